@@ -1,0 +1,308 @@
+//! The XDP program of the mirror target: UDP to a tunnel port goes to the AF_XDP socket of its RX queue, all else
+//! goes on to the kernel. What is ours but refused is dropped here, because passing it would have the host answer
+//! the mirror with ICMP.
+#![no_std]
+#![no_main]
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT},
+    helpers::{bpf_ktime_get_ns, bpf_xdp_adjust_meta},
+    macros::{map, raw_tracepoint, xdp},
+    maps::{Array, HashMap, LpmTrie, PerCpuArray, XskMap, lpm_trie::Key},
+    programs::{RawTracePointContext, XdpContext},
+};
+use mirror_ebpf::mirror::{COUNTERS as COUNTER_COUNT, Counter, MAX_PORTS, MAX_SOURCES, MAX_VNIS, STAMP_LEN};
+
+#[map]
+static XSKS: XskMap = XskMap::with_max_entries(64, 0);
+#[map]
+static COUNTERS: PerCpuArray<[u64; COUNTER_COUNT]> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static VNIS: HashMap<u32, u8> = HashMap::with_max_entries(MAX_VNIS, 0);
+#[map]
+static SOURCES_V4: LpmTrie<[u8; 4], u8> = LpmTrie::with_max_entries(MAX_SOURCES, BPF_F_NO_PREALLOC);
+#[map]
+static SOURCES_V6: LpmTrie<[u8; 16], u8> = LpmTrie::with_max_entries(MAX_SOURCES, BPF_F_NO_PREALLOC);
+#[map]
+static XSKS_ID: Array<u32> = Array::with_max_entries(1, 0);
+#[map]
+static REDIRECT_FAILED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// LPM tries take memory as entries come: the kernel accepts them no other way.
+const BPF_F_NO_PREALLOC: u32 = 1;
+
+// Settings: user space writes them before the verifier sees the program, which then prunes what is off.
+#[unsafe(no_mangle)]
+static PORTS: [u16; MAX_PORTS] = [0; MAX_PORTS];
+#[unsafe(no_mangle)]
+static VNI_FILTER: u8 = 0;
+#[unsafe(no_mangle)]
+static SOURCE_FILTER: u8 = 0;
+#[unsafe(no_mangle)]
+static STAMP: u8 = 0;
+#[unsafe(no_mangle)]
+static LOG: u8 = 0;
+
+/// A setting as user space left it; the plain initialiser would be folded into the program by the compiler.
+macro_rules! setting {
+    ($place:expr) => {
+        // SAFETY: a reference to a static is valid to read.
+        unsafe { core::ptr::read_volatile(&raw const $place) }
+    };
+}
+
+const ETH_HEADER: usize = 14;
+const VLAN_TAG: usize = 4;
+const IPV4_HEADER: usize = 20;
+const IPV6_HEADER: usize = 40;
+const UDP_HEADER: usize = 8;
+const VXLAN_HEADER: usize = 8;
+
+// Ethertypes and flags as a little-endian load of the wire's bytes gives them.
+const ETH_P_IP: u16 = 0x0800_u16.to_be();
+const ETH_P_IPV6: u16 = 0x86dd_u16.to_be();
+const ETH_P_8021Q: u16 = 0x8100_u16.to_be();
+const ETH_P_8021AD: u16 = 0x88a8_u16.to_be();
+/// More-fragments flag and fragment offset (RFC 791 section 3.1); don't-fragment is left out.
+const IP_FRAGMENT: u16 = 0x3fff_u16.to_be();
+const IPPROTO_UDP: u8 = 17;
+const IPPROTO_FRAGMENT: u8 = 44;
+/// The I flag: the VNI is valid (RFC 7348 section 5).
+const VXLAN_FLAG_VNI: u8 = 0x08;
+
+#[xdp]
+fn mirror(ctx: XdpContext) -> u32 {
+    run(&ctx)
+}
+
+#[xdp(frags)]
+fn mirror_frags(ctx: XdpContext) -> u32 {
+    run(&ctx)
+}
+
+#[inline(always)]
+fn run(ctx: &XdpContext) -> u32 {
+    let Some(counters) = COUNTERS.get_ptr_mut(0) else {
+        // Unreachable: key 0 of an array of one; the verifier asks for the branch.
+        return XDP_PASS;
+    };
+    count(counters, Counter::Seen);
+    let (action, counter) = match judge(ctx) {
+        Verdict::Ours => redirect(ctx),
+        Verdict::Pass(reason) => (XDP_PASS, reason),
+        Verdict::Drop(reason) => (XDP_DROP, reason),
+    };
+    count(counters, counter);
+    if setting!(LOG) != 0 && matches!(counter, Counter::NoSocket) {
+        log_first_without_socket(ctx, counters);
+    }
+    action
+}
+
+enum Verdict {
+    Ours,
+    Pass(Counter),
+    Drop(Counter),
+}
+
+#[inline(always)]
+fn judge(ctx: &XdpContext) -> Verdict {
+    let packet = Packet { start: ctx.data(), end: ctx.data_end() };
+    if !packet.holds(ETH_HEADER) {
+        return Verdict::Pass(Counter::Malformed);
+    }
+    let mut ethertype = packet.u16(ETH_HEADER - 2);
+    let mut network = ETH_HEADER;
+    // At most two tags (802.1Q inside 802.1ad, or twice 802.1Q as some switches do).
+    if ethertype == ETH_P_8021Q || ethertype == ETH_P_8021AD {
+        network += VLAN_TAG;
+        if !packet.holds(network) {
+            return Verdict::Pass(Counter::Malformed);
+        }
+        ethertype = packet.u16(network - 2);
+        if ethertype == ETH_P_8021Q || ethertype == ETH_P_8021AD {
+            network += VLAN_TAG;
+            if !packet.holds(network) {
+                return Verdict::Pass(Counter::Malformed);
+            }
+            ethertype = packet.u16(network - 2);
+        }
+    }
+    if ethertype == ETH_P_IP {
+        ipv4(&packet, network)
+    } else if ethertype == ETH_P_IPV6 {
+        ipv6(&packet, network)
+    } else {
+        Verdict::Pass(Counter::NotTunnel)
+    }
+}
+
+#[inline(always)]
+fn ipv4(packet: &Packet, network: usize) -> Verdict {
+    if !packet.holds(network + IPV4_HEADER) {
+        return Verdict::Pass(Counter::Malformed);
+    }
+    let version_ihl = packet.u8(network);
+    let header = usize::from(version_ihl & 0x0f) * 4;
+    if version_ihl >> 4 != 4 || header < IPV4_HEADER {
+        return Verdict::Pass(Counter::Malformed);
+    }
+    if packet.u8(network + 9) != IPPROTO_UDP {
+        return Verdict::Pass(Counter::NotTunnel);
+    }
+    if packet.u16(network + 6) & IP_FRAGMENT != 0 {
+        return Verdict::Pass(Counter::Fragment);
+    }
+    udp(packet, network + header, || SOURCES_V4.get(Key::new(32, packet.bytes(network + 12))).is_some())
+}
+
+#[inline(always)]
+fn ipv6(packet: &Packet, network: usize) -> Verdict {
+    if !packet.holds(network + IPV6_HEADER) {
+        return Verdict::Pass(Counter::Malformed);
+    }
+    if packet.u8(network) >> 4 != 6 {
+        return Verdict::Pass(Counter::Malformed);
+    }
+    match packet.u8(network + 6) {
+        IPPROTO_UDP => {}
+        IPPROTO_FRAGMENT => return Verdict::Pass(Counter::Fragment),
+        // Hop-by-hop, routing, ESP, AH, destination options, mobility, HIP, shim6 (IANA's list of RFC 7045).
+        0 | 43 | 50 | 51 | 60 | 135 | 139 | 140 => return Verdict::Pass(Counter::Extension),
+        _ => return Verdict::Pass(Counter::NotTunnel),
+    }
+    udp(packet, network + IPV6_HEADER, || SOURCES_V6.get(Key::new(128, packet.bytes(network + 8))).is_some())
+}
+
+#[inline(always)]
+fn udp(packet: &Packet, transport: usize, source_allowed: impl FnOnce() -> bool) -> Verdict {
+    if !packet.holds(transport + UDP_HEADER) {
+        return Verdict::Pass(Counter::Malformed);
+    }
+    let port = packet.u16(transport + 2);
+    let tunnel = |i: usize| {
+        let wanted = setting!(PORTS[i]);
+        wanted != 0 && wanted == port
+    };
+    if !(tunnel(0) || tunnel(1) || tunnel(2) || tunnel(3)) {
+        return Verdict::Pass(Counter::NotTunnel);
+    }
+    if setting!(SOURCE_FILTER) != 0 && !source_allowed() {
+        return Verdict::Drop(Counter::SourceRefused);
+    }
+    // Without a readable VNI there is nothing to refuse here: user space names what is wrong with the header.
+    let vxlan = transport + UDP_HEADER;
+    if setting!(VNI_FILTER) != 0
+        && packet.holds(vxlan + VXLAN_HEADER)
+        && packet.u8(vxlan) & VXLAN_FLAG_VNI != 0
+    {
+        let [_, a, b, c] = packet.bytes::<4>(vxlan + 3);
+        // SAFETY: the set is written once, before the program is attached.
+        if unsafe { VNIS.get(u32::from_be_bytes([0, a, b, c])) }.is_none() {
+            return Verdict::Drop(Counter::VniRefused);
+        }
+    }
+    Verdict::Ours
+}
+
+#[inline(always)]
+fn redirect(ctx: &XdpContext) -> (u32, Counter) {
+    if setting!(STAMP) != 0 {
+        stamp(ctx);
+    }
+    // Where no socket stands on the queue, the helper gives the fallback named in the flags.
+    match XSKS.redirect(ctx.rx_queue_index(), u64::from(XDP_PASS)) {
+        Ok(action) if action == XDP_REDIRECT => (action, Counter::Redirected),
+        Ok(action) | Err(action) => (action, Counter::NoSocket),
+    }
+}
+
+/// Writes the receive time in front of the frame. A driver without a metadata area refuses to make room; the
+/// place then keeps the zero of a fresh UMEM, and user space takes its own time.
+#[inline(always)]
+fn stamp(ctx: &XdpContext) {
+    // SAFETY: the context is the one the kernel gave, and no packet pointer is used after the call.
+    let refused = unsafe { bpf_xdp_adjust_meta(ctx.ctx, -(STAMP_LEN as i32)) } != 0;
+    let place = ctx.metadata();
+    if !refused && place + STAMP_LEN <= ctx.data() {
+        // SAFETY: the bound was just checked, and metadata is aligned to 4 bytes, enough for BPF's 8-byte stores.
+        unsafe { *(place as *mut u64) = bpf_ktime_get_ns() };
+    }
+}
+
+#[inline(always)]
+fn count(counters: *mut [u64; COUNTER_COUNT], counter: Counter) {
+    // SAFETY: this CPU's own copy, in a softirq that no other frame of the map interrupts.
+    unsafe { (*counters)[counter as usize] += 1 };
+}
+
+#[inline(always)]
+fn log_first_without_socket(ctx: &XdpContext, counters: *const [u64; COUNTER_COUNT]) {
+    // SAFETY: as in `count`.
+    if unsafe { (*counters)[Counter::NoSocket as usize] } == 1 {
+        aya_log_ebpf::warn!(ctx, "no AF_XDP socket on queue {}: its frames go to the kernel", ctx.rx_queue_index());
+    }
+}
+
+/// The bytes of a frame, read only after `holds` proved them there: the shape the verifier follows.
+struct Packet {
+    start: usize,
+    end: usize,
+}
+
+impl Packet {
+    #[inline(always)]
+    fn holds(&self, len: usize) -> bool {
+        self.start + len <= self.end
+    }
+
+    #[inline(always)]
+    fn u8(&self, offset: usize) -> u8 {
+        // SAFETY: the caller has asked `holds`; the verifier refuses the program otherwise.
+        unsafe { *((self.start + offset) as *const u8) }
+    }
+
+    /// Two bytes as the wire has them. Every header here starts at an even offset of an even address.
+    #[inline(always)]
+    fn u16(&self, offset: usize) -> u16 {
+        // SAFETY: as in `u8`.
+        unsafe { *((self.start + offset) as *const u16) }
+    }
+
+    #[inline(always)]
+    fn bytes<const N: usize>(&self, offset: usize) -> [u8; N] {
+        // SAFETY: as in `u8`, and an array of bytes has no alignment.
+        unsafe { *((self.start + offset) as *const [u8; N]) }
+    }
+}
+
+/// `xdp_redirect_err(dev, xdp, tgt, err, map_type, map_id, index)`, kernel 5.13 and later: fires for every redirect
+/// that failed after the program chose it, on the whole host.
+#[raw_tracepoint(tracepoint = "xdp_redirect_err")]
+fn redirect_err(ctx: RawTracePointContext) -> i32 {
+    const ENOMEM: i32 = 12;
+    const ENOSPC: i32 = 28;
+    const ENOBUFS: i32 = 105;
+    let map: u32 = ctx.arg(5);
+    let error: i32 = ctx.arg(3);
+    let ours = XSKS_ID.get(0).is_some_and(|id| *id == map);
+    // Those three the socket itself counts, as rx_dropped or rx_ring_full.
+    if ours && !matches!(-error, ENOMEM | ENOSPC | ENOBUFS) {
+        if let Some(failed) = REDIRECT_FAILED.get_ptr_mut(0) {
+            // SAFETY: this CPU's own copy.
+            unsafe { *failed += 1 };
+        }
+    }
+    0
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// The licenses the kernel asks for before it lends GPL-only helpers.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,35 @@
+//! The ABI between the two halves of `mirror`, and the compiled programs of the kernel half.
+//!
+//! Everything that both halves must agree on is defined here once: the names of maps, programs and
+//! settings, the order of the counters, the layout of what travels in a frame's metadata area. The
+//! objects are committed, so that neither a user nor an embedder needs the toolchain that made them;
+//! `cargo xtask ebpf --check` rebuilds them and compares every instruction.
+#![no_std]
+#![cfg_attr(not(feature = "programs"), warn(missing_docs))]
+
+pub mod generator;
+pub mod mirror;
+
+/// Bytes aligned as the ELF reader wants them: `include_bytes!` alone promises no alignment.
+#[repr(C, align(8))]
+struct Aligned<T: ?Sized>(T);
+
+macro_rules! object {
+    ($(#[$doc:meta])* $name:ident, $path:literal) => {
+        $(#[$doc])*
+        #[cfg(not(target_arch = "bpf"))]
+        pub static $name: &[u8] = {
+            static BYTES: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!("../objects/", $path)));
+            &BYTES.0
+        };
+    };
+}
+
+object!(
+    /// ELF object of the XDP program and its tracepoint; names and layouts are in [`mirror`].
+    MIRROR_OBJECT, "mirror.o"
+);
+object!(
+    /// ELF object of the traffic generator of lab and benchmarks; names and layouts are in [`generator`].
+    GENERATOR_OBJECT, "generator.o"
+);

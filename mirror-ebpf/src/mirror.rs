@@ -1,0 +1,79 @@
+//! Names and layouts of the XDP program that takes mirrored packets off the NIC.
+
+/// Program for hosts whose MTU fits one buffer.
+pub const PROGRAM: &str = "mirror";
+/// The same program in an `xdp.frags` section: frames may span several buffers (kernel 5.18 and later).
+pub const PROGRAM_FRAGS: &str = "mirror_frags";
+/// Raw tracepoint program that counts redirects that failed after the XDP program had returned.
+pub const PROGRAM_REDIRECT_ERR: &str = "redirect_err";
+/// The tracepoint [`PROGRAM_REDIRECT_ERR`] attaches to.
+pub const TRACEPOINT_REDIRECT_ERR: &str = "xdp_redirect_err";
+
+/// XSKMAP: AF_XDP socket by RX queue index.
+pub const MAP_XSKS: &str = "XSKS";
+/// Per-CPU array of one value: [`COUNTERS`] counters of 64 bits, in the order of [`Counter`].
+pub const MAP_COUNTERS: &str = "COUNTERS";
+/// Hash set of the VNIs let in, where [`SETTING_VNI_FILTER`] is on. Key: the VNI in host order.
+pub const MAP_VNIS: &str = "VNIS";
+/// LPM trie of the outer IPv4 sources let in, where [`SETTING_SOURCE_FILTER`] is on. Key: the address as on the wire.
+pub const MAP_SOURCES_V4: &str = "SOURCES_V4";
+/// LPM trie of the outer IPv6 sources let in, where [`SETTING_SOURCE_FILTER`] is on. Key: the address as on the wire.
+pub const MAP_SOURCES_V6: &str = "SOURCES_V6";
+/// Array of one `u32`: the kernel's id of [`MAP_XSKS`], by which the tracepoint knows our failures from others'.
+pub const MAP_XSKS_ID: &str = "XSKS_ID";
+/// Per-CPU array of one `u64`: redirects into [`MAP_XSKS`] that failed and that no socket counts.
+pub const MAP_REDIRECT_FAILED: &str = "REDIRECT_FAILED";
+
+/// Setting, `[u16; MAX_PORTS]` in network byte order: the tunnel's UDP destination ports; 0 is an empty place.
+pub const SETTING_PORTS: &str = "PORTS";
+/// Setting, `u8`: 1 drops VNIs that are not in [`MAP_VNIS`].
+pub const SETTING_VNI_FILTER: &str = "VNI_FILTER";
+/// Setting, `u8`: 1 drops outer sources that are not in [`MAP_SOURCES_V4`] or [`MAP_SOURCES_V6`].
+pub const SETTING_SOURCE_FILTER: &str = "SOURCE_FILTER";
+/// Setting, `u8`: 1 writes the receive time in the metadata area, see [`STAMP_LEN`].
+pub const SETTING_STAMP: &str = "STAMP";
+/// Setting, `u8`: 1 logs rare states through aya-log, once per CPU and state.
+pub const SETTING_LOG: &str = "LOG";
+
+/// The most tunnel ports the program compares with.
+pub const MAX_PORTS: usize = 4;
+/// The most VNIs in the allow-list.
+pub const MAX_VNIS: u32 = 4096;
+/// The most prefixes per family in the allow-list of outer sources.
+pub const MAX_SOURCES: u32 = 1024;
+
+/// Bytes of the receive time in front of a frame: CLOCK_MONOTONIC in ns, a `u64` in host byte order that ends
+/// where the frame starts.
+pub const STAMP_LEN: usize = 8;
+
+/// IANA's port of VXLAN (RFC 7348 section 5), and the one AWS Traffic Mirroring uses.
+pub const VXLAN_PORT: u16 = 4789;
+
+/// What the XDP program counts, each in its own place of [`MAP_COUNTERS`].
+///
+/// The first eight share 64 bytes; what every frame of ours touches comes first.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u32)]
+pub enum Counter {
+    /// Frames that entered the program, counted apart from every verdict.
+    Seen,
+    /// Ours: handed to an AF_XDP socket.
+    Redirected,
+    /// Passed: not UDP to a tunnel port.
+    NotTunnel,
+    /// Passed: ours, but no socket stands on the queue it came by.
+    NoSocket,
+    /// Dropped: the VNI is not in the allow-list.
+    VniRefused,
+    /// Dropped: the outer source is not in the allow-list.
+    SourceRefused,
+    /// Passed: a fragment of a UDP datagram.
+    Fragment,
+    /// Passed: shorter than its own headers say.
+    Malformed,
+    /// Passed: IPv6 with an extension header before UDP.
+    Extension,
+}
+
+/// How many counters there are.
+pub const COUNTERS: usize = Counter::Extension as usize + 1;

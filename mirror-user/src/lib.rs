@@ -1,0 +1,1 @@
+//! Ingest engine for AWS VPC Traffic Mirroring.
