@@ -1,1 +1,13 @@
 //! Ingest engine for AWS VPC Traffic Mirroring.
+#![warn(missing_docs)]
+#![deny(unsafe_code)]
+
+pub mod account;
+pub mod batch;
+mod decap;
+pub mod select;
+pub mod sink;
+mod worker;
+
+pub use account::Report;
+pub use batch::{Batch, Captured, Frame};

@@ -1,0 +1,5 @@
+//! A worker: takes batches from its source, finds the inner frames, hands them to the sinks, and counts.
+
+mod pipeline;
+
+pub(crate) use pipeline::{Pipeline, PipelineConfig, SinkSlot};
