@@ -2,4 +2,4 @@
 
 mod pipeline;
 
-pub(crate) use pipeline::{Pipeline, PipelineConfig, SinkSlot};
+pub(crate) use pipeline::{Pipeline, PipelineConfig, SinkEnd, SinkOutcome, SinkSlot, panic_message};
