@@ -4,9 +4,10 @@
 
 pub mod account;
 pub mod batch;
-mod decap;
+pub mod decap;
 pub mod select;
 pub mod sink;
+pub mod wire;
 mod worker;
 
 pub use account::Report;

@@ -6,6 +6,6 @@ mod pipeline;
 #[cfg(feature = "af-xdp")]
 mod ring;
 
-pub(crate) use pipeline::{Pipeline, PipelineConfig, SinkOutcome, SinkSlot};
+pub(crate) use pipeline::{Pipeline, PipelineConfig, SinkEnd, SinkOutcome, SinkSlot, panic_message};
 #[cfg(feature = "af-xdp")]
 pub(crate) use ring::{Control, Published, RingConfig, RingOutcome, RingWorker};
