@@ -241,7 +241,11 @@ fn count(counters: *mut [u64; COUNTER_COUNT], counter: Counter) {
 fn log_first_without_socket(ctx: &XdpContext, counters: *const [u64; COUNTER_COUNT]) {
     // SAFETY: as in `count`.
     if unsafe { (*counters)[Counter::NoSocket as usize] } == 1 {
-        aya_log_ebpf::warn!(ctx, "no AF_XDP socket on queue {}: its frames go to the kernel", ctx.rx_queue_index());
+        aya_log_ebpf::warn!(
+            ctx,
+            "no AF_XDP socket on queue {}: its frames go to the kernel",
+            ctx.rx_queue_index()
+        );
     }
 }
 
