@@ -179,8 +179,8 @@ fn after_lost_events_the_watch_tells_what_is_true_now() {
     let (index, mut watch) =
         namespace.enter(|| (Interface::named("target").unwrap().index, LinkWatch::open().unwrap()));
     namespace.ip(&["link", "set", "target", "down"]);
-    // A link message takes some 2 KiB of the socket's 208 KiB: this many overrun it.
-    let flood: String = (0..600).map(|n| format!("link set lo alias n{n}\n")).collect();
+    // Each change of an alias is a message of some 2 KiB, and the socket holds 208 KiB.
+    let flood: String = (0..600).map(|n| format!("link set peer alias n{n}\n")).collect();
     let batch = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(batch.path(), flood).unwrap();
     namespace.ip(&["-batch", batch.path().to_str().unwrap()]);
