@@ -5,7 +5,6 @@
 #![no_main]
 
 use aya_ebpf::{
-    EbpfContext as _,
     bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT},
     helpers::{bpf_ktime_get_ns, bpf_xdp_adjust_meta},
     macros::{map, raw_tracepoint, xdp},
@@ -241,7 +240,11 @@ fn count(counters: *mut [u64; COUNTER_COUNT], counter: Counter) {
 fn log_first_without_socket(ctx: &XdpContext, counters: *const [u64; COUNTER_COUNT]) {
     // SAFETY: as in `count`.
     if unsafe { (*counters)[Counter::NoSocket as usize] } == 1 {
-        aya_log_ebpf::warn!(ctx, "no AF_XDP socket on queue {}: its frames go to the kernel", ctx.rx_queue_index());
+        aya_log_ebpf::warn!(
+            ctx,
+            "no AF_XDP socket on queue {}: its frames go to the kernel",
+            ctx.rx_queue_index()
+        );
     }
 }
 
