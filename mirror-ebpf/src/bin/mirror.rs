@@ -5,7 +5,6 @@
 #![no_main]
 
 use aya_ebpf::{
-    EbpfContext as _,
     bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT},
     helpers::{bpf_ktime_get_ns, bpf_xdp_adjust_meta},
     macros::{map, raw_tracepoint, xdp},
