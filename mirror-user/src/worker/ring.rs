@@ -72,6 +72,8 @@ pub(crate) struct RingOutcome {
     pub(crate) counters: WorkerCounters,
     pub(crate) sinks: Vec<SinkOutcome>,
     pub(crate) statistics: Statistics,
+    /// Frames without a stamp although the XDP program was told to write one: the driver has no metadata area.
+    pub(crate) unstamped: u64,
     /// What the worker died of, if it did.
     pub(crate) died: Option<String>,
 }
@@ -87,6 +89,7 @@ impl RingWorker {
             realtime_offset: clock::realtime_offset(),
             spent: false,
             empty_rounds: 0,
+            unstamped: 0,
         };
         let mut died = None;
         // Unwind safety: after a panic the pipeline takes no more frames; what it counted stands.
@@ -109,7 +112,7 @@ impl RingWorker {
             busy_ns: nanoseconds(progress.busy),
             elapsed_ns: nanoseconds(started.elapsed()),
         };
-        RingOutcome { counters, sinks, statistics, died }
+        RingOutcome { counters, sinks, statistics, unstamped: progress.unstamped, died }
     }
 
     fn work(&mut self, progress: &mut Progress, dead: bool, started: Instant) {
@@ -133,6 +136,7 @@ impl RingWorker {
                     in_metadata: self.config.stamp,
                     realtime_offset: progress.realtime_offset,
                     fallback: clock::realtime(),
+                    missing: &mut progress.unstamped,
                 });
                 if dead {
                     self.pipeline.abandon(frames);
@@ -196,6 +200,7 @@ struct Progress {
     realtime_offset: i64,
     spent: bool,
     empty_rounds: u32,
+    unstamped: u64,
 }
 
 fn nanoseconds(time: Duration) -> u64 {

@@ -5,7 +5,7 @@ use std::{io, os::fd::AsRawFd};
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
     maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues, XskMap, lpm_trie::Key},
-    programs::{FdLink, ProgramError, RawTracePoint, Xdp, XdpError, XdpMode},
+    programs::{ProgramError, RawTracePoint, Xdp, XdpError, XdpMode, links::FdLink},
 };
 use ipnet::IpNet;
 use mirror_ebpf::mirror::{self as abi, Counter};

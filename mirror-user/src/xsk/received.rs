@@ -22,18 +22,20 @@ pub(crate) struct Frames<'a> {
     descriptors: slice::Iter<'a, FrameDesc>,
     frames: usize,
     continued: bool,
-    stamps: Stamps,
+    stamps: Stamps<'a>,
 }
 
 /// How a frame's receive time is found.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Stamps {
+#[derive(Debug)]
+pub(crate) struct Stamps<'c> {
     /// Whether the XDP program writes one in front of each frame.
     pub(crate) in_metadata: bool,
     /// What to add to CLOCK_MONOTONIC to have CLOCK_REALTIME, in ns.
     pub(crate) realtime_offset: i64,
     /// The batch's own time, CLOCK_REALTIME in ns, for frames without a stamp.
     pub(crate) fallback: u64,
+    /// Counts the frames that should have had a stamp and had none.
+    pub(crate) missing: &'c mut u64,
 }
 
 impl<'a> Received<'a> {
@@ -47,7 +49,7 @@ impl<'a> Received<'a> {
     }
 
     /// The frames that are complete with this batch. Call it once a batch.
-    pub(crate) fn frames(&mut self, stamps: Stamps) -> Frames<'_> {
+    pub(crate) fn frames<'b>(&'b mut self, stamps: Stamps<'b>) -> Frames<'b> {
         let descriptors = &self.socket.batch[..self.count];
         let continued = self.socket.continued;
         let frames = if self.socket.scatter_gather {
@@ -98,26 +100,29 @@ impl<'a> Iterator for Frames<'a> {
 impl ExactSizeIterator for Frames<'_> {}
 
 impl<'a> Frames<'a> {
-    fn capture(&self, descriptor: &FrameDesc) -> Captured<'a> {
+    fn capture(&mut self, descriptor: &FrameDesc) -> Captured<'a> {
         // SAFETY: the descriptor is of this UMEM and out of the rings until the batch is dropped, which the lifetime
         // `'a` forbids while the bytes are borrowed; nobody writes to them meanwhile.
         let bytes = unsafe { self.umem.data(descriptor) }.contents();
-        let stamp = if self.stamps.in_metadata { self.stamp(bytes) } else { 0 };
-        let time = match stamp {
-            0 => self.stamps.fallback,
-            stamp => stamp.wrapping_add_signed(self.stamps.realtime_offset),
+        let time = match self.stamps.in_metadata.then(|| stamp(bytes)) {
+            None => self.stamps.fallback,
+            Some(0) => {
+                *self.stamps.missing += 1;
+                self.stamps.fallback
+            }
+            Some(stamp) => stamp.wrapping_add_signed(self.stamps.realtime_offset),
         };
         // A descriptor's length is at most a chunk's.
         let wire_len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         Captured { bytes, wire_len, time }
     }
+}
 
-    /// What stands in the metadata area in front of a frame; 0 where the driver has none, as in a fresh UMEM.
-    fn stamp(&self, bytes: &[u8]) -> u64 {
-        let place = ptr::with_exposed_provenance::<u64>(bytes.as_ptr().addr() - STAMP_LEN);
-        // SAFETY: a frame starts at least XDP_PACKET_HEADROOM into its chunk, so the bytes before it belong to the same
-        // chunk of the same mapping, whose provenance was exposed when it was handed to the kernel. They are ours as
-        // long as the frame is. The address needs no alignment.
-        unsafe { place.read_unaligned() }
-    }
+/// What stands in the metadata area in front of a frame; 0 where the driver has none, as in a fresh UMEM.
+fn stamp(bytes: &[u8]) -> u64 {
+    let place = ptr::with_exposed_provenance::<u64>(bytes.as_ptr().addr() - STAMP_LEN);
+    // SAFETY: a frame starts at least XDP_PACKET_HEADROOM into its chunk, so the bytes before it belong to the same
+    // chunk of the same mapping, whose provenance was exposed when it was handed to the kernel. They are ours as long
+    // as the frame is. The address needs no alignment.
+    unsafe { place.read_unaligned() }
 }

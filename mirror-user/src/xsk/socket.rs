@@ -13,7 +13,7 @@ use xsk_rs::{
     config::{BindFlags, FrameSize, LibxdpFlags, QueueSize, SocketConfig, UmemConfig},
 };
 
-use super::Received;
+use super::received::Received;
 use crate::batch::MAX_BATCH;
 
 /// Bytes in front of each frame that XDP programs may use (`XDP_PACKET_HEADROOM`).
@@ -55,7 +55,7 @@ pub(crate) struct Config {
 /// Why a socket could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum XskError {
-    #[error("UMEM of {bytes} bytes: {}", crate::xdp::chain(.source))]
+    #[error("UMEM of {bytes} bytes: {}", crate::xdp::chain(&**.source))]
     Umem { bytes: u64, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("bind: {0}")]
     Bind(#[source] io::Error),
