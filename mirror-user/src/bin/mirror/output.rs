@@ -81,7 +81,6 @@ enum FileFormat {
 /// The sinks of a run and what outlives it.
 pub(crate) struct Outputs {
     pub(crate) sinks: Vec<Arc<dyn SinkFactory>>,
-    pub(crate) counters: Arc<Counters>,
     /// Bytes of memory each worker's sinks take.
     pub(crate) memory_per_worker: usize,
     report: Option<(PathBuf, NamedTempFile)>,
@@ -133,11 +132,10 @@ impl OutputArgs {
         if to_stdout && io::stdout().is_terminal() {
             return Err(Usage("-w - would write a capture to the terminal; pipe it: `… -w - | tshark -r -`".into()).into());
         }
-        let counters = Arc::new(Counters::default());
+        let counters = Counters::default();
         let mut outputs = Outputs {
-            sinks: vec![Arc::<Counters>::clone(&counters)],
             memory_per_worker: counters.memory_per_worker(),
-            counters,
+            sinks: vec![Arc::new(counters)],
             report: self.report.as_deref().map(create_report).transpose()?,
             json: self.json,
             capture: None,
