@@ -11,6 +11,7 @@
 
 mod counters;
 mod law;
+mod merge;
 mod report;
 
 pub use counters::Reject;

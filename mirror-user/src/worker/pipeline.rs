@@ -9,7 +9,7 @@ use std::{
 use arrayvec::ArrayVec;
 
 use crate::{
-    account::{FrameCounters, Reject, SinkCounters, SinkState},
+    account::{FrameCounters, Reject, SinkCounters, SinkState, WorkerCounters},
     batch::{Batch, Captured, Frame, MAX_BATCH},
     decap,
     select::{Allow, Budget},
@@ -180,6 +180,14 @@ impl Pipeline {
         }
     }
 
+    /// Counts frames that nobody looks at any more, because the worker has died.
+    #[cfg(feature = "af-xdp")]
+    pub(crate) fn abandon<'a>(&mut self, batch: impl ExactSizeIterator<Item = Option<Captured<'a>>>) {
+        let frames = batch.len() as u64;
+        self.frames.received += frames;
+        self.frames.abandoned += frames;
+    }
+
     /// Gives each sink its tick.
     pub(crate) fn tick(&mut self, now: Instant) {
         self.each_live(|sink| {
@@ -205,26 +213,23 @@ impl Pipeline {
         }
     }
 
-    /// Frames so far.
-    pub(crate) fn frames(&self) -> &FrameCounters {
-        &self.frames
-    }
-
     /// Whether the run has had all the frames it asked for.
     pub(crate) fn is_spent(&self) -> bool {
         self.config.budget.is_spent()
     }
 
-    /// Refreshes the account of each sink and shows it.
-    pub(crate) fn sink_counters(&mut self) -> impl Iterator<Item = &SinkCounters> {
-        self.sinks.iter_mut().map(|slot| {
+    /// Shows where the worker is. Allocates only the first time.
+    pub(crate) fn publish(&mut self, counters: &mut WorkerCounters) {
+        counters.frames.clone_from(&self.frames);
+        counters.sinks.resize_with(self.sinks.len(), SinkCounters::default);
+        for (slot, place) in self.sinks.iter_mut().zip(&mut counters.sinks) {
             if slot.end.is_none() {
                 if let Some(stats) = slot.read_stats() {
                     slot.counters.stats = stats;
                 }
             }
-            &slot.counters
-        })
+            place.clone_from(&slot.counters);
+        }
     }
 
     /// Finishes every sink and closes the worker's account.
