@@ -265,16 +265,18 @@ impl PcapBuilder {
     }
 }
 
-/// Standard output without the line buffer that the standard library puts before it.
-fn stdout() -> io::Result<std::fs::File> {
+/// Standard output, where possible without the line buffer that the standard library puts before it.
+fn stdout() -> io::Result<impl Write + Send> {
     #[cfg(unix)]
     {
-        use std::os::fd::AsFd;
-        Ok(io::stdout().as_fd().try_clone_to_owned()?.into())
+        use std::{fs::File, os::fd::AsFd};
+        Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
     }
     #[cfg(windows)]
     {
-        use std::os::windows::io::AsHandle;
-        Ok(io::stdout().as_handle().try_clone_to_owned()?.into())
+        use std::{fs::File, os::windows::io::AsHandle};
+        Ok(File::from(io::stdout().as_handle().try_clone_to_owned()?))
     }
+    #[cfg(not(any(unix, windows)))]
+    Ok(io::stdout())
 }

@@ -20,7 +20,7 @@ mod interfaces;
 mod worker;
 mod writer;
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests;
 
 use std::{

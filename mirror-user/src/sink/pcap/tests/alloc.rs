@@ -1,13 +1,22 @@
 //! Nothing is allocated per frame, neither by workers nor by the writer thread.
 
+use std::time::Instant;
+
 use allocation_counter::measure;
 
 use super::*;
-use crate::sink::{Counters, testing::offer};
 use crate::{
     batch::{Batch, Frame, MAX_BATCH},
-    sink::pcap::block::{Block, Owner},
-    sink::pcap::format::PacketHead,
+    select::{Allow, Budget},
+    sink::{
+        Counters, LatencySink,
+        pcap::{
+            block::{Block, Owner},
+            format::PacketHead,
+        },
+        testing::offer,
+    },
+    worker::{Pipeline, PipelineConfig, SinkSlot},
 };
 
 const FRAMES: u32 = 64 * 1024;
@@ -18,26 +27,33 @@ fn workers_allocate_nothing_once_they_know_their_origins() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out");
         let pcap = Pcap::builder(Target::file(path)).format(format).block_size(8192).build().unwrap();
-        let factories: [&dyn SinkFactory; 2] = [&pcap, &Counters::new(64)];
-        let mut sinks = factories.map(|factory| factory.build(&WorkerContext::single(2048)).unwrap());
+        let factories: [&dyn SinkFactory; 3] = [&Counters::new(64), &pcap, &LatencySink::new()];
+        let build = |factory: &dyn SinkFactory| factory.build(&WorkerContext::single(2048)).unwrap();
+        let sinks = factories.map(|factory| SinkSlot::new(build(factory))).into();
+        let config = PipelineConfig {
+            ports: [4789].into(),
+            allow: Arc::new(Allow::all()),
+            budget: Arc::new(Budget::new(Some(u64::MAX - 1))),
+        };
+        let mut pipeline = Pipeline::new(config, 0, sinks);
         let frames = some_frames(FRAMES);
-        let frames: Vec<Frame<'_>> = frames.iter().map(Outer::frame).collect();
-        sinks.iter_mut().for_each(|sink| sink.batch(&Batch::new(0, &frames[..MAX_BATCH])).unwrap());
-        let allocated = measure(|| {
-            for batch in frames.chunks(MAX_BATCH) {
-                for sink in &mut sinks {
-                    sink.batch(&Batch::new(0, batch)).unwrap();
-                    sink.tick(std::time::Instant::now());
-                    assert!(sink.stats().total() > 0);
-                }
-            }
-        });
+        let process = |pipeline: &mut Pipeline, frames: &[Outer]| {
+            pipeline.process(frames.iter().map(|frame| Some(frame.captured())));
+            pipeline.tick(Instant::now());
+        };
+        process(&mut pipeline, &frames[..MAX_BATCH]);
+        let allocated = measure(|| frames.chunks(MAX_BATCH).for_each(|batch| process(&mut pipeline, batch)));
         assert_eq!(allocated.count_total, 0, "{allocated:?}");
         // It did what it was measured doing.
-        let stats = sinks[0].stats();
-        assert_eq!(stats.total(), u64::from(FRAMES) + MAX_BATCH as u64);
-        assert!(stats.written > 1000, "{stats:?}");
-        sinks.iter_mut().for_each(|sink| sink.finish().unwrap());
+        let (counted, outcomes) = pipeline.finish();
+        let all = u64::from(FRAMES) + MAX_BATCH as u64;
+        assert_eq!(counted.decapsulated, all);
+        for outcome in outcomes {
+            let stats = outcome.counters.stats;
+            assert!(outcome.end.is_none());
+            assert_eq!((stats.total(), stats.pending), (all, 0));
+            assert!(stats.written > 1000, "{stats:?}");
+        }
     }
 }
 
