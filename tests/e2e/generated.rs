@@ -7,10 +7,7 @@ use std::sync::Arc;
 
 use common::{Cable, LedgerFactory, Shared, assert_explained, builder, settle};
 use mirror_lab::Traffic;
-use mirror_user::{
-    Report,
-    engine::Mode,
-};
+use mirror_user::{Report, engine::Mode};
 
 const FRAMES: u64 = 1_000_000;
 
@@ -69,15 +66,21 @@ fn one_queue_generic_loses_nothing_at_100_kpps() {
 #[test]
 fn two_queues_each_receive_at_least_a_quarter() {
     let cable = Cable::with_queues(2);
-    for traffic in
-        [Traffic { cpus: vec![0, 1], ..Traffic::default() }, slow(Traffic { cpus: vec![0, 1], ..Traffic::default() })]
-    {
+    for traffic in [
+        Traffic { cpus: vec![0, 1], ..Traffic::default() },
+        slow(Traffic { cpus: vec![0, 1], ..Traffic::default() }),
+    ] {
         let limited = traffic.rate.is_some();
         let before = cable.sender_counters().xdp_xmit_errors();
         assert_eq!(before, 0);
         let report = run(&cable, Mode::Native, traffic, FRAMES);
         for queue in &report.interfaces[0].queues {
-            assert!(queue.received * 4 >= report.frames.received, "queue {} got {}", queue.queue, queue.received);
+            assert!(
+                queue.received * 4 >= report.frames.received,
+                "queue {} got {}",
+                queue.queue,
+                queue.received
+            );
         }
         if limited {
             assert_eq!(report.frames.decapsulated, FRAMES);

@@ -5,11 +5,11 @@ use nix::{sched::sched_getaffinity, unistd::Pid};
 use super::{BindMode, EngineError, Mode, Queues, builder::Options};
 use crate::{
     host::{
-    interface::Interface,
-    kernel::KernelVersion,
-    limits::{Capabilities, Capability},
-},
- xsk::HEADROOM,
+        interface::Interface,
+        kernel::KernelVersion,
+        limits::{Capabilities, Capability},
+    },
+    xsk::HEADROOM,
 };
 
 /// What a run will do.
@@ -228,7 +228,9 @@ fn choose_cpus(wanted: &[usize]) -> Result<Vec<usize>, EngineError> {
         (0..nix::sched::CpuSet::count()).rev().filter(|cpu| allowed.is_set(*cpu).unwrap_or(false)).collect();
     if let Some(cpu) = wanted.iter().find(|cpu| !allowed.contains(cpu)) {
         let allowed = allowed.iter().rev().map(ToString::to_string).collect::<Vec<_>>().join(",");
-        return Err(EngineError::Options(format!("CPU {cpu} is not one this process may use; it may use {allowed}")));
+        return Err(EngineError::Options(format!(
+            "CPU {cpu} is not one this process may use; it may use {allowed}"
+        )));
     }
     Ok(if wanted.is_empty() { allowed } else { wanted.to_vec() })
 }

@@ -5,6 +5,7 @@
 //! blocks of its own, and when none is free it drops and counts: it never makes the worker wait.
 
 mod counters;
+mod distinct;
 mod latency;
 mod origin;
 pub mod pcap;

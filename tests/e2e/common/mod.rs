@@ -8,7 +8,8 @@ use std::{
 };
 
 use mirror_lab::{
-    Generated, Generator, InterfaceCounters, Lab, Namespace, SequenceLedger, Traffic, VethEnd, VethOptions, VethPair,
+    Generated, Generator, InterfaceCounters, Lab, Namespace, SequenceLedger, Traffic, VethEnd, VethOptions,
+    VethPair,
 };
 use mirror_user::{
     Batch, Engine, Report,
@@ -32,9 +33,10 @@ pub(crate) struct Cable {
 impl Cable {
     pub(crate) fn lay(options: &VethOptions) -> Self {
         let lab = Lab::new().expect("lab");
-        let (sender, target) = (lab.namespace("sender").expect("sender"), lab.namespace("target").expect("target"));
-        let veth =
-            VethPair::create(VethEnd::new(&sender, SENDER), VethEnd::new(&target, CAPTURE), options).expect("veth");
+        let (sender, target) =
+            (lab.namespace("sender").expect("sender"), lab.namespace("target").expect("target"));
+        let veth = VethPair::create(VethEnd::new(&sender, SENDER), VethEnd::new(&target, CAPTURE), options)
+            .expect("veth");
         Self { lab, sender, target, veth }
     }
 
