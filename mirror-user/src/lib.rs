@@ -5,10 +5,13 @@
 pub mod account;
 pub mod batch;
 pub mod decap;
+pub mod replay;
 pub mod select;
 pub mod sink;
+pub mod source;
 pub mod wire;
 mod worker;
 
 pub use account::Report;
 pub use batch::{Batch, Captured, Frame};
+pub use replay::Replay;

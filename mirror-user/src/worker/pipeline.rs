@@ -189,6 +189,7 @@ impl Pipeline {
     }
 
     /// Has each sink hand over what it buffers.
+    #[cfg(feature = "af-xdp")]
     pub(crate) fn flush(&mut self) {
         self.each_live(|sink| {
             sink.flush();
@@ -206,6 +207,7 @@ impl Pipeline {
     }
 
     /// Frames so far.
+    #[cfg(feature = "af-xdp")]
     pub(crate) fn frames(&self) -> &FrameCounters {
         &self.frames
     }
@@ -216,6 +218,7 @@ impl Pipeline {
     }
 
     /// Refreshes the account of each sink and shows it.
+    #[cfg(feature = "af-xdp")]
     pub(crate) fn sink_counters(&mut self) -> impl Iterator<Item = &SinkCounters> {
         self.sinks.iter_mut().map(|slot| {
             if slot.end.is_none() {
