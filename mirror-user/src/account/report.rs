@@ -22,6 +22,8 @@ pub struct Report {
     pub duration_s: f64,
     /// Why the run ended before it was asked to; null where it did not.
     pub ended_by: Option<String>,
+    /// What was not as good as it could be, in words.
+    pub warnings: Vec<String>,
     /// One entry an interface; empty for capture files.
     pub interfaces: Vec<InterfaceReport>,
     /// Frames between source and sinks, over all workers.
@@ -55,7 +57,7 @@ pub struct InterfaceReport {
     /// What the XDP program counted.
     pub xdp: XdpReport,
     /// The interface's and driver's own counters, as deltas over the run.
-    pub nic: BTreeMap<String, i64>,
+    pub nic: BTreeMap<String, u64>,
     /// One entry a queue.
     pub queues: Vec<QueueReport>,
 }
@@ -308,6 +310,7 @@ impl Report {
                 .map_or_else(|_| String::new(), |time| time.to_string()),
             duration_s: 0.0,
             ended_by: None,
+            warnings: Vec::new(),
             interfaces: Vec::new(),
             frames: Frames::default(),
             origins: Vec::new(),

@@ -8,6 +8,8 @@ use std::{
 
 use arrayvec::ArrayVec;
 
+#[cfg(feature = "af-xdp")]
+use crate::account::WorkerCounters;
 use crate::{
     account::{FrameCounters, Reject, SinkCounters, SinkState},
     batch::{Batch, Captured, Frame, MAX_BATCH},
@@ -180,6 +182,15 @@ impl Pipeline {
         }
     }
 
+    /// Counts frames that nobody looks at any more, because the worker has died.
+    #[cfg(feature = "af-xdp")]
+    #[cfg(feature = "af-xdp")]
+    pub(crate) fn abandon<'a>(&mut self, batch: impl ExactSizeIterator<Item = Option<Captured<'a>>>) {
+        let frames = batch.len() as u64;
+        self.frames.received += frames;
+        self.frames.abandoned += frames;
+    }
+
     /// Gives each sink its tick.
     pub(crate) fn tick(&mut self, now: Instant) {
         self.each_live(|sink| {
@@ -206,28 +217,24 @@ impl Pipeline {
         }
     }
 
-    /// Frames so far.
-    #[cfg(feature = "af-xdp")]
-    pub(crate) fn frames(&self) -> &FrameCounters {
-        &self.frames
-    }
-
     /// Whether the run has had all the frames it asked for.
     pub(crate) fn is_spent(&self) -> bool {
         self.config.budget.is_spent()
     }
 
-    /// Refreshes the account of each sink and shows it.
+    /// Shows where the worker is. Allocates only the first time.
     #[cfg(feature = "af-xdp")]
-    pub(crate) fn sink_counters(&mut self) -> impl Iterator<Item = &SinkCounters> {
-        self.sinks.iter_mut().map(|slot| {
+    pub(crate) fn publish(&mut self, counters: &mut WorkerCounters) {
+        counters.frames.clone_from(&self.frames);
+        counters.sinks.resize_with(self.sinks.len(), SinkCounters::default);
+        for (slot, place) in self.sinks.iter_mut().zip(&mut counters.sinks) {
             if slot.end.is_none() {
                 if let Some(stats) = slot.read_stats() {
                     slot.counters.stats = stats;
                 }
             }
-            &slot.counters
-        })
+            place.clone_from(&slot.counters);
+        }
     }
 
     /// Finishes every sink and closes the worker's account.
