@@ -17,6 +17,12 @@ pub const SETTING_FLOWS: &str = "FLOWS";
 pub const SETTING_VNIS: &str = "VNIS";
 /// Setting, `u32`: the first VNI.
 pub const SETTING_VNI_BASE: &str = "VNI_BASE";
+/// Setting, `u64`: nanoseconds from one frame to the next on a CPU; 0 is as fast as it goes. At most
+/// [`MAX_INTERVAL_NS`].
+pub const SETTING_INTERVAL_NS: &str = "INTERVAL_NS";
+
+/// The longest interval the program waits out: it turns on the spot, and the verifier wants an end to that.
+pub const MAX_INTERVAL_NS: u64 = 50_000;
 
 /// Offset of the outer UDP source port: 65535 downwards, one a flow (the range AWS was seen to use, then below).
 pub const OUTER_SOURCE_PORT: usize = 34;

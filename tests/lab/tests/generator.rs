@@ -65,7 +65,7 @@ fn two_threads_fill_two_queues() -> Result<()> {
 #[test]
 fn a_limited_rate_is_kept_and_loses_nothing() -> Result<()> {
     for (rate, cpus) in [(100_000, vec![0]), (300_000, vec![0, 1])] {
-        let frames = rate;
+        let frames = 2 * rate;
         let queues = u32::try_from(cpus.len()).unwrap_or(1);
         let run = run(queues, Traffic { rate: Some(rate), cpus, ..Traffic::default() }, frames)?;
         explain(&run, frames);
