@@ -37,8 +37,8 @@ const LIMITED_BATCHES: u64 = 10_000;
 /// Most frames of one system call: a stop waits no longer than this, about 0.2 s. Each call pauses for about 25 ms
 /// at its end, while the kernel takes its pages back.
 const LONGEST_RUN: u64 = 1 << 20;
-/// The same at a limited rate, in seconds: the pause is then 1 % of the time.
-const LONGEST_LIMITED_RUN: u64 = 2;
+/// The same at a limited rate, in seconds; the program makes up for the pause.
+const LONGEST_LIMITED_RUN: u64 = 1;
 /// The lowest rate of a thread, frames a second; what is slower is for the [`Injector`](crate::Injector).
 pub const MIN_RATE: u64 = 1_000_000_000 / abi::MAX_INTERVAL_NS;
 /// The longest frame a test run takes without fragments: a page less the kernel's headroom and its skb trailer.
