@@ -8,6 +8,9 @@
 pub const PROGRAM: &str = "generate";
 /// Per-CPU array of one `u64`: frames generated so far.
 pub const MAP_GENERATED: &str = "GENERATED";
+/// Per-CPU array of one `[u64; 2]`: when the next frame is due and when the last one went, CLOCK_MONOTONIC in ns.
+/// User space puts zeros there before a run, so that the pause before it is not made up for.
+pub const MAP_PACE: &str = "PACE";
 
 /// Setting, `u32`: index of the interface that transmits.
 pub const SETTING_IFINDEX: &str = "IFINDEX";

@@ -16,12 +16,11 @@ use mirror_ebpf::generator::{
 
 #[map]
 static GENERATED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
-/// When the next frame of this CPU is due, and when the last one went: CLOCK_MONOTONIC in ns.
 #[map]
 static PACE: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(1, 0);
 
-/// How late frames may be and still be made up for. What is later is let go: it was no part of this run.
-const MOST_LATE_NS: u64 = 100_000_000;
+/// How many times the rate it may be while what was late is made up for.
+const CATCH_UP: u64 = 4;
 /// Looks at the clock that outlast [`MAX_INTERVAL_NS`], at 13 ns or more each. The verifier follows 8192 jumps.
 const LOOKS: u32 = 1 << 12;
 
@@ -85,14 +84,13 @@ fn generate(ctx: XdpContext) -> u32 {
 }
 
 /// Turns on the spot until a frame is due, and gives the pace after it. What was late, because another thread had
-/// the CPU or one system call had ended, is made up for at no more than twice the rate: a burst would be a rate of
-/// its own.
+/// the CPU or one system call had ended, is made up for at a bounded rate: a burst would overrun any ring.
 #[inline(always)]
 fn keep_pace([due, last]: [u64; 2], interval: u64) -> [u64; 2] {
     // SAFETY: a helper without arguments.
     let mut now = unsafe { bpf_ktime_get_ns() };
-    let due = if due + MOST_LATE_NS < now { now } else { due };
-    let earliest = due.max(last + interval / 2);
+    let due = if due == 0 { now } else { due };
+    let earliest = due.max(last + interval / CATCH_UP);
     let mut looks = 0;
     while now < earliest && looks < LOOKS {
         // SAFETY: as above.

@@ -5,7 +5,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -14,7 +14,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader, TestRunOptions,
-    maps::PerCpuArray,
+    maps::{Map, PerCpuArray, PerCpuValues},
     programs::{TestRun as _, TestRunAttrs, Xdp},
 };
 use mirror_ebpf::{GENERATOR_OBJECT, generator as abi};
@@ -38,7 +38,7 @@ const LIMITED_BATCHES: u64 = 10_000;
 /// at its end, while the kernel takes its pages back.
 const LONGEST_RUN: u64 = 1 << 20;
 /// The same at a limited rate, in seconds; the program makes up for the pause.
-const LONGEST_LIMITED_RUN: u64 = 1;
+const LONGEST_LIMITED_RUN: u64 = 2;
 /// The lowest rate of a thread, frames a second; what is slower is for the [`Injector`](crate::Injector).
 pub const MIN_RATE: u64 = 1_000_000_000 / abi::MAX_INTERVAL_NS;
 /// The longest frame a test run takes without fragments: a page less the kernel's headroom and its skb trailer.
@@ -58,8 +58,9 @@ pub struct Traffic {
     pub vnis: u32,
     /// The first VNI; the others follow it.
     pub vni_base: u32,
-    /// Frames a second over all threads, at least [`MIN_RATE`] for each; none is as fast as they go. The kernel keeps
-    /// the distance from frame to frame, and each sending CPU is busy all the time.
+    /// Frames a second over all threads, at least [`MIN_RATE`] for each; none is as fast as they go. The program
+    /// keeps the distance from frame to frame and makes up for what was late at no more than four times the rate; each
+    /// sending CPU is busy all the time.
     pub rate: Option<u64>,
     /// A sending thread on each of these CPUs. On veth a frame's RX queue is the CPU modulo the number of queues.
     pub cpus: Vec<usize>,
@@ -105,6 +106,8 @@ impl Generated {
 #[derive(Debug)]
 pub struct Generator {
     ebpf: Ebpf,
+    /// Apart from the rest, because writing a map takes it by exclusive reference.
+    pace: Mutex<Map>,
     namespace: Namespace,
     traffic: Traffic,
     template: Vec<u8>,
@@ -137,7 +140,8 @@ impl Generator {
             .map_err(|error| LabError::bpf(abi::PROGRAM, error))?;
         program.load().map_err(|error| LabError::bpf("loading the generator", error))?;
         let template = template(traffic.frame_len)?;
-        Ok(Self { ebpf, namespace: namespace.clone(), traffic, template })
+        let pace = ebpf.take_map(abi::MAP_PACE).ok_or_else(|| missing(abi::MAP_PACE))?;
+        Ok(Self { ebpf, pace: Mutex::new(pace), namespace: namespace.clone(), traffic, template })
     }
 
     /// Sends exactly `frames` frames, split evenly over the CPUs, and gives what the program counted.
@@ -156,6 +160,7 @@ impl Generator {
     /// As there.
     pub fn send_until(&self, frames: u64, stop: &AtomicBool) -> Result<Generated> {
         let before = self.generated()?;
+        self.forget_pace(before.len())?;
         let threads = self.traffic.cpus.len() as u64;
         let start = Instant::now();
         thread::scope(|scope| {
@@ -209,6 +214,16 @@ impl Generator {
         let map = PerCpuArray::<_, u64>::try_from(map).map_err(|error| LabError::bpf(name, error))?;
         let values = map.get(&0, 0).map_err(|error| LabError::bpf(name, error))?;
         Ok(values.to_vec())
+    }
+
+    /// A pause between two sends is no lateness to be made up for.
+    fn forget_pace(&self, cpus: usize) -> Result<()> {
+        let failed = |error| LabError::bpf(abi::MAP_PACE, error);
+        let zeros = PerCpuValues::try_from(vec![[0; 2]; cpus])
+            .map_err(|error| LabError::io("values for each CPU", error))?;
+        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pace = PerCpuArray::<_, [u64; 2]>::try_from(&mut *pace).map_err(failed)?;
+        pace.set(0, zeros, 0).map_err(failed)
     }
 
     fn run_on(&self, cpu: usize, frames: u64, stop: &AtomicBool) -> Result<()> {
