@@ -1,0 +1,265 @@
+//! One network interface, as the kernel and its driver describe it.
+
+use std::{collections::BTreeMap, io};
+
+use neli::{
+    attr::Attribute,
+    consts::rtnl::{Iff, Ifla, RtAddrFamily, Rtm},
+    rtnl::{Ifinfomsg, IfinfomsgBuilder, RtattrBuilder},
+    types::RtBuffer,
+};
+use nix::sys::socket::SockProtocol;
+
+use super::{
+    Channels, DriverInfo, HostError, Rings, Rss,
+    ethtool::Ethtool,
+    netlink::Netlink,
+    read_text,
+    statistics::{add_driver, standard},
+    xdp::{XdpFeatures, XdpHook},
+};
+
+/// An interface of the calling thread's network namespace, as it was when it was looked up.
+///
+/// The methods ask anew each time. They must be called from the same network namespace.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Its index, which survives a renaming.
+    pub index: u32,
+    /// The largest layer-3 packet it takes, in bytes: a frame is 14 bytes longer, and 4 more with a VLAN tag.
+    pub mtu: u32,
+    /// Its address, where it has one of Ethernet's length.
+    pub mac: Option<[u8; 6]>,
+    /// Whether it is up and has a carrier (IFF_UP and IFF_RUNNING).
+    pub up: bool,
+    /// What it is to rtnetlink, such as `veth` or `vxlan`; `None` for physical devices and virtio.
+    pub kind: Option<String>,
+    /// The driver, where it answers ethtool.
+    pub driver: Option<DriverInfo>,
+}
+
+/// Every interface of the calling thread's network namespace, by index.
+///
+/// # Errors
+///
+/// When rtnetlink refuses.
+pub fn interfaces() -> Result<Vec<Interface>, HostError> {
+    let links = links()?;
+    let mut found: Vec<_> = links.iter().filter_map(Interface::of_link).collect();
+    found.sort_by_key(|interface| interface.index);
+    Ok(found)
+}
+
+impl Interface {
+    /// Looks an interface up.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError::NoSuchInterface`], which lists the ones there are, or when rtnetlink refuses.
+    pub fn named(name: &str) -> Result<Self, HostError> {
+        let found = match link(name) {
+            Ok(link) => Self::of_link(&link),
+            Err(HostError::Netlink { source, .. }) if absent(&source) => None,
+            Err(error) => return Err(error),
+        };
+        if let Some(interface) = found {
+            return Ok(interface);
+        }
+        let there: Vec<_> = interfaces()?.into_iter().map(|interface| interface.name).collect();
+        let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
+        Err(HostError::NoSuchInterface { name: name.to_owned(), there })
+    }
+
+    fn of_link(link: &Ifinfomsg) -> Option<Self> {
+        let attributes = link.rtattrs().get_attr_handle();
+        let name = attributes.get_attr_payload_as_with_len::<String>(Ifla::Ifname).ok()?;
+        let mac = attributes.get_attribute(Ifla::Address);
+        let mac = mac.and_then(|mac| mac.rta_payload().as_ref().try_into().ok());
+        let kind = attributes.get_nested_attributes::<u16>(Ifla::Linkinfo).ok();
+        let kind = kind.and_then(|info| info.get_attr_payload_as_with_len::<String>(IFLA_INFO_KIND).ok());
+        let driver = Ethtool::open(&name).and_then(|ethtool| ethtool.driver()).ok();
+        Some(Self {
+            index: u32::try_from(*link.ifi_index()).ok()?,
+            mtu: attributes.get_attr_payload_as(Ifla::Mtu).ok()?,
+            mac,
+            up: running(link),
+            kind,
+            driver: driver.filter(|driver| !driver.name.is_empty()),
+            name,
+        })
+    }
+
+    /// How many RX queues it has: one AF_XDP socket stands on each.
+    ///
+    /// # Errors
+    ///
+    /// When neither the driver, sysfs nor rtnetlink tells.
+    pub fn rx_queues(&self) -> Result<u32, HostError> {
+        if let Ok(channels) = self.channels() {
+            let queues = channels.rx + channels.combined;
+            if queues > 0 {
+                return Ok(queues);
+            }
+        }
+        if self.sysfs_is_ours() {
+            let directory = format!("/sys/class/net/{}/queues", self.name);
+            let read = |source| HostError::Read { path: directory.clone().into(), source };
+            let mut queues = 0;
+            for entry in std::fs::read_dir(&directory).map_err(read)? {
+                queues += u32::from(entry.map_err(read)?.file_name().as_encoded_bytes().starts_with(b"rx-"));
+            }
+            if queues > 0 {
+                return Ok(queues);
+            }
+        }
+        // The queues allocated, of which fewer may be in use: the last resort.
+        let link = link(&self.name)?;
+        let queues = link.rtattrs().get_attr_handle().get_attr_payload_as::<u32>(Ifla::NumRxQueues);
+        queues
+            .map_err(|error| HostError::Nonsense { what: "the number of RX queues", text: error.to_string() })
+    }
+
+    /// The program on its XDP hook, if any.
+    ///
+    /// # Errors
+    ///
+    /// When rtnetlink refuses.
+    pub fn xdp_hook(&self) -> Result<Option<XdpHook>, HostError> {
+        Ok(XdpHook::of_link(&link(&self.name)?))
+    }
+
+    /// What its driver says it can do with XDP; `None` on kernels before 6.3, which cannot tell.
+    ///
+    /// # Errors
+    ///
+    /// When generic netlink refuses.
+    pub fn xdp_features(&self) -> Result<Option<XdpFeatures>, HostError> {
+        XdpFeatures::of_index(self.index)
+    }
+
+    /// All its counters: the standard ones of `rtnl_link_stats64`, and the driver's own as `ethtool -S` names them.
+    /// [`super::statistics`] knows which of them tell of loss.
+    ///
+    /// # Errors
+    ///
+    /// When rtnetlink or the driver refuses; a driver without counters of its own is no error.
+    pub fn statistics(&self) -> Result<BTreeMap<String, u64>, HostError> {
+        let link = link(&self.name)?;
+        let attributes = link.rtattrs().get_attr_handle();
+        let values = attributes.get_attribute(Ifla::Stats64).map(|stats| stats.payload().as_ref());
+        let mut all = standard(values.unwrap_or_default());
+        match self.ethtool("counters", Ethtool::statistics) {
+            Ok(own) => add_driver(&mut all, own),
+            Err(HostError::Ethtool { source, .. }) if unsupported(&source) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(all)
+    }
+
+    /// Its channels, now and at most.
+    ///
+    /// # Errors
+    ///
+    /// When the driver has none or refuses.
+    pub fn channels(&self) -> Result<Channels, HostError> {
+        self.ethtool("channels", Ethtool::channels)
+    }
+
+    /// The descriptors of its RX rings, now and at most.
+    ///
+    /// # Errors
+    ///
+    /// When the driver has none or refuses.
+    pub fn rings(&self) -> Result<Rings, HostError> {
+        self.ethtool("ring sizes", Ethtool::rings)
+    }
+
+    /// How it spreads flows over queues.
+    ///
+    /// # Errors
+    ///
+    /// When the driver does not or refuses.
+    pub fn rss(&self) -> Result<Rss, HostError> {
+        self.ethtool("RSS", Ethtool::rss)
+    }
+
+    /// Its offloads by the kernel's names: `rx-gro`, `rx-lro`, `rx-gro-hw`, ….
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn offloads(&self) -> Result<BTreeMap<String, bool>, HostError> {
+        self.ethtool("offloads", Ethtool::features)
+    }
+
+    fn ethtool<T>(
+        &self,
+        what: &'static str,
+        ask: impl FnOnce(&Ethtool) -> io::Result<T>,
+    ) -> Result<T, HostError> {
+        let answer = Ethtool::open(&self.name).and_then(|ethtool| ask(&ethtool));
+        answer.map_err(|source| HostError::Ethtool { interface: self.name.clone(), what, source })
+    }
+
+    /// Whether `/sys/class/net` shows this very interface: a thread may be in another network namespace than the one `/sys`
+    /// was mounted in, where the same name can stand for something else.
+    pub(crate) fn sysfs_is_ours(&self) -> bool {
+        let read = |file: &str| read_text(format!("/sys/class/net/{}/{file}", self.name)).ok();
+        let same_index = read("ifindex").is_some_and(|index| index == self.index.to_string());
+        let mac = self.mac.map(|mac| mac.map(|byte| format!("{byte:02x}")).join(":"));
+        same_index && mac.is_none_or(|mac| read("address").is_some_and(|address| address == mac))
+    }
+}
+
+// Nested in IFLA_LINKINFO.
+const IFLA_INFO_KIND: u16 = 1;
+
+/// Every link's message.
+pub(super) fn links() -> Result<Vec<Ifinfomsg>, HostError> {
+    let refused = |source| HostError::Netlink { what: "list the interfaces", source };
+    let mut netlink = Netlink::open(SockProtocol::NetlinkRoute, 0).map_err(refused)?;
+    list(&mut netlink).map_err(refused)
+}
+
+/// Every link's message, asked over a socket at hand.
+pub(super) fn list(netlink: &mut Netlink) -> io::Result<Vec<Ifinfomsg>> {
+    netlink.request(Rtm::Getlink, true, &request(RtBuffer::new())?)
+}
+
+/// One link's message.
+fn link(name: &str) -> Result<Ifinfomsg, HostError> {
+    let refused = |source| HostError::Netlink { what: "look up the interface", source };
+    if name.is_empty() || name.len() >= libc::IFNAMSIZ {
+        return Err(refused(io::Error::from_raw_os_error(libc::ENODEV)));
+    }
+    let ask = || {
+        let mut attributes = RtBuffer::new();
+        let attribute = RtattrBuilder::default().rta_type(Ifla::Ifname).rta_payload(name).build();
+        attributes.push(attribute.map_err(io::Error::other)?);
+        let mut netlink = Netlink::open(SockProtocol::NetlinkRoute, 0)?;
+        let answers = netlink.request(Rtm::Getlink, false, &request(attributes)?)?;
+        answers.into_iter().next().ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
+    };
+    ask().map_err(refused)
+}
+
+fn request(attributes: RtBuffer<Ifla, neli::types::Buffer>) -> io::Result<Ifinfomsg> {
+    let message = IfinfomsgBuilder::default().ifi_family(RtAddrFamily::Unspecified).rtattrs(attributes);
+    message.build().map_err(io::Error::other)
+}
+
+/// Whether a link can receive: set up by its owner, and operational.
+pub(super) fn running(link: &Ifinfomsg) -> bool {
+    link.ifi_flags().contains(Iff::UP | Iff::RUNNING)
+}
+
+fn absent(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ENODEV)
+}
+
+fn unsupported(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EOPNOTSUPP)
+}

@@ -1,0 +1,125 @@
+//! The running kernel's version.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use super::HostError;
+
+/// A kernel's version, by which features are known where nothing better tells.
+///
+/// Distributions carry features back to older versions, so a comparison says what is certain, not what is possible.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct KernelVersion {
+    /// The first number.
+    pub major: u16,
+    /// The second number.
+    pub minor: u16,
+    /// The third number, 0 where the release names none.
+    pub patch: u16,
+}
+
+impl KernelVersion {
+    /// The first release of a series, to compare with.
+    #[must_use]
+    pub const fn new(major: u16, minor: u16) -> Self {
+        Self { major, minor, patch: 0 }
+    }
+
+    /// The running kernel's version, from uname(2).
+    ///
+    /// # Errors
+    ///
+    /// When uname(2) fails or its release is not a version.
+    pub fn running() -> Result<Self, HostError> {
+        release()?.parse()
+    }
+}
+
+/// The running kernel's whole release, as `uname -r` prints it.
+///
+/// # Errors
+///
+/// When uname(2) fails or its release is not UTF-8.
+pub fn release() -> Result<String, HostError> {
+    let name = nix::sys::utsname::uname()
+        .map_err(|errno| HostError::Read { path: "uname(2)".into(), source: errno.into() })?;
+    name.release().to_str().map(str::to_owned).ok_or_else(|| HostError::Nonsense {
+        what: "the kernel's release",
+        text: name.release().to_string_lossy().into_owned(),
+    })
+}
+
+impl FromStr for KernelVersion {
+    type Err = HostError;
+
+    /// Reads the numbers a release starts with: `6.1.148-173.267.amzn2023.x86_64` is 6.1.148.
+    fn from_str(release: &str) -> Result<Self, HostError> {
+        let nonsense = || HostError::Nonsense { what: "the kernel's release", text: release.to_owned() };
+        let mut numbers = release.splitn(3, '.').map(|part| {
+            let digits = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
+            part[..digits].parse::<u16>()
+        });
+        let mut needed = || numbers.next().and_then(Result::ok).ok_or_else(nonsense);
+        let (major, minor) = (needed()?, needed()?);
+        Ok(Self { major, minor, patch: numbers.next().and_then(Result::ok).unwrap_or(0) })
+    }
+}
+
+impl fmt::Display for KernelVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
+    }
+}
+
+impl Serialize for KernelVersion {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for KernelVersion {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_of_the_distributions_in_use_parse() {
+        for (release, expected) in [
+            ("5.10.240-238.966.amzn2.x86_64", (5, 10, 240)),
+            ("6.1.148-173.267.amzn2023.x86_64", (6, 1, 148)),
+            ("6.12.40-63.114.amzn2023.aarch64", (6, 12, 40)),
+            ("6.8.0-1036-aws", (6, 8, 0)),
+            ("6.19-rc3", (6, 19, 0)),
+            ("6.1", (6, 1, 0)),
+            ("4.14.0+", (4, 14, 0)),
+        ] {
+            let version: KernelVersion = release.parse().unwrap();
+            assert_eq!((version.major, version.minor, version.patch), expected, "{release}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_release_is_an_error_that_quotes_it() {
+        for text in ["", "6", "linux", ".1.2", "99999999.1"] {
+            let error = text.parse::<KernelVersion>().unwrap_err().to_string();
+            assert!(error.contains(&format!("{text:?}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn versions_compare_by_number_not_by_letter() {
+        assert!("5.9.16".parse::<KernelVersion>().unwrap() < KernelVersion::new(5, 10));
+        assert!("5.10.0".parse::<KernelVersion>().unwrap() >= KernelVersion::new(5, 10));
+    }
+
+    #[test]
+    fn the_running_kernel_has_a_version() {
+        assert!(KernelVersion::running().unwrap() >= KernelVersion::new(4, 0));
+    }
+}

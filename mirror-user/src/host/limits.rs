@@ -1,0 +1,208 @@
+//! What this process may lock, map and do.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{HostError, read_text};
+
+/// RLIMIT_MEMLOCK of this process in bytes; `None` is unlimited.
+///
+/// UMEM pages count against it unless the process holds CAP_IPC_LOCK; BPF maps did before kernel 5.11.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Memlock {
+    /// What holds now.
+    pub soft: Option<u64>,
+    /// How far the process may raise it by itself.
+    pub hard: Option<u64>,
+}
+
+impl Memlock {
+    /// Reads `/proc/self/limits`.
+    ///
+    /// # Errors
+    ///
+    /// When the file is not readable or has no such line.
+    pub fn read() -> Result<Self, HostError> {
+        Self::parse(&read_text("/proc/self/limits")?)
+    }
+
+    fn parse(limits: &str) -> Result<Self, HostError> {
+        let nonsense =
+            |text: &str| HostError::Nonsense { what: "the limit of locked memory", text: text.to_owned() };
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max locked memory"));
+        let line = line.ok_or_else(|| nonsense(limits))?;
+        let mut values = line.split_whitespace().map(|word| match word {
+            "unlimited" => Ok(None),
+            number => number.parse().map(Some),
+        });
+        let mut value = || values.next().and_then(Result::ok).ok_or_else(|| nonsense(line));
+        Ok(Self { soft: value()?, hard: value()? })
+    }
+}
+
+/// Huge pages of 2 MiB, the size a UMEM is mapped with where there are any.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct HugePages {
+    /// Pages in the pool (`vm.nr_hugepages`).
+    pub total: u64,
+    /// Pages that nobody has taken.
+    pub free: u64,
+}
+
+impl HugePages {
+    /// Bytes of one page.
+    pub const SIZE: u64 = 2 << 20;
+
+    /// Reads `/sys/kernel/mm/hugepages/hugepages-2048kB`.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel has no huge pages of this size.
+    pub fn read() -> Result<Self, HostError> {
+        let number = |file: &str| {
+            let text = read_text(format!("/sys/kernel/mm/hugepages/hugepages-2048kB/{file}"))?;
+            text.parse().map_err(|_| HostError::Nonsense { what: "a number of huge pages", text })
+        };
+        Ok(Self { total: number("nr_hugepages")?, free: number("free_hugepages")? })
+    }
+}
+
+/// A set of capabilities, see capabilities(7).
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub struct Capabilities(u64);
+
+/// Capabilities that ingest can make use of, with their numbers from `linux/capability.h`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u32)]
+pub enum Capability {
+    /// Attaches XDP programs, binds AF_XDP sockets, sets ethtool values.
+    NetAdmin = 12,
+    /// Creates AF_XDP sockets.
+    NetRaw = 13,
+    /// Locks memory over RLIMIT_MEMLOCK.
+    IpcLock = 14,
+    /// Stands for BPF and PERFMON before kernel 5.8.
+    SysAdmin = 21,
+    /// Raises RLIMIT_MEMLOCK over its hard limit.
+    SysResource = 24,
+    /// Attaches raw tracepoints, with [`Capability::Bpf`] (kernel 5.8 and later).
+    Perfmon = 38,
+    /// Loads programs and creates maps (kernel 5.8 and later).
+    Bpf = 39,
+}
+
+impl Capability {
+    const ALL: [Self; 7] = [
+        Self::NetAdmin,
+        Self::NetRaw,
+        Self::IpcLock,
+        Self::SysAdmin,
+        Self::SysResource,
+        Self::Perfmon,
+        Self::Bpf,
+    ];
+
+    /// The kernel's name of it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NetAdmin => "CAP_NET_ADMIN",
+            Self::NetRaw => "CAP_NET_RAW",
+            Self::IpcLock => "CAP_IPC_LOCK",
+            Self::SysAdmin => "CAP_SYS_ADMIN",
+            Self::SysResource => "CAP_SYS_RESOURCE",
+            Self::Perfmon => "CAP_PERFMON",
+            Self::Bpf => "CAP_BPF",
+        }
+    }
+}
+
+impl Capabilities {
+    /// The effective set of the calling thread, from `/proc/thread-self/status`.
+    ///
+    /// # Errors
+    ///
+    /// When the file is not readable or has no such line.
+    pub fn effective() -> Result<Self, HostError> {
+        Self::parse(&read_text("/proc/thread-self/status")?)
+    }
+
+    fn parse(status: &str) -> Result<Self, HostError> {
+        let nonsense = |text: &str| HostError::Nonsense { what: "a capability set", text: text.to_owned() };
+        let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+        let line = line.ok_or_else(|| nonsense(status))?;
+        u64::from_str_radix(line.trim(), 16).map(Self).map_err(|_| nonsense(line))
+    }
+
+    /// Whether the set holds `capability`.
+    #[must_use]
+    pub const fn has(self, capability: Capability) -> bool {
+        self.0 & (1 << capability as u32) != 0
+    }
+}
+
+impl fmt::Debug for Capabilities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = Capability::ALL.into_iter().filter(|&c| self.has(c)).map(Capability::name);
+        write!(f, "{:#x} ", self.0)?;
+        f.debug_set().entries(known).finish()
+    }
+}
+
+impl Serialize for Capabilities {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:016x}", self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Capabilities {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        u64::from_str_radix(&text, 16).map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: &str = "Limit                     Soft Limit           Hard Limit           Units     \n\
+        Max processes             7823                 7823                 processes \n\
+        Max locked memory         8388608              unlimited            bytes     \n\
+        Max address space         unlimited            unlimited            bytes     \n";
+
+    #[test]
+    fn the_limit_of_locked_memory_is_found_among_the_others() {
+        assert_eq!(Memlock::parse(LIMITS).unwrap(), Memlock { soft: Some(8_388_608), hard: None });
+    }
+
+    #[test]
+    fn limits_without_locked_memory_are_an_error() {
+        assert!(Memlock::parse("Max processes 1 1\n").is_err());
+        assert!(Memlock::parse("Max locked memory 1\n").is_err());
+        assert!(Memlock::parse("Max locked memory many more bytes\n").is_err());
+    }
+
+    #[test]
+    fn this_process_has_a_limit_of_locked_memory() {
+        Memlock::read().unwrap();
+    }
+
+    #[test]
+    fn effective_capabilities_are_told_from_permitted_ones() {
+        let status =
+            "Name:\tx\nCapPrm:\tffffffffffffffff\nCapEff:\t0000000000003000\nCapBnd:\tffffffffffffffff\n";
+        let set = Capabilities::parse(status).unwrap();
+        assert!(set.has(Capability::NetAdmin) && set.has(Capability::NetRaw));
+        assert!(!set.has(Capability::IpcLock) && !set.has(Capability::Bpf));
+    }
+
+    #[test]
+    fn a_capability_set_survives_json() {
+        let set = Capabilities::parse("CapEff:\t000001fffeffffff").unwrap();
+        let json = serde_json::to_string(&set).unwrap();
+        assert_eq!(json, "\"000001fffeffffff\"");
+        assert_eq!(serde_json::from_str::<Capabilities>(&json).unwrap(), set);
+    }
+}

@@ -1,0 +1,192 @@
+//! Links that go up, down or away: AF_XDP sockets tell of neither (poll(2) stays silent), so rtnetlink is watched.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io,
+    os::fd::{AsFd, BorrowedFd},
+    time::{Duration, Instant},
+};
+
+use neli::{
+    consts::rtnl::{RtAddrFamily, Rtm},
+    nl::NlPayload,
+    rtnl::Ifinfomsg,
+};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::socket::{MsgFlags, SockProtocol},
+};
+
+use super::{
+    HostError,
+    interface::{list, running},
+    netlink::Netlink,
+};
+
+/// What happened to a link.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LinkEvent {
+    /// It can receive: set up, and its carrier is there. New links that are up at once begin so.
+    Up {
+        /// The link's index.
+        index: u32,
+    },
+    /// It cannot receive any more: set down, or its carrier is gone.
+    Down {
+        /// The link's index.
+        index: u32,
+    },
+    /// It was deleted, or moved to another network namespace.
+    Deleted {
+        /// The link's index.
+        index: u32,
+    },
+}
+
+/// Watches the links of the network namespace that the opening thread was in.
+///
+/// It tells of changes only, each once, in order; when the kernel had to drop messages (ENOBUFS), the state is read
+/// again and compared, so that what is told at the end is true, though a link that went down and up in between
+/// may go untold.
+#[derive(Debug)]
+pub struct LinkWatch {
+    /// Hears RTMGRP_LINK.
+    events: Netlink,
+    /// Asks for the state after an overrun, in the same namespace whoever calls.
+    requests: Netlink,
+    /// Every link there is and whether it is up.
+    known: BTreeMap<u32, bool>,
+    pending: VecDeque<LinkEvent>,
+    overruns: u64,
+}
+
+impl LinkWatch {
+    /// Subscribes, then reads the state to compare with.
+    ///
+    /// # Errors
+    ///
+    /// When rtnetlink refuses.
+    pub fn open() -> Result<Self, HostError> {
+        let open = || {
+            let groups = u32::try_from(libc::RTMGRP_LINK).map_err(io::Error::other)?;
+            let events = Netlink::open(SockProtocol::NetlinkRoute, groups)?;
+            let requests = Netlink::open(SockProtocol::NetlinkRoute, 0)?;
+            let mut watch =
+                Self { events, requests, known: BTreeMap::new(), pending: VecDeque::new(), overruns: 0 };
+            watch.compare()?;
+            watch.pending.clear();
+            Ok(watch)
+        };
+        open().map_err(refused)
+    }
+
+    /// Waits up to `timeout` for the next event.
+    ///
+    /// # Errors
+    ///
+    /// When rtnetlink fails for another reason than an overrun.
+    pub fn next(&mut self, timeout: Duration) -> Result<Option<LinkEvent>, HostError> {
+        self.wait(timeout).map_err(refused)
+    }
+
+    /// How often the kernel had to drop messages, and the state was read again.
+    #[must_use]
+    pub const fn overruns(&self) -> u64 {
+        self.overruns
+    }
+
+    fn wait(&mut self, timeout: Duration) -> io::Result<Option<LinkEvent>> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            if let Some(event) = self.pending.pop_front() {
+                return Ok(Some(event));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            // Rounded up: a wait of 0 ms until the last microseconds have passed would spin.
+            let left = PollTimeout::try_from(left.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX);
+            match poll(&mut [PollFd::new(self.events.as_fd(), PollFlags::POLLIN)], left) {
+                Ok(0) if Instant::now() >= deadline => return Ok(None),
+                Ok(0) | Err(Errno::EINTR) => {}
+                Ok(_) => self.read()?,
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    fn read(&mut self) -> io::Result<()> {
+        match self.events.receive::<Rtm, Ifinfomsg>(MsgFlags::MSG_DONTWAIT) {
+            Ok(messages) => {
+                for message in messages {
+                    if let NlPayload::Payload(link) = message.nl_payload() {
+                        self.heard(*message.nl_type(), link);
+                    }
+                }
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                tracing::debug!("link events were lost: reading the state of all links");
+                self.overruns += 1;
+                self.compare()
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn heard(&mut self, kind: Rtm, link: &Ifinfomsg) {
+        // AF_BRIDGE speaks of bridge ports: its "deleted" means that a link left its bridge.
+        if *link.ifi_family() != RtAddrFamily::Unspecified {
+            return;
+        }
+        let Ok(index) = u32::try_from(*link.ifi_index()) else { return };
+        match kind {
+            Rtm::Newlink => self.is_now(index, running(link)),
+            Rtm::Dellink => self.is_gone(index),
+            _ => {}
+        }
+    }
+
+    fn is_now(&mut self, index: u32, up: bool) {
+        let before = self.known.insert(index, up).unwrap_or(false);
+        match (before, up) {
+            (false, true) => self.pending.push_back(LinkEvent::Up { index }),
+            (true, false) => self.pending.push_back(LinkEvent::Down { index }),
+            _ => {}
+        }
+    }
+
+    fn is_gone(&mut self, index: u32) {
+        if self.known.remove(&index).is_some() {
+            self.pending.push_back(LinkEvent::Deleted { index });
+        }
+    }
+
+    /// Reads every link and tells what differs from what is known.
+    fn compare(&mut self) -> io::Result<()> {
+        let links = list(&mut self.requests)?;
+        let now: BTreeMap<u32, bool> = links
+            .iter()
+            .filter_map(|link| Some((u32::try_from(*link.ifi_index()).ok()?, running(link))))
+            .collect();
+        let gone: Vec<u32> = self.known.keys().filter(|index| !now.contains_key(index)).copied().collect();
+        for index in gone {
+            self.is_gone(index);
+        }
+        for (index, up) in now {
+            self.is_now(index, up);
+        }
+        Ok(())
+    }
+}
+
+impl AsFd for LinkWatch {
+    /// Readable when [`LinkWatch::next`] may have something to tell.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.events.as_fd()
+    }
+}
+
+fn refused(source: io::Error) -> HostError {
+    HostError::Netlink { what: "watch the links", source }
+}

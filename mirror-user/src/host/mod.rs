@@ -1,0 +1,98 @@
+//! What this host is: its interfaces, their drivers and counters, the kernel, and what the process may do.
+//!
+//! Nothing here prints, waits or changes a setting, except [`tunables`], which puts back what it changed.
+//! Netlink and ioctl sockets are opened on the calling thread, so all of it speaks of that thread's network
+//! namespace; `/sys/class/net` may show another one (it belongs to the mount, not to the thread) and is read only
+//! where it proves to show the same interface.
+
+mod ethtool;
+pub mod interface;
+pub mod kernel;
+pub mod limits;
+pub mod links;
+mod netlink;
+pub mod statistics;
+pub mod tunables;
+pub mod xdp;
+
+use std::{io, path::PathBuf};
+
+pub use ethtool::{Channels, DriverInfo, Rings, Rss};
+
+/// Why something about the host could not be read or set.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HostError {
+    /// No interface of that name in this network namespace.
+    #[error("{name}: no such interface; there are {there}; `mirror -D` lists them")]
+    NoSuchInterface {
+        /// The name asked for.
+        name: String,
+        /// The names there are, separated by commas.
+        there: String,
+    },
+    /// A netlink request was refused or its answer could not be read.
+    #[error("cannot {what} over netlink: {source}")]
+    Netlink {
+        /// What was asked.
+        what: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The driver refused an ethtool command.
+    #[error("{interface}: cannot read {what} over ethtool: {source}")]
+    Ethtool {
+        /// The interface asked.
+        interface: String,
+        /// What was asked.
+        what: &'static str,
+        /// The driver's answer; `EOPNOTSUPP` where it has no such thing.
+        source: io::Error,
+    },
+    /// A file of procfs or sysfs could not be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file of sysfs could not be written.
+    #[error("cannot write {value} to {}: {source}; root in the host's own namespace may", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What was to be written.
+        value: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file or an answer holds something else than expected.
+    #[error("cannot make sense of {what}: {text:?}")]
+    Nonsense {
+        /// What it should have been.
+        what: &'static str,
+        /// What it was.
+        text: String,
+    },
+    /// `/sys` shows another network namespace than the one the thread is in.
+    #[error(
+        "{interface}: /sys shows another network namespace; run `ip netns exec` or mount sysfs in this namespace"
+    )]
+    OtherNamespace {
+        /// The interface looked for.
+        interface: String,
+    },
+}
+
+/// Reads a small text file of procfs or sysfs, without the newline at its end.
+fn read_text(path: impl Into<PathBuf>) -> Result<String, HostError> {
+    let path = path.into();
+    match std::fs::read_to_string(&path) {
+        Ok(mut text) => {
+            text.truncate(text.trim_end().len());
+            Ok(text)
+        }
+        Err(source) => Err(HostError::Read { path, source }),
+    }
+}
