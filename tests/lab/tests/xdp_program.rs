@@ -533,7 +533,7 @@ fn the_kernel_runs_nothing_shorter_than_an_ethernet_header() -> Result<()> {
 fn a_socket_on_the_queue_gets_what_is_ours_and_nothing_else() -> Result<()> {
     for entry in ENTRIES {
         let mut program = XdpProgram::load(entry, &Settings::default())?;
-        program.set_socket(0, &xdp_socket())?;
+        program.set_socket(0, xdp_socket())?;
         // The socket is closed by now, and has left the map with it.
         check(&program, &[case("socket closed", frame(&plain()), PASS, Counter::NoSocket)])?;
         let socket = xdp_socket();
