@@ -4,6 +4,17 @@
 //! thread, so a sink needs no lock. A batch is lent for one call. A sink that needs bytes for longer copies them into
 //! blocks of its own, and when none is free it drops and counts: it never makes the worker wait.
 
+mod counters;
+mod latency;
+mod origin;
+pub mod pcap;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use counters::{Counters, CountersSnapshot};
+pub use latency::LatencySink;
+pub use pcap::Pcap;
+
 use std::{fmt, io, sync::Arc, time::Instant};
 
 use arrayvec::ArrayVec;

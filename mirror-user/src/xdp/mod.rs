@@ -96,11 +96,11 @@ impl Program {
             .map_max_entries(abi::MAP_XSKS, settings.queues)
             .load(mirror_ebpf::MIRROR_OBJECT)
             .map_err(ProgramSetupError::Load)?;
-        fill_vnis(&mut ebpf, settings.allow)?;
-        fill_sources(&mut ebpf, settings.allow)?;
-
         let entry = if settings.frags { abi::PROGRAM_FRAGS } else { abi::PROGRAM };
         xdp(&mut ebpf, entry)?.load().map_err(ProgramSetupError::Verify)?;
+        // Maps are taken out of the object only now: the program's load refers to them.
+        fill_vnis(&mut ebpf, settings.allow)?;
+        fill_sources(&mut ebpf, settings.allow)?;
         let redirect_failed = match watch_redirects(&mut ebpf) {
             Ok(map) => Some(map),
             Err(error) => {
@@ -235,17 +235,19 @@ fn watch_redirects(ebpf: &mut Ebpf) -> Result<PerCpuArray<MapData, u64>, Program
         return Err(ProgramSetupError::Missing { kind: "map", name });
     };
     let id = xsks.info().map_err(|source| ProgramSetupError::Map { name, source })?.id();
+    tracepoint(ebpf)?.load().map_err(ProgramSetupError::Verify)?;
     let name = abi::MAP_XSKS_ID;
     let mut place: Array<MapData, u32> = take(ebpf, name)?;
     place.set(0, id, 0).map_err(|source| ProgramSetupError::Map { name, source })?;
-    let name = abi::PROGRAM_REDIRECT_ERR;
-    let program: &mut RawTracePoint = ebpf
-        .program_mut(name)
-        .ok_or(ProgramSetupError::Missing { kind: "program", name })?
-        .try_into()
-        .map_err(ProgramSetupError::Verify)?;
-    program.load().map_err(ProgramSetupError::Verify)?;
-    program.attach(abi::TRACEPOINT_REDIRECT_ERR).map_err(ProgramSetupError::Verify)?;
+    tracepoint(ebpf)?.attach(abi::TRACEPOINT_REDIRECT_ERR).map_err(ProgramSetupError::Verify)?;
     take(ebpf, abi::MAP_REDIRECT_FAILED)
 }
 
+
+fn tracepoint(ebpf: &mut Ebpf) -> Result<&mut RawTracePoint, ProgramSetupError> {
+    let name = abi::PROGRAM_REDIRECT_ERR;
+    ebpf.program_mut(name)
+        .ok_or(ProgramSetupError::Missing { kind: "program", name })?
+        .try_into()
+        .map_err(ProgramSetupError::Verify)
+}

@@ -187,11 +187,11 @@ impl XdpProgram {
     /// # Errors
     ///
     /// [`LabError::Bpf`] where the map refuses the descriptor.
-    pub fn set_socket(&mut self, queue: u32, socket: impl std::os::fd::AsRawFd) -> Result<()> {
+    pub fn set_socket(&mut self, queue: u32, socket: impl std::os::fd::AsFd) -> Result<()> {
         let name = abi::MAP_XSKS;
         let map = self.ebpf.map_mut(name).ok_or_else(|| missing(name))?;
         let mut map = XskMap::try_from(map).map_err(|error| LabError::bpf(name, error))?;
-        map.set(queue, socket, 0).map_err(|error| LabError::bpf(name, error))
+        map.set(queue, socket.as_fd(), 0).map_err(|error| LabError::bpf(name, error))
     }
 
     /// Runs the program once on a frame (`BPF_PROG_TEST_RUN`), as if it had come by queue 0.
