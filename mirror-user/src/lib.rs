@@ -3,4 +3,6 @@
 #![warn(missing_docs)]
 
 #[cfg(feature = "af-xdp")]
+pub mod doctor;
+#[cfg(feature = "af-xdp")]
 pub mod host;

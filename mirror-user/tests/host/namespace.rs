@@ -32,6 +32,11 @@ impl Namespace {
         namespace
     }
 
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Runs `ip` inside.
     pub(crate) fn ip(&self, arguments: &[&str]) {
         run(&[&["-n", &self.name], arguments].concat());
