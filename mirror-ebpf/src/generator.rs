@@ -11,20 +11,23 @@ pub const MAP_GENERATED: &str = "GENERATED";
 
 /// Setting, `u32`: index of the interface that transmits.
 pub const SETTING_IFINDEX: &str = "IFINDEX";
-/// Setting, `u32`: number of flows, at least 1.
+/// Setting, `u32`: number of flows, from 1 to [`MAX_FLOWS`].
 pub const SETTING_FLOWS: &str = "FLOWS";
 /// Setting, `u32`: number of VNIs, at least 1.
 pub const SETTING_VNIS: &str = "VNIS";
 /// Setting, `u32`: the first VNI.
 pub const SETTING_VNI_BASE: &str = "VNI_BASE";
 
-/// Offset of the outer UDP source port.
+/// Offset of the outer UDP source port: 65535 downwards, one a flow (the range AWS was seen to use, then below).
 pub const OUTER_SOURCE_PORT: usize = 34;
 /// Offset of the VNI, three bytes in network order.
 pub const VNI: usize = 46;
-/// Offset of the low half of the inner IPv4 source address.
+/// Offset of the low half of the inner IPv4 source address, which holds the flow.
 pub const INNER_SOURCE_LOW: usize = 78;
-/// Offset of the inner UDP source port.
+/// Offset of the low half of the inner IPv4 destination address, which holds the flow's one's complement: the two
+/// add up to 0xffff whatever the flow, so the header checksum of the template stays right (RFC 1624 section 3).
+pub const INNER_DESTINATION_LOW: usize = 82;
+/// Offset of the inner UDP source port: [`INNER_PORT_BASE`] plus the flow.
 pub const INNER_SOURCE_PORT: usize = 84;
 /// Offset of the sequence number: a `u64` in network order, the CPU in its upper 16 bits, the count from 0 below.
 pub const SEQUENCE: usize = 92;
@@ -34,5 +37,8 @@ pub const SEQUENCE_LEN: usize = 8;
 pub const MIN_FRAME: usize = SEQUENCE + SEQUENCE_LEN;
 /// Bits of the sequence number that count; the CPU is above them.
 pub const SEQUENCE_CPU_SHIFT: u32 = 48;
-/// The first of the outer source ports, one a flow: the seven bits seen in AWS, then downwards.
-pub const OUTER_PORT_MASK: u16 = 0x3fff;
+/// The most flows: as many as there are dynamic ports (RFC 6335 section 6), where no dissector takes them for a
+/// known protocol.
+pub const MAX_FLOWS: u32 = 1 << 14;
+/// The first dynamic port.
+pub const INNER_PORT_BASE: u16 = 0xc000;

@@ -11,6 +11,7 @@ pub mod generator;
 pub mod mirror;
 
 /// Bytes aligned as the ELF reader wants them: `include_bytes!` alone promises no alignment.
+#[cfg(not(target_arch = "bpf"))]
 #[repr(C, align(8))]
 struct Aligned<T: ?Sized>(T);
 

@@ -1,8 +1,26 @@
 //! Ingest engine for AWS VPC Traffic Mirroring.
-#![deny(unsafe_code)]
 #![warn(missing_docs)]
+#![deny(unsafe_code)]
 
+pub mod account;
+pub mod batch;
+pub mod decap;
+#[cfg(feature = "af-xdp")]
+pub mod engine;
 #[cfg(feature = "af-xdp")]
 pub mod doctor;
 #[cfg(feature = "af-xdp")]
 pub mod host;
+pub mod select;
+pub mod sink;
+pub mod wire;
+mod worker;
+#[cfg(feature = "af-xdp")]
+mod xdp;
+#[cfg(feature = "af-xdp")]
+mod xsk;
+
+pub use account::Report;
+pub use batch::{Batch, Captured, Frame};
+#[cfg(feature = "af-xdp")]
+pub use engine::Engine;

@@ -10,8 +10,8 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use mirror_ebpf::generator::{
-    INNER_SOURCE_LOW, INNER_SOURCE_PORT, MIN_FRAME, OUTER_PORT_MASK, OUTER_SOURCE_PORT, SEQUENCE,
-    SEQUENCE_CPU_SHIFT, VNI,
+    INNER_DESTINATION_LOW, INNER_PORT_BASE, INNER_SOURCE_LOW, INNER_SOURCE_PORT, MAX_FLOWS, MIN_FRAME,
+    OUTER_SOURCE_PORT, SEQUENCE, SEQUENCE_CPU_SHIFT, VNI,
 };
 
 #[map]
@@ -44,34 +44,45 @@ fn generate(ctx: XdpContext) -> u32 {
         return XDP_DROP;
     };
     // SAFETY: this CPU's own copy.
-    let number = unsafe {
-        let number = *generated;
-        *generated = number + 1;
-        number
-    };
-    let flow = (number % u64::from(setting!(FLOWS))) as u16;
-    let vni = setting!(VNI_BASE) + (number % u64::from(setting!(VNIS))) as u32;
+    let number = unsafe { generated.read() };
+    // SAFETY: as above.
+    unsafe { generated.write(number + 1) };
+    // The mask keeps the ports in the dynamic range; user space refuses more flows than it holds.
+    let flow = (remainder(number, setting!(FLOWS)) & (MAX_FLOWS - 1)) as u16;
+    let vni = setting!(VNI_BASE) + remainder(number, setting!(VNIS));
     // SAFETY: a helper without arguments.
     let cpu = unsafe { bpf_get_smp_processor_id() };
-    // SAFETY: every offset is below MIN_FRAME, which was checked against the end of the frame.
-    unsafe {
-        put(frame + OUTER_SOURCE_PORT, (u16::MAX - (flow & OUTER_PORT_MASK)).to_be_bytes());
-        let [_, a, b, c] = vni.to_be_bytes();
-        put(frame + VNI, [a, b, c]);
-        put(frame + INNER_SOURCE_LOW, flow.to_be_bytes());
-        put(frame + INNER_SOURCE_PORT, flow.to_be_bytes());
-        put(frame + SEQUENCE, (u64::from(cpu) << SEQUENCE_CPU_SHIFT | number).to_be_bytes());
-        bpf_redirect(setting!(IFINDEX), 0) as u32
-    }
+    let sequence = u64::from(cpu) << SEQUENCE_CPU_SHIFT | number;
+    let [_, vni @ ..] = vni.to_be_bytes();
+    let frame = Frame(frame);
+    frame.at(OUTER_SOURCE_PORT, (u16::MAX - flow).to_be_bytes());
+    frame.at(VNI, vni);
+    frame.at(INNER_SOURCE_LOW, flow.to_be_bytes());
+    frame.at(INNER_DESTINATION_LOW, (!flow).to_be_bytes());
+    frame.at(INNER_SOURCE_PORT, (INNER_PORT_BASE | flow).to_be_bytes());
+    frame.at(SEQUENCE, sequence.to_be_bytes());
+    let ifindex = setting!(IFINDEX);
+    // SAFETY: a helper of two numbers.
+    let action = unsafe { bpf_redirect(ifindex, 0) };
+    action as u32
 }
 
-/// # Safety
-///
-/// `N` bytes at `place` must lie within the frame.
+/// `number` modulo `by`; 0 where `by` is 0, which leaves no panic in the object.
 #[inline(always)]
-unsafe fn put<const N: usize>(place: usize, bytes: [u8; N]) {
-    // SAFETY: the caller's promise; an array of bytes has no alignment.
-    unsafe { *(place as *mut [u8; N]) = bytes };
+fn remainder(number: u64, by: u32) -> u32 {
+    number.checked_rem(u64::from(by)).unwrap_or(0) as u32
+}
+
+/// The start of a frame of at least [`MIN_FRAME`] bytes.
+struct Frame(usize);
+
+impl Frame {
+    #[inline(always)]
+    fn at<const N: usize>(&self, offset: usize, bytes: [u8; N]) {
+        // SAFETY: every offset written ends within MIN_FRAME; the verifier refuses the program otherwise. An array
+        // of bytes has no alignment.
+        unsafe { *((self.0 + offset) as *mut [u8; N]) = bytes };
+    }
 }
 
 #[panic_handler]

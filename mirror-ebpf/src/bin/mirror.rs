@@ -5,7 +5,6 @@
 #![no_main]
 
 use aya_ebpf::{
-    EbpfContext as _,
     bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT},
     helpers::{bpf_ktime_get_ns, bpf_xdp_adjust_meta},
     macros::{map, raw_tracepoint, xdp},
@@ -188,18 +187,13 @@ fn udp(packet: &Packet, transport: usize, source_allowed: impl FnOnce() -> bool)
     if !(tunnel(0) || tunnel(1) || tunnel(2) || tunnel(3)) {
         return Verdict::Pass(Counter::NotTunnel);
     }
+    let vni = if setting!(VNI_FILTER) != 0 { packet.from(transport + UDP_HEADER).vni() } else { None };
     if setting!(SOURCE_FILTER) != 0 && !source_allowed() {
         return Verdict::Drop(Counter::SourceRefused);
     }
-    // Without a readable VNI there is nothing to refuse here: user space names what is wrong with the header.
-    let vxlan = transport + UDP_HEADER;
-    if setting!(VNI_FILTER) != 0
-        && packet.holds(vxlan + VXLAN_HEADER)
-        && packet.u8(vxlan) & VXLAN_FLAG_VNI != 0
-    {
-        let [_, a, b, c] = packet.bytes::<4>(vxlan + 3);
+    if let Some(vni) = vni {
         // SAFETY: the set is written once, before the program is attached.
-        if unsafe { VNIS.get(u32::from_be_bytes([0, a, b, c])) }.is_none() {
+        if unsafe { VNIS.get(vni) }.is_none() {
             return Verdict::Drop(Counter::VniRefused);
         }
     }
@@ -272,6 +266,24 @@ impl Packet {
     fn u16(&self, offset: usize) -> u16 {
         // SAFETY: as in `u8`.
         unsafe { *((self.start + offset) as *const u16) }
+    }
+
+    /// The rest of the frame from a place on. The compiler must not see where its start came from: it would work the
+    /// same address out anew for a read, and the verifier knows only that the other one's bound was checked.
+    #[inline(always)]
+    fn from(&self, offset: usize) -> Self {
+        Self { start: core::hint::black_box(self.start + offset), end: self.end }
+    }
+
+    /// The VNI where a VXLAN header starts here. Without a readable one there is nothing to refuse: user space names
+    /// what is wrong with the header.
+    #[inline(always)]
+    fn vni(&self) -> Option<u32> {
+        if !self.holds(VXLAN_HEADER) || self.u8(0) & VXLAN_FLAG_VNI == 0 {
+            return None;
+        }
+        let [_, a, b, c] = self.bytes::<4>(3);
+        Some(u32::from_be_bytes([0, a, b, c]))
     }
 
     #[inline(always)]

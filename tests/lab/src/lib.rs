@@ -1,1 +1,49 @@
+//! The lab that tests, demo and benches of `mirror` run in: real namespaces, real veth, the kernel's own VXLAN device
+//! and `tc mirred` as a mirror source, a real HTTP server and client, tcpdump and tshark as independent witnesses.
+//!
+//! Nothing here depends on the engine, so that what it says about the engine is a second opinion. It needs root, and
+//! `ip`, `tc`, `ethtool`, `tcpdump`, `tshark` and `curl`.
+//!
+//! ```no_run
+//! use mirror_lab::{Exchange, Lab, MirrorSource, MirrorSourceOptions};
+//!
+//! let lab = Lab::new()?;
+//! let source = MirrorSource::raise(&lab, &MirrorSourceOptions::default())?;
+//! // Capture on `source.capture_interface()` in `source.target()`, then:
+//! source.http(&[Exchange::Get(100_000), Exchange::PostEcho(20_000)])?;
+//! # Ok::<(), mirror_lab::LabError>(())
+//! ```
+#![warn(missing_docs)]
 
+pub mod aws_twin;
+pub mod capture;
+mod command;
+mod error;
+pub mod frames;
+pub mod generator;
+mod http;
+mod injector;
+mod interface_counters;
+mod lab;
+pub mod mirror_source;
+mod namespace;
+mod packet_socket;
+mod sequence;
+pub mod tshark;
+mod veth;
+mod witness;
+pub mod xdp_program;
+
+pub use command::run;
+pub use error::{LabError, Result};
+pub use generator::{Generated, Generator, RunningGenerator, Traffic};
+pub use http::{Exchange, HttpServer, exchange};
+pub use injector::Injector;
+pub use interface_counters::InterfaceCounters;
+pub use lab::{Lab, list};
+pub use mirror_source::{MirrorSource, MirrorSourceOptions};
+pub use namespace::Namespace;
+pub use sequence::{Sequence, SequenceLedger};
+pub use veth::{VethEnd, VethOptions, VethPair};
+pub use witness::{Testimony, Witness};
+pub use xdp_program::XdpProgram;

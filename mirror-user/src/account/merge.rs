@@ -1,0 +1,232 @@
+//! What the workers of a run counted, added up into its report.
+
+use std::{
+    panic::{self, AssertUnwindSafe},
+    sync::Arc,
+};
+
+use super::{
+    counters::FrameCounters,
+    report::{Frames, Odd, Rejected, Report, SinkReport, SinkState},
+};
+use crate::{
+    sink::SinkFactory,
+    worker::{SinkEnd, SinkOutcome, panic_message},
+};
+
+impl Report {
+    /// Makes an entry for each sink, in the order of the factories; to be called once, before the first worker is
+    /// added.
+    pub(crate) fn expect_sinks<'n>(&mut self, names: impl IntoIterator<Item = &'n str>) {
+        self.sinks = names
+            .into_iter()
+            .map(|name| SinkReport { name: name.to_owned(), ..SinkReport::default() })
+            .collect();
+    }
+
+    /// Adds what a worker's pipeline counted: its frames, and by position what its sinks came to.
+    ///
+    /// A worker that has fewer outcomes than the run has sinks leaves a residue, which is the truth about it.
+    pub(crate) fn add_worker(&mut self, frames: &FrameCounters, outcomes: &[SinkOutcome]) {
+        self.frames.add(&Frames::from(frames));
+        for (sink, outcome) in self.sinks.iter_mut().zip(outcomes) {
+            sink.add(outcome);
+        }
+    }
+
+    /// Has each factory complete its output, after the accounts are closed. An error or a panic ends that sink in the
+    /// report; the others go on.
+    pub(crate) fn close_sinks(&mut self, factories: &[Arc<dyn SinkFactory>]) {
+        for (position, factory) in factories.iter().enumerate() {
+            // Unwind safety: the report is plain data, and a factory that panicked is not called again.
+            let end = match panic::catch_unwind(AssertUnwindSafe(|| factory.close(self))) {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => SinkEnd { state: SinkState::Ended, reason: error.to_string() },
+                Err(payload) => SinkEnd { state: SinkState::Failed, reason: panic_message(&*payload) },
+            };
+            if let Some(sink) = self.sinks.get_mut(position) {
+                tracing::error!(sink = sink.name, reason = end.reason, "sink could not be completed");
+                sink.end(&end);
+            }
+        }
+    }
+}
+
+impl Frames {
+    fn add(&mut self, other: &Self) {
+        let Self { received, decapsulated, abandoned, outer_bytes, inner_bytes, rejected, odd } = self;
+        *received += other.received;
+        *decapsulated += other.decapsulated;
+        *abandoned += other.abandoned;
+        *outer_bytes += other.outer_bytes;
+        *inner_bytes += other.inner_bytes;
+        rejected.add(&other.rejected);
+        let Odd { reserved_bits, truncated_inner } = odd;
+        *reserved_bits += other.odd.reserved_bits;
+        *truncated_inner += other.odd.truncated_inner;
+    }
+}
+
+impl Rejected {
+    fn add(&mut self, other: &Self) {
+        let Self { short, bad_outer, no_vni_flag, vni, source, multi_descriptor, not_tunnel, fragment } =
+            self;
+        *short += other.short;
+        *bad_outer += other.bad_outer;
+        *no_vni_flag += other.no_vni_flag;
+        *vni += other.vni;
+        *source += other.source;
+        *multi_descriptor += other.multi_descriptor;
+        *not_tunnel += other.not_tunnel;
+        *fragment += other.fragment;
+    }
+}
+
+impl SinkReport {
+    fn add(&mut self, outcome: &SinkOutcome) {
+        let counters = &outcome.counters;
+        self.deselected += counters.deselected;
+        self.offered += counters.offered;
+        self.written += counters.stats.written;
+        self.pending += counters.stats.pending;
+        for (reason, frames) in counters.stats.dropped.iter() {
+            *self.dropped.entry(reason).or_default() += frames;
+        }
+        for (reason, frames) in counters.stats.failed.iter().chain(counters.failed.iter()) {
+            *self.failed.entry(reason).or_default() += frames;
+        }
+        if let Some(end) = &outcome.end {
+            self.end(end);
+        }
+    }
+
+    /// Takes note of an early end. The gravest state stands, with the first reason given for it.
+    fn end(&mut self, end: &SinkEnd) {
+        if gravity(end.state) > gravity(self.state) {
+            self.state = end.state;
+            self.reason = Some(end.reason.clone());
+        }
+    }
+}
+
+fn gravity(state: SinkState) -> u8 {
+    match state {
+        SinkState::Done => 0,
+        SinkState::Ended => 1,
+        SinkState::Failed => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        account::{Reject, SinkCounters},
+        sink::{Reasons, Sink, SinkError, SinkStats, WorkerContext},
+    };
+
+    fn outcome(written: u64, failed: u64, end: Option<(SinkState, &str)>) -> SinkOutcome {
+        let mut reasons = Reasons::default();
+        reasons.add("error", failed);
+        let mut dropped = Reasons::default();
+        dropped.add("no_block", 1);
+        SinkOutcome {
+            counters: SinkCounters {
+                deselected: 2,
+                offered: written + failed + 1,
+                failed: reasons,
+                stats: SinkStats { written, dropped, ..SinkStats::default() },
+            },
+            end: end.map(|(state, reason)| SinkEnd { state, reason: reason.to_owned() }),
+        }
+    }
+
+    fn frames(decapsulated: u64, short: u64) -> FrameCounters {
+        let mut frames =
+            FrameCounters { received: decapsulated + short, decapsulated, ..FrameCounters::default() };
+        frames.rejected[Reject::Short as usize] = short;
+        frames
+    }
+
+    #[test]
+    fn workers_add_up_and_the_law_holds() {
+        let mut report = Report::new("file", std::time::SystemTime::UNIX_EPOCH);
+        report.expect_sinks(["a", "b"]);
+        report.add_worker(
+            &frames(13, 4),
+            &[outcome(10, 0, None), outcome(7, 3, Some((SinkState::Ended, "full")))],
+        );
+        report.add_worker(&frames(8, 0), &[outcome(5, 0, None), outcome(5, 0, None)]);
+        report.close();
+        assert_eq!(report.accounting.residue, 0, "{:?}", report.accounting);
+        assert_eq!((report.frames.received, report.frames.rejected.short), (25, 4));
+        assert_eq!((report.sinks[0].written, report.sinks[0].dropped["no_block"]), (15, 2));
+        assert_eq!((report.sinks[1].state, report.sinks[1].failed["error"]), (SinkState::Ended, 3));
+        assert_eq!(report.sinks[1].reason.as_deref(), Some("full"));
+    }
+
+    #[test]
+    fn the_gravest_end_stands_with_its_first_reason() {
+        let mut report = Report::new("file", std::time::SystemTime::UNIX_EPOCH);
+        report.expect_sinks(["a"]);
+        for (state, reason) in [
+            (SinkState::Ended, "one"),
+            (SinkState::Failed, "two"),
+            (SinkState::Failed, "three"),
+            (SinkState::Ended, "four"),
+        ] {
+            report.add_worker(&frames(3, 0), &[outcome(0, 0, Some((state, reason)))]);
+        }
+        assert_eq!(
+            (report.sinks[0].state, report.sinks[0].reason.as_deref()),
+            (SinkState::Failed, Some("two"))
+        );
+    }
+
+    #[test]
+    fn a_worker_without_outcomes_leaves_a_residue() {
+        let mut report = Report::new("file", std::time::SystemTime::UNIX_EPOCH);
+        report.expect_sinks(["a"]);
+        report.add_worker(&frames(3, 0), &[]);
+        report.close();
+        assert_eq!(report.accounting.residue, 3);
+    }
+
+    struct Closing(fn() -> Result<(), SinkError>);
+
+    impl SinkFactory for Closing {
+        fn name(&self) -> &str {
+            "closing"
+        }
+
+        fn build(&self, _: &WorkerContext) -> Result<Box<dyn Sink>, SinkError> {
+            Err(SinkError::other("not built in this test"))
+        }
+
+        fn close(&self, report: &mut Report) -> Result<(), SinkError> {
+            report.origins_other.frames += 1;
+            (self.0)()
+        }
+    }
+
+    #[test]
+    fn every_factory_is_closed_though_one_errs_and_one_panics() {
+        let mut report = Report::new("file", std::time::SystemTime::UNIX_EPOCH);
+        report.expect_sinks(["errs", "panics", "fine"]);
+        report.close_sinks(&[
+            Arc::new(Closing(|| Err(SinkError::other("no space")))),
+            Arc::new(Closing(|| panic!("on purpose"))),
+            Arc::new(Closing(|| Ok(()))),
+        ]);
+        let states: Vec<_> = report.sinks.iter().map(|sink| (sink.state, sink.reason.as_deref())).collect();
+        assert_eq!(
+            states,
+            [
+                (SinkState::Ended, Some("no space")),
+                (SinkState::Failed, Some("panicked: on purpose")),
+                (SinkState::Done, None)
+            ]
+        );
+        assert_eq!(report.origins_other.frames, 3);
+    }
+}

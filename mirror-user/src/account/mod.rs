@@ -1,0 +1,22 @@
+//! Counting, and the law that the counts obey.
+//!
+//! ```text
+//! seen         = redirected + Σ passed + Σ dropped                        counted in the XDP program
+//! redirected   = received + rx_dropped + rx_ring_full + redirect_failed   at rest
+//! received     = decapsulated + Σ rejected + abandoned
+//! per sink: decapsulated = deselected + offered;   offered = written + dropped + failed + pending
+//! ```
+//!
+//! No term is derived from another, so a frame that is lost unseen shows as a residue.
+
+mod counters;
+mod law;
+mod merge;
+mod report;
+
+pub use counters::Reject;
+pub(crate) use counters::{FrameCounters, SinkCounters, WorkerCounters};
+pub use report::{
+    Accounting, Frames, InterfaceReport, Latency, Odd, Origin, OtherOrigins, Passed, QueueReport, Refused,
+    Rejected, Report, SinkReport, SinkState, XdpReport,
+};

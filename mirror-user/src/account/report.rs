@@ -1,0 +1,375 @@
+//! The report of a run: `mirror.report/1`, as `--json` and `--report` write it.
+//!
+//! Fields may be added, never renamed. What a run did not have is null.
+
+use std::{collections::BTreeMap, net::IpAddr, time::SystemTime};
+
+use serde::Serialize;
+
+use super::counters::{FrameCounters, Reject};
+
+/// A run in numbers.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Report {
+    /// `mirror.report/1`.
+    pub schema: &'static str,
+    /// Where the frames came from: `af_xdp` or `file`.
+    pub source: &'static str,
+    /// Start of the run, RFC 3339.
+    pub started: String,
+    /// Length of the run, in seconds.
+    pub duration_s: f64,
+    /// Why the run ended before it was asked to; null where it did not.
+    pub ended_by: Option<String>,
+    /// What was not as good as it could be, in words.
+    pub warnings: Vec<String>,
+    /// One entry an interface; empty for capture files.
+    pub interfaces: Vec<InterfaceReport>,
+    /// Frames between source and sinks, over all workers.
+    pub frames: Frames,
+    /// Frames by origin, most first; empty without the counters sink.
+    pub origins: Vec<Origin>,
+    /// What did not fit the table of origins.
+    pub origins_other: OtherOrigins,
+    /// One entry a sink.
+    pub sinks: Vec<SinkReport>,
+    /// Receive time to sink, in ns; null unless asked for.
+    pub latency_ns: Option<Latency>,
+    /// The law, closed.
+    pub accounting: Accounting,
+}
+
+/// One interface.
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct InterfaceReport {
+    /// Name, as given.
+    pub name: String,
+    /// Driver, where the kernel tells.
+    pub driver: Option<String>,
+    /// `native` or `generic`.
+    pub xdp_mode: &'static str,
+    /// `copy` or `zerocopy`: how the kernel hands frames to the ring. Decapsulation never copies.
+    pub bind: &'static str,
+    /// `kernel` where the XDP program stamped the frames, `user` where the worker did.
+    pub time: &'static str,
+    /// What the XDP program counted.
+    pub xdp: XdpReport,
+    /// The interface's and driver's own counters, as deltas over the run.
+    pub nic: BTreeMap<String, u64>,
+    /// One entry a queue.
+    pub queues: Vec<QueueReport>,
+}
+
+/// What the XDP program counted.
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct XdpReport {
+    /// Frames that entered the program.
+    pub seen: u64,
+    /// Frames handed to a socket.
+    pub redirected: u64,
+    /// Redirects that failed afterwards and that no socket counts; null where the kernel has no tracepoint for it.
+    pub redirect_failed: Option<u64>,
+    /// Frames left to the kernel.
+    pub passed: Passed,
+    /// Frames dropped because they were not allowed.
+    pub dropped: Refused,
+}
+
+/// Frames left to the kernel, by reason.
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct Passed {
+    /// Not UDP to a tunnel port.
+    pub not_tunnel: u64,
+    /// Fragments of UDP datagrams.
+    pub fragment: u64,
+    /// Shorter than their headers say.
+    pub malformed: u64,
+    /// IPv6 extension headers before UDP.
+    pub extension: u64,
+    /// No socket on the queue.
+    pub no_socket: u64,
+}
+
+/// Frames dropped in the XDP program, by reason.
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct Refused {
+    /// VNI not allowed.
+    pub vni: u64,
+    /// Outer source not allowed.
+    pub source: u64,
+}
+
+/// One RX queue.
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct QueueReport {
+    /// RX queue index.
+    pub queue: u32,
+    /// CPU of its worker; null if it was not pinned.
+    pub cpu: Option<usize>,
+    /// Frames its worker took off the ring.
+    pub received: u64,
+    /// XDP_STATISTICS: frames dropped for want of a place in the UMEM or because they do not fit a chunk.
+    pub rx_dropped: u64,
+    /// XDP_STATISTICS: frames dropped because the RX ring was full.
+    pub rx_ring_full: u64,
+    /// XDP_STATISTICS: descriptors the kernel refused; no part of the sum.
+    pub rx_invalid_descs: u64,
+    /// XDP_STATISTICS: of `rx_dropped`, those for which the fill ring was empty.
+    pub fill_ring_empty: u64,
+    /// `rx_dropped - fill_ring_empty`: frames larger than a chunk takes.
+    pub oversize: u64,
+    /// Time per frame spent on non-empty batches, in ns.
+    pub busy_ns_per_frame: f64,
+    /// Share of the run spent on non-empty batches.
+    pub busy_ratio: f64,
+}
+
+/// Frames between source and sinks.
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct Frames {
+    /// Taken off the rings, or read from files.
+    pub received: u64,
+    /// Inner frames found.
+    pub decapsulated: u64,
+    /// In a batch whose worker died.
+    pub abandoned: u64,
+    /// Captured bytes of the outer frames.
+    pub outer_bytes: u64,
+    /// Captured bytes of the inner frames.
+    pub inner_bytes: u64,
+    /// Frames that held no inner frame, by reason.
+    pub rejected: Rejected,
+    /// Decapsulated all the same.
+    pub odd: Odd,
+}
+
+/// Frames that were not decapsulated, by reason; see [`Reject`].
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct Rejected {
+    /// [`Reject::Short`].
+    pub short: u64,
+    /// [`Reject::BadOuter`].
+    pub bad_outer: u64,
+    /// [`Reject::NoVniFlag`].
+    pub no_vni_flag: u64,
+    /// [`Reject::Vni`].
+    pub vni: u64,
+    /// [`Reject::Source`].
+    pub source: u64,
+    /// [`Reject::MultiDescriptor`].
+    pub multi_descriptor: u64,
+    /// [`Reject::NotTunnel`].
+    pub not_tunnel: u64,
+    /// [`Reject::Fragment`].
+    pub fragment: u64,
+}
+
+impl Rejected {
+    /// Sum over all reasons.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        let Self { short, bad_outer, no_vni_flag, vni, source, multi_descriptor, not_tunnel, fragment } =
+            self;
+        short + bad_outer + no_vni_flag + vni + source + multi_descriptor + not_tunnel + fragment
+    }
+}
+
+/// Frames that were decapsulated although something was unusual.
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct Odd {
+    /// Reserved bits of the VXLAN header were set.
+    pub reserved_bits: u64,
+    /// The mirror session had truncated the inner frame.
+    pub truncated_inner: u64,
+}
+
+/// Frames of one origin. A VNI is unique per account only, so the outer source is part of the key.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Origin {
+    /// Outer source address.
+    pub source: IpAddr,
+    /// VXLAN network identifier.
+    pub vni: u32,
+    /// Inner frames.
+    pub frames: u64,
+    /// Captured bytes of the inner frames.
+    pub inner_bytes: u64,
+}
+
+impl Origin {
+    /// An origin's account.
+    #[must_use]
+    pub fn new(source: IpAddr, vni: u32, frames: u64, inner_bytes: u64) -> Self {
+        Self { source, vni, frames, inner_bytes }
+    }
+}
+
+/// What did not fit the table of origins.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct OtherOrigins {
+    /// Lower bound of the number of origins that share this bucket.
+    pub origins: u64,
+    /// Inner frames.
+    pub frames: u64,
+    /// Captured bytes of the inner frames.
+    pub inner_bytes: u64,
+}
+
+/// How a sink ended.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum SinkState {
+    /// In order.
+    #[default]
+    Done,
+    /// Early, by an error of its own; see the reason.
+    Ended,
+    /// By a panic.
+    Failed,
+}
+
+/// One sink, over all workers.
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct SinkReport {
+    /// Name of the sink.
+    pub name: String,
+    /// How it ended.
+    pub state: SinkState,
+    /// Why it did not end in order; null where it did.
+    pub reason: Option<String>,
+    /// Decapsulated frames that were not for this sink.
+    pub deselected: u64,
+    /// Frames handed to it.
+    pub offered: u64,
+    /// Frames that got where the sink sends them.
+    pub written: u64,
+    /// Frames the sink let go, by reason.
+    pub dropped: BTreeMap<&'static str, u64>,
+    /// Frames lost to an error, by reason.
+    pub failed: BTreeMap<&'static str, u64>,
+    /// Frames the sink still held; 0 after an orderly end.
+    pub pending: u64,
+}
+
+/// Quantiles of the time from receive time to sink, in ns.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Latency {
+    /// Median.
+    pub p50: u64,
+    /// 99 of 100 frames took at most this.
+    pub p99: u64,
+    /// 999 of 1000 frames took at most this.
+    pub p999: u64,
+    /// The slowest frame.
+    pub max: u64,
+}
+
+impl Latency {
+    /// The four quantiles.
+    #[must_use]
+    pub fn new(p50: u64, p99: u64, p999: u64, max: u64) -> Self {
+        Self { p50, p99, p999, max }
+    }
+}
+
+/// The law, closed.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Accounting {
+    /// Frames that entered.
+    pub seen: u64,
+    /// Frames of which the run says what became of them.
+    pub explained: u64,
+    /// What the laws leave over, each by its absolute value, summed. 0, or there is an error to find.
+    pub residue: u64,
+    /// Each law with what it leaves over: left side less right side.
+    pub laws: BTreeMap<String, i64>,
+}
+
+impl Report {
+    /// An empty report of a run that starts now.
+    pub(crate) fn new(source: &'static str, started: SystemTime) -> Self {
+        Self {
+            schema: "mirror.report/1",
+            source,
+            started: jiff::Timestamp::try_from(started)
+                .map_or_else(|_| String::new(), |time| time.to_string()),
+            duration_s: 0.0,
+            ended_by: None,
+            warnings: Vec::new(),
+            interfaces: Vec::new(),
+            frames: Frames::default(),
+            origins: Vec::new(),
+            origins_other: OtherOrigins::default(),
+            sinks: Vec::new(),
+            latency_ns: None,
+            accounting: Accounting::default(),
+        }
+    }
+}
+
+impl Passed {
+    /// Sum over all reasons.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        let Self { not_tunnel, fragment, malformed, extension, no_socket } = self;
+        not_tunnel + fragment + malformed + extension + no_socket
+    }
+}
+
+impl Refused {
+    /// Sum over all reasons.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        let Self { vni, source } = self;
+        vni + source
+    }
+}
+
+impl From<&FrameCounters> for Frames {
+    fn from(counters: &FrameCounters) -> Self {
+        let FrameCounters {
+            received,
+            decapsulated,
+            abandoned,
+            outer_bytes,
+            inner_bytes,
+            rejected,
+            reserved_bits,
+            truncated_inner,
+        } = counters.clone();
+        let of = |reason: Reject| rejected[reason as usize];
+        Self {
+            received,
+            decapsulated,
+            abandoned,
+            outer_bytes,
+            inner_bytes,
+            rejected: Rejected {
+                short: of(Reject::Short),
+                bad_outer: of(Reject::BadOuter),
+                no_vni_flag: of(Reject::NoVniFlag),
+                vni: of(Reject::Vni),
+                source: of(Reject::Source),
+                multi_descriptor: of(Reject::MultiDescriptor),
+                not_tunnel: of(Reject::NotTunnel),
+                fragment: of(Reject::Fragment),
+            },
+            odd: Odd { reserved_bits, truncated_inner },
+        }
+    }
+}

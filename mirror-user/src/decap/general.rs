@@ -1,0 +1,145 @@
+//! Every shape that is taken, header by header, and a reason for each that is not.
+//!
+//! What is not for us is told apart before what is wrong: protocol, fragment, port, then the lengths. The XDP program
+//! judges in the same order, so that a capture file and a live interface give the same account of the same frames.
+
+use super::{Layout, Network};
+use crate::{
+    account::Reject,
+    batch::Captured,
+    wire::{
+        self,
+        ethernet::{self, ethertype},
+        ipv4, ipv6, udp,
+        vlan::{self, MAX_TAGS},
+        vxlan,
+    },
+};
+
+impl From<wire::Error> for Reject {
+    fn from(error: wire::Error) -> Self {
+        match error {
+            wire::Error::Truncated { .. } => Self::Short,
+            wire::Error::Malformed(_) => Self::BadOuter,
+        }
+    }
+}
+
+/// The outer network header: where it is, how long, and how many bytes it says there are after it.
+struct Outer<'a> {
+    network: Network,
+    header_len: usize,
+    /// Bytes after the header as the header says; `None` where it says fewer than there are in the header itself.
+    told: Option<usize>,
+    payload: &'a [u8],
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the longest outer headers are 106 bytes, lengths are 16 bits"
+)]
+#[inline(never)]
+pub(super) fn decapsulate(captured: &Captured<'_>, ports: &[u16]) -> Result<Layout, Reject> {
+    let bytes = captured.bytes;
+    let frame = ethernet::Frame::new_checked(bytes)?;
+    let (ethertype, payload) = untag(frame.ethertype(), frame.payload())?;
+    let at = bytes.len() - payload.len();
+    let outer = match ethertype {
+        ethertype::IPV4 => outer_ipv4(payload, at as u8)?,
+        ethertype::IPV6 => outer_ipv6(payload, at as u8)?,
+        _ => return Err(Reject::NotTunnel),
+    };
+    let datagram = udp::Datagram::new_checked(outer.payload)?;
+    if !ports.contains(&datagram.destination_port()) {
+        return Err(Reject::NotTunnel);
+    }
+
+    let udp = at + outer.header_len;
+    // A source that tells a wire length below what it hands over is not believed.
+    let on_wire = bytes.len().max(captured.wire_len as usize) - udp;
+    let told = outer.told.filter(|told| *told <= on_wire).ok_or(Reject::BadOuter)?;
+    let udp_len = usize::from(datagram.length());
+    if udp_len < udp::HEADER_LEN || udp_len > told {
+        return Err(Reject::BadOuter);
+    }
+
+    let datagram_end = (udp + udp_len).min(bytes.len());
+    let packet = vxlan::Packet::new_checked(&bytes[udp + udp::HEADER_LEN..datagram_end])?;
+    if !packet.has_vni() {
+        return Err(Reject::NoVniFlag);
+    }
+    let inner = ethernet::Frame::new_checked(packet.payload())?;
+    let before_cut = udp_len - udp::HEADER_LEN - vxlan::HEADER_LEN;
+    Ok(Layout {
+        vni: packet.vni(),
+        network: outer.network,
+        udp: udp as u8,
+        inner_start: (udp + udp::HEADER_LEN + vxlan::HEADER_LEN) as u32,
+        inner_end: datagram_end as u32,
+        wire_len: told_len(&inner).unwrap_or(0).max(before_cut) as u32,
+        reserved_bits: packet.has_reserved_bits(),
+    })
+}
+
+fn outer_ipv4(bytes: &[u8], at: u8) -> Result<Outer<'_>, Reject> {
+    let packet = ipv4::Packet::new_checked(bytes)?;
+    if packet.protocol() != udp::PROTOCOL {
+        return Err(Reject::NotTunnel);
+    }
+    if packet.is_fragment() {
+        return Err(Reject::Fragment);
+    }
+    let header_len = packet.header_len();
+    Ok(Outer {
+        network: Network::Ipv4 { at },
+        header_len,
+        told: usize::from(packet.total_len()).checked_sub(header_len),
+        payload: packet.payload(),
+    })
+}
+
+fn outer_ipv6(bytes: &[u8], at: u8) -> Result<Outer<'_>, Reject> {
+    let packet = ipv6::Packet::new_checked(bytes)?;
+    match packet.next_header() {
+        udp::PROTOCOL => Ok(Outer {
+            network: Network::Ipv6 { at },
+            header_len: ipv6::HEADER_LEN,
+            told: Some(usize::from(packet.payload_len())),
+            payload: packet.payload(),
+        }),
+        ipv6::FRAGMENT => Err(Reject::Fragment),
+        _ => Err(Reject::NotTunnel),
+    }
+}
+
+/// Looks through VLAN tags, up to [`MAX_TAGS`].
+fn untag(mut ethertype: u16, mut payload: &[u8]) -> Result<(u16, &[u8]), wire::Error> {
+    for _ in 0..MAX_TAGS {
+        if !vlan::announces_tag(ethertype) {
+            break;
+        }
+        let tag = vlan::Tag::new_checked(payload)?;
+        (ethertype, payload) = (tag.ethertype(), tag.payload());
+    }
+    Ok((ethertype, payload))
+}
+
+/// Length of the inner frame as its IP header tells: the mirror truncates frames and leaves the header as it was.
+///
+/// Only the fields up to the length need to be there. A length too small for its own header tells nothing: 0 in TCP
+/// segments that the sender had yet to cut up, for example.
+fn told_len(inner: &ethernet::Frame<'_>) -> Option<usize> {
+    let (ethertype, payload) = untag(inner.ethertype(), inner.payload()).ok()?;
+    let tags = inner.payload().len() - payload.len();
+    let network = match (ethertype, payload) {
+        (ethertype::IPV4, [first, _, high, low, ..]) if first >> 4 == 4 => {
+            let total_len = usize::from(u16::from_be_bytes([*high, *low]));
+            (total_len >= ipv4::HEADER_LEN).then_some(total_len)?
+        }
+        (ethertype::IPV6, [first, _, _, _, high, low, ..]) if first >> 4 == 6 => {
+            ipv6::HEADER_LEN + usize::from(u16::from_be_bytes([*high, *low]))
+        }
+        _ => return None,
+    };
+    Some(ethernet::HEADER_LEN + tags + network)
+}

@@ -1,0 +1,82 @@
+//! Decapsulation in place: where in an outer frame the inner one lies, and what is wrong with it if it does not.
+//!
+//! What is taken: outer Ethernet, up to two VLAN tags, IPv4 with or without options or IPv6 without extension headers,
+//! UDP to a tunnel port, VXLAN (RFC 7348), an inner Ethernet frame. Checksums are not looked at: mirrors send the outer
+//! one as 0 (RFC 7348 section 5), and a truncated inner packet has no valid one.
+//!
+//! Two ways lead to the same answer. [`fast`] knows one shape, the one that a mirror sends nearly always, and reads it
+//! after a single bounds check; [`general`] walks the headers one by one and names what is wrong. Tests hold the two
+//! to each other.
+
+mod fast;
+mod general;
+#[cfg(test)]
+mod tests;
+
+use crate::{
+    account::Reject,
+    batch::{Captured, Frame},
+};
+
+/// Where the outer network header starts, and which it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Network {
+    /// IPv4 (RFC 791) at this offset.
+    Ipv4 {
+        /// Bytes from the start of the frame.
+        at: u8,
+    },
+    /// IPv6 (RFC 8200) at this offset.
+    Ipv6 {
+        /// Bytes from the start of the frame.
+        at: u8,
+    },
+}
+
+/// What decapsulation found: offsets into the outer frame. Every one lies within the captured bytes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Layout {
+    pub(crate) vni: u32,
+    pub(crate) network: Network,
+    /// Offset of the outer UDP header.
+    pub(crate) udp: u8,
+    pub(crate) inner_start: u32,
+    pub(crate) inner_end: u32,
+    /// Length of the inner frame before truncation.
+    pub(crate) wire_len: u32,
+    pub(crate) reserved_bits: bool,
+}
+
+/// Finds the inner frame of one outer frame, as every worker does: for embedders with a source of their own.
+///
+/// `ports` are the UDP destination ports of the tunnel, [`vxlan::PORT`](crate::wire::vxlan::PORT) as a rule.
+///
+/// # Errors
+///
+/// The reason for which the frame holds none.
+///
+/// # Examples
+///
+/// ```
+/// use mirror_user::{Captured, decap, wire::vxlan};
+///
+/// let runt = Captured { bytes: &[0; 13], wire_len: 13, time: 0 };
+/// let error = decap::decapsulate_frame(runt, &[vxlan::PORT]).unwrap_err();
+/// assert_eq!(error, mirror_user::account::Reject::Short);
+/// ```
+pub fn decapsulate_frame<'a>(captured: Captured<'a>, ports: &[u16]) -> Result<Frame<'a>, Reject> {
+    decapsulate(&captured, ports).map(|layout| Frame::new(captured, layout))
+}
+
+/// Finds the inner frame.
+///
+/// # Errors
+///
+/// The reason for which the frame holds none.
+#[inline]
+pub(crate) fn decapsulate(captured: &Captured<'_>, ports: &[u16]) -> Result<Layout, Reject> {
+    match fast::decapsulate(captured.bytes, ports) {
+        Some(layout) => Ok(layout),
+        None => general::decapsulate(captured, ports),
+    }
+}

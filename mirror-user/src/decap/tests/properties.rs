@@ -1,0 +1,172 @@
+//! What holds of any bytes: no panic, offsets within them, both ways and etherparse of one mind.
+
+use std::net::IpAddr;
+
+use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+use proptest::prelude::*;
+
+use super::{
+    super::{Layout, decapsulate, decapsulate_frame, fast, general},
+    PORTS, Packet, inner_ipv4, inner_ipv6, tagged, whole,
+};
+use crate::{account::Reject, batch::Captured};
+
+fn inners() -> impl Strategy<Value = Vec<u8>> {
+    let tpids = prop::collection::vec(prop_oneof![Just(0x8100_u16), Just(0x88a8)], 0..4);
+    let length = prop_oneof![any::<u16>(), 0_u16..200];
+    let ip = (any::<bool>(), 0_usize..120, length, tpids).prop_map(|(v6, present, length, tpids)| {
+        let frame = if v6 { inner_ipv6(present, length) } else { inner_ipv4(present, length) };
+        tagged(frame, &tpids)
+    });
+    prop_oneof![4 => ip, 1 => prop::collection::vec(any::<u8>(), 14..120)]
+}
+
+fn packets() -> impl Strategy<Value = Packet> {
+    let tpids = prop::collection::vec(prop_oneof![Just(0x8100_u16), Just(0x88a8)], 0..3);
+    let network = prop_oneof![2 => Just((false, 0)), 1 => (1_usize..11).prop_map(|words| (false, words)), 1 => Just((true, 0))];
+    let flags =
+        prop_oneof![3 => Just([8, 0, 0, 0]), 1 => any::<[u8; 4]>().prop_map(|[f, a, b, c]| [f | 8, a, b, c])];
+    let udp = (any::<u16>(), prop_oneof![Just(4789_u16), Just(8472)], any::<u16>());
+    (
+        prop_oneof![2 => Just(Vec::new()), 1 => tpids],
+        network,
+        udp,
+        flags,
+        any::<[u8; 4]>(),
+        inners(),
+        0_usize..20,
+    )
+        .prop_map(
+            |(
+                tags,
+                (v6, options),
+                (source_port, port, checksum),
+                [f, a, b, c],
+                [x, y, z, w],
+                inner,
+                padding,
+            )| Packet {
+                tags,
+                v6,
+                options,
+                fragment: 0,
+                source_port,
+                port,
+                checksum,
+                vxlan: [f, a, b, c, x, y, z, w],
+                inner,
+                padding,
+            },
+        )
+}
+
+/// Valid packets with a few bytes overwritten, biased to the headers, and a cut.
+fn damaged_packets() -> impl Strategy<Value = (Vec<u8>, u32)> {
+    let edits = prop::collection::vec((0_usize..110, any::<u8>()), 0..4);
+    let cut = prop_oneof![2 => Just(usize::MAX), 1 => 0_usize..260];
+    let beyond = prop_oneof![2 => Just(0_u32), 1 => 0_u32..2000];
+    (packets(), edits, cut, beyond).prop_map(|(packet, edits, cut, beyond)| {
+        let mut bytes = packet.bytes();
+        for (at, value) in edits {
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte = value;
+            }
+        }
+        bytes.truncate(cut);
+        let wire_len = u32::try_from(bytes.len()).unwrap() + beyond;
+        (bytes, wire_len)
+    })
+}
+
+/// What must hold of any layout, whatever the bytes.
+fn check_layout(captured: Captured<'_>, layout: &Layout) -> Result<(), TestCaseError> {
+    let inner = (layout.inner_end - layout.inner_start) as usize;
+    prop_assert!(layout.inner_end as usize <= captured.bytes.len());
+    prop_assert!(inner >= 14);
+    prop_assert_eq!(u32::from(layout.udp) + 16, layout.inner_start);
+    prop_assert!(layout.vni < 1 << 24);
+    let wire_len = layout.wire_len as usize;
+    let most = (14 + 8 + 40 + 65535).max(inner);
+    prop_assert!((inner..=most).contains(&wire_len), "{} of {}", wire_len, inner);
+    let frame = crate::Frame::new(captured, *layout);
+    let _ = (frame.inner().first(), frame.source(), frame.destination(), frame.source_port());
+    Ok(())
+}
+
+/// Both ways agree wherever the fast one answers.
+fn check_ways(captured: Captured<'_>) -> Result<(), TestCaseError> {
+    let general = general::decapsulate(&captured, PORTS);
+    if let Some(layout) = fast::decapsulate(captured.bytes, PORTS) {
+        prop_assert_eq!(general, Ok(layout));
+    }
+    prop_assert_eq!(decapsulate(&captured, PORTS), general);
+    if let Ok(layout) = general {
+        check_layout(captured, &layout)?;
+    }
+    Ok(())
+}
+
+/// etherparse reads the outer headers the same wherever we accept them.
+fn check_etherparse(captured: Captured<'_>) -> Result<(), TestCaseError> {
+    let Ok(frame) = decapsulate_frame(captured, PORTS) else { return Ok(()) };
+    // It refuses lengths beyond the bytes at hand, so a capture that was cut has no second opinion.
+    if captured.wire_len as usize > captured.bytes.len() {
+        return Ok(());
+    }
+    let sliced = SlicedPacket::from_ethernet(captured.bytes)
+        .map_err(|error| TestCaseError::fail(format!("etherparse refuses what we accept: {error}")))?;
+    let (source, destination) = match sliced.net {
+        Some(NetSlice::Ipv4(ip)) => {
+            (IpAddr::from(ip.header().source_addr()), IpAddr::from(ip.header().destination_addr()))
+        }
+        Some(NetSlice::Ipv6(ip)) => {
+            (IpAddr::from(ip.header().source_addr()), IpAddr::from(ip.header().destination_addr()))
+        }
+        other => return Err(TestCaseError::fail(format!("etherparse sees {other:?}"))),
+    };
+    prop_assert_eq!((frame.source(), frame.destination()), (source, destination));
+    let Some(TransportSlice::Udp(udp)) = sliced.transport else {
+        return Err(TestCaseError::fail("etherparse sees no UDP"));
+    };
+    prop_assert_eq!(frame.source_port(), udp.source_port());
+    prop_assert!(PORTS.contains(&udp.destination_port()));
+    prop_assert_eq!(&udp.payload()[8..], frame.inner().first());
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4096))]
+
+    #[test]
+    fn any_bytes_are_judged_without_a_panic_and_the_same_both_ways(
+        bytes in prop::collection::vec(any::<u8>(), 0..300), wire_len: u32,
+    ) {
+        check_ways(Captured { bytes: &bytes, wire_len, time: 0 })?;
+    }
+
+    #[test]
+    fn valid_packets_give_back_what_went_in(packet in packets()) {
+        let bytes = packet.bytes();
+        let captured = whole(&bytes);
+        check_ways(captured)?;
+        check_etherparse(captured)?;
+        let frame = decapsulate_frame(captured, PORTS);
+        if packet.inner.len() < 14 {
+            prop_assert_eq!(frame.unwrap_err(), Reject::Short);
+        } else {
+            let frame = frame.expect("a valid packet");
+            prop_assert_eq!(frame.inner().first(), &packet.inner);
+            let [flags, a, b, c, x, y, z, last] = packet.vxlan;
+            prop_assert_eq!(frame.vni(), u32::from_be_bytes([0, x, y, z]));
+            prop_assert_eq!(frame.has_reserved_bits(), [flags, a, b, c, last] != [8, 0, 0, 0, 0]);
+            prop_assert_eq!(frame.source_port(), packet.source_port);
+        }
+    }
+
+    #[test]
+    fn damaged_packets_are_judged_the_same_both_ways_and_by_etherparse((bytes, wire_len) in damaged_packets()) {
+        let captured = Captured { bytes: &bytes, wire_len, time: 0 };
+        check_ways(captured)?;
+        check_etherparse(captured)?;
+    }
+}

@@ -1,0 +1,37 @@
+//! From what the parts counted to the report.
+
+use std::sync::Arc;
+
+use super::interface::{LiveInterface, Settled};
+use crate::{
+    account::Report,
+    sink::SinkFactory,
+    worker::{Published, SinkOutcome},
+};
+
+/// A report of parts that are still counting: each is up to a tick old, so the laws are not compared.
+pub(super) fn live(report: &mut Report, interfaces: &[LiveInterface], sinks: &[Arc<dyn SinkFactory>]) {
+    report.expect_sinks(sinks.iter().map(|sink| sink.name()));
+    for interface in interfaces {
+        for Published { counters, .. } in interface.published() {
+            let outcomes: Vec<_> =
+                counters.sinks.into_iter().map(|counters| SinkOutcome { counters, end: None }).collect();
+            report.add_worker(&counters.frames, &outcomes);
+        }
+        report.interfaces.push(interface.report());
+    }
+}
+
+/// The report of a run that is over: every part has had its last word.
+pub(super) fn at_rest(report: &mut Report, interfaces: Vec<Settled>, sinks: &[Arc<dyn SinkFactory>]) {
+    report.expect_sinks(sinks.iter().map(|sink| sink.name()));
+    for Settled { report: interface, outcomes } in interfaces {
+        for outcome in outcomes {
+            report.add_worker(&outcome.counters.frames, &outcome.sinks);
+            report.ended_by = report.ended_by.take().or(outcome.died);
+        }
+        report.interfaces.push(interface);
+    }
+    report.close();
+    report.close_sinks(sinks);
+}

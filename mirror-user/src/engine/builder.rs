@@ -1,0 +1,238 @@
+//! What is wanted of an engine.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use mirror_ebpf::mirror::{MAX_PORTS, MAX_SOURCES, MAX_VNIS, VXLAN_PORT};
+
+use super::{BindMode, Engine, EngineError, Mode, Plan, Queues, ThreadHook, Wait, plan};
+use crate::{batch::MAX_BATCH, select::Allow, sink::SinkFactory};
+
+/// Everything the builder collects.
+#[derive(Clone)]
+pub(super) struct Options {
+    pub(super) interfaces: Vec<String>,
+    pub(super) queues: Queues,
+    pub(super) cpus: Vec<usize>,
+    pub(super) mode: Mode,
+    pub(super) bind: BindMode,
+    pub(super) wait: Wait,
+    pub(super) ports: Vec<u16>,
+    pub(super) allow: Allow,
+    pub(super) count: Option<u64>,
+    pub(super) rx_ring: u32,
+    pub(super) umem_frames: Option<u32>,
+    pub(super) chunk_size: Option<u32>,
+    pub(super) batch: usize,
+    pub(super) huge_pages: bool,
+    pub(super) scatter_gather: bool,
+    pub(super) kernel_log: bool,
+    pub(super) hook: Option<ThreadHook>,
+    pub(super) sinks: Vec<Arc<dyn SinkFactory>>,
+}
+
+/// Describes a run. Every setting has a default that works.
+#[derive(Clone)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct EngineBuilder {
+    options: Options,
+}
+
+/// Batch size that AF_XDP practice agrees on.
+const DEFAULT_BATCH: usize = 64;
+/// Descriptors of the RX ring: a few ms of line rate, in a footprint the last-level cache can hold.
+const DEFAULT_RX_RING: u32 = 2048;
+
+impl EngineBuilder {
+    pub(super) fn new(interface: String) -> Self {
+        Self {
+            options: Options {
+                interfaces: vec![interface],
+                queues: Queues::default(),
+                cpus: Vec::new(),
+                mode: Mode::default(),
+                bind: BindMode::default(),
+                wait: Wait::default(),
+                ports: vec![VXLAN_PORT],
+                allow: Allow::all(),
+                count: None,
+                rx_ring: DEFAULT_RX_RING,
+                umem_frames: None,
+                chunk_size: None,
+                batch: DEFAULT_BATCH,
+                huge_pages: true,
+                scatter_gather: false,
+                kernel_log: false,
+                hook: None,
+                sinks: Vec::new(),
+            },
+        }
+    }
+
+    /// Adds an interface.
+    pub fn interface(mut self, interface: impl Into<String>) -> Self {
+        self.options.interfaces.push(interface.into());
+        self
+    }
+
+    /// RX queues to read, of each interface. Default: all.
+    pub fn queues(mut self, queues: Queues) -> Self {
+        self.options.queues = queues;
+        self
+    }
+
+    /// CPUs for the workers, used in turn. Default: those the process may use, from the last one down, because
+    /// interrupts tend to sit on the first.
+    pub fn cpus(mut self, cpus: impl IntoIterator<Item = usize>) -> Self {
+        self.options.cpus = cpus.into_iter().collect();
+        self
+    }
+
+    /// XDP mode. Default: [`Mode::Auto`].
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.options.mode = mode;
+        self
+    }
+
+    /// How frames get into the UMEM. Default: [`BindMode::Auto`].
+    pub fn bind(mut self, bind: BindMode) -> Self {
+        self.options.bind = bind;
+        self
+    }
+
+    /// How workers wait. Default: [`Wait::Poll`].
+    pub fn wait(mut self, wait: Wait) -> Self {
+        self.options.wait = wait;
+        self
+    }
+
+    /// UDP destination ports of the tunnel, at most four. Default: 4789.
+    pub fn ports(mut self, ports: impl IntoIterator<Item = u16>) -> Self {
+        self.options.ports = ports.into_iter().collect();
+        self
+    }
+
+    /// VNIs and outer sources let in; the XDP program drops and counts the others. Default: all.
+    pub fn allow(mut self, allow: Allow) -> Self {
+        self.options.allow = allow;
+        self
+    }
+
+    /// Ends the run after exactly this many inner frames, over all workers. Default: no end.
+    pub fn count(mut self, frames: u64) -> Self {
+        self.options.count = Some(frames);
+        self
+    }
+
+    /// Descriptors of each RX ring, a power of two; the fill ring has twice as many. Default: 2048.
+    pub fn rx_ring(mut self, descriptors: u32) -> Self {
+        self.options.rx_ring = descriptors;
+        self
+    }
+
+    /// Chunks of each queue's UMEM. Default and most: as many as the fill ring takes, twice the RX ring.
+    pub fn umem_frames(mut self, chunks: u32) -> Self {
+        self.options.umem_frames = Some(chunks);
+        self
+    }
+
+    /// Bytes of a chunk, 2048 or 4096. Default: 2048 if the MTU allows.
+    pub fn chunk_size(mut self, bytes: u32) -> Self {
+        self.options.chunk_size = Some(bytes);
+        self
+    }
+
+    /// Frames a batch takes, 1 to [`MAX_BATCH`]. Default: 64.
+    pub fn batch(mut self, frames: usize) -> Self {
+        self.options.batch = frames;
+        self
+    }
+
+    /// Whether to try huge pages for the UMEM. Default: yes; without any, ordinary pages do.
+    pub fn huge_pages(mut self, wanted: bool) -> Self {
+        self.options.huge_pages = wanted;
+        self
+    }
+
+    /// Binds with `XDP_USE_SG` (kernel 6.6 and later): frames larger than a chunk come in several descriptors and are
+    /// rejected as `multi_descriptor`, where without they are dropped by the kernel as oversize. Default: no.
+    pub fn scatter_gather(mut self, wanted: bool) -> Self {
+        self.options.scatter_gather = wanted;
+        self
+    }
+
+    /// Has the XDP program tell rare states as `tracing` events, by way of the `log` facade. Default: no.
+    pub fn kernel_log(mut self, wanted: bool) -> Self {
+        self.options.kernel_log = wanted;
+        self
+    }
+
+    /// Called on each of the engine's threads before its first frame. Default: nothing.
+    pub fn on_thread_ready(mut self, hook: ThreadHook) -> Self {
+        self.options.hook = Some(hook);
+        self
+    }
+
+    /// Adds a sink. A run without any still counts.
+    pub fn sink(mut self, sink: Arc<dyn SinkFactory>) -> Self {
+        self.options.sinks.push(sink);
+        self
+    }
+
+    /// Asks the host whether this can be had, and makes the plan. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// What contradicts itself, is missing, or does not fit, with its mend.
+    pub fn build(self) -> Result<Engine, EngineError> {
+        let options = self.options;
+        validate(&options).map_err(EngineError::Options)?;
+        let plan = Plan { interfaces: plan::make(&options)? };
+        Ok(Engine { options, plan })
+    }
+}
+
+impl std::fmt::Debug for EngineBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EngineBuilder").field("interfaces", &self.options.interfaces).finish_non_exhaustive()
+    }
+}
+
+fn validate(options: &Options) -> Result<(), String> {
+    let Options { interfaces, ports, allow, rx_ring, umem_frames, chunk_size, batch, count, queues, .. } = options;
+    if interfaces.iter().any(|name| name == "any") {
+        return Err("the pseudo-interface any has no XDP hook; name the interfaces: `mirror ingest -i ens5,ens6`, and \
+                    `mirror -D` lists them"
+            .to_owned());
+    }
+    if interfaces.iter().collect::<BTreeSet<_>>().len() != interfaces.len() {
+        return Err("an interface is named twice; each can be read once".to_owned());
+    }
+    if ports.is_empty() || ports.len() > MAX_PORTS || ports.contains(&0) {
+        return Err(format!("between 1 and {MAX_PORTS} tunnel ports can be read, none of them 0"));
+    }
+    if allow.vni_list().len() > MAX_VNIS as usize || allow.source_list().len() > MAX_SOURCES as usize {
+        return Err(format!("at most {MAX_VNIS} VNIs and {MAX_SOURCES} outer sources can be let in"));
+    }
+    if !rx_ring.is_power_of_two() || !(64..=32768).contains(rx_ring) {
+        return Err(format!("an RX ring of {rx_ring} descriptors: a power of two from 64 to 32768 is needed"));
+    }
+    if umem_frames.is_some_and(|frames| frames == 0 || frames > rx_ring * 2) {
+        return Err(format!(
+            "the UMEM takes 1 to {} frames here: more than the fill ring holds would never be used",
+            rx_ring * 2
+        ));
+    }
+    if chunk_size.is_some_and(|size| size != 2048 && size != 4096) {
+        return Err("a chunk has 2048 or 4096 bytes".to_owned());
+    }
+    if !(1..=MAX_BATCH).contains(batch) {
+        return Err(format!("a batch of {batch} frames: 1 to {MAX_BATCH} are possible"));
+    }
+    if *count == Some(0) {
+        return Err("a count of 0 frames asks for nothing".to_owned());
+    }
+    if matches!(queues, Queues::List(list) if list.is_empty()) {
+        return Err("no queue is named; leave the list away to read all".to_owned());
+    }
+    Ok(())
+}

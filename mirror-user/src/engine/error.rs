@@ -1,0 +1,104 @@
+//! Why an engine does not start, each with its cause and its mend.
+
+use std::io;
+
+use crate::{host::HostError, sink::SinkError};
+
+/// Why an engine could not be built or started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The options contradict each other, or the host's facts.
+    #[error("{0}")]
+    Options(String),
+    /// The process lacks capabilities.
+    #[error("live ingest needs {missing}; run it as root (`sudo mirror ingest …`)")]
+    Capabilities {
+        /// Names of what is missing.
+        missing: String,
+    },
+    /// The host would not tell about itself, or has no such interface.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// The MTU does not fit the memory layout.
+    #[error(
+        "{interface}: MTU {mtu} is over {most}, {why}; run `ip link set dev {interface} mtu {mend}`"
+    )]
+    Mtu {
+        /// The interface.
+        interface: String,
+        /// Its MTU, in bytes.
+        mtu: u32,
+        /// The most that fits, in bytes.
+        most: u32,
+        /// What it is the most of.
+        why: &'static str,
+        /// The MTU to set.
+        mend: u32,
+    },
+    /// A queue was asked for that is not there.
+    #[error("{interface}: there is no RX queue {queue}: it has {queues}, from 0; `ethtool -l {interface}` shows them")]
+    NoSuchQueue {
+        /// The interface.
+        interface: String,
+        /// The queue asked for.
+        queue: u32,
+        /// How many there are.
+        queues: u32,
+    },
+    /// Another program holds the interface's XDP hook.
+    #[error(
+        "{interface}: an XDP program is attached already ({holder}); stop its owner, or, if nobody owns it, run \
+         `ip link set dev {interface} xdp off`"
+    )]
+    HookHeld {
+        /// The interface.
+        interface: String,
+        /// Mode, id and name of the program.
+        holder: String,
+    },
+    /// The program could not be loaded.
+    #[error("{interface}: {reason}")]
+    Program {
+        /// The interface.
+        interface: String,
+        /// What the kernel said.
+        reason: String,
+    },
+    /// The program could not be attached.
+    #[error("{interface}: attach failed: {reason}")]
+    Attach {
+        /// The interface.
+        interface: String,
+        /// Cause and mend.
+        reason: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A queue's socket could not be set up.
+    #[error("{interface} queue {queue}: {reason}")]
+    Socket {
+        /// The interface.
+        interface: String,
+        /// The queue.
+        queue: u32,
+        /// Cause and mend.
+        reason: String,
+    },
+    /// A sink could not be built.
+    #[error("sink {sink}: {source}")]
+    Sink {
+        /// The sink's name.
+        sink: String,
+        /// In its own words.
+        source: SinkError,
+    },
+    /// A thread could not be started, pinned, or prepared.
+    #[error("{what}: {source}")]
+    Thread {
+        /// What was tried.
+        what: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}

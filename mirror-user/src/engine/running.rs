@@ -1,0 +1,200 @@
+//! A running engine.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant, SystemTime},
+};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use super::{
+    EngineError, Plan,
+    assemble,
+    builder::Options,
+    interface::{Common, LiveInterface},
+    ports::HeldPorts,
+    threads::{Watcher, watch_links},
+};
+use crate::{
+    account::Report,
+    select::{Allow, Budget},
+    sink::SinkFactory,
+    worker::{Control, PipelineConfig},
+};
+
+/// What a running engine has to tell.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// [`Stopper::stop`] was called.
+    StopRequested,
+    /// All frames asked for with [`count`](super::EngineBuilder::count) have been taken.
+    CountReached,
+    /// The interface cannot receive; ingest resumes when it can.
+    InterfaceDown {
+        /// Its name.
+        interface: String,
+    },
+    /// The interface can receive again.
+    InterfaceUp {
+        /// Its name.
+        interface: String,
+    },
+    /// The interface is gone; nothing more will come from it.
+    InterfaceDeleted {
+        /// Its name.
+        interface: String,
+    },
+    /// A worker died; its frames are abandoned from there on.
+    WorkerDied {
+        /// What it died of.
+        reason: String,
+    },
+}
+
+/// An attached engine whose workers run. Dropping it detaches and ends them; [`stop`](Self::stop) also accounts.
+pub struct Running {
+    // Fields drop in this order: watchers first, ports last.
+    _links: Watcher,
+    interfaces: Vec<LiveInterface>,
+    control: Arc<Control>,
+    events: Receiver<Event>,
+    sender: Sender<Event>,
+    sinks: Vec<Arc<dyn SinkFactory>>,
+    started: Instant,
+    started_at: SystemTime,
+    ended_by: Option<String>,
+    _ports: HeldPorts,
+}
+
+/// Ends the wait of a [`Running`] engine from another thread.
+#[derive(Clone, Debug)]
+pub struct Stopper(Sender<Event>);
+
+impl Stopper {
+    /// Makes [`Running::wait`] return [`Event::StopRequested`].
+    pub fn stop(&self) {
+        // An engine that has gone has stopped.
+        let _ = self.0.send(Event::StopRequested);
+    }
+}
+
+impl Running {
+    pub(super) fn start(options: Options, plan: &Plan) -> Result<Self, EngineError> {
+        let (sender, events) = unbounded();
+        let control = Arc::new(Control::default());
+        let common = Common {
+            pipeline: PipelineConfig {
+                ports: options.ports.as_slice().into(),
+                // The XDP program has let in only what may come.
+                allow: Arc::new(Allow::all()),
+                budget: Arc::new(Budget::new(options.count)),
+            },
+            control: Arc::clone(&control),
+            events: sender.clone(),
+            stamp: options.sinks.iter().any(|sink| sink.needs_time()),
+            workers: plan.interfaces.iter().map(|interface| interface.queues.len()).sum(),
+        };
+        let ports = HeldPorts::hold(&options.ports);
+        let mut interfaces: Vec<LiveInterface> = Vec::with_capacity(plan.interfaces.len());
+        let mut first_worker = 0;
+        for plan in &plan.interfaces {
+            let interface = LiveInterface::start(&options, plan, &common, first_worker)?;
+            for warning in interface.warnings() {
+                tracing::warn!("{warning}");
+            }
+            first_worker += plan.queues.len();
+            interfaces.push(interface);
+        }
+        let links = interfaces.iter().map(LiveInterface::link).collect();
+        let links = watch_links(links, sender.clone(), options.hook.clone())?;
+        let (started, started_at) = (Instant::now(), SystemTime::now());
+        for interface in &mut interfaces {
+            interface.open();
+        }
+        Ok(Self {
+            _links: links,
+            interfaces,
+            control,
+            events,
+            sender,
+            sinks: options.sinks,
+            started,
+            started_at,
+            ended_by: None,
+            _ports: ports,
+        })
+    }
+
+    /// Waits for the next event, at most as long as told.
+    pub fn wait(&mut self, timeout: Duration) -> Option<Event> {
+        let event = self.events.recv_timeout(timeout).ok()?;
+        match &event {
+            Event::InterfaceDeleted { interface } => {
+                self.ended_by.get_or_insert_with(|| format!("{interface}: the interface was deleted"));
+            }
+            Event::WorkerDied { reason } => {
+                self.ended_by.get_or_insert_with(|| reason.clone());
+            }
+            _ => {}
+        }
+        Some(event)
+    }
+
+    /// A handle that ends [`wait`](Self::wait) from another thread, such as one that hears signals.
+    #[must_use]
+    pub fn stopper(&self) -> Stopper {
+        Stopper(self.sender.clone())
+    }
+
+    /// Has every sink hand over what it buffers, at its worker's next tick.
+    pub fn flush(&self) {
+        self.control.flush.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The account as it stands, up to a tick (100 ms) old. The law holds only at rest, so it is not closed here.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        let mut report = self.empty_report();
+        assemble::live(&mut report, &self.interfaces, &self.sinks);
+        report
+    }
+
+    /// Detaches, empties the rings, finishes the sinks, and closes the account.
+    #[must_use]
+    pub fn stop(mut self) -> Report {
+        for interface in &mut self.interfaces {
+            interface.detach();
+        }
+        self.control.drain.store(true, Ordering::Release);
+        let mut report = self.empty_report();
+        let settled = self.interfaces.drain(..).map(LiveInterface::settle).collect();
+        report.duration_s = self.started.elapsed().as_secs_f64();
+        assemble::at_rest(&mut report, settled, &self.sinks);
+        report
+    }
+
+    fn empty_report(&self) -> Report {
+        let mut report = Report::new("af_xdp", self.started_at);
+        report.duration_s = self.started.elapsed().as_secs_f64();
+        report.ended_by.clone_from(&self.ended_by);
+        report.warnings = self.interfaces.iter().flat_map(LiveInterface::warnings).cloned().collect();
+        report
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Without this the workers would wait for frames for ever.
+        for interface in &mut self.interfaces {
+            interface.detach();
+        }
+        self.control.drain.store(true, Ordering::Release);
+    }
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("interfaces", &self.interfaces.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,129 @@
+//! Which frames go on: the tunnels asked for, and how many frames.
+
+use std::{
+    net::IpAddr,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use ipnet::IpNet;
+
+/// VNIs and outer sources let in; an empty list lets in all.
+///
+/// On a live interface the XDP program applies it, before a frame costs anything; over capture files the worker does.
+#[derive(Clone, Debug, Default)]
+pub struct Allow {
+    /// Sorted, without repetitions.
+    vnis: Vec<u32>,
+    sources: Vec<IpNet>,
+}
+
+impl Allow {
+    /// Everything.
+    #[must_use]
+    pub fn all() -> Self {
+        Self::default()
+    }
+
+    /// Only these VNIs; an empty list means any.
+    #[must_use]
+    pub fn vnis(mut self, vnis: impl IntoIterator<Item = u32>) -> Self {
+        self.vnis = vnis.into_iter().collect();
+        self.vnis.sort_unstable();
+        self.vnis.dedup();
+        self
+    }
+
+    /// Only these outer sources; an empty list means any.
+    #[must_use]
+    pub fn sources(mut self, sources: impl IntoIterator<Item = IpNet>) -> Self {
+        self.sources = IpNet::aggregate(&sources.into_iter().collect());
+        self
+    }
+
+    /// Whether a VNI is let in.
+    #[must_use]
+    pub fn allows_vni(&self, vni: u32) -> bool {
+        self.vnis.is_empty() || self.vnis.binary_search(&vni).is_ok()
+    }
+
+    /// Whether an outer source is let in.
+    #[must_use]
+    pub fn allows_source(&self, source: IpAddr) -> bool {
+        self.sources.is_empty() || self.sources.iter().any(|prefix| prefix.contains(&source))
+    }
+
+    /// The VNIs, sorted; empty for any.
+    pub(crate) fn vni_list(&self) -> &[u32] {
+        &self.vnis
+    }
+
+    /// The prefixes; empty for any.
+    pub(crate) fn source_list(&self) -> &[IpNet] {
+        &self.sources
+    }
+}
+
+/// How many frames may still be selected, over all workers: `-c`.
+#[derive(Debug)]
+pub(crate) struct Budget(AtomicU64);
+
+impl Budget {
+    pub(crate) fn new(frames: Option<u64>) -> Self {
+        Self(AtomicU64::new(frames.unwrap_or(u64::MAX)))
+    }
+
+    /// Takes up to `frames` from the budget and says how many were granted.
+    pub(crate) fn claim(&self, frames: u64) -> u64 {
+        let left = match self.0.load(Ordering::Relaxed) {
+            // Without a limit the workers share nothing.
+            u64::MAX => return frames,
+            left => left,
+        };
+        let mut left = left;
+        loop {
+            let granted = frames.min(left);
+            match self.0.compare_exchange_weak(left, left - granted, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return granted,
+                Err(now) => left = now,
+            }
+        }
+    }
+
+    pub(crate) fn is_spent(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_lists_let_everything_in() {
+        let allow = Allow::all();
+        assert!(allow.allows_vni(0) && allow.allows_vni(0xff_ffff));
+        assert!(
+            allow.allows_source("192.0.2.1".parse().unwrap()) && allow.allows_source("::1".parse().unwrap())
+        );
+    }
+
+    #[test]
+    fn lists_let_in_what_they_name_and_no_more() {
+        let allow = Allow::all()
+            .vnis([7, 3, 7])
+            .sources(["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()]);
+        assert!(allow.allows_vni(3) && allow.allows_vni(7) && !allow.allows_vni(4));
+        assert!(allow.allows_source("10.255.0.1".parse().unwrap()));
+        assert!(allow.allows_source("2001:db8::9".parse().unwrap()));
+        assert!(!allow.allows_source("11.0.0.1".parse().unwrap()));
+        assert!(!allow.allows_source("2001:db9::9".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_budget_grants_exactly_its_frames() {
+        let budget = Budget::new(Some(10));
+        assert_eq!([budget.claim(4), budget.claim(4), budget.claim(4), budget.claim(4)], [4, 4, 2, 0]);
+        assert!(budget.is_spent());
+        assert_eq!(Budget::new(None).claim(1 << 40), 1 << 40);
+    }
+}

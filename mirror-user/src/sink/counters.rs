@@ -1,0 +1,416 @@
+//! Frames and bytes per origin, bounded in memory however many origins there are.
+
+use std::{
+    collections::HashMap,
+    hash::BuildHasher,
+    mem,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use foldhash::fast::RandomState;
+
+use super::{Sink, SinkError, SinkFactory, SinkStats, WorkerContext, origin::OriginKey};
+use crate::{
+    account::{Origin, OtherOrigins, Report},
+    batch::Batch,
+};
+
+/// Counts inner frames and bytes for each origin: outer source and VNI.
+///
+/// A worker's table has room for a fixed number of origins, allocated before the first frame; frames of further ones
+/// go to one named bucket, [`Report::origins_other`]. So a flood of random VNIs costs no memory, and sums stay right.
+#[derive(Debug)]
+pub struct Counters {
+    max_origins: usize,
+    /// Keyed anew in each process: senders, who choose addresses and VNIs, cannot aim at one bucket of the table.
+    /// The workers share the key, so that their bitmaps can be put together.
+    hasher: RandomState,
+    shared: Arc<Mutex<Shared>>,
+}
+
+/// What workers leave with the factory.
+#[derive(Debug, Default)]
+struct Shared {
+    live: Vec<Arc<Live>>,
+    finished: Vec<Table>,
+}
+
+/// A worker's totals as of its last tick; written by that worker alone.
+#[derive(Debug, Default)]
+struct Live {
+    frames: AtomicU64,
+    inner_bytes: AtomicU64,
+    origins: AtomicU64,
+}
+
+/// Totals over all workers, as of each one's last tick: at most 100 ms old.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct CountersSnapshot {
+    /// Inner frames.
+    pub frames: u64,
+    /// Captured bytes of the inner frames.
+    pub inner_bytes: u64,
+    /// Lower bound of the number of origins: the most that one worker knows.
+    pub origins: u64,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self::new(Self::DEFAULT_MAX_ORIGINS)
+    }
+}
+
+impl Counters {
+    /// Origins each worker and the report have room for, unless told otherwise.
+    pub const DEFAULT_MAX_ORIGINS: usize = 65_536;
+
+    /// Counters with room for this many origins, at least one, per worker and in the report.
+    #[must_use]
+    pub fn new(max_origins: usize) -> Self {
+        Self { max_origins: max_origins.max(1), hasher: RandomState::default(), shared: Arc::default() }
+    }
+
+    /// The most memory one worker's table takes, in bytes. It is reserved at the start and paged in as origins appear.
+    #[must_use]
+    pub fn memory_per_worker(&self) -> usize {
+        // The standard map keeps one entry in eight free, in a power of two of places, and a byte of state for each.
+        let places = (self.max_origins * 8 / 7 + 1).next_power_of_two();
+        places * (size_of::<(OriginKey, Tally)>() + 1) + DistinctBits::BITS / 8
+    }
+
+    /// Totals for a status line. Takes a lock that workers touch only when they start and finish.
+    #[must_use]
+    pub fn snapshot(&self) -> CountersSnapshot {
+        let mut sum = CountersSnapshot::default();
+        for worker in &lock(&self.shared).live {
+            sum.frames += worker.frames.load(Ordering::Relaxed);
+            sum.inner_bytes += worker.inner_bytes.load(Ordering::Relaxed);
+            sum.origins = sum.origins.max(worker.origins.load(Ordering::Relaxed));
+        }
+        sum
+    }
+}
+
+impl SinkFactory for Counters {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn build(&self, _: &WorkerContext) -> Result<Box<dyn Sink>, SinkError> {
+        let live = Arc::new(Live::default());
+        lock(&self.shared).live.push(Arc::clone(&live));
+        Ok(Box::new(CountersSink {
+            table: Table::new(self.max_origins, self.hasher.clone()),
+            sum: Tally::default(),
+            live,
+            shared: Arc::clone(&self.shared),
+            deposited: false,
+        }))
+    }
+
+    fn close(&self, report: &mut Report) -> Result<(), SinkError> {
+        let tables = mem::take(&mut lock(&self.shared).finished);
+        let (origins, other) = merge(tables, self.max_origins, &self.hasher);
+        report.origins = origins;
+        report.origins_other = other;
+        Ok(())
+    }
+}
+
+const NAME: &str = "counters";
+
+/// A panic under this lock leaves whole values behind, so a poisoned lock is as good as any.
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    frames: u64,
+    inner_bytes: u64,
+}
+
+impl Tally {
+    fn add(&mut self, more: Self) {
+        self.frames += more.frames;
+        self.inner_bytes += more.inner_bytes;
+    }
+}
+
+/// One worker's origins.
+#[derive(Debug)]
+struct Table {
+    known: HashMap<OriginKey, Tally, RandomState>,
+    max_origins: usize,
+    other: Tally,
+    other_distinct: DistinctBits,
+}
+
+impl Table {
+    fn new(max_origins: usize, hasher: RandomState) -> Self {
+        Self {
+            known: HashMap::with_capacity_and_hasher(max_origins, hasher),
+            max_origins,
+            other: Tally::default(),
+            other_distinct: DistinctBits::new(),
+        }
+    }
+
+    fn add(&mut self, key: OriginKey, tally: Tally) {
+        if let Some(sum) = self.known.get_mut(&key) {
+            sum.add(tally);
+        } else if self.known.len() < self.max_origins {
+            self.known.insert(key, tally);
+        } else {
+            self.other.add(tally);
+            self.other_distinct.insert(self.known.hasher().hash_one(key));
+        }
+    }
+}
+
+/// A lower bound of the number of different keys, in fixed memory: one bit per hash value, as in linear counting
+/// (Whang, Vander-Zanden and Taylor, 1990), without its estimate. Equal keys set the same bit, so the number of bits
+/// set is never more than the number of keys.
+#[derive(Clone, Debug)]
+struct DistinctBits(Box<[u64]>);
+
+impl DistinctBits {
+    const BITS: usize = 1 << 16;
+
+    fn new() -> Self {
+        Self(vec![0; Self::BITS / 64].into_boxed_slice())
+    }
+
+    fn insert(&mut self, hash: u64) {
+        // The table's place comes from the low bits and its tag from the top seven; these come from between.
+        #[expect(clippy::cast_possible_truncation, reason = "16 bits are wanted")]
+        let bit = usize::from((hash >> 32) as u16);
+        self.0[bit / 64] |= 1 << (bit % 64);
+    }
+
+    fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
+            *mine |= theirs;
+        }
+    }
+
+    fn count(&self) -> u64 {
+        self.0.iter().map(|word| u64::from(word.count_ones())).sum()
+    }
+}
+
+/// Puts the workers' tables together and keeps the origins with the most frames.
+fn merge(tables: Vec<Table>, max_origins: usize, hasher: &RandomState) -> (Vec<Origin>, OtherOrigins) {
+    let mut tables = tables.into_iter();
+    let Some(mut sum) = tables.next() else { return Default::default() };
+    // The union of all tables is at most as large as the tables were together.
+    sum.max_origins = usize::MAX;
+    for table in tables {
+        for (key, tally) in table.known {
+            sum.add(key, tally);
+        }
+        sum.other.add(table.other);
+        sum.other_distinct.merge(&table.other_distinct);
+    }
+    let mut known: Vec<_> = sum.known.into_iter().collect();
+    known.sort_unstable_by_key(|(key, tally)| (std::cmp::Reverse(tally.frames), key.source(), key.vni()));
+    for (key, tally) in known.drain(max_origins.min(known.len())..) {
+        sum.other.add(tally);
+        sum.other_distinct.insert(hasher.hash_one(key));
+    }
+    let origins = known
+        .into_iter()
+        .map(|(key, tally)| Origin::new(key.source(), key.vni(), tally.frames, tally.inner_bytes))
+        .collect();
+    let other = OtherOrigins {
+        origins: sum.other_distinct.count(),
+        frames: sum.other.frames,
+        inner_bytes: sum.other.inner_bytes,
+    };
+    (origins, other)
+}
+
+#[derive(Debug)]
+struct CountersSink {
+    table: Table,
+    sum: Tally,
+    live: Arc<Live>,
+    shared: Arc<Mutex<Shared>>,
+    deposited: bool,
+}
+
+impl CountersSink {
+    fn publish(&self) {
+        self.live.frames.store(self.sum.frames, Ordering::Relaxed);
+        self.live.inner_bytes.store(self.sum.inner_bytes, Ordering::Relaxed);
+        let origins = self.table.known.len() as u64 + u64::from(self.table.other.frames > 0);
+        self.live.origins.store(origins, Ordering::Relaxed);
+    }
+
+    fn deposit(&mut self) {
+        if !mem::replace(&mut self.deposited, true) {
+            self.publish();
+            let empty = Table::new(0, self.table.known.hasher().clone());
+            let table = mem::replace(&mut self.table, empty);
+            lock(&self.shared).finished.push(table);
+        }
+    }
+}
+
+impl Sink for CountersSink {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn batch(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
+        // Frames of one origin come in runs: the table is asked once a run.
+        let mut run = (OriginKey::default(), Tally::default());
+        for frame in batch {
+            let key = OriginKey::of(frame);
+            if key != run.0 {
+                if run.1.frames > 0 {
+                    self.table.add(run.0, run.1);
+                    self.sum.add(run.1);
+                }
+                run = (key, Tally::default());
+            }
+            run.1.add(Tally { frames: 1, inner_bytes: frame.inner().len() as u64 });
+        }
+        if run.1.frames > 0 {
+            self.table.add(run.0, run.1);
+            self.sum.add(run.1);
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self, _: Instant) {
+        self.publish();
+    }
+
+    fn flush(&mut self) {
+        self.publish();
+    }
+
+    fn stats(&self) -> SinkStats {
+        SinkStats { written: self.sum.frames, ..SinkStats::default() }
+    }
+
+    fn finish(&mut self) -> Result<(), SinkError> {
+        self.deposit();
+        Ok(())
+    }
+}
+
+/// A worker that dies leaves what it counted.
+impl Drop for CountersSink {
+    fn drop(&mut self) {
+        self.deposit();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, net::IpAddr, time::SystemTime};
+
+    use super::*;
+    use crate::sink::testing::{Outer, offer};
+
+    fn report_of(factory: &Counters) -> Report {
+        let mut report = Report::new("file", SystemTime::UNIX_EPOCH);
+        factory.close(&mut report).unwrap();
+        report
+    }
+
+    fn sink(factory: &Counters) -> Box<dyn Sink> {
+        factory.build(&WorkerContext::single(2048)).unwrap()
+    }
+
+    #[test]
+    fn origins_are_told_apart_by_source_and_by_vni_and_sorted_by_frames() {
+        let factory = Counters::default();
+        let mut sink = sink(&factory);
+        let frames = [
+            Outer::new([10, 0, 0, 1], 7, &[1; 60]),
+            Outer::new([10, 0, 0, 2], 7, &[1; 60]),
+            Outer::new([10, 0, 0, 2], 7, &[1; 100]),
+            Outer::new([10, 0, 0, 2], 8, &[1; 60]),
+            Outer::new([10, 0, 0, 2], 7, &[1; 60]),
+        ];
+        offer(&mut *sink, &frames).unwrap();
+        assert_eq!(sink.stats(), SinkStats { written: 5, ..SinkStats::default() });
+        sink.finish().unwrap();
+        let report = report_of(&factory);
+        let ip = |last| IpAddr::from([10, 0, 0, last]);
+        let expected =
+            [Origin::new(ip(2), 7, 3, 220), Origin::new(ip(1), 7, 1, 60), Origin::new(ip(2), 8, 1, 60)];
+        assert_eq!(report.origins, expected);
+        assert_eq!(report.origins_other, OtherOrigins::default());
+    }
+
+    #[test]
+    fn workers_are_merged() {
+        let factory = Counters::default();
+        let mut sinks = [sink(&factory), sink(&factory)];
+        for sink in &mut sinks {
+            offer(&mut **sink, &[Outer::new([10, 0, 0, 1], 7, &[1; 60])]).unwrap();
+            sink.tick(Instant::now());
+        }
+        let live = CountersSnapshot { frames: 2, inner_bytes: 120, origins: 1 };
+        assert_eq!(factory.snapshot(), live);
+        sinks.iter_mut().for_each(|sink| sink.finish().unwrap());
+        assert_eq!(report_of(&factory).origins, [Origin::new([10, 0, 0, 1].into(), 7, 2, 120)]);
+    }
+
+    #[test]
+    fn a_dropped_sink_leaves_its_counts() {
+        let factory = Counters::default();
+        let mut sink = sink(&factory);
+        offer(&mut *sink, &[Outer::new([10, 0, 0, 1], 7, &[1; 60])]).unwrap();
+        drop(sink);
+        assert_eq!(report_of(&factory).origins.len(), 1);
+    }
+
+    #[test]
+    fn a_flood_of_vnis_stays_in_bounds_and_sums_stay_right() {
+        let factory = Counters::new(1000);
+        let mut sinks = [sink(&factory), sink(&factory)];
+        let mut offered = BTreeMap::new();
+        for round in 0..200_u32 {
+            // A fixed walk over the VNIs that rarely meets one twice.
+            let vnis = (0..200).map(|i| (round * 200 + i).wrapping_mul(2_654_435_761) >> 8);
+            let frames: Vec<_> = vnis.map(|vni| Outer::new([10, 0, 0, 1], vni, &[1; 60])).collect();
+            for frame in &frames {
+                *offered.entry(frame.vni()).or_insert(0_u64) += 1;
+            }
+            offer(&mut *sinks[round as usize % 2], &frames).unwrap();
+        }
+        sinks.iter_mut().for_each(|sink| sink.finish().unwrap());
+        let report = report_of(&factory);
+        let other = report.origins_other;
+        assert_eq!(report.origins.len(), 1000);
+        assert_eq!(report.origins.iter().map(|origin| origin.frames).sum::<u64>() + other.frames, 40_000);
+        let bytes: u64 = report.origins.iter().map(|origin| origin.inner_bytes).sum();
+        assert_eq!(bytes + other.inner_bytes, 40_000 * 60);
+        // Never more than there were; and with 40,000 keys on 65,536 bits, far from none.
+        let distinct = offered.len() as u64 - 1000;
+        assert!(other.origins <= distinct && other.origins > distinct / 2, "{other:?} of {distinct}");
+    }
+
+    #[test]
+    fn the_planned_memory_holds_the_table() {
+        for max_origins in [1, 7, 1000, 65_536] {
+            let counters = Counters::new(max_origins);
+            let allocated = allocation_counter::measure(|| {
+                drop(Table::new(max_origins, counters.hasher.clone()));
+            });
+            let planned = counters.memory_per_worker();
+            // The standard map adds a group of state bytes and its least size.
+            assert!(allocated.bytes_max <= planned as u64 + 256, "{max_origins}: {allocated:?} of {planned}");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Where decapsulated frames go.
+//!
+//! A [`SinkFactory`] is handed to the engine's builder; it builds one [`Sink`] per worker, on that worker's pinned
+//! thread, so a sink needs no lock. A batch is lent for one call. A sink that needs bytes for longer copies them into
+//! blocks of its own, and when none is free it drops and counts: it never makes the worker wait.
+
+mod counters;
+mod latency;
+mod origin;
+pub mod pcap;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use counters::{Counters, CountersSnapshot};
+pub use latency::LatencySink;
+pub use pcap::Pcap;
+
+use std::{fmt, io, sync::Arc, time::Instant};
+
+use arrayvec::ArrayVec;
+
+use crate::{account::Report, batch::Batch};
+
+/// The most reasons a sink may name for drops, and for failures.
+pub const MAX_REASONS: usize = 8;
+
+/// Builds one sink a worker.
+pub trait SinkFactory: Send + Sync {
+    /// Name of the sink in reports and messages.
+    fn name(&self) -> &str;
+
+    /// Builds the sink of one worker, on that worker's thread, before the first frame.
+    ///
+    /// # Errors
+    ///
+    /// What keeps the sink from being built; the run then does not start.
+    fn build(&self, cx: &WorkerContext) -> Result<Box<dyn Sink>, SinkError>;
+
+    /// Whether the sink uses [`Frame::time`](crate::Frame::time). If any does, the XDP program stamps each frame.
+    fn needs_time(&self) -> bool {
+        false
+    }
+
+    /// Called once, after every worker's sink has finished and the accounts are closed: to add to the report what only
+    /// this sink knows, or to write the totals where a reader of the output expects them.
+    ///
+    /// # Errors
+    ///
+    /// What kept the output from being completed; the sink is then reported as ended.
+    fn close(&self, report: &mut Report) -> Result<(), SinkError> {
+        let _ = report;
+        Ok(())
+    }
+}
+
+/// Takes the frames of one worker.
+pub trait Sink {
+    /// Name of the sink in reports and messages.
+    fn name(&self) -> &str;
+
+    /// Takes a batch, which is lent for the length of this call.
+    ///
+    /// # Errors
+    ///
+    /// Ends this sink: frames after it count as failed, ingest and the other sinks go on. Of this batch, the frames
+    /// that [`stats`](Self::stats) does not know of count as failed too.
+    fn batch(&mut self, batch: &Batch<'_>) -> Result<(), SinkError>;
+
+    /// Called at least every 100 ms, loaded or idle: to flush and publish.
+    fn tick(&mut self, now: Instant) {
+        let _ = now;
+    }
+
+    /// Called when the embedder asked for a flush: what is buffered goes out now.
+    fn flush(&mut self) {}
+
+    /// Where the offered frames are by now: `written + dropped + failed + pending` is what was offered.
+    fn stats(&self) -> SinkStats;
+
+    /// Called after the last batch, also on a sink that has ended by an error. `pending` is 0 when it returns.
+    ///
+    /// # Errors
+    ///
+    /// What kept frames from getting where they belong; they count as failed.
+    fn finish(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+}
+
+/// What a sink may know of the worker it is built for.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct WorkerContext {
+    /// Interface the worker reads; `None` for a capture file.
+    pub interface: Option<Arc<str>>,
+    /// RX queue the worker reads; 0 for a capture file.
+    pub queue: u32,
+    /// Number of this worker, from 0.
+    pub worker: usize,
+    /// How many workers the run has.
+    pub workers: usize,
+    /// CPU the worker is pinned to.
+    pub cpu: Option<usize>,
+    /// The most bytes an outer frame can have.
+    pub max_frame: usize,
+}
+
+impl WorkerContext {
+    /// The only worker of a run over capture files; also what a sink's own test needs.
+    #[must_use]
+    pub fn single(max_frame: usize) -> Self {
+        Self { interface: None, queue: 0, worker: 0, workers: 1, cpu: None, max_frame }
+    }
+}
+
+/// Where the frames offered to a sink are.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct SinkStats {
+    /// Frames that got where the sink sends them.
+    pub written: u64,
+    /// Frames the sink let go, by reason.
+    pub dropped: Reasons,
+    /// Frames lost to an error, by reason.
+    pub failed: Reasons,
+    /// Frames the sink still holds.
+    pub pending: u64,
+}
+
+impl SinkStats {
+    /// All frames the sink knows of.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.written + self.dropped.total() + self.failed.total() + self.pending
+    }
+}
+
+/// A count for each of a few named reasons, in the order of their first use. Allocates nothing.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Reasons(ArrayVec<(&'static str, u64), MAX_REASONS>);
+
+impl Reasons {
+    /// Adds to the count of a reason. Past [`MAX_REASONS`] different reasons the last one takes the rest.
+    pub fn add(&mut self, reason: &'static str, frames: u64) {
+        if let Some((_, count)) = self.0.iter_mut().find(|(known, _)| *known == reason) {
+            *count += frames;
+        } else if self.0.try_push((reason, frames)).is_err() {
+            self.0[MAX_REASONS - 1].1 += frames;
+        }
+    }
+
+    /// Sum over all reasons.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.iter().map(|(_, count)| count).sum()
+    }
+
+    /// Each reason with its count.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        self.0.iter().copied()
+    }
+}
+
+/// Why a sink ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SinkError {
+    /// A file, pipe or socket refused.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was written or opened, as the user named it.
+        what: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Anything else, in the sink's own words, naming cause and mend.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl SinkError {
+    /// An error in the sink's own words.
+    pub fn other(message: impl fmt::Display) -> Self {
+        Self::Other(message.to_string())
+    }
+}

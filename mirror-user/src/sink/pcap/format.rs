@@ -1,0 +1,272 @@
+//! The bytes of capture files: pcapng (draft-ietf-opsawg-pcapng) and classic pcap (draft-ietf-opsawg-pcap).
+//!
+//! Made here and not by a crate: `pcap-file` and `pcap-parser` build each packet in a vector of its own, an allocation and
+//! a copy per frame, where this puts it straight into a block's bytes; and for the few other blocks, the one asks for a
+//! newer compiler than ours and the other brings an async runtime. Tests read all of it back with theirs.
+
+use crate::{batch::Segments, sink::origin::OriginKey};
+
+/// Layout of a capture file.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Format {
+    /// pcapng: an interface per origin, times in ns, statistics at the end.
+    #[default]
+    Pcapng,
+    /// Classic pcap with times in ns (magic number 0xa1b23c4d). It has no place for VNI, outer source or statistics.
+    Pcap,
+}
+
+/// Captured length no reader refuses: what tcpdump writes as snap length, and takes for 0.
+pub(super) const MAX_SNAPLEN: u32 = 262_144;
+
+// Block types: draft-ietf-opsawg-pcapng section 4.
+const SHB_TYPE: u32 = 0x0a0d_0d0a;
+const IDB_TYPE: u32 = 1;
+const ISB_TYPE: u32 = 5;
+const EPB_TYPE: u32 = 6;
+
+// Options: sections 3.5, 4.1, 4.2 and 4.6.
+const END_OF_OPTIONS: u16 = 0;
+const COMMENT: u16 = 1;
+const SHB_HARDWARE: u16 = 2;
+const SHB_OS: u16 = 3;
+const SHB_USERAPPL: u16 = 4;
+const IF_NAME: u16 = 2;
+const IF_DESCRIPTION: u16 = 3;
+const IF_TSRESOL: u16 = 9;
+const ISB_STARTTIME: u16 = 2;
+const ISB_ENDTIME: u16 = 3;
+const ISB_IFRECV: u16 = 4;
+const ISB_IFDROP: u16 = 5;
+const ISB_OSDROP: u16 = 7;
+const ISB_USRDELIV: u16 = 8;
+
+const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
+/// Major 1 in the low half, minor 0 in the high one.
+const PCAPNG_VERSION: u32 = 1;
+const LINKTYPE_ETHERNET: u32 = 1;
+/// Block type, block length, interface, time high and low, captured and original length.
+const EPB_HEAD: usize = 28;
+/// The block length again.
+const EPB_TAIL: usize = 4;
+/// Seconds, nanoseconds, captured and original length (draft-ietf-opsawg-pcap section 5).
+const RECORD_HEAD: usize = 16;
+/// Units of 10^-9 s (draft-ietf-opsawg-pcapng section 4.2, if_tsresol).
+const TSRESOL_NS: u8 = 9;
+const NS: u64 = 1_000_000_000;
+const PCAP_NS_MAGIC: u32 = 0xa1b2_3c4d;
+
+/// What goes before a packet's bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PacketHead {
+    pub(super) interface: u32,
+    /// ns since the epoch.
+    pub(super) time: u64,
+    pub(super) captured: u32,
+    pub(super) original: u32,
+}
+
+impl Format {
+    /// Bytes that a packet of this captured length takes.
+    pub(super) fn packet_len(self, captured: usize) -> usize {
+        match self {
+            Self::Pcapng => EPB_HEAD + captured.next_multiple_of(4) + EPB_TAIL,
+            Self::Pcap => RECORD_HEAD + captured,
+        }
+    }
+
+    /// Writes a packet into `out`, which is [`packet_len`](Self::packet_len) bytes.
+    pub(super) fn put_packet(self, out: &mut [u8], head: PacketHead, data: Segments<'_>) {
+        let PacketHead { interface, time, captured, original } = head;
+        let words = |out: &mut [u8], words: &[u32]| {
+            for (place, word) in out.chunks_exact_mut(4).zip(words) {
+                place.copy_from_slice(&word.to_le_bytes());
+            }
+        };
+        let rest = match self {
+            Self::Pcapng => {
+                #[expect(clippy::cast_possible_truncation, reason = "a packet's block is far below 4 GiB")]
+                let len = out.len() as u32;
+                let (head, rest) = out.split_at_mut(EPB_HEAD);
+                let (high, low) = halves(time);
+                words(head, &[EPB_TYPE, len, interface, high, low, captured, original]);
+                let (body, tail) = rest.split_at_mut(rest.len() - EPB_TAIL);
+                words(tail, &[len]);
+                body
+            }
+            Self::Pcap => {
+                let (head, rest) = out.split_at_mut(RECORD_HEAD);
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "seconds fit until 2106, ns are below 10^9"
+                )]
+                let (s, ns) = ((time / NS) as u32, (time % NS) as u32);
+                words(head, &[s, ns, captured, original]);
+                rest
+            }
+        };
+        let mut left = captured as usize;
+        let mut at = 0;
+        for segment in data.iter() {
+            let part = segment.len().min(left);
+            rest[at..at + part].copy_from_slice(&segment[..part]);
+            at += part;
+            left -= part;
+        }
+        // Padding to 32 bits "should be filled with zeroes" (section 3.1); the block still holds older packets there.
+        rest[at..].fill(0);
+    }
+
+    /// Each whole packet at the start of `bytes`: where it ends, and its interface.
+    pub(super) fn packets(self, bytes: &[u8]) -> impl Iterator<Item = (usize, u32)> + use<'_> {
+        let word = |at: usize| bytes.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes);
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let (len, interface) = match self {
+                Self::Pcapng => (word(at + 4)? as usize, word(at + 8)?),
+                Self::Pcap => (RECORD_HEAD + word(at + 8)? as usize, 0),
+            };
+            at += len;
+            (at <= bytes.len()).then_some((at, interface))
+        })
+    }
+
+    /// What a file starts with.
+    pub(super) fn file_header(self, snaplen: u32) -> Vec<u8> {
+        match self {
+            Self::Pcapng => {
+                let mut block = RareBlock::new(SHB_TYPE);
+                block.words(&[BYTE_ORDER_MAGIC, PCAPNG_VERSION]);
+                // Section length not specified: the file is written in one pass.
+                block.words(&[u32::MAX, u32::MAX]);
+                block.text(SHB_HARDWARE, std::env::consts::ARCH);
+                block.text(SHB_OS, &operating_system());
+                block.text(SHB_USERAPPL, concat!("mirror ", env!("CARGO_PKG_VERSION")));
+                block.end()
+            }
+            Self::Pcap => {
+                // Magic number, version 2.4, two reserved words, snap length, link type (section 4).
+                let header = [PCAP_NS_MAGIC, 2 | 4 << 16, 0, 0, snaplen, LINKTYPE_ETHERNET];
+                header.into_iter().flat_map(u32::to_le_bytes).collect()
+            }
+        }
+    }
+}
+
+/// The interface of an origin, or of all that did not fit (`None`).
+pub(super) fn interface_description(origin: Option<OriginKey>, snaplen: u32) -> Vec<u8> {
+    let (name, description) = match origin {
+        Some(key) => {
+            (key.to_string(), format!("mirrored by {}, VXLAN network identifier {}", key.source(), key.vni()))
+        }
+        None => ("other".to_owned(), "origins beyond the bound on interfaces".to_owned()),
+    };
+    let mut block = RareBlock::new(IDB_TYPE);
+    block.words(&[LINKTYPE_ETHERNET, snaplen]);
+    block.text(IF_NAME, &name);
+    block.text(IF_DESCRIPTION, &description);
+    block.option(IF_TSRESOL, &[TSRESOL_NS]);
+    block.end()
+}
+
+/// What the statistics block of an interface says (draft-ietf-opsawg-pcapng section 4.6).
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Statistics {
+    /// ns since the epoch.
+    pub(super) start: u64,
+    /// ns since the epoch.
+    pub(super) end: u64,
+    /// Frames of this origin that reached the sink.
+    pub(super) received: u64,
+    /// Of these, the ones in the file.
+    pub(super) delivered: u64,
+    /// Frames of this origin that reached the sink and are not in the file.
+    pub(super) lost_here: u64,
+    /// Frames of any origin that the kernel dropped.
+    pub(super) lost_in_kernel: u64,
+}
+
+/// The statistics block of an interface.
+///
+/// As dumpcap has it, `isb_ifdrop` is all that may be missing from the interface, which is what readers show.
+pub(super) fn interface_statistics(interface: u32, statistics: &Statistics) -> Vec<u8> {
+    let Statistics { start, end, received, delivered, lost_here, lost_in_kernel } = *statistics;
+    let (high, low) = halves(end);
+    let mut block = RareBlock::new(ISB_TYPE);
+    block.words(&[interface, high, low]);
+    if lost_in_kernel > 0 {
+        block.text(
+            COMMENT,
+            "isb_osdrop counts frames of all origins: they were lost before decapsulation; isb_ifdrop includes them",
+        );
+    }
+    block.time(ISB_STARTTIME, start);
+    block.time(ISB_ENDTIME, end);
+    block.option(ISB_IFRECV, &received.to_le_bytes());
+    block.option(ISB_IFDROP, &(lost_here + lost_in_kernel).to_le_bytes());
+    block.option(ISB_OSDROP, &lost_in_kernel.to_le_bytes());
+    block.option(ISB_USRDELIV, &delivered.to_le_bytes());
+    block.end()
+}
+
+/// A pcapng block with options (draft-ietf-opsawg-pcapng sections 3.1 and 3.5), of which a file has few.
+struct RareBlock(Vec<u8>);
+
+impl RareBlock {
+    /// The block's type, and room for its length.
+    fn new(block_type: u32) -> Self {
+        let mut block = Self(Vec::with_capacity(256));
+        block.words(&[block_type, 0]);
+        block
+    }
+
+    fn words(&mut self, words: &[u32]) {
+        self.0.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+    }
+
+    /// Code, length, value, padding to 32 bits. What is put in is names and numbers, far below the 64 KiB of a length.
+    fn option(&mut self, code: u16, value: &[u8]) {
+        let value = &value[..value.len().min(u16::MAX.into())];
+        #[expect(clippy::cast_possible_truncation, reason = "cut to fit just above")]
+        let len = value.len() as u16;
+        self.0.extend(code.to_le_bytes());
+        self.0.extend(len.to_le_bytes());
+        self.0.extend(value);
+        self.0.resize(self.0.len().next_multiple_of(4), 0);
+    }
+
+    fn text(&mut self, code: u16, text: &str) {
+        self.option(code, text.as_bytes());
+    }
+
+    /// High word first, each in the byte order of the file.
+    fn time(&mut self, code: u16, time: u64) {
+        let (high, low) = halves(time);
+        self.option(code, [high.to_le_bytes(), low.to_le_bytes()].as_flattened());
+    }
+
+    /// End of options, and the length on both ends.
+    fn end(mut self) -> Vec<u8> {
+        self.option(END_OF_OPTIONS, &[]);
+        #[expect(clippy::cast_possible_truncation, reason = "a handful of short options")]
+        let len = (self.0.len() + 4) as u32;
+        self.words(&[len]);
+        self.0[4..8].copy_from_slice(&len.to_le_bytes());
+        self.0
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the two halves of a word twice as long")]
+fn halves(word: u64) -> (u32, u32) {
+    ((word >> 32) as u32, word as u32)
+}
+
+fn operating_system() -> String {
+    let name = std::env::consts::OS;
+    // Linux alone tells its release this way; elsewhere the name has to do.
+    match std::fs::read_to_string("/proc/sys/kernel/osrelease") {
+        Ok(release) => format!("{name} {}", release.trim()),
+        Err(_) => name.to_owned(),
+    }
+}

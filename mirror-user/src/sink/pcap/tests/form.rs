@@ -1,0 +1,179 @@
+//! Packets, interfaces and statistics as others read them.
+
+use super::*;
+use crate::sink::testing::offer;
+
+/// Has one worker write the frames, and gives the factory's word on it.
+fn write(builder: PcapBuilder, frames: &[Outer], report: &mut Report) {
+    let pcap = builder.build().unwrap();
+    let mut sink = worker(&pcap);
+    offer(&mut *sink, frames).unwrap();
+    sink.finish().unwrap();
+    assert_eq!(sink.stats(), written(frames.len() as u64));
+    pcap.close(report).unwrap();
+}
+
+#[test]
+fn what_is_read_back_is_what_went_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out.pcapng");
+    let mut frames = some_frames(5000);
+    frames[17] = frames[17].clone().cut_by(1000);
+    // Small blocks, so that packets meet their edges.
+    write(Pcap::builder(Target::file(&path)).block_size(8192).blocks(4096), &frames, &mut report());
+    let contents = read(&path);
+    assert_eq!(contents.application, concat!("mirror ", env!("CARGO_PKG_VERSION")));
+    assert_eq!(contents.interfaces, ["vni-7@10.0.0.1", "vni-7@10.0.0.2"]);
+    assert_eq!(contents.packets.len(), frames.len());
+    for (i, (packet, frame)) in contents.packets.iter().zip(&frames).enumerate() {
+        let interface = contents.interfaces[usize::from(i % 3 == 2)].clone();
+        let original = frame.frame().wire_len();
+        let expected =
+            Packet { interface, time: frame.frame().time(), original, data: frame.inner().to_vec() };
+        assert_eq!(*packet, expected, "packet {i}");
+    }
+    assert_eq!(contents.packets[17].original as usize, frames[17].inner().len() + 1000);
+}
+
+#[test]
+fn tshark_and_capinfos_agree() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out.pcapng");
+    let frames = some_frames(300);
+    write(Pcap::builder(Target::file(&path)), &frames, &mut report());
+    let seen = tshark(&path, &["frame.interface_name", "frame.time_epoch", "frame.len", "frame.cap_len"]);
+    let expected: Vec<_> = frames
+        .iter()
+        .map(|frame| {
+            let (time, len) = (frame.frame().time(), frame.inner().len());
+            let (s, ns) = (time / 1_000_000_000, time % 1_000_000_000);
+            format!("vni-7@{}\t{s}.{ns:09}\t{len}\t{len}", frame.frame().source())
+        })
+        .collect();
+    assert_eq!(seen, expected);
+    let infos = output_of("capinfos", &["-M"], &path);
+    let value = |name: &str| {
+        let line = infos.lines().find_map(|line| line.trim().strip_prefix(name));
+        line.unwrap_or_else(|| panic!("{name} in {infos}")).trim().to_owned()
+    };
+    assert_eq!(value("Number of packets:"), "300");
+    assert_eq!(value("File encapsulation:"), "ether");
+    assert_eq!(value("Number of interfaces in file:"), "2");
+    assert_eq!(value("Name ="), "vni-7@10.0.0.1");
+    assert!(value("File timestamp precision:").starts_with("nanoseconds"), "{infos}");
+    assert_eq!(value("Number of stat entries ="), "1");
+}
+
+#[test]
+fn classic_pcap_keeps_times_to_the_nanosecond() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out.pcap");
+    let frames = vec![Outer::new([10, 0, 0, 1], 7, &[9; 61]).at(1_700_000_000_123_456_789).cut_by(39)];
+    write(Pcap::builder(Target::file(&path)).format(Format::Pcap), &frames, &mut report());
+    let bytes = std::fs::read(&path).unwrap();
+    assert_eq!((&bytes[..4], bytes.len()), (&[0x4d, 0x3c, 0xb2, 0xa1][..], 24 + 16 + 61));
+    let fields = ["frame.time_epoch", "frame.len", "frame.cap_len", "frame.encap_type"];
+    assert_eq!(tshark(&path, &fields), ["1700000000.123456789\t100\t61\t1"]);
+}
+
+#[test]
+fn outer_frames_are_written_as_they_came() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out.pcapng");
+    let frames = some_frames(3);
+    write(Pcap::builder(Target::file(&path)).outer(true), &frames, &mut report());
+    let contents = read(&path);
+    for (packet, frame) in contents.packets.iter().zip(&frames) {
+        assert_eq!((&packet.data[..], packet.original as usize), (frame.bytes(), frame.bytes().len()));
+    }
+    assert_eq!(tshark(&path, &["vxlan.vni"]), ["7", "7", "7"]);
+}
+
+#[test]
+fn a_snap_length_cuts_and_the_original_length_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out.pcapng");
+    let frames = some_frames(2);
+    write(Pcap::builder(Target::file(&path)).snaplen(33), &frames, &mut report());
+    for (packet, frame) in read(&path).packets.iter().zip(&frames) {
+        assert_eq!((&packet.data[..], packet.original as usize), (&frame.inner()[..33], frame.inner().len()));
+    }
+    let infos = output_of("capinfos", &["-I"], &path);
+    assert!(infos.contains("Capture length = 33\n"), "{infos}");
+}
+
+#[test]
+fn a_snap_length_of_0_cuts_nothing() {
+    let pcap = Pcap::builder(Target::writer("test", io::sink())).snaplen(0).build().unwrap();
+    assert_eq!(pcap.settings.snaplen, 262_144);
+}
+
+#[test]
+fn origins_past_the_bound_share_one_interface() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out.pcapng");
+    let frames: Vec<_> = (0..1000).map(|vni| Outer::new([10, 0, 0, 1], vni, &[0; 60])).collect();
+    write(Pcap::builder(Target::file(&path)).max_interfaces(16), &frames, &mut report());
+    let contents = read(&path);
+    assert_eq!(contents.interfaces.len(), 17);
+    assert_eq!((&*contents.interfaces[15], &*contents.interfaces[16]), ("vni-15@10.0.0.1", "other"));
+    let other = contents.packets.iter().filter(|packet| packet.interface == "other").count();
+    assert_eq!((contents.packets.len(), other), (1000, 984));
+    assert_eq!(contents.statistics[16].delivered, 984);
+}
+
+#[test]
+fn statistics_tell_the_losses_of_the_kernel() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out.pcapng");
+    write(Pcap::builder(Target::file(&path)), &some_frames(9), &mut report_with_losses(30, 7, 3));
+    let of = |interface, frames| Seen {
+        interface,
+        received: frames,
+        dropped: 40,
+        dropped_by_system: 40,
+        delivered: frames,
+    };
+    assert_eq!(read(&path).statistics, [of(0, 6), of(1, 3)]);
+}
+
+#[test]
+fn several_workers_share_a_file_and_each_keeps_its_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out.pcapng");
+    let pcap = Pcap::builder(Target::file(&path)).block_size(8192).blocks(4096).build().unwrap();
+    let frames: Vec<Vec<_>> = (0..2_u8)
+        .map(|worker| {
+            let frame = |i| Outer::new([10, 0, 0, 1 + i % 2], worker.into(), &[i; 60]).at(i.into());
+            (0..250).map(frame).collect()
+        })
+        .collect();
+    thread::scope(|scope| {
+        for frames in &frames {
+            scope.spawn(|| {
+                let mut sink = worker(&pcap);
+                offer(&mut *sink, frames).unwrap();
+                sink.finish().unwrap();
+            });
+        }
+    });
+    pcap.close(&mut report()).unwrap();
+    let contents = read(&path);
+    assert_eq!(contents.interfaces.len(), 4);
+    for worker in 0..2 {
+        let prefix = format!("vni-{worker}@");
+        let times: Vec<_> =
+            contents.packets.iter().filter(|p| p.interface.starts_with(&prefix)).map(|p| p.time).collect();
+        assert_eq!(times, (0..250).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn an_empty_capture_is_a_capture() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, format) in [("a.pcapng", Format::Pcapng), ("a.pcap", Format::Pcap)] {
+        let path = dir.path().join(name);
+        write(Pcap::builder(Target::file(&path)).format(format), &[], &mut report());
+        assert_eq!(tshark(&path, &["frame.len"]), [""; 0]);
+    }
+}

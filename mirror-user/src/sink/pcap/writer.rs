@@ -1,0 +1,370 @@
+//! The writer thread: whole blocks to a file or a stream, what the format wants between and after them.
+
+use std::{
+    io::{self, Write},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use crossbeam_channel::Receiver;
+
+use super::{
+    block::{Block, Owner},
+    file::HiddenFile,
+    format::{self, Format, Statistics},
+    interfaces::Interfaces,
+};
+use crate::sink::SinkError;
+
+/// What the writer thread is told.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// Write this, and say so to its owner.
+    Block { block: Block, owner: Arc<Owner> },
+    /// There are no more blocks; complete the output.
+    Close { lost_in_kernel: u64 },
+    /// There was no run, or it came to no end.
+    Abandon,
+}
+
+/// Where the bytes go.
+pub(super) enum Output {
+    File(HiddenFile),
+    Stream { name: String, out: Box<dyn Write + Send> },
+}
+
+impl Output {
+    fn name(&self) -> String {
+        match self {
+            Self::File(file) => file.path().display().to_string(),
+            Self::Stream { name, .. } => name.clone(),
+        }
+    }
+}
+
+/// What workers, factory and writer thread all look at.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    /// Set once, by the writer thread; from then on frames fail.
+    failure: OnceLock<Failure>,
+    /// What finished workers counted.
+    tallies: Mutex<Tallies>,
+    /// The writer thread has ended.
+    gone: AtomicBool,
+}
+
+impl Shared {
+    pub(super) fn failure(&self) -> Option<SinkError> {
+        self.failure.get().map(Failure::error)
+    }
+
+    pub(super) fn writer_is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
+    pub(super) fn deposit(&self, tallies: &Tallies) {
+        self.tallies.lock().unwrap_or_else(PoisonError::into_inner).add(tallies);
+    }
+}
+
+/// Frames per interface, for the statistics blocks.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tallies {
+    /// Frames that reached the sink, by interface.
+    pub(super) received: Vec<u64>,
+    /// Of these, frames that were let go or lost, by interface.
+    pub(super) lost: Vec<u64>,
+}
+
+impl Tallies {
+    pub(super) fn new(interfaces: usize) -> Self {
+        Self { received: vec![0; interfaces], lost: vec![0; interfaces] }
+    }
+
+    fn add(&mut self, other: &Self) {
+        for (mine, theirs) in [(&mut self.received, &other.received), (&mut self.lost, &other.lost)] {
+            mine.resize(mine.len().max(theirs.len()), 0);
+            mine.iter_mut().zip(theirs).for_each(|(mine, theirs)| *mine += theirs);
+        }
+    }
+}
+
+/// Why nothing more can be written. An `io::Error` is not `Clone`, and every worker needs one.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    what: String,
+    kind: io::ErrorKind,
+    message: String,
+}
+
+impl Failure {
+    fn new(what: String, error: &io::Error, frames: u64) -> Self {
+        let mend = match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; free space and start again",
+            io::ErrorKind::BrokenPipe => "; its reader has gone: start both again",
+            io::ErrorKind::FileTooLarge => "; raise the limit (ulimit -f) or split the capture",
+            _ => "",
+        };
+        Self { what, kind: error.kind(), message: format!("{error} ({frames} frames written){mend}") }
+    }
+
+    pub(super) fn error(&self) -> SinkError {
+        SinkError::Io { what: self.what.clone(), source: io::Error::new(self.kind, self.message.clone()) }
+    }
+}
+
+/// The state of the writer thread.
+pub(super) struct Writer {
+    output: Output,
+    format: Format,
+    snaplen: u32,
+    interfaces: Interfaces,
+    shared: Arc<Shared>,
+    /// ns since the epoch.
+    start: u64,
+    /// Interfaces described so far.
+    described: usize,
+    /// Bytes up to the end of the last whole packet or block.
+    whole: u64,
+    /// Frames written.
+    frames: u64,
+    /// Frames lost in writing, by interface.
+    lost: Vec<u64>,
+}
+
+/// A write that did not come to its end.
+struct Torn {
+    /// Bytes that were taken.
+    taken: usize,
+    error: io::Error,
+}
+
+/// Tells workers that nobody takes blocks any more, also after a panic.
+#[derive(Debug)]
+pub(super) struct Gone(pub(super) Arc<Shared>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.0.gone.store(true, Ordering::Release);
+    }
+}
+
+impl Writer {
+    pub(super) fn new(
+        output: Output,
+        format: Format,
+        snaplen: u32,
+        interfaces: Interfaces,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let lost = vec![0; interfaces.numbers()];
+        Self {
+            output,
+            format,
+            snaplen,
+            interfaces,
+            shared,
+            start: now(),
+            described: 0,
+            whole: 0,
+            frames: 0,
+            lost,
+        }
+    }
+
+    /// Takes messages until told to complete the output, and says how that went.
+    pub(super) fn run(mut self, messages: &Receiver<Message>) -> Result<(), SinkError> {
+        // If it cannot be written, the first worker to bring frames is told.
+        self.append(&self.format.file_header(self.snaplen));
+        loop {
+            match messages.recv() {
+                Ok(Message::Block { block, owner }) => self.take(block, &owner),
+                Ok(Message::Close { lost_in_kernel }) => return self.complete(lost_in_kernel),
+                // Every sender is gone: nobody is left who could say that the capture is complete.
+                Ok(Message::Abandon) | Err(_) => return self.abandon(),
+            }
+        }
+    }
+
+    fn has_failed(&self) -> bool {
+        self.shared.failure.get().is_some()
+    }
+
+    fn take(&mut self, block: Block, owner: &Owner) {
+        if !owner.has_given_up() && !self.has_failed() {
+            self.describe(block.interfaces());
+        }
+        let (mut written, mut end) = (0, 0);
+        if !owner.has_given_up() && !self.has_failed() {
+            let result = self.write(block.bytes(), || owner.has_given_up());
+            (written, end) = match &result {
+                Ok(()) => (block.frames(), block.bytes().len()),
+                // Packets that made it whole stay in the file, and count.
+                Err(torn) => self
+                    .format
+                    .packets(&block.bytes()[..torn.taken])
+                    .fold((0, 0), |(frames, _), (end, _)| (frames + 1, end)),
+            };
+            self.whole += end as u64;
+            self.frames += written;
+            if let Err(torn) = result {
+                self.fail(&torn.error);
+            }
+        }
+        for (_, interface) in self.format.packets(&block.bytes()[end..]) {
+            self.lost[interface as usize] += 1;
+        }
+        let lost = block.frames() - written;
+        owner.settle(block, written, lost);
+    }
+
+    /// Describes the interfaces below a number that are not described yet.
+    fn describe(&mut self, interfaces: usize) {
+        if self.format != Format::Pcapng {
+            return;
+        }
+        while self.described < interfaces {
+            let origin = self.interfaces.origin(self.described);
+            if !self.append(&format::interface_description(origin, self.snaplen)) {
+                return;
+            }
+            self.described += 1;
+        }
+    }
+
+    /// Writes what is no packet; whether that worked.
+    fn append(&mut self, bytes: &[u8]) -> bool {
+        match self.write(bytes, || false) {
+            Ok(()) => {
+                self.whole += bytes.len() as u64;
+                true
+            }
+            Err(torn) => {
+                self.fail(&torn.error);
+                false
+            }
+        }
+    }
+
+    /// Writes all of it, and says how much was taken if that does not work.
+    fn write(&mut self, bytes: &[u8], stop: impl Fn() -> bool) -> Result<(), Torn> {
+        let mut file;
+        let out: &mut dyn Write = match &mut self.output {
+            Output::File(hidden) => {
+                file = hidden.file();
+                &mut file
+            }
+            Output::Stream { out, .. } => out,
+        };
+        let mut taken = 0;
+        while taken < bytes.len() {
+            let error = match out.write(&bytes[taken..]) {
+                Ok(0) => io::ErrorKind::WriteZero.into(),
+                Ok(more) => {
+                    taken += more;
+                    continue;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                // A pipe inherited in non-blocking mode. To look again is enough for the rare case.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !stop() => {
+                    thread::sleep(FULL_PIPE);
+                    continue;
+                }
+                Err(error) => error,
+            };
+            return Err(Torn { taken, error });
+        }
+        // What an embedder's writer buffers and cannot flush, nobody has: none of it counts.
+        out.flush().map_err(|error| Torn { taken: 0, error })
+    }
+
+    /// Nothing more is written but, in a file, the statistics. A file loses the packet that is not whole.
+    fn fail(&mut self, error: &io::Error) {
+        // Only the first failure is the cause; what follows from it adds nothing.
+        let _ = self.shared.failure.set(Failure::new(self.output.name(), error, self.frames));
+        if let Output::File(hidden) = &self.output
+            && let Err(error) = hidden.file().set_len(self.whole)
+        {
+            tracing::warn!(
+                file = %hidden.hidden_path().display(),
+                %error,
+                "cannot cut off the packet that is not whole: readers will complain at the end of the file"
+            );
+        }
+    }
+
+    fn complete(mut self, lost_in_kernel: u64) -> Result<(), SinkError> {
+        self.append_statistics(lost_in_kernel);
+        let completed = match &self.output {
+            // Not even the header.
+            Output::File(hidden) if self.whole == 0 => hidden.remove(),
+            Output::File(hidden) => hidden.complete(),
+            Output::Stream { .. } => Ok(()),
+        };
+        let completed = completed.map_err(|source| SinkError::Io { what: self.output.name(), source });
+        match (self.shared.failure(), completed) {
+            (None, completed) => completed,
+            (Some(cause), Ok(())) => Err(cause),
+            (Some(cause), Err(error)) => Err(SinkError::other(format!("{cause}; then {error}"))),
+        }
+    }
+
+    fn append_statistics(&mut self, lost_in_kernel: u64) {
+        if self.format != Format::Pcapng
+            || (self.has_failed() && matches!(self.output, Output::Stream { .. }))
+        {
+            return;
+        }
+        let tallies = self.shared.tallies.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // An origin may have had no frame in the file and yet some that were let go.
+        let used = tallies.received.iter().rposition(|&frames| frames > 0).map_or(0, |last| last + 1);
+        self.describe(used.max(self.described));
+        let end = now();
+        for interface in 0..self.described {
+            let count = |counts: &[u64]| counts.get(interface).copied().unwrap_or(0);
+            let received = count(&tallies.received);
+            let lost_here = count(&tallies.lost) + count(&self.lost);
+            let statistics = Statistics {
+                start: self.start,
+                end,
+                received,
+                delivered: received.saturating_sub(lost_here),
+                lost_here,
+                lost_in_kernel,
+            };
+            #[expect(clippy::cast_possible_truncation, reason = "the builder keeps the bound far below 2^32")]
+            if !self.append(&format::interface_statistics(interface as u32, &statistics)) {
+                return;
+            }
+        }
+    }
+
+    /// Keeps what a reader can use, under its hidden name, and nothing else.
+    fn abandon(self) -> Result<(), SinkError> {
+        let Output::File(hidden) = &self.output else { return Ok(()) };
+        if self.frames == 0 {
+            return hidden.remove().map_err(|source| SinkError::Io {
+                what: hidden.hidden_path().display().to_string(),
+                source,
+            });
+        }
+        tracing::warn!(
+            file = %hidden.hidden_path().display(),
+            frames = self.frames,
+            "the capture did not end in order: readable, but neither complete nor renamed"
+        );
+        Ok(())
+    }
+}
+
+/// How long to leave a full pipe alone.
+const FULL_PIPE: Duration = Duration::from_millis(1);
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,88 @@
+//! Frames for the tests of sinks: plain Ethernet, IPv4, UDP, VXLAN, inner bytes.
+
+use super::{Sink, SinkError};
+use crate::{
+    batch::{Batch, Captured, Frame, MAX_BATCH},
+    decap::{Layout, Network},
+};
+
+/// An outer frame and what is known of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Outer {
+    bytes: Vec<u8>,
+    vni: u32,
+    time: u64,
+    /// Inner bytes that were cut off.
+    cut: u32,
+}
+
+/// Ethernet, IPv4 without options, UDP, VXLAN.
+pub(crate) const OVERHEAD: usize = 50;
+
+impl Outer {
+    pub(crate) fn new(source: [u8; 4], vni: u32, inner: &[u8]) -> Self {
+        let mut bytes = vec![0; OVERHEAD];
+        bytes[12..14].copy_from_slice(&[0x08, 0x00]);
+        let udp_len = u16::try_from(inner.len() + 16).expect("a UDP datagram's length");
+        bytes[14] = 0x45;
+        bytes[16..18].copy_from_slice(&(udp_len + 20).to_be_bytes());
+        bytes[22] = 255;
+        bytes[23] = 17;
+        bytes[26..30].copy_from_slice(&source);
+        bytes[30..34].copy_from_slice(&[10, 255, 255, 254]);
+        bytes[34..36].copy_from_slice(&0xff80_u16.to_be_bytes());
+        bytes[36..38].copy_from_slice(&4789_u16.to_be_bytes());
+        bytes[38..40].copy_from_slice(&udp_len.to_be_bytes());
+        bytes[42] = 0x08;
+        bytes[46..50].copy_from_slice(&(vni << 8).to_be_bytes());
+        bytes.extend_from_slice(inner);
+        Self { bytes, vni, time: 0, cut: 0 }
+    }
+
+    pub(crate) fn at(mut self, time: u64) -> Self {
+        self.time = time;
+        self
+    }
+
+    pub(crate) fn cut_by(mut self, bytes: u32) -> Self {
+        self.cut = bytes;
+        self
+    }
+
+    pub(crate) fn vni(&self) -> u32 {
+        self.vni
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(crate) fn inner(&self) -> &[u8] {
+        &self.bytes[OVERHEAD..]
+    }
+
+    pub(crate) fn captured(&self) -> Captured<'_> {
+        let wire_len = u32::try_from(self.bytes.len()).expect("a frame's length");
+        Captured { bytes: &self.bytes, wire_len, time: self.time }
+    }
+
+    pub(crate) fn frame(&self) -> Frame<'_> {
+        let captured = self.captured();
+        let layout = Layout {
+            vni: self.vni,
+            network: Network::Ipv4 { at: 14 },
+            udp: 34,
+            inner_start: 50,
+            inner_end: captured.wire_len,
+            wire_len: captured.wire_len - 50 + self.cut,
+            reserved_bits: false,
+        };
+        Frame::new(captured, layout)
+    }
+}
+
+/// Offers frames in batches, as a worker does.
+pub(crate) fn offer(sink: &mut dyn Sink, frames: &[Outer]) -> Result<(), SinkError> {
+    let frames: Vec<_> = frames.iter().map(Outer::frame).collect();
+    frames.chunks(MAX_BATCH).try_for_each(|frames| sink.batch(&Batch::new(0, frames)))
+}

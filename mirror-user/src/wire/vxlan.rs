@@ -1,0 +1,92 @@
+//! Virtual eXtensible Local Area Network (RFC 7348 section 5).
+
+use super::{Error, be32, split};
+
+/// Length of the header, in bytes.
+pub const HEADER_LEN: usize = 8;
+
+/// UDP destination port (RFC 7348 section 8, IANA); what AWS Traffic Mirroring sends to.
+pub const PORT: u16 = 4789;
+
+/// The I flag, "VNI is valid", in the header's first word.
+pub(crate) const FLAG_VNI: u32 = 0x0800_0000;
+
+mod field {
+    use std::ops::Range;
+
+    pub(super) const FLAGS_RESERVED: Range<usize> = 0..4;
+    pub(super) const VNI_RESERVED: Range<usize> = 4..8;
+}
+
+/// A VXLAN packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Packet<'a> {
+    header: &'a [u8; HEADER_LEN],
+    payload: &'a [u8],
+}
+
+impl<'a> Packet<'a> {
+    /// Takes bytes that start with a VXLAN header.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Truncated`] below 8 bytes.
+    #[inline]
+    pub fn new_checked(bytes: &'a [u8]) -> Result<Self, Error> {
+        split(bytes).map(|(header, payload)| Self { header, payload })
+    }
+
+    /// Whether the I flag is set, without which the VNI means nothing.
+    #[inline]
+    #[must_use]
+    pub fn has_vni(&self) -> bool {
+        be32(self.header, field::FLAGS_RESERVED) & FLAG_VNI != 0
+    }
+
+    /// VXLAN network identifier, 24 bits.
+    #[inline]
+    #[must_use]
+    pub fn vni(&self) -> u32 {
+        be32(self.header, field::VNI_RESERVED) >> 8
+    }
+
+    /// Whether a flag other than I or a reserved bit is set. RFC 7348 wants them zero when sent and ignored on
+    /// receipt.
+    #[inline]
+    #[must_use]
+    pub fn has_reserved_bits(&self) -> bool {
+        let flags = be32(self.header, field::FLAGS_RESERVED) & !FLAG_VNI;
+        let last = be32(self.header, field::VNI_RESERVED) & 0xff;
+        flags | last != 0
+    }
+
+    /// The inner Ethernet frame, and whatever follows it.
+    #[inline]
+    #[must_use]
+    pub fn payload(&self) -> &'a [u8] {
+        self.payload
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_read_where_rfc_7348_puts_them() {
+        let packet = Packet::new_checked(&[8, 0, 0, 0, 0x54, 0xfa, 0x11, 0, 3]).unwrap();
+        assert!(packet.has_vni() && !packet.has_reserved_bits());
+        assert_eq!((packet.vni(), packet.payload()), (5_569_041, &[3][..]));
+    }
+
+    #[test]
+    fn every_bit_beside_flag_and_vni_is_reserved() {
+        for bit in 0..64_u32 {
+            let header = (0x0800_0000_0000_0000_u64 | 1 << bit).to_be_bytes();
+            let packet = Packet::new_checked(&header).unwrap();
+            let defined = bit == 59 || (8..32).contains(&bit);
+            assert_eq!(packet.has_reserved_bits(), !defined, "bit {bit}");
+        }
+        assert!(!Packet::new_checked(&[0xf7, 0, 0, 0, 0, 0, 1, 0]).unwrap().has_vni());
+    }
+}

@@ -1,0 +1,263 @@
+//! From outer frames to sinks: the part of a worker that is the same for a ring and for a file.
+
+use std::{
+    panic::{self, AssertUnwindSafe},
+    sync::Arc,
+    time::Instant,
+};
+
+use arrayvec::ArrayVec;
+
+use crate::{
+    account::{FrameCounters, Reject, SinkCounters, SinkState, WorkerCounters},
+    batch::{Batch, Captured, Frame, MAX_BATCH},
+    decap,
+    select::{Allow, Budget},
+    sink::{Sink, SinkError, SinkStats},
+};
+
+/// What the pipelines of a run share.
+#[derive(Clone, Debug)]
+pub(crate) struct PipelineConfig {
+    /// UDP destination ports of the tunnel.
+    pub(crate) ports: Arc<[u16]>,
+    /// What the worker itself lets in; everything where the XDP program has chosen already.
+    pub(crate) allow: Arc<Allow>,
+    pub(crate) budget: Arc<Budget>,
+}
+
+/// A sink with the worker's own account of it.
+pub(crate) struct SinkSlot {
+    sink: Box<dyn Sink>,
+    counters: SinkCounters,
+    end: Option<SinkEnd>,
+}
+
+/// How a sink ended before its run did.
+#[derive(Clone, Debug)]
+pub(crate) struct SinkEnd {
+    pub(crate) state: SinkState,
+    pub(crate) reason: String,
+}
+
+/// What is left of a sink when its worker is done.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SinkOutcome {
+    pub(crate) counters: SinkCounters,
+    pub(crate) end: Option<SinkEnd>,
+}
+
+/// Decapsulates, selects, dispatches, counts.
+pub(crate) struct Pipeline {
+    config: PipelineConfig,
+    queue: u32,
+    frames: FrameCounters,
+    sinks: Vec<SinkSlot>,
+}
+
+/// Reasons under which frames fail at the worker's edge.
+const FAILED_BY_ERROR: &str = "error";
+const FAILED_BY_PANIC: &str = "panic";
+
+impl SinkSlot {
+    pub(crate) fn new(sink: Box<dyn Sink>) -> Self {
+        Self { sink, counters: SinkCounters::default(), end: None }
+    }
+
+    /// Calls into the sink; an error or a panic ends it, and nothing else.
+    fn call(&mut self, f: impl FnOnce(&mut dyn Sink) -> Result<(), SinkError>) {
+        // Unwind safety: after a panic the sink is asked for its statistics, under the same guard, and nothing else.
+        let (state, reason) = match panic::catch_unwind(AssertUnwindSafe(|| f(&mut *self.sink))) {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => (SinkState::Ended, error.to_string()),
+            Err(payload) => (SinkState::Failed, panic_message(&*payload)),
+        };
+        if self.end.is_none() {
+            tracing::error!(sink = self.sink_name(), reason, "sink ended, ingest goes on");
+            self.end = Some(SinkEnd { state, reason });
+        }
+    }
+
+    /// The name is asked for behind the same guard as everything else.
+    fn sink_name(&self) -> String {
+        panic::catch_unwind(AssertUnwindSafe(|| self.sink.name().to_owned())).unwrap_or_default()
+    }
+
+    fn read_stats(&self) -> Option<SinkStats> {
+        panic::catch_unwind(AssertUnwindSafe(|| self.sink.stats())).ok()
+    }
+
+    fn offer(&mut self, batch: &Batch<'_>) {
+        let frames = batch.len() as u64;
+        if frames == 0 {
+            return;
+        }
+        self.counters.offered += frames;
+        if self.end.is_some() {
+            self.counters.failed.add(self.failure(), frames);
+            return;
+        }
+        self.call(|sink| sink.batch(batch));
+        if self.end.is_some() {
+            self.settle(frames);
+        }
+    }
+
+    /// Takes the account of a sink that just ended within a batch: what of that batch it does not know has failed.
+    fn settle(&mut self, frames: u64) {
+        // A sink that panicked still says what it had written before; if even that panics, its last word counts.
+        if let Some(stats) = self.read_stats() {
+            self.counters.stats = stats;
+        }
+        let before = self.counters.offered - frames;
+        let known = self.counters.stats.total().saturating_sub(before).min(frames);
+        self.counters.failed.add(self.failure(), frames - known);
+    }
+
+    fn failure(&self) -> &'static str {
+        match &self.end {
+            Some(SinkEnd { state: SinkState::Failed, .. }) => FAILED_BY_PANIC,
+            _ => FAILED_BY_ERROR,
+        }
+    }
+}
+
+/// Adds the frames of a batch that were received and not yet sorted, should the worker die within it.
+struct Abandon<'a> {
+    counters: &'a mut FrameCounters,
+    unsorted: u64,
+}
+
+impl Drop for Abandon<'_> {
+    fn drop(&mut self) {
+        self.counters.abandoned += self.unsorted;
+    }
+}
+
+impl Pipeline {
+    pub(crate) fn new(config: PipelineConfig, queue: u32, sinks: Vec<SinkSlot>) -> Self {
+        Self { config, queue, frames: FrameCounters::default(), sinks }
+    }
+
+    /// Takes one batch of at most [`MAX_BATCH`] frames; `None` stands for a frame in several descriptors.
+    pub(crate) fn process<'a>(&mut self, batch: impl ExactSizeIterator<Item = Option<Captured<'a>>>) {
+        let mut frames = ArrayVec::<Frame<'a>, MAX_BATCH>::new();
+        self.frames.received += batch.len() as u64;
+        let mut guard = Abandon { unsorted: batch.len() as u64, counters: &mut self.frames };
+        for captured in batch {
+            let found = captured.ok_or(Reject::MultiDescriptor).and_then(|captured| {
+                guard.counters.outer_bytes += captured.bytes.len() as u64;
+                let layout = decap::decapsulate(&captured, &self.config.ports)?;
+                let frame = Frame::new(captured, layout);
+                if !self.config.allow.allows_vni(frame.vni()) {
+                    return Err(Reject::Vni);
+                }
+                if !self.config.allow.allows_source(frame.source()) {
+                    return Err(Reject::Source);
+                }
+                Ok(frame)
+            });
+            match found {
+                Ok(frame) => {
+                    guard.counters.decapsulated += 1;
+                    guard.counters.inner_bytes += frame.inner().len() as u64;
+                    guard.counters.reserved_bits += u64::from(frame.has_reserved_bits());
+                    guard.counters.truncated_inner += u64::from(frame.is_truncated());
+                    frames.push(frame);
+                }
+                Err(reason) => guard.counters.rejected[reason as usize] += 1,
+            }
+            guard.unsorted -= 1;
+        }
+        drop(guard);
+        let selected = self.config.budget.claim(frames.len() as u64);
+        let deselected = frames.len() as u64 - selected;
+        frames.truncate(usize::try_from(selected).unwrap_or(usize::MAX));
+        let batch = Batch::new(self.queue, &frames);
+        for slot in &mut self.sinks {
+            slot.counters.deselected += deselected;
+            slot.offer(&batch);
+        }
+    }
+
+    /// Counts frames that nobody looks at any more, because the worker has died.
+    #[cfg(feature = "af-xdp")]
+    pub(crate) fn abandon<'a>(&mut self, batch: impl ExactSizeIterator<Item = Option<Captured<'a>>>) {
+        let frames = batch.len() as u64;
+        self.frames.received += frames;
+        self.frames.abandoned += frames;
+    }
+
+    /// Gives each sink its tick.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        self.each_live(|sink| {
+            sink.tick(now);
+            Ok(())
+        });
+    }
+
+    /// Has each sink hand over what it buffers.
+    pub(crate) fn flush(&mut self) {
+        self.each_live(|sink| {
+            sink.flush();
+            Ok(())
+        });
+    }
+
+    fn each_live(&mut self, mut f: impl FnMut(&mut dyn Sink) -> Result<(), SinkError>) {
+        for slot in self.sinks.iter_mut().filter(|slot| slot.end.is_none()) {
+            slot.call(&mut f);
+            if slot.end.is_some() {
+                slot.settle(0);
+            }
+        }
+    }
+
+    /// Whether the run has had all the frames it asked for.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.config.budget.is_spent()
+    }
+
+    /// Shows where the worker is. Allocates only the first time.
+    pub(crate) fn publish(&mut self, counters: &mut WorkerCounters) {
+        counters.frames.clone_from(&self.frames);
+        counters.sinks.resize_with(self.sinks.len(), SinkCounters::default);
+        for (slot, place) in self.sinks.iter_mut().zip(&mut counters.sinks) {
+            if slot.end.is_none() {
+                if let Some(stats) = slot.read_stats() {
+                    slot.counters.stats = stats;
+                }
+            }
+            place.clone_from(&slot.counters);
+        }
+    }
+
+    /// Finishes every sink and closes the worker's account.
+    pub(crate) fn finish(mut self) -> (FrameCounters, Vec<SinkOutcome>) {
+        let outcomes = self
+            .sinks
+            .iter_mut()
+            .map(|slot| {
+                // A sink that ended by an error still has frames on their way to settle; one that panicked is left alone.
+                if !matches!(slot.end, Some(SinkEnd { state: SinkState::Failed, .. })) {
+                    slot.call(|sink| sink.finish());
+                    if let Some(stats) = slot.read_stats() {
+                        slot.counters.stats = stats;
+                    }
+                }
+                SinkOutcome { counters: slot.counters.clone(), end: slot.end.clone() }
+            })
+            .collect();
+        (self.frames, outcomes)
+    }
+}
+
+/// What a panic said.
+pub(crate) fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
+    let message = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("without a message");
+    format!("panicked: {message}")
+}

@@ -1,0 +1,208 @@
+//! The worker of one RX queue: pinned to a CPU, alone with its socket.
+
+use std::{
+    hint,
+    panic::{self, AssertUnwindSafe},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::Sender;
+
+use super::{
+    clock,
+    pipeline::{Pipeline, SinkOutcome, panic_message},
+};
+use crate::{
+    account::WorkerCounters,
+    engine::{Event, Wait},
+    xsk::{Socket, Stamps, Statistics},
+};
+
+/// Sinks get their tick twice as often as promised, so that a promise of 100 ms holds.
+const TICK: Duration = Duration::from_millis(50);
+/// The ring counts as drained when it was found empty this many times in a row, [`DRAIN_PAUSE`] apart: a softirq that
+/// had the program when it was detached may still deliver.
+const DRAIN_ROUNDS: u32 = 4;
+const DRAIN_PAUSE: Duration = Duration::from_millis(5);
+
+/// What the engine tells its workers.
+#[derive(Debug, Default)]
+pub(crate) struct Control {
+    /// The program is detached: empty the ring and finish.
+    pub(crate) drain: AtomicBool,
+    /// Counts the flushes asked for.
+    pub(crate) flush: AtomicU64,
+}
+
+/// What a worker shows while it runs.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Published {
+    pub(crate) counters: WorkerCounters,
+    pub(crate) statistics: Statistics,
+}
+
+/// How a worker works.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RingConfig {
+    pub(crate) wait: Wait,
+    /// The most frames a batch takes.
+    pub(crate) batch: usize,
+    /// Whether the XDP program stamps the frames.
+    pub(crate) stamp: bool,
+}
+
+/// A worker that is ready to run.
+pub(crate) struct RingWorker {
+    pub(crate) config: RingConfig,
+    pub(crate) socket: Socket,
+    pub(crate) pipeline: Pipeline,
+    pub(crate) control: Arc<Control>,
+    pub(crate) published: Arc<Mutex<Published>>,
+    pub(crate) events: Sender<Event>,
+}
+
+/// The closed account of a worker.
+#[derive(Clone, Debug)]
+pub(crate) struct RingOutcome {
+    pub(crate) counters: WorkerCounters,
+    pub(crate) sinks: Vec<SinkOutcome>,
+    pub(crate) statistics: Statistics,
+    /// Frames without a stamp although the XDP program was told to write one: the driver has no metadata area.
+    pub(crate) unstamped: u64,
+    /// What the worker died of, if it did.
+    pub(crate) died: Option<String>,
+}
+
+impl RingWorker {
+    /// Works until the engine says that the program is detached, then empties the ring and finishes the sinks.
+    pub(crate) fn run(mut self) -> RingOutcome {
+        let started = Instant::now();
+        let mut progress = Progress {
+            busy: Duration::ZERO,
+            next_tick: started + TICK,
+            flushed: self.control.flush.load(Ordering::Relaxed),
+            realtime_offset: clock::realtime_offset(),
+            spent: false,
+            empty_rounds: 0,
+            unstamped: 0,
+        };
+        let mut died = None;
+        // Unwind safety: after a panic the pipeline takes no more frames; what it counted stands.
+        while let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| self.work(&mut progress, died.is_some(), started)))
+        {
+            let reason = format!("worker {}", panic_message(&*payload));
+            tracing::error!(reason, "worker died, its frames are abandoned from here on");
+            // The engine has gone if nobody listens, and then there is nobody to tell.
+            let _ = self.events.send(Event::WorkerDied { reason: reason.clone() });
+            died = Some(reason);
+        }
+        let statistics = self.socket.statistics().unwrap_or_else(|error| {
+            tracing::error!(%error, "XDP_STATISTICS cannot be read: the kernel's drops are missing from the account");
+            Statistics::default()
+        });
+        let (frames, sinks) = self.pipeline.finish();
+        let counters = WorkerCounters {
+            frames,
+            sinks: sinks.iter().map(|sink| sink.counters.clone()).collect(),
+            busy_ns: nanoseconds(progress.busy),
+            elapsed_ns: nanoseconds(started.elapsed()),
+        };
+        RingOutcome { counters, sinks, statistics, unstamped: progress.unstamped, died }
+    }
+
+    fn work(&mut self, progress: &mut Progress, dead: bool, started: Instant) {
+        loop {
+            let begin = Instant::now();
+            let mut received = self.socket.receive(self.config.batch);
+            if received.is_empty() {
+                drop(received);
+                if self.control.drain.load(Ordering::Acquire) {
+                    progress.empty_rounds += 1;
+                    if progress.empty_rounds >= DRAIN_ROUNDS {
+                        return;
+                    }
+                    thread::sleep(DRAIN_PAUSE);
+                } else {
+                    self.pause(progress.next_tick.saturating_duration_since(begin));
+                }
+            } else {
+                progress.empty_rounds = 0;
+                let frames = received.frames(Stamps {
+                    in_metadata: self.config.stamp,
+                    realtime_offset: progress.realtime_offset,
+                    fallback: clock::realtime(),
+                    missing: &mut progress.unstamped,
+                });
+                if dead {
+                    self.pipeline.abandon(frames);
+                } else {
+                    self.pipeline.process(frames);
+                }
+                drop(received);
+                progress.busy += begin.elapsed();
+                if !progress.spent && self.pipeline.is_spent() {
+                    progress.spent = true;
+                    // As above: an engine that has gone needs no telling.
+                    let _ = self.events.send(Event::CountReached);
+                }
+            }
+            if begin >= progress.next_tick {
+                self.tick(begin, progress, dead, started);
+            }
+        }
+    }
+
+    fn pause(&mut self, until_tick: Duration) {
+        match self.config.wait {
+            Wait::Poll => {
+                if let Err(error) = self.socket.wait(until_tick.max(Duration::from_millis(1))) {
+                    tracing::debug!(%error, "poll");
+                    thread::sleep(DRAIN_PAUSE);
+                }
+            }
+            Wait::Spin => hint::spin_loop(),
+            Wait::BusyPoll => self.socket.drive(),
+        }
+    }
+
+    fn tick(&mut self, now: Instant, progress: &mut Progress, dead: bool, started: Instant) {
+        progress.next_tick = now + TICK;
+        progress.realtime_offset = clock::realtime_offset();
+        if !dead {
+            self.pipeline.tick(now);
+            let flush = self.control.flush.load(Ordering::Relaxed);
+            if flush != progress.flushed {
+                progress.flushed = flush;
+                self.pipeline.flush();
+            }
+        }
+        let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        self.pipeline.publish(&mut published.counters);
+        published.counters.busy_ns = nanoseconds(progress.busy);
+        published.counters.elapsed_ns = nanoseconds(started.elapsed());
+        match self.socket.statistics() {
+            Ok(statistics) => published.statistics = statistics,
+            Err(error) => tracing::debug!(%error, "XDP_STATISTICS"),
+        }
+    }
+}
+
+/// Where a worker is, kept across a panic.
+struct Progress {
+    busy: Duration,
+    next_tick: Instant,
+    flushed: u64,
+    realtime_offset: i64,
+    spent: bool,
+    empty_rounds: u32,
+    unstamped: u64,
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}

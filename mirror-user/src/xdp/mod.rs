@@ -1,0 +1,253 @@
+//! The kernel half, from user space: load, attach, maps.
+
+use std::{io, os::fd::AsRawFd};
+
+use aya::{
+    Ebpf, EbpfError, EbpfLoader,
+    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues, XskMap, lpm_trie::Key},
+    programs::{ProgramError, RawTracePoint, Xdp, XdpError, XdpMode, links::FdLink},
+};
+use ipnet::IpNet;
+use mirror_ebpf::mirror::{self as abi, Counter};
+
+use crate::{
+    account::{Passed, Refused, XdpReport},
+    select::Allow,
+};
+
+/// What the program is told before the verifier sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings<'a> {
+    /// UDP destination ports of the tunnel, at most [`abi::MAX_PORTS`].
+    pub(crate) ports: &'a [u16],
+    pub(crate) allow: &'a Allow,
+    /// Write the receive time in front of each frame.
+    pub(crate) stamp: bool,
+    /// Tell rare states through aya-log.
+    pub(crate) log: bool,
+    /// Load the program for frames in several buffers (kernel 5.18 and later).
+    pub(crate) frags: bool,
+    /// RX queues of the interface.
+    pub(crate) queues: u32,
+}
+
+/// Why the kernel half could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProgramSetupError {
+    #[error("the eBPF object does not load: {}", chain(.0))]
+    Load(#[source] EbpfError),
+    #[error("the kernel refuses the XDP program: {}", chain(.0))]
+    Verify(#[source] ProgramError),
+    #[error("eBPF map {name}: {}", chain(.source))]
+    Map { name: &'static str, source: MapError },
+    #[error("the eBPF object has no {kind} {name}")]
+    Missing { kind: &'static str, name: &'static str },
+    #[error("attach: {0}")]
+    Attach(#[source] io::Error),
+    #[error(
+        "the kernel has no bpf_link for XDP (needs 5.9): the program would stay attached after a crash, so it is not"
+    )]
+    NoLink,
+}
+
+/// An error with all its sources: aya's own texts leave the errno to the last of them.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// The loaded program with its maps, and its link to the interface while attached.
+pub(crate) struct Program {
+    entry: &'static str,
+    xsks: XskMap<MapData>,
+    counters: PerCpuArray<MapData, [u64; abi::COUNTERS]>,
+    /// `None` where the kernel has no tracepoint that names the map (before 5.13).
+    redirect_failed: Option<PerCpuArray<MapData, u64>>,
+    link: Option<FdLink>,
+    /// Holds the programs, and with the tracepoint's program its link.
+    ebpf: Ebpf,
+}
+
+impl Program {
+    /// Loads the program and fills its allow-lists. Nothing is attached yet.
+    pub(crate) fn load(settings: &Settings<'_>) -> Result<Self, ProgramSetupError> {
+        let mut ports = [0_u16; abi::MAX_PORTS];
+        for (place, port) in ports.iter_mut().zip(settings.ports) {
+            *place = port.to_be();
+        }
+        let vni_filter = u8::from(!settings.allow.vni_list().is_empty());
+        let source_filter = u8::from(!settings.allow.source_list().is_empty());
+        let (stamp, log) = (u8::from(settings.stamp), u8::from(settings.log));
+        let mut ebpf = EbpfLoader::new()
+            .override_global(abi::SETTING_PORTS, &ports, true)
+            .override_global(abi::SETTING_VNI_FILTER, &vni_filter, true)
+            .override_global(abi::SETTING_SOURCE_FILTER, &source_filter, true)
+            .override_global(abi::SETTING_STAMP, &stamp, true)
+            .override_global(abi::SETTING_LOG, &log, true)
+            .map_max_entries(abi::MAP_XSKS, settings.queues)
+            .load(mirror_ebpf::MIRROR_OBJECT)
+            .map_err(ProgramSetupError::Load)?;
+        let entry = if settings.frags { abi::PROGRAM_FRAGS } else { abi::PROGRAM };
+        xdp(&mut ebpf, entry)?.load().map_err(ProgramSetupError::Verify)?;
+        // Maps are taken out of the object only now: the program's load refers to them.
+        fill_vnis(&mut ebpf, settings.allow)?;
+        fill_sources(&mut ebpf, settings.allow)?;
+        let redirect_failed = match watch_redirects(&mut ebpf) {
+            Ok(map) => Some(map),
+            Err(error) => {
+                tracing::warn!(
+                    error = %chain(&error),
+                    "failed redirects cannot be attributed on this kernel: they would show as residue"
+                );
+                None
+            }
+        };
+        Ok(Self {
+            entry,
+            xsks: take(&mut ebpf, abi::MAP_XSKS)?,
+            counters: take(&mut ebpf, abi::MAP_COUNTERS)?,
+            redirect_failed,
+            link: None,
+            ebpf,
+        })
+    }
+
+    /// Puts a socket on a queue's place: from now on its frames are redirected.
+    pub(crate) fn set_socket(&mut self, queue: u32, socket: impl AsRawFd) -> Result<(), ProgramSetupError> {
+        self.xsks
+            .set(queue, socket, 0)
+            .map_err(|source| ProgramSetupError::Map { name: abi::MAP_XSKS, source })
+    }
+
+    /// Attaches by a bpf_link, which leaves with the process however that ends.
+    pub(crate) fn attach(&mut self, ifindex: u32, native: bool) -> Result<(), ProgramSetupError> {
+        let mode = if native { XdpMode::Driver } else { XdpMode::Skb };
+        let program = xdp(&mut self.ebpf, self.entry)?;
+        let id = program.attach_to_if_index(ifindex, mode).map_err(|error| match error {
+            ProgramError::SyscallError(error) => ProgramSetupError::Attach(error.io_error),
+            // aya falls back to netlink where the link is refused with EINVAL; its error hides the errno.
+            ProgramError::XdpError(XdpError::NetlinkError(_)) => {
+                ProgramSetupError::Attach(io::Error::from_raw_os_error(libc::EINVAL))
+            }
+            error => ProgramSetupError::Verify(error),
+        })?;
+        let link = program.take_link(id).map_err(ProgramSetupError::Verify)?;
+        // Anything but a bpf_link detaches when it is dropped here.
+        self.link = Some(FdLink::try_from(link).map_err(|_| ProgramSetupError::NoLink)?);
+        Ok(())
+    }
+
+    /// Takes the program off the interface. When this returns, a driver's own XDP path has stopped.
+    pub(crate) fn detach(&mut self) {
+        self.link = None;
+    }
+
+    /// The log of rare states, if the program was loaded with it.
+    pub(crate) fn logger(&mut self) -> Option<aya_log::EbpfLogger<&'static dyn log::Log>> {
+        aya_log::EbpfLogger::init(&mut self.ebpf)
+            .inspect_err(|error| tracing::warn!(%error, "no log from the XDP program"))
+            .ok()
+    }
+
+    /// What the program has counted so far, over all CPUs.
+    pub(crate) fn report(&self) -> Result<XdpReport, ProgramSetupError> {
+        let values = self
+            .counters
+            .get(&0, 0)
+            .map_err(|source| ProgramSetupError::Map { name: abi::MAP_COUNTERS, source })?;
+        let of = |counter: Counter| values.iter().map(|cpu| cpu[counter as usize]).sum();
+        let redirect_failed = self
+            .redirect_failed
+            .as_ref()
+            .map(|map| map.get(&0, 0).map(|values: PerCpuValues<u64>| values.iter().sum()))
+            .transpose()
+            .map_err(|source| ProgramSetupError::Map { name: abi::MAP_REDIRECT_FAILED, source })?;
+        Ok(XdpReport {
+            seen: of(Counter::Seen),
+            redirected: of(Counter::Redirected),
+            redirect_failed,
+            passed: Passed {
+                not_tunnel: of(Counter::NotTunnel),
+                fragment: of(Counter::Fragment),
+                malformed: of(Counter::Malformed),
+                extension: of(Counter::Extension),
+                no_socket: of(Counter::NoSocket),
+            },
+            dropped: Refused { vni: of(Counter::VniRefused), source: of(Counter::SourceRefused) },
+        })
+    }
+}
+
+fn xdp<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, ProgramSetupError> {
+    ebpf.program_mut(name)
+        .ok_or(ProgramSetupError::Missing { kind: "program", name })?
+        .try_into()
+        .map_err(ProgramSetupError::Verify)
+}
+
+fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, ProgramSetupError> {
+    let map = ebpf.take_map(name).ok_or(ProgramSetupError::Missing { kind: "map", name })?;
+    M::try_from(map).map_err(|source| ProgramSetupError::Map { name, source })
+}
+
+fn fill_vnis(ebpf: &mut Ebpf, allow: &Allow) -> Result<(), ProgramSetupError> {
+    let name = abi::MAP_VNIS;
+    let mut vnis: HashMap<MapData, u32, u8> = take(ebpf, name)?;
+    allow
+        .vni_list()
+        .iter()
+        .try_for_each(|vni| vnis.insert(vni, 1, 0))
+        .map_err(|source| ProgramSetupError::Map { name, source })
+}
+
+fn fill_sources(ebpf: &mut Ebpf, allow: &Allow) -> Result<(), ProgramSetupError> {
+    let mut v4: LpmTrie<MapData, [u8; 4], u8> = take(ebpf, abi::MAP_SOURCES_V4)?;
+    let mut v6: LpmTrie<MapData, [u8; 16], u8> = take(ebpf, abi::MAP_SOURCES_V6)?;
+    for source in allow.source_list() {
+        let (name, inserted) = match source {
+            IpNet::V4(net) => {
+                let key = Key::new(net.prefix_len().into(), net.network().octets());
+                (abi::MAP_SOURCES_V4, v4.insert(&key, 1, 0))
+            }
+            IpNet::V6(net) => {
+                let key = Key::new(net.prefix_len().into(), net.network().octets());
+                (abi::MAP_SOURCES_V6, v6.insert(&key, 1, 0))
+            }
+        };
+        inserted.map_err(|source| ProgramSetupError::Map { name, source })?;
+    }
+    Ok(())
+}
+
+/// Attaches the tracepoint that counts redirects which failed after the program had chosen them.
+fn watch_redirects(ebpf: &mut Ebpf) -> Result<PerCpuArray<MapData, u64>, ProgramSetupError> {
+    let name = abi::MAP_XSKS;
+    let Some(Map::XskMap(xsks)) = ebpf.map(name) else {
+        return Err(ProgramSetupError::Missing { kind: "map", name });
+    };
+    let id = xsks.info().map_err(|source| ProgramSetupError::Map { name, source })?.id();
+    tracepoint(ebpf)?.load().map_err(ProgramSetupError::Verify)?;
+    let name = abi::MAP_XSKS_ID;
+    let mut place: Array<MapData, u32> = take(ebpf, name)?;
+    place.set(0, id, 0).map_err(|source| ProgramSetupError::Map { name, source })?;
+    tracepoint(ebpf)?.attach(abi::TRACEPOINT_REDIRECT_ERR).map_err(ProgramSetupError::Verify)?;
+    take(ebpf, abi::MAP_REDIRECT_FAILED)
+}
+
+
+fn tracepoint(ebpf: &mut Ebpf) -> Result<&mut RawTracePoint, ProgramSetupError> {
+    let name = abi::PROGRAM_REDIRECT_ERR;
+    ebpf.program_mut(name)
+        .ok_or(ProgramSetupError::Missing { kind: "program", name })?
+        .try_into()
+        .map_err(ProgramSetupError::Verify)
+}

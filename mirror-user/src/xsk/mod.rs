@@ -1,0 +1,14 @@
+//! AF_XDP: UMEM, rings, frames. The only place where memory shared with the kernel is touched.
+//!
+//! A [`Socket`] owns a UMEM and its four rings. Every chunk of the UMEM is at any time either the kernel's (in the fill
+//! ring, or being written), in the RX ring, or in a [`Received`] batch; descriptors leave this module only as borrowed
+//! bytes, so a chunk cannot be given back twice, nor read after it was given back.
+//!
+//! Kernel documentation: `Documentation/networking/af_xdp.rst`.
+#![expect(unsafe_code, reason = "the kernel writes to the memory this module lends out; each block says why it may")]
+
+mod received;
+mod socket;
+
+pub(crate) use received::Stamps;
+pub(crate) use socket::{Bind, Config, HEADROOM, HugePages, Socket, Statistics, XskError};

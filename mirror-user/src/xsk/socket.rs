@@ -1,0 +1,269 @@
+//! An AF_XDP socket with its UMEM, bound to one queue of one interface.
+
+use std::{
+    io,
+    num::NonZeroU32,
+    os::fd::{AsRawFd, RawFd},
+    thread,
+    time::{Duration, Instant},
+};
+
+use xsk_rs::{
+    CompQueue, FillQueue, FrameDesc, RxQueue, Socket as XskSocket, TxQueue, Umem,
+    config::{BindFlags, FrameSize, LibxdpFlags, QueueSize, SocketConfig, UmemConfig},
+};
+
+use super::received::Received;
+use crate::batch::MAX_BATCH;
+
+/// Bytes in front of each frame that XDP programs may use (`XDP_PACKET_HEADROOM`).
+pub(crate) const HEADROOM: u32 = 256;
+/// How long a bind is tried again after EBUSY: the kernel frees a closed socket's queue a moment later.
+const BIND_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How the kernel hands frames to the ring.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Bind {
+    Copy,
+    ZeroCopy,
+}
+
+/// Whether the UMEM lies in huge pages.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum HugePages {
+    /// If there are any to be had.
+    #[default]
+    Try,
+    Never,
+}
+
+/// Sizes and flags of a socket.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Config {
+    /// Descriptors of the RX ring, a power of two. The fill ring has twice as many.
+    pub(crate) rx_ring: u32,
+    /// Chunks of the UMEM.
+    pub(crate) chunks: u32,
+    /// Bytes of a chunk: 2048 or 4096.
+    pub(crate) chunk_size: u32,
+    pub(crate) bind: Bind,
+    /// Take frames in several descriptors (`XDP_USE_SG`, kernel 6.6 and later).
+    pub(crate) scatter_gather: bool,
+    pub(crate) huge_pages: HugePages,
+}
+
+/// Why a socket could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum XskError {
+    #[error("UMEM of {bytes} bytes: {}", crate::xdp::chain(&**.source))]
+    Umem { bytes: u64, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("bind: {0}")]
+    Bind(#[source] io::Error),
+    #[error("{0}")]
+    Config(String),
+}
+
+/// The kernel's own account of a socket (`XDP_STATISTICS`).
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Statistics {
+    pub(crate) rx_dropped: u64,
+    pub(crate) rx_ring_full: u64,
+    pub(crate) rx_invalid_descs: u64,
+    pub(crate) fill_ring_empty: u64,
+}
+
+/// A bound socket; its chunks are in the fill ring.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    pub(super) rx: RxQueue,
+    pub(super) fill: FillQueue,
+    /// Bound along with the others, never used; the queue is free again when all four are gone.
+    _tx: TxQueue,
+    _completion: CompQueue,
+    pub(super) umem: Umem,
+    /// The descriptors of the batch at hand.
+    pub(super) batch: Box<[FrameDesc; MAX_BATCH]>,
+    /// Chunks that found no place in the fill ring yet: the kernel publishes a frame before it publishes the place
+    /// that the frame's chunk left.
+    pub(super) waiting: Vec<FrameDesc>,
+    /// Whether the descriptor at the start of the next batch continues a frame.
+    pub(super) continued: bool,
+    pub(super) scatter_gather: bool,
+    pub(super) huge_pages: bool,
+}
+
+impl Socket {
+    /// Makes the UMEM and binds. Call it on the thread that will use the socket: memory is taken where it is touched.
+    ///
+    /// libxdp binds before it hands out the fill ring, so the ring is filled right after bind; no frame can want a
+    /// chunk earlier, because the socket is not in the XSKMAP yet.
+    pub(crate) fn open(interface: &str, queue: u32, config: &Config) -> Result<Self, XskError> {
+        let wrong = |what: &str, error: &dyn std::error::Error| XskError::Config(format!("{what}: {error}"));
+        let ring = |size| QueueSize::new(size).map_err(|error| wrong("ring size", &error));
+        let umem_config = UmemConfig::builder()
+            .frame_size(FrameSize::new(config.chunk_size).map_err(|error| wrong("chunk size", &error))?)
+            .fill_queue_size(ring(config.rx_ring * 2)?)
+            // Never used: nothing is transmitted.
+            .comp_queue_size(ring(UNUSED_RING)?)
+            .build()
+            .map_err(|error| wrong("UMEM", &error))?;
+        let (umem, chunks, huge_pages) = allocate(umem_config, config)?;
+
+        let mut flags = BindFlags::XDP_USE_NEED_WAKEUP;
+        flags |= match config.bind {
+            Bind::Copy => BindFlags::XDP_COPY,
+            Bind::ZeroCopy => BindFlags::XDP_ZEROCOPY,
+        };
+        if config.scatter_gather {
+            flags |= BindFlags::XDP_USE_SG;
+        }
+        let socket_config = SocketConfig::builder()
+            .rx_queue_size(ring(config.rx_ring)?)
+            .tx_queue_size(ring(UNUSED_RING)?)
+            .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
+            .bind_flags(flags)
+            .build();
+        let name = interface.parse().map_err(|error| wrong("interface name", &error))?;
+        let deadline = Instant::now() + BIND_PATIENCE;
+        let (tx, rx, rings) = loop {
+            // SAFETY: libxdp reads the name and the configuration only during the call; the UMEM outlives the socket,
+            // which holds a handle of it.
+            match unsafe { XskSocket::new(socket_config, &umem, &name, queue) } {
+                Ok(bound) => break bound,
+                Err(error) => {
+                    let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<io::Error>());
+                    let cause = cause.map_or_else(
+                        || io::Error::other(error.to_string()),
+                        |cause| cause.raw_os_error().map_or_else(|| io::Error::other(cause.to_string()), io::Error::from_raw_os_error),
+                    );
+                    if cause.raw_os_error() != Some(libc::EBUSY) || Instant::now() >= deadline {
+                        return Err(XskError::Bind(cause));
+                    }
+                    thread::sleep(Duration::from_millis(20));
+                }
+            }
+        };
+        let (fill, completion) =
+            rings.ok_or_else(|| XskError::Config("libxdp gave no fill ring for a UMEM of its own".to_owned()))?;
+        let mut socket = Self {
+            rx,
+            fill,
+            _tx: tx,
+            _completion: completion,
+            umem,
+            batch: Box::new([FrameDesc::default(); MAX_BATCH]),
+            waiting: chunks,
+            continued: false,
+            scatter_gather: config.scatter_gather,
+            huge_pages,
+        };
+        socket.give_back_waiting();
+        Ok(socket)
+    }
+
+    /// Takes up to `most` descriptors off the RX ring.
+    pub(crate) fn receive(&mut self, most: usize) -> Received<'_> {
+        if !self.waiting.is_empty() {
+            self.give_back_waiting();
+        }
+        let most = most.min(MAX_BATCH);
+        // SAFETY: the descriptors written here are those the kernel put into the RX ring of this UMEM; the ones they
+        // replace were given back when the last `Received` was dropped.
+        let count = unsafe { self.rx.consume(&mut self.batch[..most]) };
+        Received::new(self, count)
+    }
+
+    /// Waits until the RX ring has something, or the time is over. An interface that is down counts as nothing.
+    pub(crate) fn wait(&mut self, timeout: Duration) -> io::Result<()> {
+        let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+        self.rx.poll(milliseconds).map(|_| ())
+    }
+
+    /// Has the socket poll its NIC queue from this thread (`Documentation/networking/napi.rst`, busy polling).
+    ///
+    /// `budget` is the most frames one poll takes.
+    pub(crate) fn prefer_busy_poll(&self, budget: i32) -> io::Result<()> {
+        /// How long one call may poll, in µs.
+        const BUSY_POLL_MICROSECONDS: i32 = 20;
+        for (option, value) in [
+            (libc::SO_PREFER_BUSY_POLL, 1),
+            (libc::SO_BUSY_POLL, BUSY_POLL_MICROSECONDS),
+            (libc::SO_BUSY_POLL_BUDGET, budget),
+        ] {
+            let len = libc::socklen_t::try_from(size_of_val(&value)).unwrap_or(0);
+            // SAFETY: the option is an int, and the kernel reads it during the call only.
+            let refused =
+                unsafe { libc::setsockopt(self.as_raw_fd(), libc::SOL_SOCKET, option, (&raw const value).cast(), len) };
+            if refused != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the NIC queue's poll on this thread, if busy polling was asked for.
+    pub(crate) fn drive(&self) {
+        // SAFETY: no buffer is given. What the call returns says nothing: frames show in the RX ring, and an interface
+        // that is down is the link watch's to tell.
+        unsafe {
+            libc::recvfrom(
+                self.as_raw_fd(),
+                std::ptr::null_mut(),
+                0,
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
+            )
+        };
+    }
+
+    /// Reads the kernel's account of the socket.
+    pub(crate) fn statistics(&self) -> io::Result<Statistics> {
+        let statistics = self.rx.fd().xdp_statistics()?;
+        Ok(Statistics {
+            rx_dropped: statistics.rx_dropped(),
+            rx_ring_full: statistics.rx_ring_full(),
+            rx_invalid_descs: statistics.rx_invalid_descs(),
+            fill_ring_empty: statistics.rx_fill_ring_empty_descs(),
+        })
+    }
+
+    /// Whether the UMEM lies in huge pages.
+    pub(crate) fn in_huge_pages(&self) -> bool {
+        self.huge_pages
+    }
+
+    /// Puts as many waiting chunks as have room into the fill ring.
+    pub(super) fn give_back_waiting(&mut self) {
+        let room = self.fill.nb_free(u32::try_from(self.waiting.len()).unwrap_or(u32::MAX)) as usize;
+        let count = room.min(self.waiting.len());
+        let from = self.waiting.len() - count;
+        // SAFETY: waiting chunks are in no ring and lent to nobody; they leave the list in the same step.
+        let given = unsafe { self.fill.produce(&self.waiting[from..]) };
+        self.waiting.truncate(self.waiting.len() - given);
+    }
+}
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.rx.fd().as_raw_fd()
+    }
+}
+
+/// The least libxdp takes for a ring that is never used.
+const UNUSED_RING: u32 = 64;
+
+fn allocate(umem: UmemConfig, config: &Config) -> Result<(Umem, Vec<FrameDesc>, bool), XskError> {
+    const HUGE_PAGE: u64 = 2 << 20;
+    let chunks = NonZeroU32::new(config.chunks).ok_or_else(|| XskError::Config("a UMEM of no chunks".to_owned()))?;
+    let bytes = u64::from(config.chunks) * u64::from(config.chunk_size);
+    if config.huge_pages == HugePages::Try && bytes.is_multiple_of(HUGE_PAGE) {
+        match Umem::new(umem, chunks, true) {
+            Ok((umem, chunks)) => return Ok((umem, chunks, true)),
+            Err(error) => tracing::debug!(error = crate::xdp::chain(&error), bytes, "no huge pages for the UMEM"),
+        }
+    }
+    let (umem, chunks) =
+        Umem::new(umem, chunks, false).map_err(|error| XskError::Umem { bytes, source: Box::new(error) })?;
+    Ok((umem, chunks, false))
+}

@@ -1,0 +1,188 @@
+//! What the end-to-end tests share: a cable with the generator at one end and the engine at the other, and sinks that
+//! know what they should get.
+#![expect(dead_code, reason = "each test binary takes what it needs")]
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use mirror_lab::{
+    Generated, Generator, InterfaceCounters, Lab, Namespace, SequenceLedger, Traffic, VethEnd, VethOptions, VethPair,
+};
+use mirror_user::{
+    Batch, Engine, Report,
+    engine::{EngineBuilder, EngineError, Running},
+    sink::{Sink, SinkError, SinkFactory, SinkStats, WorkerContext},
+};
+
+/// Interface of the sending end.
+pub const SENDER: &str = "gen0";
+/// Interface the engine reads.
+pub const CAPTURE: &str = "cap0";
+
+/// A generator's end and a capture end.
+pub struct Cable {
+    pub lab: Lab,
+    pub sender: Namespace,
+    pub target: Namespace,
+    pub veth: VethPair,
+}
+
+impl Cable {
+    pub fn lay(options: &VethOptions) -> Self {
+        let lab = Lab::new().expect("lab");
+        let (sender, target) = (lab.namespace("sender").expect("sender"), lab.namespace("target").expect("target"));
+        let veth =
+            VethPair::create(VethEnd::new(&sender, SENDER), VethEnd::new(&target, CAPTURE), options).expect("veth");
+        Self { lab, sender, target, veth }
+    }
+
+    pub fn with_queues(queues: u32) -> Self {
+        Self::lay(&VethOptions { queues, ..VethOptions::default() })
+    }
+
+    /// Starts an engine in the target's namespace.
+    pub fn start(&self, builder: EngineBuilder) -> Result<Running, EngineError> {
+        self.target.enter(|| builder.build().and_then(Engine::start)).expect("namespace")
+    }
+
+    pub fn engine(&self, builder: EngineBuilder) -> Running {
+        self.start(builder).unwrap_or_else(|error| panic!("engine: {error}"))
+    }
+
+    pub fn generator(&self, traffic: Traffic) -> Generator {
+        Generator::load(&self.sender, SENDER, traffic).expect("generator")
+    }
+
+    pub fn sender_counters(&self) -> InterfaceCounters {
+        InterfaceCounters::read(&self.sender, SENDER).expect("counters")
+    }
+
+    pub fn capture_counters(&self) -> InterfaceCounters {
+        InterfaceCounters::read(&self.target, CAPTURE).expect("counters")
+    }
+}
+
+/// An engine on the capture end, with small memory and no warnings about it.
+pub fn builder() -> EngineBuilder {
+    Engine::builder(CAPTURE)
+}
+
+/// Keeps every sequence number it is given.
+#[derive(Default)]
+pub struct LedgerFactory {
+    pub ledger: Mutex<SequenceLedger>,
+    /// How long each batch keeps the worker.
+    pub delay: Duration,
+}
+
+impl LedgerFactory {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    pub fn slow(delay: Duration) -> Arc<Self> {
+        Arc::new(Self { delay, ..Self::default() })
+    }
+
+    pub fn ledger(&self) -> SequenceLedger {
+        self.ledger.lock().expect("ledger").clone()
+    }
+}
+
+/// Shares the factory between the engine and the test.
+pub struct Shared(pub Arc<LedgerFactory>);
+
+struct LedgerSink {
+    factory: Arc<LedgerFactory>,
+    ledger: SequenceLedger,
+    written: u64,
+}
+
+impl SinkFactory for Shared {
+    fn name(&self) -> &str {
+        "ledger"
+    }
+
+    fn build(&self, _: &WorkerContext) -> Result<Box<dyn Sink>, SinkError> {
+        Ok(Box::new(LedgerSink { factory: Arc::clone(&self.0), ledger: SequenceLedger::new(), written: 0 }))
+    }
+}
+
+impl Sink for LedgerSink {
+    fn name(&self) -> &str {
+        "ledger"
+    }
+
+    fn batch(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
+        for frame in batch {
+            self.ledger.inner(frame.inner().first());
+        }
+        self.written += batch.len() as u64;
+        if !self.factory.delay.is_zero() {
+            std::thread::sleep(self.factory.delay);
+        }
+        Ok(())
+    }
+
+    fn stats(&self) -> SinkStats {
+        let mut stats = SinkStats::default();
+        stats.written = self.written;
+        stats
+    }
+
+    fn finish(&mut self) -> Result<(), SinkError> {
+        self.factory.ledger.lock().expect("ledger").merge(&self.ledger);
+        Ok(())
+    }
+}
+
+/// Waits until what the kernel still held has reached the rings: until `seen` has stood still for a while.
+pub fn settle(running: &Running) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut last = u64::MAX;
+    while Instant::now() < deadline {
+        let seen = running.report().interfaces.iter().map(|interface| interface.xdp.seen).sum();
+        if seen == last {
+            return;
+        }
+        last = seen;
+        std::thread::sleep(Duration::from_millis(30));
+    }
+    panic!("frames kept coming for 10 s after the generator had ended");
+}
+
+pub fn assert_balanced(report: &Report) {
+    assert_eq!(report.accounting.residue, 0, "{}", serde_json::to_string_pretty(report).expect("JSON"));
+}
+
+/// Every generated frame is where the books say: in a ledger, or in one of the kernel's loss counters.
+pub fn assert_explained(cable: &Cable, report: &Report, generated: &Generated, ledger: &SequenceLedger) {
+    assert_balanced(report);
+    let interface = &report.interfaces[0];
+    let sent_errors = cable.sender_counters().xdp_xmit_errors();
+    assert_eq!(
+        interface.xdp.seen + sent_errors,
+        generated.total(),
+        "what the program saw and what the sender could not transmit is what was generated"
+    );
+    assert_eq!((ledger.duplicates(), ledger.unreadable()), (0, 0));
+    let missing: usize = generated
+        .per_cpu
+        .iter()
+        .map(|&(cpu, sent)| {
+            let cpu = u16::try_from(cpu).expect("CPU number");
+            assert_eq!(ledger.beyond(cpu, sent), 0, "numbers that were never sent");
+            ledger.missing(cpu, sent).len()
+        })
+        .sum();
+    assert_eq!(ledger.received() + missing as u64, generated.total());
+    let lost: u64 = interface.queues.iter().map(|queue| queue.rx_dropped + queue.rx_ring_full).sum();
+    let judged = interface.xdp.passed.total() + interface.xdp.dropped.total();
+    assert_eq!(
+        missing as u64,
+        lost + interface.xdp.redirect_failed.unwrap_or(0) + judged + sent_errors,
+        "each missing number is a counted loss"
+    );
+}

@@ -1,0 +1,90 @@
+//! Sends given frames, byte for byte, out of an interface.
+
+use std::{
+    num::NonZeroU32,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    error::{LabError, Result},
+    interface_counters::InterfaceCounters,
+    namespace::Namespace,
+    packet_socket::PacketSocket,
+};
+
+/// Sends raw frames on one interface at a bounded pace, and proves that the interface lost none.
+#[derive(Debug)]
+pub struct Injector {
+    socket: PacketSocket,
+    namespace: Namespace,
+    interface: String,
+    pause: Duration,
+}
+
+/// The default pace, frames a second: far below what a veth and an AF_XDP socket take.
+const DEFAULT_PACE: u32 = 20_000;
+
+impl Injector {
+    /// An injector on `interface` in `namespace`, at 20 000 frames a second.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Io`] where there is no such interface.
+    pub fn new(namespace: &Namespace, interface: &str) -> Result<Self> {
+        let socket = PacketSocket::open(namespace, interface)?;
+        let injector = Self {
+            socket,
+            namespace: namespace.clone(),
+            interface: interface.to_owned(),
+            pause: Duration::from_secs(1) / DEFAULT_PACE,
+        };
+        Ok(injector)
+    }
+
+    /// Sends at most this many frames a second.
+    #[must_use]
+    pub fn pace(mut self, frames_per_second: NonZeroU32) -> Self {
+        self.pause = Duration::from_secs(1) / frames_per_second.get();
+        self
+    }
+
+    /// Sends the frames in order, each at its time, and gives how many there were.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Io`] where the kernel refuses one, [`LabError::Unexpected`] where the interface counted a drop: the
+    /// receiving end was too slow for the pace.
+    pub fn send<'a>(&self, frames: impl IntoIterator<Item = &'a [u8]>) -> Result<u64> {
+        let before = InterfaceCounters::read(&self.namespace, &self.interface)?;
+        let start = Instant::now();
+        let mut sent = 0;
+        for frame in frames {
+            let due = start + self.pause * sent;
+            let now = Instant::now();
+            if due > now {
+                thread::sleep(due - now);
+            }
+            self.socket.send(frame)?;
+            sent += 1;
+        }
+        let dropped =
+            InterfaceCounters::read(&self.namespace, &self.interface)?.tx_dropped - before.tx_dropped;
+        if dropped > 0 {
+            return Err(LabError::Unexpected(format!(
+                "{} dropped {dropped} of {sent} injected frames; inject at a lower pace",
+                self.interface
+            )));
+        }
+        Ok(u64::from(sent))
+    }
+
+    /// [`send`](Self::send) for owned frames.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn send_all(&self, frames: &[Vec<u8>]) -> Result<u64> {
+        self.send(frames.iter().map(Vec::as_slice))
+    }
+}

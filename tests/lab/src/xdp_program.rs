@@ -1,0 +1,288 @@
+//! The kernel half on its own, without the engine: loaded with given settings, run on given frames or attached.
+
+use std::{fs, path::PathBuf};
+
+use aya::{
+    Ebpf, EbpfLoader, TestRunOptions,
+    maps::{PerCpuArray, XskMap},
+    programs::{TestRun as _, Xdp, XdpMode},
+};
+use mirror_ebpf::{
+    MIRROR_OBJECT,
+    mirror::{self as abi, COUNTERS, Counter, MAX_PORTS},
+};
+
+use crate::{
+    error::{LabError, Result},
+    namespace::Namespace,
+};
+
+/// Directory of freshly built objects (`mirror.o`), to be tested instead of the committed one.
+pub const OBJECTS_VARIABLE: &str = "MIRROR_EBPF_OBJECTS";
+
+/// Settings of the XDP program; the default is everything off but the VXLAN port.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Settings {
+    /// Tunnel ports in host order; 0 is an empty place.
+    pub ports: [u16; MAX_PORTS],
+    /// Drop VNIs that are not in the allow-list.
+    pub vni_filter: bool,
+    /// Drop outer sources that are not in the allow-lists.
+    pub source_filter: bool,
+    /// Write the receive time in front of the frame.
+    pub stamp: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let mut ports = [0; MAX_PORTS];
+        ports[0] = abi::VXLAN_PORT;
+        Self { ports, vni_filter: false, source_filter: false, stamp: false }
+    }
+}
+
+/// The counters of the XDP program, summed over all CPUs, in the order of [`Counter`].
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counters([u64; COUNTERS]);
+
+impl Counters {
+    /// One of them.
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.0[counter as usize]
+    }
+
+    /// One of each named, the rest 0.
+    pub fn of(counters: &[Counter]) -> Self {
+        let mut values = Self::default();
+        for counter in counters {
+            values.0[*counter as usize] += 1;
+        }
+        values
+    }
+
+    /// What was counted since `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut delta = *self;
+        for (value, before) in delta.0.iter_mut().zip(earlier.0) {
+            *value -= before;
+        }
+        delta
+    }
+
+    /// The law of the program: every frame seen has exactly one verdict.
+    pub fn verdicts(&self) -> u64 {
+        self.0.iter().sum::<u64>() - self.get(Counter::Seen)
+    }
+}
+
+/// What a test run of the program gave.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Outcome {
+    /// XDP action.
+    pub action: u32,
+    /// The metadata area the program left in front of the frame.
+    pub metadata: Vec<u8>,
+    /// The frame afterwards.
+    pub frame: Vec<u8>,
+}
+
+/// The loaded object of the kernel half.
+#[derive(Debug)]
+pub struct XdpProgram {
+    ebpf: Ebpf,
+    entry: &'static str,
+}
+
+/// Bytes of `struct xdp_md` up to `data_meta`: `data`, `data_end`, `data_meta`, each a `u32` offset in a test run.
+const CONTEXT_LEN: usize = 24;
+
+impl XdpProgram {
+    /// The object under test: from the directory in [`OBJECTS_VARIABLE`] where it is set, else the committed one.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Io`] where the file is not there.
+    pub fn object() -> Result<Vec<u8>> {
+        match std::env::var_os(OBJECTS_VARIABLE) {
+            Some(directory) => {
+                let path = PathBuf::from(directory).join("mirror.o");
+                fs::read(&path).map_err(|error| LabError::file(&path, error))
+            }
+            None => Ok(MIRROR_OBJECT.to_vec()),
+        }
+    }
+
+    /// Loads an entry point ([`abi::PROGRAM`] or [`abi::PROGRAM_FRAGS`]) with these settings.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Bpf`] where the verifier refuses it or a setting does not exist.
+    pub fn load(entry: &'static str, settings: &Settings) -> Result<Self> {
+        let Settings { ports, vni_filter, source_filter, stamp } = settings;
+        let ports = ports.map(u16::to_be);
+        let [vni_filter, source_filter, stamp] = [vni_filter, source_filter, stamp].map(|on| u8::from(*on));
+        let mut ebpf = EbpfLoader::new()
+            .override_global(abi::SETTING_PORTS, &ports, true)
+            .override_global(abi::SETTING_VNI_FILTER, &vni_filter, true)
+            .override_global(abi::SETTING_SOURCE_FILTER, &source_filter, true)
+            .override_global(abi::SETTING_STAMP, &stamp, true)
+            .override_global(abi::SETTING_LOG, &0_u8, true)
+            .load(&Self::object()?)
+            .map_err(|error| LabError::bpf("the mirror object", error))?;
+        let program: &mut Xdp = ebpf
+            .program_mut(entry)
+            .ok_or_else(|| missing(entry))?
+            .try_into()
+            .map_err(|error| LabError::bpf(entry, error))?;
+        program.load().map_err(|error| LabError::bpf(format!("loading {entry}"), error))?;
+        Ok(Self { ebpf, entry })
+    }
+
+    /// The loader's handle, for maps that this type does not know.
+    pub fn ebpf(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+
+    /// Lets a VNI in.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Bpf`] where the map refuses.
+    pub fn allow_vni(&mut self, vni: u32) -> Result<()> {
+        let name = abi::MAP_VNIS;
+        let map = self.ebpf.map_mut(name).ok_or_else(|| missing(name))?;
+        let mut map =
+            aya::maps::HashMap::<_, u32, u8>::try_from(map).map_err(|error| LabError::bpf(name, error))?;
+        map.insert(vni, 1, 0).map_err(|error| LabError::bpf(name, error))
+    }
+
+    /// Lets outer IPv4 sources in.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Bpf`] where the map refuses.
+    pub fn allow_source_v4(&mut self, network: [u8; 4], prefix_len: u32) -> Result<()> {
+        self.allow_source(abi::MAP_SOURCES_V4, network, prefix_len)
+    }
+
+    /// Lets outer IPv6 sources in.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Bpf`] where the map refuses.
+    pub fn allow_source_v6(&mut self, network: [u8; 16], prefix_len: u32) -> Result<()> {
+        self.allow_source(abi::MAP_SOURCES_V6, network, prefix_len)
+    }
+
+    fn allow_source<K: aya::Pod>(&mut self, name: &'static str, network: K, prefix_len: u32) -> Result<()> {
+        use aya::maps::lpm_trie::{Key, LpmTrie};
+        let map = self.ebpf.map_mut(name).ok_or_else(|| missing(name))?;
+        let mut map = LpmTrie::<_, K, u8>::try_from(map).map_err(|error| LabError::bpf(name, error))?;
+        map.insert(&Key::new(prefix_len, network), 1, 0).map_err(|error| LabError::bpf(name, error))
+    }
+
+    /// Puts an AF_XDP socket on a queue.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Bpf`] where the map refuses the descriptor.
+    pub fn set_socket(&mut self, queue: u32, socket: impl std::os::fd::AsFd) -> Result<()> {
+        let name = abi::MAP_XSKS;
+        let map = self.ebpf.map_mut(name).ok_or_else(|| missing(name))?;
+        let mut map = XskMap::try_from(map).map_err(|error| LabError::bpf(name, error))?;
+        map.set(queue, socket.as_fd(), 0).map_err(|error| LabError::bpf(name, error))
+    }
+
+    /// Runs the program once on a frame (`BPF_PROG_TEST_RUN`), as if it had come by queue 0.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Bpf`] where the kernel refuses the run: frames under 14 bytes, for one.
+    pub fn run(&self, frame: &[u8]) -> Result<Outcome> {
+        let mut frame_out = vec![0; frame.len() + 256];
+        let mut context_out = [0; CONTEXT_LEN];
+        let data_end = u32::try_from(frame.len())
+            .map_err(|_| LabError::Unexpected(format!("a frame of {} bytes", frame.len())))?;
+        let mut context_in = [0; CONTEXT_LEN];
+        context_in[4..8].copy_from_slice(&data_end.to_ne_bytes());
+        let result = self
+            .program()?
+            .test_run(TestRunOptions {
+                data_in: Some(frame),
+                data_out: Some(&mut frame_out),
+                ctx_in: Some(&context_in),
+                ctx_out: Some(&mut context_out),
+                ..TestRunOptions::new()
+            })
+            .map_err(|error| LabError::bpf(format!("a test run on {} bytes", frame.len()), error))?;
+        let written = usize::try_from(result.data_size_out).unwrap_or_default();
+        frame_out.truncate(written);
+        // Offsets from the start of what was written, which is the metadata where there is any.
+        let word = |at: usize| {
+            context_out.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_ne_bytes)
+        };
+        let metadata_len = usize::try_from(word(0) - word(8)).unwrap_or_default();
+        let frame = frame_out.split_off(metadata_len.min(frame_out.len()));
+        Ok(Outcome { action: result.return_value, metadata: frame_out, frame })
+    }
+
+    /// Attaches it to an interface for as long as this value lives, natively or by the generic path.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Bpf`] where the driver refuses.
+    pub fn attach(&mut self, namespace: &Namespace, interface: &str, mode: XdpAttach) -> Result<()> {
+        let entry = self.entry;
+        let program: &mut Xdp = self
+            .ebpf
+            .program_mut(entry)
+            .ok_or_else(|| missing(entry))?
+            .try_into()
+            .map_err(|error| LabError::bpf(entry, error))?;
+        let mode = match mode {
+            XdpAttach::Native => XdpMode::Driver,
+            XdpAttach::Generic => XdpMode::Skb,
+        };
+        let attached = namespace.enter(|| program.attach(interface, mode))?;
+        attached.map(drop).map_err(|error| LabError::bpf(format!("{interface}: attach {entry}"), error))
+    }
+
+    /// What it has counted so far.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Bpf`] where the map cannot be read.
+    pub fn counters(&self) -> Result<Counters> {
+        let name = abi::MAP_COUNTERS;
+        let map = self.ebpf.map(name).ok_or_else(|| missing(name))?;
+        let map =
+            PerCpuArray::<_, [u64; COUNTERS]>::try_from(map).map_err(|error| LabError::bpf(name, error))?;
+        let per_cpu = map.get(&0, 0).map_err(|error| LabError::bpf(name, error))?;
+        let mut sum = Counters::default();
+        for values in per_cpu.iter() {
+            for (total, value) in sum.0.iter_mut().zip(values) {
+                *total += value;
+            }
+        }
+        Ok(sum)
+    }
+
+    fn program(&self) -> Result<&Xdp> {
+        let program = self.ebpf.program(self.entry).ok_or_else(|| missing(self.entry))?;
+        program.try_into().map_err(|error| LabError::bpf(self.entry, error))
+    }
+}
+
+/// How to attach.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum XdpAttach {
+    /// In the driver.
+    Native,
+    /// In the network stack.
+    Generic,
+}
+
+fn missing(name: &str) -> LabError {
+    LabError::Unexpected(format!("the mirror object has no {name}; rebuild it with `cargo xtask ebpf`"))
+}
