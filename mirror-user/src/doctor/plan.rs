@@ -6,23 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     facts::{Facts, InterfaceFacts},
-    judge::{kernel_version, native},
+    judge::native,
 };
-use crate::host::kernel::KernelVersion;
+use crate::{
+    engine::{DEFAULT_RX_RING, LINK_OVERHEAD, SINGLE_BUFFER_MTU},
+    host::limits::HugePages,
+    xsk::HEADROOM,
+};
 
 /// Frames of the UMEM of one queue.
-pub(super) const FRAMES: u64 = 4096;
-/// What the kernel keeps of each chunk before the frame (`XDP_PACKET_HEADROOM`).
-const HEADROOM: u32 = 256;
-/// Ethernet's header and two VLAN tags.
-const LINK_HEADER: u32 = 14 + 2 * 4;
-/// Bytes of the largest frame that fits a chunk.
-pub(super) const LARGEST_FRAME: u32 = 4096 - HEADROOM;
-
-/// Bytes of the largest frame at this MTU.
-pub(super) const fn frame_bytes(mtu: u32) -> u32 {
-    mtu.saturating_add(LINK_HEADER)
-}
+pub(super) const FRAMES: u64 = 2 * DEFAULT_RX_RING as u64;
 
 /// Where the program runs.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -70,7 +63,12 @@ pub struct Plan {
 /// takes. A chunk holds 256 bytes less than its size.
 #[must_use]
 pub const fn chunk_size(mtu: u32) -> u32 {
-    if frame_bytes(mtu) <= 2048 - HEADROOM { 2048 } else { 4096 }
+    if mtu.saturating_add(LINK_OVERHEAD + HEADROOM) <= 2048 { 2048 } else { 4096 }
+}
+
+/// Whether the engine loads the program for frames of several buffers at this MTU.
+pub(super) const fn wants_frags(mtu: u32) -> bool {
+    mtu > SINGLE_BUFFER_MTU
 }
 
 /// Bytes of all UMEMs of an interface.
@@ -82,17 +80,15 @@ pub(super) fn umem_bytes(interface: &InterfaceFacts) -> u64 {
 /// The plan for one interface, which holds if nothing judged an error stands in its way.
 #[must_use]
 pub fn plan(facts: &Facts, interface: &InterfaceFacts) -> Plan {
-    let kernel = kernel_version(facts).unwrap_or(KernelVersion::new(0, 0));
     let native = native::verdict(facts, interface);
-    let huge_bytes =
-        facts.huge_pages.known().map_or(0, |pages| pages.free * crate::host::limits::HugePages::SIZE);
+    let huge_bytes = facts.huge_pages.known().map_or(0, |pages| pages.free * HugePages::SIZE);
     Plan {
         interface: interface.name.clone(),
         mode: if native.possible() { Mode::Native } else { Mode::Generic },
         bind: Bind::Copy,
         queues: interface.rx_queues.known().copied().unwrap_or(1),
         chunk: chunk_size(interface.mtu),
-        frags: native.needs_frags() && kernel >= KernelVersion::new(5, 18),
+        frags: native.possible() && wants_frags(interface.mtu),
         huge_pages: umem_bytes(interface) <= huge_bytes,
     }
 }

@@ -80,7 +80,7 @@ fn every_mend_is_one_line_and_every_finding_a_sentence_part() {
 #[test]
 fn a_veth_pair_is_gathered_as_it_is() {
     let namespace = Namespace::with_pair(2);
-    namespace.ip(&["link", "set", "peer", "mtu", "1600"]);
+    namespace.ip("link set peer mtu 1600");
     let facts = namespace.enter(|| gather(Some("target")));
     let [target] = facts.interfaces.known().unwrap().as_slice() else {
         panic!("one interface was asked about")
@@ -154,23 +154,34 @@ fn a_held_hook_is_an_error_that_names_the_holder() {
 #[test]
 fn what_is_said_of_veths_mtu_is_what_the_kernel_does() {
     let namespace = Namespace::with_pair(1);
-    for (mtu, fits) in [("3506", true), ("3507", false)] {
-        namespace.ip(&["link", "set", "peer", "mtu", mtu]);
+    // This end's MTU chooses the program, the other end's decides whether it can be attached.
+    for (own, other, mode, frags) in [
+        (1500, 3506, Mode::Native, false),
+        (1500, 3507, Mode::Generic, false),
+        (3498, 3506, Mode::Native, false),
+        (3499, 3507, Mode::Native, true),
+        (3818, 9000, Mode::Native, true),
+    ] {
+        namespace.ip(&format!("link set target mtu {own}"));
+        namespace.ip(&format!("link set peer mtu {other}"));
         namespace.enter(|| {
             let report = Report::of(gather(Some("target")));
-            assert_eq!((report.plans[0].mode, report.plans[0].frags), (Mode::Native, !fits), "{report}");
-            let single =
-                attach(index("target"), mirror_ebpf::mirror::PROGRAM, aya::programs::XdpMode::Driver);
-            assert_eq!(single.is_ok(), fits, "MTU {mtu}");
-            drop(single);
-            hook_is_free();
-            let frags =
-                attach(index("target"), mirror_ebpf::mirror::PROGRAM_FRAGS, aya::programs::XdpMode::Driver);
-            assert!(frags.is_ok(), "MTU {mtu}: {:?}", frags.err());
-            drop(frags);
+            assert_eq!(
+                (report.plans[0].mode, report.plans[0].frags),
+                (mode, frags),
+                "{own} {other}: {report}"
+            );
+            let program =
+                if frags { mirror_ebpf::mirror::PROGRAM_FRAGS } else { mirror_ebpf::mirror::PROGRAM };
+            let attached = attach(index("target"), program, aya::programs::XdpMode::Driver);
+            assert_eq!(attached.is_ok(), mode == Mode::Native, "{own} {other}: {:?}", attached.err());
+            drop(attached);
             hook_is_free();
         });
     }
+    namespace.ip("link set target mtu 3819");
+    let report = Report::of(namespace.enter(|| gather(Some("target"))));
+    assert!(!report.can_run, "{report}");
 }
 
 #[test]
@@ -209,9 +220,9 @@ fn others_on_the_vxlan_port_are_found() {
     });
 
     // The kernel's device, for one VNI and for all.
-    namespace.ip(&["link", "add", "vx17", "type", "vxlan", "id", "17", "dstport", "4789", "dev", "peer"]);
-    namespace.ip(&["link", "set", "vx17", "up"]);
-    namespace.ip(&["link", "add", "vxall", "type", "vxlan", "external", "dstport", "4790"]);
+    namespace.ip("link add vx17 type vxlan id 17 dstport 4789 dev peer");
+    namespace.ip("link set vx17 up");
+    namespace.ip("link add vxall type vxlan external dstport 4790");
     let facts = namespace.enter(|| gather(Some("target")));
     let devices = facts.vxlan.known().unwrap();
     let told: Vec<_> = devices.iter().map(|device| (device.name.as_str(), device.vni, device.port)).collect();
@@ -227,10 +238,11 @@ fn others_on_the_vxlan_port_are_found() {
 
 #[test]
 fn a_vxlan_device_moved_to_another_namespace_as_docker_does_is_found_by_its_socket() {
-    let (host, container) = (Namespace::with_pair(1), Namespace::with_pair(1));
-    host.ip(&["link", "add", "vx18", "type", "vxlan", "id", "18", "dstport", "4789", "dev", "peer"]);
-    host.ip(&["link", "set", "vx18", "netns", container.name()]);
-    container.ip(&["link", "set", "vx18", "up"]);
+    let host = Namespace::with_pair(1);
+    let container = host.another();
+    host.ip("link add vx18 type vxlan id 18 dstport 4789 dev peer");
+    host.ip(&format!("link set vx18 netns {}", container.name()));
+    container.ip("link set vx18 up").unwrap();
     let facts = host.enter(|| gather(Some("target")));
     assert_eq!(facts.vxlan.known().map(Vec::len), Some(0));
     let report = Report::of(facts);

@@ -72,21 +72,17 @@ fn capabilities(facts: &Facts, findings: &mut Findings) {
                 && matches!(capability, Capability::Bpf | Capability::Perfmon)
                 && set.has(Capability::SysAdmin))
     };
-    let bpf = if old { Capability::SysAdmin } else { Capability::Bpf };
+    let mut needs = vec![Capability::NetAdmin, Capability::NetRaw];
+    needs.extend(if old { vec![Capability::SysAdmin] } else { vec![Capability::Bpf, Capability::Perfmon] });
     let missing = |wanted: &[Capability]| -> Vec<String> {
         wanted.iter().filter(|&&one| !has(one)).map(|one| one.name().to_owned()).collect()
     };
-    let needed = missing(&[Capability::NetAdmin, Capability::NetRaw, bpf]);
+    let needed = missing(&needs);
     if !needed.is_empty() {
         let interface = facts.asked.as_ref().map_or_else(String::new, |name| format!(" -i {name}"));
         findings.error(
             format!("this process has not {}, which ingest needs: run mirror as root", listed(&needed)),
             Some(format!("sudo mirror doctor{interface}")),
-        );
-    } else if !old && !has(Capability::Perfmon) {
-        findings.note(
-            "without CAP_PERFMON failed redirects are not counted: the report's redirect_failed is null",
-            None,
         );
     } else {
         findings.ok("the capabilities that ingest needs");
@@ -211,8 +207,12 @@ fn port(facts: &Facts, findings: &mut Findings) {
         findings.unreadable("holders of UDP 4789", facts.port_holders.reason());
         return;
     };
-    let mut processes: Vec<String> =
-        holders.iter().flat_map(|holder| holder.processes.iter().cloned()).collect();
+    // The engine itself holds the port while it runs.
+    let mut processes: Vec<String> = holders
+        .iter()
+        .flat_map(|holder| holder.processes.iter().cloned())
+        .filter(|name| !name.starts_with("mirror ("))
+        .collect();
     processes.sort();
     processes.dedup();
     if !processes.is_empty() {

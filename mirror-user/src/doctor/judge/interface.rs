@@ -1,9 +1,10 @@
 //! What holds for one interface.
 
 use super::{Findings, Severity, counted, driver::Ena, native, spread};
-use crate::doctor::{
-    facts::{Facts, InterfaceFacts},
-    plan::{LARGEST_FRAME, frame_bytes},
+use crate::{
+    doctor::facts::{Facts, InterfaceFacts},
+    engine::SINGLE_BUFFER_MTU,
+    host::xdp::XdpMode,
 };
 
 /// Names of our own programs.
@@ -11,7 +12,13 @@ const OURS: [&str; 2] = [mirror_ebpf::mirror::PROGRAM, mirror_ebpf::mirror::PROG
 
 pub(super) fn judge(facts: &Facts, interface: &InterfaceFacts, findings: &mut Findings) {
     if !interface.up {
-        findings.error("it is down, or has no carrier", Some(format!("ip link set {} up", interface.name)));
+        findings.warning(
+            "it is down, or has no carrier; ingest starts, and has frames once it is up",
+            Some(format!("ip link set {} up", interface.name)),
+        );
+    }
+    if let Some(refused) = native::refused_mtu(facts, interface) {
+        findings.error(refused, Some(format!("ip link set {} mtu {SINGLE_BUFFER_MTU}", interface.name)));
     }
     hook(interface, findings);
     let native = native::verdict(facts, interface);
@@ -25,12 +32,6 @@ pub(super) fn judge(facts: &Facts, interface: &InterfaceFacts, findings: &mut Fi
     }
     for (says, mend) in native.obstacles {
         findings.add(Severity::Warning, format!("native mode is refused: {says}"), mend);
-    }
-    if !possible && frame_bytes(interface.mtu) > LARGEST_FRAME {
-        findings.note(
-            format!("in generic mode too, a frame over {LARGEST_FRAME} bytes fits no chunk of 4096: it is counted and not ingested"),
-            None,
-        );
     }
     for (severity, says, mend) in native.remarks {
         // What native mode merely costs is of interest once it is to be had.
@@ -70,7 +71,7 @@ fn hook(interface: &InterfaceFacts, findings: &mut Findings) {
         findings.error(format!("{held}: another mirror ingests here; stop it first"), None);
         return;
     }
-    let off = if hook.mode == crate::host::xdp::XdpMode::Generic { "xdpgeneric" } else { "xdp" };
+    let off = if hook.mode == XdpMode::Generic { "xdpgeneric" } else { "xdp" };
     findings.error(
         format!(
             "{held}; stop its owner, or take it off (refused if a bpf_link holds it: `bpftool link show`)"

@@ -8,8 +8,9 @@ use super::{
 use crate::{
     doctor::{
         facts::{Facts, InterfaceFacts},
-        plan::LARGEST_FRAME,
+        plan::wants_frags,
     },
+    engine::{ONE_CHUNK_MTU, SINGLE_BUFFER_MTU},
     host::kernel::KernelVersion,
 };
 
@@ -29,7 +30,6 @@ pub(in crate::doctor) struct Native {
     pub(super) obstacles: Vec<(String, Option<String>)>,
     /// Things that native mode costs or needs here.
     pub(super) remarks: Vec<(Severity, String, Option<String>)>,
-    needs_frags: bool,
 }
 
 impl Native {
@@ -37,16 +37,11 @@ impl Native {
     pub(in crate::doctor) fn possible(&self) -> bool {
         self.obstacles.is_empty()
     }
-
-    /// Whether it takes the program for frames of several buffers.
-    pub(in crate::doctor) fn needs_frags(&self) -> bool {
-        self.needs_frags
-    }
 }
 
 /// Judges native mode on one interface.
 pub(in crate::doctor) fn verdict(facts: &Facts, interface: &InterfaceFacts) -> Native {
-    let mut native = Native { obstacles: Vec::new(), remarks: Vec::new(), needs_frags: false };
+    let mut native = Native { obstacles: Vec::new(), remarks: Vec::new() };
     let kernel = kernel_version(facts);
     if support(interface, &mut native) {
         mtu(facts, interface, kernel, &mut native);
@@ -113,27 +108,49 @@ fn mtu(facts: &Facts, interface: &InterfaceFacts, kernel: Option<KernelVersion>,
         }
         _ => (interface.name.as_str(), interface.mtu),
     };
-    if mtu <= max {
+    // An error speaks of it already, with the same mend.
+    if mtu <= max || (name == interface.name && refused_mtu(facts, interface).is_some()) {
         return;
     }
     let whose = if name == interface.name { String::new() } else { format!(" of the other end, {name},") };
     let over = format!(
         "MTU {mtu}{whose} is over {max}, the most {driver_name} takes with an XDP program of a single buffer"
     );
-    let mend = Some(format!("ip link set {name} mtu {max}"));
-    match why_no_frags(interface, kernel) {
+    // The engine goes by this end's MTU when it chooses the program.
+    let why_not = if wants_frags(interface.mtu) {
+        why_no_frags(interface, kernel)
+    } else {
+        Some(format!("with an MTU of {} here, that is the program attached", interface.mtu))
+    };
+    let mend = Some(format!("ip link set {name} mtu {}", max.min(SINGLE_BUFFER_MTU)));
+    match why_not {
         Some(why) => native.obstacles.push((format!("{over}; {why}"), mend)),
-        None => {
-            native.needs_frags = true;
-            native.remarks.push((
-                Severity::Warning,
-                format!(
-                    "{over}: the multi-buffer program is attached instead, and a frame over {LARGEST_FRAME} bytes, which does not fit a \
-                     chunk of 4096, is counted and not ingested"
-                ),
-                mend,
-            ));
-        }
+        None => native.remarks.push((
+            Severity::Note,
+            format!("{over}: the multi-buffer program is attached"),
+            None,
+        )),
+    }
+}
+
+/// Why the engine refuses the interface's MTU, whatever the mode.
+pub(super) fn refused_mtu(facts: &Facts, interface: &InterfaceFacts) -> Option<String> {
+    let mtu = interface.mtu;
+    let too_old = kernel_version(facts).is_some_and(|version| version < KernelVersion::new(5, 18));
+    if mtu > ONE_CHUNK_MTU {
+        let driver = interface.driver.as_ref().filter(|driver| driver.name != "veth");
+        let also = max_mtu(driver, facts.page_size).zip(driver).map(|(max, driver)| {
+            format!(", and over {max}, the most {} takes without multi-buffer XDP", driver.name)
+        });
+        let chunk =
+            format!("MTU {mtu} is over {ONE_CHUNK_MTU}, the most whose frames fit one chunk of 4096 bytes");
+        Some(chunk + &also.unwrap_or_default())
+    } else if wants_frags(mtu) && too_old {
+        Some(format!(
+            "MTU {mtu} is over {SINGLE_BUFFER_MTU}, the most without multi-buffer XDP, which needs kernel 5.18"
+        ))
+    } else {
+        None
     }
 }
 
