@@ -8,6 +8,8 @@ pub mod decap;
 #[cfg(feature = "af-xdp")]
 pub mod engine;
 #[cfg(feature = "af-xdp")]
+pub mod doctor;
+#[cfg(feature = "af-xdp")]
 pub mod host;
 pub mod replay;
 pub mod select;

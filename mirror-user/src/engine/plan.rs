@@ -74,11 +74,11 @@ impl Plan {
 }
 
 /// Bytes around an MTU: an Ethernet header and two VLAN tags.
-const LINK_OVERHEAD: u32 = 14 + 8;
+pub(crate) const LINK_OVERHEAD: u32 = 14 + 8;
 /// The most MTU that mainline drivers take without multi-buffer XDP on 4 KiB pages.
-const SINGLE_BUFFER_MTU: u32 = 3498;
+pub(crate) const SINGLE_BUFFER_MTU: u32 = 3498;
 /// The most MTU whose frames fit one chunk.
-const ONE_CHUNK_MTU: u32 = 4096 - HEADROOM - LINK_OVERHEAD;
+pub(crate) const ONE_CHUNK_MTU: u32 = 4096 - HEADROOM - LINK_OVERHEAD;
 const FRAGS_SINCE: KernelVersion = KernelVersion { major: 5, minor: 18, patch: 0 };
 const SCATTER_GATHER_SINCE: KernelVersion = KernelVersion { major: 6, minor: 6, patch: 0 };
 

@@ -37,6 +37,8 @@ pub struct Interface {
     pub up: bool,
     /// What it is to rtnetlink, such as `veth` or `vxlan`; `None` for physical devices and virtio.
     pub kind: Option<String>,
+    /// For veth and others that stand on another link: its index, if that is in the same namespace.
+    pub peer_index: Option<u32>,
     /// The driver, where it answers ethtool.
     pub driver: Option<DriverInfo>,
 }
@@ -80,6 +82,8 @@ impl Interface {
         let mac = mac.and_then(|mac| mac.rta_payload().as_ref().try_into().ok());
         let kind = attributes.get_nested_attributes::<u16>(Ifla::Linkinfo).ok();
         let kind = kind.and_then(|info| info.get_attr_payload_as_with_len::<String>(IFLA_INFO_KIND).ok());
+        let elsewhere = attributes.get_attribute(Ifla::LinkNetnsid).is_some();
+        let peer_index = attributes.get_attr_payload_as::<u32>(Ifla::Link).ok().filter(|_| !elsewhere);
         let driver = Ethtool::open(&name).and_then(|ethtool| ethtool.driver()).ok();
         Some(Self {
             index: u32::try_from(*link.ifi_index()).ok()?,
@@ -87,6 +91,7 @@ impl Interface {
             mac,
             up: running(link),
             kind,
+            peer_index,
             driver: driver.filter(|driver| !driver.name.is_empty()),
             name,
         })

@@ -2,6 +2,8 @@
 
 mod closing;
 #[cfg(feature = "af-xdp")]
+mod doctor;
+#[cfg(feature = "af-xdp")]
 mod ingest;
 #[cfg(feature = "af-xdp")]
 mod interfaces;
@@ -35,6 +37,9 @@ enum Command {
     /// Take mirrored packets off an interface
     #[cfg(feature = "af-xdp")]
     Ingest(Box<ingest::IngestArgs>),
+    /// Tell what this host, its driver and its interface can do, and the command that mends what they cannot
+    #[cfg(feature = "af-xdp")]
+    Doctor(doctor::DoctorArgs),
 }
 
 /// Wrong usage: exit code 2, as clap's own.
@@ -67,6 +72,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         #[cfg(feature = "af-xdp")]
         Some(Command::Ingest(args)) => ingest::run(&args),
+        #[cfg(feature = "af-xdp")]
+        Some(Command::Doctor(args)) => doctor::run(&args),
         None => Err(Usage("what to do? `mirror ingest -i IF` or `mirror replay -r FILE`; see `mirror --help`".to_owned()).into()),
     }
 }
