@@ -6,9 +6,9 @@ pub mod account;
 pub mod batch;
 pub mod decap;
 #[cfg(feature = "af-xdp")]
-pub mod engine;
-#[cfg(feature = "af-xdp")]
 pub mod doctor;
+#[cfg(feature = "af-xdp")]
+pub mod engine;
 #[cfg(feature = "af-xdp")]
 pub mod host;
 pub mod replay;

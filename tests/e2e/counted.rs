@@ -2,14 +2,12 @@
 
 mod common;
 
-use std::{
-    os::fd::OwnedFd,
-    sync::Arc,
-    time::Duration,
-};
+use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues, XskMap, loaded_maps};
-use common::{CAPTURE, Cable, LedgerFactory, SENDER, Shared, assert_balanced, assert_explained, builder, settle};
+use common::{
+    CAPTURE, Cable, LedgerFactory, SENDER, Shared, assert_balanced, assert_explained, builder, settle,
+};
 use mirror_ebpf::mirror::{COUNTERS, Counter, MAP_COUNTERS, MAP_XSKS};
 use mirror_lab::{
     Injector, Traffic, VethOptions,
@@ -55,7 +53,8 @@ fn overload(cable: &Cable, builder: EngineBuilder, delay: Duration, traffic: Tra
 #[test]
 fn a_sink_that_sleeps_fills_the_rx_ring() {
     let cable = Cable::with_queues(1);
-    let report = overload(&cable, builder().rx_ring(256), Duration::from_millis(5), Traffic::default(), 200_000);
+    let report =
+        overload(&cable, builder().rx_ring(256), Duration::from_millis(5), Traffic::default(), 200_000);
     let queue = &report.interfaces[0].queues[0];
     assert!(queue.rx_ring_full > 0, "{queue:?}");
 }
@@ -160,7 +159,9 @@ fn what_cannot_be_decapsulated_is_rejected_by_reason() {
 fn vnis_and_sources_that_are_not_allowed_are_dropped_in_the_kernel() {
     let cable = Cable::with_queues(1);
     let allow = || {
-        Allow::all().vnis([7, 9]).sources(["10.10.10.0/24".parse().expect("prefix"), "2001:db8::/32".parse().expect("prefix")])
+        Allow::all()
+            .vnis([7, 9])
+            .sources(["10.10.10.0/24".parse().expect("prefix"), "2001:db8::/32".parse().expect("prefix")])
     };
     let stranger = |vni| {
         Outer::aws("192.0.2.1".parse().expect("address"), "10.10.10.1".parse().expect("address"), 0xff80, vni)

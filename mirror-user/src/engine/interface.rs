@@ -257,6 +257,7 @@ fn start_workers(
                 workers: common.workers,
                 cpu: Some(place.cpu),
                 max_frame: (plan.chunk_size - xsk::HEADROOM) as usize,
+                can_wait: false,
             },
             place,
             socket: xsk::Config {

@@ -19,8 +19,8 @@ use std::sync::Arc;
 pub(crate) use builder::DEFAULT_RX_RING;
 pub use builder::EngineBuilder;
 pub use error::EngineError;
-pub(crate) use plan::{LINK_OVERHEAD, ONE_CHUNK_MTU, SINGLE_BUFFER_MTU};
 pub use plan::{InterfacePlan, Plan, QueuePlan};
+pub(crate) use plan::{LINK_OVERHEAD, ONE_CHUNK_MTU, SINGLE_BUFFER_MTU};
 pub use running::{Event, Running, Stopper};
 
 use crate::sink::SinkFactory;

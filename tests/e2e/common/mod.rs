@@ -160,7 +160,12 @@ pub(crate) fn assert_balanced(report: &Report) {
 }
 
 /// Every generated frame is where the books say: in a ledger, or in one of the kernel's loss counters.
-pub(crate) fn assert_explained(cable: &Cable, report: &Report, generated: &Generated, ledger: &SequenceLedger) {
+pub(crate) fn assert_explained(
+    cable: &Cable,
+    report: &Report,
+    generated: &Generated,
+    ledger: &SequenceLedger,
+) {
     assert_balanced(report);
     let interface = &report.interfaces[0];
     let sent_errors = cable.sender_counters().xdp_xmit_errors();

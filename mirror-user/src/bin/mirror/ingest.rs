@@ -2,7 +2,7 @@
 
 use std::{
     process::ExitCode,
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -10,13 +10,12 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use mirror_user::{
     Engine, Report,
-    account::SinkState,
     engine::{BindMode, EngineBuilder, EngineError, Event, Mode, Plan, Queues, Running, Wait},
 };
 
 use crate::{
-    FAILED, Usage, closing, lists,
-    output::{OutputArgs, Outputs},
+    Usage, lists,
+    output::{self, OutputArgs, Outputs},
     privileges::Keep,
     signals::{self, Asked},
     status::Status,
@@ -27,7 +26,12 @@ use crate::{
 #[derive(Args, Debug)]
 pub(crate) struct IngestArgs {
     /// Interfaces to read
-    #[arg(short = 'i', value_name = "IF[,IF…]", value_delimiter = ',', required_unless_present = "list_interfaces")]
+    #[arg(
+        short = 'i',
+        value_name = "IF[,IF…]",
+        value_delimiter = ',',
+        required_unless_present = "list_interfaces"
+    )]
     interface: Vec<String>,
     /// List the interfaces there are, and exit
     #[arg(short = 'D', long)]
@@ -91,7 +95,8 @@ impl IngestArgs {
     }
 
     fn builder(&self) -> Result<EngineBuilder, Usage> {
-        let (first, others) = self.interface.split_first().ok_or_else(|| Usage("no interface is named".to_owned()))?;
+        let (first, others) =
+            self.interface.split_first().ok_or_else(|| Usage("no interface is named".to_owned()))?;
         let mut builder = Engine::builder(first)
             .queues(self.queues.0.clone().map_or(Queues::All, Queues::List))
             .cpus(self.cpus.iter().flat_map(|list| list.0.iter().copied()))
@@ -140,14 +145,9 @@ pub(crate) fn run(args: &IngestArgs) -> anyhow::Result<ExitCode> {
     let running = outputs.sinks.iter().cloned().fold(engine, Engine::sink).start().map_err(usage)?;
     keep.drop_others().context("capabilities cannot be given up")?;
     let (stopper, settings) = (running.stopper(), running.stopper());
-    let asked = signals::hear(move || stopper.stop(), move || settings.put_settings_back())?;
-
+    let asked = signals::hear(Arc::default(), move || stopper.stop(), move || settings.put_settings_back())?;
     let report = watch(running, args, &asked);
-    terminal::clear_live_line();
-    eprint!("{}", closing::lines(&report, outputs.capture()));
-    let failed = report.ended_by.is_some() || report.sinks.iter().any(|sink| sink.state != SinkState::Done);
-    outputs.deliver(&report)?;
-    Ok(if failed { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+    output::conclude(outputs, &report)
 }
 
 /// Options that contradict each other, or the host, are wrong usage.
@@ -197,7 +197,7 @@ fn watch(mut running: Running, args: &IngestArgs, asked: &Asked) -> Report {
     let mut status = Status::new(args.stats, args.output.quiet);
     loop {
         let now = Instant::now();
-        if end.is_some_and(|end| now >= end) || asked.stop.load(Ordering::Relaxed) {
+        if end.is_some_and(|end| now >= end) {
             return running.stop();
         }
         status.tell_if_due(now, || running.report());

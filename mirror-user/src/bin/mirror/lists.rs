@@ -59,7 +59,11 @@ pub(crate) fn ports(text: &str) -> Result<Ports, String> {
 }
 
 pub(crate) fn queues(text: &str) -> Result<QueueList, String> {
-    if text == "all" { Ok(QueueList(None)) } else { numbers(text, "queue", 4095).map(|list| QueueList(Some(list))) }
+    if text == "all" {
+        Ok(QueueList(None))
+    } else {
+        numbers(text, "queue", 4095).map(|list| QueueList(Some(list)))
+    }
 }
 
 pub(crate) fn cpus(text: &str) -> Result<Cpus, String> {

@@ -17,20 +17,19 @@ use signal_hook::{
 
 use crate::terminal;
 
-/// What signals have asked for.
+/// What signals other than INT and TERM have asked for.
 #[derive(Debug, Default)]
 pub(crate) struct Asked {
-    /// INT or TERM: end in order.
-    pub(crate) stop: AtomicBool,
     /// USR1: print statistics.
     pub(crate) statistics: AtomicBool,
     /// USR2: flush.
     pub(crate) flush: AtomicBool,
 }
 
-/// Starts to hear signals. `on_stop` is called at the first INT or TERM; `on_abort` at the second, before the process
+/// Starts to hear signals. At the first INT or TERM `stop` is set and `on_stop` called; `on_abort` at the second, before the process
 /// exits at once with code 1: files then keep their hidden names.
 pub(crate) fn hear(
+    stop: Arc<AtomicBool>,
     on_stop: impl Fn() + Send + 'static,
     on_abort: impl Fn() + Send + 'static,
 ) -> anyhow::Result<Arc<Asked>> {
@@ -44,10 +43,12 @@ pub(crate) fn hear(
                 match signal {
                     SIGUSR1 => shared.statistics.store(true, Ordering::Relaxed),
                     SIGUSR2 => shared.flush.store(true, Ordering::Relaxed),
-                    _ if shared.stop.swap(true, Ordering::Relaxed) => {
+                    _ if stop.swap(true, Ordering::Relaxed) => {
                         on_abort();
                         terminal::clear_live_line();
-                        eprintln!("mirror: stopped at once: files are incomplete and keep their hidden names");
+                        eprintln!(
+                            "mirror: stopped at once: files are incomplete and keep their hidden names"
+                        );
                         process::exit(crate::FAILED.into());
                     }
                     _ => on_stop(),

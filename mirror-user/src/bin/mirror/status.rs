@@ -60,7 +60,9 @@ impl Status {
             self.last.replace((now, frames, bytes)).unwrap_or((now, frames, bytes));
         let seconds = now.duration_since(since).as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "rates for people")]
-        let rate = |now: u64, before: u64| if seconds > 0.0 { now.saturating_sub(before) as f64 / seconds } else { 0.0 };
+        let rate = |now: u64, before: u64| {
+            if seconds > 0.0 { now.saturating_sub(before) as f64 / seconds } else { 0.0 }
+        };
         let pps = rate(frames, frames_before);
         let bits = rate(bytes, bytes_before) * 8.0;
         let kernel: u64 = report
