@@ -34,6 +34,9 @@ use crate::{
     xsk::{self, Bind, HugePages, Socket, XskError},
 };
 
+/// Settings of the interface that are changed while the run lasts, shared with whoever may have to end it in a hurry.
+pub(super) type HeldSettings = Arc<Mutex<Option<TunablesGuard>>>;
+
 /// What all workers of a run share.
 #[derive(Clone)]
 pub(super) struct Common {
@@ -54,7 +57,7 @@ pub(super) struct LiveInterface {
     program: Program,
     workers: Vec<Worker>,
     statistics_before: BTreeMap<String, u64>,
-    tunables: Option<TunablesGuard>,
+    settings: HeldSettings,
     _log: Option<Watcher>,
 }
 
@@ -97,7 +100,7 @@ impl LiveInterface {
             program,
             workers,
             statistics_before,
-            tunables,
+            settings: Arc::new(Mutex::new(tunables)),
             _log: None,
         };
         if options.kernel_log {
@@ -120,6 +123,10 @@ impl LiveInterface {
 
     pub(super) fn link(&self) -> (String, u32) {
         (self.plan.interface.name.clone(), self.plan.interface.index)
+    }
+
+    pub(super) fn settings(&self) -> HeldSettings {
+        Arc::clone(&self.settings)
     }
 
     /// Stops new frames from coming. What is in the rings stays there.
@@ -147,11 +154,7 @@ impl LiveInterface {
         if unstamped > 0 {
             report.time = "user";
         }
-        if let Some(tunables) = self.tunables.take() {
-            if let Err(error) = tunables.restore() {
-                tracing::warn!(%error, "busy-polling settings were not put back");
-            }
-        }
+        put_back(&self.settings);
         Settled { report, outcomes }
     }
 
@@ -221,6 +224,14 @@ fn queue_report(place: QueuePlan, outcome: &RingOutcome) -> QueueReport {
         oversize: statistics.rx_dropped.saturating_sub(statistics.fill_ring_empty),
         busy_ns_per_frame: ratio(counters.busy_ns, received),
         busy_ratio: ratio(counters.busy_ns, counters.elapsed_ns),
+    }
+}
+
+/// Puts an interface's settings back, once.
+pub(super) fn put_back(settings: &HeldSettings) {
+    let held = settings.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(Err(error)) = held.map(TunablesGuard::restore) {
+        tracing::warn!(%error, "a setting of the interface was not put back");
     }
 }
 

@@ -63,6 +63,14 @@ impl Plan {
             .map(|plan| plan.queues.len() as u64 * u64::from(plan.chunks) * u64::from(plan.chunk_size))
             .sum()
     }
+
+    /// The most bytes an outer frame can have on any of the interfaces: [`WorkerContext::max_frame`].
+    ///
+    /// [`WorkerContext::max_frame`]: crate::sink::WorkerContext::max_frame
+    #[must_use]
+    pub fn max_frame(&self) -> usize {
+        self.interfaces.iter().map(|plan| (plan.chunk_size - HEADROOM) as usize).max().unwrap_or(0)
+    }
 }
 
 /// Bytes around an MTU: an Ethernet header and two VLAN tags.
