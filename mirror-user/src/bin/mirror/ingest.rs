@@ -129,6 +129,10 @@ pub(crate) fn run(args: &IngestArgs) -> anyhow::Result<ExitCode> {
         return crate::interfaces::list();
     }
     terminal::start_log(args.output.verbose, args.output.quiet);
+    // BPF maps count against it before kernel 5.11, a UMEM without CAP_IPC_LOCK. If it does not suffice, the kernel says so.
+    if let Err(error) = mirror_user::host::limits::Memlock::raise() {
+        tracing::debug!(%error, "the limit of locked memory stays as it is");
+    }
     let keep = Keep::for_run(args.wait(), args.output.directories())?;
     let engine = args.builder()?.on_thread_ready(keep.hook()).build().map_err(usage)?;
     let writer_keep = keep.clone();
