@@ -4,11 +4,12 @@ use std::{
     os::unix::process::ExitStatusExt as _,
     panic,
     process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
 };
 
 use mirror_lab::{
-    Lab, MirrorSource, MirrorSourceOptions, Namespace, Result, VethEnd, VethOptions, VethPair, Witness, list,
-    run,
+    Lab, MirrorSource, MirrorSourceOptions, Result, VethEnd, VethOptions, VethPair, Witness, list, run,
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -32,9 +33,20 @@ fn was_killed(mut child: Child) -> bool {
     child.wait().expect("a child of ours").signal() == Some(Signal::SIGKILL as i32)
 }
 
-/// A process in a namespace.
-fn sleeper(namespace: &Namespace) -> Child {
-    namespace.command("sleep").arg("1000").stdin(Stdio::null()).spawn().expect("sleep starts")
+/// A process in a namespace, once it is there.
+fn sleeper(namespace: &str) -> Child {
+    let child = Command::new("ip")
+        .args(["netns", "exec", namespace, "sleep", "1000"])
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("sleep starts");
+    let pid = child.id().to_string();
+    let inside =
+        || run(Command::new("ip").args(["netns", "pids", namespace])).is_ok_and(|pids| pids.contains(&pid));
+    while !inside() {
+        thread::sleep(Duration::from_millis(5));
+    }
+    child
 }
 
 #[test]
@@ -44,7 +56,7 @@ fn teardown_removes_namespaces_interfaces_and_processes() -> Result<()> {
     let source = MirrorSource::raise(&lab, &MirrorSourceOptions::default())?;
     assert_eq!(list()?.len(), 3);
     assert!(source.source().ip("-brief link show")?.contains("vxlan0"));
-    let sleeper = sleeper(source.target());
+    let sleeper = sleeper(source.target().name());
     drop(source);
     let torn_down = lab.teardown();
     assert!(was_killed(sleeper));
@@ -94,10 +106,7 @@ fn a_lab_sweeps_what_a_killed_one_left() -> Result<()> {
         "v1",
     ]))?;
     run(Command::new("ip").args(["netns", "add", "mirror-of-somebody-else"]))?;
-    let orphan = Command::new("ip")
-        .args(["netns", "exec", "mir-4194305-left", "sleep", "1000"])
-        .spawn()
-        .expect("sleep starts");
+    let orphan = sleeper("mir-4194305-left");
     drop(lab);
     let lab = Lab::new();
     let swept = was_killed(orphan);
