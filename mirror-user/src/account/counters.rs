@@ -41,6 +41,32 @@ pub(crate) struct FrameCounters {
     pub(crate) truncated_inner: u64,
 }
 
+impl FrameCounters {
+    /// Adds what another has counted.
+    pub(crate) fn add(&mut self, other: &Self) {
+        let Self {
+            received,
+            decapsulated,
+            abandoned,
+            outer_bytes,
+            inner_bytes,
+            rejected,
+            reserved_bits,
+            truncated_inner,
+        } = self;
+        *received += other.received;
+        *decapsulated += other.decapsulated;
+        *abandoned += other.abandoned;
+        *outer_bytes += other.outer_bytes;
+        *inner_bytes += other.inner_bytes;
+        for (reason, count) in rejected.iter_mut().zip(&other.rejected) {
+            *reason += count;
+        }
+        *reserved_bits += other.reserved_bits;
+        *truncated_inner += other.truncated_inner;
+    }
+}
+
 /// A sink's frames, as the worker counts them beside the sink's own account.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SinkCounters {

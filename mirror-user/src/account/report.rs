@@ -54,6 +54,8 @@ pub struct InterfaceReport {
     pub bind: &'static str,
     /// `kernel` where the XDP program stamped the frames, `user` where the worker did.
     pub time: &'static str,
+    /// Frames that the XDP program should have stamped and could not; they have the worker's time.
+    pub unstamped: u64,
     /// What the XDP program counted.
     pub xdp: XdpReport,
     /// The interface's and driver's own counters, as deltas over the run.

@@ -42,6 +42,9 @@ const DEFAULT_BATCH: usize = 64;
 /// Descriptors of the RX ring: a few ms of line rate, in a footprint the last-level cache can hold.
 pub(crate) const DEFAULT_RX_RING: u32 = 2048;
 
+/// VNIs have 24 bits (RFC 7348 section 5).
+const MAX_VNI: u32 = 0xff_ffff;
+
 impl EngineBuilder {
     pub(super) fn new(interface: String) -> Self {
         Self {
@@ -234,8 +237,16 @@ fn validate(options: &Options) -> Result<(), String> {
     if *count == Some(0) {
         return Err("a count of 0 frames asks for nothing".to_owned());
     }
-    if matches!(queues, Queues::List(list) if list.is_empty()) {
-        return Err("no queue is named; leave the list away to read all".to_owned());
+    if let Some(vni) = allow.vni_list().last().filter(|vni| **vni > MAX_VNI) {
+        return Err(format!("VNI {vni} does not fit 24 bits"));
+    }
+    if let Queues::List(list) = queues {
+        if list.is_empty() {
+            return Err("no queue is named; leave the list away to read all".to_owned());
+        }
+        if list.iter().collect::<BTreeSet<_>>().len() != list.len() {
+            return Err("a queue is named twice; each has one socket".to_owned());
+        }
     }
     Ok(())
 }

@@ -3,37 +3,31 @@
 use std::{
     collections::BTreeMap,
     io,
-    os::fd::{AsRawFd, RawFd},
-    panic::{self, AssertUnwindSafe},
+    os::fd::RawFd,
     sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
 };
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-use nix::{
-    sched::{CpuSet, sched_setaffinity},
-    unistd::Pid,
-};
+use crossbeam_channel::{Sender, bounded};
 
 use super::{
-    BindMode, EngineError, Event, InterfacePlan, Mode, QueuePlan, ThreadHook, Wait,
+    BindMode, EngineError, Event, InterfacePlan, Mode, QueuePlan, Wait,
+    attach::attach,
     builder::Options,
+    setup::Setup,
     threads::{Watcher, watch_log},
 };
 use crate::{
-    account::{InterfaceReport, QueueReport},
+    account::{InterfaceReport, QueueReport, SinkState, WorkerCounters},
     host::{
         interface::CounterReader,
         statistics::loss_deltas,
         tunables::{BusyPollTunables, TunablesGuard},
     },
-    sink::{SinkError, SinkFactory, WorkerContext},
-    worker::{
-        Control, Pipeline, PipelineConfig, Published, RingConfig, RingOutcome, RingWorker, SinkSlot,
-        panic_message,
-    },
-    xdp::{self, Program, ProgramSetupError, Settings},
-    xsk::{self, Bind, HugePages, Socket, XskError},
+    sink::WorkerContext,
+    worker::{Control, PipelineConfig, Published, RingConfig, RingOutcome, SinkEnd, SinkOutcome},
+    xdp::Program,
+    xsk::{self, Bind, HugePages, Statistics},
 };
 
 /// Settings of the interface that are changed while the run lasts, shared with whoever may have to end it in a hurry.
@@ -50,7 +44,7 @@ pub(super) struct Common {
     pub(super) workers: usize,
 }
 
-/// An interface whose frames are taken. Dropped, it detaches first (fields drop in order), then its workers end.
+/// An interface whose frames are taken.
 pub(super) struct LiveInterface {
     plan: InterfacePlan,
     /// [`Mode::Native`] or [`Mode::Generic`].
@@ -66,13 +60,13 @@ pub(super) struct LiveInterface {
 }
 
 /// A worker's thread, seen from outside.
-struct Worker {
-    place: QueuePlan,
+pub(super) struct Worker {
+    pub(super) place: QueuePlan,
     published: Arc<Mutex<Published>>,
     /// Opened to let the worker run; closed without a word, it ends.
     gate: Option<Sender<()>>,
     thread: Option<JoinHandle<Option<RingOutcome>>>,
-    socket: RawFd,
+    pub(super) socket: RawFd,
 }
 
 /// The account of an interface at rest.
@@ -150,20 +144,19 @@ impl LiveInterface {
 
     /// Waits for the workers, which must have been told to drain, and closes the interface's account.
     pub(super) fn settle(mut self) -> Settled {
-        let mut outcomes = Vec::with_capacity(self.workers.len());
-        let mut queues = Vec::with_capacity(self.workers.len());
-        for worker in &mut self.workers {
-            let Some(outcome) = worker.join() else { continue };
-            queues.push(queue_report(worker.place, &outcome));
-            outcomes.push(outcome);
-        }
+        let outcomes: Vec<_> = self.workers.iter_mut().map(Worker::outcome).collect();
+        let queues = self.workers.iter().zip(&outcomes);
+        let queues = queues
+            .map(|(worker, outcome)| queue_report(worker.place, &outcome.counters, &outcome.statistics))
+            .collect();
         let unstamped = outcomes.iter().map(|outcome| outcome.unstamped).sum::<u64>();
         let mut report = self.report();
         report.queues = queues;
-        if unstamped > 0 {
+        report.unstamped = unstamped;
+        let received = outcomes.iter().map(|outcome| outcome.counters.frames.received).sum::<u64>();
+        if unstamped > 0 && unstamped == received {
             report.time = "user";
         }
-        put_back(&self.settings);
         Settled { report, outcomes }
     }
 
@@ -189,28 +182,51 @@ impl LiveInterface {
             xdp_mode: if self.mode == Mode::Generic { "generic" } else { "native" },
             bind: if self.plan.bind == BindMode::ZeroCopy { "zerocopy" } else { "copy" },
             time: if self.stamp { "kernel" } else { "user" },
+            unstamped: 0,
             xdp,
             nic,
             queues: self
                 .workers
                 .iter()
                 .zip(self.published())
-                .map(|(worker, published)| {
-                    let Published { counters, statistics } = published;
-                    let outcome =
-                        RingOutcome { counters, sinks: Vec::new(), statistics, unstamped: 0, died: None };
-                    queue_report(worker.place, &outcome)
-                })
+                .map(|(worker, shown)| queue_report(worker.place, &shown.counters, &shown.statistics))
                 .collect(),
         }
     }
 }
 
+impl Drop for LiveInterface {
+    /// On every way out, unwinding included: nothing new comes, the workers end, and then the settings go back.
+    fn drop(&mut self) {
+        self.program.detach();
+        self.workers.clear();
+        put_back(&self.settings);
+    }
+}
+
 impl Worker {
+    fn published(&self) -> Published {
+        self.published.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn join(&mut self) -> Option<RingOutcome> {
         self.gate = None;
-        // The worker catches its own panics; one that gets here has been printed by the panic hook.
+        // A thread that panicked outside its own guards has no outcome; the panic hook has printed why.
         self.thread.take()?.join().ok().flatten()
+    }
+
+    /// The worker's last word; for one that died without, what it had shown before.
+    fn outcome(&mut self) -> RingOutcome {
+        self.join().unwrap_or_else(|| {
+            let Published { counters, statistics } = self.published();
+            let reason = format!("the worker of queue {} died", self.place.queue);
+            let end = SinkEnd { state: SinkState::Failed, reason: reason.clone() };
+            let sinks = counters
+                .sinks
+                .iter()
+                .map(|counters| SinkOutcome { counters: counters.clone(), end: Some(end.clone()) });
+            RingOutcome { sinks: sinks.collect(), counters, statistics, unstamped: 0, died: Some(reason) }
+        })
     }
 }
 
@@ -220,8 +236,7 @@ impl Drop for Worker {
     }
 }
 
-fn queue_report(place: QueuePlan, outcome: &RingOutcome) -> QueueReport {
-    let RingOutcome { counters, statistics, .. } = outcome;
+fn queue_report(place: QueuePlan, counters: &WorkerCounters, statistics: &Statistics) -> QueueReport {
     let received = counters.frames.received;
     #[expect(clippy::cast_precision_loss, reason = "ratios for people")]
     let ratio = |part: u64, whole: u64| if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
@@ -309,189 +324,4 @@ fn start_workers(
         workers.push(worker);
     }
     failure.map_or(Ok(workers), Err)
-}
-
-/// What a worker's thread starts with.
-struct Setup {
-    cx: WorkerContext,
-    place: QueuePlan,
-    socket: xsk::Config,
-    ring: RingConfig,
-    factories: Vec<Arc<dyn SinkFactory>>,
-    hook: Option<ThreadHook>,
-    common: Common,
-}
-
-impl Setup {
-    fn work(
-        self,
-        published: Arc<Mutex<Published>>,
-        ready: &Sender<Result<RawFd, EngineError>>,
-        gate: &Receiver<()>,
-    ) -> Option<RingOutcome> {
-        let prepared = self.prepare(published);
-        let (worker, answer) = match prepared {
-            Ok(worker) => {
-                let socket = worker.socket.as_raw_fd();
-                (Some(worker), Ok(socket))
-            }
-            Err(error) => (None, Err(error)),
-        };
-        // The starter waits for the answer; if it has gone, so has the other end of the gate.
-        let _ = ready.send(answer);
-        let worker = worker?;
-        gate.recv().ok()?;
-        Some(worker.run())
-    }
-
-    /// Everything that needs privileges or this thread's own memory.
-    fn prepare(self, published: Arc<Mutex<Published>>) -> Result<RingWorker, EngineError> {
-        let Self { cx, place, socket, ring, factories, hook, common } = self;
-        let interface = cx.interface.as_deref().unwrap_or_default().to_owned();
-        pin(place.cpu).map_err(|source| EngineError::Thread {
-            what: format!("{interface} queue {}: pinning to CPU {}", place.queue, place.cpu),
-            source,
-        })?;
-        let sinks = factories.iter().map(|factory| build(&**factory, &cx)).collect::<Result<_, _>>()?;
-        let failed =
-            |reason| EngineError::Socket { interface: interface.clone(), queue: place.queue, reason };
-        let socket =
-            Socket::open(&interface, place.queue, &socket).map_err(|error| failed(bind_advice(&error)))?;
-        if ring.wait == Wait::BusyPoll {
-            let budget = i32::try_from(ring.batch).unwrap_or(i32::MAX);
-            socket.prefer_busy_poll(budget).map_err(|error| {
-                failed(format!("busy polling: {error}; it needs kernel 5.11, `--wait spin` works everywhere"))
-            })?;
-        }
-        tracing::debug!(
-            interface,
-            queue = place.queue,
-            cpu = place.cpu,
-            huge_pages = socket.in_huge_pages(),
-            "socket bound"
-        );
-        if let Some(hook) = hook {
-            hook().map_err(|source| EngineError::Thread {
-                what: format!("{interface} queue {}: preparing the thread", place.queue),
-                source,
-            })?;
-        }
-        Ok(RingWorker {
-            config: ring,
-            socket,
-            pipeline: Pipeline::new(common.pipeline, place.queue, sinks),
-            control: common.control,
-            published,
-            events: common.events,
-        })
-    }
-}
-
-/// Builds a sink; a panic in it is its error.
-fn build(factory: &dyn SinkFactory, cx: &WorkerContext) -> Result<SinkSlot, EngineError> {
-    panic::catch_unwind(AssertUnwindSafe(|| factory.build(cx)))
-        .unwrap_or_else(|payload| Err(SinkError::Other(panic_message(&*payload))))
-        .map(SinkSlot::new)
-        .map_err(|source| EngineError::Sink { sink: factory.name().to_owned(), source })
-}
-
-fn pin(cpu: usize) -> io::Result<()> {
-    let mut set = CpuSet::new();
-    set.set(cpu)?;
-    sched_setaffinity(Pid::from_raw(0), &set)?;
-    Ok(())
-}
-
-fn bind_advice(error: &XskError) -> String {
-    let XskError::Bind(cause) = error else { return error.to_string() };
-    let advice = match cause.raw_os_error() {
-        Some(libc::EBUSY) => "another AF_XDP socket holds the queue; stop the program that reads it",
-        Some(libc::EOPNOTSUPP) => "the driver has no AF_XDP zero-copy; use `--bind copy`",
-        Some(libc::ENOBUFS | libc::ENOMEM) => {
-            "no memory for the rings; raise the memlock limit (`ulimit -l unlimited`) or read fewer queues"
-        }
-        Some(libc::EPERM) => "CAP_NET_RAW and CAP_NET_ADMIN are needed; run as root",
-        Some(libc::ENODEV) => "the interface has gone",
-        Some(libc::EAFNOSUPPORT) => "the kernel has no AF_XDP (CONFIG_XDP_SOCKETS)",
-        _ => return format!("bind: {cause}"),
-    };
-    format!("bind: {cause}: {advice}")
-}
-
-/// Loads and attaches the program in the first mode that the interface takes.
-fn attach(
-    options: &Options,
-    plan: &mut InterfacePlan,
-    stamp: bool,
-    workers: &[Worker],
-) -> Result<(Program, Mode), EngineError> {
-    let name = plan.interface.name.clone();
-    let failed = |error: ProgramSetupError| EngineError::Program {
-        interface: name.clone(),
-        reason: xdp::chain(&error),
-    };
-    for (position, &mode) in plan.modes.iter().enumerate() {
-        let native = mode == Mode::Native;
-        let settings = Settings {
-            ports: &options.ports,
-            allow: &options.allow,
-            stamp,
-            log: options.kernel_log,
-            frags: plan.frags && native,
-            queues: plan.rx_queues,
-        };
-        let mut program = Program::load(&settings).map_err(failed)?;
-        for worker in workers {
-            program.set_socket(worker.place.queue, worker.socket).map_err(failed)?;
-        }
-        match program.attach(plan.interface.index, native) {
-            Ok(()) => return Ok((program, mode)),
-            Err(ProgramSetupError::Attach(cause)) => {
-                let is_last = position + 1 == plan.modes.len();
-                let final_cause = matches!(
-                    cause.raw_os_error(),
-                    Some(libc::EBUSY | libc::EEXIST | libc::EPERM | libc::ENODEV)
-                );
-                let reason = attach_advice(plan, native, &cause);
-                if is_last || final_cause {
-                    return Err(EngineError::Attach { interface: name, reason, source: cause });
-                }
-                plan.warnings.push(format!(
-                    "{name}: generic mode, several times slower than native, which failed: {reason}"
-                ));
-            }
-            Err(error) => return Err(failed(error)),
-        }
-    }
-    Err(EngineError::Options(format!("{name}: no mode to attach in")))
-}
-
-/// A bpf_link carries no word from the driver: the cause is inferred from the errno and the interface's facts.
-fn attach_advice(plan: &InterfacePlan, native: bool, cause: &io::Error) -> String {
-    let interface = &plan.interface;
-    let (name, mtu) = (&interface.name, interface.mtu);
-    let driver = interface.driver.as_ref().map_or("its driver", |driver| driver.name.as_str());
-    match cause.raw_os_error() {
-        Some(libc::EBUSY | libc::EEXIST) => {
-            format!("another XDP program came first; stop its owner, or run `ip link set dev {name} xdp off`")
-        }
-        Some(libc::EPERM) => "CAP_NET_ADMIN and CAP_BPF are needed; run as root".to_owned(),
-        Some(libc::ENODEV) => "the interface has gone".to_owned(),
-        Some(libc::ENOSPC) => format!(
-            "{driver} has too few RX queues for its peer's TX queues; `ethtool -L {name} rx N` with N no less than \
-             the peer's tx"
-        ),
-        Some(libc::EOPNOTSUPP) if native => {
-            format!("{driver} has no native XDP; use `--mode generic`")
-        }
-        Some(libc::EINVAL | libc::ERANGE) if native && mtu > 1500 => format!(
-            "{driver} refuses ({cause}), most likely for its MTU of {mtu}; run `ip link set dev {name} mtu 1500` (most \
-             drivers take up to 3498), and see `mirror doctor -i {name}`"
-        ),
-        Some(libc::EINVAL | libc::ERANGE | libc::ENOMEM) if native => format!(
-            "{driver} refuses ({cause}), most likely for want of free channels; run `ethtool -L {name} combined N` with \
-             N at most half the maximum, and see `mirror doctor -i {name}`"
-        ),
-        _ => format!("{cause}; see `mirror doctor -i {name}`"),
-    }
 }

@@ -6,12 +6,14 @@
 //! the interface as it was: the program is held by a bpf_link that goes with its descriptor.
 
 mod assemble;
+mod attach;
 mod builder;
 mod error;
 mod interface;
 mod plan;
 mod ports;
 mod running;
+mod setup;
 mod threads;
 
 use std::sync::Arc;
@@ -28,6 +30,7 @@ use builder::Options;
 
 /// XDP mode asked for.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum Mode {
     /// Native, or generic with a warning where the driver has no native XDP.
     #[default]
@@ -40,6 +43,7 @@ pub enum Mode {
 
 /// How the kernel hands frames to the ring. Decapsulation itself never copies.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum BindMode {
     /// Copy mode, which every driver has and which is the best tested.
     #[default]
@@ -52,6 +56,7 @@ pub enum BindMode {
 
 /// How a worker waits for frames.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum Wait {
     /// Sleeps in poll(2) while the ring is empty.
     #[default]
@@ -64,6 +69,7 @@ pub enum Wait {
 
 /// RX queues to read.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum Queues {
     /// All the interface has.
     #[default]

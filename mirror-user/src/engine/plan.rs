@@ -2,7 +2,7 @@
 
 use nix::{sched::sched_getaffinity, unistd::Pid};
 
-use super::{BindMode, EngineError, Mode, Queues, builder::Options};
+use super::{BindMode, EngineError, Mode, Queues, Wait, builder::Options};
 use crate::{
     host::{
         interface::Interface,
@@ -86,6 +86,8 @@ pub(super) fn make(options: &Options) -> Result<Vec<InterfacePlan>, EngineError>
     check_capabilities()?;
     let kernel = KernelVersion::running()?;
     let cpus = choose_cpus(&options.cpus)?;
+    let available = cpus.len();
+    let mut workers = 0;
     let mut cpus = cpus.into_iter().cycle();
     let mut plans = Vec::with_capacity(options.interfaces.len());
     for name in &options.interfaces {
@@ -103,6 +105,13 @@ pub(super) fn make(options: &Options) -> Result<Vec<InterfacePlan>, EngineError>
         let mut plan = layout(options, interface, rx_queues, kernel)?;
         for queue in &mut plan.queues {
             queue.cpu = cpus.next().unwrap_or(0);
+            workers += 1;
+        }
+        if workers > available && options.wait != Wait::Poll {
+            plan.warnings.push(format!(
+                "{name}: {workers} workers that never sleep share {available} CPUs and starve each other; wait by \
+                 polling, or read fewer queues"
+            ));
         }
         plans.push(plan);
     }

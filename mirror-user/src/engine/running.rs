@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     account::Report,
+    host::links::LinkWatch,
     select::{Allow, Budget},
     sink::SinkFactory,
     worker::{Control, PipelineConfig},
@@ -103,6 +104,7 @@ impl Running {
             stamp: options.sinks.iter().any(|sink| sink.needs_time()),
             workers: plan.interfaces.iter().map(|interface| interface.queues.len()).sum(),
         };
+        let links = LinkWatch::open()?;
         let ports = HeldPorts::hold(&options.ports);
         let mut interfaces: Vec<LiveInterface> = Vec::with_capacity(plan.interfaces.len());
         let mut first_worker = 0;
@@ -114,8 +116,8 @@ impl Running {
             first_worker += plan.queues.len();
             interfaces.push(interface);
         }
-        let links = interfaces.iter().map(LiveInterface::link).collect();
-        let links = watch_links(links, sender.clone(), options.hook.clone())?;
+        let names = interfaces.iter().map(LiveInterface::link).collect();
+        let links = watch_links(links, names, sender.clone(), options.hook.clone())?;
         let (started, started_at) = (Instant::now(), SystemTime::now());
         for interface in &mut interfaces {
             interface.open();

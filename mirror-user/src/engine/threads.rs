@@ -64,13 +64,14 @@ impl Drop for Watcher {
     }
 }
 
-/// Tells what becomes of the links with these names and indices.
+/// Tells what becomes of the links with these names and indices. The watch was opened before anything was attached, so
+/// that nothing is missed in between.
 pub(super) fn watch_links(
+    mut watch: LinkWatch,
     links: Vec<(String, u32)>,
     events: Sender<Event>,
     hook: Option<ThreadHook>,
 ) -> Result<Watcher, EngineError> {
-    let mut watch = LinkWatch::open()?;
     let name_of =
         move |index: u32| links.iter().find(|(_, known)| *known == index).map(|(name, _)| name.clone());
     Watcher::start("mirror-links", hook, move || {

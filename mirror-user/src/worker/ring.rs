@@ -4,7 +4,7 @@ use std::{
     hint,
     panic::{self, AssertUnwindSafe},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, TryLockError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
@@ -20,7 +20,7 @@ use super::{
 use crate::{
     account::WorkerCounters,
     engine::{Event, Wait},
-    xsk::{Socket, Stamps, Statistics},
+    xsk::{Socket, Statistics, Times},
 };
 
 /// Sinks get their tick twice as often as promised, so that a promise of 100 ms holds.
@@ -29,6 +29,8 @@ const TICK: Duration = Duration::from_millis(50);
 /// had the program when it was detached may still deliver.
 const DRAIN_ROUNDS: u32 = 4;
 const DRAIN_PAUSE: Duration = Duration::from_millis(5);
+/// How long a ring may take to run dry. Only a program that somebody else keeps attached refills it for longer.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the engine tells its workers.
 #[derive(Debug, Default)]
@@ -89,6 +91,7 @@ impl RingWorker {
             realtime_offset: clock::realtime_offset(),
             spent: false,
             empty_rounds: 0,
+            draining_since: None,
             unstamped: 0,
         };
         let mut died = None;
@@ -119,10 +122,17 @@ impl RingWorker {
     fn work(&mut self, progress: &mut Progress, dead: bool, started: Instant) {
         loop {
             let begin = Instant::now();
+            let draining = self.control.drain.load(Ordering::Acquire);
+            if draining && progress.is_patience_over(begin) {
+                tracing::error!(
+                    "frames keep coming after the program was detached: somebody else keeps it attached"
+                );
+                return;
+            }
             let mut received = self.socket.receive(self.config.batch);
             if received.is_empty() {
                 drop(received);
-                if self.control.drain.load(Ordering::Acquire) {
+                if draining {
                     progress.empty_rounds += 1;
                     if progress.empty_rounds >= DRAIN_ROUNDS {
                         return;
@@ -133,11 +143,14 @@ impl RingWorker {
                 }
             } else {
                 progress.empty_rounds = 0;
-                let frames = received.frames(Stamps {
-                    in_metadata: self.config.stamp,
-                    realtime_offset: progress.realtime_offset,
-                    fallback: clock::realtime(),
-                    missing: &mut progress.unstamped,
+                let frames = received.frames(if self.config.stamp {
+                    Times::Stamped {
+                        realtime_offset: progress.realtime_offset,
+                        missing: &mut progress.unstamped,
+                        instead: clock::realtime,
+                    }
+                } else {
+                    Times::Batch(clock::realtime())
                 });
                 if dead {
                     self.pipeline.abandon(frames.len() as u64);
@@ -182,7 +195,12 @@ impl RingWorker {
                 self.pipeline.flush();
             }
         }
-        let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever reads holds the lock only to copy; if that takes it off its CPU, the next tick will do.
+        let mut published = match self.published.try_lock() {
+            Ok(published) => published,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
         self.pipeline.publish(&mut published.counters);
         published.counters.busy_ns = nanoseconds(progress.busy);
         published.counters.elapsed_ns = nanoseconds(started.elapsed());
@@ -201,7 +219,14 @@ struct Progress {
     realtime_offset: i64,
     spent: bool,
     empty_rounds: u32,
+    draining_since: Option<Instant>,
     unstamped: u64,
+}
+
+impl Progress {
+    fn is_patience_over(&mut self, now: Instant) -> bool {
+        now.duration_since(*self.draining_since.get_or_insert(now)) >= DRAIN_PATIENCE
+    }
 }
 
 fn nanoseconds(time: Duration) -> u64 {

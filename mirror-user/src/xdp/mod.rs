@@ -14,6 +14,7 @@ use mirror_ebpf::mirror::{self as abi, Counter};
 
 use crate::{
     account::{Passed, Refused, XdpReport},
+    host::kernel::KernelVersion,
     select::Allow,
 };
 
@@ -50,6 +51,18 @@ pub(crate) enum ProgramSetupError {
         "the kernel has no bpf_link for XDP (needs 5.9): the program would stay attached after a crash, so it is not"
     )]
     NoLink,
+    #[error("the kernel's tracepoint xdp_redirect_err does not name the map (needs 5.13)")]
+    NoMapId,
+}
+
+/// `BPF_LINK_TYPE_XDP`, kernel commit aa8d3a716b59.
+const BPF_LINK_SINCE: KernelVersion = KernelVersion { major: 5, minor: 9, patch: 0 };
+/// Before, the fifth argument of the tracepoint is the map's address, kernel commit e6a4750ffe9d.
+const MAP_ID_IN_TRACEPOINT_SINCE: KernelVersion = KernelVersion { major: 5, minor: 13, patch: 0 };
+
+/// Whether the running kernel is older than this; one that hides its version is taken for a current one.
+fn kernel_before(version: KernelVersion) -> bool {
+    KernelVersion::running().is_ok_and(|running| running < version)
 }
 
 /// An error with all its sources: aya's own texts leave the errno to the last of them.
@@ -103,16 +116,12 @@ impl Program {
         // Maps are taken out of the object only now: the program's load refers to them.
         fill_vnis(&mut ebpf, settings.allow)?;
         fill_sources(&mut ebpf, settings.allow)?;
-        let redirect_failed = match watch_redirects(&mut ebpf) {
-            Ok(map) => Some(map),
-            Err(error) => {
-                tracing::warn!(
-                    error = %chain(&error),
-                    "failed redirects cannot be attributed on this kernel: they would show as residue"
-                );
-                None
-            }
-        };
+        let redirect_failed = watch_redirects(&mut ebpf)
+            .inspect_err(|error| {
+                let error = chain(error);
+                tracing::warn!(error, "failed redirects cannot be attributed: they would show as residue");
+            })
+            .ok();
         Ok(Self {
             entry,
             xsks: take(&mut ebpf, abi::MAP_XSKS)?,
@@ -132,6 +141,9 @@ impl Program {
 
     /// Attaches by a bpf_link, which leaves with the process however that ends.
     pub(crate) fn attach(&mut self, ifindex: u32, native: bool) -> Result<(), ProgramSetupError> {
+        if kernel_before(BPF_LINK_SINCE) {
+            return Err(ProgramSetupError::NoLink);
+        }
         let mode = if native { XdpMode::Driver } else { XdpMode::Skb };
         let program = xdp(&mut self.ebpf, self.entry)?;
         let id = program.attach_to_if_index(ifindex, mode).map_err(|error| match error {
@@ -143,8 +155,15 @@ impl Program {
             error => ProgramSetupError::Verify(error),
         })?;
         let link = program.take_link(id).map_err(ProgramSetupError::Verify)?;
-        // Anything but a bpf_link detaches when it is dropped here.
-        self.link = Some(FdLink::try_from(link).map_err(|_| ProgramSetupError::NoLink)?);
+        let Ok(link) = FdLink::try_from(link) else {
+            // aya fell back to netlink, whose attachment outlives us, and the conversion has forgotten it. Attaching the
+            // same program once more gives back a handle by which it can be detached.
+            if let Ok(again) = program.attach_to_if_index(ifindex, mode) {
+                program.detach(again).map_err(ProgramSetupError::Verify)?;
+            }
+            return Err(ProgramSetupError::NoLink);
+        };
+        self.link = Some(link);
         Ok(())
     }
 
@@ -235,6 +254,9 @@ fn fill_sources(ebpf: &mut Ebpf, allow: &Allow) -> Result<(), ProgramSetupError>
 
 /// Attaches the tracepoint that counts redirects which failed after the program had chosen them.
 fn watch_redirects(ebpf: &mut Ebpf) -> Result<PerCpuArray<MapData, u64>, ProgramSetupError> {
+    if kernel_before(MAP_ID_IN_TRACEPOINT_SINCE) {
+        return Err(ProgramSetupError::NoMapId);
+    }
     let name = abi::MAP_XSKS;
     let Some(Map::XskMap(xsks)) = ebpf.map(name) else {
         return Err(ProgramSetupError::Missing { kind: "map", name });

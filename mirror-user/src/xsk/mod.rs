@@ -13,5 +13,5 @@
 mod received;
 mod socket;
 
-pub(crate) use received::Stamps;
+pub(crate) use received::Times;
 pub(crate) use socket::{Bind, Config, HEADROOM, HugePages, Socket, Statistics, XskError};

@@ -22,20 +22,23 @@ pub(crate) struct Frames<'a> {
     descriptors: slice::Iter<'a, FrameDesc>,
     frames: usize,
     continued: bool,
-    stamps: Stamps<'a>,
+    times: Times<'a>,
 }
 
-/// How a frame's receive time is found.
+/// Where the receive times of a batch come from, all of them CLOCK_REALTIME in ns.
 #[derive(Debug)]
-pub(crate) struct Stamps<'c> {
-    /// Whether the XDP program writes one in front of each frame.
-    pub(crate) in_metadata: bool,
-    /// What to add to CLOCK_MONOTONIC to have CLOCK_REALTIME, in ns.
-    pub(crate) realtime_offset: i64,
-    /// The batch's own time, CLOCK_REALTIME in ns, for frames without a stamp.
-    pub(crate) fallback: u64,
-    /// Counts the frames that should have had a stamp and had none.
-    pub(crate) missing: &'c mut u64,
+pub(crate) enum Times<'c> {
+    /// The worker read the clock once for the batch.
+    Batch(u64),
+    /// The XDP program wrote CLOCK_MONOTONIC in front of each frame.
+    Stamped {
+        /// What to add to have CLOCK_REALTIME, in ns.
+        realtime_offset: i64,
+        /// Counts the frames that have no stamp, because the driver made no room for it.
+        missing: &'c mut u64,
+        /// The clock to read for those.
+        instead: fn() -> u64,
+    },
 }
 
 impl<'a> Received<'a> {
@@ -48,23 +51,25 @@ impl<'a> Received<'a> {
         self.count == 0
     }
 
-    /// The frames that are complete with this batch. Call it once a batch.
-    pub(crate) fn frames<'b>(&'b mut self, stamps: Stamps<'b>) -> Frames<'b> {
+    /// The frames that are complete with this batch.
+    pub(crate) fn frames<'b>(&'b mut self, times: Times<'b>) -> Frames<'b> {
         let descriptors = &self.socket.batch[..self.count];
-        let continued = self.socket.continued;
         let frames = if self.socket.scatter_gather {
-            self.socket.continued = descriptors.last().map_or(continued, FrameDesc::has_more_frames);
             descriptors.iter().filter(|descriptor| !descriptor.has_more_frames()).count()
         } else {
             self.count
         };
-        Frames { umem: &self.socket.umem, descriptors: descriptors.iter(), frames, continued, stamps }
+        let continued = self.socket.continued;
+        Frames { umem: &self.socket.umem, descriptors: descriptors.iter(), frames, continued, times }
     }
 }
 
 impl Drop for Received<'_> {
     fn drop(&mut self) {
         let socket = &mut *self.socket;
+        if let Some(last) = socket.batch[..self.count].last() {
+            socket.continued = last.has_more_frames();
+        }
         // SAFETY: these descriptors came off the RX ring with this batch, and every borrow of their bytes has ended,
         // because it was a borrow of this batch. Those that find no room are kept, the others never touched again.
         let given = unsafe { socket.fill.produce(&socket.batch[..self.count]) };
@@ -104,13 +109,15 @@ impl<'a> Frames<'a> {
         // SAFETY: the descriptor is of this UMEM and out of the rings until the batch is dropped, which the lifetime
         // `'a` forbids while the bytes are borrowed; nobody writes to them meanwhile.
         let bytes = unsafe { self.umem.data(descriptor) }.contents();
-        let time = match self.stamps.in_metadata.then(|| stamp(bytes)) {
-            None => self.stamps.fallback,
-            Some(0) => {
-                *self.stamps.missing += 1;
-                self.stamps.fallback
-            }
-            Some(stamp) => stamp.wrapping_add_signed(self.stamps.realtime_offset),
+        let time = match &mut self.times {
+            Times::Batch(time) => *time,
+            Times::Stamped { realtime_offset, missing, instead } => match take_stamp(bytes) {
+                0 => {
+                    **missing += 1;
+                    instead()
+                }
+                stamp => stamp.wrapping_add_signed(*realtime_offset),
+            },
         };
         // A descriptor's length is at most a chunk's.
         let wire_len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
@@ -118,11 +125,15 @@ impl<'a> Frames<'a> {
     }
 }
 
-/// What stands in the metadata area in front of a frame; 0 where the driver has none, as in a fresh UMEM.
-fn stamp(bytes: &[u8]) -> u64 {
-    let place = ptr::with_exposed_provenance::<u64>(bytes.as_ptr().addr() - STAMP_LEN);
+/// Takes what stands in the metadata area in front of a frame, and leaves 0 there, as in a fresh UMEM: so a frame for
+/// which the driver makes no room has no stamp, and not that of the frame before it in the same chunk.
+fn take_stamp(bytes: &[u8]) -> u64 {
+    let place = ptr::with_exposed_provenance_mut::<u64>(bytes.as_ptr().addr() - STAMP_LEN);
     // SAFETY: a frame starts at least XDP_PACKET_HEADROOM into its chunk, so the bytes before it belong to the same
-    // chunk of the same mapping, whose provenance was exposed when it was handed to the kernel. They are ours as long
-    // as the frame is. The address needs no alignment.
-    unsafe { place.read_unaligned() }
+    // chunk of the same mapping, whose provenance was exposed when its address was handed to the kernel. They are ours
+    // as long as the frame is, and no reference covers them. The address needs no alignment.
+    let stamp = unsafe { place.read_unaligned() };
+    // SAFETY: as above.
+    unsafe { place.write_unaligned(0) };
+    stamp
 }

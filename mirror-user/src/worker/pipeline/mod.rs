@@ -113,7 +113,25 @@ impl SinkSlot {
         }
         let before = self.counters.offered - frames;
         let known = self.counters.stats.total().saturating_sub(before).min(frames);
-        self.counters.failed.add(self.failure(), frames - known);
+        if frames > known {
+            self.counters.failed.add(self.failure(), frames - known);
+        }
+    }
+
+    fn finish(mut self) -> SinkOutcome {
+        // A sink that ended by an error still has frames on their way to settle; one that panicked is left alone.
+        if !matches!(self.end, Some(SinkEnd { state: SinkState::Failed, .. })) {
+            self.call(|sink| sink.finish());
+            if let Some(stats) = self.read_stats() {
+                self.counters.stats = stats;
+            }
+        }
+        let Self { sink, counters, mut end } = self;
+        // A sink may panic in its drop, too.
+        if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(sink))) {
+            end = Some(SinkEnd { state: SinkState::Failed, reason: panic_message(&*payload) });
+        }
+        SinkOutcome { counters, end }
     }
 
     fn failure(&self) -> &'static str {
@@ -124,15 +142,21 @@ impl SinkSlot {
     }
 }
 
-/// Adds the frames of a batch that were received and not yet sorted, should the worker die within it.
-struct Abandon<'a> {
+/// A batch being sorted: counted apart, so that a worker that dies within it abandons the whole batch and no half.
+struct Sorting<'a> {
     counters: &'a mut FrameCounters,
-    unsorted: u64,
+    batch: FrameCounters,
+    sorted: bool,
 }
 
-impl Drop for Abandon<'_> {
+impl Drop for Sorting<'_> {
     fn drop(&mut self) {
-        self.counters.abandoned += self.unsorted;
+        if self.sorted {
+            self.counters.add(&self.batch);
+        } else {
+            self.counters.received += self.batch.received;
+            self.counters.abandoned += self.batch.received;
+        }
     }
 }
 
@@ -144,34 +168,36 @@ impl Pipeline {
     /// Takes one batch of at most [`MAX_BATCH`] frames; `None` stands for a frame in several descriptors.
     pub(crate) fn process<'a>(&mut self, batch: impl ExactSizeIterator<Item = Option<Captured<'a>>>) {
         let mut frames = ArrayVec::<Frame<'a>, MAX_BATCH>::new();
-        self.frames.received += batch.len() as u64;
-        let mut guard = Abandon { unsorted: batch.len() as u64, counters: &mut self.frames };
+        let counts = FrameCounters { received: batch.len() as u64, ..FrameCounters::default() };
+        let mut sorting = Sorting { counters: &mut self.frames, batch: counts, sorted: false };
+        let counts = &mut sorting.batch;
         for captured in batch {
             let found = captured.ok_or(Reject::MultiDescriptor).and_then(|captured| {
-                guard.counters.outer_bytes += captured.bytes.len() as u64;
+                counts.outer_bytes += captured.bytes.len() as u64;
                 let layout = decap::decapsulate(&captured, &self.config.ports)?;
                 let frame = Frame::new(captured, layout);
-                if !self.config.allow.allows_vni(frame.vni()) {
-                    return Err(Reject::Vni);
-                }
+                // In the order of the XDP program, so that a frame that fails both has the same reason.
                 if !self.config.allow.allows_source(frame.source()) {
                     return Err(Reject::Source);
+                }
+                if !self.config.allow.allows_vni(frame.vni()) {
+                    return Err(Reject::Vni);
                 }
                 Ok(frame)
             });
             match found {
                 Ok(frame) => {
-                    guard.counters.decapsulated += 1;
-                    guard.counters.inner_bytes += frame.inner().len() as u64;
-                    guard.counters.reserved_bits += u64::from(frame.has_reserved_bits());
-                    guard.counters.truncated_inner += u64::from(frame.is_truncated());
+                    counts.decapsulated += 1;
+                    counts.inner_bytes += frame.inner().len() as u64;
+                    counts.reserved_bits += u64::from(frame.has_reserved_bits());
+                    counts.truncated_inner += u64::from(frame.is_truncated());
                     frames.push(frame);
                 }
-                Err(reason) => guard.counters.rejected[reason as usize] += 1,
+                Err(reason) => counts.rejected[reason as usize] += 1,
             }
-            guard.unsorted -= 1;
         }
-        drop(guard);
+        sorting.sorted = true;
+        drop(sorting);
         let selected = self.config.budget.claim(frames.len() as u64);
         let deselected = frames.len() as u64 - selected;
         frames.truncate(usize::try_from(selected).unwrap_or(usize::MAX));
@@ -183,7 +209,6 @@ impl Pipeline {
     }
 
     /// Counts frames that nobody looks at any more, because the worker has died.
-    #[cfg(feature = "af-xdp")]
     #[cfg(feature = "af-xdp")]
     pub(crate) fn abandon(&mut self, frames: u64) {
         self.frames.received += frames;
@@ -237,22 +262,8 @@ impl Pipeline {
     }
 
     /// Finishes every sink and closes the worker's account.
-    pub(crate) fn finish(mut self) -> (FrameCounters, Vec<SinkOutcome>) {
-        let outcomes = self
-            .sinks
-            .iter_mut()
-            .map(|slot| {
-                // A sink that ended by an error still has frames on their way to settle; one that panicked is left alone.
-                if !matches!(slot.end, Some(SinkEnd { state: SinkState::Failed, .. })) {
-                    slot.call(|sink| sink.finish());
-                    if let Some(stats) = slot.read_stats() {
-                        slot.counters.stats = stats;
-                    }
-                }
-                SinkOutcome { counters: slot.counters.clone(), end: slot.end.clone() }
-            })
-            .collect();
-        (self.frames, outcomes)
+    pub(crate) fn finish(self) -> (FrameCounters, Vec<SinkOutcome>) {
+        (self.frames, self.sinks.into_iter().map(SinkSlot::finish).collect())
     }
 }
 
@@ -265,3 +276,6 @@ pub(crate) fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
         .unwrap_or("without a message");
     format!("panicked: {message}")
 }
+
+#[cfg(test)]
+mod tests;

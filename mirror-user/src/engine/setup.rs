@@ -1,0 +1,129 @@
+//! What a worker's own thread does before its first frame: everything that needs privileges or that thread's memory.
+
+use std::{
+    io,
+    os::fd::{AsRawFd, RawFd},
+    panic::{self, AssertUnwindSafe},
+    sync::{Arc, Mutex},
+};
+
+use crossbeam_channel::{Receiver, Sender};
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    unistd::Pid,
+};
+
+use super::{EngineError, QueuePlan, ThreadHook, Wait, interface::Common};
+use crate::{
+    sink::{SinkError, SinkFactory, WorkerContext},
+    worker::{Pipeline, Published, RingConfig, RingOutcome, RingWorker, SinkSlot, panic_message},
+    xsk::{self, Socket, XskError},
+};
+
+/// What a worker's thread starts with.
+pub(super) struct Setup {
+    pub(super) cx: WorkerContext,
+    pub(super) place: QueuePlan,
+    pub(super) socket: xsk::Config,
+    pub(super) ring: RingConfig,
+    pub(super) factories: Vec<Arc<dyn SinkFactory>>,
+    pub(super) hook: Option<ThreadHook>,
+    pub(super) common: Common,
+}
+
+impl Setup {
+    /// Prepares, answers with the socket or what went wrong, and works once the gate opens.
+    pub(super) fn work(
+        self,
+        published: Arc<Mutex<Published>>,
+        ready: &Sender<Result<RawFd, EngineError>>,
+        gate: &Receiver<()>,
+    ) -> Option<RingOutcome> {
+        let prepared = self.prepare(published);
+        let (worker, answer) = match prepared {
+            Ok(worker) => {
+                let socket = worker.socket.as_raw_fd();
+                (Some(worker), Ok(socket))
+            }
+            Err(error) => (None, Err(error)),
+        };
+        // The starter waits for the answer; if it has gone, so has the other end of the gate.
+        let _ = ready.send(answer);
+        let worker = worker?;
+        gate.recv().ok()?;
+        Some(worker.run())
+    }
+
+    /// Everything that needs privileges or this thread's own memory.
+    fn prepare(self, published: Arc<Mutex<Published>>) -> Result<RingWorker, EngineError> {
+        let Self { cx, place, socket, ring, factories, hook, common } = self;
+        let interface = cx.interface.as_deref().unwrap_or_default().to_owned();
+        pin(place.cpu).map_err(|source| EngineError::Thread {
+            what: format!("{interface} queue {}: pinning to CPU {}", place.queue, place.cpu),
+            source,
+        })?;
+        let sinks = factories.iter().map(|factory| build(&**factory, &cx)).collect::<Result<_, _>>()?;
+        let failed =
+            |reason| EngineError::Socket { interface: interface.clone(), queue: place.queue, reason };
+        let socket =
+            Socket::open(&interface, place.queue, &socket).map_err(|error| failed(bind_advice(&error)))?;
+        if ring.wait == Wait::BusyPoll {
+            let budget = i32::try_from(ring.batch).unwrap_or(i32::MAX);
+            socket.prefer_busy_poll(budget).map_err(|error| {
+                failed(format!("busy polling: {error}; it needs kernel 5.11, `--wait spin` works everywhere"))
+            })?;
+        }
+        tracing::debug!(
+            interface,
+            queue = place.queue,
+            cpu = place.cpu,
+            huge_pages = socket.in_huge_pages(),
+            "socket bound"
+        );
+        if let Some(hook) = hook {
+            hook().map_err(|source| EngineError::Thread {
+                what: format!("{interface} queue {}: preparing the thread", place.queue),
+                source,
+            })?;
+        }
+        Ok(RingWorker {
+            config: ring,
+            socket,
+            pipeline: Pipeline::new(common.pipeline, place.queue, sinks),
+            control: common.control,
+            published,
+            events: common.events,
+        })
+    }
+}
+
+/// Builds a sink; a panic in it is its error.
+fn build(factory: &dyn SinkFactory, cx: &WorkerContext) -> Result<SinkSlot, EngineError> {
+    panic::catch_unwind(AssertUnwindSafe(|| factory.build(cx)))
+        .unwrap_or_else(|payload| Err(SinkError::Other(panic_message(&*payload))))
+        .map(SinkSlot::new)
+        .map_err(|source| EngineError::Sink { sink: factory.name().to_owned(), source })
+}
+
+fn pin(cpu: usize) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(cpu)?;
+    sched_setaffinity(Pid::from_raw(0), &set)?;
+    Ok(())
+}
+
+fn bind_advice(error: &XskError) -> String {
+    let XskError::Bind(cause) = error else { return error.to_string() };
+    let advice = match cause.raw_os_error() {
+        Some(libc::EBUSY) => "another AF_XDP socket holds the queue; stop the program that reads it",
+        Some(libc::EOPNOTSUPP) => "the driver has no AF_XDP zero-copy; use `--bind copy`",
+        Some(libc::ENOBUFS | libc::ENOMEM) => {
+            "no memory for the rings; raise the memlock limit (`ulimit -l unlimited`) or read fewer queues"
+        }
+        Some(libc::EPERM) => "CAP_NET_RAW and CAP_NET_ADMIN are needed; run as root",
+        Some(libc::ENODEV) => "the interface has gone",
+        Some(libc::EAFNOSUPPORT) => "the kernel has no AF_XDP (CONFIG_XDP_SOCKETS)",
+        _ => return format!("bind: {cause}"),
+    };
+    format!("bind: {cause}: {advice}")
+}

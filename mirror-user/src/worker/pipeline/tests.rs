@@ -1,0 +1,156 @@
+//! What a pipeline counts when something breaks within a batch.
+
+use mirror_lab::frames::{Outer, inner_of_len};
+
+use super::*;
+use crate::account::Report;
+
+fn config(count: Option<u64>) -> PipelineConfig {
+    PipelineConfig {
+        ports: [4789].into(),
+        allow: Arc::new(Allow::all()),
+        budget: Arc::new(Budget::new(count)),
+    }
+}
+
+fn frame() -> Vec<u8> {
+    Outer::sample(7).encapsulate(&inner_of_len(100).unwrap()).unwrap()
+}
+
+fn captured(bytes: &[u8]) -> Captured<'_> {
+    Captured { bytes, wire_len: u32::try_from(bytes.len()).unwrap(), time: 1 }
+}
+
+fn close(pipeline: Pipeline) -> Report {
+    let names = vec!["test"; pipeline.sinks.len()];
+    let (frames, outcomes) = pipeline.finish();
+    let mut report = Report::new("file", std::time::SystemTime::UNIX_EPOCH);
+    report.expect_sinks(names);
+    report.add_worker(&frames, &outcomes);
+    report.close();
+    assert_eq!(report.accounting.residue, 0, "{:?}", report.accounting);
+    report
+}
+
+/// Writes what it is told to, and then does what it is told to.
+struct Scripted {
+    written: u64,
+    batches: u64,
+    at: u64,
+    then: fn() -> Result<(), SinkError>,
+    at_drop: fn(),
+}
+
+impl Scripted {
+    fn new(at: u64, then: fn() -> Result<(), SinkError>) -> Self {
+        Self { written: 0, batches: 0, at, then, at_drop: || () }
+    }
+
+    fn slot(self) -> SinkSlot {
+        SinkSlot::new(Box::new(self))
+    }
+}
+
+impl Sink for Scripted {
+    fn name(&self) -> &str {
+        "scripted"
+    }
+
+    fn batch(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
+        self.batches += 1;
+        if self.batches == self.at {
+            self.written += 1;
+            return (self.then)();
+        }
+        self.written += batch.len() as u64;
+        Ok(())
+    }
+
+    fn stats(&self) -> SinkStats {
+        SinkStats { written: self.written, ..SinkStats::default() }
+    }
+}
+
+impl Drop for Scripted {
+    fn drop(&mut self) {
+        (self.at_drop)();
+    }
+}
+
+fn run(slots: Vec<SinkSlot>, batches: u64) -> Report {
+    let bytes = frame();
+    let mut pipeline = Pipeline::new(config(None), 0, slots);
+    for _ in 0..batches {
+        pipeline.process([Some(captured(&bytes)); 10].into_iter());
+    }
+    close(pipeline)
+}
+
+#[test]
+fn a_batch_in_which_the_worker_dies_is_abandoned_as_a_whole() {
+    let bytes = frame();
+    let mut pipeline = Pipeline::new(config(None), 0, vec![Scripted::new(0, || Ok(())).slot()]);
+    pipeline.process([Some(captured(&bytes)); 10].into_iter());
+    let mut left = 4;
+    let dying = [Some(captured(&bytes)); 10].into_iter().map(|frame| {
+        left -= 1;
+        assert!(left > 0, "the worker dies here, on purpose");
+        frame
+    });
+    assert!(panic::catch_unwind(AssertUnwindSafe(|| pipeline.process(dying))).is_err());
+    let report = close(pipeline);
+    let frames = &report.frames;
+    assert_eq!((frames.received, frames.decapsulated, frames.abandoned), (20, 10, 10));
+}
+
+#[test]
+fn a_sink_that_errs_fails_the_rest_of_its_batch_and_all_later_frames() {
+    let ends = Scripted::new(2, || Err(SinkError::other("full"))).slot();
+    let report = run(vec![ends, Scripted::new(0, || Ok(())).slot()], 4);
+    assert_eq!(report.sinks[0].state, SinkState::Ended);
+    assert_eq!(report.sinks[0].reason.as_deref(), Some("full"));
+    assert_eq!((report.sinks[0].written, report.sinks[0].failed["error"]), (11, 29));
+    assert_eq!((report.sinks[1].state, report.sinks[1].written), (SinkState::Done, 40));
+}
+
+#[test]
+fn a_sink_that_panics_fails_alone() {
+    let panics = Scripted::new(3, || panic!("on purpose")).slot();
+    let report = run(vec![panics, Scripted::new(0, || Ok(())).slot()], 4);
+    assert_eq!(report.sinks[0].state, SinkState::Failed);
+    assert_eq!(report.sinks[0].reason.as_deref(), Some("panicked: on purpose"));
+    assert_eq!((report.sinks[0].written, report.sinks[0].failed["panic"]), (21, 19));
+    assert_eq!((report.sinks[1].state, report.sinks[1].written), (SinkState::Done, 40));
+}
+
+#[test]
+fn a_sink_that_panics_when_dropped_has_failed() {
+    let mut drops = Scripted::new(0, || Ok(()));
+    drops.at_drop = || panic!("in drop, on purpose");
+    let report = run(vec![drops.slot()], 1);
+    assert_eq!((report.sinks[0].state, report.sinks[0].written), (SinkState::Failed, 10));
+}
+
+#[test]
+fn frames_beyond_the_count_are_deselected() {
+    let bytes = frame();
+    let mut pipeline = Pipeline::new(config(Some(15)), 0, vec![Scripted::new(0, || Ok(())).slot()]);
+    for _ in 0..3 {
+        pipeline.process([Some(captured(&bytes)); 10].into_iter());
+    }
+    assert!(pipeline.is_spent());
+    let report = close(pipeline);
+    assert_eq!((report.sinks[0].offered, report.sinks[0].deselected), (15, 15));
+}
+
+#[test]
+fn a_frame_that_is_refused_twice_over_has_the_reason_the_kernel_would_give() {
+    let bytes = frame();
+    let allow = Allow::all().vnis([8]).sources(["192.0.2.0/24".parse().unwrap()]);
+    let config = PipelineConfig { allow: Arc::new(allow), ..config(None) };
+    let mut pipeline = Pipeline::new(config, 0, Vec::new());
+    pipeline.process([Some(captured(&bytes)), None].into_iter());
+    let report = close(pipeline);
+    let rejected = &report.frames.rejected;
+    assert_eq!((rejected.source, rejected.vni, rejected.multi_descriptor), (1, 0, 1));
+}
