@@ -6,6 +6,8 @@ pub mod account;
 pub mod batch;
 pub mod decap;
 #[cfg(feature = "af-xdp")]
+pub mod doctor;
+#[cfg(feature = "af-xdp")]
 pub mod engine;
 #[cfg(feature = "af-xdp")]
 pub mod host;

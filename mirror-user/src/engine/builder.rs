@@ -40,7 +40,7 @@ pub struct EngineBuilder {
 /// Batch size that AF_XDP practice agrees on.
 const DEFAULT_BATCH: usize = 64;
 /// Descriptors of the RX ring: a few ms of line rate, in a footprint the last-level cache can hold.
-const DEFAULT_RX_RING: u32 = 2048;
+pub(crate) const DEFAULT_RX_RING: u32 = 2048;
 
 impl EngineBuilder {
     pub(super) fn new(interface: String) -> Self {

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     account::{InterfaceReport, QueueReport},
     host::{
+        interface::CounterReader,
         statistics::loss_deltas,
         tunables::{BusyPollTunables, TunablesGuard},
     },
@@ -34,6 +35,9 @@ use crate::{
     xdp::{self, Program, ProgramSetupError, Settings},
     xsk::{self, Bind, HugePages, Socket, XskError},
 };
+
+/// Settings of the interface that are changed while the run lasts, shared with whoever may have to end it in a hurry.
+pub(super) type HeldSettings = Arc<Mutex<Option<TunablesGuard>>>;
 
 /// What all workers of a run share.
 #[derive(Clone)]
@@ -54,8 +58,10 @@ pub(super) struct LiveInterface {
     stamp: bool,
     program: Program,
     workers: Vec<Worker>,
-    statistics_before: BTreeMap<String, u64>,
-    tunables: Option<TunablesGuard>,
+    /// A lock only because a report needs no more than a shared engine.
+    counters: Mutex<CounterReader>,
+    counters_before: BTreeMap<String, u64>,
+    settings: HeldSettings,
     _log: Option<Watcher>,
 }
 
@@ -88,7 +94,8 @@ impl LiveInterface {
             Wait::Poll | Wait::Spin => None,
         };
         let workers = start_workers(options, plan, common, first_worker)?;
-        let statistics_before = plan.interface.statistics()?;
+        let mut counters = plan.interface.counters()?;
+        let counters_before = counters.read()?;
         let mut plan = plan.clone();
         let (program, mode) = attach(options, &mut plan, common.stamp, &workers)?;
         let mut live = Self {
@@ -97,8 +104,9 @@ impl LiveInterface {
             stamp: common.stamp,
             program,
             workers,
-            statistics_before,
-            tunables,
+            counters: Mutex::new(counters),
+            counters_before,
+            settings: Arc::new(Mutex::new(tunables)),
             _log: None,
         };
         if options.kernel_log {
@@ -122,6 +130,10 @@ impl LiveInterface {
 
     pub(super) fn link(&self) -> (String, u32) {
         (self.plan.interface.name.clone(), self.plan.interface.index)
+    }
+
+    pub(super) fn settings(&self) -> HeldSettings {
+        Arc::clone(&self.settings)
     }
 
     /// Stops new frames from coming. What is in the rings stays there.
@@ -151,11 +163,7 @@ impl LiveInterface {
         if unstamped > 0 {
             report.time = "user";
         }
-        if let Some(tunables) = self.tunables.take() {
-            if let Err(error) = tunables.restore() {
-                tracing::warn!(%error, "busy-polling settings were not put back");
-            }
-        }
+        put_back(&self.settings);
         Settled { report, outcomes }
     }
 
@@ -167,9 +175,12 @@ impl LiveInterface {
             crate::account::XdpReport::default()
         });
         // A deleted interface has no counters any more.
-        let nic = interface
-            .statistics()
-            .map(|after| loss_deltas(&self.statistics_before, &after))
+        let nic = self
+            .counters
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .read()
+            .map(|after| loss_deltas(&self.counters_before, &after))
             .inspect_err(|error| tracing::debug!(%error, "interface counters"))
             .unwrap_or_default();
         InterfaceReport {
@@ -228,6 +239,14 @@ fn queue_report(place: QueuePlan, outcome: &RingOutcome) -> QueueReport {
     }
 }
 
+/// Puts an interface's settings back, once.
+pub(super) fn put_back(settings: &HeldSettings) {
+    let held = settings.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(Err(error)) = held.map(TunablesGuard::restore) {
+        tracing::warn!(%error, "a setting of the interface was not put back");
+    }
+}
+
 /// Starts the interface's workers and waits until each has its socket.
 fn start_workers(
     options: &Options,
@@ -246,6 +265,7 @@ fn start_workers(
                 workers: common.workers,
                 cpu: Some(place.cpu),
                 max_frame: (plan.chunk_size - xsk::HEADROOM) as usize,
+                can_wait: false,
             },
             place,
             socket: xsk::Config {

@@ -16,11 +16,14 @@ mod threads;
 
 use std::sync::Arc;
 
+pub(crate) use builder::DEFAULT_RX_RING;
 pub use builder::EngineBuilder;
 pub use error::EngineError;
 pub use plan::{InterfacePlan, Plan, QueuePlan};
+pub(crate) use plan::{LINK_OVERHEAD, ONE_CHUNK_MTU, SINGLE_BUFFER_MTU};
 pub use running::{Event, Running, Stopper};
 
+use crate::sink::SinkFactory;
 use builder::Options;
 
 /// XDP mode asked for.
@@ -84,6 +87,13 @@ impl Engine {
     #[must_use]
     pub fn builder(interface: impl Into<String>) -> EngineBuilder {
         EngineBuilder::new(interface.into())
+    }
+
+    /// Adds a sink once the plan is known, by which its memory can be planned.
+    #[must_use]
+    pub fn sink(mut self, sink: Arc<dyn SinkFactory>) -> Self {
+        self.options.sinks.push(sink);
+        self
     }
 
     /// What will be done, and the memory it takes.

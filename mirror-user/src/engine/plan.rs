@@ -63,14 +63,22 @@ impl Plan {
             .map(|plan| plan.queues.len() as u64 * u64::from(plan.chunks) * u64::from(plan.chunk_size))
             .sum()
     }
+
+    /// The most bytes an outer frame can have on any of the interfaces: [`WorkerContext::max_frame`].
+    ///
+    /// [`WorkerContext::max_frame`]: crate::sink::WorkerContext::max_frame
+    #[must_use]
+    pub fn max_frame(&self) -> usize {
+        self.interfaces.iter().map(|plan| (plan.chunk_size - HEADROOM) as usize).max().unwrap_or(0)
+    }
 }
 
 /// Bytes around an MTU: an Ethernet header and two VLAN tags.
-const LINK_OVERHEAD: u32 = 14 + 8;
+pub(crate) const LINK_OVERHEAD: u32 = 14 + 8;
 /// The most MTU that mainline drivers take without multi-buffer XDP on 4 KiB pages.
-const SINGLE_BUFFER_MTU: u32 = 3498;
+pub(crate) const SINGLE_BUFFER_MTU: u32 = 3498;
 /// The most MTU whose frames fit one chunk.
-const ONE_CHUNK_MTU: u32 = 4096 - HEADROOM - LINK_OVERHEAD;
+pub(crate) const ONE_CHUNK_MTU: u32 = 4096 - HEADROOM - LINK_OVERHEAD;
 const FRAGS_SINCE: KernelVersion = KernelVersion { major: 5, minor: 18, patch: 0 };
 const SCATTER_GATHER_SINCE: KernelVersion = KernelVersion { major: 6, minor: 6, patch: 0 };
 

@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use super::{
     EngineError, Plan, assemble,
     builder::Options,
-    interface::{Common, LiveInterface},
+    interface::{Common, HeldSettings, LiveInterface, put_back},
     ports::HeldPorts,
     threads::{Watcher, watch_links},
 };
@@ -68,13 +68,22 @@ pub struct Running {
 
 /// Ends the wait of a [`Running`] engine from another thread.
 #[derive(Clone, Debug)]
-pub struct Stopper(Sender<Event>);
+pub struct Stopper {
+    events: Sender<Event>,
+    settings: Vec<HeldSettings>,
+}
 
 impl Stopper {
     /// Makes [`Running::wait`] return [`Event::StopRequested`].
     pub fn stop(&self) {
         // An engine that has gone has stopped.
-        let _ = self.0.send(Event::StopRequested);
+        let _ = self.events.send(Event::StopRequested);
+    }
+
+    /// Puts back what the engine changed on the host (the interface's settings for busy polling), for a process that is
+    /// about to exit without [`Running::stop`]. All else the kernel takes back with the process.
+    pub fn put_settings_back(&self) {
+        self.settings.iter().for_each(put_back);
     }
 }
 
@@ -143,7 +152,8 @@ impl Running {
     /// A handle that ends [`wait`](Self::wait) from another thread, such as one that hears signals.
     #[must_use]
     pub fn stopper(&self) -> Stopper {
-        Stopper(self.sender.clone())
+        let settings = self.interfaces.iter().map(LiveInterface::settings).collect();
+        Stopper { events: self.sender.clone(), settings }
     }
 
     /// Has every sink hand over what it buffers, at its worker's next tick.

@@ -16,10 +16,12 @@ use crate::{
     account::Report,
     select::{Allow, Budget},
     sink::{SinkError, SinkFactory, WorkerContext},
-    source::{CaptureError, CaptureReader, MAX_FRAME},
+    source::{CaptureError, CaptureReader},
     wire::vxlan,
     worker::{Pipeline, PipelineConfig, SinkSlot},
 };
+
+pub use crate::source::MAX_FRAME;
 
 /// Frames handled at once.
 const BATCH: usize = 64;
@@ -201,6 +203,13 @@ impl Replay {
             allow: Allow::all(),
             count: None,
         }
+    }
+
+    /// Adds a sink once it is known that the files can be read.
+    #[must_use]
+    pub fn sink(mut self, sink: Arc<dyn SinkFactory>) -> Self {
+        self.sinks.push(sink);
+        self
     }
 
     /// Reads the files to their end, or until `stop` is set or the count is reached, and closes the accounts.

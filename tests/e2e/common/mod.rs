@@ -18,20 +18,20 @@ use mirror_user::{
 };
 
 /// Interface of the sending end.
-pub const SENDER: &str = "gen0";
+pub(crate) const SENDER: &str = "gen0";
 /// Interface the engine reads.
-pub const CAPTURE: &str = "cap0";
+pub(crate) const CAPTURE: &str = "cap0";
 
 /// A generator's end and a capture end.
-pub struct Cable {
-    pub lab: Lab,
-    pub sender: Namespace,
-    pub target: Namespace,
-    pub veth: VethPair,
+pub(crate) struct Cable {
+    pub(crate) lab: Lab,
+    pub(crate) sender: Namespace,
+    pub(crate) target: Namespace,
+    pub(crate) veth: VethPair,
 }
 
 impl Cable {
-    pub fn lay(options: &VethOptions) -> Self {
+    pub(crate) fn lay(options: &VethOptions) -> Self {
         let lab = Lab::new().expect("lab");
         let (sender, target) =
             (lab.namespace("sender").expect("sender"), lab.namespace("target").expect("target"));
@@ -40,61 +40,61 @@ impl Cable {
         Self { lab, sender, target, veth }
     }
 
-    pub fn with_queues(queues: u32) -> Self {
+    pub(crate) fn with_queues(queues: u32) -> Self {
         Self::lay(&VethOptions { queues, ..VethOptions::default() })
     }
 
     /// Starts an engine in the target's namespace.
-    pub fn start(&self, builder: EngineBuilder) -> Result<Running, EngineError> {
+    pub(crate) fn start(&self, builder: EngineBuilder) -> Result<Running, EngineError> {
         self.target.enter(|| builder.build().and_then(Engine::start)).expect("namespace")
     }
 
-    pub fn engine(&self, builder: EngineBuilder) -> Running {
+    pub(crate) fn engine(&self, builder: EngineBuilder) -> Running {
         self.start(builder).unwrap_or_else(|error| panic!("engine: {error}"))
     }
 
-    pub fn generator(&self, traffic: Traffic) -> Generator {
+    pub(crate) fn generator(&self, traffic: Traffic) -> Generator {
         Generator::load(&self.sender, SENDER, traffic).expect("generator")
     }
 
-    pub fn sender_counters(&self) -> InterfaceCounters {
+    pub(crate) fn sender_counters(&self) -> InterfaceCounters {
         InterfaceCounters::read(&self.sender, SENDER).expect("counters")
     }
 
-    pub fn capture_counters(&self) -> InterfaceCounters {
+    pub(crate) fn capture_counters(&self) -> InterfaceCounters {
         InterfaceCounters::read(&self.target, CAPTURE).expect("counters")
     }
 }
 
 /// An engine on the capture end, with small memory and no warnings about it.
-pub fn builder() -> EngineBuilder {
+pub(crate) fn builder() -> EngineBuilder {
     Engine::builder(CAPTURE)
 }
 
 /// Keeps every sequence number it is given.
 #[derive(Default)]
-pub struct LedgerFactory {
-    pub ledger: Mutex<SequenceLedger>,
+pub(crate) struct LedgerFactory {
+    pub(crate) ledger: Mutex<SequenceLedger>,
     /// How long each batch keeps the worker.
-    pub delay: Duration,
+    pub(crate) delay: Duration,
 }
 
 impl LedgerFactory {
-    pub fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self::default())
     }
 
-    pub fn slow(delay: Duration) -> Arc<Self> {
+    pub(crate) fn slow(delay: Duration) -> Arc<Self> {
         Arc::new(Self { delay, ..Self::default() })
     }
 
-    pub fn ledger(&self) -> SequenceLedger {
+    pub(crate) fn ledger(&self) -> SequenceLedger {
         self.ledger.lock().expect("ledger").clone()
     }
 }
 
 /// Shares the factory between the engine and the test.
-pub struct Shared(pub Arc<LedgerFactory>);
+pub(crate) struct Shared(pub(crate) Arc<LedgerFactory>);
 
 struct LedgerSink {
     factory: Arc<LedgerFactory>,
@@ -141,7 +141,7 @@ impl Sink for LedgerSink {
 }
 
 /// Waits until what the kernel still held has reached the rings: until `seen` has stood still for a while.
-pub fn settle(running: &Running) {
+pub(crate) fn settle(running: &Running) {
     let deadline = Instant::now() + Duration::from_secs(10);
     let mut last = u64::MAX;
     while Instant::now() < deadline {
@@ -155,12 +155,17 @@ pub fn settle(running: &Running) {
     panic!("frames kept coming for 10 s after the generator had ended");
 }
 
-pub fn assert_balanced(report: &Report) {
+pub(crate) fn assert_balanced(report: &Report) {
     assert_eq!(report.accounting.residue, 0, "{}", serde_json::to_string_pretty(report).expect("JSON"));
 }
 
 /// Every generated frame is where the books say: in a ledger, or in one of the kernel's loss counters.
-pub fn assert_explained(cable: &Cable, report: &Report, generated: &Generated, ledger: &SequenceLedger) {
+pub(crate) fn assert_explained(
+    cable: &Cable,
+    report: &Report,
+    generated: &Generated,
+    ledger: &SequenceLedger,
+) {
     assert_balanced(report);
     let interface = &report.interfaces[0];
     let sent_errors = cable.sender_counters().xdp_xmit_errors();

@@ -1,0 +1,213 @@
+//! The closing lines: tcpdump's own sentences first, then what only this tool knows.
+
+use std::fmt::Write as _;
+
+use mirror_user::{
+    Report,
+    account::{Origin, SinkState},
+};
+
+use crate::output::Capture;
+
+/// Origins that are listed; the report has them all.
+const ORIGINS: usize = 10;
+
+/// The closing lines of a run.
+pub(crate) fn lines(report: &Report, capture: Option<&Capture>) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = write_lines(&mut text, report, capture);
+    text
+}
+
+fn write_lines(text: &mut String, report: &Report, capture: Option<&Capture>) -> std::fmt::Result {
+    let queues = || report.interfaces.iter().flat_map(|interface| &interface.queues);
+    let failed: u64 = report.interfaces.iter().filter_map(|interface| interface.xdp.redirect_failed).sum();
+    let kernel = queues().map(|queue| queue.rx_dropped + queue.rx_ring_full).sum::<u64>() + failed;
+    let interface: u64 = report
+        .interfaces
+        .iter()
+        .flat_map(|interface| ["rx_missed_errors", "rx_fifo_errors"].map(|name| interface.nic.get(name)))
+        .flatten()
+        .sum();
+    let captured = report.sinks.first().map_or(report.frames.decapsulated, |sink| sink.offered);
+    for (count, what) in [
+        (captured, "captured"),
+        (report.frames.decapsulated, "received by filter"),
+        (kernel, "dropped by kernel"),
+        (interface, "dropped by interface"),
+    ] {
+        let s = if count == 1 { "" } else { "s" };
+        writeln!(text, "{count} packet{s} {what}")?;
+    }
+    writeln!(text)?;
+
+    if let Some(reason) = &report.ended_by {
+        writeln!(text, "ended early: {reason}")?;
+    }
+    for interface in &report.interfaces {
+        let xdp = &interface.xdp;
+        let (mode, bind, time) = (interface.xdp_mode, interface.bind, interface.time);
+        write!(text, "{} ({mode} XDP, {bind} mode, {time} time): {} seen", interface.name, xdp.seen)?;
+        let parts = [
+            (xdp.redirected, "to the rings"),
+            (xdp.passed.total(), "passed to the host"),
+            (xdp.dropped.total(), "refused"),
+        ];
+        write_parts(text, " = ", " + ", &parts)?;
+        let passed = &xdp.passed;
+        let reasons = [
+            (passed.not_tunnel, "passed: not UDP to a tunnel port"),
+            (passed.fragment, "passed: IP fragments (raise the MTU between mirror source and target)"),
+            (passed.malformed, "passed: malformed"),
+            (passed.extension, "passed: IPv6 extension headers"),
+            (passed.no_socket, "passed: no socket on the queue (see --queues)"),
+            (xdp.dropped.vni, "refused: VNI not in --vni"),
+            (xdp.dropped.source, "refused: outer source not in --source"),
+        ];
+        write_causes(text, &reasons)?;
+        for queue in &interface.queues {
+            let causes = [
+                (queue.rx_ring_full, "lost: RX ring full (the worker is too slow, or has too little CPU)"),
+                (queue.fill_ring_empty.min(queue.rx_dropped), "lost: fill ring empty (likewise)"),
+                (queue.oversize, "lost: larger than a UMEM chunk takes (see --mode and the MTU)"),
+            ];
+            for (count, cause) in causes {
+                if count > 0 {
+                    writeln!(text, "  {count} {cause}, queue {}", queue.queue)?;
+                }
+            }
+        }
+        write_causes(text, &[(xdp.redirect_failed.unwrap_or(0), "lost: redirect failed")])?;
+    }
+    let frames = &report.frames;
+    write!(text, "{} received", frames.received)?;
+    let rejected = frames.rejected.total();
+    let parts = [
+        (frames.decapsulated, "decapsulated"),
+        (rejected, "rejected"),
+        (frames.abandoned, "abandoned by a dead worker"),
+    ];
+    write_parts(text, " = ", " + ", &parts)?;
+    let why = &frames.rejected;
+    let reasons = [
+        (why.short, "rejected: too short for VXLAN and an inner Ethernet header"),
+        (why.bad_outer, "rejected: outer headers contradict each other"),
+        (why.no_vni_flag, "rejected: VXLAN without a VNI (I flag missing)"),
+        (why.vni, "rejected: VNI not in --vni"),
+        (why.source, "rejected: outer source not in --source"),
+        (why.multi_descriptor, "rejected: in several descriptors"),
+        (why.not_tunnel, "rejected: not UDP to a tunnel port (see --port)"),
+        (why.fragment, "rejected: IP fragments"),
+        (frames.odd.truncated_inner, "of the decapsulated were truncated by their mirror session"),
+        (frames.odd.reserved_bits, "of the decapsulated had reserved VXLAN bits set"),
+    ];
+    write_causes(text, &reasons)?;
+
+    for sink in &report.sinks {
+        let state = match sink.state {
+            SinkState::Done => "",
+            SinkState::Ended => " ended early",
+            _ => " failed",
+        };
+        write!(text, "sink {}{state}: {} offered", sink.name, sink.offered)?;
+        let parts = [
+            (sink.written, "written"),
+            (sink.dropped.values().sum(), "dropped"),
+            (sink.failed.values().sum(), "failed"),
+            (sink.pending, "pending"),
+        ];
+        write_parts(text, " = ", " + ", &parts)?;
+        for (reason, count) in sink
+            .dropped
+            .iter()
+            .map(|(reason, count)| (format!("dropped: {reason}"), count))
+            .chain(sink.failed.iter().map(|(reason, count)| (format!("failed: {reason}"), count)))
+        {
+            if *count > 0 {
+                writeln!(text, "  {count} {reason}")?;
+            }
+        }
+        if let Some(reason) = &sink.reason {
+            writeln!(text, "  {reason}")?;
+        }
+    }
+    if let Some(latency) = &report.latency_ns {
+        let us = |ns: u64| format!("{}.{:03} µs", ns / 1000, ns % 1000);
+        writeln!(
+            text,
+            "latency: p50 {}, p99 {}, p99.9 {}, max {}",
+            us(latency.p50),
+            us(latency.p99),
+            us(latency.p999),
+            us(latency.max)
+        )?;
+    }
+    for origin in report.origins.iter().take(ORIGINS) {
+        let Origin { source, vni, frames, inner_bytes, .. } = origin;
+        writeln!(
+            text,
+            "origin {source} VNI {vni}: {frames} frames, {inner_bytes} bytes; Wireshark: {}",
+            filter(origin, capture)
+        )?;
+    }
+    let (more, other) = (report.origins.len().saturating_sub(ORIGINS), &report.origins_other);
+    if more > 0 || other.frames > 0 {
+        let frames: u64 = report.origins.iter().skip(ORIGINS).map(|origin| origin.frames).sum();
+        writeln!(
+            text,
+            "origins besides: {} with {} frames (--report lists up to the bound)",
+            more as u64 + other.origins,
+            frames + other.frames
+        )?;
+    }
+    let accounting = &report.accounting;
+    writeln!(
+        text,
+        "accounting: {} seen, {} explained, residue {}",
+        accounting.seen, accounting.explained, accounting.residue
+    )?;
+    for (law, left) in accounting.laws.iter().filter(|(_, left)| **left != 0) {
+        writeln!(text, "  {law}: {left:+}")?;
+    }
+    if let Some(path) = capture.and_then(|capture| capture.path.as_ref()) {
+        writeln!(text, "capture: {}", path.display())?;
+    }
+    Ok(())
+}
+
+/// `= 5 this + 3 that`, leaving out what is 0 unless all is.
+fn write_parts(text: &mut String, first: &str, between: &str, parts: &[(u64, &str)]) -> std::fmt::Result {
+    let mut separator = first;
+    for (position, (count, what)) in parts.iter().enumerate() {
+        if *count > 0 || position == 0 {
+            write!(text, "{separator}{count} {what}")?;
+            separator = between;
+        }
+    }
+    writeln!(text)
+}
+
+fn write_causes(text: &mut String, causes: &[(u64, &str)]) -> std::fmt::Result {
+    causes
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .try_for_each(|(count, cause)| writeln!(text, "  {count} {cause}"))
+}
+
+/// The display filter that selects an origin: in a capture of inner frames its interface, elsewhere its tunnel.
+fn filter(origin: &Origin, capture: Option<&Capture>) -> String {
+    let Origin { source, vni, .. } = origin;
+    match capture {
+        Some(Capture { outer: false, pcapng: true, .. }) => {
+            format!("frame.interface_name == \"vni-{vni}@{source}\"")
+        }
+        Some(Capture { outer: false, pcapng: false, .. }) => {
+            "none, a classic pcap of inner frames does not keep it (use --format pcapng)".to_owned()
+        }
+        _ => {
+            let ip = if source.is_ipv6() { "ipv6" } else { "ip" };
+            format!("vxlan.vni == {vni} && {ip}.src == {source}")
+        }
+    }
+}

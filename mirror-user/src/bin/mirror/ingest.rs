@@ -1,0 +1,231 @@
+//! `mirror ingest`: mirrored packets off the NIC.
+
+use std::{
+    process::ExitCode,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use mirror_user::{
+    Engine, Report,
+    engine::{BindMode, EngineBuilder, EngineError, Event, Mode, Plan, Queues, Running, Wait},
+};
+
+use crate::{
+    Usage, lists,
+    output::{self, OutputArgs, Outputs},
+    privileges::Keep,
+    signals::{self, Asked},
+    status::Status,
+    terminal,
+};
+
+/// Arguments of `mirror ingest`.
+#[derive(Args, Debug)]
+pub(crate) struct IngestArgs {
+    /// Interfaces to read
+    #[arg(
+        short = 'i',
+        value_name = "IF[,IF…]",
+        value_delimiter = ',',
+        required_unless_present = "list_interfaces"
+    )]
+    interface: Vec<String>,
+    /// List the interfaces there are, and exit
+    #[arg(short = 'D', long)]
+    list_interfaces: bool,
+    /// RX queues to read: all, or a list
+    #[arg(long, value_name = "all|LIST", default_value = "all", value_parser = lists::queues)]
+    queues: lists::QueueList,
+    /// CPUs for the workers, in turn [default: those the process may use, from the last down]
+    #[arg(long, value_name = "LIST", value_parser = lists::cpus)]
+    cpus: Option<lists::Cpus>,
+    /// XDP mode; auto falls back to generic and says so
+    #[arg(long, value_enum, default_value_t = ModeArg::Auto)]
+    mode: ModeArg,
+    /// How the kernel hands frames over; auto is copy
+    #[arg(long, value_enum, default_value_t = BindArg::Auto)]
+    bind: BindArg,
+    /// How workers wait for frames
+    #[arg(long, value_enum, default_value_t = WaitArg::Poll)]
+    wait: WaitArg,
+    /// End after this time, such as 10s or 5m
+    #[arg(long, value_name = "TIME", value_parser = lists::duration)]
+    duration: Option<Duration>,
+    /// How often to log a line where there is no terminal for a live one
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = lists::duration)]
+    stats: Duration,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ModeArg {
+    Auto,
+    Native,
+    Generic,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum BindArg {
+    Auto,
+    Copy,
+    Zerocopy,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum WaitArg {
+    /// Sleep while there is nothing
+    Poll,
+    /// Never sleep
+    Spin,
+    /// Poll the NIC queue from the worker
+    BusyPoll,
+}
+
+impl IngestArgs {
+    fn wait(&self) -> Wait {
+        match self.wait {
+            WaitArg::Poll => Wait::Poll,
+            WaitArg::Spin => Wait::Spin,
+            WaitArg::BusyPoll => Wait::BusyPoll,
+        }
+    }
+
+    fn builder(&self) -> Result<EngineBuilder, Usage> {
+        let (first, others) =
+            self.interface.split_first().ok_or_else(|| Usage("no interface is named".to_owned()))?;
+        let mut builder = Engine::builder(first)
+            .queues(self.queues.0.clone().map_or(Queues::All, Queues::List))
+            .cpus(self.cpus.iter().flat_map(|list| list.0.iter().copied()))
+            .mode(match self.mode {
+                ModeArg::Auto => Mode::Auto,
+                ModeArg::Native => Mode::Native,
+                ModeArg::Generic => Mode::Generic,
+            })
+            .bind(match self.bind {
+                BindArg::Auto => BindMode::Auto,
+                BindArg::Copy => BindMode::Copy,
+                BindArg::Zerocopy => BindMode::ZeroCopy,
+            })
+            .wait(self.wait())
+            .ports(self.output.ports())
+            .allow(self.output.allow())
+            .kernel_log(self.output.verbose > 1);
+        for interface in others {
+            builder = builder.interface(interface);
+        }
+        if let Some(count) = self.output.count {
+            builder = builder.count(count);
+        }
+        Ok(builder)
+    }
+}
+
+pub(crate) fn run(args: &IngestArgs) -> anyhow::Result<ExitCode> {
+    if args.list_interfaces {
+        return crate::interfaces::list();
+    }
+    terminal::start_log(args.output.verbose, args.output.quiet);
+    // BPF maps count against it before kernel 5.11, a UMEM without CAP_IPC_LOCK. If it does not suffice, the kernel says so.
+    if let Err(error) = mirror_user::host::limits::Memlock::raise() {
+        tracing::debug!(%error, "the limit of locked memory stays as it is");
+    }
+    let keep = Keep::for_run(args.wait(), args.output.directories())?;
+    let engine = args.builder()?.on_thread_ready(keep.hook()).build().map_err(usage)?;
+    let writer_keep = keep.clone();
+    let on_thread = move || {
+        if let Err(error) = writer_keep.drop_others() {
+            // The thread must not write with rights it should not have; the sink fails, and says so.
+            panic!("capabilities cannot be given up: {error}");
+        }
+    };
+    let outputs = args.output.open(engine.plan().max_frame(), Some(Box::new(on_thread)))?;
+    if !args.output.quiet {
+        announce(engine.plan(), &outputs);
+    }
+    let running = outputs.sinks.iter().cloned().fold(engine, Engine::sink).start().map_err(usage)?;
+    keep.drop_others().context("capabilities cannot be given up")?;
+    let (stopper, settings) = (running.stopper(), running.stopper());
+    let asked = signals::hear(Arc::default(), move || stopper.stop(), move || settings.put_settings_back())?;
+    let report = watch(running, args, &asked);
+    output::conclude(outputs, &report)
+}
+
+/// Options that contradict each other, or the host, are wrong usage.
+fn usage(error: EngineError) -> anyhow::Error {
+    match error {
+        EngineError::Options(text) => Usage(text).into(),
+        error => error.into(),
+    }
+}
+
+/// Says what is about to happen, as tcpdump does.
+fn announce(plan: &Plan, outputs: &Outputs) {
+    const MIB: u64 = 1 << 20;
+    let workers: u64 = plan.interfaces.iter().map(|interface| interface.queues.len() as u64).sum();
+    let sinks = workers * outputs.memory_per_worker as u64;
+    for interface in &plan.interfaces {
+        let queues: Vec<_> =
+            interface.queues.iter().map(|queue| format!("{} on CPU {}", queue.queue, queue.cpu)).collect();
+        let s = if queues.len() == 1 { "" } else { "s" };
+        eprintln!(
+            "listening on {}, MTU {}, queue{s} {}",
+            interface.interface.name,
+            interface.interface.mtu,
+            queues.join(", ")
+        );
+    }
+    eprintln!(
+        "memory: {} MiB for frames, up to {} MiB for sinks",
+        plan.umem_bytes().div_ceil(MIB),
+        sinks.div_ceil(MIB)
+    );
+    match outputs.capture() {
+        None => eprintln!("counting only; -w FILE writes the inner frames to a capture file"),
+        Some(capture) => {
+            if let Some(path) = &capture.path {
+                eprintln!("writing to {}", path.display());
+            }
+        }
+    }
+}
+
+/// Watches a run until there is a reason to end it, and ends it.
+fn watch(mut running: Running, args: &IngestArgs, asked: &Asked) -> Report {
+    /// How late a signal other than INT and TERM may be heard.
+    const GLANCE: Duration = Duration::from_millis(100);
+    let end = args.duration.map(|duration| Instant::now() + duration);
+    let mut status = Status::new(args.stats, args.output.quiet);
+    loop {
+        let now = Instant::now();
+        if end.is_some_and(|end| now >= end) {
+            return running.stop();
+        }
+        status.tell_if_due(now, || running.report());
+        if asked.statistics.swap(false, Ordering::Relaxed) {
+            status.tell(now, &running.report());
+        }
+        if asked.flush.swap(false, Ordering::Relaxed) {
+            running.flush();
+        }
+        let next = [end, status.due()].into_iter().flatten().min();
+        let wait = next.map_or(GLANCE, |next| next.saturating_duration_since(now).min(GLANCE));
+        match running.wait(wait) {
+            None => {}
+            Some(Event::InterfaceDown { interface }) => {
+                tracing::warn!("{interface}: the link is down; ingest goes on when it is up again");
+            }
+            Some(Event::InterfaceUp { interface }) => {
+                tracing::warn!("{interface}: the link is up, ingest goes on");
+            }
+            Some(Event::InterfaceDeleted { interface }) => {
+                tracing::error!("{interface}: the interface was deleted");
+                return running.stop();
+            }
+            Some(_) => return running.stop(),
+        }
+    }
+}

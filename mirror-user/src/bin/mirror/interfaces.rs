@@ -1,0 +1,32 @@
+//! `-D`: the interfaces there are.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use mirror_user::host::interface::interfaces;
+
+pub(crate) fn list() -> anyhow::Result<ExitCode> {
+    let mut out = io::stdout().lock();
+    for (number, interface) in interfaces()?.into_iter().enumerate() {
+        let state = if interface.up { "up" } else { "down" };
+        let driver = interface.driver.as_ref().map_or("no driver", |driver| driver.name.as_str());
+        let queues = interface.rx_queues().map_or_else(
+            |_| "queues unknown".to_owned(),
+            |queues| format!("{queues} RX queue{}", if queues == 1 { "" } else { "s" }),
+        );
+        let hook = match interface.xdp_hook() {
+            Ok(Some(hook)) => format!(", XDP program {} attached", hook.program),
+            Ok(None) | Err(_) => String::new(),
+        };
+        writeln!(
+            out,
+            "{}.{} [{state}, {driver}, MTU {}, {queues}{hook}]",
+            number + 1,
+            interface.name,
+            interface.mtu
+        )?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

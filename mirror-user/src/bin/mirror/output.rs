@@ -1,0 +1,238 @@
+//! What `ingest` and `replay` share: sinks, selection, and where the account goes.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use anyhow::{Context as _, bail};
+use clap::{Args, ValueEnum};
+use mirror_user::{
+    Report,
+    account::SinkState,
+    select::Allow,
+    sink::{
+        Counters, LatencySink, SinkFactory,
+        pcap::{Format, Pcap, Target},
+    },
+};
+use tempfile::NamedTempFile;
+
+use crate::{FAILED, Usage, closing, lists, terminal};
+
+/// Output and selection, the same for live ingest and for capture files.
+#[derive(Args, Debug)]
+pub(crate) struct OutputArgs {
+    /// UDP destination ports of the tunnel, at most four
+    #[arg(long, value_name = "LIST", default_value = "4789", value_parser = lists::ports)]
+    port: lists::Ports,
+    /// Let in only these VNIs
+    #[arg(long, value_name = "LIST", value_parser = lists::vnis)]
+    vni: Option<lists::Vnis>,
+    /// Let in only these outer sources: addresses or prefixes
+    #[arg(long, value_name = "CIDR,…", value_parser = lists::sources)]
+    source: Option<lists::Sources>,
+    /// Write the inner frames to a capture file, or to standard output with -
+    #[arg(short = 'w', value_name = "FILE|-")]
+    write: Option<PathBuf>,
+    /// Format of the capture file
+    #[arg(long, value_enum, default_value_t = FileFormat::Pcapng, requires = "write")]
+    format: FileFormat,
+    /// Write the frames as they came, outer headers included
+    #[arg(long, requires = "write")]
+    outer: bool,
+    /// Write each frame within 100 ms, not within 1 s
+    #[arg(short = 'U', requires = "write")]
+    unbuffered: bool,
+    /// Write at most this many bytes of a frame; 0 is the most there is, 262144
+    #[arg(short = 's', value_name = "SNAPLEN", default_value_t = 0, requires = "write")]
+    snaplen: u32,
+    /// End after exactly this many inner frames
+    #[arg(short = 'c', value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+    /// Print the report to standard output as JSON
+    #[arg(long)]
+    json: bool,
+    /// Write the report to a file as JSON
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Measure the time from receive time to sink
+    #[arg(long)]
+    latency: bool,
+    /// Print errors and the closing lines, and nothing else
+    #[arg(short = 'q', conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Tell what is done; twice: in detail
+    #[arg(short = 'v', action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Accepted for tcpdump's sake: addresses are never resolved, nothing is set promiscuous, no checksum is verified
+    #[arg(short = 'n', short_aliases = ['p', 'K'], action = clap::ArgAction::Count)]
+    _tcpdump: u8,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum FileFormat {
+    /// One interface per origin, nanosecond times, statistics at the end
+    Pcapng,
+    /// Classic pcap, nanosecond times
+    Pcap,
+}
+
+/// The sinks of a run and what outlives it.
+pub(crate) struct Outputs {
+    pub(crate) sinks: Vec<Arc<dyn SinkFactory>>,
+    /// Bytes of memory each worker's sinks take.
+    pub(crate) memory_per_worker: usize,
+    report: Option<(PathBuf, NamedTempFile)>,
+    json: bool,
+    capture: Option<Capture>,
+}
+
+/// A capture as the closing lines speak of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Capture {
+    /// `None` for standard output.
+    pub(crate) path: Option<PathBuf>,
+    /// Whether its packets tell their origin only by the outer headers.
+    pub(crate) outer: bool,
+    /// Whether it names an interface for each origin.
+    pub(crate) pcapng: bool,
+}
+
+impl OutputArgs {
+    pub(crate) fn ports(&self) -> Vec<u16> {
+        self.port.0.clone()
+    }
+
+    pub(crate) fn allow(&self) -> Allow {
+        Allow::all()
+            .vnis(self.vni.iter().flat_map(|list| list.0.iter().copied()))
+            .sources(self.source.iter().flat_map(|list| list.0.iter().copied()))
+    }
+
+    /// The directory the capture file will be completed in.
+    #[cfg(feature = "af-xdp")]
+    pub(crate) fn directories(&self) -> impl Iterator<Item = &Path> {
+        [self.write.as_deref().filter(|path| !is_stdout(path)), self.report.as_deref()]
+            .into_iter()
+            .flatten()
+            .map(directory_of)
+    }
+
+    /// Opens everything that is written to. `on_thread` is called on each thread that a sink starts.
+    pub(crate) fn open(
+        &self,
+        max_frame: usize,
+        on_thread: Option<Box<dyn FnOnce() + Send>>,
+    ) -> anyhow::Result<Outputs> {
+        let to_stdout = self.write.as_deref().is_some_and(is_stdout);
+        if to_stdout && self.json {
+            return Err(Usage(
+                "-w - and --json both want standard output; use --report FILE for the report".into(),
+            )
+            .into());
+        }
+        if to_stdout && io::stdout().is_terminal() {
+            return Err(Usage(
+                "-w - would write a capture to the terminal; pipe it: `… -w - | tshark -r -`".into(),
+            )
+            .into());
+        }
+        let counters = Counters::default();
+        let mut outputs = Outputs {
+            memory_per_worker: counters.memory_per_worker(),
+            sinks: vec![Arc::new(counters)],
+            report: self.report.as_deref().map(create_report).transpose()?,
+            json: self.json,
+            capture: None,
+        };
+        if let Some(path) = &self.write {
+            let target = if to_stdout { Target::stdout() } else { Target::file(path) };
+            let mut builder = Pcap::builder(target)
+                .format(match self.format {
+                    FileFormat::Pcapng => Format::Pcapng,
+                    FileFormat::Pcap => Format::Pcap,
+                })
+                .outer(self.outer)
+                .snaplen(self.snaplen);
+            if self.unbuffered {
+                builder = builder.unbuffered(true);
+            }
+            if let Some(hook) = on_thread {
+                builder = builder.on_thread_start(hook);
+            }
+            let pcap = builder.build()?;
+            outputs.memory_per_worker += pcap.memory_per_worker(max_frame);
+            outputs.capture = Some(Capture {
+                path: (!to_stdout).then(|| path.clone()),
+                outer: self.outer,
+                pcapng: self.format == FileFormat::Pcapng,
+            });
+            outputs.sinks.push(Arc::new(pcap));
+        }
+        if self.latency {
+            outputs.sinks.push(Arc::new(LatencySink::new()));
+        }
+        Ok(outputs)
+    }
+}
+
+impl Outputs {
+    pub(crate) fn capture(&self) -> Option<&Capture> {
+        self.capture.as_ref()
+    }
+
+    /// Writes the report where it was asked for.
+    fn deliver(self, report: &Report) -> anyhow::Result<()> {
+        let mut text = serde_json::to_vec_pretty(report).context("report")?;
+        text.push(b'\n');
+        if let Some((path, mut file)) = self.report {
+            let shown = path.display();
+            file.write_all(&text)
+                .and_then(|()| file.as_file().sync_all())
+                .with_context(|| format!("{shown}"))?;
+            file.persist_noclobber(&path).with_context(|| format!("{shown}"))?;
+        }
+        if self.json {
+            io::stdout().lock().write_all(&text).context("standard output")?;
+        }
+        Ok(())
+    }
+}
+
+/// Tells how a run went, and gives the exit code it deserves.
+pub(crate) fn conclude(outputs: Outputs, report: &Report) -> anyhow::Result<ExitCode> {
+    terminal::clear_live_line();
+    eprint!("{}", closing::lines(report, outputs.capture()));
+    outputs.deliver(report)?;
+    let failed = report.ended_by.is_some() || report.sinks.iter().any(|sink| sink.state != SinkState::Done);
+    Ok(if failed { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+}
+
+fn is_stdout(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Opened at the start, so that a report that cannot be written is known before a run and not after it.
+fn create_report(path: &Path) -> anyhow::Result<(PathBuf, NamedTempFile)> {
+    let shown = path.display();
+    if path.symlink_metadata().is_ok() {
+        bail!("{shown}: already exists; remove it or choose another name");
+    }
+    let name = path.file_name().with_context(|| format!("{shown}: names no file"))?;
+    let mut prefix = std::ffi::OsString::from(".");
+    prefix.push(name);
+    prefix.push(".");
+    let file = tempfile::Builder::new()
+        .prefix(&prefix)
+        .suffix(".partial")
+        .tempfile_in(directory_of(path))
+        .with_context(|| format!("{shown}"))?;
+    Ok((path.to_owned(), file))
+}

@@ -1,0 +1,79 @@
+//! Root only as long as needed: every thread gives up its capabilities before its first frame.
+
+use std::{io, os::unix::fs::MetadataExt as _, path::Path, sync::Arc};
+
+use anyhow::Context as _;
+use caps::{CapSet, Capability, CapsHashSet};
+use mirror_user::{
+    engine::{ThreadHook, Wait},
+    host::kernel::KernelVersion,
+};
+use nix::unistd::{getegid, geteuid};
+
+/// Since 5.19 maps are read through their descriptor alone (kernel commit c8644cd0efe7).
+const MAPS_BY_DESCRIPTOR: KernelVersion = KernelVersion { major: 5, minor: 19, patch: 0 };
+
+/// The capabilities a run keeps.
+#[derive(Clone, Debug)]
+pub(crate) struct Keep(CapsHashSet);
+
+impl Keep {
+    /// What a run needs after its start. `directories` are those in which files are completed at the end.
+    pub(crate) fn for_run<'a>(
+        wait: Wait,
+        directories: impl Iterator<Item = &'a Path>,
+    ) -> anyhow::Result<Self> {
+        let mut keep = CapsHashSet::new();
+        if KernelVersion::running()? < MAPS_BY_DESCRIPTOR {
+            keep.insert(Capability::CAP_BPF);
+        }
+        if wait == Wait::BusyPoll {
+            // To put the interface's settings back at the end.
+            keep.insert(Capability::CAP_NET_ADMIN);
+        }
+        for directory in directories {
+            if !writable_by_mode(directory).with_context(|| format!("{}", directory.display()))? {
+                // To give a file its final name where only root's override may.
+                keep.insert(Capability::CAP_DAC_OVERRIDE);
+            }
+        }
+        Ok(Self(keep))
+    }
+
+    /// For the engine's threads.
+    pub(crate) fn hook(&self) -> ThreadHook {
+        let keep = self.clone();
+        Arc::new(move || keep.drop_others())
+    }
+
+    /// Gives up all other capabilities of the calling thread, for itself and for whatever it might execute.
+    pub(crate) fn drop_others(&self) -> io::Result<()> {
+        let held = caps::read(None, CapSet::Permitted).map_err(io::Error::other)?;
+        let keep: CapsHashSet = self.0.intersection(&held).copied().collect();
+        if held.contains(&Capability::CAP_SETPCAP) {
+            for capability in caps::runtime::thread_all_supported().difference(&keep) {
+                caps::drop(None, CapSet::Bounding, *capability).map_err(io::Error::other)?;
+            }
+        }
+        let none = CapsHashSet::new();
+        caps::set(None, CapSet::Ambient, &none).map_err(io::Error::other)?;
+        caps::set(None, CapSet::Inheritable, &none).map_err(io::Error::other)?;
+        caps::set(None, CapSet::Effective, &keep).map_err(io::Error::other)?;
+        caps::set(None, CapSet::Permitted, &keep).map_err(io::Error::other)?;
+        nix::sys::prctl::set_no_new_privs().map_err(io::Error::from)
+    }
+}
+
+/// Whether the mode bits alone let this process write in a directory.
+fn writable_by_mode(directory: &Path) -> io::Result<bool> {
+    const WRITE_AND_SEARCH: u32 = 0o3;
+    let directory = directory.metadata()?;
+    let shift = if directory.uid() == geteuid().as_raw() {
+        6
+    } else if directory.gid() == getegid().as_raw() {
+        3
+    } else {
+        0
+    };
+    Ok(directory.mode() >> shift & WRITE_AND_SEARCH == WRITE_AND_SEARCH)
+}

@@ -1,0 +1,100 @@
+//! How a run goes: a live line on a terminal, a log line now and then elsewhere.
+
+use std::{
+    io::{self, IsTerminal},
+    time::{Duration, Instant},
+};
+
+use mirror_user::Report;
+
+use crate::terminal;
+
+const LIVE: Duration = Duration::from_secs(1);
+
+/// Tells how a run goes, at its pace.
+pub(crate) struct Status {
+    live: bool,
+    every: Duration,
+    next: Instant,
+    /// When the last line was made, and its frames and bytes.
+    last: (Instant, u64, u64),
+    quiet: bool,
+}
+
+impl Status {
+    pub(crate) fn new(every: Duration, quiet: bool) -> Self {
+        let live = io::stderr().is_terminal();
+        let every = if live { LIVE } else { every };
+        let now = Instant::now();
+        Self { live, every, next: now + every, last: (now, 0, 0), quiet }
+    }
+
+    /// When the next line is due.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        (!self.quiet).then_some(self.next)
+    }
+
+    /// Tells now, if it is time.
+    pub(crate) fn tell_if_due(&mut self, now: Instant, report: impl FnOnce() -> Report) {
+        if self.quiet || now < self.next {
+            return;
+        }
+        self.next = now + self.every;
+        let line = self.line(now, &report());
+        if self.live {
+            terminal::live_line(&line);
+        } else {
+            tracing::info!(target: "mirror", "{line}");
+        }
+    }
+
+    /// Tells now, because somebody asked.
+    pub(crate) fn tell(&mut self, now: Instant, report: &Report) {
+        let line = self.line(now, report);
+        terminal::clear_live_line();
+        eprintln!("{line}");
+    }
+
+    fn line(&mut self, now: Instant, report: &Report) -> String {
+        let frames = report.frames.decapsulated;
+        let bytes = report.frames.outer_bytes;
+        let (since, frames_before, bytes_before) = std::mem::replace(&mut self.last, (now, frames, bytes));
+        let seconds = now.duration_since(since).as_secs_f64();
+        #[expect(clippy::cast_precision_loss, reason = "rates for people")]
+        let rate = |now: u64, before: u64| {
+            if seconds > 0.0 { now.saturating_sub(before) as f64 / seconds } else { 0.0 }
+        };
+        let pps = rate(frames, frames_before);
+        let bits = rate(bytes, bytes_before) * 8.0;
+        let kernel: u64 = report
+            .interfaces
+            .iter()
+            .flat_map(|interface| &interface.queues)
+            .map(|queue| queue.rx_dropped + queue.rx_ring_full)
+            .sum();
+        let dropped: u64 = report.sinks.iter().flat_map(|sink| sink.dropped.values()).sum();
+        let rejected = report.frames.rejected.total();
+        let mut line = format!(
+            "{:.0} s: {frames} frames, {}pps, {}bit/s, {kernel} dropped by kernel",
+            report.duration_s,
+            scaled(pps),
+            scaled(bits)
+        );
+        for (count, what) in [(dropped, "dropped by sinks"), (rejected, "rejected")] {
+            if count > 0 {
+                line.push_str(&format!(", {count} {what}"));
+            }
+        }
+        line
+    }
+}
+
+/// A figure with a decimal prefix: `1.23 M`.
+fn scaled(value: f64) -> String {
+    match value {
+        value if value >= 1e9 => format!("{:.2} G", value / 1e9),
+        value if value >= 1e6 => format!("{:.2} M", value / 1e6),
+        value if value >= 1e3 => format!("{:.2} k", value / 1e3),
+        value => format!("{value:.0} "),
+    }
+}

@@ -1,0 +1,58 @@
+//! Standard error: log lines, and a live line that they do not tear.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+
+/// Whether a live line stands on the terminal.
+static LIVE: AtomicBool = AtomicBool::new(false);
+
+/// Takes the live line away, so that something else can be printed.
+pub(crate) fn clear_live_line() {
+    if LIVE.swap(false, Ordering::Relaxed) {
+        // A terminal that has gone takes nothing, and needs nothing.
+        let _ = write!(io::stderr(), "\r\x1b[K");
+    }
+}
+
+/// Shows a line in place of the last one.
+#[cfg(feature = "af-xdp")]
+pub(crate) fn live_line(text: &str) {
+    LIVE.store(true, Ordering::Relaxed);
+    // As above.
+    let _ = write!(io::stderr(), "\r{text}\x1b[K");
+    let _ = io::stderr().flush();
+}
+
+/// Writes to standard error, after clearing the live line.
+struct Stderr;
+
+impl<'a> MakeWriter<'a> for Stderr {
+    type Writer = io::StderrLock<'static>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        clear_live_line();
+        io::stderr().lock()
+    }
+}
+
+/// Sends the library's events to standard error: warnings and errors; with `-v` what it does; with `-vv` everything.
+pub(crate) fn start_log(verbose: u8, quiet: bool) {
+    let level = match (quiet, verbose) {
+        (true, _) => "error",
+        (false, 0) => "warn,mirror=info",
+        (false, 1) => "info,mirror_user=debug",
+        (false, _) => "debug,mirror_user=trace",
+    };
+    let filter = EnvFilter::try_from_env("MIRROR_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(Stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false)
+        .without_time()
+        .init();
+}
