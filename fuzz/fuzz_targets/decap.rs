@@ -68,8 +68,9 @@ fn agree(frame: &Frame<'_>, bytes: &[u8]) {
 /// Where we refuse, etherparse must not see a whole VXLAN packet with a valid VNI and an inner Ethernet header.
 ///
 /// Three differences are by intent. We take up to two VLAN tags, of 802.1Q and 802.1ad, and no MACsec; etherparse three
-/// link extensions of either kind, and the older 0x9100 too. We take UDP right after IP, etherparse looks through IPv6 extension headers and the IPv4 authentication header.
-/// Where a length is 0, etherparse reads on to the end of the bytes, as for jumbograms, and we call it a contradiction.
+/// link extensions of either kind, and the older 0x9100 too. We take UDP right after IP; etherparse looks through IPv6
+/// extension headers and the IPv4 authentication header. Where a length is 0, etherparse reads on to the end of the
+/// bytes, as for jumbograms, and we call it a contradiction.
 fn justified(reject: Reject, bytes: &[u8]) {
     let Ok(sliced) = SlicedPacket::from_ethernet(bytes) else { return };
     let plain = match &sliced.net {

@@ -1,7 +1,7 @@
 //! What the fuzz targets share: inputs near valid ones, made by code instead of a corpus of files.
 //!
-//! A fuzzer that starts from nothing spends its time guessing magic numbers and ports. Here an input says which template it
-//! starts from and what is flipped in it; template 0 is empty, and stands for any bytes whatever.
+//! A fuzzer that starts from nothing spends its time guessing magic numbers and ports. Here an input says which template
+//! it starts from and what is flipped in it; template 0 is empty, and stands for any bytes whatever.
 
 use arbitrary::Arbitrary;
 use etherparse::PacketBuilder;
