@@ -2,9 +2,13 @@
 //! depend on how the bytes come in.
 #![no_main]
 
-use std::io::{self, Read};
+use std::{
+    io::{self, Read},
+    sync::LazyLock,
+};
 
 use libfuzzer_sys::fuzz_target;
+use mirror_fuzz::Near;
 use mirror_user::source::{CaptureReader, MAX_FRAME};
 
 /// Gives a few bytes at a time.
@@ -31,7 +35,8 @@ fn read(reader: impl Read, most: usize, len: usize) -> (Vec<(usize, u64, u32, u6
         match reader.next_batch(most) {
             Ok(Some(captures)) => frames.extend(captures.iter().map(|captured| {
                 assert!(captured.bytes.len() <= MAX_FRAME + 14);
-                let sum = captured.bytes.iter().fold(0_u64, |sum, byte| sum.wrapping_mul(31) + u64::from(*byte));
+                let sum =
+                    captured.bytes.iter().fold(0_u64, |sum, byte| sum.wrapping_mul(31) + u64::from(*byte));
                 (captured.bytes.len(), sum, captured.wire_len, captured.time)
             })),
             Ok(None) => return (frames, None),
@@ -41,7 +46,10 @@ fn read(reader: impl Read, most: usize, len: usize) -> (Vec<(usize, u64, u32, u6
     panic!("the reader gives batches without end");
 }
 
-fuzz_target!(|bytes: &[u8]| {
+static TEMPLATES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(mirror_fuzz::captures);
+
+fuzz_target!(|near: Near<'_>| {
+    let bytes = &near.bytes(&TEMPLATES)[..];
     // A batch takes at least a byte, and before each of them at most one read comes up empty.
     let whole = read(bytes, 64, bytes.len());
     let pieces = read(Pieces { bytes, most: 7 }, 1, bytes.len());

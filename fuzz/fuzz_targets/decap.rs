@@ -1,16 +1,20 @@
 //! Any bytes through decapsulation: no panic, offsets within them, and outer headers as etherparse reads them.
 #![no_main]
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::LazyLock};
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use libfuzzer_sys::fuzz_target;
+use mirror_fuzz::Near;
 use mirror_user::{Captured, Frame, account::Reject, decap, wire::vxlan};
 
 const PORTS: &[u16] = &[vxlan::PORT];
 
-fuzz_target!(|input: (u16, &[u8])| {
-    let (beyond, bytes) = input;
+static TEMPLATES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(mirror_fuzz::packets);
+
+fuzz_target!(|input: (u16, Near<'_>)| {
+    let (beyond, near) = input;
+    let bytes = &near.bytes(&TEMPLATES)[..];
     let present = u32::try_from(bytes.len()).expect("the fuzzer makes no inputs of 4 GiB");
     // Bytes that a snap length cut off, or none.
     let cut = Captured { bytes, wire_len: present + u32::from(beyond), time: 0 };
@@ -63,9 +67,10 @@ fn agree(frame: &Frame<'_>, bytes: &[u8]) {
 
 /// Where we refuse, etherparse must not see a whole VXLAN packet with a valid VNI and an inner Ethernet header.
 ///
-/// Three differences are by intent. We take up to two VLAN tags and no MACsec, etherparse three link extensions of either
-/// kind. We take UDP right after IP, etherparse looks through IPv6 extension headers and the IPv4 authentication header.
-/// Where a length is 0, etherparse reads on to the end of the bytes, as for jumbograms, and we call it a contradiction.
+/// Three differences are by intent. We take up to two VLAN tags, of 802.1Q and 802.1ad, and no MACsec; etherparse three
+/// link extensions of either kind, and the older 0x9100 too. We take UDP right after IP; etherparse looks through IPv6
+/// extension headers and the IPv4 authentication header. Where a length is 0, etherparse reads on to the end of the
+/// bytes, as for jumbograms, and we call it a contradiction.
 fn justified(reject: Reject, bytes: &[u8]) {
     let Ok(sliced) = SlicedPacket::from_ethernet(bytes) else { return };
     let plain = match &sliced.net {
@@ -73,9 +78,12 @@ fn justified(reject: Reject, bytes: &[u8]) {
         Some(NetSlice::Ipv6(ip)) => ip.extensions().is_empty() && ip.header().payload_length() != 0,
         _ => false,
     };
-    let tags_only = sliced.vlan_ids().len() == sliced.link_exts.len() && sliced.link_exts.len() <= 2;
+    let tags = sliced.link_exts.len();
+    let known_tags = sliced.vlan_ids().len() == tags
+        && tags <= 2
+        && (0..tags).all(|tag| matches!(bytes[12 + 4 * tag..][..2], [0x81, 0x00] | [0x88, 0xa8]));
     let Some(TransportSlice::Udp(udp)) = &sliced.transport else { return };
-    if !plain || !tags_only || udp.destination_port() != vxlan::PORT || udp.length() == 0 {
+    if !plain || !known_tags || udp.destination_port() != vxlan::PORT || udp.length() == 0 {
         return;
     }
     let payload = udp.payload();

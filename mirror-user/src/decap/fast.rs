@@ -44,17 +44,22 @@ const VERSION_IHL: u8 = 0x45;
 
 /// The layout of a frame of this shape; `None` for all others.
 #[expect(clippy::cast_possible_truncation, reason = "constants below 256, and offsets below 2^17")]
+#[expect(
+    clippy::manual_contains,
+    reason = "there is one port, nearly always: `contains` is a call, a third more work"
+)]
 #[inline]
 pub(super) fn decapsulate(bytes: &[u8], ports: &[u16]) -> Option<Layout> {
     let head: &[u8; field::HEADERS] = bytes.first_chunk()?;
     let total_len = usize::from(be16(head, field::TOTAL_LENGTH));
     let udp_len = usize::from(be16(head, field::UDP_LENGTH));
+    let port = be16(head, field::PORT);
     let flags = be32(head, field::FLAGS);
     let plain = be16(head, field::ETHERTYPE) == ethertype::IPV4
         && head[field::NETWORK] == VERSION_IHL
         && head[field::PROTOCOL] == udp::PROTOCOL
         && be16(head, field::FRAGMENT) & ipv4::FRAGMENT_BITS == 0
-        && ports.contains(&be16(head, field::PORT))
+        && ports.iter().any(|wanted| *wanted == port)
         && udp_len >= field::LEAST_UDP_LENGTH
         && udp_len + ipv4::HEADER_LEN <= total_len
         && field::NETWORK + total_len <= bytes.len()
@@ -66,13 +71,14 @@ pub(super) fn decapsulate(bytes: &[u8], ports: &[u16]) -> Option<Layout> {
     let inner_end = field::UDP + udp_len;
     let inner_ethertype = be16(head, field::INNER_ETHERTYPE);
     let version = head[field::INNER_NETWORK] >> 4;
-    let told = match (inner_ethertype, version) {
-        (ethertype::IPV4, 4) => ethernet::HEADER_LEN + usize::from(be16(head, field::INNER_TOTAL_LENGTH)),
-        (ethertype::IPV6, 6) => {
-            ethernet::HEADER_LEN + ipv6::HEADER_LEN + usize::from(be16(head, field::INNER_PAYLOAD_LENGTH))
-        }
-        _ if vlan::announces_tag(inner_ethertype) => return None,
-        _ => 0,
+    let told = if inner_ethertype == ethertype::IPV4 && version == 4 {
+        ethernet::HEADER_LEN + usize::from(be16(head, field::INNER_TOTAL_LENGTH))
+    } else if inner_ethertype == ethertype::IPV6 && version == 6 {
+        ethernet::HEADER_LEN + ipv6::HEADER_LEN + usize::from(be16(head, field::INNER_PAYLOAD_LENGTH))
+    } else if vlan::announces_tag(inner_ethertype) {
+        return None;
+    } else {
+        0
     };
     Some(Layout {
         vni: vni >> 8,

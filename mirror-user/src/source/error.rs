@@ -44,8 +44,8 @@ pub enum CaptureError {
     },
     /// Its frames are of a link layer that is not read.
     #[error(
-        "frame at byte {at} has link type {link_type} ({name}), and only Ethernet, Linux cooked (SLL, SLL2) and raw IP are \
-         read; capture on the interface that receives the mirror: `tcpdump -i INTERFACE -w FILE udp port 4789`"
+        "frame at byte {at} has link type {link_type} ({name}), and only Ethernet, Linux cooked (SLL, SLL2) and raw \
+         IP are read; capture on the interface that receives the mirror: `tcpdump -i INTERFACE -w FILE udp port 4789`"
     )]
     LinkType {
         /// Where its record starts, in bytes from the start of the capture.

@@ -1,0 +1,204 @@
+//! What the fuzz targets share: inputs near valid ones, made by code instead of a corpus of files.
+//!
+//! A fuzzer that starts from nothing spends its time guessing magic numbers and ports. Here an input says which template
+//! it starts from and what is flipped in it; template 0 is empty, and stands for any bytes whatever.
+
+use arbitrary::Arbitrary;
+use etherparse::PacketBuilder;
+
+/// An input: a template and what becomes of it.
+#[derive(Arbitrary, Debug)]
+pub struct Near<'a> {
+    template: u8,
+    /// Bytes kept; 0 for all.
+    keep: u16,
+    /// XORed over the template, from its start; what is longer is appended.
+    edits: &'a [u8],
+}
+
+impl Near<'_> {
+    /// The bytes to be fuzzed with.
+    pub fn bytes(&self, templates: &[Vec<u8>]) -> Vec<u8> {
+        let mut bytes = match usize::from(self.template) % (templates.len() + 1) {
+            0 => Vec::new(),
+            number => templates[number - 1].clone(),
+        };
+        bytes.resize(bytes.len().max(self.edits.len()), 0);
+        for (byte, edit) in bytes.iter_mut().zip(self.edits) {
+            *byte ^= edit;
+        }
+        if self.keep > 0 {
+            bytes.truncate(usize::from(self.keep));
+        }
+        bytes
+    }
+}
+
+/// Outer frames with an inner one, over each shape of outer headers.
+pub fn packets() -> Vec<Vec<u8>> {
+    let inner_v4 = built(
+        PacketBuilder::ethernet2([6; 6], [7; 6]).ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64).tcp(1, 2, 3, 4),
+        b"GET /",
+    );
+    let inner_v6 = built(
+        PacketBuilder::ethernet2([6; 6], [7; 6])
+            .double_vlan(vlan(1), vlan(2))
+            .ipv6([1; 16], [2; 16], 64)
+            .udp(1, 2),
+        b"query",
+    );
+    let mut packets = Vec::new();
+    for inner in [inner_v4, inner_v6] {
+        let datagram = [&[8, 0, 0, 0, 0x54, 0xfa, 0x11, 0], &inner[..]].concat();
+        let link = || PacketBuilder::ethernet2([1; 6], [2; 6]);
+        let (source, target) = ([10, 10, 10, 252], [10, 10, 10, 20]);
+        let mut with_options = etherparse::Ipv4Header::new(0, 255, etherparse::IpNumber::UDP, source, target)
+            .expect("an empty payload fits");
+        with_options.options = [1; 8].into();
+        let options = etherparse::IpHeaders::Ipv4(with_options, etherparse::Ipv4Extensions::default());
+        packets.extend([
+            built(link().ipv4(source, target, 255).udp(0xff80, 4789), &datagram),
+            built(link().ip(options).udp(0xff80, 4789), &datagram),
+            built(link().single_vlan(vlan(7)).ipv4(source, target, 255).udp(0xff80, 4789), &datagram),
+            built(
+                link().double_vlan(vlan(7), vlan(8)).ipv4(source, target, 255).udp(0xff80, 4789),
+                &datagram,
+            ),
+            built(link().ipv6([0x20; 16], [0x21; 16], 255).udp(0xff80, 4789), &datagram),
+        ]);
+    }
+    packets
+}
+
+/// Captures of some of those packets, under each link type and in both byte orders: classic pcap, and pcapng with every
+/// kind of packet block.
+pub fn captures() -> Vec<Vec<u8>> {
+    let packets: Vec<Vec<u8>> = packets().into_iter().take(3).collect();
+    let mut captures = Vec::new();
+    for order in [Order::Little, Order::Big] {
+        for link_type in [1, 113, 276, 101] {
+            captures.extend([classic(order, link_type, &packets), pcapng(order, link_type, &packets)]);
+        }
+    }
+    captures
+}
+
+fn classic(order: Order, link_type: u16, packets: &[Vec<u8>]) -> Vec<u8> {
+    let mut bytes = order.words(&[0xa1b2_c3d4]);
+    bytes.extend([order.u16(2), order.u16(4)].concat());
+    bytes.extend(order.words(&[0, 0, 65535, link_type.into()]));
+    for packet in packets {
+        let len = length(packet);
+        bytes.extend(order.words(&[1, 2, len, len]));
+        bytes.extend(packet);
+    }
+    bytes
+}
+
+fn pcapng(order: Order, link_type: u16, packets: &[Vec<u8>]) -> Vec<u8> {
+    let block = |kind: u32, body: &[&[u8]]| {
+        let mut body = body.concat();
+        body.resize(body.len().next_multiple_of(4), 0);
+        let len = length(&body) + 12;
+        [order.words(&[kind, len]), body, order.words(&[len])].concat()
+    };
+    let version = [order.u16(1), order.u16(0)].concat();
+    let mut bytes = block(0x0a0d_0d0a, &[&order.words(&[0x1a2b_3c4d]), &version, &[0xff; 8]]);
+    // Time resolution, option 9, of nanoseconds.
+    let option = [order.u16(9), order.u16(1), [9, 0], [0, 0]].concat();
+    bytes.extend(block(1, &[&order.u16(link_type), &[0; 2], &[0; 4], &option]));
+    for packet in packets {
+        let len = length(packet);
+        let fields = order.words(&[0, 1, 2, len, len]);
+        bytes.extend(block(6, &[&fields, packet]));
+        bytes.extend(block(3, &[&order.words(&[len]), packet]));
+        bytes.extend(block(2, &[&fields, packet]));
+        bytes.extend(block(0xbad, &[&[1; 5]]));
+    }
+    bytes
+}
+
+#[derive(Clone, Copy)]
+enum Order {
+    Little,
+    Big,
+}
+
+impl Order {
+    fn u16(self, value: u16) -> [u8; 2] {
+        match self {
+            Self::Little => value.to_le_bytes(),
+            Self::Big => value.to_be_bytes(),
+        }
+    }
+
+    fn words(self, values: &[u32]) -> Vec<u8> {
+        let word = match self {
+            Self::Little => u32::to_le_bytes,
+            Self::Big => u32::to_be_bytes,
+        };
+        values.iter().copied().flat_map(word).collect()
+    }
+}
+
+fn length(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).expect("templates are small")
+}
+
+fn vlan(id: u16) -> etherparse::VlanId {
+    etherparse::VlanId::try_new(id).expect("below 4096")
+}
+
+/// Whatever a builder builds around a payload.
+fn built<T: Build>(builder: T, payload: &[u8]) -> Vec<u8> {
+    builder.build(payload)
+}
+
+/// The last step of etherparse's builders, which are of one type a transport.
+trait Build {
+    fn build(self, payload: &[u8]) -> Vec<u8>;
+}
+
+impl Build for etherparse::PacketBuilderStep<etherparse::UdpHeader> {
+    fn build(self, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.write(&mut bytes, payload).expect("a vector takes everything");
+        bytes
+    }
+}
+
+impl Build for etherparse::PacketBuilderStep<etherparse::TcpHeader> {
+    fn build(self, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.write(&mut bytes, payload).expect("a vector takes everything");
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mirror_user::{Captured, decap, source::CaptureReader};
+
+    use super::*;
+
+    #[test]
+    fn every_packet_decapsulates() {
+        for packet in packets() {
+            let captured = Captured { bytes: &packet, wire_len: length(&packet), time: 0 };
+            let frame = decap::decapsulate_frame(captured, &[4789]).expect("templates are valid");
+            assert_eq!(frame.vni(), 0x54fa11);
+        }
+    }
+
+    #[test]
+    fn every_capture_is_read_to_its_end() {
+        for (number, capture) in captures().iter().enumerate() {
+            let mut reader = CaptureReader::new(&capture[..]);
+            let mut frames = 0;
+            while let Some(captures) = reader.next_batch(64).expect("templates are valid") {
+                frames += captures.len();
+            }
+            assert_eq!(frames, if number % 2 == 0 { 3 } else { 9 });
+        }
+    }
+}
