@@ -280,7 +280,7 @@ fn start_workers(
                 workers: common.workers,
                 cpu: Some(place.cpu),
                 max_frame: (plan.chunk_size - xsk::HEADROOM) as usize,
-                can_wait: false,
+                wait_until: None,
             },
             place,
             socket: xsk::Config {

@@ -65,10 +65,10 @@ pub enum ReplayError {
 /// # Examples
 ///
 /// ```no_run
-/// use std::sync::atomic::AtomicBool;
+/// use std::sync::{Arc, atomic::AtomicBool};
 ///
 /// # fn main() -> Result<(), mirror_user::replay::ReplayError> {
-/// let stop = AtomicBool::new(false);
+/// let stop = Arc::new(AtomicBool::new(false));
 /// let report = mirror_user::Replay::builder().file("mirror.pcap").build()?.run(&stop)?;
 /// println!("{} inner frames", report.frames.decapsulated);
 /// # Ok(())
@@ -222,10 +222,11 @@ impl Replay {
     /// # Errors
     ///
     /// [`ReplayError::Sink`] where a sink cannot be built; no frame has been read then.
-    pub fn run(self, stop: &AtomicBool) -> Result<Report, ReplayError> {
+    pub fn run(self, stop: &Arc<AtomicBool>) -> Result<Report, ReplayError> {
         let Self { files, sinks: factories, config } = self;
         let (started, clock) = (SystemTime::now(), Instant::now());
-        let context = WorkerContext::single(MAX_FRAME);
+        let context =
+            WorkerContext { wait_until: Some(Arc::clone(stop)), ..WorkerContext::single(MAX_FRAME) };
         let mut sinks = Vec::with_capacity(factories.len());
         for factory in &factories {
             let sink = factory

@@ -114,7 +114,7 @@ fn captured(numbers: std::ops::Range<u32>) -> Vec<u8> {
 }
 
 fn run(builder: ReplayBuilder) -> Report {
-    builder.build().unwrap().run(&AtomicBool::new(false)).unwrap()
+    builder.build().unwrap().run(&Arc::new(AtomicBool::new(false))).unwrap()
 }
 
 fn inner_numbers(log: &Log) -> Vec<u32> {
@@ -205,8 +205,13 @@ fn a_stop_ends_the_run_in_order() {
     let folder = TempDir::new().unwrap();
     let path = file(&folder, "a.pcap", &captured(0..10));
     let (sink, log) = Watched::new(keep);
-    let report =
-        Replay::builder().file(path).sink(sink).build().unwrap().run(&AtomicBool::new(true)).unwrap();
+    let report = Replay::builder()
+        .file(path)
+        .sink(sink)
+        .build()
+        .unwrap()
+        .run(&Arc::new(AtomicBool::new(true)))
+        .unwrap();
     assert_eq!((report.frames.received, report.ended_by), (0, None));
     assert_eq!(*log.calls.lock().unwrap(), ["finish", "close"]);
 }
@@ -257,7 +262,7 @@ fn a_silent_pipe_leaves_sinks_their_ticks_and_heeds_the_stop() {
     assert!(made.success(), "mkfifo is needed");
     let (sink, log) = Watched::new(keep);
     let replay = Replay::builder().file(&fifo).sink(sink).build().unwrap();
-    let stop = AtomicBool::new(false);
+    let stop = Arc::new(AtomicBool::new(false));
     let report = std::thread::scope(|scope| {
         let running = scope.spawn(|| replay.run(&stop).unwrap());
         // The writer sends half a frame more than one, and then nothing, without closing.

@@ -16,7 +16,11 @@ pub use counters::{Counters, CountersSnapshot};
 pub use latency::LatencySink;
 pub use pcap::Pcap;
 
-use std::{fmt, io, sync::Arc, time::Instant};
+use std::{
+    fmt, io,
+    sync::{Arc, atomic::AtomicBool},
+    time::Instant,
+};
 
 use arrayvec::ArrayVec;
 
@@ -104,15 +108,16 @@ pub struct WorkerContext {
     pub cpu: Option<usize>,
     /// The most bytes an outer frame can have.
     pub max_frame: usize,
-    /// Whether the source can wait for its sinks: a capture file can, and then no sink needs to drop; a NIC cannot.
-    pub can_wait: bool,
+    /// Where the source can wait for its sinks, as a capture file can and a NIC cannot: a sink may make it wait instead
+    /// of dropping, until this is set.
+    pub wait_until: Option<Arc<AtomicBool>>,
 }
 
 impl WorkerContext {
     /// The only worker of a run over capture files; also what a sink's own test needs.
     #[must_use]
     pub fn single(max_frame: usize) -> Self {
-        Self { interface: None, queue: 0, worker: 0, workers: 1, cpu: None, max_frame, can_wait: true }
+        Self { interface: None, queue: 0, worker: 0, workers: 1, cpu: None, max_frame, wait_until: None }
     }
 }
 

@@ -237,7 +237,7 @@ impl PcapBuilder {
             // A tick may come just before the age is reached.
             age: if unbuffered { Duration::ZERO } else { BUFFERED - TICK },
             stop_timeout: self.stop_timeout.unwrap_or(if is_file { FILE_STOP } else { STREAM_STOP }),
-            patient: false,
+            wait_until: None,
         };
         // Classic pcap knows no interfaces.
         let interfaces = Interfaces::new(if self.format == Format::Pcapng { self.max_interfaces } else { 0 });

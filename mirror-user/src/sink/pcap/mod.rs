@@ -125,7 +125,7 @@ impl SinkFactory for Pcap {
 
     fn build(&self, cx: &WorkerContext) -> Result<Box<dyn Sink>, SinkError> {
         Ok(Box::new(PcapSink::new(
-            Settings { patient: cx.can_wait, ..self.settings.clone() },
+            Settings { wait_until: cx.wait_until.clone(), ..self.settings.clone() },
             self.interfaces.clone(),
             (self.blocks, self.size_for(cx.max_frame)),
             self.messages.clone(),

@@ -1,7 +1,10 @@
 //! The sink of one worker: frames into blocks, blocks to the writer thread.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -42,8 +45,8 @@ pub(super) struct Settings {
     /// Age at which a tick hands over a block that is not full.
     pub(super) age: Duration,
     pub(super) stop_timeout: Duration,
-    /// Wait for an empty block instead of dropping: the source can.
-    pub(super) patient: bool,
+    /// Wait for an empty block instead of dropping, until this is set.
+    pub(super) wait_until: Option<Arc<AtomicBool>>,
 }
 
 pub(super) struct PcapSink {
@@ -153,7 +156,8 @@ impl PcapSink {
 
     fn take_block(&mut self) -> bool {
         self.free.extend(self.returned.try_iter());
-        while self.settings.patient && self.free.is_empty() && !self.shared.writer_is_gone() {
+        let patient = || self.settings.wait_until.as_ref().is_some_and(|over| !over.load(Ordering::Relaxed));
+        while self.free.is_empty() && patient() && !self.shared.writer_is_gone() {
             self.free.extend(self.returned.recv_timeout(LOOK));
         }
         self.current = self.free.pop();
