@@ -262,9 +262,7 @@ impl Sink for LiarSink {
     }
 
     fn stats(&self) -> SinkStats {
-        let mut stats = SinkStats::default();
-        stats.written = self.0;
-        stats
+        SinkStats { written: self.0, ..SinkStats::default() }
     }
 }
 

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     account::{InterfaceReport, QueueReport},
     host::{
+        interface::CounterReader,
         statistics::loss_deltas,
         tunables::{BusyPollTunables, TunablesGuard},
     },
@@ -57,7 +58,9 @@ pub(super) struct LiveInterface {
     stamp: bool,
     program: Program,
     workers: Vec<Worker>,
-    statistics_before: BTreeMap<String, u64>,
+    /// A lock only because a report needs no more than a shared engine.
+    counters: Mutex<CounterReader>,
+    counters_before: BTreeMap<String, u64>,
     settings: HeldSettings,
     _log: Option<Watcher>,
 }
@@ -91,7 +94,8 @@ impl LiveInterface {
             Wait::Poll | Wait::Spin => None,
         };
         let workers = start_workers(options, plan, common, first_worker)?;
-        let statistics_before = plan.interface.statistics()?;
+        let mut counters = plan.interface.counters()?;
+        let counters_before = counters.read()?;
         let mut plan = plan.clone();
         let (program, mode) = attach(options, &mut plan, common.stamp, &workers)?;
         let mut live = Self {
@@ -100,7 +104,8 @@ impl LiveInterface {
             stamp: common.stamp,
             program,
             workers,
-            statistics_before,
+            counters: Mutex::new(counters),
+            counters_before,
             settings: Arc::new(Mutex::new(tunables)),
             _log: None,
         };
@@ -170,9 +175,12 @@ impl LiveInterface {
             crate::account::XdpReport::default()
         });
         // A deleted interface has no counters any more.
-        let nic = interface
-            .statistics()
-            .map(|after| loss_deltas(&self.statistics_before, &after))
+        let nic = self
+            .counters
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .read()
+            .map(|after| loss_deltas(&self.counters_before, &after))
             .inspect_err(|error| tracing::debug!(%error, "interface counters"))
             .unwrap_or_default();
         InterfaceReport {

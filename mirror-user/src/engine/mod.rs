@@ -84,7 +84,6 @@ pub struct Engine {
 
 impl Engine {
     /// Starts to describe a run on one interface; [`EngineBuilder::interface`] adds more.
-    #[must_use]
     pub fn builder(interface: impl Into<String>) -> EngineBuilder {
         EngineBuilder::new(interface.into())
     }

@@ -185,8 +185,7 @@ impl Pipeline {
     /// Counts frames that nobody looks at any more, because the worker has died.
     #[cfg(feature = "af-xdp")]
     #[cfg(feature = "af-xdp")]
-    pub(crate) fn abandon<'a>(&mut self, batch: impl ExactSizeIterator<Item = Option<Captured<'a>>>) {
-        let frames = batch.len() as u64;
+    pub(crate) fn abandon(&mut self, frames: u64) {
         self.frames.received += frames;
         self.frames.abandoned += frames;
     }
@@ -228,10 +227,10 @@ impl Pipeline {
         counters.frames.clone_from(&self.frames);
         counters.sinks.resize_with(self.sinks.len(), SinkCounters::default);
         for (slot, place) in self.sinks.iter_mut().zip(&mut counters.sinks) {
-            if slot.end.is_none() {
-                if let Some(stats) = slot.read_stats() {
-                    slot.counters.stats = stats;
-                }
+            if slot.end.is_none()
+                && let Some(stats) = slot.read_stats()
+            {
+                slot.counters.stats = stats;
             }
             place.clone_from(&slot.counters);
         }

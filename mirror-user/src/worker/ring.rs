@@ -140,7 +140,7 @@ impl RingWorker {
                     missing: &mut progress.unstamped,
                 });
                 if dead {
-                    self.pipeline.abandon(frames);
+                    self.pipeline.abandon(frames.len() as u64);
                 } else {
                     self.pipeline.process(frames);
                 }

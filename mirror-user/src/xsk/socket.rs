@@ -269,7 +269,7 @@ fn allocate(umem: UmemConfig, config: &Config) -> Result<(Umem, Vec<FrameDesc>, 
         match Umem::new(umem, chunks, true) {
             Ok((umem, chunks)) => return Ok((umem, chunks, true)),
             Err(error) => {
-                tracing::debug!(error = crate::xdp::chain(&error), bytes, "no huge pages for the UMEM")
+                tracing::debug!(error = crate::xdp::chain(&error), bytes, "no huge pages for the UMEM");
             }
         }
     }

@@ -129,9 +129,7 @@ impl Sink for LedgerSink {
     }
 
     fn stats(&self) -> SinkStats {
-        let mut stats = SinkStats::default();
-        stats.written = self.written;
-        stats
+        SinkStats { written: self.written, ..SinkStats::default() }
     }
 
     fn finish(&mut self) -> Result<(), SinkError> {
