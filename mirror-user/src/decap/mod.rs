@@ -4,9 +4,9 @@
 //! UDP to a tunnel port, VXLAN (RFC 7348), an inner Ethernet frame. Checksums are not looked at: mirrors send the outer
 //! one as 0 (RFC 7348 section 5), and a truncated inner packet has no valid one.
 //!
-//! Two ways lead to the same answer. [`fast`] knows one shape, the one that a mirror sends nearly always, and reads it
-//! after a single bounds check; [`general`] walks the headers one by one and names what is wrong. Tests hold the two
-//! to each other.
+//! Two ways lead to the same answer. `fast` knows one shape, the one that a mirror sends nearly always, and reads
+//! it after a single bounds check; `general` walks the headers one by one and names what is wrong. Tests hold the
+//! two to each other.
 
 mod fast;
 mod general;
