@@ -46,7 +46,7 @@ fn overload(cable: &Cable, builder: EngineBuilder, delay: Duration, traffic: Tra
     let generated = cable.generator(traffic).send(frames).expect("generated");
     settle(&running);
     let report = running.stop();
-    assert_explained(cable, &report, &generated, &ledger.ledger());
+    assert_explained(cable, 0, &report, &generated, &ledger.ledger());
     report
 }
 

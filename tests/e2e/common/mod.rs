@@ -158,15 +158,17 @@ pub(crate) fn assert_balanced(report: &Report) {
 }
 
 /// Every generated frame is where the books say: in a ledger, or in one of the kernel's loss counters.
+/// `sent_errors_before` is the sender's count of frames it could not transmit as of the start.
 pub(crate) fn assert_explained(
     cable: &Cable,
+    sent_errors_before: u64,
     report: &Report,
     generated: &Generated,
     ledger: &SequenceLedger,
 ) {
     assert_balanced(report);
     let interface = &report.interfaces[0];
-    let sent_errors = cable.sender_counters().xdp_xmit_errors();
+    let sent_errors = cable.sender_counters().xdp_xmit_errors() - sent_errors_before;
     assert_eq!(
         interface.xdp.seen + sent_errors,
         generated.total(),
