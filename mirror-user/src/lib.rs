@@ -1,4 +1,58 @@
-//! Ingest engine for AWS VPC Traffic Mirroring.
+//! Ingest engine for AWS VPC Traffic Mirroring: mirrored packets from a NIC, through AF_XDP, decapsulated in place,
+//! to sinks of your own, every one of them accounted for.
+//!
+#![cfg_attr(feature = "af-xdp", doc = "```no_run")]
+#![cfg_attr(not(feature = "af-xdp"), doc = "```ignore")]
+//! use std::time::Duration;
+//!
+//! use mirror_user::{Engine, Frame, sink};
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let print = sink::for_each("print", |frame: &Frame<'_>| {
+//!         println!("VNI {} from {}: {} bytes", frame.vni(), frame.source(), frame.wire_len());
+//!         Ok(())
+//!     });
+//!     let mut running = Engine::builder("ens6").sink(print).build()?.start()?;
+//!     let event = running.wait(Duration::from_secs(60));
+//!     let report = running.stop();
+//!     println!("{event:?}: {} frames, residue {}", report.frames.decapsulated, report.accounting.residue);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! [`Replay`] in the place of `Engine` runs the same sinks over capture files, on any platform and without root.
+//!
+//! Modules follow the way of a packet, and are named by its words:
+//!
+//! | module | |
+//! |---|---|
+//! | `engine` | describes, starts and stops a run on interfaces |
+//! | [`replay`] | the same over capture files |
+//! | [`source`] | reads capture files as a stream of frames |
+//! | [`wire`] | views over Ethernet, VLAN, IPv4, IPv6, UDP and VXLAN headers |
+//! | [`decap`] | finds the inner frame |
+//! | [`select`] | which tunnels are let in |
+//! | [`batch`] | what a sink is lent |
+//! | [`sink`] | where frames go: counters, capture files, latency, yours |
+//! | [`account`] | what is counted, the law it obeys, the report |
+//! | `host` | interfaces, drivers, kernel, limits |
+//! | `doctor` | what a host can do, and what mends what it cannot |
+//!
+//! # Features
+//!
+//! | feature | default | brings |
+//! |---|---|---|
+//! | `af-xdp` | yes | `engine`, `host`, `doctor`: Linux only, and a C toolchain to build libxdp |
+//! | `cli` | yes | the `mirror` command |
+//!
+//! Without them, everything else builds with stable Rust alone.
+//!
+//! # What the library leaves to you
+//!
+//! It hears no signals, raises no limits by itself, gives up no privileges and prints nothing. Its `tracing` events,
+//! never one per packet, go where the embedder sends them. Starting on an interface takes CAP_NET_ADMIN,
+//! CAP_NET_RAW, CAP_BPF and CAP_PERFMON; `EngineBuilder::on_thread_ready` is where each thread may drop them. A panic
+//! in a sink ends that sink and nothing else, as long as the program is built with unwinding panics.
 #![warn(missing_docs)]
 #![deny(unsafe_code)]
 
@@ -27,3 +81,8 @@ pub use batch::{Batch, Captured, Frame};
 #[cfg(feature = "af-xdp")]
 pub use engine::Engine;
 pub use replay::Replay;
+
+/// The programs in the README compile.
+#[cfg(all(doctest, feature = "af-xdp"))]
+#[doc = include_str!("../../README.md")]
+struct Readme;

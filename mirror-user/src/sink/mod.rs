@@ -3,9 +3,63 @@
 //! A [`SinkFactory`] is handed to the engine's builder; it builds one [`Sink`] per worker, on that worker's pinned
 //! thread, so a sink needs no lock. A batch is lent for one call. A sink that needs bytes for longer copies them into
 //! blocks of its own, and when none is free it drops and counts: it never makes the worker wait.
+//!
+//! [`for_each`] makes a sink of a closure. One that keeps state for each worker implements both traits:
+//!
+//! ```
+//! use std::sync::{Arc, Mutex};
+//!
+//! use mirror_user::{Batch, sink::{Sink, SinkError, SinkFactory, SinkStats, WorkerContext}};
+//!
+//! /// The longest inner frame of the run.
+//! #[derive(Default)]
+//! struct Longest(Arc<Mutex<u32>>);
+//!
+//! impl SinkFactory for Longest {
+//!     fn name(&self) -> &str {
+//!         "longest"
+//!     }
+//!
+//!     fn build(&self, _: &WorkerContext) -> Result<Box<dyn Sink>, SinkError> {
+//!         Ok(Box::new(Worker { longest: 0, frames: 0, all: Arc::clone(&self.0) }))
+//!     }
+//! }
+//!
+//! struct Worker {
+//!     longest: u32,
+//!     frames: u64,
+//!     all: Arc<Mutex<u32>>,
+//! }
+//!
+//! impl Sink for Worker {
+//!     fn name(&self) -> &str {
+//!         "longest"
+//!     }
+//!
+//!     fn batch(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
+//!         self.longest = batch.into_iter().map(|frame| frame.wire_len()).fold(self.longest, u32::max);
+//!         self.frames += batch.len() as u64;
+//!         Ok(())
+//!     }
+//!
+//!     fn stats(&self) -> SinkStats {
+//!         SinkStats { written: self.frames, ..SinkStats::default() }
+//!     }
+//!
+//!     fn finish(&mut self) -> Result<(), SinkError> {
+//!         let mut all = self.all.lock().map_err(SinkError::other)?;
+//!         *all = self.longest.max(*all);
+//!         Ok(())
+//!     }
+//! }
+//!
+//! let longest = Longest::default();
+//! let run = mirror_user::Replay::builder().sink(Arc::new(Longest(Arc::clone(&longest.0))));
+//! ```
 
 mod counters;
 mod distinct;
+mod for_each;
 mod latency;
 mod origin;
 pub mod pcap;
@@ -13,6 +67,7 @@ pub mod pcap;
 pub(crate) mod testing;
 
 pub use counters::{Counters, CountersSnapshot};
+pub use for_each::for_each;
 pub use latency::LatencySink;
 pub use pcap::Pcap;
 

@@ -11,21 +11,26 @@ use anyhow::Context;
 use clap::Args;
 use mirror_user::doctor::{Facts, Report, gather};
 
-/// What this host, driver and interface can do, and the command that mends what they cannot.
-///
-/// Changes nothing. Exits with 0 if ingest can run, with 1 if not.
+/// Arguments of `mirror doctor`.
 #[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct DoctorArgs {
     /// Look at this interface only [default: all but the loopback device]
-    #[arg(short, long, value_name = "IF")]
+    #[arg(short, long, help_heading = "Source", value_name = "IF")]
     interface: Option<String>,
-    /// Print facts and findings as JSON
-    #[arg(long)]
-    json: bool,
     /// Judge facts recorded elsewhere: what --json printed there
-    #[arg(long, value_name = "FILE", conflicts_with = "interface")]
+    #[arg(long, help_heading = "Source", value_name = "FILE", conflicts_with = "interface")]
     facts: Option<PathBuf>,
+    /// Print facts and findings as JSON
+    #[arg(long, help_heading = "Output")]
+    json: bool,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  mirror doctor -i ens6
+  mirror doctor --json > target.json         on the mirror target
+  mirror doctor --facts target.json          anywhere else";
 
 /// Gathers, judges and prints to standard output.
 pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {

@@ -24,54 +24,76 @@ use crate::{
 
 /// Arguments of `mirror ingest`.
 #[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct IngestArgs {
     /// Interfaces to read
     #[arg(
         short = 'i',
+        long,
+        help_heading = "Source",
         value_name = "IF[,IF…]",
         value_delimiter = ',',
         required_unless_present = "list_interfaces"
     )]
     interface: Vec<String>,
-    /// List the interfaces there are, and exit
-    #[arg(short = 'D', long)]
+    /// List the interfaces, and exit
+    #[arg(short = 'D', long, help_heading = "Source")]
     list_interfaces: bool,
-    /// RX queues to read: all, or a list
-    #[arg(long, value_name = "all|LIST", default_value = "all", value_parser = lists::queues)]
+    /// RX queues to read; the others' packets go to the host
+    #[arg(long, help_heading = "Source", value_name = "all|LIST", default_value = "all", value_parser = lists::queues)]
     queues: lists::QueueList,
-    /// CPUs for the workers, in turn [default: those the process may use, from the last down]
-    #[arg(long, value_name = "LIST", value_parser = lists::cpus)]
+    /// CPUs for the workers, one a queue, in turn [default: all allowed, from the last down]
+    #[arg(long, help_heading = "Source", value_name = "LIST", value_parser = lists::cpus)]
     cpus: Option<lists::Cpus>,
-    /// XDP mode; auto falls back to generic and says so
-    #[arg(long, value_enum, default_value_t = ModeArg::Auto)]
+    /// XDP mode
+    #[arg(long, help_heading = "Source", value_enum, default_value_t = ModeArg::Auto)]
     mode: ModeArg,
-    /// How the kernel hands frames over; auto is copy
-    #[arg(long, value_enum, default_value_t = BindArg::Auto)]
+    /// How packets get from the NIC to the ring
+    #[arg(long, help_heading = "Source", value_enum, default_value_t = BindArg::Auto)]
     bind: BindArg,
-    /// How workers wait for frames
-    #[arg(long, value_enum, default_value_t = WaitArg::Poll)]
+    /// How workers wait for packets
+    #[arg(long, help_heading = "Source", value_enum, default_value_t = WaitArg::Poll)]
     wait: WaitArg,
-    /// End after this time, such as 10s or 5m
-    #[arg(long, value_name = "TIME", value_parser = lists::duration)]
-    duration: Option<Duration>,
-    /// How often to log a line where there is no terminal for a live one
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = lists::duration)]
-    stats: Duration,
     #[command(flatten)]
     output: OutputArgs,
+    /// End after this time, such as 10s or 5m
+    #[arg(long, help_heading = "Run", value_name = "TIME", value_parser = lists::duration)]
+    duration: Option<Duration>,
+    /// How often to log a line where standard error is no terminal
+    #[arg(long, help_heading = "Run", value_name = "TIME", default_value = "10s", value_parser = lists::duration)]
+    stats: Duration,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  mirror ingest -i ens6                              count, by VNI and source
+  mirror ingest -i ens6 -w inner.pcapng              write the inner packets
+  mirror ingest -i ens6 --vni 12345 -w - | tshark -n -r -
+  mirror ingest -i ens6 --outer -w - | tcpdump -n -r -
+  mirror ingest -i ens6,ens7 --duration 1m -q --json
+
+Lists are numbers and ranges: 0,2-4.
+
+Signals: INT and TERM end the run in order, a second one at once. USR1 prints
+how it goes. USR2 has buffered packets written.";
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum ModeArg {
+    /// Native, or generic with a warning
     Auto,
+    /// In the driver, or not at all
     Native,
+    /// In the kernel's stack: any driver, several times slower
     Generic,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum BindArg {
+    /// Copy
     Auto,
+    /// The kernel copies each packet once
     Copy,
+    /// The NIC writes into the ring's memory, or not at all
     Zerocopy,
 }
 
@@ -79,9 +101,9 @@ enum BindArg {
 enum WaitArg {
     /// Sleep while there is nothing
     Poll,
-    /// Never sleep
+    /// Never sleep: a CPU for each queue
     Spin,
-    /// Poll the NIC queue from the worker
+    /// Poll the NIC's queue from the worker (kernel 5.11)
     BusyPoll,
 }
 

@@ -21,11 +21,23 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Takes AWS VPC Traffic Mirroring off the NIC (or out of capture files), with every packet accounted for.
+/// Takes AWS VPC Traffic Mirroring off the NIC or out of capture files, every packet accounted for.
 #[derive(Debug, Parser)]
-#[command(name = "mirror", version, propagate_version = true, disable_help_subcommand = true)]
+#[command(
+    name = "mirror",
+    version,
+    propagate_version = true,
+    disable_help_subcommand = true,
+    after_help = "Examples:
+  mirror -D                                    which interfaces there are
+  mirror doctor -i ens6                        whether this one will do, and what mends it
+  mirror ingest -i ens6 -w inner.pcapng        capture what is mirrored to it
+  mirror replay -r outer.pcap -w inner.pcapng  the same from a capture of tcpdump's
+
+Exit status: 0 done, 1 failed or a sink ended early, 2 bad usage. See `mirror COMMAND --help`."
+)]
 struct Cli {
-    /// List the interfaces there are, and exit
+    /// List the interfaces, and exit
     #[arg(short = 'D', long)]
     list_interfaces: bool,
 
@@ -35,12 +47,19 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Take mirrored packets off an interface
+    /// Take mirrored packets off interfaces (root)
+    ///
+    /// Runs until it is stopped with Ctrl-C. Root is given up once it has started. Packets that are not of the tunnel go to
+    /// the host as ever.
     #[cfg(feature = "af-xdp")]
     Ingest(Box<ingest::IngestArgs>),
-    /// Take mirrored packets out of capture files; the same sinks and report, and no root
+    /// Take mirrored packets out of capture files
+    ///
+    /// The same selection, outputs and report as live, and no root.
     Replay(Box<replay::ReplayArgs>),
-    /// Tell what this host, its driver and its interface can do, and the command that mends what they cannot
+    /// Tell what stands in the way on this host, and the command that mends it
+    ///
+    /// Changes nothing. Exits with 0 if ingest can run, with 1 if not.
     #[cfg(feature = "af-xdp")]
     Doctor(doctor::DoctorArgs),
 }

@@ -25,50 +25,56 @@ use crate::{FAILED, Usage, closing, lists, terminal};
 /// Output and selection, the same for live ingest and for capture files.
 #[derive(Args, Debug)]
 pub(crate) struct OutputArgs {
-    /// UDP destination ports of the tunnel, at most four
-    #[arg(long, value_name = "LIST", default_value = "4789", value_parser = lists::ports)]
+    /// UDP destination ports of the tunnel, at most four on an interface
+    #[arg(long, help_heading = "Selection", value_name = "LIST", default_value = "4789", value_parser = lists::ports)]
     port: lists::Ports,
     /// Let in only these VNIs
-    #[arg(long, value_name = "LIST", value_parser = lists::vnis)]
+    #[arg(long, help_heading = "Selection", value_name = "LIST", value_parser = lists::vnis)]
     vni: Option<lists::Vnis>,
     /// Let in only these outer sources: addresses or prefixes
-    #[arg(long, value_name = "CIDR,…", value_parser = lists::sources)]
+    #[arg(long, help_heading = "Selection", value_name = "CIDR[,CIDR…]", value_parser = lists::sources)]
     source: Option<lists::Sources>,
-    /// Write the inner frames to a capture file, or to standard output with -
-    #[arg(short = 'w', value_name = "FILE|-")]
+    /// Write the inner packets to a capture file, - for standard output
+    #[arg(short = 'w', help_heading = "Output", value_name = "FILE")]
     write: Option<PathBuf>,
-    /// Format of the capture file
-    #[arg(long, value_enum, default_value_t = FileFormat::Pcapng, requires = "write")]
+    /// Format of the capture
+    #[arg(long, help_heading = "Output", value_enum, default_value_t = FileFormat::Pcapng, requires = "write")]
     format: FileFormat,
-    /// Write the frames as they came, outer headers included
-    #[arg(long, requires = "write")]
+    /// Write the packets as they came, outer headers included
+    #[arg(long, help_heading = "Output", requires = "write")]
     outer: bool,
-    /// Write each frame within 100 ms, not within 1 s
-    #[arg(short = 'U', requires = "write")]
+    /// Write each packet within 100 ms instead of 1 s; -w - always does
+    #[arg(short = 'U', help_heading = "Output", requires = "write")]
     unbuffered: bool,
-    /// Write at most this many bytes of a frame; 0 is the most there is, 262144
-    #[arg(short = 's', value_name = "SNAPLEN", default_value_t = 0, requires = "write")]
+    /// Write at most this many bytes of a packet; 0 is the most, 262144
+    #[arg(
+        short = 's',
+        help_heading = "Output",
+        value_name = "SNAPLEN",
+        default_value_t = 0,
+        requires = "write"
+    )]
     snaplen: u32,
-    /// End after exactly this many inner frames
-    #[arg(short = 'c', value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) count: Option<u64>,
-    /// Print the report to standard output as JSON
-    #[arg(long)]
+    /// Print the report to standard output at the end, as JSON
+    #[arg(long, help_heading = "Output")]
     json: bool,
-    /// Write the report to a file as JSON
-    #[arg(long, value_name = "FILE")]
+    /// Write the report to a file at the end, as JSON
+    #[arg(long, help_heading = "Output", value_name = "FILE")]
     report: Option<PathBuf>,
     /// Measure the time from receive time to sink
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     latency: bool,
-    /// Print errors and the closing lines, and nothing else
-    #[arg(short = 'q', conflicts_with = "verbose")]
+    /// End after exactly this many inner packets
+    #[arg(short = 'c', help_heading = "Run", value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+    /// Say nothing but errors and the closing lines
+    #[arg(short = 'q', help_heading = "Run", conflicts_with = "verbose")]
     pub(crate) quiet: bool,
-    /// Tell what is done; twice: in detail
-    #[arg(short = 'v', action = clap::ArgAction::Count)]
+    /// Say what is done; twice: in detail
+    #[arg(short = 'v', help_heading = "Run", action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
-    /// Accepted for tcpdump's sake: addresses are never resolved, nothing is set promiscuous, no checksum is verified
-    #[arg(short = 'n', short_aliases = ['p', 'K'], action = clap::ArgAction::Count)]
+    /// Taken for tcpdump's sake, as are -p and -K, and without effect
+    #[arg(short = 'n', help_heading = "Run", short_aliases = ['p', 'K'], action = clap::ArgAction::Count)]
     _tcpdump: u8,
 }
 

@@ -16,13 +16,22 @@ use crate::{
 
 /// Arguments of `mirror replay`.
 #[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct ReplayArgs {
-    /// Capture files of outer frames, in order; - is standard input
-    #[arg(short = 'r', value_name = "FILE", required = true)]
+    /// Captures of the outer packets (pcap, pcapng), read in order; - is standard input
+    #[arg(short = 'r', help_heading = "Source", value_name = "FILE", required = true)]
     read: Vec<PathBuf>,
     #[command(flatten)]
     output: OutputArgs,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  mirror replay -r outer.pcap                          count, by VNI and source
+  mirror replay -r a.pcap -r b.pcap -w inner.pcapng
+  tcpdump -i ens6 -U -w - udp port 4789 | mirror replay -r - -w - | tshark -n -r -
+
+Lists are numbers and ranges: 7,100-199.";
 
 pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     terminal::start_log(args.output.verbose, args.output.quiet);

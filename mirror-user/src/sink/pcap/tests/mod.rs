@@ -142,7 +142,9 @@ fn report_with_losses(rx_dropped: u64, rx_ring_full: u64, redirect_failed: u64) 
 }
 
 fn worker(pcap: &Pcap) -> Box<dyn Sink> {
-    SinkFactory::build(pcap, &WorkerContext::single(2048)).unwrap()
+    // As behind a ring: what cannot be written is let go.
+    let cx = WorkerContext::single(2048);
+    SinkFactory::build(pcap, &cx).unwrap()
 }
 
 /// Frames with different contents, of which two in three are of one origin.
