@@ -1,8 +1,10 @@
 //! `mirror ingest`: mirrored packets off the NIC.
 
 use std::{
+    fs,
+    path::{Path, PathBuf},
     process::ExitCode,
-    sync::atomic::Ordering,
+    sync::{Arc, OnceLock, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -10,8 +12,7 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use mirror_user::{
     Engine, Report,
-    account::SinkState,
-    engine::{BindMode, EngineBuilder, EngineError, Event, Mode, Plan, Queues, Running, Wait},
+    engine::{BindMode, EngineBuilder, EngineError, Event, Mode, Plan, Queues, Running, Stopper, Wait},
 };
 
 use crate::{
@@ -124,8 +125,22 @@ pub(crate) fn run(args: &IngestArgs) -> anyhow::Result<ExitCode> {
         return crate::interfaces::list();
     }
     terminal::start_log(args.output.verbose, args.output.quiet);
-    let keep = Keep::for_run(args.wait(), args.output.directories())?;
+    let keep = Keep::for_run(args.wait(), args.output.capture_directory(), args.output.report_directory())?;
     let engine = args.builder()?.on_thread_ready(keep.hook()).build().map_err(usage)?;
+    // Before there is anything that a signal must not leave behind.
+    let begun: Arc<OnceLock<Begun>> = Arc::default();
+    let (to_stop, to_abort) = (Arc::clone(&begun), Arc::clone(&begun));
+    let hook = keep.hook();
+    let asked = signals::hear(
+        move || hook(),
+        move || {
+            if let Some(begun) = to_stop.get() {
+                begun.stopper.stop();
+            }
+        },
+        // While it starts nothing waits for anybody: it ends in order as soon as it has.
+        move || to_abort.get().inspect(|begun| begun.abort()).is_some(),
+    )?;
     let writer_keep = keep.clone();
     let on_thread = move || {
         if let Err(error) = writer_keep.drop_others() {
@@ -139,15 +154,32 @@ pub(crate) fn run(args: &IngestArgs) -> anyhow::Result<ExitCode> {
     }
     let running = outputs.sinks.iter().cloned().fold(engine, Engine::sink).start().map_err(usage)?;
     keep.drop_others().context("capabilities cannot be given up")?;
-    let (stopper, settings) = (running.stopper(), running.stopper());
-    let asked = signals::hear(move || stopper.stop(), move || settings.put_settings_back())?;
+    let hidden_report = outputs.hidden_report().map(Path::to_owned);
+    begun.get_or_init(|| Begun { stopper: running.stopper(), hidden_report });
 
     let report = watch(running, args, &asked);
     terminal::clear_live_line();
     eprint!("{}", closing::lines(&report, outputs.capture()));
-    let failed = report.ended_by.is_some() || report.sinks.iter().any(|sink| sink.state != SinkState::Done);
     outputs.deliver(&report)?;
-    Ok(if failed { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+    Ok(if report.ended_in_order() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+/// What to end, or to clear away, when a signal says so.
+struct Begun {
+    stopper: Stopper,
+    hidden_report: Option<PathBuf>,
+}
+
+impl Begun {
+    /// Clears away what the kernel does not, and no reader misses.
+    fn abort(&self) {
+        self.stopper.put_settings_back();
+        if let Some(path) = &self.hidden_report
+            && let Err(error) = fs::remove_file(path)
+        {
+            eprintln!("mirror: {}: {error}; remove it: it is empty", path.display());
+        }
+    }
 }
 
 /// Options that contradict each other, or the host, are wrong usage.

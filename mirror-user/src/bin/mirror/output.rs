@@ -112,11 +112,14 @@ impl OutputArgs {
 
     /// The directory the capture file will be completed in.
     #[cfg(feature = "af-xdp")]
-    pub(crate) fn directories(&self) -> impl Iterator<Item = &Path> {
-        [self.write.as_deref().filter(|path| !is_stdout(path)), self.report.as_deref()]
-            .into_iter()
-            .flatten()
-            .map(directory_of)
+    pub(crate) fn capture_directory(&self) -> Option<&Path> {
+        self.write.as_deref().filter(|path| !is_stdout(path)).map(directory_of)
+    }
+
+    /// The directory the report will be completed in.
+    #[cfg(feature = "af-xdp")]
+    pub(crate) fn report_directory(&self) -> Option<&Path> {
+        self.report.as_deref().map(directory_of)
     }
 
     /// Opens everything that is written to. `on_thread` is called on each thread that a sink starts.
@@ -174,6 +177,12 @@ impl OutputArgs {
 impl Outputs {
     pub(crate) fn capture(&self) -> Option<&Capture> {
         self.capture.as_ref()
+    }
+
+    /// The name the report's file has until it is complete.
+    #[cfg(feature = "af-xdp")]
+    pub(crate) fn hidden_report(&self) -> Option<&Path> {
+        self.report.as_ref().map(|(_, file)| file.path())
     }
 
     /// Writes the report where it was asked for.
