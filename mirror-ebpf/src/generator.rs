@@ -8,6 +8,9 @@
 pub const PROGRAM: &str = "generate";
 /// Per-CPU array of one `u64`: frames generated so far.
 pub const MAP_GENERATED: &str = "GENERATED";
+/// Per-CPU array of one `[u64; 2]`: when the next frame is due and when the last one went, CLOCK_MONOTONIC in ns.
+/// User space puts zeros there before a run, so that the pause before it is not made up for.
+pub const MAP_PACE: &str = "PACE";
 
 /// Setting, `u32`: index of the interface that transmits.
 pub const SETTING_IFINDEX: &str = "IFINDEX";
@@ -17,6 +20,12 @@ pub const SETTING_FLOWS: &str = "FLOWS";
 pub const SETTING_VNIS: &str = "VNIS";
 /// Setting, `u32`: the first VNI.
 pub const SETTING_VNI_BASE: &str = "VNI_BASE";
+/// Setting, `u64`: nanoseconds from one frame to the next on a CPU; 0 is as fast as it goes. At most
+/// [`MAX_INTERVAL_NS`].
+pub const SETTING_INTERVAL_NS: &str = "INTERVAL_NS";
+
+/// The longest interval the program waits out: it turns on the spot, and the verifier wants an end to that.
+pub const MAX_INTERVAL_NS: u64 = 50_000;
 
 /// Offset of the outer UDP source port: 65535 downwards, one a flow (the range AWS was seen to use, then below).
 pub const OUTER_SOURCE_PORT: usize = 34;

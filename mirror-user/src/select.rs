@@ -53,11 +53,13 @@ impl Allow {
     }
 
     /// The VNIs, sorted; empty for any.
+    #[cfg(feature = "af-xdp")]
     pub(crate) fn vni_list(&self) -> &[u32] {
         &self.vnis
     }
 
     /// The prefixes; empty for any.
+    #[cfg(feature = "af-xdp")]
     pub(crate) fn source_list(&self) -> &[IpNet] {
         &self.sources
     }

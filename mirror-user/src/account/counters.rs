@@ -53,6 +53,7 @@ pub(crate) struct SinkCounters {
 }
 
 /// All that one worker counts.
+#[cfg(feature = "af-xdp")]
 #[derive(Clone, Debug, Default)]
 pub(crate) struct WorkerCounters {
     pub(crate) frames: FrameCounters,

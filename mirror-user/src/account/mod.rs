@@ -15,7 +15,9 @@ mod merge;
 mod report;
 
 pub use counters::Reject;
-pub(crate) use counters::{FrameCounters, SinkCounters, WorkerCounters};
+#[cfg(feature = "af-xdp")]
+pub(crate) use counters::WorkerCounters;
+pub(crate) use counters::{FrameCounters, SinkCounters};
 pub use report::{
     Accounting, Frames, InterfaceReport, Latency, Odd, Origin, OtherOrigins, Passed, QueueReport, Refused,
     Rejected, Report, SinkReport, SinkState, XdpReport,

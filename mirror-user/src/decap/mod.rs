@@ -11,7 +11,7 @@
 mod fast;
 mod general;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::{
     account::Reject,

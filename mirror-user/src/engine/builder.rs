@@ -40,7 +40,7 @@ pub struct EngineBuilder {
 /// Batch size that AF_XDP practice agrees on.
 const DEFAULT_BATCH: usize = 64;
 /// Descriptors of the RX ring: a few ms of line rate, in a footprint the last-level cache can hold.
-const DEFAULT_RX_RING: u32 = 2048;
+pub(crate) const DEFAULT_RX_RING: u32 = 2048;
 
 impl EngineBuilder {
     pub(super) fn new(interface: String) -> Self {
@@ -198,7 +198,8 @@ impl std::fmt::Debug for EngineBuilder {
 }
 
 fn validate(options: &Options) -> Result<(), String> {
-    let Options { interfaces, ports, allow, rx_ring, umem_frames, chunk_size, batch, count, queues, .. } = options;
+    let Options { interfaces, ports, allow, rx_ring, umem_frames, chunk_size, batch, count, queues, .. } =
+        options;
     if interfaces.iter().any(|name| name == "any") {
         return Err("the pseudo-interface any has no XDP hook; name the interfaces: `mirror ingest -i ens5,ens6`, and \
                     `mirror -D` lists them"
@@ -214,7 +215,9 @@ fn validate(options: &Options) -> Result<(), String> {
         return Err(format!("at most {MAX_VNIS} VNIs and {MAX_SOURCES} outer sources can be let in"));
     }
     if !rx_ring.is_power_of_two() || !(64..=32768).contains(rx_ring) {
-        return Err(format!("an RX ring of {rx_ring} descriptors: a power of two from 64 to 32768 is needed"));
+        return Err(format!(
+            "an RX ring of {rx_ring} descriptors: a power of two from 64 to 32768 is needed"
+        ));
     }
     if umem_frames.is_some_and(|frames| frames == 0 || frames > rx_ring * 2) {
         return Err(format!(

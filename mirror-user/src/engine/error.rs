@@ -21,9 +21,7 @@ pub enum EngineError {
     #[error(transparent)]
     Host(#[from] HostError),
     /// The MTU does not fit the memory layout.
-    #[error(
-        "{interface}: MTU {mtu} is over {most}, {why}; run `ip link set dev {interface} mtu {mend}`"
-    )]
+    #[error("{interface}: MTU {mtu} is over {most}, {why}; run `ip link set dev {interface} mtu {mend}`")]
     Mtu {
         /// The interface.
         interface: String,
@@ -37,7 +35,9 @@ pub enum EngineError {
         mend: u32,
     },
     /// A queue was asked for that is not there.
-    #[error("{interface}: there is no RX queue {queue}: it has {queues}, from 0; `ethtool -l {interface}` shows them")]
+    #[error(
+        "{interface}: there is no RX queue {queue}: it has {queues}, from 0; `ethtool -l {interface}` shows them"
+    )]
     NoSuchQueue {
         /// The interface.
         interface: String,

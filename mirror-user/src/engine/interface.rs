@@ -23,12 +23,14 @@ use super::{
 use crate::{
     account::{InterfaceReport, QueueReport},
     host::{
+        interface::CounterReader,
         statistics::loss_deltas,
         tunables::{BusyPollTunables, TunablesGuard},
     },
     sink::{SinkError, SinkFactory, WorkerContext},
     worker::{
-        Control, Pipeline, PipelineConfig, Published, RingConfig, RingOutcome, RingWorker, SinkSlot, panic_message,
+        Control, Pipeline, PipelineConfig, Published, RingConfig, RingOutcome, RingWorker, SinkSlot,
+        panic_message,
     },
     xdp::{self, Program, ProgramSetupError, Settings},
     xsk::{self, Bind, HugePages, Socket, XskError},
@@ -56,7 +58,9 @@ pub(super) struct LiveInterface {
     stamp: bool,
     program: Program,
     workers: Vec<Worker>,
-    statistics_before: BTreeMap<String, u64>,
+    /// A lock only because a report needs no more than a shared engine.
+    counters: Mutex<CounterReader>,
+    counters_before: BTreeMap<String, u64>,
     settings: HeldSettings,
     _log: Option<Watcher>,
 }
@@ -90,7 +94,8 @@ impl LiveInterface {
             Wait::Poll | Wait::Spin => None,
         };
         let workers = start_workers(options, plan, common, first_worker)?;
-        let statistics_before = plan.interface.statistics()?;
+        let mut counters = plan.interface.counters()?;
+        let counters_before = counters.read()?;
         let mut plan = plan.clone();
         let (program, mode) = attach(options, &mut plan, common.stamp, &workers)?;
         let mut live = Self {
@@ -99,12 +104,14 @@ impl LiveInterface {
             stamp: common.stamp,
             program,
             workers,
-            statistics_before,
+            counters: Mutex::new(counters),
+            counters_before,
             settings: Arc::new(Mutex::new(tunables)),
             _log: None,
         };
         if options.kernel_log {
-            live._log = live.program.logger().map(|logger| watch_log(logger, options.hook.clone())).transpose()?;
+            live._log =
+                live.program.logger().map(|logger| watch_log(logger, options.hook.clone())).transpose()?;
         }
         Ok(live)
     }
@@ -136,7 +143,9 @@ impl LiveInterface {
 
     /// What each worker has shown last.
     pub(super) fn published(&self) -> impl Iterator<Item = Published> + '_ {
-        self.workers.iter().map(|worker| worker.published.lock().unwrap_or_else(PoisonError::into_inner).clone())
+        self.workers
+            .iter()
+            .map(|worker| worker.published.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
     /// Waits for the workers, which must have been told to drain, and closes the interface's account.
@@ -166,9 +175,12 @@ impl LiveInterface {
             crate::account::XdpReport::default()
         });
         // A deleted interface has no counters any more.
-        let nic = interface
-            .statistics()
-            .map(|after| loss_deltas(&self.statistics_before, &after))
+        let nic = self
+            .counters
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .read()
+            .map(|after| loss_deltas(&self.counters_before, &after))
             .inspect_err(|error| tracing::debug!(%error, "interface counters"))
             .unwrap_or_default();
         InterfaceReport {
@@ -253,6 +265,7 @@ fn start_workers(
                 workers: common.workers,
                 cpu: Some(place.cpu),
                 max_frame: (plan.chunk_size - xsk::HEADROOM) as usize,
+                can_wait: false,
             },
             place,
             socket: xsk::Config {
@@ -275,7 +288,10 @@ fn start_workers(
         let thread = thread::Builder::new()
             .name(format!("mirror-q{}", place.queue))
             .spawn(move || setup.work(shown, &ready, &gate_opens))
-            .map_err(|source| EngineError::Thread { what: format!("{name} queue {}: thread", place.queue), source })?;
+            .map_err(|source| EngineError::Thread {
+                what: format!("{name} queue {}: thread", place.queue),
+                source,
+            })?;
         let worker = Worker { place, published, gate: Some(gate), thread: Some(thread), socket: -1 };
         starting.push((worker, is_ready));
     }
@@ -337,8 +353,10 @@ impl Setup {
             source,
         })?;
         let sinks = factories.iter().map(|factory| build(&**factory, &cx)).collect::<Result<_, _>>()?;
-        let failed = |reason| EngineError::Socket { interface: interface.clone(), queue: place.queue, reason };
-        let socket = Socket::open(&interface, place.queue, &socket).map_err(|error| failed(bind_advice(&error)))?;
+        let failed =
+            |reason| EngineError::Socket { interface: interface.clone(), queue: place.queue, reason };
+        let socket =
+            Socket::open(&interface, place.queue, &socket).map_err(|error| failed(bind_advice(&error)))?;
         if ring.wait == Wait::BusyPoll {
             let budget = i32::try_from(ring.batch).unwrap_or(i32::MAX);
             socket.prefer_busy_poll(budget).map_err(|error| {
@@ -454,9 +472,9 @@ fn attach_advice(plan: &InterfacePlan, native: bool, cause: &io::Error) -> Strin
     let (name, mtu) = (&interface.name, interface.mtu);
     let driver = interface.driver.as_ref().map_or("its driver", |driver| driver.name.as_str());
     match cause.raw_os_error() {
-        Some(libc::EBUSY | libc::EEXIST) => format!(
-            "another XDP program came first; stop its owner, or run `ip link set dev {name} xdp off`"
-        ),
+        Some(libc::EBUSY | libc::EEXIST) => {
+            format!("another XDP program came first; stop its owner, or run `ip link set dev {name} xdp off`")
+        }
         Some(libc::EPERM) => "CAP_NET_ADMIN and CAP_BPF are needed; run as root".to_owned(),
         Some(libc::ENODEV) => "the interface has gone".to_owned(),
         Some(libc::ENOSPC) => format!(

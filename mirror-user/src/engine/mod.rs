@@ -16,9 +16,11 @@ mod threads;
 
 use std::sync::Arc;
 
+pub(crate) use builder::DEFAULT_RX_RING;
 pub use builder::EngineBuilder;
 pub use error::EngineError;
 pub use plan::{InterfacePlan, Plan, QueuePlan};
+pub(crate) use plan::{LINK_OVERHEAD, ONE_CHUNK_MTU, SINGLE_BUFFER_MTU};
 pub use running::{Event, Running, Stopper};
 
 use crate::sink::SinkFactory;
@@ -82,7 +84,6 @@ pub struct Engine {
 
 impl Engine {
     /// Starts to describe a run on one interface; [`EngineBuilder::interface`] adds more.
-    #[must_use]
     pub fn builder(interface: impl Into<String>) -> EngineBuilder {
         EngineBuilder::new(interface.into())
     }

@@ -5,11 +5,11 @@ use nix::{sched::sched_getaffinity, unistd::Pid};
 use super::{BindMode, EngineError, Mode, Queues, builder::Options};
 use crate::{
     host::{
-    interface::Interface,
-    kernel::KernelVersion,
-    limits::{Capabilities, Capability},
-},
- xsk::HEADROOM,
+        interface::Interface,
+        kernel::KernelVersion,
+        limits::{Capabilities, Capability},
+    },
+    xsk::HEADROOM,
 };
 
 /// What a run will do.
@@ -74,11 +74,11 @@ impl Plan {
 }
 
 /// Bytes around an MTU: an Ethernet header and two VLAN tags.
-const LINK_OVERHEAD: u32 = 14 + 8;
+pub(crate) const LINK_OVERHEAD: u32 = 14 + 8;
 /// The most MTU that mainline drivers take without multi-buffer XDP on 4 KiB pages.
-const SINGLE_BUFFER_MTU: u32 = 3498;
+pub(crate) const SINGLE_BUFFER_MTU: u32 = 3498;
 /// The most MTU whose frames fit one chunk.
-const ONE_CHUNK_MTU: u32 = 4096 - HEADROOM - LINK_OVERHEAD;
+pub(crate) const ONE_CHUNK_MTU: u32 = 4096 - HEADROOM - LINK_OVERHEAD;
 const FRAGS_SINCE: KernelVersion = KernelVersion { major: 5, minor: 18, patch: 0 };
 const SCATTER_GATHER_SINCE: KernelVersion = KernelVersion { major: 6, minor: 6, patch: 0 };
 
@@ -228,7 +228,9 @@ fn choose_cpus(wanted: &[usize]) -> Result<Vec<usize>, EngineError> {
         (0..nix::sched::CpuSet::count()).rev().filter(|cpu| allowed.is_set(*cpu).unwrap_or(false)).collect();
     if let Some(cpu) = wanted.iter().find(|cpu| !allowed.contains(cpu)) {
         let allowed = allowed.iter().rev().map(ToString::to_string).collect::<Vec<_>>().join(",");
-        return Err(EngineError::Options(format!("CPU {cpu} is not one this process may use; it may use {allowed}")));
+        return Err(EngineError::Options(format!(
+            "CPU {cpu} is not one this process may use; it may use {allowed}"
+        )));
     }
     Ok(if wanted.is_empty() { allowed } else { wanted.to_vec() })
 }

@@ -8,8 +8,7 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::{
-    EngineError, Plan,
-    assemble,
+    EngineError, Plan, assemble,
     builder::Options,
     interface::{Common, HeldSettings, LiveInterface, put_back},
     ports::HeldPorts,

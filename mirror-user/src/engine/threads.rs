@@ -71,12 +71,17 @@ pub(super) fn watch_links(
     hook: Option<ThreadHook>,
 ) -> Result<Watcher, EngineError> {
     let mut watch = LinkWatch::open()?;
-    let name_of = move |index: u32| links.iter().find(|(_, known)| *known == index).map(|(name, _)| name.clone());
+    let name_of =
+        move |index: u32| links.iter().find(|(_, known)| *known == index).map(|(name, _)| name.clone());
     Watcher::start("mirror-links", hook, move || {
         let event = match watch.next(WATCH) {
             Ok(None) => return true,
-            Ok(Some(LinkEvent::Up { index })) => name_of(index).map(|interface| Event::InterfaceUp { interface }),
-            Ok(Some(LinkEvent::Down { index })) => name_of(index).map(|interface| Event::InterfaceDown { interface }),
+            Ok(Some(LinkEvent::Up { index })) => {
+                name_of(index).map(|interface| Event::InterfaceUp { interface })
+            }
+            Ok(Some(LinkEvent::Down { index })) => {
+                name_of(index).map(|interface| Event::InterfaceDown { interface })
+            }
             Ok(Some(LinkEvent::Deleted { index })) => {
                 name_of(index).map(|interface| Event::InterfaceDeleted { interface })
             }

@@ -37,6 +37,8 @@ pub struct Interface {
     pub up: bool,
     /// What it is to rtnetlink, such as `veth` or `vxlan`; `None` for physical devices and virtio.
     pub kind: Option<String>,
+    /// For veth and others that stand on another link: its index, if that is in the same namespace.
+    pub peer_index: Option<u32>,
     /// The driver, where it answers ethtool.
     pub driver: Option<DriverInfo>,
 }
@@ -80,6 +82,8 @@ impl Interface {
         let mac = mac.and_then(|mac| mac.rta_payload().as_ref().try_into().ok());
         let kind = attributes.get_nested_attributes::<u16>(Ifla::Linkinfo).ok();
         let kind = kind.and_then(|info| info.get_attr_payload_as_with_len::<String>(IFLA_INFO_KIND).ok());
+        let elsewhere = attributes.get_attribute(Ifla::LinkNetnsid).is_some();
+        let peer_index = attributes.get_attr_payload_as::<u32>(Ifla::Link).ok().filter(|_| !elsewhere);
         let driver = Ethtool::open(&name).and_then(|ethtool| ethtool.driver()).ok();
         Some(Self {
             index: u32::try_from(*link.ifi_index()).ok()?,
@@ -87,6 +91,7 @@ impl Interface {
             mac,
             up: running(link),
             kind,
+            peer_index,
             driver: driver.filter(|driver| !driver.name.is_empty()),
             name,
         })
@@ -147,16 +152,21 @@ impl Interface {
     ///
     /// When rtnetlink or the driver refuses; a driver without counters of its own is no error.
     pub fn statistics(&self) -> Result<BTreeMap<String, u64>, HostError> {
-        let link = link(&self.name)?;
-        let attributes = link.rtattrs().get_attr_handle();
-        let values = attributes.get_attribute(Ifla::Stats64).map(|stats| stats.payload().as_ref());
-        let mut all = standard(values.unwrap_or_default());
-        match self.ethtool("counters", Ethtool::statistics) {
-            Ok(own) => add_driver(&mut all, own),
-            Err(HostError::Ethtool { source, .. }) if unsupported(&source) => {}
-            Err(error) => return Err(error),
-        }
-        Ok(all)
+        self.counters()?.read()
+    }
+
+    /// A reader of its counters that stays in this thread's network namespace, whichever thread reads.
+    ///
+    /// # Errors
+    ///
+    /// When its sockets cannot be opened.
+    pub(crate) fn counters(&self) -> Result<CounterReader, HostError> {
+        let refused = |source| HostError::Netlink { what: "open a socket", source };
+        Ok(CounterReader {
+            netlink: Netlink::open(SockProtocol::NetlinkRoute, 0).map_err(refused)?,
+            ethtool: Ethtool::open(&self.name).map_err(refused)?,
+            interface: self.name.clone(),
+        })
     }
 
     /// Its channels, now and at most.
@@ -231,19 +241,54 @@ pub(super) fn list(netlink: &mut Netlink) -> io::Result<Vec<Ifinfomsg>> {
 
 /// One link's message.
 fn link(name: &str) -> Result<Ifinfomsg, HostError> {
-    let refused = |source| HostError::Netlink { what: "look up the interface", source };
+    let ask = || link_over(&mut Netlink::open(SockProtocol::NetlinkRoute, 0)?, name);
+    ask().map_err(look_up)
+}
+
+fn look_up(source: io::Error) -> HostError {
+    HostError::Netlink { what: "look up the interface", source }
+}
+
+/// One link's message, asked over a socket at hand.
+fn link_over(netlink: &mut Netlink, name: &str) -> io::Result<Ifinfomsg> {
     if name.is_empty() || name.len() >= libc::IFNAMSIZ {
-        return Err(refused(io::Error::from_raw_os_error(libc::ENODEV)));
+        return Err(io::Error::from_raw_os_error(libc::ENODEV));
     }
-    let ask = || {
-        let mut attributes = RtBuffer::new();
-        let attribute = RtattrBuilder::default().rta_type(Ifla::Ifname).rta_payload(name).build();
-        attributes.push(attribute.map_err(io::Error::other)?);
-        let mut netlink = Netlink::open(SockProtocol::NetlinkRoute, 0)?;
-        let answers = netlink.request(Rtm::Getlink, false, &request(attributes)?)?;
-        answers.into_iter().next().ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
-    };
-    ask().map_err(refused)
+    let mut attributes = RtBuffer::new();
+    let attribute = RtattrBuilder::default().rta_type(Ifla::Ifname).rta_payload(name).build();
+    attributes.push(attribute.map_err(io::Error::other)?);
+    let answers = netlink.request(Rtm::Getlink, false, &request(attributes)?)?;
+    answers.into_iter().next().ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
+}
+
+/// Reads the counters of one interface over sockets of its own.
+#[derive(Debug)]
+pub(crate) struct CounterReader {
+    netlink: Netlink,
+    ethtool: Ethtool,
+    interface: String,
+}
+
+impl CounterReader {
+    /// See [`Interface::statistics`].
+    pub(crate) fn read(&mut self) -> Result<BTreeMap<String, u64>, HostError> {
+        let link = link_over(&mut self.netlink, &self.interface).map_err(look_up)?;
+        let attributes = link.rtattrs().get_attr_handle();
+        let values = attributes.get_attribute(Ifla::Stats64).map(|stats| stats.payload().as_ref());
+        let mut all = standard(values.unwrap_or_default());
+        match self.ethtool.statistics() {
+            Ok(own) => add_driver(&mut all, own),
+            Err(source) if unsupported(&source) => {}
+            Err(source) => {
+                return Err(HostError::Ethtool {
+                    interface: self.interface.clone(),
+                    what: "counters",
+                    source,
+                });
+            }
+        }
+        Ok(all)
+    }
 }
 
 fn request(attributes: RtBuffer<Ifla, neli::types::Buffer>) -> io::Result<Ifinfomsg> {

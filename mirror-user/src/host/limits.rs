@@ -27,6 +27,23 @@ impl Memlock {
         Self::parse(&read_text("/proc/self/limits")?)
     }
 
+    /// Raises the limit as far as this process may, and gives what it is then: without bounds with CAP_SYS_RESOURCE,
+    /// else up to the hard limit. The library never does so by itself; it is for a binary's first steps.
+    ///
+    /// # Errors
+    ///
+    /// When the limit cannot be read or the soft one not be raised to the hard one. That the hard limit stays is no error.
+    pub fn raise() -> Result<Self, HostError> {
+        use nix::sys::resource::{RLIM_INFINITY, Resource::RLIMIT_MEMLOCK, getrlimit, setrlimit};
+        let failed =
+            |errno: nix::errno::Errno| HostError::Read { path: "setrlimit(2)".into(), source: errno.into() };
+        if setrlimit(RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY).is_err() {
+            let (_, hard) = getrlimit(RLIMIT_MEMLOCK).map_err(failed)?;
+            setrlimit(RLIMIT_MEMLOCK, hard, hard).map_err(failed)?;
+        }
+        Self::read()
+    }
+
     fn parse(limits: &str) -> Result<Self, HostError> {
         let nonsense =
             |text: &str| HostError::Nonsense { what: "the limit of locked memory", text: text.to_owned() };
@@ -187,6 +204,17 @@ mod tests {
     #[test]
     fn this_process_has_a_limit_of_locked_memory() {
         Memlock::read().unwrap();
+    }
+
+    #[test]
+    fn the_limit_of_locked_memory_goes_up_to_the_hard_one_at_least() {
+        use nix::sys::resource::{Resource::RLIMIT_MEMLOCK, getrlimit, setrlimit};
+        let (_, hard) = getrlimit(RLIMIT_MEMLOCK).unwrap();
+        setrlimit(RLIMIT_MEMLOCK, 64 << 10, hard).unwrap();
+        assert_eq!(Memlock::read().unwrap().soft, Some(64 << 10));
+        let raised = Memlock::raise().unwrap();
+        assert_eq!(raised.soft, raised.hard);
+        assert!(raised.soft != Some(64 << 10), "{raised:?}");
     }
 
     #[test]

@@ -13,10 +13,12 @@ pub mod links;
 mod netlink;
 pub mod statistics;
 pub mod tunables;
+pub mod vxlan;
 pub mod xdp;
 
 use std::{io, path::PathBuf};
 
+pub(crate) use ethtool::hex_key;
 pub use ethtool::{Channels, DriverInfo, Rings, Rss};
 
 /// Why something about the host could not be read or set.
@@ -86,7 +88,7 @@ pub enum HostError {
 }
 
 /// Reads a small text file of procfs or sysfs, without the newline at its end.
-fn read_text(path: impl Into<PathBuf>) -> Result<String, HostError> {
+pub(crate) fn read_text(path: impl Into<PathBuf>) -> Result<String, HostError> {
     let path = path.into();
     match std::fs::read_to_string(&path) {
         Ok(mut text) => {

@@ -13,7 +13,9 @@ use std::{
 
 use foldhash::fast::RandomState;
 
-use super::{Sink, SinkError, SinkFactory, SinkStats, WorkerContext, origin::OriginKey};
+use super::{
+    Sink, SinkError, SinkFactory, SinkStats, WorkerContext, distinct::DistinctBits, origin::OriginKey,
+};
 use crate::{
     account::{Origin, OtherOrigins, Report},
     batch::Batch,
@@ -80,7 +82,7 @@ impl Counters {
     pub fn memory_per_worker(&self) -> usize {
         // The standard map keeps one entry in eight free, in a power of two of places, and a byte of state for each.
         let places = (self.max_origins * 8 / 7 + 1).next_power_of_two();
-        places * (size_of::<(OriginKey, Tally)>() + 1) + DistinctBits::BITS / 8
+        places * (size_of::<(OriginKey, Tally)>() + 1) + DistinctBits::MEMORY
     }
 
     /// Totals for a status line. Takes a lock that workers touch only when they start and finish.
@@ -170,37 +172,6 @@ impl Table {
             self.other.add(tally);
             self.other_distinct.insert(self.known.hasher().hash_one(key));
         }
-    }
-}
-
-/// A lower bound of the number of different keys, in fixed memory: one bit per hash value, as in linear counting
-/// (Whang, Vander-Zanden and Taylor, 1990), without its estimate. Equal keys set the same bit, so the number of bits
-/// set is never more than the number of keys.
-#[derive(Clone, Debug)]
-struct DistinctBits(Box<[u64]>);
-
-impl DistinctBits {
-    const BITS: usize = 1 << 16;
-
-    fn new() -> Self {
-        Self(vec![0; Self::BITS / 64].into_boxed_slice())
-    }
-
-    fn insert(&mut self, hash: u64) {
-        // The table's place comes from the low bits and its tag from the top seven; these come from between.
-        #[expect(clippy::cast_possible_truncation, reason = "16 bits are wanted")]
-        let bit = usize::from((hash >> 32) as u16);
-        self.0[bit / 64] |= 1 << (bit % 64);
-    }
-
-    fn merge(&mut self, other: &Self) {
-        for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
-            *mine |= theirs;
-        }
-    }
-
-    fn count(&self) -> u64 {
-        self.0.iter().map(|word| u64::from(word.count_ones())).sum()
     }
 }
 

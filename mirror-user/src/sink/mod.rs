@@ -5,6 +5,7 @@
 //! blocks of its own, and when none is free it drops and counts: it never makes the worker wait.
 
 mod counters;
+mod distinct;
 mod latency;
 mod origin;
 pub mod pcap;
@@ -103,13 +104,15 @@ pub struct WorkerContext {
     pub cpu: Option<usize>,
     /// The most bytes an outer frame can have.
     pub max_frame: usize,
+    /// Whether the source can wait for its sinks: a capture file can, and then no sink needs to drop; a NIC cannot.
+    pub can_wait: bool,
 }
 
 impl WorkerContext {
     /// The only worker of a run over capture files; also what a sink's own test needs.
     #[must_use]
     pub fn single(max_frame: usize) -> Self {
-        Self { interface: None, queue: 0, worker: 0, workers: 1, cpu: None, max_frame }
+        Self { interface: None, queue: 0, worker: 0, workers: 1, cpu: None, max_frame, can_wait: true }
     }
 }
 

@@ -8,8 +8,10 @@ use std::{
 
 use arrayvec::ArrayVec;
 
+#[cfg(feature = "af-xdp")]
+use crate::account::WorkerCounters;
 use crate::{
-    account::{FrameCounters, Reject, SinkCounters, SinkState, WorkerCounters},
+    account::{FrameCounters, Reject, SinkCounters, SinkState},
     batch::{Batch, Captured, Frame, MAX_BATCH},
     decap,
     select::{Allow, Budget},
@@ -182,8 +184,8 @@ impl Pipeline {
 
     /// Counts frames that nobody looks at any more, because the worker has died.
     #[cfg(feature = "af-xdp")]
-    pub(crate) fn abandon<'a>(&mut self, batch: impl ExactSizeIterator<Item = Option<Captured<'a>>>) {
-        let frames = batch.len() as u64;
+    #[cfg(feature = "af-xdp")]
+    pub(crate) fn abandon(&mut self, frames: u64) {
         self.frames.received += frames;
         self.frames.abandoned += frames;
     }
@@ -197,6 +199,7 @@ impl Pipeline {
     }
 
     /// Has each sink hand over what it buffers.
+    #[cfg(feature = "af-xdp")]
     pub(crate) fn flush(&mut self) {
         self.each_live(|sink| {
             sink.flush();
@@ -219,14 +222,15 @@ impl Pipeline {
     }
 
     /// Shows where the worker is. Allocates only the first time.
+    #[cfg(feature = "af-xdp")]
     pub(crate) fn publish(&mut self, counters: &mut WorkerCounters) {
         counters.frames.clone_from(&self.frames);
         counters.sinks.resize_with(self.sinks.len(), SinkCounters::default);
         for (slot, place) in self.sinks.iter_mut().zip(&mut counters.sinks) {
-            if slot.end.is_none() {
-                if let Some(stats) = slot.read_stats() {
-                    slot.counters.stats = stats;
-                }
+            if slot.end.is_none()
+                && let Some(stats) = slot.read_stats()
+            {
+                slot.counters.stats = stats;
             }
             place.clone_from(&slot.counters);
         }

@@ -93,7 +93,8 @@ impl RingWorker {
         };
         let mut died = None;
         // Unwind safety: after a panic the pipeline takes no more frames; what it counted stands.
-        while let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| self.work(&mut progress, died.is_some(), started)))
+        while let Err(payload) =
+            panic::catch_unwind(AssertUnwindSafe(|| self.work(&mut progress, died.is_some(), started)))
         {
             let reason = format!("worker {}", panic_message(&*payload));
             tracing::error!(reason, "worker died, its frames are abandoned from here on");
@@ -139,7 +140,7 @@ impl RingWorker {
                     missing: &mut progress.unstamped,
                 });
                 if dead {
-                    self.pipeline.abandon(frames);
+                    self.pipeline.abandon(frames.len() as u64);
                 } else {
                     self.pipeline.process(frames);
                 }

@@ -4,7 +4,9 @@ use std::{io, os::fd::AsRawFd};
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues, XskMap, lpm_trie::Key},
+    maps::{
+        Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues, XskMap, lpm_trie::Key,
+    },
     programs::{ProgramError, RawTracePoint, Xdp, XdpError, XdpMode, links::FdLink},
 };
 use ipnet::IpNet;
@@ -194,7 +196,10 @@ fn xdp<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, Progra
         .map_err(ProgramSetupError::Verify)
 }
 
-fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, ProgramSetupError> {
+fn take<M: TryFrom<Map, Error = MapError>>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<M, ProgramSetupError> {
     let map = ebpf.take_map(name).ok_or(ProgramSetupError::Missing { kind: "map", name })?;
     M::try_from(map).map_err(|source| ProgramSetupError::Map { name, source })
 }
@@ -242,7 +247,6 @@ fn watch_redirects(ebpf: &mut Ebpf) -> Result<PerCpuArray<MapData, u64>, Program
     tracepoint(ebpf)?.attach(abi::TRACEPOINT_REDIRECT_ERR).map_err(ProgramSetupError::Verify)?;
     take(ebpf, abi::MAP_REDIRECT_FAILED)
 }
-
 
 fn tracepoint(ebpf: &mut Ebpf) -> Result<&mut RawTracePoint, ProgramSetupError> {
     let name = abi::PROGRAM_REDIRECT_ERR;

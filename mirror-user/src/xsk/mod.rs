@@ -5,7 +5,10 @@
 //! bytes, so a chunk cannot be given back twice, nor read after it was given back.
 //!
 //! Kernel documentation: `Documentation/networking/af_xdp.rst`.
-#![expect(unsafe_code, reason = "the kernel writes to the memory this module lends out; each block says why it may")]
+#![expect(
+    unsafe_code,
+    reason = "the kernel writes to the memory this module lends out; each block says why it may"
+)]
 
 mod received;
 mod socket;

@@ -131,10 +131,16 @@ impl Socket {
             match unsafe { XskSocket::new(socket_config, &umem, &name, queue) } {
                 Ok(bound) => break bound,
                 Err(error) => {
-                    let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<io::Error>());
+                    let cause =
+                        std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<io::Error>());
                     let cause = cause.map_or_else(
                         || io::Error::other(error.to_string()),
-                        |cause| cause.raw_os_error().map_or_else(|| io::Error::other(cause.to_string()), io::Error::from_raw_os_error),
+                        |cause| {
+                            cause.raw_os_error().map_or_else(
+                                || io::Error::other(cause.to_string()),
+                                io::Error::from_raw_os_error,
+                            )
+                        },
                     );
                     if cause.raw_os_error() != Some(libc::EBUSY) || Instant::now() >= deadline {
                         return Err(XskError::Bind(cause));
@@ -143,8 +149,8 @@ impl Socket {
                 }
             }
         };
-        let (fill, completion) =
-            rings.ok_or_else(|| XskError::Config("libxdp gave no fill ring for a UMEM of its own".to_owned()))?;
+        let (fill, completion) = rings
+            .ok_or_else(|| XskError::Config("libxdp gave no fill ring for a UMEM of its own".to_owned()))?;
         let mut socket = Self {
             rx,
             fill,
@@ -192,8 +198,9 @@ impl Socket {
         ] {
             let len = libc::socklen_t::try_from(size_of_val(&value)).unwrap_or(0);
             // SAFETY: the option is an int, and the kernel reads it during the call only.
-            let refused =
-                unsafe { libc::setsockopt(self.as_raw_fd(), libc::SOL_SOCKET, option, (&raw const value).cast(), len) };
+            let refused = unsafe {
+                libc::setsockopt(self.as_raw_fd(), libc::SOL_SOCKET, option, (&raw const value).cast(), len)
+            };
             if refused != 0 {
                 return Err(io::Error::last_os_error());
             }
@@ -255,12 +262,15 @@ const UNUSED_RING: u32 = 64;
 
 fn allocate(umem: UmemConfig, config: &Config) -> Result<(Umem, Vec<FrameDesc>, bool), XskError> {
     const HUGE_PAGE: u64 = 2 << 20;
-    let chunks = NonZeroU32::new(config.chunks).ok_or_else(|| XskError::Config("a UMEM of no chunks".to_owned()))?;
+    let chunks =
+        NonZeroU32::new(config.chunks).ok_or_else(|| XskError::Config("a UMEM of no chunks".to_owned()))?;
     let bytes = u64::from(config.chunks) * u64::from(config.chunk_size);
     if config.huge_pages == HugePages::Try && bytes.is_multiple_of(HUGE_PAGE) {
         match Umem::new(umem, chunks, true) {
             Ok((umem, chunks)) => return Ok((umem, chunks, true)),
-            Err(error) => tracing::debug!(error = crate::xdp::chain(&error), bytes, "no huge pages for the UMEM"),
+            Err(error) => {
+                tracing::debug!(error = crate::xdp::chain(&error), bytes, "no huge pages for the UMEM");
+            }
         }
     }
     let (umem, chunks) =

@@ -11,7 +11,8 @@ use std::{
 };
 
 use mirror_lab::{
-    Generated, Generator, InterfaceCounters, Lab, Namespace, SequenceLedger, Traffic, VethEnd, VethOptions, VethPair,
+    Generated, Generator, InterfaceCounters, Lab, Namespace, SequenceLedger, Traffic, VethEnd, VethOptions,
+    VethPair,
 };
 use mirror_user::{
     Batch, Engine, Report,
@@ -35,9 +36,10 @@ pub(crate) struct Cable {
 impl Cable {
     pub(crate) fn lay(options: &VethOptions) -> Self {
         let lab = Lab::new().expect("lab");
-        let (sender, target) = (lab.namespace("sender").expect("sender"), lab.namespace("target").expect("target"));
-        let veth =
-            VethPair::create(VethEnd::new(&sender, SENDER), VethEnd::new(&target, CAPTURE), options).expect("veth");
+        let (sender, target) =
+            (lab.namespace("sender").expect("sender"), lab.namespace("target").expect("target"));
+        let veth = VethPair::create(VethEnd::new(&sender, SENDER), VethEnd::new(&target, CAPTURE), options)
+            .expect("veth");
         Self { lab, sender, target, veth }
     }
 
@@ -130,9 +132,7 @@ impl Sink for LedgerSink {
     }
 
     fn stats(&self) -> SinkStats {
-        let mut stats = SinkStats::default();
-        stats.written = self.written;
-        stats
+        SinkStats { written: self.written, ..SinkStats::default() }
     }
 
     fn finish(&mut self) -> Result<(), SinkError> {
@@ -161,10 +161,17 @@ pub(crate) fn assert_balanced(report: &Report) {
 }
 
 /// Every generated frame is where the books say: in a ledger, or in one of the kernel's loss counters.
-pub(crate) fn assert_explained(cable: &Cable, report: &Report, generated: &Generated, ledger: &SequenceLedger) {
+/// `sent_errors_before` is the sender's count of frames it could not transmit as of the start.
+pub(crate) fn assert_explained(
+    cable: &Cable,
+    sent_errors_before: u64,
+    report: &Report,
+    generated: &Generated,
+    ledger: &SequenceLedger,
+) {
     assert_balanced(report);
     let interface = &report.interfaces[0];
-    let sent_errors = cable.sender_counters().xdp_xmit_errors();
+    let sent_errors = cable.sender_counters().xdp_xmit_errors() - sent_errors_before;
     assert_eq!(
         interface.xdp.seen + sent_errors,
         generated.total(),

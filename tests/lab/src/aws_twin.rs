@@ -55,8 +55,13 @@ fn frame(number: u32) -> Result<Vec<u8>> {
         _ => {
             let (client, server) = ((IpAddr::from([198, 51, 100, 7]), 51_022), (host, SSH));
             let (from, to) = if outwards { (server, client) } else { (client, server) };
-            let fields =
-                TcpFields { sequence: 1_000_000 + number * 100, acknowledgment: 2_000_000, window: 501 };
+            // Each side goes on where its last segment ended, as tshark checks.
+            let sent = |outwards: bool| {
+                let earlier =
+                    (0..number).filter(|earlier| earlier % 10 >= 4 && earlier.is_multiple_of(2) == outwards);
+                1_000_000 + earlier.map(ssh_len).sum::<u32>()
+            };
+            let fields = TcpFields { sequence: sent(outwards), acknowledgment: sent(!outwards), window: 501 };
             (0xffc3, inner_tcp(from, to, fields, &ssh(number))?)
         }
     };
@@ -90,9 +95,8 @@ fn ntp(number: u32, client: bool) -> Vec<u8> {
 
 /// An SSH packet as it looks on the wire once encrypted: a length and bytes without meaning.
 fn ssh(number: u32) -> Vec<u8> {
-    let len = 36 + 16 * (number % 50);
     let mut state = number.wrapping_mul(2_654_435_761).wrapping_add(1);
-    let noise = (0..len).map(|_| {
+    let noise = (0..ssh_len(number)).map(|_| {
         // xorshift32 (Marsaglia, 2003).
         state ^= state << 13;
         state ^= state >> 17;
@@ -100,6 +104,11 @@ fn ssh(number: u32) -> Vec<u8> {
         state.to_le_bytes()[0]
     });
     noise.collect()
+}
+
+/// Blocks of a cipher, after 36 bytes that every packet has.
+fn ssh_len(number: u32) -> u32 {
+    36 + 16 * (number % 50)
 }
 
 fn low16(value: u32) -> u16 {

@@ -5,7 +5,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -14,7 +14,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader, TestRunOptions,
-    maps::PerCpuArray,
+    maps::{Map, PerCpuArray, PerCpuValues},
     programs::{TestRun as _, TestRunAttrs, Xdp},
 };
 use mirror_ebpf::{GENERATOR_OBJECT, generator as abi};
@@ -31,11 +31,16 @@ use crate::{
 };
 
 /// Frames the kernel makes and redirects at once, with softirqs off; the receiver runs between two batches.
-const BATCH: u32 = 64;
-/// Most frames of one system call: a signal or a stop waits no longer than this.
-const LONGEST_RUN: u64 = 1 << 18;
-/// How often a limited thread sends: short enough that a burst fits any ring.
-const TICK: Duration = Duration::from_millis(1);
+const BATCH: u64 = 64;
+/// Batches a second and thread at a limited rate, where frames are waited for with softirqs off: 100 us each.
+const LIMITED_BATCHES: u64 = 10_000;
+/// Most frames of one system call: a stop waits no longer than this, about 0.2 s. Each call pauses for about 25 ms
+/// at its end, while the kernel takes its pages back.
+const LONGEST_RUN: u64 = 1 << 20;
+/// The same at a limited rate, in seconds; the program makes up for the pause.
+const LONGEST_LIMITED_RUN: u64 = 2;
+/// The lowest rate of a thread, frames a second; what is slower is for the [`Injector`](crate::Injector).
+pub const MIN_RATE: u64 = 1_000_000_000 / abi::MAX_INTERVAL_NS;
 /// The longest frame a test run takes without fragments: a page less the kernel's headroom and its skb trailer.
 pub const MAX_FRAME: usize = 3_500;
 /// The shortest frame that holds a sequence number, in bytes of the outer frame.
@@ -53,7 +58,9 @@ pub struct Traffic {
     pub vnis: u32,
     /// The first VNI; the others follow it.
     pub vni_base: u32,
-    /// Frames a second over all threads; none is as fast as they go.
+    /// Frames a second over all threads, at least [`MIN_RATE`] for each; none is as fast as they go. The program
+    /// keeps the distance from frame to frame and makes up for what was late at no more than four times the rate; each
+    /// sending CPU is busy all the time.
     pub rate: Option<u64>,
     /// A sending thread on each of these CPUs. On veth a frame's RX queue is the CPU modulo the number of queues.
     pub cpus: Vec<usize>,
@@ -63,6 +70,12 @@ impl Default for Traffic {
     /// 114-byte frames of 64 flows in VNI 12345 from CPU 0, as fast as it goes.
     fn default() -> Self {
         Self { frame_len: 114, flows: 64, vnis: 1, vni_base: 12345, rate: None, cpus: vec![0] }
+    }
+}
+
+impl Traffic {
+    fn rate_per_cpu(&self) -> Option<u64> {
+        self.rate.map(|rate| rate / (self.cpus.len() as u64).max(1))
     }
 }
 
@@ -93,6 +106,8 @@ impl Generated {
 #[derive(Debug)]
 pub struct Generator {
     ebpf: Ebpf,
+    /// Apart from the rest, because writing a map takes it by exclusive reference.
+    pace: Mutex<Map>,
     namespace: Namespace,
     traffic: Traffic,
     template: Vec<u8>,
@@ -106,7 +121,7 @@ impl Generator {
     /// [`LabError::Unexpected`] where the traffic is out of bounds, [`LabError::Io`] where there is no such interface,
     /// [`LabError::Bpf`] where the kernel refuses the program.
     pub fn load(namespace: &Namespace, interface: &str, traffic: Traffic) -> Result<Self> {
-        check(&traffic)?;
+        let interval = interval_ns(&traffic)?;
         let index = namespace.enter(|| if_nametoindex(interface))?;
         let index =
             index.map_err(|error| LabError::io(format!("{interface} in {}", namespace.name()), error))?;
@@ -115,6 +130,7 @@ impl Generator {
             .override_global(abi::SETTING_FLOWS, &traffic.flows, true)
             .override_global(abi::SETTING_VNIS, &traffic.vnis, true)
             .override_global(abi::SETTING_VNI_BASE, &traffic.vni_base, true)
+            .override_global(abi::SETTING_INTERVAL_NS, &interval, true)
             .load(GENERATOR_OBJECT)
             .map_err(|error| LabError::bpf("the generator's object", error))?;
         let program: &mut Xdp = ebpf
@@ -124,7 +140,8 @@ impl Generator {
             .map_err(|error| LabError::bpf(abi::PROGRAM, error))?;
         program.load().map_err(|error| LabError::bpf("loading the generator", error))?;
         let template = template(traffic.frame_len)?;
-        Ok(Self { ebpf, namespace: namespace.clone(), traffic, template })
+        let pace = ebpf.take_map(abi::MAP_PACE).ok_or_else(|| missing(abi::MAP_PACE))?;
+        Ok(Self { ebpf, pace: Mutex::new(pace), namespace: namespace.clone(), traffic, template })
     }
 
     /// Sends exactly `frames` frames, split evenly over the CPUs, and gives what the program counted.
@@ -143,6 +160,7 @@ impl Generator {
     /// As there.
     pub fn send_until(&self, frames: u64, stop: &AtomicBool) -> Result<Generated> {
         let before = self.generated()?;
+        self.forget_pace(before.len())?;
         let threads = self.traffic.cpus.len() as u64;
         let start = Instant::now();
         thread::scope(|scope| {
@@ -198,6 +216,16 @@ impl Generator {
         Ok(values.to_vec())
     }
 
+    /// A pause between two sends is no lateness to be made up for.
+    fn forget_pace(&self, cpus: usize) -> Result<()> {
+        let failed = |error| LabError::bpf(abi::MAP_PACE, error);
+        let zeros = PerCpuValues::try_from(vec![[0; 2]; cpus])
+            .map_err(|error| LabError::io("values for each CPU", error))?;
+        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pace = PerCpuArray::<_, [u64; 2]>::try_from(&mut *pace).map_err(failed)?;
+        pace.set(0, zeros, 0).map_err(failed)
+    }
+
     fn run_on(&self, cpu: usize, frames: u64, stop: &AtomicBool) -> Result<()> {
         self.namespace.join_this_thread()?;
         let mut cpus = CpuSet::new();
@@ -210,17 +238,18 @@ impl Generator {
             .ok_or_else(|| missing(abi::PROGRAM))?
             .try_into()
             .map_err(|error| LabError::bpf(abi::PROGRAM, error))?;
-        let threads = self.traffic.cpus.len() as u64;
-        let pace = self.traffic.rate.map(|rate| Pace { start: Instant::now(), rate, threads });
+        let (longest, batch) = match self.traffic.rate_per_cpu() {
+            None => (LONGEST_RUN, BATCH),
+            Some(rate) => (rate * LONGEST_LIMITED_RUN, (rate / LIMITED_BATCHES).clamp(1, BATCH)),
+        };
+        let batch = u32::try_from(batch).unwrap_or(1);
         let mut sent = 0;
         while sent < frames && !stop.load(Ordering::Relaxed) {
-            let chunk =
-                pace.as_ref().map_or(LONGEST_RUN, |pace| pace.wait(sent)).min(LONGEST_RUN).min(frames - sent);
-            let repeat = u32::try_from(chunk).unwrap_or(u32::MAX);
+            let repeat = u32::try_from(longest.min(frames - sent)).unwrap_or(u32::MAX);
             let options = TestRunOptions {
                 data_in: Some(&self.template),
                 repeat,
-                attrs: TestRunAttrs::new().xdp_live_frames(BATCH.min(repeat)),
+                attrs: TestRunAttrs::new().xdp_live_frames(batch),
                 ..TestRunOptions::new()
             };
             program
@@ -229,32 +258,6 @@ impl Generator {
             sent += u64::from(repeat);
         }
         Ok(())
-    }
-}
-
-/// A thread's share of a rate, kept over the whole run: what one tick was late, the next makes good.
-struct Pace {
-    start: Instant,
-    rate: u64,
-    threads: u64,
-}
-
-impl Pace {
-    /// Waits for the next tick and gives how many frames are due by its end, at least 1.
-    fn wait(&self, sent: u64) -> u64 {
-        loop {
-            let until = (self.start.elapsed() + TICK).as_nanos();
-            let due = until * u128::from(self.rate) / u128::from(self.threads) / 1_000_000_000;
-            let due = u64::try_from(due).unwrap_or(u64::MAX);
-            // A whole tick's worth, or fewer where a tick is worth less than one frame.
-            let tick =
-                (u128::from(self.rate) * TICK.as_nanos() / u128::from(self.threads) / 1_000_000_000).max(1);
-            if u128::from(due.saturating_sub(sent)) >= tick {
-                // Never more than two ticks at once, however late: a limited rate has no bursts.
-                return (due - sent).min(u64::try_from(2 * tick).unwrap_or(u64::MAX));
-            }
-            thread::sleep(TICK / 4);
-        }
     }
 }
 
@@ -304,20 +307,22 @@ impl Drop for RunningGenerator {
     }
 }
 
-fn check(traffic: &Traffic) -> Result<()> {
-    let Traffic { frame_len, flows, vnis, vni_base, rate, cpus } = traffic;
+/// Nanoseconds between two frames of a CPU, 0 without a limit, once the traffic has been found to be possible.
+fn interval_ns(traffic: &Traffic) -> Result<u64> {
+    let Traffic { frame_len, flows, vnis, vni_base, rate: _, cpus } = traffic;
+    let rate = traffic.rate_per_cpu();
     let wrong = if !(MIN_FRAME..=MAX_FRAME).contains(frame_len) {
         format!("frames of {frame_len} bytes; {MIN_FRAME} to {MAX_FRAME} can be generated")
     } else if !(1..=abi::MAX_FLOWS).contains(flows) {
         format!("{flows} flows; 1 to {} can be generated", abi::MAX_FLOWS)
     } else if *vnis == 0 || u64::from(*vnis) + u64::from(*vni_base) > 1 << 24 {
         format!("{vnis} VNIs from {vni_base}; at least one, and all below 2^24")
-    } else if *rate == Some(0) {
-        "a rate of 0 frames a second".to_owned()
     } else if cpus.is_empty() {
         "no CPU to send from".to_owned()
+    } else if let Some(rate) = rate.filter(|rate| *rate < MIN_RATE) {
+        format!("{rate} frames/s on each CPU; it sends at least {MIN_RATE}")
     } else {
-        return Ok(());
+        return Ok(rate.map_or(0, |rate| 1_000_000_000 / rate));
     };
     Err(LabError::Unexpected(format!("the generator was asked for {wrong}")))
 }

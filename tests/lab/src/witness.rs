@@ -82,6 +82,11 @@ impl Witness {
         }
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Where it writes.
     pub fn file(&self) -> &Path {
         &self.file

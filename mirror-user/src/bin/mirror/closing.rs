@@ -83,8 +83,11 @@ fn write_lines(text: &mut String, report: &Report, capture: Option<&Capture>) ->
     let frames = &report.frames;
     write!(text, "{} received", frames.received)?;
     let rejected = frames.rejected.total();
-    let parts =
-        [(frames.decapsulated, "decapsulated"), (rejected, "rejected"), (frames.abandoned, "abandoned by a dead worker")];
+    let parts = [
+        (frames.decapsulated, "decapsulated"),
+        (rejected, "rejected"),
+        (frames.abandoned, "abandoned by a dead worker"),
+    ];
     write_parts(text, " = ", " + ", &parts)?;
     let why = &frames.rejected;
     let reasons = [
@@ -115,9 +118,12 @@ fn write_lines(text: &mut String, report: &Report, capture: Option<&Capture>) ->
             (sink.pending, "pending"),
         ];
         write_parts(text, " = ", " + ", &parts)?;
-        for (reason, count) in sink.dropped.iter().map(|(reason, count)| (format!("dropped: {reason}"), count)).chain(
-            sink.failed.iter().map(|(reason, count)| (format!("failed: {reason}"), count)),
-        ) {
+        for (reason, count) in sink
+            .dropped
+            .iter()
+            .map(|(reason, count)| (format!("dropped: {reason}"), count))
+            .chain(sink.failed.iter().map(|(reason, count)| (format!("failed: {reason}"), count)))
+        {
             if *count > 0 {
                 writeln!(text, "  {count} {reason}")?;
             }
@@ -139,7 +145,11 @@ fn write_lines(text: &mut String, report: &Report, capture: Option<&Capture>) ->
     }
     for origin in report.origins.iter().take(ORIGINS) {
         let Origin { source, vni, frames, inner_bytes, .. } = origin;
-        writeln!(text, "origin {source} VNI {vni}: {frames} frames, {inner_bytes} bytes; Wireshark: {}", filter(origin, capture))?;
+        writeln!(
+            text,
+            "origin {source} VNI {vni}: {frames} frames, {inner_bytes} bytes; Wireshark: {}",
+            filter(origin, capture)
+        )?;
     }
     let (more, other) = (report.origins.len().saturating_sub(ORIGINS), &report.origins_other);
     if more > 0 || other.frames > 0 {
@@ -179,14 +189,19 @@ fn write_parts(text: &mut String, first: &str, between: &str, parts: &[(u64, &st
 }
 
 fn write_causes(text: &mut String, causes: &[(u64, &str)]) -> std::fmt::Result {
-    causes.iter().filter(|(count, _)| *count > 0).try_for_each(|(count, cause)| writeln!(text, "  {count} {cause}"))
+    causes
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .try_for_each(|(count, cause)| writeln!(text, "  {count} {cause}"))
 }
 
 /// The display filter that selects an origin: in a capture of inner frames its interface, elsewhere its tunnel.
 fn filter(origin: &Origin, capture: Option<&Capture>) -> String {
     let Origin { source, vni, .. } = origin;
     match capture {
-        Some(Capture { outer: false, pcapng: true, .. }) => format!("frame.interface_name == \"vni-{vni}@{source}\""),
+        Some(Capture { outer: false, pcapng: true, .. }) => {
+            format!("frame.interface_name == \"vni-{vni}@{source}\"")
+        }
         Some(Capture { outer: false, pcapng: false, .. }) => {
             "none, a classic pcap of inner frames does not keep it (use --format pcapng)".to_owned()
         }

@@ -1,10 +1,8 @@
 //! `mirror ingest`: mirrored packets off the NIC.
 
 use std::{
-    fs,
-    path::{Path, PathBuf},
     process::ExitCode,
-    sync::{Arc, OnceLock, atomic::Ordering},
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
@@ -12,12 +10,12 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use mirror_user::{
     Engine, Report,
-    engine::{BindMode, EngineBuilder, EngineError, Event, Mode, Plan, Queues, Running, Stopper, Wait},
+    engine::{BindMode, EngineBuilder, EngineError, Event, Mode, Plan, Queues, Running, Wait},
 };
 
 use crate::{
-    FAILED, Usage, closing, lists,
-    output::{OutputArgs, Outputs},
+    Usage, lists,
+    output::{self, OutputArgs, Outputs},
     privileges::Keep,
     signals::{self, Asked},
     status::Status,
@@ -28,7 +26,12 @@ use crate::{
 #[derive(Args, Debug)]
 pub(crate) struct IngestArgs {
     /// Interfaces to read
-    #[arg(short = 'i', value_name = "IF[,IF…]", value_delimiter = ',', required_unless_present = "list_interfaces")]
+    #[arg(
+        short = 'i',
+        value_name = "IF[,IF…]",
+        value_delimiter = ',',
+        required_unless_present = "list_interfaces"
+    )]
     interface: Vec<String>,
     /// List the interfaces there are, and exit
     #[arg(short = 'D', long)]
@@ -92,7 +95,8 @@ impl IngestArgs {
     }
 
     fn builder(&self) -> Result<EngineBuilder, Usage> {
-        let (first, others) = self.interface.split_first().ok_or_else(|| Usage("no interface is named".to_owned()))?;
+        let (first, others) =
+            self.interface.split_first().ok_or_else(|| Usage("no interface is named".to_owned()))?;
         let mut builder = Engine::builder(first)
             .queues(self.queues.0.clone().map_or(Queues::All, Queues::List))
             .cpus(self.cpus.iter().flat_map(|list| list.0.iter().copied()))
@@ -125,22 +129,14 @@ pub(crate) fn run(args: &IngestArgs) -> anyhow::Result<ExitCode> {
         return crate::interfaces::list();
     }
     terminal::start_log(args.output.verbose, args.output.quiet);
+    // BPF maps count against it before kernel 5.11, a UMEM without CAP_IPC_LOCK. If it does not suffice, the kernel says so.
+    if let Err(error) = mirror_user::host::limits::Memlock::raise() {
+        tracing::debug!(%error, "the limit of locked memory stays as it is");
+    }
     let keep = Keep::for_run(args.wait(), args.output.capture_directory(), args.output.report_directory())?;
     let engine = args.builder()?.on_thread_ready(keep.hook()).build().map_err(usage)?;
-    // Before there is anything that a signal must not leave behind.
-    let begun: Arc<OnceLock<Begun>> = Arc::default();
-    let (to_stop, to_abort) = (Arc::clone(&begun), Arc::clone(&begun));
     let hook = keep.hook();
-    let asked = signals::hear(
-        move || hook(),
-        move || {
-            if let Some(begun) = to_stop.get() {
-                begun.stopper.stop();
-            }
-        },
-        // While it starts nothing waits for anybody: it ends in order as soon as it has.
-        move || to_abort.get().inspect(|begun| begun.abort()).is_some(),
-    )?;
+    let asked = signals::hear(move || hook())?;
     let writer_keep = keep.clone();
     let on_thread = move || {
         if let Err(error) = writer_keep.drop_others() {
@@ -154,32 +150,10 @@ pub(crate) fn run(args: &IngestArgs) -> anyhow::Result<ExitCode> {
     }
     let running = outputs.sinks.iter().cloned().fold(engine, Engine::sink).start().map_err(usage)?;
     keep.drop_others().context("capabilities cannot be given up")?;
-    let hidden_report = outputs.hidden_report().map(Path::to_owned);
-    begun.get_or_init(|| Begun { stopper: running.stopper(), hidden_report });
-
+    let (stopper, settings) = (running.stopper(), running.stopper());
+    asked.begun(outputs.hidden_report(), move || stopper.stop(), move || settings.put_settings_back());
     let report = watch(running, args, &asked);
-    terminal::clear_live_line();
-    eprint!("{}", closing::lines(&report, outputs.capture()));
-    outputs.deliver(&report)?;
-    Ok(if report.ended_in_order() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
-}
-
-/// What to end, or to clear away, when a signal says so.
-struct Begun {
-    stopper: Stopper,
-    hidden_report: Option<PathBuf>,
-}
-
-impl Begun {
-    /// Clears away what the kernel does not, and no reader misses.
-    fn abort(&self) {
-        self.stopper.put_settings_back();
-        if let Some(path) = &self.hidden_report
-            && let Err(error) = fs::remove_file(path)
-        {
-            eprintln!("mirror: {}: {error}; remove it: it is empty", path.display());
-        }
-    }
+    output::conclude(outputs, &report)
 }
 
 /// Options that contradict each other, or the host, are wrong usage.

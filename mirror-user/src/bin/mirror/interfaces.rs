@@ -20,7 +20,13 @@ pub(crate) fn list() -> anyhow::Result<ExitCode> {
             Ok(Some(hook)) => format!(", XDP program {} attached", hook.program),
             Ok(None) | Err(_) => String::new(),
         };
-        writeln!(out, "{}.{} [{state}, {driver}, MTU {}, {queues}{hook}]", number + 1, interface.name, interface.mtu)?;
+        writeln!(
+            out,
+            "{}.{} [{state}, {driver}, MTU {}, {queues}{hook}]",
+            number + 1,
+            interface.name,
+            interface.mtu
+        )?;
     }
     Ok(ExitCode::SUCCESS)
 }

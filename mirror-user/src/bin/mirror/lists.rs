@@ -1,5 +1,6 @@
 //! Lists on the command line: commas, and ranges where they make sense.
 
+#[cfg(feature = "af-xdp")]
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -37,10 +38,12 @@ fn numbers(text: &str, what: &str, most: u32) -> Result<Vec<u32>, String> {
 #[derive(Clone, Debug)]
 pub(crate) struct Ports(pub(crate) Vec<u16>);
 
+#[cfg(feature = "af-xdp")]
 /// RX queues.
 #[derive(Clone, Debug)]
 pub(crate) struct QueueList(pub(crate) Option<Vec<u32>>);
 
+#[cfg(feature = "af-xdp")]
 /// CPUs.
 #[derive(Clone, Debug)]
 pub(crate) struct Cpus(pub(crate) Vec<usize>);
@@ -58,10 +61,16 @@ pub(crate) fn ports(text: &str) -> Result<Ports, String> {
     Ok(Ports(ports.into_iter().filter_map(|port| u16::try_from(port).ok()).collect()))
 }
 
+#[cfg(feature = "af-xdp")]
 pub(crate) fn queues(text: &str) -> Result<QueueList, String> {
-    if text == "all" { Ok(QueueList(None)) } else { numbers(text, "queue", 4095).map(|list| QueueList(Some(list))) }
+    if text == "all" {
+        Ok(QueueList(None))
+    } else {
+        numbers(text, "queue", 4095).map(|list| QueueList(Some(list)))
+    }
 }
 
+#[cfg(feature = "af-xdp")]
 pub(crate) fn cpus(text: &str) -> Result<Cpus, String> {
     Ok(Cpus(numbers(text, "CPU", 65_535)?.into_iter().map(|cpu| cpu as usize).collect()))
 }
@@ -82,6 +91,7 @@ pub(crate) fn sources(text: &str) -> Result<Sources, String> {
         .map(Sources)
 }
 
+#[cfg(feature = "af-xdp")]
 /// A time with its unit (`10s`, `500ms`, `1h 30m`), or plain seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let parsed = match text.parse::<f64>() {
@@ -101,18 +111,17 @@ mod tests {
 
     #[test]
     fn lists_take_commas_and_ranges() {
-        assert_eq!(queues("0,2-4").unwrap().0.unwrap(), [0, 2, 3, 4]);
-        assert!(queues("all").unwrap().0.is_none());
+        assert_eq!(vnis("0,2-4").unwrap().0, [0, 2, 3, 4]);
         assert_eq!(vnis("16777215").unwrap().0, [0xff_ffff]);
         assert_eq!(ports("4789,8472").unwrap().0, [4789, 8472]);
     }
 
     #[test]
     fn what_is_no_list_says_why() {
-        assert_eq!(queues("3-1").unwrap_err(), "the range 3-1 runs backwards");
-        assert_eq!(queues("1,0-2").unwrap_err(), "queue 1 is named twice");
+        assert_eq!(vnis("3-1").unwrap_err(), "the range 3-1 runs backwards");
+        assert_eq!(vnis("1,0-2").unwrap_err(), "VNI 1 is named twice");
         assert_eq!(vnis("16777216").unwrap_err(), "\"16777216\" is not a VNI (0 to 16777215)");
-        assert!(ports("70000").is_err() && cpus("").is_err() && cpus("-1").is_err());
+        assert!(ports("70000").is_err() && ports("").is_err() && ports("-1").is_err());
         assert!(vnis("0-16777215").unwrap_err().contains("more than 65536"));
     }
 
@@ -122,6 +131,15 @@ mod tests {
         assert!(sources("10.0.0.0/33").unwrap_err().contains("neither an address nor a prefix"));
     }
 
+    #[cfg(feature = "af-xdp")]
+    #[test]
+    fn queues_are_all_or_a_list() {
+        assert!(queues("all").unwrap().0.is_none());
+        assert_eq!(queues("0,2-4").unwrap().0.unwrap(), [0, 2, 3, 4]);
+        assert_eq!(cpus("1,0").unwrap().0, [1, 0]);
+    }
+
+    #[cfg(feature = "af-xdp")]
     #[test]
     fn a_time_has_a_unit_or_is_in_seconds() {
         assert_eq!(duration("10s").unwrap(), Duration::from_secs(10));

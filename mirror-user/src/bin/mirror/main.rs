@@ -2,6 +2,8 @@
 
 mod closing;
 #[cfg(feature = "af-xdp")]
+mod doctor;
+#[cfg(feature = "af-xdp")]
 mod ingest;
 #[cfg(feature = "af-xdp")]
 mod interfaces;
@@ -9,6 +11,7 @@ mod lists;
 mod output;
 #[cfg(feature = "af-xdp")]
 mod privileges;
+mod replay;
 mod signals;
 #[cfg(feature = "af-xdp")]
 mod status;
@@ -35,6 +38,11 @@ enum Command {
     /// Take mirrored packets off an interface
     #[cfg(feature = "af-xdp")]
     Ingest(Box<ingest::IngestArgs>),
+    /// Take mirrored packets out of capture files; the same sinks and report, and no root
+    Replay(Box<replay::ReplayArgs>),
+    /// Tell what this host, its driver and its interface can do, and the command that mends what they cannot
+    #[cfg(feature = "af-xdp")]
+    Doctor(doctor::DoctorArgs),
 }
 
 /// Wrong usage: exit code 2, as clap's own.
@@ -62,11 +70,19 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         #[cfg(feature = "af-xdp")]
         return interfaces::list();
         #[cfg(not(feature = "af-xdp"))]
-        return Err(Usage("this build reads capture files only; there is no interface to list".to_owned()).into());
+        return Err(
+            Usage("this build reads capture files only; there is no interface to list".to_owned()).into()
+        );
     }
     match cli.command {
         #[cfg(feature = "af-xdp")]
         Some(Command::Ingest(args)) => ingest::run(&args),
-        None => Err(Usage("what to do? `mirror ingest -i IF` or `mirror replay -r FILE`; see `mirror --help`".to_owned()).into()),
+        Some(Command::Replay(args)) => replay::run(&args),
+        #[cfg(feature = "af-xdp")]
+        Some(Command::Doctor(args)) => doctor::run(&args),
+        None => Err(Usage(
+            "what to do? `mirror ingest -i IF` or `mirror replay -r FILE`; see `mirror --help`".to_owned(),
+        )
+        .into()),
     }
 }

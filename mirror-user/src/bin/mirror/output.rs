@@ -3,6 +3,7 @@
 use std::{
     io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
+    process::ExitCode,
     sync::Arc,
 };
 
@@ -18,7 +19,7 @@ use mirror_user::{
 };
 use tempfile::NamedTempFile;
 
-use crate::{Usage, lists};
+use crate::{FAILED, Usage, closing, lists, terminal};
 
 /// Output and selection, the same for live ingest and for capture files.
 #[derive(Args, Debug)]
@@ -130,10 +131,16 @@ impl OutputArgs {
     ) -> anyhow::Result<Outputs> {
         let to_stdout = self.write.as_deref().is_some_and(is_stdout);
         if to_stdout && self.json {
-            return Err(Usage("-w - and --json both want standard output; use --report FILE for the report".into()).into());
+            return Err(Usage(
+                "-w - and --json both want standard output; use --report FILE for the report".into(),
+            )
+            .into());
         }
         if to_stdout && io::stdout().is_terminal() {
-            return Err(Usage("-w - would write a capture to the terminal; pipe it: `… -w - | tshark -r -`".into()).into());
+            return Err(Usage(
+                "-w - would write a capture to the terminal; pipe it: `… -w - | tshark -r -`".into(),
+            )
+            .into());
         }
         let counters = Counters::default();
         let mut outputs = Outputs {
@@ -180,18 +187,19 @@ impl Outputs {
     }
 
     /// The name the report's file has until it is complete.
-    #[cfg(feature = "af-xdp")]
-    pub(crate) fn hidden_report(&self) -> Option<&Path> {
-        self.report.as_ref().map(|(_, file)| file.path())
+    pub(crate) fn hidden_report(&self) -> Option<PathBuf> {
+        self.report.as_ref().map(|(_, file)| file.path().to_owned())
     }
 
     /// Writes the report where it was asked for.
-    pub(crate) fn deliver(self, report: &Report) -> anyhow::Result<()> {
+    fn deliver(self, report: &Report) -> anyhow::Result<()> {
         let mut text = serde_json::to_vec_pretty(report).context("report")?;
         text.push(b'\n');
         if let Some((path, mut file)) = self.report {
             let shown = path.display();
-            file.write_all(&text).and_then(|()| file.as_file().sync_all()).with_context(|| format!("{shown}"))?;
+            file.write_all(&text)
+                .and_then(|()| file.as_file().sync_all())
+                .with_context(|| format!("{shown}"))?;
             file.persist_noclobber(&path).with_context(|| format!("{shown}"))?;
         }
         if self.json {
@@ -199,6 +207,14 @@ impl Outputs {
         }
         Ok(())
     }
+}
+
+/// Tells how a run went, and gives the exit code it deserves.
+pub(crate) fn conclude(outputs: Outputs, report: &Report) -> anyhow::Result<ExitCode> {
+    terminal::clear_live_line();
+    eprint!("{}", closing::lines(report, outputs.capture()));
+    outputs.deliver(report)?;
+    Ok(if report.ended_in_order() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 
 fn is_stdout(path: &Path) -> bool {

@@ -16,7 +16,8 @@ pub(crate) struct Status {
     live: bool,
     every: Duration,
     next: Instant,
-    last: Option<(Instant, u64, u64)>,
+    /// When the last line was made, and its frames and bytes.
+    last: (Instant, u64, u64),
     quiet: bool,
 }
 
@@ -24,7 +25,8 @@ impl Status {
     pub(crate) fn new(every: Duration, quiet: bool) -> Self {
         let live = io::stderr().is_terminal();
         let every = if live { LIVE } else { every };
-        Self { live, every, next: Instant::now() + every, last: None, quiet }
+        let now = Instant::now();
+        Self { live, every, next: now + every, last: (now, 0, 0), quiet }
     }
 
     /// When the next line is due.
@@ -56,11 +58,12 @@ impl Status {
     fn line(&mut self, now: Instant, report: &Report) -> String {
         let frames = report.frames.decapsulated;
         let bytes = report.frames.outer_bytes;
-        let (since, frames_before, bytes_before) =
-            self.last.replace((now, frames, bytes)).unwrap_or((now, frames, bytes));
+        let (since, frames_before, bytes_before) = std::mem::replace(&mut self.last, (now, frames, bytes));
         let seconds = now.duration_since(since).as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "rates for people")]
-        let rate = |now: u64, before: u64| if seconds > 0.0 { now.saturating_sub(before) as f64 / seconds } else { 0.0 };
+        let rate = |now: u64, before: u64| {
+            if seconds > 0.0 { now.saturating_sub(before) as f64 / seconds } else { 0.0 }
+        };
         let pps = rate(frames, frames_before);
         let bits = rate(bytes, bytes_before) * 8.0;
         let kernel: u64 = report

@@ -9,18 +9,18 @@ const PORTS: &[u16] = &[vxlan::PORT, 8472];
 
 /// A packet to be put on the wire; the default is what AWS sends (FF80-FFFF source port, TTL 255, no checksums).
 #[derive(Clone, Debug)]
-struct Packet {
-    tags: Vec<u16>,
-    v6: bool,
+pub(crate) struct Packet {
+    pub(crate) tags: Vec<u16>,
+    pub(crate) v6: bool,
     /// 32-bit words of IPv4 options.
-    options: usize,
-    fragment: u16,
-    source_port: u16,
-    port: u16,
-    checksum: u16,
-    vxlan: [u8; 8],
-    inner: Vec<u8>,
-    padding: usize,
+    pub(crate) options: usize,
+    pub(crate) fragment: u16,
+    pub(crate) source_port: u16,
+    pub(crate) port: u16,
+    pub(crate) checksum: u16,
+    pub(crate) vxlan: [u8; 8],
+    pub(crate) inner: Vec<u8>,
+    pub(crate) padding: usize,
 }
 
 impl Default for Packet {
@@ -41,7 +41,7 @@ impl Default for Packet {
 }
 
 /// An inner frame of `present` bytes after the Ethernet header whose IPv4 header tells `total_len`.
-fn inner_ipv4(present: usize, total_len: u16) -> Vec<u8> {
+pub(crate) fn inner_ipv4(present: usize, total_len: u16) -> Vec<u8> {
     let mut frame = vec![0xee; 14];
     frame[12..].copy_from_slice(&[8, 0]);
     let mut packet = vec![0xdd; present.max(20)];
@@ -80,7 +80,7 @@ impl Packet {
         self.udp_at() + 16
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let udp_len = u16::try_from(16 + self.inner.len()).unwrap();
         let mut frame = vec![2; 14];
         let mut network = Vec::new();

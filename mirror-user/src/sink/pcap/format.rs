@@ -79,30 +79,29 @@ impl Format {
     /// Writes a packet into `out`, which is [`packet_len`](Self::packet_len) bytes.
     pub(super) fn put_packet(self, out: &mut [u8], head: PacketHead, data: Segments<'_>) {
         let PacketHead { interface, time, captured, original } = head;
-        let words = |out: &mut [u8], words: &[u32]| {
-            for (place, word) in out.chunks_exact_mut(4).zip(words) {
-                place.copy_from_slice(&word.to_le_bytes());
-            }
-        };
         let rest = match self {
             Self::Pcapng => {
                 #[expect(clippy::cast_possible_truncation, reason = "a packet's block is far below 4 GiB")]
                 let len = out.len() as u32;
-                let (head, rest) = out.split_at_mut(EPB_HEAD);
                 let (high, low) = halves(time);
-                words(head, &[EPB_TYPE, len, interface, high, low, captured, original]);
+                let (head, rest) = out.split_at_mut(EPB_HEAD);
+                head.copy_from_slice(
+                    [EPB_TYPE, len, interface, high, low, captured, original]
+                        .map(u32::to_le_bytes)
+                        .as_flattened(),
+                );
                 let (body, tail) = rest.split_at_mut(rest.len() - EPB_TAIL);
-                words(tail, &[len]);
+                tail.copy_from_slice(&len.to_le_bytes());
                 body
             }
             Self::Pcap => {
-                let (head, rest) = out.split_at_mut(RECORD_HEAD);
                 #[expect(
                     clippy::cast_possible_truncation,
                     reason = "seconds fit until 2106, ns are below 10^9"
                 )]
                 let (s, ns) = ((time / NS) as u32, (time % NS) as u32);
-                words(head, &[s, ns, captured, original]);
+                let (head, rest) = out.split_at_mut(RECORD_HEAD);
+                head.copy_from_slice([s, ns, captured, original].map(u32::to_le_bytes).as_flattened());
                 rest
             }
         };
@@ -115,7 +114,9 @@ impl Format {
             left -= part;
         }
         // Padding to 32 bits "should be filled with zeroes" (section 3.1); the block still holds older packets there.
-        rest[at..].fill(0);
+        if at < rest.len() {
+            rest[at..].fill(0);
+        }
     }
 
     /// Each whole packet at the start of `bytes`: where it ends, and its interface.

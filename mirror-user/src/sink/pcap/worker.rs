@@ -42,6 +42,8 @@ pub(super) struct Settings {
     /// Age at which a tick hands over a block that is not full.
     pub(super) age: Duration,
     pub(super) stop_timeout: Duration,
+    /// Wait for an empty block instead of dropping: the source can.
+    pub(super) patient: bool,
 }
 
 pub(super) struct PcapSink {
@@ -151,6 +153,9 @@ impl PcapSink {
 
     fn take_block(&mut self) -> bool {
         self.free.extend(self.returned.try_iter());
+        while self.settings.patient && self.free.is_empty() && !self.shared.writer_is_gone() {
+            self.free.extend(self.returned.recv_timeout(LOOK));
+        }
         self.current = self.free.pop();
         self.begun = self.last_tick;
         self.current.is_some()

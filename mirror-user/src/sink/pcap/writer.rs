@@ -227,12 +227,14 @@ impl Writer {
         if self.format != Format::Pcapng {
             return;
         }
-        while self.described < interfaces {
-            let origin = self.interfaces.origin(self.described);
-            if !self.append(&format::interface_description(origin, self.snaplen)) {
-                return;
-            }
-            self.described += 1;
+        if self.described >= interfaces {
+            return;
+        }
+        let description =
+            |number| format::interface_description(self.interfaces.origin(number), self.snaplen);
+        let descriptions: Vec<u8> = (self.described..interfaces).flat_map(description).collect();
+        if self.append(&descriptions) {
+            self.described = interfaces;
         }
     }
 
@@ -322,25 +324,20 @@ impl Writer {
         let tallies = self.shared.tallies.lock().unwrap_or_else(PoisonError::into_inner).clone();
         // An origin may have had no frame in the file and yet some that were let go.
         let used = tallies.received.iter().rposition(|&frames| frames > 0).map_or(0, |last| last + 1);
-        self.describe(used.max(self.described));
+        self.describe(used);
         let end = now();
-        for interface in 0..self.described {
+        let statistics = |interface: usize| {
             let count = |counts: &[u64]| counts.get(interface).copied().unwrap_or(0);
             let received = count(&tallies.received);
             let lost_here = count(&tallies.lost) + count(&self.lost);
-            let statistics = Statistics {
-                start: self.start,
-                end,
-                received,
-                delivered: received.saturating_sub(lost_here),
-                lost_here,
-                lost_in_kernel,
-            };
+            let delivered = received.saturating_sub(lost_here);
+            let statistics =
+                Statistics { start: self.start, end, received, delivered, lost_here, lost_in_kernel };
             #[expect(clippy::cast_possible_truncation, reason = "the builder keeps the bound far below 2^32")]
-            if !self.append(&format::interface_statistics(interface as u32, &statistics)) {
-                return;
-            }
-        }
+            format::interface_statistics(interface as u32, &statistics)
+        };
+        let statistics: Vec<u8> = (0..self.described).flat_map(statistics).collect();
+        self.append(&statistics);
     }
 
     /// Keeps what a reader can use, under its hidden name, and nothing else.

@@ -1,18 +1,26 @@
 //! What is written is read back by others: `pcap-parser`, tshark, capinfos.
 
+mod alloc;
+mod ends;
+mod faults;
+mod files;
 mod form;
 
 use std::{
     fs::File,
-    path::Path,
+    io::{self, Write},
     process::Command,
     sync::{Arc, Mutex},
+    thread,
     time::SystemTime,
 };
 
-use pcap_parser::{Block, PcapBlockOwned, PcapError, create_reader, traits::PcapReaderIterator};
+use pcap_parser::{Block, PcapBlockOwned, create_reader};
 
-use super::*;
+use super::{
+    writer::{Output, Writer},
+    *,
+};
 use crate::{
     account::{InterfaceReport, QueueReport},
     sink::{SinkStats, testing::Outer},
@@ -60,8 +68,8 @@ fn read(path: &Path) -> Contents {
                 contents.add(&block);
                 reader.consume(len);
             }
-            Err(PcapError::Eof) => return contents,
-            Err(PcapError::Incomplete(_)) => reader.refill().unwrap(),
+            Err(pcap_parser::PcapError::Eof) => return contents,
+            Err(pcap_parser::PcapError::Incomplete(_)) => reader.refill().unwrap(),
             Err(error) => panic!("{}: {error:?}", path.display()),
         }
     }
@@ -152,17 +160,21 @@ fn written(frames: u64) -> SinkStats {
     SinkStats { written: frames, ..SinkStats::default() }
 }
 
-/// A stream whose bytes can be looked at afterwards.
-#[derive(Clone, Debug, Default)]
-struct Bytes(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Bytes {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+/// Runs a test of this binary that is meant to be run in a process of its own, with what it needs to know.
+///
+/// `wrapper` is put before the command line.
+fn in_a_process_of_its_own(wrapper: &[&str], test: &str, path: &Path) -> Command {
+    let this = std::env::current_exe().unwrap();
+    let name = format!("{}::{test}", module_path!().split_once("::").unwrap().1);
+    let mut words = wrapper.iter().map(AsRef::as_ref).chain([this.as_os_str()]);
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words).args(["--exact", &name, "--ignored", "--nocapture"]).env(PATH, path);
+    command
 }
+
+/// The path given to a test that [`in_a_process_of_its_own`] runs.
+fn path_from_parent() -> PathBuf {
+    std::env::var_os(PATH).expect("another test runs this one").into()
+}
+
+const PATH: &str = "MIRROR_TEST_PATH";

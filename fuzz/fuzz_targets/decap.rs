@@ -1,0 +1,84 @@
+//! Any bytes through decapsulation: no panic, offsets within them, and outer headers as etherparse reads them.
+#![no_main]
+
+use std::net::IpAddr;
+
+use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+use libfuzzer_sys::fuzz_target;
+use mirror_user::{Captured, Frame, account::Reject, decap, wire::vxlan};
+
+const PORTS: &[u16] = &[vxlan::PORT];
+
+fuzz_target!(|input: (u16, &[u8])| {
+    let (beyond, bytes) = input;
+    let present = u32::try_from(bytes.len()).expect("the fuzzer makes no inputs of 4 GiB");
+    // Bytes that a snap length cut off, or none.
+    let cut = Captured { bytes, wire_len: present + u32::from(beyond), time: 0 };
+    if let Ok(frame) = decap::decapsulate_frame(cut, PORTS) {
+        check(&frame);
+    }
+
+    let whole = Captured { bytes, wire_len: present, time: 0 };
+    match decap::decapsulate_frame(whole, PORTS) {
+        Ok(frame) => {
+            check(&frame);
+            agree(&frame, bytes);
+        }
+        Err(reject) => justified(reject, bytes),
+    }
+});
+
+/// What holds of every frame. The accessors read wherever the layout says, so they are the proof that it lies within.
+fn check(frame: &Frame<'_>) {
+    let (inner, outer) = (frame.inner(), frame.outer());
+    assert!(inner.len() >= 14, "an Ethernet header is there");
+    assert!(inner.len() + 14 + 20 + 8 + 8 <= outer.len(), "after the smallest outer headers");
+    assert!(frame.vni() < 1 << 24);
+    let least = u32::try_from(inner.len()).expect("UDP lengths have 16 bits");
+    assert!((least..=14 + 8 + 40 + 65535).contains(&frame.wire_len()));
+    assert_eq!(frame.is_truncated(), frame.wire_len() > least);
+    let _ = (frame.source(), frame.destination(), frame.source_port(), frame.has_reserved_bits());
+}
+
+/// Where we accept, etherparse must too, and read the same.
+fn agree(frame: &Frame<'_>, bytes: &[u8]) {
+    let sliced = SlicedPacket::from_ethernet(bytes).expect("etherparse takes what we take");
+    let (source, destination) = match &sliced.net {
+        Some(NetSlice::Ipv4(ip)) => {
+            (IpAddr::from(ip.header().source_addr()), IpAddr::from(ip.header().destination_addr()))
+        }
+        Some(NetSlice::Ipv6(ip)) => {
+            (IpAddr::from(ip.header().source_addr()), IpAddr::from(ip.header().destination_addr()))
+        }
+        other => panic!("etherparse sees {other:?}"),
+    };
+    assert_eq!((frame.source(), frame.destination()), (source, destination));
+    let Some(TransportSlice::Udp(udp)) = &sliced.transport else { panic!("etherparse sees no UDP") };
+    assert_eq!(frame.source_port(), udp.source_port());
+    assert_eq!(udp.destination_port(), vxlan::PORT);
+    let Some((header, inner)) = udp.payload().split_at_checked(8) else { panic!("no VXLAN header") };
+    assert_eq!(frame.vni(), u32::from_be_bytes([0, header[4], header[5], header[6]]));
+    assert_eq!(frame.inner().first(), inner);
+}
+
+/// Where we refuse, etherparse must not see a whole VXLAN packet with a valid VNI and an inner Ethernet header.
+///
+/// Three differences are by intent. We take up to two VLAN tags and no MACsec, etherparse three link extensions of either
+/// kind. We take UDP right after IP, etherparse looks through IPv6 extension headers and the IPv4 authentication header.
+/// Where a length is 0, etherparse reads on to the end of the bytes, as for jumbograms, and we call it a contradiction.
+fn justified(reject: Reject, bytes: &[u8]) {
+    let Ok(sliced) = SlicedPacket::from_ethernet(bytes) else { return };
+    let plain = match &sliced.net {
+        Some(NetSlice::Ipv4(ip)) => ip.extensions().is_empty() && ip.header().total_len() != 0,
+        Some(NetSlice::Ipv6(ip)) => ip.extensions().is_empty() && ip.header().payload_length() != 0,
+        _ => false,
+    };
+    let tags_only = sliced.vlan_ids().len() == sliced.link_exts.len() && sliced.link_exts.len() <= 2;
+    let Some(TransportSlice::Udp(udp)) = &sliced.transport else { return };
+    if !plain || !tags_only || udp.destination_port() != vxlan::PORT || udp.length() == 0 {
+        return;
+    }
+    let payload = udp.payload();
+    let taken = payload.len() >= 8 + 14 && payload[0] & 0x08 != 0;
+    assert!(!taken, "refused as {reject:?} what etherparse reads as a VXLAN packet");
+}

@@ -1,0 +1,51 @@
+//! `mirror replay`: outer frames out of capture files, through the same pipeline. Needs no root.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Args;
+use mirror_user::{
+    Replay,
+    replay::{MAX_FRAME, ReplayError},
+};
+
+use crate::{
+    Usage,
+    output::{self, OutputArgs},
+    signals, terminal,
+};
+
+/// Arguments of `mirror replay`.
+#[derive(Args, Debug)]
+pub(crate) struct ReplayArgs {
+    /// Capture files of outer frames, in order; - is standard input
+    #[arg(short = 'r', value_name = "FILE", required = true)]
+    read: Vec<PathBuf>,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
+    terminal::start_log(args.output.verbose, args.output.quiet);
+    let mut builder =
+        Replay::builder().ports(args.output.ports()).allow(args.output.allow()).count(args.output.count);
+    for file in &args.read {
+        builder = builder.file(file);
+    }
+    // Before anything is created: what cannot be read leaves nothing behind.
+    let replay = builder.build().map_err(usage)?;
+    let asked = signals::hear(|| Ok(()))?;
+    let outputs = args.output.open(MAX_FRAME, None)?;
+    let replay = outputs.sinks.iter().cloned().fold(replay, Replay::sink);
+    asked.begun(outputs.hidden_report(), || {}, || {});
+    let report = replay.run(&asked.stop)?;
+    output::conclude(outputs, &report)
+}
+
+fn usage(error: ReplayError) -> anyhow::Error {
+    match error {
+        error @ (ReplayError::NoFile | ReplayError::StdinTwice | ReplayError::NoPort) => {
+            Usage(error.to_string()).into()
+        }
+        error => error.into(),
+    }
+}

@@ -1,0 +1,178 @@
+//! What is known of a host, as it can be written down.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Serialize};
+
+use crate::host::{
+    Channels, DriverInfo, HostError, Rings, Rss,
+    limits::{Capabilities, HugePages, Memlock},
+    xdp::{XdpFeatures, XdpHook},
+};
+
+/// Something read, or the reason why it could not be.
+///
+/// In JSON the value itself, or `{"unreadable": "reason"}`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Fact<T> {
+    /// Not readable here.
+    Unknown {
+        /// Why not.
+        unreadable: String,
+    },
+    /// What was read.
+    Known(T),
+}
+
+impl<T> Fact<T> {
+    /// The value, if it was readable.
+    pub const fn known(&self) -> Option<&T> {
+        match self {
+            Self::Known(value) => Some(value),
+            Self::Unknown { .. } => None,
+        }
+    }
+
+    /// Why it was not readable, if it was not.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Known(_) => None,
+            Self::Unknown { unreadable } => Some(unreadable),
+        }
+    }
+
+    pub(super) fn unknown(why: impl fmt::Display) -> Self {
+        Self::Unknown { unreadable: why.to_string() }
+    }
+}
+
+impl<T> From<Result<T, HostError>> for Fact<T> {
+    fn from(result: Result<T, HostError>) -> Self {
+        result.map_or_else(Self::unknown, Self::Known)
+    }
+}
+
+/// What is known of a host.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Facts {
+    /// The kernel's release, as `uname -r` prints it.
+    pub kernel: Fact<String>,
+    /// The machine's product name; on EC2 the instance type.
+    pub machine: Fact<String>,
+    /// CPUs this process may run on.
+    pub cpus: Fact<u32>,
+    /// Bytes of a memory page.
+    pub page_size: u32,
+    /// What the process may do.
+    pub capabilities: Fact<Capabilities>,
+    /// How much it may lock.
+    pub memlock: Fact<Memlock>,
+    /// Huge pages of 2 MiB.
+    pub huge_pages: Fact<HugePages>,
+    /// Whether the kernel's own types are there to read (`/sys/kernel/btf/vmlinux`).
+    pub btf: bool,
+    /// `net.core.bpf_jit_enable`: 0 off, 1 on, 2 on and talkative.
+    pub bpf_jit: Fact<u32>,
+    /// `net.core.busy_poll`, in µs: how long poll(2) busy-polls on sockets that did not ask for it.
+    pub busy_poll: Fact<u32>,
+    /// `net.core.busy_read`, in µs: the same for read(2).
+    pub busy_read: Fact<u32>,
+    /// The kernel's VXLAN devices in this network namespace.
+    pub vxlan: Fact<Vec<VxlanDevice>>,
+    /// Who has UDP port 4789 of this network namespace bound.
+    pub port_holders: Fact<Vec<PortHolder>>,
+    /// The interface asked about, which is then the only one in `interfaces`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<String>,
+    /// The interfaces looked at; a reason when the one asked about is not there.
+    pub interfaces: Fact<Vec<InterfaceFacts>>,
+}
+
+/// A VXLAN device of the kernel.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct VxlanDevice {
+    /// Its name.
+    pub name: String,
+    /// Its VNI; `None` when it takes every VNI (`external`).
+    pub vni: Option<u32>,
+    /// The UDP port it receives on.
+    pub port: u16,
+}
+
+/// A UDP socket on a tunnel port.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct PortHolder {
+    /// The local address it is bound to.
+    pub address: String,
+    /// The processes that have it open, as `name (pid)`; none for the kernel's own.
+    pub processes: Vec<String>,
+}
+
+/// What is known of one interface.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct InterfaceFacts {
+    /// Its name.
+    pub name: String,
+    /// The largest layer-3 packet in bytes.
+    pub mtu: u32,
+    /// Whether it is up and has a carrier.
+    pub up: bool,
+    /// Whether the host's default route leaves by it.
+    #[serde(default)]
+    pub default_route: bool,
+    /// What it is to rtnetlink, such as `veth`; `None` for physical ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Its driver.
+    pub driver: Option<DriverInfo>,
+    /// RX queues in use.
+    pub rx_queues: Fact<u32>,
+    /// Channels, where the driver has them.
+    pub channels: Fact<Channels>,
+    /// RX ring sizes, where the driver has them.
+    pub rings: Fact<Rings>,
+    /// How it spreads flows, where it does.
+    pub rss: Fact<Rss>,
+    /// What the driver says of XDP; `null` on kernels before 6.3.
+    pub xdp_features: Fact<Option<XdpFeatures>>,
+    /// The program on its XDP hook.
+    pub xdp_hook: Fact<Option<XdpHook>>,
+    /// Its queues' interrupts.
+    pub irqs: Fact<Vec<Irq>>,
+    /// The memory node it is attached to; `None` where there is but one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numa_node: Option<u32>,
+    /// Offloads of the receive side, by the kernel's names.
+    pub offloads: Fact<BTreeMap<String, bool>>,
+    /// For virtio: the feature bits agreed with the host, by number (virtio 1.2 section 5.1.3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub virtio_features: Option<Vec<u32>>,
+    /// For veth: the other end, if it is in the same namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<Peer>,
+}
+
+/// An interrupt of an interface.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Irq {
+    /// Its number in `/proc/irq`.
+    pub irq: u32,
+    /// Its name in `/proc/interrupts`.
+    pub name: String,
+    /// The CPUs that serve it, as a list of numbers and ranges.
+    pub cpus: String,
+}
+
+/// The other end of a veth pair.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Peer {
+    /// Its name.
+    pub name: String,
+    /// Its MTU in bytes, which decides whether an XDP program can be attached to this end.
+    pub mtu: u32,
+    /// Its TX queues, of which this end needs as many RX queues.
+    pub tx_queues: Option<u32>,
+}

@@ -1,0 +1,164 @@
+//! Reads a live host. What cannot be read stays unknown, with the reason; nothing is changed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+
+use nix::unistd::{SysconfVar, sysconf};
+
+use super::{
+    facts::{Fact, Facts, InterfaceFacts, Irq, Peer, PortHolder, VxlanDevice},
+    procfs,
+};
+use crate::host::{
+    HostError,
+    interface::{Interface, interfaces},
+    kernel,
+    limits::{Capabilities, HugePages, Memlock},
+    read_text,
+    vxlan::vxlan_devices,
+};
+
+/// The port of mirrored traffic.
+const PORT: u16 = mirror_ebpf::mirror::VXLAN_PORT;
+
+/// Gathers what there is to know of this host, in the calling thread's network namespace: of one interface, or of all but
+/// the loopback device. Needs no privilege, though it learns less without.
+#[must_use]
+pub fn gather(interface: Option<&str>) -> Facts {
+    let route = read_text("/proc/thread-self/net/route").unwrap_or_default();
+    let default_route = procfs::default_route(&route);
+    let looked_at = match interface {
+        Some(name) => Interface::named(name).map(|one| vec![one]),
+        None => interfaces().map(|all| all.into_iter().filter(|one| one.name != "lo").collect()),
+    };
+    let describe = |one: &Interface| describe(one, default_route == Some(&one.name));
+    Facts {
+        kernel: kernel::release().into(),
+        machine: read_text("/sys/class/dmi/id/product_name").into(),
+        cpus: match std::thread::available_parallelism() {
+            Ok(cpus) => Fact::Known(u32::try_from(cpus.get()).unwrap_or(u32::MAX)),
+            Err(error) => Fact::unknown(error),
+        },
+        page_size: page_size(),
+        capabilities: Capabilities::effective().into(),
+        memlock: Memlock::read().into(),
+        huge_pages: HugePages::read().into(),
+        btf: Path::new("/sys/kernel/btf/vmlinux").exists(),
+        bpf_jit: sysctl("bpf_jit_enable"),
+        busy_poll: sysctl("busy_poll"),
+        busy_read: sysctl("busy_read"),
+        vxlan: vxlan_devices().map(|devices| devices.into_iter().map(VxlanDevice::from).collect()).into(),
+        port_holders: port_holders().into(),
+        asked: interface.map(str::to_owned),
+        interfaces: looked_at.map(|all| all.iter().map(describe).collect()).into(),
+    }
+}
+
+impl From<crate::host::vxlan::Vxlan> for VxlanDevice {
+    fn from(device: crate::host::vxlan::Vxlan) -> Self {
+        let crate::host::vxlan::Vxlan { name, vni, port } = device;
+        Self { name, vni, port }
+    }
+}
+
+fn page_size() -> u32 {
+    let size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    size.and_then(|size| u32::try_from(size).ok()).unwrap_or(4096)
+}
+
+fn number<T: std::str::FromStr>(path: &str) -> Result<T, HostError> {
+    let text = read_text(path)?;
+    text.parse().map_err(|_| HostError::Nonsense { what: "a number", text })
+}
+
+fn sysctl(name: &str) -> Fact<u32> {
+    number(&format!("/proc/sys/net/core/{name}")).into()
+}
+
+fn port_holders() -> Result<Vec<PortHolder>, HostError> {
+    let mut sockets = procfs::udp_sockets(&read_text("/proc/thread-self/net/udp")?, PORT);
+    // Absent where IPv6 is.
+    if let Ok(udp6) = read_text("/proc/thread-self/net/udp6") {
+        sockets.extend(procfs::udp_sockets(&udp6, PORT));
+    }
+    let mut owners = procfs::socket_owners(&sockets.iter().map(|socket| socket.inode).collect());
+    let holders = sockets.into_iter().map(|socket| {
+        let processes = owners.remove(&socket.inode).unwrap_or_default().into_iter().collect();
+        PortHolder { address: socket.address, processes }
+    });
+    Ok(holders.collect())
+}
+
+fn describe(interface: &Interface, default_route: bool) -> InterfaceFacts {
+    let sysfs = interface.sysfs_is_ours().then(|| format!("/sys/class/net/{}/device", interface.name));
+    let node = sysfs.as_deref().and_then(|device| number::<i32>(&format!("{device}/numa_node")).ok());
+    InterfaceFacts {
+        name: interface.name.clone(),
+        mtu: interface.mtu,
+        up: interface.up,
+        default_route,
+        kind: interface.kind.clone(),
+        driver: interface.driver.clone(),
+        rx_queues: interface.rx_queues().into(),
+        channels: interface.channels().into(),
+        rings: interface.rings().into(),
+        rss: interface.rss().into(),
+        xdp_features: interface.xdp_features().into(),
+        xdp_hook: interface.xdp_hook().into(),
+        irqs: irqs(interface, sysfs.as_deref()).into(),
+        // -1: the machine has one node, or the firmware does not say.
+        numa_node: node.and_then(|node| u32::try_from(node).ok()),
+        offloads: interface.offloads().map(receive_side).into(),
+        virtio_features: sysfs.as_deref().and_then(virtio_features),
+        peer: if interface.kind.as_deref() == Some("veth") { peer(interface) } else { None },
+    }
+}
+
+fn receive_side(all: BTreeMap<String, bool>) -> BTreeMap<String, bool> {
+    const TOLD: [&str; 6] =
+        ["rx-checksum", "rx-gro", "rx-gro-hw", "rx-hashing", "rx-lro", "rx-ntuple-filter"];
+    all.into_iter().filter(|(name, _)| TOLD.contains(&name.as_str())).collect()
+}
+
+/// `device/features` of a virtio device is a text of one `0` or `1` for each feature bit, bit 0 first.
+fn virtio_features(device: &str) -> Option<Vec<u32>> {
+    let bits = read_text(format!("{device}/features")).ok()?;
+    let set = bits.bytes().zip(0..).filter(|&(bit, _)| bit == b'1');
+    bits.bytes().all(|bit| bit == b'0' || bit == b'1').then(|| set.map(|(_, number)| number).collect())
+}
+
+fn peer(interface: &Interface) -> Option<Peer> {
+    let index = interface.peer_index?;
+    let peer = interfaces().ok()?.into_iter().find(|one| one.index == index)?;
+    let channels = peer.channels().ok();
+    Some(Peer { mtu: peer.mtu, tx_queues: channels.map(|now| now.tx + now.combined), name: peer.name })
+}
+
+/// The interrupts of an interface's queues: those the PCI device below it has, or those that bear its name, for a driver
+/// may have named them before the interface was renamed.
+fn irqs(interface: &Interface, device: Option<&str>) -> Result<Vec<Irq>, HostError> {
+    let Some(device) = device else {
+        return Err(HostError::OtherNamespace { interface: interface.name.clone() });
+    };
+    // A virtio device's interrupts belong to the PCI device it sits on.
+    let of_device: BTreeSet<u32> = ["msi_irqs", "../msi_irqs"]
+        .iter()
+        .flat_map(|directory| {
+            std::fs::read_dir(format!("{device}/{directory}")).into_iter().flatten().flatten()
+        })
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    let table = read_text("/proc/interrupts")?;
+    let ours = procfs::interrupts(&table).into_iter().filter(|(irq, name)| {
+        let receives = !["config", "control", "mgmnt", "output"].iter().any(|other| name.contains(other));
+        receives
+            && (of_device.contains(irq) || name.split(['-', '@', ':']).any(|word| word == interface.name))
+    });
+    ours.map(|(irq, name)| {
+        let cpus = read_text(format!("/proc/irq/{irq}/smp_affinity_list"))?;
+        Ok(Irq { irq, name: name.to_owned(), cpus })
+    })
+    .collect()
+}

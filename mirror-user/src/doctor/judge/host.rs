@@ -1,0 +1,245 @@
+//! What holds for the whole host.
+
+use super::{Findings, counted, kernel_version, listed};
+use crate::{
+    doctor::{
+        facts::Facts,
+        plan::{FRAMES, umem_bytes},
+    },
+    host::{
+        kernel::KernelVersion,
+        limits::{Capability, HugePages},
+    },
+};
+
+/// What the programs' maps and the programs themselves take of locked memory before kernel 5.11, generously.
+const BPF_MEMORY: u64 = 16 << 20;
+
+pub(super) fn judge(facts: &Facts, findings: &mut Findings) {
+    kernel(facts, findings);
+    capabilities(facts, findings);
+    bpf(facts, findings);
+    memlock(facts, findings);
+    huge_pages(facts, findings);
+    port(facts, findings);
+}
+
+fn kernel(facts: &Facts, findings: &mut Findings) {
+    let Some(version) = kernel_version(facts) else {
+        findings.unreadable("kernel version", facts.kernel.reason());
+        return;
+    };
+    let before = |major, minor| version < KernelVersion::new(major, minor);
+    let lacking = |all: &[((u16, u16), &str)]| {
+        let lacks = all.iter().filter(|((major, minor), _)| before(*major, *minor));
+        listed(&lacks.map(|&(_, what)| what.to_owned()).collect::<Vec<_>>())
+    };
+    if before(5, 9) {
+        let lacks = lacking(&[
+            ((4, 18), "AF_XDP (4.18)"),
+            ((5, 4), "need_wakeup on its sockets (5.4)"),
+            ((5, 9), "bpf_link for XDP (5.9), without which a killed run leaves its program behind"),
+        ]);
+        let amazon_linux_2 = facts.kernel.known().is_some_and(|release| release.contains(".amzn2."));
+        findings.error(
+            format!("kernel {version} lacks {lacks}"),
+            amazon_linux_2.then(|| "amazon-linux-extras install -y kernel-5.10 && reboot".to_owned()),
+        );
+        return;
+    }
+    findings.ok(format!("kernel {version}"));
+    let lacks = lacking(&[
+        ((5, 11), "`--wait busy-poll` (5.11)"),
+        ((5, 13), "telling our failed redirects from others' (5.13)"),
+        ((5, 18), "programs for frames of several buffers (5.18)"),
+        ((6, 3), "asking drivers what they can do with XDP (6.3)"),
+        ((6, 6), "frames of several descriptors (6.6)"),
+    ]);
+    if !lacks.is_empty() {
+        findings.note(format!("this kernel is too old for {lacks}"), None);
+    }
+}
+
+fn capabilities(facts: &Facts, findings: &mut Findings) {
+    let Some(set) = facts.capabilities.known() else {
+        findings.unreadable("capabilities", facts.capabilities.reason());
+        return;
+    };
+    let old = kernel_version(facts).is_some_and(|version| version < KernelVersion::new(5, 8));
+    let has = |capability| {
+        set.has(capability)
+            || (!old
+                && matches!(capability, Capability::Bpf | Capability::Perfmon)
+                && set.has(Capability::SysAdmin))
+    };
+    let mut needs = vec![Capability::NetAdmin, Capability::NetRaw];
+    needs.extend(if old { vec![Capability::SysAdmin] } else { vec![Capability::Bpf, Capability::Perfmon] });
+    let missing = |wanted: &[Capability]| -> Vec<String> {
+        wanted.iter().filter(|&&one| !has(one)).map(|one| one.name().to_owned()).collect()
+    };
+    let needed = missing(&needs);
+    if !needed.is_empty() {
+        let interface = facts.asked.as_ref().map_or_else(String::new, |name| format!(" -i {name}"));
+        findings.error(
+            format!("this process has not {}, which ingest needs: run mirror as root", listed(&needed)),
+            Some(format!("sudo mirror doctor{interface}")),
+        );
+    } else {
+        findings.ok("the capabilities that ingest needs");
+    }
+}
+
+fn bpf(facts: &Facts, findings: &mut Findings) {
+    if facts.bpf_jit.known() == Some(&0) {
+        findings.warning(
+            "the BPF JIT is off: the XDP program is interpreted, at several times the cost a frame",
+            Some("sysctl -w net.core.bpf_jit_enable=1".to_owned()),
+        );
+    }
+    if !facts.btf {
+        findings.note("the kernel has no BTF (/sys/kernel/btf/vmlinux); ingest does without", None);
+    }
+    let busy: Vec<String> = [("busy_poll", &facts.busy_poll), ("busy_read", &facts.busy_read)]
+        .into_iter()
+        .filter_map(|(name, fact)| {
+            fact.known().filter(|&&us| us > 0).map(|us| format!("net.core.{name} is {us} µs"))
+        })
+        .collect();
+    if !busy.is_empty() {
+        findings.note(
+            format!("{}: every socket's reader of this host spins, beside the workers; ingest asks for busy polling by itself", listed(&busy)),
+            Some("sysctl -w net.core.busy_poll=0 net.core.busy_read=0".to_owned()),
+        );
+    }
+}
+
+/// Bytes of the UMEMs of the interfaces together; of one queue of small chunks when there is none.
+fn umem(facts: &Facts) -> u64 {
+    let interfaces = facts.interfaces.known().map(Vec::as_slice).unwrap_or_default();
+    // Without a choice of interface the largest is what a run would take.
+    interfaces.iter().map(umem_bytes).max().unwrap_or(FRAMES * 2048)
+}
+
+fn memlock(facts: &Facts, findings: &mut Findings) {
+    let (Some(limit), Some(set)) = (facts.memlock.known(), facts.capabilities.known()) else {
+        findings.unreadable("limit of locked memory", facts.memlock.reason().or(facts.capabilities.reason()));
+        return;
+    };
+    let before_5_11 = kernel_version(facts).is_some_and(|version| version < KernelVersion::new(5, 11));
+    let mut needed = 0;
+    let mut what = Vec::new();
+    if !set.has(Capability::IpcLock) {
+        needed += umem(facts);
+        what.push("UMEMs (no CAP_IPC_LOCK)".to_owned());
+    }
+    if before_5_11 {
+        needed += BPF_MEMORY;
+        what.push("BPF maps (kernel before 5.11)".to_owned());
+    }
+    let enough = |limit: Option<u64>| limit.is_none_or(|limit| limit >= needed);
+    if enough(limit.soft) {
+        return;
+    }
+    let says = format!(
+        "locked memory is limited to {}, and {} count against it: {} are needed",
+        mebibytes(limit.soft.unwrap_or(0)),
+        listed(&what),
+        mebibytes(needed)
+    );
+    if enough(limit.hard) || set.has(Capability::SysResource) {
+        findings.note(format!("{says}; mirror raises the limit when it starts"), None);
+    } else {
+        findings.error(
+            says,
+            Some("ulimit -l unlimited   # as root; in a unit file: LimitMEMLOCK=infinity".to_owned()),
+        );
+    }
+}
+
+fn huge_pages(facts: &Facts, findings: &mut Findings) {
+    let Some(pages) = facts.huge_pages.known() else {
+        findings.unreadable("huge pages", facts.huge_pages.reason());
+        return;
+    };
+    let needed = umem(facts).div_ceil(HugePages::SIZE);
+    if pages.free >= needed {
+        findings.ok(format!("{} of 2 MiB free, {needed} needed", counted(pages.free, "huge page")));
+        return;
+    }
+    let total = pages.total + (needed - pages.free);
+    findings.note(
+        format!(
+            "{} of 2 MiB free, and the UMEM takes {needed}: small pages are used, with more TLB misses",
+            if pages.free == 0 { "no huge pages".to_owned() } else { counted(pages.free, "huge page") }
+        ),
+        Some(format!("sysctl -w vm.nr_hugepages={total}")),
+    );
+}
+
+/// Who else wants what native XDP takes away.
+fn port(facts: &Facts, findings: &mut Findings) {
+    let devices: Vec<String> = facts
+        .vxlan
+        .known()
+        .into_iter()
+        .flatten()
+        .filter(|device| device.port == 4789)
+        .map(|device| match device.vni {
+            Some(vni) => format!("{} (VNI {vni})", device.name),
+            None => format!("{} (every VNI)", device.name),
+        })
+        .collect();
+    if !devices.is_empty() {
+        let verb = if devices.len() == 1 { "receives" } else { "receive" };
+        findings.warning(
+            format!(
+                "{} {verb} on UDP 4789: what comes by an interface that is ingested does not reach it any more; keep its \
+                 underlay on another interface",
+                listed(&devices)
+            ),
+            None,
+        );
+    }
+    if let Some(reason) = facts.vxlan.reason() {
+        findings.unreadable("VXLAN devices", Some(reason));
+    }
+    let Some(holders) = facts.port_holders.known() else {
+        findings.unreadable("holders of UDP 4789", facts.port_holders.reason());
+        return;
+    };
+    // The engine itself holds the port while it runs.
+    let mut processes: Vec<String> = holders
+        .iter()
+        .flat_map(|holder| holder.processes.iter().cloned())
+        .filter(|name| !name.starts_with("mirror ("))
+        .collect();
+    processes.sort();
+    processes.dedup();
+    if !processes.is_empty() {
+        findings.warning(
+            format!(
+                "UDP 4789 is bound by {}: it gets no datagram of an interface that is ingested",
+                listed(&processes)
+            ),
+            None,
+        );
+    }
+    let kernels = holders.iter().any(|holder| holder.processes.is_empty());
+    if kernels && devices.is_empty() {
+        findings.warning(
+            "UDP 4789 is bound by the kernel for a VXLAN device of another network namespace, as Docker's overlay networks do: \
+             they lose what comes by an interface that is ingested",
+            Some("docker swarm init --data-path-port 7789   # when the swarm is made; a port of its own".to_owned()),
+        );
+    } else if !kernels && processes.is_empty() && devices.is_empty() {
+        findings.ok("nobody else receives on UDP 4789");
+    }
+}
+
+fn mebibytes(bytes: u64) -> String {
+    if bytes.is_multiple_of(1 << 20) {
+        format!("{} MiB", bytes >> 20)
+    } else {
+        format!("{} KiB", bytes >> 10)
+    }
+}

@@ -1,0 +1,19 @@
+//! What this host, driver and interface can do, and the command that mends what they cannot.
+//!
+//! Facts are gathered first ([`gather`]) and judged apart from that ([`judge`]), so that a host's facts can be written
+//! down as JSON and judged elsewhere.
+
+mod facts;
+mod gather;
+mod judge;
+mod plan;
+mod procfs;
+mod report;
+mod rss;
+
+pub use facts::{Fact, Facts, InterfaceFacts, Irq, Peer, PortHolder, VxlanDevice};
+pub use gather::gather;
+pub use judge::{Finding, Severity, judge};
+pub use plan::{Bind, Mode, Plan, chunk_size, plan};
+pub use report::Report;
+pub use rss::{MICROSOFT_KEY, Reach, reach, toeplitz};

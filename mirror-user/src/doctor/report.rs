@@ -1,0 +1,112 @@
+//! Facts, findings and plans in one text, made for a human's eyes, or in one JSON value.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    facts::{Facts, InterfaceFacts},
+    judge::{Finding, HOST, Severity, counted, judge},
+    plan::{Plan, plan},
+};
+
+/// Columns of the text, which fits a terminal of 100.
+const WIDTH: usize = 98;
+/// Columns in front of what a finding says.
+const INDENT: usize = 11;
+
+/// What the doctor says of a host.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Report {
+    /// Always `mirror.doctor/1`; fields may be added, never renamed.
+    pub schema: String,
+    /// Whether ingest can run: on the interface asked about, or on any.
+    pub can_run: bool,
+    /// How it would run, for each interface that nothing stands in the way of.
+    pub plans: Vec<Plan>,
+    /// What was judged.
+    pub findings: Vec<Finding>,
+    /// What it was judged by.
+    pub facts: Facts,
+}
+
+impl Report {
+    /// Judges a host.
+    #[must_use]
+    pub fn of(facts: Facts) -> Self {
+        let findings = judge(&facts);
+        let clean =
+            |about: &str| !findings.iter().any(|one| one.severity == Severity::Error && one.about == about);
+        let interfaces = facts.interfaces.known().map(Vec::as_slice).unwrap_or_default();
+        let able = |one: &&InterfaceFacts| clean(HOST) && clean(&one.name);
+        let plans: Vec<Plan> = interfaces.iter().filter(able).map(|one| plan(&facts, one)).collect();
+        Self { schema: "mirror.doctor/1".to_owned(), can_run: !plans.is_empty(), plans, findings, facts }
+    }
+
+    fn section(&self, f: &mut fmt::Formatter<'_>, about: &str, title: &str) -> fmt::Result {
+        writeln!(f, "{title}")?;
+        for finding in self.findings.iter().filter(|finding| finding.about == about) {
+            write!(f, "  {:<7}  ", finding.severity)?;
+            wrapped(f, &finding.says)?;
+            if let Some(mend) = &finding.mend {
+                // On a line of its own and never broken, to be copied.
+                writeln!(f, "{:INDENT$}$ {mend}", "")?;
+            }
+        }
+        writeln!(f)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let machine = self.facts.machine.known().map_or_else(String::new, |machine| format!("  {machine}"));
+        let cpus =
+            self.facts.cpus.known().map_or_else(String::new, |&cpus| format!(", {}", counted(cpus, "CPU")));
+        self.section(f, HOST, &format!("{HOST}{machine}{cpus}"))?;
+        let interfaces = self.facts.interfaces.known().map(Vec::as_slice).unwrap_or_default();
+        for interface in interfaces {
+            let driver = interface.driver.as_ref().map_or_else(
+                || ", driver unknown".to_owned(),
+                |driver| format!("  {} {}", driver.name, driver.version),
+            );
+            let node = interface.numa_node.map_or_else(String::new, |node| format!(", NUMA node {node}"));
+            self.section(
+                f,
+                &interface.name,
+                &format!("{}{driver}, MTU {}{node}", interface.name, interface.mtu),
+            )?;
+        }
+        if let (None, Some(name)) = (self.facts.interfaces.known(), &self.facts.asked) {
+            self.section(f, name, name)?;
+        }
+        for interface in interfaces {
+            match self.plans.iter().find(|plan| plan.interface == interface.name) {
+                Some(plan) => writeln!(f, "{}: would run: {plan}", interface.name)?,
+                None => writeln!(f, "{}: cannot run before the errors above are mended", interface.name)?,
+            }
+        }
+        if interfaces.is_empty() {
+            writeln!(f, "there is no interface to run on")?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes words in lines of [`WIDTH`], the first of which starts at [`INDENT`] already.
+fn wrapped(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    let mut column = INDENT;
+    for (at, word) in text.split(' ').enumerate() {
+        let length = word.chars().count();
+        if at > 0 && column + 1 + length > WIDTH {
+            write!(f, "\n{:INDENT$}", "")?;
+            column = INDENT;
+        } else if at > 0 {
+            write!(f, " ")?;
+            column += 1;
+        }
+        write!(f, "{word}")?;
+        column += length;
+    }
+    writeln!(f)
+}

@@ -1,0 +1,289 @@
+//! Capture files through the same pipeline as live frames: decapsulation, selection, sinks, report.
+//!
+//! It needs neither root nor Linux: one pipeline, on the caller's thread.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use crate::{
+    account::Report,
+    select::{Allow, Budget},
+    sink::{SinkError, SinkFactory, WorkerContext},
+    source::{CaptureError, CaptureReader},
+    wire::vxlan,
+    worker::{Pipeline, PipelineConfig, SinkSlot},
+};
+
+pub use crate::source::MAX_FRAME;
+
+/// Frames handled at once.
+const BATCH: usize = 64;
+
+/// Sinks are promised a tick every 100 ms, and a silent pipe keeps the reader for up to 50.
+const TICK: Duration = Duration::from_millis(50);
+
+/// What kept a replay from starting.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplayError {
+    /// There is nothing to read.
+    #[error("no capture file given; name at least one, or `-` for standard input")]
+    NoFile,
+    /// Standard input can be read once only.
+    #[error("standard input (`-`) is given more than once; it can be read once")]
+    StdinTwice,
+    /// Without a port nothing is a tunnel.
+    #[error("no tunnel port given; VXLAN's is 4789")]
+    NoPort,
+    /// A file is not there or may not be read.
+    #[error("{}: {source}", file.display())]
+    File {
+        /// The file, as given.
+        file: PathBuf,
+        /// Why.
+        source: CaptureError,
+    },
+    /// A sink could not be built.
+    #[error("sink {sink}: {source}")]
+    Sink {
+        /// Name of the sink.
+        sink: String,
+        /// Why.
+        source: SinkError,
+    },
+}
+
+/// A run over capture files, ready to start.
+///
+/// # Examples
+///
+/// ```no_run
+/// use std::sync::atomic::AtomicBool;
+///
+/// # fn main() -> Result<(), mirror_user::replay::ReplayError> {
+/// let stop = AtomicBool::new(false);
+/// let report = mirror_user::Replay::builder().file("mirror.pcap").build()?.run(&stop)?;
+/// println!("{} inner frames", report.frames.decapsulated);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Replay {
+    files: Vec<PathBuf>,
+    sinks: Vec<Arc<dyn SinkFactory>>,
+    config: PipelineConfig,
+}
+
+/// Settings of a [`Replay`].
+#[must_use]
+pub struct ReplayBuilder {
+    files: Vec<PathBuf>,
+    sinks: Vec<Arc<dyn SinkFactory>>,
+    ports: Vec<u16>,
+    allow: Allow,
+    count: Option<u64>,
+}
+
+impl std::fmt::Debug for Replay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { files, sinks, config } = self;
+        f.debug_struct("Replay")
+            .field("files", files)
+            .field("sinks", &names(sinks))
+            .field("config", config)
+            .finish()
+    }
+}
+
+impl std::fmt::Debug for ReplayBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { files, sinks, ports, allow, count } = self;
+        f.debug_struct("ReplayBuilder")
+            .field("files", files)
+            .field("sinks", &names(sinks))
+            .field("ports", ports)
+            .field("allow", allow)
+            .field("count", count)
+            .finish()
+    }
+}
+
+fn names(sinks: &[Arc<dyn SinkFactory>]) -> Vec<&str> {
+    sinks.iter().map(|sink| sink.name()).collect()
+}
+
+impl ReplayBuilder {
+    /// Adds a capture file, or standard input for `-`. Files are read in the order in which they are added.
+    pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.files.push(path.into());
+        self
+    }
+
+    /// Adds a sink.
+    pub fn sink(mut self, sink: Arc<dyn SinkFactory>) -> Self {
+        self.sinks.push(sink);
+        self
+    }
+
+    /// UDP destination ports of the tunnel, instead of 4789.
+    pub fn ports(mut self, ports: impl IntoIterator<Item = u16>) -> Self {
+        self.ports = ports.into_iter().collect();
+        self
+    }
+
+    /// VNIs and outer sources to let in, instead of all.
+    pub fn allow(mut self, allow: Allow) -> Self {
+        self.allow = allow;
+        self
+    }
+
+    /// Ends the run after so many selected inner frames.
+    pub fn count(mut self, frames: Option<u64>) -> Self {
+        self.count = frames;
+        self
+    }
+
+    /// Checks what can be checked before any frame is read.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplayError`]: nothing to read, no port, or a file that cannot be opened.
+    pub fn build(self) -> Result<Replay, ReplayError> {
+        let Self { files, sinks, ports, allow, count } = self;
+        if files.is_empty() {
+            return Err(ReplayError::NoFile);
+        }
+        if ports.is_empty() {
+            return Err(ReplayError::NoPort);
+        }
+        if files.iter().filter(|file| *file == Path::new("-")).count() > 1 {
+            return Err(ReplayError::StdinTwice);
+        }
+        for file in &files {
+            readable(file).map_err(|source| ReplayError::File {
+                file: file.clone(),
+                source: CaptureError::Open(source),
+            })?;
+        }
+        let config = PipelineConfig {
+            ports: ports.into(),
+            allow: Arc::new(allow),
+            budget: Arc::new(Budget::new(count)),
+        };
+        Ok(Replay { files, sinks, config })
+    }
+}
+
+/// Whether a file is there to be read: better told before the first of many is replayed than after.
+fn readable(file: &Path) -> io::Result<()> {
+    if file == Path::new("-") {
+        return Ok(());
+    }
+    let kind = std::fs::metadata(file)?;
+    if kind.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    // Opening a FIFO waits for its writer, and takes from what it has to say.
+    if kind.is_file() { std::fs::File::open(file).map(drop) } else { Ok(()) }
+}
+
+impl Replay {
+    /// Starts from the defaults: port 4789, every VNI and source, all frames, no sink.
+    pub fn builder() -> ReplayBuilder {
+        ReplayBuilder {
+            files: Vec::new(),
+            sinks: Vec::new(),
+            ports: vec![vxlan::PORT],
+            allow: Allow::all(),
+            count: None,
+        }
+    }
+
+    /// Adds a sink once it is known that the files can be read.
+    #[must_use]
+    pub fn sink(mut self, sink: Arc<dyn SinkFactory>) -> Self {
+        self.sinks.push(sink);
+        self
+    }
+
+    /// Reads the files to their end, or until `stop` is set or the count is reached, and closes the accounts.
+    ///
+    /// What ends a file early (it is cut short, damaged, or no capture at all) ends the run: the frames before it have
+    /// gone to the sinks, which are finished in order, and [`Report::ended_by`] has the reason.
+    ///
+    /// `stop` is looked at between batches, and at least every 50 ms while a pipe is silent.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplayError::Sink`] where a sink cannot be built; no frame has been read then.
+    pub fn run(self, stop: &AtomicBool) -> Result<Report, ReplayError> {
+        let Self { files, sinks: factories, config } = self;
+        let (started, clock) = (SystemTime::now(), Instant::now());
+        let context = WorkerContext::single(MAX_FRAME);
+        let mut sinks = Vec::with_capacity(factories.len());
+        for factory in &factories {
+            let sink = factory
+                .build(&context)
+                .map_err(|source| ReplayError::Sink { sink: factory.name().to_owned(), source })?;
+            sinks.push(SinkSlot::new(sink));
+        }
+
+        let mut run = Run { pipeline: Pipeline::new(config, context.queue, sinks), stop, ticked: clock };
+        let mut ended_by = None;
+        for file in &files {
+            if run.is_over() {
+                break;
+            }
+            if let Err(error) = run.read(file) {
+                ended_by = Some(format!("{}: {error}", file.display()));
+                break;
+            }
+        }
+
+        let mut report = Report::new("file", started);
+        report.expect_sinks(names(&factories));
+        let (frames, outcomes) = run.pipeline.finish();
+        report.add_worker(&frames, &outcomes);
+        report.duration_s = clock.elapsed().as_secs_f64();
+        report.ended_by = ended_by;
+        report.close();
+        report.close_sinks(&factories);
+        Ok(report)
+    }
+}
+
+/// A run under way.
+struct Run<'s> {
+    pipeline: Pipeline,
+    stop: &'s AtomicBool,
+    ticked: Instant,
+}
+
+impl Run<'_> {
+    fn is_over(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) || self.pipeline.is_spent()
+    }
+
+    fn read(&mut self, file: &Path) -> Result<(), CaptureError> {
+        let mut reader = CaptureReader::open(file)?;
+        while !self.is_over() {
+            let Some(captures) = reader.next_batch(BATCH)? else { break };
+            self.pipeline.process(captures.iter().map(Some));
+            let now = Instant::now();
+            if now.duration_since(self.ticked) >= TICK {
+                self.pipeline.tick(now);
+                self.ticked = now;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,260 @@
+//! Outputs that are full, gone, slow or stuck.
+
+use std::sync::mpsc;
+
+use super::*;
+use crate::{batch::MAX_BATCH, sink::testing::offer};
+
+/// A stream that takes nothing until it is released, and then everything.
+#[derive(Debug)]
+struct Gate {
+    released: mpsc::Receiver<()>,
+    bytes: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Gate {
+    /// The gate, what releases it when dropped, and the bytes that went through.
+    fn new() -> (Self, mpsc::Sender<()>, Arc<Mutex<Vec<u8>>>) {
+        let (release, released) = mpsc::channel();
+        let bytes = Arc::<Mutex<_>>::default();
+        (Self { released, bytes: Arc::clone(&bytes) }, release, bytes)
+    }
+}
+
+impl Write for Gate {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // Nobody sends: this ends when the other end is dropped.
+        self.released.recv().unwrap_err();
+        self.bytes.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn packets_in(bytes: &Mutex<Vec<u8>>) -> usize {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, &*bytes.lock().unwrap()).unwrap();
+    read(file.path()).packets.len()
+}
+
+/// Offers frames, which fill blocks many times over, until the sink ends; gives its error and the frames it took.
+fn offer_until_it_ends(sink: &mut dyn Sink) -> (SinkError, u64) {
+    let frames = some_frames(u32::try_from(MAX_BATCH).unwrap());
+    let mut offered = 0;
+    // The writer thread finds out in its own time.
+    for _ in 0..10_000 {
+        match offer(sink, &frames) {
+            Ok(()) => offered += frames.len() as u64,
+            Err(error) => return (error, offered),
+        }
+        assert_eq!(sink.stats().total(), offered);
+        thread::sleep(Duration::from_millis(1));
+    }
+    panic!("the sink goes on: {:?}", sink.stats());
+}
+
+fn small(target: Target) -> PcapBuilder {
+    Pcap::builder(target).block_size(8192).blocks(4)
+}
+
+#[test]
+fn a_stuck_output_costs_frames_and_never_the_workers_time() {
+    let (gate, release, bytes) = Gate::new();
+    let pcap = small(Target::writer("gate", gate)).build().unwrap();
+    let mut sink = worker(&pcap);
+    let frames = some_frames(5000);
+    // Were the worker to wait, this would not return.
+    offer(&mut *sink, &frames).unwrap();
+    let stats = sink.stats();
+    assert_eq!((stats.total(), stats.written), (5000, 0));
+    let dropped: Vec<_> = stats.dropped.iter().collect();
+    assert_eq!(dropped, [("no_block", 5000 - stats.pending)]);
+    assert!(stats.pending > 200, "{stats:?}");
+    drop(release);
+    sink.finish().unwrap();
+    assert_eq!((sink.stats().written, sink.stats().pending), (stats.pending, 0));
+    assert_eq!(sink.stats().total(), 5000);
+    pcap.close(&mut report()).unwrap();
+    assert_eq!(packets_in(&bytes) as u64, stats.pending);
+}
+
+#[test]
+fn frames_let_go_are_in_the_statistics_of_their_interface() {
+    let (gate, release, bytes) = Gate::new();
+    let pcap = small(Target::writer("gate", gate)).build().unwrap();
+    let mut sink = worker(&pcap);
+    offer(&mut *sink, &some_frames(3000)).unwrap();
+    drop(release);
+    sink.finish().unwrap();
+    pcap.close(&mut report()).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, &*bytes.lock().unwrap()).unwrap();
+    let contents = read(file.path());
+    for (seen, received) in contents.statistics.iter().zip([2000, 1000]) {
+        let name = &contents.interfaces[seen.interface as usize];
+        let here = contents.packets.iter().filter(|packet| packet.interface == *name).count() as u64;
+        assert_eq!((seen.received, seen.delivered, seen.dropped), (received, here, received - here));
+    }
+}
+
+#[test]
+fn a_sink_recovers_when_its_output_does() {
+    let (gate, release, _) = Gate::new();
+    let pcap = small(Target::writer("gate", gate)).build().unwrap();
+    let mut sink = worker(&pcap);
+    offer(&mut *sink, &some_frames(5000)).unwrap();
+    let dropped = sink.stats().dropped.total();
+    drop(release);
+    while sink.stats().pending > 0 {
+        sink.flush();
+        thread::yield_now();
+    }
+    offer(&mut *sink, &some_frames(50)).unwrap();
+    sink.finish().unwrap();
+    assert_eq!(sink.stats().dropped.total(), dropped);
+    assert_eq!(sink.stats().written + dropped, 5050);
+}
+
+#[test]
+fn the_end_of_a_run_gives_up_on_a_stuck_output_and_writes_nothing_of_it_later() {
+    let (gate, release, bytes) = Gate::new();
+    let pcap = small(Target::writer("gate", gate)).stop_timeout(Duration::from_millis(100)).build().unwrap();
+    let mut sink = worker(&pcap);
+    offer(&mut *sink, &some_frames(100)).unwrap();
+    let error = sink.finish().unwrap_err().to_string();
+    assert!(error.contains("took nothing for 0.1 s: 100 frames given up"), "{error}");
+    let stats = sink.stats();
+    assert_eq!((stats.pending, stats.total()), (0, 100));
+    assert_eq!(stats.failed.iter().collect::<Vec<_>>(), [("stuck", 100)]);
+    let error = pcap.close(&mut report()).unwrap_err().to_string();
+    assert!(error.starts_with("gate: took nothing for 0.1 s"), "{error}");
+    drop(release);
+    while !pcap.shared.writer_is_gone() {
+        thread::yield_now();
+    }
+    assert_eq!(packets_in(&bytes), 0);
+    assert_eq!(sink.stats(), stats, "what was counted as lost stays lost");
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_the_sink_and_is_named() {
+    let (reader, out) = io::pipe().unwrap();
+    drop(reader);
+    let pcap = small(Target::writer("standard output", out)).build().unwrap();
+    let mut sink = worker(&pcap);
+    let (error, offered) = offer_until_it_ends(&mut *sink);
+    let text = error.to_string();
+    assert!(matches!(error, SinkError::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe));
+    assert!(text.starts_with("standard output: Broken pipe"), "{text}");
+    assert!(text.ends_with("(0 frames written); its reader has gone: start both again"), "{text}");
+    sink.finish().unwrap_err();
+    let stats = sink.stats();
+    assert_eq!((stats.total(), stats.written, stats.pending), (offered, 0, 0));
+    assert_eq!(pcap.close(&mut report()).unwrap_err().to_string(), text);
+}
+
+#[test]
+fn a_full_device_ends_the_sink_and_is_named() {
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let pcap = small(Target::writer("/dev/full", full)).build().unwrap();
+    let mut sink = worker(&pcap);
+    let (error, offered) = offer_until_it_ends(&mut *sink);
+    let text = error.to_string();
+    assert!(
+        text.contains("No space left on device") && text.ends_with("free space and start again"),
+        "{text}"
+    );
+    sink.finish().unwrap_err();
+    assert_eq!((sink.stats().failed.total() + sink.stats().dropped.total(), offered), (offered, offered));
+}
+
+#[test]
+fn a_disk_that_fills_up_leaves_a_file_complete_up_to_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let mount = r#"mount -t tmpfs -o size=1m,mode=700 none "$MIRROR_TEST_PATH" && exec "$@""#;
+    let status = in_a_process_of_its_own(
+        &["unshare", "-m", "sh", "-c", mount, "sh"],
+        "faults::child_on_a_small_disk",
+        dir.path(),
+    )
+    .status()
+    .unwrap();
+    assert!(status.success(), "on a disk of 1 MiB (mounting one takes root): {status}");
+}
+
+#[test]
+#[ignore = "run by another test, on a disk of 1 MiB"]
+fn child_on_a_small_disk() {
+    let path = path_from_parent().join("out.pcapng");
+    let pcap = Pcap::builder(Target::file(&path)).block_size(64 << 10).blocks(4).build().unwrap();
+    let mut sink = worker(&pcap);
+    let (error, offered) = offer_until_it_ends(&mut *sink);
+    let text = error.to_string();
+    assert!(text.contains("out.pcapng: No space left on device"), "{text}");
+    assert!(text.ends_with("frames written); free space and start again"), "{text}");
+    sink.finish().unwrap_err();
+    let stats = sink.stats();
+    assert_eq!((stats.total(), stats.pending), (offered, 0));
+    assert!(stats.written > 5000 && stats.failed.total() > 0, "{stats:?}");
+    assert!(text.contains(&format!("({} frames written)", stats.written)), "{text} {stats:?}");
+    assert_eq!(pcap.close(&mut report()).unwrap_err().to_string(), text);
+    // Complete, whole packets only, under its own name, and alone.
+    assert_eq!(tshark(&path, &["frame.number"]).len() as u64, stats.written);
+    assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    // The disk was filled to within one packet.
+    let len = std::fs::metadata(&path).unwrap().len();
+    assert!(len > (1 << 20) - (8 << 10), "{len}");
+}
+
+#[test]
+fn a_pipe_in_non_blocking_mode_gets_every_byte() {
+    let (mut reader, out) = io::pipe().unwrap();
+    rustix::fs::fcntl_setfl(&out, rustix::fs::OFlags::NONBLOCK).unwrap();
+    let pcap = Pcap::builder(Target::writer("pipe", out)).build().unwrap();
+    let mut sink = worker(&pcap);
+    offer(&mut *sink, &some_frames(10_000)).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| io::copy(&mut reader, &mut file.as_file()).unwrap());
+        sink.finish().unwrap();
+        pcap.close(&mut report()).unwrap();
+    });
+    assert_eq!(read(file.path()).packets.len(), 10_000);
+}
+
+#[test]
+fn a_frame_larger_than_planned_is_let_go_by_that_name() {
+    let pcap = small(Target::writer("test", io::sink())).build().unwrap();
+    let mut sink = worker(&pcap);
+    offer(&mut *sink, &[Outer::new([10, 0, 0, 1], 7, &[0; 9000])]).unwrap();
+    assert_eq!(sink.stats().dropped.iter().collect::<Vec<_>>(), [("too_large", 1)]);
+}
+
+#[test]
+fn blocks_hold_two_of_the_largest_frames_however_small_they_were_asked_for() {
+    let pcap = small(Target::writer("test", io::sink())).build().unwrap();
+    let mut sink = SinkFactory::build(&pcap, &WorkerContext::single(65_535)).unwrap();
+    offer(
+        &mut *sink,
+        &[Outer::new([10, 0, 0, 1], 7, &[0; 65_000]), Outer::new([10, 0, 0, 1], 7, &[0; 65_000])],
+    )
+    .unwrap();
+    sink.finish().unwrap();
+    assert_eq!(sink.stats(), written(2));
+}
+
+#[test]
+fn a_writer_thread_that_dies_is_told_and_loses_no_count() {
+    let pcap =
+        small(Target::writer("test", io::sink())).on_thread_start(|| panic!("on purpose")).build().unwrap();
+    let mut sink = worker(&pcap);
+    // It may take a moment to die.
+    let (_, offered) = offer_until_it_ends(&mut *sink);
+    sink.finish().ok();
+    assert_eq!((sink.stats().total(), sink.stats().pending, sink.stats().written), (offered, 0, 0));
+    let error = pcap.close(&mut report()).unwrap_err().to_string();
+    assert!(error.contains("the writer thread panicked"), "{error}");
+}

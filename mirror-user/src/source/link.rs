@@ -1,0 +1,151 @@
+//! Link layers, and how a frame of another one is made to start with an Ethernet header.
+//!
+//! `tcpdump -i any` writes Linux cooked frames. What a decapsulator needs of their header is what Ethernet has, so an
+//! Ethernet header is written over the end of theirs, in the reader's own buffer.
+
+use std::ops::Range;
+
+use crate::wire::ethernet::{self, ethertype};
+
+/// A link layer that is read (tcpdump.org, "Link-layer header types").
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Link {
+    /// `LINKTYPE_ETHERNET`, 1.
+    Ethernet,
+    /// `LINKTYPE_LINUX_SLL`, 113.
+    Cooked,
+    /// `LINKTYPE_LINUX_SLL2`, 276.
+    Cooked2,
+    /// `LINKTYPE_RAW` 101, `LINKTYPE_IPV4` 228, `LINKTYPE_IPV6` 229: from the IP header on.
+    Ip,
+}
+
+/// Length of the header that the others are replaced by, in bytes.
+const ETHERNET: u32 = 14;
+
+/// Fields of cooked headers.
+mod field {
+    use std::ops::Range;
+
+    pub(super) const SLL_SOURCE: Range<usize> = 6..12;
+    pub(super) const SLL_PROTOCOL: Range<usize> = 14..16;
+    pub(super) const SLL2_PROTOCOL: Range<usize> = 0..2;
+    pub(super) const SLL2_SOURCE: Range<usize> = 12..18;
+}
+
+impl Link {
+    /// The link layer of a number; `None` for those that are not read.
+    pub(super) fn from_number(link_type: u16) -> Option<Self> {
+        match link_type {
+            1 => Some(Self::Ethernet),
+            113 => Some(Self::Cooked),
+            276 => Some(Self::Cooked2),
+            101 | 228 | 229 => Some(Self::Ip),
+            _ => None,
+        }
+    }
+
+    /// Length of the header, in bytes.
+    fn header_len(self) -> u32 {
+        match self {
+            Self::Ethernet => ETHERNET,
+            Self::Cooked => 16,
+            Self::Cooked2 => 20,
+            Self::Ip => 0,
+        }
+    }
+
+    /// Length on the wire that the frame has with an Ethernet header.
+    pub(super) fn ethernet_wire_len(self, wire_len: u32) -> u32 {
+        match self {
+            Self::Ethernet => wire_len,
+            _ => wire_len.saturating_sub(self.header_len()).saturating_add(ETHERNET),
+        }
+    }
+
+    /// Makes the frame at `frame` start with an Ethernet header, and says where it lies then.
+    ///
+    /// At least 14 bytes before the frame must be free to be overwritten. A frame that ends within its own link
+    /// header becomes an empty one.
+    pub(super) fn make_ethernet(self, buffer: &mut [u8], frame: Range<usize>) -> Range<usize> {
+        let bytes = &buffer[frame.clone()];
+        let header_len = self.header_len() as usize;
+        if self == Self::Ethernet {
+            return frame;
+        }
+        if bytes.len() <= header_len {
+            return frame.end..frame.end;
+        }
+        let mut header = [0; ethernet::HEADER_LEN];
+        let (source, protocol) = header[6..].split_at_mut(6);
+        match self {
+            Self::Ethernet | Self::Ip => {
+                let ethertype = match bytes[0] >> 4 {
+                    4 => ethertype::IPV4,
+                    6 => ethertype::IPV6,
+                    _ => 0,
+                };
+                protocol.copy_from_slice(&ethertype.to_be_bytes());
+            }
+            Self::Cooked => {
+                source.copy_from_slice(&bytes[field::SLL_SOURCE]);
+                protocol.copy_from_slice(&bytes[field::SLL_PROTOCOL]);
+            }
+            Self::Cooked2 => {
+                source.copy_from_slice(&bytes[field::SLL2_SOURCE]);
+                protocol.copy_from_slice(&bytes[field::SLL2_PROTOCOL]);
+            }
+        }
+        let network = frame.start + header_len;
+        let start = network - ethernet::HEADER_LEN;
+        buffer[start..network].copy_from_slice(&header);
+        start..frame.end
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Makes a frame of a link header and three bytes of payload Ethernet, inside a buffer with room in front.
+    fn made(link: Link, header: &[u8], payload: &[u8]) -> Vec<u8> {
+        let mut buffer = vec![0xaa; 16];
+        buffer.extend_from_slice(header);
+        buffer.extend_from_slice(payload);
+        let end = buffer.len();
+        let range = link.make_ethernet(&mut buffer, 16..end);
+        buffer[range].to_vec()
+    }
+
+    #[test]
+    fn cooked_headers_give_protocol_and_source() {
+        let sll = [0, 0, 0, 1, 0, 6, 1, 2, 3, 4, 5, 6, 0, 0, 8, 0];
+        let sll2 = [8, 0, 0, 0, 0, 0, 0, 2, 0, 1, 0, 6, 1, 2, 3, 4, 5, 6, 0, 0];
+        let ethernet = [0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 8, 0, 0x45, 7, 7];
+        assert_eq!(made(Link::Cooked, &sll, &[0x45, 7, 7]), ethernet);
+        assert_eq!(made(Link::Cooked2, &sll2, &[0x45, 7, 7]), ethernet);
+    }
+
+    #[test]
+    fn raw_ip_tells_its_version_itself() {
+        assert_eq!(made(Link::Ip, &[], &[0x45, 1])[12..], [8, 0, 0x45, 1]);
+        assert_eq!(made(Link::Ip, &[], &[0x60, 1])[12..], [0x86, 0xdd, 0x60, 1]);
+        assert_eq!(made(Link::Ip, &[], &[0x00, 1])[12..], [0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn a_frame_cut_within_its_link_header_is_empty() {
+        for (link, len) in [(Link::Cooked, 16), (Link::Cooked2, 20), (Link::Ip, 0)] {
+            assert!(made(link, &vec![1; len], &[]).is_empty());
+        }
+    }
+
+    #[test]
+    fn wire_lengths_follow_the_header() {
+        assert_eq!([Link::Ethernet.ethernet_wire_len(100), Link::Ethernet.ethernet_wire_len(5)], [100, 5]);
+        assert_eq!(Link::Cooked.ethernet_wire_len(100), 98);
+        assert_eq!(Link::Cooked2.ethernet_wire_len(100), 94);
+        assert_eq!(Link::Ip.ethernet_wire_len(100), 114);
+        assert_eq!(Link::Ip.ethernet_wire_len(u32::MAX), u32::MAX);
+    }
+}

@@ -1,0 +1,17 @@
+//! Where outer frames come from besides a ring: capture files and pipes.
+//!
+//! [`CaptureReader`] reads classic pcap and pcapng as a stream in bounded memory, and lends [`Captured`](crate::Captured)
+//! frames in batches, so that what stands behind a ring stands behind a file just as well.
+
+mod error;
+mod file;
+mod input;
+mod link;
+mod pcap;
+mod pcapng;
+mod pipe;
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub use error::CaptureError;
+pub use file::{CaptureFile, CaptureReader, Captures, MAX_BLOCK, MAX_FRAME};

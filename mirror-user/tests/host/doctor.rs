@@ -1,0 +1,264 @@
+//! The doctor: what it says of recorded hosts, word for word, and what it finds on a live one.
+//!
+//! `profiles/*.json` are facts in the form that `mirror doctor --json` prints under `facts`, composed from what drivers and
+//! AWS's documentation say of such hosts; the `.txt` beside each is the whole report. After a change of wording, `mirror
+//! doctor --facts FILE.json` prints the new one, to be read before it is kept.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use crate::namespace::Namespace;
+use mirror_user::{
+    doctor::{Facts, Mode, Report, Severity, gather},
+    host::xdp::XdpMode,
+};
+
+fn profiles() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/profiles")
+}
+
+/// Names of the profiles with this extension.
+fn names(extension: &str) -> BTreeSet<String> {
+    let entries = fs::read_dir(profiles()).unwrap().map(|entry| entry.unwrap().path());
+    let wanted = entries.filter(|path| path.extension().is_some_and(|one| one == extension));
+    wanted.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect()
+}
+
+fn facts(name: &str) -> Facts {
+    let json = fs::read_to_string(profiles().join(format!("{name}.json"))).unwrap();
+    serde_json::from_str(&json).unwrap_or_else(|error| panic!("{name}.json: {error}"))
+}
+
+#[test]
+fn every_recorded_host_gets_its_report_word_for_word() {
+    let recorded = names("json");
+    assert!(recorded.len() >= 12, "{recorded:?}");
+    assert_eq!(recorded, names("txt"), "each profile has its report and each report its profile");
+    for name in recorded {
+        let expected = fs::read_to_string(profiles().join(format!("{name}.txt"))).unwrap();
+        let report = Report::of(facts(&name)).to_string();
+        assert!(report == expected, "{name}: is\n{report}\nand should be\n{expected}");
+    }
+}
+
+#[test]
+fn a_report_says_whether_ingest_can_run_by_the_errors_in_it() {
+    for name in names("json") {
+        let report = Report::of(facts(&name));
+        let error = report.findings.iter().any(|finding| finding.severity == Severity::Error);
+        // All but one profile look at one interface.
+        if report.facts.asked.is_some() {
+            assert_eq!(report.can_run, !error, "{name}");
+            assert_eq!(report.plans.len(), usize::from(!error), "{name}");
+        }
+    }
+}
+
+#[test]
+fn facts_survive_being_written_down() {
+    for name in names("json") {
+        let facts = facts(&name);
+        let json = serde_json::to_string(&facts).unwrap();
+        assert_eq!(serde_json::from_str::<Facts>(&json).unwrap(), facts, "{name}");
+    }
+    let live = gather(None);
+    let json = serde_json::to_string(&live).unwrap();
+    assert_eq!(serde_json::from_str::<Facts>(&json).unwrap(), live);
+}
+
+#[test]
+fn every_mend_is_one_line_and_every_finding_a_sentence_part() {
+    for name in names("json") {
+        for finding in Report::of(facts(&name)).findings {
+            assert!(!finding.says.contains('\n') && !finding.says.ends_with('.'), "{name}: {}", finding.says);
+            assert!(finding.mend.is_none_or(|mend| !mend.contains('\n') && !mend.is_empty()), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_veth_pair_is_gathered_as_it_is() {
+    let namespace = Namespace::with_pair(2);
+    namespace.ip("link set peer mtu 1600");
+    let facts = namespace.enter(|| gather(Some("target")));
+    let [target] = facts.interfaces.known().unwrap().as_slice() else {
+        panic!("one interface was asked about")
+    };
+    assert_eq!((target.name.as_str(), target.mtu, target.up), ("target", 1500, true));
+    assert_eq!(target.driver.as_ref().unwrap().name, "veth");
+    assert_eq!(target.rx_queues.known(), Some(&2));
+    let channels = target.channels.known().unwrap();
+    assert_eq!((channels.rx, channels.tx, channels.max_rx), (2, 2, 2));
+    let features = target.xdp_features.known().unwrap().unwrap();
+    assert!(features.basic && features.redirect);
+    assert_eq!(target.xdp_hook.known(), Some(&None));
+    let peer = target.peer.as_ref().unwrap();
+    assert_eq!((peer.name.as_str(), peer.mtu, peer.tx_queues), ("peer", 1600, Some(2)));
+    // veth has no rings and no hash to tell of: the reason is kept.
+    assert!(target.rss.reason().unwrap().contains("not supported"), "{:?}", target.rss);
+    assert!(target.irqs.reason().unwrap().contains("another network namespace"), "{:?}", target.irqs);
+
+    let report = Report::of(facts);
+    assert!(report.can_run, "{report}");
+    assert_eq!(
+        (report.plans[0].mode, report.plans[0].queues, report.plans[0].chunk),
+        (Mode::Native, 2, 2048)
+    );
+}
+
+/// Loads our program as ingest does and attaches it.
+fn attach(
+    index: u32,
+    program: &str,
+    mode: aya::programs::XdpMode,
+) -> Result<aya::Ebpf, aya::programs::ProgramError> {
+    let mut object = aya::Ebpf::load(mirror_ebpf::MIRROR_OBJECT).unwrap();
+    let program: &mut aya::programs::Xdp = object.program_mut(program).unwrap().try_into().unwrap();
+    program.load()?;
+    program.attach_to_if_index(index, mode)?;
+    Ok(object)
+}
+
+/// Waits for the hook of `target`: a process forked by another test may hold the link until its exec.
+fn hook_is_free() {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !Report::of(gather(Some("target"))).can_run {
+        assert!(Instant::now() < deadline, "the hook is still held");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn index(name: &str) -> u32 {
+    mirror_user::host::interface::Interface::named(name).unwrap().index
+}
+
+#[test]
+fn a_held_hook_is_an_error_that_names_the_holder() {
+    let namespace = Namespace::with_pair(1);
+    namespace.enter(|| {
+        let held =
+            attach(index("target"), mirror_ebpf::mirror::PROGRAM, aya::programs::XdpMode::Driver).unwrap();
+        let facts = gather(Some("target"));
+        let hook = facts.interfaces.known().unwrap()[0].xdp_hook.known().unwrap().clone().unwrap();
+        assert_eq!((hook.mode, hook.name.as_deref()), (XdpMode::Native, Some("mirror")));
+        let report = Report::of(facts);
+        assert!(!report.can_run);
+        let error = report.findings.iter().find(|finding| finding.severity == Severity::Error).unwrap();
+        assert!(error.says.ends_with("(mirror) in native mode: another mirror ingests here; stop it first"));
+        drop(held);
+        hook_is_free();
+    });
+}
+
+#[test]
+fn what_is_said_of_veths_mtu_is_what_the_kernel_does() {
+    let namespace = Namespace::with_pair(1);
+    // This end's MTU chooses the program, the other end's decides whether it can be attached.
+    for (own, other, mode, frags) in [
+        (1500, 3506, Mode::Native, false),
+        (1500, 3507, Mode::Generic, false),
+        (3498, 3506, Mode::Native, false),
+        (3499, 3507, Mode::Native, true),
+        (3818, 9000, Mode::Native, true),
+    ] {
+        namespace.ip(&format!("link set target mtu {own}"));
+        namespace.ip(&format!("link set peer mtu {other}"));
+        namespace.enter(|| {
+            let report = Report::of(gather(Some("target")));
+            assert_eq!(
+                (report.plans[0].mode, report.plans[0].frags),
+                (mode, frags),
+                "{own} {other}: {report}"
+            );
+            let program =
+                if frags { mirror_ebpf::mirror::PROGRAM_FRAGS } else { mirror_ebpf::mirror::PROGRAM };
+            let attached = attach(index("target"), program, aya::programs::XdpMode::Driver);
+            assert_eq!(attached.is_ok(), mode == Mode::Native, "{own} {other}: {:?}", attached.err());
+            drop(attached);
+            hook_is_free();
+        });
+    }
+    namespace.ip("link set target mtu 3819");
+    let report = Report::of(namespace.enter(|| gather(Some("target"))));
+    assert!(!report.can_run, "{report}");
+}
+
+#[test]
+fn what_is_said_of_veths_queues_is_what_the_kernel_does() {
+    let namespace = Namespace::with_pair(2);
+    namespace.enter(|| {
+        let ethtool = |arguments: &[&str]| {
+            assert!(std::process::Command::new("ethtool").args(arguments).status().unwrap().success());
+        };
+        ethtool(&["-L", "target", "rx", "1"]);
+        let report = Report::of(gather(Some("target")));
+        assert_eq!(report.plans[0].mode, Mode::Generic, "{report}");
+        attach(index("target"), mirror_ebpf::mirror::PROGRAM, aya::programs::XdpMode::Driver).unwrap_err();
+        let mend =
+            report.findings.iter().find_map(|finding| finding.mend.as_deref().filter(|m| m.contains("-L")));
+        let words: Vec<&str> = mend.expect("a mend").split(' ').collect();
+        ethtool(&words[1..]);
+        assert_eq!(Report::of(gather(Some("target"))).plans[0].mode, Mode::Native);
+        drop(attach(index("target"), mirror_ebpf::mirror::PROGRAM, aya::programs::XdpMode::Driver).unwrap());
+    });
+}
+
+#[test]
+fn others_on_the_vxlan_port_are_found() {
+    let namespace = Namespace::with_pair(1);
+    let quiet = namespace.enter(|| gather(Some("target")));
+    assert_eq!(quiet.port_holders.known().map(Vec::len), Some(0));
+
+    // A process, which is this test.
+    namespace.enter(|| {
+        let _socket = std::net::UdpSocket::bind("127.0.0.1:4789").unwrap();
+        let holders = gather(Some("target")).port_holders.known().unwrap().clone();
+        assert_eq!((holders.len(), holders[0].address.as_str()), (1, "127.0.0.1"));
+        let me = format!("({})", std::process::id());
+        assert!(holders[0].processes.iter().any(|process| process.ends_with(&me)), "{holders:?}");
+    });
+
+    // The kernel's device, for one VNI and for all.
+    namespace.ip("link add vx17 type vxlan id 17 dstport 4789 dev peer");
+    namespace.ip("link set vx17 up");
+    namespace.ip("link add vxall type vxlan external dstport 4790");
+    let facts = namespace.enter(|| gather(Some("target")));
+    let devices = facts.vxlan.known().unwrap();
+    let told: Vec<_> = devices.iter().map(|device| (device.name.as_str(), device.vni, device.port)).collect();
+    assert_eq!(told, [("vx17", Some(17), 4789), ("vxall", None, 4790)]);
+    // Its sockets belong to no process.
+    let holders = facts.port_holders.known().unwrap();
+    assert!(!holders.is_empty() && holders.iter().all(|holder| holder.processes.is_empty()), "{holders:?}");
+    let report = Report::of(facts);
+    assert!(
+        report.findings.iter().any(|finding| finding.says.starts_with("vx17 (VNI 17) receives on UDP 4789"))
+    );
+}
+
+#[test]
+fn a_vxlan_device_moved_to_another_namespace_as_docker_does_is_found_by_its_socket() {
+    let host = Namespace::with_pair(1);
+    let container = host.another();
+    host.ip("link add vx18 type vxlan id 18 dstport 4789 dev peer");
+    host.ip(&format!("link set vx18 netns {}", container.name()));
+    container.ip("link set vx18 up").unwrap();
+    let facts = host.enter(|| gather(Some("target")));
+    assert_eq!(facts.vxlan.known().map(Vec::len), Some(0));
+    let report = Report::of(facts);
+    let warning = report.findings.iter().find(|finding| finding.says.contains("UDP 4789")).unwrap();
+    assert!(warning.says.contains("Docker's overlay networks"), "{warning:?}");
+}
+
+#[test]
+fn a_missing_interface_is_an_error_that_lists_those_there_are() {
+    let namespace = Namespace::with_pair(1);
+    let report = Report::of(namespace.enter(|| gather(Some("ens5"))));
+    assert!(!report.can_run && report.plans.is_empty());
+    let text = report.to_string();
+    assert!(text.contains("ens5: no such interface; there are lo, peer, target"), "{text}");
+    assert!(text.ends_with("there is no interface to run on\n"), "{text}");
+}

@@ -1,0 +1,155 @@
+//! The compiled object against the ABI that user space is built with, and its tracepoint as a table. Needs root.
+
+use aya::{
+    Ebpf, EbpfLoader, TestRun as _,
+    maps::{Array, Map, MapData, MapType, PerCpuArray},
+    programs::{Program, RawTracePoint, RawTracePointRunOptions, Xdp},
+};
+use mirror_ebpf::mirror::{self as abi, COUNTERS};
+use mirror_lab::{Result, XdpProgram};
+
+fn load() -> Result<Ebpf> {
+    Ok(EbpfLoader::new().load(&XdpProgram::object()?).expect("the object is read"))
+}
+
+fn data<'a>(ebpf: &'a Ebpf, name: &str) -> &'a MapData {
+    match ebpf.map(name).unwrap_or_else(|| panic!("no map {name}")) {
+        Map::Array(data)
+        | Map::HashMap(data)
+        | Map::LpmTrie(data)
+        | Map::PerCpuArray(data)
+        | Map::XskMap(data) => data,
+        other => panic!("{name} is {other:?}"),
+    }
+}
+
+#[test]
+fn maps_have_the_names_and_sizes_of_the_abi() -> Result<()> {
+    let ebpf = load()?;
+    let counters = u32::try_from(size_of::<[u64; COUNTERS]>()).expect("a small array");
+    // Key, value, entries; an LPM key is the prefix length and the address.
+    let wanted = [
+        (abi::MAP_COUNTERS, MapType::PerCpuArray, 4, counters, 1),
+        (abi::MAP_VNIS, MapType::Hash, 4, 1, abi::MAX_VNIS),
+        (abi::MAP_SOURCES_V4, MapType::LpmTrie, 8, 1, abi::MAX_SOURCES),
+        (abi::MAP_SOURCES_V6, MapType::LpmTrie, 20, 1, abi::MAX_SOURCES),
+        (abi::MAP_XSKS_ID, MapType::Array, 4, 4, 1),
+        (abi::MAP_REDIRECT_FAILED, MapType::PerCpuArray, 4, 8, 1),
+        (abi::MAP_XSKS, MapType::XskMap, 4, 4, 64),
+    ];
+    for (name, kind, key, value, entries) in wanted {
+        let info = data(&ebpf, name).info().expect("information about a map of ours");
+        assert_eq!(info.map_type().expect("a known type"), kind, "{name}");
+        assert_eq!((info.key_size(), info.value_size(), info.max_entries()), (key, value, entries), "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn programs_have_the_names_and_kinds_of_the_abi() -> Result<()> {
+    let ebpf = load()?;
+    for name in [abi::PROGRAM, abi::PROGRAM_FRAGS] {
+        assert!(matches!(ebpf.program(name), Some(Program::Xdp(_))), "{name}");
+    }
+    assert!(matches!(ebpf.program(abi::PROGRAM_REDIRECT_ERR), Some(Program::RawTracePoint(_))));
+    assert_eq!(ebpf.programs().count(), 3);
+    Ok(())
+}
+
+#[test]
+fn settings_have_the_names_and_sizes_of_the_abi() -> Result<()> {
+    let object = XdpProgram::object()?;
+    let mut loader = EbpfLoader::new();
+    loader.override_global(abi::SETTING_PORTS, &[0_u16; abi::MAX_PORTS], true);
+    for name in [abi::SETTING_VNI_FILTER, abi::SETTING_SOURCE_FILTER, abi::SETTING_STAMP, abi::SETTING_LOG] {
+        loader.override_global(name, &0_u8, true);
+    }
+    loader.load(&object).expect("all settings are there");
+    // The loader does tell: one that is not there, and one of another size.
+    assert!(EbpfLoader::new().override_global("NO_SUCH_SETTING", &0_u8, true).load(&object).is_err());
+    assert!(EbpfLoader::new().override_global(abi::SETTING_STAMP, &0_u32, true).load(&object).is_err());
+    Ok(())
+}
+
+#[test]
+fn each_combination_of_settings_passes_the_verifier() -> Result<()> {
+    let object = XdpProgram::object()?;
+    for combination in 0..16_u8 {
+        let on = |bit: u8| combination >> bit & 1;
+        let (vni, source, stamp, log) = (on(0), on(1), on(2), on(3));
+        for entry in [abi::PROGRAM, abi::PROGRAM_FRAGS] {
+            let mut ebpf = EbpfLoader::new()
+                .override_global(abi::SETTING_PORTS, &[4789_u16.to_be(), 0, 0, 0], true)
+                .override_global(abi::SETTING_VNI_FILTER, &vni, true)
+                .override_global(abi::SETTING_SOURCE_FILTER, &source, true)
+                .override_global(abi::SETTING_STAMP, &stamp, true)
+                .override_global(abi::SETTING_LOG, &log, true)
+                .load(&object)
+                .expect("the object is read");
+            let program: &mut Xdp =
+                ebpf.program_mut(entry).expect("both entries").try_into().expect("an XDP program");
+            program
+                .load()
+                .unwrap_or_else(|error| panic!("{entry} with settings {combination:04b}: {error:?}"));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_object_tells_nothing_of_the_host_it_was_built_on() -> Result<()> {
+    let object = XdpProgram::object()?;
+    let text = String::from_utf8_lossy(&object);
+    for trace in ["/home/", "/root/", "/usr/", "/work", "/tmp/", "/build", "/opt/"] {
+        assert!(!text.contains(trace), "the object holds a path below {trace}");
+    }
+    Ok(())
+}
+
+/// `xdp_redirect_err(dev, xdp, tgt, err, map_type, map_id, index)`: which errors are ours to count.
+#[test]
+fn the_tracepoint_counts_what_no_socket_counts() -> Result<()> {
+    const OURS: u32 = 77;
+    const OTHERS: u32 = 78;
+    let mut ebpf = load()?;
+    let ids = ebpf.map_mut(abi::MAP_XSKS_ID).expect("the map");
+    Array::<_, u32>::try_from(ids).expect("an array").set(0, OURS, 0).expect("its one place");
+    let program: &mut RawTracePoint = ebpf
+        .program_mut(abi::PROGRAM_REDIRECT_ERR)
+        .expect("the tracepoint")
+        .try_into()
+        .expect("a raw tracepoint");
+    program.load().expect("the verifier accepts it");
+
+    let table = [
+        ("ENXIO: no socket bound", libc::ENXIO, OURS, 1),
+        ("EINVAL: socket of another queue", libc::EINVAL, OURS, 1),
+        ("ENETDOWN", libc::ENETDOWN, OURS, 1),
+        ("EOPNOTSUPP", libc::EOPNOTSUPP, OURS, 1),
+        ("ENOSPC: counted as rx_dropped", libc::ENOSPC, OURS, 0),
+        ("ENOMEM: counted as rx_dropped", libc::ENOMEM, OURS, 0),
+        ("ENOBUFS: counted as rx_ring_full", libc::ENOBUFS, OURS, 0),
+        ("another's map", libc::EINVAL, OTHERS, 0),
+    ];
+    for (name, errno, map, counted) in table {
+        let before = failed(&ebpf);
+        let mut args = [0; 12];
+        // As the kernel stores an int and a u32: in the low half, whatever the upper one holds.
+        args[3] = u64::from((-errno).cast_unsigned()) | 0xffff_ffff << 32;
+        args[5] = u64::from(map);
+        let program: &RawTracePoint = ebpf
+            .program(abi::PROGRAM_REDIRECT_ERR)
+            .expect("the tracepoint")
+            .try_into()
+            .expect("a raw tracepoint");
+        program.test_run(RawTracePointRunOptions { args, cpu: None }).expect("a test run");
+        assert_eq!(failed(&ebpf) - before, counted, "{name}");
+    }
+    Ok(())
+}
+
+fn failed(ebpf: &Ebpf) -> u64 {
+    let map = ebpf.map(abi::MAP_REDIRECT_FAILED).expect("the map");
+    let map = PerCpuArray::<_, u64>::try_from(map).expect("a per-CPU array");
+    map.get(&0, 0).expect("its one place").iter().sum()
+}

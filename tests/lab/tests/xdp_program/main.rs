@@ -1,0 +1,222 @@
+//! The XDP program as a table: a packet in, its verdict and its counter out, through `BPF_PROG_TEST_RUN`. Needs root.
+//!
+//! It tests the committed object, or the one in the directory that `MIRROR_EBPF_OBJECTS` names.
+
+mod table;
+
+use std::net::Ipv6Addr;
+
+use mirror_ebpf::mirror::{Counter, PROGRAM, PROGRAM_FRAGS, STAMP_LEN};
+use mirror_lab::{
+    Result, XdpProgram,
+    frames::{Outer, TPID_8021AD, TPID_8021Q, inner_of_len},
+    xdp_program::{Counters, Settings},
+};
+use rustix::{
+    fd::OwnedFd,
+    net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt::set_xdp_rx_ring_size},
+};
+use table::{
+    Case, OTHER_VNI, VNI,
+    action::{DROP, PASS, REDIRECT},
+    arp, case, changed, common, frame, plain, source_filtered, vni_filtered, with_options,
+};
+
+fn check(program: &XdpProgram, cases: &[Case]) -> Result<()> {
+    for Case { name, frame, action, counter } in cases {
+        let before = program.counters()?;
+        let outcome = program.run(frame)?;
+        let counted = program.counters()?.since(&before);
+        assert_eq!(outcome.action, *action, "{name}");
+        assert_eq!(counted, Counters::of(&[Counter::Seen, *counter]), "{name}");
+        assert_eq!(outcome.frame, *frame, "{name}: the frame has changed");
+        assert!(outcome.metadata.is_empty(), "{name}: metadata without the stamp");
+    }
+    Ok(())
+}
+
+/// An AF_XDP socket with an RX ring and nothing else: enough for a map to hold it.
+fn xdp_socket() -> OwnedFd {
+    let socket = socket_with(AddressFamily::XDP, SocketType::RAW, SocketFlags::CLOEXEC, None)
+        .expect("an AF_XDP socket; this kernel needs CONFIG_XDP_SOCKETS");
+    set_xdp_rx_ring_size(&socket, 64).expect("an RX ring of 64");
+    socket
+}
+
+const ENTRIES: [&str; 2] = [PROGRAM, PROGRAM_FRAGS];
+
+#[test]
+fn each_packet_has_its_verdict_and_its_counter() -> Result<()> {
+    let cases = common();
+    assert!(cases.len() >= 40);
+    for entry in ENTRIES {
+        check(&XdpProgram::load(entry, &Settings::default())?, &cases)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn filters_that_let_everything_in_change_no_verdict() -> Result<()> {
+    for entry in ENTRIES {
+        let settings = Settings { vni_filter: true, source_filter: true, ..Settings::default() };
+        let mut program = XdpProgram::load(entry, &settings)?;
+        program.allow_vni(VNI)?;
+        program.allow_source_v4([0; 4], 0)?;
+        program.allow_source_v6([0; 16], 0)?;
+        check(&program, &common())?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_vni_that_is_not_let_in_is_dropped() -> Result<()> {
+    for entry in ENTRIES {
+        let mut program = XdpProgram::load(entry, &Settings { vni_filter: true, ..Settings::default() })?;
+        program.allow_vni(VNI)?;
+        check(&program, &vni_filtered())?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_source_that_is_not_let_in_is_dropped() -> Result<()> {
+    for entry in ENTRIES {
+        let mut program = XdpProgram::load(entry, &Settings { source_filter: true, ..Settings::default() })?;
+        program.allow_source_v4([10, 10, 0, 0], 16)?;
+        program.allow_source_v4([192, 0, 2, 1], 32)?;
+        program.allow_source_v6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0).octets(), 32)?;
+        check(&program, &source_filtered())?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_source_is_judged_before_the_vni() -> Result<()> {
+    let settings = Settings { vni_filter: true, source_filter: true, ..Settings::default() };
+    let program = XdpProgram::load(PROGRAM, &settings)?;
+    check(&program, &[case("neither is let in", frame(&plain()), DROP, Counter::SourceRefused)])
+}
+
+#[test]
+fn every_place_of_the_port_setting_counts() -> Result<()> {
+    let ports = [4789, 6081, 8472, 65535];
+    for entry in ENTRIES {
+        let program = XdpProgram::load(entry, &Settings { ports, ..Settings::default() })?;
+        let to = |port| changed(|outer| outer.destination_port = port);
+        let ours = ports.map(|port| case("a tunnel port", to(port), PASS, Counter::NoSocket));
+        check(&program, &ours)?;
+        let others = [0, 53, 4790, 6080].map(|port| case("another", to(port), PASS, Counter::NotTunnel));
+        check(&program, &others)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn without_ports_nothing_is_ours() -> Result<()> {
+    let program = XdpProgram::load(PROGRAM, &Settings { ports: [0; 4], ..Settings::default() })?;
+    let to_zero = changed(|outer| outer.destination_port = 0);
+    check(
+        &program,
+        &[
+            case("VXLAN", frame(&plain()), PASS, Counter::NotTunnel),
+            case("port 0", to_zero, PASS, Counter::NotTunnel),
+        ],
+    )
+}
+
+/// Every length of a frame up to and with its inner Ethernet header, and the length at which each layer is whole.
+#[test]
+fn every_length_has_its_verdict() -> Result<()> {
+    use Counter::{Malformed, NoSocket, VniRefused};
+    let tagged = |mut outer: Outer, tags: &[(u16, u16)]| {
+        outer.tags = tags.to_vec();
+        outer
+    };
+    let q = (TPID_8021Q, 7);
+    let shapes = [
+        ("IPv4", Outer::sample(OTHER_VNI), 14 + 20 + 8),
+        ("VLAN", tagged(Outer::sample(OTHER_VNI), &[q]), 18 + 20 + 8),
+        ("QinQ", tagged(Outer::sample(OTHER_VNI), &[(TPID_8021AD, 9), q]), 22 + 20 + 8),
+        ("IHL 15", Outer { vni: OTHER_VNI, ..with_options(40) }, 14 + 60 + 8),
+        ("IPv6", Outer::sample_v6(OTHER_VNI, &[]), 14 + 40 + 8),
+        ("IPv6 and QinQ", tagged(Outer::sample_v6(OTHER_VNI, &[]), &[(TPID_8021AD, 9), q]), 22 + 40 + 8),
+    ];
+    for entry in ENTRIES {
+        let open = XdpProgram::load(entry, &Settings::default())?;
+        let filtered = XdpProgram::load(entry, &Settings { vni_filter: true, ..Settings::default() })?;
+        for (name, outer, udp_whole) in &shapes {
+            let whole = frame(outer);
+            let vxlan_whole = udp_whole + 8;
+            for len in 14..=vxlan_whole + 14 {
+                let cut = whole[..len].to_vec();
+                let counter = if len < *udp_whole { Malformed } else { NoSocket };
+                check(&open, &[case(name, cut.clone(), PASS, counter)])?;
+                let (action, counter) = if len < vxlan_whole { (PASS, counter) } else { (DROP, VniRefused) };
+                check(&filtered, &[case(name, cut, action, counter)])?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_kernel_runs_nothing_shorter_than_an_ethernet_header() -> Result<()> {
+    let program = XdpProgram::load(PROGRAM, &Settings::default())?;
+    assert!(program.run(&frame(&plain())[..13]).is_err());
+    assert_eq!(program.counters()?, Counters::default());
+    Ok(())
+}
+
+#[test]
+fn a_socket_on_the_queue_gets_what_is_ours_and_nothing_else() -> Result<()> {
+    for entry in ENTRIES {
+        let mut program = XdpProgram::load(entry, &Settings::default())?;
+        program.set_socket(0, xdp_socket())?;
+        // The socket is closed by now, and has left the map with it.
+        check(&program, &[case("socket closed", frame(&plain()), PASS, Counter::NoSocket)])?;
+        let socket = xdp_socket();
+        program.set_socket(1, &socket)?;
+        check(&program, &[case("socket of another queue", frame(&plain()), PASS, Counter::NoSocket)])?;
+        program.set_socket(0, &socket)?;
+        let cases: Vec<Case> = common()
+            .into_iter()
+            .map(|mut case| {
+                if case.counter == Counter::NoSocket {
+                    (case.action, case.counter) = (REDIRECT, Counter::Redirected);
+                }
+                case
+            })
+            .collect();
+        check(&program, &cases)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_stamp_is_the_monotonic_clock_in_front_of_ours_alone() -> Result<()> {
+    let now = || {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        u64::try_from(now.tv_sec).expect("time since boot") * 1_000_000_000
+            + u64::try_from(now.tv_nsec).expect("a fraction of a second")
+    };
+    for entry in ENTRIES {
+        let mut program = XdpProgram::load(entry, &Settings { stamp: true, ..Settings::default() })?;
+        let socket = xdp_socket();
+        program.set_socket(0, &socket)?;
+        for len in [50, 60, 64, 1514 - 50] {
+            let inner = inner_of_len(len).expect("an inner frame");
+            let ours = plain().encapsulate(&inner).expect("values that fit");
+            let before = now();
+            let outcome = program.run(&ours)?;
+            let after = now();
+            assert_eq!(outcome.action, REDIRECT);
+            assert_eq!(outcome.frame, ours);
+            let stamp: [u8; STAMP_LEN] = outcome.metadata.try_into().expect("eight bytes of metadata");
+            let stamp = u64::from_ne_bytes(stamp);
+            assert!((before..=after).contains(&stamp), "{stamp} is not within {before} to {after}");
+        }
+        let outcome = program.run(&arp())?;
+        assert_eq!((outcome.action, outcome.metadata.len()), (PASS, 0));
+    }
+    Ok(())
+}

@@ -1,0 +1,184 @@
+//! `cargo xtask setup`: finds what this host lacks, says so, and installs it.
+
+mod needs;
+mod plan;
+
+use std::collections::BTreeSet;
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+
+use self::plan::Plan;
+use crate::host::{self, Distro};
+use crate::process;
+
+/// What is needed for one purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Group {
+    /// The C toolchain and libraries that libxdp is built with.
+    Build,
+    /// The programs that labs and the demonstration run.
+    Lab,
+    /// The pinned toolchain of the kernel half.
+    Ebpf,
+    /// What `cargo xtask lint` runs.
+    Lint,
+    /// What `cargo xtask fuzz` runs.
+    Fuzz,
+    /// All of them.
+    All,
+}
+
+impl Group {
+    const EACH: [Self; 5] = [Self::Build, Self::Lab, Self::Ebpf, Self::Lint, Self::Fuzz];
+
+    /// From a word of the command line.
+    pub(crate) fn parse(word: &str) -> Result<Self, String> {
+        Ok(match word {
+            "build" => Self::Build,
+            "lab" => Self::Lab,
+            "ebpf" => Self::Ebpf,
+            "lint" => Self::Lint,
+            "fuzz" => Self::Fuzz,
+            "all" => Self::All,
+            _ => return Err("the groups are build, lab, ebpf, lint, fuzz and all".into()),
+        })
+    }
+
+    /// What was asked for, each once and in order: nothing means what demo and test need.
+    pub(crate) fn expand(asked: &[Self]) -> Vec<Self> {
+        if asked.is_empty() {
+            return vec![Self::Build, Self::Lab];
+        }
+        if asked.contains(&Self::All) {
+            return Self::EACH.to_vec();
+        }
+        asked.iter().copied().collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Build => "build",
+            Self::Lab => "lab",
+            Self::Ebpf => "ebpf",
+            Self::Lint => "lint",
+            Self::Fuzz => "fuzz",
+            Self::All => "all",
+        }
+    }
+}
+
+/// The command itself.
+///
+/// # Errors
+/// As [`ensure`].
+pub(crate) fn run(groups: &[Group], dry_run: bool, yes: bool) -> Result<ExitCode> {
+    let names: Vec<_> = groups.iter().map(|group| group.name()).collect();
+    let distro = Distro::of_this_host();
+    let plan = look(groups, distro)?;
+    if plan.is_empty() {
+        println!("setup: nothing to do: this host has all that {} needs", names.join(", "));
+        return Ok(ExitCode::SUCCESS);
+    }
+    if dry_run {
+        eprint!("{plan}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    carry_out(&plan, yes, &format!("setup {}", names.join(" ")))?;
+    confirm(groups, distro)?;
+    println!("setup: done: this host has all that {} needs", names.join(", "));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Installs what `groups` need and this host lacks, for a `command` that goes on afterwards; silent where that is
+/// nothing.
+///
+/// # Errors
+/// Without root where root is needed (the message holds the command), when the answer was no, when an installation
+/// fails, and when something can only be installed by hand.
+pub(crate) fn ensure(groups: &[Group], yes: bool, command: &str) -> Result<()> {
+    let distro = Distro::of_this_host();
+    let plan = look(groups, distro)?;
+    if plan.is_empty() {
+        return Ok(());
+    }
+    carry_out(&plan, yes, command)?;
+    confirm(groups, distro)
+}
+
+fn look(groups: &[Group], distro: Distro) -> Result<Plan> {
+    let mut missing = Vec::new();
+    for &group in groups {
+        for need in needs::of(group, distro) {
+            if !need.is_met()? {
+                missing.push(need);
+            }
+        }
+    }
+    Ok(Plan::new(distro, &missing))
+}
+
+/// A package may install without bringing what we looked for: that must show here, not in the middle of a build.
+fn confirm(groups: &[Group], distro: Distro) -> Result<()> {
+    let left = look(groups, distro)?;
+    if !left.is_empty() {
+        bail!("the installation went through, and this is still missing:\n{left}");
+    }
+    Ok(())
+}
+
+fn carry_out(plan: &Plan, yes: bool, command: &str) -> Result<()> {
+    eprint!("{plan}");
+    // First, because the commands may lean on it.
+    if !plan.by_hand().is_empty() {
+        bail!("do by hand what is listed so, then run this again");
+    }
+    if plan.needs_root() && !host::is_root() {
+        bail!(
+            "installing packages needs root; run\n  {}\nor `{}` again",
+            plan.as_root(),
+            host::as_root(command)
+        );
+    }
+    if !yes && io::stdin().is_terminal() && !ask("Go ahead? [Y/n] ")? {
+        bail!("nothing was installed");
+    }
+    for step in plan.steps() {
+        process::check(&mut step.command())?;
+    }
+    Ok(())
+}
+
+fn ask(question: &str) -> Result<bool> {
+    eprint!("{question}");
+    io::stderr().flush().context("cannot ask")?;
+    let mut answer = String::new();
+    let read = io::stdin().lock().read_line(&mut answer).context("cannot read the answer")?;
+    // The end of input is no consent.
+    Ok(read > 0 && matches!(answer.trim().to_ascii_lowercase().as_str(), "" | "y" | "yes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_group_means_what_demo_and_test_need() {
+        assert_eq!(Group::expand(&[]), [Group::Build, Group::Lab]);
+    }
+
+    #[test]
+    fn groups_come_once_and_in_order() {
+        assert_eq!(Group::expand(&[Group::Lint, Group::Build, Group::Lint]), [Group::Build, Group::Lint]);
+        assert_eq!(Group::expand(&[Group::Lab, Group::All]), Group::EACH);
+    }
+
+    #[test]
+    fn every_group_is_spelt_on_the_command_line_as_it_is_printed() {
+        for group in Group::EACH.into_iter().chain([Group::All]) {
+            assert_eq!(Group::parse(group.name()), Ok(group));
+        }
+        assert!(Group::parse("everything").is_err());
+    }
+}

@@ -1,0 +1,217 @@
+//! What each purpose needs, how to see whether it is there, and what brings it.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result};
+
+use super::Group;
+use crate::host::{self, Distro};
+use crate::pins::{self, CargoTool};
+use crate::{ebpf, process};
+
+/// One thing a host must have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Need {
+    /// What it is, for the list that is shown.
+    pub(super) name: &'static str,
+    probe: Probe,
+    /// What brings it.
+    pub(super) mend: Mend,
+}
+
+/// How to see that it is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Probe {
+    /// A program on the search path, whoever installed it.
+    Program(&'static str),
+    /// A file, where a package has no program.
+    File(&'static str),
+    /// The package itself, for headers and libraries.
+    Package,
+    /// A program of cargo's, in the version where that matters.
+    CargoTool(CargoTool),
+    /// A compiler with the source of `core`.
+    EbpfCompiler,
+}
+
+/// What brings it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mend {
+    /// These packages of the distribution.
+    Packages(&'static [&'static str]),
+    /// `cargo install`.
+    Cargo(CargoTool),
+    /// `rustup toolchain install` of the pinned compiler.
+    Rustup,
+    /// Nothing we can run: a sentence for the reader.
+    ByHand(&'static str),
+}
+
+impl Need {
+    const fn program(name: &'static str, packages: &'static [&'static str]) -> Self {
+        Self { name, probe: Probe::Program(name), mend: Mend::Packages(packages) }
+    }
+
+    const fn package(packages: &'static [&'static str]) -> Self {
+        Self { name: packages[0], probe: Probe::Package, mend: Mend::Packages(packages) }
+    }
+
+    const fn cargo(tool: CargoTool) -> Self {
+        Self { name: tool.name, probe: Probe::CargoTool(tool), mend: Mend::Cargo(tool) }
+    }
+
+    /// Whether this host has it.
+    ///
+    /// # Errors
+    /// Where the package manager cannot be asked.
+    pub(super) fn is_met(&self) -> Result<bool> {
+        Ok(match self.probe {
+            Probe::Program(name) => host::program(name).is_some(),
+            Probe::File(path) => Path::new(path).exists(),
+            Probe::Package => match self.mend {
+                Mend::Packages(packages) => packages_installed(packages)?,
+                Mend::Cargo(_) | Mend::Rustup | Mend::ByHand(_) => false,
+            },
+            Probe::CargoTool(tool) => {
+                installed_version(tool).is_some_and(|v| !tool.exact || v == tool.version)
+            }
+            Probe::EbpfCompiler => ebpf::toolchain::compiler().is_some(),
+        })
+    }
+}
+
+/// What `group` needs on `distro`.
+pub(super) fn of(group: Group, distro: Distro) -> Vec<Need> {
+    let dnf = distro == Distro::Dnf;
+    // The name on Debian's side, then the one on Fedora's.
+    let pick = |apt: &'static [&'static str], rpm: &'static [&'static str]| if dnf { rpm } else { apt };
+    match group {
+        Group::Build => vec![
+            Need::program("gcc", &["gcc"]),
+            Need::program("clang", &["clang"]),
+            Need::program("make", &["make"]),
+            Need::program("m4", &["m4"]),
+            Need::program("pkg-config", pick(&["pkg-config"], &["pkgconf-pkg-config"])),
+            Need::package(pick(&["libc6-dev"], &["glibc-devel"])),
+            Need::package(pick(&["libelf-dev"], &["elfutils-libelf-devel"])),
+            Need::package(pick(&["zlib1g-dev"], &["zlib-devel"])),
+            Need::package(pick(&["libpcap-dev"], &["libpcap-devel"])),
+        ],
+        Group::Lab => vec![
+            Need::program("ip", pick(&["iproute2"], &["iproute"])),
+            Need::program("tc", pick(&["iproute2"], &["iproute-tc"])),
+            Need::program("ethtool", &["ethtool"]),
+            Need::program("tcpdump", &["tcpdump"]),
+            Need::program("tshark", pick(&["tshark"], &["wireshark-cli"])),
+            Need::program("curl", &["curl"]),
+            Need::program("python3", &["python3"]),
+        ],
+        Group::Ebpf => ebpf_needs(distro),
+        Group::Lint => vec![
+            Need::program("git", &["git"]),
+            Need::program("gcc", &["gcc"]),
+            Need::cargo(pins::CARGO_DENY),
+        ],
+        Group::Fuzz => vec![
+            // libFuzzer itself is C++, built by libfuzzer-sys.
+            Need::program("g++", pick(&["g++"], &["gcc-c++"])),
+            Need::cargo(pins::CARGO_FUZZ),
+        ],
+        Group::All => Vec::new(),
+    }
+}
+
+fn ebpf_needs(distro: Distro) -> Vec<Need> {
+    let strip = ebpf::toolchain::STRIP;
+    if distro == Distro::Debian12 {
+        return vec![
+            Need {
+                name: "rustc with the source of core",
+                probe: Probe::EbpfCompiler,
+                mend: Mend::Packages(&["rustc-web", "cargo-web", "rust-web-src"]),
+            },
+            Need {
+                name: "clippy of that rustc",
+                probe: Probe::File("/usr/bin/clippy-driver"),
+                mend: Mend::Packages(&["rust-web-clippy"]),
+            },
+            Need { name: "llvm-strip", probe: Probe::File(strip), mend: Mend::Packages(&["llvm-22"]) },
+            Need::program("g++", &["g++"]),
+            Need::package(&["llvm-22-dev", "libpolly-22-dev", "libzstd-dev", "zlib1g-dev"]),
+            Need::cargo(pins::BPF_LINKER),
+        ];
+    }
+    vec![
+        Need { name: "rustc with the source of core", probe: Probe::EbpfCompiler, mend: Mend::Rustup },
+        Need {
+            name: "llvm-strip",
+            probe: Probe::File(strip),
+            mend: Mend::ByHand(
+                "LLVM 22 in /usr/lib/llvm-22, as the packages llvm-22 and llvm-22-dev of apt.llvm.org have it",
+            ),
+        },
+        Need::cargo(pins::BPF_LINKER),
+    ]
+}
+
+/// What `NAME --version` says after the name.
+fn installed_version(tool: CargoTool) -> Option<String> {
+    let program = host::program(tool.name)?;
+    let output = Command::new(program).arg("--version").stdin(Stdio::null()).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    Some(text.split_whitespace().nth(1)?.trim_start_matches('v').to_owned())
+}
+
+fn packages_installed(packages: &[&str]) -> Result<bool> {
+    if host::program("dpkg-query").is_some() {
+        // It fails for a name it never heard of, and also knows packages that were removed.
+        let output = Command::new("dpkg-query")
+            .args(["--show", "--showformat=${db:Status-Status}\n"])
+            .args(packages)
+            .output()
+            .context("cannot run dpkg-query")?;
+        let states = String::from_utf8_lossy(&output.stdout);
+        return Ok(output.status.success() && states.lines().all(|state| state == "installed"));
+    }
+    if let Some(rpm) = host::program("rpm") {
+        let mut command = Command::new(rpm);
+        command.arg("--query").args(packages).stdout(Stdio::null());
+        let status =
+            command.status().with_context(|| format!("cannot run `{}`", process::display(&command)))?;
+        return Ok(status.success());
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_need_of_a_known_distribution_has_a_mend_or_a_sentence() {
+        for distro in [Distro::Debian12, Distro::Apt, Distro::Dnf] {
+            for group in Group::EACH {
+                for need in of(group, distro) {
+                    match need.mend {
+                        Mend::Packages(packages) => assert!(!packages.is_empty(), "{need:?}"),
+                        Mend::ByHand(sentence) => assert!(!sentence.is_empty(), "{need:?}"),
+                        Mend::Cargo(_) | Mend::Rustup => {}
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_program_that_is_nowhere_is_missing_and_the_shell_is_not() {
+        assert!(!Need::program("no-such-program-anywhere", &["x"]).is_met().unwrap());
+        assert!(Need::program("sh", &["dash"]).is_met().unwrap());
+    }
+
+    #[test]
+    fn an_exact_tool_in_another_version_is_missing() {
+        let tool = CargoTool { name: "git", version: "0.0.1", exact: true };
+        assert!(!Need::cargo(tool).is_met().unwrap());
+    }
+}

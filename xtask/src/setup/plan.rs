@@ -1,0 +1,259 @@
+//! From what is missing to the commands that bring it: no I/O, so that every host can be tested on any.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::process::Command;
+
+use super::needs::{Mend, Need};
+use crate::host::{self, Distro};
+use crate::pins;
+use crate::process::quote;
+
+/// What would be installed, and by which commands.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Plan {
+    missing: Vec<&'static str>,
+    steps: Vec<Step>,
+    by_hand: Vec<String>,
+}
+
+/// One command.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Step {
+    env: Vec<(&'static str, &'static str)>,
+    argv: Vec<String>,
+    root: bool,
+}
+
+impl Plan {
+    /// The plan that brings `missing` to a host of `distro`.
+    pub(super) fn new(distro: Distro, missing: &[Need]) -> Self {
+        let mut plan = Self::default();
+        let mut packages = BTreeSet::new();
+        let mut rest = Vec::new();
+        for need in missing {
+            if plan.missing.contains(&need.name) {
+                continue;
+            }
+            plan.missing.push(need.name);
+            match need.mend {
+                Mend::Packages(names) => packages.extend(names.iter().copied()),
+                Mend::Cargo(pins::BPF_LINKER) => rest.push(bpf_linker()),
+                Mend::Cargo(tool) => rest.push(cargo_install(tool.name, tool.version, &[])),
+                Mend::Rustup => rest.push(rustup()),
+                Mend::ByHand(sentence) => plan.by_hand.push(sentence.into()),
+            }
+        }
+        if !packages.is_empty() {
+            plan.add_packages(distro, &packages);
+        }
+        // The tools are compiled with what the packages bring.
+        plan.steps.append(&mut rest);
+        plan
+    }
+
+    fn add_packages(&mut self, distro: Distro, packages: &BTreeSet<&str>) {
+        let step = |argv: &[&str], names: &BTreeSet<&str>, env| Step {
+            env,
+            argv: argv.iter().chain(names).map(|&word| word.to_owned()).collect(),
+            root: true,
+        };
+        match distro {
+            Distro::Debian12 | Distro::Apt => {
+                self.steps.push(step(&["apt-get", "update"], &BTreeSet::new(), vec![]));
+                // tshark asks whether everybody may capture.
+                let quiet = vec![("DEBIAN_FRONTEND", "noninteractive")];
+                self.steps.push(step(
+                    &["apt-get", "install", "--yes", "--no-install-recommends"],
+                    packages,
+                    quiet,
+                ));
+            }
+            Distro::Dnf => self.steps.push(step(&["dnf", "install", "--assumeyes"], packages, vec![])),
+            Distro::Unknown => {
+                let names: Vec<_> = packages.iter().copied().collect();
+                self.by_hand.push(format!(
+                    "this host has neither apt nor dnf; install what Debian calls {}",
+                    names.join(", ")
+                ));
+            }
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.missing.is_empty()
+    }
+
+    pub(super) fn needs_root(&self) -> bool {
+        self.steps.iter().any(|step| step.root)
+    }
+
+    pub(super) fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    pub(super) fn by_hand(&self) -> &[String] {
+        &self.by_hand
+    }
+
+    /// The whole plan as one line for somebody who is not root.
+    pub(super) fn as_root(&self) -> String {
+        let lines: Vec<_> = self.steps.iter().map(Step::with_sudo).collect();
+        lines.join(" && ")
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "This host lacks {}. To be run:", self.missing.join(", "))?;
+        for step in &self.steps {
+            writeln!(f, "  {step}")?;
+        }
+        for sentence in &self.by_hand {
+            writeln!(f, "To be done by hand: {sentence}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Step {
+    pub(super) fn command(&self) -> Command {
+        let mut command = match self.argv[0].as_str() {
+            "cargo" => host::cargo(),
+            program => Command::new(program),
+        };
+        command.args(&self.argv[1..]).envs(self.env.iter().copied());
+        command
+    }
+
+    fn with_sudo(&self) -> String {
+        let prefix = match (self.root, self.env.is_empty()) {
+            (false, _) => "",
+            (true, true) => "sudo ",
+            // sudo clears the environment that stands before it.
+            (true, false) => "sudo env ",
+        };
+        format!("{prefix}{self}")
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let env = self.env.iter().map(|(name, value)| format!("{name}={}", quote(value)));
+        let words: Vec<_> = env.chain(self.argv.iter().map(|word| quote(word))).collect();
+        f.write_str(&words.join(" "))
+    }
+}
+
+fn cargo_install(name: &str, version: &str, more: &[&str]) -> Step {
+    let argv = ["cargo", "install", name, "--version", version, "--locked"];
+    Step { env: vec![], argv: argv.iter().chain(more).map(|&word| word.to_owned()).collect(), root: false }
+}
+
+/// bpf-linker's build script looks for libLLVM under `LLVM_PREFIX`, llvm-sys under its own variable.
+fn bpf_linker() -> Step {
+    let pins::CargoTool { name, version, .. } = pins::BPF_LINKER;
+    let features = format!("llvm-{}", pins::EBPF_LLVM);
+    let mut step = cargo_install(name, version, &["--no-default-features", "--features", &features]);
+    step.env = vec![("LLVM_PREFIX", "/usr/lib/llvm-22"), ("LLVM_SYS_221_PREFIX", "/usr/lib/llvm-22")];
+    step
+}
+
+fn rustup() -> Step {
+    let argv = ["rustup", "toolchain", "install", pins::EBPF_RUST, "--profile", "minimal"];
+    let components = ["--component", "rust-src", "--component", "clippy"];
+    Step {
+        env: vec![],
+        argv: argv.iter().chain(&components).map(|&word| word.to_owned()).collect(),
+        root: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Group;
+    use super::super::needs;
+    use super::*;
+
+    fn all_of(group: Group, distro: Distro) -> Plan {
+        Plan::new(distro, &needs::of(group, distro))
+    }
+
+    #[test]
+    fn on_debian_build_and_lab_are_one_apt_command_that_asks_nothing() {
+        let mut missing = needs::of(Group::Build, Distro::Apt);
+        missing.extend(needs::of(Group::Lab, Distro::Apt));
+        let plan = Plan::new(Distro::Apt, &missing);
+        assert_eq!(
+            plan.as_root(),
+            "sudo apt-get update && sudo env DEBIAN_FRONTEND=noninteractive apt-get install --yes \
+             --no-install-recommends clang curl ethtool gcc iproute2 libc6-dev libelf-dev libpcap-dev m4 make \
+             pkg-config python3 tcpdump tshark zlib1g-dev"
+        );
+        assert!(plan.needs_root());
+    }
+
+    #[test]
+    fn on_amazon_linux_they_are_one_dnf_command() {
+        let mut missing = needs::of(Group::Build, Distro::Dnf);
+        missing.extend(needs::of(Group::Lab, Distro::Dnf));
+        assert_eq!(
+            Plan::new(Distro::Dnf, &missing).as_root(),
+            "sudo dnf install --assumeyes clang curl elfutils-libelf-devel ethtool gcc glibc-devel iproute iproute-tc \
+             libpcap-devel m4 make pkgconf-pkg-config python3 tcpdump wireshark-cli zlib-devel"
+        );
+    }
+
+    #[test]
+    fn only_what_is_missing_is_installed() {
+        let missing: Vec<_> =
+            needs::of(Group::Lab, Distro::Apt).into_iter().filter(|need| need.name == "ethtool").collect();
+        let plan = Plan::new(Distro::Apt, &missing);
+        assert!(plan.as_root().ends_with("--no-install-recommends ethtool"), "{plan}");
+    }
+
+    #[test]
+    fn the_kernel_half_on_debian_12_takes_its_packages_before_the_linker_is_built() {
+        let lines: Vec<_> = all_of(Group::Ebpf, Distro::Debian12).steps.iter().map(Step::to_string).collect();
+        assert_eq!(
+            lines,
+            [
+                "apt-get update",
+                "DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends cargo-web g++ \
+                 libpolly-22-dev libzstd-dev llvm-22 llvm-22-dev rust-web-clippy rust-web-src rustc-web zlib1g-dev",
+                "LLVM_PREFIX=/usr/lib/llvm-22 LLVM_SYS_221_PREFIX=/usr/lib/llvm-22 cargo install bpf-linker --version \
+                 0.13.0 --locked --no-default-features --features llvm-22",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_kernel_half_elsewhere_takes_the_pinned_compiler_from_rustup_and_says_what_is_left() {
+        let plan = all_of(Group::Ebpf, Distro::Dnf);
+        assert_eq!(
+            plan.steps[0].to_string(),
+            "rustup toolchain install 1.96.0 --profile minimal --component rust-src --component clippy"
+        );
+        assert!(plan.by_hand()[0].contains("LLVM 22"), "{plan}");
+        assert!(!plan.needs_root());
+    }
+
+    #[test]
+    fn tools_of_cargo_alone_need_no_root() {
+        let plan = Plan::new(Distro::Apt, &[needs::of(Group::Lint, Distro::Apt).remove(2)]);
+        assert_eq!(plan.as_root(), "cargo install cargo-deny --version 0.20.2 --locked");
+        assert!(!plan.needs_root());
+    }
+
+    #[test]
+    fn a_host_without_apt_and_dnf_is_told_what_to_install() {
+        let plan = all_of(Group::Build, Distro::Unknown);
+        assert!(plan.steps().is_empty());
+        assert!(plan.by_hand()[0].contains("libelf-dev"), "{plan}");
+    }
+
+    #[test]
+    fn nothing_missing_is_an_empty_plan() {
+        assert!(Plan::new(Distro::Debian12, &[]).is_empty());
+    }
+}

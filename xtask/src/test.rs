@@ -1,0 +1,145 @@
+//! `cargo xtask test`: every test, as root and one after the other, because labs share this host's CPUs.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::ebpf::{self, toolchain::Toolchain};
+use crate::setup::{self, Group};
+use crate::{host, process};
+
+/// Sets up and runs the tests; with `args`, one run of `cargo test` with these, else all there is.
+///
+/// # Errors
+/// Where root, AF_XDP or (if `require_ebpf` or under CI) the eBPF toolchain is missing, and where a test fails.
+pub(crate) fn run(yes: bool, require_ebpf: bool, args: &[OsString]) -> Result<ExitCode> {
+    if !host::is_root() {
+        bail!(
+            "most tests open AF_XDP sockets in namespaces of their own, which needs root; run\n  {}",
+            host::as_root("test")
+        );
+    }
+    setup::ensure(&[Group::Build, Group::Lab], yes, "test")?;
+    require_af_xdp(&fs::read_to_string("/proc/net/protocols").context("cannot read /proc/net/protocols")?)?;
+
+    let fresh = fresh_objects(require_ebpf || host::is_ci())?;
+    let captures = captures();
+    let cargo_test = || {
+        let mut command = host::cargo();
+        command.arg("test").arg("--locked").env("RUST_TEST_THREADS", "1");
+        for (name, value) in [("MIRROR_EBPF_OBJECTS", &fresh), ("MIRROR_CAPTURES", &captures)] {
+            if let Some(value) = value {
+                command.env(name, value);
+            }
+        }
+        command
+    };
+
+    if !args.is_empty() {
+        let mut command = cargo_test();
+        if !chooses_packages(args) {
+            command.arg("--workspace");
+        }
+        return Ok(process::code(process::run(command.args(args))?));
+    }
+    // Both, even where the first fails: what fails only in one of them says where to look.
+    let mut failed = Vec::new();
+    let runs: [(&str, &[&str]); 2] = [
+        ("the workspace", &["--workspace", "--no-fail-fast"]),
+        (
+            "the library without its features",
+            &["--package", "mirror-user", "--no-default-features", "--no-fail-fast"],
+        ),
+    ];
+    for (name, arguments) in runs {
+        if !process::run(cargo_test().args(arguments))?.success() {
+            failed.push(name);
+        }
+    }
+    if !failed.is_empty() {
+        bail!("tests failed in {}", failed.join(" and "));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether `args` say themselves which packages to test.
+fn chooses_packages(args: &[OsString]) -> bool {
+    args.iter().take_while(|arg| *arg != "--").filter_map(|arg| arg.to_str()).any(|arg| {
+        arg.starts_with("-p")
+            || ["--package", "--workspace", "--manifest-path"].iter().any(|option| {
+                arg == *option || arg.strip_prefix(option).is_some_and(|rest| rest.starts_with('='))
+            })
+    })
+}
+
+/// The kernel lists each protocol family it was built with or has loaded there.
+fn require_af_xdp(protocols: &str) -> Result<()> {
+    if !protocols.lines().any(|line| line.split_whitespace().next() == Some("XDP")) {
+        bail!(
+            "this kernel has no AF_XDP (no XDP in /proc/net/protocols), and the tests would prove nothing without it: \
+             boot one with CONFIG_XDP_SOCKETS=y, as Debian, Ubuntu and Amazon Linux 2023 have it"
+        );
+    }
+    Ok(())
+}
+
+/// The programs built from the source as it is now, for the tests of the programs.
+fn fresh_objects(required: bool) -> Result<Option<PathBuf>> {
+    match Toolchain::find() {
+        Ok(toolchain) => ebpf::build(&toolchain).map(Some),
+        Err(error) if required => Err(error.context("the program tests must run on a fresh build here")),
+        Err(error) => {
+            eprintln!(
+                "note: the program tests run on the committed objects, not on a fresh build: {error:#}"
+            );
+            Ok(None)
+        }
+    }
+}
+
+/// The folder of captures from real networks, which are not ours to publish.
+fn captures() -> Option<PathBuf> {
+    let folder = env::var_os("MIRROR_CAPTURES")
+        .map_or_else(|| host::workspace().join("../shared/captures"), PathBuf::from);
+    match folder.canonicalize() {
+        Ok(folder) => Some(folder),
+        Err(error) => {
+            eprintln!(
+                "note: tests of real captures are left out: {}: {error}; set MIRROR_CAPTURES to the folder that holds them",
+                folder.display()
+            );
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_without_af_xdp_is_refused_with_the_mend() {
+        let header = "protocol  size sockets  memory press maxhdr  slab module     cl co di ac io in de sh ss gs se re bi br ha uh gp em\n";
+        let with = format!(
+            "{header}PACKET    1472      0      -1   NI       0   no   kernel\nXDP       1088      0      -1   NI       0   no   kernel\n"
+        );
+        require_af_xdp(&with).unwrap();
+        let error = require_af_xdp(header).unwrap_err().to_string();
+        assert!(error.contains("CONFIG_XDP_SOCKETS=y"), "{error}");
+    }
+
+    #[test]
+    fn a_choice_of_packages_is_left_to_whoever_made_it() {
+        let words = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
+        for line in ["-p mirror-user", "--package=mirror-user", "--workspace --lib", "-pmirror-user"] {
+            assert!(chooses_packages(&words(line)), "{line}");
+        }
+        for line in ["--lib", "replay", "some_test -- -p"] {
+            assert!(!chooses_packages(&words(line)), "{line}");
+        }
+    }
+}
