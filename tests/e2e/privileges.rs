@@ -41,7 +41,7 @@ fn threads(process: Pid) -> Vec<(String, BTreeMap<String, u64>)> {
 
 /// Every thread holds exactly these capabilities, while frames flow.
 fn assert_held(cable: &Cable, run: &Mirror, files: &Path, wanted: u64) {
-    let generator = cable.generator(Traffic { rate: Some(10_000), ..Traffic::default() }).start(u64::MAX);
+    let generator = cable.generator(Traffic { rate: Some(25_000), ..Traffic::default() }).start(u64::MAX);
     run.has(1_000);
     // The writer thread gives its own up before its first frame.
     until("frames are in the file", || {
