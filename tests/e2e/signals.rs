@@ -9,7 +9,10 @@ use std::{
 
 use common::{
     Cable,
-    mirror::{Mirror, assert_next_run_works, balanced_report, frames, inject, readable_capture, until, whole_capture},
+    mirror::{
+        Mirror, assert_next_run_works, balanced_report, frames, inject, readable_capture, until,
+        whole_capture,
+    },
 };
 use mirror_lab::Injector;
 use nix::sys::signal::Signal;

@@ -181,9 +181,7 @@ impl Sink for FragileSink {
     }
 
     fn stats(&self) -> SinkStats {
-        let mut stats = SinkStats::default();
-        stats.written = self.written;
-        stats
+        SinkStats { written: self.written, ..SinkStats::default() }
     }
 }
 
