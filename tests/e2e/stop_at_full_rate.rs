@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use common::{
     Cable, LedgerFactory, Shared, assert_explained, builder,
@@ -14,13 +14,14 @@ use nix::sys::signal::Signal;
 
 const ROUNDS: u32 = 20;
 
-fn stops_balanced(queues: u32, mode: Mode) {
+/// `delay` is how long each batch of 64 keeps a worker.
+fn stops_balanced(queues: u32, mode: Mode, delay: Duration) {
     let cable = Cable::with_queues(queues);
     cable.veth.b.gro(mode == Mode::Generic).expect("GRO: generic mode gets frames sent by XDP only with it");
     let cpus: Vec<usize> = (0..queues as usize).collect();
     let mut seen = 0;
     for round in 0..ROUNDS {
-        let running = cable.engine(builder().mode(mode).sink(Arc::new(Shared(LedgerFactory::new()))));
+        let running = cable.engine(builder().mode(mode).sink(Arc::new(Shared(LedgerFactory::slow(delay)))));
         let generator = cable.generator(Traffic { cpus: cpus.clone(), ..Traffic::default() }).start(u64::MAX);
         until("frames flow", || (running.report().frames.decapsulated > 10_000).then_some(()));
         let report = running.stop();
@@ -36,17 +37,23 @@ fn stops_balanced(queues: u32, mode: Mode) {
 
 #[test]
 fn one_queue_native() {
-    stops_balanced(1, Mode::Native);
+    stops_balanced(1, Mode::Native, Duration::ZERO);
 }
 
 #[test]
 fn two_queues_native() {
-    stops_balanced(2, Mode::Native);
+    stops_balanced(2, Mode::Native, Duration::ZERO);
 }
 
 #[test]
 fn one_queue_generic() {
-    stops_balanced(1, Mode::Generic);
+    stops_balanced(1, Mode::Generic, Duration::ZERO);
+}
+
+/// Their rings are full at the stop, and what is in them is accounted for.
+#[test]
+fn workers_that_are_far_behind() {
+    stops_balanced(2, Mode::Native, Duration::from_millis(2));
 }
 
 /// The generator ends first, so that its count is known: what was in the rings at the stop is neither lost nor doubled.
