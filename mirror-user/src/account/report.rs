@@ -322,6 +322,12 @@ impl Report {
             accounting: Accounting::default(),
         }
     }
+
+    /// Whether the run ended as it was asked to, and every sink with it: what `mirror` exits with 0 by.
+    #[must_use]
+    pub fn ended_in_order(&self) -> bool {
+        self.ended_by.is_none() && self.sinks.iter().all(|sink| sink.state == SinkState::Done)
+    }
 }
 
 impl Passed {

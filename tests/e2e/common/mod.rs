@@ -2,6 +2,9 @@
 //! know what they should get.
 #![expect(dead_code, reason = "each test binary takes what it needs")]
 
+#[cfg(feature = "cli")]
+pub(crate) mod mirror;
+
 use std::{
     sync::{Arc, Mutex},
     time::{Duration, Instant},

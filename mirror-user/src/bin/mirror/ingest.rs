@@ -2,7 +2,7 @@
 
 use std::{
     process::ExitCode,
-    sync::{Arc, atomic::Ordering},
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
@@ -155,8 +155,10 @@ pub(crate) fn run(args: &IngestArgs) -> anyhow::Result<ExitCode> {
     if let Err(error) = mirror_user::host::limits::Memlock::raise() {
         tracing::debug!(%error, "the limit of locked memory stays as it is");
     }
-    let keep = Keep::for_run(args.wait(), args.output.directories())?;
+    let keep = Keep::for_run(args.wait(), args.output.capture_directory(), args.output.report_directory())?;
     let engine = args.builder()?.on_thread_ready(keep.hook()).build().map_err(usage)?;
+    let hook = keep.hook();
+    let asked = signals::hear(move || hook())?;
     let writer_keep = keep.clone();
     let on_thread = move || {
         if let Err(error) = writer_keep.drop_others() {
@@ -171,7 +173,7 @@ pub(crate) fn run(args: &IngestArgs) -> anyhow::Result<ExitCode> {
     let running = outputs.sinks.iter().cloned().fold(engine, Engine::sink).start().map_err(usage)?;
     keep.drop_others().context("capabilities cannot be given up")?;
     let (stopper, settings) = (running.stopper(), running.stopper());
-    let asked = signals::hear(Arc::default(), move || stopper.stop(), move || settings.put_settings_back())?;
+    asked.begun(outputs.hidden_report(), move || stopper.stop(), move || settings.put_settings_back());
     let report = watch(running, args, &asked);
     output::conclude(outputs, &report)
 }
@@ -223,7 +225,7 @@ fn watch(mut running: Running, args: &IngestArgs, asked: &Asked) -> Report {
     let mut status = Status::new(args.stats, args.output.quiet);
     loop {
         let now = Instant::now();
-        if end.is_some_and(|end| now >= end) {
+        if end.is_some_and(|end| now >= end) || asked.stop.load(Ordering::Relaxed) {
             return running.stop();
         }
         status.tell_if_due(now, || running.report());

@@ -11,7 +11,6 @@ use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use mirror_user::{
     Report,
-    account::SinkState,
     select::Allow,
     sink::{
         Counters, LatencySink, SinkFactory,
@@ -120,11 +119,14 @@ impl OutputArgs {
 
     /// The directory the capture file will be completed in.
     #[cfg(feature = "af-xdp")]
-    pub(crate) fn directories(&self) -> impl Iterator<Item = &Path> {
-        [self.write.as_deref().filter(|path| !is_stdout(path)), self.report.as_deref()]
-            .into_iter()
-            .flatten()
-            .map(directory_of)
+    pub(crate) fn capture_directory(&self) -> Option<&Path> {
+        self.write.as_deref().filter(|path| !is_stdout(path)).map(directory_of)
+    }
+
+    /// The directory the report will be completed in.
+    #[cfg(feature = "af-xdp")]
+    pub(crate) fn report_directory(&self) -> Option<&Path> {
+        self.report.as_deref().map(directory_of)
     }
 
     /// Opens everything that is written to. `on_thread` is called on each thread that a sink starts.
@@ -190,6 +192,11 @@ impl Outputs {
         self.capture.as_ref()
     }
 
+    /// The name the report's file has until it is complete.
+    pub(crate) fn hidden_report(&self) -> Option<PathBuf> {
+        self.report.as_ref().map(|(_, file)| file.path().to_owned())
+    }
+
     /// Writes the report where it was asked for.
     fn deliver(self, report: &Report) -> anyhow::Result<()> {
         let mut text = serde_json::to_vec_pretty(report).context("report")?;
@@ -213,8 +220,7 @@ pub(crate) fn conclude(outputs: Outputs, report: &Report) -> anyhow::Result<Exit
     terminal::clear_live_line();
     eprint!("{}", closing::lines(report, outputs.capture()));
     outputs.deliver(report)?;
-    let failed = report.ended_by.is_some() || report.sinks.iter().any(|sink| sink.state != SinkState::Done);
-    Ok(if failed { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+    Ok(if report.ended_in_order() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 
 fn is_stdout(path: &Path) -> bool {

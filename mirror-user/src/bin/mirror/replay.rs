@@ -1,6 +1,6 @@
 //! `mirror replay`: outer frames out of capture files, through the same pipeline. Needs no root.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc, sync::atomic::AtomicBool};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use mirror_user::{
@@ -42,11 +42,11 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     }
     // Before anything is created: what cannot be read leaves nothing behind.
     let replay = builder.build().map_err(usage)?;
+    let asked = signals::hear(|| Ok(()))?;
     let outputs = args.output.open(MAX_FRAME, None)?;
     let replay = outputs.sinks.iter().cloned().fold(replay, Replay::sink);
-    let stop = Arc::new(AtomicBool::new(false));
-    signals::hear(Arc::clone(&stop), || {}, || {})?;
-    let report = replay.run(&stop)?;
+    asked.begun(outputs.hidden_report(), || {}, || {});
+    let report = replay.run(&asked.stop)?;
     output::conclude(outputs, &report)
 }
 

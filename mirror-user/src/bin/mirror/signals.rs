@@ -1,10 +1,13 @@
 //! Signals, heard by a thread of their own.
 
 use std::{
+    fs, io,
+    path::PathBuf,
     process,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
+        mpsc,
     },
     thread,
 };
@@ -17,44 +20,94 @@ use signal_hook::{
 
 use crate::terminal;
 
-/// What signals other than INT and TERM have asked for.
-#[derive(Debug, Default)]
+/// What signals have asked for.
+#[derive(Default)]
 pub(crate) struct Asked {
+    /// INT or TERM: end in order.
+    pub(crate) stop: AtomicBool,
     /// USR1: print statistics.
     pub(crate) statistics: AtomicBool,
     /// USR2: flush.
     pub(crate) flush: AtomicBool,
+    begun: OnceLock<Begun>,
 }
 
-/// Starts to hear signals. At the first INT or TERM `stop` is set and `on_stop` called; `on_abort` at the second, before the process
-/// exits at once with code 1: files then keep their hidden names.
-pub(crate) fn hear(
-    stop: Arc<AtomicBool>,
-    on_stop: impl Fn() + Send + 'static,
-    on_abort: impl Fn() + Send + 'static,
-) -> anyhow::Result<Arc<Asked>> {
+/// A run that has begun.
+struct Begun {
+    on_stop: Box<dyn Fn() + Send + Sync>,
+    on_abort: Box<dyn Fn() + Send + Sync>,
+    hidden_report: Option<PathBuf>,
+}
+
+impl Asked {
+    /// The run has begun. From now on `on_stop` is called at the first INT or TERM, and the second ends the process at
+    /// once with code 1: `on_abort` is called, files keep their hidden names, and the report's, empty as it is, goes.
+    ///
+    /// Until then a signal is only remembered: nothing that takes long keeps the run from beginning, and so from ending
+    /// in order.
+    pub(crate) fn begun(
+        &self,
+        hidden_report: Option<PathBuf>,
+        on_stop: impl Fn() + Send + Sync + 'static,
+        on_abort: impl Fn() + Send + Sync + 'static,
+    ) {
+        self.begun.get_or_init(|| Begun {
+            on_stop: Box::new(on_stop),
+            on_abort: Box::new(on_abort),
+            hidden_report,
+        });
+    }
+
+    /// INT or TERM has come.
+    fn end(&self) {
+        let again = self.stop.swap(true, Ordering::Relaxed);
+        match self.begun.get() {
+            None => {}
+            Some(begun) if again => begun.abort(),
+            Some(begun) => (begun.on_stop)(),
+        }
+    }
+}
+
+impl Begun {
+    fn abort(&self) -> ! {
+        (self.on_abort)();
+        terminal::clear_live_line();
+        if let Some(path) = &self.hidden_report
+            && let Err(error) = fs::remove_file(path)
+        {
+            eprintln!("mirror: {}: {error}; remove it, it is empty", path.display());
+        }
+        eprintln!("mirror: stopped at once: files are incomplete and keep their hidden names");
+        process::exit(crate::FAILED.into());
+    }
+}
+
+/// Starts to hear signals, on a thread that first does what `prepare` says. To be called before anything is created that
+/// the signals' default action, to kill the process, would leave behind.
+pub(crate) fn hear(prepare: impl FnOnce() -> io::Result<()> + Send + 'static) -> anyhow::Result<Arc<Asked>> {
+    const FAILED: &str = "the thread for signals";
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGUSR2]).context("signals cannot be heard")?;
     let asked = Arc::new(Asked::default());
     let shared = Arc::clone(&asked);
+    let (ready, is_ready) = mpsc::channel();
     thread::Builder::new()
         .name("mirror-signals".to_owned())
         .spawn(move || {
+            let prepared = prepare();
+            let failed = prepared.is_err();
+            if ready.send(prepared).is_err() || failed {
+                return;
+            }
             for signal in signals.forever() {
                 match signal {
                     SIGUSR1 => shared.statistics.store(true, Ordering::Relaxed),
                     SIGUSR2 => shared.flush.store(true, Ordering::Relaxed),
-                    _ if stop.swap(true, Ordering::Relaxed) => {
-                        on_abort();
-                        terminal::clear_live_line();
-                        eprintln!(
-                            "mirror: stopped at once: files are incomplete and keep their hidden names"
-                        );
-                        process::exit(crate::FAILED.into());
-                    }
-                    _ => on_stop(),
+                    _ => shared.end(),
                 }
             }
         })
-        .context("thread for signals")?;
+        .context(FAILED)?;
+    is_ready.recv().context(FAILED)?.context(FAILED)?;
     Ok(asked)
 }

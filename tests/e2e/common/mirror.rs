@@ -1,0 +1,309 @@
+//! The `mirror` command at the capture end of a cable: started, signalled and read as its user does it.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use mirror_lab::{
+    Injector, Traffic,
+    capture::{self, CaptureFile},
+    frames::{Outer, inner_udp},
+    tshark,
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+
+use super::{CAPTURE, Cable, SENDER};
+
+/// The command under test.
+pub(crate) const MIRROR: &str = env!("CARGO_BIN_EXE_mirror");
+/// How long anything may take before it counts as not happening: a hang, and not a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// VNI of [`frames`].
+pub(crate) const VNI: u32 = 12345;
+
+/// Looks again and again until there is something to see.
+pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A running `mirror`. Dropped before its end it is killed.
+pub(crate) struct Mirror {
+    child: Child,
+    said: Arc<Mutex<String>>,
+    listener: Option<JoinHandle<()>>,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    pub(crate) status: ExitStatus,
+    /// All of standard error.
+    pub(crate) said: String,
+}
+
+/// `mirror` with these arguments, separated by blanks, in the target's namespace and in this directory.
+pub(crate) fn mirror(cable: &Cable, directory: &Path, arguments: &str) -> Command {
+    let mut command = cable.target.command(MIRROR);
+    command
+        .args(arguments.split_ascii_whitespace())
+        .current_dir(directory)
+        // A line every 10 s would mix with those asked for.
+        .env_remove("MIRROR_LOG")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    command
+}
+
+/// `mirror ingest` on the capture interface.
+pub(crate) fn ingest(cable: &Cable, directory: &Path, arguments: &str) -> Command {
+    mirror(cable, directory, &format!("ingest -i {CAPTURE} --stats 1h {arguments}"))
+}
+
+impl Mirror {
+    /// Starts it.
+    pub(crate) fn start(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("mirror starts");
+        let said = Arc::new(Mutex::new(String::new()));
+        let stderr = BufReader::new(child.stderr.take().expect("standard error"));
+        let listener = thread::spawn({
+            let said = Arc::clone(&said);
+            move || {
+                for line in stderr.lines() {
+                    let line = line.expect("standard error is text");
+                    let mut said = said.lock().expect("said");
+                    said.push_str(&line);
+                    said.push('\n');
+                }
+            }
+        });
+        Self { child, said, listener: Some(listener) }
+    }
+
+    /// Starts `mirror ingest` on the capture interface and waits until its program is there.
+    pub(crate) fn ingest(cable: &Cable, directory: &Path, arguments: &str) -> Self {
+        Self::start(ingest(cable, directory, arguments)).attached(cable)
+    }
+
+    /// Waits until its program is attached to the capture interface.
+    pub(crate) fn attached(mut self, cable: &Cable) -> Self {
+        until("mirror attaches", || {
+            if let Some(status) = self.child.try_wait().expect("wait") {
+                panic!("mirror ended with {status} before it was attached:\n{}", self.said());
+            }
+            program(cable)
+        });
+        self
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed())
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).expect("mirror can be signalled");
+    }
+
+    /// Standard output, where the command was given a pipe for it.
+    pub(crate) fn stdout(&mut self) -> ChildStdout {
+        self.child.stdout.take().expect("standard output is piped")
+    }
+
+    /// What it has said so far.
+    pub(crate) fn said(&self) -> String {
+        self.said.lock().expect("said").clone()
+    }
+
+    /// Waits until it says this.
+    pub(crate) fn says(&self, words: &str) {
+        until(&format!("mirror says {words:?}"), || self.said().contains(words).then_some(()));
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("wait").is_none()
+    }
+
+    /// Frames it says it has decapsulated, when asked by USR1.
+    pub(crate) fn frames(&self) -> u64 {
+        let lines = |said: &str| said.lines().filter_map(frames_in).collect::<Vec<_>>();
+        let before = lines(&self.said()).len();
+        self.signal(Signal::SIGUSR1);
+        until("mirror answers USR1", || lines(&self.said()).get(before).copied())
+    }
+
+    /// Waits until it has decapsulated at least so many frames.
+    pub(crate) fn has(&self, frames: u64) {
+        let mut last = 0;
+        until("the frames arrive", || {
+            last = self.frames();
+            (last >= frames).then_some(())
+        });
+    }
+
+    /// Waits for its end.
+    pub(crate) fn end(mut self) -> Ending {
+        let status = until("mirror ends", || self.child.try_wait().expect("wait"));
+        // Standard error ends with the process: nothing else holds it.
+        self.listener.take().expect("listener").join().expect("standard error");
+        Ending { status, said: self.said() }
+    }
+
+    /// Sends a signal and waits for the end.
+    pub(crate) fn end_by(self, signal: Signal) -> Ending {
+        self.signal(signal);
+        self.end()
+    }
+}
+
+impl Drop for Mirror {
+    fn drop(&mut self) {
+        // One that has ended needs no killing, and has been waited for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn frames_in(line: &str) -> Option<u64> {
+    line.split_once(" s: ")?.1.split_once(" frames, ")?.0.parse().ok()
+}
+
+impl Ending {
+    /// Ends the test unless the exit code is this.
+    #[track_caller]
+    pub(crate) fn expect_code(self, code: i32) -> Self {
+        assert_eq!(self.status.code(), Some(code), "{}:\n{}", self.status, self.said);
+        self
+    }
+
+    /// Ends the test unless each of these is in what was said.
+    #[track_caller]
+    pub(crate) fn expect_words(self, words: &[&str]) -> Self {
+        for word in words {
+            assert!(self.said.contains(word), "{word:?} is missing in:\n{}", self.said);
+        }
+        self
+    }
+}
+
+/// The id of the XDP program on the capture interface.
+pub(crate) fn program(cable: &Cable) -> Option<u64> {
+    let shown = cable.target.ip(&format!("-json link show dev {CAPTURE}")).expect("link");
+    let shown: Value = serde_json::from_str(&shown).expect("JSON");
+    shown.pointer("/0/xdp").map(|xdp| xdp.pointer("/prog/id").and_then(Value::as_u64).expect("program id"))
+}
+
+/// Everything about the capture interface that a run might change, in the words of `ip` and `ethtool`.
+pub(crate) fn state(cable: &Cable) -> [String; 4] {
+    let tunable = |name: &str| {
+        let file = format!("/sys/class/net/{CAPTURE}/{name}");
+        mirror_lab::run(cable.target.command("cat").arg(file)).expect("setting of the interface")
+    };
+    [
+        cable.target.ip(&format!("-details -json link show dev {CAPTURE}")).expect("link"),
+        mirror_lab::run(cable.target.command("ethtool").args(["-k", CAPTURE])).expect("features"),
+        tunable("napi_defer_hard_irqs"),
+        tunable("gro_flush_timeout"),
+    ]
+}
+
+/// Names in a directory, in order.
+pub(crate) fn names(directory: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(directory)
+        .expect("directory")
+        .map(|entry| entry.expect("entry").file_name().into_string().expect("UTF-8"))
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+/// A report with residue 0.
+#[track_caller]
+pub(crate) fn balanced_report(file: &Path) -> Value {
+    let text = fs::read_to_string(file).expect("report");
+    let report: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(report.pointer("/accounting/residue"), Some(&Value::from(0)), "{text}");
+    report
+}
+
+/// A sink of a report.
+#[track_caller]
+pub(crate) fn sink<'a>(report: &'a Value, name: &str) -> &'a Value {
+    let sinks = report["sinks"].as_array().expect("sinks");
+    sinks.iter().find(|sink| sink["name"] == name).unwrap_or_else(|| panic!("no sink {name} in {report:#}"))
+}
+
+/// A capture file that our parser and tshark both read to its very end.
+#[track_caller]
+pub(crate) fn whole_capture(file: &Path) -> CaptureFile {
+    let capture = readable_capture(file);
+    assert!(!capture.torn, "{} ends within a block", file.display());
+    assert_eq!(tshark::malformed(file).expect("tshark"), "");
+    capture
+}
+
+/// A capture file up to its last whole block.
+#[track_caller]
+pub(crate) fn readable_capture(file: &Path) -> CaptureFile {
+    capture::read(file).expect("capture file")
+}
+
+/// So many mirrored frames, each with a number of its own, and the inner frames in them.
+pub(crate) fn frames(count: u32) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    let ends = [([10, 0, 0, 1].into(), 49152), ([10, 0, 0, 2].into(), 9)];
+    let inner = |number: u32| inner_udp(ends[0], ends[1], &number.to_be_bytes()).expect("inner frame");
+    let inner: Vec<_> = (0..count).map(inner).collect();
+    let outer =
+        inner.iter().map(|inner| Outer::sample(VNI).encapsulate(inner).expect("outer frame")).collect();
+    (outer, inner)
+}
+
+/// Sends so many frames to the capture interface and gives the inner ones.
+pub(crate) fn inject(cable: &Cable, count: u32) -> Vec<Vec<u8>> {
+    let (outer, inner) = frames(count);
+    let injector = Injector::new(&cable.sender, SENDER).expect("injector");
+    injector.send_all(&outer).expect("injected");
+    inner
+}
+
+/// Sends so many generated frames, in bursts that fit a ring: few if any are lost, and no CPU is busy keeping a pace.
+pub(crate) fn burst(cable: &Cable, frames: u64) {
+    const BURST: u64 = 1_000;
+    let generator = cable.generator(Traffic::default());
+    let mut left = frames;
+    while left > 0 {
+        let now = left.min(BURST);
+        generator.send(now).expect("generated");
+        left -= now;
+    }
+}
+
+/// The interface bears no trace of the last run, and another one with the same options does its work.
+#[track_caller]
+pub(crate) fn assert_next_run_works(cable: &Cable) {
+    assert_eq!(program(cable), None, "a program was left behind");
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    let run = Mirror::ingest(cable, path, "-c 10 -w next.pcapng --report next.json");
+    let inner = inject(cable, 10);
+    run.end().expect_code(0);
+    assert_eq!(names(path), ["next.json", "next.pcapng"]);
+    assert_eq!(whole_capture(&path.join("next.pcapng")).frames(), inner);
+    balanced_report(&path.join("next.json"));
+    assert_eq!(program(cable), None);
+}

@@ -1,0 +1,298 @@
+//! Runs that end: by a signal, a limit, a kill, or the loss of their interface. Needs root.
+
+mod common;
+
+use std::{fs, path::Path, process::Stdio};
+
+use common::{
+    CAPTURE, Cable, SENDER,
+    mirror::{
+        Mirror, assert_next_run_works, balanced_report, burst, ingest, inject, names, program,
+        readable_capture, sink, state, until, whole_capture,
+    },
+};
+use mirror_lab::{Traffic, VethEnd, VethOptions, VethPair};
+use nix::sys::{
+    ptrace,
+    signal::Signal,
+    wait::{WaitPidFlag, WaitStatus, waitpid},
+};
+use nix::unistd::Pid;
+
+const FILES: &str = "-w out.pcapng --report report.json";
+const HIDDEN: &str = ".out.pcapng.partial";
+
+/// A run that has 100 frames, then is ended in order by what `end` does.
+fn ends_in_order(arguments: &str, end: impl FnOnce(Mirror) -> common::mirror::Ending) {
+    let cable = Cable::with_queues(1);
+    let before = state(&cable);
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    let run = Mirror::ingest(&cable, path, &format!("{FILES} {arguments}"));
+    assert!(names(path).contains(&HIDDEN.to_owned()), "hidden until it is complete: {:?}", names(path));
+    let inner = inject(&cable, 100);
+    end(run).expect_code(0).expect_words(&["100 packets captured", "residue 0"]);
+    assert_eq!(state(&cable), before, "the interface is as it was");
+    assert_eq!(names(path), ["out.pcapng", "report.json"]);
+    assert_eq!(whole_capture(&path.join("out.pcapng")).frames(), inner);
+    let report = balanced_report(&path.join("report.json"));
+    assert_eq!(report["frames"]["decapsulated"], 100);
+    assert!(report["ended_by"].is_null());
+    assert_next_run_works(&cable);
+}
+
+fn ends_by(signal: Signal) {
+    ends_in_order("", |run| {
+        run.has(100);
+        run.end_by(signal)
+    });
+}
+
+#[test]
+fn int_ends_in_order() {
+    ends_by(Signal::SIGINT);
+}
+
+#[test]
+fn term_ends_in_order() {
+    ends_by(Signal::SIGTERM);
+}
+
+#[test]
+fn a_duration_ends_in_order() {
+    // Long enough that the frames come first on a busy machine, too.
+    ends_in_order("--duration 10s", Mirror::end);
+}
+
+#[test]
+fn a_count_ends_in_order() {
+    ends_in_order("-c 100", Mirror::end);
+}
+
+#[test]
+fn a_count_is_exact_over_two_queues() {
+    const COUNT: u64 = 12_345;
+    let cable = Cable::with_queues(2);
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    let run = Mirror::ingest(&cable, path, &format!("{FILES} -c {COUNT}"));
+    // At full rate, so that both workers reach for the last of them.
+    let generator = cable.generator(Traffic { cpus: vec![0, 1], ..Traffic::default() }).start(u64::MAX);
+    run.end().expect_code(0);
+    generator.stop().expect("generated");
+    let report = balanced_report(&path.join("report.json"));
+    let pcap = sink(&report, "pcap");
+    assert_eq!((&pcap["offered"], &pcap["written"]), (&COUNT.into(), &COUNT.into()), "{pcap}");
+    assert_eq!(whole_capture(&path.join("out.pcapng")).packets.len() as u64, COUNT);
+    for queue in report["interfaces"][0]["queues"].as_array().expect("queues") {
+        assert_ne!(queue["received"], 0, "each queue had a part in it");
+    }
+    assert_next_run_works(&cable);
+}
+
+#[test]
+fn a_signal_before_the_first_frame_ends_in_order_too() {
+    let cable = Cable::with_queues(1);
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    let mut run = Mirror::start(ingest(&cable, path, FILES));
+    // The hidden file is the first thing a run leaves behind.
+    until("the capture file is opened", || {
+        assert!(run.is_running(), "{}", run.said());
+        names(path).contains(&HIDDEN.to_owned()).then_some(())
+    });
+    run.end_by(Signal::SIGINT).expect_code(0);
+    assert_eq!(names(path), ["out.pcapng", "report.json"]);
+    assert_eq!(whole_capture(&path.join("out.pcapng")).packets.len(), 0);
+    balanced_report(&path.join("report.json"));
+    assert_next_run_works(&cable);
+}
+
+/// A thread of a process, by its name.
+fn thread_named(process: Pid, name: &str) -> Pid {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).expect("tasks");
+    let task = tasks
+        .map(|task| task.expect("task"))
+        .find(|task| fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim() == name));
+    let task = task.unwrap_or_else(|| panic!("no thread {name} in {process}"));
+    Pid::from_raw(task.file_name().to_str().expect("UTF-8").parse().expect("thread id"))
+}
+
+/// The writer thread is held by a tracer, the one way to make a write to a file last as long as a test wants: disks have
+/// no such switch, and a frozen file system needs a block device of its own.
+#[test]
+fn a_second_int_ends_at_once() {
+    let cable = Cable::with_queues(1);
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    let mut run = Mirror::ingest(&cable, path, &format!("{FILES} -U"));
+    let first = inject(&cable, 50);
+    until("the first frames are in the file", || {
+        (readable_capture(&path.join(HIDDEN)).packets.len() == 50).then_some(())
+    });
+    let writer = thread_named(run.pid(), "mirror-pcap");
+    ptrace::seize(writer, ptrace::Options::empty()).expect("the writer thread is traced");
+    ptrace::interrupt(writer).expect("the writer thread is stopped");
+    let stopped = waitpid(writer, Some(WaitPidFlag::__WALL)).expect("the writer thread stops");
+    assert!(matches!(stopped, WaitStatus::PtraceEvent(..)), "{stopped:?}");
+    inject(&cable, 50);
+    run.has(100);
+
+    run.signal(Signal::SIGINT);
+    until("the program is detached", || program(&cable).is_none().then_some(()));
+    assert!(run.is_running(), "it waits for its file");
+    run.signal(Signal::SIGINT);
+    run.says("stopped at once");
+    // The tracer is the first to be told of the thread's end, and the process ends after its threads.
+    until("the writer thread ends", || {
+        let status = waitpid(writer, Some(WaitPidFlag::__WALL)).expect("the writer thread");
+        matches!(status, WaitStatus::Exited(..) | WaitStatus::Signaled(..)).then_some(())
+    });
+    run.end().expect_code(1).expect_words(&["hidden"]);
+
+    assert_eq!(names(path), [HIDDEN], "no report, and no trace of one");
+    let capture = readable_capture(&path.join(HIDDEN));
+    assert_eq!((capture.frames(), capture.torn), (first, false));
+    assert_next_run_works(&cable);
+}
+
+/// Standard output is a pipe that nobody reads, so that the end waits for it.
+#[test]
+fn a_second_int_ends_at_once_when_a_pipe_is_stuck() {
+    let cable = Cable::with_queues(1);
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    let mut command = ingest(&cable, path, "-w - --report report.json");
+    command.stdout(Stdio::piped());
+    let mut run = Mirror::start(command).attached(&cable);
+    let reader = run.stdout();
+    // More than a pipe holds.
+    burst(&cable, 5_000);
+    run.has(2_500);
+    run.signal(Signal::SIGINT);
+    until("the program is detached", || program(&cable).is_none().then_some(()));
+    run.signal(Signal::SIGINT);
+    run.end().expect_code(1);
+    drop(reader);
+    assert_eq!(names(path), [""; 0]);
+    assert_next_run_works(&cable);
+}
+
+#[test]
+fn kill_leaves_a_readable_file_and_a_clean_interface() {
+    let cable = Cable::with_queues(1);
+    let before = state(&cable);
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    let run = Mirror::ingest(&cable, path, &format!("{FILES} -U"));
+    let inner = inject(&cable, 50);
+    until("the frames are in the file", || {
+        (readable_capture(&path.join(HIDDEN)).packets.len() == 50).then_some(())
+    });
+    let ending = run.end_by(Signal::SIGKILL);
+    assert_eq!(ending.status.code(), None);
+    until("the kernel takes the program back", || program(&cable).is_none().then_some(()));
+    assert_eq!(state(&cable), before);
+    assert_eq!(whole_capture(&path.join(HIDDEN)).frames(), inner);
+    assert!(!path.join("out.pcapng").exists() && !path.join("report.json").exists(), "{:?}", names(path));
+    // The same names again: what the killed run left is left alone, and in nobody's way.
+    same_names_again(&cable, path);
+    assert_eq!(whole_capture(&path.join(HIDDEN)).frames(), inner);
+    assert_next_run_works(&cable);
+}
+
+fn same_names_again(cable: &Cable, path: &Path) {
+    let run = Mirror::ingest(cable, path, &format!("{FILES} -c 10"));
+    let inner = inject(cable, 10);
+    run.end().expect_code(0).expect_words(&["left alone", HIDDEN]);
+    assert_eq!(whole_capture(&path.join("out.pcapng")).frames(), inner);
+    balanced_report(&path.join("report.json"));
+}
+
+#[test]
+fn a_kill_at_full_rate_leaves_a_file_readable_to_its_last_block() {
+    let cable = Cable::with_queues(1);
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    let run = Mirror::ingest(&cable, path, FILES);
+    let generator = cable.generator(Traffic::default()).start(u64::MAX);
+    until("there are megabytes in the file", || {
+        (fs::metadata(path.join(HIDDEN)).expect("file").len() > 4 << 20).then_some(())
+    });
+    assert_eq!(run.end_by(Signal::SIGKILL).status.code(), None);
+    generator.stop().expect("generated");
+    until("the kernel takes the program back", || program(&cable).is_none().then_some(()));
+    let capture = readable_capture(&path.join(HIDDEN));
+    assert!(capture.packets.len() > 10_000, "{}", capture.packets.len());
+    assert!(capture.packets.iter().all(|packet| packet.bytes.len() == 64));
+    assert_next_run_works(&cable);
+}
+
+#[test]
+fn ingest_resumes_when_the_interface_comes_up_again() {
+    let cable = Cable::with_queues(1);
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    let run = Mirror::ingest(&cable, path, FILES);
+    let traffic = Traffic { rate: Some(50_000), ..Traffic::default() };
+    let generator = cable.generator(traffic).start(u64::MAX);
+    run.has(1_000);
+    for round in 1..=3 {
+        cable.target.ip(&format!("link set dev {CAPTURE} down")).expect("down");
+        until("mirror notices", || (run.said().matches("the link is down").count() == round).then_some(()));
+        let while_down = run.frames();
+        cable.target.ip(&format!("link set dev {CAPTURE} up")).expect("up");
+        until("mirror notices", || (run.said().matches("the link is up").count() == round).then_some(()));
+        run.has(while_down + 1_000);
+    }
+    let generated = generator.stop().expect("generated");
+    run.end_by(Signal::SIGINT).expect_code(0);
+    let report = balanced_report(&path.join("report.json"));
+    assert!(report["ended_by"].is_null());
+    let decapsulated = report["frames"]["decapsulated"].as_u64().expect("count");
+    assert!(decapsulated <= generated.total());
+    assert_eq!(whole_capture(&path.join("out.pcapng")).packets.len() as u64, decapsulated);
+    assert_next_run_works(&cable);
+}
+
+#[test]
+fn a_run_on_an_interface_that_is_down_gets_frames_when_it_is_up() {
+    let cable = Cable::with_queues(1);
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    cable.target.ip(&format!("link set dev {CAPTURE} down")).expect("down");
+    let run = Mirror::ingest(&cable, path, &format!("{FILES} -c 100"));
+    run.says("the interface is down");
+    cable.target.ip(&format!("link set dev {CAPTURE} up")).expect("up");
+    run.says("the link is up");
+    let inner = inject(&cable, 100);
+    run.end().expect_code(0);
+    assert_eq!(whole_capture(&path.join("out.pcapng")).frames(), inner);
+    assert_next_run_works(&cable);
+}
+
+#[test]
+fn a_deleted_interface_ends_the_run_with_all_accounts_closed() {
+    let cable = Cable::with_queues(2);
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    let run = Mirror::ingest(&cable, path, FILES);
+    let traffic = Traffic { cpus: vec![0, 1], ..Traffic::default() };
+    let generator = cable.generator(traffic).start(u64::MAX);
+    run.has(10_000);
+    cable.target.ip(&format!("link delete dev {CAPTURE}")).expect("deleted");
+    run.end().expect_code(1).expect_words(&[CAPTURE, "the interface was deleted", "residue 0"]);
+    // Its own interface has gone with the other end.
+    drop(generator.stop());
+    assert_eq!(names(path), ["out.pcapng", "report.json"]);
+    let report = balanced_report(&path.join("report.json"));
+    assert_eq!(report["ended_by"], format!("{CAPTURE}: the interface was deleted"));
+    let pcap = sink(&report, "pcap");
+    assert_eq!(pcap["state"], "done");
+    let written = pcap["written"].as_u64().expect("written");
+    assert_eq!(whole_capture(&path.join("out.pcapng")).packets.len() as u64, written);
+
+    let ends = (VethEnd::new(&cable.sender, SENDER), VethEnd::new(&cable.target, CAPTURE));
+    VethPair::create(ends.0, ends.1, &VethOptions::default()).expect("a new cable");
+    assert_next_run_works(&cable);
+}

@@ -1,0 +1,209 @@
+//! Root only as long as needed: what the threads of a running `mirror` may still do, and that it is enough. Needs root.
+
+mod common;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown},
+    path::Path,
+    process::Stdio,
+};
+
+use common::{
+    CAPTURE, Cable,
+    mirror::{
+        Mirror, assert_next_run_works, balanced_report, burst, ingest, inject, names, program, state, until,
+        whole_capture,
+    },
+};
+use mirror_lab::Traffic;
+use nix::{sys::signal::Signal, unistd::Pid};
+
+/// Bits of capabilities(7), `linux/capability.h`.
+const CAP_DAC_OVERRIDE: u64 = 1 << 1;
+const CAP_NET_ADMIN: u64 = 1 << 12;
+
+/// What `/proc` says of each thread: its name, its capability sets, whether it may gain any.
+fn threads(process: Pid) -> Vec<(String, BTreeMap<String, u64>)> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).expect("tasks");
+    tasks
+        .filter_map(|task| fs::read_to_string(task.expect("task").path().join("status")).ok())
+        .map(|status| {
+            let fields: BTreeMap<_, _> = status.lines().filter_map(|line| line.split_once(":\t")).collect();
+            let sets = ["CapEff", "CapPrm", "CapInh", "CapAmb", "CapBnd", "NoNewPrivs"].map(|name| {
+                (name.to_owned(), u64::from_str_radix(fields[name].trim(), 16).expect("hexadecimal"))
+            });
+            (fields["Name"].to_owned(), sets.into())
+        })
+        .collect()
+}
+
+/// Every thread holds exactly these capabilities, while frames flow.
+fn assert_held(cable: &Cable, run: &Mirror, files: &Path, wanted: u64) {
+    let generator = cable.generator(Traffic { rate: Some(25_000), ..Traffic::default() }).start(u64::MAX);
+    run.has(1_000);
+    // The writer thread gives its own up before its first frame.
+    until("frames are in the file", || {
+        let file = fs::metadata(files.join(".out.pcapng.partial")).expect("hidden file");
+        (file.len() > 1_000).then_some(())
+    });
+    let threads = threads(run.pid());
+    generator.stop().expect("generated");
+    let names: Vec<_> = threads.iter().map(|(name, _)| name.as_str()).collect();
+    for name in ["mirror", "mirror-q0", "mirror-q1", "mirror-links", "mirror-pcap", "mirror-signals"] {
+        assert!(names.contains(&name), "{name} is not among {names:?}");
+    }
+    for (name, fields) in &threads {
+        for set in ["CapEff", "CapPrm", "CapBnd"] {
+            assert_eq!(fields[set], wanted, "{set} of {name}: {fields:x?}");
+        }
+        assert_eq!(
+            (fields["CapInh"], fields["CapAmb"], fields["NoNewPrivs"]),
+            (0, 0, 1),
+            "{name}: {fields:x?}"
+        );
+    }
+}
+
+/// A capture with report into `files`, below a working directory, under exactly these capabilities.
+fn captures(cable: &Cable, working: &Path, files: &str, arguments: &str, wanted: u64) {
+    let run = Mirror::ingest(
+        cable,
+        working,
+        &format!("-w {files}/out.pcapng --report {files}/report.json {arguments}"),
+    );
+    let files = working.join(files);
+    assert_held(cable, &run, &files, wanted);
+    run.end_by(Signal::SIGINT).expect_code(0);
+    assert_eq!(names(&files), ["out.pcapng", "report.json"]);
+    let report = balanced_report(&files.join("report.json"));
+    let capture = whole_capture(&files.join("out.pcapng"));
+    assert_eq!(report["frames"]["decapsulated"], capture.packets.len() as u64);
+    for name in names(&files) {
+        let mode = fs::metadata(files.join(&name)).expect("file").permissions().mode();
+        assert_eq!(mode & 0o7777, 0o600, "{name}");
+    }
+}
+
+fn private_directory(path: &Path, owner: u32) {
+    fs::DirBuilder::new().mode(0o700).create(path).expect("directory");
+    chown(path, Some(owner), Some(owner)).expect("owner");
+}
+
+#[test]
+fn no_thread_keeps_a_capability_and_a_directory_of_root_takes_the_files() {
+    let cable = Cable::with_queues(2);
+    let directory = tempfile::tempdir().expect("directory");
+    private_directory(&directory.path().join("private"), 0);
+    captures(&cable, directory.path(), "private", "", 0);
+    assert_next_run_works(&cable);
+}
+
+#[test]
+fn in_a_directory_of_another_user_it_keeps_what_writing_there_takes() {
+    const ANOTHER: u32 = 12_345;
+    let cable = Cable::with_queues(2);
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    private_directory(&path.join("theirs"), ANOTHER);
+    captures(&cable, path, "theirs", "", CAP_DAC_OVERRIDE);
+    // A directory of our own to which the way leads through theirs.
+    private_directory(&path.join("theirs/ours"), 0);
+    captures(&cable, path, "theirs/ours", "", CAP_DAC_OVERRIDE);
+    assert_next_run_works(&cable);
+}
+
+/// A capture alone is found again without a path.
+#[test]
+fn a_capture_behind_a_directory_of_another_user_needs_no_capability() {
+    const ANOTHER: u32 = 12_345;
+    let cable = Cable::with_queues(2);
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    private_directory(&path.join("theirs"), ANOTHER);
+    private_directory(&path.join("theirs/ours"), 0);
+    let run = Mirror::ingest(&cable, path, "-w theirs/ours/out.pcapng");
+    assert_held(&cable, &run, &path.join("theirs/ours"), 0);
+    run.end_by(Signal::SIGINT).expect_code(0);
+    assert_eq!(names(&path.join("theirs/ours")), ["out.pcapng"]);
+    whole_capture(&path.join("theirs/ours/out.pcapng"));
+    assert_next_run_works(&cable);
+}
+
+/// What busy polling changes on the interface.
+fn tunables(cable: &Cable) -> [String; 2] {
+    ["napi_defer_hard_irqs", "gro_flush_timeout"].map(|name| {
+        let file = format!("/sys/class/net/{CAPTURE}/{name}");
+        let value = mirror_lab::run(cable.target.command("cat").arg(file)).expect("setting");
+        value.trim().to_owned()
+    })
+}
+
+fn set_tunables(cable: &Cable, values: [&str; 2]) {
+    let [defer, timeout] = values;
+    let at = format!("/sys/class/net/{CAPTURE}");
+    let script = format!("echo {defer} > {at}/napi_defer_hard_irqs; echo {timeout} > {at}/gro_flush_timeout");
+    mirror_lab::run(cable.target.command("sh").args(["-ec", &script])).expect("settings");
+}
+
+#[test]
+fn busy_polling_keeps_what_puts_the_interface_back() {
+    let cable = Cable::with_queues(2);
+    // No defaults, so that putting back is more than writing zeros.
+    set_tunables(&cable, ["1", "54321"]);
+    let before = state(&cable);
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    let run = Mirror::ingest(&cable, path, "--wait busy-poll -w out.pcapng --report report.json");
+    assert_eq!(tunables(&cable), ["2", "200000"], "what busy polling wants");
+    assert_held(&cable, &run, path, CAP_NET_ADMIN);
+    run.end_by(Signal::SIGINT).expect_code(0);
+    assert_eq!(state(&cable), before, "all put back");
+    assert_eq!(names(path), ["out.pcapng", "report.json"]);
+    balanced_report(&path.join("report.json"));
+    assert_next_run_works(&cable);
+}
+
+#[test]
+fn a_second_int_puts_the_interface_back_too() {
+    let cable = Cable::with_queues(2);
+    set_tunables(&cable, ["1", "54321"]);
+    let before = state(&cable);
+    let directory = tempfile::tempdir().expect("directory");
+    let mut command = ingest(&cable, directory.path(), "--wait busy-poll -w -");
+    command.stdout(Stdio::piped());
+    let mut run = Mirror::start(command).attached(&cable);
+    // Nobody reads it, and it gets more than it holds, so that the end waits for it.
+    let reader = run.stdout();
+    burst(&cable, 5_000);
+    run.has(2_500);
+    run.signal(Signal::SIGINT);
+    until("the program is detached", || program(&cable).is_none().then_some(()));
+    assert_eq!(tunables(&cable), ["2", "200000"], "still as busy polling wants it");
+    run.signal(Signal::SIGINT);
+    run.end().expect_code(1);
+    drop(reader);
+    assert_eq!(state(&cable), before, "all put back");
+    assert_next_run_works(&cable);
+}
+
+/// A start that fails after the settings were changed.
+#[test]
+fn a_failed_start_puts_the_interface_back_too() {
+    let cable = Cable::with_queues(1);
+    set_tunables(&cable, ["1", "54321"]);
+    let before = state(&cable);
+    let directory = tempfile::tempdir().expect("directory");
+    // veth has no zero-copy: the socket's bind fails.
+    let run = ingest(
+        &cable,
+        directory.path(),
+        "--wait busy-poll --bind zerocopy -w out.pcapng --report report.json",
+    );
+    Mirror::start(run).end().expect_code(1).expect_words(&[CAPTURE, "zero-copy", "--bind copy"]);
+    assert_eq!(state(&cable), before, "all put back");
+    assert_eq!(names(directory.path()), [""; 0]);
+    inject(&cable, 1);
+    assert_next_run_works(&cable);
+}
