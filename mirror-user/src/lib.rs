@@ -63,6 +63,7 @@ pub mod decap;
 pub mod doctor;
 #[cfg(feature = "af-xdp")]
 pub mod engine;
+pub mod hidden_file;
 #[cfg(feature = "af-xdp")]
 pub mod host;
 pub mod replay;

@@ -58,6 +58,12 @@ fn term_ends_in_order() {
     ends_by(Signal::SIGTERM);
 }
 
+/// As when the terminal goes.
+#[test]
+fn hup_ends_in_order() {
+    ends_by(Signal::SIGHUP);
+}
+
 #[test]
 fn a_duration_ends_in_order() {
     // Long enough that the frames come first on a busy machine, too.

@@ -5,7 +5,7 @@ mod common;
 
 use std::{
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     sync::Arc,
 };
 
@@ -137,4 +137,41 @@ fn replay_selects_counts_and_reads_standard_input() {
     let counted = run(&["-c", "42"]);
     assert_eq!(counted["sinks"][0]["offered"], 42);
     assert_eq!(counted["accounting"]["residue"], 0);
+}
+
+#[test]
+fn a_reader_of_standard_error_that_has_gone_costs_neither_files_nor_report() {
+    let directory = tempfile::tempdir().expect("directory");
+    let file = directory.path().join("twin.pcap");
+    capture::write_pcap(&file, &aws_twin::aws_twin().expect("frames")).expect("written");
+    let mut mirror = Command::new(env!("CARGO_BIN_EXE_mirror"))
+        .args(["replay", "-v", "-r", "twin.pcap", "-w", "inner.pcapng", "--report", "report.json"])
+        .current_dir(directory.path())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("mirror");
+    drop(mirror.stderr.take());
+    assert!(mirror.wait().expect("ended").success());
+    assert_eq!(capture::read(&directory.path().join("inner.pcapng")).expect("capture").packets.len(), 100);
+    let report = std::fs::read(directory.path().join("report.json")).expect("report");
+    assert_eq!(serde_json::from_slice::<Value>(&report).expect("JSON")["accounting"]["residue"], 0);
+}
+
+#[test]
+fn a_limit_of_file_size_ends_the_capture_and_not_the_process() {
+    let directory = tempfile::tempdir().expect("directory");
+    capture::write_pcap(&directory.path().join("twin.pcap"), &aws_twin::aws_twin().expect("frames"))
+        .expect("written");
+    let script = r#"ulimit -f 8; exec "$0" replay -r twin.pcap -w inner.pcapng --json"#;
+    let mirror = Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_mirror")])
+        .current_dir(directory.path())
+        .output()
+        .expect("mirror");
+    assert_eq!(mirror.status.code(), Some(1), "{}", String::from_utf8_lossy(&mirror.stderr));
+    let report: Value = serde_json::from_slice(&mirror.stdout).expect("JSON");
+    let pcap = &report["sinks"][1];
+    assert_eq!((&pcap["state"], &report["accounting"]["residue"]), (&"ended".into(), &0.into()), "{pcap}");
+    let kept = capture::read(&directory.path().join("inner.pcapng")).expect("capture");
+    assert_eq!(pcap["written"], kept.packets.len());
 }

@@ -323,10 +323,13 @@ impl Report {
         }
     }
 
-    /// Whether the run ended as it was asked to, and every sink with it: what `mirror` exits with 0 by.
+    /// Whether the run ended as it was asked to, every sink with it, and the books are closed: what `mirror` exits with 0
+    /// by.
     #[must_use]
     pub fn ended_in_order(&self) -> bool {
-        self.ended_by.is_none() && self.sinks.iter().all(|sink| sink.state == SinkState::Done)
+        self.ended_by.is_none()
+            && self.accounting.residue == 0
+            && self.sinks.iter().all(|sink| sink.state == SinkState::Done)
     }
 }
 

@@ -155,13 +155,13 @@ pub(crate) fn run(args: &IngestArgs) -> anyhow::Result<ExitCode> {
     if let Err(error) = mirror_user::host::limits::Memlock::raise() {
         tracing::debug!(%error, "the limit of locked memory stays as it is");
     }
-    let keep = Keep::for_run(args.wait(), args.output.capture_directory(), args.output.report_directory())?;
-    let engine = args.builder()?.on_thread_ready(keep.hook()).build().map_err(usage)?;
-    let hook = keep.hook();
-    let asked = signals::hear(move || hook())?;
-    let writer_keep = keep.clone();
+    let keep = Keep::to_end_a_run(args.wait(), args.output.directories())?;
+    let engine = args.builder()?.on_thread_ready(Keep::nothing().hook()).build().map_err(usage)?;
+    let for_signals = keep.clone();
+    let asked = signals::hear(move || for_signals.drop_others())?;
+    let for_writer = keep.clone();
     let on_thread = move || {
-        if let Err(error) = writer_keep.drop_others() {
+        if let Err(error) = for_writer.drop_others() {
             // The thread must not write with rights it should not have; the sink fails, and says so.
             panic!("capabilities cannot be given up: {error}");
         }
@@ -175,7 +175,7 @@ pub(crate) fn run(args: &IngestArgs) -> anyhow::Result<ExitCode> {
     let (stopper, settings) = (running.stopper(), running.stopper());
     asked.begun(outputs.hidden_report(), move || stopper.stop(), move || settings.put_settings_back());
     let report = watch(running, args, &asked);
-    output::conclude(outputs, &report)
+    output::conclude(&outputs, &report)
 }
 
 /// Options that contradict each other, or the host, are wrong usage.
@@ -195,23 +195,23 @@ fn announce(plan: &Plan, outputs: &Outputs) {
         let queues: Vec<_> =
             interface.queues.iter().map(|queue| format!("{} on CPU {}", queue.queue, queue.cpu)).collect();
         let s = if queues.len() == 1 { "" } else { "s" };
-        eprintln!(
+        terminal::say!(
             "listening on {}, MTU {}, queue{s} {}",
             interface.interface.name,
             interface.interface.mtu,
             queues.join(", ")
         );
     }
-    eprintln!(
+    terminal::say!(
         "memory: {} MiB for frames, up to {} MiB for sinks",
         plan.umem_bytes().div_ceil(MIB),
         sinks.div_ceil(MIB)
     );
     match outputs.capture() {
-        None => eprintln!("counting only; -w FILE writes the inner frames to a capture file"),
+        None => terminal::say!("counting only; -w FILE writes the inner frames to a capture file"),
         Some(capture) => {
             if let Some(path) = &capture.path {
-                eprintln!("writing to {}", path.display());
+                terminal::say!("writing to {}", path.display());
             }
         }
     }

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 /// Parses `0,2-4` into numbers, in the order given, none twice.
 fn numbers(text: &str, what: &str, most: u32) -> Result<Vec<u32>, String> {
     let mut list = Vec::new();
+    let mut known = std::collections::HashSet::new();
     for part in text.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let number = |text: &str| {
@@ -25,7 +26,7 @@ fn numbers(text: &str, what: &str, most: u32) -> Result<Vec<u32>, String> {
             return Err(format!("the range {part} names more than 65536 {what}s"));
         }
         for number in first..=last {
-            if list.contains(&number) {
+            if !known.insert(number) {
                 return Err(format!("{what} {number} is named twice"));
             }
             list.push(number);
@@ -91,6 +92,10 @@ pub(crate) fn sources(text: &str) -> Result<Sources, String> {
         .map(Sources)
 }
 
+/// The longest time taken: far more than anybody waits, and far less than a clock can hold.
+#[cfg(feature = "af-xdp")]
+const LONGEST: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
+
 #[cfg(feature = "af-xdp")]
 /// A time with its unit (`10s`, `500ms`, `1h 30m`), or plain seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
@@ -99,6 +104,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         Err(_) => humantime::parse_duration(text).map_err(|error| error.to_string()),
     };
     match parsed {
+        Ok(time) if time > LONGEST => Err(format!("{text:?} is longer than a hundred years")),
         Ok(Duration::ZERO) => Err("a time of 0 asks for nothing".to_owned()),
         Ok(time) => Ok(time),
         Err(error) => Err(format!("{text:?} is no time such as 10s, 500ms or 1h: {error}")),
@@ -146,6 +152,6 @@ mod tests {
         assert_eq!(duration("500ms").unwrap(), Duration::from_millis(500));
         assert_eq!(duration("1.5").unwrap(), Duration::from_millis(1500));
         assert!(duration("0").is_err() && duration("-1").is_err() && duration("soon").is_err());
-        assert!(duration("nan").is_err() && duration("1e300").is_err());
+        assert!(duration("nan").is_err() && duration("1e300").is_err() && duration("1e19").is_err());
     }
 }

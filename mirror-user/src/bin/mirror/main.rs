@@ -78,7 +78,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             terminal::clear_live_line();
-            eprintln!("mirror: {error:#}");
+            terminal::say!("mirror: {error:#}");
             ExitCode::from(if error.is::<Usage>() { BAD_USAGE } else { FAILED })
         }
     }

@@ -7,17 +7,17 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use mirror_user::{
     Report,
+    hidden_file::HiddenFile,
     select::Allow,
     sink::{
         Counters, LatencySink, SinkFactory,
         pcap::{Format, Pcap, Target},
     },
 };
-use tempfile::NamedTempFile;
 
 use crate::{FAILED, Usage, closing, lists, terminal};
 
@@ -90,7 +90,7 @@ pub(crate) struct Outputs {
     pub(crate) sinks: Vec<Arc<dyn SinkFactory>>,
     /// Bytes of memory each worker's sinks take.
     pub(crate) memory_per_worker: usize,
-    report: Option<(PathBuf, NamedTempFile)>,
+    report: Option<HiddenFile>,
     json: bool,
     capture: Option<Capture>,
 }
@@ -117,16 +117,11 @@ impl OutputArgs {
             .sources(self.source.iter().flat_map(|list| list.0.iter().copied()))
     }
 
-    /// The directory the capture file will be completed in.
+    /// The directories in which files will be completed.
     #[cfg(feature = "af-xdp")]
-    pub(crate) fn capture_directory(&self) -> Option<&Path> {
-        self.write.as_deref().filter(|path| !is_stdout(path)).map(directory_of)
-    }
-
-    /// The directory the report will be completed in.
-    #[cfg(feature = "af-xdp")]
-    pub(crate) fn report_directory(&self) -> Option<&Path> {
-        self.report.as_deref().map(directory_of)
+    pub(crate) fn directories(&self) -> impl Iterator<Item = &Path> {
+        let capture = self.write.as_deref().filter(|path| !is_stdout(path));
+        [capture, self.report.as_deref()].into_iter().flatten().map(directory_of)
     }
 
     /// Opens everything that is written to. `on_thread` is called on each thread that a sink starts.
@@ -148,11 +143,22 @@ impl OutputArgs {
             )
             .into());
         }
+        if let Some(report) = &self.report {
+            if is_stdout(report) {
+                return Err(Usage(
+                    "--report takes a file; --json prints the report to standard output".into(),
+                )
+                .into());
+            }
+            if self.write.as_ref() == Some(report) {
+                return Err(Usage("-w and --report name the same file".into()).into());
+            }
+        }
         let counters = Counters::default();
         let mut outputs = Outputs {
             memory_per_worker: counters.memory_per_worker(),
             sinks: vec![Arc::new(counters)],
-            report: self.report.as_deref().map(create_report).transpose()?,
+            report: self.report.as_deref().map(HiddenFile::create).transpose()?,
             json: self.json,
             capture: None,
         };
@@ -194,32 +200,42 @@ impl Outputs {
 
     /// The name the report's file has until it is complete.
     pub(crate) fn hidden_report(&self) -> Option<PathBuf> {
-        self.report.as_ref().map(|(_, file)| file.path().to_owned())
+        self.report.as_ref().map(HiddenFile::hidden_path)
     }
 
-    /// Writes the report where it was asked for.
-    fn deliver(self, report: &Report) -> anyhow::Result<()> {
+    /// Writes the report where it was asked for; one place that fails keeps none of the others from it.
+    fn deliver(&self, report: &Report) -> anyhow::Result<()> {
         let mut text = serde_json::to_vec_pretty(report).context("report")?;
         text.push(b'\n');
-        if let Some((path, mut file)) = self.report {
-            let shown = path.display();
-            file.write_all(&text)
-                .and_then(|()| file.as_file().sync_all())
-                .with_context(|| format!("{shown}"))?;
-            file.persist_noclobber(&path).with_context(|| format!("{shown}"))?;
-        }
+        let file = self.report.as_ref().map_or(Ok(()), |hidden| {
+            let written = hidden.file().write_all(&text).and_then(|()| hidden.complete());
+            written.with_context(|| format!("{}", hidden.path().display()))
+        });
         if self.json {
             io::stdout().lock().write_all(&text).context("standard output")?;
         }
-        Ok(())
+        file
     }
 }
 
-/// Tells how a run went, and gives the exit code it deserves.
-pub(crate) fn conclude(outputs: Outputs, report: &Report) -> anyhow::Result<ExitCode> {
+/// A report that was never written is nothing to keep.
+impl Drop for Outputs {
+    fn drop(&mut self) {
+        if let Some(hidden) = &self.report
+            && hidden.file().metadata().is_ok_and(|file| file.len() == 0)
+        {
+            // One that cannot be removed is empty, hidden, and in nobody's way.
+            let _ = hidden.remove();
+        }
+    }
+}
+
+/// Delivers the report, tells how a run went, and gives the exit code it deserves.
+pub(crate) fn conclude(outputs: &Outputs, report: &Report) -> anyhow::Result<ExitCode> {
+    let delivered = outputs.deliver(report);
     terminal::clear_live_line();
-    eprint!("{}", closing::lines(report, outputs.capture()));
-    outputs.deliver(report)?;
+    terminal::say!("{}", closing::lines(report, outputs.capture()).trim_end());
+    delivered?;
     Ok(if report.ended_in_order() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 
@@ -229,22 +245,4 @@ fn is_stdout(path: &Path) -> bool {
 
 fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Opened at the start, so that a report that cannot be written is known before a run and not after it.
-fn create_report(path: &Path) -> anyhow::Result<(PathBuf, NamedTempFile)> {
-    let shown = path.display();
-    if path.symlink_metadata().is_ok() {
-        bail!("{shown}: already exists; remove it or choose another name");
-    }
-    let name = path.file_name().with_context(|| format!("{shown}: names no file"))?;
-    let mut prefix = std::ffi::OsString::from(".");
-    prefix.push(name);
-    prefix.push(".");
-    let file = tempfile::Builder::new()
-        .prefix(&prefix)
-        .suffix(".partial")
-        .tempfile_in(directory_of(path))
-        .with_context(|| format!("{shown}"))?;
-    Ok((path.to_owned(), file))
 }

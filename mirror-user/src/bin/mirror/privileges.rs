@@ -13,14 +13,17 @@ use nix::unistd::{getegid, geteuid};
 /// Since 5.19 maps are read through their descriptor alone (kernel commit c8644cd0efe7).
 const MAPS_BY_DESCRIPTOR: KernelVersion = KernelVersion { major: 5, minor: 19, patch: 0 };
 
-/// The capabilities a run keeps.
+/// The capabilities that a thread keeps.
 #[derive(Clone, Debug)]
 pub(crate) struct Keep(CapsHashSet);
 
 impl Keep {
-    /// What a run needs after its start. At its end files are completed in two directories: the capture's, which is held
-    /// open until then, and the report's, which is found by its path again.
-    pub(crate) fn for_run(wait: Wait, capture: Option<&Path>, report: Option<&Path>) -> anyhow::Result<Self> {
+    /// What the threads that end a run need: the main thread, the one that hears signals, and the one that writes the
+    /// capture. Files are completed in `directories`, which are held open until then.
+    pub(crate) fn to_end_a_run<'a>(
+        wait: Wait,
+        directories: impl Iterator<Item = &'a Path>,
+    ) -> anyhow::Result<Self> {
         let mut keep = CapsHashSet::new();
         if KernelVersion::running()? < MAPS_BY_DESCRIPTOR {
             keep.insert(Capability::CAP_BPF);
@@ -29,26 +32,23 @@ impl Keep {
             // To put the interface's settings back at the end.
             keep.insert(Capability::CAP_NET_ADMIN);
         }
-        for directory in [capture, report].into_iter().flatten() {
-            if !allowed_by_mode(directory, WRITE | SEARCH)
-                .with_context(|| format!("{}", directory.display()))?
-            {
+        for directory in directories {
+            if !writable_by_mode(directory).with_context(|| format!("{}", directory.display()))? {
                 // To give a file its final name where only root's override may.
                 keep.insert(Capability::CAP_DAC_OVERRIDE);
             }
         }
-        if let Some(directory) = report
-            && !reachable_by_mode(directory).with_context(|| format!("{}", directory.display()))?
-        {
-            keep.insert(Capability::CAP_DAC_OVERRIDE);
-        }
         Ok(Self(keep))
     }
 
+    /// What the engine's own threads need, the workers among them, which parse what strangers send: nothing.
+    pub(crate) fn nothing() -> Self {
+        Self(CapsHashSet::new())
+    }
+
     /// For the engine's threads.
-    pub(crate) fn hook(&self) -> ThreadHook {
-        let keep = self.clone();
-        Arc::new(move || keep.drop_others())
+    pub(crate) fn hook(self) -> ThreadHook {
+        Arc::new(move || self.drop_others())
     }
 
     /// Gives up all other capabilities of the calling thread, for itself and for whatever it might execute.
@@ -69,21 +69,9 @@ impl Keep {
     }
 }
 
-const WRITE: u32 = 0o2;
-const SEARCH: u32 = 0o1;
-
-/// Whether the mode bits alone let this process walk to a directory.
-fn reachable_by_mode(directory: &Path) -> io::Result<bool> {
-    for above in directory.canonicalize()?.ancestors().skip(1) {
-        if !allowed_by_mode(above, SEARCH)? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// Whether the mode bits alone let this process do that with a directory.
-fn allowed_by_mode(directory: &Path, wanted: u32) -> io::Result<bool> {
+/// Whether the mode bits alone let this process write in a directory.
+fn writable_by_mode(directory: &Path) -> io::Result<bool> {
+    const WRITE_AND_SEARCH: u32 = 0o3;
     let directory = directory.metadata()?;
     let shift = if directory.uid() == geteuid().as_raw() {
         6
@@ -92,5 +80,5 @@ fn allowed_by_mode(directory: &Path, wanted: u32) -> io::Result<bool> {
     } else {
         0
     };
-    Ok(directory.mode() >> shift & wanted == wanted)
+    Ok(directory.mode() >> shift & WRITE_AND_SEARCH == WRITE_AND_SEARCH)
 }

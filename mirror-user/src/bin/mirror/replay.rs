@@ -47,7 +47,7 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let replay = outputs.sinks.iter().cloned().fold(replay, Replay::sink);
     asked.begun(outputs.hidden_report(), || {}, || {});
     let report = replay.run(&asked.stop)?;
-    output::conclude(outputs, &report)
+    output::conclude(&outputs, &report)
 }
 
 fn usage(error: ReplayError) -> anyhow::Error {

@@ -14,7 +14,8 @@ use std::{
 
 use anyhow::Context as _;
 use signal_hook::{
-    consts::{SIGINT, SIGTERM, SIGUSR1, SIGUSR2},
+    consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ},
+    flag,
     iterator::Signals,
 };
 
@@ -23,8 +24,8 @@ use crate::terminal;
 /// What signals have asked for.
 #[derive(Default)]
 pub(crate) struct Asked {
-    /// INT or TERM: end in order.
-    pub(crate) stop: AtomicBool,
+    /// INT, TERM, or HUP with the terminal gone: end in order.
+    pub(crate) stop: Arc<AtomicBool>,
     /// USR1: print statistics.
     pub(crate) statistics: AtomicBool,
     /// USR2: flush.
@@ -76,9 +77,9 @@ impl Begun {
         if let Some(path) = &self.hidden_report
             && let Err(error) = fs::remove_file(path)
         {
-            eprintln!("mirror: {}: {error}; remove it, it is empty", path.display());
+            terminal::say!("mirror: {}: {error}; remove it, it is empty", path.display());
         }
-        eprintln!("mirror: stopped at once: files are incomplete and keep their hidden names");
+        terminal::say!("mirror: stopped at once: files are incomplete and keep their hidden names");
         process::exit(crate::FAILED.into());
     }
 }
@@ -87,7 +88,13 @@ impl Begun {
 /// the signals' default action, to kill the process, would leave behind.
 pub(crate) fn hear(prepare: impl FnOnce() -> io::Result<()> + Send + 'static) -> anyhow::Result<Arc<Asked>> {
     const FAILED: &str = "the thread for signals";
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGUSR2]).context("signals cannot be heard")?;
+    const HEARD: &str = "signals cannot be heard";
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGUSR2]).context(HEARD)?;
+    if !hangup_is_ignored() {
+        signals.add_signal(SIGHUP).context(HEARD)?;
+    }
+    // The write that goes over a limit of file size then fails, and the sink says so.
+    flag::register(SIGXFSZ, Arc::default()).context(HEARD)?;
     let asked = Arc::new(Asked::default());
     let shared = Arc::clone(&asked);
     let (ready, is_ready) = mpsc::channel();
@@ -110,4 +117,13 @@ pub(crate) fn hear(prepare: impl FnOnce() -> io::Result<()> + Send + 'static) ->
         .context(FAILED)?;
     is_ready.recv().context(FAILED)?.context(FAILED)?;
     Ok(asked)
+}
+
+/// Whether the process was started to outlive its terminal: nohup(1) ignores HUP, and that is inherited.
+fn hangup_is_ignored() -> bool {
+    fs::read_to_string("/proc/self/status").is_ok_and(|status| {
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        ignored.is_some_and(|mask| mask & 1 << (SIGHUP - 1) != 0)
+    })
 }

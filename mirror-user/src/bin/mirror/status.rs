@@ -52,7 +52,7 @@ impl Status {
     pub(crate) fn tell(&mut self, now: Instant, report: &Report) {
         let line = self.line(now, report);
         terminal::clear_live_line();
-        eprintln!("{line}");
+        terminal::say!("{line}");
     }
 
     fn line(&mut self, now: Instant, report: &Report) -> String {

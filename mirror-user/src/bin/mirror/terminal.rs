@@ -18,6 +18,20 @@ pub(crate) fn clear_live_line() {
     }
 }
 
+/// Prints a line to standard error. A reader that has gone (`2>&1 | tee`, after Ctrl-C) must not end a run or its report,
+/// as `eprintln!` would.
+macro_rules! say {
+    ($($text:tt)*) => {
+        $crate::terminal::print(format_args!($($text)*))
+    };
+}
+pub(crate) use say;
+
+pub(crate) fn print(line: std::fmt::Arguments<'_>) {
+    // As above.
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
 /// Shows a line in place of the last one.
 #[cfg(feature = "af-xdp")]
 pub(crate) fn live_line(text: &str) {
@@ -54,5 +68,7 @@ pub(crate) fn start_log(verbose: u8, quiet: bool) {
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         .without_time()
+        // It would say so on standard error, where the failure is.
+        .log_internal_errors(false)
         .init();
 }

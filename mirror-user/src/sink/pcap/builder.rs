@@ -9,9 +9,10 @@ use std::{
     time::Duration,
 };
 
+use crate::hidden_file::{HiddenFile, HiddenFileError};
+
 use super::{
     Pcap,
-    file::HiddenFile,
     format::{Format, MAX_SNAPLEN},
     interfaces::Interfaces,
     worker::Settings,
@@ -74,34 +75,9 @@ const STDOUT: &str = "standard output";
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PcapError {
-    /// The final name is taken, be it by a symbolic link.
-    #[error("{}: already exists; remove it or choose another name", path.display())]
-    Exists {
-        /// The final path.
-        path: PathBuf,
-    },
-    /// The path ends in no file name.
-    #[error("{}: names no file; give the path of the file to write", path.display())]
-    NoName {
-        /// The path.
-        path: PathBuf,
-    },
-    /// The directory could not be opened.
-    #[error("{}: cannot open the directory to write in: {source}", path.display())]
-    Directory {
-        /// The directory.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
     /// The file could not be created.
-    #[error("{}: cannot be created: {source}", path.display())]
-    Create {
-        /// The final path.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] HiddenFileError),
     /// Standard output could not be taken.
     #[error("standard output: cannot be written to: {source}")]
     Stdout {

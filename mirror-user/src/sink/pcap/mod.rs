@@ -14,7 +14,6 @@
 
 mod block;
 mod builder;
-mod file;
 mod format;
 mod interfaces;
 mod worker;

@@ -14,11 +14,10 @@ use crossbeam_channel::Receiver;
 
 use super::{
     block::{Block, Owner},
-    file::HiddenFile,
     format::{self, Format, Statistics},
     interfaces::Interfaces,
 };
-use crate::sink::SinkError;
+use crate::{hidden_file::HiddenFile, sink::SinkError};
 
 /// What the writer thread is told.
 #[derive(Debug)]

@@ -2,6 +2,8 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
+use crate::hidden_file::HiddenFileError;
+
 use super::*;
 use crate::sink::testing::offer;
 
@@ -38,7 +40,7 @@ fn a_name_that_is_taken_is_refused_and_left_as_it_was() {
     let path = dir.path().join("out.pcapng");
     fs::write(&path, "precious").unwrap();
     let error = Pcap::builder(Target::file(&path)).build().unwrap_err();
-    assert!(matches!(error, PcapError::Exists { .. }));
+    assert!(matches!(error, PcapError::File(HiddenFileError::Exists { .. })));
     assert!(error.to_string().ends_with("out.pcapng: already exists; remove it or choose another name"));
     assert_eq!((fs::read_to_string(&path).unwrap().as_str(), names(dir.path()).len()), ("precious", 1));
 }
@@ -51,7 +53,7 @@ fn a_symbolic_link_is_never_followed() {
         std::os::unix::fs::symlink(&elsewhere, dir.path().join(link)).unwrap();
     }
     let error = Pcap::builder(Target::file(dir.path().join("out.pcapng"))).build().unwrap_err();
-    assert!(matches!(error, PcapError::Exists { .. }), "{error}");
+    assert!(matches!(error, PcapError::File(HiddenFileError::Exists { .. })), "{error}");
     capture(&dir.path().join("other.pcapng"), 1).close(&mut report()).unwrap();
     assert_eq!(names(dir.path()), [".other.pcapng.partial", "other.pcapng", "out.pcapng"]);
     assert!(!elsewhere.exists());
@@ -114,9 +116,9 @@ fn a_run_that_came_to_no_end_leaves_what_it_wrote_under_the_hidden_name() {
 fn paths_that_cannot_be_written_are_named() {
     let dir = tempfile::tempdir().unwrap();
     let refused = |path: PathBuf| Pcap::builder(Target::file(path)).build().unwrap_err();
-    assert!(matches!(refused(dir.path().join("..")), PcapError::NoName { .. }));
+    assert!(matches!(refused(dir.path().join("..")), PcapError::File(HiddenFileError::NoName { .. })));
     let error = refused(dir.path().join("nowhere/out.pcapng"));
-    assert!(matches!(error, PcapError::Directory { .. }));
+    assert!(matches!(error, PcapError::File(HiddenFileError::Directory { .. })));
     assert!(error.to_string().contains("nowhere: cannot open the directory"), "{error}");
     let error = refused(dir.path().join("x".repeat(300)));
     assert!(error.to_string().contains("File name too long"), "{error}");

@@ -1,4 +1,4 @@
-//! A file that nobody sees under its name before it is complete.
+//! A file that nobody sees under its name before it is complete: captures and reports.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -7,7 +7,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::PcapError;
 use directory::Directory;
 
 /// Created under a hidden name beside its final one, never through a symbolic link, readable by its owner alone.
@@ -15,7 +14,7 @@ use directory::Directory;
 /// The directory is held open from the start: what happens to the path, the working directory or the rights to walk
 /// there later does not matter. To complete the file takes leave to write in that directory at that time.
 #[derive(Debug)]
-pub(super) struct HiddenFile {
+pub struct HiddenFile {
     directory: Directory,
     file: File,
     hidden: OsString,
@@ -23,21 +22,61 @@ pub(super) struct HiddenFile {
     path: PathBuf,
 }
 
+/// Why a file could not be created.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HiddenFileError {
+    /// The final name is taken, be it by a symbolic link.
+    #[error("{}: already exists; remove it or choose another name", path.display())]
+    Exists {
+        /// The final path.
+        path: PathBuf,
+    },
+    /// The path ends in no file name.
+    #[error("{}: names no file; give the path of the file to write", path.display())]
+    NoName {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The directory could not be opened.
+    #[error("{}: cannot open the directory to write in: {source}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file could not be created.
+    #[error("{}: cannot be created: {source}", path.display())]
+    Create {
+        /// The final path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
 /// Hidden names to try before giving up.
 const ATTEMPTS: u32 = 100;
 
 impl HiddenFile {
-    pub(super) fn create(path: &Path) -> Result<Self, PcapError> {
-        let name = path.file_name().ok_or_else(|| PcapError::NoName { path: path.to_owned() })?.to_owned();
+    /// Creates the file under its hidden name.
+    ///
+    /// # Errors
+    ///
+    /// [`HiddenFileError`]: the name is taken, or the directory or the file cannot be opened.
+    pub fn create(path: &Path) -> Result<Self, HiddenFileError> {
+        let name =
+            path.file_name().ok_or_else(|| HiddenFileError::NoName { path: path.to_owned() })?.to_owned();
         let parent = match path.parent() {
             Some(parent) if parent != Path::new("") => parent,
             _ => Path::new("."),
         };
         let directory = Directory::open(parent)
-            .map_err(|source| PcapError::Directory { path: parent.to_owned(), source })?;
-        let refused = |source| PcapError::Create { path: path.to_owned(), source };
+            .map_err(|source| HiddenFileError::Directory { path: parent.to_owned(), source })?;
+        let refused = |source| HiddenFileError::Create { path: path.to_owned(), source };
         if directory.holds(&name).map_err(refused)? {
-            return Err(PcapError::Exists { path: path.to_owned() });
+            return Err(HiddenFileError::Exists { path: path.to_owned() });
         }
         for attempt in 0..ATTEMPTS {
             let hidden = hidden_name(&name, attempt);
@@ -49,7 +88,7 @@ impl HiddenFile {
                     let leftover = path.with_file_name(&hidden);
                     tracing::warn!(
                         file = %leftover.display(),
-                        "left alone: a capture that did not end in order, or one still running"
+                        "left alone: from a run that did not end in order, or one that still runs"
                     );
                 }
                 Err(error) => return Err(refused(error)),
@@ -57,25 +96,34 @@ impl HiddenFile {
         }
         Err(refused(io::Error::new(
             io::ErrorKind::AlreadyExists,
-            "too many unfinished captures beside it; remove them",
+            "too many unfinished files beside it; remove them",
         )))
     }
 
-    pub(super) fn file(&self) -> &File {
+    /// The file, to be written to; every write goes to its end.
+    #[must_use]
+    pub fn file(&self) -> &File {
         &self.file
     }
 
     /// The final path, as the user named it.
-    pub(super) fn path(&self) -> &Path {
+    #[must_use]
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(super) fn hidden_path(&self) -> PathBuf {
+    /// Where it is until it is complete.
+    #[must_use]
+    pub fn hidden_path(&self) -> PathBuf {
         self.path.with_file_name(&self.hidden)
     }
 
     /// Has the file on disk under its final name.
-    pub(super) fn complete(&self) -> io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// What the system said; the file is left under its hidden name, which the message gives.
+    pub fn complete(&self) -> io::Result<()> {
         self.file.sync_all()?;
         self.directory.rename_no_replace(&self.hidden, &self.name).map_err(|error| {
             let hidden = self.hidden_path();
@@ -84,13 +132,17 @@ impl HiddenFile {
                 io::ErrorKind::AlreadyExists => "a file of that name appeared meanwhile".to_owned(),
                 _ => error.to_string(),
             };
-            io::Error::new(error.kind(), format!("{mend}; the capture is complete in {hidden}: rename it"))
+            io::Error::new(error.kind(), format!("{mend}; it is complete in {hidden}: rename it"))
         })?;
         self.directory.sync()
     }
 
     /// Takes the hidden file away.
-    pub(super) fn remove(&self) -> io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn remove(&self) -> io::Result<()> {
         self.directory.remove(&self.hidden)
     }
 }
