@@ -1,0 +1,110 @@
+//! The worker's loop over a real ring. Needs root.
+
+use allocation_counter::AllocationInfo;
+use mirror_lab::{Generator, Lab, Traffic, VethEnd, VethOptions, VethPair};
+
+use super::*;
+use crate::{
+    host::interface::Interface,
+    select::{Allow, Budget},
+    sink::{
+        Counters, SinkFactory, WorkerContext,
+        pcap::{Pcap, Target},
+    },
+    worker::{PipelineConfig, SinkSlot},
+    xdp::{Program, Settings},
+    xsk::{Bind, Config, HugePages},
+};
+
+const CAPTURE: &str = "cap0";
+const PORTS: [u16; 1] = [4789];
+
+/// A worker with the counters and the capture sink on the capture interface; and the program, attached.
+fn worker(
+    factories: &[Box<dyn SinkFactory>],
+    control: &Arc<Control>,
+    published: &Arc<Mutex<Published>>,
+) -> (Program, RingWorker) {
+    let config = Config {
+        rx_ring: 4096,
+        chunks: 8192,
+        chunk_size: 2048,
+        bind: Bind::Copy,
+        scatter_gather: false,
+        huge_pages: HugePages::Never,
+    };
+    let socket = Socket::open(CAPTURE, 0, &config).unwrap();
+    let allow = Allow::all();
+    let settings =
+        Settings { ports: &PORTS, allow: &allow, stamp: true, log: false, frags: false, queues: 1 };
+    let mut program = Program::load(&settings).unwrap();
+    program.set_socket(0, std::os::fd::AsRawFd::as_raw_fd(&socket)).unwrap();
+    program.attach(Interface::named(CAPTURE).unwrap().index, true).unwrap();
+    // As behind a ring: nobody waits for a sink.
+    let cx = WorkerContext::single(1792);
+    let sinks = factories.iter().map(|factory| SinkSlot::new(factory.build(&cx).unwrap())).collect();
+    let pipeline =
+        PipelineConfig { ports: PORTS.into(), allow: Arc::new(allow), budget: Arc::new(Budget::new(None)) };
+    let (events, _) = crossbeam_channel::unbounded();
+    let worker = RingWorker {
+        config: RingConfig { wait: Wait::Poll, batch: 64, stamp: true },
+        socket,
+        pipeline: Pipeline::new(pipeline, 0, sinks),
+        control: Arc::clone(control),
+        published: Arc::clone(published),
+        events,
+    };
+    (program, worker)
+}
+
+/// What a worker's whole life allocates on its thread when this many frames come.
+fn allocations(frames: u64) -> (AllocationInfo, RingOutcome) {
+    let lab = Lab::new().unwrap();
+    let (sender, target) = (lab.namespace("sender").unwrap(), lab.namespace("target").unwrap());
+    let ends = (VethEnd::new(&sender, "gen0"), VethEnd::new(&target, CAPTURE));
+    VethPair::create(ends.0, ends.1, &VethOptions::default()).unwrap();
+    let pcap = Pcap::builder(Target::writer("nowhere", std::io::sink())).build().unwrap();
+    let factories: [Box<dyn SinkFactory>; 2] = [Box::new(Counters::default()), Box::new(pcap)];
+    let (control, published) = (Arc::new(Control::default()), Arc::new(Mutex::new(Published::default())));
+    let (ready, is_ready) = crossbeam_channel::bounded(1);
+    let outcome = thread::scope(|scope| {
+        let running = scope.spawn(|| {
+            target.join_this_thread().unwrap();
+            let (program, worker) = worker(&factories, &control, &published);
+            ready.send(()).unwrap();
+            let mut outcome = None;
+            let info = allocation_counter::measure(|| outcome = Some(worker.run()));
+            drop(program);
+            (info, outcome.unwrap())
+        });
+        is_ready.recv().unwrap();
+        let traffic = Traffic { rate: Some(100_000), ..Traffic::default() };
+        Generator::load(&sender, "gen0", traffic).unwrap().send(frames).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while published.lock().unwrap().counters.frames.received < frames && Instant::now() < deadline {
+            thread::sleep(TICK);
+        }
+        control.drain.store(true, Ordering::Release);
+        running.join().unwrap()
+    });
+    lab.teardown().unwrap();
+    outcome
+}
+
+#[test]
+fn a_worker_allocates_no_more_for_many_frames_than_for_few() {
+    const FEW: u64 = 1_000;
+    const MANY: u64 = 300_000;
+    let (few, _) = allocations(FEW);
+    let (many, outcome) = allocations(MANY);
+    println!("{} allocations with {FEW} frames, {} with {MANY}", few.count_total, many.count_total);
+    assert!(outcome.counters.frames.decapsulated > MANY / 2, "{:?}", outcome.counters.frames);
+    // What a thread allocates once (its place in a channel's queue of waiters) may come in the one run and not in the
+    // other.
+    assert!(
+        many.count_total <= few.count_total + 8,
+        "{} allocations with {FEW} frames, {} with {MANY}",
+        few.count_total,
+        many.count_total
+    );
+}
