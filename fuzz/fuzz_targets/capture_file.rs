@@ -27,8 +27,11 @@ impl Read for Pieces<'_> {
     }
 }
 
+/// A frame summed up: captured length, a sum over its bytes, wire length, time.
+type Sum = (usize, u64, u32, u64);
+
 /// Every frame, summed up, and how the capture ended.
-fn read(reader: impl Read, most: usize, len: usize) -> (Vec<(usize, u64, u32, u64)>, Option<String>) {
+fn read(reader: impl Read, most: usize, len: usize) -> (Vec<Sum>, Option<String>) {
     let mut reader = CaptureReader::new(reader);
     let mut frames = Vec::new();
     for _ in 0..=len {

@@ -1,6 +1,7 @@
 //! Traffic generator of the lab: edits a template frame and sends it out of an interface, in the kernel.
 #![no_std]
 #![no_main]
+#![expect(clippy::needless_pass_by_value, reason = "the macros of aya-ebpf hand the context over by value")]
 
 use aya_ebpf::{
     bindings::xdp_action::XDP_DROP,
@@ -80,7 +81,9 @@ fn generate(ctx: XdpContext) -> u32 {
     let ifindex = setting!(IFINDEX);
     // SAFETY: a helper of two numbers.
     let action = unsafe { bpf_redirect(ifindex, 0) };
-    action as u32
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "XDP actions are 0 to 4")]
+    let action = action as u32;
+    action
 }
 
 /// Turns on the spot until a frame is due, and gives the pace after it. What was late, because another thread had
@@ -102,6 +105,7 @@ fn keep_pace([due, last]: [u64; 2], interval: u64) -> [u64; 2] {
 
 /// `number` modulo `by`; 0 where `by` is 0, which leaves no panic in the object.
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "a remainder is less than its divisor")]
 fn remainder(number: u64, by: u32) -> u32 {
     number.checked_rem(u64::from(by)).unwrap_or(0) as u32
 }

@@ -3,6 +3,7 @@
 //! the mirror with ICMP.
 #![no_std]
 #![no_main]
+#![expect(clippy::needless_pass_by_value, reason = "the macros of aya-ebpf hand the context over by value")]
 
 use aya_ebpf::{
     bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT},
@@ -212,16 +213,22 @@ fn redirect(ctx: &XdpContext) -> (u32, Counter) {
     }
 }
 
+/// What `bpf_xdp_adjust_meta` is told to make room for the receive time.
+#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "the length is 8")]
+const STAMP_ROOM: i32 = -(STAMP_LEN as i32);
+
 /// Writes the receive time in front of the frame. A driver without a metadata area refuses to make room; the
-/// place then keeps the zero of a fresh UMEM, and user space takes its own time.
+/// place then keeps the zero that user space leaves in it, and user space takes its own time.
 #[inline(always)]
 fn stamp(ctx: &XdpContext) {
     // SAFETY: the context is the one the kernel gave, and no packet pointer is used after the call.
-    let refused = unsafe { bpf_xdp_adjust_meta(ctx.ctx, -(STAMP_LEN as i32)) } != 0;
+    let refused = unsafe { bpf_xdp_adjust_meta(ctx.ctx, STAMP_ROOM) } != 0;
     let place = ctx.metadata();
     if !refused && place + STAMP_LEN <= ctx.data() {
+        // SAFETY: a helper without arguments.
+        let now = unsafe { bpf_ktime_get_ns() };
         // SAFETY: the bound was just checked, and metadata is aligned to 4 bytes, enough for BPF's 8-byte stores.
-        unsafe { *(place as *mut u64) = bpf_ktime_get_ns() };
+        unsafe { *(place as *mut u64) = now };
     }
 }
 
@@ -304,11 +311,12 @@ fn redirect_err(ctx: RawTracePointContext) -> i32 {
     let error: i32 = ctx.arg(3);
     let ours = XSKS_ID.get(0).is_some_and(|id| *id == map);
     // Those three the socket itself counts, as rx_dropped or rx_ring_full.
-    if ours && !matches!(-error, ENOMEM | ENOSPC | ENOBUFS) {
-        if let Some(failed) = REDIRECT_FAILED.get_ptr_mut(0) {
-            // SAFETY: this CPU's own copy.
-            unsafe { *failed += 1 };
-        }
+    if ours
+        && !matches!(-error, ENOMEM | ENOSPC | ENOBUFS)
+        && let Some(failed) = REDIRECT_FAILED.get_ptr_mut(0)
+    {
+        // SAFETY: this CPU's own copy.
+        unsafe { *failed += 1 };
     }
     0
 }

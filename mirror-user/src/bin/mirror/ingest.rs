@@ -74,7 +74,7 @@ Examples:
 
 Lists are numbers and ranges: 0,2-4.
 
-Signals: INT and TERM end the run in order, a second one at once. USR1 prints
+Signals: INT, TERM and HUP end the run in order, a second one at once. USR1 prints
 how it goes. USR2 has buffered packets written.";
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
