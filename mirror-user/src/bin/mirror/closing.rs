@@ -66,6 +66,9 @@ fn write_lines(text: &mut String, report: &Report, capture: Option<&Capture>) ->
             (xdp.dropped.source, "refused: outer source not in --source"),
         ];
         write_causes(text, &reasons)?;
+        for (name, count) in interface.nic.iter().filter(|(name, count)| **count > 0 && is_loss(name)) {
+            writeln!(text, "  {count} {name}, as the interface's own counters have it")?;
+        }
         for queue in &interface.queues {
             let causes = [
                 (queue.rx_ring_full, "lost: RX ring full (the worker is too slow, or has too little CPU)"),
@@ -174,6 +177,11 @@ fn write_lines(text: &mut String, report: &Report, capture: Option<&Capture>) ->
         writeln!(text, "capture: {}", path.display())?;
     }
     Ok(())
+}
+
+/// Whether a counter of the interface says that something was lost before the XDP program. What XDP did is told already.
+fn is_loss(name: &str) -> bool {
+    name != "rx_packets" && !name.contains("xdp")
 }
 
 /// `= 5 this + 3 that`, leaving out what is 0 unless all is.
