@@ -179,9 +179,11 @@ fn write_lines(text: &mut String, report: &Report, capture: Option<&Capture>) ->
     Ok(())
 }
 
-/// Whether a counter of the interface says that something was lost before the XDP program. What XDP did is told already.
+/// Whether a counter of the interface says that something was lost before the XDP program. Those named `drop` are not of
+/// them: drivers count there what the rings above refused, which is told already.
 fn is_loss(name: &str) -> bool {
-    name != "rx_packets" && !name.contains("xdp")
+    !name.contains("xdp")
+        && ["miss", "overrun", "exceed", "fifo", "err"].iter().any(|word| name.contains(word))
 }
 
 /// `= 5 this + 3 that`, leaving out what is 0 unless all is.
