@@ -105,7 +105,6 @@ pub(super) fn of(group: Group, distro: Distro) -> Vec<Need> {
             Need::program("tcpdump", &["tcpdump"]),
             Need::program("tshark", pick(&["tshark"], &["wireshark-cli"])),
             Need::program("curl", &["curl"]),
-            Need::program("python3", &["python3"]),
         ],
         Group::Ebpf => ebpf_needs(distro),
         Group::Lint => vec![

@@ -188,7 +188,7 @@ mod tests {
             plan.as_root(),
             "sudo apt-get update && sudo env DEBIAN_FRONTEND=noninteractive apt-get install --yes \
              --no-install-recommends clang curl ethtool gcc iproute2 libc6-dev libelf-dev libpcap-dev m4 make \
-             pkg-config python3 tcpdump tshark zlib1g-dev"
+             pkg-config tcpdump tshark zlib1g-dev"
         );
         assert!(plan.needs_root());
     }
@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(
             Plan::new(Distro::Dnf, &missing).as_root(),
             "sudo dnf install --assumeyes clang curl elfutils-libelf-devel ethtool gcc glibc-devel iproute iproute-tc \
-             libpcap-devel m4 make pkgconf-pkg-config python3 tcpdump wireshark-cli zlib-devel"
+             libpcap-devel m4 make pkgconf-pkg-config tcpdump wireshark-cli zlib-devel"
         );
     }
 
