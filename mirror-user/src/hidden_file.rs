@@ -68,10 +68,7 @@ impl HiddenFile {
     pub fn create(path: &Path) -> Result<Self, HiddenFileError> {
         let name =
             path.file_name().ok_or_else(|| HiddenFileError::NoName { path: path.to_owned() })?.to_owned();
-        let parent = match path.parent() {
-            Some(parent) if parent != Path::new("") => parent,
-            _ => Path::new("."),
-        };
+        let parent = directory_of(path);
         let directory = Directory::open(parent)
             .map_err(|source| HiddenFileError::Directory { path: parent.to_owned(), source })?;
         let refused = |source| HiddenFileError::Create { path: path.to_owned(), source };
@@ -137,6 +134,15 @@ impl HiddenFile {
         self.directory.sync()
     }
 
+    /// Takes the hidden file away if nothing was written to it.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn remove_if_empty(&self) -> io::Result<()> {
+        if self.file.metadata()?.len() == 0 { self.remove() } else { Ok(()) }
+    }
+
     /// Takes the hidden file away.
     ///
     /// # Errors
@@ -144,6 +150,15 @@ impl HiddenFile {
     /// What the system said.
     pub fn remove(&self) -> io::Result<()> {
         self.directory.remove(&self.hidden)
+    }
+}
+
+/// The directory that a path puts its file in: the working directory for a bare name.
+#[must_use]
+pub fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
     }
 }
 

@@ -173,7 +173,7 @@ pub(crate) fn run(args: &IngestArgs) -> anyhow::Result<ExitCode> {
     let running = outputs.sinks.iter().cloned().fold(engine, Engine::sink).start().map_err(usage)?;
     keep.drop_others().context("capabilities cannot be given up")?;
     let (stopper, settings) = (running.stopper(), running.stopper());
-    asked.begun(outputs.hidden_report(), move || stopper.stop(), move || settings.put_settings_back());
+    asked.begun(outputs.report(), move || stopper.stop(), move || settings.put_settings_back());
     let report = watch(running, args, &asked);
     output::conclude(&outputs, &report)
 }

@@ -90,7 +90,7 @@ pub(crate) struct Outputs {
     pub(crate) sinks: Vec<Arc<dyn SinkFactory>>,
     /// Bytes of memory each worker's sinks take.
     pub(crate) memory_per_worker: usize,
-    report: Option<HiddenFile>,
+    report: Option<Arc<HiddenFile>>,
     json: bool,
     capture: Option<Capture>,
 }
@@ -120,8 +120,10 @@ impl OutputArgs {
     /// The directories in which files will be completed.
     #[cfg(feature = "af-xdp")]
     pub(crate) fn directories(&self) -> impl Iterator<Item = &Path> {
+        use mirror_user::hidden_file;
+
         let capture = self.write.as_deref().filter(|path| !is_stdout(path));
-        [capture, self.report.as_deref()].into_iter().flatten().map(directory_of)
+        [capture, self.report.as_deref()].into_iter().flatten().map(hidden_file::directory_of)
     }
 
     /// Opens everything that is written to. `on_thread` is called on each thread that a sink starts.
@@ -158,7 +160,7 @@ impl OutputArgs {
         let mut outputs = Outputs {
             memory_per_worker: counters.memory_per_worker(),
             sinks: vec![Arc::new(counters)],
-            report: self.report.as_deref().map(HiddenFile::create).transpose()?,
+            report: self.report.as_deref().map(HiddenFile::create).transpose()?.map(Arc::new),
             json: self.json,
             capture: None,
         };
@@ -198,9 +200,9 @@ impl Outputs {
         self.capture.as_ref()
     }
 
-    /// The name the report's file has until it is complete.
-    pub(crate) fn hidden_report(&self) -> Option<PathBuf> {
-        self.report.as_ref().map(HiddenFile::hidden_path)
+    /// The report's file, under its hidden name until it is complete.
+    pub(crate) fn report(&self) -> Option<Arc<HiddenFile>> {
+        self.report.clone()
     }
 
     /// Writes the report where it was asked for; one place that fails keeps none of the others from it.
@@ -221,11 +223,9 @@ impl Outputs {
 /// A report that was never written is nothing to keep.
 impl Drop for Outputs {
     fn drop(&mut self) {
-        if let Some(hidden) = &self.report
-            && hidden.file().metadata().is_ok_and(|file| file.len() == 0)
-        {
+        if let Some(hidden) = &self.report {
             // One that cannot be removed is empty, hidden, and in nobody's way.
-            let _ = hidden.remove();
+            let _ = hidden.remove_if_empty();
         }
     }
 }
@@ -241,9 +241,4 @@ pub(crate) fn conclude(outputs: &Outputs, report: &Report) -> anyhow::Result<Exi
 
 fn is_stdout(path: &Path) -> bool {
     path.as_os_str() == "-"
-}
-
-#[cfg(feature = "af-xdp")]
-fn directory_of(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -45,7 +45,7 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let asked = signals::hear(|| Ok(()))?;
     let outputs = args.output.open(MAX_FRAME, None)?;
     let replay = outputs.sinks.iter().cloned().fold(replay, Replay::sink);
-    asked.begun(outputs.hidden_report(), || {}, || {});
+    asked.begun(outputs.report(), || {}, || {});
     let report = replay.run(&asked.stop)?;
     output::conclude(&outputs, &report)
 }

@@ -1,9 +1,7 @@
 //! Signals, heard by a thread of their own.
 
 use std::{
-    fs, io,
-    path::PathBuf,
-    process,
+    fs, io, process,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -13,6 +11,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use mirror_user::hidden_file::HiddenFile;
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ},
     flag,
@@ -37,7 +36,7 @@ pub(crate) struct Asked {
 struct Begun {
     on_stop: Box<dyn Fn() + Send + Sync>,
     on_abort: Box<dyn Fn() + Send + Sync>,
-    hidden_report: Option<PathBuf>,
+    report: Option<Arc<HiddenFile>>,
 }
 
 impl Asked {
@@ -48,15 +47,11 @@ impl Asked {
     /// in order.
     pub(crate) fn begun(
         &self,
-        hidden_report: Option<PathBuf>,
+        report: Option<Arc<HiddenFile>>,
         on_stop: impl Fn() + Send + Sync + 'static,
         on_abort: impl Fn() + Send + Sync + 'static,
     ) {
-        self.begun.get_or_init(|| Begun {
-            on_stop: Box::new(on_stop),
-            on_abort: Box::new(on_abort),
-            hidden_report,
-        });
+        self.begun.get_or_init(|| Begun { on_stop: Box::new(on_stop), on_abort: Box::new(on_abort), report });
     }
 
     /// INT or TERM has come.
@@ -74,10 +69,10 @@ impl Begun {
     fn abort(&self) -> ! {
         (self.on_abort)();
         terminal::clear_live_line();
-        if let Some(path) = &self.hidden_report
-            && let Err(error) = fs::remove_file(path)
+        if let Some(report) = &self.report
+            && let Err(error) = report.remove_if_empty()
         {
-            terminal::say!("mirror: {}: {error}; remove it, it is empty", path.display());
+            terminal::say!("mirror: {}: {error}; remove it, it is empty", report.hidden_path().display());
         }
         terminal::say!("mirror: stopped at once: files are incomplete and keep their hidden names");
         process::exit(crate::FAILED.into());
