@@ -174,15 +174,20 @@ impl Running {
     /// Detaches, empties the rings, finishes the sinks, and closes the account.
     #[must_use]
     pub fn stop(mut self) -> Report {
-        for interface in &mut self.interfaces {
-            interface.detach();
-        }
-        self.control.drain.store(true, Ordering::Release);
+        self.halt();
         let mut report = self.empty_report();
         let settled = self.interfaces.drain(..).map(LiveInterface::settle).collect();
         report.duration_s = self.started.elapsed().as_secs_f64();
         assemble::at_rest(&mut report, settled, &self.sinks);
         report
+    }
+
+    /// Lets nothing new in, and has the workers empty their rings and end.
+    fn halt(&mut self) {
+        for interface in &mut self.interfaces {
+            interface.detach();
+        }
+        self.control.drain.store(true, Ordering::Release);
     }
 
     fn empty_report(&self) -> Report {
@@ -197,10 +202,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         // Without this the workers would wait for frames for ever.
-        for interface in &mut self.interfaces {
-            interface.detach();
-        }
-        self.control.drain.store(true, Ordering::Release);
+        self.halt();
     }
 }
 
