@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::{fs, path::Path, process::Stdio};
+use std::{fs, path::Path};
 
 use common::{
     CAPTURE, Cable, SENDER,
@@ -168,10 +168,7 @@ fn a_second_int_ends_at_once_when_a_pipe_is_stuck() {
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
-    let mut command = ingest(&cable, path, "-w - --report report.json");
-    command.stdout(Stdio::piped());
-    let mut run = Mirror::start(command).attached(&cable);
-    let reader = run.stdout();
+    let (run, reader) = Mirror::ingest_to_pipe(&cable, path, "-w - --report report.json");
     // More than a pipe holds.
     burst(&cable, 5_000);
     run.has(2_500);

@@ -7,7 +7,6 @@ use std::{
     fs,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown},
     path::Path,
-    process::Stdio,
 };
 
 use common::{
@@ -156,11 +155,8 @@ fn a_second_int_puts_the_interface_back_too() {
     set_tunables(&cable, ["1", "54321"]);
     let before = state(&cable);
     let directory = tempfile::tempdir().expect("directory");
-    let mut command = ingest(&cable, directory.path(), "--wait busy-poll -w -");
-    command.stdout(Stdio::piped());
-    let mut run = Mirror::start(command).attached(&cable);
+    let (run, reader) = Mirror::ingest_to_pipe(&cable, directory.path(), "--wait busy-poll -w -");
     // Nobody reads it, and it gets more than it holds, so that the end waits for it.
-    let reader = run.stdout();
     burst(&cable, 5_000);
     run.has(2_500);
     run.signal(Signal::SIGINT);

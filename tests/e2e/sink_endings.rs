@@ -6,7 +6,7 @@ use std::{
     io::Read as _,
     panic,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -16,7 +16,7 @@ use std::{
 use common::{
     Cable, assert_balanced, builder,
     mirror::{
-        Mirror, assert_next_run_works, balanced_report, burst, ingest, inject, names, program, sink, until,
+        Mirror, assert_next_run_works, balanced_report, burst, inject, names, program, sink, until,
         whole_capture,
     },
     settle,
@@ -97,10 +97,7 @@ fn a_pipe_whose_reader_has_gone_ends_the_capture_and_nothing_else() {
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
-    let mut command = ingest(&cable, path, "-w - --report report.json");
-    command.stdout(Stdio::piped());
-    let mut run = Mirror::start(command).attached(&cable);
-    let mut reader = run.stdout();
+    let (run, mut reader) = Mirror::ingest_to_pipe(&cable, path, "-w - --report report.json");
     inject(&cable, 10);
     // As `head -c` does: some bytes, and away.
     let mut head = [0; 200];
@@ -130,10 +127,7 @@ fn a_pipe_gets_every_frame_within_a_tick_and_a_whole_capture() {
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
-    let mut command = ingest(&cable, path, "-w - -c 100 --report report.json");
-    command.stdout(Stdio::piped());
-    let mut run = Mirror::start(command).attached(&cable);
-    let mut reader = run.stdout();
+    let (run, mut reader) = Mirror::ingest_to_pipe(&cable, path, "-w - -c 100 --report report.json");
     let inner = inject(&cable, 100);
     let mut bytes = Vec::new();
     reader.read_to_end(&mut bytes).expect("a capture");

@@ -101,6 +101,15 @@ impl Mirror {
         Self::start(ingest(cable, directory, arguments)).attached(cable)
     }
 
+    /// The same with standard output to a pipe, whose other end comes with it.
+    pub(crate) fn ingest_to_pipe(cable: &Cable, directory: &Path, arguments: &str) -> (Self, ChildStdout) {
+        let mut command = ingest(cable, directory, arguments);
+        command.stdout(Stdio::piped());
+        let mut run = Self::start(command).attached(cable);
+        let reader = run.child.stdout.take().expect("standard output is piped");
+        (run, reader)
+    }
+
     /// Waits until its program is attached to the capture interface.
     pub(crate) fn attached(mut self, cable: &Cable) -> Self {
         until("mirror attaches", || {
@@ -118,11 +127,6 @@ impl Mirror {
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill(self.pid(), signal).expect("mirror can be signalled");
-    }
-
-    /// Standard output, where the command was given a pipe for it.
-    pub(crate) fn stdout(&mut self) -> ChildStdout {
-        self.child.stdout.take().expect("standard output is piped")
     }
 
     /// What it has said so far.
