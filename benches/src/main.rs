@@ -1,0 +1,3 @@
+//! `mirror-bench`: what `cargo xtask bench` runs.
+
+fn main() {}

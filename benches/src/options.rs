@@ -1,0 +1,42 @@
+//! What was asked of a run.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use anyhow::{Result, bail};
+
+/// What every part is told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Fewer rounds and points: the whole in under three minutes.
+    pub quick: bool,
+    /// Rounds of the ladder and the sweep.
+    pub rounds: usize,
+    /// The CPU that sends and, because softirqs run where the frames were sent, receives.
+    pub kernel_cpu: usize,
+    /// The CPU of the worker, or of the other tool.
+    pub worker_cpu: usize,
+    /// Set by a signal: the run ends between two measurements, and nothing is left behind.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl Options {
+    /// Rounds of a full run, the least that the figures of `docs/performance.md` are made of.
+    pub const FULL_ROUNDS: usize = 15;
+    /// Rounds of a quick one.
+    pub const QUICK_ROUNDS: usize = 5;
+
+    /// Whether to go on.
+    ///
+    /// # Errors
+    ///
+    /// Where a signal asked to stop.
+    pub fn go_on(&self) -> Result<()> {
+        if self.stop.load(Ordering::Relaxed) {
+            bail!("stopped by a signal");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,265 @@
+//! `report.json`: what a run measured, and on what. Fields may be added, never renamed.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The value of [`Report::schema`].
+pub const SCHEMA: &str = "mirror.bench/1";
+
+/// A run of the benchmarks. A part that was not run is empty.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// When it began, RFC 3339.
+    pub started: String,
+    /// How long it took, in seconds.
+    pub duration_s: f64,
+    /// Whether it was the short form, with fewer rounds and points.
+    pub quick: bool,
+    /// Where it ran.
+    pub host: Host,
+    /// What was set, by name: rounds, ring sizes, CPUs.
+    pub settings: BTreeMap<String, String>,
+    /// The ladder, one entry a rung and traffic.
+    pub rungs: Vec<Rung>,
+    /// Ring and UMEM sizes tried.
+    #[serde(default)]
+    pub sweep: Vec<SweepPoint>,
+    /// Our own highest rates without loss.
+    #[serde(default)]
+    pub no_drop: Vec<NoDrop>,
+    /// Long runs below the highest rate.
+    #[serde(default)]
+    pub soak: Vec<Soak>,
+    /// Time from XDP to sink.
+    pub latency: Vec<Latency>,
+    /// Other tools on the same traffic.
+    pub peers: Vec<Peer>,
+    /// Parts by themselves.
+    pub micro: Vec<Micro>,
+    /// What was to be reached, and what was.
+    #[serde(default)]
+    pub goals: Vec<Goal>,
+    /// What could not be measured here, and why.
+    #[serde(default)]
+    pub not_measured: Vec<String>,
+}
+
+/// The host of a run.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Host {
+    /// Model name of the first CPU.
+    pub cpu: String,
+    /// CPUs online.
+    pub cpus: usize,
+    /// `uname -r` and machine.
+    pub kernel: String,
+    /// Distribution, from os-release(5).
+    pub os: String,
+    /// Driver of the interface under test.
+    pub driver: String,
+    /// XDP mode of the interface under test.
+    pub mode: String,
+    /// Commit of this repository; `-dirty` behind it where the work tree differs.
+    pub commit: String,
+    /// Version of the compiler.
+    pub rustc: String,
+}
+
+/// Median and quartiles over the rounds.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Spread {
+    /// Half of the rounds are below.
+    pub median: f64,
+    /// A quarter of the rounds is below.
+    pub q1: f64,
+    /// Three quarters of the rounds are below.
+    pub q3: f64,
+}
+
+/// A rung of the ladder under one kind of traffic.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Rung {
+    /// Its name: `xdp_drop`, `bare`, `touch`, `program`, `null`, `counters`, `pcap`.
+    pub rung: String,
+    /// Bytes of an outer frame.
+    pub frame_bytes: usize,
+    /// Flows.
+    pub flows: u32,
+    /// VNIs.
+    pub vnis: u32,
+    /// RX queues.
+    pub queues: u32,
+    /// How its worker waits: `spin`, `poll`, `busy-poll`; nothing where there is none.
+    #[serde(default)]
+    pub wait: String,
+    /// Rounds measured.
+    #[serde(default)]
+    pub rounds: usize,
+    /// Frames received, millions a second.
+    pub mpps: Spread,
+    /// The same in Gbit/s of outer frames, without preamble, FCS and gap; the median.
+    pub gbps: f64,
+    /// Frames sent over all rounds.
+    #[serde(default)]
+    pub offered: u64,
+    /// Frames lost over all rounds.
+    pub lost: u64,
+    /// The same by stage: `tx` (never reached the program), `rx_dropped`, `rx_ring_full`, `redirect_failed`, `sink`.
+    #[serde(default)]
+    pub lost_by: BTreeMap<String, u64>,
+    /// Its rate over that of `touch` in the same round.
+    pub ratio_to_touch: Spread,
+    /// Time of the worker around batches that were not empty, a frame; the median.
+    pub busy_ns_per_frame: f64,
+    /// The same over that of `touch` in the same round.
+    #[serde(default)]
+    pub busy_ns_over_touch: Spread,
+    /// Share of the time in which the worker was busy, 0 to 1; the median.
+    #[serde(default)]
+    pub busy_ratio: f64,
+    /// Share of the time in softirq on the CPU that receives, 0 to 1; the median.
+    #[serde(default)]
+    pub kernel_share: f64,
+}
+
+/// A size of rings and UMEM that was tried.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct SweepPoint {
+    /// The rung tried.
+    pub rung: String,
+    /// Descriptors of the RX ring.
+    pub rx_ring: u32,
+    /// Chunks of the UMEM.
+    pub umem_frames: u32,
+    /// Frames received, millions a second.
+    pub mpps: Spread,
+    /// Its rate over that of `bare` with the same sizes in the same round.
+    pub ratio_to_bare: Spread,
+    /// Frames sent over all rounds.
+    pub offered: u64,
+    /// Frames lost over all rounds.
+    pub lost: u64,
+}
+
+/// The highest rate at which nothing was lost.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct NoDrop {
+    /// What received: `counters`, `pcap`.
+    pub receiver: String,
+    /// How its worker waits.
+    pub wait: String,
+    /// Bytes of an outer frame.
+    pub frame_bytes: usize,
+    /// Millions of frames a second.
+    pub mpps: f64,
+    /// Whether nothing was lost at the most the generator can send, so that the rate may be higher.
+    pub generator_bound: bool,
+    /// Frames of the longest trial at that rate.
+    pub frames: u64,
+}
+
+/// A long run at a part of the highest rate.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Soak {
+    /// What received.
+    pub receiver: String,
+    /// How its worker waits.
+    pub wait: String,
+    /// Bytes of an outer frame.
+    pub frame_bytes: usize,
+    /// The rate over the no-drop rate, 0 to 1.
+    pub load: f64,
+    /// How long, in seconds.
+    pub seconds: f64,
+    /// Frames sent.
+    pub offered: u64,
+    /// Frames lost.
+    pub lost: u64,
+}
+
+/// Time from the XDP program to the sink at one rate.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Latency {
+    /// How the worker waits.
+    pub wait: String,
+    /// The rate over the no-drop rate, 0 to 1.
+    pub load: f64,
+    /// Millions of frames a second that were sent.
+    pub mpps: f64,
+    /// Frames measured.
+    pub frames: u64,
+    /// Frames lost.
+    pub lost: u64,
+    /// Nanoseconds half of the frames took at most.
+    pub p50_ns: u64,
+    /// The same for 99 %.
+    pub p99_ns: u64,
+    /// The same for 99.9 %.
+    pub p999_ns: u64,
+    /// The most a frame took.
+    pub max_ns: u64,
+    /// Percentiles and their nanoseconds, for the plot.
+    #[serde(default)]
+    pub curve: Vec<(f64, u64)>,
+}
+
+/// Another tool, or ours measured as one.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Peer {
+    /// Tool and where it listened: `tcpdump-vxlan`.
+    pub name: String,
+    /// Its version, as it says itself.
+    #[serde(default)]
+    pub version: String,
+    /// The command it was run by.
+    pub settings: String,
+    /// Bytes of an outer frame.
+    #[serde(default)]
+    pub frame_bytes: usize,
+    /// Whether it wrote packets.
+    #[serde(default)]
+    pub writes: bool,
+    /// Frames sent at full speed.
+    pub offered: u64,
+    /// Frames of these that it counted.
+    pub received: u64,
+    /// Frames of these that it says it lost, where it says so.
+    #[serde(default)]
+    pub reported_lost: Option<u64>,
+    /// Millions of frames a second received, at full speed.
+    #[serde(default)]
+    pub received_mpps: f64,
+    /// The highest rate without loss, millions of frames a second.
+    pub no_drop_mpps: f64,
+    /// CPU time of the tool alone (user and system) for a million frames received, at the no-drop rate, in seconds.
+    pub cpu_s_per_mframe: f64,
+}
+
+/// A part measured by itself.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Micro {
+    /// What: `decap/ipv4/114`.
+    pub name: String,
+    /// Of what: `ns`, `instructions`, `allocations`.
+    pub unit: String,
+    /// A frame's.
+    pub per_frame: Spread,
+}
+
+/// Something that was to be reached.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Goal {
+    /// What.
+    pub what: String,
+    /// `>=` or `<=`.
+    pub relation: String,
+    /// The bound.
+    pub bound: f64,
+    /// What was measured.
+    pub measured: Spread,
+    /// Whether it was reached.
+    pub reached: bool,
+}
