@@ -7,5 +7,9 @@
 
 pub mod bed;
 pub mod options;
+pub mod raw;
+pub mod receiver;
 pub mod report;
 pub mod search;
+pub mod stats;
+pub mod trial;
