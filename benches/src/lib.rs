@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 
 pub mod bed;
+pub mod micro;
 pub mod options;
 pub mod raw;
 pub mod receiver;
