@@ -6,11 +6,15 @@
 #![deny(unsafe_code)]
 
 pub mod bed;
+pub mod ladder;
 pub mod micro;
 pub mod options;
+pub mod progress;
+pub mod rates;
 pub mod raw;
 pub mod receiver;
 pub mod report;
 pub mod search;
 pub mod stats;
+pub mod sweep;
 pub mod trial;

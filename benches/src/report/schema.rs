@@ -263,3 +263,27 @@ pub struct Goal {
     /// Whether it was reached.
     pub reached: bool,
 }
+
+impl Spread {
+    /// One value, measured once.
+    #[must_use]
+    pub fn of(value: f64) -> Self {
+        Self { median: value, q1: value, q3: value }
+    }
+}
+
+impl Goal {
+    /// A median that is to be at least `bound`.
+    #[must_use]
+    pub fn at_least(what: impl Into<String>, bound: f64, measured: Spread) -> Self {
+        let reached = measured.median >= bound;
+        Self { what: what.into(), relation: ">=".into(), bound, measured, reached }
+    }
+
+    /// A median that is to be at most `bound`.
+    #[must_use]
+    pub fn at_most(what: impl Into<String>, bound: f64, measured: Spread) -> Self {
+        let reached = measured.median <= bound;
+        Self { what: what.into(), relation: "<=".into(), bound, measured, reached }
+    }
+}
