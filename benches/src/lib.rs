@@ -6,6 +6,9 @@
 #![deny(unsafe_code)]
 
 pub mod bed;
+pub mod cpus;
 pub mod options;
+pub mod parts;
+pub mod progress;
 pub mod report;
 pub mod search;
