@@ -8,9 +8,20 @@
 pub const PROGRAM: &str = "generate";
 /// Per-CPU array of one `u64`: frames generated so far.
 pub const MAP_GENERATED: &str = "GENERATED";
-/// Per-CPU array of one `[u64; 2]`: when the next frame is due and when the last one went, CLOCK_MONOTONIC in ns.
-/// User space puts zeros there before a run, so that the pause before it is not made up for.
+/// Per-CPU array of one [`Pace`]. User space puts zeros there before a run, so that the pause before it is not made
+/// up for.
 pub const MAP_PACE: &str = "PACE";
+/// Per-CPU array of one [`Marks`]. User space puts zeros there before a run.
+pub const MAP_MARKS: &str = "MARKS";
+
+/// When the next frame is due and when the last one went, CLOCK_MONOTONIC in ns.
+pub type Pace = [u64; 2];
+
+/// When the first and the last marked frame went, CLOCK_MONOTONIC in ns, and how many were marked: the rate between
+/// the two is that of the sending alone, without what a system call does before and after.
+pub type Marks = [u64; 3];
+/// Every such frame is marked.
+pub const MARK_EVERY: u64 = 1 << 12;
 
 /// Setting, `u32`: index of the interface that transmits.
 pub const SETTING_IFINDEX: &str = "IFINDEX";

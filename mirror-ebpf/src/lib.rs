@@ -7,8 +7,11 @@
 #![no_std]
 #![cfg_attr(not(feature = "programs"), warn(missing_docs))]
 
+pub mod bench;
 pub mod generator;
 pub mod mirror;
+#[cfg(feature = "programs")]
+mod programs;
 
 /// Bytes aligned as the ELF reader wants them: `include_bytes!` alone promises no alignment.
 #[cfg(not(target_arch = "bpf"))]
@@ -33,4 +36,8 @@ object!(
 object!(
     /// ELF object of the traffic generator of lab and benchmarks; names and layouts are in [`generator`].
     GENERATOR_OBJECT, "generator.o"
+);
+object!(
+    /// ELF object of the programs that benchmarks measure ours against; names are in [`bench`].
+    BENCH_OBJECT, "bench.o"
 );

@@ -99,10 +99,10 @@ fn report() -> Report {
     });
     let peers = [114, 1450].into_iter().flat_map(|size| {
         [
-            peer("mirror-counters", size, 3.4, false),
+            peer("mirror", size, 3.4, false),
             peer("mirror-pcap", size, 2.9, true),
-            peer("tcpdump-vxlan", size, 0.31, true),
-            peer("dumpcap", size, 0.44, true),
+            peer("tcpdump-vxlan-pcap", size, 0.31, true),
+            peer("dumpcap-pcap", size, 0.44, true),
             peer("netsniff-ng", size, 0.0, true),
             peer("suricata-af-packet", size, 0.52, false),
         ]
@@ -245,7 +245,7 @@ fn plots_have_units_a_legend_and_the_host() {
     let wanted: [(&str, &[&str]); 3] = [
         ("throughput.svg", &["million frames a second", "1450 bytes", "counters", "1,000 VNIs"]),
         ("latency.svg", &["99.9%", "busy-poll", "µs", "at 50 % of the no-drop rate"]),
-        ("peers.svg", &["million frames a second", "tcpdump-vxlan (writes)", "lost some at every rate"]),
+        ("peers.svg", &["million frames a second", "tcpdump-vxlan-pcap", "lost some at every rate"]),
     ];
     for (file, texts) in wanted {
         let svg = fs::read_to_string(directory.path().join(file)).unwrap();
@@ -288,7 +288,7 @@ fn a_change_is_beyond_the_noise_where_the_quartile_ranges_do_not_overlap() {
     assert_eq!(verdict(&rung(512)), Some(Verdict::Better));
     assert_eq!(verdict(&rung(1450)), Some(Verdict::Worse));
     assert_eq!(verdict("decap/ipv4/114: instructions"), Some(Verdict::Better));
-    assert_eq!(verdict("dumpcap, 114 bytes: no-drop Mpps"), Some(Verdict::Unknown));
+    assert_eq!(verdict("dumpcap-pcap, 114 bytes: no-drop Mpps"), Some(Verdict::Unknown));
     assert!(comparison.warnings.is_empty() && comparison.unmatched.is_empty());
 
     let text = table::render(&new, Some(&comparison));

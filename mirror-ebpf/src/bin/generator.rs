@@ -10,15 +10,20 @@ use aya_ebpf::{
     maps::PerCpuArray,
     programs::XdpContext,
 };
-use mirror_ebpf::generator::{
-    INNER_DESTINATION_LOW, INNER_PORT_BASE, INNER_SOURCE_LOW, INNER_SOURCE_PORT, MAX_FLOWS, MIN_FRAME,
-    OUTER_SOURCE_PORT, SEQUENCE, SEQUENCE_CPU_SHIFT, VNI,
+use mirror_ebpf::{
+    generator::{
+        INNER_DESTINATION_LOW, INNER_PORT_BASE, INNER_SOURCE_LOW, INNER_SOURCE_PORT, MARK_EVERY, MAX_FLOWS,
+        MIN_FRAME, Marks, OUTER_SOURCE_PORT, Pace, SEQUENCE, SEQUENCE_CPU_SHIFT, VNI,
+    },
+    setting,
 };
 
 #[map]
 static GENERATED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 #[map]
-static PACE: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(1, 0);
+static PACE: PerCpuArray<Pace> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static MARKS: PerCpuArray<Marks> = PerCpuArray::with_max_entries(1, 0);
 
 /// How many times the rate it may be while what was late is made up for.
 const CATCH_UP: u64 = 4;
@@ -35,14 +40,6 @@ static VNIS: u32 = 1;
 static VNI_BASE: u32 = 0;
 #[unsafe(no_mangle)]
 static INTERVAL_NS: u64 = 0;
-
-/// A setting as user space left it; the plain initialiser would be folded into the program by the compiler.
-macro_rules! setting {
-    ($place:ident) => {
-        // SAFETY: a reference to a static is valid to read.
-        unsafe { core::ptr::read_volatile(&raw const $place) }
-    };
-}
 
 #[xdp]
 fn generate(ctx: XdpContext) -> u32 {
@@ -64,6 +61,9 @@ fn generate(ctx: XdpContext) -> u32 {
     let number = unsafe { generated.read() };
     // SAFETY: as above.
     unsafe { generated.write(number + 1) };
+    if number % MARK_EVERY == 0 {
+        mark();
+    }
     // The mask keeps the ports in the dynamic range; user space refuses more flows than it holds.
     let flow = (remainder(number, setting!(FLOWS)) & (MAX_FLOWS - 1)) as u16;
     let vni = setting!(VNI_BASE) + remainder(number, setting!(VNIS));
@@ -86,10 +86,23 @@ fn generate(ctx: XdpContext) -> u32 {
     action
 }
 
+/// Takes the time of a frame: the first mark since user space put zeros there, and the last one.
+#[inline(always)]
+fn mark() {
+    let Some(marks) = MARKS.get_ptr_mut(0) else { return };
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    // SAFETY: this CPU's own copy.
+    let [first, _, count] = unsafe { marks.read() };
+    let first = if count == 0 { now } else { first };
+    // SAFETY: as above.
+    unsafe { marks.write([first, now, count + 1]) };
+}
+
 /// Turns on the spot until a frame is due, and gives the pace after it. What was late, because another thread had
 /// the CPU or one system call had ended, is made up for at a bounded rate: a burst would overrun any ring.
 #[inline(always)]
-fn keep_pace([due, last]: [u64; 2], interval: u64) -> [u64; 2] {
+fn keep_pace([due, last]: Pace, interval: u64) -> Pace {
     // SAFETY: a helper without arguments.
     let mut now = unsafe { bpf_ktime_get_ns() };
     let due = if due == 0 { now } else { due };
@@ -122,12 +135,4 @@ impl Frame {
     }
 }
 
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-/// The licenses the kernel asks for before it lends GPL-only helpers.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+mirror_ebpf::object_frame!();

@@ -12,7 +12,10 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, PerCpuArray, XskMap, lpm_trie::Key},
     programs::{RawTracePointContext, XdpContext},
 };
-use mirror_ebpf::mirror::{COUNTERS as COUNTER_COUNT, Counter, MAX_PORTS, MAX_SOURCES, MAX_VNIS, STAMP_LEN};
+use mirror_ebpf::{
+    mirror::{COUNTERS as COUNTER_COUNT, Counter, MAX_PORTS, MAX_SOURCES, MAX_VNIS, STAMP_LEN},
+    setting,
+};
 
 #[map]
 static XSKS: XskMap = XskMap::with_max_entries(64, 0);
@@ -43,14 +46,6 @@ static SOURCE_FILTER: u8 = 0;
 static STAMP: u8 = 0;
 #[unsafe(no_mangle)]
 static LOG: u8 = 0;
-
-/// A setting as user space left it; the plain initialiser would be folded into the program by the compiler.
-macro_rules! setting {
-    ($place:expr) => {
-        // SAFETY: a reference to a static is valid to read.
-        unsafe { core::ptr::read_volatile(&raw const $place) }
-    };
-}
 
 const ETH_HEADER: usize = 14;
 const VLAN_TAG: usize = 4;
@@ -321,12 +316,4 @@ fn redirect_err(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-/// The licenses the kernel asks for before it lends GPL-only helpers.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+mirror_ebpf::object_frame!();

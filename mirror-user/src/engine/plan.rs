@@ -36,6 +36,8 @@ pub struct InterfacePlan {
     pub frags: bool,
     /// How frames get into the UMEM: copy or zero-copy.
     pub bind: BindMode,
+    /// Descriptors of each queue's RX ring.
+    pub rx_ring: u32,
     /// Bytes of a chunk.
     pub chunk_size: u32,
     /// Chunks of each queue's UMEM.
@@ -202,6 +204,7 @@ fn layout(
         modes,
         frags,
         bind: if options.bind == BindMode::ZeroCopy { BindMode::ZeroCopy } else { BindMode::Copy },
+        rx_ring: options.rx_ring,
         chunk_size,
         chunks: options.umem_frames.unwrap_or(options.rx_ring * 2),
         warnings,

@@ -36,7 +36,7 @@ const BATCH: u64 = 64;
 const LIMITED_BATCHES: u64 = 10_000;
 /// Most frames of one system call: a stop waits no longer than this, about 0.2 s. Each call pauses for about 25 ms
 /// at its end, while the kernel takes its pages back.
-const LONGEST_RUN: u64 = 1 << 20;
+pub const ONE_CALL: u64 = 1 << 20;
 /// The same at a limited rate, in seconds; the program makes up for the pause.
 const LONGEST_LIMITED_RUN: u64 = 2;
 /// The lowest rate of a thread, frames a second; what is slower is for the [`Injector`](crate::Injector).
@@ -80,12 +80,16 @@ impl Traffic {
 }
 
 /// What was sent, from the program's own counters.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Generated {
     /// Frames by CPU, in the order of [`Traffic::cpus`].
     pub per_cpu: Vec<(usize, u64)>,
-    /// From the first frame to the last.
+    /// From before the first system call to after the last one.
     pub elapsed: Duration,
+    /// Frames a second from the first to the last that the program took the time of, over all CPUs: where one system
+    /// call was enough ([`ONE_CALL`]), without what it does before and after, which takes some 25 ms. 0 for fewer
+    /// frames than there are between two of those.
+    pub sending_rate: f64,
 }
 
 impl Generated {
@@ -108,6 +112,8 @@ pub struct Generator {
     ebpf: Ebpf,
     /// Apart from the rest, because writing a map takes it by exclusive reference.
     pace: Mutex<Map>,
+    /// As above.
+    marks: Mutex<Map>,
     namespace: Namespace,
     traffic: Traffic,
     template: Vec<u8>,
@@ -141,7 +147,9 @@ impl Generator {
         program.load().map_err(|error| LabError::bpf("loading the generator", error))?;
         let template = template(traffic.frame_len)?;
         let pace = ebpf.take_map(abi::MAP_PACE).ok_or_else(|| missing(abi::MAP_PACE))?;
-        Ok(Self { ebpf, pace: Mutex::new(pace), namespace: namespace.clone(), traffic, template })
+        let marks = ebpf.take_map(abi::MAP_MARKS).ok_or_else(|| missing(abi::MAP_MARKS))?;
+        let (pace, marks) = (Mutex::new(pace), Mutex::new(marks));
+        Ok(Self { ebpf, pace, marks, namespace: namespace.clone(), traffic, template })
     }
 
     /// Sends exactly `frames` frames, split evenly over the CPUs, and gives what the program counted.
@@ -160,7 +168,9 @@ impl Generator {
     /// As there.
     pub fn send_until(&self, frames: u64, stop: &AtomicBool) -> Result<Generated> {
         let before = self.generated()?;
-        self.forget_pace(before.len())?;
+        // A pause between two sends is no lateness to be made up for.
+        zero::<abi::Pace>(&self.pace, abi::MAP_PACE, before.len())?;
+        zero::<abi::Marks>(&self.marks, abi::MAP_MARKS, before.len())?;
         let threads = self.traffic.cpus.len() as u64;
         let start = Instant::now();
         thread::scope(|scope| {
@@ -187,7 +197,7 @@ impl Generator {
             let count = |counts: &[u64]| counts.get(*cpu).copied().unwrap_or_default();
             (*cpu, count(&after) - count(&before))
         });
-        Ok(Generated { per_cpu: per_cpu.collect(), elapsed })
+        Ok(Generated { per_cpu: per_cpu.collect(), elapsed, sending_rate: self.sending_rate()? })
     }
 
     /// Sends in the background, until all are sent or it is told to stop.
@@ -216,14 +226,21 @@ impl Generator {
         Ok(values.to_vec())
     }
 
-    /// A pause between two sends is no lateness to be made up for.
-    fn forget_pace(&self, cpus: usize) -> Result<()> {
-        let failed = |error| LabError::bpf(abi::MAP_PACE, error);
-        let zeros = PerCpuValues::try_from(vec![[0; 2]; cpus])
-            .map_err(|error| LabError::io("values for each CPU", error))?;
-        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut pace = PerCpuArray::<_, [u64; 2]>::try_from(&mut *pace).map_err(failed)?;
-        pace.set(0, zeros, 0).map_err(failed)
+    fn sending_rate(&self) -> Result<f64> {
+        let name = abi::MAP_MARKS;
+        let failed = |error| LabError::bpf(name, error);
+        let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        let marks = PerCpuArray::<_, abi::Marks>::try_from(&*marks).map_err(failed)?;
+        let rate = |[first, last, count]: &abi::Marks| {
+            let frames = count.saturating_sub(1) * abi::MARK_EVERY;
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "a figure to print or to compare within per cents"
+            )]
+            let rate = frames as f64 * 1e9 / (last - first).max(1) as f64;
+            rate
+        };
+        Ok(marks.get(&0, 0).map_err(failed)?.iter().map(rate).sum())
     }
 
     fn run_on(&self, cpu: usize, frames: u64, stop: &AtomicBool) -> Result<()> {
@@ -239,7 +256,7 @@ impl Generator {
             .try_into()
             .map_err(|error| LabError::bpf(abi::PROGRAM, error))?;
         let (longest, batch) = match self.traffic.rate_per_cpu() {
-            None => (LONGEST_RUN, BATCH),
+            None => (ONE_CALL, BATCH),
             Some(rate) => (rate * LONGEST_LIMITED_RUN, (rate / LIMITED_BATCHES).clamp(1, BATCH)),
         };
         let batch = u32::try_from(batch).unwrap_or(1);
@@ -337,6 +354,15 @@ fn template(len: usize) -> Result<Vec<u8>> {
     // RFC 768: 0 is no checksum; the ports and the payload change with each frame.
     inner[40..42].fill(0);
     Outer::sample(0).encapsulate(&inner)
+}
+
+/// Puts zeros into a per-CPU array of one value.
+fn zero<T: aya::Pod + Default>(map: &Mutex<Map>, name: &'static str, cpus: usize) -> Result<()> {
+    let failed = |error| LabError::bpf(name, error);
+    let zeros = PerCpuValues::try_from(vec![T::default(); cpus])
+        .map_err(|error| LabError::io("values for each CPU", error))?;
+    let mut map = map.lock().unwrap_or_else(PoisonError::into_inner);
+    PerCpuArray::<_, T>::try_from(&mut *map).map_err(failed)?.set(0, zeros, 0).map_err(failed)
 }
 
 fn missing(name: &str) -> LabError {

@@ -70,6 +70,8 @@ fn points(run: &Latency) -> impl Iterator<Item = (f64, f64)> + use<'_> {
 fn draw_panel(area: &Area<'_>, load: f64, runs: &[&Latency], waits: &[&str], axes: Axes) -> Result<()> {
     let mut chart = ChartBuilder::on(area)
         .margin(10)
+        // Half of the last percentile stands there.
+        .margin_right(26)
         .caption(format!("at {} of the no-drop rate", percent(load)), font(15, INK))
         .x_label_area_size(42)
         .y_label_area_size(62)

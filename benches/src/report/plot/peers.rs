@@ -57,7 +57,7 @@ fn ranked(peers: &[Peer], frame_bytes: usize) -> Vec<&Peer> {
 
 #[expect(clippy::cast_precision_loss, reason = "places of a few bars")]
 fn draw_panel(area: &Area<'_>, frame_bytes: usize, bars: &[&Peer], most: f64) -> Result<()> {
-    let names = bars.iter().map(|peer| name(peer)).collect();
+    let names = bars.iter().map(|peer| peer.name.clone()).collect();
     let mut chart = ChartBuilder::on(area)
         .margin(10)
         .margin_right(20)
@@ -105,8 +105,4 @@ fn draw_panel(area: &Area<'_>, frame_bytes: usize, bars: &[&Peer], most: f64) ->
 /// Ours, measured as the others are, is called after the command.
 fn is_ours(peer: &Peer) -> bool {
     peer.name.starts_with("mirror")
-}
-
-fn name(peer: &Peer) -> String {
-    if peer.writes { format!("{} (writes)", peer.name) } else { peer.name.clone() }
 }
