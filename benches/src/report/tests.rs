@@ -312,9 +312,9 @@ fn what_only_one_report_has_and_what_makes_them_differ_is_told() {
     assert_eq!(
         comparison.warnings,
         [
-            "another kernel: 6.1.0 x86_64, now 6.18.5 x86_64",
-            "another kind of run: full, now quick",
-            "another rounds: 5, now 15"
+            "kernel: 6.1.0 x86_64 before, 6.18.5 x86_64 now",
+            "kind of run: full before, quick now",
+            "rounds: 5 before, 15 now"
         ]
     );
     assert!(comparison.unmatched.contains(&"peers: only in the old report".to_owned()));

@@ -169,7 +169,7 @@ fn warnings(old: &Report, new: &Report) -> Vec<String> {
     let mut differ = |what: &str, old: &str, new: &str| {
         // What one of them does not have, it does not have otherwise.
         if old != new && !old.is_empty() && !new.is_empty() {
-            warnings.push(format!("another {what}: {old}, now {new}"));
+            warnings.push(format!("{what}: {old} before, {new} now"));
         }
     };
     differ("CPU", &old.host.cpu, &new.host.cpu);
