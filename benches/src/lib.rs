@@ -6,9 +6,11 @@
 #![deny(unsafe_code)]
 
 pub mod bed;
+pub mod cpus;
 pub mod ladder;
 pub mod micro;
 pub mod options;
+pub mod parts;
 pub mod progress;
 pub mod rates;
 pub mod raw;
