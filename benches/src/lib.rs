@@ -7,6 +7,7 @@
 
 pub mod bed;
 pub mod cpus;
+pub mod micro;
 pub mod options;
 pub mod parts;
 pub mod progress;

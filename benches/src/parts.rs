@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 
 use crate::{
+    micro,
     options::Options,
     report::schema::{PartRun, Report},
 };
@@ -46,9 +47,10 @@ impl Part {
     /// # Errors
     ///
     /// Where it cannot be measured, or a signal came.
-    pub fn run(self, _options: &Options, _report: &mut Report) -> Result<()> {
+    pub fn run(self, options: &Options, report: &mut Report) -> Result<()> {
         match self {
-            Self::Micro | Self::Lab | Self::Peers | Self::Sweep => bail!("is not there yet"),
+            Self::Micro => micro::run(options, report),
+            Self::Lab | Self::Peers | Self::Sweep => bail!("is not there yet"),
         }
     }
 }
