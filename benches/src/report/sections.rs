@@ -315,9 +315,14 @@ fn micro(parts: &[Micro]) -> Section {
 fn missing(report: &Report) -> Vec<String> {
     let parts = report.parts.iter().filter_map(|run| {
         let why = run.incomplete.as_ref()?;
-        Some(format!("{}: INCOMPLETE: {why}", run.part))
+        Some(format!("{}: INCOMPLETE: {}", run.part, first_paragraph(why)))
     });
-    parts.chain(report.not_measured.iter().cloned()).collect()
+    parts.chain(report.not_measured.iter().map(|what| first_paragraph(what))).collect()
+}
+
+/// In one line. A backtrace and the like, which may follow, is in `report.json`.
+fn first_paragraph(text: &str) -> String {
+    text.lines().take_while(|line| !line.trim().is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 fn waits(wait: &str) -> String {

@@ -227,12 +227,15 @@ fn terminal_and_markdown_say_plainly_what_was_not_reached_and_not_measured() {
     let mut report = report();
     report.parts = vec![
         PartRun { part: "lab".into(), incomplete: None },
-        PartRun { part: "peers".into(), incomplete: Some("stopped by a signal".into()) },
+        PartRun {
+            part: "peers".into(),
+            incomplete: Some("exit status: 1\nno lab\n\nStack backtrace:".into()),
+        },
     ];
     for text in [table::render(&report, None), written(&report, directory.path())] {
         assert!(text.contains("NOT REACHED") && text.contains("reached"), "{text}");
         assert!(text.contains("valgrind is not installed"), "{text}");
-        assert!(text.contains("peers: INCOMPLETE: stopped by a signal"), "{text}");
+        assert!(text.contains("peers: INCOMPLETE: exit status: 1 no lab\n"), "{text}");
         assert!(text.contains("quick run"), "{text}");
         assert!(text.contains("≥ 2.900"), "{text}");
     }
