@@ -7,6 +7,7 @@
 
 pub mod bed;
 pub mod options;
+pub mod peers;
 pub mod raw;
 pub mod receiver;
 pub mod report;
