@@ -78,6 +78,7 @@ pub fn run(options: &Options, report: &mut Report) -> Result<()> {
             }
         }
     }
+    report.settings.insert("peers.host".to_owned(), Stage::SETTINGS.to_owned());
     report.settings.insert("peers.trial".to_owned(), trials(options));
     judge(report);
     Ok(())

@@ -15,6 +15,7 @@ use mirror_lab::{
 use crate::{
     bed::{Bed, RECEIVING},
     options::Options,
+    receiver::floor::Floor,
 };
 
 /// The kernel's VXLAN device.
@@ -40,12 +41,13 @@ pub(super) struct Stage {
 
 /// What makes the kernel take the frames in; gone when it is dropped.
 #[derive(Debug)]
-pub(super) enum Prepared<'a> {
-    Nothing,
+pub(super) struct Prepared<'a> {
+    /// A veth takes in redirected frames only with a program or with GRO; with the program, the peers receive more.
+    _pass: Option<Floor>,
     /// Never read: once it is full, the kernel drops what comes, and answers none of it with ICMP.
-    Port(#[expect(dead_code, reason = "held, not read")] UdpSocket),
-    /// In this namespace.
-    VxlanDevice(&'a Namespace),
+    _port: Option<UdpSocket>,
+    /// Where the VXLAN device is, if there is one.
+    vxlan: Option<&'a Namespace>,
 }
 
 impl Stage {
@@ -56,9 +58,6 @@ impl Stage {
         let mac = outer.destination_mac.map(|byte| format!("{byte:02x}")).join(":");
         bed.receiver.ip(&format!("link set dev {RECEIVING} address {mac}"))?;
         bed.cable.b.address(&format!("{destination}/24"))?;
-        // Without a program, a veth takes in redirected frames only while it runs NAPI, which is for GRO. The kernel
-        // makes skbs in bulk then, which it does not with a program that passes everything.
-        bed.cable.b.gro(true)?;
         Ok(Self { bed, kernel_cpu: options.kernel_cpu })
     }
 
@@ -67,6 +66,10 @@ impl Stage {
         let traffic = Traffic { frame_len, rate, cpus: vec![self.kernel_cpu], ..Traffic::default() };
         Ok(self.bed.generator(traffic)?.send(frames)?)
     }
+
+    /// What the report says of the host.
+    pub(super) const SETTINGS: &'static str = "frames are addressed to the host; for all but ours an XDP program \
+        passes them on, and a UDP socket that nobody reads is bound to port 4789, or a VXLAN device of their VNI is there";
 
     /// A command in the namespace of the host, on one CPU.
     pub(super) fn command(&self, cpu: usize, program: &Path) -> Command {
@@ -84,19 +87,21 @@ impl Stage {
     pub(super) fn prepare(&self, place: Place) -> Result<Prepared<'_>> {
         let receiver = &self.bed.receiver;
         Ok(match place {
-            Place::Own => Prepared::Nothing,
+            Place::Own => Prepared { _pass: None, _port: None, vxlan: None },
             Place::Interface => {
                 let port = receiver.enter(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, VXLAN_PORT)))?;
-                Prepared::Port(port.with_context(|| format!("UDP port {VXLAN_PORT}"))?)
+                let port = port.with_context(|| format!("UDP port {VXLAN_PORT}"))?;
+                Prepared { _pass: Some(receiver.enter(Floor::pass_all)??), _port: Some(port), vxlan: None }
             }
             Place::VxlanDevice => {
+                let pass = receiver.enter(Floor::pass_all)??;
                 let vni = Traffic::default().vni_base;
                 receiver.ip(&format!(
                     "link add {VXLAN} type vxlan id {vni} dstport {VXLAN_PORT} dev {RECEIVING} nolearning"
                 ))?;
-                let device = Prepared::VxlanDevice(receiver);
+                let prepared = Prepared { _pass: Some(pass), _port: None, vxlan: Some(receiver) };
                 receiver.ip(&format!("link set dev {VXLAN} up"))?;
-                device
+                prepared
             }
         })
     }
@@ -104,7 +109,7 @@ impl Stage {
 
 impl Drop for Prepared<'_> {
     fn drop(&mut self) {
-        if let Self::VxlanDevice(receiver) = self
+        if let Some(receiver) = self.vxlan
             && let Err(error) = receiver.ip(&format!("link delete dev {VXLAN}"))
         {
             eprintln!("bench: {error}");
