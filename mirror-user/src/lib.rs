@@ -20,7 +20,8 @@
 //! }
 //! ```
 //!
-//! [`Replay`] in the place of `Engine` runs the same sinks over capture files, on any platform and without root.
+//! [`Replay`] in the place of `Engine` runs the same sinks over capture files, on any platform and without root;
+//! [`Dispatch`] runs them over frames of a source of your own.
 //!
 //! Modules follow the way of a packet, and are named by its words:
 //!
@@ -28,6 +29,7 @@
 //! |---|---|
 //! | `engine` | describes, starts and stops a run on interfaces |
 //! | [`replay`] | the same over capture files |
+//! | [`dispatch`] | the same over frames of a source of your own |
 //! | [`source`] | reads capture files as a stream of frames |
 //! | [`wire`] | views over Ethernet, VLAN, IPv4, IPv6, UDP and VXLAN headers |
 //! | [`decap`] | finds the inner frame |
@@ -59,6 +61,7 @@
 pub mod account;
 pub mod batch;
 pub mod decap;
+pub mod dispatch;
 #[cfg(feature = "af-xdp")]
 pub mod doctor;
 #[cfg(feature = "af-xdp")]
@@ -79,6 +82,7 @@ mod xsk;
 
 pub use account::Report;
 pub use batch::{Batch, Captured, Frame};
+pub use dispatch::Dispatch;
 #[cfg(feature = "af-xdp")]
 pub use engine::Engine;
 pub use replay::Replay;

@@ -22,6 +22,7 @@ use self::{
 };
 use crate::{
     options::Options,
+    progress::Progress,
     report::schema::{Goal, Peer, Report, Spread},
 };
 
@@ -56,6 +57,7 @@ pub fn run(options: &Options, report: &mut Report) -> Result<()> {
         }
     }
     let stage = Stage::raise(options)?;
+    let progress = Progress::start();
     for &frame_len in if options.quick { &SIZES[..1] } else { &SIZES } {
         let effort = Effort::of(options, frame_len);
         for contestant in &contestants {
@@ -63,14 +65,12 @@ pub fn run(options: &Options, report: &mut Report) -> Result<()> {
             else {
                 continue;
             };
+            progress.show(format_args!("peers: {}, frames of {frame_len} bytes", contestant.name));
             let measured =
                 Subject { stage: &stage, contestant, program, frame_len, options }.measure(effort, version);
             options.go_on()?;
             match measured {
-                Ok(peer) => {
-                    tell(&peer);
-                    report.peers.push(peer);
-                }
+                Ok(peer) => report.peers.push(peer),
                 Err(error) => {
                     let name = &contestant.name;
                     report.not_measured.push(format!("{name} on frames of {frame_len} bytes: {error:#}"));
@@ -104,14 +104,6 @@ fn trials(options: &Options) -> String {
         "{seconds} s of traffic and at least 8 times the ring of {BUFFER_MIB} MiB, {trials} trial{plural} at a rate, rates to {} %",
         resolution * 100.0
     )
-}
-
-fn tell(peer: &Peer) {
-    let Peer { name, frame_bytes, received_mpps, no_drop_mpps, cpu_s_per_mframe, .. } = peer;
-    eprintln!(
-        "{name:<22} {frame_bytes:>5} bytes: {received_mpps:.2} Mpps at full speed, {no_drop_mpps:.2} without loss, \
-         {cpu_s_per_mframe:.2} CPU s a million"
-    );
 }
 
 /// Holds ours against the best of the others.

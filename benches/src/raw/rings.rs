@@ -19,6 +19,8 @@ pub struct Sizes {
     pub umem_frames: u32,
     /// Bytes of a chunk, 2048 or 4096.
     pub chunk_size: u32,
+    /// Bytes in front of a frame beside those that XDP keeps for itself: they decide which of its bytes share a line.
+    pub headroom: u32,
 }
 
 /// Memory that is mapped as long as this lives.
@@ -117,7 +119,7 @@ impl Ring<libc::xdp_desc> {
     fn address(&self, nth: u32) -> u64 {
         let place = (self.own.wrapping_add(nth) & self.mask) as usize;
         // SAFETY: masked, so within the entries; the kernel writes there again only after `release`.
-        unsafe { (*self.entries.add(place)).addr }
+        unsafe { self.entries.wrapping_add(place).read() }.addr
     }
 
     fn release(&mut self, count: u32) {
@@ -132,7 +134,7 @@ impl Ring<u64> {
     fn put(&mut self, nth: u32, address: u64) {
         let place = (self.own.wrapping_add(nth) & self.mask) as usize;
         // SAFETY: masked, so within the entries; the kernel reads there only after `submit`.
-        unsafe { *self.entries.add(place) = address };
+        unsafe { self.entries.wrapping_add(place).write(address) };
     }
 
     fn submit(&mut self, count: u32) {
@@ -158,7 +160,7 @@ impl RawSocket {
     ///
     /// What the kernel refused.
     pub fn open(interface: &str, queue: u32, sizes: Sizes) -> Result<Self> {
-        let Sizes { rx_ring, umem_frames, chunk_size } = sizes;
+        let Sizes { rx_ring, umem_frames, chunk_size, headroom } = sizes;
         ensure!(rx_ring.is_power_of_two() && umem_frames <= rx_ring * 2, "impossible sizes: {sizes:?}");
         // SAFETY: no pointer is given.
         let socket = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
@@ -175,6 +177,7 @@ impl RawSocket {
         registration.addr = umem.start.as_ptr().expose_provenance() as u64;
         registration.len = bytes;
         registration.chunk_size = chunk_size;
+        registration.headroom = headroom;
         set(&socket, libc::XDP_UMEM_REG, &registration).context("XDP_UMEM_REG")?;
         set(&socket, libc::XDP_UMEM_FILL_RING, &(rx_ring * 2)).context("XDP_UMEM_FILL_RING")?;
         // Never used, but bind asks for one.

@@ -7,8 +7,7 @@ use mirror_user::{
     Batch, Engine,
     engine::{self, Mode, Running},
     sink::{
-        Counters, LatencySink, Pcap, Sink, SinkError, SinkFactory, SinkStats, WorkerContext,
-        pcap::Target,
+        Counters, LatencySink, Pcap, Sink, SinkError, SinkFactory, SinkStats, WorkerContext, pcap::Target,
     },
 };
 

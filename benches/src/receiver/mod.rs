@@ -100,7 +100,8 @@ pub struct Receiver {
 pub fn default_sizes(bed: &Bed) -> Result<Sizes> {
     let engine = bed.receiver.enter(|| Engine::builder(RECEIVING).build())??;
     let plan = engine.plan().interfaces.first().context("a plan without an interface")?;
-    Ok(Sizes { rx_ring: plan.rx_ring, umem_frames: plan.chunks, chunk_size: plan.chunk_size })
+    let (rx_ring, umem_frames, chunk_size) = (plan.rx_ring, plan.chunks, plan.chunk_size);
+    Ok(Sizes { rx_ring, umem_frames, chunk_size, headroom: plan.headroom })
 }
 
 /// What became of the frames, once all is at rest.

@@ -14,7 +14,7 @@ use super::counters::{FrameCounters, Reject};
 pub struct Report {
     /// `mirror.report/1`.
     pub schema: &'static str,
-    /// Where the frames came from: `af_xdp` or `file`.
+    /// Where the frames came from: `af_xdp`, `file`, or `custom` for a source of the embedder's own.
     pub source: &'static str,
     /// Start of the run, RFC 3339.
     pub started: String,

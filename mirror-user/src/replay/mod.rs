@@ -9,16 +9,17 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use crate::{
     account::Report,
+    dispatch::{BuildError, Dispatch, names},
     select::{Allow, Budget},
     sink::{SinkError, SinkFactory, WorkerContext},
     source::{CaptureError, CaptureReader},
     wire::vxlan,
-    worker::{Pipeline, PipelineConfig, SinkSlot},
+    worker::PipelineConfig,
 };
 
 pub use crate::source::MAX_FRAME;
@@ -58,6 +59,12 @@ pub enum ReplayError {
         /// Why.
         source: SinkError,
     },
+}
+
+impl From<BuildError> for ReplayError {
+    fn from(BuildError { sink, source }: BuildError) -> Self {
+        Self::Sink { sink, source }
+    }
 }
 
 /// A run over capture files, ready to start.
@@ -112,10 +119,6 @@ impl std::fmt::Debug for ReplayBuilder {
             .field("count", count)
             .finish()
     }
-}
-
-fn names(sinks: &[Arc<dyn SinkFactory>]) -> Vec<&str> {
-    sinks.iter().map(|sink| sink.name()).collect()
 }
 
 impl ReplayBuilder {
@@ -223,19 +226,11 @@ impl Replay {
     ///
     /// [`ReplayError::Sink`] where a sink cannot be built; no frame has been read then.
     pub fn run(self, stop: &Arc<AtomicBool>) -> Result<Report, ReplayError> {
-        let Self { files, sinks: factories, config } = self;
-        let (started, clock) = (SystemTime::now(), Instant::now());
+        let Self { files, sinks, config } = self;
         let context =
             WorkerContext { wait_until: Some(Arc::clone(stop)), ..WorkerContext::single(MAX_FRAME) };
-        let mut sinks = Vec::with_capacity(factories.len());
-        for factory in &factories {
-            let sink = factory
-                .build(&context)
-                .map_err(|source| ReplayError::Sink { sink: factory.name().to_owned(), source })?;
-            sinks.push(SinkSlot::new(sink));
-        }
-
-        let mut run = Run { pipeline: Pipeline::new(config, context.queue, sinks), stop, ticked: clock };
+        let dispatch = Dispatch::start("file", config, &context, sinks)?;
+        let mut run = Run { dispatch, stop, ticked: Instant::now() };
         let mut ended_by = None;
         for file in &files {
             if run.is_over() {
@@ -247,38 +242,32 @@ impl Replay {
             }
         }
 
-        let mut report = Report::new("file", started);
-        report.expect_sinks(names(&factories));
-        let (frames, outcomes) = run.pipeline.finish();
-        report.add_worker(&frames, &outcomes);
-        report.duration_s = clock.elapsed().as_secs_f64();
+        let mut report = run.dispatch.finish();
         report.ended_by = ended_by;
-        report.close();
-        report.close_sinks(&factories);
         Ok(report)
     }
 }
 
 /// A run under way.
 struct Run<'s> {
-    pipeline: Pipeline,
+    dispatch: Dispatch,
     stop: &'s AtomicBool,
     ticked: Instant,
 }
 
 impl Run<'_> {
     fn is_over(&self) -> bool {
-        self.stop.load(Ordering::Relaxed) || self.pipeline.is_spent()
+        self.stop.load(Ordering::Relaxed) || self.dispatch.is_spent()
     }
 
     fn read(&mut self, file: &Path) -> Result<(), CaptureError> {
         let mut reader = CaptureReader::open(file)?;
         while !self.is_over() {
             let Some(captures) = reader.next_batch(BATCH)? else { break };
-            self.pipeline.process(captures.iter().map(Some));
+            self.dispatch.frames(captures.iter());
             let now = Instant::now();
             if now.duration_since(self.ticked) >= TICK {
-                self.pipeline.tick(now);
+                self.dispatch.tick(now);
                 self.ticked = now;
             }
         }

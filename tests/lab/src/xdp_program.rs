@@ -1,6 +1,10 @@
 //! The kernel half on its own, without the engine: loaded with given settings, run on given frames or attached.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use aya::{
     Ebpf, EbpfLoader, TestRunOptions,
@@ -8,7 +12,7 @@ use aya::{
     programs::{TestRun as _, Xdp, XdpMode},
 };
 use mirror_ebpf::{
-    MIRROR_OBJECT,
+    BENCH_OBJECT, MIRROR_OBJECT,
     mirror::{self as abi, COUNTERS, Counter, MAX_PORTS},
 };
 
@@ -87,6 +91,15 @@ pub struct Outcome {
     pub frame: Vec<u8>,
 }
 
+/// What many test runs of the program took.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Timed {
+    /// XDP action of the last one.
+    pub action: u32,
+    /// All of them together.
+    pub elapsed: Duration,
+}
+
 /// The loaded object of the kernel half.
 #[derive(Debug)]
 pub struct XdpProgram {
@@ -130,12 +143,21 @@ impl XdpProgram {
             .override_global(abi::SETTING_LOG, &0_u8, true)
             .load(&Self::object()?)
             .map_err(|error| LabError::bpf("the mirror object", error))?;
-        let program: &mut Xdp = ebpf
-            .program_mut(entry)
-            .ok_or_else(|| missing(entry))?
-            .try_into()
-            .map_err(|error| LabError::bpf(entry, error))?;
-        program.load().map_err(|error| LabError::bpf(format!("loading {entry}"), error))?;
+        load(&mut ebpf, entry)?;
+        Ok(Self { ebpf, entry })
+    }
+
+    /// Loads one of the programs that ours is measured against ([`mirror_ebpf::bench`]), which looks at no frame and
+    /// counts nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Bpf`] where the verifier refuses it.
+    pub fn load_floor(entry: &'static str) -> Result<Self> {
+        let mut ebpf = EbpfLoader::new()
+            .load(BENCH_OBJECT)
+            .map_err(|error| LabError::bpf("the benchmarks' object", error))?;
+        load(&mut ebpf, entry)?;
         Ok(Self { ebpf, entry })
     }
 
@@ -227,6 +249,23 @@ impl XdpProgram {
         Ok(Outcome { action: result.return_value, metadata: frame_out, frame })
     }
 
+    /// Runs the program so many times on one frame, in one system call.
+    ///
+    /// Nothing is put back between two runs: metadata that the program makes room for adds up.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub fn time(&self, frame: &[u8], repeat: u32) -> Result<Timed> {
+        let program = self.program()?;
+        let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::new() };
+        let start = Instant::now();
+        let result = program
+            .test_run(options)
+            .map_err(|error| LabError::bpf(format!("{repeat} test runs of {}", self.entry), error))?;
+        Ok(Timed { action: result.return_value, elapsed: start.elapsed() })
+    }
+
     /// Attaches it to an interface for as long as this value lives, natively or by the generic path.
     ///
     /// # Errors
@@ -283,6 +322,15 @@ pub enum XdpAttach {
     Generic,
 }
 
+fn load(ebpf: &mut Ebpf, entry: &'static str) -> Result<()> {
+    let program: &mut Xdp = ebpf
+        .program_mut(entry)
+        .ok_or_else(|| missing(entry))?
+        .try_into()
+        .map_err(|error| LabError::bpf(entry, error))?;
+    program.load().map_err(|error| LabError::bpf(format!("loading {entry}"), error))
+}
+
 fn missing(name: &str) -> LabError {
-    LabError::Unexpected(format!("the mirror object has no {name}; rebuild it with `cargo xtask ebpf`"))
+    LabError::Unexpected(format!("the object has no {name}; rebuild it with `cargo xtask ebpf`"))
 }

@@ -1,0 +1,201 @@
+//! What is measured by itself: work on a few frames that can be done over and over.
+
+use std::{
+    fmt,
+    hint::black_box,
+    io,
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use anyhow::Result;
+use mirror_user::{
+    Batch, Dispatch, decap,
+    select::Allow,
+    sink::{
+        Counters, Pcap, Sink, SinkError, SinkFactory, SinkStats, WorkerContext,
+        pcap::{Format, Target},
+    },
+    wire::vxlan,
+};
+
+use super::frames::{BATCH, Shape, decapsulated};
+
+/// The most bytes of a frame here.
+pub(super) const MAX_FRAME: usize = 2048;
+
+/// A part of what is done with a frame.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Part {
+    /// Nothing: the loop around [`Part::Decap`], to be taken off from it.
+    Loop,
+    /// Finding the inner frame in frames of so many bytes.
+    Decap(Shape, usize),
+    /// A worker's way from ring to sink, for frames of so many bytes and a sink that does nothing.
+    Dispatch(usize),
+    /// The counters sink, with so many origins in turn: with more than one, no two frames in a row have the same.
+    Counters(u32),
+    /// Filling the blocks of a capture with frames of so many bytes, and handing them to a writer that does nothing.
+    Pcap(Format, usize),
+}
+
+/// `decap/ipv4/114`: the part, its kind, and its bytes or origins.
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (part, kind, parameter) = self.id();
+        write!(f, "{part}/{kind}/{parameter}")
+    }
+}
+
+impl Part {
+    /// All that take time, in the order of the report.
+    pub fn each() -> Vec<Self> {
+        const SIZES: [usize; 3] = [114, 512, 1450];
+        const ENDS: [usize; 2] = [114, 1450];
+        let plain = SIZES.map(|size| Self::Decap(Shape::Ipv4, size));
+        // How long a frame is says nothing of its headers.
+        let others = Shape::EACH.iter().skip(1).map(|shape| Self::Decap(*shape, SIZES[0]));
+        let pcap = [Format::Pcapng, Format::Pcap].map(|format| ENDS.map(|size| Self::Pcap(format, size)));
+        plain
+            .into_iter()
+            .chain(others)
+            .chain(ENDS.map(Self::Dispatch))
+            .chain([1, 1000].map(Self::Counters))
+            .chain(pcap.into_iter().flatten())
+            .collect()
+    }
+
+    /// Its name in three words.
+    pub fn id(self) -> (&'static str, &'static str, usize) {
+        match self {
+            Self::Loop => ("loop", "empty", SHORT),
+            Self::Decap(shape, size) => ("decap", shape.name(), size),
+            Self::Dispatch(size) => ("dispatch", "null", size),
+            Self::Counters(origins) => ("counters", "origins", origins as usize),
+            Self::Pcap(Format::Pcap, size) => ("pcap", "pcap", size),
+            Self::Pcap(_, size) => ("pcap", "pcapng", size),
+        }
+    }
+
+    /// Frames in one pass.
+    pub fn frames(self) -> u64 {
+        match self {
+            Self::Counters(origins) => u64::from(origins).max(BATCH as u64),
+            Self::Loop | Self::Decap(..) | Self::Dispatch(_) | Self::Pcap(..) => BATCH as u64,
+        }
+    }
+
+    /// Sets it up: each call of what is returned is one pass.
+    ///
+    /// # Errors
+    ///
+    /// Where frames or sinks cannot be made.
+    pub fn pass(self) -> Result<Box<dyn FnMut()>> {
+        Ok(match self {
+            Self::Loop => {
+                let frames = Shape::Ipv4.frames(SHORT, BATCH, 1)?;
+                Box::new(move || {
+                    for captured in &frames {
+                        let captured = *black_box(captured);
+                        black_box(&captured);
+                    }
+                })
+            }
+            Self::Decap(shape, size) => {
+                let frames = shape.frames(size, BATCH, 1)?;
+                decapsulated(&frames)?;
+                let ports = black_box(vec![vxlan::PORT]);
+                Box::new(move || {
+                    for captured in &frames {
+                        let frame = decap::decapsulate_frame(*black_box(captured), &ports);
+                        black_box(&frame);
+                    }
+                })
+            }
+            Self::Dispatch(size) => {
+                let frames = Shape::Ipv4.frames(size, BATCH, 1)?;
+                let context = WorkerContext::single(MAX_FRAME);
+                let sink: Arc<dyn SinkFactory> = Arc::new(Null(0));
+                let mut dispatch = Dispatch::new(&context, [vxlan::PORT], Allow::all(), [sink])?;
+                Box::new(move || dispatch.frames(frames.iter().copied()))
+            }
+            Self::Counters(origins) => self.sink_pass(SHORT, origins, Counters::default())?,
+            Self::Pcap(format, size) => {
+                let target = Target::writer("nowhere", io::sink());
+                self.sink_pass(size, 1, Pcap::builder(target).format(format).build()?)?
+            }
+        })
+    }
+
+    /// Passes through one sink, without a worker around it.
+    fn sink_pass(
+        self,
+        size: usize,
+        vnis: u32,
+        factory: impl SinkFactory + 'static,
+    ) -> Result<Box<dyn FnMut()>> {
+        let count = usize::try_from(self.frames())?;
+        let frames = decapsulated(&Shape::Ipv4.frames(size, count, vnis)?)?;
+        // To drop frames costs next to nothing: a sink that would, waits, and what is measured is work.
+        let mut context = WorkerContext::single(MAX_FRAME);
+        context.wait_until = Some(Arc::new(AtomicBool::new(false)));
+        let mut sink = factory.build(&context)?;
+        Ok(Box::new(move || {
+            // The writer thread of a capture ends with its factory.
+            let _running = &factory;
+            for batch in frames.chunks(BATCH) {
+                sink.batch(&Batch::new(0, batch)).expect("a sink whose output takes everything");
+            }
+        }))
+    }
+}
+
+/// The length at which there is most to do for a byte.
+const SHORT: usize = 114;
+
+/// Takes frames and counts them.
+#[derive(Clone, Copy, Debug)]
+struct Null(u64);
+
+impl SinkFactory for Null {
+    fn name(&self) -> &str {
+        "null"
+    }
+
+    fn build(&self, _: &WorkerContext) -> Result<Box<dyn Sink>, SinkError> {
+        Ok(Box::new(*self))
+    }
+}
+
+impl Sink for Null {
+    fn name(&self) -> &str {
+        "null"
+    }
+
+    fn batch(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
+        self.0 += batch.len() as u64;
+        Ok(())
+    }
+
+    fn stats(&self) -> SinkStats {
+        SinkStats { written: self.0, ..SinkStats::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_can_be_done_over_and_over_and_has_a_name_of_its_own() {
+        let mut names = Vec::new();
+        for part in Part::each().into_iter().chain([Part::Loop]) {
+            let mut pass = part.pass().unwrap();
+            (0..3).for_each(|_| pass());
+            names.push(part.to_string());
+        }
+        let all = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!((names.len(), names.contains(&"decap/ipv4/114".to_owned())), (all, true));
+    }
+}

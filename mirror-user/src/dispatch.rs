@@ -1,0 +1,164 @@
+//! Frames of a source of your own, through the pipeline that live frames take: decapsulation, selection, sinks,
+//! accounts.
+//!
+//! For whoever has the outer frames already, from a driver in user space or another capture library, and wants the
+//! rest. It needs neither root nor Linux, and starts no thread: one pipeline, on the caller's.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+
+use crate::{
+    account::Report,
+    batch::{Captured, MAX_BATCH},
+    select::{Allow, Budget},
+    sink::{SinkError, SinkFactory, WorkerContext},
+    worker::{Pipeline, PipelineConfig, SinkSlot},
+};
+
+/// A sink could not be built.
+#[derive(Debug, thiserror::Error)]
+#[error("sink {sink}: {source}")]
+pub struct BuildError {
+    /// Name of the sink.
+    pub sink: String,
+    /// Why.
+    pub source: SinkError,
+}
+
+/// A run over frames that its owner brings.
+///
+/// # Examples
+///
+/// ```
+/// use std::{sync::Arc, time::Instant};
+///
+/// use mirror_user::{Captured, Dispatch, select::Allow, sink::{Counters, WorkerContext}, wire::vxlan};
+///
+/// let context = WorkerContext::single(2048);
+/// let mut run = Dispatch::new(&context, [vxlan::PORT], Allow::all(), [Arc::new(Counters::default()) as _])?;
+/// run.frames([Captured { bytes: &[0; 13], wire_len: 13, time: 0 }].into_iter());
+/// run.tick(Instant::now());
+/// let report = run.finish();
+/// assert_eq!((report.frames.received, report.frames.rejected.short), (1, 1));
+/// # Ok::<(), mirror_user::dispatch::BuildError>(())
+/// ```
+pub struct Dispatch {
+    pipeline: Pipeline,
+    sinks: Vec<Arc<dyn SinkFactory>>,
+    source: &'static str,
+    started: SystemTime,
+    clock: Instant,
+}
+
+impl fmt::Debug for Dispatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dispatch")
+            .field("sinks", &names(&self.sinks))
+            .field("source", &self.source)
+            .field("started", &self.started)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Dispatch {
+    /// Builds the sinks, on this thread. `ports` are the UDP destination ports of the tunnel,
+    /// [`vxlan::PORT`](crate::wire::vxlan::PORT) as a rule.
+    ///
+    /// # Errors
+    ///
+    /// The first sink that cannot be built.
+    pub fn new(
+        cx: &WorkerContext,
+        ports: impl IntoIterator<Item = u16>,
+        allow: Allow,
+        sinks: impl IntoIterator<Item = Arc<dyn SinkFactory>>,
+    ) -> Result<Self, BuildError> {
+        let config = PipelineConfig {
+            ports: ports.into_iter().collect(),
+            allow: Arc::new(allow),
+            budget: Arc::new(Budget::new(None)),
+        };
+        Self::start("custom", config, cx, sinks.into_iter().collect())
+    }
+
+    /// As [`new`](Self::new), under the name that the source has in the report.
+    pub(crate) fn start(
+        source: &'static str,
+        config: PipelineConfig,
+        cx: &WorkerContext,
+        sinks: Vec<Arc<dyn SinkFactory>>,
+    ) -> Result<Self, BuildError> {
+        let (started, clock) = (SystemTime::now(), Instant::now());
+        let build = |factory: &Arc<dyn SinkFactory>| {
+            let sink = factory.build(cx);
+            sink.map(SinkSlot::new).map_err(|source| BuildError { sink: factory.name().to_owned(), source })
+        };
+        let slots = sinks.iter().map(build).collect::<Result<_, _>>()?;
+        Ok(Self { pipeline: Pipeline::new(config, cx.queue, slots), sinks, source, started, clock })
+    }
+
+    /// Takes frames, and is done with them when it returns. Sinks get them in batches of at most [`MAX_BATCH`].
+    pub fn frames<'a>(&mut self, mut frames: impl ExactSizeIterator<Item = Captured<'a>>) {
+        while frames.len() > 0 {
+            self.pipeline.process(frames.by_ref().take(MAX_BATCH).map(Some));
+        }
+    }
+
+    /// Gives each sink its [tick](crate::sink::Sink::tick): they are promised one at least every 100 ms, frames or no
+    /// frames.
+    pub fn tick(&mut self, now: Instant) {
+        self.pipeline.tick(now);
+    }
+
+    /// Whether the run has had all the frames it asked for.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.pipeline.is_spent()
+    }
+
+    /// Finishes every sink and closes the accounts.
+    #[must_use]
+    pub fn finish(self) -> Report {
+        let Self { pipeline, sinks, source, started, clock } = self;
+        let mut report = Report::new(source, started);
+        report.expect_sinks(names(&sinks));
+        let (frames, outcomes) = pipeline.finish();
+        report.add_worker(&frames, &outcomes);
+        report.duration_s = clock.elapsed().as_secs_f64();
+        report.close();
+        report.close_sinks(&sinks);
+        report
+    }
+}
+
+/// Names of sinks, in order.
+pub(crate) fn names(sinks: &[Arc<dyn SinkFactory>]) -> Vec<&str> {
+    sinks.iter().map(|sink| sink.name()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        sink::{self, Counters, testing::Outer},
+        wire::vxlan,
+    };
+
+    #[test]
+    fn every_frame_handed_in_is_in_the_account_however_many_come_at_once() {
+        let frames: Vec<_> = (0..1000).map(|vni| Outer::new([10, 0, 0, 1], vni % 4, &[0; 60])).collect();
+        let allow = Allow::all().vnis([1, 2]);
+        let sinks: [Arc<dyn SinkFactory>; 2] =
+            [Arc::new(Counters::new(8)), sink::for_each("null", |_| Ok(()))];
+        let mut run = Dispatch::new(&WorkerContext::single(2048), [vxlan::PORT], allow, sinks).unwrap();
+        run.frames(frames.iter().map(Outer::captured));
+        run.tick(Instant::now());
+        let report = run.finish();
+        assert_eq!((report.source, report.frames.received, report.accounting.residue), ("custom", 1000, 0));
+        assert_eq!((report.frames.decapsulated, report.frames.rejected.vni), (500, 500));
+        assert_eq!(report.sinks.iter().map(|sink| sink.written).collect::<Vec<_>>(), [500, 500]);
+        assert_eq!(report.origins.len(), 2);
+    }
+}
