@@ -11,6 +11,7 @@ pub mod ladder;
 pub mod micro;
 pub mod options;
 pub mod parts;
+pub mod peers;
 pub mod progress;
 pub mod rates;
 pub mod raw;

@@ -1,11 +1,11 @@
 //! The parts of a run, and what becomes of the others where one does not end well.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use crate::{
     ladder, micro,
     options::Options,
-    rates,
+    peers, rates,
     report::schema::{PartRun, Report},
     sweep,
 };
@@ -53,7 +53,7 @@ impl Part {
         match self {
             Self::Micro => micro::run(options, report),
             Self::Lab => ladder::run(options, report).and_then(|()| rates::run(options, report)),
-            Self::Peers => bail!("is not there yet"),
+            Self::Peers => peers::run(options, report),
             Self::Sweep => sweep::run(options, report),
         }
     }
@@ -81,6 +81,8 @@ pub fn run_each(
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, atomic::Ordering};
+
+    use anyhow::bail;
 
     use super::*;
     use crate::report::schema::Micro;

@@ -43,6 +43,7 @@ pub(crate) fn command() -> Command {
         .args(WITH_VALUE.map(|(name, placeholder, help)| {
             Arg::new(name).long(name).value_name(placeholder).value_parser(value_parser!(OsString)).help(help)
         }))
+        .arg(flag("install", "Install the tools that peers compares with, too"))
         .arg(flag("yes", "Install what is missing without asking"))
 }
 
@@ -55,7 +56,11 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode> {
     if part(matches) != "micro" && !host::is_root() {
         bail!("namespaces and XDP need root; run\n  {}", host::as_root(&line(&args)));
     }
-    setup::ensure(&[Group::Build, Group::Lab], matches.get_flag("yes"), &line(&args))?;
+    let mut groups = vec![Group::Build, Group::Lab, Group::Bench];
+    if matches.get_flag("install") {
+        groups.push(Group::Peers);
+    }
+    setup::ensure(&groups, matches.get_flag("yes"), &line(&args))?;
     let packages = ["--package", "mirror-user", "--package", "mirror-bench"];
     process::check(host::cargo().args(["build", "--release", "--locked"]).args(packages))?;
     let program = host::target_dir().join("release/mirror-bench");
@@ -102,7 +107,7 @@ mod tests {
     #[test]
     fn what_was_asked_for_is_handed_on_and_what_concerns_the_set_up_is_not() {
         assert_eq!(typed(""), "bench all");
-        assert_eq!(typed("--quick --yes"), "bench all --quick");
+        assert_eq!(typed("--quick --install --yes"), "bench all --quick");
         assert_eq!(
             typed("lab --compare old.json --rounds 3 --cpus 2,3 --output x"),
             "bench lab --rounds 3 --cpus 2,3 --output x --compare old.json"

@@ -75,7 +75,7 @@ fn cli() -> Command {
                     Arg::new("group")
                         .num_args(0..)
                         .value_parser(setup::Group::parse)
-                        .help("build | lab | ebpf | lint | fuzz | all"),
+                        .help("build | lab | ebpf | lint | fuzz | bench | peers | all (without peers)"),
                 )
                 .arg(flag("dry-run", "List what would be installed, and stop"))
                 .arg(yes()),

@@ -14,7 +14,7 @@ use crate::bed::RECEIVING;
 
 /// One of the two, attached natively for as long as this lives.
 #[derive(Debug)]
-pub(super) struct Floor {
+pub(crate) struct Floor {
     _ebpf: Ebpf,
 }
 
@@ -35,6 +35,15 @@ impl Floor {
     /// As above.
     pub(super) fn redirect_to(sockets: &[BorrowedFd<'_>]) -> Result<Self> {
         Self::attach(abi::PROGRAM_REDIRECT, sockets)
+    }
+
+    /// Passes all that comes to the host, because no socket is there. Call it in the receiver's namespace.
+    ///
+    /// # Errors
+    ///
+    /// As above.
+    pub(crate) fn pass_all() -> Result<Self> {
+        Self::attach(abi::PROGRAM_REDIRECT, &[])
     }
 
     fn attach(name: &str, sockets: &[BorrowedFd<'_>]) -> Result<Self> {

@@ -1,7 +1,7 @@
 //! What stands at the receiving end of the bed: a rung of the ladder, started, stopped and accounted for.
 
 mod engine;
-mod floor;
+pub(crate) mod floor;
 mod loops;
 
 use std::{collections::BTreeMap, fmt, thread, time::Duration};
