@@ -35,6 +35,8 @@ const RING_HEADER: u64 = 82;
 /// A trial has so many times the frames that fit a tool's ring: what is left in it when the traffic ends flatters it
 /// by no more than one part of this.
 const RINGS: u64 = 8;
+/// No trial is longer than so many times the seconds it should have, however low its rate.
+const LONGER: u64 = 4;
 /// Most bytes of a file: a trial at a high rate is shorter where it would exceed that.
 const MOST_WRITTEN: u64 = 2 << 30;
 /// Frames of the burst that tells how fast full speed is.
@@ -206,7 +208,8 @@ impl Subject<'_> {
         let most = if self.contestant.writes() { MOST_WRITTEN / (len + PCAP.1) } else { u64::MAX };
         #[expect(clippy::cast_precision_loss, reason = "frames of seconds")]
         let frames = whole(rate as f64 * effort.seconds);
-        frames.max(least).min(most)
+        // At a rate so low that the ring takes longer to fill than this, the tool is not what is slow.
+        frames.max(least.min(LONGER * frames)).min(most)
     }
 
     /// Frames in the file it has written, by its size, which no tool can be wrong about.

@@ -101,7 +101,7 @@ fn trials(options: &Options) -> String {
     let Effort { seconds, resolution, trials } = Effort::of(options, GOAL_BYTES);
     let plural = if trials == 1 { "" } else { "s" };
     format!(
-        "{seconds} s of traffic and at least 8 times the ring of {BUFFER_MIB} MiB, {trials} trial{plural} at a rate, rates to {} %",
+        "{seconds} s of traffic, up to 4 times as long to send 8 times what a ring of {BUFFER_MIB} MiB holds, {trials} trial{plural} at a rate, rates to {} %",
         resolution * 100.0
     )
 }
