@@ -1,11 +1,11 @@
-//! The one shape that a mirror sends nearly always: Ethernet, IPv4 without options, UDP, VXLAN, and an inner frame
-//! without VLAN tags, all of it captured. It sits at fixed offsets, so one bounds check covers every header.
+//! The one shape that a mirror sends nearly always: Ethernet, IPv4 without options, UDP, VXLAN without reserved bits, and
+//! an inner frame without VLAN tags, all of it captured. It sits at fixed offsets, so one bounds check covers every header.
 //!
 //! Whatever is not exactly this is left to [`general`](super::general), which also finds the words for what is wrong.
 
 use super::{Layout, Network};
 use crate::wire::{
-    be16, be32, be64,
+    be16, be32,
     ethernet::{self, ethertype},
     ipv4, ipv6, udp, vlan, vxlan,
 };
@@ -25,8 +25,12 @@ mod field {
     pub(super) const PORT: Range<usize> = UDP + 2..UDP + 4;
     pub(super) const UDP_LENGTH: Range<usize> = UDP + 4..UDP + 6;
     pub(super) const VXLAN: usize = UDP + udp::HEADER_LEN;
+    pub(super) const FLAGS: Range<usize> = VXLAN..VXLAN + 4;
+    /// The VNI and a reserved byte.
+    pub(super) const VNI: Range<usize> = VXLAN + 4..VXLAN + 8;
     pub(super) const INNER: usize = VXLAN + vxlan::HEADER_LEN;
     pub(super) const INNER_NETWORK: usize = INNER + ethernet::HEADER_LEN;
+    pub(super) const INNER_ETHERTYPE: Range<usize> = INNER_NETWORK - 2..INNER_NETWORK;
     /// Ethertype, version and 12 bits after it.
     pub(super) const INNER_KIND: Range<usize> = INNER_NETWORK - 2..INNER_NETWORK + 2;
     pub(super) const INNER_TOTAL_LENGTH: Range<usize> = INNER_NETWORK + 2..INNER_NETWORK + 4;
@@ -44,11 +48,8 @@ const VERSION_IHL: u8 = 0x45;
 /// Not a fragment, and UDP: the fields at [`field::FRAGMENT_PROTOCOL`] under this mask, and what they are then.
 const FRAGMENT_PROTOCOL: (u32, u32) = ((ipv4::FRAGMENT_BITS as u32) << 16 | 0xff, udp::PROTOCOL as u32);
 
-/// A VXLAN header as one number: the flag that there is a VNI, and all bits that are neither that flag nor VNI.
-const FLAG_VNI: u64 = (vxlan::FLAG_VNI as u64) << 32;
-const RESERVED: u64 = !(FLAG_VNI | 0xffff_ff00);
-
-/// Inner ethertype and the version of the IP header behind it, where they agree.
+/// Inner ethertype and the version of the IP header behind it, where they agree: the first 20 bits of
+/// [`field::INNER_KIND`].
 const INNER_IPV4: u32 = (ethertype::IPV4 as u32) << 4 | 4;
 const INNER_IPV6: u32 = (ethertype::IPV6 as u32) << 4 | 6;
 
@@ -63,7 +64,7 @@ pub(super) fn decapsulate(bytes: &[u8], ports: &[u16]) -> Option<Layout> {
     let head: &[u8; field::HEADERS] = bytes.first_chunk()?;
     let total_len = usize::from(be16(head, field::TOTAL_LENGTH));
     let udp_len = usize::from(be16(head, field::UDP_LENGTH));
-    let vxlan = be64(head, field::VXLAN..field::INNER);
+    let vni = be32(head, field::VNI);
     let plain = be16(head, field::ETHERTYPE) == ethertype::IPV4
         && head[field::NETWORK] == VERSION_IHL
         && be32(head, field::FRAGMENT_PROTOCOL) & FRAGMENT_PROTOCOL.0 == FRAGMENT_PROTOCOL.1
@@ -71,28 +72,28 @@ pub(super) fn decapsulate(bytes: &[u8], ports: &[u16]) -> Option<Layout> {
         && udp_len >= field::LEAST_UDP_LENGTH
         && udp_len + ipv4::HEADER_LEN <= total_len
         && field::NETWORK + total_len <= bytes.len()
-        && vxlan & FLAG_VNI != 0;
+        && be32(head, field::FLAGS) == vxlan::FLAG_VNI
+        && vni & 0xff == 0;
     if !plain {
         return None;
     }
     let inner_end = field::UDP + udp_len;
-    let inner_kind = be32(head, field::INNER_KIND);
-    let told = match inner_kind >> 12 {
+    let told = match be32(head, field::INNER_KIND) >> 12 {
         INNER_IPV4 => ethernet::HEADER_LEN + usize::from(be16(head, field::INNER_TOTAL_LENGTH)),
         INNER_IPV6 => {
             ethernet::HEADER_LEN + ipv6::HEADER_LEN + usize::from(be16(head, field::INNER_PAYLOAD_LENGTH))
         }
-        _ if vlan::announces_tag((inner_kind >> 16) as u16) => return None,
+        _ if vlan::announces_tag(be16(head, field::INNER_ETHERTYPE)) => return None,
         _ => 0,
     };
     Some(Layout {
-        vni: vxlan as u32 >> 8,
+        vni: vni >> 8,
         network: Network::Ipv4 { at: field::NETWORK as u8 },
         udp: field::UDP as u8,
         inner_start: field::INNER as u32,
         inner_end: inner_end as u32,
         wire_len: told.max(inner_end - field::INNER) as u32,
-        reserved_bits: vxlan & RESERVED != 0,
+        reserved_bits: false,
     })
 }
 

@@ -80,6 +80,6 @@ pub fn decapsulate_frame<'a>(captured: Captured<'a>, ports: &[u16]) -> Result<Fr
 pub(crate) fn decapsulate(captured: &Captured<'_>, ports: &[u16]) -> Result<Layout, Reject> {
     match fast::decapsulate(captured.bytes, ports) {
         Some(layout) => Ok(layout),
-        None => general::decapsulate(captured, ports),
+        None => general::decapsulate(captured.bytes, captured.wire_len, ports),
     }
 }

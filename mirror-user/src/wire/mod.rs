@@ -59,12 +59,6 @@ pub(crate) fn be32<const LEN: usize>(header: &[u8; LEN], field: Range<usize>) ->
     u32::from_be_bytes(array(header, field))
 }
 
-/// A 64-bit field in network byte order.
-#[inline]
-pub(crate) fn be64<const LEN: usize>(header: &[u8; LEN], field: Range<usize>) -> u64 {
-    u64::from_be_bytes(array(header, field))
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
