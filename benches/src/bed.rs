@@ -4,6 +4,10 @@ use mirror_lab::{Generator, Lab, Namespace, Result, Traffic, VethEnd, VethOption
 
 /// Name of the interface frames arrive on.
 pub const RECEIVING: &str = "rx0";
+/// Its driver.
+pub const DRIVER: &str = "veth";
+/// The XDP mode that everything is measured in.
+pub const XDP_MODE: &str = "native";
 const SENDING: &str = "tx0";
 /// Room for 1500 bytes and the encapsulation; frames of this size fit a chunk of 2048 bytes.
 const MTU: u32 = 1600;

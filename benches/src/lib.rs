@@ -6,7 +6,18 @@
 #![deny(unsafe_code)]
 
 pub mod bed;
+pub mod cpus;
+pub mod ladder;
 pub mod micro;
 pub mod options;
+pub mod parts;
+pub mod peers;
+pub mod progress;
+pub mod rates;
+pub mod raw;
+pub mod receiver;
 pub mod report;
 pub mod search;
+pub mod stats;
+pub mod sweep;
+pub mod trial;

@@ -1,5 +1,6 @@
 //! Every habit of this repository as one command: `cargo xtask --help` lists them.
 
+mod bench;
 mod demo;
 mod ebpf;
 mod fuzz;
@@ -35,6 +36,7 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode> {
         Some(("ebpf", m)) => ebpf::run(m.get_flag("check")),
         Some(("demo", m)) => demo::run(m.get_flag("yes"), &rest(m)),
         Some(("test", m)) => test::run(m.get_flag("yes"), m.get_flag("require-ebpf"), &rest(m)),
+        Some(("bench", m)) => bench::run(m),
         Some(("lint", _)) => lint::run(),
         Some(("fuzz", m)) => {
             let seconds = *m.get_one::<u32>("seconds").unwrap_or(&fuzz::DEFAULT_SECONDS);
@@ -73,7 +75,7 @@ fn cli() -> Command {
                     Arg::new("group")
                         .num_args(0..)
                         .value_parser(setup::Group::parse)
-                        .help("build | lab | ebpf | lint | fuzz | all"),
+                        .help("build | lab | ebpf | lint | fuzz | bench | peers | all (without peers)"),
                 )
                 .arg(flag("dry-run", "List what would be installed, and stop"))
                 .arg(yes()),
@@ -99,6 +101,7 @@ fn cli() -> Command {
                 .arg(flag("require-ebpf", "Fail where the eBPF toolchain is absent, as under CI=true"))
                 .arg(args("Arguments for `cargo test`; with any, only that one run is made")),
         )
+        .subcommand(bench::command())
         .subcommand(Command::new("lint").about("Run every check that runs no test, and list what failed"))
         .subcommand(
             Command::new("fuzz")

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub const SCHEMA: &str = "mirror.bench/1";
 
 /// A run of the benchmarks. A part that was not run is empty.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Report {
     /// [`SCHEMA`].
     pub schema: String,
@@ -22,6 +22,9 @@ pub struct Report {
     pub host: Host,
     /// What was set, by name: rounds, ring sizes, CPUs.
     pub settings: BTreeMap<String, String>,
+    /// The parts that were asked for, in their order.
+    #[serde(default)]
+    pub parts: Vec<PartRun>,
     /// The ladder, one entry a rung and traffic.
     pub rungs: Vec<Rung>,
     /// Ring and UMEM sizes tried.
@@ -45,6 +48,38 @@ pub struct Report {
     /// What could not be measured here, and why.
     #[serde(default)]
     pub not_measured: Vec<String>,
+}
+
+impl Report {
+    /// A run that begins now, with nothing measured yet.
+    #[must_use]
+    pub fn begin(quick: bool, host: Host) -> Self {
+        let now = jiff::Timestamp::now();
+        // Fractions of a second say nothing about a run of minutes.
+        let started = now.round(jiff::Unit::Second).unwrap_or(now).to_string();
+        Self { schema: SCHEMA.into(), started, quick, host, ..Self::default() }
+    }
+
+    /// Whether nothing was measured.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rungs.is_empty()
+            && self.sweep.is_empty()
+            && self.no_drop.is_empty()
+            && self.soak.is_empty()
+            && self.latency.is_empty()
+            && self.peers.is_empty()
+            && self.micro.is_empty()
+    }
+}
+
+/// What became of a part.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct PartRun {
+    /// Its name: `micro`, `lab`, `peers`, `sweep`.
+    pub part: String,
+    /// Why there is not all of it: it failed, or a signal came. Null where it is complete.
+    pub incomplete: Option<String>,
 }
 
 /// The host of a run.
@@ -80,7 +115,7 @@ pub struct Spread {
 }
 
 /// A rung of the ladder under one kind of traffic.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Rung {
     /// Its name: `xdp_drop`, `bare`, `touch`, `program`, `null`, `counters`, `pcap`.
     pub rung: String,
@@ -126,7 +161,7 @@ pub struct Rung {
 }
 
 /// A size of rings and UMEM that was tried.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct SweepPoint {
     /// The rung tried.
     pub rung: String,
@@ -145,7 +180,7 @@ pub struct SweepPoint {
 }
 
 /// The highest rate at which nothing was lost.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct NoDrop {
     /// What received: `counters`, `pcap`.
     pub receiver: String,
@@ -162,7 +197,7 @@ pub struct NoDrop {
 }
 
 /// A long run at a part of the highest rate.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Soak {
     /// What received.
     pub receiver: String,
@@ -181,7 +216,7 @@ pub struct Soak {
 }
 
 /// Time from the XDP program to the sink at one rate.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Latency {
     /// How the worker waits.
     pub wait: String,
@@ -201,13 +236,13 @@ pub struct Latency {
     pub p999_ns: u64,
     /// The most a frame took.
     pub max_ns: u64,
-    /// Percentiles and their nanoseconds, for the plot.
+    /// Percentiles (0 to 100) and their nanoseconds, for the plot.
     #[serde(default)]
     pub curve: Vec<(f64, u64)>,
 }
 
 /// Another tool, or ours measured as one.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Peer {
     /// Tool and where it listened: `tcpdump-vxlan`.
     pub name: String,
@@ -239,7 +274,7 @@ pub struct Peer {
 }
 
 /// A part measured by itself.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Micro {
     /// What: `decap/ipv4/114`.
     pub name: String,
@@ -250,7 +285,7 @@ pub struct Micro {
 }
 
 /// Something that was to be reached.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Goal {
     /// What.
     pub what: String,
@@ -262,4 +297,28 @@ pub struct Goal {
     pub measured: Spread,
     /// Whether it was reached.
     pub reached: bool,
+}
+
+impl Spread {
+    /// One value, measured once.
+    #[must_use]
+    pub fn of(value: f64) -> Self {
+        Self { median: value, q1: value, q3: value }
+    }
+}
+
+impl Goal {
+    /// A median that is to be at least `bound`.
+    #[must_use]
+    pub fn at_least(what: impl Into<String>, bound: f64, measured: Spread) -> Self {
+        let reached = measured.median >= bound;
+        Self { what: what.into(), relation: ">=".into(), bound, measured, reached }
+    }
+
+    /// A median that is to be at most `bound`.
+    #[must_use]
+    pub fn at_most(what: impl Into<String>, bound: f64, measured: Spread) -> Self {
+        let reached = measured.median <= bound;
+        Self { what: what.into(), relation: "<=".into(), bound, measured, reached }
+    }
 }

@@ -9,7 +9,7 @@ use crate::{
         kernel::KernelVersion,
         limits::{Capabilities, Capability},
     },
-    xsk::HEADROOM,
+    xsk::{FRAME_HEADROOM, HEADROOM},
 };
 
 /// What a run will do.
@@ -36,8 +36,12 @@ pub struct InterfacePlan {
     pub frags: bool,
     /// How frames get into the UMEM: copy or zero-copy.
     pub bind: BindMode,
+    /// Descriptors of each queue's RX ring.
+    pub rx_ring: u32,
     /// Bytes of a chunk.
     pub chunk_size: u32,
+    /// Bytes of a chunk in front of a frame beside those that XDP keeps for itself.
+    pub headroom: u32,
     /// Chunks of each queue's UMEM.
     pub chunks: u32,
     /// What is not as good as it could be.
@@ -202,7 +206,9 @@ fn layout(
         modes,
         frags,
         bind: if options.bind == BindMode::ZeroCopy { BindMode::ZeroCopy } else { BindMode::Copy },
+        rx_ring: options.rx_ring,
         chunk_size,
+        headroom: FRAME_HEADROOM,
         chunks: options.umem_frames.unwrap_or(options.rx_ring * 2),
         warnings,
         interface,

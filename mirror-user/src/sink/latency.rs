@@ -21,6 +21,8 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct LatencySink {
     finished: Arc<Mutex<Vec<Histogram<u64>>>>,
+    /// Of all workers, once the run is over.
+    sum: Mutex<Option<Histogram<u64>>>,
 }
 
 const NAME: &str = "latency";
@@ -36,15 +38,26 @@ impl LatencySink {
     pub fn new() -> Self {
         Self::default()
     }
+
+    /// The time that this share of the frames (0 to 1) took at most, in ns, once the run is over; `None` before.
+    #[must_use]
+    pub fn value_at_quantile(&self, quantile: f64) -> Option<u64> {
+        lock(&self.sum).as_ref().map(|sum| value_at(sum, quantile))
+    }
 }
 
-fn lock(finished: &Mutex<Vec<Histogram<u64>>>) -> MutexGuard<'_, Vec<Histogram<u64>>> {
+fn lock<T>(histograms: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic under this lock leaves whole histograms behind.
-    finished.lock().unwrap_or_else(PoisonError::into_inner)
+    histograms.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn histogram() -> Result<Histogram<u64>, SinkError> {
     Histogram::new_with_bounds(1, LatencySink::MAX_NS, DIGITS).map_err(SinkError::other)
+}
+
+/// A bucket is told by its upper end, which in the last one is past the bound.
+fn value_at(histogram: &Histogram<u64>, quantile: f64) -> u64 {
+    histogram.value_at_quantile(quantile).min(LatencySink::MAX_NS)
 }
 
 impl SinkFactory for LatencySink {
@@ -66,9 +79,9 @@ impl SinkFactory for LatencySink {
         for worker in mem::take(&mut *lock(&self.finished)) {
             sum.add(worker).map_err(SinkError::other)?;
         }
-        // A bucket is told by its upper end, which in the last one is past the bound.
-        let quantile = |q| sum.value_at_quantile(q).min(Self::MAX_NS);
+        let quantile = |q| value_at(&sum, q);
         report.latency_ns = Some(Latency::new(quantile(0.5), quantile(0.99), quantile(0.999), quantile(1.0)));
+        *lock(&self.sum) = Some(sum);
         Ok(())
     }
 }

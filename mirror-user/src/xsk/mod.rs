@@ -11,7 +11,8 @@
 )]
 
 mod received;
+mod ring;
 mod socket;
 
 pub(crate) use received::Times;
-pub(crate) use socket::{Bind, Config, HEADROOM, HugePages, Socket, Statistics, XskError};
+pub(crate) use socket::{Bind, Config, FRAME_HEADROOM, HEADROOM, HugePages, Socket, Statistics, XskError};

@@ -1,25 +1,25 @@
 //! A batch of frames taken off the RX ring, which go back to the kernel when it is dropped.
 
-use std::{ptr, slice};
+use std::{ops::Range, ptr, slice};
 
 use mirror_ebpf::mirror::STAMP_LEN;
-use xsk_rs::{FrameDesc, Umem};
 
-use super::Socket;
+use super::{Socket, ring::RxRing};
 use crate::batch::Captured;
 
 /// Descriptors in user space's hands. Dropping it, also while unwinding, gives every chunk back.
 #[derive(Debug)]
 pub(crate) struct Received<'a> {
     socket: &'a mut Socket,
-    count: usize,
+    count: u32,
 }
 
 /// The frames of a [`Received`] batch, `None` for one in several descriptors.
 #[derive(Debug)]
 pub(crate) struct Frames<'a> {
-    umem: &'a Umem,
-    descriptors: slice::Iter<'a, FrameDesc>,
+    rx: &'a RxRing,
+    umem: usize,
+    left: Range<u32>,
     frames: usize,
     continued: bool,
     times: Times<'a>,
@@ -42,7 +42,7 @@ pub(crate) enum Times<'c> {
 }
 
 impl<'a> Received<'a> {
-    pub(super) fn new(socket: &'a mut Socket, count: usize) -> Self {
+    pub(super) fn new(socket: &'a mut Socket, count: u32) -> Self {
         Self { socket, count }
     }
 
@@ -53,30 +53,39 @@ impl<'a> Received<'a> {
 
     /// The frames that are complete with this batch.
     pub(crate) fn frames<'b>(&'b mut self, times: Times<'b>) -> Frames<'b> {
-        let descriptors = &self.socket.batch[..self.count];
-        let frames = if self.socket.scatter_gather {
-            descriptors.iter().filter(|descriptor| !descriptor.has_more_frames()).count()
+        let Socket { rx, umem, scatter_gather, continued, .. } = &*self.socket;
+        let left = 0..self.count;
+        let frames = if *scatter_gather {
+            left.clone().filter(|nth| !continues(&rx.descriptor(*nth))).count()
         } else {
-            self.count
+            left.len()
         };
-        let continued = self.socket.continued;
-        Frames { umem: &self.socket.umem, descriptors: descriptors.iter(), frames, continued, times }
+        Frames { rx, umem: *umem, left, frames, continued: *continued, times }
     }
+}
+
+/// Whether the frame goes on in the next descriptor.
+fn continues(descriptor: &libc::xdp_desc) -> bool {
+    descriptor.options & libc::XDP_PKT_CONTD != 0
 }
 
 impl Drop for Received<'_> {
     fn drop(&mut self) {
-        let socket = &mut *self.socket;
-        if let Some(last) = socket.batch[..self.count].last() {
-            socket.continued = last.has_more_frames();
+        let Socket { rx, fill, continued, .. } = &mut *self.socket;
+        if self.count == 0 {
+            return;
         }
-        // SAFETY: these descriptors came off the RX ring with this batch, and every borrow of their bytes has ended,
-        // because it was a borrow of this batch. Those that find no room are kept, the others never touched again.
-        let given = unsafe { socket.fill.produce(&socket.batch[..self.count]) };
-        socket.waiting.extend_from_slice(&socket.batch[given..self.count]);
-        if socket.fill.needs_wakeup() {
+        *continued = continues(&rx.descriptor(self.count - 1));
+        // Every borrow of the frames' bytes has ended, because it was a borrow of this batch. In aligned chunks the
+        // kernel takes any address within one for the whole.
+        for nth in 0..self.count {
+            fill.put(nth, rx.descriptor(nth).addr);
+        }
+        rx.release(self.count);
+        fill.submit(self.count);
+        if fill.needs_wakeup() {
             // Only zero-copy drivers ask. A failed wake-up is tried again with the next batch.
-            let _ = socket.wait(std::time::Duration::ZERO);
+            let _ = self.socket.wait(std::time::Duration::ZERO);
         }
     }
 }
@@ -87,13 +96,13 @@ impl<'a> Iterator for Frames<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         let mut whole = !std::mem::take(&mut self.continued);
         loop {
-            let descriptor = self.descriptors.next()?;
-            if descriptor.has_more_frames() {
+            let descriptor = self.rx.descriptor(self.left.next()?);
+            if continues(&descriptor) {
                 whole = false;
                 continue;
             }
             self.frames -= 1;
-            return Some(whole.then(|| self.capture(descriptor)));
+            return Some(whole.then(|| self.capture(&descriptor)));
         }
     }
 
@@ -105,10 +114,14 @@ impl<'a> Iterator for Frames<'a> {
 impl ExactSizeIterator for Frames<'_> {}
 
 impl<'a> Frames<'a> {
-    fn capture(&mut self, descriptor: &FrameDesc) -> Captured<'a> {
-        // SAFETY: the descriptor is of this UMEM and out of the rings until the batch is dropped, which the lifetime
-        // `'a` forbids while the bytes are borrowed; nobody writes to them meanwhile.
-        let bytes = unsafe { self.umem.data(descriptor) }.contents();
+    fn capture(&mut self, descriptor: &libc::xdp_desc) -> Captured<'a> {
+        #[expect(clippy::cast_possible_truncation, reason = "an offset into mapped memory")]
+        let start = ptr::with_exposed_provenance(self.umem + descriptor.addr as usize);
+        // SAFETY: the kernel puts only frames within the UMEM into the ring; its mapping lives as long as the socket,
+        // and its provenance was exposed when its address was handed to the kernel. The frame is out of the rings
+        // until the batch is dropped, which the lifetime `'a` forbids while the bytes are borrowed; nobody writes to
+        // them meanwhile.
+        let bytes = unsafe { slice::from_raw_parts(start, descriptor.len as usize) };
         let time = match &mut self.times {
             Times::Batch(time) => *time,
             Times::Stamped { realtime_offset, missing, instead } => match take_stamp(bytes) {
@@ -119,9 +132,7 @@ impl<'a> Frames<'a> {
                 stamp => stamp.wrapping_add_signed(*realtime_offset),
             },
         };
-        // A descriptor's length is at most a chunk's.
-        let wire_len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        Captured { bytes, wire_len, time }
+        Captured { bytes, wire_len: descriptor.len, time }
     }
 }
 

@@ -13,11 +13,20 @@ use xsk_rs::{
     config::{BindFlags, FrameSize, LibxdpFlags, QueueSize, SocketConfig, UmemConfig},
 };
 
-use super::received::Received;
+use super::{
+    received::Received,
+    ring::{self, FillRing, RxRing},
+};
 use crate::batch::MAX_BATCH;
 
 /// Bytes in front of each frame that XDP programs may use (`XDP_PACKET_HEADROOM`).
-pub(crate) const HEADROOM: u32 = 256;
+const XDP_HEADROOM: u32 = 256;
+/// Bytes asked for beside them. Chunks start at a cache line, so a frame starts 8 bytes before the end of one: what
+/// decapsulation reads of a mirrored frame, from the ethertype at 12 to the inner length that ends at 70, then lies in
+/// a single line of 64 bytes, the one that must come over from the kernel's core in any case.
+pub(crate) const FRAME_HEADROOM: u32 = 56;
+/// What a chunk has less for a frame.
+pub(crate) const HEADROOM: u32 = XDP_HEADROOM + FRAME_HEADROOM;
 /// How long a bind is tried again after EBUSY: the kernel frees a closed socket's queue a moment later.
 const BIND_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -75,21 +84,25 @@ pub(crate) struct Statistics {
 /// A bound socket; its chunks are in the fill ring.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    pub(super) rx: RxQueue,
-    pub(super) fill: FillQueue,
-    /// Bound along with the others, never used; the queue is free again when all four are gone.
-    _tx: TxQueue,
-    _completion: CompQueue,
-    pub(super) umem: Umem,
-    /// The descriptors of the batch at hand.
-    pub(super) batch: Box<[FrameDesc; MAX_BATCH]>,
-    /// Chunks that found no place in the fill ring yet: the kernel publishes a frame before it publishes the place
-    /// that the frame's chunk left.
-    pub(super) waiting: Vec<FrameDesc>,
+    pub(super) rx: RxRing,
+    pub(super) fill: FillRing,
+    /// Address of the UMEM's first byte.
+    pub(super) umem: usize,
+    /// What libxdp made, kept for its drop: the queue is free again when all four rings are gone.
+    handles: Handles,
     /// Whether the descriptor at the start of the next batch continues a frame.
     pub(super) continued: bool,
     pub(super) scatter_gather: bool,
     pub(super) huge_pages: bool,
+}
+
+#[derive(Debug)]
+struct Handles {
+    rx: RxQueue,
+    _tx: TxQueue,
+    _fill: FillQueue,
+    _completion: CompQueue,
+    _umem: Umem,
 }
 
 impl Socket {
@@ -101,6 +114,7 @@ impl Socket {
         let wrong = |what: &str, error: &dyn std::error::Error| XskError::Config(format!("{what}: {error}"));
         let ring = |size| QueueSize::new(size).map_err(|error| wrong("ring size", &error));
         let umem_config = UmemConfig::builder()
+            .frame_headroom(FRAME_HEADROOM)
             .frame_size(FrameSize::new(config.chunk_size).map_err(|error| wrong("chunk size", &error))?)
             .fill_queue_size(ring(config.rx_ring * 2)?)
             // Never used: nothing is transmitted.
@@ -151,38 +165,37 @@ impl Socket {
         };
         let (fill, completion) = rings
             .ok_or_else(|| XskError::Config("libxdp gave no fill ring for a UMEM of its own".to_owned()))?;
-        let mut socket = Self {
-            rx,
-            fill,
-            _tx: tx,
-            _completion: completion,
-            umem,
-            batch: Box::new([FrameDesc::default(); MAX_BATCH]),
-            waiting: chunks,
+        let (rx_ring, mut fill_ring) = ring::map(rx.fd(), config.rx_ring, config.rx_ring * 2)
+            .map_err(|error| XskError::Config(format!("mapping the rings: {error}")))?;
+        let base = base(&umem, &chunks);
+        for (nth, chunk) in (0..).zip(&chunks) {
+            fill_ring.put(nth, chunk.addr() as u64);
+        }
+        fill_ring.submit(config.chunks);
+        let handles = Handles { rx, _tx: tx, _fill: fill, _completion: completion, _umem: umem };
+        let Config { scatter_gather, .. } = *config;
+        Ok(Self {
+            rx: rx_ring,
+            fill: fill_ring,
+            umem: base,
+            handles,
             continued: false,
-            scatter_gather: config.scatter_gather,
+            scatter_gather,
             huge_pages,
-        };
-        socket.give_back_waiting();
-        Ok(socket)
+        })
     }
 
     /// Takes up to `most` descriptors off the RX ring.
     pub(crate) fn receive(&mut self, most: usize) -> Received<'_> {
-        if !self.waiting.is_empty() {
-            self.give_back_waiting();
-        }
-        let most = most.min(MAX_BATCH);
-        // SAFETY: the descriptors written here are those the kernel put into the RX ring of this UMEM; the ones they
-        // replace were given back when the last `Received` was dropped.
-        let count = unsafe { self.rx.consume(&mut self.batch[..most]) };
+        let most = u32::try_from(most.min(MAX_BATCH)).unwrap_or(0);
+        let count = self.rx.available(most);
         Received::new(self, count)
     }
 
     /// Waits until the RX ring has something, or the time is over. An interface that is down counts as nothing.
     pub(crate) fn wait(&mut self, timeout: Duration) -> io::Result<()> {
         let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-        self.rx.poll(milliseconds).map(|_| ())
+        self.handles.rx.poll(milliseconds).map(|_| ())
     }
 
     /// Has the socket poll its NIC queue from this thread (`Documentation/networking/napi.rst`, busy polling).
@@ -226,7 +239,7 @@ impl Socket {
 
     /// Reads the kernel's account of the socket.
     pub(crate) fn statistics(&self) -> io::Result<Statistics> {
-        let statistics = self.rx.fd().xdp_statistics()?;
+        let statistics = self.handles.rx.fd().xdp_statistics()?;
         Ok(Statistics {
             rx_dropped: statistics.rx_dropped(),
             rx_ring_full: statistics.rx_ring_full(),
@@ -239,26 +252,25 @@ impl Socket {
     pub(crate) fn in_huge_pages(&self) -> bool {
         self.huge_pages
     }
-
-    /// Puts as many waiting chunks as have room into the fill ring.
-    pub(super) fn give_back_waiting(&mut self) {
-        let room = self.fill.nb_free(u32::try_from(self.waiting.len()).unwrap_or(u32::MAX)) as usize;
-        let count = room.min(self.waiting.len());
-        let from = self.waiting.len() - count;
-        // SAFETY: waiting chunks are in no ring and lent to nobody; they leave the list in the same step.
-        let given = unsafe { self.fill.produce(&self.waiting[from..]) };
-        self.waiting.truncate(self.waiting.len() - given);
-    }
 }
 
 impl AsRawFd for Socket {
     fn as_raw_fd(&self) -> RawFd {
-        self.rx.fd().as_raw_fd()
+        self.handles.rx.fd().as_raw_fd()
     }
 }
 
 /// The least libxdp takes for a ring that is never used.
 const UNUSED_RING: u32 = 64;
+
+/// Where the UMEM lies.
+fn base(umem: &Umem, chunks: &[FrameDesc]) -> usize {
+    chunks.first().map_or(0, |chunk| {
+        // SAFETY: the chunk is in no ring yet, and nothing is read of it.
+        let data = unsafe { umem.data(chunk) };
+        data.contents().as_ptr().expose_provenance() - chunk.addr()
+    })
+}
 
 fn allocate(umem: UmemConfig, config: &Config) -> Result<(Umem, Vec<FrameDesc>, bool), XskError> {
     const HUGE_PAGE: u64 = 2 << 20;

@@ -26,12 +26,17 @@ pub(crate) enum Group {
     Lint,
     /// What `cargo xtask fuzz` runs.
     Fuzz,
-    /// All of them.
+    /// What `cargo xtask bench` measures with.
+    Bench,
+    /// The tools that `cargo xtask bench peers` stands beside ours.
+    Peers,
+    /// What developing takes: all of them but the peers, which are large and serve one comparison.
     All,
 }
 
 impl Group {
-    const EACH: [Self; 5] = [Self::Build, Self::Lab, Self::Ebpf, Self::Lint, Self::Fuzz];
+    const EACH: [Self; 7] =
+        [Self::Build, Self::Lab, Self::Ebpf, Self::Lint, Self::Fuzz, Self::Bench, Self::Peers];
 
     /// From a word of the command line.
     pub(crate) fn parse(word: &str) -> Result<Self, String> {
@@ -41,8 +46,10 @@ impl Group {
             "ebpf" => Self::Ebpf,
             "lint" => Self::Lint,
             "fuzz" => Self::Fuzz,
+            "bench" => Self::Bench,
+            "peers" => Self::Peers,
             "all" => Self::All,
-            _ => return Err("the groups are build, lab, ebpf, lint, fuzz and all".into()),
+            _ => return Err("the groups are build, lab, ebpf, lint, fuzz, bench, peers and all".into()),
         })
     }
 
@@ -51,10 +58,11 @@ impl Group {
         if asked.is_empty() {
             return vec![Self::Build, Self::Lab];
         }
-        if asked.contains(&Self::All) {
-            return Self::EACH.to_vec();
+        let mut groups: BTreeSet<_> = asked.iter().copied().collect();
+        if groups.remove(&Self::All) {
+            groups.extend(Self::EACH.into_iter().filter(|group| *group != Self::Peers));
         }
-        asked.iter().copied().collect::<BTreeSet<_>>().into_iter().collect()
+        groups.into_iter().collect()
     }
 
     fn name(self) -> &'static str {
@@ -64,6 +72,8 @@ impl Group {
             Self::Ebpf => "ebpf",
             Self::Lint => "lint",
             Self::Fuzz => "fuzz",
+            Self::Bench => "bench",
+            Self::Peers => "peers",
             Self::All => "all",
         }
     }
@@ -171,7 +181,12 @@ mod tests {
     #[test]
     fn groups_come_once_and_in_order() {
         assert_eq!(Group::expand(&[Group::Lint, Group::Build, Group::Lint]), [Group::Build, Group::Lint]);
-        assert_eq!(Group::expand(&[Group::Lab, Group::All]), Group::EACH);
+    }
+
+    #[test]
+    fn peers_are_brought_only_by_their_name() {
+        assert_eq!(Group::expand(&[Group::Lab, Group::All]), Group::EACH[..6]);
+        assert_eq!(Group::expand(&[Group::All, Group::Peers]), Group::EACH);
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub(super) enum Mend {
     Cargo(CargoTool),
     /// `rustup toolchain install` of the pinned compiler.
     Rustup,
+    /// Suricata as a program to run, without the service that its package starts.
+    Suricata,
     /// Nothing we can run: a sentence for the reader.
     ByHand(&'static str),
 }
@@ -71,7 +73,7 @@ impl Need {
             Probe::File(path) => Path::new(path).exists(),
             Probe::Package => match self.mend {
                 Mend::Packages(packages) => packages_installed(packages)?,
-                Mend::Cargo(_) | Mend::Rustup | Mend::ByHand(_) => false,
+                Mend::Cargo(_) | Mend::Rustup | Mend::Suricata | Mend::ByHand(_) => false,
             },
             Probe::CargoTool(tool) => {
                 installed_version(tool).is_some_and(|v| !tool.exact || v == tool.version)
@@ -117,6 +119,8 @@ pub(super) fn of(group: Group, distro: Distro) -> Vec<Need> {
             Need::program("g++", pick(&["g++"], &["gcc-c++"])),
             Need::cargo(pins::CARGO_FUZZ),
         ],
+        Group::Bench => vec![Need::program("valgrind", &["valgrind"])],
+        Group::Peers => peers_needs(distro),
         Group::All => Vec::new(),
     }
 }
@@ -152,6 +156,22 @@ fn ebpf_needs(distro: Distro) -> Vec<Need> {
         },
         Need::cargo(pins::BPF_LINKER),
     ]
+}
+
+/// What is not to be had everywhere is left out of the comparison where it is missing.
+fn peers_needs(distro: Distro) -> Vec<Need> {
+    let dnf = distro == Distro::Dnf;
+    let mut needs = vec![
+        Need::program("taskset", &["util-linux"]),
+        Need::program("tcpdump", &["tcpdump"]),
+        Need::program("dumpcap", if dnf { &["wireshark-cli"] } else { &["wireshark-common"] }),
+    ];
+    // Amazon Linux has no package of these.
+    if !dnf {
+        needs.push(Need::program("netsniff-ng", &["netsniff-ng"]));
+        needs.push(Need { name: "suricata", probe: Probe::Program("suricata"), mend: Mend::Suricata });
+    }
+    needs
 }
 
 /// What `NAME --version` says after the name.
@@ -195,7 +215,7 @@ mod tests {
                     match need.mend {
                         Mend::Packages(packages) => assert!(!packages.is_empty(), "{need:?}"),
                         Mend::ByHand(sentence) => assert!(!sentence.is_empty(), "{need:?}"),
-                        Mend::Cargo(_) | Mend::Rustup => {}
+                        Mend::Cargo(_) | Mend::Rustup | Mend::Suricata => {}
                     }
                 }
             }

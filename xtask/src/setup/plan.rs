@@ -30,6 +30,7 @@ impl Plan {
     pub(super) fn new(distro: Distro, missing: &[Need]) -> Self {
         let mut plan = Self::default();
         let mut packages = BTreeSet::new();
+        let mut suricata = false;
         let mut rest = Vec::new();
         for need in missing {
             if plan.missing.contains(&need.name) {
@@ -41,11 +42,15 @@ impl Plan {
                 Mend::Cargo(pins::BPF_LINKER) => rest.push(bpf_linker()),
                 Mend::Cargo(tool) => rest.push(cargo_install(tool.name, tool.version, &[])),
                 Mend::Rustup => rest.push(rustup()),
+                Mend::Suricata => suricata = true,
                 Mend::ByHand(sentence) => plan.by_hand.push(sentence.into()),
             }
         }
         if !packages.is_empty() {
             plan.add_packages(distro, &packages);
+        }
+        if suricata {
+            plan.add_suricata(distro);
         }
         // The tools are compiled with what the packages bring.
         plan.steps.append(&mut rest);
@@ -53,31 +58,41 @@ impl Plan {
     }
 
     fn add_packages(&mut self, distro: Distro, packages: &BTreeSet<&str>) {
-        let step = |argv: &[&str], names: &BTreeSet<&str>, env| Step {
-            env,
-            argv: argv.iter().chain(names).map(|&word| word.to_owned()).collect(),
-            root: true,
-        };
+        let names: Vec<_> = packages.iter().copied().collect();
         match distro {
             Distro::Debian12 | Distro::Apt => {
-                self.steps.push(step(&["apt-get", "update"], &BTreeSet::new(), vec![]));
-                // tshark asks whether everybody may capture.
-                let quiet = vec![("DEBIAN_FRONTEND", "noninteractive")];
-                self.steps.push(step(
-                    &["apt-get", "install", "--yes", "--no-install-recommends"],
-                    packages,
-                    quiet,
-                ));
+                self.steps.push(Step::root(&["apt-get", "update"]));
+                self.steps.push(apt_install(&names));
             }
-            Distro::Dnf => self.steps.push(step(&["dnf", "install", "--assumeyes"], packages, vec![])),
-            Distro::Unknown => {
-                let names: Vec<_> = packages.iter().copied().collect();
-                self.by_hand.push(format!(
-                    "this host has neither apt nor dnf; install what Debian calls {}",
-                    names.join(", ")
-                ));
+            Distro::Dnf => {
+                self.steps.push(Step::root(&[&["dnf", "install", "--assumeyes"], &names[..]].concat()));
             }
+            Distro::Unknown => self.by_hand.push(format!(
+                "this host has neither apt nor dnf; install what Debian calls {}",
+                names.join(", ")
+            )),
         }
+    }
+
+    /// Debian 12 has version 6 of it, and version 7 among its backports.
+    fn add_suricata(&mut self, distro: Distro) {
+        let release: &[&str] = match distro {
+            Distro::Debian12 => {
+                self.steps.push(Step::root(&["sh", "-c", ADD_BACKPORTS]));
+                &["--target-release", "bookworm-backports"]
+            }
+            Distro::Apt => &[],
+            Distro::Dnf | Distro::Unknown => {
+                self.by_hand.push("Suricata 7, as suricata.io has it".into());
+                return;
+            }
+        };
+        self.steps.push(Step::root(&["apt-get", "update"]));
+        // Its package starts it on eth0, now and at each boot; a program to be measured is no service.
+        let no_service = ["/lib/systemd/system/suricata.service", "/etc/init.d/suricata"]
+            .map(|file| format!("DPkg::Options::=--path-exclude={file}"));
+        let no_service: Vec<_> = no_service.iter().flat_map(|option| ["--option", option]).collect();
+        self.steps.push(apt_install(&[release, &no_service, &["suricata"]].concat()));
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -117,6 +132,10 @@ impl fmt::Display for Plan {
 }
 
 impl Step {
+    fn root(argv: &[&str]) -> Self {
+        Self { env: vec![], argv: argv.iter().map(|&word| word.to_owned()).collect(), root: true }
+    }
+
     pub(super) fn command(&self) -> Command {
         let mut command = match self.argv[0].as_str() {
             "cargo" => host::cargo(),
@@ -143,6 +162,20 @@ impl fmt::Display for Step {
         let words: Vec<_> = env.chain(self.argv.iter().map(|word| quote(word))).collect();
         f.write_str(&words.join(" "))
     }
+}
+
+/// Where no source names the backports, one is added: apt takes nothing from them unless told to.
+const ADD_BACKPORTS: &str = "grep -qrs \"^[^#]*bookworm-backports\" /etc/apt/sources.list /etc/apt/sources.list.d || \
+    echo \"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian \
+    bookworm-backports main\" > /etc/apt/sources.list.d/bookworm-backports.list";
+
+/// Options and names after those that keep it short and silent.
+fn apt_install(arguments: &[&str]) -> Step {
+    let install = ["apt-get", "install", "--yes", "--no-install-recommends"];
+    let mut step = Step::root(&[&install, arguments].concat());
+    // tshark asks whether everybody may capture.
+    step.env = vec![("DEBIAN_FRONTEND", "noninteractive")];
+    step
 }
 
 fn cargo_install(name: &str, version: &str, more: &[&str]) -> Step {
@@ -243,6 +276,40 @@ mod tests {
         let plan = Plan::new(Distro::Apt, &[needs::of(Group::Lint, Distro::Apt).remove(2)]);
         assert_eq!(plan.as_root(), "cargo install cargo-deny --version 0.20.2 --locked");
         assert!(!plan.needs_root());
+    }
+
+    #[test]
+    fn peers_on_debian_12_take_suricata_from_the_backports_and_no_service_of_it() {
+        let lines: Vec<_> =
+            all_of(Group::Peers, Distro::Debian12).steps.iter().map(Step::to_string).collect();
+        let install = "DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends";
+        assert_eq!(
+            lines[..2],
+            [
+                "apt-get update".to_owned(),
+                format!("{install} netsniff-ng tcpdump util-linux wireshark-common")
+            ]
+        );
+        assert!(lines[2].starts_with("sh -c 'grep -qrs \"^[^#]*bookworm-backports\" /etc/apt/"), "{lines:?}");
+        assert_eq!(
+            lines[3..],
+            [
+                "apt-get update".to_owned(),
+                format!(
+                    "{install} --target-release bookworm-backports --option \
+                 DPkg::Options::=--path-exclude=/lib/systemd/system/suricata.service --option \
+                 DPkg::Options::=--path-exclude=/etc/init.d/suricata suricata"
+                )
+            ]
+        );
+    }
+
+    #[test]
+    fn peers_on_amazon_linux_are_those_that_it_has() {
+        assert_eq!(
+            all_of(Group::Peers, Distro::Dnf).as_root(),
+            "sudo dnf install --assumeyes tcpdump util-linux wireshark-cli"
+        );
     }
 
     #[test]

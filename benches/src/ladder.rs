@@ -1,0 +1,192 @@
+//! The ladder: each rung adds one thing to the one below, under the same traffic, in turn.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use mirror_lab::Traffic;
+
+use crate::{
+    bed::Bed,
+    options::Options,
+    progress::Progress,
+    receiver::{Kind, Receiver, Wait, default_sizes},
+    report::schema::{Goal, Report, Rung, Spread},
+    stats::spread,
+    trial::{Sample, measure},
+};
+
+/// Frames of a measurement: a system call of the generator, some 0.2 s.
+const FRAMES: u64 = mirror_lab::generator::ONE_CALL;
+
+/// Traffic and queues of a climb.
+#[derive(Clone, Copy, Debug)]
+struct Course {
+    frame_bytes: usize,
+    flows: u32,
+    vnis: u32,
+    queues: u32,
+    wait: Wait,
+}
+
+/// What the goals are about.
+const GATED: Course = Course { frame_bytes: 114, flows: 64, vnis: 1, queues: 1, wait: Wait::Spin };
+
+impl Course {
+    /// All that a full run climbs.
+    fn full() -> Vec<Self> {
+        let mut courses = Vec::new();
+        for frame_bytes in [114, 512, 1450] {
+            for (flows, vnis) in [(64, 1), (64, 1_000), (1, 1), (1, 1_000)] {
+                courses.push(Self { frame_bytes, flows, vnis, ..GATED });
+            }
+            courses.push(Self { frame_bytes, wait: Wait::Poll, ..GATED });
+        }
+        courses.push(Self { queues: 2, wait: Wait::Poll, ..GATED });
+        courses
+    }
+
+    /// The part of it that a quick run climbs.
+    fn quick() -> Vec<Self> {
+        vec![
+            GATED,
+            Self { frame_bytes: 1450, ..GATED },
+            Self { vnis: 1_000, ..GATED },
+            Self { wait: Wait::Poll, ..GATED },
+        ]
+    }
+
+    fn traffic(&self, options: &Options) -> Traffic {
+        let Self { frame_bytes, flows, vnis, queues, .. } = *self;
+        // A frame comes by the queue of the CPU that sent it.
+        let cpus = if queues == 1 { vec![options.kernel_cpu] } else { both(options) };
+        Traffic { frame_len: frame_bytes, flows, vnis, cpus, ..Traffic::default() }
+    }
+}
+
+fn both(options: &Options) -> Vec<usize> {
+    vec![options.kernel_cpu, options.worker_cpu]
+}
+
+/// Climbs all courses.
+///
+/// # Errors
+///
+/// Where the bed or a receiver cannot be had, or an account does not close.
+pub fn run(options: &Options, report: &mut Report) -> Result<()> {
+    let courses = if options.quick { Course::quick() } else { Course::full() };
+    for queues in [1, 2] {
+        if courses.iter().all(|course| course.queues != queues) {
+            continue;
+        }
+        let bed = Bed::new(queues)?;
+        let sizes = default_sizes(&bed)?;
+        report.settings.insert("RX ring, descriptors".into(), sizes.rx_ring.to_string());
+        report.settings.insert("UMEM, chunks".into(), sizes.umem_frames.to_string());
+        report.settings.insert("chunk, bytes".into(), sizes.chunk_size.to_string());
+        for course in courses.iter().filter(|course| course.queues == queues) {
+            let cpus = if queues == 1 { vec![options.worker_cpu] } else { both(options) };
+            let receiver = |kind| Receiver { kind, wait: course.wait, sizes, cpus: cpus.clone() };
+            let samples = climb(options, &bed, course, receiver)?;
+            report.rungs.extend(samples.iter().map(|(kind, own)| rung(course, *kind, own, &samples)));
+        }
+    }
+    report.goals.extend(goals(&report.rungs));
+    Ok(())
+}
+
+/// Every rung in every round, each round beginning with another one.
+fn climb(
+    options: &Options,
+    bed: &Bed,
+    course: &Course,
+    receiver: impl Fn(Kind) -> Receiver,
+) -> Result<BTreeMap<Kind, Vec<Sample>>> {
+    let Course { frame_bytes, flows, vnis, queues, wait } = course;
+    let (progress, traffic) = (Progress::start(), course.traffic(options));
+    let mut samples = BTreeMap::<_, Vec<_>>::new();
+    for round in 0..options.rounds {
+        progress.show(format_args!(
+            "ladder: {frame_bytes} bytes, {flows} flows, {vnis} VNIs, {queues} queues, {wait}: round {} of {}",
+            round + 1,
+            options.rounds
+        ));
+        let mut order = Kind::LADDER;
+        order.rotate_left(round % Kind::LADDER.len());
+        for kind in order {
+            options.go_on()?;
+            samples.entry(kind).or_default().push(measure(bed, &receiver(kind), &traffic, FRAMES)?);
+        }
+    }
+    Ok(samples)
+}
+
+/// What the rounds of a rung come to.
+fn rung(course: &Course, kind: Kind, own: &[Sample], all: &BTreeMap<Kind, Vec<Sample>>) -> Rung {
+    let Course { frame_bytes, flows, vnis, queues, wait } = *course;
+    let touch = &all[&Kind::Touch];
+    let in_rounds = |of: fn(&Sample, &Sample) -> f64| spread(own.iter().zip(touch).map(|(a, b)| of(a, b)));
+    let has_worker = kind != Kind::XdpDrop;
+    let over_worker = |spread: Spread| if has_worker { spread } else { Spread::default() };
+    let mpps = spread(own.iter().map(|sample| sample.received_rate / 1e6));
+    let mut lost_by = BTreeMap::new();
+    for (stage, frames) in own.iter().flat_map(|sample| &sample.lost_by) {
+        *lost_by.entry((*stage).to_owned()).or_insert(0) += frames;
+    }
+    let ticks = own.iter().fold((0, 0), |(softirq, all), sample| {
+        (softirq + sample.softirq_ticks.0, all + sample.softirq_ticks.1)
+    });
+    #[expect(clippy::cast_precision_loss, reason = "figures to print")]
+    let (bits, kernel_share) = (frame_bytes as f64 * 8.0, ticks.0 as f64 / ticks.1.max(1) as f64);
+    Rung {
+        rung: kind.to_string(),
+        frame_bytes,
+        flows,
+        vnis,
+        queues,
+        wait: if has_worker { wait.to_string() } else { String::new() },
+        rounds: own.len(),
+        mpps,
+        gbps: mpps.median * bits / 1e3,
+        offered: own.iter().map(|sample| sample.offered).sum(),
+        lost: own.iter().map(Sample::lost).sum(),
+        lost_by,
+        ratio_to_touch: in_rounds(|own, touch| own.received_rate / touch.received_rate),
+        busy_ns_per_frame: spread(own.iter().map(|sample| sample.busy_ns_per_frame)).median,
+        busy_ns_over_touch: over_worker(in_rounds(|own, touch| {
+            own.busy_ns_per_frame - touch.busy_ns_per_frame
+        })),
+        busy_ratio: spread(own.iter().map(|sample| sample.busy_ns_per_frame * sample.received_rate / 1e9))
+            .median,
+        kernel_share,
+    }
+}
+
+/// What the ladder is to show, from the courses that are gated.
+fn goals(rungs: &[Rung]) -> Vec<Goal> {
+    let find = |kind: Kind, frame_bytes: usize| {
+        rungs.iter().find(|rung| {
+            let course = (rung.frame_bytes, rung.flows, rung.vnis, rung.queues, rung.wait.as_str());
+            let Course { flows, vnis, queues, wait, .. } = GATED;
+            course == (frame_bytes, flows, vnis, queues, wait.to_string().as_str())
+                && rung.rung == kind.to_string()
+        })
+    };
+    let mut goals = Vec::new();
+    for frame_bytes in [114, 1450] {
+        if let Some(counters) = find(Kind::Counters, frame_bytes) {
+            let what = format!("counters ÷ touch, {frame_bytes} bytes");
+            goals.push(Goal::at_least(what, 0.95, counters.ratio_to_touch));
+        }
+    }
+    if let Some(pcap) = find(Kind::Pcap, 114) {
+        goals.push(Goal::at_least("pcap ÷ touch, 114 bytes", 0.85, pcap.ratio_to_touch));
+        #[expect(clippy::cast_precision_loss, reason = "a figure to print")]
+        let lost = pcap.lost as f64 / pcap.offered.max(1) as f64;
+        goals.push(Goal::at_most("pcap at full speed, share lost, 114 bytes", 0.0, Spread::of(lost)));
+    }
+    if let Some(counters) = find(Kind::Counters, 114) {
+        let what = "worker busy ns per frame over touch, counters, 114 bytes";
+        goals.push(Goal::at_most(what, 25.0, counters.busy_ns_over_touch));
+    }
+    goals
+}

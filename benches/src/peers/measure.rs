@@ -1,0 +1,248 @@
+//! One tool under one kind of traffic: at full speed, and at the highest rate at which it loses nothing.
+
+use std::{
+    ffi::OsStr,
+    fs, io,
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use tempfile::TempDir;
+
+use super::{
+    closing::Counts,
+    contestants::{BUFFER_MIB, Contestant, Output, Ready},
+    process::Process,
+    stage::Stage,
+};
+use crate::{
+    options::Options,
+    report::schema::Peer,
+    search::{Search, Trial},
+};
+
+/// Where files cost memory and no disk.
+const MEMORY: &str = "/dev/shm";
+/// Bytes of encapsulation, which inner frames lack.
+const ENCAPSULATION: usize = mirror_lab::frames::ENCAPSULATION;
+/// Headers of a classic pcap and of a packet in it.
+const PCAP: (u64, u64) = (24, 16);
+/// Bytes the kernel puts before a frame in an `AF_PACKET` ring of version 3.
+const RING_HEADER: u64 = 82;
+/// A trial has so many times the frames that fit a tool's ring: what is left in it when the traffic ends flatters it
+/// by no more than one part of this.
+const RINGS: u64 = 8;
+/// Most bytes of a file: a trial at a high rate is shorter where it would exceed that.
+const MOST_WRITTEN: u64 = 2 << 30;
+/// Frames of the burst that tells how fast full speed is.
+const BURST: u64 = 1 << 17;
+/// Lowest rate tried, frames a second.
+const LEAST: u64 = 20_000;
+
+/// How thoroughly.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Effort {
+    /// Of traffic in a trial.
+    pub(super) seconds: f64,
+    pub(super) resolution: f64,
+    pub(super) trials: u32,
+}
+
+impl Effort {
+    /// For a run's options and a size of frames: full runs look closest where the goals are.
+    pub(super) fn of(options: &Options, frame_len: usize) -> Self {
+        match (options.quick, frame_len) {
+            (true, _) => Self { seconds: 0.5, resolution: 0.08, trials: 1 },
+            (false, super::GOAL_BYTES) => Self { seconds: 2.0, resolution: 0.03, trials: 3 },
+            (false, _) => Self { seconds: 2.0, resolution: 0.06, trials: 1 },
+        }
+    }
+}
+
+/// The version a program tells; nothing where it is not installed.
+pub(super) fn version(program: &Path, option: &str) -> Result<Option<String>> {
+    let output = match Command::new(program).arg(option).stdin(Stdio::null()).output() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        output => output.with_context(|| program.display().to_string())?,
+    };
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    Ok(Some(said.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim().to_owned()))
+}
+
+/// A tool and the traffic it is to take.
+#[derive(Debug)]
+pub(super) struct Subject<'a> {
+    pub(super) stage: &'a Stage,
+    pub(super) contestant: &'a Contestant,
+    pub(super) program: &'a Path,
+    pub(super) frame_len: usize,
+    pub(super) options: &'a Options,
+}
+
+/// One life of the tool.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    offered: u64,
+    counts: Counts,
+    /// Frames a second, as sent.
+    rate: u64,
+    cpu: Duration,
+}
+
+impl Run {
+    fn trial(&self) -> Trial {
+        Trial {
+            offered: self.offered,
+            lost: self.offered.saturating_sub(self.counts.received),
+            rate: self.rate,
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "frames of seconds")]
+    fn received_rate(&self) -> f64 {
+        self.rate as f64 * self.counts.received as f64 / self.offered.max(1) as f64
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "frames of seconds")]
+    fn cpu_s_per_mframe(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / self.counts.received.max(1) as f64
+    }
+}
+
+impl Subject<'_> {
+    /// Measures it.
+    ///
+    /// # Errors
+    ///
+    /// Where the tool does not start, dies or does not say what it counted, and where a signal asked to stop.
+    pub(super) fn measure(&self, effort: Effort, version: &str) -> Result<Peer> {
+        let _prepared = self.stage.prepare(self.contestant.place)?;
+        let full = self.run(None, effort)?;
+        let mut runs = vec![full];
+        let mut found = self.search(half(full.received_rate()), effort, &mut runs)?;
+        if found == 0 {
+            found = self.search(LEAST, effort, &mut runs)?;
+        }
+        let at_no_drop = runs.iter().find(|run| run.trial().lost == 0 && run.rate == found);
+        Ok(Peer {
+            name: self.contestant.name.clone(),
+            version: version.to_owned(),
+            settings: self.settings(),
+            frame_bytes: self.frame_len,
+            writes: self.contestant.writes(),
+            offered: full.offered,
+            received: full.counts.received,
+            reported_lost: full.counts.lost,
+            received_mpps: full.received_rate() / 1e6,
+            no_drop_mpps: mega(found),
+            cpu_s_per_mframe: at_no_drop.map_or(0.0, Run::cpu_s_per_mframe),
+        })
+    }
+
+    /// The no-drop rate in frames a second, 0 where `least` has losses. The run at full speed is the first of `runs`.
+    fn search(&self, least: u64, effort: Effort, runs: &mut Vec<Run>) -> Result<u64> {
+        let Effort { resolution, trials, .. } = effort;
+        let mut first = runs.first().copied();
+        let found = Search { least, resolution, trials }.run(|rate| {
+            let run = match first.take() {
+                Some(run) => run,
+                None => self.run(rate, effort)?,
+            };
+            runs.push(run);
+            Ok(run.trial())
+        })?;
+        Ok(found.rate)
+    }
+
+    /// Starts the tool, sends at a rate, ends the tool.
+    fn run(&self, rate: Option<u64>, effort: Effort) -> Result<Run> {
+        self.options.go_on()?;
+        let Self { stage, contestant, frame_len, .. } = *self;
+        let directory = tempfile::Builder::new().prefix("mirror-bench-").tempdir_in(MEMORY)?;
+        let process = self.start(&directory)?;
+        let before = process.cpu_time()?;
+        let mut offered = 0;
+        let pace = match rate {
+            Some(rate) => rate,
+            None => {
+                let burst = stage.send(frame_len, None, BURST)?;
+                offered += burst.total();
+                whole(burst.sending_rate)
+            }
+        };
+        let sent = stage.send(frame_len, rate, self.frames(pace, effort))?;
+        offered += sent.total();
+        thread::sleep(contestant.settles);
+        let cpu = process.cpu_time()?.saturating_sub(before);
+        let said = process.end()?;
+        let mut counts = contestant.counts(&said, directory.path())?;
+        if let Some(written) = self.written(directory.path())? {
+            counts.received = counts.received.min(written);
+        }
+        Ok(Run { offered, counts, rate: whole(sent.sending_rate), cpu })
+    }
+
+    fn start(&self, directory: &TempDir) -> Result<Process> {
+        let Self { stage, contestant, program, options, .. } = *self;
+        contestant.settle_in(directory.path())?;
+        let mut command = stage.command(options.worker_cpu, program);
+        command.args(contestant.arguments(directory.path()));
+        let mut process = Process::start(command, directory.path())?;
+        process.wait_until(|said| match contestant.ready {
+            Ready::Says(words) => Ok(said.contains(words)),
+            Ready::Program => stage.has_program(),
+        })?;
+        Ok(process)
+    }
+
+    /// Frames of a trial.
+    fn frames(&self, rate: u64, effort: Effort) -> u64 {
+        let len = self.frame_len as u64;
+        let least = RINGS * (BUFFER_MIB << 20) / (len + RING_HEADER);
+        let most = if self.contestant.writes() { MOST_WRITTEN / (len + PCAP.1) } else { u64::MAX };
+        #[expect(clippy::cast_precision_loss, reason = "frames of seconds")]
+        let frames = whole(rate as f64 * effort.seconds);
+        frames.max(least).min(most)
+    }
+
+    /// Frames in the file it has written, by its size, which no tool can be wrong about.
+    fn written(&self, directory: &Path) -> Result<Option<u64>> {
+        let len = match self.contestant.output {
+            Output::Counts | Output::InnerPcapng => return Ok(None),
+            Output::OuterPcap => self.frame_len,
+            Output::InnerPcap => self.frame_len - ENCAPSULATION,
+        };
+        let file = Contestant::capture(directory);
+        let size = fs::metadata(&file).with_context(|| format!("{}: nothing written", file.display()))?.len();
+        Ok(Some(size.saturating_sub(PCAP.0) / (PCAP.1 + len as u64)))
+    }
+
+    /// The command, without the paths of this host.
+    fn settings(&self) -> String {
+        let program = self.program.file_name().unwrap_or(self.program.as_os_str());
+        let cpu = self.options.worker_cpu.to_string();
+        let arguments = self.contestant.arguments(Path::new(MEMORY));
+        let words = ["taskset", "-c", &cpu].map(OsStr::new).into_iter().chain([program]);
+        let words = words.map(|word| word.to_string_lossy().into_owned()).chain(arguments);
+        words.collect::<Vec<_>>().join(" ")
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts, and never negative")]
+fn whole(count: f64) -> u64 {
+    count as u64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "rates far below 2^52")]
+fn mega(rate: u64) -> f64 {
+    rate as f64 / 1e6
+}
+
+/// Where a search begins: half of what arrived at full speed is nearly always free of loss.
+fn half(rate: f64) -> u64 {
+    whole(rate / 2.0).max(LEAST)
+}

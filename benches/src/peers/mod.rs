@@ -1,0 +1,173 @@
+//! How other tools stand on the same traffic, and ours as one of them.
+//!
+//! Each runs as its user would run it, as a process of its own with all its threads on the worker's CPU, on the same
+//! frames from the same generator into the same interface. It is started anew for each trial and ended by Ctrl-C; what
+//! it then says it counted is held against what the generator sent, and against the size of the file where it wrote
+//! one.
+
+mod closing;
+mod contestants;
+mod measure;
+mod process;
+mod stage;
+
+use std::{collections::BTreeMap, env, path::PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use self::{
+    contestants::{BUFFER_MIB, Contestant},
+    measure::{Effort, Subject},
+    stage::Stage,
+};
+use crate::{
+    options::Options,
+    progress::Progress,
+    report::schema::{Goal, Peer, Report, Spread},
+};
+
+/// Outer frame size that the goals are about.
+const GOAL_BYTES: usize = 114;
+/// Outer frame sizes of a full run.
+const SIZES: [usize; 3] = [GOAL_BYTES, 512, 1450];
+/// How many times the best peer's rate ours is to be.
+const GOAL: f64 = 3.0;
+/// The program that is ours.
+const OURS: &str = "mirror";
+/// Brings what is not installed.
+const INSTALL: &str = "cargo xtask bench peers --install";
+
+/// Measures each tool that is installed, and ours, into `report`.
+///
+/// # Errors
+///
+/// Without root, where the lab cannot be raised, and where a signal asked to stop. A tool that fails is told in
+/// [`Report::not_measured`].
+pub fn run(options: &Options, report: &mut Report) -> Result<()> {
+    let contestants = contestants::all(options.quick, options.worker_cpu);
+    let mut installed = Vec::new();
+    for (program, version_option) in programs(&contestants) {
+        let path = path_of(program)?;
+        match measure::version(&path, version_option)? {
+            Some(version) => installed.push((program, path, version)),
+            None if program == OURS => {
+                report.not_measured.push(format!("{OURS}: there is no {}", path.display()));
+            }
+            None => report.not_measured.push(format!("{program} is not installed: `{INSTALL}`")),
+        }
+    }
+    let stage = Stage::raise(options)?;
+    let progress = Progress::start();
+    for &frame_len in if options.quick { &SIZES[..1] } else { &SIZES } {
+        let effort = Effort::of(options, frame_len);
+        for contestant in &contestants {
+            let Some((_, program, version)) = installed.iter().find(|tool| tool.0 == contestant.program)
+            else {
+                continue;
+            };
+            progress.show(format_args!("peers: {}, frames of {frame_len} bytes", contestant.name));
+            let measured =
+                Subject { stage: &stage, contestant, program, frame_len, options }.measure(effort, version);
+            options.go_on()?;
+            match measured {
+                Ok(peer) => report.peers.push(peer),
+                Err(error) => {
+                    let name = &contestant.name;
+                    report.not_measured.push(format!("{name} on frames of {frame_len} bytes: {error:#}"));
+                }
+            }
+        }
+    }
+    report.settings.insert("peers.host".to_owned(), Stage::SETTINGS.to_owned());
+    report.settings.insert("peers.trial".to_owned(), trials(options));
+    judge(report);
+    Ok(())
+}
+
+/// Each program once, with the option that prints its version.
+fn programs(contestants: &[Contestant]) -> BTreeMap<&'static str, &'static str> {
+    contestants.iter().map(|contestant| (contestant.program, contestant.version_option)).collect()
+}
+
+/// Ours lies beside this program; others are where the search path says.
+fn path_of(program: &str) -> Result<PathBuf> {
+    if program != OURS {
+        return Ok(program.into());
+    }
+    Ok(env::current_exe().context("where this program is")?.with_file_name(program))
+}
+
+fn trials(options: &Options) -> String {
+    let Effort { seconds, resolution, trials } = Effort::of(options, GOAL_BYTES);
+    let plural = if trials == 1 { "" } else { "s" };
+    format!(
+        "{seconds} s of traffic and at least 8 times the ring of {BUFFER_MIB} MiB, {trials} trial{plural} at a rate, rates to {} %",
+        resolution * 100.0
+    )
+}
+
+/// Holds ours against the best of the others.
+fn judge(report: &mut Report) {
+    for (what, setting, writes) in [
+        ("counters no-drop rate over the best peer's", "peers.best", false),
+        ("pcap no-drop rate over the best peer's writing pcap", "peers.best_pcap", true),
+    ] {
+        // A peer that writes would do for counting, too.
+        let at_goal = || report.peers.iter().filter(|peer| peer.frame_bytes == GOAL_BYTES);
+        let is_ours = |peer: &&Peer| peer.name.starts_with(OURS);
+        let ours = best(at_goal().filter(is_ours).filter(|peer| peer.writes == writes));
+        let theirs = best(at_goal().filter(|peer| !is_ours(peer)).filter(|peer| peer.writes || !writes));
+        let (Some(ours), Some(theirs)) = (ours, theirs) else { continue };
+        let ratio = ours.no_drop_mpps / theirs.no_drop_mpps;
+        let who = format!("{} over {}", ours.name, theirs.name);
+        report.goals.push(Goal {
+            what: what.to_owned(),
+            relation: ">=".to_owned(),
+            bound: GOAL,
+            measured: Spread { median: ratio, q1: ratio, q3: ratio },
+            reached: ratio >= GOAL,
+        });
+        report.settings.insert(setting.to_owned(), who);
+    }
+}
+
+/// The one with the highest rate without loss, where any has such a rate.
+fn best<'a>(peers: impl Iterator<Item = &'a Peer>) -> Option<&'a Peer> {
+    peers.filter(|peer| peer.no_drop_mpps > 0.0).max_by(|a, b| a.no_drop_mpps.total_cmp(&b.no_drop_mpps))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(name: &str, writes: bool, no_drop_mpps: f64) -> Peer {
+        Peer { name: name.to_owned(), frame_bytes: GOAL_BYTES, writes, no_drop_mpps, ..Peer::default() }
+    }
+
+    #[test]
+    fn ours_in_its_better_wait_mode_is_held_against_the_best_of_the_others() {
+        let mut report = Report {
+            peers: vec![
+                peer("tcpdump", false, 1.0),
+                peer("dumpcap", false, 0.5),
+                peer("dumpcap-pcap", true, 0.5),
+                Peer { frame_bytes: 1450, ..peer("suricata", false, 9.0) },
+                peer("mirror-counters", false, 2.0),
+                peer("mirror-counters-spin", false, 3.0),
+                peer("mirror-pcap", true, 1.0),
+            ],
+            ..Report::default()
+        };
+        judge(&mut report);
+        let measured: Vec<_> = report.goals.iter().map(|goal| (goal.measured.median, goal.reached)).collect();
+        assert_eq!(measured, [(3.0, true), (2.0, false)]);
+        assert_eq!(report.settings["peers.best"], "mirror-counters-spin over tcpdump");
+    }
+
+    #[test]
+    fn without_anyone_to_compare_with_there_is_no_goal() {
+        let mut report = Report { peers: vec![peer("mirror-counters", false, 2.0)], ..Report::default() };
+        judge(&mut report);
+        assert!(report.goals.is_empty());
+    }
+}

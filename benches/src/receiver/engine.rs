@@ -1,0 +1,155 @@
+//! The engine itself.
+
+use std::{fs, path::PathBuf, process, sync::Arc};
+
+use anyhow::{Result, ensure};
+use mirror_user::{
+    Batch, Engine,
+    engine::{self, Mode, Running},
+    sink::{
+        Counters, LatencySink, Pcap, Sink, SinkError, SinkFactory, SinkStats, WorkerContext, pcap::Target,
+    },
+};
+
+use super::{Account, Kind, Receiver, Wait, stage};
+use crate::bed::{Bed, RECEIVING};
+
+/// An engine at work.
+#[derive(Debug)]
+pub(super) struct EngineWork {
+    running: Running,
+    latency: Option<Arc<LatencySink>>,
+    _file: Option<MemoryFile>,
+}
+
+/// The shares of frames that a latency curve is drawn through: 0.5, 0.75, 0.875 and so on to all but 2^-20.
+const CURVE: i32 = 20;
+
+impl EngineWork {
+    pub(super) fn start(receiver: &Receiver, bed: &Bed) -> Result<Self> {
+        let (mut latency, mut file) = (None, None);
+        let sink: Arc<dyn SinkFactory> = match receiver.kind {
+            Kind::Pcap => {
+                let path = file.insert(MemoryFile::new()).path.clone();
+                Arc::new(Pcap::builder(Target::file(path)).build()?)
+            }
+            Kind::Latency => Arc::clone(latency.insert(Arc::new(LatencySink::new()))) as _,
+            Kind::Counters => Arc::new(Counters::default()),
+            _ => Arc::new(Null),
+        };
+        let builder = Engine::builder(RECEIVING)
+            .mode(Mode::Native)
+            .wait(match receiver.wait {
+                Wait::Spin => engine::Wait::Spin,
+                Wait::Poll => engine::Wait::Poll,
+                Wait::BusyPoll => engine::Wait::BusyPoll,
+            })
+            .rx_ring(receiver.sizes.rx_ring)
+            .umem_frames(receiver.sizes.umem_frames)
+            .chunk_size(receiver.sizes.chunk_size)
+            .cpus(receiver.cpus.iter().copied())
+            .sink(sink);
+        let running = bed.receiver.enter(|| builder.build().and_then(Engine::start))??;
+        Ok(Self { running, latency, _file: file })
+    }
+
+    pub(super) fn finish(self) -> Result<Account> {
+        let report = self.running.stop();
+        ensure!(
+            report.accounting.residue == 0,
+            "the engine's account does not close: residue {}",
+            report.accounting.residue
+        );
+        let mut account = Account::default();
+        let mut lose = |stage, frames| {
+            if frames > 0 {
+                *account.lost_by.entry(stage).or_insert(0) += frames;
+            }
+        };
+        let mut busy_ns = 0.0;
+        for interface in &report.interfaces {
+            lose(stage::REDIRECT_FAILED, interface.xdp.redirect_failed.unwrap_or(0));
+            for queue in &interface.queues {
+                lose(stage::RX_DROPPED, queue.rx_dropped);
+                lose(stage::RX_RING_FULL, queue.rx_ring_full);
+                #[expect(clippy::cast_precision_loss, reason = "frames far below 2^52")]
+                let frames = queue.received as f64;
+                busy_ns += queue.busy_ns_per_frame * frames;
+            }
+        }
+        let written: u64 = report.sinks.iter().map(|sink| sink.written).sum();
+        lose(stage::SINK, report.frames.decapsulated - written);
+        account.received = written;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time that has passed")]
+        let busy_ns = busy_ns as u64;
+        account.busy_ns = busy_ns;
+        if let Some(latency) = self.latency {
+            let shares = (1..=CURVE).map(|halvings| 1.0 - 0.5_f64.powi(halvings)).chain([0.99, 0.999, 1.0]);
+            account.latency =
+                shares.filter_map(|share| Some((share, latency.value_at_quantile(share)?))).collect();
+            account.latency.sort_by(|a, b| a.0.total_cmp(&b.0));
+        }
+        Ok(account)
+    }
+}
+
+/// A file in memory, removed when dropped.
+#[derive(Debug)]
+struct MemoryFile {
+    path: PathBuf,
+}
+
+impl MemoryFile {
+    fn new() -> Self {
+        let file = Self { path: PathBuf::from(format!("/dev/shm/mirror-bench-{}.pcapng", process::id())) };
+        file.remove();
+        file
+    }
+
+    fn remove(&self) {
+        // It may not be there, which is as good.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Drop for MemoryFile {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+/// Takes batches and looks at nothing in them.
+#[derive(Debug)]
+struct Null;
+
+#[derive(Debug, Default)]
+struct NullSink {
+    frames: u64,
+}
+
+const NULL: &str = "null";
+
+impl SinkFactory for Null {
+    fn name(&self) -> &str {
+        NULL
+    }
+
+    fn build(&self, _: &WorkerContext) -> Result<Box<dyn Sink>, SinkError> {
+        Ok(Box::<NullSink>::default())
+    }
+}
+
+impl Sink for NullSink {
+    fn name(&self) -> &str {
+        NULL
+    }
+
+    fn batch(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
+        self.frames += batch.len() as u64;
+        Ok(())
+    }
+
+    fn stats(&self) -> SinkStats {
+        SinkStats { written: self.frames, ..SinkStats::default() }
+    }
+}

@@ -1,0 +1,104 @@
+//! One measurement: a receiver, some traffic, and what came of it.
+
+use std::{collections::BTreeMap, fs};
+
+use anyhow::{Context as _, Result};
+use mirror_lab::{Generated, Generator, Traffic, generator};
+
+use crate::{bed::Bed, receiver::Receiver, search};
+
+/// Frames before the measured ones, which bring memory and caches to where they stay.
+const WARM_UP: u64 = 1 << 17;
+
+/// What a measurement gave.
+#[derive(Clone, Debug, Default)]
+pub struct Sample {
+    /// Frames sent, those of the warm-up too.
+    pub offered: u64,
+    /// Frames lost, by stage.
+    pub lost_by: BTreeMap<&'static str, u64>,
+    /// Frames a second that the generator sent.
+    pub sent_rate: f64,
+    /// Frames a second that came through: what was sent, less the part that was lost.
+    pub received_rate: f64,
+    /// Busy time of the workers for a frame, in ns; 0 where there is no worker.
+    pub busy_ns_per_frame: f64,
+    /// Ticks of the kernel's clock on the CPU that sends: in softirq, and all.
+    pub softirq_ticks: (u64, u64),
+    /// Latency by share of the frames, in ns, where that was measured.
+    pub latency: Vec<(f64, u64)>,
+}
+
+impl Sample {
+    /// Frames lost.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost_by.values().sum()
+    }
+
+    /// As a trial of a search.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate far below 2^63")]
+    pub fn trial(&self) -> search::Trial {
+        search::Trial { offered: self.offered, lost: self.lost(), rate: self.sent_rate as u64 }
+    }
+}
+
+/// Sends `frames` to a receiver that is started for it and ended after it.
+///
+/// # Errors
+///
+/// Where the receiver cannot be had, or its account does not close.
+pub fn measure(bed: &Bed, receiver: &Receiver, traffic: &Traffic, frames: u64) -> Result<Sample> {
+    let generator = bed.generator(traffic.clone())?;
+    let live = receiver.start(bed)?;
+    let warm_up = generator.send(WARM_UP)?;
+    let cpu = traffic.cpus.first().copied().unwrap_or_default();
+    let ticks_before = softirq_ticks(cpu)?;
+    let sent = send(&generator, frames)?;
+    let ticks = softirq_ticks(cpu)?;
+    let offered = warm_up.total() + sent.iter().map(Generated::total).sum::<u64>();
+    let account = live.finish(offered)?;
+    let mean_rate = mean(sent.iter().map(|sent| sent.sending_rate));
+    Ok(Sample {
+        offered,
+        sent_rate: mean_rate,
+        received_rate: mean_rate * (1.0 - ratio(account.lost(), offered)),
+        busy_ns_per_frame: ratio(account.busy_ns, account.received),
+        softirq_ticks: (ticks.0 - ticks_before.0, ticks.1 - ticks_before.1),
+        latency: account.latency,
+        lost_by: account.lost_by,
+    })
+}
+
+/// A system call at a time, because only within one the rate is that of sending alone.
+fn send(generator: &Generator, frames: u64) -> mirror_lab::Result<Vec<Generated>> {
+    let calls = frames.div_ceil(generator::ONE_CALL).max(1);
+    (0..calls).map(|_| generator.send(frames / calls)).collect()
+}
+
+/// Harmonic, because each part sent as many frames.
+fn mean(rates: impl ExactSizeIterator<Item = f64>) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a few")]
+    let count = rates.len() as f64;
+    count / rates.map(|rate| 1.0 / rate).sum::<f64>()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "figures to print")]
+fn ratio(a: u64, b: u64) -> f64 {
+    if b == 0 { 0.0 } else { a as f64 / b as f64 }
+}
+
+/// Time a CPU has spent in softirq, and in all, in ticks of USER_HZ (proc_stat(5)).
+fn softirq_ticks(cpu: usize) -> Result<(u64, u64)> {
+    const SOFTIRQ: usize = 6;
+    let stat = fs::read_to_string("/proc/stat").context("/proc/stat")?;
+    let name = format!("cpu{cpu}");
+    let fields: Vec<u64> = stat
+        .lines()
+        .filter_map(|line| line.strip_prefix(&name)?.strip_prefix(' '))
+        .flat_map(|fields| fields.split_ascii_whitespace().map_while(|field| field.parse().ok()))
+        .collect();
+    let softirq = fields.get(SOFTIRQ).with_context(|| format!("no {name} in /proc/stat"))?;
+    Ok((*softirq, fields.iter().sum()))
+}
