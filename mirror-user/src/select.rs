@@ -40,6 +40,12 @@ impl Allow {
         self
     }
 
+    /// Whether everything is let in.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        self.vnis.is_empty() && self.sources.is_empty()
+    }
+
     /// Whether a VNI is let in.
     #[must_use]
     pub fn allows_vni(&self, vni: u32) -> bool {
@@ -103,6 +109,7 @@ mod tests {
     #[test]
     fn empty_lists_let_everything_in() {
         let allow = Allow::all();
+        assert!(allow.is_all() && !Allow::all().vnis([7]).is_all());
         assert!(allow.allows_vni(0) && allow.allows_vni(0xff_ffff));
         assert!(
             allow.allows_source("192.0.2.1".parse().unwrap()) && allow.allows_source("::1".parse().unwrap())

@@ -42,6 +42,11 @@ pub(crate) struct FrameCounters {
 }
 
 impl FrameCounters {
+    /// Counts a frame without an inner one that goes on.
+    pub(crate) fn reject(&mut self, reason: Reject) {
+        self.rejected[reason as usize] += 1;
+    }
+
     /// Adds what another has counted.
     pub(crate) fn add(&mut self, other: &Self) {
         let Self {

@@ -6,7 +6,6 @@
 use super::{Layout, Network};
 use crate::{
     account::Reject,
-    batch::Captured,
     wire::{
         self,
         ethernet::{self, ethertype},
@@ -39,8 +38,7 @@ struct Outer<'a> {
     reason = "the longest outer headers are 106 bytes, lengths are 16 bits"
 )]
 #[inline(never)]
-pub(super) fn decapsulate(captured: &Captured<'_>, ports: &[u16]) -> Result<Layout, Reject> {
-    let bytes = captured.bytes;
+pub(super) fn decapsulate(bytes: &[u8], wire_len: u32, ports: &[u16]) -> Result<Layout, Reject> {
     let frame = ethernet::Frame::new_checked(bytes)?;
     let (ethertype, payload) = untag(frame.ethertype(), frame.payload())?;
     let at = bytes.len() - payload.len();
@@ -56,7 +54,7 @@ pub(super) fn decapsulate(captured: &Captured<'_>, ports: &[u16]) -> Result<Layo
 
     let udp = at + outer.header_len;
     // A source that tells a wire length below what it hands over is not believed.
-    let on_wire = bytes.len().max(captured.wire_len as usize) - udp;
+    let on_wire = bytes.len().max(wire_len as usize) - udp;
     let told = outer.told.filter(|told| *told <= on_wire).ok_or(Reject::BadOuter)?;
     let udp_len = usize::from(datagram.length());
     if udp_len < udp::HEADER_LEN || udp_len > told {

@@ -64,6 +64,8 @@ pub(crate) struct Layout {
 /// let error = decap::decapsulate_frame(runt, &[vxlan::PORT]).unwrap_err();
 /// assert_eq!(error, mirror_user::account::Reject::Short);
 /// ```
+#[expect(clippy::inline_always, reason = "as in `fast`: what embedders measure and call in their loops")]
+#[inline(always)]
 pub fn decapsulate_frame<'a>(captured: Captured<'a>, ports: &[u16]) -> Result<Frame<'a>, Reject> {
     decapsulate(&captured, ports).map(|layout| Frame::new(captured, layout))
 }
@@ -73,10 +75,11 @@ pub fn decapsulate_frame<'a>(captured: Captured<'a>, ports: &[u16]) -> Result<Fr
 /// # Errors
 ///
 /// The reason for which the frame holds none.
-#[inline]
+#[expect(clippy::inline_always, reason = "as in `fast`: each worker's loop has its own")]
+#[inline(always)]
 pub(crate) fn decapsulate(captured: &Captured<'_>, ports: &[u16]) -> Result<Layout, Reject> {
     match fast::decapsulate(captured.bytes, ports) {
         Some(layout) => Ok(layout),
-        None => general::decapsulate(captured, ports),
+        None => general::decapsulate(captured.bytes, captured.wire_len, ports),
     }
 }
