@@ -9,6 +9,7 @@ pub mod bed;
 pub mod cpus;
 pub mod ladder;
 pub mod micro;
+mod null;
 pub mod options;
 pub mod parts;
 pub mod peers;

@@ -11,12 +11,11 @@ use mirror_user::{
 };
 
 use super::{
-    at_most, exactly,
     frames::{BATCH, Shape},
     part::MAX_FRAME,
     per_frame, probe,
 };
-use crate::report::schema::{Micro, Report};
+use crate::report::schema::{Goal, Micro, Report, Spread};
 
 /// Frames counted over. Their capture fits the blocks of a worker, so that none is waited for or dropped.
 const FRAMES: u64 = 65_536;
@@ -59,8 +58,8 @@ pub(super) fn run(report: &mut Report) -> Result<()> {
     };
     let text = String::from_utf8(output.stdout).context("the probe's output")?;
     let allocations: u32 = text.trim().parse().with_context(|| format!("the probe said {text:?}"))?;
-    let per_frame = exactly(per_frame(allocations.into(), FRAMES));
-    report.goals.push(at_most("allocations per frame in steady state", 0.0, per_frame));
+    let per_frame = Spread::of(per_frame(allocations.into(), FRAMES));
+    report.goals.push(Goal::at_most("allocations per frame in steady state", 0.0, per_frame));
     report.micro.push(Micro { name: NAME.to_owned(), unit: "allocations".to_owned(), per_frame });
     Ok(())
 }

@@ -4,8 +4,8 @@ use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Part, at_most, exactly, per_frame, probe};
-use crate::report::schema::{Micro, Report};
+use super::{Part, per_frame, probe};
+use crate::report::schema::{Goal, Micro, Report, Spread};
 
 /// Counts each part; what there is to run it on, or why not, is in the report.
 pub(super) fn run(report: &mut Report) -> Result<()> {
@@ -40,9 +40,9 @@ pub(super) fn run(report: &mut Report) -> Result<()> {
             Part::Decap(..) => instructions - empty_loop.context("the empty loop comes first")?,
             Part::Dispatch(_) | Part::Counters(_) | Part::Pcap(..) => instructions,
         };
-        let per_frame = exactly(instructions);
+        let per_frame = Spread::of(instructions);
         if part == GOAL.0 {
-            report.goals.push(at_most("decapsulation, instructions per packet", GOAL.1, per_frame));
+            report.goals.push(Goal::at_most("decapsulation, instructions per packet", GOAL.1, per_frame));
         }
         report.micro.push(Micro { name: part.to_string(), unit: "instructions".to_owned(), per_frame });
     }

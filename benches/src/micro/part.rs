@@ -12,13 +12,14 @@ use mirror_user::{
     Batch, Dispatch, decap,
     select::Allow,
     sink::{
-        Counters, Pcap, Sink, SinkError, SinkFactory, SinkStats, WorkerContext,
+        Counters, Pcap, SinkFactory, WorkerContext,
         pcap::{Format, Target},
     },
     wire::vxlan,
 };
 
 use super::frames::{BATCH, Shape, decapsulated};
+use crate::null::Null;
 
 /// The most bytes of a frame here.
 pub(super) const MAX_FRAME: usize = 2048;
@@ -122,7 +123,7 @@ impl Part {
             Self::Dispatch(size) => {
                 let frames = Shape::Ipv4.frames(size, BATCH, 1)?;
                 let context = WorkerContext::single(MAX_FRAME);
-                let sink: Arc<dyn SinkFactory> = Arc::new(Null(0));
+                let sink: Arc<dyn SinkFactory> = Arc::new(Null);
                 let mut dispatch = Dispatch::new(&context, [vxlan::PORT], Allow::all(), [sink])?;
                 Box::new(move || dispatch.frames(frames.iter().copied()))
             }
@@ -159,35 +160,6 @@ impl Part {
 
 /// The length at which there is most to do for a byte.
 const SHORT: usize = 114;
-
-/// Takes frames and counts them.
-#[derive(Clone, Copy, Debug)]
-struct Null(u64);
-
-impl SinkFactory for Null {
-    fn name(&self) -> &str {
-        "null"
-    }
-
-    fn build(&self, _: &WorkerContext) -> Result<Box<dyn Sink>, SinkError> {
-        Ok(Box::new(*self))
-    }
-}
-
-impl Sink for Null {
-    fn name(&self) -> &str {
-        "null"
-    }
-
-    fn batch(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
-        self.0 += batch.len() as u64;
-        Ok(())
-    }
-
-    fn stats(&self) -> SinkStats {
-        SinkStats { written: self.0, ..SinkStats::default() }
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -24,10 +24,11 @@ use rustix::{
     net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt::set_xdp_rx_ring_size},
 };
 
-use super::{at_most, miss, spread};
+use super::miss;
 use crate::{
     options::Options,
-    report::schema::{Micro, Report},
+    report::schema::{Goal, Micro, Report},
+    stats::spread,
 };
 
 /// Runs of a program in one system call: 2 or 3 ms, beside which the call itself vanishes, and fewer than a time slice
@@ -106,8 +107,12 @@ fn measure(options: &Options, report: &mut Report) -> Result<()> {
     let samples =
         |name: &str| subjects.iter().find(|subject| subject.name == name).map(|found| &found.samples);
     let (Some(floor), Some(ours)) = (samples(FLOOR), samples(OURS)) else { return Ok(()) };
-    let over_floor = spread(ours.iter().zip(floor).map(|(ours, floor)| ours - floor).collect());
-    report.goals.push(at_most("XDP program over the minimal redirect program, ns", GOAL_NS, over_floor));
+    let over_floor = spread(ours.iter().zip(floor).map(|(ours, floor)| ours - floor));
+    report.goals.push(Goal::at_most(
+        "XDP program over the minimal redirect program, ns",
+        GOAL_NS,
+        over_floor,
+    ));
     let micro = |name: &str, per_frame| Micro { name: name.to_owned(), unit: "ns".to_owned(), per_frame };
     for Subject { name, samples, .. } in subjects {
         report.micro.push(micro(name, spread(samples)));

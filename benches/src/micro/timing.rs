@@ -6,10 +6,11 @@ use anyhow::{Context as _, Result};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use serde::Deserialize;
 
-use super::{Part, per_frame, spread};
+use super::{Part, per_frame};
 use crate::{
     options::Options,
     report::schema::{Micro, Report},
+    stats::spread,
 };
 
 /// Measures one part.

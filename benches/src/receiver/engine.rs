@@ -4,15 +4,16 @@ use std::{fs, path::PathBuf, process, sync::Arc};
 
 use anyhow::{Result, ensure};
 use mirror_user::{
-    Batch, Engine,
+    Engine,
     engine::{self, Mode, Running},
-    sink::{
-        Counters, LatencySink, Pcap, Sink, SinkError, SinkFactory, SinkStats, WorkerContext, pcap::Target,
-    },
+    sink::{Counters, LatencySink, Pcap, SinkFactory, pcap::Target},
 };
 
 use super::{Account, Kind, Receiver, Wait, stage};
-use crate::bed::{Bed, RECEIVING};
+use crate::{
+    bed::{Bed, RECEIVING},
+    null::Null,
+};
 
 /// An engine at work.
 #[derive(Debug)]
@@ -115,41 +116,5 @@ impl MemoryFile {
 impl Drop for MemoryFile {
     fn drop(&mut self) {
         self.remove();
-    }
-}
-
-/// Takes batches and looks at nothing in them.
-#[derive(Debug)]
-struct Null;
-
-#[derive(Debug, Default)]
-struct NullSink {
-    frames: u64,
-}
-
-const NULL: &str = "null";
-
-impl SinkFactory for Null {
-    fn name(&self) -> &str {
-        NULL
-    }
-
-    fn build(&self, _: &WorkerContext) -> Result<Box<dyn Sink>, SinkError> {
-        Ok(Box::<NullSink>::default())
-    }
-}
-
-impl Sink for NullSink {
-    fn name(&self) -> &str {
-        NULL
-    }
-
-    fn batch(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
-        self.frames += batch.len() as u64;
-        Ok(())
-    }
-
-    fn stats(&self) -> SinkStats {
-        SinkStats { written: self.frames, ..SinkStats::default() }
     }
 }

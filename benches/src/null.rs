@@ -1,0 +1,42 @@
+//! A sink that does nothing: what is left is the way to it.
+
+use mirror_user::{
+    Batch,
+    sink::{Sink, SinkError, SinkFactory, SinkStats, WorkerContext},
+};
+
+/// Takes batches and looks at nothing in them.
+#[derive(Debug)]
+pub(crate) struct Null;
+
+#[derive(Debug, Default)]
+struct NullSink {
+    frames: u64,
+}
+
+const NULL: &str = "null";
+
+impl SinkFactory for Null {
+    fn name(&self) -> &str {
+        NULL
+    }
+
+    fn build(&self, _: &WorkerContext) -> Result<Box<dyn Sink>, SinkError> {
+        Ok(Box::<NullSink>::default())
+    }
+}
+
+impl Sink for NullSink {
+    fn name(&self) -> &str {
+        NULL
+    }
+
+    fn batch(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
+        self.frames += batch.len() as u64;
+        Ok(())
+    }
+
+    fn stats(&self) -> SinkStats {
+        SinkStats { written: self.frames, ..SinkStats::default() }
+    }
+}
