@@ -46,6 +46,12 @@ pub const MAX_SOURCES: u32 = 1024;
 /// where the frame starts.
 pub const STAMP_LEN: usize = 8;
 
+/// So many frames in a tick of the kernel (1 to 10 ms, CONFIG_HZ) are stamped with a clock that was read for each.
+pub const STAMP_EACH: u64 = 1024;
+/// Of those beyond, on the same CPU, the clock is read for every so manieth: the others have the time of up to 15
+/// frames before.
+pub const STAMP_EVERY: u64 = 16;
+
 /// IANA's port of VXLAN (RFC 7348 section 5), and the one AWS Traffic Mirroring uses.
 pub const VXLAN_PORT: u16 = 4789;
 

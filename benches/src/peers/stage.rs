@@ -7,15 +7,16 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use mirror_ebpf::bench::PROGRAM_REDIRECT;
 use mirror_lab::{
-    Generated, Namespace, Traffic,
+    Generated, Namespace, Traffic, XdpProgram,
     frames::{Outer, OuterIp, VXLAN_PORT},
+    xdp_program::XdpAttach,
 };
 
 use crate::{
     bed::{Bed, RECEIVING},
     options::Options,
-    receiver::floor::Floor,
 };
 
 /// The kernel's VXLAN device.
@@ -43,11 +44,18 @@ pub(super) struct Stage {
 #[derive(Debug)]
 pub(super) struct Prepared<'a> {
     /// A veth takes in redirected frames only with a program or with GRO; with the program, the peers receive more.
-    _pass: Option<Floor>,
+    _pass: Option<XdpProgram>,
     /// Never read: once it is full, the kernel drops what comes, and answers none of it with ICMP.
     _port: Option<UdpSocket>,
     /// Where the VXLAN device is, if there is one.
     vxlan: Option<&'a Namespace>,
+}
+
+/// The program that redirects to sockets, without any: all that comes passes.
+fn pass_all(receiver: &Namespace) -> Result<XdpProgram> {
+    let mut program = XdpProgram::load_floor(PROGRAM_REDIRECT)?;
+    program.attach(receiver, RECEIVING, XdpAttach::Native)?;
+    Ok(program)
 }
 
 impl Stage {
@@ -91,10 +99,10 @@ impl Stage {
             Place::Interface => {
                 let port = receiver.enter(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, VXLAN_PORT)))?;
                 let port = port.with_context(|| format!("UDP port {VXLAN_PORT}"))?;
-                Prepared { _pass: Some(receiver.enter(Floor::pass_all)??), _port: Some(port), vxlan: None }
+                Prepared { _pass: Some(pass_all(receiver)?), _port: Some(port), vxlan: None }
             }
             Place::VxlanDevice => {
-                let pass = receiver.enter(Floor::pass_all)??;
+                let pass = pass_all(receiver)?;
                 let vni = Traffic::default().vni_base;
                 receiver.ip(&format!(
                     "link add {VXLAN} type vxlan id {vni} dstport {VXLAN_PORT} dev {RECEIVING} nolearning"

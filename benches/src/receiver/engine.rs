@@ -1,6 +1,6 @@
 //! The engine itself.
 
-use std::{fs, path::PathBuf, process, sync::Arc};
+use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use mirror_user::{
@@ -9,7 +9,7 @@ use mirror_user::{
     sink::{Counters, LatencySink, Pcap, SinkFactory, pcap::Target},
 };
 
-use super::{Account, Kind, Receiver, Wait, stage};
+use super::{Account, Kind, Receiver, Wait, pin, stage, window::Window};
 use crate::{
     bed::{Bed, RECEIVING},
     null::Null,
@@ -20,7 +20,6 @@ use crate::{
 pub(super) struct EngineWork {
     running: Running,
     latency: Option<Arc<LatencySink>>,
-    _file: Option<MemoryFile>,
 }
 
 /// The shares of frames that a latency curve is drawn through: 0.5, 0.75, 0.875 and so on to all but 2^-20.
@@ -28,11 +27,13 @@ const CURVE: i32 = 20;
 
 impl EngineWork {
     pub(super) fn start(receiver: &Receiver, bed: &Bed) -> Result<Self> {
-        let (mut latency, mut file) = (None, None);
+        let mut latency = None;
         let sink: Arc<dyn SinkFactory> = match receiver.kind {
             Kind::Pcap => {
-                let path = file.insert(MemoryFile::new()).path.clone();
-                Arc::new(Pcap::builder(Target::file(path)).build()?)
+                let target = Target::writer("memory", Window::new()?);
+                // With the workers: the CPU that sends and receives is not its own.
+                let cpus = receiver.cpus.clone();
+                Arc::new(Pcap::builder(target).on_thread_start(move || pin(&cpus)).build()?)
             }
             Kind::Latency => Arc::clone(latency.insert(Arc::new(LatencySink::new()))) as _,
             Kind::Counters => Arc::new(Counters::default()),
@@ -51,7 +52,7 @@ impl EngineWork {
             .cpus(receiver.cpus.iter().copied())
             .sink(sink);
         let running = bed.receiver.enter(|| builder.build().and_then(Engine::start))??;
-        Ok(Self { running, latency, _file: file })
+        Ok(Self { running, latency })
     }
 
     pub(super) fn finish(self) -> Result<Account> {
@@ -91,30 +92,5 @@ impl EngineWork {
             account.latency.sort_by(|a, b| a.0.total_cmp(&b.0));
         }
         Ok(account)
-    }
-}
-
-/// A file in memory, removed when dropped.
-#[derive(Debug)]
-struct MemoryFile {
-    path: PathBuf,
-}
-
-impl MemoryFile {
-    fn new() -> Self {
-        let file = Self { path: PathBuf::from(format!("/dev/shm/mirror-bench-{}.pcapng", process::id())) };
-        file.remove();
-        file
-    }
-
-    fn remove(&self) {
-        // It may not be there, which is as good.
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
-impl Drop for MemoryFile {
-    fn drop(&mut self) {
-        self.remove();
     }
 }

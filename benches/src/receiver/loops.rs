@@ -9,17 +9,13 @@ use std::{
 };
 
 use anyhow::{Result, anyhow};
-use mirror_ebpf::mirror as abi;
+use mirror_ebpf::{bench as floor, mirror as abi};
 use mirror_lab::{
     XdpProgram,
     xdp_program::{Settings, XdpAttach},
 };
-use nix::{
-    sched::{CpuSet, sched_setaffinity},
-    unistd::Pid,
-};
 
-use super::{Account, Floor, Kind, Receiver, Wait, stage};
+use super::{Account, Kind, Receiver, Wait, pin, stage};
 use crate::{
     bed::{Bed, RECEIVING},
     raw::{self, RawSocket, Tally, Worker},
@@ -29,16 +25,9 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Loops {
     /// Taken off the interface before the loops end.
-    program: Option<Program>,
+    program: Option<XdpProgram>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<(Tally, Worker)>>,
-}
-
-/// What feeds the loops; off the interface when dropped.
-#[derive(Debug)]
-enum Program {
-    Floor(#[expect(dead_code, reason = "held for its drop")] Floor),
-    Ours(#[expect(dead_code, reason = "held for its drop")] XdpProgram),
 }
 
 impl Loops {
@@ -46,29 +35,23 @@ impl Loops {
         let queues = u32::try_from(receiver.cpus.len())?;
         let open = || (0..queues).map(|queue| RawSocket::open(RECEIVING, queue, receiver.sizes)).collect();
         let sockets: Vec<_> = bed.receiver.enter(|| -> Result<Vec<_>> { open() })??;
-        let program = if receiver.kind == Kind::Program {
-            let mut program = XdpProgram::load(abi::PROGRAM, &Settings::default())?;
-            for (queue, socket) in (0..).zip(&sockets) {
-                program.set_socket(queue, socket.fd())?;
-            }
-            program.attach(&bed.receiver, RECEIVING, XdpAttach::Native)?;
-            Program::Ours(program)
+        let mut program = if receiver.kind == Kind::Program {
+            XdpProgram::load(abi::PROGRAM, &Settings::default())?
         } else {
-            let sockets: Vec<_> = sockets.iter().map(RawSocket::fd).collect();
-            Program::Floor(bed.receiver.enter(|| Floor::redirect_to(&sockets))??)
+            XdpProgram::load_floor(floor::PROGRAM_REDIRECT)?
         };
+        for (queue, socket) in (0..).zip(&sockets) {
+            program.set_socket(queue, socket.fd())?;
+        }
+        program.attach(&bed.receiver, RECEIVING, XdpAttach::Native)?;
         let stop = Arc::new(AtomicBool::new(false));
         let wait = if receiver.wait == Wait::Poll { raw::Wait::Poll } else { raw::Wait::Spin };
         let mut loops = Self { program: Some(program), stop: Arc::clone(&stop), threads: Vec::new() };
         for (socket, &cpu) in sockets.into_iter().zip(&receiver.cpus) {
-            let mut cpus = CpuSet::new();
-            cpus.set(cpu)?;
             let mut worker = Worker { socket, look: receiver.look(), wait };
             let stop = Arc::clone(&stop);
             loops.threads.push(thread::spawn(move || {
-                if let Err(error) = sched_setaffinity(Pid::from_raw(0), &cpus) {
-                    eprintln!("bench: a worker cannot be pinned to CPU {cpu}: {error}");
-                }
+                pin(&[cpu]);
                 (worker.run(&stop), worker)
             }));
         }

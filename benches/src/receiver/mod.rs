@@ -1,16 +1,21 @@
 //! What stands at the receiving end of the bed: a rung of the ladder, started, stopped and accounted for.
 
 mod engine;
-pub(crate) mod floor;
 mod loops;
+mod window;
 
 use std::{collections::BTreeMap, fmt, thread, time::Duration};
 
 use anyhow::{Context as _, Result};
-use mirror_lab::{InterfaceCounters, Namespace};
+use mirror_ebpf::bench as floor;
+use mirror_lab::{InterfaceCounters, Namespace, XdpProgram, xdp_program::XdpAttach};
 use mirror_user::Engine;
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    unistd::Pid,
+};
 
-use self::{engine::EngineWork, floor::Floor, loops::Loops};
+use self::{engine::EngineWork, loops::Loops};
 use crate::{
     bed::{Bed, RECEIVING},
     raw::{Look, Sizes},
@@ -135,9 +140,18 @@ pub struct Live {
 
 #[derive(Debug)]
 enum Work {
-    Drop(Floor),
+    Drop(XdpProgram),
     Loops(Loops),
     Engine(EngineWork),
+}
+
+/// Keeps the calling thread to these CPUs.
+fn pin(cpus: &[usize]) {
+    let mut set = CpuSet::new();
+    let pinned = cpus.iter().try_for_each(|cpu| set.set(*cpu));
+    if let Err(error) = pinned.and_then(|()| sched_setaffinity(Pid::from_raw(0), &set)) {
+        eprintln!("bench: a thread cannot be kept to CPUs {cpus:?}, figures are off: {error}");
+    }
 }
 
 /// What is still on its way when the generator has ended gets this long.
@@ -152,7 +166,11 @@ impl Receiver {
     pub fn start(&self, bed: &Bed) -> Result<Live> {
         let before = InterfaceCounters::read(&bed.receiver, RECEIVING)?;
         let work = match self.kind {
-            Kind::XdpDrop => Work::Drop(bed.receiver.enter(Floor::drop_all)??),
+            Kind::XdpDrop => {
+                let mut program = XdpProgram::load_floor(floor::PROGRAM_DROP)?;
+                program.attach(&bed.receiver, RECEIVING, XdpAttach::Native)?;
+                Work::Drop(program)
+            }
             Kind::Bare | Kind::Touch | Kind::Program => Work::Loops(Loops::start(self, bed)?),
             Kind::Null | Kind::Counters | Kind::Pcap | Kind::Latency => {
                 Work::Engine(EngineWork::start(self, bed)?)
@@ -178,8 +196,8 @@ impl Live {
         let after = InterfaceCounters::read(&namespace, RECEIVING)?;
         let entered = after.xdp_packets() - before.xdp_packets();
         let mut account = match work {
-            Work::Drop(floor) => {
-                drop(floor);
+            Work::Drop(program) => {
+                drop(program);
                 let drops = |counters: &InterfaceCounters| counters.over_queues("rx_queue_", "_xdp_drops");
                 Account { received: drops(&after) - drops(&before), ..Account::default() }
             }

@@ -30,6 +30,13 @@ pub(super) struct Options {
     pub(super) sinks: Vec<Arc<dyn SinkFactory>>,
 }
 
+impl Options {
+    /// So many that the RX ring is full before the fill ring is empty, and no more.
+    pub(super) fn default_umem_frames(&self) -> u32 {
+        (self.rx_ring + u32::try_from(self.batch).unwrap_or(0)).min(self.rx_ring * 2)
+    }
+}
+
 /// Describes a run. Every setting has a default that works.
 #[derive(Clone)]
 #[must_use = "a builder does nothing until `build`"]
@@ -132,7 +139,9 @@ impl EngineBuilder {
         self
     }
 
-    /// Chunks of each queue's UMEM. Default and most: as many as the fill ring takes, twice the RX ring.
+    /// Chunks of each queue's UMEM, at most as many as the fill ring takes, twice the RX ring. Default: the RX ring and a
+    /// batch. More would never be needed, and each is a place the kernel comes back to later, when it has left the
+    /// caches.
     pub fn umem_frames(mut self, chunks: u32) -> Self {
         self.options.umem_frames = Some(chunks);
         self

@@ -209,7 +209,7 @@ fn layout(
         rx_ring: options.rx_ring,
         chunk_size,
         headroom: FRAME_HEADROOM,
-        chunks: options.umem_frames.unwrap_or(options.rx_ring * 2),
+        chunks: options.umem_frames.unwrap_or_else(|| options.default_umem_frames()),
         warnings,
         interface,
     })

@@ -7,12 +7,17 @@ pub(crate) fn realtime() -> u64 {
     nanoseconds(ClockId::CLOCK_REALTIME)
 }
 
-/// What to add to CLOCK_MONOTONIC, which the XDP program can read, to have CLOCK_REALTIME. Sampled anew each tick,
+/// CLOCK_MONOTONIC in ns, the clock that the XDP program can read.
+pub(crate) fn monotonic() -> u64 {
+    nanoseconds(ClockId::CLOCK_MONOTONIC)
+}
+
+/// What to add to CLOCK_MONOTONIC to have CLOCK_REALTIME. Sampled anew each tick,
 /// because the latter is stepped and slewed.
 pub(crate) fn realtime_offset() -> i64 {
-    let before = nanoseconds(ClockId::CLOCK_MONOTONIC);
+    let before = monotonic();
     let realtime = nanoseconds(ClockId::CLOCK_REALTIME);
-    let after = nanoseconds(ClockId::CLOCK_MONOTONIC);
+    let after = monotonic();
     realtime.wrapping_sub(before.midpoint(after)).cast_signed()
 }
 

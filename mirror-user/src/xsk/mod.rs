@@ -13,6 +13,8 @@
 mod received;
 mod ring;
 mod socket;
+mod stamps;
 
 pub(crate) use received::Times;
 pub(crate) use socket::{Bind, Config, FRAME_HEADROOM, HEADROOM, HugePages, Socket, Statistics, XskError};
+pub(crate) use stamps::Stamps;

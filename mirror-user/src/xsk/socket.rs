@@ -273,19 +273,24 @@ fn base(umem: &Umem, chunks: &[FrameDesc]) -> usize {
 }
 
 fn allocate(umem: UmemConfig, config: &Config) -> Result<(Umem, Vec<FrameDesc>, bool), XskError> {
-    const HUGE_PAGE: u64 = 2 << 20;
-    let chunks =
-        NonZeroU32::new(config.chunks).ok_or_else(|| XskError::Config("a UMEM of no chunks".to_owned()))?;
-    let bytes = u64::from(config.chunks) * u64::from(config.chunk_size);
-    if config.huge_pages == HugePages::Try && bytes.is_multiple_of(HUGE_PAGE) {
-        match Umem::new(umem, chunks, true) {
-            Ok((umem, chunks)) => return Ok((umem, chunks, true)),
+    const HUGE_PAGE: u32 = 2 << 20;
+    let nonzero =
+        |chunks| NonZeroU32::new(chunks).ok_or_else(|| XskError::Config("a UMEM of no chunks".to_owned()));
+    if config.huge_pages == HugePages::Try {
+        // Whole pages only; the chunks that are too many stay unused.
+        let whole = config.chunks.next_multiple_of(HUGE_PAGE / config.chunk_size);
+        match Umem::new(umem, nonzero(whole)?, true) {
+            Ok((umem, mut chunks)) => {
+                chunks.truncate(config.chunks as usize);
+                return Ok((umem, chunks, true));
+            }
             Err(error) => {
-                tracing::debug!(error = crate::xdp::chain(&error), bytes, "no huge pages for the UMEM");
+                tracing::debug!(error = crate::xdp::chain(&error), whole, "no huge pages for the UMEM");
             }
         }
     }
-    let (umem, chunks) =
-        Umem::new(umem, chunks, false).map_err(|error| XskError::Umem { bytes, source: Box::new(error) })?;
+    let bytes = u64::from(config.chunks) * u64::from(config.chunk_size);
+    let (umem, chunks) = Umem::new(umem, nonzero(config.chunks)?, false)
+        .map_err(|error| XskError::Umem { bytes, source: Box::new(error) })?;
     Ok((umem, chunks, false))
 }

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     account::WorkerCounters,
     engine::{Event, Wait},
-    xsk::{Socket, Statistics, Times},
+    xsk::{Socket, Stamps, Statistics, Times},
 };
 
 /// Sinks get their tick twice as often as promised, so that a promise of 100 ms holds.
@@ -88,11 +88,10 @@ impl RingWorker {
             busy: Duration::ZERO,
             next_tick: started + TICK,
             flushed: self.control.flush.load(Ordering::Relaxed),
-            realtime_offset: clock::realtime_offset(),
+            stamps: Stamps::new(clock::monotonic(), clock::realtime_offset()),
             spent: false,
             empty_rounds: 0,
             draining_since: None,
-            unstamped: 0,
         };
         let mut died = None;
         // Unwind safety: after a panic the pipeline takes no more frames; what it counted stands.
@@ -116,7 +115,7 @@ impl RingWorker {
             busy_ns: nanoseconds(progress.busy),
             elapsed_ns: nanoseconds(started.elapsed()),
         };
-        RingOutcome { counters, sinks, statistics, unstamped: progress.unstamped, died }
+        RingOutcome { counters, sinks, statistics, unstamped: progress.stamps.missing, died }
     }
 
     fn work(&mut self, progress: &mut Progress, dead: bool, started: Instant) {
@@ -145,8 +144,8 @@ impl RingWorker {
                 progress.empty_rounds = 0;
                 let frames = received.frames(if self.config.stamp {
                     Times::Stamped {
-                        realtime_offset: progress.realtime_offset,
-                        missing: &mut progress.unstamped,
+                        stamps: &mut progress.stamps,
+                        now: clock::monotonic(),
                         instead: clock::realtime,
                     }
                 } else {
@@ -186,7 +185,7 @@ impl RingWorker {
 
     fn tick(&mut self, now: Instant, progress: &mut Progress, dead: bool, started: Instant) {
         progress.next_tick = now + TICK;
-        progress.realtime_offset = clock::realtime_offset();
+        progress.stamps.realtime_offset = clock::realtime_offset();
         if !dead {
             self.pipeline.tick(now);
             let flush = self.control.flush.load(Ordering::Relaxed);
@@ -216,11 +215,10 @@ struct Progress {
     busy: Duration,
     next_tick: Instant,
     flushed: u64,
-    realtime_offset: i64,
+    stamps: Stamps,
     spent: bool,
     empty_rounds: u32,
     draining_since: Option<Instant>,
-    unstamped: u64,
 }
 
 impl Progress {
