@@ -17,9 +17,9 @@ use crate::{
 };
 
 /// Descriptors of the RX ring.
-const RX_RINGS: [u32; 5] = [512, 1024, 2048, 4096, 8192];
-/// Chunks for a descriptor of the RX ring: as many, and as many as the fill ring takes.
-const CHUNKS: [u32; 2] = [1, 2];
+const RX_RINGS: [u32; 6] = [1024, 2048, 4096, 8192, 16384, 32768];
+/// Chunks beyond those that the RX ring can hold: none but a batch, and as many as the fill ring takes.
+const CHUNKS: [fn(u32) -> u32; 2] = [|rx_ring| rx_ring + 64, |rx_ring| rx_ring * 2];
 const KINDS: [Kind; 3] = [Kind::Bare, Kind::Touch, Kind::Counters];
 
 /// Tries all sizes.
@@ -33,9 +33,7 @@ pub fn run(options: &Options, report: &mut Report) -> Result<()> {
     let traffic = Traffic { cpus: vec![options.kernel_cpu], ..Traffic::default() };
     let sizes: Vec<_> = RX_RINGS
         .iter()
-        .flat_map(|&rx_ring| {
-            CHUNKS.map(|chunks| Sizes { rx_ring, umem_frames: rx_ring * chunks, ..defaults })
-        })
+        .flat_map(|&rx_ring| CHUNKS.map(|chunks| Sizes { rx_ring, umem_frames: chunks(rx_ring), ..defaults }))
         .collect();
     let progress = Progress::start();
     let mut samples = BTreeMap::<_, Vec<Sample>>::new();

@@ -55,7 +55,7 @@ pub fn measure(bed: &Bed, receiver: &Receiver, traffic: &Traffic, frames: u64) -
     let warm_up = generator.send(WARM_UP)?;
     let cpu = traffic.cpus.first().copied().unwrap_or_default();
     let ticks_before = softirq_ticks(cpu)?;
-    let sent = send(&generator, frames)?;
+    let sent = send(&generator, traffic.rate, frames)?;
     let ticks = softirq_ticks(cpu)?;
     let offered = warm_up.total() + sent.iter().map(Generated::total).sum::<u64>();
     let account = live.finish(offered)?;
@@ -71,9 +71,11 @@ pub fn measure(bed: &Bed, receiver: &Receiver, traffic: &Traffic, frames: u64) -
     })
 }
 
-/// A system call at a time, because only within one the rate is that of sending alone.
-fn send(generator: &Generator, frames: u64) -> mirror_lab::Result<Vec<Generated>> {
-    let calls = frames.div_ceil(generator::ONE_CALL).max(1);
+/// A system call at a time, because only within one the rate is that of sending alone, and because what a pause between
+/// two has cost would be made up for by a burst.
+fn send(generator: &Generator, rate: Option<u64>, frames: u64) -> mirror_lab::Result<Vec<Generated>> {
+    let longest = rate.map_or(generator::ONE_CALL, |rate| rate * generator::ONE_LIMITED_CALL);
+    let calls = frames.div_ceil(longest).max(1);
     (0..calls).map(|_| generator.send(frames / calls)).collect()
 }
 

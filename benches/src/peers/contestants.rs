@@ -226,7 +226,7 @@ fn mirror(output: Output, wait: &str, worker_cpu: usize) -> Contestant {
         program: "mirror",
         version_option: "--version",
         arguments: format!(
-            "ingest -i {RECEIVING} --cpus {worker_cpu} --wait {wait} -q --report {DIRECTORY}/{REPORT} {write}"
+            "ingest -i {RECEIVING} --cpus {worker_cpu} --wait {wait} --rx-ring 32768 -q --report {DIRECTORY}/{REPORT} {write}"
         ),
         place: Place::Own,
         output,

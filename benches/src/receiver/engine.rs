@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
+use mirror_lab::Namespace;
 use mirror_user::{
     Engine,
     engine::{self, Mode, Running},
@@ -51,12 +52,14 @@ impl EngineWork {
             .chunk_size(receiver.sizes.chunk_size)
             .cpus(receiver.cpus.iter().copied())
             .sink(sink);
-        let running = bed.receiver.enter(|| builder.build().and_then(Engine::start))??;
+        // Busy polling has settings under /sys.
+        let running = bed.receiver.enter_with_sysfs(|| builder.build().and_then(Engine::start))??;
         Ok(Self { running, latency })
     }
 
-    pub(super) fn finish(self) -> Result<Account> {
-        let report = self.running.stop();
+    pub(super) fn finish(self, namespace: &Namespace) -> Result<Account> {
+        let running = self.running;
+        let report = namespace.enter_with_sysfs(|| running.stop())?;
         ensure!(
             report.accounting.residue == 0,
             "the engine's account does not close: residue {}",

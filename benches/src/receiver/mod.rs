@@ -202,7 +202,7 @@ impl Live {
                 Account { received: drops(&after) - drops(&before), ..Account::default() }
             }
             Work::Loops(loops) => loops.finish()?,
-            Work::Engine(engine) => engine.finish()?,
+            Work::Engine(engine) => engine.finish(&namespace)?,
         };
         let mut lose = |stage, frames| {
             if frames > 0 {

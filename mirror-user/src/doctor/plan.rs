@@ -9,13 +9,13 @@ use super::{
     judge::native,
 };
 use crate::{
-    engine::{DEFAULT_RX_RING, LINK_OVERHEAD, SINGLE_BUFFER_MTU},
+    engine::{EngineBuilder, LINK_OVERHEAD, SINGLE_BUFFER_MTU},
     host::limits::HugePages,
     xsk::HEADROOM,
 };
 
 /// Frames of the UMEM of one queue.
-pub(super) const FRAMES: u64 = 2 * DEFAULT_RX_RING as u64;
+pub(super) const FRAMES: u64 = EngineBuilder::DEFAULT_UMEM_FRAMES as u64;
 
 /// Where the program runs.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -120,8 +120,8 @@ mod tests {
     #[test]
     fn a_chunk_holds_frame_tags_and_headroom() {
         assert_eq!(chunk_size(1500), 2048);
-        assert_eq!(chunk_size(1770), 2048);
-        assert_eq!(chunk_size(1771), 4096);
+        assert_eq!(chunk_size(1714), 2048);
+        assert_eq!(chunk_size(1715), 4096);
         assert_eq!(chunk_size(9001), 4096);
         assert_eq!(chunk_size(u32::MAX), 4096);
     }

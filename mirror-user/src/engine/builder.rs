@@ -45,14 +45,17 @@ pub struct EngineBuilder {
 }
 
 /// Batch size that AF_XDP practice agrees on.
-const DEFAULT_BATCH: usize = 64;
-/// Descriptors of the RX ring: a few ms of line rate, in a footprint the last-level cache can hold.
-pub(crate) const DEFAULT_RX_RING: u32 = 2048;
-
+const DEFAULT_BATCH: u32 = 64;
 /// VNIs have 24 bits (RFC 7348 section 5).
 const MAX_VNI: u32 = 0xff_ffff;
 
 impl EngineBuilder {
+    /// Descriptors of an RX ring unless told otherwise: the most that leaves the frames' headers in a core's
+    /// second-level cache, and 1 to 3 ms of the rates a queue has. `docs/performance.md` has the sweep.
+    pub const DEFAULT_RX_RING: u32 = 4096;
+    /// Chunks of a queue's UMEM unless told otherwise: the RX ring and a batch.
+    pub(crate) const DEFAULT_UMEM_FRAMES: u32 = Self::DEFAULT_RX_RING + DEFAULT_BATCH;
+
     pub(super) fn new(interface: String) -> Self {
         Self {
             options: Options {
@@ -65,10 +68,10 @@ impl EngineBuilder {
                 ports: vec![VXLAN_PORT],
                 allow: Allow::all(),
                 count: None,
-                rx_ring: DEFAULT_RX_RING,
+                rx_ring: Self::DEFAULT_RX_RING,
                 umem_frames: None,
                 chunk_size: None,
-                batch: DEFAULT_BATCH,
+                batch: DEFAULT_BATCH as usize,
                 huge_pages: true,
                 scatter_gather: false,
                 kernel_log: false,
@@ -133,7 +136,8 @@ impl EngineBuilder {
         self
     }
 
-    /// Descriptors of each RX ring, a power of two; the fill ring has twice as many. Default: 2048.
+    /// Descriptors of each RX ring, a power of two; the fill ring has twice as many. Default: 4096.
+    /// A longer one outlasts a worker that is late for longer, and is slower: it leaves the caches.
     pub fn rx_ring(mut self, descriptors: u32) -> Self {
         self.options.rx_ring = descriptors;
         self

@@ -18,7 +18,6 @@ mod threads;
 
 use std::sync::Arc;
 
-pub(crate) use builder::DEFAULT_RX_RING;
 pub use builder::EngineBuilder;
 pub use error::EngineError;
 pub use plan::{InterfacePlan, Plan, QueuePlan};

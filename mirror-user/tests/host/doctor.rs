@@ -163,7 +163,7 @@ fn what_is_said_of_veths_mtu_is_what_the_kernel_does() {
         (1500, 3507, Mode::Generic, false),
         (3498, 3506, Mode::Native, false),
         (3499, 3507, Mode::Native, true),
-        (3818, 9000, Mode::Native, true),
+        (3762, 9000, Mode::Native, true),
     ] {
         namespace.ip(&format!("link set target mtu {own}"));
         namespace.ip(&format!("link set peer mtu {other}"));

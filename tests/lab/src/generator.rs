@@ -38,7 +38,7 @@ const LIMITED_BATCHES: u64 = 10_000;
 /// at its end, while the kernel takes its pages back.
 pub const ONE_CALL: u64 = 1 << 20;
 /// The same at a limited rate, in seconds; the program makes up for the pause.
-const LONGEST_LIMITED_RUN: u64 = 2;
+pub const ONE_LIMITED_CALL: u64 = 2;
 /// The lowest rate of a thread, frames a second; what is slower is for the [`Injector`](crate::Injector).
 pub const MIN_RATE: u64 = 1_000_000_000 / abi::MAX_INTERVAL_NS;
 /// The longest frame a test run takes without fragments: a page less the kernel's headroom and its skb trailer.
@@ -257,7 +257,7 @@ impl Generator {
             .map_err(|error| LabError::bpf(abi::PROGRAM, error))?;
         let (longest, batch) = match self.traffic.rate_per_cpu() {
             None => (ONE_CALL, BATCH),
-            Some(rate) => (rate * LONGEST_LIMITED_RUN, (rate / LIMITED_BATCHES).clamp(1, BATCH)),
+            Some(rate) => (rate * ONE_LIMITED_CALL, (rate / LIMITED_BATCHES).clamp(1, BATCH)),
         };
         let batch = u32::try_from(batch).unwrap_or(1);
         let mut sent = 0;

@@ -9,7 +9,10 @@ use std::{
     thread,
 };
 
-use nix::sched::{CloneFlags, setns};
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, setns, unshare},
+};
 
 use crate::{
     command::{run, words},
@@ -98,6 +101,24 @@ impl Namespace {
             });
             thread.join().unwrap_or_else(|panic| panic::resume_unwind(panic))
         })
+    }
+
+    /// As [`enter`](Self::enter), with the `/sys` of the namespace, as `ip netns exec` has it: settings of interfaces lie
+    /// there. Threads that the closure starts see it, too, and nobody else does.
+    ///
+    /// # Errors
+    ///
+    /// As there, and where `/sys` cannot be mounted.
+    pub fn enter_with_sysfs<T: Send>(&self, inside: impl FnOnce() -> T + Send) -> Result<T> {
+        self.enter(|| {
+            let failed = |error| LabError::io(format!("/sys of namespace {}", self.name()), error);
+            unshare(CloneFlags::CLONE_NEWNS).map_err(failed)?;
+            let mount = |source, target, kind, flags| mount(source, target, kind, flags, None::<&str>);
+            // Or the mount would show outside.
+            mount(None, "/", None, MsFlags::MS_SLAVE | MsFlags::MS_REC).map_err(failed)?;
+            mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty()).map_err(failed)?;
+            Ok(inside())
+        })?
     }
 
     /// Moves the calling thread into the namespace for the rest of its life: for threads made for that.

@@ -54,6 +54,10 @@ pub(crate) struct IngestArgs {
     /// How workers wait for packets
     #[arg(long, help_heading = "Source", value_enum, default_value_t = WaitArg::Poll)]
     wait: WaitArg,
+    /// Packets an RX ring holds, a power of two: a longer one outlasts a worker that is late, a shorter one stays in
+    /// the caches
+    #[arg(long, help_heading = "Source", value_name = "64-32768", default_value_t = EngineBuilder::DEFAULT_RX_RING)]
+    rx_ring: u32,
     #[command(flatten)]
     output: OutputArgs,
     /// End after this time, such as 10s or 5m
@@ -133,6 +137,7 @@ impl IngestArgs {
                 BindArg::Zerocopy => BindMode::ZeroCopy,
             })
             .wait(self.wait())
+            .rx_ring(self.rx_ring)
             .ports(self.output.ports())
             .allow(self.output.allow())
             .kernel_log(self.output.verbose > 1);
