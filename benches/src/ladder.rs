@@ -9,6 +9,7 @@ use crate::{
     bed::Bed,
     options::Options,
     progress::Progress,
+    raw::Sizes,
     receiver::{Kind, Receiver, Wait, default_sizes},
     report::schema::{Goal, Report, Rung, Spread},
     stats::spread,
@@ -18,7 +19,7 @@ use crate::{
 /// Frames of a measurement: a system call of the generator, some 0.2 s.
 const FRAMES: u64 = mirror_lab::generator::ONE_CALL;
 
-/// Traffic and queues of a climb.
+/// Traffic and memory of a climb.
 #[derive(Clone, Copy, Debug)]
 struct Course {
     frame_bytes: usize,
@@ -26,33 +27,51 @@ struct Course {
     vnis: u32,
     queues: u32,
     wait: Wait,
+    ring: Ring,
 }
 
-/// What the goals are about.
-const GATED: Course = Course { frame_bytes: 114, flows: 64, vnis: 1, queues: 1, wait: Wait::Spin };
+/// How long the RX ring is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Ring {
+    /// As the engine has it unless told otherwise.
+    Default,
+    /// The longest there is: it outlasts what a host of virtual machines does to a worker, so that nothing is lost.
+    Longest,
+}
+
+/// What the goals of a worker that has its CPU for itself are about.
+const ALONE: Course =
+    Course { frame_bytes: 114, flows: 64, vnis: 1, queues: 1, wait: Wait::Spin, ring: Ring::Default };
+/// What the goals of a worker that shares its CPU with a writer thread are about: it must sleep to let it work.
+const SHARED: Course = Course { wait: Wait::Poll, ring: Ring::Longest, ..ALONE };
 
 impl Course {
     /// All that a full run climbs.
     fn full() -> Vec<Self> {
-        let mut courses = Vec::new();
-        for frame_bytes in [114, 512, 1450] {
-            for (flows, vnis) in [(64, 1), (64, 1_000), (1, 1), (1, 1_000)] {
-                courses.push(Self { frame_bytes, flows, vnis, ..GATED });
-            }
-            courses.push(Self { frame_bytes, wait: Wait::Poll, ..GATED });
+        let sizes = [114, 512, 1450].map(|frame_bytes| Self { frame_bytes, ..ALONE });
+        let mut courses = sizes.to_vec();
+        for course in [ALONE, Self { frame_bytes: 1450, ..ALONE }] {
+            let traffics = [(64, 1_000), (1, 1), (1, 1_000)];
+            courses.extend(traffics.map(|(flows, vnis)| Self { flows, vnis, ..course }));
         }
-        courses.push(Self { queues: 2, wait: Wait::Poll, ..GATED });
+        courses.extend([
+            Self { wait: Wait::Poll, ..ALONE },
+            SHARED,
+            Self { queues: 2, wait: Wait::Poll, ..ALONE },
+        ]);
         courses
     }
 
     /// The part of it that a quick run climbs.
     fn quick() -> Vec<Self> {
-        vec![
-            GATED,
-            Self { frame_bytes: 1450, ..GATED },
-            Self { vnis: 1_000, ..GATED },
-            Self { wait: Wait::Poll, ..GATED },
-        ]
+        vec![ALONE, Self { frame_bytes: 1450, ..ALONE }, SHARED]
+    }
+
+    fn sizes(&self, defaults: Sizes) -> Sizes {
+        match self.ring {
+            Ring::Default => defaults,
+            Ring::Longest => defaults.longest_ring(),
+        }
     }
 
     fn traffic(&self, options: &Options) -> Traffic {
@@ -74,23 +93,27 @@ fn both(options: &Options) -> Vec<usize> {
 /// Where the bed or a receiver cannot be had, or an account does not close.
 pub fn run(options: &Options, report: &mut Report) -> Result<()> {
     let courses = if options.quick { Course::quick() } else { Course::full() };
+    let mut defaults = None;
     for queues in [1, 2] {
         if courses.iter().all(|course| course.queues != queues) {
             continue;
         }
         let bed = Bed::new(queues)?;
-        let sizes = default_sizes(&bed)?;
+        let sizes = *defaults.insert(default_sizes(&bed)?);
         report.settings.insert("RX ring, descriptors".into(), sizes.rx_ring.to_string());
         report.settings.insert("UMEM, chunks".into(), sizes.umem_frames.to_string());
         report.settings.insert("chunk, bytes".into(), sizes.chunk_size.to_string());
         for course in courses.iter().filter(|course| course.queues == queues) {
             let cpus = if queues == 1 { vec![options.worker_cpu] } else { both(options) };
+            let sizes = course.sizes(sizes);
             let receiver = |kind| Receiver { kind, wait: course.wait, sizes, cpus: cpus.clone() };
             let samples = climb(options, &bed, course, receiver)?;
-            report.rungs.extend(samples.iter().map(|(kind, own)| rung(course, *kind, own, &samples)));
+            report.rungs.extend(samples.iter().map(|(kind, own)| rung(course, sizes, *kind, own, &samples)));
         }
     }
-    report.goals.extend(goals(&report.rungs));
+    if let Some(defaults) = defaults {
+        report.goals.extend(goals(&report.rungs, defaults));
+    }
     Ok(())
 }
 
@@ -101,12 +124,12 @@ fn climb(
     course: &Course,
     receiver: impl Fn(Kind) -> Receiver,
 ) -> Result<BTreeMap<Kind, Vec<Sample>>> {
-    let Course { frame_bytes, flows, vnis, queues, wait } = course;
+    let Course { frame_bytes, flows, vnis, queues, wait, ring } = course;
     let (progress, traffic) = (Progress::start(), course.traffic(options));
     let mut samples = BTreeMap::<_, Vec<_>>::new();
     for round in 0..options.rounds {
         progress.show(format_args!(
-            "ladder: {frame_bytes} bytes, {flows} flows, {vnis} VNIs, {queues} queues, {wait}: round {} of {}",
+            "ladder: {frame_bytes} bytes, {flows} flows, {vnis} VNIs, {queues} queues, {wait}, {ring:?} ring: round {} of {}",
             round + 1,
             options.rounds
         ));
@@ -121,8 +144,14 @@ fn climb(
 }
 
 /// What the rounds of a rung come to.
-fn rung(course: &Course, kind: Kind, own: &[Sample], all: &BTreeMap<Kind, Vec<Sample>>) -> Rung {
-    let Course { frame_bytes, flows, vnis, queues, wait } = *course;
+fn rung(
+    course: &Course,
+    sizes: Sizes,
+    kind: Kind,
+    own: &[Sample],
+    all: &BTreeMap<Kind, Vec<Sample>>,
+) -> Rung {
+    let Course { frame_bytes, flows, vnis, queues, wait, ring: _ } = *course;
     let touch = &all[&Kind::Touch];
     let in_rounds = |of: fn(&Sample, &Sample) -> f64| spread(own.iter().zip(touch).map(|(a, b)| of(a, b)));
     let has_worker = kind != Kind::XdpDrop;
@@ -143,7 +172,8 @@ fn rung(course: &Course, kind: Kind, own: &[Sample], all: &BTreeMap<Kind, Vec<Sa
         flows,
         vnis,
         queues,
-        wait: if has_worker { wait.to_string() } else { String::new() },
+        wait: wait.to_string(),
+        rx_ring: sizes.rx_ring,
         rounds: own.len(),
         mpps,
         gbps: mpps.median * bits / 1e3,
@@ -162,29 +192,29 @@ fn rung(course: &Course, kind: Kind, own: &[Sample], all: &BTreeMap<Kind, Vec<Sa
 }
 
 /// What the ladder is to show, from the courses that are gated.
-fn goals(rungs: &[Rung]) -> Vec<Goal> {
-    let find = |kind: Kind, frame_bytes: usize| {
+fn goals(rungs: &[Rung], defaults: Sizes) -> Vec<Goal> {
+    let find = |kind: Kind, course: Course| {
+        let Course { frame_bytes, flows, vnis, queues, wait, ring: _ } = course;
         rungs.iter().find(|rung| {
-            let course = (rung.frame_bytes, rung.flows, rung.vnis, rung.queues, rung.wait.as_str());
-            let Course { flows, vnis, queues, wait, .. } = GATED;
-            course == (frame_bytes, flows, vnis, queues, wait.to_string().as_str())
-                && rung.rung == kind.to_string()
+            (rung.rung.as_str(), rung.wait.as_str()) == (&kind.to_string(), &wait.to_string())
+                && (rung.frame_bytes, rung.flows, rung.vnis) == (frame_bytes, flows, vnis)
+                && (rung.queues, rung.rx_ring) == (queues, course.sizes(defaults).rx_ring)
         })
     };
     let mut goals = Vec::new();
     for frame_bytes in [114, 1450] {
-        if let Some(counters) = find(Kind::Counters, frame_bytes) {
+        if let Some(counters) = find(Kind::Counters, Course { frame_bytes, ..ALONE }) {
             let what = format!("counters ÷ touch, {frame_bytes} bytes");
             goals.push(Goal::at_least(what, 0.95, counters.ratio_to_touch));
         }
     }
-    if let Some(pcap) = find(Kind::Pcap, 114) {
+    if let Some(pcap) = find(Kind::Pcap, SHARED) {
         goals.push(Goal::at_least("pcap ÷ touch, 114 bytes", 0.85, pcap.ratio_to_touch));
         #[expect(clippy::cast_precision_loss, reason = "a figure to print")]
-        let lost = pcap.lost as f64 / pcap.offered.max(1) as f64;
-        goals.push(Goal::at_most("pcap at full speed, share lost, 114 bytes", 0.0, Spread::of(lost)));
+        let lost = pcap.lost as f64;
+        goals.push(Goal::at_most("frames lost in that, pcap", 0.0, Spread::of(lost)));
     }
-    if let Some(counters) = find(Kind::Counters, 114) {
+    if let Some(counters) = find(Kind::Counters, ALONE) {
         let what = "worker busy ns per frame over touch, counters, 114 bytes";
         goals.push(Goal::at_most(what, 25.0, counters.busy_ns_over_touch));
     }

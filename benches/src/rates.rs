@@ -16,10 +16,6 @@ use crate::{
 
 /// Bytes of an outer frame: the least there is in practice, where a frame costs most.
 const FRAME_BYTES: usize = 114;
-/// Descriptors of the RX ring, the most there are. A worker that gets no CPU for some ms must not decide: a host of
-/// virtual machines takes one away for up to 8 ms, several times in ten seconds, and other tools have rings that
-/// outlast it. What the length costs, the sweep shows.
-const RX_RING: u32 = 32_768;
 /// Parts of the no-drop rate at which latency is measured.
 const LOADS: [f64; 3] = [0.1, 0.5, 0.9];
 /// The part of the no-drop rate that must hold for long.
@@ -56,10 +52,11 @@ impl Times {
 /// Where the bed or a receiver cannot be had, or an account does not close.
 pub fn run(options: &Options, report: &mut Report) -> Result<()> {
     let bed = Bed::new(1)?;
-    let sizes = Sizes { rx_ring: RX_RING, umem_frames: RX_RING + 64, ..default_sizes(&bed)? };
-    report
-        .settings
-        .insert("no-drop rate, latency, long run: RX ring, descriptors".into(), RX_RING.to_string());
+    // A worker that gets no CPU for some ms must not decide: a host of virtual machines takes one away for up to 8 ms,
+    // several times in ten seconds, and other tools have rings that outlast it. What the length costs, the sweep shows.
+    let sizes = default_sizes(&bed)?.longest_ring();
+    let ring = "no-drop rate, latency, long run: RX ring, descriptors";
+    report.settings.insert(ring.into(), sizes.rx_ring.to_string());
     let run = Rates { options, bed: &bed, sizes, times: Times::of(options) };
     for (kind, wait) in [
         (Kind::Counters, Wait::Spin),

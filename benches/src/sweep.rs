@@ -19,7 +19,7 @@ use crate::{
 /// Descriptors of the RX ring.
 const RX_RINGS: [u32; 6] = [1024, 2048, 4096, 8192, 16384, 32768];
 /// Chunks beyond those that the RX ring can hold: none but a batch, and as many as the fill ring takes.
-const CHUNKS: [fn(u32) -> u32; 2] = [|rx_ring| rx_ring + 64, |rx_ring| rx_ring * 2];
+const CHUNKS: [fn(u32) -> u32; 2] = [|rx_ring| rx_ring + Sizes::SPARE, |rx_ring| rx_ring * 2];
 const KINDS: [Kind; 3] = [Kind::Bare, Kind::Touch, Kind::Counters];
 
 /// Tries all sizes.

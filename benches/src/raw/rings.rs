@@ -23,6 +23,20 @@ pub struct Sizes {
     pub headroom: u32,
 }
 
+impl Sizes {
+    /// Descriptors of the longest RX ring that the engine takes.
+    pub const LONGEST_RX_RING: u32 = 32_768;
+    /// Chunks beyond those that the RX ring holds: a batch, as the engine has it.
+    pub const SPARE: u32 = 64;
+
+    /// The same with the longest RX ring.
+    #[must_use]
+    pub fn longest_ring(self) -> Self {
+        let (rx_ring, umem_frames) = (Self::LONGEST_RX_RING, Self::LONGEST_RX_RING + Self::SPARE);
+        Self { rx_ring, umem_frames, ..self }
+    }
+}
+
 /// Memory that is mapped as long as this lives.
 #[derive(Debug)]
 struct Mapping {

@@ -127,9 +127,12 @@ pub struct Rung {
     pub vnis: u32,
     /// RX queues.
     pub queues: u32,
-    /// How its worker waits: `spin`, `poll`, `busy-poll`; nothing where there is none.
+    /// How the workers of its round wait: `spin`, `poll`, `busy-poll`.
     #[serde(default)]
     pub wait: String,
+    /// Descriptors of the RX rings of its round.
+    #[serde(default)]
+    pub rx_ring: u32,
     /// Rounds measured.
     #[serde(default)]
     pub rounds: usize,

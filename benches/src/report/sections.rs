@@ -71,13 +71,21 @@ fn goals(goals: &[Goal]) -> Section {
 }
 
 /// What tells one measurement of the ladder from the others.
-const TRAFFIC: [Column; 6] =
-    [words("rung"), words("wait"), figures("bytes"), figures("flows"), figures("VNIs"), figures("queues")];
+const TRAFFIC: [Column; 7] = [
+    words("rung"),
+    words("wait"),
+    figures("RX ring"),
+    figures("bytes"),
+    figures("flows"),
+    figures("VNIs"),
+    figures("queues"),
+];
 
 fn traffic(rung: &Rung) -> [String; TRAFFIC.len()] {
     [
         rung.rung.clone(),
-        waits(&rung.wait),
+        rung.wait.clone(),
+        count(rung.rx_ring.into()),
         rung.frame_bytes.to_string(),
         count(rung.flows.into()),
         count(rung.vnis.into()),
@@ -183,7 +191,7 @@ fn no_drop(rates: &[NoDrop]) -> Section {
         let least = if rate.generator_bound { "≥ " } else { "" };
         vec![
             rate.receiver.clone(),
-            waits(&rate.wait),
+            rate.wait.clone(),
             rate.frame_bytes.to_string(),
             format!("{least}{}", figure(rate.mpps)),
             count(rate.frames),
@@ -204,7 +212,7 @@ fn soak(runs: &[Soak]) -> Section {
     let row = |run: &Soak| {
         vec![
             run.receiver.clone(),
-            waits(&run.wait),
+            run.wait.clone(),
             run.frame_bytes.to_string(),
             percent(run.load),
             format!("{:.0} s", run.seconds),
@@ -231,7 +239,7 @@ fn soak(runs: &[Soak]) -> Section {
 fn latency(runs: &[Latency]) -> Section {
     let row = |run: &Latency| {
         vec![
-            waits(&run.wait),
+            run.wait.clone(),
             percent(run.load),
             figure(run.mpps),
             micros(run.p50_ns),
@@ -323,8 +331,4 @@ fn missing(report: &Report) -> Vec<String> {
 /// In one line. A backtrace and the like, which may follow, is in `report.json`.
 fn first_paragraph(text: &str) -> String {
     text.lines().take_while(|line| !line.trim().is_empty()).collect::<Vec<_>>().join(" ")
-}
-
-fn waits(wait: &str) -> String {
-    if wait.is_empty() { NONE.into() } else { wait.into() }
 }

@@ -21,7 +21,8 @@ fn rung(name: &str, frame_bytes: usize, vnis: u32, mpps: f64) -> Rung {
         flows: 64,
         vnis,
         queues: 1,
-        wait: if matches!(name, "xdp_drop") { String::new() } else { "spin".into() },
+        rx_ring: 4096,
+        wait: "spin".into(),
         rounds: 15,
         mpps: spread(mpps),
         gbps: 3.75,
@@ -286,7 +287,9 @@ fn a_change_is_beyond_the_noise_where_the_quartile_ranges_do_not_overlap() {
     let verdict = |what: &str| {
         comparison.changes.iter().find(|change| change.what == what).map(|change| change.verdict)
     };
-    let rung = |bytes: u32| format!("xdp_drop, {bytes} bytes, 64 flows, 1 VNI, 1 queue: Mpps");
+    let rung = |bytes: u32| {
+        format!("xdp_drop (spin), RX ring of 4096, {bytes} bytes, 64 flows, 1 VNI, 1 queue: Mpps")
+    };
     assert_eq!(verdict(&rung(114)), Some(Verdict::WithinNoise));
     assert_eq!(verdict(&rung(512)), Some(Verdict::Better));
     assert_eq!(verdict(&rung(1450)), Some(Verdict::Worse));
@@ -331,6 +334,7 @@ fn what_only_one_report_has_and_what_makes_them_differ_is_told() {
         comparison
             .unmatched
             .iter()
-            .any(|line| line.starts_with("xdp_drop, 114") && line.contains("new report"))
+            .any(|line| line.starts_with("xdp_drop (spin), RX ring of 4096, 114")
+                && line.contains("new report"))
     );
 }

@@ -56,9 +56,10 @@ pub(super) fn groups(report: &Report) -> [Group; 7] {
 
 fn rung(rung: &Rung) -> impl Iterator<Item = Figure> + use<> {
     let name = format!(
-        "{}{}, {} bytes, {}, {}, {}",
+        "{}{}, RX ring of {}, {} bytes, {}, {}, {}",
         rung.rung,
         waiting(&rung.wait),
+        rung.rx_ring,
         rung.frame_bytes,
         plural(rung.flows, "flow"),
         plural(rung.vnis, "VNI"),

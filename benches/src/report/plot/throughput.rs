@@ -43,29 +43,33 @@ pub(super) fn draw(report: &Report) -> Result<Option<String>> {
 }
 
 /// What tells one panel from another.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 struct Traffic {
     flows: u32,
     vnis: u32,
     queues: u32,
+    wait: String,
+    rx_ring: u32,
 }
 
 impl Traffic {
     fn of(rung: &Rung) -> Self {
-        Self { flows: rung.flows, vnis: rung.vnis, queues: rung.queues }
+        let Rung { flows, vnis, queues, ref wait, rx_ring, .. } = *rung;
+        Self { flows, vnis, queues, wait: wait.clone(), rx_ring }
     }
 }
 
 impl std::fmt::Display for Traffic {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { flows, vnis, queues } = *self;
-        write!(f, "{}, {}, {}", plural(flows, "flow"), plural(vnis, "VNI"), plural(queues, "queue"))
+        let Self { flows, vnis, queues, ref wait, rx_ring } = *self;
+        let (flows, vnis, queues) = (plural(flows, "flow"), plural(vnis, "VNI"), plural(queues, "queue"));
+        write!(f, "{flows}, {vnis}, {queues}, {wait}, RX ring of {rx_ring}")
     }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "places of a few bars")]
 fn draw_panel(area: &Area<'_>, caption: &str, rungs: &[&Rung], sizes: &[usize], most: f64) -> Result<()> {
-    let names = distinct(rungs.iter().map(|rung| name(rung, rungs)));
+    let names = distinct(rungs.iter().map(|rung| rung.rung.clone()));
     let mut chart = ChartBuilder::on(area)
         .margin(10)
         .margin_right(20)
@@ -89,7 +93,7 @@ fn draw_panel(area: &Area<'_>, caption: &str, rungs: &[&Rung], sizes: &[usize], 
         let colour = colour(index);
         let of_size: Vec<_> = rungs.iter().filter(|rung| rung.frame_bytes == size).collect();
         let bar = |rung: &Rung| {
-            let place = names.iter().position(|known| *known == name(rung, rungs)).unwrap_or_default();
+            let place = names.iter().position(|known| *known == rung.rung).unwrap_or_default();
             let left = place as f64 + (1.0 - FILLED) / 2.0 + index as f64 * width;
             (left, left + 0.92 * width)
         };
@@ -121,12 +125,6 @@ fn draw_panel(area: &Area<'_>, caption: &str, rungs: &[&Rung], sizes: &[usize], 
         .label_font(font(13, INK))
         .draw()?;
     Ok(())
-}
-
-/// A rung's name; with its wait mode where the panel has more than one of that rung.
-fn name(rung: &Rung, panel: &[&Rung]) -> String {
-    let twice = panel.iter().any(|other| other.rung == rung.rung && other.wait != rung.wait);
-    if twice { format!("{} ({})", rung.rung, rung.wait) } else { rung.rung.clone() }
 }
 
 fn sorted(mut values: Vec<usize>) -> Vec<usize> {
