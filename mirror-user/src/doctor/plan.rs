@@ -60,7 +60,7 @@ pub struct Plan {
 }
 
 /// The chunk that holds a whole frame at this MTU (in bytes), as far as one can: 2048, or 4096, the most the kernel
-/// takes. A chunk holds 256 bytes less than its size.
+/// takes. A chunk holds 312 bytes less than its size.
 #[must_use]
 pub const fn chunk_size(mtu: u32) -> u32 {
     if mtu.saturating_add(LINK_OVERHEAD + HEADROOM) <= 2048 { 2048 } else { 4096 }
@@ -77,11 +77,22 @@ pub(super) fn umem_bytes(interface: &InterfaceFacts) -> u64 {
     u64::from(queues) * FRAMES * u64::from(chunk_size(interface.mtu))
 }
 
+/// Huge pages that all UMEMs of an interface lie in, each of them in whole ones.
+pub(super) fn umem_pages(interface: &InterfaceFacts) -> u64 {
+    let queues = interface.rx_queues.known().copied().unwrap_or(1);
+    u64::from(queues) * pages(chunk_size(interface.mtu))
+}
+
+/// Huge pages that a UMEM of such chunks lies in.
+pub(super) const fn pages(chunk: u32) -> u64 {
+    (FRAMES * chunk as u64).div_ceil(HugePages::SIZE)
+}
+
 /// The plan for one interface, which holds if nothing judged an error stands in its way.
 #[must_use]
 pub fn plan(facts: &Facts, interface: &InterfaceFacts) -> Plan {
     let native = native::verdict(facts, interface);
-    let huge_bytes = facts.huge_pages.known().map_or(0, |pages| pages.free * HugePages::SIZE);
+    let free_pages = facts.huge_pages.known().map_or(0, |pages| pages.free);
     Plan {
         interface: interface.name.clone(),
         mode: if native.possible() { Mode::Native } else { Mode::Generic },
@@ -89,7 +100,7 @@ pub fn plan(facts: &Facts, interface: &InterfaceFacts) -> Plan {
         queues: interface.rx_queues.known().copied().unwrap_or(1),
         chunk: chunk_size(interface.mtu),
         frags: native.possible() && wants_frags(interface.mtu),
-        huge_pages: umem_bytes(interface) <= huge_bytes,
+        huge_pages: umem_pages(interface) <= free_pages,
     }
 }
 

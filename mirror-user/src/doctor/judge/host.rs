@@ -4,12 +4,9 @@ use super::{Findings, counted, kernel_version, listed};
 use crate::{
     doctor::{
         facts::Facts,
-        plan::{FRAMES, umem_bytes},
+        plan::{self, FRAMES, umem_bytes, umem_pages},
     },
-    host::{
-        kernel::KernelVersion,
-        limits::{Capability, HugePages},
-    },
+    host::{kernel::KernelVersion, limits::Capability},
 };
 
 /// What the programs' maps and the programs themselves take of locked memory before kernel 5.11, generously.
@@ -161,7 +158,9 @@ fn huge_pages(facts: &Facts, findings: &mut Findings) {
         findings.unreadable("huge pages", facts.huge_pages.reason());
         return;
     };
-    let needed = umem(facts).div_ceil(HugePages::SIZE);
+    let interfaces = facts.interfaces.known().map(Vec::as_slice).unwrap_or_default();
+    // As for the bytes.
+    let needed = interfaces.iter().map(umem_pages).max().unwrap_or(plan::pages(2048));
     if pages.free >= needed {
         findings.ok(format!("{} of 2 MiB free, {needed} needed", counted(pages.free, "huge page")));
         return;
