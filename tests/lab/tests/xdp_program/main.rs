@@ -192,13 +192,14 @@ fn a_socket_on_the_queue_gets_what_is_ours_and_nothing_else() -> Result<()> {
     Ok(())
 }
 
+fn monotonic() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    u64::try_from(now.tv_sec).expect("time since boot") * 1_000_000_000
+        + u64::try_from(now.tv_nsec).expect("a fraction of a second")
+}
+
 #[test]
 fn the_stamp_is_the_monotonic_clock_in_front_of_ours_alone() -> Result<()> {
-    let now = || {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        u64::try_from(now.tv_sec).expect("time since boot") * 1_000_000_000
-            + u64::try_from(now.tv_nsec).expect("a fraction of a second")
-    };
     for entry in ENTRIES {
         let mut program = XdpProgram::load(entry, &Settings { stamp: true, ..Settings::default() })?;
         let socket = xdp_socket();
@@ -206,9 +207,9 @@ fn the_stamp_is_the_monotonic_clock_in_front_of_ours_alone() -> Result<()> {
         for len in [50, 60, 64, 1514 - 50] {
             let inner = inner_of_len(len).expect("an inner frame");
             let ours = plain().encapsulate(&inner).expect("values that fit");
-            let before = now();
+            let before = monotonic();
             let outcome = program.run(&ours)?;
-            let after = now();
+            let after = monotonic();
             assert_eq!(outcome.action, REDIRECT);
             assert_eq!(outcome.frame, ours);
             let stamp: [u8; STAMP_LEN] = outcome.metadata.try_into().expect("eight bytes of metadata");
@@ -217,6 +218,26 @@ fn the_stamp_is_the_monotonic_clock_in_front_of_ours_alone() -> Result<()> {
         }
         let outcome = program.run(&arp())?;
         assert_eq!((outcome.action, outcome.metadata.len()), (PASS, 0));
+    }
+    Ok(())
+}
+
+#[test]
+fn however_fast_frames_come_a_stamp_is_as_old_as_a_few_frames_or_a_tick() -> Result<()> {
+    /// CONFIG_HZ is 100 at the least.
+    const TICK: u64 = 10_000_000;
+    let mut program = XdpProgram::load(ENTRIES[0], &Settings { stamp: true, ..Settings::default() })?;
+    let socket = xdp_socket();
+    program.set_socket(0, &socket)?;
+    let ours = plain().encapsulate(&inner_of_len(64).expect("an inner frame")).expect("values that fit");
+    // Some thousand runs a tick, so that the clock is not read for each.
+    for _ in 0..20_000 {
+        let before = monotonic();
+        let outcome = program.run(&ours)?;
+        let after = monotonic();
+        let stamp: [u8; STAMP_LEN] = outcome.metadata.try_into().expect("eight bytes of metadata");
+        let stamp = u64::from_ne_bytes(stamp);
+        assert!((before - TICK..=after).contains(&stamp), "{stamp} is not within a tick before {before}");
     }
     Ok(())
 }
