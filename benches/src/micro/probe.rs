@@ -16,7 +16,7 @@ use super::Part;
 pub const PROGRAM: &str = "mirror-bench-probe";
 /// Argument: does each part of [`instruction_parts`] once, in order, for callgrind to count.
 pub const INSTRUCTIONS: &str = "instructions";
-/// Argument: prints what [`super::allocations`] reads.
+/// Argument: prints what the allocation counts are read from.
 pub const ALLOCATIONS: &str = "allocations";
 
 /// The function that callgrind counts in.
