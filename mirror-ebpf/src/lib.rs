@@ -38,6 +38,6 @@ object!(
     GENERATOR_OBJECT, "generator.o"
 );
 object!(
-    /// ELF object of the programs that benchmarks measure ours against; names are in [`bench`].
+    /// ELF object of the programs that benchmarks measure ours against; names are in [`mod@bench`].
     BENCH_OBJECT, "bench.o"
 );
