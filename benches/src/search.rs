@@ -2,6 +2,8 @@
 
 use anyhow::Result;
 
+use crate::stats::ratio;
+
 /// How to search.
 #[derive(Clone, Copy, Debug)]
 pub struct Search {
@@ -99,11 +101,6 @@ impl Search {
         }
         Ok(((clean >= needed).then_some(found), fastest))
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "rates far below 2^52")]
-fn ratio(a: u64, b: u64) -> f64 {
-    a as f64 / b as f64
 }
 
 #[expect(

@@ -10,6 +10,13 @@ pub fn spread(values: impl IntoIterator<Item = f64>) -> Spread {
     Spread { median: quantile(&values, 2), q1: quantile(&values, 1), q3: quantile(&values, 3) }
 }
 
+/// One count over another; 0 where there is nothing to be a part of.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "frames and rates far below 2^52")]
+pub fn ratio(a: u64, b: u64) -> f64 {
+    if b == 0 { 0.0 } else { a as f64 / b as f64 }
+}
+
 /// The value below which `quarters` quarters of the sorted values are.
 fn quantile(sorted: &[f64], quarters: usize) -> f64 {
     let steps = sorted.len().saturating_sub(1) * quarters;

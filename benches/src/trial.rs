@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs};
 use anyhow::{Context as _, Result};
 use mirror_lab::{Generated, Generator, Traffic, generator};
 
-use crate::{bed::Bed, receiver::Receiver, search};
+use crate::{bed::Bed, receiver::Receiver, search, stats::ratio};
 
 /// Frames before the measured ones, which bring memory and caches to where they stay.
 const WARM_UP: u64 = 1 << 17;
@@ -84,11 +84,6 @@ fn mean(rates: impl ExactSizeIterator<Item = f64>) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "a few")]
     let count = rates.len() as f64;
     count / rates.map(|rate| 1.0 / rate).sum::<f64>()
-}
-
-#[expect(clippy::cast_precision_loss, reason = "figures to print")]
-fn ratio(a: u64, b: u64) -> f64 {
-    if b == 0 { 0.0 } else { a as f64 / b as f64 }
 }
 
 /// Time a CPU has spent in softirq, and in all, in ticks of USER_HZ (proc_stat(5)).

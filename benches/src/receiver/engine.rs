@@ -66,24 +66,19 @@ impl EngineWork {
             report.accounting.residue
         );
         let mut account = Account::default();
-        let mut lose = |stage, frames| {
-            if frames > 0 {
-                *account.lost_by.entry(stage).or_insert(0) += frames;
-            }
-        };
         let mut busy_ns = 0.0;
         for interface in &report.interfaces {
-            lose(stage::REDIRECT_FAILED, interface.xdp.redirect_failed.unwrap_or(0));
+            account.lose(stage::REDIRECT_FAILED, interface.xdp.redirect_failed.unwrap_or(0));
             for queue in &interface.queues {
-                lose(stage::RX_DROPPED, queue.rx_dropped);
-                lose(stage::RX_RING_FULL, queue.rx_ring_full);
+                account.lose(stage::RX_DROPPED, queue.rx_dropped);
+                account.lose(stage::RX_RING_FULL, queue.rx_ring_full);
                 #[expect(clippy::cast_precision_loss, reason = "frames far below 2^52")]
                 let frames = queue.received as f64;
                 busy_ns += queue.busy_ns_per_frame * frames;
             }
         }
         let written: u64 = report.sinks.iter().map(|sink| sink.written).sum();
-        lose(stage::SINK, report.frames.decapsulated - written);
+        account.lose(stage::SINK, report.frames.decapsulated - written);
         account.received = written;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time that has passed")]
         let busy_ns = busy_ns as u64;

@@ -65,13 +65,8 @@ impl Loops {
             account.received += tally.frames;
             account.busy_ns += tally.busy_ns;
             let statistics = worker.socket.statistics()?;
-            for (stage, frames) in
-                [(stage::RX_DROPPED, statistics.rx_dropped), (stage::RX_RING_FULL, statistics.rx_ring_full)]
-            {
-                if frames > 0 {
-                    *account.lost_by.entry(stage).or_insert(0) += frames;
-                }
-            }
+            account.lose(stage::RX_DROPPED, statistics.rx_dropped);
+            account.lose(stage::RX_RING_FULL, statistics.rx_ring_full);
         }
         Ok(account)
     }

@@ -123,6 +123,13 @@ pub struct Account {
 }
 
 impl Account {
+    /// Books frames under the stage that lost them.
+    fn lose(&mut self, stage: &'static str, frames: u64) {
+        if frames > 0 {
+            *self.lost_by.entry(stage).or_insert(0) += frames;
+        }
+    }
+
     /// Frames that did not come through, for whatever reason.
     #[must_use]
     pub fn lost(&self) -> u64 {
@@ -204,16 +211,9 @@ impl Live {
             Work::Loops(loops) => loops.finish()?,
             Work::Engine(engine) => engine.finish(&namespace)?,
         };
-        let mut lose = |stage, frames| {
-            if frames > 0 {
-                *account.lost_by.entry(stage).or_insert(0) += frames;
-            }
-        };
-        lose(stage::TX, offered.saturating_sub(entered));
+        account.lose(stage::TX, offered.saturating_sub(entered));
         let explained = account.received + account.lost();
-        if offered > explained {
-            account.lost_by.insert(stage::UNEXPLAINED, offered - explained);
-        }
+        account.lose(stage::UNEXPLAINED, offered.saturating_sub(explained));
         Ok(account)
     }
 }
