@@ -238,9 +238,12 @@ const STAMP_ROOM: i32 = -(STAMP_LEN as i32);
 fn stamp(ctx: &XdpContext) {
     // SAFETY: the context is the one the kernel gave, and no packet pointer is used after the call.
     let refused = unsafe { bpf_xdp_adjust_meta(ctx.ctx, STAMP_ROOM) } != 0;
+    if refused {
+        return;
+    }
     let now = now();
     let place = ctx.metadata();
-    if !refused && place + STAMP_LEN <= ctx.data() {
+    if place + STAMP_LEN <= ctx.data() {
         // SAFETY: the bound was just checked, and metadata is aligned to 4 bytes, enough for BPF's 8-byte stores.
         unsafe { *(place as *mut u64) = now };
     }
