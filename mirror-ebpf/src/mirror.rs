@@ -13,11 +13,11 @@ pub const TRACEPOINT_REDIRECT_ERR: &str = "xdp_redirect_err";
 pub const MAP_XSKS: &str = "XSKS";
 /// Per-CPU array of one value: [`COUNTERS`] counters of 64 bits, in the order of [`Counter`].
 pub const MAP_COUNTERS: &str = "COUNTERS";
-/// Hash set of the VNIs let in, where [`SETTING_VNI_FILTER`] is on. Key: the VNI in host order.
+/// Hash set of the VNIs let in, with [`FLAG_VNI_FILTER`]. Key: the VNI in host order.
 pub const MAP_VNIS: &str = "VNIS";
-/// LPM trie of the outer IPv4 sources let in, where [`SETTING_SOURCE_FILTER`] is on. Key: the address as on the wire.
+/// LPM trie of the outer IPv4 sources let in, with [`FLAG_SOURCE_FILTER`]. Key: the address as on the wire.
 pub const MAP_SOURCES_V4: &str = "SOURCES_V4";
-/// LPM trie of the outer IPv6 sources let in, where [`SETTING_SOURCE_FILTER`] is on. Key: the address as on the wire.
+/// LPM trie of the outer IPv6 sources let in, with [`FLAG_SOURCE_FILTER`]. Key: the address as on the wire.
 pub const MAP_SOURCES_V6: &str = "SOURCES_V6";
 /// Array of one `u32`: the kernel's id of [`MAP_XSKS`], by which the tracepoint knows our failures from others'.
 pub const MAP_XSKS_ID: &str = "XSKS_ID";
@@ -26,14 +26,22 @@ pub const MAP_REDIRECT_FAILED: &str = "REDIRECT_FAILED";
 
 /// Setting, `[u16; MAX_PORTS]` in network byte order: the tunnel's UDP destination ports; 0 is an empty place.
 pub const SETTING_PORTS: &str = "PORTS";
-/// Setting, `u8`: 1 drops VNIs that are not in [`MAP_VNIS`].
-pub const SETTING_VNI_FILTER: &str = "VNI_FILTER";
-/// Setting, `u8`: 1 drops outer sources that are not in [`MAP_SOURCES_V4`] or [`MAP_SOURCES_V6`].
-pub const SETTING_SOURCE_FILTER: &str = "SOURCE_FILTER";
-/// Setting, `u8`: 1 writes the receive time in the metadata area, see [`STAMP_LEN`].
-pub const SETTING_STAMP: &str = "STAMP";
-/// Setting, `u8`: 1 logs rare states through aya-log, once per CPU and state.
-pub const SETTING_LOG: &str = "LOG";
+/// Setting, `u32`: the sum of what is on, of the flags below.
+pub const SETTING_FLAGS: &str = "FLAGS";
+/// Flag: VNIs that are not in [`MAP_VNIS`] are dropped.
+pub const FLAG_VNI_FILTER: u32 = 1;
+/// Flag: outer sources that are not in [`MAP_SOURCES_V4`] or [`MAP_SOURCES_V6`] are dropped.
+pub const FLAG_SOURCE_FILTER: u32 = 1 << 1;
+/// Flag: the receive time is written to the metadata area, see [`STAMP_LEN`].
+pub const FLAG_STAMP: u32 = 1 << 2;
+/// Flag: rare states are logged through aya-log, once per CPU and state.
+pub const FLAG_LOG: u32 = 1 << 3;
+
+/// The value of [`SETTING_FLAGS`] where each of these flags is on or off.
+#[must_use]
+pub fn flags<const N: usize>(each: [(u32, bool); N]) -> u32 {
+    each.into_iter().fold(0, |flags, (flag, on)| if on { flags | flag } else { flags })
+}
 
 /// The most tunnel ports the program compares with.
 pub const MAX_PORTS: usize = 4;

@@ -7,15 +7,15 @@
 
 use aya_ebpf::{
     bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT},
-    helpers::{bpf_jiffies64, bpf_ktime_get_ns, bpf_xdp_adjust_meta},
+    helpers::{bpf_jiffies64, bpf_ktime_get_ns, bpf_redirect_map, bpf_xdp_adjust_meta},
     macros::{map, raw_tracepoint, xdp},
     maps::{Array, HashMap, LpmTrie, PerCpuArray, XskMap, lpm_trie::Key},
     programs::{RawTracePointContext, XdpContext},
 };
 use mirror_ebpf::{
     mirror::{
-        COUNTERS as COUNTER_COUNT, Counter, MAX_PORTS, MAX_SOURCES, MAX_VNIS, STAMP_EACH, STAMP_EVERY,
-        STAMP_LEN,
+        COUNTERS as COUNTER_COUNT, Counter, FLAG_LOG, FLAG_SOURCE_FILTER, FLAG_STAMP, FLAG_VNI_FILTER,
+        MAX_PORTS, MAX_SOURCES, MAX_VNIS, STAMP_EACH, STAMP_EVERY, STAMP_LEN,
     },
     setting,
 };
@@ -44,13 +44,7 @@ const BPF_F_NO_PREALLOC: u32 = 1;
 #[unsafe(no_mangle)]
 static PORTS: [u16; MAX_PORTS] = [0; MAX_PORTS];
 #[unsafe(no_mangle)]
-static VNI_FILTER: u8 = 0;
-#[unsafe(no_mangle)]
-static SOURCE_FILTER: u8 = 0;
-#[unsafe(no_mangle)]
-static STAMP: u8 = 0;
-#[unsafe(no_mangle)]
-static LOG: u8 = 0;
+static FLAGS: u32 = 0;
 
 const ETH_HEADER: usize = 14;
 const VLAN_TAG: usize = 4;
@@ -68,8 +62,18 @@ const ETH_P_8021AD: u16 = 0x88a8_u16.to_be();
 const IP_FRAGMENT: u16 = 0x3fff_u16.to_be();
 const IPPROTO_UDP: u8 = 17;
 const IPPROTO_FRAGMENT: u8 = 44;
-/// Version 4, a header of 5 words.
-const PLAIN_VERSION_IHL: u8 = 0x45;
+/// Four bytes of a frame from an offset on: those under a mask, as a little-endian load gives them, have one value.
+struct Fields {
+    at: usize,
+    mask: u32,
+    value: u32,
+}
+/// Ethertype IPv4; version 4 and a header of 5 words.
+const PLAIN_KIND: Fields =
+    Fields { at: ETH_HEADER - 2, mask: 0xffff_ff00_u32.to_be(), value: 0x0800_4500_u32.to_be() };
+/// No fragment, as [`IP_FRAGMENT`]; time to live; protocol UDP.
+const PLAIN_PROTOCOL: Fields =
+    Fields { at: ETH_HEADER + 6, mask: 0x3fff_00ff_u32.to_be(), value: (IPPROTO_UDP as u32).to_be() };
 /// Where UDP starts behind an Ethernet header without tags and an IPv4 header without options.
 const PLAIN_UDP: usize = ETH_HEADER + IPV4_HEADER;
 /// The I flag: the VNI is valid (RFC 7348 section 5).
@@ -92,15 +96,12 @@ fn run(ctx: &XdpContext) -> u32 {
         return XDP_PASS;
     };
     count(counters, Counter::Seen);
-    let (action, counter) = match judge(ctx) {
-        Verdict::Ours => redirect(ctx),
+    let (action, reason) = match judge(ctx) {
+        Verdict::Ours => return redirect(ctx, counters),
         Verdict::Pass(reason) => (XDP_PASS, reason),
         Verdict::Drop(reason) => (XDP_DROP, reason),
     };
-    count(counters, counter);
-    if setting!(LOG) != 0 && matches!(counter, Counter::NoSocket) {
-        log_first_without_socket(ctx, counters);
-    }
+    count(counters, reason);
     action
 }
 
@@ -203,8 +204,13 @@ fn udp(packet: &Packet, transport: usize, source_allowed: impl FnOnce() -> bool)
     if !(tunnel(0) || tunnel(1) || tunnel(2) || tunnel(3)) {
         return Verdict::Pass(Counter::NotTunnel);
     }
-    let vni = if setting!(VNI_FILTER) != 0 { packet.from(transport + UDP_HEADER).vni() } else { None };
-    if setting!(SOURCE_FILTER) != 0 && !source_allowed() {
+    // The verifier prunes what is off; the read itself stays, so there is one for both filters.
+    let flags = setting!(FLAGS);
+    if flags & (FLAG_VNI_FILTER | FLAG_SOURCE_FILTER) == 0 {
+        return Verdict::Ours;
+    }
+    let vni = if flags & FLAG_VNI_FILTER != 0 { packet.from(transport + UDP_HEADER).vni() } else { None };
+    if flags & FLAG_SOURCE_FILTER != 0 && !source_allowed() {
         return Verdict::Drop(Counter::SourceRefused);
     }
     if let Some(vni) = vni {
@@ -217,15 +223,24 @@ fn udp(packet: &Packet, transport: usize, source_allowed: impl FnOnce() -> bool)
 }
 
 #[inline(always)]
-fn redirect(ctx: &XdpContext) -> (u32, Counter) {
-    if setting!(STAMP) != 0 {
+fn redirect(ctx: &XdpContext, counters: *mut [u64; COUNTER_COUNT]) -> u32 {
+    if setting!(FLAGS) & FLAG_STAMP != 0 {
         stamp(ctx);
     }
+    let map = (&raw const XSKS).cast_mut().cast();
     // Where no socket stands on the queue, the helper gives the fallback named in the flags.
-    match XSKS.redirect(ctx.rx_queue_index(), u64::from(XDP_PASS)) {
-        Ok(action) if action == XDP_REDIRECT => (action, Counter::Redirected),
-        Ok(action) | Err(action) => (action, Counter::NoSocket),
+    // SAFETY: an XSKMAP, which the helper does not write to. `XskMap::redirect` is the same, and takes the absolute value
+    // of what comes back first: of the instructions between a frame and its ring, every tenth.
+    let action = unsafe { bpf_redirect_map(map, u64::from(ctx.rx_queue_index()), u64::from(XDP_PASS)) };
+    if action == i64::from(XDP_REDIRECT) {
+        count(counters, Counter::Redirected);
+        return XDP_REDIRECT;
     }
+    count(counters, Counter::NoSocket);
+    if setting!(FLAGS) & FLAG_LOG != 0 {
+        log_first_without_socket(ctx, counters);
+    }
+    XDP_PASS
 }
 
 /// What `bpf_xdp_adjust_meta` is told to make room for the receive time.
@@ -302,11 +317,7 @@ impl Packet {
     /// offsets behind a single bounds check.
     #[inline(always)]
     fn is_plain(&self) -> bool {
-        self.holds(PLAIN_UDP + UDP_HEADER)
-            && self.u16(ETH_HEADER - 2) == ETH_P_IP
-            && self.u8(ETH_HEADER) == PLAIN_VERSION_IHL
-            && self.u8(ETH_HEADER + 9) == IPPROTO_UDP
-            && self.u16(ETH_HEADER + 6) & IP_FRAGMENT == 0
+        self.holds(PLAIN_UDP + UDP_HEADER) && self.has(&PLAIN_KIND) && self.has(&PLAIN_PROTOCOL)
     }
 
     #[inline(always)]
@@ -325,6 +336,15 @@ impl Packet {
     fn u16(&self, offset: usize) -> u16 {
         // SAFETY: as in `u8`.
         unsafe { *((self.start + offset) as *const u16) }
+    }
+
+    /// Several fields in one load and one comparison.
+    #[inline(always)]
+    fn has(&self, fields: &Fields) -> bool {
+        // SAFETY: as in `u8`. Frames start at multiples of 4, and so do the fields; a CPU that could not load them from
+        // elsewhere would have the verifier refuse the program.
+        let bytes = unsafe { *((self.start + fields.at) as *const u32) };
+        bytes & fields.mask == fields.value
     }
 
     /// The rest of the frame from a place on. The compiler must not see where its start came from: it would work the

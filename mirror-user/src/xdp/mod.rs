@@ -99,15 +99,15 @@ impl Program {
         for (place, port) in ports.iter_mut().zip(settings.ports) {
             *place = port.to_be();
         }
-        let vni_filter = u8::from(!settings.allow.vni_list().is_empty());
-        let source_filter = u8::from(!settings.allow.source_list().is_empty());
-        let (stamp, log) = (u8::from(settings.stamp), u8::from(settings.log));
+        let flags = abi::flags([
+            (abi::FLAG_VNI_FILTER, !settings.allow.vni_list().is_empty()),
+            (abi::FLAG_SOURCE_FILTER, !settings.allow.source_list().is_empty()),
+            (abi::FLAG_STAMP, settings.stamp),
+            (abi::FLAG_LOG, settings.log),
+        ]);
         let mut ebpf = EbpfLoader::new()
             .override_global(abi::SETTING_PORTS, &ports, true)
-            .override_global(abi::SETTING_VNI_FILTER, &vni_filter, true)
-            .override_global(abi::SETTING_SOURCE_FILTER, &source_filter, true)
-            .override_global(abi::SETTING_STAMP, &stamp, true)
-            .override_global(abi::SETTING_LOG, &log, true)
+            .override_global(abi::SETTING_FLAGS, &flags, true)
             .map_max_entries(abi::MAP_XSKS, settings.queues)
             .load(mirror_ebpf::MIRROR_OBJECT)
             .map_err(ProgramSetupError::Load)?;

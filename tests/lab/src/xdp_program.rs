@@ -132,13 +132,14 @@ impl XdpProgram {
     pub fn load(entry: &'static str, settings: &Settings) -> Result<Self> {
         let Settings { ports, vni_filter, source_filter, stamp } = settings;
         let ports = ports.map(u16::to_be);
-        let [vni_filter, source_filter, stamp] = [vni_filter, source_filter, stamp].map(|on| u8::from(*on));
+        let flags = abi::flags([
+            (abi::FLAG_VNI_FILTER, *vni_filter),
+            (abi::FLAG_SOURCE_FILTER, *source_filter),
+            (abi::FLAG_STAMP, *stamp),
+        ]);
         let mut ebpf = EbpfLoader::new()
             .override_global(abi::SETTING_PORTS, &ports, true)
-            .override_global(abi::SETTING_VNI_FILTER, &vni_filter, true)
-            .override_global(abi::SETTING_SOURCE_FILTER, &source_filter, true)
-            .override_global(abi::SETTING_STAMP, &stamp, true)
-            .override_global(abi::SETTING_LOG, &0_u8, true)
+            .override_global(abi::SETTING_FLAGS, &flags, true)
             .load(&Self::object()?)
             .map_err(|error| LabError::bpf("the mirror object", error))?;
         load(&mut ebpf, entry)?;

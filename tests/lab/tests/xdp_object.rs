@@ -61,36 +61,28 @@ fn settings_have_the_names_and_sizes_of_the_abi() -> Result<()> {
     let object = XdpProgram::object()?;
     let mut loader = EbpfLoader::new();
     loader.override_global(abi::SETTING_PORTS, &[0_u16; abi::MAX_PORTS], true);
-    for name in [abi::SETTING_VNI_FILTER, abi::SETTING_SOURCE_FILTER, abi::SETTING_STAMP, abi::SETTING_LOG] {
-        loader.override_global(name, &0_u8, true);
-    }
+    loader.override_global(abi::SETTING_FLAGS, &0_u32, true);
     loader.load(&object).expect("all settings are there");
     // The loader does tell: one that is not there, and one of another size.
     assert!(EbpfLoader::new().override_global("NO_SUCH_SETTING", &0_u8, true).load(&object).is_err());
-    assert!(EbpfLoader::new().override_global(abi::SETTING_STAMP, &0_u32, true).load(&object).is_err());
+    assert!(EbpfLoader::new().override_global(abi::SETTING_FLAGS, &0_u8, true).load(&object).is_err());
     Ok(())
 }
 
 #[test]
 fn each_combination_of_settings_passes_the_verifier() -> Result<()> {
     let object = XdpProgram::object()?;
-    for combination in 0..16_u8 {
-        let on = |bit: u8| combination >> bit & 1;
-        let (vni, source, stamp, log) = (on(0), on(1), on(2), on(3));
+    let all = abi::FLAG_VNI_FILTER | abi::FLAG_SOURCE_FILTER | abi::FLAG_STAMP | abi::FLAG_LOG;
+    for flags in 0..=all {
         for entry in [abi::PROGRAM, abi::PROGRAM_FRAGS] {
             let mut ebpf = EbpfLoader::new()
                 .override_global(abi::SETTING_PORTS, &[4789_u16.to_be(), 0, 0, 0], true)
-                .override_global(abi::SETTING_VNI_FILTER, &vni, true)
-                .override_global(abi::SETTING_SOURCE_FILTER, &source, true)
-                .override_global(abi::SETTING_STAMP, &stamp, true)
-                .override_global(abi::SETTING_LOG, &log, true)
+                .override_global(abi::SETTING_FLAGS, &flags, true)
                 .load(&object)
                 .expect("the object is read");
             let program: &mut Xdp =
                 ebpf.program_mut(entry).expect("both entries").try_into().expect("an XDP program");
-            program
-                .load()
-                .unwrap_or_else(|error| panic!("{entry} with settings {combination:04b}: {error:?}"));
+            program.load().unwrap_or_else(|error| panic!("{entry} with flags {flags:04b}: {error:?}"));
         }
     }
     Ok(())
