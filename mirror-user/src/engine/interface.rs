@@ -291,7 +291,12 @@ fn start_workers(
                 scatter_gather: options.scatter_gather,
                 huge_pages: if options.huge_pages { HugePages::Try } else { HugePages::Never },
             },
-            ring: RingConfig { wait: options.wait, batch: options.batch, stamp: common.stamp },
+            ring: RingConfig {
+                wait: options.wait,
+                batch: options.batch,
+                stamp: common.stamp,
+                rx_ring: plan.rx_ring,
+            },
             factories: options.sinks.clone(),
             hook: options.hook.clone(),
             common: common.clone(),

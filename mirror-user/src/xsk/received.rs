@@ -45,6 +45,11 @@ impl<'a> Received<'a> {
         Self { socket, count }
     }
 
+    /// Descriptors in it.
+    pub(crate) fn len(&self) -> u32 {
+        self.count
+    }
+
     /// Whether the ring had nothing.
     pub(crate) fn is_empty(&self) -> bool {
         self.count == 0
