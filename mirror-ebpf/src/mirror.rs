@@ -11,7 +11,7 @@ pub const TRACEPOINT_REDIRECT_ERR: &str = "xdp_redirect_err";
 
 /// XSKMAP: AF_XDP socket by RX queue index.
 pub const MAP_XSKS: &str = "XSKS";
-/// Per-CPU array of one value: [`COUNTERS`] counters of 64 bits, in the order of [`Counter`].
+/// Per-CPU array of one value, [`PerCpu`].
 pub const MAP_COUNTERS: &str = "COUNTERS";
 /// Hash set of the VNIs let in, with [`FLAG_VNI_FILTER`]. Key: the VNI in host order.
 pub const MAP_VNIS: &str = "VNIS";
@@ -54,10 +54,9 @@ pub const MAX_SOURCES: u32 = 1024;
 /// where the frame starts.
 pub const STAMP_LEN: usize = 8;
 
-/// So many frames in a tick of the kernel (1 to 10 ms, CONFIG_HZ) are stamped with a clock that was read for each.
+/// So many frames that a CPU has in a tick of the kernel (1 to 10 ms, CONFIG_HZ) are each stamped.
 pub const STAMP_EACH: u64 = 1024;
-/// Of those beyond, on the same CPU, the clock is read for every so manieth: the others have the time of up to 15
-/// frames before.
+/// Of those beyond, every so manieth is: the others came within so many frames of one that has a stamp.
 pub const STAMP_EVERY: u64 = 16;
 
 /// IANA's port of VXLAN (RFC 7348 section 5), and the one AWS Traffic Mirroring uses.
@@ -91,3 +90,7 @@ pub enum Counter {
 
 /// How many counters there are.
 pub const COUNTERS: usize = Counter::Extension as usize + 1;
+
+/// What each CPU has in [`MAP_COUNTERS`]: the counters in the order of [`Counter`], then three words by which the program
+/// knows whose turn it is to be stamped.
+pub type PerCpu = [u64; COUNTERS + 3];

@@ -8,7 +8,7 @@ use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues, XskMap, loaded_maps};
 use common::{
     CAPTURE, Cable, LedgerFactory, SENDER, Shared, assert_balanced, assert_explained, builder, settle,
 };
-use mirror_ebpf::mirror::{COUNTERS, Counter, MAP_COUNTERS, MAP_XSKS};
+use mirror_ebpf::mirror::{Counter, MAP_COUNTERS, MAP_XSKS, PerCpu};
 use mirror_lab::{
     Injector, Traffic, VethOptions,
     frames::{Outer, OuterIp, inner_of_len},
@@ -215,7 +215,7 @@ fn frames_for_a_socket_of_another_queue_are_failed_redirects() {
 fn a_counter_that_lies_shows_as_residue() {
     let cable = Cable::with_queues(1);
     let running = cable.engine(builder());
-    let mut counters: PerCpuArray<MapData, [u64; COUNTERS]> =
+    let mut counters: PerCpuArray<MapData, PerCpu> =
         PerCpuArray::try_from(map(MAP_COUNTERS)).expect("counters");
     let mut values = counters.get(&0, 0).expect("values").to_vec();
     values[0][Counter::Seen as usize] += 3;

@@ -15,7 +15,7 @@ use aya_ebpf::{
 use mirror_ebpf::{
     mirror::{
         COUNTERS as COUNTER_COUNT, Counter, FLAG_LOG, FLAG_SOURCE_FILTER, FLAG_STAMP, FLAG_VNI_FILTER,
-        MAX_PORTS, MAX_SOURCES, MAX_VNIS, STAMP_EACH, STAMP_EVERY, STAMP_LEN,
+        MAX_PORTS, MAX_SOURCES, MAX_VNIS, PerCpu, STAMP_EACH, STAMP_EVERY, STAMP_LEN,
     },
     setting,
 };
@@ -23,15 +23,13 @@ use mirror_ebpf::{
 #[map]
 static XSKS: XskMap = XskMap::with_max_entries(64, 0);
 #[map]
-static COUNTERS: PerCpuArray<[u64; COUNTER_COUNT]> = PerCpuArray::with_max_entries(1, 0);
+static COUNTERS: PerCpuArray<PerCpu> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static VNIS: HashMap<u32, u8> = HashMap::with_max_entries(MAX_VNIS, 0);
 #[map]
 static SOURCES_V4: LpmTrie<[u8; 4], u8> = LpmTrie::with_max_entries(MAX_SOURCES, BPF_F_NO_PREALLOC);
 #[map]
 static SOURCES_V6: LpmTrie<[u8; 16], u8> = LpmTrie::with_max_entries(MAX_SOURCES, BPF_F_NO_PREALLOC);
-#[map]
-static CLOCK: PerCpuArray<Clock> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static XSKS_ID: Array<u32> = Array::with_max_entries(1, 0);
 #[map]
@@ -223,9 +221,9 @@ fn udp(packet: &Packet, transport: usize, source_allowed: impl FnOnce() -> bool)
 }
 
 #[inline(always)]
-fn redirect(ctx: &XdpContext, counters: *mut [u64; COUNTER_COUNT]) -> u32 {
+fn redirect(ctx: &XdpContext, counters: *mut PerCpu) -> u32 {
     if setting!(FLAGS) & FLAG_STAMP != 0 {
-        stamp(ctx);
+        stamp(ctx, counters);
     }
     let map = (&raw const XSKS).cast_mut().cast();
     // Where no socket stands on the queue, the helper gives the fallback named in the flags.
@@ -247,16 +245,20 @@ fn redirect(ctx: &XdpContext, counters: *mut [u64; COUNTER_COUNT]) -> u32 {
 #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "the length is 8")]
 const STAMP_ROOM: i32 = -(STAMP_LEN as i32);
 
-/// Writes the receive time in front of the frame. A driver without a metadata area refuses to make room; the
-/// place then keeps the zero that user space leaves in it, and user space takes its own time.
+/// Writes the receive time in front of the frame where its turn has come. Elsewhere the place keeps what is in it, and
+/// so it does with a driver without a metadata area, which refuses to make room: user space tells that from a stamp.
 #[inline(always)]
-fn stamp(ctx: &XdpContext) {
+fn stamp(ctx: &XdpContext, words: *mut PerCpu) {
+    if !is_due(words) {
+        return;
+    }
     // SAFETY: the context is the one the kernel gave, and no packet pointer is used after the call.
     let refused = unsafe { bpf_xdp_adjust_meta(ctx.ctx, STAMP_ROOM) } != 0;
     if refused {
         return;
     }
-    let now = now();
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
     let place = ctx.metadata();
     if place + STAMP_LEN <= ctx.data() {
         // SAFETY: the bound was just checked, and metadata is aligned to 4 bytes, enough for BPF's 8-byte stores.
@@ -264,38 +266,40 @@ fn stamp(ctx: &XdpContext) {
     }
 }
 
-/// When a CPU last read the clock, in ns; in which tick of the kernel that was; frames in that tick so far.
-type Clock = [u64; 3];
+/// Places behind the counters: the tick of the kernel in which this CPU had its last frame of ours, what
+/// [`Counter::Redirected`] was when it began, and by how much that had grown in the one before.
+const TICK: usize = COUNTER_COUNT;
+const AT_ITS_START: usize = TICK + 1;
+const IN_THE_ONE_BEFORE: usize = TICK + 2;
 
-/// CLOCK_MONOTONIC in ns, at a high rate as of up to [`STAMP_EVERY`] frames ago. To read the clock keeps the CPU from
-/// working on the next frames before it is done with this one: that alone can take a fifth of the time of a frame.
+/// Whether a frame gets a stamp: each while they are few, at a high rate every [`STAMP_EVERY`]th. To read the clock keeps
+/// the CPU from working on the next frames before it is done with this one, which alone can take a fifth of the time of
+/// a frame; and a worker that copies frames out need not fetch what stands in front of them.
 #[inline(always)]
-fn now() -> u64 {
-    let Some(clock) = CLOCK.get_ptr_mut(0) else { return 0 };
+fn is_due(words: *mut PerCpu) -> bool {
     // SAFETY: this CPU's own copy, as in `count`.
-    let [last, tick, frames] = unsafe { clock.read() };
+    let words = unsafe { &mut *words };
     // SAFETY: a helper without arguments.
-    let this_tick = unsafe { bpf_jiffies64() };
-    let frames = if tick == this_tick { frames + 1 } else { 0 };
-    let now = if frames < STAMP_EACH || frames % STAMP_EVERY == 0 {
-        // SAFETY: as above.
-        unsafe { bpf_ktime_get_ns() }
-    } else {
-        last
-    };
-    // SAFETY: as above.
-    unsafe { clock.write([now, this_tick, frames]) };
-    now
+    let tick = unsafe { bpf_jiffies64() };
+    let redirected = words[Counter::Redirected as usize];
+    if words[TICK] != tick {
+        let ended = redirected - words[AT_ITS_START];
+        words[IN_THE_ONE_BEFORE] = if words[TICK] + 1 == tick { ended } else { 0 };
+        words[TICK] = tick;
+        words[AT_ITS_START] = redirected;
+    }
+    let so_far = redirected - words[AT_ITS_START];
+    redirected % STAMP_EVERY == 0 || words[IN_THE_ONE_BEFORE] < STAMP_EACH && so_far < STAMP_EACH
 }
 
 #[inline(always)]
-fn count(counters: *mut [u64; COUNTER_COUNT], counter: Counter) {
+fn count(counters: *mut PerCpu, counter: Counter) {
     // SAFETY: this CPU's own copy, in a softirq that no other frame of the map interrupts.
     unsafe { (*counters)[counter as usize] += 1 };
 }
 
 #[inline(always)]
-fn log_first_without_socket(ctx: &XdpContext, counters: *const [u64; COUNTER_COUNT]) {
+fn log_first_without_socket(ctx: &XdpContext, counters: *const PerCpu) {
     // SAFETY: as in `count`.
     if unsafe { (*counters)[Counter::NoSocket as usize] } == 1 {
         aya_log_ebpf::warn!(

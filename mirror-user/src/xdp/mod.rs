@@ -84,7 +84,7 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 pub(crate) struct Program {
     entry: &'static str,
     xsks: XskMap<MapData>,
-    counters: PerCpuArray<MapData, [u64; abi::COUNTERS]>,
+    counters: PerCpuArray<MapData, abi::PerCpu>,
     /// `None` where the kernel has no tracepoint that names the map (before 5.13).
     redirect_failed: Option<PerCpuArray<MapData, u64>>,
     link: Option<FdLink>,

@@ -128,8 +128,10 @@ impl<'a> Frames<'a> {
         let start = address(self.umem, descriptor);
         prefetch(start + FIRST_READ);
         // Who wants times writes packets.
-        if matches!(self.times, Times::Stamped { .. }) {
-            prefetch(start - STAMP_LEN);
+        if let Times::Stamped { stamps, now, .. } = &self.times {
+            if stamps.expects(u64::from(AHEAD), *now) {
+                prefetch(start - STAMP_LEN);
+            }
             prefetch(start + FIRST_READ + LINE);
         }
     }
@@ -144,7 +146,7 @@ impl<'a> Frames<'a> {
         let time = match &mut self.times {
             Times::Batch(time) => *time,
             Times::Stamped { stamps, now, instead } => {
-                stamps.take(in_front_of(bytes), *now).unwrap_or_else(instead)
+                stamps.take(*now, || in_front_of(bytes)).unwrap_or_else(instead)
             }
         };
         Captured { bytes, wire_len: descriptor.len, time }

@@ -1,40 +1,79 @@
 //! Receive times that the XDP program left in front of frames.
 
+use mirror_ebpf::mirror::STAMP_EVERY;
+
 /// How much older than the newest one before it a stamp may be, in ns: CPUs that serve one queue in turn may overtake
 /// each other by this much.
 const OVERTAKEN: u64 = 100_000;
+/// A frame that came between a stamp and now may have that stamp's time unread where this is no more apart, in ns.
+const NEAR: u64 = 100_000;
+/// So many frames in a row may have no stamp of their own. One in [`STAMP_EVERY`] has, of which rings may lose some.
+const LEFT_OUT: u64 = 4 * STAMP_EVERY;
+/// And so old may the stamp before them be, in ns: what the longest ring takes in at the rate from which frames are left
+/// out where ticks are longest, 1024 in 10 ms.
+const LATE: u64 = 320_000_000;
+
+/// Frames left out between two that have a stamp.
+const LAST: u64 = STAMP_EVERY - 1;
 
 /// Tells stamps from what else may lie in front of a frame.
 ///
-/// A driver without a metadata area makes no room for the stamp, and the place keeps what it held: the zeros of a fresh
-/// UMEM, or the stamp of an earlier frame in the same chunk. Both are older than frames that came since. Nothing is
-/// written there to tell them apart: a line that the worker writes to costs the kernel's core several times what one
-/// costs that was only read, when it puts the next frame there.
+/// At high rates the program stamps one frame in [`STAMP_EVERY`], and a driver without a metadata area makes no room for
+/// any. Where there is no stamp the place keeps what it held: the zeros of a fresh UMEM, or the stamp of an earlier
+/// frame in the same chunk. Both are older than frames that came since. Nothing is written there to tell them apart: a
+/// line that the worker writes to costs the kernel's core several times what one costs that was only read, when it puts
+/// the next frame there. For the same reason nothing is read where no stamp is expected.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stamps {
     /// What to add to CLOCK_MONOTONIC to have CLOCK_REALTIME, in ns.
     pub(crate) realtime_offset: i64,
-    /// Frames without a stamp.
+    /// Frames that should have had a stamp, they or one shortly before them.
     pub(crate) missing: u64,
     /// CLOCK_MONOTONIC in ns.
     newest: u64,
+    /// Frames since the last stamp that was read.
+    since: u64,
 }
 
 impl Stamps {
     /// Before the first frame; `now` is CLOCK_MONOTONIC in ns, as all times here.
     pub(crate) fn new(now: u64, realtime_offset: i64) -> Self {
-        Self { realtime_offset, missing: 0, newest: now }
+        Self { realtime_offset, missing: 0, newest: now, since: LEFT_OUT }
     }
 
-    /// The receive time by what stood in front of a frame that was in the ring at `now`, CLOCK_REALTIME in ns; `None`,
-    /// and counted, where that is no stamp.
-    pub(super) fn take(&mut self, stamp: u64, now: u64) -> Option<u64> {
-        if stamp > now || stamp.saturating_add(OVERTAKEN) < self.newest {
+    /// The receive time of the next frame, which was in the ring at `now`, CLOCK_REALTIME in ns; `read` gives what stands
+    /// in front of it. `None`, and counted, where neither it nor one of those shortly before it has a stamp.
+    pub(super) fn take(&mut self, now: u64, read: impl FnOnce() -> u64) -> Option<u64> {
+        if self.reads(now) {
+            let stamp = read();
+            if stamp <= now && stamp.saturating_add(OVERTAKEN) >= self.newest {
+                self.newest = self.newest.max(stamp);
+                self.since = 0;
+                return Some(self.realtime(stamp));
+            }
+        }
+        if self.since >= LEFT_OUT || now.saturating_sub(self.newest) > LATE {
             self.missing += 1;
             return None;
         }
-        self.newest = self.newest.max(stamp);
-        Some(stamp.wrapping_add_signed(self.realtime_offset))
+        self.since += 1;
+        Some(self.realtime(self.newest))
+    }
+
+    /// Whether what stands in front of the next frame is read: right after a stamp, because then each may have one; where
+    /// a stamp is due, and from there on until one is found; and where the last one is too long ago.
+    fn reads(&self, now: u64) -> bool {
+        self.since == 0 || self.since >= LAST || now.saturating_sub(self.newest) > NEAR
+    }
+
+    /// Whether it is likely to be read `ahead` frames after the next one.
+    pub(super) fn expects(&self, ahead: u64, now: u64) -> bool {
+        let in_step = (1..=LAST).contains(&self.since) && now.saturating_sub(self.newest) <= NEAR;
+        !in_step || matches!(self.since + ahead, LAST | STAMP_EVERY)
+    }
+
+    fn realtime(&self, monotonic: u64) -> u64 {
+        monotonic.wrapping_add_signed(self.realtime_offset)
     }
 }
 
@@ -44,11 +83,17 @@ mod tests {
 
     const START: u64 = 1_000_000_000;
 
+    impl Stamps {
+        fn read(&mut self, stamp: u64, now: u64) -> Option<u64> {
+            self.take(now, || stamp)
+        }
+    }
+
     #[test]
     fn stamps_in_order_and_a_little_out_of_it_are_taken() {
         let mut stamps = Stamps::new(START, 5);
         for stamp in [START + 10, START + 30, START + 20] {
-            assert_eq!(stamps.take(stamp, START + 100), Some(stamp + 5));
+            assert_eq!(stamps.read(stamp, START + 100), Some(stamp + 5));
         }
         assert_eq!(stamps.missing, 0);
     }
@@ -57,17 +102,76 @@ mod tests {
     fn zeros_of_a_fresh_umem_and_whatever_lies_in_the_future_are_no_stamps() {
         let mut stamps = Stamps::new(START, 0);
         for garbage in [0, START - OVERTAKEN - 1, START + 101, u64::MAX] {
-            assert_eq!(stamps.take(garbage, START + 100), None, "{garbage}");
+            assert_eq!(stamps.read(garbage, START + 100), None, "{garbage}");
         }
         assert_eq!(stamps.missing, 4);
-        assert_eq!(stamps.take(START + 1, START + 100), Some(START + 1));
+        assert_eq!(stamps.read(START + 1, START + 100), Some(START + 1));
     }
 
     #[test]
     fn the_stamp_of_the_frame_before_in_the_same_chunk_is_not_taken_twice() {
         let mut stamps = Stamps::new(START, 0);
-        assert!(stamps.take(START + 1, START + 1).is_some());
-        assert!(stamps.take(START + 1_000_000, START + 1_000_000).is_some());
-        assert_eq!(stamps.take(START + 1, START + 2_000_000), None);
+        assert!(stamps.read(START + 1, START + 1).is_some());
+        assert!(stamps.read(START + 1_000_000, START + 1_000_000).is_some());
+        // One that the program left out has the time of the one before.
+        assert_eq!(stamps.read(START + 1, START + 1_100_000), Some(START + 1_000_000));
+    }
+
+    /// Frames 1 us apart, of which one in 16 has a stamp and the others what was there before; `keeps` says which the
+    /// ring did not lose, `behind` how many frames the worker is late. Gives how often it looked for a stamp.
+    fn one_in_sixteen(frames: u64, behind: u64, keeps: impl Fn(u64) -> bool) -> u64 {
+        let (mut stamps, mut looks) = (Stamps::new(START, 0), 0);
+        for frame in (0..frames).filter(|frame| keeps(*frame)) {
+            let came = START + 1_000 * (frame + 1);
+            let stamp = if frame % STAMP_EVERY == 0 { came } else { START - 1_000_000_000 };
+            let read = || {
+                looks += 1;
+                stamp
+            };
+            let time = stamps.take(came + 1_000 * behind, read).unwrap();
+            assert!(time <= came, "frame {frame} has a time after its own");
+            assert!(came - time < 1_000 * LEFT_OUT, "frame {frame} is {} ns off", came - time);
+        }
+        assert_eq!(stamps.missing, 0);
+        looks
+    }
+
+    #[test]
+    fn of_frames_that_are_stamped_now_and_then_few_are_looked_at() {
+        // The one that has a stamp and the one after it.
+        assert_eq!(one_in_sixteen(16_000, 0, |_| true), 2_000);
+    }
+
+    #[test]
+    fn a_worker_that_is_late_looks_at_each() {
+        assert_eq!(one_in_sixteen(16_000, 30_000, |_| true), 16_000);
+    }
+
+    #[test]
+    fn frames_that_the_ring_lost_leave_the_others_their_times() {
+        for lost in 1..48 {
+            one_in_sixteen(16_000, 0, |frame| !(500..500 + lost).contains(&(frame % 1_000)));
+        }
+    }
+
+    #[test]
+    fn where_each_frame_has_a_stamp_each_is_read() {
+        let mut stamps = Stamps::new(START, 0);
+        // From a high rate to a low one: what follows a stamp is always looked at.
+        for frame in 0..40 {
+            let stamp = if frame % STAMP_EVERY == 0 { START + frame } else { 0 };
+            assert!(stamps.read(stamp, START + frame).is_some());
+        }
+        let exact =
+            (40..140).filter(|frame| stamps.read(START + frame, START + frame) == Some(START + frame));
+        assert!(exact.count() >= 100 - 16, "the first of them may be taken for one that is left out");
+    }
+
+    #[test]
+    fn a_stamp_long_ago_stands_for_no_frame() {
+        let mut stamps = Stamps::new(START, 0);
+        assert!(stamps.read(START, START).is_some());
+        assert_eq!(stamps.read(0, START + LATE + 1), None);
+        assert_eq!(stamps.missing, 1);
     }
 }

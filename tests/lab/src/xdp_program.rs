@@ -299,8 +299,7 @@ impl XdpProgram {
     pub fn counters(&self) -> Result<Counters> {
         let name = abi::MAP_COUNTERS;
         let map = self.ebpf.map(name).ok_or_else(|| missing(name))?;
-        let map =
-            PerCpuArray::<_, [u64; COUNTERS]>::try_from(map).map_err(|error| LabError::bpf(name, error))?;
+        let map = PerCpuArray::<_, abi::PerCpu>::try_from(map).map_err(|error| LabError::bpf(name, error))?;
         let per_cpu = map.get(&0, 0).map_err(|error| LabError::bpf(name, error))?;
         let mut sum = Counters::default();
         for values in per_cpu.iter() {

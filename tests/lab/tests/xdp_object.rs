@@ -5,7 +5,7 @@ use aya::{
     maps::{Array, Map, MapData, MapType, PerCpuArray},
     programs::{Program, RawTracePoint, RawTracePointRunOptions, Xdp},
 };
-use mirror_ebpf::mirror::{self as abi, COUNTERS};
+use mirror_ebpf::mirror as abi;
 use mirror_lab::{Result, XdpProgram};
 
 fn load() -> Result<Ebpf> {
@@ -26,7 +26,7 @@ fn data<'a>(ebpf: &'a Ebpf, name: &str) -> &'a MapData {
 #[test]
 fn maps_have_the_names_and_sizes_of_the_abi() -> Result<()> {
     let ebpf = load()?;
-    let counters = u32::try_from(size_of::<[u64; COUNTERS]>()).expect("a small array");
+    let counters = u32::try_from(size_of::<abi::PerCpu>()).expect("a small array");
     // Key, value, entries; an LPM key is the prefix length and the address.
     let wanted = [
         (abi::MAP_COUNTERS, MapType::PerCpuArray, 4, counters, 1),
