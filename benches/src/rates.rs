@@ -11,6 +11,7 @@ use crate::{
     receiver::{Kind, Receiver, Wait, default_sizes},
     report::schema::{Goal, Latency, NoDrop, Report, Soak, Spread},
     search::{Found, Search},
+    stats::{count, mega},
     trial::measure,
 };
 
@@ -59,6 +60,8 @@ pub fn run(options: &Options, report: &mut Report) -> Result<()> {
     report.settings.insert(ring.into(), sizes.rx_ring.to_string());
     let run = Rates { options, bed: &bed, sizes, times: Times::of(options) };
     for (kind, wait) in [
+        // What is lost here no receiver keeps.
+        (Kind::Touch, Wait::Spin),
         (Kind::Counters, Wait::Spin),
         (Kind::Counters, Wait::Poll),
         (Kind::Counters, Wait::BusyPoll),
@@ -165,15 +168,6 @@ impl Rates<'_> {
             lost: sample.lost(),
         })
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "frames far below 2^52")]
-fn count(frames: u64) -> f64 {
-    frames as f64
-}
-
-fn mega(rate: u64) -> f64 {
-    count(rate) / 1e6
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of a rate")]

@@ -1,4 +1,4 @@
-//! Medians and quartiles.
+//! Medians and quartiles, and counts as figures.
 
 use crate::report::schema::Spread;
 
@@ -10,11 +10,23 @@ pub fn spread(values: impl IntoIterator<Item = f64>) -> Spread {
     Spread { median: quantile(&values, 2), q1: quantile(&values, 1), q3: quantile(&values, 3) }
 }
 
-/// One count over another; 0 where there is nothing to be a part of.
+/// A count, to be calculated with.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "frames and rates far below 2^52")]
+pub fn count(count: u64) -> f64 {
+    count as f64
+}
+
+/// Millions.
+#[must_use]
+pub fn mega(rate: u64) -> f64 {
+    count(rate) / 1e6
+}
+
+/// One count over another; 0 where there is nothing to be a part of.
+#[must_use]
 pub fn ratio(a: u64, b: u64) -> f64 {
-    if b == 0 { 0.0 } else { a as f64 / b as f64 }
+    if b == 0 { 0.0 } else { count(a) / count(b) }
 }
 
 /// The value below which `quarters` quarters of the sorted values are.

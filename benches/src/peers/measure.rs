@@ -22,6 +22,7 @@ use crate::{
     options::Options,
     report::schema::Peer,
     search::{Search, Trial},
+    stats::mega,
 };
 
 /// Where files cost memory and no disk.
@@ -238,11 +239,6 @@ impl Subject<'_> {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts, and never negative")]
 fn whole(count: f64) -> u64 {
     count as u64
-}
-
-#[expect(clippy::cast_precision_loss, reason = "rates far below 2^52")]
-fn mega(rate: u64) -> f64 {
-    rate as f64 / 1e6
 }
 
 /// Where a search begins: half of what arrived at full speed is nearly always free of loss.

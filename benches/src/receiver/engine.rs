@@ -14,6 +14,7 @@ use super::{Account, Kind, Receiver, Wait, pin, stage, window::Window};
 use crate::{
     bed::{Bed, RECEIVING},
     null::Null,
+    stats::count,
 };
 
 /// An engine at work.
@@ -72,9 +73,7 @@ impl EngineWork {
             for queue in &interface.queues {
                 account.lose(stage::RX_DROPPED, queue.rx_dropped);
                 account.lose(stage::RX_RING_FULL, queue.rx_ring_full);
-                #[expect(clippy::cast_precision_loss, reason = "frames far below 2^52")]
-                let frames = queue.received as f64;
-                busy_ns += queue.busy_ns_per_frame * frames;
+                busy_ns += queue.busy_ns_per_frame * count(queue.received);
             }
         }
         let written: u64 = report.sinks.iter().map(|sink| sink.written).sum();

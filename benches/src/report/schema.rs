@@ -127,7 +127,7 @@ pub struct Rung {
     pub vnis: u32,
     /// RX queues.
     pub queues: u32,
-    /// How the workers of its round wait: `spin`, `poll`, `busy-poll`.
+    /// How the engine's workers wait in its round: `spin`, `poll`. Bare loops on a CPU of their own always spin.
     #[serde(default)]
     pub wait: String,
     /// Descriptors of the RX rings of its round.
@@ -185,7 +185,7 @@ pub struct SweepPoint {
 /// The highest rate at which nothing was lost.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct NoDrop {
-    /// What received: `counters`, `pcap`.
+    /// What received: `touch`, `counters`, `pcap`.
     pub receiver: String,
     /// How its worker waits.
     pub wait: String,
