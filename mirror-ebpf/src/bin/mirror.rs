@@ -95,7 +95,7 @@ fn run(ctx: &XdpContext) -> u32 {
     };
     count(counters, Counter::Seen);
     let (action, reason) = match judge(ctx) {
-        Verdict::Ours => return redirect(ctx, counters),
+        Verdict::Ours(flags) => return redirect(ctx, flags, counters),
         Verdict::Pass(reason) => (XDP_PASS, reason),
         Verdict::Drop(reason) => (XDP_DROP, reason),
     };
@@ -104,7 +104,8 @@ fn run(ctx: &XdpContext) -> u32 {
 }
 
 enum Verdict {
-    Ours,
+    /// With the flags that were read on the way.
+    Ours(u32),
     Pass(Counter),
     Drop(Counter),
 }
@@ -202,10 +203,10 @@ fn udp(packet: &Packet, transport: usize, source_allowed: impl FnOnce() -> bool)
     if !(tunnel(0) || tunnel(1) || tunnel(2) || tunnel(3)) {
         return Verdict::Pass(Counter::NotTunnel);
     }
-    // The verifier prunes what is off; the read itself stays, so there is one for both filters.
+    // The verifier prunes what is off; the read itself stays, so there is one for all.
     let flags = setting!(FLAGS);
     if flags & (FLAG_VNI_FILTER | FLAG_SOURCE_FILTER) == 0 {
-        return Verdict::Ours;
+        return Verdict::Ours(flags);
     }
     let vni = if flags & FLAG_VNI_FILTER != 0 { packet.from(transport + UDP_HEADER).vni() } else { None };
     if flags & FLAG_SOURCE_FILTER != 0 && !source_allowed() {
@@ -217,12 +218,12 @@ fn udp(packet: &Packet, transport: usize, source_allowed: impl FnOnce() -> bool)
             return Verdict::Drop(Counter::VniRefused);
         }
     }
-    Verdict::Ours
+    Verdict::Ours(flags)
 }
 
 #[inline(always)]
-fn redirect(ctx: &XdpContext, counters: *mut PerCpu) -> u32 {
-    if setting!(FLAGS) & FLAG_STAMP != 0 {
+fn redirect(ctx: &XdpContext, flags: u32, counters: *mut PerCpu) -> u32 {
+    if flags & FLAG_STAMP != 0 {
         stamp(ctx, counters);
     }
     let map = (&raw const XSKS).cast_mut().cast();
@@ -235,7 +236,7 @@ fn redirect(ctx: &XdpContext, counters: *mut PerCpu) -> u32 {
         return XDP_REDIRECT;
     }
     count(counters, Counter::NoSocket);
-    if setting!(FLAGS) & FLAG_LOG != 0 {
+    if flags & FLAG_LOG != 0 {
         log_first_without_socket(ctx, counters);
     }
     XDP_PASS

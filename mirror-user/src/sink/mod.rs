@@ -96,7 +96,7 @@ pub trait SinkFactory: Send + Sync {
     /// What keeps the sink from being built; the run then does not start.
     fn build(&self, cx: &WorkerContext) -> Result<Box<dyn Sink>, SinkError>;
 
-    /// Whether the sink uses [`Frame::time`](crate::Frame::time). If any does, the XDP program stamps each frame.
+    /// Whether the sink uses [`Frame::time`](crate::Frame::time). If any does, the XDP program stamps frames.
     fn needs_time(&self) -> bool {
         false
     }

@@ -15,6 +15,6 @@ mod ring;
 mod socket;
 mod stamps;
 
-pub(crate) use received::Times;
+pub(crate) use received::{BatchTime, StampedTimes};
 pub(crate) use socket::{Bind, Config, FRAME_HEADROOM, HEADROOM, HugePages, Socket, Statistics, XskError};
 pub(crate) use stamps::Stamps;

@@ -16,28 +16,59 @@ pub(crate) struct Received<'a> {
 
 /// The frames of a [`Received`] batch, `None` for one in several descriptors.
 #[derive(Debug)]
-pub(crate) struct Frames<'a> {
+pub(crate) struct Frames<'a, T> {
     rx: &'a RxRing,
     umem: usize,
     left: Range<u32>,
     frames: usize,
     continued: bool,
-    times: Times<'a>,
+    times: T,
 }
 
-/// Where the receive times of a batch come from, all of them CLOCK_REALTIME in ns.
+/// Where the receive times of a batch come from, all of them CLOCK_REALTIME in ns. A loop is made for each kind, so that
+/// one that needs no stamps has no code for them.
+pub(crate) trait Times {
+    /// Asks for the cache lines that will be read because of it, of the frame at this address, [`AHEAD`] before its turn.
+    fn fetch(&self, start: usize);
+
+    /// The time of the next frame.
+    fn take(&mut self, bytes: &[u8]) -> u64;
+}
+
+/// The worker read the clock once for the batch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BatchTime(pub(crate) u64);
+
+/// The XDP program wrote CLOCK_MONOTONIC in front of frames.
 #[derive(Debug)]
-pub(crate) enum Times<'c> {
-    /// The worker read the clock once for the batch.
-    Batch(u64),
-    /// The XDP program wrote CLOCK_MONOTONIC in front of each frame.
-    Stamped {
-        stamps: &'c mut Stamps,
-        /// CLOCK_MONOTONIC in ns, read after the frames were in the ring.
-        now: u64,
-        /// The clock to read for frames without a stamp.
-        instead: fn() -> u64,
-    },
+pub(crate) struct StampedTimes<'c> {
+    pub(crate) stamps: &'c mut Stamps,
+    /// CLOCK_MONOTONIC in ns, read after the frames were in the ring.
+    pub(crate) now: u64,
+    /// The clock to read for frames without a stamp.
+    pub(crate) instead: fn() -> u64,
+}
+
+impl Times for BatchTime {
+    fn fetch(&self, _: usize) {}
+
+    fn take(&mut self, _: &[u8]) -> u64 {
+        self.0
+    }
+}
+
+impl Times for StampedTimes<'_> {
+    fn fetch(&self, start: usize) {
+        if self.stamps.expects(u64::from(AHEAD), self.now) {
+            prefetch(start - STAMP_LEN);
+        }
+        // Who wants times writes packets.
+        prefetch(start + FIRST_READ + LINE);
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> u64 {
+        self.stamps.take(self.now, || in_front_of(bytes)).unwrap_or_else(self.instead)
+    }
 }
 
 impl<'a> Received<'a> {
@@ -56,7 +87,7 @@ impl<'a> Received<'a> {
     }
 
     /// The frames that are complete with this batch.
-    pub(crate) fn frames<'b>(&'b mut self, times: Times<'b>) -> Frames<'b> {
+    pub(crate) fn frames<T: Times>(&mut self, times: T) -> Frames<'_, T> {
         let Socket { rx, umem, scatter_gather, continued, .. } = &*self.socket;
         let left = 0..self.count;
         let frames = if *scatter_gather {
@@ -94,7 +125,7 @@ impl Drop for Received<'_> {
     }
 }
 
-impl<'a> Iterator for Frames<'a> {
+impl<'a, T: Times> Iterator for Frames<'a, T> {
     type Item = Option<Captured<'a>>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -120,20 +151,14 @@ impl<'a> Iterator for Frames<'a> {
     }
 }
 
-impl ExactSizeIterator for Frames<'_> {}
+impl<T: Times> ExactSizeIterator for Frames<'_, T> {}
 
-impl<'a> Frames<'a> {
+impl<'a, T: Times> Frames<'a, T> {
     /// Asks for the cache lines of a frame that will be read.
     fn fetch(&self, descriptor: &libc::xdp_desc) {
         let start = address(self.umem, descriptor);
         prefetch(start + FIRST_READ);
-        // Who wants times writes packets.
-        if let Times::Stamped { stamps, now, .. } = &self.times {
-            if stamps.expects(u64::from(AHEAD), *now) {
-                prefetch(start - STAMP_LEN);
-            }
-            prefetch(start + FIRST_READ + LINE);
-        }
+        self.times.fetch(start);
     }
 
     fn capture(&mut self, descriptor: &libc::xdp_desc) -> Captured<'a> {
@@ -143,12 +168,7 @@ impl<'a> Frames<'a> {
         // until the batch is dropped, which the lifetime `'a` forbids while the bytes are borrowed; nobody writes to
         // them meanwhile.
         let bytes = unsafe { slice::from_raw_parts(start, descriptor.len as usize) };
-        let time = match &mut self.times {
-            Times::Batch(time) => *time,
-            Times::Stamped { stamps, now, instead } => {
-                stamps.take(*now, || in_front_of(bytes)).unwrap_or_else(instead)
-            }
-        };
+        let time = self.times.take(bytes);
         Captured { bytes, wire_len: descriptor.len, time }
     }
 }
