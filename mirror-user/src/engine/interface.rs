@@ -42,6 +42,8 @@ pub(super) struct Common {
     pub(super) stamp: bool,
     /// Workers of the run, over all interfaces.
     pub(super) workers: usize,
+    /// Whether the host has CPUs without one.
+    pub(super) spare_cpus: bool,
 }
 
 /// An interface whose frames are taken.
@@ -296,6 +298,7 @@ fn start_workers(
                 batch: options.batch,
                 stamp: common.stamp,
                 rx_ring: plan.rx_ring,
+                spare_cpus: common.spare_cpus,
             },
             factories: options.sinks.clone(),
             hook: options.hook.clone(),

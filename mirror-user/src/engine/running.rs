@@ -6,6 +6,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use nix::unistd::{SysconfVar, sysconf};
 
 use super::{
     EngineError, Plan, assemble,
@@ -92,6 +93,8 @@ impl Running {
     pub(super) fn start(options: Options, plan: &Plan) -> Result<Self, EngineError> {
         let (sender, events) = unbounded();
         let control = Arc::new(Control::default());
+        let workers = plan.interfaces.iter().map(|interface| interface.queues.len()).sum();
+        let cpus = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
         let common = Common {
             pipeline: PipelineConfig {
                 ports: options.ports.as_slice().into(),
@@ -102,7 +105,8 @@ impl Running {
             control: Arc::clone(&control),
             events: sender.clone(),
             stamp: options.sinks.iter().any(|sink| sink.needs_time()),
-            workers: plan.interfaces.iter().map(|interface| interface.queues.len()).sum(),
+            workers,
+            spare_cpus: cpus.and_then(|cpus| usize::try_from(cpus).ok()).is_some_and(|cpus| cpus > workers),
         };
         let links = LinkWatch::open()?;
         let ports = HeldPorts::hold(&options.ports);

@@ -67,6 +67,8 @@ pub(crate) struct RingConfig {
     pub(crate) stamp: bool,
     /// Descriptors of the RX ring.
     pub(crate) rx_ring: u32,
+    /// Whether the host has CPUs without a worker, which the kernel's half of the work can have for itself.
+    pub(crate) spare_cpus: bool,
 }
 
 /// A worker that is ready to run.
@@ -183,12 +185,17 @@ impl RingWorker {
         }
     }
 
+    fn may_nap(&self) -> bool {
+        self.config.spare_cpus && self.config.rx_ring >= NAP_RING
+    }
+
     /// Waits for frames, after as many as `frames` since it last did.
     fn pause(&mut self, frames: u32, until_tick: Duration) {
         match self.config.wait {
             // To wake somebody costs the kernel's core microseconds for each batch it delivers, a quarter of what it can
-            // do. Where many frames came more will, and who sleeps by a clock of his own need not be woken.
-            Wait::Poll if frames >= NAP_FRAMES && self.config.rx_ring >= NAP_RING => thread::sleep(NAP),
+            // do. Where many frames came more will, and who sleeps by a clock of his own need not be woken. Not so on a CPU
+            // that does both: whoever wakes by himself there takes it from the kernel's half too often.
+            Wait::Poll if frames >= NAP_FRAMES && self.may_nap() => thread::sleep(NAP),
             Wait::Poll => {
                 if let Err(error) = self.socket.wait(until_tick.max(Duration::from_millis(1))) {
                     tracing::debug!(%error, "poll");

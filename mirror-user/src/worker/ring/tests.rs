@@ -47,7 +47,13 @@ fn worker(
         PipelineConfig { ports: PORTS.into(), allow: Arc::new(allow), budget: Arc::new(Budget::new(None)) };
     let (events, _) = crossbeam_channel::unbounded();
     let worker = RingWorker {
-        config: RingConfig { wait: Wait::Poll, batch: 64, stamp: true, rx_ring: config.rx_ring },
+        config: RingConfig {
+            wait: Wait::Poll,
+            batch: 64,
+            stamp: true,
+            rx_ring: config.rx_ring,
+            spare_cpus: true,
+        },
         socket,
         pipeline: Pipeline::new(pipeline, 0, sinks),
         control: Arc::clone(control),
