@@ -12,7 +12,6 @@ const LEFT_OUT: u64 = 4 * STAMP_EVERY;
 /// And so old may the stamp before them be, in ns: what the longest ring takes in at the rate from which frames are left
 /// out where ticks are longest, 1024 in 10 ms.
 const LATE: u64 = 320_000_000;
-
 /// Frames left out between two that have a stamp.
 const LAST: u64 = STAMP_EVERY - 1;
 
@@ -63,13 +62,18 @@ impl Stamps {
     /// Whether what stands in front of the next frame is read: right after a stamp, because then each may have one; where
     /// a stamp is due, and from there on until one is found; and where the last one is too long ago.
     fn reads(&self, now: u64) -> bool {
-        self.since == 0 || self.since >= LAST || now.saturating_sub(self.newest) > NEAR
+        self.since == 0 || self.since >= LAST || !self.is_near(now)
     }
 
     /// Whether it is likely to be read `ahead` frames after the next one.
     pub(super) fn expects(&self, ahead: u64, now: u64) -> bool {
-        let in_step = (1..=LAST).contains(&self.since) && now.saturating_sub(self.newest) <= NEAR;
+        let in_step = (1..=LAST).contains(&self.since) && self.is_near(now);
         !in_step || matches!(self.since + ahead, LAST | STAMP_EVERY)
+    }
+
+    /// Whether the newest stamp will do for whatever came since.
+    fn is_near(&self, now: u64) -> bool {
+        now.saturating_sub(self.newest) <= NEAR
     }
 
     fn realtime(&self, monotonic: u64) -> u64 {
