@@ -12,7 +12,7 @@ use anyhow::{Result, bail};
 pub struct Options {
     /// Fewer rounds and points: the whole in under three minutes.
     pub quick: bool,
-    /// Rounds of the ladder and the sweep.
+    /// Rounds of the ladder and the sweep; of courses with a goal three times as many in a full run.
     pub rounds: usize,
     /// The CPU that sends and, because softirqs run where the frames were sent, receives.
     pub kernel_cpu: usize,
