@@ -13,7 +13,7 @@ use std::{
 use crate::{
     account::Report,
     batch::{Captured, MAX_BATCH},
-    select::{Allow, Budget},
+    select::{Budget, Selection},
     sink::{SinkError, SinkFactory, WorkerContext},
     worker::{Pipeline, PipelineConfig, SinkSlot},
 };
@@ -73,12 +73,12 @@ impl Dispatch {
     pub fn new(
         cx: &WorkerContext,
         ports: impl IntoIterator<Item = u16>,
-        allow: Allow,
+        selection: impl Into<Selection>,
         sinks: impl IntoIterator<Item = Arc<dyn SinkFactory>>,
     ) -> Result<Self, BuildError> {
         let config = PipelineConfig {
             ports: ports.into_iter().collect(),
-            allow: Arc::new(allow),
+            selection: Arc::new(selection.into()),
             budget: Arc::new(Budget::new(None)),
         };
         Self::start("custom", config, cx, sinks.into_iter().collect())
@@ -124,6 +124,7 @@ impl Dispatch {
         let Self { pipeline, sinks, source, started, clock } = self;
         let mut report = Report::new(source, started);
         report.expect_sinks(names(&sinks));
+        report.tell_selection(pipeline.selection());
         let (frames, outcomes) = pipeline.finish();
         report.add_worker(&frames, &outcomes);
         report.duration_s = clock.elapsed().as_secs_f64();
@@ -142,6 +143,7 @@ pub(crate) fn names(sinks: &[Arc<dyn SinkFactory>]) -> Vec<&str> {
 mod tests {
     use super::*;
     use crate::{
+        select::Allow,
         sink::{self, Counters, testing::Outer},
         wire::vxlan,
     };

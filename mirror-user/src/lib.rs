@@ -33,7 +33,7 @@
 //! | [`source`] | reads capture files as a stream of frames |
 //! | [`wire`] | views over Ethernet, VLAN, IPv4, IPv6, UDP and VXLAN headers |
 //! | [`decap`] | finds the inner frame |
-//! | [`select`] | which tunnels are let in |
+//! | [`select`] | which tunnels are let in, and which frames match an expression |
 //! | [`batch`] | what a sink is lent |
 //! | [`sink`] | where frames go: counters, capture files, latency, yours |
 //! | [`account`] | what is counted, the law it obeys, the report |
@@ -45,7 +45,8 @@
 //! | feature | default | brings |
 //! |---|---|---|
 //! | `af-xdp` | yes | `engine`, `host`, `doctor`: Linux only, and a C toolchain to build libxdp |
-//! | `cli` | yes | the `mirror` command |
+//! | `cli` | yes | the `mirror` command; `filter` with it |
+//! | `filter` | with `cli` | `Filter::compile`: libpcap, and its headers to build |
 //!
 //! Without them, everything else builds with stable Rust alone.
 //!

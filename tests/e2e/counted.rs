@@ -176,7 +176,7 @@ fn vnis_and_sources_that_are_not_allowed_are_dropped_in_the_kernel() {
         frame(&stranger(8)),
         frame(&Outer { vxlan_flags: 0, ..Outer::sample(8) }),
     ];
-    let report = report_of(&cable, builder().allow(allow()), &frames);
+    let report = report_of(&cable, builder().select(allow()), &frames);
     let dropped = &report.interfaces[0].xdp.dropped;
     assert_eq!((dropped.vni, dropped.source), (2, 2));
     assert_eq!((report.frames.decapsulated, report.frames.rejected.no_vni_flag), (3, 1));

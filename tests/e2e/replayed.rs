@@ -4,29 +4,15 @@
 mod common;
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
     sync::Arc,
 };
 
-use common::{Cable, SENDER, assert_balanced, builder, settle};
+use common::{Cable, SENDER, assert_balanced, builder, captures, settle};
 use mirror_lab::{Injector, aws_twin, capture, tshark};
 use mirror_user::sink::pcap::{Pcap, Target};
 use serde_json::Value;
-
-/// The folder with real captures, if it is there: beside the checkout, or where the variable says.
-fn captures() -> Option<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/captures");
-    let folder = std::env::var_os("MIRROR_CAPTURES").map_or(beside, PathBuf::from);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    println!(
-        "NOT CHECKED: no captures in {}; MIRROR_CAPTURES names another folder. The twin made here is checked.",
-        folder.display()
-    );
-    None
-}
 
 /// Runs `mirror replay` on a file; gives its report and the inner frames it wrote.
 fn replay(file: &Path, directory: &Path) -> (Value, capture::CaptureFile) {

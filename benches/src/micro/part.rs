@@ -4,19 +4,25 @@ use std::{
     fmt,
     hint::black_box,
     io,
+    net::IpAddr,
     sync::{Arc, atomic::AtomicBool},
 };
 
 use anyhow::Result;
+use mirror_lab::{
+    frames::{TcpFields, inner_tcp},
+    mixed::mixed,
+};
 use mirror_user::{
     Batch, Dispatch, decap,
-    select::Allow,
+    select::{Allow, Filter},
     sink::{
         Counters, Pcap, SinkFactory, WorkerContext,
         pcap::{Format, Target},
     },
     wire::vxlan,
 };
+use pcap::{Capture, Linktype};
 
 use super::frames::{BATCH, Shape, decapsulated};
 use crate::null::Null;
@@ -35,8 +41,28 @@ pub enum Part {
     Dispatch(usize),
     /// The counters sink, with so many origins in turn: with more than one, no two frames in a row have the same.
     Counters(u32),
+    /// The filter expression `tcp port` and a number over frames that match it, or over frames of all kinds.
+    Filter(Run, Packets),
     /// Filling the blocks of a capture with frames of so many bytes, and handing them to a writer that does nothing.
     Pcap(Format, usize),
+}
+
+/// What runs a compiled filter.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Run {
+    /// What the engine does.
+    Ours,
+    /// `pcap_offline_filter`.
+    Libpcap,
+}
+
+/// What a filter is run over.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Packets {
+    /// Frames that match, so that all of the program is run.
+    Matching,
+    /// Frames of all kinds.
+    Mixed,
 }
 
 /// `decap/ipv4/114`: the part, its kind, and its bytes or origins.
@@ -48,6 +74,15 @@ impl fmt::Display for Part {
 }
 
 impl Part {
+    const FILTERS: [Self; 4] = [
+        Self::Filter(Run::Ours, Packets::Matching),
+        Self::Filter(Run::Ours, Packets::Mixed),
+        Self::Filter(Run::Libpcap, Packets::Matching),
+        Self::Filter(Run::Libpcap, Packets::Mixed),
+    ];
+    /// What the filter's goal is about.
+    pub(super) const FILTER: Self = Self::FILTERS[0];
+
     /// All that take time, in the order of the report.
     pub fn each() -> Vec<Self> {
         const SIZES: [usize; 3] = [114, 512, 1450];
@@ -61,6 +96,7 @@ impl Part {
             .chain(others)
             .chain(ENDS.map(Self::Dispatch))
             .chain([1, 1000].map(Self::Counters))
+            .chain(Self::FILTERS)
             .chain(pcap.into_iter().flatten())
             .collect()
     }
@@ -72,6 +108,15 @@ impl Part {
             Self::Decap(shape, size) => ("decap", shape.name(), size),
             Self::Dispatch(size) => ("dispatch", "null", size),
             Self::Counters(origins) => ("counters", "origins", origins as usize),
+            Self::Filter(run, packets) => {
+                let kind = match (run, packets) {
+                    (Run::Ours, Packets::Matching) => "matching",
+                    (Run::Ours, Packets::Mixed) => "mixed",
+                    (Run::Libpcap, Packets::Matching) => "libpcap-matching",
+                    (Run::Libpcap, Packets::Mixed) => "libpcap-mixed",
+                };
+                ("filter", kind, PORT.into())
+            }
             Self::Pcap(Format::Pcap, size) => ("pcap", "pcap", size),
             Self::Pcap(_, size) => ("pcap", "pcapng", size),
         }
@@ -81,7 +126,9 @@ impl Part {
     pub fn frames(self) -> u64 {
         match self {
             Self::Counters(origins) => u64::from(origins).max(BATCH as u64),
-            Self::Loop | Self::Decap(..) | Self::Dispatch(_) | Self::Pcap(..) => BATCH as u64,
+            Self::Loop | Self::Decap(..) | Self::Dispatch(_) | Self::Filter(..) | Self::Pcap(..) => {
+                BATCH as u64
+            }
         }
     }
 
@@ -128,6 +175,7 @@ impl Part {
                 Box::new(move || dispatch.frames(frames.iter().copied()))
             }
             Self::Counters(origins) => self.sink_pass(SHORT, origins, Counters::default())?,
+            Self::Filter(run, packets) => filter_pass(run, packets)?,
             Self::Pcap(format, size) => {
                 let target = Target::writer("nowhere", io::sink());
                 self.sink_pass(size, 1, Pcap::builder(target).format(format).build()?)?
@@ -158,6 +206,40 @@ impl Part {
     }
 }
 
+fn filter_pass(run: Run, packets: Packets) -> Result<Box<dyn FnMut()>> {
+    let kinds = match packets {
+        Packets::Matching => {
+            let header = TcpFields { sequence: 1, acknowledgment: 1, window: 500 };
+            let end = |last: u8, port: u16| (IpAddr::from([10, 0, 0, last]), port);
+            vec![inner_tcp(end(1, 40_000), end(2, PORT), header, &[0; 10])?]
+        }
+        Packets::Mixed => mixed()?,
+    };
+    let frames: Vec<_> = kinds.into_iter().cycle().take(BATCH).collect();
+    let expression = format!("tcp port {PORT}");
+    Ok(match run {
+        Run::Ours => {
+            let filter = Filter::compile(&expression)?;
+            Box::new(move || {
+                for frame in &frames {
+                    let frame = black_box(frame.as_slice());
+                    black_box(filter.matches(frame, 1500));
+                }
+            })
+        }
+        Run::Libpcap => {
+            let program = Capture::dead(Linktype::ETHERNET)?.compile(&expression, true)?;
+            Box::new(move || {
+                for frame in &frames {
+                    black_box(program.filter(black_box(frame)));
+                }
+            })
+        }
+    })
+}
+
+/// The port that filters ask for.
+const PORT: u16 = 443;
 /// The length at which there is most to do for a byte.
 const SHORT: usize = 114;
 

@@ -9,9 +9,12 @@ use serde::Deserialize;
 use super::{Part, per_frame};
 use crate::{
     options::Options,
-    report::schema::{Micro, Report},
+    report::schema::{Goal, Micro, Report},
     stats::spread,
 };
+
+/// ns that a filter expression may take for a frame.
+const FILTER_GOAL: f64 = 15.0;
 
 /// Measures one part.
 ///
@@ -44,11 +47,11 @@ pub(super) fn run(options: &Options, report: &mut Report) -> Result<()> {
         bench(&mut criterion, part)?;
         let (name, kind, parameter) = part.id();
         let samples = directory.path().join(name).join(kind).join(parameter.to_string());
-        report.micro.push(Micro {
-            name: part.to_string(),
-            unit: "ns".to_owned(),
-            per_frame: spread(Samples::read(&samples.join("new/sample.json"))?.ns_per_frame(part)),
-        });
+        let per_frame = spread(Samples::read(&samples.join("new/sample.json"))?.ns_per_frame(part));
+        if part == Part::FILTER {
+            report.goals.push(Goal::at_most("filter `tcp port 443`, ns per frame", FILTER_GOAL, per_frame));
+        }
+        report.micro.push(Micro { name: part.to_string(), unit: "ns".to_owned(), per_frame });
     }
     Ok(())
 }

@@ -24,6 +24,10 @@ pub struct Report {
     pub ended_by: Option<String>,
     /// What was not as good as it could be, in words.
     pub warnings: Vec<String>,
+    /// The expression that inner frames had to match; null without.
+    pub filter: Option<String>,
+    /// The expression that frames had to match as they came; null without.
+    pub outer_filter: Option<String>,
     /// One entry an interface; empty for capture files.
     pub interfaces: Vec<InterfaceReport>,
     /// Frames between source and sinks, over all workers.
@@ -313,6 +317,8 @@ impl Report {
             duration_s: 0.0,
             ended_by: None,
             warnings: Vec::new(),
+            filter: None,
+            outer_filter: None,
             interfaces: Vec::new(),
             frames: Frames::default(),
             origins: Vec::new(),

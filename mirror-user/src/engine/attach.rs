@@ -21,7 +21,7 @@ pub(super) fn attach(
         let native = mode == Mode::Native;
         let settings = Settings {
             ports: &options.ports,
-            allow: &options.allow,
+            allow: &options.selection.allow,
             stamp,
             log: options.kernel_log,
             frags: plan.frags && native,

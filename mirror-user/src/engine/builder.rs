@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use mirror_ebpf::mirror::{MAX_PORTS, MAX_SOURCES, MAX_VNIS, VXLAN_PORT};
 
 use super::{BindMode, Engine, EngineError, Mode, Plan, Queues, ThreadHook, Wait, plan};
-use crate::{batch::MAX_BATCH, select::Allow, sink::SinkFactory};
+use crate::{batch::MAX_BATCH, select::Selection, sink::SinkFactory};
 
 /// Everything the builder collects.
 #[derive(Clone)]
@@ -17,7 +17,7 @@ pub(super) struct Options {
     pub(super) bind: BindMode,
     pub(super) wait: Wait,
     pub(super) ports: Vec<u16>,
-    pub(super) allow: Allow,
+    pub(super) selection: Selection,
     pub(super) count: Option<u64>,
     pub(super) rx_ring: u32,
     pub(super) umem_frames: Option<u32>,
@@ -66,7 +66,7 @@ impl EngineBuilder {
                 bind: BindMode::default(),
                 wait: Wait::default(),
                 ports: vec![VXLAN_PORT],
-                allow: Allow::all(),
+                selection: Selection::all(),
                 count: None,
                 rx_ring: Self::DEFAULT_RX_RING,
                 umem_frames: None,
@@ -124,9 +124,10 @@ impl EngineBuilder {
         self
     }
 
-    /// VNIs and outer sources let in; the XDP program drops and counts the others. Default: all.
-    pub fn allow(mut self, allow: Allow) -> Self {
-        self.options.allow = allow;
+    /// Which frames are selected. The XDP program drops and counts those of other VNIs and outer sources; what the filters
+    /// do not match is counted as deselected, for each sink. Default: all.
+    pub fn select(mut self, selection: impl Into<Selection>) -> Self {
+        self.options.selection = selection.into();
         self
     }
 
@@ -214,8 +215,9 @@ impl std::fmt::Debug for EngineBuilder {
 }
 
 fn validate(options: &Options) -> Result<(), String> {
-    let Options { interfaces, ports, allow, rx_ring, umem_frames, chunk_size, batch, count, queues, .. } =
-        options;
+    let Options {
+        interfaces, ports, selection, rx_ring, umem_frames, chunk_size, batch, count, queues, ..
+    } = options;
     if interfaces.iter().any(|name| name == "any") {
         return Err("the pseudo-interface any has no XDP hook; name the interfaces: `mirror ingest -i ens5,ens6`, and \
                     `mirror -D` lists them"
@@ -227,7 +229,9 @@ fn validate(options: &Options) -> Result<(), String> {
     if ports.is_empty() || ports.len() > MAX_PORTS || ports.contains(&0) {
         return Err(format!("between 1 and {MAX_PORTS} tunnel ports can be read, none of them 0"));
     }
-    if allow.vni_list().len() > MAX_VNIS as usize || allow.source_list().len() > MAX_SOURCES as usize {
+    if selection.allow.vni_list().len() > MAX_VNIS as usize
+        || selection.allow.source_list().len() > MAX_SOURCES as usize
+    {
         return Err(format!("at most {MAX_VNIS} VNIs and {MAX_SOURCES} outer sources can be let in"));
     }
     if !rx_ring.is_power_of_two() || !(64..=32768).contains(rx_ring) {
@@ -250,7 +254,7 @@ fn validate(options: &Options) -> Result<(), String> {
     if *count == Some(0) {
         return Err("a count of 0 frames asks for nothing".to_owned());
     }
-    if let Some(vni) = allow.vni_list().last().filter(|vni| **vni > MAX_VNI) {
+    if let Some(vni) = selection.allow.vni_list().last().filter(|vni| **vni > MAX_VNI) {
         return Err(format!("VNI {vni} does not fit 24 bits"));
     }
     if let Queues::List(list) = queues {

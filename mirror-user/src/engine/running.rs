@@ -18,7 +18,7 @@ use super::{
 use crate::{
     account::Report,
     host::links::LinkWatch,
-    select::{Allow, Budget},
+    select::{Budget, Selection},
     sink::SinkFactory,
     worker::{Control, PipelineConfig},
 };
@@ -65,6 +65,7 @@ pub struct Running {
     started: Instant,
     started_at: SystemTime,
     ended_by: Option<String>,
+    selection: Selection,
     _ports: HeldPorts,
 }
 
@@ -99,7 +100,7 @@ impl Running {
             pipeline: PipelineConfig {
                 ports: options.ports.as_slice().into(),
                 // The XDP program has let in only what may come.
-                allow: Arc::new(Allow::all()),
+                selection: Arc::new(options.selection.filters_only()),
                 budget: Arc::new(Budget::new(options.count)),
             },
             control: Arc::clone(&control),
@@ -136,6 +137,7 @@ impl Running {
             started,
             started_at,
             ended_by: None,
+            selection: options.selection,
             _ports: ports,
         })
     }
@@ -198,6 +200,7 @@ impl Running {
         let mut report = Report::new("af_xdp", self.started_at);
         report.duration_s = self.started.elapsed().as_secs_f64();
         report.ended_by.clone_from(&self.ended_by);
+        report.tell_selection(&self.selection);
         report.warnings = self.interfaces.iter().flat_map(LiveInterface::warnings).cloned().collect();
         report
     }

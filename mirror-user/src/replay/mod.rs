@@ -15,7 +15,7 @@ use std::{
 use crate::{
     account::Report,
     dispatch::{BuildError, Dispatch, names},
-    select::{Allow, Budget},
+    select::{Budget, Selection},
     sink::{SinkError, SinkFactory, WorkerContext},
     source::{CaptureError, CaptureReader},
     wire::vxlan,
@@ -93,7 +93,7 @@ pub struct ReplayBuilder {
     files: Vec<PathBuf>,
     sinks: Vec<Arc<dyn SinkFactory>>,
     ports: Vec<u16>,
-    allow: Allow,
+    selection: Selection,
     count: Option<u64>,
 }
 
@@ -110,12 +110,12 @@ impl std::fmt::Debug for Replay {
 
 impl std::fmt::Debug for ReplayBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { files, sinks, ports, allow, count } = self;
+        let Self { files, sinks, ports, selection, count } = self;
         f.debug_struct("ReplayBuilder")
             .field("files", files)
             .field("sinks", &names(sinks))
             .field("ports", ports)
-            .field("allow", allow)
+            .field("selection", selection)
             .field("count", count)
             .finish()
     }
@@ -140,9 +140,9 @@ impl ReplayBuilder {
         self
     }
 
-    /// VNIs and outer sources to let in, instead of all.
-    pub fn allow(mut self, allow: Allow) -> Self {
-        self.allow = allow;
+    /// Which frames are selected, instead of all.
+    pub fn select(mut self, selection: impl Into<Selection>) -> Self {
+        self.selection = selection.into();
         self
     }
 
@@ -158,7 +158,7 @@ impl ReplayBuilder {
     ///
     /// [`ReplayError`]: nothing to read, no port, or a file that cannot be opened.
     pub fn build(self) -> Result<Replay, ReplayError> {
-        let Self { files, sinks, ports, allow, count } = self;
+        let Self { files, sinks, ports, selection, count } = self;
         if files.is_empty() {
             return Err(ReplayError::NoFile);
         }
@@ -176,7 +176,7 @@ impl ReplayBuilder {
         }
         let config = PipelineConfig {
             ports: ports.into(),
-            allow: Arc::new(allow),
+            selection: Arc::new(selection),
             budget: Arc::new(Budget::new(count)),
         };
         Ok(Replay { files, sinks, config })
@@ -203,7 +203,7 @@ impl Replay {
             files: Vec::new(),
             sinks: Vec::new(),
             ports: vec![vxlan::PORT],
-            allow: Allow::all(),
+            selection: Selection::all(),
             count: None,
         }
     }

@@ -13,6 +13,7 @@ use crate::{
     account::SinkState,
     batch::Batch,
     decap::tests::{Packet, inner_ipv4},
+    select::Allow,
     sink::{Sink, SinkStats},
     source::tests::pcap_file,
 };
@@ -171,13 +172,13 @@ fn selection_refuses_by_vni_and_by_source() {
     let other = Packet { vxlan: [8, 0, 0, 0, 0, 0, 9, 0], ..numbered(1) };
     let path =
         file(&folder, "a.pcap", &pcap_file(&[numbered(0).bytes(), other.bytes(), numbered(2).bytes()]));
-    let report = run(Replay::builder().file(&path).allow(Allow::all().vnis([9])));
+    let report = run(Replay::builder().file(&path).select(Allow::all().vnis([9])));
     assert_eq!(
         (report.frames.decapsulated, report.frames.rejected.vni, report.accounting.residue),
         (1, 2, 0)
     );
     let elsewhere = Allow::all().sources(["192.0.2.0/24".parse().unwrap()]);
-    let report = run(Replay::builder().file(&path).allow(elsewhere));
+    let report = run(Replay::builder().file(&path).select(elsewhere));
     assert_eq!((report.frames.rejected.source, report.accounting.residue), (3, 0));
     let report = run(Replay::builder().file(&path).ports([8472]));
     assert_eq!((report.frames.rejected.not_tunnel, report.accounting.residue), (3, 0));

@@ -6,6 +6,7 @@
 pub(crate) mod mirror;
 
 use std::{
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -24,6 +25,20 @@ use mirror_user::{
 pub(crate) const SENDER: &str = "gen0";
 /// Interface the engine reads.
 pub(crate) const CAPTURE: &str = "cap0";
+
+/// The folder with real captures, if it is there: beside the checkout, or where the variable says.
+pub(crate) fn captures() -> Option<PathBuf> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/captures");
+    let folder = std::env::var_os("MIRROR_CAPTURES").map_or(beside, PathBuf::from);
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    println!(
+        "NOT CHECKED: no captures in {}; MIRROR_CAPTURES names another folder. The twin made here is checked.",
+        folder.display()
+    );
+    None
+}
 
 /// A generator's end and a capture end.
 pub(crate) struct Cable {

@@ -320,6 +320,6 @@ pub fn inner_of_len(len: usize) -> Result<Vec<u8>> {
     inner_udp(end(1, 49152), end(2, 9), &pattern)
 }
 
-fn unfit(error: impl std::fmt::Display) -> LabError {
+pub(crate) fn unfit(error: impl std::fmt::Display) -> LabError {
     LabError::Unexpected(format!("a header value does not fit: {error}"))
 }

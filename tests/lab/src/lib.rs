@@ -26,6 +26,7 @@ mod injector;
 mod interface_counters;
 mod lab;
 pub mod mirror_source;
+pub mod mixed;
 mod namespace;
 mod packet_socket;
 mod sequence;

@@ -102,6 +102,10 @@ fn write_lines(text: &mut String, report: &Report, capture: Option<&Capture>) ->
         (why.multi_descriptor, "rejected: in several descriptors"),
         (why.not_tunnel, "rejected: not UDP to a tunnel port (see --port)"),
         (why.fragment, "rejected: IP fragments"),
+        (
+            report.sinks.first().map_or(0, |sink| sink.deselected),
+            "of the decapsulated were not asked for (filter, -c)",
+        ),
         (frames.odd.truncated_inner, "of the decapsulated were truncated by their mirror session"),
         (frames.odd.reserved_bits, "of the decapsulated had reserved VXLAN bits set"),
     ];

@@ -72,6 +72,7 @@ const EXAMPLES: &str = "\
 Examples:
   mirror ingest -i ens6                              count, by VNI and source
   mirror ingest -i ens6 -w inner.pcapng              write the inner packets
+  mirror ingest -i ens6 -w web.pcapng tcp port 443   those that match
   mirror ingest -i ens6 --vni 12345 -w - | tshark -n -r -
   mirror ingest -i ens6 --outer -w - | tcpdump -n -r -
   mirror ingest -i ens6,ens7 --duration 1m -q --json
@@ -139,7 +140,7 @@ impl IngestArgs {
             .wait(self.wait())
             .rx_ring(self.rx_ring)
             .ports(self.output.ports())
-            .allow(self.output.allow())
+            .select(self.output.selection()?)
             .kernel_log(self.output.verbose > 1);
         for interface in others {
             builder = builder.interface(interface);

@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 use mirror_user::{
     Report,
     hidden_file::HiddenFile,
-    select::Allow,
+    select::{Allow, Filter, Selection},
     sink::{
         Counters, LatencySink, SinkFactory,
         pcap::{Format, Pcap, Target},
@@ -33,6 +33,12 @@ pub(crate) struct OutputArgs {
     /// Let in only these outer sources: addresses or prefixes
     #[arg(long, help_heading = "Selection", value_name = "CIDR[,CIDR…]", value_parser = lists::sources)]
     source: Option<lists::Sources>,
+    /// Let in only packets that match as they came, outer headers included: an expression as below
+    #[arg(long, help_heading = "Selection", value_name = "EXPR")]
+    outer_filter: Option<String>,
+    /// Let in only inner packets that match: an expression as tcpdump has them, see pcap-filter(7)
+    #[arg(help_heading = "Selection", value_name = "EXPR")]
+    expression: Vec<String>,
     /// Write the inner packets to a capture file, - for standard output
     #[arg(short = 'w', help_heading = "Output", value_name = "FILE")]
     write: Option<PathBuf>,
@@ -111,10 +117,21 @@ impl OutputArgs {
         self.port.0.clone()
     }
 
-    pub(crate) fn allow(&self) -> Allow {
-        Allow::all()
+    /// Which packets are let in.
+    pub(crate) fn selection(&self) -> Result<Selection, Usage> {
+        let allow = Allow::all()
             .vnis(self.vni.iter().flat_map(|list| list.0.iter().copied()))
-            .sources(self.source.iter().flat_map(|list| list.0.iter().copied()))
+            .sources(self.source.iter().flat_map(|list| list.0.iter().copied()));
+        let compile =
+            |expression: &str| Filter::compile(expression).map_err(|error| Usage(error.to_string()));
+        let mut selection = Selection::all().allow(allow);
+        if let Some(expression) = &self.outer_filter {
+            selection = selection.outer_filter(compile(expression)?);
+        }
+        if !self.expression.is_empty() {
+            selection = selection.filter(compile(&self.expression.join(" "))?);
+        }
+        Ok(selection)
     }
 
     /// The directories in which files will be completed.

@@ -14,7 +14,7 @@ use crate::{
     account::{FrameCounters, Reject, SinkCounters, SinkState},
     batch::{Batch, Captured, Frame, MAX_BATCH},
     decap,
-    select::{Allow, Budget},
+    select::{Budget, Selection},
     sink::{Sink, SinkError, SinkStats},
 };
 
@@ -23,8 +23,8 @@ use crate::{
 pub(crate) struct PipelineConfig {
     /// UDP destination ports of the tunnel.
     pub(crate) ports: Arc<[u16]>,
-    /// What the worker itself lets in; everything where the XDP program has chosen already.
-    pub(crate) allow: Arc<Allow>,
+    /// What the worker itself selects; every tunnel where the XDP program has chosen already.
+    pub(crate) selection: Arc<Selection>,
     pub(crate) budget: Arc<Budget>,
 }
 
@@ -171,7 +171,7 @@ impl Pipeline {
         let counts = FrameCounters { received: batch.len() as u64, ..FrameCounters::default() };
         let mut sorting = Sorting { counters: &mut self.frames, batch: counts, sorted: false };
         let counts = &mut sorting.batch;
-        let allow = &*self.config.allow;
+        let Selection { allow, .. } = &*self.config.selection;
         // Asked once: to read a frame's source takes bounds checks, and nearly always nothing is left to refuse here.
         let refuses = !allow.is_all();
         for captured in batch {
@@ -208,8 +208,12 @@ impl Pipeline {
         }
         sorting.sorted = true;
         drop(sorting);
+        let decapsulated = frames.len() as u64;
+        if self.config.selection.has_filters() {
+            frames.retain(|frame| self.config.selection.matches(frame));
+        }
         let selected = self.config.budget.claim(frames.len() as u64);
-        let deselected = frames.len() as u64 - selected;
+        let deselected = decapsulated - selected;
         frames.truncate(usize::try_from(selected).unwrap_or(usize::MAX));
         let batch = Batch::new(self.queue, &frames);
         for slot in &mut self.sinks {
@@ -249,6 +253,11 @@ impl Pipeline {
                 slot.settle(0);
             }
         }
+    }
+
+    /// What it selects.
+    pub(crate) fn selection(&self) -> &Selection {
+        &self.config.selection
     }
 
     /// Whether the run has had all the frames it asked for.

@@ -3,12 +3,15 @@
 use mirror_lab::frames::{Outer, inner_of_len};
 
 use super::*;
-use crate::account::Report;
+use crate::{
+    account::Report,
+    select::{Allow, Filter},
+};
 
 fn config(count: Option<u64>) -> PipelineConfig {
     PipelineConfig {
         ports: [4789].into(),
-        allow: Arc::new(Allow::all()),
+        selection: Arc::new(Selection::all()),
         budget: Arc::new(Budget::new(count)),
     }
 }
@@ -142,11 +145,39 @@ fn frames_beyond_the_count_are_deselected() {
     assert_eq!((report.sinks[0].offered, report.sinks[0].deselected), (15, 15));
 }
 
+/// A filter that lets in frames of more bytes on the wire.
+fn longer_than(bytes: u32) -> Filter {
+    let program = [(0x80, 0, 0, 0), (0x25, 0, 1, bytes), (0x06, 0, 0, 1), (0x06, 0, 0, 0)];
+    Filter::from_bpf("longer", program).unwrap()
+}
+
+#[test]
+fn what_the_filters_do_not_match_is_deselected_for_each_sink_and_costs_no_budget() {
+    let bytes = [60, 100, 200].map(|len| Outer::sample(7).encapsulate(&inner_of_len(len).unwrap()).unwrap());
+    let offered = |selection: Selection, count| {
+        let config = PipelineConfig { selection: Arc::new(selection), ..config(count) };
+        let slots = [0, 0].map(|never| Scripted::new(never, || Ok(())).slot());
+        let mut pipeline = Pipeline::new(config, 0, slots.into());
+        for _ in 0..2 {
+            pipeline.process(bytes.iter().map(|bytes| Some(captured(bytes))));
+        }
+        let report = close(pipeline);
+        assert_eq!(report.frames.decapsulated, 6);
+        report.sinks.iter().map(|sink| (sink.offered, sink.deselected)).collect::<Vec<_>>()
+    };
+    // Inner and outer frames differ by 50 bytes.
+    assert_eq!(offered(Selection::all().filter(longer_than(100)), None), [(2, 4); 2]);
+    assert_eq!(offered(Selection::all().outer_filter(longer_than(149)), None), [(4, 2); 2]);
+    let both = Selection::all().filter(longer_than(99)).outer_filter(longer_than(150));
+    assert_eq!(offered(both.clone(), None), [(2, 4); 2]);
+    assert_eq!(offered(both, Some(1)), [(1, 5); 2]);
+}
+
 #[test]
 fn a_frame_that_is_refused_twice_over_has_the_reason_the_kernel_would_give() {
     let bytes = frame();
     let allow = Allow::all().vnis([8]).sources(["192.0.2.0/24".parse().unwrap()]);
-    let config = PipelineConfig { allow: Arc::new(allow), ..config(None) };
+    let config = PipelineConfig { selection: Arc::new(allow.into()), ..config(None) };
     let mut pipeline = Pipeline::new(config, 0, Vec::new());
     pipeline.process([Some(captured(&bytes)), None].into_iter());
     let report = close(pipeline);

@@ -43,8 +43,11 @@ fn worker(
     // As behind a ring: nobody waits for a sink.
     let cx = WorkerContext::single(1792);
     let sinks = factories.iter().map(|factory| SinkSlot::new(factory.build(&cx).unwrap())).collect();
-    let pipeline =
-        PipelineConfig { ports: PORTS.into(), allow: Arc::new(allow), budget: Arc::new(Budget::new(None)) };
+    let pipeline = PipelineConfig {
+        ports: PORTS.into(),
+        selection: Arc::new(allow.into()),
+        budget: Arc::new(Budget::new(None)),
+    };
     let (events, _) = crossbeam_channel::unbounded();
     let worker = RingWorker {
         config: RingConfig {

@@ -7,7 +7,7 @@ use allocation_counter::measure;
 use super::*;
 use crate::{
     batch::{Batch, Frame, MAX_BATCH},
-    select::{Allow, Budget},
+    select::{Budget, Selection},
     sink::{
         Counters, LatencySink,
         pcap::{
@@ -32,7 +32,7 @@ fn workers_allocate_nothing_once_they_know_their_origins() {
         let sinks = factories.map(|factory| SinkSlot::new(build(factory))).into();
         let config = PipelineConfig {
             ports: [4789].into(),
-            allow: Arc::new(Allow::all()),
+            selection: Arc::new(Selection::all()),
             budget: Arc::new(Budget::new(Some(u64::MAX - 1))),
         };
         let mut pipeline = Pipeline::new(config, 0, sinks);

@@ -1,0 +1,40 @@
+//! Any words as a filter expression: an error that says where, or a program that libpcap's own machine agrees with.
+#![no_main]
+
+use std::{net::UdpSocket, sync::LazyLock};
+
+use libfuzzer_sys::fuzz_target;
+use mirror_user::select::Filter;
+use nix::sched::{CloneFlags, unshare};
+use pcap::{Capture, Linktype};
+
+static FRAMES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(mirror_fuzz::packets);
+
+/// libpcap looks names up: here there is no network to do it in.
+static NO_NETWORK: LazyLock<()> = LazyLock::new(|| {
+    if unshare(CloneFlags::CLONE_NEWNET).is_err() {
+        unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET).expect("a namespace without a network");
+    }
+    let socket = UdpSocket::bind("0.0.0.0:0").expect("socket");
+    socket.send_to(&[0], "192.0.2.1:53").expect_err("a network, in which names would be looked up");
+});
+
+fuzz_target!(|expression: &str| {
+    LazyLock::force(&NO_NETWORK);
+    match Filter::compile(expression) {
+        Err(error) => {
+            if let Some(place) = &error.place {
+                assert!(expression.get(place.clone()).is_some(), "{error:?}");
+            }
+            assert!(error.to_string().lines().count() <= 3, "{error}");
+        }
+        Ok(filter) => {
+            let libpcap = Capture::dead(Linktype::ETHERNET).expect("libpcap");
+            let libpcap = libpcap.compile(expression, true).expect("the same words a second time");
+            for frame in FRAMES.iter() {
+                let len = u32::try_from(frame.len()).expect("a short frame");
+                assert_eq!(filter.matches(frame, len), libpcap.filter(frame), "{expression}");
+            }
+        }
+    }
+});

@@ -1,0 +1,174 @@
+//! From words to a program: libpcap's work, and a better word for what it does not understand.
+
+use std::ops::Range;
+
+use pcap::{Capture, Dead, Linktype};
+
+use super::{FilterError, program::Encoded};
+
+/// Compiles an expression for Ethernet frames.
+pub(super) fn compile(expression: &str) -> Result<Vec<Encoded>, FilterError> {
+    let error = |message: String, place| FilterError { expression: expression.to_owned(), message, place };
+    let compiler = Compiler::new().map_err(|message| error(message, None))?;
+    compiler.compile(expression).map_err(|message| {
+        let place = compiler.place(expression, &message);
+        let message = match &place {
+            Some(place) if place.start >= expression.trim_end().len() => {
+                format!("{message}: it ends too early")
+            }
+            _ => message,
+        };
+        error(message, place)
+    })
+}
+
+/// libpcap, told that frames are Ethernet.
+struct Compiler(Capture<Dead>);
+
+/// What libpcap says where its grammar has no rule, or its words no such sign.
+const NOT_UNDERSTOOD: [&str; 2] = ["syntax error", "illegal token"];
+
+impl Compiler {
+    fn new() -> Result<Self, String> {
+        Capture::dead(Linktype::ETHERNET).map(Self).map_err(|error| text(&error))
+    }
+
+    fn compile(&self, expression: &str) -> Result<Vec<Encoded>, String> {
+        let program = self.0.compile(expression, true).map_err(|error| text(&error))?;
+        program.get_instructions().iter().map(|instruction| encoded(&instruction.to_string())).collect()
+    }
+
+    /// Where an expression goes wrong. libpcap does not say, so it is asked about the beginnings of it: the first word
+    /// with which there is no way on is the one.
+    fn place(&self, expression: &str, message: &str) -> Option<Range<usize>> {
+        let words = words(expression);
+        if !NOT_UNDERSTOOD.iter().any(|said| message.contains(said)) {
+            // It names what it did not like: `unknown host 'x'`.
+            let named = message.split(['\'', '"', '`']).nth(1)?;
+            return words.into_iter().find(|word| &expression[word.clone()] == named);
+        }
+        let wrong = words.into_iter().find(|word| !self.goes_on(&expression[..word.end]));
+        Some(wrong.unwrap_or_else(|| {
+            let end = expression.trim_end().len();
+            end..end
+        }))
+    }
+
+    /// Whether the beginning of an expression can become one.
+    fn goes_on(&self, beginning: &str) -> bool {
+        /// What can follow: nothing, a name, a number, an address, an expression, the end of an arithmetic one.
+        const ENDINGS: [&str; 11] =
+            ["", " 1", " 1.2.3.4", " 1::1", " 1:2:3:4:5:6", " 1-2", " tcp", "=1", " 1=1", "]=1", " 1]=1"];
+        let open = |sign| beginning.matches(sign).count();
+        let missing = ")".repeat(open('(').saturating_sub(open(')')));
+        ENDINGS.iter().any(|ending| match self.compile(&format!("{beginning}{ending}{missing}")) {
+            Ok(_) => true,
+            Err(message) => !NOT_UNDERSTOOD.iter().any(|said| message.contains(said)),
+        })
+    }
+}
+
+/// The words of an expression; brackets and signs of comparison are words of their own.
+fn words(expression: &str) -> Vec<Range<usize>> {
+    const ALONE: [char; 10] = ['(', ')', '[', ']', '!', '=', '<', '>', '&', '|'];
+    let mut words: Vec<Range<usize>> = Vec::new();
+    let mut goes_on = false;
+    for (at, sign) in expression.char_indices() {
+        let end = at + sign.len_utf8();
+        if sign.is_whitespace() {
+            goes_on = false;
+        } else if ALONE.contains(&sign) {
+            words.push(at..end);
+            goes_on = false;
+        } else if goes_on && let Some(last) = words.last_mut() {
+            last.end = end;
+        } else {
+            words.push(at..end);
+            goes_on = true;
+        }
+    }
+    words
+}
+
+/// An instruction in the form in which the `pcap` crate gives it away: four numbers.
+fn encoded(numbers: &str) -> Result<Encoded, String> {
+    let not = || format!("an instruction in no known form: {numbers}");
+    let mut numbers_in_order = numbers.split(' ');
+    let mut next = || numbers_in_order.next().and_then(|number| number.parse::<u32>().ok()).ok_or_else(not);
+    let (code, jt, jf, k) = (next()?, next()?, next()?, next()?);
+    let byte = |number: u32| u8::try_from(number).map_err(|_| not());
+    Ok(Encoded { code: u16::try_from(code).map_err(|_| not())?, jt: byte(jt)?, jf: byte(jf)?, k })
+}
+
+/// What libpcap said, without what it says about every expression.
+fn text(error: &pcap::Error) -> String {
+    let text = match error {
+        pcap::Error::PcapError(text) => text.clone(),
+        pcap::Error::InvalidInputString => "it has a zero byte".to_owned(),
+        other => other.to_string(),
+    };
+    text.trim_start_matches("can't parse filter expression: ").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrong(expression: &str) -> FilterError {
+        compile(expression).expect_err("an expression that is none")
+    }
+
+    /// What is wrong and the word it is wrong at.
+    fn wrong_at(expression: &str) -> (String, Option<String>) {
+        let FilterError { message, place, .. } = wrong(expression);
+        (message, place.map(|place| expression[place].to_owned()))
+    }
+
+    #[test]
+    fn the_word_that_is_wrong_is_named() {
+        let syntax = |word: &str| ("syntax error".to_owned(), Some(word.to_owned()));
+        assert_eq!(wrong_at("tcp prot 443"), syntax("prot"));
+        assert_eq!(wrong_at("host and tcp"), syntax("and"));
+        assert_eq!(wrong_at("(tcp or udp)) and ip"), syntax(")"));
+        assert_eq!(wrong_at("tcp port 443 and and ip"), syntax("and"));
+        assert_eq!(wrong_at("tcp[13 & 2 != 0"), syntax("!"));
+        let (message, word) = wrong_at("host no-such-host.invalid or tcp");
+        assert_eq!(word.as_deref(), Some("no-such-host.invalid"), "{message}");
+        let (message, word) = wrong_at("tcp port htps");
+        assert_eq!(word.as_deref(), Some("htps"), "{message}");
+    }
+
+    #[test]
+    fn what_ends_too_early_is_said_to() {
+        for expression in ["tcp port", "(tcp or udp", "not", "ip host 10.0.0.1 and ", "tcp[13] & 2 !="] {
+            let error = wrong(expression);
+            let end = expression.trim_end().len();
+            assert_eq!(error.place, Some(end..end), "{error}");
+            assert!(error.message.ends_with("it ends too early"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_error_shows_the_expression_and_marks_the_place() {
+        assert_eq!(
+            wrong("tcp prot 443").to_string(),
+            "filter expression: syntax error\n  tcp prot 443\n      ^^^^"
+        );
+        assert_eq!(
+            wrong("tcp port").to_string(),
+            "filter expression: syntax error: it ends too early\n  tcp port\n          ^"
+        );
+        assert_eq!(wrong("tcp and udp and vlan 5000").place, None);
+        assert!(wrong("tcp\0").message.contains("zero byte"));
+    }
+
+    #[test]
+    fn words_are_told_apart_as_libpcap_does() {
+        let expression = "tcp[13]&2!=0 and (net 10.0.0.0/8)";
+        let words: Vec<_> = words(expression).into_iter().map(|word| &expression[word]).collect();
+        assert_eq!(
+            words,
+            ["tcp", "[", "13", "]", "&", "2", "!", "=", "0", "and", "(", "net", "10.0.0.0/8", ")"]
+        );
+    }
+}
