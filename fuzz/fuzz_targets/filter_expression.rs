@@ -31,9 +31,12 @@ fuzz_target!(|expression: &str| {
         Ok(filter) => {
             let libpcap = Capture::dead(Linktype::ETHERNET).expect("libpcap");
             let libpcap = libpcap.compile(expression, true).expect("the same words a second time");
-            for frame in FRAMES.iter() {
-                let len = u32::try_from(frame.len()).expect("a short frame");
-                assert_eq!(filter.matches(frame, len), libpcap.filter(frame), "{expression}");
+            let len = |frame: &Vec<u8>| u32::try_from(frame.len()).expect("a short frame");
+            let together = filter.matching(FRAMES.iter().map(|frame| (frame.as_slice(), len(frame))));
+            for (number, frame) in FRAMES.iter().enumerate() {
+                let alone = filter.matches(frame, len(frame));
+                assert_eq!(alone, libpcap.filter(frame), "{expression}");
+                assert_eq!(alone, together >> number & 1 == 1, "{expression}");
             }
         }
     }

@@ -7,6 +7,8 @@ use mirror_user::select::Filter;
 fuzz_target!(|input: (Vec<(u16, u8, u8, u32)>, &[u8], u32)| {
     let (program, frame, wire_len) = input;
     if let Ok(filter) = Filter::from_bpf("fuzzed", program) {
-        filter.matches(frame, wire_len);
+        // Both ways of running it.
+        let alone = filter.matches(frame, wire_len);
+        assert_eq!(filter.matching([(&[][..], 0), (frame, wire_len)]) >> 1, u64::from(alone));
     }
 });

@@ -10,7 +10,9 @@ pub use {
     filter::{Filter, FilterError},
 };
 
-use crate::batch::Frame;
+use arrayvec::ArrayVec;
+
+use crate::batch::{Frame, MAX_BATCH};
 
 /// Which frames are selected, of all that come.
 ///
@@ -53,11 +55,24 @@ impl Selection {
         self.filter.is_some() || self.outer_filter.is_some()
     }
 
-    /// Whether a frame matches the filters. All that they can look at lies in the first segment.
-    pub(crate) fn matches(&self, frame: &Frame<'_>) -> bool {
-        let inner = |filter: &Filter| filter.matches(frame.inner().first(), frame.wire_len());
-        let outer = |filter: &Filter| filter.matches(frame.outer().first(), frame.outer_wire_len());
-        self.filter.as_ref().is_none_or(inner) && self.outer_filter.as_ref().is_none_or(outer)
+    /// Takes the frames away that do not match the filters. All that these can look at lies in the first segment.
+    pub(crate) fn retain_matching(&self, frames: &mut ArrayVec<Frame<'_>, MAX_BATCH>) {
+        let mut matching = [u64::MAX; MAX_BATCH.div_ceil(Filter::TOGETHER)];
+        for (matching, frames) in matching.iter_mut().zip(frames.chunks(Filter::TOGETHER)) {
+            if let Some(filter) = &self.filter {
+                *matching &=
+                    filter.matching(frames.iter().map(|frame| (frame.inner().first(), frame.wire_len())));
+            }
+            if let Some(filter) = &self.outer_filter {
+                let outer = frames.iter().map(|frame| (frame.outer().first(), frame.outer_wire_len()));
+                *matching &= filter.matching(outer);
+            }
+        }
+        let mut numbers = 0..;
+        frames.retain(|_| {
+            let number = numbers.next().unwrap_or_default();
+            matching[number / Filter::TOGETHER] >> (number % Filter::TOGETHER) & 1 == 1
+        });
     }
 
     /// The same filters, every tunnel: for a worker behind an XDP program that has judged these.

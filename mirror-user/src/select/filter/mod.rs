@@ -4,9 +4,9 @@
 mod compile;
 mod program;
 
-use std::{fmt, ops::Range, sync::Arc};
+use std::{array, fmt, ops::Range, sync::Arc};
 
-use self::program::{Encoded, Program};
+use self::program::{Encoded, Packet, Program, TOGETHER};
 
 /// A compiled filter expression. Clones share the program.
 ///
@@ -29,6 +29,9 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// The most frames that [`matching`](Self::matching) takes.
+    pub const TOGETHER: usize = TOGETHER;
+
     /// Compiles an expression for Ethernet frames. libpcap does that; names of hosts, networks and ports are resolved as
     /// tcpdump resolves them. An empty expression matches every frame.
     ///
@@ -67,6 +70,18 @@ impl Filter {
     #[must_use]
     pub fn expression(&self) -> &str {
         &self.expression
+    }
+
+    /// Which of up to [`Filter::TOGETHER`] frames match, as [`matches`](Self::matches) would say of each: bit n is about the
+    /// nth. It takes less time than one after the other.
+    pub fn matching<'a>(&self, frames: impl IntoIterator<Item = (&'a [u8], u32)>) -> u64 {
+        let (mut frames, mut count) = (frames.into_iter(), 0);
+        let packets: [Packet<'_>; TOGETHER] = array::from_fn(|_| {
+            let frame = frames.next();
+            count += usize::from(frame.is_some());
+            frame.unwrap_or_default()
+        });
+        self.program.run_together(&packets, count)
     }
 
     /// Whether an Ethernet frame matches: the bytes at hand, and its length on the wire, which is what `len`, `greater`

@@ -2,10 +2,12 @@
 //!
 //! The machine is that of McCanne and Jacobson, "The BSD Packet Filter" (1993), as libpcap's `pcap/bpf.h` numbers it: an
 //! accumulator, an index register, 16 words of memory, branches that go forward only. Jumps go back, too, where libpcap has
-//! a program walk along a chain of headers (`protochain`); no kernel would take that, and here it ends after a while. Here its programs become instructions of
-//! our own, each with all that is known of it before it runs; a load with the comparison behind it, which is most of what
-//! filters do, is one of them. `pcap_offline_filter` would do the same in more time, and takes packets for whole: the `pcap`
-//! crate hands it one length for both that of the capture and that on the wire.
+//! a program walk along a chain of headers (`protochain`); no kernel would take that, and here it ends after a while.
+//!
+//! Its programs become instructions of our own, each with all that is known of it before it runs; a load with the
+//! comparison behind it, which is most of what filters do, is one of them. `pcap_offline_filter` would do the same in more
+//! than twice the time, and takes packets for whole: the `pcap` crate hands it one length for both that of the capture and
+//! that on the wire.
 
 /// An instruction as the compiler gives it: opcode, the two jump offsets, the operand.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -45,6 +47,8 @@ pub(super) struct Program {
     instructions: Box<[Instruction]>,
     /// Whether any of it uses memory, which must be zeroed first.
     has_memory: bool,
+    /// Whether packets can be run over together: it is short, needs no memory, and never goes back.
+    is_plain: bool,
 }
 
 /// How many bytes a load takes.
@@ -123,28 +127,32 @@ enum Instruction {
     AccumulatorFromIndex,
     Return(u32),
     ReturnAccumulator,
-    /// [`Load`](Self::Load) and then [`Branch`](Self::Branch) on equality with a constant.
-    IfEqual {
-        width: Width,
-        at: u32,
-        constant: u32,
-        branch: Branch,
-    },
+    /// [`Load`](Self::Load) and then [`Branch`](Self::Branch).
+    If(Masked),
     /// The same behind [`LoadIndexed`](Self::LoadIndexed).
-    IfIndexedEqual {
-        width: Width,
-        at: u32,
-        constant: u32,
-        branch: Branch,
-    },
-    /// [`Load`](Self::Load) and then [`Branch`](Self::Branch) on any of the bits of a mask.
-    IfAnyBit {
-        width: Width,
-        at: u32,
-        mask: u32,
-        branch: Branch,
-    },
+    IfIndexed(Masked),
 }
+
+/// A load, and whether what it gives has under a mask a value.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Masked {
+    width: Width,
+    at: u32,
+    mask: u32,
+    value: u32,
+    branch: Branch,
+}
+
+/// A packet: the bytes at hand, and its length on the wire.
+pub(super) type Packet<'a> = (&'a [u8], u32);
+
+/// Packets that are run over together: one bit of a word each.
+pub(super) const TOGETHER: usize = u64::BITS as usize;
+
+/// Instructions of the longest program that is run over packets together.
+const SHORT: usize = 512;
+/// Those of what people type: less to begin with.
+const SHORTER: usize = 64;
 
 impl Program {
     /// Checks a program.
@@ -162,9 +170,13 @@ impl Program {
             return Err(Invalid::End);
         }
         let has_memory = instructions.iter().any(Instruction::has_memory);
+        let mut goes_back = false;
         for (at, instruction) in instructions.iter().enumerate() {
             let reached = match instruction {
-                Instruction::Jump(to) => *to,
+                Instruction::Jump(to) => {
+                    goes_back |= usize::from(*to) <= at;
+                    *to
+                }
                 Instruction::Branch { branch, .. } => branch.yes.max(branch.no),
                 _ => 0,
             };
@@ -178,7 +190,8 @@ impl Program {
                 instructions[at - 1] = joined;
             }
         }
-        Ok(Self { instructions: instructions.into(), has_memory })
+        let is_plain = instructions.len() <= SHORT && !has_memory && !goes_back;
+        Ok(Self { instructions: instructions.into(), has_memory, is_plain })
     }
 
     /// Runs it over the bytes at hand of a packet that has `wire_len` on the wire. 0 means that the packet does not match;
@@ -201,71 +214,224 @@ impl Program {
             let instruction = self.instructions.get(next)?;
             next += 1;
             match *instruction {
-                Instruction::IfEqual { width, at, constant, branch } => {
-                    accumulator = load(bytes, width, at as usize)?;
-                    next = branch.on(accumulator == constant);
+                Instruction::If(masked) => {
+                    accumulator = load(bytes, masked.width, masked.at as usize)?;
+                    next = masked.branch.on(masked.holds(accumulator));
                 }
-                Instruction::IfIndexedEqual { width, at, constant, branch } => {
-                    accumulator = load(bytes, width, offset(at, index)?)?;
-                    next = branch.on(accumulator == constant);
-                }
-                Instruction::IfAnyBit { width, at, mask, branch } => {
-                    accumulator = load(bytes, width, at as usize)?;
-                    next = branch.on(accumulator & mask != 0);
+                Instruction::IfIndexed(masked) => {
+                    accumulator = load(bytes, masked.width, offset(masked.at, index)?)?;
+                    next = masked.branch.on(masked.holds(accumulator));
                 }
                 Instruction::Branch { test, operand, branch } => {
                     next = branch.on(test.holds(accumulator, operand.value(index)));
                 }
-                Instruction::IndexHeader(at) => index = (load(bytes, Width::Byte, at as usize)? & 0x0f) * 4,
                 Instruction::Return(verdict) => return Some(verdict),
-                Instruction::Load { width, at } => accumulator = load(bytes, width, at as usize)?,
-                Instruction::LoadIndexed { width, at } => {
-                    accumulator = load(bytes, width, offset(at, index)?)?;
-                }
-                Instruction::LoadConstant(constant) => accumulator = constant,
                 Instruction::LoadMemory(word) => accumulator = *memory.get(usize::from(word))?,
-                Instruction::LoadLength => accumulator = wire_len,
-                Instruction::IndexConstant(constant) => index = constant,
                 Instruction::IndexMemory(word) => index = *memory.get(usize::from(word))?,
-                Instruction::IndexLength => index = wire_len,
                 Instruction::Store(word) => *memory.get_mut(usize::from(word))? = accumulator,
                 Instruction::StoreIndex(word) => *memory.get_mut(usize::from(word))? = index,
-                Instruction::Compute(alu, operand) => {
-                    accumulator = alu.of(accumulator, operand.value(index))?;
-                }
-                Instruction::Negate => accumulator = accumulator.wrapping_neg(),
                 Instruction::Jump(to) => {
                     if usize::from(to) < next {
                         loops = loops.checked_sub(1)?;
                     }
                     next = usize::from(to);
                 }
-                Instruction::IndexFromAccumulator => index = accumulator,
-                Instruction::AccumulatorFromIndex => accumulator = index,
                 Instruction::ReturnAccumulator => return Some(accumulator),
+                other => (accumulator, index) = other.registers(bytes, wire_len, accumulator, index)?,
             }
         }
     }
 }
 
+/// Packets under way through a program together, each with registers of its own.
+struct Together<'p, 'a> {
+    packets: &'p [Packet<'a>; TOGETHER],
+    accumulators: [u32; TOGETHER],
+    indices: [u32; TOGETHER],
+}
+
+impl Together<'_, '_> {
+    /// Does something for each packet of a set: the set of those for which it said yes, and of those that it gave up.
+    #[inline(always)]
+    fn each(
+        &mut self,
+        set: u64,
+        mut f: impl FnMut(&Packet<'_>, &mut u32, &mut u32) -> Option<bool>,
+    ) -> (u64, u64) {
+        let (mut yes, mut gone) = (0, 0);
+        let Self { packets, accumulators, indices } = self;
+        if set == u64::MAX {
+            let registers = accumulators.iter_mut().zip(indices);
+            for (number, (packet, (accumulator, index))) in packets.iter().zip(registers).enumerate() {
+                yes >>= 1;
+                match f(packet, accumulator, index) {
+                    Some(outcome) => yes |= u64::from(outcome) << 63,
+                    None => gone |= 1 << number,
+                }
+            }
+            return (yes, gone);
+        }
+        let mut left = set;
+        while left != 0 {
+            let number = left.trailing_zeros() as usize % TOGETHER;
+            let bit = left & left.wrapping_neg();
+            left ^= bit;
+            match f(&packets[number], &mut accumulators[number], &mut indices[number]) {
+                Some(outcome) => yes |= bit & u64::from(outcome).wrapping_neg(),
+                None => gone |= bit,
+            }
+        }
+        (yes, gone)
+    }
+}
+
+impl Program {
+    /// Runs it over up to [`TOGETHER`] packets; bit n says whether the nth matches.
+    ///
+    /// Instruction by instruction, and each for all packets that come to it: what it takes to tell instructions apart is
+    /// spent once for all of them, no packet waits for another, and where packets part there is no jump to be foreseen.
+    pub(super) fn run_together(&self, packets: &[Packet<'_>; TOGETHER], count: usize) -> u64 {
+        let bit = u32::try_from(count).ok().and_then(|count| 1_u64.checked_shl(count));
+        let all = bit.map_or(u64::MAX, |bit| bit - 1);
+        let mut together = Together { packets, accumulators: [0; TOGETHER], indices: [0; TOGETHER] };
+        if !self.is_plain {
+            let run = |(bytes, wire_len): &Packet<'_>, _: &mut u32, _: &mut u32| {
+                Some(self.run(bytes, *wire_len) != 0)
+            };
+            return together.each(all, run).0;
+        }
+        if self.instructions.len() <= SHORTER {
+            self.pass::<SHORTER>(&mut together, all)
+        } else {
+            self.pass::<SHORT>(&mut together, all)
+        }
+    }
+
+    /// One pass through a plain program of at most `PLACES` instructions.
+    fn pass<const PLACES: usize>(&self, together: &mut Together<'_, '_>, all: u64) -> u64 {
+        // The packets that have come to each instruction.
+        let mut come = [0_u64; PLACES];
+        let mut matched = 0;
+        come[0] = all;
+        for (place, instruction) in self.instructions.iter().enumerate() {
+            let here = come[place % PLACES];
+            if here == 0 {
+                continue;
+            }
+            let mut go = |branch: Branch, (yes, gone): (u64, u64)| {
+                come[usize::from(branch.yes) % PLACES] |= yes;
+                come[usize::from(branch.no) % PLACES] |= here & !yes & !gone;
+            };
+            // Where there is no branch, whoever is not gone goes on with what follows.
+            let behind = u16::try_from(place + 1).unwrap_or(u16::MAX);
+            let on = Branch { yes: behind, no: behind };
+            match *instruction {
+                Instruction::If(masked) => {
+                    let at = masked.at as usize;
+                    let each = match masked.width {
+                        Width::Byte => {
+                            together.each(here, |(bytes, _), a, _| masked.keep(byte(bytes, at)?, a))
+                        }
+                        Width::Half => {
+                            together.each(here, |(bytes, _), a, _| masked.keep(half(bytes, at)?, a))
+                        }
+                        Width::Word => {
+                            together.each(here, |(bytes, _), a, _| masked.keep(word(bytes, at)?, a))
+                        }
+                    };
+                    go(masked.branch, each);
+                }
+                Instruction::IfIndexed(masked) => {
+                    let each = together.each(here, |(bytes, _), a, x| {
+                        masked.keep(load(bytes, masked.width, offset(masked.at, *x)?)?, a)
+                    });
+                    go(masked.branch, each);
+                }
+                Instruction::Branch { test, operand, branch } => {
+                    go(branch, together.each(here, |_, a, x| Some(test.holds(*a, operand.value(*x)))));
+                }
+                Instruction::Jump(to) => go(Branch { yes: to, no: to }, (here, 0)),
+                Instruction::Return(verdict) if verdict != 0 => matched |= here,
+                Instruction::Return(_) => {}
+                Instruction::ReturnAccumulator => matched |= together.each(here, |_, a, _| Some(*a != 0)).0,
+                Instruction::IndexHeader(at) => go(
+                    on,
+                    together.each(here, |(bytes, _), _, x| {
+                        *x = header(bytes, at)?;
+                        Some(true)
+                    }),
+                ),
+                other => go(
+                    on,
+                    together.each(here, |(bytes, wire_len), a, x| {
+                        (*a, *x) = other.registers(bytes, *wire_len, *a, *x)?;
+                        Some(true)
+                    }),
+                ),
+            }
+        }
+        matched
+    }
+}
+
+impl Masked {
+    /// Keeps what was loaded, and tests it.
+    #[inline(always)]
+    fn keep(&self, loaded: u32, accumulator: &mut u32) -> Option<bool> {
+        *accumulator = loaded;
+        Some(self.holds(loaded))
+    }
+}
+
 impl Instruction {
+    /// The registers after an instruction that does no more than change them: accumulator and index.
+    fn registers(self, bytes: &[u8], wire_len: u32, accumulator: u32, index: u32) -> Option<(u32, u32)> {
+        Some(match self {
+            Self::Load { width, at } => (load(bytes, width, at as usize)?, index),
+            Self::LoadIndexed { width, at } => (load(bytes, width, offset(at, index)?)?, index),
+            Self::LoadConstant(constant) => (constant, index),
+            Self::LoadLength => (wire_len, index),
+            Self::IndexConstant(constant) => (accumulator, constant),
+            Self::IndexLength => (accumulator, wire_len),
+            Self::IndexHeader(at) => (accumulator, header(bytes, at)?),
+            Self::Compute(alu, operand) => (alu.of(accumulator, operand.value(index))?, index),
+            Self::Negate => (accumulator.wrapping_neg(), index),
+            Self::IndexFromAccumulator => (accumulator, accumulator),
+            Self::AccumulatorFromIndex => (index, index),
+            // The others go elsewhere or use memory.
+            _ => return None,
+        })
+    }
+
     fn has_memory(&self) -> bool {
         matches!(self, Self::LoadMemory(_) | Self::IndexMemory(_) | Self::Store(_) | Self::StoreIndex(_))
     }
 
     /// One instruction for two in a row, where there is one.
     fn join(first: Self, second: Self) -> Option<Self> {
-        let Self::Branch { test, operand: Operand::Constant(constant), branch } = second else { return None };
-        match (first, test) {
-            (Self::Load { width, at }, Test::Equal) => Some(Self::IfEqual { width, at, constant, branch }),
-            (Self::LoadIndexed { width, at }, Test::Equal) => {
-                Some(Self::IfIndexedEqual { width, at, constant, branch })
-            }
-            (Self::Load { width, at }, Test::AnyBit) => {
-                Some(Self::IfAnyBit { width, at, mask: constant, branch })
+        let Self::Branch { test, operand: Operand::Constant(constant), branch: Branch { yes, no } } = second
+        else {
+            return None;
+        };
+        // Of a mask none of whose bits is there, the value is 0.
+        let (mask, value, branch) = match test {
+            Test::Equal => (u32::MAX, constant, Branch { yes, no }),
+            Test::AnyBit => (constant, 0, Branch { yes: no, no: yes }),
+            Test::Greater | Test::GreaterOrEqual => return None,
+        };
+        match first {
+            Self::Load { width, at } => Some(Self::If(Masked { width, at, mask, value, branch })),
+            Self::LoadIndexed { width, at } => {
+                Some(Self::IfIndexed(Masked { width, at, mask, value, branch }))
             }
             _ => None,
         }
+    }
+}
+
+impl Masked {
+    fn holds(&self, loaded: u32) -> bool {
+        loaded & self.mask == self.value
     }
 }
 
@@ -317,12 +483,34 @@ impl Alu {
 /// Bytes as the network has them.
 #[inline]
 fn load(bytes: &[u8], width: Width, at: usize) -> Option<u32> {
-    let bytes = bytes.get(at..)?;
-    Some(match width {
-        Width::Byte => u32::from(*bytes.first()?),
-        Width::Half => u32::from(u16::from_be_bytes(*bytes.first_chunk()?)),
-        Width::Word => u32::from_be_bytes(*bytes.first_chunk()?),
-    })
+    match width {
+        Width::Byte => byte(bytes, at),
+        Width::Half => half(bytes, at),
+        Width::Word => word(bytes, at),
+    }
+}
+
+#[inline]
+fn byte(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at).map(|byte| u32::from(*byte))
+}
+
+#[inline]
+fn half(bytes: &[u8], at: usize) -> Option<u32> {
+    let half = bytes.get(at..at.checked_add(2)?)?.first_chunk()?;
+    Some(u16::from_be_bytes(*half).into())
+}
+
+#[inline]
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    let word = bytes.get(at..at.checked_add(4)?)?.first_chunk()?;
+    Some(u32::from_be_bytes(*word))
+}
+
+/// Four times the low half of a byte.
+#[inline]
+fn header(bytes: &[u8], at: u32) -> Option<u32> {
+    Some((byte(bytes, at as usize)? & 0x0f) * 4)
 }
 
 /// A place that does not wrap around.
@@ -369,8 +557,10 @@ fn decode(at: usize, Encoded { code, jt, jf, k }: Encoded) -> Result<Instruction
         return Err(unknown);
     }
     let word = || u8::try_from(k).ok().filter(|k| usize::from(*k) < WORDS).ok_or(Invalid::Memory { at });
-    let target =
-        |offset: i32| u16::try_from(at as i64 + 1 + i64::from(offset)).map_err(|_| Invalid::Jump { at });
+    let target = |offset: i32| {
+        let target = (at + 1).checked_add_signed(offset as isize);
+        target.and_then(|target| u16::try_from(target).ok()).ok_or(Invalid::Jump { at })
+    };
     let operand = if code & op::X == 0 { Operand::Constant(k) } else { Operand::Index };
     let (size, mode) = (code & op::SIZE, code & op::MODE);
     Ok(match code & op::CLASS {
@@ -460,7 +650,13 @@ mod tests {
     const REJECT: Encoded = encoded(0x06, 0, 0, 0);
 
     fn run(program: &[Encoded], bytes: &[u8], wire_len: u32) -> u32 {
-        Program::new(program).expect("a valid program").run(bytes, wire_len)
+        let program = Program::new(program).expect("a valid program");
+        let alone = program.run(bytes, wire_len);
+        // Between packets that are empty.
+        let mut packets: [Packet<'_>; TOGETHER] = [(&[], 0); TOGETHER];
+        packets[7] = (bytes, wire_len);
+        assert_eq!(program.run_together(&packets, TOGETHER) >> 7 & 1 == 1, alone != 0);
+        alone
     }
 
     /// What `tcpdump -ddd tcp port 443` gives for Ethernet, but for IPv6.
@@ -622,8 +818,21 @@ mod tests {
                 program.into_iter().map(|(code, jt, jf, k)| encoded(code, jt, jf, k)).collect();
             program.push(ACCEPT);
             if let Ok(program) = Program::new(&program) {
-                program.run(&bytes, wire_len);
+                let packets: [Packet<'_>; TOGETHER] =
+                    std::array::from_fn(|number| (bytes.get(number..).unwrap_or_default(), wire_len));
+                let together = program.run_together(&packets, TOGETHER);
+                for (number, (bytes, wire_len)) in packets.into_iter().enumerate() {
+                    proptest::prop_assert_eq!(together >> number & 1 == 1, program.run(bytes, wire_len) != 0);
+                }
             }
+        }
+
+        #[test]
+        fn only_as_many_packets_match_as_there_are(count in 0..=TOGETHER) {
+            let program = Program::new(&[ACCEPT]).expect("a valid program");
+            let matched = program.run_together(&[(&[], 0); TOGETHER], count);
+            proptest::prop_assert_eq!(matched.count_ones() as usize, count);
+            proptest::prop_assert_eq!(matched.trailing_ones() as usize, count);
         }
     }
 }

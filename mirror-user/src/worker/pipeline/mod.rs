@@ -210,7 +210,7 @@ impl Pipeline {
         drop(sorting);
         let decapsulated = frames.len() as u64;
         if self.config.selection.has_filters() {
-            frames.retain(|frame| self.config.selection.matches(frame));
+            self.config.selection.retain_matching(&mut frames);
         }
         let selected = self.config.budget.claim(frames.len() as u64);
         let deselected = decapsulated - selected;
