@@ -1,6 +1,7 @@
 //! `mirror`: takes AWS VPC Traffic Mirroring off the NIC, or out of capture files, with every packet accounted for.
 
 mod closing;
+mod config;
 #[cfg(feature = "af-xdp")]
 mod doctor;
 #[cfg(feature = "af-xdp")]
@@ -57,6 +58,8 @@ enum Command {
     ///
     /// The same selection, outputs and report as live, and no root.
     Replay(Box<replay::ReplayArgs>),
+    /// Check a configuration file, or print what it comes to
+    Config(config::ConfigArgs),
     /// Tell what stands in the way on this host, and the command that mends it
     ///
     /// Changes nothing. Exits with 0 if ingest can run, with 1 if not.
@@ -73,8 +76,8 @@ const FAILED: u8 = 1;
 const BAD_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match run(cli) {
+    let done = config::expand(std::env::args_os().collect()).and_then(|words| run(Cli::parse_from(words)));
+    match done {
         Ok(code) => code,
         Err(error) => {
             terminal::clear_live_line();
@@ -97,6 +100,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         #[cfg(feature = "af-xdp")]
         Some(Command::Ingest(args)) => ingest::run(&args),
         Some(Command::Replay(args)) => replay::run(&args),
+        Some(Command::Config(args)) => config::run(&args),
         #[cfg(feature = "af-xdp")]
         Some(Command::Doctor(args)) => doctor::run(&args),
         None => Err(Usage(

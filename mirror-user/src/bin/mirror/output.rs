@@ -24,6 +24,9 @@ use crate::{FAILED, Usage, closing, lists, terminal};
 /// Output and selection, the same for live ingest and for capture files.
 #[derive(Args, Debug)]
 pub(crate) struct OutputArgs {
+    /// Take settings from a TOML file, whose keys are the names of the flags; see `mirror config --help`
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// UDP destination ports of the tunnel, at most four on an interface
     #[arg(long, help_heading = "Selection", value_name = "LIST", default_value = "4789", value_parser = lists::ports)]
     port: lists::Ports,

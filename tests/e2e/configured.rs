@@ -1,0 +1,126 @@
+//! Configuration files: the same runs as flags give, errors with their line, and what is printed is a file again.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use mirror_lab::{aws_twin, capture};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A folder with a capture in it, and what is written there.
+struct Desk(TempDir);
+
+impl Desk {
+    fn new() -> Self {
+        let desk = Self(tempfile::tempdir().expect("directory"));
+        let frames = aws_twin::aws_twin().expect("frames");
+        capture::write_pcap(&desk.path("twin.pcap"), &frames).expect("written");
+        desk
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn file(&self, text: &str) -> PathBuf {
+        let file = self.path("mirror.toml");
+        fs::write(&file, text).expect("written");
+        file
+    }
+
+    fn mirror(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_mirror"))
+            .args(arguments)
+            .current_dir(self.0.path())
+            .output()
+            .expect("mirror")
+    }
+
+    /// How `mirror config check` ends, and what it says.
+    fn check(&self, text: &str) -> (Option<i32>, String) {
+        self.file(text);
+        let output = self.mirror(&["config", "check", "mirror.toml"]);
+        assert!(output.stdout.is_empty());
+        (output.status.code(), String::from_utf8(output.stderr).expect("UTF-8"))
+    }
+}
+
+fn report(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+fn printed(output: Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+#[test]
+fn a_file_gives_the_run_that_flags_give_and_what_is_typed_wins() {
+    let desk = Desk::new();
+    desk.file("read = 'twin.pcap'\njson = true\nfilter = 'udp port 53'\ncount = 5\nwait = 'spin'\n");
+    let from_file = report(&desk.mirror(&["replay", "--config", "mirror.toml"]));
+    assert_eq!((&from_file["filter"], &from_file["sinks"][0]["offered"]), (&"udp port 53".into(), &5.into()));
+    let typed = report(&desk.mirror(&["replay", "-c", "7", "--config=mirror.toml", "tcp"]));
+    assert_eq!((&typed["filter"], &typed["sinks"][0]["offered"]), (&"tcp".into(), &7.into()));
+}
+
+#[test]
+fn what_is_wrong_in_a_file_is_told_with_its_line() {
+    let desk = Desk::new();
+    let (code, said) = desk.check("count = 5\n\nprot = 4789\n");
+    assert_eq!(code, Some(2));
+    assert!(said.starts_with("mirror: mirror.toml:3: there is no key prot; there are: bind, "), "{said}");
+    for (text, told) in [
+        ("wait = 'sleep'", "mirror.toml:1: wait: invalid value 'sleep' for '--wait <WAIT>'"),
+        ("# lists\nvni = '9-'", "mirror.toml:2: vni: invalid value '9-'"),
+        ("json = 1", "mirror.toml:1: json: true or false is wanted"),
+        ("count = true", "mirror.toml:1: count: neither true nor false"),
+        ("vni = [7,", "mirror.toml:1: "),
+        (
+            "filter = 'tcp prot 3'",
+            "mirror.toml:1: filter: filter expression: syntax error\n  tcp prot 3\n      ^^^^",
+        ),
+        (
+            "outer-filter = 'tcp port'",
+            "mirror.toml:1: outer-filter: filter expression: syntax error: it ends",
+        ),
+        ("quiet = true\nverbose = 1", "mirror.toml: the argument '-q' cannot be used with '-v...'"),
+        ("config = 'other.toml'", "mirror.toml:1: there is no key config"),
+    ] {
+        let (code, said) = desk.check(text);
+        assert_eq!(code, Some(2), "{text}");
+        assert!(said.contains(told), "{text}: {said}");
+        let run = desk.mirror(&["replay", "-r", "twin.pcap", "--config", "mirror.toml"]);
+        assert_eq!(run.status.code(), Some(2), "{text}");
+        assert!(String::from_utf8_lossy(&run.stderr).contains(told), "{text}");
+    }
+    let missing = desk.mirror(&["replay", "--config", "nowhere.toml"]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("nowhere.toml: No such file"));
+}
+
+#[test]
+fn what_is_printed_is_a_file_of_the_same_settings() {
+    let desk = Desk::new();
+    let text = "interface = ['ens6', 'ens7']\nqueues = '0-3'\nvni = [7, '100-199']\nrx-ring = 8192\n\
+                write = 'a \"b\".pcapng'\nouter = true\nverbose = 2\nfilter = 'tcp port 443'\n";
+    assert_eq!(desk.check(text), (Some(0), "mirror.toml: 8 keys, nothing wrong\n".to_owned()));
+    let first = printed(desk.mirror(&["config", "print", "mirror.toml"]));
+    for line in [
+        "interface = [\"ens6\", \"ens7\"]",
+        "rx-ring = 8192",
+        "wait = \"poll\"  # default",
+        "# cpus is not set",
+    ] {
+        assert!(first.lines().any(|printed| printed == line), "{line} in {first}");
+    }
+    desk.file(&first);
+    let second = printed(desk.mirror(&["config", "print", "mirror.toml"]));
+    let settings = |text: &str| text.replace("  # default", "");
+    assert_eq!(settings(&first), settings(&second));
+    assert!(Path::new(&desk.path("mirror.toml")).is_file());
+}
