@@ -94,7 +94,8 @@ impl Dispatch {
         let (started, clock) = (SystemTime::now(), Instant::now());
         let build = |factory: &Arc<dyn SinkFactory>| {
             let sink = factory.build(cx);
-            sink.map(SinkSlot::new).map_err(|source| BuildError { sink: factory.name().to_owned(), source })
+            sink.map(|sink| SinkSlot::new(sink).selecting(factory.selection()))
+                .map_err(|source| BuildError { sink: factory.name().to_owned(), source })
         };
         let slots = sinks.iter().map(build).collect::<Result<_, _>>()?;
         Ok(Self { pipeline: Pipeline::new(config, cx.queue, slots), sinks, source, started, clock })

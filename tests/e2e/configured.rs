@@ -89,6 +89,14 @@ fn what_is_wrong_in_a_file_is_told_with_its_line() {
             "mirror.toml:1: outer-filter: filter expression: syntax error: it ends",
         ),
         ("quiet = true\nverbose = 1", "mirror.toml: the argument '-q' cannot be used with '-v...'"),
+        ("[[sink]]\nname = 'x'", "mirror.toml:1: a sink writes somewhere: `write = \"FILE\"` is missing"),
+        ("[[sink]]\nwrite = 'x'\nvni = 7", "mirror.toml:3: a sink has no key vni; it has: name, write, "),
+        ("[[sink]]\nwrite = 'x'\nsources = 'here'", "mirror.toml:3: sources: invalid value 'here'"),
+        (
+            "[[sink]]\nwrite = 'x'\nfilter = 'tcp prot'",
+            "mirror.toml:3: filter: filter expression: syntax error",
+        ),
+        ("[[sink]]\nwrite = 'x'\n[[sink]]\nwrite = 'x'", "mirror.toml:3: there are two sinks of the name x"),
         ("config = 'other.toml'", "mirror.toml:1: there is no key config"),
     ] {
         let (code, said) = desk.check(text);
@@ -104,11 +112,55 @@ fn what_is_wrong_in_a_file_is_told_with_its_line() {
 }
 
 #[test]
+fn each_table_of_a_sink_is_a_capture_with_a_selection_of_its_own() {
+    let desk = Desk::new();
+    desk.file(
+        "read = 'twin.pcap'\njson = true\nwrite = 'all.pcapng'\n\n\
+         [[sink]]\nname = 'dns'\nwrite = 'dns.pcap'\nformat = 'pcap'\nfilter = 'udp port 53'\n\n\
+         [[sink]]\nwrite = 'elsewhere.pcapng'\nvnis = [1, '2-9']\n\n\
+         [[sink]]\nname = 'here'\nwrite = 'here.pcapng'\nouter = true\nsources = '172.31.0.0/16'\n\
+         outer-filter = 'src port 65408'\n",
+    );
+    let output = desk.mirror(&["replay", "--config", "mirror.toml"]);
+    let report = report(&output);
+    let figures = |sink: &Value| {
+        let figure = |name: &str| sink[name].as_u64().expect("a number");
+        (sink["name"].as_str().expect("a name").to_owned(), figure("written"), figure("deselected"))
+    };
+    let sinks: Vec<_> = report["sinks"].as_array().expect("sinks").iter().map(figures).collect();
+    let expected = [
+        ("counters", 100, 0),
+        ("pcap", 100, 0),
+        ("dns", 20, 80),
+        ("elsewhere.pcapng", 0, 100),
+        ("here", 11, 89),
+    ];
+    assert_eq!(sinks, expected.map(|(name, written, deselected)| (name.to_owned(), written, deselected)));
+    assert_eq!(report["accounting"]["residue"], 0);
+    let packets = |name: &str| capture::read(&desk.path(name)).expect(name).packets.len();
+    assert_eq!(["all.pcapng", "dns.pcap", "elsewhere.pcapng", "here.pcapng"].map(packets), [100, 20, 0, 11]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    for line in ["  80 not of its selection", "capture: dns.pcap", "capture: here.pcapng"] {
+        assert!(said.lines().any(|told| told == line), "{line} in {said}");
+    }
+}
+
+#[test]
+fn two_sinks_cannot_have_standard_output() {
+    let desk = Desk::new();
+    desk.file("read = 'twin.pcap'\nwrite = '-'\n[[sink]]\nwrite = '-'\n");
+    let output = desk.mirror(&["replay", "--config", "mirror.toml"]);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("two sinks both want standard output"));
+}
+
+#[test]
 fn what_is_printed_is_a_file_of_the_same_settings() {
     let desk = Desk::new();
     let text = "interface = ['ens6', 'ens7']\nqueues = '0-3'\nvni = [7, '100-199']\nrx-ring = 8192\n\
-                write = 'a \"b\".pcapng'\nouter = true\nverbose = 2\nfilter = 'tcp port 443'\n";
-    assert_eq!(desk.check(text), (Some(0), "mirror.toml: 8 keys, nothing wrong\n".to_owned()));
+                write = 'a \"b\".pcapng'\nouter = true\nverbose = 2\nfilter = 'tcp port 443'\n\
+                [[sink]]\nwrite = 'b'\nvnis = [7, '8-9']\nouter = false\n";
+    assert_eq!(desk.check(text), (Some(0), "mirror.toml: 8 keys, 1 sink, nothing wrong\n".to_owned()));
     let first = printed(desk.mirror(&["config", "print", "mirror.toml"]));
     for line in [
         "interface = [\"ens6\", \"ens7\"]",

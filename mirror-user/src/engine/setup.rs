@@ -101,7 +101,7 @@ impl Setup {
 fn build(factory: &dyn SinkFactory, cx: &WorkerContext) -> Result<SinkSlot, EngineError> {
     panic::catch_unwind(AssertUnwindSafe(|| factory.build(cx)))
         .unwrap_or_else(|payload| Err(SinkError::Other(panic_message(&*payload))))
-        .map(SinkSlot::new)
+        .map(|sink| SinkSlot::new(sink).selecting(factory.selection()))
         .map_err(|source| EngineError::Sink { sink: factory.name().to_owned(), source })
 }
 

@@ -55,6 +55,18 @@ impl Selection {
         self.filter.is_some() || self.outer_filter.is_some()
     }
 
+    /// Takes the frames away that are not selected.
+    pub(crate) fn retain(&self, frames: &mut ArrayVec<Frame<'_>, MAX_BATCH>) {
+        if !self.allow.is_all() {
+            frames.retain(|frame| {
+                self.allow.allows_vni(frame.vni()) && self.allow.allows_source(frame.source())
+            });
+        }
+        if self.has_filters() {
+            self.retain_matching(frames);
+        }
+    }
+
     /// Takes the frames away that do not match the filters. All that these can look at lies in the first segment.
     pub(crate) fn retain_matching(&self, frames: &mut ArrayVec<Frame<'_>, MAX_BATCH>) {
         let mut matching = [u64::MAX; MAX_BATCH.div_ceil(Filter::TOGETHER)];

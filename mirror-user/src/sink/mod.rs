@@ -63,6 +63,7 @@ mod for_each;
 mod latency;
 mod origin;
 pub mod pcap;
+mod selected;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -70,6 +71,7 @@ pub use counters::{Counters, CountersSnapshot};
 pub use for_each::for_each;
 pub use latency::LatencySink;
 pub use pcap::Pcap;
+pub use selected::selected;
 
 use std::{
     fmt, io,
@@ -79,7 +81,7 @@ use std::{
 
 use arrayvec::ArrayVec;
 
-use crate::{account::Report, batch::Batch};
+use crate::{account::Report, batch::Batch, select::Selection};
 
 /// The most reasons a sink may name for drops, and for failures.
 pub const MAX_REASONS: usize = 8;
@@ -95,6 +97,11 @@ pub trait SinkFactory: Send + Sync {
     ///
     /// What keeps the sink from being built; the run then does not start.
     fn build(&self, cx: &WorkerContext) -> Result<Box<dyn Sink>, SinkError>;
+
+    /// Which frames the sink gets, of those that the run selects; `None` for all of them.
+    fn selection(&self) -> Option<Arc<Selection>> {
+        None
+    }
 
     /// Whether the sink uses [`Frame::time`](crate::Frame::time). If any does, the XDP program stamps frames.
     fn needs_time(&self) -> bool {

@@ -13,14 +13,14 @@ use crate::output::Capture;
 const ORIGINS: usize = 10;
 
 /// The closing lines of a run.
-pub(crate) fn lines(report: &Report, capture: Option<&Capture>) -> String {
+pub(crate) fn lines(report: &Report, captures: &[Capture]) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
-    let _ = write_lines(&mut text, report, capture);
+    let _ = write_lines(&mut text, report, captures);
     text
 }
 
-fn write_lines(text: &mut String, report: &Report, capture: Option<&Capture>) -> std::fmt::Result {
+fn write_lines(text: &mut String, report: &Report, captures: &[Capture]) -> std::fmt::Result {
     let queues = || report.interfaces.iter().flat_map(|interface| &interface.queues);
     let failed: u64 = report.interfaces.iter().filter_map(|interface| interface.xdp.redirect_failed).sum();
     let kernel = queues().map(|queue| queue.rx_dropped + queue.rx_ring_full).sum::<u64>() + failed;
@@ -125,6 +125,9 @@ fn write_lines(text: &mut String, report: &Report, capture: Option<&Capture>) ->
             (sink.pending, "pending"),
         ];
         write_parts(text, " = ", " + ", &parts)?;
+        // The counters have no selection of their own: what they were not given, nobody was.
+        let nobody = report.sinks.first().map_or(0, |sink| sink.deselected);
+        write_causes(text, &[(sink.deselected.saturating_sub(nobody), "not of its selection")])?;
         for (reason, count) in sink
             .dropped
             .iter()
@@ -155,7 +158,7 @@ fn write_lines(text: &mut String, report: &Report, capture: Option<&Capture>) ->
         writeln!(
             text,
             "origin {source} VNI {vni}: {frames} frames, {inner_bytes} bytes; Wireshark: {}",
-            filter(origin, capture)
+            filter(origin, captures.first())
         )?;
     }
     let (more, other) = (report.origins.len().saturating_sub(ORIGINS), &report.origins_other);
@@ -177,7 +180,7 @@ fn write_lines(text: &mut String, report: &Report, capture: Option<&Capture>) ->
     for (law, left) in accounting.laws.iter().filter(|(_, left)| **left != 0) {
         writeln!(text, "  {law}: {left:+}")?;
     }
-    if let Some(path) = capture.and_then(|capture| capture.path.as_ref()) {
+    for path in captures.iter().filter_map(|capture| capture.path.as_ref()) {
         writeln!(text, "capture: {}", path.display())?;
     }
     Ok(())

@@ -14,11 +14,13 @@ use std::{
 };
 
 use anyhow::Context as _;
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, CommandFactory as _, Subcommand, parser::ValueSource};
+use clap::{
+    Arg, ArgAction, ArgMatches, Args, Command, CommandFactory as _, Parser, Subcommand, parser::ValueSource,
+};
 use mirror_user::select::Filter;
 use toml::de::{DeTable, DeValue};
 
-use crate::{Cli, Usage, terminal};
+use crate::{Cli, Usage, output::OutputArgs, terminal};
 
 /// Arguments of `mirror config`.
 #[derive(Args, Debug)]
@@ -26,7 +28,10 @@ use crate::{Cli, Usage, terminal};
 Keys are the names of the flags: `vni = \"7,100-199\"` for --vni 7,100-199, `outer = true` for --outer. Those that have
 a letter only: read, write, unbuffered, snaplen, count, quiet, verbose. `filter` is the filter expression. Lists may be
 arrays. What is typed beside --config wins over the file; `mirror replay` skips what only an interface has, and
-`mirror ingest` what only files have.")]
+`mirror ingest` what only files have.
+
+Each table [[sink]] is a capture of its own: write, name, format, outer, unbuffered, snaplen; and which packets it gets,
+of those that the run selects: vnis, sources, filter, outer-filter.")]
 pub(crate) struct ConfigArgs {
     #[command(subcommand)]
     action: Action,
@@ -71,43 +76,92 @@ enum Value {
     Words(Vec<String>),
 }
 
-/// Puts what a file says in front of what was typed, if a file was named.
-pub(crate) fn expand(typed: Vec<OsString>) -> anyhow::Result<Vec<OsString>> {
+/// A capture with a selection of its own: a table `[[sink]]`.
+#[derive(Debug)]
+pub(crate) struct SinkTable {
+    /// In the report.
+    pub(crate) name: String,
+    pub(crate) output: OutputArgs,
+}
+
+/// What the flags of a capture and of a selection are in a table.
+#[derive(Debug, Parser)]
+#[command(name = "sink")]
+struct SinkArgs {
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// The keys of a table, and the flags that they stand for.
+const SINK_KEYS: [(&str, &str); 9] = [
+    ("write", "write"),
+    ("format", "format"),
+    ("outer", "outer"),
+    ("unbuffered", "unbuffered"),
+    ("snaplen", "snaplen"),
+    ("vnis", "vni"),
+    ("sources", "source"),
+    ("filter", EXPRESSION.1),
+    ("outer-filter", "outer-filter"),
+];
+/// The key of a table's name, which stands for no flag.
+const NAME: &str = "name";
+/// The key of all tables.
+const SINK: &str = "sink";
+
+/// A file that was read: settings, and the tables of sinks, each with its line.
+struct Read {
+    settings: Vec<Setting>,
+    sinks: Vec<(usize, Vec<Setting>)>,
+}
+
+/// A file in which nothing is wrong.
+struct Checked {
+    read: Read,
+    tables: Vec<SinkTable>,
+}
+
+/// Puts what a file says in front of what was typed, if a file was named; the tables of its sinks beside it.
+pub(crate) fn expand(typed: Vec<OsString>) -> anyhow::Result<(Vec<OsString>, Vec<SinkTable>)> {
+    let none = |typed| Ok((typed, Vec::new()));
     // What is wrong with the rest, the second reading will tell, with all that belongs to it.
-    let Ok(early) = Cli::command().ignore_errors(true).try_get_matches_from(&typed) else { return Ok(typed) };
-    let Some((name, matches)) = early.subcommand() else { return Ok(typed) };
-    let Some(file) = matches.try_get_one::<PathBuf>(CONFIG).ok().flatten() else { return Ok(typed) };
+    let Ok(early) = Cli::command().ignore_errors(true).try_get_matches_from(&typed) else {
+        return none(typed);
+    };
+    let Some((name, matches)) = early.subcommand() else { return none(typed) };
+    let Some(file) = matches.try_get_one::<PathBuf>(CONFIG).ok().flatten() else { return none(typed) };
     let command = subcommand(name);
-    let settings = check(file)?;
+    let Checked { read: Read { settings, .. }, tables } = check(file)?;
     let typed_already =
         |arg: &Arg| matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
     let flags = flags(&command, &settings, |arg| !typed_already(arg));
     let place = typed.iter().position(|word| word == name).map_or(typed.len(), |place| place + 1);
     let mut all = typed;
     all.splice(place..place, flags);
-    Ok(all)
+    Ok((all, tables))
 }
 
 /// The command itself.
 pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
     match &args.action {
         Action::Check { file } => {
-            let keys = check(file)?.len();
-            terminal::say!(
-                "{}: {keys} key{}, nothing wrong",
-                file.display(),
-                if keys == 1 { "" } else { "s" }
-            );
+            let Read { settings, sinks } = check(file)?.read;
+            let counted =
+                |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+            let sinks =
+                if sinks.is_empty() { String::new() } else { format!(", {}", counted(sinks.len(), SINK)) };
+            terminal::say!("{}: {}{sinks}, nothing wrong", file.display(), counted(settings.len(), "key"));
         }
         Action::Print { file } => {
-            let settings = check(file)?;
+            let Read { settings, sinks } = check(file)?.read;
             let reads = settings.iter().any(|setting| setting.key == "read");
             let name = if reads { "replay" } else { "ingest" };
             let command = subcommand(name);
             let words = [OsString::from(name)].into_iter().chain(flags(&command, &settings, |_| true));
             // A file need not name the interface: that may be typed.
             let matches = command.clone().ignore_errors(true).try_get_matches_from(words)?;
-            io::stdout().write_all(printed(&command, &matches).as_bytes()).context("standard output")?;
+            let text = printed(&command, &matches) + &printed_sinks(&sinks);
+            io::stdout().write_all(text.as_bytes()).context("standard output")?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -137,11 +191,12 @@ fn find<'c>(command: &'c Command, wanted: &str) -> Option<&'c Arg> {
 }
 
 /// Reads a file and has each key judged by the commands that have its flag.
-fn check(file: &Path) -> anyhow::Result<Vec<Setting>> {
+fn check(file: &Path) -> anyhow::Result<Checked> {
     let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
-    let settings = read(&text).map_err(|(line, message)| wrong(file, line, &message))?;
+    let read = read(&text).map_err(|(line, message)| wrong(file, line, &message))?;
+    let settings = &read.settings;
     let commands = COMMANDS.map(|(name, needed)| (subcommand(name), needed));
-    for setting in &settings {
+    for setting in settings {
         let mut known = false;
         for (command, needed) in &commands {
             let Some(arg) = find(command, &setting.key) else { continue };
@@ -155,6 +210,7 @@ fn check(file: &Path) -> anyhow::Result<Vec<Setting>> {
                 commands.iter().flat_map(|(command, _)| command.get_arguments()).filter_map(key).collect();
             keys.sort();
             keys.dedup();
+            keys.push(format!("[[{SINK}]]"));
             let message = format!("there is no key {}; there are: {}", setting.key, keys.join(", "));
             return Err(wrong(file, setting.line, &message).into());
         }
@@ -165,11 +221,53 @@ fn check(file: &Path) -> anyhow::Result<Vec<Setting>> {
         let needed = if found("interface") || found("read") { &[] } else { *needed };
         let stands_alone = settings.iter().all(|setting| find(command, &setting.key).is_some());
         if stands_alone {
-            let words = needed.iter().map(OsString::from).chain(flags(command, &settings, |_| true));
+            let words = needed.iter().map(OsString::from).chain(flags(command, settings, |_| true));
             parsed(command, words).map_err(|message| Usage(format!("{}: {message}", file.display())))?;
         }
     }
-    Ok(settings)
+    let mut tables: Vec<SinkTable> = Vec::new();
+    for (line, settings) in &read.sinks {
+        let table =
+            sink_table(settings).map_err(|(at, message)| wrong(file, at.unwrap_or(*line), &message))?;
+        if tables.iter().any(|other| other.name == table.name) {
+            let message =
+                format!("there are two sinks of the name {}; `{NAME}` gives one another", table.name);
+            return Err(wrong(file, *line, &message).into());
+        }
+        tables.push(table);
+    }
+    Ok(Checked { read, tables })
+}
+
+/// A table's settings as a sink; or what is wrong, and the line where it is not the table as a whole.
+fn sink_table(settings: &[Setting]) -> Result<SinkTable, (Option<usize>, String)> {
+    let command = SinkArgs::command();
+    let (mut name, mut all) = (None, Vec::new());
+    for Setting { key, line, value } in settings {
+        let failed = |message: String| (Some(*line), format!("{key}: {message}"));
+        if key == NAME {
+            let Value::Words(words) = value else { return Err(failed("a string is wanted".to_owned())) };
+            name = Some(words.join(" "));
+            continue;
+        }
+        let flag = SINK_KEYS.iter().find(|(known, _)| known == key).map(|(_, flag)| *flag);
+        let Some(arg) = flag.and_then(|flag| find(&command, flag)) else {
+            let keys: Vec<_> = SINK_KEYS.iter().map(|(known, _)| *known).collect();
+            let message = format!("a sink has no key {key}; it has: {NAME}, {}", keys.join(", "));
+            return Err((Some(*line), message));
+        };
+        let flags = words(arg, value).map_err(failed)?;
+        judge(&command, &[], arg, value, flags.clone()).map_err(failed)?;
+        all.extend(flags);
+    }
+    let words = [OsString::from(command.get_name())].into_iter().chain(all);
+    // Each has been judged; what they could say together is about the file that they are written to.
+    let SinkArgs { output } = SinkArgs::try_parse_from(words).map_err(|error| (None, first_line(&error)))?;
+    let Some(path) = output.writes().next() else {
+        return Err((None, "a sink writes somewhere: `write = \"FILE\"` is missing".to_owned()));
+    };
+    let name = name.unwrap_or_else(|| path.display().to_string());
+    Ok(SinkTable { name, output })
 }
 
 fn wrong(file: &Path, line: usize, message: &str) -> Usage {
@@ -205,10 +303,13 @@ fn judge(
 /// What a command says to flags, in one line.
 fn parsed(command: &Command, flags: impl Iterator<Item = OsString>) -> Result<(), String> {
     let words = [OsString::from(command.get_name())].into_iter().chain(flags);
-    command.clone().try_get_matches_from(words).map(drop).map_err(|error| {
-        let text = error.render().to_string();
-        text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
-    })
+    command.clone().try_get_matches_from(words).map(drop).map_err(|error| first_line(&error))
+}
+
+/// What is wrong, without how it is used.
+fn first_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
 }
 
 /// The flags of those settings that a command has and that are wanted.
@@ -253,7 +354,7 @@ fn words(arg: &Arg, value: &Value) -> Result<Vec<OsString>, String> {
 }
 
 /// The keys of a file, in its order.
-fn read(text: &str) -> Result<Vec<Setting>, (usize, String)> {
+fn read(text: &str) -> Result<Read, (usize, String)> {
     let line = |span: Range<usize>| {
         let before = text.get(..span.start).unwrap_or(text);
         before.matches('\n').count() + 1
@@ -262,15 +363,29 @@ fn read(text: &str) -> Result<Vec<Setting>, (usize, String)> {
         let message = error.message().trim().replace('\n', ", ");
         (line(error.span().unwrap_or(text.len()..text.len())), message)
     })?;
-    let mut settings = Vec::new();
-    for (key, value) in table.get_ref() {
-        let line = line(key.span());
-        let value =
-            read_value(value.get_ref()).map_err(|message| (line, format!("{}: {message}", key.get_ref())))?;
-        settings.push(Setting { key: key.get_ref().to_string(), line, value });
+    let settings = |table: &DeTable<'_>| -> Result<Vec<Setting>, (usize, String)> {
+        let mut settings = Vec::new();
+        for (key, value) in table {
+            let line = line(key.span());
+            let value = read_value(value.get_ref())
+                .map_err(|message| (line, format!("{}: {message}", key.get_ref())))?;
+            settings.push(Setting { key: key.get_ref().to_string(), line, value });
+        }
+        settings.sort_by_key(|setting| setting.line);
+        Ok(settings)
+    };
+    let mut table = table.into_inner();
+    let mut sinks = Vec::new();
+    if let Some(tables) = table.remove(SINK) {
+        let at = line(tables.span());
+        let not = || (at, format!("`[[{SINK}]]` is wanted, a table for each"));
+        let DeValue::Array(tables) = tables.into_inner() else { return Err(not()) };
+        for table in &tables {
+            let DeValue::Table(keys) = table.get_ref() else { return Err(not()) };
+            sinks.push((line(table.span()), settings(keys)?));
+        }
     }
-    settings.sort_by_key(|setting| setting.line);
-    Ok(settings)
+    Ok(Read { settings: settings(&table)?, sinks })
 }
 
 fn read_value(value: &DeValue<'_>) -> Result<Value, String> {
@@ -328,6 +443,28 @@ fn printed(command: &Command, matches: &ArgMatches) -> String {
     text
 }
 
+/// Tables of sinks as they were given.
+fn printed_sinks(sinks: &[(usize, Vec<Setting>)]) -> String {
+    let mut text = String::new();
+    for (_, settings) in sinks {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "\n[[{SINK}]]");
+        for Setting { key, value, .. } in settings {
+            let value = match value {
+                Value::Boolean(boolean) => boolean.to_string(),
+                Value::Words(words) => match &words[..] {
+                    [word] => quoted(word),
+                    words => {
+                        format!("[{}]", words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(", "))
+                    }
+                },
+            };
+            let _ = writeln!(text, "{key} = {value}");
+        }
+    }
+    text
+}
+
 /// A number as it is, all else as a string of TOML's.
 fn quoted(value: &str) -> String {
     if value.parse::<i64>().is_ok_and(|number| number.to_string() == value) {
@@ -346,7 +483,7 @@ mod tests {
             Value::Boolean(boolean) => boolean.to_string(),
             Value::Words(words) => words.join("|"),
         };
-        let settings = read(text)?.into_iter();
+        let settings = read(text)?.settings.into_iter();
         Ok(settings.map(|Setting { key, line, value }| format!("{line} {key} {}", words(value))).collect())
     }
 
@@ -362,6 +499,9 @@ mod tests {
     fn what_is_no_setting_is_refused_with_its_line() {
         let line = |text: &str| settings(text).expect_err(text).0;
         assert_eq!(line("count = 5\nsink = { write = 'x' }"), 2);
+        assert_eq!(line("count = 5\nsink = 'x'"), 2);
+        assert_eq!(line("[[sink]]\nwrite = 'x'\n[[sink]]\n\nwrite = 1.5"), 5);
+        assert_eq!(line("[table]\nwrite = 'x'"), 1);
         assert_eq!(line("count = 5\nvni = [[7]]"), 2);
         assert_eq!(line("count = 1.5"), 1);
         assert_eq!(line("\ncount = 99999999999999999999"), 2);
@@ -381,6 +521,14 @@ mod tests {
             assert_eq!((keys.len(), all + without), (all, command.get_arguments().count()));
             assert!(keys.iter().all(|key| find(&command, key).is_some()));
         }
+    }
+
+    #[test]
+    fn sinks_have_their_lines_and_keys() {
+        let text = "count = 5\n\n[[sink]]\nwrite = 'a'\n[[sink]]\nwrite = 'b'\nvnis = [1, 2]\n";
+        let Ok(read) = read(text) else { panic!("two sinks") };
+        let lines: Vec<_> = read.sinks.iter().map(|(line, settings)| (*line, settings.len())).collect();
+        assert_eq!((read.settings.len(), lines), (1, vec![(3, 1), (5, 2)]));
     }
 
     proptest::proptest! {

@@ -2,7 +2,7 @@
 
 use std::{
     process::ExitCode,
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -15,7 +15,7 @@ use mirror_user::{
 
 use crate::{
     Usage, lists,
-    output::{self, OutputArgs, Outputs},
+    output::{self, OnThread, OutputArgs, Outputs},
     privileges::Keep,
     signals::{self, Asked},
     status::Status,
@@ -59,7 +59,7 @@ pub(crate) struct IngestArgs {
     #[arg(long, help_heading = "Source", value_name = "64-32768", default_value_t = EngineBuilder::DEFAULT_RX_RING)]
     rx_ring: u32,
     #[command(flatten)]
-    output: OutputArgs,
+    pub(crate) output: OutputArgs,
     /// End after this time, such as 10s or 5m
     #[arg(long, help_heading = "Run", value_name = "TIME", value_parser = lists::duration)]
     duration: Option<Duration>,
@@ -166,13 +166,13 @@ pub(crate) fn run(args: &IngestArgs) -> anyhow::Result<ExitCode> {
     let for_signals = keep.clone();
     let asked = signals::hear(move || for_signals.drop_others())?;
     let for_writer = keep.clone();
-    let on_thread = move || {
+    let on_thread: OnThread = Arc::new(move || {
         if let Err(error) = for_writer.drop_others() {
             // The thread must not write with rights it should not have; the sink fails, and says so.
             panic!("capabilities cannot be given up: {error}");
         }
-    };
-    let outputs = args.output.open(engine.plan().max_frame(), Some(Box::new(on_thread)))?;
+    });
+    let outputs = args.output.open(engine.plan().max_frame(), Some(&on_thread))?;
     if !args.output.quiet {
         announce(engine.plan(), &outputs);
     }
@@ -213,13 +213,11 @@ fn announce(plan: &Plan, outputs: &Outputs) {
         plan.umem_bytes().div_ceil(MIB),
         sinks.div_ceil(MIB)
     );
-    match outputs.capture() {
-        None => terminal::say!("counting only; -w FILE writes the inner frames to a capture file"),
-        Some(capture) => {
-            if let Some(path) = &capture.path {
-                terminal::say!("writing to {}", path.display());
-            }
-        }
+    if outputs.captures().is_empty() {
+        terminal::say!("counting only; -w FILE writes the inner frames to a capture file");
+    }
+    for path in outputs.captures().iter().filter_map(|capture| capture.path.as_ref()) {
+        terminal::say!("writing to {}", path.display());
     }
 }
 

@@ -67,6 +67,18 @@ enum Command {
     Doctor(doctor::DoctorArgs),
 }
 
+impl Command {
+    /// What is said of outputs, where a command has any.
+    fn output(&mut self) -> Option<&mut output::OutputArgs> {
+        match self {
+            #[cfg(feature = "af-xdp")]
+            Self::Ingest(args) => Some(&mut args.output),
+            Self::Replay(args) => Some(&mut args.output),
+            _ => None,
+        }
+    }
+}
+
 /// Wrong usage: exit code 2, as clap's own.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -76,7 +88,13 @@ const FAILED: u8 = 1;
 const BAD_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let done = config::expand(std::env::args_os().collect()).and_then(|words| run(Cli::parse_from(words)));
+    let done = config::expand(std::env::args_os().collect()).and_then(|(words, tables)| {
+        let mut cli = Cli::parse_from(words);
+        if let Some(output) = cli.command.as_mut().and_then(Command::output) {
+            output.tables = tables;
+        }
+        run(cli)
+    });
     match done {
         Ok(code) => code,
         Err(error) => {

@@ -14,12 +14,12 @@ use mirror_user::{
     hidden_file::HiddenFile,
     select::{Allow, Filter, Selection},
     sink::{
-        Counters, LatencySink, SinkFactory,
+        self, Counters, LatencySink, SinkFactory,
         pcap::{Format, Pcap, Target},
     },
 };
 
-use crate::{FAILED, Usage, closing, lists, terminal};
+use crate::{FAILED, Usage, closing, config::SinkTable, lists, terminal};
 
 /// Output and selection, the same for live ingest and for capture files.
 #[derive(Args, Debug)]
@@ -81,6 +81,9 @@ pub(crate) struct OutputArgs {
     /// Say what is done; twice: in detail
     #[arg(short = 'v', help_heading = "Run", action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
+    /// Further sinks, each with a selection of its own: from a configuration file only.
+    #[arg(skip)]
+    pub(crate) tables: Vec<SinkTable>,
     /// Taken for tcpdump's sake, as are -p and -K, and without effect
     #[arg(short = 'n', help_heading = "Run", short_aliases = ['p', 'K'], action = clap::ArgAction::Count)]
     _tcpdump: u8,
@@ -94,6 +97,9 @@ enum FileFormat {
     Pcap,
 }
 
+/// What is done first on each thread that a sink starts.
+pub(crate) type OnThread = Arc<dyn Fn() + Send + Sync>;
+
 /// The sinks of a run and what outlives it.
 pub(crate) struct Outputs {
     pub(crate) sinks: Vec<Arc<dyn SinkFactory>>,
@@ -101,7 +107,7 @@ pub(crate) struct Outputs {
     pub(crate) memory_per_worker: usize,
     report: Option<Arc<HiddenFile>>,
     json: bool,
-    capture: Option<Capture>,
+    captures: Vec<Capture>,
 }
 
 /// A capture as the closing lines speak of it.
@@ -142,17 +148,23 @@ impl OutputArgs {
     pub(crate) fn directories(&self) -> impl Iterator<Item = &Path> {
         use mirror_user::hidden_file;
 
-        let capture = self.write.as_deref().filter(|path| !is_stdout(path));
-        [capture, self.report.as_deref()].into_iter().flatten().map(hidden_file::directory_of)
+        let captures = self.writes().filter(|path| !is_stdout(path));
+        captures.chain(self.report.as_deref()).map(hidden_file::directory_of)
+    }
+
+    /// Where captures are written to, from flags and tables.
+    pub(crate) fn writes(&self) -> impl Iterator<Item = &Path> {
+        let tables = self.tables.iter().filter_map(|table| table.output.write.as_deref());
+        self.write.as_deref().into_iter().chain(tables)
     }
 
     /// Opens everything that is written to. `on_thread` is called on each thread that a sink starts.
-    pub(crate) fn open(
-        &self,
-        max_frame: usize,
-        on_thread: Option<Box<dyn FnOnce() + Send>>,
-    ) -> anyhow::Result<Outputs> {
-        let to_stdout = self.write.as_deref().is_some_and(is_stdout);
+    pub(crate) fn open(&self, max_frame: usize, on_thread: Option<&OnThread>) -> anyhow::Result<Outputs> {
+        let to_stdout = self.writes().filter(|path| is_stdout(path)).count();
+        if to_stdout > 1 {
+            return Err(Usage("two sinks both want standard output".into()).into());
+        }
+        let to_stdout = to_stdout == 1;
         if to_stdout && self.json {
             return Err(Usage(
                 "-w - and --json both want standard output; use --report FILE for the report".into(),
@@ -172,7 +184,7 @@ impl OutputArgs {
                 )
                 .into());
             }
-            if self.write.as_ref() == Some(report) {
+            if self.writes().any(|path| path == report) {
                 return Err(Usage("-w and --report name the same file".into()).into());
             }
         }
@@ -182,31 +194,19 @@ impl OutputArgs {
             sinks: vec![Arc::new(counters)],
             report: self.report.as_deref().map(HiddenFile::create).transpose()?.map(Arc::new),
             json: self.json,
-            capture: None,
+            captures: Vec::new(),
         };
-        if let Some(path) = &self.write {
-            let target = if to_stdout { Target::stdout() } else { Target::file(path) };
-            let mut builder = Pcap::builder(target)
-                .format(match self.format {
-                    FileFormat::Pcapng => Format::Pcapng,
-                    FileFormat::Pcap => Format::Pcap,
-                })
-                .outer(self.outer)
-                .snaplen(self.snaplen);
-            if self.unbuffered {
-                builder = builder.unbuffered(true);
-            }
-            if let Some(hook) = on_thread {
-                builder = builder.on_thread_start(hook);
-            }
-            let pcap = builder.build()?;
+        if let Some((pcap, capture)) = self.capture(on_thread)? {
             outputs.memory_per_worker += pcap.memory_per_worker(max_frame);
-            outputs.capture = Some(Capture {
-                path: (!to_stdout).then(|| path.clone()),
-                outer: self.outer,
-                pcapng: self.format == FileFormat::Pcapng,
-            });
+            outputs.captures.push(capture);
             outputs.sinks.push(Arc::new(pcap));
+        }
+        for SinkTable { name, output } in &self.tables {
+            if let Some((pcap, capture)) = output.capture(on_thread)? {
+                outputs.memory_per_worker += pcap.memory_per_worker(max_frame);
+                outputs.captures.push(capture);
+                outputs.sinks.push(sink::selected(name.clone(), output.selection()?, Arc::new(pcap)));
+            }
         }
         if self.latency {
             outputs.sinks.push(Arc::new(LatencySink::new()));
@@ -215,9 +215,37 @@ impl OutputArgs {
     }
 }
 
+impl OutputArgs {
+    /// The capture that is asked for, opened, and what the closing lines say of it.
+    fn capture(&self, on_thread: Option<&OnThread>) -> anyhow::Result<Option<(Pcap, Capture)>> {
+        let Some(path) = &self.write else { return Ok(None) };
+        let to_stdout = is_stdout(path);
+        let target = if to_stdout { Target::stdout() } else { Target::file(path) };
+        let mut builder = Pcap::builder(target)
+            .format(match self.format {
+                FileFormat::Pcapng => Format::Pcapng,
+                FileFormat::Pcap => Format::Pcap,
+            })
+            .outer(self.outer)
+            .snaplen(self.snaplen);
+        if self.unbuffered {
+            builder = builder.unbuffered(true);
+        }
+        if let Some(hook) = on_thread.cloned() {
+            builder = builder.on_thread_start(move || hook());
+        }
+        let capture = Capture {
+            path: (!to_stdout).then(|| path.clone()),
+            outer: self.outer,
+            pcapng: self.format == FileFormat::Pcapng,
+        };
+        Ok(Some((builder.build()?, capture)))
+    }
+}
+
 impl Outputs {
-    pub(crate) fn capture(&self) -> Option<&Capture> {
-        self.capture.as_ref()
+    pub(crate) fn captures(&self) -> &[Capture] {
+        &self.captures
     }
 
     /// The report's file, under its hidden name until it is complete.
@@ -254,7 +282,7 @@ impl Drop for Outputs {
 pub(crate) fn conclude(outputs: &Outputs, report: &Report) -> anyhow::Result<ExitCode> {
     let delivered = outputs.deliver(report);
     terminal::clear_live_line();
-    terminal::say!("{}", closing::lines(report, outputs.capture()).trim_end());
+    terminal::say!("{}", closing::lines(report, outputs.captures()).trim_end());
     delivered?;
     Ok(if report.ended_in_order() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }

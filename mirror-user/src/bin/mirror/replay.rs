@@ -22,7 +22,7 @@ pub(crate) struct ReplayArgs {
     #[arg(short = 'r', help_heading = "Source", value_name = "FILE", required = true)]
     read: Vec<PathBuf>,
     #[command(flatten)]
-    output: OutputArgs,
+    pub(crate) output: OutputArgs,
 }
 
 const EXAMPLES: &str = "\

@@ -31,6 +31,8 @@ pub(crate) struct PipelineConfig {
 /// A sink with the worker's own account of it.
 pub(crate) struct SinkSlot {
     sink: Box<dyn Sink>,
+    /// Which of the run's frames it gets; `None` for all.
+    selection: Option<Arc<Selection>>,
     counters: SinkCounters,
     end: Option<SinkEnd>,
 }
@@ -63,7 +65,11 @@ const FAILED_BY_PANIC: &str = "panic";
 
 impl SinkSlot {
     pub(crate) fn new(sink: Box<dyn Sink>) -> Self {
-        Self { sink, counters: SinkCounters::default(), end: None }
+        Self { sink, selection: None, counters: SinkCounters::default(), end: None }
+    }
+
+    pub(crate) fn selecting(self, selection: Option<Arc<Selection>>) -> Self {
+        Self { selection, ..self }
     }
 
     /// Calls into the sink; an error or a panic ends it, and nothing else.
@@ -90,6 +96,14 @@ impl SinkSlot {
     }
 
     fn offer(&mut self, batch: &Batch<'_>) {
+        let Some(selection) = self.selection.clone() else { return self.take(batch) };
+        let mut frames: ArrayVec<_, MAX_BATCH> = batch.frames().iter().copied().collect();
+        selection.retain(&mut frames);
+        self.counters.deselected += (batch.len() - frames.len()) as u64;
+        self.take(&Batch::new(batch.queue(), &frames));
+    }
+
+    fn take(&mut self, batch: &Batch<'_>) {
         let frames = batch.len() as u64;
         if frames == 0 {
             return;
@@ -126,7 +140,7 @@ impl SinkSlot {
                 self.counters.stats = stats;
             }
         }
-        let Self { sink, counters, mut end } = self;
+        let Self { sink, counters, mut end, .. } = self;
         // A sink may panic in its drop, too.
         if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(sink))) {
             end = Some(SinkEnd { state: SinkState::Failed, reason: panic_message(&*payload) });

@@ -174,6 +174,29 @@ fn what_the_filters_do_not_match_is_deselected_for_each_sink_and_costs_no_budget
 }
 
 #[test]
+fn a_sink_with_a_selection_of_its_own_gets_no_more_and_the_others_all() {
+    let frames = [(7, 60), (7, 200), (8, 200)]
+        .map(|(vni, len)| Outer::sample(vni).encapsulate(&inner_of_len(len).unwrap()).unwrap());
+    let selections = [
+        None,
+        Some(Selection::all().allow(Allow::all().vnis([7])).filter(longer_than(100))),
+        Some(Allow::all().sources(["192.0.2.0/24".parse().unwrap()]).into()),
+    ];
+    let slots =
+        selections.map(|selection| Scripted::new(0, || Ok(())).slot().selecting(selection.map(Arc::new)));
+    let config =
+        PipelineConfig { selection: Arc::new(Selection::all().filter(longer_than(59))), ..config(Some(5)) };
+    let mut pipeline = Pipeline::new(config, 0, slots.into());
+    for _ in 0..2 {
+        pipeline.process(frames.iter().map(|frame| Some(captured(frame))));
+    }
+    // The sixth is beyond the count.
+    let sinks: Vec<_> =
+        close(pipeline).sinks.iter().map(|sink| (sink.offered, sink.written, sink.deselected)).collect();
+    assert_eq!(sinks, [(5, 5, 1), (2, 2, 4), (0, 0, 6)]);
+}
+
+#[test]
 fn a_frame_that_is_refused_twice_over_has_the_reason_the_kernel_would_give() {
     let bytes = frame();
     let allow = Allow::all().vnis([8]).sources(["192.0.2.0/24".parse().unwrap()]);

@@ -1,0 +1,54 @@
+//! A sink that gets a part of the frames.
+
+use std::sync::Arc;
+
+use super::{Sink, SinkError, SinkFactory, WorkerContext};
+use crate::{account::Report, select::Selection};
+
+/// Gives a sink only the frames of a selection, of those that the run selects, and a name of its own in the report. The
+/// worker counts the others as deselected for this sink.
+///
+/// # Examples
+///
+/// ```
+/// use mirror_user::{select::Allow, sink};
+///
+/// let tenant = sink::for_each("any", |_| Ok(()));
+/// let tenant = sink::selected("tenant-7", Allow::all().vnis([7]), tenant);
+/// assert_eq!(tenant.name(), "tenant-7");
+/// ```
+pub fn selected(
+    name: impl Into<String>,
+    selection: impl Into<Selection>,
+    factory: Arc<dyn SinkFactory>,
+) -> Arc<dyn SinkFactory> {
+    Arc::new(Selected { name: name.into(), selection: Arc::new(selection.into()), factory })
+}
+
+struct Selected {
+    name: String,
+    selection: Arc<Selection>,
+    factory: Arc<dyn SinkFactory>,
+}
+
+impl SinkFactory for Selected {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn build(&self, cx: &WorkerContext) -> Result<Box<dyn Sink>, SinkError> {
+        self.factory.build(cx)
+    }
+
+    fn selection(&self) -> Option<Arc<Selection>> {
+        Some(Arc::clone(&self.selection))
+    }
+
+    fn needs_time(&self) -> bool {
+        self.factory.needs_time()
+    }
+
+    fn close(&self, report: &mut Report) -> Result<(), SinkError> {
+        self.factory.close(report)
+    }
+}
