@@ -4,7 +4,10 @@
 use libfuzzer_sys::fuzz_target;
 use mirror_user::select::Filter;
 
-fuzz_target!(|input: (Vec<(u16, u8, u8, u32)>, &[u8], u32)| {
+/// Opcode, jump offsets, operand.
+type Instruction = (u16, u8, u8, u32);
+
+fuzz_target!(|input: (Vec<Instruction>, &[u8], u32)| {
     let (program, frame, wire_len) = input;
     if let Ok(filter) = Filter::from_bpf("fuzzed", program) {
         // Both ways of running it.

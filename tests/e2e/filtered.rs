@@ -1,4 +1,5 @@
-//! Filter expressions: `mirror replay` selects the packets that tcpdump selects from the decapsulated file.
+//! Filter expressions: `mirror replay` selects the packets that tcpdump selects from the decapsulated file, and `mirror
+//! ingest` those that `replay` selects. The live test needs root.
 
 mod common;
 
@@ -7,8 +8,12 @@ use std::{
     process::{Command, Output},
 };
 
-use common::captures;
-use mirror_lab::{aws_twin, capture, frames::Outer, mixed, tshark};
+use common::{
+    Cable, SENDER, captures,
+    mirror::{Mirror, balanced_report, readable_capture, sink},
+};
+use mirror_lab::{Injector, aws_twin, capture, capture::multiset, frames::Outer, mixed, tshark};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 /// Expressions of every kind that pcap-filter(7) has for Ethernet.
@@ -213,6 +218,60 @@ fn the_corpus_selects_from_the_twin_what_tcpdump_selects() {
     capture::write_pcap(&outer, &aws_twin::aws_twin().expect("frames")).expect("written");
     let (inner, packets) = decapsulated(&outer, directory.path());
     assert!(compare(&outer, &inner, packets, directory.path()) >= 15);
+}
+
+/// A filter for the run, two sinks with selections of their own, two queues: what arrives is judged as a file is.
+#[test]
+fn a_live_run_selects_what_a_file_has_selected() {
+    const ROUNDS: usize = 20;
+    let cable = Cable::with_queues(2);
+    let directory = tempfile::tempdir().expect("directory");
+    let config = "filter = 'not arp'\nwrite = 'all.pcapng'\nreport = 'report.json'\n\
+                  [[sink]]\nname = 'tcp'\nwrite = 'tcp.pcapng'\nfilter = 'tcp port 443'\nvnis = 7\n\
+                  [[sink]]\nname = 'v6'\nwrite = 'v6.pcap'\nformat = 'pcap'\nfilter = 'ip6'\n";
+    std::fs::write(directory.path().join("mirror.toml"), config).expect("written");
+    let outer: Vec<_> = [7, 8]
+        .into_iter()
+        .flat_map(|vni| mixed::mixed().expect("frames").into_iter().map(move |inner| (vni, inner)))
+        .map(|(vni, inner)| Outer::sample(vni).encapsulate(&inner).expect("encapsulated"))
+        .collect();
+    let ingest = Mirror::ingest(&cable, directory.path(), "--config mirror.toml");
+    let injector = Injector::new(&cable.sender, SENDER).expect("injector");
+    for _ in 0..ROUNDS {
+        injector.send_all(&outer).expect("injected");
+    }
+    let sent = outer.len() * ROUNDS;
+    ingest.has(sent as u64);
+    ingest.end_by(Signal::SIGINT).expect_code(0);
+
+    let file = directory.path().join("outer.pcap");
+    capture::write_pcap(&file, &outer).expect("written");
+    let report = balanced_report(&directory.path().join("report.json"));
+    assert_eq!(report["frames"]["decapsulated"], sent);
+    for (name, written, arguments) in [
+        ("pcap", "all.pcapng", &["not arp"][..]),
+        ("tcp", "tcp.pcapng", &["--vni", "7", "not arp and tcp port 443"]),
+        ("v6", "v6.pcap", &["not arp and ip6"]),
+    ] {
+        let expected = directory.path().join(format!("expected-{name}.pcapng"));
+        let output =
+            mirror(&[&["replay", "-q", "-r", text(&file), "-w", text(&expected)], arguments].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let once = capture::read(&expected).expect("capture").frames();
+        let live = readable_capture(&directory.path().join(written));
+        assert!(!live.torn, "{written} ends within a block");
+        let live = live.frames();
+        assert_eq!(live.len(), once.len() * ROUNDS, "{name}");
+        assert!(
+            !once.is_empty() && multiset(live) == multiset(vec![once.clone(); ROUNDS].concat()),
+            "{name}"
+        );
+        let sink = sink(&report, name);
+        assert_eq!(
+            (&sink["written"], &sink["deselected"]),
+            (&(once.len() * ROUNDS).into(), &(sent - once.len() * ROUNDS).into())
+        );
+    }
 }
 
 #[test]
