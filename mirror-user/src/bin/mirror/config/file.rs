@@ -1,0 +1,137 @@
+//! What stands in a file.
+
+use std::ops::Range;
+
+use toml::de::{DeTable, DeValue};
+
+/// A key of a file.
+pub(super) struct Setting {
+    pub(super) key: String,
+    /// Counted from 1.
+    pub(super) line: usize,
+    pub(super) value: Value,
+}
+
+/// What a key can have.
+pub(super) enum Value {
+    Boolean(bool),
+    Words(Vec<String>),
+}
+
+/// The key of all tables.
+pub(super) const SINK: &str = "sink";
+
+/// A file that was read: settings, and the tables of sinks, each with its line.
+pub(super) struct Read {
+    pub(super) settings: Vec<Setting>,
+    pub(super) sinks: Vec<(usize, Vec<Setting>)>,
+}
+
+/// The keys of a file, in its order.
+pub(super) fn read(text: &str) -> Result<Read, (usize, String)> {
+    let line = |span: Range<usize>| {
+        let before = text.get(..span.start).unwrap_or(text);
+        before.matches('\n').count() + 1
+    };
+    let table = DeTable::parse(text).map_err(|error| {
+        let message = error.message().trim().replace('\n', ", ");
+        (line(error.span().unwrap_or(text.len()..text.len())), message)
+    })?;
+    let settings = |table: &DeTable<'_>| -> Result<Vec<Setting>, (usize, String)> {
+        let mut settings = Vec::new();
+        for (key, value) in table {
+            let line = line(key.span());
+            let value = read_value(value.get_ref())
+                .map_err(|message| (line, format!("{}: {message}", key.get_ref())))?;
+            settings.push(Setting { key: key.get_ref().to_string(), line, value });
+        }
+        settings.sort_by_key(|setting| setting.line);
+        Ok(settings)
+    };
+    let mut table = table.into_inner();
+    let mut sinks = Vec::new();
+    if let Some(tables) = table.remove(SINK) {
+        let at = line(tables.span());
+        let not = || (at, format!("`[[{SINK}]]` is wanted, a table for each"));
+        let DeValue::Array(tables) = tables.into_inner() else { return Err(not()) };
+        for table in &tables {
+            let DeValue::Table(keys) = table.get_ref() else { return Err(not()) };
+            sinks.push((line(table.span()), settings(keys)?));
+        }
+    }
+    Ok(Read { settings: settings(&table)?, sinks })
+}
+
+fn read_value(value: &DeValue<'_>) -> Result<Value, String> {
+    let word =
+        |value: &DeValue<'_>| match value {
+            DeValue::String(string) => Ok(string.to_string()),
+            DeValue::Integer(integer) => match i64::from_str_radix(integer.as_str(), integer.radix()) {
+                Ok(number) => Ok(number.to_string()),
+                Err(_) => Err(format!("{integer} is too large")),
+            },
+            _ => Err("a string, a whole number, true, false, or an array of strings and numbers is wanted"
+                .to_owned()),
+        };
+    match value {
+        DeValue::Boolean(boolean) => Ok(Value::Boolean(*boolean)),
+        DeValue::Array(array) => {
+            array.iter().map(|value| word(value.get_ref())).collect::<Result<_, _>>().map(Value::Words)
+        }
+        one => Ok(Value::Words(vec![word(one)?])),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each setting of a text: its line, its key and its words.
+    fn settings(text: &str) -> Result<Vec<String>, (usize, String)> {
+        let words = |value| match value {
+            Value::Boolean(boolean) => boolean.to_string(),
+            Value::Words(words) => words.join("|"),
+        };
+        let settings = read(text)?.settings.into_iter();
+        Ok(settings.map(|Setting { key, line, value }| format!("{line} {key} {}", words(value))).collect())
+    }
+
+    #[test]
+    fn keys_have_their_lines_and_words() {
+        let text =
+            "# of a target\ncount = 5\n\nvni = [7, \"100-199\"]\nouter = true # all of it\nwrite = '-'\n";
+        assert_eq!(settings(text).unwrap(), ["2 count 5", "4 vni 7|100-199", "5 outer true", "6 write -"]);
+        assert!(settings("").unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_no_setting_is_refused_with_its_line() {
+        let line = |text: &str| settings(text).expect_err(text).0;
+        assert_eq!(line("count = 5\nsink = { write = 'x' }"), 2);
+        assert_eq!(line("count = 5\nsink = 'x'"), 2);
+        assert_eq!(line("[[sink]]\nwrite = 'x'\n[[sink]]\n\nwrite = 1.5"), 5);
+        assert_eq!(line("[table]\nwrite = 'x'"), 1);
+        assert_eq!(line("count = 5\nvni = [[7]]"), 2);
+        assert_eq!(line("count = 1.5"), 1);
+        assert_eq!(line("\ncount = 99999999999999999999"), 2);
+        assert_eq!(line("count = 5\ncount = 6"), 2);
+        assert_eq!(line("count = 5\n\ncount"), 3);
+    }
+
+    #[test]
+    fn sinks_have_their_lines_and_keys() {
+        let text = "count = 5\n\n[[sink]]\nwrite = 'a'\n[[sink]]\nwrite = 'b'\nvnis = [1, 2]\n";
+        let Ok(read) = read(text) else { panic!("two sinks") };
+        let lines: Vec<_> = read.sinks.iter().map(|(line, settings)| (*line, settings.len())).collect();
+        assert_eq!((read.settings.len(), lines), (1, vec![(3, 1), (5, 2)]));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_or_refused_with_a_line_it_has(text in "[a-z =\\[\\]\"'0-9,#.{}\n-]{0,60}") {
+            if let Err((line, message)) = read(&text) {
+                proptest::prop_assert!(line >= 1 && line <= text.matches('\n').count() + 1, "{line} {message}");
+            }
+        }
+    }
+}
