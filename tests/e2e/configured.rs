@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::{fs::symlink, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -88,6 +89,7 @@ fn what_is_wrong_in_a_file_is_told_with_its_line() {
             "outer-filter = 'tcp port'",
             "mirror.toml:1: outer-filter: filter expression: syntax error: it ends",
         ),
+        ("outer-filter = ['udp', 'port 53']", "mirror.toml:1: outer-filter: filter expression: "),
         ("quiet = true\nverbose = 1", "mirror.toml: the argument '-q' cannot be used with '-v...'"),
         ("[[sink]]\nname = 'x'", "mirror.toml:1: a sink writes somewhere: `write = \"FILE\"` is missing"),
         ("[[sink]]\nwrite = 'x'\nvni = 7", "mirror.toml:3: a sink has no key vni; it has: name, write, "),
@@ -143,6 +145,17 @@ fn each_table_of_a_sink_is_a_capture_with_a_selection_of_its_own() {
     for line in ["  80 not of its selection", "capture: dns.pcap", "capture: here.pcapng"] {
         assert!(said.lines().any(|told| told == line), "{line} in {said}");
     }
+}
+
+#[test]
+fn a_program_that_has_the_name_of_a_command_takes_a_file_all_the_same() {
+    let desk = Desk::new();
+    desk.file("read = 'twin.pcap'\njson = true\n");
+    symlink(env!("CARGO_BIN_EXE_mirror"), desk.path("replay")).expect("link");
+    let mut program = Command::new("./replay");
+    program.args(["replay", "--config", "mirror.toml"]).current_dir(desk.0.path());
+    let output = program.arg0("replay").output().expect("mirror");
+    assert_eq!(report(&output)["frames"]["decapsulated"], 100);
 }
 
 #[test]

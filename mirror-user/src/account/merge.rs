@@ -16,14 +16,15 @@ use crate::{
 };
 
 impl Report {
-    /// Makes an entry for each sink, in the order of the factories; to be called once, before the first worker is
-    /// added.
+    /// Tells which expressions frames had to match.
     pub(crate) fn tell_selection(&mut self, selection: &Selection) {
         let expression = |filter: &Filter| filter.expression().to_owned();
         self.filter = selection.filter.as_ref().map(expression);
         self.outer_filter = selection.outer_filter.as_ref().map(expression);
     }
 
+    /// Makes an entry for each sink, in the order of the factories; to be called once, before the first worker is
+    /// added.
     pub(crate) fn expect_sinks<'n>(&mut self, names: impl IntoIterator<Item = &'n str>) {
         self.sinks = names
             .into_iter()

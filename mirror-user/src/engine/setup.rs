@@ -99,9 +99,9 @@ impl Setup {
 
 /// Builds a sink; a panic in it is its error.
 fn build(factory: &dyn SinkFactory, cx: &WorkerContext) -> Result<SinkSlot, EngineError> {
-    panic::catch_unwind(AssertUnwindSafe(|| factory.build(cx)))
+    let slot = || factory.build(cx).map(|sink| SinkSlot::new(sink).selecting(factory.selection()));
+    panic::catch_unwind(AssertUnwindSafe(slot))
         .unwrap_or_else(|payload| Err(SinkError::Other(panic_message(&*payload))))
-        .map(|sink| SinkSlot::new(sink).selecting(factory.selection()))
         .map_err(|source| EngineError::Sink { sink: factory.name().to_owned(), source })
 }
 

@@ -50,11 +50,6 @@ impl Selection {
         self
     }
 
-    /// Whether it has any filter.
-    pub(crate) fn has_filters(&self) -> bool {
-        self.filter.is_some() || self.outer_filter.is_some()
-    }
-
     /// Takes the frames away that are not selected.
     pub(crate) fn retain(&self, frames: &mut ArrayVec<Frame<'_>, MAX_BATCH>) {
         if !self.allow.is_all() {
@@ -62,13 +57,14 @@ impl Selection {
                 self.allow.allows_vni(frame.vni()) && self.allow.allows_source(frame.source())
             });
         }
-        if self.has_filters() {
-            self.retain_matching(frames);
-        }
+        self.retain_matching(frames);
     }
 
     /// Takes the frames away that do not match the filters. All that these can look at lies in the first segment.
     pub(crate) fn retain_matching(&self, frames: &mut ArrayVec<Frame<'_>, MAX_BATCH>) {
+        if self.filter.is_none() && self.outer_filter.is_none() {
+            return;
+        }
         let mut matching = [u64::MAX; MAX_BATCH.div_ceil(Filter::TOGETHER)];
         for (matching, frames) in matching.iter_mut().zip(frames.chunks(Filter::TOGETHER)) {
             if let Some(filter) = &self.filter {

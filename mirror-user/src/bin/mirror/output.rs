@@ -201,11 +201,11 @@ impl OutputArgs {
             outputs.captures.push(capture);
             outputs.sinks.push(Arc::new(pcap));
         }
-        for SinkTable { name, output } in &self.tables {
+        for SinkTable { name, selection, output } in &self.tables {
             if let Some((pcap, capture)) = output.capture(on_thread)? {
                 outputs.memory_per_worker += pcap.memory_per_worker(max_frame);
                 outputs.captures.push(capture);
-                outputs.sinks.push(sink::selected(name.clone(), output.selection()?, Arc::new(pcap)));
+                outputs.sinks.push(sink::selected(name.clone(), selection.clone(), Arc::new(pcap)));
             }
         }
         if self.latency {

@@ -223,9 +223,7 @@ impl Pipeline {
         sorting.sorted = true;
         drop(sorting);
         let decapsulated = frames.len() as u64;
-        if self.config.selection.has_filters() {
-            self.config.selection.retain_matching(&mut frames);
-        }
+        self.config.selection.retain_matching(&mut frames);
         let selected = self.config.budget.claim(frames.len() as u64);
         let deselected = decapsulated - selected;
         frames.truncate(usize::try_from(selected).unwrap_or(usize::MAX));

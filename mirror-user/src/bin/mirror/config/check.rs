@@ -4,7 +4,7 @@ use std::{ffi::OsString, fs, path::Path};
 
 use anyhow::Context as _;
 use clap::{Arg, Command, CommandFactory as _, Parser};
-use mirror_user::select::Filter;
+use mirror_user::select::{Filter, Selection};
 
 use super::{
     file::{Read, SINK, Setting, Value, read},
@@ -23,6 +23,7 @@ const FILTERS: [&str; 2] = [EXPRESSION.0, "outer_filter"];
 pub(crate) struct SinkTable {
     /// In the report.
     pub(crate) name: String,
+    pub(crate) selection: Selection,
     pub(crate) output: OutputArgs,
 }
 
@@ -132,7 +133,8 @@ fn sink_table(settings: &[Setting]) -> Result<SinkTable, (Option<usize>, String)
         return Err((None, "a sink writes somewhere: `write = \"FILE\"` is missing".to_owned()));
     };
     let name = name.unwrap_or_else(|| path.display().to_string());
-    Ok(SinkTable { name, output })
+    let selection = output.selection().map_err(|Usage(message)| (None, message))?;
+    Ok(SinkTable { name, selection, output })
 }
 
 fn wrong(file: &Path, line: usize, message: &str) -> Usage {
@@ -150,7 +152,9 @@ fn judge(
     if FILTERS.contains(&arg.get_id().as_str())
         && let Value::Words(words) = value
     {
-        return Filter::compile(&words.join(" ")).map(drop).map_err(|error| error.to_string());
+        // As its flag has it: the words of the filter expression are words, all else is one.
+        let expression = words.join(if arg.get_id() == EXPRESSION.0 { " " } else { "," });
+        return Filter::compile(&expression).map(drop).map_err(|error| error.to_string());
     }
     let mut words = Vec::new();
     let given = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();

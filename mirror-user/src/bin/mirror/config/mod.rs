@@ -70,7 +70,8 @@ pub(crate) fn expand(typed: Vec<OsString>) -> anyhow::Result<(Vec<OsString>, Vec
     let typed_already =
         |arg: &Arg| matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
     let flags = flags(&command, &settings, |arg| !typed_already(arg));
-    let place = typed.iter().position(|word| word == name).map_or(typed.len(), |place| place + 1);
+    // The program itself may have the name of a command.
+    let place = typed.iter().skip(1).position(|word| word == name).map_or(typed.len(), |place| place + 2);
     let mut all = typed;
     all.splice(place..place, flags);
     Ok((all, tables))

@@ -33,7 +33,7 @@ pub(super) fn printed(command: &Command, matches: &ArgMatches) -> String {
                         let _ = writeln!(text, "# {key} is not set");
                         continue;
                     }
-                    (ArgAction::Append, values) if id != EXPRESSION.0 => format!("[{}]", values.join(", ")),
+                    (ArgAction::Append, values) if id != EXPRESSION.0 => array(values),
                     (_, values) => values.join(" "),
                 }
             }
@@ -55,15 +55,18 @@ pub(super) fn printed_sinks(sinks: &[(usize, Vec<Setting>)]) -> String {
                 Value::Boolean(boolean) => boolean.to_string(),
                 Value::Words(words) => match &words[..] {
                     [word] => quoted(word),
-                    words => {
-                        format!("[{}]", words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(", "))
-                    }
+                    words => array(&words.iter().map(|word| quoted(word)).collect::<Vec<_>>()),
                 },
             };
             let _ = writeln!(text, "{key} = {value}");
         }
     }
     text
+}
+
+/// Values that are in TOML's form already.
+fn array(values: &[String]) -> String {
+    format!("[{}]", values.join(", "))
 }
 
 /// A number as it is, all else as a string of TOML's.
