@@ -75,6 +75,7 @@ Examples:
   mirror ingest -i ens6 -w web.pcapng tcp port 443   those that match
   mirror ingest -i ens6 --vni 12345 -w - | tshark -n -r -
   mirror ingest -i ens6 --outer -w - | tcpdump -n -r -
+  mirror ingest -i ens6 --forward tap:ids0           for Suricata, Zeek, tcpdump
   mirror ingest -i ens6,ens7 --duration 1m -q --json
 
 Lists are numbers and ranges: 0,2-4.
@@ -213,11 +214,16 @@ fn announce(plan: &Plan, outputs: &Outputs) {
         plan.umem_bytes().div_ceil(MIB),
         sinks.div_ceil(MIB)
     );
-    if outputs.captures().is_empty() {
-        terminal::say!("counting only; -w FILE writes the inner frames to a capture file");
+    if outputs.captures().is_empty() && outputs.forwards().is_empty() {
+        terminal::say!(
+            "counting only; -w FILE writes the inner frames to a capture file, --forward TARGET forwards them"
+        );
     }
     for path in outputs.captures().iter().filter_map(|capture| capture.path.as_ref()) {
         terminal::say!("writing to {}", path.display());
+    }
+    for forward in outputs.forwards() {
+        terminal::say!("{forward}");
     }
 }
 

@@ -19,6 +19,8 @@ use mirror_user::{
     },
 };
 
+#[cfg(feature = "af-xdp")]
+use crate::forward::ForwardArgs;
 use crate::{FAILED, Usage, closing, config::SinkTable, lists, terminal};
 
 /// Output and selection, the same for live ingest and for capture files.
@@ -63,6 +65,9 @@ pub(crate) struct OutputArgs {
         requires = "write"
     )]
     snaplen: u32,
+    #[cfg(feature = "af-xdp")]
+    #[command(flatten)]
+    forward: ForwardArgs,
     /// Print the report to standard output at the end, as JSON
     #[arg(long, help_heading = "Output")]
     json: bool,
@@ -108,6 +113,9 @@ pub(crate) struct Outputs {
     report: Option<Arc<HiddenFile>>,
     json: bool,
     captures: Vec<Capture>,
+    /// What is forwarded where, in words.
+    #[cfg(feature = "af-xdp")]
+    forwards: Vec<String>,
 }
 
 /// A capture as the closing lines speak of it.
@@ -150,6 +158,14 @@ impl OutputArgs {
 
         let captures = self.writes().filter(|path| !is_stdout(path));
         captures.chain(self.report.as_deref()).map(hidden_file::directory_of)
+    }
+
+    /// Whether packets are written or forwarded anywhere by these flags themselves; and to where first.
+    pub(crate) fn first_output(&self) -> Option<String> {
+        let write = self.write.as_ref().map(|path| path.display().to_string());
+        #[cfg(feature = "af-xdp")]
+        let write = write.or_else(|| self.forward.targets().next());
+        write
     }
 
     /// Where captures are written to, from flags and tables.
@@ -195,17 +211,22 @@ impl OutputArgs {
             report: self.report.as_deref().map(HiddenFile::create).transpose()?.map(Arc::new),
             json: self.json,
             captures: Vec::new(),
+            #[cfg(feature = "af-xdp")]
+            forwards: Vec::new(),
         };
-        if let Some((pcap, capture)) = self.capture(on_thread)? {
-            outputs.memory_per_worker += pcap.memory_per_worker(max_frame);
-            outputs.captures.push(capture);
-            outputs.sinks.push(Arc::new(pcap));
-        }
+        self.add_sinks(&mut outputs, max_frame, on_thread, |sink| sink)?;
         for SinkTable { name, selection, output } in &self.tables {
-            if let Some((pcap, capture)) = output.capture(on_thread)? {
-                outputs.memory_per_worker += pcap.memory_per_worker(max_frame);
-                outputs.captures.push(capture);
-                outputs.sinks.push(sink::selected(name.clone(), selection.clone(), Arc::new(pcap)));
+            // A table may have several sinks: the first has its name.
+            let mut nth = 0;
+            output.add_sinks(&mut outputs, max_frame, on_thread, |sink| {
+                nth += 1;
+                let name = if nth == 1 { name.clone() } else { format!("{name} {}", sink.name()) };
+                sink::selected(name, selection.clone(), sink)
+            })?;
+        }
+        for (position, sink) in outputs.sinks.iter().enumerate() {
+            if outputs.sinks[..position].iter().any(|other| other.name() == sink.name()) {
+                return Err(Usage(format!("there are two sinks {}; one is enough", sink.name())).into());
             }
         }
         if self.latency {
@@ -216,6 +237,31 @@ impl OutputArgs {
 }
 
 impl OutputArgs {
+    /// Opens what packets are written and forwarded to; `dressed` makes of each the sink of the run.
+    fn add_sinks(
+        &self,
+        outputs: &mut Outputs,
+        max_frame: usize,
+        on_thread: Option<&OnThread>,
+        mut dressed: impl FnMut(Arc<dyn SinkFactory>) -> Arc<dyn SinkFactory>,
+    ) -> anyhow::Result<()> {
+        if let Some((pcap, capture)) = self.capture(on_thread)? {
+            outputs.memory_per_worker += pcap.memory_per_worker(max_frame);
+            outputs.captures.push(capture);
+            outputs.sinks.push(dressed(Arc::new(pcap)));
+        }
+        #[cfg(feature = "af-xdp")]
+        {
+            outputs.forwards.extend(self.forward.announcement());
+            let vnis = self.vni.as_ref().map_or(&[][..], |list| &list.0);
+            for forward in self.forward.open(vnis, max_frame, on_thread)? {
+                outputs.memory_per_worker += forward.memory_per_worker(max_frame);
+                outputs.sinks.push(dressed(Arc::new(forward)));
+            }
+        }
+        Ok(())
+    }
+
     /// The capture that is asked for, opened, and what the closing lines say of it.
     fn capture(&self, on_thread: Option<&OnThread>) -> anyhow::Result<Option<(Pcap, Capture)>> {
         let Some(path) = &self.write else { return Ok(None) };
@@ -246,6 +292,12 @@ impl OutputArgs {
 impl Outputs {
     pub(crate) fn captures(&self) -> &[Capture] {
         &self.captures
+    }
+
+    /// What is forwarded where, in words.
+    #[cfg(feature = "af-xdp")]
+    pub(crate) fn forwards(&self) -> &[String] {
+        &self.forwards
     }
 
     /// The report's file, under its hidden name until it is complete.
