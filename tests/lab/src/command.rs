@@ -1,6 +1,11 @@
 //! Commands of the host, with their whole story when they fail.
 
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use crate::error::{LabError, Result};
 
@@ -31,6 +36,23 @@ pub(crate) fn line(command: &Command) -> String {
         .map(|word| word.to_string_lossy())
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+/// Asks a child of ours to end in order, as Ctrl-C does.
+pub(crate) fn interrupt(child: &Child, program: &str) -> Result<()> {
+    let pid = i32::try_from(child.id())
+        .map_err(|_| LabError::Unexpected(format!("no process id: {}", child.id())))?;
+    kill(Pid::from_raw(pid), Signal::SIGINT).map_err(|error| LabError::io(format!("{program} {pid}"), error))
+}
+
+/// Ends a child of ours at once where it has not ended yet.
+pub(crate) fn end(child: &mut Child) {
+    // Once waited for, its number may be another's: ask before sending anything.
+    if !matches!(child.try_wait(), Ok(Some(_))) {
+        // It may end by itself in between; there is nothing then to stop.
+        let _ = child.kill();
+        let _ = child.wait();
+    }
 }
 
 /// Splits words at blanks: arguments of `ip` and `tc` hold none.
