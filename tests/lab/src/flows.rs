@@ -14,10 +14,10 @@ const MAGIC: &[u8; 8] = b"lab flow";
 /// Magic, flow, direction, round.
 const MARK: usize = 8 + 4 + 1 + 4;
 /// Bytes of a payload that is sent whole.
-const PAYLOAD: usize = 64;
+const PAYLOAD: u32 = 64;
 /// IP payload of a first fragment: what an MTU of 1500 holds.
 const FIRST_FRAGMENT: usize = 1480;
-/// One flow in so many sends its datagrams in fragments: among those of UDP over IPv4.
+/// One flow in so many sends its datagrams in fragments; a multiple of 4, so that all of them are UDP over IPv4.
 const FRAGMENTED: u32 = 100;
 
 /// Which frame of [`frames`] one is.
@@ -56,11 +56,10 @@ impl FlowFrame {
         let (client, server) = ends(self.flow);
         let (from, to) = if self.to_server { (client, server) } else { (server, client) };
         let mut payload = self.mark();
-        payload.resize(PAYLOAD, b'.');
-        if self.flow % 2 == 0 {
-            let len = u32::try_from(PAYLOAD).unwrap_or_default();
+        payload.resize(PAYLOAD as usize, b'.');
+        if self.flow.is_multiple_of(2) {
             // Each side goes on where its last segment ended; the answer has seen the question.
-            let sent = |rounds: u32| 1_000 + rounds * len;
+            let sent = |rounds: u32| rounds.wrapping_mul(PAYLOAD).wrapping_add(1_000);
             let acknowledgment = sent(self.round + u32::from(!self.to_server));
             let fields = TcpFields { sequence: sent(self.round), acknowledgment, window: 501 };
             return Ok(vec![inner_tcp(from, to, fields, &payload)?]);

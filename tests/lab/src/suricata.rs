@@ -29,7 +29,7 @@ pub const SIGNATURE: u64 = 1_000_001;
 const PROGRAM: &str = "suricata";
 /// What it says once its capturing thread has its socket and ring.
 const READY: &str = "Engine started";
-/// How long it may take to start, to decode what has arrived, and to end: each takes about two seconds at most.
+/// How long it may take to start, to take in and count what has arrived, and to end: usually 0.3, 4 and 2 s at most.
 const PATIENCE: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -134,7 +134,7 @@ impl Suricata {
     pub fn stop_after(mut self, packets: u64) -> Result<Findings> {
         let events = self.directory.join("eve.json");
         let deadline = Instant::now() + PATIENCE;
-        // Its counters are in the log once a second.
+        // Its threads add up their counters every 3 s (`STATS_WUT_TTS`), and the log has them up to 1 s later.
         while findings(&read(&events)?)?.is_none_or(|so_far| so_far.packets < packets)
             && Instant::now() < deadline
         {
