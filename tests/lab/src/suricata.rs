@@ -13,7 +13,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    command::{end, interrupt, line},
+    command::{end, ends_within, interrupt, line},
     error::{LabError, Result},
     namespace::Namespace,
 };
@@ -141,12 +141,8 @@ impl Suricata {
             thread::sleep(PAUSE);
         }
         interrupt(&self.child, PROGRAM)?;
-        let deadline = Instant::now() + PATIENCE;
-        while self.child.try_wait().map_err(|error| LabError::io(PROGRAM, error))?.is_none() {
-            if Instant::now() > deadline {
-                return Err(LabError::Unexpected(format!("{PROGRAM} does not end within {PATIENCE:?}")));
-            }
-            thread::sleep(PAUSE);
+        if !ends_within(&mut self.child, PATIENCE) {
+            return Err(LabError::Unexpected(format!("{PROGRAM} does not end within {PATIENCE:?}")));
         }
         let findings = findings(&read(&events)?)?
             .ok_or_else(|| LabError::Unexpected(format!("{}: no counters", events.display())))?;

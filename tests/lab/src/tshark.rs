@@ -14,13 +14,15 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    command::{end, line, run},
+    command::{end, ends_within, interrupt, line, run},
     error::{LabError, Result},
     namespace::Namespace,
 };
 
 /// How long a reader of pcap-over-IP waits for the stream's header, and then for all of its packets.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long one that is dropped may take to end in order.
+const ENDING: Duration = Duration::from_secs(3);
 /// What tshark says once it is connected and has read the header.
 const CONNECTED: &str = "Capture started";
 
@@ -172,6 +174,10 @@ impl PcapOverIp {
 
 impl Drop for PcapOverIp {
     fn drop(&mut self) {
+        // In order, where that is to be had: it has a dumpcap of its own to end and a file to remove.
+        if matches!(self.child.try_wait(), Ok(None)) && interrupt(&self.child, "tshark").is_ok() {
+            ends_within(&mut self.child, ENDING);
+        }
         end(&mut self.child);
     }
 }

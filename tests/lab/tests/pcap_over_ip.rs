@@ -3,8 +3,10 @@
 use std::{
     fs,
     io::Write as _,
-    net::{SocketAddrV4, TcpListener},
+    net::{Ipv4Addr, SocketAddrV4, TcpListener},
     path::Path,
+    process::Command,
+    sync::mpsc,
     thread::{self, JoinHandle},
 };
 
@@ -12,6 +14,7 @@ use mirror_lab::{
     Lab, Namespace, Result,
     capture::write_pcap,
     flows::{FlowFrame, frames},
+    run,
     tshark::PcapOverIp,
 };
 
@@ -78,5 +81,41 @@ fn a_port_where_nobody_listens_is_an_error_in_the_words_of_tshark() -> Result<()
     let error = PcapOverIp::connect(&namespace, nobody, 1, &["frame.len"]).unwrap_err().to_string();
     assert!(error.contains("127.0.0.1:9"), "{error}");
     assert!(error.to_lowercase().contains("refused"), "{error}");
+    lab.teardown()
+}
+
+#[test]
+fn a_dropped_reader_takes_its_dumpcap_and_its_file_along() -> Result<()> {
+    let directory = tempfile::tempdir().expect("a directory for captures");
+    let mut stream = capture_of(&frames(1, 1)?, directory.path())?;
+    // The header alone.
+    stream.truncate(24);
+    let lab = Lab::new()?;
+    let namespace = lab.namespace("reader")?;
+    let listener = namespace.enter(|| TcpListener::bind("127.0.0.1:0"))?.expect("a free port");
+    let port = listener.local_addr().expect("a bound socket").port();
+    let (client, client_ended) = mpsc::channel::<()>();
+    let served = thread::spawn(move || {
+        let (mut connection, _) = listener.accept().expect("a client");
+        connection.write_all(&stream).expect("a client that reads");
+        // Open, so that the end of the stream does not end them.
+        let _ = client_ended.recv();
+    });
+    let server = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+    let reader = PcapOverIp::connect(&namespace, server, 1, &["frame.len"])?;
+    let files = || {
+        let entries = fs::read_dir(std::env::temp_dir()).expect("a directory for temporary files");
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        names.filter(|name| name.contains(&format!("127.0.0.1-{port}"))).count()
+    };
+    assert_eq!(files(), 1);
+    drop(reader);
+    assert_eq!(files(), 0);
+    // Ours is there because a thread of ours may still be, whatever it does; no other process is.
+    let listed = run(Command::new("ip").args(["netns", "pids", namespace.name()]))?;
+    let others = listed.lines().filter(|pid| pid.trim() != std::process::id().to_string());
+    assert_eq!(others.count(), 0, "{listed}");
+    drop(client);
+    served.join().expect("no panic");
     lab.teardown()
 }
