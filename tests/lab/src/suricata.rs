@@ -92,7 +92,9 @@ impl Suricata {
 
         let mut command = namespace.command(PROGRAM);
         command.arg("-c").arg(settings).arg("-S").arg(rules).arg("-l").arg(directory);
-        command.args(["-k", "none", "--runmode", "workers"]).arg(format!("--af-packet={interface}"));
+        command
+            .args(["-k", "none", "--init-errors-fatal", "--runmode", "workers"])
+            .arg(format!("--af-packet={interface}"));
         command.stdin(Stdio::null()).stdout(log_file).stderr(errors_file);
         let child = command.spawn().map_err(|error| LabError::io(PROGRAM, error))?;
         let mut suricata = Self { child, directory: directory.to_owned() };
