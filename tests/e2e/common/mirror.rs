@@ -165,6 +165,16 @@ impl Mirror {
         });
     }
 
+    /// Frames it says it has decapsulated, once there are some and no more come.
+    pub(crate) fn settled(&self) -> u64 {
+        let mut last = 0;
+        until("frames arrive and stop", || {
+            let before = std::mem::replace(&mut last, self.frames());
+            thread::sleep(Duration::from_millis(200));
+            (last > 0 && last == before).then_some(last)
+        })
+    }
+
     /// Waits for its end.
     pub(crate) fn end(mut self) -> Ending {
         let status = until("mirror ends", || self.child.try_wait().expect("wait"));
