@@ -63,6 +63,7 @@ mod for_each;
 mod latency;
 mod origin;
 pub mod pcap;
+pub mod print;
 mod selected;
 #[cfg(test)]
 pub(crate) mod testing;
