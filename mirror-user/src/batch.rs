@@ -65,6 +65,11 @@ impl<'a> Frame<'a> {
         Self { captured, layout }
     }
 
+    /// What [`new`](Self::new) was given.
+    pub(crate) fn parts(&self) -> (Captured<'a>, Layout) {
+        (self.captured, self.layout)
+    }
+
     /// The inner Ethernet frame. It ends where the outer UDP length says; what follows is padding.
     #[must_use]
     pub fn inner(&self) -> Segments<'a> {

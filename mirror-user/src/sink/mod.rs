@@ -60,6 +60,7 @@
 mod counters;
 mod distinct;
 mod for_each;
+mod handoff;
 mod latency;
 mod origin;
 pub mod pcap;

@@ -4,25 +4,23 @@ use std::{
     fmt,
     io::{self, Write},
     path::PathBuf,
-    sync::{Arc, atomic::AtomicBool},
-    thread,
+    sync::Arc,
     time::Duration,
 };
 
-use crate::hidden_file::{HiddenFile, HiddenFileError};
+use crate::{
+    hidden_file::{HiddenFile, HiddenFileError},
+    sink::handoff::{Fate, Handoff, TICK, Terms},
+};
 
 use super::{
-    Pcap,
+    NAME, Pcap,
     format::{Format, MAX_SNAPLEN},
     interfaces::Interfaces,
     worker::Settings,
-    writer::{Gone, Output, Shared, Writer},
+    writer::{LOSSES_HERE, Output, SharedTallies, Writer},
 };
 
-/// Messages on their way to the writer thread at most. A worker that finds it full keeps its block and drops frames.
-const QUEUE: usize = 4096;
-/// Ticks come at least this often.
-const TICK: Duration = Duration::from_millis(100);
 /// How long a buffered block may be open.
 const BUFFERED: Duration = Duration::from_secs(1);
 /// How long a stream may take nothing at the end of a run.
@@ -206,39 +204,33 @@ impl PcapBuilder {
         };
         let is_file = hidden.is_some();
         let unbuffered = self.unbuffered.unwrap_or(!is_file);
-        let settings = Settings {
-            format: self.format,
-            outer: self.outer,
-            snaplen: self.snaplen,
+        // Classic pcap knows no interfaces.
+        let interfaces = Interfaces::new(if self.format == Format::Pcapng { self.max_interfaces } else { 0 });
+        let terms = Terms {
+            sink: NAME,
+            unfinished: hidden.as_deref().map_or_else(|| name.clone(), |hidden| hidden.display().to_string()),
+            output: name,
+            blocks: self.blocks,
             // A tick may come just before the age is reached.
             age: if unbuffered { Duration::ZERO } else { BUFFERED - TICK },
             stop_timeout: self.stop_timeout.unwrap_or(if is_file { FILE_STOP } else { STREAM_STOP }),
-            wait_until: None,
+            // To sync a long file may take its time.
+            completes_slowly: is_file,
+            losses: LOSSES_HERE,
         };
-        // Classic pcap knows no interfaces.
-        let interfaces = Interfaces::new(if self.format == Format::Pcapng { self.max_interfaces } else { 0 });
-        let shared = Arc::new(Shared::default());
-        let (messages, inbox) = crossbeam_channel::bounded(QUEUE);
-        let (report, done) = crossbeam_channel::bounded(1);
-        let writer = Writer::new(output, self.format, self.snaplen, interfaces.clone(), Arc::clone(&shared));
-        let gone = Gone(Arc::clone(&shared));
-        let hook = self.on_thread_start;
-        // Not joined: `done` says when it has ended, and a thread stuck in a pipe must not keep the process.
-        thread::Builder::new()
-            .name("mirror-pcap".to_owned())
-            .spawn(move || {
-                // Before the hook, which may panic.
-                let _gone = gone;
-                if let Some(hook) = hook {
-                    hook();
-                }
-                // Nobody listens any more if the factory was dropped while the output was stuck.
-                drop(report.send(writer.run(&inbox)));
-            })
+        let (tallies, fate) = (SharedTallies::default(), Arc::new(Fate::default()));
+        let writer = Writer::new(
+            output,
+            self.format,
+            self.snaplen,
+            interfaces.clone(),
+            tallies.clone(),
+            Arc::clone(&fate),
+        );
+        let handoff = Handoff::start(terms, fate, self.on_thread_start, writer)
             .map_err(|source| PcapError::Thread { source })?;
-        let (blocks, block_size) = (self.blocks, self.block_size);
-        let closed = AtomicBool::new(false);
-        Ok(Pcap { settings, blocks, block_size, interfaces, shared, messages, done, closed, name, hidden })
+        let settings = Settings { format: self.format, outer: self.outer, snaplen: self.snaplen };
+        Ok(Pcap { settings, block_size: self.block_size, interfaces, tallies, handoff, hidden })
     }
 }
 

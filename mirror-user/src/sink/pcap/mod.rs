@@ -12,7 +12,6 @@
 //! A file is written under a hidden name, `.NAME.partial`, beside its final one and gets that when it is complete. At
 //! any time it can be read up to the last block written.
 
-mod block;
 mod builder;
 mod format;
 mod interfaces;
@@ -22,30 +21,22 @@ mod writer;
 #[cfg(all(test, unix))]
 mod tests;
 
-use std::{
-    path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
-
-use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender};
+use std::path::{Path, PathBuf};
 
 pub use builder::{PcapBuilder, PcapError, Target};
 pub use format::Format;
 
-use super::{Sink, SinkError, SinkFactory, WorkerContext, origin::OriginKey};
+use super::{
+    Sink, SinkError, SinkFactory, WorkerContext,
+    handoff::{self, Handoff},
+    origin::OriginKey,
+};
 use crate::account::Report;
 use interfaces::Interfaces;
 use worker::{PcapSink, Settings};
-use writer::{Message, Shared};
+use writer::SharedTallies;
 
 const NAME: &str = "pcap";
-
-/// How long the end of a run that did not start waits for the writer thread.
-const ABANDON: Duration = Duration::from_secs(1);
 
 /// Writes frames to a capture file or a stream: the factory. See the [module](self).
 ///
@@ -58,22 +49,18 @@ const ABANDON: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Pcap {
     settings: Settings,
-    blocks: usize,
     block_size: usize,
     interfaces: Interfaces,
-    shared: Arc<Shared>,
-    messages: Sender<Message>,
-    done: Receiver<Result<(), SinkError>>,
-    closed: AtomicBool,
-    name: String,
+    tallies: SharedTallies,
+    handoff: Handoff,
     hidden: Option<PathBuf>,
 }
 
 impl Pcap {
     /// Blocks a worker has, unless told otherwise.
-    pub const DEFAULT_BLOCKS: usize = 64;
+    pub const DEFAULT_BLOCKS: usize = handoff::DEFAULT_BLOCKS;
     /// Bytes in a block, unless told otherwise.
-    pub const DEFAULT_BLOCK_SIZE: usize = 256 * 1024;
+    pub const DEFAULT_BLOCK_SIZE: usize = handoff::DEFAULT_BLOCK_SIZE;
     /// Named interfaces in a file, unless told otherwise.
     pub const DEFAULT_MAX_INTERFACES: usize = 4096;
 
@@ -91,13 +78,13 @@ impl Pcap {
         // The map keeps one entry in eight free, in a power of two of places, and a byte of state for each.
         let places = (numbers * 8 / 7 + 1).next_power_of_two();
         let tables = places * (size_of::<(OriginKey, u32)>() + 1) + 2 * numbers * size_of::<u64>();
-        self.blocks * (self.size_for(max_frame) + size_of::<block::Block>()) + tables
+        self.handoff.terms().blocks * (self.size_for(max_frame) + size_of::<handoff::Block>()) + tables
     }
 
     /// Where the capture goes, as the user named it.
     #[must_use]
     pub fn target(&self) -> &str {
-        &self.name
+        &self.handoff.terms().output
     }
 
     /// The name under which a file is written until it is complete; `None` for a stream.
@@ -111,10 +98,6 @@ impl Pcap {
         let captured = max_frame.min(self.settings.snaplen as usize);
         self.block_size.max(2 * self.settings.format.packet_len(captured))
     }
-
-    fn is_file(&self) -> bool {
-        self.hidden.is_some()
-    }
 }
 
 impl SinkFactory for Pcap {
@@ -124,11 +107,10 @@ impl SinkFactory for Pcap {
 
     fn build(&self, cx: &WorkerContext) -> Result<Box<dyn Sink>, SinkError> {
         Ok(Box::new(PcapSink::new(
-            Settings { wait_until: cx.wait_until.clone(), ..self.settings.clone() },
+            self.settings,
             self.interfaces.clone(),
-            (self.blocks, self.size_for(cx.max_frame)),
-            self.messages.clone(),
-            Arc::clone(&self.shared),
+            self.handoff.lane(self.size_for(cx.max_frame), cx.wait_until.clone()),
+            self.tallies.clone(),
         )))
     }
 
@@ -137,54 +119,6 @@ impl SinkFactory for Pcap {
     }
 
     fn close(&self, report: &mut Report) -> Result<(), SinkError> {
-        if self.closed.swap(true, Ordering::Relaxed) {
-            return Err(SinkError::other("pcap: closed twice"));
-        }
-        let queues = report.interfaces.iter().flat_map(|interface| &interface.queues);
-        let lost = queues.map(|queue| queue.rx_dropped + queue.rx_ring_full).sum::<u64>()
-            + report.interfaces.iter().filter_map(|interface| interface.xdp.redirect_failed).sum::<u64>();
-        let stuck = || {
-            self.shared.failure().unwrap_or_else(|| {
-                let seconds = self.settings.stop_timeout.as_secs_f64();
-                SinkError::other(format!(
-                    "{}: took nothing for {seconds} s, so the capture has no end; see whether its reader still reads",
-                    self.name
-                ))
-            })
-        };
-        let close = Message::Close { lost_in_kernel: lost };
-        if let Err(SendTimeoutError::Timeout(_)) =
-            self.messages.send_timeout(close, self.settings.stop_timeout)
-        {
-            return Err(stuck());
-        }
-        // To sync a long file may take its time.
-        let done = if self.is_file() {
-            self.done.recv().map_err(|_| RecvTimeoutError::Disconnected)
-        } else {
-            self.done.recv_timeout(self.settings.stop_timeout)
-        };
-        match done {
-            Ok(result) => result,
-            Err(RecvTimeoutError::Timeout) => Err(stuck()),
-            Err(RecvTimeoutError::Disconnected) => {
-                let kept = self.hidden.as_deref().unwrap_or(Path::new(&self.name)).display();
-                Err(SinkError::other(format!("the writer thread panicked; what it wrote is in {kept}")))
-            }
-        }
-    }
-}
-
-/// Without a run, nothing is left behind.
-impl Drop for Pcap {
-    fn drop(&mut self) {
-        if self.closed.load(Ordering::Relaxed) {
-            return;
-        }
-        if self.messages.try_send(Message::Abandon).is_ok()
-            && let Ok(Err(error)) = self.done.recv_timeout(ABANDON)
-        {
-            tracing::warn!(%error, "cannot take the unfinished capture away");
-        }
+        self.handoff.close(report)
     }
 }

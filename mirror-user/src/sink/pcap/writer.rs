@@ -2,33 +2,25 @@
 
 use std::{
     io::{self, Write},
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use crossbeam_channel::Receiver;
-
 use super::{
-    block::{Block, Owner},
     format::{self, Format, Statistics},
     interfaces::Interfaces,
 };
-use crate::{hidden_file::HiddenFile, sink::SinkError};
+use crate::{
+    hidden_file::HiddenFile,
+    sink::{
+        SinkError,
+        handoff::{Block, Consumer, Failure, Fate, LOSSES, Loss, Owner, Settled},
+    },
+};
 
-/// What the writer thread is told.
-#[derive(Debug)]
-pub(super) enum Message {
-    /// Write this, and say so to its owner.
-    Block { block: Block, owner: Arc<Owner> },
-    /// There are no more blocks; complete the output.
-    Close { lost_in_kernel: u64 },
-    /// There was no run, or it came to no end.
-    Abandon,
-}
+/// What may become of a frame here, other than that it is written: it could not be.
+pub(super) const LOSSES_HERE: &[Loss] = &[Loss::Failed("io")];
 
 /// Where the bytes go.
 pub(super) enum Output {
@@ -45,28 +37,17 @@ impl Output {
     }
 }
 
-/// What workers, factory and writer thread all look at.
-#[derive(Debug, Default)]
-pub(super) struct Shared {
-    /// Set once, by the writer thread; from then on frames fail.
-    failure: OnceLock<Failure>,
-    /// What finished workers counted.
-    tallies: Mutex<Tallies>,
-    /// The writer thread has ended.
-    gone: AtomicBool,
-}
+/// What finished workers counted.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SharedTallies(Arc<Mutex<Tallies>>);
 
-impl Shared {
-    pub(super) fn failure(&self) -> Option<SinkError> {
-        self.failure.get().map(Failure::error)
-    }
-
-    pub(super) fn writer_is_gone(&self) -> bool {
-        self.gone.load(Ordering::Acquire)
-    }
-
+impl SharedTallies {
     pub(super) fn deposit(&self, tallies: &Tallies) {
-        self.tallies.lock().unwrap_or_else(PoisonError::into_inner).add(tallies);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).add(tallies);
+    }
+
+    fn sum(&self) -> Tallies {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -92,37 +73,14 @@ impl Tallies {
     }
 }
 
-/// Why nothing more can be written. An `io::Error` is not `Clone`, and every worker needs one.
-#[derive(Clone, Debug)]
-pub(super) struct Failure {
-    what: String,
-    kind: io::ErrorKind,
-    message: String,
-}
-
-impl Failure {
-    fn new(what: String, error: &io::Error, frames: u64) -> Self {
-        let mend = match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; free space and start again",
-            io::ErrorKind::BrokenPipe => "; its reader has gone: start both again",
-            io::ErrorKind::FileTooLarge => "; raise the limit (ulimit -f) or split the capture",
-            _ => "",
-        };
-        Self { what, kind: error.kind(), message: format!("{error} ({frames} frames written){mend}") }
-    }
-
-    pub(super) fn error(&self) -> SinkError {
-        SinkError::Io { what: self.what.clone(), source: io::Error::new(self.kind, self.message.clone()) }
-    }
-}
-
 /// The state of the writer thread.
 pub(super) struct Writer {
     output: Output,
     format: Format,
     snaplen: u32,
     interfaces: Interfaces,
-    shared: Arc<Shared>,
+    tallies: SharedTallies,
+    fate: Arc<Fate>,
     /// ns since the epoch.
     start: u64,
     /// Interfaces described so far.
@@ -142,23 +100,14 @@ struct Torn {
     error: io::Error,
 }
 
-/// Tells workers that nobody takes blocks any more, also after a panic.
-#[derive(Debug)]
-pub(super) struct Gone(pub(super) Arc<Shared>);
-
-impl Drop for Gone {
-    fn drop(&mut self) {
-        self.0.gone.store(true, Ordering::Release);
-    }
-}
-
 impl Writer {
     pub(super) fn new(
         output: Output,
         format: Format,
         snaplen: u32,
         interfaces: Interfaces,
-        shared: Arc<Shared>,
+        tallies: SharedTallies,
+        fate: Arc<Fate>,
     ) -> Self {
         let lost = vec![0; interfaces.numbers()];
         Self {
@@ -166,59 +115,14 @@ impl Writer {
             format,
             snaplen,
             interfaces,
-            shared,
+            tallies,
+            fate,
             start: now(),
             described: 0,
             whole: 0,
             frames: 0,
             lost,
         }
-    }
-
-    /// Takes messages until told to complete the output, and says how that went.
-    pub(super) fn run(mut self, messages: &Receiver<Message>) -> Result<(), SinkError> {
-        // If it cannot be written, the first worker to bring frames is told.
-        self.append(&self.format.file_header(self.snaplen));
-        loop {
-            match messages.recv() {
-                Ok(Message::Block { block, owner }) => self.take(block, &owner),
-                Ok(Message::Close { lost_in_kernel }) => return self.complete(lost_in_kernel),
-                // Every sender is gone: nobody is left who could say that the capture is complete.
-                Ok(Message::Abandon) | Err(_) => return self.abandon(),
-            }
-        }
-    }
-
-    fn has_failed(&self) -> bool {
-        self.shared.failure.get().is_some()
-    }
-
-    fn take(&mut self, block: Block, owner: &Owner) {
-        if !owner.has_given_up() && !self.has_failed() {
-            self.describe(block.interfaces());
-        }
-        let (mut written, mut end) = (0, 0);
-        if !owner.has_given_up() && !self.has_failed() {
-            let result = self.write(block.bytes(), || owner.has_given_up());
-            (written, end) = match &result {
-                Ok(()) => (block.frames(), block.bytes().len()),
-                // Packets that made it whole stay in the file, and count.
-                Err(torn) => self
-                    .format
-                    .packets(&block.bytes()[..torn.taken])
-                    .fold((0, 0), |(frames, _), (end, _)| (frames + 1, end)),
-            };
-            self.whole += end as u64;
-            self.frames += written;
-            if let Err(torn) = result {
-                self.fail(&torn.error);
-            }
-        }
-        for (_, interface) in self.format.packets(&block.bytes()[end..]) {
-            self.lost[interface as usize] += 1;
-        }
-        let lost = block.frames() - written;
-        owner.settle(block, written, lost);
     }
 
     /// Describes the interfaces below a number that are not described yet.
@@ -285,8 +189,7 @@ impl Writer {
 
     /// Nothing more is written but, in a file, the statistics. A file loses the packet that is not whole.
     fn fail(&mut self, error: &io::Error) {
-        // Only the first failure is the cause; what follows from it adds nothing.
-        let _ = self.shared.failure.set(Failure::new(self.output.name(), error, self.frames));
+        self.fate.fail(Failure::new(self.output.name(), error, self.frames));
         if let Output::File(hidden) = &self.output
             && let Err(error) = hidden.file().set_len(self.whole)
         {
@@ -298,29 +201,13 @@ impl Writer {
         }
     }
 
-    fn complete(mut self, lost_in_kernel: u64) -> Result<(), SinkError> {
-        self.append_statistics(lost_in_kernel);
-        let completed = match &self.output {
-            // Not even the header.
-            Output::File(hidden) if self.whole == 0 => hidden.remove(),
-            Output::File(hidden) => hidden.complete(),
-            Output::Stream { .. } => Ok(()),
-        };
-        let completed = completed.map_err(|source| SinkError::Io { what: self.output.name(), source });
-        match (self.shared.failure(), completed) {
-            (None, completed) => completed,
-            (Some(cause), Ok(())) => Err(cause),
-            (Some(cause), Err(error)) => Err(SinkError::other(format!("{cause}; then {error}"))),
-        }
-    }
-
     fn append_statistics(&mut self, lost_in_kernel: u64) {
         if self.format != Format::Pcapng
-            || (self.has_failed() && matches!(self.output, Output::Stream { .. }))
+            || (self.fate.has_failed() && matches!(self.output, Output::Stream { .. }))
         {
             return;
         }
-        let tallies = self.shared.tallies.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let tallies = self.tallies.sum();
         // An origin may have had no frame in the file and yet some that were let go.
         let used = tallies.received.iter().rposition(|&frames| frames > 0).map_or(0, |last| last + 1);
         self.describe(used);
@@ -337,6 +224,58 @@ impl Writer {
         };
         let statistics: Vec<u8> = (0..self.described).flat_map(statistics).collect();
         self.append(&statistics);
+    }
+}
+
+impl Consumer for Writer {
+    fn begin(&mut self) {
+        // If it cannot be written, the first worker to bring frames is told.
+        self.append(&self.format.file_header(self.snaplen));
+    }
+
+    fn take(&mut self, block: &Block, owner: &Owner) -> Settled {
+        if !owner.has_given_up() && !self.fate.has_failed() {
+            self.describe(block.marks());
+        }
+        let (mut written, mut end) = (0, 0);
+        if !owner.has_given_up() && !self.fate.has_failed() {
+            let result = self.write(block.bytes(), || owner.has_given_up());
+            (written, end) = match &result {
+                Ok(()) => (block.frames(), block.bytes().len()),
+                // Packets that made it whole stay in the file, and count.
+                Err(torn) => self
+                    .format
+                    .packets(&block.bytes()[..torn.taken])
+                    .fold((0, 0), |(frames, _), (end, _)| (frames + 1, end)),
+            };
+            self.whole += end as u64;
+            self.frames += written;
+            if let Err(torn) = result {
+                self.fail(&torn.error);
+            }
+        }
+        for (_, interface) in self.format.packets(&block.bytes()[end..]) {
+            self.lost[interface as usize] += 1;
+        }
+        let mut lost = [0; LOSSES];
+        lost[0] = block.frames() - written;
+        Settled { written, lost }
+    }
+
+    fn complete(mut self, lost_in_kernel: u64) -> Result<(), SinkError> {
+        self.append_statistics(lost_in_kernel);
+        let completed = match &self.output {
+            // Not even the header.
+            Output::File(hidden) if self.whole == 0 => hidden.remove(),
+            Output::File(hidden) => hidden.complete(),
+            Output::Stream { .. } => Ok(()),
+        };
+        let completed = completed.map_err(|source| SinkError::Io { what: self.output.name(), source });
+        match (self.fate.failure(), completed) {
+            (None, completed) => completed,
+            (Some(cause), Ok(())) => Err(cause),
+            (Some(cause), Err(error)) => Err(SinkError::other(format!("{cause}; then {error}"))),
+        }
     }
 
     /// Keeps what a reader can use, under its hidden name, and nothing else.

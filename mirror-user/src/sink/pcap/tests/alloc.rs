@@ -10,10 +10,8 @@ use crate::{
     select::{Budget, Selection},
     sink::{
         Counters, LatencySink,
-        pcap::{
-            block::{Block, Owner},
-            format::PacketHead,
-        },
+        handoff::{self, Block, LOSSES, Message, Owner},
+        pcap::format::PacketHead,
         testing::offer,
     },
     worker::{Pipeline, PipelineConfig, SinkSlot},
@@ -82,15 +80,18 @@ fn the_writer_thread_allocates_per_capture_and_not_per_block() {
         for _ in 0..blocks {
             let mut block = Block::new(8192);
             let head = PacketHead { interface: 0, time: 1, captured: 60, original: 60 };
-            while block.push(Format::Pcapng, head, frame.frame().inner()) {}
+            while let Some(out) = block.push(Format::Pcapng.packet_len(60), 0) {
+                Format::Pcapng.put_packet(out, head, frame.frame().inner());
+            }
             messages.send(Message::Block { block, owner: Arc::clone(&owner) }).unwrap();
         }
         messages.send(Message::Close { lost_in_kernel: 0 }).unwrap();
         let out = Output::Stream { name: "test".to_owned(), out: Box::new(io::sink()) };
         let interfaces = Interfaces::new(8);
-        let writer = Writer::new(out, Format::Pcapng, 262_144, interfaces, Arc::default());
-        let allocated = measure(|| writer.run(&inbox).unwrap()).count_total;
-        assert_eq!((home.len() as u64, owner.settled().1), (blocks as u64, 0));
+        let writer =
+            Writer::new(out, Format::Pcapng, 262_144, interfaces, SharedTallies::default(), Arc::default());
+        let allocated = measure(|| handoff::run(writer, &inbox).unwrap()).count_total;
+        assert_eq!((home.len() as u64, owner.settled().lost), (blocks as u64, [0; LOSSES]));
         allocated
     };
     assert_eq!(allocated(1000), allocated(1));

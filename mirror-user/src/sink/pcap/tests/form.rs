@@ -1,10 +1,7 @@
 //! Packets, interfaces and statistics as others read them.
 
 use super::*;
-use crate::sink::{
-    pcap::{block::Block, format::PacketHead},
-    testing::offer,
-};
+use crate::sink::{handoff, pcap::format::PacketHead, testing::offer};
 
 /// Has one worker write the frames, and gives the factory's word on it.
 fn write(builder: PcapBuilder, frames: &[Outer], report: &mut Report) {
@@ -186,8 +183,9 @@ fn padding_is_zero_whatever_the_block_held_before() {
     let frame = Outer::new([10, 0, 0, 1], 7, &[9; 61]);
     let head = PacketHead { interface: 3, time: 1 << 32 | 2, captured: 61, original: 70 };
     // A fresh block is not zero.
-    let mut block = Block::new(256);
-    assert!(block.push(Format::Pcapng, head, frame.frame().inner()));
+    let mut block = handoff::Block::new(256);
+    let out = block.push(Format::Pcapng.packet_len(61), 3).unwrap();
+    Format::Pcapng.put_packet(out, head, frame.frame().inner());
     let words: Vec<u32> =
         block.bytes().chunks_exact(4).map(|word| u32::from_le_bytes(word.try_into().unwrap())).collect();
     // Enhanced Packet Block, draft-ietf-opsawg-pcapng section 4.3.

@@ -12,7 +12,7 @@ use std::{
     process::Command,
     sync::{Arc, Mutex},
     thread,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use pcap_parser::{Block, PcapBlockOwned, create_reader};

@@ -1,0 +1,113 @@
+//! Whole frames as records: what the thread needs to be lent the frame that the worker was lent.
+
+use crate::{
+    batch::{Captured, Frame},
+    decap::{Layout, Network},
+};
+
+/// Words before the bytes: what [`put`] writes.
+const HEAD: usize = 10 * size_of::<u32>();
+
+/// Bytes of the record of a frame.
+pub(crate) fn len(frame: &Frame<'_>) -> usize {
+    len_of(frame.outer().len())
+}
+
+/// Bytes of the record of a frame of this many bytes, outer headers included.
+pub(crate) fn len_of(outer: usize) -> usize {
+    HEAD + outer.next_multiple_of(size_of::<u32>())
+}
+
+/// Writes a frame into `out`, which is [`len`] bytes.
+pub(crate) fn put(frame: &Frame<'_>, out: &mut [u8]) {
+    let (Captured { bytes, wire_len: outer_wire_len, time }, layout) = frame.parts();
+    let Layout { vni, network, udp, inner_start, inner_end, wire_len, reserved_bits } = layout;
+    let (at, is_v6) = match network {
+        Network::Ipv4 { at } => (at, false),
+        Network::Ipv6 { at } => (at, true),
+    };
+    let [t0, t1, t2, t3, t4, t5, t6, t7] = time.to_le_bytes();
+    #[expect(clippy::cast_possible_truncation, reason = "no frame is as long as 4 GiB")]
+    let captured = bytes.len() as u32;
+    let words = [
+        captured.to_le_bytes(),
+        outer_wire_len.to_le_bytes(),
+        [t0, t1, t2, t3],
+        [t4, t5, t6, t7],
+        vni.to_le_bytes(),
+        [at, udp, u8::from(is_v6), u8::from(reserved_bits)],
+        inner_start.to_le_bytes(),
+        inner_end.to_le_bytes(),
+        wire_len.to_le_bytes(),
+        [0; 4],
+    ];
+    out[..HEAD].copy_from_slice(words.as_flattened());
+    out[HEAD..HEAD + bytes.len()].copy_from_slice(bytes);
+}
+
+/// The frames of a block, in order.
+pub(crate) fn frames(mut records: &[u8]) -> impl Iterator<Item = Frame<'_>> {
+    std::iter::from_fn(move || {
+        let head: &[u8; HEAD] = records.first_chunk()?;
+        let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let captured = word(0) as usize;
+        let bytes = records.get(HEAD..HEAD + captured)?;
+        records = records.get(len_of(captured)..)?;
+        let [at, udp, is_v6, reserved_bits] = word(20).to_le_bytes();
+        let time = u64::from(word(12)) << 32 | u64::from(word(8));
+        let layout = Layout {
+            vni: word(16),
+            network: if is_v6 == 0 { Network::Ipv4 { at } } else { Network::Ipv6 { at } },
+            udp,
+            inner_start: word(24),
+            inner_end: word(28),
+            wire_len: word(32),
+            reserved_bits: reserved_bits != 0,
+        };
+        Some(Frame::new(Captured { bytes, wire_len: word(4), time }, layout))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Block, *};
+    use crate::{
+        decap::{decapsulate_frame, tests::Packet},
+        sink::testing::Outer,
+    };
+
+    #[test]
+    fn a_frame_comes_back_as_it_was() {
+        let frames = [
+            Outer::new([10, 0, 0, 1], 0x00ff_ffff, &[7; 61]).at(u64::MAX - 5),
+            Outer::new([10, 0, 0, 2], 0, &[]).cut_by(9),
+            Outer::new([10, 0, 0, 3], 5, &[1; 1400]).at(1),
+        ];
+        let mut block = Block::new(4096);
+        for frame in &frames {
+            let frame = frame.frame();
+            put(&frame, block.push(len(&frame), 0).unwrap());
+        }
+        let read: Vec<_> = super::frames(block.bytes()).collect();
+        assert_eq!(read.len(), frames.len());
+        for (read, frame) in read.iter().zip(&frames) {
+            let frame = frame.frame();
+            assert_eq!(format!("{read:?}"), format!("{frame:?}"));
+        }
+    }
+
+    #[test]
+    fn every_shape_of_outer_headers_comes_back() {
+        for (tags, v6, options) in
+            [(vec![], false, 10), (vec![0x88a8, 0x8100], false, 0), (vec![0x8100], true, 0)]
+        {
+            let bytes = Packet { tags, v6, options, padding: 5, ..Packet::default() }.bytes();
+            let captured =
+                Captured { wire_len: u32::try_from(bytes.len()).unwrap() + 1, bytes: &bytes, time: 3 };
+            let frame = decapsulate_frame(captured, &[4789]).unwrap();
+            let mut out = vec![0; len(&frame)];
+            put(&frame, &mut out);
+            assert_eq!(format!("{:?}", frames(&out).next().unwrap()), format!("{frame:?}"));
+        }
+    }
+}
