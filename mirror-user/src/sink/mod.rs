@@ -66,6 +66,7 @@ mod origin;
 pub mod pcap;
 pub mod print;
 mod selected;
+mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -73,6 +74,7 @@ pub use counters::{Counters, CountersSnapshot};
 pub use for_each::for_each;
 pub use latency::LatencySink;
 pub use pcap::Pcap;
+pub use print::Print;
 pub use selected::selected;
 
 use std::{

@@ -4,14 +4,7 @@ use std::fmt::Write as _;
 
 use jiff::tz::TimeZone;
 
-use super::{
-    hex, link,
-    style::{Dump, Style},
-    text::{Text, put},
-    time::Times,
-    tunnel,
-    view::View,
-};
+use super::{packet, style::Style, time::Times};
 use crate::{batch::Frame, sink::origin::OriginKey};
 
 /// Prints frames, one a line, in a [`Style`].
@@ -52,21 +45,11 @@ impl Lines {
         let _ = write!(self.prefix, "{} ", OriginKey::of(frame));
         if self.style.outer {
             out.push_str(&self.prefix);
-            tunnel::print(&mut Text::new(out, self.style), frame);
+            packet::outer(frame, self.style, out);
             out.push('\n');
         }
         out.push_str(&self.prefix);
-        let mut text = Text::new(out, self.style);
-        let (bytes, wire_len) = (frame.inner().first(), frame.wire_len() as usize);
-        let header_len = link::ethernet(&mut text, View::new(bytes, wire_len));
-        let dumped = if self.style.dump_link { bytes } else { bytes.get(header_len..).unwrap_or_default() };
-        match self.style.dump {
-            _ if dumped.is_empty() => {}
-            Dump::None => {}
-            Dump::Hex => hex::hex(&mut text, dumped, false),
-            Dump::HexAscii => hex::hex(&mut text, dumped, true),
-            Dump::Ascii => hex::ascii(&mut text, dumped),
-        }
-        put!(text, "\n");
+        packet::inner(frame, self.style, out);
+        out.push('\n');
     }
 }

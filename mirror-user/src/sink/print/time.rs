@@ -60,3 +60,48 @@ impl Times {
         };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 2023-11-14 22:13:20 UTC.
+    const THEN: u64 = 1_700_000_000;
+
+    /// What is printed of these times, in a zone two and a half hours ahead of UTC.
+    fn printed(style: Time, times: &[u64]) -> Vec<String> {
+        let zone = TimeZone::fixed(jiff::tz::Offset::from_seconds(9000).expect("an offset"));
+        let mut printer = Times::new(style, zone);
+        let print = |time: &u64| {
+            let mut text = String::new();
+            printer.put(*time, &mut text);
+            text
+        };
+        times.iter().map(print).collect()
+    }
+
+    #[test]
+    fn times_of_day_and_dates_are_those_of_the_zone() {
+        let time = [THEN * NS + 123_456_789];
+        assert_eq!(printed(Time::Clock, &time), ["00:43:20.123456 "]);
+        assert_eq!(printed(Time::Date, &time), ["2023-11-15 00:43:20.123456 "]);
+        assert_eq!(printed(Time::Epoch, &time), ["1700000000.123456 "]);
+        assert_eq!(printed(Time::None, &time), [""]);
+    }
+
+    #[test]
+    fn passed_time_is_told_from_the_first_packet_or_the_one_before_and_may_go_back() {
+        let times = [0, 90_000_001, 90_001_000 + 3_600_000_000_000, 90_000_000].map(|ns| THEN * NS + ns);
+        let first = [" 00:00:00.000000 ", " 00:00:00.090000 ", " 01:00:00.090001 ", " 00:00:00.090000 "];
+        assert_eq!(printed(Time::SinceFirst, &times), first);
+        let previous = [" 00:00:00.000000 ", " 00:00:00.090000 ", " 01:00:00.000001 ", "-01:00:00.000001 "];
+        assert_eq!(printed(Time::SincePrevious, &times), previous);
+    }
+
+    #[test]
+    fn no_time_is_too_late_to_be_printed() {
+        for style in [Time::Clock, Time::Date, Time::Epoch, Time::SinceFirst] {
+            assert_eq!(printed(style, &[0, u64::MAX]).len(), 2);
+        }
+    }
+}

@@ -1,5 +1,7 @@
 //! tcpdump is the authority: what it prints of a packet is what is printed here, after time and origin.
 
+mod alloc;
+mod sink;
 mod witness;
 
 use mirror_lab::mixed::mixed;

@@ -5,10 +5,8 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use super::{
-    style::Style,
-    view::{Cut, View},
-};
+use super::view::{Cut, View};
+use crate::sink::print::Style;
 
 /// Whether a layer could be printed to its end.
 pub(super) type Printed<T = ()> = Result<T, Cut>;
