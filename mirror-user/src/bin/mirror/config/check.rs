@@ -36,12 +36,19 @@ struct SinkArgs {
 }
 
 /// The keys of a table, and the flags that they stand for.
-const SINK_KEYS: [(&str, &str); 9] = [
+const SINK_KEYS: [(&str, &str); 16] = [
     ("write", "write"),
     ("format", "format"),
     ("outer", "outer"),
     ("unbuffered", "unbuffered"),
     ("snaplen", "snaplen"),
+    ("print", "print"),
+    ("link", "link"),
+    ("hex", "hex"),
+    ("hexascii", "hexascii"),
+    ("ascii", "ascii"),
+    ("timestamps", "timestamps"),
+    ("verbose", "verbose"),
     ("vnis", "vni"),
     ("sources", "source"),
     ("filter", EXPRESSION.1),
@@ -129,10 +136,16 @@ fn sink_table(settings: &[Setting]) -> Result<SinkTable, (Option<usize>, String)
     let words = [OsString::from(command.get_name())].into_iter().chain(all);
     // Each has been judged; what they could say together is about the file that they are written to.
     let SinkArgs { output } = SinkArgs::try_parse_from(words).map_err(|error| (None, first_line(&error)))?;
-    let Some(path) = output.writes().next() else {
-        return Err((None, "a sink writes somewhere: `write = \"FILE\"` is missing".to_owned()));
+    let named = match (output.writes().next(), output.printed()) {
+        (Some(path), None) => path.display().to_string(),
+        (None, Some(named)) => named,
+        (Some(_), Some(_)) => return Err((None, "a sink writes or prints: two tables do both".to_owned())),
+        (None, None) => {
+            let missing = "a sink writes somewhere: `write = \"FILE\"` is missing, or `print = true`";
+            return Err((None, missing.to_owned()));
+        }
     };
-    let name = name.unwrap_or_else(|| path.display().to_string());
+    let name = name.unwrap_or(named);
     let selection = output.selection().map_err(|Usage(message)| (None, message))?;
     Ok(SinkTable { name, selection, output })
 }
@@ -161,9 +174,11 @@ fn judge(
     if !matches!(arg.get_id().as_str(), "interface" | "read") {
         words.extend(given(needed));
     }
-    // Some flags are about the capture file.
-    if arg.get_id() != "write" {
-        words.extend(given(&["-w", "none"]));
+    // Some flags are about the capture file, or about what is printed.
+    for (id, beside) in [("write", &["-w", "none"][..]), ("print", &["--print"])] {
+        if arg.get_id() != id {
+            words.extend(given(beside));
+        }
     }
     words.extend(flags);
     parsed(command, words.into_iter())
