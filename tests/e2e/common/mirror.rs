@@ -11,7 +11,7 @@ use std::{
 };
 
 use mirror_lab::{
-    Injector, Traffic,
+    Injector, Namespace, Traffic,
     capture::{self, CaptureFile},
     frames::{Outer, inner_udp},
     tshark,
@@ -111,12 +111,17 @@ impl Mirror {
     }
 
     /// Waits until its program is attached to the capture interface.
-    pub(crate) fn attached(mut self, cable: &Cable) -> Self {
+    pub(crate) fn attached(self, cable: &Cable) -> Self {
+        self.attached_to(&cable.target, CAPTURE)
+    }
+
+    /// Waits until its program is attached to this interface.
+    pub(crate) fn attached_to(mut self, namespace: &Namespace, interface: &str) -> Self {
         until("mirror attaches", || {
             if let Some(status) = self.child.try_wait().expect("wait") {
                 panic!("mirror ended with {status} before it was attached:\n{}", self.said());
             }
-            program(cable)
+            program_on(namespace, interface)
         });
         self
     }
@@ -207,7 +212,11 @@ impl Ending {
 
 /// The id of the XDP program on the capture interface.
 pub(crate) fn program(cable: &Cable) -> Option<u64> {
-    let shown = cable.target.ip(&format!("-json link show dev {CAPTURE}")).expect("link");
+    program_on(&cable.target, CAPTURE)
+}
+
+fn program_on(namespace: &Namespace, interface: &str) -> Option<u64> {
+    let shown = namespace.ip(&format!("-json link show dev {interface}")).expect("link");
     let shown: Value = serde_json::from_str(&shown).expect("JSON");
     shown.pointer("/0/xdp").map(|xdp| xdp.pointer("/prog/id").and_then(Value::as_u64).expect("program id"))
 }

@@ -76,6 +76,7 @@ Examples:
   mirror ingest -i ens6 --print tcp port 443         print them, as tcpdump does
   mirror ingest -i ens6 --vni 12345 -w - | tshark -n -r -
   mirror ingest -i ens6 --outer -w - | tcpdump -n -r -
+  mirror ingest -i ens6 --forward tap:ids0           for Suricata, Zeek, tcpdump
   mirror ingest -i ens6,ens7 --duration 1m -q --json
 
 Lists are numbers and ranges: 0,2-4.
@@ -216,13 +217,17 @@ fn announce(plan: &Plan, outputs: &Outputs) {
     );
     if outputs.prints() {
         terminal::say!("printing to standard output");
-    } else if outputs.captures().is_empty() {
+    } else if outputs.captures().is_empty() && outputs.forwards().is_empty() {
         terminal::say!(
-            "counting only; -w FILE writes the inner frames to a capture file, --print prints them"
+            "counting only; -w FILE writes the inner frames to a capture file, --print prints them, --forward TARGET \
+             forwards them"
         );
     }
     for path in outputs.captures().iter().filter_map(|capture| capture.path.as_ref()) {
         terminal::say!("writing to {}", path.display());
+    }
+    for forward in outputs.forwards() {
+        terminal::say!("{forward}");
     }
 }
 

@@ -5,6 +5,8 @@ mod config;
 #[cfg(feature = "af-xdp")]
 mod doctor;
 #[cfg(feature = "af-xdp")]
+mod forward;
+#[cfg(feature = "af-xdp")]
 mod ingest;
 #[cfg(feature = "af-xdp")]
 mod interfaces;

@@ -20,6 +20,8 @@ use mirror_user::{
     },
 };
 
+#[cfg(feature = "af-xdp")]
+use crate::forward::ForwardArgs;
 use crate::{FAILED, Usage, closing, config::SinkTable, lists, print::PrintArgs, terminal};
 
 /// Output and selection, the same for live ingest and for capture files.
@@ -67,6 +69,9 @@ pub(crate) struct OutputArgs {
     snaplen: u32,
     #[command(flatten)]
     print: PrintArgs,
+    #[cfg(feature = "af-xdp")]
+    #[command(flatten)]
+    forward: ForwardArgs,
     /// Print the report to standard output at the end, as JSON
     #[arg(long, help_heading = "Output")]
     json: bool,
@@ -113,6 +118,9 @@ pub(crate) struct Outputs {
     json: bool,
     captures: Vec<Capture>,
     prints: bool,
+    /// What is forwarded where, in words.
+    #[cfg(feature = "af-xdp")]
+    forwards: Vec<String>,
 }
 
 /// A capture as the closing lines speak of it.
@@ -167,11 +175,6 @@ impl OutputArgs {
         self.all().any(|output| output.print.is_asked_for())
     }
 
-    /// What a sink that prints is named after, if it has no other name.
-    pub(crate) fn printed(&self) -> Option<String> {
-        self.print.is_asked_for().then(|| "print".to_owned())
-    }
-
     /// Whether packets are printed where a live line would tear them.
     #[cfg(feature = "af-xdp")]
     pub(crate) fn prints_to_terminal(&self) -> bool {
@@ -181,6 +184,15 @@ impl OutputArgs {
     /// What is said of outputs by flags, and by each table.
     fn all(&self) -> impl Iterator<Item = &Self> {
         iter::once(self).chain(self.tables.iter().map(|table| &table.output))
+    }
+
+    /// Whether packets are written, printed or forwarded by these flags themselves; and to where first.
+    pub(crate) fn first_output(&self) -> Option<String> {
+        let write = self.write.as_ref().map(|path| path.display().to_string());
+        let write = write.or_else(|| self.print.is_asked_for().then(|| "print".to_owned()));
+        #[cfg(feature = "af-xdp")]
+        let write = write.or_else(|| self.forward.targets().next());
+        write
     }
 
     /// Where captures are written to, from flags and tables.
@@ -210,13 +222,22 @@ impl OutputArgs {
             json: self.json,
             captures: Vec::new(),
             prints: self.prints(),
+            #[cfg(feature = "af-xdp")]
+            forwards: Vec::new(),
         };
-        for factory in self.packet_sinks(max_frame, on_thread, &mut outputs)? {
-            outputs.sinks.push(factory);
-        }
+        self.add_sinks(&mut outputs, max_frame, on_thread, |sink| sink)?;
         for SinkTable { name, selection, output } in &self.tables {
-            for factory in output.packet_sinks(max_frame, on_thread, &mut outputs)? {
-                outputs.sinks.push(sink::selected(name.clone(), selection.clone(), factory));
+            // A table may have several sinks: the first has its name.
+            let mut nth = 0;
+            output.add_sinks(&mut outputs, max_frame, on_thread, |sink| {
+                nth += 1;
+                let name = if nth == 1 { name.clone() } else { format!("{name} {}", sink.name()) };
+                sink::selected(name, selection.clone(), sink)
+            })?;
+        }
+        for (position, sink) in outputs.sinks.iter().enumerate() {
+            if outputs.sinks[..position].iter().any(|other| other.name() == sink.name()) {
+                return Err(Usage(format!("there are two sinks {}; one is enough", sink.name())).into());
             }
         }
         if self.latency {
@@ -247,25 +268,34 @@ impl OutputArgs {
         Err(Usage(format!("{message}; {mend}")))
     }
 
-    /// The sinks that are given packets, opened.
-    fn packet_sinks(
+    /// Opens what packets are written to, printed to and forwarded to; `dressed` makes of each the sink of the run.
+    fn add_sinks(
         &self,
+        outputs: &mut Outputs,
         max_frame: usize,
         on_thread: Option<&OnThread>,
-        outputs: &mut Outputs,
-    ) -> anyhow::Result<Vec<Arc<dyn SinkFactory>>> {
-        let mut sinks: Vec<Arc<dyn SinkFactory>> = Vec::new();
+        mut dressed: impl FnMut(Arc<dyn SinkFactory>) -> Arc<dyn SinkFactory>,
+    ) -> anyhow::Result<()> {
         if let Some((pcap, capture)) = self.capture(on_thread)? {
             outputs.memory_per_worker += pcap.memory_per_worker(max_frame);
             outputs.captures.push(capture);
-            sinks.push(Arc::new(pcap));
+            outputs.sinks.push(dressed(Arc::new(pcap)));
         }
         if self.print.is_asked_for() {
             let print = self.print.open(self.verbose, self.outer, on_thread)?;
             outputs.memory_per_worker += print.memory_per_worker(max_frame);
-            sinks.push(Arc::new(print));
+            outputs.sinks.push(dressed(Arc::new(print)));
         }
-        Ok(sinks)
+        #[cfg(feature = "af-xdp")]
+        {
+            outputs.forwards.extend(self.forward.announcement());
+            let vnis = self.vni.as_ref().map_or(&[][..], |list| &list.0);
+            for forward in self.forward.open(vnis, max_frame, on_thread)? {
+                outputs.memory_per_worker += forward.memory_per_worker(max_frame);
+                outputs.sinks.push(dressed(Arc::new(forward)));
+            }
+        }
+        Ok(())
     }
 
     /// The capture that is asked for, opened, and what the closing lines say of it.
@@ -304,6 +334,12 @@ impl Outputs {
     #[cfg(feature = "af-xdp")]
     pub(crate) fn prints(&self) -> bool {
         self.prints
+    }
+
+    /// What is forwarded where, in words.
+    #[cfg(feature = "af-xdp")]
+    pub(crate) fn forwards(&self) -> &[String] {
+        &self.forwards
     }
 
     /// The report's file, under its hidden name until it is complete.

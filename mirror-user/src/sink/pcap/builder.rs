@@ -12,7 +12,7 @@ use crate::{
     hidden_file::{HiddenFile, HiddenFileError},
     sink::{
         handoff::{Fate, Handoff, TICK, Terms},
-        stream::{self, Stream},
+        pipe::{self, Pipe},
     },
 };
 
@@ -36,7 +36,7 @@ pub struct Target(TargetKind);
 enum TargetKind {
     File(PathBuf),
     Stdout,
-    Writer(Stream),
+    Writer(Pipe),
 }
 
 impl Target {
@@ -55,7 +55,7 @@ impl Target {
     /// Anything that takes bytes; `name` stands for it in messages. It is flushed after each block.
     #[must_use]
     pub fn writer(name: impl Into<String>, out: impl Write + Send + 'static) -> Self {
-        Self(TargetKind::Writer(Stream::new(name, out)))
+        Self(TargetKind::Writer(Pipe::new(name, out)))
     }
 }
 
@@ -63,8 +63,8 @@ impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (kind, name) = match &self.0 {
             TargetKind::File(path) => ("file", path.display().to_string()),
-            TargetKind::Stdout => ("stream", stream::STDOUT.to_owned()),
-            TargetKind::Writer(stream) => ("stream", stream.name().to_owned()),
+            TargetKind::Stdout => ("stream", pipe::STDOUT.to_owned()),
+            TargetKind::Writer(pipe) => ("stream", pipe.name().to_owned()),
         };
         f.debug_tuple("Target").field(&kind).field(&name).finish()
     }
@@ -191,9 +191,9 @@ impl PcapBuilder {
     ///
     /// [`PcapError`]: the name is taken, the directory or the file cannot be opened, no thread can be started.
     pub fn build(self) -> Result<Pcap, PcapError> {
-        let streamed = |stream: Stream| {
-            let name = stream.name().to_owned();
-            (Output::Stream(stream), name, None)
+        let streamed = |pipe: Pipe| {
+            let name = pipe.name().to_owned();
+            (Output::Stream(pipe), name, None)
         };
         let (output, name, hidden) = match self.target.0 {
             TargetKind::File(path) => {
@@ -201,8 +201,8 @@ impl PcapBuilder {
                 let hidden = file.hidden_path();
                 (Output::File(file), path.display().to_string(), Some(hidden))
             }
-            TargetKind::Stdout => streamed(Stream::stdout().map_err(|source| PcapError::Stdout { source })?),
-            TargetKind::Writer(stream) => streamed(stream),
+            TargetKind::Stdout => streamed(Pipe::stdout().map_err(|source| PcapError::Stdout { source })?),
+            TargetKind::Writer(pipe) => streamed(pipe),
         };
         let is_file = hidden.is_some();
         let unbuffered = self.unbuffered.unwrap_or(!is_file);

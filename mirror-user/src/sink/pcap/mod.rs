@@ -15,6 +15,8 @@
 mod builder;
 mod format;
 mod interfaces;
+#[cfg(feature = "af-xdp")]
+mod stream;
 mod worker;
 mod writer;
 
@@ -25,6 +27,8 @@ use std::path::{Path, PathBuf};
 
 pub use builder::{PcapBuilder, PcapError, Target};
 pub use format::Format;
+#[cfg(feature = "af-xdp")]
+pub(crate) use stream::Stream;
 
 use super::{
     Sink, SinkError, SinkFactory, WorkerContext,

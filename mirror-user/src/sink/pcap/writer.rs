@@ -15,7 +15,7 @@ use crate::{
     sink::{
         SinkError,
         handoff::{Block, Consumer, Failure, Fate, LOSSES, Loss, Owner, Settled},
-        stream::{self, Stream, Torn},
+        pipe::{self, Pipe, Torn},
     },
 };
 
@@ -25,14 +25,14 @@ pub(super) const LOSSES_HERE: &[Loss] = &[Loss::Failed("io")];
 /// Where the bytes go.
 pub(super) enum Output {
     File(HiddenFile),
-    Stream(Stream),
+    Stream(Pipe),
 }
 
 impl Output {
     fn name(&self) -> String {
         match self {
             Self::File(file) => file.path().display().to_string(),
-            Self::Stream(stream) => stream.name().to_owned(),
+            Self::Stream(pipe) => pipe.name().to_owned(),
         }
     }
 }
@@ -151,8 +151,8 @@ impl Writer {
     /// Writes all of it, and says how much was taken if that does not work.
     fn write(&mut self, bytes: &[u8], stop: impl Fn() -> bool) -> Result<(), Torn> {
         match &mut self.output {
-            Output::File(hidden) => stream::write(&mut hidden.file(), bytes, stop),
-            Output::Stream(stream) => stream.write(bytes, stop),
+            Output::File(hidden) => pipe::write(&mut hidden.file(), bytes, stop),
+            Output::Stream(pipe) => pipe.write(bytes, stop),
         }
     }
 

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::sink::{
     handoff::{Fate, Handoff, Terms},
-    stream::Stream,
+    pipe::Pipe,
 };
 
 /// How long an output may take nothing at the end of a run.
@@ -43,7 +43,7 @@ pub enum PrintError {
 #[must_use]
 pub struct PrintBuilder {
     style: Style,
-    writer: Option<Stream>,
+    writer: Option<Pipe>,
     blocks: usize,
     block_size: usize,
     stop_timeout: Duration,
@@ -70,7 +70,7 @@ impl PrintBuilder {
 
     /// Prints to anything that takes bytes; `name` stands for it in messages. It is flushed after each block.
     pub fn writer(mut self, name: impl Into<String>, out: impl Write + Send + 'static) -> Self {
-        self.writer = Some(Stream::new(name, out));
+        self.writer = Some(Pipe::new(name, out));
         self
     }
 
@@ -106,14 +106,14 @@ impl PrintBuilder {
     ///
     /// [`PrintError`]: standard output cannot be taken, no thread can be started.
     pub fn build(self) -> Result<Print, PrintError> {
-        let stream = match self.writer {
-            Some(stream) => stream,
-            None => Stream::stdout().map_err(|source| PrintError::Stdout { source })?,
+        let pipe = match self.writer {
+            Some(pipe) => pipe,
+            None => Pipe::stdout().map_err(|source| PrintError::Stdout { source })?,
         };
         let terms = Terms {
             sink: NAME,
-            output: stream.name().to_owned(),
-            unfinished: stream.name().to_owned(),
+            output: pipe.name().to_owned(),
+            unfinished: pipe.name().to_owned(),
             blocks: self.blocks,
             // Every tick, so within 100 ms.
             age: Duration::ZERO,
@@ -123,7 +123,7 @@ impl PrintBuilder {
         };
         let (fate, left_out_last) = (Arc::new(Fate::default()), Arc::new(AtomicU64::new(0)));
         let printer = Printer {
-            stream,
+            pipe,
             lines: Lines::new(self.style),
             fate: Arc::clone(&fate),
             left_out_last: Arc::clone(&left_out_last),

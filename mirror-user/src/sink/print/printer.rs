@@ -12,7 +12,7 @@ use super::{lines::Lines, worker};
 use crate::sink::{
     SinkError,
     handoff::{Block, Consumer, Failure, Fate, LOSSES, Loss, Owner, Settled},
-    stream::{Stream, Torn},
+    pipe::{Pipe, Torn},
 };
 
 /// What may become of a frame here, other than that it is printed: its text could not be written.
@@ -23,7 +23,7 @@ const ENOUGH: usize = 64 * 1024;
 
 /// The state of the printing thread.
 pub(super) struct Printer {
-    pub(super) stream: Stream,
+    pub(super) pipe: Pipe,
     pub(super) lines: Lines,
     pub(super) fate: Arc<Fate>,
     pub(super) left_out_last: Arc<AtomicU64>,
@@ -37,11 +37,11 @@ pub(super) struct Printer {
 impl Printer {
     /// Writes the text so far; gives how many frames of it were written whole.
     fn write(&mut self, stop: impl Fn() -> bool) -> u64 {
-        let taken = match self.stream.write(self.text.as_bytes(), stop) {
+        let taken = match self.pipe.write(self.text.as_bytes(), stop) {
             Ok(()) => self.text.len(),
             Err(Torn { taken, error }) => {
                 let frames = self.frames + self.whole(taken);
-                self.fate.fail(Failure::new(self.stream.name().to_owned(), &error, frames));
+                self.fate.fail(Failure::new(self.pipe.name().to_owned(), &error, frames));
                 taken
             }
         };

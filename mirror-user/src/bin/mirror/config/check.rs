@@ -36,7 +36,7 @@ struct SinkArgs {
 }
 
 /// The keys of a table, and the flags that they stand for.
-const SINK_KEYS: [(&str, &str); 16] = [
+const SINK_KEYS: &[(&str, &str)] = &[
     ("write", "write"),
     ("format", "format"),
     ("outer", "outer"),
@@ -49,11 +49,25 @@ const SINK_KEYS: [(&str, &str); 16] = [
     ("ascii", "ascii"),
     ("timestamps", "timestamps"),
     ("verbose", "verbose"),
+    #[cfg(feature = "af-xdp")]
+    ("forward", "forward"),
+    #[cfg(feature = "af-xdp")]
+    ("forward-balance", "forward-balance"),
+    #[cfg(feature = "af-xdp")]
+    ("vlan-per-vni", "vlan-per-vni"),
+    #[cfg(feature = "af-xdp")]
+    ("community-id", "community-id"),
     ("vnis", "vni"),
     ("sources", "source"),
     ("filter", EXPRESSION.1),
     ("outer-filter", "outer-filter"),
 ];
+/// The keys of which a table has one at least.
+const SINK_USES: &str = if cfg!(feature = "af-xdp") {
+    "`write = \"FILE\"`, `print = true` or `forward = \"TARGET\"`"
+} else {
+    "`write = \"FILE\"` or `print = true`"
+};
 /// The key of a table's name, which stands for no flag.
 const NAME: &str = "name";
 
@@ -136,16 +150,10 @@ fn sink_table(settings: &[Setting]) -> Result<SinkTable, (Option<usize>, String)
     let words = [OsString::from(command.get_name())].into_iter().chain(all);
     // Each has been judged; what they could say together is about the file that they are written to.
     let SinkArgs { output } = SinkArgs::try_parse_from(words).map_err(|error| (None, first_line(&error)))?;
-    let named = match (output.writes().next(), output.printed()) {
-        (Some(path), None) => path.display().to_string(),
-        (None, Some(named)) => named,
-        (Some(_), Some(_)) => return Err((None, "a sink writes or prints: two tables do both".to_owned())),
-        (None, None) => {
-            let missing = "a sink writes somewhere: `write = \"FILE\"` is missing, or `print = true`";
-            return Err((None, missing.to_owned()));
-        }
+    let Some(first) = output.first_output() else {
+        return Err((None, format!("a sink is for something: {SINK_USES} is missing")));
     };
-    let name = name.unwrap_or(named);
+    let name = name.unwrap_or(first);
     let selection = output.selection().map_err(|Usage(message)| (None, message))?;
     Ok(SinkTable { name, selection, output })
 }
@@ -174,11 +182,14 @@ fn judge(
     if !matches!(arg.get_id().as_str(), "interface" | "read") {
         words.extend(given(needed));
     }
-    // Some flags are about the capture file, or about what is printed.
+    // Some flags are about the capture file, or about what is printed or forwarded.
     for (id, beside) in [("write", &["-w", "none"][..]), ("print", &["--print"])] {
         if arg.get_id() != id {
             words.extend(given(beside));
         }
+    }
+    if cfg!(feature = "af-xdp") {
+        words.extend(given(&["--forward", "tap:none"]));
     }
     words.extend(flags);
     parsed(command, words.into_iter())

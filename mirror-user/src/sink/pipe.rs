@@ -1,4 +1,4 @@
-//! Streams: standard output, and what else takes bytes and cannot be named in a file system.
+//! Standard output, usually a pipe, and what else takes bytes without a name in a file system.
 
 use std::{
     io::{self, Write},
@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-/// A stream and its name in messages.
-pub(super) struct Stream {
+/// Takes bytes, under a name for messages.
+pub(super) struct Pipe {
     name: String,
     out: Box<dyn Write + Send>,
 }
@@ -19,7 +19,7 @@ pub(super) struct Torn {
     pub(super) error: io::Error,
 }
 
-impl Stream {
+impl Pipe {
     pub(super) fn new(name: impl Into<String>, out: impl Write + Send + 'static) -> Self {
         Self { name: name.into(), out: Box::new(out) }
     }
