@@ -64,7 +64,7 @@ pub(super) fn print(text: &mut Text<'_>, packet: View<'_>) -> Printed {
         put!(text, " ip-proto-{}", below.protocol.0);
         return Ok(());
     }
-    if !network::has_ports(below.protocol) && below.protocol != IpNumber::DCCP {
+    if !network::has_ports(below.protocol) {
         below.put_hosts(text);
         put!(text, " ");
     }

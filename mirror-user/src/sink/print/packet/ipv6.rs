@@ -59,7 +59,7 @@ fn upper(text: &mut Text<'_>, packet: View<'_>, below: &Network, payload_len: us
     let mut below = *below;
     let mut next = below.protocol;
     let mut rest = packet.after(FIXED);
-    if !network::has_ports(next) && next != IpNumber::DCCP {
+    if !network::has_ports(next) {
         below.put_hosts(text);
         put!(text, " ");
     }

@@ -27,6 +27,7 @@ const DIFFERENCES: &[Difference] = &[
             .iter()
             .any(|what| starts_alike(ours, theirs, what))
     }),
+    ("DCCP, whose ports tcpdump prints beside the addresses", |ours, _| ours.contains(" ip-proto-33 ")),
     ("protocols over Ethernet", |ours, theirs| {
         // A type that tcpdump knows by more than its name.
         let dumped = ours.contains(": \n") && !ours.contains("Unknown");
