@@ -93,8 +93,8 @@ pub(crate) struct OutputArgs {
     /// Further sinks, each with a selection of its own: from a configuration file only.
     #[arg(skip)]
     pub(crate) tables: Vec<SinkTable>,
-    /// Taken for tcpdump's sake, as are -p, -K and -S, and without effect
-    #[arg(short = 'n', help_heading = "Run", short_aliases = ['p', 'K', 'S'], action = clap::ArgAction::Count)]
+    /// Taken for tcpdump's sake, as are -p, -K, -S and -l, and without effect
+    #[arg(short = 'n', help_heading = "Run", short_aliases = ['p', 'K', 'S', 'l'], action = clap::ArgAction::Count)]
     _tcpdump: u8,
 }
 

@@ -17,6 +17,9 @@ const OFFSET: u16 = 0x1fff;
 
 /// A packet, of which the view's length is what the layer below has room for.
 pub(super) fn print(text: &mut Text<'_>, packet: View<'_>) -> Printed {
+    if !text.nest() {
+        return Ok(());
+    }
     text.protocol = "ip";
     match packet.u8(0)? >> 4 {
         4 => {}

@@ -13,6 +13,9 @@ const FIXED: usize = 40;
 
 /// A packet, of which the view's length is what the layer below has room for.
 pub(super) fn print(text: &mut Text<'_>, packet: View<'_>) -> Printed {
+    if !text.nest() {
+        return Ok(());
+    }
     text.protocol = "ip6";
     packet.get(0, FIXED)?;
     if packet.len() < FIXED {

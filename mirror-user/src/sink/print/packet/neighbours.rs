@@ -1,5 +1,7 @@
 //! Neighbour discovery (RFC 4861).
 
+use std::net::Ipv6Addr;
+
 use etherparse::icmpv6;
 
 use super::{
@@ -21,9 +23,7 @@ pub(super) fn print(text: &mut Text<'_>, message: View<'_>, kind: u8) -> Printed
                 put!(text, "\n\thop limit {}, Flags [", message.u8(4)?);
                 let flags = message.u8(5)?;
                 text.bits(flags.into(), &ROUTER_FLAGS, ", ");
-                // RFC 4191 section 2.1.
-                let preference = ["medium", "high", "rsv", "low"][usize::from(flags >> 3 & 3)];
-                put!(text, "], pref {preference}, router lifetime {}s, ", message.u16(6)?);
+                put!(text, "], pref {}, router lifetime {}s, ", preference(flags), message.u16(6)?);
                 put!(text, "reachable time {}ms, retrans timer {}ms", message.u32(8)?, message.u32(12)?);
             }
             16
@@ -62,7 +62,9 @@ fn each_option(text: &mut Text<'_>, mut options: View<'_>) -> Printed {
             return Err(Cut);
         }
         put!(text, "\n\t  {} option ({kind}), length {len} ({units}): ", name(kind));
-        option(text, kind, options.ending_at(len))?;
+        if !option(text, kind, options.ending_at(len))? {
+            return Ok(());
+        }
         if text.style.verbosity > 1 {
             hex::indented(text, options.get(2, len - 2)?, false, "\t    ");
         }
@@ -71,7 +73,8 @@ fn each_option(text: &mut Text<'_>, mut options: View<'_>) -> Printed {
     Ok(())
 }
 
-fn option(text: &mut Text<'_>, kind: u8, option: View<'_>) -> Printed {
+/// What an option says; whether tcpdump goes on after it.
+fn option(text: &mut Text<'_>, kind: u8, option: View<'_>) -> Printed<bool> {
     const PREFIX_FLAGS: [(u32, &str); 3] = [(0x80, "onlink"), (0x40, "auto"), (0x20, "router")];
     match kind {
         1 | 2 => text.hex(option.get(2, option.len() - 2)?, ":"),
@@ -100,9 +103,37 @@ fn option(text: &mut Text<'_>, kind: u8, option: View<'_>) -> Printed {
                 at = dns::name::print(text, option, at)?;
             }
         }
+        8 => put!(text, " preference {}, lifetime {}", option.u16(4)?, option.u16(6)?),
+        24 => route(text, option)?,
+        4 => hex::indented(text, option.bytes(), false, "\t    "),
+        _ if text.style.verbosity == 1 => {
+            hex::indented(text, option.get(2, option.len() - 2)?, false, "\t  ");
+            return Ok(false);
+        }
         _ => {}
     }
+    Ok(true)
+}
+
+/// RFC 4191 section 2.3: of the prefix, as many bytes as it needs.
+fn route(text: &mut Text<'_>, option: View<'_>) -> Printed {
+    let len = match option.len() {
+        8 => 0,
+        16 => 8,
+        24 => 16,
+        _ => return Err(Cut),
+    };
+    let mut prefix = [0; 16];
+    prefix[..len].copy_from_slice(option.get(8, len)?);
+    put!(text, " {}/{}", Address(Ipv6Addr::from(prefix).into()), option.u8(2)?);
+    put!(text, ", pref={}, lifetime=", preference(option.u8(3)?));
+    lifetime(text, option.u32(4)?);
     Ok(())
+}
+
+/// RFC 4191 section 2.1.
+fn preference(flags: u8) -> &'static str {
+    ["medium", "high", "rsv", "low"][usize::from(flags >> 3 & 3)]
 }
 
 fn lifetime(text: &mut Text<'_>, seconds: u32) {

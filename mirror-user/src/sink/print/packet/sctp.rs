@@ -44,8 +44,8 @@ pub(super) fn print(text: &mut Text<'_>, packet: View<'_>, below: &Network) -> P
         put!(text, "{separator}{number}) ");
         let kind = chunk.u8(0)?;
         match name(kind) {
-            Some(name) => put!(text, "[{name}]"),
-            None => put!(text, "[Unknown chunk type: 0x{kind:x}]"),
+            Some(name) => put!(text, "[{name}] "),
+            None => put!(text, "[Unknown chunk type: 0x{kind:x}] "),
         }
         chunk = chunk.after(len.next_multiple_of(4));
         number += 1;

@@ -17,7 +17,12 @@ pub(super) struct Text<'o> {
     pub(super) style: Style,
     /// What is named where bytes are missing.
     pub(super) protocol: &'static str,
+    /// IP headers so far.
+    nested: u8,
 }
+
+/// IP headers within each other that are printed: real tunnels have a few, and each costs room on the stack.
+const MAX_NESTED: u8 = 32;
 
 /// Adds formatted text. All of it is ASCII, and bytes of the packet get into it only by way of [`Text::escaped`].
 macro_rules! put {
@@ -29,7 +34,7 @@ pub(super) use put;
 
 impl<'o> Text<'o> {
     pub(super) fn new(out: &'o mut String, style: Style) -> Self {
-        Self { out, style, protocol: "" }
+        Self { out, style, protocol: "", nested: 0 }
     }
 
     pub(super) fn put(&mut self, text: fmt::Arguments<'_>) {
@@ -40,6 +45,15 @@ impl<'o> Text<'o> {
     /// Whether header fields and checksums are printed.
     pub(super) fn verbose(&self) -> bool {
         self.style.verbosity > 0
+    }
+
+    /// Whether one more IP header is to be printed; says so if it is not.
+    pub(super) fn nest(&mut self) -> bool {
+        self.nested += 1;
+        if self.nested > MAX_NESTED {
+            put!(self, "[nested too deeply]");
+        }
+        self.nested <= MAX_NESTED
     }
 
     /// Says that what follows is missing.

@@ -86,16 +86,39 @@ fn damaged_traffic_is_printed_as_tcpdump_prints_it() {
     }
 }
 
+/// An IPv4 header of a packet of this length, with this protocol in it.
+fn ipv4(len: usize, protocol: u8) -> [u8; 20] {
+    let [high, low] = u16::try_from(len).expect("a packet's length").to_be_bytes();
+    [0x45, 0, high, low, 0, 0, 0, 0, 64, protocol, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]
+}
+
+#[test]
+fn packets_within_packets_end_where_nobody_nests_them() {
+    const HEADERS: usize = 3_000;
+    let mut inner = vec![0; 12];
+    inner.extend([0x08, 0x00]);
+    (1..=HEADERS).rev().for_each(|headers| inner.extend(ipv4(20 * headers, 4)));
+    for style in [Style::default(), Style::default().link(true).verbosity(3)] {
+        let mut text = String::new();
+        Lines::new(style.time(Time::None)).line(&outer(&inner, inner.len()).frame(), &mut text);
+        assert_eq!(text.matches("10.0.0.1 > 10.0.0.2: ").count(), 32);
+        assert!(text.ends_with("[nested too deeply]\n"), "{text}");
+    }
+}
+
 proptest! {
     #[test]
     fn no_bytes_are_too_odd_to_be_printed(
-        bytes in proptest::collection::vec(any::<u8>(), 1..200),
-        link in any::<bool>(),
-        verbosity in 0_u8..4,
+        start in prop::sample::select(mixed().expect("frames")),
+        kept in 0_usize..80,
+        bytes in prop::collection::vec(any::<u8>(), 1..200),
+        missing in 0_usize..2000,
+        (link, verbosity) in (any::<bool>(), 0_u8..4),
     ) {
-        let mut lines = Lines::new(Style::default().link(link).verbosity(verbosity).dump(Dump::Ascii, true));
+        let inner = [&start[..start.len().min(kept)], &bytes].concat();
+        let style = Style::default().link(link).verbosity(verbosity).dump(Dump::Ascii, true);
         let mut text = String::new();
-        lines.line(&outer(&bytes, bytes.len()).frame(), &mut text);
+        Lines::new(style).line(&outer(&inner, inner.len() + missing).frame(), &mut text);
         prop_assert!(text.ends_with('\n'));
         prop_assert!(text.chars().all(|c| c.is_ascii_graphic() || matches!(c, ' ' | '\n' | '\t')));
     }

@@ -41,6 +41,9 @@ const DIFFERENCES: &[Difference] = &[
         let rare = ["ha discovery", "mobile router", "router renumbering", "node information", "RPL"];
         rare.iter().any(|what| starts_alike(ours, theirs, what))
     }),
+    ("ARP of ATM", |ours, theirs| {
+        ours.contains("ATM (len ") || theirs.contains("ATM, ") || theirs.contains("ARP [|arp]")
+    }),
     ("bit strings in domain names", |ours, theirs| starts_alike(ours, theirs, " [|domain]")),
     ("multipath TCP", |ours, theirs| starts_alike(ours, theirs, "mptcp")),
     ("source routes in GRE", |ours, theirs| {
