@@ -104,11 +104,23 @@ fn what(text: &mut Text<'_>, message: View<'_>, kind: u8, code: u8) -> Printed<b
 fn unreachable(text: &mut Text<'_>, message: View<'_>, code: u8) -> Printed<bool> {
     let whom = Address::v6(message, QUOTED + 24);
     match code {
-        0 => put!(text, ", unreachable route {}", whom?),
-        // Two blanks, as tcpdump has them.
-        1 => put!(text, ",  unreachable prohibited {}", whom?),
-        2 => put!(text, ", beyond scope {}, source address {}", whom?, Address::v6(message, QUOTED + 8)?),
-        3 => put!(text, ", unreachable address {}", whom?),
+        0 => {
+            put!(text, ", unreachable route");
+            put!(text, " {}", whom?);
+        }
+        1 => {
+            // Two blanks, as tcpdump has them.
+            put!(text, ",  unreachable prohibited");
+            put!(text, " {}", whom?);
+        }
+        2 => {
+            put!(text, ", beyond scope");
+            put!(text, " {}, source address {}", whom?, Address::v6(message, QUOTED + 8)?);
+        }
+        3 => {
+            put!(text, ", unreachable address");
+            put!(text, " {}", whom?);
+        }
         4 => {
             put!(text, ", unreachable port");
             let (protocol, port) = quoted_port(message.after(QUOTED))?;
@@ -163,11 +175,12 @@ fn listener_query_v2(text: &mut Text<'_>, message: View<'_>) -> Printed {
     }
     put!(text, " [gaddr {}", Address::v6(message, 8)?);
     if text.verbose() {
-        let (flags, code) = (message.u8(24)?, u32::from(message.u8(25)?));
+        let flags = message.u8(24)?;
         put!(text, "{}", if flags & 0x08 == 0 { "" } else { " sflag" });
         if flags & 0x07 != 0 {
             put!(text, " robustness={}", flags & 0x07);
         }
+        let code = u32::from(message.u8(25)?);
         let interval = if code < 128 { code } else { (code & 0xf | 0x10) << ((code >> 4 & 7) + 3) };
         put!(text, " qqi={interval}");
     }

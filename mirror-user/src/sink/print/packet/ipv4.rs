@@ -88,14 +88,11 @@ fn details(text: &mut Text<'_>, packet: View<'_>, header_len: usize) -> Printed 
     put!(text, ", id {}, offset {}, flags [", packet.u16(4)?, u32::from(fragment & OFFSET) * 8);
     text.bits((fragment & !OFFSET).into(), &FLAGS, ", ");
     put!(text, "], proto {} ({protocol}), length {}", network::name(IpNumber(protocol)), packet.u16(2)?);
-    let mut options = Ok(());
+    let mut whole = true;
     if header_len > FIXED {
         put!(text, ", options (");
-        options = ipv4_options::print(text, packet.after(FIXED).of_len(header_len - FIXED));
-        if options.is_err() {
-            put!(text, " [truncated-option]");
-        }
-        put!(text, ")");
+        whole = ipv4_options::print(text, packet.after(FIXED).of_len(header_len - FIXED))?;
+        put!(text, "{})", if whole { "" } else { " [truncated-option]" });
     }
     let here = packet.u16(10)?;
     if let Ok(header) = packet.get(0, header_len)
@@ -104,8 +101,9 @@ fn details(text: &mut Text<'_>, packet: View<'_>, header_len: usize) -> Printed 
         put!(text, ", bad cksum {here:x} (->{mended:x})!");
     }
     put!(text, ")\n    ");
-    if options.is_err() {
+    if !whole {
         put!(text, "{} > {}: ", Address::v4(packet, 12)?, Address::v4(packet, 16)?);
+        return Err(Cut);
     }
-    options
+    Ok(())
 }

@@ -36,13 +36,13 @@ pub(super) fn last_destination(packet: View<'_>, header_len: usize) -> Printed<A
     Ok(destination)
 }
 
-/// The options, of which the view's length is the room they take in the header.
-pub(super) fn print(text: &mut Text<'_>, mut options: View<'_>) -> Printed {
+/// The options, of which the view's length is the room they take in the header; whether the last of them is whole.
+pub(super) fn print(text: &mut Text<'_>, mut options: View<'_>) -> Printed<bool> {
     let mut separator = "";
     while options.len() > 0 {
-        let kind = options.u8(0)?;
         put!(text, "{separator}");
         separator = ",";
+        let kind = options.u8(0)?;
         match name(kind) {
             Some(name) => put!(text, "{name}"),
             None => put!(text, "unknown {kind}"),
@@ -50,11 +50,13 @@ pub(super) fn print(text: &mut Text<'_>, mut options: View<'_>) -> Printed {
         let len = if matches!(kind, END | NOP) { 1 } else { usize::from(options.u8(1)?) };
         if len > options.len() || len == 0 || (len == 1 && !matches!(kind, END | NOP)) {
             put!(text, " [bad length {len}]");
-            return Ok(());
+            return Ok(true);
         }
-        options.get(0, len)?;
+        if !options.has(len) {
+            return Ok(false);
+        }
         match kind {
-            END => return Ok(()),
+            END => return Ok(true),
             TIMESTAMP => timestamps(text, options, len)?,
             RECORD_ROUTE | LOOSE_ROUTE | STRICT_ROUTE => route(text, options, len)?,
             ROUTER_ALERT if len < 4 => put!(text, " [bad length {len}]"),
@@ -66,7 +68,7 @@ pub(super) fn print(text: &mut Text<'_>, mut options: View<'_>) -> Printed {
         }
         options = options.after(len);
     }
-    Ok(())
+    Ok(true)
 }
 
 fn route(text: &mut Text<'_>, option: View<'_>, len: usize) -> Printed {

@@ -181,9 +181,13 @@ fn jumbo(text: &mut Text<'_>, len: u32, seen: Option<&mut Seen>) {
 
 /// Routing headers of types 0 (deprecated by RFC 5095), 2 (RFC 6275) and 4 (RFC 8754).
 fn routing(text: &mut Text<'_>, header: View<'_>) -> Printed<Option<usize>> {
+    header.u8(0)?;
     text.protocol = "rt6";
-    let (units, kind) = (usize::from(header.u8(1)?), header.u8(2)?);
-    put!(text, "RT6 (len={units}, type={kind}{}", if kind == 0 { " [Deprecated]" } else { "" });
+    put!(text, "RT6");
+    let units = usize::from(header.u8(1)?);
+    put!(text, " (len={units}");
+    let kind = header.u8(2)?;
+    put!(text, ", type={kind}{}", if kind == 0 { " [Deprecated]" } else { "" });
     put!(text, ", segleft={}", header.u8(3)?);
     match kind {
         0 | 2 => {

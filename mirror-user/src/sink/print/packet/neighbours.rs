@@ -20,6 +20,7 @@ pub(super) fn print(text: &mut Text<'_>, message: View<'_>, kind: u8) -> Printed
     let options = match kind {
         icmpv6::TYPE_ROUTER_ADVERTISEMENT => {
             if verbose {
+                message.get(0, 16)?;
                 put!(text, "\n\thop limit {}, Flags [", message.u8(4)?);
                 let flags = message.u8(5)?;
                 text.bits(flags.into(), &ROUTER_FLAGS, ", ");

@@ -1,6 +1,7 @@
 //! tcpdump is the authority: what it prints of a packet is what is printed here, after time and origin.
 
 mod alloc;
+mod kinds;
 mod sink;
 mod witness;
 

@@ -45,6 +45,7 @@ const DIFFERENCES: &[Difference] = &[
         ours.contains("ATM (len ") || theirs.contains("ATM, ") || theirs.contains("ARP [|arp]")
     }),
     ("bit strings in domain names", |ours, theirs| starts_alike(ours, theirs, " [|domain]")),
+    ("digests of TCP", |ours, theirs| starts_alike(ours, theirs, " can't check")),
     ("multipath TCP", |ours, theirs| starts_alike(ours, theirs, "mptcp")),
     ("source routes in GRE", |ours, theirs| {
         starts_alike(ours, theirs, ", length ") && ours.contains("GREv0")
