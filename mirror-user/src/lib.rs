@@ -45,7 +45,7 @@
 //!
 //! | feature | default | brings |
 //! |---|---|---|
-//! | `af-xdp` | yes | `engine`, `host`, `doctor`: Linux only, and a C toolchain to build libxdp |
+//! | `af-xdp` | yes | `engine`, `host`, `doctor`, `sink::forward`: Linux only, and a C toolchain to build libxdp |
 //! | `cli` | yes | the `mirror` command; `filter` with it |
 //! | `filter` | with `cli` | `Filter::compile`: libpcap, and its headers to build |
 //!

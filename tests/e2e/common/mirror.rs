@@ -165,6 +165,16 @@ impl Mirror {
         });
     }
 
+    /// Frames it says it has decapsulated, once there are some and no more come.
+    pub(crate) fn settled(&self) -> u64 {
+        let mut last = 0;
+        until("frames arrive and stop", || {
+            let before = std::mem::replace(&mut last, self.frames());
+            thread::sleep(Duration::from_millis(200));
+            (last > 0 && last == before).then_some(last)
+        })
+    }
+
     /// Waits for its end.
     pub(crate) fn end(mut self) -> Ending {
         let status = until("mirror ends", || self.child.try_wait().expect("wait"));
@@ -296,8 +306,13 @@ pub(crate) fn inject(cable: &Cable, count: u32) -> Vec<Vec<u8>> {
 
 /// Sends so many generated frames, in bursts that fit a ring: few if any are lost, and no CPU is busy keeping a pace.
 pub(crate) fn burst(cable: &Cable, frames: u64) {
+    burst_of(cable, Traffic::default(), frames);
+}
+
+/// The same, of other frames.
+pub(crate) fn burst_of(cable: &Cable, traffic: Traffic, frames: u64) {
     const BURST: u64 = 1_000;
-    let generator = cable.generator(Traffic::default());
+    let generator = cable.generator(traffic);
     let mut left = frames;
     while left > 0 {
         let now = left.min(BURST);

@@ -70,6 +70,11 @@ impl ForwardArgs {
                 return Err(Usage(format!("{flag} is for targets {by}, and there is none")).into());
             }
         }
+        let twice =
+            self.forward.iter().enumerate().find(|(nth, target)| self.forward[..*nth].contains(target));
+        if let Some((_, target)) = twice {
+            return Err(refused(ForwardError::Twice { target: target.to_string() }));
+        }
         let open = |targets: &[Target]| {
             let (first, others) = targets.split_first()?;
             let mut builder = Forward::builder(first.clone()).max_frame(max_frame);
