@@ -36,7 +36,7 @@
 //! | [`select`] | which tunnels are let in, and which frames match an expression |
 //! | [`batch`] | what a sink is lent |
 //! | [`flow`] | which flow an inner frame belongs to |
-//! | [`sink`] | where frames go: counters, capture files, latency, yours |
+//! | [`sink`] | where frames go: counters, capture files, text, latency, yours |
 //! | [`account`] | what is counted, the law it obeys, the report |
 //! | `host` | interfaces, drivers, kernel, limits |
 //! | `doctor` | what a host can do, and what mends what it cannot |

@@ -12,6 +12,7 @@ mod ingest;
 mod interfaces;
 mod lists;
 mod output;
+mod print;
 #[cfg(feature = "af-xdp")]
 mod privileges;
 mod replay;

@@ -10,7 +10,10 @@ use std::{
 
 use crate::{
     hidden_file::{HiddenFile, HiddenFileError},
-    sink::handoff::{Fate, Handoff, TICK, Terms},
+    sink::{
+        handoff::{Fate, Handoff, TICK, Terms},
+        pipe::{self, Pipe},
+    },
 };
 
 use super::{
@@ -33,7 +36,7 @@ pub struct Target(TargetKind);
 enum TargetKind {
     File(PathBuf),
     Stdout,
-    Writer { name: String, out: Box<dyn Write + Send> },
+    Writer(Pipe),
 }
 
 impl Target {
@@ -52,7 +55,7 @@ impl Target {
     /// Anything that takes bytes; `name` stands for it in messages. It is flushed after each block.
     #[must_use]
     pub fn writer(name: impl Into<String>, out: impl Write + Send + 'static) -> Self {
-        Self(TargetKind::Writer { name: name.into(), out: Box::new(out) })
+        Self(TargetKind::Writer(Pipe::new(name, out)))
     }
 }
 
@@ -60,14 +63,12 @@ impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (kind, name) = match &self.0 {
             TargetKind::File(path) => ("file", path.display().to_string()),
-            TargetKind::Stdout => ("stream", STDOUT.to_owned()),
-            TargetKind::Writer { name, .. } => ("stream", name.clone()),
+            TargetKind::Stdout => ("stream", pipe::STDOUT.to_owned()),
+            TargetKind::Writer(pipe) => ("stream", pipe.name().to_owned()),
         };
         f.debug_tuple("Target").field(&kind).field(&name).finish()
     }
 }
-
-const STDOUT: &str = "standard output";
 
 /// Why a capture could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -190,17 +191,18 @@ impl PcapBuilder {
     ///
     /// [`PcapError`]: the name is taken, the directory or the file cannot be opened, no thread can be started.
     pub fn build(self) -> Result<Pcap, PcapError> {
+        let streamed = |pipe: Pipe| {
+            let name = pipe.name().to_owned();
+            (Output::Stream(pipe), name, None)
+        };
         let (output, name, hidden) = match self.target.0 {
             TargetKind::File(path) => {
                 let file = HiddenFile::create(&path)?;
                 let hidden = file.hidden_path();
                 (Output::File(file), path.display().to_string(), Some(hidden))
             }
-            TargetKind::Stdout => {
-                let out = Box::new(stdout().map_err(|source| PcapError::Stdout { source })?);
-                (Output::Stream { name: STDOUT.to_owned(), out }, STDOUT.to_owned(), None)
-            }
-            TargetKind::Writer { name, out } => (Output::Stream { name: name.clone(), out }, name, None),
+            TargetKind::Stdout => streamed(Pipe::stdout().map_err(|source| PcapError::Stdout { source })?),
+            TargetKind::Writer(pipe) => streamed(pipe),
         };
         let is_file = hidden.is_some();
         let unbuffered = self.unbuffered.unwrap_or(!is_file);
@@ -232,20 +234,4 @@ impl PcapBuilder {
         let settings = Settings { format: self.format, outer: self.outer, snaplen: self.snaplen };
         Ok(Pcap { settings, block_size: self.block_size, interfaces, tallies, handoff, hidden })
     }
-}
-
-/// Standard output, where possible without the line buffer that the standard library puts before it.
-fn stdout() -> io::Result<impl Write + Send> {
-    #[cfg(unix)]
-    {
-        use std::{fs::File, os::fd::AsFd};
-        Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
-    }
-    #[cfg(windows)]
-    {
-        use std::{fs::File, os::windows::io::AsHandle};
-        Ok(File::from(io::stdout().as_handle().try_clone_to_owned()?))
-    }
-    #[cfg(not(any(unix, windows)))]
-    Ok(io::stdout())
 }

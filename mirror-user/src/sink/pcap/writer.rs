@@ -1,10 +1,9 @@
 //! The writer thread: whole blocks to a file or a stream, what the format wants between and after them.
 
 use std::{
-    io::{self, Write},
+    io,
     sync::{Arc, Mutex, PoisonError},
-    thread,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use super::{
@@ -16,6 +15,7 @@ use crate::{
     sink::{
         SinkError,
         handoff::{Block, Consumer, Failure, Fate, LOSSES, Loss, Owner, Settled},
+        pipe::{self, Pipe, Torn},
     },
 };
 
@@ -25,14 +25,14 @@ pub(super) const LOSSES_HERE: &[Loss] = &[Loss::Failed("io")];
 /// Where the bytes go.
 pub(super) enum Output {
     File(HiddenFile),
-    Stream { name: String, out: Box<dyn Write + Send> },
+    Stream(Pipe),
 }
 
 impl Output {
     fn name(&self) -> String {
         match self {
             Self::File(file) => file.path().display().to_string(),
-            Self::Stream { name, .. } => name.clone(),
+            Self::Stream(pipe) => pipe.name().to_owned(),
         }
     }
 }
@@ -93,13 +93,6 @@ pub(super) struct Writer {
     lost: Vec<u64>,
 }
 
-/// A write that did not come to its end.
-struct Torn {
-    /// Bytes that were taken.
-    taken: usize,
-    error: io::Error,
-}
-
 impl Writer {
     pub(super) fn new(
         output: Output,
@@ -157,34 +150,10 @@ impl Writer {
 
     /// Writes all of it, and says how much was taken if that does not work.
     fn write(&mut self, bytes: &[u8], stop: impl Fn() -> bool) -> Result<(), Torn> {
-        let mut file;
-        let out: &mut dyn Write = match &mut self.output {
-            Output::File(hidden) => {
-                file = hidden.file();
-                &mut file
-            }
-            Output::Stream { out, .. } => out,
-        };
-        let mut taken = 0;
-        while taken < bytes.len() {
-            let error = match out.write(&bytes[taken..]) {
-                Ok(0) => io::ErrorKind::WriteZero.into(),
-                Ok(more) => {
-                    taken += more;
-                    continue;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                // A pipe inherited in non-blocking mode. To look again is enough for the rare case.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !stop() => {
-                    thread::sleep(FULL_PIPE);
-                    continue;
-                }
-                Err(error) => error,
-            };
-            return Err(Torn { taken, error });
+        match &mut self.output {
+            Output::File(hidden) => pipe::write(&mut hidden.file(), bytes, stop),
+            Output::Stream(pipe) => pipe.write(bytes, stop),
         }
-        // What an embedder's writer buffers and cannot flush, nobody has: none of it counts.
-        out.flush().map_err(|error| Torn { taken: 0, error })
     }
 
     /// Nothing more is written but, in a file, the statistics. A file loses the packet that is not whole.
@@ -203,7 +172,7 @@ impl Writer {
 
     fn append_statistics(&mut self, lost_in_kernel: u64) {
         if self.format != Format::Pcapng
-            || (self.fate.has_failed() && matches!(self.output, Output::Stream { .. }))
+            || (self.fate.has_failed() && matches!(self.output, Output::Stream(_)))
         {
             return;
         }
@@ -268,7 +237,7 @@ impl Consumer for Writer {
             // Not even the header.
             Output::File(hidden) if self.whole == 0 => hidden.remove(),
             Output::File(hidden) => hidden.complete(),
-            Output::Stream { .. } => Ok(()),
+            Output::Stream(_) => Ok(()),
         };
         let completed = completed.map_err(|source| SinkError::Io { what: self.output.name(), source });
         match (self.fate.failure(), completed) {
@@ -295,9 +264,6 @@ impl Consumer for Writer {
         Ok(())
     }
 }
-
-/// How long to leave a full pipe alone.
-const FULL_PIPE: Duration = Duration::from_millis(1);
 
 fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -42,6 +42,13 @@ const SINK_KEYS: &[(&str, &str)] = &[
     ("outer", "outer"),
     ("unbuffered", "unbuffered"),
     ("snaplen", "snaplen"),
+    ("print", "print"),
+    ("link", "link"),
+    ("hex", "hex"),
+    ("hexascii", "hexascii"),
+    ("ascii", "ascii"),
+    ("timestamps", "timestamps"),
+    ("verbose", "verbose"),
     #[cfg(feature = "af-xdp")]
     ("forward", "forward"),
     #[cfg(feature = "af-xdp")]
@@ -57,9 +64,9 @@ const SINK_KEYS: &[(&str, &str)] = &[
 ];
 /// The keys of which a table has one at least.
 const SINK_USES: &str = if cfg!(feature = "af-xdp") {
-    "`write = \"FILE\"` or `forward = \"TARGET\"`"
+    "`write = \"FILE\"`, `print = true` or `forward = \"TARGET\"`"
 } else {
-    "`write = \"FILE\"`"
+    "`write = \"FILE\"` or `print = true`"
 };
 /// The key of a table's name, which stands for no flag.
 const NAME: &str = "name";
@@ -173,9 +180,11 @@ fn judge(
     if !matches!(arg.get_id().as_str(), "interface" | "read") {
         words.extend(given(needed));
     }
-    // Some flags are about the capture file, or about what is forwarded.
-    if arg.get_id() != "write" {
-        words.extend(given(&["-w", "none"]));
+    // Some flags are about the capture file, or about what is printed or forwarded.
+    for (id, beside) in [("write", &["-w", "none"][..]), ("print", &["--print"])] {
+        if arg.get_id() != id {
+            words.extend(given(beside));
+        }
     }
     if cfg!(feature = "af-xdp") {
         words.extend(given(&["--forward", "tap:none"]));

@@ -8,7 +8,7 @@ mod form;
 
 use std::{
     fs::File,
-    io::{self, Write},
+    io,
     process::Command,
     sync::{Arc, Mutex},
     thread,
