@@ -89,7 +89,10 @@ fn what_is_wrong_in_a_file_is_told_with_its_line() {
             "outer-filter = 'tcp port'",
             "mirror.toml:1: outer-filter: filter expression: syntax error: it ends",
         ),
-        ("outer-filter = ['udp', 'port 53']", "mirror.toml:1: outer-filter: filter expression: "),
+        ("outer-filter = ['udp', 'port 53']", "mirror.toml:1: outer-filter: one value is wanted, not 2"),
+        ("write = ['a', 'b']", "mirror.toml:1: write: one value is wanted, not 2"),
+        ("forward = ['tap:a', 'tape:b']", "mirror.toml:1: forward: invalid value 'tape:b'"),
+        ("vlan-per-vni = true", "mirror.toml: "),
         ("quiet = true\nverbose = 1", "mirror.toml: the argument '-q' cannot be used with '-v...'"),
         (
             "[[sink]]\nname = 'x'",

@@ -173,9 +173,7 @@ fn judge(
     if FILTERS.contains(&arg.get_id().as_str())
         && let Value::Words(words) = value
     {
-        // As its flag has it: the words of the filter expression are words, all else is one.
-        let expression = words.join(if arg.get_id() == EXPRESSION.0 { " " } else { "," });
-        return Filter::compile(&expression).map(drop).map_err(|error| error.to_string());
+        return Filter::compile(&words.join(" ")).map(drop).map_err(|error| error.to_string());
     }
     let mut words = Vec::new();
     let given = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
