@@ -16,7 +16,7 @@ use crate::{
 use super::{
     NAME, Pcap, WhenFull,
     compress::Encoder,
-    files::{Files, Hooks, Plan},
+    files::{Files, Plan},
     floor::Floor,
     format::{Format, MAX_SNAPLEN},
     interfaces::Interfaces,
@@ -24,6 +24,7 @@ use super::{
     names::Names,
     part::{Form, Out, Part},
     rotation::Rotation,
+    rotator::Hooks,
     worker::Settings,
     writer::{LOSSES_HERE, Output, Writer},
 };
@@ -127,6 +128,7 @@ pub struct PcapBuilder {
     format: Format,
     outer: bool,
     snaplen: u32,
+    headers_only: bool,
     unbuffered: Option<bool>,
     blocks: usize,
     block_size: usize,
@@ -152,6 +154,7 @@ impl PcapBuilder {
             format: Format::default(),
             outer: false,
             snaplen: MAX_SNAPLEN,
+            headers_only: false,
             unbuffered: None,
             blocks: Pcap::DEFAULT_BLOCKS,
             block_size: Pcap::DEFAULT_BLOCK_SIZE,
@@ -180,6 +183,13 @@ impl PcapBuilder {
     /// The most bytes of a frame to write; 0, as with tcpdump, and more than 262,144 stand for 262,144.
     pub fn snaplen(mut self, bytes: u32) -> Self {
         self.snaplen = if bytes == 0 { MAX_SNAPLEN } else { bytes.min(MAX_SNAPLEN) };
+        self
+    }
+
+    /// Writes the headers of each frame and no payload: Ethernet, VLAN tags, IP with options and extension headers, and
+    /// TCP, UDP, ICMP or SCTP. With [`outer`](Self::outer) what is in front of the inner frame too.
+    pub fn headers_only(mut self, headers_only: bool) -> Self {
+        self.headers_only = headers_only;
         self
     }
 
@@ -336,7 +346,12 @@ impl PcapBuilder {
         let writer = Writer::new(output, form, blocks, losses, Arc::clone(&fate));
         let handoff = Handoff::start(terms, fate, self.on_thread_start, writer)
             .map_err(|source| PcapError::Thread { source })?;
-        let settings = Settings { format: blocks, outer: self.outer, snaplen: self.snaplen };
+        let settings = Settings {
+            format: blocks,
+            outer: self.outer,
+            snaplen: self.snaplen,
+            headers_only: self.headers_only,
+        };
         Ok(Pcap { settings, block_size: self.block_size, interfaces, dropped, handoff, hidden, rotator })
     }
 }

@@ -5,10 +5,7 @@ use std::{
     ffi::OsString,
     io,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::Instant,
 };
 
@@ -19,61 +16,12 @@ use super::{
     names::{NameError, Names, Of},
     part::{Form, Out, Packet, Part},
     rotation::Rotation,
+    rotator::{Hooks, Rotator},
 };
 use crate::{
     hidden_file::{Directory, FileId, HiddenFile, HiddenFileError},
     sink::SinkError,
 };
-
-/// Has the files of a capture rotated from outside, and tells what there is of them.
-#[derive(Clone, Debug, Default)]
-pub struct Rotator(Arc<Shared>);
-
-#[derive(Debug, Default)]
-struct Shared {
-    asked: AtomicBool,
-    completed: Mutex<Completed>,
-}
-
-/// The files that a capture has completed.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct Completed {
-    /// How many, those included that were deleted since.
-    pub files: u64,
-    /// The last one.
-    pub last: Option<PathBuf>,
-}
-
-impl Rotator {
-    /// Completes the file that is written to and begins the next one, within 100 ms.
-    pub fn rotate(&self) {
-        self.0.asked.store(true, Ordering::Relaxed);
-    }
-
-    /// What has been completed so far.
-    #[must_use]
-    pub fn completed(&self) -> Completed {
-        self.0.completed.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn was_asked(&self) -> bool {
-        self.0.asked.swap(false, Ordering::Relaxed)
-    }
-
-    fn add(&self, path: &Path) {
-        let mut completed = self.0.completed.lock().unwrap_or_else(PoisonError::into_inner);
-        completed.files += 1;
-        completed.last = Some(path.to_owned());
-    }
-}
-
-/// What is called about files, on the writer thread.
-#[derive(Default)]
-pub(super) struct Hooks {
-    pub(super) on_file: Option<Box<dyn FnMut(&Path) + Send>>,
-    pub(super) on_last: Option<Box<dyn FnOnce() + Send>>,
-}
 
 /// How a capture is spread over files.
 pub(super) struct Plan {
@@ -421,8 +369,12 @@ impl Files {
         mut lost: impl FnMut(usize) -> u64,
         end: RunEnd,
     ) -> Result<(), Fault> {
-        (0..self.series.len())
-            .fold(Ok(()), |result, series| result.and(self.close(series, form, &mut lost, Some(end))))
+        let mut result = Ok(());
+        for series in 0..self.series.len() {
+            let closed = self.close(series, form, &mut lost, Some(end));
+            result = result.and(closed);
+        }
+        result
     }
 
     /// Keeps what a reader can use, under its hidden name, and nothing else.

@@ -21,11 +21,13 @@ mod compress;
 mod files;
 mod floor;
 mod format;
+mod headers;
 mod interfaces;
 mod losses;
 mod names;
 mod part;
 mod rotation;
+mod rotator;
 mod split;
 mod worker;
 mod writer;
@@ -36,9 +38,9 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 pub use builder::{PcapBuilder, PcapError, Target};
-pub use files::{Completed, Rotator};
 pub use floor::WhenFull;
 pub use format::Format;
+pub use rotator::{Completed, Rotator};
 
 use super::{
     Sink, SinkError, SinkFactory, WorkerContext,

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::{
     NAME,
     format::{Format, PacketHead},
+    headers,
     interfaces::{InterfaceCache, Interfaces},
     losses::Dropped,
 };
@@ -19,6 +20,7 @@ pub(super) struct Settings {
     pub(super) format: Format,
     pub(super) outer: bool,
     pub(super) snaplen: u32,
+    pub(super) headers_only: bool,
 }
 
 pub(super) struct PcapSink {
@@ -46,7 +48,7 @@ impl PcapSink {
     }
 
     fn put(&mut self, frame: &Frame<'_>) {
-        let Settings { format, outer, snaplen } = self.settings;
+        let Settings { format, outer, snaplen, headers_only } = self.settings;
         let (data, original) =
             if outer { (frame.outer(), frame.outer_wire_len()) } else { (frame.inner(), frame.wire_len()) };
         let interface = match format {
@@ -54,7 +56,10 @@ impl PcapSink {
             Format::Pcap => 0,
         };
         let here = u32::try_from(data.len()).unwrap_or(u32::MAX);
-        let captured = here.min(snaplen);
+        let mut captured = here.min(snaplen);
+        if headers_only {
+            captured = captured.min(headers_len(frame, outer));
+        }
         let head = PacketHead { interface, time: frame.time(), captured, original: original.max(here) };
         match self.lane.push(format.packet_len(captured as usize), interface) {
             Some(out) => format.put_packet(out, head, data),
@@ -64,6 +69,15 @@ impl PcapSink {
             }
         }
     }
+}
+
+/// Bytes of a frame up to where its payload begins.
+fn headers_len(frame: &Frame<'_>, outer: bool) -> u32 {
+    let (_, layout) = frame.parts();
+    // Headers are in the first segment.
+    let inner = frame.inner().iter().next().map_or(0, headers::len);
+    let before = if outer { layout.inner_start } else { 0 };
+    before + u32::try_from(inner).unwrap_or(u32::MAX - before)
 }
 
 impl Sink for PcapSink {

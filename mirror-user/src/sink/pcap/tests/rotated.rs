@@ -344,6 +344,23 @@ fn each_origin_rotates_by_itself() {
 }
 
 #[test]
+fn headers_alone_are_written_with_the_true_length() {
+    for (outer, before) in [(false, 0), (true, 50)] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("o.pcapng");
+        let inner =
+            mirror_lab::frames::inner_udp(([10, 0, 0, 1].into(), 1), ([10, 0, 0, 2].into(), 9), &[0x5a; 500]);
+        let inner = inner.unwrap();
+        let frames = [Outer::new([10, 0, 0, 1], 7, &inner)];
+        capture(Pcap::builder(Target::file(&path)).headers_only(true).outer(outer), &frames);
+        let fields = ["frame.cap_len", "frame.len", "udp.dstport", "data.len"];
+        let (captured, whole) = (before + 42, before + 542);
+        let ports = if outer { "4789,9" } else { "9" };
+        assert_eq!(tshark(&path, &fields), [format!("{captured}\t{whole}\t{ports}\t")]);
+    }
+}
+
+#[test]
 fn a_stream_has_no_files() {
     for builder in [
         Pcap::builder(Target::stdout()).rotate_size(1),
