@@ -163,6 +163,11 @@ impl Socket {
                 }
             }
         };
+        // libxdp does not: a program that an embedder runs must not hold the ring.
+        // SAFETY: the descriptor is the socket's, which lives longer than this call.
+        if unsafe { libc::fcntl(rx.fd().as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) } != 0 {
+            return Err(XskError::Bind(io::Error::last_os_error()));
+        }
         let (fill, completion) = rings
             .ok_or_else(|| XskError::Config("libxdp gave no fill ring for a UMEM of its own".to_owned()))?;
         let (rx_ring, mut fill_ring) = ring::map(rx.fd(), config.rx_ring, config.rx_ring * 2)

@@ -4,12 +4,14 @@ mod closing;
 mod config;
 #[cfg(feature = "af-xdp")]
 mod doctor;
+mod files;
 #[cfg(feature = "af-xdp")]
 mod ingest;
 #[cfg(feature = "af-xdp")]
 mod interfaces;
 mod lists;
 mod output;
+mod postrotate;
 #[cfg(feature = "af-xdp")]
 mod privileges;
 mod replay;
@@ -17,6 +19,7 @@ mod signals;
 #[cfg(feature = "af-xdp")]
 mod status;
 mod terminal;
+mod user;
 
 use std::process::ExitCode;
 

@@ -4,7 +4,10 @@ use std::{
     io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use anyhow::Context as _;
@@ -15,11 +18,13 @@ use mirror_user::{
     select::{Allow, Filter, Selection},
     sink::{
         self, Counters, LatencySink, SinkFactory,
-        pcap::{Format, Pcap, Target},
+        pcap::{Format, Pcap, Rotator, Target},
     },
 };
 
-use crate::{FAILED, Usage, closing, config::SinkTable, lists, terminal};
+use crate::{
+    FAILED, Usage, closing, config::SinkTable, files::FilesArgs, lists, postrotate::Postrotate, terminal,
+};
 
 /// Output and selection, the same for live ingest and for capture files.
 #[derive(Args, Debug)]
@@ -54,15 +59,19 @@ pub(crate) struct OutputArgs {
     /// Write each packet within 100 ms instead of 1 s; -w - always does
     #[arg(short = 'U', help_heading = "Output", requires = "write")]
     unbuffered: bool,
-    /// Write at most this many bytes of a packet; 0 is the most, 262144
+    /// Write at most this many bytes of a packet; 0 is the most, 262144; `headers` is all but the payload
     #[arg(
         short = 's',
+        long,
         help_heading = "Output",
-        value_name = "SNAPLEN",
-        default_value_t = 0,
+        value_name = "SNAPLEN|headers",
+        default_value = "0",
+        value_parser = lists::snap,
         requires = "write"
     )]
-    snaplen: u32,
+    snap: lists::Snap,
+    #[command(flatten)]
+    files: FilesArgs,
     /// Print the report to standard output at the end, as JSON
     #[arg(long, help_heading = "Output")]
     json: bool,
@@ -72,6 +81,9 @@ pub(crate) struct OutputArgs {
     /// Measure the time from receive time to sink
     #[arg(long, help_heading = "Output")]
     latency: bool,
+    /// Where root runs this, change to this user before any file is created
+    #[arg(short = 'Z', long, help_heading = "Run", value_name = "USER")]
+    pub(crate) relinquish_privileges: Option<String>,
     /// End after exactly this many inner packets
     #[arg(short = 'c', help_heading = "Run", value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
@@ -97,8 +109,12 @@ enum FileFormat {
     Pcap,
 }
 
-/// What is done first on each thread that a sink starts.
-pub(crate) type OnThread = Arc<dyn Fn() + Send + Sync>;
+/// What is done first on each thread that a sink starts, and on those that run commands.
+#[derive(Clone)]
+pub(crate) struct OnThreads {
+    pub(crate) sink: Arc<dyn Fn() + Send + Sync>,
+    pub(crate) command: Arc<dyn Fn() -> io::Result<()> + Send + Sync>,
+}
 
 /// The sinks of a run and what outlives it.
 pub(crate) struct Outputs {
@@ -108,6 +124,7 @@ pub(crate) struct Outputs {
     report: Option<Arc<HiddenFile>>,
     json: bool,
     captures: Vec<Capture>,
+    postrotate: Option<Postrotate>,
 }
 
 /// A capture as the closing lines speak of it.
@@ -115,6 +132,8 @@ pub(crate) struct Outputs {
 pub(crate) struct Capture {
     /// `None` for standard output.
     pub(crate) path: Option<PathBuf>,
+    /// The same: what knows its files.
+    pub(crate) rotator: Option<Rotator>,
     /// Whether its packets tell their origin only by the outer headers.
     pub(crate) outer: bool,
     /// Whether it names an interface for each origin.
@@ -152,14 +171,26 @@ impl OutputArgs {
         captures.chain(self.report.as_deref()).map(hidden_file::directory_of)
     }
 
-    /// Where captures are written to, from flags and tables.
-    pub(crate) fn writes(&self) -> impl Iterator<Item = &Path> {
-        let tables = self.tables.iter().filter_map(|table| table.output.write.as_deref());
-        self.write.as_deref().into_iter().chain(tables)
+    /// These settings, and those of each table.
+    fn all(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(self.tables.iter().map(|table| &table.output))
     }
 
-    /// Opens everything that is written to. `on_thread` is called on each thread that a sink starts.
-    pub(crate) fn open(&self, max_frame: usize, on_thread: Option<&OnThread>) -> anyhow::Result<Outputs> {
+    /// Where captures are written to, from flags and tables.
+    pub(crate) fn writes(&self) -> impl Iterator<Item = &Path> {
+        self.all().filter_map(|output| output.write.as_deref())
+    }
+
+    /// Opens everything that is written to. `stop` is set when all files are written that were asked for.
+    pub(crate) fn open(
+        &self,
+        max_frame: usize,
+        on_threads: Option<&OnThreads>,
+        stop: &Arc<AtomicBool>,
+    ) -> anyhow::Result<Outputs> {
+        for output in self.all() {
+            output.files.check(output.write.as_deref().is_some_and(is_stdout))?;
+        }
         let to_stdout = self.writes().filter(|path| is_stdout(path)).count();
         if to_stdout > 1 {
             return Err(Usage("two sinks both want standard output".into()).into());
@@ -188,6 +219,13 @@ impl OutputArgs {
                 return Err(Usage("-w and --report name the same file".into()).into());
             }
         }
+        let commands = self.all().any(|output| output.files.postrotate_command.is_some());
+        let postrotate = commands
+            .then(|| {
+                let prepare = on_threads.map(|threads| Arc::clone(&threads.command));
+                Postrotate::start(move || prepare.as_ref().map_or(Ok(()), |prepare| prepare()))
+            })
+            .transpose()?;
         let counters = Counters::default();
         let mut outputs = Outputs {
             memory_per_worker: counters.memory_per_worker(),
@@ -195,14 +233,16 @@ impl OutputArgs {
             report: self.report.as_deref().map(HiddenFile::create).transpose()?.map(Arc::new),
             json: self.json,
             captures: Vec::new(),
+            postrotate,
         };
-        if let Some((pcap, capture)) = self.capture(on_thread)? {
+        if let Some((pcap, capture)) = self.capture(on_threads, stop, outputs.postrotate.as_ref())? {
             outputs.memory_per_worker += pcap.memory_per_worker(max_frame);
             outputs.captures.push(capture);
             outputs.sinks.push(Arc::new(pcap));
         }
         for SinkTable { name, selection, output } in &self.tables {
-            if let Some((pcap, capture)) = output.capture(on_thread)? {
+            let opened = output.capture(on_threads, stop, outputs.postrotate.as_ref())?;
+            if let Some((pcap, capture)) = opened {
                 outputs.memory_per_worker += pcap.memory_per_worker(max_frame);
                 outputs.captures.push(capture);
                 outputs.sinks.push(sink::selected(name.clone(), selection.clone(), Arc::new(pcap)));
@@ -217,7 +257,12 @@ impl OutputArgs {
 
 impl OutputArgs {
     /// The capture that is asked for, opened, and what the closing lines say of it.
-    fn capture(&self, on_thread: Option<&OnThread>) -> anyhow::Result<Option<(Pcap, Capture)>> {
+    fn capture(
+        &self,
+        on_threads: Option<&OnThreads>,
+        stop: &Arc<AtomicBool>,
+        postrotate: Option<&Postrotate>,
+    ) -> anyhow::Result<Option<(Pcap, Capture)>> {
         let Some(path) = &self.write else { return Ok(None) };
         let to_stdout = is_stdout(path);
         let target = if to_stdout { Target::stdout() } else { Target::file(path) };
@@ -226,26 +271,44 @@ impl OutputArgs {
                 FileFormat::Pcapng => Format::Pcapng,
                 FileFormat::Pcap => Format::Pcap,
             })
-            .outer(self.outer)
-            .snaplen(self.snaplen);
+            .outer(self.outer);
+        builder = match self.snap {
+            lists::Snap::Bytes(bytes) => builder.snaplen(bytes),
+            lists::Snap::Headers => builder.headers_only(true),
+        };
+        let stop = Arc::clone(stop);
+        builder = self.files.apply(builder, move || {
+            tracing::info!(target: "mirror", "as many files as -W says: the run ends");
+            stop.store(true, Ordering::Relaxed);
+        });
+        if let (Some(command), Some(postrotate)) = (&self.files.postrotate_command, postrotate) {
+            builder = builder.on_file(postrotate.hook(command));
+        }
         if self.unbuffered {
             builder = builder.unbuffered(true);
         }
-        if let Some(hook) = on_thread.cloned() {
-            builder = builder.on_thread_start(move || hook());
+        if let Some(threads) = on_threads.cloned() {
+            builder = builder.on_thread_start(move || (threads.sink)());
         }
+        let pcap = builder.build()?;
         let capture = Capture {
             path: (!to_stdout).then(|| path.clone()),
+            rotator: pcap.rotator(),
             outer: self.outer,
             pcapng: self.format == FileFormat::Pcapng,
         };
-        Ok(Some((builder.build()?, capture)))
+        Ok(Some((pcap, capture)))
     }
 }
 
 impl Outputs {
     pub(crate) fn captures(&self) -> &[Capture] {
         &self.captures
+    }
+
+    /// What has files rotated.
+    pub(crate) fn rotators(&self) -> Vec<Rotator> {
+        self.captures.iter().filter_map(|capture| capture.rotator.clone()).collect()
     }
 
     /// The report's file, under its hidden name until it is complete.
@@ -283,8 +346,9 @@ pub(crate) fn conclude(outputs: &Outputs, report: &Report) -> anyhow::Result<Exi
     let delivered = outputs.deliver(report);
     terminal::clear_live_line();
     terminal::say!("{}", closing::lines(report, outputs.captures()).trim_end());
+    let commands_succeeded = outputs.postrotate.as_ref().is_none_or(Postrotate::finish);
     delivered?;
-    Ok(if report.ended_in_order() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+    Ok(if report.ended_in_order() && commands_succeeded { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 
 fn is_stdout(path: &Path) -> bool {

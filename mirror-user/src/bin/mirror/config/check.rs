@@ -36,12 +36,20 @@ struct SinkArgs {
 }
 
 /// The keys of a table, and the flags that they stand for.
-const SINK_KEYS: [(&str, &str); 9] = [
+const SINK_KEYS: [(&str, &str); 17] = [
     ("write", "write"),
     ("format", "format"),
     ("outer", "outer"),
     ("unbuffered", "unbuffered"),
-    ("snaplen", "snaplen"),
+    ("snap", "snap"),
+    ("file-size", "file-size"),
+    ("rotate-seconds", "rotate-seconds"),
+    ("file-count", "file-count"),
+    ("postrotate-command", "postrotate-command"),
+    ("per-origin", "per-origin"),
+    ("max-origins", "max-origins"),
+    ("min-free", "min-free"),
+    ("when-full", "when-full"),
     ("vnis", "vni"),
     ("sources", "source"),
     ("filter", EXPRESSION.1),
