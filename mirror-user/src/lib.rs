@@ -35,6 +35,7 @@
 //! | [`decap`] | finds the inner frame |
 //! | [`select`] | which tunnels are let in, and which frames match an expression |
 //! | [`batch`] | what a sink is lent |
+//! | [`flow`] | which flow an inner frame belongs to |
 //! | [`sink`] | where frames go: counters, capture files, latency, yours |
 //! | [`account`] | what is counted, the law it obeys, the report |
 //! | `host` | interfaces, drivers, kernel, limits |
@@ -67,6 +68,7 @@ pub mod dispatch;
 pub mod doctor;
 #[cfg(feature = "af-xdp")]
 pub mod engine;
+pub mod flow;
 pub mod hidden_file;
 #[cfg(feature = "af-xdp")]
 pub mod host;

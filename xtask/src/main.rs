@@ -72,10 +72,9 @@ fn cli() -> Command {
             Command::new("setup")
                 .about("Install what this host lacks (default: what demo and test need)")
                 .arg(
-                    Arg::new("group")
-                        .num_args(0..)
-                        .value_parser(setup::Group::parse)
-                        .help("build | lab | ebpf | lint | fuzz | bench | peers | all (without peers)"),
+                    Arg::new("group").num_args(0..).value_parser(setup::Group::parse).help(
+                        "build | lab | test | ebpf | lint | fuzz | bench | peers | all (without peers)",
+                    ),
                 )
                 .arg(flag("dry-run", "List what would be installed, and stop"))
                 .arg(yes()),

@@ -12,6 +12,9 @@ use crate::ebpf::{self, toolchain::Toolchain};
 use crate::setup::{self, Group};
 use crate::{host, process};
 
+/// What names of tests that run Suricata begin with.
+const SURICATA_TESTS: &str = "suricata_sees";
+
 /// Sets up and runs the tests; with `args`, one run of `cargo test` with these, else all there is.
 ///
 /// # Errors
@@ -23,11 +26,12 @@ pub(crate) fn run(yes: bool, require_ebpf: bool, args: &[OsString]) -> Result<Ex
             host::as_root("test")
         );
     }
-    setup::ensure(&[Group::Build, Group::Lab], yes, "test")?;
+    setup::ensure(&[Group::Build, Group::Lab, Group::Test], yes, "test")?;
     require_af_xdp(&fs::read_to_string("/proc/net/protocols").context("cannot read /proc/net/protocols")?)?;
 
     let fresh = fresh_objects(require_ebpf || host::is_ci())?;
     let captures = captures();
+    let left_out = left_out(host::program("suricata").is_some());
     let cargo_test = || {
         let mut command = host::cargo();
         command.arg("test").arg("--locked").env("RUST_TEST_THREADS", "1");
@@ -56,14 +60,26 @@ pub(crate) fn run(yes: bool, require_ebpf: bool, args: &[OsString]) -> Result<Ex
         ),
     ];
     for (name, arguments) in runs {
-        if !process::run(cargo_test().args(arguments))?.success() {
+        if !process::run(cargo_test().args(arguments).args(left_out))?.success() {
             failed.push(name);
         }
+    }
+    // At the end, where it is read.
+    if !left_out.is_empty() {
+        eprintln!(
+            "test: NOT checked: what Suricata sees of forwarded packets: it is not on this host, and its distribution has \
+             no package of it; install Suricata 7, as suricata.io has it, and run this again"
+        );
     }
     if !failed.is_empty() {
         bail!("tests failed in {}", failed.join(" and "));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Arguments that leave out what this host cannot show: where there is a package of Suricata, setup has brought it.
+fn left_out(has_suricata: bool) -> &'static [&'static str] {
+    if has_suricata { &[] } else { &["--", "--skip", SURICATA_TESTS] }
 }
 
 /// Whether `args` say themselves which packages to test.
@@ -130,6 +146,18 @@ mod tests {
         require_af_xdp(&with).unwrap();
         let error = require_af_xdp(header).unwrap_err().to_string();
         assert!(error.contains("CONFIG_XDP_SOCKETS=y"), "{error}");
+    }
+
+    #[test]
+    fn tests_of_suricata_are_left_out_only_where_it_is_missing() {
+        assert!(left_out(true).is_empty());
+        assert_eq!(left_out(false).last(), Some(&"suricata_sees"));
+        let tests = fs::read_to_string(host::workspace().join("tests/lab/tests/suricata.rs")).unwrap();
+        let names =
+            tests.lines().filter_map(|line| line.strip_prefix("fn ")?.strip_suffix("() -> Result<()> {"));
+        let names: Vec<_> = names.collect();
+        assert!(!names.is_empty());
+        assert!(names.iter().all(|name| name.starts_with(SURICATA_TESTS)), "{names:?}");
     }
 
     #[test]

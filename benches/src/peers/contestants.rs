@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use mirror_lab::suricata::CAPTURE_SETTINGS;
 
 use super::{
     closing::{self, Counts},
@@ -26,7 +27,6 @@ const DIRECTORY: &str = "{directory}";
 const CAPTURE: &str = "frames";
 /// Our report, likewise.
 const REPORT: &str = "report.json";
-const SURICATA_SETTINGS: &str = include_str!("suricata.yaml");
 
 /// What a tool leaves of the frames.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -98,7 +98,7 @@ impl Contestant {
     /// Puts its settings into the directory of the run.
     pub(super) fn settle_in(&self, directory: &Path) -> Result<()> {
         if self.program == "suricata" {
-            fs::write(directory.join("suricata.yaml"), SURICATA_SETTINGS)?;
+            fs::write(directory.join("suricata.yaml"), CAPTURE_SETTINGS)?;
         }
         Ok(())
     }

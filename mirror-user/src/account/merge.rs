@@ -47,7 +47,14 @@ impl Report {
     pub(crate) fn close_sinks(&mut self, factories: &[Arc<dyn SinkFactory>]) {
         for (position, factory) in factories.iter().enumerate() {
             // Unwind safety: the report is plain data, and a factory that panicked is not called again.
-            let end = match panic::catch_unwind(AssertUnwindSafe(|| factory.close(self))) {
+            let close = || {
+                let closed = factory.close(self);
+                if let Some(sink) = self.sinks.get_mut(position) {
+                    factory.tell(sink);
+                }
+                closed
+            };
+            let end = match panic::catch_unwind(AssertUnwindSafe(close)) {
                 Ok(Ok(())) => continue,
                 Ok(Err(error)) => SinkEnd { state: SinkState::Ended, reason: error.to_string() },
                 Err(payload) => SinkEnd { state: SinkState::Failed, reason: panic_message(&*payload) },

@@ -19,6 +19,6 @@ pub use counters::Reject;
 pub(crate) use counters::WorkerCounters;
 pub(crate) use counters::{FrameCounters, SinkCounters};
 pub use report::{
-    Accounting, Frames, InterfaceReport, Latency, Odd, Origin, OtherOrigins, Passed, QueueReport, Refused,
-    Rejected, Report, SinkReport, SinkState, XdpReport,
+    Accounting, Frames, InterfaceReport, Latency, MemberReport, Odd, Origin, OtherOrigins, Passed,
+    QueueReport, Refused, Rejected, Report, SinkReport, SinkState, VlanReport, XdpReport,
 };

@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, net::IpAddr, time::SystemTime};
 use serde::Serialize;
 
 use super::counters::{FrameCounters, Reject};
+use crate::sink::SinkStats;
 
 /// A run in numbers.
 #[derive(Clone, Debug, Serialize)]
@@ -268,6 +269,51 @@ pub struct SinkReport {
     pub failed: BTreeMap<&'static str, u64>,
     /// Frames the sink still held; 0 after an orderly end.
     pub pending: u64,
+    /// A forwarder's targets, each with its part of the frames.
+    pub members: Vec<MemberReport>,
+    /// Which VNI a forwarder tagged as which VLAN.
+    pub vlans: Vec<VlanReport>,
+}
+
+/// One target of a forwarder, over all workers.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct MemberReport {
+    /// The target, as it is written on the command line.
+    pub target: String,
+    /// Frames that were sent.
+    pub written: u64,
+    /// Frames that were let go, by reason.
+    pub dropped: BTreeMap<&'static str, u64>,
+    /// Frames lost to an error, by reason.
+    pub failed: BTreeMap<&'static str, u64>,
+    /// Frames still held; 0 after an orderly end.
+    pub pending: u64,
+}
+
+impl MemberReport {
+    /// What a target's account comes to.
+    #[must_use]
+    pub fn new(target: &str, stats: &SinkStats) -> Self {
+        let SinkStats { written, dropped, failed, pending } = stats;
+        Self {
+            target: target.to_owned(),
+            written: *written,
+            dropped: dropped.iter().collect(),
+            failed: failed.iter().collect(),
+            pending: *pending,
+        }
+    }
+}
+
+/// The VLAN of a VNI.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct VlanReport {
+    /// VXLAN network identifier.
+    pub vni: u32,
+    /// VLAN identifier, 1 to 4094.
+    pub vlan: u16,
 }
 
 /// Quantiles of the time from receive time to sink, in ns.

@@ -282,6 +282,7 @@ fn start_workers(
                 workers: common.workers,
                 cpu: Some(place.cpu),
                 max_frame: (plan.chunk_size - xsk::HEADROOM) as usize,
+                ports: Arc::clone(&common.pipeline.ports),
                 wait_until: None,
             },
             place,

@@ -261,6 +261,34 @@ fn link_over(netlink: &mut Netlink, name: &str) -> io::Result<Ifinfomsg> {
     answers.into_iter().next().ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
 }
 
+/// Asks, over a socket of its own, whether one interface can carry frames, and how long: in the network namespace in which it was
+/// opened, whichever thread asks.
+#[derive(Debug)]
+pub(crate) struct LinkState {
+    netlink: Netlink,
+    interface: String,
+}
+
+impl LinkState {
+    pub(crate) fn open(interface: &str) -> Result<Self, HostError> {
+        let refused = |source| HostError::Netlink { what: "open a socket", source };
+        let netlink = Netlink::open(SockProtocol::NetlinkRoute, 0).map_err(refused)?;
+        Ok(Self { netlink, interface: interface.to_owned() })
+    }
+
+    /// Whether it is up and has a carrier, and its MTU; `None` where it is not there.
+    pub(crate) fn look(&mut self) -> Result<Option<(bool, u32)>, HostError> {
+        match link_over(&mut self.netlink, &self.interface) {
+            Ok(link) => {
+                let mtu = link.rtattrs().get_attr_handle().get_attr_payload_as(Ifla::Mtu).unwrap_or(0);
+                Ok(Some((running(&link), mtu)))
+            }
+            Err(error) if absent(&error) => Ok(None),
+            Err(error) => Err(look_up(error)),
+        }
+    }
+}
+
 /// Reads the counters of one interface over sockets of its own.
 #[derive(Debug)]
 pub(crate) struct CounterReader {
@@ -294,6 +322,19 @@ impl CounterReader {
 fn request(attributes: RtBuffer<Ifla, neli::types::Buffer>) -> io::Result<Ifinfomsg> {
     let message = IfinfomsgBuilder::default().ifi_family(RtAddrFamily::Unspecified).rtattrs(attributes);
     message.build().map_err(io::Error::other)
+}
+
+/// Sets a link up that answers no ARP and learns no addresses by it.
+pub(super) fn set_up_without_arp(index: u32) -> io::Result<()> {
+    let wanted = Iff::UP | Iff::NOARP;
+    let message = IfinfomsgBuilder::default()
+        .ifi_family(RtAddrFamily::Unspecified)
+        .ifi_index(i32::try_from(index).map_err(io::Error::other)?)
+        .ifi_flags(wanted)
+        .ifi_change(wanted)
+        .rtattrs(RtBuffer::new())
+        .build();
+    Netlink::open(SockProtocol::NetlinkRoute, 0)?.change(Rtm::Newlink, message.map_err(io::Error::other)?)
 }
 
 /// Whether a link can receive: set up by its owner, and operational.

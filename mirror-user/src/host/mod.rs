@@ -1,6 +1,7 @@
 //! What this host is: its interfaces, their drivers and counters, the kernel, and what the process may do.
 //!
-//! Nothing here prints, waits or changes a setting, except [`tunables`], which puts back what it changed.
+//! Nothing here prints, waits or changes a setting, except [`tunables`], which puts back what it changed, and [`tap`], which
+//! makes an interface of its own.
 //! Netlink and ioctl sockets are opened on the calling thread, so all of it speaks of that thread's network
 //! namespace; `/sys/class/net` may show another one (it belongs to the mount, not to the thread) and is read only
 //! where it proves to show the same interface.
@@ -12,6 +13,7 @@ pub mod limits;
 pub mod links;
 mod netlink;
 pub mod statistics;
+pub mod tap;
 pub mod tunables;
 pub mod vxlan;
 pub mod xdp;
@@ -50,6 +52,16 @@ pub enum HostError {
         what: &'static str,
         /// The driver's answer; `EOPNOTSUPP` where it has no such thing.
         source: io::Error,
+    },
+    /// A TAP device could not be made.
+    #[error("{name}: cannot make a TAP device: {source}{mend}")]
+    Tap {
+        /// Its name.
+        name: String,
+        /// Why not.
+        source: io::Error,
+        /// What to do about it, where that is known.
+        mend: &'static str,
     },
     /// A file of procfs or sysfs could not be read.
     #[error("cannot read {}: {source}", path.display())]

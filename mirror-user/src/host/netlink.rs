@@ -57,16 +57,26 @@ impl Netlink {
         T: NlType + std::fmt::Debug,
         P: Size + ToBytes + FromBytesWithInput<Input = usize> + Clone + std::fmt::Debug,
     {
+        let flags = if dump { NlmF::DUMP } else { NlmF::empty() };
         for _ in 0..DUMP_ATTEMPTS {
-            if let Some(answers) = self.attempt(kind, dump, payload.clone())? {
+            if let Some(answers) = self.attempt(kind, flags, payload.clone())? {
                 return Ok(answers);
             }
         }
         Err(io::Error::new(io::ErrorKind::Interrupted, "the list changed each time it was read"))
     }
 
+    /// Sends a request that changes something, and waits until that is done.
+    pub(super) fn change<T, P>(&mut self, kind: T, payload: P) -> io::Result<()>
+    where
+        T: NlType + std::fmt::Debug,
+        P: Size + ToBytes + FromBytesWithInput<Input = usize> + Clone + std::fmt::Debug,
+    {
+        self.attempt(kind, NlmF::ACK, payload).map(drop)
+    }
+
     /// `None` when the kernel says that what it listed changed meanwhile.
-    fn attempt<T, P>(&mut self, kind: T, dump: bool, payload: P) -> io::Result<Option<Vec<P>>>
+    fn attempt<T, P>(&mut self, kind: T, flags: NlmF, payload: P) -> io::Result<Option<Vec<P>>>
     where
         T: NlType + std::fmt::Debug,
         P: Size + ToBytes + FromBytesWithInput<Input = usize> + Clone + std::fmt::Debug,
@@ -74,7 +84,7 @@ impl Netlink {
         self.sequence = self.sequence.wrapping_add(1);
         let message = NlmsghdrBuilder::default()
             .nl_type(kind)
-            .nl_flags(NlmF::REQUEST | if dump { NlmF::DUMP } else { NlmF::empty() })
+            .nl_flags(NlmF::REQUEST | flags)
             .nl_seq(self.sequence)
             .nl_payload(NlPayload::Payload(payload))
             .build()
@@ -95,7 +105,7 @@ impl Netlink {
                 match message.nl_payload() {
                     NlPayload::Payload(answer) => {
                         answers.push(answer.clone());
-                        if !dump {
+                        if !flags.contains(NlmF::DUMP) {
                             return Ok(Some(answers));
                         }
                     }

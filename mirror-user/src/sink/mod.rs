@@ -60,6 +60,8 @@
 mod counters;
 mod distinct;
 mod for_each;
+#[cfg(feature = "af-xdp")]
+pub mod forward;
 mod handoff;
 mod latency;
 mod origin;
@@ -70,6 +72,8 @@ pub(crate) mod testing;
 
 pub use counters::{Counters, CountersSnapshot};
 pub use for_each::for_each;
+#[cfg(feature = "af-xdp")]
+pub use forward::Forward;
 pub use latency::LatencySink;
 pub use pcap::Pcap;
 pub use selected::selected;
@@ -82,7 +86,12 @@ use std::{
 
 use arrayvec::ArrayVec;
 
-use crate::{account::Report, batch::Batch, select::Selection};
+use crate::{
+    account::{Report, SinkReport},
+    batch::Batch,
+    select::Selection,
+    wire::vxlan,
+};
 
 /// The most reasons a sink may name for drops, and for failures.
 pub const MAX_REASONS: usize = 8;
@@ -107,6 +116,11 @@ pub trait SinkFactory: Send + Sync {
     /// Whether the sink uses [`Frame::time`](crate::Frame::time). If any does, the XDP program stamps frames.
     fn needs_time(&self) -> bool {
         false
+    }
+
+    /// Called once, after [`close`](Self::close): to add to the sink's own entry in the report what only it knows.
+    fn tell(&self, entry: &mut SinkReport) {
+        let _ = entry;
     }
 
     /// Called once, after every worker's sink has finished and the accounts are closed: to add to the report what only
@@ -171,6 +185,8 @@ pub struct WorkerContext {
     pub cpu: Option<usize>,
     /// The most bytes an outer frame can have.
     pub max_frame: usize,
+    /// UDP destination ports of the tunnel.
+    pub ports: Arc<[u16]>,
     /// Where the source can wait for its sinks, as a capture file can and a NIC cannot: a sink may make it wait instead
     /// of dropping, until this is set.
     pub wait_until: Option<Arc<AtomicBool>>,
@@ -180,7 +196,17 @@ impl WorkerContext {
     /// The only worker of a run over capture files; also what a sink's own test needs.
     #[must_use]
     pub fn single(max_frame: usize) -> Self {
-        Self { interface: None, queue: 0, worker: 0, workers: 1, cpu: None, max_frame, wait_until: None }
+        let ports = Arc::new([vxlan::PORT]);
+        Self {
+            interface: None,
+            queue: 0,
+            worker: 0,
+            workers: 1,
+            cpu: None,
+            max_frame,
+            ports,
+            wait_until: None,
+        }
     }
 }
 
@@ -202,6 +228,15 @@ impl SinkStats {
     #[must_use]
     pub fn total(&self) -> u64 {
         self.written + self.dropped.total() + self.failed.total() + self.pending
+    }
+
+    /// Adds another account.
+    pub fn add(&mut self, other: &Self) {
+        let Self { written, dropped, failed, pending } = other;
+        self.written += written;
+        self.pending += pending;
+        dropped.iter().for_each(|(reason, frames)| self.dropped.add(reason, frames));
+        failed.iter().for_each(|(reason, frames)| self.failed.add(reason, frames));
     }
 }
 

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use super::{Sink, SinkError, SinkFactory, WorkerContext};
-use crate::{account::Report, select::Selection};
+use crate::{
+    account::{Report, SinkReport},
+    select::Selection,
+};
 
 /// Gives a sink only the frames of a selection, of those that the run selects, and a name of its own in the report. The
 /// worker counts the others as deselected for this sink.
@@ -46,6 +49,10 @@ impl SinkFactory for Selected {
 
     fn needs_time(&self) -> bool {
         self.factory.needs_time()
+    }
+
+    fn tell(&self, entry: &mut SinkReport) {
+        self.factory.tell(entry);
     }
 
     fn close(&self, report: &mut Report) -> Result<(), SinkError> {

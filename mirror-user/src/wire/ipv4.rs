@@ -12,11 +12,15 @@ mod field {
 
     pub(super) const VERSION_IHL: usize = 0;
     pub(super) const TOTAL_LENGTH: Range<usize> = 2..4;
+    pub(super) const IDENTIFICATION: Range<usize> = 4..6;
     pub(super) const FLAGS_FRAGMENT_OFFSET: Range<usize> = 6..8;
     pub(super) const PROTOCOL: usize = 9;
     pub(super) const SOURCE: Range<usize> = 12..16;
     pub(super) const DESTINATION: Range<usize> = 16..20;
 }
+
+/// The fragment offset alone.
+const OFFSET_BITS: u16 = 0x1fff;
 
 /// The more-fragments flag and the fragment offset; without the don't-fragment flag.
 pub(crate) const FRAGMENT_BITS: u16 = 0x3fff;
@@ -73,6 +77,20 @@ impl<'a> Packet<'a> {
     #[must_use]
     pub fn is_fragment(&self) -> bool {
         be16(self.header, field::FLAGS_FRAGMENT_OFFSET) & FRAGMENT_BITS != 0
+    }
+
+    /// Where in its datagram the payload of a fragment belongs, in units of 8 bytes; 0 for a whole one and the first.
+    #[inline]
+    #[must_use]
+    pub fn fragment_offset(&self) -> u16 {
+        be16(self.header, field::FLAGS_FRAGMENT_OFFSET) & OFFSET_BITS
+    }
+
+    /// Identification, which the fragments of a datagram share.
+    #[inline]
+    #[must_use]
+    pub fn identification(&self) -> u16 {
+        be16(self.header, field::IDENTIFICATION)
     }
 
     /// Protocol of the payload (IANA "Protocol Numbers").
@@ -141,6 +159,9 @@ mod tests {
         assert!(Packet::new_checked(&with(|b| b[6] = 0x20)).unwrap().is_fragment());
         assert!(Packet::new_checked(&with(|b| b[7] = 1)).unwrap().is_fragment());
         assert!(Packet::new_checked(&with(|b| b[6] = 0x10)).unwrap().is_fragment());
+        let later = with(|b| b[4..8].copy_from_slice(&[0xab, 0xcd, 0x30, 7]));
+        let later = Packet::new_checked(&later).unwrap();
+        assert_eq!((later.identification(), later.fragment_offset()), (0xabcd, 0x1007));
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! Internet Protocol version 6 (RFC 8200 section 3). Extension headers are not looked through.
+//! Internet Protocol version 6 (RFC 8200 section 3) and its fragment header.
 
 use std::net::Ipv6Addr;
 
-use super::{Error, array, be16, split};
+use super::{Error, array, be16, be32, split};
 
 /// Length of the header, in bytes.
 pub const HEADER_LEN: usize = 40;
@@ -71,6 +71,71 @@ impl<'a> Packet<'a> {
     }
 
     /// All bytes after the header, whatever the payload length says.
+    #[inline]
+    #[must_use]
+    pub fn payload(&self) -> &'a [u8] {
+        self.payload
+    }
+}
+
+/// Length of the fragment header, in bytes.
+pub const FRAGMENT_HEADER_LEN: usize = 8;
+
+mod fragment_field {
+    use std::ops::Range;
+
+    pub(super) const NEXT_HEADER: usize = 0;
+    pub(super) const OFFSET_MORE: Range<usize> = 2..4;
+    pub(super) const IDENTIFICATION: Range<usize> = 4..8;
+}
+
+/// A fragment header and what follows it (RFC 8200 section 4.5).
+#[derive(Clone, Copy, Debug)]
+pub struct FragmentHeader<'a> {
+    header: &'a [u8; FRAGMENT_HEADER_LEN],
+    payload: &'a [u8],
+}
+
+impl<'a> FragmentHeader<'a> {
+    /// Takes bytes that start with a fragment header.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Truncated`] below 8 bytes.
+    #[inline]
+    pub fn new_checked(bytes: &'a [u8]) -> Result<Self, Error> {
+        split(bytes).map(|(header, payload)| Self { header, payload })
+    }
+
+    /// First header of the fragmented part.
+    #[inline]
+    #[must_use]
+    pub fn next_header(&self) -> u8 {
+        self.header[fragment_field::NEXT_HEADER]
+    }
+
+    /// Where in the fragmented part the payload belongs, in units of 8 bytes.
+    #[inline]
+    #[must_use]
+    pub fn offset(&self) -> u16 {
+        be16(self.header, fragment_field::OFFSET_MORE) >> 3
+    }
+
+    /// Whether further fragments follow.
+    #[inline]
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        be16(self.header, fragment_field::OFFSET_MORE) & 1 != 0
+    }
+
+    /// Identification, which the fragments of a packet share.
+    #[inline]
+    #[must_use]
+    pub fn identification(&self) -> u32 {
+        be32(self.header, fragment_field::IDENTIFICATION)
+    }
+
+    /// All bytes after the header.
     #[inline]
     #[must_use]
     pub fn payload(&self) -> &'a [u8] {

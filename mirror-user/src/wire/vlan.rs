@@ -13,6 +13,9 @@ pub const TAG_LEN: usize = 4;
 /// as some switches do.
 pub const MAX_TAGS: usize = 2;
 
+/// The highest VLAN identifier of traffic; 0 is none, and 4095 reserved.
+pub const MAX_VID: u16 = 4094;
+
 mod field {
     use std::ops::Range;
 

@@ -11,6 +11,18 @@ pub const PORT: u16 = 4789;
 /// The I flag, "VNI is valid", in the header's first word.
 pub(crate) const FLAG_VNI: u32 = 0x0800_0000;
 
+/// The highest VNI.
+pub const MAX_VNI: u32 = 0xff_ffff;
+
+/// The header of a packet of this VNI, of which the low 24 bits are taken.
+#[must_use]
+pub fn header(vni: u32) -> [u8; HEADER_LEN] {
+    let mut header = [0; HEADER_LEN];
+    header[field::FLAGS_RESERVED].copy_from_slice(&FLAG_VNI.to_be_bytes());
+    header[field::VNI_RESERVED].copy_from_slice(&(vni << 8).to_be_bytes());
+    header
+}
+
 mod field {
     use std::ops::Range;
 
@@ -71,6 +83,14 @@ impl<'a> Packet<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_header_that_is_made_is_read_back() {
+        let header = header(MAX_VNI);
+        let packet = Packet::new_checked(&header).unwrap();
+        assert!(packet.has_vni() && !packet.has_reserved_bits());
+        assert_eq!(packet.vni(), MAX_VNI);
+    }
 
     #[test]
     fn fields_are_read_where_rfc_7348_puts_them() {

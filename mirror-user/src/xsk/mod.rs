@@ -4,6 +4,8 @@
 //! ring, or being written), in the RX ring, or in a [`Received`] batch; descriptors leave this module only as borrowed
 //! bytes, so a chunk cannot be given back twice, nor read after it was given back.
 //!
+//! A [`Transmitter`] has a UMEM of its own, whose chunks are free, in the TX ring, or on their way out.
+//!
 //! Kernel documentation: `Documentation/networking/af_xdp.rst`.
 #![expect(
     unsafe_code,
@@ -14,7 +16,9 @@ mod received;
 mod ring;
 mod socket;
 mod stamps;
+mod transmit;
 
 pub(crate) use received::{BatchTime, StampedTimes};
 pub(crate) use socket::{Bind, Config, FRAME_HEADROOM, HEADROOM, HugePages, Socket, Statistics, XskError};
 pub(crate) use stamps::Stamps;
+pub(crate) use transmit::Transmitter;

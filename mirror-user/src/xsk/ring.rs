@@ -103,6 +103,84 @@ impl FillRing {
     }
 }
 
+/// The TX ring: the sender produces, the kernel consumes.
+#[derive(Debug)]
+pub(super) struct TxRing {
+    memory: Memory<libc::xdp_desc>,
+    /// Our index.
+    produced: u32,
+}
+
+/// The completion ring: the kernel produces, the sender consumes.
+#[derive(Debug)]
+pub(super) struct CompletionRing {
+    memory: Memory<u64>,
+    /// Our index.
+    consumed: u32,
+}
+
+/// Maps the rings of a socket that sends, before anything was put into them.
+pub(super) fn map_transmit(
+    socket: &impl AsRawFd,
+    tx: u32,
+    completion: u32,
+) -> io::Result<(TxRing, CompletionRing)> {
+    let socket = socket.as_raw_fd();
+    let offsets = offsets(socket)?;
+    let tx = Memory::map(socket, tx, &offsets.tx, libc::XDP_PGOFF_TX_RING)?;
+    let at = libc::off_t::try_from(libc::XDP_UMEM_PGOFF_COMPLETION_RING).map_err(io::Error::other)?;
+    let completion = Memory::map(socket, completion, &offsets.cr, at)?;
+    Ok((TxRing { memory: tx, produced: 0 }, CompletionRing { memory: completion, consumed: 0 }))
+}
+
+impl TxRing {
+    /// Writes the `nth` descriptor behind what was submitted. The caller keeps fewer than the ring has places between
+    /// what the kernel has taken and this.
+    pub(super) fn put(&mut self, nth: u32, descriptor: libc::xdp_desc) {
+        let place = self.memory.entry(self.produced.wrapping_add(nth));
+        // SAFETY: within the entries, by the mask. The kernel has taken what was there, and reads it again only after
+        // `submit`.
+        unsafe { place.write(descriptor) };
+    }
+
+    /// Hands the first `count` descriptors written over to the kernel.
+    pub(super) fn submit(&mut self, count: u32) {
+        self.produced = self.produced.wrapping_add(count);
+        self.memory.producer().store(self.produced, Ordering::Release);
+    }
+
+    /// How many descriptors the kernel has not said it took.
+    pub(super) fn outstanding(&self) -> u32 {
+        self.produced.wrapping_sub(self.memory.consumer().load(Ordering::Acquire))
+    }
+
+    /// Makes what is outstanding invalid, so that the kernel skips it: an address beyond the UMEM. In copy mode the kernel
+    /// looks at the ring within sendto(2) only, which the caller of this is not in.
+    pub(super) fn void(&mut self) {
+        let outstanding = self.outstanding();
+        for behind in 1..=outstanding {
+            let place = self.memory.entry(self.produced.wrapping_sub(behind));
+            // SAFETY: within the entries, by the mask; by the above nobody reads it meanwhile.
+            unsafe { place.write(libc::xdp_desc { addr: u64::MAX, len: 0, options: 0 }) };
+        }
+    }
+}
+
+impl CompletionRing {
+    /// Takes the address of one chunk that the kernel is done with.
+    pub(super) fn take(&mut self) -> Option<u64> {
+        if self.memory.producer().load(Ordering::Acquire) == self.consumed {
+            return None;
+        }
+        // SAFETY: within the entries, by the mask. The kernel wrote it before it published its index, which was read
+        // with acquire, and writes there again only after the store below.
+        let address = unsafe { self.memory.entry(self.consumed).read() };
+        self.consumed = self.consumed.wrapping_add(1);
+        self.memory.consumer().store(self.consumed, Ordering::Release);
+        Some(address)
+    }
+}
+
 /// The pages of a ring, as long as this lives.
 #[derive(Debug)]
 struct Memory<T> {

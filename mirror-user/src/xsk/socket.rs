@@ -137,32 +137,7 @@ impl Socket {
             .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
             .bind_flags(flags)
             .build();
-        let name = interface.parse().map_err(|error| wrong("interface name", &error))?;
-        let deadline = Instant::now() + BIND_PATIENCE;
-        let (tx, rx, rings) = loop {
-            // SAFETY: libxdp reads the name and the configuration only during the call; the UMEM outlives the socket,
-            // which holds a handle of it.
-            match unsafe { XskSocket::new(socket_config, &umem, &name, queue) } {
-                Ok(bound) => break bound,
-                Err(error) => {
-                    let cause =
-                        std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<io::Error>());
-                    let cause = cause.map_or_else(
-                        || io::Error::other(error.to_string()),
-                        |cause| {
-                            cause.raw_os_error().map_or_else(
-                                || io::Error::other(cause.to_string()),
-                                io::Error::from_raw_os_error,
-                            )
-                        },
-                    );
-                    if cause.raw_os_error() != Some(libc::EBUSY) || Instant::now() >= deadline {
-                        return Err(XskError::Bind(cause));
-                    }
-                    thread::sleep(Duration::from_millis(20));
-                }
-            }
-        };
+        let (tx, rx, rings) = bind(socket_config, &umem, interface, queue)?;
         // libxdp does not: a program that an embedder runs must not hold the ring.
         // SAFETY: the descriptor is the socket's, which lives longer than this call.
         if unsafe { libc::fcntl(rx.fd().as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) } != 0 {
@@ -266,10 +241,47 @@ impl AsRawFd for Socket {
 }
 
 /// The least libxdp takes for a ring that is never used.
-const UNUSED_RING: u32 = 64;
+pub(super) const UNUSED_RING: u32 = 64;
+
+/// What libxdp makes of a socket: its two rings, and those of a UMEM of its own.
+pub(super) type Bound = (TxQueue, RxQueue, Option<(FillQueue, CompQueue)>);
+
+/// Binds, and waits a while for a queue that is about to be free.
+pub(super) fn bind(
+    config: SocketConfig,
+    umem: &Umem,
+    interface: &str,
+    queue: u32,
+) -> Result<Bound, XskError> {
+    let name = interface.parse().map_err(|error| XskError::Config(format!("interface name: {error}")))?;
+    let deadline = Instant::now() + BIND_PATIENCE;
+    loop {
+        // SAFETY: libxdp reads the name and the configuration only during the call; the UMEM outlives the socket,
+        // which holds a handle of it.
+        match unsafe { XskSocket::new(config, umem, &name, queue) } {
+            Ok(bound) => return Ok(bound),
+            Err(error) => {
+                let cause =
+                    std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<io::Error>());
+                let cause = cause.map_or_else(
+                    || io::Error::other(error.to_string()),
+                    |cause| {
+                        cause
+                            .raw_os_error()
+                            .map_or_else(|| io::Error::other(cause.to_string()), io::Error::from_raw_os_error)
+                    },
+                );
+                if cause.raw_os_error() != Some(libc::EBUSY) || Instant::now() >= deadline {
+                    return Err(XskError::Bind(cause));
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
+    }
+}
 
 /// Where the UMEM lies.
-fn base(umem: &Umem, chunks: &[FrameDesc]) -> usize {
+pub(super) fn base(umem: &Umem, chunks: &[FrameDesc]) -> usize {
     chunks.first().map_or(0, |chunk| {
         // SAFETY: the chunk is in no ring yet, and nothing is read of it.
         let data = unsafe { umem.data(chunk) };

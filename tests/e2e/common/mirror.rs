@@ -11,7 +11,7 @@ use std::{
 };
 
 use mirror_lab::{
-    Injector, Traffic,
+    Injector, Namespace, Traffic,
     capture::{self, CaptureFile},
     frames::{Outer, inner_udp},
     tshark,
@@ -111,12 +111,17 @@ impl Mirror {
     }
 
     /// Waits until its program is attached to the capture interface.
-    pub(crate) fn attached(mut self, cable: &Cable) -> Self {
+    pub(crate) fn attached(self, cable: &Cable) -> Self {
+        self.attached_to(&cable.target, CAPTURE)
+    }
+
+    /// Waits until its program is attached to this interface.
+    pub(crate) fn attached_to(mut self, namespace: &Namespace, interface: &str) -> Self {
         until("mirror attaches", || {
             if let Some(status) = self.child.try_wait().expect("wait") {
                 panic!("mirror ended with {status} before it was attached:\n{}", self.said());
             }
-            program(cable)
+            program_on(namespace, interface)
         });
         self
     }
@@ -158,6 +163,16 @@ impl Mirror {
             last = self.frames();
             (last >= frames).then_some(())
         });
+    }
+
+    /// Frames it says it has decapsulated, once there are some and no more come.
+    pub(crate) fn settled(&self) -> u64 {
+        let mut last = 0;
+        until("frames arrive and stop", || {
+            let before = std::mem::replace(&mut last, self.frames());
+            thread::sleep(Duration::from_millis(200));
+            (last > 0 && last == before).then_some(last)
+        })
     }
 
     /// Waits for its end.
@@ -207,7 +222,11 @@ impl Ending {
 
 /// The id of the XDP program on the capture interface.
 pub(crate) fn program(cable: &Cable) -> Option<u64> {
-    let shown = cable.target.ip(&format!("-json link show dev {CAPTURE}")).expect("link");
+    program_on(&cable.target, CAPTURE)
+}
+
+fn program_on(namespace: &Namespace, interface: &str) -> Option<u64> {
+    let shown = namespace.ip(&format!("-json link show dev {interface}")).expect("link");
     let shown: Value = serde_json::from_str(&shown).expect("JSON");
     shown.pointer("/0/xdp").map(|xdp| xdp.pointer("/prog/id").and_then(Value::as_u64).expect("program id"))
 }
@@ -287,8 +306,13 @@ pub(crate) fn inject(cable: &Cable, count: u32) -> Vec<Vec<u8>> {
 
 /// Sends so many generated frames, in bursts that fit a ring: few if any are lost, and no CPU is busy keeping a pace.
 pub(crate) fn burst(cable: &Cable, frames: u64) {
+    burst_of(cable, Traffic::default(), frames);
+}
+
+/// The same, of other frames.
+pub(crate) fn burst_of(cable: &Cable, traffic: Traffic, frames: u64) {
     const BURST: u64 = 1_000;
-    let generator = cable.generator(Traffic::default());
+    let generator = cable.generator(traffic);
     let mut left = frames;
     while left > 0 {
         let now = left.min(BURST);

@@ -193,7 +193,52 @@ pub fn multiset(mut frames: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
     frames
 }
 
+/// Compares two lists of frames, byte for byte and in order; [`multiset`] of both leaves the order out.
+///
+/// # Errors
+///
+/// [`LabError::Unexpected`] that names the first frame that differs, by its place from 1, and where.
+pub fn same_frames(wanted: &[Vec<u8>], seen: &[Vec<u8>]) -> Result<()> {
+    for ((wanted, seen), number) in wanted.iter().zip(seen).zip(1_u64..) {
+        if wanted == seen {
+            continue;
+        }
+        let same = wanted.iter().zip(seen).take_while(|(wanted, seen)| wanted == seen).count();
+        return Err(LabError::Unexpected(format!(
+            "frame {number} has {} bytes of {} and differs from byte {same} on",
+            seen.len(),
+            wanted.len()
+        )));
+    }
+    if wanted.len() != seen.len() {
+        return Err(LabError::Unexpected(format!("{} frames of {}", seen.len(), wanted.len())));
+    }
+    Ok(())
+}
+
 /// Whether there is a file with something in it.
 pub(crate) fn size(path: &Path) -> u64 {
     fs::metadata(path).map(|metadata| metadata.len()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_frame_that_differs_is_named() {
+        let wanted = [vec![1, 2, 3], vec![4, 5]];
+        same_frames(&wanted, &wanted).unwrap();
+        let differs = |seen: &[Vec<u8>]| same_frames(&wanted, seen).unwrap_err().to_string();
+        assert_eq!(
+            differs(&[wanted[0].clone(), vec![4, 6]]),
+            "frame 2 has 2 bytes of 2 and differs from byte 1 on"
+        );
+        assert_eq!(
+            differs(&[vec![1, 2], wanted[1].clone()]),
+            "frame 1 has 2 bytes of 3 and differs from byte 2 on"
+        );
+        assert_eq!(differs(&wanted[..1]), "1 frames of 2");
+        assert_eq!(differs(&[wanted.to_vec(), vec![vec![7]]].concat()), "3 frames of 2");
+    }
 }

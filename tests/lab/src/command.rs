@@ -1,8 +1,20 @@
 //! Commands of the host, with their whole story when they fail.
 
-use std::process::{Command, Output, Stdio};
+use std::{
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use crate::error::{LabError, Result};
+
+/// Between two looks at a child.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Runs a command to its end and gives its standard output.
 ///
@@ -31,6 +43,38 @@ pub(crate) fn line(command: &Command) -> String {
         .map(|word| word.to_string_lossy())
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+/// Asks a child of ours to end in order, as Ctrl-C does.
+pub(crate) fn interrupt(child: &Child, program: &str) -> Result<()> {
+    let pid = i32::try_from(child.id())
+        .map_err(|_| LabError::Unexpected(format!("no process id: {}", child.id())))?;
+    kill(Pid::from_raw(pid), Signal::SIGINT).map_err(|error| LabError::io(format!("{program} {pid}"), error))
+}
+
+/// Waits for a child of ours to end, and says whether it has.
+pub(crate) fn ends_within(child: &mut Child, patience: Duration) -> bool {
+    let deadline = Instant::now() + patience;
+    loop {
+        // One that cannot be waited for has been.
+        if !matches!(child.try_wait(), Ok(None)) {
+            return true;
+        }
+        if Instant::now() > deadline {
+            return false;
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+/// Ends a child of ours at once where it has not ended yet.
+pub(crate) fn end(child: &mut Child) {
+    // Once waited for, its number may be another's: ask before sending anything.
+    if !matches!(child.try_wait(), Ok(Some(_))) {
+        // It may end by itself in between; there is nothing then to stop.
+        let _ = child.kill();
+        let _ = child.wait();
+    }
 }
 
 /// Splits words at blanks: arguments of `ip` and `tc` hold none.

@@ -1,8 +1,8 @@
 //! The lab that tests, demo and benches of `mirror` run in: real namespaces, real veth, the kernel's own VXLAN device
-//! and `tc mirred` as a mirror source, a real HTTP server and client, tcpdump and tshark as independent witnesses.
+//! and `tc mirred` as a mirror source, a real HTTP server and client, tcpdump, tshark and Suricata as independent witnesses.
 //!
 //! Nothing here depends on the engine, so that what it says about the engine is a second opinion. It needs root, and
-//! `ip`, `tc`, `ethtool`, `tcpdump`, `tshark` and `curl`.
+//! `ip`, `tc`, `ethtool`, `tcpdump`, `tshark`, `curl`, and `suricata` for what has it as a witness.
 //!
 //! ```no_run
 //! use mirror_lab::{Exchange, Lab, MirrorSource, MirrorSourceOptions};
@@ -19,6 +19,7 @@ pub mod aws_twin;
 pub mod capture;
 mod command;
 mod error;
+pub mod flows;
 pub mod frames;
 pub mod generator;
 mod http;
@@ -30,6 +31,7 @@ pub mod mixed;
 mod namespace;
 mod packet_socket;
 mod sequence;
+pub mod suricata;
 pub mod tshark;
 mod veth;
 mod witness;
@@ -45,6 +47,7 @@ pub use lab::{Lab, list};
 pub use mirror_source::{MirrorSource, MirrorSourceOptions};
 pub use namespace::Namespace;
 pub use sequence::{Sequence, SequenceLedger};
+pub use suricata::Suricata;
 pub use veth::{VethEnd, VethOptions, VethPair};
 pub use witness::{Testimony, Witness};
 pub use xdp_program::XdpProgram;

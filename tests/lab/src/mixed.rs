@@ -1,11 +1,14 @@
 //! Inner frames of many kinds: what a mirrored subnet may carry, for tests that tell them apart.
 
 use etherparse::{
-    ArpHardwareId, ArpOperation, ArpPacket, EtherType, Icmpv4Type, Icmpv6Type, IpNumber, Ipv4Header,
-    PacketBuilder, TcpOptionElement, VlanId, icmpv4::DestUnreachableHeader, icmpv6::DestUnreachableCode,
+    ArpHardwareId, ArpOperation, ArpPacket, EtherType, Icmpv4Type, Icmpv6Type, IpNumber, PacketBuilder,
+    TcpOptionElement, VlanId, icmpv4::DestUnreachableHeader, icmpv6::DestUnreachableCode,
 };
 
-use crate::{error::Result, frames::unfit};
+use crate::{
+    error::Result,
+    frames::{ipv4_fragments, unfit},
+};
 
 const CLIENT_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x0a];
 const SERVER_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x0b];
@@ -118,31 +121,17 @@ fn udp() -> Result<Vec<Vec<u8>>> {
     let everyone = PacketBuilder::ethernet2(CLIENT_MAC, BROADCAST).ipv4([0; 4], [255; 4], 64);
     let group =
         PacketBuilder::ethernet2(CLIENT_MAC, [0x01, 0, 0x5e, 0, 0, 0xfb]).ipv4(CLIENT, [224, 0, 0, 251], 1);
-    // The two fragments of a datagram of 2,000 bytes: the second has no ports.
-    let fragment = |offset: u16, more, payload: &[u8]| -> Result<Vec<u8>> {
-        let mut header = Ipv4Header::new(0, 64, IpNumber::UDP, CLIENT, SERVER).map_err(unfit)?;
-        header.identification = 77;
-        header.dont_fragment = false;
-        header.more_fragments = more;
-        header.fragment_offset = (offset / 8).try_into().map_err(unfit)?;
-        header.set_payload_len(payload.len()).map_err(unfit)?;
-        header.header_checksum = header.calc_header_checksum();
-        let mut frame = [SERVER_MAC, CLIENT_MAC].concat();
-        frame.extend_from_slice(&EtherType::IPV4.0.to_be_bytes());
-        frame.extend_from_slice(&header.to_bytes());
-        frame.extend_from_slice(payload);
-        Ok(frame)
-    };
-    let mut first = [9_000_u16, 9_001, 2_008, 0].map(u16::to_be_bytes).concat();
-    first.resize(1_480, 0x62);
+    // The second of the two fragments has no ports.
+    let there = PacketBuilder::ethernet2(CLIENT_MAC, SERVER_MAC).ipv4(CLIENT, SERVER, 64);
+    let [first, second] = ipv4_fragments(&built!(there.udp(9_000, 9_001), &[0x62; 2_000]), 77, 1_480)?;
     Ok(vec![
         built!(ask().udp(40_010, 53), question),
         built!(tell.udp(53, 40_010), &answer),
         built!(ask().udp(123, 123), &[0x23; 48]),
         built!(everyone.udp(68, 67), &[1; 300]),
         built!(group.udp(5_353, 5_353), question),
-        fragment(0, true, &first)?,
-        fragment(1_480, false, &[0x62; 528])?,
+        first,
+        second,
     ])
 }
 

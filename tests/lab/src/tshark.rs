@@ -1,13 +1,30 @@
-//! tshark's own decapsulation: where it says the inner frame starts and the outer datagram ends, there it does.
+//! tshark's own decapsulation: where it says the inner frame starts and the outer datagram ends, there it does. And
+//! tshark as a reader of pcap-over-IP.
 
-use std::{path::Path, process::Command};
+use std::{
+    io::{BufRead as _, BufReader, Read as _},
+    net::SocketAddrV4,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::mpsc::{self, Receiver},
+    thread,
+    time::{Duration, Instant},
+};
 
 use serde_json::Value;
 
 use crate::{
-    command::run,
+    command::{end, ends_within, interrupt, line, run},
     error::{LabError, Result},
+    namespace::Namespace,
 };
+
+/// How long a reader of pcap-over-IP waits for the stream's header, and then for all of its packets.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long one that is dropped may take to end in order.
+const ENDING: Duration = Duration::from_secs(3);
+/// What tshark says once it is connected and has read the header.
+const CONNECTED: &str = "Capture started";
 
 /// An inner frame as tshark sees it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -71,6 +88,98 @@ pub fn malformed(file: &Path) -> Result<String> {
 /// [`LabError::Command`] where tshark fails.
 pub fn summary(file: &Path, packets: u32) -> Result<String> {
     run(Command::new("tshark").arg("-r").arg(file).args(["-n", "-c", &packets.to_string()]))
+}
+
+/// A tshark that reads a pcap stream from a TCP server, as `tshark -i TCP@ADDRESS:PORT` does. Dropping it stops it.
+#[derive(Debug)]
+pub struct PcapOverIp {
+    child: Child,
+    command: String,
+    /// Lines of its standard error, read by a thread so that waiting for one has an end.
+    said: Receiver<String>,
+    packets: u32,
+}
+
+impl PcapOverIp {
+    /// Connects to a server that listens already, and returns once the header of its stream has come. It will read
+    /// `packets` packets and tell these fields (`ip.src`, `frame.len`) of each.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Command`] with tshark's own words where it does not connect or no header comes in time.
+    pub fn connect(
+        namespace: &Namespace,
+        server: SocketAddrV4,
+        packets: u32,
+        fields: &[&str],
+    ) -> Result<Self> {
+        let mut tshark = namespace.command("tshark");
+        tshark.args(["-n", "-l", "-i", &format!("TCP@{server}"), "-c", &packets.to_string()]);
+        tshark.args(["-a", &format!("duration:{}", PATIENCE.as_secs()), "-T", "fields"]);
+        tshark.args(fields.iter().flat_map(|field| ["-e", field]));
+        tshark.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = tshark.spawn().map_err(|error| LabError::io("tshark", error))?;
+        let (tell, said) = mpsc::channel();
+        if let Some(stderr) = child.stderr.take() {
+            // Ends with tshark, or with the first line that nobody wants any more.
+            thread::spawn(move || {
+                BufReader::new(stderr)
+                    .lines()
+                    .map_while(std::result::Result::ok)
+                    .try_for_each(|line| tell.send(line))
+            });
+        }
+        let reader = Self { child, command: line(&tshark), said, packets };
+        let deadline = Instant::now() + PATIENCE;
+        let mut lines = Vec::new();
+        while let Ok(line) = reader.said.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            if line.contains(CONNECTED) {
+                return Ok(reader);
+            }
+            lines.push(line);
+        }
+        Err(reader.failed(&format!("no header of a stream within {PATIENCE:?}"), &lines))
+    }
+
+    /// Waits until all packets have come and gives a row for each, with the fields in the order asked for; one that a
+    /// packet does not have is empty.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Command`] where fewer came before the stream or the time ended.
+    pub fn wait(mut self) -> Result<Vec<Vec<String>>> {
+        let failed = |error| LabError::io("tshark", error);
+        let mut told = String::new();
+        if let Some(mut stdout) = self.child.stdout.take() {
+            stdout.read_to_string(&mut told).map_err(failed)?;
+        }
+        self.child.wait().map_err(failed)?;
+        let rows: Vec<Vec<String>> =
+            told.lines().map(|row| row.split('\t').map(str::to_owned).collect()).collect();
+        if rows.len() as u64 != u64::from(self.packets) {
+            let lines: Vec<String> = self.said.iter().collect();
+            return Err(self.failed(&format!("{} of {} packets", rows.len(), self.packets), &lines));
+        }
+        Ok(rows)
+    }
+
+    fn failed(&self, status: &str, said: &[String]) -> LabError {
+        LabError::Command {
+            command: self.command.clone(),
+            status: status.to_owned(),
+            stderr: said.join("; "),
+        }
+    }
+}
+
+impl Drop for PcapOverIp {
+    fn drop(&mut self) {
+        // In order, where that is to be had: it has a dumpcap of its own to end and a file to remove.
+        if matches!(self.child.try_wait(), Ok(None)) && interrupt(&self.child, "tshark").is_ok() {
+            ends_within(&mut self.child, ENDING);
+        }
+        end(&mut self.child);
+    }
 }
 
 fn inner(packet: &Value) -> Option<InnerFrame> {

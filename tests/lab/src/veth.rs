@@ -41,7 +41,7 @@ impl VethEnd {
         Ok(shown.split_ascii_whitespace().nth(2).unwrap_or_default().to_owned())
     }
 
-    /// Turns segmentation, aggregation and transmit checksum offloads on or off.
+    /// Turns segmentation, aggregation and transmit checksum offloads on or off, also of an interface of another kind.
     ///
     /// # Errors
     ///

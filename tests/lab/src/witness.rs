@@ -8,13 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
-
 use crate::{
     capture,
+    command::{end, interrupt},
     error::{LabError, Result},
     namespace::Namespace,
 };
@@ -46,6 +42,9 @@ pub struct Testimony {
 
 impl Witness {
     /// Starts tcpdump on an interface and returns once it listens. `filter` is an expression, or empty.
+    ///
+    /// Where the interface has offloads on, as a new TAP has, the ring has slots of 64 KiB and holds a thousand frames,
+    /// else ten thousands: turn them off first ([`VethEnd::offloads`](crate::VethEnd::offloads)), or count on losses.
     ///
     /// # Errors
     ///
@@ -99,7 +98,7 @@ impl Witness {
     /// [`LabError::Unexpected`] where its closing lines or its file cannot be read, or disagree.
     pub fn stop(mut self) -> Result<Testimony> {
         settle(&self.file);
-        self.interrupt()?;
+        interrupt(&self.child, "tcpdump")?;
         let mut said = String::new();
         self.stderr.read_to_string(&mut said).map_err(|error| LabError::io("tcpdump", error))?;
         self.child.wait().map_err(|error| LabError::io("tcpdump", error))?;
@@ -119,23 +118,11 @@ impl Witness {
         }
         Ok(Testimony { frames, captured, dropped })
     }
-
-    fn interrupt(&self) -> Result<()> {
-        let pid = i32::try_from(self.child.id())
-            .map_err(|_| LabError::Unexpected(format!("no process id: {}", self.child.id())))?;
-        kill(Pid::from_raw(pid), Signal::SIGINT)
-            .map_err(|error| LabError::io(format!("tcpdump {pid}"), error))
-    }
 }
 
 impl Drop for Witness {
     fn drop(&mut self) {
-        // After `stop` it has been waited for, and the number may be another's: ask before sending anything.
-        if !matches!(self.child.try_wait(), Ok(Some(_))) {
-            // It may end by itself in between; there is nothing then to stop.
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
+        end(&mut self.child);
     }
 }
 

@@ -20,6 +20,8 @@ pub(crate) enum Group {
     Build,
     /// The programs that labs and the demonstration run.
     Lab,
+    /// What only tests run: witnesses of what is sent on.
+    Test,
     /// The pinned toolchain of the kernel half.
     Ebpf,
     /// What `cargo xtask lint` runs.
@@ -35,28 +37,29 @@ pub(crate) enum Group {
 }
 
 impl Group {
-    const EACH: [Self; 7] =
-        [Self::Build, Self::Lab, Self::Ebpf, Self::Lint, Self::Fuzz, Self::Bench, Self::Peers];
+    const EACH: [Self; 8] =
+        [Self::Build, Self::Lab, Self::Test, Self::Ebpf, Self::Lint, Self::Fuzz, Self::Bench, Self::Peers];
 
     /// From a word of the command line.
     pub(crate) fn parse(word: &str) -> Result<Self, String> {
         Ok(match word {
             "build" => Self::Build,
             "lab" => Self::Lab,
+            "test" => Self::Test,
             "ebpf" => Self::Ebpf,
             "lint" => Self::Lint,
             "fuzz" => Self::Fuzz,
             "bench" => Self::Bench,
             "peers" => Self::Peers,
             "all" => Self::All,
-            _ => return Err("the groups are build, lab, ebpf, lint, fuzz, bench, peers and all".into()),
+            _ => return Err("the groups are build, lab, test, ebpf, lint, fuzz, bench, peers and all".into()),
         })
     }
 
     /// What was asked for, each once and in order: nothing means what demo and test need.
     pub(crate) fn expand(asked: &[Self]) -> Vec<Self> {
         if asked.is_empty() {
-            return vec![Self::Build, Self::Lab];
+            return vec![Self::Build, Self::Lab, Self::Test];
         }
         let mut groups: BTreeSet<_> = asked.iter().copied().collect();
         if groups.remove(&Self::All) {
@@ -69,6 +72,7 @@ impl Group {
         match self {
             Self::Build => "build",
             Self::Lab => "lab",
+            Self::Test => "test",
             Self::Ebpf => "ebpf",
             Self::Lint => "lint",
             Self::Fuzz => "fuzz",
@@ -175,7 +179,7 @@ mod tests {
 
     #[test]
     fn no_group_means_what_demo_and_test_need() {
-        assert_eq!(Group::expand(&[]), [Group::Build, Group::Lab]);
+        assert_eq!(Group::expand(&[]), [Group::Build, Group::Lab, Group::Test]);
     }
 
     #[test]
@@ -185,7 +189,7 @@ mod tests {
 
     #[test]
     fn peers_are_brought_only_by_their_name() {
-        assert_eq!(Group::expand(&[Group::Lab, Group::All]), Group::EACH[..6]);
+        assert_eq!(Group::expand(&[Group::Lab, Group::All]), Group::EACH[..7]);
         assert_eq!(Group::expand(&[Group::All, Group::Peers]), Group::EACH);
     }
 

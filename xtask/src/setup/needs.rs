@@ -59,6 +59,10 @@ impl Need {
         Self { name: packages[0], probe: Probe::Package, mend: Mend::Packages(packages) }
     }
 
+    const fn suricata() -> Self {
+        Self { name: "suricata", probe: Probe::Program("suricata"), mend: Mend::Suricata }
+    }
+
     const fn cargo(tool: CargoTool) -> Self {
         Self { name: tool.name, probe: Probe::CargoTool(tool), mend: Mend::Cargo(tool) }
     }
@@ -108,6 +112,9 @@ pub(super) fn of(group: Group, distro: Distro) -> Vec<Need> {
             Need::program("tshark", pick(&["tshark"], &["wireshark-cli"])),
             Need::program("curl", &["curl"]),
         ],
+        // Amazon Linux has no package of it: `cargo xtask test` says there what it leaves out.
+        Group::Test if dnf => Vec::new(),
+        Group::Test => vec![Need::suricata()],
         Group::Ebpf => ebpf_needs(distro),
         Group::Lint => vec![
             Need::program("git", &["git"]),
@@ -169,7 +176,7 @@ fn peers_needs(distro: Distro) -> Vec<Need> {
     // Amazon Linux has no package of these.
     if !dnf {
         needs.push(Need::program("netsniff-ng", &["netsniff-ng"]));
-        needs.push(Need { name: "suricata", probe: Probe::Program("suricata"), mend: Mend::Suricata });
+        needs.push(Need::suricata());
     }
     needs
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use mirror_user::{
     Report,
-    account::{Origin, SinkState},
+    account::{MemberReport, Origin, SinkReport, SinkState, VlanReport},
     sink::pcap::Rotator,
 };
 
@@ -142,6 +142,7 @@ fn write_lines(text: &mut String, report: &Report, captures: &[Capture]) -> std:
         if let Some(reason) = &sink.reason {
             writeln!(text, "  {reason}")?;
         }
+        write_members(text, sink)?;
     }
     if let Some(latency) = &report.latency_ns {
         let us = |ns: u64| format!("{}.{:03} µs", ns / 1000, ns % 1000);
@@ -188,6 +189,27 @@ fn write_lines(text: &mut String, report: &Report, captures: &[Capture]) -> std:
             (0 | 1, Some(path)) => writeln!(text, "capture: {}", path.display())?,
             (files, Some(last)) => writeln!(text, "captures: {files} files, the last {}", last.display())?,
         }
+    }
+    Ok(())
+}
+
+/// The targets of a group, each with its part; that of a single one is told already.
+fn write_members(text: &mut String, sink: &SinkReport) -> std::fmt::Result {
+    if sink.members.len() > 1 {
+        for MemberReport { target, written, dropped, failed, pending, .. } in &sink.members {
+            write!(text, "  {target}")?;
+            let causes = dropped.iter().chain(failed).map(|(reason, count)| (*count, *reason));
+            let parts: Vec<_> =
+                [(*written, "written"), (*pending, "pending")].into_iter().chain(causes).collect();
+            write_parts(text, ": ", " + ", &parts)?;
+        }
+    }
+    for VlanReport { vni, vlan, .. } in sink.vlans.iter().take(ORIGINS) {
+        writeln!(text, "  VNI {vni} as VLAN {vlan}")?;
+    }
+    let more = sink.vlans.len().saturating_sub(ORIGINS);
+    if more > 0 {
+        writeln!(text, "  VNIs besides: {more} (--report lists all)")?;
     }
     Ok(())
 }

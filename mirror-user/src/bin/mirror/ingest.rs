@@ -15,7 +15,7 @@ use mirror_user::{
 
 use crate::{
     Usage, lists,
-    output::{self, OnThreads, OutputArgs, Outputs},
+    output::{self, OnThreads, Opening, OutputArgs, Outputs},
     privileges::{self, Keep},
     signals::{self, Asked},
     status::Status,
@@ -76,6 +76,7 @@ Examples:
   mirror ingest -i ens6 --vni 12345 -w - | tshark -n -r -
   mirror ingest -i ens6 -C 100 -W 10 -w ring.pcapng  ten files of 100 MB
   mirror ingest -i ens6 --outer -w - | tcpdump -n -r -
+  mirror ingest -i ens6 --forward tap:ids0           for Suricata, Zeek, tcpdump
   mirror ingest -i ens6,ens7 --duration 1m -q --json
 
 Lists are numbers and ranges: 0,2-4.
@@ -183,7 +184,9 @@ pub(crate) fn run(args: &IngestArgs) -> anyhow::Result<ExitCode> {
         }),
         command: Keep::nothing().hook(),
     };
-    let opened = args.output.open(engine.plan().max_frame(), Some(&on_threads), &asked.stop);
+    let opened = args
+        .output
+        .open(engine.plan().max_frame(), &Opening { on_threads: Some(&on_threads), stop: &asked.stop });
     let outputs = user::naming(user.as_ref(), opened)?;
     if user.is_some() {
         privileges::raise().context(RAISED)?;
@@ -228,11 +231,16 @@ fn announce(plan: &Plan, outputs: &Outputs) {
         plan.umem_bytes().div_ceil(MIB),
         sinks.div_ceil(MIB)
     );
-    if outputs.captures().is_empty() {
-        terminal::say!("counting only; -w FILE writes the inner frames to a capture file");
+    if outputs.captures().is_empty() && outputs.forwards().is_empty() {
+        terminal::say!(
+            "counting only; -w FILE writes the inner frames to a capture file, --forward TARGET forwards them"
+        );
     }
     for path in outputs.captures().iter().filter_map(|capture| capture.path.as_ref()) {
         terminal::say!("writing to {}", path.display());
+    }
+    for forward in outputs.forwards() {
+        terminal::say!("{forward}");
     }
 }
 

@@ -6,6 +6,8 @@ mod config;
 mod doctor;
 mod files;
 #[cfg(feature = "af-xdp")]
+mod forward;
+#[cfg(feature = "af-xdp")]
 mod ingest;
 #[cfg(feature = "af-xdp")]
 mod interfaces;
@@ -102,10 +104,19 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             terminal::clear_live_line();
-            terminal::say!("mirror: {error:#}");
+            terminal::say!("mirror: {}", with_causes(&error));
             ExitCode::from(if error.is::<Usage>() { BAD_USAGE } else { FAILED })
         }
     }
+}
+
+/// An error with its causes, less those that it has in its own words already.
+fn with_causes(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |told, cause| match cause.to_string() {
+        cause if told.is_empty() => cause,
+        cause if told.contains(&cause) => told,
+        cause => format!("{told}: {cause}"),
+    })
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {

@@ -25,6 +25,8 @@ use mirror_user::{
 use crate::{
     FAILED, Usage, closing, config::SinkTable, files::FilesArgs, lists, postrotate::Postrotate, terminal,
 };
+#[cfg(feature = "af-xdp")]
+use crate::{forward::ForwardArgs, privileges};
 
 /// Output and selection, the same for live ingest and for capture files.
 #[derive(Args, Debug)]
@@ -72,6 +74,9 @@ pub(crate) struct OutputArgs {
     snap: lists::Snap,
     #[command(flatten)]
     files: FilesArgs,
+    #[cfg(feature = "af-xdp")]
+    #[command(flatten)]
+    forward: ForwardArgs,
     /// Print the report to standard output at the end, as JSON
     #[arg(long, help_heading = "Output")]
     json: bool,
@@ -109,11 +114,22 @@ enum FileFormat {
     Pcap,
 }
 
-/// What is done first on each thread that a sink starts, and on those that run commands.
+/// What is done first on each thread that a sink starts.
+pub(crate) type OnThread = Arc<dyn Fn() + Send + Sync>;
+
+/// The same for all threads that outputs have.
 #[derive(Clone)]
 pub(crate) struct OnThreads {
-    pub(crate) sink: Arc<dyn Fn() + Send + Sync>,
+    pub(crate) sink: OnThread,
+    /// On those that run commands.
     pub(crate) command: Arc<dyn Fn() -> io::Result<()> + Send + Sync>,
+}
+
+/// What outputs are opened with.
+pub(crate) struct Opening<'r> {
+    pub(crate) on_threads: Option<&'r OnThreads>,
+    /// Set when all files are written that were asked for.
+    pub(crate) stop: &'r Arc<AtomicBool>,
 }
 
 /// The sinks of a run and what outlives it.
@@ -125,6 +141,9 @@ pub(crate) struct Outputs {
     json: bool,
     captures: Vec<Capture>,
     postrotate: Option<Postrotate>,
+    /// What is forwarded where, in words.
+    #[cfg(feature = "af-xdp")]
+    forwards: Vec<String>,
 }
 
 /// A capture as the closing lines speak of it.
@@ -171,6 +190,14 @@ impl OutputArgs {
         captures.chain(self.report.as_deref()).map(hidden_file::directory_of)
     }
 
+    /// Whether packets are written or forwarded anywhere by these flags themselves; and to where first.
+    pub(crate) fn first_output(&self) -> Option<String> {
+        let write = self.write.as_ref().map(|path| path.display().to_string());
+        #[cfg(feature = "af-xdp")]
+        let write = write.or_else(|| self.forward.targets().next());
+        write
+    }
+
     /// These settings, and those of each table.
     fn all(&self) -> impl Iterator<Item = &Self> {
         std::iter::once(self).chain(self.tables.iter().map(|table| &table.output))
@@ -181,13 +208,8 @@ impl OutputArgs {
         self.all().filter_map(|output| output.write.as_deref())
     }
 
-    /// Opens everything that is written to. `stop` is set when all files are written that were asked for.
-    pub(crate) fn open(
-        &self,
-        max_frame: usize,
-        on_threads: Option<&OnThreads>,
-        stop: &Arc<AtomicBool>,
-    ) -> anyhow::Result<Outputs> {
+    /// Opens everything that is written to.
+    pub(crate) fn open(&self, max_frame: usize, opening: &Opening<'_>) -> anyhow::Result<Outputs> {
         for output in self.all() {
             output.files.check(output.write.as_deref().is_some_and(is_stdout))?;
         }
@@ -222,7 +244,7 @@ impl OutputArgs {
         let commands = self.all().any(|output| output.files.postrotate_command.is_some());
         let postrotate = commands
             .then(|| {
-                let prepare = on_threads.map(|threads| Arc::clone(&threads.command));
+                let prepare = opening.on_threads.map(|threads| Arc::clone(&threads.command));
                 Postrotate::start(move || prepare.as_ref().map_or(Ok(()), |prepare| prepare()))
             })
             .transpose()?;
@@ -234,18 +256,22 @@ impl OutputArgs {
             json: self.json,
             captures: Vec::new(),
             postrotate,
+            #[cfg(feature = "af-xdp")]
+            forwards: Vec::new(),
         };
-        if let Some((pcap, capture)) = self.capture(on_threads, stop, outputs.postrotate.as_ref())? {
-            outputs.memory_per_worker += pcap.memory_per_worker(max_frame);
-            outputs.captures.push(capture);
-            outputs.sinks.push(Arc::new(pcap));
-        }
+        self.add_sinks(&mut outputs, max_frame, opening, |sink| sink)?;
         for SinkTable { name, selection, output } in &self.tables {
-            let opened = output.capture(on_threads, stop, outputs.postrotate.as_ref())?;
-            if let Some((pcap, capture)) = opened {
-                outputs.memory_per_worker += pcap.memory_per_worker(max_frame);
-                outputs.captures.push(capture);
-                outputs.sinks.push(sink::selected(name.clone(), selection.clone(), Arc::new(pcap)));
+            // A table may have several sinks: the first has its name.
+            let mut nth = 0;
+            output.add_sinks(&mut outputs, max_frame, opening, |sink| {
+                nth += 1;
+                let name = if nth == 1 { name.clone() } else { format!("{name} {}", sink.name()) };
+                sink::selected(name, selection.clone(), sink)
+            })?;
+        }
+        for (position, sink) in outputs.sinks.iter().enumerate() {
+            if outputs.sinks[..position].iter().any(|other| other.name() == sink.name()) {
+                return Err(Usage(format!("there are two sinks {}; one is enough", sink.name())).into());
             }
         }
         if self.latency {
@@ -256,11 +282,38 @@ impl OutputArgs {
 }
 
 impl OutputArgs {
+    /// Opens what packets are written and forwarded to; `dressed` makes of each the sink of the run.
+    fn add_sinks(
+        &self,
+        outputs: &mut Outputs,
+        max_frame: usize,
+        opening: &Opening<'_>,
+        mut dressed: impl FnMut(Arc<dyn SinkFactory>) -> Arc<dyn SinkFactory>,
+    ) -> anyhow::Result<()> {
+        if let Some((pcap, capture)) = self.capture(opening, outputs.postrotate.as_ref())? {
+            outputs.memory_per_worker += pcap.memory_per_worker(max_frame);
+            outputs.captures.push(capture);
+            outputs.sinks.push(dressed(Arc::new(pcap)));
+        }
+        #[cfg(feature = "af-xdp")]
+        {
+            outputs.forwards.extend(self.forward.announcement());
+            let vnis = self.vni.as_ref().map_or(&[][..], |list| &list.0);
+            let on_thread = opening.on_threads.map(|threads| &threads.sink);
+            // Devices and raw sockets take rights that files are not to be opened with.
+            let forwards = privileges::raised(|| self.forward.open(vnis, max_frame, on_thread))?;
+            for forward in forwards {
+                outputs.memory_per_worker += forward.memory_per_worker(max_frame);
+                outputs.sinks.push(dressed(Arc::new(forward)));
+            }
+        }
+        Ok(())
+    }
+
     /// The capture that is asked for, opened, and what the closing lines say of it.
     fn capture(
         &self,
-        on_threads: Option<&OnThreads>,
-        stop: &Arc<AtomicBool>,
+        opening: &Opening<'_>,
         postrotate: Option<&Postrotate>,
     ) -> anyhow::Result<Option<(Pcap, Capture)>> {
         let Some(path) = &self.write else { return Ok(None) };
@@ -276,7 +329,7 @@ impl OutputArgs {
             lists::Snap::Bytes(bytes) => builder.snaplen(bytes),
             lists::Snap::Headers => builder.headers_only(true),
         };
-        let stop = Arc::clone(stop);
+        let stop = Arc::clone(opening.stop);
         builder = self.files.apply(builder, move || {
             tracing::info!(target: "mirror", "as many files as -W says: the run ends");
             stop.store(true, Ordering::Relaxed);
@@ -287,7 +340,7 @@ impl OutputArgs {
         if self.unbuffered {
             builder = builder.unbuffered(true);
         }
-        if let Some(threads) = on_threads.cloned() {
+        if let Some(threads) = opening.on_threads.cloned() {
             builder = builder.on_thread_start(move || (threads.sink)());
         }
         let pcap = builder.build()?;
@@ -309,6 +362,12 @@ impl Outputs {
     /// What has files rotated.
     pub(crate) fn rotators(&self) -> Vec<Rotator> {
         self.captures.iter().filter_map(|capture| capture.rotator.clone()).collect()
+    }
+
+    /// What is forwarded where, in words.
+    #[cfg(feature = "af-xdp")]
+    pub(crate) fn forwards(&self) -> &[String] {
+        &self.forwards
     }
 
     /// The report's file, under its hidden name until it is complete.

@@ -89,6 +89,15 @@ pub(crate) fn raise() -> io::Result<()> {
     caps::set(None, CapSet::Effective, &held).map_err(io::Error::other)
 }
 
+/// Does something with all that this thread has, effective or not.
+pub(crate) fn raised<T>(action: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let before = caps::read(None, CapSet::Effective)?;
+    raise()?;
+    let result = action();
+    caps::set(None, CapSet::Effective, &before)?;
+    result
+}
+
 /// Whether the mode bits alone let this process write in a directory.
 fn writable_by_mode(directory: &Path) -> io::Result<bool> {
     const WRITE_AND_SEARCH: u32 = 0o3;

@@ -10,7 +10,7 @@ use mirror_user::{
 
 use crate::{
     Usage,
-    output::{self, OutputArgs},
+    output::{self, Opening, OutputArgs},
     signals, terminal, user,
 };
 
@@ -53,7 +53,8 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
         user::change_to(user)?;
     }
     let asked = signals::hear(|| Ok(()))?;
-    let outputs = user::naming(user.as_ref(), args.output.open(MAX_FRAME, None, &asked.stop))?;
+    let opened = args.output.open(MAX_FRAME, &Opening { on_threads: None, stop: &asked.stop });
+    let outputs = user::naming(user.as_ref(), opened)?;
     let replay = outputs.sinks.iter().cloned().fold(replay, Replay::sink);
     asked.begun(&outputs, || {}, || {});
     let report = replay.run(&asked.stop)?;

@@ -57,7 +57,7 @@ pub(crate) enum Loss {
 }
 
 /// The most reasons that [`Terms::losses`] may have.
-pub(crate) const LOSSES: usize = 4;
+pub(crate) const LOSSES: usize = 5;
 
 /// What the thread is told.
 #[derive(Debug)]

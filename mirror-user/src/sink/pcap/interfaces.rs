@@ -39,6 +39,13 @@ impl Interfaces {
         self.max + 1
     }
 
+    /// How many numbers may have been given by now.
+    pub(super) fn in_use(&self) -> usize {
+        let origins = self.lock().origins.len();
+        // Once the table is full, the number for the rest may be.
+        if origins == self.max { self.numbers() } else { origins }
+    }
+
     /// What stands behind a number that [`InterfaceCache::number`] gave; `None` for the rest.
     pub(super) fn origin(&self, number: usize) -> Option<OriginKey> {
         self.lock().origins.get(number).copied()

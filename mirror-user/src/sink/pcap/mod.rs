@@ -29,6 +29,8 @@ mod part;
 mod rotation;
 mod rotator;
 mod split;
+#[cfg(feature = "af-xdp")]
+mod stream;
 mod worker;
 mod writer;
 
@@ -41,6 +43,8 @@ pub use builder::{PcapBuilder, PcapError, Target};
 pub use floor::WhenFull;
 pub use format::Format;
 pub use rotator::{Completed, Rotator};
+#[cfg(feature = "af-xdp")]
+pub(crate) use stream::Stream;
 
 use super::{
     Sink, SinkError, SinkFactory, WorkerContext,

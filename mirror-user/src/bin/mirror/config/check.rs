@@ -36,7 +36,7 @@ struct SinkArgs {
 }
 
 /// The keys of a table, and the flags that they stand for.
-const SINK_KEYS: [(&str, &str); 17] = [
+const SINK_KEYS: &[(&str, &str)] = &[
     ("write", "write"),
     ("format", "format"),
     ("outer", "outer"),
@@ -50,11 +50,25 @@ const SINK_KEYS: [(&str, &str); 17] = [
     ("max-origins", "max-origins"),
     ("min-free", "min-free"),
     ("when-full", "when-full"),
+    #[cfg(feature = "af-xdp")]
+    ("forward", "forward"),
+    #[cfg(feature = "af-xdp")]
+    ("forward-balance", "forward-balance"),
+    #[cfg(feature = "af-xdp")]
+    ("vlan-per-vni", "vlan-per-vni"),
+    #[cfg(feature = "af-xdp")]
+    ("community-id", "community-id"),
     ("vnis", "vni"),
     ("sources", "source"),
     ("filter", EXPRESSION.1),
     ("outer-filter", "outer-filter"),
 ];
+/// The keys of which a table has one at least.
+const SINK_USES: &str = if cfg!(feature = "af-xdp") {
+    "`write = \"FILE\"` or `forward = \"TARGET\"`"
+} else {
+    "`write = \"FILE\"`"
+};
 /// The key of a table's name, which stands for no flag.
 const NAME: &str = "name";
 
@@ -137,10 +151,10 @@ fn sink_table(settings: &[Setting]) -> Result<SinkTable, (Option<usize>, String)
     let words = [OsString::from(command.get_name())].into_iter().chain(all);
     // Each has been judged; what they could say together is about the file that they are written to.
     let SinkArgs { output } = SinkArgs::try_parse_from(words).map_err(|error| (None, first_line(&error)))?;
-    let Some(path) = output.writes().next() else {
-        return Err((None, "a sink writes somewhere: `write = \"FILE\"` is missing".to_owned()));
+    let Some(first) = output.first_output() else {
+        return Err((None, format!("a sink is for something: {SINK_USES} is missing")));
     };
-    let name = name.unwrap_or_else(|| path.display().to_string());
+    let name = name.unwrap_or(first);
     let selection = output.selection().map_err(|Usage(message)| (None, message))?;
     Ok(SinkTable { name, selection, output })
 }
@@ -169,9 +183,12 @@ fn judge(
     if !matches!(arg.get_id().as_str(), "interface" | "read") {
         words.extend(given(needed));
     }
-    // Some flags are about the capture file.
+    // Some flags are about the capture file, or about what is forwarded.
     if arg.get_id() != "write" {
         words.extend(given(&["-w", "none"]));
+    }
+    if cfg!(feature = "af-xdp") {
+        words.extend(given(&["--forward", "tap:none"]));
     }
     words.extend(flags);
     parsed(command, words.into_iter())

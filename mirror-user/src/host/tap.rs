@@ -1,0 +1,76 @@
+//! TAP devices: interfaces on which the host receives what this process writes (`Documentation/networking/tuntap.rst`).
+
+use std::{fs, io};
+
+use nix::net::if_::if_nametoindex;
+use tun_rs::{DeviceBuilder, Layer, SyncDevice};
+
+use super::{HostError, interface::set_up_without_arp};
+
+/// The largest MTU a TAP device takes: 65535 less an Ethernet header.
+const MAX_MTU: u16 = 65_521;
+
+/// A TAP device, up, without ARP, IPv6 and addresses, so that nobody but its reader takes notice of what it carries. It
+/// goes with this value, and with the process however that ends, unless it was there before or was made to stay.
+pub struct Tap {
+    device: SyncDevice,
+}
+
+impl std::fmt::Debug for Tap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tap").finish_non_exhaustive()
+    }
+}
+
+impl Tap {
+    /// Makes the device, or takes over a persistent one of that name. `mtu` is what its readers size their buffers by; a
+    /// frame that is longer is taken all the same. CAP_NET_ADMIN.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError::Tap`]: the name is taken by another interface or process, or the process may not.
+    pub fn open(name: &str, mtu: u16, persist: bool) -> Result<Self, HostError> {
+        let failed = |source: io::Error| {
+            let mend = match source.raw_os_error() {
+                Some(libc::EINVAL) => {
+                    "; the name is taken by an interface that is no TAP, or is none: choose another"
+                }
+                Some(libc::EBUSY) => "; another process has it: stop that, or choose another name",
+                Some(libc::EPERM | libc::EACCES) => "; run it as root",
+                Some(libc::ENOENT | libc::ENODEV) => "; /dev/net/tun is missing: run `modprobe tun`",
+                _ => "",
+            };
+            HostError::Tap { name: name.to_owned(), source, mend }
+        };
+        if name.is_empty() || name.len() >= libc::IFNAMSIZ {
+            return Err(failed(io::Error::from_raw_os_error(libc::EINVAL)));
+        }
+        let builder =
+            DeviceBuilder::new().name(name).layer(Layer::L2).packet_information(false).enable(false);
+        let device = builder.build_sync().map_err(failed)?;
+        if persist {
+            device.persist().map_err(failed)?;
+        }
+        device.set_mtu(mtu.min(MAX_MTU)).map_err(failed)?;
+        // Else the host would send router solicitations and the like, and the reader see them.
+        let ipv6 = format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6");
+        match fs::write(&ipv6, "1") {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            // A kernel without IPv6 has no such file.
+            _ => {}
+        }
+        let index = if_nametoindex(name).map_err(|errno| failed(errno.into()))?;
+        set_up_without_arp(index).map_err(failed)?;
+        device.set_nonblocking(true).map_err(failed)?;
+        Ok(Self { device })
+    }
+
+    /// Has the host receive a frame, given in parts.
+    ///
+    /// # Errors
+    ///
+    /// EIO while the device is down, EBADFD when it was deleted.
+    pub fn send(&self, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        self.device.send_vectored(parts)
+    }
+}

@@ -1,0 +1,224 @@
+//! Setting up a forwarder: to whom, and how.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use super::{
+    Forward, ForwardError, NAME, Totals,
+    group::{Group, MAX_MEMBERS},
+    member::{Member, PATIENCE},
+    output::{Device, LOSSES_HERE, Output, PcapOverIp, TapDevice, Tunnel},
+    target::Target,
+    vlan::{Tagger, Vlans},
+};
+use crate::{
+    host::HostError,
+    sink::handoff::{self, Fate, Handoff, Terms},
+    wire::{ethernet, vxlan},
+};
+
+/// Something to do on each member's thread before anything else.
+type ThreadStart = Arc<dyn Fn() + Send + Sync>;
+
+/// The largest frame that is expected, unless told otherwise: one of an Ethernet's usual MTU.
+const DEFAULT_MAX_FRAME: usize = 1514;
+/// MTUs that a TAP device is given: what Ethernet has, and what EC2 has at most.
+const TAP_MTUS: std::ops::RangeInclusive<usize> = 1500..=9001;
+
+/// Sets up a [`Forward`].
+#[must_use]
+pub struct ForwardBuilder {
+    targets: Vec<Target>,
+    vlans: Option<Vec<u32>>,
+    community_id: bool,
+    max_frame: usize,
+    blocks: usize,
+    block_size: usize,
+    on_thread_start: Option<ThreadStart>,
+}
+
+impl fmt::Debug for ForwardBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ForwardBuilder").field("targets", &self.targets).finish_non_exhaustive()
+    }
+}
+
+impl ForwardBuilder {
+    pub(super) fn new(target: Target) -> Self {
+        Self {
+            targets: vec![target],
+            vlans: None,
+            community_id: false,
+            max_frame: DEFAULT_MAX_FRAME,
+            blocks: handoff::DEFAULT_BLOCKS,
+            block_size: handoff::DEFAULT_BLOCK_SIZE,
+            on_thread_start: None,
+        }
+    }
+
+    /// One more member: each flow, in both directions and with all fragments of its packets, goes to one of them. For
+    /// the same frames to several targets, use a sink for each.
+    pub fn member(mut self, target: Target) -> Self {
+        self.targets.push(target);
+        self
+    }
+
+    /// Puts a VLAN tag into each frame that stands for its VNI, on TAP devices and interfaces: for readers that know
+    /// nothing of VNIs. VLANs 1, 2, 3 … go to these VNIs first and then to others as they come, 4094 at most; frames of
+    /// further VNIs are dropped as `no_vlan`. [`SinkReport::vlans`](crate::account::SinkReport::vlans) has them.
+    pub fn vlan_per_vni(mut self, vnis: impl IntoIterator<Item = u32>) -> Self {
+        self.vlans = Some(vnis.into_iter().collect());
+        self
+    }
+
+    /// Gives each packet of a pcapng stream its flow's Community ID, as a comment.
+    pub fn community_id(mut self, wanted: bool) -> Self {
+        self.community_id = wanted;
+        self
+    }
+
+    /// The longest outer frame that may come, in bytes: a TAP device gets its MTU by it.
+    pub fn max_frame(mut self, bytes: usize) -> Self {
+        self.max_frame = bytes;
+        self
+    }
+
+    /// How many blocks each worker has for each member, at least 2. See [`Forward::memory_per_worker`].
+    pub fn blocks(mut self, blocks: usize) -> Self {
+        self.blocks = blocks.max(2);
+        self
+    }
+
+    /// Bytes in a block; more where two of the largest frames need more.
+    pub fn block_size(mut self, bytes: usize) -> Self {
+        self.block_size = bytes;
+        self
+    }
+
+    /// Something to do on each member's thread before anything else, such as giving up capabilities, which belong to
+    /// threads. Devices and sockets are open by then.
+    pub fn on_thread_start(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
+        self.on_thread_start = Some(Arc::new(hook));
+        self
+    }
+
+    /// Makes devices, opens sockets, and starts a thread for each member.
+    ///
+    /// # Errors
+    ///
+    /// [`ForwardError`]: a target that cannot be had, or twice, or more than 64.
+    pub fn build(self) -> Result<Forward, ForwardError> {
+        let names: Vec<String> = self.targets.iter().map(Target::to_string).collect();
+        if let Some(name) =
+            names.iter().enumerate().find_map(|(n, name)| names[..n].contains(name).then_some(name))
+        {
+            return Err(ForwardError::Twice { target: name.clone() });
+        }
+        if names.len() > MAX_MEMBERS {
+            return Err(ForwardError::TooMany { targets: names.len(), most: MAX_MEMBERS });
+        }
+        let wants = |wanted: bool, option, by| match wanted {
+            true => Err(ForwardError::Meaningless { option, by }),
+            false => Ok(()),
+        };
+        let interface = |target: &Target| matches!(target, Target::Tap { .. } | Target::Device { .. });
+        wants(
+            self.vlans.is_some() && !self.targets.iter().any(interface),
+            "a VLAN for each VNI",
+            "a TAP device or an interface",
+        )?;
+        wants(
+            self.community_id && !self.targets.iter().any(Target::is_pcapng),
+            "a Community ID",
+            "pcap-over-ip with `,format=pcapng`",
+        )?;
+        let group = Arc::new(Group::new(&names));
+        let vlans = self.vlans.clone().map(Vlans::of);
+        // All are open before the first thread is started, so that an error leaves nothing behind.
+        let outputs: Vec<_> = self
+            .targets
+            .iter()
+            .zip(&names)
+            .map(|(target, name)| {
+                self.open(target, vlans.as_ref())
+                    .map_err(|source| ForwardError::Open { target: name.clone(), source })
+            })
+            .collect::<Result<_, _>>()?;
+        let mut members = Vec::new();
+        for (position, (name, output)) in names.iter().zip(outputs).enumerate() {
+            let terms = Terms {
+                sink: NAME,
+                output: name.clone(),
+                unfinished: name.clone(),
+                blocks: self.blocks,
+                age: Duration::ZERO,
+                stop_timeout: PATIENCE,
+                completes_slowly: false,
+                losses: LOSSES_HERE,
+            };
+            let hook =
+                self.on_thread_start.clone().map(|hook| Box::new(move || hook()) as Box<dyn FnOnce() + Send>);
+            let member = Member::new(name.clone(), output, Arc::clone(&group), position);
+            let handoff = Handoff::start(terms, Arc::new(Fate::default()), hook, member)
+                .map_err(|source| ForwardError::Thread { target: name.clone(), source })?;
+            members.push(handoff);
+        }
+        let name = match names.as_slice() {
+            [one] => format!("{NAME} {one}"),
+            _ => NAME.to_owned(),
+        };
+        Ok(Forward {
+            name: name.into(),
+            targets: self.targets,
+            block_size: self.block_size,
+            totals: Arc::new(Totals::new(names)),
+            members,
+            group,
+            vlans,
+        })
+    }
+
+    fn open(&self, target: &Target, vlans: Option<&Vlans>) -> Result<Box<dyn Output>, OpenError> {
+        let tagger = || vlans.cloned().map(Tagger::new);
+        Ok(match target {
+            Target::Tap { name, persist } => {
+                let inner = self.max_frame.saturating_sub(ENCAPSULATION + ethernet::HEADER_LEN);
+                let mtu = inner.clamp(*TAP_MTUS.start(), *TAP_MTUS.end());
+                let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
+                Box::new(TapDevice::open(name, mtu, *persist, tagger())?)
+            }
+            Target::Device { name } => Box::new(Device::open(name, tagger())?),
+            Target::Vxlan { to, vni } => Box::new(Tunnel::open(*to, *vni)?),
+            Target::PcapListen { at, format } => {
+                Box::new(PcapOverIp::listen(*at, *format, self.community_id)?)
+            }
+            Target::PcapConnect { to, format } => {
+                Box::new(PcapOverIp::connect(*to, *format, self.community_id))
+            }
+        })
+    }
+}
+
+/// What a mirror adds in front of an inner frame: Ethernet, IPv4, UDP, VXLAN.
+const ENCAPSULATION: usize = ethernet::HEADER_LEN + 20 + 8 + vxlan::HEADER_LEN;
+
+/// Why a target could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The host refused.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// A socket could not be had.
+    #[error("{what}: {source}{mend}")]
+    Socket {
+        /// What was done with it.
+        what: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+        /// What to do about it, where that is known.
+        mend: &'static str,
+    },
+    /// AF_XDP on the interface could not be had.
+    #[error("AF_XDP for sending: {0}")]
+    Xsk(String),
+}

@@ -1,0 +1,102 @@
+//! One member of a group: the thread that sends.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    group::Group,
+    output::{Output, Refusal},
+};
+use crate::sink::{
+    SinkError,
+    handoff::{Block, Consumer, Owner, Settled, TICK},
+};
+
+/// How long what is still held may take at the end.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+pub(super) struct Member {
+    name: String,
+    output: Box<dyn Output>,
+    group: Arc<Group>,
+    position: usize,
+    up: bool,
+    looked: Instant,
+}
+
+impl Member {
+    pub(super) fn new(name: String, output: Box<dyn Output>, group: Arc<Group>, position: usize) -> Self {
+        Self { name, output, group, position, up: true, looked: Instant::now() }
+    }
+
+    /// Asks whether the output could send, and tells the group and the log when that has changed.
+    fn look(&mut self) {
+        self.looked = Instant::now();
+        match (self.output.look(), self.up) {
+            (Ok(()), false) => {
+                tracing::warn!("{}: is back", self.name);
+                self.turn(true);
+            }
+            (Err(reason), true) => {
+                tracing::warn!(
+                    "{}: {reason}; frames for it are dropped until then, or go to others",
+                    self.name
+                );
+                self.turn(false);
+            }
+            _ => {}
+        }
+    }
+
+    fn turn(&mut self, up: bool) {
+        self.up = up;
+        self.group.set(self.position, up);
+    }
+}
+
+impl Consumer for Member {
+    fn begin(&mut self) {
+        self.look();
+    }
+
+    fn take(&mut self, block: &Block, owner: &Owner) -> Settled {
+        let mut settled = Settled::default();
+        if owner.has_given_up() {
+            settled.refuse(Refusal::Io, block.frames());
+            return settled;
+        }
+        if self.looked.elapsed() >= TICK {
+            self.look();
+        }
+        if !self.up {
+            settled.refuse(Refusal::Down, block.frames());
+            return settled;
+        }
+        self.output.send(block.bytes(), &mut settled);
+        if settled.lost[Refusal::Down as usize] > 0 {
+            self.look();
+        }
+        settled
+    }
+
+    fn idle(&mut self) {
+        self.look();
+    }
+
+    fn complete(mut self, _: u64) -> Result<(), SinkError> {
+        self.output.finish(PATIENCE).map_err(|source| SinkError::Io { what: self.name.clone(), source })
+    }
+
+    fn abandon(self) -> Result<(), SinkError> {
+        Ok(())
+    }
+}
+
+/// A thread that panicked sends nothing more.
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.group.set(self.position, false);
+    }
+}

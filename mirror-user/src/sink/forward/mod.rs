@@ -1,0 +1,228 @@
+//! Forwarding of inner frames, to where an IDS, a collector or another mirror target takes them.
+//!
+//! A [`Forward`] sends to one [`Target`], or to several that form a group: then each inner flow goes to one member, in both
+//! directions and with all fragments of its packets, chosen by a hash. When a member goes down its flows move to the
+//! others, and return when it is back; no other flow moves. For the same frames to several targets, use a sink for each.
+//!
+//! Workers copy frames into blocks, and a thread for each member sends them; so a target that stalls costs frames
+//! of its own and nothing else. What became of them is counted by member and reason:
+//!
+//! | reason | |
+//! |---|---|
+//! | `no_block` | the thread does not keep up |
+//! | `too_large` | longer than the interface's MTU, or the path's, takes |
+//! | `no_buffer` | the kernel had no room, or the driver refused it, or every reader is behind |
+//! | `down` | the interface is down or gone, the far end cannot be reached, or nobody reads |
+//! | `no_vlan` | there was no VLAN left for its VNI |
+//! | `no_member` | no member of the group was up |
+//! | `io` | another error; failed, not dropped |
+//!
+//! Two fragments that come by different queues at the same time may be told in either order; a later fragment that comes
+//! before the first goes by its addresses alone. So do frames that were cut before their ports.
+
+mod builder;
+mod group;
+mod member;
+mod output;
+mod target;
+mod vlan;
+mod worker;
+
+use std::{
+    io,
+    net::UdpSocket,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+pub use builder::{ForwardBuilder, OpenError};
+pub use target::{Target, TargetError};
+
+use super::{
+    Sink, SinkError, SinkFactory, SinkStats, WorkerContext,
+    handoff::{Block, Handoff, record},
+};
+use crate::{
+    account::{MemberReport, Report, SinkReport, VlanReport},
+    host::interface::Interface,
+};
+use group::Group;
+use vlan::Vlans;
+use worker::ForwardSink;
+
+const NAME: &str = "forward";
+
+/// Forwards inner frames: the factory. See the [module](self).
+///
+/// ```no_run
+/// use mirror_user::sink::forward::Forward;
+///
+/// let forward = Forward::builder("tap:ids0".parse()?).member("tap:ids1".parse()?).build()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Forward {
+    name: Arc<str>,
+    targets: Vec<Target>,
+    block_size: usize,
+    members: Vec<Handoff>,
+    group: Arc<Group>,
+    vlans: Option<Vlans>,
+    totals: Arc<Totals>,
+}
+
+/// Why a forwarder could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ForwardError {
+    /// A target was named twice.
+    #[error("{target}: named twice; once is enough")]
+    Twice {
+        /// The target.
+        target: String,
+    },
+    /// There are more members than a group can have.
+    #[error("{targets} targets are more than a group can have, {most}")]
+    TooMany {
+        /// How many.
+        targets: usize,
+        /// The most.
+        most: usize,
+    },
+    /// An option means nothing to any of the targets.
+    #[error("{option} is something for {by}, and there is none among the targets")]
+    Meaningless {
+        /// The option.
+        option: &'static str,
+        /// What it is for.
+        by: &'static str,
+    },
+    /// A target could not be had.
+    #[error("{target}: {source}")]
+    Open {
+        /// The target.
+        target: String,
+        /// Why not.
+        source: OpenError,
+    },
+    /// A member's thread could not be started.
+    #[error("{target}: cannot start its thread: {source}")]
+    Thread {
+        /// The target.
+        target: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl Forward {
+    /// Starts setting up a forwarder to this target.
+    pub fn builder(target: Target) -> ForwardBuilder {
+        ForwardBuilder::new(target)
+    }
+
+    /// Where frames go.
+    #[must_use]
+    pub fn targets(&self) -> &[Target] {
+        &self.targets
+    }
+
+    /// Memory that each worker's sink takes, in bytes, for frames of at most [`WorkerContext::max_frame`] bytes: its
+    /// blocks. All of it is allocated at the start.
+    #[must_use]
+    pub fn memory_per_worker(&self, max_frame: usize) -> usize {
+        let blocks = self.members.iter().map(|member| member.terms().blocks).sum::<usize>();
+        blocks * (self.size_for(max_frame) + size_of::<Block>())
+    }
+
+    fn size_for(&self, max_frame: usize) -> usize {
+        self.block_size.max(2 * record::len_of(max_frame))
+    }
+
+    /// Refuses what would have a run eat what it forwards.
+    fn refuse_loop(&self, cx: &WorkerContext) -> Result<(), SinkError> {
+        let Some(ingest) = cx.interface.as_deref() else { return Ok(()) };
+        let looped = |target: &Target, why: &str| {
+            Err(SinkError::other(format!(
+                "{target}: {why}, and would be ingested again; choose another target"
+            )))
+        };
+        for target in &self.targets {
+            match target {
+                Target::Tap { name, .. } | Target::Device { name } if name == ingest => {
+                    return looped(target, "what is sent there is mirrored traffic's own interface");
+                }
+                Target::Device { name } => {
+                    let peer = Interface::named(ingest).ok().and_then(|interface| interface.peer_index);
+                    if Interface::named(name).is_ok_and(|interface| Some(interface.index) == peer) {
+                        return looped(target, &format!("it is the other end of {ingest}"));
+                    }
+                }
+                // Only an address of this host can be bound to.
+                Target::Vxlan { to, .. }
+                    if cx.ports.contains(&to.port()) && UdpSocket::bind((to.ip(), 0)).is_ok() =>
+                {
+                    return looped(target, "this is the host itself");
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl SinkFactory for Forward {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn build(&self, cx: &WorkerContext) -> Result<Box<dyn Sink>, SinkError> {
+        self.refuse_loop(cx)?;
+        let block_size = self.size_for(cx.max_frame);
+        let lanes =
+            self.members.iter().map(|member| member.lane(block_size, cx.wait_until.clone())).collect();
+        let (name, group, totals) =
+            (Arc::clone(&self.name), Arc::clone(&self.group), Arc::clone(&self.totals));
+        Ok(Box::new(ForwardSink::new(name, lanes, group, totals)))
+    }
+
+    fn needs_time(&self) -> bool {
+        self.targets
+            .iter()
+            .any(|target| matches!(target, Target::PcapListen { .. } | Target::PcapConnect { .. }))
+    }
+
+    fn close(&self, report: &mut Report) -> Result<(), SinkError> {
+        let ends: Vec<_> = self.members.iter().map(|member| member.close(report)).collect();
+        ends.into_iter().collect()
+    }
+
+    fn tell(&self, entry: &mut SinkReport) {
+        entry.members = self.totals.report();
+        let vlans = self.vlans.iter().flat_map(Vlans::all);
+        entry.vlans = vlans.map(|(vni, vlan)| VlanReport { vni, vlan }).collect();
+    }
+}
+
+/// What finished workers sent, by member.
+#[derive(Debug)]
+struct Totals {
+    names: Vec<String>,
+    stats: Mutex<Vec<SinkStats>>,
+}
+
+impl Totals {
+    fn new(names: Vec<String>) -> Self {
+        let stats = Mutex::new(vec![SinkStats::default(); names.len()]);
+        Self { names, stats }
+    }
+
+    fn deposit(&self, worker: impl Iterator<Item = SinkStats>) {
+        let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+        stats.iter_mut().zip(worker).for_each(|(total, worker)| total.add(&worker));
+    }
+
+    fn report(&self) -> Vec<MemberReport> {
+        let stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+        self.names.iter().zip(&*stats).map(|(name, stats)| MemberReport::new(name, stats)).collect()
+    }
+}

@@ -1,0 +1,92 @@
+//! An interface that is there: AF_XDP in copy mode, which every driver has.
+
+use super::{
+    super::{builder::OpenError, vlan::Tagger},
+    Output, Refusal, link_mtu,
+};
+use crate::{
+    host::interface::{Interface, LinkState},
+    sink::handoff::{Settled, record},
+    wire::{ethernet, vlan},
+    xsk::{Transmitter, XskError},
+};
+
+/// The queue that is sent on; the kernel has AF_XDP senders choose one.
+const QUEUE: u32 = 0;
+
+/// See the module.
+pub(in super::super) struct Device {
+    transmitter: Transmitter,
+    state: LinkState,
+    name: String,
+    tagger: Option<Tagger>,
+    /// Bytes of the longest frame that the interface takes, without a tag of ours.
+    longest: usize,
+}
+
+impl Device {
+    pub(in super::super) fn open(name: &str, tagger: Option<Tagger>) -> Result<Self, OpenError> {
+        let interface = Interface::named(name)?;
+        let transmitter = Transmitter::open(name, QUEUE).map_err(|error| {
+            let mend = match &error {
+                XskError::Bind(cause) if cause.raw_os_error() == Some(libc::EBUSY) => {
+                    "; another AF_XDP socket is on its queue 0: stop its owner, or forward to another interface"
+                }
+                _ => "",
+            };
+            OpenError::Xsk(format!("{error}{mend}"))
+        })?;
+        let longest = longest(interface.mtu);
+        Ok(Self { transmitter, state: LinkState::open(name)?, name: name.to_owned(), tagger, longest })
+    }
+
+    fn flush(&mut self, settled: &mut Settled) {
+        let burst = self.transmitter.flush();
+        settled.written += burst.sent;
+        settled.refuse(Refusal::NoBuffer, burst.dropped);
+        if let Some(error) = &burst.error {
+            settled.refuse(Refusal::of(error), burst.refused);
+        }
+    }
+}
+
+impl Output for Device {
+    fn send(&mut self, records: &[u8], settled: &mut Settled) {
+        for frame in record::frames(records) {
+            let inner = frame.inner().first();
+            let tag;
+            let parts: [&[u8]; 3] = match &mut self.tagger {
+                None => [inner, &[], &[]],
+                Some(tagger) => {
+                    let Some((addresses, made, rest)) = tagger.tagged(frame.vni(), inner) else {
+                        settled.refuse(Refusal::NoVlan, 1);
+                        continue;
+                    };
+                    tag = made;
+                    [addresses, &tag, rest]
+                }
+            };
+            if inner.len() > self.longest || inner.len() + vlan::TAG_LEN > Transmitter::MAX_FRAME {
+                settled.refuse(Refusal::TooLarge, 1);
+                continue;
+            }
+            if !self.transmitter.put(&parts) {
+                self.flush(settled);
+                if !self.transmitter.put(&parts) {
+                    settled.refuse(Refusal::NoBuffer, 1);
+                }
+            }
+        }
+        self.flush(settled);
+    }
+
+    fn look(&mut self) -> Result<(), String> {
+        self.longest = longest(link_mtu(&mut self.state, &self.name)?);
+        Ok(())
+    }
+}
+
+/// Bytes of the longest frame at an MTU: a VLAN tag is not counted in it.
+fn longest(mtu: u32) -> usize {
+    mtu as usize + ethernet::HEADER_LEN
+}

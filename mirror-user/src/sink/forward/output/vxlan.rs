@@ -1,0 +1,191 @@
+//! VXLAN again (RFC 7348): a raw socket, so that the outer source port can tell flows apart.
+
+use std::{
+    io::{self, IoSlice},
+    net::{IpAddr, SocketAddr, UdpSocket},
+    os::fd::{AsRawFd as _, OwnedFd},
+};
+
+use arrayvec::ArrayVec;
+use etherparse::{IpNumber, Ipv4Header, Ipv6Header, UdpHeader, checksum::Sum16BitWords};
+use nix::{
+    errno::Errno,
+    sys::socket::{
+        AddressFamily, MsgFlags, MultiHeaders, SockFlag, SockProtocol, SockType, SockaddrStorage, connect,
+        sendmmsg, setsockopt, socket, sockopt,
+    },
+};
+
+use super::{super::builder::OpenError, Output, Refusal};
+use crate::{
+    flow::{Packet, stable_hash},
+    sink::handoff::{Settled, record},
+    wire::{ipv6, udp, vxlan},
+};
+
+/// Frames that one call hands to the kernel at most.
+const BURST: usize = 64;
+/// The longest headers: IPv6, UDP, VXLAN.
+const HEADERS: usize = ipv6::HEADER_LEN + udp::HEADER_LEN + vxlan::HEADER_LEN;
+/// The first of the source ports: the dynamic ones, as RFC 7348 section 5 has it, are 49152 to 65535.
+const FIRST_PORT: u16 = 49_152;
+/// Hops it may take.
+const TTL: u8 = 64;
+/// What waits in the socket at most, in bytes; the kernel doubles it, and cuts it to its own bound.
+const SEND_BUFFER: usize = 4 << 20;
+
+/// See the module.
+pub(in super::super) struct Tunnel {
+    socket: OwnedFd,
+    to: SocketAddr,
+    /// The address that the host sends from, as of the last look.
+    from: IpAddr,
+    vni: Option<u32>,
+}
+
+/// A frame on its way: headers, and the inner frame.
+type Message<'f> = (ArrayVec<u8, HEADERS>, &'f [u8]);
+
+/// What the kernel is told of a burst in.
+type Room = MultiHeaders<SockaddrStorage>;
+
+impl Tunnel {
+    pub(in super::super) fn open(to: SocketAddr, vni: Option<u32>) -> Result<Self, OpenError> {
+        let failed = |what| {
+            move |errno: Errno| OpenError::Socket {
+                what,
+                source: errno.into(),
+                mend: if errno == Errno::EPERM { "; run it as root" } else { "" },
+            }
+        };
+        let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        // Of this protocol, the headers are ours, and nothing is received (raw(7)).
+        let socket = socket(
+            family,
+            SockType::Raw,
+            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+            SockProtocol::Raw,
+        )
+        .map_err(failed("a raw socket"))?;
+        setsockopt(&socket, sockopt::SndBuf, &SEND_BUFFER).map_err(failed("its buffer"))?;
+        // The port of a raw socket means nothing.
+        let far = SockaddrStorage::from(SocketAddr::new(to.ip(), 0));
+        connect(socket.as_raw_fd(), &far).map_err(|errno| OpenError::Socket {
+            what: "the way there",
+            source: errno.into(),
+            mend: "; see `ip route get`",
+        })?;
+        let from = local_address(to).map_err(|source| OpenError::Socket {
+            what: "the way there",
+            source,
+            mend: "; see `ip route get`",
+        })?;
+        Ok(Self { socket, to, from, vni })
+    }
+
+    fn flush(&self, room: &mut Room, messages: &mut ArrayVec<Message<'_>, BURST>, settled: &mut Settled) {
+        let mut rest = messages.as_slice();
+        while !rest.is_empty() {
+            let parts: ArrayVec<[IoSlice<'_>; 2], BURST> =
+                rest.iter().map(|(headers, inner)| [IoSlice::new(headers), IoSlice::new(inner)]).collect();
+            let none = [const { None::<SockaddrStorage> }; BURST];
+            let flags = MsgFlags::MSG_DONTWAIT;
+            let sent = sendmmsg(self.socket.as_raw_fd(), room, &parts, &none[..parts.len()], [], flags)
+                .map(Iterator::count);
+            match sent {
+                Ok(sent) => {
+                    settled.written += sent as u64;
+                    rest = rest.get(sent.max(1)..).unwrap_or_default();
+                }
+                Err(Errno::EINTR) => {}
+                // It is about the first of them.
+                Err(errno) => {
+                    settled.refuse(Refusal::of(&errno.into()), 1);
+                    rest = &rest[1..];
+                }
+            }
+        }
+        messages.clear();
+    }
+
+    /// What goes before an inner frame; `None` where the two are too long for an IP packet.
+    fn headers(&self, vni: u32, inner: &[u8]) -> Option<ArrayVec<u8, HEADERS>> {
+        let vxlan = vxlan::header(self.vni.unwrap_or(vni));
+        let length = u16::try_from(udp::HEADER_LEN + vxlan.len() + inner.len()).ok()?;
+        let (source_port, destination_port) = (source_port(inner), self.to.port());
+        let mut udp = UdpHeader { source_port, destination_port, length, checksum: 0 };
+        let mut headers = ArrayVec::new();
+        match (self.from, self.to.ip()) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => {
+                // Never fragmented: what is too long is told, and counted. The kernel puts the checksum in.
+                let header = Ipv4Header::new(length, TTL, IpNumber::UDP, from.octets(), to.octets()).ok()?;
+                headers.try_extend_from_slice(&header.to_bytes()).ok()?;
+            }
+            (IpAddr::V6(from), IpAddr::V6(to)) => {
+                let header = Ipv6Header {
+                    payload_length: length,
+                    next_header: IpNumber::UDP,
+                    hop_limit: TTL,
+                    source: from.octets(),
+                    destination: to.octets(),
+                    ..Ipv6Header::default()
+                };
+                headers.try_extend_from_slice(&header.to_bytes()).ok()?;
+                // Over IPv6 receivers may refuse a checksum of zero (RFC 6935 section 5).
+                let sum = Sum16BitWords::new()
+                    .add_16bytes(header.source)
+                    .add_16bytes(header.destination)
+                    .add_2bytes([0, IpNumber::UDP.0])
+                    .add_2bytes(length.to_be_bytes())
+                    .add_slice(&udp.to_bytes())
+                    .add_slice(&vxlan)
+                    .add_slice(inner);
+                udp.checksum = sum.to_ones_complement_with_no_zero().to_be();
+            }
+            _ => return None,
+        }
+        headers.try_extend_from_slice(&udp.to_bytes()).ok()?;
+        headers.try_extend_from_slice(&vxlan).ok()?;
+        Some(headers)
+    }
+}
+
+/// One for each inner flow, the same in both directions.
+fn source_port(inner: &[u8]) -> u16 {
+    let hash = Packet::of(inner).map_or_else(|| stable_hash(&inner.get(..12)), |packet| packet.flow.hash());
+    let [a, b, ..] = hash.to_be_bytes();
+    FIRST_PORT | u16::from_be_bytes([a, b])
+}
+
+/// The address from which the host would send there.
+fn local_address(to: SocketAddr) -> io::Result<IpAddr> {
+    let any = if to.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.connect(to)?;
+    Ok(socket.local_addr()?.ip())
+}
+
+impl Output for Tunnel {
+    fn send(&mut self, records: &[u8], settled: &mut Settled) {
+        // Once a block: it holds pointers, and so cannot go with the value to the thread.
+        let mut room = Room::preallocate(BURST, None);
+        let mut messages = ArrayVec::new();
+        for frame in record::frames(records) {
+            let inner = frame.inner().first();
+            match self.headers(frame.vni(), inner) {
+                Some(headers) => messages.push((headers, inner)),
+                None => settled.refuse(Refusal::TooLarge, 1),
+            }
+            if messages.is_full() {
+                self.flush(&mut room, &mut messages, settled);
+            }
+        }
+        self.flush(&mut room, &mut messages, settled);
+    }
+
+    fn look(&mut self) -> Result<(), String> {
+        self.from =
+            local_address(self.to).map_err(|error| format!("no way there: {error}; see `ip route get`"))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,264 @@
+//! What one can forward to, as a user writes it.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+};
+
+use crate::{sink::pcap::Format, wire::vxlan};
+
+/// Where inner frames are forwarded to.
+///
+/// Its text, which is parsed and displayed alike:
+///
+/// | | |
+/// |---|---|
+/// | `tap:NAME[,persist]` | a TAP device that is made, or taken over: IPv6 and ARP off, no address; it goes with the run unless `persist` |
+/// | `dev:NAME` | sent on an interface that is there |
+/// | `vxlan:ADDR[:PORT][,vni=N]` | wrapped in VXLAN again, to another target or a collector; port 4789 and the VNI it came with, unless said otherwise |
+/// | `pcap-over-ip:listen=ADDR:PORT[,allow-remote][,format=pcapng]` | a capture as a TCP stream, for whoever connects; beyond loopback only with `allow-remote` |
+/// | `pcap-over-ip:connect=ADDR:PORT[,format=pcapng]` | the same to a reader that listens |
+///
+/// # Examples
+///
+/// ```
+/// use mirror_user::sink::forward::Target;
+///
+/// let target: Target = "vxlan:192.0.2.7,vni=42".parse()?;
+/// assert_eq!(target.to_string(), "vxlan:192.0.2.7:4789,vni=42");
+/// # Ok::<(), mirror_user::sink::forward::TargetError>(())
+/// ```
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Target {
+    /// A TAP device.
+    Tap {
+        /// Its name.
+        name: String,
+        /// Whether it stays after the run.
+        persist: bool,
+    },
+    /// An interface that is there.
+    Device {
+        /// Its name.
+        name: String,
+    },
+    /// Another VXLAN tunnel.
+    Vxlan {
+        /// Its far end.
+        to: SocketAddr,
+        /// The VNI to give to every frame; each keeps its own where this is `None`.
+        vni: Option<u32>,
+    },
+    /// A capture as a TCP stream, for readers that connect.
+    PcapListen {
+        /// Where to listen.
+        at: SocketAddr,
+        /// Layout of the stream.
+        format: Format,
+    },
+    /// A capture as a TCP stream, to a reader that listens.
+    PcapConnect {
+        /// The reader.
+        to: SocketAddr,
+        /// Layout of the stream.
+        format: Format,
+    },
+}
+
+/// Why a text is no target.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{text}: {cause}")]
+pub struct TargetError {
+    text: String,
+    cause: String,
+}
+
+const KINDS: &str = "tap:NAME, dev:NAME, vxlan:ADDR[:PORT][,vni=N], pcap-over-ip:listen=ADDR:PORT and \
+                     pcap-over-ip:connect=ADDR:PORT";
+
+impl Target {
+    /// Whether packets may have comments in it.
+    pub(super) fn is_pcapng(&self) -> bool {
+        matches!(self, Self::PcapListen { format, .. } | Self::PcapConnect { format, .. } if *format == Format::Pcapng)
+    }
+}
+
+impl FromStr for Target {
+    type Err = TargetError;
+
+    fn from_str(text: &str) -> Result<Self, TargetError> {
+        parse(text).map_err(|cause| TargetError { text: text.to_owned(), cause })
+    }
+}
+
+fn parse(text: &str) -> Result<Target, String> {
+    let (kind, rest) =
+        text.split_once(':').ok_or_else(|| format!("says not what it is; there are {KINDS}"))?;
+    let mut options = rest.split(',');
+    let value = options.next().unwrap_or_default();
+    let options: Vec<_> = options.collect();
+    let unknown = |option: &str, known: &str| format!("has an option {option}; there {known}");
+    match kind {
+        "tap" => {
+            let mut persist = false;
+            for option in options {
+                match option {
+                    "persist" => persist = true,
+                    _ => return Err(unknown(option, "is `persist`")),
+                }
+            }
+            Ok(Target::Tap { name: interface(value)?, persist })
+        }
+        "dev" => match options.first() {
+            Some(option) => Err(unknown(option, "are none")),
+            None => Ok(Target::Device { name: interface(value)? }),
+        },
+        "vxlan" => {
+            let mut vni = None;
+            for option in options {
+                let number = option.strip_prefix("vni=").ok_or_else(|| unknown(option, "is `vni=N`"))?;
+                let number = number.parse().ok().filter(|vni| *vni <= vxlan::MAX_VNI);
+                vni = Some(number.ok_or_else(|| format!("a VNI is a number up to {}", vxlan::MAX_VNI))?);
+            }
+            Ok(Target::Vxlan { to: tunnel_end(value)?, vni })
+        }
+        "pcap-over-ip" => {
+            let (mut format, mut allow_remote) = (Format::Pcap, false);
+            for option in options {
+                match option {
+                    "format=pcap" => format = Format::Pcap,
+                    "format=pcapng" => format = Format::Pcapng,
+                    "allow-remote" => allow_remote = true,
+                    _ => {
+                        return Err(unknown(option, "are `format=pcap`, `format=pcapng` and `allow-remote`"));
+                    }
+                }
+            }
+            let address = |text: &str| {
+                text.parse::<SocketAddr>()
+                    .map_err(|_| format!("{text} is no address with a port, as 127.0.0.1:57012 is"))
+            };
+            match value.split_once('=') {
+                Some(("listen", at)) => {
+                    let at = address(at)?;
+                    if !at.ip().is_loopback() && !allow_remote {
+                        return Err(format!(
+                            "anybody who reaches {at} could read what is mirrored; if that is meant, add `,allow-remote`"
+                        ));
+                    }
+                    Ok(Target::PcapListen { at, format })
+                }
+                Some(("connect", to)) => Ok(Target::PcapConnect { to: address(to)?, format }),
+                _ => Err("wants listen=ADDR:PORT or connect=ADDR:PORT".to_owned()),
+            }
+        }
+        _ => Err(format!("there is nothing called {kind} to forward to; there are {KINDS}")),
+    }
+}
+
+fn interface(name: &str) -> Result<String, String> {
+    if name.is_empty() {
+        return Err("the name of the interface is missing".to_owned());
+    }
+    // What the kernel refuses (dev_valid_name), told before anything is opened.
+    if name.len() > 15 || name.contains(['/', ' ', '%', ':']) || matches!(name, "." | "..") {
+        return Err(format!("{name} is no name of an interface: at most 15 characters, no /, no space"));
+    }
+    Ok(name.to_owned())
+}
+
+/// An address, with or without a port.
+fn tunnel_end(text: &str) -> Result<SocketAddr, String> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let end = match bare.parse::<IpAddr>() {
+        Ok(address) => SocketAddr::new(address, vxlan::PORT),
+        Err(_) => {
+            text.parse().map_err(|_| format!("{text} is no address, as 192.0.2.7 or 192.0.2.7:4789 is"))?
+        }
+    };
+    if end.ip().is_unspecified() || end.ip().is_multicast() || end.port() == 0 {
+        return Err(format!("{end} is not the address of one host, and a port"));
+    }
+    Ok(end)
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tap { name, persist } => {
+                write!(f, "tap:{name}{}", if *persist { ",persist" } else { "" })
+            }
+            Self::Device { name } => write!(f, "dev:{name}"),
+            Self::Vxlan { to, vni: None } => write!(f, "vxlan:{to}"),
+            Self::Vxlan { to, vni: Some(vni) } => write!(f, "vxlan:{to},vni={vni}"),
+            Self::PcapListen { at, format } => {
+                let remote = if at.ip().is_loopback() { "" } else { ",allow-remote" };
+                write!(f, "pcap-over-ip:listen={at}{remote}{}", of(*format))
+            }
+            Self::PcapConnect { to, format } => write!(f, "pcap-over-ip:connect={to}{}", of(*format)),
+        }
+    }
+}
+
+fn of(format: Format) -> &'static str {
+    match format {
+        Format::Pcap => "",
+        Format::Pcapng => ",format=pcapng",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_displayed_as_they_are_written() {
+        for text in [
+            "tap:ids0",
+            "tap:ids0,persist",
+            "dev:veth0.7",
+            "vxlan:192.0.2.7:4789",
+            "vxlan:192.0.2.7:8472,vni=0",
+            "vxlan:[2001:db8::7]:4789,vni=16777215",
+            "pcap-over-ip:listen=127.0.0.1:57012",
+            "pcap-over-ip:listen=[::1]:57012,format=pcapng",
+            "pcap-over-ip:listen=0.0.0.0:57012,allow-remote",
+            "pcap-over-ip:connect=192.0.2.7:57012,format=pcapng",
+        ] {
+            assert_eq!(text.parse::<Target>().map(|target| target.to_string()).as_deref(), Ok(text));
+        }
+    }
+
+    #[test]
+    fn a_tunnel_has_the_port_of_vxlan_unless_it_is_said() {
+        for text in ["vxlan:192.0.2.7", "vxlan:2001:db8::7", "vxlan:[2001:db8::7]"] {
+            let Ok(Target::Vxlan { to, vni: None }) = text.parse() else { panic!("{text}") };
+            assert_eq!(to.port(), 4789);
+        }
+    }
+
+    #[test]
+    fn what_is_no_target_is_told_by_its_cause() {
+        for (text, cause) in [
+            ("ids0", "says not what it is"),
+            ("tun:ids0", "nothing called tun"),
+            ("tap:", "name of the interface is missing"),
+            ("tap:ids0,up", "an option up; there is `persist`"),
+            ("tap:a-name-of-16-char", "at most 15 characters"),
+            ("dev:../x", "no name of an interface"),
+            ("dev:veth0,x", "an option x; there are none"),
+            ("vxlan:host", "host is no address"),
+            ("vxlan:224.0.0.1", "not the address of one host"),
+            ("vxlan:192.0.2.7,vni=16777216", "up to 16777215"),
+            ("vxlan:192.0.2.7,ttl=5", "there is `vni=N`"),
+            ("pcap-over-ip:127.0.0.1:5", "wants listen"),
+            ("pcap-over-ip:listen=5", "no address with a port"),
+            ("pcap-over-ip:listen=0.0.0.0:57012", "add `,allow-remote`"),
+        ] {
+            let error = text.parse::<Target>().expect_err(text).to_string();
+            assert!(error.starts_with(text) && error.contains(cause), "{error}");
+        }
+    }
+}

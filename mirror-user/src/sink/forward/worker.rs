@@ -1,0 +1,84 @@
+//! The sink of one worker: each frame to the lane of its member.
+
+use std::{sync::Arc, time::Instant};
+
+use super::{Totals, group::Group};
+use crate::{
+    batch::{Batch, Frame},
+    sink::{
+        Sink, SinkError, SinkStats,
+        handoff::{Lane, record},
+    },
+};
+
+/// No member of the group was up.
+const NO_MEMBER: &str = "no_member";
+
+pub(super) struct ForwardSink {
+    name: Arc<str>,
+    lanes: Vec<Lane>,
+    group: Arc<Group>,
+    no_member: u64,
+    totals: Arc<Totals>,
+}
+
+impl ForwardSink {
+    pub(super) fn new(name: Arc<str>, lanes: Vec<Lane>, group: Arc<Group>, totals: Arc<Totals>) -> Self {
+        Self { name, lanes, group, no_member: 0, totals }
+    }
+
+    fn put(lane: &mut Lane, frame: &Frame<'_>) {
+        // What does not fit is counted by the lane.
+        if let Some(out) = lane.push(record::len(frame), 0) {
+            record::put(frame, out);
+        }
+    }
+}
+
+impl Sink for ForwardSink {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn batch(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
+        self.lanes.iter_mut().try_for_each(Lane::begin_batch)?;
+        if let [lane] = self.lanes.as_mut_slice() {
+            for frame in batch {
+                Self::put(lane, frame);
+            }
+            return Ok(());
+        }
+        let up = self.group.up();
+        for frame in batch {
+            match self.group.member(up, frame.inner().first()) {
+                Some(member) => Self::put(&mut self.lanes[member], frame),
+                None => self.no_member += 1,
+            }
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self, now: Instant) {
+        self.lanes.iter_mut().for_each(|lane| lane.tick(now));
+    }
+
+    fn flush(&mut self) {
+        self.lanes.iter_mut().for_each(Lane::flush);
+    }
+
+    fn stats(&self) -> SinkStats {
+        let mut stats = SinkStats::default();
+        if self.no_member > 0 {
+            stats.dropped.add(NO_MEMBER, self.no_member);
+        }
+        self.lanes.iter().for_each(|lane| stats.add(&lane.stats()));
+        stats
+    }
+
+    fn finish(&mut self) -> Result<(), SinkError> {
+        // Each comes to its end, whatever the others say.
+        let ends: Vec<_> = self.lanes.iter_mut().map(Lane::finish).collect();
+        self.totals.deposit(self.lanes.iter().map(Lane::stats));
+        ends.into_iter().collect()
+    }
+}

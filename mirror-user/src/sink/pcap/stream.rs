@@ -1,0 +1,59 @@
+//! Packets as a stream to readers that may join late, each of which is told what it has to know.
+
+use super::{
+    format::{self, Format, MAX_SNAPLEN, PacketHead},
+    interfaces::{InterfaceCache, Interfaces},
+};
+use crate::{batch::Frame, sink::origin::OriginKey};
+
+/// Interfaces that a stream names; frames of further origins belong to one named `other`.
+const MAX_INTERFACES: usize = 4096;
+
+/// The bytes of a capture, without a file.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    format: Format,
+    interfaces: Interfaces,
+    cache: InterfaceCache,
+}
+
+impl Stream {
+    pub(crate) fn new(format: Format) -> Self {
+        let interfaces = Interfaces::new(if format == Format::Pcapng { MAX_INTERFACES } else { 0 });
+        Self { format, cache: InterfaceCache::new(interfaces.clone()), interfaces }
+    }
+
+    /// What a reader gets first.
+    pub(crate) fn header(&self) -> Vec<u8> {
+        self.format.file_header(MAX_SNAPLEN)
+    }
+
+    /// Adds the inner frame, with a comment where the format has them.
+    pub(crate) fn put(&mut self, out: &mut Vec<u8>, frame: &Frame<'_>, comment: Option<&str>) {
+        let (interface, comment) = match self.format {
+            Format::Pcapng => (self.cache.number(OriginKey::of(frame)), comment),
+            Format::Pcap => (0, None),
+        };
+        let captured = frame.inner().len();
+        let len = self.format.packet_len(captured);
+        let start = out.len();
+        out.resize(start + len + comment.map_or(0, format::comment_len), 0);
+        let captured = u32::try_from(captured).unwrap_or(u32::MAX);
+        let head = PacketHead { interface, time: frame.time(), captured, original: frame.wire_len() };
+        self.format.put_packet(&mut out[start..], head, frame.inner());
+        if let Some(comment) = comment {
+            format::put_comment(&mut out[start..], captured, comment);
+        }
+    }
+
+    /// Adds the descriptions of all interfaces from this number on, and moves the number behind them.
+    pub(crate) fn describe(&self, out: &mut Vec<u8>, described: &mut usize) {
+        if self.format == Format::Pcapng {
+            let numbers = self.interfaces.in_use();
+            for number in *described..numbers {
+                out.extend(format::interface_description(self.interfaces.origin(number), MAX_SNAPLEN));
+            }
+            *described = numbers;
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! An AF_XDP socket that sends, in copy mode: the kernel makes a packet of each descriptor within sendto(2), past queueing
+//! disciplines, and hands it to the driver.
+
+use std::{
+    io,
+    num::NonZeroU32,
+    os::fd::AsRawFd,
+    ptr::{self, NonNull},
+    time::{Duration, Instant},
+};
+
+use xsk_rs::{
+    CompQueue, FillQueue, RxQueue, TxQueue, Umem,
+    config::{BindFlags, FrameSize, LibxdpFlags, QueueSize, SocketConfig, UmemConfig},
+};
+
+use super::{
+    ring::{self, CompletionRing, TxRing},
+    socket::{UNUSED_RING, XskError, base, bind},
+};
+
+/// Frames that one sendto(2) takes at least (`TX_BATCH_SIZE` of the kernel's `net/xdp/xsk.c`): with no more than these in
+/// the ring, EAGAIN means that the driver or the socket's memory is full, and nothing else.
+pub(crate) const BURST: usize = 32;
+
+/// Bytes of a chunk, the most that copy mode has without several descriptors a frame.
+const CHUNK: u32 = 4096;
+/// Chunks, of which most are on their way where a driver completes late.
+const CHUNKS: u32 = 2048;
+/// How long a full driver or socket is waited for.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+/// What became of the frames of a burst.
+#[derive(Debug, Default)]
+pub(crate) struct Burst {
+    /// Frames the driver took.
+    pub(crate) sent: u64,
+    /// Frames the driver dropped (`NET_XMIT_DROP`): its peer or queue refused them.
+    pub(crate) dropped: u64,
+    /// Frames the kernel did not take, and why.
+    pub(crate) refused: u64,
+    pub(crate) error: Option<io::Error>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Transmitter {
+    tx: TxRing,
+    completion: CompletionRing,
+    /// The UMEM's first byte.
+    umem: NonNull<u8>,
+    /// Addresses of chunks that are nobody else's.
+    free: Vec<u64>,
+    /// Of each chunk, whether it is on its way out: what comes back counts once.
+    out: Vec<bool>,
+    /// Those of the descriptors that were put and not flushed.
+    queued: Vec<u64>,
+    /// What libxdp made, kept for its drop.
+    handles: Handles,
+}
+
+// SAFETY: the UMEM belongs to the handles that are in the same value, and is used through this value alone.
+unsafe impl Send for Transmitter {}
+
+#[derive(Debug)]
+struct Handles {
+    tx: TxQueue,
+    _rx: RxQueue,
+    _fill: FillQueue,
+    _completion: CompQueue,
+    _umem: Umem,
+}
+
+impl Transmitter {
+    /// The longest frame, in bytes.
+    pub(crate) const MAX_FRAME: usize = CHUNK as usize;
+
+    /// Makes the UMEM and binds to a queue of an interface.
+    pub(crate) fn open(interface: &str, queue: u32) -> Result<Self, XskError> {
+        let wrong = |what: &str, error: &dyn std::error::Error| XskError::Config(format!("{what}: {error}"));
+        let ring = |size| QueueSize::new(size).map_err(|error| wrong("ring size", &error));
+        let umem_config = UmemConfig::builder()
+            .frame_headroom(0)
+            .frame_size(FrameSize::new(CHUNK).map_err(|error| wrong("chunk size", &error))?)
+            .fill_queue_size(ring(UNUSED_RING)?)
+            .comp_queue_size(ring(CHUNKS)?)
+            .build()
+            .map_err(|error| wrong("UMEM", &error))?;
+        let chunks =
+            NonZeroU32::new(CHUNKS).ok_or_else(|| XskError::Config("a UMEM of no chunks".to_owned()))?;
+        let (umem, chunks) = Umem::new(umem_config, chunks, false).map_err(|error| XskError::Umem {
+            bytes: u64::from(CHUNK) * u64::from(CHUNKS),
+            source: Box::new(error),
+        })?;
+        let socket_config = SocketConfig::builder()
+            .rx_queue_size(ring(UNUSED_RING)?)
+            .tx_queue_size(ring(TX_RING)?)
+            .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
+            .bind_flags(BindFlags::XDP_COPY)
+            .build();
+        let (tx, rx, rings) = bind(socket_config, &umem, interface, queue)?;
+        let (fill, completion) =
+            rings.ok_or_else(|| XskError::Config("libxdp gave no rings for a UMEM of its own".to_owned()))?;
+        let (tx_ring, completion_ring) = ring::map_transmit(tx.fd(), TX_RING, CHUNKS)
+            .map_err(|error| XskError::Config(format!("mapping the rings: {error}")))?;
+        let start = NonNull::new(ptr::with_exposed_provenance_mut(base(&umem, &chunks)))
+            .ok_or_else(|| XskError::Config("a UMEM at address 0".to_owned()))?;
+        Ok(Self {
+            tx: tx_ring,
+            completion: completion_ring,
+            umem: start,
+            out: vec![false; chunks.len()],
+            free: chunks.iter().map(|chunk| chunk.addr() as u64).collect(),
+            queued: Vec::with_capacity(BURST),
+            handles: Handles { tx, _rx: rx, _fill: fill, _completion: completion, _umem: umem },
+        })
+    }
+
+    /// Copies a frame, given in parts, to where the kernel will take it from. Whether there was room: not behind
+    /// [`BURST`] frames that were not flushed, not for more than [`MAX_FRAME`](Self::MAX_FRAME) bytes, not while the
+    /// driver has all chunks, and not while the kernel has not passed over what was made invalid.
+    pub(crate) fn put(&mut self, parts: &[&[u8]]) -> bool {
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        if self.queued.len() == BURST || len > Self::MAX_FRAME {
+            return false;
+        }
+        if self.queued.is_empty() && self.tx.outstanding() as usize > TX_RING as usize - BURST {
+            // What this says is seen in the ring.
+            let _ = self.kick();
+            if self.tx.outstanding() != 0 {
+                return false;
+            }
+        }
+        let Some(chunk) = self.take_chunk() else { return false };
+        let mut at = usize::try_from(chunk).unwrap_or(usize::MAX);
+        for part in parts {
+            let to = self.umem.as_ptr().wrapping_add(at);
+            // SAFETY: the chunk is nobody else's, being out of the free ones and in no ring; `len` is at most its size,
+            // so the copy stays within it. The part is memory of the caller's, which the UMEM is not.
+            unsafe { to.copy_from_nonoverlapping(part.as_ptr(), part.len()) };
+            at += part.len();
+        }
+        let nth = u32::try_from(self.queued.len()).unwrap_or(0);
+        let len = u32::try_from(len).unwrap_or(0);
+        self.tx.put(nth, libc::xdp_desc { addr: chunk, len, options: 0 });
+        self.queued.push(chunk);
+        self.out[place(chunk)] = true;
+        true
+    }
+
+    fn take_chunk(&mut self) -> Option<u64> {
+        if self.free.is_empty() {
+            self.reclaim();
+        }
+        if self.free.is_empty() {
+            self.wait();
+            self.reclaim();
+        }
+        self.free.pop()
+    }
+
+    /// Takes back what the kernel is done with.
+    fn reclaim(&mut self) {
+        while let Some(chunk) = self.completion.take() {
+            self.take_back(chunk);
+        }
+    }
+
+    fn take_back(&mut self, chunk: u64) {
+        if std::mem::take(&mut self.out[place(chunk)]) {
+            self.free.push(chunk);
+        }
+    }
+
+    /// Waits until something may have been completed.
+    fn wait(&self) {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        use std::os::fd::BorrowedFd;
+
+        // SAFETY: the descriptor is open as long as the handles are.
+        let socket = unsafe { BorrowedFd::borrow_raw(self.handles.tx.fd().as_raw_fd()) };
+        // What it says shows in the completion ring.
+        let _ = poll(&mut [PollFd::new(socket, PollFlags::POLLOUT)], PollTimeout::from(1_u8));
+    }
+
+    /// Sends what was put, and says what became of it.
+    pub(crate) fn flush(&mut self) -> Burst {
+        let mut burst = Burst::default();
+        let count = self.queued.len() as u64;
+        if count == 0 {
+            return burst;
+        }
+        self.tx.submit(u32::try_from(count).unwrap_or(0));
+        let mut since = None;
+        loop {
+            match self.kick() {
+                Ok(()) if self.tx.outstanding() == 0 => break,
+                Ok(()) => {}
+                // One frame was taken and dropped; the call ended there.
+                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                    burst.dropped += 1;
+                    continue;
+                }
+                Err(error) if error.raw_os_error() == Some(libc::EINTR) => continue,
+                Err(error) => {
+                    let full = matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS));
+                    if !full || since.get_or_insert_with(Instant::now).elapsed() >= PATIENCE {
+                        burst.refused = self.give_up(count);
+                        burst.error = Some(error);
+                        break;
+                    }
+                }
+            }
+            self.reclaim();
+            self.wait();
+        }
+        self.queued.clear();
+        self.reclaim();
+        burst.refused = burst.refused.min(count - burst.dropped.min(count));
+        burst.sent = count - burst.dropped.min(count) - burst.refused;
+        burst
+    }
+
+    /// Takes back what the kernel has not taken of `count` descriptors, and says how many those are.
+    ///
+    /// How far it got within the ring the kernel tells only when it comes to its end. So the rest is made invalid, the
+    /// kernel is sent over it, and its own count of invalid descriptors is the answer.
+    fn give_up(&mut self, count: u64) -> u64 {
+        let before = self.invalid_descriptors();
+        self.tx.void();
+        let passed = self.kick().is_ok() && self.tx.outstanding() == 0;
+        let refused = match (before, self.invalid_descriptors()) {
+            (Ok(before), Ok(after)) if passed => after.saturating_sub(before).min(count),
+            // It is down, and by all that is known nothing was taken.
+            _ => count,
+        };
+        // The last ones are those that were not taken: they are in no ring any more, or invalid there.
+        let kept = self.queued.len().saturating_sub(usize::try_from(refused).unwrap_or(usize::MAX));
+        while self.queued.len() > kept {
+            if let Some(chunk) = self.queued.pop() {
+                self.take_back(chunk);
+            }
+        }
+        refused
+    }
+
+    /// Has the kernel take what is in the ring.
+    fn kick(&self) -> io::Result<()> {
+        // SAFETY: no buffer is given.
+        let sent = unsafe {
+            libc::sendto(self.handles.tx.fd().as_raw_fd(), ptr::null(), 0, libc::MSG_DONTWAIT, ptr::null(), 0)
+        };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    fn invalid_descriptors(&self) -> io::Result<u64> {
+        Ok(self.handles.tx.fd().xdp_statistics()?.tx_invalid_descs())
+    }
+}
+
+/// The number of a chunk, by any address in it.
+fn place(address: u64) -> usize {
+    usize::try_from(address / u64::from(CHUNK)).unwrap_or(usize::MAX)
+}
+
+/// Descriptors of the TX ring: two bursts, for those that were made invalid while the interface was down.
+const TX_RING: u32 = 2 * 32;

@@ -1,0 +1,186 @@
+//! A group of targets: whole flows, evenly spread, and what happens when a member goes and comes back.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
+    path::Path,
+};
+
+use mirror_lab::{
+    Injector, VethEnd, Witness,
+    flows::{FlowFrame, frames, mirrored},
+};
+
+use super::{
+    account,
+    common::{
+        Cable, SENDER,
+        mirror::{Mirror, VNI, sink},
+    },
+    report_of,
+};
+
+const FLOWS: u32 = 10_000;
+const TAPS: [&str; 2] = ["ids0", "ids1"];
+
+/// A group of two TAP devices, and three rounds of flows to send.
+struct Pair {
+    cable: Cable,
+    rounds: [Vec<Vec<u8>>; 3],
+}
+
+/// The flows that came by each of the devices that were watched, with the number of their frames.
+type Seen = BTreeMap<&'static str, BTreeMap<u32, usize>>;
+
+impl Pair {
+    fn raise() -> Self {
+        let cable = Cable::with_queues(1);
+        let mut rounds = [const { Vec::new() }; 3];
+        for frame in frames(FLOWS, 3).expect("frames") {
+            let round = FlowFrame::of(&frame).expect("one of the flows").round;
+            rounds[round as usize].push(frame);
+        }
+        Self { cable, rounds }
+    }
+
+    /// Sends a round while the named devices are watched.
+    fn send(&self, round: usize, watched: &[&'static str], run: &Mirror, directory: &Path) -> Seen {
+        let target = &self.cable.target;
+        let witness = |tap: &&'static str| {
+            let file = directory.join(format!("{tap}-{round}.pcap"));
+            (*tap, Witness::start(target, tap, &file, "").expect("tcpdump"))
+        };
+        let witnesses: Vec<_> = watched.iter().map(witness).collect();
+        let frames = mirrored(&self.rounds[round], VNI).expect("outer frames");
+        let pace = NonZeroU32::new(20_000).expect("a pace");
+        let injector = Injector::new(&self.cable.sender, SENDER).expect("injector").pace(pace);
+        injector.send_all(&frames).expect("injected");
+        let before: usize = self.rounds[..=round].iter().map(Vec::len).sum();
+        run.has(before as u64);
+        run.settled();
+        let flows = |(tap, witness): (&'static str, Witness)| {
+            let seen = witness.stop().expect("tcpdump");
+            assert_eq!(seen.dropped, 0, "{tap}");
+            let mut flows = BTreeMap::new();
+            for frame in &seen.frames {
+                let flow = FlowFrame::of(frame).expect("one of the flows").flow;
+                *flows.entry(flow).or_default() += 1;
+            }
+            (tap, flows)
+        };
+        witnesses.into_iter().map(flows).collect()
+    }
+
+    /// Ends the test unless every flow of the round is whole on one device.
+    fn assert_whole(&self, round: usize, seen: &Seen) {
+        let mut sent = BTreeMap::new();
+        for frame in &self.rounds[round] {
+            *sent.entry(FlowFrame::of(frame).expect("one of the flows").flow).or_default() += 1;
+        }
+        let mut got = BTreeMap::new();
+        for flows in seen.values() {
+            for (flow, frames) in flows {
+                assert_eq!(got.insert(*flow, *frames), None, "flow {flow} is on two devices");
+            }
+        }
+        assert_eq!(got, sent);
+    }
+}
+
+fn flows_of(seen: &Seen, tap: &str) -> BTreeSet<u32> {
+    seen.get(tap).map(|flows| flows.keys().copied().collect()).unwrap_or_default()
+}
+
+#[test]
+fn flows_are_whole_and_spread_evenly_and_only_those_of_a_member_that_goes_move() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    let pair = Pair::raise();
+    let target = &pair.cable.target;
+    let forward =
+        "--forward tap:ids0 --forward tap:ids1 --forward-balance flow --report report.json -w inner.pcapng";
+    let run = Mirror::ingest(&pair.cable, path, forward);
+    run.says("each flow to one of them");
+    for tap in TAPS {
+        VethEnd::new(target, tap).offloads(false).expect("ethtool");
+    }
+
+    let both = pair.send(0, &TAPS, &run, path);
+    pair.assert_whole(0, &both);
+    for tap in TAPS {
+        let flows = flows_of(&both, tap).len();
+        println!("{tap}: {flows} of {FLOWS} flows");
+        assert!((4_750..=5_250).contains(&flows), "{flows} flows on {tap}");
+    }
+
+    target.ip("link set dev ids0 down").expect("down");
+    run.says("tap:ids0: the interface is down");
+    let one = pair.send(1, &TAPS[1..], &run, path);
+    pair.assert_whole(1, &one);
+    assert!(flows_of(&one, "ids1").is_superset(&flows_of(&both, "ids1")), "others stay where they were");
+
+    target.ip("link set dev ids0 up").expect("up");
+    run.says("tap:ids0: is back");
+    let again = pair.send(2, &TAPS, &run, path);
+    pair.assert_whole(2, &again);
+    for tap in TAPS {
+        assert_eq!(flows_of(&again, tap), flows_of(&both, tap), "{tap}");
+    }
+
+    let report = report_of(run, path);
+    let sent: u64 = pair.rounds.iter().map(|round| round.len() as u64).sum();
+    let (offered, written, ..) = account(&report, "forward");
+    assert_eq!((offered, written), (sent, sent), "{:#}", sink(&report, "forward"));
+    let members = sink(&report, "forward")["members"].as_array().expect("members");
+    let written: Vec<_> = members.iter().map(|member| member["written"].as_u64().expect("a count")).collect();
+    let on = |seen: &Seen, tap: &str| seen.get(tap).map_or(0, |flows| flows.values().sum::<usize>()) as u64;
+    let seen = TAPS.map(|tap| [&both, &one, &again].map(|seen| on(seen, tap)).iter().sum::<u64>());
+    assert_eq!(written, seen);
+}
+
+#[test]
+fn copies_go_to_all_and_one_that_is_down_costs_the_others_nothing() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    let pair = Pair::raise();
+    let target = &pair.cable.target;
+    let run = Mirror::ingest(&pair.cable, path, "--forward tap:ids0 --forward tap:ids1 --report report.json");
+    run.says("each packet to all of them");
+    for tap in TAPS {
+        VethEnd::new(target, tap).offloads(false).expect("ethtool");
+    }
+    target.ip("link set dev ids0 down").expect("down");
+    run.says("tap:ids0: the interface is down");
+    let one = pair.send(0, &TAPS[1..], &run, path);
+    pair.assert_whole(0, &one);
+    let report = report_of(run, path);
+    let sent = pair.rounds[0].len() as u64;
+    let down = serde_json::json!({ "down": sent });
+    let nothing = serde_json::json!({});
+    assert_eq!(account(&report, "forward tap:ids0"), (sent, 0, down, nothing.clone()));
+    assert_eq!(account(&report, "forward tap:ids1"), (sent, sent, nothing.clone(), nothing));
+}
+
+#[test]
+fn without_a_member_that_is_up_frames_are_counted_as_such_until_one_is() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    let pair = Pair::raise();
+    let target = &pair.cable.target;
+    let forward = "--forward tap:ids0 --forward tap:ids1 --forward-balance flow --report report.json";
+    let run = Mirror::ingest(&pair.cable, path, forward);
+    for tap in TAPS {
+        VethEnd::new(target, tap).offloads(false).expect("ethtool");
+        target.ip(&format!("link set dev {tap} down")).expect("down");
+        run.says(&format!("tap:{tap}: the interface is down"));
+    }
+    pair.send(0, &[], &run, path);
+    target.ip("link set dev ids1 up").expect("up");
+    run.says("tap:ids1: is back");
+    let one = pair.send(1, &TAPS[1..], &run, path);
+    pair.assert_whole(1, &one);
+    let report = report_of(run, path);
+    let [lost, sent] = [0, 1].map(|round: usize| pair.rounds[round].len() as u64);
+    let no_member = serde_json::json!({ "no_member": lost });
+    assert_eq!(account(&report, "forward"), (lost + sent, sent, no_member, serde_json::json!({})));
+}

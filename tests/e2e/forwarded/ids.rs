@@ -1,0 +1,69 @@
+//! Suricata raises its own alert for a request that it knows only by what is forwarded to it.
+//!
+//! Names begin with `suricata_sees`: they are left out, loudly, on hosts whose distribution does not have it.
+
+use mirror_lab::{
+    Exchange, Lab, MirrorSource, MirrorSourceOptions, Namespace, Suricata, VethEnd, VethOptions, VethPair,
+    suricata::SIGNATURE,
+};
+
+use super::{
+    account,
+    common::mirror::{MIRROR, Mirror, sink},
+    nothing, report_of,
+};
+
+/// What the rule is about: a request for so many bytes.
+const BYTES: usize = 4_711;
+
+/// Real HTTP, mirrored by the kernel's VXLAN device, forwarded to `target`, where Suricata listens on `ids0` of the
+/// namespace that `listener` makes.
+fn suricata_sees(target: &str, listener: impl FnOnce(&Lab, &MirrorSource) -> Namespace) {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    let lab = Lab::new().expect("lab");
+    let source = MirrorSource::raise(&lab, &MirrorSourceOptions::default()).expect("mirror source");
+    let namespace = listener(&lab, &source);
+    let mut command = source.target().command(MIRROR);
+    let arguments = format!(
+        "ingest -i {} --stats 1h --forward {target} --report report.json",
+        source.capture_interface()
+    );
+    command.args(arguments.split_ascii_whitespace()).current_dir(path);
+    let run = Mirror::start(command).attached_to(source.target(), source.capture_interface());
+    let logs = tempfile::tempdir().expect("a directory for logs");
+    let suricata =
+        Suricata::start(&namespace, "ids0", logs.path(), &format!("/bytes/{BYTES}")).expect("Suricata");
+    source.http(&[Exchange::Get(1), Exchange::Get(BYTES), Exchange::PostEcho(50_000)]).expect("HTTP");
+    run.settled();
+    // First the run, then Suricata: hosts that have spoken look after each other's addresses a while later.
+    let report = report_of(run, path);
+    let forwarded = sink(&report, &format!("forward {target}"))["written"].as_u64().expect("a count");
+    let found = suricata.stop_after(forwarded).expect("Suricata");
+    assert!(forwarded > 30, "only {forwarded} frames");
+    let all = (forwarded, forwarded, nothing(), nothing());
+    assert_eq!(account(&report, &format!("forward {target}")), all);
+    assert_eq!(report["frames"]["decapsulated"], forwarded);
+    let [alert] = found.alerts.as_slice() else { panic!("not one alert but {:?}", found.alerts) };
+    let uri = format!("/bytes/{BYTES}");
+    assert_eq!((alert.signature, alert.url.as_deref()), (SIGNATURE, Some(uri.as_str())));
+    assert_eq!(alert.destination, source.server());
+    println!("forwarded {forwarded} frames; Suricata: decoder.pkts {}, {:?}", found.packets, found.alerts);
+    assert_eq!((found.packets, found.kernel_drops, found.invalid), (forwarded, 0, 0));
+}
+
+#[test]
+fn suricata_sees_on_a_tap_what_the_kernel_mirrored() {
+    // One that stays, so that Suricata does not lose its interface with the run.
+    suricata_sees("tap:ids0,persist", |_, source| source.target().clone());
+}
+
+#[test]
+fn suricata_sees_at_the_end_of_a_cable_what_the_kernel_mirrored() {
+    suricata_sees("dev:out0", |lab, source| {
+        let namespace = lab.namespace("beyond").expect("beyond");
+        let (near, far) = (VethEnd::new(source.target(), "out0"), VethEnd::new(&namespace, "ids0"));
+        VethPair::create(near, far, &VethOptions::default()).expect("veth");
+        namespace
+    });
+}

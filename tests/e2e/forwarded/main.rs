@@ -1,0 +1,52 @@
+//! What is forwarded, as those see it who take it: tcpdump and Suricata on TAP devices and at the other end of cables,
+//! another mirror target, tshark over TCP. Needs root.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod faults;
+mod groups;
+mod ids;
+mod targets;
+
+use std::path::Path;
+
+use common::{
+    Cable,
+    mirror::{Mirror, balanced_report, sink},
+};
+use mirror_lab::{Namespace, VethEnd, VethOptions, VethPair};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+/// A cable whose far end somebody else listens to: `out0` in the target's namespace, `ids0` in another.
+struct Beyond {
+    namespace: Namespace,
+    _link: VethPair,
+}
+
+impl Beyond {
+    fn lay(cable: &Cable, options: &VethOptions) -> Self {
+        let namespace = cable.lab.namespace("beyond").expect("beyond");
+        let (near, far) = (VethEnd::new(&cable.target, "out0"), VethEnd::new(&namespace, "ids0"));
+        Self { _link: VethPair::create(near, far, options).expect("veth"), namespace }
+    }
+}
+
+/// Ends a run in order and gives its report, with residue 0.
+#[track_caller]
+fn report_of(run: Mirror, directory: &Path) -> Value {
+    run.end_by(Signal::SIGINT).expect_code(0);
+    balanced_report(&directory.join("report.json"))
+}
+
+/// Of a sink: offered, written, dropped and failed.
+#[track_caller]
+fn account(report: &Value, name: &str) -> (u64, u64, Value, Value) {
+    let sink = sink(report, name);
+    let number = |key: &str| sink[key].as_u64().expect("a count");
+    (number("offered"), number("written"), sink["dropped"].clone(), sink["failed"].clone())
+}
+
+fn nothing() -> Value {
+    serde_json::json!({})
+}
