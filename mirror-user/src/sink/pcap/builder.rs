@@ -302,17 +302,17 @@ impl PcapBuilder {
             if !is_plain {
                 return Err(PcapError::NotAFile { name });
             }
-            let part = Part::new(Out::Stream { name: name.clone(), out }, 0, interfaces.numbers());
-            Ok((Output::Stream(part), name, None))
+            let part = Part::new(Out::Stream { name: name.clone(), out }, None, 0, interfaces.numbers());
+            Ok((Output::Stream(part), name))
         };
-        let (output, name, encoder) = match self.target.0 {
+        let (output, name) = match self.target.0 {
             TargetKind::File(path) => {
                 let names = Names::new(&path, &plan.rotation)
                     .map_err(|error| PcapError::Name { path: path.clone(), reason: error.to_string() })?;
                 let encoder = Encoder::new(names.compression())
                     .map_err(|source| PcapError::Compression { path: path.clone(), source })?;
-                let files = Files::create(names, plan, self.hooks, interfaces.numbers())?;
-                (Output::Files(Box::new(files)), path.display().to_string(), encoder)
+                let files = Files::create(names, plan, self.hooks, encoder, interfaces.numbers())?;
+                (Output::Files(Box::new(files)), path.display().to_string())
             }
             TargetKind::Stdout => {
                 let out = Box::new(stdout().map_err(|source| PcapError::Stdout { source })?);
@@ -341,8 +341,7 @@ impl PcapBuilder {
         let dropped = Dropped::new(interfaces.numbers());
         let losses = Losses::new(dropped.clone(), interfaces.numbers());
         let fate = Arc::new(Fate::default());
-        let form =
-            Form { format: self.format, snaplen: self.snaplen, interfaces: interfaces.clone(), encoder };
+        let form = Form { format: self.format, snaplen: self.snaplen, interfaces: interfaces.clone() };
         let writer = Writer::new(output, form, blocks, losses, Arc::clone(&fate));
         let handoff = Handoff::start(terms, fate, self.on_thread_start, writer)
             .map_err(|source| PcapError::Thread { source })?;

@@ -1,8 +1,8 @@
-//! Compressed files: each write is a unit of its own, which a reader needs nothing behind it to unpack.
+//! Compressed files, which can be read to the last write at any time, and end well wherever they are cut back to.
 //!
-//! A gzip member (RFC 1952 section 2.2) or a Zstandard frame (RFC 8878 section 3) a block: files of several are what
-//! gzip(1), zstd(1) and Wireshark read as one, so a file is readable to the last write at any time, and one that is cut
-//! back to its last whole unit is whole. What that costs is the dictionary, which starts anew with each.
+//! Of gzip each write is a member of its own (RFC 1952 section 2.2), for whose checksum and length nothing has to be known
+//! of those before it. Of Zstandard each write ends a block (RFC 8878 section 3.1.1) of the one frame of the file, because
+//! Wireshark 4.0 loses its way between frames; the frame has no checksum, so an empty last block ends it anywhere.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -44,7 +44,7 @@ impl Compression {
     }
 }
 
-/// Compresses one unit after the other, in memory of its own.
+/// Compresses what is written to one file, in memory of its own.
 pub(super) struct Encoder {
     kind: Kind,
     unit: Vec<u8>,
@@ -53,13 +53,22 @@ pub(super) struct Encoder {
 enum Kind {
     Gzip(Compress),
     #[cfg(feature = "zstd")]
-    Zstd(zstd::bulk::Compressor<'static>),
+    Zstd(zstd::stream::raw::Encoder<'static>),
 }
 
 /// Magic number, deflate, no flags, no time, no extra flags, unknown system.
 const GZIP_HEAD: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 /// Deflate may grow what it cannot compress, by 5 bytes in 16 KiB at most (RFC 1951 section 3.2.4), and has an end.
 const GZIP_MARGIN: usize = 64;
+/// A frame's header, and that of a block for each flush.
+#[cfg(feature = "zstd")]
+const ZSTD_MARGIN: usize = 64;
+/// A window of 128 KiB.
+#[cfg(feature = "zstd")]
+const ZSTD_WINDOW_LOG: u32 = 17;
+/// A raw block without bytes, the last of its frame (RFC 8878 section 3.1.1.2).
+#[cfg(feature = "zstd")]
+const ZSTD_LAST_BLOCK: [u8; 3] = [1, 0, 0];
 
 impl Encoder {
     /// `None` for a file that is not compressed.
@@ -73,9 +82,10 @@ impl Encoder {
             Compression::Gzip => Kind::Gzip(Compress::new(Level::fast(), false)),
             #[cfg(feature = "zstd")]
             Compression::Zstd => {
-                let mut compressor = zstd::bulk::Compressor::new(1)?;
-                compressor.include_checksum(true)?;
-                Kind::Zstd(compressor)
+                let mut stream = zstd::stream::raw::Encoder::new(1)?;
+                // A file for each origin is many streams.
+                stream.set_parameter(zstd::zstd_safe::CParameter::WindowLog(ZSTD_WINDOW_LOG))?;
+                Kind::Zstd(stream)
             }
             #[cfg(not(feature = "zstd"))]
             Compression::Zstd => {
@@ -88,7 +98,8 @@ impl Encoder {
         Ok(Some(Self { kind, unit: Vec::new() }))
     }
 
-    /// A unit of these bytes.
+    /// These bytes as they are appended to the file. If they do not get there, further ones may make no sense, unless
+    /// [`units_stand_alone`](Self::units_stand_alone).
     pub(super) fn unit(&mut self, bytes: &[u8]) -> io::Result<&[u8]> {
         self.unit.clear();
         match &mut self.kind {
@@ -106,18 +117,41 @@ impl Encoder {
                 self.unit.extend(crc.amount().to_le_bytes());
             }
             #[cfg(feature = "zstd")]
-            Kind::Zstd(compressor) => {
-                self.unit.reserve(zstd::zstd_safe::compress_bound(bytes.len()));
-                compressor.compress_to_buffer(bytes, &mut self.unit)?;
+            Kind::Zstd(stream) => {
+                use zstd::stream::raw::{InBuffer, Operation as _, OutBuffer};
+
+                self.unit.reserve(zstd::zstd_safe::compress_bound(bytes.len()) + ZSTD_MARGIN);
+                let mut input = InBuffer::around(bytes);
+                let mut output = OutBuffer::around(&mut self.unit);
+                while input.pos() < bytes.len() {
+                    stream.run(&mut input, &mut output)?;
+                }
+                if stream.flush(&mut output)? != 0 {
+                    return Err(io::Error::other("Zstandard did not come to an end"));
+                }
             }
         }
         Ok(&self.unit)
+    }
+
+    /// Whether what follows a unit that was cut off can still be read.
+    pub(super) fn units_stand_alone(&self) -> bool {
+        matches!(self.kind, Kind::Gzip(_))
+    }
+
+    /// What stands behind the last unit.
+    pub(super) fn end(&self) -> &'static [u8] {
+        match self.kind {
+            Kind::Gzip(_) => &[],
+            #[cfg(feature = "zstd")]
+            Kind::Zstd(_) => &ZSTD_LAST_BLOCK,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read as _, Write as _};
+    use std::io::Read as _;
 
     use super::*;
 
@@ -159,14 +193,15 @@ mod tests {
 
     #[cfg(feature = "zstd")]
     #[test]
-    fn units_of_zstandard_read_as_one_also_where_nothing_can_be_compressed() {
+    fn zstandard_ends_well_behind_every_unit_also_where_nothing_can_be_compressed() {
         let mut encoder = Encoder::new(Compression::Zstd).unwrap().unwrap();
         let (mut packed, mut all) = (Vec::new(), Vec::new());
         for bytes in [noise(300_000), vec![7; 300_000], noise(1)] {
-            packed.write_all(encoder.unit(&bytes).unwrap()).unwrap();
+            packed.extend(encoder.unit(&bytes).unwrap());
             all.extend(bytes);
+            let ended = [&packed[..], encoder.end()].concat();
+            assert!(zstd::decode_all(&*ended).unwrap() == all);
         }
-        assert!(zstd::decode_all(&*packed).unwrap() == all);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::{
 use jiff::Zoned;
 
 use super::{
+    compress::Encoder,
     floor::Floor,
     names::{NameError, Names, Of},
     part::{Form, Out, Packet, Part},
@@ -101,11 +102,12 @@ impl From<HiddenFileError> for Fault {
 }
 
 impl Files {
-    /// Opens the directory, and the first file where it is known whose frames it will hold.
+    /// Opens the directory, and the first file, written through `encoder`, where it is known whose frames it will hold.
     pub(super) fn create(
         names: Names,
         plan: Plan,
         hooks: Hooks,
+        encoder: Option<Encoder>,
         numbers: usize,
     ) -> Result<Self, HiddenFileError> {
         let directory = HiddenFile::open_directory(names.path())?;
@@ -135,7 +137,7 @@ impl Files {
             }
             let path = files.names.path_of(&timed, Of::All, 0);
             let file = HiddenFile::create_in(&files.directory, &path)?;
-            let part = Part::new(Out::File(file), 0, numbers);
+            let part = Part::new(Out::File(file), encoder, 0, numbers);
             files.series.push(Series { of: Of::All, timed, number: 0, begun: true, part: Some(part) });
         }
         Ok(files)
@@ -155,7 +157,7 @@ impl Files {
         self.plan.origins
     }
 
-    pub(super) fn begin(&mut self, form: &mut Form) -> Result<(), Fault> {
+    pub(super) fn begin(&mut self, form: &Form) -> Result<(), Fault> {
         let Some(part) = self.series.first_mut().and_then(|series| series.part.as_mut()) else {
             return Ok(());
         };
@@ -163,7 +165,7 @@ impl Files {
     }
 
     /// Rotates all if it is time to, or somebody asked. `lost` gives what each interface lost since it was last called.
-    pub(super) fn turn(&mut self, form: &mut Form, mut lost: impl FnMut(usize) -> u64) -> Result<(), Fault> {
+    pub(super) fn turn(&mut self, form: &Form, mut lost: impl FnMut(usize) -> u64) -> Result<(), Fault> {
         let mut turns = self.rotator.was_asked();
         if let (Some(due), Some(every)) = (self.due, self.plan.rotation.every)
             && Instant::now() >= due
@@ -198,14 +200,15 @@ impl Files {
         Ok(())
     }
 
-    /// Writes packets of a series, to as many files as they take. Gives how many are written, which is all of them
+    /// Writes packets of a series, whose interfaces are all below `marks`, to as many files as they take. Gives how many are written, which is all of them
     /// unless there is a fault too.
     pub(super) fn packets(
         &mut self,
         series: usize,
-        form: &mut Form,
+        form: &Form,
         bytes: &[u8],
         packets: &[Packet],
+        marks: usize,
         mut lost: impl FnMut(usize) -> u64,
     ) -> (usize, Result<(), Fault>) {
         let (mut done, mut rest) = (0, bytes);
@@ -227,7 +230,7 @@ impl Files {
                 return (done, Err(fault));
             }
             let Some(part) = &mut self.series[series].part else { continue };
-            let (written, result) = part.packets(form, these, &packets[done..done + room], || false);
+            let (written, result) = part.packets(form, these, &packets[done..done + room], marks, || false);
             done += written;
             if let Err(error) = result {
                 part.cut();
@@ -282,7 +285,7 @@ impl Files {
     }
 
     /// Begins a file of a series, if there is none.
-    fn open(&mut self, index: usize, form: &mut Form) -> Result<(), Fault> {
+    fn open(&mut self, index: usize, form: &Form) -> Result<(), Fault> {
         if self.series[index].part.is_some() {
             return Ok(());
         }
@@ -316,7 +319,8 @@ impl Files {
             Of::Origin(_) => (index, 1),
             Of::Other => (index, form.interfaces.numbers() - index),
         };
-        let mut part = Part::new(Out::File(file), base, numbers);
+        let encoder = Encoder::new(self.names.compression()).map_err(|error| Fault::new(&path, error))?;
+        let mut part = Part::new(Out::File(file), encoder, base, numbers);
         let result = part.begin(form);
         let what = part.name();
         self.series[index] = Series { of, timed, number: next, begun: true, part: Some(part) };
@@ -327,7 +331,7 @@ impl Files {
     fn close(
         &mut self,
         index: usize,
-        form: &mut Form,
+        form: &Form,
         lost: impl FnMut(usize) -> u64,
         end: Option<RunEnd>,
     ) -> Result<(), Fault> {
@@ -365,7 +369,7 @@ impl Files {
     /// Completes all files. Gives the first fault.
     pub(super) fn complete(
         &mut self,
-        form: &mut Form,
+        form: &Form,
         mut lost: impl FnMut(usize) -> u64,
         end: RunEnd,
     ) -> Result<(), Fault> {

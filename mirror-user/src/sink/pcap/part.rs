@@ -21,8 +21,6 @@ pub(super) struct Form {
     pub(super) format: Format,
     pub(super) snaplen: u32,
     pub(super) interfaces: Interfaces,
-    /// Files alone are compressed.
-    pub(super) encoder: Option<Encoder>,
 }
 
 /// Where the bytes go.
@@ -42,6 +40,9 @@ pub(super) struct Packet {
 
 pub(super) struct Part {
     out: Out,
+    encoder: Option<Encoder>,
+    /// What was cut off is missing to all that would follow it.
+    is_torn: bool,
     /// The interface that is this part's first: the workers' numbers go on from it.
     base: usize,
     /// ns since the epoch.
@@ -67,9 +68,20 @@ struct Torn {
 
 impl Part {
     /// `numbers` is how many interfaces it can have.
-    pub(super) fn new(out: Out, base: usize, numbers: usize) -> Self {
+    pub(super) fn new(out: Out, encoder: Option<Encoder>, base: usize, numbers: usize) -> Self {
         let delivered = vec![0; numbers];
-        Self { out, base, start: now(), described: 0, len: 0, stored: 0, delivered, frames: 0 }
+        Self {
+            out,
+            encoder,
+            is_torn: false,
+            base,
+            start: now(),
+            described: 0,
+            len: 0,
+            stored: 0,
+            delivered,
+            frames: 0,
+        }
     }
 
     /// Its output, as the user knows it.
@@ -102,29 +114,30 @@ impl Part {
     }
 
     /// Writes the header.
-    pub(super) fn begin(&mut self, form: &mut Form) -> io::Result<()> {
+    pub(super) fn begin(&mut self, form: &Form) -> io::Result<()> {
         let header = form.format.file_header(form.snaplen);
-        self.append(form, &header)
+        self.append(&header)
     }
 
-    /// Writes packets, and what must be described before them. Gives how many are written, which is all of them unless
-    /// there is an error too.
+    /// Writes packets, whose interfaces are all below `marks`, and what must be described before them. Gives how many are
+    /// written, which is all of them unless there is an error too.
     pub(super) fn packets(
         &mut self,
-        form: &mut Form,
+        form: &Form,
         bytes: &[u8],
         packets: &[Packet],
+        marks: usize,
         stop: impl Fn() -> bool,
     ) -> (usize, io::Result<()>) {
         // Where the bytes begin, the packet before them ended.
         let origin = packets.last().map_or(0, |last| last.end - bytes.len());
-        if form.format == Format::Pcapng {
+        if form.format == Format::Pcapng && marks > self.base + self.described {
             let most = packets.iter().map(|packet| packet.interface as usize + 1).max().unwrap_or(0);
             if let Err(error) = self.describe(form, most.saturating_sub(self.base)) {
                 return (0, Err(error));
             }
         }
-        let result = self.write(form, bytes, stop);
+        let result = self.write(bytes, stop);
         let (written, result) = match result {
             Ok(()) => (packets.len(), Ok(())),
             // Packets that made it whole stay in the file, and count.
@@ -135,7 +148,7 @@ impl Part {
         };
         let written_packets = &packets[..written];
         let end = written_packets.last().map_or(0, |last| last.end - origin);
-        self.count(form, end);
+        self.count(end);
         self.frames += written as u64;
         for packet in written_packets {
             self.delivered[packet.interface as usize - self.base] += 1;
@@ -144,42 +157,45 @@ impl Part {
     }
 
     /// Describes the interfaces below a number that are not described yet.
-    fn describe(&mut self, form: &mut Form, interfaces: usize) -> io::Result<()> {
+    fn describe(&mut self, form: &Form, interfaces: usize) -> io::Result<()> {
         if self.described >= interfaces {
             return Ok(());
         }
         let description =
             |number| format::interface_description(form.interfaces.origin(self.base + number), form.snaplen);
         let descriptions: Vec<u8> = (self.described..interfaces).flat_map(description).collect();
-        self.append(form, &descriptions)?;
+        self.append(&descriptions)?;
         self.described = interfaces;
         Ok(())
     }
 
     /// Writes what is no packet.
-    fn append(&mut self, form: &mut Form, bytes: &[u8]) -> io::Result<()> {
-        self.write(form, bytes, || false).map_err(|torn| torn.error)?;
-        self.count(form, bytes.len());
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write(bytes, || false).map_err(|torn| torn.error)?;
+        self.count(bytes.len());
         Ok(())
     }
 
     /// So many bytes more are whole.
-    fn count(&mut self, form: &Form, bytes: usize) {
+    fn count(&mut self, bytes: usize) {
         self.len += bytes as u64;
-        if form.encoder.is_none() {
+        if self.encoder.is_none() {
             self.stored += bytes as u64;
         }
     }
 
     /// Writes all of it, and says how much was taken if that does not work.
-    fn write(&mut self, form: &mut Form, bytes: &[u8], stop: impl Fn() -> bool) -> Result<(), Torn> {
-        let Some(encoder) = &mut form.encoder else { return self.out.write(bytes, stop) };
+    fn write(&mut self, bytes: &[u8], stop: impl Fn() -> bool) -> Result<(), Torn> {
+        let Some(encoder) = &mut self.encoder else { return self.out.write(bytes, stop) };
         if bytes.is_empty() {
             return Ok(());
         }
         // Of a unit that is not whole nothing can be read.
         let unit = encoder.unit(bytes).map_err(|error| Torn { taken: 0, error })?;
-        self.out.write(unit, stop).map_err(|torn| Torn { taken: 0, ..torn })?;
+        if let Err(torn) = self.out.write(unit, stop) {
+            self.is_torn = !encoder.units_stand_alone();
+            return Err(Torn { taken: 0, ..torn });
+        }
         self.stored += unit.len() as u64;
         Ok(())
     }
@@ -201,13 +217,33 @@ impl Part {
     /// in the kernel where that is known by now.
     pub(super) fn end(
         &mut self,
-        form: &mut Form,
+        form: &Form,
+        lost: impl FnMut(usize) -> u64,
+        lost_in_kernel: Option<u64>,
+    ) -> io::Result<()> {
+        if self.is_void() {
+            return Ok(());
+        }
+        let told = if form.format == Format::Pcapng && !self.is_torn {
+            self.append_statistics(form, lost, lost_in_kernel)
+        } else {
+            Ok(())
+        };
+        if told.is_err() {
+            self.cut();
+        }
+        let end = self.encoder.as_ref().map_or(&[][..], Encoder::end);
+        self.out.write(end, || false).map_err(|torn| torn.error)?;
+        self.stored += end.len() as u64;
+        told
+    }
+
+    fn append_statistics(
+        &mut self,
+        form: &Form,
         mut lost: impl FnMut(usize) -> u64,
         lost_in_kernel: Option<u64>,
     ) -> io::Result<()> {
-        if form.format != Format::Pcapng {
-            return Ok(());
-        }
         let lost: Vec<u64> = (self.base..self.base + self.delivered.len()).map(&mut lost).collect();
         // An origin may have had no frame in the file and yet some that were let go.
         let used = lost.iter().rposition(|&frames| frames > 0).map_or(0, |last| last + 1);
@@ -220,7 +256,7 @@ impl Part {
             format::interface_statistics(interface as u32, &statistics)
         };
         let statistics: Vec<u8> = counts.flat_map(statistics).collect();
-        self.append(form, &statistics)
+        self.append(&statistics)
     }
 }
 

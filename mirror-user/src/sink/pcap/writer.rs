@@ -58,7 +58,7 @@ impl Writer {
     fn turn(&mut self) {
         if let Output::Files(files) = &mut self.output
             && !self.fate.has_failed()
-            && let Err(fault) = files.turn(&mut self.form, |interface| self.losses.since_last(interface))
+            && let Err(fault) = files.turn(&self.form, |interface| self.losses.since_last(interface))
         {
             self.fail(fault);
         }
@@ -69,13 +69,14 @@ impl Writer {
         let Self { output, form, losses, packets, split, .. } = self;
         let (files, split) = match (output, split) {
             (Output::Stream(part), _) => {
-                let (written, result) = part.packets(form, block.bytes(), packets, || owner.has_given_up());
+                let (written, result) =
+                    part.packets(form, block.bytes(), packets, block.marks(), || owner.has_given_up());
                 let fault = result.err().map(|error| Fault { what: part.name(), error });
                 return self.account(written, fault);
             }
             (Output::Files(files), None) => {
                 let lost = |interface| losses.since_last(interface);
-                let (written, result) = files.packets(0, form, block.bytes(), packets, lost);
+                let (written, result) = files.packets(0, form, block.bytes(), packets, block.marks(), lost);
                 return self.account(written, result.err());
             }
             (Output::Files(files), Some(split)) => (files, split),
@@ -92,7 +93,7 @@ impl Writer {
                 let series = files.series_of(segment.base, of.map_or(Of::Other, Of::Origin));
                 let lost = |interface| losses.since_last(interface);
                 let result;
-                (done, result) = files.packets(series, form, bytes, sorted, lost);
+                (done, result) = files.packets(series, form, bytes, sorted, block.marks(), lost);
                 fault = result.err();
             }
             written += done;
@@ -123,9 +124,9 @@ impl Consumer for Writer {
         // If it cannot be written, the first worker to bring frames is told.
         let begun = match &mut self.output {
             Output::Stream(part) => {
-                part.begin(&mut self.form).map_err(|error| Fault { what: part.name(), error })
+                part.begin(&self.form).map_err(|error| Fault { what: part.name(), error })
             }
-            Output::Files(files) => files.begin(&mut self.form),
+            Output::Files(files) => files.begin(&self.form),
         };
         if let Err(fault) = begun {
             self.fail(fault);
@@ -150,7 +151,7 @@ impl Consumer for Writer {
 
     fn complete(mut self, lost_in_kernel: u64) -> Result<(), SinkError> {
         let cause = self.fate.failure();
-        let form = &mut self.form;
+        let form = &self.form;
         let lost = |interface| self.losses.since_last(interface);
         let ended = match &mut self.output {
             Output::Stream(_) if cause.is_some() => Ok(()),
