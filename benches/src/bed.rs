@@ -9,10 +9,18 @@ pub const DRIVER: &str = "veth";
 /// The XDP mode that everything is measured in.
 pub const XDP_MODE: &str = "native";
 const SENDING: &str = "tx0";
+/// Name of the interface that is forwarded to, beside the one frames arrive on.
+pub const FORWARDING: &str = "out0";
+/// The far end of its cable, where nobody listens.
+const BEYOND: &str = "far0";
+/// The near end's address, and one for which the far end's interface stands in: what is sent there is gone.
+const NEAR_ADDRESS: &str = "198.18.0.1/24";
+/// Where tunnels lead to.
+pub const TUNNEL_END: &str = "198.18.0.2";
 /// Room for 1500 bytes and the encapsulation; frames of this size fit a chunk of 2048 bytes.
 const MTU: u32 = 1600;
 
-/// A lab with a cable in it. Everything is removed when it is dropped.
+/// A lab with a cable in it, and another that leads on. Everything is removed when it is dropped.
 #[derive(Debug)]
 pub struct Bed {
     /// Where frames are sent from.
@@ -21,6 +29,7 @@ pub struct Bed {
     pub receiver: Namespace,
     /// The cable: `a` sends, `b` receives.
     pub cable: VethPair,
+    _beyond: VethPair,
     /// Dropped last.
     _lab: Lab,
 }
@@ -38,7 +47,13 @@ impl Bed {
         let ends = (VethEnd::new(&sender, SENDING), VethEnd::new(&receiver, RECEIVING));
         let options = VethOptions { mtu: MTU, queues, ..VethOptions::default() };
         let cable = VethPair::create(ends.0, ends.1, &options)?;
-        Ok(Self { sender, receiver, cable, _lab: lab })
+        let beyond = lab.namespace("beyond")?;
+        let ends = (VethEnd::new(&receiver, FORWARDING), VethEnd::new(&beyond, BEYOND));
+        let beyond = VethPair::create(ends.0, ends.1, &VethOptions { mtu: MTU, ..VethOptions::default() })?;
+        beyond.a.address(NEAR_ADDRESS)?;
+        let far = beyond.b.hardware_address()?;
+        receiver.ip(&format!("neighbour add {TUNNEL_END} lladdr {far} dev {FORWARDING} nud permanent"))?;
+        Ok(Self { sender, receiver, cable, _beyond: beyond, _lab: lab })
     }
 
     /// A generator that sends into the cable.

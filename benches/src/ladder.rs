@@ -69,6 +69,12 @@ impl Course {
         [PLAIN, LARGE, LASTING]
     }
 
+    /// What is climbed in it: forwarders too, where the engine is as nobody tells it anything.
+    fn kinds(&self) -> Vec<Kind> {
+        let forwards: &[Kind] = if [PLAIN, LARGE].contains(self) { &Kind::FORWARDS } else { &[] };
+        Kind::LADDER.iter().chain(forwards).copied().collect()
+    }
+
     fn rounds(&self, options: &Options) -> usize {
         let times = if !options.quick && Self::gated().contains(self) { GATED } else { 1 };
         options.rounds * times
@@ -147,8 +153,9 @@ fn climb(
             "ladder: {frame_bytes} bytes, {flows} flows, {vnis} VNIs, {queues} queues, {wait}, {ring:?} ring: round {} of {rounds}",
             round + 1,
         ));
-        let mut order = Kind::LADDER;
-        order.rotate_left(round % Kind::LADDER.len());
+        let mut order = course.kinds();
+        let first = round % order.len();
+        order.rotate_left(first);
         for kind in order {
             options.go_on()?;
             samples.entry(kind).or_default().push(measure(bed, &receiver(kind), &traffic, FRAMES)?);
@@ -166,8 +173,10 @@ fn rung(
     all: &BTreeMap<Kind, Vec<Sample>>,
 ) -> Rung {
     let Course { frame_bytes, flows, vnis, queues, wait, ring: _ } = *course;
-    let touch = &all[&Kind::Touch];
-    let in_rounds = |of: fn(&Sample, &Sample) -> f64| spread(own.iter().zip(touch).map(|(a, b)| of(a, b)));
+    let beside = |kind, of: fn(&Sample, &Sample) -> f64| {
+        spread(own.iter().zip(&all[&kind]).map(|(own, other)| of(own, other)))
+    };
+    let rates = |own: &Sample, other: &Sample| own.received_rate / other.received_rate;
     let has_worker = kind != Kind::XdpDrop;
     let over_worker = |spread: Spread| if has_worker { spread } else { Spread::default() };
     let mpps = spread(own.iter().map(|sample| sample.received_rate / 1e6));
@@ -194,9 +203,10 @@ fn rung(
         offered: own.iter().map(|sample| sample.offered).sum(),
         lost: own.iter().map(Sample::lost).sum(),
         lost_by,
-        ratio_to_touch: in_rounds(|own, touch| own.received_rate / touch.received_rate),
+        ratio_to_touch: beside(Kind::Touch, rates),
+        ratio_to_null: beside(Kind::Null, rates),
         busy_ns_per_frame: spread(own.iter().map(|sample| sample.busy_ns_per_frame)).median,
-        busy_ns_over_touch: over_worker(in_rounds(|own, touch| {
+        busy_ns_over_touch: over_worker(beside(Kind::Touch, |own, touch| {
             own.busy_ns_per_frame - touch.busy_ns_per_frame
         })),
         busy_ratio: spread(own.iter().map(|sample| sample.busy_ns_per_frame * sample.received_rate / 1e9))
@@ -221,6 +231,9 @@ fn goals(rungs: &[Rung], defaults: Sizes) -> Vec<Goal> {
             let what = format!("counters ÷ touch, {} bytes", course.frame_bytes);
             goals.push(Goal::at_least(what, 0.95, counters.ratio_to_touch));
         }
+    }
+    if let Some(veth) = find(Kind::Device, PLAIN) {
+        goals.push(Goal::at_least("forwarding to a veth ÷ null, 114 bytes", 0.5, veth.ratio_to_null));
     }
     if let Some(pcap) = find(Kind::Pcap, LASTING) {
         goals.push(Goal::at_least("pcap ÷ touch, 114 bytes", 0.85, pcap.ratio_to_touch));

@@ -108,6 +108,18 @@ impl<'a> Frame<'a> {
         u16::from_be_bytes(self.array(at))
     }
 
+    /// Outer UDP destination port: the tunnel's.
+    #[must_use]
+    pub fn destination_port(&self) -> u16 {
+        let at = self.layout.udp as usize;
+        u16::from_be_bytes(self.array(at + 2))
+    }
+
+    /// The VXLAN header.
+    pub(crate) fn vxlan(&self) -> [u8; 8] {
+        self.array(self.layout.inner_start as usize - 8)
+    }
+
     /// Receive time, CLOCK_REALTIME in ns since the epoch. Where it was taken, the report's `time` says.
     #[must_use]
     pub fn time(&self) -> u64 {

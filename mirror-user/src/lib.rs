@@ -36,7 +36,7 @@
 //! | [`select`] | which tunnels are let in, and which frames match an expression |
 //! | [`batch`] | what a sink is lent |
 //! | [`flow`] | which flow an inner frame belongs to |
-//! | [`sink`] | where frames go: counters, capture files, latency, yours |
+//! | [`sink`] | where frames go: counters, capture files, text, latency, yours |
 //! | [`account`] | what is counted, the law it obeys, the report |
 //! | `host` | interfaces, drivers, kernel, limits |
 //! | `doctor` | what a host can do, and what mends what it cannot |
@@ -45,7 +45,7 @@
 //!
 //! | feature | default | brings |
 //! |---|---|---|
-//! | `af-xdp` | yes | `engine`, `host`, `doctor`: Linux only, and a C toolchain to build libxdp |
+//! | `af-xdp` | yes | `engine`, `host`, `doctor`, `sink::forward`: Linux only, and a C toolchain to build libxdp |
 //! | `cli` | yes | the `mirror` command; `filter` with it |
 //! | `filter` | with `cli` | `Filter::compile`: libpcap, and its headers to build |
 //!

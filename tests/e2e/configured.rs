@@ -74,7 +74,7 @@ fn what_is_wrong_in_a_file_is_told_with_its_line() {
     let desk = Desk::new();
     let (code, said) = desk.check("count = 5\n\nprot = 4789\n");
     assert_eq!(code, Some(2));
-    assert!(said.starts_with("mirror: mirror.toml:3: there is no key prot; there are: bind, "), "{said}");
+    assert!(said.starts_with("mirror: mirror.toml:3: there is no key prot; there are: ascii, "), "{said}");
     for (text, told) in [
         ("wait = 'sleep'", "mirror.toml:1: wait: invalid value 'sleep' for '--wait <WAIT>'"),
         ("# lists\nvni = '9-'", "mirror.toml:2: vni: invalid value '9-'"),
@@ -89,9 +89,15 @@ fn what_is_wrong_in_a_file_is_told_with_its_line() {
             "outer-filter = 'tcp port'",
             "mirror.toml:1: outer-filter: filter expression: syntax error: it ends",
         ),
-        ("outer-filter = ['udp', 'port 53']", "mirror.toml:1: outer-filter: filter expression: "),
+        ("outer-filter = ['udp', 'port 53']", "mirror.toml:1: outer-filter: one value is wanted, not 2"),
+        ("write = ['a', 'b']", "mirror.toml:1: write: one value is wanted, not 2"),
+        ("forward = ['tap:a', 'tape:b']", "mirror.toml:1: forward: invalid value 'tape:b'"),
+        ("vlan-per-vni = true", "mirror.toml: "),
         ("quiet = true\nverbose = 1", "mirror.toml: the argument '-q' cannot be used with '-v...'"),
-        ("[[sink]]\nname = 'x'", "mirror.toml:1: a sink writes somewhere: `write = \"FILE\"` is missing"),
+        (
+            "[[sink]]\nname = 'x'",
+            "mirror.toml:1: a sink is for something: `write = \"FILE\"`, `print = true`",
+        ),
         ("[[sink]]\nwrite = 'x'\nvni = 7", "mirror.toml:3: a sink has no key vni; it has: name, write, "),
         ("[[sink]]\nwrite = 'x'\nsources = 'here'", "mirror.toml:3: sources: invalid value 'here'"),
         (

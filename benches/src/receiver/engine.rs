@@ -7,12 +7,12 @@ use mirror_lab::Namespace;
 use mirror_user::{
     Engine,
     engine::{self, Mode, Running},
-    sink::{Counters, LatencySink, Pcap, SinkFactory, pcap::Target},
+    sink::{Counters, Forward, LatencySink, Pcap, SinkFactory, pcap::Target},
 };
 
 use super::{Account, Kind, Receiver, Wait, pin, stage, window::Window};
 use crate::{
-    bed::{Bed, RECEIVING},
+    bed::{Bed, FORWARDING, RECEIVING, TUNNEL_END},
     null::Null,
     stats::count,
 };
@@ -27,6 +27,13 @@ pub(super) struct EngineWork {
 /// The shares of frames that a latency curve is drawn through: 0.5, 0.75, 0.875 and so on to all but 2^-20.
 const CURVE: i32 = 20;
 
+/// A forwarder whose thread is with the workers, as the writer of captures is.
+fn forward(receiver: &Receiver, bed: &Bed, target: &str) -> Result<Arc<dyn SinkFactory>> {
+    let cpus = receiver.cpus.clone();
+    let builder = Forward::builder(target.parse()?).on_thread_start(move || pin(&cpus));
+    Ok(Arc::new(bed.receiver.enter(|| builder.build())??))
+}
+
 impl EngineWork {
     pub(super) fn start(receiver: &Receiver, bed: &Bed) -> Result<Self> {
         let mut latency = None;
@@ -37,6 +44,9 @@ impl EngineWork {
                 let cpus = receiver.cpus.clone();
                 Arc::new(Pcap::builder(target).on_thread_start(move || pin(&cpus)).build()?)
             }
+            Kind::Tap => forward(receiver, bed, "tap:tap0")?,
+            Kind::Device => forward(receiver, bed, &format!("dev:{FORWARDING}"))?,
+            Kind::Tunnel => forward(receiver, bed, &format!("vxlan:{TUNNEL_END}"))?,
             Kind::Latency => Arc::clone(latency.insert(Arc::new(LatencySink::new()))) as _,
             Kind::Counters => Arc::new(Counters::default()),
             _ => Arc::new(Null),

@@ -38,6 +38,12 @@ pub enum Kind {
     Counters,
     /// The engine writing pcapng to a memory-backed file.
     Pcap,
+    /// The engine forwarding to a TAP device that nobody reads.
+    Tap,
+    /// The engine forwarding to an interface, a veth.
+    Device,
+    /// The engine forwarding by VXLAN, over the same veth.
+    Tunnel,
     /// The engine measuring the time from its XDP program to the sink.
     Latency,
 }
@@ -46,6 +52,8 @@ impl Kind {
     /// The rungs of the ladder, from the ground up.
     pub const LADDER: [Self; 7] =
         [Self::XdpDrop, Self::Bare, Self::Touch, Self::Program, Self::Null, Self::Counters, Self::Pcap];
+    /// Those on top of them, each beside the others.
+    pub const FORWARDS: [Self; 3] = [Self::Tap, Self::Device, Self::Tunnel];
 }
 
 impl fmt::Display for Kind {
@@ -58,6 +66,9 @@ impl fmt::Display for Kind {
             Self::Null => "null",
             Self::Counters => "counters",
             Self::Pcap => "pcap",
+            Self::Tap => "forward_tap",
+            Self::Device => "forward_veth",
+            Self::Tunnel => "forward_vxlan",
             Self::Latency => "latency",
         })
     }
@@ -179,9 +190,13 @@ impl Receiver {
                 Work::Drop(program)
             }
             Kind::Bare | Kind::Touch | Kind::Program => Work::Loops(Loops::start(self, bed)?),
-            Kind::Null | Kind::Counters | Kind::Pcap | Kind::Latency => {
-                Work::Engine(EngineWork::start(self, bed)?)
-            }
+            Kind::Null
+            | Kind::Counters
+            | Kind::Pcap
+            | Kind::Tap
+            | Kind::Device
+            | Kind::Tunnel
+            | Kind::Latency => Work::Engine(EngineWork::start(self, bed)?),
         };
         Ok(Live { work, namespace: bed.receiver.clone(), before })
     }

@@ -150,6 +150,9 @@ pub struct Rung {
     pub lost_by: BTreeMap<String, u64>,
     /// Its rate over that of `touch` in the same round.
     pub ratio_to_touch: Spread,
+    /// The same over that of `null`.
+    #[serde(default)]
+    pub ratio_to_null: Spread,
     /// Time of the worker around batches that were not empty, a frame; the median.
     pub busy_ns_per_frame: f64,
     /// The same over that of `touch` in the same round.

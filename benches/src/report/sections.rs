@@ -100,10 +100,12 @@ fn ladder(rungs: &[Rung]) -> Section {
             figure(rung.gbps),
             share(rung.lost, rung.offered),
             spread_or_none(rung.ratio_to_touch),
+            spread_or_none(rung.ratio_to_null),
         ];
         traffic(rung).into_iter().chain(figures).collect()
     };
-    let columns = [figures("Mpps"), figures("Gbit/s"), figures("lost"), figures("÷ touch")];
+    let columns =
+        [figures("Mpps"), figures("Gbit/s"), figures("lost"), figures("÷ touch"), figures("÷ null")];
     Section {
         title: "Ladder: throughput".into(),
         columns: TRAFFIC.into_iter().chain(columns).collect(),

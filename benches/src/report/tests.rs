@@ -30,6 +30,7 @@ fn rung(name: &str, frame_bytes: usize, vnis: u32, mpps: f64) -> Rung {
         lost: 1_234_567,
         lost_by: BTreeMap::from([("rx_ring_full".into(), 1_234_567), ("tx".into(), 0)]),
         ratio_to_touch: spread(mpps / 4.2),
+        ratio_to_null: spread(mpps / 4.1),
         busy_ns_per_frame: 61.5,
         busy_ns_over_touch: spread(12.3),
         busy_ratio: 0.51,

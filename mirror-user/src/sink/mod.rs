@@ -66,6 +66,8 @@ mod handoff;
 mod latency;
 mod origin;
 pub mod pcap;
+mod pipe;
+pub mod print;
 mod selected;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -76,6 +78,7 @@ pub use for_each::for_each;
 pub use forward::Forward;
 pub use latency::LatencySink;
 pub use pcap::Pcap;
+pub use print::Print;
 pub use selected::selected;
 
 use std::{

@@ -1,5 +1,10 @@
 //! Frames for the tests of sinks: plain Ethernet, IPv4, UDP, VXLAN, inner bytes.
 
+use std::{
+    io::{self, Write},
+    sync::{Arc, Mutex, mpsc},
+};
+
 use super::{Sink, SinkError};
 use crate::{
     batch::{Batch, Captured, Frame, MAX_BATCH},
@@ -85,4 +90,33 @@ impl Outer {
 pub(crate) fn offer(sink: &mut dyn Sink, frames: &[Outer]) -> Result<(), SinkError> {
     let frames: Vec<_> = frames.iter().map(Outer::frame).collect();
     frames.chunks(MAX_BATCH).try_for_each(|frames| sink.batch(&Batch::new(0, frames)))
+}
+
+/// A stream that takes nothing until it is released, and then everything.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    released: mpsc::Receiver<()>,
+    bytes: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Gate {
+    /// The gate, what releases it when dropped, and the bytes that went through.
+    pub(crate) fn new() -> (Self, mpsc::Sender<()>, Arc<Mutex<Vec<u8>>>) {
+        let (release, released) = mpsc::channel();
+        let bytes = Arc::<Mutex<_>>::default();
+        (Self { released, bytes: Arc::clone(&bytes) }, release, bytes)
+    }
+}
+
+impl Write for Gate {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // Nobody sends: this ends when the other end is dropped.
+        self.released.recv().expect_err("nobody sends");
+        self.bytes.lock().expect("no panic").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

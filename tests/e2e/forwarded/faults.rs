@@ -12,7 +12,7 @@ use super::{
     Beyond, account,
     common::{
         Cable,
-        mirror::{Mirror, burst_of, ingest, inject, readable_capture, sink},
+        mirror::{MIRROR, Mirror, balanced_report, burst_of, ingest, inject, readable_capture, sink},
     },
     nothing, report_of,
 };
@@ -140,6 +140,46 @@ fn a_tunnel_counts_what_is_too_long_for_the_way_and_what_has_none() {
     let dropped = json!({ "too_large": 20, "down": 40 });
     assert_eq!(account(&report, "forward vxlan:10.99.0.2:4789"), (150, 90, dropped, nothing()));
     assert_beside_has(&report, 150);
+}
+
+#[test]
+fn a_tunnel_counts_what_a_full_queue_drops() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    let cable = Cable::with_queues(1);
+    let beyond = Beyond::lay(&cable, &VethOptions::default());
+    cable.target.ip("address add 10.99.0.1/24 dev out0").expect("address");
+    beyond.namespace.ip("address add 10.99.0.2/24 dev ids0").expect("address");
+    let run = Mirror::ingest(&cable, path, &format!("--forward vxlan:10.99.0.2 {BESIDE}"));
+    let mut second = beyond.namespace.command(MIRROR);
+    second.args(["ingest", "-i", "ids0", "--stats", "1h", "--report", "second.json"]).current_dir(path);
+    let second = Mirror::start(second).attached_to(&beyond.namespace, "ids0");
+    inject(&cable, 10);
+    run.has(10);
+    run.settled();
+    // Room for some ten frames, and a second for each of them.
+    cable.target.tc("qdisc add dev out0 root tbf rate 1kbit burst 1600 limit 1600").expect("tc");
+    inject(&cable, 200);
+    run.has(210);
+    run.settled();
+    cable.target.tc("qdisc del dev out0 root").expect("tc");
+    inject(&cable, 10);
+    run.has(220);
+    let report = report_of(run, path);
+    let (offered, written, dropped, failed) = account(&report, "forward vxlan:10.99.0.2:4789");
+    println!("{written} of {offered} written, {dropped}");
+    let full = dropped["no_buffer"].as_u64().expect("frames for which there was no room");
+    assert_eq!((offered, written + full, failed), (220, 220, nothing()));
+    assert!(full > 100, "{full}");
+    assert_beside_has(&report, 220);
+    // What waited in the queue when it was taken away is gone with it: that much only.
+    second.settled();
+    let far = {
+        second.end_by(nix::sys::signal::Signal::SIGINT).expect_code(0);
+        balanced_report(&path.join("second.json"))
+    };
+    let arrived = far["frames"]["decapsulated"].as_u64().expect("a count");
+    assert!((20..=written).contains(&arrived), "{arrived} arrived of {written}");
 }
 
 const LISTEN: &str = "pcap-over-ip:listen=127.0.0.1:57012";

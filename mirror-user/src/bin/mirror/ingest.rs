@@ -73,6 +73,7 @@ Examples:
   mirror ingest -i ens6                              count, by VNI and source
   mirror ingest -i ens6 -w inner.pcapng              write the inner packets
   mirror ingest -i ens6 -w web.pcapng tcp port 443   those that match
+  mirror ingest -i ens6 --print tcp port 443         print them, as tcpdump does
   mirror ingest -i ens6 --vni 12345 -w - | tshark -n -r -
   mirror ingest -i ens6 -C 100 -W 10 -w ring.pcapng  ten files of 100 MB
   mirror ingest -i ens6 --outer -w - | tcpdump -n -r -
@@ -144,7 +145,7 @@ impl IngestArgs {
             .rx_ring(self.rx_ring)
             .ports(self.output.ports())
             .select(self.output.selection()?)
-            .kernel_log(self.output.verbose > 1);
+            .kernel_log(self.output.log_verbosity() > 1);
         for interface in others {
             builder = builder.interface(interface);
         }
@@ -159,7 +160,7 @@ pub(crate) fn run(args: &IngestArgs) -> anyhow::Result<ExitCode> {
     if args.list_interfaces {
         return crate::interfaces::list();
     }
-    terminal::start_log(args.output.verbose, args.output.quiet);
+    terminal::start_log(args.output.log_verbosity(), args.output.quiet);
     // BPF maps count against it before kernel 5.11, a UMEM without CAP_IPC_LOCK. If it does not suffice, the kernel says so.
     if let Err(error) = mirror_user::host::limits::Memlock::raise() {
         tracing::debug!(%error, "the limit of locked memory stays as it is");
@@ -231,9 +232,12 @@ fn announce(plan: &Plan, outputs: &Outputs) {
         plan.umem_bytes().div_ceil(MIB),
         sinks.div_ceil(MIB)
     );
-    if outputs.captures().is_empty() && outputs.forwards().is_empty() {
+    if outputs.prints() {
+        terminal::say!("printing to standard output");
+    } else if outputs.captures().is_empty() && outputs.forwards().is_empty() {
         terminal::say!(
-            "counting only; -w FILE writes the inner frames to a capture file, --forward TARGET forwards them"
+            "counting only; -w FILE writes the inner frames to a capture file, --print prints them, --forward TARGET \
+             forwards them"
         );
     }
     for path in outputs.captures().iter().filter_map(|capture| capture.path.as_ref()) {
@@ -249,7 +253,7 @@ fn watch(mut running: Running, args: &IngestArgs, asked: &Asked) -> Report {
     /// How late a signal other than INT and TERM may be heard.
     const GLANCE: Duration = Duration::from_millis(100);
     let end = args.duration.map(|duration| Instant::now() + duration);
-    let mut status = Status::new(args.stats, args.output.quiet);
+    let mut status = Status::new(args.stats, args.output.quiet || args.output.prints_to_terminal());
     loop {
         let now = Instant::now();
         if end.is_some_and(|end| now >= end) || asked.stop.load(Ordering::Relaxed) {

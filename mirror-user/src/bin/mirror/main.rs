@@ -14,6 +14,7 @@ mod interfaces;
 mod lists;
 mod output;
 mod postrotate;
+mod print;
 #[cfg(feature = "af-xdp")]
 mod privileges;
 mod replay;

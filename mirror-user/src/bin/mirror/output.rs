@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IsTerminal, Write},
+    iter,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::{
@@ -11,7 +12,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use mirror_user::{
     Report,
     hidden_file::HiddenFile,
@@ -23,13 +24,15 @@ use mirror_user::{
 };
 
 use crate::{
-    FAILED, Usage, closing, config::SinkTable, files::FilesArgs, lists, postrotate::Postrotate, terminal,
+    FAILED, Usage, closing, config::SinkTable, files::FilesArgs, lists, postrotate::Postrotate,
+    print::PrintArgs, terminal,
 };
 #[cfg(feature = "af-xdp")]
 use crate::{forward::ForwardArgs, privileges};
 
 /// Output and selection, the same for live ingest and for capture files.
 #[derive(Args, Debug)]
+#[command(group = ArgGroup::new("packets").args(["write", "print"]).multiple(true))]
 pub(crate) struct OutputArgs {
     /// Take settings from a TOML file, whose keys are the names of the flags; see `mirror config --help`
     #[arg(long, value_name = "FILE")]
@@ -55,8 +58,8 @@ pub(crate) struct OutputArgs {
     /// Format of the capture
     #[arg(long, help_heading = "Output", value_enum, default_value_t = FileFormat::Pcapng, requires = "write")]
     format: FileFormat,
-    /// Write the packets as they came, outer headers included
-    #[arg(long, help_heading = "Output", requires = "write")]
+    /// Write the packets as they came, outer headers included; with --print, a line for the outer headers before each
+    #[arg(long, help_heading = "Output", requires = "packets")]
     outer: bool,
     /// Write each packet within 100 ms instead of 1 s; -w - always does
     #[arg(short = 'U', help_heading = "Output", requires = "write")]
@@ -74,6 +77,8 @@ pub(crate) struct OutputArgs {
     snap: lists::Snap,
     #[command(flatten)]
     files: FilesArgs,
+    #[command(flatten)]
+    print: PrintArgs,
     #[cfg(feature = "af-xdp")]
     #[command(flatten)]
     forward: ForwardArgs,
@@ -95,14 +100,14 @@ pub(crate) struct OutputArgs {
     /// Say nothing but errors and the closing lines
     #[arg(short = 'q', help_heading = "Run", conflicts_with = "verbose")]
     pub(crate) quiet: bool,
-    /// Say what is done; twice: in detail
+    /// Say what is done; twice: in detail. With --print, print more of each packet instead
     #[arg(short = 'v', help_heading = "Run", action = clap::ArgAction::Count)]
-    pub(crate) verbose: u8,
+    verbose: u8,
     /// Further sinks, each with a selection of its own: from a configuration file only.
     #[arg(skip)]
     pub(crate) tables: Vec<SinkTable>,
-    /// Taken for tcpdump's sake, as are -p and -K, and without effect
-    #[arg(short = 'n', help_heading = "Run", short_aliases = ['p', 'K'], action = clap::ArgAction::Count)]
+    /// Taken for tcpdump's sake, as are -p, -K, -S and -l, and without effect
+    #[arg(short = 'n', help_heading = "Run", short_aliases = ['p', 'K', 'S', 'l'], action = clap::ArgAction::Count)]
     _tcpdump: u8,
 }
 
@@ -141,6 +146,7 @@ pub(crate) struct Outputs {
     json: bool,
     captures: Vec<Capture>,
     postrotate: Option<Postrotate>,
+    prints: bool,
     /// What is forwarded where, in words.
     #[cfg(feature = "af-xdp")]
     forwards: Vec<String>,
@@ -190,17 +196,34 @@ impl OutputArgs {
         captures.chain(self.report.as_deref()).map(hidden_file::directory_of)
     }
 
-    /// Whether packets are written or forwarded anywhere by these flags themselves; and to where first.
+    /// How much of itself the run is to log.
+    pub(crate) fn log_verbosity(&self) -> u8 {
+        if self.print.is_asked_for() { 0 } else { self.verbose }
+    }
+
+    /// Whether any packets are printed, as flags and tables have it.
+    fn prints(&self) -> bool {
+        self.all().any(|output| output.print.is_asked_for())
+    }
+
+    /// Whether packets are printed where a live line would tear them.
+    #[cfg(feature = "af-xdp")]
+    pub(crate) fn prints_to_terminal(&self) -> bool {
+        self.prints() && io::stdout().is_terminal()
+    }
+
+    /// What is said of outputs by flags, and by each table.
+    fn all(&self) -> impl Iterator<Item = &Self> {
+        iter::once(self).chain(self.tables.iter().map(|table| &table.output))
+    }
+
+    /// Whether packets are written, printed or forwarded by these flags themselves; and to where first.
     pub(crate) fn first_output(&self) -> Option<String> {
         let write = self.write.as_ref().map(|path| path.display().to_string());
+        let write = write.or_else(|| self.print.is_asked_for().then(|| "print".to_owned()));
         #[cfg(feature = "af-xdp")]
         let write = write.or_else(|| self.forward.targets().next());
         write
-    }
-
-    /// These settings, and those of each table.
-    fn all(&self) -> impl Iterator<Item = &Self> {
-        std::iter::once(self).chain(self.tables.iter().map(|table| &table.output))
     }
 
     /// Where captures are written to, from flags and tables.
@@ -213,23 +236,7 @@ impl OutputArgs {
         for output in self.all() {
             output.files.check(output.write.as_deref().is_some_and(is_stdout))?;
         }
-        let to_stdout = self.writes().filter(|path| is_stdout(path)).count();
-        if to_stdout > 1 {
-            return Err(Usage("two sinks both want standard output".into()).into());
-        }
-        let to_stdout = to_stdout == 1;
-        if to_stdout && self.json {
-            return Err(Usage(
-                "-w - and --json both want standard output; use --report FILE for the report".into(),
-            )
-            .into());
-        }
-        if to_stdout && io::stdout().is_terminal() {
-            return Err(Usage(
-                "-w - would write a capture to the terminal; pipe it: `… -w - | tshark -r -`".into(),
-            )
-            .into());
-        }
+        self.share_stdout()?;
         if let Some(report) = &self.report {
             if is_stdout(report) {
                 return Err(Usage(
@@ -256,6 +263,7 @@ impl OutputArgs {
             json: self.json,
             captures: Vec::new(),
             postrotate,
+            prints: self.prints(),
             #[cfg(feature = "af-xdp")]
             forwards: Vec::new(),
         };
@@ -282,7 +290,27 @@ impl OutputArgs {
 }
 
 impl OutputArgs {
-    /// Opens what packets are written and forwarded to; `dressed` makes of each the sink of the run.
+    /// Standard output carries one thing.
+    fn share_stdout(&self) -> Result<(), Usage> {
+        let writes = self.writes().filter(|path| is_stdout(path)).count();
+        let prints = self.all().filter(|output| output.print.is_asked_for()).count();
+        let (message, mend) = match (writes, prints, self.json) {
+            (0, 0, _) | (0, 1, false) => return Ok(()),
+            (1, 0, false) if io::stdout().is_terminal() => {
+                ("-w - would write a capture to the terminal", "pipe it: `… -w - | tshark -r -`")
+            }
+            (1, 0, false) => return Ok(()),
+            (1, 0, true) => ("-w - and --json both want standard output", "use --report FILE for the report"),
+            (0, 1, true) => {
+                ("--print and --json both want standard output", "use --report FILE for the report")
+            }
+            (1, 1, _) => ("-w - and --print both want standard output", "write the capture to a file"),
+            _ => ("two sinks both want standard output", "write the captures to files, and print once"),
+        };
+        Err(Usage(format!("{message}; {mend}")))
+    }
+
+    /// Opens what packets are written to, printed to and forwarded to; `dressed` makes of each the sink of the run.
     fn add_sinks(
         &self,
         outputs: &mut Outputs,
@@ -295,11 +323,16 @@ impl OutputArgs {
             outputs.captures.push(capture);
             outputs.sinks.push(dressed(Arc::new(pcap)));
         }
+        let on_thread = opening.on_threads.map(|threads| &threads.sink);
+        if self.print.is_asked_for() {
+            let print = self.print.open(self.verbose, self.outer, on_thread)?;
+            outputs.memory_per_worker += print.memory_per_worker(max_frame);
+            outputs.sinks.push(dressed(Arc::new(print)));
+        }
         #[cfg(feature = "af-xdp")]
         {
             outputs.forwards.extend(self.forward.announcement());
             let vnis = self.vni.as_ref().map_or(&[][..], |list| &list.0);
-            let on_thread = opening.on_threads.map(|threads| &threads.sink);
             // Devices and raw sockets take rights that files are not to be opened with.
             let forwards = privileges::raised(|| self.forward.open(vnis, max_frame, on_thread))?;
             for forward in forwards {
@@ -362,6 +395,12 @@ impl Outputs {
     /// What has files rotated.
     pub(crate) fn rotators(&self) -> Vec<Rotator> {
         self.captures.iter().filter_map(|capture| capture.rotator.clone()).collect()
+    }
+
+    /// Whether packets are printed.
+    #[cfg(feature = "af-xdp")]
+    pub(crate) fn prints(&self) -> bool {
+        self.prints
     }
 
     /// What is forwarded where, in words.

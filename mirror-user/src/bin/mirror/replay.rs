@@ -30,12 +30,13 @@ Examples:
   mirror replay -r outer.pcap                          count, by VNI and source
   mirror replay -r a.pcap -r b.pcap -w inner.pcapng
   mirror replay -r outer.pcap -w web.pcapng tcp port 443 or tcp port 80
+  mirror replay -r outer.pcap --print -e udp port 53   print those that match
   tcpdump -i ens6 -U -w - udp port 4789 | mirror replay -r - -w - | tshark -n -r -
 
 Lists are numbers and ranges: 7,100-199.";
 
 pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
-    terminal::start_log(args.output.verbose, args.output.quiet);
+    terminal::start_log(args.output.log_verbosity(), args.output.quiet);
     let user = user::wanted(args.output.relinquish_privileges.as_deref())?;
     let selection = args.output.selection()?;
     let mut builder = Replay::builder()

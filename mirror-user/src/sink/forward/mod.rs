@@ -28,6 +28,9 @@ mod target;
 mod vlan;
 mod worker;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     io,
     net::UdpSocket,

@@ -211,6 +211,8 @@ fn of(format: Format) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -259,6 +261,20 @@ mod tests {
         ] {
             let error = text.parse::<Target>().expect_err(text).to_string();
             assert!(error.starts_with(text) && error.contains(cause), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_target_that_reads_back_or_none(
+            kind in "(tap|dev|vxlan|pcap-over-ip|)",
+            rest in "[:a-z0-9.,=\\[\\]%/ -]{0,40}",
+        ) {
+            let text = format!("{kind}:{rest}");
+            match text.parse::<Target>() {
+                Ok(target) => prop_assert_eq!(target.to_string().parse::<Target>(), Ok(target)),
+                Err(error) => prop_assert!(error.to_string().starts_with(&text)),
+            }
         }
     }
 }

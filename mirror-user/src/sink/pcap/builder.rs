@@ -10,7 +10,10 @@ use std::{
 
 use crate::{
     hidden_file::HiddenFileError,
-    sink::handoff::{Fate, Handoff, TICK, Terms},
+    sink::{
+        handoff::{Fate, Handoff, TICK, Terms},
+        pipe::{self, Pipe},
+    },
 };
 
 use super::{
@@ -42,7 +45,7 @@ pub struct Target(TargetKind);
 enum TargetKind {
     File(PathBuf),
     Stdout,
-    Writer { name: String, out: Box<dyn Write + Send> },
+    Writer(Pipe),
 }
 
 impl Target {
@@ -61,7 +64,7 @@ impl Target {
     /// Anything that takes bytes; `name` stands for it in messages. It is flushed after each block.
     #[must_use]
     pub fn writer(name: impl Into<String>, out: impl Write + Send + 'static) -> Self {
-        Self(TargetKind::Writer { name: name.into(), out: Box::new(out) })
+        Self(TargetKind::Writer(Pipe::new(name, out)))
     }
 }
 
@@ -69,14 +72,12 @@ impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (kind, name) = match &self.0 {
             TargetKind::File(path) => ("file", path.display().to_string()),
-            TargetKind::Stdout => ("stream", STDOUT.to_owned()),
-            TargetKind::Writer { name, .. } => ("stream", name.clone()),
+            TargetKind::Stdout => ("stream", pipe::STDOUT.to_owned()),
+            TargetKind::Writer(pipe) => ("stream", pipe.name().to_owned()),
         };
         f.debug_tuple("Target").field(&kind).field(&name).finish()
     }
 }
-
-const STDOUT: &str = "standard output";
 
 /// Why a capture could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -298,11 +299,12 @@ impl PcapBuilder {
         let interfaces = Interfaces::new(if blocks == Format::Pcapng { max_interfaces } else { 0 });
         let plan = Plan { rotation: self.rotation, floor: self.floor, origins: self.origins };
         let is_plain = plan.rotation == Rotation::default() && plan.floor.is_none() && plan.origins.is_none();
-        let stream = |name: String, out| {
+        let stream = |pipe: Pipe| {
+            let name = pipe.name().to_owned();
             if !is_plain {
                 return Err(PcapError::NotAFile { name });
             }
-            let part = Part::new(Out::Stream { name: name.clone(), out }, None, 0, interfaces.numbers());
+            let part = Part::new(Out::Stream(pipe), None, 0, interfaces.numbers());
             Ok((Output::Stream(part), name))
         };
         let (output, name) = match self.target.0 {
@@ -314,11 +316,8 @@ impl PcapBuilder {
                 let files = Files::create(names, plan, self.hooks, encoder, interfaces.numbers())?;
                 (Output::Files(Box::new(files)), path.display().to_string())
             }
-            TargetKind::Stdout => {
-                let out = Box::new(stdout().map_err(|source| PcapError::Stdout { source })?);
-                stream(STDOUT.to_owned(), out)?
-            }
-            TargetKind::Writer { name, out } => stream(name, out)?,
+            TargetKind::Stdout => stream(Pipe::stdout().map_err(|source| PcapError::Stdout { source })?)?,
+            TargetKind::Writer(pipe) => stream(pipe)?,
         };
         let (hidden, rotator) = match &output {
             Output::Files(files) => (files.hidden_path(), Some(files.rotator().clone())),
@@ -353,20 +352,4 @@ impl PcapBuilder {
         };
         Ok(Pcap { settings, block_size: self.block_size, interfaces, dropped, handoff, hidden, rotator })
     }
-}
-
-/// Standard output, where possible without the line buffer that the standard library puts before it.
-fn stdout() -> io::Result<impl Write + Send> {
-    #[cfg(unix)]
-    {
-        use std::{fs::File, os::fd::AsFd};
-        Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
-    }
-    #[cfg(windows)]
-    {
-        use std::{fs::File, os::windows::io::AsHandle};
-        Ok(File::from(io::stdout().as_handle().try_clone_to_owned()?))
-    }
-    #[cfg(not(any(unix, windows)))]
-    Ok(io::stdout())
 }

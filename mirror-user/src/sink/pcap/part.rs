@@ -1,9 +1,8 @@
 //! One whole capture: what a reader opens. A stream is one, and so is each of the files that a capture rotates through.
 
 use std::{
-    io::{self, Write},
-    thread,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    io,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use super::{
@@ -11,10 +10,10 @@ use super::{
     format::{self, Format, Statistics},
     interfaces::Interfaces,
 };
-use crate::hidden_file::HiddenFile;
-
-/// How long to leave a full pipe alone.
-const FULL_PIPE: Duration = Duration::from_millis(1);
+use crate::{
+    hidden_file::HiddenFile,
+    sink::pipe::{self, Pipe, Torn},
+};
 
 /// What all parts of a capture have in common.
 pub(super) struct Form {
@@ -26,7 +25,7 @@ pub(super) struct Form {
 /// Where the bytes go.
 pub(super) enum Out {
     File(HiddenFile),
-    Stream { name: String, out: Box<dyn Write + Send> },
+    Stream(Pipe),
 }
 
 /// A packet in the bytes of a block.
@@ -58,14 +57,6 @@ pub(super) struct Part {
     frames: u64,
 }
 
-/// A write that did not come to its end.
-#[derive(Debug)]
-struct Torn {
-    /// Bytes that were taken, of those that came in.
-    taken: usize,
-    error: io::Error,
-}
-
 impl Part {
     /// `numbers` is how many interfaces it can have.
     pub(super) fn new(out: Out, encoder: Option<Encoder>, base: usize, numbers: usize) -> Self {
@@ -88,14 +79,14 @@ impl Part {
     pub(super) fn name(&self) -> String {
         match &self.out {
             Out::File(file) => file.path().display().to_string(),
-            Out::Stream { name, .. } => name.clone(),
+            Out::Stream(pipe) => pipe.name().to_owned(),
         }
     }
 
     pub(super) fn file(&self) -> Option<&HiddenFile> {
         match &self.out {
             Out::File(file) => Some(file),
-            Out::Stream { .. } => None,
+            Out::Stream(_) => None,
         }
     }
 
@@ -262,34 +253,10 @@ impl Part {
 
 impl Out {
     fn write(&mut self, bytes: &[u8], stop: impl Fn() -> bool) -> Result<(), Torn> {
-        let mut file;
-        let out: &mut dyn Write = match self {
-            Self::File(hidden) => {
-                file = hidden.file();
-                &mut file
-            }
-            Self::Stream { out, .. } => out,
-        };
-        let mut taken = 0;
-        while taken < bytes.len() {
-            let error = match out.write(&bytes[taken..]) {
-                Ok(0) => io::ErrorKind::WriteZero.into(),
-                Ok(more) => {
-                    taken += more;
-                    continue;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                // A pipe inherited in non-blocking mode. To look again is enough for the rare case.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !stop() => {
-                    thread::sleep(FULL_PIPE);
-                    continue;
-                }
-                Err(error) => error,
-            };
-            return Err(Torn { taken, error });
+        match self {
+            Self::File(hidden) => pipe::write(&mut hidden.file(), bytes, stop),
+            Self::Stream(pipe) => pipe.write(bytes, stop),
         }
-        // What an embedder's writer buffers and cannot flush, nobody has: none of it counts.
-        out.flush().map_err(|error| Torn { taken: 0, error })
     }
 }
 

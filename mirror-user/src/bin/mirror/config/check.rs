@@ -50,6 +50,13 @@ const SINK_KEYS: &[(&str, &str)] = &[
     ("max-origins", "max-origins"),
     ("min-free", "min-free"),
     ("when-full", "when-full"),
+    ("print", "print"),
+    ("link", "link"),
+    ("hex", "hex"),
+    ("hexascii", "hexascii"),
+    ("ascii", "ascii"),
+    ("timestamps", "timestamps"),
+    ("verbose", "verbose"),
     #[cfg(feature = "af-xdp")]
     ("forward", "forward"),
     #[cfg(feature = "af-xdp")]
@@ -65,9 +72,9 @@ const SINK_KEYS: &[(&str, &str)] = &[
 ];
 /// The keys of which a table has one at least.
 const SINK_USES: &str = if cfg!(feature = "af-xdp") {
-    "`write = \"FILE\"` or `forward = \"TARGET\"`"
+    "`write = \"FILE\"`, `print = true` or `forward = \"TARGET\"`"
 } else {
-    "`write = \"FILE\"`"
+    "`write = \"FILE\"` or `print = true`"
 };
 /// The key of a table's name, which stands for no flag.
 const NAME: &str = "name";
@@ -174,18 +181,18 @@ fn judge(
     if FILTERS.contains(&arg.get_id().as_str())
         && let Value::Words(words) = value
     {
-        // As its flag has it: the words of the filter expression are words, all else is one.
-        let expression = words.join(if arg.get_id() == EXPRESSION.0 { " " } else { "," });
-        return Filter::compile(&expression).map(drop).map_err(|error| error.to_string());
+        return Filter::compile(&words.join(" ")).map(drop).map_err(|error| error.to_string());
     }
     let mut words = Vec::new();
     let given = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
     if !matches!(arg.get_id().as_str(), "interface" | "read") {
         words.extend(given(needed));
     }
-    // Some flags are about the capture file, or about what is forwarded.
-    if arg.get_id() != "write" {
-        words.extend(given(&["-w", "none"]));
+    // Some flags are about the capture file, or about what is printed or forwarded.
+    for (id, beside) in [("write", &["-w", "none"][..]), ("print", &["--print"])] {
+        if arg.get_id() != id {
+            words.extend(given(beside));
+        }
     }
     if cfg!(feature = "af-xdp") {
         words.extend(given(&["--forward", "tap:none"]));

@@ -42,9 +42,15 @@ pub(super) fn flags(command: &Command, settings: &[Setting], wanted: impl Fn(&Ar
     let known = settings.iter().filter_map(|setting| Some((find(command, &setting.key)?, &setting.value)));
     // They have been judged: none is refused.
     known
-        .filter(|(arg, _)| wanted(arg))
+        .filter(|(arg, value)| wanted(arg) && !is_default(arg, value))
         .flat_map(|(arg, value)| words(arg, value).unwrap_or_default())
         .collect()
+}
+
+/// Whether a value is what the flag has untold: to say it is to say nothing, also beside flags that it would not go with.
+fn is_default(arg: &Arg, value: &Value) -> bool {
+    let [default] = arg.get_default_values() else { return false };
+    matches!(value, Value::Words(words) if words.len() == 1 && **default == *words[0])
 }
 
 /// A flag with its value, as one would type it.
@@ -74,13 +80,36 @@ pub(super) fn words(arg: &Arg, value: &Value) -> Result<Vec<OsString>, String> {
         (ArgAction::Count, _) => Err("a number is wanted".to_owned()),
         (_, Value::Boolean(_)) => Err("neither true nor false means anything here".to_owned()),
         (ArgAction::Append, Value::Words(words)) => Ok(words.iter().map(|word| flag(Some(word))).collect()),
-        (_, Value::Words(words)) => Ok(vec![flag(Some(&words.join(",")))]),
+        (_, Value::Words(words)) if words.len() == 1 || takes_a_list(arg) => {
+            Ok(vec![flag(Some(&words.join(",")))])
+        }
+        (_, Value::Words(words)) => Err(format!("one value is wanted, not {}", words.len())),
     }
+}
+
+/// Whether a flag's value is a list, as its help says.
+fn takes_a_list(arg: &Arg) -> bool {
+    let mut names = arg.get_value_names().into_iter().flatten();
+    names.any(|name| name.contains("LIST") || name.contains('…'))
 }
 
 #[cfg(test)]
 mod tests {
     use super::{super::check::COMMANDS, *};
+
+    #[test]
+    fn an_array_is_for_flags_that_take_lists_or_may_be_given_several_times() {
+        let command = subcommand("ingest");
+        let two = || Value::Words(vec!["1".to_owned(), "2".to_owned()]);
+        let given = |key: &str| words(find(&command, key).unwrap(), &two());
+        assert_eq!(given("vni").unwrap(), ["--vni=1,2"]);
+        assert_eq!(given("source").unwrap(), ["--source=1,2"]);
+        assert_eq!(given("interface").unwrap(), ["--interface=1", "--interface=2"]);
+        #[cfg(feature = "af-xdp")]
+        assert_eq!(given("forward").unwrap(), ["--forward=1", "--forward=2"]);
+        assert_eq!(given("write").unwrap_err(), "one value is wanted, not 2");
+        assert_eq!(given("count").unwrap_err(), "one value is wanted, not 2");
+    }
 
     #[test]
     fn every_flag_has_a_key_of_its_own() {

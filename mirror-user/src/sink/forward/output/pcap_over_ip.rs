@@ -142,6 +142,26 @@ impl PcapOverIp {
         });
     }
 
+    /// Waits until readers have taken all, or have gone.
+    pub(in super::super) fn drain(&mut self, patience: Duration) -> io::Result<()> {
+        let start = Instant::now();
+        loop {
+            self.push();
+            let left: usize = self.readers.iter().map(|reader| reader.behind.len()).sum();
+            if left == 0 {
+                return Ok(());
+            }
+            if start.elapsed() >= patience {
+                let seconds = patience.as_secs();
+                let message = format!(
+                    "{left} bytes were not taken within {seconds} s; see whether its reader still reads"
+                );
+                return Err(io::Error::new(io::ErrorKind::TimedOut, message));
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+
     /// Waits while every reader is too far behind for so many more bytes, but not long.
     fn wait_for_room(&mut self, bytes: usize) {
         let start = Instant::now();
@@ -222,22 +242,7 @@ impl Output for PcapOverIp {
     }
 
     fn finish(&mut self, patience: Duration) -> io::Result<()> {
-        let start = Instant::now();
-        loop {
-            self.push();
-            let left: usize = self.readers.iter().map(|reader| reader.behind.len()).sum();
-            if left == 0 {
-                break;
-            }
-            if start.elapsed() >= patience {
-                let seconds = patience.as_secs();
-                let message = format!(
-                    "{left} bytes were not taken within {seconds} s; see whether its reader still reads"
-                );
-                return Err(io::Error::new(io::ErrorKind::TimedOut, message));
-            }
-            thread::sleep(PAUSE);
-        }
+        self.drain(patience)?;
         for reader in self.readers.drain(..) {
             // So that it reads the end of the stream and no reset.
             if let Err(error) = reader.socket.shutdown(Shutdown::Write) {

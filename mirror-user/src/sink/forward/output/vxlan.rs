@@ -68,6 +68,13 @@ impl Tunnel {
         )
         .map_err(failed("a raw socket"))?;
         setsockopt(&socket, sockopt::SndBuf, &SEND_BUFFER).map_err(failed("its buffer"))?;
+        // Else a packet that a queueing discipline has dropped would count as sent (ip(7), IP_RECVERR).
+        if to.is_ipv4() {
+            setsockopt(&socket, sockopt::Ipv4RecvErr, &true)
+        } else {
+            setsockopt(&socket, sockopt::Ipv6RecvErr, &true)
+        }
+        .map_err(failed("its errors"))?;
         // The port of a raw socket means nothing.
         let far = SockaddrStorage::from(SocketAddr::new(to.ip(), 0));
         connect(socket.as_raw_fd(), &far).map_err(|errno| OpenError::Socket {

@@ -12,6 +12,7 @@ use crate::{
         Counters, LatencySink,
         handoff::{self, Block, LOSSES, Message, Owner},
         pcap::format::PacketHead,
+        pipe::Pipe,
         testing::offer,
     },
     worker::{Pipeline, PipelineConfig, SinkSlot},
@@ -86,7 +87,7 @@ fn the_writer_thread_allocates_per_capture_and_not_per_block() {
             messages.send(Message::Block { block, owner: Arc::clone(&owner) }).unwrap();
         }
         messages.send(Message::Close { lost_in_kernel: 0 }).unwrap();
-        let out = Out::Stream { name: "test".to_owned(), out: Box::new(io::sink()) };
+        let out = Out::Stream(Pipe::new("test", io::sink()));
         let interfaces = Interfaces::new(8);
         let numbers = interfaces.numbers();
         let form = Form { format: Format::Pcapng, snaplen: 262_144, interfaces };

@@ -1,38 +1,10 @@
 //! Outputs that are full, gone, slow or stuck.
 
-use std::sync::mpsc;
-
 use super::*;
-use crate::{batch::MAX_BATCH, sink::testing::offer};
-
-/// A stream that takes nothing until it is released, and then everything.
-#[derive(Debug)]
-struct Gate {
-    released: mpsc::Receiver<()>,
-    bytes: Arc<Mutex<Vec<u8>>>,
-}
-
-impl Gate {
-    /// The gate, what releases it when dropped, and the bytes that went through.
-    fn new() -> (Self, mpsc::Sender<()>, Arc<Mutex<Vec<u8>>>) {
-        let (release, released) = mpsc::channel();
-        let bytes = Arc::<Mutex<_>>::default();
-        (Self { released, bytes: Arc::clone(&bytes) }, release, bytes)
-    }
-}
-
-impl Write for Gate {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // Nobody sends: this ends when the other end is dropped.
-        self.released.recv().unwrap_err();
-        self.bytes.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
+use crate::{
+    batch::MAX_BATCH,
+    sink::testing::{Gate, offer},
+};
 
 fn packets_in(bytes: &Mutex<Vec<u8>>) -> usize {
     let file = tempfile::NamedTempFile::new().unwrap();

@@ -9,7 +9,7 @@ mod rotated;
 
 use std::{
     fs::File,
-    io::{self, Write},
+    io,
     process::Command,
     sync::{Arc, Mutex},
     thread,

@@ -1,0 +1,72 @@
+//! `--print` and what goes with it: packets as text, with tcpdump's letters.
+
+use clap::{ArgAction, Args};
+use mirror_user::sink::print::{Dump, Print, PrintError, Style, Time};
+
+use crate::output::OnThread;
+
+/// What of a packet is printed.
+#[derive(Args, Debug)]
+pub(crate) struct PrintArgs {
+    /// Print the inner packets to standard output, a line each, as tcpdump -n -S does; -v, -vv and -vvv are then about
+    /// packets, and not about the log
+    #[arg(long, help_heading = "Printing")]
+    print: bool,
+    /// With the Ethernet header and its VLAN tags
+    #[arg(short = 'e', help_heading = "Printing", requires = "print")]
+    link: bool,
+    /// With its bytes in hex; twice: and those of the Ethernet header
+    #[arg(short = 'x', help_heading = "Printing", requires = "print", action = ArgAction::Count)]
+    hex: u8,
+    /// With its bytes in hex and as characters; twice: and those of the Ethernet header
+    #[arg(short = 'X', help_heading = "Printing", requires = "print", action = ArgAction::Count)]
+    hexascii: u8,
+    /// With its bytes as characters; twice: and those of the Ethernet header
+    #[arg(short = 'A', help_heading = "Printing", requires = "print", action = ArgAction::Count)]
+    ascii: u8,
+    /// Without the time; twice: in s since 1970; three times: since the packet before; four: with the date; five: since
+    /// the first packet
+    #[arg(short = 't', help_heading = "Printing", requires = "print", action = ArgAction::Count)]
+    timestamps: u8,
+}
+
+impl PrintArgs {
+    /// Whether packets are printed.
+    pub(crate) fn is_asked_for(&self) -> bool {
+        self.print
+    }
+
+    /// The printer, opened.
+    pub(crate) fn open(
+        &self,
+        verbosity: u8,
+        outer: bool,
+        on_thread: Option<&OnThread>,
+    ) -> Result<Print, PrintError> {
+        let style = self.style().verbosity(verbosity).outer(outer);
+        let mut builder = Print::builder(style);
+        if let Some(hook) = on_thread.cloned() {
+            builder = builder.on_thread_start(move || hook());
+        }
+        builder.build()
+    }
+
+    fn style(&self) -> Style {
+        let time = match self.timestamps {
+            0 => Time::Clock,
+            1 => Time::None,
+            2 => Time::Epoch,
+            3 => Time::SincePrevious,
+            4 => Time::Date,
+            _ => Time::SinceFirst,
+        };
+        // Of several, tcpdump takes this one first.
+        let (dump, times) = match (self.hexascii, self.hex, self.ascii) {
+            (0, 0, 0) => (Dump::None, 0),
+            (0, 0, times) => (Dump::Ascii, times),
+            (0, times, _) => (Dump::Hex, times),
+            (times, ..) => (Dump::HexAscii, times),
+        };
+        Style::default().time(time).link(self.link).dump(dump, times > 1)
+    }
+}

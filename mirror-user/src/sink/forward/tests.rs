@@ -1,0 +1,131 @@
+//! Nothing is allocated per frame: not by workers, and not by the threads that send.
+
+use std::{
+    net::TcpListener,
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use allocation_counter::measure;
+use mirror_lab::{Lab, VethEnd, VethOptions, VethPair};
+
+use super::{
+    output::{Device, Output, PcapOverIp, TapDevice, Tunnel},
+    vlan::{Tagger, Vlans},
+    *,
+};
+use crate::{
+    batch::MAX_BATCH,
+    sink::{
+        handoff::Settled,
+        pcap::Format,
+        testing::{Outer, offer},
+    },
+};
+
+/// Frames of different flows: UDP, from ports of their own.
+fn some_frames(count: u16) -> Vec<Outer> {
+    let frame = |port: u16| {
+        let mut inner = vec![2; 60];
+        inner[12..14].copy_from_slice(&[8, 0]);
+        inner[14..24].copy_from_slice(&[0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17]);
+        inner[34..36].copy_from_slice(&port.to_be_bytes());
+        Outer::new([10, 0, 0, 1], 7, &inner)
+    };
+    (0..count).map(frame).collect()
+}
+
+fn records(frames: &[Outer]) -> Vec<u8> {
+    let mut records = Vec::new();
+    for frame in frames {
+        let frame = frame.frame();
+        let start = records.len();
+        records.resize(start + record::len(&frame), 0);
+        record::put(&frame, &mut records[start..]);
+    }
+    records
+}
+
+#[test]
+fn workers_allocate_nothing_be_it_for_one_target_or_for_a_group() {
+    let target = || "pcap-over-ip:listen=127.0.0.1:0".parse().unwrap();
+    let other = "pcap-over-ip:connect=127.0.0.1:9".parse().unwrap();
+    for builder in [Forward::builder(target()), Forward::builder(target()).member(other)] {
+        let forward = builder.blocks(4).block_size(16 << 10).build().unwrap();
+        let mut sink = forward.build(&WorkerContext::single(2048)).unwrap();
+        let frames = some_frames(10_000);
+        offer(&mut *sink, &frames[..MAX_BATCH]).unwrap();
+        let lent: Vec<_> = frames.iter().map(Outer::frame).collect();
+        let allocated = measure(|| {
+            for batch in lent.chunks(MAX_BATCH) {
+                sink.batch(&crate::Batch::new(0, batch)).unwrap();
+                sink.tick(Instant::now());
+            }
+        });
+        assert_eq!(allocated.count_total, 0, "{allocated:?}");
+        sink.finish().unwrap();
+        let stats = sink.stats();
+        assert_eq!((stats.total(), stats.pending), (10_000 + MAX_BATCH as u64, 0));
+        drop(sink);
+        forward.close(&mut Report::new("file", SystemTime::now())).unwrap();
+    }
+}
+
+/// As often for many frames as for few, once their buffers are as large as they get.
+#[test]
+fn what_sends_allocates_nothing_per_frame() {
+    let lab = Lab::new().unwrap();
+    let (near, far) = (lab.namespace("near").unwrap(), lab.namespace("far").unwrap());
+    let ends = (VethEnd::new(&near, "out0"), VethEnd::new(&far, "far0"));
+    let link = VethPair::create(ends.0, ends.1, &VethOptions::default()).unwrap();
+    link.a.address("10.99.0.1/24").unwrap();
+    near.ip("neighbour add 10.99.0.2 lladdr 02:00:00:00:00:07 dev out0 nud permanent").unwrap();
+    let (few, many) = (records(&some_frames(10)), records(&some_frames(1000)));
+    let tagger = || Some(Tagger::new(Vlans::default()));
+    let measured = near.enter(|| {
+        let mut outputs: Vec<(&str, Box<dyn Output>)> = vec![
+            ("tap", Box::new(TapDevice::open("tap0", 1500, false, None).unwrap())),
+            ("tap with VLANs", Box::new(TapDevice::open("tap1", 1500, false, tagger()).unwrap())),
+            ("device", Box::new(Device::open("out0", tagger()).unwrap())),
+            ("tunnel", Box::new(Tunnel::open("10.99.0.2:4789".parse().unwrap(), None).unwrap())),
+        ];
+        let count = |output: &mut dyn Output, records: &[u8], frames: u64| {
+            let mut settled = Settled::default();
+            let allocated = measure(|| output.send(records, &mut settled)).count_total;
+            assert_eq!(settled, Settled { written: frames, ..Settled::default() });
+            allocated
+        };
+        let mut measured = Vec::new();
+        for (name, output) in &mut outputs {
+            count(&mut **output, &many, 1000);
+            measured.push((*name, count(&mut **output, &few, 10), count(&mut **output, &many, 1000)));
+        }
+        measured
+    });
+    for (name, few, many) in measured.unwrap() {
+        assert_eq!(few, many, "{name}");
+    }
+}
+
+#[test]
+fn a_stream_of_packets_allocates_nothing_per_frame_but_what_its_readers_are_behind() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = listener.local_addr().unwrap();
+    let mut output = PcapOverIp::connect(to, Format::Pcapng, true);
+    output.look().unwrap();
+    let (mut reader, _) = listener.accept().unwrap();
+    let reading = thread::spawn(move || io::copy(&mut reader, &mut io::sink()).unwrap());
+    let (few, many) = (records(&some_frames(10)), records(&some_frames(1000)));
+    let mut count = |records: &[u8]| {
+        let allocated = measure(|| output.send(records, &mut Settled::default())).count_total;
+        // All of it is with the reader before the next.
+        output.drain(Duration::from_secs(5)).unwrap();
+        allocated
+    };
+    count(&many);
+    count(&many);
+    assert_eq!((count(&few), count(&many)), (0, 0));
+    output.finish(Duration::from_secs(5)).unwrap();
+    drop(output);
+    assert!(reading.join().unwrap() > 0);
+}

@@ -1,0 +1,55 @@
+//! Frames as lines.
+
+use std::fmt::Write as _;
+
+use jiff::tz::TimeZone;
+
+use super::{packet, style::Style, time::Times};
+use crate::{batch::Frame, sink::origin::OriginKey};
+
+/// Prints frames, one a line, in a [`Style`].
+///
+/// ```
+/// use mirror_user::{Captured, decap, sink::print::{Lines, Style, Time}, wire::vxlan};
+///
+/// let mut lines = Lines::new(Style::default().time(Time::None));
+/// let mut text = String::new();
+/// # let outer = [0; 60];
+/// # let captured = Captured { bytes: &outer, wire_len: 60, time: 0 };
+/// if let Ok(frame) = decap::decapsulate_frame(captured, &[vxlan::PORT]) {
+///     lines.line(&frame, &mut text);
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Lines {
+    style: Style,
+    times: Times,
+    /// Time and origin, the same for all lines of a frame.
+    prefix: String,
+}
+
+impl Lines {
+    /// Prints in this style, and times of day in the system's time zone, or that of the variable `TZ`.
+    #[must_use]
+    pub fn new(style: Style) -> Self {
+        Self { style, times: Times::new(style.time, TimeZone::system()), prefix: String::new() }
+    }
+
+    /// Adds a frame's text, with the line end: a line, and more where the style wants details below it.
+    ///
+    /// Nothing of the packet can do harm on a terminal: its control characters are escaped.
+    pub fn line(&mut self, frame: &Frame<'_>, out: &mut String) {
+        self.prefix.clear();
+        self.times.put(frame.time(), &mut self.prefix);
+        // Writing to a String cannot fail.
+        let _ = write!(self.prefix, "{} ", OriginKey::of(frame));
+        if self.style.outer {
+            out.push_str(&self.prefix);
+            packet::outer(frame, self.style, out);
+            out.push('\n');
+        }
+        out.push_str(&self.prefix);
+        packet::inner(frame, self.style, out);
+        out.push('\n');
+    }
+}

@@ -1,0 +1,105 @@
+//! Packets as text, in tcpdump's format: for people, and for what reads tcpdump's output.
+//!
+//! ```text
+//! 12:34:56.789012 vni-12345@10.0.0.5 IP 10.1.0.10.40000 > 10.1.0.11.80: Flags [S], seq 1, win 64240, length 0
+//! ```
+//!
+//! In front are the receive time and the origin, by the name it has in a capture; then what tcpdump prints of the inner
+//! packet with `-n -S`. What differs is listed in `docs/print.md`.
+//!
+//! [`Lines`] makes text of frames and does nothing else. [`Print`] is the sink: workers copy frames into blocks, and one
+//! thread makes text of them and writes it, within 100 ms of their arrival. A worker that has no empty block drops and counts
+//! `no_block`; it never waits, but over a capture file. The text says so where frames are missing.
+
+mod builder;
+mod lines;
+mod packet;
+mod printer;
+mod style;
+mod time;
+mod worker;
+
+#[cfg(all(test, unix))]
+mod tests;
+
+pub use builder::{PrintBuilder, PrintError};
+pub use lines::Lines;
+pub use style::{Dump, Style, Time};
+
+use std::sync::{Arc, atomic::AtomicU64};
+
+use super::{
+    Sink, SinkError, SinkFactory, WorkerContext,
+    handoff::{self, Handoff, record},
+};
+use crate::account::Report;
+use worker::PrintSink;
+
+const NAME: &str = "print";
+
+/// Prints frames to standard output or a stream: the factory. See the [module](self).
+///
+/// ```no_run
+/// use mirror_user::sink::print::{Print, Style};
+///
+/// let print = Print::builder(Style::default().verbosity(1)).build()?;
+/// # Ok::<(), mirror_user::sink::print::PrintError>(())
+/// ```
+#[derive(Debug)]
+pub struct Print {
+    needs_time: bool,
+    block_size: usize,
+    handoff: Handoff,
+    /// Frames that were left out at the end, after which no other came.
+    left_out_last: Arc<AtomicU64>,
+}
+
+impl Print {
+    /// Blocks a worker has, unless told otherwise.
+    pub const DEFAULT_BLOCKS: usize = handoff::DEFAULT_BLOCKS;
+    /// Bytes in a block, unless told otherwise.
+    pub const DEFAULT_BLOCK_SIZE: usize = handoff::DEFAULT_BLOCK_SIZE;
+
+    /// Starts setting up a printer in this style, to standard output unless told otherwise.
+    pub fn builder(style: Style) -> PrintBuilder {
+        PrintBuilder::new(style)
+    }
+
+    /// Memory that each worker's sink takes, in bytes: its blocks, allocated at the start.
+    ///
+    /// `max_frame` is [`WorkerContext::max_frame`]: a block holds at least two of the largest frames.
+    #[must_use]
+    pub fn memory_per_worker(&self, max_frame: usize) -> usize {
+        self.handoff.terms().blocks * (self.size_for(max_frame) + size_of::<handoff::Block>())
+    }
+
+    /// Where the text goes, as the user named it.
+    #[must_use]
+    pub fn target(&self) -> &str {
+        &self.handoff.terms().output
+    }
+
+    /// Bytes in a block that is to take frames of this size.
+    fn size_for(&self, max_frame: usize) -> usize {
+        self.block_size.max(2 * (worker::HEAD + record::len_of(max_frame)))
+    }
+}
+
+impl SinkFactory for Print {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn build(&self, cx: &WorkerContext) -> Result<Box<dyn Sink>, SinkError> {
+        let lane = self.handoff.lane(self.size_for(cx.max_frame), cx.wait_until.clone());
+        Ok(Box::new(PrintSink::new(lane, Arc::clone(&self.left_out_last))))
+    }
+
+    fn needs_time(&self) -> bool {
+        self.needs_time
+    }
+
+    fn close(&self, report: &mut Report) -> Result<(), SinkError> {
+        self.handoff.close(report)
+    }
+}

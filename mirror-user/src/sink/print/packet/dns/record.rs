@@ -1,0 +1,245 @@
+//! Questions and resource records.
+
+use super::{
+    super::{
+        text::{Address, Printed, Text, put},
+        view::{Cut, View},
+    },
+    OPT, name,
+};
+
+const INTERNET: u16 = 1;
+/// Of a question: an answer to the asker alone will do; of a record: forget others of the name (RFC 6762 section 5.4, 10.2).
+const MULTICAST_BIT: u16 = 0x8000;
+
+/// Prints a question; gives the offset after it.
+pub(super) fn question(text: &mut Text<'_>, message: View<'_>, at: usize, multicast: bool) -> Printed<usize> {
+    let after = name::skip(message, at)?;
+    message.get(after, 4)?;
+    let (kind, class) = (message.u16(after)?, message.u16(after + 2)?);
+    put!(text, " ");
+    put_kind(text, kind);
+    put_class(text, if multicast { class & !MULTICAST_BIT } else { class });
+    if multicast {
+        put!(text, "{}", if class & MULTICAST_BIT == 0 { " (QM)" } else { " (QU)" });
+    }
+    put!(text, "? ");
+    name::print(text, message, at)?;
+    Ok(after + 4)
+}
+
+/// Prints a record; gives the offset after it.
+pub(super) fn print(text: &mut Text<'_>, message: View<'_>, at: usize, multicast: bool) -> Printed<usize> {
+    let at = if text.verbose() {
+        put!(text, " ");
+        Ok(name::print(text, message, at)?)
+    } else {
+        name::skip(message, at)
+    };
+    let Some(at) = at.ok().filter(|at| message.has(at + 10)) else {
+        // As if the record ended here: whether another is missing, the counts tell.
+        return Ok(message.bytes().len());
+    };
+    let (kind, class) = (message.u16(at)?, message.u16(at + 2)?);
+    let plain = if multicast { class & !MULTICAST_BIT } else { class };
+    if kind != OPT {
+        put_class(text, plain);
+    }
+    if multicast && class & MULTICAST_BIT != 0 {
+        put!(text, " (Cache flush)");
+    }
+    if kind != OPT && text.style.verbosity > 2 {
+        put!(text, " [");
+        text.seconds(message.u32(at + 4)?);
+        put!(text, "]");
+    }
+    put!(text, " ");
+    put_kind(text, kind);
+    let start = at + 10;
+    let end = start + usize::from(message.u16(at + 8)?);
+    if !message.has(end) {
+        return Err(Cut);
+    }
+    if kind == OPT {
+        put!(text, " UDPsize={plain}");
+        if message.u16(at + 6)? & 0x8000 != 0 {
+            put!(text, " DO");
+        }
+        options(text, message, start, end)?;
+    } else {
+        data(text, message, kind, start, end)?;
+    }
+    Ok(end)
+}
+
+/// What a record says, in the message from `at` to `end`.
+fn data(text: &mut Text<'_>, message: View<'_>, kind: u16, at: usize, end: usize) -> Printed {
+    match kind {
+        1 => put!(text, " {}", Address::v4(message, at)?),
+        28 => put!(text, " {}", Address::v6(message, at)?),
+        // NS, CNAME, PTR, DNAME.
+        2 | 5 | 12 | 39 => {
+            put!(text, " ");
+            name::print(text, message, at)?;
+        }
+        // SOA.
+        6 if text.verbose() => {
+            put!(text, " ");
+            let mailbox = name::print(text, message, at)?;
+            put!(text, " ");
+            let numbers = name::print(text, message, mailbox)?;
+            message.get(numbers, 20)?;
+            for place in 0..5 {
+                put!(text, " {}", message.u32(numbers + 4 * place)?);
+            }
+        }
+        // MX.
+        15 => {
+            put!(text, " ");
+            let preference = message.u16(at)?;
+            name::print(text, message, at + 2)?;
+            put!(text, " {preference}");
+        }
+        // TXT: strings with their lengths.
+        16 => {
+            let mut at = at;
+            while at < end {
+                let len = usize::from(message.u8(at)?);
+                put!(text, " \"");
+                text.escaped(message.after(at + 1).ending_at(len).bytes());
+                message.get(at + 1, len)?;
+                put!(text, "\"");
+                at += 1 + len;
+            }
+        }
+        // SRV (RFC 2782).
+        33 => {
+            put!(text, " ");
+            let (priority, weight, port) = (message.u16(at)?, message.u16(at + 2)?, message.u16(at + 4)?);
+            name::print(text, message, at + 6)?;
+            put!(text, ":{port} {priority} {weight}");
+        }
+        // URI (RFC 7553).
+        256 => {
+            put!(text, " {} {} ", message.u16(at)?, message.u16(at + 2)?);
+            text.escaped(message.get(at + 4, end.saturating_sub(at + 4))?);
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// The options of EDNS (RFC 6891 section 6.1.2).
+fn options(text: &mut Text<'_>, message: View<'_>, mut at: usize, end: usize) -> Printed {
+    if at >= end {
+        return Ok(());
+    }
+    put!(text, " [");
+    while at < end {
+        let kind = message.u16(at)?;
+        match option_name(kind) {
+            Some(name) => put!(text, "{name}"),
+            None => put!(text, "Opt{kind}"),
+        }
+        let value = message.get(at + 4, usize::from(message.u16(at + 2)?))?;
+        if !value.is_empty() {
+            put!(text, " ");
+            option(text, kind, value);
+        }
+        at += 4 + value.len();
+        put!(text, "{}", if at < end { "," } else { "]" });
+    }
+    Ok(())
+}
+
+fn option(text: &mut Text<'_>, kind: u16, value: &[u8]) {
+    match (kind, value) {
+        // RFC 7314, in seconds.
+        (9, &[a, b, c, d]) => put!(text, "{} sec", u32::from_be_bytes([a, b, c, d])),
+        // RFC 7873: the client's cookie, and the server's.
+        (10, [..]) if matches!(value.len(), 8 | 16..=40) => {
+            let (client, server) = value.split_at(8);
+            text.hex(client, "");
+            if !server.is_empty() {
+                put!(text, " ");
+                text.hex(server, "");
+            }
+        }
+        // RFC 7828, in units of 100 ms.
+        (11, &[high, low]) => {
+            let tenths = u16::from_be_bytes([high, low]);
+            put!(text, "{}.{} sec", tenths / 10, tenths % 10);
+        }
+        (9..=11, _) => text.invalid(),
+        // RFC 7830.
+        (12, _) => put!(text, "({})", value.len()),
+        _ => text.hex(value, ""),
+    }
+}
+
+fn option_name(kind: u16) -> Option<&'static str> {
+    Some(match kind {
+        1 => "LLQ",
+        2 => "UL",
+        3 => "NSID",
+        5 => "DAU",
+        6 => "DHU",
+        7 => "N3U",
+        8 => "ECS",
+        9 => "EXPIRE",
+        10 => "COOKIE",
+        11 => "KEEPALIVE",
+        12 => "PADDING",
+        13 => "CHAIN",
+        14 => "KEY-TAG",
+        16 => "CLIENT-TAG",
+        17 => "SERVER-TAG",
+        _ => return None,
+    })
+}
+
+fn put_class(text: &mut Text<'_>, class: u16) {
+    match class {
+        INTERNET => {}
+        3 => put!(text, " CHAOS"),
+        4 => put!(text, " HS"),
+        255 => put!(text, " ANY"),
+        _ => put!(text, " (Class {class})"),
+    }
+}
+
+fn put_kind(text: &mut Text<'_>, kind: u16) {
+    match kind_name(kind) {
+        Some(name) => put!(text, "{name}"),
+        None => put!(text, "Type{kind}"),
+    }
+}
+
+/// A record's type as tcpdump names it.
+fn kind_name(kind: u16) -> Option<&'static str> {
+    const FIRST: [&str; 47] = [
+        "A", "NS", "MD", "MF", "CNAME", "SOA", "MB", "MG", "MR", "NULL", "WKS", "PTR", "HINFO", "MINFO",
+        "MX", "TXT", "RP", "AFSDB", "X25", "ISDN", "RT", "NSAP", "NSAP_PTR", "SIG", "KEY", "PX", "GPOS",
+        "AAAA", "LOC", "NXT", "EID", "NIMLOC", "SRV", "ATMA", "NAPTR", "KX", "CERT", "A6", "DNAME", "SINK",
+        "OPT", "APL", "DS", "SSHFP", "IPSECKEY", "RRSIG", "NSEC",
+    ];
+    Some(match kind {
+        1..=47 => FIRST[usize::from(kind) - 1],
+        48 => "DNSKEY",
+        99 => "SPF",
+        100 => "UINFO",
+        101 => "UID",
+        102 => "GID",
+        103 => "UNSPEC",
+        104 => "UNSPECA",
+        249 => "TKEY",
+        250 => "TSIG",
+        251 => "IXFR",
+        252 => "AXFR",
+        253 => "MAILB",
+        254 => "MAILA",
+        255 => "ANY",
+        256 => "URI",
+        _ => return None,
+    })
+}

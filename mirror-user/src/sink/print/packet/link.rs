@@ -1,0 +1,179 @@
+//! Ethernet and VLAN tags.
+
+use etherparse::EtherType;
+
+use super::{
+    arp, hex, ipv4, ipv6, llc,
+    text::{Mac, Printed, Text, put},
+    view::{Cut, View},
+};
+
+const ADDRESSES: usize = 12;
+const HEADER: usize = 14;
+/// The most that is a length and no type (IEEE 802.3 section 3.2.6).
+const MAX_LENGTH: u16 = 1500;
+const REVERSE_ARP: EtherType = EtherType(0x8035);
+
+/// A frame; gives the length of its header, as far as it is there.
+pub(super) fn ethernet(text: &mut Text<'_>, frame: View<'_>) -> usize {
+    text.protocol = "ether";
+    let here = frame.bytes().len();
+    if frame.len() < here {
+        put!(text, "[length {} < caplen {here}]", frame.len());
+        text.invalid();
+        return frame.len();
+    }
+    let mut header_len = here;
+    if contents(text, frame, &mut header_len).is_err() {
+        text.cut();
+    }
+    header_len
+}
+
+fn contents(text: &mut Text<'_>, frame: View<'_>, header_len: &mut usize) -> Printed {
+    frame.get(0, HEADER)?;
+    if text.style.link {
+        put_addresses(text, frame)?;
+    }
+    let mut length_type = frame.u16(ADDRESSES)?;
+    let mut rest = frame.after(HEADER);
+    let mut tags = 0;
+    while is_tag(EtherType(length_type)) {
+        if !rest.has(4) {
+            text.protocol = "vlan";
+            return Err(Cut);
+        }
+        if text.style.link {
+            let control = rest.u16(0)?;
+            put_type(text, length_type);
+            put_len(text, frame, tags);
+            put!(text, "vlan {}, p {}", control & 0xfff, control >> 13);
+            put!(text, "{}, ", if control & 0x1000 == 0 { "" } else { ", DEI" });
+        }
+        length_type = rest.u16(2)?;
+        rest = rest.after(4);
+        tags += 1;
+    }
+    *header_len = HEADER + 4 * tags;
+    if length_type <= MAX_LENGTH {
+        let payload = rest.ending_at(rest.len().min(length_type.into()));
+        if text.style.link {
+            put!(text, "802.3");
+            if tags == 0 {
+                put!(text, ", length {}: ", payload.len());
+            }
+        }
+        *header_len += llc::print(text, payload, frame)?;
+        return Ok(());
+    }
+    if text.style.link {
+        put_type(text, length_type);
+        put_len(text, frame, tags);
+    }
+    if !payload(text, EtherType(length_type), rest)? {
+        if !text.style.link {
+            put_addresses(text, frame)?;
+            put_type(text, length_type);
+            put_len(text, frame, 0);
+        }
+        hex::hex(text, rest.bytes(), true);
+    }
+    Ok(())
+}
+
+/// What a type announces; whether anything is known of that.
+fn payload(text: &mut Text<'_>, kind: EtherType, payload: View<'_>) -> Printed<bool> {
+    match kind {
+        EtherType::IPV4 => ipv4::print(text, payload)?,
+        EtherType::IPV6 => ipv6::print(text, payload)?,
+        EtherType::ARP | REVERSE_ARP => arp::print(text, payload)?,
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+fn is_tag(kind: EtherType) -> bool {
+    matches!(
+        kind,
+        EtherType::VLAN_TAGGED_FRAME
+            | EtherType::PROVIDER_BRIDGING
+            | EtherType::VLAN_DOUBLE_TAGGED_FRAME
+            | EtherType(0x9200)
+    )
+}
+
+fn put_addresses(text: &mut Text<'_>, frame: View<'_>) -> Printed {
+    put!(text, "{} > {}, ", Mac(frame.array(6)?), Mac(frame.array(0)?));
+    Ok(())
+}
+
+fn put_type(text: &mut Text<'_>, kind: u16) {
+    put!(text, "ethertype {} (0x{kind:04x})", ethertype_name(kind).unwrap_or("Unknown"));
+}
+
+/// The frame's length, once, behind the first type.
+fn put_len(text: &mut Text<'_>, frame: View<'_>, tags: usize) {
+    match tags {
+        0 => put!(text, ", length {}: ", frame.len()),
+        _ => put!(text, ", "),
+    }
+}
+
+/// A type as tcpdump names it.
+pub(super) fn ethertype_name(kind: u16) -> Option<&'static str> {
+    Some(match kind {
+        0x0200 => "PUP",
+        0x0500 => "Sprite",
+        0x0600 => "NS",
+        0x0707 => "GeoNet (old)",
+        0x0800 => "IPv4",
+        0x0806 => "ARP",
+        0x1000 => "Trail",
+        0x1111 => "CALM FAST",
+        0x6001 => "MOP DL",
+        0x6002 => "MOP RC",
+        0x6003 => "DN",
+        0x6004 => "LAT",
+        0x6007 => "SCA",
+        0x6558 => "TEB",
+        0x8035 => "Reverse ARP",
+        0x8038 => "Lanbridge",
+        0x803c => "DEC DNS",
+        0x803e => "DEC DTS",
+        0x805b => "VEXP",
+        0x805c => "VPROD",
+        0x809b => "Appletalk",
+        0x80f3 => "Appletalk ARP",
+        0x8100 => "802.1Q",
+        0x8137 => "IPX",
+        0x86dd => "IPv6",
+        0x8808 => "MPCP",
+        0x8809 => "Slow Protocols",
+        0x880b => "PPP",
+        0x8847 => "MPLS unicast",
+        0x8848 => "MPLS multicast",
+        0x8863 => "PPPoE D",
+        0x8864 => "PPPoE S",
+        0x886f => "MS NLB heartbeat",
+        0x8870 => "Jumbo",
+        0x888e => "EAPOL",
+        0x8899 => "Realtek protocols",
+        0x88a2 => "AoE",
+        0x88a8 => "802.1Q-QinQ",
+        0x88ca => "TIPC",
+        0x88cc => "LLDP",
+        0x88e5 => "802.1AE MACsec",
+        0x88f7 => "PTP",
+        0x8902 => "CFM",
+        0x893a => "IEEE1905.1",
+        0x8947 => "GeoNet",
+        0x894f => "NSH",
+        0x9000 => "Loopback",
+        0x9100 => "802.1Q-9100",
+        0x9200 => "802.1Q-9200",
+        0xabcd => "CFM (old)",
+        0xd28b => "Arista Vendor Specific Protocol",
+        0xfefe => "OSI",
+        _ => return None,
+    })
+}

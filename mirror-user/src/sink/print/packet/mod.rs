@@ -1,0 +1,55 @@
+//! What a packet's bytes say, protocol by protocol, in tcpdump's words.
+//!
+//! Each protocol has a file with one function for it, which prints a header and calls the next protocol's. Fields are read one
+//! by one from a [`View`]; where one is missing, [`Cut`](view::Cut) ends the packet with `[|protocol]`, so that of a packet
+//! cut anywhere, what is there is printed. What tcpdump makes of a broken header is the model here too.
+
+mod arp;
+mod checksum;
+mod dns;
+mod gre;
+mod hex;
+mod icmp;
+mod icmpv6;
+mod igmp;
+mod ipsec;
+mod ipv4;
+mod ipv4_options;
+mod ipv6;
+mod ipv6_extensions;
+mod link;
+mod llc;
+mod neighbours;
+mod network;
+mod sctp;
+mod tcp;
+mod tcp_options;
+mod text;
+mod tunnel;
+mod udp;
+mod view;
+
+use super::style::{Dump, Style};
+use crate::batch::Frame;
+use text::Text;
+use view::View;
+
+/// Adds what the inner packet says, and below it its bytes, where the style wants them.
+pub(super) fn inner(frame: &Frame<'_>, style: Style, out: &mut String) {
+    let mut text = Text::new(out, style);
+    let bytes = frame.inner().first();
+    let header_len = link::ethernet(&mut text, View::new(bytes, frame.wire_len() as usize));
+    let dumped = if style.dump_link { bytes } else { bytes.get(header_len..).unwrap_or_default() };
+    match style.dump {
+        _ if dumped.is_empty() => {}
+        Dump::None => {}
+        Dump::Hex => hex::hex(&mut text, dumped, false),
+        Dump::HexAscii => hex::hex(&mut text, dumped, true),
+        Dump::Ascii => hex::ascii(&mut text, dumped),
+    }
+}
+
+/// Adds what carried the packet, in short.
+pub(super) fn outer(frame: &Frame<'_>, style: Style, out: &mut String) {
+    tunnel::print(&mut Text::new(out, style), frame);
+}

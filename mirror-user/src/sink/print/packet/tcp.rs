@@ -1,0 +1,104 @@
+//! TCP (RFC 9293).
+
+use etherparse::IpNumber;
+
+use super::{
+    checksum,
+    network::Network,
+    tcp_options,
+    text::{Printed, Text, put},
+    view::{Cut, View},
+};
+
+const FIXED: usize = 20;
+
+const FLAGS: [(u32, &str); 8] =
+    [(0x01, "F"), (0x02, "S"), (0x04, "R"), (0x08, "P"), (0x10, "."), (0x20, "U"), (0x40, "E"), (0x80, "W")];
+const FIN_SYN_RST: u8 = 0x07;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
+const URG: u8 = 0x20;
+
+/// A segment. Sequence numbers are as they came, as with `tcpdump -S`.
+pub(super) fn print(text: &mut Text<'_>, segment: View<'_>, below: &Network) -> Printed {
+    text.protocol = "tcp";
+    let Ok(destination) = segment.u16(2) else {
+        below.put_hosts(text);
+        return Err(Cut);
+    };
+    below.put_ends(text, IpNumber::TCP, segment.u16(0)?, destination);
+    segment.get(0, FIXED)?;
+    let header_len = usize::from(segment.u8(12)? >> 4) * 4;
+    if header_len < FIXED {
+        let rest = segment.len().saturating_sub(header_len);
+        put!(text, " tcp {rest} [bad hdr length {header_len} - too short, < {FIXED}]");
+        return Ok(());
+    }
+    let flags = segment.u8(13)?;
+    put!(text, "Flags [");
+    text.bits(flags.into(), &FLAGS, "");
+    put!(text, "]");
+    if header_len > segment.len() {
+        put!(text, " [bad hdr length {header_len} - too long, > {}]", segment.len());
+        return Ok(());
+    }
+    if text.verbose()
+        && !below.fragment
+        && let Some(whole) = segment.whole()
+    {
+        let here = segment.u16(16)?;
+        put!(text, ", cksum 0x{here:04x}");
+        match checksum::mended(&checksum::with_pseudo_header(whole, below, IpNumber::TCP), here) {
+            None => put!(text, " (correct)"),
+            Some(mended) => put!(text, " (incorrect -> 0x{mended:04x})"),
+        }
+    }
+    let len = segment.len() - header_len;
+    let sequence = segment.u32(4)?;
+    if text.style.verbosity > 1 || len > 0 || flags & FIN_SYN_RST != 0 {
+        put!(text, ", seq {sequence}");
+        if len > 0 {
+            #[expect(clippy::cast_possible_truncation, reason = "sequence numbers are taken modulo 2^32")]
+            let end = sequence.wrapping_add(len as u32);
+            put!(text, ":{end}");
+        }
+    }
+    if flags & ACK != 0 {
+        put!(text, ", ack {}", segment.u32(8)?);
+    }
+    put!(text, ", win {}", segment.u16(14)?);
+    if flags & URG != 0 {
+        put!(text, ", urg {}", segment.u16(18)?);
+    }
+    if header_len > FIXED {
+        put!(text, ", options [");
+        if !tcp_options::print(text, segment.after(FIXED).of_len(header_len - FIXED))? {
+            return Ok(());
+        }
+        put!(text, "]");
+    }
+    put!(text, ", length {len}");
+    if len > 0 {
+        if !segment.has(header_len) {
+            put!(text, " [remaining caplen({}) < header length({header_len})]", segment.bytes().len());
+            return Err(Cut);
+        }
+        if flags & RST != 0 && text.verbose() {
+            reset_data(text, segment.after(header_len));
+        }
+    }
+    Ok(())
+}
+
+/// The words with which a reset explains itself (RFC 9293 section 3.10.7.4).
+fn reset_data(text: &mut Text<'_>, data: View<'_>) {
+    const MOST: usize = 30;
+    put!(
+        text,
+        " [{}RST{} ",
+        if data.whole().is_some() { "" } else { "!" },
+        if data.len() > MOST { "+" } else { "" }
+    );
+    text.escaped(data.ending_at(data.len().min(MOST)).bytes());
+    put!(text, "]");
+}

@@ -1,0 +1,72 @@
+//! Bytes of a layer, of which the end may be missing.
+
+/// A field lies behind the last byte at hand: nothing after it can be printed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Cut;
+
+/// A layer from its header on: the bytes at hand, and how long it says it is, or was on the wire.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct View<'a> {
+    bytes: &'a [u8],
+    len: usize,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn new(bytes: &'a [u8], len: usize) -> Self {
+        Self { bytes, len }
+    }
+
+    /// Every byte at hand; more than [`len`](Self::len) where a length field says less.
+    pub(super) fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// Bytes of the layer, at hand or not.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The bytes of the layer, if all of them are at hand.
+    pub(super) fn whole(&self) -> Option<&'a [u8]> {
+        self.bytes.get(..self.len)
+    }
+
+    pub(super) fn has(&self, len: usize) -> bool {
+        self.bytes.len() >= len
+    }
+
+    /// What follows `at` bytes.
+    pub(super) fn after(&self, at: usize) -> Self {
+        Self { bytes: self.bytes.get(at..).unwrap_or_default(), len: self.len.saturating_sub(at) }
+    }
+
+    /// The same with another length.
+    pub(super) fn of_len(&self, len: usize) -> Self {
+        Self { bytes: self.bytes, len }
+    }
+
+    /// The same without what is behind `len` bytes, such as padding.
+    pub(super) fn ending_at(&self, len: usize) -> Self {
+        Self { bytes: &self.bytes[..self.bytes.len().min(len)], len }
+    }
+
+    pub(super) fn get(&self, at: usize, len: usize) -> Result<&'a [u8], Cut> {
+        self.bytes.get(at..).and_then(|bytes| bytes.get(..len)).ok_or(Cut)
+    }
+
+    pub(super) fn array<const N: usize>(&self, at: usize) -> Result<[u8; N], Cut> {
+        self.bytes.get(at..).and_then(<[u8]>::first_chunk).copied().ok_or(Cut)
+    }
+
+    pub(super) fn u8(&self, at: usize) -> Result<u8, Cut> {
+        self.array(at).map(|[byte]| byte)
+    }
+
+    pub(super) fn u16(&self, at: usize) -> Result<u16, Cut> {
+        self.array(at).map(u16::from_be_bytes)
+    }
+
+    pub(super) fn u32(&self, at: usize) -> Result<u32, Cut> {
+        self.array(at).map(u32::from_be_bytes)
+    }
+}

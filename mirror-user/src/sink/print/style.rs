@@ -1,0 +1,78 @@
+//! What is printed of a packet.
+
+/// How packets are printed; by default as tcpdump prints them without options. Each method stands for one of those.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Style {
+    pub(super) time: Time,
+    pub(super) link: bool,
+    pub(super) verbosity: u8,
+    pub(super) dump: Dump,
+    pub(super) dump_link: bool,
+    pub(super) outer: bool,
+}
+
+/// The time in front of a packet, to the µs.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Time {
+    /// Time of day in the local zone.
+    #[default]
+    Clock,
+    /// None, as with `-t`.
+    None,
+    /// Seconds since the epoch, as with `-tt`.
+    Epoch,
+    /// Since the packet printed before, as with `-ttt`.
+    SincePrevious,
+    /// Date and time of day in the local zone, as with `-tttt`.
+    Date,
+    /// Since the first packet printed, as with `-ttttt`.
+    SinceFirst,
+}
+
+/// The packet's bytes, in lines of their own below it.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Dump {
+    /// Not printed.
+    #[default]
+    None,
+    /// In hex, as with `-x`.
+    Hex,
+    /// In hex and as characters, as with `-X`.
+    HexAscii,
+    /// As characters, as with `-A`.
+    Ascii,
+}
+
+impl Style {
+    /// What is printed of the time.
+    #[must_use]
+    pub fn time(self, time: Time) -> Self {
+        Self { time, ..self }
+    }
+
+    /// Prints the inner Ethernet header, as with `-e`.
+    #[must_use]
+    pub fn link(self, link: bool) -> Self {
+        Self { link, ..self }
+    }
+
+    /// How much of the headers is printed, as with as many `-v`: 0 to 3.
+    #[must_use]
+    pub fn verbosity(self, verbosity: u8) -> Self {
+        Self { verbosity, ..self }
+    }
+
+    /// Prints the inner packet's bytes, and with `link`, as with `-xx`, those of its Ethernet header.
+    #[must_use]
+    pub fn dump(self, dump: Dump, link: bool) -> Self {
+        Self { dump, dump_link: link, ..self }
+    }
+
+    /// Prints a line for the outer headers before each packet.
+    #[must_use]
+    pub fn outer(self, outer: bool) -> Self {
+        Self { outer, ..self }
+    }
+}

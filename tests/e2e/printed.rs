@@ -1,0 +1,269 @@
+//! `--print`: what tcpdump prints of the decapsulated file, with time and origin in front; and standard output that is slow,
+//! or gone. The live tests need root.
+
+mod common;
+
+use std::{
+    io::Read as _,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use common::{
+    Cable, captures,
+    mirror::{Mirror, assert_next_run_works, balanced_report, burst, inject, sink},
+};
+use mirror_lab::{Traffic, aws_twin, capture, frames::Outer, mixed, tshark};
+use nix::sys::signal::Signal;
+
+/// What tcpdump knows of protocols over TCP and UDP, and is not printed here (see docs/print.md).
+const OVER_TCP: [&str; 1] = [": SSH"];
+const OVER_UDP: [&str; 1] = ["NTPv"];
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+/// Runs a command in a time zone.
+fn run(program: &str, arguments: &[&str], zone: &str) -> Output {
+    Command::new(program).args(arguments).env("TZ", zone).output().expect(program)
+}
+
+fn printed(output: Output) -> Vec<String> {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8").lines().map(str::to_owned).collect()
+}
+
+fn mirror(arguments: &[&str], zone: &str) -> Output {
+    run(env!("CARGO_BIN_EXE_mirror"), arguments, zone)
+}
+
+/// Whether two lines are the same, or differ in what one of the lists names.
+fn agree(ours: &str, theirs: &str) -> bool {
+    let over_tcp = || {
+        let rest = theirs.strip_prefix(ours);
+        ours.contains("Flags [")
+            && rest.is_some_and(|rest| OVER_TCP.iter().any(|what| rest.starts_with(what)))
+    };
+    let over_udp = || {
+        let rest = ours.split_once("UDP, length ").and_then(|(start, _)| theirs.strip_prefix(start));
+        rest.is_some_and(|rest| OVER_UDP.iter().any(|what| rest.starts_with(what)))
+    };
+    ours == theirs || over_tcp() || over_udp()
+}
+
+/// Compares what is printed of mirrored traffic with what tcpdump prints of the decapsulated file; gives how many packets there
+/// are, and how many lines are the very same.
+fn compare(outer: &Path, inner: &Path, origin: &str) -> (usize, usize) {
+    let ours = printed(mirror(&["replay", "-q", "-t", "--print", "-r", text(outer)], "UTC"));
+    let theirs = printed(run("tcpdump", &["-n", "-S", "-t", "-r", text(inner)], "UTC"));
+    assert_eq!(ours.len(), theirs.len());
+    let mut same = 0;
+    for (ours, theirs) in ours.iter().zip(&theirs) {
+        let ours =
+            ours.strip_prefix(origin).expect("the origin in front").strip_prefix(' ').expect("a blank");
+        assert!(agree(ours, theirs), "\n  ours   {ours}\n  theirs {theirs}");
+        same += usize::from(ours == theirs);
+    }
+    (ours.len(), same)
+}
+
+/// The decapsulated file, written by another hand than that which is tested.
+fn decapsulated(outer: &Path, directory: &Path) -> PathBuf {
+    let inner: Vec<_> =
+        tshark::decapsulate(outer).expect("tshark").into_iter().map(|inner| inner.bytes).collect();
+    let file = directory.join("inner.pcap");
+    capture::write_pcap(&file, &inner).expect("written");
+    file
+}
+
+fn twin(directory: &Path) -> PathBuf {
+    let outer = directory.join("twin.pcap");
+    capture::write_pcap(&outer, &aws_twin::aws_twin().expect("frames")).expect("written");
+    outer
+}
+
+#[test]
+fn the_aws_capture_is_printed_as_tcpdump_prints_it() {
+    let Some(folder) = captures() else { return };
+    let directory = tempfile::tempdir().expect("directory");
+    let outer = folder.join("aws-traffic-mirroring-2019.pcap");
+    let (packets, same) =
+        compare(&outer, &decapsulated(&outer, directory.path()), "vni-5569041@172.31.0.238");
+    assert!(packets == 100 && same >= 50, "{same} of {packets}");
+}
+
+#[test]
+fn the_twin_is_printed_as_tcpdump_prints_it() {
+    let directory = tempfile::tempdir().expect("directory");
+    let outer = twin(directory.path());
+    let (packets, same) =
+        compare(&outer, &decapsulated(&outer, directory.path()), "vni-5569041@172.31.0.238");
+    // All but NTP.
+    assert_eq!((packets, same), (100, 80));
+}
+
+#[test]
+fn times_are_those_that_tcpdump_prints_in_every_style_and_zone() {
+    let directory = tempfile::tempdir().expect("directory");
+    let outer = twin(directory.path());
+    let plain = directory.path().join("plain.pcap");
+    let written =
+        mirror(&["replay", "-q", "-r", text(&outer), "-w", text(&plain), "--format", "pcap"], "UTC");
+    assert!(written.status.success());
+    for zone in ["UTC", "America/St_Johns", "Asia/Kolkata"] {
+        for style in ["-n", "-tt", "-ttt", "-tttt", "-ttttt"] {
+            let ours = printed(mirror(&["replay", "-q", style, "--print", "-r", text(&outer)], zone));
+            let theirs = printed(run("tcpdump", &["-n", style, "-r", text(&plain)], zone));
+            let time = |line: &str, before: &str| line.split_once(before).expect(line).0.to_owned();
+            let ours: Vec<_> = ours.iter().map(|line| time(line, " vni-")).collect();
+            let theirs: Vec<_> = theirs.iter().map(|line| time(line, " IP ")).collect();
+            assert_eq!(ours, theirs, "{style} in {zone}");
+        }
+    }
+}
+
+#[test]
+fn with_an_outer_line_each_inner_line_stays_as_it_is() {
+    let directory = tempfile::tempdir().expect("directory");
+    let file = directory.path().join("outer.pcap");
+    let outer: Vec<_> = mixed::mixed()
+        .expect("frames")
+        .iter()
+        .map(|inner| Outer::sample_v6(9, &[]).encapsulate(inner).expect("encapsulated"))
+        .collect();
+    capture::write_pcap(&file, &outer).expect("written");
+    let lines = |more: &[&str]| {
+        printed(mirror(&[&["replay", "-q", "--print", "-r", text(&file)], more].concat(), "UTC"))
+    };
+    let (with, without) = (lines(&["--outer"]), lines(&[]));
+    let outer = " IP6 2001:db8::fc.65408 > 2001:db8::1.4789: VXLAN, flags [I] (0x08), vni 9";
+    let (tunnels, rest): (Vec<_>, Vec<_>) = with.into_iter().partition(|line| line.ends_with(outer));
+    assert_eq!((tunnels.len(), rest), (mixed::mixed().expect("frames").len(), without));
+}
+
+#[test]
+fn a_table_prints_what_it_selects_and_v_is_about_packets() {
+    let directory = tempfile::tempdir().expect("directory");
+    let outer = twin(directory.path());
+    let config = directory.path().join("mirror.toml");
+    let table = "[[sink]]\nname = 'dns'\nprint = true\ntimestamps = 1\nverbose = 1\nfilter = 'udp port 53'\n";
+    std::fs::write(&config, format!("write = 'all.pcapng'\n{table}")).expect("written");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mirror"));
+    command.args(["replay", "-r", text(&outer), "--config", text(&config)]).current_dir(directory.path());
+    let output = command.output().expect("mirror");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("sink dns: 20 offered = 20 written\n  80 not of its selection\n"), "{said}");
+    let lines = printed(output);
+    assert_eq!(lines.len(), 40, "two lines a packet");
+    assert!(lines[0].starts_with("vni-5569041@172.31.0.238 IP (tos 0x0, ttl 64, "), "{}", lines[0]);
+    let quiet = mirror(&["replay", "--print", "-vv", "-c", "1", "-r", text(&outer)], "UTC");
+    let said = String::from_utf8_lossy(&quiet.stderr).into_owned();
+    assert!(said.starts_with("1 packet captured\n"), "the log was raised: {said}");
+}
+
+#[test]
+fn standard_output_carries_one_thing() {
+    let directory = tempfile::tempdir().expect("directory");
+    let config = |text: &str| {
+        let file = directory.path().join("mirror.toml");
+        std::fs::write(&file, text).expect("written");
+        file
+    };
+    let refused = |arguments: &[&str], words: &str| {
+        let output = mirror(&[&["replay", "-r", text(&twin(directory.path()))], arguments].concat(), "UTC");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{said}");
+        assert!(said.contains(words), "{said}");
+    };
+    refused(&["--print", "--json"], "--print and --json both want standard output; use --report FILE");
+    refused(
+        &["--print", "-w", "-"],
+        "-w - and --print both want standard output; write the capture to a file",
+    );
+    for letter in ["-e", "-x", "-X", "-A", "-t"] {
+        refused(&[letter], "--print");
+    }
+    let twice = config("print = true\n[[sink]]\nprint = true\n");
+    refused(&["--config", text(&twice)], "two sinks both want standard output");
+}
+
+#[test]
+fn packets_are_printed_within_a_tick_of_their_arrival() {
+    let cable = Cable::with_queues(1);
+    let directory = tempfile::tempdir().expect("directory");
+    let (run, mut reader) =
+        Mirror::ingest_to_pipe(&cable, directory.path(), "--print -tt --report report.json");
+    inject(&cable, 10);
+    // The run goes on: it is not its end that brings them.
+    let mut text = String::new();
+    while text.lines().count() < 10 || !text.ends_with('\n') {
+        let mut bytes = [0; 4096];
+        let len = reader.read(&mut bytes).expect("text");
+        text.push_str(std::str::from_utf8(&bytes[..len]).expect("ASCII"));
+    }
+    assert!(text.lines().all(|line| line.contains(" vni-12345@")), "{text}");
+    run.end_by(Signal::SIGINT).expect_code(0);
+    let report = balanced_report(&directory.path().join("report.json"));
+    assert_eq!(sink(&report, "print")["written"], 10);
+    assert_next_run_works(&cable);
+}
+
+/// Nobody reads while more arrives than blocks and pipe hold.
+#[test]
+fn a_reader_that_is_too_slow_costs_lines_and_is_told_so_in_their_place() {
+    const FRAMES: u64 = 24_000;
+    let cable = Cable::with_queues(1);
+    let directory = tempfile::tempdir().expect("directory");
+    let (run, mut reader) = Mirror::ingest_to_pipe(&cable, directory.path(), "--print --report report.json");
+    let generator = cable.generator(Traffic { frame_len: 1400, ..Traffic::default() });
+    for _ in 0..FRAMES / 1000 {
+        generator.send(1000).expect("generated");
+    }
+    run.has(FRAMES * 3 / 4);
+    run.signal(Signal::SIGINT);
+    let mut text = String::new();
+    reader.read_to_string(&mut text).expect("text");
+    run.end().expect_code(0);
+    let report = balanced_report(&directory.path().join("report.json"));
+    let print = sink(&report, "print");
+    let (written, dropped) = (print["written"].as_u64(), print["dropped"]["no_block"].as_u64());
+    let (said, lines): (Vec<_>, Vec<_>) = text.lines().partition(|line| line.starts_with('['));
+    assert_eq!(written, Some(lines.len() as u64));
+    let left_out = |line: &&str| {
+        let count = line
+            .strip_prefix('[')
+            .and_then(|line| line.strip_suffix(" packets left out here: the reader is too slow]"));
+        count.expect(line).parse::<u64>().expect("a number")
+    };
+    let missing: u64 = said.iter().map(left_out).sum();
+    assert!(missing > 0 && dropped == Some(missing), "{said:?}, {print}");
+    assert_eq!(sink(&report, "counters")["written"], report["frames"]["decapsulated"]);
+    assert_next_run_works(&cable);
+}
+
+#[test]
+fn a_pipe_whose_reader_has_gone_ends_the_printing_and_nothing_else() {
+    const FRAMES: u64 = 5_000;
+    let cable = Cable::with_queues(1);
+    let directory = tempfile::tempdir().expect("directory");
+    let (run, mut reader) = Mirror::ingest_to_pipe(&cable, directory.path(), "--print --report report.json");
+    inject(&cable, 10);
+    let mut head = [0; 20];
+    reader.read_exact(&mut head).expect("a line begins");
+    drop(reader);
+    burst(&cable, FRAMES);
+    run.says("sink ended, ingest goes on");
+    let after_the_end = run.frames();
+    burst(&cable, FRAMES);
+    run.has(after_the_end + FRAMES / 2);
+    run.end_by(Signal::SIGINT).expect_code(1).expect_words(&[
+        "standard output",
+        "its reader has gone",
+        "residue 0",
+    ]);
+    let report = balanced_report(&directory.path().join("report.json"));
+    assert_eq!(sink(&report, "print")["state"], "ended");
+    assert_eq!(sink(&report, "counters")["written"], report["frames"]["decapsulated"]);
+    assert_next_run_works(&cable);
+}
