@@ -58,10 +58,18 @@ fn term_ends_in_order() {
     ends_by(Signal::SIGTERM);
 }
 
-/// As when the terminal goes.
+/// As when the terminal goes, and there is no file to begin anew.
 #[test]
-fn hup_ends_in_order() {
-    ends_by(Signal::SIGHUP);
+fn hup_without_a_capture_file_ends_in_order() {
+    let cable = Cable::with_queues(1);
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    let run = Mirror::ingest(&cable, path, "--report report.json");
+    inject(&cable, 100);
+    run.has(100);
+    run.end_by(Signal::SIGHUP).expect_code(0).expect_words(&["100 packets captured", "residue 0"]);
+    assert_eq!(names(path), ["report.json"]);
+    assert_next_run_works(&cable);
 }
 
 #[test]

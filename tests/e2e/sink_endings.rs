@@ -5,8 +5,6 @@ mod common;
 use std::{
     io::Read as _,
     panic,
-    path::{Path, PathBuf},
-    process::Command,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -15,13 +13,14 @@ use std::{
 
 use common::{
     Cable, assert_balanced, builder,
+    disk::SmallDisk,
     mirror::{
         Mirror, assert_next_run_works, balanced_report, burst, inject, names, program, sink, until,
         whole_capture,
     },
     settle,
 };
-use mirror_lab::{Traffic, run};
+use mirror_lab::Traffic;
 use mirror_user::{
     Batch,
     account::SinkState,
@@ -31,25 +30,6 @@ use mirror_user::{
     },
 };
 use nix::sys::signal::Signal;
-
-/// A file system with next to no space, unmounted at the end.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(at: &Path, bytes: u64) -> Self {
-        let options = format!("size={bytes},mode=0700");
-        run(Command::new("mount").args(["-t", "tmpfs", "-o", &options, "none"]).arg(at)).expect("mounted");
-        Self(at.to_owned())
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        if let Err(error) = run(Command::new("umount").arg(&self.0)) {
-            eprintln!("{error}");
-        }
-    }
-}
 
 #[test]
 fn a_full_disk_ends_the_capture_and_nothing_else() {

@@ -3,6 +3,7 @@
 //! It needs neither root nor Linux: one pipeline, on the caller's thread.
 
 use std::{
+    fs::File,
     io,
     path::{Path, PathBuf},
     sync::{
@@ -82,7 +83,8 @@ impl From<BuildError> for ReplayError {
 /// # }
 /// ```
 pub struct Replay {
-    files: Vec<PathBuf>,
+    /// Each with the file itself where it is held open.
+    files: Vec<(PathBuf, Option<File>)>,
     sinks: Vec<Arc<dyn SinkFactory>>,
     config: PipelineConfig,
 }
@@ -91,6 +93,7 @@ pub struct Replay {
 #[must_use]
 pub struct ReplayBuilder {
     files: Vec<PathBuf>,
+    hold_open: bool,
     sinks: Vec<Arc<dyn SinkFactory>>,
     ports: Vec<u16>,
     selection: Selection,
@@ -110,9 +113,10 @@ impl std::fmt::Debug for Replay {
 
 impl std::fmt::Debug for ReplayBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { files, sinks, ports, selection, count } = self;
+        let Self { files, hold_open, sinks, ports, selection, count } = self;
         f.debug_struct("ReplayBuilder")
             .field("files", files)
+            .field("hold_open", hold_open)
             .field("sinks", &names(sinks))
             .field("ports", ports)
             .field("selection", selection)
@@ -125,6 +129,13 @@ impl ReplayBuilder {
     /// Adds a capture file, or standard input for `-`. Files are read in the order in which they are added.
     pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
         self.files.push(path.into());
+        self
+    }
+
+    /// Opens regular files when built and not when their turn comes, so that they can be read whatever rights the process
+    /// has by then. Each takes a file descriptor.
+    pub fn hold_open(mut self, hold_open: bool) -> Self {
+        self.hold_open = hold_open;
         self
     }
 
@@ -158,7 +169,7 @@ impl ReplayBuilder {
     ///
     /// [`ReplayError`]: nothing to read, no port, or a file that cannot be opened.
     pub fn build(self) -> Result<Replay, ReplayError> {
-        let Self { files, sinks, ports, selection, count } = self;
+        let Self { files, hold_open, sinks, ports, selection, count } = self;
         if files.is_empty() {
             return Err(ReplayError::NoFile);
         }
@@ -168,12 +179,11 @@ impl ReplayBuilder {
         if files.iter().filter(|file| *file == Path::new("-")).count() > 1 {
             return Err(ReplayError::StdinTwice);
         }
-        for file in &files {
-            readable(file).map_err(|source| ReplayError::File {
-                file: file.clone(),
-                source: CaptureError::Open(source),
-            })?;
-        }
+        let open = |path: PathBuf| match readable(&path) {
+            Ok(file) => Ok((path, file.filter(|_| hold_open))),
+            Err(source) => Err(ReplayError::File { file: path, source: CaptureError::Open(source) }),
+        };
+        let files = files.into_iter().map(open).collect::<Result<_, _>>()?;
         let config = PipelineConfig {
             ports: ports.into(),
             selection: Arc::new(selection),
@@ -183,17 +193,17 @@ impl ReplayBuilder {
     }
 }
 
-/// Whether a file is there to be read: better told before the first of many is replayed than after.
-fn readable(file: &Path) -> io::Result<()> {
+/// Whether a file is there to be read, better told before the first of many is replayed than after; and a regular one.
+fn readable(file: &Path) -> io::Result<Option<File>> {
     if file == Path::new("-") {
-        return Ok(());
+        return Ok(None);
     }
     let kind = std::fs::metadata(file)?;
     if kind.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
     }
     // Opening a FIFO waits for its writer, and takes from what it has to say.
-    if kind.is_file() { std::fs::File::open(file).map(drop) } else { Ok(()) }
+    kind.is_file().then(|| File::open(file)).transpose()
 }
 
 impl Replay {
@@ -201,6 +211,7 @@ impl Replay {
     pub fn builder() -> ReplayBuilder {
         ReplayBuilder {
             files: Vec::new(),
+            hold_open: false,
             sinks: Vec::new(),
             ports: vec![vxlan::PORT],
             selection: Selection::all(),
@@ -232,12 +243,12 @@ impl Replay {
         let dispatch = Dispatch::start("file", config, &context, sinks)?;
         let mut run = Run { dispatch, stop, ticked: Instant::now() };
         let mut ended_by = None;
-        for file in &files {
+        for (path, file) in files {
             if run.is_over() {
                 break;
             }
-            if let Err(error) = run.read(file) {
-                ended_by = Some(format!("{}: {error}", file.display()));
+            if let Err(error) = run.read(&path, file) {
+                ended_by = Some(format!("{}: {error}", path.display()));
                 break;
             }
         }
@@ -260,8 +271,9 @@ impl Run<'_> {
         self.stop.load(Ordering::Relaxed) || self.dispatch.is_spent()
     }
 
-    fn read(&mut self, file: &Path) -> Result<(), CaptureError> {
-        let mut reader = CaptureReader::open(file)?;
+    fn read(&mut self, path: &Path, file: Option<File>) -> Result<(), CaptureError> {
+        let mut reader =
+            file.map_or_else(|| CaptureReader::open(path), |file| Ok(CaptureReader::of_file(file)))?;
         while !self.is_over() {
             let Some(captures) = reader.next_batch(BATCH)? else { break };
             self.dispatch.frames(captures.iter());

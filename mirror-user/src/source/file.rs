@@ -155,6 +155,11 @@ impl CaptureReader<CaptureFile> {
             if path == Path::new("-") { Pipe::spawn(|| Ok(io::stdin())).map(Kind::Pipe) } else { open(path) };
         kind.map(|kind| Self::new(CaptureFile(kind))).map_err(CaptureError::Open)
     }
+
+    /// Reads a regular file that is open already.
+    pub(crate) fn of_file(file: File) -> Self {
+        Self::new(CaptureFile(Kind::Regular(file)))
+    }
 }
 
 fn open(path: &Path) -> io::Result<Kind> {

@@ -254,7 +254,10 @@ pub(super) fn bind(
         // SAFETY: libxdp reads the name and the configuration only during the call; the UMEM outlives the socket,
         // which holds a handle of it.
         match unsafe { XskSocket::new(config, umem, &name, queue) } {
-            Ok(bound) => return Ok(bound),
+            Ok(bound) => {
+                close_on_exec(bound.1.fd()).map_err(XskError::Bind)?;
+                return Ok(bound);
+            }
             Err(error) => {
                 let cause =
                     std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<io::Error>());
@@ -272,6 +275,15 @@ pub(super) fn bind(
                 thread::sleep(Duration::from_millis(20));
             }
         }
+    }
+}
+
+/// libxdp does not see to it: a program that the process runs must not hold the ring.
+fn close_on_exec(socket: &impl AsRawFd) -> io::Result<()> {
+    // SAFETY: the descriptor is the socket's, which lives longer than this call.
+    match unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

@@ -2,6 +2,7 @@
 //! know what they should get.
 #![expect(dead_code, reason = "each test binary takes what it needs")]
 
+pub(crate) mod disk;
 #[cfg(feature = "cli")]
 pub(crate) mod mirror;
 

@@ -112,9 +112,9 @@ pub(super) fn of(group: Group, distro: Distro) -> Vec<Need> {
             Need::program("tshark", pick(&["tshark"], &["wireshark-cli"])),
             Need::program("curl", &["curl"]),
         ],
-        // Amazon Linux has no package of it: `cargo xtask test` says there what it leaves out.
-        Group::Test if dnf => Vec::new(),
-        Group::Test => vec![Need::suricata()],
+        // Amazon Linux has no package of Suricata: `cargo xtask test` says there what it leaves out.
+        Group::Test if dnf => compressors().into(),
+        Group::Test => [Need::suricata()].into_iter().chain(compressors()).collect(),
         Group::Ebpf => ebpf_needs(distro),
         Group::Lint => vec![
             Need::program("git", &["git"]),
@@ -130,6 +130,11 @@ pub(super) fn of(group: Group, distro: Distro) -> Vec<Need> {
         Group::Peers => peers_needs(distro),
         Group::All => Vec::new(),
     }
+}
+
+/// Who reads compressed captures back.
+fn compressors() -> [Need; 2] {
+    [Need::program("gzip", &["gzip"]), Need::program("zstd", &["zstd"])]
 }
 
 fn ebpf_needs(distro: Distro) -> Vec<Need> {

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use mirror_user::{
     Report,
     account::{MemberReport, Origin, SinkReport, SinkState, VlanReport},
+    sink::pcap::Rotator,
 };
 
 use crate::output::Capture;
@@ -181,8 +182,13 @@ fn write_lines(text: &mut String, report: &Report, captures: &[Capture]) -> std:
     for (law, left) in accounting.laws.iter().filter(|(_, left)| **left != 0) {
         writeln!(text, "  {law}: {left:+}")?;
     }
-    for path in captures.iter().filter_map(|capture| capture.path.as_ref()) {
-        writeln!(text, "capture: {}", path.display())?;
+    for Capture { path, rotator, .. } in captures {
+        let completed = rotator.as_ref().map(Rotator::completed).unwrap_or_default();
+        match (completed.files, completed.last.as_ref().or(path.as_ref())) {
+            (_, None) => {}
+            (0 | 1, Some(path)) => writeln!(text, "capture: {}", path.display())?,
+            (files, Some(last)) => writeln!(text, "captures: {files} files, the last {}", last.display())?,
+        }
     }
     Ok(())
 }

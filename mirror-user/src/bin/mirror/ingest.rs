@@ -15,11 +15,11 @@ use mirror_user::{
 
 use crate::{
     Usage, lists,
-    output::{self, OnThread, OutputArgs, Outputs},
-    privileges::Keep,
+    output::{self, OnThreads, Opening, OutputArgs, Outputs},
+    privileges::{self, Keep},
     signals::{self, Asked},
     status::Status,
-    terminal,
+    terminal, user,
 };
 
 /// Arguments of `mirror ingest`.
@@ -75,14 +75,16 @@ Examples:
   mirror ingest -i ens6 -w web.pcapng tcp port 443   those that match
   mirror ingest -i ens6 --print tcp port 443         print them, as tcpdump does
   mirror ingest -i ens6 --vni 12345 -w - | tshark -n -r -
+  mirror ingest -i ens6 -C 100 -W 10 -w ring.pcapng  ten files of 100 MB
   mirror ingest -i ens6 --outer -w - | tcpdump -n -r -
   mirror ingest -i ens6 --forward tap:ids0           for Suricata, Zeek, tcpdump
   mirror ingest -i ens6,ens7 --duration 1m -q --json
 
 Lists are numbers and ranges: 0,2-4.
 
-Signals: INT, TERM and HUP end the run in order, a second one at once. USR1 prints
-how it goes. USR2 has buffered packets written.";
+Signals: INT and TERM end the run in order, a second one at once. HUP completes the
+capture file and begins the next one; without a file it is as INT. USR1 prints how
+it goes. USR2 has buffered packets written.";
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum ModeArg {
@@ -163,25 +165,40 @@ pub(crate) fn run(args: &IngestArgs) -> anyhow::Result<ExitCode> {
     if let Err(error) = mirror_user::host::limits::Memlock::raise() {
         tracing::debug!(%error, "the limit of locked memory stays as it is");
     }
-    let keep = Keep::to_end_a_run(args.wait(), args.output.directories())?;
+    let user = user::wanted(args.output.relinquish_privileges.as_deref())?;
     let engine = args.builder()?.on_thread_ready(Keep::nothing().hook()).build().map_err(usage)?;
+    const RAISED: &str = "capabilities cannot be kept for the start";
+    if let Some(user) = &user {
+        privileges::outlast_change_of_user().context(RAISED)?;
+        user::change_to(user)?;
+    }
+    let keep = Keep::to_end_a_run(args.wait(), user.is_some(), args.output.directories())?;
     let for_signals = keep.clone();
     let asked = signals::hear(move || for_signals.drop_others())?;
     let for_writer = keep.clone();
-    let on_thread: OnThread = Arc::new(move || {
-        if let Err(error) = for_writer.drop_others() {
-            // The thread must not write with rights it should not have; the sink fails, and says so.
-            panic!("capabilities cannot be given up: {error}");
-        }
-    });
-    let outputs = args.output.open(engine.plan().max_frame(), Some(&on_thread))?;
+    let on_threads = OnThreads {
+        sink: Arc::new(move || {
+            if let Err(error) = for_writer.drop_others() {
+                // The thread must not write with rights it should not have; the sink fails, and says so.
+                panic!("capabilities cannot be given up: {error}");
+            }
+        }),
+        command: Keep::nothing().hook(),
+    };
+    let opened = args
+        .output
+        .open(engine.plan().max_frame(), &Opening { on_threads: Some(&on_threads), stop: &asked.stop });
+    let outputs = user::naming(user.as_ref(), opened)?;
+    if user.is_some() {
+        privileges::raise().context(RAISED)?;
+    }
     if !args.output.quiet {
         announce(engine.plan(), &outputs);
     }
     let running = outputs.sinks.iter().cloned().fold(engine, Engine::sink).start().map_err(usage)?;
     keep.drop_others().context("capabilities cannot be given up")?;
     let (stopper, settings) = (running.stopper(), running.stopper());
-    asked.begun(outputs.report(), move || stopper.stop(), move || settings.put_settings_back());
+    asked.begun(&outputs, move || stopper.stop(), move || settings.put_settings_back());
     let report = watch(running, args, &asked);
     output::conclude(&outputs, &report)
 }

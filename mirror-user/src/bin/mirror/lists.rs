@@ -111,6 +111,37 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// The size of a file as tcpdump's -C has it: millions of bytes, or with k, m or g behind it KiB, MiB or GiB.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    const UNITS: [(char, u64); 3] = [('k', 1 << 10), ('m', 1 << 20), ('g', 1 << 30)];
+    let unit = text.chars().next_back().map(|last| last.to_ascii_lowercase());
+    let (number, unit) = UNITS
+        .into_iter()
+        .find(|(letter, _)| Some(*letter) == unit)
+        .map_or((text, 1_000_000), |(_, unit)| (&text[..text.len() - 1], unit));
+    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    bytes
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| format!("{text:?} is no size such as 100 (millions of bytes), 512k, 100m or 2g"))
+}
+
+/// How much of a packet is written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Snap {
+    Bytes(u32),
+    Headers,
+}
+
+pub(crate) fn snap(text: &str) -> Result<Snap, String> {
+    match text {
+        "headers" => Ok(Snap::Headers),
+        _ => text
+            .parse()
+            .map(Snap::Bytes)
+            .map_err(|_| format!("{text:?} is neither a number of bytes nor `headers`")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,5 +184,21 @@ mod tests {
         assert_eq!(duration("1.5").unwrap(), Duration::from_millis(1500));
         assert!(duration("0").is_err() && duration("-1").is_err() && duration("soon").is_err());
         assert!(duration("nan").is_err() && duration("1e300").is_err() && duration("1e19").is_err());
+    }
+
+    #[test]
+    fn a_size_is_in_millions_of_bytes_unless_it_says_otherwise() {
+        let sizes = ["1", "12", "3k", "3K", "5m", "2G"].map(|text| size(text).unwrap());
+        assert_eq!(sizes, [1_000_000, 12_000_000, 3072, 3072, 5 << 20, 2 << 30]);
+        for text in ["", "0", "k", "-1", "1.5", "1t", "1kk", "99999999999999999999", "18446744073709g", "1ä"]
+        {
+            assert!(size(text).unwrap_err().contains("no size such as"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_snap_length_is_a_number_or_the_word() {
+        assert_eq!((snap("96"), snap("headers")), (Ok(Snap::Bytes(96)), Ok(Snap::Headers)));
+        assert!(snap("header").unwrap_err().contains("neither"));
     }
 }

@@ -4,6 +4,7 @@ mod closing;
 mod config;
 #[cfg(feature = "af-xdp")]
 mod doctor;
+mod files;
 #[cfg(feature = "af-xdp")]
 mod forward;
 #[cfg(feature = "af-xdp")]
@@ -12,6 +13,7 @@ mod ingest;
 mod interfaces;
 mod lists;
 mod output;
+mod postrotate;
 mod print;
 #[cfg(feature = "af-xdp")]
 mod privileges;
@@ -20,6 +22,7 @@ mod signals;
 #[cfg(feature = "af-xdp")]
 mod status;
 mod terminal;
+mod user;
 
 use std::process::ExitCode;
 

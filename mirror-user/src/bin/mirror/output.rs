@@ -5,7 +5,10 @@ use std::{
     iter,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use anyhow::Context as _;
@@ -16,13 +19,16 @@ use mirror_user::{
     select::{Allow, Filter, Selection},
     sink::{
         self, Counters, LatencySink, SinkFactory,
-        pcap::{Format, Pcap, Target},
+        pcap::{Format, Pcap, Rotator, Target},
     },
 };
 
+use crate::{
+    FAILED, Usage, closing, config::SinkTable, files::FilesArgs, lists, postrotate::Postrotate,
+    print::PrintArgs, terminal,
+};
 #[cfg(feature = "af-xdp")]
-use crate::forward::ForwardArgs;
-use crate::{FAILED, Usage, closing, config::SinkTable, lists, print::PrintArgs, terminal};
+use crate::{forward::ForwardArgs, privileges};
 
 /// Output and selection, the same for live ingest and for capture files.
 #[derive(Args, Debug)]
@@ -58,15 +64,19 @@ pub(crate) struct OutputArgs {
     /// Write each packet within 100 ms instead of 1 s; -w - always does
     #[arg(short = 'U', help_heading = "Output", requires = "write")]
     unbuffered: bool,
-    /// Write at most this many bytes of a packet; 0 is the most, 262144
+    /// Write at most this many bytes of a packet; 0 is the most, 262144; `headers` is all but the payload
     #[arg(
         short = 's',
+        long,
         help_heading = "Output",
-        value_name = "SNAPLEN",
-        default_value_t = 0,
+        value_name = "SNAPLEN|headers",
+        default_value = "0",
+        value_parser = lists::snap,
         requires = "write"
     )]
-    snaplen: u32,
+    snap: lists::Snap,
+    #[command(flatten)]
+    files: FilesArgs,
     #[command(flatten)]
     print: PrintArgs,
     #[cfg(feature = "af-xdp")]
@@ -81,6 +91,9 @@ pub(crate) struct OutputArgs {
     /// Measure the time from receive time to sink
     #[arg(long, help_heading = "Output")]
     latency: bool,
+    /// Where root runs this, change to this user before any file is created
+    #[arg(short = 'Z', long, help_heading = "Run", value_name = "USER")]
+    pub(crate) relinquish_privileges: Option<String>,
     /// End after exactly this many inner packets
     #[arg(short = 'c', help_heading = "Run", value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
@@ -109,6 +122,21 @@ enum FileFormat {
 /// What is done first on each thread that a sink starts.
 pub(crate) type OnThread = Arc<dyn Fn() + Send + Sync>;
 
+/// The same for all threads that outputs have.
+#[derive(Clone)]
+pub(crate) struct OnThreads {
+    pub(crate) sink: OnThread,
+    /// On those that run commands.
+    pub(crate) command: Arc<dyn Fn() -> io::Result<()> + Send + Sync>,
+}
+
+/// What outputs are opened with.
+pub(crate) struct Opening<'r> {
+    pub(crate) on_threads: Option<&'r OnThreads>,
+    /// Set when all files are written that were asked for.
+    pub(crate) stop: &'r Arc<AtomicBool>,
+}
+
 /// The sinks of a run and what outlives it.
 pub(crate) struct Outputs {
     pub(crate) sinks: Vec<Arc<dyn SinkFactory>>,
@@ -117,6 +145,8 @@ pub(crate) struct Outputs {
     report: Option<Arc<HiddenFile>>,
     json: bool,
     captures: Vec<Capture>,
+    postrotate: Option<Postrotate>,
+    #[cfg(feature = "af-xdp")]
     prints: bool,
     /// What is forwarded where, in words.
     #[cfg(feature = "af-xdp")]
@@ -128,6 +158,8 @@ pub(crate) struct Outputs {
 pub(crate) struct Capture {
     /// `None` for standard output.
     pub(crate) path: Option<PathBuf>,
+    /// The same: what knows its files.
+    pub(crate) rotator: Option<Rotator>,
     /// Whether its packets tell their origin only by the outer headers.
     pub(crate) outer: bool,
     /// Whether it names an interface for each origin.
@@ -171,6 +203,7 @@ impl OutputArgs {
     }
 
     /// Whether any packets are printed, as flags and tables have it.
+    #[cfg(feature = "af-xdp")]
     fn prints(&self) -> bool {
         self.all().any(|output| output.print.is_asked_for())
     }
@@ -200,8 +233,11 @@ impl OutputArgs {
         self.all().filter_map(|output| output.write.as_deref())
     }
 
-    /// Opens everything that is written to. `on_thread` is called on each thread that a sink starts.
-    pub(crate) fn open(&self, max_frame: usize, on_thread: Option<&OnThread>) -> anyhow::Result<Outputs> {
+    /// Opens everything that is written to.
+    pub(crate) fn open(&self, max_frame: usize, opening: &Opening<'_>) -> anyhow::Result<Outputs> {
+        for output in self.all() {
+            output.files.check(output.write.as_deref().is_some_and(is_stdout))?;
+        }
         self.share_stdout()?;
         if let Some(report) = &self.report {
             if is_stdout(report) {
@@ -214,6 +250,13 @@ impl OutputArgs {
                 return Err(Usage("-w and --report name the same file".into()).into());
             }
         }
+        let commands = self.all().any(|output| output.files.postrotate_command.is_some());
+        let postrotate = commands
+            .then(|| {
+                let prepare = opening.on_threads.map(|threads| Arc::clone(&threads.command));
+                Postrotate::start(move || prepare.as_ref().map_or(Ok(()), |prepare| prepare()))
+            })
+            .transpose()?;
         let counters = Counters::default();
         let mut outputs = Outputs {
             memory_per_worker: counters.memory_per_worker(),
@@ -221,15 +264,17 @@ impl OutputArgs {
             report: self.report.as_deref().map(HiddenFile::create).transpose()?.map(Arc::new),
             json: self.json,
             captures: Vec::new(),
+            postrotate,
+            #[cfg(feature = "af-xdp")]
             prints: self.prints(),
             #[cfg(feature = "af-xdp")]
             forwards: Vec::new(),
         };
-        self.add_sinks(&mut outputs, max_frame, on_thread, |sink| sink)?;
+        self.add_sinks(&mut outputs, max_frame, opening, |sink| sink)?;
         for SinkTable { name, selection, output } in &self.tables {
             // A table may have several sinks: the first has its name.
             let mut nth = 0;
-            output.add_sinks(&mut outputs, max_frame, on_thread, |sink| {
+            output.add_sinks(&mut outputs, max_frame, opening, |sink| {
                 nth += 1;
                 let name = if nth == 1 { name.clone() } else { format!("{name} {}", sink.name()) };
                 sink::selected(name, selection.clone(), sink)
@@ -273,14 +318,15 @@ impl OutputArgs {
         &self,
         outputs: &mut Outputs,
         max_frame: usize,
-        on_thread: Option<&OnThread>,
+        opening: &Opening<'_>,
         mut dressed: impl FnMut(Arc<dyn SinkFactory>) -> Arc<dyn SinkFactory>,
     ) -> anyhow::Result<()> {
-        if let Some((pcap, capture)) = self.capture(on_thread)? {
+        if let Some((pcap, capture)) = self.capture(opening, outputs.postrotate.as_ref())? {
             outputs.memory_per_worker += pcap.memory_per_worker(max_frame);
             outputs.captures.push(capture);
             outputs.sinks.push(dressed(Arc::new(pcap)));
         }
+        let on_thread = opening.on_threads.map(|threads| &threads.sink);
         if self.print.is_asked_for() {
             let print = self.print.open(self.verbose, self.outer, on_thread)?;
             outputs.memory_per_worker += print.memory_per_worker(max_frame);
@@ -290,7 +336,9 @@ impl OutputArgs {
         {
             outputs.forwards.extend(self.forward.announcement());
             let vnis = self.vni.as_ref().map_or(&[][..], |list| &list.0);
-            for forward in self.forward.open(vnis, max_frame, on_thread)? {
+            // Devices and raw sockets take rights that files are not to be opened with.
+            let forwards = privileges::raised(|| self.forward.open(vnis, max_frame, on_thread))?;
+            for forward in forwards {
                 outputs.memory_per_worker += forward.memory_per_worker(max_frame);
                 outputs.sinks.push(dressed(Arc::new(forward)));
             }
@@ -299,7 +347,11 @@ impl OutputArgs {
     }
 
     /// The capture that is asked for, opened, and what the closing lines say of it.
-    fn capture(&self, on_thread: Option<&OnThread>) -> anyhow::Result<Option<(Pcap, Capture)>> {
+    fn capture(
+        &self,
+        opening: &Opening<'_>,
+        postrotate: Option<&Postrotate>,
+    ) -> anyhow::Result<Option<(Pcap, Capture)>> {
         let Some(path) = &self.write else { return Ok(None) };
         let to_stdout = is_stdout(path);
         let target = if to_stdout { Target::stdout() } else { Target::file(path) };
@@ -308,26 +360,44 @@ impl OutputArgs {
                 FileFormat::Pcapng => Format::Pcapng,
                 FileFormat::Pcap => Format::Pcap,
             })
-            .outer(self.outer)
-            .snaplen(self.snaplen);
+            .outer(self.outer);
+        builder = match self.snap {
+            lists::Snap::Bytes(bytes) => builder.snaplen(bytes),
+            lists::Snap::Headers => builder.headers_only(true),
+        };
+        let stop = Arc::clone(opening.stop);
+        builder = self.files.apply(builder, move || {
+            tracing::info!(target: "mirror", "as many files as -W says: the run ends");
+            stop.store(true, Ordering::Relaxed);
+        });
+        if let (Some(command), Some(postrotate)) = (&self.files.postrotate_command, postrotate) {
+            builder = builder.on_file(postrotate.hook(command));
+        }
         if self.unbuffered {
             builder = builder.unbuffered(true);
         }
-        if let Some(hook) = on_thread.cloned() {
-            builder = builder.on_thread_start(move || hook());
+        if let Some(threads) = opening.on_threads.cloned() {
+            builder = builder.on_thread_start(move || (threads.sink)());
         }
+        let pcap = builder.build()?;
         let capture = Capture {
             path: (!to_stdout).then(|| path.clone()),
+            rotator: pcap.rotator(),
             outer: self.outer,
             pcapng: self.format == FileFormat::Pcapng,
         };
-        Ok(Some((builder.build()?, capture)))
+        Ok(Some((pcap, capture)))
     }
 }
 
 impl Outputs {
     pub(crate) fn captures(&self) -> &[Capture] {
         &self.captures
+    }
+
+    /// What has files rotated.
+    pub(crate) fn rotators(&self) -> Vec<Rotator> {
+        self.captures.iter().filter_map(|capture| capture.rotator.clone()).collect()
     }
 
     /// Whether packets are printed.
@@ -377,8 +447,9 @@ pub(crate) fn conclude(outputs: &Outputs, report: &Report) -> anyhow::Result<Exi
     let delivered = outputs.deliver(report);
     terminal::clear_live_line();
     terminal::say!("{}", closing::lines(report, outputs.captures()).trim_end());
+    let commands_succeeded = outputs.postrotate.as_ref().is_none_or(Postrotate::finish);
     delivered?;
-    Ok(if report.ended_in_order() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+    Ok(if report.ended_in_order() && commands_succeeded { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 
 fn is_stdout(path: &Path) -> bool {

@@ -19,9 +19,11 @@ pub(crate) struct Keep(CapsHashSet);
 
 impl Keep {
     /// What the threads that end a run need: the main thread, the one that hears signals, and the one that writes the
-    /// capture. Files are completed in `directories`, which are held open until then.
+    /// capture. Files are completed in `directories`, which are held open until then; not where root has changed to another
+    /// user, who is to write with rights of his own.
     pub(crate) fn to_end_a_run<'a>(
         wait: Wait,
+        changed_user: bool,
         directories: impl Iterator<Item = &'a Path>,
     ) -> anyhow::Result<Self> {
         let mut keep = CapsHashSet::new();
@@ -31,8 +33,12 @@ impl Keep {
         if wait == Wait::BusyPoll {
             // To put the interface's settings back at the end.
             keep.insert(Capability::CAP_NET_ADMIN);
+            if changed_user {
+                // They are files of root's.
+                keep.insert(Capability::CAP_DAC_OVERRIDE);
+            }
         }
-        for directory in directories {
+        for directory in directories.filter(|_| !changed_user) {
             if !writable_by_mode(directory).with_context(|| format!("{}", directory.display()))? {
                 // To give a file its final name where only root's override may.
                 keep.insert(Capability::CAP_DAC_OVERRIDE);
@@ -55,6 +61,8 @@ impl Keep {
     pub(crate) fn drop_others(&self) -> io::Result<()> {
         let held = caps::read(None, CapSet::Permitted).map_err(io::Error::other)?;
         let keep: CapsHashSet = self.0.intersection(&held).copied().collect();
+        // It takes one to give others up, and after a change of user none is effective.
+        caps::set(None, CapSet::Effective, &held).map_err(io::Error::other)?;
         if held.contains(&Capability::CAP_SETPCAP) {
             for capability in caps::runtime::thread_all_supported().difference(&keep) {
                 caps::drop(None, CapSet::Bounding, *capability).map_err(io::Error::other)?;
@@ -67,6 +75,27 @@ impl Keep {
         caps::set(None, CapSet::Permitted, &keep).map_err(io::Error::other)?;
         nix::sys::prctl::set_no_new_privs().map_err(io::Error::from)
     }
+}
+
+/// Has the change to another user leave this thread what the engine still needs. None of it is effective until
+/// [`raise`], so that files are opened with the user's own rights.
+pub(crate) fn outlast_change_of_user() -> io::Result<()> {
+    nix::sys::prctl::set_keepcaps(true).map_err(io::Error::from)
+}
+
+/// Makes effective what this thread was left.
+pub(crate) fn raise() -> io::Result<()> {
+    let held = caps::read(None, CapSet::Permitted).map_err(io::Error::other)?;
+    caps::set(None, CapSet::Effective, &held).map_err(io::Error::other)
+}
+
+/// Does something with all that this thread has, effective or not.
+pub(crate) fn raised<T>(action: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let before = caps::read(None, CapSet::Effective)?;
+    raise()?;
+    let result = action();
+    caps::set(None, CapSet::Effective, &before)?;
+    result
 }
 
 /// Whether the mode bits alone let this process write in a directory.

@@ -10,8 +10,8 @@ use mirror_user::{
 
 use crate::{
     Usage,
-    output::{self, OutputArgs},
-    signals, terminal,
+    output::{self, Opening, OutputArgs},
+    signals, terminal, user,
 };
 
 /// Arguments of `mirror replay`.
@@ -37,17 +37,27 @@ Lists are numbers and ranges: 7,100-199.";
 
 pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     terminal::start_log(args.output.log_verbosity(), args.output.quiet);
+    let user = user::wanted(args.output.relinquish_privileges.as_deref())?;
     let selection = args.output.selection()?;
-    let mut builder = Replay::builder().ports(args.output.ports()).select(selection).count(args.output.count);
+    let mut builder = Replay::builder()
+        .ports(args.output.ports())
+        .select(selection)
+        .count(args.output.count)
+        // Another user may not be able to read them.
+        .hold_open(user.is_some());
     for file in &args.read {
         builder = builder.file(file);
     }
     // Before anything is created: what cannot be read leaves nothing behind.
     let replay = builder.build().map_err(usage)?;
+    if let Some(user) = &user {
+        user::change_to(user)?;
+    }
     let asked = signals::hear(|| Ok(()))?;
-    let outputs = args.output.open(MAX_FRAME, None)?;
+    let opened = args.output.open(MAX_FRAME, &Opening { on_threads: None, stop: &asked.stop });
+    let outputs = user::naming(user.as_ref(), opened)?;
     let replay = outputs.sinks.iter().cloned().fold(replay, Replay::sink);
-    asked.begun(outputs.report(), || {}, || {});
+    asked.begun(&outputs, || {}, || {});
     let report = replay.run(&asked.stop)?;
     output::conclude(&outputs, &report)
 }

@@ -11,24 +11,26 @@ use std::{
 };
 
 use anyhow::Context as _;
-use mirror_user::hidden_file::HiddenFile;
+use mirror_user::{hidden_file::HiddenFile, sink::pcap::Rotator};
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ},
     flag,
     iterator::Signals,
 };
 
-use crate::terminal;
+use crate::{output::Outputs, terminal};
 
 /// What signals have asked for.
 #[derive(Default)]
 pub(crate) struct Asked {
-    /// INT, TERM, or HUP with the terminal gone: end in order.
+    /// INT, TERM, or HUP where there is no file to rotate: end in order.
     pub(crate) stop: Arc<AtomicBool>,
     /// USR1: print statistics.
     pub(crate) statistics: AtomicBool,
     /// USR2: flush.
     pub(crate) flush: AtomicBool,
+    /// HUP came before the run had begun.
+    hung_up: AtomicBool,
     begun: OnceLock<Begun>,
 }
 
@@ -37,21 +39,47 @@ struct Begun {
     on_stop: Box<dyn Fn() + Send + Sync>,
     on_abort: Box<dyn Fn() + Send + Sync>,
     report: Option<Arc<HiddenFile>>,
+    rotators: Vec<Rotator>,
 }
 
 impl Asked {
     /// The run has begun. From now on `on_stop` is called at the first INT or TERM, and the second ends the process at
-    /// once with code 1: `on_abort` is called, files keep their hidden names, and the report's, empty as it is, goes.
+    /// once with code 1: `on_abort` is called, files keep their hidden names, and the report's, empty as it is, goes. HUP
+    /// has capture files rotated; where there is none, it is as INT.
     ///
     /// Until then a signal is only remembered: nothing that takes long keeps the run from beginning, and so from ending
     /// in order.
     pub(crate) fn begun(
         &self,
-        report: Option<Arc<HiddenFile>>,
+        outputs: &Outputs,
         on_stop: impl Fn() + Send + Sync + 'static,
         on_abort: impl Fn() + Send + Sync + 'static,
     ) {
-        self.begun.get_or_init(|| Begun { on_stop: Box::new(on_stop), on_abort: Box::new(on_abort), report });
+        self.begun.get_or_init(|| Begun {
+            on_stop: Box::new(on_stop),
+            on_abort: Box::new(on_abort),
+            report: outputs.report(),
+            rotators: outputs.rotators(),
+        });
+        self.answer_hangup();
+    }
+
+    /// HUP has come.
+    fn hang_up(&self) {
+        self.hung_up.store(true, Ordering::Relaxed);
+        self.answer_hangup();
+    }
+
+    /// Does what HUP asks for, once it is known what that is.
+    fn answer_hangup(&self) {
+        let Some(begun) = self.begun.get() else { return };
+        if !self.hung_up.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        if begun.rotators.is_empty() {
+            self.end();
+        }
+        begun.rotators.iter().for_each(Rotator::rotate);
     }
 
     /// INT or TERM has come.
@@ -105,6 +133,7 @@ pub(crate) fn hear(prepare: impl FnOnce() -> io::Result<()> + Send + 'static) ->
                 match signal {
                     SIGUSR1 => shared.statistics.store(true, Ordering::Relaxed),
                     SIGUSR2 => shared.flush.store(true, Ordering::Relaxed),
+                    SIGHUP => shared.hang_up(),
                     _ => shared.end(),
                 }
             }

@@ -3,13 +3,13 @@
 use std::{
     fmt,
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use crate::{
-    hidden_file::{HiddenFile, HiddenFileError},
+    hidden_file::HiddenFileError,
     sink::{
         handoff::{Fate, Handoff, TICK, Terms},
         pipe::{self, Pipe},
@@ -17,11 +17,19 @@ use crate::{
 };
 
 use super::{
-    NAME, Pcap,
+    NAME, Pcap, WhenFull,
+    compress::Encoder,
+    files::{Files, Plan},
+    floor::Floor,
     format::{Format, MAX_SNAPLEN},
     interfaces::Interfaces,
+    losses::{Dropped, Losses},
+    names::Names,
+    part::{Form, Out, Part},
+    rotation::Rotation,
+    rotator::Hooks,
     worker::Settings,
-    writer::{LOSSES_HERE, Output, SharedTallies, Writer},
+    writer::{LOSSES_HERE, Output, Writer},
 };
 
 /// How long a buffered block may be open.
@@ -30,6 +38,7 @@ const BUFFERED: Duration = Duration::from_secs(1);
 const STREAM_STOP: Duration = Duration::from_secs(5);
 /// The same for a file: a disk catches up, or fails.
 const FILE_STOP: Duration = Duration::from_secs(60);
+
 /// Where a capture goes.
 pub struct Target(TargetKind);
 
@@ -77,6 +86,28 @@ pub enum PcapError {
     /// The file could not be created.
     #[error(transparent)]
     File(#[from] HiddenFileError),
+    /// No names can be made of the one that was given.
+    #[error("{}: {reason}", path.display())]
+    Name {
+        /// The path.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// It cannot be compressed as its name asks.
+    #[error("{}: {source}", path.display())]
+    Compression {
+        /// The path.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A stream has no files to rotate, to count or to leave space for.
+    #[error("{name}: is no file: nothing of it can be rotated, split by origin, or bounded by free space")]
+    NotAFile {
+        /// What it is.
+        name: String,
+    },
     /// Standard output could not be taken.
     #[error("standard output: cannot be written to: {source}")]
     Stdout {
@@ -98,12 +129,17 @@ pub struct PcapBuilder {
     format: Format,
     outer: bool,
     snaplen: u32,
+    headers_only: bool,
     unbuffered: Option<bool>,
     blocks: usize,
     block_size: usize,
     max_interfaces: usize,
     stop_timeout: Option<Duration>,
     on_thread_start: Option<Box<dyn FnOnce() + Send>>,
+    rotation: Rotation,
+    floor: Option<Floor>,
+    origins: Option<usize>,
+    hooks: Hooks,
 }
 
 impl fmt::Debug for PcapBuilder {
@@ -119,12 +155,17 @@ impl PcapBuilder {
             format: Format::default(),
             outer: false,
             snaplen: MAX_SNAPLEN,
+            headers_only: false,
             unbuffered: None,
             blocks: Pcap::DEFAULT_BLOCKS,
             block_size: Pcap::DEFAULT_BLOCK_SIZE,
             max_interfaces: Pcap::DEFAULT_MAX_INTERFACES,
             stop_timeout: None,
             on_thread_start: None,
+            rotation: Rotation::default(),
+            floor: None,
+            origins: None,
+            hooks: Hooks::default(),
         }
     }
 
@@ -143,6 +184,13 @@ impl PcapBuilder {
     /// The most bytes of a frame to write; 0, as with tcpdump, and more than 262,144 stand for 262,144.
     pub fn snaplen(mut self, bytes: u32) -> Self {
         self.snaplen = if bytes == 0 { MAX_SNAPLEN } else { bytes.min(MAX_SNAPLEN) };
+        self
+    }
+
+    /// Writes the headers of each frame and no payload: Ethernet, VLAN tags, IP with options and extension headers, and
+    /// TCP, UDP, ICMP or SCTP. With [`outer`](Self::outer) what is in front of the inner frame too.
+    pub fn headers_only(mut self, headers_only: bool) -> Self {
+        self.headers_only = headers_only;
         self
     }
 
@@ -185,29 +233,98 @@ impl PcapBuilder {
         self
     }
 
+    /// Begins another file, at a packet, once one has more than this many bytes, compressed or not: they are counted before
+    /// compression. Files are named as tcpdump names them: `NAME`, `NAME1`, `NAME2`.
+    ///
+    /// None is ever replaced but in a [ring](Self::max_files): where a name is taken, the sink ends.
+    pub fn rotate_size(mut self, bytes: u64) -> Self {
+        self.rotation.size = Some(bytes);
+        self
+    }
+
+    /// Begins another file after each such time, whether frames come or not. Conversions of strftime(3) in the file's name
+    /// stand for the local time at which it was begun; where that makes no new name, a number follows it.
+    pub fn rotate_every(mut self, time: Duration) -> Self {
+        self.rotation.every = Some(time.max(Duration::from_millis(1)));
+        self
+    }
+
+    /// With [`rotate_size`](Self::rotate_size): a ring of so many files, in which each new one replaces the oldest, once
+    /// there are so many; numbers begin at 0 and have leading zeros. With [`rotate_every`](Self::rotate_every) alone: how
+    /// many times there are, see [`on_last`](Self::on_last).
+    pub fn max_files(mut self, files: u32) -> Self {
+        self.rotation.files = Some(files.max(1));
+        self
+    }
+
+    /// Leaves at least this many bytes free on the file system, as far as it is up to this capture.
+    pub fn min_free(mut self, bytes: u64, when_full: WhenFull) -> Self {
+        self.floor = Some(Floor { bytes, when_full });
+        self
+    }
+
+    /// A file for each origin, begun with its first frame and named `STEM-vni-VNI@SOURCE.EXTENSION`, colons of addresses
+    /// as `-`. Further origins than `max`, which is at least 1, share a file with `other` in its name. Each is open at the
+    /// same time.
+    pub fn per_origin(mut self, max: usize) -> Self {
+        self.origins = Some(max.max(1));
+        self
+    }
+
+    /// Something to do on the writer thread with each file that has been completed. What takes long, costs frames.
+    pub fn on_file(mut self, hook: impl FnMut(&Path) + Send + 'static) -> Self {
+        self.hooks.on_file = Some(Box::new(hook));
+        self
+    }
+
+    /// Called on the writer thread when as many times are over as [`max_files`](Self::max_files) says: it is for the
+    /// embedder to end the run. Until then the last file goes on.
+    pub fn on_last(mut self, hook: impl FnOnce() + Send + 'static) -> Self {
+        self.hooks.on_last = Some(Box::new(hook));
+        self
+    }
+
     /// Opens the output and starts the writer thread.
     ///
     /// # Errors
     ///
     /// [`PcapError`]: the name is taken, the directory or the file cannot be opened, no thread can be started.
     pub fn build(self) -> Result<Pcap, PcapError> {
-        let streamed = |pipe: Pipe| {
+        let blocks = match self.format {
+            // Classic pcap knows no interfaces, by which origins are told apart.
+            Format::Pcap if self.origins.is_none() => Format::Pcap,
+            _ => Format::Pcapng,
+        };
+        let max_interfaces = self.max_interfaces.max(self.origins.unwrap_or(0));
+        let interfaces = Interfaces::new(if blocks == Format::Pcapng { max_interfaces } else { 0 });
+        let plan = Plan { rotation: self.rotation, floor: self.floor, origins: self.origins };
+        let is_plain = plan.rotation == Rotation::default() && plan.floor.is_none() && plan.origins.is_none();
+        let stream = |pipe: Pipe| {
             let name = pipe.name().to_owned();
-            (Output::Stream(pipe), name, None)
-        };
-        let (output, name, hidden) = match self.target.0 {
-            TargetKind::File(path) => {
-                let file = HiddenFile::create(&path)?;
-                let hidden = file.hidden_path();
-                (Output::File(file), path.display().to_string(), Some(hidden))
+            if !is_plain {
+                return Err(PcapError::NotAFile { name });
             }
-            TargetKind::Stdout => streamed(Pipe::stdout().map_err(|source| PcapError::Stdout { source })?),
-            TargetKind::Writer(pipe) => streamed(pipe),
+            let part = Part::new(Out::Stream(pipe), None, 0, interfaces.numbers());
+            Ok((Output::Stream(Box::new(part)), name))
         };
-        let is_file = hidden.is_some();
+        let (output, name) = match self.target.0 {
+            TargetKind::File(path) => {
+                let names = Names::new(&path, &plan.rotation)
+                    .map_err(|error| PcapError::Name { path: path.clone(), reason: error.to_string() })?;
+                let encoder = Encoder::new(names.compression())
+                    .map_err(|source| PcapError::Compression { path: path.clone(), source })?;
+                let files = Files::create(names, plan, self.hooks, encoder, interfaces.numbers())?;
+                (Output::Files(Box::new(files)), path.display().to_string())
+            }
+            TargetKind::Stdout => stream(Pipe::stdout().map_err(|source| PcapError::Stdout { source })?)?,
+            TargetKind::Writer(pipe) => stream(pipe)?,
+        };
+        let (hidden, rotator) = match &output {
+            Output::Files(files) => (files.hidden_path(), Some(files.rotator().clone())),
+            Output::Stream(_) => (None, None),
+        };
+        let is_file = rotator.is_some();
         let unbuffered = self.unbuffered.unwrap_or(!is_file);
-        // Classic pcap knows no interfaces.
-        let interfaces = Interfaces::new(if self.format == Format::Pcapng { self.max_interfaces } else { 0 });
         let terms = Terms {
             sink: NAME,
             unfinished: hidden.as_deref().map_or_else(|| name.clone(), |hidden| hidden.display().to_string()),
@@ -220,18 +337,19 @@ impl PcapBuilder {
             completes_slowly: is_file,
             losses: LOSSES_HERE,
         };
-        let (tallies, fate) = (SharedTallies::default(), Arc::new(Fate::default()));
-        let writer = Writer::new(
-            output,
-            self.format,
-            self.snaplen,
-            interfaces.clone(),
-            tallies.clone(),
-            Arc::clone(&fate),
-        );
+        let dropped = Dropped::new(interfaces.numbers());
+        let losses = Losses::new(dropped.clone(), interfaces.numbers());
+        let fate = Arc::new(Fate::default());
+        let form = Form { format: self.format, snaplen: self.snaplen, interfaces: interfaces.clone() };
+        let writer = Writer::new(output, form, blocks, losses, Arc::clone(&fate));
         let handoff = Handoff::start(terms, fate, self.on_thread_start, writer)
             .map_err(|source| PcapError::Thread { source })?;
-        let settings = Settings { format: self.format, outer: self.outer, snaplen: self.snaplen };
-        Ok(Pcap { settings, block_size: self.block_size, interfaces, tallies, handoff, hidden })
+        let settings = Settings {
+            format: blocks,
+            outer: self.outer,
+            snaplen: self.snaplen,
+            headers_only: self.headers_only,
+        };
+        Ok(Pcap { settings, block_size: self.block_size, interfaces, dropped, handoff, hidden, rotator })
     }
 }

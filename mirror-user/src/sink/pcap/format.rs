@@ -48,6 +48,8 @@ const PCAPNG_VERSION: u32 = 1;
 const LINKTYPE_ETHERNET: u32 = 1;
 /// Block type, block length, interface, time high and low, captured and original length.
 pub(super) const EPB_HEAD: usize = 28;
+/// Where the captured length is in it; the original one follows.
+const EPB_CAPTURED: usize = 20;
 /// The block length again.
 const EPB_TAIL: usize = 4;
 /// Seconds, nanoseconds, captured and original length (draft-ietf-opsawg-pcap section 5).
@@ -95,14 +97,8 @@ impl Format {
                 body
             }
             Self::Pcap => {
-                #[expect(
-                    clippy::cast_possible_truncation,
-                    reason = "seconds fit until 2106, ns are below 10^9"
-                )]
-                let (s, ns) = ((time / NS) as u32, (time % NS) as u32);
-                let (head, rest) = out.split_at_mut(RECORD_HEAD);
-                head.copy_from_slice([s, ns, captured, original].map(u32::to_le_bytes).as_flattened());
-                rest
+                put_record_head(out, time, captured, original);
+                &mut out[RECORD_HEAD..]
             }
         };
         let mut left = captured as usize;
@@ -121,12 +117,11 @@ impl Format {
 
     /// Each whole packet at the start of `bytes`: where it ends, and its interface.
     pub(super) fn packets(self, bytes: &[u8]) -> impl Iterator<Item = (usize, u32)> + use<'_> {
-        let word = |at: usize| bytes.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes);
         let mut at = 0;
         std::iter::from_fn(move || {
             let (len, interface) = match self {
-                Self::Pcapng => (word(at + 4)? as usize, word(at + 8)?),
-                Self::Pcap => (RECORD_HEAD + word(at + 8)? as usize, 0),
+                Self::Pcapng => (word(bytes, at + 4)? as usize, word(bytes, at + 8)?),
+                Self::Pcap => (RECORD_HEAD + word(bytes, at + 8)? as usize, 0),
             };
             at += len;
             (at <= bytes.len()).then_some((at, interface))
@@ -155,6 +150,35 @@ impl Format {
     }
 }
 
+/// Gives a packet's block another interface.
+pub(super) fn renumber(packet: &mut [u8], interface: u32) {
+    packet[8..12].copy_from_slice(&interface.to_le_bytes());
+}
+
+/// Bytes of the record that a packet's block becomes in a classic file.
+pub(super) fn classic_len(packet: &[u8]) -> usize {
+    RECORD_HEAD + word(packet, EPB_CAPTURED).unwrap_or(0) as usize
+}
+
+/// Writes a packet's block as a record into `out`, which is [`classic_len`] bytes.
+pub(super) fn to_classic(packet: &[u8], out: &mut [u8]) {
+    let field = |at| word(packet, at).unwrap_or(0);
+    let time = u64::from(field(12)) << 32 | u64::from(field(16));
+    put_record_head(out, time, field(EPB_CAPTURED), field(EPB_CAPTURED + 4));
+    let captured = out.len() - RECORD_HEAD;
+    out[RECORD_HEAD..].copy_from_slice(&packet[EPB_HEAD..EPB_HEAD + captured]);
+}
+
+fn put_record_head(out: &mut [u8], time: u64, captured: u32, original: u32) {
+    #[expect(clippy::cast_possible_truncation, reason = "seconds fit until 2106, ns are below 10^9")]
+    let (s, ns) = ((time / NS) as u32, (time % NS) as u32);
+    out[..RECORD_HEAD].copy_from_slice([s, ns, captured, original].map(u32::to_le_bytes).as_flattened());
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes)
+}
+
 /// The interface of an origin, or of all that did not fit (`None`).
 pub(super) fn interface_description(origin: Option<OriginKey>, snaplen: u32) -> Vec<u8> {
     let (name, description) = match origin {
@@ -178,35 +202,36 @@ pub(super) struct Statistics {
     pub(super) start: u64,
     /// ns since the epoch.
     pub(super) end: u64,
-    /// Frames of this origin that reached the sink.
-    pub(super) received: u64,
-    /// Of these, the ones in the file.
+    /// Frames of this origin in the file.
     pub(super) delivered: u64,
-    /// Frames of this origin that reached the sink and are not in the file.
+    /// Frames of this origin that reached the sink meanwhile and are in no file.
     pub(super) lost_here: u64,
-    /// Frames of any origin that the kernel dropped.
-    pub(super) lost_in_kernel: u64,
+    /// Frames of any origin that the kernel dropped in the whole run, where that is known.
+    pub(super) lost_in_kernel: Option<u64>,
 }
 
 /// The statistics block of an interface.
 ///
 /// As dumpcap has it, `isb_ifdrop` is all that may be missing from the interface, which is what readers show.
 pub(super) fn interface_statistics(interface: u32, statistics: &Statistics) -> Vec<u8> {
-    let Statistics { start, end, received, delivered, lost_here, lost_in_kernel } = *statistics;
+    let Statistics { start, end, delivered, lost_here, lost_in_kernel } = *statistics;
     let (high, low) = halves(end);
     let mut block = RareBlock::new(ISB_TYPE);
     block.words(&[interface, high, low]);
-    if lost_in_kernel > 0 {
+    if lost_in_kernel.is_some_and(|lost| lost > 0) {
         block.text(
             COMMENT,
-            "isb_osdrop counts frames of all origins: they were lost before decapsulation; isb_ifdrop includes them",
+            "isb_osdrop counts frames of all origins in the whole run: they were lost before decapsulation; \
+             isb_ifdrop includes them",
         );
     }
     block.time(ISB_STARTTIME, start);
     block.time(ISB_ENDTIME, end);
-    block.option(ISB_IFRECV, &received.to_le_bytes());
-    block.option(ISB_IFDROP, &(lost_here + lost_in_kernel).to_le_bytes());
-    block.option(ISB_OSDROP, &lost_in_kernel.to_le_bytes());
+    block.option(ISB_IFRECV, &(delivered + lost_here).to_le_bytes());
+    block.option(ISB_IFDROP, &(lost_here + lost_in_kernel.unwrap_or(0)).to_le_bytes());
+    if let Some(lost) = lost_in_kernel {
+        block.option(ISB_OSDROP, &lost.to_le_bytes());
+    }
     block.option(ISB_USRDELIV, &delivered.to_le_bytes());
     block.end()
 }

@@ -11,10 +11,24 @@
 //!
 //! A file is written under a hidden name, `.NAME.partial`, beside its final one and gets that when it is complete. At
 //! any time it can be read up to the last block written.
+//!
+//! A capture is one file, or [rotates](PcapBuilder::rotate_size) through many, each of which opens by itself. They are
+//! named as tcpdump names them: a number follows the name from the second on, in front of an ending `.gz` or `.zst`, by
+//! which they are compressed.
 
 mod builder;
+mod compress;
+mod files;
+mod floor;
 mod format;
+mod headers;
 mod interfaces;
+mod losses;
+mod names;
+mod part;
+mod rotation;
+mod rotator;
+mod split;
 #[cfg(feature = "af-xdp")]
 mod stream;
 mod worker;
@@ -26,7 +40,9 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 pub use builder::{PcapBuilder, PcapError, Target};
+pub use floor::WhenFull;
 pub use format::Format;
+pub use rotator::{Completed, Rotator};
 #[cfg(feature = "af-xdp")]
 pub(crate) use stream::Stream;
 
@@ -37,8 +53,8 @@ use super::{
 };
 use crate::account::Report;
 use interfaces::Interfaces;
+use losses::Dropped;
 use worker::{PcapSink, Settings};
-use writer::SharedTallies;
 
 const NAME: &str = "pcap";
 
@@ -55,9 +71,10 @@ pub struct Pcap {
     settings: Settings,
     block_size: usize,
     interfaces: Interfaces,
-    tallies: SharedTallies,
+    dropped: Dropped,
     handoff: Handoff,
     hidden: Option<PathBuf>,
+    rotator: Option<Rotator>,
 }
 
 impl Pcap {
@@ -81,7 +98,7 @@ impl Pcap {
         let numbers = self.interfaces.numbers();
         // The map keeps one entry in eight free, in a power of two of places, and a byte of state for each.
         let places = (numbers * 8 / 7 + 1).next_power_of_two();
-        let tables = places * (size_of::<(OriginKey, u32)>() + 1) + 2 * numbers * size_of::<u64>();
+        let tables = places * (size_of::<(OriginKey, u32)>() + 1) + numbers * size_of::<u64>();
         self.handoff.terms().blocks * (self.size_for(max_frame) + size_of::<handoff::Block>()) + tables
     }
 
@@ -91,10 +108,17 @@ impl Pcap {
         &self.handoff.terms().output
     }
 
-    /// The name under which a file is written until it is complete; `None` for a stream.
+    /// The name under which the first file is written until it is complete; `None` for a stream, and where each origin has
+    /// a file of its own.
     #[must_use]
     pub fn hidden_path(&self) -> Option<&Path> {
         self.hidden.as_deref()
+    }
+
+    /// What has its files rotated from outside; `None` for a stream.
+    #[must_use]
+    pub fn rotator(&self) -> Option<Rotator> {
+        self.rotator.clone()
     }
 
     /// Bytes in a block that is to take frames of this size.
@@ -114,7 +138,7 @@ impl SinkFactory for Pcap {
             self.settings,
             self.interfaces.clone(),
             self.handoff.lane(self.size_for(cx.max_frame), cx.wait_until.clone()),
-            self.tallies.clone(),
+            self.dropped.clone(),
         )))
     }
 

@@ -1,12 +1,13 @@
 //! The sink of one worker: frames into blocks, in the form in which they end up in the file.
 
-use std::{mem, time::Instant};
+use std::time::Instant;
 
 use super::{
     NAME,
     format::{Format, PacketHead},
+    headers,
     interfaces::{InterfaceCache, Interfaces},
-    writer::{SharedTallies, Tallies},
+    losses::Dropped,
 };
 use crate::{
     batch::{Batch, Frame},
@@ -19,44 +20,64 @@ pub(super) struct Settings {
     pub(super) format: Format,
     pub(super) outer: bool,
     pub(super) snaplen: u32,
+    pub(super) headers_only: bool,
 }
 
 pub(super) struct PcapSink {
     settings: Settings,
     interfaces: InterfaceCache,
     lane: Lane,
-    tallies: Tallies,
-    shared: SharedTallies,
+    /// Frames let go since the last tick, by interface, and whether there are any.
+    lost: Vec<u64>,
+    has_lost: bool,
+    dropped: Dropped,
 }
 
 impl PcapSink {
-    pub(super) fn new(settings: Settings, interfaces: Interfaces, lane: Lane, shared: SharedTallies) -> Self {
-        let tallies = Tallies::new(interfaces.numbers());
-        Self { settings, interfaces: InterfaceCache::new(interfaces), lane, tallies, shared }
+    pub(super) fn new(settings: Settings, interfaces: Interfaces, lane: Lane, dropped: Dropped) -> Self {
+        let lost = vec![0; interfaces.numbers()];
+        Self { settings, interfaces: InterfaceCache::new(interfaces), lane, lost, has_lost: false, dropped }
     }
 
-    /// What it counted goes to the statistics; once, as nothing is left afterwards.
+    /// What was let go goes to the statistics.
     fn deposit(&mut self) {
-        self.shared.deposit(&mem::take(&mut self.tallies));
+        if self.has_lost {
+            self.dropped.take_over(&mut self.lost);
+            self.has_lost = false;
+        }
     }
 
     fn put(&mut self, frame: &Frame<'_>) {
-        let Settings { format, outer, snaplen } = self.settings;
+        let Settings { format, outer, snaplen, headers_only } = self.settings;
         let (data, original) =
             if outer { (frame.outer(), frame.outer_wire_len()) } else { (frame.inner(), frame.wire_len()) };
         let interface = match format {
             Format::Pcapng => self.interfaces.number(OriginKey::of(frame)),
             Format::Pcap => 0,
         };
-        self.tallies.received[interface as usize] += 1;
         let here = u32::try_from(data.len()).unwrap_or(u32::MAX);
-        let captured = here.min(snaplen);
+        let mut captured = here.min(snaplen);
+        if headers_only {
+            captured = captured.min(headers_len(frame, outer));
+        }
         let head = PacketHead { interface, time: frame.time(), captured, original: original.max(here) };
         match self.lane.push(format.packet_len(captured as usize), interface) {
             Some(out) => format.put_packet(out, head, data),
-            None => self.tallies.lost[interface as usize] += 1,
+            None => {
+                self.lost[interface as usize] += 1;
+                self.has_lost = true;
+            }
         }
     }
+}
+
+/// Bytes of a frame up to where its payload begins.
+fn headers_len(frame: &Frame<'_>, outer: bool) -> u32 {
+    let (_, layout) = frame.parts();
+    // Headers are in the first segment.
+    let inner = frame.inner().iter().next().map_or(0, headers::len);
+    let before = if outer { layout.inner_start } else { 0 };
+    before + u32::try_from(inner).unwrap_or(u32::MAX - before)
 }
 
 impl Sink for PcapSink {
@@ -74,6 +95,7 @@ impl Sink for PcapSink {
 
     fn tick(&mut self, now: Instant) {
         self.lane.tick(now);
+        self.deposit();
     }
 
     fn flush(&mut self) {

@@ -1,271 +1,184 @@
-//! The writer thread: whole blocks to a file or a stream, what the format wants between and after them.
+//! The writer thread: packets of whole blocks to a stream, or to the files that they belong to.
 
-use std::{
-    io,
-    sync::{Arc, Mutex, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::sync::Arc;
 
 use super::{
-    format::{self, Format, Statistics},
-    interfaces::Interfaces,
+    files::{Fault, Files, RunEnd},
+    format::Format,
+    losses::Losses,
+    names::Of,
+    part::{Form, Packet, Part},
+    split::Split,
 };
-use crate::{
-    hidden_file::HiddenFile,
-    sink::{
-        SinkError,
-        handoff::{Block, Consumer, Failure, Fate, LOSSES, Loss, Owner, Settled},
-        pipe::{self, Pipe, Torn},
-    },
+use crate::sink::{
+    SinkError,
+    handoff::{Block, Consumer, Failure, Fate, LOSSES, Loss, Owner, Settled},
 };
 
 /// What may become of a frame here, other than that it is written: it could not be.
 pub(super) const LOSSES_HERE: &[Loss] = &[Loss::Failed("io")];
 
-/// Where the bytes go.
+/// Where the packets go.
 pub(super) enum Output {
-    File(HiddenFile),
-    Stream(Pipe),
-}
-
-impl Output {
-    fn name(&self) -> String {
-        match self {
-            Self::File(file) => file.path().display().to_string(),
-            Self::Stream(pipe) => pipe.name().to_owned(),
-        }
-    }
-}
-
-/// What finished workers counted.
-#[derive(Clone, Debug, Default)]
-pub(super) struct SharedTallies(Arc<Mutex<Tallies>>);
-
-impl SharedTallies {
-    pub(super) fn deposit(&self, tallies: &Tallies) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).add(tallies);
-    }
-
-    fn sum(&self) -> Tallies {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-/// Frames per interface, for the statistics blocks.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Tallies {
-    /// Frames that reached the sink, by interface.
-    pub(super) received: Vec<u64>,
-    /// Of these, frames that were let go or lost, by interface.
-    pub(super) lost: Vec<u64>,
-}
-
-impl Tallies {
-    pub(super) fn new(interfaces: usize) -> Self {
-        Self { received: vec![0; interfaces], lost: vec![0; interfaces] }
-    }
-
-    fn add(&mut self, other: &Self) {
-        for (mine, theirs) in [(&mut self.received, &other.received), (&mut self.lost, &other.lost)] {
-            mine.resize(mine.len().max(theirs.len()), 0);
-            mine.iter_mut().zip(theirs).for_each(|(mine, theirs)| *mine += theirs);
-        }
-    }
+    Stream(Box<Part>),
+    Files(Box<Files>),
 }
 
 /// The state of the writer thread.
 pub(super) struct Writer {
     output: Output,
-    format: Format,
-    snaplen: u32,
-    interfaces: Interfaces,
-    tallies: SharedTallies,
+    form: Form,
+    /// Layout of the packets in blocks.
+    blocks: Format,
+    losses: Losses,
     fate: Arc<Fate>,
-    /// ns since the epoch.
-    start: u64,
-    /// Interfaces described so far.
-    described: usize,
-    /// Bytes up to the end of the last whole packet or block.
-    whole: u64,
     /// Frames written.
     frames: u64,
-    /// Frames lost in writing, by interface.
-    lost: Vec<u64>,
+    /// The packets of a block.
+    packets: Vec<Packet>,
+    /// Sorts them where each origin has a file.
+    split: Option<Split>,
 }
 
 impl Writer {
-    pub(super) fn new(
-        output: Output,
-        format: Format,
-        snaplen: u32,
-        interfaces: Interfaces,
-        tallies: SharedTallies,
-        fate: Arc<Fate>,
-    ) -> Self {
-        let lost = vec![0; interfaces.numbers()];
-        Self {
-            output,
-            format,
-            snaplen,
-            interfaces,
-            tallies,
-            fate,
-            start: now(),
-            described: 0,
-            whole: 0,
-            frames: 0,
-            lost,
-        }
-    }
-
-    /// Describes the interfaces below a number that are not described yet.
-    fn describe(&mut self, interfaces: usize) {
-        if self.format != Format::Pcapng {
-            return;
-        }
-        if self.described >= interfaces {
-            return;
-        }
-        let description =
-            |number| format::interface_description(self.interfaces.origin(number), self.snaplen);
-        let descriptions: Vec<u8> = (self.described..interfaces).flat_map(description).collect();
-        if self.append(&descriptions) {
-            self.described = interfaces;
-        }
-    }
-
-    /// Writes what is no packet; whether that worked.
-    fn append(&mut self, bytes: &[u8]) -> bool {
-        match self.write(bytes, || false) {
-            Ok(()) => {
-                self.whole += bytes.len() as u64;
-                true
-            }
-            Err(torn) => {
-                self.fail(&torn.error);
-                false
-            }
-        }
-    }
-
-    /// Writes all of it, and says how much was taken if that does not work.
-    fn write(&mut self, bytes: &[u8], stop: impl Fn() -> bool) -> Result<(), Torn> {
-        match &mut self.output {
-            Output::File(hidden) => pipe::write(&mut hidden.file(), bytes, stop),
-            Output::Stream(pipe) => pipe.write(bytes, stop),
-        }
-    }
-
-    /// Nothing more is written but, in a file, the statistics. A file loses the packet that is not whole.
-    fn fail(&mut self, error: &io::Error) {
-        self.fate.fail(Failure::new(self.output.name(), error, self.frames));
-        if let Output::File(hidden) = &self.output
-            && let Err(error) = hidden.file().set_len(self.whole)
-        {
-            tracing::warn!(
-                file = %hidden.hidden_path().display(),
-                %error,
-                "cannot cut off the packet that is not whole: readers will complain at the end of the file"
-            );
-        }
-    }
-
-    fn append_statistics(&mut self, lost_in_kernel: u64) {
-        if self.format != Format::Pcapng
-            || (self.fate.has_failed() && matches!(self.output, Output::Stream(_)))
-        {
-            return;
-        }
-        let tallies = self.tallies.sum();
-        // An origin may have had no frame in the file and yet some that were let go.
-        let used = tallies.received.iter().rposition(|&frames| frames > 0).map_or(0, |last| last + 1);
-        self.describe(used);
-        let end = now();
-        let statistics = |interface: usize| {
-            let count = |counts: &[u64]| counts.get(interface).copied().unwrap_or(0);
-            let received = count(&tallies.received);
-            let lost_here = count(&tallies.lost) + count(&self.lost);
-            let delivered = received.saturating_sub(lost_here);
-            let statistics =
-                Statistics { start: self.start, end, received, delivered, lost_here, lost_in_kernel };
-            #[expect(clippy::cast_possible_truncation, reason = "the builder keeps the bound far below 2^32")]
-            format::interface_statistics(interface as u32, &statistics)
+    pub(super) fn new(output: Output, form: Form, blocks: Format, losses: Losses, fate: Arc<Fate>) -> Self {
+        let split = match &output {
+            Output::Files(files) => files.origins().map(|origins| Split::new(form.format, origins)),
+            Output::Stream(_) => None,
         };
-        let statistics: Vec<u8> = (0..self.described).flat_map(statistics).collect();
-        self.append(&statistics);
+        Self { output, form, blocks, losses, fate, frames: 0, packets: Vec::new(), split }
+    }
+
+    /// Nothing more is written but, in files, the statistics.
+    fn fail(&self, fault: Fault) {
+        let Fault { what, error } = fault;
+        self.fate.fail(Failure::new(what, &error, self.frames));
+    }
+
+    fn turn(&mut self) {
+        if let Output::Files(files) = &mut self.output
+            && !self.fate.has_failed()
+            && let Err(fault) = files.turn(&self.form, |interface| self.losses.since_last(interface))
+        {
+            self.fail(fault);
+        }
+    }
+
+    /// Writes the packets of a block. Gives how many.
+    fn write(&mut self, block: &Block, owner: &Owner) -> u64 {
+        let Self { output, form, losses, packets, split, .. } = self;
+        let (files, split) = match (output, split) {
+            (Output::Stream(part), _) => {
+                let (written, result) =
+                    part.packets(form, block.bytes(), packets, block.marks(), || owner.has_given_up());
+                let fault = result.err().map(|error| Fault { what: part.name(), error });
+                return self.account(written, fault);
+            }
+            (Output::Files(files), None) => {
+                let lost = |interface| losses.since_last(interface);
+                let (written, result) = files.packets(0, form, block.bytes(), packets, block.marks(), lost);
+                return self.account(written, result.err());
+            }
+            (Output::Files(files), Some(split)) => (files, split),
+        };
+        split.sort(block.bytes(), packets);
+        let (mut written, mut fault) = (0, None);
+        // Those that are lost are left here, to be counted.
+        packets.clear();
+        for segment in split.segments() {
+            let (bytes, sorted) = split.contents(segment);
+            let mut done = 0;
+            if fault.is_none() {
+                let of = form.interfaces.origin(segment.base).filter(|_| segment.base < split.origins());
+                let series = files.series_of(segment.base, of.map_or(Of::Other, Of::Origin));
+                let lost = |interface| losses.since_last(interface);
+                let result;
+                (done, result) = files.packets(series, form, bytes, sorted, block.marks(), lost);
+                fault = result.err();
+            }
+            written += done;
+            packets.extend(&sorted[done..]);
+        }
+        let lost = std::mem::take(&mut self.packets);
+        lost.iter().for_each(|packet| self.losses.add_failed(packet.interface));
+        self.packets = lost;
+        self.packets.clear();
+        self.account(written, fault)
+    }
+
+    /// So many packets, from the first on, are written; the others of the block are lost.
+    fn account(&mut self, written: usize, fault: Option<Fault>) -> u64 {
+        for packet in self.packets.iter().skip(written) {
+            self.losses.add_failed(packet.interface);
+        }
+        self.frames += written as u64;
+        if let Some(fault) = fault {
+            self.fail(fault);
+        }
+        written as u64
     }
 }
 
 impl Consumer for Writer {
     fn begin(&mut self) {
         // If it cannot be written, the first worker to bring frames is told.
-        self.append(&self.format.file_header(self.snaplen));
+        let begun = match &mut self.output {
+            Output::Stream(part) => {
+                part.begin(&self.form).map_err(|error| Fault { what: part.name(), error })
+            }
+            Output::Files(files) => files.begin(&self.form),
+        };
+        if let Err(fault) = begun {
+            self.fail(fault);
+        }
     }
 
     fn take(&mut self, block: &Block, owner: &Owner) -> Settled {
-        if !owner.has_given_up() && !self.fate.has_failed() {
-            self.describe(block.marks());
-        }
-        let (mut written, mut end) = (0, 0);
-        if !owner.has_given_up() && !self.fate.has_failed() {
-            let result = self.write(block.bytes(), || owner.has_given_up());
-            (written, end) = match &result {
-                Ok(()) => (block.frames(), block.bytes().len()),
-                // Packets that made it whole stay in the file, and count.
-                Err(torn) => self
-                    .format
-                    .packets(&block.bytes()[..torn.taken])
-                    .fold((0, 0), |(frames, _), (end, _)| (frames + 1, end)),
-            };
-            self.whole += end as u64;
-            self.frames += written;
-            if let Err(torn) = result {
-                self.fail(&torn.error);
-            }
-        }
-        for (_, interface) in self.format.packets(&block.bytes()[end..]) {
-            self.lost[interface as usize] += 1;
-        }
+        self.turn();
+        self.packets.clear();
+        let found = self.blocks.packets(block.bytes());
+        self.packets.extend(found.map(|(end, interface)| Packet { end, interface }));
+        let gave_up = owner.has_given_up() || self.fate.has_failed();
+        let written = if gave_up { self.account(0, None) } else { self.write(block, owner) };
         let mut lost = [0; LOSSES];
         lost[0] = block.frames() - written;
         Settled { written, lost }
     }
 
+    fn idle(&mut self) {
+        self.turn();
+    }
+
     fn complete(mut self, lost_in_kernel: u64) -> Result<(), SinkError> {
-        self.append_statistics(lost_in_kernel);
-        let completed = match &self.output {
-            // Not even the header.
-            Output::File(hidden) if self.whole == 0 => hidden.remove(),
-            Output::File(hidden) => hidden.complete(),
-            Output::Stream(_) => Ok(()),
+        let cause = self.fate.failure();
+        let form = &self.form;
+        let lost = |interface| self.losses.since_last(interface);
+        let ended = match &mut self.output {
+            Output::Stream(_) if cause.is_some() => Ok(()),
+            Output::Stream(part) => {
+                part.end(form, lost, Some(lost_in_kernel)).map_err(|error| Fault { what: part.name(), error })
+            }
+            Output::Files(files) => {
+                files.complete(form, lost, RunEnd { lost_in_kernel, has_failed: cause.is_some() })
+            }
         };
-        let completed = completed.map_err(|source| SinkError::Io { what: self.output.name(), source });
-        match (self.fate.failure(), completed) {
-            (None, completed) => completed,
+        match (cause, ended) {
+            (None, Ok(())) => Ok(()),
+            (None, Err(fault)) => {
+                self.fail(fault);
+                self.fate.failure().map_or(Ok(()), Err)
+            }
             (Some(cause), Ok(())) => Err(cause),
-            (Some(cause), Err(error)) => Err(SinkError::other(format!("{cause}; then {error}"))),
+            (Some(cause), Err(Fault { what, error })) => {
+                Err(SinkError::other(format!("{cause}; then {what}: {error}")))
+            }
         }
     }
 
-    /// Keeps what a reader can use, under its hidden name, and nothing else.
     fn abandon(self) -> Result<(), SinkError> {
-        let Output::File(hidden) = &self.output else { return Ok(()) };
-        if self.frames == 0 {
-            return hidden.remove().map_err(|source| SinkError::Io {
-                what: hidden.hidden_path().display().to_string(),
-                source,
-            });
+        match &self.output {
+            Output::Stream(_) => Ok(()),
+            Output::Files(files) => files.abandon(),
         }
-        tracing::warn!(
-            file = %hidden.hidden_path().display(),
-            frames = self.frames,
-            "the capture did not end in order: readable, but neither complete nor renamed"
-        );
-        Ok(())
     }
-}
-
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

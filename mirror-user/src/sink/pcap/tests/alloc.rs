@@ -87,10 +87,13 @@ fn the_writer_thread_allocates_per_capture_and_not_per_block() {
             messages.send(Message::Block { block, owner: Arc::clone(&owner) }).unwrap();
         }
         messages.send(Message::Close { lost_in_kernel: 0 }).unwrap();
-        let out = Output::Stream(Pipe::new("test", io::sink()));
+        let out = Out::Stream(Pipe::new("test", io::sink()));
         let interfaces = Interfaces::new(8);
-        let writer =
-            Writer::new(out, Format::Pcapng, 262_144, interfaces, SharedTallies::default(), Arc::default());
+        let numbers = interfaces.numbers();
+        let form = Form { format: Format::Pcapng, snaplen: 262_144, interfaces };
+        let output = Output::Stream(Box::new(Part::new(out, None, 0, numbers)));
+        let losses = Losses::new(Dropped::new(numbers), numbers);
+        let writer = Writer::new(output, form, Format::Pcapng, losses, Arc::default());
         let allocated = measure(|| handoff::run(writer, &inbox).unwrap()).count_total;
         assert_eq!((home.len() as u64, owner.settled().lost), (blocks as u64, [0; LOSSES]));
         allocated

@@ -7,13 +7,6 @@ use crate::hidden_file::HiddenFileError;
 use super::*;
 use crate::sink::testing::offer;
 
-fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<_> =
-        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
-}
-
 fn capture(path: &Path, frames: u32) -> Pcap {
     let pcap = Pcap::builder(Target::file(path)).build().unwrap();
     let mut sink = worker(&pcap);

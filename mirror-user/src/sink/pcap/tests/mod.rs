@@ -5,6 +5,7 @@ mod ends;
 mod faults;
 mod files;
 mod form;
+mod rotated;
 
 use std::{
     fs::File,
@@ -18,6 +19,8 @@ use std::{
 use pcap_parser::{Block, PcapBlockOwned, create_reader};
 
 use super::{
+    losses::Losses,
+    part::{Form, Out, Part},
     writer::{Output, Writer},
     *,
 };
@@ -98,7 +101,8 @@ impl Contents {
                     interface: statistics.if_id,
                     received: statistics.isb_ifrecv().unwrap().unwrap(),
                     dropped: statistics.isb_ifdrop().unwrap().unwrap(),
-                    dropped_by_system: statistics.isb_osdrop().unwrap().unwrap(),
+                    // Known at the end of the run only.
+                    dropped_by_system: statistics.isb_osdrop().map_or(0, Result::unwrap),
                     delivered: statistics.isb_usrdeliv().unwrap().unwrap(),
                 });
             }
@@ -156,6 +160,14 @@ fn some_frames(count: u32) -> Vec<Outer> {
             Outer::new(source, 7, &inner).at(1_700_000_000_123_456_000 + u64::from(i))
         })
         .collect()
+}
+
+/// Names in a directory, in order.
+fn names(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
 }
 
 fn written(frames: u64) -> SinkStats {

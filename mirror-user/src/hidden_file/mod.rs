@@ -1,13 +1,16 @@
 //! A file that nobody sees under its name before it is complete: captures and reports.
 
+mod directory;
+
 use std::{
     ffi::{OsStr, OsString},
     fs::File,
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use directory::Directory;
+pub(crate) use directory::{Directory, FileId};
 
 /// Created under a hidden name beside its final one, never through a symbolic link, readable by its owner alone.
 ///
@@ -15,7 +18,7 @@ use directory::Directory;
 /// there later does not matter. To complete the file takes leave to write in that directory at that time.
 #[derive(Debug)]
 pub struct HiddenFile {
-    directory: Directory,
+    directory: Arc<Directory>,
     file: File,
     hidden: OsString,
     name: OsString,
@@ -66,19 +69,31 @@ impl HiddenFile {
     ///
     /// [`HiddenFileError`]: the name is taken, or the directory or the file cannot be opened.
     pub fn create(path: &Path) -> Result<Self, HiddenFileError> {
-        let name =
-            path.file_name().ok_or_else(|| HiddenFileError::NoName { path: path.to_owned() })?.to_owned();
+        let directory = Self::open_directory(path)?;
+        Self::create_in(&directory, path)
+    }
+
+    /// Opens the directory that a path puts its file in.
+    pub(crate) fn open_directory(path: &Path) -> Result<Arc<Directory>, HiddenFileError> {
         let parent = directory_of(path);
         let directory = Directory::open(parent)
             .map_err(|source| HiddenFileError::Directory { path: parent.to_owned(), source })?;
+        Ok(Arc::new(directory))
+    }
+
+    /// The same in a directory that is open already, whatever the path leads to by now.
+    pub(crate) fn create_in(directory: &Arc<Directory>, path: &Path) -> Result<Self, HiddenFileError> {
+        let name =
+            path.file_name().ok_or_else(|| HiddenFileError::NoName { path: path.to_owned() })?.to_owned();
         let refused = |source| HiddenFileError::Create { path: path.to_owned(), source };
-        if directory.holds(&name).map_err(refused)? {
+        if directory.holds(&name).map_err(refused)?.is_some() {
             return Err(HiddenFileError::Exists { path: path.to_owned() });
         }
         for attempt in 0..ATTEMPTS {
             let hidden = hidden_name(&name, attempt);
             match directory.create_new(&hidden) {
                 Ok(file) => {
+                    let directory = Arc::clone(directory);
                     return Ok(Self { directory, file, hidden, name, path: path.to_owned() });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -122,6 +137,16 @@ impl HiddenFile {
     /// What the system said; the file is left under its hidden name, which the message gives.
     pub fn complete(&self) -> io::Result<()> {
         self.file.sync_all()?;
+        self.publish()?;
+        self.directory.sync()
+    }
+
+    /// Gives the file its final name, without waiting for the disk.
+    ///
+    /// # Errors
+    ///
+    /// As [`complete`](Self::complete).
+    pub fn publish(&self) -> io::Result<()> {
         self.directory.rename_no_replace(&self.hidden, &self.name).map_err(|error| {
             let hidden = self.hidden_path();
             let hidden = hidden.display();
@@ -130,8 +155,7 @@ impl HiddenFile {
                 _ => error.to_string(),
             };
             io::Error::new(error.kind(), format!("{mend}; it is complete in {hidden}: rename it"))
-        })?;
-        self.directory.sync()
+        })
     }
 
     /// Takes the hidden file away if nothing was written to it.
@@ -173,114 +197,4 @@ fn hidden_name(name: &OsStr, attempt: u32) -> OsString {
     }
     hidden.push(".partial");
     hidden
-}
-
-#[cfg(unix)]
-mod directory {
-    use std::{ffi::OsStr, fs::File, io, os::fd::OwnedFd, path::Path};
-
-    use rustix::{
-        fs::{AtFlags, Mode, OFlags, fsync, linkat, open, openat, statat, unlinkat},
-        io::Errno,
-    };
-
-    /// A directory held open; names in it are single components.
-    #[derive(Debug)]
-    pub(super) struct Directory(OwnedFd);
-
-    impl Directory {
-        pub(super) fn open(path: &Path) -> io::Result<Self> {
-            Ok(Self(open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?))
-        }
-
-        /// Whether the name is taken, be it by a symbolic link to nowhere.
-        pub(super) fn holds(&self, name: &OsStr) -> io::Result<bool> {
-            match statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(_) => Ok(true),
-                Err(Errno::NOENT) => Ok(false),
-                Err(error) => Err(error.into()),
-            }
-        }
-
-        /// Every write goes to the end of the file, also after it was cut.
-        pub(super) fn create_new(&self, name: &OsStr) -> io::Result<File> {
-            let flags = OFlags::WRONLY
-                | OFlags::APPEND
-                | OFlags::CREATE
-                | OFlags::EXCL
-                | OFlags::NOFOLLOW
-                | OFlags::CLOEXEC;
-            Ok(openat(&self.0, name, flags, Mode::RUSR | Mode::WUSR)?.into())
-        }
-
-        pub(super) fn rename_no_replace(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
-            #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
-            match rustix::fs::renameat_with(&self.0, from, &self.0, to, rustix::fs::RenameFlags::NOREPLACE) {
-                // Not every file system can: renameat2(2), EINVAL.
-                Err(Errno::INVAL | Errno::NOSYS) => {}
-                other => return Ok(other?),
-            }
-            linkat(&self.0, from, &self.0, to, AtFlags::empty())?;
-            Ok(unlinkat(&self.0, from, AtFlags::empty())?)
-        }
-
-        pub(super) fn remove(&self, name: &OsStr) -> io::Result<()> {
-            Ok(unlinkat(&self.0, name, AtFlags::empty())?)
-        }
-
-        /// Has names on disk. A file system that cannot sync a directory says EINVAL (fsync(2)).
-        pub(super) fn sync(&self) -> io::Result<()> {
-            match fsync(&self.0) {
-                Err(Errno::INVAL) => Ok(()),
-                other => Ok(other?),
-            }
-        }
-    }
-}
-
-#[cfg(not(unix))]
-mod directory {
-    use std::{
-        ffi::OsStr,
-        fs::{self, File, OpenOptions},
-        io,
-        path::{Path, PathBuf},
-    };
-
-    /// A directory by its absolute path.
-    #[derive(Debug)]
-    pub(super) struct Directory(PathBuf);
-
-    impl Directory {
-        pub(super) fn open(path: &Path) -> io::Result<Self> {
-            fs::canonicalize(path).map(Self)
-        }
-
-        pub(super) fn holds(&self, name: &OsStr) -> io::Result<bool> {
-            match fs::symlink_metadata(self.0.join(name)) {
-                Ok(_) => Ok(true),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-                Err(error) => Err(error),
-            }
-        }
-
-        pub(super) fn create_new(&self, name: &OsStr) -> io::Result<File> {
-            OpenOptions::new().append(true).create_new(true).open(self.0.join(name))
-        }
-
-        /// A hard link never replaces.
-        pub(super) fn rename_no_replace(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
-            fs::hard_link(self.0.join(from), self.0.join(to))?;
-            self.remove(from)
-        }
-
-        pub(super) fn remove(&self, name: &OsStr) -> io::Result<()> {
-            fs::remove_file(self.0.join(name))
-        }
-
-        #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "the same calls on every system")]
-        pub(super) fn sync(&self) -> io::Result<()> {
-            Ok(())
-        }
-    }
 }

@@ -1,0 +1,119 @@
+//! The files of a capture: when one ends and the next begins, what is done with it then.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, ValueEnum};
+use mirror_user::sink::pcap::{PcapBuilder, WhenFull};
+
+use crate::{Usage, lists};
+
+/// How a capture is spread over files.
+#[derive(Args, Debug)]
+pub(crate) struct FilesArgs {
+    /// Begin another file once one is larger than so many millions of bytes, before compression; k, m, g: KiB, MiB, GiB
+    #[arg(short = 'C', long, help_heading = "Files", value_name = "SIZE", value_parser = lists::size, requires = "write")]
+    file_size: Option<u64>,
+    /// Begin another file each so many seconds; strftime(3) in the name of -w is its time
+    #[arg(
+        short = 'G',
+        long,
+        help_heading = "Files",
+        value_name = "SECONDS",
+        value_parser = clap::value_parser!(u64).range(1..=MOST_SECONDS),
+        requires = "write"
+    )]
+    rotate_seconds: Option<u64>,
+    /// With -C: so many files, then the oldest is replaced. With -G alone: end after so many files
+    #[arg(
+        short = 'W',
+        long,
+        help_heading = "Files",
+        value_name = "COUNT",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000),
+        requires = "write"
+    )]
+    file_count: Option<u32>,
+    /// Run `COMMAND FILE` for each file that is complete
+    #[arg(short = 'z', long, help_heading = "Files", value_name = "COMMAND", requires = "write")]
+    pub(crate) postrotate_command: Option<PathBuf>,
+    /// A file for each origin (VNI and source), which is in its name
+    #[arg(long, help_heading = "Files", requires = "write")]
+    per_origin: bool,
+    /// With --per-origin: further origins share a file
+    #[arg(
+        long,
+        help_heading = "Files",
+        value_name = "COUNT",
+        default_value_t = 256,
+        value_parser = clap::value_parser!(u32).range(1..=4096),
+        requires = "write"
+    )]
+    max_origins: u32,
+    /// Leave so much space free, in the units of -C
+    #[arg(long, help_heading = "Files", value_name = "SIZE", value_parser = lists::size, requires = "write")]
+    min_free: Option<u64>,
+    /// With --min-free: what to do when less is free
+    #[arg(long, help_heading = "Files", value_enum, default_value_t = WhenFullArg::Stop, requires = "write")]
+    when_full: WhenFullArg,
+}
+
+/// A hundred years.
+const MOST_SECONDS: u64 = 100 * 366 * 24 * 3600;
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum WhenFullArg {
+    /// Delete the oldest complete files of this run; end the capture where there is none
+    Delete,
+    /// End the capture
+    Stop,
+}
+
+impl FilesArgs {
+    /// What cannot go together.
+    pub(crate) fn check(&self, to_stdout: bool) -> Result<(), Usage> {
+        let rotates = self.file_size.is_some() || self.rotate_seconds.is_some();
+        if self.file_count.is_some() && !rotates {
+            return Err(Usage("-W counts the files of -C or -G: give one of them too".into()));
+        }
+        let of_files = [
+            (rotates, "-C and -G"),
+            (self.postrotate_command.is_some(), "-z"),
+            (self.per_origin, "--per-origin"),
+            (self.min_free.is_some(), "--min-free"),
+        ];
+        match of_files.iter().find(|(given, _)| *given && to_stdout) {
+            Some((_, flag)) => {
+                Err(Usage(format!("{flag} asks for files, and -w - writes none; name a file")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Sets a capture up accordingly. `on_last` is called when the files of -G are all written.
+    pub(crate) fn apply(
+        &self,
+        mut builder: PcapBuilder,
+        on_last: impl FnOnce() + Send + 'static,
+    ) -> PcapBuilder {
+        if let Some(bytes) = self.file_size {
+            builder = builder.rotate_size(bytes);
+        }
+        if let Some(seconds) = self.rotate_seconds {
+            builder = builder.rotate_every(Duration::from_secs(seconds)).on_last(on_last);
+        }
+        if let Some(files) = self.file_count {
+            builder = builder.max_files(files);
+        }
+        if self.per_origin {
+            builder = builder.per_origin(self.max_origins as usize);
+        }
+        if let Some(bytes) = self.min_free {
+            let when_full = match self.when_full {
+                WhenFullArg::Delete => WhenFull::Delete,
+                WhenFullArg::Stop => WhenFull::Stop,
+            };
+            builder = builder.min_free(bytes, when_full);
+        }
+        builder
+    }
+}

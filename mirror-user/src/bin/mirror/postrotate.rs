@@ -1,0 +1,143 @@
+//! The command of -z: run for each file that is complete, beside the capture and behind everything else.
+
+use std::{
+    io,
+    os::{fd::AsFd as _, unix::process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+
+use crate::terminal;
+
+/// Commands that run at the same time at most; further files wait for their turn.
+const AT_ONCE: usize = 4;
+/// How long the end of a run waits for them.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The lowest priority, setpriority(2).
+const LOWEST: i32 = 19;
+
+/// A command, and the file to run it for.
+struct Job {
+    command: PathBuf,
+    file: PathBuf,
+}
+
+/// The threads that run commands, one each at a time.
+pub(crate) struct Postrotate {
+    /// `None` ends one thread.
+    jobs: Sender<Option<Job>>,
+    /// Nothing is ever sent: it is disconnected when the last thread has ended.
+    ended: Receiver<()>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    /// Files that still wait, or whose command runs.
+    open: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Postrotate {
+    /// Starts the threads, each of which first does what `prepare` says: what it may do then, its commands may.
+    pub(crate) fn start(
+        prepare: impl Fn() -> io::Result<()> + Clone + Send + 'static,
+    ) -> anyhow::Result<Self> {
+        const FAILED: &str = "a thread for the command of -z";
+        let (jobs, queue) = unbounded();
+        let (alive, ended) = unbounded();
+        let (ready, is_ready) = unbounded();
+        let counts = Arc::new(Counts::default());
+        for _ in 0..AT_ONCE {
+            let (queue, counts, alive): (Receiver<Option<Job>>, _, Sender<()>) =
+                (queue.clone(), Arc::clone(&counts), alive.clone());
+            let (ready, prepare) = (ready.clone(), prepare.clone());
+            thread::Builder::new()
+                .name("mirror-z".to_owned())
+                .spawn(move || {
+                    let _alive = alive;
+                    // Of this thread alone, and of what it starts.
+                    let lowered = rustix::process::setpriority_process(None, LOWEST).map_err(io::Error::from);
+                    let prepared = lowered.and_then(|()| prepare());
+                    let failed = prepared.is_err();
+                    if ready.send(prepared).is_err() || failed {
+                        return;
+                    }
+                    for job in queue.iter().map_while(|job| job) {
+                        if let Err(error) = job.run() {
+                            counts.failed.fetch_add(1, Ordering::Relaxed);
+                            let Job { command, file } = &job;
+                            tracing::error!("-z {} {}: {error:#}", command.display(), file.display());
+                        }
+                        counts.open.fetch_sub(1, Ordering::Relaxed);
+                    }
+                })
+                .context(FAILED)?;
+            is_ready.recv().context(FAILED)?.context(FAILED)?;
+        }
+        Ok(Self { jobs, ended, counts })
+    }
+
+    /// What is to be called with each file. It never waits.
+    pub(crate) fn hook(&self, command: &Path) -> impl FnMut(&Path) + Send + use<> {
+        let (jobs, counts, command) = (self.jobs.clone(), Arc::clone(&self.counts), command.to_owned());
+        move |file| {
+            counts.open.fetch_add(1, Ordering::Relaxed);
+            // The threads end after the last file only.
+            drop(jobs.send(Some(Job { command: command.clone(), file: operand(file) })));
+        }
+    }
+
+    /// Waits until the command has ended for every file, bounded, and says whether it went well for all.
+    pub(crate) fn finish(&self) -> bool {
+        for _ in 0..AT_ONCE {
+            drop(self.jobs.send(None));
+        }
+        if self.ended.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            terminal::say!(
+                "mirror: -z: {} files are not done after {} s; those under way go on",
+                self.counts.open.load(Ordering::Relaxed),
+                PATIENCE.as_secs()
+            );
+            return false;
+        }
+        self.counts.failed.load(Ordering::Relaxed) == 0
+    }
+}
+
+impl Job {
+    /// Runs the command to its end.
+    fn run(&self) -> anyhow::Result<()> {
+        let stderr = || io::stderr().as_fd().try_clone_to_owned();
+        let mut child = Command::new(&self.command)
+            .arg(&self.file)
+            .stdin(Stdio::null())
+            // Standard output carries one thing, and it is not this.
+            .stdout(stderr()?)
+            // Ctrl-C ends the capture, and what is to be done with its files still is.
+            .process_group(0)
+            .spawn()
+            .context("cannot be run")?;
+        let status = child.wait().context("its end is not known")?;
+        anyhow::ensure!(status.success(), "{status}");
+        Ok(())
+    }
+}
+
+/// A file as an operand: a name that begins with a dash would be an option.
+fn operand(file: &Path) -> PathBuf {
+    if file.as_os_str().as_encoded_bytes().starts_with(b"-") {
+        Path::new(".").join(file)
+    } else {
+        file.to_owned()
+    }
+}

@@ -1,0 +1,164 @@
+//! A directory held open: names in it are single components, whatever becomes of the way to it.
+
+pub(crate) use system::{Directory, FileId};
+
+#[cfg(unix)]
+mod system {
+    use std::{
+        ffi::OsStr,
+        fs::File,
+        io,
+        os::{fd::OwnedFd, unix::fs::MetadataExt as _},
+        path::Path,
+    };
+
+    use rustix::{
+        fs::{AtFlags, Mode, OFlags, fstatvfs, fsync, linkat, open, openat, statat, unlinkat},
+        io::Errno,
+    };
+
+    /// A directory held open.
+    #[derive(Debug)]
+    pub(crate) struct Directory(OwnedFd);
+
+    /// Tells a file from every other that is there at the same time: device and inode number.
+    #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+    pub(crate) struct FileId(u64, u64);
+
+    impl FileId {
+        pub(crate) fn of(file: &File) -> io::Result<Self> {
+            let file = file.metadata()?;
+            Ok(Self(file.dev(), file.ino()))
+        }
+    }
+
+    impl Directory {
+        pub(crate) fn open(path: &Path) -> io::Result<Self> {
+            Ok(Self(open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?))
+        }
+
+        /// What has the name, be it a symbolic link to nowhere.
+        pub(crate) fn holds(&self, name: &OsStr) -> io::Result<Option<FileId>> {
+            match statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW) {
+                #[allow(
+                    clippy::allow_attributes,
+                    clippy::unnecessary_cast,
+                    clippy::cast_sign_loss,
+                    reason = "as wide as the system has them"
+                )]
+                Ok(file) => Ok(Some(FileId(file.st_dev as u64, file.st_ino as u64))),
+                Err(Errno::NOENT) => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        }
+
+        /// Every write goes to the end of the file, also after it was cut.
+        pub(crate) fn create_new(&self, name: &OsStr) -> io::Result<File> {
+            let flags = OFlags::WRONLY
+                | OFlags::APPEND
+                | OFlags::CREATE
+                | OFlags::EXCL
+                | OFlags::NOFOLLOW
+                | OFlags::CLOEXEC;
+            Ok(openat(&self.0, name, flags, Mode::RUSR | Mode::WUSR)?.into())
+        }
+
+        pub(crate) fn rename_no_replace(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+            #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+            match rustix::fs::renameat_with(&self.0, from, &self.0, to, rustix::fs::RenameFlags::NOREPLACE) {
+                // Not every file system can: renameat2(2), EINVAL.
+                Err(Errno::INVAL | Errno::NOSYS) => {}
+                other => return Ok(other?),
+            }
+            linkat(&self.0, from, &self.0, to, AtFlags::empty())?;
+            Ok(unlinkat(&self.0, from, AtFlags::empty())?)
+        }
+
+        pub(crate) fn remove(&self, name: &OsStr) -> io::Result<()> {
+            Ok(unlinkat(&self.0, name, AtFlags::empty())?)
+        }
+
+        /// Has names on disk. A file system that cannot sync a directory says EINVAL (fsync(2)).
+        pub(crate) fn sync(&self) -> io::Result<()> {
+            match fsync(&self.0) {
+                Err(Errno::INVAL) => Ok(()),
+                other => Ok(other?),
+            }
+        }
+
+        /// Bytes of its file system that this user may still take.
+        pub(crate) fn available(&self) -> io::Result<u64> {
+            let space = fstatvfs(&self.0)?;
+            Ok(space.f_bavail.saturating_mul(space.f_frsize))
+        }
+    }
+}
+
+#[cfg(not(unix))]
+mod system {
+    use std::{
+        ffi::OsStr,
+        fs::{self, File, Metadata, OpenOptions},
+        io,
+        path::{Path, PathBuf},
+        time::SystemTime,
+    };
+
+    /// A directory by its absolute path.
+    #[derive(Debug)]
+    pub(crate) struct Directory(PathBuf);
+
+    /// Tells a file from others that had its name: when it was created.
+    #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+    pub(crate) struct FileId(Option<SystemTime>);
+
+    impl FileId {
+        pub(crate) fn of(file: &File) -> io::Result<Self> {
+            Ok(Self::from(&file.metadata()?))
+        }
+    }
+
+    impl From<&Metadata> for FileId {
+        fn from(file: &Metadata) -> Self {
+            Self(file.created().ok())
+        }
+    }
+
+    impl Directory {
+        pub(crate) fn open(path: &Path) -> io::Result<Self> {
+            fs::canonicalize(path).map(Self)
+        }
+
+        pub(crate) fn holds(&self, name: &OsStr) -> io::Result<Option<FileId>> {
+            match fs::symlink_metadata(self.0.join(name)) {
+                Ok(file) => Ok(Some(FileId::from(&file))),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            }
+        }
+
+        pub(crate) fn create_new(&self, name: &OsStr) -> io::Result<File> {
+            OpenOptions::new().append(true).create_new(true).open(self.0.join(name))
+        }
+
+        /// A hard link never replaces.
+        pub(crate) fn rename_no_replace(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+            fs::hard_link(self.0.join(from), self.0.join(to))?;
+            self.remove(from)
+        }
+
+        pub(crate) fn remove(&self, name: &OsStr) -> io::Result<()> {
+            fs::remove_file(self.0.join(name))
+        }
+
+        #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "the same calls on every system")]
+        pub(crate) fn sync(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        #[expect(clippy::unused_self, reason = "the same calls on every system")]
+        pub(crate) fn available(&self) -> io::Result<u64> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+}

@@ -1,0 +1,411 @@
+//! The files of a capture: which is written to, when the next begins, what becomes of the earlier ones.
+
+use std::{
+    collections::VecDeque,
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
+
+use jiff::Zoned;
+
+use super::{
+    compress::Encoder,
+    floor::Floor,
+    names::{NameError, Names, Of},
+    part::{Form, Out, Packet, Part},
+    rotation::Rotation,
+    rotator::{Hooks, Rotator},
+};
+use crate::{
+    hidden_file::{Directory, FileId, HiddenFile, HiddenFileError},
+    sink::SinkError,
+};
+
+/// How a capture is spread over files.
+pub(super) struct Plan {
+    pub(super) rotation: Rotation,
+    pub(super) floor: Option<Floor>,
+    /// With a file for each origin: how many of them have one of their own.
+    pub(super) origins: Option<usize>,
+}
+
+pub(super) struct Files {
+    directory: Arc<Directory>,
+    names: Names,
+    plan: Plan,
+    hooks: Hooks,
+    rotator: Rotator,
+    series: Vec<Series>,
+    /// Files of this run under their final names, the oldest first.
+    own: VecDeque<Own>,
+    /// When the next time begins.
+    due: Option<Instant>,
+    /// Times begun.
+    periods: u32,
+}
+
+/// Files that follow each other.
+struct Series {
+    of: Of,
+    /// Its name with the time in it, and its number: of the file that is written to, or of the last one.
+    timed: OsString,
+    number: u32,
+    begun: bool,
+    part: Option<Part>,
+}
+
+/// A completed file, told from any other of its name.
+struct Own {
+    path: PathBuf,
+    id: FileId,
+}
+
+/// What is known when a run has ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RunEnd {
+    pub(super) lost_in_kernel: u64,
+    /// The capture had ended before.
+    pub(super) has_failed: bool,
+}
+
+/// What went wrong, and with which file.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) what: String,
+    pub(super) error: io::Error,
+}
+
+impl Fault {
+    fn new(path: &Path, error: io::Error) -> Self {
+        Self { what: path.display().to_string(), error }
+    }
+}
+
+impl From<HiddenFileError> for Fault {
+    fn from(error: HiddenFileError) -> Self {
+        let (path, error) = match error {
+            HiddenFileError::Exists { path } => {
+                let message =
+                    "already exists, and is not of this run: it is left as it is, and the capture ends";
+                (path, io::Error::new(io::ErrorKind::AlreadyExists, message))
+            }
+            HiddenFileError::NoName { path } => (path, io::ErrorKind::InvalidFilename.into()),
+            HiddenFileError::Directory { path, source } | HiddenFileError::Create { path, source } => {
+                (path, source)
+            }
+        };
+        Self::new(&path, error)
+    }
+}
+
+impl Files {
+    /// Opens the directory, and the first file, written through `encoder`, where it is known whose frames it will hold.
+    pub(super) fn create(
+        names: Names,
+        plan: Plan,
+        hooks: Hooks,
+        encoder: Option<Encoder>,
+        numbers: usize,
+    ) -> Result<Self, HiddenFileError> {
+        let directory = HiddenFile::open_directory(names.path())?;
+        let due = plan.rotation.every.map(|every| Instant::now() + every);
+        let mut files = Self {
+            directory,
+            names,
+            plan,
+            hooks,
+            rotator: Rotator::default(),
+            series: Vec::new(),
+            own: VecDeque::new(),
+            due,
+            periods: 0,
+        };
+        if files.plan.origins.is_none() {
+            let timed = files.names.at(&Zoned::now()).unwrap_or_default();
+            // A ring finds out at once that a name is taken, and not when its turn comes.
+            for number in (1..files.plan.rotation.ring().unwrap_or(1)).rev() {
+                let path = files.names.path_of(&timed, Of::All, number);
+                if files
+                    .is_taken(&path)
+                    .map_err(|source| HiddenFileError::Create { path: path.clone(), source })?
+                {
+                    return Err(HiddenFileError::Exists { path });
+                }
+            }
+            let path = files.names.path_of(&timed, Of::All, 0);
+            let file = HiddenFile::create_in(&files.directory, &path)?;
+            let part = Part::new(Out::File(file), encoder, 0, numbers);
+            files.series.push(Series { of: Of::All, timed, number: 0, begun: true, part: Some(part) });
+        }
+        Ok(files)
+    }
+
+    pub(super) fn rotator(&self) -> &Rotator {
+        &self.rotator
+    }
+
+    /// The name under which the first file is written.
+    pub(super) fn hidden_path(&self) -> Option<PathBuf> {
+        self.series.first()?.part.as_ref()?.file().map(HiddenFile::hidden_path)
+    }
+
+    /// With a file for each origin: how many of them have one of their own.
+    pub(super) fn origins(&self) -> Option<usize> {
+        self.plan.origins
+    }
+
+    pub(super) fn begin(&mut self, form: &Form) -> Result<(), Fault> {
+        let Some(part) = self.series.first_mut().and_then(|series| series.part.as_mut()) else {
+            return Ok(());
+        };
+        part.begin(form).map_err(|error| Fault { what: part.name(), error })
+    }
+
+    /// Rotates all if it is time to, or somebody asked. `lost` gives what each interface lost since it was last called.
+    pub(super) fn turn(&mut self, form: &Form, mut lost: impl FnMut(usize) -> u64) -> Result<(), Fault> {
+        let mut turns = self.rotator.was_asked();
+        if let (Some(due), Some(every)) = (self.due, self.plan.rotation.every)
+            && Instant::now() >= due
+        {
+            self.periods += 1;
+            if Some(self.periods) == self.plan.rotation.periods() {
+                // The last file goes on until the run has ended, so that no frame falls between.
+                self.due = None;
+                if let Some(hook) = self.hooks.on_last.take() {
+                    hook();
+                }
+            } else {
+                let now = Instant::now();
+                let mut next = due + every;
+                while next <= now {
+                    next += every;
+                }
+                self.due = Some(next);
+                turns = true;
+            }
+        }
+        if !turns {
+            return Ok(());
+        }
+        for series in 0..self.series.len() {
+            self.close(series, form, &mut lost, None)?;
+            // A file for an origin begins with its next frame.
+            if self.plan.origins.is_none() {
+                self.open(series, form)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes packets of a series, whose interfaces are all below `marks`, to as many files as they take. Gives how many are written, which is all of them
+    /// unless there is a fault too.
+    pub(super) fn packets(
+        &mut self,
+        series: usize,
+        form: &Form,
+        bytes: &[u8],
+        packets: &[Packet],
+        marks: usize,
+        mut lost: impl FnMut(usize) -> u64,
+    ) -> (usize, Result<(), Fault>) {
+        let (mut done, mut rest) = (0, bytes);
+        let begins = packets.last().map_or(0, |last| last.end - bytes.len());
+        while done < packets.len() {
+            if let Err(fault) = self.open(series, form) {
+                return (done, Err(fault));
+            }
+            let from = packets[..done].last().map_or(begins, |last| last.end);
+            let room = self.room(series, from, &packets[done..]);
+            if room == 0 {
+                if let Err(fault) = self.close(series, form, &mut lost, None) {
+                    return (done, Err(fault));
+                }
+                continue;
+            }
+            let (these, after) = rest.split_at(packets[done + room - 1].end - from);
+            if let Err(fault) = self.keep_floor(these.len() as u64) {
+                return (done, Err(fault));
+            }
+            let Some(part) = &mut self.series[series].part else { continue };
+            let (written, result) = part.packets(form, these, &packets[done..done + room], marks, || false);
+            done += written;
+            if let Err(error) = result {
+                part.cut();
+                return (done, Err(Fault { what: part.name(), error }));
+            }
+            rest = after;
+        }
+        (done, Ok(()))
+    }
+
+    /// How many of these packets, the first of which begins at `from`, the file of a series still takes.
+    fn room(&self, series: usize, from: usize, packets: &[Packet]) -> usize {
+        let Some(part) = &self.series[series].part else { return 0 };
+        let Some(size) = self.plan.rotation.size else { return packets.len() };
+        let mut before = from;
+        let fitting = packets.iter().take_while(|packet| {
+            let fits = part.len() + (before - from) as u64 <= size;
+            before = packet.end;
+            fits
+        });
+        // What stands before the first packet may be more than the size: a file holds one packet at least.
+        fitting.count().max(usize::from(part.frames() == 0))
+    }
+
+    /// Sees to it that so many bytes more leave enough space.
+    fn keep_floor(&mut self, bytes: u64) -> Result<(), Fault> {
+        let Some(floor) = &self.plan.floor else { return Ok(()) };
+        loop {
+            let path = self.names.path();
+            let free = self.directory.available().map_err(|error| Fault::new(path, error))?;
+            if free >= floor.bytes.saturating_add(bytes) {
+                return Ok(());
+            }
+            match self.own.pop_front() {
+                Some(oldest) if floor.deletes() => {
+                    tracing::info!(file = %oldest.path.display(), "deleted: less space is free than wanted");
+                    self.delete(&oldest).map_err(|error| Fault::new(&oldest.path, error))?;
+                }
+                _ => return Err(Fault::new(path, floor.error(free))),
+            }
+        }
+    }
+
+    /// The series of an origin, by the first of the workers' interfaces that is in it.
+    pub(super) fn series_of(&mut self, base: usize, of: Of) -> usize {
+        if self.series.len() <= base {
+            let fresh = || Series { of, timed: OsString::new(), number: 0, begun: false, part: None };
+            self.series.resize_with(base + 1, fresh);
+        }
+        self.series[base].of = of;
+        base
+    }
+
+    /// Begins a file of a series, if there is none.
+    fn open(&mut self, index: usize, form: &Form) -> Result<(), Fault> {
+        if self.series[index].part.is_some() {
+            return Ok(());
+        }
+        let unnamed = |error: NameError| Fault::new(self.names.path(), io::Error::other(error.to_string()));
+        let timed = self.names.at(&Zoned::now()).map_err(unnamed)?;
+        let Series { of, begun, number, timed: ref before, .. } = self.series[index];
+        let again = begun && *before == timed;
+        let ring = self.plan.rotation.ring();
+        let mut next = if !again { 0 } else { ring.map_or(number + 1, |files| (number + 1) % files) };
+        let path_of = |number| self.names.path_of(&timed, of, number);
+        let taken = |path: &Path| self.is_taken(path).map_err(|error| Fault::new(path, error));
+        if self.plan.rotation.size.is_none() && again {
+            // Nobody counts these files but us: a log rotator may have moved some away, and others may have come.
+            if self.plan.rotation.every.is_none() && !taken(&path_of(0))? {
+                next = 0;
+            }
+            while taken(&path_of(next))? {
+                next += 1;
+            }
+        }
+        let path = path_of(next);
+        if ring.is_some()
+            && let Some(at) = self.own.iter().position(|own| own.path == path)
+            && let Some(old) = self.own.remove(at)
+        {
+            self.delete(&old).map_err(|error| Fault::new(&path, error))?;
+        }
+        let file = HiddenFile::create_in(&self.directory, &path)?;
+        let (base, numbers) = match of {
+            Of::All => (0, form.interfaces.numbers()),
+            Of::Origin(_) => (index, 1),
+            Of::Other => (index, form.interfaces.numbers() - index),
+        };
+        let encoder = Encoder::new(self.names.compression()).map_err(|error| Fault::new(&path, error))?;
+        let mut part = Part::new(Out::File(file), encoder, base, numbers);
+        let result = part.begin(form);
+        let what = part.name();
+        self.series[index] = Series { of, timed, number: next, begun: true, part: Some(part) };
+        result.map_err(|error| Fault { what, error })
+    }
+
+    /// Completes the file of a series, if there is one.
+    fn close(
+        &mut self,
+        index: usize,
+        form: &Form,
+        lost: impl FnMut(usize) -> u64,
+        end: Option<RunEnd>,
+    ) -> Result<(), Fault> {
+        let lost_in_kernel = end.map(|end| end.lost_in_kernel);
+        let has_failed = end.is_some_and(|end| end.has_failed);
+        let Some(mut part) = self.series[index].part.take() else { return Ok(()) };
+        let ended = part.end(form, lost, lost_in_kernel);
+        if ended.is_err() {
+            part.cut();
+        }
+        let what = part.name();
+        let Some(file) = part.file() else { return Ok(()) };
+        // After a fault it may well be that they do not fit either.
+        let ended = if has_failed { Ok(()) } else { ended };
+        let completed = if part.is_void() {
+            file.remove()
+        } else {
+            // To wait for the disk would cost frames in the middle of a run.
+            let completed = if end.is_some() { file.complete() } else { file.publish() };
+            completed.and_then(|()| self.completed(file))
+        };
+        completed.and(ended).map_err(|error| Fault { what, error })
+    }
+
+    fn completed(&mut self, file: &HiddenFile) -> io::Result<()> {
+        let path = file.path().to_owned();
+        self.own.push_back(Own { id: FileId::of(file.file())?, path: path.clone() });
+        self.rotator.add(&path);
+        if let Some(hook) = &mut self.hooks.on_file {
+            hook(&path);
+        }
+        Ok(())
+    }
+
+    /// Completes all files. Gives the first fault.
+    pub(super) fn complete(
+        &mut self,
+        form: &Form,
+        mut lost: impl FnMut(usize) -> u64,
+        end: RunEnd,
+    ) -> Result<(), Fault> {
+        let mut result = Ok(());
+        for series in 0..self.series.len() {
+            let closed = self.close(series, form, &mut lost, Some(end));
+            result = result.and(closed);
+        }
+        result
+    }
+
+    /// Keeps what a reader can use, under its hidden name, and nothing else.
+    pub(super) fn abandon(&self) -> Result<(), SinkError> {
+        for part in self.series.iter().filter_map(|series| series.part.as_ref()) {
+            let Some(hidden) = part.file() else { continue };
+            if part.frames() == 0 {
+                let what = || hidden.hidden_path().display().to_string();
+                hidden.remove().map_err(|source| SinkError::Io { what: what(), source })?;
+                continue;
+            }
+            tracing::warn!(
+                file = %hidden.hidden_path().display(),
+                frames = part.frames(),
+                "the capture did not end in order: readable, but neither complete nor renamed"
+            );
+        }
+        Ok(())
+    }
+
+    fn is_taken(&self, path: &Path) -> io::Result<bool> {
+        Ok(self.directory.holds(path.file_name().unwrap_or_default())?.is_some())
+    }
+
+    /// Deletes a file of this run, unless it is there no more, or another has its name.
+    fn delete(&self, own: &Own) -> io::Result<()> {
+        let name = own.path.file_name().unwrap_or_default();
+        if self.directory.holds(name)? == Some(own.id) { self.directory.remove(name) } else { Ok(()) }
+    }
+}

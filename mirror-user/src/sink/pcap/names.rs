@@ -1,0 +1,244 @@
+//! Names of the files of a capture, as tcpdump makes them: a time, and a number behind everything but the ending of a
+//! compressed file.
+
+use std::{
+    ffi::{OsStr, OsString},
+    path::{Path, PathBuf},
+};
+
+use jiff::{Zoned, fmt::strtime};
+
+use super::{compress::Compression, rotation::Rotation};
+use crate::sink::origin::OriginKey;
+
+/// Whose frames a file holds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Of {
+    /// Everybody's.
+    All,
+    /// One origin's.
+    Origin(OriginKey),
+    /// Those of origins beyond the bound.
+    Other,
+}
+
+/// Makes names out of the one that the user gave.
+#[derive(Clone, Debug)]
+pub(super) struct Names {
+    path: PathBuf,
+    /// The file's name without the ending of a compressed one.
+    stem: OsString,
+    compression: Compression,
+    /// Conversions of strftime(3) stand for a time.
+    timed: bool,
+    /// A number has at least so many digits; with 0 the first file has none.
+    digits: usize,
+}
+
+/// Why a name cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NameError {
+    #[error("the name is not UTF-8, so it cannot hold a time; give another name")]
+    NotUtf8,
+    #[error("{0}; see strftime(3), and write %% for a percent sign")]
+    Conversion(jiff::Error),
+    #[error("the time in it would hold a slash, as in {0}; use conversions without one")]
+    Slash(String),
+    #[error("the directory's name holds a conversion; only the file's name can")]
+    Directory,
+}
+
+impl Names {
+    pub(super) fn new(path: &Path, rotation: &Rotation) -> Result<Self, NameError> {
+        let name = path.file_name().unwrap_or_default();
+        let compression = Compression::of(name);
+        let names = Self {
+            path: path.to_owned(),
+            stem: compression.without_ending(name),
+            compression,
+            timed: rotation.every.is_some(),
+            digits: rotation.files.filter(|_| rotation.size.is_some()).map_or(0, digits),
+        };
+        if names.timed {
+            let directory = path.parent().unwrap_or(Path::new(""));
+            if directory.as_os_str().as_encoded_bytes().contains(&b'%') {
+                return Err(NameError::Directory);
+            }
+            let name = names.at(&Zoned::now())?;
+            if name.as_encoded_bytes().contains(&b'/') {
+                return Err(NameError::Slash(name.to_string_lossy().into_owned()));
+            }
+        }
+        Ok(names)
+    }
+
+    pub(super) fn compression(&self) -> Compression {
+        self.compression
+    }
+
+    /// What the user gave.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The name of all files begun at this time, still without number and ending.
+    pub(super) fn at(&self, time: &Zoned) -> Result<OsString, NameError> {
+        if !self.timed {
+            return Ok(self.stem.clone());
+        }
+        let format = self.stem.to_str().ok_or(NameError::NotUtf8)?;
+        strtime::format(format, time).map(OsString::from).map_err(NameError::Conversion)
+    }
+
+    /// The path of a file, given what [`at`](Self::at) gave.
+    pub(super) fn path_of(&self, timed: &OsStr, of: Of, number: u32) -> PathBuf {
+        let mut name = match of {
+            Of::All => timed.to_owned(),
+            Of::Origin(key) => before_extension(timed, &safe(key)),
+            Of::Other => before_extension(timed, "other"),
+        };
+        let digits = self.digits;
+        if number > 0 || digits > 0 {
+            name.push(format!("{number:0digits$}"));
+        }
+        name.push(self.compression.ending());
+        self.path.with_file_name(name)
+    }
+}
+
+/// Digits of the last of so many numbers that begin at 0, as tcpdump counts them: one file alone needs none.
+fn digits(files: u32) -> usize {
+    files.saturating_sub(1).checked_ilog10().map_or(0, |digits| digits as usize + 1)
+}
+
+/// An origin's name without the colons of IPv6 addresses, which not every file system and no scp(1) takes.
+fn safe(key: OriginKey) -> String {
+    key.to_string().replace(':', "-")
+}
+
+fn before_extension(name: &OsStr, word: &str) -> OsString {
+    let path = Path::new(name);
+    let mut longer = path.file_stem().unwrap_or_default().to_owned();
+    longer.push("-");
+    longer.push(word);
+    if let Some(extension) = path.extension() {
+        longer.push(".");
+        longer.push(extension);
+    }
+    longer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rotation(size: bool, every: bool, files: Option<u32>) -> Rotation {
+        Rotation {
+            size: size.then_some(1_000_000),
+            every: every.then_some(std::time::Duration::from_secs(60)),
+            files,
+        }
+    }
+
+    fn names(path: &str, rotation: &Rotation) -> Result<Names, String> {
+        Names::new(Path::new(path), rotation).map_err(|error| error.to_string())
+    }
+
+    fn numbered(path: &str, files: Option<u32>, numbers: &[u32]) -> Vec<String> {
+        let names = names(path, &rotation(true, false, files)).unwrap();
+        let timed = names.at(&Zoned::now()).unwrap();
+        numbers
+            .iter()
+            .map(|&number| names.path_of(&timed, Of::All, number).to_str().unwrap().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn numbers_stand_behind_the_name_from_the_second_file_on() {
+        assert_eq!(
+            numbered("d/out.pcapng", None, &[0, 1, 12]),
+            ["d/out.pcapng", "d/out.pcapng1", "d/out.pcapng12"]
+        );
+    }
+
+    #[test]
+    fn a_ring_has_as_many_digits_as_its_last_number_and_a_ring_of_one_has_none() {
+        assert_eq!(numbered("o", Some(1), &[0]), ["o"]);
+        assert_eq!(numbered("o", Some(10), &[0, 9]), ["o0", "o9"]);
+        assert_eq!(numbered("o", Some(11), &[0, 10]), ["o00", "o10"]);
+        assert_eq!(numbered("o", Some(1000), &[0, 999]), ["o000", "o999"]);
+    }
+
+    #[test]
+    fn the_ending_of_a_compressed_file_stays_last() {
+        assert_eq!(numbered("o.pcapng.gz", None, &[0, 1]), ["o.pcapng.gz", "o.pcapng1.gz"]);
+        assert_eq!(numbered("o.zst", Some(20), &[0, 1]), ["o00.zst", "o01.zst"]);
+    }
+
+    #[test]
+    fn a_time_is_put_in_only_where_files_rotate_by_time() {
+        let time: Zoned = "2026-02-03T04:05:06+00:00[UTC]".parse().unwrap();
+        let at = |rotation| {
+            let names = names("d/o-%Y%m%d_%H%M%S%%.pcap.gz", &rotation).unwrap();
+            names.path_of(&names.at(&time).unwrap(), Of::All, 0).to_str().unwrap().to_owned()
+        };
+        assert_eq!(at(rotation(false, true, Some(20))), "d/o-20260203_040506%.pcap.gz");
+        assert_eq!(at(rotation(true, true, Some(20))), "d/o-20260203_040506%.pcap00.gz");
+        assert_eq!(at(rotation(true, false, None)), "d/o-%Y%m%d_%H%M%S%%.pcap.gz");
+    }
+
+    #[test]
+    fn a_name_that_no_time_can_be_put_in_is_refused() {
+        let refused = |path| names(path, &rotation(false, true, None)).unwrap_err();
+        assert!(refused("o-%D").contains("slash"));
+        assert!(refused("%Y/o").contains("directory"));
+        assert!(refused("o-%!").contains("strftime"), "{}", refused("o-%!"));
+    }
+
+    #[test]
+    fn an_origin_stands_before_the_extension_without_colons() {
+        let names = names("o.pcapng.gz", &rotation(true, false, None)).unwrap();
+        let timed = names.at(&Zoned::now()).unwrap();
+        let name = |of| names.path_of(&timed, of, 2).to_str().unwrap().to_owned();
+        let v4 = OriginKey::new([10, 0, 0, 1].into(), 7);
+        assert_eq!(name(Of::Origin(v4)), "o-vni-7@10.0.0.1.pcapng2.gz");
+        let v6 = OriginKey::new("2001:db8::1".parse().unwrap(), 7);
+        assert_eq!(name(Of::Origin(v6)), "o-vni-7@2001-db8--1.pcapng2.gz");
+        assert_eq!(name(Of::Other), "o-other.pcapng2.gz");
+    }
+
+    /// tcpdump itself, on a capture of 3.1 MB.
+    #[cfg(unix)]
+    #[test]
+    fn names_are_those_that_tcpdump_gives() {
+        use std::process::Command;
+
+        let dir = tempfile::tempdir().unwrap();
+        let mut capture = [0xa1b2_c3d4_u32, 2 | 4 << 16, 0, 0, 262_144, 1].map(u32::to_le_bytes).concat();
+        for second in 0..3_000_u32 {
+            capture.extend([second, 0, 1_000, 1_000].map(u32::to_le_bytes).concat());
+            capture.extend([0; 1_000]);
+        }
+        let input = dir.path().join("in");
+        std::fs::write(&input, capture).unwrap();
+        for (files, written) in
+            [(None, 4), (Some(9), 4), (Some(10), 4), (Some(11), 4), (Some(3), 3), (Some(1), 1)]
+        {
+            let out = tempfile::tempdir().unwrap();
+            let path = out.path().join("out-%H.pcap");
+            let mut tcpdump = Command::new("tcpdump");
+            tcpdump.args(["-n", "-C", "1", "-Z", "root", "-r"]).arg(&input).arg("-w").arg(&path);
+            files.inspect(|files| {
+                tcpdump.args(["-W", &files.to_string()]);
+            });
+            assert!(tcpdump.status().expect("tcpdump is needed as a witness").success());
+            let names = Names::new(&path, &rotation(true, false, files)).unwrap();
+            let timed = names.at(&Zoned::now()).unwrap();
+            let ours: Vec<_> = (0..written).map(|number| names.path_of(&timed, Of::All, number)).collect();
+            let mut theirs: Vec<_> =
+                std::fs::read_dir(out.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+            theirs.sort();
+            assert_eq!(theirs, ours, "-W {files:?}");
+        }
+    }
+}

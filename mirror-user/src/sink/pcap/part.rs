@@ -1,0 +1,266 @@
+//! One whole capture: what a reader opens. A stream is one, and so is each of the files that a capture rotates through.
+
+use std::{
+    io,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use super::{
+    compress::Encoder,
+    format::{self, Format, Statistics},
+    interfaces::Interfaces,
+};
+use crate::{
+    hidden_file::HiddenFile,
+    sink::pipe::{self, Pipe, Torn},
+};
+
+/// What all parts of a capture have in common.
+pub(super) struct Form {
+    pub(super) format: Format,
+    pub(super) snaplen: u32,
+    pub(super) interfaces: Interfaces,
+}
+
+/// Where the bytes go.
+pub(super) enum Out {
+    File(HiddenFile),
+    Stream(Pipe),
+}
+
+/// A packet in the bytes of a block.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Packet {
+    /// Where it ends.
+    pub(super) end: usize,
+    /// Its interface, as the workers number them.
+    pub(super) interface: u32,
+}
+
+pub(super) struct Part {
+    out: Out,
+    encoder: Option<Encoder>,
+    /// What was cut off is missing to all that would follow it.
+    is_torn: bool,
+    /// The interface that is this part's first: the workers' numbers go on from it.
+    base: usize,
+    /// ns since the epoch.
+    start: u64,
+    /// Interfaces described so far.
+    described: usize,
+    /// Bytes up to the end of the last whole packet or block, as a reader counts them.
+    len: u64,
+    /// The same as they are in the file, compressed or not.
+    stored: u64,
+    /// Packets by interface, from the base on.
+    delivered: Vec<u64>,
+    frames: u64,
+}
+
+impl Part {
+    /// `numbers` is how many interfaces it can have.
+    pub(super) fn new(out: Out, encoder: Option<Encoder>, base: usize, numbers: usize) -> Self {
+        let delivered = vec![0; numbers];
+        Self {
+            out,
+            encoder,
+            is_torn: false,
+            base,
+            start: now(),
+            described: 0,
+            len: 0,
+            stored: 0,
+            delivered,
+            frames: 0,
+        }
+    }
+
+    /// Its output, as the user knows it.
+    pub(super) fn name(&self) -> String {
+        match &self.out {
+            Out::File(file) => file.path().display().to_string(),
+            Out::Stream(pipe) => pipe.name().to_owned(),
+        }
+    }
+
+    pub(super) fn file(&self) -> Option<&HiddenFile> {
+        match &self.out {
+            Out::File(file) => Some(file),
+            Out::Stream(_) => None,
+        }
+    }
+
+    /// Bytes before compression.
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    pub(super) fn frames(&self) -> u64 {
+        self.frames
+    }
+
+    /// Not even its header could be written.
+    pub(super) fn is_void(&self) -> bool {
+        self.stored == 0
+    }
+
+    /// Writes the header.
+    pub(super) fn begin(&mut self, form: &Form) -> io::Result<()> {
+        let header = form.format.file_header(form.snaplen);
+        self.append(&header)
+    }
+
+    /// Writes packets, whose interfaces are all below `marks`, and what must be described before them. Gives how many are
+    /// written, which is all of them unless there is an error too.
+    pub(super) fn packets(
+        &mut self,
+        form: &Form,
+        bytes: &[u8],
+        packets: &[Packet],
+        marks: usize,
+        stop: impl Fn() -> bool,
+    ) -> (usize, io::Result<()>) {
+        // Where the bytes begin, the packet before them ended.
+        let origin = packets.last().map_or(0, |last| last.end - bytes.len());
+        if form.format == Format::Pcapng && marks > self.base + self.described {
+            let most = packets.iter().map(|packet| packet.interface as usize + 1).max().unwrap_or(0);
+            if let Err(error) = self.describe(form, most.saturating_sub(self.base)) {
+                return (0, Err(error));
+            }
+        }
+        let result = self.write(bytes, stop);
+        let (written, result) = match result {
+            Ok(()) => (packets.len(), Ok(())),
+            // Packets that made it whole stay in the file, and count.
+            Err(torn) => (
+                packets.iter().take_while(|packet| packet.end - origin <= torn.taken).count(),
+                Err(torn.error),
+            ),
+        };
+        let written_packets = &packets[..written];
+        let end = written_packets.last().map_or(0, |last| last.end - origin);
+        self.count(end);
+        self.frames += written as u64;
+        for packet in written_packets {
+            self.delivered[packet.interface as usize - self.base] += 1;
+        }
+        (written, result)
+    }
+
+    /// Describes the interfaces below a number that are not described yet.
+    fn describe(&mut self, form: &Form, interfaces: usize) -> io::Result<()> {
+        if self.described >= interfaces {
+            return Ok(());
+        }
+        let description =
+            |number| format::interface_description(form.interfaces.origin(self.base + number), form.snaplen);
+        let descriptions: Vec<u8> = (self.described..interfaces).flat_map(description).collect();
+        self.append(&descriptions)?;
+        self.described = interfaces;
+        Ok(())
+    }
+
+    /// Writes what is no packet.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write(bytes, || false).map_err(|torn| torn.error)?;
+        self.count(bytes.len());
+        Ok(())
+    }
+
+    /// So many bytes more are whole.
+    fn count(&mut self, bytes: usize) {
+        self.len += bytes as u64;
+        if self.encoder.is_none() {
+            self.stored += bytes as u64;
+        }
+    }
+
+    /// Writes all of it, and says how much was taken if that does not work.
+    fn write(&mut self, bytes: &[u8], stop: impl Fn() -> bool) -> Result<(), Torn> {
+        let Some(encoder) = &mut self.encoder else { return self.out.write(bytes, stop) };
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        // Of a unit that is not whole nothing can be read.
+        let unit = encoder.unit(bytes).map_err(|error| Torn { taken: 0, error })?;
+        if let Err(torn) = self.out.write(unit, stop) {
+            self.is_torn = !encoder.units_stand_alone();
+            return Err(Torn { taken: 0, ..torn });
+        }
+        self.stored += unit.len() as u64;
+        Ok(())
+    }
+
+    /// A write has failed: a file loses what is not whole.
+    pub(super) fn cut(&self) {
+        if let Out::File(hidden) = &self.out
+            && let Err(error) = hidden.file().set_len(self.stored)
+        {
+            tracing::warn!(
+                file = %hidden.hidden_path().display(),
+                %error,
+                "cannot cut off the packet that is not whole: readers will complain at the end of the file"
+            );
+        }
+    }
+
+    /// Appends the statistics, given what was lost of each of the workers' interfaces while this part was written, and
+    /// in the kernel where that is known by now.
+    pub(super) fn end(
+        &mut self,
+        form: &Form,
+        lost: impl FnMut(usize) -> u64,
+        lost_in_kernel: Option<u64>,
+    ) -> io::Result<()> {
+        if self.is_void() {
+            return Ok(());
+        }
+        let told = if form.format == Format::Pcapng && !self.is_torn {
+            self.append_statistics(form, lost, lost_in_kernel)
+        } else {
+            Ok(())
+        };
+        if told.is_err() {
+            self.cut();
+        }
+        let end = self.encoder.as_ref().map_or(&[][..], Encoder::end);
+        self.out.write(end, || false).map_err(|torn| torn.error)?;
+        self.stored += end.len() as u64;
+        told
+    }
+
+    fn append_statistics(
+        &mut self,
+        form: &Form,
+        mut lost: impl FnMut(usize) -> u64,
+        lost_in_kernel: Option<u64>,
+    ) -> io::Result<()> {
+        let lost: Vec<u64> = (self.base..self.base + self.delivered.len()).map(&mut lost).collect();
+        // An origin may have had no frame in the file and yet some that were let go.
+        let used = lost.iter().rposition(|&frames| frames > 0).map_or(0, |last| last + 1);
+        self.describe(form, used)?;
+        let end = now();
+        let counts = self.delivered.iter().zip(lost).take(self.described).enumerate();
+        let statistics = |(interface, (&delivered, lost_here))| {
+            let statistics = Statistics { start: self.start, end, delivered, lost_here, lost_in_kernel };
+            #[expect(clippy::cast_possible_truncation, reason = "the builder keeps the bound far below 2^32")]
+            format::interface_statistics(interface as u32, &statistics)
+        };
+        let statistics: Vec<u8> = counts.flat_map(statistics).collect();
+        self.append(&statistics)
+    }
+}
+
+impl Out {
+    fn write(&mut self, bytes: &[u8], stop: impl Fn() -> bool) -> Result<(), Torn> {
+        match self {
+            Self::File(hidden) => pipe::write(&mut hidden.file(), bytes, stop),
+            Self::Stream(pipe) => pipe.write(bytes, stop),
+        }
+    }
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,442 @@
+//! Captures of many files: by size, by time, on demand, in a ring, by origin, compressed, above a floor of free space.
+
+use std::{fs, ops::Range, time::Instant};
+
+use super::*;
+use crate::sink::testing::offer;
+
+/// Offers frames, and waits until they are written.
+fn put(sink: &mut dyn Sink, frames: &[Outer]) {
+    for frames in frames.chunks(100) {
+        offer(sink, frames).unwrap();
+        sink.flush();
+        let begun = Instant::now();
+        while sink.stats().pending > 0 {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", sink.stats());
+            thread::yield_now();
+        }
+    }
+}
+
+/// A capture of these frames in full.
+fn capture(builder: PcapBuilder, frames: &[Outer]) {
+    let pcap = builder.build().unwrap();
+    let mut sink = worker(&pcap);
+    put(&mut *sink, frames);
+    sink.finish().unwrap();
+    assert_eq!(sink.stats(), written(frames.len() as u64));
+    pcap.close(&mut report()).unwrap();
+}
+
+/// Bytes of the packets of all files in this order, each of which is whole and says how many it has.
+fn packets(dir: &Path, files: &[impl AsRef<str>]) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    for file in files {
+        let contents = read(&dir.join(file.as_ref()));
+        let delivered: u64 = contents.statistics.iter().map(|seen| seen.delivered).sum();
+        assert_eq!(delivered, contents.packets.len() as u64, "{}", file.as_ref());
+        all.extend(contents.packets.into_iter().map(|packet| packet.data));
+    }
+    all
+}
+
+fn inner(frames: &[Outer]) -> Vec<Vec<u8>> {
+    frames.iter().map(|frame| frame.inner().to_vec()).collect()
+}
+
+fn numbered(name: &str, numbers: Range<usize>) -> Vec<String> {
+    numbers.map(|number| if number == 0 { name.to_owned() } else { format!("{name}{number}") }).collect()
+}
+
+#[test]
+fn by_size_a_file_ends_at_the_packet_after_which_it_is_larger() {
+    let dir = tempfile::tempdir().unwrap();
+    let frames = some_frames(1000);
+    capture(Pcap::builder(Target::file(dir.path().join("o.pcapng"))).rotate_size(10_000), &frames);
+    let files = numbered("o.pcapng", 0..names(dir.path()).len());
+    assert!(files.len() > 5, "{files:?}");
+    assert_eq!(packets(dir.path(), &files), inner(&frames));
+    // One packet and the statistics of two interfaces beyond, at most.
+    for file in &files[..files.len() - 1] {
+        let len = fs::metadata(dir.path().join(file)).unwrap().len();
+        assert!((10_001..10_500).contains(&len), "{file}: {len}");
+    }
+}
+
+#[test]
+fn a_file_of_classic_pcap_is_as_large_as_one_of_tcpdump() {
+    let dir = tempfile::tempdir().unwrap();
+    let frames = vec![Outer::new([10, 0, 0, 1], 7, &[0; 84]); 50];
+    let path = dir.path().join("o.pcap");
+    capture(Pcap::builder(Target::file(path)).format(Format::Pcap).rotate_size(1024), &frames);
+    // 24 bytes of header and 100 a packet: the eleventh begins a file of 1024 bytes, which is not more than 1024.
+    assert_eq!(fs::metadata(dir.path().join("o.pcap1")).unwrap().len(), 24 + 11 * 100);
+    assert_eq!(names(dir.path()).len(), 50_usize.div_ceil(11));
+    for name in names(dir.path()) {
+        let packets = tshark(&dir.path().join(&name), &["frame.len"]).len();
+        assert!(packets == 11 || packets == 50 % 11, "{name}: {packets}");
+    }
+}
+
+#[test]
+fn a_size_below_that_of_a_header_gives_a_packet_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let frames = some_frames(5);
+    capture(Pcap::builder(Target::file(dir.path().join("o"))).rotate_size(1), &frames);
+    assert_eq!(packets(dir.path(), &numbered("o", 0..5)), inner(&frames));
+    assert_eq!(names(dir.path()).len(), 5);
+}
+
+#[test]
+fn a_ring_keeps_the_last_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let frames = some_frames(25);
+    let builder = Pcap::builder(Target::file(dir.path().join("o"))).rotate_size(1).max_files(11);
+    capture(builder, &frames);
+    let files: Vec<_> = (0..11).map(|number| format!("o{number:02}")).collect();
+    assert_eq!(names(dir.path()), files);
+    // Files 3 to 10 were written in the second round, 0 to 2 in the third.
+    let kept = [&frames[22..25], &frames[14..22]].concat();
+    assert_eq!(packets(dir.path(), &files), inner(&kept));
+}
+
+#[test]
+fn a_ring_refuses_a_name_that_is_taken_before_anything_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("o7"), "precious").unwrap();
+    let builder = Pcap::builder(Target::file(dir.path().join("o"))).rotate_size(1).max_files(10);
+    let error = builder.build().unwrap_err().to_string();
+    assert!(error.ends_with("o7: already exists; remove it or choose another name"), "{error}");
+    assert_eq!(names(dir.path()), ["o7"]);
+}
+
+#[test]
+fn a_ring_replaces_no_file_but_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("o");
+    let pcap = Pcap::builder(Target::file(&path)).rotate_size(1).max_files(2).build().unwrap();
+    let mut sink = worker(&pcap);
+    put(&mut *sink, &some_frames(2));
+    // Somebody moved the first away, and has another of its name.
+    fs::rename(dir.path().join("o0"), dir.path().join("moved")).unwrap();
+    fs::write(dir.path().join("o0"), "precious").unwrap();
+    put(&mut *sink, &some_frames(1));
+    let error = sink.finish().unwrap_err().to_string();
+    assert!(error.contains("o0: already exists, and is not of this run"), "{error}");
+    assert_eq!((sink.stats().written, sink.stats().failed.total()), (2, 1));
+    pcap.close(&mut report()).unwrap_err();
+    assert_eq!(fs::read_to_string(dir.path().join("o0")).unwrap(), "precious");
+    assert_eq!(names(dir.path()), ["moved", "o0", "o1"]);
+}
+
+#[test]
+fn a_name_taken_in_the_middle_of_a_run_ends_the_sink_and_leaves_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("o2"), "precious").unwrap();
+    let pcap = Pcap::builder(Target::file(dir.path().join("o"))).rotate_size(1).build().unwrap();
+    let mut sink = worker(&pcap);
+    let frames = some_frames(3);
+    put(&mut *sink, &frames);
+    let error = sink.finish().unwrap_err().to_string();
+    assert!(error.contains("o2: already exists") && error.contains("(2 frames written)"), "{error}");
+    pcap.close(&mut report()).unwrap_err();
+    assert_eq!(packets(dir.path(), &["o", "o1"]), inner(&frames[..2]));
+    assert_eq!(fs::read_to_string(dir.path().join("o2")).unwrap(), "precious");
+}
+
+#[test]
+fn by_time_files_rotate_without_a_frame_and_the_last_of_them_asks_for_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let (sender, over) = crossbeam_channel::bounded(1);
+    let pcap = Pcap::builder(Target::file(dir.path().join("o-%Y.pcapng")))
+        .rotate_every(Duration::from_millis(300))
+        .max_files(3)
+        .on_last(move || sender.send(()).unwrap())
+        .build()
+        .unwrap();
+    let mut sink = worker(&pcap);
+    let frames = some_frames(10);
+    put(&mut *sink, &frames[..5]);
+    over.recv_timeout(Duration::from_secs(60)).unwrap();
+    // The run has not ended yet: what comes goes to the last file.
+    put(&mut *sink, &frames[5..]);
+    sink.finish().unwrap();
+    pcap.close(&mut report()).unwrap();
+    // A year has more than three times: numbers tell the files apart.
+    let files = numbered(&format!("o-{}.pcapng", jiff::Zoned::now().year()), 0..3);
+    assert_eq!(names(dir.path()), files);
+    assert_eq!(packets(dir.path(), &files), inner(&frames));
+    assert_eq!(packets(dir.path(), &files[1..2]), [[0; 0]; 0]);
+}
+
+#[test]
+fn on_demand_the_next_file_has_the_next_number_that_is_free() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    fs::write(path("o2"), "precious").unwrap();
+    let pcap = Pcap::builder(Target::file(path("o"))).build().unwrap();
+    let (mut sink, rotator) = (worker(&pcap), pcap.rotator().unwrap());
+    let frames = some_frames(5);
+    let rotate = |files| {
+        rotator.rotate();
+        while rotator.completed().files < files {
+            thread::yield_now();
+        }
+    };
+    for (done, frame) in frames[..3].iter().enumerate() {
+        put(&mut *sink, std::slice::from_ref(frame));
+        rotate(done as u64 + 1);
+    }
+    // As logrotate does.
+    fs::rename(path("o"), path("o.old")).unwrap();
+    put(&mut *sink, &frames[3..4]);
+    rotate(4);
+    put(&mut *sink, &frames[4..]);
+    sink.finish().unwrap();
+    pcap.close(&mut report()).unwrap();
+    assert_eq!(names(dir.path()), ["o", "o.old", "o1", "o2", "o3", "o4"]);
+    assert_eq!(packets(dir.path(), &["o.old", "o1", "o3", "o4", "o"]), inner(&frames));
+    assert_eq!(rotator.completed().last, Some(path("o")));
+}
+
+#[test]
+fn each_completed_file_is_told_when_it_has_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let hook = {
+        let told = Arc::clone(&told);
+        move |path: &Path| told.lock().unwrap().push((path.to_owned(), read(path).packets.len()))
+    };
+    let builder = Pcap::builder(Target::file(dir.path().join("o"))).rotate_size(1).on_file(hook);
+    capture(builder, &some_frames(3));
+    let expected: Vec<_> = numbered("o", 0..3).iter().map(|name| (dir.path().join(name), 1)).collect();
+    assert_eq!(*told.lock().unwrap(), expected);
+}
+
+#[test]
+fn what_is_lost_stands_in_the_statistics_of_the_file_that_was_written_then() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("o");
+    let pcap = Pcap::builder(Target::file(path)).block_size(4096).build().unwrap();
+    let (mut sink, rotator) = (worker(&pcap), pcap.rotator().unwrap());
+    // Larger than a block: let go.
+    let large = Outer::new([10, 0, 0, 1], 7, &[0; 9000]);
+    put(&mut *sink, &[large.clone(), large.clone()]);
+    put(&mut *sink, &some_frames(2));
+    sink.tick(Instant::now());
+    rotator.rotate();
+    while rotator.completed().files == 0 {
+        thread::yield_now();
+    }
+    put(&mut *sink, &[large]);
+    put(&mut *sink, &some_frames(3));
+    sink.finish().unwrap();
+    pcap.close(&mut report_with_losses(5, 0, 0)).unwrap();
+    let seen = |file: &str| {
+        let contents = read(&dir.path().join(file));
+        contents
+            .statistics
+            .iter()
+            .map(|seen| (seen.received, seen.delivered, seen.dropped))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(seen("o"), [(4, 2, 2)]);
+    assert_eq!(seen("o1"), [(3, 2, 6), (1, 1, 5)]);
+}
+
+#[test]
+fn compressed_files_are_read_by_those_who_wrote_the_formats() {
+    for (name, program) in [("o.pcapng.gz", "gzip"), ("o.pcapng.zst", "zstd")] {
+        if cfg!(not(feature = "zstd")) && program == "zstd" {
+            continue;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let frames = some_frames(1000);
+        capture(Pcap::builder(Target::file(dir.path().join(name))).rotate_size(30_000), &frames);
+        let files = names(dir.path());
+        assert!(files.len() > 2 && files.contains(&name.replace("pcapng", "pcapng1")), "{files:?}");
+        let mut all = 0;
+        for file in &files {
+            let path = dir.path().join(file);
+            output_of(program, &["-t"], &path);
+            all += tshark(&path, &["frame.len"]).len();
+            output_of(program, &["-d", "-q"], &path);
+            let unpacked = path.with_extension("");
+            let len = fs::metadata(&unpacked).unwrap().len();
+            let last = *file == format!("o.pcapng{}.{}", files.len() - 1, &name[9..]);
+            assert!(last || len > 30_000, "{file}: {len} before compression");
+            read(&unpacked);
+        }
+        assert_eq!(all, 1000);
+    }
+}
+
+#[test]
+fn a_compressed_file_is_whole_up_to_the_last_block_while_it_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let pcap = Pcap::builder(Target::file(dir.path().join("o.gz"))).build().unwrap();
+    let mut sink = worker(&pcap);
+    put(&mut *sink, &some_frames(250));
+    assert_eq!(sink.stats(), written(250), "they count as written");
+    let hidden = pcap.hidden_path().unwrap();
+    let plain = dir.path().join("plain");
+    let unpacked = Command::new("gzip").args(["-dc"]).stdin(File::open(hidden).unwrap()).output().unwrap();
+    assert!(unpacked.status.success());
+    fs::write(&plain, unpacked.stdout).unwrap();
+    assert_eq!(read(&plain).packets.len(), 250);
+}
+
+/// Frames of so many origins, in turns.
+fn of_origins(origins: u32, count: u32) -> Vec<Outer> {
+    let frame =
+        |i: u32| Outer::new([10, 0, 0, 1], i % origins, &i.to_be_bytes().repeat(20)).at(u64::from(i) << 30);
+    (0..count).map(frame).collect()
+}
+
+#[test]
+fn each_origin_has_its_file_and_those_beyond_the_bound_share_one() {
+    for format in [Format::Pcapng, Format::Pcap] {
+        let dir = tempfile::tempdir().unwrap();
+        let frames = of_origins(5, 500);
+        capture(Pcap::builder(Target::file(dir.path().join("o.cap"))).format(format).per_origin(3), &frames);
+        let names = names(dir.path());
+        assert_eq!(
+            names,
+            ["o-other.cap", "o-vni-0@10.0.0.1.cap", "o-vni-1@10.0.0.1.cap", "o-vni-2@10.0.0.1.cap"]
+        );
+        for (name, vnis) in names.iter().zip([vec![3, 4], vec![0], vec![1], vec![2]]) {
+            let path = dir.path().join(name);
+            let theirs: Vec<_> = frames.iter().filter(|frame| vnis.contains(&frame.vni())).collect();
+            let times: Vec<_> = theirs
+                .iter()
+                .map(|frame| {
+                    let time = frame.captured().time;
+                    format!("{}.{:09}\t80", time / 1_000_000_000, time % 1_000_000_000)
+                })
+                .collect();
+            assert_eq!(tshark(&path, &["frame.time_epoch", "frame.len"]), times, "{name}");
+            if format == Format::Pcapng {
+                let contents = read(&path);
+                let interfaces: Vec<_> = vnis.iter().map(|vni| format!("vni-{vni}@10.0.0.1")).collect();
+                assert_eq!(contents.interfaces, interfaces);
+                assert!(
+                    contents.packets.iter().zip(&theirs).all(|(packet, frame)| packet.data == frame.inner()
+                        && packet.interface == format!("vni-{}@10.0.0.1", frame.vni()))
+                );
+                let delivered: Vec<_> = contents.statistics.iter().map(|seen| seen.delivered).collect();
+                assert_eq!(delivered, vec![100; vnis.len()]);
+            }
+        }
+    }
+}
+
+#[test]
+fn each_origin_rotates_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut frames = of_origins(1, 50);
+    frames.extend((0..5).map(|_| Outer::new([10, 0, 0, 1], 9, &[0; 60])));
+    let builder = Pcap::builder(Target::file(dir.path().join("o"))).rotate_size(2_000).per_origin(256);
+    capture(builder, &frames);
+    let files = names(dir.path());
+    assert_eq!(files.iter().filter(|name| name.contains("vni-9@")).count(), 1);
+    assert!(files.len() > 3 && files.contains(&"o-vni-0@10.0.0.1".to_owned()), "{files:?}");
+    assert_eq!(packets(dir.path(), &files).len(), 55);
+}
+
+#[test]
+fn headers_alone_are_written_with_the_true_length() {
+    for (outer, before) in [(false, 0), (true, 50)] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("o.pcapng");
+        let inner =
+            mirror_lab::frames::inner_udp(([10, 0, 0, 1].into(), 1), ([10, 0, 0, 2].into(), 9), &[0x5a; 500]);
+        let inner = inner.unwrap();
+        let frames = [Outer::new([10, 0, 0, 1], 7, &inner)];
+        capture(Pcap::builder(Target::file(&path)).headers_only(true).outer(outer), &frames);
+        let fields = ["frame.cap_len", "frame.len", "udp.dstport", "data.len"];
+        let (captured, whole) = (before + 42, before + 542);
+        let ports = if outer { "4789,9" } else { "9" };
+        assert_eq!(tshark(&path, &fields), [format!("{captured}\t{whole}\t{ports}\t")]);
+    }
+}
+
+#[test]
+fn a_stream_has_no_files() {
+    for builder in [
+        Pcap::builder(Target::stdout()).rotate_size(1),
+        Pcap::builder(Target::stdout()).per_origin(1),
+        Pcap::builder(Target::stdout()).min_free(1, WhenFull::Stop),
+    ] {
+        assert!(builder.build().unwrap_err().to_string().starts_with("standard output: is no file"));
+    }
+}
+
+#[test]
+fn free_space_that_there_never_was_ends_the_sink() {
+    let dir = tempfile::tempdir().unwrap();
+    let builder = Pcap::builder(Target::file(dir.path().join("o"))).min_free(u64::MAX, WhenFull::Delete);
+    let pcap = builder.build().unwrap();
+    let mut sink = worker(&pcap);
+    put(&mut *sink, &some_frames(3));
+    let error = sink.finish().unwrap_err().to_string();
+    assert!(
+        error.contains("no file of this run is left to delete (0 frames written); free space"),
+        "{error}"
+    );
+    assert_eq!(sink.stats().failed.total(), 3);
+}
+
+#[test]
+fn above_a_floor_of_free_space_the_oldest_files_go_and_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let mount = r#"mount -t tmpfs -o size=1m,mode=700 none "$MIRROR_TEST_PATH" && exec "$@""#;
+    let wrapper = ["unshare", "-m", "sh", "-c", mount, "sh"];
+    let test = "rotated::child_above_a_floor";
+    let status = in_a_process_of_its_own(&wrapper, test, dir.path()).status().unwrap();
+    assert!(status.success(), "on a disk of 1 MiB (mounting one takes root): {status}");
+}
+
+#[test]
+#[ignore = "run by another test, on a disk of 1 MiB"]
+fn child_above_a_floor() {
+    let dir = path_from_parent();
+    let free = || {
+        let space = rustix::fs::statvfs(&dir).unwrap();
+        space.f_bavail * space.f_frsize
+    };
+    fs::write(dir.join("o"), "precious").unwrap();
+    let frames = some_frames(20_000);
+    let build = |name: &str, when_full| {
+        Pcap::builder(Target::file(dir.join(name)))
+            .block_size(16 << 10)
+            .rotate_size(100_000)
+            .min_free(400_000, when_full)
+            .build()
+            .unwrap()
+    };
+    let pcap = build("deleting", WhenFull::Delete);
+    let mut sink = worker(&pcap);
+    put(&mut *sink, &frames);
+    sink.finish().unwrap();
+    assert_eq!(sink.stats(), written(20_000));
+    pcap.close(&mut report()).unwrap();
+    assert!(free() > 390_000, "{}", free());
+    let files = names(&dir).len();
+    assert!((4..8).contains(&files), "{:?}", names(&dir));
+    let completed = pcap.rotator().unwrap().completed();
+    assert!(completed.files > 10, "{completed:?}");
+    // The last ones are there, without a gap.
+    let last = packets(&dir, &[completed.last.unwrap().file_name().unwrap().to_str().unwrap()]);
+    assert_eq!(last.last(), inner(&frames).last());
+
+    fs::write(dir.join("theirs"), [1; 100_000]).unwrap();
+    let files = names(&dir).len();
+    let pcap = build("stopping", WhenFull::Stop);
+    let mut sink = worker(&pcap);
+    put(&mut *sink, &frames[..1]);
+    let error = sink.finish().unwrap_err().to_string();
+    assert!(error.contains("are to stay so (0 frames written)"), "{error}");
+    pcap.close(&mut report()).unwrap_err();
+    assert!(names(&dir).len() >= files, "nothing was deleted");
+    assert_eq!(fs::read_to_string(dir.join("o")).unwrap(), "precious");
+}

@@ -1,0 +1,27 @@
+//! A disk that is soon full.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use mirror_lab::run;
+
+/// A file system with next to no space, unmounted at the end.
+pub(crate) struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    pub(crate) fn mount(at: &Path, bytes: u64) -> Self {
+        let options = format!("size={bytes},mode=0777");
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", &options, "none"]).arg(at)).expect("mounted");
+        Self(at.to_owned())
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        if let Err(error) = run(Command::new("umount").arg(&self.0)) {
+            eprintln!("{error}");
+        }
+    }
+}
