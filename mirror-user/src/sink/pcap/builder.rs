@@ -305,7 +305,7 @@ impl PcapBuilder {
                 return Err(PcapError::NotAFile { name });
             }
             let part = Part::new(Out::Stream(pipe), None, 0, interfaces.numbers());
-            Ok((Output::Stream(part), name))
+            Ok((Output::Stream(Box::new(part)), name))
         };
         let (output, name) = match self.target.0 {
             TargetKind::File(path) => {

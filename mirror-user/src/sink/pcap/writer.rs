@@ -20,7 +20,7 @@ pub(super) const LOSSES_HERE: &[Loss] = &[Loss::Failed("io")];
 
 /// Where the packets go.
 pub(super) enum Output {
-    Stream(Part),
+    Stream(Box<Part>),
     Files(Box<Files>),
 }
 

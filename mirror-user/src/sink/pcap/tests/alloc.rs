@@ -91,7 +91,7 @@ fn the_writer_thread_allocates_per_capture_and_not_per_block() {
         let interfaces = Interfaces::new(8);
         let numbers = interfaces.numbers();
         let form = Form { format: Format::Pcapng, snaplen: 262_144, interfaces };
-        let output = Output::Stream(Part::new(out, None, 0, numbers));
+        let output = Output::Stream(Box::new(Part::new(out, None, 0, numbers)));
         let losses = Losses::new(Dropped::new(numbers), numbers);
         let writer = Writer::new(output, form, Format::Pcapng, losses, Arc::default());
         let allocated = measure(|| handoff::run(writer, &inbox).unwrap()).count_total;
