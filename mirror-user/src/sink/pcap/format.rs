@@ -28,7 +28,7 @@ const EPB_TYPE: u32 = 6;
 
 // Options: sections 3.5, 4.1, 4.2 and 4.6.
 const END_OF_OPTIONS: u16 = 0;
-const COMMENT: u16 = 1;
+pub(super) const COMMENT: u16 = 1;
 const SHB_HARDWARE: u16 = 2;
 const SHB_OS: u16 = 3;
 const SHB_USERAPPL: u16 = 4;
@@ -47,13 +47,11 @@ const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
 const PCAPNG_VERSION: u32 = 1;
 const LINKTYPE_ETHERNET: u32 = 1;
 /// Block type, block length, interface, time high and low, captured and original length.
-const EPB_HEAD: usize = 28;
+pub(super) const EPB_HEAD: usize = 28;
 /// Where the captured length is in it; the original one follows.
 const EPB_CAPTURED: usize = 20;
 /// The block length again.
 const EPB_TAIL: usize = 4;
-/// Code and length of an option.
-const OPTION_HEAD: usize = 4;
 /// Seconds, nanoseconds, captured and original length (draft-ietf-opsawg-pcap section 5).
 const RECORD_HEAD: usize = 16;
 /// Units of 10^-9 s (draft-ietf-opsawg-pcapng section 4.2, if_tsresol).
@@ -195,21 +193,6 @@ pub(super) fn interface_description(origin: Option<OriginKey>, snaplen: u32) -> 
     block.text(IF_DESCRIPTION, &description);
     block.option(IF_TSRESOL, &[TSRESOL_NS]);
     block.end()
-}
-
-/// Bytes that a comment of a packet takes: the option, and the end of options.
-pub(super) fn comment_len(comment: &str) -> usize {
-    2 * OPTION_HEAD + comment.len().next_multiple_of(4)
-}
-
-/// Writes the comment of a packet of this captured length into `packet`, an enhanced packet block with zeros in its place
-/// (draft-ietf-opsawg-pcapng sections 3.5 and 4.3).
-pub(super) fn put_comment(packet: &mut [u8], captured: u32, comment: &str) {
-    let at = EPB_HEAD + (captured as usize).next_multiple_of(4);
-    let len = u16::try_from(comment.len()).unwrap_or(u16::MAX);
-    packet[at..at + 2].copy_from_slice(&COMMENT.to_le_bytes());
-    packet[at + 2..at + 4].copy_from_slice(&len.to_le_bytes());
-    packet[at + OPTION_HEAD..][..comment.len()].copy_from_slice(comment.as_bytes());
 }
 
 /// What the statistics block of an interface says (draft-ietf-opsawg-pcapng section 4.6).

@@ -40,6 +40,7 @@ impl Interfaces {
     }
 
     /// How many numbers may have been given by now.
+    #[cfg(feature = "af-xdp")]
     pub(super) fn in_use(&self) -> usize {
         let origins = self.lock().origins.len();
         // Once the table is full, the number for the rest may be.

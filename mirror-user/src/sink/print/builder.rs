@@ -43,6 +43,7 @@ pub enum PrintError {
 #[must_use]
 pub struct PrintBuilder {
     style: Style,
+    /// Standard output, if there is none.
     writer: Option<Pipe>,
     blocks: usize,
     block_size: usize,
@@ -122,15 +123,8 @@ impl PrintBuilder {
             losses: LOSSES_HERE,
         };
         let (fate, left_out_last) = (Arc::new(Fate::default()), Arc::new(AtomicU64::new(0)));
-        let printer = Printer {
-            pipe,
-            lines: Lines::new(self.style),
-            fate: Arc::clone(&fate),
-            left_out_last: Arc::clone(&left_out_last),
-            frames: 0,
-            text: String::new(),
-            ends: Vec::new(),
-        };
+        let lines = Lines::new(self.style);
+        let printer = Printer::new(pipe, lines, Arc::clone(&fate), Arc::clone(&left_out_last));
         let handoff = Handoff::start(terms, fate, self.on_thread_start, printer)
             .map_err(|source| PrintError::Thread { source })?;
         let needs_time = self.style.time != Time::None;

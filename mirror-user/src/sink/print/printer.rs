@@ -23,18 +23,22 @@ const ENOUGH: usize = 64 * 1024;
 
 /// The state of the printing thread.
 pub(super) struct Printer {
-    pub(super) pipe: Pipe,
-    pub(super) lines: Lines,
-    pub(super) fate: Arc<Fate>,
-    pub(super) left_out_last: Arc<AtomicU64>,
+    pipe: Pipe,
+    lines: Lines,
+    fate: Arc<Fate>,
+    left_out_last: Arc<AtomicU64>,
     /// Frames printed.
-    pub(super) frames: u64,
-    pub(super) text: String,
+    frames: u64,
+    text: String,
     /// Where in the text each frame's part of it ends.
-    pub(super) ends: Vec<usize>,
+    ends: Vec<usize>,
 }
 
 impl Printer {
+    pub(super) fn new(pipe: Pipe, lines: Lines, fate: Arc<Fate>, left_out_last: Arc<AtomicU64>) -> Self {
+        Self { pipe, lines, fate, left_out_last, frames: 0, text: String::new(), ends: Vec::new() }
+    }
+
     /// Writes the text so far; gives how many frames of it were written whole.
     fn write(&mut self, stop: impl Fn() -> bool) -> u64 {
         let taken = match self.pipe.write(self.text.as_bytes(), stop) {
