@@ -146,6 +146,7 @@ pub(crate) struct Outputs {
     json: bool,
     captures: Vec<Capture>,
     postrotate: Option<Postrotate>,
+    #[cfg(feature = "af-xdp")]
     prints: bool,
     /// What is forwarded where, in words.
     #[cfg(feature = "af-xdp")]
@@ -202,6 +203,7 @@ impl OutputArgs {
     }
 
     /// Whether any packets are printed, as flags and tables have it.
+    #[cfg(feature = "af-xdp")]
     fn prints(&self) -> bool {
         self.all().any(|output| output.print.is_asked_for())
     }
@@ -263,6 +265,7 @@ impl OutputArgs {
             json: self.json,
             captures: Vec::new(),
             postrotate,
+            #[cfg(feature = "af-xdp")]
             prints: self.prints(),
             #[cfg(feature = "af-xdp")]
             forwards: Vec::new(),
