@@ -307,10 +307,11 @@ mod tests {
     #[test]
     fn tests_want_suricata_where_a_package_has_it() {
         let install = |distro| all_of(Group::Test, distro).steps.last().map(Step::to_string);
-        assert!(install(Distro::Debian12).is_some_and(|line| line.ends_with(" suricata")));
-        assert!(install(Distro::Apt).is_some_and(|line| line.ends_with(" suricata")));
-        assert!(all_of(Group::Test, Distro::Dnf).is_empty());
-        assert_eq!(all_of(Group::Test, Distro::Unknown).by_hand(), ["Suricata 7, as suricata.io has it"]);
+        assert!(install(Distro::Debian12).is_some_and(|line| line.contains(" suricata")));
+        assert!(install(Distro::Apt).is_some_and(|line| line.contains(" suricata")));
+        assert!(install(Distro::Dnf).is_some_and(|line| !line.contains("suricata")));
+        let by_hand = all_of(Group::Test, Distro::Unknown);
+        assert!(by_hand.by_hand().iter().any(|need| need == "Suricata 7, as suricata.io has it"));
     }
 
     #[test]
