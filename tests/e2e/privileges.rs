@@ -12,8 +12,8 @@ use std::{
 use common::{
     CAPTURE, Cable,
     mirror::{
-        Mirror, assert_next_run_works, balanced_report, burst, ingest, inject, names, program, state, until,
-        whole_capture,
+        Mirror, assert_next_run_works, balanced_report, burst, ingest, inject, names, program, sink, state,
+        until, whole_capture,
     },
 };
 use mirror_lab::Traffic;
@@ -187,4 +187,33 @@ fn a_failed_start_puts_the_interface_back_too() {
     assert_eq!(names(directory.path()), [""; 0]);
     inject(&cable, 1);
     assert_next_run_works(&cable);
+}
+
+#[test]
+fn another_user_forwards_to_a_device_that_root_made_and_holds_nothing() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("for every user");
+    let cable = Cable::with_queues(1);
+    let arguments =
+        "-Z nobody --forward tap:ids0 --forward vxlan:10.99.0.2 -w out.pcapng --report report.json";
+    cable.target.ip("link add out0 type veth peer name out1").expect("veth");
+    cable.target.ip("link set out0 up").expect("up");
+    cable.target.ip("address add 10.99.0.1/24 dev out0").expect("address");
+    let run = Mirror::ingest(&cable, path, arguments);
+    inject(&cable, 10);
+    run.has(10);
+    run.settled();
+    let threads = threads(run.pid());
+    let forwards = threads.iter().filter(|(name, _)| name == "mirror-forward").count();
+    assert_eq!(forwards, 2, "{threads:x?}");
+    for (name, fields) in &threads {
+        for set in ["CapEff", "CapPrm", "CapInh", "CapAmb", "CapBnd"] {
+            assert_eq!(fields[set], 0, "{set} of {name}: {fields:x?}");
+        }
+    }
+    run.end_by(Signal::SIGINT).expect_code(0);
+    let report = balanced_report(&path.join("report.json"));
+    assert_eq!(sink(&report, "forward tap:ids0")["written"], 10);
+    assert_eq!(whole_capture(&path.join("out.pcapng")).packets.len(), 10);
 }

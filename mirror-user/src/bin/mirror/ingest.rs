@@ -2,7 +2,7 @@
 
 use std::{
     process::ExitCode,
-    sync::{Arc, atomic::Ordering},
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
@@ -15,7 +15,7 @@ use mirror_user::{
 
 use crate::{
     Usage, lists,
-    output::{self, OnThreads, Opening, OutputArgs, Outputs},
+    output::{self, Opening, OutputArgs, Outputs},
     privileges::{self, Keep},
     signals::{self, Asked},
     status::Status,
@@ -175,16 +175,7 @@ pub(crate) fn run(args: &IngestArgs) -> anyhow::Result<ExitCode> {
     let keep = Keep::to_end_a_run(args.wait(), user.is_some(), args.output.directories())?;
     let for_signals = keep.clone();
     let asked = signals::hear(move || for_signals.drop_others())?;
-    let for_writer = keep.clone();
-    let on_threads = OnThreads {
-        sink: Arc::new(move || {
-            if let Err(error) = for_writer.drop_others() {
-                // The thread must not write with rights it should not have; the sink fails, and says so.
-                panic!("capabilities cannot be given up: {error}");
-            }
-        }),
-        command: Keep::nothing().hook(),
-    };
+    let on_threads = keep.clone().on_threads();
     let opened = args
         .output
         .open(engine.plan().max_frame(), &Opening { on_threads: Some(&on_threads), stop: &asked.stop });

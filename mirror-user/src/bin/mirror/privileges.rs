@@ -10,6 +10,8 @@ use mirror_user::{
 };
 use nix::unistd::{getegid, geteuid};
 
+use crate::output::OnThreads;
+
 /// Since 5.19 maps are read through their descriptor alone (kernel commit c8644cd0efe7).
 const MAPS_BY_DESCRIPTOR: KernelVersion = KernelVersion { major: 5, minor: 19, patch: 0 };
 
@@ -50,6 +52,19 @@ impl Keep {
     /// What the engine's own threads need, the workers among them, which parse what strangers send: nothing.
     pub(crate) fn nothing() -> Self {
         Self(CapsHashSet::new())
+    }
+
+    /// For the threads of outputs; those that run commands keep nothing.
+    pub(crate) fn on_threads(self) -> OnThreads {
+        OnThreads {
+            sink: Arc::new(move || {
+                if let Err(error) = self.drop_others() {
+                    // The thread must not write with rights it should not have; the sink fails, and says so.
+                    panic!("capabilities cannot be given up: {error}");
+                }
+            }),
+            command: Self::nothing().hook(),
+        }
     }
 
     /// For the engine's threads.

@@ -8,9 +8,11 @@ use mirror_user::{
     replay::{MAX_FRAME, ReplayError},
 };
 
+#[cfg(feature = "af-xdp")]
+use crate::privileges::{self, Keep};
 use crate::{
     Usage,
-    output::{self, Opening, OutputArgs},
+    output::{self, OnThreads, Opening, OutputArgs},
     signals, terminal, user,
 };
 
@@ -50,16 +52,32 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     }
     // Before anything is created: what cannot be read leaves nothing behind.
     let replay = builder.build().map_err(usage)?;
-    if let Some(user) = &user {
-        user::change_to(user)?;
+    let on_threads = user.as_ref().map(change_to).transpose()?.flatten();
+    let for_signals = on_threads.clone();
+    let asked = signals::hear(move || for_signals.map_or(Ok(()), |threads| (threads.command)()))?;
+    let opening = Opening { on_threads: on_threads.as_ref(), stop: &asked.stop };
+    let outputs = user::naming(user.as_ref(), args.output.open(MAX_FRAME, &opening))?;
+    if let Some(threads) = &on_threads {
+        (threads.command)()?;
     }
-    let asked = signals::hear(|| Ok(()))?;
-    let opened = args.output.open(MAX_FRAME, &Opening { on_threads: None, stop: &asked.stop });
-    let outputs = user::naming(user.as_ref(), opened)?;
     let replay = outputs.sinks.iter().cloned().fold(replay, Replay::sink);
     asked.begun(&outputs, || {}, || {});
     let report = replay.run(&asked.stop)?;
     output::conclude(&outputs, &report)
+}
+
+/// Changes the user, and keeps what devices to forward to may take; what each thread that is started gives that up by.
+#[cfg(feature = "af-xdp")]
+fn change_to(user: &nix::unistd::User) -> anyhow::Result<Option<OnThreads>> {
+    privileges::outlast_change_of_user()?;
+    user::change_to(user)?;
+    Ok(Some(Keep::nothing().on_threads()))
+}
+
+/// Changes the user, and is left with nothing.
+#[cfg(not(feature = "af-xdp"))]
+fn change_to(user: &nix::unistd::User) -> anyhow::Result<Option<OnThreads>> {
+    user::change_to(user).map(|()| None)
 }
 
 fn usage(error: ReplayError) -> anyhow::Error {
