@@ -167,7 +167,7 @@ impl Transmitter {
     }
 
     fn take_back(&mut self, chunk: u64) {
-        if std::mem::take(&mut self.out[place(chunk)]) {
+        if self.out.get_mut(place(chunk)).is_some_and(std::mem::take) {
             self.free.push(chunk);
         }
     }
@@ -193,22 +193,25 @@ impl Transmitter {
         self.tx.submit(u32::try_from(count).unwrap_or(0));
         let mut since = None;
         loop {
-            match self.kick() {
+            let error = match self.kick() {
                 Ok(()) if self.tx.outstanding() == 0 => break,
-                Ok(()) => {}
+                // The driver has fewer queues by now, or its kernel stopped short.
+                Ok(()) => io::Error::from_raw_os_error(libc::EAGAIN),
+                Err(error) => error,
+            };
+            match error.raw_os_error() {
                 // One frame was taken and dropped; the call ended there.
-                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                Some(libc::EBUSY) if burst.dropped < count => {
                     burst.dropped += 1;
                     continue;
                 }
-                Err(error) if error.raw_os_error() == Some(libc::EINTR) => continue,
-                Err(error) => {
-                    let full = matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS));
-                    if !full || since.get_or_insert_with(Instant::now).elapsed() >= PATIENCE {
-                        burst.refused = self.give_up(count);
-                        burst.error = Some(error);
-                        break;
-                    }
+                Some(libc::EINTR) => continue,
+                Some(libc::EAGAIN | libc::ENOBUFS)
+                    if since.get_or_insert_with(Instant::now).elapsed() < PATIENCE => {}
+                _ => {
+                    burst.refused = self.give_up(count);
+                    burst.error = Some(error);
+                    break;
                 }
             }
             self.reclaim();
@@ -216,8 +219,8 @@ impl Transmitter {
         }
         self.queued.clear();
         self.reclaim();
-        burst.refused = burst.refused.min(count - burst.dropped.min(count));
-        burst.sent = count - burst.dropped.min(count) - burst.refused;
+        burst.refused = burst.refused.min(count - burst.dropped);
+        burst.sent = count - burst.dropped - burst.refused;
         burst
     }
 
@@ -234,7 +237,9 @@ impl Transmitter {
             // It is down, and by all that is known nothing was taken.
             _ => count,
         };
-        // The last ones are those that were not taken: they are in no ring any more, or invalid there.
+        // First what did get out, so that it is not taken back twice. The last ones are those that were not taken: they are
+        // in no ring any more, or invalid there.
+        self.reclaim();
         let kept = self.queued.len().saturating_sub(usize::try_from(refused).unwrap_or(usize::MAX));
         while self.queued.len() > kept {
             if let Some(chunk) = self.queued.pop() {

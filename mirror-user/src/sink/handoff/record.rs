@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// Words before the bytes: what [`put`] writes.
-const HEAD: usize = 10 * size_of::<u32>();
+const HEAD: usize = 9 * size_of::<u32>();
 
 /// Bytes of the record of a frame.
 pub(crate) fn len(frame: &Frame<'_>) -> usize {
@@ -39,7 +39,6 @@ pub(crate) fn put(frame: &Frame<'_>, out: &mut [u8]) {
         inner_start.to_le_bytes(),
         inner_end.to_le_bytes(),
         wire_len.to_le_bytes(),
-        [0; 4],
     ];
     out[..HEAD].copy_from_slice(words.as_flattened());
     out[HEAD..HEAD + bytes.len()].copy_from_slice(bytes);
