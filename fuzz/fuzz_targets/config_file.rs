@@ -18,11 +18,15 @@ fuzz_target!(|text: &str| {
         }
         Ok(read) => {
             let (places, tables): (Vec<_>, Vec<_>) = read.sinks.into_iter().unzip();
-            for Setting { key: _, line, value } in read.settings.into_iter().chain(tables.into_iter().flatten()) {
+            for Setting { key, line, value } in read.settings.into_iter().chain(tables.into_iter().flatten())
+            {
                 assert!((1..=lines).contains(&line));
-                if let Value::Words(words) = value {
+                // Escapes are longer than what they stand for.
+                assert!(key.len() <= text.len());
+                match value {
+                    Value::Boolean(boolean) => assert!(text.contains(&boolean.to_string())),
                     // An empty array is one; what it means is for its flag to say.
-                    assert!(words.len() <= text.len());
+                    Value::Words(words) => assert!(words.len() <= text.len()),
                 }
             }
             assert!(places.iter().all(|line| (1..=lines).contains(line)));

@@ -8,9 +8,14 @@ use crate::{Usage, output::OnThread};
 /// Where inner packets are forwarded to, and how.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ForwardArgs {
-    /// Forward the inner packets, to tap:NAME[,persist], dev:NAME, vxlan:ADDR[:PORT][,vni=N],
-    /// pcap-over-ip:listen=ADDR:PORT or pcap-over-ip:connect=ADDR:PORT; may be given several times
-    #[arg(long, help_heading = "Output", value_name = "TARGET")]
+    // No documentation comment: rustdoc takes the brackets for links.
+    #[arg(
+        long,
+        help_heading = "Output",
+        value_name = "TARGET",
+        help = "Forward the inner packets, to tap:NAME[,persist], dev:NAME, vxlan:ADDR[:PORT][,vni=N], \
+                pcap-over-ip:listen=ADDR:PORT or pcap-over-ip:connect=ADDR:PORT; may be given several times"
+    )]
     forward: Vec<Target>,
     /// What each of several targets gets
     #[arg(long, help_heading = "Output", value_enum, default_value_t = Balance::Copy, requires = "forward")]
