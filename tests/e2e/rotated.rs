@@ -136,8 +136,7 @@ fn by_time_at_full_rate_the_last_file_ends_the_run() {
     let path = directory.path();
     let run = Mirror::ingest(&cable, path, "-w out-%s.pcapng -G 1 -W 3 --report report.json");
     let watcher = Watcher::watch(path);
-    let traffic = Traffic { rate: Some(200_000), ..full_load() };
-    let generator = cable.generator(traffic).start(u64::MAX);
+    let generator = cable.generator(full_load()).start(u64::MAX);
     run.end().expect_code(0);
     generator.stop().expect("generated");
     watcher.seen();
