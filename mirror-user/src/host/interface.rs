@@ -267,18 +267,23 @@ fn link_over(netlink: &mut Netlink, name: &str) -> io::Result<Ifinfomsg> {
 pub(crate) struct LinkState {
     netlink: Netlink,
     interface: String,
+    /// Another one of the same name is not the one.
+    index: u32,
 }
 
 impl LinkState {
     pub(crate) fn open(interface: &str) -> Result<Self, HostError> {
         let refused = |source| HostError::Netlink { what: "open a socket", source };
-        let netlink = Netlink::open(SockProtocol::NetlinkRoute, 0).map_err(refused)?;
-        Ok(Self { netlink, interface: interface.to_owned() })
+        let mut netlink = Netlink::open(SockProtocol::NetlinkRoute, 0).map_err(refused)?;
+        let link = link_over(&mut netlink, interface).map_err(look_up)?;
+        let index = u32::try_from(*link.ifi_index()).unwrap_or(0);
+        Ok(Self { netlink, interface: interface.to_owned(), index })
     }
 
     /// Whether it is up and has a carrier, and its MTU; `None` where it is not there.
     pub(crate) fn look(&mut self) -> Result<Option<(bool, u32)>, HostError> {
         match link_over(&mut self.netlink, &self.interface) {
+            Ok(link) if u32::try_from(*link.ifi_index()) != Ok(self.index) => Ok(None),
             Ok(link) => {
                 let mtu = link.rtattrs().get_attr_handle().get_attr_payload_as(Ifla::Mtu).unwrap_or(0);
                 Ok(Some((running(&link), mtu)))

@@ -48,20 +48,25 @@ impl Tap {
         let builder =
             DeviceBuilder::new().name(name).layer(Layer::L2).packet_information(false).enable(false);
         let device = builder.build_sync().map_err(failed)?;
-        if persist {
-            device.persist().map_err(failed)?;
-        }
         device.set_mtu(mtu.min(MAX_MTU)).map_err(failed)?;
         // Else the host would send router solicitations and the like, and the reader see them.
         let ipv6 = format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6");
         match fs::write(&ipv6, "1") {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            Ok(()) => {}
             // A kernel without IPv6 has no such file.
-            _ => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // As in a container: a few packets of the host's own are better than none at all.
+            Err(error) => {
+                tracing::warn!("{name}: IPv6 stays on, its reader may see the host's own packets: {error}");
+            }
         }
         let index = if_nametoindex(name).map_err(|errno| failed(errno.into()))?;
         set_up_without_arp(index).map_err(failed)?;
         device.set_nonblocking(true).map_err(failed)?;
+        // Last, so that a start that failed leaves nothing behind.
+        if persist {
+            device.persist().map_err(failed)?;
+        }
         Ok(Self { device })
     }
 

@@ -155,7 +155,7 @@ impl TxRing {
     }
 
     /// Makes what is outstanding invalid, so that the kernel skips it: an address beyond the UMEM. In copy mode the kernel
-    /// looks at the ring within sendto(2) only, which the caller of this is not in.
+    /// looks at the ring within sendto(2) and poll(2) only, which the caller of this is not in.
     pub(super) fn void(&mut self) {
         let outstanding = self.outstanding();
         for behind in 1..=outstanding {

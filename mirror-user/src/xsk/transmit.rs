@@ -6,6 +6,7 @@ use std::{
     num::NonZeroU32,
     os::fd::AsRawFd,
     ptr::{self, NonNull},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -29,6 +30,8 @@ const CHUNK: u32 = 4096;
 const CHUNKS: u32 = 2048;
 /// How long a full driver or socket is waited for.
 const PATIENCE: Duration = Duration::from_millis(20);
+/// How long between two looks at it.
+const PAUSE: Duration = Duration::from_micros(100);
 
 /// What became of the frames of a burst.
 #[derive(Debug, Default)]
@@ -55,6 +58,8 @@ pub(crate) struct Transmitter {
     out: Vec<bool>,
     /// Those of the descriptors that were put and not flushed.
     queued: Vec<u64>,
+    /// Nothing of the last burst got out, for want of room.
+    is_full: bool,
     /// What libxdp made, kept for its drop.
     handles: Handles,
 }
@@ -112,6 +117,7 @@ impl Transmitter {
             out: vec![false; chunks.len()],
             free: chunks.iter().map(|chunk| chunk.addr() as u64).collect(),
             queued: Vec::with_capacity(BURST),
+            is_full: false,
             handles: Handles { tx, _rx: rx, _fill: fill, _completion: completion, _umem: umem },
         })
     }
@@ -124,12 +130,9 @@ impl Transmitter {
         if self.queued.len() == BURST || len > Self::MAX_FRAME {
             return false;
         }
-        if self.queued.is_empty() && self.tx.outstanding() as usize > TX_RING as usize - BURST {
-            // What this says is seen in the ring.
-            let _ = self.kick();
-            if self.tx.outstanding() != 0 {
-                return false;
-            }
+        let is_room = self.tx.outstanding() as usize <= TX_RING as usize - BURST;
+        if self.queued.is_empty() && !is_room && !self.pass_over() {
+            return false;
         }
         let Some(chunk) = self.take_chunk() else { return false };
         let mut at = usize::try_from(chunk).unwrap_or(usize::MAX);
@@ -153,7 +156,7 @@ impl Transmitter {
             self.reclaim();
         }
         if self.free.is_empty() {
-            self.wait();
+            Self::wait();
             self.reclaim();
         }
         self.free.pop()
@@ -172,15 +175,10 @@ impl Transmitter {
         }
     }
 
-    /// Waits until something may have been completed.
-    fn wait(&self) {
-        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-        use std::os::fd::BorrowedFd;
-
-        // SAFETY: the descriptor is open as long as the handles are.
-        let socket = unsafe { BorrowedFd::borrow_raw(self.handles.tx.fd().as_raw_fd()) };
-        // What it says shows in the completion ring.
-        let _ = poll(&mut [PollFd::new(socket, PollFlags::POLLOUT)], PollTimeout::from(1_u8));
+    /// Leaves driver and socket alone for a while. Not in poll(2), which in copy mode sends too, and keeps to itself what was
+    /// dropped (`xsk_poll`).
+    fn wait() {
+        thread::sleep(PAUSE);
     }
 
     /// Sends what was put, and says what became of it.
@@ -191,7 +189,10 @@ impl Transmitter {
             return burst;
         }
         self.tx.submit(u32::try_from(count).unwrap_or(0));
-        let mut since = None;
+        // One that took nothing last time is not waited for again, until it takes something.
+        let patience = if self.is_full { Duration::ZERO } else { PATIENCE };
+        let start = Instant::now();
+        let mut untouched = true;
         loop {
             let error = match self.kick() {
                 Ok(()) if self.tx.outstanding() == 0 => break,
@@ -202,43 +203,54 @@ impl Transmitter {
             match error.raw_os_error() {
                 // One frame was taken and dropped; the call ended there.
                 Some(libc::EBUSY) if burst.dropped < count => {
+                    untouched = false;
                     burst.dropped += 1;
                     continue;
                 }
                 Some(libc::EINTR) => continue,
-                Some(libc::EAGAIN | libc::ENOBUFS)
-                    if since.get_or_insert_with(Instant::now).elapsed() < PATIENCE => {}
+                Some(libc::EAGAIN | libc::ENOBUFS) => {
+                    untouched = false;
+                    if start.elapsed() >= patience {
+                        burst.refused = self.give_up(count, untouched);
+                        burst.error = Some(error);
+                        break;
+                    }
+                }
                 _ => {
-                    burst.refused = self.give_up(count);
+                    burst.refused = self.give_up(count, untouched);
                     burst.error = Some(error);
                     break;
                 }
             }
             self.reclaim();
-            self.wait();
+            Self::wait();
         }
         self.queued.clear();
         self.reclaim();
         burst.refused = burst.refused.min(count - burst.dropped);
         burst.sent = count - burst.dropped - burst.refused;
+        self.is_full = burst.sent == 0 && burst.error.is_some();
         burst
     }
 
-    /// Takes back what the kernel has not taken of `count` descriptors, and says how many those are.
+    /// Takes back what the kernel has not taken of `count` descriptors, and says how many those are; `untouched` is whether
+    /// it refused before it looked at the ring.
     ///
     /// How far it got within the ring the kernel tells only when it comes to its end. So the rest is made invalid, the
     /// kernel is sent over it, and its own count of invalid descriptors is the answer.
-    fn give_up(&mut self, count: u64) -> u64 {
+    fn give_up(&mut self, count: u64, untouched: bool) -> u64 {
         let before = self.invalid_descriptors();
         self.tx.void();
-        let passed = self.kick().is_ok() && self.tx.outstanding() == 0;
+        let passed = self.pass_over();
         let refused = match (before, self.invalid_descriptors()) {
             (Ok(before), Ok(after)) if passed => after.saturating_sub(before).min(count),
-            // It is down, and by all that is known nothing was taken.
+            // It went down while it had some of them: which is not known, so their chunks stay out until they are
+            // completed, and those that were not taken for good.
+            _ if !untouched => return count,
             _ => count,
         };
-        // First what did get out, so that it is not taken back twice. The last ones are those that were not taken: they are
-        // in no ring any more, or invalid there.
+        // First what did get out, so that it is not taken back twice. The last ones are those that were not taken: they
+        // are in no ring any more, or invalid there.
         self.reclaim();
         let kept = self.queued.len().saturating_sub(usize::try_from(refused).unwrap_or(usize::MAX));
         while self.queued.len() > kept {
@@ -247,6 +259,13 @@ impl Transmitter {
             }
         }
         refused
+    }
+
+    /// Sends the kernel over what was made invalid, and says whether nothing is left: since 6.6 it passes over one
+    /// descriptor in a call (`xskq_cons_read_desc`), before over all.
+    fn pass_over(&self) -> bool {
+        (0..2 * TX_RING).any(|_| self.tx.outstanding() == 0 || self.kick().is_err())
+            && self.tx.outstanding() == 0
     }
 
     /// Has the kernel take what is in the ring.

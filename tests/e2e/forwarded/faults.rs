@@ -84,6 +84,11 @@ fn an_interface_that_goes_down_and_comes_back_is_sent_to_again_and_one_that_is_d
     send(160);
     cable.target.ip("link del dev out0").expect("deleted");
     run.says("dev:out0: the interface was deleted");
+    // Another one of its name is not the one that was forwarded to.
+    cable.target.ip("link add out0 type veth peer name other0").expect("veth");
+    cable.target.ip("link set dev out0 up").expect("up");
+    cable.target.ip("link set dev other0 up").expect("up");
+    std::thread::sleep(std::time::Duration::from_millis(300));
     send(320);
     let report = report_of(run, path);
     let down = json!({ "down": 20 + 80 + 320 });

@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 use mirror_user::sink::pcap::{PcapBuilder, WhenFull};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{Usage, lists};
 
@@ -81,6 +82,9 @@ impl FilesArgs {
             (self.per_origin, "--per-origin"),
             (self.min_free.is_some(), "--min-free"),
         ];
+        if self.per_origin {
+            allow_files(u64::from(self.max_origins))?;
+        }
         match of_files.iter().find(|(given, _)| *given && to_stdout) {
             Some((_, flag)) => {
                 Err(Usage(format!("{flag} asks for files, and -w - writes none; name a file")))
@@ -116,4 +120,21 @@ impl FilesArgs {
         }
         builder
     }
+}
+
+/// Lets the process have so many files open beside all else, as far as it may.
+fn allow_files(files: u64) -> Result<(), Usage> {
+    /// Rings, sockets, maps, standard streams.
+    const BESIDE: u64 = 128;
+    let limit = getrlimit(Resource::Nofile);
+    if let Some(most) = limit.maximum.filter(|most| *most < files + BESIDE) {
+        return Err(Usage(format!(
+            "--max-origins {files}: the process may have {most} files open (`ulimit -Hn`); {} origins at most",
+            most.saturating_sub(BESIDE)
+        )));
+    }
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+    Ok(())
 }

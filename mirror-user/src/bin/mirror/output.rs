@@ -125,7 +125,10 @@ pub(crate) type OnThread = Arc<dyn Fn() + Send + Sync>;
 /// The same for all threads that outputs have.
 #[derive(Clone)]
 pub(crate) struct OnThreads {
-    pub(crate) sink: OnThread,
+    /// On those that complete files.
+    pub(crate) file: OnThread,
+    /// On those that forward and print.
+    pub(crate) other: OnThread,
     /// On those that run commands.
     pub(crate) command: Arc<dyn Fn() -> io::Result<()> + Send + Sync>,
 }
@@ -326,7 +329,7 @@ impl OutputArgs {
             outputs.captures.push(capture);
             outputs.sinks.push(dressed(Arc::new(pcap)));
         }
-        let on_thread = opening.on_threads.map(|threads| &threads.sink);
+        let on_thread = opening.on_threads.map(|threads| &threads.other);
         if self.print.is_asked_for() {
             let print = self.print.open(self.verbose, self.outer, on_thread)?;
             outputs.memory_per_worker += print.memory_per_worker(max_frame);
@@ -377,7 +380,7 @@ impl OutputArgs {
             builder = builder.unbuffered(true);
         }
         if let Some(threads) = opening.on_threads.cloned() {
-            builder = builder.on_thread_start(move || (threads.sink)());
+            builder = builder.on_thread_start(move || (threads.file)());
         }
         let pcap = builder.build()?;
         let capture = Capture {

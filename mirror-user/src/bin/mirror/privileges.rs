@@ -10,7 +10,7 @@ use mirror_user::{
 };
 use nix::unistd::{getegid, geteuid};
 
-use crate::output::OnThreads;
+use crate::output::{OnThread, OnThreads};
 
 /// Since 5.19 maps are read through their descriptor alone (kernel commit c8644cd0efe7).
 const MAPS_BY_DESCRIPTOR: KernelVersion = KernelVersion { major: 5, minor: 19, patch: 0 };
@@ -54,17 +54,22 @@ impl Keep {
         Self(CapsHashSet::new())
     }
 
-    /// For the threads of outputs; those that run commands keep nothing.
+    /// For the threads of outputs: those that complete files keep what that takes, the others nothing.
     pub(crate) fn on_threads(self) -> OnThreads {
         OnThreads {
-            sink: Arc::new(move || {
-                if let Err(error) = self.drop_others() {
-                    // The thread must not write with rights it should not have; the sink fails, and says so.
-                    panic!("capabilities cannot be given up: {error}");
-                }
-            }),
+            file: self.or_panic(),
+            other: Self::nothing().or_panic(),
             command: Self::nothing().hook(),
         }
+    }
+
+    /// A thread that cannot give up its rights must not go on with them: its sink fails, and says so.
+    fn or_panic(self) -> OnThread {
+        Arc::new(move || {
+            if let Err(error) = self.drop_others() {
+                panic!("capabilities cannot be given up: {error}");
+            }
+        })
     }
 
     /// For the engine's threads.

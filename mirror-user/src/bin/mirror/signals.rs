@@ -29,6 +29,8 @@ pub(crate) struct Asked {
     pub(crate) statistics: AtomicBool,
     /// USR2: flush.
     pub(crate) flush: AtomicBool,
+    /// A signal has asked for the end; others may have, too.
+    signalled: AtomicBool,
     /// HUP came before the run had begun.
     hung_up: AtomicBool,
     begun: OnceLock<Begun>,
@@ -84,7 +86,8 @@ impl Asked {
 
     /// INT or TERM has come.
     fn end(&self) {
-        let again = self.stop.swap(true, Ordering::Relaxed);
+        let again = self.signalled.swap(true, Ordering::Relaxed);
+        self.stop.store(true, Ordering::Relaxed);
         match self.begun.get() {
             None => {}
             Some(begun) if again => begun.abort(),

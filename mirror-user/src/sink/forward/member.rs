@@ -14,8 +14,10 @@ use crate::sink::{
     handoff::{Block, Consumer, Owner, Settled, TICK},
 };
 
-/// How long what is still held may take at the end.
+/// How long a target may take nothing at the end.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+/// How long it may take what is still held for it then: less, so that it is told what it was that took too long.
+const FINISH: Duration = Duration::from_secs(4);
 
 pub(super) struct Member {
     name: String,
@@ -86,7 +88,7 @@ impl Consumer for Member {
     }
 
     fn complete(mut self, _: u64) -> Result<(), SinkError> {
-        self.output.finish(PATIENCE).map_err(|source| SinkError::Io { what: self.name.clone(), source })
+        self.output.finish(FINISH).map_err(|source| SinkError::Io { what: self.name.clone(), source })
     }
 
     fn abandon(self) -> Result<(), SinkError> {

@@ -35,13 +35,28 @@ impl Compression {
         }
     }
 
+    /// A name that ends in it, without it.
     pub(super) fn without_ending(self, name: &OsStr) -> OsString {
-        // A name that ends in these is one whose rest can be told: the endings are ASCII.
-        match name.to_str().and_then(|name| name.strip_suffix(self.ending())) {
-            Some(stem) => stem.into(),
+        let bytes = name.as_encoded_bytes();
+        match bytes.strip_suffix(self.ending().as_bytes()) {
+            // The endings are ASCII, so what is before them is as good a name as it was.
+            Some(stem) => without(name, stem.len()),
             None => name.to_owned(),
         }
     }
+}
+
+/// The first bytes of a name.
+#[cfg(unix)]
+fn without(name: &OsStr, stem: usize) -> OsString {
+    use std::os::unix::ffi::OsStrExt as _;
+    OsStr::from_bytes(&name.as_bytes()[..stem]).to_owned()
+}
+
+/// The first bytes of a name, where it is Unicode.
+#[cfg(not(unix))]
+fn without(name: &OsStr, stem: usize) -> OsString {
+    name.to_str().and_then(|name| name.get(..stem)).map_or_else(|| name.to_owned(), OsString::from)
 }
 
 /// Compresses what is written to one file, in memory of its own.
@@ -175,6 +190,12 @@ mod tests {
         ] {
             let found = Compression::of(OsStr::new(name));
             assert_eq!((found, found.without_ending(OsStr::new(name))), (kind, stem.into()), "{name}");
+        }
+        #[cfg(unix)]
+        {
+            use std::os::unix::ffi::OsStrExt as _;
+            let name = OsStr::from_bytes(b"\xff.pcap.gz");
+            assert_eq!(Compression::Gzip.without_ending(name), OsStr::from_bytes(b"\xff.pcap"));
         }
     }
 

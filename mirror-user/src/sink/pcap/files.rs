@@ -6,7 +6,8 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Instant,
+    thread,
+    time::{Duration, Instant},
 };
 
 use jiff::Zoned;
@@ -31,6 +32,10 @@ pub(super) struct Plan {
     /// With a file for each origin: how many of them have one of their own.
     pub(super) origins: Option<usize>,
 }
+
+/// How long a deleted file's space is waited for, and how often it is looked for.
+const LATE_SPACE: Duration = Duration::from_millis(500);
+const SPACE_LOOK: Duration = Duration::from_millis(5);
 
 pub(super) struct Files {
     directory: Arc<Directory>,
@@ -268,10 +273,21 @@ impl Files {
                 Some(oldest) if floor.deletes() => {
                     tracing::info!(file = %oldest.path.display(), "deleted: less space is free than wanted");
                     self.delete(&oldest).map_err(|error| Fault::new(&oldest.path, error))?;
+                    self.wait_for_space(free).map_err(|error| Fault::new(&oldest.path, error))?;
                 }
                 _ => return Err(Fault::new(path, floor.error(free))),
             }
         }
+    }
+
+    /// Waits a moment for more space to be free than there was: some file systems give a deleted file's back later, and one
+    /// that somebody still reads has none to give.
+    fn wait_for_space(&self, before: u64) -> io::Result<()> {
+        let start = Instant::now();
+        while self.directory.available()? <= before && start.elapsed() < LATE_SPACE {
+            thread::sleep(SPACE_LOOK);
+        }
+        Ok(())
     }
 
     /// The series of an origin, by the first of the workers' interfaces that is in it.
@@ -302,6 +318,13 @@ impl Files {
             if self.plan.rotation.every.is_none() && !taken(&path_of(0))? {
                 next = 0;
             }
+            while taken(&path_of(next))? {
+                next += 1;
+            }
+        }
+        let ours = |path: &Path| self.own.iter().any(|own| own.path == path);
+        if ring.is_none() && !again && ours(&path_of(next)) {
+            // A name that comes round again: of an hour on another day, or of a clock that was set back.
             while taken(&path_of(next))? {
                 next += 1;
             }

@@ -99,6 +99,10 @@ impl Names {
         };
         let digits = self.digits;
         if number > 0 || digits > 0 {
+            // Else it would read as the end of another origin's address.
+            if !matches!(of, Of::All) && Path::new(timed).extension().is_none() {
+                name.push("-");
+            }
             name.push(format!("{number:0digits$}"));
         }
         name.push(self.compression.ending());

@@ -2,6 +2,9 @@
 //!
 //! Each reader has a buffer, and gets whole packets only. While no reader takes anything, the thread waits a moment, so
 //! that the blocks behind it fill; then what is not taken is dropped, for the readers that are behind alone.
+//!
+//! A frame counts as written once it is in the buffer of a reader, as one does that is in a socket's: what a reader that goes
+//! had not taken yet, 4 MiB at most, is told in the log.
 
 use std::{
     io::{self, Write as _},
@@ -242,13 +245,13 @@ impl Output for PcapOverIp {
     }
 
     fn finish(&mut self, patience: Duration) -> io::Result<()> {
-        self.drain(patience)?;
+        let drained = self.drain(patience);
         for reader in self.readers.drain(..) {
             // So that it reads the end of the stream and no reset.
             if let Err(error) = reader.socket.shutdown(Shutdown::Write) {
                 tracing::debug!(reader = %reader.name, %error, "gone before the end");
             }
         }
-        Ok(())
+        drained
     }
 }

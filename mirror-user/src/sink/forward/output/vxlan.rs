@@ -76,7 +76,9 @@ impl Tunnel {
         }
         .map_err(failed("its errors"))?;
         // The port of a raw socket means nothing.
-        let far = SockaddrStorage::from(SocketAddr::new(to.ip(), 0));
+        let mut far = to;
+        far.set_port(0);
+        let far = SockaddrStorage::from(far);
         connect(socket.as_raw_fd(), &far).map_err(|errno| OpenError::Socket {
             what: "the way there",
             source: errno.into(),

@@ -200,6 +200,32 @@ fn on_demand_the_next_file_has_the_next_number_that_is_free() {
 }
 
 #[test]
+fn a_name_that_comes_round_again_gets_a_number() {
+    let dir = tempfile::tempdir().unwrap();
+    // Tenths of a second: ten names.
+    let builder =
+        Pcap::builder(Target::file(dir.path().join("o-%1f"))).rotate_every(Duration::from_secs(3600));
+    let pcap = builder.build().unwrap();
+    let (mut sink, rotator) = (worker(&pcap), pcap.rotator().unwrap());
+    let frames = some_frames(20);
+    for (done, frame) in frames.iter().enumerate() {
+        put(&mut *sink, std::slice::from_ref(frame));
+        thread::sleep(Duration::from_millis(110));
+        rotator.rotate();
+        while rotator.completed().files < done as u64 + 1 {
+            thread::yield_now();
+        }
+    }
+    sink.finish().unwrap();
+    assert_eq!(sink.stats(), written(20));
+    pcap.close(&mut report()).unwrap();
+    let files = names(dir.path());
+    assert_eq!(files.len(), 21, "{files:?}");
+    assert!(files.iter().any(|name| name.len() > "o-0".len()), "{files:?}");
+    assert_eq!(packets(dir.path(), &files).len(), 20);
+}
+
+#[test]
 fn each_completed_file_is_told_when_it_has_its_name() {
     let dir = tempfile::tempdir().unwrap();
     let told = Arc::new(Mutex::new(Vec::new()));
@@ -334,13 +360,16 @@ fn each_origin_has_its_file_and_those_beyond_the_bound_share_one() {
 fn each_origin_rotates_by_itself() {
     let dir = tempfile::tempdir().unwrap();
     let mut frames = of_origins(1, 50);
+    // Its address is that of the other with a number behind it.
+    frames.extend((0..5).map(|_| Outer::new([10, 0, 0, 11], 0, &[0; 60])));
     frames.extend((0..5).map(|_| Outer::new([10, 0, 0, 1], 9, &[0; 60])));
     let builder = Pcap::builder(Target::file(dir.path().join("o"))).rotate_size(2_000).per_origin(256);
     capture(builder, &frames);
     let files = names(dir.path());
     assert_eq!(files.iter().filter(|name| name.contains("vni-9@")).count(), 1);
     assert!(files.len() > 3 && files.contains(&"o-vni-0@10.0.0.1".to_owned()), "{files:?}");
-    assert_eq!(packets(dir.path(), &files).len(), 55);
+    assert!(files.contains(&"o-vni-0@10.0.0.1-1".to_owned()), "{files:?}");
+    assert_eq!(packets(dir.path(), &files).len(), 60);
 }
 
 #[test]
