@@ -11,7 +11,7 @@ use std::{
 
 use common::{
     Cable, captures,
-    mirror::{Mirror, assert_next_run_works, balanced_report, burst, inject, sink},
+    mirror::{Mirror, assert_next_run_works, balanced_report, inject, lose_reader, sink},
 };
 use mirror_lab::{Traffic, aws_twin, capture, frames::Outer, mixed, tshark};
 use nix::sys::signal::Signal;
@@ -247,21 +247,8 @@ fn a_pipe_whose_reader_has_gone_ends_the_printing_and_nothing_else() {
     const FRAMES: u64 = 5_000;
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
-    let (run, mut reader) = Mirror::ingest_to_pipe(&cable, directory.path(), "--print --report report.json");
-    inject(&cable, 10);
-    let mut head = [0; 20];
-    reader.read_exact(&mut head).expect("a line begins");
-    drop(reader);
-    burst(&cable, FRAMES);
-    run.says("sink ended, ingest goes on");
-    let after_the_end = run.frames();
-    burst(&cable, FRAMES);
-    run.has(after_the_end + FRAMES / 2);
-    run.end_by(Signal::SIGINT).expect_code(1).expect_words(&[
-        "standard output",
-        "its reader has gone",
-        "residue 0",
-    ]);
+    let (run, reader) = Mirror::ingest_to_pipe(&cable, directory.path(), "--print --report report.json");
+    lose_reader(&cable, run, reader, 20, FRAMES);
     let report = balanced_report(&directory.path().join("report.json"));
     assert_eq!(sink(&report, "print")["state"], "ended");
     assert_eq!(sink(&report, "counters")["written"], report["frames"]["decapsulated"]);

@@ -15,8 +15,8 @@ use common::{
     Cable, assert_balanced, builder,
     disk::SmallDisk,
     mirror::{
-        Mirror, assert_next_run_works, balanced_report, burst, inject, names, program, sink, until,
-        whole_capture,
+        Mirror, assert_next_run_works, balanced_report, burst, inject, lose_reader, names, program, sink,
+        until, whole_capture,
     },
     settle,
 };
@@ -77,22 +77,8 @@ fn a_pipe_whose_reader_has_gone_ends_the_capture_and_nothing_else() {
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
-    let (run, mut reader) = Mirror::ingest_to_pipe(&cable, path, "-w - --report report.json");
-    inject(&cable, 10);
-    // As `head -c` does: some bytes, and away.
-    let mut head = [0; 200];
-    reader.read_exact(&mut head).expect("the head of the capture");
-    drop(reader);
-    burst(&cable, FRAMES);
-    run.says("sink ended, ingest goes on");
-    let after_the_end = run.frames();
-    burst(&cable, FRAMES);
-    run.has(after_the_end + FRAMES / 2);
-    run.end_by(Signal::SIGINT).expect_code(1).expect_words(&[
-        "standard output",
-        "its reader has gone",
-        "residue 0",
-    ]);
+    let (run, reader) = Mirror::ingest_to_pipe(&cable, path, "-w - --report report.json");
+    lose_reader(&cable, run, reader, 200, FRAMES);
     assert_eq!(names(path), ["report.json"]);
     let report = balanced_report(&path.join("report.json"));
     let pcap = sink(&report, "pcap");

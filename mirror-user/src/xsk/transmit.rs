@@ -130,8 +130,10 @@ impl Transmitter {
         if self.queued.len() == BURST || len > Self::MAX_FRAME {
             return false;
         }
-        let is_room = self.tx.outstanding() as usize <= TX_RING as usize - BURST;
-        if self.queued.is_empty() && !is_room && !self.pass_over() {
+        if self.queued.is_empty()
+            && self.tx.outstanding() as usize > TX_RING as usize - BURST
+            && !self.pass_over()
+        {
             return false;
         }
         let Some(chunk) = self.take_chunk() else { return false };
@@ -200,7 +202,7 @@ impl Transmitter {
                 Ok(()) => io::Error::from_raw_os_error(libc::EAGAIN),
                 Err(error) => error,
             };
-            match error.raw_os_error() {
+            let is_full = match error.raw_os_error() {
                 // One frame was taken and dropped; the call ended there.
                 Some(libc::EBUSY) if burst.dropped < count => {
                     untouched = false;
@@ -208,19 +210,13 @@ impl Transmitter {
                     continue;
                 }
                 Some(libc::EINTR) => continue,
-                Some(libc::EAGAIN | libc::ENOBUFS) => {
-                    untouched = false;
-                    if start.elapsed() >= patience {
-                        burst.refused = self.give_up(count, untouched);
-                        burst.error = Some(error);
-                        break;
-                    }
-                }
-                _ => {
-                    burst.refused = self.give_up(count, untouched);
-                    burst.error = Some(error);
-                    break;
-                }
+                errno => matches!(errno, Some(libc::EAGAIN | libc::ENOBUFS)),
+            };
+            untouched &= !is_full;
+            if !is_full || start.elapsed() >= patience {
+                burst.refused = self.give_up(count, untouched);
+                burst.error = Some(error);
+                break;
             }
             self.reclaim();
             Self::wait();

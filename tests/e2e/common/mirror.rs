@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Read as _},
     path::Path,
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
@@ -319,6 +319,26 @@ pub(crate) fn burst_of(cable: &Cable, traffic: Traffic, frames: u64) {
         generator.send(now).expect("generated");
         left -= now;
     }
+}
+
+/// The reader of a run's standard output goes after so many bytes of it: the sink ends, ingest goes on, and the run's end
+/// says so. `frames` are more than all buffers hold.
+#[track_caller]
+pub(crate) fn lose_reader(cable: &Cable, run: Mirror, mut reader: ChildStdout, bytes: usize, frames: u64) {
+    inject(cable, 10);
+    // As `head -c` does: some bytes, and away.
+    reader.read_exact(&mut vec![0; bytes]).expect("the head of the output");
+    drop(reader);
+    burst(cable, frames);
+    run.says("sink ended, ingest goes on");
+    let after_the_end = run.frames();
+    burst(cable, frames);
+    run.has(after_the_end + frames / 2);
+    run.end_by(Signal::SIGINT).expect_code(1).expect_words(&[
+        "standard output",
+        "its reader has gone",
+        "residue 0",
+    ]);
 }
 
 /// The interface bears no trace of the last run, and another one with the same options does its work.

@@ -65,13 +65,18 @@ impl ForwardArgs {
             Balance::Copy => self.forward.chunks(1).collect(),
             Balance::Flow => self.forward.chunks(self.forward.len().max(1)).collect(),
         };
-        let is_of_vlans = |target: &Target| matches!(target, Target::Tap { .. } | Target::Device { .. });
-        let is_of_comments = |target: &Target| target.to_string().contains("format=pcapng");
-        for (wanted, takes, flag, by) in [
-            (self.vlan_per_vni, &is_of_vlans as &dyn Fn(&Target) -> bool, "--vlan-per-vni", "tap: and dev:"),
-            (self.community_id, &is_of_comments, "--community-id", "pcap-over-ip: with ,format=pcapng"),
+        let takes_vlans = |targets: &[Target]| targets.iter().any(Target::takes_vlans);
+        let takes_comments = |targets: &[Target]| targets.iter().any(Target::takes_comments);
+        for (wanted, is_taken, flag, by) in [
+            (self.vlan_per_vni, takes_vlans(&self.forward), "--vlan-per-vni", "tap: and dev:"),
+            (
+                self.community_id,
+                takes_comments(&self.forward),
+                "--community-id",
+                "pcap-over-ip: with ,format=pcapng",
+            ),
         ] {
-            if wanted && !self.forward.iter().any(takes) {
+            if wanted && !is_taken {
                 return Err(Usage(format!("{flag} is for targets {by}, and there is none")).into());
             }
         }
@@ -85,10 +90,10 @@ impl ForwardArgs {
             let mut builder = Forward::builder(first.clone()).max_frame(max_frame);
             builder = others.iter().cloned().fold(builder, ForwardBuilder::member);
             // Those of the targets that know no VLANs or comments go without.
-            if self.vlan_per_vni && targets.iter().any(is_of_vlans) {
+            if self.vlan_per_vni && takes_vlans(targets) {
                 builder = builder.vlan_per_vni(vnis.iter().copied());
             }
-            builder = builder.community_id(self.community_id && targets.iter().any(is_of_comments));
+            builder = builder.community_id(self.community_id && takes_comments(targets));
             if let Some(hook) = on_thread.cloned() {
                 builder = builder.on_thread_start(move || hook());
             }

@@ -120,14 +120,13 @@ impl ForwardBuilder {
             true => Err(ForwardError::Meaningless { option, by }),
             false => Ok(()),
         };
-        let interface = |target: &Target| matches!(target, Target::Tap { .. } | Target::Device { .. });
         wants(
-            self.vlans.is_some() && !self.targets.iter().any(interface),
+            self.vlans.is_some() && !self.targets.iter().any(Target::takes_vlans),
             "a VLAN for each VNI",
             "a TAP device or an interface",
         )?;
         wants(
-            self.community_id && !self.targets.iter().any(Target::is_pcapng),
+            self.community_id && !self.targets.iter().any(Target::takes_comments),
             "a Community ID",
             "pcap-over-ip with `,format=pcapng`",
         )?;

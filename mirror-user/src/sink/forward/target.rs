@@ -79,8 +79,15 @@ const KINDS: &str = "tap:NAME, dev:NAME, vxlan:ADDR[:PORT][,vni=N], pcap-over-ip
                      pcap-over-ip:connect=ADDR:PORT";
 
 impl Target {
-    /// Whether packets may have comments in it.
-    pub(super) fn is_pcapng(&self) -> bool {
+    /// Whether frames can be sent there with a VLAN tag for their VNI.
+    #[must_use]
+    pub fn takes_vlans(&self) -> bool {
+        matches!(self, Self::Tap { .. } | Self::Device { .. })
+    }
+
+    /// Whether packets can have a comment there, such as a Community ID.
+    #[must_use]
+    pub fn takes_comments(&self) -> bool {
         matches!(self, Self::PcapListen { format, .. } | Self::PcapConnect { format, .. } if *format == Format::Pcapng)
     }
 }

@@ -313,18 +313,15 @@ impl Files {
         let mut next = if !again { 0 } else { ring.map_or(number + 1, |files| (number + 1) % files) };
         let path_of = |number| self.names.path_of(&timed, of, number);
         let taken = |path: &Path| self.is_taken(path).map_err(|error| Fault::new(path, error));
-        if self.plan.rotation.size.is_none() && again {
-            // Nobody counts these files but us: a log rotator may have moved some away, and others may have come.
-            if self.plan.rotation.every.is_none() && !taken(&path_of(0))? {
+        let ours = |path: &Path| self.own.iter().any(|own| own.path == path);
+        // Where nobody counts files but us, a log rotator may have moved some away, and others may have come; and a name may
+        // come round again: of an hour on another day, or of a clock that was set back.
+        let by_free_number =
+            if again { self.plan.rotation.size.is_none() } else { ring.is_none() && ours(&path_of(next)) };
+        if by_free_number {
+            if again && self.plan.rotation.every.is_none() && !taken(&path_of(0))? {
                 next = 0;
             }
-            while taken(&path_of(next))? {
-                next += 1;
-            }
-        }
-        let ours = |path: &Path| self.own.iter().any(|own| own.path == path);
-        if ring.is_none() && !again && ours(&path_of(next)) {
-            // A name that comes round again: of an hour on another day, or of a clock that was set back.
             while taken(&path_of(next))? {
                 next += 1;
             }

@@ -38,11 +38,7 @@ pub(super) fn print(text: &mut Text<'_>, packet: View<'_>) -> Printed {
             return Ok(());
         }
     }
-    if text.verbose() {
-        put!(text, ", Flags [");
-        text.bits(flags.into(), &FLAGS, ", ");
-        put!(text, "]");
-    }
+    put_flags(text, flags);
     let kind = packet.u16(2)?;
     let mut at = 4;
     if flags & (CHECKSUM | ROUTING) != 0 {
@@ -78,13 +74,17 @@ pub(super) fn print(text: &mut Text<'_>, packet: View<'_>) -> Printed {
     Ok(())
 }
 
-/// Version 1, that of PPTP (RFC 2637 section 4.1).
-fn point_to_point(text: &mut Text<'_>, packet: View<'_>, flags: u16) -> Printed {
+fn put_flags(text: &mut Text<'_>, flags: u16) {
     if text.verbose() {
         put!(text, ", Flags [");
         text.bits(flags.into(), &FLAGS, ", ");
         put!(text, "]");
     }
+}
+
+/// Version 1, that of PPTP (RFC 2637 section 4.1).
+fn point_to_point(text: &mut Text<'_>, packet: View<'_>, flags: u16) -> Printed {
+    put_flags(text, flags);
     let kind = packet.u16(2)?;
     let mut at = 4;
     if flags & KEY != 0 {

@@ -3,7 +3,7 @@
 use etherparse::{IpNumber, icmpv6};
 
 use super::{
-    checksum, hex, neighbours,
+    checksum, groups, hex, neighbours,
     network::Network,
     text::{Address, Printed, Text, put},
     view::{Cut, View},
@@ -185,21 +185,7 @@ fn listener_query_v2(text: &mut Text<'_>, message: View<'_>) -> Printed {
         put!(text, " qqi={interval}");
     }
     let sources = usize::from(message.u16(26)?);
-    if sources > 0 {
-        if message.len() < 28 + 16 * sources {
-            put!(text, " [invalid number of sources]");
-        } else if text.style.verbosity > 1 {
-            put!(text, " {{");
-            for place in 0..sources {
-                put!(text, " {}", Address::v6(message, 28 + 16 * place)?);
-            }
-            put!(text, " }}");
-        } else {
-            put!(text, ", {sources} source(s)");
-        }
-    }
-    put!(text, "]");
-    Ok(())
+    groups::MLD.query_sources(text, message, 28, sources)
 }
 
 fn listener_report_v2(text: &mut Text<'_>, message: View<'_>) -> Printed {
@@ -207,51 +193,7 @@ fn listener_report_v2(text: &mut Text<'_>, message: View<'_>) -> Printed {
         put!(text, " [invalid len {}]", message.len());
         return Ok(());
     }
-    let records = message.u16(6)?;
-    put!(text, ", {records} group record(s)");
-    if !text.verbose() {
-        return Ok(());
-    }
-    let mut record = message.after(8);
-    for _ in 0..records {
-        if record.len() < 20 {
-            put!(text, " [invalid number of groups]");
-            return Ok(());
-        }
-        put!(text, " [gaddr {} ", Address::v6(record, 4)?);
-        put_change(text, record.u8(0)?, 2);
-        let sources = usize::from(record.u16(2)?);
-        let len = 20 + 16 * sources;
-        if record.len() < len {
-            put!(text, " [invalid number of sources {sources}]");
-            return Ok(());
-        }
-        if text.style.verbosity == 1 {
-            put!(text, ", {sources} source(s)");
-        } else {
-            put!(text, " {{");
-            for place in 0..sources {
-                put!(text, " {}", Address::v6(record, 20 + 16 * place)?);
-            }
-            put!(text, " }}");
-        }
-        put!(text, "]");
-        record = record.after(len);
-    }
-    Ok(())
-}
-
-/// What a group record changes, the same in MLD and IGMP, whose version is given.
-pub(super) fn put_change(text: &mut Text<'_>, kind: u8, version: u8) {
-    match kind {
-        1 => put!(text, "is_in"),
-        2 => put!(text, "is_ex"),
-        3 => put!(text, "to_in"),
-        4 => put!(text, "to_ex"),
-        5 => put!(text, "allow"),
-        6 => put!(text, "block"),
-        _ => put!(text, " [v{version}-report-#{kind}]"),
-    }
+    groups::MLD.records(text, message)
 }
 
 /// What is there of a message that nothing is known of.

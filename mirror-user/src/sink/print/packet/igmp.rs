@@ -1,7 +1,7 @@
 //! IGMP (RFC 1112, RFC 2236, RFC 3376).
 
 use super::{
-    checksum, icmpv6,
+    checksum, groups,
     text::{Address, Printed, Text, put},
     view::View,
 };
@@ -88,17 +88,7 @@ fn query_v3(text: &mut Text<'_>, message: View<'_>) -> Printed {
     }
     put!(text, " [gaddr {}", Address::v4(message, 4)?);
     let sources = usize::from(message.u16(10)?);
-    if sources > 0 {
-        if len < 12 + 4 * sources {
-            put!(text, " [invalid number of sources]");
-        } else if text.style.verbosity > 1 {
-            put_sources(text, message, 12, sources)?;
-        } else {
-            put!(text, ", {sources} source(s)");
-        }
-    }
-    put!(text, "]");
-    Ok(())
+    groups::IGMP.query_sources(text, message, 12, sources)
 }
 
 fn report_v3(text: &mut Text<'_>, message: View<'_>) -> Printed {
@@ -107,40 +97,5 @@ fn report_v3(text: &mut Text<'_>, message: View<'_>) -> Printed {
         put!(text, " [invalid len {len}]");
         return Ok(());
     }
-    let records = message.u16(6)?;
-    put!(text, ", {records} group record(s)");
-    if !text.verbose() {
-        return Ok(());
-    }
-    let mut record = message.after(8);
-    for _ in 0..records {
-        if record.len() < 8 {
-            put!(text, " [invalid number of groups]");
-            return Ok(());
-        }
-        put!(text, " [gaddr {} ", Address::v4(record, 4)?);
-        icmpv6::put_change(text, record.u8(0)?, 3);
-        let sources = usize::from(record.u16(2)?);
-        if record.len() < 8 + 4 * sources {
-            put!(text, " [invalid number of sources {sources}]");
-            return Ok(());
-        }
-        if text.style.verbosity == 1 {
-            put!(text, ", {sources} source(s)");
-        } else {
-            put_sources(text, record, 8, sources)?;
-        }
-        put!(text, "]");
-        record = record.after(8 + 4 * sources);
-    }
-    Ok(())
-}
-
-fn put_sources(text: &mut Text<'_>, message: View<'_>, at: usize, sources: usize) -> Printed {
-    put!(text, " {{");
-    for place in 0..sources {
-        put!(text, " {}", Address::v4(message, at + 4 * place)?);
-    }
-    put!(text, " }}");
-    Ok(())
+    groups::IGMP.records(text, message)
 }

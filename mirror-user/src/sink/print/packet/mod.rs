@@ -8,6 +8,7 @@ mod arp;
 mod checksum;
 mod dns;
 mod gre;
+mod groups;
 mod hex;
 mod icmp;
 mod icmpv6;
