@@ -81,6 +81,8 @@ pub struct XdpReport {
     pub redirect_failed: Option<u64>,
     /// Frames left to the kernel.
     pub passed: Passed,
+    /// Of `passed.no_socket`, those that came after the program was attached and before the sockets were there.
+    pub no_socket_at_start: u64,
     /// Frames dropped because they were not allowed.
     pub dropped: Refused,
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use mirror_ebpf::mirror::{MAX_PORTS, MAX_SOURCES, MAX_VNIS, VXLAN_PORT};
 
-use super::{BindMode, Engine, EngineError, Mode, Plan, Queues, ThreadHook, Wait, plan};
+use super::{BindMode, Engine, EngineError, Mode, Queues, ThreadHook, Wait, plan};
 use crate::{batch::MAX_BATCH, select::Selection, sink::SinkFactory};
 
 /// Everything the builder collects.
@@ -203,7 +203,7 @@ impl EngineBuilder {
     pub fn build(self) -> Result<Engine, EngineError> {
         let options = self.options;
         validate(&options).map_err(EngineError::Options)?;
-        let plan = Plan { interfaces: plan::make(&options)? };
+        let plan = plan::make(&options)?;
         Ok(Engine { options, plan })
     }
 }

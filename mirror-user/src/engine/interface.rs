@@ -11,9 +11,10 @@ use std::{
 use crossbeam_channel::{Sender, bounded};
 
 use super::{
-    BindMode, EngineError, Event, InterfacePlan, Mode, QueuePlan, Wait,
+    BindMode, EngineError, Event, InterfacePlan, Mode, Plan, QueuePlan, Queues, Wait,
     attach::attach,
     builder::Options,
+    queues::QueueWatch,
     setup::Setup,
     threads::{Watcher, watch_log},
 };
@@ -26,7 +27,7 @@ use crate::{
     },
     sink::WorkerContext,
     worker::{Control, PipelineConfig, Published, RingConfig, RingOutcome, SinkEnd, SinkOutcome},
-    xdp::Program,
+    xdp::{self, Program, ProgramSetupError},
     xsk::{self, Bind, HugePages, Statistics},
 };
 
@@ -58,6 +59,7 @@ pub(super) struct LiveInterface {
     counters: Mutex<CounterReader>,
     counters_before: BTreeMap<String, u64>,
     settings: HeldSettings,
+    queues: QueueWatch,
     _log: Option<Watcher>,
 }
 
@@ -77,24 +79,79 @@ pub(super) struct Settled {
     pub(super) outcomes: Vec<RingOutcome>,
 }
 
-impl LiveInterface {
-    /// Takes memory, binds sockets, attaches. Its workers wait behind their gates until [`open`](Self::open).
-    pub(super) fn start(
-        options: &Options,
-        plan: &InterfacePlan,
-        common: &Common,
-        first_worker: usize,
-    ) -> Result<Self, EngineError> {
+/// An interface with its program attached, and no socket yet.
+pub(super) struct AttachedInterface {
+    plan: InterfacePlan,
+    /// [`Mode::Native`] or [`Mode::Generic`].
+    mode: Mode,
+    program: Program,
+    counters: CounterReader,
+    counters_before: BTreeMap<String, u64>,
+    settings: HeldSettings,
+}
+
+impl AttachedInterface {
+    /// Attaches, and looks which queues there are then: virtio_net for one adds some for a program.
+    pub(super) fn attach(options: &Options, plan: &InterfacePlan, stamp: bool) -> Result<Self, EngineError> {
         let tunables = match options.wait {
             Wait::BusyPoll => Some(TunablesGuard::set(&plan.interface, BusyPollTunables::default())?),
             Wait::Poll | Wait::Spin => None,
         };
-        let workers = start_workers(options, plan, common, first_worker)?;
         let mut counters = plan.interface.counters()?;
         let counters_before = counters.read()?;
         let mut plan = plan.clone();
-        let (program, mode) = attach(options, &mut plan, common.stamp, &workers)?;
-        let mut live = Self {
+        let (program, mode) = attach(options, &mut plan, stamp)?;
+        let mut attached =
+            Self { plan, mode, program, counters, counters_before, settings: Arc::new(Mutex::new(tunables)) };
+        attached.count_queues(options)?;
+        Ok(attached)
+    }
+
+    fn count_queues(&mut self, options: &Options) -> Result<(), EngineError> {
+        let plan = &mut self.plan;
+        let queues = plan.interface.rx_queues()?;
+        if queues == plan.rx_queues {
+            return Ok(());
+        }
+        tracing::info!(
+            "{}: {} RX queues with the XDP program attached, {} before",
+            plan.interface.name,
+            queues,
+            plan.rx_queues
+        );
+        plan.rx_queues = queues;
+        if options.queues == Queues::All {
+            plan.queues = (0..queues).map(|queue| QueuePlan { queue, cpu: 0 }).collect();
+        }
+        Ok(())
+    }
+
+    pub(super) fn queues(&self) -> usize {
+        self.plan.queues.len()
+    }
+
+    /// Gives each queue its worker, which waits behind its gate until [`LiveInterface::open`]. `plan` is the run's, and
+    /// `first_worker` how many the interfaces before this one have.
+    pub(super) fn start(
+        mut self,
+        options: &Options,
+        plan: &Plan,
+        common: &Common,
+        first_worker: usize,
+    ) -> Result<LiveInterface, EngineError> {
+        for (worker, place) in (first_worker..).zip(&mut self.plan.queues) {
+            place.cpu = plan.cpu(worker);
+        }
+        let log = match options.kernel_log {
+            true => {
+                self.program.logger().map(|logger| watch_log(logger, options.hook.clone())).transpose()?
+            }
+            false => None,
+        };
+        let workers = start_workers(options, &self.plan, common, first_worker)?;
+        let Self { plan, mode, program, counters, counters_before, settings } = self;
+        Ok(LiveInterface {
+            queues: QueueWatch::new(options.queues == Queues::All, plan.rx_queues),
             plan,
             mode,
             stamp: common.stamp,
@@ -102,22 +159,43 @@ impl LiveInterface {
             workers,
             counters: Mutex::new(counters),
             counters_before,
-            settings: Arc::new(Mutex::new(tunables)),
-            _log: None,
-        };
-        if options.kernel_log {
-            live._log =
-                live.program.logger().map(|logger| watch_log(logger, options.hook.clone())).transpose()?;
-        }
-        Ok(live)
+            settings,
+            _log: log,
+        })
     }
+}
 
-    /// Lets the workers run.
-    pub(super) fn open(&mut self) {
+impl LiveInterface {
+    /// Puts the sockets on their queues, and lets the workers run.
+    pub(super) fn open(&mut self) -> Result<(), EngineError> {
+        let name = &self.plan.interface.name;
+        let failed = |error: ProgramSetupError| EngineError::Program {
+            interface: name.clone(),
+            reason: xdp::chain(&error),
+        };
+        for worker in &self.workers {
+            self.program.set_socket(worker.place.queue, worker.socket).map_err(failed)?;
+        }
+        self.queues.begin(self.program.report().map_err(failed)?.passed.no_socket);
         for gate in self.workers.iter_mut().filter_map(|worker| worker.gate.as_ref()) {
             // A worker that has gone already shows when it is joined.
             let _ = gate.send(());
         }
+        Ok(())
+    }
+
+    /// Whether frames come by queues that nobody reads although all were asked for, since that was last told.
+    pub(super) fn unread(&mut self) -> Option<Event> {
+        let no_socket = match self.program.report() {
+            Ok(report) => report.passed.no_socket,
+            Err(error) => {
+                tracing::debug!(%error, "the XDP program's counters");
+                return None;
+            }
+        };
+        // One that is deleted has no queues any more, which the link watch reports.
+        let queues = self.plan.interface.rx_queues().unwrap_or(self.plan.rx_queues);
+        self.queues.look(&self.plan.interface.name, no_socket, queues)
     }
 
     pub(super) fn warnings(&self) -> &[String] {
@@ -165,10 +243,11 @@ impl LiveInterface {
     /// The interface's account as it stands, without what its workers hold.
     pub(super) fn report(&self) -> InterfaceReport {
         let interface = &self.plan.interface;
-        let xdp = self.program.report().unwrap_or_else(|error| {
+        let mut xdp = self.program.report().unwrap_or_else(|error| {
             tracing::error!(interface = interface.name, %error, "the XDP program's counters cannot be read");
             crate::account::XdpReport::default()
         });
+        xdp.no_socket_at_start = self.queues.at_start();
         // A deleted interface has no counters any more.
         let nic = self
             .counters
@@ -275,6 +354,7 @@ fn start_workers(
     let mut starting = Vec::with_capacity(plan.queues.len());
     for (position, &place) in plan.queues.iter().enumerate() {
         let setup = Setup {
+            ifindex: plan.interface.index,
             cx: WorkerContext {
                 interface: Some(Arc::clone(&name)),
                 queue: place.queue,

@@ -12,6 +12,7 @@ mod error;
 mod interface;
 mod plan;
 mod ports;
+mod queues;
 mod running;
 mod setup;
 mod threads;

@@ -18,6 +18,8 @@ use crate::{
 pub struct Plan {
     /// One entry an interface.
     pub interfaces: Vec<InterfacePlan>,
+    /// CPUs for the workers of all interfaces, used in turn.
+    pub cpus: Vec<usize>,
 }
 
 /// What a run will do on one interface.
@@ -28,6 +30,8 @@ pub struct InterfacePlan {
     pub interface: Interface,
     /// RX queues it has.
     pub rx_queues: u32,
+    /// The most RX queues it may have while a program is attached: some drivers add queues for one.
+    pub most_queues: u32,
     /// Queues that will be read.
     pub queues: Vec<QueuePlan>,
     /// Modes to try, in order.
@@ -59,6 +63,11 @@ pub struct QueuePlan {
 }
 
 impl Plan {
+    /// The CPU of a worker, counted over all interfaces.
+    pub(super) fn cpu(&self, worker: usize) -> usize {
+        cpu(&self.cpus, worker)
+    }
+
     /// Bytes of frame memory over all queues.
     #[must_use]
     pub fn umem_bytes(&self) -> u64 {
@@ -86,13 +95,12 @@ pub(crate) const ONE_CHUNK_MTU: u32 = 4096 - HEADROOM - LINK_OVERHEAD;
 const FRAGS_SINCE: KernelVersion = KernelVersion { major: 5, minor: 18, patch: 0 };
 const SCATTER_GATHER_SINCE: KernelVersion = KernelVersion { major: 6, minor: 6, patch: 0 };
 
-pub(super) fn make(options: &Options) -> Result<Vec<InterfacePlan>, EngineError> {
+pub(super) fn make(options: &Options) -> Result<Plan, EngineError> {
     check_capabilities()?;
     let kernel = KernelVersion::running()?;
     let cpus = choose_cpus(&options.cpus)?;
     let available = cpus.len();
     let mut workers = 0;
-    let mut cpus = cpus.into_iter().cycle();
     let mut plans = Vec::with_capacity(options.interfaces.len());
     for name in &options.interfaces {
         let interface = Interface::named(name)?;
@@ -108,7 +116,7 @@ pub(super) fn make(options: &Options) -> Result<Vec<InterfacePlan>, EngineError>
         let rx_queues = interface.rx_queues()?;
         let mut plan = layout(options, interface, rx_queues, kernel)?;
         for queue in &mut plan.queues {
-            queue.cpu = cpus.next().unwrap_or(0);
+            queue.cpu = cpu(&cpus, workers);
             workers += 1;
         }
         if workers > available && options.wait != Wait::Poll {
@@ -119,7 +127,11 @@ pub(super) fn make(options: &Options) -> Result<Vec<InterfacePlan>, EngineError>
         }
         plans.push(plan);
     }
-    Ok(plans)
+    Ok(Plan { interfaces: plans, cpus })
+}
+
+fn cpu(cpus: &[usize], worker: usize) -> usize {
+    worker.checked_rem(cpus.len()).map_or(0, |place| cpus[place])
 }
 
 /// Everything that follows from the facts alone.
@@ -130,6 +142,7 @@ fn layout(
     kernel: KernelVersion,
 ) -> Result<InterfacePlan, EngineError> {
     let name = || interface.name.clone();
+    let most_queues = interface.most_rx_queues().max(rx_queues);
     let queues: Vec<u32> = match &options.queues {
         Queues::All => (0..rx_queues).collect(),
         Queues::List(list) => list.clone(),
@@ -202,6 +215,7 @@ fn layout(
     };
     Ok(InterfacePlan {
         rx_queues,
+        most_queues,
         queues: queues.into_iter().map(|queue| QueuePlan { queue, cpu: 0 }).collect(),
         modes,
         frags,

@@ -11,7 +11,7 @@ use nix::unistd::{SysconfVar, sysconf};
 use super::{
     EngineError, Plan, assemble,
     builder::Options,
-    interface::{Common, HeldSettings, LiveInterface, put_back},
+    interface::{AttachedInterface, Common, HeldSettings, LiveInterface, put_back},
     ports::HeldPorts,
     threads::{Watcher, watch_links},
 };
@@ -23,7 +23,10 @@ use crate::{
     worker::{Control, PipelineConfig},
 };
 
-/// What a running engine has to tell.
+/// How long between two looks at the interfaces' queues.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What a running engine reports.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
@@ -46,6 +49,18 @@ pub enum Event {
         /// Its name.
         interface: String,
     },
+    /// All queues were asked for, and some have no socket: they came after the start. Frames on them pass to the host.
+    /// A run that starts anew reads them.
+    QueuesUnread {
+        /// The interface.
+        interface: String,
+        /// RX queues it has now.
+        queues: u32,
+        /// RX queues that are read, from 0 on.
+        read: u32,
+        /// Frames so far that came by a queue without a socket.
+        frames: u64,
+    },
     /// A worker died; its frames are abandoned from there on.
     WorkerDied {
         /// What it died of.
@@ -64,6 +79,8 @@ pub struct Running {
     sinks: Vec<Arc<dyn SinkFactory>>,
     started: Instant,
     started_at: SystemTime,
+    /// When the queues are looked at next.
+    next_look: Instant,
     ended_by: Option<String>,
     selection: Selection,
     _ports: HeldPorts,
@@ -94,7 +111,13 @@ impl Running {
     pub(super) fn start(options: Options, plan: &Plan) -> Result<Self, EngineError> {
         let (sender, events) = unbounded();
         let control = Arc::new(Control::default());
-        let workers = plan.interfaces.iter().map(|interface| interface.queues.len()).sum();
+        let stamp = options.sinks.iter().any(|sink| sink.needs_time());
+        let links = LinkWatch::open()?;
+        let ports = HeldPorts::hold(&options.ports);
+        let attached = plan.interfaces.iter().map(|plan| AttachedInterface::attach(&options, plan, stamp));
+        let attached = attached.collect::<Result<Vec<_>, _>>()?;
+        // Only now the queues are known, and with them the workers.
+        let workers = attached.iter().map(AttachedInterface::queues).sum();
         let cpus = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
         let common = Common {
             pipeline: PipelineConfig {
@@ -105,27 +128,26 @@ impl Running {
             },
             control: Arc::clone(&control),
             events: sender.clone(),
-            stamp: options.sinks.iter().any(|sink| sink.needs_time()),
+            stamp,
             workers,
             spare_cpus: cpus.and_then(|cpus| usize::try_from(cpus).ok()).is_some_and(|cpus| cpus > workers),
         };
-        let links = LinkWatch::open()?;
-        let ports = HeldPorts::hold(&options.ports);
-        let mut interfaces: Vec<LiveInterface> = Vec::with_capacity(plan.interfaces.len());
+        let mut interfaces: Vec<LiveInterface> = Vec::with_capacity(attached.len());
         let mut first_worker = 0;
-        for plan in &plan.interfaces {
-            let interface = LiveInterface::start(&options, plan, &common, first_worker)?;
+        for attached in attached {
+            let queues = attached.queues();
+            let interface = attached.start(&options, plan, &common, first_worker)?;
             for warning in interface.warnings() {
                 tracing::warn!("{warning}");
             }
-            first_worker += plan.queues.len();
+            first_worker += queues;
             interfaces.push(interface);
         }
         let names = interfaces.iter().map(LiveInterface::link).collect();
         let links = watch_links(links, names, sender.clone(), options.hook.clone())?;
         let (started, started_at) = (Instant::now(), SystemTime::now());
         for interface in &mut interfaces {
-            interface.open();
+            interface.open()?;
         }
         Ok(Self {
             _links: links,
@@ -136,15 +158,30 @@ impl Running {
             sinks: options.sinks,
             started,
             started_at,
+            next_look: started + LOOK,
             ended_by: None,
             selection: options.selection,
             _ports: ports,
         })
     }
 
-    /// Waits for the next event, at most as long as told.
+    /// Waits for the next event, at most as long as `timeout`.
     pub fn wait(&mut self, timeout: Duration) -> Option<Event> {
-        let event = self.events.recv_timeout(timeout).ok()?;
+        let start = Instant::now();
+        let event = loop {
+            let left = timeout.saturating_sub(start.elapsed());
+            let look = self.next_look.saturating_duration_since(Instant::now());
+            // There is always a sender: this engine's own.
+            if let Ok(event) = self.events.recv_timeout(left.min(look)) {
+                break event;
+            }
+            if let Some(event) = self.look_at_queues() {
+                break event;
+            }
+            if start.elapsed() >= timeout {
+                return None;
+            }
+        };
         match &event {
             Event::InterfaceDeleted { interface } => {
                 self.ended_by.get_or_insert_with(|| format!("{interface}: the interface was deleted"));
@@ -155,6 +192,16 @@ impl Running {
             _ => {}
         }
         Some(event)
+    }
+
+    /// Now and then: a change of queues comes without a message on most kernels.
+    fn look_at_queues(&mut self) -> Option<Event> {
+        let now = Instant::now();
+        if now < self.next_look {
+            return None;
+        }
+        self.next_look = now + LOOK;
+        self.interfaces.iter_mut().find_map(LiveInterface::unread)
     }
 
     /// A handle that ends [`wait`](Self::wait) from another thread, such as one that hears signals.

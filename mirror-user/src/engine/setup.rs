@@ -23,6 +23,7 @@ use crate::{
 /// What a worker's thread starts with.
 pub(super) struct Setup {
     pub(super) cx: WorkerContext,
+    pub(super) ifindex: u32,
     pub(super) place: QueuePlan,
     pub(super) socket: xsk::Config,
     pub(super) ring: RingConfig,
@@ -56,7 +57,7 @@ impl Setup {
 
     /// Everything that needs privileges or this thread's own memory.
     fn prepare(self, published: Arc<Mutex<Published>>) -> Result<RingWorker, EngineError> {
-        let Self { cx, place, socket, ring, factories, hook, common } = self;
+        let Self { cx, ifindex, place, socket, ring, factories, hook, common } = self;
         let interface = cx.interface.as_deref().unwrap_or_default().to_owned();
         pin(place.cpu).map_err(|source| EngineError::Thread {
             what: format!("{interface} queue {}: pinning to CPU {}", place.queue, place.cpu),
@@ -66,7 +67,7 @@ impl Setup {
         let failed =
             |reason| EngineError::Socket { interface: interface.clone(), queue: place.queue, reason };
         let socket =
-            Socket::open(&interface, place.queue, &socket).map_err(|error| failed(bind_advice(&error)))?;
+            Socket::open(ifindex, place.queue, &socket).map_err(|error| failed(bind_advice(&error)))?;
         if ring.wait == Wait::BusyPoll {
             let budget = i32::try_from(ring.batch).unwrap_or(i32::MAX);
             socket.prefer_busy_poll(budget).map_err(|error| {
@@ -113,7 +114,7 @@ fn pin(cpu: usize) -> io::Result<()> {
 }
 
 fn bind_advice(error: &XskError) -> String {
-    let XskError::Bind(cause) = error else { return error.to_string() };
+    let (XskError::Socket(cause) | XskError::Bind(cause)) = error else { return error.to_string() };
     let advice = match cause.raw_os_error() {
         Some(libc::EBUSY) => "another AF_XDP socket holds the queue; stop the program that reads it",
         Some(libc::EOPNOTSUPP) => "the driver has no AF_XDP zero-copy; use `--bind copy`",
@@ -123,7 +124,7 @@ fn bind_advice(error: &XskError) -> String {
         Some(libc::EPERM) => "CAP_NET_RAW and CAP_NET_ADMIN are needed; run as root",
         Some(libc::ENODEV) => "the interface has gone",
         Some(libc::EAFNOSUPPORT) => "the kernel has no AF_XDP (CONFIG_XDP_SOCKETS)",
-        _ => return format!("bind: {cause}"),
+        _ => return error.to_string(),
     };
-    format!("bind: {cause}: {advice}")
+    format!("{error}: {advice}")
 }

@@ -127,6 +127,12 @@ impl Interface {
             .map_err(|error| HostError::Nonsense { what: "the number of RX queues", text: error.to_string() })
     }
 
+    /// The most RX queues that its driver can have; 0 where it does not tell.
+    #[must_use]
+    pub fn most_rx_queues(&self) -> u32 {
+        self.channels().map_or(0, |channels| channels.max_rx.saturating_add(channels.max_combined))
+    }
+
     /// The program on its XDP hook, if any.
     ///
     /// # Errors

@@ -203,6 +203,7 @@ impl Program {
                 extension: of(Counter::Extension),
                 no_socket: of(Counter::NoSocket),
             },
+            no_socket_at_start: 0,
             dropped: Refused { vni: of(Counter::VniRefused), source: of(Counter::SourceRefused) },
         })
     }

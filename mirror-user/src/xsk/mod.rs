@@ -12,13 +12,16 @@
     reason = "the kernel writes to the memory this module lends out; each block says why it may"
 )]
 
+mod bind;
 mod received;
 mod ring;
 mod socket;
 mod stamps;
 mod transmit;
+mod umem;
 
 pub(crate) use received::{BatchTime, StampedTimes};
-pub(crate) use socket::{Bind, Config, FRAME_HEADROOM, HEADROOM, HugePages, Socket, Statistics, XskError};
+pub(crate) use socket::{Bind, Config, FRAME_HEADROOM, HEADROOM, Socket, Statistics, XskError};
 pub(crate) use stamps::Stamps;
 pub(crate) use transmit::Transmitter;
+pub(crate) use umem::HugePages;

@@ -95,7 +95,7 @@ impl<'a> Received<'a> {
         } else {
             left.len()
         };
-        Frames { rx, umem: *umem, left, frames, continued: *continued, times }
+        Frames { rx, umem: umem.base(), left, frames, continued: *continued, times }
     }
 }
 

@@ -3,21 +3,18 @@
 
 use std::{
     io,
-    num::NonZeroU32,
-    os::fd::AsRawFd,
-    ptr::{self, NonNull},
+    os::fd::OwnedFd,
     thread,
     time::{Duration, Instant},
 };
 
-use xsk_rs::{
-    CompQueue, FillQueue, RxQueue, TxQueue, Umem,
-    config::{BindFlags, FrameSize, LibxdpFlags, QueueSize, SocketConfig, UmemConfig},
-};
+use rustix::net::{SendFlags, send, sockopt::xdp_statistics, xdp::SocketAddrXdpFlags};
 
 use super::{
-    ring::{self, CompletionRing, TxRing},
-    socket::{UNUSED_RING, XskError, base, bind},
+    XskError,
+    bind::{UNUSED_RING, Unbound},
+    ring::{CompletionRing, FillRing, TxRing},
+    umem::{Chunks, HugePages, Umem},
 };
 
 /// Frames that one sendto(2) takes at least (`TX_BATCH_SIZE` of the kernel's `net/xdp/xsk.c`): with no more than these in
@@ -50,8 +47,10 @@ pub(crate) struct Burst {
 pub(crate) struct Transmitter {
     tx: TxRing,
     completion: CompletionRing,
-    /// The UMEM's first byte.
-    umem: NonNull<u8>,
+    /// Every UMEM has one; nothing is received.
+    _fill: FillRing,
+    socket: OwnedFd,
+    umem: Umem,
     /// Addresses of chunks that are nobody else's.
     free: Vec<u64>,
     /// Of each chunk, whether it is on its way out: what comes back counts once.
@@ -60,65 +59,29 @@ pub(crate) struct Transmitter {
     queued: Vec<u64>,
     /// Nothing of the last burst got out, for want of room.
     is_full: bool,
-    /// What libxdp made, kept for its drop.
-    handles: Handles,
-}
-
-// SAFETY: the UMEM belongs to the handles that are in the same value, and is used through this value alone.
-unsafe impl Send for Transmitter {}
-
-#[derive(Debug)]
-struct Handles {
-    tx: TxQueue,
-    _rx: RxQueue,
-    _fill: FillQueue,
-    _completion: CompQueue,
-    _umem: Umem,
 }
 
 impl Transmitter {
     /// The longest frame, in bytes.
     pub(crate) const MAX_FRAME: usize = CHUNK as usize;
 
-    /// Makes the UMEM and binds to a queue of an interface.
-    pub(crate) fn open(interface: &str, queue: u32) -> Result<Self, XskError> {
-        let wrong = |what: &str, error: &dyn std::error::Error| XskError::Config(format!("{what}: {error}"));
-        let ring = |size| QueueSize::new(size).map_err(|error| wrong("ring size", &error));
-        let umem_config = UmemConfig::builder()
-            .frame_headroom(0)
-            .frame_size(FrameSize::new(CHUNK).map_err(|error| wrong("chunk size", &error))?)
-            .fill_queue_size(ring(UNUSED_RING)?)
-            .comp_queue_size(ring(CHUNKS)?)
-            .build()
-            .map_err(|error| wrong("UMEM", &error))?;
-        let chunks =
-            NonZeroU32::new(CHUNKS).ok_or_else(|| XskError::Config("a UMEM of no chunks".to_owned()))?;
-        let (umem, chunks) = Umem::new(umem_config, chunks, false).map_err(|error| XskError::Umem {
-            bytes: u64::from(CHUNK) * u64::from(CHUNKS),
-            source: Box::new(error),
-        })?;
-        let socket_config = SocketConfig::builder()
-            .rx_queue_size(ring(UNUSED_RING)?)
-            .tx_queue_size(ring(TX_RING)?)
-            .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
-            .bind_flags(BindFlags::XDP_COPY)
-            .build();
-        let (tx, rx, rings) = bind(socket_config, &umem, interface, queue)?;
-        let (fill, completion) =
-            rings.ok_or_else(|| XskError::Config("libxdp gave no rings for a UMEM of its own".to_owned()))?;
-        let (tx_ring, completion_ring) = ring::map_transmit(tx.fd(), TX_RING, CHUNKS)
-            .map_err(|error| XskError::Config(format!("mapping the rings: {error}")))?;
-        let start = NonNull::new(ptr::with_exposed_provenance_mut(base(&umem, &chunks)))
-            .ok_or_else(|| XskError::Config("a UMEM at address 0".to_owned()))?;
+    /// Takes the memory and binds to a queue of an interface.
+    pub(crate) fn open(ifindex: u32, queue: u32) -> Result<Self, XskError> {
+        let chunks = Chunks { count: CHUNKS, size: CHUNK, headroom: 0 };
+        let umem = Umem::allocate(chunks, HugePages::Never)?;
+        let unbound = Unbound::new(&umem, UNUSED_RING, CHUNKS)?;
+        let tx = unbound.tx_ring(TX_RING)?;
+        let (socket, fill, completion) = unbound.bind(ifindex, queue, SocketAddrXdpFlags::XDP_COPY)?;
         Ok(Self {
-            tx: tx_ring,
-            completion: completion_ring,
-            umem: start,
-            out: vec![false; chunks.len()],
-            free: chunks.iter().map(|chunk| chunk.addr() as u64).collect(),
+            tx,
+            completion,
+            _fill: fill,
+            socket,
+            umem,
+            free: chunks.addresses().collect(),
+            out: vec![false; CHUNKS as usize],
             queued: Vec::with_capacity(BURST),
             is_full: false,
-            handles: Handles { tx, _rx: rx, _fill: fill, _completion: completion, _umem: umem },
         })
     }
 
@@ -139,7 +102,7 @@ impl Transmitter {
         let Some(chunk) = self.take_chunk() else { return false };
         let mut at = usize::try_from(chunk).unwrap_or(usize::MAX);
         for part in parts {
-            let to = self.umem.as_ptr().wrapping_add(at);
+            let to = self.umem.start().as_ptr().wrapping_add(at);
             // SAFETY: the chunk is nobody else's, being out of the free ones and in no ring; `len` is at most its size,
             // so the copy stays within it. The part is memory of the caller's, which the UMEM is not.
             unsafe { to.copy_from_nonoverlapping(part.as_ptr(), part.len()) };
@@ -266,15 +229,12 @@ impl Transmitter {
 
     /// Has the kernel take what is in the ring.
     fn kick(&self) -> io::Result<()> {
-        // SAFETY: no buffer is given.
-        let sent = unsafe {
-            libc::sendto(self.handles.tx.fd().as_raw_fd(), ptr::null(), 0, libc::MSG_DONTWAIT, ptr::null(), 0)
-        };
-        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        send(&self.socket, &[], SendFlags::DONTWAIT)?;
+        Ok(())
     }
 
     fn invalid_descriptors(&self) -> io::Result<u64> {
-        Ok(self.handles.tx.fd().xdp_statistics()?.tx_invalid_descs())
+        Ok(xdp_statistics(&self.socket)?.tx_invalid_descs)
     }
 }
 

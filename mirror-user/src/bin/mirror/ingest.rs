@@ -267,6 +267,12 @@ fn watch(mut running: Running, args: &IngestArgs, asked: &Asked) -> Report {
             Some(Event::InterfaceUp { interface }) => {
                 tracing::warn!("{interface}: the link is up, ingest goes on");
             }
+            Some(Event::QueuesUnread { interface, queues, read, frames }) => {
+                tracing::warn!(
+                    "{interface}: {queues} RX queues, of which {read} are read: {frames} frames have passed to the host; \
+                     start mirror again to read them all"
+                );
+            }
             Some(Event::InterfaceDeleted { interface }) => {
                 tracing::error!("{interface}: the interface was deleted");
                 return running.stop();

@@ -33,7 +33,7 @@ fn worker(
         scatter_gather: false,
         huge_pages: HugePages::Never,
     };
-    let socket = Socket::open(CAPTURE, 0, &config).unwrap();
+    let socket = Socket::open(Interface::named(CAPTURE).unwrap().index, 0, &config).unwrap();
     let allow = Allow::all();
     let settings =
         Settings { ports: &PORTS, allow: &allow, stamp: true, log: false, frags: false, queues: 1 };

@@ -27,7 +27,7 @@ pub(in super::super) struct Device {
 impl Device {
     pub(in super::super) fn open(name: &str, tagger: Option<Tagger>) -> Result<Self, OpenError> {
         let interface = Interface::named(name)?;
-        let transmitter = Transmitter::open(name, QUEUE).map_err(|error| {
+        let transmitter = Transmitter::open(interface.index, QUEUE).map_err(|error| {
             let mend = match &error {
                 XskError::Bind(cause) if cause.raw_os_error() == Some(libc::EBUSY) => {
                     "; another AF_XDP socket is on its queue 0: stop its owner, or forward to another interface"

@@ -1,0 +1,106 @@
+//! Queues that nobody reads: those that a driver adds, and those that `ethtool -L` does.
+
+use std::time::{Duration, Instant};
+
+use super::Event;
+
+/// How long between two reports of the same loss.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// What is known of an interface's queues while it is read.
+#[derive(Debug)]
+pub(super) struct QueueWatch {
+    /// Whether all of them were asked for: only then is a queue without a socket a loss and no choice.
+    wants_all: bool,
+    /// RX queues when the sockets were made.
+    read: u32,
+    /// RX queues at the last look.
+    seen: u32,
+    /// Frames without a socket before there was any.
+    at_start: u64,
+    /// Frames without a socket, of which a report was made.
+    reported: u64,
+    next_report: Option<Instant>,
+}
+
+impl QueueWatch {
+    pub(super) fn new(wants_all: bool, read: u32) -> Self {
+        Self { wants_all, read, seen: read, at_start: 0, reported: 0, next_report: None }
+    }
+
+    /// The sockets are there: what came without one before this was no loss.
+    pub(super) fn begin(&mut self, no_socket: u64) {
+        self.at_start = no_socket;
+        self.reported = no_socket;
+    }
+
+    /// Frames that passed to the host before the sockets were there.
+    pub(super) fn at_start(&self) -> u64 {
+        self.at_start
+    }
+
+    /// What there is to report of `no_socket` frames so far and as many `queues` as there are now.
+    pub(super) fn look(&mut self, interface: &str, no_socket: u64, queues: u32) -> Option<Event> {
+        if !self.wants_all {
+            return None;
+        }
+        let changed = std::mem::replace(&mut self.seen, queues) != queues;
+        let now = Instant::now();
+        let lost = no_socket > self.reported && self.next_report.is_none_or(|next| now >= next);
+        if !lost && !(changed && queues != self.read) {
+            return None;
+        }
+        if lost {
+            self.reported = no_socket;
+            self.next_report = Some(now + PAUSE);
+        }
+        Some(Event::QueuesUnread {
+            interface: interface.to_owned(),
+            queues,
+            read: self.read,
+            frames: no_socket.saturating_sub(self.at_start),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(queues: u32, frames: u64) -> Option<Event> {
+        Some(Event::QueuesUnread { interface: "ens5".to_owned(), queues, read: 2, frames })
+    }
+
+    fn watch(wants_all: bool) -> QueueWatch {
+        let mut watch = QueueWatch::new(wants_all, 2);
+        watch.begin(7);
+        watch
+    }
+
+    #[test]
+    fn what_came_before_the_sockets_is_no_loss() {
+        assert_eq!(watch(true).look("ens5", 7, 2), None);
+    }
+
+    #[test]
+    fn frames_without_a_socket_are_reported_and_not_at_every_look() {
+        let mut watch = watch(true);
+        assert_eq!(watch.look("ens5", 10, 2), event(2, 3));
+        assert_eq!(watch.look("ens5", 20, 2), None);
+        watch.next_report = None;
+        assert_eq!(watch.look("ens5", 20, 2), event(2, 13));
+    }
+
+    #[test]
+    fn queues_that_come_later_are_reported_once_before_any_frame_is_lost() {
+        let mut watch = watch(true);
+        assert_eq!(watch.look("ens5", 7, 4), event(4, 0));
+        assert_eq!(watch.look("ens5", 7, 4), None);
+        assert_eq!(watch.look("ens5", 7, 2), None);
+    }
+
+    #[test]
+    fn whoever_chose_some_queues_has_chosen_not_to_read_the_others() {
+        assert_eq!(watch(false).look("ens5", 1_000, 8), None);
+    }
+}

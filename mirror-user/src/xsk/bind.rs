@@ -1,0 +1,100 @@
+//! From nothing to a bound socket: socket, UMEM, ring sizes, mappings, and, when the fill ring is full, bind.
+//!
+//! In this order on every kernel: before 6.4 `xsk_mmap` refuses every ring of a bound socket with EBUSY ("xsk: allow
+//! remap of fill and/or completion rings"). And with a fill ring that is full before bind no frame finds it empty.
+
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    io::Errno,
+    net::{
+        AddressFamily, SocketFlags, SocketType, socket_with,
+        sockopt::{
+            set_xdp_rx_ring_size, set_xdp_tx_ring_size, set_xdp_umem_completion_ring_size,
+            set_xdp_umem_fill_ring_size, xdp_mmap_offsets,
+        },
+        xdp::{SocketAddrXdp, SocketAddrXdpFlags, XdpMmapOffsets},
+    },
+};
+
+use super::{
+    XskError,
+    ring::{CompletionRing, FillRing, Memory, RxRing, TxRing},
+    umem::Umem,
+};
+
+/// Descriptors of a ring that the kernel wants to be there and that is never used: fill and completion ring belong to
+/// every UMEM, whichever way its frames go.
+pub(super) const UNUSED_RING: u32 = 64;
+/// How long a bind is tried again after EBUSY: the kernel frees a closed socket's queue a moment later.
+const BIND_PATIENCE: Duration = Duration::from_secs(2);
+/// How long between two tries.
+const BIND_PAUSE: Duration = Duration::from_millis(20);
+
+/// A socket with a UMEM and its rings, on no queue yet.
+#[derive(Debug)]
+pub(super) struct Unbound {
+    socket: OwnedFd,
+    offsets: XdpMmapOffsets,
+    pub(super) fill: FillRing,
+    pub(super) completion: CompletionRing,
+}
+
+impl Unbound {
+    /// Makes a socket for this UMEM, with so many descriptors in the rings that every UMEM has.
+    pub(super) fn new(umem: &Umem, fill: u32, completion: u32) -> Result<Self, XskError> {
+        let socket = socket_with(AddressFamily::XDP, SocketType::RAW, SocketFlags::CLOEXEC, None)
+            .map_err(|source| XskError::Socket(source.into()))?;
+        umem.register(&socket)?;
+        let sized = |result: Result<(), Errno>| result.map_err(|source| failed(source.into()));
+        sized(set_xdp_umem_fill_ring_size(&socket, fill))?;
+        sized(set_xdp_umem_completion_ring_size(&socket, completion))?;
+        let offsets = xdp_mmap_offsets(&socket).map_err(|source| failed(source.into()))?;
+        let fill = Memory::map(&socket, fill, &offsets.fr, libc::XDP_UMEM_PGOFF_FILL_RING).map_err(failed)?;
+        let completion = Memory::map(&socket, completion, &offsets.cr, libc::XDP_UMEM_PGOFF_COMPLETION_RING)
+            .map_err(failed)?;
+        Ok(Self { socket, offsets, fill: FillRing::new(fill), completion: CompletionRing::new(completion) })
+    }
+
+    /// Adds the ring that frames come by.
+    pub(super) fn rx_ring(&self, descriptors: u32) -> Result<RxRing, XskError> {
+        set_xdp_rx_ring_size(&self.socket, descriptors).map_err(|source| failed(source.into()))?;
+        let offset = u64::try_from(libc::XDP_PGOFF_RX_RING).unwrap_or_default();
+        Memory::map(&self.socket, descriptors, &self.offsets.rx, offset).map(RxRing::new).map_err(failed)
+    }
+
+    /// Adds the ring that frames go by.
+    pub(super) fn tx_ring(&self, descriptors: u32) -> Result<TxRing, XskError> {
+        set_xdp_tx_ring_size(&self.socket, descriptors).map_err(|source| failed(source.into()))?;
+        let offset = u64::try_from(libc::XDP_PGOFF_TX_RING).unwrap_or_default();
+        Memory::map(&self.socket, descriptors, &self.offsets.tx, offset).map(TxRing::new).map_err(failed)
+    }
+
+    /// Binds to a queue, and waits a while for one that is about to be free.
+    pub(super) fn bind(
+        self,
+        ifindex: u32,
+        queue: u32,
+        flags: SocketAddrXdpFlags,
+    ) -> Result<(OwnedFd, FillRing, CompletionRing), XskError> {
+        let Self { socket, fill, completion, .. } = self;
+        let address = SocketAddrXdp::new(flags, ifindex, queue);
+        let deadline = Instant::now() + BIND_PATIENCE;
+        loop {
+            match rustix::net::bind(socket.as_fd(), &address) {
+                Ok(()) => return Ok((socket, fill, completion)),
+                Err(Errno::BUSY) if Instant::now() < deadline => thread::sleep(BIND_PAUSE),
+                Err(source) => return Err(XskError::Bind(source.into())),
+            }
+        }
+    }
+}
+
+fn failed(source: io::Error) -> XskError {
+    XskError::Rings(source)
+}

@@ -1,0 +1,96 @@
+//! The fill ring: the worker produces, the kernel consumes.
+
+use std::sync::atomic::Ordering;
+
+use super::Memory;
+
+#[derive(Debug)]
+pub(in crate::xsk) struct FillRing {
+    memory: Memory<u64>,
+    /// Our index.
+    produced: u32,
+}
+
+impl FillRing {
+    /// The ring as it stands.
+    pub(in crate::xsk) fn new(memory: Memory<u64>) -> Self {
+        let produced = memory.producer().load(Ordering::Relaxed);
+        Self { memory, produced }
+    }
+
+    /// Writes the `nth` entry behind what was submitted.
+    ///
+    /// It needs no look at the kernel's index, which would cost its core the cache line: the ring has a place for every
+    /// chunk of the UMEM, and each chunk that is put here was taken out before. So the kernel has read the entry that
+    /// is overwritten, even where it has not said so yet.
+    pub(in crate::xsk) fn put(&mut self, nth: u32, address: u64) {
+        let place = self.memory.entry(self.produced.wrapping_add(nth));
+        // SAFETY: within the entries, by the mask. By the above the kernel is done with what was there, and reads it
+        // again only after `submit`.
+        unsafe { place.write(address) };
+    }
+
+    /// Hands the first `count` entries written over to the kernel.
+    pub(in crate::xsk) fn submit(&mut self, count: u32) {
+        self.produced = self.produced.wrapping_add(count);
+        self.memory.producer().store(self.produced, Ordering::Release);
+    }
+
+    /// Whether the driver sleeps until it is woken for new entries (`XDP_USE_NEED_WAKEUP`).
+    pub(in crate::xsk) fn needs_wakeup(&self) -> bool {
+        self.memory.flags().load(Ordering::Relaxed) & libc::XDP_RING_NEED_WAKEUP != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::memory::testing::pair, *};
+
+    fn consume(kernel: &Memory<u64>) -> Vec<u64> {
+        let (mut index, end) =
+            (kernel.consumer().load(Ordering::Relaxed), kernel.producer().load(Ordering::Acquire));
+        let mut addresses = Vec::new();
+        while index != end {
+            // SAFETY: within the entries, by the mask; the other side wrote it before it published its index.
+            addresses.push(unsafe { kernel.entry(index).read() });
+            index = index.wrapping_add(1);
+        }
+        kernel.consumer().store(index, Ordering::Release);
+        addresses
+    }
+
+    #[test]
+    fn entries_are_the_kernels_once_submitted_and_not_before() {
+        let (ours, kernel) = pair(4, 0);
+        let mut ring = FillRing::new(ours);
+        ring.put(0, 0x800);
+        ring.put(1, 0x1000);
+        assert!(consume(&kernel).is_empty());
+        ring.submit(2);
+        assert_eq!(consume(&kernel), [0x800, 0x1000]);
+    }
+
+    #[test]
+    fn indices_wrap_around_after_u32_max() {
+        let (ours, kernel) = pair(4, u32::MAX - 1);
+        let mut ring = FillRing::new(ours);
+        for round in 0..3 {
+            let addresses = [round, round + 10, round + 20, round + 30];
+            for (nth, address) in (0..).zip(addresses) {
+                ring.put(nth, address);
+            }
+            ring.submit(4);
+            assert_eq!(consume(&kernel), addresses);
+        }
+        assert_eq!(kernel.producer().load(Ordering::Relaxed), 10);
+    }
+
+    #[test]
+    fn the_kernels_flag_asks_for_a_wakeup() {
+        let (ours, kernel) = pair(4, 0);
+        let ring = FillRing::new(ours);
+        assert!(!ring.needs_wakeup());
+        kernel.flags().store(libc::XDP_RING_NEED_WAKEUP, Ordering::Relaxed);
+        assert!(ring.needs_wakeup());
+    }
+}
