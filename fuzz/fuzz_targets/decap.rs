@@ -17,12 +17,12 @@ fuzz_target!(|input: (u16, Near<'_>)| {
     let bytes = &near.bytes(&TEMPLATES)[..];
     let present = u32::try_from(bytes.len()).expect("the fuzzer makes no inputs of 4 GiB");
     // Bytes that a snap length cut off, or none.
-    let cut = Captured { bytes, wire_len: present + u32::from(beyond), time: 0 };
+    let cut = Captured::new(bytes, present + u32::from(beyond), 0);
     if let Ok(frame) = decap::decapsulate_frame(cut, PORTS) {
         check(&frame);
     }
 
-    let whole = Captured { bytes, wire_len: present, time: 0 };
+    let whole = Captured::new(bytes, present, 0);
     match decap::decapsulate_frame(whole, PORTS) {
         Ok(frame) => {
             check(&frame);

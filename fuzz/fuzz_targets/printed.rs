@@ -28,7 +28,7 @@ fuzz_target!(|input: (Near<'_>, bool, u8, u16)| {
     outer[42] = 0x08;
     outer.extend_from_slice(&inner);
     let wire_len = u32::try_from(outer.len()).expect("16 bits") + u32::from(missing);
-    let captured = Captured { bytes: &outer, wire_len, time: u64::from(missing) };
+    let captured = Captured::new(&outer, wire_len, u64::from(missing));
     let Ok(frame) = decap::decapsulate_frame(captured, &[vxlan::PORT]) else { return };
     let style = Style::default().link(link).verbosity(verbosity % 4).dump(Dump::HexAscii, link).outer(link);
     let mut text = String::new();

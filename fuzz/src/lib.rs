@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn every_packet_decapsulates() {
         for packet in packets() {
-            let captured = Captured { bytes: &packet, wire_len: length(&packet), time: 0 };
+            let captured = Captured::new(&packet, length(&packet), 0);
             let frame = decap::decapsulate_frame(captured, &[4789]).expect("templates are valid");
             assert_eq!(frame.vni(), 0x54fa11);
         }

@@ -1,6 +1,12 @@
 //! What a sink is lent: batches of decapsulated frames that still lie where the NIC or the file reader put them.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    borrow::Cow,
+    iter,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use arrayvec::ArrayVec;
 
 use crate::decap::{Layout, Network};
 
@@ -10,45 +16,204 @@ pub const MAX_BATCH: usize = 256;
 /// A frame as a source lends it, before decapsulation: the outer Ethernet frame, without FCS.
 #[derive(Clone, Copy, Debug)]
 pub struct Captured<'a> {
-    /// The bytes at hand, from the outer Ethernet header on.
-    pub bytes: &'a [u8],
-    /// Length of the frame on the wire, in bytes; more than `bytes.len()` where the source cut it.
-    pub wire_len: u32,
+    first: &'a [u8],
+    rest: Option<&'a Rest<'a>>,
+    wire_len: u32,
+    time: u64,
+}
+
+impl<'a> Captured<'a> {
+    /// A frame in one piece: the bytes at hand, from the outer Ethernet header on; its length on the wire in bytes, which
+    /// is more where the source cut it; and its receive time, CLOCK_REALTIME in ns since the epoch.
+    #[inline]
+    #[must_use]
+    pub fn new(bytes: &'a [u8], wire_len: u32, time: u64) -> Self {
+        Self { first: bytes, rest: None, wire_len, time }
+    }
+
+    /// The same frame with further bytes behind: one that came in several descriptors. It may be cut anywhere, within its
+    /// headers too.
+    #[inline]
+    #[must_use]
+    pub fn followed_by(self, rest: &'a Rest<'a>) -> Self {
+        Self { rest: Some(rest), ..self }
+    }
+
+    /// The bytes at hand.
+    #[inline]
+    #[must_use]
+    pub fn bytes(&self) -> Segments<'a> {
+        let (rest, left) = self.rest.map_or((&[][..], 0), |rest| (rest.slices, rest.len));
+        Segments { first: self.first, rest, left }
+    }
+
+    /// Number of bytes at hand.
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.first.len() + self.rest.map_or(0, |rest| rest.len)
+    }
+
+    /// Whether there are no bytes at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Length of the frame on the wire, in bytes.
+    #[must_use]
+    pub fn wire_len(&self) -> u32 {
+        self.wire_len
+    }
+
     /// Receive time, CLOCK_REALTIME in ns since the epoch.
-    pub time: u64,
+    #[must_use]
+    pub fn time(&self) -> u64 {
+        self.time
+    }
+
+    /// The first slice.
+    #[inline]
+    pub(crate) fn first(&self) -> &'a [u8] {
+        self.first
+    }
+
+    /// Whether it is in one piece.
+    #[inline]
+    pub(crate) fn is_contiguous(&self) -> bool {
+        self.rest.is_none()
+    }
+}
+
+/// What a frame has behind its first slice.
+#[derive(Clone, Copy, Debug)]
+pub struct Rest<'a> {
+    slices: &'a [&'a [u8]],
+    /// Bytes in all of them.
+    len: usize,
+}
+
+impl<'a> Rest<'a> {
+    /// These slices, in order.
+    #[must_use]
+    pub fn new(slices: &'a [&'a [u8]]) -> Self {
+        Self { slices, len: slices.iter().map(|slice| slice.len()).sum() }
+    }
+
+    #[cfg(feature = "af-xdp")]
+    pub(crate) fn slices(&self) -> &'a [&'a [u8]] {
+        self.slices
+    }
+
+    #[cfg(feature = "af-xdp")]
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
 }
 
 /// Bytes of a frame as one or more slices.
 ///
-/// Every header up to the inner transport header lies in the first slice. A frame in one descriptor has one slice;
-/// jumbo frames in several descriptors will have more, so a sink iterates instead of assuming one.
+/// A frame in one descriptor has one slice. A jumbo frame has several, and may be cut anywhere: a sink that copies
+/// iterates, one that reads headers asks for the [`head`](Self::head).
 #[derive(Clone, Copy, Debug)]
 pub struct Segments<'a> {
     first: &'a [u8],
+    rest: &'a [&'a [u8]],
+    /// Bytes of `rest` that belong to it.
+    left: usize,
 }
 
+/// Room for the headers of a frame that is cut within them.
+#[derive(Debug, Default)]
+pub struct HeadBuffer(ArrayVec<u8, { Segments::HEAD }>);
+
 impl<'a> Segments<'a> {
-    /// The first slice, which holds the headers.
+    /// Bytes that [`head`](Self::head) gives of a longer frame: more than all headers take that anything here reads.
+    pub const HEAD: usize = 512;
+
+    /// The first slice.
+    #[inline]
     #[must_use]
     pub fn first(&self) -> &'a [u8] {
         self.first
     }
 
     /// Bytes in all slices together.
+    #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
-        self.first.len()
+        self.first.len() + self.left
     }
 
     /// Whether there are no bytes at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.first.is_empty()
+        self.len() == 0
     }
 
     /// The slices in order.
+    #[inline]
     pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        std::iter::once(self.first)
+        let rest = self.rest.iter().scan(self.left, |left, slice| {
+            let part = &slice[..slice.len().min(*left)];
+            *left -= part.len();
+            Some(part)
+        });
+        iter::once(self.first).chain(rest)
+    }
+
+    /// The start of the frame in one piece: all of it, or at least [`HEAD`](Self::HEAD) bytes. They are copied into
+    /// `buffer` only where they lie in several slices.
+    #[inline]
+    #[must_use]
+    pub fn head<'b>(&self, buffer: &'b mut HeadBuffer) -> &'b [u8]
+    where
+        'a: 'b,
+    {
+        if self.left == 0 || self.first.len() >= Self::HEAD { self.first } else { self.gather(buffer) }
+    }
+
+    #[cold]
+    fn gather<'b>(&self, HeadBuffer(buffer): &'b mut HeadBuffer) -> &'b [u8] {
+        buffer.clear();
+        for slice in self.iter() {
+            let part = slice.len().min(buffer.remaining_capacity());
+            // It fits, by the line above.
+            let _ = buffer.try_extend_from_slice(&slice[..part]);
+        }
+        buffer
+    }
+
+    /// All of the frame in one piece, copied where it is in several.
+    #[must_use]
+    pub fn to_contiguous(&self) -> Cow<'a, [u8]> {
+        if self.left == 0 {
+            return Cow::Borrowed(self.first);
+        }
+        let mut bytes = Vec::with_capacity(self.len());
+        self.iter().for_each(|slice| bytes.extend_from_slice(slice));
+        Cow::Owned(bytes)
+    }
+
+    /// Those from `start` to `end`, both within it.
+    #[cold]
+    fn range(&self, start: usize, end: usize) -> Self {
+        if let Some(first) = self.first.get(start..) {
+            let first = &first[..first.len().min(end - start)];
+            return Self { first, rest: self.rest, left: end - start - first.len() };
+        }
+        let mut before = start - self.first.len();
+        let mut rest = self.rest;
+        while let [first, behind @ ..] = rest {
+            if before < first.len() {
+                let first = &first[before..];
+                let first = &first[..first.len().min(end - start)];
+                return Self { first, rest: behind, left: end - start - first.len() };
+            }
+            before -= first.len();
+            rest = behind;
+        }
+        Self { first: &[], rest: &[], left: 0 }
     }
 }
 
@@ -65,6 +230,12 @@ impl<'a> Frame<'a> {
         Self { captured, layout }
     }
 
+    /// Whether it is in one piece.
+    #[inline]
+    pub(crate) fn is_contiguous(&self) -> bool {
+        self.captured.is_contiguous()
+    }
+
     /// What [`new`](Self::new) was given.
     pub(crate) fn parts(&self) -> (Captured<'a>, Layout) {
         (self.captured, self.layout)
@@ -74,13 +245,26 @@ impl<'a> Frame<'a> {
     #[must_use]
     pub fn inner(&self) -> Segments<'a> {
         let Layout { inner_start, inner_end, .. } = self.layout;
-        Segments { first: &self.captured.bytes[inner_start as usize..inner_end as usize] }
+        let (start, end) = (inner_start as usize, inner_end as usize);
+        if self.captured.is_contiguous() {
+            Segments { first: &self.captured.first[start..end], rest: &[], left: 0 }
+        } else {
+            self.captured.bytes().range(start, end)
+        }
     }
 
-    /// The frame as it came, outer headers and padding included.
+    /// Bytes of the inner frame at hand.
+    #[inline]
+    #[must_use]
+    pub fn inner_len(&self) -> usize {
+        (self.layout.inner_end - self.layout.inner_start) as usize
+    }
+
+    /// The frame with its outer headers and padding.
+    #[inline]
     #[must_use]
     pub fn outer(&self) -> Segments<'a> {
-        Segments { first: self.captured.bytes }
+        self.captured.bytes()
     }
 
     /// VXLAN network identifier, 24 bits (RFC 7348 section 5).
@@ -160,9 +344,18 @@ impl<'a> Frame<'a> {
 
     /// Bytes of the outer headers, which decapsulation proved to be there.
     fn array<const N: usize>(&self, at: usize) -> [u8; N] {
-        let mut bytes = [0; N];
-        bytes.copy_from_slice(&self.captured.bytes[at..at + N]);
-        bytes
+        match self.captured.first.get(at..).and_then(|bytes| bytes.first_chunk()) {
+            Some(bytes) => *bytes,
+            None => self.gathered(at),
+        }
+    }
+
+    /// The same of a frame that is cut within its headers.
+    #[cold]
+    fn gathered<const N: usize>(&self, at: usize) -> [u8; N] {
+        let mut buffer = HeadBuffer::default();
+        let head = self.captured.bytes().head(&mut buffer);
+        head.get(at..).and_then(|bytes| bytes.first_chunk()).copied().unwrap_or([0; N])
     }
 }
 

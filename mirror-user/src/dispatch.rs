@@ -39,7 +39,7 @@ pub struct BuildError {
 ///
 /// let context = WorkerContext::single(2048);
 /// let mut run = Dispatch::new(&context, [vxlan::PORT], Allow::all(), [Arc::new(Counters::default()) as _])?;
-/// run.frames([Captured { bytes: &[0; 13], wire_len: 13, time: 0 }].into_iter());
+/// run.frames([Captured::new(&[0; 13], 13, 0)].into_iter());
 /// run.tick(Instant::now());
 /// let report = run.finish();
 /// assert_eq!((report.frames.received, report.frames.rejected.short), (1, 1));

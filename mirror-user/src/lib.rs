@@ -45,7 +45,7 @@
 //!
 //! | feature | default | brings |
 //! |---|---|---|
-//! | `af-xdp` | yes | `engine`, `host`, `doctor`, `sink::forward`: Linux only, and a C toolchain to build libxdp |
+//! | `af-xdp` | yes | `engine`, `host`, `doctor`, `sink::forward`: Linux only |
 //! | `cli` | yes | the `mirror` command; `filter` with it |
 //! | `filter` | with `cli` | `Filter::compile`: libpcap, and its headers to build |
 //!
@@ -84,7 +84,7 @@ mod xdp;
 mod xsk;
 
 pub use account::Report;
-pub use batch::{Batch, Captured, Frame};
+pub use batch::{Batch, Captured, Frame, Rest};
 pub use dispatch::Dispatch;
 #[cfg(feature = "af-xdp")]
 pub use engine::Engine;

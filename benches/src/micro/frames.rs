@@ -100,7 +100,7 @@ impl Shape {
             .take(count)
             .map(|vni| {
                 let bytes: &[u8] = self.frame(len, vni)?.leak();
-                Ok(Captured { bytes, wire_len: u32::try_from(bytes.len())?, time: 1 })
+                Ok(Captured::new(bytes, u32::try_from(bytes.len())?, 1))
             })
             .collect()
     }

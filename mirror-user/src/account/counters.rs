@@ -16,7 +16,7 @@ pub enum Reject {
     Vni,
     /// The outer source is not among those asked for.
     Source,
-    /// The frame came in several descriptors.
+    /// The frame came in more descriptors than a batch has.
     MultiDescriptor,
     /// Not UDP to a tunnel port. On a live interface the XDP program passes such frames to the kernel.
     NotTunnel,
@@ -36,6 +36,7 @@ pub(crate) struct FrameCounters {
     pub(crate) abandoned: u64,
     pub(crate) outer_bytes: u64,
     pub(crate) inner_bytes: u64,
+    pub(crate) multi_descriptor: u64,
     pub(crate) rejected: [u64; Reject::COUNT],
     pub(crate) reserved_bits: u64,
     pub(crate) truncated_inner: u64,
@@ -55,6 +56,7 @@ impl FrameCounters {
             abandoned,
             outer_bytes,
             inner_bytes,
+            multi_descriptor,
             rejected,
             reserved_bits,
             truncated_inner,
@@ -64,6 +66,7 @@ impl FrameCounters {
         *abandoned += other.abandoned;
         *outer_bytes += other.outer_bytes;
         *inner_bytes += other.inner_bytes;
+        *multi_descriptor += other.multi_descriptor;
         for (reason, count) in rejected.iter_mut().zip(&other.rejected) {
             *reason += count;
         }

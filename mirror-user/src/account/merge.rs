@@ -69,12 +69,22 @@ impl Report {
 
 impl Frames {
     fn add(&mut self, other: &Self) {
-        let Self { received, decapsulated, abandoned, outer_bytes, inner_bytes, rejected, odd } = self;
+        let Self {
+            received,
+            decapsulated,
+            abandoned,
+            outer_bytes,
+            inner_bytes,
+            multi_descriptor,
+            rejected,
+            odd,
+        } = self;
         *received += other.received;
         *decapsulated += other.decapsulated;
         *abandoned += other.abandoned;
         *outer_bytes += other.outer_bytes;
         *inner_bytes += other.inner_bytes;
+        *multi_descriptor += other.multi_descriptor;
         rejected.add(&other.rejected);
         let Odd { reserved_bits, truncated_inner } = odd;
         *reserved_bits += other.odd.reserved_bits;

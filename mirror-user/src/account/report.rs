@@ -131,8 +131,9 @@ pub struct QueueReport {
     pub rx_invalid_descs: u64,
     /// XDP_STATISTICS: of `rx_dropped`, those for which the fill ring was empty.
     pub fill_ring_empty: u64,
-    /// `rx_dropped - fill_ring_empty`: frames larger than a chunk takes.
-    pub oversize: u64,
+    /// `rx_dropped - fill_ring_empty`: frames larger than a chunk takes. Null where frames may come in several
+    /// descriptors: there is no such loss then, and a frame that finds the fill ring short is in `rx_dropped` alone.
+    pub oversize: Option<u64>,
     /// Time per frame spent on non-empty batches, in ns.
     pub busy_ns_per_frame: f64,
     /// Share of the run spent on non-empty batches.
@@ -153,6 +154,8 @@ pub struct Frames {
     pub outer_bytes: u64,
     /// Captured bytes of the inner frames.
     pub inner_bytes: u64,
+    /// Frames, of those received, that came in several descriptors (`XDP_USE_SG`).
+    pub multi_descriptor: u64,
     /// Frames that held no inner frame, by reason.
     pub rejected: Rejected,
     /// Decapsulated all the same.
@@ -413,6 +416,7 @@ impl From<&FrameCounters> for Frames {
             abandoned,
             outer_bytes,
             inner_bytes,
+            multi_descriptor,
             rejected,
             reserved_bits,
             truncated_inner,
@@ -424,6 +428,7 @@ impl From<&FrameCounters> for Frames {
             abandoned,
             outer_bytes,
             inner_bytes,
+            multi_descriptor,
             rejected: Rejected {
                 short: of(Reject::Short),
                 bad_outer: of(Reject::BadOuter),

@@ -6,6 +6,7 @@
 use super::{Layout, Network};
 use crate::{
     account::Reject,
+    batch::{Captured, HeadBuffer},
     wire::{
         self,
         ethernet::{self, ethertype},
@@ -38,7 +39,10 @@ struct Outer<'a> {
     reason = "the longest outer headers are 106 bytes, lengths are 16 bits"
 )]
 #[inline(never)]
-pub(super) fn decapsulate(bytes: &[u8], wire_len: u32, ports: &[u16]) -> Result<Layout, Reject> {
+pub(super) fn decapsulate(captured: &Captured<'_>, ports: &[u16]) -> Result<Layout, Reject> {
+    // Every header that is read lies in the head, wherever the frame is cut.
+    let mut buffer = HeadBuffer::default();
+    let bytes = captured.bytes().head(&mut buffer);
     let frame = ethernet::Frame::new_checked(bytes)?;
     let (ethertype, payload) = untag(frame.ethertype(), frame.payload())?;
     let at = bytes.len() - payload.len();
@@ -54,15 +58,15 @@ pub(super) fn decapsulate(bytes: &[u8], wire_len: u32, ports: &[u16]) -> Result<
 
     let udp = at + outer.header_len;
     // A source that tells a wire length below what it hands over is not believed.
-    let on_wire = bytes.len().max(wire_len as usize) - udp;
+    let on_wire = captured.len().max(captured.wire_len() as usize) - udp;
     let told = outer.told.filter(|told| *told <= on_wire).ok_or(Reject::BadOuter)?;
     let udp_len = usize::from(datagram.length());
     if udp_len < udp::HEADER_LEN || udp_len > told {
         return Err(Reject::BadOuter);
     }
 
-    let datagram_end = (udp + udp_len).min(bytes.len());
-    let packet = vxlan::Packet::new_checked(&bytes[udp + udp::HEADER_LEN..datagram_end])?;
+    let datagram_end = (udp + udp_len).min(captured.len());
+    let packet = vxlan::Packet::new_checked(&bytes[udp + udp::HEADER_LEN..datagram_end.min(bytes.len())])?;
     if !packet.has_vni() {
         return Err(Reject::NoVniFlag);
     }

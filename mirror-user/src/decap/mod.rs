@@ -33,7 +33,8 @@ pub(crate) enum Network {
     },
 }
 
-/// What decapsulation found: offsets into the outer frame. Every one lies within the captured bytes.
+/// What decapsulation found: offsets into the outer frame. Every one lies within the captured bytes, the headers within
+/// their first [`Segments::HEAD`](crate::batch::Segments::HEAD).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Layout {
     pub(crate) vni: u32,
@@ -60,7 +61,7 @@ pub(crate) struct Layout {
 /// ```
 /// use mirror_user::{Captured, decap, wire::vxlan};
 ///
-/// let runt = Captured { bytes: &[0; 13], wire_len: 13, time: 0 };
+/// let runt = Captured::new(&[0; 13], 13, 0);
 /// let error = decap::decapsulate_frame(runt, &[vxlan::PORT]).unwrap_err();
 /// assert_eq!(error, mirror_user::account::Reject::Short);
 /// ```
@@ -78,8 +79,8 @@ pub fn decapsulate_frame<'a>(captured: Captured<'a>, ports: &[u16]) -> Result<Fr
 #[expect(clippy::inline_always, reason = "as in `fast`: each worker's loop has its own")]
 #[inline(always)]
 pub(crate) fn decapsulate(captured: &Captured<'_>, ports: &[u16]) -> Result<Layout, Reject> {
-    match fast::decapsulate(captured.bytes, ports) {
+    match fast::decapsulate(captured.first(), ports) {
         Some(layout) => Ok(layout),
-        None => general::decapsulate(captured.bytes, captured.wire_len, ports),
+        None => general::decapsulate(captured, ports),
     }
 }

@@ -2,15 +2,15 @@
 
 use std::io;
 
-use super::{EngineError, InterfacePlan, Mode, builder::Options};
+use super::{EngineError, InterfacePlan, Mode, builder::Options, interface::Worker};
 use crate::xdp::{self, Program, ProgramSetupError, Settings};
 
-/// Loads and attaches the program in the first mode that the interface takes. No queue has a socket yet: what comes
-/// meanwhile passes to the host.
+/// Loads and attaches the program in the first mode that the interface takes.
 pub(super) fn attach(
     options: &Options,
     plan: &mut InterfacePlan,
     stamp: bool,
+    workers: &[Worker],
 ) -> Result<(Program, Mode), EngineError> {
     let name = plan.interface.name.clone();
     let failed = |error: ProgramSetupError| EngineError::Program {
@@ -28,6 +28,9 @@ pub(super) fn attach(
             queues: plan.most_queues,
         };
         let mut program = Program::load(&settings).map_err(failed)?;
+        for worker in workers {
+            program.set_socket(worker.place.queue, worker.socket).map_err(failed)?;
+        }
         match program.attach(plan.interface.index, native) {
             Ok(()) => return Ok((program, mode)),
             Err(ProgramSetupError::Attach(cause)) => {

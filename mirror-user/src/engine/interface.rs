@@ -27,7 +27,7 @@ use crate::{
     },
     sink::WorkerContext,
     worker::{Control, PipelineConfig, Published, RingConfig, RingOutcome, SinkEnd, SinkOutcome},
-    xdp::{self, Program, ProgramSetupError},
+    xdp::{self, Program},
     xsk::{self, Bind, HugePages, Statistics},
 };
 
@@ -79,109 +79,105 @@ pub(super) struct Settled {
     pub(super) outcomes: Vec<RingOutcome>,
 }
 
-/// An interface with its program attached, and no socket yet.
-pub(super) struct AttachedInterface {
-    plan: InterfacePlan,
-    /// [`Mode::Native`] or [`Mode::Generic`].
-    mode: Mode,
-    program: Program,
-    counters: CounterReader,
-    counters_before: BTreeMap<String, u64>,
-    settings: HeldSettings,
-}
-
-impl AttachedInterface {
-    /// Attaches, and looks which queues there are then: virtio_net for one adds some for a program.
-    pub(super) fn attach(options: &Options, plan: &InterfacePlan, stamp: bool) -> Result<Self, EngineError> {
-        let tunables = match options.wait {
-            Wait::BusyPoll => Some(TunablesGuard::set(&plan.interface, BusyPollTunables::default())?),
-            Wait::Poll | Wait::Spin => None,
-        };
-        let mut counters = plan.interface.counters()?;
-        let counters_before = counters.read()?;
-        let mut plan = plan.clone();
-        let (program, mode) = attach(options, &mut plan, stamp)?;
-        let mut attached =
-            Self { plan, mode, program, counters, counters_before, settings: Arc::new(Mutex::new(tunables)) };
-        attached.count_queues(options)?;
-        Ok(attached)
-    }
-
-    fn count_queues(&mut self, options: &Options) -> Result<(), EngineError> {
-        let plan = &mut self.plan;
-        let queues = plan.interface.rx_queues()?;
-        if queues == plan.rx_queues {
-            return Ok(());
-        }
-        tracing::info!(
-            "{}: {} RX queues with the XDP program attached, {} before",
-            plan.interface.name,
-            queues,
-            plan.rx_queues
-        );
-        plan.rx_queues = queues;
-        if options.queues == Queues::All {
-            plan.queues = (0..queues).map(|queue| QueuePlan { queue, cpu: 0 }).collect();
-        }
-        Ok(())
-    }
-
-    pub(super) fn queues(&self) -> usize {
-        self.plan.queues.len()
-    }
-
-    /// Gives each queue its worker, which waits behind its gate until [`LiveInterface::open`]. `plan` is the run's, and
-    /// `first_worker` how many the interfaces before this one have.
+impl LiveInterface {
+    /// Takes memory, binds sockets, attaches. Its workers wait behind their gates until [`open`](Self::open).
+    ///
+    /// The queues there are have their sockets before the program comes, so that none of their frames passes; those that
+    /// the driver adds for the program get theirs right after.
     pub(super) fn start(
-        mut self,
         options: &Options,
         plan: &Plan,
+        interface: &InterfacePlan,
         common: &Common,
         first_worker: usize,
-    ) -> Result<LiveInterface, EngineError> {
-        for (worker, place) in (first_worker..).zip(&mut self.plan.queues) {
+    ) -> Result<Self, EngineError> {
+        let tunables = match options.wait {
+            Wait::BusyPoll => Some(TunablesGuard::set(&interface.interface, BusyPollTunables::default())?),
+            Wait::Poll | Wait::Spin => None,
+        };
+        let mut own = interface.clone();
+        for (worker, place) in (first_worker..).zip(&mut own.queues) {
             place.cpu = plan.cpu(worker);
         }
-        let log = match options.kernel_log {
-            true => {
-                self.program.logger().map(|logger| watch_log(logger, options.hook.clone())).transpose()?
-            }
-            false => None,
-        };
-        let workers = start_workers(options, &self.plan, common, first_worker)?;
-        let Self { plan, mode, program, counters, counters_before, settings } = self;
-        Ok(LiveInterface {
-            queues: QueueWatch::new(options.queues == Queues::All, plan.rx_queues),
-            plan,
+        let workers = start_workers(options, &own, &own.queues, common, first_worker)?;
+        let mut counters = own.interface.counters()?;
+        let counters_before = counters.read()?;
+        let (program, mode) = attach(options, &mut own, common.stamp, &workers)?;
+        let mut live = Self {
+            queues: QueueWatch::new(options.queues == Queues::All),
+            plan: own,
             mode,
             stamp: common.stamp,
             program,
             workers,
             counters: Mutex::new(counters),
             counters_before,
-            settings,
-            _log: log,
-        })
-    }
-}
-
-impl LiveInterface {
-    /// Puts the sockets on their queues, and lets the workers run.
-    pub(super) fn open(&mut self) -> Result<(), EngineError> {
-        let name = &self.plan.interface.name;
-        let failed = |error: ProgramSetupError| EngineError::Program {
-            interface: name.clone(),
-            reason: xdp::chain(&error),
+            settings: Arc::new(Mutex::new(tunables)),
+            _log: None,
         };
-        for worker in &self.workers {
-            self.program.set_socket(worker.place.queue, worker.socket).map_err(failed)?;
+        live.read_added_queues(options, plan, common, first_worker)?;
+        if options.kernel_log {
+            live._log =
+                live.program.logger().map(|logger| watch_log(logger, options.hook.clone())).transpose()?;
         }
-        self.queues.begin(self.program.report().map_err(failed)?.passed.no_socket);
+        Ok(live)
+    }
+
+    /// virtio_net adds a queue for each CPU when a program is attached, and its device spreads frames over them, too.
+    fn read_added_queues(
+        &mut self,
+        options: &Options,
+        plan: &Plan,
+        common: &Common,
+        first_worker: usize,
+    ) -> Result<(), EngineError> {
+        let InterfacePlan { interface, rx_queues, .. } = &self.plan;
+        let (before, now) = (*rx_queues, interface.rx_queues()?);
+        if now == before {
+            return Ok(());
+        }
+        tracing::info!(
+            "{}: {now} RX queues with the XDP program attached, {before} before it",
+            interface.name
+        );
+        self.plan.rx_queues = now;
+        if options.queues != Queues::All {
+            return Ok(());
+        }
+        let first_worker = first_worker + self.workers.len();
+        let added: Vec<_> = (before..now)
+            .zip(first_worker..)
+            .map(|(queue, worker)| QueuePlan { queue, cpu: plan.cpu(worker) })
+            .collect();
+        let workers = start_workers(options, &self.plan, &added, common, first_worker)?;
+        for worker in &workers {
+            self.program.set_socket(worker.place.queue, worker.socket).map_err(|error| {
+                EngineError::Program {
+                    interface: self.plan.interface.name.clone(),
+                    reason: xdp::chain(&error),
+                }
+            })?;
+        }
+        self.plan.queues.extend(added);
+        self.workers.extend(workers);
+        Ok(())
+    }
+
+    /// How many workers it has.
+    pub(super) fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Lets the workers run.
+    pub(super) fn open(&mut self) {
+        match self.program.report() {
+            Ok(report) => self.queues.begin(report.passed.no_socket, self.plan.rx_queues),
+            Err(error) => tracing::debug!(%error, "the XDP program's counters"),
+        }
         for gate in self.workers.iter_mut().filter_map(|worker| worker.gate.as_ref()) {
             // A worker that has gone already shows when it is joined.
             let _ = gate.send(());
         }
-        Ok(())
     }
 
     /// Whether frames come by queues that nobody reads although all were asked for, since that was last told.
@@ -227,7 +223,9 @@ impl LiveInterface {
         let outcomes: Vec<_> = self.workers.iter_mut().map(Worker::outcome).collect();
         let queues = self.workers.iter().zip(&outcomes);
         let queues = queues
-            .map(|(worker, outcome)| queue_report(worker.place, &outcome.counters, &outcome.statistics))
+            .map(|(worker, outcome)| {
+                queue_report(&self.plan, worker.place, &outcome.counters, &outcome.statistics)
+            })
             .collect();
         let unstamped = outcomes.iter().map(|outcome| outcome.unstamped).sum::<u64>();
         let mut report = self.report();
@@ -270,7 +268,9 @@ impl LiveInterface {
                 .workers
                 .iter()
                 .zip(self.published())
-                .map(|(worker, shown)| queue_report(worker.place, &shown.counters, &shown.statistics))
+                .map(|(worker, shown)| {
+                    queue_report(&self.plan, worker.place, &shown.counters, &shown.statistics)
+                })
                 .collect(),
         }
     }
@@ -317,7 +317,12 @@ impl Drop for Worker {
     }
 }
 
-fn queue_report(place: QueuePlan, counters: &WorkerCounters, statistics: &Statistics) -> QueueReport {
+fn queue_report(
+    plan: &InterfacePlan,
+    place: QueuePlan,
+    counters: &WorkerCounters,
+    statistics: &Statistics,
+) -> QueueReport {
     let received = counters.frames.received;
     #[expect(clippy::cast_precision_loss, reason = "ratios for people")]
     let ratio = |part: u64, whole: u64| if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
@@ -329,7 +334,8 @@ fn queue_report(place: QueuePlan, counters: &WorkerCounters, statistics: &Statis
         rx_ring_full: statistics.rx_ring_full,
         rx_invalid_descs: statistics.rx_invalid_descs,
         fill_ring_empty: statistics.fill_ring_empty,
-        oversize: statistics.rx_dropped.saturating_sub(statistics.fill_ring_empty),
+        oversize: (!plan.scatter_gather)
+            .then(|| statistics.rx_dropped.saturating_sub(statistics.fill_ring_empty)),
         busy_ns_per_frame: ratio(counters.busy_ns, received),
         busy_ratio: ratio(counters.busy_ns, counters.elapsed_ns),
     }
@@ -343,16 +349,17 @@ pub(super) fn put_back(settings: &HeldSettings) {
     }
 }
 
-/// Starts the interface's workers and waits until each has its socket.
+/// Starts a worker for each of these queues and waits until each has its socket.
 fn start_workers(
     options: &Options,
     plan: &InterfacePlan,
+    queues: &[QueuePlan],
     common: &Common,
     first_worker: usize,
 ) -> Result<Vec<Worker>, EngineError> {
     let name: Arc<str> = plan.interface.name.as_str().into();
-    let mut starting = Vec::with_capacity(plan.queues.len());
-    for (position, &place) in plan.queues.iter().enumerate() {
+    let mut starting = Vec::with_capacity(queues.len());
+    for (position, &place) in queues.iter().enumerate() {
         let setup = Setup {
             ifindex: plan.interface.index,
             cx: WorkerContext {
@@ -361,7 +368,7 @@ fn start_workers(
                 worker: first_worker + position,
                 workers: common.workers,
                 cpu: Some(place.cpu),
-                max_frame: (plan.chunk_size - xsk::HEADROOM) as usize,
+                max_frame: plan.max_frame(),
                 ports: Arc::clone(&common.pipeline.ports),
                 wait_until: None,
             },
@@ -371,7 +378,7 @@ fn start_workers(
                 chunks: plan.chunks,
                 chunk_size: plan.chunk_size,
                 bind: if plan.bind == BindMode::ZeroCopy { Bind::ZeroCopy } else { Bind::Copy },
-                scatter_gather: options.scatter_gather,
+                scatter_gather: plan.scatter_gather,
                 huge_pages: if options.huge_pages { HugePages::Try } else { HugePages::Never },
             },
             ring: RingConfig {

@@ -38,6 +38,8 @@ pub struct InterfacePlan {
     pub modes: Vec<Mode>,
     /// Whether the driver may hand over frames in several buffers (`xdp.frags`).
     pub frags: bool,
+    /// Whether frames may come in several descriptors (`XDP_USE_SG`, kernel 6.6).
+    pub scatter_gather: bool,
     /// How frames get into the UMEM: copy or zero-copy.
     pub bind: BindMode,
     /// Descriptors of each queue's RX ring.
@@ -82,7 +84,16 @@ impl Plan {
     /// [`WorkerContext::max_frame`]: crate::sink::WorkerContext::max_frame
     #[must_use]
     pub fn max_frame(&self) -> usize {
-        self.interfaces.iter().map(|plan| (plan.chunk_size - HEADROOM) as usize).max().unwrap_or(0)
+        self.interfaces.iter().map(InterfacePlan::max_frame).max().unwrap_or(0)
+    }
+}
+
+impl InterfacePlan {
+    /// The most bytes an outer frame can have.
+    pub(super) fn max_frame(&self) -> usize {
+        let in_one_chunk = self.chunk_size - HEADROOM;
+        let most = self.interface.mtu.saturating_add(LINK_OVERHEAD).max(in_one_chunk);
+        (if self.scatter_gather { most } else { in_one_chunk }) as usize
     }
 }
 
@@ -219,6 +230,7 @@ fn layout(
         queues: queues.into_iter().map(|queue| QueuePlan { queue, cpu: 0 }).collect(),
         modes,
         frags,
+        scatter_gather: options.scatter_gather,
         bind: if options.bind == BindMode::ZeroCopy { BindMode::ZeroCopy } else { BindMode::Copy },
         rx_ring: options.rx_ring,
         chunk_size,

@@ -24,12 +24,13 @@ pub(super) struct QueueWatch {
 }
 
 impl QueueWatch {
-    pub(super) fn new(wants_all: bool, read: u32) -> Self {
-        Self { wants_all, read, seen: read, at_start: 0, reported: 0, next_report: None }
+    pub(super) fn new(wants_all: bool) -> Self {
+        Self { wants_all, read: 0, seen: 0, at_start: 0, reported: 0, next_report: None }
     }
 
-    /// The sockets are there: what came without one before this was no loss.
-    pub(super) fn begin(&mut self, no_socket: u64) {
+    /// Each of the `read` queues has its socket: what came without one before this was no loss.
+    pub(super) fn begin(&mut self, no_socket: u64, read: u32) {
+        (self.read, self.seen) = (read, read);
         self.at_start = no_socket;
         self.reported = no_socket;
     }
@@ -72,8 +73,8 @@ mod tests {
     }
 
     fn watch(wants_all: bool) -> QueueWatch {
-        let mut watch = QueueWatch::new(wants_all, 2);
-        watch.begin(7);
+        let mut watch = QueueWatch::new(wants_all);
+        watch.begin(7, 2);
         watch
     }
 

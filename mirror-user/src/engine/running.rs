@@ -11,7 +11,7 @@ use nix::unistd::{SysconfVar, sysconf};
 use super::{
     EngineError, Plan, assemble,
     builder::Options,
-    interface::{AttachedInterface, Common, HeldSettings, LiveInterface, put_back},
+    interface::{Common, HeldSettings, LiveInterface, put_back},
     ports::HeldPorts,
     threads::{Watcher, watch_links},
 };
@@ -111,13 +111,7 @@ impl Running {
     pub(super) fn start(options: Options, plan: &Plan) -> Result<Self, EngineError> {
         let (sender, events) = unbounded();
         let control = Arc::new(Control::default());
-        let stamp = options.sinks.iter().any(|sink| sink.needs_time());
-        let links = LinkWatch::open()?;
-        let ports = HeldPorts::hold(&options.ports);
-        let attached = plan.interfaces.iter().map(|plan| AttachedInterface::attach(&options, plan, stamp));
-        let attached = attached.collect::<Result<Vec<_>, _>>()?;
-        // Only now the queues are known, and with them the workers.
-        let workers = attached.iter().map(AttachedInterface::queues).sum();
+        let workers = plan.interfaces.iter().map(|interface| interface.queues.len()).sum();
         let cpus = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
         let common = Common {
             pipeline: PipelineConfig {
@@ -128,26 +122,27 @@ impl Running {
             },
             control: Arc::clone(&control),
             events: sender.clone(),
-            stamp,
+            stamp: options.sinks.iter().any(|sink| sink.needs_time()),
             workers,
             spare_cpus: cpus.and_then(|cpus| usize::try_from(cpus).ok()).is_some_and(|cpus| cpus > workers),
         };
-        let mut interfaces: Vec<LiveInterface> = Vec::with_capacity(attached.len());
+        let links = LinkWatch::open()?;
+        let ports = HeldPorts::hold(&options.ports);
+        let mut interfaces: Vec<LiveInterface> = Vec::with_capacity(plan.interfaces.len());
         let mut first_worker = 0;
-        for attached in attached {
-            let queues = attached.queues();
-            let interface = attached.start(&options, plan, &common, first_worker)?;
+        for own in &plan.interfaces {
+            let interface = LiveInterface::start(&options, plan, own, &common, first_worker)?;
             for warning in interface.warnings() {
                 tracing::warn!("{warning}");
             }
-            first_worker += queues;
+            first_worker += interface.workers();
             interfaces.push(interface);
         }
         let names = interfaces.iter().map(LiveInterface::link).collect();
         let links = watch_links(links, names, sender.clone(), options.hook.clone())?;
         let (started, started_at) = (Instant::now(), SystemTime::now());
         for interface in &mut interfaces {
-            interface.open()?;
+            interface.open();
         }
         Ok(Self {
             _links: links,

@@ -12,7 +12,7 @@ pub use {
 
 use arrayvec::ArrayVec;
 
-use crate::batch::{Frame, MAX_BATCH};
+use crate::batch::{Frame, MAX_BATCH, Segments};
 
 /// Which frames are selected, of all that come.
 ///
@@ -51,29 +51,28 @@ impl Selection {
     }
 
     /// Takes the frames away that are not selected.
-    pub(crate) fn retain(&self, frames: &mut ArrayVec<Frame<'_>, MAX_BATCH>) {
+    pub(crate) fn retain(&self, frames: &mut ArrayVec<Frame<'_>, MAX_BATCH>, scratch: &mut Scratch) {
         if !self.allow.is_all() {
             frames.retain(|frame| {
                 self.allow.allows_vni(frame.vni()) && self.allow.allows_source(frame.source())
             });
         }
-        self.retain_matching(frames);
+        self.retain_matching(frames, scratch);
     }
 
-    /// Takes the frames away that do not match the filters. All that these can look at lies in the first segment.
-    pub(crate) fn retain_matching(&self, frames: &mut ArrayVec<Frame<'_>, MAX_BATCH>) {
+    /// Takes the frames away that do not match the filters.
+    pub(crate) fn retain_matching(&self, frames: &mut ArrayVec<Frame<'_>, MAX_BATCH>, scratch: &mut Scratch) {
         if self.filter.is_none() && self.outer_filter.is_none() {
             return;
         }
         let mut matching = [u64::MAX; MAX_BATCH.div_ceil(Filter::TOGETHER)];
         for (matching, frames) in matching.iter_mut().zip(frames.chunks(Filter::TOGETHER)) {
             if let Some(filter) = &self.filter {
-                *matching &=
-                    filter.matching(frames.iter().map(|frame| (frame.inner().first(), frame.wire_len())));
+                *matching &= scratch.matching(filter, frames, |frame| (frame.inner(), frame.wire_len()));
             }
             if let Some(filter) = &self.outer_filter {
-                let outer = frames.iter().map(|frame| (frame.outer().first(), frame.outer_wire_len()));
-                *matching &= filter.matching(outer);
+                *matching &=
+                    scratch.matching(filter, frames, |frame| (frame.outer(), frame.outer_wire_len()));
             }
         }
         let mut numbers = 0..;
@@ -87,6 +86,34 @@ impl Selection {
     #[cfg(feature = "af-xdp")]
     pub(crate) fn filters_only(&self) -> Self {
         Self { allow: Allow::all(), ..self.clone() }
+    }
+}
+
+/// Where a frame that is in several slices is put together for a filter, which reads anywhere. It takes memory with the
+/// first such frame.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch(Vec<u8>);
+
+impl Scratch {
+    /// [`Filter::matching`] over what `part` gives of each frame, with its length on the wire.
+    fn matching<'a>(
+        &mut self,
+        filter: &Filter,
+        frames: &[Frame<'a>],
+        part: impl Fn(&Frame<'a>) -> (Segments<'a>, u32),
+    ) -> u64 {
+        let mut matching = filter.matching(frames.iter().map(|frame| {
+            let (bytes, wire_len) = part(frame);
+            (bytes.first(), wire_len)
+        }));
+        for (number, frame) in frames.iter().enumerate().filter(|(_, frame)| !frame.is_contiguous()) {
+            let (bytes, wire_len) = part(frame);
+            self.0.clear();
+            bytes.iter().for_each(|slice| self.0.extend_from_slice(slice));
+            let matches = u64::from(filter.matches(&self.0, wire_len));
+            matching = matching & !(1 << number) | matches << number;
+        }
+        matching
     }
 }
 

@@ -250,7 +250,7 @@ impl Sink for CountersSink {
                 }
                 run = (key, Tally::default());
             }
-            run.1.add(Tally { frames: 1, inner_bytes: frame.inner().len() as u64 });
+            run.1.add(Tally { frames: 1, inner_bytes: frame.inner_len() as u64 });
         }
         if run.1.frames > 0 {
             self.table.add(run.0, run.1);

@@ -182,7 +182,7 @@ pub struct WorkerContext {
     pub queue: u32,
     /// Number of this worker, from 0.
     pub worker: usize,
-    /// How many workers the run has.
+    /// How many workers the run was planned with; where a driver adds queues for the XDP program, more follow.
     pub workers: usize,
     /// CPU the worker is pinned to.
     pub cpu: Option<usize>,

@@ -68,7 +68,7 @@ impl Outer {
 
     pub(crate) fn captured(&self) -> Captured<'_> {
         let wire_len = u32::try_from(self.bytes.len()).expect("a frame's length");
-        Captured { bytes: &self.bytes, wire_len, time: self.time }
+        Captured::new(&self.bytes, wire_len, self.time)
     }
 
     pub(crate) fn frame(&self) -> Frame<'_> {
@@ -78,8 +78,8 @@ impl Outer {
             network: Network::Ipv4 { at: 14 },
             udp: 34,
             inner_start: 50,
-            inner_end: captured.wire_len,
-            wire_len: captured.wire_len - 50 + self.cut,
+            inner_end: captured.wire_len(),
+            wire_len: captured.wire_len() - 50 + self.cut,
             reserved_bits: false,
         };
         Frame::new(captured, layout)

@@ -100,11 +100,9 @@ impl<'a> Captures<'a> {
     /// The frames, in the order of the capture.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Captured<'a>> + use<'a> {
         let buffer = self.buffer;
-        self.records.iter().map(move |record| Captured {
-            bytes: &buffer[record.bytes.clone()],
-            wire_len: record.wire_len,
-            time: record.time,
-        })
+        self.records
+            .iter()
+            .map(move |record| Captured::new(&buffer[record.bytes.clone()], record.wire_len, record.time))
     }
 
     /// Number of frames.

@@ -2,10 +2,12 @@
 
 use std::{ops::Range, ptr, slice};
 
+use arrayvec::ArrayVec;
+
 use mirror_ebpf::mirror::STAMP_LEN;
 
 use super::{Socket, Stamps, ring::RxRing};
-use crate::batch::Captured;
+use crate::batch::{Captured, MAX_BATCH, Rest};
 
 /// Descriptors in user space's hands. Dropping it, also while unwinding, gives every chunk back.
 #[derive(Debug)]
@@ -14,7 +16,7 @@ pub(crate) struct Received<'a> {
     count: u32,
 }
 
-/// The frames of a [`Received`] batch, `None` for one in several descriptors.
+/// The frames of a [`Received`] batch, `None` for one in more descriptors than a batch has.
 #[derive(Debug)]
 pub(crate) struct Frames<'a, T> {
     rx: &'a RxRing,
@@ -22,8 +24,15 @@ pub(crate) struct Frames<'a, T> {
     left: Range<u32>,
     frames: usize,
     continued: bool,
+    /// Of each frame in several descriptors, in order, what follows its first.
+    rests: slice::Iter<'a, Rest<'a>>,
     times: T,
 }
+
+/// Where the slices of frames in several descriptors are kept while their batch is looked at.
+pub(crate) type Slices<'a> = ArrayVec<&'a [u8], MAX_BATCH>;
+/// Where is kept which of [`Slices`] belong to which frame.
+pub(crate) type Rests<'a> = ArrayVec<Rest<'a>, { MAX_BATCH / 2 }>;
 
 /// Where the receive times of a batch come from, all of them CLOCK_REALTIME in ns. A loop is made for each kind, so that
 /// one that needs no stamps has no code for them.
@@ -86,31 +95,92 @@ impl<'a> Received<'a> {
         self.count == 0
     }
 
-    /// The frames that are complete with this batch.
-    pub(crate) fn frames<T: Times>(&mut self, times: T) -> Frames<'_, T> {
-        let Socket { rx, umem, scatter_gather, continued, .. } = &*self.socket;
+    /// The frames, each in one descriptor.
+    pub(crate) fn frames<T: Times>(&self, times: T) -> Frames<'_, T> {
         let left = 0..self.count;
-        let frames = if *scatter_gather {
-            left.clone().filter(|nth| !continues(&rx.descriptor(*nth))).count()
-        } else {
-            left.len()
-        };
-        Frames { rx, umem: umem.base(), left, frames, continued: *continued, times }
+        Frames {
+            rx: &self.socket.rx,
+            umem: self.socket.umem.base(),
+            frames: left.len(),
+            left,
+            continued: false,
+            rests: [].iter(),
+            times,
+        }
+    }
+
+    /// The frames, of which some may be in several descriptors.
+    pub(crate) fn frames_in_several<'r, 's: 'r, 'b: 's, T: Times>(
+        &'b self,
+        times: T,
+        slices: &'s mut Slices<'b>,
+        rests: &'r mut Rests<'s>,
+    ) -> Frames<'r, T> {
+        let Socket { rx, umem, continued, .. } = &*self.socket;
+        let mut followers = ArrayVec::<usize, { MAX_BATCH / 2 }>::new();
+        let (mut frames, mut skipped, mut begun) = (0, *continued, false);
+        for nth in 0..self.count {
+            let descriptor = rx.descriptor(nth);
+            let goes_on = continues(&descriptor);
+            frames += usize::from(!goes_on);
+            if skipped {
+                skipped = goes_on;
+                continue;
+            }
+            if begun {
+                slices.push(self.bytes(&descriptor));
+                followers.last_mut().into_iter().for_each(|count| *count += 1);
+            } else if goes_on {
+                followers.push(0);
+            }
+            begun = goes_on;
+        }
+        let mut behind = slices.as_slice();
+        for count in followers {
+            let (mine, others) = behind.split_at(count);
+            rests.push(Rest::new(mine));
+            behind = others;
+        }
+        Frames {
+            rx,
+            umem: umem.base(),
+            left: 0..self.count,
+            frames,
+            continued: *continued,
+            rests: rests.iter(),
+            times,
+        }
+    }
+
+    /// How many frames end in it.
+    pub(crate) fn frame_count(&self) -> u64 {
+        let rx = &self.socket.rx;
+        (0..self.count).filter(|nth| !continues(&rx.descriptor(*nth))).count() as u64
+    }
+
+    /// Whether any descriptor in it is not a frame of its own.
+    pub(crate) fn is_in_several(&self) -> bool {
+        let Socket { rx, continued, scatter_gather, .. } = &*self.socket;
+        *scatter_gather && (*continued || (0..self.count).any(|nth| continues(&rx.descriptor(nth))))
+    }
+
+    fn bytes(&self, descriptor: &libc::xdp_desc) -> &[u8] {
+        lent(self.socket.umem.base(), descriptor, self)
     }
 }
 
 /// Whether the frame goes on in the next descriptor.
-fn continues(descriptor: &libc::xdp_desc) -> bool {
+pub(super) fn continues(descriptor: &libc::xdp_desc) -> bool {
     descriptor.options & libc::XDP_PKT_CONTD != 0
 }
 
 impl Drop for Received<'_> {
     fn drop(&mut self) {
-        let Socket { rx, fill, continued, .. } = &mut *self.socket;
+        let Socket { rx, fill, continued, scatter_gather, .. } = &mut *self.socket;
         if self.count == 0 {
             return;
         }
-        *continued = continues(&rx.descriptor(self.count - 1));
+        *continued = *scatter_gather && continues(&rx.descriptor(self.count - 1));
         // Every borrow of the frames' bytes has ended, because it was a borrow of this batch. In aligned chunks the
         // kernel takes any address within one for the whole.
         for nth in 0..self.count {
@@ -129,7 +199,7 @@ impl<'a, T: Times> Iterator for Frames<'a, T> {
     type Item = Option<Captured<'a>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let mut whole = !std::mem::take(&mut self.continued);
+        let skipped = std::mem::take(&mut self.continued);
         loop {
             let nth = self.left.next()?;
             let ahead = nth + AHEAD;
@@ -137,12 +207,17 @@ impl<'a, T: Times> Iterator for Frames<'a, T> {
                 self.fetch(&self.rx.descriptor(ahead));
             }
             let descriptor = self.rx.descriptor(nth);
-            if continues(&descriptor) {
-                whole = false;
+            let goes_on = continues(&descriptor);
+            if skipped && goes_on {
                 continue;
             }
+            let captured = match (skipped, goes_on) {
+                (true, _) => None,
+                (false, false) => Some(self.capture(&descriptor)),
+                (false, true) => Some(self.capture_several(&descriptor)?),
+            };
             self.frames -= 1;
-            return Some(whole.then(|| self.capture(&descriptor)));
+            return Some(captured);
         }
     }
 
@@ -162,15 +237,34 @@ impl<'a, T: Times> Frames<'a, T> {
     }
 
     fn capture(&mut self, descriptor: &libc::xdp_desc) -> Captured<'a> {
-        let start = ptr::with_exposed_provenance(address(self.umem, descriptor));
-        // SAFETY: the kernel puts only frames within the UMEM into the ring; its mapping lives as long as the socket,
-        // and its provenance was exposed when its address was handed to the kernel. The frame is out of the rings
-        // until the batch is dropped, which the lifetime `'a` forbids while the bytes are borrowed; nobody writes to
-        // them meanwhile.
-        let bytes = unsafe { slice::from_raw_parts(start, descriptor.len as usize) };
+        let bytes = lent(self.umem, descriptor, self.rx);
         let time = self.times.take(bytes);
-        Captured { bytes, wire_len: descriptor.len, time }
+        Captured::new(bytes, descriptor.len, time)
     }
+
+    /// The frame that begins here and goes on; `None` where its end is not in the batch.
+    #[cold]
+    fn capture_several(&mut self, descriptor: &libc::xdp_desc) -> Option<Captured<'a>> {
+        if self.frames == 0 {
+            return None;
+        }
+        let rest = self.rests.next()?;
+        let followers = u32::try_from(rest.slices().len()).unwrap_or(u32::MAX);
+        self.left.start = self.left.start.saturating_add(followers);
+        let bytes = lent(self.umem, descriptor, self.rx);
+        let time = self.times.take(bytes);
+        let wire_len = u32::try_from(bytes.len() + rest.len()).unwrap_or(u32::MAX);
+        Some(Captured::new(bytes, wire_len, time).followed_by(rest))
+    }
+}
+
+/// The bytes of a descriptor of a batch, for as long as `holder`, which the batch or its ring is, is borrowed.
+fn lent<'a, T>(umem: usize, descriptor: &libc::xdp_desc, _holder: &'a T) -> &'a [u8] {
+    let start = ptr::with_exposed_provenance(address(umem, descriptor));
+    // SAFETY: the kernel puts only frames within the UMEM into the ring; its mapping lives as long as the socket,
+    // and its provenance was exposed when it was mapped. The frame is out of the rings until the batch is dropped,
+    // which the lifetime `'a` forbids while the bytes are borrowed; nobody writes to them meanwhile.
+    unsafe { slice::from_raw_parts(start, descriptor.len as usize) }
 }
 
 /// Where a frame starts.
@@ -183,7 +277,7 @@ fn address(umem: usize, descriptor: &libc::xdp_desc) -> usize {
 fn in_front_of(bytes: &[u8]) -> u64 {
     let place = ptr::with_exposed_provenance::<u64>(bytes.as_ptr().addr() - STAMP_LEN);
     // SAFETY: a frame starts at least XDP_PACKET_HEADROOM into its chunk, so the bytes before it belong to the same
-    // chunk of the same mapping, whose provenance was exposed when its address was handed to the kernel. They are ours
+    // chunk of the same mapping, whose provenance was exposed when it was mapped. They are ours
     // as long as the frame is. The address needs no alignment.
     unsafe { place.read_unaligned() }
 }

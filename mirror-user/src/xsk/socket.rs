@@ -14,7 +14,7 @@ use rustix::net::{RecvFlags, recv, sockopt::xdp_statistics, xdp::SocketAddrXdpFl
 
 use super::{
     bind::{UNUSED_RING, Unbound},
-    received::Received,
+    received::{Received, continues},
     ring::{CompletionRing, FillRing, RxRing},
     umem::{Chunks, HugePages, Umem},
 };
@@ -82,7 +82,7 @@ pub(crate) struct Socket {
     _completion: CompletionRing,
     socket: OwnedFd,
     pub(super) umem: Umem,
-    /// Whether the descriptor at the start of the next batch continues a frame.
+    /// Whether the next descriptor belongs to a frame that is longer than a batch.
     pub(super) continued: bool,
     pub(super) scatter_gather: bool,
 }
@@ -116,8 +116,29 @@ impl Socket {
     /// Takes up to `most` descriptors off the RX ring.
     pub(crate) fn receive(&mut self, most: usize) -> Received<'_> {
         let most = u32::try_from(most.min(MAX_BATCH)).unwrap_or(0);
-        let count = self.rx.available(most);
+        let mut count = self.rx.available(most);
+        if self.scatter_gather && count > 0 {
+            count = self.whole_frames(count);
+        }
         Received::new(self, count)
+    }
+
+    /// Of the first `count` descriptors those that make whole frames: one that goes on behind them waits in the ring for
+    /// the next batch. A single frame may have more than were asked for.
+    fn whole_frames(&mut self, count: u32) -> u32 {
+        let ends = |rx: &RxRing, nth: &u32| !continues(&rx.descriptor(*nth));
+        if let Some(last) = (0..count).rev().find(|nth| ends(&self.rx, nth)) {
+            return last + 1;
+        }
+        let most = u32::try_from(MAX_BATCH).unwrap_or(u32::MAX);
+        let count = self.rx.available(most);
+        match (0..count).find(|nth| ends(&self.rx, nth)) {
+            Some(last) => last + 1,
+            // A frame of more than a batch has, which no driver makes (`MAX_SKB_FRAGS`): taken piece by piece, and
+            // rejected with its last.
+            None if count == most => count,
+            None => 0,
+        }
     }
 
     /// Waits until the RX ring has something, or the time is over. An interface that is down counts as nothing.

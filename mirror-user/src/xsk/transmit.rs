@@ -21,8 +21,10 @@ use super::{
 /// the ring, EAGAIN means that the driver or the socket's memory is full, and nothing else.
 pub(crate) const BURST: usize = 32;
 
-/// Bytes of a chunk, the most that copy mode has without several descriptors a frame.
+/// Bytes of a chunk, and the most a descriptor has.
 const CHUNK: u32 = 4096;
+/// The most descriptors of a frame: what a socket buffer takes in pages (`MAX_SKB_FRAGS`).
+const MOST_DESCRIPTORS: usize = 17;
 /// Chunks, of which most are on their way where a driver completes late.
 const CHUNKS: u32 = 2048;
 /// How long a full driver or socket is waited for.
@@ -57,21 +59,41 @@ pub(crate) struct Transmitter {
     out: Vec<bool>,
     /// Those of the descriptors that were put and not flushed.
     queued: Vec<u64>,
+    /// Whether these are the descriptors of one frame: then it goes alone.
+    is_one_frame: bool,
+    /// The longest frame, in bytes.
+    max_frame: usize,
     /// Nothing of the last burst got out, for want of room.
     is_full: bool,
 }
 
 impl Transmitter {
-    /// The longest frame, in bytes.
-    pub(crate) const MAX_FRAME: usize = CHUNK as usize;
+    /// Takes the memory and binds to a queue of an interface. Frames of more than 4096 bytes go in several descriptors, for
+    /// which kernel 6.6 is needed; before it they are refused, see [`max_frame`](Self::max_frame).
+    pub(crate) fn open(ifindex: u32, queue: u32, longest: usize) -> Result<Self, XskError> {
+        let in_one = CHUNK as usize;
+        if longest > in_one {
+            match Self::bound(ifindex, queue, SocketAddrXdpFlags::XDP_USE_SG, MOST_DESCRIPTORS * in_one) {
+                // The flag is not known to the kernel.
+                Err(XskError::Bind(cause)) if cause.raw_os_error() == Some(libc::EINVAL) => {}
+                opened => return opened,
+            }
+        }
+        Self::bound(ifindex, queue, SocketAddrXdpFlags::empty(), in_one)
+    }
 
-    /// Takes the memory and binds to a queue of an interface.
-    pub(crate) fn open(ifindex: u32, queue: u32) -> Result<Self, XskError> {
+    fn bound(
+        ifindex: u32,
+        queue: u32,
+        flags: SocketAddrXdpFlags,
+        max_frame: usize,
+    ) -> Result<Self, XskError> {
         let chunks = Chunks { count: CHUNKS, size: CHUNK, headroom: 0 };
         let umem = Umem::allocate(chunks, HugePages::Never)?;
         let unbound = Unbound::new(&umem, UNUSED_RING, CHUNKS)?;
         let tx = unbound.tx_ring(TX_RING)?;
-        let (socket, fill, completion) = unbound.bind(ifindex, queue, SocketAddrXdpFlags::XDP_COPY)?;
+        let (socket, fill, completion) =
+            unbound.bind(ifindex, queue, SocketAddrXdpFlags::XDP_COPY | flags)?;
         Ok(Self {
             tx,
             completion,
@@ -81,16 +103,27 @@ impl Transmitter {
             free: chunks.addresses().collect(),
             out: vec![false; CHUNKS as usize],
             queued: Vec::with_capacity(BURST),
+            is_one_frame: false,
+            max_frame,
             is_full: false,
         })
     }
 
+    /// The longest frame it sends, in bytes.
+    pub(crate) fn max_frame(&self) -> usize {
+        self.max_frame
+    }
+
     /// Copies a frame, given in parts, to where the kernel will take it from. Whether there was room: not behind
-    /// [`BURST`] frames that were not flushed, not for more than [`MAX_FRAME`](Self::MAX_FRAME) bytes, not while the
-    /// driver has all chunks, and not while the kernel has not passed over what was made invalid.
+    /// [`BURST`] frames that were not flushed, nor behind or in front of one that takes several descriptors, not for more
+    /// than [`max_frame`](Self::max_frame) bytes, not while the driver has all chunks, and not while the kernel has not
+    /// passed over what was made invalid.
     pub(crate) fn put(&mut self, parts: &[&[u8]]) -> bool {
         let len: usize = parts.iter().map(|part| part.len()).sum();
-        if self.queued.len() == BURST || len > Self::MAX_FRAME {
+        let descriptors = len.div_ceil(CHUNK as usize).max(1);
+        let is_one_frame = descriptors > 1;
+        let waits_alone = !self.queued.is_empty() && (self.is_one_frame || is_one_frame);
+        if self.queued.len() == BURST || len > self.max_frame || waits_alone {
             return false;
         }
         if self.queued.is_empty()
@@ -99,32 +132,50 @@ impl Transmitter {
         {
             return false;
         }
-        let Some(chunk) = self.take_chunk() else { return false };
-        let mut at = usize::try_from(chunk).unwrap_or(usize::MAX);
-        for part in parts {
-            let to = self.umem.start().as_ptr().wrapping_add(at);
-            // SAFETY: the chunk is nobody else's, being out of the free ones and in no ring; `len` is at most its size,
-            // so the copy stays within it. The part is memory of the caller's, which the UMEM is not.
-            unsafe { to.copy_from_nonoverlapping(part.as_ptr(), part.len()) };
-            at += part.len();
+        if !self.reserve(descriptors) {
+            return false;
         }
-        let nth = u32::try_from(self.queued.len()).unwrap_or(0);
-        let len = u32::try_from(len).unwrap_or(0);
-        self.tx.put(nth, libc::xdp_desc { addr: chunk, len, options: 0 });
-        self.queued.push(chunk);
-        self.out[place(chunk)] = true;
+        self.is_one_frame = is_one_frame;
+        let mut parts = parts.iter().copied();
+        let mut part = parts.next().unwrap_or_default();
+        let mut left = len;
+        for _ in 0..descriptors {
+            // There are as many, by `reserve`.
+            let Some(chunk) = self.free.pop() else { return false };
+            let here = left.min(CHUNK as usize);
+            let mut filled = 0;
+            while filled < here {
+                let (now, later) = part.split_at(part.len().min(here - filled));
+                let at = usize::try_from(chunk).unwrap_or(usize::MAX).wrapping_add(filled);
+                let to = self.umem.start().as_ptr().wrapping_add(at);
+                // SAFETY: the chunk is nobody else's, being out of the free ones and in no ring; `filled` and what is
+                // copied are together at most its size, so the copy stays within it. The part is memory of the caller's,
+                // which the UMEM is not.
+                unsafe { to.copy_from_nonoverlapping(now.as_ptr(), now.len()) };
+                filled += now.len();
+                part = if later.is_empty() { parts.next().unwrap_or_default() } else { later };
+            }
+            left -= here;
+            let nth = u32::try_from(self.queued.len()).unwrap_or(0);
+            let len = u32::try_from(here).unwrap_or(0);
+            let options = if left > 0 { libc::XDP_PKT_CONTD } else { 0 };
+            self.tx.put(nth, libc::xdp_desc { addr: chunk, len, options });
+            self.queued.push(chunk);
+            self.out[place(chunk)] = true;
+        }
         true
     }
 
-    fn take_chunk(&mut self) -> Option<u64> {
-        if self.free.is_empty() {
+    /// Whether so many chunks are free, after a while if need be.
+    fn reserve(&mut self, chunks: usize) -> bool {
+        if self.free.len() < chunks {
             self.reclaim();
         }
-        if self.free.is_empty() {
+        if self.free.len() < chunks {
             Self::wait();
             self.reclaim();
         }
-        self.free.pop()
+        self.free.len() >= chunks
     }
 
     /// Takes back what the kernel is done with.
@@ -149,11 +200,12 @@ impl Transmitter {
     /// Sends what was put, and says what became of it.
     pub(crate) fn flush(&mut self) -> Burst {
         let mut burst = Burst::default();
-        let count = self.queued.len() as u64;
-        if count == 0 {
+        let descriptors = self.queued.len() as u64;
+        if descriptors == 0 {
             return burst;
         }
-        self.tx.submit(u32::try_from(count).unwrap_or(0));
+        let count = if self.is_one_frame { 1 } else { descriptors };
+        self.tx.submit(u32::try_from(descriptors).unwrap_or(0));
         // One that took nothing last time is not waited for again, until it takes something.
         let patience = if self.is_full { Duration::ZERO } else { PATIENCE };
         let start = Instant::now();
@@ -177,7 +229,7 @@ impl Transmitter {
             };
             untouched &= !is_full;
             if !is_full || start.elapsed() >= patience {
-                burst.refused = self.give_up(count, untouched);
+                burst.refused = self.give_up(descriptors, untouched).min(count);
                 burst.error = Some(error);
                 break;
             }

@@ -73,8 +73,14 @@ fn write_lines(text: &mut String, report: &Report, captures: &[Capture]) -> std:
         for queue in &interface.queues {
             let causes = [
                 (queue.rx_ring_full, "lost: RX ring full (the worker is too slow, or has too little CPU)"),
-                (queue.fill_ring_empty.min(queue.rx_dropped), "lost: fill ring empty (likewise)"),
-                (queue.oversize, "lost: larger than a UMEM chunk takes (see --mode and the MTU)"),
+                (
+                    queue.rx_dropped.saturating_sub(queue.oversize.unwrap_or(0)),
+                    "lost: fill ring empty (likewise)",
+                ),
+                (
+                    queue.oversize.unwrap_or(0),
+                    "lost: larger than a UMEM chunk takes (see --mode and the MTU)",
+                ),
             ];
             for (count, cause) in causes {
                 if count > 0 {

@@ -120,5 +120,5 @@ impl Packet {
 }
 
 fn whole(bytes: &[u8]) -> Captured<'_> {
-    Captured { bytes, wire_len: u32::try_from(bytes.len()).unwrap(), time: 0 }
+    Captured::new(bytes, u32::try_from(bytes.len()).unwrap(), 0)
 }

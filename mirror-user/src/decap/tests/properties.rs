@@ -9,7 +9,10 @@ use super::{
     super::{Layout, decapsulate, decapsulate_frame, fast, general},
     PORTS, Packet, inner_ipv4, inner_ipv6, tagged, whole,
 };
-use crate::{account::Reject, batch::Captured};
+use crate::{
+    account::Reject,
+    batch::{Captured, HeadBuffer, Rest, Segments},
+};
 
 fn inners() -> impl Strategy<Value = Vec<u8>> {
     let tpids = prop::collection::vec(prop_oneof![Just(0x8100_u16), Just(0x88a8)], 0..4);
@@ -82,7 +85,7 @@ fn damaged_packets() -> impl Strategy<Value = (Vec<u8>, u32)> {
 /// What must hold of any layout, whatever the bytes.
 fn check_layout(captured: Captured<'_>, layout: &Layout) -> Result<(), TestCaseError> {
     let inner = (layout.inner_end - layout.inner_start) as usize;
-    prop_assert!(layout.inner_end as usize <= captured.bytes.len());
+    prop_assert!(layout.inner_end as usize <= captured.len());
     prop_assert!(inner >= 14);
     prop_assert_eq!(u32::from(layout.udp) + 16, layout.inner_start);
     prop_assert!(layout.vni < 1 << 24);
@@ -96,8 +99,8 @@ fn check_layout(captured: Captured<'_>, layout: &Layout) -> Result<(), TestCaseE
 
 /// Both ways agree wherever the fast one answers.
 fn check_ways(captured: Captured<'_>) -> Result<(), TestCaseError> {
-    let general = general::decapsulate(captured.bytes, captured.wire_len, PORTS);
-    if let Some(layout) = fast::decapsulate(captured.bytes, PORTS) {
+    let general = general::decapsulate(&captured, PORTS);
+    if let Some(layout) = fast::decapsulate(captured.first(), PORTS) {
         prop_assert_eq!(general, Ok(layout));
     }
     prop_assert_eq!(decapsulate(&captured, PORTS), general);
@@ -111,10 +114,10 @@ fn check_ways(captured: Captured<'_>) -> Result<(), TestCaseError> {
 fn check_etherparse(captured: Captured<'_>) -> Result<(), TestCaseError> {
     let Ok(frame) = decapsulate_frame(captured, PORTS) else { return Ok(()) };
     // It refuses lengths beyond the bytes at hand, so a capture that was cut has no second opinion.
-    if captured.wire_len as usize > captured.bytes.len() {
+    if captured.wire_len() as usize > captured.len() {
         return Ok(());
     }
-    let sliced = SlicedPacket::from_ethernet(captured.bytes)
+    let sliced = SlicedPacket::from_ethernet(captured.first())
         .map_err(|error| TestCaseError::fail(format!("etherparse refuses what we accept: {error}")))?;
     let (source, destination) = match sliced.net {
         Some(NetSlice::Ipv4(ip)) => {
@@ -135,14 +138,60 @@ fn check_etherparse(captured: Captured<'_>) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// The slices of `bytes` between these places, in any order and as often as they are given.
+fn cut_up<'a>(bytes: &'a [u8], cuts: &[prop::sample::Index]) -> Vec<&'a [u8]> {
+    let mut places: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+    places.extend([0, bytes.len()]);
+    places.sort_unstable();
+    places.windows(2).map(|ends| &bytes[ends[0]..ends[1]]).collect()
+}
+
+/// A frame in several slices is judged as the same frame in one, and shows the same bytes and addresses.
+fn check_cut(bytes: &[u8], wire_len: u32, cuts: &[prop::sample::Index]) -> Result<(), TestCaseError> {
+    let slices = cut_up(bytes, cuts);
+    let rest = Rest::new(&slices[1..]);
+    let cut = Captured::new(slices[0], wire_len, 7).followed_by(&rest);
+    prop_assert_eq!(cut.len(), bytes.len());
+    let (cut, whole) =
+        (decapsulate_frame(cut, PORTS), decapsulate_frame(Captured::new(bytes, wire_len, 7), PORTS));
+    let (cut, whole) = match (cut, whole) {
+        (Ok(cut), Ok(whole)) => (cut, whole),
+        (cut, whole) => {
+            prop_assert_eq!(cut.err(), whole.err());
+            return Ok(());
+        }
+    };
+    prop_assert_eq!(&*cut.inner().to_contiguous(), whole.inner().first());
+    prop_assert_eq!(cut.inner().iter().flatten().copied().collect::<Vec<_>>(), whole.inner().first());
+    prop_assert_eq!(&*cut.outer().to_contiguous(), whole.outer().first());
+    prop_assert_eq!((cut.inner().len(), cut.inner_len()), (whole.inner().len(), whole.inner_len()));
+    prop_assert_eq!((cut.source(), cut.destination()), (whole.source(), whole.destination()));
+    prop_assert_eq!(
+        (cut.vni(), cut.source_port(), cut.destination_port(), cut.vxlan(), cut.wire_len(), cut.time()),
+        (whole.vni(), whole.source_port(), whole.destination_port(), whole.vxlan(), whole.wire_len(), 7)
+    );
+    let mut buffer = HeadBuffer::default();
+    let head = cut.inner().head(&mut buffer);
+    prop_assert!(head.len() >= whole.inner().len().min(Segments::HEAD));
+    prop_assert!(whole.inner().first().starts_with(head));
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4096))]
+
+    #[test]
+    fn a_frame_cut_anywhere_is_judged_and_read_as_a_whole_one(
+        (bytes, wire_len) in damaged_packets(), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+    ) {
+        check_cut(&bytes, wire_len, &cuts)?;
+    }
 
     #[test]
     fn any_bytes_are_judged_without_a_panic_and_the_same_both_ways(
         bytes in prop::collection::vec(any::<u8>(), 0..300), wire_len: u32,
     ) {
-        check_ways(Captured { bytes: &bytes, wire_len, time: 0 })?;
+        check_ways(Captured::new(&bytes, wire_len, 0))?;
     }
 
     #[test]
@@ -166,7 +215,7 @@ proptest! {
 
     #[test]
     fn damaged_packets_are_judged_the_same_both_ways_and_by_etherparse((bytes, wire_len) in damaged_packets()) {
-        let captured = Captured { bytes: &bytes, wire_len, time: 0 };
+        let captured = Captured::new(&bytes, wire_len, 0);
         check_ways(captured)?;
         check_etherparse(captured)?;
     }

@@ -134,7 +134,7 @@ fn every_cut_within_the_headers_is_short_and_every_later_one_is_taken() {
             let packet = Packet { tags: tags.clone(), v6, options, ..Packet::default() };
             let bytes = packet.bytes();
             for cut in 0..=bytes.len() {
-                let captured = Captured { bytes: &bytes[..cut], ..whole(&bytes) };
+                let captured = Captured::new(&bytes[..cut], whole(&bytes).wire_len(), 0);
                 let result = decapsulate_frame(captured, PORTS);
                 if cut < packet.inner_at() + 14 {
                     assert_eq!(result.unwrap_err(), Reject::Short, "cut at {cut} of {packet:?}");
@@ -235,7 +235,7 @@ fn the_wire_length_is_what_the_inner_header_tells_where_that_is_more() {
 #[test]
 fn a_wire_length_below_the_bytes_at_hand_is_not_believed() {
     let bytes = Packet::default().bytes();
-    assert_eq!(lengths(Captured { bytes: &bytes, wire_len: 0, time: 0 }), (74, 74));
+    assert_eq!(lengths(Captured::new(&bytes, 0, 0)), (74, 74));
 }
 
 #[test]

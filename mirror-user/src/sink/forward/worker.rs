@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use super::{Totals, group::Group};
 use crate::{
-    batch::{Batch, Frame},
+    batch::{Batch, Frame, HeadBuffer},
     sink::{
         Sink, SinkError, SinkStats,
         handoff::{Lane, record},
@@ -50,7 +50,7 @@ impl Sink for ForwardSink {
         }
         let up = self.group.up();
         for frame in batch {
-            match self.group.member(up, frame.inner().first()) {
+            match self.group.member(up, frame.inner().head(&mut HeadBuffer::default())) {
                 Some(member) => Self::put(&mut self.lanes[member], frame),
                 None => self.no_member += 1,
             }

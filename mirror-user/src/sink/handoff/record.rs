@@ -20,18 +20,18 @@ pub(crate) fn len_of(outer: usize) -> usize {
 
 /// Writes a frame into `out`, which is [`len`] bytes.
 pub(crate) fn put(frame: &Frame<'_>, out: &mut [u8]) {
-    let (Captured { bytes, wire_len: outer_wire_len, time }, layout) = frame.parts();
+    let (outer, (captured, layout)) = (frame.outer(), frame.parts());
     let Layout { vni, network, udp, inner_start, inner_end, wire_len, reserved_bits } = layout;
     let (at, is_v6) = match network {
         Network::Ipv4 { at } => (at, false),
         Network::Ipv6 { at } => (at, true),
     };
-    let [t0, t1, t2, t3, t4, t5, t6, t7] = time.to_le_bytes();
+    let [t0, t1, t2, t3, t4, t5, t6, t7] = captured.time().to_le_bytes();
     #[expect(clippy::cast_possible_truncation, reason = "no frame is as long as 4 GiB")]
-    let captured = bytes.len() as u32;
+    let len = outer.len() as u32;
     let words = [
-        captured.to_le_bytes(),
-        outer_wire_len.to_le_bytes(),
+        len.to_le_bytes(),
+        captured.wire_len().to_le_bytes(),
         [t0, t1, t2, t3],
         [t4, t5, t6, t7],
         vni.to_le_bytes(),
@@ -41,7 +41,11 @@ pub(crate) fn put(frame: &Frame<'_>, out: &mut [u8]) {
         wire_len.to_le_bytes(),
     ];
     out[..HEAD].copy_from_slice(words.as_flattened());
-    out[HEAD..HEAD + bytes.len()].copy_from_slice(bytes);
+    let mut at = HEAD;
+    for slice in outer.iter() {
+        out[at..at + slice.len()].copy_from_slice(slice);
+        at += slice.len();
+    }
 }
 
 /// The frames of a block, in order.
@@ -63,7 +67,7 @@ pub(crate) fn frames(mut records: &[u8]) -> impl Iterator<Item = Frame<'_>> {
             wire_len: word(32),
             reserved_bits: reserved_bits != 0,
         };
-        Some(Frame::new(Captured { bytes, wire_len: word(4), time }, layout))
+        Some(Frame::new(Captured::new(bytes, word(4), time), layout))
     })
 }
 
@@ -101,8 +105,7 @@ mod tests {
             [(vec![], false, 10), (vec![0x88a8, 0x8100], false, 0), (vec![0x8100], true, 0)]
         {
             let bytes = Packet { tags, v6, options, padding: 5, ..Packet::default() }.bytes();
-            let captured =
-                Captured { wire_len: u32::try_from(bytes.len()).unwrap() + 1, bytes: &bytes, time: 3 };
+            let captured = Captured::new(&bytes, u32::try_from(bytes.len()).unwrap() + 1, 3);
             let frame = decapsulate_frame(captured, &[4789]).unwrap();
             let mut out = vec![0; len(&frame)];
             put(&frame, &mut out);

@@ -10,7 +10,7 @@ use super::{
     losses::Dropped,
 };
 use crate::{
-    batch::{Batch, Frame},
+    batch::{Batch, Frame, HeadBuffer},
     sink::{Sink, SinkError, SinkStats, handoff::Lane, origin::OriginKey},
 };
 
@@ -74,8 +74,7 @@ impl PcapSink {
 /// Bytes of a frame up to where its payload begins.
 fn headers_len(frame: &Frame<'_>, outer: bool) -> u32 {
     let (_, layout) = frame.parts();
-    // Headers are in the first segment.
-    let inner = frame.inner().iter().next().map_or(0, headers::len);
+    let inner = headers::len(frame.inner().head(&mut HeadBuffer::default()));
     let before = if outer { layout.inner_start } else { 0 };
     before + u32::try_from(inner).unwrap_or(u32::MAX - before)
 }

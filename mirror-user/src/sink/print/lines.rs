@@ -15,7 +15,7 @@ use crate::{batch::Frame, sink::origin::OriginKey};
 /// let mut lines = Lines::new(Style::default().time(Time::None));
 /// let mut text = String::new();
 /// # let outer = [0; 60];
-/// # let captured = Captured { bytes: &outer, wire_len: 60, time: 0 };
+/// # let captured = Captured::new(&outer, 60, 0);
 /// if let Ok(frame) = decap::decapsulate_frame(captured, &[vxlan::PORT]) {
 ///     lines.line(&frame, &mut text);
 /// }

@@ -31,7 +31,7 @@ fn check(bytes: &[u8], count: usize) {
     assert_eq!(seen.len(), count);
     for (bytes, wire_len, time) in &seen {
         assert_eq!(*wire_len as usize, bytes.len(), "the wire length counts an Ethernet header too");
-        let captured = Captured { bytes, wire_len: *wire_len, time: *time };
+        let captured = Captured::new(bytes, *wire_len, *time);
         let frame = decapsulate_frame(captured, &[4789]).unwrap();
         assert_eq!(frame.inner().first(), Packet::default().inner);
         assert_eq!(frame.source(), std::net::IpAddr::from([10, 10, 10, 252]));
@@ -65,7 +65,7 @@ fn ipv6_over_cooked_and_raw_links() {
         let record = pcap_record(Little, (1, 1), 0, 0, &data);
         let seen = frames(&[pcap_header(Little, 0xa1b2_c3d4, link_type), record].concat());
         let (bytes, wire_len, time) = &seen[0];
-        let captured = Captured { bytes, wire_len: *wire_len, time: *time };
+        let captured = Captured::new(bytes, *wire_len, *time);
         assert_eq!(decapsulate_frame(captured, &[4789]).unwrap().inner().first(), packet.inner);
     }
 }

@@ -64,7 +64,7 @@ proptest! {
         let mut reader = CaptureReader::new(&bytes[..]);
         let mut batches = 0;
         while let Ok(Some(captures)) = reader.next_batch(64) {
-            let _ = captures.iter().map(|captured| captured.bytes.len()).sum::<usize>();
+            let _ = captures.iter().map(|captured| captured.len()).sum::<usize>();
             batches += 1;
             prop_assert!(batches <= bytes.len());
         }

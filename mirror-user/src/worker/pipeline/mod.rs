@@ -14,7 +14,7 @@ use crate::{
     account::{FrameCounters, Reject, SinkCounters, SinkState},
     batch::{Batch, Captured, Frame, MAX_BATCH},
     decap,
-    select::{Budget, Selection},
+    select::{Budget, Scratch, Selection},
     sink::{Sink, SinkError, SinkStats},
 };
 
@@ -35,6 +35,7 @@ pub(crate) struct SinkSlot {
     selection: Option<Arc<Selection>>,
     counters: SinkCounters,
     end: Option<SinkEnd>,
+    scratch: Scratch,
 }
 
 /// How a sink ended before its run did.
@@ -57,6 +58,7 @@ pub(crate) struct Pipeline {
     queue: u32,
     frames: FrameCounters,
     sinks: Vec<SinkSlot>,
+    scratch: Scratch,
 }
 
 /// Reasons under which frames fail at the worker's edge.
@@ -65,7 +67,13 @@ const FAILED_BY_PANIC: &str = "panic";
 
 impl SinkSlot {
     pub(crate) fn new(sink: Box<dyn Sink>) -> Self {
-        Self { sink, selection: None, counters: SinkCounters::default(), end: None }
+        Self {
+            sink,
+            selection: None,
+            counters: SinkCounters::default(),
+            end: None,
+            scratch: Scratch::default(),
+        }
     }
 
     pub(crate) fn selecting(self, selection: Option<Arc<Selection>>) -> Self {
@@ -98,7 +106,7 @@ impl SinkSlot {
     fn offer(&mut self, batch: &Batch<'_>) {
         let Some(selection) = self.selection.clone() else { return self.take(batch) };
         let mut frames: ArrayVec<_, MAX_BATCH> = batch.frames().iter().copied().collect();
-        selection.retain(&mut frames);
+        selection.retain(&mut frames, &mut self.scratch);
         self.counters.deselected += (batch.len() - frames.len()) as u64;
         self.take(&Batch::new(batch.queue(), &frames));
     }
@@ -176,10 +184,11 @@ impl Drop for Sorting<'_> {
 
 impl Pipeline {
     pub(crate) fn new(config: PipelineConfig, queue: u32, sinks: Vec<SinkSlot>) -> Self {
-        Self { config, queue, frames: FrameCounters::default(), sinks }
+        Self { config, queue, frames: FrameCounters::default(), sinks, scratch: Scratch::default() }
     }
 
-    /// Takes one batch of at most [`MAX_BATCH`] frames; `None` stands for a frame in several descriptors.
+    /// Takes one batch of at most [`MAX_BATCH`] frames; `None` stands for a frame in more descriptors than a batch
+    /// has.
     pub(crate) fn process<'a>(&mut self, batch: impl ExactSizeIterator<Item = Option<Captured<'a>>>) {
         let mut frames = ArrayVec::<Frame<'a>, MAX_BATCH>::new();
         let counts = FrameCounters { received: batch.len() as u64, ..FrameCounters::default() };
@@ -194,7 +203,8 @@ impl Pipeline {
                 counts.reject(Reject::MultiDescriptor);
                 continue;
             };
-            counts.outer_bytes += captured.bytes.len() as u64;
+            counts.outer_bytes += captured.len() as u64;
+            counts.multi_descriptor += u64::from(!captured.is_contiguous());
             let layout = match decap::decapsulate(&captured, &self.config.ports) {
                 Ok(layout) => layout,
                 Err(reason) => {
@@ -215,7 +225,7 @@ impl Pipeline {
                 }
             }
             counts.decapsulated += 1;
-            counts.inner_bytes += frame.inner().len() as u64;
+            counts.inner_bytes += frame.inner_len() as u64;
             counts.reserved_bits += u64::from(frame.has_reserved_bits());
             counts.truncated_inner += u64::from(frame.is_truncated());
             frames.push(frame);
@@ -223,7 +233,7 @@ impl Pipeline {
         sorting.sorted = true;
         drop(sorting);
         let decapsulated = frames.len() as u64;
-        self.config.selection.retain_matching(&mut frames);
+        self.config.selection.retain_matching(&mut frames, &mut self.scratch);
         let selected = self.config.budget.claim(frames.len() as u64);
         let deselected = decapsulated - selected;
         frames.truncate(usize::try_from(selected).unwrap_or(usize::MAX));

@@ -21,7 +21,7 @@ fn frame() -> Vec<u8> {
 }
 
 fn captured(bytes: &[u8]) -> Captured<'_> {
-    Captured { bytes, wire_len: u32::try_from(bytes.len()).unwrap(), time: 1 }
+    Captured::new(bytes, u32::try_from(bytes.len()).unwrap(), 1)
 }
 
 fn close(pipeline: Pipeline) -> Report {

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     account::WorkerCounters,
     engine::{Event, Wait},
-    xsk::{BatchTime, Socket, StampedTimes, Stamps, Statistics},
+    xsk::{BatchTime, Received, Rests, Slices, Socket, StampedTimes, Stamps, Statistics, Times},
 };
 
 /// Sinks get their tick twice as often as promised, so that a promise of 100 ms holds.
@@ -145,7 +145,7 @@ impl RingWorker {
                 );
                 return;
             }
-            let mut received = self.socket.receive(self.config.batch);
+            let received = self.socket.receive(self.config.batch);
             if received.is_empty() {
                 drop(received);
                 if draining {
@@ -164,12 +164,12 @@ impl RingWorker {
                 // Nobody looks at the frames of a worker that has died.
                 let pipeline = &mut self.pipeline;
                 if dead {
-                    pipeline.abandon(received.frames(BatchTime(0)).len() as u64);
+                    pipeline.abandon(received.frame_count());
                 } else if self.config.stamp {
                     let (stamps, now) = (&mut progress.stamps, clock::monotonic());
-                    pipeline.process(received.frames(StampedTimes { stamps, now, instead: clock::realtime }));
+                    process(pipeline, &received, StampedTimes { stamps, now, instead: clock::realtime });
                 } else {
-                    pipeline.process(received.frames(BatchTime(clock::realtime())));
+                    process(pipeline, &received, BatchTime(clock::realtime()));
                 }
                 drop(received);
                 progress.busy += begin.elapsed();
@@ -231,6 +231,16 @@ impl RingWorker {
             Ok(statistics) => published.statistics = statistics,
             Err(error) => tracing::debug!(%error, "XDP_STATISTICS"),
         }
+    }
+}
+
+fn process<T: Times>(pipeline: &mut Pipeline, received: &Received<'_>, times: T) {
+    if received.is_in_several() {
+        let mut slices = Slices::new();
+        let mut rests = Rests::new();
+        pipeline.process(received.frames_in_several(times, &mut slices, &mut rests));
+    } else {
+        pipeline.process(received.frames(times));
     }
 }
 

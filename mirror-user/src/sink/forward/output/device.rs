@@ -27,7 +27,8 @@ pub(in super::super) struct Device {
 impl Device {
     pub(in super::super) fn open(name: &str, tagger: Option<Tagger>) -> Result<Self, OpenError> {
         let interface = Interface::named(name)?;
-        let transmitter = Transmitter::open(interface.index, QUEUE).map_err(|error| {
+        let longest = longest(interface.mtu);
+        let transmitter = Transmitter::open(interface.index, QUEUE, longest).map_err(|error| {
             let mend = match &error {
                 XskError::Bind(cause) if cause.raw_os_error() == Some(libc::EBUSY) => {
                     "; another AF_XDP socket is on its queue 0: stop its owner, or forward to another interface"
@@ -36,7 +37,6 @@ impl Device {
             };
             OpenError::Xsk(format!("{error}{mend}"))
         })?;
-        let longest = longest(interface.mtu);
         Ok(Self { transmitter, state: LinkState::open(name)?, name: name.to_owned(), tagger, longest })
     }
 
@@ -66,7 +66,7 @@ impl Output for Device {
                     [addresses, &tag, rest]
                 }
             };
-            if inner.len() > self.longest || inner.len() + vlan::TAG_LEN > Transmitter::MAX_FRAME {
+            if inner.len() > self.longest || inner.len() + vlan::TAG_LEN > self.transmitter.max_frame() {
                 settled.refuse(Refusal::TooLarge, 1);
                 continue;
             }

@@ -336,7 +336,7 @@ fn each_origin_has_its_file_and_those_beyond_the_bound_share_one() {
             let times: Vec<_> = theirs
                 .iter()
                 .map(|frame| {
-                    let time = frame.captured().time;
+                    let time = frame.captured().time();
                     format!("{}.{:09}\t80", time / 1_000_000_000, time % 1_000_000_000)
                 })
                 .collect();

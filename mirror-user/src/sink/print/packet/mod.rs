@@ -38,7 +38,7 @@ use view::View;
 /// Adds what the inner packet says, and below it its bytes, where the style wants them.
 pub(super) fn inner(frame: &Frame<'_>, style: Style, out: &mut String) {
     let mut text = Text::new(out, style);
-    let bytes = frame.inner().first();
+    let bytes = &*frame.inner().to_contiguous();
     let header_len = link::ethernet(&mut text, View::new(bytes, frame.wire_len() as usize));
     let dumped = if style.dump_link { bytes } else { bytes.get(header_len..).unwrap_or_default() };
     match style.dump {
