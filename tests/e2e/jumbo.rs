@@ -1,0 +1,277 @@
+//! Frames larger than a UMEM chunk: at EC2's default MTU of 9001 they come in several descriptors and leave by every sink
+//! as they were, with every frame accounted for. Needs root, and kernel 6.6.
+
+#[path = "common/mod.rs"]
+mod common;
+
+use std::{net::IpAddr, num::NonZeroU32, path::Path, time::Duration};
+
+use common::{
+    CAPTURE, Cable, LedgerFactory, SENDER, Shared, assert_balanced, builder,
+    mirror::{Mirror, balanced_report, ingest, sink, whole_capture},
+    settle,
+};
+use mirror_lab::{
+    Injector, VethEnd, VethOptions, VethPair, Witness,
+    capture::same_frames,
+    frames::{Outer, inner_udp},
+};
+use mirror_user::{Report, sink::SinkFactory};
+use nix::sys::signal::Signal;
+
+/// EC2's default.
+const MTU: u32 = 9001;
+/// Bytes of inner frames: from the least there is to what just fits.
+const SIZES: std::ops::RangeInclusive<usize> = 60..=8950;
+const FLOWS: usize = 64;
+const VNIS: [u32; 2] = [7, 8];
+/// A prime, so that sizes and flows do not go together.
+const STEP: usize = 1_009;
+/// Bytes of Ethernet, IPv4 and UDP of an inner frame.
+const HEADERS: usize = 42;
+
+fn jumbo_cable(queues: u32) -> Cable {
+    Cable::lay(&VethOptions { mtu: MTU, queues, ..VethOptions::default() })
+}
+
+/// The `nth` inner frame: its size and flow follow from the number, which it holds, and no two have the same bytes.
+fn inner(nth: usize) -> Vec<u8> {
+    let span = SIZES.end() - SIZES.start() + 1;
+    let len = SIZES.start() + nth * STEP % span;
+    let flow = u8::try_from(nth % FLOWS).expect("a flow");
+    let payload: Vec<u8> = (0..len - HEADERS)
+        .map(|place| match place {
+            0..4 => nth.to_be_bytes()[place + 4],
+            _ => u8::try_from((place * 31 + nth) % 251).expect("a byte"),
+        })
+        .collect();
+    let ends: [(IpAddr, u16); 2] = [([10, 0, 1, flow].into(), 40_000), ([10, 0, 2, flow].into(), 9)];
+    inner_udp(ends[0], ends[1], &payload).expect("inner frame")
+}
+
+/// So many inner frames, and the outer ones.
+fn frames(count: usize) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    let inner: Vec<_> = (0..count).map(inner).collect();
+    let wrap = |(nth, frame): (usize, &Vec<u8>)| {
+        Outer::sample(VNIS[nth % VNIS.len()]).encapsulate(frame).expect("outer frame")
+    };
+    let outer = inner.iter().enumerate().map(wrap).collect();
+    (inner, outer)
+}
+
+/// Sends them at a pace that nothing loses.
+fn send(cable: &Cable, outer: &[Vec<u8>]) {
+    let pace = NonZeroU32::new(4_000).expect("a pace");
+    Injector::new(&cable.sender, SENDER).expect("injector").pace(pace).send_all(outer).expect("injected");
+}
+
+/// Frames of a run's report that came in several descriptors.
+fn in_several(report: &serde_json::Value) -> u64 {
+    report["frames"]["multi_descriptor"].as_u64().expect("a count")
+}
+
+/// More than half of [`SIZES`] are larger than a chunk of 4096 takes.
+fn assert_many_in_several(report: &serde_json::Value, sent: usize) {
+    let several = in_several(report);
+    assert!(several > sent as u64 / 2 && several < sent as u64, "{several} of {sent} in several descriptors");
+}
+
+#[test]
+fn captures_a_tap_and_a_cable_get_them_byte_for_byte() {
+    const COUNT: usize = 3_000;
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    let cable = jumbo_cable(1);
+    let beyond = cable.lab.namespace("beyond").expect("beyond");
+    let far = VethEnd::new(&beyond, "ids0");
+    let options = VethOptions { mtu: 9216, ..VethOptions::default() };
+    VethPair::create(VethEnd::new(&cable.target, "out0"), far, &options).expect("veth");
+    let run = Mirror::ingest(
+        &cable,
+        path,
+        "--mode native -w inner.pcapng --forward tap:ids0 --forward dev:out0 --report report.json",
+    );
+    VethEnd::new(&cable.target, "ids0").offloads(false).expect("ethtool");
+    let on_tap = Witness::start(&cable.target, "ids0", &path.join("tap.pcap"), "").expect("tcpdump");
+    let on_cable = Witness::start(&beyond, "ids0", &path.join("far.pcap"), "").expect("tcpdump");
+    let (inner, outer) = frames(COUNT);
+    send(&cable, &outer);
+    run.has(COUNT as u64);
+    run.end_by(Signal::SIGINT).expect_code(0).expect_words(&["residue 0"]);
+    let report = balanced_report(&path.join("report.json"));
+    for name in ["pcap", "forward tap:ids0", "forward dev:out0"] {
+        assert_eq!(sink(&report, name)["written"], COUNT, "{:#}", sink(&report, name));
+    }
+    assert_many_in_several(&report, COUNT);
+    assert_eq!(report.pointer("/interfaces/0/queues/0/oversize"), Some(&serde_json::Value::Null));
+    same_frames(&inner, &on_tap.stop().expect("tcpdump").frames).expect("frames on the TAP");
+    same_frames(&inner, &on_cable.stop().expect("tcpdump").frames).expect("frames at the cable's end");
+    assert_eq!(whole_capture(&path.join("inner.pcapng")).frames(), inner);
+}
+
+#[test]
+fn a_tunnel_an_outer_capture_and_text_get_them_byte_for_byte() {
+    const COUNT: usize = 1_000;
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    let cable = jumbo_cable(1);
+    let beyond = cable.lab.namespace("beyond").expect("beyond");
+    let near = VethEnd::new(&cable.target, "out0");
+    let far = VethEnd::new(&beyond, "ids0");
+    let options = VethOptions { mtu: 9216, ..VethOptions::default() };
+    let link = VethPair::create(near, far, &options).expect("veth");
+    link.a.address("10.99.0.1/24").expect("address");
+    link.b.address("10.99.0.2/24").expect("address");
+    let arguments =
+        "--outer -w outer.pcap --format pcap --forward vxlan:10.99.0.2 --print -xx --report report.json";
+    let mut command = ingest(&cable, path, arguments);
+    command.stdout(std::fs::File::create(path.join("text")).expect("file"));
+    let run = Mirror::start(command).attached(&cable);
+    let tunnel = Witness::start(&beyond, "ids0", &path.join("far.pcap"), "udp port 4789").expect("tcpdump");
+    let (inner, outer) = frames(COUNT);
+    send(&cable, &outer);
+    run.has(COUNT as u64);
+    run.end_by(Signal::SIGINT).expect_code(0);
+    let report = balanced_report(&path.join("report.json"));
+    assert_many_in_several(&report, COUNT);
+    let seen: Vec<_> =
+        tunnel.stop().expect("tcpdump").frames.iter().map(|frame| frame[50..].to_vec()).collect();
+    same_frames(&inner, &seen).expect("frames in the tunnel");
+    assert_eq!(whole_capture(&path.join("outer.pcap")).frames(), outer);
+    let text = std::fs::read_to_string(path.join("text")).expect("text");
+    assert_eq!(dumped(&text), inner, "the bytes that are printed");
+}
+
+/// The frames in the output of `--print -xx`: lines of an offset and groups of hexadecimal digits below each packet's.
+fn dumped(text: &str) -> Vec<Vec<u8>> {
+    let mut frames: Vec<Vec<u8>> = Vec::new();
+    for line in text.lines() {
+        let Some(digits) = line.trim_start().strip_prefix("0x").and_then(|line| line.split_once(':')) else {
+            frames.push(Vec::new());
+            continue;
+        };
+        let digits: Vec<u8> = digits.1.bytes().filter(u8::is_ascii_hexdigit).collect();
+        let frame = frames.last_mut().expect("a packet's line comes first");
+        for pair in digits.chunks(2) {
+            let pair = std::str::from_utf8(pair).expect("digits");
+            frame.push(u8::from_str_radix(pair, 16).expect("a byte"));
+        }
+    }
+    frames
+}
+
+#[test]
+fn filters_and_snap_lengths_read_behind_the_first_descriptor() {
+    const COUNT: usize = 400;
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    let cable = jumbo_cable(1);
+    // The byte at 8000 is far behind the first descriptor.
+    let place = 8_000 + HEADERS;
+    let mut command = ingest(&cable, path, "-s 6000 -w some.pcapng --report report.json");
+    command.arg(format!("ether[{place}] = 77"));
+    let run = Mirror::start(command).attached(&cable);
+    let (inner, outer) = frames(COUNT);
+    send(&cable, &outer);
+    run.has(COUNT as u64);
+    run.end_by(Signal::SIGINT).expect_code(0);
+    let report = balanced_report(&path.join("report.json"));
+    let wanted: Vec<_> = inner
+        .iter()
+        .filter(|frame| frame.get(place) == Some(&77))
+        .map(|frame| frame[..frame.len().min(6_000)].to_vec())
+        .collect();
+    assert!(!wanted.is_empty());
+    assert_eq!(whole_capture(&path.join("some.pcapng")).frames(), wanted);
+    assert_eq!(sink(&report, "pcap")["deselected"], COUNT - wanted.len());
+}
+
+#[test]
+fn a_session_that_truncates_at_8500_leaves_the_length_on_the_wire() {
+    const CUT: usize = 8_500;
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    let cable = jumbo_cable(1);
+    let run = Mirror::ingest(&cable, path, "-w cut.pcapng --report report.json");
+    // As AWS does: the inner IP length stays, the outer lengths are those of what is sent.
+    let whole: Vec<_> = (0..200).map(inner).filter(|frame| frame.len() > CUT).collect();
+    assert!(whole.len() > 5);
+    let outer: Vec<_> = whole
+        .iter()
+        .map(|frame| {
+            Outer::aws([10, 10, 10, 252].into(), [10, 10, 10, 250].into(), 0xff91, 16_398_363)
+                .encapsulate(&frame[..CUT])
+                .expect("outer")
+        })
+        .collect();
+    send(&cable, &outer);
+    run.has(outer.len() as u64);
+    run.end_by(Signal::SIGINT).expect_code(0);
+    let report = balanced_report(&path.join("report.json"));
+    assert_eq!(report.pointer("/frames/odd/truncated_inner"), Some(&whole.len().into()));
+    let capture = whole_capture(&path.join("cut.pcapng"));
+    for (packet, whole) in capture.packets.iter().zip(&whole) {
+        assert_eq!((packet.bytes.len(), packet.wire_len as usize), (CUT, whole.len()));
+        assert_eq!(packet.bytes, whole[..CUT]);
+    }
+    assert_eq!(capture.packets.len(), whole.len());
+}
+
+/// Runs an engine whose worker is late, or whose ring is small, and sends more than it takes.
+fn overload(mut wanted: mirror_user::engine::EngineBuilder, delay: Duration, count: usize) -> Report {
+    let cable = jumbo_cable(1);
+    let factory = LedgerFactory::slow(delay);
+    wanted = wanted
+        .scatter_gather(true)
+        .sink(std::sync::Arc::new(Shared(factory)) as std::sync::Arc<dyn SinkFactory>);
+    let running = cable.engine(wanted);
+    let (_, outer) = frames(200);
+    let injector = Injector::new(&cable.sender, SENDER).expect("injector");
+    let pace = NonZeroU32::new(1_000_000).expect("a pace");
+    let injector = injector.pace(pace);
+    let mut sent = 0;
+    while sent < count as u64 {
+        sent += injector.send_all(&outer).expect("injected");
+    }
+    settle(&running);
+    let report = running.stop();
+    assert_balanced(&report);
+    assert_eq!(report.interfaces[0].xdp.seen, sent);
+    report
+}
+
+#[test]
+fn a_small_ring_loses_frames_that_are_counted_and_no_parts_of_any() {
+    let report = overload(builder().rx_ring(64).umem_frames(64), Duration::from_millis(5), 20_000);
+    let queue = &report.interfaces[0].queues[0];
+    assert!(queue.rx_dropped + queue.rx_ring_full > 0, "{queue:?}");
+    assert_eq!(report.frames.received, report.frames.decapsulated);
+}
+
+#[test]
+fn batches_smaller_than_a_frame_and_chunks_of_2048_take_frames_whole() {
+    let report = overload(builder().batch(1).chunk_size(2048), Duration::ZERO, 2_000);
+    assert_eq!(report.frames.received, report.frames.decapsulated);
+    assert!(report.frames.multi_descriptor > 1_000, "{:?}", report.frames);
+}
+
+#[test]
+fn in_generic_mode_they_come_whole_too() {
+    const COUNT: usize = 500;
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    let cable = jumbo_cable(1);
+    let run = Mirror::ingest(&cable, path, "--mode generic -w inner.pcapng --report report.json");
+    let (inner, outer) = frames(COUNT);
+    send(&cable, &outer);
+    run.has(COUNT as u64);
+    run.end_by(Signal::SIGINT).expect_code(0);
+    let _ = report_in(path);
+    assert_eq!(whole_capture(&path.join("inner.pcapng")).frames(), inner);
+}
+
+fn report_in(directory: &Path) -> serde_json::Value {
+    let report = balanced_report(&directory.join("report.json"));
+    assert_eq!(report.pointer("/interfaces/0/name"), Some(&CAPTURE.into()));
+    report
+}
