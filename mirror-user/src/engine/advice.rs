@@ -279,7 +279,10 @@ mod tests {
     fn maps_that_may_not_be_made_are_a_matter_of_locked_memory_before_5_11_only() {
         let error = || ProgramSetupError::Map {
             name: "VNIS",
-            source: aya::maps::MapError::IoError(io::Error::from_raw_os_error(libc::EPERM)),
+            source: aya::maps::MapError::CreateError {
+                name: "VNIS".to_owned(),
+                io_error: io::Error::from_raw_os_error(libc::EPERM),
+            },
         };
         let said = load(&error(), Some(KernelVersion::new(5, 10)));
         assert!(said.contains("LimitMEMLOCK=infinity"), "{said}");
