@@ -48,25 +48,25 @@ fn write_lines(text: &mut String, report: &Report, captures: &[Capture]) -> std:
         ];
         write_parts(text, " = ", " + ", &parts)?;
         let passed = &xdp.passed;
+        let no_socket = passed.no_socket.saturating_sub(xdp.no_socket_at_start);
+        let (lost, not_chosen) = if interface.all_queues { (no_socket, 0) } else { (0, no_socket) };
         let reasons = [
             (passed.not_tunnel, "passed: not UDP to a tunnel port"),
             (passed.fragment, "passed: IP fragments (raise the MTU between mirror source and target)"),
             (passed.malformed, "passed: malformed"),
             (passed.extension, "passed: IPv6 extension headers"),
-            (
-                passed.no_socket * u64::from(!interface.all_queues),
-                "passed: no socket on the queue (see --queues)",
-            ),
+            (xdp.no_socket_at_start, "passed: came before the sockets were there"),
+            (not_chosen, "passed: no socket on the queue (see --queues)"),
             (xdp.dropped.vni, "refused: VNI not in --vni"),
             (xdp.dropped.source, "refused: outer source not in --source"),
         ];
         write_causes(text, &reasons)?;
-        if interface.all_queues && passed.no_socket > 0 {
+        if lost > 0 {
             writeln!(
                 text,
-                "  {} lost: passed to the host, for their RX queue has no socket: queues came after the start (`ethtool -l {}` \
-                 shows how many there are); start anew, and leave their number alone meanwhile",
-                passed.no_socket, interface.name
+                "  {lost} lost: passed to the host, for their RX queue has no socket: it came after the start (`ethtool -l {}` \
+                 lists queues); start mirror again to read them all",
+                interface.name
             )?;
         }
         let known = interface.dropped_by_kernel() + xdp.dropped.total();
