@@ -11,6 +11,7 @@
 
 mod counters;
 mod law;
+mod losses;
 mod merge;
 mod report;
 

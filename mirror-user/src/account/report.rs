@@ -61,6 +61,8 @@ pub struct InterfaceReport {
     pub time: &'static str,
     /// Frames that the XDP program should have stamped and could not; they have the worker's time.
     pub unstamped: u64,
+    /// Whether all RX queues were asked for; then `xdp.passed.no_socket` is loss, and not choice.
+    pub all_queues: bool,
     /// What the XDP program counted.
     pub xdp: XdpReport,
     /// The interface's and driver's own counters, as deltas over the run.

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::host::interface::Peer;
 use crate::host::{
     Channels, DriverInfo, HostError, Rings, Rss,
     limits::{Capabilities, HugePages, Memlock},
@@ -63,6 +64,9 @@ pub struct Facts {
     pub machine: Fact<String>,
     /// CPUs this process may run on.
     pub cpus: Fact<u32>,
+    /// CPUs the kernel has room for, where it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub possible_cpus: Option<u32>,
     /// Bytes of a memory page.
     pub page_size: u32,
     /// What the process may do.
@@ -118,8 +122,11 @@ pub struct InterfaceFacts {
     pub name: String,
     /// The largest layer-3 packet in bytes.
     pub mtu: u32,
-    /// Whether it is up and has a carrier.
+    /// Whether it is set up; recordings without `carrier` say here whether it is up and has one.
     pub up: bool,
+    /// Whether it has a carrier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carrier: Option<bool>,
     /// Whether the host's default route leaves by it.
     #[serde(default)]
     pub default_route: bool,
@@ -164,15 +171,4 @@ pub struct Irq {
     pub name: String,
     /// The CPUs that serve it, as a list of numbers and ranges.
     pub cpus: String,
-}
-
-/// The other end of a veth pair.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Peer {
-    /// Its name.
-    pub name: String,
-    /// Its MTU in bytes, which decides whether an XDP program can be attached to this end.
-    pub mtu: u32,
-    /// Its TX queues, of which this end needs as many RX queues.
-    pub tx_queues: Option<u32>,
 }

@@ -5,10 +5,8 @@ use std::{
     path::Path,
 };
 
-use nix::unistd::{SysconfVar, sysconf};
-
 use super::{
-    facts::{Fact, Facts, InterfaceFacts, Irq, Peer, PortHolder, VxlanDevice},
+    facts::{Fact, Facts, InterfaceFacts, Irq, PortHolder, VxlanDevice},
     procfs,
 };
 use crate::host::{
@@ -41,7 +39,8 @@ pub fn gather(interface: Option<&str>) -> Facts {
             Ok(cpus) => Fact::Known(u32::try_from(cpus.get()).unwrap_or(u32::MAX)),
             Err(error) => Fact::unknown(error),
         },
-        page_size: page_size(),
+        possible_cpus: kernel::possible_cpus().ok(),
+        page_size: kernel::page_size(),
         capabilities: Capabilities::effective().into(),
         memlock: Memlock::read().into(),
         huge_pages: HugePages::read().into(),
@@ -61,11 +60,6 @@ impl From<crate::host::vxlan::Vxlan> for VxlanDevice {
         let crate::host::vxlan::Vxlan { name, vni, port } = device;
         Self { name, vni, port }
     }
-}
-
-fn page_size() -> u32 {
-    let size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
-    size.and_then(|size| u32::try_from(size).ok()).unwrap_or(4096)
 }
 
 fn number<T: std::str::FromStr>(path: &str) -> Result<T, HostError> {
@@ -98,6 +92,7 @@ fn describe(interface: &Interface, default_route: bool) -> InterfaceFacts {
         name: interface.name.clone(),
         mtu: interface.mtu,
         up: interface.up,
+        carrier: Some(interface.carrier),
         default_route,
         kind: interface.kind.clone(),
         driver: interface.driver.clone(),
@@ -111,8 +106,8 @@ fn describe(interface: &Interface, default_route: bool) -> InterfaceFacts {
         // -1: the machine has one node, or the firmware does not say.
         numa_node: node.and_then(|node| u32::try_from(node).ok()),
         offloads: interface.offloads().map(receive_side).into(),
-        virtio_features: sysfs.as_deref().and_then(virtio_features),
-        peer: if interface.kind.as_deref() == Some("veth") { peer(interface) } else { None },
+        virtio_features: interface.virtio_features(),
+        peer: interface.peer(),
     }
 }
 
@@ -120,20 +115,6 @@ fn receive_side(all: BTreeMap<String, bool>) -> BTreeMap<String, bool> {
     const TOLD: [&str; 6] =
         ["rx-checksum", "rx-gro", "rx-gro-hw", "rx-hashing", "rx-lro", "rx-ntuple-filter"];
     all.into_iter().filter(|(name, _)| TOLD.contains(&name.as_str())).collect()
-}
-
-/// `device/features` of a virtio device is a text of one `0` or `1` for each feature bit, bit 0 first.
-fn virtio_features(device: &str) -> Option<Vec<u32>> {
-    let bits = read_text(format!("{device}/features")).ok()?;
-    let set = bits.bytes().zip(0..).filter(|&(bit, _)| bit == b'1');
-    bits.bytes().all(|bit| bit == b'0' || bit == b'1').then(|| set.map(|(_, number)| number).collect())
-}
-
-fn peer(interface: &Interface) -> Option<Peer> {
-    let index = interface.peer_index?;
-    let peer = interfaces().ok()?.into_iter().find(|one| one.index == index)?;
-    let channels = peer.channels().ok();
-    Some(Peer { mtu: peer.mtu, tx_queues: channels.map(|now| now.tx + now.combined), name: peer.name })
 }
 
 /// The interrupts of an interface's queues: those the PCI device below it has, or those that bear its name, for a driver

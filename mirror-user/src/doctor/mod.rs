@@ -10,10 +10,12 @@ mod plan;
 mod procfs;
 mod report;
 mod rss;
+#[cfg(test)]
+mod tests;
 
 pub use facts::{Fact, Facts, InterfaceFacts, Irq, Peer, PortHolder, VxlanDevice};
 pub use gather::gather;
 pub use judge::{Finding, Severity, judge};
-pub use plan::{Bind, Mode, Plan, chunk_size, plan};
+pub use plan::{Bind, Mode, Plan, plan};
 pub use report::Report;
 pub use rss::{MICROSOFT_KEY, Reach, reach, toeplitz};

@@ -4,14 +4,13 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    facts::{Facts, InterfaceFacts},
-    judge::native,
-};
+use super::facts::{Facts, InterfaceFacts};
 use crate::{
-    engine::{EngineBuilder, LINK_OVERHEAD, SINGLE_BUFFER_MTU},
+    engine::{
+        self, BindMode, EngineBuilder,
+        layout::{Host, Layout, Wanted, layout},
+    },
     host::limits::HugePages,
-    xsk::HEADROOM,
 };
 
 /// Frames of the UMEM of one queue.
@@ -49,38 +48,51 @@ pub struct Plan {
     pub mode: Mode,
     /// How frames would get to the UMEM.
     pub bind: Bind,
-    /// How many queues, each with a worker.
+    /// How many queues, each with a worker, once the program is attached.
     pub queues: u32,
     /// Bytes of a UMEM chunk.
     pub chunk: u32,
     /// Whether the program for frames of several buffers would be loaded.
     pub frags: bool,
+    /// Whether sockets would take frames in several descriptors.
+    #[serde(default)]
+    pub scatter_gather: bool,
     /// Whether all UMEMs find room in huge pages.
     pub huge_pages: bool,
 }
 
-/// The chunk that holds a whole frame at this MTU (in bytes), as far as one can: 2048, or 4096, the most the kernel
-/// takes. A chunk holds 312 bytes less than its size.
-#[must_use]
-pub const fn chunk_size(mtu: u32) -> u32 {
-    if mtu.saturating_add(LINK_OVERHEAD + HEADROOM) <= 2048 { 2048 } else { 4096 }
+/// What a start depends on, as these facts have it.
+pub(super) fn host(facts: &Facts, interface: &InterfaceFacts) -> Host {
+    Host {
+        kernel: super::judge::kernel_version(facts),
+        page_size: facts.page_size,
+        cpus: facts.possible_cpus.or(facts.cpus.known().copied()),
+        interface: interface.name.clone(),
+        mtu: interface.mtu,
+        driver: interface.driver.clone(),
+        peer: interface.peer.clone(),
+        rx_queues: interface.rx_queues.known().copied().unwrap_or(1),
+        channels: interface.channels.known().copied(),
+        xdp_features: interface.xdp_features.known().copied().flatten(),
+        virtio_features: interface.virtio_features.clone(),
+    }
 }
 
-/// Whether the engine loads the program for frames of several buffers at this MTU.
-pub(super) const fn wants_frags(mtu: u32) -> bool {
-    mtu > SINGLE_BUFFER_MTU
+/// What a start without options would do; `None` if it would refuse.
+pub(super) fn default_layout(facts: &Facts, interface: &InterfaceFacts) -> Option<Layout> {
+    layout(&host(facts, interface), &Wanted::DEFAULT).ok()
 }
 
 /// Bytes of all UMEMs of an interface.
-pub(super) fn umem_bytes(interface: &InterfaceFacts) -> u64 {
-    let queues = interface.rx_queues.known().copied().unwrap_or(1);
-    u64::from(queues) * FRAMES * u64::from(chunk_size(interface.mtu))
+pub(super) fn umem_bytes(facts: &Facts, interface: &InterfaceFacts) -> u64 {
+    default_layout(facts, interface)
+        .map_or(0, |layout| u64::from(layout.rx_queues) * FRAMES * u64::from(layout.chunk_size))
 }
 
 /// Huge pages that all UMEMs of an interface lie in, each of them in whole ones.
-pub(super) fn umem_pages(interface: &InterfaceFacts) -> u64 {
-    let queues = interface.rx_queues.known().copied().unwrap_or(1);
-    u64::from(queues) * pages(chunk_size(interface.mtu))
+pub(super) fn umem_pages(facts: &Facts, interface: &InterfaceFacts) -> u64 {
+    default_layout(facts, interface)
+        .map_or(0, |layout| u64::from(layout.rx_queues) * pages(layout.chunk_size))
 }
 
 /// Huge pages that a UMEM of such chunks lies in.
@@ -88,20 +100,22 @@ pub(super) const fn pages(chunk: u32) -> u64 {
     (FRAMES * chunk as u64).div_ceil(HugePages::SIZE)
 }
 
-/// The plan for one interface, which holds if nothing judged an error stands in its way.
+/// The plan for one interface, which holds if nothing judged an error stands in its way; `None` where a start would be refused.
 #[must_use]
-pub fn plan(facts: &Facts, interface: &InterfaceFacts) -> Plan {
-    let native = native::verdict(facts, interface);
+pub fn plan(facts: &Facts, interface: &InterfaceFacts) -> Option<Plan> {
+    let layout = default_layout(facts, interface)?;
     let free_pages = facts.huge_pages.known().map_or(0, |pages| pages.free);
-    Plan {
+    let native = layout.mode == engine::Mode::Native;
+    Some(Plan {
         interface: interface.name.clone(),
-        mode: if native.possible() { Mode::Native } else { Mode::Generic },
-        bind: Bind::Copy,
-        queues: interface.rx_queues.known().copied().unwrap_or(1),
-        chunk: chunk_size(interface.mtu),
-        frags: native.possible() && wants_frags(interface.mtu),
-        huge_pages: umem_pages(interface) <= free_pages,
-    }
+        mode: if native { Mode::Native } else { Mode::Generic },
+        bind: if layout.bind == BindMode::ZeroCopy { Bind::Zerocopy } else { Bind::Copy },
+        queues: layout.rx_queues,
+        chunk: layout.chunk_size,
+        frags: native && layout.frags,
+        scatter_gather: layout.scatter_gather,
+        huge_pages: umem_pages(facts, interface) <= free_pages,
+    })
 }
 
 impl fmt::Display for Plan {
@@ -119,21 +133,10 @@ impl fmt::Display for Plan {
         if self.frags {
             write!(f, ", multi-buffer program")?;
         }
+        if self.scatter_gather {
+            write!(f, ", several descriptors a frame")?;
+        }
         let pages = if self.huge_pages { "huge" } else { "small" };
         write!(f, ", {pages} pages")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_chunk_holds_frame_tags_and_headroom() {
-        assert_eq!(chunk_size(1500), 2048);
-        assert_eq!(chunk_size(1714), 2048);
-        assert_eq!(chunk_size(1715), 4096);
-        assert_eq!(chunk_size(9001), 4096);
-        assert_eq!(chunk_size(u32::MAX), 4096);
     }
 }

@@ -40,7 +40,7 @@ impl Report {
             |about: &str| !findings.iter().any(|one| one.severity == Severity::Error && one.about == about);
         let interfaces = facts.interfaces.known().map(Vec::as_slice).unwrap_or_default();
         let able = |one: &&InterfaceFacts| clean(HOST) && clean(&one.name);
-        let plans: Vec<Plan> = interfaces.iter().filter(able).map(|one| plan(&facts, one)).collect();
+        let plans: Vec<Plan> = interfaces.iter().filter(able).filter_map(|one| plan(&facts, one)).collect();
         Self { schema: "mirror.doctor/1".to_owned(), can_run: !plans.is_empty(), plans, findings, facts }
     }
 

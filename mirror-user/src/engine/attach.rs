@@ -1,9 +1,7 @@
 //! Attaching: in which mode, and what a refusal means.
 
-use std::io;
-
-use super::{EngineError, InterfacePlan, Mode, builder::Options, interface::Worker};
-use crate::xdp::{self, Program, ProgramSetupError, Settings};
+use super::{EngineError, InterfacePlan, Mode, advice, builder::Options, interface::Worker};
+use crate::xdp::{Program, ProgramSetupError, Settings};
 
 /// Loads and attaches the program in the first mode that the interface takes.
 pub(super) fn attach(
@@ -12,10 +10,10 @@ pub(super) fn attach(
     stamp: bool,
     workers: &[Worker],
 ) -> Result<(Program, Mode), EngineError> {
-    let name = plan.interface.name.clone();
+    let (name, kernel) = (plan.interface.name.clone(), plan.host.kernel);
     let failed = |error: ProgramSetupError| EngineError::Program {
         interface: name.clone(),
-        reason: xdp::chain(&error),
+        reason: advice::load(&error, kernel),
     };
     for (position, &mode) in plan.modes.iter().enumerate() {
         let native = mode == Mode::Native;
@@ -39,7 +37,7 @@ pub(super) fn attach(
                     cause.raw_os_error(),
                     Some(libc::EBUSY | libc::EEXIST | libc::EPERM | libc::ENODEV)
                 );
-                let reason = attach_advice(plan, native, &cause);
+                let reason = advice::attach(&plan.host, &plan.obstacles, native, &cause);
                 if is_last || final_cause {
                     return Err(EngineError::Attach { interface: name, reason, source: cause });
                 }
@@ -51,34 +49,4 @@ pub(super) fn attach(
         }
     }
     Err(EngineError::Options(format!("{name}: no mode to attach in")))
-}
-
-/// A bpf_link carries no word from the driver: the cause is inferred from the errno and the interface's facts.
-fn attach_advice(plan: &InterfacePlan, native: bool, cause: &io::Error) -> String {
-    let interface = &plan.interface;
-    let (name, mtu) = (&interface.name, interface.mtu);
-    let driver = interface.driver.as_ref().map_or("its driver", |driver| driver.name.as_str());
-    match cause.raw_os_error() {
-        Some(libc::EBUSY | libc::EEXIST) => {
-            format!("another XDP program came first; stop its owner, or run `ip link set dev {name} xdp off`")
-        }
-        Some(libc::EPERM) => "CAP_NET_ADMIN and CAP_BPF are needed; run as root".to_owned(),
-        Some(libc::ENODEV) => "the interface has gone".to_owned(),
-        Some(libc::ENOSPC) => format!(
-            "{driver} has too few RX queues for its peer's TX queues; `ethtool -L {name} rx N` with N no less than \
-             the peer's tx"
-        ),
-        Some(libc::EOPNOTSUPP) if native => {
-            format!("{driver} has no native XDP; use `--mode generic`")
-        }
-        Some(libc::EINVAL | libc::ERANGE) if native && mtu > 1500 => format!(
-            "{driver} refuses ({cause}), most likely for its MTU of {mtu}; run `ip link set dev {name} mtu 1500` (most \
-             drivers take up to 3498), and see `mirror doctor -i {name}`"
-        ),
-        Some(libc::EINVAL | libc::ERANGE | libc::ENOMEM) if native => format!(
-            "{driver} refuses ({cause}), most likely for want of free channels; run `ethtool -L {name} combined N` with \
-             N at most half the maximum, and see `mirror doctor -i {name}`"
-        ),
-        _ => format!("{cause}; see `mirror doctor -i {name}`"),
-    }
 }

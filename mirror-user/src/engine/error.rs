@@ -20,19 +20,19 @@ pub enum EngineError {
     /// The host would not tell about itself, or has no such interface.
     #[error(transparent)]
     Host(#[from] HostError),
-    /// The MTU does not fit the memory layout.
-    #[error("{interface}: MTU {mtu} is over {most}, {why}; run `ip link set dev {interface} mtu {mend}`")]
+    /// The driver does not take the MTU in native mode, or frames of that size would be lost.
+    #[error("{interface}: {reason}; run `{remedy}`")]
     Mtu {
         /// The interface.
         interface: String,
-        /// Its MTU, in bytes.
+        /// The MTU, in bytes: its own, or that of the other end of a veth pair.
         mtu: u32,
-        /// The most that fits, in bytes.
+        /// The most it may be, in bytes.
         most: u32,
-        /// What it is the most of.
-        why: &'static str,
-        /// The MTU to set.
-        mend: u32,
+        /// MTU and limit, with what sets the limit.
+        reason: String,
+        /// The command that sets the largest MTU at which nothing is lost.
+        remedy: String,
     },
     /// A queue was asked for that is not there.
     #[error(

@@ -11,7 +11,7 @@ use std::{
 use crossbeam_channel::{Sender, bounded};
 
 use super::{
-    BindMode, EngineError, Event, InterfacePlan, Mode, Plan, QueuePlan, Queues, Wait,
+    BindMode, EngineError, Event, InterfacePlan, Mode, Plan, QueuePlan, Queues, Wait, advice,
     attach::attach,
     builder::Options,
     queues::QueueWatch,
@@ -262,6 +262,7 @@ impl LiveInterface {
             bind: if self.plan.bind == BindMode::ZeroCopy { "zerocopy" } else { "copy" },
             time: if self.stamp { "kernel" } else { "user" },
             unstamped: 0,
+            all_queues: self.plan.all_queues,
             xdp,
             nic,
             queues: self
@@ -381,6 +382,7 @@ fn start_workers(
                 scatter_gather: plan.scatter_gather,
                 huge_pages: if options.huge_pages { HugePages::Try } else { HugePages::Never },
             },
+            facts: advice::SocketFacts::of(&plan.host, plan.bind == BindMode::ZeroCopy),
             ring: RingConfig {
                 wait: options.wait,
                 batch: options.batch,

@@ -5,11 +5,14 @@
 //! engine, which [`Running::stop`] turns into a [`Report`](crate::Report). Each way out, unwinding included, leaves
 //! the interface as it was: the program is held by a bpf_link that goes with its descriptor.
 
+pub(crate) mod advice;
 mod assemble;
 mod attach;
 mod builder;
 mod error;
 mod interface;
+pub(crate) mod layout;
+pub(crate) mod obstacles;
 mod plan;
 mod ports;
 mod queues;
@@ -22,7 +25,6 @@ use std::sync::Arc;
 pub use builder::EngineBuilder;
 pub use error::EngineError;
 pub use plan::{InterfacePlan, Plan, QueuePlan};
-pub(crate) use plan::{LINK_OVERHEAD, ONE_CHUNK_MTU, SINGLE_BUFFER_MTU};
 pub use running::{Event, Running, Stopper};
 
 use crate::sink::SinkFactory;

@@ -2,11 +2,15 @@
 
 use nix::{sched::sched_getaffinity, unistd::Pid};
 
-use super::{BindMode, EngineError, Mode, Queues, Wait, builder::Options};
+use super::{
+    BindMode, EngineError, Mode, Queues, Wait,
+    builder::Options,
+    layout::{Advice, Host, LINK_OVERHEAD, Layout, Refusal, Wanted, layout},
+};
 use crate::{
     host::{
         interface::Interface,
-        kernel::KernelVersion,
+        kernel::{self, KernelVersion},
         limits::{Capabilities, Capability},
     },
     xsk::{FRAME_HEADROOM, HEADROOM},
@@ -34,11 +38,14 @@ pub struct InterfacePlan {
     pub most_queues: u32,
     /// Queues that will be read.
     pub queues: Vec<QueuePlan>,
+    /// Whether every RX queue was asked for, so that a frame on one without a socket is lost.
+    pub all_queues: bool,
     /// Modes to try, in order.
     pub modes: Vec<Mode>,
-    /// Whether the driver may hand over frames in several buffers (`xdp.frags`).
+    /// Whether the driver may hand over frames in several buffers (`xdp.frags`), in native mode.
     pub frags: bool,
-    /// Whether frames may come in several descriptors (`XDP_USE_SG`, kernel 6.6).
+    /// Whether sockets take frames in several descriptors (`XDP_USE_SG`, kernel 6.6 and later): where a frame may be larger
+    /// than a chunk takes, or come in several buffers.
     pub scatter_gather: bool,
     /// How frames get into the UMEM: copy or zero-copy.
     pub bind: BindMode,
@@ -52,6 +59,10 @@ pub struct InterfacePlan {
     pub chunks: u32,
     /// What is not as good as it could be.
     pub warnings: Vec<String>,
+    /// What the decision was made by.
+    pub(super) host: Host,
+    /// What is known to stand in the way of native mode.
+    pub(super) obstacles: Vec<Advice>,
 }
 
 /// A queue and the CPU of its worker.
@@ -97,15 +108,6 @@ impl InterfacePlan {
     }
 }
 
-/// Bytes around an MTU: an Ethernet header and two VLAN tags.
-pub(crate) const LINK_OVERHEAD: u32 = 14 + 8;
-/// The most MTU that mainline drivers take without multi-buffer XDP on 4 KiB pages.
-pub(crate) const SINGLE_BUFFER_MTU: u32 = 3498;
-/// The most MTU whose frames fit one chunk.
-pub(crate) const ONE_CHUNK_MTU: u32 = 4096 - HEADROOM - LINK_OVERHEAD;
-const FRAGS_SINCE: KernelVersion = KernelVersion { major: 5, minor: 18, patch: 0 };
-const SCATTER_GATHER_SINCE: KernelVersion = KernelVersion { major: 6, minor: 6, patch: 0 };
-
 pub(super) fn make(options: &Options) -> Result<Plan, EngineError> {
     check_capabilities()?;
     let kernel = KernelVersion::running()?;
@@ -125,7 +127,7 @@ pub(super) fn make(options: &Options) -> Result<Plan, EngineError> {
             return Err(EngineError::HookHeld { interface: name.clone(), holder });
         }
         let rx_queues = interface.rx_queues()?;
-        let mut plan = layout(options, interface, rx_queues, kernel)?;
+        let mut plan = one(options, interface, rx_queues, kernel)?;
         for queue in &mut plan.queues {
             queue.cpu = cpu(&cpus, workers);
             workers += 1;
@@ -145,100 +147,110 @@ fn cpu(cpus: &[usize], worker: usize) -> usize {
     worker.checked_rem(cpus.len()).map_or(0, |place| cpus[place])
 }
 
-/// Everything that follows from the facts alone.
-fn layout(
+/// One interface's plan, without CPUs.
+fn one(
     options: &Options,
     interface: Interface,
     rx_queues: u32,
     kernel: KernelVersion,
 ) -> Result<InterfacePlan, EngineError> {
-    let name = || interface.name.clone();
     let most_queues = interface.most_rx_queues().max(rx_queues);
+    let host = host(&interface, rx_queues, kernel);
+    let wanted = Wanted {
+        mode: options.mode,
+        bind: options.bind,
+        chunk_size: options.chunk_size,
+        scatter_gather: options.scatter_gather,
+        queues: &options.queues,
+    };
+    let layout = layout(&host, &wanted).map_err(|refusal| refused(&interface.name, refusal))?;
+    let warnings = warnings(&interface, options.mode, &layout);
+    let Layout { modes, frags, scatter_gather, bind, chunk_size, obstacles, .. } = layout;
     let queues: Vec<u32> = match &options.queues {
         Queues::All => (0..rx_queues).collect(),
         Queues::List(list) => list.clone(),
-    };
-    if let Some(&queue) = queues.iter().find(|queue| **queue >= rx_queues) {
-        return Err(EngineError::NoSuchQueue { interface: name(), queue, queues: rx_queues });
-    }
-    let mtu = interface.mtu;
-    let mut warnings = Vec::new();
-    if options.scatter_gather && kernel < SCATTER_GATHER_SINCE {
-        return Err(EngineError::Options(format!(
-            "frames in several descriptors need kernel 6.6 or later, this is {kernel}"
-        )));
-    }
-    let fits_one_chunk = mtu <= ONE_CHUNK_MTU || options.scatter_gather;
-    if !fits_one_chunk {
-        if options.mode != Mode::Generic {
-            return Err(EngineError::Mtu {
-                interface: name(),
-                mtu,
-                most: ONE_CHUNK_MTU,
-                why: "the most a frame in one 4096-byte chunk takes",
-                mend: SINGLE_BUFFER_MTU,
-            });
-        }
-        warnings.push(format!(
-            "{}: MTU {mtu}, but frames over {} bytes do not fit a chunk: they will be counted as oversize and lost; \
-             `ip link set dev {} mtu {SINGLE_BUFFER_MTU}` keeps them from coming",
-            interface.name,
-            4096 - HEADROOM,
-            interface.name
-        ));
-    }
-    // In generic mode the kernel hands over frames in one piece whatever the MTU.
-    let frags = options.scatter_gather || (mtu > SINGLE_BUFFER_MTU && options.mode != Mode::Generic);
-    if frags && kernel < FRAGS_SINCE {
-        return Err(EngineError::Mtu {
-            interface: name(),
-            mtu,
-            most: SINGLE_BUFFER_MTU,
-            why: "the most a driver takes without multi-buffer XDP, which needs kernel 5.18",
-            mend: SINGLE_BUFFER_MTU,
-        });
-    }
-    let least_chunk = if mtu + LINK_OVERHEAD + HEADROOM <= 2048 { 2048 } else { 4096 };
-    let chunk_size = options.chunk_size.unwrap_or(least_chunk);
-    if chunk_size < least_chunk {
-        warnings.push(format!(
-            "{}: MTU {mtu}, but frames over {} bytes do not fit a chunk of {chunk_size}: they will be counted as \
-             oversize and lost",
-            interface.name,
-            chunk_size - HEADROOM
-        ));
-    }
-    if !interface.up {
-        warnings.push(format!(
-            "{}: the interface is down; `ip link set dev {} up`, ingest will go on from there",
-            interface.name, interface.name
-        ));
-    }
-    if options.bind == BindMode::ZeroCopy && options.mode == Mode::Generic {
-        return Err(EngineError::Options(
-            "zero-copy needs native mode: leave `--mode generic` or `--bind zerocopy` away".to_owned(),
-        ));
-    }
-    let modes = match options.mode {
-        Mode::Auto if options.bind != BindMode::ZeroCopy => vec![Mode::Native, Mode::Generic],
-        Mode::Auto | Mode::Native => vec![Mode::Native],
-        Mode::Generic => vec![Mode::Generic],
     };
     Ok(InterfacePlan {
         rx_queues,
         most_queues,
         queues: queues.into_iter().map(|queue| QueuePlan { queue, cpu: 0 }).collect(),
+        all_queues: options.queues == Queues::All,
         modes,
         frags,
-        scatter_gather: options.scatter_gather,
-        bind: if options.bind == BindMode::ZeroCopy { BindMode::ZeroCopy } else { BindMode::Copy },
+        scatter_gather,
+        bind,
         rx_ring: options.rx_ring,
         chunk_size,
         headroom: FRAME_HEADROOM,
         chunks: options.umem_frames.unwrap_or_else(|| options.default_umem_frames()),
         warnings,
+        host,
+        obstacles,
         interface,
     })
+}
+
+/// What the layout depends on, of this host. What cannot be read is not known.
+pub(super) fn host(interface: &Interface, rx_queues: u32, kernel: KernelVersion) -> Host {
+    Host {
+        kernel: Some(kernel),
+        page_size: kernel::page_size(),
+        cpus: kernel::possible_cpus().ok(),
+        interface: interface.name.clone(),
+        mtu: interface.mtu,
+        driver: interface.driver.clone(),
+        peer: interface.peer(),
+        rx_queues,
+        channels: interface.channels().ok(),
+        xdp_features: interface.xdp_features().ok().flatten(),
+        virtio_features: interface.virtio_features(),
+    }
+}
+
+fn refused(interface: &str, refusal: Refusal) -> EngineError {
+    match refusal {
+        Refusal::Mtu(mtu) => EngineError::Mtu {
+            interface: interface.to_owned(),
+            mtu: mtu.mtu,
+            most: mtu.most,
+            reason: mtu.to_string(),
+            remedy: mtu.remedy().to_string(),
+        },
+        Refusal::Options { says, .. } => EngineError::Options(says),
+        Refusal::NoSuchQueue { queue, queues } => {
+            EngineError::NoSuchQueue { interface: interface.to_owned(), queue, queues }
+        }
+    }
+}
+
+/// What the run will be like that nobody asked for.
+fn warnings(interface: &Interface, mode: Mode, layout: &Layout) -> Vec<String> {
+    let name = &interface.name;
+    let mut warnings = Vec::new();
+    let mut warn = |says: &str, remedy: Option<String>| {
+        let remedy = remedy.map(|remedy| format!("; run `{remedy}`")).unwrap_or_default();
+        warnings.push(format!("{name}: {says}{remedy}"));
+    };
+    let remedy = |advice: &Advice| advice.remedy.as_ref().map(ToString::to_string);
+    if mode == Mode::Auto && layout.modes == [Mode::Generic] {
+        for obstacle in &layout.obstacles {
+            let says = format!("generic mode, several times slower than native: {}", obstacle.says);
+            warn(&says, remedy(obstacle));
+        }
+    }
+    for advice in &layout.warnings {
+        warn(&advice.says, remedy(advice));
+    }
+    if !interface.up {
+        let up = format!("ip link set dev {name} up");
+        warn("the interface is down; ingest begins when it is up", Some(up));
+    } else if !interface.carrier {
+        warn(
+            "the interface is up, but has no carrier: see the other end, or wait for a driver that resets its link when an              XDP program comes or goes, as igb does for 2 s; ingest begins when the carrier is there",
+            None,
+        );
+    }
+    warnings
 }
 
 fn check_capabilities() -> Result<(), EngineError> {

@@ -34,8 +34,14 @@ pub enum Event {
     StopRequested,
     /// All frames asked for with [`count`](super::EngineBuilder::count) have been taken.
     CountReached,
-    /// The interface cannot receive; ingest resumes when it can.
+    /// The interface was set down; ingest resumes when it is up.
     InterfaceDown {
+        /// Its name.
+        interface: String,
+    },
+    /// The interface has no carrier: the other end is down, or its driver resets the link, as igb does for about 2 s when a
+    /// program is attached. Ingest resumes with the carrier; what is sent meanwhile is in nobody's account.
+    InterfaceNoCarrier {
         /// Its name.
         interface: String,
     },

@@ -13,11 +13,11 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{EngineError, QueuePlan, ThreadHook, Wait, interface::Common};
+use super::{EngineError, QueuePlan, ThreadHook, Wait, advice, interface::Common};
 use crate::{
     sink::{SinkError, SinkFactory, WorkerContext},
     worker::{Pipeline, Published, RingConfig, RingOutcome, RingWorker, SinkSlot, panic_message},
-    xsk::{self, Socket, XskError},
+    xsk::{self, Socket},
 };
 
 /// What a worker's thread starts with.
@@ -26,6 +26,7 @@ pub(super) struct Setup {
     pub(super) ifindex: u32,
     pub(super) place: QueuePlan,
     pub(super) socket: xsk::Config,
+    pub(super) facts: advice::SocketFacts,
     pub(super) ring: RingConfig,
     pub(super) factories: Vec<Arc<dyn SinkFactory>>,
     pub(super) hook: Option<ThreadHook>,
@@ -57,7 +58,7 @@ impl Setup {
 
     /// Everything that needs privileges or this thread's own memory.
     fn prepare(self, published: Arc<Mutex<Published>>) -> Result<RingWorker, EngineError> {
-        let Self { cx, ifindex, place, socket, ring, factories, hook, common } = self;
+        let Self { cx, ifindex, place, socket, facts, ring, factories, hook, common } = self;
         let interface = cx.interface.as_deref().unwrap_or_default().to_owned();
         pin(place.cpu).map_err(|source| EngineError::Thread {
             what: format!("{interface} queue {}: pinning to CPU {}", place.queue, place.cpu),
@@ -66,8 +67,8 @@ impl Setup {
         let sinks = factories.iter().map(|factory| build(&**factory, &cx)).collect::<Result<_, _>>()?;
         let failed =
             |reason| EngineError::Socket { interface: interface.clone(), queue: place.queue, reason };
-        let socket =
-            Socket::open(ifindex, place.queue, &socket).map_err(|error| failed(bind_advice(&error)))?;
+        let socket = Socket::open(ifindex, place.queue, &socket)
+            .map_err(|error| failed(advice::socket(&error, &facts)))?;
         if ring.wait == Wait::BusyPoll {
             let budget = i32::try_from(ring.batch).unwrap_or(i32::MAX);
             socket.prefer_busy_poll(budget).map_err(|error| {
@@ -111,20 +112,4 @@ fn pin(cpu: usize) -> io::Result<()> {
     set.set(cpu)?;
     sched_setaffinity(Pid::from_raw(0), &set)?;
     Ok(())
-}
-
-fn bind_advice(error: &XskError) -> String {
-    let (XskError::Socket(cause) | XskError::Bind(cause)) = error else { return error.to_string() };
-    let advice = match cause.raw_os_error() {
-        Some(libc::EBUSY) => "another AF_XDP socket holds the queue; stop the program that reads it",
-        Some(libc::EOPNOTSUPP) => "the driver has no AF_XDP zero-copy; use `--bind copy`",
-        Some(libc::ENOBUFS | libc::ENOMEM) => {
-            "no memory for the rings; raise the memlock limit (`ulimit -l unlimited`) or read fewer queues"
-        }
-        Some(libc::EPERM) => "CAP_NET_RAW and CAP_NET_ADMIN are needed; run as root",
-        Some(libc::ENODEV) => "the interface has gone",
-        Some(libc::EAFNOSUPPORT) => "the kernel has no AF_XDP (CONFIG_XDP_SOCKETS)",
-        _ => return error.to_string(),
-    };
-    format!("{error}: {advice}")
 }

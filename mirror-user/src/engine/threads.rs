@@ -80,6 +80,9 @@ pub(super) fn watch_links(
             Ok(Some(LinkEvent::Up { index })) => {
                 name_of(index).map(|interface| Event::InterfaceUp { interface })
             }
+            Ok(Some(LinkEvent::NoCarrier { index })) => {
+                name_of(index).map(|interface| Event::InterfaceNoCarrier { interface })
+            }
             Ok(Some(LinkEvent::Down { index })) => {
                 name_of(index).map(|interface| Event::InterfaceDown { interface })
             }

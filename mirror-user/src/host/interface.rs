@@ -9,6 +9,7 @@ use neli::{
     types::RtBuffer,
 };
 use nix::sys::socket::SockProtocol;
+use serde::{Deserialize, Serialize};
 
 use super::{
     Channels, DriverInfo, HostError, Rings, Rss,
@@ -33,14 +34,27 @@ pub struct Interface {
     pub mtu: u32,
     /// Its address, where it has one of Ethernet's length.
     pub mac: Option<[u8; 6]>,
-    /// Whether it is up and has a carrier (IFF_UP and IFF_RUNNING).
+    /// Whether it is set up (IFF_UP), with or without a carrier.
     pub up: bool,
+    /// Whether it has a carrier (IFF_LOWER_UP); not while it is down.
+    pub carrier: bool,
     /// What it is to rtnetlink, such as `veth` or `vxlan`; `None` for physical devices and virtio.
     pub kind: Option<String>,
     /// For veth and others that stand on another link: its index, if that is in the same namespace.
     pub peer_index: Option<u32>,
     /// The driver, where it answers ethtool.
     pub driver: Option<DriverInfo>,
+}
+
+/// The other end of a veth pair.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Peer {
+    /// Its name.
+    pub name: String,
+    /// Its MTU in bytes, which decides whether an XDP program can be attached to this end.
+    pub mtu: u32,
+    /// Its TX queues, of which this end needs as many RX queues.
+    pub tx_queues: Option<u32>,
 }
 
 /// Every interface of the calling thread's network namespace, by index.
@@ -89,7 +103,8 @@ impl Interface {
             index: u32::try_from(*link.ifi_index()).ok()?,
             mtu: attributes.get_attr_payload_as(Ifla::Mtu).ok()?,
             mac,
-            up: running(link),
+            up: link.ifi_flags().contains(Iff::UP),
+            carrier: state(link) == State::Up,
             kind,
             peer_index,
             driver: driver.filter(|driver| !driver.name.is_empty()),
@@ -131,6 +146,28 @@ impl Interface {
     #[must_use]
     pub fn most_rx_queues(&self) -> u32 {
         self.channels().map_or(0, |channels| channels.max_rx.saturating_add(channels.max_combined))
+    }
+
+    /// The other end of a veth pair; `None` for others, and where that end is in another network namespace.
+    #[must_use]
+    pub fn peer(&self) -> Option<Peer> {
+        let index = self.peer_index.filter(|_| self.kind.as_deref() == Some("veth"))?;
+        let peer = interfaces().ok()?.into_iter().find(|one| one.index == index)?;
+        let channels = peer.channels().ok();
+        Some(Peer { mtu: peer.mtu, tx_queues: channels.map(|now| now.tx + now.combined), name: peer.name })
+    }
+
+    /// The feature bits that a virtio device and its driver agreed on, by number (virtio 1.2 section 5.1.3); `None` for other
+    /// devices, and where sysfs shows another network namespace.
+    #[must_use]
+    pub fn virtio_features(&self) -> Option<Vec<u32>> {
+        if !self.sysfs_is_ours() {
+            return None;
+        }
+        // A text of one `0` or `1` for each feature bit, bit 0 first.
+        let bits = read_text(format!("/sys/class/net/{}/device/features", self.name)).ok()?;
+        let set = bits.bytes().zip(0..).filter(|&(bit, _)| bit == b'1');
+        bits.bytes().all(|bit| bit == b'0' || bit == b'1').then(|| set.map(|(_, number)| number).collect())
     }
 
     /// The program on its XDP hook, if any.
@@ -348,9 +385,29 @@ pub(super) fn set_up_without_arp(index: u32) -> io::Result<()> {
     Netlink::open(SockProtocol::NetlinkRoute, 0)?.change(Rtm::Newlink, message.map_err(io::Error::other)?)
 }
 
-/// Whether a link can receive: set up by its owner, and operational.
-pub(super) fn running(link: &Ifinfomsg) -> bool {
+/// Whether a link can send: set up by its owner, and operational.
+fn running(link: &Ifinfomsg) -> bool {
     link.ifi_flags().contains(Iff::UP | Iff::RUNNING)
+}
+
+/// Whether a link can receive, and if not, who can change that.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum State {
+    /// Set up, with a carrier.
+    Up,
+    /// Set up, without a carrier: no cable, the other end is down, or the driver is resetting the link.
+    NoCarrier,
+    /// Set down by its owner.
+    Down,
+}
+
+/// The state by IFF_UP and IFF_LOWER_UP, of which the kernel shows the latter only with the former.
+pub(super) fn state(link: &Ifinfomsg) -> State {
+    match link.ifi_flags() {
+        flags if !flags.contains(Iff::UP) => State::Down,
+        flags if flags.contains(Iff::LOWERUP) => State::Up,
+        _ => State::NoCarrier,
+    }
 }
 
 fn absent(error: &io::Error) -> bool {

@@ -66,6 +66,26 @@ impl FromStr for KernelVersion {
     }
 }
 
+/// Bytes of a memory page; 4096 where sysconf(3) does not say.
+#[must_use]
+pub fn page_size() -> u32 {
+    use nix::unistd::{SysconfVar, sysconf};
+    let size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    size.and_then(|size| u32::try_from(size).ok()).unwrap_or(4096)
+}
+
+/// How many CPUs the kernel has room for (`nr_cpu_ids`), by which drivers count their queues: the last of
+/// `/sys/devices/system/cpu/possible`, and one.
+///
+/// # Errors
+///
+/// When the file is not readable or has no list.
+pub fn possible_cpus() -> Result<u32, HostError> {
+    let text = super::read_text("/sys/devices/system/cpu/possible")?;
+    let last = text.rsplit([',', '-']).next().and_then(|last| last.trim().parse::<u32>().ok());
+    last.and_then(|last| last.checked_add(1)).ok_or(HostError::Nonsense { what: "the list of CPUs", text })
+}
+
 impl fmt::Display for KernelVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
@@ -116,6 +136,12 @@ mod tests {
     fn versions_compare_by_number_not_by_letter() {
         assert!("5.9.16".parse::<KernelVersion>().unwrap() < KernelVersion::new(5, 10));
         assert!("5.10.0".parse::<KernelVersion>().unwrap() >= KernelVersion::new(5, 10));
+    }
+
+    #[test]
+    fn the_kernel_has_room_for_the_cpus_there_are() {
+        let there = std::thread::available_parallelism().unwrap().get();
+        assert!(possible_cpus().unwrap() as usize >= there);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use nix::{
 
 use super::{
     HostError,
-    interface::{list, running},
+    interface::{State, list, state},
     netlink::Netlink,
 };
 
@@ -32,7 +32,13 @@ pub enum LinkEvent {
         /// The link's index.
         index: u32,
     },
-    /// It cannot receive any more: set down, or its carrier is gone.
+    /// It lost its carrier, or was set up without one: it cannot receive. The other end is down, or a driver resets its link,
+    /// as igb does for some 2 s when an XDP program is attached or taken off.
+    NoCarrier {
+        /// The link's index.
+        index: u32,
+    },
+    /// It was set down, and cannot receive.
     Down {
         /// The link's index.
         index: u32,
@@ -55,8 +61,8 @@ pub struct LinkWatch {
     events: Netlink,
     /// Asks for the state after an overrun, in the same namespace whoever calls.
     requests: Netlink,
-    /// Every link there is and whether it is up.
-    known: BTreeMap<u32, bool>,
+    /// Every link there is, and whether it can receive.
+    known: BTreeMap<u32, State>,
     pending: VecDeque<LinkEvent>,
     overruns: u64,
 }
@@ -141,18 +147,21 @@ impl LinkWatch {
         }
         let Ok(index) = u32::try_from(*link.ifi_index()) else { return };
         match kind {
-            Rtm::Newlink => self.is_now(index, running(link)),
+            Rtm::Newlink => self.is_now(index, state(link)),
             Rtm::Dellink => self.is_gone(index),
             _ => {}
         }
     }
 
-    fn is_now(&mut self, index: u32, up: bool) {
-        let before = self.known.insert(index, up).unwrap_or(false);
-        match (before, up) {
-            (false, true) => self.pending.push_back(LinkEvent::Up { index }),
-            (true, false) => self.pending.push_back(LinkEvent::Down { index }),
-            _ => {}
+    fn is_now(&mut self, index: u32, state: State) {
+        // A new link that is down is no news.
+        let before = self.known.insert(index, state).unwrap_or(State::Down);
+        if before != state {
+            self.pending.push_back(match state {
+                State::Up => LinkEvent::Up { index },
+                State::NoCarrier => LinkEvent::NoCarrier { index },
+                State::Down => LinkEvent::Down { index },
+            });
         }
     }
 
@@ -165,16 +174,16 @@ impl LinkWatch {
     /// Reads every link and tells what differs from what is known.
     fn compare(&mut self) -> io::Result<()> {
         let links = list(&mut self.requests)?;
-        let now: BTreeMap<u32, bool> = links
+        let now: BTreeMap<u32, State> = links
             .iter()
-            .filter_map(|link| Some((u32::try_from(*link.ifi_index()).ok()?, running(link))))
+            .filter_map(|link| Some((u32::try_from(*link.ifi_index()).ok()?, state(link))))
             .collect();
         let gone: Vec<u32> = self.known.keys().filter(|index| !now.contains_key(index)).copied().collect();
         for index in gone {
             self.is_gone(index);
         }
-        for (index, up) in now {
-            self.is_now(index, up);
+        for (index, state) in now {
+            self.is_now(index, state);
         }
         Ok(())
     }

@@ -34,13 +34,15 @@ const STANDARD: [&str; 25] = [
 /// Words in the names drivers give to counters of frames lost or handled by XDP. ENA's `pps_allowance_exceeded`,
 /// `bw_in_allowance_exceeded` and `conntrack_allowance_exceeded` are what the instance type's limits took; its
 /// `rx_overruns` and `empty_rx_ring` what the host was too slow for.
-const LOSS_WORDS: [&str; 9] =
-    ["drop", "discard", "err", "miss", "overrun", "exceed", "xdp", "fail", "empty_rx_ring"];
+/// `OOB` is vmxnet3's "out of buffers".
+const LOSS_WORDS: [&str; 10] =
+    ["drop", "discard", "err", "miss", "overrun", "exceed", "xdp", "fail", "empty_rx_ring", "OOB"];
 
 /// Whether a counter belongs in a report about loss on receive.
 #[must_use]
 pub fn is_loss_counter(name: &str) -> bool {
-    let transmit = name.starts_with("tx_") || (name.contains("_tx_") && !name.contains("xdp"));
+    let transmit =
+        name.starts_with("tx_") || name.contains(" tx ") || (name.contains("_tx_") && !name.contains("xdp"));
     !transmit && LOSS_WORDS.iter().any(|word| name.contains(word))
 }
 
@@ -103,6 +105,9 @@ mod tests {
             "rx_queue_0_xdp_drops",
             "rx_queue_0_drops",
             "rx0_xdp_redirects",
+            "pkts rx OOB",
+            "pkts rx err",
+            "drv dropped rx total",
         ] {
             assert!(is_loss_counter(name), "{name}");
         }
@@ -110,9 +115,15 @@ mod tests {
 
     #[test]
     fn what_is_sent_or_merely_counted_is_not() {
-        for name in
-            ["tx_errors", "tx_dropped", "queue_0_tx_missed_tx", "rx_bytes", "multicast", "peer_ifindex"]
-        {
+        for name in [
+            "tx_errors",
+            "tx_dropped",
+            "queue_0_tx_missed_tx",
+            "rx_bytes",
+            "multicast",
+            "peer_ifindex",
+            "pkts tx discard",
+        ] {
             assert!(!is_loss_counter(name), "{name}");
         }
     }

@@ -139,8 +139,10 @@ fn a_link_that_goes_down_up_and_away_is_told_once_each() {
     // From here on outside the namespace: the watch stays where it was opened.
     let mut next = |what: &str, expected: LinkEvent| loop {
         let event = watch.next(PATIENCE).unwrap().unwrap_or_else(|| panic!("{what}: nothing heard"));
-        let (LinkEvent::Up { index: of } | LinkEvent::Down { index: of } | LinkEvent::Deleted { index: of }) =
-            event;
+        let (LinkEvent::Up { index: of }
+        | LinkEvent::Down { index: of }
+        | LinkEvent::NoCarrier { index: of }
+        | LinkEvent::Deleted { index: of }) = event;
         // The peer loses and finds its carrier too.
         if of == index {
             assert_eq!(event, expected, "{what}");

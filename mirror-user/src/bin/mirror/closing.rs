@@ -1,6 +1,6 @@
 //! The closing lines: tcpdump's own sentences first, then what only this tool knows.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use mirror_user::{
     Report,
@@ -22,21 +22,12 @@ pub(crate) fn lines(report: &Report, captures: &[Capture]) -> String {
 }
 
 fn write_lines(text: &mut String, report: &Report, captures: &[Capture]) -> std::fmt::Result {
-    let queues = || report.interfaces.iter().flat_map(|interface| &interface.queues);
-    let failed: u64 = report.interfaces.iter().filter_map(|interface| interface.xdp.redirect_failed).sum();
-    let kernel = queues().map(|queue| queue.rx_dropped + queue.rx_ring_full).sum::<u64>() + failed;
-    let interface: u64 = report
-        .interfaces
-        .iter()
-        .flat_map(|interface| ["rx_missed_errors", "rx_fifo_errors"].map(|name| interface.nic.get(name)))
-        .flatten()
-        .sum();
     let captured = report.sinks.first().map_or(report.frames.decapsulated, |sink| sink.offered);
     for (count, what) in [
         (captured, "captured"),
         (report.frames.decapsulated, "received by filter"),
-        (kernel, "dropped by kernel"),
-        (interface, "dropped by interface"),
+        (report.dropped_by_kernel(), "dropped by kernel"),
+        (report.dropped_by_interface(), "dropped by interface"),
     ] {
         let s = if count == 1 { "" } else { "s" };
         writeln!(text, "{count} packet{s} {what}")?;
@@ -57,18 +48,35 @@ fn write_lines(text: &mut String, report: &Report, captures: &[Capture]) -> std:
         ];
         write_parts(text, " = ", " + ", &parts)?;
         let passed = &xdp.passed;
+        let no_socket = passed.no_socket.saturating_sub(xdp.no_socket_at_start);
+        let (lost, not_chosen) = if interface.all_queues { (no_socket, 0) } else { (0, no_socket) };
         let reasons = [
             (passed.not_tunnel, "passed: not UDP to a tunnel port"),
             (passed.fragment, "passed: IP fragments (raise the MTU between mirror source and target)"),
             (passed.malformed, "passed: malformed"),
             (passed.extension, "passed: IPv6 extension headers"),
-            (passed.no_socket, "passed: no socket on the queue (see --queues)"),
+            (xdp.no_socket_at_start, "passed: came before the sockets were there"),
+            (not_chosen, "passed: no socket on the queue (see --queues)"),
             (xdp.dropped.vni, "refused: VNI not in --vni"),
             (xdp.dropped.source, "refused: outer source not in --source"),
         ];
         write_causes(text, &reasons)?;
-        for (name, count) in interface.nic.iter().filter(|(name, count)| **count > 0 && is_loss(name)) {
-            writeln!(text, "  {count} {name}, as the interface's own counters have it")?;
+        if lost > 0 {
+            writeln!(
+                text,
+                "  {lost} lost: passed to the host, for their RX queue has no socket: it came after the start (`ethtool -l {}` \
+                 lists queues); start mirror again to read them all",
+                interface.name
+            )?;
+        }
+        let known = interface.dropped_by_kernel() + xdp.dropped.total();
+        for (name, count) in losses_of(&interface.nic) {
+            let among = if known > 0 && name.contains("drop") {
+                " (what program and rings dropped may be among them)"
+            } else {
+                ""
+            };
+            writeln!(text, "  {count} {name}, as the interface's own counters have it{among}")?;
         }
         for queue in &interface.queues {
             let causes = [
@@ -117,6 +125,15 @@ fn write_lines(text: &mut String, report: &Report, captures: &[Capture]) -> std:
         (frames.odd.reserved_bits, "of the decapsulated had reserved VXLAN bits set"),
     ];
     write_causes(text, &reasons)?;
+    // Frames cut by a NIC have an outer header that promises more than is there.
+    let zero_copy = report.interfaces.iter().any(|interface| interface.bind == "zerocopy");
+    if zero_copy && why.bad_outer * 100 > frames.received {
+        writeln!(
+            text,
+            "  over 1 % contradict: in zero-copy mode that is most likely a driver that cuts frames at another size than its \
+             chunks'; `--bind copy` shows whether it is"
+        )?;
+    }
 
     for sink in &report.sinks {
         let state = match sink.state {
@@ -220,11 +237,42 @@ fn write_members(text: &mut String, sink: &SinkReport) -> std::fmt::Result {
     Ok(())
 }
 
-/// Whether a counter of the interface says that something was lost before the XDP program. Those named `drop` are not of
-/// them: drivers count there what the rings above refused, which is told already.
-fn is_loss(name: &str) -> bool {
-    !name.contains("xdp")
-        && ["miss", "overrun", "exceed", "fifo", "err"].iter().any(|word| name.contains(word))
+/// The interface's counters of loss that grew, those of its queues as one: `rx_queue_*_xdp_drops`.
+fn losses_of(nic: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    const WORDS: [&str; 12] = [
+        "drop",
+        "discard",
+        "err",
+        "miss",
+        "overrun",
+        "exceed",
+        "fifo",
+        "fail",
+        "abort",
+        "exception",
+        "empty_rx_ring",
+        "OOB",
+    ];
+    let mut losses = BTreeMap::new();
+    for (name, count) in nic {
+        if *count > 0 && WORDS.iter().any(|word| name.contains(word)) {
+            *losses.entry(of_all_queues(name)).or_default() += count;
+        }
+    }
+    losses
+}
+
+/// A counter's name with `*` for the number of its queue.
+fn of_all_queues(name: &str) -> String {
+    let mut general = String::with_capacity(name.len());
+    for letter in name.chars() {
+        match letter {
+            '0'..='9' if general.ends_with('*') => {}
+            '0'..='9' => general.push('*'),
+            other => general.push(other),
+        }
+    }
+    general
 }
 
 /// `= 5 this + 3 that`, leaving out what is 0 unless all is.
@@ -260,5 +308,27 @@ fn filter(origin: &Origin, capture: Option<&Capture>) -> String {
             let ip = if source.is_ipv6() { "ipv6" } else { "ip" };
             format!("vxlan.vni == {vni} && {ip}.src == {source}")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_of_loss_are_named_those_of_queues_as_one_and_others_not() {
+        let nic = [
+            ("rx_packets", 9),
+            ("rx_dropped", 5),
+            ("rx_missed_errors", 0),
+            ("rx_queue_0_xdp_drops", 2),
+            ("rx_queue_11_xdp_drops", 3),
+            ("rx_queue_0_xdp_redirects", 7),
+            ("rx_overruns", 1),
+        ];
+        let nic = nic.map(|(name, count)| (name.to_owned(), count)).into();
+        let losses: Vec<_> = losses_of(&nic).into_iter().collect();
+        let expected = [("rx_dropped", 5), ("rx_overruns", 1), ("rx_queue_*_xdp_drops", 5)];
+        assert_eq!(losses, expected.map(|(name, count)| (name.to_owned(), count)));
     }
 }

@@ -1,6 +1,7 @@
 //! `mirror ingest`: mirrored packets off the NIC.
 
 use std::{
+    collections::BTreeMap,
     process::ExitCode,
     sync::atomic::Ordering,
     time::{Duration, Instant},
@@ -245,6 +246,7 @@ fn watch(mut running: Running, args: &IngestArgs, asked: &Asked) -> Report {
     const GLANCE: Duration = Duration::from_millis(100);
     let end = args.duration.map(|duration| Instant::now() + duration);
     let mut status = Status::new(args.stats, args.output.quiet || args.output.prints_to_terminal());
+    let mut links = Links::new();
     loop {
         let now = Instant::now();
         if end.is_some_and(|end| now >= end) || asked.stop.load(Ordering::Relaxed) {
@@ -264,9 +266,8 @@ fn watch(mut running: Running, args: &IngestArgs, asked: &Asked) -> Report {
             Some(Event::InterfaceDown { interface }) => {
                 tracing::warn!("{interface}: the link is down; ingest goes on when it is up again");
             }
-            Some(Event::InterfaceUp { interface }) => {
-                tracing::warn!("{interface}: the link is up, ingest goes on");
-            }
+            Some(Event::InterfaceNoCarrier { interface }) => links.lost_carrier(interface),
+            Some(Event::InterfaceUp { interface }) => links.is_up(&interface),
             Some(Event::QueuesUnread { interface, queues, read, frames }) => {
                 tracing::warn!(
                     "{interface}: {queues} RX queues, of which {read} are read: {frames} frames have passed to the host; \
@@ -278,6 +279,44 @@ fn watch(mut running: Running, args: &IngestArgs, asked: &Asked) -> Report {
                 return running.stop();
             }
             Some(_) => return running.stop(),
+        }
+    }
+}
+
+/// What is said of links that lose their carrier.
+struct Links {
+    begun: Instant,
+    /// Those that lost it because the program was attached, and whether it is back.
+    reset: BTreeMap<String, bool>,
+}
+
+impl Links {
+    /// How late after the attach a driver may still be resetting its link for it.
+    const RESET: Duration = Duration::from_secs(3);
+
+    fn new() -> Self {
+        Self { begun: Instant::now(), reset: BTreeMap::new() }
+    }
+
+    fn lost_carrier(&mut self, interface: String) {
+        if self.begun.elapsed() < Self::RESET && !self.reset.contains_key(&interface) {
+            tracing::info!(
+                "{interface}: the link lost its carrier as the program was attached, for which some drivers reset it; ingest \
+                 begins when it is back"
+            );
+            self.reset.insert(interface, false);
+        } else {
+            tracing::warn!("{interface}: the link has no carrier; ingest goes on when it is back");
+        }
+    }
+
+    fn is_up(&mut self, interface: &str) {
+        match self.reset.get_mut(interface) {
+            Some(back) if !*back => {
+                *back = true;
+                tracing::info!("{interface}: the link is up");
+            }
+            _ => tracing::warn!("{interface}: the link is up, ingest goes on"),
         }
     }
 }

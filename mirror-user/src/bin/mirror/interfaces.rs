@@ -10,7 +10,11 @@ use mirror_user::host::interface::interfaces;
 pub(crate) fn list() -> anyhow::Result<ExitCode> {
     let mut out = io::stdout().lock();
     for (number, interface) in interfaces()?.into_iter().enumerate() {
-        let state = if interface.up { "up" } else { "down" };
+        let state = match (interface.up, interface.carrier) {
+            (true, true) => "up",
+            (true, false) => "up, no carrier",
+            (false, _) => "down",
+        };
         let driver = interface.driver.as_ref().map_or("no driver", |driver| driver.name.as_str());
         let queues = interface.rx_queues().map_or_else(
             |_| "queues unknown".to_owned(),

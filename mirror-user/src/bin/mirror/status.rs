@@ -66,12 +66,7 @@ impl Status {
         };
         let pps = rate(frames, frames_before);
         let bits = rate(bytes, bytes_before) * 8.0;
-        let kernel: u64 = report
-            .interfaces
-            .iter()
-            .flat_map(|interface| &interface.queues)
-            .map(|queue| queue.rx_dropped + queue.rx_ring_full)
-            .sum();
+        let kernel = report.dropped_by_kernel();
         let dropped: u64 = report.sinks.iter().flat_map(|sink| sink.dropped.values()).sum();
         let rejected = report.frames.rejected.total();
         let mut line = format!(

@@ -48,9 +48,8 @@ fn kernel(facts: &Facts, findings: &mut Findings) {
     let lacks = lacking(&[
         ((5, 11), "`--wait busy-poll` (5.11)"),
         ((5, 13), "telling our failed redirects from others' (5.13)"),
-        ((5, 18), "programs for frames of several buffers (5.18)"),
         ((6, 3), "asking drivers what they can do with XDP (6.3)"),
-        ((6, 6), "frames of several descriptors (6.6)"),
+        ((6, 6), "frames of several buffers and descriptors (6.6)"),
     ]);
     if !lacks.is_empty() {
         findings.note(format!("this kernel is too old for {lacks}"), None);
@@ -114,7 +113,7 @@ fn bpf(facts: &Facts, findings: &mut Findings) {
 fn umem(facts: &Facts) -> u64 {
     let interfaces = facts.interfaces.known().map(Vec::as_slice).unwrap_or_default();
     // Without a choice of interface the largest is what a run would take.
-    interfaces.iter().map(umem_bytes).max().unwrap_or(FRAMES * 2048)
+    interfaces.iter().map(|one| umem_bytes(facts, one)).max().unwrap_or(FRAMES * 2048)
 }
 
 fn memlock(facts: &Facts, findings: &mut Findings) {
@@ -137,12 +136,15 @@ fn memlock(facts: &Facts, findings: &mut Findings) {
     if enough(limit.soft) {
         return;
     }
-    let says = format!(
+    let mut says = format!(
         "locked memory is limited to {}, and {} count against it: {} are needed",
         mebibytes(limit.soft.unwrap_or(0)),
         listed(&what),
         mebibytes(needed)
     );
+    if !before_5_11 {
+        says.push_str("; CAP_IPC_LOCK lifts the limit, a smaller `--rx-ring` or fewer `--queues` need less");
+    }
     if enough(limit.hard) || set.has(Capability::SysResource) {
         findings.note(format!("{says}; mirror raises the limit when it starts"), None);
     } else {
@@ -160,7 +162,7 @@ fn huge_pages(facts: &Facts, findings: &mut Findings) {
     };
     let interfaces = facts.interfaces.known().map(Vec::as_slice).unwrap_or_default();
     // As for the bytes.
-    let needed = interfaces.iter().map(umem_pages).max().unwrap_or(plan::pages(2048));
+    let needed = interfaces.iter().map(|one| umem_pages(facts, one)).max().unwrap_or(plan::pages(2048));
     if pages.free >= needed {
         findings.ok(format!("{} of 2 MiB free, {needed} needed", counted(pages.free, "huge page")));
         return;

@@ -1,44 +1,56 @@
 //! What holds for one interface.
 
-use super::{Findings, Severity, counted, driver::Ena, native, spread};
+use super::{Findings, Severity, counted, native, spread};
 use crate::{
-    doctor::facts::{Facts, InterfaceFacts},
-    engine::SINGLE_BUFFER_MTU,
-    host::xdp::XdpMode,
+    doctor::{
+        facts::{Facts, InterfaceFacts},
+        plan,
+    },
+    engine::{
+        self,
+        advice::VIRTIO_ACCESS_PLATFORM,
+        layout::{Wanted, layout},
+    },
+    host::{driver::Ena, xdp::XdpMode},
 };
 
 /// Names of our own programs.
 const OURS: [&str; 2] = [mirror_ebpf::mirror::PROGRAM, mirror_ebpf::mirror::PROGRAM_FRAGS];
 
 pub(super) fn judge(facts: &Facts, interface: &InterfaceFacts, findings: &mut Findings) {
-    if !interface.up {
-        findings.warning(
-            "it is down, or has no carrier; ingest starts, and has frames once it is up",
-            Some(format!("ip link set {} up", interface.name)),
-        );
-    }
-    if let Some(refused) = native::refused_mtu(facts, interface) {
-        findings.error(refused, Some(format!("ip link set {} mtu {SINGLE_BUFFER_MTU}", interface.name)));
-    }
+    link(interface, findings);
     hook(interface, findings);
-    let native = native::verdict(facts, interface);
-    let possible = native.possible();
-    if possible {
-        let queues = interface.rx_queues.known().copied().unwrap_or(1);
-        let told =
-            if interface.xdp_features.known().copied().flatten().is_some() { "has" } else { "is known for" };
-        let driver = interface.driver.as_ref().map_or("its driver", |driver| driver.name.as_str());
-        findings.ok(format!("{driver} {told} native XDP with redirect; {}", counted(queues, "RX queue")));
-    }
-    for (says, mend) in native.obstacles {
-        findings.add(Severity::Warning, format!("native mode is refused: {says}"), mend);
-    }
-    for (severity, says, mend) in native.remarks {
-        // What native mode merely costs is of interest once it is to be had.
-        if possible || severity > Severity::Note {
-            findings.add(severity, says, mend);
+    let host = plan::host(facts, interface);
+    let possible = match layout(&host, &Wanted::DEFAULT) {
+        Err(refusal) => {
+            findings.error(format!("ingest refuses: {refusal}"), Some(refusal.remedy().to_string()));
+            false
         }
-    }
+        Ok(layout) => {
+            let possible = layout.mode == engine::Mode::Native;
+            if possible {
+                let queues = host.rx_queues;
+                let told = if host.xdp_features.is_some() { "has" } else { "is known for" };
+                let driver = interface.driver.as_ref().map_or("its driver", |driver| driver.name.as_str());
+                findings
+                    .ok(format!("{driver} {told} native XDP with redirect; {}", counted(queues, "RX queue")));
+            }
+            let remedy = |advice: &engine::layout::Advice| advice.remedy.as_ref().map(ToString::to_string);
+            for obstacle in &layout.obstacles {
+                findings.warning(format!("native mode is refused: {}", obstacle.says), remedy(obstacle));
+            }
+            for warning in &layout.warnings {
+                findings.warning(warning.says.clone(), remedy(warning));
+            }
+            for (severity, says, remedy) in native::remarks(interface, &host, &layout) {
+                // What native mode merely costs is of interest once it is to be had.
+                if possible || (severity > Severity::Note && layout.modes.contains(&engine::Mode::Native)) {
+                    findings.add(severity, says, remedy);
+                }
+            }
+            possible
+        }
+    };
     if let Some(reason) = interface.rx_queues.reason() {
         findings.unreadable("number of RX queues", Some(reason));
     }
@@ -52,6 +64,22 @@ pub(super) fn judge(facts: &Facts, interface: &InterfaceFacts, findings: &mut Fi
              its own keeps the host reachable whatever is changed here",
             None,
         );
+    }
+}
+
+fn link(interface: &InterfaceFacts, findings: &mut Findings) {
+    let up = Some(format!("ip link set dev {} up", interface.name));
+    match (interface.up, interface.carrier) {
+        (true, None | Some(true)) => {}
+        (false, None) => {
+            findings.warning("it is down, or has no carrier; ingest starts, and has frames once it is up", up);
+        }
+        (false, Some(_)) => findings.warning("it is down; ingest starts, and has frames once it is up", up),
+        (true, Some(false)) => findings.warning(
+            "it is up, but has no carrier: the other end is down, or its driver is resetting the link; ingest starts, and has \
+             frames once the carrier is there",
+            None,
+        ),
     }
 }
 
@@ -99,9 +127,23 @@ fn zero_copy(interface: &InterfaceFacts, findings: &mut Findings) {
                 None,
             );
         }
+        (None, Some(true)) if lacks_dma(interface) => {
+            findings.note(
+                format!(
+                    "virtio_net has AF_XDP zero-copy, but only where the hypervisor offers VIRTIO_F_ACCESS_PLATFORM (feature 33, \
+                     `iommu_platform=on`), which this one does not: {COPY}"
+                ),
+                None,
+            );
+        }
         (None, Some(true)) => {
             findings.note(format!("the driver has AF_XDP zero-copy (`--bind zerocopy`): {COPY}"), None);
         }
         _ => {}
     }
+}
+
+/// A virtqueue has a DMA device only with this feature, and zero-copy needs one: bind(2) says EINVAL.
+fn lacks_dma(interface: &InterfaceFacts) -> bool {
+    interface.virtio_features.as_ref().is_some_and(|agreed| !agreed.contains(&VIRTIO_ACCESS_PLATFORM))
 }

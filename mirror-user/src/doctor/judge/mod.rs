@@ -1,9 +1,8 @@
 //! What the facts mean. Pure: the same facts give the same findings, anywhere.
 
-mod driver;
 mod host;
 mod interface;
-pub(super) mod native;
+mod native;
 mod spread;
 
 use std::fmt;
@@ -115,11 +114,7 @@ impl Findings {
     }
 }
 
-/// `1 queue`, `2 queues`.
-pub(super) fn counted(number: impl Into<u64>, what: &str) -> String {
-    let number = number.into();
-    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
-}
+pub(super) use crate::engine::obstacles::counted;
 
 /// `a`, `a and b`, `a, b and c`.
 fn listed(words: &[String]) -> String {

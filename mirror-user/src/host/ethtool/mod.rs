@@ -174,7 +174,9 @@ impl Ethtool {
             }
             let values = answer.bytes().get(8..).unwrap_or_default().chunks_exact(8);
             let values = values.filter_map(|value| value.try_into().ok()).map(u64::from_ne_bytes);
-            Ok(Some(names.into_iter().zip(values).collect()))
+            // vmxnet3 indents its names.
+            let names = names.into_iter().map(|name| name.trim().to_owned());
+            Ok(Some(names.zip(values).collect()))
         })
     }
 

@@ -1,0 +1,83 @@
+//! What a run lost before a worker had it, in the two numbers that tcpdump's closing lines have.
+
+use super::report::{InterfaceReport, Report};
+
+/// Standard counters of frames that a driver or NIC lost or refused, none of which is part of another
+/// (`Documentation/networking/statistics.rst`). `rx_missed_errors` and `rx_fifo_errors` are what libpcap reads for tcpdump's
+/// "dropped by interface"; `rx_errors` holds `rx_crc_errors`, `rx_length_errors` and their like.
+const BEFORE_THE_PROGRAM: [&str; 3] = ["rx_missed_errors", "rx_fifo_errors", "rx_errors"];
+
+impl Report {
+    /// Frames that the kernel lost between the XDP program and the workers: ring full, UMEM full, too large for a chunk,
+    /// redirect failed.
+    #[must_use]
+    pub fn dropped_by_kernel(&self) -> u64 {
+        self.interfaces.iter().map(InterfaceReport::dropped_by_kernel).sum()
+    }
+
+    /// Frames that the interfaces lost before the XDP program saw them, as far as their counters tell.
+    #[must_use]
+    pub fn dropped_by_interface(&self) -> u64 {
+        self.interfaces.iter().map(InterfaceReport::dropped_by_interface).sum()
+    }
+}
+
+impl InterfaceReport {
+    /// See [`Report::dropped_by_kernel`].
+    #[must_use]
+    pub fn dropped_by_kernel(&self) -> u64 {
+        let rings: u64 = self.queues.iter().map(|queue| queue.rx_dropped + queue.rx_ring_full).sum();
+        rings + self.xdp.redirect_failed.unwrap_or(0)
+    }
+
+    /// See [`Report::dropped_by_interface`].
+    ///
+    /// `rx_dropped` is a sum of unlike things: what the driver had no memory or no program for, which is meant here; but with
+    /// many drivers also each frame that the program dropped, or that a ring refused (veth, virtio); and what the stack had
+    /// no protocol for, of the frames passed to it. The three are known from elsewhere and may be in it, so that only what is
+    /// beyond them is certain, and counted. Counters of the driver's own repeat the standard ones under other names, and are
+    /// not counted.
+    #[must_use]
+    pub fn dropped_by_interface(&self) -> u64 {
+        let counter = |name: &str| self.nic.get(name).copied().unwrap_or(0);
+        let certain: u64 = BEFORE_THE_PROGRAM.iter().map(|name| counter(name)).sum();
+        let known = self.dropped_by_kernel() + self.xdp.dropped.total() + self.xdp.passed.total();
+        certain + counter("rx_dropped").saturating_sub(known)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::{QueueReport, XdpReport};
+
+    fn interface(nic: &[(&str, u64)]) -> InterfaceReport {
+        InterfaceReport {
+            nic: nic.iter().map(|&(name, count)| (name.to_owned(), count)).collect(),
+            ..InterfaceReport::default()
+        }
+    }
+
+    #[test]
+    fn frames_that_a_driver_drops_before_the_program_are_counted_once() {
+        // virtio before 6.6 at an MTU of 3700.
+        let dropped =
+            interface(&[("rx_dropped", 1000), ("rx_queue_0_drops", 1000), ("rx_queue_0_xdp_drops", 1000)]);
+        assert_eq!(dropped.dropped_by_interface(), 1000);
+        let errors =
+            interface(&[("rx_errors", 1000), ("rx_crc_errors", 10), ("err", 1000), ("rx_missed_errors", 5)]);
+        assert_eq!(errors.dropped_by_interface(), 1005);
+    }
+
+    #[test]
+    fn what_rings_and_program_dropped_is_not_counted_again() {
+        let mut full = interface(&[("rx_dropped", 700), ("rx_queue_0_drops", 700)]);
+        full.queues = vec![QueueReport { rx_ring_full: 500, rx_dropped: 100, ..QueueReport::default() }];
+        full.xdp = XdpReport { redirect_failed: Some(30), ..XdpReport::default() };
+        full.xdp.dropped.vni = 50;
+        full.xdp.passed.not_tunnel = 15;
+        assert_eq!((full.dropped_by_kernel(), full.dropped_by_interface()), (630, 5));
+        full.xdp.passed.not_tunnel = 1_000_000;
+        assert_eq!(full.dropped_by_interface(), 0);
+    }
+}

@@ -1,0 +1,238 @@
+//! Doctor and start agree: over every recorded host, on kernels and at MTUs it was not recorded with, for all that can be asked
+//! for.
+
+use std::{fs, path::PathBuf};
+
+use super::{
+    Fact, Facts, Report, Severity,
+    plan::{self, default_layout},
+};
+use crate::{
+    doctor::InterfaceFacts,
+    engine::{
+        BindMode, Mode, Queues,
+        layout::{Host, Layout, Refusal, Remedy, Wanted, layout},
+    },
+    host::kernel::KernelVersion,
+    xsk::HEADROOM,
+};
+
+const KERNELS: [(u16, u16); 9] = [(5, 10), (5, 15), (5, 18), (6, 1), (6, 3), (6, 5), (6, 6), (6, 12), (7, 3)];
+const MTUS: [u32; 20] = [
+    576, 1280, 1500, 1714, 1715, 2006, 2007, 3046, 3047, 3494, 3495, 3498, 3499, 3502, 3506, 3507, 3762,
+    3763, 9001, 9216,
+];
+
+fn recorded() -> Vec<(String, Facts)> {
+    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/profiles");
+    let paths = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let profiles: Vec<_> = paths
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .map(|path| {
+            let facts = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+            (path.file_stem().unwrap().to_str().unwrap().to_owned(), facts)
+        })
+        .collect();
+    assert!(profiles.len() > 40, "{}", profiles.len());
+    profiles
+}
+
+/// The host with another kernel, which before 6.3 does not tell of XDP features; and with another MTU, at both ends.
+fn mutated(facts: &Facts, kernel: (u16, u16), mtu: u32) -> Facts {
+    let mut facts = facts.clone();
+    facts.kernel = Fact::Known(format!("{}.{}.0", kernel.0, kernel.1));
+    let Fact::Known(interfaces) = &mut facts.interfaces else { return facts };
+    for interface in interfaces {
+        interface.mtu = mtu;
+        if let Some(peer) = &mut interface.peer {
+            peer.mtu = mtu;
+        }
+        if kernel < (6, 3) {
+            interface.xdp_features = Fact::Known(None);
+        }
+    }
+    facts
+}
+
+/// Every host there is to judge, with what it is called.
+fn every_host(mut see: impl FnMut(&str, &Facts, &InterfaceFacts)) {
+    for (name, facts) in recorded() {
+        for kernel in KERNELS {
+            for mtu in MTUS {
+                let facts = mutated(&facts, kernel, mtu);
+                let name = format!("{name}, kernel {kernel:?}, MTU {mtu}");
+                for interface in facts.interfaces.known().into_iter().flatten() {
+                    see(&name, &facts, interface);
+                }
+            }
+        }
+    }
+}
+
+fn everything_wanted() -> Vec<Wanted<'static>> {
+    const LISTS: [&[u32]; 2] = [&[0], &[0, 63]];
+    let lists = LISTS.map(|list| Queues::List(list.to_vec()));
+    // Lives as long as the tests do.
+    let queues: &'static [Queues] =
+        Vec::from([Queues::All]).into_iter().chain(lists).collect::<Vec<_>>().leak();
+    let mut all = Vec::new();
+    for mode in [Mode::Auto, Mode::Native, Mode::Generic] {
+        for bind in [BindMode::Auto, BindMode::Copy, BindMode::ZeroCopy] {
+            for scatter_gather in [false, true] {
+                for queues in queues {
+                    all.push(Wanted { mode, bind, chunk_size: None, scatter_gather, queues });
+                }
+            }
+        }
+    }
+    all
+}
+
+/// The host and the options after what the remedy says.
+fn apply<'a>(remedy: &Remedy, host: &Host, wanted: &Wanted<'a>) -> (Host, Wanted<'a>) {
+    let (mut host, mut wanted) = (host.clone(), wanted.clone());
+    match remedy {
+        Remedy::Mtu { interface, mtu } if *interface == host.interface => host.mtu = *mtu,
+        Remedy::Mtu { interface, mtu } => {
+            let peer = host.peer.as_mut().filter(|peer| peer.name == *interface);
+            peer.expect("an MTU of an interface that there is").mtu = *mtu;
+        }
+        Remedy::Combined { channels, .. } => {
+            let now = host.channels.as_mut().expect("channels");
+            assert!((1..=now.max_combined).contains(channels), "{channels} of {now:?}");
+            now.combined = *channels;
+            host.rx_queues = *channels;
+        }
+        Remedy::TxQueues { queues, .. } => {
+            host.peer.as_mut().expect("the other end").tx_queues = Some(*queues);
+        }
+        Remedy::CopyMode => wanted.bind = BindMode::Copy,
+        Remedy::NoScatterGather => wanted.scatter_gather = false,
+        Remedy::AllQueues => wanted.queues = &Queues::All,
+    }
+    (host, wanted)
+}
+
+#[test]
+fn the_doctor_says_what_a_start_would_do_and_only_where_it_would() {
+    let mut runs = 0;
+    every_host(|name, facts, interface| {
+        let report = Report::of(facts.clone());
+        let errors = |about: &str| {
+            report.findings.iter().any(|one| one.severity == Severity::Error && one.about == about)
+        };
+        let layout = default_layout(facts, interface);
+        let runs_here = layout.is_some() && !errors("host") && !errors(&interface.name);
+        let text = report.to_string();
+        let line =
+            text.lines().find_map(|line| line.strip_prefix(&format!("{}: would run: ", interface.name)));
+        assert_eq!(line.is_some(), runs_here, "{name}: {text}");
+        let (Some(line), Some(layout)) = (line, layout) else { return };
+        runs += 1;
+        let Layout { mode, frags, scatter_gather, chunk_size, rx_queues, .. } = layout;
+        let parts: Vec<&str> = line.split(", ").collect();
+        let native = mode == Mode::Native;
+        assert_eq!(parts[0], if native { "native" } else { "generic" }, "{name}");
+        assert_eq!(parts[1], "copy", "{name}");
+        assert!(parts[2].starts_with(&format!("{rx_queues} queue")), "{name}: {line}");
+        assert_eq!(parts[3], format!("chunk {chunk_size}"), "{name}");
+        assert_eq!(parts.contains(&"multi-buffer program"), frags && native, "{name}: {line}");
+        assert_eq!(parts.contains(&"several descriptors a frame"), scatter_gather, "{name}: {line}");
+        // Generic mode is never a surprise.
+        if !native {
+            let why = report.findings.iter().any(|one| one.says.starts_with("native mode is refused: "));
+            assert!(why, "{name}: {text}");
+        }
+    });
+    assert!(runs > 1_000, "{runs}");
+}
+
+#[test]
+fn every_refusal_has_a_remedy_that_ends_it() {
+    let wanted = everything_wanted();
+    let mut refused = 0;
+    every_host(|name, facts, interface| {
+        for wanted in &wanted {
+            let (mut host, mut wanted) = (plan::host(facts, interface), wanted.clone());
+            let mut before: Option<Refusal> = None;
+            for step in 0.. {
+                let Err(refusal) = layout(&host, &wanted) else { break };
+                refused += 1;
+                assert!(step < 4, "{name}: {wanted:?}: still {refusal}");
+                assert_ne!(before.as_ref(), Some(&refusal), "{name}: {wanted:?}: the remedy has not helped");
+                let was_mtu = matches!(before, Some(Refusal::Mtu(_)));
+                assert!(
+                    !(was_mtu && matches!(refusal, Refusal::Mtu(_))),
+                    "{name}: two MTUs to set: {refusal}"
+                );
+                (host, wanted) = apply(&refusal.remedy(), &host, &wanted);
+                before = Some(refusal);
+            }
+        }
+    });
+    assert!(refused > 1_000, "{refused}");
+}
+
+#[test]
+fn the_limit_that_a_refused_mtu_is_told_is_the_drivers_very_limit() {
+    let native = Wanted { mode: Mode::Native, ..Wanted::DEFAULT };
+    let mut refused = 0;
+    every_host(|name, facts, interface| {
+        let host = plan::host(facts, interface);
+        let Err(Refusal::Mtu(too_large)) = layout(&host, &native) else { return };
+        refused += 1;
+        assert!(
+            too_large.lossless <= too_large.most && too_large.most < too_large.mtu,
+            "{name}: {too_large}"
+        );
+        let at = |mtu| {
+            let remedy = Remedy::Mtu { interface: too_large.interface.clone(), mtu };
+            layout(&apply(&remedy, &host, &native).0, &native)
+        };
+        assert!(at(too_large.most).is_ok(), "{name}: {too_large}");
+        assert!(at(too_large.most + 1).is_err(), "{name}: {too_large}");
+    });
+    assert!(refused > 1_000, "{refused}");
+}
+
+#[test]
+fn what_keeps_native_mode_away_and_has_a_remedy_no_longer_does_after_it() {
+    let mut helped = 0;
+    every_host(|name, facts, interface| {
+        let mut host = plan::host(facts, interface);
+        for step in 0.. {
+            let layout = layout(&host, &Wanted::DEFAULT).unwrap();
+            let Some(obstacle) = layout.obstacles.iter().find(|one| one.remedy.is_some()) else {
+                assert!(step == 0 || layout.mode == Mode::Native || !layout.obstacles.is_empty(), "{name}");
+                break;
+            };
+            assert!(step < 3, "{name}: still {}", obstacle.says);
+            helped += 1;
+            let remedy = obstacle.remedy.as_ref().unwrap();
+            host = apply(remedy, &host, &Wanted::DEFAULT).0;
+        }
+    });
+    assert!(helped > 1_000, "{helped}");
+}
+
+#[test]
+fn no_layout_loses_frames_without_a_word() {
+    let wanted = everything_wanted();
+    let since_6_6 = |host: &Host| host.kernel.is_some_and(|kernel| kernel >= KernelVersion::new(6, 6));
+    every_host(|name, facts, interface| {
+        let host = plan::host(facts, interface);
+        for wanted in &wanted {
+            let Ok(layout) = layout(&host, wanted) else { continue };
+            let told = format!("{name}: {wanted:?}: {layout:?}");
+            // No kernel before redirects frames of several buffers to AF_XDP.
+            assert!(since_6_6(&host) || !(layout.frags || layout.scatter_gather), "{told}");
+            let largest = host.mtu + 14 + 8;
+            let fits = largest + HEADROOM <= layout.chunk_size;
+            assert!(fits || layout.scatter_gather || !layout.warnings.is_empty(), "{told}");
+            assert!(layout.chunk_size <= 4096 && layout.chunk_size <= host.page_size, "{told}");
+            assert!(layout.modes.contains(&layout.mode), "{told}");
+            let fell_back = wanted.mode == Mode::Auto && layout.mode == Mode::Generic;
+            assert!(!fell_back || !layout.obstacles.is_empty(), "{told}");
+        }
+    });
+}
