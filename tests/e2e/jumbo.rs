@@ -106,7 +106,7 @@ fn captures_a_tap_and_a_cable_get_them_byte_for_byte() {
     assert_eq!(report.pointer("/interfaces/0/queues/0/oversize"), Some(&serde_json::Value::Null));
     same_frames(&inner, &on_tap.stop().expect("tcpdump").frames).expect("frames on the TAP");
     same_frames(&inner, &on_cable.stop().expect("tcpdump").frames).expect("frames at the cable's end");
-    assert_eq!(whole_capture(&path.join("inner.pcapng")).frames(), inner);
+    same_frames(&inner, &whole_capture(&path.join("inner.pcapng")).frames()).expect("captured frames");
 }
 
 #[test]
@@ -137,9 +137,9 @@ fn a_tunnel_an_outer_capture_and_text_get_them_byte_for_byte() {
     let seen: Vec<_> =
         tunnel.stop().expect("tcpdump").frames.iter().map(|frame| frame[50..].to_vec()).collect();
     same_frames(&inner, &seen).expect("frames in the tunnel");
-    assert_eq!(whole_capture(&path.join("outer.pcap")).frames(), outer);
+    same_frames(&outer, &whole_capture(&path.join("outer.pcap")).frames()).expect("captured frames");
     let text = std::fs::read_to_string(path.join("text")).expect("text");
-    assert_eq!(dumped(&text), inner, "the bytes that are printed");
+    same_frames(&inner, &dumped(&text)).expect("the bytes that are printed");
 }
 
 /// The frames in the output of `--print -xx`: lines of an offset and groups of hexadecimal digits below each packet's.
@@ -147,7 +147,9 @@ fn dumped(text: &str) -> Vec<Vec<u8>> {
     let mut frames: Vec<Vec<u8>> = Vec::new();
     for line in text.lines() {
         let Some(digits) = line.trim_start().strip_prefix("0x").and_then(|line| line.split_once(':')) else {
-            frames.push(Vec::new());
+            if frames.last().is_none_or(|frame| !frame.is_empty()) {
+                frames.push(Vec::new());
+            }
             continue;
         };
         let digits: Vec<u8> = digits.1.bytes().filter(u8::is_ascii_hexdigit).collect();
@@ -169,7 +171,7 @@ fn filters_and_snap_lengths_read_behind_the_first_descriptor() {
     // The byte at 8000 is far behind the first descriptor.
     let place = 8_000 + HEADERS;
     let mut command = ingest(&cable, path, "-s 6000 -w some.pcapng --report report.json");
-    command.arg(format!("ether[{place}] = 77"));
+    command.arg(format!("ether[{place}] & 1 = 1"));
     let run = Mirror::start(command).attached(&cable);
     let (inner, outer) = frames(COUNT);
     send(&cable, &outer);
@@ -178,11 +180,11 @@ fn filters_and_snap_lengths_read_behind_the_first_descriptor() {
     let report = balanced_report(&path.join("report.json"));
     let wanted: Vec<_> = inner
         .iter()
-        .filter(|frame| frame.get(place) == Some(&77))
+        .filter(|frame| frame.get(place).is_some_and(|byte| byte & 1 == 1))
         .map(|frame| frame[..frame.len().min(6_000)].to_vec())
         .collect();
     assert!(!wanted.is_empty());
-    assert_eq!(whole_capture(&path.join("some.pcapng")).frames(), wanted);
+    same_frames(&wanted, &whole_capture(&path.join("some.pcapng")).frames()).expect("captured frames");
     assert_eq!(sink(&report, "pcap")["deselected"], COUNT - wanted.len());
 }
 
@@ -267,7 +269,7 @@ fn in_generic_mode_they_come_whole_too() {
     run.has(COUNT as u64);
     run.end_by(Signal::SIGINT).expect_code(0);
     let _ = report_in(path);
-    assert_eq!(whole_capture(&path.join("inner.pcapng")).frames(), inner);
+    same_frames(&inner, &whole_capture(&path.join("inner.pcapng")).frames()).expect("captured frames");
 }
 
 fn report_in(directory: &Path) -> serde_json::Value {
