@@ -218,14 +218,19 @@ impl Host {
 
     /// Why frames of several buffers cannot be had, if so.
     fn why_no_frags(&self, zero_copy: bool) -> Option<String> {
-        if !driver::has_frags(self.driver.as_ref(), self.xdp_features) {
-            return Some(match driver::Ena::of(self.driver.as_ref()) {
-                Some(driver::Ena::InBox) => "the in-box driver has no multi-buffer XDP".to_owned(),
-                Some(driver::Ena::OutOfTree(_)) => "multi-buffer XDP needs driver 2.14".to_owned(),
-                None => "the driver has no multi-buffer XDP".to_owned(),
-            });
+        let ena = driver::Ena::of(self.driver.as_ref());
+        let has = driver::has_frags(self.driver.as_ref(), self.xdp_features);
+        // A driver that cannot be asked may well have them: an old kernel is the reason then.
+        let told = self.xdp_features.is_some() || ena.is_some();
+        let kernel = self.why_no_scatter_gather(zero_copy);
+        if has || (!told && kernel.is_some()) {
+            return kernel;
         }
-        self.why_no_scatter_gather(zero_copy)
+        Some(match ena {
+            Some(driver::Ena::InBox) => "the in-box driver has no multi-buffer XDP".to_owned(),
+            Some(driver::Ena::OutOfTree(_)) => "multi-buffer XDP needs driver 2.14".to_owned(),
+            None => "the driver has no multi-buffer XDP".to_owned(),
+        })
     }
 
     /// Why frames in several descriptors cannot be had, if so.
