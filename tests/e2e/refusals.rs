@@ -190,3 +190,29 @@ fn an_mtu_too_large_for_zero_copy_is_named_with_its_remedy() {
     refused(&cable, path, command, FAILED, &[CAPTURE, "no AF_XDP zero-copy", "--bind copy"]);
     assert_next_run_works(&cable);
 }
+
+#[test]
+fn a_umem_over_the_limit_of_locked_memory_names_what_helps() {
+    let cable = Cable::with_queues(1);
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    // 1 MiB, which root without these two capabilities cannot raise. A queue takes 8 MiB unless asked for less.
+    let limited = |arguments: &str| {
+        let mut command = cable.target.command("prlimit");
+        command
+            .args(["--memlock=1048576:1048576", "setpriv", "--bounding-set=-ipc_lock,-sys_resource"])
+            .args(["--inh-caps=-ipc_lock,-sys_resource", MIRROR, "ingest", "-i", CAPTURE])
+            .args(arguments.split(' '))
+            .current_dir(path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        command
+    };
+    let words =
+        ["UMEM of 8519680 bytes", "CAP_IPC_LOCK", "ulimit -l", "LimitMEMLOCK=infinity", "--rx-ring 2048"];
+    refused(&cable, path, limited(FILES), FAILED, &words);
+    // One of the remedies.
+    Mirror::start(limited(&format!("{FILES} --rx-ring 64 --duration 100ms"))).end().expect_code(0);
+    balanced_report(&path.join("report.json"));
+    assert_next_run_works(&cable);
+}

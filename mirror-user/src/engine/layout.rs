@@ -22,7 +22,7 @@ const LARGEST_CHUNK: u32 = 4096;
 /// The largest MTU whose frames fit one chunk.
 const ONE_CHUNK_MTU: u32 = LARGEST_CHUNK - HEADROOM - LINK_OVERHEAD;
 /// From here on frames of several buffers can be redirected to AF_XDP, and one that is larger than a chunk comes in several
-/// descriptors (`XDP_USE_SG`, kernel commits 804627751b42 and 17f1034dd76d). Programs for such frames load from 5.18 on,
+/// descriptors (`XDP_USE_SG`, kernel commit 804627751b42). Programs for such frames load from 5.18 on,
 /// but `xdp_do_redirect` then drops them with EOPNOTSUPP before any counter of ours.
 pub(crate) const SCATTER_GATHER_SINCE: KernelVersion = KernelVersion::new(6, 6);
 
