@@ -174,17 +174,45 @@ fn without_root_it_says_what_is_missing() {
 }
 
 #[test]
-fn an_mtu_too_big_for_the_mode_is_named_with_its_mend() {
+fn an_mtu_too_large_for_zero_copy_is_named_with_its_remedy() {
     let cable = Cable::lay(&VethOptions { mtu: 9000, ..VethOptions::default() });
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
     for mode in ["native", "auto"] {
-        let command = ingest(&cable, path, &format!("{FILES} --mode {mode}"));
-        let words = [CAPTURE, "MTU 9000", "ip link set dev cap0 mtu 3498"];
+        let command = ingest(&cable, path, &format!("{FILES} --bind zerocopy --mode {mode}"));
+        let words = [CAPTURE, "MTU 9000", "one buffer only", "ip link set dev cap0 mtu 3498"];
         refused(&cable, path, command, FAILED, &words);
     }
-    // The mend mends.
+    // After the remedy it is another refusal: veth has no zero-copy.
     cable.target.ip(&format!("link set dev {CAPTURE} mtu 3498")).expect("MTU");
     cable.sender.ip(&format!("link set dev {} mtu 3498", common::SENDER)).expect("MTU");
+    let command = ingest(&cable, path, &format!("{FILES} --bind zerocopy"));
+    refused(&cable, path, command, FAILED, &[CAPTURE, "no AF_XDP zero-copy", "--bind copy"]);
+    assert_next_run_works(&cable);
+}
+
+#[test]
+fn a_umem_over_the_limit_of_locked_memory_names_what_helps() {
+    let cable = Cable::with_queues(1);
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    // 1 MiB, which root without these two capabilities cannot raise. A queue takes 8 MiB unless asked for less.
+    let limited = |arguments: &str| {
+        let mut command = cable.target.command("prlimit");
+        command
+            .args(["--memlock=1048576:1048576", "setpriv", "--bounding-set=-ipc_lock,-sys_resource"])
+            .args(["--inh-caps=-ipc_lock,-sys_resource", MIRROR, "ingest", "-i", CAPTURE])
+            .args(arguments.split(' '))
+            .current_dir(path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        command
+    };
+    let words =
+        ["UMEM of 8519680 bytes", "CAP_IPC_LOCK", "ulimit -l", "LimitMEMLOCK=infinity", "--rx-ring 2048"];
+    refused(&cable, path, limited(FILES), FAILED, &words);
+    // One of the remedies.
+    Mirror::start(limited(&format!("{FILES} --rx-ring 64 --duration 100ms"))).end().expect_code(0);
+    balanced_report(&path.join("report.json"));
     assert_next_run_works(&cable);
 }

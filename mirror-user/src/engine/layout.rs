@@ -22,7 +22,7 @@ const LARGEST_CHUNK: u32 = 4096;
 /// The largest MTU whose frames fit one chunk.
 const ONE_CHUNK_MTU: u32 = LARGEST_CHUNK - HEADROOM - LINK_OVERHEAD;
 /// From here on frames of several buffers can be redirected to AF_XDP, and one that is larger than a chunk comes in several
-/// descriptors (`XDP_USE_SG`, kernel commits 804627751b42 and 17f1034dd76d). Programs for such frames load from 5.18 on,
+/// descriptors (`XDP_USE_SG`, kernel commit 804627751b42). Programs for such frames load from 5.18 on,
 /// but `xdp_do_redirect` then drops them with EOPNOTSUPP before any counter of ours.
 pub(crate) const SCATTER_GATHER_SINCE: KernelVersion = KernelVersion::new(6, 6);
 
@@ -218,14 +218,19 @@ impl Host {
 
     /// Why frames of several buffers cannot be had, if so.
     fn why_no_frags(&self, zero_copy: bool) -> Option<String> {
-        if !driver::has_frags(self.driver.as_ref(), self.xdp_features) {
-            return Some(match driver::Ena::of(self.driver.as_ref()) {
-                Some(driver::Ena::InBox) => "the in-box driver has no multi-buffer XDP".to_owned(),
-                Some(driver::Ena::OutOfTree(_)) => "multi-buffer XDP needs driver 2.14".to_owned(),
-                None => "the driver has no multi-buffer XDP".to_owned(),
-            });
+        let ena = driver::Ena::of(self.driver.as_ref());
+        let has = driver::has_frags(self.driver.as_ref(), self.xdp_features);
+        // A driver that cannot be asked may well have them: an old kernel is the reason then.
+        let told = self.xdp_features.is_some() || ena.is_some();
+        let kernel = self.why_no_scatter_gather(zero_copy);
+        if has || (!told && kernel.is_some()) {
+            return kernel;
         }
-        self.why_no_scatter_gather(zero_copy)
+        Some(match ena {
+            Some(driver::Ena::InBox) => "the in-box driver has no multi-buffer XDP".to_owned(),
+            Some(driver::Ena::OutOfTree(_)) => "multi-buffer XDP needs driver 2.14".to_owned(),
+            None => "the driver has no multi-buffer XDP".to_owned(),
+        })
     }
 
     /// Why frames in several descriptors cannot be had, if so.

@@ -13,7 +13,9 @@ use std::{
 
 use crate::namespace::Namespace;
 use mirror_user::{
+    Engine,
     doctor::{Facts, Mode, Report, Severity, gather},
+    engine,
     host::xdp::XdpMode,
 };
 
@@ -88,7 +90,8 @@ fn a_veth_pair_is_gathered_as_it_is() {
     let [target] = facts.interfaces.known().unwrap().as_slice() else {
         panic!("one interface was asked about")
     };
-    assert_eq!((target.name.as_str(), target.mtu, target.up), ("target", 1500, true));
+    assert_eq!((target.name.as_str(), target.mtu), ("target", 1500));
+    assert_eq!((target.up, target.carrier), (true, Some(true)));
     assert_eq!(target.driver.as_ref().unwrap().name, "veth");
     assert_eq!(target.rx_queues.known(), Some(&2));
     let channels = target.channels.known().unwrap();
@@ -157,34 +160,61 @@ fn a_held_hook_is_an_error_that_names_the_holder() {
 #[test]
 fn what_is_said_of_veths_mtu_is_what_the_kernel_does() {
     let namespace = Namespace::with_pair(1);
-    // This end's MTU chooses the program, the other end's decides whether it can be attached.
-    for (own, other, mode, frags) in [
-        (1500, 3506, Mode::Native, false),
-        (1500, 3507, Mode::Generic, false),
-        (3498, 3506, Mode::Native, false),
-        (3499, 3507, Mode::Native, true),
-        (3762, 9000, Mode::Native, true),
-    ] {
+    // The other end's MTU decides which program can be attached.
+    for (own, other, frags) in
+        [(1500, 3506, false), (1500, 3507, true), (3498, 3506, false), (3499, 3507, true), (9001, 9001, true)]
+    {
         namespace.ip(&format!("link set target mtu {own}"));
         namespace.ip(&format!("link set peer mtu {other}"));
         namespace.enter(|| {
             let report = Report::of(gather(Some("target")));
-            assert_eq!(
-                (report.plans[0].mode, report.plans[0].frags),
-                (mode, frags),
-                "{own} {other}: {report}"
-            );
-            let program =
-                if frags { mirror_ebpf::mirror::PROGRAM_FRAGS } else { mirror_ebpf::mirror::PROGRAM };
-            let attached = attach(index("target"), program, aya::programs::XdpMode::Driver);
-            assert_eq!(attached.is_ok(), mode == Mode::Native, "{own} {other}: {:?}", attached.err());
-            drop(attached);
-            hook_is_free();
+            let plan = &report.plans[0];
+            assert_eq!((plan.mode, plan.frags), (Mode::Native, frags), "{own} {other}: {report}");
+            for (program, expected) in
+                [(mirror_ebpf::mirror::PROGRAM, !frags), (mirror_ebpf::mirror::PROGRAM_FRAGS, true)]
+            {
+                let attached = attach(index("target"), program, aya::programs::XdpMode::Driver);
+                assert_eq!(attached.is_ok(), expected, "{program} {own} {other}: {:?}", attached.err());
+                drop(attached);
+                hook_is_free();
+            }
         });
     }
-    namespace.ip("link set target mtu 3819");
-    let report = Report::of(namespace.enter(|| gather(Some("target"))));
-    assert!(!report.can_run, "{report}");
+}
+
+#[test]
+fn a_start_plans_what_the_doctor_says() {
+    let namespace = Namespace::with_pair(2);
+    for (own, other) in
+        [(576, 1500), (1500, 1500), (1714, 1715), (3498, 3498), (3507, 3506), (3700, 3700), (9001, 9001)]
+    {
+        namespace.ip(&format!("link set target mtu {own}"));
+        namespace.ip(&format!("link set peer mtu {other}"));
+        let (report, engine) = namespace
+            .enter(|| (Report::of(gather(Some("target"))), Engine::builder("target").build().unwrap()));
+        let (said, planned) = (&report.plans[0], &engine.plan().interfaces[0]);
+        let mode = planned.modes[0] == engine::Mode::Native;
+        assert_eq!(said.mode == Mode::Native, mode, "{own} {other}: {report}");
+        assert_eq!(
+            (said.frags, said.scatter_gather, said.chunk, said.queues),
+            (
+                planned.frags,
+                planned.scatter_gather,
+                planned.chunk_size,
+                u32::try_from(planned.queues.len()).unwrap()
+            ),
+            "{own} {other}: {report}"
+        );
+        assert_eq!(planned.warnings, [""; 0], "{own} {other}");
+    }
+    namespace.ip("link set peer down");
+    let engine = namespace.enter(|| Engine::builder("target").build().unwrap());
+    let warnings = &engine.plan().interfaces[0].warnings;
+    assert!(warnings[0].contains("up, but has no carrier"), "{warnings:?}");
+    namespace.ip("link set target down");
+    let engine = namespace.enter(|| Engine::builder("target").build().unwrap());
+    let warnings = &engine.plan().interfaces[0].warnings;
+    assert!(warnings[0].ends_with("`ip link set dev target up`"), "{warnings:?}");
 }
 
 #[test]

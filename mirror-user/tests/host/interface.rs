@@ -28,7 +28,13 @@ fn an_interface_tells_name_mtu_address_kind_and_driver() {
     assert_eq!(target.mac, Some([2, 0, 0, 0, 0x17, 1]));
     assert_eq!(target.kind.as_deref(), Some("veth"));
     assert_eq!(target.driver.unwrap().name, "veth");
-    assert!(target.up);
+    assert!(target.up && target.carrier);
+    namespace.ip("link set peer down");
+    let target = namespace.enter(|| Interface::named("target")).unwrap();
+    assert!(target.up && !target.carrier);
+    namespace.ip("link set target down");
+    let target = namespace.enter(|| Interface::named("target")).unwrap();
+    assert!(!target.up && !target.carrier);
 }
 
 #[test]
@@ -154,7 +160,7 @@ fn a_link_that_goes_down_up_and_away_is_told_once_each() {
     namespace.ip("link set target up");
     next("set up", LinkEvent::Up { index });
     namespace.ip("link set peer down");
-    next("carrier lost", LinkEvent::Down { index });
+    next("carrier lost", LinkEvent::NoCarrier { index });
     namespace.ip("link set peer up");
     next("carrier found", LinkEvent::Up { index });
     namespace.ip("link del target");
