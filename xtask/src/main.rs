@@ -41,6 +41,7 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode> {
         Some(("test", m)) => test::run(m.get_flag("yes"), m.get_flag("require-ebpf"), &rest(m)),
         Some(("bench", m)) => bench::run(m),
         Some(("vmtest", m)) => vmtest::run(m),
+        Some(("dist", m)) => dist::run(m),
         Some(("lint", _)) => lint::run(),
         Some(("fuzz", m)) => {
             let seconds = *m.get_one::<u32>("seconds").unwrap_or(&fuzz::DEFAULT_SECONDS);
@@ -104,6 +105,7 @@ fn cli() -> Command {
         )
         .subcommand(bench::command())
         .subcommand(vmtest::command())
+        .subcommand(dist::command())
         .subcommand(Command::new("lint").about("Run every check that runs no test, and list what failed"))
         .subcommand(
             Command::new("fuzz")

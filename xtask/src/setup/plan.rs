@@ -45,7 +45,7 @@ impl Plan {
                 Mend::Rustup => rest.push(rustup()),
                 Mend::Suricata => suricata = true,
                 Mend::Backports(names) if distro == Distro::Debian12 => {
-                    backports.extend(names.iter().copied())
+                    backports.extend(names.iter().copied());
                 }
                 Mend::Backports(names) => packages.extend(names.iter().copied()),
                 Mend::ByHand(sentence) => plan.by_hand.push(sentence.into()),

@@ -250,7 +250,7 @@ impl Machines<'_> {
         if !self.bases.iter().any(|(of, _)| *of == machine) {
             let base = match machine {
                 Machine::X86_64 => self.native(jobs)?,
-                Machine::Aarch64 => dist::guest_base(self.folder)?,
+                Machine::Aarch64 => dist::guest_base()?,
             };
             self.bases.push((machine, base));
         }

@@ -5,7 +5,7 @@ use super::cell::{Cell, Expect, Frames, MANY, MIXED, PACE, SOME};
 use super::kernel::{Kernel, Machine};
 
 /// Whether frames in several descriptors are carried: `true` brings the cells at MTU 9001.
-const JUMBO: bool = false;
+const JUMBO: bool = true;
 
 /// How much of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

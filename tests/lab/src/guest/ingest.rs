@@ -37,6 +37,11 @@ const STOPPED: Duration = Duration::from_millis(1_500);
 /// How long a run is left alone with frames before it is stopped.
 const BEFORE_STOPPED: Duration = Duration::from_millis(500);
 
+/// What `mirror` answers USR1 with, once it runs. Before that frames pass to the host, although the program is there.
+const ANSWER: &str = " frames, ";
+/// It may be asked too early.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+
 /// How a run ended, and what it left.
 #[derive(Debug)]
 pub(super) struct Ending {
@@ -68,7 +73,7 @@ pub(super) fn run(cell: &Cell, card: &Raised, frames: &Sent, papers: &Path) -> R
     let mut child =
         command.spawn().map_err(|error| LabError::io(format!("cannot start `{}`", line(&command)), error))?;
 
-    let fed = feed(cell, card, frames, &mut child);
+    let fed = feed(cell, card, frames, &mut child, &said_file);
     // Whatever happened, nothing may run on into the next cell.
     if fed.is_err() {
         end(&mut child);
@@ -112,8 +117,8 @@ fn command(cell: &Cell, card: &Raised, capture: &Path, report: &Path) -> Command
 }
 
 /// From start to the signal that ends it, or to its own end.
-fn feed(cell: &Cell, card: &Raised, frames: &Sent, child: &mut Child) -> Result<()> {
-    if !attaches(card, child)? {
+fn feed(cell: &Cell, card: &Raised, frames: &Sent, child: &mut Child, said: &Path) -> Result<()> {
+    if !listens(card, child, said)? {
         return Ok(());
     }
     thread::sleep(PAUSE * 3);
@@ -136,34 +141,43 @@ fn feed(cell: &Cell, card: &Raised, frames: &Sent, child: &mut Child) -> Result<
             let sending = scope.spawn(|| injector.send(paced));
             if cell.during == During::Stopped {
                 thread::sleep(BEFORE_STOPPED);
-                signal(child, Signal::SIGSTOP)?;
+                signal(child, Signal::SIGSTOP);
                 thread::sleep(STOPPED);
-                signal(child, Signal::SIGCONT)?;
+                signal(child, Signal::SIGCONT);
             }
-            sending.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).map(drop)
+            sending.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })?;
     }
     settle(card);
     match cell.during {
-        During::Deleted => ip(&format!("link delete dev {}", card.interface)).map(drop),
+        During::Deleted => drop(ip(&format!("link delete dev {}", card.interface))?),
         During::Killed => signal(child, Signal::SIGKILL),
         During::Nothing | During::Stopped | During::LinkDownUp => signal(child, Signal::SIGINT),
     }
+    Ok(())
 }
 
-/// Whether the program comes to be on the interface; else the run has ended by itself.
-fn attaches(card: &Raised, child: &mut Child) -> Result<bool> {
+/// Whether the program comes to be on the interface and every queue has its socket; else the run has ended by itself.
+fn listens(card: &Raised, child: &mut Child, said: &Path) -> Result<bool> {
     let deadline = Instant::now() + PATIENCE;
+    let mut asked = None::<Instant>;
     loop {
         let running = child.try_wait().map_err(|error| LabError::io("waiting for mirror", error))?.is_none();
         if !running {
             return Ok(false);
         }
+        // Before its program is there it may not hear the signal yet, and would end by it.
         if card.has_program() {
-            return Ok(true);
+            if fs::read_to_string(said).is_ok_and(|said| said.contains(ANSWER)) {
+                return Ok(true);
+            }
+            if asked.is_none_or(|asked| asked.elapsed() > ASK_AGAIN) {
+                signal(child, Signal::SIGUSR1);
+                asked = Some(Instant::now());
+            }
         }
         if Instant::now() > deadline {
-            return Err(LabError::Unexpected(format!("mirror attached nothing within {PATIENCE:?}")));
+            return Err(LabError::Unexpected(format!("mirror did not run within {PATIENCE:?}")));
         }
         thread::sleep(PAUSE);
     }
@@ -224,10 +238,9 @@ fn settle(card: &Raised) {
     }
 }
 
-fn signal(child: &Child, signal: Signal) -> Result<()> {
+fn signal(child: &Child, signal: Signal) {
     // One that ended by itself is judged by its exit code.
     let _ended_already = kill(Pid::from_raw(child.id().cast_signed()), signal);
-    Ok(())
 }
 
 fn open_to_all(directory: &Path) -> Result<()> {
