@@ -51,6 +51,8 @@ pub(super) struct Ending {
     /// Where the report is, if it was written.
     pub(super) report: PathBuf,
     pub(super) capture: PathBuf,
+    /// Where both are, and nothing else.
+    pub(super) directory: PathBuf,
     /// Whether a program is still on the interface.
     pub(super) program_left: bool,
 }
@@ -98,6 +100,7 @@ pub(super) fn run(cell: &Cell, card: &Raised, frames: &Sent, papers: &Path) -> R
         said: String::from_utf8_lossy(&said).into_owned(),
         report,
         capture,
+        directory,
         program_left: card.has_program(),
     })
 }

@@ -71,7 +71,11 @@ fn cell_verdict(cell: &Cell, papers: &Path) -> Verdict {
     let card = card::Raised::raise(cell).map_err(told)?;
     let frames = numbered::frames(&cell.frames, card.hardware_address).map_err(told)?;
     let ending = ingest::run(cell, &card, &frames, papers).map_err(told)?;
-    judge::judge(cell, &frames, &ending)
+    let verdict = judge::judge(cell, &frames, &ending);
+    // All that a guest writes is in its memory.
+    fs::remove_dir_all(&ending.directory)
+        .map_err(|error| format!("{}: {error}", ending.directory.display()))?;
+    verdict
 }
 
 /// The name of a step as the beginning of a file's name.
