@@ -1,7 +1,9 @@
 //! Every habit of this repository as one command: `cargo xtask --help` lists them.
 
+mod apt;
 mod bench;
 mod demo;
+mod dist;
 mod ebpf;
 mod fuzz;
 mod host;
@@ -10,6 +12,7 @@ mod pins;
 mod process;
 mod setup;
 mod test;
+mod vmtest;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -37,6 +40,8 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode> {
         Some(("demo", m)) => demo::run(m.get_flag("yes"), &rest(m)),
         Some(("test", m)) => test::run(m.get_flag("yes"), m.get_flag("require-ebpf"), &rest(m)),
         Some(("bench", m)) => bench::run(m),
+        Some(("vmtest", m)) => vmtest::run(m),
+        Some(("dist", m)) => dist::run(m),
         Some(("lint", _)) => lint::run(),
         Some(("fuzz", m)) => {
             let seconds = *m.get_one::<u32>("seconds").unwrap_or(&fuzz::DEFAULT_SECONDS);
@@ -71,11 +76,9 @@ fn cli() -> Command {
         .subcommand(
             Command::new("setup")
                 .about("Install what this host lacks (default: what demo and test need)")
-                .arg(
-                    Arg::new("group").num_args(0..).value_parser(setup::Group::parse).help(
-                        "build | lab | test | ebpf | lint | fuzz | bench | peers | all (without peers)",
-                    ),
-                )
+                .arg(Arg::new("group").num_args(0..).value_parser(setup::Group::parse).help(
+                    "build | lab | test | ebpf | lint | fuzz | bench | vm | peers | all (without peers)",
+                ))
                 .arg(flag("dry-run", "List what would be installed, and stop"))
                 .arg(yes()),
         )
@@ -101,6 +104,8 @@ fn cli() -> Command {
                 .arg(args("Arguments for `cargo test`; with any, only that one run is made")),
         )
         .subcommand(bench::command())
+        .subcommand(vmtest::command())
+        .subcommand(dist::command())
         .subcommand(Command::new("lint").about("Run every check that runs no test, and list what failed"))
         .subcommand(
             Command::new("fuzz")

@@ -14,7 +14,7 @@ use mirror_lab::{
     Injector, Namespace, Traffic,
     capture::{self, CaptureFile},
     frames::{Outer, inner_udp},
-    tshark,
+    guest, tshark,
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -271,12 +271,14 @@ pub(crate) fn sink<'a>(report: &'a Value, name: &str) -> &'a Value {
     sinks.iter().find(|sink| sink["name"] == name).unwrap_or_else(|| panic!("no sink {name} in {report:#}"))
 }
 
-/// A capture file that our parser and tshark both read to its very end.
+/// A capture file that our parser and tshark both read to its very end. Guests have no tshark: there the parser alone.
 #[track_caller]
 pub(crate) fn whole_capture(file: &Path) -> CaptureFile {
     let capture = readable_capture(file);
     assert!(!capture.torn, "{} ends within a block", file.display());
-    assert_eq!(tshark::malformed(file).expect("tshark"), "");
+    if !guest::is_guest() {
+        assert_eq!(tshark::malformed(file).expect("tshark"), "");
+    }
     capture
 }
 

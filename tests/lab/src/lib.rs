@@ -22,6 +22,7 @@ mod error;
 pub mod flows;
 pub mod frames;
 pub mod generator;
+pub mod guest;
 mod http;
 mod injector;
 mod interface_counters;

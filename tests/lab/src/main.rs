@@ -1,9 +1,10 @@
-//! `mirror-lab demo`: the whole way of a packet on this host, in namespaces that are gone afterwards.
+//! `mirror-lab demo`: the whole way of a packet on this host, in namespaces that are gone afterwards. What else it
+//! does is for guests of `cargo xtask vmtest`.
 
 use std::{
     env,
     path::{Path, PathBuf},
-    process::{Child, ExitCode, Stdio},
+    process::{Child, Command, ExitCode, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,7 +14,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use mirror_lab::{Exchange, Lab, MirrorSource, MirrorSourceOptions, Namespace, mirror_source, tshark};
+use mirror_lab::{Exchange, Lab, MirrorSource, MirrorSourceOptions, Namespace, guest, mirror_source, tshark};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -33,6 +34,14 @@ fn main() -> ExitCode {
     let result = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["demo"] => demo(Path::new("target/demo")),
         ["demo", "--output", directory] => demo(Path::new(directory)),
+        ["guest", plan, results, papers] => {
+            guest::run(Path::new(plan), Path::new(results), Path::new(papers)).map_err(Into::into)
+        }
+        ["with-capabilities", names, program, ref arguments @ ..] => {
+            guest::exec_with_capabilities(names, Command::new(program).args(arguments))
+                .map(|never| match never {})
+                .map_err(Into::into)
+        }
         _ => {
             eprintln!("usage: mirror-lab demo [--output DIR]");
             return ExitCode::from(2);
@@ -41,7 +50,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("demo: {error:#}");
+            eprintln!("mirror-lab: {error:#}");
             ExitCode::FAILURE
         }
     }

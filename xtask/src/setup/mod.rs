@@ -30,6 +30,8 @@ pub(crate) enum Group {
     Fuzz,
     /// What `cargo xtask bench` measures with.
     Bench,
+    /// What `cargo xtask vmtest` boots guests with.
+    Vm,
     /// The tools that `cargo xtask bench peers` stands beside ours.
     Peers,
     /// What developing takes: all of them but the peers, which are large and serve one comparison.
@@ -37,8 +39,17 @@ pub(crate) enum Group {
 }
 
 impl Group {
-    const EACH: [Self; 8] =
-        [Self::Build, Self::Lab, Self::Test, Self::Ebpf, Self::Lint, Self::Fuzz, Self::Bench, Self::Peers];
+    const EACH: [Self; 9] = [
+        Self::Build,
+        Self::Lab,
+        Self::Test,
+        Self::Ebpf,
+        Self::Lint,
+        Self::Fuzz,
+        Self::Bench,
+        Self::Vm,
+        Self::Peers,
+    ];
 
     /// From a word of the command line.
     pub(crate) fn parse(word: &str) -> Result<Self, String> {
@@ -50,9 +61,14 @@ impl Group {
             "lint" => Self::Lint,
             "fuzz" => Self::Fuzz,
             "bench" => Self::Bench,
+            "vm" => Self::Vm,
             "peers" => Self::Peers,
             "all" => Self::All,
-            _ => return Err("the groups are build, lab, test, ebpf, lint, fuzz, bench, peers and all".into()),
+            _ => {
+                return Err(
+                    "the groups are build, lab, test, ebpf, lint, fuzz, bench, vm, peers and all".into()
+                );
+            }
         })
     }
 
@@ -77,6 +93,7 @@ impl Group {
             Self::Lint => "lint",
             Self::Fuzz => "fuzz",
             Self::Bench => "bench",
+            Self::Vm => "vm",
             Self::Peers => "peers",
             Self::All => "all",
         }
@@ -189,7 +206,7 @@ mod tests {
 
     #[test]
     fn peers_are_brought_only_by_their_name() {
-        assert_eq!(Group::expand(&[Group::Lab, Group::All]), Group::EACH[..7]);
+        assert_eq!(Group::expand(&[Group::Lab, Group::All]), Group::EACH[..8]);
         assert_eq!(Group::expand(&[Group::All, Group::Peers]), Group::EACH);
     }
 

@@ -33,6 +33,8 @@ enum Probe {
     CargoTool(CargoTool),
     /// A compiler with the source of `core`.
     EbpfCompiler,
+    /// A QEMU that has the cards that guests are given.
+    Qemu(&'static str),
 }
 
 /// What brings it.
@@ -46,6 +48,8 @@ pub(super) enum Mend {
     Rustup,
     /// Suricata as a program to run, without the service that its package starts.
     Suricata,
+    /// These packages, on Debian 12 from its backports.
+    Backports(&'static [&'static str]),
     /// Nothing we can run: a sentence for the reader.
     ByHand(&'static str),
 }
@@ -63,6 +67,11 @@ impl Need {
         Self { name: "suricata", probe: Probe::Program("suricata"), mend: Mend::Suricata }
     }
 
+    /// QEMU has had a model of igb since version 8.
+    const fn qemu(program: &'static str, packages: &'static [&'static str]) -> Self {
+        Self { name: program, probe: Probe::Qemu(program), mend: Mend::Backports(packages) }
+    }
+
     const fn cargo(tool: CargoTool) -> Self {
         Self { name: tool.name, probe: Probe::CargoTool(tool), mend: Mend::Cargo(tool) }
     }
@@ -77,12 +86,15 @@ impl Need {
             Probe::File(path) => Path::new(path).exists(),
             Probe::Package => match self.mend {
                 Mend::Packages(packages) => packages_installed(packages)?,
-                Mend::Cargo(_) | Mend::Rustup | Mend::Suricata | Mend::ByHand(_) => false,
+                Mend::Cargo(_) | Mend::Rustup | Mend::Suricata | Mend::Backports(_) | Mend::ByHand(_) => {
+                    false
+                }
             },
             Probe::CargoTool(tool) => {
                 installed_version(tool).is_some_and(|v| !tool.exact || v == tool.version)
             }
             Probe::EbpfCompiler => ebpf::toolchain::compiler().is_some(),
+            Probe::Qemu(name) => qemu_version(name).is_some_and(|major| major >= LEAST_QEMU),
         })
     }
 }
@@ -127,6 +139,15 @@ pub(super) fn of(group: Group, distro: Distro) -> Vec<Need> {
             Need::cargo(pins::CARGO_FUZZ),
         ],
         Group::Bench => vec![Need::program("valgrind", &["valgrind"])],
+        // Elsewhere there are neither Debian's kernels nor an apt to fetch them with: `cargo xtask vmtest` says so.
+        Group::Vm if matches!(distro, Distro::Dnf | Distro::Unknown) => Vec::new(),
+        Group::Vm => vec![
+            Need::qemu("qemu-system-x86_64", &["qemu-system-x86"]),
+            Need::qemu("qemu-system-aarch64", &["qemu-system-arm"]),
+            Need::program("busybox", &["busybox-static"]),
+            Need::program("xz", &["xz-utils"]),
+            Need::program("strip", &["binutils"]),
+        ],
         Group::Peers => peers_needs(distro),
         Group::All => Vec::new(),
     }
@@ -168,6 +189,16 @@ fn ebpf_needs(distro: Distro) -> Vec<Need> {
         },
         Need::cargo(pins::BPF_LINKER),
     ]
+}
+
+/// The first QEMU that has every card that guests are given.
+const LEAST_QEMU: u32 = 8;
+
+/// The first number in `QEMU emulator version 10.0.2 (…)`.
+fn qemu_version(program: &str) -> Option<u32> {
+    let shown = process::output_quietly(Command::new(host::program(program)?).arg("--version"))?;
+    let version = shown.split_once("version ")?.1;
+    version.split('.').next()?.parse().ok()
 }
 
 /// What is not to be had everywhere is left out of the comparison where it is missing.
@@ -225,7 +256,9 @@ mod tests {
             for group in Group::EACH {
                 for need in of(group, distro) {
                     match need.mend {
-                        Mend::Packages(packages) => assert!(!packages.is_empty(), "{need:?}"),
+                        Mend::Packages(packages) | Mend::Backports(packages) => {
+                            assert!(!packages.is_empty(), "{need:?}");
+                        }
                         Mend::ByHand(sentence) => assert!(!sentence.is_empty(), "{need:?}"),
                         Mend::Cargo(_) | Mend::Rustup | Mend::Suricata => {}
                     }

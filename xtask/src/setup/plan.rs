@@ -31,6 +31,7 @@ impl Plan {
         let mut plan = Self::default();
         let mut packages = BTreeSet::new();
         let mut suricata = false;
+        let mut backports = BTreeSet::new();
         let mut rest = Vec::new();
         for need in missing {
             if plan.missing.contains(&need.name) {
@@ -43,14 +44,26 @@ impl Plan {
                 Mend::Cargo(tool) => rest.push(cargo_install(tool.name, tool.version, &[])),
                 Mend::Rustup => rest.push(rustup()),
                 Mend::Suricata => suricata = true,
+                Mend::Backports(names) if distro == Distro::Debian12 => {
+                    backports.extend(names.iter().copied());
+                }
+                Mend::Backports(names) => packages.extend(names.iter().copied()),
                 Mend::ByHand(sentence) => plan.by_hand.push(sentence.into()),
             }
         }
         if !packages.is_empty() {
             plan.add_packages(distro, &packages);
         }
+        if distro == Distro::Debian12 && (suricata || !backports.is_empty()) {
+            plan.steps.push(Step::root(&["sh", "-c", ADD_BACKPORTS]));
+            plan.steps.push(Step::root(&["apt-get", "update"]));
+        }
         if suricata {
             plan.add_suricata(distro);
+        }
+        if !backports.is_empty() {
+            let names: Vec<_> = backports.into_iter().collect();
+            plan.steps.push(apt_install(&[&FROM_BACKPORTS, &names[..]].concat()));
         }
         // The tools are compiled with what the packages bring.
         plan.steps.append(&mut rest);
@@ -77,17 +90,16 @@ impl Plan {
     /// Debian 12 has version 6 of it, and version 7 among its backports.
     fn add_suricata(&mut self, distro: Distro) {
         let release: &[&str] = match distro {
-            Distro::Debian12 => {
-                self.steps.push(Step::root(&["sh", "-c", ADD_BACKPORTS]));
-                &["--target-release", "bookworm-backports"]
+            Distro::Debian12 => &FROM_BACKPORTS,
+            Distro::Apt => {
+                self.steps.push(Step::root(&["apt-get", "update"]));
+                &[]
             }
-            Distro::Apt => &[],
             Distro::Dnf | Distro::Unknown => {
                 self.by_hand.push("Suricata 7, as suricata.io has it".into());
                 return;
             }
         };
-        self.steps.push(Step::root(&["apt-get", "update"]));
         // Its package starts it on eth0, now and at each boot; a program to be measured is no service.
         let no_service = ["/lib/systemd/system/suricata.service", "/etc/init.d/suricata"]
             .map(|file| format!("DPkg::Options::=--path-exclude={file}"));
@@ -168,6 +180,8 @@ impl fmt::Display for Step {
 const ADD_BACKPORTS: &str = "grep -qrs \"^[^#]*bookworm-backports\" /etc/apt/sources.list /etc/apt/sources.list.d || \
     echo \"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian \
     bookworm-backports main\" > /etc/apt/sources.list.d/bookworm-backports.list";
+
+const FROM_BACKPORTS: [&str; 2] = ["--target-release", "bookworm-backports"];
 
 /// Options and names after those that keep it short and silent.
 fn apt_install(arguments: &[&str]) -> Step {
@@ -302,6 +316,25 @@ mod tests {
                 )
             ]
         );
+    }
+
+    #[test]
+    fn guests_take_a_qemu_with_all_cards_and_on_debian_12_from_its_backports() {
+        let lines = |distro| all_of(Group::Vm, distro).steps.iter().map(Step::to_string).collect::<Vec<_>>();
+        let install = "DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends";
+        let debian_12 = lines(Distro::Debian12);
+        assert_eq!(debian_12[1], format!("{install} binutils busybox-static xz-utils"));
+        assert!(debian_12[2].contains("bookworm-backports main"));
+        assert_eq!(debian_12[3], "apt-get update");
+        assert_eq!(
+            debian_12[4..],
+            [format!("{install} --target-release bookworm-backports qemu-system-arm qemu-system-x86")]
+        );
+        assert_eq!(
+            lines(Distro::Apt)[1..],
+            [format!("{install} binutils busybox-static qemu-system-arm qemu-system-x86 xz-utils")]
+        );
+        assert!(lines(Distro::Dnf).is_empty());
     }
 
     #[test]

@@ -1,0 +1,253 @@
+//! One `mirror ingest`: started, fed, ended.
+
+use std::{
+    fs::{self, File},
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use super::{
+    card::{Raised, ip},
+    file_stem,
+    numbered::Sent,
+    plan::{Cell, During},
+};
+use crate::{
+    command::{end, ends_within, line},
+    error::{LabError, Result},
+    injector::Injector,
+};
+
+/// How long a run may take to attach or to end.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Frames are all there when the interface has counted nothing for so long.
+const QUIET: Duration = Duration::from_millis(600);
+/// How long a stopped process stays so: rings of 64 are full long before.
+const STOPPED: Duration = Duration::from_millis(1_500);
+/// How long a run is left alone with frames before it is stopped.
+const BEFORE_STOPPED: Duration = Duration::from_millis(500);
+
+/// What `mirror` answers USR1 with, once it runs. Before that frames pass to the host, although the program is there.
+const ANSWER: &str = " frames, ";
+/// It may be asked too early.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+
+/// How a run ended, and what it left.
+#[derive(Debug)]
+pub(super) struct Ending {
+    pub(super) status: ExitStatus,
+    /// All of standard error.
+    pub(super) said: String,
+    /// Where the report is, if it was written.
+    pub(super) report: PathBuf,
+    pub(super) capture: PathBuf,
+    /// Where both are, and nothing else.
+    pub(super) directory: PathBuf,
+    /// Whether a program is still on the interface.
+    pub(super) program_left: bool,
+}
+
+/// Runs it. Its report and standard error stay among the papers, its capture does not.
+pub(super) fn run(cell: &Cell, card: &Raised, frames: &Sent, papers: &Path) -> Result<Ending> {
+    let stem = file_stem(&cell.name);
+    let paper = |extension: &str| papers.join(format!("{stem}.{extension}"));
+    // The capture is too large to be kept, and a user without rights could not write to the papers.
+    let directory = std::env::temp_dir().join(&stem);
+    // Left by nothing but a cell of the same name.
+    let _not_there = fs::remove_dir_all(&directory);
+    fs::create_dir(&directory).map_err(|error| LabError::file(&directory, error))?;
+    open_to_all(&directory)?;
+    let (capture, report) = (directory.join("out.pcapng"), directory.join("report.json"));
+    let said_file = paper("err");
+    let mut command = command(cell, card, &capture, &report);
+    let file = |path: &Path| File::create(path).map_err(|error| LabError::file(path, error));
+    command.stdin(Stdio::null()).stdout(file(&paper("out"))?).stderr(file(&said_file)?);
+    let mut child =
+        command.spawn().map_err(|error| LabError::io(format!("cannot start `{}`", line(&command)), error))?;
+
+    let fed = feed(cell, card, frames, &mut child, &said_file);
+    // Whatever happened, nothing may run on into the next cell.
+    if fed.is_err() {
+        end(&mut child);
+    }
+    fed?;
+    if !ends_within(&mut child, PATIENCE) {
+        end(&mut child);
+        return Err(LabError::Unexpected(format!("`{}` did not end within {PATIENCE:?}", line(&command))));
+    }
+    let status = child.wait().map_err(|error| LabError::io("waiting for mirror", error))?;
+    if report.exists() {
+        fs::copy(&report, paper("json")).map_err(|error| LabError::file(&report, error))?;
+    }
+    let said = fs::read(&said_file).map_err(|error| LabError::file(&said_file, error))?;
+    // The kernel takes a link down shortly after its holder ended.
+    let deadline = Instant::now() + PATIENCE / 10;
+    while card.has_program() && Instant::now() < deadline {
+        thread::sleep(PAUSE);
+    }
+    Ok(Ending {
+        status,
+        said: String::from_utf8_lossy(&said).into_owned(),
+        report,
+        capture,
+        directory,
+        program_left: card.has_program(),
+    })
+}
+
+fn command(cell: &Cell, card: &Raised, capture: &Path, report: &Path) -> Command {
+    let mut command = match &cell.capabilities {
+        None => Command::new("mirror"),
+        Some(capabilities) => {
+            let mut command = Command::new("mirror-lab");
+            command.args(["with-capabilities", capabilities, "mirror"]);
+            command
+        }
+    };
+    command.args(["ingest", "-i", &card.interface, "-w"]).arg(capture).arg("--report").arg(report);
+    command.args(&cell.arguments);
+    command
+}
+
+/// From start to the signal that ends it, or to its own end.
+fn feed(cell: &Cell, card: &Raised, frames: &Sent, child: &mut Child, said: &Path) -> Result<()> {
+    if !listens(card, child, said)? {
+        return Ok(());
+    }
+    thread::sleep(PAUSE * 3);
+    card.wait_for_carrier()?;
+    if cell.during == During::LinkDownUp {
+        for state in ["down", "up"] {
+            card.source_namespace.ip(&format!("link set dev {} {state}", card.source))?;
+            thread::sleep(QUIET);
+        }
+        card.wait_for_carrier()?;
+    }
+    if let Some(pace) = NonZeroU32::new(frames.pace) {
+        let injector = Injector::new(&card.source_namespace, &card.source)?.pace(pace);
+        let mut window = Window::new(card);
+        let paced = frames.outer.iter().zip(0_u64..).map(move |(frame, number)| {
+            window.wait(number);
+            frame.as_slice()
+        });
+        thread::scope(|scope| {
+            let sending = scope.spawn(|| injector.send(paced));
+            if cell.during == During::Stopped {
+                thread::sleep(BEFORE_STOPPED);
+                signal(child, Signal::SIGSTOP);
+                thread::sleep(STOPPED);
+                signal(child, Signal::SIGCONT);
+            }
+            sending.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })?;
+    }
+    settle(card);
+    match cell.during {
+        During::Deleted => drop(ip(&format!("link delete dev {}", card.interface))?),
+        During::Killed => signal(child, Signal::SIGKILL),
+        During::Nothing | During::Stopped | During::LinkDownUp => signal(child, Signal::SIGINT),
+    }
+    Ok(())
+}
+
+/// Whether the program comes to be on the interface and every queue has its socket; else the run has ended by itself.
+fn listens(card: &Raised, child: &mut Child, said: &Path) -> Result<bool> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut asked = None::<Instant>;
+    loop {
+        let running = child.try_wait().map_err(|error| LabError::io("waiting for mirror", error))?.is_none();
+        if !running {
+            return Ok(false);
+        }
+        // Before its program is there it may not hear the signal yet, and would end by it.
+        if card.has_program() {
+            if fs::read_to_string(said).is_ok_and(|said| said.contains(ANSWER)) {
+                return Ok(true);
+            }
+            if asked.is_none_or(|asked| asked.elapsed() > ASK_AGAIN) {
+                signal(child, Signal::SIGUSR1);
+                asked = Some(Instant::now());
+            }
+        }
+        if Instant::now() > deadline {
+            return Err(LabError::Unexpected(format!("mirror did not run within {PATIENCE:?}")));
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+/// Frames on their way at most. A card's ring has 256 descriptors, and on a busy host its CPU may stand still for longer
+/// than they last: at a fixed pace such a card loses frames that no test is about.
+const WINDOW: u64 = 128;
+/// How often the window is looked at, in frames.
+const LOOK_EVERY: u64 = 32;
+/// What has not arrived within this time will not.
+const LOST_AFTER: Duration = Duration::from_millis(500);
+
+/// Keeps the sender from running ahead of what the card counts.
+struct Window<'a> {
+    card: &'a Raised,
+    /// The card's counter before the first frame.
+    base: Option<u64>,
+    /// What is lost, or not counted by this driver: not waited for again.
+    written_off: u64,
+}
+
+impl<'a> Window<'a> {
+    fn new(card: &'a Raised) -> Self {
+        Self { card, base: card.rx_packets(), written_off: 0 }
+    }
+
+    /// Waits until so many frames sent leave room for more.
+    fn wait(&mut self, sent: u64) {
+        if !sent.is_multiple_of(LOOK_EVERY) {
+            return;
+        }
+        let start = Instant::now();
+        while let (Some(base), Some(now)) = (self.base, self.card.rx_packets()) {
+            let outstanding = (base + sent).saturating_sub(now + self.written_off);
+            if outstanding <= WINDOW {
+                return;
+            }
+            if start.elapsed() > LOST_AFTER {
+                self.written_off += outstanding;
+                return;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// Waits until the interface has counted nothing for a while.
+fn settle(card: &Raised) {
+    let deadline = Instant::now() + PATIENCE;
+    let (mut last, mut since) = (None, Instant::now());
+    while since.elapsed() < QUIET && Instant::now() < deadline {
+        let now = card.rx_packets();
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+fn signal(child: &Child, signal: Signal) {
+    // One that ended by itself is judged by its exit code.
+    let _ended_already = kill(Pid::from_raw(child.id().cast_signed()), signal);
+}
+
+fn open_to_all(directory: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o777))
+        .map_err(|error| LabError::file(directory, error))
+}

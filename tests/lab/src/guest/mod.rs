@@ -1,0 +1,84 @@
+//! What runs inside a guest that `cargo xtask vmtest` boots: `mirror` on cards of several kinds, and test programs, as a
+//! plan has them. Each step gives one line of JSON, as soon as it is over.
+//!
+//! A guest is thrown away afterwards, so nothing is put back that does not disturb the next step.
+
+mod capabilities;
+mod card;
+mod ingest;
+mod judge;
+mod numbered;
+mod plan;
+mod test_program;
+
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    path::Path,
+    time::Instant,
+};
+
+use serde_json::json;
+
+pub use self::capabilities::exec_with_capabilities;
+pub use self::plan::{Card, Cell, During, Expect, Frames, Plan, Step, TestProgram};
+use crate::error::{LabError, Result};
+
+/// Set in guests: programs that would be large in one (tshark) are not there, and tests do without that witness.
+pub const GUEST_VARIABLE: &str = "MIRROR_GUEST";
+
+/// Whether this is a guest of `cargo xtask vmtest`.
+pub fn is_guest() -> bool {
+    std::env::var_os(GUEST_VARIABLE).is_some()
+}
+
+/// How one step ended: what was seen, or what was wrong.
+type Verdict = std::result::Result<String, String>;
+
+/// Carries out the plan in this file. Results go to `results`, a line each; reports, standard error and other papers
+/// of each step into the folder `papers`.
+///
+/// # Errors
+///
+/// Where the plan cannot be read or results cannot be written. A step that fails is a result, not an error.
+pub fn run(plan: &Path, results: &Path, papers: &Path) -> Result<()> {
+    let text = fs::read_to_string(plan).map_err(|error| LabError::file(plan, error))?;
+    let plan_read: Plan = serde_json::from_str(&text)
+        .map_err(|error| LabError::Unexpected(format!("{}: {error}", plan.display())))?;
+    let mut results_file =
+        File::options().append(true).open(results).map_err(|error| LabError::file(results, error))?;
+    let mut tell = |line: serde_json::Value| {
+        results_file.write_all(format!("{line}\n").as_bytes()).map_err(|error| LabError::file(results, error))
+    };
+    for step in &plan_read.steps {
+        let start = Instant::now();
+        let verdict = match step {
+            Step::Cell(cell) => cell_verdict(cell, papers),
+            Step::Test(program) => test_program::run(program, papers),
+        };
+        let seconds = start.elapsed().as_secs_f64();
+        let (ok, detail) = match verdict {
+            Ok(detail) => (true, detail),
+            Err(detail) => (false, detail),
+        };
+        tell(json!({ "step": step.name(), "ok": ok, "detail": detail, "seconds": seconds }))?;
+    }
+    tell(json!({ "steps": plan_read.steps.len() }))
+}
+
+fn cell_verdict(cell: &Cell, papers: &Path) -> Verdict {
+    let told = |error: LabError| format!("the guest's lab: {error}");
+    let card = card::Raised::raise(cell).map_err(told)?;
+    let frames = numbered::frames(&cell.frames, card.hardware_address).map_err(told)?;
+    let ending = ingest::run(cell, &card, &frames, papers).map_err(told)?;
+    let verdict = judge::judge(cell, &frames, &ending);
+    // All that a guest writes is in its memory.
+    fs::remove_dir_all(&ending.directory)
+        .map_err(|error| format!("{}: {error}", ending.directory.display()))?;
+    verdict
+}
+
+/// The name of a step as the beginning of a file's name.
+fn file_stem(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect()
+}

@@ -1,0 +1,304 @@
+//! `cargo xtask vmtest`: `mirror` and those tests that need the lab alone, in guests of several kernels, on cards of
+//! several kinds.
+
+mod binaries;
+mod card;
+mod cell;
+mod cpio;
+mod fetch;
+mod initramfs;
+mod kernel;
+mod modules;
+mod plan;
+mod qemu;
+mod results;
+mod taps;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command as Process, ExitCode};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use serde_json::{Value, json};
+
+use self::binaries::Built;
+use self::cell::Cell;
+pub(crate) use self::initramfs::Base;
+use self::kernel::{Kernel, Machine};
+use self::plan::{Extent, Tests};
+use self::qemu::{Accelerator, Boot, End};
+use self::results::{Outcome, Tally};
+use self::taps::Taps;
+use crate::setup::{self, Group};
+use crate::{dist, host, process};
+
+/// Seconds for a guest to come up and go down, and for each step beyond what it sends.
+const BOOT_LIMIT: u64 = 60;
+const STEP_LIMIT: u64 = 20;
+/// Seconds for a program of tests.
+const TESTS_LIMIT: u64 = 240;
+
+/// Modules that cells and tests use; a flavour without one has no such card.
+const MODULES: &[&str] = &[
+    "virtio_pci",
+    "virtio_net",
+    "veth",
+    "tun",
+    "vxlan",
+    "dummy",
+    "igb",
+    "vmxnet3",
+    "e1000e",
+    "cls_u32",
+    "cls_bpf",
+    "act_mirred",
+    "sch_ingress",
+];
+
+pub(crate) fn command() -> Command {
+    let flag = |name: &'static str, help: &'static str| {
+        Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+    };
+    Command::new("vmtest")
+        .about("Run mirror in guests of several kernels under QEMU (root for cards of several queues)")
+        .arg(Arg::new("kernel").num_args(0..).value_parser(Kernel::parse).help(
+            "5.10 | 6.1 | 6.12 | newest | arm64 | arm64-16k [default: 5.10 6.1 newest, with --all 6.12 too]",
+        ))
+        .arg(flag("all", "Every card, mode, option, right and MTU, not only what is worth running each time"))
+        .arg(
+            Arg::new("only").long("only").value_name("WORD").help("Only steps whose names have this in them"),
+        )
+        .arg(flag("list", "List what would run, and stop"))
+        .arg(flag("update", "Look for newer kernels than those that are kept"))
+        .arg(flag("release", "Run release binaries, not those that the tests have"))
+        .arg(flag("yes", "Install what is missing without asking"))
+}
+
+/// One kernel and all that is to run on it.
+struct Job {
+    kernel: Kernel,
+    cells: Vec<Cell>,
+    tests: Vec<Tests>,
+}
+
+impl Job {
+    fn new(kernel: Kernel, extent: Extent, only: Option<&str>) -> Self {
+        let named = |name: &str| only.is_none_or(|only| name.contains(only));
+        let mut cells = plan::cells(kernel, extent);
+        cells.retain(|cell| named(&cell.name));
+        let mut tests = plan::tests(kernel, extent);
+        tests.retain(|tests| named(&test_step(tests)));
+        Self { kernel, cells, tests }
+    }
+
+    fn steps(&self) -> Vec<String> {
+        self.cells.iter().map(|cell| cell.name.clone()).chain(self.tests.iter().map(test_step)).collect()
+    }
+
+    fn json(&self) -> String {
+        let cells = self.cells.iter().map(Cell::json);
+        let tests = self.tests.iter().map(|tests| {
+            json!({ "test": {
+                "name": test_step(tests),
+                "program": format!("/tests/{}", tests.program),
+                "skip": tests.skip,
+                "limit": TESTS_LIMIT,
+            }})
+        });
+        json!({ "steps": cells.chain(tests).collect::<Vec<Value>>() }).to_string()
+    }
+
+    fn limit(&self) -> Duration {
+        let cells: u64 = self.cells.iter().map(|cell| STEP_LIMIT + cell.seconds()).sum();
+        Duration::from_secs(BOOT_LIMIT + cells + TESTS_LIMIT * self.tests.len() as u64)
+    }
+}
+
+fn test_step(tests: &Tests) -> String {
+    format!("tests {}", tests.program)
+}
+
+/// Boots each kernel in turn, shows what comes of each step, and ends with 1 where any failed.
+///
+/// # Errors
+/// Where something cannot be set up, fetched, built or started, or a signal came.
+pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode> {
+    let all = matches.get_flag("all");
+    let extent = if all { Extent::All } else { Extent::Usual };
+    let mut kernels: Vec<Kernel> = matches.get_many("kernel").unwrap_or_default().copied().collect();
+    if kernels.is_empty() {
+        kernels = if all { Kernel::ALL.into() } else { Kernel::DEFAULT.into() };
+    }
+    let only = matches.get_one::<String>("only").map(String::as_str);
+    let mut jobs: Vec<_> = kernels.iter().map(|kernel| Job::new(*kernel, extent, only)).collect();
+    if !host::is_root() {
+        without_taps(&mut jobs);
+    }
+    if jobs.iter().all(|job| job.steps().is_empty()) {
+        bail!("no step has this in its name; `--list` shows them");
+    }
+    if matches.get_flag("list") {
+        for job in &jobs {
+            job.steps().iter().for_each(|step| println!("{:<9}  {step}", job.kernel));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    setup::ensure(&[Group::Build, Group::Lab, Group::Vm], matches.get_flag("yes"), "vmtest")?;
+    let folder = host::target_dir().join("vmtest");
+    let mut machines = Machines { folder: &folder, release: matches.get_flag("release"), bases: Vec::new() };
+    let mut tally = Tally::default();
+    for job in &jobs {
+        boot(job, matches.get_flag("update"), &folder, &mut machines, &jobs, &mut tally)?;
+    }
+    println!("\n{}", tally.summary());
+    if !tally.is_clean() {
+        println!("consoles, reports and standard error of each run: {}", folder.join("out").display());
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Without root there are no TAPs; what that leaves out is said.
+fn without_taps(jobs: &mut [Job]) {
+    let before: usize = jobs.iter().map(|job| job.cells.len()).sum();
+    for job in &mut *jobs {
+        job.cells.retain(|cell| !cell.card.needs_taps());
+    }
+    let after: usize = jobs.iter().map(|job| job.cells.len()).sum();
+    if after < before {
+        eprintln!("vmtest: NOT checked: cards of several queues, which need TAPs, and these need root");
+    }
+}
+
+fn boot(
+    job: &Job,
+    update: bool,
+    folder: &Path,
+    machines: &mut Machines<'_>,
+    jobs: &[Job],
+    tally: &mut Tally,
+) -> Result<()> {
+    let (kernel, steps) = (job.kernel, job.steps());
+    if steps.is_empty() {
+        return Ok(());
+    }
+    let unpacked = fetch::kernel(folder, kernel, update)?;
+    let base = machines.base(kernel.machine(), jobs)?;
+    let out = folder.join("out").join(kernel.name());
+    if out.exists() {
+        fs::remove_dir_all(&out).with_context(|| format!("cannot empty {}", out.display()))?;
+    }
+    fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
+    let initramfs = folder.join("initramfs");
+    base.write(&initramfs, &modules::in_order(&unpacked.modules, MODULES)?, &job.json())?;
+    let accelerator = Accelerator::probe(kernel.machine(), &unpacked.image, &out)?;
+    let mut cards: Vec<_> = job.cells.iter().map(|cell| cell.card).collect();
+    cards.sort_unstable();
+    cards.dedup();
+    let taps = if cards.iter().any(|card| card.needs_taps()) { Some(Taps::raise()?) } else { None };
+    println!("{kernel:<9}  Linux {}, {}, {} steps", unpacked.title, accelerator.name(), steps.len());
+    let start = Instant::now();
+    let mut told = Vec::new();
+    let boot = Boot {
+        machine: kernel.machine(),
+        image: &unpacked.image,
+        initramfs: &initramfs,
+        out: &out,
+        cards: cards.iter().flat_map(|card| card.arguments()).collect(),
+        taps: taps.as_ref(),
+        limit: job.limit(),
+    };
+    let end = boot.run(accelerator, |line| {
+        if let Some(outcome) = Outcome::parse(line) {
+            tally.take(kernel, &outcome);
+            told.push(outcome.step);
+        }
+        Ok(())
+    })?;
+    unpack_papers(&out);
+    let why = match end {
+        End::Off => "the guest ended before this".to_owned(),
+        End::Limit => format!("not over within {:?} of booting", job.limit()),
+    };
+    tally.missing(kernel, &steps, &told, &format!("{why}; see {}", out.join("console").display()));
+    println!("{kernel:<9}  {:.0} s", start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// A guest that was ended has none, which its failures say.
+fn unpack_papers(out: &Path) {
+    let papers = out.join("papers.tgz");
+    let mut tar = Process::new("tar");
+    tar.arg("-C").arg(out).arg("-xzf").arg(&papers);
+    if process::output_quietly(&mut tar).is_some() {
+        // Its contents are there.
+        let _kept = fs::remove_file(&papers);
+    }
+}
+
+/// What guests of each machine have in common, made once.
+struct Machines<'a> {
+    folder: &'a Path,
+    release: bool,
+    bases: Vec<(Machine, Base)>,
+}
+
+impl Machines<'_> {
+    fn base(&mut self, machine: Machine, jobs: &[Job]) -> Result<&Base> {
+        if !self.bases.iter().any(|(of, _)| *of == machine) {
+            let base = match machine {
+                Machine::X86_64 => self.native(jobs)?,
+                Machine::Aarch64 => dist::guest_base()?,
+            };
+            self.bases.push((machine, base));
+        }
+        let found = self.bases.iter().find(|(of, _)| *of == machine);
+        found.map(|(_, base)| base).context("a base that was just made")
+    }
+
+    /// Of what this host builds and has.
+    fn native(&self, jobs: &[Job]) -> Result<Base> {
+        if cfg!(not(target_arch = "x86_64")) {
+            bail!("guests of x86-64 need an x86-64 host, whose programs they run");
+        }
+        let mut tests: Vec<_> = jobs.iter().flat_map(|job| &job.tests).map(|tests| tests.program).collect();
+        tests.sort_unstable();
+        tests.dedup();
+        let Built { mirror, lab, tests } = binaries::build(&tests, self.release)?;
+        let tool = |name: &str| host::program(name).with_context(|| format!("{name} is not here"));
+        let busybox = tool("busybox")?;
+        // The real ones of what busybox has in a lesser form.
+        let tools = ["ip", "ethtool", "setpriv"].map(tool).into_iter().collect::<Result<Vec<_>>>()?;
+        let strip = |program: &Path| binaries::stripped(program, self.folder, "strip");
+        let mut programs =
+            vec![("bin/mirror".to_owned(), strip(&mirror)?), ("bin/mirror-lab".to_owned(), strip(&lab)?)];
+        for tool in &tools {
+            let name = tool.file_name().unwrap_or_default().to_string_lossy();
+            programs.push((format!("bin/{name}"), strip(tool)?));
+        }
+        for (name, path) in &tests {
+            programs.push((format!("tests/{name}"), strip(path)?));
+        }
+        let needing: Vec<&Path> = [&mirror, &lab]
+            .into_iter()
+            .chain(&tools)
+            .chain(tests.iter().map(|(_, path)| path))
+            .map(PathBuf::as_path)
+            .collect();
+        let libraries = binaries::libraries(&needing)?;
+        // Tests start the command by the path it was built at.
+        let links = vec![(mirror.to_string_lossy().into_owned(), "/bin/mirror".to_owned())];
+        Ok(Base {
+            applets: Base::applets_of(&busybox)?,
+            busybox,
+            programs,
+            libraries: libraries
+                .into_iter()
+                .map(|path| (path.to_string_lossy().into_owned(), path))
+                .collect(),
+            links,
+        })
+    }
+}

@@ -1,0 +1,382 @@
+//! What runs on which kernel, and how it must end there: the table of kernels, drivers and modes.
+
+use super::card::{Card, QUEUES};
+use super::cell::{Cell, Expect, Frames, MANY, MIXED, PACE, SOME};
+use super::kernel::{Kernel, Machine};
+
+/// Whether frames in several descriptors are carried: `true` brings the cells at MTU 9001.
+const JUMBO: bool = true;
+
+/// How much of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// What is worth running for each change.
+    Usual,
+    /// Every card, mode, option, right and MTU.
+    All,
+}
+
+/// The words of a bind that the driver refuses. Where it has no zero-copy the remedy is the same for every reason.
+const NO_ZERO_COPY: &[&str] = &["--bind copy"];
+const NO_NATIVE: &[&str] = &["--mode generic"];
+const WARNS_OF_GENERIC: &[&str] = &["WARN", "generic"];
+
+/// Inner lengths up to what an MTU of 9001 holds, with headers cut at every place of a 2048- or 4096-byte chunk's end.
+const JUMBO_SIZES: &[u32] = &[60, 8_950, 1_450, 3_712, 3_713, 1_996, 4_046, 7_300, 5_000, 2_500, 8_949, 114];
+const JUMBO_FRAMES: Frames = Frames::Numbered { count: 10_000, sizes: JUMBO_SIZES, flows: 64, pace: 2_000 };
+
+/// The cells of this kernel, in their order.
+pub(super) fn cells(kernel: Kernel, extent: Extent) -> Vec<Cell> {
+    let mut cells = usual(kernel);
+    if extent == Extent::All {
+        cells.extend(veth_options(kernel));
+        cells.extend(rights());
+        for card in [Card::Veth(1), Card::Virtio, Card::VirtioDma, Card::Igb, Card::Vmxnet3, Card::E1000e] {
+            if has_driver(kernel, card) {
+                cells.extend(driver(kernel, card));
+            }
+        }
+        if has_driver(kernel, Card::VirtioQueues) {
+            cells.extend(several_queues(kernel));
+        }
+        cells.extend(large_frames(kernel));
+        if JUMBO {
+            cells.extend(jumbo(kernel));
+        }
+    }
+    let mut seen = Vec::new();
+    // The usual ones are part of the table of their drivers.
+    cells.retain(|cell| {
+        !seen.contains(&cell.name) && {
+            seen.push(cell.name.clone());
+            true
+        }
+    });
+    cells
+}
+
+/// Cloud flavours have no drivers for cards of metal.
+fn has_driver(kernel: Kernel, card: Card) -> bool {
+    kernel.machine() == Machine::X86_64 || matches!(card, Card::Veth(_) | Card::Virtio | Card::VirtioDma)
+}
+
+fn name_of(card: Card) -> &'static str {
+    match card {
+        Card::Veth(_) => "veth",
+        Card::Virtio => "virtio",
+        Card::VirtioDma => "virtio-dma",
+        Card::VirtioQueues => "virtio-queues",
+        Card::Igb => "igb",
+        Card::Vmxnet3 => "vmxnet3",
+        Card::E1000e => "e1000e",
+    }
+}
+
+/// Whether this driver has XDP of its own there.
+fn has_native(kernel: Kernel, card: Card) -> bool {
+    match card {
+        Card::Veth(_) | Card::Virtio | Card::VirtioDma | Card::VirtioQueues | Card::Igb => true,
+        // "vmxnet3: Add XDP support", 6.6.
+        Card::Vmxnet3 => kernel.at_least(6, 6),
+        Card::E1000e => false,
+    }
+}
+
+/// Whether this driver has zero-copy there.
+fn has_zero_copy(kernel: Kernel, card: Card) -> bool {
+    // virtio-net has it for receiving, and igb at all, after 6.12; virtio only with the DMA API.
+    matches!(card, Card::VirtioDma | Card::VirtioQueues | Card::Igb) && kernel.at_least(6, 13)
+}
+
+fn native(kernel: Kernel, card: Card) -> Cell {
+    let cell = Cell::new(format!("{} native", name_of(card)), card, "--mode native", MANY);
+    if has_native(kernel, card) { cell.mode("native") } else { cell.refused(NO_NATIVE) }
+}
+
+fn zero_copy(kernel: Kernel, card: Card) -> Cell {
+    let cell = Cell::new(format!("{} zerocopy", name_of(card)), card, "--bind zerocopy", MANY);
+    if has_zero_copy(kernel, card) {
+        cell.mode("native").bind("zerocopy")
+    } else if has_native(kernel, card) {
+        cell.refused(NO_ZERO_COPY)
+    } else {
+        cell.refused(&[])
+    }
+}
+
+fn usual(kernel: Kernel) -> Vec<Cell> {
+    let veth = Card::Veth(1);
+    let few = Frames::Numbered { count: 5_000, sizes: MIXED, flows: 64, pace: PACE };
+    let burst = Frames::Numbered { count: 8_000, sizes: &[150], flows: 4, pace: 3_000 };
+    let mut cells = vec![
+        native(kernel, veth),
+        Cell::new("veth generic", veth, "--mode generic", few).mode("generic"),
+        Cell::new("veth AWS", veth, "", Frames::Aws),
+        Cell::new("veth VNI and source", veth, "--vni 100 --source 10.9.0.0/16", SOME)
+            .expect(Expect::LetIn(500)),
+        Cell::new("veth overload", veth, "--mode native --rx-ring 64", burst)
+            .during("stopped")
+            .expect(Expect::Accounted),
+        Cell::new("veth killed", veth, "", SOME).during("killed").expect(Expect::NothingLeft),
+        Cell::new("veth after a kill", veth, "", SOME),
+        native(kernel, Card::Virtio),
+        zero_copy(kernel, Card::VirtioDma),
+    ];
+    if has_driver(kernel, Card::Igb) {
+        cells.push(native(kernel, Card::Igb));
+        if has_zero_copy(kernel, Card::Igb) {
+            cells.push(zero_copy(kernel, Card::Igb));
+        }
+    }
+    cells
+}
+
+/// Each mode on one card.
+fn driver(kernel: Kernel, card: Card) -> Vec<Cell> {
+    let name = name_of(card);
+    let auto = Cell::new(format!("{name} auto"), card, "", SOME);
+    let auto = if has_native(kernel, card) {
+        auto.mode("native")
+    } else {
+        auto.mode("generic").says(WARNS_OF_GENERIC)
+    };
+    let generic = Cell::new(format!("{name} generic"), card, "--mode generic", SOME).mode("generic");
+    let mut cells = vec![native(kernel, card), generic, auto, zero_copy(kernel, card)];
+    if has_zero_copy(kernel, card) {
+        let zero_copy = |what: &str, arguments: &str, frames| {
+            let arguments = format!("--bind zerocopy {arguments}");
+            Cell::new(format!("{name} zerocopy {what}"), card, &arguments, frames).bind("zerocopy")
+        };
+        cells.extend([
+            zero_copy("AWS", "", Frames::Aws),
+            zero_copy("busy-poll", "--wait busy-poll", SOME),
+            zero_copy("spin", "--wait spin", SOME),
+            zero_copy("latency", "--latency", SOME),
+        ]);
+    }
+    cells
+}
+
+/// virtio gives itself a queue for each CPU when a program comes, where they fit.
+fn several_queues(kernel: Kernel) -> Vec<Cell> {
+    let card = Card::VirtioQueues;
+    let mut cells = Vec::new();
+    for channels in 1..=QUEUES {
+        let of = |what: &str, arguments: &str, frames| Cell {
+            channels: Some(channels),
+            ..Cell::new(format!("virtio {channels} of {QUEUES} queues {what}"), card, arguments, frames)
+        };
+        cells.push(of("native", "--mode native", MANY).mode("native"));
+        if has_zero_copy(kernel, card) {
+            cells.push(of("zerocopy", "--bind zerocopy", MANY).bind("zerocopy"));
+        }
+        if channels == 2 {
+            cells.push(of("auto", "", SOME).mode("native"));
+            cells.push(of("generic", "--mode generic", SOME).mode("generic"));
+        }
+    }
+    cells
+}
+
+fn veth_options(kernel: Kernel) -> Vec<Cell> {
+    let veth = Card::Veth(1);
+    let option = |name: &str, arguments: &str| Cell::new(format!("veth {name}"), veth, arguments, SOME);
+    let half = || Expect::LetIn(500);
+    let burst = Frames::Numbered { count: 8_000, sizes: &[150], flows: 4, pace: 3_000 };
+    let busy_poll = option("busy-poll", "--mode native --wait busy-poll");
+    vec![
+        option("latency", "--mode native --latency"),
+        option("spin", "--mode native --wait spin"),
+        // SO_PREFER_BUSY_POLL and its budget are of 5.11.
+        if kernel.at_least(5, 11) { busy_poll } else { busy_poll.refused(&["5.11", "--wait spin"]) },
+        option("VNI", "--mode native --vni 100").expect(half()),
+        option("source", "--mode native --source 10.9.0.1/32").expect(half()),
+        option("generic VNI and source", "--mode generic --vni 100-101 --source 10.9.0.0/16"),
+        option("verbose", "--mode native -vv"),
+        option("expression", "--mode native udp and dst port 9"),
+        option("to a TAP", "--mode native --forward tap:ids0"),
+        Cell {
+            prepare: &["link add fw0 type veth peer name fw1", "link set fw0 up", "link set fw1 up"],
+            ..option("to a device", "--mode native --forward dev:fw0")
+        },
+        Cell::new("veth generic overload", veth, "--mode generic --rx-ring 64", burst)
+            .during("stopped")
+            .expect(Expect::Accounted),
+        option("link down and up", "").during("link_down_up"),
+        option("deleted", "").during("deleted").expect(Expect::InterfaceLost),
+        option("user nobody", "--mode native -Z nobody"),
+        Cell {
+            // The CPU that sends decides the queue; all of them are read.
+            name: "veth 2 queues".into(),
+            card: Card::Veth(2),
+            ..option("", "--mode native")
+        },
+    ]
+}
+
+/// What the README says suffices, and one short of it.
+fn rights() -> Vec<Cell> {
+    let of = |name: &str, arguments: &str, capabilities| Cell {
+        capabilities: Some(capabilities),
+        ..Cell::new(format!("rights {name}"), Card::Veth(1), arguments, SOME)
+    };
+    vec![
+        of(
+            "of the README and locked memory",
+            "",
+            "CAP_NET_ADMIN,CAP_NET_RAW,CAP_BPF,CAP_PERFMON,CAP_IPC_LOCK",
+        ),
+        of("without CAP_NET_ADMIN", "", "CAP_NET_RAW,CAP_BPF,CAP_PERFMON").refused(&["CAP_NET_ADMIN"]),
+    ]
+}
+
+/// As large as one chunk takes, which native mode carries everywhere.
+fn large_frames(kernel: Kernel) -> Vec<Cell> {
+    const LARGE: Frames = Frames::Numbered { count: 1_000, sizes: &[3_350, 50], flows: 4, pace: 2_000 };
+    let mut cards = vec![Card::Veth(1), Card::Virtio];
+    if has_driver(kernel, Card::Igb) {
+        cards.push(Card::Igb);
+    }
+    let of = |card: Card| {
+        let name = format!("{} MTU 3498", name_of(card));
+        Cell { mtu: 3_498, ..Cell::new(name, card, "", LARGE) }
+    };
+    // igb takes 3046 in native mode; larger ones go by generic.
+    cards
+        .into_iter()
+        .map(|card| if card == Card::Igb { of(card).says(WARNS_OF_GENERIC) } else { of(card) })
+        .collect()
+}
+
+/// EC2's default MTU. Frames in several descriptors are redirected to AF_XDP since 6.6.
+fn jumbo(kernel: Kernel) -> Vec<Cell> {
+    let of = |card: Card, mode: &str, arguments: &str| Cell {
+        mtu: 9_001,
+        ..Cell::new(format!("{} MTU 9001 {mode}", name_of(card)), card, arguments, JUMBO_FRAMES)
+    };
+    let mut cells = Vec::new();
+    for card in [Card::Veth(1), Card::Virtio] {
+        let native = of(card, "native", "--mode native");
+        let auto = of(card, "auto", "");
+        if kernel.at_least(6, 6) {
+            cells.extend([native.mode("native"), auto.mode("native")]);
+        } else {
+            // Frames that fit one chunk; what longer ones become is counted as lost.
+            let short = Cell { frames: SOME, ..auto };
+            cells.extend([native.refused(&["MTU 9001"]), short.mode("generic").says(WARNS_OF_GENERIC)]);
+        }
+    }
+    cells
+}
+
+/// A program of tests that needs nothing but the lab, and what of it a guest cannot show.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tests {
+    pub(super) program: &'static str,
+    /// Tests left out, with the reason above them.
+    pub(super) skip: &'static [&'static str],
+    /// The first kernel that has what they need.
+    since: (u32, u32),
+    /// Whether they run for every change.
+    usual: bool,
+}
+
+/// Live frames of BPF_PROG_TEST_RUN, which the lab's generator sends.
+const LIVE_FRAMES: (u32, u32) = (5, 18);
+/// A context in a test run of an XDP program: the RX queue that its frame comes by.
+const CONTEXT: (u32, u32) = (5, 15);
+const ANY: (u32, u32) = (5, 9);
+
+/// Left out as a whole: `mirrored`, `filtered`, `printed`, `replayed`, `rotated`, `forwarded` (tshark, tcpdump, an HTTP
+/// server, Suricata), `configured` (no kernel in it), `idle` and `stop_at_full_rate` (what they say about time is not true
+/// of a translated CPU).
+const TESTS: &[Tests] = &[
+    // It must send frames faster than a translated CPU does.
+    Tests {
+        program: "xdp_program",
+        skip: &["however_fast_frames_come_one_in_sixteen_is_stamped"],
+        since: CONTEXT,
+        usual: true,
+    },
+    Tests { program: "refusals", skip: &[], since: ANY, usual: false },
+    Tests { program: "signals", skip: &[], since: ANY, usual: false },
+    Tests { program: "endings", skip: &[], since: LIVE_FRAMES, usual: false },
+    Tests { program: "sink_endings", skip: &[], since: LIVE_FRAMES, usual: false },
+    Tests { program: "privileges", skip: &[], since: LIVE_FRAMES, usual: false },
+    Tests { program: "kernel_log", skip: &[], since: LIVE_FRAMES, usual: false },
+    Tests { program: "counted", skip: &[], since: LIVE_FRAMES, usual: false },
+    Tests { program: "generated", skip: &[], since: LIVE_FRAMES, usual: false },
+];
+
+/// The programs of tests for this kernel. Those for other machines are not built.
+pub(super) fn tests(kernel: Kernel, extent: Extent) -> Vec<Tests> {
+    let wanted = |tests: &&Tests| {
+        kernel.machine() == Machine::X86_64
+            && kernel.at_least(tests.since.0, tests.since.1)
+            && (tests.usual || extent == Extent::All)
+    };
+    TESTS.iter().filter(wanted).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(kernel: Kernel, extent: Extent) -> Vec<String> {
+        cells(kernel, extent).into_iter().map(|cell| cell.name).collect()
+    }
+
+    #[test]
+    fn each_cell_has_a_name_of_its_own() {
+        for kernel in Kernel::ALL {
+            let all = names(kernel, Extent::All);
+            let mut different = all.clone();
+            different.sort_unstable();
+            different.dedup();
+            assert_eq!(different.len(), all.len());
+            assert!(names(kernel, Extent::Usual).iter().all(|name| all.contains(name)));
+        }
+    }
+
+    #[test]
+    fn zero_copy_is_whole_on_the_newest_and_refused_before() {
+        let find =
+            |kernel| cells(kernel, Extent::All).into_iter().find(|cell| cell.name == "igb zerocopy").unwrap();
+        assert!(matches!(find(Kernel::Newest).expect, Expect::Whole { bind: Some("zerocopy"), .. }));
+        for kernel in [Kernel::V5_10, Kernel::V6_1, Kernel::V6_12] {
+            assert!(matches!(find(kernel).expect, Expect::Refused(_)), "{kernel}");
+        }
+    }
+
+    #[test]
+    fn every_number_of_queues_is_whole_on_every_kernel() {
+        for kernel in Kernel::ALL {
+            let all = cells(kernel, Extent::All);
+            for queues in 1..=QUEUES {
+                let name = format!("virtio {queues} of {QUEUES} queues native");
+                let cell = all.iter().find(|cell| cell.name == name).unwrap();
+                assert!(matches!(cell.expect, Expect::Whole { mode: Some("native"), .. }), "{kernel} {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn arm64_has_no_cards_of_metal_and_no_programs_of_tests() {
+        assert!(
+            names(Kernel::Arm64, Extent::All)
+                .iter()
+                .all(|name| !name.contains("igb") && !name.contains("e1000e"))
+        );
+        assert!(tests(Kernel::Arm64, Extent::All).is_empty());
+    }
+
+    #[test]
+    fn the_guest_gets_what_it_reads() {
+        let cell = Cell::new("a", Card::Igb, "--mode native", SOME).mode("native");
+        let json = cell.json();
+        assert_eq!(json["cell"]["card"]["number"], 4);
+        assert_eq!(json["cell"]["arguments"][1], "native");
+        assert_eq!(json["cell"]["expect"]["whole"]["mode"], "native");
+        assert_eq!(json["cell"]["frames"]["numbered"]["count"], 1_000);
+    }
+}
