@@ -291,8 +291,9 @@ struct Links {
 }
 
 impl Links {
-    /// How late after the attach a driver may still be resetting its link for it.
-    const RESET: Duration = Duration::from_secs(3);
+    /// How long after the attach a carrier that goes is most likely the driver's doing: it closes the device in the attach
+    /// itself, and the message comes at once.
+    const RESET: Duration = Duration::from_secs(1);
 
     fn new() -> Self {
         Self { begun: Instant::now(), reset: BTreeMap::new() }
@@ -301,8 +302,8 @@ impl Links {
     fn lost_carrier(&mut self, interface: String) {
         if self.begun.elapsed() < Self::RESET && !self.reset.contains_key(&interface) {
             tracing::info!(
-                "{interface}: the link lost its carrier as the program was attached, for which some drivers reset it; ingest \
-                 begins when it is back"
+                "{interface}: the link lost its carrier right after the attach, for which some drivers reset it; ingest begins \
+                 when it is back"
             );
             self.reset.insert(interface, false);
         } else {
