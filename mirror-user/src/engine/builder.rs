@@ -170,8 +170,8 @@ impl EngineBuilder {
         self
     }
 
-    /// Binds with `XDP_USE_SG` (kernel 6.6 and later): frames larger than a chunk come in several descriptors and are
-    /// rejected as `multi_descriptor`, where without they are dropped by the kernel as oversize. Default: no.
+    /// Whether sockets take frames in several descriptors (`XDP_USE_SG`, kernel 6.6 and later) where the MTU does not ask for
+    /// it. Default: only where a frame may be larger than a chunk takes.
     pub fn scatter_gather(mut self, wanted: bool) -> Self {
         self.options.scatter_gather = wanted;
         self

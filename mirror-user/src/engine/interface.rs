@@ -191,7 +191,14 @@ impl LiveInterface {
         };
         // One that is deleted has no queues any more, which the link watch reports.
         let queues = self.plan.interface.rx_queues().unwrap_or(self.plan.rx_queues);
-        self.queues.look(&self.plan.interface.name, no_socket, queues)
+        let event = self.queues.look(&self.plan.interface.name, no_socket, queues)?;
+        let Event::QueuesUnread { interface, queues, read, .. } = &event else { return Some(event) };
+        let warning =
+            format!("{interface}: {queues} RX queues, of which {read} were read: the others came later");
+        if !self.plan.warnings.contains(&warning) {
+            self.plan.warnings.push(warning);
+        }
+        Some(event)
     }
 
     pub(super) fn warnings(&self) -> &[String] {

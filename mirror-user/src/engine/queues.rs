@@ -48,7 +48,8 @@ impl QueueWatch {
         let changed = std::mem::replace(&mut self.seen, queues) != queues;
         let now = Instant::now();
         let lost = no_socket > self.reported && self.next_report.is_none_or(|next| now >= next);
-        if !lost && !(changed && queues != self.read) {
+        let differs = changed && queues != self.read;
+        if !lost && !differs {
             return None;
         }
         if lost {

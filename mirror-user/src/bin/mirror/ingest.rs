@@ -270,8 +270,8 @@ fn watch(mut running: Running, args: &IngestArgs, asked: &Asked) -> Report {
             Some(Event::InterfaceUp { interface }) => links.is_up(&interface),
             Some(Event::QueuesUnread { interface, queues, read, frames }) => {
                 tracing::warn!(
-                    "{interface}: {queues} RX queues, of which {read} are read: {frames} frames have passed to the host; \
-                     start mirror again to read them all"
+                    "{interface}: {queues} RX queues, of which {read} are read: what comes by the others passes to the host \
+                     ({frames} frames so far); start mirror again to read them all"
                 );
             }
             Some(Event::InterfaceDeleted { interface }) => {
