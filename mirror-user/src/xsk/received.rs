@@ -302,3 +302,140 @@ fn prefetch(address: usize) {
     #[cfg(not(target_arch = "x86_64"))]
     let _ = address;
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+
+    use super::{
+        super::{
+            bind::UNUSED_RING,
+            ring::{CompletionRing, FillRing, Memory, testing},
+            umem::{Chunks, HugePages, Umem},
+        },
+        *,
+    };
+
+    const CHUNK: u32 = 2048;
+    const CHUNKS: u32 = 1024;
+
+    /// A socket without a kernel, and the other sides of its RX and fill ring.
+    struct Bench {
+        socket: Socket,
+        rx: Memory<libc::xdp_desc>,
+        fill: Memory<u64>,
+        /// Chunks taken so far.
+        taken: u32,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let umem =
+                Umem::allocate(Chunks { count: CHUNKS, size: CHUNK, headroom: 0 }, HugePages::Never).unwrap();
+            let ((ours, rx), (fill, kernel), (completion, _)) = (
+                testing::pair(CHUNKS, u32::MAX - 5),
+                testing::pair(CHUNKS, 0),
+                testing::pair(UNUSED_RING, 0),
+            );
+            let stand_in: OwnedFd = std::fs::File::open("/dev/null").unwrap().into();
+            let mut socket = Socket::over(
+                stand_in,
+                umem,
+                (RxRing::new(ours), FillRing::new(fill), CompletionRing::new(completion)),
+            );
+            socket.scatter_gather = true;
+            Self { socket, rx, fill: kernel, taken: 0 }
+        }
+
+        /// A frame in so many descriptors of these bytes each, all of them the frame's number.
+        fn frame(&mut self, number: u8, descriptors: &[u32]) {
+            let last = descriptors.len() - 1;
+            for (nth, &len) in descriptors.iter().enumerate() {
+                let addr = u64::from(self.taken * CHUNK) + 256;
+                self.taken += 1;
+                let start = self.socket.umem.start().as_ptr().wrapping_add(addr as usize);
+                // SAFETY: within the UMEM, and no batch is lent out.
+                unsafe { start.write_bytes(number, len as usize) };
+                let options = if nth < last { libc::XDP_PKT_CONTD } else { 0 };
+                testing::produce(&self.rx, [libc::xdp_desc { addr, len, options }]);
+            }
+        }
+
+        /// The next batch of at most `most` descriptors: each frame's number and the lengths of its slices.
+        fn batch(&mut self, most: usize) -> Vec<Option<(u8, Vec<usize>)>> {
+            let received = self.socket.receive(most);
+            let (mut slices, mut rests) = (Slices::new(), Rests::new());
+            let frames = received.frames_in_several(BatchTime(7), &mut slices, &mut rests);
+            assert_eq!(frames.len() as u64, received.frame_count());
+            let look = |captured: Captured<'_>| {
+                let number = captured.first()[0];
+                assert!(captured.bytes().iter().flatten().all(|byte| *byte == number));
+                assert_eq!((captured.wire_len() as usize, captured.time()), (captured.len(), 7));
+                (number, captured.bytes().iter().map(<[u8]>::len).collect())
+            };
+            frames.map(|captured| captured.map(look)).collect()
+        }
+    }
+
+    #[test]
+    fn a_frame_has_the_slices_of_its_descriptors_and_no_others() {
+        let mut bench = Bench::new();
+        for (number, descriptors) in [(1, &[60][..]), (2, &[1700, 1700, 9]), (3, &[14]), (4, &[1700, 1])] {
+            bench.frame(number, descriptors);
+        }
+        assert_eq!(
+            bench.batch(64),
+            [
+                Some((1, vec![60])),
+                Some((2, vec![1700, 1700, 9])),
+                Some((3, vec![14])),
+                Some((4, vec![1700, 1]))
+            ]
+        );
+        assert_eq!(testing::submitted(&bench.fill), 7, "each chunk goes back");
+    }
+
+    #[test]
+    fn a_frame_that_goes_on_behind_the_batch_waits_for_the_next_one() {
+        let mut bench = Bench::new();
+        bench.frame(1, &[60]);
+        bench.frame(2, &[1700, 1700, 9]);
+        bench.frame(3, &[60]);
+        assert_eq!(bench.batch(3), [Some((1, vec![60]))]);
+        assert_eq!(bench.batch(3), [Some((2, vec![1700, 1700, 9]))]);
+        assert_eq!(bench.batch(3), [Some((3, vec![60]))]);
+        assert_eq!(bench.batch(3), []);
+    }
+
+    #[test]
+    fn a_batch_smaller_than_a_frame_takes_it_all_the_same() {
+        let mut bench = Bench::new();
+        bench.frame(1, &[1700; 38]);
+        bench.frame(2, &[60]);
+        assert_eq!(bench.batch(1), [Some((1, vec![1700; 38]))]);
+        assert_eq!(bench.batch(1), [Some((2, vec![60]))]);
+    }
+
+    #[test]
+    fn the_start_of_a_frame_is_left_in_the_ring_until_its_end_is_there() {
+        let mut bench = Bench::new();
+        let begin = libc::xdp_desc { addr: 256, len: 1700, options: libc::XDP_PKT_CONTD };
+        testing::produce(&bench.rx, [begin]);
+        assert_eq!(bench.batch(64), []);
+        let end = libc::xdp_desc { addr: 256 + u64::from(CHUNK), len: 5, options: 0 };
+        testing::produce(&bench.rx, [end]);
+        assert_eq!(bench.batch(64), [Some((0, vec![1700, 5]))]);
+    }
+
+    #[test]
+    fn a_frame_of_more_descriptors_than_a_batch_is_one_that_cannot_be_read() {
+        let mut bench = Bench::new();
+        bench.frame(1, &[10; 2 * MAX_BATCH + 3]);
+        bench.frame(2, &[60]);
+        assert_eq!(bench.batch(64), []);
+        assert_eq!(bench.batch(64), []);
+        assert_eq!(bench.batch(64), [None, Some((2, vec![60]))]);
+        assert_eq!(bench.batch(64), []);
+        assert_eq!(testing::submitted(&bench.fill) as usize, 2 * MAX_BATCH + 4);
+    }
+}

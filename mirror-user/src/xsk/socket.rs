@@ -110,7 +110,13 @@ impl Socket {
             flags |= SocketAddrXdpFlags::XDP_USE_SG;
         }
         let (socket, fill, completion) = unbound.bind(ifindex, queue, flags)?;
-        Ok(Self { rx, fill, _completion: completion, socket, umem, continued: false, scatter_gather })
+        Ok(Self { scatter_gather, ..Self::over(socket, umem, (rx, fill, completion)) })
+    }
+
+    /// A socket over what it is made of.
+    pub(super) fn over(socket: OwnedFd, umem: Umem, rings: (RxRing, FillRing, CompletionRing)) -> Self {
+        let (rx, fill, completion) = rings;
+        Self { rx, fill, _completion: completion, socket, umem, continued: false, scatter_gather: false }
     }
 
     /// Takes up to `most` descriptors off the RX ring.

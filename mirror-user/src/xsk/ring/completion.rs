@@ -34,7 +34,7 @@ impl CompletionRing {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::memory::testing::pair, *};
+    use super::{super::testing::pair, *};
 
     #[test]
     fn chunks_come_back_in_order_across_u32_max() {

@@ -44,7 +44,7 @@ impl FillRing {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::memory::testing::pair, *};
+    use super::{super::testing::pair, *};
 
     fn consume(kernel: &Memory<u64>) -> Vec<u64> {
         let (mut index, end) =

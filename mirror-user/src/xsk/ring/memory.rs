@@ -107,7 +107,7 @@ impl<T> Drop for Memory<T> {
 
 /// Both sides of a ring without a kernel: two mappings of one memfd.
 #[cfg(test)]
-pub(super) mod testing {
+pub(in crate::xsk) mod testing {
     use std::sync::atomic::Ordering;
 
     use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
@@ -117,7 +117,7 @@ pub(super) mod testing {
     const OFFSETS: XdpRingOffset = XdpRingOffset { producer: 0, consumer: 64, flags: Some(68), desc: 128 };
 
     /// A ring whose indices both stand at `start`: ours, and the one that plays the kernel's part.
-    pub(in crate::xsk::ring) fn pair<T>(entries: u32, start: u32) -> (Memory<T>, Memory<T>) {
+    pub(in crate::xsk) fn pair<T>(entries: u32, start: u32) -> (Memory<T>, Memory<T>) {
         let file = memfd_create(c"ring", MemfdFlags::CLOEXEC).unwrap();
         ftruncate(&file, 1 << 20).unwrap();
         let map = || Memory::map(&file, entries, &OFFSETS, 0).unwrap();
@@ -125,6 +125,25 @@ pub(super) mod testing {
         kernel.producer().store(start, Ordering::Relaxed);
         kernel.consumer().store(start, Ordering::Relaxed);
         (ours, kernel)
+    }
+
+    /// What the kernel does: writes these descriptors, then publishes them.
+    pub(in crate::xsk) fn produce(
+        kernel: &Memory<libc::xdp_desc>,
+        descriptors: impl IntoIterator<Item = libc::xdp_desc>,
+    ) {
+        let mut index = kernel.producer().load(Ordering::Relaxed);
+        for descriptor in descriptors {
+            // SAFETY: within the entries, by the mask; the other side reads them after the store below.
+            unsafe { kernel.entry(index).write(descriptor) };
+            index = index.wrapping_add(1);
+        }
+        kernel.producer().store(index, Ordering::Release);
+    }
+
+    /// How many entries were submitted to the kernel.
+    pub(in crate::xsk) fn submitted<T>(kernel: &Memory<T>) -> u32 {
+        kernel.producer().load(Ordering::Acquire)
     }
 
     #[test]

@@ -10,4 +10,6 @@ mod memory;
 mod rx;
 mod tx;
 
+#[cfg(test)]
+pub(super) use memory::testing;
 pub(super) use {completion::CompletionRing, fill::FillRing, memory::Memory, rx::RxRing, tx::TxRing};

@@ -47,17 +47,14 @@ impl RxRing {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::memory::testing::pair, *};
+    use super::{
+        super::testing::{self, pair},
+        *,
+    };
 
-    /// What the kernel does: writes descriptors that have these addresses, then publishes them.
     fn produce(kernel: &Memory<libc::xdp_desc>, addresses: &[u64]) {
-        let mut index = kernel.producer().load(Ordering::Relaxed);
-        for &addr in addresses {
-            // SAFETY: within the entries, by the mask; the other side reads them after the store below.
-            unsafe { kernel.entry(index).write(libc::xdp_desc { addr, len: 60, options: 0 }) };
-            index = index.wrapping_add(1);
-        }
-        kernel.producer().store(index, Ordering::Release);
+        let descriptor = |&addr| libc::xdp_desc { addr, len: 60, options: 0 };
+        testing::produce(kernel, addresses.iter().map(descriptor));
     }
 
     fn take(ring: &mut RxRing, most: u32) -> Vec<u64> {

@@ -52,7 +52,7 @@ impl TxRing {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::memory::testing::pair, *};
+    use super::{super::testing::pair, *};
 
     fn descriptor(addr: u64) -> libc::xdp_desc {
         libc::xdp_desc { addr, len: 60, options: 0 }
