@@ -35,7 +35,7 @@ pub(super) fn build(tests: &[&str], release: bool) -> Result<Built> {
     if release {
         command.arg("--release");
     }
-    for test in BRING_BINARIES.iter().chain(tests) {
+    for test in BRING_BINARIES.iter().filter(|test| !tests.contains(test)).chain(tests) {
         command.args(["--test", test]);
     }
     eprintln!("$ {}", process::display(&command));

@@ -94,7 +94,7 @@ impl Job {
     }
 
     fn steps(&self) -> Vec<String> {
-        self.cells.iter().map(|cell| cell.name.clone()).chain(self.tests.iter().map(test_step)).collect()
+        self.tests.iter().map(test_step).chain(self.cells.iter().map(|cell| cell.name.clone())).collect()
     }
 
     fn json(&self) -> String {
@@ -107,7 +107,7 @@ impl Job {
                 "limit": TESTS_LIMIT,
             }})
         });
-        json!({ "steps": cells.chain(tests).collect::<Vec<Value>>() }).to_string()
+        json!({ "steps": tests.chain(cells).collect::<Vec<Value>>() }).to_string()
     }
 
     fn limit(&self) -> Duration {
@@ -219,12 +219,21 @@ fn boot(
     })?;
     unpack_papers(&out);
     let why = match end {
-        End::Off => "the guest ended before this".to_owned(),
+        End::Off => format!("the guest ended before this{}", kernels_last_words(&out)),
         End::Limit => format!("not over within {:?} of booting", job.limit()),
     };
     tally.missing(kernel, &steps, &told, &format!("{why}; see {}", out.join("console").display()));
     println!("{kernel:<9}  {:.0} s", start.elapsed().as_secs_f64());
     Ok(())
+}
+
+/// What a kernel that failed says first of it.
+fn kernels_last_words(out: &Path) -> String {
+    let console = fs::read(out.join("console")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&console).into_owned();
+    let failure =
+        text.lines().find(|line| ["BUG: ", "Oops: ", "Kernel panic"].iter().any(|word| line.contains(word)));
+    failure.map_or_else(String::new, |line| format!(": {}", line.trim()))
 }
 
 /// A guest that was ended has none, which its failures say.

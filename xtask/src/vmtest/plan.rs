@@ -36,12 +36,12 @@ pub(super) fn cells(kernel: Kernel, extent: Extent) -> Vec<Cell> {
                 cells.extend(driver(kernel, card));
             }
         }
-        if has_driver(kernel, Card::VirtioQueues) {
-            cells.extend(several_queues(kernel));
-        }
         cells.extend(large_frames(kernel));
         if JUMBO {
             cells.extend(jumbo(kernel));
+        }
+        if has_driver(kernel, Card::VirtioQueues) {
+            cells.extend(several_queues(kernel));
         }
     }
     let mut seen = Vec::new();
@@ -160,7 +160,7 @@ fn driver(kernel: Kernel, card: Card) -> Vec<Cell> {
 /// virtio gives itself a queue for each CPU when a program comes, where they fit.
 fn several_queues(kernel: Kernel) -> Vec<Cell> {
     let card = Card::VirtioQueues;
-    let mut cells = Vec::new();
+    let (mut cells, mut zero_copy) = (Vec::new(), Vec::new());
     for channels in 1..=QUEUES {
         let of = |what: &str, arguments: &str, frames| Cell {
             channels: Some(channels),
@@ -168,13 +168,16 @@ fn several_queues(kernel: Kernel) -> Vec<Cell> {
         };
         cells.push(of("native", "--mode native", MANY).mode("native"));
         if has_zero_copy(kernel, card) {
-            cells.push(of("zerocopy", "--bind zerocopy", MANY).bind("zerocopy"));
+            zero_copy.push(of("zerocopy", "--bind zerocopy", MANY).bind("zerocopy"));
         }
         if channels == 2 {
             cells.push(of("auto", "", SOME).mode("native"));
             cells.push(of("generic", "--mode generic", SOME).mode("generic"));
         }
     }
+    // Last, and the one with the most queues first: a pool that is still with a queue which virtio took back ends the
+    // kernel (`xp_alloc_batch` at the next attach, seen on 7.3).
+    cells.extend(zero_copy.into_iter().rev());
     cells
 }
 

@@ -143,7 +143,7 @@ impl Boot<'_> {
         command.arg("-kernel").arg(self.image).arg("-initrd").arg(self.initramfs);
         command
             .arg("-append")
-            .arg(format!("{append} quiet loglevel=4 panic=-1 mitigations=off net.ifnames=0"));
+            .arg(format!("{append} quiet loglevel=4 oops=panic panic=-1 mitigations=off net.ifnames=0"));
         command.args(&self.cards);
         let said = self.out.join("qemu");
         let file = File::create(&said).with_context(|| format!("cannot create {}", said.display()))?;

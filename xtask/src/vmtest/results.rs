@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::kernel::Kernel;
 
 /// Width of the longest name.
-const NAME: usize = 36;
+const NAME: usize = 38;
 
 /// One step of a guest.
 #[derive(Debug, PartialEq)]
@@ -84,7 +84,7 @@ mod tests {
         let outcome = Outcome::parse(line).unwrap();
         assert_eq!(
             outcome.line(Kernel::V6_1),
-            "6.1        igb native                            ok        5.2 s  20000 of 20000, residue 0"
+            "6.1        igb native                              ok        5.2 s  20000 of 20000, residue 0"
         );
         for noise in ["", r#"{"steps":12}"#, "Kernel panic - not syncing", r#"{"step":1}"#] {
             assert_eq!(Outcome::parse(noise), None);

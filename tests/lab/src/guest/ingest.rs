@@ -37,8 +37,6 @@ const STOPPED: Duration = Duration::from_millis(1_500);
 /// How long a run is left alone with frames before it is stopped.
 const BEFORE_STOPPED: Duration = Duration::from_millis(500);
 
-/// What `mirror` answers USR1 with, once it runs. Before that frames pass to the host, although the program is there.
-const ANSWER: &str = " frames, ";
 /// It may be asked too early.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 
@@ -171,7 +169,7 @@ fn listens(card: &Raised, child: &mut Child, said: &Path) -> Result<bool> {
         }
         // Before its program is there it may not hear the signal yet, and would end by it.
         if card.has_program() {
-            if fs::read_to_string(said).is_ok_and(|said| said.contains(ANSWER)) {
+            if fs::read_to_string(said).is_ok_and(|said| said.lines().any(answers_usr1)) {
                 return Ok(true);
             }
             if asked.is_none_or(|asked| asked.elapsed() > ASK_AGAIN) {
@@ -184,6 +182,12 @@ fn listens(card: &Raised, child: &mut Child, said: &Path) -> Result<bool> {
         }
         thread::sleep(PAUSE);
     }
+}
+
+/// `2.0 s: 0 frames, …`: what `mirror` answers USR1 with, once it runs. Before that frames pass to the host, although the
+/// program is there.
+fn answers_usr1(line: &str) -> bool {
+    line.split_once(" s: ").is_some_and(|(_, figures)| figures.contains(" frames, "))
 }
 
 /// Frames on their way at most. A card's ring has 256 descriptors, and on a busy host its CPU may stand still for longer
@@ -250,4 +254,15 @@ fn open_to_all(directory: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     fs::set_permissions(directory, fs::Permissions::from_mode(0o777))
         .map_err(|error| LabError::file(directory, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_to_usr1_is_told_from_what_is_said_at_the_start() {
+        assert!(answers_usr1("2.0 s: 0 frames, 0 pps, 0 bit/s, 0 dropped by kernel"));
+        assert!(!answers_usr1("memory: 9 MiB for frames, up to 22 MiB for sinks"));
+    }
 }

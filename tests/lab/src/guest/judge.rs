@@ -93,7 +93,11 @@ pub(super) fn judge(cell: &Cell, sent: &Sent, ending: &Ending) -> Verdict {
         Expect::Refused(wanted) => {
             code(&mut faults, 1);
             words(&mut faults, wanted);
-            format!("refused as it must be: {}", wanted.join(", "))
+            if wanted.is_empty() {
+                "refused".into()
+            } else {
+                format!("refused, and says {}", wanted.join(", "))
+            }
         }
         Expect::NothingLeft => {
             faults.unless(ending.status.code().is_none(), || format!("not killed: {}", ending.status));
