@@ -72,7 +72,7 @@ impl FrameCounters {
     #[inline]
     pub(crate) fn decapsulated(&mut self, frame: &Frame<'_>) {
         self.decapsulated += 1;
-        self.inner_bytes += frame.inner().len() as u64;
+        self.inner_bytes += frame.inner_len() as u64;
         self.reserved_bits += u64::from(frame.has_reserved_bits());
         self.truncated_inner += u64::from(frame.is_truncated());
     }
