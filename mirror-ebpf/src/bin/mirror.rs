@@ -168,26 +168,64 @@ fn ipv4(packet: &Packet, network: usize) -> Verdict {
     if packet.u8(network + 9) != IPPROTO_UDP {
         return Verdict::Pass(Counter::NotTunnel);
     }
-    let fragment = packet.u16(network + 6);
-    if fragment & IP_FRAGMENT != 0 {
+    if packet.u16(network + 6) & IP_FRAGMENT != 0 {
         let flags = setting!(FLAGS);
         if flags & FLAG_FRAGMENTS == 0 {
             return Verdict::Pass(Counter::Fragment);
         }
-        let fragment = u16::from_be(fragment);
-        let place = Place {
-            offset: u32::from(fragment & 0x1fff) * 8,
-            len: u32::from(u16::from_be(packet.u16(network + 2))).wrapping_sub(header as u32),
-            more: fragment & IP_MORE != 0,
-        };
-        let mut key: FragmentKey = [0; 10];
-        key[0] = packet.u32(network + 12);
-        key[4] = packet.u32(network + 16);
-        key[8] = u32::from(packet.u16(network + 4));
-        key[9] = 4;
-        return by_fragment(&key, &place, flags, || udp_over_ipv4(packet, network, network + header));
+        return verdict(ipv4_fragment(packet.start, packet.end, network, header), flags);
     }
     udp_over_ipv4(packet, network, network + header)
+}
+
+// Verdicts on fragments as numbers. They are judged out of line, in functions of their own, so that what fragments take is
+// neither in the way of whole packets nor multiplied by the shapes of headers in front of them; and a verdict with what
+// belongs to it would come back through memory, where the verifier loses its bounds.
+const OURS: u64 = 0;
+const PASSED: u64 = 1;
+const MALFORMED: u64 = 2;
+const SOURCE_REFUSED: u64 = 3;
+const VNI_REFUSED: u64 = 4;
+
+#[inline(always)]
+fn verdict(number: u64, flags: u32) -> Verdict {
+    match number {
+        OURS => Verdict::Ours(flags),
+        MALFORMED => Verdict::Pass(Counter::Malformed),
+        SOURCE_REFUSED => Verdict::Drop(Counter::SourceRefused),
+        VNI_REFUSED => Verdict::Drop(Counter::VniRefused),
+        _ => Verdict::Pass(Counter::Fragment),
+    }
+}
+
+#[inline(always)]
+fn number(verdict: Verdict) -> u64 {
+    match verdict {
+        Verdict::Ours(_) => OURS,
+        Verdict::Drop(Counter::VniRefused) => VNI_REFUSED,
+        Verdict::Drop(_) => SOURCE_REFUSED,
+        Verdict::Pass(_) => PASSED,
+    }
+}
+
+#[inline(never)]
+fn ipv4_fragment(start: usize, end: usize, network: usize, header: usize) -> u64 {
+    let packet = Packet { start, end };
+    if !packet.holds(network + IPV4_HEADER) {
+        return MALFORMED;
+    }
+    let fragment = u16::from_be(packet.u16(network + 6));
+    let place = Place {
+        offset: u32::from(fragment & 0x1fff) * 8,
+        len: u32::from(u16::from_be(packet.u16(network + 2))).wrapping_sub(header as u32),
+        more: fragment & IP_MORE != 0,
+    };
+    let mut key: FragmentKey = [0; 10];
+    key[0] = packet.u32(network + 12);
+    key[4] = packet.u32(network + 16);
+    key[8] = u32::from(packet.u16(network + 4));
+    key[9] = 4;
+    by_fragment(&key, &place, || number(udp_over_ipv4(&packet, network, network + header)))
 }
 
 /// Where in its datagram a fragment belongs, in bytes, as its header says.
@@ -201,37 +239,23 @@ struct Place {
 /// follow. Those are ours only by the announcement, never by their source: the host's own fragments come from there too,
 /// and what is redirected cannot be given back. One that comes before its first is passed.
 #[inline(always)]
-fn by_fragment(
-    key: &FragmentKey,
-    place: &Place,
-    flags: u32,
-    judge_first: impl FnOnce() -> Verdict,
-) -> Verdict {
+fn by_fragment(key: &FragmentKey, place: &Place, judge_first: impl FnOnce() -> u64) -> u64 {
     if place.offset == 0 {
         let verdict = judge_first();
-        return match verdict {
-            Verdict::Ours(_) => {
-                // SAFETY: a helper without arguments.
-                let time = unsafe { bpf_ktime_get_ns() };
-                let announced = Announced { time, next: place.len, unused: 0 };
-                // A full map gives up its oldest entries; where even that fails, those that follow are passed.
-                let _ = FRAGMENTS.insert(key, announced, 0);
-                verdict
-            }
-            // Refused: its VNI or source is not let in. What follows is passed, and comes to nothing at the host.
-            Verdict::Drop(_) => {
+        // Without more to come it is whole by itself, whatever else has its id (RFC 6946).
+        if place.more {
+            if verdict == OURS {
+                announce(key, place.len);
+            } else {
+                // Refused, and what follows is passed and comes to nothing at the host; or the id is another datagram's by
+                // now, and what follows is the host's. Nearly always there is nothing to take back.
                 let _ = FRAGMENTS.remove(key);
-                verdict
             }
-            // The id is another datagram's by now, and what follows is the host's.
-            Verdict::Pass(_) => {
-                let _ = FRAGMENTS.remove(key);
-                Verdict::Pass(Counter::Fragment)
-            }
-        };
+        }
+        return verdict;
     }
     let Some(announced) = FRAGMENTS.get_ptr_mut(key) else {
-        return Verdict::Pass(Counter::Fragment);
+        return PASSED;
     };
     // SAFETY: a value of the map; CPUs that write the same one at a time leave `next` at one of their values, and then
     // the announcement ends by its age and not with its last fragment.
@@ -240,7 +264,7 @@ fn by_fragment(
     let now = unsafe { bpf_ktime_get_ns() };
     if now.wrapping_sub(announced.time) > FRAGMENT_LIFETIME {
         let _ = FRAGMENTS.remove(key);
-        return Verdict::Pass(Counter::Fragment);
+        return PASSED;
     }
     if announced.next == place.offset {
         if place.more {
@@ -250,7 +274,7 @@ fn by_fragment(
             let _ = FRAGMENTS.remove(key);
         }
     }
-    Verdict::Ours(flags)
+    OURS
 }
 
 #[inline(always)]
@@ -268,7 +292,13 @@ fn ipv6(packet: &Packet, network: usize) -> Verdict {
     }
     match packet.u8(network + 6) {
         IPPROTO_UDP => {}
-        IPPROTO_FRAGMENT => return ipv6_fragment(packet, network),
+        IPPROTO_FRAGMENT => {
+            let flags = setting!(FLAGS);
+            if flags & FLAG_FRAGMENTS == 0 {
+                return Verdict::Pass(Counter::Fragment);
+            }
+            return verdict(ipv6_fragment(packet.start, packet.end, network), flags);
+        }
         // Hop-by-hop, routing, ESP, AH, destination options, mobility, HIP, shim6 (IANA's list of RFC 7045).
         0 | 43 | 50 | 51 | 60 | 135 | 139 | 140 => return Verdict::Pass(Counter::Extension),
         _ => return Verdict::Pass(Counter::NotTunnel),
@@ -276,46 +306,47 @@ fn ipv6(packet: &Packet, network: usize) -> Verdict {
     udp(packet, network + IPV6_HEADER, || SOURCES_V6.get(Key::new(128, packet.bytes(network + 8))).is_some())
 }
 
-/// A fragment header right behind the IPv6 header (RFC 8200 section 4.5); behind others mirrors send none.
 #[inline(always)]
-fn ipv6_fragment(packet: &Packet, network: usize) -> Verdict {
-    let flags = setting!(FLAGS);
-    if flags & FLAG_FRAGMENTS == 0 {
-        return Verdict::Pass(Counter::Fragment);
-    }
+fn announce(key: &FragmentKey, next: u32) {
+    // SAFETY: a helper without arguments.
+    let time = unsafe { bpf_ktime_get_ns() };
+    // A full map gives up its oldest entries; where even that fails, those that follow are passed.
+    let _ = FRAGMENTS.insert(key, Announced { time, next, unused: 0 }, 0);
+}
+
+/// A fragment header right behind the IPv6 header (RFC 8200 section 4.5); behind others mirrors send none.
+#[inline(never)]
+fn ipv6_fragment(start: usize, end: usize, network: usize) -> u64 {
+    let packet = Packet { start, end };
     let header = network + IPV6_HEADER;
     let transport = header + FRAGMENT_HEADER;
     if !packet.holds(transport) {
-        return Verdict::Pass(Counter::Malformed);
+        return MALFORMED;
     }
-    let judge = || {
-        if packet.u8(header) != IPPROTO_UDP {
-            return Verdict::Pass(Counter::Fragment);
-        }
-        udp(packet, transport, || SOURCES_V6.get(Key::new(128, packet.bytes(network + 8))).is_some())
-    };
     let fragment = u16::from_be(packet.u16(header + 2));
     let place = Place {
         offset: u32::from(fragment & 0xfff8),
         len: u32::from(u16::from_be(packet.u16(network + 4))).wrapping_sub(FRAGMENT_HEADER as u32),
         more: fragment & 1 != 0,
     };
-    // Whole by itself, whatever else has its id (RFC 6946).
-    if place.offset == 0 && !place.more {
-        return match judge() {
-            Verdict::Pass(_) => Verdict::Pass(Counter::Fragment),
-            verdict => verdict,
-        };
-    }
     let mut key: FragmentKey = [0; 10];
-    let mut word = 0;
-    while word < 8 {
-        key[word] = packet.u32(network + 8 + 4 * word);
-        word += 1;
-    }
+    key[0] = packet.u32(network + 8);
+    key[1] = packet.u32(network + 12);
+    key[2] = packet.u32(network + 16);
+    key[3] = packet.u32(network + 20);
+    key[4] = packet.u32(network + 24);
+    key[5] = packet.u32(network + 28);
+    key[6] = packet.u32(network + 32);
+    key[7] = packet.u32(network + 36);
     key[8] = packet.u32(header + 4);
     key[9] = 6;
-    by_fragment(&key, &place, flags, judge)
+    by_fragment(&key, &place, || {
+        if packet.u8(header) != IPPROTO_UDP {
+            return PASSED;
+        }
+        let source_allowed = || SOURCES_V6.get(Key::new(128, packet.bytes(network + 8))).is_some();
+        number(udp(&packet, transport, source_allowed))
+    })
 }
 
 #[inline(always)]

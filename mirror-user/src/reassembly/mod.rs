@@ -63,7 +63,7 @@ pub const TIMEOUT: u64 = 2_000_000_000;
 /// So many fragments of its source later a datagram is given up, however short the time: before ids come again.
 pub const MAX_DISTANCE: u64 = 16_384;
 /// With id 0: how long after one fragment the next may come, and how long an anomaly lasts, in ns. Paths that reorder do so
-/// by the difference of their queues, which is less.
+/// by the difference of their queues, which is less; a fragment that is later than this is taken for lost.
 pub const RUN_GAP: u64 = 100_000_000;
 /// The most fragments of one datagram: 65,535 bytes in an MTU of 576.
 pub const MAX_FRAGMENTS: usize = 128;
