@@ -268,9 +268,9 @@ impl Pipeline {
             frames.push(frame);
         }
         if !self.joins.is_empty() {
+            self.joins.insert(&self.config, &mut frames, &mut sorting.batch);
             // The rest of the batch, if any is left, has its turn afterwards.
             sorting.batch.received -= batch.len() as u64;
-            self.joins.insert(&self.config, &mut frames, &mut sorting.batch);
         }
         sorting.sorted = true;
         drop(sorting);
