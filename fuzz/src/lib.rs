@@ -70,6 +70,41 @@ pub fn packets() -> Vec<Vec<u8>> {
     packets
 }
 
+/// Fragments of those packets: each in three, over IPv4 with id 0 and another, over IPv6, and one that is whole by itself.
+pub fn fragments() -> Vec<Vec<u8>> {
+    let mut fragments = Vec::new();
+    for (number, packet) in packets().into_iter().enumerate() {
+        let mut at = 12;
+        while matches!(packet[at..at + 2], [0x81, 0x00] | [0x88, 0xa8]) {
+            at += 4;
+        }
+        at += 2;
+        let v6 = packet[at] >> 4 == 6;
+        let header = if v6 { 40 } else { usize::from(packet[at] & 15) * 4 };
+        let (headers, payload) = packet.split_at(at + header);
+        for (start, end) in [(0, 32), (32, 48), (48, payload.len()), (0, payload.len())] {
+            let (more, short) = (u16::from(end < payload.len()), "templates are small");
+            let [start_field, len] = [start, end - start].map(|value| u16::try_from(value).expect(short));
+            let mut frame = headers.to_vec();
+            if v6 {
+                frame[at + 4..at + 6].copy_from_slice(&(len + 8).to_be_bytes());
+                frame[at + 6] = 44;
+                frame.extend([17, 0]);
+                frame.extend((start_field | more).to_be_bytes());
+                frame.extend([0, 0, 0, 7]);
+            } else {
+                let total = u16::try_from(header).expect(short) + len;
+                frame[at + 2..at + 4].copy_from_slice(&total.to_be_bytes());
+                frame[at + 4..at + 6].copy_from_slice(&[0, u8::from(number % 2 == 0)]);
+                frame[at + 6..at + 8].copy_from_slice(&(start_field / 8 | more << 13).to_be_bytes());
+            }
+            frame.extend(&payload[start..end]);
+            fragments.push(frame);
+        }
+    }
+    fragments
+}
+
 /// Captures of some of those packets, under each link type and in both byte orders: classic pcap, and pcapng with every
 /// kind of packet block.
 pub fn captures() -> Vec<Vec<u8>> {

@@ -24,6 +24,10 @@ pub const MAP_XSKS_ID: &str = "XSKS_ID";
 /// Per-CPU array of one `u64`: redirects into [`MAP_XSKS`] that failed and that no socket counts.
 pub const MAP_REDIRECT_FAILED: &str = "REDIRECT_FAILED";
 
+/// LRU hash, shared by all CPUs (kernel 4.10): datagrams whose first fragment said that they are ours. Key: [`FragmentKey`],
+/// value: [`Announced`].
+pub const MAP_FRAGMENTS: &str = "FRAGMENTS";
+
 /// Setting, `[u16; MAX_PORTS]` in network byte order: the tunnel's UDP destination ports; 0 is an empty place.
 pub const SETTING_PORTS: &str = "PORTS";
 /// Setting, `u32`: the sum of what is on, of the flags below.
@@ -36,6 +40,8 @@ pub const FLAG_SOURCE_FILTER: u32 = 1 << 1;
 pub const FLAG_STAMP: u32 = 1 << 2;
 /// Flag: rare states are logged through aya-log, once per CPU and state.
 pub const FLAG_LOG: u32 = 1 << 3;
+/// Flag: fragments of datagrams that are ours are redirected, see [`MAP_FRAGMENTS`]; without, all are passed.
+pub const FLAG_FRAGMENTS: u32 = 1 << 4;
 
 /// The value of [`SETTING_FLAGS`] where each of these flags is on or off.
 #[must_use]
@@ -49,6 +55,30 @@ pub const MAX_PORTS: usize = 4;
 pub const MAX_VNIS: u32 = 4096;
 /// The most prefixes per family in the allow-list of outer sources.
 pub const MAX_SOURCES: u32 = 1024;
+
+/// The most datagrams that are announced at a time: what a flood of 100,000 first fragments a second takes in 160 ms, while
+/// fragments of a datagram come within µs. About 2 MiB of kernel memory.
+pub const MAX_FRAGMENTED: u32 = 16_384;
+/// How long an announcement is believed, in ns: user space waits for fragments as long. After that what comes with the key
+/// is the host's own again, whose datagrams count through the same ids.
+pub const FRAGMENT_LIFETIME: u64 = 2_000_000_000;
+
+/// What the fragments of a datagram share, as words of the wire: outer source and destination (IPv4 in the first word, the
+/// rest 0), identification (of IPv4 in the lower half), and 4 or 6. The protocol is no part of it: over IPv4 only UDP comes so
+/// far, and over IPv6 only the first fragment's counts (RFC 8200 section 4.5).
+pub type FragmentKey = [u32; 10];
+
+/// Value of [`MAP_FRAGMENTS`].
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Announced {
+    /// When the first fragment came, CLOCK_MONOTONIC in ns.
+    pub time: u64,
+    /// Where the next fragment begins, in bytes, if all have come in order.
+    pub next: u32,
+    /// Keeps the layout without gaps.
+    pub unused: u32,
+}
 
 /// Bytes of the receive time in front of a frame: CLOCK_MONOTONIC in ns, a `u64` in host byte order that ends
 /// where the frame starts.
@@ -80,7 +110,7 @@ pub enum Counter {
     VniRefused,
     /// Dropped: the outer source is not in the allow-list.
     SourceRefused,
-    /// Passed: a fragment of a UDP datagram.
+    /// Passed: a fragment of a UDP datagram that is not ours, or that nothing has announced as ours.
     Fragment,
     /// Passed: shorter than its own headers say.
     Malformed,

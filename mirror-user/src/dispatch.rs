@@ -15,7 +15,7 @@ use crate::{
     batch::{Captured, MAX_BATCH},
     select::{Budget, Selection},
     sink::{SinkError, SinkFactory, WorkerContext},
-    worker::{Pipeline, PipelineConfig, SinkSlot},
+    worker::{Pipeline, PipelineConfig, SharedReassembler, SinkSlot},
 };
 
 /// A sink could not be built.
@@ -64,7 +64,8 @@ impl fmt::Debug for Dispatch {
 }
 
 impl Dispatch {
-    /// Builds the sinks, on this thread. `ports` are the UDP destination ports of the tunnel,
+    /// Builds the sinks, on this thread. Fragments are [reassembled](crate::reassembly), by the times of the frames.
+    /// `ports` are the UDP destination ports of the tunnel,
     /// [`vxlan::PORT`](crate::wire::vxlan::PORT) as a rule.
     ///
     /// # Errors
@@ -76,8 +77,10 @@ impl Dispatch {
         selection: impl Into<Selection>,
         sinks: impl IntoIterator<Item = Arc<dyn SinkFactory>>,
     ) -> Result<Self, BuildError> {
+        let ports: Arc<[u16]> = ports.into_iter().collect();
         let config = PipelineConfig {
-            ports: ports.into_iter().collect(),
+            reassembly: Some(SharedReassembler::recorded(&ports)),
+            ports,
             selection: Arc::new(selection.into()),
             budget: Arc::new(Budget::new(None)),
         };

@@ -33,6 +33,7 @@
 //! | [`source`] | reads capture files as a stream of frames |
 //! | [`wire`] | views over Ethernet, VLAN, IPv4, IPv6, UDP and VXLAN headers |
 //! | [`decap`] | finds the inner frame |
+//! | [`reassembly`] | joins outer frames that were fragmented on their way |
 //! | [`select`] | which tunnels are let in, and which frames match an expression |
 //! | [`batch`] | what a sink is lent |
 //! | [`flow`] | which flow an inner frame belongs to |
@@ -72,6 +73,7 @@ pub mod flow;
 pub mod hidden_file;
 #[cfg(feature = "af-xdp")]
 pub mod host;
+pub mod reassembly;
 pub mod replay;
 pub mod select;
 pub mod sink;

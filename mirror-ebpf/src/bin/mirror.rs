@@ -9,13 +9,14 @@ use aya_ebpf::{
     bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT},
     helpers::{bpf_jiffies64, bpf_ktime_get_ns, bpf_redirect_map, bpf_xdp_adjust_meta},
     macros::{map, raw_tracepoint, xdp},
-    maps::{Array, HashMap, LpmTrie, PerCpuArray, XskMap, lpm_trie::Key},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, XskMap, lpm_trie::Key},
     programs::{RawTracePointContext, XdpContext},
 };
 use mirror_ebpf::{
     mirror::{
-        COUNTERS as COUNTER_COUNT, Counter, FLAG_LOG, FLAG_SOURCE_FILTER, FLAG_STAMP, FLAG_VNI_FILTER,
-        MAX_PORTS, MAX_SOURCES, MAX_VNIS, PerCpu, STAMP_EACH, STAMP_EVERY, STAMP_LEN,
+        Announced, COUNTERS as COUNTER_COUNT, Counter, FLAG_FRAGMENTS, FLAG_LOG, FLAG_SOURCE_FILTER,
+        FLAG_STAMP, FLAG_VNI_FILTER, FRAGMENT_LIFETIME, FragmentKey, MAX_FRAGMENTED, MAX_PORTS, MAX_SOURCES,
+        MAX_VNIS, PerCpu, STAMP_EACH, STAMP_EVERY, STAMP_LEN,
     },
     setting,
 };
@@ -30,6 +31,9 @@ static VNIS: HashMap<u32, u8> = HashMap::with_max_entries(MAX_VNIS, 0);
 static SOURCES_V4: LpmTrie<[u8; 4], u8> = LpmTrie::with_max_entries(MAX_SOURCES, BPF_F_NO_PREALLOC);
 #[map]
 static SOURCES_V6: LpmTrie<[u8; 16], u8> = LpmTrie::with_max_entries(MAX_SOURCES, BPF_F_NO_PREALLOC);
+/// With one list for all CPUs, not one each: the fragments of a datagram may come by different ones.
+#[map]
+static FRAGMENTS: LruHashMap<FragmentKey, Announced> = LruHashMap::with_max_entries(MAX_FRAGMENTED, 0);
 #[map]
 static XSKS_ID: Array<u32> = Array::with_max_entries(1, 0);
 #[map]
@@ -50,6 +54,7 @@ const IPV4_HEADER: usize = 20;
 const IPV6_HEADER: usize = 40;
 const UDP_HEADER: usize = 8;
 const VXLAN_HEADER: usize = 8;
+const FRAGMENT_HEADER: usize = 8;
 
 // Ethertypes and flags as a little-endian load of the wire's bytes gives them.
 const ETH_P_IP: u16 = 0x0800_u16.to_be();
@@ -58,6 +63,8 @@ const ETH_P_8021Q: u16 = 0x8100_u16.to_be();
 const ETH_P_8021AD: u16 = 0x88a8_u16.to_be();
 /// More-fragments flag and fragment offset (RFC 791 section 3.1); don't-fragment is left out.
 const IP_FRAGMENT: u16 = 0x3fff_u16.to_be();
+/// Of those the more-fragments flag.
+const IP_MORE: u16 = 0x2000;
 const IPPROTO_UDP: u8 = 17;
 const IPPROTO_FRAGMENT: u8 = 44;
 /// Four bytes of a frame from an offset on: those under a mask, as a little-endian load gives them, have one value.
@@ -162,9 +169,112 @@ fn ipv4(packet: &Packet, network: usize) -> Verdict {
         return Verdict::Pass(Counter::NotTunnel);
     }
     if packet.u16(network + 6) & IP_FRAGMENT != 0 {
-        return Verdict::Pass(Counter::Fragment);
+        let flags = setting!(FLAGS);
+        if flags & FLAG_FRAGMENTS == 0 {
+            return Verdict::Pass(Counter::Fragment);
+        }
+        return verdict(ipv4_fragment(packet.start, packet.end, network, header), flags);
     }
     udp_over_ipv4(packet, network, network + header)
+}
+
+// Verdicts on fragments as numbers. They are judged out of line, in functions of their own, so that what fragments take is
+// neither in the way of whole packets nor multiplied by the shapes of headers in front of them; and a verdict with what
+// belongs to it would come back through memory, where the verifier loses its bounds.
+const OURS: u64 = 0;
+const PASSED: u64 = 1;
+const MALFORMED: u64 = 2;
+const SOURCE_REFUSED: u64 = 3;
+const VNI_REFUSED: u64 = 4;
+
+#[inline(always)]
+fn verdict(number: u64, flags: u32) -> Verdict {
+    match number {
+        OURS => Verdict::Ours(flags),
+        MALFORMED => Verdict::Pass(Counter::Malformed),
+        SOURCE_REFUSED => Verdict::Drop(Counter::SourceRefused),
+        VNI_REFUSED => Verdict::Drop(Counter::VniRefused),
+        _ => Verdict::Pass(Counter::Fragment),
+    }
+}
+
+#[inline(always)]
+fn number(verdict: Verdict) -> u64 {
+    match verdict {
+        Verdict::Ours(_) => OURS,
+        Verdict::Drop(Counter::VniRefused) => VNI_REFUSED,
+        Verdict::Drop(_) => SOURCE_REFUSED,
+        Verdict::Pass(_) => PASSED,
+    }
+}
+
+#[inline(never)]
+fn ipv4_fragment(start: usize, end: usize, network: usize, header: usize) -> u64 {
+    let packet = Packet { start, end };
+    if !packet.holds(network + IPV4_HEADER) {
+        return MALFORMED;
+    }
+    let fragment = u16::from_be(packet.u16(network + 6));
+    let place = Place {
+        offset: u32::from(fragment & 0x1fff) * 8,
+        len: u32::from(u16::from_be(packet.u16(network + 2))).wrapping_sub(header as u32),
+        more: fragment & IP_MORE != 0,
+    };
+    let mut key: FragmentKey = [0; 10];
+    key[0] = packet.u32(network + 12);
+    key[4] = packet.u32(network + 16);
+    key[8] = u32::from(packet.u16(network + 4));
+    key[9] = 4;
+    by_fragment(&key, &place, || number(udp_over_ipv4(&packet, network, network + header)))
+}
+
+/// Where in its datagram a fragment belongs, in bytes, as its header says.
+struct Place {
+    offset: u32,
+    len: u32,
+    more: bool,
+}
+
+/// A first fragment is judged as a whole packet is, by its UDP and VXLAN headers; what is ours is announced for those that
+/// follow. Those are ours only by the announcement, never by their source: the host's own fragments come from there too,
+/// and what is redirected cannot be given back. One that comes before its first is passed.
+#[inline(always)]
+fn by_fragment(key: &FragmentKey, place: &Place, judge_first: impl FnOnce() -> u64) -> u64 {
+    if place.offset == 0 {
+        let verdict = judge_first();
+        // Without more to come it is whole by itself, whatever else has its id (RFC 6946).
+        if place.more {
+            if verdict == OURS {
+                announce(key, place.len);
+            } else {
+                // Refused, and what follows is passed and comes to nothing at the host; or the id is another datagram's by
+                // now, and what follows is the host's. Nearly always there is nothing to take back.
+                let _ = FRAGMENTS.remove(key);
+            }
+        }
+        return verdict;
+    }
+    let Some(announced) = FRAGMENTS.get_ptr_mut(key) else {
+        return PASSED;
+    };
+    // SAFETY: a value of the map; CPUs that write the same one at a time leave `next` at one of their values, and then
+    // the announcement ends by its age and not with its last fragment.
+    let announced = unsafe { &mut *announced };
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    if now.wrapping_sub(announced.time) > FRAGMENT_LIFETIME {
+        let _ = FRAGMENTS.remove(key);
+        return PASSED;
+    }
+    if announced.next == place.offset {
+        if place.more {
+            announced.next = place.offset.wrapping_add(place.len);
+        } else {
+            // All have come in order, so none is left: from here on the key may be the host's own.
+            let _ = FRAGMENTS.remove(key);
+        }
+    }
+    OURS
 }
 
 #[inline(always)]
@@ -182,12 +292,61 @@ fn ipv6(packet: &Packet, network: usize) -> Verdict {
     }
     match packet.u8(network + 6) {
         IPPROTO_UDP => {}
-        IPPROTO_FRAGMENT => return Verdict::Pass(Counter::Fragment),
+        IPPROTO_FRAGMENT => {
+            let flags = setting!(FLAGS);
+            if flags & FLAG_FRAGMENTS == 0 {
+                return Verdict::Pass(Counter::Fragment);
+            }
+            return verdict(ipv6_fragment(packet.start, packet.end, network), flags);
+        }
         // Hop-by-hop, routing, ESP, AH, destination options, mobility, HIP, shim6 (IANA's list of RFC 7045).
         0 | 43 | 50 | 51 | 60 | 135 | 139 | 140 => return Verdict::Pass(Counter::Extension),
         _ => return Verdict::Pass(Counter::NotTunnel),
     }
     udp(packet, network + IPV6_HEADER, || SOURCES_V6.get(Key::new(128, packet.bytes(network + 8))).is_some())
+}
+
+#[inline(always)]
+fn announce(key: &FragmentKey, next: u32) {
+    // SAFETY: a helper without arguments.
+    let time = unsafe { bpf_ktime_get_ns() };
+    // A full map gives up its oldest entries; where even that fails, those that follow are passed.
+    let _ = FRAGMENTS.insert(key, Announced { time, next, unused: 0 }, 0);
+}
+
+/// A fragment header right behind the IPv6 header (RFC 8200 section 4.5); behind others mirrors send none.
+#[inline(never)]
+fn ipv6_fragment(start: usize, end: usize, network: usize) -> u64 {
+    let packet = Packet { start, end };
+    let header = network + IPV6_HEADER;
+    let transport = header + FRAGMENT_HEADER;
+    if !packet.holds(transport) {
+        return MALFORMED;
+    }
+    let fragment = u16::from_be(packet.u16(header + 2));
+    let place = Place {
+        offset: u32::from(fragment & 0xfff8),
+        len: u32::from(u16::from_be(packet.u16(network + 4))).wrapping_sub(FRAGMENT_HEADER as u32),
+        more: fragment & 1 != 0,
+    };
+    let mut key: FragmentKey = [0; 10];
+    key[0] = packet.u32(network + 8);
+    key[1] = packet.u32(network + 12);
+    key[2] = packet.u32(network + 16);
+    key[3] = packet.u32(network + 20);
+    key[4] = packet.u32(network + 24);
+    key[5] = packet.u32(network + 28);
+    key[6] = packet.u32(network + 32);
+    key[7] = packet.u32(network + 36);
+    key[8] = packet.u32(header + 4);
+    key[9] = 6;
+    by_fragment(&key, &place, || {
+        if packet.u8(header) != IPPROTO_UDP {
+            return PASSED;
+        }
+        let source_allowed = || SOURCES_V6.get(Key::new(128, packet.bytes(network + 8))).is_some();
+        number(udp(&packet, transport, source_allowed))
+    })
 }
 
 #[inline(always)]
@@ -341,6 +500,12 @@ impl Packet {
     fn u16(&self, offset: usize) -> u16 {
         // SAFETY: as in `u8`.
         unsafe { *((self.start + offset) as *const u16) }
+    }
+
+    /// Four bytes as the wire has them, from any place.
+    #[inline(always)]
+    fn u32(&self, offset: usize) -> u32 {
+        u32::from_ne_bytes(self.bytes(offset))
     }
 
     /// Several fields in one load and one comparison.

@@ -1,6 +1,9 @@
 //! What a worker counts, each on its own, on its own thread.
 
-use crate::sink::{Reasons, SinkStats};
+use crate::{
+    batch::Frame,
+    sink::{Reasons, SinkStats},
+};
 
 /// Why a received frame was not decapsulated.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -20,13 +23,26 @@ pub enum Reject {
     MultiDescriptor,
     /// Not UDP to a tunnel port. On a live interface the XDP program passes such frames to the kernel.
     NotTunnel,
-    /// A fragment of a UDP datagram. On a live interface the XDP program passes such frames to the kernel.
+    /// A fragment of a UDP datagram, and fragments are not reassembled. On a live interface the XDP program passes such
+    /// frames to the kernel.
     Fragment,
+    /// A fragment whose datagram did not become whole in time, or before the run ended.
+    FragmentTimeout,
+    /// A fragment of a datagram of which two overlap, or contradict its length (RFC 5722).
+    Overlap,
+    /// A fragment that may belong to more than one datagram, because the id does not tell them apart, or what was joined
+    /// is not what its UDP header says. See [`reassembly`](crate::reassembly).
+    Ambiguous,
+    /// A fragment that was given up because the memory for fragments was full.
+    TableFull,
 }
 
 impl Reject {
-    pub(crate) const COUNT: usize = Self::Fragment as usize + 1;
+    pub(crate) const COUNT: usize = Self::TableFull as usize + 1;
 }
+
+/// Frames rejected, by [`Reject`].
+pub(crate) type Rejections = [u64; Reject::COUNT];
 
 /// Frames by what became of them before any sink saw them.
 #[derive(Clone, Debug, Default)]
@@ -34,10 +50,14 @@ pub(crate) struct FrameCounters {
     pub(crate) received: u64,
     pub(crate) decapsulated: u64,
     pub(crate) abandoned: u64,
+    /// Of a completed datagram of n fragments, n − 1: the frame it became is the one that is left.
+    pub(crate) fragments_consumed: u64,
+    /// Datagrams completed, which are no frames received: outside the sum.
+    pub(crate) reassembled: u64,
     pub(crate) outer_bytes: u64,
     pub(crate) inner_bytes: u64,
     pub(crate) multi_descriptor: u64,
-    pub(crate) rejected: [u64; Reject::COUNT],
+    pub(crate) rejected: Rejections,
     pub(crate) reserved_bits: u64,
     pub(crate) truncated_inner: u64,
 }
@@ -48,12 +68,23 @@ impl FrameCounters {
         self.rejected[reason as usize] += 1;
     }
 
+    /// Counts a frame that goes on.
+    #[inline]
+    pub(crate) fn decapsulated(&mut self, frame: &Frame<'_>) {
+        self.decapsulated += 1;
+        self.inner_bytes += frame.inner_len() as u64;
+        self.reserved_bits += u64::from(frame.has_reserved_bits());
+        self.truncated_inner += u64::from(frame.is_truncated());
+    }
+
     /// Adds what another has counted.
     pub(crate) fn add(&mut self, other: &Self) {
         let Self {
             received,
             decapsulated,
             abandoned,
+            fragments_consumed,
+            reassembled,
             outer_bytes,
             inner_bytes,
             multi_descriptor,
@@ -64,14 +95,25 @@ impl FrameCounters {
         *received += other.received;
         *decapsulated += other.decapsulated;
         *abandoned += other.abandoned;
+        *fragments_consumed += other.fragments_consumed;
+        *reassembled += other.reassembled;
         *outer_bytes += other.outer_bytes;
         *inner_bytes += other.inner_bytes;
         *multi_descriptor += other.multi_descriptor;
-        for (reason, count) in rejected.iter_mut().zip(&other.rejected) {
-            *reason += count;
-        }
+        add_rejections(rejected, &other.rejected);
         *reserved_bits += other.reserved_bits;
         *truncated_inner += other.truncated_inner;
+    }
+
+    /// Counts what reassembly has given up.
+    pub(crate) fn add_rejected(&mut self, rejected: &Rejections) {
+        add_rejections(&mut self.rejected, rejected);
+    }
+}
+
+fn add_rejections(all: &mut Rejections, more: &Rejections) {
+    for (reason, count) in all.iter_mut().zip(more) {
+        *reason += count;
     }
 }
 

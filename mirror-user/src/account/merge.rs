@@ -73,6 +73,8 @@ impl Frames {
             received,
             decapsulated,
             abandoned,
+            fragments_consumed,
+            reassembled,
             outer_bytes,
             inner_bytes,
             multi_descriptor,
@@ -82,6 +84,8 @@ impl Frames {
         *received += other.received;
         *decapsulated += other.decapsulated;
         *abandoned += other.abandoned;
+        *fragments_consumed += other.fragments_consumed;
+        *reassembled += other.reassembled;
         *outer_bytes += other.outer_bytes;
         *inner_bytes += other.inner_bytes;
         *multi_descriptor += other.multi_descriptor;
@@ -93,9 +97,21 @@ impl Frames {
 }
 
 impl Rejected {
-    fn add(&mut self, other: &Self) {
-        let Self { short, bad_outer, no_vni_flag, vni, source, multi_descriptor, not_tunnel, fragment } =
-            self;
+    pub(crate) fn add(&mut self, other: &Self) {
+        let Self {
+            short,
+            bad_outer,
+            no_vni_flag,
+            vni,
+            source,
+            multi_descriptor,
+            not_tunnel,
+            fragment,
+            fragment_timeout,
+            overlap,
+            ambiguous,
+            table_full,
+        } = self;
         *short += other.short;
         *bad_outer += other.bad_outer;
         *no_vni_flag += other.no_vni_flag;
@@ -104,6 +120,10 @@ impl Rejected {
         *multi_descriptor += other.multi_descriptor;
         *not_tunnel += other.not_tunnel;
         *fragment += other.fragment;
+        *fragment_timeout += other.fragment_timeout;
+        *overlap += other.overlap;
+        *ambiguous += other.ambiguous;
+        *table_full += other.table_full;
     }
 }
 

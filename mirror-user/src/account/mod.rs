@@ -3,7 +3,7 @@
 //! ```text
 //! seen         = redirected + Σ passed + Σ dropped                        counted in the XDP program
 //! redirected   = received + rx_dropped + rx_ring_full + redirect_failed   at rest
-//! received     = decapsulated + Σ rejected + abandoned
+//! received     = decapsulated + Σ rejected + abandoned + fragments_consumed
 //! per sink: decapsulated = deselected + offered;   offered = written + dropped + failed + pending
 //! ```
 //!
@@ -18,7 +18,7 @@ mod report;
 pub use counters::Reject;
 #[cfg(feature = "af-xdp")]
 pub(crate) use counters::WorkerCounters;
-pub(crate) use counters::{FrameCounters, SinkCounters};
+pub(crate) use counters::{FrameCounters, Rejections, SinkCounters};
 pub use report::{
     Accounting, Frames, InterfaceReport, Latency, MemberReport, Odd, Origin, OtherOrigins, Passed,
     QueueReport, Refused, Rejected, Report, SinkReport, SinkState, VlanReport, XdpReport,

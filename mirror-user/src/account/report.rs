@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, net::IpAddr, time::SystemTime};
 
 use serde::Serialize;
 
-use super::counters::{FrameCounters, Reject};
+use super::counters::{FrameCounters, Reject, Rejections};
 use crate::sink::SinkStats;
 
 /// A run in numbers.
@@ -152,6 +152,10 @@ pub struct Frames {
     pub decapsulated: u64,
     /// In a batch whose worker died.
     pub abandoned: u64,
+    /// Fragments of completed datagrams beyond the one frame that each datagram became.
+    pub fragments_consumed: u64,
+    /// Datagrams completed from fragments; no frames received, so outside the sum.
+    pub reassembled: u64,
     /// Captured bytes of the outer frames.
     pub outer_bytes: u64,
     /// Captured bytes of the inner frames.
@@ -184,15 +188,36 @@ pub struct Rejected {
     pub not_tunnel: u64,
     /// [`Reject::Fragment`].
     pub fragment: u64,
+    /// [`Reject::FragmentTimeout`].
+    pub fragment_timeout: u64,
+    /// [`Reject::Overlap`].
+    pub overlap: u64,
+    /// [`Reject::Ambiguous`].
+    pub ambiguous: u64,
+    /// [`Reject::TableFull`].
+    pub table_full: u64,
 }
 
 impl Rejected {
     /// Sum over all reasons.
     #[must_use]
     pub fn total(&self) -> u64 {
-        let Self { short, bad_outer, no_vni_flag, vni, source, multi_descriptor, not_tunnel, fragment } =
-            self;
-        short + bad_outer + no_vni_flag + vni + source + multi_descriptor + not_tunnel + fragment
+        let Self {
+            short,
+            bad_outer,
+            no_vni_flag,
+            vni,
+            source,
+            multi_descriptor,
+            not_tunnel,
+            fragment,
+            fragment_timeout,
+            overlap,
+            ambiguous,
+            table_full,
+        } = self;
+        let frames = short + bad_outer + no_vni_flag + vni + source + multi_descriptor + not_tunnel;
+        frames + fragment + fragment_timeout + overlap + ambiguous + table_full
     }
 }
 
@@ -416,6 +441,8 @@ impl From<&FrameCounters> for Frames {
             received,
             decapsulated,
             abandoned,
+            fragments_consumed,
+            reassembled,
             outer_bytes,
             inner_bytes,
             multi_descriptor,
@@ -423,25 +450,37 @@ impl From<&FrameCounters> for Frames {
             reserved_bits,
             truncated_inner,
         } = counters.clone();
-        let of = |reason: Reject| rejected[reason as usize];
         Self {
             received,
             decapsulated,
             abandoned,
+            fragments_consumed,
+            reassembled,
             outer_bytes,
             inner_bytes,
             multi_descriptor,
-            rejected: Rejected {
-                short: of(Reject::Short),
-                bad_outer: of(Reject::BadOuter),
-                no_vni_flag: of(Reject::NoVniFlag),
-                vni: of(Reject::Vni),
-                source: of(Reject::Source),
-                multi_descriptor: of(Reject::MultiDescriptor),
-                not_tunnel: of(Reject::NotTunnel),
-                fragment: of(Reject::Fragment),
-            },
+            rejected: Rejected::from(&rejected),
             odd: Odd { reserved_bits, truncated_inner },
+        }
+    }
+}
+
+impl From<&Rejections> for Rejected {
+    fn from(rejections: &Rejections) -> Self {
+        let of = |reason: Reject| rejections[reason as usize];
+        Self {
+            short: of(Reject::Short),
+            bad_outer: of(Reject::BadOuter),
+            no_vni_flag: of(Reject::NoVniFlag),
+            vni: of(Reject::Vni),
+            source: of(Reject::Source),
+            multi_descriptor: of(Reject::MultiDescriptor),
+            not_tunnel: of(Reject::NotTunnel),
+            fragment: of(Reject::Fragment),
+            fragment_timeout: of(Reject::FragmentTimeout),
+            overlap: of(Reject::Overlap),
+            ambiguous: of(Reject::Ambiguous),
+            table_full: of(Reject::TableFull),
         }
     }
 }

@@ -115,7 +115,7 @@ fn outer_ipv6(bytes: &[u8], at: u8) -> Result<Outer<'_>, Reject> {
 }
 
 /// Looks through VLAN tags, up to [`MAX_TAGS`].
-fn untag(mut ethertype: u16, mut payload: &[u8]) -> Result<(u16, &[u8]), wire::Error> {
+pub(crate) fn untag(mut ethertype: u16, mut payload: &[u8]) -> Result<(u16, &[u8]), wire::Error> {
     for _ in 0..MAX_TAGS {
         if !vlan::announces_tag(ethertype) {
             break;

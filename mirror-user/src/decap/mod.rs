@@ -13,6 +13,8 @@ mod general;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub(crate) use general::untag;
+
 use crate::{
     account::Reject,
     batch::{Captured, Frame},

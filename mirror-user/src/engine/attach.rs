@@ -22,6 +22,7 @@ pub(super) fn attach(
             allow: &options.selection.allow,
             stamp,
             log: options.kernel_log,
+            fragments: options.reassemble,
             frags: plan.frags && native,
             queues: plan.most_queues,
         };

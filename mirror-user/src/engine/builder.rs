@@ -25,6 +25,7 @@ pub(super) struct Options {
     pub(super) batch: usize,
     pub(super) huge_pages: bool,
     pub(super) scatter_gather: bool,
+    pub(super) reassemble: bool,
     pub(super) kernel_log: bool,
     pub(super) hook: Option<ThreadHook>,
     pub(super) sinks: Vec<Arc<dyn SinkFactory>>,
@@ -74,6 +75,7 @@ impl EngineBuilder {
                 batch: DEFAULT_BATCH as usize,
                 huge_pages: true,
                 scatter_gather: false,
+                reassemble: true,
                 kernel_log: false,
                 hook: None,
                 sinks: Vec::new(),
@@ -174,6 +176,14 @@ impl EngineBuilder {
     /// it. Default: only where a frame may be larger than a chunk takes.
     pub fn scatter_gather(mut self, wanted: bool) -> Self {
         self.options.scatter_gather = wanted;
+        self
+    }
+
+    /// Whether outer frames that were fragmented on their way are [reassembled](crate::reassembly). Without, the XDP
+    /// program passes them to the host. Default: yes. It takes up to [`MEMORY`](crate::reassembly::MEMORY) as fragments
+    /// come, and an LRU map in the kernel.
+    pub fn reassemble(mut self, wanted: bool) -> Self {
+        self.options.reassemble = wanted;
         self
     }
 

@@ -41,6 +41,8 @@ pub(super) struct Common {
     pub(super) control: Arc<Control>,
     pub(super) events: Sender<Event>,
     pub(super) stamp: bool,
+    /// The most bytes an outer frame can have.
+    pub(super) max_frame: usize,
     /// Workers of the run, over all interfaces.
     pub(super) workers: usize,
     /// Whether the host has CPUs without one.
@@ -376,7 +378,7 @@ fn start_workers(
                 worker: first_worker + position,
                 workers: common.workers,
                 cpu: Some(place.cpu),
-                max_frame: plan.max_frame(),
+                max_frame: common.max_frame,
                 ports: Arc::clone(&common.pipeline.ports),
                 wait_until: None,
             },

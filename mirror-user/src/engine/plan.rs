@@ -13,6 +13,7 @@ use crate::{
         kernel::{self, KernelVersion},
         limits::{Capabilities, Capability},
     },
+    reassembly::MAX_JOINED,
     xsk::{FRAME_HEADROOM, HEADROOM},
 };
 
@@ -24,6 +25,8 @@ pub struct Plan {
     pub interfaces: Vec<InterfacePlan>,
     /// CPUs for the workers of all interfaces, used in turn.
     pub cpus: Vec<usize>,
+    /// Whether fragments are reassembled.
+    pub reassemble: bool,
 }
 
 /// What a run will do on one interface.
@@ -95,7 +98,8 @@ impl Plan {
     /// [`WorkerContext::max_frame`]: crate::sink::WorkerContext::max_frame
     #[must_use]
     pub fn max_frame(&self) -> usize {
-        self.interfaces.iter().map(InterfacePlan::max_frame).max().unwrap_or(0)
+        let on_the_wire = self.interfaces.iter().map(InterfacePlan::max_frame).max();
+        on_the_wire.unwrap_or(0).max(if self.reassemble { MAX_JOINED } else { 0 })
     }
 }
 
@@ -140,7 +144,7 @@ pub(super) fn make(options: &Options) -> Result<Plan, EngineError> {
         }
         plans.push(plan);
     }
-    Ok(Plan { interfaces: plans, cpus })
+    Ok(Plan { interfaces: plans, cpus, reassemble: options.reassemble })
 }
 
 fn cpu(cpus: &[usize], worker: usize) -> usize {

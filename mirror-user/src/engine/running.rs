@@ -20,7 +20,7 @@ use crate::{
     host::links::LinkWatch,
     select::{Budget, Selection},
     sink::SinkFactory,
-    worker::{Control, PipelineConfig},
+    worker::{Control, PipelineConfig, SharedReassembler},
 };
 
 /// How long between two looks at the interfaces' queues.
@@ -125,10 +125,12 @@ impl Running {
                 // The XDP program has let in only what may come.
                 selection: Arc::new(options.selection.filters_only()),
                 budget: Arc::new(Budget::new(options.count)),
+                reassembly: options.reassemble.then(|| SharedReassembler::live(&options.ports, workers)),
             },
             control: Arc::clone(&control),
             events: sender.clone(),
             stamp: options.sinks.iter().any(|sink| sink.needs_time()),
+            max_frame: plan.max_frame(),
             workers,
             spare_cpus: cpus.and_then(|cpus| usize::try_from(cpus).ok()).is_some_and(|cpus| cpus > workers),
         };

@@ -20,7 +20,7 @@ use crate::{
     sink::{SinkError, SinkFactory, WorkerContext},
     source::{CaptureError, CaptureReader},
     wire::vxlan,
-    worker::PipelineConfig,
+    worker::{PipelineConfig, SharedReassembler},
 };
 
 pub use crate::source::MAX_FRAME;
@@ -98,6 +98,7 @@ pub struct ReplayBuilder {
     ports: Vec<u16>,
     selection: Selection,
     count: Option<u64>,
+    reassemble: bool,
 }
 
 impl std::fmt::Debug for Replay {
@@ -113,7 +114,7 @@ impl std::fmt::Debug for Replay {
 
 impl std::fmt::Debug for ReplayBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { files, hold_open, sinks, ports, selection, count } = self;
+        let Self { files, hold_open, sinks, ports, selection, count, reassemble } = self;
         f.debug_struct("ReplayBuilder")
             .field("files", files)
             .field("hold_open", hold_open)
@@ -121,6 +122,7 @@ impl std::fmt::Debug for ReplayBuilder {
             .field("ports", ports)
             .field("selection", selection)
             .field("count", count)
+            .field("reassemble", reassemble)
             .finish()
     }
 }
@@ -163,13 +165,20 @@ impl ReplayBuilder {
         self
     }
 
+    /// Whether outer frames that were fragmented on their way are [reassembled](crate::reassembly), by the times of the
+    /// capture. Default: yes; without, they are rejected as [`Reject::Fragment`](crate::account::Reject::Fragment).
+    pub fn reassemble(mut self, wanted: bool) -> Self {
+        self.reassemble = wanted;
+        self
+    }
+
     /// Checks what can be checked before any frame is read.
     ///
     /// # Errors
     ///
     /// [`ReplayError`]: nothing to read, no port, or a file that cannot be opened.
     pub fn build(self) -> Result<Replay, ReplayError> {
-        let Self { files, hold_open, sinks, ports, selection, count } = self;
+        let Self { files, hold_open, sinks, ports, selection, count, reassemble } = self;
         if files.is_empty() {
             return Err(ReplayError::NoFile);
         }
@@ -185,6 +194,7 @@ impl ReplayBuilder {
         };
         let files = files.into_iter().map(open).collect::<Result<_, _>>()?;
         let config = PipelineConfig {
+            reassembly: reassemble.then(|| SharedReassembler::recorded(&ports)),
             ports: ports.into(),
             selection: Arc::new(selection),
             budget: Arc::new(Budget::new(count)),
@@ -216,6 +226,7 @@ impl Replay {
             ports: vec![vxlan::PORT],
             selection: Selection::all(),
             count: None,
+            reassemble: true,
         }
     }
 

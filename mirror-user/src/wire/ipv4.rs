@@ -19,6 +19,9 @@ mod field {
     pub(super) const DESTINATION: Range<usize> = 16..20;
 }
 
+/// The more-fragments flag alone.
+const MORE_FRAGMENTS: u16 = 0x2000;
+
 /// The fragment offset alone.
 const OFFSET_BITS: u16 = 0x1fff;
 
@@ -77,6 +80,13 @@ impl<'a> Packet<'a> {
     #[must_use]
     pub fn is_fragment(&self) -> bool {
         be16(self.header, field::FLAGS_FRAGMENT_OFFSET) & FRAGMENT_BITS != 0
+    }
+
+    /// Whether further fragments follow this one.
+    #[inline]
+    #[must_use]
+    pub fn has_more_fragments(&self) -> bool {
+        be16(self.header, field::FLAGS_FRAGMENT_OFFSET) & MORE_FRAGMENTS != 0
     }
 
     /// Where in its datagram the payload of a fragment belongs, in units of 8 bytes; 0 for a whole one and the first.
@@ -157,6 +167,8 @@ mod tests {
     fn do_not_fragment_is_no_fragment_but_more_fragments_and_any_offset_are() {
         assert!(!Packet::new_checked(&HEADER).unwrap().is_fragment());
         assert!(Packet::new_checked(&with(|b| b[6] = 0x20)).unwrap().is_fragment());
+        assert!(Packet::new_checked(&with(|b| b[6] = 0x20)).unwrap().has_more_fragments());
+        assert!(!Packet::new_checked(&with(|b| b[6] = 0xdf)).unwrap().has_more_fragments());
         assert!(Packet::new_checked(&with(|b| b[7] = 1)).unwrap().is_fragment());
         assert!(Packet::new_checked(&with(|b| b[6] = 0x10)).unwrap().is_fragment());
         let later = with(|b| b[4..8].copy_from_slice(&[0xab, 0xcd, 0x30, 7]));

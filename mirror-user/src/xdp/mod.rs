@@ -26,6 +26,8 @@ pub(crate) struct Settings<'a> {
     pub(crate) allow: &'a Allow,
     /// Write the receive time in front of each frame.
     pub(crate) stamp: bool,
+    /// Redirect fragments of datagrams that are ours.
+    pub(crate) fragments: bool,
     /// Tell rare states through aya-log.
     pub(crate) log: bool,
     /// Load the program for frames in several buffers (kernel 5.18 and later).
@@ -104,6 +106,7 @@ impl Program {
             (abi::FLAG_SOURCE_FILTER, !settings.allow.source_list().is_empty()),
             (abi::FLAG_STAMP, settings.stamp),
             (abi::FLAG_LOG, settings.log),
+            (abi::FLAG_FRAGMENTS, settings.fragments),
         ]);
         let mut ebpf = EbpfLoader::new()
             .override_global(abi::SETTING_PORTS, &ports, true)

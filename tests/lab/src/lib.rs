@@ -20,6 +20,7 @@ pub mod capture;
 mod command;
 mod error;
 pub mod flows;
+mod fragments;
 pub mod frames;
 pub mod generator;
 pub mod guest;
@@ -40,6 +41,7 @@ pub mod xdp_program;
 
 pub use command::run;
 pub use error::{LabError, Result};
+pub use fragments::fragment;
 pub use generator::{Generated, Generator, RunningGenerator, Traffic};
 pub use http::{Exchange, HttpServer, exchange};
 pub use injector::Injector;

@@ -33,13 +33,15 @@ pub struct Settings {
     pub source_filter: bool,
     /// Write the receive time in front of the frame.
     pub stamp: bool,
+    /// Redirect fragments of datagrams that are ours.
+    pub fragments: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         let mut ports = [0; MAX_PORTS];
         ports[0] = abi::VXLAN_PORT;
-        Self { ports, vni_filter: false, source_filter: false, stamp: false }
+        Self { ports, vni_filter: false, source_filter: false, stamp: false, fragments: false }
     }
 }
 
@@ -130,12 +132,13 @@ impl XdpProgram {
     ///
     /// [`LabError::Bpf`] where the verifier refuses it or a setting does not exist.
     pub fn load(entry: &'static str, settings: &Settings) -> Result<Self> {
-        let Settings { ports, vni_filter, source_filter, stamp } = settings;
+        let Settings { ports, vni_filter, source_filter, stamp, fragments } = settings;
         let ports = ports.map(u16::to_be);
         let flags = abi::flags([
             (abi::FLAG_VNI_FILTER, *vni_filter),
             (abi::FLAG_SOURCE_FILTER, *source_filter),
             (abi::FLAG_STAMP, *stamp),
+            (abi::FLAG_FRAGMENTS, *fragments),
         ]);
         let mut ebpf = EbpfLoader::new()
             .override_global(abi::SETTING_PORTS, &ports, true)
@@ -201,6 +204,27 @@ impl XdpProgram {
         let map = self.ebpf.map_mut(name).ok_or_else(|| missing(name))?;
         let mut map = LpmTrie::<_, K, u8>::try_from(map).map_err(|error| LabError::bpf(name, error))?;
         map.insert(&Key::new(prefix_len, network), 1, 0).map_err(|error| LabError::bpf(name, error))
+    }
+
+    /// Ages every announcement of a datagram by so much, and says how many there are.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Bpf`] where the map cannot be read or written.
+    pub fn age_announcements(&mut self, by: Duration) -> Result<usize> {
+        let name = abi::MAP_FRAGMENTS;
+        let map = self.ebpf.map_mut(name).ok_or_else(|| missing(name))?;
+        // The value as words: its time, and what comes with it.
+        let mut map = aya::maps::HashMap::<_, abi::FragmentKey, [u64; 2]>::try_from(map)
+            .map_err(|error| LabError::bpf(name, error))?;
+        let all: Vec<_> =
+            map.iter().collect::<std::result::Result<_, _>>().map_err(|error| LabError::bpf(name, error))?;
+        let by = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
+        for (key, [time, next]) in &all {
+            map.insert(key, [time.saturating_sub(by), *next], 0)
+                .map_err(|error| LabError::bpf(name, error))?;
+        }
+        Ok(all.len())
     }
 
     /// Puts an AF_XDP socket on a queue.

@@ -9,8 +9,13 @@ use mirror_lab::{
 };
 
 /// A source that is in no allow-list: the program drops all of ours, which is the fastest that can be counted.
-const DROP_ALL: Settings =
-    Settings { ports: [frames::VXLAN_PORT, 0, 0, 0], vni_filter: false, source_filter: true, stamp: false };
+const DROP_ALL: Settings = Settings {
+    ports: [frames::VXLAN_PORT, 0, 0, 0],
+    vni_filter: false,
+    source_filter: true,
+    stamp: false,
+    fragments: false,
+};
 
 struct Run {
     generated: Generated,

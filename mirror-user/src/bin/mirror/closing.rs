@@ -52,7 +52,7 @@ fn write_lines(text: &mut String, report: &Report, captures: &[Capture]) -> std:
         let (lost, not_chosen) = if interface.all_queues { (no_socket, 0) } else { (0, no_socket) };
         let reasons = [
             (passed.not_tunnel, "passed: not UDP to a tunnel port"),
-            (passed.fragment, "passed: IP fragments (raise the MTU between mirror source and target)"),
+            (passed.fragment, "passed: IP fragments that nothing shows to be of a tunnel"),
             (passed.malformed, "passed: malformed"),
             (passed.extension, "passed: IPv6 extension headers"),
             (xdp.no_socket_at_start, "passed: came before the sockets were there"),
@@ -105,6 +105,7 @@ fn write_lines(text: &mut String, report: &Report, captures: &[Capture]) -> std:
         (frames.decapsulated, "decapsulated"),
         (rejected, "rejected"),
         (frames.abandoned, "abandoned by a dead worker"),
+        (frames.fragments_consumed, "fragments joined with others"),
     ];
     write_parts(text, " = ", " + ", &parts)?;
     let why = &frames.rejected;
@@ -116,7 +117,12 @@ fn write_lines(text: &mut String, report: &Report, captures: &[Capture]) -> std:
         (why.source, "rejected: outer source not in --source"),
         (why.multi_descriptor, "rejected: in several descriptors"),
         (why.not_tunnel, "rejected: not UDP to a tunnel port (see --port)"),
-        (why.fragment, "rejected: IP fragments"),
+        (why.fragment, "rejected: IP fragments (--no-reassemble)"),
+        (why.fragment_timeout, "rejected: IP fragments whose others did not come in time"),
+        (why.overlap, "rejected: IP fragments that overlap"),
+        (why.ambiguous, "rejected: IP fragments that fit more than one datagram"),
+        (why.table_full, "rejected: IP fragments, for want of memory"),
+        (frames.reassembled, "of the decapsulated or rejected were datagrams reassembled from fragments"),
         (
             report.sinks.first().map_or(0, |sink| sink.deselected),
             "of the decapsulated were not asked for (filter, -c)",

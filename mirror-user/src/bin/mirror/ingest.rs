@@ -146,6 +146,7 @@ impl IngestArgs {
             .rx_ring(self.rx_ring)
             .ports(self.output.ports())
             .select(self.output.selection()?)
+            .reassemble(!self.output.no_reassemble)
             .kernel_log(self.output.log_verbosity() > 1);
         for interface in others {
             builder = builder.interface(interface);
@@ -219,8 +220,13 @@ fn announce(plan: &Plan, outputs: &Outputs) {
             queues.join(", ")
         );
     }
+    let fragments = if plan.reassemble {
+        format!(", up to {} MiB for fragments", (mirror_user::reassembly::MEMORY as u64).div_ceil(MIB))
+    } else {
+        String::new()
+    };
     terminal::say!(
-        "memory: {} MiB for frames, up to {} MiB for sinks",
+        "memory: {} MiB for frames, up to {} MiB for sinks{fragments}",
         plan.umem_bytes().div_ceil(MIB),
         sinks.div_ceil(MIB)
     );

@@ -46,6 +46,10 @@ pub(crate) struct OutputArgs {
     /// Let in only these outer sources: addresses or prefixes
     #[arg(long, help_heading = "Selection", value_name = "CIDR[,CIDR…]", value_parser = lists::sources)]
     source: Option<lists::Sources>,
+    /// Do not reassemble outer packets that were fragmented on their way: on an interface they go to the host, from a file
+    /// they are rejected
+    #[arg(long, help_heading = "Selection")]
+    pub(crate) no_reassemble: bool,
     /// Let in only packets that match as they came, outer headers included: an expression as below
     #[arg(long, help_heading = "Selection", value_name = "EXPR")]
     outer_filter: Option<String>,

@@ -45,6 +45,7 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
         .ports(args.output.ports())
         .select(selection)
         .count(args.output.count)
+        .reassemble(!args.output.no_reassemble)
         // Another user may not be able to read them.
         .hold_open(user.is_some());
     for file in &args.read {

@@ -1,5 +1,7 @@
 //! From outer frames to sinks: the part of a worker that is the same for a ring and for a file.
 
+mod fragments;
+
 use std::{
     panic::{self, AssertUnwindSafe},
     sync::Arc,
@@ -7,6 +9,8 @@ use std::{
 };
 
 use arrayvec::ArrayVec;
+use fragments::Joins;
+pub(crate) use fragments::SharedReassembler;
 
 #[cfg(feature = "af-xdp")]
 use crate::account::WorkerCounters;
@@ -26,6 +30,8 @@ pub(crate) struct PipelineConfig {
     /// What the worker itself selects; every tunnel where the XDP program has chosen already.
     pub(crate) selection: Arc<Selection>,
     pub(crate) budget: Arc<Budget>,
+    /// Where fragments go; `None` to reject them.
+    pub(crate) reassembly: Option<Arc<SharedReassembler>>,
 }
 
 /// A sink with the worker's own account of it.
@@ -59,6 +65,7 @@ pub(crate) struct Pipeline {
     frames: FrameCounters,
     sinks: Vec<SinkSlot>,
     scratch: Scratch,
+    joins: Joins,
 }
 
 /// Reasons under which frames fail at the worker's edge.
@@ -168,6 +175,8 @@ impl SinkSlot {
 struct Sorting<'a> {
     counters: &'a mut FrameCounters,
     batch: FrameCounters,
+    /// Frames that the reassembler accounts for now.
+    handed_over: u64,
     sorted: bool,
 }
 
@@ -177,27 +186,51 @@ impl Drop for Sorting<'_> {
             self.counters.add(&self.batch);
         } else {
             self.counters.received += self.batch.received;
-            self.counters.abandoned += self.batch.received;
+            self.counters.abandoned += self.batch.received - self.handed_over;
         }
     }
 }
 
 impl Pipeline {
     pub(crate) fn new(config: PipelineConfig, queue: u32, sinks: Vec<SinkSlot>) -> Self {
-        Self { config, queue, frames: FrameCounters::default(), sinks, scratch: Scratch::default() }
+        if let Some(reassembly) = &config.reassembly {
+            reassembly.join();
+        }
+        Self {
+            config,
+            queue,
+            frames: FrameCounters::default(),
+            sinks,
+            scratch: Scratch::default(),
+            joins: Joins::default(),
+        }
     }
 
     /// Takes one batch of at most [`MAX_BATCH`] frames; `None` stands for a frame in more descriptors than a batch
     /// has.
-    pub(crate) fn process<'a>(&mut self, batch: impl ExactSizeIterator<Item = Option<Captured<'a>>>) {
-        let mut frames = ArrayVec::<Frame<'a>, MAX_BATCH>::new();
+    pub(crate) fn process<'a>(&mut self, mut batch: impl ExactSizeIterator<Item = Option<Captured<'a>>>) {
+        loop {
+            self.process_part(&mut batch);
+            if batch.len() == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Takes a batch, or as much of it as the room for reassembled datagrams allows.
+    fn process_part<'a>(&mut self, batch: &mut impl ExactSizeIterator<Item = Option<Captured<'a>>>) {
+        if !self.joins.is_empty() {
+            self.joins.clear();
+        }
+        let mut frames = ArrayVec::<Frame<'_>, MAX_BATCH>::new();
         let counts = FrameCounters { received: batch.len() as u64, ..FrameCounters::default() };
-        let mut sorting = Sorting { counters: &mut self.frames, batch: counts, sorted: false };
-        let counts = &mut sorting.batch;
+        let mut sorting =
+            Sorting { counters: &mut self.frames, batch: counts, handed_over: 0, sorted: false };
         let Selection { allow, .. } = &*self.config.selection;
         // Asked once: to read a frame's source takes bounds checks, and nearly always nothing is left to refuse here.
         let refuses = !allow.is_all();
-        for captured in batch {
+        for captured in batch.by_ref() {
+            let counts = &mut sorting.batch;
             // Step by step and not as a chain of results, which would go through memory from one to the next.
             let Some(captured) = captured else {
                 counts.reject(Reject::MultiDescriptor);
@@ -208,8 +241,15 @@ impl Pipeline {
             let layout = match decap::decapsulate(&captured, &self.config.ports) {
                 Ok(layout) => layout,
                 Err(reason) => {
-                    counts.reject(reason);
-                    continue;
+                    let (Reject::Fragment, Some(reassembly)) = (reason, &self.config.reassembly) else {
+                        counts.reject(reason);
+                        continue;
+                    };
+                    let joins = &mut self.joins;
+                    if joins.collect(reassembly, &captured, self.queue, frames.len(), &mut sorting) {
+                        continue;
+                    }
+                    break;
                 }
             };
             let frame = Frame::new(captured, layout);
@@ -224,11 +264,13 @@ impl Pipeline {
                     continue;
                 }
             }
-            counts.decapsulated += 1;
-            counts.inner_bytes += frame.inner_len() as u64;
-            counts.reserved_bits += u64::from(frame.has_reserved_bits());
-            counts.truncated_inner += u64::from(frame.is_truncated());
+            counts.decapsulated(&frame);
             frames.push(frame);
+        }
+        if !self.joins.is_empty() {
+            self.joins.insert(&self.config, &mut frames, &mut sorting.batch);
+            // The rest of the batch, if any is left, has its turn afterwards.
+            sorting.batch.received -= batch.len() as u64;
         }
         sorting.sorted = true;
         drop(sorting);
@@ -253,6 +295,9 @@ impl Pipeline {
 
     /// Gives each sink its tick.
     pub(crate) fn tick(&mut self, now: Instant) {
+        if let Some(reassembly) = &self.config.reassembly {
+            reassembly.tick(now, &mut self.frames);
+        }
         self.each_live(|sink| {
             sink.tick(now);
             Ok(())
@@ -303,7 +348,10 @@ impl Pipeline {
     }
 
     /// Finishes every sink and closes the worker's account.
-    pub(crate) fn finish(self) -> (FrameCounters, Vec<SinkOutcome>) {
+    pub(crate) fn finish(mut self) -> (FrameCounters, Vec<SinkOutcome>) {
+        if let Some(reassembly) = &self.config.reassembly {
+            reassembly.leave(&mut self.frames);
+        }
         (self.frames, self.sinks.into_iter().map(SinkSlot::finish).collect())
     }
 }

@@ -13,6 +13,7 @@ fn config(count: Option<u64>) -> PipelineConfig {
         ports: [4789].into(),
         selection: Arc::new(Selection::all()),
         budget: Arc::new(Budget::new(count)),
+        reassembly: None,
     }
 }
 

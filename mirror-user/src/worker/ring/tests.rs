@@ -35,8 +35,15 @@ fn worker(
     };
     let socket = Socket::open(Interface::named(CAPTURE).unwrap().index, 0, &config).unwrap();
     let allow = Allow::all();
-    let settings =
-        Settings { ports: &PORTS, allow: &allow, stamp: true, log: false, frags: false, queues: 1 };
+    let settings = Settings {
+        ports: &PORTS,
+        allow: &allow,
+        stamp: true,
+        fragments: false,
+        log: false,
+        frags: false,
+        queues: 1,
+    };
     let mut program = Program::load(&settings).unwrap();
     program.set_socket(0, std::os::fd::AsRawFd::as_raw_fd(&socket)).unwrap();
     program.attach(Interface::named(CAPTURE).unwrap().index, true).unwrap();
@@ -47,6 +54,7 @@ fn worker(
         ports: PORTS.into(),
         selection: Arc::new(allow.into()),
         budget: Arc::new(Budget::new(None)),
+        reassembly: None,
     };
     let (events, _) = crossbeam_channel::unbounded();
     let worker = RingWorker {

@@ -2,6 +2,7 @@
 //!
 //! It tests the committed object, or the one in the directory that `MIRROR_EBPF_OBJECTS` names.
 
+mod fragments;
 mod table;
 
 use std::net::Ipv6Addr;

@@ -33,6 +33,7 @@ fn workers_allocate_nothing_once_they_know_their_origins() {
             ports: [4789].into(),
             selection: Arc::new(Selection::all()),
             budget: Arc::new(Budget::new(Some(u64::MAX - 1))),
+            reassembly: None,
         };
         let mut pipeline = Pipeline::new(config, 0, sinks);
         let frames = some_frames(FRAMES);

@@ -1,0 +1,100 @@
+//! A last look at what was joined where the outer headers tell little: whether the inner packet's checksum speaks against it.
+
+use super::{fold, sum};
+use crate::{
+    decap::untag,
+    wire::{
+        ethernet::{self, ethertype},
+        ipv4, ipv6, udp, vxlan,
+    },
+};
+
+const ICMP: u8 = 1;
+const TCP: u8 = 6;
+const ICMPV6: u8 = 58;
+
+/// Whether a VXLAN datagram, UDP header included, holds a whole packet whose checksum is wrong. A packet that its mirror
+/// session truncated, an inner fragment, or one of a protocol without checksum says nothing, nor does one whose checksum
+/// its sender had yet to finish, as an interface that is mirrored before its offloads has them.
+pub(super) fn contradicts(datagram: &[u8]) -> bool {
+    check(datagram).is_some_and(|is_right| !is_right)
+}
+
+fn check(datagram: &[u8]) -> Option<bool> {
+    let frame = ethernet::Frame::new_checked(datagram.get(udp::HEADER_LEN + vxlan::HEADER_LEN..)?).ok()?;
+    let (ethertype, bytes) = untag(frame.ethertype(), frame.payload()).ok()?;
+    let (addresses, protocol, transport) = match ethertype {
+        ethertype::IPV4 => {
+            let packet = ipv4::Packet::new_checked(bytes).ok()?;
+            let len = usize::from(packet.total_len()).checked_sub(packet.header_len())?;
+            let transport = packet.payload().get(..len).filter(|_| !packet.is_fragment())?;
+            let addresses = sum(&packet.source().octets()) + sum(&packet.destination().octets());
+            (addresses, packet.protocol(), transport)
+        }
+        ethertype::IPV6 => {
+            let packet = ipv6::Packet::new_checked(bytes).ok()?;
+            let transport = packet.payload().get(..packet.payload_len().into())?;
+            let addresses = sum(&packet.source().octets()) + sum(&packet.destination().octets());
+            (addresses, packet.next_header(), transport)
+        }
+        _ => return None,
+    };
+    let (place, pseudo) = match protocol {
+        TCP => (16, true),
+        udp::PROTOCOL => (6, true),
+        ICMP => (2, false),
+        ICMPV6 => (2, true),
+        _ => return None,
+    };
+    let checksum = u16::from_be_bytes(*transport.get(place..)?.first_chunk()?);
+    if protocol == udp::PROTOCOL {
+        let datagram = udp::Datagram::new_checked(transport).ok()?;
+        if checksum == 0 || usize::from(datagram.length()) != transport.len() {
+            return None;
+        }
+    }
+    // RFC 9293 section 3.1, RFC 768, RFC 8200 section 8.1; RFC 792 has no pseudo-header.
+    let len = u64::try_from(transport.len()).ok()?;
+    let pseudo = if pseudo { addresses + u64::from(protocol) + len } else { 0 };
+    let is_unfinished = pseudo != 0 && checksum == fold(pseudo);
+    Some(is_unfinished || fold(pseudo + sum(transport)) == 0xffff)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use mirror_lab::frames::{inner_of_len, inner_udp};
+
+    use super::*;
+
+    fn datagram(inner: &[u8]) -> Vec<u8> {
+        [&[0; 16][..], inner].concat()
+    }
+
+    #[test]
+    fn a_byte_that_is_not_of_the_packet_speaks_against_it() {
+        let ends = [IpAddr::from([1; 16]), IpAddr::from([2; 16])].map(|address| (address, 9));
+        let v6 = inner_udp(ends[0], ends[1], &[7; 33]).unwrap();
+        for inner in [inner_of_len(100).unwrap(), inner_of_len(101).unwrap(), v6] {
+            assert!(!contradicts(&datagram(&inner)));
+            let mut other = inner.clone();
+            *other.last_mut().unwrap() ^= 1;
+            assert!(contradicts(&datagram(&other)));
+            // Truncated: there is no telling.
+            other.pop();
+            assert!(!contradicts(&datagram(&other)));
+        }
+    }
+
+    #[test]
+    fn a_checksum_that_is_unfinished_or_not_there_says_nothing() {
+        let inner = inner_of_len(100).unwrap();
+        let pseudo = fold(sum(&inner[26..34]) + 17 + 66);
+        for checksum in [0, pseudo] {
+            let mut inner = inner.clone();
+            inner[40..42].copy_from_slice(&checksum.to_be_bytes());
+            assert!(!contradicts(&datagram(&inner)));
+        }
+    }
+}

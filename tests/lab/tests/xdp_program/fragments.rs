@@ -1,0 +1,305 @@
+//! Fragments: sequences of packets, and what the program must make of each after those before it.
+
+use std::time::Duration;
+
+use mirror_ebpf::mirror::{Counter, FRAGMENT_LIFETIME, PROGRAM};
+use mirror_lab::{
+    Result, XdpProgram, fragment,
+    frames::{Outer, OuterIp, TPID_8021AD, TPID_8021Q, inner_of_len},
+    xdp_program::Settings,
+};
+
+use super::{
+    ENTRIES, check,
+    table::{
+        Case, OTHER_VNI, VNI,
+        action::{DROP, PASS, REDIRECT},
+        case,
+    },
+    xdp_socket,
+};
+
+/// A datagram in three fragments.
+struct Datagram {
+    outer: Outer,
+    id: u32,
+}
+
+impl Datagram {
+    fn new(outer: Outer, id: u32) -> Self {
+        Self { outer, id }
+    }
+
+    fn to(port: u16, id: u32) -> Self {
+        Self::new(Outer { destination_port: port, ..Outer::sample(VNI) }, id)
+    }
+
+    fn ours(id: u32) -> Self {
+        Self::to(4789, id)
+    }
+
+    fn parts(&self, cuts: &[usize]) -> Vec<Vec<u8>> {
+        let inner = inner_of_len(400).expect("an inner frame");
+        let whole = self.outer.encapsulate(&inner).expect("values that fit");
+        fragment(&whole, self.id, cuts).expect("fragments")
+    }
+
+    fn part(&self, number: usize) -> Vec<u8> {
+        self.parts(&[160, 320]).swap_remove(number)
+    }
+
+    fn first(&self) -> Vec<u8> {
+        self.part(0)
+    }
+
+    fn middle(&self) -> Vec<u8> {
+        self.part(1)
+    }
+
+    fn last(&self) -> Vec<u8> {
+        self.part(2)
+    }
+
+    /// A fragment with nothing before or after it.
+    fn lone(&self) -> Vec<u8> {
+        self.parts(&[]).swap_remove(0)
+    }
+}
+
+fn taken(name: &'static str, frame: Vec<u8>) -> Case {
+    case(name, frame, REDIRECT, Counter::Redirected)
+}
+
+fn passed(name: &'static str, frame: Vec<u8>) -> Case {
+    case(name, frame, PASS, Counter::Fragment)
+}
+
+/// Loads it with fragments on and a socket, and has the cases judged in order.
+fn judge(settings: &Settings, sequences: &[Vec<Case>]) -> Result<()> {
+    for entry in ENTRIES {
+        for cases in sequences {
+            let mut program = XdpProgram::load(entry, &Settings { fragments: true, ..settings.clone() })?;
+            program.allow_vni(VNI)?;
+            program.allow_source_v4([10, 10, 0, 0], 16)?;
+            program.allow_source_v6([0x20; 16], 8)?;
+            let socket = xdp_socket();
+            program.set_socket(0, &socket)?;
+            check(&program, cases)?;
+        }
+    }
+    Ok(())
+}
+
+/// Every kind of headers in front of a fragment.
+fn shapes() -> Vec<Outer> {
+    let q = (TPID_8021Q, 7);
+    let mut shapes = vec![Outer::sample(VNI), super::with_options(8), Outer::sample_v6(VNI, &[])];
+    for tags in [vec![q], vec![(TPID_8021AD, 9), q]] {
+        shapes.push(Outer { tags: tags.clone(), ..Outer::sample(VNI) });
+        shapes.push(Outer { tags, ..Outer::sample_v6(VNI, &[]) });
+    }
+    shapes
+}
+
+#[test]
+fn a_first_fragment_announces_those_that_follow_until_the_last_in_order() -> Result<()> {
+    let mut sequences = Vec::new();
+    for outer in shapes() {
+        for id in [0, 7, 0xffff] {
+            let ours = Datagram::new(outer.clone(), id);
+            sequences.push(vec![
+                passed("middle before its first", ours.middle()),
+                passed("last before its first", ours.last()),
+                taken("first", ours.first()),
+                taken("middle", ours.middle()),
+                taken("last", ours.last()),
+                passed("last again", ours.last()),
+                passed("middle of what is complete", ours.middle()),
+            ]);
+            sequences.push(vec![
+                taken("first", ours.first()),
+                taken("last, before the middle", ours.last()),
+                taken("middle", ours.middle()),
+                taken("first again", ours.first()),
+            ]);
+        }
+    }
+    judge(&Settings::default(), &sequences)
+}
+
+#[test]
+fn what_nothing_announced_is_passed() -> Result<()> {
+    let ours = Datagram::ours(7);
+    let mut sequences = Vec::new();
+    for other in [
+        Datagram::ours(8),
+        Datagram::new(Outer { ip: v4([10, 10, 10, 253], [10, 10, 10, 1]), ..Outer::sample(VNI) }, 7),
+        Datagram::new(Outer { ip: v4([10, 10, 10, 252], [10, 10, 10, 2]), ..Outer::sample(VNI) }, 7),
+        Datagram::new(Outer::sample_v6(VNI, &[]), 7),
+    ] {
+        sequences.push(vec![
+            taken("first", ours.first()),
+            passed("of another datagram", other.middle()),
+            passed("its end", other.last()),
+            taken("middle", ours.middle()),
+        ]);
+    }
+    // The same addresses and id, another protocol: none of ours.
+    let mut tcp = ours.middle();
+    tcp[23] = 6;
+    let tcp = case("of TCP", tcp, PASS, Counter::NotTunnel);
+    sequences.push(vec![taken("first", ours.first()), tcp, taken("middle", ours.middle())]);
+    judge(&Settings::default(), &sequences)
+}
+
+fn v4(source: [u8; 4], destination: [u8; 4]) -> OuterIp {
+    let OuterIp::V4 { ttl, id, dont_fragment, more_fragments, fragment_offset, options, .. } =
+        Outer::sample(VNI).ip
+    else {
+        unreachable!("a sample is IPv4")
+    };
+    OuterIp::V4 {
+        source: source.into(),
+        destination: destination.into(),
+        ttl,
+        id,
+        dont_fragment,
+        more_fragments,
+        fragment_offset,
+        options,
+    }
+}
+
+#[test]
+fn a_datagram_to_another_port_is_passed_and_takes_its_id_back() -> Result<()> {
+    let (ours, other) = (Datagram::ours(7), Datagram::to(53, 7));
+    let v6 = Datagram::new(Outer::sample_v6(VNI, &[]), 7);
+    let mut tcp_over_v6 = v6.first();
+    tcp_over_v6[14 + 40] = 6;
+    judge(
+        &Settings::default(),
+        &[
+            vec![
+                passed("first", other.first()),
+                passed("middle", other.middle()),
+                passed("last", other.last()),
+            ],
+            vec![
+                taken("first of ours", ours.first()),
+                passed("first of another with its id", other.first()),
+                passed("middle, of whichever", ours.middle()),
+                taken("first of ours again", ours.first()),
+                taken("middle", ours.middle()),
+            ],
+            vec![
+                taken("first of ours over IPv6", v6.first()),
+                passed("first of TCP over IPv6 with its id", tcp_over_v6),
+                passed("middle, of whichever", v6.middle()),
+            ],
+        ],
+    )
+}
+
+#[test]
+fn filters_judge_first_fragments_as_they_judge_whole_packets() -> Result<()> {
+    let refused_vni = Datagram::new(Outer::sample(OTHER_VNI), 7);
+    let refused_source =
+        Datagram::new(Outer { ip: v4([10, 11, 0, 1], [10, 10, 10, 1]), ..Outer::sample(VNI) }, 7);
+    let ours = Datagram::ours(7);
+    judge(
+        &Settings { vni_filter: true, source_filter: true, ..Settings::default() },
+        &[
+            vec![
+                case("VNI refused", refused_vni.first(), DROP, Counter::VniRefused),
+                passed("what follows", refused_vni.middle()),
+            ],
+            vec![
+                case("source refused", refused_source.first(), DROP, Counter::SourceRefused),
+                passed("what follows", refused_source.middle()),
+            ],
+            vec![
+                taken("ours", ours.first()),
+                case("its id again, refused", refused_vni.first(), DROP, Counter::VniRefused),
+                passed("what follows", ours.middle()),
+            ],
+        ],
+    )
+}
+
+#[test]
+fn a_fragment_with_nothing_before_or_after_it_is_judged_as_a_whole_packet() -> Result<()> {
+    let v6 = |port| Datagram::new(Outer { destination_port: port, ..Outer::sample_v6(VNI, &[]) }, 7);
+    let (ours, other) = (v6(4789), v6(53));
+    judge(
+        &Settings::default(),
+        &[vec![
+            taken("ours", ours.lone()),
+            passed("announces nothing", ours.middle()),
+            passed("to another port", other.lone()),
+            taken("first", ours.first()),
+            passed("to another port, with the same id", other.lone()),
+            taken("which takes nothing back", ours.middle()),
+        ]],
+    )
+}
+
+#[test]
+fn headers_that_are_cut_short_are_malformed() -> Result<()> {
+    let v6 = Datagram::new(Outer::sample_v6(VNI, &[]), 7);
+    let malformed = |name, frame: Vec<u8>| case(name, frame, PASS, Counter::Malformed);
+    judge(
+        &Settings::default(),
+        &[vec![
+            malformed("within the fragment header", v6.middle()[..14 + 40 + 7].to_vec()),
+            passed("within UDP", v6.first()[..14 + 48 + 7].to_vec()),
+            passed("within UDP over IPv4", Datagram::ours(7).first()[..14 + 20 + 7].to_vec()),
+            passed("and nothing was announced", Datagram::ours(7).middle()),
+        ]],
+    )
+}
+
+#[test]
+fn an_announcement_is_not_believed_for_ever() -> Result<()> {
+    for entry in ENTRIES {
+        let mut program = XdpProgram::load(entry, &Settings { fragments: true, ..Settings::default() })?;
+        let socket = xdp_socket();
+        program.set_socket(0, &socket)?;
+        let ours = Datagram::ours(7);
+        check(&program, &[taken("first", ours.first())])?;
+        let age = Duration::from_nanos(FRAGMENT_LIFETIME);
+        assert_eq!(program.age_announcements(age / 2)?, 1);
+        check(&program, &[taken("middle", ours.middle())])?;
+        assert_eq!(program.age_announcements(age / 2)?, 1);
+        check(&program, &[passed("too late", ours.last())])?;
+        assert_eq!(program.age_announcements(age)?, 0);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_flood_of_first_fragments_stays_within_the_map_and_the_newest_are_known() -> Result<()> {
+    let mut program = XdpProgram::load(PROGRAM, &Settings { fragments: true, ..Settings::default() })?;
+    let socket = xdp_socket();
+    program.set_socket(0, &socket)?;
+    for id in 0..40_000 {
+        let outcome = program.run(&Datagram::ours(id).first())?;
+        assert_eq!(outcome.action, REDIRECT);
+    }
+    assert!(program.age_announcements(Duration::ZERO)? <= 16_384);
+    check(&program, &[taken("newest", Datagram::ours(39_999).middle())])
+}
+
+#[test]
+fn fragments_are_stamped_as_whole_packets_are() -> Result<()> {
+    let mut program =
+        XdpProgram::load(PROGRAM, &Settings { fragments: true, stamp: true, ..Settings::default() })?;
+    let socket = xdp_socket();
+    program.set_socket(0, &socket)?;
+    let ours = Datagram::ours(7);
+    for frame in [ours.first(), ours.middle(), ours.last()] {
+        let outcome = program.run(&frame)?;
+        assert_eq!((outcome.action, outcome.metadata.len()), (REDIRECT, 8));
+        assert_eq!(outcome.frame, frame);
+    }
+    Ok(())
+}
