@@ -15,7 +15,7 @@ use mirror_lab::{
     mixed::mixed,
     xdp_program::Settings,
 };
-use mirror_lab_xsk::{XskReceiver, XskSender};
+use mirror_lab_xsk::{Descriptors, XskReceiver, XskSender};
 use mirror_user::{
     Engine, Report,
     engine::{EngineBuilder, Mode, Running},
@@ -112,14 +112,19 @@ fn wait_for(running: &Running, frames: usize) {
 }
 
 /// xsk-rs sends, the engine reads.
-fn the_engine_reads_what_xsk_rs_sends(mtu: u32, longest: usize, builder: EngineBuilder) {
+fn the_engine_reads_what_xsk_rs_sends(
+    mtu: u32,
+    longest: usize,
+    descriptors: Descriptors,
+    builder: EngineBuilder,
+) {
     let lab = Lab::new().expect("lab");
     let cable = cable(&lab, mtu);
     let inner = numbered(longest);
     let outer = mirrored(&inner);
     let kept = Arc::default();
     let running = start(&cable.b, builder.sink(keep(&kept)));
-    let mut sender = XskSender::open(&cable.a, 0).expect("xsk-rs sends");
+    let mut sender = XskSender::open(&cable.a, 0, descriptors).expect("xsk-rs sends");
     assert_eq!(sender.send_all(&outer).expect("sent"), u64::from(FRAMES));
     wait_for(&running, outer.len());
     let report = stop(running, outer.len());
@@ -131,13 +136,18 @@ fn the_engine_reads_what_xsk_rs_sends(mtu: u32, longest: usize, builder: EngineB
 
 #[test]
 fn frames_that_xsk_rs_sends_reach_a_sink_byte_for_byte() {
-    the_engine_reads_what_xsk_rs_sends(MTU, ONE_CHUNK, builder());
+    the_engine_reads_what_xsk_rs_sends(MTU, ONE_CHUNK, Descriptors::One, builder());
 }
 
 #[test]
 fn frames_that_xsk_rs_sends_in_several_descriptors_reach_a_sink_byte_for_byte() {
     assert!(numbered(JUMBO).iter().any(|frame| frame.len() + ENCAPSULATION > 2 * 3840), "three descriptors");
-    the_engine_reads_what_xsk_rs_sends(JUMBO_MTU, JUMBO, builder().scatter_gather(true));
+    the_engine_reads_what_xsk_rs_sends(
+        JUMBO_MTU,
+        JUMBO,
+        Descriptors::Several,
+        builder().scatter_gather(true),
+    );
 }
 
 #[test]
@@ -167,10 +177,10 @@ fn frames_that_we_forward_to_an_interface_reach_xsk_rs_byte_for_byte() {
     same_frames(&inner, &seen).expect("inner frames");
 }
 
-/// All that [`mixed`] has and numbered frames, with others between that are not ours.
-fn of_all_kinds() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+/// All that [`mixed`] has and numbered frames, as they are mirrored, and the same with others between that are not ours.
+fn of_all_kinds(longest: usize) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     let mut inner = mixed().expect("frames");
-    inner.extend(numbered(ONE_CHUNK));
+    inner.extend(numbered(longest));
     let ours = mirrored(&inner);
     let mut all = Vec::new();
     for (nth, frame) in ours.iter().enumerate() {
@@ -179,30 +189,34 @@ fn of_all_kinds() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
             all.push(inner[nth].clone());
         }
     }
-    (all, ours)
+    (ours, all)
 }
 
-#[test]
-fn of_the_same_traffic_our_socket_and_that_of_xsk_rs_read_the_same() {
-    let (all, ours) = of_all_kinds();
+/// First the engine reads, then xsk-rs's socket behind the same program.
+fn both_read_the_same(
+    mtu: u32,
+    longest: usize,
+    builder: EngineBuilder,
+    (entry, descriptors): (&'static str, Descriptors),
+) {
+    let (ours, all) = of_all_kinds(longest);
     let lab = Lab::new().expect("lab");
-    let cable = cable(&lab, MTU);
+    let cable = cable(&lab, mtu);
     let send = || {
         let injector = Injector::new(&cable.a.namespace, &cable.a.interface).expect("injector");
         assert_eq!(injector.send_all(&all).expect("sent"), all.len() as u64);
     };
 
     let kept = Arc::default();
-    let running = start(&cable.b, builder().sink(keep(&kept)));
+    let running = start(&cable.b, builder.sink(keep(&kept)));
     send();
     wait_for(&running, ours.len());
     let report = stop(running, ours.len());
     let xdp = &report.interfaces[0].xdp;
     assert_eq!((xdp.seen, xdp.redirected), (all.len() as u64, ours.len() as u64));
 
-    // The same program, in front of the other's socket.
-    let program = XdpProgram::load(abi::PROGRAM, &Settings::default()).expect("program");
-    let mut receiver = XskReceiver::attach(&cable.b, 1, program).expect("xsk-rs receives");
+    let program = XdpProgram::load(entry, &Settings::default()).expect("program");
+    let mut receiver = XskReceiver::attach(&cable.b, 1, descriptors, program).expect("xsk-rs receives");
     send();
     let theirs = receiver.collect(ours.len()).expect("received");
     let counters = receiver.program().counters().expect("counters");
@@ -210,4 +224,15 @@ fn of_the_same_traffic_our_socket_and_that_of_xsk_rs_read_the_same() {
 
     same_frames(&ours, &theirs).expect("what xsk-rs read is what was sent");
     same_frames(&theirs, &kept.lock().expect("kept").outer).expect("what we read is what xsk-rs read");
+}
+
+#[test]
+fn of_the_same_traffic_our_socket_and_that_of_xsk_rs_read_the_same() {
+    both_read_the_same(MTU, ONE_CHUNK, builder(), (abi::PROGRAM, Descriptors::One));
+}
+
+#[test]
+fn of_the_same_jumbo_frames_our_socket_and_that_of_xsk_rs_read_the_same() {
+    let engine = builder().scatter_gather(true);
+    both_read_the_same(JUMBO_MTU, JUMBO, engine, (abi::PROGRAM_FRAGS, Descriptors::Several));
 }

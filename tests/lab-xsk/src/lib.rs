@@ -11,7 +11,7 @@ mod socket;
 
 pub use receiver::XskReceiver;
 pub use sender::XskSender;
-pub use socket::{Losses, Sizes, XskSocket};
+pub use socket::{Config, Descriptors, Losses, XskSocket};
 
 use std::io;
 
@@ -19,12 +19,14 @@ use mirror_lab::LabError;
 use xsk_rs::config::{BindFlags, LibxdpFlags, QueueSize, SocketConfig};
 
 /// In copy mode, with no program of libxdp's own.
-fn socket_config(rx_ring: u32, tx_ring: u32) -> Result<SocketConfig, LabError> {
+fn socket_config(rx_ring: u32, tx_ring: u32, descriptors: Descriptors) -> Result<SocketConfig, LabError> {
+    let mut flags = BindFlags::XDP_COPY | BindFlags::XDP_USE_NEED_WAKEUP;
+    flags.set(BindFlags::XDP_USE_SG, descriptors == Descriptors::Several);
     Ok(SocketConfig::builder()
         .rx_queue_size(queue_size(rx_ring)?)
         .tx_queue_size(queue_size(tx_ring)?)
         .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
-        .bind_flags(BindFlags::XDP_COPY | BindFlags::XDP_USE_NEED_WAKEUP | BindFlags::XDP_USE_SG)
+        .bind_flags(flags)
         .build())
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use mirror_ebpf::bench;
 use mirror_lab::{LabError, Result, VethEnd, XdpProgram, xdp_program::XdpAttach};
 
-use crate::socket::{Losses, Sizes, XskSocket};
+use crate::socket::{Config, Descriptors, Losses, XskSocket};
 
 /// How long nothing may come before that counts as never.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -31,7 +31,7 @@ impl XskReceiver {
     ///
     /// As [`attach`](Self::attach).
     pub fn of_all(end: &VethEnd, queues: u32) -> Result<Self> {
-        Self::attach(end, queues, XdpProgram::load_floor(bench::PROGRAM_REDIRECT)?)
+        Self::attach(end, queues, Descriptors::One, XdpProgram::load_floor(bench::PROGRAM_REDIRECT)?)
     }
 
     /// Receives what this program redirects.
@@ -39,8 +39,14 @@ impl XskReceiver {
     /// # Errors
     ///
     /// [`LabError::Unexpected`] where libxdp refuses a socket, [`LabError::Bpf`] where the program cannot be attached.
-    pub fn attach(end: &VethEnd, queues: u32, mut program: XdpProgram) -> Result<Self> {
-        let open = || (0..queues).map(|queue| XskSocket::open(&end.interface, queue, Sizes::default()));
+    pub fn attach(
+        end: &VethEnd,
+        queues: u32,
+        descriptors: Descriptors,
+        mut program: XdpProgram,
+    ) -> Result<Self> {
+        let config = Config::roomy(descriptors);
+        let open = || (0..queues).map(|queue| XskSocket::open(&end.interface, queue, config));
         let sockets = end.namespace.enter(|| open().collect::<Result<Vec<_>>>())??;
         for (queue, socket) in (0..).zip(&sockets) {
             program.set_socket(queue, socket.fd())?;

@@ -12,7 +12,7 @@ use xsk_rs::{CompQueue, FrameDesc, TxQueue, Umem};
 
 use crate::{
     io_error,
-    socket::{UNUSED_RING, bind, umem},
+    socket::{Descriptors, UNUSED_RING, bind, umem},
     socket_config,
 };
 
@@ -37,7 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Sends raw frames on a queue of an interface in copy mode at a bounded pace, and proves that the interface lost none.
 ///
-/// Frames longer than 3,840 bytes go in several descriptors, for which the kernel must be 6.6 or later.
+/// Frames longer than 3,840 bytes need several descriptors.
 #[derive(Debug)]
 pub struct XskSender {
     tx: TxQueue,
@@ -46,6 +46,8 @@ pub struct XskSender {
     /// Chunks that are ours.
     free: Vec<FrameDesc>,
     end: VethEnd,
+    /// Descriptors of a frame at most.
+    most: usize,
     pause: Duration,
 }
 
@@ -55,18 +57,19 @@ impl XskSender {
     /// # Errors
     ///
     /// [`LabError::Unexpected`] with what libxdp refused.
-    pub fn open(end: &VethEnd, queue: u32) -> Result<Self> {
+    pub fn open(end: &VethEnd, queue: u32, descriptors: Descriptors) -> Result<Self> {
         // In the namespace from the start: libxdp makes the socket with the UMEM.
         let open = || {
             let (umem, free) = umem(CHUNKS, CHUNK_SIZE, 0, UNUSED_RING, CHUNKS)?;
             let (tx, _, (_, completion)) =
-                bind(socket_config(UNUSED_RING, CHUNKS)?, &umem, &end.interface, queue)?;
+                bind(socket_config(UNUSED_RING, CHUNKS, descriptors)?, &umem, &end.interface, queue)?;
             Ok((umem, free, tx, completion))
         };
         let opened: Result<_> = end.namespace.enter(open)?;
         let (umem, free, tx, completion) = opened?;
         let pause = Duration::from_secs(1) / DEFAULT_PACE;
-        Ok(Self { tx, completion, umem, free, end: end.clone(), pause })
+        let most = if descriptors == Descriptors::Several { MOST_DESCRIPTORS } else { 1 };
+        Ok(Self { tx, completion, umem, free, end: end.clone(), most, pause })
     }
 
     /// Sends at most this many frames a second.
@@ -80,8 +83,8 @@ impl XskSender {
     ///
     /// # Errors
     ///
-    /// [`LabError::Io`] where the kernel refuses a call; [`LabError::Unexpected`] where a frame is longer than 17 chunks
-    /// hold, where the kernel finds a descriptor invalid or keeps the chunks for 10 s, and where the interface counted a
+    /// [`LabError::Io`] where the kernel refuses a call; [`LabError::Unexpected`] where a frame does not fit its
+    /// descriptors, where the kernel finds a descriptor invalid or keeps the chunks for 10 s, and where the interface counted a
     /// drop.
     pub fn send<'a>(&mut self, frames: impl IntoIterator<Item = &'a [u8]>) -> Result<u64> {
         let dropped = |end: &VethEnd| -> Result<u64> {
@@ -125,8 +128,12 @@ impl XskSender {
     /// Puts a frame into the TX ring, in as many descriptors as it takes.
     fn put(&mut self, frame: &[u8]) -> Result<()> {
         let pieces = frame.len().div_ceil(ROOM);
-        if pieces == 0 || pieces > MOST_DESCRIPTORS {
-            return Err(LabError::Unexpected(format!("a frame of {} bytes", frame.len())));
+        if pieces == 0 || pieces > self.most {
+            return Err(LabError::Unexpected(format!(
+                "a frame of {} bytes does not fit {} chunks of {ROOM}",
+                frame.len(),
+                self.most
+            )));
         }
         self.wait_for(pieces)?;
         let mut descriptors = self.free.split_off(self.free.len() - pieces);

@@ -15,9 +15,18 @@ const BATCH: usize = 64;
 /// Descriptors of a ring that libxdp wants to be there and that is never used.
 pub(crate) const UNUSED_RING: u32 = 64;
 
-/// Sizes of a socket's memory.
+/// How many descriptors a frame may have.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Sizes {
+pub enum Descriptors {
+    /// One: what does not fit a chunk is lost.
+    One,
+    /// As many as it takes (`XDP_USE_SG`, kernel 6.6 and later).
+    Several,
+}
+
+/// Sizes of a socket's memory, and what it takes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Config {
     /// Descriptors of the RX ring, a power of two. The fill ring has twice as many.
     pub rx_ring: u32,
     /// Chunks of the UMEM, at most as many as the fill ring has descriptors.
@@ -26,12 +35,15 @@ pub struct Sizes {
     pub chunk_size: u32,
     /// Bytes in front of a frame beside those that XDP keeps for itself.
     pub headroom: u32,
+    /// Descriptors of a frame.
+    pub descriptors: Descriptors,
 }
 
-impl Default for Sizes {
-    /// 8,192 chunks of 4096 bytes: several thousand frames lie in them before anybody looks.
-    fn default() -> Self {
-        Self { rx_ring: 8192, chunks: 8192, chunk_size: 4096, headroom: 0 }
+impl Config {
+    /// 16,384 chunks of 4096 bytes: several thousand frames lie in them before anybody looks.
+    #[must_use]
+    pub fn roomy(descriptors: Descriptors) -> Self {
+        Self { rx_ring: 16_384, chunks: 16_384, chunk_size: 4096, headroom: 0, descriptors }
     }
 }
 
@@ -44,7 +56,7 @@ pub struct Losses {
     pub rx_ring_full: u64,
 }
 
-/// A socket on one queue, in copy mode, that takes frames in several descriptors, too (kernel 6.6 and later).
+/// A socket on one queue, in copy mode.
 #[derive(Debug)]
 pub struct XskSocket {
     rx: RxQueue,
@@ -60,10 +72,10 @@ impl XskSocket {
     /// # Errors
     ///
     /// [`LabError::Unexpected`] with what libxdp refused.
-    pub fn open(interface: &str, queue: u32, sizes: Sizes) -> Result<Self> {
-        let Sizes { rx_ring, chunks, chunk_size, headroom } = sizes;
+    pub fn open(interface: &str, queue: u32, config: Config) -> Result<Self> {
+        let Config { rx_ring, chunks, chunk_size, headroom, descriptors } = config;
         let (umem, chunks) = umem(chunks, chunk_size, headroom, rx_ring.saturating_mul(2), UNUSED_RING)?;
-        let config = socket_config(rx_ring, UNUSED_RING)?;
+        let config = socket_config(rx_ring, UNUSED_RING, descriptors)?;
         let (_, rx, rings) = bind(config, &umem, interface, queue)?;
         let (mut fill, completion) = rings;
         let count = chunks.len();
