@@ -50,7 +50,7 @@ fn cable(lab: &Lab, mtu: u32) -> VethPair {
 /// Inner frames of 64 bytes to `longest`, each with its number in front of its payload.
 fn numbered(longest: usize) -> Vec<Vec<u8>> {
     let frame = |number: u32| {
-        // 61 and the number of lengths have no common divisor, so that all of them come, in no order.
+        // 61 and the number of lengths have no common divisor: no length comes twice before all have come, in no order.
         let length = 64 + (number as usize * 61) % (longest - 63);
         let mut frame = inner_of_len(length).expect("inner frame");
         frame[INNER_HEADERS..INNER_HEADERS + 4].copy_from_slice(&number.to_be_bytes());
