@@ -86,7 +86,7 @@ impl Course {
     /// How the worker of a rung waits. Bare loops spin wherever that takes the CPU from nobody: nothing is faster, and to
     /// be woken would cost the kernel's core time that the engine does without.
     fn wait_of(&self, kind: Kind) -> Wait {
-        let bare = matches!(kind, Kind::Bare | Kind::Touch | Kind::Program);
+        let bare = matches!(kind, Kind::Bare | Kind::Touch | Kind::XskRs | Kind::Program);
         if bare && self.queues == 1 { Wait::Spin } else { self.wait }
     }
 

@@ -250,8 +250,12 @@ fn floods_are_counted_and_cost_neither_memory_nor_good_datagrams() {
     let good = datagrams(SOURCE, 1, 2000);
     let plain: Vec<_> = (0..2000)
         .map(|number| {
-            let inner =
-                inner_udp((SOURCE.into(), 1), (TARGET.into(), 2), &[u8::try_from(number % 256).expect("a byte"); 100]).expect("inner");
+            let inner = inner_udp(
+                (SOURCE.into(), 1),
+                (TARGET.into(), 2),
+                &[u8::try_from(number % 256).expect("a byte"); 100],
+            )
+            .expect("inner");
             Outer::aws(SOURCE, TARGET, 0xff80, VNI).encapsulate(&inner).expect("values that fit")
         })
         .collect();

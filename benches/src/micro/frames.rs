@@ -128,7 +128,7 @@ mod tests {
         for shape in Shape::EACH {
             for len in [114, 512, 1450] {
                 let frames = shape.frames(len, 3, 2).unwrap();
-                assert!(frames.iter().all(|frame| frame.bytes.len() == len), "{shape:?} {len}");
+                assert!(frames.iter().all(|frame| frame.bytes().len() == len), "{shape:?} {len}");
                 let vnis: Vec<_> = decapsulated(&frames).unwrap().iter().map(Frame::vni).collect();
                 assert_eq!(vnis, [1, 2, 1], "{shape:?}");
             }

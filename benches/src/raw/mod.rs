@@ -8,4 +8,4 @@ mod rings;
 mod worker;
 
 pub use rings::{RawSocket, Sizes};
-pub use worker::{Look, Tally, Wait, Worker};
+pub use worker::{ETHERTYPE, Look, Queue, Tally, Wait, Worker};

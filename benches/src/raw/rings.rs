@@ -211,7 +211,7 @@ impl RawSocket {
     }
 
     /// Takes up to `most` frames off the RX ring and gives their chunks back; `look` is given where each lies.
-    pub(super) fn turn_over(&mut self, most: u32, mut look: impl FnMut(*const u8)) -> u32 {
+    pub(super) fn take(&mut self, most: u32, mut look: impl FnMut(*const u8)) -> u32 {
         let count = self.rx.peek(most);
         if count == 0 {
             return 0;
@@ -228,7 +228,7 @@ impl RawSocket {
     }
 
     /// Sleeps until the RX ring has something, or the time is over.
-    pub(super) fn poll(&self, milliseconds: i32) {
+    pub(super) fn sleep(&self, milliseconds: i32) {
         let mut poll = libc::pollfd { fd: self.socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one entry, which lives through the call. What it returns says no more than the ring does.
         unsafe { libc::poll(&raw mut poll, 1, milliseconds) };

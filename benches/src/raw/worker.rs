@@ -8,10 +8,20 @@ use std::{
 
 use super::RawSocket;
 
+/// The receiving side of a queue, whoever made it.
+pub trait Queue {
+    /// Takes up to a batch of frames off the RX ring, reads of each what `look` says, and gives their chunks back. Gives
+    /// how many there were.
+    fn turn_over(&mut self, look: Look) -> u32;
+
+    /// Sleeps until the RX ring has something, or so many milliseconds are over.
+    fn poll(&mut self, milliseconds: i32);
+}
+
 /// Frames taken at once, as many as the engine takes.
 const BATCH: u32 = 64;
 /// Where the ethertype is in a frame.
-const ETHERTYPE: usize = 12;
+pub const ETHERTYPE: usize = 12;
 /// How long a sleep may take at most: the loop hears of its end afterwards.
 const NAP: i32 = 50;
 /// An empty ring is empty for good when it was found so this many times after the end was asked for.
@@ -44,23 +54,11 @@ pub struct Tally {
     pub busy_ns: u64,
 }
 
-/// A loop yet to run.
-#[derive(Debug)]
-pub struct Worker {
-    /// The socket it works on.
-    pub socket: RawSocket,
-    /// What it reads.
-    pub look: Look,
-    /// How it waits.
-    pub wait: Wait,
-}
-
-impl Worker {
-    /// Works until `stop` is set and the ring is empty.
-    pub fn run(&mut self, stop: &AtomicBool) -> Tally {
-        match self.look {
-            Look::Nothing => self.turn(stop, |_| {}),
-            Look::OneByte => self.turn(stop, |frame| {
+impl Queue for RawSocket {
+    fn turn_over(&mut self, look: Look) -> u32 {
+        match look {
+            Look::Nothing => self.take(BATCH, |_| {}),
+            Look::OneByte => self.take(BATCH, |frame| {
                 let ethertype = frame.wrapping_add(ETHERTYPE);
                 // SAFETY: the frame's chunk is ours until it is given back, after this call, and reaches further.
                 hint::black_box(unsafe { ptr::read_volatile(ethertype) });
@@ -68,11 +66,29 @@ impl Worker {
         }
     }
 
-    fn turn(&mut self, stop: &AtomicBool, look: impl Fn(*const u8)) -> Tally {
+    fn poll(&mut self, milliseconds: i32) {
+        self.sleep(milliseconds);
+    }
+}
+
+/// A loop yet to run.
+#[derive(Debug)]
+pub struct Worker<Q> {
+    /// The queue it works on.
+    pub queue: Q,
+    /// What it reads.
+    pub look: Look,
+    /// How it waits.
+    pub wait: Wait,
+}
+
+impl<Q: Queue> Worker<Q> {
+    /// Works until `stop` is set and the ring is empty.
+    pub fn run(&mut self, stop: &AtomicBool) -> Tally {
         let (mut frames, mut busy, mut last_looks) = (0, Duration::ZERO, 0);
         loop {
             let begin = Instant::now();
-            let count = self.socket.turn_over(BATCH, &look);
+            let count = self.queue.turn_over(self.look);
             if count > 0 {
                 frames += u64::from(count);
                 busy += begin.elapsed();
@@ -83,7 +99,7 @@ impl Worker {
                 }
                 std::thread::sleep(Duration::from_millis(1));
             } else if self.wait == Wait::Poll {
-                self.socket.poll(NAP);
+                self.queue.poll(NAP);
             } else {
                 hint::spin_loop();
             }

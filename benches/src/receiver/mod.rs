@@ -30,7 +30,9 @@ pub enum Kind {
     Bare,
     /// The same loop, reading a byte of each frame: what any decapsulator must pay.
     Touch,
-    /// Our program before that loop.
+    /// The same over xsk-rs and libxdp: what another's rings take.
+    XskRs,
+    /// Our program before the loop that touches.
     Program,
     /// The engine with a sink that only counts batches.
     Null,
@@ -50,8 +52,16 @@ pub enum Kind {
 
 impl Kind {
     /// The rungs of the ladder, from the ground up.
-    pub const LADDER: [Self; 7] =
-        [Self::XdpDrop, Self::Bare, Self::Touch, Self::Program, Self::Null, Self::Counters, Self::Pcap];
+    pub const LADDER: [Self; 8] = [
+        Self::XdpDrop,
+        Self::Bare,
+        Self::Touch,
+        Self::XskRs,
+        Self::Program,
+        Self::Null,
+        Self::Counters,
+        Self::Pcap,
+    ];
     /// Those on top of them, each beside the others.
     pub const FORWARDS: [Self; 3] = [Self::Tap, Self::Device, Self::Tunnel];
 }
@@ -62,6 +72,7 @@ impl fmt::Display for Kind {
             Self::XdpDrop => "xdp_drop",
             Self::Bare => "bare",
             Self::Touch => "touch",
+            Self::XskRs => "xsk-rs",
             Self::Program => "program",
             Self::Null => "null",
             Self::Counters => "counters",
@@ -189,7 +200,7 @@ impl Receiver {
                 program.attach(&bed.receiver, RECEIVING, XdpAttach::Native)?;
                 Work::Drop(program)
             }
-            Kind::Bare | Kind::Touch | Kind::Program => Work::Loops(Loops::start(self, bed)?),
+            Kind::Bare | Kind::Touch | Kind::XskRs | Kind::Program => Work::Loops(Loops::start(self, bed)?),
             Kind::Null
             | Kind::Counters
             | Kind::Pcap

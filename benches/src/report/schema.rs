@@ -117,7 +117,7 @@ pub struct Spread {
 /// A rung of the ladder under one kind of traffic.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Rung {
-    /// Its name: `xdp_drop`, `bare`, `touch`, `program`, `null`, `counters`, `pcap`.
+    /// Its name: `xdp_drop`, `bare`, `touch`, `xsk-rs`, `program`, `null`, `counters`, `pcap`.
     pub rung: String,
     /// Bytes of an outer frame.
     pub frame_bytes: usize,

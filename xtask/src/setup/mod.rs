@@ -16,11 +16,11 @@ use crate::process;
 /// What is needed for one purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Group {
-    /// The C toolchain and libraries that libxdp is built with.
+    /// What library and command are built with: a C compiler, and libpcap to link with.
     Build,
     /// The programs that labs and the demonstration run.
     Lab,
-    /// What only tests run: witnesses of what is sent on.
+    /// What only tests take: witnesses of what is sent on, and what libxdp is built with.
     Test,
     /// The pinned toolchain of the kernel half.
     Ebpf,

@@ -107,13 +107,7 @@ pub(super) fn of(group: Group, distro: Distro) -> Vec<Need> {
     match group {
         Group::Build => vec![
             Need::program("gcc", &["gcc"]),
-            Need::program("clang", &["clang"]),
-            Need::program("make", &["make"]),
-            Need::program("m4", &["m4"]),
-            Need::program("pkg-config", pick(&["pkg-config"], &["pkgconf-pkg-config"])),
             Need::package(pick(&["libc6-dev"], &["glibc-devel"])),
-            Need::package(pick(&["libelf-dev"], &["elfutils-libelf-devel"])),
-            Need::package(pick(&["zlib1g-dev"], &["zlib-devel"])),
             Need::package(pick(&["libpcap-dev"], &["libpcap-devel"])),
         ],
         Group::Lab => vec![
@@ -125,20 +119,23 @@ pub(super) fn of(group: Group, distro: Distro) -> Vec<Need> {
             Need::program("curl", &["curl"]),
         ],
         // Amazon Linux has no package of Suricata: `cargo xtask test` says there what it leaves out.
-        Group::Test if dnf => compressors().into(),
-        Group::Test => [Need::suricata()].into_iter().chain(compressors()).collect(),
+        Group::Test if dnf => compressors().into_iter().chain(libxdp(dnf)).collect(),
+        Group::Test => [Need::suricata()].into_iter().chain(compressors()).chain(libxdp(dnf)).collect(),
         Group::Ebpf => ebpf_needs(distro),
-        Group::Lint => vec![
-            Need::program("git", &["git"]),
-            Need::program("gcc", &["gcc"]),
-            Need::cargo(pins::CARGO_DENY),
-        ],
+        Group::Lint => {
+            let tools = [
+                Need::program("git", &["git"]),
+                Need::program("gcc", &["gcc"]),
+                Need::cargo(pins::CARGO_DENY),
+            ];
+            tools.into_iter().chain(libxdp(dnf)).collect()
+        }
         Group::Fuzz => vec![
             // libFuzzer itself is C++, built by libfuzzer-sys.
             Need::program("g++", pick(&["g++"], &["gcc-c++"])),
             Need::cargo(pins::CARGO_FUZZ),
         ],
-        Group::Bench => vec![Need::program("valgrind", &["valgrind"])],
+        Group::Bench => [Need::program("valgrind", &["valgrind"])].into_iter().chain(libxdp(dnf)).collect(),
         // Elsewhere there are neither Debian's kernels nor an apt to fetch them with: `cargo xtask vmtest` says so.
         Group::Vm if matches!(distro, Distro::Dnf | Distro::Unknown) => Vec::new(),
         Group::Vm => vec![
@@ -156,6 +153,20 @@ pub(super) fn of(group: Group, distro: Distro) -> Vec<Need> {
 /// Who reads compressed captures back.
 fn compressors() -> [Need; 2] {
     [Need::program("gzip", &["gzip"]), Need::program("zstd", &["zstd"])]
+}
+
+/// What libxdp is built with: it is under the sockets that ours are tested against and measured beside, and the engine
+/// does without it.
+fn libxdp(dnf: bool) -> [Need; 6] {
+    let pick = |apt: &'static [&'static str], rpm: &'static [&'static str]| if dnf { rpm } else { apt };
+    [
+        Need::program("clang", &["clang"]),
+        Need::program("make", &["make"]),
+        Need::program("m4", &["m4"]),
+        Need::program("pkg-config", pick(&["pkg-config"], &["pkgconf-pkg-config"])),
+        Need::package(pick(&["libelf-dev"], &["elfutils-libelf-devel"])),
+        Need::package(pick(&["zlib1g-dev"], &["zlib-devel"])),
+    ]
 }
 
 fn ebpf_needs(distro: Distro) -> Vec<Need> {
