@@ -75,9 +75,12 @@ fn datagrams(source: Ipv4Addr, id: u16, count: u32) -> Vec<Datagram> {
         .collect()
 }
 
+/// Inner frames.
+type Kept = Arc<Mutex<Vec<Vec<u8>>>>;
+
 /// A sink that keeps all inner frames.
-fn keeper() -> (Arc<dyn SinkFactory>, Arc<Mutex<Vec<Vec<u8>>>>) {
-    let kept = Arc::<Mutex<Vec<Vec<u8>>>>::default();
+fn keeper() -> (Arc<dyn SinkFactory>, Kept) {
+    let kept = Kept::default();
     let into = Arc::clone(&kept);
     let sink = sink::for_each("kept", move |frame| {
         into.lock().expect("no panic").push(frame.inner().iter().flatten().copied().collect());
@@ -89,7 +92,7 @@ fn keeper() -> (Arc<dyn SinkFactory>, Arc<Mutex<Vec<Vec<u8>>>>) {
 struct Live {
     cable: Cable,
     running: Running,
-    kept: Arc<Mutex<Vec<Vec<u8>>>>,
+    kept: Kept,
 }
 
 impl Live {
