@@ -96,7 +96,7 @@ pub fn fragments() -> Vec<Vec<u8>> {
                 let total = u16::try_from(header).expect(short) + len;
                 frame[at + 2..at + 4].copy_from_slice(&total.to_be_bytes());
                 frame[at + 4..at + 6].copy_from_slice(&[0, u8::from(number % 2 == 0)]);
-                frame[at + 6..at + 8].copy_from_slice(&(start_field / 8 | more << 13).to_be_bytes());
+                frame[at + 6..at + 8].copy_from_slice(&((start_field / 8) | (more << 13)).to_be_bytes());
             }
             frame.extend(&payload[start..end]);
             fragments.push(frame);

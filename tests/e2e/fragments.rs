@@ -5,8 +5,9 @@ mod common;
 
 use std::{
     fs,
-    net::{Ipv4Addr, UdpSocket},
+    net::{Ipv4Addr, SocketAddrV4, UdpSocket},
     num::NonZeroU32,
+    os::fd::AsRawFd as _,
     sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
@@ -34,7 +35,14 @@ use mirror_user::{
 };
 use nix::{
     sched::{CpuSet, sched_setaffinity},
-    sys::signal::Signal,
+    sys::{
+        signal::Signal,
+        socket::{
+            AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, recv, sendto, setsockopt,
+            socket, sockopt,
+        },
+        time::TimeVal,
+    },
     unistd::Pid,
 };
 
@@ -67,9 +75,12 @@ fn datagrams(source: Ipv4Addr, id: u16, count: u32) -> Vec<Datagram> {
         .collect()
 }
 
+/// Inner frames.
+type Kept = Arc<Mutex<Vec<Vec<u8>>>>;
+
 /// A sink that keeps all inner frames.
-fn keeper() -> (Arc<dyn SinkFactory>, Arc<Mutex<Vec<Vec<u8>>>>) {
-    let kept = Arc::<Mutex<Vec<Vec<u8>>>>::default();
+fn keeper() -> (Arc<dyn SinkFactory>, Kept) {
+    let kept = Kept::default();
     let into = Arc::clone(&kept);
     let sink = sink::for_each("kept", move |frame| {
         into.lock().expect("no panic").push(frame.inner().iter().flatten().copied().collect());
@@ -81,7 +92,7 @@ fn keeper() -> (Arc<dyn SinkFactory>, Arc<Mutex<Vec<Vec<u8>>>>) {
 struct Live {
     cable: Cable,
     running: Running,
-    kept: Arc<Mutex<Vec<Vec<u8>>>>,
+    kept: Kept,
 }
 
 impl Live {
@@ -217,9 +228,13 @@ fn with_id_0_loss_and_interleaving_join_nothing_wrong() {
 #[test]
 fn fragments_of_a_datagram_over_two_queues_are_joined() {
     let live = Live::start(2);
+    // The sending queue is that of the CPU, and the receiving one the same.
+    let xps = "echo 1 >tx-0/xps_cpus && echo 2 >tx-1/xps_cpus";
+    let mut shell = live.cable.sender.command("sh");
+    shell.args(["-ec", &format!("cd /sys/class/net/{SENDER}/queues; {xps}")]);
+    mirror_lab::run(&mut shell).expect("a queue for each CPU");
     let all = datagrams(SOURCE, 1, 1000);
     for part in [0, 1] {
-        // The queue is that of the sending CPU.
         let mut cpus = CpuSet::new();
         cpus.set(part).expect("a CPU");
         sched_setaffinity(Pid::from_raw(0), &cpus).expect("two CPUs");
@@ -259,7 +274,7 @@ fn floods_are_counted_and_cost_neither_memory_nor_good_datagrams() {
             Outer::aws(SOURCE, TARGET, 0xff80, VNI).encapsulate(&inner).expect("values that fit")
         })
         .collect();
-    let flood = datagrams(Ipv4Addr::new(10, 66, 0, 1), 1, 1000);
+    let flood = [1, 2].map(|last| datagrams(Ipv4Addr::new(10, 66, 0, last), 1, 1).remove(0));
     // Ids of their own: 65,536 first fragments, and as many ends of nothing.
     let with_id = |part: &Vec<u8>, id: u16| {
         let mut part = part.clone();
@@ -267,7 +282,7 @@ fn floods_are_counted_and_cost_neither_memory_nor_good_datagrams() {
         part
     };
     let floods: [Vec<_>; 2] =
-        [0, 1].map(|part| (0..50_000).map(|id| with_id(&flood[0].parts[part], id)).collect());
+        [0, 1].map(|part| (0..50_000).map(|id| with_id(&flood[part].parts[part], id)).collect());
     // Everything that is touched anyway has been by then.
     Injector::new(&cable.sender, SENDER).expect("injector").send_all(&plain[..100]).expect("sent");
     run.has(100);
@@ -310,7 +325,7 @@ fn floods_are_counted_and_cost_neither_memory_nor_good_datagrams() {
     assert!(small >= 2079, "{small} of 2100 frames that are no fragments");
 }
 
-/// The host at the target keeps its own: ping, UDP to another port, and what comes of the tunnel meanwhile.
+/// The host at the target keeps its own: ICMP, UDP to another port, and what comes of the tunnel meanwhile.
 #[test]
 fn the_hosts_own_fragments_still_reach_it() {
     let lab = Lab::new().expect("lab");
@@ -332,8 +347,7 @@ fn the_hosts_own_fragments_still_reach_it() {
             let received = receiver.recv(&mut buffer).expect("a datagram of the host's own");
             assert_eq!((received, buffer[..received].iter().all(|byte| *byte == number)), (4000, true));
         }
-        let ping = source.source().command("ping");
-        ping_all(ping, mirror_source::TARGET);
+        (0..20).for_each(|sequence| echo(source.source(), mirror_source::TARGET, sequence));
         mirrored.join().expect("no panic");
     });
     settle(&running);
@@ -343,9 +357,21 @@ fn the_hosts_own_fragments_still_reach_it() {
     assert_eq!(report.frames.rejected.total(), 0, "{report:?}");
 }
 
-fn ping_all(mut ping: std::process::Command, target: Ipv4Addr) {
-    let out = ping.args(["-c", "5", "-i", "0.1", "-s", "4000", &target.to_string()]).output().expect("ping");
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stdout));
+/// An echo request of 4,000 bytes (RFC 792) and its answer, both in fragments.
+fn echo(from: &Namespace, target: Ipv4Addr, sequence: u8) {
+    let open = || socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Icmp);
+    let socket = from.enter(open).expect("namespace").expect("a raw socket");
+    setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::new(5, 0)).expect("timeout");
+    let mut request = vec![sequence; 4000];
+    request[..8].copy_from_slice(&[8, 0, 0, 0, 0, 7, 0, sequence]);
+    let checksum = etherparse::checksum::Sum16BitWords::new().add_slice(&request).ones_complement();
+    request[2..4].copy_from_slice(&checksum.to_be().to_be_bytes());
+    let to = SockaddrIn::from(SocketAddrV4::new(target, 0));
+    sendto(socket.as_raw_fd(), &request, &to, MsgFlags::empty()).expect("sent");
+    // With the IP header, whole.
+    let mut answer = [0; 5000];
+    let received = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty()).expect("an answer");
+    assert_eq!((received, answer[20], &answer[24..received]), (20 + 4000, 0, &request[4..]));
 }
 
 #[test]

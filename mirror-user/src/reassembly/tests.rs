@@ -51,7 +51,7 @@ fn cut(whole: &[u8], tags: usize, id: u16, cuts: &[usize]) -> Vec<Vec<u8>> {
         } else {
             let total = u16::try_from(header + end - start).unwrap();
             bytes[at + 2..at + 4].copy_from_slice(&total.to_be_bytes());
-            let place = u16::try_from(start / 8).unwrap() | u16::from(more) << 13;
+            let place = u16::try_from(start / 8).unwrap() | (u16::from(more) << 13);
             bytes[at + 6..at + 8].copy_from_slice(&place.to_be_bytes());
         }
         bytes.extend(&payload[start..end]);
@@ -325,7 +325,7 @@ fn piece(id: u16, start: usize, len: usize, more: bool, fill: u8) -> Vec<u8> {
     bytes[38..40].copy_from_slice(&24_u16.to_be_bytes());
     let udp = bytes.split_off(34);
     bytes[16..18].copy_from_slice(&u16::try_from(20 + len).unwrap().to_be_bytes());
-    let place = u16::try_from(start / 8).unwrap() | u16::from(more) << 13;
+    let place = u16::try_from(start / 8).unwrap() | (u16::from(more) << 13);
     bytes[20..22].copy_from_slice(&place.to_be_bytes());
     bytes.extend(
         udp.into_iter().chain(std::iter::repeat(fill)).skip(if start == 0 { 0 } else { 8 }).take(len),

@@ -41,7 +41,7 @@ pub fn fragment(frame: &[u8], id: u32, cuts: &[usize]) -> Result<Vec<Vec<u8>>> {
             } else {
                 bytes[at + 2..at + 4].copy_from_slice(&field(header + end - start)?.to_be_bytes());
                 bytes[at + 4..at + 6].copy_from_slice(&id.to_be_bytes()[2..]);
-                bytes[at + 6..at + 8].copy_from_slice(&(offset / 8 | more << 13).to_be_bytes());
+                bytes[at + 6..at + 8].copy_from_slice(&((offset / 8) | (more << 13)).to_be_bytes());
                 bytes[at + 10..at + 12].fill(0);
                 let checksum = etherparse::checksum::Sum16BitWords::new().add_slice(&bytes[at..]);
                 bytes[at + 10..at + 12].copy_from_slice(&checksum.ones_complement().to_be().to_be_bytes());

@@ -1,6 +1,11 @@
 //! What a pipeline counts when something breaks within a batch.
 
-use mirror_lab::frames::{Outer, inner_of_len};
+use std::sync::Mutex;
+
+use mirror_lab::{
+    fragment,
+    frames::{Outer, inner_of_len},
+};
 
 use super::*;
 use crate::{
@@ -207,4 +212,99 @@ fn a_frame_that_is_refused_twice_over_has_the_reason_the_kernel_would_give() {
     let report = close(pipeline);
     let rejected = &report.frames.rejected;
     assert_eq!((rejected.source, rejected.vni, rejected.multi_descriptor), (1, 0, 1));
+}
+
+/// The two fragments of a frame that no other has.
+fn fragments(id: u16) -> [Vec<u8>; 2] {
+    let whole = Outer::sample(u32::from(id)).encapsulate(&inner_of_len(1000).unwrap()).unwrap();
+    fragment(&whole, id.into(), &[640]).unwrap().try_into().unwrap()
+}
+
+fn reassembling(count: Option<u64>) -> PipelineConfig {
+    PipelineConfig { reassembly: Some(SharedReassembler::recorded(&[4789])), ..config(count) }
+}
+
+#[test]
+fn a_datagram_takes_the_place_of_its_last_fragment_in_the_batch() {
+    let vnis = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&vnis);
+    let sink = crate::sink::for_each("vnis", move |frame| {
+        seen.lock().unwrap().push((frame.vni(), frame.time()));
+        Ok(())
+    });
+    let built = sink.build(&crate::sink::WorkerContext::single(2048)).unwrap();
+    let mut pipeline = Pipeline::new(reassembling(Some(4)), 0, vec![SinkSlot::new(built)]);
+    let ([a0, a1], [b0, b1], plain) = (fragments(1), fragments(2), frame());
+    let batch = [&a0, &plain, &b1, &b0, &plain, &a1, &plain];
+    let batch = (10..).zip(batch).map(|(time, bytes)| Captured::new(bytes, 1, time));
+    pipeline.process(batch.map(Some).collect::<Vec<_>>().into_iter());
+    let report = close(pipeline);
+    assert_eq!(*vnis.lock().unwrap(), [(7, 11), (2, 13), (7, 14), (1, 15)]);
+    let frames = &report.frames;
+    assert_eq!((frames.received, frames.decapsulated, frames.fragments_consumed), (7, 5, 2));
+    assert_eq!((frames.reassembled, report.sinks[0].deselected), (2, 1));
+}
+
+#[test]
+fn fragments_over_two_pipelines_are_joined_and_the_last_to_finish_accounts_for_the_rest() {
+    let config = reassembling(None);
+    let mut pipelines = [0, 1].map(|queue| Pipeline::new(config.clone(), queue, Vec::new()));
+    for id in 1..=100 {
+        let parts = fragments(id);
+        for (pipeline, part) in pipelines.iter_mut().zip(&parts) {
+            // Of the last one the end is missing.
+            if id < 100 || part.len() > 640 {
+                pipeline.process([Some(captured(part))].into_iter());
+            }
+        }
+    }
+    let mut report = Report::new("file", std::time::SystemTime::UNIX_EPOCH);
+    for pipeline in pipelines {
+        let (frames, outcomes) = pipeline.finish();
+        report.add_worker(&frames, &outcomes);
+    }
+    report.close();
+    assert_eq!(report.accounting.residue, 0, "{:?}", report.accounting);
+    assert_eq!((report.frames.reassembled, report.frames.rejected.fragment_timeout), (99, 1));
+}
+
+#[test]
+fn a_worker_that_dies_abandons_no_fragment_that_others_can_complete() {
+    let config = reassembling(None);
+    let mut pipelines = [0, 1].map(|queue| Pipeline::new(config.clone(), queue, Vec::new()));
+    let ([a0, a1], [b0, b1]) = (fragments(1), fragments(2));
+    // It holds the first of a, completes b, and dies: b's frame goes with it, a's first does not.
+    let parts = [&a0, &b0, &b1, &b1];
+    let dying = parts.into_iter().enumerate().map(|(place, part)| {
+        assert!(place < 3, "the worker dies here, on purpose");
+        Some(captured(part))
+    });
+    assert!(panic::catch_unwind(AssertUnwindSafe(|| pipelines[0].process(dying))).is_err());
+    pipelines[1].process([Some(captured(&a1))].into_iter());
+    let mut report = Report::new("file", std::time::SystemTime::UNIX_EPOCH);
+    for pipeline in pipelines {
+        let (frames, outcomes) = pipeline.finish();
+        report.add_worker(&frames, &outcomes);
+    }
+    report.close();
+    assert_eq!(report.accounting.residue, 0, "{:?}", report.accounting);
+    let frames = &report.frames;
+    assert_eq!((frames.received, frames.abandoned, frames.decapsulated), (5, 2, 1));
+    assert_eq!((frames.fragments_consumed, frames.reassembled), (2, 2));
+}
+
+#[test]
+fn more_datagrams_than_the_buffer_holds_are_handed_over_in_parts() {
+    let inner = inner_of_len(60_000).unwrap();
+    let parts: Vec<_> = (1..=20)
+        .flat_map(|id| {
+            let whole = Outer::sample(id).encapsulate(&inner).unwrap();
+            fragment(&whole, id, &[30_000]).unwrap()
+        })
+        .collect();
+    let slot = Scripted::new(0, || Ok(())).slot();
+    let mut pipeline = Pipeline::new(reassembling(None), 0, vec![slot]);
+    pipeline.process(parts.iter().map(|part| Some(captured(part))));
+    let report = close(pipeline);
+    assert_eq!((report.frames.received, report.frames.reassembled, report.sinks[0].written), (40, 20, 20));
 }
