@@ -218,6 +218,9 @@ fn boot(
         Ok(())
     })?;
     unpack_papers(&out);
+    if let Some(taps) = &taps {
+        fs::write(out.join("taps"), taps.counters()?).context("cannot write the counters of TAPs")?;
+    }
     let why = match end {
         End::Off => format!("the guest ended before this{}", kernels_last_words(&out)),
         End::Limit => format!("not over within {:?} of booting", job.limit()),

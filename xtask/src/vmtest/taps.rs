@@ -36,6 +36,20 @@ impl Taps {
         &self.namespace
     }
 
+    /// What the TAPs and their bridge count: a frame that is lost there is no loss of the guest's.
+    ///
+    /// # Errors
+    /// Where they are gone.
+    pub(super) fn counters(&self) -> Result<String> {
+        process::output(Command::new("ip").args([
+            "-n",
+            &self.namespace,
+            "-statistics",
+            "-statistics",
+            "link",
+        ]))
+    }
+
     fn ip(&self, arguments: &str) -> Result<()> {
         let mut command = Command::new("ip");
         command.args(["-n", &self.namespace]).args(arguments.split(' '));
