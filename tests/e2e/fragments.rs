@@ -22,7 +22,7 @@ use mirror_lab::{
     Exchange, Injector, Lab, MirrorSource, MirrorSourceOptions, Namespace, Witness,
     capture::{self, multiset},
     fragment,
-    frames::{Outer, inner_udp},
+    frames::{Outer, TcpFields, inner_tcp, inner_udp},
     mirror_source,
 };
 use mirror_user::{
@@ -325,7 +325,7 @@ fn floods_are_counted_and_cost_neither_memory_nor_good_datagrams() {
     assert!(small >= 2079, "{small} of 2100 frames that are no fragments");
 }
 
-/// The host at the target keeps its own: ICMP, UDP to another port, and what comes of the tunnel meanwhile.
+/// The host at the target keeps its own: ICMP, TCP, UDP to another port, and what comes of the tunnel meanwhile.
 #[test]
 fn the_hosts_own_fragments_still_reach_it() {
     let lab = Lab::new().expect("lab");
@@ -348,6 +348,7 @@ fn the_hosts_own_fragments_still_reach_it() {
             assert_eq!((received, buffer[..received].iter().all(|byte| *byte == number)), (4000, true));
         }
         (0..20).for_each(|sequence| echo(source.source(), mirror_source::TARGET, sequence));
+        (0..20).for_each(|number| reset(source.source(), mirror_source::TARGET, 40_000 + number));
         mirrored.join().expect("no panic");
     });
     settle(&running);
@@ -372,6 +373,30 @@ fn echo(from: &Namespace, target: Ipv4Addr, sequence: u8) {
     let mut answer = [0; 5000];
     let received = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty()).expect("an answer");
     assert_eq!((received, answer[20], &answer[24..received]), (20 + 4000, 0, &request[4..]));
+}
+
+/// A TCP segment of 4,000 bytes in fragments, which belongs to no connection, and the reset that answers it (RFC 9293 section
+/// 3.10.7.1).
+fn reset(from: &Namespace, target: Ipv4Addr, port: u16) {
+    const CLOSED: u16 = 9;
+    let open = || socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Tcp);
+    let socket = from.enter(open).expect("namespace").expect("a raw socket");
+    setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::new(5, 0)).expect("timeout");
+    let header = TcpFields { sequence: 1, acknowledgment: u32::from(port) << 8, window: 1000 };
+    let ends = [(mirror_source::SOURCE.into(), port), (target.into(), CLOSED)];
+    let frame = inner_tcp(ends[0], ends[1], header, &[0x61; 4000]).expect("a segment");
+    let to = SockaddrIn::from(SocketAddrV4::new(target, 0));
+    sendto(socket.as_raw_fd(), &frame[34..], &to, MsgFlags::empty()).expect("sent");
+    // Other connections of the namespace show here, too.
+    loop {
+        let mut answer = [0; 2000];
+        let received = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty()).expect("a reset");
+        let segment = &answer[20..received];
+        if segment[..4] == [CLOSED.to_be_bytes(), port.to_be_bytes()].concat()[..] {
+            assert_eq!((segment[13] & 4, &segment[4..8]), (4, &header.acknowledgment.to_be_bytes()[..]));
+            return;
+        }
+    }
 }
 
 #[test]

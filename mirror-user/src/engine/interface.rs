@@ -151,7 +151,22 @@ impl LiveInterface {
             .zip(first_worker..)
             .map(|(queue, worker)| QueuePlan { queue, cpu: plan.cpu(worker) })
             .collect();
-        let workers = start_workers(options, &self.plan, &added, common, first_worker)?;
+        // A zero-copy pool must be gone before its queue is: virtio_net takes the added queues back with the program and
+        // then forgets to let go of their pools (`virtnet_xsk_pool_disable`), on which a later attach crashes; and no
+        // process that is killed can see to the order. In copy mode the driver knows of no pool.
+        let mut their_plan = self.plan.clone();
+        if self.plan.bind == BindMode::ZeroCopy {
+            their_plan.bind = BindMode::Copy;
+            self.plan.warnings.push(format!(
+                "{}: the driver added {} RX queues for the XDP program, which are read in copy mode; run `ethtool -L {} combined \
+                 {}` first to have all in zero-copy",
+                self.plan.interface.name,
+                added.len(),
+                self.plan.interface.name,
+                self.plan.most_queues
+            ));
+        }
+        let workers = start_workers(options, &their_plan, &added, common, first_worker)?;
         for worker in &workers {
             self.program.set_socket(worker.place.queue, worker.socket).map_err(|error| {
                 EngineError::Program {

@@ -6,7 +6,8 @@ use etherparse::{EtherType, Ethernet2HeaderSlice, Ipv4HeaderSlice};
 
 use crate::{
     error::Result,
-    frames::{Outer, TcpFields, inner_tcp, inner_udp, ipv4_fragments},
+    fragment,
+    frames::{Outer, TcpFields, inner_tcp, inner_udp},
 };
 
 /// In front of the numbers in each payload.
@@ -71,7 +72,7 @@ impl FlowFrame {
         payload.resize(FIRST_FRAGMENT - 8, b'.');
         payload.extend(self.mark());
         let id = u16::try_from(self.round % 0xffff).unwrap_or_default() + 1;
-        Ok(ipv4_fragments(&inner_udp(from, to, &payload)?, id, FIRST_FRAGMENT)?.into())
+        fragment(&inner_udp(from, to, &payload)?, id.into(), &[FIRST_FRAGMENT])
     }
 }
 

@@ -279,30 +279,6 @@ pub fn inner_tcp(
     Ok(frame)
 }
 
-/// Splits an untagged frame of IPv4 without options into two fragments (RFC 791 section 2.3), the first with `first`
-/// bytes of IP payload.
-///
-/// # Errors
-///
-/// [`LabError::Unexpected`] where the frame is no such, `first` is no multiple of 8 or leaves nothing for the second.
-pub fn ipv4_fragments(frame: &[u8], id: u16, first: usize) -> Result<[Vec<u8>; 2]> {
-    let (ethernet, packet) = Ethernet2Header::from_slice(frame).map_err(unfit)?;
-    let (whole, payload) = Ipv4Header::from_slice(packet).map_err(unfit)?;
-    if ethernet.ether_type != EtherType::IPV4 || !first.is_multiple_of(8) || first >= payload.len() {
-        return Err(LabError::Unexpected(format!("{} bytes cannot be cut at {first}", payload.len())));
-    }
-    let fragment = |offset: usize, payload: &[u8], more| {
-        let mut header =
-            Ipv4Header { identification: id, dont_fragment: false, more_fragments: more, ..whole.clone() };
-        let units = u16::try_from(offset / 8).map_err(unfit)?;
-        header.fragment_offset = IpFragOffset::try_new(units).map_err(unfit)?;
-        header.set_payload_len(payload.len()).map_err(unfit)?;
-        header.header_checksum = header.calc_header_checksum();
-        Ok([&ethernet.to_bytes()[..], &header.to_bytes(), payload].concat())
-    };
-    Ok([fragment(0, &payload[..first], true)?, fragment(first, &payload[first..], false)?])
-}
-
 /// What of a TCP header a test may choose; ACK is set, PSH where there is a payload.
 #[derive(Clone, Copy, Debug)]
 pub struct TcpFields {

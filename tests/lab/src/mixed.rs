@@ -5,10 +5,7 @@ use etherparse::{
     TcpOptionElement, VlanId, icmpv4::DestUnreachableHeader, icmpv6::DestUnreachableCode,
 };
 
-use crate::{
-    error::Result,
-    frames::{ipv4_fragments, unfit},
-};
+use crate::{error::Result, fragment, frames::unfit};
 
 const CLIENT_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x0a];
 const SERVER_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x0b];
@@ -123,16 +120,16 @@ fn udp() -> Result<Vec<Vec<u8>>> {
         PacketBuilder::ethernet2(CLIENT_MAC, [0x01, 0, 0x5e, 0, 0, 0xfb]).ipv4(CLIENT, [224, 0, 0, 251], 1);
     // The second of the two fragments has no ports.
     let there = PacketBuilder::ethernet2(CLIENT_MAC, SERVER_MAC).ipv4(CLIENT, SERVER, 64);
-    let [first, second] = ipv4_fragments(&built!(there.udp(9_000, 9_001), &[0x62; 2_000]), 77, 1_480)?;
-    Ok(vec![
+    let fragments = fragment(&built!(there.udp(9_000, 9_001), &[0x62; 2_000]), 77, &[1_480])?;
+    let mut frames = vec![
         built!(ask().udp(40_010, 53), question),
         built!(tell.udp(53, 40_010), &answer),
         built!(ask().udp(123, 123), &[0x23; 48]),
         built!(everyone.udp(68, 67), &[1; 300]),
         built!(group.udp(5_353, 5_353), question),
-        first,
-        second,
-    ])
+    ];
+    frames.extend(fragments);
+    Ok(frames)
 }
 
 fn ipv6() -> Result<Vec<Vec<u8>>> {
