@@ -351,9 +351,10 @@ mod tests {
         fn frame(&mut self, number: u8, descriptors: &[u32]) {
             let last = descriptors.len() - 1;
             for (nth, &len) in descriptors.iter().enumerate() {
-                let addr = u64::from(self.taken * CHUNK) + 256;
+                let addr = self.taken * CHUNK + 256;
                 self.taken += 1;
                 let start = self.socket.umem.start().as_ptr().wrapping_add(addr as usize);
+                let addr = addr.into();
                 // SAFETY: within the UMEM, and no batch is lent out.
                 unsafe { start.write_bytes(number, len as usize) };
                 let options = if nth < last { libc::XDP_PKT_CONTD } else { 0 };
