@@ -37,10 +37,10 @@ fn read(reader: impl Read, most: usize, len: usize) -> (Vec<Sum>, Option<String>
     for _ in 0..=len {
         match reader.next_batch(most) {
             Ok(Some(captures)) => frames.extend(captures.iter().map(|captured| {
-                assert!(captured.bytes.len() <= MAX_FRAME + 14);
-                let sum =
-                    captured.bytes.iter().fold(0_u64, |sum, byte| sum.wrapping_mul(31) + u64::from(*byte));
-                (captured.bytes.len(), sum, captured.wire_len, captured.time)
+                assert!(captured.len() <= MAX_FRAME + 14);
+                let bytes = captured.bytes().first();
+                let sum = bytes.iter().fold(0_u64, |sum, byte| sum.wrapping_mul(31) + u64::from(*byte));
+                (bytes.len(), sum, captured.wire_len(), captured.time())
             })),
             Ok(None) => return (frames, None),
             Err(error) => return (frames, Some(error.to_string())),

@@ -54,7 +54,7 @@ const IPV4_HEADER: usize = 20;
 const IPV6_HEADER: usize = 40;
 const UDP_HEADER: usize = 8;
 const VXLAN_HEADER: usize = 8;
-const FRAGMENT_HEADER: usize = 8;
+const FRAGMENT_HEADER: u32 = 8;
 
 // Ethertypes and flags as a little-endian load of the wire's bytes gives them.
 const ETH_P_IP: u16 = 0x0800_u16.to_be();
@@ -208,6 +208,7 @@ fn number(verdict: Verdict) -> u64 {
     }
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "an IPv4 header has at most 60 bytes")]
 #[inline(never)]
 fn ipv4_fragment(start: usize, end: usize, network: usize, header: usize) -> u64 {
     let packet = Packet { start, end };
@@ -319,14 +320,14 @@ fn announce(key: &FragmentKey, next: u32) {
 fn ipv6_fragment(start: usize, end: usize, network: usize) -> u64 {
     let packet = Packet { start, end };
     let header = network + IPV6_HEADER;
-    let transport = header + FRAGMENT_HEADER;
+    let transport = header + FRAGMENT_HEADER as usize;
     if !packet.holds(transport) {
         return MALFORMED;
     }
     let fragment = u16::from_be(packet.u16(header + 2));
     let place = Place {
         offset: u32::from(fragment & 0xfff8),
-        len: u32::from(u16::from_be(packet.u16(network + 4))).wrapping_sub(FRAGMENT_HEADER as u32),
+        len: u32::from(u16::from_be(packet.u16(network + 4))).wrapping_sub(FRAGMENT_HEADER),
         more: fragment & 1 != 0,
     };
     let mut key: FragmentKey = [0; 10];
