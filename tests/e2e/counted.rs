@@ -116,7 +116,7 @@ fn what_is_not_for_the_engine_is_passed_by_reason() {
         frame(&Outer::sample_v6(7, &[(0, vec![0; 8])])),
         frame(&ours),
     ];
-    let report = report_of(&cable, builder(), &frames);
+    let report = report_of(&cable, builder().reassemble(false), &frames);
     let passed = &report.interfaces[0].xdp.passed;
     assert_eq!(
         (passed.not_tunnel, passed.fragment, passed.malformed, passed.extension, passed.no_socket),

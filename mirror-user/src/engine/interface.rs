@@ -151,9 +151,9 @@ impl LiveInterface {
             .zip(first_worker..)
             .map(|(queue, worker)| QueuePlan { queue, cpu: plan.cpu(worker) })
             .collect();
-        // A zero-copy pool must be gone before its queue is: virtio_net takes the added queues back with the program and
-        // then forgets to let go of their pools (`virtnet_xsk_pool_disable`), on which a later attach crashes; and no
-        // process that is killed can see to the order. In copy mode the driver knows of no pool.
+        // A zero-copy pool must be gone before its queue is. virtio_net gives the added queues up when the program is
+        // detached, and their pools stay behind: the next attach crashed a 7.3 kernel (`virtnet_rx_resume_all`). A killed
+        // process cannot keep the order. In copy mode the driver has no pool.
         let mut their_plan = self.plan.clone();
         if self.plan.bind == BindMode::ZeroCopy {
             their_plan.bind = BindMode::Copy;

@@ -41,7 +41,7 @@ pub const MAX_BLOCK: usize = 16 * 1024 * 1024;
 /// let mut reader = mirror_user::source::CaptureReader::open("mirror.pcap")?;
 /// while let Some(captures) = reader.next_batch(64)? {
 ///     for captured in captures.iter() {
-///         println!("{} ns: {} bytes", captured.time, captured.bytes.len());
+///         println!("{} ns: {} bytes", captured.time(), captured.len());
 ///     }
 /// }
 /// # Ok(())

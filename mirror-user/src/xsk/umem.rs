@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_is_not_to_be_had_is_told_with_its_size() {
+    fn a_refused_umem_is_reported_with_its_size() {
         let umem = Umem::allocate(CHUNKS, HugePages::Never).unwrap();
         // A socket of another family takes no UMEM.
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
