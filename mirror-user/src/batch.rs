@@ -16,10 +16,16 @@ pub const MAX_BATCH: usize = 256;
 /// A frame as a source lends it, before decapsulation: the outer Ethernet frame, without FCS.
 #[derive(Clone, Copy, Debug)]
 pub struct Captured<'a> {
-    first: &'a [u8],
-    rest: Option<&'a Rest<'a>>,
+    bytes: Bytes<'a>,
     wire_len: u32,
     time: u64,
+}
+
+/// As large as a slice: a frame in one piece, as nearly all are, costs nothing for those that are not.
+#[derive(Clone, Copy, Debug)]
+enum Bytes<'a> {
+    InOne(&'a [u8]),
+    InSeveral(&'a Slices<'a>),
 }
 
 impl<'a> Captured<'a> {
@@ -28,30 +34,35 @@ impl<'a> Captured<'a> {
     #[inline]
     #[must_use]
     pub fn new(bytes: &'a [u8], wire_len: u32, time: u64) -> Self {
-        Self { first: bytes, rest: None, wire_len, time }
+        Self { bytes: Bytes::InOne(bytes), wire_len, time }
     }
 
-    /// The same frame with further bytes behind: one that came in several descriptors. It may be cut anywhere, within its
-    /// headers too.
+    /// The same of a frame in several pieces, as one that came in several descriptors is. It may be cut anywhere, within
+    /// its headers too.
     #[inline]
     #[must_use]
-    pub fn followed_by(self, rest: &'a Rest<'a>) -> Self {
-        Self { rest: Some(rest), ..self }
+    pub fn in_several(bytes: &'a Slices<'a>, wire_len: u32, time: u64) -> Self {
+        Self { bytes: Bytes::InSeveral(bytes), wire_len, time }
     }
 
     /// The bytes at hand.
     #[inline]
     #[must_use]
     pub fn bytes(&self) -> Segments<'a> {
-        let (rest, left) = self.rest.map_or((&[][..], 0), |rest| (rest.slices, rest.len));
-        Segments { first: self.first, rest, left }
+        match self.bytes {
+            Bytes::InOne(first) => Segments { first, rest: &[], left: 0 },
+            Bytes::InSeveral(slices) => slices.segments(),
+        }
     }
 
     /// Number of bytes at hand.
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
-        self.first.len() + self.rest.map_or(0, |rest| rest.len)
+        match self.bytes {
+            Bytes::InOne(bytes) => bytes.len(),
+            Bytes::InSeveral(slices) => slices.len,
+        }
     }
 
     /// Whether there are no bytes at all.
@@ -61,50 +72,58 @@ impl<'a> Captured<'a> {
     }
 
     /// Length of the frame on the wire, in bytes.
+    #[inline]
     #[must_use]
     pub fn wire_len(&self) -> u32 {
         self.wire_len
     }
 
     /// Receive time, CLOCK_REALTIME in ns since the epoch.
+    #[inline]
     #[must_use]
     pub fn time(&self) -> u64 {
         self.time
     }
 
-    /// The first slice.
+    /// All of it, where it is in one piece.
     #[inline]
-    pub(crate) fn first(&self) -> &'a [u8] {
-        self.first
-    }
-
-    /// Whether it is in one piece.
-    #[inline]
-    pub(crate) fn is_contiguous(&self) -> bool {
-        self.rest.is_none()
+    pub(crate) fn in_one(&self) -> Option<&'a [u8]> {
+        match self.bytes {
+            Bytes::InOne(bytes) => Some(bytes),
+            Bytes::InSeveral(_) => None,
+        }
     }
 }
 
-/// What a frame has behind its first slice.
+/// The pieces of a frame, in order.
 #[derive(Clone, Copy, Debug)]
-pub struct Rest<'a> {
+pub struct Slices<'a> {
     slices: &'a [&'a [u8]],
     /// Bytes in all of them.
     len: usize,
 }
 
-impl<'a> Rest<'a> {
-    /// These slices, in order.
+impl<'a> Slices<'a> {
+    /// A frame of these.
     #[must_use]
     pub fn new(slices: &'a [&'a [u8]]) -> Self {
         Self { slices, len: slices.iter().map(|slice| slice.len()).sum() }
     }
 
-    #[cfg(feature = "af-xdp")]
-    pub(crate) fn slices(&self) -> &'a [&'a [u8]] {
-        self.slices
+    fn segments(&self) -> Segments<'a> {
+        match self.slices {
+            [] => Segments { first: &[], rest: &[], left: 0 },
+            [first, rest @ ..] => Segments { first, rest, left: self.len - first.len() },
+        }
     }
 
+    /// How many there are.
+    #[cfg(feature = "af-xdp")]
+    pub(crate) fn count(&self) -> usize {
+        self.slices.len()
+    }
+
+    /// Bytes in all of them.
     #[cfg(feature = "af-xdp")]
     pub(crate) fn len(&self) -> usize {
         self.len
@@ -233,7 +252,7 @@ impl<'a> Frame<'a> {
     /// Whether it is in one piece.
     #[inline]
     pub(crate) fn is_contiguous(&self) -> bool {
-        self.captured.is_contiguous()
+        self.captured.in_one().is_some()
     }
 
     /// What [`new`](Self::new) was given.
@@ -246,10 +265,9 @@ impl<'a> Frame<'a> {
     pub fn inner(&self) -> Segments<'a> {
         let Layout { inner_start, inner_end, .. } = self.layout;
         let (start, end) = (inner_start as usize, inner_end as usize);
-        if self.captured.is_contiguous() {
-            Segments { first: &self.captured.first[start..end], rest: &[], left: 0 }
-        } else {
-            self.captured.bytes().range(start, end)
+        match self.captured.in_one() {
+            Some(bytes) => Segments { first: &bytes[start..end], rest: &[], left: 0 },
+            None => self.captured.bytes().range(start, end),
         }
     }
 
@@ -344,8 +362,12 @@ impl<'a> Frame<'a> {
 
     /// Bytes of the outer headers, which decapsulation proved to be there.
     fn array<const N: usize>(&self, at: usize) -> [u8; N] {
-        match self.captured.first.get(at..).and_then(|bytes| bytes.first_chunk()) {
-            Some(bytes) => *bytes,
+        match self.captured.in_one() {
+            Some(bytes) => {
+                let mut array = [0; N];
+                array.copy_from_slice(&bytes[at..at + N]);
+                array
+            }
             None => self.gathered(at),
         }
     }

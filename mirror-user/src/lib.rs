@@ -86,7 +86,7 @@ mod xdp;
 mod xsk;
 
 pub use account::Report;
-pub use batch::{Batch, Captured, Frame, Rest};
+pub use batch::{Batch, Captured, Frame, Slices};
 pub use dispatch::Dispatch;
 #[cfg(feature = "af-xdp")]
 pub use engine::Engine;

@@ -20,7 +20,7 @@ mod stamps;
 mod transmit;
 mod umem;
 
-pub(crate) use received::{BatchTime, Received, Rests, Slices, StampedTimes, Times};
+pub(crate) use received::{BatchTime, Pieces, Received, Several, StampedTimes, Times};
 pub(crate) use socket::{Bind, Config, FRAME_HEADROOM, HEADROOM, Socket, Statistics, XskError};
 pub(crate) use stamps::Stamps;
 pub(crate) use transmit::Transmitter;

@@ -7,7 +7,7 @@ use arrayvec::ArrayVec;
 use mirror_ebpf::mirror::STAMP_LEN;
 
 use super::{Socket, Stamps, ring::RxRing};
-use crate::batch::{Captured, MAX_BATCH, Rest};
+use crate::batch::{Captured, MAX_BATCH, Slices};
 
 /// Descriptors in user space's hands. Dropping it, also while unwinding, gives every chunk back.
 #[derive(Debug)]
@@ -24,15 +24,15 @@ pub(crate) struct Frames<'a, T> {
     left: Range<u32>,
     frames: usize,
     continued: bool,
-    /// Of each frame in several descriptors, in order, what follows its first.
-    rests: slice::Iter<'a, Rest<'a>>,
+    /// Those in several descriptors, in order.
+    several: slice::Iter<'a, Slices<'a>>,
     times: T,
 }
 
-/// Where the slices of frames in several descriptors are kept while their batch is looked at.
-pub(crate) type Slices<'a> = ArrayVec<&'a [u8], MAX_BATCH>;
-/// Where is kept which of [`Slices`] belong to which frame.
-pub(crate) type Rests<'a> = ArrayVec<Rest<'a>, { MAX_BATCH / 2 }>;
+/// Where the bytes of frames in several descriptors are kept while their batch is looked at.
+pub(crate) type Pieces<'a> = ArrayVec<&'a [u8], MAX_BATCH>;
+/// Where is kept which of [`Pieces`] belong to which frame.
+pub(crate) type Several<'a> = ArrayVec<Slices<'a>, { MAX_BATCH / 2 }>;
 
 /// Where the receive times of a batch come from, all of them CLOCK_REALTIME in ns. A loop is made for each kind, so that
 /// one that needs no stamps has no code for them.
@@ -104,7 +104,7 @@ impl<'a> Received<'a> {
             frames: left.len(),
             left,
             continued: false,
-            rests: [].iter(),
+            several: [].iter(),
             times,
         }
     }
@@ -113,11 +113,11 @@ impl<'a> Received<'a> {
     pub(crate) fn frames_in_several<'r, 's: 'r, 'b: 's, T: Times>(
         &'b self,
         times: T,
-        slices: &'s mut Slices<'b>,
-        rests: &'r mut Rests<'s>,
+        pieces: &'s mut Pieces<'b>,
+        several: &'r mut Several<'s>,
     ) -> Frames<'r, T> {
         let Socket { rx, umem, continued, .. } = &*self.socket;
-        let mut followers = ArrayVec::<usize, { MAX_BATCH / 2 }>::new();
+        let mut counts = ArrayVec::<usize, { MAX_BATCH / 2 }>::new();
         let (mut frames, mut skipped, mut begun) = (0, *continued, false);
         for nth in 0..self.count {
             let descriptor = rx.descriptor(nth);
@@ -127,19 +127,20 @@ impl<'a> Received<'a> {
                 skipped = goes_on;
                 continue;
             }
-            if begun {
-                slices.push(self.bytes(&descriptor));
-                followers.last_mut().into_iter().for_each(|count| *count += 1);
-            } else if goes_on {
-                followers.push(0);
+            if !begun && goes_on {
+                counts.push(0);
+            }
+            if begun || goes_on {
+                pieces.push(self.bytes(&descriptor));
+                counts.last_mut().into_iter().for_each(|count| *count += 1);
             }
             begun = goes_on;
         }
-        let mut behind = slices.as_slice();
-        for count in followers {
-            let (mine, others) = behind.split_at(count);
-            rests.push(Rest::new(mine));
-            behind = others;
+        let mut left = pieces.as_slice();
+        for count in counts {
+            let (own, others) = left.split_at(count);
+            several.push(Slices::new(own));
+            left = others;
         }
         Frames {
             rx,
@@ -147,7 +148,7 @@ impl<'a> Received<'a> {
             left: 0..self.count,
             frames,
             continued: *continued,
-            rests: rests.iter(),
+            several: several.iter(),
             times,
         }
     }
@@ -198,27 +199,19 @@ impl Drop for Received<'_> {
 impl<'a, T: Times> Iterator for Frames<'a, T> {
     type Item = Option<Captured<'a>>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        let skipped = std::mem::take(&mut self.continued);
-        loop {
-            let nth = self.left.next()?;
-            let ahead = nth + AHEAD;
-            if ahead < self.left.end {
-                self.fetch(&self.rx.descriptor(ahead));
-            }
-            let descriptor = self.rx.descriptor(nth);
-            let goes_on = continues(&descriptor);
-            if skipped && goes_on {
-                continue;
-            }
-            let captured = match (skipped, goes_on) {
-                (true, _) => None,
-                (false, false) => Some(self.capture(&descriptor)),
-                (false, true) => Some(self.capture_several(&descriptor)?),
-            };
-            self.frames -= 1;
-            return Some(captured);
+        let nth = self.left.next()?;
+        let ahead = nth + AHEAD;
+        if ahead < self.left.end {
+            self.fetch(&self.rx.descriptor(ahead));
         }
+        let descriptor = self.rx.descriptor(nth);
+        if self.continued || continues(&descriptor) {
+            return self.next_of_several(&descriptor);
+        }
+        self.frames -= 1;
+        Some(Some(self.capture(&descriptor)))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -242,19 +235,26 @@ impl<'a, T: Times> Frames<'a, T> {
         Captured::new(bytes, descriptor.len, time)
     }
 
-    /// The frame that begins here and goes on; `None` where its end is not in the batch.
+    /// The frame whose next descriptor this is; `None` where it does not end in the batch.
     #[cold]
-    fn capture_several(&mut self, descriptor: &libc::xdp_desc) -> Option<Captured<'a>> {
+    fn next_of_several(&mut self, descriptor: &libc::xdp_desc) -> Option<Option<Captured<'a>>> {
         if self.frames == 0 {
             return None;
         }
-        let rest = self.rests.next()?;
-        let followers = u32::try_from(rest.slices().len()).unwrap_or(u32::MAX);
-        self.left.start = self.left.start.saturating_add(followers);
-        let bytes = lent(self.umem, descriptor, self.rx);
-        let time = self.times.take(bytes);
-        let wire_len = u32::try_from(bytes.len() + rest.len()).unwrap_or(u32::MAX);
-        Some(Captured::new(bytes, wire_len, time).followed_by(rest))
+        self.frames -= 1;
+        if std::mem::take(&mut self.continued) {
+            let mut goes_on = continues(descriptor);
+            while goes_on {
+                goes_on = continues(&self.rx.descriptor(self.left.next()?));
+            }
+            return Some(None);
+        }
+        let slices = self.several.next()?;
+        let others = u32::try_from(slices.count() - 1).unwrap_or(u32::MAX);
+        self.left.start = self.left.start.saturating_add(others);
+        let time = self.times.take(lent(self.umem, descriptor, self.rx));
+        let wire_len = u32::try_from(slices.len()).unwrap_or(u32::MAX);
+        Some(Some(Captured::in_several(slices, wire_len, time)))
     }
 }
 
@@ -365,11 +365,12 @@ mod tests {
         /// The next batch of at most `most` descriptors: each frame's number and the lengths of its slices.
         fn batch(&mut self, most: usize) -> Vec<Option<(u8, Vec<usize>)>> {
             let received = self.socket.receive(most);
-            let (mut slices, mut rests) = (Slices::new(), Rests::new());
-            let frames = received.frames_in_several(BatchTime(7), &mut slices, &mut rests);
+            let mut pieces = Pieces::new();
+            let mut several = Several::new();
+            let frames = received.frames_in_several(BatchTime(7), &mut pieces, &mut several);
             assert_eq!(frames.len() as u64, received.frame_count());
             let look = |captured: Captured<'_>| {
-                let number = captured.first()[0];
+                let number = captured.bytes().first()[0];
                 assert!(captured.bytes().iter().flatten().all(|byte| *byte == number));
                 assert_eq!((captured.wire_len() as usize, captured.time()), (captured.len(), 7));
                 (number, captured.bytes().iter().map(<[u8]>::len).collect())

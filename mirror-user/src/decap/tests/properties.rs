@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     account::Reject,
-    batch::{Captured, HeadBuffer, Rest, Segments},
+    batch::{Captured, HeadBuffer, Segments, Slices},
 };
 
 fn inners() -> impl Strategy<Value = Vec<u8>> {
@@ -100,7 +100,7 @@ fn check_layout(captured: Captured<'_>, layout: &Layout) -> Result<(), TestCaseE
 /// Both ways agree wherever the fast one answers.
 fn check_ways(captured: Captured<'_>) -> Result<(), TestCaseError> {
     let general = general::decapsulate(&captured, PORTS);
-    if let Some(layout) = fast::decapsulate(captured.first(), PORTS) {
+    if let Some(layout) = captured.in_one().and_then(|bytes| fast::decapsulate(bytes, PORTS)) {
         prop_assert_eq!(general, Ok(layout));
     }
     prop_assert_eq!(decapsulate(&captured, PORTS), general);
@@ -117,7 +117,7 @@ fn check_etherparse(captured: Captured<'_>) -> Result<(), TestCaseError> {
     if captured.wire_len() as usize > captured.len() {
         return Ok(());
     }
-    let sliced = SlicedPacket::from_ethernet(captured.first())
+    let sliced = SlicedPacket::from_ethernet(captured.bytes().first())
         .map_err(|error| TestCaseError::fail(format!("etherparse refuses what we accept: {error}")))?;
     let (source, destination) = match sliced.net {
         Some(NetSlice::Ipv4(ip)) => {
@@ -148,9 +148,9 @@ fn cut_up<'a>(bytes: &'a [u8], cuts: &[prop::sample::Index]) -> Vec<&'a [u8]> {
 
 /// A frame in several slices is judged as the same frame in one, and shows the same bytes and addresses.
 fn check_cut(bytes: &[u8], wire_len: u32, cuts: &[prop::sample::Index]) -> Result<(), TestCaseError> {
-    let slices = cut_up(bytes, cuts);
-    let rest = Rest::new(&slices[1..]);
-    let cut = Captured::new(slices[0], wire_len, 7).followed_by(&rest);
+    let pieces = cut_up(bytes, cuts);
+    let slices = Slices::new(&pieces);
+    let cut = Captured::in_several(&slices, wire_len, 7);
     prop_assert_eq!(cut.len(), bytes.len());
     let (cut, whole) =
         (decapsulate_frame(cut, PORTS), decapsulate_frame(Captured::new(bytes, wire_len, 7), PORTS));

@@ -150,7 +150,7 @@ fn read_all(reader: impl Read, most: usize) -> (Vec<Seen>, Option<CaptureError>)
         match reader.next_batch(most) {
             Ok(Some(captures)) => {
                 assert!(captures.len() <= most, "a batch is no longer than asked for");
-                seen.extend(captures.iter().map(|c| (c.first().to_vec(), c.wire_len(), c.time())));
+                seen.extend(captures.iter().map(|c| (c.bytes().first().to_vec(), c.wire_len(), c.time())));
             }
             Ok(None) => return (seen, None),
             Err(error) => return (seen, Some(error)),

@@ -237,7 +237,7 @@ impl Pipeline {
                 continue;
             };
             counts.outer_bytes += captured.len() as u64;
-            counts.multi_descriptor += u64::from(!captured.is_contiguous());
+            counts.multi_descriptor += u64::from(captured.in_one().is_none());
             let layout = match decap::decapsulate(&captured, &self.config.ports) {
                 Ok(layout) => layout,
                 Err(reason) => {

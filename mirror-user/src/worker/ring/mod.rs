@@ -20,7 +20,7 @@ use super::{
 use crate::{
     account::WorkerCounters,
     engine::{Event, Wait},
-    xsk::{BatchTime, Received, Rests, Slices, Socket, StampedTimes, Stamps, Statistics, Times},
+    xsk::{BatchTime, Pieces, Received, Several, Socket, StampedTimes, Stamps, Statistics, Times},
 };
 
 /// Sinks get their tick twice as often as promised, so that a promise of 100 ms holds.
@@ -236,9 +236,9 @@ impl RingWorker {
 
 fn process<T: Times>(pipeline: &mut Pipeline, received: &Received<'_>, times: T) {
     if received.is_in_several() {
-        let mut slices = Slices::new();
-        let mut rests = Rests::new();
-        pipeline.process(received.frames_in_several(times, &mut slices, &mut rests));
+        let mut pieces = Pieces::new();
+        let mut several = Several::new();
+        pipeline.process(received.frames_in_several(times, &mut pieces, &mut several));
     } else {
         pipeline.process(received.frames(times));
     }
