@@ -203,6 +203,25 @@ impl<'a> Segments<'a> {
         buffer
     }
 
+    /// Copies the start of it, as much as `out` takes, and gives how many bytes that were.
+    #[inline]
+    pub(crate) fn copy_to(&self, out: &mut [u8]) -> usize {
+        let first = self.first.len().min(out.len());
+        out[..first].copy_from_slice(&self.first[..first]);
+        if self.left == 0 { first } else { first + self.copy_rest_to(&mut out[first..]) }
+    }
+
+    #[cold]
+    fn copy_rest_to(&self, out: &mut [u8]) -> usize {
+        let mut at = 0;
+        for slice in self.iter().skip(1) {
+            let part = slice.len().min(out.len() - at);
+            out[at..at + part].copy_from_slice(&slice[..part]);
+            at += part;
+        }
+        at
+    }
+
     /// All of the frame in one piece, copied where it is in several.
     #[must_use]
     pub fn to_contiguous(&self) -> Cow<'a, [u8]> {

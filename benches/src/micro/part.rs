@@ -144,7 +144,12 @@ impl Part {
                 Box::new(move || {
                     for captured in &frames {
                         let captured = *black_box(captured);
-                        black_box((captured.bytes(), captured.wire_len(), captured.wire_len(), false));
+                        black_box((
+                            captured.bytes().first(),
+                            captured.wire_len(),
+                            captured.wire_len(),
+                            false,
+                        ));
                     }
                 })
             }

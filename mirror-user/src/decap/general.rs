@@ -39,7 +39,7 @@ struct Outer<'a> {
     reason = "the longest outer headers are 106 bytes, lengths are 16 bits"
 )]
 #[inline(never)]
-pub(super) fn decapsulate(captured: &Captured<'_>, ports: &[u16]) -> Result<Layout, Reject> {
+pub(super) fn decapsulate(captured: Captured<'_>, ports: &[u16]) -> Result<Layout, Reject> {
     // Every header that is read lies in the head, wherever the frame is cut.
     let mut buffer = HeadBuffer::default();
     let bytes = captured.bytes().head(&mut buffer);

@@ -99,7 +99,7 @@ fn check_layout(captured: Captured<'_>, layout: &Layout) -> Result<(), TestCaseE
 
 /// Both ways agree wherever the fast one answers.
 fn check_ways(captured: Captured<'_>) -> Result<(), TestCaseError> {
-    let general = general::decapsulate(&captured, PORTS);
+    let general = general::decapsulate(captured, PORTS);
     if let Some(layout) = captured.in_one().and_then(|bytes| fast::decapsulate(bytes, PORTS)) {
         prop_assert_eq!(general, Ok(layout));
     }

@@ -41,11 +41,7 @@ pub(crate) fn put(frame: &Frame<'_>, out: &mut [u8]) {
         wire_len.to_le_bytes(),
     ];
     out[..HEAD].copy_from_slice(words.as_flattened());
-    let mut at = HEAD;
-    for slice in outer.iter() {
-        out[at..at + slice.len()].copy_from_slice(slice);
-        at += slice.len();
-    }
+    outer.copy_to(&mut out[HEAD..]);
 }
 
 /// The frames of a block, in order.

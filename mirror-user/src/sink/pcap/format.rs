@@ -101,14 +101,7 @@ impl Format {
                 &mut out[RECORD_HEAD..]
             }
         };
-        let mut left = captured as usize;
-        let mut at = 0;
-        for segment in data.iter() {
-            let part = segment.len().min(left);
-            rest[at..at + part].copy_from_slice(&segment[..part]);
-            at += part;
-            left -= part;
-        }
+        let at = data.copy_to(&mut rest[..captured as usize]);
         // Padding to 32 bits "should be filled with zeroes" (section 3.1); the block still holds older packets there.
         if at < rest.len() {
             rest[at..].fill(0);
