@@ -135,19 +135,19 @@ impl Joins {
         self.whole.clear();
     }
 
-    /// Hands a fragment over. Whether there is room for another datagram.
+    /// Hands a fragment over, by value: see [`decap::decapsulate`]. Whether there is room for another datagram.
     #[cold]
     #[inline(never)]
     pub(super) fn collect(
         &mut self,
         shared: &SharedReassembler,
-        captured: &Captured<'_>,
+        captured: Captured<'_>,
         queue: u32,
         position: usize,
         sorting: &mut Sorting<'_>,
     ) -> bool {
         let start = self.bytes.len();
-        let (outcome, rejected) = shared.insert(captured, queue, &mut self.bytes);
+        let (outcome, rejected) = shared.insert(&captured, queue, &mut self.bytes);
         // These are of earlier batches too: they stand whatever becomes of this one.
         sorting.counters.add_rejected(&rejected);
         match outcome {

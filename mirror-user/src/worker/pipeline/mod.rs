@@ -246,7 +246,7 @@ impl Pipeline {
                         continue;
                     };
                     let joins = &mut self.joins;
-                    if joins.collect(reassembly, &captured, self.queue, frames.len(), &mut sorting) {
+                    if joins.collect(reassembly, captured, self.queue, frames.len(), &mut sorting) {
                         continue;
                     }
                     break;
