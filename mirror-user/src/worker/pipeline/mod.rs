@@ -223,15 +223,14 @@ impl Pipeline {
             self.joins.clear();
         }
         let mut frames = ArrayVec::<Frame<'_>, MAX_BATCH>::new();
-        let received = FrameCounters { received: batch.len() as u64, ..FrameCounters::default() };
+        let counts = FrameCounters { received: batch.len() as u64, ..FrameCounters::default() };
         let mut sorting =
-            Sorting { counters: &mut self.frames, batch: received, handed_over: 0, sorted: false };
-        // What every frame counts in has no other place than registers: no reference to it leaves this function.
-        let mut counts = FrameCounters::default();
+            Sorting { counters: &mut self.frames, batch: counts, handed_over: 0, sorted: false };
         let Selection { allow, .. } = &*self.config.selection;
         // Asked once: to read a frame's source takes bounds checks, and nearly always nothing is left to refuse here.
         let refuses = !allow.is_all();
         for captured in batch.by_ref() {
+            let counts = &mut sorting.batch;
             // Step by step and not as a chain of results, which would go through memory from one to the next.
             let Some(captured) = captured else {
                 counts.reject(Reject::MultiDescriptor);
@@ -268,7 +267,6 @@ impl Pipeline {
             counts.decapsulated(&frame);
             frames.push(frame);
         }
-        sorting.batch.add(&counts);
         if !self.joins.is_empty() {
             self.joins.insert(&self.config, &mut frames, &mut sorting.batch);
             // The rest of the batch, if any is left, has its turn afterwards.
