@@ -16,17 +16,24 @@ pub(crate) struct Received<'a> {
     count: u32,
 }
 
-/// The frames of a [`Received`] batch, `None` for one in more descriptors than a batch has.
+/// The frames of a [`Received`] batch, each in one descriptor.
 #[derive(Debug)]
 pub(crate) struct Frames<'a, T> {
     rx: &'a RxRing,
     umem: usize,
     left: Range<u32>,
+    times: T,
+}
+
+/// The frames of a batch of which some are in several descriptors; `None` for one in more than a batch has. A type of its
+/// own: what it needs would keep the other's state out of registers.
+#[derive(Debug)]
+pub(crate) struct FramesInSeveral<'a, T> {
+    descriptors: Frames<'a, T>,
     frames: usize,
     continued: bool,
     /// Those in several descriptors, in order.
     several: slice::Iter<'a, Slices<'a>>,
-    times: T,
 }
 
 /// Where the bytes of frames in several descriptors are kept while their batch is looked at.
@@ -97,16 +104,7 @@ impl<'a> Received<'a> {
 
     /// The frames, each in one descriptor.
     pub(crate) fn frames<T: Times>(&self, times: T) -> Frames<'_, T> {
-        let left = 0..self.count;
-        Frames {
-            rx: &self.socket.rx,
-            umem: self.socket.umem.base(),
-            frames: left.len(),
-            left,
-            continued: false,
-            several: [].iter(),
-            times,
-        }
+        Frames { rx: &self.socket.rx, umem: self.socket.umem.base(), left: 0..self.count, times }
     }
 
     /// The frames, of which some may be in several descriptors.
@@ -115,7 +113,7 @@ impl<'a> Received<'a> {
         times: T,
         pieces: &'s mut Pieces<'b>,
         several: &'r mut Several<'s>,
-    ) -> Frames<'r, T> {
+    ) -> FramesInSeveral<'r, T> {
         let Socket { rx, umem, continued, .. } = &*self.socket;
         let mut counts = ArrayVec::<usize, { MAX_BATCH / 2 }>::new();
         let (mut frames, mut skipped, mut begun) = (0, *continued, false);
@@ -142,14 +140,11 @@ impl<'a> Received<'a> {
             several.push(Slices::new(own));
             left = others;
         }
-        Frames {
-            rx,
-            umem: umem.base(),
-            left: 0..self.count,
+        FramesInSeveral {
+            descriptors: Frames { rx, umem: umem.base(), left: 0..self.count, times },
             frames,
             continued: *continued,
             several: several.iter(),
-            times,
         }
     }
 
@@ -201,17 +196,42 @@ impl<'a, T: Times> Iterator for Frames<'a, T> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        let nth = self.left.next()?;
-        let ahead = nth + AHEAD;
-        if ahead < self.left.end {
-            self.fetch(&self.rx.descriptor(ahead));
-        }
-        let descriptor = self.rx.descriptor(nth);
-        if self.continued || continues(&descriptor) {
-            return self.next_of_several(&descriptor);
+        let descriptor = self.next_descriptor()?;
+        Some(Some(self.capture(&descriptor)))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.left.size_hint()
+    }
+}
+
+impl<T: Times> ExactSizeIterator for Frames<'_, T> {}
+
+impl<'a, T: Times> Iterator for FramesInSeveral<'a, T> {
+    type Item = Option<Captured<'a>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.frames == 0 {
+            return None;
         }
         self.frames -= 1;
-        Some(Some(self.capture(&descriptor)))
+        let mut descriptor = self.descriptors.next_descriptor()?;
+        if std::mem::take(&mut self.continued) {
+            while continues(&descriptor) {
+                descriptor = self.descriptors.next_descriptor()?;
+            }
+            return Some(None);
+        }
+        if !continues(&descriptor) {
+            return Some(Some(self.descriptors.capture(&descriptor)));
+        }
+        let slices = self.several.next()?;
+        let others = u32::try_from(slices.count() - 1).unwrap_or(u32::MAX);
+        let Frames { rx, umem, left, times } = &mut self.descriptors;
+        left.start = left.start.saturating_add(others);
+        let time = times.take(lent(*umem, &descriptor, *rx));
+        let wire_len = u32::try_from(slices.len()).unwrap_or(u32::MAX);
+        Some(Some(Captured::in_several(slices, wire_len, time)))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -219,9 +239,20 @@ impl<'a, T: Times> Iterator for Frames<'a, T> {
     }
 }
 
-impl<T: Times> ExactSizeIterator for Frames<'_, T> {}
+impl<T: Times> ExactSizeIterator for FramesInSeveral<'_, T> {}
 
 impl<'a, T: Times> Frames<'a, T> {
+    /// The next descriptor of the batch; asks for the headers of one further on.
+    #[inline]
+    fn next_descriptor(&mut self) -> Option<libc::xdp_desc> {
+        let nth = self.left.next()?;
+        let ahead = nth + AHEAD;
+        if ahead < self.left.end {
+            self.fetch(&self.rx.descriptor(ahead));
+        }
+        Some(self.rx.descriptor(nth))
+    }
+
     /// Asks for the cache lines of a frame that will be read.
     fn fetch(&self, descriptor: &libc::xdp_desc) {
         let start = address(self.umem, descriptor);
@@ -233,28 +264,6 @@ impl<'a, T: Times> Frames<'a, T> {
         let bytes = lent(self.umem, descriptor, self.rx);
         let time = self.times.take(bytes);
         Captured::new(bytes, descriptor.len, time)
-    }
-
-    /// The frame whose next descriptor this is; `None` where it does not end in the batch.
-    #[cold]
-    fn next_of_several(&mut self, descriptor: &libc::xdp_desc) -> Option<Option<Captured<'a>>> {
-        if self.frames == 0 {
-            return None;
-        }
-        self.frames -= 1;
-        if std::mem::take(&mut self.continued) {
-            let mut goes_on = continues(descriptor);
-            while goes_on {
-                goes_on = continues(&self.rx.descriptor(self.left.next()?));
-            }
-            return Some(None);
-        }
-        let slices = self.several.next()?;
-        let others = u32::try_from(slices.count() - 1).unwrap_or(u32::MAX);
-        self.left.start = self.left.start.saturating_add(others);
-        let time = self.times.take(lent(self.umem, descriptor, self.rx));
-        let wire_len = u32::try_from(slices.len()).unwrap_or(u32::MAX);
-        Some(Some(Captured::in_several(slices, wire_len, time)))
     }
 }
 

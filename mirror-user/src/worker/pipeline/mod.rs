@@ -218,6 +218,11 @@ impl Pipeline {
     }
 
     /// Takes a batch, or as much of it as the room for reassembled datagrams allows.
+    #[expect(
+        clippy::inline_always,
+        reason = "out of line, the batch's iterator goes through memory for each frame"
+    )]
+    #[inline(always)]
     fn process_part<'a>(&mut self, batch: &mut impl ExactSizeIterator<Item = Option<Captured<'a>>>) {
         if !self.joins.is_empty() {
             self.joins.clear();
