@@ -143,7 +143,7 @@ impl LiveInterface {
             interface.name
         );
         self.plan.rx_queues = now;
-        if options.queues != Queues::All {
+        if now < before || options.queues != Queues::All {
             return Ok(());
         }
         let first_worker = first_worker + self.workers.len();
@@ -197,7 +197,7 @@ impl LiveInterface {
         }
     }
 
-    /// Whether frames come by queues that nobody reads although all were asked for, since that was last told.
+    /// Whether frames come by queues that nobody reads although all were asked for, since the last report of it.
     pub(super) fn unread(&mut self) -> Option<Event> {
         let no_socket = match self.program.report() {
             Ok(report) => report.passed.no_socket,
