@@ -16,16 +16,13 @@ pub const MAX_BATCH: usize = 256;
 /// A frame as a source lends it, before decapsulation: the outer Ethernet frame, without FCS.
 #[derive(Clone, Copy, Debug)]
 pub struct Captured<'a> {
-    bytes: Bytes<'a>,
+    /// All of a frame in one piece, as nearly all are: what reads it looks here first, within the bounds check that it
+    /// needs anyway, so that frames in several pieces cost the others nothing.
+    first: &'a [u8],
+    /// All pieces, of a frame in several.
+    several: Option<&'a Slices<'a>>,
     wire_len: u32,
     time: u64,
-}
-
-/// As large as a slice: a frame in one piece, as nearly all are, costs nothing for those that are not.
-#[derive(Clone, Copy, Debug)]
-enum Bytes<'a> {
-    InOne(&'a [u8]),
-    InSeveral(&'a Slices<'a>),
 }
 
 impl<'a> Captured<'a> {
@@ -34,7 +31,7 @@ impl<'a> Captured<'a> {
     #[inline]
     #[must_use]
     pub fn new(bytes: &'a [u8], wire_len: u32, time: u64) -> Self {
-        Self { bytes: Bytes::InOne(bytes), wire_len, time }
+        Self { first: bytes, several: None, wire_len, time }
     }
 
     /// The same of a frame in several pieces, as one that came in several descriptors is. It may be cut anywhere, within
@@ -42,16 +39,16 @@ impl<'a> Captured<'a> {
     #[inline]
     #[must_use]
     pub fn in_several(bytes: &'a Slices<'a>, wire_len: u32, time: u64) -> Self {
-        Self { bytes: Bytes::InSeveral(bytes), wire_len, time }
+        Self { first: bytes.first(), several: Some(bytes), wire_len, time }
     }
 
     /// The bytes at hand.
     #[inline]
     #[must_use]
     pub fn bytes(&self) -> Segments<'a> {
-        match self.bytes {
-            Bytes::InOne(first) => Segments { first, rest: &[], left: 0 },
-            Bytes::InSeveral(slices) => slices.segments(),
+        match self.several {
+            None => Segments { first: self.first, rest: &[], left: 0 },
+            Some(slices) => slices.segments(),
         }
     }
 
@@ -59,10 +56,7 @@ impl<'a> Captured<'a> {
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
-        match self.bytes {
-            Bytes::InOne(bytes) => bytes.len(),
-            Bytes::InSeveral(slices) => slices.len,
-        }
+        self.several.map_or(self.first.len(), |slices| slices.len)
     }
 
     /// Whether there are no bytes at all.
@@ -85,13 +79,16 @@ impl<'a> Captured<'a> {
         self.time
     }
 
-    /// All of it, where it is in one piece.
+    /// Its first piece, which nearly always is all of it.
     #[inline]
-    pub(crate) fn in_one(&self) -> Option<&'a [u8]> {
-        match self.bytes {
-            Bytes::InOne(bytes) => Some(bytes),
-            Bytes::InSeveral(_) => None,
-        }
+    pub(crate) fn first(&self) -> &'a [u8] {
+        self.first
+    }
+
+    /// Whether it is in several pieces.
+    #[inline]
+    pub(crate) fn is_in_several(&self) -> bool {
+        self.several.is_some()
     }
 }
 
@@ -110,11 +107,13 @@ impl<'a> Slices<'a> {
         Self { slices, len: slices.iter().map(|slice| slice.len()).sum() }
     }
 
+    fn first(&self) -> &'a [u8] {
+        self.slices.first().copied().unwrap_or_default()
+    }
+
     fn segments(&self) -> Segments<'a> {
-        match self.slices {
-            [] => Segments { first: &[], rest: &[], left: 0 },
-            [first, rest @ ..] => Segments { first, rest, left: self.len - first.len() },
-        }
+        let first = self.first();
+        Segments { first, rest: self.slices.get(1..).unwrap_or_default(), left: self.len - first.len() }
     }
 
     /// How many there are.
@@ -268,10 +267,10 @@ impl<'a> Frame<'a> {
         Self { captured, layout }
     }
 
-    /// Whether it is in one piece.
+    /// Whether it is in several pieces.
     #[inline]
-    pub(crate) fn is_contiguous(&self) -> bool {
-        self.captured.in_one().is_some()
+    pub(crate) fn is_in_several(&self) -> bool {
+        self.captured.is_in_several()
     }
 
     /// What [`new`](Self::new) was given.
@@ -280,12 +279,17 @@ impl<'a> Frame<'a> {
     }
 
     /// The inner Ethernet frame. It ends where the outer UDP length says; what follows is padding.
+    #[expect(
+        clippy::inline_always,
+        reason = "else what the cold call gives goes through memory for every frame"
+    )]
+    #[inline(always)]
     #[must_use]
     pub fn inner(&self) -> Segments<'a> {
         let Layout { inner_start, inner_end, .. } = self.layout;
         let (start, end) = (inner_start as usize, inner_end as usize);
-        match self.captured.in_one() {
-            Some(bytes) => Segments { first: &bytes[start..end], rest: &[], left: 0 },
+        match self.captured.first.get(start..end) {
+            Some(first) => Segments { first, rest: &[], left: 0 },
             None => self.captured.bytes().range(start, end),
         }
     }
@@ -381,12 +385,8 @@ impl<'a> Frame<'a> {
 
     /// Bytes of the outer headers, which decapsulation proved to be there.
     fn array<const N: usize>(&self, at: usize) -> [u8; N] {
-        match self.captured.in_one() {
-            Some(bytes) => {
-                let mut array = [0; N];
-                array.copy_from_slice(&bytes[at..at + N]);
-                array
-            }
+        match self.captured.first.get(at..).and_then(|bytes| bytes.first_chunk()) {
+            Some(array) => *array,
             None => self.gathered(at),
         }
     }

@@ -34,9 +34,10 @@ mod field {
     /// Ethertype, version and 12 bits after it.
     pub(super) const INNER_KIND: Range<usize> = INNER_NETWORK - 2..INNER_NETWORK + 2;
     pub(super) const INNER_TOTAL_LENGTH: Range<usize> = INNER_NETWORK + 2..INNER_NETWORK + 4;
-    pub(super) const INNER_PAYLOAD_LENGTH: Range<usize> = INNER_NETWORK + 4..INNER_NETWORK + 6;
+    /// The payload length, next header and hop limit.
+    pub(super) const INNER_PAYLOAD_LENGTH: Range<usize> = INNER_NETWORK + 4..INNER_NETWORK + 8;
     /// All that is read.
-    pub(super) const HEADERS: usize = INNER_NETWORK + 6;
+    pub(super) const HEADERS: usize = INNER_NETWORK + 8;
     /// The least UDP length: an inner frame with room for an IPv4 header, so that lengths too small for their own
     /// header come out below what is there.
     pub(super) const LEAST_UDP_LENGTH: usize = INNER_NETWORK + ipv4::HEADER_LEN - UDP;
@@ -48,10 +49,8 @@ const VERSION_IHL: u8 = 0x45;
 /// Not a fragment, and UDP: the fields at [`field::FRAGMENT_PROTOCOL`] under this mask, and what they are then.
 const FRAGMENT_PROTOCOL: (u32, u32) = ((ipv4::FRAGMENT_BITS as u32) << 16 | 0xff, udp::PROTOCOL as u32);
 
-/// Inner ethertype and the version of the IP header behind it, where they agree: the first 20 bits of
-/// [`field::INNER_KIND`].
-const INNER_IPV4: u32 = (ethertype::IPV4 as u32) << 4 | 4;
-const INNER_IPV6: u32 = (ethertype::IPV6 as u32) << 4 | 6;
+/// Inner ethertype and IP version: [`field::INNER_KIND`] under this mask, and what they are for IPv4.
+const INNER_IPV4: (u32, u32) = (0xffff_f000, (ethertype::IPV4 as u32) << 16 | 4 << 12);
 
 /// The layout of a frame of this shape; `None` for all others.
 ///
@@ -78,13 +77,18 @@ pub(super) fn decapsulate(bytes: &[u8], ports: &[u16]) -> Option<Layout> {
         return None;
     }
     let inner_end = field::UDP + udp_len;
-    let told = match be32(head, field::INNER_KIND) >> 12 {
-        INNER_IPV4 => ethernet::HEADER_LEN + usize::from(be16(head, field::INNER_TOTAL_LENGTH)),
-        INNER_IPV6 => {
-            ethernet::HEADER_LEN + ipv6::HEADER_LEN + usize::from(be16(head, field::INNER_PAYLOAD_LENGTH))
+    let told = if be32(head, field::INNER_KIND) & INNER_IPV4.0 == INNER_IPV4.1 {
+        ethernet::HEADER_LEN + usize::from(be16(head, field::INNER_TOTAL_LENGTH))
+    } else {
+        match be16(head, field::INNER_ETHERTYPE) {
+            ethertype::IPV6 if head[field::INNER_NETWORK] >> 4 == 6 => {
+                // With the bytes behind it: the same load as above would be shared, and its place computed.
+                let payload_len = be32(head, field::INNER_PAYLOAD_LENGTH) >> 16;
+                ethernet::HEADER_LEN + ipv6::HEADER_LEN + payload_len as usize
+            }
+            other if vlan::announces_tag(other) => return None,
+            _ => 0,
         }
-        _ if vlan::announces_tag(be16(head, field::INNER_ETHERTYPE)) => return None,
-        _ => 0,
     };
     Some(Layout {
         vni: vni >> 8,

@@ -6,7 +6,7 @@
 use super::{Layout, Network};
 use crate::{
     account::Reject,
-    batch::{Captured, HeadBuffer},
+    batch::{HeadBuffer, Segments},
     wire::{
         self,
         ethernet::{self, ethertype},
@@ -39,10 +39,10 @@ struct Outer<'a> {
     reason = "the longest outer headers are 106 bytes, lengths are 16 bits"
 )]
 #[inline(never)]
-pub(super) fn decapsulate(captured: Captured<'_>, ports: &[u16]) -> Result<Layout, Reject> {
+pub(super) fn decapsulate(captured: &Segments<'_>, wire_len: u32, ports: &[u16]) -> Result<Layout, Reject> {
     // Every header that is read lies in the head, wherever the frame is cut.
     let mut buffer = HeadBuffer::default();
-    let bytes = captured.bytes().head(&mut buffer);
+    let bytes = captured.head(&mut buffer);
     let frame = ethernet::Frame::new_checked(bytes)?;
     let (ethertype, payload) = untag(frame.ethertype(), frame.payload())?;
     let at = bytes.len() - payload.len();
@@ -58,7 +58,7 @@ pub(super) fn decapsulate(captured: Captured<'_>, ports: &[u16]) -> Result<Layou
 
     let udp = at + outer.header_len;
     // A source that tells a wire length below what it hands over is not believed.
-    let on_wire = captured.len().max(captured.wire_len() as usize) - udp;
+    let on_wire = captured.len().max(wire_len as usize) - udp;
     let told = outer.told.filter(|told| *told <= on_wire).ok_or(Reject::BadOuter)?;
     let udp_len = usize::from(datagram.length());
     if udp_len < udp::HEADER_LEN || udp_len > told {

@@ -81,9 +81,10 @@ pub fn decapsulate_frame<'a>(captured: Captured<'a>, ports: &[u16]) -> Result<Fr
 #[expect(clippy::inline_always, reason = "as in `fast`: each worker's loop has its own")]
 #[inline(always)]
 pub(crate) fn decapsulate(captured: &Captured<'_>, ports: &[u16]) -> Result<Layout, Reject> {
-    // By value: a reference would have the frame go through memory on the fast way, too.
-    match captured.in_one().and_then(|bytes| fast::decapsulate(bytes, ports)) {
-        Some(layout) => Ok(layout),
-        None => general::decapsulate(*captured, ports),
+    // Of a frame in several pieces the first may hold all that is asked for, and the others padding.
+    if let Some(layout) = fast::decapsulate(captured.first(), ports) {
+        return Ok(layout);
     }
+    // Not the frame itself: a reference to it would have it go through memory on the fast way, too.
+    general::decapsulate(&captured.bytes(), captured.wire_len(), ports)
 }

@@ -106,7 +106,7 @@ impl Scratch {
             let (bytes, wire_len) = part(frame);
             (bytes.first(), wire_len)
         }));
-        for (number, frame) in frames.iter().enumerate().filter(|(_, frame)| !frame.is_contiguous()) {
+        for (number, frame) in frames.iter().enumerate().filter(|(_, frame)| frame.is_in_several()) {
             let (bytes, wire_len) = part(frame);
             self.0.clear();
             bytes.iter().for_each(|slice| self.0.extend_from_slice(slice));

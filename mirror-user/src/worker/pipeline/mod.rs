@@ -242,7 +242,7 @@ impl Pipeline {
                 continue;
             };
             counts.outer_bytes += captured.len() as u64;
-            counts.multi_descriptor += u64::from(captured.in_one().is_none());
+            counts.multi_descriptor += u64::from(captured.is_in_several());
             let layout = match decap::decapsulate(&captured, &self.config.ports) {
                 Ok(layout) => layout,
                 Err(reason) => {
