@@ -19,7 +19,7 @@ use common::{
     settle,
 };
 use mirror_lab::{
-    Exchange, Injector, Lab, MirrorSource, MirrorSourceOptions, Namespace, Witness,
+    Exchange, Injector, Lab, MirrorSource, MirrorSourceOptions, Namespace, VethOptions, Witness,
     capture::{self, multiset},
     fragment,
     frames::{Outer, TcpFields, inner_tcp, inner_udp},
@@ -97,7 +97,10 @@ struct Live {
 
 impl Live {
     fn start(queues: u32) -> Self {
-        let cable = Cable::with_queues(queues);
+        Self::on(Cable::with_queues(queues))
+    }
+
+    fn on(cable: Cable) -> Self {
         let (sink, kept) = keeper();
         let running = cable.engine(builder().sink(sink));
         Self { cable, running, kept }
@@ -245,6 +248,32 @@ fn fragments_of_a_datagram_over_two_queues_are_joined() {
     assert_eq!(received, [1000, 1000]);
     assert_eq!((report.frames.reassembled, report.frames.rejected.total()), (1000, 0));
     assert!(multiset(kept) == multiset(all.into_iter().map(|datagram| datagram.inner).collect()));
+}
+
+#[test]
+fn fragments_in_several_descriptors_are_joined() {
+    /// Where a path with an MTU of 9001 cuts.
+    const CUT: usize = 8976;
+    let live = Live::on(Cable::lay(&VethOptions { mtu: 9001, ..VethOptions::default() }));
+    // As large as segments are that a sender's NIC had yet to cut up.
+    let inner = |number: u32| {
+        let payload: Vec<u8> = (0..9_000 + number * 80).map(|at| (at + number).to_le_bytes()[0]).collect();
+        inner_udp((SOURCE.into(), 7), (TARGET.into(), 9), &payload).expect("an inner frame")
+    };
+    let all: Vec<_> = (0..500).map(inner).collect();
+    let mut parts = Vec::new();
+    for (id, inner) in (1..).zip(&all) {
+        let whole = Outer::aws(SOURCE, TARGET, 0xff80, VNI).encapsulate(inner).expect("values that fit");
+        let cuts: Vec<_> = (CUT..whole.len() - 34).step_by(CUT).collect();
+        parts.extend(fragment(&whole, id, &cuts).expect("fragments"));
+    }
+    let pace = NonZeroU32::new(4_000).expect("a pace");
+    Injector::new(&live.cable.sender, SENDER).expect("injector").pace(pace).send_all(&parts).expect("sent");
+    let (report, kept) = live.stop();
+    assert!(report.frames.multi_descriptor > all.len() as u64, "{}", report.frames.multi_descriptor);
+    assert_eq!((report.frames.reassembled, report.frames.rejected.total()), (500, 0));
+    assert_eq!(report.frames.fragments_consumed, (parts.len() - all.len()) as u64);
+    assert!(kept == all, "each datagram in its order, byte for byte");
 }
 
 /// Resident memory of a process, in bytes.
