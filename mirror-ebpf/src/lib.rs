@@ -8,6 +8,7 @@
 #![cfg_attr(not(feature = "programs"), warn(missing_docs))]
 
 pub mod bench;
+pub mod discard;
 pub mod generator;
 pub mod mirror;
 #[cfg(feature = "programs")]
@@ -32,6 +33,10 @@ macro_rules! object {
 object!(
     /// ELF object of the XDP program and its tracepoint; names and layouts are in [`mirror`].
     MIRROR_OBJECT, "mirror.o"
+);
+object!(
+    /// ELF object of the program that keeps what comes in by an interface from the host; its name is in [`discard`].
+    DISCARD_OBJECT, "discard.o"
 );
 object!(
     /// ELF object of the traffic generator of lab and benchmarks; names and layouts are in [`generator`].

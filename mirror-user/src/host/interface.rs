@@ -38,6 +38,8 @@ pub struct Interface {
     pub up: bool,
     /// Whether it has a carrier (IFF_LOWER_UP); not while it is down.
     pub carrier: bool,
+    /// Whether it is the loopback (IFF_LOOPBACK): what is sent there, this host receives.
+    pub loopback: bool,
     /// What it is to rtnetlink, such as `veth` or `vxlan`; `None` for physical devices and virtio.
     pub kind: Option<String>,
     /// For veth and others that stand on another link: its index, if that is in the same namespace.
@@ -105,6 +107,7 @@ impl Interface {
             mac,
             up: link.ifi_flags().contains(Iff::UP),
             carrier: state(link) == State::Up,
+            loopback: link.ifi_flags().contains(Iff::LOOPBACK),
             kind,
             peer_index,
             driver: driver.filter(|driver| !driver.name.is_empty()),

@@ -1,11 +1,12 @@
 //! What this host is: its interfaces, their drivers and counters, the kernel, and what the process may do.
 //!
 //! Nothing here prints, waits or changes a setting, except [`tunables`], which puts back what it changed, and [`tap`], which
-//! makes an interface of its own.
+//! makes an interface of its own, and keeps what it carries from the host.
 //! Netlink and ioctl sockets are opened on the calling thread, so all of it speaks of that thread's network
 //! namespace; `/sys/class/net` may show another one (it belongs to the mount, not to the thread) and is read only
 //! where it proves to show the same interface.
 
+mod discard;
 pub(crate) mod driver;
 mod ethtool;
 pub mod interface;
@@ -63,6 +64,14 @@ pub enum HostError {
         source: io::Error,
         /// What to do about it, where that is known.
         mend: &'static str,
+    },
+    /// What a device carries could not be kept from the host's own network stack.
+    #[error("{name}: the host itself would receive what is forwarded there, and may answer it: {cause}")]
+    Discard {
+        /// The device's name.
+        name: String,
+        /// Why not, and what to do about it.
+        cause: String,
     },
     /// A file of procfs or sysfs could not be read.
     #[error("cannot read {}: {source}", path.display())]

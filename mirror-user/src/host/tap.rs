@@ -5,15 +5,39 @@ use std::{fs, io};
 use nix::net::if_::if_nametoindex;
 use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
-use super::{HostError, interface::set_up_without_arp};
+use super::{HostError, discard::Discard, interface::set_up_without_arp};
 
 /// The largest MTU a TAP device takes: 65535 less an Ethernet header.
 const MAX_MTU: u16 = 65_521;
 
-/// A TAP device, up, without ARP, IPv6 and addresses, so that nobody but its reader takes notice of what it carries. It
-/// goes with this value, and with the process however that ends, unless it was there before or was made to stay.
+/// A TAP device, up, without ARP, IPv6 and addresses. It goes with this value, and with the process however that ends,
+/// unless it was there before or was made to stay.
 pub struct Tap {
     device: SyncDevice,
+    /// Until the device is closed, or the process ends.
+    _discard: Option<Discard>,
+}
+
+/// How a TAP device is made.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct TapOptions {
+    /// By what its readers size their buffers, in bytes; a frame that is longer is taken all the same.
+    pub mtu: u16,
+    /// Whether it stays when it is closed.
+    pub persist: bool,
+    /// Whether the host's own network stack receives what is written, as a bridge or a virtual machine needs. Else it is
+    /// dropped behind AF_PACKET readers and before the stack, by a program at tc ingress: the host would answer what it
+    /// takes to be meant for itself.
+    pub to_host: bool,
+}
+
+impl TapOptions {
+    /// A device of this MTU, for readers alone, that goes when it is closed.
+    #[must_use]
+    pub fn new(mtu: u16) -> Self {
+        Self { mtu, persist: false, to_host: false }
+    }
 }
 
 impl std::fmt::Debug for Tap {
@@ -23,13 +47,15 @@ impl std::fmt::Debug for Tap {
 }
 
 impl Tap {
-    /// Makes the device, or takes over a persistent one of that name. `mtu` is what its readers size their buffers by; a
-    /// frame that is longer is taken all the same. CAP_NET_ADMIN.
+    /// Makes the device, or takes over a persistent one of that name. CAP_NET_ADMIN; CAP_BPF too, unless
+    /// [`to_host`](TapOptions::to_host).
     ///
     /// # Errors
     ///
     /// [`HostError::Tap`]: the name is taken by another interface or process, or the process may not.
-    pub fn open(name: &str, mtu: u16, persist: bool) -> Result<Self, HostError> {
+    /// [`HostError::Discard`]: what it carries would reach the host.
+    pub fn open(name: &str, options: TapOptions) -> Result<Self, HostError> {
+        let TapOptions { mtu, persist, to_host } = options;
         let failed = |source: io::Error| {
             let mend = match source.raw_os_error() {
                 Some(libc::EINVAL) => {
@@ -60,6 +86,8 @@ impl Tap {
                 tracing::warn!("{name}: IPv6 stays on, its reader may see the host's own packets: {error}");
             }
         }
+        // Before it is up, and so before the first frame.
+        let discard = if to_host { None } else { Some(Discard::on(name)?) };
         let index = if_nametoindex(name).map_err(|errno| failed(errno.into()))?;
         set_up_without_arp(index).map_err(failed)?;
         device.set_nonblocking(true).map_err(failed)?;
@@ -67,7 +95,7 @@ impl Tap {
         if persist {
             device.persist().map_err(failed)?;
         }
-        Ok(Self { device })
+        Ok(Self { device, _discard: discard })
     }
 
     /// Has the host receive a frame, given in parts.

@@ -49,6 +49,7 @@ pub use interface_counters::InterfaceCounters;
 pub use lab::{Lab, list};
 pub use mirror_source::{MirrorSource, MirrorSourceOptions};
 pub use namespace::Namespace;
+pub use packet_socket::Listener;
 pub use sequence::{Sequence, SequenceLedger};
 pub use suricata::Suricata;
 pub use veth::{VethEnd, VethOptions, VethPair};

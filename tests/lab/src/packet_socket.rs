@@ -1,4 +1,4 @@
-//! A raw `AF_PACKET` socket bound to an interface: frames leave it as they are given.
+//! Raw `AF_PACKET` sockets bound to an interface: one that sends frames as they are given, and one that hears all.
 
 use std::{
     io,
@@ -10,8 +10,8 @@ use nix::{
     errno::Errno,
     net::if_::if_nametoindex,
     sys::socket::{
-        AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, SockaddrLike as _, bind, send, setsockopt,
-        socket, sockopt,
+        AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, SockaddrLike as _, bind, recv, send,
+        setsockopt, socket, sockopt,
     },
 };
 
@@ -32,18 +32,9 @@ pub(crate) struct PacketSocket {
 
 impl PacketSocket {
     pub(crate) fn open(namespace: &Namespace, interface: &str) -> Result<Self> {
-        let failed = |error: Errno| {
-            LabError::io(format!("raw socket on {interface} in {}", namespace.name()), io::Error::from(error))
-        };
-        let socket = namespace.enter(|| {
-            let index = if_nametoindex(interface)?;
-            let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
-            setsockopt(&socket, sockopt::SndBuf, &SEND_BUFFER)?;
-            let address = link_address(index).ok_or(Errno::EINVAL)?;
-            bind(socket.as_raw_fd(), &address)?;
-            Ok(socket)
-        })?;
-        Ok(Self { socket: socket.map_err(failed)?, interface: interface.to_owned() })
+        let socket =
+            open(namespace, interface, 0, |socket| setsockopt(socket, sockopt::SndBuf, &SEND_BUFFER))?;
+        Ok(Self { socket, interface: interface.to_owned() })
     }
 
     pub(crate) fn send(&self, frame: &[u8]) -> Result<()> {
@@ -69,11 +60,73 @@ impl PacketSocket {
     }
 }
 
-/// The address that binds a packet socket to an interface by its index, to no protocol.
-fn link_address(index: u32) -> Option<LinkAddr> {
+/// Hears every frame that comes in or goes out by an interface, as tcpdump does: for guests, which have none.
+#[derive(Debug)]
+pub struct Listener {
+    socket: OwnedFd,
+}
+
+/// Bytes that may wait in a [`Listener`].
+const RECEIVE_BUFFER: usize = 8 << 20;
+/// The longest frame that is heard whole.
+const LONGEST: usize = 65_536;
+
+impl Listener {
+    /// Starts to listen.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Io`] where there is no such interface, or the socket is refused.
+    pub fn open(namespace: &Namespace, interface: &str) -> Result<Self> {
+        let all = u16::try_from(libc::ETH_P_ALL).unwrap_or(0);
+        let buffer = |socket: &OwnedFd| setsockopt(socket, sockopt::RcvBufForce, &RECEIVE_BUFFER);
+        Ok(Self { socket: open(namespace, interface, all, buffer)? })
+    }
+
+    /// What was heard since it was asked last, in order.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Io`] where the socket fails; that the interface went down is none.
+    pub fn frames(&self) -> Result<Vec<Vec<u8>>> {
+        let mut frames = Vec::new();
+        let mut buffer = vec![0; LONGEST];
+        loop {
+            match recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
+                Ok(len) => frames.push(buffer[..len].to_vec()),
+                Err(Errno::EAGAIN) => return Ok(frames),
+                Err(Errno::EINTR | Errno::ENETDOWN) => {}
+                Err(error) => return Err(LabError::io("a raw socket that listens", error)),
+            }
+        }
+    }
+}
+
+/// A socket of this protocol of Ethernet, which is 0 for none.
+fn open(
+    namespace: &Namespace,
+    interface: &str,
+    protocol: u16,
+    prepare: impl FnOnce(&OwnedFd) -> nix::Result<()> + Send,
+) -> Result<OwnedFd> {
+    let opened = namespace.enter(|| {
+        let index = if_nametoindex(interface)?;
+        let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
+        prepare(&socket)?;
+        let address = link_address(index, protocol).ok_or(Errno::EINVAL)?;
+        bind(socket.as_raw_fd(), &address)?;
+        Ok(socket)
+    })?;
+    opened.map_err(|error: Errno| {
+        LabError::io(format!("raw socket on {interface} in {}", namespace.name()), io::Error::from(error))
+    })
+}
+
+/// The address that binds a packet socket to an interface by its index, and to a protocol.
+fn link_address(index: u32, protocol: u16) -> Option<LinkAddr> {
     let address = libc::sockaddr_ll {
         sll_family: u16::try_from(libc::AF_PACKET).ok()?,
-        sll_protocol: 0,
+        sll_protocol: protocol.to_be(),
         sll_ifindex: i32::try_from(index).ok()?,
         sll_hatype: 0,
         sll_pkttype: 0,

@@ -14,7 +14,7 @@ use self::toolchain::Toolchain;
 use crate::{host, pins, process};
 
 /// The programs, by the name of the committed object; the binary's name has `-xdp` after it.
-const OBJECTS: [&str; 3] = ["mirror", "generator", "bench"];
+const OBJECTS: [&str; 4] = ["mirror", "discard", "generator", "bench"];
 
 /// The command itself.
 ///

@@ -13,7 +13,7 @@ pub(crate) struct ForwardArgs {
         long,
         help_heading = "Output",
         value_name = "TARGET",
-        help = "Forward the inner packets, to tap:NAME[,persist], dev:NAME, vxlan:ADDR[:PORT][,vni=N], \
+        help = "Forward the inner packets, to tap:NAME[,persist][,to-host], dev:NAME, vxlan:ADDR[:PORT][,vni=N], \
                 pcap-over-ip:listen=ADDR:PORT or pcap-over-ip:connect=ADDR:PORT; may be given several times"
     )]
     forward: Vec<Target>,

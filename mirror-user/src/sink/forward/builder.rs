@@ -11,7 +11,7 @@ use super::{
     vlan::{Tagger, Vlans},
 };
 use crate::{
-    host::HostError,
+    host::{HostError, tap::TapOptions},
     sink::handoff::{self, Fate, Handoff, Terms},
     wire::{ethernet, vxlan},
 };
@@ -179,11 +179,12 @@ impl ForwardBuilder {
     fn open(&self, target: &Target, vlans: Option<&Vlans>) -> Result<Box<dyn Output>, OpenError> {
         let tagger = || vlans.cloned().map(Tagger::new);
         Ok(match target {
-            Target::Tap { name, persist } => {
+            Target::Tap { name, persist, to_host } => {
                 let inner = self.max_frame.saturating_sub(ENCAPSULATION + ethernet::HEADER_LEN);
                 let mtu = inner.clamp(*TAP_MTUS.start(), *TAP_MTUS.end());
                 let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
-                Box::new(TapDevice::open(name, mtu, *persist, tagger())?)
+                let options = TapOptions { persist: *persist, to_host: *to_host, ..TapOptions::new(mtu) };
+                Box::new(TapDevice::open(name, options, tagger())?)
             }
             Target::Device { name } => Box::new(Device::open(name, tagger())?),
             Target::Vxlan { to, vni } => Box::new(Tunnel::open(*to, *vni)?),
@@ -217,6 +218,11 @@ pub enum OpenError {
         /// What to do about it, where that is known.
         mend: &'static str,
     },
+    /// It is the loopback.
+    #[error(
+        "what is sent there, this host itself receives, and may answer; forward to a TAP device (`tap:NAME`) in its place"
+    )]
+    Loopback,
     /// AF_XDP on the interface could not be had.
     #[error("AF_XDP for sending: {0}")]
     Xsk(String),

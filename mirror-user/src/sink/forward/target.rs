@@ -14,8 +14,8 @@ use crate::{sink::pcap::Format, wire::vxlan};
 ///
 /// | | |
 /// |---|---|
-/// | `tap:NAME[,persist]` | a TAP device that is made, or taken over: IPv6 and ARP off, no address; it goes with the run unless `persist` |
-/// | `dev:NAME` | sent on an interface that is there |
+/// | `tap:NAME[,persist][,to-host]` | a TAP device that is made, or taken over: IPv6 and ARP off, no address; it goes with the run unless `persist`; the host itself receives nothing by it unless `to-host` |
+/// | `dev:NAME` | sent on an interface that is there, but not the loopback |
 /// | `vxlan:ADDR[:PORT][,vni=N]` | wrapped in VXLAN again, to another target or a collector; port 4789 and the VNI it came with, unless said otherwise |
 /// | `pcap-over-ip:listen=ADDR:PORT[,allow-remote][,format=pcapng]` | a capture as a TCP stream, for whoever connects; beyond loopback only with `allow-remote` |
 /// | `pcap-over-ip:connect=ADDR:PORT[,format=pcapng]` | the same to a reader that listens |
@@ -38,6 +38,9 @@ pub enum Target {
         name: String,
         /// Whether it stays after the run.
         persist: bool,
+        /// Whether the host's own network stack receives what it carries, as a bridge or a virtual machine needs; it may
+        /// answer.
+        to_host: bool,
     },
     /// An interface that is there.
     Device {
@@ -109,14 +112,15 @@ fn parse(text: &str) -> Result<Target, String> {
     let unknown = |option: &str, known: &str| format!("has an option {option}; there {known}");
     match kind {
         "tap" => {
-            let mut persist = false;
+            let (mut persist, mut to_host) = (false, false);
             for option in options {
                 match option {
                     "persist" => persist = true,
-                    _ => return Err(unknown(option, "is `persist`")),
+                    "to-host" => to_host = true,
+                    _ => return Err(unknown(option, "are `persist` and `to-host`")),
                 }
             }
-            Ok(Target::Tap { name: interface(value)?, persist })
+            Ok(Target::Tap { name: interface(value)?, persist, to_host })
         }
         "dev" => match options.first() {
             Some(option) => Err(unknown(option, "are none")),
@@ -194,8 +198,10 @@ fn tunnel_end(text: &str) -> Result<SocketAddr, String> {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tap { name, persist } => {
-                write!(f, "tap:{name}{}", if *persist { ",persist" } else { "" })
+            Self::Tap { name, persist, to_host } => {
+                let (persist, to_host) =
+                    (if *persist { ",persist" } else { "" }, if *to_host { ",to-host" } else { "" });
+                write!(f, "tap:{name}{persist}{to_host}")
             }
             Self::Device { name } => write!(f, "dev:{name}"),
             Self::Vxlan { to, vni: None } => write!(f, "vxlan:{to}"),
@@ -227,6 +233,7 @@ mod tests {
         for text in [
             "tap:ids0",
             "tap:ids0,persist",
+            "tap:ids0,persist,to-host",
             "dev:veth0.7",
             "vxlan:192.0.2.7:4789",
             "vxlan:192.0.2.7:8472,vni=0",

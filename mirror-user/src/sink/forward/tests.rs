@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     batch::MAX_BATCH,
+    host::tap::TapOptions,
     sink::{
         handoff::Settled,
         pcap::Format,
@@ -84,8 +85,8 @@ fn what_sends_allocates_nothing_per_frame() {
     let tagger = || Some(Tagger::new(Vlans::default()));
     let measured = near.enter(|| {
         let mut outputs: Vec<(&str, Box<dyn Output>)> = vec![
-            ("tap", Box::new(TapDevice::open("tap0", 1500, false, None).unwrap())),
-            ("tap with VLANs", Box::new(TapDevice::open("tap1", 1500, false, tagger()).unwrap())),
+            ("tap", Box::new(TapDevice::open("tap0", TapOptions::new(1500), None).unwrap())),
+            ("tap with VLANs", Box::new(TapDevice::open("tap1", TapOptions::new(1500), tagger()).unwrap())),
             ("device", Box::new(Device::open("out0", tagger()).unwrap())),
             ("tunnel", Box::new(Tunnel::open("10.99.0.2:4789".parse().unwrap(), None).unwrap())),
         ];

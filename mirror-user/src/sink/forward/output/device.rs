@@ -27,6 +27,16 @@ pub(in super::super) struct Device {
 impl Device {
     pub(in super::super) fn open(name: &str, tagger: Option<Tagger>) -> Result<Self, OpenError> {
         let interface = Interface::named(name)?;
+        if interface.loopback {
+            return Err(OpenError::Loopback);
+        }
+        if let Some(peer) = interface.peer() {
+            let peer = peer.name;
+            tracing::warn!(
+                "{name}: its other end, {peer}, is in this network namespace: this host itself receives what is \
+                 forwarded there, and may answer it; `ip link set dev {peer} netns NAME` moves it to its reader"
+            );
+        }
         let longest = longest(interface.mtu);
         let transmitter = Transmitter::open(interface.index, QUEUE, longest).map_err(|error| {
             let mend = match &error {

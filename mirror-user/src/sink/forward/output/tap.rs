@@ -4,7 +4,11 @@ use std::io::{self, IoSlice};
 
 use super::{super::vlan::Tagger, Output, Refusal, link_mtu};
 use crate::{
-    host::{HostError, interface::LinkState, tap::Tap},
+    host::{
+        HostError,
+        interface::LinkState,
+        tap::{Tap, TapOptions},
+    },
     sink::handoff::{Settled, record},
 };
 
@@ -19,11 +23,13 @@ pub(in super::super) struct TapDevice {
 impl TapDevice {
     pub(in super::super) fn open(
         name: &str,
-        mtu: u16,
-        persist: bool,
+        options: TapOptions,
         tagger: Option<Tagger>,
     ) -> Result<Self, HostError> {
-        let tap = Tap::open(name, mtu, persist)?;
+        let tap = Tap::open(name, options)?;
+        if options.to_host {
+            tracing::warn!("{name}: this host itself receives what is forwarded there, and may answer it");
+        }
         Ok(Self { tap, state: LinkState::open(name)?, name: name.to_owned(), tagger })
     }
 

@@ -1,0 +1,73 @@
+//! What comes in by a device that is made for readers, kept from the host: a program at its tc ingress drops it. AF_PACKET
+//! readers of every protocol, as tcpdump and Suricata are, stand before that hook (`__netif_receive_skb_core`).
+
+use std::io;
+
+use aya::{
+    Ebpf,
+    programs::{
+        LinkOrder, ProgramError, SchedClassifier, TcAttachType,
+        tc::{NlOptions, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact, qdisc_detach_program},
+    },
+};
+use mirror_ebpf::discard::PROGRAM;
+
+use super::HostError;
+use crate::xdp::chain;
+
+/// In force while it lives. A device that outlives it lets frames on again; one that was killed meanwhile, too, where the
+/// kernel has no links for tc (before 6.6).
+pub(super) struct Discard(#[expect(dead_code, reason = "holds the program and its link")] Ebpf);
+
+/// Where the filter stands that a kernel without links gets: before all others.
+const PLACE: NlOptions = NlOptions { priority: 1, handle: TcHandle::new(0, 1), classid: None };
+
+impl Discard {
+    /// Puts the program on an interface, before what else is there. CAP_BPF and CAP_NET_ADMIN.
+    pub(super) fn on(interface: &str) -> Result<Self, HostError> {
+        attach(interface).map_err(|error| {
+            let cause = chain(&*error);
+            let remedy = match errno(&*error) {
+                Some(libc::EPERM | libc::EACCES) => {
+                    "run it as root, or with CAP_BPF beside CAP_NET_ADMIN; or accept that with `,to-host`"
+                }
+                Some(libc::ENOENT | libc::EOPNOTSUPP) => {
+                    "run `modprobe -a sch_ingress cls_bpf`; or accept that with `,to-host`"
+                }
+                _ => "accept that with `,to-host`, or forward in another way",
+            };
+            HostError::Discard { name: interface.to_owned(), cause: format!("{cause}; {remedy}") }
+        })
+    }
+}
+
+fn attach(interface: &str) -> Result<Discard, Box<dyn std::error::Error>> {
+    let mut ebpf = Ebpf::load(mirror_ebpf::DISCARD_OBJECT)?;
+    let program = ebpf.program_mut(PROGRAM).ok_or("the eBPF object has no program of that name")?;
+    let program: &mut SchedClassifier = program.try_into()?;
+    program.load()?;
+    let link = TcAttachOptions::TcxOrder(LinkOrder::first());
+    // Tried, and not judged by the version: kernels get features of later ones.
+    if program.attach_with_options(interface, TcAttachType::Ingress, link).is_err() {
+        attach_filter(interface, program)?;
+    }
+    Ok(Discard(ebpf))
+}
+
+/// As kernels before 6.6 have it: a filter of a queueing discipline, which goes with the device and not with the process.
+fn attach_filter(interface: &str, program: &mut SchedClassifier) -> Result<(), ProgramError> {
+    // One that is there already is as good; whatever else is wrong, the filter's own error says.
+    let _ = qdisc_add_clsact(interface);
+    match qdisc_detach_program(interface, TcAttachType::Ingress, PROGRAM) {
+        // What a killed run left on a device that stays.
+        Ok(()) | Err(TcError::IoError(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    program.attach_with_options(interface, TcAttachType::Ingress, TcAttachOptions::Netlink(PLACE)).map(drop)
+}
+
+/// The errno at the bottom of an error.
+fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    let own = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+    own.or_else(|| error.source().and_then(errno))
+}

@@ -1,0 +1,198 @@
+//! What is forwarded for a reader to see stays with the reader: the host answers none of it and no service reads it, be it
+//! sent to the host's own address, to all hosts or from nowhere. Needs root.
+
+mod common;
+
+use std::{
+    io,
+    net::{Ipv4Addr, UdpSocket},
+    path::Path,
+    time::Duration,
+};
+
+use common::{
+    CAPTURE, Cable, SENDER,
+    mirror::{Mirror, balanced_report, ingest, sink, until},
+};
+use etherparse::PacketBuilder;
+use mirror_lab::{Injector, Listener, VethEnd, VethOptions, VethPair, capture::same_frames, frames::Outer};
+use nix::sys::signal::Signal;
+
+/// The host at the target, and the router through which it would answer.
+const HOST: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+/// A host of the tenant's (RFC 5737).
+const TENANT: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
+const NOWHERE: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
+const ALL_HOSTS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 1);
+const SERVICE: u16 = 7777;
+const MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 7];
+/// A mirrored broadcast, or what a switch floods: nobody is left out.
+const TO_ALL: [u8; 6] = [0xff; 6];
+
+/// An echo request to the host (RFC 792), and datagrams to its service; that to all hosts of a network.
+fn inner_frames() -> Vec<Vec<u8>> {
+    let ip = |source: Ipv4Addr, destination: Ipv4Addr| {
+        PacketBuilder::ethernet2(MAC, TO_ALL).ipv4(source.octets(), destination.octets(), 64)
+    };
+    let mut frames = vec![Vec::new()];
+    ip(TENANT, HOST)
+        .icmpv4_echo_request(7, 1)
+        .write(&mut frames[0], b"who is there")
+        .expect("an echo request");
+    for (source, destination) in [(TENANT, HOST), (NOWHERE, Ipv4Addr::BROADCAST), (NOWHERE, ALL_HOSTS)] {
+        let mut frame = Vec::new();
+        ip(source, destination)
+            .udp(40_000, SERVICE)
+            .write(&mut frame, &destination.octets())
+            .expect("a datagram");
+        frames.push(frame);
+    }
+    frames
+}
+
+/// A host with a service and a way out, whose reverse-path filter is set so.
+struct Host {
+    cable: Cable,
+    service: UdpSocket,
+    /// Hears what the host sends.
+    wire: Listener,
+}
+
+impl Host {
+    fn new(rp_filter: &str) -> Self {
+        let cable = Cable::with_queues(1);
+        for interface in ["all", "default", CAPTURE] {
+            cable.target.sysctl(&format!("net/ipv4/conf/{interface}/rp_filter"), rp_filter).expect("sysctl");
+        }
+        cable.veth.b.address(&format!("{HOST}/24")).expect("address");
+        cable
+            .target
+            .ip(&format!("neighbour add {ROUTER} lladdr 02:00:00:00:00:09 dev {CAPTURE} nud permanent"))
+            .expect("neighbour");
+        cable.target.ip(&format!("route add default via {ROUTER}")).expect("route");
+        let bind = || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, SERVICE));
+        let service = cable.target.enter(bind).expect("namespace").expect("a service");
+        service.set_nonblocking(true).expect("non-blocking");
+        let wire = Listener::open(&cable.sender, SENDER).expect("listener");
+        Self { cable, service, wire }
+    }
+
+    /// Sends the frames as mirrored ones.
+    fn mirror(&self, inner: &[Vec<u8>]) {
+        let wrap = |inner: &Vec<u8>| Outer::sample(7).encapsulate(inner).expect("values that fit");
+        let outer: Vec<_> = inner.iter().map(wrap).collect();
+        Injector::new(&self.cable.sender, SENDER).expect("injector").send_all(&outer).expect("injected");
+    }
+
+    /// How many datagrams its service has, and how many echo requests it answered.
+    fn took(&self) -> (usize, usize) {
+        let mut buffer = [0; 64];
+        let read = || match self.service.recv(&mut buffer) {
+            Ok(_) => true,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            Err(error) => panic!("the service: {error}"),
+        };
+        let datagrams = std::iter::repeat_with(read).take_while(|read| *read).count();
+        // IPv4, ICMP, echo reply, to the tenant.
+        let is_answer = |frame: &&Vec<u8>| {
+            frame.get(12..14) == Some(&[8, 0])
+                && frame.get(23) == Some(&1)
+                && frame.get(30..34) == Some(&TENANT.octets())
+                && frame.get(34) == Some(&0)
+        };
+        let answers = self.wire.frames().expect("what the host sent").iter().filter(is_answer).count();
+        (datagrams, answers)
+    }
+
+    /// Runs with these arguments, and has its listener on this interface hear what is mirrored. What the host took.
+    #[track_caller]
+    fn run(&self, directory: &Path, target: &str, reader: impl FnOnce() -> Listener) -> (usize, usize) {
+        let run = Mirror::ingest(&self.cable, directory, &format!("--forward {target} --report report.json"));
+        let reader = reader();
+        let inner = inner_frames();
+        self.mirror(&inner);
+        run.has(inner.len() as u64);
+        let mut heard = Vec::new();
+        until("the reader hears all", || {
+            heard.extend(reader.frames().expect("what is forwarded"));
+            (heard.len() >= inner.len()).then_some(())
+        });
+        same_frames(&inner, &heard).expect("the inner frames");
+        run.end_by(Signal::SIGINT).expect_code(0);
+        let report = balanced_report(&directory.join("report.json"));
+        assert_eq!(sink(&report, &format!("forward {target}"))["written"], inner.len());
+        std::fs::remove_file(directory.join("report.json")).expect("a report");
+        // What it would answer, it would have answered while the run ended.
+        std::thread::sleep(Duration::from_millis(200));
+        self.took()
+    }
+
+    fn on(&self, interface: &'static str) -> impl FnOnce() -> Listener + '_ {
+        move || Listener::open(&self.cable.target, interface).expect("listener")
+    }
+}
+
+/// All that there is to take: three datagrams, and an echo request.
+const ALL: (usize, usize) = (3, 1);
+const NOTHING: (usize, usize) = (0, 0);
+
+#[test]
+fn a_tap_is_for_its_reader_alone_whatever_the_reverse_path_filter() {
+    let directory = tempfile::tempdir().expect("directory");
+    for rp_filter in ["0", "1", "2"] {
+        let host = Host::new(rp_filter);
+        assert_eq!(host.run(directory.path(), "tap:ids0", host.on("ids0")), NOTHING, "rp_filter {rp_filter}");
+    }
+}
+
+#[test]
+fn a_tap_that_stays_is_kept_from_the_host_in_each_run() {
+    let directory = tempfile::tempdir().expect("directory");
+    let host = Host::new("0");
+    for _ in 0..2 {
+        assert_eq!(host.run(directory.path(), "tap:ids0,persist", host.on("ids0")), NOTHING);
+    }
+    // One that was killed leaves nothing that spoils the next, which may want the host to have it.
+    Mirror::ingest(&host.cable, directory.path(), "--forward tap:ids0,persist").end_by(Signal::SIGKILL);
+    assert_eq!(host.run(directory.path(), "tap:ids0,persist", host.on("ids0")), NOTHING);
+    host.cable.target.ip("link delete ids0").expect("the device is still there");
+}
+
+#[test]
+fn the_host_has_what_it_is_told_to_have_and_is_warned() {
+    let directory = tempfile::tempdir().expect("directory");
+    let host = Host::new("0");
+    assert_eq!(host.run(directory.path(), "tap:ids0,to-host", host.on("ids0")), ALL);
+    let run = Mirror::ingest(&host.cable, directory.path(), "--forward tap:ids0,to-host");
+    let ending = run.end_by(Signal::SIGINT).expect_code(0);
+    assert!(
+        ending.said.contains("ids0: this host itself receives what is forwarded there"),
+        "{}",
+        ending.said
+    );
+}
+
+#[test]
+fn the_loopback_is_refused() {
+    let directory = tempfile::tempdir().expect("directory");
+    let cable = Cable::with_queues(1);
+    let ending = Mirror::start(ingest(&cable, directory.path(), "--forward dev:lo")).end().expect_code(1);
+    assert!(ending.said.contains("dev:lo") && ending.said.contains("tap:NAME"), "{}", ending.said);
+}
+
+#[test]
+fn of_a_cable_whose_other_end_is_here_a_warning_tells() {
+    let directory = tempfile::tempdir().expect("directory");
+    let host = Host::new("0");
+    let target = &host.cable.target;
+    let ends = (VethEnd::new(target, "out0"), VethEnd::new(target, "ids0"));
+    let _link = VethPair::create(ends.0, ends.1, &VethOptions::default()).expect("veth");
+    let run = Mirror::ingest(&host.cable, directory.path(), "--forward dev:out0");
+    let ending = run.end_by(Signal::SIGINT).expect_code(0);
+    assert!(
+        ending.said.contains("out0: its other end, ids0, is in this network namespace"),
+        "{}",
+        ending.said
+    );
+}
