@@ -303,8 +303,11 @@ pub struct SinkReport {
     pub pending: u64,
     /// A forwarder's targets, each with its part of the frames.
     pub members: Vec<MemberReport>,
-    /// Which VNI a forwarder tagged as which VLAN.
+    /// Which VNI a forwarder tags as which VLAN, at the end.
     pub vlans: Vec<VlanReport>,
+    /// How often a VLAN went from the VNI that had been silent longest to a new one, because all were given: `vlans` has
+    /// each VLAN's last VNI.
+    pub vlans_given_up: u64,
 }
 
 /// One target of a forwarder, over all workers.

@@ -1,6 +1,9 @@
 //! Each kind of target gets the inner frames, and nothing else.
 
-use std::net::{IpAddr, SocketAddrV4};
+use std::{
+    net::{IpAddr, SocketAddrV4},
+    num::NonZeroU32,
+};
 
 use mirror_lab::{
     Injector, VethEnd, VethOptions, Witness, capture::same_frames, frames::Outer, mixed::mixed,
@@ -101,6 +104,30 @@ fn vnis_become_vlans_in_the_order_of_the_list_and_then_as_they_come() {
     let wanted: Vec<_> = inner.iter().enumerate().filter(whole).map(tagged).collect();
     same_frames(&wanted, &witness.stop().expect("tcpdump").frames).expect("tagged frames");
     assert_eq!(readable_capture(&path.join("inner.pcapng")).frames(), inner, "a capture has no tags of ours");
+}
+
+#[test]
+fn after_a_flood_of_vnis_the_tenant_that_follows_has_a_vlan() {
+    const FLOOD: u32 = 4_200;
+    const TENANT: u32 = 77;
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    let cable = Cable::with_queues(1);
+    let run = Mirror::ingest(&cable, path, "--forward tap:ids0 --vlan-per-vni --report report.json");
+    let vnis = (1_000_000..1_000_000 + FLOOD).chain([TENANT; 10]);
+    let inner = mirror_lab::frames::inner_of_len(100).expect("an inner frame");
+    let outer: Vec<_> = vnis.map(|vni| Outer::sample(vni).encapsulate(&inner).expect("a frame")).collect();
+    let pace = NonZeroU32::new(10_000).expect("a pace");
+    Injector::new(&cable.sender, SENDER).expect("injector").pace(pace).send_all(&outer).expect("injected");
+    run.has(outer.len() as u64);
+    run.says("the VNI that has been silent longest gives up its own");
+    let report = report_of(run, path);
+    let sent = outer.len() as u64;
+    assert_eq!(account(&report, "forward tap:ids0"), (sent, sent, nothing(), nothing()));
+    let sink = sink(&report, "forward tap:ids0");
+    let vlans = sink["vlans"].as_array().expect("VLANs");
+    assert_eq!((vlans.len(), vlans.iter().filter(|vlan| vlan["vni"] == TENANT).count()), (4094, 1));
+    assert_eq!(sink["vlans_given_up"], FLOOD + 1 - 4094);
 }
 
 /// Both ends of the cable beyond get an address.

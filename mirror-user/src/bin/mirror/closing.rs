@@ -240,6 +240,9 @@ fn write_members(text: &mut String, sink: &SinkReport) -> std::fmt::Result {
     if more > 0 {
         writeln!(text, "  VNIs besides: {more} (--report lists all)")?;
     }
+    if sink.vlans_given_up > 0 {
+        writeln!(text, "  {} times a VLAN went to another VNI, because all were given", sink.vlans_given_up)?;
+    }
     Ok(())
 }
 

@@ -63,8 +63,10 @@ impl ForwardBuilder {
     }
 
     /// Puts a VLAN tag into each frame that stands for its VNI, on TAP devices and interfaces: for readers that know
-    /// nothing of VNIs. VLANs 1, 2, 3 … go to these VNIs first and then to others as they come, 4094 at most; frames of
-    /// further VNIs are dropped as `no_vlan`. [`SinkReport::vlans`](crate::account::SinkReport::vlans) has them.
+    /// nothing of VNIs. VLANs 1, 2, 3 … go to these VNIs first, for good, and then to others as they come. When all 4094 are
+    /// given, the VNI that has been silent longest gives up its own to the next;
+    /// [`SinkReport::vlans`](crate::account::SinkReport::vlans) has them, and how often that was. Only where these are as many
+    /// as there are VLANs, frames of others are dropped, as `no_vlan`.
     pub fn vlan_per_vni(mut self, vnis: impl IntoIterator<Item = u32>) -> Self {
         self.vlans = Some(vnis.into_iter().collect());
         self

@@ -13,7 +13,7 @@
 //! | `too_large` | longer than the interface's MTU, or the path's, takes |
 //! | `no_buffer` | the kernel had no room, or the driver refused it, or every reader is behind |
 //! | `down` | the interface is down or gone, the far end cannot be reached, or nobody reads |
-//! | `no_vlan` | there was no VLAN left for its VNI |
+//! | `no_vlan` | every VLAN was given for good to a VNI that was asked for |
 //! | `no_member` | no member of the group was up |
 //! | `io` | another error; failed, not dropped |
 //!
@@ -203,6 +203,7 @@ impl SinkFactory for Forward {
         entry.members = self.totals.report();
         let vlans = self.vlans.iter().flat_map(Vlans::all);
         entry.vlans = vlans.map(|(vni, vlan)| VlanReport { vni, vlan }).collect();
+        entry.vlans_given_up = self.vlans.as_ref().map_or(0, Vlans::given_up);
     }
 }
 

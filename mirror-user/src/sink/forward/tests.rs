@@ -82,7 +82,7 @@ fn what_sends_allocates_nothing_per_frame() {
     link.a.address("10.99.0.1/24").unwrap();
     near.ip("neighbour add 10.99.0.2 lladdr 02:00:00:00:00:07 dev out0 nud permanent").unwrap();
     let (few, many) = (records(&some_frames(10)), records(&some_frames(1000)));
-    let tagger = || Some(Tagger::new(Vlans::default()));
+    let tagger = || Some(Tagger::new(Vlans::of([])));
     let measured = near.enter(|| {
         let mut outputs: Vec<(&str, Box<dyn Output>)> = vec![
             ("tap", Box::new(TapDevice::open("tap0", TapOptions::new(1500), None).unwrap())),

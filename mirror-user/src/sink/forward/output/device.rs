@@ -1,7 +1,10 @@
 //! An interface that is there: AF_XDP in copy mode, which every driver has.
 
 use super::{
-    super::{builder::OpenError, vlan::Tagger},
+    super::{
+        builder::OpenError,
+        vlan::{Tagger, tagged},
+    },
     Output, Refusal, link_mtu,
 };
 use crate::{
@@ -50,6 +53,19 @@ impl Device {
         Ok(Self { transmitter, state: LinkState::open(name)?, name: name.to_owned(), tagger, longest })
     }
 
+    /// A frame of this length, without a tag of ours.
+    fn send_one(&mut self, len: usize, parts: &[&[u8]], settled: &mut Settled) {
+        if len > self.longest || len + vlan::TAG_LEN > self.transmitter.max_frame() {
+            return settled.refuse(Refusal::TooLarge, 1);
+        }
+        if !self.transmitter.put(parts) {
+            self.flush(settled);
+            if !self.transmitter.put(parts) {
+                settled.refuse(Refusal::NoBuffer, 1);
+            }
+        }
+    }
+
     fn flush(&mut self, settled: &mut Settled) {
         let burst = self.transmitter.flush();
         settled.written += burst.sent;
@@ -62,29 +78,21 @@ impl Device {
 
 impl Output for Device {
     fn send(&mut self, records: &[u8], settled: &mut Settled) {
-        for frame in record::frames(records) {
-            let inner = frame.inner().first();
-            let tag;
-            let parts: [&[u8]; 3] = match &mut self.tagger {
-                None => [inner, &[], &[]],
-                Some(tagger) => {
-                    let Some((addresses, made, rest)) = tagger.tagged(frame.vni(), inner) else {
-                        settled.refuse(Refusal::NoVlan, 1);
-                        continue;
-                    };
-                    tag = made;
-                    [addresses, &tag, rest]
-                }
-            };
-            if inner.len() > self.longest || inner.len() + vlan::TAG_LEN > self.transmitter.max_frame() {
-                settled.refuse(Refusal::TooLarge, 1);
-                continue;
+        // Out of the way of what sends.
+        if let Some(mut tagger) = self.tagger.take() {
+            let vids = tagger.vids(record::frames(records).map(|frame| frame.vni()));
+            for (frame, vid) in record::frames(records).zip(vids) {
+                let Some(vid) = *vid else {
+                    settled.refuse(Refusal::NoVlan, 1);
+                    continue;
+                };
+                let (addresses, tag, rest) = tagged(frame.inner().first(), vid);
+                self.send_one(frame.inner_len(), &[addresses, &tag, rest], settled);
             }
-            if !self.transmitter.put(&parts) {
-                self.flush(settled);
-                if !self.transmitter.put(&parts) {
-                    settled.refuse(Refusal::NoBuffer, 1);
-                }
+            self.tagger = Some(tagger);
+        } else {
+            for frame in record::frames(records) {
+                self.send_one(frame.inner_len(), &[frame.inner().first()], settled);
             }
         }
         self.flush(settled);

@@ -2,7 +2,10 @@
 
 use std::io::{self, IoSlice};
 
-use super::{super::vlan::Tagger, Output, Refusal, link_mtu};
+use super::{
+    super::vlan::{Tagger, tagged},
+    Output, Refusal, link_mtu,
+};
 use crate::{
     host::{
         HostError,
@@ -33,35 +36,35 @@ impl TapDevice {
         Ok(Self { tap, state: LinkState::open(name)?, name: name.to_owned(), tagger })
     }
 
-    fn send_one(&self, parts: &[IoSlice<'_>], len: usize) -> io::Result<()> {
-        match self.tap.send(parts) {
-            Ok(sent) if sent == len => Ok(()),
-            Ok(_) => Err(io::ErrorKind::WriteZero.into()),
-            Err(error) => Err(error),
+    fn send_one<const N: usize>(&self, parts: [&[u8]; N], settled: &mut Settled) {
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        match self.tap.send(&parts.map(IoSlice::new)) {
+            Ok(sent) if sent == len => settled.written += 1,
+            Ok(_) => settled.refuse(Refusal::of(&io::ErrorKind::WriteZero.into()), 1),
+            Err(error) => settled.refuse(Refusal::of(&error), 1),
         }
     }
 }
 
 impl Output for TapDevice {
     fn send(&mut self, records: &[u8], settled: &mut Settled) {
-        for frame in record::frames(records) {
-            let inner = frame.inner().first();
-            let sent = match &mut self.tagger {
-                None => self.send_one(&[IoSlice::new(inner)], inner.len()),
-                Some(tagger) => {
-                    let Some((addresses, tag, rest)) = tagger.tagged(frame.vni(), inner) else {
-                        settled.refuse(Refusal::NoVlan, 1);
-                        continue;
-                    };
-                    let parts = [addresses, &tag, rest].map(IoSlice::new);
-                    self.send_one(&parts, inner.len() + tag.len())
-                }
-            };
-            match sent {
-                Ok(()) => settled.written += 1,
-                Err(error) => settled.refuse(Refusal::of(&error), 1),
+        // Out of the way of what sends.
+        let Some(mut tagger) = self.tagger.take() else {
+            for frame in record::frames(records) {
+                self.send_one([frame.inner().first()], settled);
             }
+            return;
+        };
+        let vids = tagger.vids(record::frames(records).map(|frame| frame.vni()));
+        for (frame, vid) in record::frames(records).zip(vids) {
+            let Some(vid) = *vid else {
+                settled.refuse(Refusal::NoVlan, 1);
+                continue;
+            };
+            let (addresses, tag, rest) = tagged(frame.inner().first(), vid);
+            self.send_one([addresses, &tag, rest], settled);
         }
+        self.tagger = Some(tagger);
     }
 
     fn look(&mut self) -> Result<(), String> {
