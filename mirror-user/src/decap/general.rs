@@ -29,9 +29,18 @@ impl From<wire::Error> for Reject {
 struct Outer<'a> {
     network: Network,
     header_len: usize,
-    /// Bytes after the header as the header says; `None` where it says fewer than there are in the header itself.
-    told: Option<usize>,
+    told: Told,
     payload: &'a [u8],
+}
+
+/// How many bytes there are after an outer network header, as it says.
+enum Told {
+    Bytes(usize),
+    /// It says 0, as a packet does that is larger than its 16 bits can tell (BIG TCP), or whose segments the NIC is still to
+    /// make: what is there counts.
+    Nothing,
+    /// Fewer than are in the header itself.
+    Nonsense,
 }
 
 #[expect(
@@ -59,8 +68,16 @@ pub(super) fn decapsulate(captured: &Segments<'_>, wire_len: u32, ports: &[u16])
     let udp = at + outer.header_len;
     // A source that tells a wire length below what it hands over is not believed.
     let on_wire = captured.len().max(wire_len as usize) - udp;
-    let told = outer.told.filter(|told| *told <= on_wire).ok_or(Reject::BadOuter)?;
-    let udp_len = usize::from(datagram.length());
+    let told = match outer.told {
+        Told::Bytes(told) if told <= on_wire => told,
+        Told::Nothing => on_wire,
+        Told::Bytes(_) | Told::Nonsense => return Err(Reject::BadOuter),
+    };
+    let udp_len = match usize::from(datagram.length()) {
+        // The same in UDP (RFC 2675 section 4).
+        0 => told,
+        udp_len => udp_len,
+    };
     if udp_len < udp::HEADER_LEN || udp_len > told {
         return Err(Reject::BadOuter);
     }
@@ -95,7 +112,10 @@ fn outer_ipv4(bytes: &[u8], at: u8) -> Result<Outer<'_>, Reject> {
     Ok(Outer {
         network: Network::Ipv4 { at },
         header_len,
-        told: usize::from(packet.total_len()).checked_sub(header_len),
+        told: match usize::from(packet.total_len()) {
+            0 => Told::Nothing,
+            total_len => total_len.checked_sub(header_len).map_or(Told::Nonsense, Told::Bytes),
+        },
         payload: packet.payload(),
     })
 }
@@ -106,7 +126,10 @@ fn outer_ipv6(bytes: &[u8], at: u8) -> Result<Outer<'_>, Reject> {
         udp::PROTOCOL => Ok(Outer {
             network: Network::Ipv6 { at },
             header_len: ipv6::HEADER_LEN,
-            told: Some(usize::from(packet.payload_len())),
+            told: match usize::from(packet.payload_len()) {
+                0 => Told::Nothing,
+                payload_len => Told::Bytes(payload_len),
+            },
             payload: packet.payload(),
         }),
         ipv6::FRAGMENT => Err(Reject::Fragment),

@@ -86,17 +86,13 @@ fn contradictions_are_named_bad_outer() {
         ("IPv4 by ethertype, 6 by version", v4.damaged(|b| b[14] = 0x65)),
         ("IPv6 by ethertype, 4 by version", v6.damaged(|b| b[14] = 0x45)),
         ("header length 16", v4.damaged(|b| b[14] = 0x44)),
-        ("total length 0", set(&v4, 16, 0)),
         ("total length 19", set(&v4, 16, 19)),
         ("total length of the header alone", set(&v4, 16, 20)),
         ("total length beyond the wire", set(&v4, 16, 111)),
         ("total length below the UDP length", set(&v4, 16, 109)),
-        ("payload length 0", set(&v6, 18, 0)),
         ("payload length 7", set(&v6, 18, 7)),
         ("payload length beyond the wire", set(&v6, 18, 91)),
         ("payload length below the UDP length", set(&v6, 18, 89)),
-        ("UDP length 0", set(&v4, 38, 0)),
-        ("UDP length 0 over IPv6", set(&v6, 58, 0)),
         ("UDP length 7", set(&v4, 38, 7)),
         ("UDP length beyond the total length", set(&v4, 38, 91)),
         ("UDP length 65535", set(&v4, 38, 65535)),
@@ -104,6 +100,28 @@ fn contradictions_are_named_bad_outer() {
     for (what, bytes) in cases {
         assert_eq!(verdict(&bytes), Some(Reject::BadOuter), "{what}");
     }
+}
+
+#[test]
+fn where_a_length_is_0_what_is_there_counts() {
+    for inner in [inner_ipv4(60, 60), inner_ipv4(60, 0), inner_ipv6(60, 20), inner_ipv6(60, 0)] {
+        for v6 in [false, true] {
+            let packet = Packet { v6, inner: inner.clone(), ..Packet::default() };
+            let (network, udp) = if v6 { (18, 58) } else { (16, 38) };
+            for zeros in [&[network][..], &[udp], &[network, udp]] {
+                let bytes = packet.damaged(|b| zeros.iter().for_each(|at| b[*at..*at + 2].fill(0)));
+                assert_eq!(lengths(whole(&bytes)), (74, 74), "{packet:?} {zeros:?}");
+            }
+        }
+    }
+    // As tcpdump saves them at the source, before its NIC makes segments of them.
+    let inner = inner_ipv4(70_000, 0);
+    let mut bytes = Packet { inner: inner[..1000].to_vec(), ..Packet::default() }.bytes();
+    bytes.truncate(bytes.len() - 1000);
+    bytes.extend(inner);
+    bytes[16..18].fill(0);
+    bytes[38..40].fill(0);
+    assert_eq!(lengths(whole(&bytes)), (70_014, 70_014));
 }
 
 #[test]

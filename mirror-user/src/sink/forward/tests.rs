@@ -1,7 +1,9 @@
 //! Nothing is allocated per frame: not by workers, and not by the threads that send.
 
 use std::{
+    fs,
     net::TcpListener,
+    process::Command,
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -129,4 +131,21 @@ fn a_stream_of_packets_allocates_nothing_per_frame_but_what_its_readers_are_behi
     output.finish(Duration::from_secs(5)).unwrap();
     drop(output);
     assert!(reading.join().unwrap() > 0);
+}
+
+#[test]
+fn a_stream_without_packets_is_one_that_libpcap_reads() {
+    let directory = tempfile::tempdir().unwrap();
+    for format in [Format::Pcapng, Format::Pcap] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut output = PcapOverIp::connect(listener.local_addr().unwrap(), format, false);
+        output.look().unwrap();
+        let (mut reader, _) = listener.accept().unwrap();
+        output.finish(Duration::from_secs(5)).unwrap();
+        drop(output);
+        let file = directory.path().join("stream");
+        io::copy(&mut reader, &mut fs::File::create(&file).unwrap()).unwrap();
+        let tcpdump = Command::new("tcpdump").arg("-nr").arg(&file).output().unwrap();
+        assert!(tcpdump.status.success(), "{format:?}: {tcpdump:?}");
+    }
 }

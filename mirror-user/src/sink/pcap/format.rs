@@ -172,13 +172,25 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes)
 }
 
-/// The interface of an origin, or of all that did not fit (`None`).
-pub(super) fn interface_description(origin: Option<OriginKey>, snaplen: u32) -> Vec<u8> {
-    let (name, description) = match origin {
-        Some(key) => {
+/// What an interface stands for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Interface {
+    /// An origin.
+    Origin(OriginKey),
+    /// All origins that did not fit.
+    Others,
+    /// Nothing: a capture without packets has this one, because libpcap refuses a file without any.
+    Nobody,
+}
+
+/// The description of an interface.
+pub(super) fn interface_description(interface: Interface, snaplen: u32) -> Vec<u8> {
+    let (name, description) = match interface {
+        Interface::Origin(key) => {
             (key.to_string(), format!("mirrored by {}, VXLAN network identifier {}", key.source(), key.vni()))
         }
-        None => ("other".to_owned(), "origins beyond the bound on interfaces".to_owned()),
+        Interface::Others => ("other".to_owned(), "origins beyond the bound on interfaces".to_owned()),
+        Interface::Nobody => ("none".to_owned(), "no packet came".to_owned()),
     };
     let mut block = RareBlock::new(IDB_TYPE);
     block.words(&[LINKTYPE_ETHERNET, snaplen]);

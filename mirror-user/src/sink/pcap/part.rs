@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     compress::Encoder,
-    format::{self, Format, Statistics},
+    format::{self, Format, Interface, Statistics},
     interfaces::Interfaces,
 };
 use crate::{
@@ -152,8 +152,10 @@ impl Part {
         if self.described >= interfaces {
             return Ok(());
         }
-        let description =
-            |number| format::interface_description(form.interfaces.origin(self.base + number), form.snaplen);
+        let description = |number| {
+            let origin = form.interfaces.origin(self.base + number);
+            format::interface_description(origin.map_or(Interface::Others, Interface::Origin), form.snaplen)
+        };
         let descriptions: Vec<u8> = (self.described..interfaces).flat_map(description).collect();
         self.append(&descriptions)?;
         self.described = interfaces;
@@ -239,6 +241,10 @@ impl Part {
         // An origin may have had no frame in the file and yet some that were let go.
         let used = lost.iter().rposition(|&frames| frames > 0).map_or(0, |last| last + 1);
         self.describe(form, used)?;
+        if self.described == 0 {
+            self.append(&format::interface_description(Interface::Nobody, form.snaplen))?;
+            self.described = 1;
+        }
         let end = now();
         let counts = self.delivered.iter().zip(lost).take(self.described).enumerate();
         let statistics = |(interface, (&delivered, lost_here))| {

@@ -1,7 +1,7 @@
 //! Packets as a stream to readers that may join late, each of which is told what it has to know.
 
 use super::{
-    format::{self, COMMENT, EPB_HEAD, Format, MAX_SNAPLEN, PacketHead},
+    format::{self, COMMENT, EPB_HEAD, Format, Interface, MAX_SNAPLEN, PacketHead},
     interfaces::{InterfaceCache, Interfaces},
 };
 use crate::{batch::Frame, sink::origin::OriginKey};
@@ -54,9 +54,18 @@ impl Stream {
         if self.format == Format::Pcapng {
             let numbers = self.interfaces.in_use();
             for number in *described..numbers {
-                out.extend(format::interface_description(self.interfaces.origin(number), MAX_SNAPLEN));
+                let origin = self.interfaces.origin(number);
+                let interface = origin.map_or(Interface::Others, Interface::Origin);
+                out.extend(format::interface_description(interface, MAX_SNAPLEN));
             }
             *described = numbers;
+        }
+    }
+
+    /// What must be added at the end for a reader that was told of so many interfaces.
+    pub(crate) fn end(&self, out: &mut Vec<u8>, described: usize) {
+        if self.format == Format::Pcapng && described == 0 {
+            out.extend(format::interface_description(Interface::Nobody, MAX_SNAPLEN));
         }
     }
 }

@@ -245,6 +245,9 @@ impl Output for PcapOverIp {
     }
 
     fn finish(&mut self, patience: Duration) -> io::Result<()> {
+        for reader in &mut self.readers {
+            self.stream.end(&mut reader.behind, reader.described);
+        }
         let drained = self.drain(patience);
         for reader in self.readers.drain(..) {
             // So that it reads the end of the stream and no reset.

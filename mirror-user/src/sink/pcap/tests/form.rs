@@ -175,6 +175,9 @@ fn an_empty_capture_is_a_capture() {
         let path = dir.path().join(name);
         write(Pcap::builder(Target::file(&path)).format(format), &[], &mut report());
         assert_eq!(tshark(&path, &["frame.len"]), [""; 0]);
+        // libpcap, unlike tshark, wants to know of an interface.
+        let tcpdump = Command::new("tcpdump").arg("-nr").arg(&path).output().unwrap();
+        assert!(tcpdump.status.success() && tcpdump.stdout.is_empty(), "{name}: {tcpdump:?}");
     }
 }
 
