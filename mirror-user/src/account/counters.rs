@@ -9,8 +9,10 @@ use crate::{
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Reject {
-    /// The frame ends before its VXLAN header or its inner Ethernet header does.
+    /// The frame ends before its VXLAN header or its inner Ethernet header does, and had no more on the wire.
     Short,
+    /// The same, because who captured it kept fewer bytes than it had on the wire.
+    Snapped,
     /// The outer Ethernet, IP or UDP header contradicts itself or the frame's length.
     BadOuter,
     /// The VXLAN header has no valid VNI: the I flag is missing (RFC 7348 section 5).
@@ -23,6 +25,12 @@ pub enum Reject {
     MultiDescriptor,
     /// Not UDP to a tunnel port. On a live interface the XDP program passes such frames to the kernel.
     NotTunnel,
+    /// GENEVE (RFC 8926), which is not decapsulated. On a live interface the XDP program passes such frames to the kernel.
+    Geneve,
+    /// An IPv6 extension header before UDP. On a live interface the XDP program passes such frames to the kernel.
+    Extension,
+    /// VXLAN-GPE (draft-ietf-nvo3-vxlan-gpe) of something else than Ethernet.
+    NotEthernet,
     /// A fragment of a UDP datagram, and fragments are not reassembled. On a live interface the XDP program passes such
     /// frames to the kernel.
     Fragment,

@@ -100,12 +100,16 @@ impl Rejected {
     pub(crate) fn add(&mut self, other: &Self) {
         let Self {
             short,
+            snapped,
             bad_outer,
             no_vni_flag,
             vni,
             source,
             multi_descriptor,
             not_tunnel,
+            geneve,
+            extension,
+            not_ethernet,
             fragment,
             fragment_timeout,
             overlap,
@@ -113,12 +117,16 @@ impl Rejected {
             table_full,
         } = self;
         *short += other.short;
+        *snapped += other.snapped;
         *bad_outer += other.bad_outer;
         *no_vni_flag += other.no_vni_flag;
         *vni += other.vni;
         *source += other.source;
         *multi_descriptor += other.multi_descriptor;
         *not_tunnel += other.not_tunnel;
+        *geneve += other.geneve;
+        *extension += other.extension;
+        *not_ethernet += other.not_ethernet;
         *fragment += other.fragment;
         *fragment_timeout += other.fragment_timeout;
         *overlap += other.overlap;

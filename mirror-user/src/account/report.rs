@@ -174,6 +174,8 @@ pub struct Frames {
 pub struct Rejected {
     /// [`Reject::Short`].
     pub short: u64,
+    /// [`Reject::Snapped`].
+    pub snapped: u64,
     /// [`Reject::BadOuter`].
     pub bad_outer: u64,
     /// [`Reject::NoVniFlag`].
@@ -186,6 +188,12 @@ pub struct Rejected {
     pub multi_descriptor: u64,
     /// [`Reject::NotTunnel`].
     pub not_tunnel: u64,
+    /// [`Reject::Geneve`].
+    pub geneve: u64,
+    /// [`Reject::Extension`].
+    pub extension: u64,
+    /// [`Reject::NotEthernet`].
+    pub not_ethernet: u64,
     /// [`Reject::Fragment`].
     pub fragment: u64,
     /// [`Reject::FragmentTimeout`].
@@ -204,19 +212,24 @@ impl Rejected {
     pub fn total(&self) -> u64 {
         let Self {
             short,
+            snapped,
             bad_outer,
             no_vni_flag,
             vni,
             source,
             multi_descriptor,
             not_tunnel,
+            geneve,
+            extension,
+            not_ethernet,
             fragment,
             fragment_timeout,
             overlap,
             ambiguous,
             table_full,
         } = self;
-        let frames = short + bad_outer + no_vni_flag + vni + source + multi_descriptor + not_tunnel;
+        let not_ours = not_tunnel + geneve + extension + not_ethernet;
+        let frames = short + snapped + bad_outer + no_vni_flag + vni + source + multi_descriptor + not_ours;
         frames + fragment + fragment_timeout + overlap + ambiguous + table_full
     }
 }
@@ -473,12 +486,16 @@ impl From<&Rejections> for Rejected {
         let of = |reason: Reject| rejections[reason as usize];
         Self {
             short: of(Reject::Short),
+            snapped: of(Reject::Snapped),
             bad_outer: of(Reject::BadOuter),
             no_vni_flag: of(Reject::NoVniFlag),
             vni: of(Reject::Vni),
             source: of(Reject::Source),
             multi_descriptor: of(Reject::MultiDescriptor),
             not_tunnel: of(Reject::NotTunnel),
+            geneve: of(Reject::Geneve),
+            extension: of(Reject::Extension),
+            not_ethernet: of(Reject::NotEthernet),
             fragment: of(Reject::Fragment),
             fragment_timeout: of(Reject::FragmentTimeout),
             overlap: of(Reject::Overlap),

@@ -16,6 +16,9 @@ use crate::{
     },
 };
 
+/// UDP destination port of GENEVE (RFC 8926 section 3.3).
+const GENEVE_PORT: u16 = 6081;
+
 impl From<wire::Error> for Reject {
     fn from(error: wire::Error) -> Self {
         match error {
@@ -43,12 +46,19 @@ enum Told {
     Nonsense,
 }
 
+#[inline(never)]
+pub(super) fn decapsulate(captured: &Segments<'_>, wire_len: u32, ports: &[u16]) -> Result<Layout, Reject> {
+    walk(captured, wire_len, ports).map_err(|reason| match reason {
+        Reject::Short if captured.len() < wire_len as usize => Reject::Snapped,
+        reason => reason,
+    })
+}
+
 #[expect(
     clippy::cast_possible_truncation,
     reason = "the longest outer headers are 106 bytes, lengths are 16 bits"
 )]
-#[inline(never)]
-pub(super) fn decapsulate(captured: &Segments<'_>, wire_len: u32, ports: &[u16]) -> Result<Layout, Reject> {
+fn walk(captured: &Segments<'_>, wire_len: u32, ports: &[u16]) -> Result<Layout, Reject> {
     // Every header that is read lies in the head, wherever the frame is cut.
     let mut buffer = HeadBuffer::default();
     let bytes = captured.head(&mut buffer);
@@ -61,8 +71,9 @@ pub(super) fn decapsulate(captured: &Segments<'_>, wire_len: u32, ports: &[u16])
         _ => return Err(Reject::NotTunnel),
     };
     let datagram = udp::Datagram::new_checked(outer.payload)?;
-    if !ports.contains(&datagram.destination_port()) {
-        return Err(Reject::NotTunnel);
+    let port = datagram.destination_port();
+    if !ports.contains(&port) {
+        return Err(if port == GENEVE_PORT { Reject::Geneve } else { Reject::NotTunnel });
     }
 
     let udp = at + outer.header_len;
@@ -86,6 +97,9 @@ pub(super) fn decapsulate(captured: &Segments<'_>, wire_len: u32, ports: &[u16])
     let packet = vxlan::Packet::new_checked(&bytes[udp + udp::HEADER_LEN..datagram_end.min(bytes.len())])?;
     if !packet.has_vni() {
         return Err(Reject::NoVniFlag);
+    }
+    if packet.next_protocol().is_some_and(|next| next != vxlan::gpe::ETHERNET) {
+        return Err(Reject::NotEthernet);
     }
     let inner = ethernet::Frame::new_checked(packet.payload())?;
     let before_cut = udp_len - udp::HEADER_LEN - vxlan::HEADER_LEN;
@@ -133,6 +147,7 @@ fn outer_ipv6(bytes: &[u8], at: u8) -> Result<Outer<'_>, Reject> {
             payload: packet.payload(),
         }),
         ipv6::FRAGMENT => Err(Reject::Fragment),
+        next if ipv6::is_extension(next) => Err(Reject::Extension),
         _ => Err(Reject::NotTunnel),
     }
 }

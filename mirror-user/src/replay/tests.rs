@@ -131,7 +131,7 @@ fn files_are_read_in_order_and_every_frame_is_accounted_for() {
         vec![0; 60],
         vec![0; 9],
         Packet { vxlan: [0; 8], ..numbered(0) }.bytes(),
-        Packet { vxlan: [0x0c, 0, 0, 0, 0, 0, 5, 0], ..numbered(150) }.bytes(),
+        Packet { vxlan: [0x88, 0, 0, 0, 0, 0, 5, 0], ..numbered(150) }.bytes(),
         Packet { inner: inner_ipv4(24, 1500), ..numbered(0) }.bytes(),
     ]);
     let second = file(&folder, "second.pcap", &noise);

@@ -111,12 +111,16 @@ fn write_lines(text: &mut String, report: &Report, captures: &[Capture]) -> std:
     let why = &frames.rejected;
     let reasons = [
         (why.short, "rejected: too short for VXLAN and an inner Ethernet header"),
+        (why.snapped, "rejected: cut by the snaplen of the capture before its inner Ethernet header ends"),
         (why.bad_outer, "rejected: outer headers contradict each other"),
         (why.no_vni_flag, "rejected: VXLAN without a VNI (I flag missing)"),
         (why.vni, "rejected: VNI not in --vni"),
         (why.source, "rejected: outer source not in --source"),
         (why.multi_descriptor, "rejected: in several descriptors"),
         (why.not_tunnel, "rejected: not UDP to a tunnel port (see --port)"),
+        (why.geneve, "rejected: GENEVE, which is not decapsulated"),
+        (why.extension, "rejected: IPv6 extension headers"),
+        (why.not_ethernet, "rejected: VXLAN-GPE whose next protocol is not Ethernet"),
         (why.fragment, "rejected: IP fragments (--no-reassemble)"),
         (why.fragment_timeout, "rejected: IP fragments whose others did not come in time"),
         (why.overlap, "rejected: IP fragments that overlap"),

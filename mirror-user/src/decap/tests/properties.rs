@@ -28,8 +28,9 @@ fn packets() -> impl Strategy<Value = Packet> {
     let tpids = prop::collection::vec(prop_oneof![Just(0x8100_u16), Just(0x88a8)], 0..3);
     let options = (1_usize..11).prop_map(|words| (false, words));
     let network = prop_oneof![2 => Just((false, 0)), 1 => options, 1 => Just((true, 0))];
-    let flags =
-        prop_oneof![3 => Just([8, 0, 0, 0]), 1 => any::<[u8; 4]>().prop_map(|[f, a, b, c]| [f | 8, a, b, c])];
+    // Any reserved bits but the P flag of VXLAN-GPE, which says that something else than Ethernet may follow.
+    let reserved = any::<[u8; 4]>().prop_map(|[f, a, b, c]| [(f | 8) & !4, a, b, c]);
+    let flags = prop_oneof![3 => Just([8, 0, 0, 0]), 1 => reserved];
     let udp = (any::<u16>(), prop_oneof![Just(4789_u16), Just(8472)], any::<u16>());
     (
         prop_oneof![2 => Just(Vec::new()), 1 => tpids],

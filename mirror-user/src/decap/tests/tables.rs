@@ -57,7 +57,9 @@ fn what_is_not_for_us_is_told_apart() {
         ("TCP", v4.damaged(|b| b[23] = 6), Reject::NotTunnel),
         ("a fragment of TCP", v4.damaged(|b| (b[20], b[23]) = (0x20, 6)), Reject::NotTunnel),
         ("TCP over IPv6", v6.damaged(|b| b[20] = 6), Reject::NotTunnel),
-        ("hop-by-hop options", v6.damaged(|b| b[20] = 0), Reject::NotTunnel),
+        ("hop-by-hop options", v6.damaged(|b| b[20] = 0), Reject::Extension),
+        ("destination options", v6.damaged(|b| b[20] = 60), Reject::Extension),
+        ("GENEVE", Packet { port: 6081, ..Packet::default() }.bytes(), Reject::Geneve),
         ("another port", Packet { port: 53, ..Packet::default() }.bytes(), Reject::NotTunnel),
         (
             "our port as the source port",
@@ -139,6 +141,18 @@ fn the_i_flag_must_be_set_and_reserved_bits_are_accepted_and_told() {
 }
 
 #[test]
+fn of_vxlan_gpe_only_ethernet_is_taken() {
+    for (next, reject) in
+        [(3, None)].into_iter().chain([0, 1, 2, 4, 255].map(|next| (next, Some(Reject::NotEthernet))))
+    {
+        for flags in [0x0c, 0x0f] {
+            let bytes = Packet { vxlan: [flags, 0, 0, next, 0, 0, 9, 0], ..Packet::default() }.bytes();
+            assert_eq!(verdict(&bytes), reject, "flags {flags:#x}, next protocol {next}");
+        }
+    }
+}
+
+#[test]
 fn a_checksum_is_not_looked_at() {
     for checksum in [0, 1, 0xffff] {
         assert_eq!(verdict(&Packet { checksum, ..Packet::default() }.bytes()), None);
@@ -146,7 +160,7 @@ fn a_checksum_is_not_looked_at() {
 }
 
 #[test]
-fn every_cut_within_the_headers_is_short_and_every_later_one_is_taken() {
+fn every_cut_within_the_headers_is_told_and_every_later_one_is_taken() {
     for tags in [vec![], vec![0x88a8, 0x8100]] {
         for (v6, options) in [(false, 0), (false, 10), (true, 0)] {
             let packet = Packet { tags: tags.clone(), v6, options, ..Packet::default() };
@@ -155,7 +169,7 @@ fn every_cut_within_the_headers_is_short_and_every_later_one_is_taken() {
                 let captured = Captured::new(&bytes[..cut], whole(&bytes).wire_len(), 0);
                 let result = decapsulate_frame(captured, PORTS);
                 if cut < packet.inner_at() + 14 {
-                    assert_eq!(result.unwrap_err(), Reject::Short, "cut at {cut} of {packet:?}");
+                    assert_eq!(result.unwrap_err(), Reject::Snapped, "cut at {cut} of {packet:?}");
                 } else {
                     let frame = result.expect("headers are whole");
                     assert_eq!(frame.inner().first(), &packet.inner[..cut - packet.inner_at()]);
