@@ -370,6 +370,13 @@ impl<'a> Frame<'a> {
         self.layout.reserved_bits
     }
 
+    /// Whether the inner IP header tells of more than the frame had at its source: of more than there is, and more than a mirror
+    /// session can have cut. [`wire_len`](Self::wire_len) does not believe it.
+    #[must_use]
+    pub fn has_impossible_length(&self) -> bool {
+        self.layout.impossible_len
+    }
+
     /// Whether fewer bytes are here than the inner frame had.
     #[must_use]
     pub fn is_truncated(&self) -> bool {

@@ -68,6 +68,7 @@ pub(crate) struct FrameCounters {
     pub(crate) rejected: Rejections,
     pub(crate) reserved_bits: u64,
     pub(crate) truncated_inner: u64,
+    pub(crate) impossible_length: u64,
 }
 
 impl FrameCounters {
@@ -81,8 +82,12 @@ impl FrameCounters {
     pub(crate) fn decapsulated(&mut self, frame: &Frame<'_>) {
         self.decapsulated += 1;
         self.inner_bytes += frame.inner_len() as u64;
-        self.reserved_bits += u64::from(frame.has_reserved_bits());
         self.truncated_inner += u64::from(frame.is_truncated());
+        // Asked of both at once: hardly a frame has either.
+        if frame.has_reserved_bits() | frame.has_impossible_length() {
+            self.reserved_bits += u64::from(frame.has_reserved_bits());
+            self.impossible_length += u64::from(frame.has_impossible_length());
+        }
     }
 
     /// Adds what another has counted.
@@ -99,6 +104,7 @@ impl FrameCounters {
             rejected,
             reserved_bits,
             truncated_inner,
+            impossible_length,
         } = self;
         *received += other.received;
         *decapsulated += other.decapsulated;
@@ -111,6 +117,7 @@ impl FrameCounters {
         add_rejections(rejected, &other.rejected);
         *reserved_bits += other.reserved_bits;
         *truncated_inner += other.truncated_inner;
+        *impossible_length += other.impossible_length;
     }
 
     /// Counts what reassembly has given up.

@@ -242,6 +242,8 @@ pub struct Odd {
     pub reserved_bits: u64,
     /// The mirror session had truncated the inner frame.
     pub truncated_inner: u64,
+    /// The inner IP header tells of more than the frame had at its source.
+    pub impossible_length: u64,
 }
 
 /// Frames of one origin. A VNI is unique per account only, so the outer source is part of the key.
@@ -464,6 +466,7 @@ impl From<&FrameCounters> for Frames {
             multi_descriptor,
             rejected,
             reserved_bits,
+            impossible_length,
             truncated_inner,
         } = counters.clone();
         Self {
@@ -476,7 +479,7 @@ impl From<&FrameCounters> for Frames {
             inner_bytes,
             multi_descriptor,
             rejected: Rejected::from(&rejected),
-            odd: Odd { reserved_bits, truncated_inner },
+            odd: Odd { reserved_bits, truncated_inner, impossible_length },
         }
     }
 }

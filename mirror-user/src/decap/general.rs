@@ -3,7 +3,7 @@
 //! What is not for us is told apart before what is wrong: protocol, fragment, port, then the lengths. The XDP program
 //! judges in the same order, so that a capture file and a live interface give the same account of the same frames.
 
-use super::{Layout, Network};
+use super::{Layout, MOST_MIRRORED, Network};
 use crate::{
     account::Reject,
     batch::{HeadBuffer, Segments},
@@ -103,14 +103,21 @@ fn walk(captured: &Segments<'_>, wire_len: u32, ports: &[u16]) -> Result<Layout,
     }
     let inner = ethernet::Frame::new_checked(packet.payload())?;
     let before_cut = udp_len - udp::HEADER_LEN - vxlan::HEADER_LEN;
+    let told = told_len(&inner).filter(|told| told.headers + told.packet > before_cut);
+    let impossible_len = told.as_ref().is_some_and(|told| told.packet > MOST_MIRRORED);
+    let wire_len = match told {
+        Some(told) if !impossible_len => told.headers + told.packet,
+        _ => before_cut,
+    };
     Ok(Layout {
         vni: packet.vni(),
         network: outer.network,
         udp: udp as u8,
         inner_start: (udp + udp::HEADER_LEN + vxlan::HEADER_LEN) as u32,
         inner_end: datagram_end as u32,
-        wire_len: told_len(&inner).unwrap_or(0).max(before_cut) as u32,
+        wire_len: wire_len as u32,
         reserved_bits: packet.has_reserved_bits(),
+        impossible_len,
     })
 }
 
@@ -164,14 +171,22 @@ pub(crate) fn untag(mut ethertype: u16, mut payload: &[u8]) -> Result<(u16, &[u8
     Ok((ethertype, payload))
 }
 
+/// Bytes of an inner frame.
+struct Inner {
+    /// Of Ethernet, tags included.
+    headers: usize,
+    /// Of the IP packet, as it tells.
+    packet: usize,
+}
+
 /// Length of the inner frame as its IP header tells: the mirror truncates frames and leaves the header as it was.
 ///
 /// Only the fields up to the length need to be there. A length too small for its own header tells nothing: 0 in TCP
 /// segments that the sender had yet to cut up, for example.
-fn told_len(inner: &ethernet::Frame<'_>) -> Option<usize> {
+fn told_len(inner: &ethernet::Frame<'_>) -> Option<Inner> {
     let (ethertype, payload) = untag(inner.ethertype(), inner.payload()).ok()?;
     let tags = inner.payload().len() - payload.len();
-    let network = match (ethertype, payload) {
+    let packet = match (ethertype, payload) {
         (ethertype::IPV4, [first, _, high, low, ..]) if first >> 4 == 4 => {
             let total_len = usize::from(u16::from_be_bytes([*high, *low]));
             (total_len >= ipv4::HEADER_LEN).then_some(total_len)?
@@ -181,5 +196,5 @@ fn told_len(inner: &ethernet::Frame<'_>) -> Option<usize> {
         }
         _ => return None,
     };
-    Some(ethernet::HEADER_LEN + tags + network)
+    Some(Inner { headers: ethernet::HEADER_LEN + tags, packet })
 }

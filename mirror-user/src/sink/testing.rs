@@ -81,6 +81,7 @@ impl Outer {
             inner_end: captured.wire_len(),
             wire_len: captured.wire_len() - 50 + self.cut,
             reserved_bits: false,
+            impossible_len: false,
         };
         Frame::new(captured, layout)
     }

@@ -132,6 +132,10 @@ fn write_lines(text: &mut String, report: &Report, captures: &[Capture]) -> std:
             "of the decapsulated were not asked for (filter, -c)",
         ),
         (frames.odd.truncated_inner, "of the decapsulated were truncated by their mirror session"),
+        (
+            frames.odd.impossible_length,
+            "of the decapsulated have an inner IP length that is more than the packet had (printed as truncated-ip)",
+        ),
         (frames.odd.reserved_bits, "of the decapsulated had reserved VXLAN bits set"),
     ];
     write_causes(text, &reasons)?;

@@ -261,7 +261,7 @@ mod tests {
             ("ids0", "says not what it is"),
             ("tun:ids0", "nothing called tun"),
             ("tap:", "name of the interface is missing"),
-            ("tap:ids0,up", "an option up; there is `persist`"),
+            ("tap:ids0,up", "an option up; there are `persist` and `to-host`"),
             ("tap:a-name-of-16-char", "at most 15 characters"),
             ("dev:../x", "no name of an interface"),
             ("dev:veth0,x", "an option x; there are none"),
