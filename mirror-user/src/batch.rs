@@ -254,6 +254,10 @@ impl<'a> Segments<'a> {
     }
 }
 
+/// The longest frame of which a mirror session can have cut a part, in bytes: EC2's largest MTU (AWS: "Network MTU for your EC2
+/// instance") behind Ethernet and two VLAN tags.
+const MOST_MIRRORED: u32 = 9001 + 14 + 8;
+
 /// One decapsulated frame, lent for the length of one [`Sink::batch`](crate::sink::Sink::batch) call.
 #[derive(Clone, Copy, Debug)]
 pub struct Frame<'a> {
@@ -286,8 +290,8 @@ impl<'a> Frame<'a> {
     #[inline(always)]
     #[must_use]
     pub fn inner(&self) -> Segments<'a> {
-        let Layout { inner_start, inner_end, .. } = self.layout;
-        let (start, end) = (inner_start as usize, inner_end as usize);
+        let start = self.layout.inner_start as usize;
+        let end = start + self.inner_len();
         match self.captured.first.get(start..end) {
             Some(first) => Segments { first, rest: &[], left: 0 },
             None => self.captured.bytes().range(start, end),
@@ -298,7 +302,7 @@ impl<'a> Frame<'a> {
     #[inline]
     #[must_use]
     pub fn inner_len(&self) -> usize {
-        (self.layout.inner_end - self.layout.inner_start) as usize
+        self.layout.inner_len as usize
     }
 
     /// The frame with its outer headers and padding.
@@ -352,7 +356,9 @@ impl<'a> Frame<'a> {
     }
 
     /// Length of the inner frame before the mirror session truncated it, in bytes, as far as the inner IP header
-    /// tells; never less than what is here. This is pcap's `orig_len`.
+    /// tells; never less than what is here. This is pcap's `orig_len`. In a batch it is not what that header tells where this
+    /// cannot be: more than was sent, and than EC2's largest MTU.
+    #[inline]
     #[must_use]
     pub fn wire_len(&self) -> u32 {
         self.layout.wire_len
@@ -370,17 +376,38 @@ impl<'a> Frame<'a> {
         self.layout.reserved_bits
     }
 
-    /// Whether the inner IP header tells of more than the frame had at its source: of more than there is, and more than a mirror
-    /// session can have cut. [`wire_len`](Self::wire_len) does not believe it.
-    #[must_use]
-    pub fn has_impossible_length(&self) -> bool {
-        self.layout.impossible_len
+    /// Takes the inner IP header's word on the length away where it tells of more than was sent, and of more than a mirror
+    /// session can have cut. Whether it did.
+    #[inline]
+    pub(crate) fn disbelieve_impossible_len(&mut self) -> bool {
+        let told = self.layout.wire_len;
+        if told > MOST_MIRRORED {
+            self.layout.wire_len = told.min(self.sent_len());
+        }
+        self.layout.wire_len < told
+    }
+
+    /// Bytes of the inner frame as they were sent, by whoever sent the outer one. By value: for a reference, every frame would
+    /// go through memory.
+    #[cold]
+    #[inline(never)]
+    fn sent_len(self) -> u32 {
+        let Layout { udp, inner_start, .. } = self.layout;
+        match u16::from_be_bytes(self.array(usize::from(udp) + 4)) {
+            // More than 16 bits can tell, or still to be cut up by a NIC (RFC 2675 section 4).
+            0 => {
+                let there = u32::try_from(self.captured.len()).unwrap_or(u32::MAX);
+                self.captured.wire_len.max(there) - inner_start
+            }
+            len => u32::from(len) - (inner_start - u32::from(udp)),
+        }
     }
 
     /// Whether fewer bytes are here than the inner frame had.
+    #[inline]
     #[must_use]
     pub fn is_truncated(&self) -> bool {
-        self.layout.wire_len > self.layout.inner_end - self.layout.inner_start
+        self.layout.wire_len > self.layout.inner_len
     }
 
     fn address(&self, v4: usize, v6: usize) -> IpAddr {

@@ -77,16 +77,17 @@ impl FrameCounters {
         self.rejected[reason as usize] += 1;
     }
 
-    /// Counts a frame that goes on.
+    /// Counts a frame that goes on, and judges its length.
     #[inline]
-    pub(crate) fn decapsulated(&mut self, frame: &Frame<'_>) {
+    pub(crate) fn decapsulated(&mut self, frame: &mut Frame<'_>) {
         self.decapsulated += 1;
         self.inner_bytes += frame.inner_len() as u64;
-        self.truncated_inner += u64::from(frame.is_truncated());
-        // Asked of both at once: hardly a frame has either.
-        if frame.has_reserved_bits() | frame.has_impossible_length() {
-            self.reserved_bits += u64::from(frame.has_reserved_bits());
-            self.impossible_length += u64::from(frame.has_impossible_length());
+        self.reserved_bits += u64::from(frame.has_reserved_bits());
+        if frame.is_truncated() {
+            match frame.disbelieve_impossible_len() {
+                true => self.impossible_length += 1,
+                false => self.truncated_inner += 1,
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 //!
 //! Whatever is not exactly this is left to [`general`](super::general), which also finds the words for what is wrong.
 
-use super::{Layout, MOST_MIRRORED, Network};
+use super::{Layout, Network};
 use crate::wire::{
     be16, be32,
     ethernet::{self, ethertype},
@@ -76,8 +76,7 @@ pub(super) fn decapsulate(bytes: &[u8], ports: &[u16]) -> Option<Layout> {
     if !plain {
         return None;
     }
-    let inner_end = field::UDP + udp_len;
-    let present = inner_end - field::INNER;
+    let inner_len = udp_len - (field::INNER - field::UDP);
     let told = if be32(head, field::INNER_KIND) & INNER_IPV4.0 == INNER_IPV4.1 {
         ethernet::HEADER_LEN + usize::from(be16(head, field::INNER_TOTAL_LENGTH))
     } else {
@@ -91,23 +90,14 @@ pub(super) fn decapsulate(bytes: &[u8], ports: &[u16]) -> Option<Layout> {
             _ => 0,
         }
     };
-    let wire_len = if told > present {
-        if told > ethernet::HEADER_LEN + MOST_MIRRORED {
-            return None;
-        }
-        told
-    } else {
-        present
-    };
     Some(Layout {
         vni: vni >> 8,
         network: Network::Ipv4 { at: field::NETWORK as u8 },
         udp: field::UDP as u8,
         inner_start: field::INNER as u32,
-        inner_end: inner_end as u32,
-        wire_len: wire_len as u32,
+        inner_len: inner_len as u32,
+        wire_len: told.max(inner_len) as u32,
         reserved_bits: false,
-        impossible_len: false,
     })
 }
 

@@ -3,7 +3,7 @@
 //! What is not for us is told apart before what is wrong: protocol, fragment, port, then the lengths. The XDP program
 //! judges in the same order, so that a capture file and a live interface give the same account of the same frames.
 
-use super::{Layout, MOST_MIRRORED, Network};
+use super::{Layout, Network};
 use crate::{
     account::Reject,
     batch::{HeadBuffer, Segments},
@@ -32,96 +32,83 @@ impl From<wire::Error> for Reject {
 struct Outer<'a> {
     network: Network,
     header_len: usize,
-    told: Told,
+    /// Bytes after the header as the header says. Where it says 0, those that there were: so do packets that are larger than
+    /// 16 bits can tell (BIG TCP), and those that a NIC is still to make segments of.
+    told: usize,
     payload: &'a [u8],
-}
-
-/// How many bytes there are after an outer network header, as it says.
-enum Told {
-    Bytes(usize),
-    /// It says 0, as a packet does that is larger than its 16 bits can tell (BIG TCP), or whose segments the NIC is still to
-    /// make: what is there counts.
-    Nothing,
-    /// Fewer than are in the header itself.
-    Nonsense,
-}
-
-#[inline(never)]
-pub(super) fn decapsulate(captured: &Segments<'_>, wire_len: u32, ports: &[u16]) -> Result<Layout, Reject> {
-    walk(captured, wire_len, ports).map_err(|reason| match reason {
-        Reject::Short if captured.len() < wire_len as usize => Reject::Snapped,
-        reason => reason,
-    })
 }
 
 #[expect(
     clippy::cast_possible_truncation,
     reason = "the longest outer headers are 106 bytes, lengths are 16 bits"
 )]
-fn walk(captured: &Segments<'_>, wire_len: u32, ports: &[u16]) -> Result<Layout, Reject> {
+#[inline(never)]
+pub(super) fn decapsulate(captured: &Segments<'_>, wire_len: u32, ports: &[u16]) -> Result<Layout, Reject> {
     // Every header that is read lies in the head, wherever the frame is cut.
     let mut buffer = HeadBuffer::default();
     let bytes = captured.head(&mut buffer);
-    let frame = ethernet::Frame::new_checked(bytes)?;
-    let (ethertype, payload) = untag(frame.ethertype(), frame.payload())?;
+    // A source that tells a wire length below what it hands over is not believed.
+    let on_wire = captured.len().max(wire_len as usize);
+    let cut = captured.len() < on_wire;
+    let frame = ethernet::Frame::new_checked(bytes).map_err(|error| why(error, cut))?;
+    let (ethertype, payload) = untag(frame.ethertype(), frame.payload()).map_err(|error| why(error, cut))?;
     let at = bytes.len() - payload.len();
     let outer = match ethertype {
-        ethertype::IPV4 => outer_ipv4(payload, at as u8)?,
-        ethertype::IPV6 => outer_ipv6(payload, at as u8)?,
+        ethertype::IPV4 => outer_ipv4(payload, at, on_wire),
+        ethertype::IPV6 => outer_ipv6(payload, at, on_wire),
         _ => return Err(Reject::NotTunnel),
     };
-    let datagram = udp::Datagram::new_checked(outer.payload)?;
+    let outer = outer.map_err(|reason| why(reason, cut))?;
+    let datagram = udp::Datagram::new_checked(outer.payload).map_err(|error| why(error, cut))?;
     let port = datagram.destination_port();
     if !ports.contains(&port) {
         return Err(if port == GENEVE_PORT { Reject::Geneve } else { Reject::NotTunnel });
     }
 
     let udp = at + outer.header_len;
-    // A source that tells a wire length below what it hands over is not believed.
-    let on_wire = captured.len().max(wire_len as usize) - udp;
-    let told = match outer.told {
-        Told::Bytes(told) if told <= on_wire => told,
-        Told::Nothing => on_wire,
-        Told::Bytes(_) | Told::Nonsense => return Err(Reject::BadOuter),
-    };
     let udp_len = match usize::from(datagram.length()) {
         // The same in UDP (RFC 2675 section 4).
-        0 => told,
+        0 => outer.told,
         udp_len => udp_len,
     };
-    if udp_len < udp::HEADER_LEN || udp_len > told {
+    if outer.told > on_wire - udp || udp_len < udp::HEADER_LEN || udp_len > outer.told {
         return Err(Reject::BadOuter);
     }
 
     let datagram_end = (udp + udp_len).min(captured.len());
-    let packet = vxlan::Packet::new_checked(&bytes[udp + udp::HEADER_LEN..datagram_end.min(bytes.len())])?;
+    let cut = datagram_end < udp + udp_len;
+    let packet = vxlan::Packet::new_checked(&bytes[udp + udp::HEADER_LEN..datagram_end.min(bytes.len())])
+        .map_err(|error| why(error, cut))?;
     if !packet.has_vni() {
         return Err(Reject::NoVniFlag);
     }
     if packet.next_protocol().is_some_and(|next| next != vxlan::gpe::ETHERNET) {
         return Err(Reject::NotEthernet);
     }
-    let inner = ethernet::Frame::new_checked(packet.payload())?;
+    let inner = ethernet::Frame::new_checked(packet.payload()).map_err(|error| why(error, cut))?;
     let before_cut = udp_len - udp::HEADER_LEN - vxlan::HEADER_LEN;
-    let told = told_len(&inner).filter(|told| told.headers + told.packet > before_cut);
-    let impossible_len = told.as_ref().is_some_and(|told| told.packet > MOST_MIRRORED);
-    let wire_len = match told {
-        Some(told) if !impossible_len => told.headers + told.packet,
-        _ => before_cut,
-    };
+    let inner_start = udp + udp::HEADER_LEN + vxlan::HEADER_LEN;
     Ok(Layout {
         vni: packet.vni(),
         network: outer.network,
         udp: udp as u8,
-        inner_start: (udp + udp::HEADER_LEN + vxlan::HEADER_LEN) as u32,
-        inner_end: datagram_end as u32,
-        wire_len: wire_len as u32,
+        inner_start: inner_start as u32,
+        inner_len: (datagram_end - inner_start) as u32,
+        wire_len: told_len(&inner).unwrap_or(0).max(before_cut) as u32,
         reserved_bits: packet.has_reserved_bits(),
-        impossible_len,
     })
 }
 
-fn outer_ipv4(bytes: &[u8], at: u8) -> Result<Outer<'_>, Reject> {
+/// Why a header cannot be read, in a frame of which a part was cut off or not.
+fn why(error: impl Into<Reject>, cut: bool) -> Reject {
+    match error.into() {
+        Reject::Short if cut => Reject::Snapped,
+        reason => reason,
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "behind at most two tags")]
+fn outer_ipv4(bytes: &[u8], at: usize, on_wire: usize) -> Result<Outer<'_>, Reject> {
     let packet = ipv4::Packet::new_checked(bytes)?;
     if packet.protocol() != udp::PROTOCOL {
         return Err(Reject::NotTunnel);
@@ -130,33 +117,26 @@ fn outer_ipv4(bytes: &[u8], at: u8) -> Result<Outer<'_>, Reject> {
         return Err(Reject::Fragment);
     }
     let header_len = packet.header_len();
-    Ok(Outer {
-        network: Network::Ipv4 { at },
-        header_len,
-        told: match usize::from(packet.total_len()) {
-            0 => Told::Nothing,
-            total_len => total_len.checked_sub(header_len).map_or(Told::Nonsense, Told::Bytes),
-        },
-        payload: packet.payload(),
-    })
+    let told = match usize::from(packet.total_len()) {
+        0 => on_wire - at - header_len,
+        total_len if total_len < header_len => return Err(Reject::BadOuter),
+        total_len => total_len - header_len,
+    };
+    Ok(Outer { network: Network::Ipv4 { at: at as u8 }, header_len, told, payload: packet.payload() })
 }
 
-fn outer_ipv6(bytes: &[u8], at: u8) -> Result<Outer<'_>, Reject> {
+#[expect(clippy::cast_possible_truncation, reason = "behind at most two tags")]
+fn outer_ipv6(bytes: &[u8], at: usize, on_wire: usize) -> Result<Outer<'_>, Reject> {
     let packet = ipv6::Packet::new_checked(bytes)?;
-    match packet.next_header() {
-        udp::PROTOCOL => Ok(Outer {
-            network: Network::Ipv6 { at },
-            header_len: ipv6::HEADER_LEN,
-            told: match usize::from(packet.payload_len()) {
-                0 => Told::Nothing,
-                payload_len => Told::Bytes(payload_len),
-            },
-            payload: packet.payload(),
-        }),
-        ipv6::FRAGMENT => Err(Reject::Fragment),
-        next if ipv6::is_extension(next) => Err(Reject::Extension),
-        _ => Err(Reject::NotTunnel),
-    }
+    let told = match (packet.next_header(), usize::from(packet.payload_len())) {
+        (udp::PROTOCOL, 0) => on_wire - at - ipv6::HEADER_LEN,
+        (udp::PROTOCOL, payload_len) => payload_len,
+        (ipv6::FRAGMENT, _) => return Err(Reject::Fragment),
+        (next, _) if ipv6::is_extension(next) => return Err(Reject::Extension),
+        _ => return Err(Reject::NotTunnel),
+    };
+    let (network, payload) = (Network::Ipv6 { at: at as u8 }, packet.payload());
+    Ok(Outer { network, header_len: ipv6::HEADER_LEN, told, payload })
 }
 
 /// Looks through VLAN tags, up to [`MAX_TAGS`].
@@ -171,22 +151,14 @@ pub(crate) fn untag(mut ethertype: u16, mut payload: &[u8]) -> Result<(u16, &[u8
     Ok((ethertype, payload))
 }
 
-/// Bytes of an inner frame.
-struct Inner {
-    /// Of Ethernet, tags included.
-    headers: usize,
-    /// Of the IP packet, as it tells.
-    packet: usize,
-}
-
 /// Length of the inner frame as its IP header tells: the mirror truncates frames and leaves the header as it was.
 ///
 /// Only the fields up to the length need to be there. A length too small for its own header tells nothing: 0 in TCP
 /// segments that the sender had yet to cut up, for example.
-fn told_len(inner: &ethernet::Frame<'_>) -> Option<Inner> {
+fn told_len(inner: &ethernet::Frame<'_>) -> Option<usize> {
     let (ethertype, payload) = untag(inner.ethertype(), inner.payload()).ok()?;
     let tags = inner.payload().len() - payload.len();
-    let packet = match (ethertype, payload) {
+    let network = match (ethertype, payload) {
         (ethertype::IPV4, [first, _, high, low, ..]) if first >> 4 == 4 => {
             let total_len = usize::from(u16::from_be_bytes([*high, *low]));
             (total_len >= ipv4::HEADER_LEN).then_some(total_len)?
@@ -196,5 +168,5 @@ fn told_len(inner: &ethernet::Frame<'_>) -> Option<Inner> {
         }
         _ => return None,
     };
-    Some(Inner { headers: ethernet::HEADER_LEN + tags, packet })
+    Some(ethernet::HEADER_LEN + tags + network)
 }

@@ -44,17 +44,12 @@ pub(crate) struct Layout {
     /// Offset of the outer UDP header.
     pub(crate) udp: u8,
     pub(crate) inner_start: u32,
-    pub(crate) inner_end: u32,
-    /// Length of the inner frame before truncation.
+    /// Bytes of the inner frame at hand.
+    pub(crate) inner_len: u32,
+    /// Length of the inner frame before truncation, as its IP header tells; never less than was sent.
     pub(crate) wire_len: u32,
     pub(crate) reserved_bits: bool,
-    /// The inner IP header tells more than [`MOST_MIRRORED`], and more than there was.
-    pub(crate) impossible_len: bool,
 }
-
-/// The longest IP packet of which a mirror session can have cut a part, in bytes: EC2's largest MTU (AWS: "Network MTU for your
-/// EC2 instance"). A longer one than there is was no longer at its source.
-const MOST_MIRRORED: usize = 9001;
 
 /// Finds the inner frame of one outer frame, as every worker does: for embedders with a source of their own.
 ///

@@ -78,10 +78,9 @@ impl Outer {
             network: Network::Ipv4 { at: 14 },
             udp: 34,
             inner_start: 50,
-            inner_end: captured.wire_len(),
+            inner_len: captured.wire_len() - 50,
             wire_len: captured.wire_len() - 50 + self.cut,
             reserved_bits: false,
-            impossible_len: false,
         };
         Frame::new(captured, layout)
     }

@@ -6,7 +6,7 @@ use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use proptest::prelude::*;
 
 use super::{
-    super::{Layout, decapsulate, decapsulate_frame, fast, general},
+    super::{Layout, Network, decapsulate, decapsulate_frame, fast, general},
     PORTS, Packet, inner_ipv4, inner_ipv6, tagged, whole,
 };
 use crate::{
@@ -85,8 +85,8 @@ fn damaged_packets() -> impl Strategy<Value = (Vec<u8>, u32)> {
 
 /// What must hold of any layout, whatever the bytes.
 fn check_layout(captured: Captured<'_>, layout: &Layout) -> Result<(), TestCaseError> {
-    let inner = (layout.inner_end - layout.inner_start) as usize;
-    prop_assert!(layout.inner_end as usize <= captured.len());
+    let inner = layout.inner_len as usize;
+    prop_assert!(layout.inner_start as usize + inner <= captured.len());
     prop_assert!(inner >= 14);
     prop_assert_eq!(u32::from(layout.udp) + 16, layout.inner_start);
     prop_assert!(layout.vni < 1 << 24);
@@ -116,6 +116,12 @@ fn check_etherparse(captured: Captured<'_>) -> Result<(), TestCaseError> {
     let Ok(frame) = decapsulate_frame(captured, PORTS) else { return Ok(()) };
     // It refuses lengths beyond the bytes at hand, so a capture that was cut has no second opinion.
     if captured.wire_len() as usize > captured.len() {
+        return Ok(());
+    }
+    // A total length of 0, where we take what is there, it refuses.
+    if let Network::Ipv4 { at } = frame.parts().1.network
+        && captured.bytes().first()[usize::from(at) + 2..][..2] == [0, 0]
+    {
         return Ok(());
     }
     let sliced = SlicedPacket::from_ethernet(captured.bytes().first())

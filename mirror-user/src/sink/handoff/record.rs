@@ -21,8 +21,7 @@ pub(crate) fn len_of(outer: usize) -> usize {
 /// Writes a frame into `out`, which is [`len`] bytes.
 pub(crate) fn put(frame: &Frame<'_>, out: &mut [u8]) {
     let (outer, (captured, layout)) = (frame.outer(), frame.parts());
-    let Layout { vni, network, udp, inner_start, inner_end, wire_len, reserved_bits, impossible_len } =
-        layout;
+    let Layout { vni, network, udp, inner_start, inner_len, wire_len, reserved_bits } = layout;
     let (at, is_v6) = match network {
         Network::Ipv4 { at } => (at, false),
         Network::Ipv6 { at } => (at, true),
@@ -36,9 +35,9 @@ pub(crate) fn put(frame: &Frame<'_>, out: &mut [u8]) {
         [t0, t1, t2, t3],
         [t4, t5, t6, t7],
         vni.to_le_bytes(),
-        [at, udp, u8::from(is_v6), u8::from(reserved_bits) | u8::from(impossible_len) << 1],
+        [at, udp, u8::from(is_v6), u8::from(reserved_bits)],
         inner_start.to_le_bytes(),
-        inner_end.to_le_bytes(),
+        inner_len.to_le_bytes(),
         wire_len.to_le_bytes(),
     ];
     out[..HEAD].copy_from_slice(words.as_flattened());
@@ -53,17 +52,16 @@ pub(crate) fn frames(mut records: &[u8]) -> impl Iterator<Item = Frame<'_>> {
         let captured = word(0) as usize;
         let bytes = records.get(HEAD..HEAD + captured)?;
         records = records.get(len_of(captured)..)?;
-        let [at, udp, is_v6, odd] = word(20).to_le_bytes();
+        let [at, udp, is_v6, reserved_bits] = word(20).to_le_bytes();
         let time = u64::from(word(12)) << 32 | u64::from(word(8));
         let layout = Layout {
             vni: word(16),
             network: if is_v6 == 0 { Network::Ipv4 { at } } else { Network::Ipv6 { at } },
             udp,
             inner_start: word(24),
-            inner_end: word(28),
+            inner_len: word(28),
             wire_len: word(32),
-            reserved_bits: odd & 1 != 0,
-            impossible_len: odd & 2 != 0,
+            reserved_bits: reserved_bits != 0,
         };
         Some(Frame::new(Captured::new(bytes, word(4), time), layout))
     })

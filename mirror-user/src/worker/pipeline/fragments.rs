@@ -176,8 +176,8 @@ impl Joins {
             let bytes = &self.bytes[bytes.clone()];
             let wire_len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
             match sort(Captured::new(bytes, wire_len, *time), config) {
-                Ok(frame) => {
-                    counts.decapsulated(&frame);
+                Ok(mut frame) => {
+                    counts.decapsulated(&mut frame);
                     frames.insert(position + inserted, frame);
                     inserted += 1;
                 }

@@ -257,7 +257,7 @@ impl Pipeline {
                     break;
                 }
             };
-            let frame = Frame::new(captured, layout);
+            let mut frame = Frame::new(captured, layout);
             if refuses {
                 // In the order of the XDP program, so that a frame that fails both has the same reason.
                 if !allow.allows_source(frame.source()) {
@@ -269,7 +269,7 @@ impl Pipeline {
                     continue;
                 }
             }
-            counts.decapsulated(&frame);
+            counts.decapsulated(&mut frame);
             frames.push(frame);
         }
         if !self.joins.is_empty() {
