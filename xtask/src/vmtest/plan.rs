@@ -4,9 +4,6 @@ use super::card::{Card, QUEUES};
 use super::cell::{Cell, Expect, Frames, MANY, MIXED, PACE, SOME};
 use super::kernel::{Kernel, Machine};
 
-/// Whether frames in several descriptors are carried: `true` brings the cells at MTU 9001.
-const JUMBO: bool = true;
-
 /// How much of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Extent {
@@ -30,16 +27,14 @@ pub(super) fn cells(kernel: Kernel, extent: Extent) -> Vec<Cell> {
     let mut cells = usual(kernel);
     if extent == Extent::All {
         cells.extend(veth_options(kernel));
-        cells.extend(rights());
+        cells.extend(rights(kernel));
         for card in [Card::Veth(1), Card::Virtio, Card::VirtioDma, Card::Igb, Card::Vmxnet3, Card::E1000e] {
             if has_driver(kernel, card) {
                 cells.extend(driver(kernel, card));
             }
         }
         cells.extend(large_frames(kernel));
-        if JUMBO {
-            cells.extend(jumbo(kernel));
-        }
+        cells.extend(jumbo(kernel));
         if has_driver(kernel, Card::VirtioQueues) {
             cells.extend(several_queues(kernel));
         }
@@ -141,7 +136,8 @@ fn driver(kernel: Kernel, card: Card) -> Vec<Cell> {
         auto.mode("generic").says(WARNS_OF_GENERIC)
     };
     let generic = Cell::new(format!("{name} generic"), card, "--mode generic", SOME).mode("generic");
-    let mut cells = vec![native(kernel, card), generic, auto, zero_copy(kernel, card)];
+    let aws = Cell::new(format!("{name} AWS"), card, "", Frames::Aws);
+    let mut cells = vec![native(kernel, card), generic, auto, aws, zero_copy(kernel, card)];
     if has_zero_copy(kernel, card) {
         let zero_copy = |what: &str, arguments: &str, frames| {
             let arguments = format!("--bind zerocopy {arguments}");
@@ -157,27 +153,29 @@ fn driver(kernel: Kernel, card: Card) -> Vec<Cell> {
     cells
 }
 
-/// virtio gives itself a queue for each CPU when a program comes, where they fit.
+/// virtio gives itself a queue for each CPU when a program comes, where they fit, and takes them back when it goes. Cells
+/// with and without zero-copy stand in turn: a zero-copy pool that was still with a queue which went ended the kernel at
+/// the next attach (`xp_alloc_batch`, seen on 7.3).
 fn several_queues(kernel: Kernel) -> Vec<Cell> {
     let card = Card::VirtioQueues;
-    let (mut cells, mut zero_copy) = (Vec::new(), Vec::new());
+    let mut cells = Vec::new();
     for channels in 1..=QUEUES {
         let of = |what: &str, arguments: &str, frames| Cell {
             channels: Some(channels),
             ..Cell::new(format!("virtio {channels} of {QUEUES} queues {what}"), card, arguments, frames)
         };
         cells.push(of("native", "--mode native", MANY).mode("native"));
-        if has_zero_copy(kernel, card) {
-            zero_copy.push(of("zerocopy", "--bind zerocopy", MANY).bind("zerocopy"));
-        }
+        let zero_copy = of("zerocopy", "--bind zerocopy", MANY);
+        cells.push(if has_zero_copy(kernel, card) {
+            zero_copy.bind("zerocopy")
+        } else {
+            zero_copy.refused(NO_ZERO_COPY)
+        });
         if channels == 2 {
             cells.push(of("auto", "", SOME).mode("native"));
             cells.push(of("generic", "--mode generic", SOME).mode("generic"));
         }
     }
-    // Last, and the one with the most queues first: a pool that is still with a queue which virtio took back ends the
-    // kernel (`xp_alloc_batch` at the next attach, seen on 7.3).
-    cells.extend(zero_copy.into_iter().rev());
     cells
 }
 
@@ -217,57 +215,98 @@ fn veth_options(kernel: Kernel) -> Vec<Cell> {
     ]
 }
 
-/// What the README says suffices, and one short of it.
-fn rights() -> Vec<Cell> {
+/// What the README says suffices, and what is short of it.
+fn rights(kernel: Kernel) -> Vec<Cell> {
+    const FOUR: &str = "CAP_NET_ADMIN,CAP_NET_RAW,CAP_BPF,CAP_PERFMON";
     let of = |name: &str, arguments: &str, capabilities| Cell {
         capabilities: Some(capabilities),
         ..Cell::new(format!("rights {name}"), Card::Veth(1), arguments, SOME)
     };
-    vec![
+    let little = |kib: u64, cell: Cell| Cell { memlock: Some(kib), ..cell };
+    let short = little(8_192, of("of the README, 8 MiB locked", "", FOUR));
+    let fitting = little(8_192, of("of the README, 8 MiB locked, small ring", "--rx-ring 2048", FOUR));
+    let mut cells = vec![
         of(
             "of the README and locked memory",
             "",
             "CAP_NET_ADMIN,CAP_NET_RAW,CAP_BPF,CAP_PERFMON,CAP_IPC_LOCK",
         ),
         of("without CAP_NET_ADMIN", "", "CAP_NET_RAW,CAP_BPF,CAP_PERFMON").refused(&["CAP_NET_ADMIN"]),
-    ]
+        // 8320 KiB of frames for a queue.
+        short.refused(&["UMEM", "CAP_IPC_LOCK", "LimitMEMLOCK=infinity", "--rx-ring 2048"]),
+        little(64, Cell::new("rights of root, 64 KiB locked", Card::Veth(1), "", SOME)),
+    ];
+    // Before 5.11 maps count against this limit, too.
+    cells.push(if kernel.at_least(5, 11) {
+        fitting
+    } else {
+        fitting.refused(&["5.11", "LimitMEMLOCK=infinity", "CAP_SYS_RESOURCE"])
+    });
+    cells
 }
 
-/// As large as one chunk takes, which native mode carries everywhere.
+/// As large as one chunk takes, which native mode carries everywhere, and a little larger, where it does not.
 fn large_frames(kernel: Kernel) -> Vec<Cell> {
     const LARGE: Frames = Frames::Numbered { count: 1_000, sizes: &[3_350, 50], flows: 4, pace: 2_000 };
-    let mut cards = vec![Card::Veth(1), Card::Virtio];
-    if has_driver(kernel, Card::Igb) {
-        cards.push(Card::Igb);
-    }
-    let of = |card: Card| {
-        let name = format!("{} MTU 3498", name_of(card));
-        Cell { mtu: 3_498, ..Cell::new(name, card, "", LARGE) }
+    const LARGER: Frames = Frames::Numbered { count: 1_000, sizes: &[3_650, 50], flows: 4, pace: 2_000 };
+    const OF_IGB: Frames = Frames::Numbered { count: 1_000, sizes: &[2_950, 50], flows: 4, pace: 2_000 };
+    let of = |card: Card, mtu: u32, arguments: &str, frames: Frames| {
+        let mode = if arguments.is_empty() { "" } else { " native" };
+        let name = format!("{} MTU {mtu}{mode}", name_of(card));
+        Cell { mtu, ..Cell::new(name, card, arguments, frames) }
     };
-    // igb takes 3046 in native mode; larger ones go by generic.
-    cards
-        .into_iter()
-        .map(|card| if card == Card::Igb { of(card).says(WARNS_OF_GENERIC) } else { of(card) })
-        .collect()
+    let mut cells = Vec::new();
+    for card in [Card::Veth(1), Card::Virtio] {
+        cells.push(of(card, 3_498, "", LARGE).mode("native"));
+        let native = of(card, 3_700, "--mode native", LARGER);
+        let auto = of(card, 3_700, "", LARGER);
+        cells.extend(if kernel.at_least(6, 6) {
+            [native.mode("native"), auto.mode("native")]
+        } else {
+            [native.refused(&["MTU 3700", "6.6", "mtu 3498"]), auto.mode("generic").says(WARNS_OF_GENERIC)]
+        });
+    }
+    if has_driver(kernel, Card::Igb) {
+        cells.extend([
+            of(Card::Igb, 3_046, "", OF_IGB).mode("native"),
+            of(Card::Igb, 3_498, "", LARGE).mode("generic").says(WARNS_OF_GENERIC),
+            of(Card::Igb, 3_498, "--mode native", LARGE).refused(&["MTU 3498", "mtu 3046"]),
+        ]);
+    }
+    if has_native(kernel, Card::Vmxnet3) && has_driver(kernel, Card::Vmxnet3) {
+        cells.push(of(Card::Vmxnet3, 3_494, "", LARGE).mode("native"));
+        cells.push(of(Card::Vmxnet3, 3_498, "--mode native", LARGE).refused(&["MTU 3498", "mtu 3494"]));
+    }
+    cells
 }
 
-/// EC2's default MTU. Frames in several descriptors are redirected to AF_XDP since 6.6.
+/// EC2's default MTU. Frames in several descriptors are redirected to AF_XDP since 6.6, in native mode.
 fn jumbo(kernel: Kernel) -> Vec<Cell> {
     let of = |card: Card, mode: &str, arguments: &str| Cell {
         mtu: 9_001,
         ..Cell::new(format!("{} MTU 9001 {mode}", name_of(card)), card, arguments, JUMBO_FRAMES)
     };
+    // Frames that fit one chunk; what longer ones become is counted as lost.
+    let short = |cell: Cell| Cell { frames: SOME, ..cell };
+    let burst = Frames::Numbered { count: 4_000, sizes: JUMBO_SIZES, flows: 64, pace: 1_500 };
     let mut cells = Vec::new();
     for card in [Card::Veth(1), Card::Virtio] {
         let native = of(card, "native", "--mode native");
         let auto = of(card, "auto", "");
         if kernel.at_least(6, 6) {
             cells.extend([native.mode("native"), auto.mode("native")]);
+            let overload = Cell { frames: burst, ..of(card, "overload", "--mode native --rx-ring 64") };
+            cells.push(overload.during("stopped").expect(Expect::Accounted));
         } else {
-            // Frames that fit one chunk; what longer ones become is counted as lost.
-            let short = Cell { frames: SOME, ..auto };
-            cells.extend([native.refused(&["MTU 9001"]), short.mode("generic").says(WARNS_OF_GENERIC)]);
+            cells.extend([
+                native.refused(&["MTU 9001", "6.6", "mtu 3498"]),
+                short(auto).mode("generic").says(WARNS_OF_GENERIC),
+            ]);
         }
+        cells.push(short(of(card, "generic", "--mode generic")).mode("generic"));
+    }
+    if has_driver(kernel, Card::Igb) {
+        cells.push(short(of(Card::Igb, "auto", "")).mode("generic").says(WARNS_OF_GENERIC));
     }
     cells
 }
