@@ -68,7 +68,11 @@ pub(crate) fn command() -> Command {
         ))
         .arg(flag("all", "Every card, mode, option, right and MTU, not only what is worth running each time"))
         .arg(
-            Arg::new("only").long("only").value_name("WORD").help("Only steps whose names have this in them"),
+            Arg::new("only")
+                .long("only")
+                .value_name("WORD")
+                .action(ArgAction::Append)
+                .help("Only steps whose names have this in them, or another WORD so given"),
         )
         .arg(flag("list", "List what would run, and stop"))
         .arg(flag("update", "Look for newer kernels than those that are kept"))
@@ -84,8 +88,8 @@ struct Job {
 }
 
 impl Job {
-    fn new(kernel: Kernel, extent: Extent, only: Option<&str>) -> Self {
-        let named = |name: &str| only.is_none_or(|only| name.contains(only));
+    fn new(kernel: Kernel, extent: Extent, only: &[&String]) -> Self {
+        let named = |name: &str| only.is_empty() || only.iter().any(|only| name.contains(only.as_str()));
         let mut cells = plan::cells(kernel, extent);
         cells.retain(|cell| named(&cell.name));
         let mut tests = plan::tests(kernel, extent);
@@ -131,8 +135,8 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode> {
     if kernels.is_empty() {
         kernels = if all { Kernel::ALL.into() } else { Kernel::DEFAULT.into() };
     }
-    let only = matches.get_one::<String>("only").map(String::as_str);
-    let mut jobs: Vec<_> = kernels.iter().map(|kernel| Job::new(*kernel, extent, only)).collect();
+    let only: Vec<&String> = matches.get_many("only").unwrap_or_default().collect();
+    let mut jobs: Vec<_> = kernels.iter().map(|kernel| Job::new(*kernel, extent, &only)).collect();
     if !host::is_root() {
         without_taps(&mut jobs);
     }
@@ -282,7 +286,8 @@ impl Machines<'_> {
         let tool = |name: &str| host::program(name).with_context(|| format!("{name} is not here"));
         let busybox = tool("busybox")?;
         // The real ones of what busybox has in a lesser form.
-        let tools = ["ip", "ethtool", "setpriv"].map(tool).into_iter().collect::<Result<Vec<_>>>()?;
+        let tools =
+            ["ip", "ethtool", "setpriv", "prlimit"].map(tool).into_iter().collect::<Result<Vec<_>>>()?;
         let strip = |program: &Path| binaries::stripped(program, self.folder, "strip");
         let mut programs =
             vec![("bin/mirror".to_owned(), strip(&mirror)?), ("bin/mirror-lab".to_owned(), strip(&lab)?)];
