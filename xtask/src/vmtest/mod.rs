@@ -30,7 +30,7 @@ use self::kernel::{Kernel, Machine};
 use self::plan::{Extent, Tests};
 use self::qemu::{Accelerator, Boot, End};
 use self::results::{Outcome, Tally};
-use self::taps::Taps;
+use self::taps::{Crossed, Taps};
 use crate::setup::{self, Group};
 use crate::{dist, host, process};
 
@@ -38,7 +38,7 @@ use crate::{dist, host, process};
 const BOOT_LIMIT: u64 = 60;
 const STEP_LIMIT: u64 = 20;
 /// Seconds for a program of tests.
-const TESTS_LIMIT: u64 = 240;
+const TESTS_LIMIT: u64 = 420;
 
 /// Modules that cells and tests use; a flavour without one has no such card.
 const MODULES: &[&str] = &[
@@ -214,8 +214,18 @@ fn boot(
         taps: taps.as_ref(),
         limit: job.limit(),
     };
+    let mut crossed = Crossed::default();
     let end = boot.run(accelerator, |line| {
-        if let Some(outcome) = Outcome::parse(line) {
+        if let Some(mut outcome) = Outcome::parse(line) {
+            if let Some(taps) = &taps {
+                let now = taps.crossed()?;
+                let since = now.since(crossed);
+                crossed = now;
+                // Which side of the card a loss was on.
+                if !outcome.ok && since != Crossed::default() {
+                    outcome.detail = format!("{}; {since}", outcome.detail);
+                }
+            }
             tally.take(kernel, &outcome);
             told.push(outcome.step);
         }
