@@ -223,26 +223,35 @@ fn rights(kernel: Kernel) -> Vec<Cell> {
         ..Cell::new(format!("rights {name}"), Card::Veth(1), arguments, SOME)
     };
     let little = |kib: u64, cell: Cell| Cell { memlock: Some(kib), ..cell };
-    let short = little(8_192, of("of the README, 8 MiB locked", "", FOUR));
-    let fitting = little(8_192, of("of the README, 8 MiB locked, small ring", "--rx-ring 2048", FOUR));
-    let mut cells = vec![
-        of(
-            "of the README and locked memory",
-            "",
-            "CAP_NET_ADMIN,CAP_NET_RAW,CAP_BPF,CAP_PERFMON,CAP_IPC_LOCK",
-        ),
+    let locked = of(
+        "of the README and locked memory",
+        "",
+        "CAP_NET_ADMIN,CAP_NET_RAW,CAP_BPF,CAP_PERFMON,CAP_IPC_LOCK",
+    );
+    let raised = of(
+        "of the README, locked memory, resources",
+        "",
+        "CAP_NET_ADMIN,CAP_NET_RAW,CAP_BPF,CAP_PERFMON,CAP_IPC_LOCK,CAP_SYS_RESOURCE",
+    );
+    vec![
+        // Before 5.11 maps count against the limit, whatever the capabilities.
+        if kernel.at_least(5, 11) {
+            locked
+        } else {
+            locked.refused(&["5.11", "LimitMEMLOCK=infinity", "CAP_SYS_RESOURCE"])
+        },
+        raised,
         of("without CAP_NET_ADMIN", "", "CAP_NET_RAW,CAP_BPF,CAP_PERFMON").refused(&["CAP_NET_ADMIN"]),
         // 8320 KiB of frames for a queue.
-        short.refused(&["UMEM", "CAP_IPC_LOCK", "LimitMEMLOCK=infinity", "--rx-ring 2048"]),
+        little(8_192, of("of the README, 8 MiB locked", "", FOUR)).refused(&[
+            "UMEM",
+            "CAP_IPC_LOCK",
+            "LimitMEMLOCK=infinity",
+            "--rx-ring 2048",
+        ]),
+        little(8_192, of("of the README, 8 MiB locked, small ring", "--rx-ring 2048", FOUR)),
         little(64, Cell::new("rights of root, 64 KiB locked", Card::Veth(1), "", SOME)),
-    ];
-    // Before 5.11 maps count against this limit, too.
-    cells.push(if kernel.at_least(5, 11) {
-        fitting
-    } else {
-        fitting.refused(&["5.11", "LimitMEMLOCK=infinity", "CAP_SYS_RESOURCE"])
-    });
-    cells
+    ]
 }
 
 /// As large as one chunk takes, which native mode carries everywhere, and a little larger, where it does not.
