@@ -92,10 +92,10 @@ fn zero_copy(kernel: Kernel, card: Card) -> Cell {
     let cell = Cell::new(format!("{} zerocopy", name_of(card)), card, "--bind zerocopy", MANY);
     if has_zero_copy(kernel, card) {
         cell.mode("native").bind("zerocopy")
-    } else if has_native(kernel, card) {
-        cell.refused(NO_ZERO_COPY)
+    } else if card == Card::Virtio && kernel.at_least(6, 13) {
+        cell.refused(&["VIRTIO_F_ACCESS_PLATFORM", "--bind copy"])
     } else {
-        cell.refused(&[])
+        cell.refused(NO_ZERO_COPY)
     }
 }
 
