@@ -361,7 +361,14 @@ const TESTS: &[Tests] = &[
     Tests { program: "privileges", skip: &[], since: LIVE_FRAMES, usual: false },
     Tests { program: "kernel_log", skip: &[], since: LIVE_FRAMES, usual: false },
     Tests { program: "counted", skip: &[], since: LIVE_FRAMES, usual: false },
-    Tests { program: "generated", skip: &[], since: LIVE_FRAMES, usual: false },
+    // It sends 100,000 frames a second at least, on both CPUs, which have to receive them, too: a translated CPU loses some
+    // (each accounted for).
+    Tests {
+        program: "generated",
+        skip: &["two_queues_explain_every_frame_and_each_receives_at_least_a_quarter"],
+        since: LIVE_FRAMES,
+        usual: false,
+    },
 ];
 
 /// The programs of tests for this kernel. Those for other machines are not built.
