@@ -107,7 +107,7 @@ impl Job {
             json!({ "test": {
                 "name": test_step(tests),
                 "program": format!("/tests/{}", tests.program),
-                "skip": tests.skip,
+                "skip": tests.skipped(self.kernel),
                 "limit": TESTS_LIMIT,
             }})
         });
