@@ -46,7 +46,7 @@ pub(crate) fn command() -> Command {
 /// Where packages are not to be had or something does not build.
 pub(crate) fn run(_: &ArgMatches) -> Result<ExitCode> {
     setup::ensure(&[Group::Build], false, "dist")?;
-    let built = Toolchain::get()?.build(&["mirror"])?;
+    let built = Toolchain::get()?.build(&["mirror"], Profile::Release)?;
     for program in built {
         let size = program.metadata().with_context(|| format!("cannot read {}", program.display()))?.len();
         println!("{}: {:.1} MiB", program.display(), size as f64 / f64::from(1 << 20));
@@ -60,7 +60,7 @@ pub(crate) fn run(_: &ArgMatches) -> Result<ExitCode> {
 /// As [`run`].
 pub(crate) fn guest_base() -> Result<Base> {
     let toolchain = Toolchain::get()?;
-    let mut programs = toolchain.build(&["mirror", "mirror-lab"])?;
+    let mut programs = toolchain.build(&["mirror", "mirror-lab"], Profile::Dev)?;
     for tool in ["ip", "ethtool"] {
         programs.push(toolchain.find(&["bin", "sbin", "usr/bin", "usr/sbin"], tool)?);
     }
@@ -78,6 +78,15 @@ pub(crate) fn guest_base() -> Result<Base> {
         libraries,
         links: Vec::new(),
     })
+}
+
+/// How it is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Profile {
+    /// What is handed out.
+    Release,
+    /// What guests run, as those of this machine do: in a third of the time, and with what debug builds check.
+    Dev,
 }
 
 /// Compilers and libraries, unpacked.
@@ -112,12 +121,17 @@ impl Toolchain {
         Ok(Self { root })
     }
 
-    /// `cargo build --release` of these programs of the workspace; gives them stripped, in `target/dist/aarch64`.
-    fn build(&self, programs: &[&str]) -> Result<Vec<PathBuf>> {
+    /// `cargo build` of these programs of the workspace; gives them stripped, in `target/dist/aarch64`, or beside it for
+    /// guests.
+    fn build(&self, programs: &[&str], profile: Profile) -> Result<Vec<PathBuf>> {
         let root = self.root.display();
         let tool = |name: &str| format!("{root}/usr/bin/{PREFIX}-{name}");
         let to = host::target_dir().join("dist");
-        let (work, out) = (to.join("build"), to.join("aarch64"));
+        let (folder, built) = match profile {
+            Profile::Release => ("aarch64", "release"),
+            Profile::Dev => ("aarch64-guest", "debug"),
+        };
+        let (work, out) = (to.join("build"), to.join(folder));
         fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
         // cargo takes one path for a linker, and ours needs an argument.
         let cc = to.join("cc");
@@ -133,7 +147,10 @@ impl Toolchain {
         let pkg_config = format!("{root}/usr/lib/{PREFIX}/pkgconfig:{root}/usr/share/pkgconfig");
         let (root_text, rustc) = (root.to_string(), format!("{root}/usr/bin/rustc"));
         let mut command = host::cargo();
-        command.args(["build", "--release", "--locked", "--target", AARCH64]);
+        command.args(["build", "--locked", "--target", AARCH64]);
+        if profile == Profile::Release {
+            command.arg("--release");
+        }
         command.args(["--package", "mirror-user"]);
         if programs.contains(&"mirror-lab") {
             command.args(["--package", "mirror-lab"]);
@@ -158,7 +175,7 @@ impl Toolchain {
         command.env_remove("RUSTUP_TOOLCHAIN");
         process::check(&mut command)?;
         let stripped = |program: &&str| {
-            let (from, to) = (work.join(AARCH64).join("release").join(program), out.join(program));
+            let (from, to) = (work.join(AARCH64).join(built).join(program), out.join(program));
             let mut strip = Process::new(tool("strip"));
             strip.env("LD_LIBRARY_PATH", &libraries).arg("-o").arg(&to).arg(&from);
             process::output(&mut strip)?;

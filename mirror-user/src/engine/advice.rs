@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn a_driver_that_has_native_xdp_means_its_settings_by_not_supported() {
         let said = refused(&host("vmxnet3", 3700, native()), libc::EOPNOTSUPP);
-        assert!(said.contains("MTU of 3700") && said.contains("`ip link set dev eth9 mtu 3494`"), "{said}");
+        assert!(said.contains("MTU of 3700") && said.contains("`ip link set dev eth9 mtu 3050`"), "{said}");
         let said = refused(&host("e1000e", 1500, Some(XdpFeatures::default())), libc::EOPNOTSUPP);
         assert_eq!(said, "e1000e has no native XDP; use `--mode generic`");
     }

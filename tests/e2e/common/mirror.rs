@@ -237,8 +237,14 @@ pub(crate) fn state(cable: &Cable) -> [String; 4] {
         let file = format!("/sys/class/net/{CAPTURE}/{name}");
         mirror_lab::run(cable.target.command("cat").arg(file)).expect("setting of the interface")
     };
+    let link = || cable.target.ip(&format!("-details -json link show dev {CAPTURE}")).expect("link");
+    // The kernel says so of an interface that has just come up, until its link watch has run: no doing of ours.
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while link().contains("\"operstate\":\"UNKNOWN\"") && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(50));
+    }
     [
-        cable.target.ip(&format!("-details -json link show dev {CAPTURE}")).expect("link"),
+        link(),
         mirror_lab::run(cable.target.command("ethtool").args(["-k", CAPTURE])).expect("features"),
         tunable("napi_defer_hard_irqs"),
         tunable("gro_flush_timeout"),

@@ -42,6 +42,16 @@ impl Injector {
         Ok(injector)
     }
 
+    /// Hands frames to the driver by no queueing discipline, and waits where its ring is full: for cards, whose default
+    /// discipline may drop what waited long. A veth has neither.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Io`] where the kernel refuses that.
+    pub fn direct(self) -> Result<Self> {
+        Ok(Self { socket: self.socket.direct()?, ..self })
+    }
+
     /// Sends at most this many frames a second.
     #[must_use]
     pub fn pace(mut self, frames_per_second: NonZeroU32) -> Self {

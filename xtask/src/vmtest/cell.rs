@@ -17,6 +17,8 @@ pub(super) struct Cell {
     /// Arguments of `mirror ingest`, separated by blanks.
     pub(super) arguments: String,
     pub(super) capabilities: Option<&'static str>,
+    /// The limit of locked memory, KiB.
+    pub(super) memlock: Option<u64>,
     pub(super) frames: Frames,
     pub(super) during: &'static str,
     pub(super) expect: Expect,
@@ -68,6 +70,7 @@ impl Cell {
             prepare: &[],
             arguments: arguments.to_owned(),
             capabilities: None,
+            memlock: None,
             frames,
             during: "nothing",
             expect: Expect::Whole { mode: None, bind: None, words: &[] },
@@ -133,6 +136,7 @@ impl Cell {
             "prepare": self.prepare,
             "arguments": self.arguments.split_ascii_whitespace().collect::<Vec<_>>(),
             "capabilities": self.capabilities,
+            "memlock": self.memlock,
             "frames": match self.frames {
                 Frames::None => json!("none"),
                 Frames::Aws => json!("aws"),

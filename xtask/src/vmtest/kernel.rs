@@ -15,7 +15,7 @@ pub(super) enum Kernel {
     Newest,
     /// 6.12 for aarch64, with pages of 4 KiB.
     Arm64,
-    /// The same with pages of 16 KiB.
+    /// The same with pages of 16 KiB, the largest that Debian builds a kernel for.
     Arm64Pages16K,
 }
 
@@ -80,8 +80,7 @@ impl Kernel {
             Self::V6_1 => &["bookworm"],
             Self::V6_12 => &["bookworm-backports", "trixie"],
             Self::Newest => &["trixie-backports", "trixie"],
-            Self::Arm64 => &["bookworm-backports", "trixie"],
-            Self::Arm64Pages16K => &["trixie", "trixie-backports"],
+            Self::Arm64 | Self::Arm64Pages16K => &["bookworm-backports", "trixie"],
         }
     }
 
@@ -99,8 +98,8 @@ impl Kernel {
         match self {
             Self::V5_10 => "5.10.",
             Self::V6_1 => "6.1.",
-            Self::V6_12 | Self::Arm64 => "6.12.",
-            Self::Newest | Self::Arm64Pages16K => "",
+            Self::V6_12 | Self::Arm64 | Self::Arm64Pages16K => "6.12.",
+            Self::Newest => "",
         }
     }
 

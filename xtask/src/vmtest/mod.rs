@@ -30,7 +30,7 @@ use self::kernel::{Kernel, Machine};
 use self::plan::{Extent, Tests};
 use self::qemu::{Accelerator, Boot, End};
 use self::results::{Outcome, Tally};
-use self::taps::Taps;
+use self::taps::{Crossed, Taps};
 use crate::setup::{self, Group};
 use crate::{dist, host, process};
 
@@ -38,7 +38,7 @@ use crate::{dist, host, process};
 const BOOT_LIMIT: u64 = 60;
 const STEP_LIMIT: u64 = 20;
 /// Seconds for a program of tests.
-const TESTS_LIMIT: u64 = 240;
+const TESTS_LIMIT: u64 = 420;
 
 /// Modules that cells and tests use; a flavour without one has no such card.
 const MODULES: &[&str] = &[
@@ -68,7 +68,11 @@ pub(crate) fn command() -> Command {
         ))
         .arg(flag("all", "Every card, mode, option, right and MTU, not only what is worth running each time"))
         .arg(
-            Arg::new("only").long("only").value_name("WORD").help("Only steps whose names have this in them"),
+            Arg::new("only")
+                .long("only")
+                .value_name("WORD")
+                .action(ArgAction::Append)
+                .help("Only steps whose names have this in them, or another WORD so given"),
         )
         .arg(flag("list", "List what would run, and stop"))
         .arg(flag("update", "Look for newer kernels than those that are kept"))
@@ -84,8 +88,8 @@ struct Job {
 }
 
 impl Job {
-    fn new(kernel: Kernel, extent: Extent, only: Option<&str>) -> Self {
-        let named = |name: &str| only.is_none_or(|only| name.contains(only));
+    fn new(kernel: Kernel, extent: Extent, only: &[&String]) -> Self {
+        let named = |name: &str| only.is_empty() || only.iter().any(|only| name.contains(only.as_str()));
         let mut cells = plan::cells(kernel, extent);
         cells.retain(|cell| named(&cell.name));
         let mut tests = plan::tests(kernel, extent);
@@ -103,7 +107,7 @@ impl Job {
             json!({ "test": {
                 "name": test_step(tests),
                 "program": format!("/tests/{}", tests.program),
-                "skip": tests.skip,
+                "skip": tests.skipped(self.kernel),
                 "limit": TESTS_LIMIT,
             }})
         });
@@ -131,8 +135,8 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode> {
     if kernels.is_empty() {
         kernels = if all { Kernel::ALL.into() } else { Kernel::DEFAULT.into() };
     }
-    let only = matches.get_one::<String>("only").map(String::as_str);
-    let mut jobs: Vec<_> = kernels.iter().map(|kernel| Job::new(*kernel, extent, only)).collect();
+    let only: Vec<&String> = matches.get_many("only").unwrap_or_default().collect();
+    let mut jobs: Vec<_> = kernels.iter().map(|kernel| Job::new(*kernel, extent, &only)).collect();
     if !host::is_root() {
         without_taps(&mut jobs);
     }
@@ -210,8 +214,18 @@ fn boot(
         taps: taps.as_ref(),
         limit: job.limit(),
     };
+    let mut crossed = Crossed::default();
     let end = boot.run(accelerator, |line| {
-        if let Some(outcome) = Outcome::parse(line) {
+        if let Some(mut outcome) = Outcome::parse(line) {
+            if let Some(taps) = &taps {
+                let now = taps.crossed()?;
+                let since = now.since(crossed);
+                crossed = now;
+                // Which side of the card a loss was on.
+                if !outcome.ok && since != Crossed::default() {
+                    outcome.detail = format!("{}; {since}", outcome.detail);
+                }
+            }
             tally.take(kernel, &outcome);
             told.push(outcome.step);
         }
@@ -282,7 +296,8 @@ impl Machines<'_> {
         let tool = |name: &str| host::program(name).with_context(|| format!("{name} is not here"));
         let busybox = tool("busybox")?;
         // The real ones of what busybox has in a lesser form.
-        let tools = ["ip", "ethtool", "setpriv"].map(tool).into_iter().collect::<Result<Vec<_>>>()?;
+        let tools =
+            ["ip", "ethtool", "setpriv", "prlimit"].map(tool).into_iter().collect::<Result<Vec<_>>>()?;
         let strip = |program: &Path| binaries::stripped(program, self.folder, "strip");
         let mut programs =
             vec![("bin/mirror".to_owned(), strip(&mirror)?), ("bin/mirror-lab".to_owned(), strip(&lab)?)];

@@ -1,11 +1,57 @@
 //! A namespace of the host with two TAPs on a bridge: what a card of several queues is wired to, and its source.
 
+use std::fmt;
 use std::process::{self as this, Command};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use serde_json::Value;
 
 use super::card::TAPS;
 use crate::process;
+
+/// Frames that crossed from the source's TAP to the card's.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Crossed {
+    /// Out of the guest, by the source's TAP.
+    from: u64,
+    /// Into the guest, by the card's TAP.
+    to: u64,
+    /// That one of them, or the bridge, dropped.
+    dropped: u64,
+}
+
+impl Crossed {
+    /// From what `ip -json -statistics link` prints.
+    fn parse(shown: &str) -> Option<Self> {
+        let links: Vec<Value> = serde_json::from_str(shown).ok()?;
+        let mut crossed = Self::default();
+        for link in &links {
+            let count = |path: &str| link.pointer(path).and_then(Value::as_u64);
+            match link["ifname"].as_str()? {
+                name if name == TAPS[0] => crossed.to = count("/stats64/tx/packets")?,
+                name if name == TAPS[1] => crossed.from = count("/stats64/rx/packets")?,
+                _ => {}
+            }
+            crossed.dropped += count("/stats64/rx/dropped")? + count("/stats64/tx/dropped")?;
+        }
+        Some(crossed)
+    }
+
+    pub(super) fn since(self, before: Self) -> Self {
+        Self {
+            from: self.from - before.from,
+            to: self.to - before.to,
+            dropped: self.dropped - before.dropped,
+        }
+    }
+}
+
+impl fmt::Display for Crossed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { from, to, dropped } = self;
+        write!(f, "on the host {from} frames left the source, {to} came to the card, {dropped} were dropped")
+    }
+}
 
 /// See the module. Dropped, the namespace is gone with all that is in it.
 #[derive(Debug)]
@@ -50,6 +96,16 @@ impl Taps {
         ]))
     }
 
+    /// The frames that crossed so far.
+    ///
+    /// # Errors
+    /// As [`Self::counters`].
+    pub(super) fn crossed(&self) -> Result<Crossed> {
+        let mut command = Command::new("ip");
+        command.args(["-n", &self.namespace, "-json", "-statistics", "link"]);
+        Crossed::parse(&process::output(&mut command)?).context("`ip -json` printed no statistics of links")
+    }
+
     fn ip(&self, arguments: &str) -> Result<()> {
         let mut command = Command::new("ip");
         command.args(["-n", &self.namespace]).args(arguments.split(' '));
@@ -68,5 +124,28 @@ impl Drop for Taps {
         if let Err(error) = process::output(Command::new("ip").args(["netns", "delete", &self.namespace])) {
             eprintln!("vmtest: {error:#}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_crossed_is_read_and_told() {
+        let link = |name: &str, rx: u64, tx: u64| {
+            format!(
+                r#"{{"ifname":"{name}","stats64":{{"rx":{{"packets":{rx},"dropped":0}},"tx":{{"packets":{tx},"dropped":1}}}}}}"#
+            )
+        };
+        let shown =
+            |rx: u64| format!("[{},{},{}]", link("lo", 0, 0), link("vmtest0", 7, rx), link("vmtest1", rx, 9));
+        let crossed = |rx: u64| Crossed::parse(&shown(rx)).unwrap();
+        assert_eq!(
+            crossed(30).since(crossed(10)).to_string(),
+            "on the host 20 frames left the source, 20 came to the card, 0 were dropped"
+        );
+        assert_eq!(crossed(10).dropped, 3);
+        assert_eq!(Crossed::parse("[{}]"), None);
     }
 }

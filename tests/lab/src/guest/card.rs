@@ -6,6 +6,7 @@ use super::plan::{Card, Cell};
 use crate::{
     command::{run, words},
     error::{LabError, Result},
+    interface_counters::InterfaceCounters,
     namespace::Namespace,
 };
 
@@ -22,6 +23,8 @@ const MOMENT: Duration = Duration::from_millis(300);
 #[derive(Debug)]
 pub(super) struct Raised {
     pub(super) interface: String,
+    /// Whether it is a card of QEMU's, with a source that is one, and not a veth.
+    pub(super) is_wired: bool,
     pub(super) hardware_address: [u8; 6],
     pub(super) source_namespace: Namespace,
     pub(super) source: String,
@@ -74,6 +77,11 @@ impl Raised {
         fs::read_to_string(file).ok()?.trim().parse().ok()
     }
 
+    /// Frames that the source's card has sent.
+    pub(super) fn source_sent(&self) -> Result<u64> {
+        Ok(InterfaceCounters::read(&self.source_namespace, &self.source)?.tx_packets)
+    }
+
     /// Whether an XDP program is on it.
     pub(super) fn has_program(&self) -> bool {
         ip(&format!("-json link show dev {}", self.interface)).is_ok_and(|shown| shown.contains("\"xdp\""))
@@ -90,7 +98,7 @@ fn veth(queues: u32) -> Result<Raised> {
         "link add {interface} {queues} type veth peer name {source} netns {} {queues}",
         namespace.name()
     ))?;
-    found(interface.to_owned(), source.to_owned(), namespace)
+    found(interface.to_owned(), source.to_owned(), namespace, false)
 }
 
 fn wired(number: u8) -> Result<Raised> {
@@ -103,15 +111,15 @@ fn wired(number: u8) -> Result<Raised> {
     }
     let source = by_address(&namespace.ip("-brief link show")?, &address(1))
         .ok_or_else(|| LabError::Unexpected(format!("no card {} to send from", address(1))))?;
-    found(interface, source, namespace)
+    found(interface, source, namespace, true)
 }
 
-fn found(interface: String, source: String, source_namespace: Namespace) -> Result<Raised> {
+fn found(interface: String, source: String, source_namespace: Namespace, is_wired: bool) -> Result<Raised> {
     let file = Path::new("/sys/class/net").join(&interface).join("address");
     let text = fs::read_to_string(&file).map_err(|error| LabError::file(&file, error))?;
     let hardware_address = hardware_address(text.trim())
         .ok_or_else(|| LabError::Unexpected(format!("{}: {text}", file.display())))?;
-    Ok(Raised { interface, hardware_address, source_namespace, source })
+    Ok(Raised { interface, is_wired, hardware_address, source_namespace, source })
 }
 
 fn namespace(role: &str) -> Result<Namespace> {

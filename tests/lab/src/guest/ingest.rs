@@ -53,6 +53,36 @@ pub(super) struct Ending {
     pub(super) directory: PathBuf,
     /// Whether a program is still on the interface.
     pub(super) program_left: bool,
+    /// What the two cards counted.
+    pub(super) counted: Counted,
+    /// What doctor said before, where it was asked.
+    pub(super) doctor: Option<Doctor>,
+}
+
+/// Frames by the counters of both cards, which tell a loss of the sender's from one of the card under test.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Counted {
+    /// Handed to the source's driver.
+    pub(super) asked: u64,
+    /// That the source's card says it sent.
+    pub(super) sent: u64,
+    /// That the card under test says it received.
+    pub(super) received: u64,
+}
+
+impl Counted {
+    /// What never left the source: a failure of the lab, whatever became of the rest.
+    pub(super) fn unsent(&self) -> u64 {
+        self.asked.saturating_sub(self.sent)
+    }
+}
+
+/// `mirror doctor` on the card under test, with the rights of the run.
+#[derive(Debug)]
+pub(super) struct Doctor {
+    /// Whether ingest can run.
+    pub(super) yes: bool,
+    pub(super) said: String,
 }
 
 /// Runs it. Its report and standard error stay among the papers, its capture does not.
@@ -67,6 +97,7 @@ pub(super) fn run(cell: &Cell, card: &Raised, frames: &Sent, papers: &Path) -> R
     open_to_all(&directory)?;
     let (capture, report) = (directory.join("out.pcapng"), directory.join("report.json"));
     let said_file = paper("err");
+    let doctor = if cell.arguments.is_empty() { Some(doctor(cell, card, &paper("doctor"))?) } else { None };
     let mut command = command(cell, card, &capture, &report);
     let file = |path: &Path| File::create(path).map_err(|error| LabError::file(path, error));
     command.stdin(Stdio::null()).stdout(file(&paper("out"))?).stderr(file(&said_file)?);
@@ -78,7 +109,7 @@ pub(super) fn run(cell: &Cell, card: &Raised, frames: &Sent, papers: &Path) -> R
     if fed.is_err() {
         end(&mut child);
     }
-    fed?;
+    let counted = fed?;
     if !ends_within(&mut child, PATIENCE) {
         end(&mut child);
         return Err(LabError::Unexpected(format!("`{}` did not end within {PATIENCE:?}", line(&command))));
@@ -100,27 +131,54 @@ pub(super) fn run(cell: &Cell, card: &Raised, frames: &Sent, papers: &Path) -> R
         capture,
         directory,
         program_left: card.has_program(),
+        counted,
+        doctor,
     })
 }
 
-fn command(cell: &Cell, card: &Raised, capture: &Path, report: &Path) -> Command {
-    let mut command = match &cell.capabilities {
-        None => Command::new("mirror"),
-        Some(capabilities) => {
-            let mut command = Command::new("mirror-lab");
-            command.args(["with-capabilities", capabilities, "mirror"]);
-            command
+/// `mirror` with the rights of this cell.
+fn mirror(cell: &Cell) -> Command {
+    let mut words: Vec<String> = Vec::new();
+    if let Some(kib) = cell.memlock {
+        // Both limits, as `ulimit -l` sets them.
+        words.extend(["sh", "-c", "ulimit -l \"$0\" && exec \"$@\""].map(str::to_owned));
+        words.push(kib.to_string());
+    }
+    if let Some(capabilities) = &cell.capabilities {
+        words.extend(["mirror-lab", "with-capabilities", capabilities].map(str::to_owned));
+    }
+    words.push("mirror".into());
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]);
+    command
+}
+
+fn doctor(cell: &Cell, card: &Raised, paper: &Path) -> Result<Doctor> {
+    let mut command = mirror(cell);
+    command.args(["doctor", "-i", &card.interface]).stdin(Stdio::null());
+    let output = command.output().map_err(|error| LabError::io(line(&command), error))?;
+    let said = [output.stdout, output.stderr].concat();
+    fs::write(paper, &said).map_err(|error| LabError::file(paper, error))?;
+    match output.status.code() {
+        Some(code @ (0 | 1)) => {
+            Ok(Doctor { yes: code == 0, said: String::from_utf8_lossy(&said).into_owned() })
         }
-    };
+        _ => Err(LabError::Unexpected(format!("`{}` ended with {}", line(&command), output.status))),
+    }
+}
+
+fn command(cell: &Cell, card: &Raised, capture: &Path, report: &Path) -> Command {
+    let mut command = mirror(cell);
     command.args(["ingest", "-i", &card.interface, "-w"]).arg(capture).arg("--report").arg(report);
     command.args(&cell.arguments);
     command
 }
 
 /// From start to the signal that ends it, or to its own end.
-fn feed(cell: &Cell, card: &Raised, frames: &Sent, child: &mut Child, said: &Path) -> Result<()> {
+fn feed(cell: &Cell, card: &Raised, frames: &Sent, child: &mut Child, said: &Path) -> Result<Counted> {
+    let mut counted = Counted::default();
     if !listens(card, child, said)? {
-        return Ok(());
+        return Ok(counted);
     }
     thread::sleep(PAUSE * 3);
     card.wait_for_carrier()?;
@@ -133,12 +191,14 @@ fn feed(cell: &Cell, card: &Raised, frames: &Sent, child: &mut Child, said: &Pat
     }
     if let Some(pace) = NonZeroU32::new(frames.pace) {
         let injector = Injector::new(&card.source_namespace, &card.source)?.pace(pace);
+        let injector = if card.is_wired { injector.direct()? } else { injector };
+        let (sent_before, received_before) = (card.source_sent()?, card.rx_packets().unwrap_or_default());
         let mut window = Window::new(card);
         let paced = frames.outer.iter().zip(0_u64..).map(move |(frame, number)| {
             window.wait(number);
             frame.as_slice()
         });
-        thread::scope(|scope| {
+        counted.asked = thread::scope(|scope| {
             let sending = scope.spawn(|| injector.send(paced));
             if cell.during == During::Stopped {
                 thread::sleep(BEFORE_STOPPED);
@@ -148,14 +208,16 @@ fn feed(cell: &Cell, card: &Raised, frames: &Sent, child: &mut Child, said: &Pat
             }
             sending.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })?;
+        settle(card);
+        counted.sent = card.source_sent()? - sent_before;
+        counted.received = card.rx_packets().unwrap_or_default().saturating_sub(received_before);
     }
-    settle(card);
     match cell.during {
         During::Deleted => drop(ip(&format!("link delete dev {}", card.interface))?),
         During::Killed => signal(child, Signal::SIGKILL),
         During::Nothing | During::Stopped | During::LinkDownUp => signal(child, Signal::SIGINT),
     }
-    Ok(())
+    Ok(counted)
 }
 
 /// Whether the program comes to be on the interface and every queue has its socket; else the run has ended by itself.

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     Verdict,
-    ingest::Ending,
+    ingest::{Counted, Ending},
     numbered::Sent,
     plan::{Cell, Expect},
 };
@@ -79,7 +79,7 @@ impl Faults {
 
 pub(super) fn judge(cell: &Cell, sent: &Sent, ending: &Ending) -> Verdict {
     let mut faults = Faults::default();
-    let said = ending.said.split_whitespace().collect::<Vec<_>>().join(" ");
+    let said = one_line(&ending.said);
     let code = |faults: &mut Faults, wanted: i32| {
         faults.unless(ending.status.code() == Some(wanted), || format!("{}", ending.status));
     };
@@ -89,6 +89,14 @@ pub(super) fn judge(cell: &Cell, sent: &Sent, ending: &Ending) -> Verdict {
         }
     };
     faults.unless(!ending.program_left, || "a program is left on the interface".into());
+    if let Some(doctor) = &ending.doctor {
+        // Only a run that started has a report, or was there to be killed.
+        let started = ending.report.exists() || ending.status.code().is_none();
+        faults.unless(doctor.yes == started, || {
+            let what = if started { "started" } else { "did not start" };
+            format!("it {what}, and doctor said: {}", one_line(&doctor.said))
+        });
+    }
     let detail = match &cell.expect {
         Expect::Refused(wanted) => {
             code(&mut faults, 1);
@@ -131,9 +139,14 @@ pub(super) fn judge(cell: &Cell, sent: &Sent, ending: &Ending) -> Verdict {
     let last: Vec<_> = ending.said.lines().filter(|line| !line.trim().is_empty()).collect();
     let last = &last[last.len().saturating_sub(SHOWN)..];
     if !detail.is_empty() && !matches!(cell.expect, Expect::Refused(_) | Expect::NothingLeft) {
-        faults.0.insert(0, detail);
+        let Counted { sent, received, .. } = ending.counted;
+        faults.0.insert(0, format!("{detail}; the source's card sent {sent}, the card received {received}"));
     }
     Err(format!("{}; said: {}", faults.0.join("; "), last.join(" | ")))
+}
+
+fn one_line(said: &str) -> String {
+    said.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn report(ending: &Ending) -> Result<Value, String> {

@@ -66,7 +66,32 @@ pub fn run(plan: &Path, results: &Path, papers: &Path) -> Result<()> {
     tell(json!({ "steps": plan_read.steps.len() }))
 }
 
+/// How often a cell is run whose frames did not all leave the source.
+const ATTEMPTS: u32 = 3;
+
 fn cell_verdict(cell: &Cell, papers: &Path) -> Verdict {
+    until_all_are_sent(|| attempt(cell, papers))
+}
+
+/// The verdict of the first attempt whose frames all left the source: no other says anything of the card under test.
+fn until_all_are_sent(mut attempt: impl FnMut() -> std::result::Result<(u64, Verdict), String>) -> Verdict {
+    let mut unsent = Vec::new();
+    for _ in 0..ATTEMPTS {
+        let (lost, verdict) = attempt()?;
+        if lost == 0 {
+            if unsent.is_empty() {
+                return verdict;
+            }
+            let repeated = format!("; repeated, for the source lost {unsent:?} frames itself");
+            return verdict.map(|detail| detail + &repeated).map_err(|detail| detail + &repeated);
+        }
+        unsent.push(lost);
+    }
+    Err(format!("no result: the source lost {unsent:?} frames itself, before they came to the card"))
+}
+
+/// Frames that never left the source, and how the run ended.
+fn attempt(cell: &Cell, papers: &Path) -> std::result::Result<(u64, Verdict), String> {
     let told = |error: LabError| format!("the guest's lab: {error}");
     let card = card::Raised::raise(cell).map_err(told)?;
     let frames = numbered::frames(&cell.frames, card.hardware_address).map_err(told)?;
@@ -75,10 +100,34 @@ fn cell_verdict(cell: &Cell, papers: &Path) -> Verdict {
     // All that a guest writes is in its memory.
     fs::remove_dir_all(&ending.directory)
         .map_err(|error| format!("{}: {error}", ending.directory.display()))?;
-    verdict
+    Ok((ending.counted.unsent(), verdict))
 }
 
 /// The name of a step as the beginning of a file's name.
 fn file_stem(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(attempts: &[(u64, Verdict)]) -> Verdict {
+        let mut attempts = attempts.iter().cloned();
+        until_all_are_sent(|| Ok(attempts.next().expect("no more attempts than that")))
+    }
+
+    #[test]
+    fn what_the_source_lost_is_no_result_and_what_the_card_lost_is_one() {
+        let (whole, short) = (Ok("whole".to_owned()), Err("short".to_owned()));
+        assert_eq!(verdict(&[(0, whole.clone())]), whole);
+        assert_eq!(verdict(&[(0, short.clone())]), short);
+        let repeated = verdict(&[(20, short.clone()), (0, whole.clone())]).unwrap();
+        assert!(repeated.contains("whole") && repeated.contains("[20]"), "{repeated}");
+        let repeated = verdict(&[(1, whole.clone()), (0, short)]).unwrap_err();
+        assert!(repeated.contains("short") && repeated.contains("[1]"), "{repeated}");
+        let lost = vec![(1, whole); ATTEMPTS as usize];
+        assert!(verdict(&lost).unwrap_err().contains("no result"));
+        assert_eq!(until_all_are_sent(|| Err("no card".into())), Err("no card".into()));
+    }
 }

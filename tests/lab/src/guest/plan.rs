@@ -51,6 +51,8 @@ pub struct Cell {
     /// The only capabilities that `mirror` is to have, `CAP_BPF,CAP_NET_RAW`, as a user without rights; root with all
     /// where there are none.
     pub capabilities: Option<String>,
+    /// The limit of locked memory (`ulimit -l`) for `mirror`, KiB; what the guest has where there is none.
+    pub memlock: Option<u64>,
     /// What is sent.
     pub frames: Frames,
     /// What happens meanwhile.
