@@ -332,7 +332,7 @@ impl LinkState {
             Ok(link) if u32::try_from(*link.ifi_index()) != Ok(self.index) => Ok(None),
             Ok(link) => {
                 let mtu = link.rtattrs().get_attr_handle().get_attr_payload_as(Ifla::Mtu).unwrap_or(0);
-                Ok(Some((running(&link), mtu)))
+                Ok(Some((state(&link) == State::Up, mtu)))
             }
             Err(error) if absent(&error) => Ok(None),
             Err(error) => Err(look_up(error)),
@@ -388,12 +388,8 @@ pub(super) fn set_up_without_arp(index: u32) -> io::Result<()> {
     Netlink::open(SockProtocol::NetlinkRoute, 0)?.change(Rtm::Newlink, message.map_err(io::Error::other)?)
 }
 
-/// Whether a link can send: set up by its owner, and operational.
-fn running(link: &Ifinfomsg) -> bool {
-    link.ifi_flags().contains(Iff::UP | Iff::RUNNING)
-}
-
-/// Whether a link can receive, and if not, who can change that.
+/// Whether a link can carry frames, and if not, who can change that. Not by IFF_RUNNING, which comes up to a second late (the
+/// kernel's link watch).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum State {
     /// Set up, with a carrier.

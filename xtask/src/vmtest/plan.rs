@@ -365,6 +365,8 @@ const TESTS: &[Tests] = &[
         since: CONTEXT,
         usual: true,
     },
+    // A tcx link on the newest, a filter of a clsact qdisc on those before 6.6.
+    Tests { program: "kept_from_host", skip: &[], later: &[], since: ANY, usual: true },
     Tests {
         program: "refusals",
         skip: &[],
