@@ -154,8 +154,10 @@ fn a_tap_that_stays_is_kept_from_the_host_in_each_run() {
         assert_eq!(host.run(directory.path(), "tap:ids0,persist", host.on("ids0")), NOTHING);
     }
     // One that was killed leaves nothing that spoils the next, which may want the host to have it.
-    Mirror::ingest(&host.cable, directory.path(), "--forward tap:ids0,persist").end_by(Signal::SIGKILL);
-    assert_eq!(host.run(directory.path(), "tap:ids0,persist", host.on("ids0")), NOTHING);
+    for (next, taken) in [("tap:ids0,persist", NOTHING), ("tap:ids0,persist,to-host", ALL)] {
+        Mirror::ingest(&host.cable, directory.path(), "--forward tap:ids0,persist").end_by(Signal::SIGKILL);
+        assert_eq!(host.run(directory.path(), next, host.on("ids0")), taken);
+    }
     host.cable.target.ip("link delete ids0").expect("the device is still there");
 }
 

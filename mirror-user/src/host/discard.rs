@@ -15,8 +15,8 @@ use mirror_ebpf::discard::PROGRAM;
 use super::HostError;
 use crate::xdp::chain;
 
-/// In force while it lives. A device that outlives it lets frames on again; one that was killed meanwhile, too, where the
-/// kernel has no links for tc (before 6.6).
+/// In force while it lives, and with the process however that ends where the kernel has links for tc (6.6). Before, a process
+/// that is killed leaves its filter on a device that stays; [`clear`](Self::clear) takes it off.
 pub(super) struct Discard(#[expect(dead_code, reason = "holds the program and its link")] Ebpf);
 
 /// Where the filter stands that a kernel without links gets: before all others.
@@ -39,6 +39,14 @@ impl Discard {
             HostError::Discard { name: interface.to_owned(), cause: format!("{cause}; {remedy}") }
         })
     }
+
+    /// Takes off what a killed process left on a device that stays.
+    pub(super) fn clear(interface: &str) -> Result<(), TcError> {
+        match qdisc_detach_program(interface, TcAttachType::Ingress, PROGRAM) {
+            Err(TcError::IoError(error)) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+    }
 }
 
 fn attach(interface: &str) -> Result<Discard, Box<dyn std::error::Error>> {
@@ -58,11 +66,7 @@ fn attach(interface: &str) -> Result<Discard, Box<dyn std::error::Error>> {
 fn attach_filter(interface: &str, program: &mut SchedClassifier) -> Result<(), ProgramError> {
     // One that is there already is as good; whatever else is wrong, the filter's own error says.
     let _ = qdisc_add_clsact(interface);
-    match qdisc_detach_program(interface, TcAttachType::Ingress, PROGRAM) {
-        // What a killed run left on a device that stays.
-        Ok(()) | Err(TcError::IoError(_)) => {}
-        Err(error) => return Err(error.into()),
-    }
+    Discard::clear(interface)?;
     program.attach_with_options(interface, TcAttachType::Ingress, TcAttachOptions::Netlink(PLACE)).map(drop)
 }
 

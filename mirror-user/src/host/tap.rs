@@ -87,7 +87,14 @@ impl Tap {
             }
         }
         // Before it is up, and so before the first frame.
-        let discard = if to_host { None } else { Some(Discard::on(name)?) };
+        let discard = if to_host {
+            if let Err(error) = Discard::clear(name) {
+                tracing::warn!("{name}: what a killed run left there may keep frames from the host: {error}");
+            }
+            None
+        } else {
+            Some(Discard::on(name)?)
+        };
         let index = if_nametoindex(name).map_err(|errno| failed(errno.into()))?;
         set_up_without_arp(index).map_err(failed)?;
         device.set_nonblocking(true).map_err(failed)?;

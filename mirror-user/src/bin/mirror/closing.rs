@@ -249,7 +249,7 @@ fn write_members(text: &mut String, sink: &SinkReport) -> std::fmt::Result {
         writeln!(text, "  VNIs besides: {more} (--report lists all)")?;
     }
     if sink.vlans_given_up > 0 {
-        writeln!(text, "  {} times a VLAN went to another VNI, because all were given", sink.vlans_given_up)?;
+        writeln!(text, "  VLANs given to another VNI, because none was free: {}", sink.vlans_given_up)?;
     }
     Ok(())
 }

@@ -9,9 +9,13 @@ use std::{
 use foldhash::fast::RandomState;
 use lru::LruCache;
 
-use crate::wire::{
-    ethernet::ethertype,
-    vlan::{MAX_VID, TAG_LEN},
+use super::output::Refusal;
+use crate::{
+    sink::handoff::{Settled, record},
+    wire::{
+        ethernet::ethertype,
+        vlan::{MAX_VID, TAG_LEN},
+    },
 };
 
 /// Bytes of the two addresses, after which a tag stands.
@@ -116,9 +120,27 @@ impl Tagger {
         Self { vlans, vids: Vec::new() }
     }
 
+    /// Hands on the parts of each frame of a block with its tag, and refuses those that get none.
+    pub(super) fn each(
+        &mut self,
+        records: &[u8],
+        settled: &mut Settled,
+        mut send: impl FnMut([&[u8]; 3], &mut Settled),
+    ) {
+        let vids = self.vids(record::frames(records).map(|frame| frame.vni()));
+        for (frame, vid) in record::frames(records).zip(vids) {
+            let Some(vid) = *vid else {
+                settled.refuse(Refusal::NoVlan, 1);
+                continue;
+            };
+            let (addresses, tag, rest) = tagged(frame.inner().first(), vid);
+            send([addresses, &tag, rest], settled);
+        }
+    }
+
     /// The VLAN of each of these VNIs, in order; `None` for one that has none. Asked for a whole block at once, so that
     /// members take the lock as seldom as they can.
-    pub(super) fn vids(&mut self, vnis: impl Iterator<Item = u32>) -> &[Option<u16>] {
+    fn vids(&mut self, vnis: impl Iterator<Item = u32>) -> &[Option<u16>] {
         let mut table = self.vlans.lock();
         self.vids.clear();
         self.vids.extend(vnis.map(|vni| table.vid(vni)));
@@ -127,7 +149,7 @@ impl Tagger {
 }
 
 /// A frame in three parts, the second of them the tag of this VLAN.
-pub(super) fn tagged(frame: &[u8], vid: u16) -> (&[u8], [u8; TAG_LEN], &[u8]) {
+fn tagged(frame: &[u8], vid: u16) -> (&[u8], [u8; TAG_LEN], &[u8]) {
     let ([a, b], [c, d]) = (ethertype::VLAN.to_be_bytes(), vid.to_be_bytes());
     // Every inner frame has an Ethernet header.
     let (addresses, rest) = frame.split_at(frame.len().min(ADDRESSES));

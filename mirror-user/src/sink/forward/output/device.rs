@@ -1,10 +1,7 @@
 //! An interface that is there: AF_XDP in copy mode, which every driver has.
 
 use super::{
-    super::{
-        builder::OpenError,
-        vlan::{Tagger, tagged},
-    },
+    super::{builder::OpenError, vlan::Tagger},
     Output, Refusal, link_mtu,
 };
 use crate::{
@@ -80,15 +77,9 @@ impl Output for Device {
     fn send(&mut self, records: &[u8], settled: &mut Settled) {
         // Out of the way of what sends.
         if let Some(mut tagger) = self.tagger.take() {
-            let vids = tagger.vids(record::frames(records).map(|frame| frame.vni()));
-            for (frame, vid) in record::frames(records).zip(vids) {
-                let Some(vid) = *vid else {
-                    settled.refuse(Refusal::NoVlan, 1);
-                    continue;
-                };
-                let (addresses, tag, rest) = tagged(frame.inner().first(), vid);
-                self.send_one(frame.inner_len(), &[addresses, &tag, rest], settled);
-            }
+            tagger.each(records, settled, |parts @ [addresses, _, rest], settled| {
+                self.send_one(addresses.len() + rest.len(), &parts, settled);
+            });
             self.tagger = Some(tagger);
         } else {
             for frame in record::frames(records) {

@@ -2,10 +2,7 @@
 
 use std::io::{self, IoSlice};
 
-use super::{
-    super::vlan::{Tagger, tagged},
-    Output, Refusal, link_mtu,
-};
+use super::{super::vlan::Tagger, Output, Refusal, link_mtu};
 use crate::{
     host::{
         HostError,
@@ -55,15 +52,7 @@ impl Output for TapDevice {
             }
             return;
         };
-        let vids = tagger.vids(record::frames(records).map(|frame| frame.vni()));
-        for (frame, vid) in record::frames(records).zip(vids) {
-            let Some(vid) = *vid else {
-                settled.refuse(Refusal::NoVlan, 1);
-                continue;
-            };
-            let (addresses, tag, rest) = tagged(frame.inner().first(), vid);
-            self.send_one([addresses, &tag, rest], settled);
-        }
+        tagger.each(records, settled, |parts, settled| self.send_one(parts, settled));
         self.tagger = Some(tagger);
     }
 
