@@ -34,6 +34,8 @@ use self::taps::{Crossed, Taps};
 use crate::setup::{self, Group};
 use crate::{dist, host, process};
 
+/// Crashes of QEMU itself that one kernel's steps go on after, in a new guest.
+const CRASHES: u32 = 2;
 /// Seconds for a guest to come up and go down, and for each step beyond what it sends.
 const BOOT_LIMIT: u64 = 60;
 const STEP_LIMIT: u64 = 20;
@@ -101,9 +103,11 @@ impl Job {
         self.tests.iter().map(test_step).chain(self.cells.iter().map(|cell| cell.name.clone())).collect()
     }
 
-    fn json(&self) -> String {
-        let cells = self.cells.iter().map(Cell::json);
-        let tests = self.tests.iter().map(|tests| {
+    /// What a guest is to run: all but the steps `told` of already.
+    fn json(&self, told: &[String]) -> String {
+        let left = |name: &str| !told.iter().any(|told| told == name);
+        let cells = self.cells.iter().filter(|cell| left(&cell.name)).map(Cell::json);
+        let tests = self.tests.iter().filter(|tests| left(&test_step(tests))).map(|tests| {
             json!({ "test": {
                 "name": test_step(tests),
                 "program": format!("/tests/{}", tests.program),
@@ -191,53 +195,61 @@ fn boot(
     let unpacked = fetch::kernel(folder, kernel, update)?;
     let base = machines.base(kernel.machine(), jobs)?;
     let out = folder.join("out").join(kernel.name());
-    if out.exists() {
-        fs::remove_dir_all(&out).with_context(|| format!("cannot empty {}", out.display()))?;
-    }
-    fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
     let initramfs = folder.join("initramfs");
-    base.write(&initramfs, &modules::in_order(&unpacked.modules, MODULES)?, &job.json())?;
-    let accelerator = Accelerator::probe(kernel.machine(), &unpacked.image, &out)?;
     let mut cards: Vec<_> = job.cells.iter().map(|cell| cell.card).collect();
     cards.sort_unstable();
     cards.dedup();
     let taps = if cards.iter().any(|card| card.needs_taps()) { Some(Taps::raise()?) } else { None };
-    println!("{kernel:<9}  Linux {}, {}, {} steps", unpacked.title, accelerator.name(), steps.len());
     let start = Instant::now();
-    let mut told = Vec::new();
-    let boot = Boot {
-        machine: kernel.machine(),
-        image: &unpacked.image,
-        initramfs: &initramfs,
-        out: &out,
-        cards: cards.iter().flat_map(|card| card.arguments()).collect(),
-        taps: taps.as_ref(),
-        limit: job.limit(),
-    };
-    let mut crossed = Crossed::default();
-    let end = boot.run(accelerator, |line| {
-        if let Some(mut outcome) = Outcome::parse(line) {
-            if let Some(taps) = &taps {
-                let now = taps.crossed()?;
-                let since = now.since(crossed);
-                crossed = now;
-                // Which side of the card a loss was on.
-                if !outcome.ok && since != Crossed::default() {
-                    outcome.detail = format!("{}; {since}", outcome.detail);
-                }
-            }
-            tally.take(kernel, &outcome);
-            told.push(outcome.step);
+    let (mut told, mut crossed) = (Vec::new(), Crossed::default());
+    let mut crashes = 0;
+    let why = loop {
+        if out.exists() {
+            fs::remove_dir_all(&out).with_context(|| format!("cannot empty {}", out.display()))?;
         }
-        Ok(())
-    })?;
-    unpack_papers(&out);
-    if let Some(taps) = &taps {
-        fs::write(out.join("taps"), taps.counters()?).context("cannot write the counters of TAPs")?;
-    }
-    let why = match end {
-        End::Off => format!("the guest ended before this{}", kernels_last_words(&out)),
-        End::Limit => format!("not over within {:?} of booting", job.limit()),
+        fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
+        base.write(&initramfs, &modules::in_order(&unpacked.modules, MODULES)?, &job.json(&told))?;
+        let accelerator = Accelerator::probe(kernel.machine(), &unpacked.image, &out)?;
+        let left = steps.len() - told.len();
+        println!("{kernel:<9}  Linux {}, {}, {left} steps", unpacked.title, accelerator.name());
+        let boot = Boot {
+            machine: kernel.machine(),
+            image: &unpacked.image,
+            initramfs: &initramfs,
+            out: &out,
+            cards: cards.iter().flat_map(|card| card.arguments()).collect(),
+            taps: taps.as_ref(),
+            limit: job.limit(),
+        };
+        let end = boot.run(accelerator, |line| {
+            if let Some(mut outcome) = Outcome::parse(line) {
+                if let Some(taps) = &taps {
+                    let now = taps.crossed()?;
+                    let since = now.since(crossed);
+                    crossed = now;
+                    // Which side of the card a loss was on.
+                    if !outcome.ok && since != Crossed::default() {
+                        outcome.detail = format!("{}; {since}", outcome.detail);
+                    }
+                }
+                tally.take(kernel, &outcome);
+                told.push(outcome.step);
+            }
+            Ok(())
+        })?;
+        unpack_papers(&out);
+        if let Some(taps) = &taps {
+            fs::write(out.join("taps"), taps.counters()?).context("cannot write the counters of TAPs")?;
+        }
+        match end {
+            End::Off => break format!("the guest ended before this{}", kernels_last_words(&out)),
+            End::Limit => break format!("not over within {:?} of booting", job.limit()),
+            End::Crashed(how) if crashes == CRASHES => break format!("QEMU crashed again: {how}"),
+            End::Crashed(how) => {
+                crashes += 1;
+                println!("{kernel:<9}  QEMU CRASHED ({how}); the steps that are left run in a new guest");
+            }
+        }
     };
     tally.missing(kernel, &steps, &told, &format!("{why}; see {}", out.join("console").display()));
     println!("{kernel:<9}  {:.0} s", start.elapsed().as_secs_f64());
