@@ -23,9 +23,15 @@ pub const MAP_SOURCES_V6: &str = "SOURCES_V6";
 pub const MAP_XSKS_ID: &str = "XSKS_ID";
 /// Per-CPU array of one `u64`: redirects into [`MAP_XSKS`] that failed and that no socket counts.
 pub const MAP_REDIRECT_FAILED: &str = "REDIRECT_FAILED";
+/// Array of one [`Own`]: what frames must be addressed to, with [`FLAG_OWN`].
+pub const MAP_OWN: &str = "OWN";
+/// Hash set of the interface's IPv4 addresses, with [`FLAG_OWN`]. Key: the address as on the wire.
+pub const MAP_ADDRESSES_V4: &str = "ADDRESSES_V4";
+/// Hash set of the interface's IPv6 addresses, with [`FLAG_OWN`]. Key: the address as on the wire.
+pub const MAP_ADDRESSES_V6: &str = "ADDRESSES_V6";
 
-/// LRU hash, shared by all CPUs (kernel 4.10): datagrams whose first fragment said that they are ours. Key: [`FragmentKey`],
-/// value: [`Announced`].
+/// LRU hash, shared by all CPUs (kernel 4.10): datagrams whose first fragment said what becomes of those that follow. Key:
+/// [`FragmentKey`], value: [`Announced`].
 pub const MAP_FRAGMENTS: &str = "FRAGMENTS";
 
 /// Setting, `[u16; MAX_PORTS]` in network byte order: the tunnel's UDP destination ports; 0 is an empty place.
@@ -42,6 +48,8 @@ pub const FLAG_STAMP: u32 = 1 << 2;
 pub const FLAG_LOG: u32 = 1 << 3;
 /// Flag: fragments of datagrams that are ours are redirected, see [`MAP_FRAGMENTS`]; without, all are passed.
 pub const FLAG_FRAGMENTS: u32 = 1 << 4;
+/// Flag: what is not addressed to the interface, see [`Own`], is passed.
+pub const FLAG_OWN: u32 = 1 << 5;
 
 /// The value of [`SETTING_FLAGS`] where each of these flags is on or off.
 #[must_use]
@@ -55,6 +63,31 @@ pub const MAX_PORTS: usize = 4;
 pub const MAX_VNIS: u32 = 4096;
 /// The most prefixes per family in the allow-list of outer sources.
 pub const MAX_SOURCES: u32 = 1024;
+/// The most addresses per family of an interface; EC2 gives one at most 50.
+pub const MAX_ADDRESSES: u32 = 1024;
+
+/// Value of [`MAP_OWN`]: the interface that frames must be addressed to, as words of the wire. Its MAC address; of which
+/// families it has addresses, a sum of [`HAS_V4`] and [`HAS_V6`], for others the MAC alone decides; one of its IPv4
+/// addresses, for most have no other, and a lookup takes longer.
+pub type Own = [u16; 6];
+/// Where [`Own`] has the families.
+pub const OWN_FAMILIES: usize = 3;
+/// Where [`Own`] has the IPv4 address.
+pub const OWN_V4: usize = 4;
+/// Of the families: destinations over IPv4 must be in [`MAP_ADDRESSES_V4`].
+pub const HAS_V4: u16 = 1;
+/// Of the families: destinations over IPv6 must be in [`MAP_ADDRESSES_V6`].
+pub const HAS_V6: u16 = 1 << 1;
+
+/// The value of [`MAP_OWN`] for an interface with this MAC address and these addresses.
+#[must_use]
+pub fn own(mac: [u8; 6], v4: Option<[u8; 4]>, has_v6: bool) -> Own {
+    let word = |a, b| u16::from_ne_bytes([a, b]);
+    let [a, b, c, d, e, f] = mac;
+    let [g, h, i, j] = v4.unwrap_or_default();
+    let families = if v4.is_some() { HAS_V4 } else { 0 } | if has_v6 { HAS_V6 } else { 0 };
+    [word(a, b), word(c, d), word(e, f), families, word(g, h), word(i, j)]
+}
 
 /// The most datagrams that are announced at a time: what a flood of 100,000 first fragments a second takes in 160 ms, while
 /// fragments of a datagram come within µs. About 2 MiB of kernel memory.
@@ -76,8 +109,8 @@ pub struct Announced {
     pub time: u64,
     /// Where the next fragment begins, in bytes, if all have come in order.
     pub next: u32,
-    /// Keeps the layout without gaps.
-    pub unused: u32,
+    /// What becomes of those that follow: 0 where they are ours, else the [`Counter`] of the first one's refusal.
+    pub refused: u32,
 }
 
 /// Bytes of the receive time in front of a frame: CLOCK_MONOTONIC in ns, a `u64` in host byte order that ends
@@ -89,6 +122,8 @@ pub const STAMP_EACH: u64 = 1024;
 /// Of those beyond, every so manieth is: the others came within so many frames of one that has a stamp.
 pub const STAMP_EVERY: u64 = 16;
 
+/// IANA's port of GENEVE (RFC 8926 section 3.3).
+pub const GENEVE_PORT: u16 = 6081;
 /// IANA's port of VXLAN (RFC 7348 section 5), and the one AWS Traffic Mirroring uses.
 pub const VXLAN_PORT: u16 = 4789;
 
@@ -116,10 +151,14 @@ pub enum Counter {
     Malformed,
     /// Passed: IPv6 with an extension header before UDP.
     Extension,
+    /// Passed: to a tunnel port, and not addressed to this interface, or from a loopback address.
+    NotLocal,
+    /// Passed: GENEVE, to a port that is no tunnel port.
+    Geneve,
 }
 
 /// How many counters there are.
-pub const COUNTERS: usize = Counter::Extension as usize + 1;
+pub const COUNTERS: usize = Counter::Geneve as usize + 1;
 
 /// What each CPU has in [`MAP_COUNTERS`]: the counters in the order of [`Counter`], then three words by which the program
 /// knows whose turn it is to be stamped.

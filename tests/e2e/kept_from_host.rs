@@ -80,7 +80,8 @@ impl Host {
 
     /// Sends the frames as mirrored ones.
     fn mirror(&self, inner: &[Vec<u8>]) {
-        let wrap = |inner: &Vec<u8>| Outer::sample(7).encapsulate(inner).expect("values that fit");
+        let outer = Outer::sample(7).between(TENANT, HOST);
+        let wrap = |inner: &Vec<u8>| outer.encapsulate(inner).expect("values that fit");
         let outer: Vec<_> = inner.iter().map(wrap).collect();
         Injector::new(&self.cable.sender, SENDER).expect("injector").send_all(&outer).expect("injected");
     }

@@ -5,7 +5,7 @@
 
 use std::thread;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use mirror_ebpf::{
     bench as floor,
     mirror::{Counter, PROGRAM},
@@ -13,7 +13,7 @@ use mirror_ebpf::{
 use mirror_lab::{
     XdpProgram,
     frames::{Outer, OuterIp, inner_of_len},
-    xdp_program::{Counters, Settings},
+    xdp_program::{Counters, Own, Settings},
 };
 use nix::{
     sched::{CpuSet, sched_setaffinity},
@@ -41,6 +41,10 @@ const FLOOR: &str = "xdp/minimal/redirect";
 const OURS: &str = "xdp/mirror/redirect";
 const OVER_FLOOR: &str = "xdp/mirror/redirect-over-minimal";
 const GOAL_NS: f64 = 6.0;
+/// What only `--destination own`, the default, looks at.
+const OWN: &str = "xdp/mirror/redirect-own";
+const OWN_OVER_ANY: &str = "xdp/mirror/redirect-own-over-any";
+const GOAL_OWN_NS: f64 = 3.0;
 
 /// XDP actions (`enum xdp_action`, include/uapi/linux/bpf.h).
 const XDP_DROP: u32 = 1;
@@ -106,18 +110,27 @@ fn measure(options: &Options, report: &mut Report) -> Result<()> {
 
     let samples =
         |name: &str| subjects.iter().find(|subject| subject.name == name).map(|found| &found.samples);
-    let (Some(floor), Some(ours)) = (samples(FLOOR), samples(OURS)) else { return Ok(()) };
+    let (Some(floor), Some(ours), Some(own)) = (samples(FLOOR), samples(OURS), samples(OWN)) else {
+        return Ok(());
+    };
     let over_floor = spread(ours.iter().zip(floor).map(|(ours, floor)| ours - floor));
     report.goals.push(Goal::at_most(
         "XDP program over the minimal redirect program, ns",
         GOAL_NS,
         over_floor,
     ));
+    let own_over_any = spread(own.iter().zip(ours).map(|(own, any)| own - any));
+    report.goals.push(Goal::at_most(
+        "XDP program with `--destination own` over the same with `any`, ns",
+        GOAL_OWN_NS,
+        own_over_any,
+    ));
     let micro = |name: &str, per_frame| Micro { name: name.to_owned(), unit: "ns".to_owned(), per_frame };
     for Subject { name, samples, .. } in subjects {
         report.micro.push(micro(name, spread(samples)));
     }
     report.micro.push(micro(OVER_FLOOR, over_floor));
+    report.micro.push(micro(OWN_OVER_ANY, own_over_any));
     Ok(())
 }
 
@@ -139,6 +152,10 @@ fn ours(socket: &OwnedFd) -> Result<Vec<Subject>> {
     let default = Settings::default();
     let vni_filter = Settings { vni_filter: true, ..Settings::default() };
     let source_filter = Settings { source_filter: true, ..Settings::default() };
+    let sample = Outer::sample(VNI);
+    let OuterIp::V4 { destination, .. } = sample.ip else { bail!("a sample over IPv4") };
+    let own = Own { mac: sample.destination_mac, v4: vec![destination], v6: Vec::new() };
+    let own = Settings { own: Some(own), ..Settings::default() };
     let other_port = ours_by(|outer| outer.destination_port = 53)?;
     let other_vni = ours_by(|outer| outer.vni = OTHER_VNI)?;
     let fragment = ours_by(|outer| {
@@ -150,6 +167,7 @@ fn ours(socket: &OwnedFd) -> Result<Vec<Subject>> {
     let plain = ours_by(|_| ())?;
     let table = [
         (OURS, &default, plain.clone(), XDP_REDIRECT, Redirected),
+        (OWN, &own, plain.clone(), XDP_REDIRECT, Redirected),
         ("xdp/mirror/redirect-ipv6", &default, ipv6, XDP_REDIRECT, Redirected),
         ("xdp/mirror/redirect-vni-allowed", &vni_filter, plain.clone(), XDP_REDIRECT, Redirected),
         ("xdp/mirror/pass-not-tunnel", &default, other_port, XDP_PASS, NotTunnel),

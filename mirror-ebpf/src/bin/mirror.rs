@@ -14,9 +14,10 @@ use aya_ebpf::{
 };
 use mirror_ebpf::{
     mirror::{
-        Announced, COUNTERS as COUNTER_COUNT, Counter, FLAG_FRAGMENTS, FLAG_LOG, FLAG_SOURCE_FILTER,
-        FLAG_STAMP, FLAG_VNI_FILTER, FRAGMENT_LIFETIME, FragmentKey, MAX_FRAGMENTED, MAX_PORTS, MAX_SOURCES,
-        MAX_VNIS, PerCpu, STAMP_EACH, STAMP_EVERY, STAMP_LEN,
+        Announced, COUNTERS as COUNTER_COUNT, Counter, FLAG_FRAGMENTS, FLAG_LOG, FLAG_OWN,
+        FLAG_SOURCE_FILTER, FLAG_STAMP, FLAG_VNI_FILTER, FRAGMENT_LIFETIME, FragmentKey, GENEVE_PORT, HAS_V4,
+        HAS_V6, MAX_ADDRESSES, MAX_FRAGMENTED, MAX_PORTS, MAX_SOURCES, MAX_VNIS, OWN_FAMILIES, OWN_V4, Own,
+        PerCpu, STAMP_EACH, STAMP_EVERY, STAMP_LEN,
     },
     setting,
 };
@@ -31,6 +32,12 @@ static VNIS: HashMap<u32, u8> = HashMap::with_max_entries(MAX_VNIS, 0);
 static SOURCES_V4: LpmTrie<[u8; 4], u8> = LpmTrie::with_max_entries(MAX_SOURCES, BPF_F_NO_PREALLOC);
 #[map]
 static SOURCES_V6: LpmTrie<[u8; 16], u8> = LpmTrie::with_max_entries(MAX_SOURCES, BPF_F_NO_PREALLOC);
+#[map]
+static OWN: Array<Own> = Array::with_max_entries(1, 0);
+#[map]
+static ADDRESSES_V4: HashMap<[u8; 4], u8> = HashMap::with_max_entries(MAX_ADDRESSES, 0);
+#[map]
+static ADDRESSES_V6: HashMap<[u8; 16], u8> = HashMap::with_max_entries(MAX_ADDRESSES, 0);
 /// With one list for all CPUs, not one each: the fragments of a datagram may come by different ones.
 #[map]
 static FRAGMENTS: LruHashMap<FragmentKey, Announced> = LruHashMap::with_max_entries(MAX_FRAGMENTED, 0);
@@ -55,6 +62,8 @@ const IPV6_HEADER: usize = 40;
 const UDP_HEADER: usize = 8;
 const VXLAN_HEADER: usize = 8;
 const FRAGMENT_HEADER: u32 = 8;
+/// The most IPv6 extension headers that are gone through.
+const MAX_EXTENSIONS: u32 = 6;
 
 // Ethertypes and flags as a little-endian load of the wire's bytes gives them.
 const ETH_P_IP: u16 = 0x0800_u16.to_be();
@@ -67,6 +76,10 @@ const IP_FRAGMENT: u16 = 0x3fff_u16.to_be();
 const IP_MORE: u16 = 0x2000;
 const IPPROTO_UDP: u8 = 17;
 const IPPROTO_FRAGMENT: u8 = 44;
+const IPPROTO_ESP: u8 = 50;
+const IPPROTO_AH: u8 = 51;
+/// First byte of 127.0.0.0/8 (RFC 1122 section 3.2.1.3).
+const LOOPBACK_NET: u8 = 127;
 /// Four bytes of a frame from an offset on: those under a mask, as a little-endian load gives them, have one value.
 struct Fields {
     at: usize,
@@ -170,7 +183,7 @@ fn ipv4(packet: &Packet, network: usize) -> Verdict {
     }
     if packet.u16(network + 6) & IP_FRAGMENT != 0 {
         let flags = setting!(FLAGS);
-        if flags & FLAG_FRAGMENTS == 0 {
+        if flags & WANTS_FRAGMENTS == 0 {
             return Verdict::Pass(Counter::Fragment);
         }
         return verdict(ipv4_fragment(packet.start, packet.end, network, header), flags);
@@ -178,39 +191,58 @@ fn ipv4(packet: &Packet, network: usize) -> Verdict {
     udp_over_ipv4(packet, network, network + header)
 }
 
-// Verdicts on fragments as numbers. They are judged out of line, in functions of their own, so that what fragments take is
-// neither in the way of whole packets nor multiplied by the shapes of headers in front of them; and a verdict with what
-// belongs to it would come back through memory, where the verifier loses its bounds.
-const OURS: u64 = 0;
-const PASSED: u64 = 1;
-const MALFORMED: u64 = 2;
-const SOURCE_REFUSED: u64 = 3;
-const VNI_REFUSED: u64 = 4;
+/// Flags with which fragments are looked into: to take those that are ours, or to drop those that are refused.
+const WANTS_FRAGMENTS: u32 = FLAG_FRAGMENTS | REFUSES;
+/// Flags with which something is refused.
+const REFUSES: u32 = FLAG_VNI_FILTER | FLAG_SOURCE_FILTER;
+
+// Verdicts on fragments and behind extension headers as numbers: 0 where it is ours, else the counter. They are judged out of
+// line, in functions of their own, so that what these take is neither in the way of whole packets nor multiplied by the
+// shapes of headers in front of them; and a verdict with what belongs to it would come back through memory, where the
+// verifier loses its bounds.
+const OURS: u32 = 0;
+const FRAGMENT: u32 = Counter::Fragment as u32;
+const EXTENSION: u32 = Counter::Extension as u32;
+const MALFORMED: u32 = Counter::Malformed as u32;
+const NOT_LOCAL: u32 = Counter::NotLocal as u32;
+const NOT_TUNNEL: u32 = Counter::NotTunnel as u32;
+const SOURCE_REFUSED: u32 = Counter::SourceRefused as u32;
+const VNI_REFUSED: u32 = Counter::VniRefused as u32;
 
 #[inline(always)]
-fn verdict(number: u64, flags: u32) -> Verdict {
+fn verdict(number: u32, flags: u32) -> Verdict {
     match number {
         OURS => Verdict::Ours(flags),
         MALFORMED => Verdict::Pass(Counter::Malformed),
+        EXTENSION => Verdict::Pass(Counter::Extension),
+        NOT_LOCAL => Verdict::Pass(Counter::NotLocal),
+        NOT_TUNNEL => Verdict::Pass(Counter::NotTunnel),
         SOURCE_REFUSED => Verdict::Drop(Counter::SourceRefused),
         VNI_REFUSED => Verdict::Drop(Counter::VniRefused),
         _ => Verdict::Pass(Counter::Fragment),
     }
 }
 
+/// What UDP says of a first fragment; of those that are no tunnel's it is enough that they are fragments.
 #[inline(always)]
-fn number(verdict: Verdict) -> u64 {
+fn number(verdict: Verdict) -> u32 {
     match verdict {
         Verdict::Ours(_) => OURS,
         Verdict::Drop(Counter::VniRefused) => VNI_REFUSED,
         Verdict::Drop(_) => SOURCE_REFUSED,
-        Verdict::Pass(_) => PASSED,
+        Verdict::Pass(Counter::NotLocal) => NOT_LOCAL,
+        Verdict::Pass(_) => FRAGMENT,
     }
+}
+
+#[inline(always)]
+fn is_refused(number: u32) -> bool {
+    number == SOURCE_REFUSED || number == VNI_REFUSED
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "an IPv4 header has at most 60 bytes")]
 #[inline(never)]
-fn ipv4_fragment(start: usize, end: usize, network: usize, header: usize) -> u64 {
+fn ipv4_fragment(start: usize, end: usize, network: usize, header: usize) -> u32 {
     let packet = Packet { start, end };
     if !packet.holds(network + IPV4_HEADER) {
         return MALFORMED;
@@ -226,7 +258,11 @@ fn ipv4_fragment(start: usize, end: usize, network: usize, header: usize) -> u64
     key[4] = packet.u32(network + 16);
     key[8] = u32::from(packet.u16(network + 4));
     key[9] = 4;
-    by_fragment(&key, &place, || number(udp_over_ipv4(&packet, network, network + header)))
+    if place.offset == 0 {
+        first_fragment(&key, &place, number(udp_over_ipv4(&packet, network, network + header)))
+    } else {
+        later_fragment(&key, &place)
+    }
 }
 
 /// Where in its datagram a fragment belongs, in bytes, as its header says.
@@ -236,27 +272,32 @@ struct Place {
     more: bool,
 }
 
-/// A first fragment is judged as a whole packet is, by its UDP and VXLAN headers; what is ours is announced for those that
-/// follow. Those are ours only by the announcement, never by their source: the host's own fragments come from there too,
-/// and what is redirected cannot be given back. One that comes before its first is passed.
+/// A first fragment is judged as a whole packet is, by its UDP and VXLAN headers; what is ours or refused is announced for
+/// those that follow. Those are so only by the announcement, never by their source: the host's own fragments come from there
+/// too, and what is redirected or dropped cannot be given back. One that comes before its first is passed.
 #[inline(always)]
-fn by_fragment(key: &FragmentKey, place: &Place, judge_first: impl FnOnce() -> u64) -> u64 {
-    if place.offset == 0 {
-        let verdict = judge_first();
-        // Without more to come it is whole by itself, whatever else has its id (RFC 6946).
-        if place.more {
-            if verdict == OURS {
-                announce(key, place.len);
-            } else {
-                // Refused, and what follows is passed and comes to nothing at the host; or the id is another datagram's by
-                // now, and what follows is the host's. Nearly always there is nothing to take back.
-                let _ = FRAGMENTS.remove(key);
-            }
-        }
-        return verdict;
+fn first_fragment(key: &FragmentKey, place: &Place, mut verdict: u32) -> u32 {
+    if verdict == OURS && setting!(FLAGS) & FLAG_FRAGMENTS == 0 {
+        verdict = FRAGMENT;
     }
+    // Without more to come it is whole by itself, whatever else has its id (RFC 6946).
+    if place.more {
+        if verdict == OURS || is_refused(verdict) {
+            announce(key, place.len, verdict);
+        } else {
+            // The id is another datagram's by now, and what follows is the host's. Nearly always there is nothing to take
+            // back.
+            let _ = FRAGMENTS.remove(key);
+        }
+    }
+    verdict
+}
+
+/// A fragment that is no first one: as that was, if it was seen.
+#[inline(always)]
+fn later_fragment(key: &FragmentKey, place: &Place) -> u32 {
     let Some(announced) = FRAGMENTS.get_ptr_mut(key) else {
-        return PASSED;
+        return FRAGMENT;
     };
     // SAFETY: a value of the map; CPUs that write the same one at a time leave `next` at one of their values, and then
     // the announcement ends by its age and not with its last fragment.
@@ -265,8 +306,9 @@ fn by_fragment(key: &FragmentKey, place: &Place, judge_first: impl FnOnce() -> u
     let now = unsafe { bpf_ktime_get_ns() };
     if now.wrapping_sub(announced.time) > FRAGMENT_LIFETIME {
         let _ = FRAGMENTS.remove(key);
-        return PASSED;
+        return FRAGMENT;
     }
+    let refused = announced.refused;
     if announced.next == place.offset {
         if place.more {
             announced.next = place.offset.wrapping_add(place.len);
@@ -275,12 +317,41 @@ fn by_fragment(key: &FragmentKey, place: &Place, judge_first: impl FnOnce() -> u
             let _ = FRAGMENTS.remove(key);
         }
     }
-    OURS
+    refused
 }
 
 #[inline(always)]
 fn udp_over_ipv4(packet: &Packet, network: usize, transport: usize) -> Verdict {
-    udp(packet, transport, || SOURCES_V4.get(Key::new(32, packet.bytes(network + 12))).is_some())
+    let source_allowed = || SOURCES_V4.get(Key::new(32, packet.bytes(network + 12))).is_some();
+    udp(packet, transport, || is_own_v4(packet, network), source_allowed)
+}
+
+/// Whether an IPv4 packet is for this interface: by its MAC, and by one of its addresses if it has any of the family. What
+/// says that it comes from a loopback address is for the kernel to refuse (RFC 1122 section 3.2.1.3).
+#[inline(always)]
+fn is_own_v4(packet: &Packet, network: usize) -> bool {
+    // Unreachable otherwise: key 0 of an array of one.
+    let Some(own) = OWN.get(0) else { return true };
+    if !packet.has_mac(own) || packet.u8(network + 12) == LOOPBACK_NET {
+        return false;
+    }
+    own[OWN_FAMILIES] & HAS_V4 == 0
+        || packet.u16(network + 16) == own[OWN_V4] && packet.u16(network + 18) == own[OWN_V4 + 1]
+        // SAFETY: of the value nothing is read.
+        || unsafe { ADDRESSES_V4.get(packet.bytes::<4>(network + 16)) }.is_some()
+}
+
+/// As [`is_own_v4`]; the loopback address is `::1` (RFC 4291 section 2.5.3).
+#[inline(always)]
+fn is_own_v6(packet: &Packet, network: usize) -> bool {
+    const LOOPBACK: [u8; 16] = core::net::Ipv6Addr::LOCALHOST.octets();
+    let Some(own) = OWN.get(0) else { return true };
+    if !packet.has_mac(own) || packet.bytes::<16>(network + 8) == LOOPBACK {
+        return false;
+    }
+    own[OWN_FAMILIES] & HAS_V6 == 0
+        // SAFETY: of the value nothing is read.
+        || unsafe { ADDRESSES_V6.get(packet.bytes::<16>(network + 24)) }.is_some()
 }
 
 #[inline(always)]
@@ -292,44 +363,103 @@ fn ipv6(packet: &Packet, network: usize) -> Verdict {
         return Verdict::Pass(Counter::Malformed);
     }
     match packet.u8(network + 6) {
-        IPPROTO_UDP => {}
-        IPPROTO_FRAGMENT => {
+        IPPROTO_UDP => udp_over_ipv6(packet, network, packet, network + IPV6_HEADER),
+        header if header == IPPROTO_FRAGMENT || is_extension(header) => {
+            let is_fragment = header == IPPROTO_FRAGMENT;
             let flags = setting!(FLAGS);
-            if flags & FLAG_FRAGMENTS == 0 {
-                return Verdict::Pass(Counter::Fragment);
+            if flags & (if is_fragment { WANTS_FRAGMENTS } else { REFUSES }) == 0 {
+                return Verdict::Pass(if is_fragment { Counter::Fragment } else { Counter::Extension });
             }
-            return verdict(ipv6_fragment(packet.start, packet.end, network), flags);
+            verdict(ipv6_chain(packet.start, packet.end, network), flags)
         }
-        // Hop-by-hop, routing, ESP, AH, destination options, mobility, HIP, shim6 (IANA's list of RFC 7045).
-        0 | 43 | 50 | 51 | 60 | 135 | 139 | 140 => return Verdict::Pass(Counter::Extension),
-        _ => return Verdict::Pass(Counter::NotTunnel),
+        _ => Verdict::Pass(Counter::NotTunnel),
     }
-    udp(packet, network + IPV6_HEADER, || SOURCES_V6.get(Key::new(128, packet.bytes(network + 8))).is_some())
 }
 
+/// Hop-by-hop, routing, ESP, AH, destination options, mobility, HIP, shim6 (IANA's list of RFC 7045); fragment headers have
+/// a way of their own.
 #[inline(always)]
-fn announce(key: &FragmentKey, next: u32) {
-    // SAFETY: a helper without arguments.
-    let time = unsafe { bpf_ktime_get_ns() };
-    // A full map gives up its oldest entries; where even that fails, those that follow are passed.
-    let _ = FRAGMENTS.insert(key, Announced { time, next, unused: 0 }, 0);
+fn is_extension(header: u8) -> bool {
+    matches!(header, 0 | 43 | IPPROTO_ESP | IPPROTO_AH | 60 | 135 | 139 | 140)
 }
 
-/// A fragment header right behind the IPv6 header (RFC 8200 section 4.5); behind others mirrors send none.
+/// UDP at `transport` of `segment`, the packet or the rest of it, whose IPv6 header is at `network` of `packet`.
+#[inline(always)]
+fn udp_over_ipv6(packet: &Packet, network: usize, segment: &Packet, transport: usize) -> Verdict {
+    let source_allowed = || SOURCES_V6.get(Key::new(128, packet.bytes(network + 8))).is_some();
+    udp(segment, transport, || is_own_v6(packet, network), source_allowed)
+}
+
+/// Goes through the headers between IPv6 and UDP (RFC 8200 section 4.1). Ours are fragments whose header stands right before
+/// and right behind the others, which is all that mirrors send. Else it is to drop what is refused: passed, the kernel would
+/// answer it.
 #[inline(never)]
-fn ipv6_fragment(start: usize, end: usize, network: usize) -> u64 {
+fn ipv6_chain(start: usize, end: usize, network: usize) -> u32 {
     let packet = Packet { start, end };
-    let header = network + IPV6_HEADER;
-    let transport = header + FRAGMENT_HEADER as usize;
-    if !packet.holds(transport) {
+    if !packet.holds(network + IPV6_HEADER) {
         return MALFORMED;
     }
-    let fragment = u16::from_be(packet.u16(header + 2));
-    let place = Place {
-        offset: u32::from(fragment & 0xfff8),
-        len: u32::from(u16::from_be(packet.u16(network + 4))).wrapping_sub(FRAGMENT_HEADER),
-        more: fragment & 1 != 0,
-    };
+    let mut header = packet.u8(network + 6);
+    let passed = if header == IPPROTO_FRAGMENT { FRAGMENT } else { EXTENSION };
+    let mut takes = true;
+    // Not options, whose unset parts the compiler would spill and the verifier not have read.
+    let mut key: FragmentKey = [0; 10];
+    let mut place = Place { offset: 0, len: 0, more: false };
+    let mut is_first = false;
+    let mut here = packet.from(network + IPV6_HEADER);
+    for _ in 0..MAX_EXTENSIONS {
+        if header == IPPROTO_UDP {
+            let mut verdict = number(udp_over_ipv6(&packet, network, &here, 0));
+            if !takes && verdict == OURS {
+                verdict = passed;
+            }
+            if is_first {
+                verdict = first_fragment(&key, &place, verdict);
+            }
+            return if verdict == FRAGMENT { passed } else { verdict };
+        }
+        if header == IPPROTO_ESP || !(header == IPPROTO_FRAGMENT || is_extension(header)) {
+            break;
+        }
+        if !here.holds(8) {
+            return MALFORMED;
+        }
+        let len = if header == IPPROTO_FRAGMENT {
+            let fragment = u16::from_be(here.u16(2));
+            place = Place {
+                offset: u32::from(fragment & 0xfff8),
+                // What comes before is no extension header where it is ours.
+                len: u32::from(u16::from_be(packet.u16(network + 4))).wrapping_sub(FRAGMENT_HEADER),
+                more: fragment & 1 != 0,
+            };
+            key = ipv6_key(&packet, network, here.u32(4));
+            if place.offset != 0 {
+                return match later_fragment(&key, &place) {
+                    OURS if takes => OURS,
+                    verdict if is_refused(verdict) => verdict,
+                    _ => passed,
+                };
+            }
+            is_first = true;
+            FRAGMENT_HEADER as usize
+        } else {
+            takes = false;
+            let units = usize::from(here.u8(1));
+            // RFC 4302 section 2.2 counts otherwise than RFC 8200 section 4.
+            if header == IPPROTO_AH { (units + 2) * 4 } else { (units + 1) * 8 }
+        };
+        header = here.u8(0);
+        here = here.from(len);
+    }
+    if is_first {
+        first_fragment(&key, &place, FRAGMENT);
+    }
+    passed
+}
+
+/// What the fragments of a datagram share, here of one over IPv6 with an identification as on the wire.
+#[inline(always)]
+fn ipv6_key(packet: &Packet, network: usize, id: u32) -> FragmentKey {
     let mut key: FragmentKey = [0; 10];
     key[0] = packet.u32(network + 8);
     key[1] = packet.u32(network + 12);
@@ -339,19 +469,26 @@ fn ipv6_fragment(start: usize, end: usize, network: usize) -> u64 {
     key[5] = packet.u32(network + 28);
     key[6] = packet.u32(network + 32);
     key[7] = packet.u32(network + 36);
-    key[8] = packet.u32(header + 4);
+    key[8] = id;
     key[9] = 6;
-    by_fragment(&key, &place, || {
-        if packet.u8(header) != IPPROTO_UDP {
-            return PASSED;
-        }
-        let source_allowed = || SOURCES_V6.get(Key::new(128, packet.bytes(network + 8))).is_some();
-        number(udp(&packet, transport, source_allowed))
-    })
+    key
 }
 
 #[inline(always)]
-fn udp(packet: &Packet, transport: usize, source_allowed: impl FnOnce() -> bool) -> Verdict {
+fn announce(key: &FragmentKey, next: u32, refused: u32) {
+    // SAFETY: a helper without arguments.
+    let time = unsafe { bpf_ktime_get_ns() };
+    // A full map gives up its oldest entries; where even that fails, those that follow are passed.
+    let _ = FRAGMENTS.insert(key, Announced { time, next, refused }, 0);
+}
+
+#[inline(always)]
+fn udp(
+    packet: &Packet,
+    transport: usize,
+    is_own: impl FnOnce() -> bool,
+    source_allowed: impl FnOnce() -> bool,
+) -> Verdict {
     if !packet.holds(transport + UDP_HEADER) {
         return Verdict::Pass(Counter::Malformed);
     }
@@ -361,11 +498,16 @@ fn udp(packet: &Packet, transport: usize, source_allowed: impl FnOnce() -> bool)
         wanted != 0 && wanted == port
     };
     if !(tunnel(0) || tunnel(1) || tunnel(2) || tunnel(3)) {
-        return Verdict::Pass(Counter::NotTunnel);
+        let geneve = port == GENEVE_PORT.to_be();
+        return Verdict::Pass(if geneve { Counter::Geneve } else { Counter::NotTunnel });
     }
     // The verifier prunes what is off; the read itself stays, so there is one for all.
     let flags = setting!(FLAGS);
-    if flags & (FLAG_VNI_FILTER | FLAG_SOURCE_FILTER) == 0 {
+    // Before anything is refused: what is not ours is not ours to drop.
+    if flags & FLAG_OWN != 0 && !is_own() {
+        return Verdict::Pass(Counter::NotLocal);
+    }
+    if flags & REFUSES == 0 {
         return Verdict::Ours(flags);
     }
     let vni = if flags & FLAG_VNI_FILTER != 0 { packet.from(transport + UDP_HEADER).vni() } else { None };
@@ -507,6 +649,13 @@ impl Packet {
     #[inline(always)]
     fn u32(&self, offset: usize) -> u32 {
         u32::from_ne_bytes(self.bytes(offset))
+    }
+
+    /// Whether the Ethernet destination is this interface's.
+    #[inline(always)]
+    fn has_mac(&self, own: &Own) -> bool {
+        let ethernet = self.from(0);
+        ethernet.u16(0) == own[0] && ethernet.u16(2) == own[1] && ethernet.u16(4) == own[2]
     }
 
     /// Several fields in one load and one comparison.

@@ -101,6 +101,11 @@ pub struct Passed {
     pub malformed: u64,
     /// IPv6 extension headers before UDP.
     pub extension: u64,
+    /// To a tunnel port, but not to this interface's MAC or IP address, or from a loopback address
+    /// ([`Destination::Own`](crate::engine::Destination::Own)).
+    pub not_local: u64,
+    /// GENEVE (UDP port 6081), which is not decapsulated.
+    pub geneve: u64,
     /// No socket on the queue.
     pub no_socket: u64,
 }
@@ -439,8 +444,8 @@ impl Passed {
     /// Sum over all reasons.
     #[must_use]
     pub fn total(&self) -> u64 {
-        let Self { not_tunnel, fragment, malformed, extension, no_socket } = self;
-        not_tunnel + fragment + malformed + extension + no_socket
+        let Self { not_tunnel, fragment, malformed, extension, not_local, geneve, no_socket } = self;
+        not_tunnel + fragment + malformed + extension + not_local + geneve + no_socket
     }
 }
 

@@ -1,6 +1,7 @@
 //! Attaching: in which mode, and what a refusal means.
 
 use super::{EngineError, InterfacePlan, Mode, advice, builder::Options, interface::Worker};
+use crate::host::addresses::Addresses;
 use crate::xdp::{Program, ProgramSetupError, Settings};
 
 /// Loads and attaches the program in the first mode that the interface takes.
@@ -9,6 +10,7 @@ pub(super) fn attach(
     plan: &mut InterfacePlan,
     stamp: bool,
     workers: &[Worker],
+    addresses: Option<&Addresses>,
 ) -> Result<(Program, Mode), EngineError> {
     let (name, kernel) = (plan.interface.name.clone(), plan.host.kernel);
     let failed = |error: ProgramSetupError| EngineError::Program {
@@ -21,12 +23,16 @@ pub(super) fn attach(
             ports: &options.ports,
             allow: &options.selection.allow,
             stamp,
+            own: addresses.is_some(),
             log: options.kernel_log,
             fragments: options.reassemble,
             frags: plan.frags && native,
             queues: plan.most_queues,
         };
         let mut program = Program::load(&settings).map_err(failed)?;
+        if let Some(addresses) = addresses {
+            program.set_addresses(addresses).map_err(failed)?;
+        }
         for worker in workers {
             program.set_socket(worker.place.queue, worker.socket).map_err(failed)?;
         }

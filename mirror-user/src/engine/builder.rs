@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use mirror_ebpf::mirror::{MAX_PORTS, MAX_SOURCES, MAX_VNIS, VXLAN_PORT};
 
-use super::{BindMode, Engine, EngineError, Mode, Queues, ThreadHook, Wait, plan};
+use super::{BindMode, Destination, Engine, EngineError, Mode, Queues, ThreadHook, Wait, plan};
 use crate::{batch::MAX_BATCH, select::Selection, sink::SinkFactory};
 
 /// Everything the builder collects.
@@ -16,6 +16,7 @@ pub(super) struct Options {
     pub(super) mode: Mode,
     pub(super) bind: BindMode,
     pub(super) wait: Wait,
+    pub(super) destination: Destination,
     pub(super) ports: Vec<u16>,
     pub(super) selection: Selection,
     pub(super) count: Option<u64>,
@@ -66,6 +67,7 @@ impl EngineBuilder {
                 mode: Mode::default(),
                 bind: BindMode::default(),
                 wait: Wait::default(),
+                destination: Destination::default(),
                 ports: vec![VXLAN_PORT],
                 selection: Selection::all(),
                 count: None,
@@ -117,6 +119,12 @@ impl EngineBuilder {
     /// How workers wait. Default: [`Wait::Poll`].
     pub fn wait(mut self, wait: Wait) -> Self {
         self.options.wait = wait;
+        self
+    }
+
+    /// Whether frames must be addressed to the interface. Default: [`Destination::Own`].
+    pub fn destination(mut self, destination: Destination) -> Self {
+        self.options.destination = destination;
         self
     }
 

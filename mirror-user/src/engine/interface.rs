@@ -6,14 +6,16 @@ use std::{
     os::fd::RawFd,
     sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
+    time::Instant,
 };
 
 use crossbeam_channel::{Sender, bounded};
 
 use super::{
-    BindMode, EngineError, Event, InterfacePlan, Mode, Plan, QueuePlan, Queues, Wait, advice,
+    BindMode, Destination, EngineError, Event, InterfacePlan, Mode, Plan, QueuePlan, Queues, Wait, advice,
     attach::attach,
     builder::Options,
+    local::LocalWatch,
     queues::QueueWatch,
     setup::Setup,
     threads::{Watcher, watch_log},
@@ -21,6 +23,7 @@ use super::{
 use crate::{
     account::{InterfaceReport, QueueReport, SinkState, WorkerCounters},
     host::{
+        addresses::AddressWatch,
         interface::CounterReader,
         statistics::loss_deltas,
         tunables::{BusyPollTunables, TunablesGuard},
@@ -62,6 +65,9 @@ pub(super) struct LiveInterface {
     counters_before: BTreeMap<String, u64>,
     settings: HeldSettings,
     queues: QueueWatch,
+    /// With [`Destination::Own`].
+    addresses: Option<AddressWatch>,
+    local: LocalWatch,
     _log: Option<Watcher>,
 }
 
@@ -104,7 +110,12 @@ impl LiveInterface {
         let workers = start_workers(options, &own, &own.queues, common, first_worker)?;
         let mut counters = own.interface.counters()?;
         let counters_before = counters.read()?;
-        let (program, mode) = attach(options, &mut own, common.stamp, &workers)?;
+        let addresses = match options.destination {
+            Destination::Own => Some(AddressWatch::open(own.interface.index)?),
+            Destination::Any => None,
+        };
+        let known = addresses.as_ref().map(AddressWatch::known);
+        let (program, mode) = attach(options, &mut own, common.stamp, &workers, known)?;
         let mut live = Self {
             queues: QueueWatch::new(options.queues == Queues::All),
             plan: own,
@@ -115,6 +126,8 @@ impl LiveInterface {
             counters: Mutex::new(counters),
             counters_before,
             settings: Arc::new(Mutex::new(tunables)),
+            addresses,
+            local: LocalWatch::default(),
             _log: None,
         };
         live.read_added_queues(options, plan, common, first_worker)?;
@@ -197,15 +210,49 @@ impl LiveInterface {
         }
     }
 
-    /// Whether frames come by queues that nobody reads although all were asked for, since the last report of it.
-    pub(super) fn unread(&mut self) -> Option<Event> {
-        let no_socket = match self.program.report() {
-            Ok(report) => report.passed.no_socket,
+    /// Has the XDP program know addresses that have come or gone.
+    pub(super) fn follow_addresses(&mut self) {
+        let Some(watch) = &mut self.addresses else { return };
+        let name = &self.plan.interface.name;
+        let refused = match watch.changed() {
+            Ok(None) => return,
+            Ok(Some(addresses)) => {
+                tracing::info!("{name}: packets are taken that are addressed to {}", addresses);
+                self.program.set_addresses(addresses).err().map(|error| xdp::chain(&error))
+            }
+            // One that is deleted has none any more, which the link watch reports.
+            Err(error) => {
+                tracing::debug!(%error, "the addresses of {name}");
+                None
+            }
+        };
+        if let Some(error) = refused {
+            tracing::error!(
+                "{name}: the XDP program does not get the interface's new addresses: {error}; start mirror again"
+            );
+        }
+    }
+
+    /// Whether all that comes is for others, or comes by queues that nobody reads although all were asked for, since the last
+    /// report of it.
+    pub(super) fn look(&mut self) -> Option<Event> {
+        let xdp = match self.program.report() {
+            Ok(report) => report,
             Err(error) => {
                 tracing::debug!(%error, "the XDP program's counters");
                 return None;
             }
         };
+        let no_socket = xdp.passed.no_socket;
+        let others = xdp.redirected + no_socket + xdp.dropped.total();
+        let name = &self.plan.interface.name;
+        let event = self.local.look(name, xdp.passed.not_local, others, Instant::now());
+        if event.is_some() {
+            self.plan.warnings.push(format!(
+                "{name}: tunnel packets were addressed to others; `--destination any` takes those, too"
+            ));
+            return event;
+        }
         // One that is deleted has no queues any more, which the link watch reports.
         let queues = self.plan.interface.rx_queues().unwrap_or(self.plan.rx_queues);
         let event = self.queues.look(&self.plan.interface.name, no_socket, queues)?;

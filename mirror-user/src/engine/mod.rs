@@ -12,6 +12,7 @@ mod builder;
 mod error;
 mod interface;
 pub(crate) mod layout;
+mod local;
 pub(crate) mod obstacles;
 mod plan;
 mod ports;
@@ -78,6 +79,19 @@ pub enum Queues {
     All,
     /// These. Frames on the others go to the kernel and are counted as `no_socket`.
     List(Vec<u32>),
+}
+
+/// Which frames to a tunnel port are taken, by whom they are addressed to.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Destination {
+    /// Those to the interface's own MAC address and to one of its IP addresses; where it has none of the family, the MAC alone
+    /// decides. What says that it comes from a loopback address (127.0.0.0/8, `::1`) is not taken either. The others go to
+    /// the kernel and are counted as `not_local`. Addresses are followed while the run lasts, at each [`Running::wait`].
+    #[default]
+    Own,
+    /// All, for SPAN ports and interfaces in promiscuous mode.
+    Any,
 }
 
 /// Called on each thread of the engine when it has opened all it needs and before its first frame; the place to give

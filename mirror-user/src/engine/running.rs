@@ -23,8 +23,10 @@ use crate::{
     worker::{Control, PipelineConfig, SharedReassembler},
 };
 
-/// How long between two looks at the interfaces' queues.
+/// How long between two looks at the interfaces' queues and counters.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long between two looks at their addresses: what was sent to a new one meanwhile is the host's.
+const FOLLOW: Duration = Duration::from_millis(100);
 
 /// What a running engine reports.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -67,6 +69,13 @@ pub enum Event {
         /// Frames so far that came by a queue without a socket.
         frames: u64,
     },
+    /// For 5 s all that came to a tunnel port was addressed to others, and passed to the host. Reported once.
+    NotLocal {
+        /// The interface.
+        interface: String,
+        /// Such frames so far.
+        frames: u64,
+    },
     /// A worker died; its frames are abandoned from there on.
     WorkerDied {
         /// What it died of.
@@ -85,8 +94,10 @@ pub struct Running {
     sinks: Vec<Arc<dyn SinkFactory>>,
     started: Instant,
     started_at: SystemTime,
-    /// When the queues are looked at next.
+    /// When queues and counters are looked at next.
     next_look: Instant,
+    /// When addresses are.
+    next_follow: Instant,
     ended_by: Option<String>,
     selection: Selection,
     _ports: HeldPorts,
@@ -162,6 +173,7 @@ impl Running {
             started,
             started_at,
             next_look: started + LOOK,
+            next_follow: started + FOLLOW,
             ended_by: None,
             selection: options.selection,
             _ports: ports,
@@ -173,12 +185,12 @@ impl Running {
         let start = Instant::now();
         let event = loop {
             let left = timeout.saturating_sub(start.elapsed());
-            let look = self.next_look.saturating_duration_since(Instant::now());
+            let look = self.next_look.min(self.next_follow).saturating_duration_since(Instant::now());
             // There is always a sender: this engine's own.
             if let Ok(event) = self.events.recv_timeout(left.min(look)) {
                 break event;
             }
-            if let Some(event) = self.look_at_queues() {
+            if let Some(event) = self.look() {
                 break event;
             }
             if start.elapsed() >= timeout {
@@ -198,13 +210,17 @@ impl Running {
     }
 
     /// Now and then: a change of queues comes without a message on most kernels.
-    fn look_at_queues(&mut self) -> Option<Event> {
+    fn look(&mut self) -> Option<Event> {
         let now = Instant::now();
+        if now >= self.next_follow {
+            self.next_follow = now + FOLLOW;
+            self.interfaces.iter_mut().for_each(LiveInterface::follow_addresses);
+        }
         if now < self.next_look {
             return None;
         }
         self.next_look = now + LOOK;
-        self.interfaces.iter_mut().find_map(LiveInterface::unread)
+        self.interfaces.iter_mut().find_map(LiveInterface::look)
     }
 
     /// A handle that ends [`wait`](Self::wait) from another thread, such as one that hears signals.

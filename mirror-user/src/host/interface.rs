@@ -370,6 +370,17 @@ impl CounterReader {
     }
 }
 
+/// One link's message by its index, which a renaming leaves.
+pub(super) fn link_by_index(netlink: &mut Netlink, index: u32) -> io::Result<Ifinfomsg> {
+    let message = IfinfomsgBuilder::default()
+        .ifi_family(RtAddrFamily::Unspecified)
+        .ifi_index(i32::try_from(index).map_err(io::Error::other)?)
+        .rtattrs(RtBuffer::new())
+        .build();
+    let answers = netlink.request(Rtm::Getlink, false, &message.map_err(io::Error::other)?)?;
+    answers.into_iter().next().ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
+}
+
 fn request(attributes: RtBuffer<Ifla, neli::types::Buffer>) -> io::Result<Ifinfomsg> {
     let message = IfinfomsgBuilder::default().ifi_family(RtAddrFamily::Unspecified).rtattrs(attributes);
     message.build().map_err(io::Error::other)

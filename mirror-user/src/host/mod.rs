@@ -6,6 +6,7 @@
 //! namespace; `/sys/class/net` may show another one (it belongs to the mount, not to the thread) and is read only
 //! where it proves to show the same interface.
 
+pub(crate) mod addresses;
 mod discard;
 pub(crate) mod driver;
 mod ethtool;

@@ -12,6 +12,7 @@ use neli::{
     nl::{NlPayload, Nlmsghdr, NlmsghdrBuilder},
     types::{GenlBuffer, NlBuffer},
 };
+use nix::errno::Errno;
 use nix::sys::{
     socket::{
         AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt,
@@ -129,6 +130,20 @@ impl Netlink {
         let bytes = self.buffer.get(..length).ok_or_else(|| invalid("an answer larger than the buffer"))?;
         let messages = NlBuffer::from_bytes_with_input(&mut Cursor::new(bytes), length).map_err(invalid)?;
         Ok(messages.into_iter().collect())
+    }
+
+    /// Takes what has come to the groups, unread, and says whether there was anything. What the kernel had to drop
+    /// (ENOBUFS) counts.
+    pub(super) fn drain(&mut self) -> io::Result<bool> {
+        let mut heard = false;
+        loop {
+            match recv(self.socket.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT) {
+                Ok(_) | Err(Errno::ENOBUFS) => heard = true,
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Ok(heard),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
     }
 
     /// The number the kernel gave a generic netlink family; an error of kind `NotFound` where it has none of that name.

@@ -1,6 +1,11 @@
 //! The kernel half, from user space: load, attach, maps.
 
-use std::{io, os::fd::AsRawFd};
+use std::{
+    collections::BTreeSet,
+    io,
+    net::{Ipv4Addr, Ipv6Addr},
+    os::fd::AsRawFd,
+};
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
@@ -14,7 +19,7 @@ use mirror_ebpf::mirror::{self as abi, Counter};
 
 use crate::{
     account::{Passed, Refused, XdpReport},
-    host::kernel::KernelVersion,
+    host::{addresses::Addresses, kernel::KernelVersion},
     select::Allow,
 };
 
@@ -28,6 +33,8 @@ pub(crate) struct Settings<'a> {
     pub(crate) stamp: bool,
     /// Redirect fragments of datagrams that are ours.
     pub(crate) fragments: bool,
+    /// Pass what is not addressed to the interface, see [`Program::set_addresses`].
+    pub(crate) own: bool,
     /// Tell rare states through aya-log.
     pub(crate) log: bool,
     /// Load the program for frames in several buffers (kernel 5.18 and later).
@@ -87,6 +94,7 @@ pub(crate) struct Program {
     entry: &'static str,
     xsks: XskMap<MapData>,
     counters: PerCpuArray<MapData, abi::PerCpu>,
+    addresses: OwnAddresses,
     /// `None` where the kernel has no tracepoint that names the map (before 5.13).
     redirect_failed: Option<PerCpuArray<MapData, u64>>,
     link: Option<FdLink>,
@@ -107,6 +115,7 @@ impl Program {
             (abi::FLAG_STAMP, settings.stamp),
             (abi::FLAG_LOG, settings.log),
             (abi::FLAG_FRAGMENTS, settings.fragments),
+            (abi::FLAG_OWN, settings.own),
         ]);
         let mut ebpf = EbpfLoader::new()
             .override_global(abi::SETTING_PORTS, &ports, true)
@@ -129,6 +138,11 @@ impl Program {
             entry,
             xsks: take(&mut ebpf, abi::MAP_XSKS)?,
             counters: take(&mut ebpf, abi::MAP_COUNTERS)?,
+            addresses: OwnAddresses {
+                own: take(&mut ebpf, abi::MAP_OWN)?,
+                v4: take(&mut ebpf, abi::MAP_ADDRESSES_V4)?,
+                v6: take(&mut ebpf, abi::MAP_ADDRESSES_V6)?,
+            },
             redirect_failed,
             link: None,
             ebpf,
@@ -140,6 +154,11 @@ impl Program {
         self.xsks
             .set(queue, socket, 0)
             .map_err(|source| ProgramSetupError::Map { name: abi::MAP_XSKS, source })
+    }
+
+    /// What frames must be addressed to, with [`Settings::own`].
+    pub(crate) fn set_addresses(&mut self, addresses: &Addresses) -> Result<(), ProgramSetupError> {
+        self.addresses.set(addresses)
     }
 
     /// Attaches by a bpf_link, which leaves with the process however that ends.
@@ -204,12 +223,56 @@ impl Program {
                 fragment: of(Counter::Fragment),
                 malformed: of(Counter::Malformed),
                 extension: of(Counter::Extension),
+                not_local: of(Counter::NotLocal),
+                geneve: of(Counter::Geneve),
                 no_socket: of(Counter::NoSocket),
             },
             no_socket_at_start: 0,
             dropped: Refused { vni: of(Counter::VniRefused), source: of(Counter::SourceRefused) },
         })
     }
+}
+
+/// What frames must be addressed to.
+struct OwnAddresses {
+    own: Array<MapData, abi::Own>,
+    v4: HashMap<MapData, [u8; 4], u8>,
+    v6: HashMap<MapData, [u8; 16], u8>,
+}
+
+impl OwnAddresses {
+    /// Addresses that stay are there throughout; of a family with more than the map takes the MAC alone decides.
+    fn set(&mut self, addresses: &Addresses) -> Result<(), ProgramSetupError> {
+        let fits = |len: usize| len <= abi::MAX_ADDRESSES as usize;
+        let v4: BTreeSet<_> =
+            addresses.v4.iter().map(Ipv4Addr::octets).filter(|_| fits(addresses.v4.len())).collect();
+        let v6: BTreeSet<_> =
+            addresses.v6.iter().map(Ipv6Addr::octets).filter(|_| fits(addresses.v6.len())).collect();
+        if !fits(addresses.v4.len()) || !fits(addresses.v6.len()) {
+            tracing::warn!(
+                "more than {} addresses: frames are taken by their MAC address alone",
+                abi::MAX_ADDRESSES
+            );
+        }
+        let own = abi::own(addresses.mac.unwrap_or_default(), v4.first().copied(), !v6.is_empty());
+        let failed = |name| move |source| ProgramSetupError::Map { name, source };
+        replace(&mut self.v4, &v4, || self.own.set(0, own, 0)).map_err(failed(abi::MAP_ADDRESSES_V4))?;
+        replace(&mut self.v6, &v6, || Ok(())).map_err(failed(abi::MAP_ADDRESSES_V6))
+    }
+}
+
+/// Makes a hash set hold these keys, and `between` what is added and what is removed.
+fn replace<K: aya::Pod + Ord>(
+    map: &mut HashMap<MapData, K, u8>,
+    wanted: &BTreeSet<K>,
+    between: impl FnOnce() -> Result<(), MapError>,
+) -> Result<(), MapError> {
+    let there: BTreeSet<K> = map.keys().collect::<Result<_, _>>()?;
+    for key in wanted.difference(&there) {
+        map.insert(key, 1, 0)?;
+    }
+    between()?;
+    there.difference(wanted).try_for_each(|key| map.remove(key))
 }
 
 fn xdp<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, ProgramSetupError> {

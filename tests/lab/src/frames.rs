@@ -20,6 +20,9 @@ pub const TPID_8021AD: u16 = 0x88a8;
 /// Bytes of encapsulation: Ethernet without tags, IPv4 without options, UDP, VXLAN.
 pub const ENCAPSULATION: usize = 50;
 
+/// MAC address of the mirror target, to which samples are sent; the second end of a [`VethPair`](crate::VethPair) has it.
+pub const TARGET_MAC: [u8; 6] = [0x06, 0xe2, 0x43, 0x00, 0x00, 0x02];
+
 /// Everything outside the inner frame. [`Outer::aws`] gives the values AWS was seen to send; a test changes what it
 /// is about.
 #[derive(Clone, Debug)]
@@ -89,7 +92,7 @@ impl Outer {
     pub fn aws(source: Ipv4Addr, destination: Ipv4Addr, source_port: u16, vni: u32) -> Self {
         Self {
             source_mac: [0x06, 0x1d, 0x3c, 0x00, 0x00, 0x01],
-            destination_mac: [0x06, 0xe2, 0x43, 0x00, 0x00, 0x02],
+            destination_mac: TARGET_MAC,
             tags: Vec::new(),
             ip: OuterIp::V4 {
                 source,
@@ -128,6 +131,21 @@ impl Outer {
             },
             ..Self::sample(vni)
         }
+    }
+
+    /// The same between other addresses. Extension headers stay where the family does, options and fragment bits do not.
+    #[must_use]
+    pub fn between(mut self, from: impl Into<IpAddr>, to: impl Into<IpAddr>) -> Self {
+        match (from.into(), to.into(), &mut self.ip) {
+            (IpAddr::V4(from), IpAddr::V4(to), OuterIp::V4 { source, destination, .. }) => {
+                (*source, *destination) = (from, to);
+            }
+            (IpAddr::V6(from), IpAddr::V6(to), OuterIp::V6 { source, destination, .. }) => {
+                (*source, *destination) = (from, to);
+            }
+            (from, to, _) => panic!("{from} and {to} are not of this packet's family"),
+        }
+        self
     }
 
     /// The whole frame around an inner one.

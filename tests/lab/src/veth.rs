@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::{command::run, error::Result, namespace::Namespace};
+use crate::{command::run, error::Result, frames::TARGET_MAC, namespace::Namespace};
 
 /// Offloads that turn several frames into one, or leave checksums to be filled in later.
 const OFFLOADS: [&str; 4] = ["tso", "gso", "gro", "tx"];
@@ -73,7 +73,7 @@ impl VethEnd {
 pub struct VethPair {
     /// The one end.
     pub a: VethEnd,
-    /// The other end.
+    /// The other end, with the MAC address that generated frames are sent to.
     pub b: VethEnd,
 }
 
@@ -105,9 +105,15 @@ impl VethPair {
     pub fn create(a: VethEnd, b: VethEnd, options: &VethOptions) -> Result<Self> {
         let VethOptions { mtu, queues, offloads } = *options;
         let queues = format!("mtu {mtu} numrxqueues {queues} numtxqueues {queues}");
+        let target = TARGET_MAC.map(|byte| format!("{byte:02x}")).join(":");
         let mut arguments = format!("link add {} {queues} type veth", a.interface);
         // Writing to a String cannot fail.
-        let _ = write!(arguments, " peer name {} netns {} {queues}", b.interface, b.namespace.name());
+        let _ = write!(
+            arguments,
+            " peer name {} address {target} netns {} {queues}",
+            b.interface,
+            b.namespace.name()
+        );
         a.namespace.ip(&arguments)?;
         for end in [&a, &b] {
             end.offloads(offloads)?;

@@ -1,6 +1,11 @@
 //! The kernel half on its own, without the engine: loaded with given settings, run on given frames or attached.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    net::{Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use aya::{
     Ebpf, EbpfLoader, TestRunOptions,
@@ -22,6 +27,17 @@ use crate::{
 /// Directory of freshly built objects (`mirror.o`), to be tested instead of the committed one.
 pub const OBJECTS_VARIABLE: &str = "MIRROR_EBPF_OBJECTS";
 
+/// The interface that frames must be addressed to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Own {
+    /// Its MAC address.
+    pub mac: [u8; 6],
+    /// Its IPv4 addresses.
+    pub v4: Vec<Ipv4Addr>,
+    /// Its IPv6 addresses.
+    pub v6: Vec<Ipv6Addr>,
+}
+
 /// Settings of the XDP program; the default is everything off but the VXLAN port.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Settings {
@@ -35,13 +51,15 @@ pub struct Settings {
     pub stamp: bool,
     /// Redirect fragments of datagrams that are ours.
     pub fragments: bool,
+    /// Pass what is not addressed to this interface.
+    pub own: Option<Own>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         let mut ports = [0; MAX_PORTS];
         ports[0] = abi::VXLAN_PORT;
-        Self { ports, vni_filter: false, source_filter: false, stamp: false, fragments: false }
+        Self { ports, vni_filter: false, source_filter: false, stamp: false, fragments: false, own: None }
     }
 }
 
@@ -132,13 +150,14 @@ impl XdpProgram {
     ///
     /// [`LabError::Bpf`] where the verifier refuses it or a setting does not exist.
     pub fn load(entry: &'static str, settings: &Settings) -> Result<Self> {
-        let Settings { ports, vni_filter, source_filter, stamp, fragments } = settings;
+        let Settings { ports, vni_filter, source_filter, stamp, fragments, own } = settings;
         let ports = ports.map(u16::to_be);
         let flags = abi::flags([
             (abi::FLAG_VNI_FILTER, *vni_filter),
             (abi::FLAG_SOURCE_FILTER, *source_filter),
             (abi::FLAG_STAMP, *stamp),
             (abi::FLAG_FRAGMENTS, *fragments),
+            (abi::FLAG_OWN, own.is_some()),
         ]);
         let mut ebpf = EbpfLoader::new()
             .override_global(abi::SETTING_PORTS, &ports, true)
@@ -146,7 +165,36 @@ impl XdpProgram {
             .load(&Self::object()?)
             .map_err(|error| LabError::bpf("the mirror object", error))?;
         load(&mut ebpf, entry)?;
-        Ok(Self { ebpf, entry })
+        let mut program = Self { ebpf, entry };
+        if let Some(own) = own {
+            program.set_own(own)?;
+        }
+        Ok(program)
+    }
+
+    fn set_own(&mut self, own: &Own) -> Result<()> {
+        let value = abi::own(own.mac, own.v4.first().map(Ipv4Addr::octets), !own.v6.is_empty());
+        self.map(abi::MAP_OWN, |map| aya::maps::Array::<_, abi::Own>::try_from(map)?.set(0, value, 0))?;
+        for address in &own.v4 {
+            self.map(abi::MAP_ADDRESSES_V4, |map| {
+                aya::maps::HashMap::<_, [u8; 4], u8>::try_from(map)?.insert(address.octets(), 1, 0)
+            })?;
+        }
+        for address in &own.v6 {
+            self.map(abi::MAP_ADDRESSES_V6, |map| {
+                aya::maps::HashMap::<_, [u8; 16], u8>::try_from(map)?.insert(address.octets(), 1, 0)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn map(
+        &mut self,
+        name: &'static str,
+        change: impl FnOnce(&mut aya::maps::Map) -> std::result::Result<(), aya::maps::MapError>,
+    ) -> Result<()> {
+        let map = self.ebpf.map_mut(name).ok_or_else(|| missing(name))?;
+        change(map).map_err(|error| LabError::bpf(name, error))
     }
 
     /// Loads one of the programs that ours is measured against ([`mirror_ebpf::bench`]), which looks at no frame and

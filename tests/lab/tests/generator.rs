@@ -15,6 +15,7 @@ const DROP_ALL: Settings = Settings {
     source_filter: true,
     stamp: false,
     fragments: false,
+    own: None,
 };
 
 struct Run {

@@ -55,6 +55,8 @@ fn write_lines(text: &mut String, report: &Report, captures: &[Capture]) -> std:
             (passed.fragment, "passed: IP fragments that nothing shows to be of a tunnel"),
             (passed.malformed, "passed: malformed"),
             (passed.extension, "passed: IPv6 extension headers"),
+            (passed.not_local, "passed: addressed to others, or from a loopback address (see --destination)"),
+            (passed.geneve, "passed: GENEVE, which is not decapsulated"),
             (xdp.no_socket_at_start, "passed: came before the sockets were there"),
             (not_chosen, "passed: no socket on the queue (see --queues)"),
             (xdp.dropped.vni, "refused: VNI not in --vni"),

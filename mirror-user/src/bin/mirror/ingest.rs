@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use mirror_user::{
     Engine, Report,
-    engine::{BindMode, EngineBuilder, EngineError, Event, Mode, Plan, Queues, Running, Wait},
+    engine::{BindMode, Destination, EngineBuilder, EngineError, Event, Mode, Plan, Queues, Running, Wait},
 };
 
 use crate::{
@@ -55,6 +55,9 @@ pub(crate) struct IngestArgs {
     /// How workers wait for packets
     #[arg(long, help_heading = "Source", value_enum, default_value_t = WaitArg::Poll)]
     wait: WaitArg,
+    /// Packets to take: those addressed to the interface, by MAC and IP address, or all (SPAN ports, promiscuous mode)
+    #[arg(long, help_heading = "Source", value_enum, default_value_t = DestinationArg::Own)]
+    destination: DestinationArg,
     /// Packets an RX ring holds, a power of two: a longer one outlasts a worker that is late, a shorter one stays in
     /// the caches
     #[arg(long, help_heading = "Source", value_name = "64-32768", default_value_t = EngineBuilder::DEFAULT_RX_RING)]
@@ -117,6 +120,14 @@ enum WaitArg {
     BusyPoll,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum DestinationArg {
+    /// To the interface's MAC address, and to one of its IP addresses if it has any of the family
+    Own,
+    /// To whomever
+    Any,
+}
+
 impl IngestArgs {
     fn wait(&self) -> Wait {
         match self.wait {
@@ -143,6 +154,10 @@ impl IngestArgs {
                 BindArg::Zerocopy => BindMode::ZeroCopy,
             })
             .wait(self.wait())
+            .destination(match self.destination {
+                DestinationArg::Own => Destination::Own,
+                DestinationArg::Any => Destination::Any,
+            })
             .rx_ring(self.rx_ring)
             .ports(self.output.ports())
             .select(self.output.selection()?)
@@ -278,6 +293,13 @@ fn watch(mut running: Running, args: &IngestArgs, asked: &Asked) -> Report {
                 tracing::warn!(
                     "{interface}: {queues} RX queues, of which {read} are read: what comes by the others passes to the host \
                      ({frames} frames so far); start mirror again to read them all"
+                );
+            }
+            Some(Event::NotLocal { interface, frames }) => {
+                tracing::warn!(
+                    "{interface}: every tunnel packet of the last 5 s was addressed to another MAC or IP address and went to the \
+                     host ({frames} so far); if they are meant to be read here (a SPAN port, promiscuous mode), start with \
+                     `--destination any`"
                 );
             }
             Some(Event::InterfaceDeleted { interface }) => {

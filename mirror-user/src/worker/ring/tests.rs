@@ -40,6 +40,7 @@ fn worker(
         allow: &allow,
         stamp: true,
         fragments: false,
+        own: false,
         log: false,
         frags: false,
         queues: 1,

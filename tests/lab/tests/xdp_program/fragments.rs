@@ -211,19 +211,79 @@ fn filters_judge_first_fragments_as_they_judge_whole_packets() -> Result<()> {
         &[
             vec![
                 case("VNI refused", refused_vni.first(), DROP, Counter::VniRefused),
-                passed("what follows", refused_vni.middle()),
+                case("what follows", refused_vni.middle(), DROP, Counter::VniRefused),
+                case("its last", refused_vni.last(), DROP, Counter::VniRefused),
+                passed("its last again", refused_vni.last()),
             ],
             vec![
+                passed("middle before its first", refused_source.middle()),
                 case("source refused", refused_source.first(), DROP, Counter::SourceRefused),
-                passed("what follows", refused_source.middle()),
+                case("what follows", refused_source.middle(), DROP, Counter::SourceRefused),
             ],
             vec![
                 taken("ours", ours.first()),
                 case("its id again, refused", refused_vni.first(), DROP, Counter::VniRefused),
-                passed("what follows", ours.middle()),
+                case("what follows", ours.middle(), DROP, Counter::VniRefused),
             ],
         ],
     )
+}
+
+/// A refused source, with the header chains that end at a tunnel port.
+fn refused_chains() -> Vec<Outer> {
+    let hop_by_hop = (0, vec![0, 0, 1, 4, 0, 0, 0, 0]);
+    let options = (60, vec![0, 1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let routing = (43, vec![0, 0, 4, 0, 0, 0, 0, 0]);
+    let ah = (51, vec![0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1]);
+    [vec![hop_by_hop.clone()], vec![options.clone()], vec![ah], vec![hop_by_hop, routing, options]]
+        .into_iter()
+        .map(|extensions| Outer::sample_v6(VNI, &extensions))
+        .collect()
+}
+
+#[test]
+fn what_is_refused_is_dropped_behind_extension_headers_and_in_fragments_whether_these_are_read_or_not()
+-> Result<()> {
+    for entry in ENTRIES {
+        for fragments in [false, true] {
+            let settings = Settings { source_filter: true, fragments, ..Settings::default() };
+            let mut program = XdpProgram::load(entry, &settings)?;
+            program.allow_source_v4([192, 0, 2, 0], 24)?;
+            let refused = |name, frame| case(name, frame, DROP, Counter::SourceRefused);
+            for outer in refused_chains() {
+                let whole = outer.encapsulate(&inner_of_len(400)?)?;
+                check(&program, &[refused("whole", whole)])?;
+                let other =
+                    Outer { destination_port: 53, ..outer.clone() }.encapsulate(&inner_of_len(400)?)?;
+                check(&program, &[case("to another port", other, PASS, Counter::Extension)])?;
+            }
+            for outer in [Outer::sample(VNI), Outer::sample_v6(VNI, &[])] {
+                let datagram = Datagram::new(outer.clone(), 9);
+                let hosts = Datagram::new(Outer { destination_port: 53, ..outer }, 10);
+                check(
+                    &program,
+                    &[
+                        passed("middle of the host's own", hosts.middle()),
+                        refused("first", datagram.first()),
+                        passed("first of the host's own", hosts.first()),
+                        refused("middle", datagram.middle()),
+                        passed("middle of the host's own", hosts.middle()),
+                        refused("last", datagram.last()),
+                        passed("last of the host's own", hosts.last()),
+                    ],
+                )?;
+            }
+            // The host's own, of the same source and with the id of what was dropped just now.
+            let datagram = Datagram::new(Outer::sample(VNI), 11);
+            check(&program, &[refused("first", datagram.first())])?;
+            for protocol in [1, 6] {
+                let mut other = datagram.middle();
+                other[23] = protocol;
+                check(&program, &[case("of ICMP or TCP", other, PASS, Counter::NotTunnel)])?;
+            }
+        }
+    }
+    Ok(())
 }
 
 #[test]

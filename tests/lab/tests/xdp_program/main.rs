@@ -10,8 +10,8 @@ use std::net::Ipv6Addr;
 use mirror_ebpf::mirror::{Counter, PROGRAM, PROGRAM_FRAGS, STAMP_EVERY, STAMP_LEN};
 use mirror_lab::{
     Result, XdpProgram,
-    frames::{Outer, TPID_8021AD, TPID_8021Q, inner_of_len},
-    xdp_program::{Counters, Settings},
+    frames::{Outer, OuterIp, TPID_8021AD, TPID_8021Q, inner_of_len},
+    xdp_program::{Counters, Own, Settings},
 };
 use rustix::{
     fd::OwnedFd,
@@ -106,8 +106,120 @@ fn every_place_of_the_port_setting_counts() -> Result<()> {
         let to = |port| changed(|outer| outer.destination_port = port);
         let ours = ports.map(|port| case("a tunnel port", to(port), PASS, Counter::NoSocket));
         check(&program, &ours)?;
-        let others = [0, 53, 4790, 6080].map(|port| case("another", to(port), PASS, Counter::NotTunnel));
+        let others =
+            [0, 53, 4790, 6080, 6082].map(|port| case("another", to(port), PASS, Counter::NotTunnel));
         check(&program, &others)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn geneve_is_passed_by_name() -> Result<()> {
+    let geneve = changed(|outer| outer.destination_port = 6081);
+    for entry in ENTRIES {
+        let program = XdpProgram::load(entry, &Settings::default())?;
+        check(&program, &[case("GENEVE", geneve.clone(), PASS, Counter::Geneve)])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_addressed_to_others_is_passed_before_anything_is_refused() -> Result<()> {
+    use Counter::{Fragment, NoSocket, NotLocal, NotTunnel, SourceRefused};
+    let v4 = |destination: [u8; 4]| {
+        changed(|outer| {
+            if let OuterIp::V4 { destination: place, .. } = &mut outer.ip {
+                *place = destination.into();
+            }
+        })
+    };
+    let v6 = |destination: Ipv6Addr, source: Option<Ipv6Addr>| {
+        let mut outer = Outer::sample_v6(VNI, &[]);
+        if let OuterIp::V6 { destination: place, source: from, .. } = &mut outer.ip {
+            *place = destination;
+            *from = source.unwrap_or(*from);
+        }
+        frame(&outer)
+    };
+    let to_mac = |last| changed(|outer| outer.destination_mac[5] = last);
+    let from = |source: [u8; 4]| {
+        changed(|outer| {
+            if let OuterIp::V4 { source: place, .. } = &mut outer.ip {
+                *place = source.into();
+            }
+        })
+    };
+    let sample = plain();
+    let (mine, second) = ([10, 10, 10, 1], [10, 10, 10, 9]);
+    let (mine_v6, other_v6): (Ipv6Addr, Ipv6Addr) =
+        ("2001:db8::2".parse().unwrap(), "2001:db8::3".parse().unwrap());
+    let own = |v4: &[[u8; 4]], v6: &[Ipv6Addr]| Own {
+        mac: sample.destination_mac,
+        v4: v4.iter().map(|address| (*address).into()).collect(),
+        v6: v6.to_vec(),
+    };
+    let others = |name, frame| case(name, frame, PASS, NotLocal);
+    for entry in ENTRIES {
+        for source_filter in [false, true] {
+            let settings = |own| Settings { own: Some(own), source_filter, ..Settings::default() };
+            let taken = |name, frame| {
+                if source_filter {
+                    case(name, frame, DROP, SourceRefused)
+                } else {
+                    case(name, frame, PASS, NoSocket)
+                }
+            };
+            let program = XdpProgram::load(entry, &settings(own(&[mine, second], &[mine_v6])))?;
+            check(
+                &program,
+                &[
+                    taken("to its address", v4(mine)),
+                    taken("to its second address", v4(second)),
+                    others("to another host's address", v4([10, 10, 10, 2])),
+                    others("to the broadcast address", v4([255; 4])),
+                    others("to another MAC", to_mac(0x77)),
+                    others("to the broadcast MAC", changed(|outer| outer.destination_mac = [0xff; 6])),
+                    others("from a loopback address", from([127, 0, 0, 1])),
+                    others("from another one", from([127, 255, 255, 254])),
+                    taken("to its IPv6 address", v6(mine_v6, None)),
+                    others("to another IPv6 address", v6(other_v6, None)),
+                    others("from ::1", v6(mine_v6, Some(Ipv6Addr::LOCALHOST))),
+                    case(
+                        "not a tunnel's, and to others",
+                        changed(|outer| (outer.destination_port, outer.destination_mac) = (53, [9; 6])),
+                        PASS,
+                        NotTunnel,
+                    ),
+                ],
+            )?;
+            // Without an address of the family the MAC alone decides.
+            let program = XdpProgram::load(entry, &settings(own(&[], &[mine_v6])))?;
+            check(
+                &program,
+                &[
+                    taken("IPv4", v4([10, 10, 10, 2])),
+                    others("IPv4 to another MAC", to_mac(0x77)),
+                    others("IPv4 from a loopback address", from([127, 0, 0, 1])),
+                    others("IPv6 to another address", v6(other_v6, None)),
+                ],
+            )?;
+            let program = XdpProgram::load(entry, &settings(own(&[mine], &[])))?;
+            check(
+                &program,
+                &[taken("IPv6", v6(other_v6, None)), others("IPv4 to another address", v4([10, 10, 10, 2]))],
+            )?;
+        }
+        // Fragments go the way of their first.
+        let settings = Settings { own: Some(own(&[second], &[])), fragments: true, ..Settings::default() };
+        let program = XdpProgram::load(entry, &settings)?;
+        let parts = mirror_lab::fragment(&v4([10, 10, 10, 2]), 7, &[64]).expect("fragments");
+        check(
+            &program,
+            &[
+                others("first fragment to another host", parts[0].clone()),
+                case("the last", parts[1].clone(), PASS, Fragment),
+            ],
+        )?;
     }
     Ok(())
 }

@@ -110,7 +110,7 @@ pub(crate) fn v4_from(source: Ipv4Addr) -> Vec<u8> {
 
 /// What any setting agrees on. No socket stands on the queue, so what is ours is passed and counted as such.
 pub(crate) fn common() -> Vec<Case> {
-    use Counter::{Extension, Fragment, Malformed, NoSocket, NotTunnel};
+    use Counter::{Extension, Fragment, Geneve, Malformed, NoSocket, NotTunnel};
     let q = (TPID_8021Q, 7);
     let ad = (TPID_8021AD, 9);
     let hop_by_hop = [0, 0, 1, 4, 0, 0, 0, 0];
@@ -200,7 +200,7 @@ pub(crate) fn common() -> Vec<Case> {
             "a second tunnel port that is not set",
             changed(|outer| outer.destination_port = 6081),
             PASS,
-            NotTunnel,
+            Geneve,
         ),
         case("I flag missing", changed(|outer| outer.vxlan_flags = 0), PASS, NoSocket),
         case(
@@ -332,7 +332,7 @@ pub(crate) fn vni_filtered() -> Vec<Case> {
 }
 
 pub(crate) fn source_filtered() -> Vec<Case> {
-    use Counter::{Extension, Fragment, NoSocket, NotTunnel, SourceRefused};
+    use Counter::{NoSocket, NotTunnel, SourceRefused};
     vec![
         case("source in the network", v4_from(Ipv4Addr::new(10, 10, 10, 252)), PASS, NoSocket),
         case("first address of the network", v4_from(Ipv4Addr::new(10, 10, 0, 0)), PASS, NoSocket),
@@ -364,12 +364,12 @@ pub(crate) fn source_filtered() -> Vec<Case> {
             PASS,
             NotTunnel,
         ),
-        case("fragment of a refused source", patched(fragment(0, true), 26, 203), PASS, Fragment),
+        case("fragment of a refused source", patched(fragment(0, true), 26, 203), DROP, SourceRefused),
         case(
             "extension header of a refused source",
             patched(extension(0, &[0; 8]), 22, 0x30),
-            PASS,
-            Extension,
+            DROP,
+            SourceRefused,
         ),
     ]
 }
