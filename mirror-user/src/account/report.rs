@@ -263,13 +263,15 @@ pub struct Origin {
     pub frames: u64,
     /// Captured bytes of the inner frames.
     pub inner_bytes: u64,
+    /// Both may be more: what came of it while the table of origins was full may be in [`Report::origins_other`].
+    pub at_least: bool,
 }
 
 impl Origin {
     /// An origin's account.
     #[must_use]
     pub fn new(source: IpAddr, vni: u32, frames: u64, inner_bytes: u64) -> Self {
-        Self { source, vni, frames, inner_bytes }
+        Self { source, vni, frames, inner_bytes, at_least: false }
     }
 }
 
@@ -277,7 +279,7 @@ impl Origin {
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct OtherOrigins {
-    /// Lower bound of the number of origins that share this bucket.
+    /// Lower bound of the number of origins that have frames in this bucket, and may have others in [`Report::origins`].
     pub origins: u64,
     /// Inner frames.
     pub frames: u64,

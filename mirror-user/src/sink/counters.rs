@@ -23,8 +23,10 @@ use crate::{
 
 /// Counts inner frames and bytes for each origin: outer source and VNI.
 ///
-/// A worker's table has room for a fixed number of origins, allocated before the first frame; frames of further ones
-/// go to one named bucket, [`Report::origins_other`]. So a flood of random VNIs costs no memory, and sums stay right.
+/// A worker's table has room for a fixed number of origins, allocated before the first frame. When it is full, those with the
+/// fewest frames, half of it at most, go to one named bucket, [`Report::origins_other`]: so a flood of random VNIs costs no
+/// memory, the heaviest stay, whenever they came, and sums stay right. What came of an origin before it was in the table for
+/// good is in that bucket; [`Origin::at_least`] says of which origins that may be so.
 #[derive(Debug)]
 pub struct Counters {
     max_origins: usize,
@@ -81,8 +83,8 @@ impl Counters {
     #[must_use]
     pub fn memory_per_worker(&self) -> usize {
         // The standard map keeps one entry in eight free, in a power of two of places, and a byte of state for each.
-        let places = (self.max_origins * 8 / 7 + 1).next_power_of_two();
-        places * (size_of::<(OriginKey, Tally)>() + 1) + DistinctBits::MEMORY
+        let places = (room(self.max_origins) * 8 / 7 + 1).next_power_of_two();
+        places * (size_of::<(OriginKey, Known)>() + 1) + DistinctBits::MEMORY
     }
 
     /// Totals for a status line. Takes a lock that workers touch only when they start and finish.
@@ -117,7 +119,7 @@ impl SinkFactory for Counters {
 
     fn close(&self, report: &mut Report) -> Result<(), SinkError> {
         let tables = mem::take(&mut lock(&self.shared).finished);
-        let (origins, other) = merge(tables, self.max_origins, &self.hasher);
+        let (origins, other) = merge(&tables, self.max_origins, &self.hasher);
         report.origins = origins;
         report.origins_other = other;
         Ok(())
@@ -144,64 +146,122 @@ impl Tally {
     }
 }
 
+/// What is known of an origin.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    tally: Tally,
+    /// It came when others had been given up already, and so may have been one of them.
+    at_least: bool,
+}
+
+/// Of how many origins the weight that is given up is estimated.
+const SAMPLE: usize = 1024;
+
 /// One worker's origins.
 #[derive(Debug)]
 struct Table {
-    known: HashMap<OriginKey, Tally, RandomState>,
+    known: HashMap<OriginKey, Known, RandomState>,
     max_origins: usize,
+    /// Whether any were given up.
+    gave_up: bool,
     other: Tally,
     other_distinct: DistinctBits,
+}
+
+/// What a table that may give origins up and take others in for ever never outgrows: places of those given up are cleared
+/// within it only where at most half of it is in use.
+fn room(max_origins: usize) -> usize {
+    2 * max_origins.max(8)
 }
 
 impl Table {
     fn new(max_origins: usize, hasher: RandomState) -> Self {
         Self {
-            known: HashMap::with_capacity_and_hasher(max_origins, hasher),
+            known: HashMap::with_capacity_and_hasher(room(max_origins), hasher),
             max_origins,
+            gave_up: false,
             other: Tally::default(),
             other_distinct: DistinctBits::new(),
         }
     }
 
     fn add(&mut self, key: OriginKey, tally: Tally) {
-        if let Some(sum) = self.known.get_mut(&key) {
-            sum.add(tally);
-        } else if self.known.len() < self.max_origins {
-            self.known.insert(key, tally);
-        } else {
-            self.other.add(tally);
-            self.other_distinct.insert(self.known.hasher().hash_one(key));
+        if let Some(known) = self.known.get_mut(&key) {
+            known.tally.add(tally);
+            return;
         }
+        if self.known.len() >= self.max_origins {
+            self.give_up_lightest();
+        }
+        self.known.insert(key, Known { tally, at_least: self.gave_up });
+    }
+
+    /// Gives up origins with few frames: those that have no more than the median of a sample, half of the table at most. A
+    /// look at each place is spread over half as many newcomers.
+    #[cold]
+    fn give_up_lightest(&mut self) {
+        let mut sample = [0; SAMPLE];
+        let mut taken = 0;
+        for (place, known) in sample.iter_mut().zip(self.known.values()) {
+            *place = known.tally.frames;
+            taken += 1;
+        }
+        let (_, median, _) = sample[..taken].select_nth_unstable(taken / 2);
+        let few = *median;
+        let mut left = self.known.len().div_ceil(2);
+        let (other, distinct, hasher) =
+            (&mut self.other, &mut self.other_distinct, self.known.hasher().clone());
+        self.known.retain(|key, known| {
+            let stays = left == 0 || known.tally.frames > few;
+            if !stays {
+                left -= 1;
+                other.add(known.tally);
+                distinct.insert(hasher.hash_one(key));
+            }
+            stays
+        });
+        if !mem::replace(&mut self.gave_up, true) {
+            tracing::warn!(
+                "more than {} origins (VNI and source): those with the fewest packets are counted together from now on",
+                self.max_origins
+            );
+        }
+    }
+
+    /// Whether some of an origin's frames may be among the others'.
+    fn may_have_given_up(&self, key: &OriginKey) -> bool {
+        self.gave_up && self.known.get(key).is_none_or(|known| known.at_least)
     }
 }
 
 /// Puts the workers' tables together and keeps the origins with the most frames.
-fn merge(tables: Vec<Table>, max_origins: usize, hasher: &RandomState) -> (Vec<Origin>, OtherOrigins) {
-    let mut tables = tables.into_iter();
-    let Some(mut sum) = tables.next() else { return Default::default() };
-    // The union of all tables is at most as large as the tables were together.
-    sum.max_origins = usize::MAX;
+fn merge(tables: &[Table], max_origins: usize, hasher: &RandomState) -> (Vec<Origin>, OtherOrigins) {
+    let mut known: HashMap<OriginKey, Tally, RandomState> = HashMap::with_hasher(hasher.clone());
+    let (mut other, mut other_distinct) = (Tally::default(), DistinctBits::new());
     for table in tables {
-        for (key, tally) in table.known {
-            sum.add(key, tally);
+        for (key, Known { tally, .. }) in &table.known {
+            known.entry(*key).or_default().add(*tally);
         }
-        sum.other.add(table.other);
-        sum.other_distinct.merge(&table.other_distinct);
+        other.add(table.other);
+        other_distinct.merge(&table.other_distinct);
     }
-    let mut known: Vec<_> = sum.known.into_iter().collect();
+    let mut known: Vec<_> = known.into_iter().collect();
     known.sort_unstable_by_key(|(key, tally)| (std::cmp::Reverse(tally.frames), key.source(), key.vni()));
     for (key, tally) in known.drain(max_origins.min(known.len())..) {
-        sum.other.add(tally);
-        sum.other_distinct.insert(hasher.hash_one(key));
+        other.add(tally);
+        other_distinct.insert(hasher.hash_one(key));
     }
     let origins = known
         .into_iter()
-        .map(|(key, tally)| Origin::new(key.source(), key.vni(), tally.frames, tally.inner_bytes))
+        .map(|(key, tally)| Origin {
+            at_least: tables.iter().any(|table| table.may_have_given_up(&key)),
+            ..Origin::new(key.source(), key.vni(), tally.frames, tally.inner_bytes)
+        })
         .collect();
     let other = OtherOrigins {
-        origins: sum.other_distinct.count(),
-        frames: sum.other.frames,
-        inner_bytes: sum.other.inner_bytes,
+        origins: other_distinct.count(),
+        frames: other.frames,
+        inner_bytes: other.inner_bytes,
     };
     (origins, other)
 }
@@ -219,7 +279,7 @@ impl CountersSink {
     fn publish(&self) {
         self.live.frames.store(self.sum.frames, Ordering::Relaxed);
         self.live.inner_bytes.store(self.sum.inner_bytes, Ordering::Relaxed);
-        let origins = self.table.known.len() as u64 + u64::from(self.table.other.frames > 0);
+        let origins = self.table.known.len() as u64 + u64::from(self.table.gave_up);
         self.live.origins.store(origins, Ordering::Relaxed);
     }
 
@@ -289,7 +349,10 @@ mod tests {
     use std::{collections::BTreeMap, net::IpAddr, time::SystemTime};
 
     use super::*;
-    use crate::sink::testing::{Outer, offer};
+    use crate::{
+        batch::MAX_BATCH,
+        sink::testing::{Outer, offer},
+    };
 
     fn report_of(factory: &Counters) -> Report {
         let mut report = Report::new("file", SystemTime::UNIX_EPOCH);
@@ -363,13 +426,34 @@ mod tests {
         sinks.iter_mut().for_each(|sink| sink.finish().unwrap());
         let report = report_of(&factory);
         let other = report.origins_other;
-        assert_eq!(report.origins.len(), 1000);
+        assert!((500..=1000).contains(&report.origins.len()), "{}", report.origins.len());
         assert_eq!(report.origins.iter().map(|origin| origin.frames).sum::<u64>() + other.frames, 40_000);
         let bytes: u64 = report.origins.iter().map(|origin| origin.inner_bytes).sum();
         assert_eq!(bytes + other.inner_bytes, 40_000 * 60);
         // Never more than there were; and with 40,000 keys on 65,536 bits, far from none.
-        let distinct = offered.len() as u64 - 1000;
+        let distinct = offered.len() as u64;
         assert!(other.origins <= distinct && other.origins > distinct / 2, "{other:?} of {distinct}");
+    }
+
+    #[test]
+    fn a_tenant_that_follows_a_flood_is_in_the_report_with_all_its_frames_and_so_is_one_before_it() {
+        let factory = Counters::new(1000);
+        let mut sink = sink(&factory);
+        let tenant = |last: u8, count: usize| vec![Outer::new([10, 0, 0, last], 7, &[1; 60]); count];
+        let flood = |vnis: std::ops::Range<u32>| -> Vec<_> {
+            vnis.map(|vni| Outer::new([198, 51, 100, 1], vni, &[1; 60])).collect()
+        };
+        let parts = [tenant(1, 5), flood(0..20_000), tenant(2, 10), flood(20_000..90_000), tenant(2, 10)];
+        for frames in parts.iter().flat_map(|part| part.chunks(MAX_BATCH)) {
+            offer(&mut *sink, frames).unwrap();
+        }
+        sink.finish().unwrap();
+        let report = report_of(&factory);
+        let ip = |last| IpAddr::from([10, 0, 0, last]);
+        assert_eq!(report.origins[0], Origin { at_least: true, ..Origin::new(ip(2), 7, 20, 1200) });
+        assert_eq!(report.origins[1], Origin::new(ip(1), 7, 5, 300), "it was there before any was given up");
+        let frames = report.origins.iter().map(|origin| origin.frames).sum::<u64>();
+        assert_eq!(frames + report.origins_other.frames, 90_025);
     }
 
     #[test]

@@ -195,10 +195,11 @@ fn write_lines(text: &mut String, report: &Report, captures: &[Capture]) -> std:
         )?;
     }
     for origin in report.origins.iter().take(ORIGINS) {
-        let Origin { source, vni, frames, inner_bytes, .. } = origin;
+        let Origin { source, vni, frames, inner_bytes, at_least, .. } = origin;
+        let bound = if *at_least { "at least " } else { "" };
         writeln!(
             text,
-            "origin {source} VNI {vni}: {frames} frames, {inner_bytes} bytes; Wireshark: {}",
+            "origin {source} VNI {vni}: {bound}{frames} frames, {inner_bytes} bytes; Wireshark: {}",
             filter(origin, captures.first())
         )?;
     }

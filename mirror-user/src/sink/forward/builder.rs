@@ -151,6 +151,7 @@ impl ForwardBuilder {
                 output: name.clone(),
                 unfinished: name.clone(),
                 blocks: self.blocks,
+                origins: 0,
                 age: Duration::ZERO,
                 stop_timeout: PATIENCE,
                 completes_slowly: false,

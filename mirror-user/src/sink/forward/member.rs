@@ -63,7 +63,7 @@ impl Consumer for Member {
         self.look();
     }
 
-    fn take(&mut self, block: &Block, owner: &Owner) -> Settled {
+    fn take(&mut self, block: &mut Block, owner: &Owner) -> Settled {
         let mut settled = Settled::default();
         if owner.has_given_up() {
             settled.refuse(Refusal::Io, block.frames());

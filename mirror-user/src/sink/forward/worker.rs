@@ -29,7 +29,7 @@ impl ForwardSink {
 
     fn put(lane: &mut Lane, frame: &Frame<'_>) {
         // What does not fit is counted by the lane.
-        if let Some(out) = lane.push(record::len(frame), 0) {
+        if let Some(out) = lane.push(record::len(frame)) {
             record::put(frame, out);
         }
     }

@@ -8,6 +8,7 @@ use std::sync::{
 use crossbeam_channel::Sender;
 
 use super::LOSSES;
+use crate::sink::origin::OriginKey;
 
 /// Bytes for whole records, one a frame, allocated once.
 #[derive(Debug)]
@@ -15,14 +16,16 @@ pub(crate) struct Block {
     bytes: Box<[u8]>,
     len: usize,
     frames: u64,
-    /// The highest mark of its records, plus one.
-    marks: usize,
+    /// For sinks that number origins: those of its records, by the number that each has in it.
+    origins: Vec<OriginKey>,
 }
 
 impl Block {
-    pub(crate) fn new(size: usize) -> Self {
+    /// With this many bytes, and room for so many origins.
+    pub(crate) fn new(size: usize, origins: usize) -> Self {
         // Anything but zeros: the pages are written to, so that no page fault is left for the first frames.
-        Self { bytes: vec![0xff; size].into_boxed_slice(), len: 0, frames: 0, marks: 0 }
+        let bytes = vec![0xff; size].into_boxed_slice();
+        Self { bytes, len: 0, frames: 0, origins: Vec::with_capacity(origins) }
     }
 
     /// The records in it.
@@ -30,13 +33,23 @@ impl Block {
         &self.bytes[..self.len]
     }
 
+    /// The same, to be changed, and the origins.
+    pub(crate) fn parts(&mut self) -> (&mut [u8], &[OriginKey]) {
+        (&mut self.bytes[..self.len], &self.origins)
+    }
+
     pub(crate) fn frames(&self) -> u64 {
         self.frames
     }
 
-    /// One more than the highest mark that came with a record; 0 for an empty block.
-    pub(crate) fn marks(&self) -> usize {
-        self.marks
+    /// How many origins it has so far.
+    pub(crate) fn origins(&self) -> usize {
+        self.origins.len()
+    }
+
+    /// Gives an origin the next number.
+    pub(crate) fn add_origin(&mut self, origin: OriginKey) {
+        self.origins.push(origin);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -47,20 +60,19 @@ impl Block {
         self.bytes.len() - self.len >= len
     }
 
-    /// Adds a record of this length, if it fits, and gives the bytes to fill in. What a mark means is the sink's to say.
-    pub(crate) fn push(&mut self, len: usize, mark: u32) -> Option<&mut [u8]> {
+    /// Adds a record of this length, if it fits, and gives the bytes to fill in.
+    pub(crate) fn push(&mut self, len: usize) -> Option<&mut [u8]> {
         let start = self.len;
         let record = self.bytes.get_mut(start..start.checked_add(len)?)?;
         self.len += len;
         self.frames += 1;
-        self.marks = self.marks.max(mark as usize + 1);
         Some(record)
     }
 
     pub(crate) fn clear(&mut self) {
         self.len = 0;
         self.frames = 0;
-        self.marks = 0;
+        self.origins.clear();
     }
 }
 

@@ -70,7 +70,7 @@ impl Lane {
             returned,
             wait_until,
             current: None,
-            free: (0..terms.blocks).map(|_| Block::new(block_size)).collect(),
+            free: (0..terms.blocks).map(|_| Block::new(block_size, terms.origins)).collect(),
             starved: false,
             last_tick: now,
             begun: now,
@@ -101,16 +101,31 @@ impl Lane {
     }
 
     /// Makes room for the record of a frame and gives the bytes to fill in; `None` if the frame is dropped, and counted.
-    /// For the mark see [`Block::push`].
-    pub(crate) fn push(&mut self, len: usize, mark: u32) -> Option<&mut [u8]> {
+    pub(crate) fn push(&mut self, len: usize) -> Option<&mut [u8]> {
         if !self.make_room(len) {
             return None;
         }
-        self.current.as_mut()?.push(len, mark)
+        self.current.as_mut()?.push(len)
     }
 
-    /// Whether the current block has room for a record.
-    fn make_room(&mut self, len: usize) -> bool {
+    /// The block that has [room](Self::make_room).
+    pub(crate) fn block(&mut self) -> Option<&mut Block> {
+        self.current.as_mut()
+    }
+
+    /// As [`make_room`](Self::make_room), in another block than the current one.
+    pub(crate) fn make_room_in_next(&mut self, len: usize) -> bool {
+        if !self.hand_over() {
+            self.starved = true;
+            self.no_block += 1;
+            return false;
+        }
+        self.make_room(len)
+    }
+
+    /// Sees to it that the current block has room for the record of a frame. Whether it does: else the frame is dropped, and
+    /// counted.
+    pub(crate) fn make_room(&mut self, len: usize) -> bool {
         loop {
             let Some(block) = &self.current else {
                 if self.starved || !self.take_block() {

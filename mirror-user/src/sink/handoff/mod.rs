@@ -37,6 +37,8 @@ pub(crate) struct Terms {
     pub(crate) unfinished: String,
     /// Blocks each worker has.
     pub(crate) blocks: usize,
+    /// The most origins in a block; 0 for sinks that do not number them.
+    pub(crate) origins: usize,
     /// Age at which a tick hands over a block that is not full.
     pub(crate) age: Duration,
     /// How long the end of a run waits for an output that takes nothing.

@@ -82,10 +82,10 @@ mod tests {
             Outer::new([10, 0, 0, 2], 0, &[]).cut_by(9),
             Outer::new([10, 0, 0, 3], 5, &[1; 1400]).at(1),
         ];
-        let mut block = Block::new(4096);
+        let mut block = Block::new(4096, 0);
         for frame in &frames {
             let frame = frame.frame();
-            put(&frame, block.push(len(&frame), 0).unwrap());
+            put(&frame, block.push(len(&frame)).unwrap());
         }
         let read: Vec<_> = super::frames(block.bytes()).collect();
         assert_eq!(read.len(), frames.len());

@@ -27,7 +27,7 @@ pub(crate) trait Consumer: Send + 'static {
 
     /// Takes the frames of a block, each of which is then settled. Where the owner has given up, nothing of it is written
     /// any more.
-    fn take(&mut self, block: &Block, owner: &Owner) -> Settled;
+    fn take(&mut self, block: &mut Block, owner: &Owner) -> Settled;
 
     /// Called at least every [`TICK`] while no block comes.
     fn idle(&mut self) {}
@@ -160,8 +160,8 @@ pub(crate) fn run(mut consumer: impl Consumer, messages: &Receiver<Message>) -> 
     consumer.begin();
     loop {
         match messages.recv_timeout(TICK) {
-            Ok(Message::Block { block, owner }) => {
-                let settled = consumer.take(&block, &owner);
+            Ok(Message::Block { mut block, owner }) => {
+                let settled = consumer.take(&mut block, &owner);
                 debug_assert_eq!(settled.total(), block.frames(), "every frame of a block is settled");
                 owner.settle(block, settled);
             }

@@ -22,8 +22,8 @@ use super::{
     files::{Files, Plan},
     floor::Floor,
     format::{Format, MAX_SNAPLEN},
-    interfaces::Interfaces,
-    losses::{Dropped, Losses},
+    interfaces::MOST_IN_BLOCK,
+    losses::Losses,
     names::Names,
     part::{Form, Out, Part},
     rotation::Rotation,
@@ -213,7 +213,7 @@ impl PcapBuilder {
     }
 
     /// How many origins get an interface of their own in a pcapng file, between 1 and 65,536; frames of further ones
-    /// belong to an interface named `other`.
+    /// belong to an interface named `other`. Each file begins with none.
     pub fn max_interfaces(mut self, interfaces: usize) -> Self {
         self.max_interfaces = interfaces.clamp(1, 65_536);
         self
@@ -264,8 +264,10 @@ impl PcapBuilder {
     }
 
     /// A file for each origin, begun with its first frame and named `STEM-vni-VNI@SOURCE.EXTENSION`, colons of addresses
-    /// as `-`. Further origins than `max`, which is at least 1, share a file with `other` in its name. Each is open at the
-    /// same time.
+    /// as `-`. So many are open at a time, at least 1; where all are taken, an origin's second frame earns it the place of the
+    /// one that has been silent longest, whose file is completed, and which begins another if it comes again. Frames of
+    /// those without a file of their own share one with `other` in its name. Places change hands `max` times at once, and
+    /// once a second from then on, so that who makes up origins fills no directory.
     pub fn per_origin(mut self, max: usize) -> Self {
         self.origins = Some(max.max(1));
         self
@@ -295,16 +297,15 @@ impl PcapBuilder {
             Format::Pcap if self.origins.is_none() => Format::Pcap,
             _ => Format::Pcapng,
         };
-        let max_interfaces = self.max_interfaces.max(self.origins.unwrap_or(0));
-        let interfaces = Interfaces::new(if blocks == Format::Pcapng { max_interfaces } else { 0 });
-        let plan = Plan { rotation: self.rotation, floor: self.floor, origins: self.origins };
+        let max_interfaces = self.max_interfaces;
+        let plan = Plan { rotation: self.rotation, floor: self.floor, origins: self.origins, max_interfaces };
         let is_plain = plan.rotation == Rotation::default() && plan.floor.is_none() && plan.origins.is_none();
         let stream = |pipe: Pipe| {
             let name = pipe.name().to_owned();
             if !is_plain {
                 return Err(PcapError::NotAFile { name });
             }
-            let part = Part::new(Out::Stream(pipe), None, 0, interfaces.numbers());
+            let part = Part::new(Out::Stream(pipe), None, max_interfaces);
             Ok((Output::Stream(Box::new(part)), name))
         };
         let (output, name) = match self.target.0 {
@@ -313,7 +314,7 @@ impl PcapBuilder {
                     .map_err(|error| PcapError::Name { path: path.clone(), reason: error.to_string() })?;
                 let encoder = Encoder::new(names.compression())
                     .map_err(|source| PcapError::Compression { path: path.clone(), source })?;
-                let files = Files::create(names, plan, self.hooks, encoder, interfaces.numbers())?;
+                let files = Files::create(names, plan, self.hooks, encoder)?;
                 (Output::Files(Box::new(files)), path.display().to_string())
             }
             TargetKind::Stdout => stream(Pipe::stdout().map_err(|source| PcapError::Stdout { source })?)?,
@@ -330,6 +331,7 @@ impl PcapBuilder {
             unfinished: hidden.as_deref().map_or_else(|| name.clone(), |hidden| hidden.display().to_string()),
             output: name,
             blocks: self.blocks,
+            origins: if blocks == Format::Pcapng { MOST_IN_BLOCK } else { 0 },
             // A tick may come just before the age is reached.
             age: if unbuffered { Duration::ZERO } else { BUFFERED - TICK },
             stop_timeout: self.stop_timeout.unwrap_or(if is_file { FILE_STOP } else { STREAM_STOP }),
@@ -337,11 +339,10 @@ impl PcapBuilder {
             completes_slowly: is_file,
             losses: LOSSES_HERE,
         };
-        let dropped = Dropped::new(interfaces.numbers());
-        let losses = Losses::new(dropped.clone(), interfaces.numbers());
+        let losses = Losses::new();
         let fate = Arc::new(Fate::default());
-        let form = Form { format: self.format, snaplen: self.snaplen, interfaces: interfaces.clone() };
-        let writer = Writer::new(output, form, blocks, losses, Arc::clone(&fate));
+        let form = Form { format: self.format, snaplen: self.snaplen };
+        let writer = Writer::new(output, form, blocks, losses.clone(), Arc::clone(&fate));
         let handoff = Handoff::start(terms, fate, self.on_thread_start, writer)
             .map_err(|source| PcapError::Thread { source })?;
         let settings = Settings {
@@ -350,6 +351,6 @@ impl PcapBuilder {
             snaplen: self.snaplen,
             headers_only: self.headers_only,
         };
-        Ok(Pcap { settings, block_size: self.block_size, interfaces, dropped, handoff, hidden, rotator })
+        Ok(Pcap { settings, block_size: self.block_size, losses, handoff, hidden, rotator })
     }
 }

@@ -15,14 +15,16 @@ use jiff::Zoned;
 use super::{
     compress::Encoder,
     floor::Floor,
+    losses::Losses,
     names::{NameError, Names, Of},
-    part::{Form, Out, Packet, Part},
+    origins::{Found, OTHERS, Origins},
+    part::{Form, Lost, Out, Packet, Part},
     rotation::Rotation,
     rotator::{Hooks, Rotator},
 };
 use crate::{
     hidden_file::{Directory, FileId, HiddenFile, HiddenFileError},
-    sink::SinkError,
+    sink::{SinkError, origin::OriginKey},
 };
 
 /// How a capture is spread over files.
@@ -31,6 +33,8 @@ pub(super) struct Plan {
     pub(super) floor: Option<Floor>,
     /// With a file for each origin: how many of them have one of their own.
     pub(super) origins: Option<usize>,
+    /// Named interfaces that a pcapng file has at most.
+    pub(super) max_interfaces: usize,
 }
 
 /// How long a deleted file's space is waited for, and how often it is looked for.
@@ -44,6 +48,8 @@ pub(super) struct Files {
     hooks: Hooks,
     rotator: Rotator,
     series: Vec<Series>,
+    /// With a file for each origin.
+    origins: Option<Origins>,
     /// Files of this run under their final names, the oldest first.
     own: VecDeque<Own>,
     /// When the next time begins.
@@ -113,12 +119,13 @@ impl Files {
         plan: Plan,
         hooks: Hooks,
         encoder: Option<Encoder>,
-        numbers: usize,
     ) -> Result<Self, HiddenFileError> {
         let directory = HiddenFile::open_directory(names.path())?;
         let due = plan.rotation.every.map(|every| Instant::now() + every);
+        let origins = plan.origins.map(Origins::new);
         let mut files = Self {
             directory,
+            origins,
             names,
             plan,
             hooks,
@@ -128,7 +135,7 @@ impl Files {
             due,
             periods: 0,
         };
-        if files.plan.origins.is_none() {
+        if files.origins.is_none() {
             let timed = files.names.at(&Zoned::now()).unwrap_or_default();
             // A ring finds out at once that a name is taken, and not when its turn comes.
             for number in (1..files.plan.rotation.ring().unwrap_or(1)).rev() {
@@ -142,7 +149,7 @@ impl Files {
             }
             let path = files.names.path_of(&timed, Of::All, 0);
             let file = HiddenFile::create_in(&files.directory, &path)?;
-            let part = Part::new(Out::File(file), encoder, 0, numbers);
+            let part = Part::new(Out::File(file), encoder, files.plan.max_interfaces);
             files.series.push(Series { of: Of::All, timed, number: 0, begun: true, part: Some(part) });
         }
         Ok(files)
@@ -157,9 +164,9 @@ impl Files {
         self.series.first()?.part.as_ref()?.file().map(HiddenFile::hidden_path)
     }
 
-    /// With a file for each origin: how many of them have one of their own.
-    pub(super) fn origins(&self) -> Option<usize> {
-        self.plan.origins
+    /// With a file for each origin: which they are.
+    pub(super) fn origins(&self) -> Option<&Origins> {
+        self.origins.as_ref()
     }
 
     pub(super) fn begin(&mut self, form: &Form) -> Result<(), Fault> {
@@ -169,8 +176,8 @@ impl Files {
         part.begin(form).map_err(|error| Fault { what: part.name(), error })
     }
 
-    /// Rotates all if it is time to, or somebody asked. `lost` gives what each interface lost since it was last called.
-    pub(super) fn turn(&mut self, form: &Form, mut lost: impl FnMut(usize) -> u64) -> Result<(), Fault> {
+    /// Rotates all if it is time to, or somebody asked.
+    pub(super) fn turn(&mut self, form: &Form, losses: &Losses) -> Result<(), Fault> {
         let mut turns = self.rotator.was_asked();
         if let (Some(due), Some(every)) = (self.due, self.plan.rotation.every)
             && Instant::now() >= due
@@ -196,28 +203,28 @@ impl Files {
             return Ok(());
         }
         for series in 0..self.series.len() {
-            self.close(series, form, &mut lost, None)?;
+            self.close(series, form, losses, None)?;
             // A file for an origin begins with its next frame.
-            if self.plan.origins.is_none() {
+            if self.origins.is_none() {
                 self.open(series, form)?;
             }
         }
         Ok(())
     }
 
-    /// Writes packets of a series, whose interfaces are all below `marks`, to as many files as they take. Gives how many are written, which is all of them
-    /// unless there is a fault too.
+    /// Writes packets of a series, of a block with these origins, to as many files as they take. Gives how many are written,
+    /// which is all of them unless there is a fault too.
     pub(super) fn packets(
         &mut self,
         series: usize,
         form: &Form,
-        bytes: &[u8],
+        bytes: &mut [u8],
         packets: &[Packet],
-        marks: usize,
-        mut lost: impl FnMut(usize) -> u64,
+        origins: &[OriginKey],
+        losses: &Losses,
     ) -> (usize, Result<(), Fault>) {
-        let (mut done, mut rest) = (0, bytes);
         let begins = packets.last().map_or(0, |last| last.end - bytes.len());
+        let (mut done, mut rest) = (0, bytes);
         while done < packets.len() {
             if let Err(fault) = self.open(series, form) {
                 return (done, Err(fault));
@@ -225,17 +232,17 @@ impl Files {
             let from = packets[..done].last().map_or(begins, |last| last.end);
             let room = self.room(series, from, &packets[done..]);
             if room == 0 {
-                if let Err(fault) = self.close(series, form, &mut lost, None) {
+                if let Err(fault) = self.close(series, form, losses, None) {
                     return (done, Err(fault));
                 }
                 continue;
             }
-            let (these, after) = rest.split_at(packets[done + room - 1].end - from);
+            let (these, after) = std::mem::take(&mut rest).split_at_mut(packets[done + room - 1].end - from);
             if let Err(fault) = self.keep_floor(these.len() as u64) {
                 return (done, Err(fault));
             }
             let Some(part) = &mut self.series[series].part else { continue };
-            let (written, result) = part.packets(form, these, &packets[done..done + room], marks, || false);
+            let (written, result) = part.packets(form, these, &packets[done..done + room], origins, || false);
             done += written;
             if let Err(error) = result {
                 part.cut();
@@ -290,14 +297,41 @@ impl Files {
         Ok(())
     }
 
-    /// The series of an origin, by the first of the workers' interfaces that is in it.
-    pub(super) fn series_of(&mut self, base: usize, of: Of) -> usize {
-        if self.series.len() <= base {
-            let fresh = || Series { of, timed: OsString::new(), number: 0, begun: false, part: None };
-            self.series.resize_with(base + 1, fresh);
+    /// Which series each origin of a block has that has so many packets in it; what another gives up for it is completed.
+    pub(super) fn find_series(
+        &mut self,
+        form: &Form,
+        origins: &[OriginKey],
+        packets: &[usize],
+        series_of: &mut Vec<usize>,
+        losses: &Losses,
+    ) -> Result<(), Fault> {
+        /// No series has it.
+        const UNKNOWN: usize = usize::MAX;
+        series_of.clear();
+        let Some(known) = &mut self.origins else { return Ok(()) };
+        known.begin_block();
+        series_of.extend(origins.iter().map(|origin| known.get(*origin).unwrap_or(UNKNOWN)));
+        for ((series, &origin), &packets) in series_of.iter_mut().zip(origins).zip(packets) {
+            let Some(known) = self.origins.as_mut().filter(|_| *series == UNKNOWN) else { continue };
+            *series = match known.find(origin, packets) {
+                Found::Series(series) => series,
+                Found::GivenUp(series) => {
+                    self.close(series, form, losses, None)?;
+                    series
+                }
+            };
+            let of = if *series == OTHERS { Of::Other } else { Of::Origin(origin) };
+            if self.series.len() <= *series {
+                let fresh = || Series { of, timed: OsString::new(), number: 0, begun: false, part: None };
+                self.series.resize_with(*series + 1, fresh);
+            }
+            let place = &mut self.series[*series];
+            if place.of != of {
+                *place = Series { of, timed: OsString::new(), number: 0, begun: false, part: None };
+            }
         }
-        self.series[base].of = of;
-        base
+        Ok(())
     }
 
     /// Begins a file of a series, if there is none.
@@ -334,13 +368,8 @@ impl Files {
             self.delete(&old).map_err(|error| Fault::new(&path, error))?;
         }
         let file = HiddenFile::create_in(&self.directory, &path)?;
-        let (base, numbers) = match of {
-            Of::All => (0, form.interfaces.numbers()),
-            Of::Origin(_) => (index, 1),
-            Of::Other => (index, form.interfaces.numbers() - index),
-        };
         let encoder = Encoder::new(self.names.compression()).map_err(|error| Fault::new(&path, error))?;
-        let mut part = Part::new(Out::File(file), encoder, base, numbers);
+        let mut part = Part::new(Out::File(file), encoder, self.plan.max_interfaces);
         let result = part.begin(form);
         let what = part.name();
         self.series[index] = Series { of, timed, number: next, begun: true, part: Some(part) };
@@ -352,12 +381,21 @@ impl Files {
         &mut self,
         index: usize,
         form: &Form,
-        lost: impl FnMut(usize) -> u64,
+        losses: &Losses,
         end: Option<RunEnd>,
     ) -> Result<(), Fault> {
         let lost_in_kernel = end.map(|end| end.lost_in_kernel);
         let has_failed = end.is_some_and(|end| end.has_failed);
-        let Some(mut part) = self.series[index].part.take() else { return Ok(()) };
+        let Series { of, ref mut part, .. } = self.series[index];
+        let Some(mut part) = part.take() else { return Ok(()) };
+        let origins = self.origins.as_ref();
+        let lost = || match of {
+            Of::All => Lost::All(losses.take()),
+            Of::Origin(origin) => Lost::Of(origin, losses.take_of(origin)),
+            Of::Other => {
+                Lost::All(losses.take_others(|origin| origins.is_some_and(|known| known.has_file(origin))))
+            }
+        };
         let ended = part.end(form, lost, lost_in_kernel);
         if ended.is_err() {
             part.cut();
@@ -387,15 +425,10 @@ impl Files {
     }
 
     /// Completes all files. Gives the first fault.
-    pub(super) fn complete(
-        &mut self,
-        form: &Form,
-        mut lost: impl FnMut(usize) -> u64,
-        end: RunEnd,
-    ) -> Result<(), Fault> {
+    pub(super) fn complete(&mut self, form: &Form, losses: &Losses, end: RunEnd) -> Result<(), Fault> {
         let mut result = Ok(());
         for series in 0..self.series.len() {
-            let closed = self.close(series, form, &mut lost, Some(end));
+            let closed = self.close(series, form, losses, Some(end));
             result = result.and(closed);
         }
         result

@@ -1,117 +1,155 @@
-//! Which interface of a pcapng file stands for which origin.
+//! Which number stands for which origin: in a block, and as an interface of a file.
+//!
+//! A worker numbers the origins of each block anew, and the block brings their names along; each file gives those that it has
+//! meets numbers of its own. So no table outlives a file, and who floods one with origins has filled none but that.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
-use crate::sink::origin::OriginKey;
+use super::format;
+use crate::sink::{handoff::Block, origin::OriginKey};
 
-/// The interfaces of a file in the order of their numbers, shared by workers and writer.
-///
-/// A worker takes the lock when it meets an origin for the first time, and not at all once the table is full.
-#[derive(Clone, Debug)]
-pub(super) struct Interfaces {
-    shared: Arc<Mutex<Shared>>,
-    /// Named interfaces at most; the one after the last stands for all further origins.
-    max: usize,
-}
+/// The most origins in a block.
+pub(super) const MOST_IN_BLOCK: usize = 1024;
 
+/// A worker's numbers for the origins of its current block.
 #[derive(Debug)]
-struct Shared {
-    origins: Vec<OriginKey>,
-    numbers: HashMap<OriginKey, u32, RandomState>,
-}
-
-impl Interfaces {
-    pub(super) fn new(max: usize) -> Self {
-        let shared = Shared {
-            origins: Vec::with_capacity(max),
-            numbers: HashMap::with_capacity_and_hasher(max, RandomState::default()),
-        };
-        Self { shared: Arc::new(Mutex::new(shared)), max }
-    }
-
-    /// How many numbers there can be, the one for the rest included.
-    pub(super) fn numbers(&self) -> usize {
-        self.max + 1
-    }
-
-    /// How many numbers may have been given by now.
-    #[cfg(feature = "af-xdp")]
-    pub(super) fn in_use(&self) -> usize {
-        let origins = self.lock().origins.len();
-        // Once the table is full, the number for the rest may be.
-        if origins == self.max { self.numbers() } else { origins }
-    }
-
-    /// What stands behind a number that [`InterfaceCache::number`] gave; `None` for the rest.
-    pub(super) fn origin(&self, number: usize) -> Option<OriginKey> {
-        self.lock().origins.get(number).copied()
-    }
-
-    /// Whole values are inserted under this lock, so one poisoned by a panic is as good as any.
-    fn lock(&self) -> MutexGuard<'_, Shared> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A worker's own view of the table.
-#[derive(Debug)]
-pub(super) struct InterfaceCache {
-    table: Interfaces,
+pub(super) struct BlockNumbers {
     known: HashMap<OriginKey, u32, RandomState>,
-    /// All that the table will ever hold is known.
-    complete: bool,
     /// Frames of one origin come in runs.
     last: Option<(OriginKey, u32)>,
 }
 
-impl InterfaceCache {
-    pub(super) fn new(table: Interfaces) -> Self {
-        let known = HashMap::with_capacity_and_hasher(table.max, RandomState::default());
-        Self { table, known, complete: false, last: None }
+impl BlockNumbers {
+    pub(super) fn new() -> Self {
+        Self { known: HashMap::with_capacity_and_hasher(MOST_IN_BLOCK, RandomState::default()), last: None }
+    }
+
+    /// What one takes, in bytes.
+    pub(super) fn memory() -> usize {
+        // The map keeps one entry in eight free, in a power of two of places, and a byte of state for each.
+        let places = (MOST_IN_BLOCK * 8 / 7 + 1).next_power_of_two();
+        places * (size_of::<(OriginKey, u32)>() + 1)
+    }
+
+    /// The number of an origin in a block; `None` where that has no room for another.
+    pub(super) fn number(&mut self, block: &mut Block, key: OriginKey) -> Option<u32> {
+        // Another block than last time.
+        if block.is_empty() && self.last.take().is_some() {
+            self.known.clear();
+        }
+        match self.last {
+            Some((last, number)) if last == key => Some(number),
+            _ => self.look_up(block, key),
+        }
+    }
+
+    fn look_up(&mut self, block: &mut Block, key: OriginKey) -> Option<u32> {
+        let number = match self.known.get(&key) {
+            Some(&number) => number,
+            None if block.origins() == MOST_IN_BLOCK => return None,
+            None => {
+                #[expect(clippy::cast_possible_truncation, reason = "bounded far below 2^32")]
+                let number = block.origins() as u32;
+                block.add_origin(key);
+                self.known.insert(key, number);
+                number
+            }
+        };
+        self.last = Some((key, number));
+        Some(number)
+    }
+}
+
+/// The interfaces of one file in the order of their numbers, bounded: one stands for all origins beyond.
+#[derive(Debug)]
+pub(super) struct Interfaces {
+    numbers: HashMap<OriginKey, u32, RandomState>,
+    /// By number; `None` is the one for the rest.
+    origins: Vec<Option<OriginKey>>,
+    rest: Option<u32>,
+    max: usize,
+    /// By the numbers of the block at hand.
+    of_block: Vec<u32>,
+}
+
+/// In [`Interfaces::of_block`]: not looked up yet.
+const UNKNOWN: u32 = u32::MAX;
+
+impl Interfaces {
+    /// With so many named ones at most.
+    pub(super) fn new(max: usize) -> Self {
+        Self { numbers: HashMap::default(), origins: Vec::new(), rest: None, max, of_block: Vec::new() }
+    }
+
+    /// Gives packets of a block with these origins the numbers that they have here in place of those of the block. Each packet is
+    /// where it ends in `bytes`, and its number.
+    pub(super) fn renumber(
+        &mut self,
+        bytes: &mut [u8],
+        packets: impl Iterator<Item = (usize, u32)>,
+        origins: &[OriginKey],
+    ) {
+        self.of_block.clear();
+        self.of_block.resize(origins.len(), UNKNOWN);
+        let mut start = 0;
+        for (end, number) in packets {
+            let mut here = self.of_block[number as usize];
+            if here == UNKNOWN {
+                here = self.number(origins[number as usize]);
+                self.of_block[number as usize] = here;
+            }
+            if here != number {
+                format::renumber(&mut bytes[start..], here);
+            }
+            start = end;
+        }
+    }
+
+    /// What the number that a packet had in the block last renumbered became.
+    pub(super) fn of_block(&self, number: u32) -> u32 {
+        self.of_block[number as usize]
     }
 
     /// The number of an origin's interface.
     pub(super) fn number(&mut self, key: OriginKey) -> u32 {
-        match self.last {
-            Some((last, number)) if last == key => number,
-            _ => {
-                let known = self.known.get(&key).copied();
-                let number = known.unwrap_or_else(|| self.meet(key));
-                self.last = Some((key, number));
-                number
-            }
+        if let Some(&number) = self.numbers.get(&key) {
+            return number;
         }
+        if self.numbers.len() >= self.max {
+            return self.rest();
+        }
+        let number = self.add(Some(key));
+        self.numbers.insert(key, number);
+        number
     }
 
-    fn meet(&mut self, key: OriginKey) -> u32 {
+    /// The number of the interface for the rest.
+    pub(super) fn rest(&mut self) -> u32 {
+        if let Some(rest) = self.rest {
+            return rest;
+        }
+        let rest = self.add(None);
+        self.rest = Some(rest);
+        rest
+    }
+
+    fn add(&mut self, origin: Option<OriginKey>) -> u32 {
         #[expect(clippy::cast_possible_truncation, reason = "the builder keeps the bound far below 2^32")]
-        let number = |count: usize| count as u32;
-        let rest = number(self.table.max);
-        if self.complete {
-            return rest;
-        }
-        let mut shared = self.table.lock();
-        if let Some(&found) = shared.numbers.get(&key) {
-            self.known.insert(key, found);
-            return found;
-        }
-        if shared.origins.len() == self.table.max {
-            // Emptied first, so that extending stays within what was allocated.
-            self.known.clear();
-            self.known.extend(&shared.numbers);
-            self.complete = true;
-            return rest;
-        }
-        let fresh = number(shared.origins.len());
-        shared.origins.push(key);
-        shared.numbers.insert(key, fresh);
-        self.known.insert(key, fresh);
-        fresh
+        let number = self.origins.len() as u32;
+        self.origins.push(origin);
+        number
+    }
+
+    /// What stands behind each number, from this one on; `None` is the rest.
+    pub(super) fn from(&self, number: usize) -> &[Option<OriginKey>] {
+        self.origins.get(number..).unwrap_or_default()
+    }
+
+    /// How many numbers there are.
+    pub(super) fn len(&self) -> usize {
+        self.origins.len()
     }
 }
 
@@ -124,34 +162,40 @@ mod tests {
     }
 
     #[test]
-    fn workers_agree_on_numbers() {
-        let table = Interfaces::new(8);
-        let mut workers = [InterfaceCache::new(table.clone()), InterfaceCache::new(table.clone())];
-        assert_eq!([5, 6, 5].map(|vni| workers[0].number(key(vni))), [0, 1, 0]);
-        assert_eq!([6, 7, 5].map(|vni| workers[1].number(key(vni))), [1, 2, 0]);
-        assert_eq!(workers[0].number(key(7)), 2);
-        assert_eq!(table.origin(2), Some(key(7)));
+    fn each_block_has_numbers_of_its_own() {
+        let mut numbers = BlockNumbers::new();
+        let mut blocks = [Block::new(4096, MOST_IN_BLOCK), Block::new(4096, MOST_IN_BLOCK)];
+        let mut number = |block: &mut Block, vni| {
+            let number = numbers.number(block, key(vni));
+            block.push(1).unwrap();
+            number
+        };
+        assert_eq!([5, 5, 6, 5].map(|vni| number(&mut blocks[0], vni)), [0, 0, 1, 0].map(Some));
+        assert_eq!([6, 5, 6].map(|vni| number(&mut blocks[1], vni)), [0, 1, 0].map(Some));
+        assert_eq!(blocks[0].parts().1, [key(5), key(6)]);
+        assert_eq!(blocks[1].parts().1, [key(6), key(5)]);
     }
 
     #[test]
-    fn past_the_bound_all_share_one_number_and_known_ones_keep_theirs() {
-        let table = Interfaces::new(2);
-        let mut workers = [InterfaceCache::new(table.clone()), InterfaceCache::new(table.clone())];
-        assert_eq!([1, 2, 3, 4].map(|vni| workers[0].number(key(vni))), [0, 1, 2, 2]);
-        // The second worker never met 1 and 2 before the table was full.
-        assert_eq!([9, 1, 2, 3].map(|vni| workers[1].number(key(vni))), [2, 0, 1, 2]);
-        assert_eq!((table.origin(2), table.numbers()), (None, 3));
-    }
-
-    #[test]
-    fn a_full_table_costs_no_memory_however_many_origins_follow() {
-        let table = Interfaces::new(64);
-        let mut worker = InterfaceCache::new(table);
+    fn a_block_has_room_for_so_many_origins_and_their_lookup_allocates_nothing() {
+        let mut numbers = BlockNumbers::new();
+        let mut block = Block::new(1 << 20, MOST_IN_BLOCK);
         let allocated = allocation_counter::measure(|| {
             for vni in 0..100_000 {
-                worker.number(key(vni));
+                let number = numbers.number(&mut block, key(vni));
+                assert_eq!(number.is_some(), (vni as usize) < MOST_IN_BLOCK);
+                block.push(1).unwrap();
             }
+            assert_eq!(numbers.number(&mut block, key(7)), Some(7));
         });
         assert_eq!(allocated.count_total, 0, "{allocated:?}");
+    }
+
+    #[test]
+    fn past_the_bound_all_share_one_interface_and_known_ones_keep_theirs() {
+        let mut file = Interfaces::new(2);
+        assert_eq!([1, 2, 3, 4, 1, 2].map(|vni| file.number(key(vni))), [0, 1, 2, 2, 0, 1]);
+        assert_eq!(file.from(1), [Some(key(2)), None]);
+        assert_eq!(file.len(), 3);
     }
 }

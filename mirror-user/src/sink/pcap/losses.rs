@@ -1,52 +1,179 @@
-//! Frames that are in no file, by interface, for the statistics.
+//! Frames that are in no file, by origin, for the statistics.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
-/// What workers let go.
-#[derive(Clone, Debug)]
-pub(super) struct Dropped(Arc<Mutex<Vec<u64>>>);
+use foldhash::fast::RandomState;
 
-impl Dropped {
-    pub(super) fn new(interfaces: usize) -> Self {
-        Self(Arc::new(Mutex::new(vec![0; interfaces])))
+use crate::sink::origin::OriginKey;
+
+/// Origins whose losses are told apart; those of further ones belong to the rest. A worker takes the lock at its ticks and
+/// where it has met as many itself.
+const MAX_ORIGINS: usize = 4096;
+
+/// Sums by origin, bounded.
+#[derive(Debug)]
+pub(super) struct Sums {
+    by_origin: HashMap<OriginKey, u64, RandomState>,
+    rest: u64,
+    max: usize,
+}
+
+impl Sums {
+    fn new(max: usize) -> Self {
+        let by_origin = HashMap::with_capacity_and_hasher(max, RandomState::default());
+        Self { by_origin, rest: 0, max }
     }
 
-    /// Takes a worker's counts over, and leaves zeros.
-    pub(super) fn take_over(&self, counts: &mut [u64]) {
-        let mut sums = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for (sum, count) in sums.iter_mut().zip(counts) {
-            *sum += std::mem::take(count);
+    fn add(&mut self, origin: OriginKey, frames: u64) {
+        let has_room = self.by_origin.len() < self.max;
+        match self.by_origin.get_mut(&origin) {
+            Some(sum) => *sum += frames,
+            None if has_room => {
+                self.by_origin.insert(origin, frames);
+            }
+            None => self.rest += frames,
         }
     }
 
-    fn of(&self, interface: usize) -> u64 {
-        let sums = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        sums.get(interface).copied().unwrap_or(0)
+    /// Each origin with its sum.
+    pub(super) fn by_origin(&self) -> impl Iterator<Item = (OriginKey, u64)> {
+        self.by_origin.iter().map(|(origin, frames)| (*origin, *frames))
+    }
+
+    /// Those of further origins.
+    pub(super) fn rest(&self) -> u64 {
+        self.rest
     }
 }
 
-/// All that is known of on the writer thread.
-pub(super) struct Losses {
-    dropped: Dropped,
-    /// Could not be written.
-    failed: Vec<u64>,
-    /// Stand in the statistics of an earlier file.
-    told: Vec<u64>,
-}
+/// What was lost and stands in no statistics yet.
+#[derive(Clone, Debug)]
+pub(super) struct Losses(Arc<Mutex<Sums>>);
 
 impl Losses {
-    pub(super) fn new(dropped: Dropped, interfaces: usize) -> Self {
-        Self { dropped, failed: vec![0; interfaces], told: vec![0; interfaces] }
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Mutex::new(Sums::new(MAX_ORIGINS))))
     }
 
-    pub(super) fn add_failed(&mut self, interface: u32) {
-        self.failed[interface as usize] += 1;
+    fn lock(&self) -> MutexGuard<'_, Sums> {
+        // Sums are added whole, so a poisoned lock is as good as any.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What an interface has lost since this was last asked.
-    pub(super) fn since_last(&mut self, interface: usize) -> u64 {
-        let all = self.dropped.of(interface) + self.failed[interface];
-        let told = std::mem::replace(&mut self.told[interface], all);
-        all - told
+    pub(super) fn add(&self, origin: OriginKey, frames: u64) {
+        self.lock().add(origin, frames);
+    }
+
+    /// Takes all, for a file that everybody's frames go to.
+    pub(super) fn take(&self) -> Sums {
+        std::mem::replace(&mut *self.lock(), Sums::new(MAX_ORIGINS))
+    }
+
+    /// Takes those of one origin, for a file of its own.
+    pub(super) fn take_of(&self, origin: OriginKey) -> u64 {
+        self.lock().by_origin.remove(&origin).unwrap_or(0)
+    }
+
+    /// Takes those of origins that have no file of their own.
+    pub(super) fn take_others(&self, has_file: impl Fn(OriginKey) -> bool) -> Sums {
+        let mut all = self.lock();
+        let mut others = Sums::new(0);
+        others.rest = std::mem::take(&mut all.rest);
+        all.by_origin.retain(|origin, frames| {
+            let stays = has_file(*origin);
+            if !stays {
+                others.by_origin.insert(*origin, *frames);
+            }
+            stays
+        });
+        others
+    }
+}
+
+/// What a worker lets go, until its next tick.
+#[derive(Debug)]
+pub(super) struct LetGo {
+    run: Option<(OriginKey, u64)>,
+    sums: Sums,
+    losses: Losses,
+}
+
+/// Origins that a worker tells apart by itself.
+const BETWEEN_TICKS: usize = 64;
+
+impl LetGo {
+    pub(super) fn new(losses: Losses) -> Self {
+        Self { run: None, sums: Sums::new(BETWEEN_TICKS), losses }
+    }
+
+    /// What one takes, in bytes.
+    pub(super) fn memory() -> usize {
+        let places = (BETWEEN_TICKS * 8 / 7 + 1).next_power_of_two();
+        places * (size_of::<(OriginKey, u64)>() + 1)
+    }
+
+    /// One more frame. They come in runs of one origin.
+    pub(super) fn add(&mut self, origin: OriginKey) {
+        match &mut self.run {
+            Some((of, frames)) if *of == origin => *frames += 1,
+            _ => {
+                self.end_run();
+                self.run = Some((origin, 1));
+            }
+        }
+    }
+
+    fn end_run(&mut self) {
+        if let Some((of, frames)) = self.run.take() {
+            if self.sums.by_origin.len() == BETWEEN_TICKS && !self.sums.by_origin.contains_key(&of) {
+                self.hand_over();
+            }
+            self.sums.add(of, frames);
+        }
+    }
+
+    fn hand_over(&mut self) {
+        let mut all = self.losses.lock();
+        for (origin, frames) in self.sums.by_origin.drain() {
+            all.add(origin, frames);
+        }
+    }
+
+    /// Goes to the statistics.
+    pub(super) fn deposit(&mut self) {
+        if self.run.is_some() || !self.sums.by_origin.is_empty() {
+            self.end_run();
+            self.hand_over();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(vni: u32) -> OriginKey {
+        OriginKey::new([10, 0, 0, 1].into(), vni)
+    }
+
+    #[test]
+    fn what_is_let_go_is_taken_once_and_in_bounds() {
+        let losses = Losses::new();
+        let mut worker = LetGo::new(losses.clone());
+        for vni in 0..10_000 {
+            worker.add(key(vni));
+            worker.add(key(vni));
+        }
+        worker.add(key(7));
+        worker.deposit();
+        assert_eq!(losses.take_of(key(7)), 3);
+        let others = losses.take_others(|origin| origin == key(8));
+        let named: u64 = others.by_origin().map(|(_, frames)| frames).sum();
+        assert_eq!(named + others.rest(), 20_000 - 2 - 2);
+        assert_eq!(losses.take().by_origin().collect::<Vec<_>>(), [(key(8), 2)]);
+        assert_eq!(losses.take().rest(), 0);
     }
 }

@@ -25,6 +25,7 @@ mod headers;
 mod interfaces;
 mod losses;
 mod names;
+mod origins;
 mod part;
 mod rotation;
 mod rotator;
@@ -44,16 +45,16 @@ pub use floor::WhenFull;
 pub use format::Format;
 pub use rotator::{Completed, Rotator};
 #[cfg(feature = "af-xdp")]
-pub(crate) use stream::Stream;
+pub(crate) use stream::{Stream, Told};
 
 use super::{
     Sink, SinkError, SinkFactory, WorkerContext,
-    handoff::{self, Handoff},
+    handoff::{self, Handoff, Terms},
     origin::OriginKey,
 };
 use crate::account::Report;
-use interfaces::Interfaces;
-use losses::Dropped;
+use interfaces::BlockNumbers;
+use losses::{LetGo, Losses};
 use worker::{PcapSink, Settings};
 
 const NAME: &str = "pcap";
@@ -70,8 +71,7 @@ const NAME: &str = "pcap";
 pub struct Pcap {
     settings: Settings,
     block_size: usize,
-    interfaces: Interfaces,
-    dropped: Dropped,
+    losses: Losses,
     handoff: Handoff,
     hidden: Option<PathBuf>,
     rotator: Option<Rotator>,
@@ -95,11 +95,9 @@ impl Pcap {
     /// `max_frame` is [`WorkerContext::max_frame`]: a block holds at least two of the largest frames.
     #[must_use]
     pub fn memory_per_worker(&self, max_frame: usize) -> usize {
-        let numbers = self.interfaces.numbers();
-        // The map keeps one entry in eight free, in a power of two of places, and a byte of state for each.
-        let places = (numbers * 8 / 7 + 1).next_power_of_two();
-        let tables = places * (size_of::<(OriginKey, u32)>() + 1) + numbers * size_of::<u64>();
-        self.handoff.terms().blocks * (self.size_for(max_frame) + size_of::<handoff::Block>()) + tables
+        let Terms { blocks, origins, .. } = self.handoff.terms();
+        let block = self.size_for(max_frame) + size_of::<handoff::Block>() + origins * size_of::<OriginKey>();
+        blocks * block + BlockNumbers::memory() + LetGo::memory()
     }
 
     /// Where the capture goes, as the user named it.
@@ -136,9 +134,8 @@ impl SinkFactory for Pcap {
     fn build(&self, cx: &WorkerContext) -> Result<Box<dyn Sink>, SinkError> {
         Ok(Box::new(PcapSink::new(
             self.settings,
-            self.interfaces.clone(),
             self.handoff.lane(self.size_for(cx.max_frame), cx.wait_until.clone()),
-            self.dropped.clone(),
+            LetGo::new(self.losses.clone()),
         )))
     }
 

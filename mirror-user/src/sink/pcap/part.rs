@@ -9,17 +9,20 @@ use super::{
     compress::Encoder,
     format::{self, Format, Interface, Statistics},
     interfaces::Interfaces,
+    losses::Sums,
 };
 use crate::{
     hidden_file::HiddenFile,
-    sink::pipe::{self, Pipe, Torn},
+    sink::{
+        origin::OriginKey,
+        pipe::{self, Pipe, Torn},
+    },
 };
 
 /// What all parts of a capture have in common.
 pub(super) struct Form {
     pub(super) format: Format,
     pub(super) snaplen: u32,
-    pub(super) interfaces: Interfaces,
 }
 
 /// Where the bytes go.
@@ -33,8 +36,8 @@ pub(super) enum Out {
 pub(super) struct Packet {
     /// Where it ends.
     pub(super) end: usize,
-    /// Its interface, as the workers number them.
-    pub(super) interface: u32,
+    /// Its origin, as the block numbers them; 0 where it does not.
+    pub(super) origin: u32,
 }
 
 pub(super) struct Part {
@@ -42,8 +45,7 @@ pub(super) struct Part {
     encoder: Option<Encoder>,
     /// What was cut off is missing to all that would follow it.
     is_torn: bool,
-    /// The interface that is this part's first: the workers' numbers go on from it.
-    base: usize,
+    interfaces: Interfaces,
     /// ns since the epoch.
     start: u64,
     /// Interfaces described so far.
@@ -52,25 +54,32 @@ pub(super) struct Part {
     len: u64,
     /// The same as they are in the file, compressed or not.
     stored: u64,
-    /// Packets by interface, from the base on.
+    /// Packets by interface.
     delivered: Vec<u64>,
     frames: u64,
 }
 
+/// What was lost while a part was written, by what it holds.
+pub(super) enum Lost {
+    /// Everybody's, or that of all who have no file of their own.
+    All(Sums),
+    /// One origin's.
+    Of(OriginKey, u64),
+}
+
 impl Part {
-    /// `numbers` is how many interfaces it can have.
-    pub(super) fn new(out: Out, encoder: Option<Encoder>, base: usize, numbers: usize) -> Self {
-        let delivered = vec![0; numbers];
+    /// With so many named interfaces at most.
+    pub(super) fn new(out: Out, encoder: Option<Encoder>, max_interfaces: usize) -> Self {
         Self {
             out,
             encoder,
             is_torn: false,
-            base,
+            interfaces: Interfaces::new(max_interfaces),
             start: now(),
             described: 0,
             len: 0,
             stored: 0,
-            delivered,
+            delivered: Vec::new(),
             frames: 0,
         }
     }
@@ -110,21 +119,22 @@ impl Part {
         self.append(&header)
     }
 
-    /// Writes packets, whose interfaces are all below `marks`, and what must be described before them. Gives how many are
-    /// written, which is all of them unless there is an error too.
+    /// Writes packets of a block with these origins, and what must be described before them. Gives how many are written,
+    /// which is all of them unless there is an error too.
     pub(super) fn packets(
         &mut self,
         form: &Form,
-        bytes: &[u8],
+        bytes: &mut [u8],
         packets: &[Packet],
-        marks: usize,
+        origins: &[OriginKey],
         stop: impl Fn() -> bool,
     ) -> (usize, io::Result<()>) {
         // Where the bytes begin, the packet before them ended.
-        let origin = packets.last().map_or(0, |last| last.end - bytes.len());
-        if form.format == Format::Pcapng && marks > self.base + self.described {
-            let most = packets.iter().map(|packet| packet.interface as usize + 1).max().unwrap_or(0);
-            if let Err(error) = self.describe(form, most.saturating_sub(self.base)) {
+        let before = packets.last().map_or(0, |last| last.end - bytes.len());
+        if form.format == Format::Pcapng {
+            let places = packets.iter().map(|packet| (packet.end - before, packet.origin));
+            self.interfaces.renumber(bytes, places, origins);
+            if let Err(error) = self.describe(form) {
                 return (0, Err(error));
             }
         }
@@ -133,32 +143,35 @@ impl Part {
             Ok(()) => (packets.len(), Ok(())),
             // Packets that made it whole stay in the file, and count.
             Err(torn) => (
-                packets.iter().take_while(|packet| packet.end - origin <= torn.taken).count(),
+                packets.iter().take_while(|packet| packet.end - before <= torn.taken).count(),
                 Err(torn.error),
             ),
         };
         let written_packets = &packets[..written];
-        let end = written_packets.last().map_or(0, |last| last.end - origin);
+        let end = written_packets.last().map_or(0, |last| last.end - before);
         self.count(end);
         self.frames += written as u64;
-        for packet in written_packets {
-            self.delivered[packet.interface as usize - self.base] += 1;
+        if form.format == Format::Pcapng {
+            for packet in written_packets {
+                self.delivered[self.interfaces.of_block(packet.origin) as usize] += 1;
+            }
         }
         (written, result)
     }
 
-    /// Describes the interfaces below a number that are not described yet.
-    fn describe(&mut self, form: &Form, interfaces: usize) -> io::Result<()> {
-        if self.described >= interfaces {
+    /// Describes the interfaces that are not described yet.
+    fn describe(&mut self, form: &Form) -> io::Result<()> {
+        let fresh = self.interfaces.from(self.described);
+        if fresh.is_empty() {
             return Ok(());
         }
-        let description = |number| {
-            let origin = form.interfaces.origin(self.base + number);
+        let description = |origin: &Option<OriginKey>| {
             format::interface_description(origin.map_or(Interface::Others, Interface::Origin), form.snaplen)
         };
-        let descriptions: Vec<u8> = (self.described..interfaces).flat_map(description).collect();
+        let descriptions: Vec<u8> = fresh.iter().flat_map(description).collect();
         self.append(&descriptions)?;
-        self.described = interfaces;
+        self.described = self.interfaces.len();
+        self.delivered.resize(self.described, 0);
         Ok(())
     }
 
@@ -206,19 +219,18 @@ impl Part {
         }
     }
 
-    /// Appends the statistics, given what was lost of each of the workers' interfaces while this part was written, and
-    /// in the kernel where that is known by now.
+    /// Appends the statistics, given what was lost while this part was written, and in the kernel where that is known by now.
     pub(super) fn end(
         &mut self,
         form: &Form,
-        lost: impl FnMut(usize) -> u64,
+        lost: impl FnOnce() -> Lost,
         lost_in_kernel: Option<u64>,
     ) -> io::Result<()> {
         if self.is_void() {
             return Ok(());
         }
         let told = if form.format == Format::Pcapng && !self.is_torn {
-            self.append_statistics(form, lost, lost_in_kernel)
+            self.append_statistics(form, lost(), lost_in_kernel)
         } else {
             Ok(())
         };
@@ -231,22 +243,31 @@ impl Part {
         told
     }
 
-    fn append_statistics(
-        &mut self,
-        form: &Form,
-        mut lost: impl FnMut(usize) -> u64,
-        lost_in_kernel: Option<u64>,
-    ) -> io::Result<()> {
-        let lost: Vec<u64> = (self.base..self.base + self.delivered.len()).map(&mut lost).collect();
+    fn append_statistics(&mut self, form: &Form, lost: Lost, lost_in_kernel: Option<u64>) -> io::Result<()> {
         // An origin may have had no frame in the file and yet some that were let go.
-        let used = lost.iter().rposition(|&frames| frames > 0).map_or(0, |last| last + 1);
-        self.describe(form, used)?;
+        let mut here = vec![0; self.interfaces.len()];
+        let mut add = |number: u32, frames| {
+            let number = number as usize;
+            here.resize(here.len().max(number + 1), 0);
+            here[number] += frames;
+        };
+        match lost {
+            Lost::All(sums) => {
+                sums.by_origin().for_each(|(origin, frames)| add(self.interfaces.number(origin), frames));
+                if sums.rest() > 0 {
+                    add(self.interfaces.rest(), sums.rest());
+                }
+            }
+            Lost::Of(_, 0) => {}
+            Lost::Of(origin, frames) => add(self.interfaces.number(origin), frames),
+        }
+        self.describe(form)?;
         if self.described == 0 {
             self.append(&format::interface_description(Interface::Nobody, form.snaplen))?;
-            self.described = 1;
+            (self.described, self.delivered, here) = (1, vec![0], vec![0]);
         }
         let end = now();
-        let counts = self.delivered.iter().zip(lost).take(self.described).enumerate();
+        let counts = self.delivered.iter().zip(here).enumerate();
         let statistics = |(interface, (&delivered, lost_here))| {
             let statistics = Statistics { start: self.start, end, delivered, lost_here, lost_in_kernel };
             #[expect(clippy::cast_possible_truncation, reason = "the builder keeps the bound far below 2^32")]

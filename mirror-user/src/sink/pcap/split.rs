@@ -10,38 +10,38 @@ use super::{
 pub(super) struct Split {
     /// Of the files; blocks are pcapng, because it alone tells interfaces apart.
     format: Format,
-    /// Origins with a file of their own.
-    origins: usize,
     bytes: Vec<u8>,
     packets: Vec<Packet>,
-    /// By first interface: of the packets before they are sorted, their count and bytes, then where the next goes.
+    /// By series: of the packets before they are sorted, their count and bytes, then where the next goes.
     series: Vec<(usize, usize)>,
     parts: Vec<Segment>,
 }
 
 /// Packets of one file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Segment {
-    /// The first interface that may be in it.
-    pub(super) base: usize,
+struct Segment {
+    /// The series of files it belongs to.
+    series: usize,
     packets: (usize, usize),
     bytes: (usize, usize),
 }
 
 impl Split {
-    pub(super) fn new(format: Format, origins: usize) -> Self {
-        let series = vec![(0, 0); origins + 1];
-        Self { format, origins, bytes: Vec::new(), packets: Vec::new(), series, parts: Vec::new() }
+    /// With so many series at most.
+    pub(super) fn new(format: Format, series: usize) -> Self {
+        Self {
+            format,
+            bytes: Vec::new(),
+            packets: Vec::new(),
+            series: vec![(0, 0); series],
+            parts: Vec::new(),
+        }
     }
 
-    pub(super) fn origins(&self) -> usize {
-        self.origins
-    }
-
-    /// Sorts the packets of a block; those of one file keep their order.
-    pub(super) fn sort(&mut self, block: &[u8], packets: &[Packet]) {
-        let Self { format, origins, bytes, packets: sorted, series, parts } = self;
-        let (format, origins) = (*format, *origins);
+    /// Sorts the packets of a block, by the series of each of its origins; those of one file keep their order.
+    pub(super) fn sort(&mut self, block: &[u8], packets: &[Packet], series_of: &[usize]) {
+        let Self { format, bytes, packets: sorted, series, parts } = self;
+        let format = *format;
         let length = |packet: &[u8]| match format {
             Format::Pcapng => packet.len(),
             Format::Pcap => format::classic_len(packet),
@@ -51,48 +51,44 @@ impl Split {
             packets.iter().map(move |packet| {
                 let bytes = &block[start..packet.end];
                 start = packet.end;
-                (packet.interface, (packet.interface as usize).min(origins), bytes)
+                (packet.origin, series_of[packet.origin as usize], bytes)
             })
         };
         series.fill((0, 0));
-        for (_, base, packet) in each() {
-            series[base].0 += 1;
-            series[base].1 += length(packet);
+        for (_, index, packet) in each() {
+            series[index].0 += 1;
+            series[index].1 += length(packet);
         }
         parts.clear();
         let mut at = (0, 0);
-        for (base, next) in series.iter_mut().enumerate().filter(|(_, (count, _))| *count > 0) {
+        for (index, next) in series.iter_mut().enumerate().filter(|(_, (count, _))| *count > 0) {
             let end = (at.0 + next.0, at.1 + next.1);
-            parts.push(Segment { base, packets: (at.0, end.0), bytes: (at.1, end.1) });
+            parts.push(Segment { series: index, packets: (at.0, end.0), bytes: (at.1, end.1) });
             *next = at;
             at = end;
         }
-        sorted.resize(at.0, Packet { end: 0, interface: 0 });
+        sorted.resize(at.0, Packet { end: 0, origin: 0 });
         bytes.resize(at.1, 0);
-        for (interface, base, packet) in each() {
-            let (index, start) = series[base];
+        for (origin, of, packet) in each() {
+            let (index, start) = series[of];
             let end = start + length(packet);
             let out = &mut bytes[start..end];
             match format {
-                Format::Pcapng => {
-                    out.copy_from_slice(packet);
-                    #[expect(clippy::cast_possible_truncation, reason = "at most the interface itself")]
-                    format::renumber(out, interface - base as u32);
-                }
+                Format::Pcapng => out.copy_from_slice(packet),
                 Format::Pcap => format::to_classic(packet, out),
             }
-            sorted[index] = Packet { end, interface };
-            series[base] = (index + 1, end);
+            sorted[index] = Packet { end, origin };
+            series[of] = (index + 1, end);
         }
     }
 
-    pub(super) fn segments(&self) -> impl Iterator<Item = Segment> + use<'_> {
-        self.parts.iter().copied()
+    pub(super) fn len(&self) -> usize {
+        self.parts.len()
     }
 
-    /// The bytes of a segment and its packets.
-    pub(super) fn contents(&self, segment: Segment) -> (&[u8], &[Packet]) {
-        let Segment { bytes, packets, .. } = segment;
-        (&self.bytes[bytes.0..bytes.1], &self.packets[packets.0..packets.1])
+    /// A segment's series, its bytes and its packets.
+    pub(super) fn segment(&mut self, number: usize) -> (usize, &mut [u8], &[Packet]) {
+        let Segment { series, packets, bytes } = self.parts[number];
+        (series, &mut self.bytes[bytes.0..bytes.1], &self.packets[packets.0..packets.1])
     }
 }

@@ -1,70 +1,113 @@
 //! Packets as a stream to readers that may join late, each of which is told what it has to know.
 
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
+
 use super::{
     format::{self, COMMENT, EPB_HEAD, Format, Interface, MAX_SNAPLEN, PacketHead},
-    interfaces::{InterfaceCache, Interfaces},
+    interfaces::Interfaces,
 };
 use crate::{batch::Frame, sink::origin::OriginKey};
 
-/// Interfaces that a stream names; frames of further origins belong to one named `other`.
+/// Interfaces that a reader is told of by name; frames of further origins belong to one named `other`.
 const MAX_INTERFACES: usize = 4096;
 
 /// Code and length of an option.
 const OPTION_HEAD: usize = 4;
 
-/// The bytes of a capture, without a file.
+/// The packets of a block as bytes of a capture, for any number of readers.
 #[derive(Debug)]
 pub(crate) struct Stream {
     format: Format,
+    bytes: Vec<u8>,
+    /// The origins of the packets, by the number that each has in these bytes.
+    origins: Vec<OriginKey>,
+    numbers: HashMap<OriginKey, u32, RandomState>,
+}
+
+/// What a reader has been told of: the interfaces of its stream, which are its own, so that one that comes after a flood of
+/// origins has names left.
+#[derive(Debug)]
+pub(crate) struct Told {
     interfaces: Interfaces,
-    cache: InterfaceCache,
+    described: usize,
 }
 
 impl Stream {
     pub(crate) fn new(format: Format) -> Self {
-        let interfaces = Interfaces::new(if format == Format::Pcapng { MAX_INTERFACES } else { 0 });
-        Self { format, cache: InterfaceCache::new(interfaces.clone()), interfaces }
+        Self { format, bytes: Vec::new(), origins: Vec::new(), numbers: HashMap::default() }
     }
 
-    /// What a reader gets first.
-    pub(crate) fn header(&self) -> Vec<u8> {
-        self.format.file_header(MAX_SNAPLEN)
+    /// Forgets the packets of the block before.
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.origins.clear();
+        self.numbers.clear();
+    }
+
+    /// Bytes of the packets.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// What a reader gets first, and is told by it.
+    pub(crate) fn begin(&self) -> (Vec<u8>, Told) {
+        let told = Told { interfaces: Interfaces::new(MAX_INTERFACES), described: 0 };
+        (self.format.file_header(MAX_SNAPLEN), told)
     }
 
     /// Adds the inner frame, with a comment where the format has them.
-    pub(crate) fn put(&mut self, out: &mut Vec<u8>, frame: &Frame<'_>, comment: Option<&str>) {
+    pub(crate) fn put(&mut self, frame: &Frame<'_>, comment: Option<&str>) {
         let (interface, comment) = match self.format {
-            Format::Pcapng => (self.cache.number(OriginKey::of(frame)), comment),
+            Format::Pcapng => (self.number(OriginKey::of(frame)), comment),
             Format::Pcap => (0, None),
         };
         let captured = frame.inner().len();
         let len = self.format.packet_len(captured);
-        let start = out.len();
-        out.resize(start + len + comment.map_or(0, comment_len), 0);
+        let start = self.bytes.len();
+        self.bytes.resize(start + len + comment.map_or(0, comment_len), 0);
         let captured = u32::try_from(captured).unwrap_or(u32::MAX);
         let head = PacketHead { interface, time: frame.time(), captured, original: frame.wire_len() };
-        self.format.put_packet(&mut out[start..], head, frame.inner());
+        let out = &mut self.bytes[start..];
+        self.format.put_packet(out, head, frame.inner());
         if let Some(comment) = comment {
-            put_comment(&mut out[start..], captured, comment);
+            put_comment(out, captured, comment);
         }
     }
 
-    /// Adds the descriptions of all interfaces from this number on, and moves the number behind them.
-    pub(crate) fn describe(&self, out: &mut Vec<u8>, described: &mut usize) {
-        if self.format == Format::Pcapng {
-            let numbers = self.interfaces.in_use();
-            for number in *described..numbers {
-                let origin = self.interfaces.origin(number);
-                let interface = origin.map_or(Interface::Others, Interface::Origin);
-                out.extend(format::interface_description(interface, MAX_SNAPLEN));
-            }
-            *described = numbers;
-        }
+    fn number(&mut self, origin: OriginKey) -> u32 {
+        *self.numbers.entry(origin).or_insert_with(|| {
+            self.origins.push(origin);
+            #[expect(clippy::cast_possible_truncation, reason = "a block has not so many packets")]
+            let number = self.origins.len() as u32 - 1;
+            number
+        })
     }
 
-    /// What must be added at the end for a reader that was told of so many interfaces.
-    pub(crate) fn end(&self, out: &mut Vec<u8>, described: usize) {
-        if self.format == Format::Pcapng && described == 0 {
+    /// Adds the packets to what a reader is to get, and what it must know before.
+    pub(crate) fn add_to(&self, out: &mut Vec<u8>, told: &mut Told) {
+        let Told { interfaces, described } = told;
+        if self.format == Format::Pcap {
+            out.extend_from_slice(&self.bytes);
+            return;
+        }
+        self.origins.iter().for_each(|origin| {
+            interfaces.number(*origin);
+        });
+        for origin in interfaces.from(*described) {
+            let interface = origin.map_or(Interface::Others, Interface::Origin);
+            out.extend(format::interface_description(interface, MAX_SNAPLEN));
+        }
+        *described = interfaces.len();
+        let start = out.len();
+        out.extend_from_slice(&self.bytes);
+        interfaces.renumber(&mut out[start..], self.format.packets(&self.bytes), &self.origins);
+    }
+
+    /// What must be added at the end for a reader.
+    pub(crate) fn end(&self, out: &mut Vec<u8>, told: &Told) {
+        if self.format == Format::Pcapng && told.described == 0 {
             out.extend(format::interface_description(Interface::Nobody, MAX_SNAPLEN));
         }
     }

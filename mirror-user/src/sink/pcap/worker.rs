@@ -6,8 +6,8 @@ use super::{
     NAME,
     format::{Format, PacketHead},
     headers,
-    interfaces::{InterfaceCache, Interfaces},
-    losses::Dropped,
+    interfaces::BlockNumbers,
+    losses::LetGo,
 };
 use crate::{
     batch::{Batch, Frame, HeadBuffer},
@@ -25,49 +25,53 @@ pub(super) struct Settings {
 
 pub(super) struct PcapSink {
     settings: Settings,
-    interfaces: InterfaceCache,
+    numbers: BlockNumbers,
     lane: Lane,
-    /// Frames let go since the last tick, by interface, and whether there are any.
-    lost: Vec<u64>,
-    has_lost: bool,
-    dropped: Dropped,
+    let_go: LetGo,
 }
 
 impl PcapSink {
-    pub(super) fn new(settings: Settings, interfaces: Interfaces, lane: Lane, dropped: Dropped) -> Self {
-        let lost = vec![0; interfaces.numbers()];
-        Self { settings, interfaces: InterfaceCache::new(interfaces), lane, lost, has_lost: false, dropped }
-    }
-
-    /// What was let go goes to the statistics.
-    fn deposit(&mut self) {
-        if self.has_lost {
-            self.dropped.take_over(&mut self.lost);
-            self.has_lost = false;
-        }
+    pub(super) fn new(settings: Settings, lane: Lane, let_go: LetGo) -> Self {
+        Self { settings, numbers: BlockNumbers::new(), lane, let_go }
     }
 
     fn put(&mut self, frame: &Frame<'_>) {
         let Settings { format, outer, snaplen, headers_only } = self.settings;
         let (data, original) =
             if outer { (frame.outer(), frame.outer_wire_len()) } else { (frame.inner(), frame.wire_len()) };
-        let interface = match format {
-            Format::Pcapng => self.interfaces.number(OriginKey::of(frame)),
-            Format::Pcap => 0,
-        };
         let here = u32::try_from(data.len()).unwrap_or(u32::MAX);
         let mut captured = here.min(snaplen);
         if headers_only {
             captured = captured.min(headers_len(frame, outer));
         }
-        let head = PacketHead { interface, time: frame.time(), captured, original: original.max(here) };
-        match self.lane.push(format.packet_len(captured as usize), interface) {
-            Some(out) => format.put_packet(out, head, data),
-            None => {
-                self.lost[interface as usize] += 1;
-                self.has_lost = true;
-            }
+        let len = format.packet_len(captured as usize);
+        let place = match format {
+            Format::Pcapng => self.place(len, OriginKey::of(frame)),
+            Format::Pcap => self.lane.push(len).map(|out| (out, 0)),
+        };
+        if let Some((out, interface)) = place {
+            let head = PacketHead { interface, time: frame.time(), captured, original: original.max(here) };
+            format.put_packet(out, head, data);
         }
+    }
+
+    /// The bytes for a packet of this origin, and the origin's number in their block; `None` if it is let go.
+    fn place(&mut self, len: usize, origin: OriginKey) -> Option<(&mut [u8], u32)> {
+        let Self { numbers, lane, let_go, .. } = self;
+        if !lane.make_room(len) {
+            let_go.add(origin);
+            return None;
+        }
+        let mut number = numbers.number(lane.block()?, origin);
+        if number.is_none() {
+            // Full of origins.
+            if !lane.make_room_in_next(len) {
+                let_go.add(origin);
+                return None;
+            }
+            number = numbers.number(lane.block()?, origin);
+        }
+        Some((lane.block()?.push(len)?, number?))
     }
 }
 
@@ -94,7 +98,7 @@ impl Sink for PcapSink {
 
     fn tick(&mut self, now: Instant) {
         self.lane.tick(now);
-        self.deposit();
+        self.let_go.deposit();
     }
 
     fn flush(&mut self) {
@@ -107,7 +111,7 @@ impl Sink for PcapSink {
 
     fn finish(&mut self) -> Result<(), SinkError> {
         let finished = self.lane.finish();
-        self.deposit();
+        self.let_go.deposit();
         finished
     }
 }
@@ -115,6 +119,6 @@ impl Sink for PcapSink {
 /// Also when the worker dies: the statistics are about every frame that came.
 impl Drop for PcapSink {
     fn drop(&mut self) {
-        self.deposit();
+        self.let_go.deposit();
     }
 }

@@ -6,13 +6,13 @@ use super::{
     files::{Fault, Files, RunEnd},
     format::Format,
     losses::Losses,
-    names::Of,
-    part::{Form, Packet, Part},
+    part::{Form, Lost, Packet, Part},
     split::Split,
 };
 use crate::sink::{
     SinkError,
     handoff::{Block, Consumer, Failure, Fate, LOSSES, Loss, Owner, Settled},
+    origin::OriginKey,
 };
 
 /// What may become of a frame here, other than that it is written: it could not be.
@@ -30,6 +30,7 @@ pub(super) struct Writer {
     form: Form,
     /// Layout of the packets in blocks.
     blocks: Format,
+    /// What is in no file, for the statistics; classic files have none.
     losses: Losses,
     fate: Arc<Fate>,
     /// Frames written.
@@ -38,15 +39,29 @@ pub(super) struct Writer {
     packets: Vec<Packet>,
     /// Sorts them where each origin has a file.
     split: Option<Split>,
+    /// By the numbers of the block at hand: how many packets an origin has in it, and its series of files.
+    counts: Vec<usize>,
+    series_of: Vec<usize>,
 }
 
 impl Writer {
     pub(super) fn new(output: Output, form: Form, blocks: Format, losses: Losses, fate: Arc<Fate>) -> Self {
         let split = match &output {
-            Output::Files(files) => files.origins().map(|origins| Split::new(form.format, origins)),
+            Output::Files(files) => files.origins().map(|origins| Split::new(form.format, origins.series())),
             Output::Stream(_) => None,
         };
-        Self { output, form, blocks, losses, fate, frames: 0, packets: Vec::new(), split }
+        Self {
+            output,
+            form,
+            blocks,
+            losses,
+            fate,
+            frames: 0,
+            packets: Vec::new(),
+            split,
+            counts: Vec::new(),
+            series_of: Vec::new(),
+        }
     }
 
     /// Nothing more is written but, in files, the statistics.
@@ -58,64 +73,88 @@ impl Writer {
     fn turn(&mut self) {
         if let Output::Files(files) = &mut self.output
             && !self.fate.has_failed()
-            && let Err(fault) = files.turn(&self.form, |interface| self.losses.since_last(interface))
+            && let Err(fault) = files.turn(&self.form, &self.losses)
         {
             self.fail(fault);
         }
     }
 
     /// Writes the packets of a block. Gives how many.
-    fn write(&mut self, block: &Block, owner: &Owner) -> u64 {
-        let Self { output, form, losses, packets, split, .. } = self;
-        let (files, split) = match (output, split) {
-            (Output::Stream(part), _) => {
-                let (written, result) =
-                    part.packets(form, block.bytes(), packets, block.marks(), || owner.has_given_up());
-                let fault = result.err().map(|error| Fault { what: part.name(), error });
-                return self.account(written, fault);
+    fn write(&mut self, block: &mut Block, owner: &Owner) -> u64 {
+        if self.split.is_some() {
+            return self.write_sorted(block);
+        }
+        let Self { output, form, losses, packets, .. } = self;
+        let (bytes, origins) = block.parts();
+        let (written, fault) = match output {
+            Output::Stream(part) => {
+                let (written, result) = part.packets(form, bytes, packets, origins, || owner.has_given_up());
+                (written, result.err().map(|error| Fault { what: part.name(), error }))
             }
-            (Output::Files(files), None) => {
-                let lost = |interface| losses.since_last(interface);
-                let (written, result) = files.packets(0, form, block.bytes(), packets, block.marks(), lost);
-                return self.account(written, result.err());
+            Output::Files(files) => {
+                let (written, result) = files.packets(0, form, bytes, packets, origins, losses);
+                (written, result.err())
             }
-            (Output::Files(files), Some(split)) => (files, split),
         };
-        split.sort(block.bytes(), packets);
+        self.account(written, fault, origins)
+    }
+
+    /// Each origin's packets to its own series of files.
+    fn write_sorted(&mut self, block: &mut Block) -> u64 {
+        let (bytes, origins) = block.parts();
+        let fault = self.find_series(origins);
+        let Self { output, form, losses, packets, split, series_of, .. } = self;
+        let (Output::Files(files), Some(split)) = (output, split) else { return 0 };
+        if let Err(fault) = fault {
+            return self.account(0, Some(fault), origins);
+        }
+        split.sort(bytes, packets, series_of);
         let (mut written, mut fault) = (0, None);
         // Those that are lost are left here, to be counted.
         packets.clear();
-        for segment in split.segments() {
-            let (bytes, sorted) = split.contents(segment);
+        for number in 0..split.len() {
+            let (series, bytes, sorted) = split.segment(number);
             let mut done = 0;
             if fault.is_none() {
-                let of = form.interfaces.origin(segment.base).filter(|_| segment.base < split.origins());
-                let series = files.series_of(segment.base, of.map_or(Of::Other, Of::Origin));
-                let lost = |interface| losses.since_last(interface);
                 let result;
-                (done, result) = files.packets(series, form, bytes, sorted, block.marks(), lost);
+                (done, result) = files.packets(series, form, bytes, sorted, origins, losses);
                 fault = result.err();
             }
             written += done;
             packets.extend(&sorted[done..]);
         }
-        let lost = std::mem::take(&mut self.packets);
-        lost.iter().for_each(|packet| self.losses.add_failed(packet.interface));
-        self.packets = lost;
+        self.count_lost(0, origins);
         self.packets.clear();
-        self.account(written, fault)
+        self.account(written, fault, origins)
+    }
+
+    /// Which series each origin of a block has; what another gives up for it is completed.
+    fn find_series(&mut self, origins: &[OriginKey]) -> Result<(), Fault> {
+        let Self { output, form, losses, packets, counts, series_of, .. } = self;
+        let Output::Files(files) = output else { return Ok(()) };
+        counts.clear();
+        counts.resize(origins.len(), 0);
+        packets.iter().for_each(|packet| counts[packet.origin as usize] += 1);
+        files.find_series(form, origins, counts, series_of, losses)
     }
 
     /// So many packets, from the first on, are written; the others of the block are lost.
-    fn account(&mut self, written: usize, fault: Option<Fault>) -> u64 {
-        for packet in self.packets.iter().skip(written) {
-            self.losses.add_failed(packet.interface);
-        }
+    fn account(&mut self, written: usize, fault: Option<Fault>, origins: &[OriginKey]) -> u64 {
+        self.count_lost(written, origins);
         self.frames += written as u64;
         if let Some(fault) = fault {
             self.fail(fault);
         }
         written as u64
+    }
+
+    /// The packets from this one on are lost.
+    fn count_lost(&self, from: usize, origins: &[OriginKey]) {
+        for packet in &self.packets[from.min(self.packets.len())..] {
+            if let Some(origin) = origins.get(packet.origin as usize) {
+                self.losses.add(*origin, 1);
+            }
+        }
     }
 }
 
@@ -133,13 +172,13 @@ impl Consumer for Writer {
         }
     }
 
-    fn take(&mut self, block: &Block, owner: &Owner) -> Settled {
+    fn take(&mut self, block: &mut Block, owner: &Owner) -> Settled {
         self.turn();
         self.packets.clear();
         let found = self.blocks.packets(block.bytes());
-        self.packets.extend(found.map(|(end, interface)| Packet { end, interface }));
+        self.packets.extend(found.map(|(end, origin)| Packet { end, origin }));
         let gave_up = owner.has_given_up() || self.fate.has_failed();
-        let written = if gave_up { self.account(0, None) } else { self.write(block, owner) };
+        let written = if gave_up { self.account(0, None, block.parts().1) } else { self.write(block, owner) };
         let mut lost = [0; LOSSES];
         lost[0] = block.frames() - written;
         Settled { written, lost }
@@ -151,15 +190,15 @@ impl Consumer for Writer {
 
     fn complete(mut self, lost_in_kernel: u64) -> Result<(), SinkError> {
         let cause = self.fate.failure();
-        let form = &self.form;
-        let lost = |interface| self.losses.since_last(interface);
+        let (form, losses) = (&self.form, &self.losses);
         let ended = match &mut self.output {
             Output::Stream(_) if cause.is_some() => Ok(()),
             Output::Stream(part) => {
+                let lost = || Lost::All(losses.take());
                 part.end(form, lost, Some(lost_in_kernel)).map_err(|error| Fault { what: part.name(), error })
             }
             Output::Files(files) => {
-                files.complete(form, lost, RunEnd { lost_in_kernel, has_failed: cause.is_some() })
+                files.complete(form, losses, RunEnd { lost_in_kernel, has_failed: cause.is_some() })
             }
         };
         match (cause, ended) {

@@ -116,6 +116,7 @@ impl PrintBuilder {
             output: pipe.name().to_owned(),
             unfinished: pipe.name().to_owned(),
             blocks: self.blocks,
+            origins: 0,
             // Every tick, so within 100 ms.
             age: Duration::ZERO,
             stop_timeout: self.stop_timeout,

@@ -71,7 +71,7 @@ impl Printer {
 }
 
 impl Consumer for Printer {
-    fn take(&mut self, block: &Block, owner: &Owner) -> Settled {
+    fn take(&mut self, block: &mut Block, owner: &Owner) -> Settled {
         let mut written = 0;
         for (left_out, frame) in worker::frames(block.bytes()) {
             if owner.has_given_up() || self.fate.has_failed() {

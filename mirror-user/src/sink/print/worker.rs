@@ -42,7 +42,7 @@ impl Sink for PrintSink {
         self.lane.begin_batch()?;
         for frame in batch {
             // No sink uses marks unless it wants to.
-            let Some(out) = self.lane.push(HEAD + record::len(frame), 0) else {
+            let Some(out) = self.lane.push(HEAD + record::len(frame)) else {
                 self.left_out += 1;
                 continue;
             };

@@ -18,7 +18,7 @@ use crate::{
     flow::{CommunityId, Packet},
     sink::{
         handoff::{Settled, record},
-        pcap::{Format, Stream},
+        pcap::{Format, Stream, Told},
     },
 };
 
@@ -42,8 +42,6 @@ pub(in super::super) struct PcapOverIp {
     stream: Stream,
     community_id: bool,
     readers: Vec<Reader>,
-    /// The packets of a block, as they go out.
-    bytes: Vec<u8>,
 }
 
 enum Way {
@@ -56,8 +54,8 @@ struct Reader {
     socket: TcpStream,
     /// What it has not taken yet.
     behind: Vec<u8>,
-    /// Interfaces of a pcapng stream that it was told of.
-    described: usize,
+    /// What it knows of the stream.
+    told: Told,
     /// When it last took something, or was behind with nothing.
     took: Instant,
     missed: u64,
@@ -88,7 +86,7 @@ impl PcapOverIp {
 
     fn new(way: Way, format: Format, community_id: bool) -> Self {
         let stream = Stream::new(format);
-        Self { way, stream, community_id, readers: Vec::new(), bytes: Vec::new() }
+        Self { way, stream, community_id, readers: Vec::new() }
     }
 
     /// Takes in readers that have come, or goes to the one that listens.
@@ -126,8 +124,8 @@ impl PcapOverIp {
                 continue;
             }
             tracing::info!(reader = %name, "a reader has come");
-            let behind = self.stream.header();
-            let reader = Reader { name, socket, behind, described: 0, took: Instant::now(), missed: 0 };
+            let (behind, told) = self.stream.begin();
+            let reader = Reader { name, socket, behind, told, took: Instant::now(), missed: 0 };
             self.readers.push(reader);
         }
     }
@@ -207,24 +205,22 @@ impl Reader {
 
 impl Output for PcapOverIp {
     fn send(&mut self, records: &[u8], settled: &mut Settled) {
-        self.bytes.clear();
+        self.stream.clear();
         let mut frames = 0;
         for frame in record::frames(records) {
             let inner = frame.inner();
             let packet = self.community_id.then(|| Packet::of(inner.first())).flatten();
             let id = packet.map(|packet| packet.flow.community_id(0));
             let comment = id.as_ref().map(CommunityId::as_str);
-            self.stream.put(&mut self.bytes, &frame, comment);
+            self.stream.put(&frame, comment);
             frames += 1;
         }
         self.push();
-        self.wait_for_room(self.bytes.len());
+        self.wait_for_room(self.stream.len());
         let mut took = false;
         for reader in &mut self.readers {
-            if reader.has_room(self.bytes.len()) {
-                // Before the packets that are the first of theirs.
-                self.stream.describe(&mut reader.behind, &mut reader.described);
-                reader.behind.extend_from_slice(&self.bytes);
+            if reader.has_room(self.stream.len()) {
+                self.stream.add_to(&mut reader.behind, &mut reader.told);
                 took = true;
             } else {
                 reader.missed += frames;
@@ -246,7 +242,7 @@ impl Output for PcapOverIp {
 
     fn finish(&mut self, patience: Duration) -> io::Result<()> {
         for reader in &mut self.readers {
-            self.stream.end(&mut reader.behind, reader.described);
+            self.stream.end(&mut reader.behind, &reader.told);
         }
         let drained = self.drain(patience);
         for reader in self.readers.drain(..) {

@@ -80,21 +80,19 @@ fn the_writer_thread_allocates_per_capture_and_not_per_block() {
         let owner = Owner::new(returned);
         let frame = Outer::new([10, 0, 0, 1], 7, &[0; 60]);
         for _ in 0..blocks {
-            let mut block = Block::new(8192);
+            let mut block = Block::new(8192, 1);
+            block.add_origin(OriginKey::of(&frame.frame()));
             let head = PacketHead { interface: 0, time: 1, captured: 60, original: 60 };
-            while let Some(out) = block.push(Format::Pcapng.packet_len(60), 0) {
+            while let Some(out) = block.push(Format::Pcapng.packet_len(60)) {
                 Format::Pcapng.put_packet(out, head, frame.frame().inner());
             }
             messages.send(Message::Block { block, owner: Arc::clone(&owner) }).unwrap();
         }
         messages.send(Message::Close { lost_in_kernel: 0 }).unwrap();
         let out = Out::Stream(Pipe::new("test", io::sink()));
-        let interfaces = Interfaces::new(8);
-        let numbers = interfaces.numbers();
-        let form = Form { format: Format::Pcapng, snaplen: 262_144, interfaces };
-        let output = Output::Stream(Box::new(Part::new(out, None, 0, numbers)));
-        let losses = Losses::new(Dropped::new(numbers), numbers);
-        let writer = Writer::new(output, form, Format::Pcapng, losses, Arc::default());
+        let form = Form { format: Format::Pcapng, snaplen: 262_144 };
+        let output = Output::Stream(Box::new(Part::new(out, None, 8)));
+        let writer = Writer::new(output, form, Format::Pcapng, Losses::new(), Arc::default());
         let allocated = measure(|| handoff::run(writer, &inbox).unwrap()).count_total;
         assert_eq!((home.len() as u64, owner.settled().lost), (blocks as u64, [0; LOSSES]));
         allocated

@@ -186,8 +186,8 @@ fn padding_is_zero_whatever_the_block_held_before() {
     let frame = Outer::new([10, 0, 0, 1], 7, &[9; 61]);
     let head = PacketHead { interface: 3, time: 1 << 32 | 2, captured: 61, original: 70 };
     // A fresh block is not zero.
-    let mut block = handoff::Block::new(256);
-    let out = block.push(Format::Pcapng.packet_len(61), 3).unwrap();
+    let mut block = handoff::Block::new(256, 0);
+    let out = block.push(Format::Pcapng.packet_len(61)).unwrap();
     Format::Pcapng.put_packet(out, head, frame.frame().inner());
     let words: Vec<u32> =
         block.bytes().chunks_exact(4).map(|word| u32::from_le_bytes(word.try_into().unwrap())).collect();

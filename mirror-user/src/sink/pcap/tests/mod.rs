@@ -4,6 +4,8 @@ mod alloc;
 mod ends;
 mod faults;
 mod files;
+#[cfg(feature = "af-xdp")]
+mod floods;
 mod form;
 mod rotated;
 
