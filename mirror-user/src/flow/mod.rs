@@ -97,18 +97,18 @@ impl Packet {
 }
 
 impl Flow {
-    /// A hash of the flow, the same for both directions and in every process, so that a run that is started anew
-    /// sends a flow where the run before did. Control messages hash without type and code: an echo and its reply, and
+    /// A hash of the flow, the same for both directions and, with the same seed, in every process, so that a run that is
+    /// started anew sends a flow where the run before did. Who knows the seed can choose flows that collide. Control messages hash without type and code: an echo and its reply, and
     /// an error, are between the same two addresses.
     #[must_use]
-    pub fn hash(&self) -> u64 {
+    pub fn hash(&self, seed: u64) -> u64 {
         let (from, to) = match self.ports {
             Ports::Pair(from, to) => (from, to),
             Ports::Icmp(..) | Ports::None => (0, 0),
         };
         let ends = [(self.source, from), (self.destination, to)];
         let [low, high] = if ends[0] <= ends[1] { ends } else { [ends[1], ends[0]] };
-        stable_hash(&(low, high, self.protocol))
+        seeded_hash(seed, &(low, high, self.protocol))
     }
 
     /// The Community ID of the flow, version 1, by which Suricata, Zeek and Wireshark name it.
@@ -118,11 +118,9 @@ impl Flow {
     }
 }
 
-/// A hash that is the same in every process. Senders could choose flows that collide; what they would gain is to send
-/// their flows to one member of a group.
-pub(crate) fn stable_hash(value: &impl Hash) -> u64 {
-    const SEED: u64 = 0x6d69_7272_6f72;
-    FixedState::with_seed(SEED).hash_one(value)
+/// A hash that is the same in every process with the same seed.
+pub(crate) fn seeded_hash(seed: u64, value: &impl Hash) -> u64 {
+    FixedState::with_seed(seed).hash_one(value)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod common;
 mod faults;
 mod groups;
 mod ids;
+mod strangers;
 mod targets;
 
 use std::path::Path;

@@ -20,6 +20,9 @@ pub(crate) struct ForwardArgs {
     /// What each of several targets gets
     #[arg(long, help_heading = "Output", value_enum, default_value_t = Balance::Copy, requires = "forward")]
     forward_balance: Balance,
+    /// By what flows are spread, where several runs or hosts must agree [default: the host's own]
+    #[arg(long, help_heading = "Output", value_name = "N", requires = "forward")]
+    forward_seed: Option<u64>,
     /// Tag what goes to TAP devices and interfaces with a VLAN for each VNI, those of --vni first
     #[arg(long, help_heading = "Output", requires = "forward")]
     vlan_per_vni: bool,
@@ -94,6 +97,9 @@ impl ForwardArgs {
                 builder = builder.vlan_per_vni(vnis.iter().copied());
             }
             builder = builder.community_id(self.community_id && takes_comments(targets));
+            if let Some(seed) = self.forward_seed {
+                builder = builder.seed(seed);
+            }
             if let Some(hook) = on_thread.cloned() {
                 builder = builder.on_thread_start(move || hook());
             }

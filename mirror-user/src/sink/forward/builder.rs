@@ -7,6 +7,7 @@ use super::{
     group::{Group, MAX_MEMBERS},
     member::{Member, PATIENCE},
     output::{Device, LOSSES_HERE, Output, PcapOverIp, TapDevice, Tunnel},
+    seed::Seed,
     target::Target,
     vlan::{Tagger, Vlans},
 };
@@ -30,6 +31,7 @@ pub struct ForwardBuilder {
     targets: Vec<Target>,
     vlans: Option<Vec<u32>>,
     community_id: bool,
+    seed: Option<u64>,
     max_frame: usize,
     blocks: usize,
     block_size: usize,
@@ -48,6 +50,7 @@ impl ForwardBuilder {
             targets: vec![target],
             vlans: None,
             community_id: false,
+            seed: None,
             max_frame: DEFAULT_MAX_FRAME,
             blocks: handoff::DEFAULT_BLOCKS,
             block_size: handoff::DEFAULT_BLOCK_SIZE,
@@ -75,6 +78,13 @@ impl ForwardBuilder {
     /// Gives each packet of a pcapng stream its flow's Community ID, as a comment.
     pub fn community_id(mut self, wanted: bool) -> Self {
         self.community_id = wanted;
+        self
+    }
+
+    /// By what flows are spread, beside themselves: forwarders with the same targets and seed agree. Default: one of this
+    /// host's own, from `/etc/machine-id`; on a host without, one that is drawn, and told in the log and the report.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
         self
     }
 
@@ -132,7 +142,8 @@ impl ForwardBuilder {
             "a Community ID",
             "pcap-over-ip with `,format=pcapng`",
         )?;
-        let group = Arc::new(Group::new(&names));
+        let seed = self.seed.map_or_else(Seed::of_host, Seed::given);
+        let group = Arc::new(Group::new(&names, seed));
         let vlans = self.vlans.clone().map(Vlans::of);
         // All are open before the first thread is started, so that an error leaves nothing behind.
         let outputs: Vec<_> = self
@@ -140,7 +151,7 @@ impl ForwardBuilder {
             .iter()
             .zip(&names)
             .map(|(target, name)| {
-                self.open(target, vlans.as_ref())
+                self.open(target, vlans.as_ref(), seed)
                     .map_err(|source| ForwardError::Open { target: name.clone(), source })
             })
             .collect::<Result<_, _>>()?;
@@ -164,6 +175,14 @@ impl ForwardBuilder {
                 .map_err(|source| ForwardError::Thread { target: name.clone(), source })?;
             members.push(handoff);
         }
+        // Nothing depends on it where one target gets all.
+        let drawn = (seed.is_random && names.len() > 1).then_some(seed.value);
+        if let Some(seed) = drawn {
+            tracing::warn!(
+                "this host has no /etc/machine-id: flows are spread by a seed drawn for this run; `--forward-seed {seed}` keeps \
+                 them where they are in the next"
+            );
+        }
         let name = match names.as_slice() {
             [one] => format!("{NAME} {one}"),
             _ => NAME.to_owned(),
@@ -174,12 +193,13 @@ impl ForwardBuilder {
             block_size: self.block_size,
             totals: Arc::new(Totals::new(names)),
             members,
+            random_seed: drawn,
             group,
             vlans,
         })
     }
 
-    fn open(&self, target: &Target, vlans: Option<&Vlans>) -> Result<Box<dyn Output>, OpenError> {
+    fn open(&self, target: &Target, vlans: Option<&Vlans>, seed: Seed) -> Result<Box<dyn Output>, OpenError> {
         let tagger = || vlans.cloned().map(Tagger::new);
         Ok(match target {
             Target::Tap { name, persist, to_host } => {
@@ -190,7 +210,7 @@ impl ForwardBuilder {
                 Box::new(TapDevice::open(name, options, tagger())?)
             }
             Target::Device { name } => Box::new(Device::open(name, tagger())?),
-            Target::Vxlan { to, vni } => Box::new(Tunnel::open(*to, *vni)?),
+            Target::Vxlan { to, vni } => Box::new(Tunnel::open(*to, *vni, seed.value)?),
             Target::PcapListen { at, format } => {
                 Box::new(PcapOverIp::listen(*at, *format, self.community_id)?)
             }

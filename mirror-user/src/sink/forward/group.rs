@@ -1,25 +1,37 @@
 //! Which member of a group a frame goes to.
 
 use std::{
-    collections::HashMap,
+    collections::VecDeque,
+    num::NonZeroUsize,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use foldhash::fast::RandomState;
+use lru::LruCache;
 
-use crate::flow::{Fragment, Packet, stable_hash};
+use super::seed::Seed;
+use crate::{
+    flow::{Fragment, Packet, seeded_hash},
+    sink::origin::OriginKey,
+};
 
-/// Fragmented packets whose flow is remembered at most.
-const FRAGMENTED: usize = 8192;
+/// Origins of which fragmented packets are remembered: the one that has been silent longest makes room for another.
+const ORIGINS: NonZeroUsize = NonZeroUsize::new(512).unwrap();
+/// An origin's share: so many of its fragmented packets.
+const FRAGMENTED: usize = 128;
+/// How long a receiver waits for the other fragments of a packet, as Linux does (`ipfrag_time`).
+const AGE: Duration = Duration::from_secs(30);
 
 /// The members by their seeds, and which of them are up.
 #[derive(Debug)]
 pub(super) struct Group {
     /// A number for each member, from its name: where a flow goes does not depend on the order of the members.
     seeds: Vec<u64>,
+    seed: Seed,
     /// A bit for each member that is up.
     up: AtomicU64,
     fragments: Mutex<Fragments>,
@@ -30,12 +42,13 @@ pub(super) const MAX_MEMBERS: usize = 64;
 
 impl Group {
     /// A group of at most [`MAX_MEMBERS`], all of them up.
-    pub(super) fn new(names: &[String]) -> Self {
+    pub(super) fn new(names: &[String], seed: Seed) -> Self {
         let up = if names.len() >= MAX_MEMBERS { u64::MAX } else { (1 << names.len()) - 1 };
         Self {
-            seeds: names.iter().map(stable_hash).collect(),
+            seeds: names.iter().map(|name| seeded_hash(seed.value, name)).collect(),
+            seed,
             up: AtomicU64::new(up),
-            fragments: Mutex::new(Fragments::default()),
+            fragments: Mutex::new(Fragments::new()),
         }
     }
 
@@ -55,26 +68,28 @@ impl Group {
 
     /// The member that gets a frame, of those that are up: the one with the highest score for its flow (rendezvous
     /// hashing), so that when a member goes, its flows move, and when it comes back, they return, and no others.
-    pub(super) fn member(&self, up: u64, frame: &[u8]) -> Option<usize> {
-        let flow = self.flow(frame);
+    pub(super) fn member(&self, up: u64, origin: OriginKey, frame: &[u8]) -> Option<usize> {
+        let flow = self.flow(origin, frame);
         let there = self.seeds.iter().enumerate().filter(|(member, _)| up & 1 << member != 0);
-        there.max_by_key(|(_, seed)| stable_hash(&(flow, **seed))).map(|(member, _)| member)
+        there.max_by_key(|(_, seed)| seeded_hash(self.seed.value, &(flow, **seed))).map(|(member, _)| member)
     }
 
     /// What a frame is sent by: its flow; for a later fragment, that of the first, if that has been seen.
-    fn flow(&self, frame: &[u8]) -> u64 {
+    fn flow(&self, origin: OriginKey, frame: &[u8]) -> u64 {
+        let seed = self.seed.value;
         let Some(Packet { flow, fragment }) = Packet::of(frame) else {
-            return stable_hash(&ends(frame));
+            return seeded_hash(seed, &ends(frame));
         };
         match fragment {
-            None => flow.hash(),
+            None => flow.hash(seed),
             Some(fragment) => {
                 let mut fragments = self.fragments.lock().unwrap_or_else(PoisonError::into_inner);
+                let now = Instant::now();
                 if fragment.is_first {
-                    fragments.remember(fragment, flow.hash());
+                    fragments.remember(origin, fragment, flow.hash(seed), now);
                 }
                 // A later one that comes before its first goes where the two hosts' frames without ports go.
-                fragments.find(fragment).unwrap_or_else(|| flow.hash())
+                fragments.find(origin, fragment, now).unwrap_or_else(|| flow.hash(seed))
             }
         }
     }
@@ -86,38 +101,38 @@ fn ends(frame: &[u8]) -> Option<[&[u8]; 3]> {
     Some(if to <= from { [to, from, kind] } else { [from, to, kind] })
 }
 
-/// The flows of fragmented packets, the oldest forgotten first.
+/// The flows of fragmented packets, for each origin by itself: tenants use the same addresses and ids, by chance and on
+/// purpose, and one that sends many takes no room from the others.
 #[derive(Debug)]
-struct Fragments {
-    flows: HashMap<Fragment, u64, RandomState>,
-    /// In the order in which they came; where the next one goes.
-    order: Vec<Fragment>,
-    next: usize,
-}
+struct Fragments(LruCache<OriginKey, VecDeque<Seen>, RandomState>);
 
-impl Default for Fragments {
-    fn default() -> Self {
-        let flows = HashMap::with_capacity_and_hasher(2 * FRAGMENTED, RandomState::default());
-        Self { flows, order: Vec::with_capacity(FRAGMENTED), next: 0 }
-    }
+/// A first fragment.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    fragment: Fragment,
+    flow: u64,
+    at: Instant,
 }
 
 impl Fragments {
-    fn remember(&mut self, first: Fragment, flow: u64) {
-        if self.flows.insert(first, flow).is_some() {
-            return;
-        }
-        if self.order.len() < FRAGMENTED {
-            self.order.push(first);
-            return;
-        }
-        let oldest = std::mem::replace(&mut self.order[self.next], first);
-        self.flows.remove(&oldest);
-        self.next = (self.next + 1) % FRAGMENTED;
+    fn new() -> Self {
+        Self(LruCache::with_hasher(ORIGINS, RandomState::default()))
     }
 
-    fn find(&self, fragment: Fragment) -> Option<u64> {
-        self.flows.get(&Fragment { is_first: true, ..fragment }).copied()
+    fn remember(&mut self, origin: OriginKey, fragment: Fragment, flow: u64, now: Instant) {
+        let seen = self.0.get_or_insert_mut(origin, || VecDeque::with_capacity(FRAGMENTED));
+        if seen.len() == FRAGMENTED {
+            seen.pop_front();
+        }
+        seen.push_back(Seen { fragment, flow, at: now });
+    }
+
+    /// The flow of the last first fragment that this one goes with.
+    fn find(&mut self, origin: OriginKey, fragment: Fragment, now: Instant) -> Option<u64> {
+        let first = Fragment { is_first: true, ..fragment };
+        let of_age = |seen: &&Seen| now.saturating_duration_since(seen.at) < AGE;
+        let seen = self.0.get(&origin)?.iter().rev().take_while(of_age).find(|seen| seen.fragment == first);
+        seen.map(|seen| seen.flow)
     }
 }
 
@@ -128,7 +143,11 @@ mod tests {
     use super::*;
 
     fn group(members: usize) -> Group {
-        Group::new(&(0..members).map(|n| format!("tap:m{n}")).collect::<Vec<_>>())
+        Group::new(&(0..members).map(|n| format!("tap:m{n}")).collect::<Vec<_>>(), Seed::given(7))
+    }
+
+    fn origin(vni: u32) -> OriginKey {
+        OriginKey::new([10, 9, 0, 1].into(), vni)
     }
 
     fn udp(flow: u32, back: bool) -> Vec<u8> {
@@ -146,8 +165,8 @@ mod tests {
         let group = group(2);
         let mut frames = [0_i32; 2];
         for flow in 0..10_000 {
-            let member = group.member(group.up(), &udp(flow, false)).unwrap();
-            assert_eq!(group.member(group.up(), &udp(flow, true)), Some(member));
+            let member = group.member(group.up(), origin(1), &udp(flow, false)).unwrap();
+            assert_eq!(group.member(group.up(), origin(1), &udp(flow, true)), Some(member));
             frames[member] += 1;
         }
         assert!((frames[0] - frames[1]).abs() <= 500, "{frames:?}");
@@ -156,7 +175,9 @@ mod tests {
     #[test]
     fn of_a_member_that_goes_the_flows_move_and_no_others_and_they_return() {
         let group = group(5);
-        let members = || (0..2000).map(|flow| group.member(group.up(), &udp(flow, false)).unwrap()).collect();
+        let members = || {
+            (0..2000).map(|flow| group.member(group.up(), origin(1), &udp(flow, false)).unwrap()).collect()
+        };
         let before: Vec<_> = members();
         group.set(3, false);
         let without: Vec<_> = members();
@@ -166,7 +187,7 @@ mod tests {
         group.set(3, true);
         assert_eq!(members(), before);
         (0..5).for_each(|member| group.set(member, false));
-        assert_eq!(group.member(group.up(), &udp(1, false)), None);
+        assert_eq!(group.member(group.up(), origin(1), &udp(1, false)), None);
     }
 
     #[test]
@@ -174,7 +195,7 @@ mod tests {
         let group = group(8);
         for flow in 0..200_u16 {
             let whole = udp(flow.into(), false);
-            let member = group.member(group.up(), &whole);
+            let member = group.member(group.up(), origin(1), &whole);
             let fragment = |offset: u16, payload: &[u8]| {
                 let mut header = Ipv4Header::from_slice(&whole[14..]).unwrap().0;
                 header.identification = flow;
@@ -187,30 +208,71 @@ mod tests {
                 frame.extend_from_slice(payload);
                 frame
             };
-            assert_eq!(group.member(group.up(), &fragment(0, &whole[34..])), member);
-            assert_eq!(group.member(group.up(), &fragment(185, &[0xff; 40])), member);
+            assert_eq!(group.member(group.up(), origin(1), &fragment(0, &whole[34..])), member);
+            assert_eq!(group.member(group.up(), origin(1), &fragment(185, &[0xff; 40])), member);
         }
     }
 
-    #[test]
-    fn as_many_fragmented_packets_are_remembered_as_there_is_room_for() {
-        let mut fragments = Fragments::default();
+    fn first(id: u32) -> Fragment {
         let ends = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
-        let first = |id| Fragment { source: ends.0, destination: ends.1, protocol: 17, id, is_first: true };
-        let room = u32::try_from(FRAGMENTED).unwrap();
-        for id in 0..3 * room {
-            fragments.remember(first(id), id.into());
+        Fragment { source: ends.0, destination: ends.1, protocol: 17, id, is_first: true }
+    }
+
+    fn later(id: u32) -> Fragment {
+        Fragment { is_first: false, ..first(id) }
+    }
+
+    #[test]
+    fn an_origin_has_its_share_and_takes_nothing_of_another_s() {
+        let (mut fragments, now) = (Fragments::new(), Instant::now());
+        fragments.remember(origin(1), first(7), 1, now);
+        // The same addresses and id, of another tenant.
+        fragments.remember(origin(2), first(7), 2, now);
+        for id in 0..100_000 {
+            fragments.remember(origin(2), first(id), 3, now);
         }
-        assert_eq!((fragments.flows.len(), fragments.order.len()), (FRAGMENTED, FRAGMENTED));
-        assert_eq!(fragments.find(first(2 * room - 1)), None);
-        assert_eq!(fragments.find(Fragment { is_first: false, ..first(2 * room) }), Some((2 * room).into()));
+        assert_eq!(fragments.find(origin(1), later(7), now), Some(1));
+        assert_eq!(fragments.find(origin(2), later(7), now), None);
+        assert_eq!(fragments.find(origin(2), later(99_999), now), Some(3));
+        assert_eq!(fragments.find(origin(3), later(7), now), None);
+        let held: usize = fragments.0.iter().map(|(_, seen)| seen.len()).sum();
+        assert_eq!(held, FRAGMENTED + 1);
+        for vni in 0..100_000 {
+            fragments.remember(origin(vni), first(7), 4, now);
+        }
+        assert_eq!(fragments.0.len(), ORIGINS.get());
+    }
+
+    #[test]
+    fn an_id_that_comes_again_later_is_another_packet_s() {
+        let (mut fragments, begin) = (Fragments::new(), Instant::now());
+        fragments.remember(origin(1), first(7), 1, begin);
+        assert_eq!(fragments.find(origin(1), later(7), begin + AGE / 2), Some(1));
+        assert_eq!(fragments.find(origin(1), later(7), begin + AGE), None);
+        fragments.remember(origin(1), first(7), 2, begin + AGE);
+        assert_eq!(fragments.find(origin(1), later(7), begin + AGE), Some(2));
+    }
+
+    #[test]
+    fn another_seed_spreads_flows_otherwise() {
+        let names: Vec<_> = (0..8).map(|n| format!("tap:m{n}")).collect();
+        let groups = [Group::new(&names, Seed::given(1)), Group::new(&names, Seed::given(2))];
+        let moved = (0..1000).filter(|flow| {
+            let [one, other] =
+                groups.each_ref().map(|group| group.member(group.up(), origin(1), &udp(*flow, false)));
+            one != other
+        });
+        assert!(moved.count() > 700);
     }
 
     #[test]
     fn what_holds_no_ip_goes_by_its_two_addresses() {
         let group = group(8);
         let arp = |from: u8, to: u8| [[to; 6].as_slice(), &[from; 6], &[8, 6], &[0; 28]].concat();
-        assert_eq!(group.member(group.up(), &arp(2, 4)), group.member(group.up(), &arp(4, 2)));
-        assert!(group.member(group.up(), &[1, 2, 3]).is_some());
+        assert_eq!(
+            group.member(group.up(), origin(1), &arp(2, 4)),
+            group.member(group.up(), origin(1), &arp(4, 2))
+        );
+        assert!(group.member(group.up(), origin(1), &[1, 2, 3]).is_some());
     }
 }

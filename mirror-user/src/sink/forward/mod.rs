@@ -24,6 +24,7 @@ mod builder;
 mod group;
 mod member;
 mod output;
+mod seed;
 mod target;
 mod vlan;
 mod worker;
@@ -69,6 +70,8 @@ pub struct Forward {
     block_size: usize,
     members: Vec<Handoff>,
     group: Arc<Group>,
+    /// By which flows were spread, where it was drawn.
+    random_seed: Option<u64>,
     vlans: Option<Vlans>,
     totals: Arc<Totals>,
 }
@@ -195,6 +198,9 @@ impl SinkFactory for Forward {
     }
 
     fn close(&self, report: &mut Report) -> Result<(), SinkError> {
+        if let Some(seed) = self.random_seed {
+            report.warnings.push(format!("{}: flows were spread by the random seed {seed}", self.name));
+        }
         let ends: Vec<_> = self.members.iter().map(|member| member.close(report)).collect();
         ends.into_iter().collect()
     }

@@ -90,7 +90,7 @@ fn what_sends_allocates_nothing_per_frame() {
             ("tap", Box::new(TapDevice::open("tap0", TapOptions::new(1500), None).unwrap())),
             ("tap with VLANs", Box::new(TapDevice::open("tap1", TapOptions::new(1500), tagger()).unwrap())),
             ("device", Box::new(Device::open("out0", tagger()).unwrap())),
-            ("tunnel", Box::new(Tunnel::open("10.99.0.2:4789".parse().unwrap(), None).unwrap())),
+            ("tunnel", Box::new(Tunnel::open("10.99.0.2:4789".parse().unwrap(), None, 7).unwrap())),
         ];
         let count = |output: &mut dyn Output, records: &[u8], frames: u64| {
             let mut settled = Settled::default();

@@ -8,6 +8,7 @@ use crate::{
     sink::{
         Sink, SinkError, SinkStats,
         handoff::{Lane, record},
+        origin::OriginKey,
     },
 };
 
@@ -50,7 +51,8 @@ impl Sink for ForwardSink {
         }
         let up = self.group.up();
         for frame in batch {
-            match self.group.member(up, frame.inner().head(&mut HeadBuffer::default())) {
+            match self.group.member(up, OriginKey::of(frame), frame.inner().head(&mut HeadBuffer::default()))
+            {
                 Some(member) => Self::put(&mut self.lanes[member], frame),
                 None => self.no_member += 1,
             }

@@ -18,7 +18,7 @@ use nix::{
 
 use super::{super::builder::OpenError, Output, Refusal};
 use crate::{
-    flow::{Packet, stable_hash},
+    flow::{Packet, seeded_hash},
     sink::handoff::{Settled, record},
     wire::{ipv6, udp, vxlan},
 };
@@ -41,6 +41,8 @@ pub(in super::super) struct Tunnel {
     /// The address that the host sends from, as of the last look.
     from: IpAddr,
     vni: Option<u32>,
+    /// Of source ports.
+    seed: u64,
 }
 
 /// A frame on its way: headers, and the inner frame.
@@ -50,7 +52,7 @@ type Message<'f> = (ArrayVec<u8, HEADERS>, &'f [u8]);
 type Room = MultiHeaders<SockaddrStorage>;
 
 impl Tunnel {
-    pub(in super::super) fn open(to: SocketAddr, vni: Option<u32>) -> Result<Self, OpenError> {
+    pub(in super::super) fn open(to: SocketAddr, vni: Option<u32>, seed: u64) -> Result<Self, OpenError> {
         let failed = |what| {
             move |errno: Errno| OpenError::Socket {
                 what,
@@ -89,7 +91,7 @@ impl Tunnel {
             source,
             mend: "; see `ip route get`",
         })?;
-        Ok(Self { socket, to, from, vni })
+        Ok(Self { socket, to, from, vni, seed })
     }
 
     fn flush(&self, room: &mut Room, messages: &mut ArrayVec<Message<'_>, BURST>, settled: &mut Settled) {
@@ -121,7 +123,7 @@ impl Tunnel {
     fn headers(&self, vni: u32, inner: &[u8]) -> Option<ArrayVec<u8, HEADERS>> {
         let vxlan = vxlan::header(self.vni.unwrap_or(vni));
         let length = u16::try_from(udp::HEADER_LEN + vxlan.len() + inner.len()).ok()?;
-        let (source_port, destination_port) = (source_port(inner), self.to.port());
+        let (source_port, destination_port) = (source_port(inner, self.seed), self.to.port());
         let mut udp = UdpHeader { source_port, destination_port, length, checksum: 0 };
         let mut headers = ArrayVec::new();
         match (self.from, self.to.ip()) {
@@ -160,8 +162,9 @@ impl Tunnel {
 }
 
 /// One for each inner flow, the same in both directions.
-fn source_port(inner: &[u8]) -> u16 {
-    let hash = Packet::of(inner).map_or_else(|| stable_hash(&inner.get(..12)), |packet| packet.flow.hash());
+fn source_port(inner: &[u8], seed: u64) -> u16 {
+    let without_ip = || seeded_hash(seed, &inner.get(..12));
+    let hash = Packet::of(inner).map_or_else(without_ip, |packet| packet.flow.hash(seed));
     let [a, b, ..] = hash.to_be_bytes();
     FIRST_PORT | u16::from_be_bytes([a, b])
 }
