@@ -102,7 +102,7 @@ pub(crate) struct OutputArgs {
     #[arg(short = 'c', help_heading = "Run", value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
     /// Say nothing but errors and the closing lines
-    #[arg(short = 'q', help_heading = "Run", conflicts_with = "verbose")]
+    #[arg(short = 'q', help_heading = "Run")]
     pub(crate) quiet: bool,
     /// Say what is done; twice: in detail. With --print, print more of each packet instead
     #[arg(short = 'v', help_heading = "Run", action = clap::ArgAction::Count)]
@@ -110,8 +110,8 @@ pub(crate) struct OutputArgs {
     /// Further sinks, each with a selection of its own: from a configuration file only.
     #[arg(skip)]
     pub(crate) tables: Vec<SinkTable>,
-    /// Taken for tcpdump's sake, as are -p, -K, -S and -l, and without effect
-    #[arg(short = 'n', help_heading = "Run", short_aliases = ['p', 'K', 'S', 'l'], action = clap::ArgAction::Count)]
+    /// Taken for tcpdump's sake, as are -p, -K and -l, and without effect
+    #[arg(short = 'n', help_heading = "Run", short_aliases = ['p', 'K', 'l'], action = clap::ArgAction::Count)]
     _tcpdump: u8,
 }
 
@@ -242,6 +242,12 @@ impl OutputArgs {
 
     /// Opens everything that is written to.
     pub(crate) fn open(&self, max_frame: usize, opening: &Opening<'_>) -> anyhow::Result<Outputs> {
+        if self.quiet && self.log_verbosity() > 0 {
+            return Err(Usage(
+                "-q and -v: say either nothing or more; with --print, -v is about packets".into(),
+            )
+            .into());
+        }
         for output in self.all() {
             output.files.check(output.write.as_deref().is_some_and(is_stdout))?;
         }

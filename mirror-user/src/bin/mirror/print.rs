@@ -8,7 +8,7 @@ use crate::output::OnThread;
 /// What of a packet is printed.
 #[derive(Args, Debug)]
 pub(crate) struct PrintArgs {
-    /// Print the inner packets to standard output, a line each, as tcpdump -n -S does; -v, -vv and -vvv are then about
+    /// Print the inner packets to standard output, a line each, as tcpdump -n does; -v, -vv and -vvv are then about
     /// packets, and not about the log
     #[arg(long, help_heading = "Printing")]
     print: bool,
@@ -28,6 +28,9 @@ pub(crate) struct PrintArgs {
     /// the first packet
     #[arg(short = 't', help_heading = "Printing", requires = "print", action = ArgAction::Count)]
     timestamps: u8,
+    /// With TCP's sequence numbers as they came, not relative to the first of their connection
+    #[arg(short = 'S', help_heading = "Printing")]
+    absolute: bool,
 }
 
 impl PrintArgs {
@@ -67,6 +70,10 @@ impl PrintArgs {
             (0, times, _) => (Dump::Hex, times),
             (times, ..) => (Dump::HexAscii, times),
         };
-        Style::default().time(time).link(self.link).dump(dump, times > 1)
+        Style::default()
+            .time(time)
+            .link(self.link)
+            .dump(dump, times > 1)
+            .absolute_sequence_numbers(self.absolute)
     }
 }

@@ -4,10 +4,15 @@ use std::fmt::Write as _;
 
 use jiff::tz::TimeZone;
 
-use super::{packet, style::Style, time::Times};
+use super::{
+    packet::{self, Memory},
+    style::Style,
+    time::Times,
+};
 use crate::{batch::Frame, sink::origin::OriginKey};
 
-/// Prints frames, one a line, in a [`Style`].
+/// Prints frames, one a line, in a [`Style`]. What it prints of a packet may stand on packets before it, as sequence numbers do:
+/// one `Lines` is for all packets of a connection.
 ///
 /// ```
 /// use mirror_user::{Captured, decap, sink::print::{Lines, Style, Time}, wire::vxlan};
@@ -24,6 +29,7 @@ use crate::{batch::Frame, sink::origin::OriginKey};
 pub struct Lines {
     style: Style,
     times: Times,
+    memory: Memory,
     /// Time and origin, the same for all lines of a frame.
     prefix: String,
 }
@@ -32,7 +38,8 @@ impl Lines {
     /// Prints in this style, and times of day in the system's time zone, or that of the variable `TZ`.
     #[must_use]
     pub fn new(style: Style) -> Self {
-        Self { style, times: Times::new(style.time, TimeZone::system()), prefix: String::new() }
+        let times = Times::new(style.time, TimeZone::system());
+        Self { style, times, memory: Memory::default(), prefix: String::new() }
     }
 
     /// Adds a frame's text, with the line end: a line, and more where the style wants details below it.
@@ -45,11 +52,11 @@ impl Lines {
         let _ = write!(self.prefix, "{} ", OriginKey::of(frame));
         if self.style.outer {
             out.push_str(&self.prefix);
-            packet::outer(frame, self.style, out);
+            packet::outer(frame, self.style, &mut self.memory, out);
             out.push('\n');
         }
         out.push_str(&self.prefix);
-        packet::inner(frame, self.style, out);
+        packet::inner(frame, self.style, &mut self.memory, out);
         out.push('\n');
     }
 }

@@ -9,6 +9,7 @@ pub struct Style {
     pub(super) dump: Dump,
     pub(super) dump_link: bool,
     pub(super) outer: bool,
+    pub(super) absolute: bool,
 }
 
 /// The time in front of a packet, to the µs.
@@ -68,6 +69,12 @@ impl Style {
     #[must_use]
     pub fn dump(self, dump: Dump, link: bool) -> Self {
         Self { dump, dump_link: link, ..self }
+    }
+
+    /// Prints TCP's sequence numbers as they came, as with `-S`, and not relative to the first of their connection.
+    #[must_use]
+    pub fn absolute_sequence_numbers(self, absolute: bool) -> Self {
+        Self { absolute, ..self }
     }
 
     /// Prints a line for the outer headers before each packet.

@@ -56,6 +56,7 @@ const SINK_KEYS: &[(&str, &str)] = &[
     ("hexascii", "hexascii"),
     ("ascii", "ascii"),
     ("timestamps", "timestamps"),
+    ("absolute", "absolute"),
     ("verbose", "verbose"),
     #[cfg(feature = "af-xdp")]
     ("forward", "forward"),

@@ -32,12 +32,12 @@ use crate::{Cli, terminal};
 #[command(after_help = "\
 Keys are the names of the flags: `vni = \"7,100-199\"` for --vni 7,100-199, `outer = true` for --outer. Those that have
 a letter only: read, write, unbuffered, count, quiet, verbose; for what is printed: link (-e), hex (-x), hexascii (-X),
-ascii (-A), timestamps (-t). `filter` is the filter expression. Lists may be arrays. What is typed beside --config wins
+ascii (-A), timestamps (-t), absolute (-S). `filter` is the filter expression. Lists may be arrays. What is typed beside --config wins
 over the file; `mirror replay` skips what only an interface has, and `mirror ingest` what only files have.
 
 Each table [[sink]] is a capture of its own: write, name, format, outer, unbuffered, snap, file-size, rotate-seconds,
 file-count, postrotate-command, per-origin, max-origins, min-free, when-full; or, one of them at most, prints: print,
-link, hex, hexascii, ascii, timestamps, verbose; and which packets it gets, of those that the run selects: vnis, sources,
+link, hex, hexascii, ascii, timestamps, absolute, verbose; and which packets it gets, of those that the run selects: vnis, sources,
 filter, outer-filter.")]
 pub(crate) struct ConfigArgs {
     #[command(subcommand)]

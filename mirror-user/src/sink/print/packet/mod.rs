@@ -20,6 +20,7 @@ mod ipv6;
 mod ipv6_extensions;
 mod link;
 mod llc;
+mod memory;
 mod neighbours;
 mod network;
 mod sctp;
@@ -30,14 +31,17 @@ mod tunnel;
 mod udp;
 mod view;
 
+pub(super) use memory::Memory;
+
 use super::style::{Dump, Style};
 use crate::batch::Frame;
 use text::Text;
 use view::View;
 
 /// Adds what the inner packet says, and below it its bytes, where the style wants them.
-pub(super) fn inner(frame: &Frame<'_>, style: Style, out: &mut String) {
-    let mut text = Text::new(out, style);
+pub(super) fn inner(frame: &Frame<'_>, style: Style, memory: &mut Memory, out: &mut String) {
+    memory.turn_to(frame);
+    let mut text = Text::new(out, style, memory);
     let bytes = &*frame.inner().to_contiguous();
     let header_len = link::ethernet(&mut text, View::new(bytes, frame.wire_len() as usize));
     let dumped = if style.dump_link { bytes } else { bytes.get(header_len..).unwrap_or_default() };
@@ -51,6 +55,6 @@ pub(super) fn inner(frame: &Frame<'_>, style: Style, out: &mut String) {
 }
 
 /// Adds what carried the packet, in short.
-pub(super) fn outer(frame: &Frame<'_>, style: Style, out: &mut String) {
-    tunnel::print(&mut Text::new(out, style), frame);
+pub(super) fn outer(frame: &Frame<'_>, style: Style, memory: &mut Memory, out: &mut String) {
+    tunnel::print(&mut Text::new(out, style, memory), frame);
 }

@@ -15,18 +15,72 @@ const FIXED: usize = 20;
 const FLAGS: [(u32, &str); 8] =
     [(0x01, "F"), (0x02, "S"), (0x04, "R"), (0x08, "P"), (0x10, "."), (0x20, "U"), (0x40, "E"), (0x80, "W")];
 const FIN_SYN_RST: u8 = 0x07;
+const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 const URG: u8 = 0x20;
 
-/// A segment. Sequence numbers are as they came, as with `tcpdump -S`.
+/// The sequence numbers that those of a connection are told from.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Base {
+    /// Of the end with the lower port, or the lower address.
+    low: u32,
+    /// Of the other end.
+    high: u32,
+}
+
+/// What is taken from the numbers of a segment.
+#[derive(Clone, Copy, Default)]
+struct Offsets {
+    sequence: u32,
+    acknowledgment: u32,
+    /// Of the blocks in its selective acknowledgments.
+    blocks: u32,
+}
+
+/// Finds what a segment's numbers are told from; the first segment of a connection, and each that begins it again, is told as
+/// it came. Segments without acknowledgment are told as they came and teach nothing, which is how tcpdump has it.
+fn offsets(
+    text: &mut Text<'_>,
+    segment: View<'_>,
+    below: &Network,
+    ports: (u16, u16),
+    flags: u8,
+) -> Printed<Offsets> {
+    if text.style.absolute || flags & ACK == 0 {
+        return Ok(Offsets::default());
+    }
+    let (sequence, acknowledgment) = (segment.u32(4)?, segment.u32(8)?);
+    let (from, to) = ((ports.0, below.source.0), (ports.1, below.destination.0));
+    let is_reverse = from > to;
+    let key = if is_reverse { (to, from) } else { (from, to) };
+    let (base, is_new) = text.memory.tcp(key);
+    let begins = is_new || flags & SYN != 0;
+    if begins {
+        let before = acknowledgment.wrapping_sub(1);
+        *base = if is_reverse {
+            Base { low: before, high: sequence }
+        } else {
+            Base { low: sequence, high: before }
+        };
+    }
+    let (own, other) = if is_reverse { (base.high, base.low) } else { (base.low, base.high) };
+    Ok(if begins {
+        Offsets { blocks: other, ..Offsets::default() }
+    } else {
+        Offsets { sequence: own, acknowledgment: other, blocks: other }
+    })
+}
+
+/// A segment.
 pub(super) fn print(text: &mut Text<'_>, segment: View<'_>, below: &Network) -> Printed {
     text.protocol = "tcp";
     let Ok(destination) = segment.u16(2) else {
         below.put_hosts(text);
         return Err(Cut);
     };
-    below.put_ends(text, IpNumber::TCP, segment.u16(0)?, destination);
+    let source = segment.u16(0)?;
+    below.put_ends(text, IpNumber::TCP, source, destination);
     segment.get(0, FIXED)?;
     let header_len = usize::from(segment.u8(12)? >> 4) * 4;
     if header_len < FIXED {
@@ -38,6 +92,7 @@ pub(super) fn print(text: &mut Text<'_>, segment: View<'_>, below: &Network) -> 
     put!(text, "Flags [");
     text.bits(flags.into(), &FLAGS, "");
     put!(text, "]");
+    let offsets = offsets(text, segment, below, (source, destination), flags)?;
     if header_len > segment.len() {
         put!(text, " [bad hdr length {header_len} - too long, > {}]", segment.len());
         return Ok(());
@@ -54,7 +109,7 @@ pub(super) fn print(text: &mut Text<'_>, segment: View<'_>, below: &Network) -> 
         }
     }
     let len = segment.len() - header_len;
-    let sequence = segment.u32(4)?;
+    let sequence = segment.u32(4)?.wrapping_sub(offsets.sequence);
     if text.style.verbosity > 1 || len > 0 || flags & FIN_SYN_RST != 0 {
         put!(text, ", seq {sequence}");
         if len > 0 {
@@ -64,7 +119,7 @@ pub(super) fn print(text: &mut Text<'_>, segment: View<'_>, below: &Network) -> 
         }
     }
     if flags & ACK != 0 {
-        put!(text, ", ack {}", segment.u32(8)?);
+        put!(text, ", ack {}", segment.u32(8)?.wrapping_sub(offsets.acknowledgment));
     }
     put!(text, ", win {}", segment.u16(14)?);
     if flags & URG != 0 {
@@ -72,7 +127,7 @@ pub(super) fn print(text: &mut Text<'_>, segment: View<'_>, below: &Network) -> 
     }
     if header_len > FIXED {
         put!(text, ", options [");
-        if !tcp_options::print(text, segment.after(FIXED).of_len(header_len - FIXED))? {
+        if !tcp_options::print(text, segment.after(FIXED).of_len(header_len - FIXED), offsets.blocks)? {
             return Ok(());
         }
         put!(text, "]");

@@ -27,8 +27,9 @@ const EXPERIMENT: u8 = 254;
 /// An option whose length and kind do not go together: nothing after it can be read.
 struct Bad;
 
-/// The options, of which the view's length is the room they take in the header; whether they were all readable.
-pub(super) fn print(text: &mut Text<'_>, mut options: View<'_>) -> Printed<bool> {
+/// The options, of which the view's length is the room they take in the header, and `blocks` what the edges of
+/// selective acknowledgments are told from; whether they were all readable.
+pub(super) fn print(text: &mut Text<'_>, mut options: View<'_>, blocks: u32) -> Printed<bool> {
     let mut separator = "";
     while options.len() > 0 {
         put!(text, "{separator}");
@@ -46,7 +47,7 @@ pub(super) fn print(text: &mut Text<'_>, mut options: View<'_>) -> Printed<bool>
             None => put!(text, "unknown-{kind}"),
         }
         let data = options.after(2.min(len));
-        let printed = match value(text, kind, data.of_len(len.saturating_sub(2)), options.len()) {
+        let printed = match value(text, kind, data.of_len(len.saturating_sub(2)), options.len(), blocks) {
             Ok(Ok(printed)) => printed,
             Ok(Err(Bad)) => {
                 bad(text, separator);
@@ -77,7 +78,13 @@ fn bad(text: &mut Text<'_>, separator: &str) {
 }
 
 /// What an option says; gives how many bytes that took. `room` is how many there are up to the end of the header.
-fn value(text: &mut Text<'_>, kind: u8, data: View<'_>, room: usize) -> Printed<Result<usize, Bad>> {
+fn value(
+    text: &mut Text<'_>,
+    kind: u8,
+    data: View<'_>,
+    room: usize,
+    blocks: u32,
+) -> Printed<Result<usize, Bad>> {
     let fixed = match kind {
         END | NOP | SACK_PERMITTED => return Ok(Ok(0)),
         WINDOW_SCALE => 1,
@@ -107,7 +114,8 @@ fn value(text: &mut Text<'_>, kind: u8, data: View<'_>, room: usize) -> Printed<
         SACK => {
             put!(text, " {} ", fixed / 8);
             for at in (0..fixed).step_by(8) {
-                put!(text, "{{{}:{}}}", data.u32(at)?, data.u32(at + 4)?);
+                let [start, end] = [data.u32(at)?, data.u32(at + 4)?].map(|edge| edge.wrapping_sub(blocks));
+                put!(text, "{{{start}:{end}}}");
             }
         }
         MD5 => {

@@ -5,7 +5,10 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use super::view::{Cut, View};
+use super::{
+    memory::Memory,
+    view::{Cut, View},
+};
 use crate::sink::print::Style;
 
 /// Whether a layer could be printed to its end.
@@ -15,6 +18,8 @@ pub(super) type Printed<T = ()> = Result<T, Cut>;
 pub(super) struct Text<'o> {
     out: &'o mut String,
     pub(super) style: Style,
+    /// What earlier packets left.
+    pub(super) memory: &'o mut Memory,
     /// What is named where bytes are missing.
     pub(super) protocol: &'static str,
     /// IP headers so far.
@@ -33,8 +38,8 @@ macro_rules! put {
 pub(super) use put;
 
 impl<'o> Text<'o> {
-    pub(super) fn new(out: &'o mut String, style: Style) -> Self {
-        Self { out, style, protocol: "", nested: 0 }
+    pub(super) fn new(out: &'o mut String, style: Style, memory: &'o mut Memory) -> Self {
+        Self { out, style, memory, protocol: "", nested: 0 }
     }
 
     pub(super) fn put(&mut self, text: fmt::Arguments<'_>) {

@@ -97,7 +97,7 @@ fn tcpdump(frames: &[Outer], flags: &[&str]) -> Vec<String> {
     pcap.close(&mut Report::new("file", SystemTime::UNIX_EPOCH)).expect("complete");
     let output = Command::new("tcpdump")
         // Numbers tell where the text of one packet ends.
-        .args(["-n", "-S", "-t", "-#"])
+        .args(["-n", "-t", "-#"])
         .args(flags)
         .arg("-r")
         .arg(&file)

@@ -1,0 +1,166 @@
+//! What earlier packets leave for later ones: tables of a fixed size, whose keys strangers choose.
+//!
+//! A table is made of small sets, and a key's hash names its set. Where a set is full, the origin that holds most of it gives up
+//! its longest silent entry: no origin's flood takes what the others have. An entry that is silent for a day is as good as
+//! gone. What is lost costs no more than tcpdump's start in mid-stream does: the next packet begins anew.
+
+use std::hash::{BuildHasher as _, Hash};
+
+use foldhash::quality::RandomState;
+
+use super::tcp::Base;
+use crate::{batch::Frame, sink::origin::OriginKey};
+
+/// Entries of a set.
+const WAYS: usize = 8;
+/// A silence after which an entry is forgotten, in s.
+const MAX_SILENCE: u32 = 24 * 60 * 60;
+const NS: u64 = 1_000_000_000;
+
+/// All that is remembered, and the packet at hand that it is asked for.
+#[derive(Debug)]
+pub(in super::super) struct Memory {
+    hasher: RandomState,
+    /// Where the packet at hand came from, hashed.
+    origin: u64,
+    /// Its time, in s.
+    now: u32,
+    tcp: Table<Base>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { hasher: RandomState::default(), origin: 0, now: 0, tcp: Table::new(32 * 1024) }
+    }
+}
+
+impl Memory {
+    /// Begins with another packet.
+    pub(in super::super) fn turn_to(&mut self, frame: &Frame<'_>) {
+        self.origin = self.hasher.hash_one(OriginKey::of(frame));
+        // Times are compared with each other only; these wrap in 2106.
+        #[expect(clippy::cast_possible_truncation, reason = "differences are taken modulo 2^32")]
+        let now = (frame.time() / NS) as u32;
+        self.now = now;
+    }
+
+    /// The connection of this key, and whether nothing was known of it.
+    pub(super) fn tcp(&mut self, key: impl Hash) -> (&mut Base, bool) {
+        self.tcp.entry(self.hasher.hash_one((self.origin, key)), self.origin, self.now)
+    }
+}
+
+#[derive(Debug)]
+struct Table<V> {
+    /// Made at the first entry: most printers of other traffic never need it.
+    sets: Vec<[Entry<V>; WAYS]>,
+    len: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Entry<V> {
+    /// The key's hash, from a secret seed: two keys with the same one are not to be expected. 0: nothing is here.
+    key: u64,
+    origin: u64,
+    seen: u32,
+    value: V,
+}
+
+impl<V: Copy + Default> Table<V> {
+    /// A table of that many sets, which is a power of 2.
+    fn new(entries: usize) -> Self {
+        Self { sets: Vec::new(), len: entries / WAYS }
+    }
+
+    /// The entry with this key; gives whether it is a new one.
+    fn entry(&mut self, key: u64, origin: u64, now: u32) -> (&mut V, bool) {
+        if self.sets.is_empty() {
+            self.sets.resize(self.len, [Entry::default(); WAYS]);
+        }
+        let key = key.max(1);
+        #[expect(clippy::cast_possible_truncation, reason = "some of its bits are enough")]
+        let place = key as usize % self.len;
+        let set = &mut self.sets[place];
+        let known = set.iter().position(|entry| entry.key == key);
+        let way = known.unwrap_or_else(|| victim(set, now));
+        let entry = &mut set[way];
+        // Packets of several queues are not in the order of their times.
+        let is_new = known.is_none() || silence(entry.seen, now) > MAX_SILENCE;
+        if is_new {
+            *entry = Entry { key, origin, seen: now, value: V::default() };
+        }
+        entry.seen = now;
+        (&mut entry.value, is_new)
+    }
+}
+
+/// Which entry of a set gives way.
+fn victim<V>(set: &[Entry<V>; WAYS], now: u32) -> usize {
+    let weight = |entry: &Entry<V>| {
+        if entry.key == 0 {
+            return (WAYS + 1, 0);
+        }
+        let share = set.iter().filter(|other| other.key != 0 && other.origin == entry.origin).count();
+        (share, silence(entry.seen, now))
+    };
+    (0..WAYS).max_by_key(|&way| weight(&set[way])).unwrap_or(0)
+}
+
+/// Seconds since an entry was asked for; 0 if that was by a later packet.
+fn silence(seen: u32, now: u32) -> u32 {
+    let passed = now.wrapping_sub(seen);
+    if passed < u32::MAX / 2 { passed } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TENANT: u64 = 1;
+    const STRANGER: u64 = 2;
+
+    fn key(number: u64) -> u64 {
+        RandomState::default().hash_one(number)
+    }
+
+    #[test]
+    fn what_was_left_is_found_again() {
+        let mut table = Table::<u32>::new(1024);
+        let (value, is_new) = table.entry(7, TENANT, 10);
+        assert!(is_new);
+        *value = 9;
+        assert_eq!(table.entry(7, TENANT, 20), (&mut 9, false));
+        assert_eq!(table.entry(7, TENANT, 5), (&mut 9, false), "out of order");
+        assert_eq!(table.entry(8, TENANT, 20), (&mut 0, true));
+    }
+
+    #[test]
+    fn an_entry_that_is_silent_for_a_day_begins_anew() {
+        let mut table = Table::<u32>::new(1024);
+        *table.entry(7, TENANT, 10).0 = 9;
+        assert_eq!(table.entry(7, TENANT, 10 + MAX_SILENCE), (&mut 9, false));
+        assert_eq!(table.entry(7, TENANT, 11 + 2 * MAX_SILENCE), (&mut 0, true));
+    }
+
+    #[test]
+    fn a_flood_of_one_origin_takes_nothing_from_another() {
+        let mut table = Table::<u32>::new(1024);
+        *table.entry(7, TENANT, 0).0 = 9;
+        for number in 0..100_000 {
+            table.entry(key(number), STRANGER, 1);
+        }
+        assert_eq!(table.entry(7, TENANT, 2), (&mut 9, false));
+        assert_eq!(table.sets.len(), 1024 / WAYS);
+    }
+
+    #[test]
+    fn the_longest_silent_of_an_origin_gives_way_first() {
+        let mut table = Table::<u32>::new(WAYS);
+        let ways = u32::try_from(WAYS).unwrap();
+        for number in 0..=ways {
+            table.entry(u64::from(number) + 1, TENANT, number);
+        }
+        assert!(!table.entry(2, TENANT, ways).1);
+        assert!(table.entry(1, TENANT, ways).1);
+    }
+}
