@@ -11,7 +11,8 @@ use mirror_user::{
     wire::vxlan,
 };
 
-static TEMPLATES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(mirror_fuzz::packets);
+static TEMPLATES: LazyLock<Vec<Vec<u8>>> =
+    LazyLock::new(|| [mirror_fuzz::packets(), mirror_fuzz::announced()].concat());
 
 fuzz_target!(|input: (Near<'_>, bool, u8, u16)| {
     let (near, link, verbosity, missing) = input;
@@ -32,7 +33,10 @@ fuzz_target!(|input: (Near<'_>, bool, u8, u16)| {
     let Ok(frame) = decap::decapsulate_frame(captured, &[vxlan::PORT]) else { return };
     let style = Style::default().link(link).verbosity(verbosity % 4).dump(Dump::HexAscii, link).outer(link);
     let mut text = String::new();
-    Lines::new(style).line(&frame, &mut text);
+    // Twice: what the first leaves, the second is printed with.
+    let mut lines = Lines::new(style);
+    lines.line(&frame, &mut text);
+    lines.line(&frame, &mut text);
     assert!(text.ends_with('\n'));
     assert!(text.chars().all(|c| c.is_ascii_graphic() || matches!(c, ' ' | '\n' | '\t')), "{text:?}");
 });

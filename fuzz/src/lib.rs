@@ -34,6 +34,40 @@ impl Near<'_> {
     }
 }
 
+/// Frames that announce each payload that is looked into, and end where it begins: by a port, a protocol of IP, a type of
+/// Ethernet, an address of LLC, or a number behind SNAP.
+pub fn announced() -> Vec<Vec<u8>> {
+    const SEGMENTS: [u16; 12] = [21, 22, 23, 25, 43, 53, 80, 179, 554, 6379, 8080, 8554];
+    const DATAGRAMS: [u16; 26] = [
+        53, 67, 69, 88, 123, 161, 319, 514, 520, 521, 547, 1812, 1985, 3784, 4789, 4790, 5060, 5353, 6081, 6343, 6635,
+        6696, 8472, 49152, 3785, 750,
+    ];
+    const PROTOCOLS: [u8; 8] = [47, 77, 88, 89, 103, 112, 132, 143];
+    const TYPES: [u16; 19] = [
+        0x8863, 0x8864, 0x880b, 0x8809, 0x8847, 0x8848, 0x886f, 0x8870, 0x888e, 0x88a2, 0x88cc, 0x88f7, 0x8902,
+        0x8947, 0x894f, 0x9000, 0xfefe, 0x1111, 0x0707,
+    ];
+    let ip = || PacketBuilder::ethernet2([6; 6], [7; 6]).ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64);
+    let mut frames: Vec<_> =
+        SEGMENTS.iter().map(|port| built(ip().tcp(*port, *port, 3, 4).ack(5), &[0; 64])).collect();
+    frames.extend(DATAGRAMS.iter().map(|port| built(ip().udp(*port, *port), &[0; 64])));
+    for protocol in PROTOCOLS {
+        let mut frame = built(ip().udp(1, 2), &[0; 64]);
+        frame[23] = protocol;
+        frames.push(frame);
+    }
+    let ethernet = |kind: [u8; 2], payload: &[u8]| [&[7; 6][..], &[6; 6], &kind, payload].concat();
+    frames.extend(TYPES.iter().map(|kind| ethernet(kind.to_be_bytes(), &[0; 64])));
+    for address in [0x42, 0xfe] {
+        frames.push(ethernet([0, 60], &[&[address, address, 3][..], &[0; 60]].concat()));
+    }
+    for number in [0x2000_u16, 0x2003, 0x2004, 0x0111, 0x010b] {
+        let head = [&[0xaa, 0xaa, 3, 0, 0, 0x0c][..], &number.to_be_bytes()].concat();
+        frames.push(ethernet([0, 60], &[&head[..], &[0; 60]].concat()));
+    }
+    frames
+}
+
 /// Outer frames with an inner one, over each shape of outer headers.
 pub fn packets() -> Vec<Vec<u8>> {
     let inner_v4 = built(
