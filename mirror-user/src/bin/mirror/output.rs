@@ -244,7 +244,7 @@ impl OutputArgs {
     pub(crate) fn open(&self, max_frame: usize, opening: &Opening<'_>) -> anyhow::Result<Outputs> {
         if self.quiet && self.log_verbosity() > 0 {
             return Err(Usage(
-                "-q and -v: say either nothing or more; with --print, -v is about packets".into(),
+                "-q cannot be used with -v; with --print it can, where -v is about packets".into(),
             )
             .into());
         }

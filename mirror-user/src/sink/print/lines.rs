@@ -30,6 +30,9 @@ pub struct Lines {
     style: Style,
     times: Times,
     memory: Memory,
+    /// The origin of the last frame, and its text with a blank behind it: the next often has the same one.
+    origin: Option<OriginKey>,
+    origin_text: String,
     /// Time and origin, the same for all lines of a frame.
     prefix: String,
 }
@@ -39,7 +42,8 @@ impl Lines {
     #[must_use]
     pub fn new(style: Style) -> Self {
         let times = Times::new(style.time, TimeZone::system());
-        Self { style, times, memory: Memory::default(), prefix: String::new() }
+        let (prefix, origin_text) = (String::new(), String::new());
+        Self { style, times, memory: Memory::default(), origin: None, origin_text, prefix }
     }
 
     /// Adds a frame's text, with the line end: a line, and more where the style wants details below it.
@@ -48,8 +52,13 @@ impl Lines {
     pub fn line(&mut self, frame: &Frame<'_>, out: &mut String) {
         self.prefix.clear();
         self.times.put(frame.time(), &mut self.prefix);
-        // Writing to a String cannot fail.
-        let _ = write!(self.prefix, "{} ", OriginKey::of(frame));
+        let origin = OriginKey::of(frame);
+        if self.origin.replace(origin) != Some(origin) {
+            self.origin_text.clear();
+            // Writing to a String cannot fail.
+            let _ = write!(self.origin_text, "{origin} ");
+        }
+        self.prefix.push_str(&self.origin_text);
         if self.style.outer {
             out.push_str(&self.prefix);
             packet::outer(frame, self.style, &mut self.memory, out);

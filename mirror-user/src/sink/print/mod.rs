@@ -5,7 +5,7 @@
 //! ```
 //!
 //! In front are the receive time and the origin, by the name it has in a capture; then what tcpdump prints of the inner
-//! packet with `-n -S`. What differs is listed in `docs/print.md`.
+//! packet with `-n`. What differs is listed in `docs/print.md`.
 //!
 //! [`Lines`] makes text of frames and does nothing else. [`Print`] is the sink: workers copy frames into blocks, and one
 //! thread makes text of them and writes it, within 100 ms of their arrival. A worker that has no empty block drops and counts

@@ -15,11 +15,14 @@ pub(super) struct Times {
     zone: TimeZone,
     /// The packet that times are told from.
     from: Option<u64>,
+    /// The second printed last, and its text: many packets share one.
+    second: Option<u64>,
+    second_text: String,
 }
 
 impl Times {
     pub(super) fn new(style: Time, zone: TimeZone) -> Self {
-        Self { style, zone, from: None }
+        Self { style, zone, from: None, second: None, second_text: String::new() }
     }
 
     /// Adds the time, in ns since the epoch, and a blank.
@@ -41,23 +44,27 @@ impl Times {
                 write!(out, "{sign}{hours:02}:{minutes:02}:{:02}.{:06} ", seconds % 60, micros(passed))
             }
             Time::Clock | Time::Date => {
-                // 2^64 ns end in the year 2554, far from where jiff's times do.
-                let then =
-                    i64::try_from(time / NS).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
-                let then = self.zone.to_datetime(then.unwrap_or(Timestamp::MAX));
-                if self.style == Time::Date {
-                    let _ = write!(out, "{:04}-{:02}-{:02} ", then.year(), then.month(), then.day());
+                let second = time / NS;
+                if self.second.replace(second) != Some(second) {
+                    self.put_second(second);
                 }
-                write!(
-                    out,
-                    "{:02}:{:02}:{:02}.{:06} ",
-                    then.hour(),
-                    then.minute(),
-                    then.second(),
-                    micros(time)
-                )
+                out.push_str(&self.second_text);
+                write!(out, ".{:06} ", micros(time))
             }
         };
+    }
+
+    /// Makes the text of a second, with its date if the style has it.
+    fn put_second(&mut self, second: u64) {
+        // 2^64 ns end in the year 2554, far from where jiff's times do.
+        let then = i64::try_from(second).ok().and_then(|second| Timestamp::from_second(second).ok());
+        let then = self.zone.to_datetime(then.unwrap_or(Timestamp::MAX));
+        self.second_text.clear();
+        // Writing to a String cannot fail.
+        if self.style == Time::Date {
+            let _ = write!(self.second_text, "{:04}-{:02}-{:02} ", then.year(), then.month(), then.day());
+        }
+        let _ = write!(self.second_text, "{:02}:{:02}:{:02}", then.hour(), then.minute(), then.second());
     }
 }
 

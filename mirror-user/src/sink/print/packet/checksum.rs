@@ -15,7 +15,7 @@ pub(super) fn of(bytes: &[u8]) -> Sum16BitWords {
 pub(super) fn with_pseudo_header(bytes: &[u8], below: &Network, protocol: IpNumber) -> Sum16BitWords {
     let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes();
     let mut sum = of(bytes).add_2bytes([0, protocol.0]).add_4bytes(len);
-    for address in [below.source.0, below.last_destination.0] {
+    for address in [below.first_source.0, below.last_destination.0] {
         sum = match address {
             IpAddr::V4(address) => sum.add_4bytes(address.octets()),
             IpAddr::V6(address) => sum.add_16bytes(address.octets()),

@@ -3,8 +3,9 @@
 use etherparse::EtherType;
 
 use super::{
-    ipv4, ipv6, link,
+    ipv4, ipv6, link, routing,
     text::{Printed, Text, put},
+    tunnels,
     view::View,
 };
 
@@ -23,6 +24,7 @@ const SEQUENCE: u16 = 0x1000;
 const ACKNOWLEDGMENT: u16 = 0x0080;
 /// Transparent Ethernet bridging.
 const ETHERNET: EtherType = EtherType(0x6558);
+const PPP: u16 = 0x880b;
 
 /// A packet and what it carries.
 pub(super) fn print(text: &mut Text<'_>, packet: View<'_>) -> Printed {
@@ -66,9 +68,9 @@ pub(super) fn print(text: &mut Text<'_>, packet: View<'_>) -> Printed {
         _ if flags & ROUTING != 0 => put!(text, "gre-proto-0x{kind:x}"),
         EtherType::IPV4 => ipv4::print(text, payload)?,
         EtherType::IPV6 => ipv6::print(text, payload)?,
-        ETHERNET => {
-            link::ethernet(text, payload);
-        }
+        EtherType(0x8847) => tunnels::mpls(text, payload)?,
+        EtherType(0x00fe) => routing::osi(text, payload)?,
+        ETHERNET => link::carried(text, payload),
         _ => put!(text, "gre-proto-0x{kind:x}"),
     }
     Ok(())
@@ -103,8 +105,13 @@ fn point_to_point(text: &mut Text<'_>, packet: View<'_>, flags: u16) -> Printed 
         put!(text, ", proto {} (0x{kind:04x})", link::ethertype_name(kind).unwrap_or("unknown"));
     }
     put!(text, ", length {}", packet.len());
-    if !empty {
-        put!(text, "{}gre-proto-0x{kind:x}", if text.verbose() { "\n\t" } else { ": " });
+    if empty {
+        return Ok(());
     }
+    put!(text, "{}", if text.verbose() { "\n\t" } else { ": " });
+    if kind == PPP {
+        return tunnels::ppp(text, packet.after(at));
+    }
+    put!(text, "gre-proto-0x{kind:x}");
     Ok(())
 }

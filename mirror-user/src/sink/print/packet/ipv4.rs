@@ -55,8 +55,10 @@ pub(super) fn print(text: &mut Text<'_>, packet: View<'_>) -> Printed {
     let below = Network {
         source: Address::v4(packet, 12)?,
         destination: Address::v4(packet, 16)?,
+        first_source: Address::v4(packet, 12)?,
         last_destination: ipv4_options::last_destination(packet, header_len)?,
         protocol: IpNumber(packet.u8(9)?),
+        ttl: packet.u8(8)?,
         fragment: fragment & MORE_FRAGMENTS != 0,
     };
     if text.verbose() {

@@ -25,7 +25,9 @@ pub(super) fn last_destination(packet: View<'_>, header_len: usize) -> Printed<A
             Ok(END) | Err(Cut) => break,
             Ok(kind) => match options.u8(1).map(usize::from) {
                 Ok(len @ 7..) if matches!(kind, LOOSE_ROUTE | STRICT_ROUTE) && options.has(len) => {
-                    return Address::v4(options, len - 4);
+                    // Behind its end, where all of the route is used up, and the destination is the last.
+                    let is_left = usize::from(options.u8(2)?) <= len;
+                    return if is_left { Address::v4(options, len - 4) } else { Ok(destination) };
                 }
                 Ok(len @ 2..) => len,
                 _ => break,

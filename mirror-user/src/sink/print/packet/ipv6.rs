@@ -48,8 +48,10 @@ pub(super) fn print(text: &mut Text<'_>, packet: View<'_>) -> Printed {
     let below = Network {
         source: Address::v6(packet, 8)?,
         destination: Address::v6(packet, 24)?,
+        first_source: Address::v6(packet, 8)?,
         last_destination: Address::v6(packet, 24)?,
         protocol,
+        ttl: packet.u8(7)?,
         fragment: false,
     };
     let room = packet.len();
@@ -68,7 +70,7 @@ fn upper(text: &mut Text<'_>, packet: View<'_>, below: &Network, payload_len: us
     }
     let mut seen = ipv6_extensions::Seen::new(payload_len);
     while let Some(kind) = Extension::of(next) {
-        let Some(len) = ipv6_extensions::print(text, kind, rest, &mut seen)? else {
+        let Some(len) = ipv6_extensions::print(text, kind, rest, &mut seen, &mut below)? else {
             return Ok(());
         };
         next = IpNumber(rest.u8(0)?);

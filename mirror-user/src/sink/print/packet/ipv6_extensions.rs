@@ -3,6 +3,7 @@
 use etherparse::IpNumber;
 
 use super::{
+    network::Network,
     text::{Address, Printed, Text, put},
     view::{Cut, View},
 };
@@ -53,12 +54,13 @@ impl Seen {
     }
 }
 
-/// One header; gives its length, or `None` where nothing after it can be told.
+/// One header; gives its length, or `None` where nothing after it can be told. `below` learns what checksums are made with.
 pub(super) fn print(
     text: &mut Text<'_>,
     kind: Extension,
     header: View<'_>,
     seen: &mut Seen,
+    below: &mut Network,
 ) -> Printed<Option<usize>> {
     let len = match kind {
         Extension::HopByHop => {
@@ -76,7 +78,7 @@ pub(super) fn print(
             text.protocol = "hbhopt";
             let len = options_len(header)?;
             put!(text, "HBH ");
-            let read = options(text, header, len, Some(seen));
+            let read = options(text, header, len, Some(seen), below);
             if seen.jumbo_allowed && seen.jumbo.is_none() {
                 // Before anything else that is wrong with it.
                 if read.is_err() {
@@ -94,11 +96,11 @@ pub(super) fn print(
             let len = options_len(header)?;
             put!(text, "DSTOPT ");
             if text.verbose() {
-                options(text, header, len, None)?;
+                options(text, header, len, None, below)?;
             }
             len
         }
-        Extension::Routing => match routing(text, header)? {
+        Extension::Routing => match routing(text, header, below)? {
             Some(len) => len,
             None => return Ok(None),
         },
@@ -118,7 +120,13 @@ fn options_len(header: View<'_>) -> Printed<usize> {
 }
 
 /// Options of a hop-by-hop or destination header; `seen` for the former, in which a jumbo option may be.
-fn options(text: &mut Text<'_>, header: View<'_>, len: usize, mut seen: Option<&mut Seen>) -> Printed {
+fn options(
+    text: &mut Text<'_>,
+    header: View<'_>,
+    len: usize,
+    mut seen: Option<&mut Seen>,
+    below: &mut Network,
+) -> Printed {
     const ROUTER_ALERT: u8 = 5;
     const JUMBO: u8 = 0xc2;
     const HOME_ADDRESS: u8 = 0xc9;
@@ -137,8 +145,14 @@ fn options(text: &mut Text<'_>, header: View<'_>, len: usize, mut seen: Option<&
             (ROUTER_ALERT, 4) if verbose => put!(text, "(rtalert: 0x{:04x}) ", options.u16(2)?),
             (ROUTER_ALERT, 4) => {}
             (JUMBO, 6) => jumbo(text, options.u32(2)?, seen.as_deref_mut()),
-            (HOME_ADDRESS, 18..) if verbose => put!(text, "(homeaddr: {})", Address::v6(options, 2)?),
-            (HOME_ADDRESS, 18..) => {}
+            (HOME_ADDRESS, 18..) => {
+                let home = Address::v6(options, 2)?;
+                // Of a mobile node, which is away from there (RFC 6275 section 11.3.1).
+                below.first_source = home;
+                if verbose {
+                    put!(text, "(homeaddr: {home})");
+                }
+            }
             (ROUTER_ALERT | JUMBO | HOME_ADDRESS, _) => {
                 let (name, needed) = match kind {
                     ROUTER_ALERT => ("rtalert", 4),
@@ -180,7 +194,11 @@ fn jumbo(text: &mut Text<'_>, len: u32, seen: Option<&mut Seen>) {
 }
 
 /// Routing headers of types 0 (deprecated by RFC 5095), 2 (RFC 6275) and 4 (RFC 8754).
-fn routing(text: &mut Text<'_>, header: View<'_>) -> Printed<Option<usize>> {
+///
+/// While segments are left, checksums are over the last of them (RFC 8200 section 8.1): the last address of types 0 and 2,
+/// the first of type 4, whose list begins at its end. Then the destination is the last already.
+fn routing(text: &mut Text<'_>, header: View<'_>, below: &mut Network) -> Printed<Option<usize>> {
+    const SEGMENTS: u8 = 4;
     header.u8(0)?;
     text.protocol = "rt6";
     put!(text, "RT6");
@@ -188,7 +206,8 @@ fn routing(text: &mut Text<'_>, header: View<'_>) -> Printed<Option<usize>> {
     put!(text, " (len={units}");
     let kind = header.u8(2)?;
     put!(text, ", type={kind}{}", if kind == 0 { " [Deprecated]" } else { "" });
-    put!(text, ", segleft={}", header.u8(3)?);
+    let left = header.u8(3)?;
+    put!(text, ", segleft={left}");
     match kind {
         0 | 2 => {
             let reserved = header.u32(4)?;
@@ -196,7 +215,7 @@ fn routing(text: &mut Text<'_>, header: View<'_>) -> Printed<Option<usize>> {
                 put!(text, ", rsv=0x{reserved:x}");
             }
         }
-        4 => {
+        SEGMENTS => {
             put!(text, ", last-entry={}", header.u8(4)?);
             let flags = header.u8(5)?;
             if flags != 0 || text.verbose() {
@@ -216,7 +235,11 @@ fn routing(text: &mut Text<'_>, header: View<'_>) -> Printed<Option<usize>> {
         return Ok(None);
     }
     for place in 0..units / 2 {
-        put!(text, ", [{place}]{}", Address::v6(header, 8 + 16 * place)?);
+        let segment = Address::v6(header, 8 + 16 * place)?;
+        put!(text, ", [{place}]{segment}");
+        if left > 0 && (kind != SEGMENTS || place == 0) {
+            below.last_destination = segment;
+        }
     }
     put!(text, ") ");
     Ok(Some((units + 1) * 8))

@@ -3,8 +3,9 @@
 use etherparse::EtherType;
 
 use super::{
-    arp, hex, ipv4, ipv6, llc,
+    arp, bridge, hex, ipv4, ipv6, llc, routing,
     text::{Mac, Printed, Text, put},
+    tunnels,
     view::{Cut, View},
 };
 
@@ -12,6 +13,8 @@ const ADDRESSES: usize = 12;
 const HEADER: usize = 14;
 /// The most that is a length and no type (IEEE 802.3 section 3.2.6).
 const MAX_LENGTH: u16 = 1500;
+/// LLC in frames that are too long for a length (draft-ietf-isis-ext-eth).
+const ALTEON_JUMBO: u16 = 0x8870;
 const REVERSE_ARP: EtherType = EtherType(0x8035);
 
 /// A frame; gives the length of its header, as far as it is there.
@@ -66,11 +69,16 @@ fn contents(text: &mut Text<'_>, frame: View<'_>, header_len: &mut usize) -> Pri
         *header_len += llc::print(text, payload, frame)?;
         return Ok(());
     }
+    if length_type == ALTEON_JUMBO {
+        *header_len += llc::print(text, rest, frame)?;
+        return Ok(());
+    }
     if text.style.link {
         put_type(text, length_type);
         put_len(text, frame, tags);
     }
-    if !payload(text, EtherType(length_type), rest)? {
+    let source = Some(Mac(frame.array(6)?));
+    if !payload_from(text, EtherType(length_type), rest, source)? {
         if !text.style.link {
             put_addresses(text, frame)?;
             put_type(text, length_type);
@@ -81,12 +89,52 @@ fn contents(text: &mut Text<'_>, frame: View<'_>, header_len: &mut usize) -> Pri
     Ok(())
 }
 
+/// A frame within a packet of another protocol.
+pub(super) fn carried(text: &mut Text<'_>, frame: View<'_>) {
+    if text.nest() {
+        ethernet(text, frame);
+    }
+}
+
 /// What a type announces; whether anything is known of that.
-fn payload(text: &mut Text<'_>, kind: EtherType, payload: View<'_>) -> Printed<bool> {
+pub(super) fn payload(text: &mut Text<'_>, kind: EtherType, payload: View<'_>) -> Printed<bool> {
+    payload_from(text, kind, payload, None)
+}
+
+/// The same, where the sender's address is at hand.
+pub(super) fn payload_from(
+    text: &mut Text<'_>,
+    kind: EtherType,
+    payload: View<'_>,
+    source: Option<Mac>,
+) -> Printed<bool> {
     match kind {
         EtherType::IPV4 => ipv4::print(text, payload)?,
         EtherType::IPV6 => ipv6::print(text, payload)?,
         EtherType::ARP | REVERSE_ARP => arp::print(text, payload)?,
+        EtherType(0xfefe) if payload.here().is_empty() => {
+            text.protocol = "isoclns";
+            text.cut();
+        }
+        EtherType(0xfefe) => routing::osi(text, payload.after(1))?,
+        EtherType(0x8863 | 0x8864 | 0x3c12 | 0x3c13) => tunnels::pppoe(text, payload)?,
+        EtherType(0x888e) => bridge::authentication(text, payload)?,
+        EtherType(0x880b) if payload.len() == 0 => {}
+        EtherType(0x880b) => {
+            put!(text, ": ");
+            tunnels::ppp(text, payload)?;
+        }
+        EtherType(0x8809) => bridge::slow(text, payload)?,
+        EtherType(0x8902 | 0xabcd) => bridge::fault_management(text, payload)?,
+        EtherType(0x88cc) => bridge::lldp(text, payload)?,
+        EtherType(0x894f) => tunnels::nsh(text, payload)?,
+        EtherType(0x9000) => bridge::loopback(text, payload)?,
+        EtherType(0x8847 | 0x8848) => tunnels::mpls(text, payload)?,
+        EtherType(0x886f) => bridge::load_balancing(text, payload)?,
+        EtherType(0x0707 | 0x8947) => bridge::geonet(text, payload, source)?,
+        EtherType(0x1111) => bridge::calm_fast(text, payload, source)?,
+        EtherType(0x88a2) => bridge::ata(text, payload)?,
+        EtherType(0x88f7) => bridge::ptp(text, payload)?,
         _ => return Ok(false),
     }
     Ok(true)

@@ -1,12 +1,20 @@
 //! Logical link control (IEEE 802.2), which follows a length in the place of a type.
 
+use etherparse::EtherType;
+
 use super::{
-    hex, ipv4,
+    bridge, hex, ipv4, link, routing,
     text::{Mac, Printed, Text, put},
     view::View,
 };
 
 const IP: u8 = 0x06;
+const SPANNING_TREE: u8 = 0x42;
+const SNAP: u8 = 0xaa;
+const OSI: u8 = 0xfe;
+
+type Print = fn(&mut Text<'_>, View<'_>) -> Printed;
+
 const UNNUMBERED_INFORMATION: u16 = 0x03;
 /// Poll or final, in the one byte of an unnumbered frame and in the two of the others.
 const POLL: u16 = 0x10;
@@ -35,9 +43,18 @@ pub(super) fn print(text: &mut Text<'_>, payload: View<'_>, frame: View<'_>) -> 
         put!(text, "{}, ctrl ", if source & 1 == 0 { "Command" } else { "Response" });
         if unnumbered { put!(text, "0x{control:02x}: ") } else { put!(text, "0x{control:04x}: ") }
     }
-    if (to, from, control) == (IP, IP, UNNUMBERED_INFORMATION) {
+    let known = match (to, from, control) {
+        (SNAP, SNAP, UNNUMBERED_INFORMATION) => {
+            return snap(text, payload, header_len, frame).map(|()| header_len + 5);
+        }
+        (SPANNING_TREE, SPANNING_TREE, UNNUMBERED_INFORMATION) => Some(bridge::stp as Print),
         // RFC 948.
-        ipv4::print(text, payload.after(header_len))?;
+        (IP, IP, UNNUMBERED_INFORMATION) => Some(ipv4::print as Print),
+        (OSI, OSI, UNNUMBERED_INFORMATION) => Some(routing::osi as Print),
+        _ => None,
+    };
+    if let Some(print) = known {
+        print(text, payload.after(header_len))?;
         return Ok(header_len);
     }
     if !text.style.link {
@@ -68,6 +85,103 @@ pub(super) fn print(text: &mut Text<'_>, payload: View<'_>, frame: View<'_>) -> 
         hex::hex(text, payload.bytes(), true);
     }
     Ok(header_len)
+}
+
+/// A subnetwork access protocol header (IEEE 802 section 9.5): whose numbers, and which.
+///
+/// It is `at` bytes behind the start of the LLC header.
+fn snap(text: &mut Text<'_>, payload: View<'_>, at: usize, frame: View<'_>) -> Printed {
+    const ETHERNET: u32 = 0x00_0000;
+    const CISCO_BRIDGED: u32 = 0x00_00f8;
+    const CISCO: u32 = 0x00_000c;
+    const BRIDGED: u32 = 0x00_80c2;
+    const HEADER: usize = 5;
+    text.protocol = "snap";
+    let packet = payload.after(at);
+    packet.get(0, HEADER)?;
+    if packet.len() < HEADER {
+        text.cut();
+        return Ok(());
+    }
+    let (whose, which) = (packet.u24(0)?, packet.u16(3)?);
+    let rest = packet.after(HEADER);
+    if text.style.link {
+        put!(text, "oui {} (0x{whose:06x}), ", organization(whose).unwrap_or("Unknown"));
+        put!(text, "{} ", if whose == ETHERNET { "ethertype" } else { "pid" });
+        put!(text, "{} (0x{which:04x}), length {}: ", number(whose, which).unwrap_or("Unknown"), rest.len());
+    }
+    let source = frame.array(6).map(Mac)?;
+    match (whose, which) {
+        (ETHERNET | CISCO_BRIDGED, _) if link::payload_from(text, EtherType(which), rest, Some(source))? => {
+            return Ok(());
+        }
+        (CISCO, 0x2000) => return bridge::cisco_discovery(text, rest),
+        (CISCO, 0x2003) => return bridge::cisco_vlans(text, rest),
+        (CISCO, 0x2004) => return bridge::cisco_trunking(text, rest),
+        (CISCO, 0x0111) => return bridge::cisco_link_detection(text, rest),
+        (CISCO, 0x010b | 0x010c) | (BRIDGED, 0x000e) => return bridge::stp(text, rest),
+        (BRIDGED, 0x0001 | 0x0007) => {
+            // Behind padding (RFC 2684 section 5.2).
+            rest.get(0, 2)?;
+            link::carried(text, rest.after(2));
+            return Ok(());
+        }
+        _ => {}
+    }
+    if !text.style.link {
+        put!(text, "{} > {} SNAP, ", Mac(frame.array(6)?), Mac(frame.array(0)?));
+        if whose == ETHERNET {
+            put!(text, "ethertype ");
+        } else {
+            put!(text, "oui {} (0x{whose:06x}), pid ", organization(whose).unwrap_or("Unknown"));
+        }
+        put!(text, "{} (0x{which:04x}), length {}: ", number(whose, which).unwrap_or("Unknown"), rest.len());
+    }
+    hex::hex(text, payload.bytes(), true);
+    Ok(())
+}
+
+/// Whose numbers these are, as tcpdump names them.
+fn organization(whose: u32) -> Option<&'static str> {
+    Some(match whose {
+        0x00_0000 => "Ethernet",
+        0x00_000c => "Cisco",
+        0x00_0081 => "Nortel Networks SONMP",
+        0x00_00f8 => "Cisco bridged",
+        0x00_80c2 => "Ethernet bridged",
+        0x08_0007 => "Appletalk",
+        _ => return None,
+    })
+}
+
+fn number(whose: u32, which: u16) -> Option<&'static str> {
+    match whose {
+        0x00_0000 | 0x00_00f8 | 0x08_0007 => link::ethertype_name(which),
+        0x00_000c => Some(match which {
+            0x010b => "PVST",
+            0x010c => "VLAN Bridge",
+            0x0111 => "UDLD",
+            0x2000 => "CDP",
+            0x2003 => "VTP",
+            0x2004 => "DTP",
+            _ => return None,
+        }),
+        0x00_80c2 => Some(match which {
+            0x0001 => "Ethernet + FCS",
+            0x0007 => "Ethernet w/o FCS",
+            0x0002 => "802.4 + FCS",
+            0x0008 => "802.4 w/o FCS",
+            0x0003 => "Token Ring + FCS",
+            0x0009 => "Token Ring w/o FCS",
+            0x0004 => "FDDI + FCS",
+            0x000a => "FDDI w/o FCS",
+            0x000b => "802.6 + FCS",
+            0x000c => "802.6 w/o FCS",
+            0x000e => "BPDU",
+            _ => return None,
+        }),
+        _ => None,
+    }
 }
 
 fn put_name(text: &mut Text<'_>, address: u8, which: char) {

@@ -4,13 +4,18 @@
 //! its longest silent entry: no origin's flood takes what the others have. An entry that is silent for a day is as good as
 //! gone. What is lost costs no more than tcpdump's start in mid-stream does: the next packet begins anew.
 
-use std::hash::{BuildHasher as _, Hash};
+use std::{
+    hash::{BuildHasher as _, Hasher as _},
+    net::IpAddr,
+};
 
 use foldhash::quality::RandomState;
 
 use super::tcp::Base;
 use crate::{batch::Frame, sink::origin::OriginKey};
 
+/// Connections that are remembered.
+const CONNECTIONS: usize = 32 * 1024;
 /// Entries of a set.
 const WAYS: usize = 8;
 /// A silence after which an entry is forgotten, in s.
@@ -21,32 +26,58 @@ const NS: u64 = 1_000_000_000;
 #[derive(Debug)]
 pub(in super::super) struct Memory {
     hasher: RandomState,
-    /// Where the packet at hand came from, hashed.
-    origin: u64,
+    /// Where the packet at hand came from, and that as a hash.
+    origin: OriginKey,
+    origin_hash: u64,
     /// Its time, in s.
     now: u32,
-    tcp: Table<Base>,
+    connections: Table<Base>,
 }
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { hasher: RandomState::default(), origin: 0, now: 0, tcp: Table::new(32 * 1024) }
+        let (hasher, origin) = (RandomState::default(), OriginKey::default());
+        let origin_hash = hasher.hash_one(origin);
+        Self { hasher, origin, origin_hash, now: 0, connections: Table::new(CONNECTIONS) }
     }
 }
 
 impl Memory {
     /// Begins with another packet.
     pub(in super::super) fn turn_to(&mut self, frame: &Frame<'_>) {
-        self.origin = self.hasher.hash_one(OriginKey::of(frame));
+        let origin = OriginKey::of(frame);
+        // One after the other, packets often come from the same place.
+        if origin != self.origin {
+            self.origin = origin;
+            self.origin_hash = self.hasher.hash_one(origin);
+        }
         // Times are compared with each other only; these wrap in 2106.
         #[expect(clippy::cast_possible_truncation, reason = "differences are taken modulo 2^32")]
         let now = (frame.time() / NS) as u32;
         self.now = now;
     }
 
-    /// The connection of this key, and whether nothing was known of it.
-    pub(super) fn tcp(&mut self, key: impl Hash) -> (&mut Base, bool) {
-        self.tcp.entry(self.hasher.hash_one((self.origin, key)), self.origin, self.now)
+    /// The connection between these ends, and whether nothing was known of it.
+    pub(super) fn connection(&mut self, ends: [(u16, IpAddr); 2]) -> (&mut Base, bool) {
+        let mut hasher = self.hasher.build_hasher();
+        // Word by word, which costs less than what the types' own `Hash` do.
+        hasher.write_u64(self.origin_hash);
+        let [(port, address), (other_port, other_address)] = ends;
+        hasher.write_u32(u32::from(port) << 16 | u32::from(other_port));
+        match (address, other_address) {
+            (IpAddr::V4(address), IpAddr::V4(other)) => {
+                hasher.write_u64(u64::from(address.to_bits()) << 32 | u64::from(other.to_bits()));
+            }
+            _ => [address, other_address].map(to_v6).into_iter().for_each(|bits| hasher.write_u128(bits)),
+        }
+        self.connections.entry(hasher.finish(), self.origin_hash, self.now)
+    }
+}
+
+fn to_v6(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(address) => address.to_bits(),
     }
 }
 

@@ -4,7 +4,9 @@
 //! by one from a [`View`]; where one is missing, [`Cut`](view::Cut) ends the packet with `[|protocol]`, so that of a packet
 //! cut anywhere, what is there is printed. What tcpdump makes of a broken header is the model here too.
 
+mod app;
 mod arp;
+mod bridge;
 mod checksum;
 mod dns;
 mod gre;
@@ -23,11 +25,14 @@ mod llc;
 mod memory;
 mod neighbours;
 mod network;
+mod routing;
 mod sctp;
 mod tcp;
+mod tcp_multipath;
 mod tcp_options;
 mod text;
 mod tunnel;
+mod tunnels;
 mod udp;
 mod view;
 

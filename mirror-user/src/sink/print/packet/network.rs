@@ -3,7 +3,7 @@
 use etherparse::IpNumber;
 
 use super::{
-    gre, icmp, icmpv6, igmp, ipsec, ipv4, ipv6, link, sctp, tcp,
+    gre, icmp, icmpv6, igmp, ipsec, ipv4, ipv6, link, routing, sctp, tcp,
     text::{Address, Printed, Text, put},
     udp,
     view::View,
@@ -17,10 +17,13 @@ const ETHERNET: IpNumber = IpNumber(143);
 pub(super) struct Network {
     pub(super) source: Address,
     pub(super) destination: Address,
-    /// Where a source route leads in the end: checksums are made with that.
+    /// Whom the packet is from, and where a source route leads in the end: checksums are made with these.
+    pub(super) first_source: Address,
     pub(super) last_destination: Address,
     /// The protocol in the fixed header.
     pub(super) protocol: IpNumber,
+    /// Time to live, or hop limit.
+    pub(super) ttl: u8,
     /// A fragment: nobody can tell its checksum.
     pub(super) fragment: bool,
 }
@@ -71,7 +74,7 @@ pub(super) fn payload(
         IpNumber::IPV6_ICMP if below.is_v6() => icmpv6::print(text, payload, below),
         IpNumber::IGMP if !below.is_v6() => igmp::print(text, payload),
         ETHERNET if below.is_v6() => {
-            link::ethernet(text, payload);
+            link::carried(text, payload);
             Ok(())
         }
         IpNumber::ICMP | IpNumber::IGMP => wrong_version(text, protocol, 4),
@@ -81,6 +84,16 @@ pub(super) fn payload(
         IpNumber::GRE => gre::print(text, payload),
         IpNumber::ENCAPSULATING_SECURITY_PAYLOAD => ipsec::encapsulating(text, payload),
         IpNumber::IP_COMP => ipsec::compressed(text, payload),
+        // Sun's net disk.
+        IpNumber(77) => {
+            put!(text, " nd {}", payload.len());
+            Ok(())
+        }
+        IpNumber::EIGRP => routing::eigrp(text, payload),
+        IpNumber::OSPFIGP if below.is_v6() => routing::ospf_3(text, payload),
+        IpNumber::OSPFIGP => routing::ospf(text, payload),
+        IpNumber::PIM => routing::pim(text, payload),
+        IpNumber::VRRP => routing::vrrp(text, payload, below.ttl),
         IpNumber::IPV6_NO_NEXT_HEADER => {
             put!(text, "no next header");
             Ok(())

@@ -3,7 +3,7 @@
 use etherparse::IpNumber;
 
 use super::{
-    checksum,
+    app, checksum,
     network::Network,
     tcp_options,
     text::{Printed, Text, put},
@@ -53,8 +53,8 @@ fn offsets(
     let (sequence, acknowledgment) = (segment.u32(4)?, segment.u32(8)?);
     let (from, to) = ((ports.0, below.source.0), (ports.1, below.destination.0));
     let is_reverse = from > to;
-    let key = if is_reverse { (to, from) } else { (from, to) };
-    let (base, is_new) = text.memory.tcp(key);
+    let ends = if is_reverse { [to, from] } else { [from, to] };
+    let (base, is_new) = text.memory.connection(ends);
     let begins = is_new || flags & SYN != 0;
     if begins {
         let before = acknowledgment.wrapping_sub(1);
@@ -127,7 +127,12 @@ pub(super) fn print(text: &mut Text<'_>, segment: View<'_>, below: &Network) -> 
     }
     if header_len > FIXED {
         put!(text, ", options [");
-        if !tcp_options::print(text, segment.after(FIXED).of_len(header_len - FIXED), offsets.blocks)? {
+        let options = segment.after(FIXED).of_len(header_len - FIXED);
+        if !tcp_options::print(
+            text,
+            options,
+            tcp_options::Segment { flags, blocks: offsets.blocks, is_whole: segment.whole().is_some() },
+        )? {
             return Ok(());
         }
         put!(text, "]");
@@ -140,7 +145,9 @@ pub(super) fn print(text: &mut Text<'_>, segment: View<'_>, below: &Network) -> 
         }
         if flags & RST != 0 && text.verbose() {
             reset_data(text, segment.after(header_len));
+            return Ok(());
         }
+        return app::over_tcp(text, segment.after(header_len), (source, destination));
     }
     Ok(())
 }

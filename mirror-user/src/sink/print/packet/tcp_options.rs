@@ -1,6 +1,7 @@
 //! Options of TCP.
 
 use super::{
+    tcp_multipath,
     text::{Printed, Text, put},
     view::{Cut, View},
 };
@@ -19,17 +20,28 @@ const SCPS: u8 = 20;
 const USER_TIMEOUT: u8 = 28;
 /// RFC 5925.
 const AUTHENTICATION: u8 = 29;
+/// RFC 8684.
+const MULTIPATH: u8 = 30;
 /// RFC 7413.
 const FAST_OPEN: u8 = 34;
 /// RFC 4727, shared as RFC 6994 says.
 const EXPERIMENT: u8 = 254;
 
+/// What options mean something with.
+#[derive(Clone, Copy)]
+pub(super) struct Segment {
+    pub(super) flags: u8,
+    /// What the edges of selective acknowledgments are told from.
+    pub(super) blocks: u32,
+    /// All of it is at hand.
+    pub(super) is_whole: bool,
+}
+
 /// An option whose length and kind do not go together: nothing after it can be read.
 struct Bad;
 
-/// The options, of which the view's length is the room they take in the header, and `blocks` what the edges of
-/// selective acknowledgments are told from; whether they were all readable.
-pub(super) fn print(text: &mut Text<'_>, mut options: View<'_>, blocks: u32) -> Printed<bool> {
+/// The options, of which the view's length is the room they take in the header, of this segment; whether they were all readable.
+pub(super) fn print(text: &mut Text<'_>, mut options: View<'_>, segment: Segment) -> Printed<bool> {
     let mut separator = "";
     while options.len() > 0 {
         put!(text, "{separator}");
@@ -47,7 +59,15 @@ pub(super) fn print(text: &mut Text<'_>, mut options: View<'_>, blocks: u32) -> 
             None => put!(text, "unknown-{kind}"),
         }
         let data = options.after(2.min(len));
-        let printed = match value(text, kind, data.of_len(len.saturating_sub(2)), options.len(), blocks) {
+        let value = match kind {
+            // It sees no more than itself, and what is missing of it ends the packet.
+            MULTIPATH if options.has(len) => {
+                let is_right = tcp_multipath::print(text, options.ending_at(len), segment.flags)?;
+                Ok(if is_right { Ok(len - 2) } else { Err(Bad) })
+            }
+            _ => value(text, kind, data.of_len(len.saturating_sub(2)), options.len(), segment),
+        };
+        let printed = match value {
             Ok(Ok(printed)) => printed,
             Ok(Err(Bad)) => {
                 bad(text, separator);
@@ -83,7 +103,7 @@ fn value(
     kind: u8,
     data: View<'_>,
     room: usize,
-    blocks: u32,
+    segment: Segment,
 ) -> Printed<Result<usize, Bad>> {
     let fixed = match kind {
         END | NOP | SACK_PERMITTED => return Ok(Ok(0)),
@@ -114,12 +134,15 @@ fn value(
         SACK => {
             put!(text, " {} ", fixed / 8);
             for at in (0..fixed).step_by(8) {
-                let [start, end] = [data.u32(at)?, data.u32(at + 4)?].map(|edge| edge.wrapping_sub(blocks));
+                let [start, end] =
+                    [data.u32(at)?, data.u32(at + 4)?].map(|edge| edge.wrapping_sub(segment.blocks));
                 put!(text, "{{{start}:{end}}}");
             }
         }
         MD5 => {
-            put!(text, " can't check - ");
+            let why =
+                if segment.is_whole { "shared secret not supplied with -M" } else { "snaplen too short" };
+            put!(text, " {why}, can't check - ");
             text.hex(bytes, "");
         }
         USER_TIMEOUT => {
@@ -201,7 +224,7 @@ fn name(kind: u8) -> Option<&'static str> {
         SCPS => "scps",
         USER_TIMEOUT => "uto",
         AUTHENTICATION => "tcp-ao",
-        30 => "mptcp",
+        MULTIPATH => "mptcp",
         FAST_OPEN => "tfo",
         EXPERIMENT => "exp",
         _ => return None,

@@ -22,11 +22,11 @@ pub(super) struct Text<'o> {
     pub(super) memory: &'o mut Memory,
     /// What is named where bytes are missing.
     pub(super) protocol: &'static str,
-    /// IP headers so far.
+    /// Headers of IP, PPP and carried Ethernet so far.
     nested: u8,
 }
 
-/// IP headers within each other that are printed: real tunnels have a few, and each costs room on the stack.
+/// Headers of these within each other that are printed: real tunnels have a few, and each costs room on the stack.
 const MAX_NESTED: u8 = 32;
 
 /// Adds formatted text. All of it is ASCII, and bytes of the packet get into it only by way of [`Text::escaped`].
@@ -43,8 +43,12 @@ impl<'o> Text<'o> {
     }
 
     pub(super) fn put(&mut self, text: fmt::Arguments<'_>) {
-        // Writing to a String cannot fail.
-        let _ = self.out.write_fmt(text);
+        match text.as_str() {
+            // Without the detour that formatting takes.
+            Some(text) => self.out.push_str(text),
+            // Writing to a String cannot fail.
+            None => drop(self.out.write_fmt(text)),
+        }
     }
 
     /// Whether header fields and checksums are printed.
@@ -52,7 +56,8 @@ impl<'o> Text<'o> {
         self.style.verbosity > 0
     }
 
-    /// Whether one more IP header is to be printed; says so if it is not.
+    /// Whether one more of these headers is to be printed; says so if it is not. Every way from a protocol back to itself leads
+    /// through here.
     pub(super) fn nest(&mut self) -> bool {
         self.nested += 1;
         if self.nested > MAX_NESTED {
@@ -81,6 +86,50 @@ impl<'o> Text<'o> {
         }
         if first {
             put!(self, "none");
+        }
+    }
+
+    /// A number's name in a table, or what stands for numbers that have none.
+    pub(super) fn name_or(
+        &mut self,
+        names: &[(u32, &str)],
+        number: impl Into<u32>,
+        otherwise: fmt::Arguments<'_>,
+    ) {
+        let number = number.into();
+        match names.iter().find(|(known, _)| *known == number) {
+            Some((_, name)) => put!(self, "{name}"),
+            None => self.put(otherwise),
+        }
+    }
+
+    /// The protocol's name in capitals.
+    pub(super) fn capitals(&mut self) {
+        let protocol = self.protocol;
+        protocol.chars().for_each(|letter| put!(self, "{}", letter.to_ascii_uppercase()));
+    }
+
+    /// Says that a length cannot be; that it is cut, where it is so too.
+    pub(super) fn invalid_of(&mut self, layer: View<'_>) -> Printed {
+        self.invalid();
+        layer.get(0, layer.len()).map(|_| ())
+    }
+
+    /// Characters up to the first that is 0, or the end of the field.
+    pub(super) fn padded(&mut self, field: View<'_>, len: usize) -> Printed {
+        for at in 0..len {
+            match field.u8(at)? {
+                0 => break,
+                byte => self.escaped(&[byte]),
+            }
+        }
+        Ok(())
+    }
+
+    /// Characters that are known to be printable ones or tabs.
+    pub(super) fn printable(&mut self, bytes: &[u8]) {
+        for chunk in bytes.utf8_chunks() {
+            put!(self, "{}", chunk.valid());
         }
     }
 
@@ -123,6 +172,7 @@ impl<'o> Text<'o> {
 }
 
 /// A hardware address.
+#[derive(Clone, Copy)]
 pub(super) struct Mac(pub(super) [u8; 6]);
 
 impl fmt::Display for Mac {

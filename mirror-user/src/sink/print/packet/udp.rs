@@ -3,16 +3,13 @@
 use etherparse::IpNumber;
 
 use super::{
-    checksum, dns,
+    app, checksum,
     network::Network,
     text::{Printed, Text, put},
     view::{Cut, View},
 };
 
 const HEADER: usize = 8;
-const DNS: u16 = 53;
-/// RFC 6762.
-const MULTICAST_DNS: u16 = 5353;
 
 /// A datagram.
 pub(super) fn print(text: &mut Text<'_>, datagram: View<'_>, below: &Network) -> Printed {
@@ -47,12 +44,8 @@ pub(super) fn print(text: &mut Text<'_>, datagram: View<'_>, below: &Network) ->
         verdict(text, datagram.of_len(covered), below)?;
     }
     let payload = datagram.after(HEADER).of_len(covered - HEADER);
-    let is = |port| source == port || destination == port;
-    if is(DNS) {
-        return dns::print(text, payload, false);
-    }
-    if is(MULTICAST_DNS) {
-        return dns::print(text, payload, true);
+    if app::over_udp(text, payload, (source, destination))? {
+        return Ok(());
     }
     if len > datagram.len() && !below.fragment {
         put!(text, "UDP, bad length {} > {}", len - HEADER, payload.len());

@@ -66,6 +66,27 @@ impl<'a> View<'a> {
         self.array(at).map(u16::from_be_bytes)
     }
 
+    pub(super) fn u24(&self, at: usize) -> Result<u32, Cut> {
+        self.array(at).map(|[a, b, c]| u32::from_be_bytes([0, a, b, c]))
+    }
+
+    pub(super) fn u64(&self, at: usize) -> Result<u64, Cut> {
+        self.array(at).map(u64::from_be_bytes)
+    }
+
+    pub(super) fn u16_le(&self, at: usize) -> Result<u16, Cut> {
+        self.array(at).map(u16::from_le_bytes)
+    }
+
+    pub(super) fn u32_le(&self, at: usize) -> Result<u32, Cut> {
+        self.array(at).map(u32::from_le_bytes)
+    }
+
+    /// The bytes at hand, without what is behind the layer's end.
+    pub(super) fn here(&self) -> &'a [u8] {
+        &self.bytes[..self.bytes.len().min(self.len)]
+    }
+
     pub(super) fn u32(&self, at: usize) -> Result<u32, Cut> {
         self.array(at).map(u32::from_be_bytes)
     }

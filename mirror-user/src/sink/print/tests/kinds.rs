@@ -1,51 +1,8 @@
 //! Kinds of packets that mixed traffic has none of: options, records, messages, one after the other.
 
-use etherparse::{IpNumber, Ipv4Header, Ipv4Options, Ipv6Header, PacketBuilder, TcpOptionElement};
+use etherparse::{IpNumber, Ipv4Header, Ipv4Options, PacketBuilder, TcpOptionElement};
 
-use super::*;
-
-const MACS: ([u8; 6], [u8; 6]) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
-const HOSTS: ([u8; 4], [u8; 4]) = ([10, 0, 0, 1], [10, 0, 0, 2]);
-const HOSTS_V6: ([u8; 16], [u8; 16]) = (
-    [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
-    [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2],
-);
-const ALL_FLAGS: [&[&str]; 4] = [&[], &["-v"], &["-vv"], &["-e", "-vvv"]];
-
-/// Compares each frame, and its every prefix, in all styles.
-fn compare(frames: &[Vec<u8>]) {
-    let cut =
-        |frame: &Vec<u8>| (14..frame.len()).map(|len| outer(&frame[..len], frame.len())).collect::<Vec<_>>();
-    let whole = frames.iter().map(|frame| outer(frame, frame.len()));
-    let all: Vec<_> = whole.chain(frames.iter().flat_map(cut)).collect();
-    for flags in ALL_FLAGS {
-        agree(&all, flags);
-    }
-}
-
-fn ipv4_of(protocol: u8, payload: &[u8]) -> Vec<u8> {
-    let len = u16::try_from(payload.len()).expect("a packet's length");
-    let mut header = Ipv4Header::new(len, 64, IpNumber(protocol), HOSTS.0, HOSTS.1).expect("fits");
-    header.header_checksum = header.calc_header_checksum();
-    [&MACS.1[..], &MACS.0, &[0x08, 0x00], &header.to_bytes(), payload].concat()
-}
-
-fn ipv6_of(protocol: u8, payload: &[u8]) -> Vec<u8> {
-    let mut header = Ipv6Header { next_header: IpNumber(protocol), hop_limit: 255, ..Ipv6Header::default() };
-    header.payload_length = u16::try_from(payload.len()).expect("a packet's length");
-    (header.source, header.destination) = HOSTS_V6;
-    [&MACS.1[..], &MACS.0, &[0x86, 0xdd], &header.to_bytes(), payload].concat()
-}
-
-fn udp(ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
-    let mut frame = Vec::new();
-    PacketBuilder::ethernet2(MACS.0, MACS.1)
-        .ipv4(HOSTS.0, HOSTS.1, 64)
-        .udp(ports.0, ports.1)
-        .write(&mut frame, payload)
-        .expect("a frame");
-    frame
-}
+use super::{made::*, *};
 
 /// A response of one question and these records, all behind the name of the question.
 fn dns(flags: u16, counts: [u16; 3], records: &[(u16, u16, &[u8])]) -> Vec<u8> {
@@ -99,6 +56,52 @@ fn dns_records_are_printed_as_tcpdump_prints_them() {
         (53, 4000),
         &dns(0x8180, [1, 0, 0], &[(5, 1, &[b"\x3f".as_slice(), &[b'x'; 63]].concat().repeat(5))]),
     ));
+    compare(&frames);
+}
+
+#[test]
+fn edns_options_signatures_and_old_records_are_printed_as_tcpdump_prints_them() {
+    let option =
+        |kind: u8, value: &[u8]| [&[0, kind, 0, u8::try_from(value.len()).expect("short")], value].concat();
+    let options = [
+        option(8, &[0, 1, 24, 0, 192, 0, 2]),
+        option(8, &[0, 2, 56, 0, 0x20, 1, 0xd, 0xb8, 0, 1, 0]),
+        option(8, &[0, 1, 33, 0, 192, 0, 2]),
+        option(8, &[0, 1, 24, 33, 192, 0, 2]),
+        option(8, &[0, 3, 24, 0, 192, 0, 2]),
+        option(8, &[0, 1, 0]),
+        option(8, &[0, 2, 0, 0]),
+        option(5, &[8, 13, 99, 0, 252]),
+        option(6, &[1, 2, 9]),
+        option(7, &[1, 2]),
+        option(13, b"\x03foo\x07example\x03com\x00"),
+        option(14, &[0x75, 0x30, 0xea, 0x60]),
+        option(14, &[0x75]),
+        option(11, &[0, 55]),
+        option(11, &[0]),
+        option(10, &[1, 2, 3]),
+        option(16, &[1]),
+        option(99, &[1]),
+    ];
+    let signature =
+        |name: &[u8]| [name, &[0, 0, 1, 2, 3, 4], &[1, 0x2c, 0, 4], &[9; 4], &[0, 7, 0, 0, 0, 0]].concat();
+    let records: [(u16, u16, &[u8]); 6] = [
+        (250, 255, &signature(b"\x08gss-tsig\x00")),
+        (250, 255, &signature(b"\xc0\x0c")),
+        (38, 1, &[&[0][..], &HOSTS_V6.0].concat()),
+        (38, 1, &[&[60][..], &HOSTS_V6.0[7..], b"\xc0\x0c"].concat()),
+        (38, 1, &[129, 1]),
+        (104, 1, b"old \x1b"),
+    ];
+    let mut frames: Vec<_> = options
+        .iter()
+        .map(|option| udp((4000, 53), &dns(0x0100, [0, 0, 1], &[(41, 4096, option)])))
+        .collect();
+    frames.push(udp((4000, 53), &dns(0x0100, [0, 0, 1], &[(41, 4096, &options.concat())])));
+    // Of a name without end tcpdump prints what is behind the option: nothing, here.
+    frames.push(udp((4000, 53), &dns(0x0100, [0, 0, 1], &[(41, 4096, &option(13, b"\x03fo"))])));
+    frames.extend(records.iter().map(|record| udp((53, 4000), &dns(0x8180, [0, 0, 1], &[*record]))));
+    frames.extend(records.iter().map(|record| udp((53, 4000), &dns(0x8180, [1, 0, 0], &[*record]))));
     compare(&frames);
 }
 

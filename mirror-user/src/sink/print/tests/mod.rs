@@ -1,8 +1,15 @@
 //! tcpdump is the authority: what it prints of a packet is what is printed here, after time and origin.
 
 mod alloc;
+mod connections;
 mod kinds;
+mod links;
+mod made;
+mod over_ip;
+mod over_tcp;
+mod over_udp;
 mod sink;
+mod verdicts;
 mod witness;
 
 use mirror_lab::mixed::mixed;
@@ -60,20 +67,18 @@ fn every_prefix_of_mixed_traffic_is_printed_as_tcpdump_prints_it() {
     }
 }
 
-#[test]
-fn damaged_traffic_is_printed_as_tcpdump_prints_it() {
-    const ROUNDS: usize = 60;
+/// Each frame so many times with bytes changed and bytes missing, the same on every run.
+fn damaged(seeds: &[Vec<u8>], rounds: usize) -> Vec<Outer> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut random = move |below: usize| {
-        // xorshift64 (Marsaglia, 2003): the same damage on every run.
+        // xorshift64 (Marsaglia, 2003).
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
         usize::try_from(state >> 32).expect("32 bits") % below
     };
-    let seeds = mixed().expect("frames");
     let mut damaged = Vec::new();
-    for seed in std::iter::repeat_n(&seeds, ROUNDS).flatten() {
+    for seed in std::iter::repeat_n(seeds, rounds).flatten() {
         let mut bytes = seed.clone();
         for _ in 0..=random(3) {
             let at = random(bytes.len().min(100));
@@ -82,6 +87,12 @@ fn damaged_traffic_is_printed_as_tcpdump_prints_it() {
         let here = if random(4) == 0 { 1 + random(bytes.len()) } else { bytes.len() };
         damaged.push(outer(&bytes[..here], bytes.len()));
     }
+    damaged
+}
+
+#[test]
+fn damaged_traffic_is_printed_as_tcpdump_prints_it() {
+    let damaged = damaged(&mixed().expect("frames"), 60);
     for flags in [&[][..], &["-e", "-v"], &["-vv"], &["-vvv"]] {
         agree(&damaged, flags);
     }
@@ -107,7 +118,126 @@ fn packets_within_packets_end_where_nobody_nests_them() {
     }
 }
 
+/// What announces a payload that is looked into: a port, a protocol of IP, a type of Ethernet, an address of LLC, or a number
+/// behind SNAP.
+fn announced() -> impl Strategy<Value = fn(&[u8]) -> Vec<u8>> {
+    macro_rules! frames {
+        ($($make:expr),* $(,)?) => {
+            prop::sample::select(vec![$((|payload: &[u8]| $make(payload)) as fn(&[u8]) -> Vec<u8>),*])
+        };
+    }
+    macro_rules! datagram {
+        ($port:literal) => {
+            |payload: &[u8]| made::udp(($port, $port), payload)
+        };
+    }
+    macro_rules! segment {
+        ($port:literal) => {
+            |payload: &[u8]| made::session($port, &[payload])[3].clone()
+        };
+    }
+    macro_rules! packet {
+        ($protocol:literal) => {
+            |payload: &[u8]| made::ipv4_of($protocol, payload)
+        };
+    }
+    macro_rules! typed {
+        ($kind:literal) => {
+            |payload: &[u8]| made::ethernet($kind, payload)
+        };
+    }
+    macro_rules! cisco {
+        ($kind:literal) => {
+            |payload: &[u8]| made::snap([0, 0, 0x0c], $kind, payload)
+        };
+    }
+    frames![
+        segment!(21),
+        segment!(22),
+        segment!(23),
+        segment!(25),
+        segment!(53),
+        segment!(80),
+        segment!(179),
+        segment!(554),
+        segment!(6379),
+        datagram!(53),
+        datagram!(67),
+        datagram!(69),
+        datagram!(88),
+        datagram!(123),
+        datagram!(161),
+        datagram!(319),
+        datagram!(514),
+        datagram!(520),
+        datagram!(521),
+        datagram!(547),
+        datagram!(1812),
+        datagram!(1985),
+        datagram!(3784),
+        datagram!(4789),
+        datagram!(4790),
+        datagram!(5060),
+        datagram!(5353),
+        datagram!(6081),
+        datagram!(6343),
+        datagram!(6635),
+        datagram!(6696),
+        datagram!(8472),
+        datagram!(49152),
+        packet!(47),
+        packet!(88),
+        packet!(89),
+        packet!(103),
+        packet!(112),
+        packet!(132),
+        typed!(0x8863),
+        typed!(0x8864),
+        typed!(0x880b),
+        typed!(0x8809),
+        typed!(0x8847),
+        typed!(0x886f),
+        typed!(0x8870),
+        typed!(0x888e),
+        typed!(0x88a2),
+        typed!(0x88cc),
+        typed!(0x88f7),
+        typed!(0x8902),
+        typed!(0x8947),
+        typed!(0x894f),
+        typed!(0x9000),
+        typed!(0xfefe),
+        typed!(0x1111),
+        cisco!(0x2000),
+        cisco!(0x2003),
+        cisco!(0x2004),
+        cisco!(0x0111),
+        cisco!(0x010b),
+        |payload: &[u8]| made::llc(0x42, payload),
+        |payload: &[u8]| made::llc(0xfe, payload),
+    ]
+}
+
+/// Text that does a terminal no harm.
+fn is_harmless(text: &str) -> bool {
+    text.ends_with('\n') && text.chars().all(|c| c.is_ascii_graphic() || matches!(c, ' ' | '\n' | '\t'))
+}
+
 proptest! {
+    #[test]
+    fn no_payload_is_too_odd_to_be_printed(
+        make in announced(),
+        payload in prop::collection::vec(prop_oneof![any::<u8>(), 0_u8..4, prop::sample::select(b"\r\n *$+SH".to_vec())], 0..120),
+        cut in 0_usize..40,
+        (link, verbosity) in (any::<bool>(), 0_u8..4),
+    ) {
+        let inner = make(&payload);
+        let here = &inner[..inner.len().saturating_sub(cut).max(1)];
+        let mut text = String::new();
+        Lines::new(Style::default().link(link).verbosity(verbosity)).line(&outer(here, inner.len()).frame(), &mut text);
+        prop_assert!(is_harmless(&text), "{text:?}");
+    }
+
     #[test]
     fn no_bytes_are_too_odd_to_be_printed(
         start in prop::sample::select(mixed().expect("frames")),
@@ -120,7 +250,6 @@ proptest! {
         let style = Style::default().link(link).verbosity(verbosity).dump(Dump::Ascii, true);
         let mut text = String::new();
         Lines::new(style).line(&outer(&inner, inner.len() + missing).frame(), &mut text);
-        prop_assert!(text.ends_with('\n'));
-        prop_assert!(text.chars().all(|c| c.is_ascii_graphic() || matches!(c, ' ' | '\n' | '\t')));
+        prop_assert!(is_harmless(&text), "{text:?}");
     }
 }

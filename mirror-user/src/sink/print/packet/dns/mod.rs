@@ -1,6 +1,7 @@
 //! DNS messages (RFC 1035), unicast and multicast, read field by field: of an answer that a mirror session cut, what is
 //! there is printed.
 
+mod edns;
 pub(super) mod name;
 mod record;
 
@@ -42,6 +43,24 @@ const OPERATIONS: [&str; 16] = [
     " zoneInit",
     " zoneRef",
 ];
+
+/// A message behind its length (RFC 1035 section 4.2.2), if it is all of a segment.
+pub(super) fn over_tcp(text: &mut Text<'_>, payload: View<'_>) -> Printed {
+    text.protocol = "domain";
+    let Some(len) = payload.len().checked_sub(2) else {
+        put!(text, " [DNS over TCP: length {} < 2]", payload.len());
+        text.invalid();
+        return Ok(());
+    };
+    let announced = payload.u16(0)?;
+    if usize::from(announced) != len {
+        put!(text, " [prefix length({announced}) != length({len})]");
+        text.invalid();
+        return Ok(());
+    }
+    put!(text, " ");
+    print(text, payload.after(2), false)
+}
 
 /// A message; gives nothing of it that is not there.
 pub(super) fn print(text: &mut Text<'_>, message: View<'_>, multicast: bool) -> Printed {

@@ -1,11 +1,13 @@
 //! Questions and resource records.
 
+use std::net::Ipv6Addr;
+
 use super::{
     super::{
         text::{Address, Printed, Text, put},
         view::{Cut, View},
     },
-    OPT, name,
+    OPT, edns, name,
 };
 
 const INTERNET: u16 = 1;
@@ -65,7 +67,7 @@ pub(super) fn print(text: &mut Text<'_>, message: View<'_>, at: usize, multicast
         if message.u16(at + 6)? & 0x8000 != 0 {
             put!(text, " DO");
         }
-        options(text, message, start, end)?;
+        edns::options(text, message, start, end)?;
     } else {
         data(text, message, kind, start, end)?;
     }
@@ -119,6 +121,28 @@ fn data(text: &mut Text<'_>, message: View<'_>, kind: u16, at: usize, end: usize
             name::print(text, message, at + 6)?;
             put!(text, ":{port} {priority} {weight}");
         }
+        // A6 (RFC 2874, historic): how many bits of the address are elsewhere, the others, and where.
+        38 => {
+            let bits = message.u8(at)?;
+            if bits > 128 {
+                put!(text, " {bits}(bad plen)");
+                return Ok(());
+            }
+            let missing = usize::from(bits / 8);
+            if bits < 128 {
+                let mut octets = [0; 16];
+                octets[missing..].copy_from_slice(message.get(at + 1, 16 - missing)?);
+                put!(text, " {bits} {}", Address(Ipv6Addr::from(octets).into()));
+            }
+            if bits > 0 {
+                put!(text, " ");
+                name::print(text, message, at + 17 - missing)?;
+            }
+        }
+        // UNSPECA, of the first BIND: characters.
+        104 => text.escaped(message.get(at, end - at)?),
+        // TSIG (RFC 8945).
+        250 if text.verbose() => signature(text, message, at)?,
         // URI (RFC 7553).
         256 => {
             put!(text, " {} {} ", message.u16(at)?, message.u16(at + 2)?);
@@ -129,73 +153,18 @@ fn data(text: &mut Text<'_>, message: View<'_>, kind: u16, at: usize, end: usize
     Ok(())
 }
 
-/// The options of EDNS (RFC 6891 section 6.1.2).
-fn options(text: &mut Text<'_>, message: View<'_>, mut at: usize, end: usize) -> Printed {
-    if at >= end {
-        return Ok(());
-    }
-    put!(text, " [");
-    while at < end {
-        let kind = message.u16(at)?;
-        match option_name(kind) {
-            Some(name) => put!(text, "{name}"),
-            None => put!(text, "Opt{kind}"),
-        }
-        let value = message.get(at + 4, usize::from(message.u16(at + 2)?))?;
-        if !value.is_empty() {
-            put!(text, " ");
-            option(text, kind, value);
-        }
-        at += 4 + value.len();
-        put!(text, "{}", if at < end { "," } else { "]" });
-    }
+/// What signs a message: the algorithm, and all but its time and its signature.
+fn signature(text: &mut Text<'_>, message: View<'_>, at: usize) -> Printed {
+    put!(text, " ");
+    let fudge = name::print(text, message, at)? + 6;
+    put!(text, " fudge={}", message.u16(fudge)?);
+    let len = message.u16(fudge + 2)?;
+    put!(text, " maclen={len}");
+    let rest = fudge + 4 + usize::from(len);
+    put!(text, " origid={}", message.u16(rest)?);
+    put!(text, " error={}", message.u16(rest + 2)?);
+    put!(text, " otherlen={}", message.u16(rest + 4)?);
     Ok(())
-}
-
-fn option(text: &mut Text<'_>, kind: u16, value: &[u8]) {
-    match (kind, value) {
-        // RFC 7314, in seconds.
-        (9, &[a, b, c, d]) => put!(text, "{} sec", u32::from_be_bytes([a, b, c, d])),
-        // RFC 7873: the client's cookie, and the server's.
-        (10, [..]) if matches!(value.len(), 8 | 16..=40) => {
-            let (client, server) = value.split_at(8);
-            text.hex(client, "");
-            if !server.is_empty() {
-                put!(text, " ");
-                text.hex(server, "");
-            }
-        }
-        // RFC 7828, in units of 100 ms.
-        (11, &[high, low]) => {
-            let tenths = u16::from_be_bytes([high, low]);
-            put!(text, "{}.{} sec", tenths / 10, tenths % 10);
-        }
-        (9..=11, _) => text.invalid(),
-        // RFC 7830.
-        (12, _) => put!(text, "({})", value.len()),
-        _ => text.hex(value, ""),
-    }
-}
-
-fn option_name(kind: u16) -> Option<&'static str> {
-    Some(match kind {
-        1 => "LLQ",
-        2 => "UL",
-        3 => "NSID",
-        5 => "DAU",
-        6 => "DHU",
-        7 => "N3U",
-        8 => "ECS",
-        9 => "EXPIRE",
-        10 => "COOKIE",
-        11 => "KEEPALIVE",
-        12 => "PADDING",
-        13 => "CHAIN",
-        14 => "KEY-TAG",
-        16 => "CLIENT-TAG",
-        17 => "SERVER-TAG",
-        _ => return None,
-    })
 }
 
 fn put_class(text: &mut Text<'_>, class: u16) {
