@@ -37,10 +37,10 @@ impl Near<'_> {
 /// Frames that announce each payload that is looked into, and end where it begins: by a port, a protocol of IP, a type of
 /// Ethernet, an address of LLC, or a number behind SNAP.
 pub fn announced() -> Vec<Vec<u8>> {
-    const SEGMENTS: [u16; 12] = [21, 22, 23, 25, 43, 53, 80, 179, 554, 6379, 8080, 8554];
-    const DATAGRAMS: [u16; 26] = [
+    const SEGMENTS: [u16; 13] = [2049, 21, 22, 23, 25, 43, 53, 80, 179, 554, 6379, 8080, 8554];
+    const DATAGRAMS: [u16; 27] = [
         53, 67, 69, 88, 123, 161, 319, 514, 520, 521, 547, 1812, 1985, 3784, 4789, 4790, 5060, 5353, 6081, 6343, 6635,
-        6696, 8472, 49152, 3785, 750,
+        6696, 8472, 49152, 3785, 750, 2049,
     ];
     const PROTOCOLS: [u8; 8] = [47, 77, 88, 89, 103, 112, 132, 143];
     const TYPES: [u16; 19] = [

@@ -11,9 +11,11 @@ use std::{
 
 use foldhash::quality::RandomState;
 
-use super::tcp::Base;
+use super::{app::Call, tcp::Base};
 use crate::{batch::Frame, sink::origin::OriginKey};
 
+/// Calls of remote procedures that are remembered.
+const CALLS: usize = 1024;
 /// Connections that are remembered.
 const CONNECTIONS: usize = 32 * 1024;
 /// Entries of a set.
@@ -32,13 +34,15 @@ pub(in super::super) struct Memory {
     /// Its time, in s.
     now: u32,
     connections: Table<Base>,
+    calls: Table<Call>,
 }
 
 impl Default for Memory {
     fn default() -> Self {
         let (hasher, origin) = (RandomState::default(), OriginKey::default());
         let origin_hash = hasher.hash_one(origin);
-        Self { hasher, origin, origin_hash, now: 0, connections: Table::new(CONNECTIONS) }
+        let (connections, calls) = (Table::new(CONNECTIONS), Table::new(CALLS));
+        Self { hasher, origin, origin_hash, now: 0, connections, calls }
     }
 }
 
@@ -59,18 +63,33 @@ impl Memory {
 
     /// The connection between these ends, and whether nothing was known of it.
     pub(super) fn connection(&mut self, ends: [(u16, IpAddr); 2]) -> (&mut Base, bool) {
+        let [(port, address), (other_port, other)] = ends;
+        let key = self.key([address, other], u32::from(port) << 16 | u32::from(other_port));
+        self.connections.entry(key, self.origin_hash, self.now)
+    }
+
+    /// Remembers a call of this number, from the first of these hosts to the second.
+    pub(super) fn remember_call(&mut self, hosts: [IpAddr; 2], number: u32, call: Call) {
+        *self.calls.entry(self.key(hosts, number), self.origin_hash, self.now).0 = call;
+    }
+
+    /// The call of this number.
+    pub(super) fn call(&self, hosts: [IpAddr; 2], number: u32) -> Option<Call> {
+        self.calls.get(self.key(hosts, number), self.now)
+    }
+
+    fn key(&self, addresses: [IpAddr; 2], number: u32) -> u64 {
         let mut hasher = self.hasher.build_hasher();
         // Word by word, which costs less than what the types' own `Hash` do.
         hasher.write_u64(self.origin_hash);
-        let [(port, address), (other_port, other_address)] = ends;
-        hasher.write_u32(u32::from(port) << 16 | u32::from(other_port));
-        match (address, other_address) {
+        hasher.write_u32(number);
+        match addresses.into() {
             (IpAddr::V4(address), IpAddr::V4(other)) => {
                 hasher.write_u64(u64::from(address.to_bits()) << 32 | u64::from(other.to_bits()));
             }
-            _ => [address, other_address].map(to_v6).into_iter().for_each(|bits| hasher.write_u128(bits)),
+            _ => addresses.map(to_v6).into_iter().for_each(|bits| hasher.write_u128(bits)),
         }
-        self.connections.entry(hasher.finish(), self.origin_hash, self.now)
+        hasher.finish()
     }
 }
 
@@ -103,14 +122,27 @@ impl<V: Copy + Default> Table<V> {
         Self { sets: Vec::new(), len: entries / WAYS }
     }
 
+    /// What the entry with this key has.
+    fn get(&self, key: u64, now: u32) -> Option<V> {
+        let set = self.sets.get(self.place(key))?;
+        let known = set.iter().find(|entry| entry.key == key.max(1))?;
+        (silence(known.seen, now) <= MAX_SILENCE).then_some(known.value)
+    }
+
+    /// Which set a key belongs to.
+    fn place(&self, key: u64) -> usize {
+        #[expect(clippy::cast_possible_truncation, reason = "some of its bits are enough")]
+        let place = key as usize % self.len;
+        place
+    }
+
     /// The entry with this key; gives whether it is a new one.
     fn entry(&mut self, key: u64, origin: u64, now: u32) -> (&mut V, bool) {
         if self.sets.is_empty() {
             self.sets.resize(self.len, [Entry::default(); WAYS]);
         }
+        let place = self.place(key);
         let key = key.max(1);
-        #[expect(clippy::cast_possible_truncation, reason = "some of its bits are enough")]
-        let place = key as usize % self.len;
         let set = &mut self.sets[place];
         let known = set.iter().position(|entry| entry.key == key);
         let way = known.unwrap_or_else(|| victim(set, now));

@@ -147,7 +147,7 @@ pub(super) fn print(text: &mut Text<'_>, segment: View<'_>, below: &Network) -> 
             reset_data(text, segment.after(header_len));
             return Ok(());
         }
-        return app::over_tcp(text, segment.after(header_len), (source, destination));
+        return app::over_tcp(text, segment.after(header_len), (source, destination), below);
     }
     Ok(())
 }

@@ -40,10 +40,13 @@ pub(super) fn print(text: &mut Text<'_>, datagram: View<'_>, below: &Network) ->
         return Err(Cut);
     }
     let covered = len.min(datagram.len());
+    let payload = datagram.after(HEADER).of_len(covered - HEADER);
+    if app::nfs_over_udp(text, payload, (source, destination), below)? {
+        return Ok(());
+    }
     if text.verbose() && !below.fragment && (below.is_v6() || text.style.verbosity > 1) {
         verdict(text, datagram.of_len(covered), below)?;
     }
-    let payload = datagram.after(HEADER).of_len(covered - HEADER);
     if app::over_udp(text, payload, (source, destination))? {
         return Ok(());
     }

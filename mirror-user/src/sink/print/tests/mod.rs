@@ -161,6 +161,8 @@ fn announced() -> impl Strategy<Value = fn(&[u8]) -> Vec<u8>> {
         segment!(179),
         segment!(554),
         segment!(6379),
+        segment!(2049),
+        datagram!(2049),
         datagram!(53),
         datagram!(67),
         datagram!(69),

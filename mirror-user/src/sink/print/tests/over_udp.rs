@@ -218,3 +218,106 @@ fn samples_and_clocks_are_printed_as_tcpdump_prints_them() {
     frames.push(udp((320, 320), &[0, 2]));
     compare_brief(&frames);
 }
+
+/// A call and its answer.
+fn called(number: u8, version: u8, procedure: u8, arguments: &[u8], result: &[u8]) -> [Vec<u8>; 2] {
+    let head = |direction: u8| [0, 0, 1, number, 0, 0, 0, direction];
+    let word = |number: u8| [0, 0, 0, number];
+    let call =
+        [&word(2), &[0, 1, 0x86, 0xa3], &word(version), &word(procedure)].map(|word| &word[..]).concat();
+    // Credentials of six bytes, and no verifier.
+    let who = [&word(1)[..], &word(6), &[1; 8], &[0; 8]].concat();
+    [
+        udp((700, 2049), &[&head(0)[..], &call, &who, arguments].concat()),
+        udp_back((2049, 700), &[&head(1)[..], &[0; 4], &[0; 8], result].concat()),
+    ]
+}
+
+#[test]
+fn nfs_is_printed_as_tcpdump_prints_it() {
+    let word = |number: u8| vec![0, 0, 0, number];
+    let name = |name: &[u8]| {
+        let len = u8::try_from(name.len()).expect("short");
+        [word(len), name.to_vec(), vec![0; name.len().next_multiple_of(4) - name.len()]].concat()
+    };
+    let handle = [word(28), (1..=28).collect()].concat();
+    let old_handle = [7; 32].to_vec();
+    let set = [word(1), word(7), word(0), word(0), word(1), word(9), word(2), vec![5; 8], word(1)].concat();
+    let attributes = [word(2), vec![0, 0, 1, 0xed], word(3), word(0), vec![0xff; 4], vec![1; 64]].concat();
+    let found = [word(1), attributes.clone()].concat();
+    let changed = [word(1), vec![9; 24], word(0)].concat();
+    let none = word(0);
+    let file = [&handle[..], &name(b"file\x1b")].concat();
+    let some = [9; 40].to_vec();
+    let arguments = |procedure: u8| match procedure {
+        3 | 8 | 9 | 12 | 13 => file.clone(),
+        4 => [handle.clone(), word(0x2d)].concat(),
+        10 => [file.clone(), set.clone(), name(b"to")].concat(),
+        11 => [file.clone(), word(4), set.clone()].concat(),
+        14 => [file.clone(), file.clone()].concat(),
+        15 => [handle.clone(), file.clone()].concat(),
+        _ => [handle.clone(), some.clone()].concat(),
+    };
+    let result = |procedure: u8| match procedure {
+        1 => attributes.clone(),
+        2 | 7 | 12 | 13 | 21 => changed.clone(),
+        3 => [handle.clone(), found.clone()].concat(),
+        4 => [found.clone(), word(0x1f)].concat(),
+        5 => [none.clone(), name(b"target")].concat(),
+        8..=11 => [word(1), handle.clone(), found.clone()].concat(),
+        _ => [found.clone(), some.clone(), some.clone()].concat(),
+    };
+    let good = [none.clone(), none.clone()].concat();
+    let mut frames = Vec::new();
+    for procedure in 0..=23 {
+        frames.extend(called(
+            procedure,
+            3,
+            procedure,
+            &arguments(procedure),
+            &[&good[..], &result(procedure)].concat(),
+        ));
+        let refused = [none.clone(), word(2), changed.clone()].concat();
+        frames.extend(called(procedure + 50, 3, procedure, &arguments(procedure), &refused));
+        let old = [old_handle.clone(), name(b"old"), old_handle.clone(), name(b"new")].concat();
+        let answer = [good.clone(), old_handle.clone(), attributes.clone()].concat();
+        frames.extend(called(procedure + 100, 2, procedure, &old, &answer));
+        frames.extend(called(procedure + 150, 2, procedure, &old, &[none.clone(), word(70)].concat()));
+    }
+    for status in 1..=6 {
+        frames.extend(called(200 + status, 3, 1, &handle, &word(status)));
+    }
+    let kinds: [&[u8]; 12] = [
+        &[0, 0, 0, 0, 1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 9],
+        &[0, 0, 1, 2, 3, 0, 3, 4, 12, 0, 0, 0, 0, 0, 0, 9],
+        &[0, 0, 1, 2, 0, 8, 0, 0, 0, 0, 0, 7, 0, 0, 0, 9],
+        &[0, 0, 1, 2, 9, 9, 9, 9, 0, 0, 0, 7, 0, 0, 0, 9],
+        &[1, 2, 0, 0, 1, 1, 0, 0, 0, 0, 0, 7, 0, 0, 0, 9],
+        &[1, 2, 0, 0, 1, 1, 1, 1, 0, 9, 0, 7, 0, 0, 0, 9, 0, 0, 0, 0, 1, 0, 1, 0],
+        &[1, 2, 0, 0, 1, 1, 1, 1, 0, 10, 0, 7, 0, 0, 0, 9],
+        &[1, 2, 3, 4, 1, 1, 1, 1, 12, 0, 0, 7, 0, 0, 0, 9],
+        &[1, 2, 3, 4, 0, 0, 0, 0, 0, 10, 0, 7, 0, 0, 0, 9],
+        &[1, 2, 3, 4, 1, 0, 0, 2, 0, 10, 0, 7, 0, 0, 0, 9],
+        b"xDISK$USER 1\0\0\0\0\0\0\0\0\x05\x06\0\0\x07\x08",
+        &[1, 2, 3, 4],
+    ];
+    for kind in kinds {
+        let len = u8::try_from(kind.len()).expect("short");
+        frames.extend(called(255, 3, 1, &[&word(len)[..], kind, &none].concat(), &good));
+    }
+    let denied: [&[u8]; 4] = [
+        &[0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 3],
+        &[0, 0, 0, 1, 0, 0, 0, 2],
+        &[0, 0, 0, 1, 0, 0, 0, 9],
+        &[0, 0, 0, 7],
+    ];
+    frames.extend(
+        denied.map(|why| udp_back((2049, 700), &[&[0, 0, 1, 1, 0, 0, 0, 1, 0, 0, 0, 1], why].concat())),
+    );
+    frames.push(udp_back((2049, 700), &[0, 0, 1, 1, 0, 0, 0, 1, 0, 0, 0, 2]));
+    frames.push(udp_back((2049, 700), &[0, 0, 9, 9, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]));
+    let message = &frames[2][42..];
+    let len = u8::try_from(message.len()).expect("short");
+    frames.extend(session(2049, &[&[&[0x80, 0, 0, len][..], message].concat(), b"", &[0, 0]]));
+    compare_undamaged(&frames);
+}

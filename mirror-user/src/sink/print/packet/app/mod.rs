@@ -5,6 +5,7 @@ mod dhcpv6;
 mod intercepted;
 mod kerberos;
 mod lines;
+mod nfs;
 mod ntp;
 mod radius;
 mod resp;
@@ -15,8 +16,12 @@ mod syslog;
 mod telnet;
 mod tftp;
 
+pub(super) use nfs::{Call, over_udp as nfs_over_udp};
+
 use super::{
-    bridge, dns, routing,
+    bridge, dns,
+    network::Network,
+    routing,
     text::{Printed, Text, put},
     tunnels,
     view::View,
@@ -35,6 +40,7 @@ enum OverTcp {
     Http,
     Rtsp,
     Dns,
+    Nfs,
 }
 
 impl OverTcp {
@@ -48,6 +54,7 @@ impl OverTcp {
             53 => Self::Dns,
             80 | 8080 => Self::Http,
             179 => Self::Bgp,
+            2049 => Self::Nfs,
             554 | 8554 => Self::Rtsp,
             6379 => Self::Redis,
             _ => return None,
@@ -56,7 +63,12 @@ impl OverTcp {
 }
 
 /// What a segment carries, which is not empty; nothing is printed of what nobody knows.
-pub(super) fn over_tcp(text: &mut Text<'_>, payload: View<'_>, (source, destination): (u16, u16)) -> Printed {
+pub(super) fn over_tcp(
+    text: &mut Text<'_>,
+    payload: View<'_>,
+    (source, destination): (u16, u16),
+    below: &Network,
+) -> Printed {
     let Some(known) = OverTcp::of(source).into_iter().chain(OverTcp::of(destination)).min() else {
         return Ok(());
     };
@@ -78,6 +90,7 @@ pub(super) fn over_tcp(text: &mut Text<'_>, payload: View<'_>, (source, destinat
         OverTcp::Http => lines::http(text, payload),
         OverTcp::Rtsp => lines::rtsp(text, payload),
         OverTcp::Dns => dns::over_tcp(text, payload),
+        OverTcp::Nfs => nfs::over_tcp(text, payload, (source, destination), below).map(|_| ()),
     }
 }
 
