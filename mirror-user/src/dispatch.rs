@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    account::Report,
+    account::{FileReport, Reject, Report},
     batch::{Captured, MAX_BATCH},
     select::{Budget, Selection},
     sink::{SinkError, SinkFactory, WorkerContext},
@@ -117,6 +117,11 @@ impl Dispatch {
         self.pipeline.tick(now);
     }
 
+    /// Counts frames that were read and are not looked at.
+    pub(crate) fn reject(&mut self, reason: Reject, frames: u64) {
+        self.pipeline.reject(reason, frames);
+    }
+
     /// Whether the run has had all the frames it asked for.
     pub(crate) fn is_spent(&self) -> bool {
         self.pipeline.is_spent()
@@ -125,8 +130,14 @@ impl Dispatch {
     /// Finishes every sink and closes the accounts.
     #[must_use]
     pub fn finish(self) -> Report {
+        self.finish_with(Vec::new())
+    }
+
+    /// The same for frames that were read from these files.
+    pub(crate) fn finish_with(self, files: Vec<FileReport>) -> Report {
         let Self { pipeline, sinks, source, started, clock } = self;
         let mut report = Report::new(source, started);
+        report.files = files;
         report.expect_sinks(names(&sinks));
         report.tell_selection(pipeline.selection());
         let (frames, outcomes) = pipeline.finish();

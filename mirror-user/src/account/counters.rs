@@ -31,6 +31,8 @@ pub enum Reject {
     Extension,
     /// VXLAN-GPE (draft-ietf-nvo3-vxlan-gpe) of something else than Ethernet.
     NotEthernet,
+    /// Of a link type that is not read, in a capture file.
+    LinkType,
     /// A fragment of a UDP datagram, and fragments are not reassembled. On a live interface the XDP program passes such
     /// frames to the kernel.
     Fragment,

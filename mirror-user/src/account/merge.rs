@@ -111,6 +111,7 @@ impl Rejected {
             geneve,
             extension,
             not_ethernet,
+            link_type,
             fragment,
             fragment_timeout,
             overlap,
@@ -128,6 +129,7 @@ impl Rejected {
         *geneve += other.geneve;
         *extension += other.extension;
         *not_ethernet += other.not_ethernet;
+        *link_type += other.link_type;
         *fragment += other.fragment;
         *fragment_timeout += other.fragment_timeout;
         *overlap += other.overlap;

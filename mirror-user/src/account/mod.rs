@@ -4,6 +4,7 @@
 //! seen         = redirected + Σ passed + Σ dropped                        counted in the XDP program
 //! redirected   = received + rx_dropped + rx_ring_full + redirect_failed   at rest
 //! received     = decapsulated + Σ rejected + abandoned + fragments_consumed
+//! files: Σ packets read = received
 //! per sink: decapsulated = deselected + offered;   offered = written + dropped + failed + pending
 //! ```
 //!
@@ -20,6 +21,6 @@ pub use counters::Reject;
 pub(crate) use counters::WorkerCounters;
 pub(crate) use counters::{FrameCounters, Rejections, SinkCounters};
 pub use report::{
-    Accounting, Frames, InterfaceReport, Latency, MemberReport, Odd, Origin, OtherOrigins, Passed,
-    QueueReport, Refused, Rejected, Report, SinkReport, SinkState, VlanReport, XdpReport,
+    Accounting, FileReport, Frames, InterfaceReport, Latency, MemberReport, Odd, Origin, OtherOrigins,
+    Passed, QueueReport, Refused, Rejected, Report, SinkReport, SinkState, VlanReport, XdpReport,
 };

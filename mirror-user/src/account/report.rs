@@ -21,7 +21,7 @@ pub struct Report {
     pub started: String,
     /// Length of the run, in seconds.
     pub duration_s: f64,
-    /// Why the run ended before it was asked to; null where it did not.
+    /// Why the run, or the reading of a capture file, ended before it was asked to; null where neither did.
     pub ended_by: Option<String>,
     /// What was not as good as it could be, in words.
     pub warnings: Vec<String>,
@@ -31,6 +31,8 @@ pub struct Report {
     pub outer_filter: Option<String>,
     /// One entry an interface; empty for capture files.
     pub interfaces: Vec<InterfaceReport>,
+    /// One entry a capture file that was to be read, in order; empty for interfaces.
+    pub files: Vec<FileReport>,
     /// Frames between source and sinks, over all workers.
     pub frames: Frames,
     /// Frames by origin, most first; empty without the counters sink.
@@ -147,6 +149,34 @@ pub struct QueueReport {
     pub busy_ratio: f64,
 }
 
+/// One capture file.
+#[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct FileReport {
+    /// Path, as given.
+    pub path: String,
+    /// `gzip` or `zstd`; null where the file is not compressed, or nothing of it was read.
+    pub compression: Option<&'static str>,
+    /// Packets read, those of link types that are not read included.
+    pub packets: u64,
+    /// Of these, those of link types that are not read, by the number of the link type.
+    pub link_types: BTreeMap<u16, u64>,
+    /// Packets and blocks that were passed over, because they contradict themselves or the format.
+    pub skipped: u64,
+    /// What was wrong with the first of these, and where; null where there is none.
+    pub first_skipped: Option<String>,
+    /// Why the rest of the file, or all of it, could not be read, and where it begins; null where all was.
+    pub ended_by: Option<String>,
+}
+
+impl FileReport {
+    /// Whether nothing was wrong with the file. Packets of link types that are not read are as they should be.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.skipped == 0 && self.ended_by.is_none()
+    }
+}
+
 /// Frames between source and sinks.
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
@@ -199,6 +229,8 @@ pub struct Rejected {
     pub extension: u64,
     /// [`Reject::NotEthernet`].
     pub not_ethernet: u64,
+    /// [`Reject::LinkType`]; by the number of the link type in `files`.
+    pub link_type: u64,
     /// [`Reject::Fragment`].
     pub fragment: u64,
     /// [`Reject::FragmentTimeout`].
@@ -227,13 +259,14 @@ impl Rejected {
             geneve,
             extension,
             not_ethernet,
+            link_type,
             fragment,
             fragment_timeout,
             overlap,
             ambiguous,
             table_full,
         } = self;
-        let not_ours = not_tunnel + geneve + extension + not_ethernet;
+        let not_ours = not_tunnel + geneve + extension + not_ethernet + link_type;
         let frames = short + snapped + bad_outer + no_vni_flag + vni + source + multi_descriptor + not_ours;
         frames + fragment + fragment_timeout + overlap + ambiguous + table_full
     }
@@ -423,6 +456,7 @@ impl Report {
             filter: None,
             outer_filter: None,
             interfaces: Vec::new(),
+            files: Vec::new(),
             frames: Frames::default(),
             origins: Vec::new(),
             origins_other: OtherOrigins::default(),
@@ -432,11 +466,12 @@ impl Report {
         }
     }
 
-    /// Whether the run ended as it was asked to, every sink with it, and the books are closed: what `mirror` exits with 0
-    /// by.
+    /// Whether the run ended as it was asked to, every sink with it, every capture file was whole, and the books are closed:
+    /// what `mirror` exits with 0 by.
     #[must_use]
     pub fn ended_in_order(&self) -> bool {
         self.ended_by.is_none()
+            && self.files.iter().all(FileReport::is_whole)
             && self.accounting.residue == 0
             && self.sinks.iter().all(|sink| sink.state == SinkState::Done)
     }
@@ -506,6 +541,7 @@ impl From<&Rejections> for Rejected {
             geneve: of(Reject::Geneve),
             extension: of(Reject::Extension),
             not_ethernet: of(Reject::NotEthernet),
+            link_type: of(Reject::LinkType),
             fragment: of(Reject::Fragment),
             fragment_timeout: of(Reject::FragmentTimeout),
             overlap: of(Reject::Overlap),

@@ -14,11 +14,11 @@ use std::{
 };
 
 use crate::{
-    account::Report,
+    account::{FileReport, Reject, Report},
     dispatch::{BuildError, Dispatch, names},
     select::{Budget, Selection},
     sink::{SinkError, SinkFactory, WorkerContext},
-    source::{CaptureError, CaptureReader},
+    source::{CaptureError, CaptureFile, CaptureReader, Unread, link_type_name},
     wire::vxlan,
     worker::{PipelineConfig, SharedReassembler},
 };
@@ -44,7 +44,7 @@ pub enum ReplayError {
     /// Without a port nothing is a tunnel.
     #[error("no tunnel port given; VXLAN's is 4789")]
     NoPort,
-    /// A file is not there or may not be read.
+    /// None of the files can be opened; this is the first.
     #[error("{}: {source}", file.display())]
     File {
         /// The file, as given.
@@ -83,10 +83,20 @@ impl From<BuildError> for ReplayError {
 /// # }
 /// ```
 pub struct Replay {
-    /// Each with the file itself where it is held open.
-    files: Vec<(PathBuf, Option<File>)>,
+    files: Vec<(PathBuf, Opened)>,
     sinks: Vec<Arc<dyn SinkFactory>>,
     config: PipelineConfig,
+}
+
+/// A file before its turn comes.
+#[derive(Debug)]
+enum Opened {
+    /// It is there, or was; or it is no regular file.
+    Later,
+    /// It is held open.
+    Now(File),
+    /// It cannot be opened.
+    Failed(CaptureError),
 }
 
 /// Settings of a [`Replay`].
@@ -172,11 +182,12 @@ impl ReplayBuilder {
         self
     }
 
-    /// Checks what can be checked before any frame is read.
+    /// Checks what can be checked before any frame is read. Of several files some may fail to open: that is logged, the others
+    /// are read, and the report has it.
     ///
     /// # Errors
     ///
-    /// [`ReplayError`]: nothing to read, no port, or a file that cannot be opened.
+    /// [`ReplayError`]: nothing to read, no port, or no file that can be opened.
     pub fn build(self) -> Result<Replay, ReplayError> {
         let Self { files, hold_open, sinks, ports, selection, count, reassemble } = self;
         if files.is_empty() {
@@ -188,11 +199,26 @@ impl ReplayBuilder {
         if files.iter().filter(|file| *file == Path::new("-")).count() > 1 {
             return Err(ReplayError::StdinTwice);
         }
-        let open = |path: PathBuf| match readable(&path) {
-            Ok(file) => Ok((path, file.filter(|_| hold_open))),
-            Err(source) => Err(ReplayError::File { file: path, source: CaptureError::Open(source) }),
+        let open = |path: PathBuf| {
+            let opened = match readable(&path) {
+                Ok(Some(file)) if hold_open => Opened::Now(file),
+                Ok(_) => Opened::Later,
+                Err(source) => Opened::Failed(CaptureError::Open(source)),
+            };
+            (path, opened)
         };
-        let files = files.into_iter().map(open).collect::<Result<_, _>>()?;
+        let mut files: Vec<_> = files.into_iter().map(open).collect();
+        let failed = |opened: &Opened| matches!(opened, Opened::Failed(_));
+        if files.iter().all(|(_, opened)| failed(opened))
+            && let (file, Opened::Failed(source)) = files.swap_remove(0)
+        {
+            return Err(ReplayError::File { file, source });
+        }
+        for (path, opened) in &files {
+            if let Opened::Failed(error) = opened {
+                tracing::error!("{}: {error}; the other files are read", path.display());
+            }
+        }
         let config = PipelineConfig {
             reassembly: reassemble.then(|| SharedReassembler::recorded(&ports)),
             ports: ports.into(),
@@ -239,8 +265,8 @@ impl Replay {
 
     /// Reads the files to their end, or until `stop` is set or the count is reached, and closes the accounts.
     ///
-    /// What ends a file early (it is cut short, damaged, or no capture at all) ends the run: the frames before it have
-    /// gone to the sinks, which are finished in order, and [`Report::ended_by`] has the reason.
+    /// What ends a file early (it is cut short, damaged, or no capture at all) ends that file: the frames before it have gone
+    /// to the sinks, the next file is read, and [`Report::files`] has the reason. [`Report::ended_by`] has the first.
     ///
     /// `stop` is looked at between batches, and at least every 50 ms while a pipe is silent.
     ///
@@ -253,18 +279,18 @@ impl Replay {
             WorkerContext { wait_until: Some(Arc::clone(stop)), ..WorkerContext::single(MAX_FRAME) };
         let dispatch = Dispatch::start("file", config, &context, sinks)?;
         let mut run = Run { dispatch, stop, ticked: Instant::now() };
-        let mut ended_by = None;
-        for (path, file) in files {
+        let mut reports = Vec::new();
+        for (path, opened) in files {
             if run.is_over() {
                 break;
             }
-            if let Err(error) = run.read(&path, file) {
-                ended_by = Some(format!("{}: {error}", path.display()));
-                break;
-            }
+            reports.push(run.read(&path, opened));
         }
 
-        let mut report = run.dispatch.finish();
+        let ended_by = reports.iter().find_map(|FileReport { path, ended_by, .. }| {
+            ended_by.as_ref().map(|reason| format!("{path}: {reason}"))
+        });
+        let mut report = run.dispatch.finish_with(reports);
         report.ended_by = ended_by;
         Ok(report)
     }
@@ -282,21 +308,82 @@ impl Run<'_> {
         self.stop.load(Ordering::Relaxed) || self.dispatch.is_spent()
     }
 
-    fn read(&mut self, path: &Path, file: Option<File>) -> Result<(), CaptureError> {
-        let mut reader =
-            file.map_or_else(|| CaptureReader::open(path), |file| Ok(CaptureReader::of_file(file)))?;
+    /// Reads a file, as far as it can be read.
+    fn read(&mut self, path: &Path, opened: Opened) -> FileReport {
+        let mut report = FileReport { path: path.display().to_string(), ..FileReport::default() };
+        let opened = match opened {
+            Opened::Later => CaptureReader::open(path).inspect_err(|error| {
+                tracing::error!("{}: {error}", path.display());
+            }),
+            Opened::Now(file) => Ok(CaptureReader::of_file(file)),
+            Opened::Failed(error) => Err(error),
+        };
+        let mut reader = match opened {
+            Ok(reader) => reader,
+            Err(error) => return FileReport { ended_by: Some(error.to_string()), ..report },
+        };
+        report.ended_by = self.frames(&mut reader).err().map(|error| error.to_string());
+        report.compression = reader.compression();
+        report.packets = reader.packets();
+        let Unread { link_types, broken, first_broken, .. } = reader.into_unread();
+        report.link_types = link_types;
+        report.skipped = broken;
+        report.first_skipped = first_broken.map(|error| error.to_string());
+        complain(&report);
+        report
+    }
+
+    /// Has the frames of a capture dispatched.
+    fn frames(&mut self, reader: &mut CaptureReader<CaptureFile>) -> Result<(), CaptureError> {
+        let mut of_link_types = 0;
+        let mut result = Ok(());
         while !self.is_over() {
-            let Some(captures) = reader.next_batch(BATCH)? else { break };
-            self.dispatch.frames(captures.iter());
+            match reader.next_batch(BATCH) {
+                Ok(Some(captures)) => self.dispatch.frames(captures.iter()),
+                Ok(None) => break,
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
+            }
             let now = Instant::now();
             if now.duration_since(self.ticked) >= TICK {
+                self.reject(reader, &mut of_link_types);
                 self.dispatch.tick(now);
                 self.ticked = now;
             }
         }
-        Ok(())
+        self.reject(reader, &mut of_link_types);
+        result
+    }
+
+    /// Counts the packets of link types that are not read, `before` of which are counted already.
+    fn reject(&mut self, reader: &CaptureReader<CaptureFile>, before: &mut u64) {
+        let now = reader.unread().of_link_types();
+        self.dispatch.reject(Reject::LinkType, now - std::mem::replace(before, now));
     }
 }
+
+/// Logs what of a file was not read.
+fn complain(report: &FileReport) {
+    let FileReport { path, link_types, skipped, first_skipped, ended_by, packets, .. } = report;
+    for (link_type, count) in link_types.iter().take(LINK_TYPES_LOGGED) {
+        tracing::warn!(
+            "{path}: {count} packets of link type {link_type} ({}), which is not read; capture on the interface that receives \
+             the mirror: `tcpdump -i INTERFACE -w FILE udp port 4789`",
+            link_type_name(*link_type)
+        );
+    }
+    if let Some(first) = first_skipped {
+        tracing::warn!("{path}: {skipped} packets or blocks passed over, the first {first}");
+    }
+    if let Some(reason) = ended_by {
+        tracing::error!("{path}: {reason}; {packets} packets were read before");
+    }
+}
+
+/// Link types that are logged, of each file; the report has all.
+const LINK_TYPES_LOGGED: usize = 4;
 
 #[cfg(test)]
 mod tests;

@@ -185,20 +185,81 @@ fn selection_refuses_by_vni_and_by_source() {
 }
 
 #[test]
-fn a_file_cut_short_delivers_what_it_has_and_says_so() {
+fn a_file_cut_short_delivers_what_it_has_and_says_so_and_the_next_is_read() {
     let folder = TempDir::new().unwrap();
     let whole = captured(0..100);
     let cut = file(&folder, "cut.pcap", &whole[..whole.len() - 1]);
     let after = file(&folder, "after.pcap", &captured(100..101));
     let (sink, log) = Watched::new(keep);
     let report = run(Replay::builder().file(&cut).file(after).sink(sink));
-    assert_eq!(inner_numbers(&log), (0..99).collect::<Vec<_>>());
-    let ended_by = report.ended_by.unwrap();
-    let expected =
-        format!("{}: cut short at byte {}, within the record that ", cut.display(), whole.len() - 1);
-    assert!(ended_by.starts_with(&expected), "{ended_by}");
-    assert_eq!((report.accounting.residue, report.frames.received), (0, 99));
+    assert_eq!(inner_numbers(&log), (0..99).chain(100..101).collect::<Vec<_>>());
+    assert!(!report.ended_in_order());
+    let reason = format!("cut short at byte {}, within the record that ", whole.len() - 1);
+    let told = report.files[0].ended_by.as_ref().unwrap();
+    assert!(told.starts_with(&reason), "{told}");
+    assert_eq!(report.ended_by, Some(format!("{}: {told}", cut.display())));
+    assert_eq!((report.files[0].packets, report.files[1].packets), (99, 1));
+    assert!(report.files[1].is_whole());
+    assert_eq!((report.accounting.residue, report.frames.received), (0, 100));
     assert_eq!(*log.calls.lock().unwrap(), ["finish", "close"]);
+}
+
+#[test]
+fn files_that_are_none_end_nothing_but_themselves() {
+    let folder = TempDir::new().unwrap();
+    for hold_open in [false, true] {
+        let (sink, log) = Watched::new(keep);
+        let mut builder = Replay::builder();
+        for (path, bytes) in [
+            ("missing.pcap", None),
+            ("0.pcap", Some(captured(0..1))),
+            ("empty.pcap", Some(Vec::new())),
+            ("1.pcap", Some(captured(1..2))),
+            ("text.pcap", Some(b"GIF89a".to_vec())),
+            ("", None),
+            ("2.pcap", Some(captured(2..3))),
+        ] {
+            let path = folder.path().join(path);
+            if let Some(bytes) = bytes {
+                std::fs::write(&path, bytes).unwrap();
+            }
+            builder = builder.file(path);
+        }
+        let report = run(builder.hold_open(hold_open).sink(sink));
+        assert_eq!(inner_numbers(&log), [0, 1, 2]);
+        assert!(!report.ended_in_order());
+        let reasons =
+            report.files.iter().map(|file| file.ended_by.as_deref().unwrap_or("")).collect::<Vec<_>>();
+        for (reason, expected) in reasons.iter().zip([
+            "cannot be opened: No such file",
+            "",
+            "empty: ",
+            "",
+            "no capture file: starts with 0x47494638",
+            "cannot be opened: is a directory",
+            "",
+        ]) {
+            assert!(reason.starts_with(expected) && reason.is_empty() == expected.is_empty(), "{reasons:?}");
+        }
+        assert_eq!((report.accounting.residue, report.frames.received), (0, 3));
+    }
+}
+
+#[test]
+fn packets_of_link_types_that_are_not_read_are_rejected_and_nothing_is_wrong() {
+    let folder = TempDir::new().unwrap();
+    let mut radio = captured(0..3);
+    radio[20] = 127;
+    let first = file(&folder, "radio.pcap", &radio);
+    let second = file(&folder, "a.pcap", &captured(3..5));
+    let (sink, log) = Watched::new(keep);
+    let report = run(Replay::builder().file(first).file(second).sink(sink));
+    assert_eq!(inner_numbers(&log), [3, 4]);
+    assert_eq!((report.frames.received, report.frames.rejected.link_type), (5, 3));
+    assert_eq!(report.files[0].link_types, [(127, 3)].into());
+    assert_eq!((report.accounting.residue, report.ended_in_order()), (0, true));
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(json["files"][0]["link_types"]["127"], 3);
 }
 
 #[test]
@@ -248,8 +309,7 @@ fn what_cannot_start_is_told_before_any_frame_is_read() {
     );
     assert!(said(Replay::builder().file("-").ports([])).starts_with("no tunnel port given"));
     let folder = TempDir::new().unwrap();
-    let there = file(&folder, "there.pcap", &captured(0..1));
-    let message = said(Replay::builder().file(there).file("/nowhere/gone.pcap"));
+    let message = said(Replay::builder().file("/nowhere/gone.pcap").file(folder.path()));
     assert!(message.starts_with("/nowhere/gone.pcap: cannot be opened: No such file"), "{message}");
     assert!(said(Replay::builder().file(folder.path())).contains("cannot be opened: is a directory"));
 }

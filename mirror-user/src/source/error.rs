@@ -2,11 +2,10 @@
 
 use std::io;
 
-use pcap_parser::Linktype;
-
 use super::{MAX_BLOCK, MAX_FRAME};
 
-/// Why a capture cannot be read any further. Frames before it have been delivered.
+/// What is wrong with a capture: why it cannot be read any further, after the frames before that place have been delivered;
+/// or what was passed over, see [`Unread`](super::Unread).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CaptureError {
@@ -36,24 +35,26 @@ pub enum CaptureError {
         "no capture file: starts with {0:#010x}, which is neither pcap nor pcapng; convert it with `editcap -F pcapng`"
     )]
     UnknownFormat(u32),
-    /// It is compressed.
+    /// There is nothing in it.
+    #[error("empty: it has no byte; see whether its capture was ever begun")]
+    Empty,
+    /// It is compressed by a tool whose files are not read, or twice.
     #[error("compressed with {tool}; run `{tool} -dc FILE | mirror replay -r -`")]
     Compressed {
         /// The tool that unpacks it.
         tool: &'static str,
     },
-    /// Its frames are of a link layer that is not read.
-    #[error(
-        "frame at byte {at} has link type {link_type} ({name}), and only Ethernet, Linux cooked (SLL, SLL2) and raw \
-         IP are read; capture on the interface that receives the mirror: `tcpdump -i INTERFACE -w FILE udp port 4789`"
-    )]
-    LinkType {
-        /// Where its record starts, in bytes from the start of the capture.
+    /// What it is compressed with contradicts itself, or ends too early.
+    #[error("{tool} data {} near byte {packed_at}, {at} bytes unpacked: {source}", wrong(source))]
+    Packed {
+        /// What it is compressed with.
+        tool: &'static str,
+        /// Bytes unpacked so far.
         at: u64,
-        /// Number of the link type (tcpdump.org, "Link-layer header types").
-        link_type: u16,
-        /// Its name, as far as it is known.
-        name: String,
+        /// About where that is in the compressed file, in bytes from its start.
+        packed_at: u64,
+        /// What the decoder said.
+        source: io::Error,
     },
     /// A header contradicts itself or the format.
     #[error("malformed at byte {at}: {what}")]
@@ -92,8 +93,9 @@ impl CaptureError {
     pub(super) fn frame_too_large(at: u64, len: usize) -> Self {
         Self::TooLarge { at, what: "frame", len: len as u64, most: MAX_FRAME }
     }
+}
 
-    pub(super) fn link_type(at: u64, link_type: u16) -> Self {
-        Self::LinkType { at, link_type, name: Linktype(i32::from(link_type)).to_string() }
-    }
+/// In a word, what a decoder's error is.
+fn wrong(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::UnexpectedEof { "cut short" } else { "damaged" }
 }

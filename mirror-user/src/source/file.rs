@@ -1,6 +1,7 @@
 //! A capture as a source of batches.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{self, ErrorKind, Read},
     ops::Range,
@@ -8,6 +9,7 @@ use std::{
 };
 
 use arrayvec::ArrayVec;
+use pcap_parser::Linktype;
 
 use super::{
     error::CaptureError,
@@ -16,6 +18,7 @@ use super::{
     pcap::Pcap,
     pcapng::PcapNg,
     pipe::Pipe,
+    unpack::Damage,
 };
 use crate::batch::{Captured, MAX_BATCH};
 
@@ -29,10 +32,15 @@ pub const MAX_BLOCK: usize = 16 * 1024 * 1024;
 ///
 /// Classic pcap in both byte orders, of µs and ns, and with Kuznetzov's "modified" records; pcapng with any number of
 /// sections, of either byte order, with time resolutions and offsets, enhanced, simple and obsolete packet blocks.
-/// Link types are Ethernet, and Linux cooked (`tcpdump -i any`) and raw IP, which are given an Ethernet header: the
-/// hardware addresses in it are as good as the capture's.
+/// Link types are Ethernet, and Linux cooked (`tcpdump -i any`), BSD loopback and raw IP, which are given an Ethernet header:
+/// the hardware addresses in it are as good as the capture's. Packets of other link types are counted, and so is what
+/// contradicts itself or the format where it is known what comes after it: see [`Unread`].
 ///
-/// Memory is bounded: 256 KiB, and up to 32 MiB where a pcapng holds blocks of up to [`MAX_BLOCK`].
+/// What is compressed with gzip, or with Zstandard where the feature `zstd` is on, is unpacked on the way, whatever its name:
+/// its first bytes tell, and it may have any number of members or frames.
+///
+/// Memory is bounded: 256 KiB; up to 32 MiB where a pcapng holds blocks of up to [`MAX_BLOCK`]; for what is compressed 64 KiB
+/// more, and a window, which is 32 KiB with gzip and up to 128 MiB with Zstandard, as `zstd -d` has it.
 ///
 /// # Examples
 ///
@@ -52,6 +60,24 @@ pub struct CaptureReader<R> {
     input: Input<R>,
     format: Option<Format>,
     batch: ArrayVec<Record, MAX_BATCH>,
+    /// Bytes of a record that are not worth holding and have not come yet.
+    passing_over: usize,
+    /// What was passed over by a length that may be wrong, until what follows shows whether it is.
+    doubt: Option<Doubt>,
+    packets: u64,
+    unread: Unread,
+}
+
+/// What a capture holds that was not lent as a frame. No more is known of what comes after the place of an error.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Unread {
+    /// Packets of link types that are not read, by the number of the link type (tcpdump.org, "Link-layer header types").
+    pub link_types: BTreeMap<u16, u64>,
+    /// Packets and blocks that contradict themselves or the format, and were passed over.
+    pub broken: u64,
+    /// What was wrong with the first of these.
+    pub first_broken: Option<CaptureError>,
 }
 
 #[derive(Debug)]
@@ -73,20 +99,46 @@ struct Record {
 pub(super) enum Step {
     /// Part of a record; all of it is within the limits.
     Incomplete,
-    /// Something of this length that holds no frame.
+    /// Something of this length that holds no packet.
     Skip { len: usize },
-    /// A record of this length, with a frame.
-    Frame { len: usize, packet: Packet },
+    /// A record of this length, with a packet.
+    Packet { len: usize, packet: Packet },
+    /// Something of this length that contradicts itself or the format.
+    Broken { len: usize, error: CaptureError },
+    /// The same, but the length itself is doubtful, and need not be held. Whether it is a loss if the length is right.
+    Unsure { len: usize, error: CaptureError, is_loss: bool },
 }
 
-/// A frame as its record has it.
+/// A packet as its record has it.
 #[derive(Debug)]
 pub(super) struct Packet {
     /// Where the frame lies in the record.
     pub(super) data: Range<usize>,
     pub(super) wire_len: u32,
     pub(super) time: u64,
-    pub(super) link: Link,
+    pub(super) link_type: u16,
+}
+
+/// What was passed over by a doubtful length.
+#[derive(Debug)]
+struct Doubt {
+    /// Where it starts.
+    start: u64,
+    error: CaptureError,
+    is_loss: bool,
+}
+
+impl Unread {
+    fn add_broken(&mut self, error: CaptureError) {
+        self.broken += 1;
+        self.first_broken.get_or_insert(error);
+    }
+
+    /// Packets of link types that are not read.
+    #[must_use]
+    pub fn of_link_types(&self) -> u64 {
+        self.link_types.values().sum()
+    }
 }
 
 /// Frames lent by a reader until it is asked for more.
@@ -176,24 +228,36 @@ fn open(path: &Path) -> io::Result<Kind> {
 impl<R: Read> CaptureReader<R> {
     /// Reads a capture from anywhere. A reader without a buffer of its own does best.
     pub fn new(reader: R) -> Self {
-        Self { input: Input::new(reader), format: None, batch: ArrayVec::new() }
+        Self {
+            input: Input::new(reader),
+            format: None,
+            batch: ArrayVec::new(),
+            passing_over: 0,
+            doubt: None,
+            packets: 0,
+            unread: Unread::default(),
+        }
     }
 
     /// The next frames, up to `most` and [`MAX_BATCH`]; `None` at the end.
     ///
     /// Reads only when it holds no complete frame, so that what comes through a pipe is not held back to fill a batch.
-    /// The batch is empty where the reader has a timeout (`TimedOut` or `WouldBlock`) and it passed.
+    /// The batch is empty where the reader has a timeout (`TimedOut` or `WouldBlock`) and it passed, and where much was
+    /// unpacked or passed over that holds no frame.
     ///
     /// # Errors
     ///
     /// Why the capture cannot be read any further; the frames before that place have been delivered by earlier calls.
     pub fn next_batch(&mut self, most: usize) -> Result<Option<Captures<'_>>, CaptureError> {
+        /// Records and blocks without a frame that are passed over before the caller has a say.
+        const PATIENCE: usize = 4096;
         let most = most.clamp(1, MAX_BATCH);
         self.batch.clear();
-        while self.batch.len() < most {
+        let mut passed_over = 0;
+        while self.batch.len() < most && passed_over < PATIENCE {
             match self.step() {
                 Ok(Some(record)) => self.batch.push(record),
-                Ok(None) => {}
+                Ok(None) => passed_over += 1,
                 // The same place gives the same answer again, once these frames are on their way.
                 Err(_) if !self.batch.is_empty() => break,
                 Err(Stop::Error(error)) => return Err(error),
@@ -202,18 +266,38 @@ impl<R: Read> CaptureReader<R> {
                     match self.input.fill() {
                         Ok(Fill::More) => {}
                         Ok(Fill::Nothing) => break,
-                        Ok(Fill::End) if self.format.is_some() && self.input.window().is_empty() => {
-                            return Ok(None);
-                        }
-                        Ok(Fill::End) => {
-                            return Err(CaptureError::CutShort { at, start: self.input.offset(), what });
-                        }
-                        Err(source) => return Err(CaptureError::Read { at, source }),
+                        Ok(Fill::End) => return self.end(at, what).map(|()| None),
+                        Err(source) => return Err(self.failed(at, source)),
                     }
                 }
             }
         }
+        self.packets += self.batch.len() as u64;
         Ok(Some(Captures { buffer: self.input.buffer(), records: &self.batch }))
+    }
+
+    /// Packets so far: frames that were lent, and those of link types that are not read.
+    #[must_use]
+    pub fn packets(&self) -> u64 {
+        self.packets
+    }
+
+    /// What was not lent so far.
+    #[must_use]
+    pub fn unread(&self) -> &Unread {
+        &self.unread
+    }
+
+    /// What was not lent, of a reader that is done.
+    #[must_use]
+    pub fn into_unread(self) -> Unread {
+        self.unread
+    }
+
+    /// `gzip` or `zstd` where the capture is compressed with it, once its first bytes have been read.
+    #[must_use]
+    pub fn compression(&self) -> Option<&'static str> {
+        self.input.compression()
     }
 
     /// Bytes of memory held for the capture's own.
@@ -222,9 +306,68 @@ impl<R: Read> CaptureReader<R> {
         self.input.buffer().len()
     }
 
+    /// The stream ends at byte `at`, where more is needed of this, unless nothing has begun.
+    fn end(&mut self, at: u64, what: &'static str) -> Result<(), CaptureError> {
+        let nothing_begun = self.input.window().is_empty() && self.passing_over == 0;
+        match self.doubt.take() {
+            Some(Doubt { start, is_loss: false, .. }) if !nothing_begun => {
+                return Err(CaptureError::CutShort { at, start, what });
+            }
+            Some(doubt) if !nothing_begun => return Err(doubt.error),
+            Some(doubt) => self.settle(doubt),
+            None => {}
+        }
+        match (&self.format, nothing_begun) {
+            (Some(_), true) => Ok(()),
+            (None, true) => Err(CaptureError::Empty),
+            (_, false) => Err(CaptureError::CutShort { at, start: self.input.offset(), what }),
+        }
+    }
+
+    /// Reading failed behind byte `at`.
+    fn failed(&self, at: u64, source: io::Error) -> CaptureError {
+        match self.input.damage() {
+            Some(Damage { tool, packed_at }) => CaptureError::Packed { tool, at, packed_at, source },
+            None => CaptureError::Read { at, source },
+        }
+    }
+
+    /// What was passed over had the length that it claimed.
+    fn settle(&mut self, doubt: Doubt) {
+        if doubt.is_loss {
+            self.unread.add_broken(doubt.error);
+        }
+    }
+
     /// Takes what the window starts with.
     fn step(&mut self) -> Result<Option<Record>, Stop> {
+        if self.passing_over > 0 {
+            let now = self.passing_over.min(self.input.window().len());
+            self.input.consume(now);
+            self.passing_over -= now;
+        }
+        if self.passing_over > 0 {
+            return Err(Stop::Incomplete("record"));
+        }
         let (window, at) = (self.input.window(), self.input.offset());
+        if self.doubt.is_some() {
+            let plausible = match &self.format {
+                None => Some(true),
+                Some(Format::Pcap(pcap)) => pcap.is_plausible(window),
+                Some(Format::PcapNg(section)) => section.is_plausible(window),
+            };
+            let plausible = plausible.ok_or(Stop::Incomplete("record"))?;
+            // It is left as it is as long as frames before it are to be lent.
+            if let Some(doubt) = self.doubt.take_if(|_| plausible || self.batch.is_empty()) {
+                if !plausible {
+                    return Err(doubt.error.into());
+                }
+                self.settle(doubt);
+            } else {
+                return Err(Stop::Incomplete("record"));
+            }
+            return Ok(None);
+        }
         let (step, what) = match &mut self.format {
             None => {
                 let (format, len) = detect(window)?.ok_or(Stop::Incomplete("file header"))?;
@@ -240,15 +383,32 @@ impl<R: Read> CaptureReader<R> {
                 self.input.consume(len);
                 Ok(None)
             }
-            Step::Frame { len, packet } => {
-                let start = self.input.consume(len);
-                let data = start + packet.data.start..start + packet.data.end;
-                // The record's own header, and before the first one the input's headroom, are free to be overwritten.
-                let bytes = packet.link.make_ethernet(self.input.buffer_mut(), data);
-                let wire_len = packet.link.ethernet_wire_len(packet.wire_len);
-                Ok(Some(Record { bytes, wire_len, time: packet.time }))
+            Step::Broken { len, error } => {
+                self.input.consume(len);
+                self.unread.add_broken(error);
+                Ok(None)
             }
+            Step::Unsure { len, error, is_loss } => {
+                self.passing_over = len;
+                self.doubt = Some(Doubt { start: at, error, is_loss });
+                Ok(None)
+            }
+            Step::Packet { len, packet } => Ok(self.take(len, packet)),
         }
+    }
+
+    /// Takes a record of this length, with its packet if that is of a link type that is read.
+    fn take(&mut self, len: usize, packet: Packet) -> Option<Record> {
+        let Packet { data, wire_len, time, link_type } = packet;
+        let start = self.input.consume(len);
+        let Some(link) = Link::from_number(link_type) else {
+            *self.unread.link_types.entry(link_type).or_default() += 1;
+            self.packets += 1;
+            return None;
+        };
+        // The record's own header, and before the first one the input's headroom, are free to be overwritten.
+        let bytes = link.make_ethernet(self.input.buffer_mut(), start + data.start..start + data.end);
+        Some(Record { bytes, wire_len: link.ethernet_wire_len(wire_len), time })
     }
 }
 
@@ -265,6 +425,12 @@ impl From<CaptureError> for Stop {
     }
 }
 
+/// The name of a link type, as far as it is known.
+#[must_use]
+pub fn link_type_name(link_type: u16) -> String {
+    Linktype(i32::from(link_type)).to_string()
+}
+
 /// Tells the format by its magic number, and how many bytes of the window that took; `None` if it takes more.
 fn detect(window: &[u8]) -> Result<Option<(Format, usize)>, CaptureError> {
     let Some(magic) = window.first_chunk().map(|magic| u32::from_le_bytes(*magic)) else { return Ok(None) };
@@ -274,7 +440,8 @@ fn detect(window: &[u8]) -> Result<Option<(Format, usize)>, CaptureError> {
     if PcapNg::knows(magic) {
         return Ok(Some((Format::PcapNg(PcapNg::default()), 0)));
     }
-    // The first bytes of what is often found around captures, read as above, and how many of them matter.
+    // The first bytes of what is often found around captures, read as above, and how many of them matter. Of those that are
+    // unpacked this is what was within one: it was compressed twice.
     let compressed = [
         ("gzip", 0x8b1f, 0xffff),
         ("xz", 0x587a_37fd, u32::MAX),

@@ -1,6 +1,8 @@
-//! A stream's bytes in a window that grows as they arrive, never by what a length field claims.
+//! A stream's bytes, unpacked, in a window that grows as they arrive, never by what a length field claims.
 
 use std::io::{self, ErrorKind, Read};
+
+use super::unpack::{Damage, Unpacked};
 
 /// Bytes kept free before the window, so that a frame's first header can be replaced by a longer one in place.
 pub(super) const HEADROOM: usize = 16;
@@ -11,7 +13,7 @@ const WINDOW: usize = 256 * 1024;
 /// A window on a stream.
 #[derive(Debug)]
 pub(super) struct Input<R> {
-    reader: R,
+    reader: Unpacked<R>,
     buffer: Vec<u8>,
     /// The bytes read and not yet consumed; from [`HEADROOM`] at the least.
     start: usize,
@@ -31,6 +33,7 @@ pub(super) enum Fill {
 
 impl<R: Read> Input<R> {
     pub(super) fn new(reader: R) -> Self {
+        let reader = Unpacked::new(reader);
         Self { reader, buffer: vec![0; HEADROOM + WINDOW], start: HEADROOM, end: HEADROOM, offset: 0 }
     }
 
@@ -65,6 +68,16 @@ impl<R: Read> Input<R> {
 }
 
 impl<R> Input<R> {
+    /// What the stream is compressed with, as far as is known by now.
+    pub(super) fn compression(&self) -> Option<&'static str> {
+        self.reader.compression()
+    }
+
+    /// Where the compressed stream is damaged, if that is why reading failed.
+    pub(super) fn damage(&self) -> Option<Damage> {
+        self.reader.damage()
+    }
+
     /// The bytes at hand.
     pub(super) fn window(&self) -> &[u8] {
         &self.buffer[self.start..self.end]

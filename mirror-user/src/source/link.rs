@@ -1,6 +1,6 @@
 //! Link layers, and how a frame of another one is made to start with an Ethernet header.
 //!
-//! `tcpdump -i any` writes Linux cooked frames. What a decapsulator needs of their header is what Ethernet has, so an
+//! `tcpdump -i any` writes Linux cooked frames, and others have headers of their own. What a decapsulator needs of their header is what Ethernet has, so an
 //! Ethernet header is written over the end of theirs, in the reader's own buffer.
 
 use std::ops::Range;
@@ -16,12 +16,21 @@ pub(super) enum Link {
     Cooked,
     /// `LINKTYPE_LINUX_SLL2`, 276.
     Cooked2,
-    /// `LINKTYPE_RAW` 101, `LINKTYPE_IPV4` 228, `LINKTYPE_IPV6` 229: from the IP header on.
+    /// `LINKTYPE_NULL`, 0, of the loopback of BSDs: the address family as their `AF_` has it, in the byte order of the host that
+    /// captured. `LINKTYPE_LOOP`, 108, of OpenBSD's: the same in network byte order.
+    Loopback,
+    /// From the IP header on: `LINKTYPE_RAW` 101, also as 12 and 14, the numbers of `DLT_RAW` on most systems and on OpenBSD,
+    /// which files should not have and have; `LINKTYPE_IPV4` 228, `LINKTYPE_IPV6` 229.
     Ip,
 }
 
 /// Length of the header that the others are replaced by, in bytes.
 const ETHERNET: u32 = 14;
+
+/// Address families of loopback headers. IPv6 has a number of its own on each system: Linux, NetBSD and OpenBSD, FreeBSD,
+/// macOS.
+const AF_INET: u32 = 2;
+const AF_INET6: [u32; 4] = [10, 24, 28, 30];
 
 /// Fields of cooked headers.
 mod field {
@@ -40,7 +49,8 @@ impl Link {
             1 => Some(Self::Ethernet),
             113 => Some(Self::Cooked),
             276 => Some(Self::Cooked2),
-            101 | 228 | 229 => Some(Self::Ip),
+            0 | 108 => Some(Self::Loopback),
+            12 | 14 | 101 | 228 | 229 => Some(Self::Ip),
             _ => None,
         }
     }
@@ -51,6 +61,7 @@ impl Link {
             Self::Ethernet => ETHERNET,
             Self::Cooked => 16,
             Self::Cooked2 => 20,
+            Self::Loopback => 4,
             Self::Ip => 0,
         }
     }
@@ -83,6 +94,17 @@ impl Link {
                 let ethertype = match bytes[0] >> 4 {
                     4 => ethertype::IPV4,
                     6 => ethertype::IPV6,
+                    _ => 0,
+                };
+                protocol.copy_from_slice(&ethertype.to_be_bytes());
+            }
+            Self::Loopback => {
+                let family = [bytes[0], bytes[1], bytes[2], bytes[3]];
+                // Families are small numbers, so one byte order alone makes sense.
+                let family = u32::from_le_bytes(family).min(u32::from_be_bytes(family));
+                let ethertype = match family {
+                    AF_INET => ethertype::IPV4,
+                    family if AF_INET6.contains(&family) => ethertype::IPV6,
                     _ => 0,
                 };
                 protocol.copy_from_slice(&ethertype.to_be_bytes());
@@ -127,6 +149,17 @@ mod tests {
     }
 
     #[test]
+    fn loopback_headers_tell_the_family_in_either_byte_order() {
+        assert_eq!(made(Link::Loopback, &[2, 0, 0, 0], &[0x45, 1])[12..], [8, 0, 0x45, 1]);
+        assert_eq!(made(Link::Loopback, &[0, 0, 0, 2], &[0x45, 1])[12..], [8, 0, 0x45, 1]);
+        for family in AF_INET6 {
+            assert_eq!(made(Link::Loopback, &family.to_le_bytes(), &[0x60, 1])[12..], [0x86, 0xdd, 0x60, 1]);
+            assert_eq!(made(Link::Loopback, &family.to_be_bytes(), &[0x60, 1])[12..], [0x86, 0xdd, 0x60, 1]);
+        }
+        assert_eq!(made(Link::Loopback, &[7, 0, 0, 0], &[0x45, 1])[12..], [0, 0, 0x45, 1]);
+    }
+
+    #[test]
     fn raw_ip_tells_its_version_itself() {
         assert_eq!(made(Link::Ip, &[], &[0x45, 1])[12..], [8, 0, 0x45, 1]);
         assert_eq!(made(Link::Ip, &[], &[0x60, 1])[12..], [0x86, 0xdd, 0x60, 1]);
@@ -135,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_frame_cut_within_its_link_header_is_empty() {
-        for (link, len) in [(Link::Cooked, 16), (Link::Cooked2, 20), (Link::Ip, 0)] {
+        for (link, len) in [(Link::Cooked, 16), (Link::Cooked2, 20), (Link::Loopback, 4), (Link::Ip, 0)] {
             assert!(made(link, &vec![1; len], &[]).is_empty());
         }
     }
@@ -145,6 +178,7 @@ mod tests {
         assert_eq!([Link::Ethernet.ethernet_wire_len(100), Link::Ethernet.ethernet_wire_len(5)], [100, 5]);
         assert_eq!(Link::Cooked.ethernet_wire_len(100), 98);
         assert_eq!(Link::Cooked2.ethernet_wire_len(100), 94);
+        assert_eq!(Link::Loopback.ethernet_wire_len(100), 110);
         assert_eq!(Link::Ip.ethernet_wire_len(100), 114);
         assert_eq!(Link::Ip.ethernet_wire_len(u32::MAX), u32::MAX);
     }

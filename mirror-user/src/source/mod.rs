@@ -12,6 +12,7 @@ mod pcapng;
 mod pipe;
 #[cfg(test)]
 pub(crate) mod tests;
+mod unpack;
 
 pub use error::CaptureError;
-pub use file::{CaptureFile, CaptureReader, Captures, MAX_BLOCK, MAX_FRAME};
+pub use file::{CaptureFile, CaptureReader, Captures, MAX_BLOCK, MAX_FRAME, Unread, link_type_name};

@@ -1,29 +1,35 @@
 //! Classic pcap: one header, then records (draft-ietf-opsawg-pcap).
 
-use pcap_parser::{
-    LegacyPcapBlock, PcapError,
-    nom::{Err as NomError, IResult, Needed},
-    parse_pcap_frame, parse_pcap_frame_be, parse_pcap_frame_modified, parse_pcap_header,
-};
+use pcap_parser::parse_pcap_header;
 
 use super::{
-    CaptureError, MAX_FRAME,
+    CaptureError, MAX_BLOCK, MAX_FRAME,
     file::{Packet, Step},
-    link::Link,
 };
 
 const FILE_HEADER: usize = 24;
-
-type ParseRecord = for<'a> fn(&'a [u8]) -> IResult<&'a [u8], LegacyPcapBlock<'a>, PcapError<&'a [u8]>>;
+/// Seconds, fraction of a second, captured and original length.
+const RECORD_HEADER: usize = 16;
+/// With an interface index, protocol and packet type that Kuznetzov's format adds.
+const MODIFIED_HEADER: usize = 24;
+const NS_PER_S: u64 = 1_000_000_000;
 
 /// What the file header tells about the records.
 #[derive(Debug)]
 pub(super) struct Pcap {
-    parse_record: ParseRecord,
+    big_endian: bool,
     record_header: usize,
     /// Length of the unit of the records' sub-second field, in ns.
     unit_ns: u64,
     link_type: u16,
+}
+
+/// The fields of a record's header that every format has.
+struct Fields {
+    s: u32,
+    fraction: u32,
+    captured: u32,
+    original: u32,
 }
 
 impl Pcap {
@@ -41,53 +47,60 @@ impl Pcap {
         if header.version_major != 2 {
             return Err(CaptureError::malformed(0, "the pcap version is not 2"));
         }
-        let (parse_record, record_header): (ParseRecord, _) = if header.is_modified_format() {
-            (parse_pcap_frame_modified, 24)
-        } else if header.is_bigendian() {
-            (parse_pcap_frame_be, 16)
-        } else {
-            (parse_pcap_frame, 16)
-        };
         // The upper bits tell about frame check sequences, which are padding to us.
         let [low, high, _, _] = header.network.0.to_le_bytes();
         let pcap = Self {
-            parse_record,
-            record_header,
+            big_endian: header.is_bigendian(),
+            record_header: if header.is_modified_format() { MODIFIED_HEADER } else { RECORD_HEADER },
             unit_ns: if header.is_nanosecond_precision() { 1 } else { 1000 },
             link_type: u16::from_le_bytes([low, high]),
         };
         Ok(Some((pcap, FILE_HEADER)))
     }
 
+    fn fields(&self, window: &[u8]) -> Option<Fields> {
+        let [s, fraction, captured, original] =
+            [0, 4, 8, 12].map(|at| Some(window.get(at..at + 4)?.try_into().ok().map(self.read())?));
+        Some(Fields { s: s?, fraction: fraction?, captured: captured?, original: original? })
+    }
+
+    fn read(&self) -> fn([u8; 4]) -> u32 {
+        if self.big_endian { u32::from_be_bytes } else { u32::from_le_bytes }
+    }
+
+    /// Whether what the window starts with may be a record, as random bytes hardly ever may; `None` as long as too little is
+    /// there.
+    pub(super) fn is_plausible(&self, window: &[u8]) -> Option<bool> {
+        let Fields { fraction, captured, .. } = self.fields(window)?;
+        Some(captured as usize <= MAX_FRAME && u64::from(fraction) < NS_PER_S / self.unit_ns)
+    }
+
     /// Reads the record that the window starts with, at byte `at` of the file.
     pub(super) fn step(&self, window: &[u8], at: u64) -> Result<Step, CaptureError> {
-        let record = match (self.parse_record)(window) {
-            Ok((_, record)) => record,
-            Err(NomError::Incomplete(Needed::Size(missing))) => {
-                let needed = window.len().saturating_add(missing.get());
-                let frame = needed.saturating_sub(self.record_header);
-                return if frame > MAX_FRAME {
-                    Err(CaptureError::frame_too_large(at, frame))
-                } else {
-                    Ok(Step::Incomplete)
-                };
-            }
-            Err(_) => return Err(CaptureError::malformed(at, "the record header cannot be read")),
+        let Some(Fields { s, fraction, captured, original }) = self.fields(window) else {
+            return Ok(Step::Incomplete);
         };
-        let captured = record.data.len();
-        if captured > MAX_FRAME {
-            return Err(CaptureError::frame_too_large(at, captured));
+        let captured_len = captured as usize;
+        let len = self.record_header.saturating_add(captured_len);
+        if captured_len > MAX_FRAME {
+            let error = CaptureError::frame_too_large(at, captured_len);
+            // Such a length is damage as a rule; what follows then is none of a record's.
+            return if captured_len > MAX_BLOCK {
+                Err(error)
+            } else {
+                Ok(Step::Unsure { len, error, is_loss: true })
+            };
         }
-        let link =
-            Link::from_number(self.link_type).ok_or_else(|| CaptureError::link_type(at, self.link_type))?;
-        let time = u64::from(record.ts_sec) * 1_000_000_000 + u64::from(record.ts_usec) * self.unit_ns;
-        Ok(Step::Frame {
-            len: self.record_header + captured,
+        if window.len() < len {
+            return Ok(Step::Incomplete);
+        }
+        Ok(Step::Packet {
+            len,
             packet: Packet {
-                data: self.record_header..self.record_header + captured,
-                wire_len: record.origlen.max(record.caplen),
-                time,
-                link,
+                data: self.record_header..len,
+                wire_len: original.max(captured),
+                time: u64::from(s) * NS_PER_S + u64::from(fraction) * self.unit_ns,
+                link_type: self.link_type,
             },
         })
     }

@@ -1,21 +1,24 @@
 //! pcapng: sections of blocks (draft-ietf-opsawg-pcapng).
 //!
 //! Only blocks that matter to the frames are looked into: section headers, interface descriptions, and the three kinds
-//! of packet blocks. The rest is skipped by its length.
-
-use pcap_parser::{
-    Block, EPB_MAGIC, IDB_MAGIC, InterfaceDescriptionBlock, OptionCode, PcapNGOption, SHB_MAGIC, SPB_MAGIC,
-    parse_block_be, parse_block_le,
-};
+//! of packet blocks. The rest is skipped by its length. All is read in place: what a parser would make of a block's options
+//! takes many times the block's own bytes, and nearly none of them matter here.
 
 use super::{
     CaptureError, MAX_BLOCK, MAX_FRAME,
     file::{Packet, Step},
-    link::Link,
 };
 
-/// Obsolete packet block (appendix A of the draft).
-const PACKET_BLOCK: u32 = 2;
+// Block types: sections 4.1 to 4.4 and appendix A of the draft.
+const SECTION_HEADER: u32 = 0x0a0d_0d0a;
+const INTERFACE_DESCRIPTION: u32 = 1;
+const OBSOLETE_PACKET: u32 = 2;
+const SIMPLE_PACKET: u32 = 3;
+const ENHANCED_PACKET: u32 = 6;
+/// The highest of the numbers that were given one after the other; others are of blocks that hardly anybody writes.
+const LAST_COMMON: u32 = 12;
+/// Custom blocks, and their kind that is not to be copied (section 4.7).
+const CUSTOM: [u32; 2] = [0xbad, 0x4000_0bad];
 
 const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
 
@@ -23,17 +26,30 @@ const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
 const BLOCK_HEADER: usize = 8;
 const BLOCK_OVERHEAD: usize = 12;
 
-/// Where packet data starts in a block, enhanced and obsolete, and simple.
-const PACKET_DATA: usize = 28;
-const SIMPLE_PACKET_DATA: usize = 12;
+/// Where packet data starts in a block's body, enhanced and obsolete, and simple.
+const PACKET_DATA: usize = 20;
+const SIMPLE_PACKET_DATA: usize = 4;
+
+// Options: sections 3.5 and 4.2.
+const END_OF_OPTIONS: u16 = 0;
+const IF_TSRESOL: u16 = 9;
+const IF_TSOFFSET: u16 = 14;
 
 /// More interfaces than this in one section are taken for damage: real captures have one for each NIC or tunnel.
 const MAX_INTERFACES: usize = 1 << 16;
+
+/// The longest block that is passed over without being held: it may be anything, but is damage as a rule.
+const MAX_PASSED_OVER: usize = 16 * MAX_BLOCK;
+
+const UNDESCRIBED: &str = "a packet of an interface that was not described";
+const VERSION: &str = "the pcapng version is not 1";
 
 /// What is known of the section at hand.
 #[derive(Debug, Default)]
 pub(super) struct PcapNg {
     big_endian: bool,
+    /// It is of a version that nobody knows: nothing in it is read.
+    is_foreign: bool,
     interfaces: Vec<Interface>,
 }
 
@@ -59,119 +75,181 @@ enum Resolution {
     Infinitesimal,
 }
 
+/// What is wrong with a block whose length is right.
+type Wrong = &'static str;
+
 impl PcapNg {
     /// Whether a file that starts with these bytes, read as a little-endian number, is one.
     pub(super) fn knows(magic: u32) -> bool {
-        magic == SHB_MAGIC
+        magic == SECTION_HEADER
+    }
+
+    /// Whether what the window starts with may be a block, as random bytes hardly ever may; `None` as long as too little is
+    /// there.
+    pub(super) fn is_plausible(&self, window: &[u8]) -> Option<bool> {
+        let [kind, len, first] = header(window)?;
+        if u32::from_le_bytes(kind) == SECTION_HEADER {
+            return Some(byte_order(first).is_some());
+        }
+        let (kind, len) = (self.u32(kind), self.u32(len) as usize);
+        let is_known = (1..=LAST_COMMON).contains(&kind) || CUSTOM.contains(&kind);
+        Some(is_known && (BLOCK_OVERHEAD..=MAX_BLOCK).contains(&len) && len.is_multiple_of(4))
     }
 
     /// Reads the block that the window starts with, at byte `at` of the file.
     pub(super) fn step(&mut self, window: &[u8], at: u64) -> Result<Step, CaptureError> {
-        let Some(header) = window.first_chunk::<BLOCK_OVERHEAD>() else { return Ok(Step::Incomplete) };
-        let [kind, length, first] =
-            [0, 4, 8].map(|at| [header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        let Some([kind, length, first]) = header(window) else { return Ok(Step::Incomplete) };
         // The type of a section header reads the same in both byte orders, of which its first field then tells.
-        if u32::from_le_bytes(kind) == SHB_MAGIC {
-            self.big_endian = match (u32::from_le_bytes(first), u32::from_be_bytes(first)) {
-                (BYTE_ORDER_MAGIC, _) => false,
-                (_, BYTE_ORDER_MAGIC) => true,
-                _ => return Err(CaptureError::malformed(at, "the section header has no byte-order magic")),
-            };
+        if u32::from_le_bytes(kind) == SECTION_HEADER {
+            self.big_endian = byte_order(first)
+                .ok_or_else(|| CaptureError::malformed(at, "the section header has no byte-order magic"))?;
         }
-        let len = self.u32(length) as usize;
-        if len > MAX_BLOCK {
-            return Err(CaptureError::block_too_large(at, len));
-        }
+        let (kind, len) = (self.u32(kind), self.u32(length) as usize);
         if len < BLOCK_OVERHEAD || !len.is_multiple_of(4) {
             return Err(CaptureError::malformed(at, "the block length is below 12 or no multiple of 4"));
         }
+        if len > MAX_BLOCK {
+            let error = CaptureError::block_too_large(at, len);
+            // What holds neither packets nor their interfaces may be as long as it likes.
+            let holds_frames = matches!(
+                kind,
+                SECTION_HEADER | INTERFACE_DESCRIPTION | OBSOLETE_PACKET | SIMPLE_PACKET | ENHANCED_PACKET
+            );
+            return if len > MAX_PASSED_OVER {
+                Err(error)
+            } else {
+                Ok(Step::Unsure { len, error, is_loss: holds_frames })
+            };
+        }
         let Some(block) = window.get(..len) else { return Ok(Step::Incomplete) };
         if block[4..BLOCK_HEADER] != block[len - 4..] {
-            return Err(CaptureError::malformed(at, "the block's two lengths differ"));
+            if kind == SECTION_HEADER {
+                // Its interfaces are numbered anew, whatever comes of it.
+                let _ = self.begin_section(&block[BLOCK_HEADER..len - 4]);
+            }
+            let error = CaptureError::malformed(at, "the block's two lengths differ");
+            return Ok(Step::Unsure { len, error, is_loss: true });
         }
-        match self.u32(kind) {
-            PACKET_BLOCK => self.obsolete_packet(block, at),
-            SHB_MAGIC | IDB_MAGIC | EPB_MAGIC | SPB_MAGIC => self.block(block, at),
-            _ => Ok(Step::Skip { len }),
-        }
-    }
-
-    fn block(&mut self, block: &[u8], at: u64) -> Result<Step, CaptureError> {
-        let parse = if self.big_endian { parse_block_be } else { parse_block_le };
-        // The block is all there, so a parser that wants more has found a length that lies.
-        let (_, parsed) = parse(block)
-            .map_err(|_| CaptureError::malformed(at, "the block's fields do not fit its length"))?;
-        match parsed {
-            Block::SectionHeader(section) => {
-                if section.major_version != 1 {
-                    return Err(CaptureError::malformed(at, "the pcapng version is not 1"));
+        let body = &block[BLOCK_HEADER..len - 4];
+        let done = match kind {
+            SECTION_HEADER => self.begin_section(body),
+            INTERFACE_DESCRIPTION | OBSOLETE_PACKET | SIMPLE_PACKET | ENHANCED_PACKET if self.is_foreign => {
+                Err(VERSION)
+            }
+            INTERFACE_DESCRIPTION => self.describe(body),
+            OBSOLETE_PACKET | SIMPLE_PACKET | ENHANCED_PACKET => match self.packet(kind, body) {
+                Ok(Packet { data, .. }) if data.len() > MAX_FRAME => {
+                    let error = CaptureError::frame_too_large(at, data.len());
+                    return Ok(Step::Broken { len, error });
                 }
-                self.interfaces.clear();
-            }
-            Block::InterfaceDescription(description) => self.describe(&description, at)?,
-            Block::EnhancedPacket(packet) => {
-                let interface = self.interface(packet.if_id, at)?;
-                let ticks = u64::from(packet.ts_high) << 32 | u64::from(packet.ts_low);
-                let lengths = (packet.caplen, packet.origlen);
-                return frame(block, at, PACKET_DATA, lengths, interface, interface.time(ticks));
-            }
-            Block::SimplePacket(packet) => {
-                let interface = self.interface(0, at)?;
-                let limit = if interface.snap_len == 0 { u32::MAX } else { interface.snap_len };
-                let lengths = (packet.origlen.min(limit), packet.origlen);
-                // It has no timestamp.
-                return frame(block, at, SIMPLE_PACKET_DATA, lengths, interface, 0);
-            }
-            _ => {}
-        }
-        Ok(Step::Skip { len: block.len() })
+                Ok(packet) => return Ok(Step::Packet { len, packet }),
+                Err(wrong) => Err(wrong),
+            },
+            _ => Ok(()),
+        };
+        Ok(match done {
+            Ok(()) => Step::Skip { len },
+            Err(wrong) => Step::Broken { len, error: CaptureError::malformed(at, wrong) },
+        })
     }
 
-    fn describe(&mut self, description: &InterfaceDescriptionBlock<'_>, at: u64) -> Result<(), CaptureError> {
-        if self.interfaces.len() == MAX_INTERFACES {
-            return Err(CaptureError::malformed(at, "more than 65536 interfaces in one section"));
+    /// Byte-order magic, version, section length (section 4.1).
+    fn begin_section(&mut self, body: &[u8]) -> Result<(), Wrong> {
+        self.interfaces.clear();
+        let major = self.half(body, 4);
+        self.is_foreign = major != Some(1);
+        match major {
+            Some(1) => Ok(()),
+            Some(_) => Err(VERSION),
+            None => Err("the section header is shorter than its fields"),
         }
+    }
+
+    /// Link type, two reserved bytes, snap length, options (section 4.2).
+    ///
+    /// Interfaces are numbered by their descriptions, so each is kept, whatever is wrong with it.
+    fn describe(&mut self, body: &[u8]) -> Result<(), Wrong> {
+        if self.interfaces.len() == MAX_INTERFACES {
+            return Err("more than 65536 interfaces in one section");
+        }
+        let (link_type, snap_len) = (self.half(body, 0), self.word(body, 4));
         let mut interface = Interface {
-            link_type: u16::try_from(description.linktype.0).unwrap_or(u16::MAX),
-            snap_len: description.snaplen,
+            // A number that is given to nobody: its packets are counted, and not read.
+            link_type: link_type.unwrap_or(u16::MAX),
+            snap_len: snap_len.unwrap_or(0),
             resolution: Resolution::Nanoseconds(1000),
             offset_s: 0,
         };
-        for option in description.options.iter().take_while(|option| option.code != OptionCode::EndOfOpt) {
-            match option.code {
-                OptionCode::IfTsresol => {
-                    let [value] = value_of(option, at)?;
+        let options = body.get(8..).ok_or("the interface description is shorter than its fields");
+        let described = options.and_then(|options| self.take_options(options, &mut interface));
+        self.interfaces.push(interface);
+        described
+    }
+
+    /// Reads the options that say what a timestamp means.
+    fn take_options(&self, mut options: &[u8], interface: &mut Interface) -> Result<(), Wrong> {
+        const LENGTH: &str = "an interface option has the wrong length";
+        while let (Some(code), Some(len)) = (self.half(options, 0), self.half(options, 2)) {
+            if code == END_OF_OPTIONS {
+                break;
+            }
+            let len = usize::from(len);
+            let value = options.get(4..4 + len).ok_or(LENGTH)?;
+            match code {
+                IF_TSRESOL => {
+                    let [value] = value.try_into().map_err(|_| LENGTH)?;
                     interface.resolution = Resolution::from_option(value);
                 }
-                OptionCode::IfTsoffset => {
-                    let value = value_of(option, at)?;
+                IF_TSOFFSET => {
                     let read = if self.big_endian { i64::from_be_bytes } else { i64::from_le_bytes };
-                    interface.offset_s = read(value);
+                    interface.offset_s = read(value.try_into().map_err(|_| LENGTH)?);
                 }
                 _ => {}
             }
+            options = options.get(4 + len.next_multiple_of(4)..).unwrap_or_default();
         }
-        self.interfaces.push(interface);
         Ok(())
     }
 
-    /// Fields of an obsolete packet block: interface and drop count of 16 bits each, then as in an enhanced one.
-    fn obsolete_packet(&self, block: &[u8], at: u64) -> Result<Step, CaptureError> {
-        let Some(header) = block.first_chunk::<PACKET_DATA>() else {
-            return Err(CaptureError::malformed(at, "the packet block is shorter than its fields"));
+    /// Fields of an enhanced packet block (section 4.3) are interface, time, captured and original length; of an obsolete one
+    /// (appendix A) the same, but for an interface of 16 bits and a drop count. A simple one (section 4.4) has the original
+    /// length alone, and no time.
+    fn packet(&self, kind: u32, body: &[u8]) -> Result<Packet, Wrong> {
+        const FIELDS: &str = "the packet block is shorter than its fields";
+        let word = |at| self.word(body, at).ok_or(FIELDS);
+        let (interface, start, captured, original, ticks) = if kind == SIMPLE_PACKET {
+            let interface = self.interfaces.first().ok_or(UNDESCRIBED)?;
+            let limit = if interface.snap_len == 0 { u32::MAX } else { interface.snap_len };
+            let original = word(0)?;
+            (interface, SIMPLE_PACKET_DATA, original.min(limit), original, None)
+        } else {
+            let id = match kind {
+                OBSOLETE_PACKET => self.half(body, 0).map(u32::from).ok_or(FIELDS)?,
+                _ => word(0)?,
+            };
+            let interface = self.interfaces.get(id as usize).ok_or(UNDESCRIBED)?;
+            let ticks = u64::from(word(4)?) << 32 | u64::from(word(8)?);
+            (interface, PACKET_DATA, word(12)?, word(16)?, Some(ticks))
         };
-        let word = |at: usize| self.u32([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-        let id = [header[8], header[9]];
-        let id = if self.big_endian { u16::from_be_bytes(id) } else { u16::from_le_bytes(id) };
-        let interface = self.interface(u32::from(id), at)?;
-        let ticks = u64::from(word(12)) << 32 | u64::from(word(16));
-        frame(block, at, PACKET_DATA, (word(20), word(24)), interface, interface.time(ticks))
+        let end = start.saturating_add(captured as usize);
+        if end > body.len() {
+            return Err("the packet is longer than its block");
+        }
+        Ok(Packet {
+            data: BLOCK_HEADER + start..BLOCK_HEADER + end,
+            wire_len: original.max(captured),
+            time: ticks.map_or(0, |ticks| interface.time(ticks)),
+            link_type: interface.link_type,
+        })
     }
 
-    fn interface(&self, id: u32, at: u64) -> Result<&Interface, CaptureError> {
-        self.interfaces
-            .get(id as usize)
-            .ok_or_else(|| CaptureError::malformed(at, "a packet of an interface that was not described"))
+    fn word(&self, bytes: &[u8], at: usize) -> Option<u32> {
+        bytes.get(at..at + 4)?.try_into().ok().map(|bytes| self.u32(bytes))
+    }
+
+    fn half(&self, bytes: &[u8], at: usize) -> Option<u16> {
+        let read = if self.big_endian { u16::from_be_bytes } else { u16::from_le_bytes };
+        bytes.get(at..at + 2)?.try_into().ok().map(read)
     }
 
     fn u32(&self, bytes: [u8; 4]) -> u32 {
@@ -179,35 +257,19 @@ impl PcapNg {
     }
 }
 
-/// A packet block as a frame; `lengths` are captured and original.
-fn frame(
-    block: &[u8],
-    at: u64,
-    data: usize,
-    (captured, original): (u32, u32),
-    interface: &Interface,
-    time: u64,
-) -> Result<Step, CaptureError> {
-    let end = data.saturating_add(captured as usize);
-    if end > block.len() - 4 {
-        return Err(CaptureError::malformed(at, "the packet is longer than its block"));
-    }
-    if captured as usize > MAX_FRAME {
-        return Err(CaptureError::frame_too_large(at, captured as usize));
-    }
-    let link = Link::from_number(interface.link_type)
-        .ok_or_else(|| CaptureError::link_type(at, interface.link_type))?;
-    let wire_len = original.max(captured);
-    Ok(Step::Frame { len: block.len(), packet: Packet { data: data..end, wire_len, time, link } })
+/// A block's type, its length, and the first field of its body, if it has a body.
+fn header(window: &[u8]) -> Option<[[u8; 4]; 3]> {
+    let header = window.first_chunk::<BLOCK_OVERHEAD>()?;
+    Some([0, 4, 8].map(|at| [header[at], header[at + 1], header[at + 2], header[at + 3]]))
 }
 
-/// An option's value, of exactly the length that its code prescribes.
-fn value_of<const N: usize>(option: &PcapNGOption<'_>, at: u64) -> Result<[u8; N], CaptureError> {
-    option
-        .as_bytes()
-        .ok()
-        .and_then(|value| value.try_into().ok())
-        .ok_or_else(|| CaptureError::malformed(at, "an interface option has the wrong length"))
+/// Whether a section is big-endian, by the first field of its header.
+fn byte_order(first: [u8; 4]) -> Option<bool> {
+    match (u32::from_le_bytes(first), u32::from_be_bytes(first)) {
+        (BYTE_ORDER_MAGIC, _) => Some(false),
+        (_, BYTE_ORDER_MAGIC) => Some(true),
+        _ => None,
+    }
 }
 
 impl Interface {

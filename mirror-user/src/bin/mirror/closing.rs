@@ -4,14 +4,18 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use mirror_user::{
     Report,
-    account::{MemberReport, Origin, SinkReport, SinkState, VlanReport},
+    account::{FileReport, MemberReport, Origin, SinkReport, SinkState, VlanReport},
     sink::pcap::Rotator,
+    source,
 };
 
 use crate::output::Capture;
 
 /// Origins that are listed; the report has them all.
 const ORIGINS: usize = 10;
+
+/// Files that are listed with what is wrong with them; the report has them all.
+const FILES: u32 = 20;
 
 /// The closing lines of a run.
 pub(crate) fn lines(report: &Report, captures: &[Capture]) -> String {
@@ -34,9 +38,13 @@ fn write_lines(text: &mut String, report: &Report, captures: &[Capture]) -> std:
     }
     writeln!(text)?;
 
-    if let Some(reason) = &report.ended_by {
+    // That a file ended early is told with the file.
+    if let Some(reason) =
+        report.ended_by.as_ref().filter(|_| report.files.iter().all(|file| file.ended_by.is_none()))
+    {
         writeln!(text, "ended early: {reason}")?;
     }
+    write_files(text, &report.files)?;
     for interface in &report.interfaces {
         let xdp = &interface.xdp;
         let (mode, bind, time) = (interface.xdp_mode, interface.bind, interface.time);
@@ -123,6 +131,7 @@ fn write_lines(text: &mut String, report: &Report, captures: &[Capture]) -> std:
         (why.geneve, "rejected: GENEVE, which is not decapsulated"),
         (why.extension, "rejected: IPv6 extension headers"),
         (why.not_ethernet, "rejected: VXLAN-GPE whose next protocol is not Ethernet"),
+        (why.link_type, "rejected: of a link type that is not read"),
         (why.fragment, "rejected: IP fragments (--no-reassemble)"),
         (why.fragment_timeout, "rejected: IP fragments whose others did not come in time"),
         (why.overlap, "rejected: IP fragments that overlap"),
@@ -229,6 +238,40 @@ fn write_lines(text: &mut String, report: &Report, captures: &[Capture]) -> std:
             (0 | 1, Some(path)) => writeln!(text, "capture: {}", path.display())?,
             (files, Some(last)) => writeln!(text, "captures: {files} files, the last {}", last.display())?,
         }
+    }
+    Ok(())
+}
+
+/// The capture files that were not read whole, each with what is missing.
+fn write_files(text: &mut String, files: &[FileReport]) -> std::fmt::Result {
+    let mut more = 0;
+    let mut told = 0;
+    for FileReport { path, packets, link_types, skipped, first_skipped, ended_by, .. } in files {
+        if link_types.is_empty() && first_skipped.is_none() && ended_by.is_none() {
+            continue;
+        }
+        told += 1;
+        if told > FILES {
+            more += 1;
+            continue;
+        }
+        if let Some(reason) = ended_by {
+            writeln!(text, "{path} ended early: {reason}; {packets} packets were read before")?;
+        }
+        if let Some(first) = first_skipped {
+            writeln!(text, "{path}: {skipped} packets or blocks passed over, the first {first}")?;
+        }
+        for (link_type, count) in link_types.iter().take(ORIGINS) {
+            let name = source::link_type_name(*link_type);
+            writeln!(text, "{path}: {count} packets of link type {link_type} ({name}), which is not read")?;
+        }
+        let others = link_types.len().saturating_sub(ORIGINS);
+        if others > 0 {
+            writeln!(text, "{path}: link types besides: {others} (--report lists all)")?;
+        }
+    }
+    if more > 0 {
+        writeln!(text, "files besides that were not read whole: {more} (--report lists all)")?;
     }
     Ok(())
 }

@@ -20,6 +20,11 @@ fn captures() -> Vec<(u16, Vec<u8>)> {
         (1, ethernet.clone()),
         (113, [&COOKED, ip].concat()),
         (276, [&COOKED2, ip].concat()),
+        (0, [&[2, 0, 0, 0], ip].concat()),
+        (0, [&[0, 0, 0, 2], ip].concat()),
+        (108, [&[0, 0, 0, 2], ip].concat()),
+        (12, ip.to_vec()),
+        (14, ip.to_vec()),
         (101, ip.to_vec()),
         (228, ip.to_vec()),
     ]
@@ -61,7 +66,12 @@ fn ipv6_over_cooked_and_raw_links() {
     let ip = &packet.bytes()[14..];
     let mut cooked = COOKED;
     cooked[14..].copy_from_slice(&[0x86, 0xdd]);
-    for (link_type, data) in [(113_u32, [&cooked, ip].concat()), (101, ip.to_vec()), (229, ip.to_vec())] {
+    for (link_type, data) in [
+        (113_u32, [&cooked, ip].concat()),
+        (101, ip.to_vec()),
+        (229, ip.to_vec()),
+        (0, [&[30, 0, 0, 0], ip].concat()),
+    ] {
         let record = pcap_record(Little, (1, 1), 0, 0, &data);
         let seen = frames(&[pcap_header(Little, 0xa1b2_c3d4, link_type), record].concat());
         let (bytes, wire_len, time) = &seen[0];
@@ -71,11 +81,22 @@ fn ipv6_over_cooked_and_raw_links() {
 }
 
 #[test]
-fn other_link_types_are_named_with_the_mend() {
-    let radio = [pcap_header(Little, 0xa1b2_c3d4, 127), pcap_record(Little, (1, 1), 9, 0, &[0; 9])].concat();
-    let message = complaint(&radio);
-    assert!(message.starts_with("frame at byte 24 has link type 127 ("), "{message}");
-    assert!(message.ends_with("`tcpdump -i INTERFACE -w FILE udp port 4789`"), "{message}");
+fn packets_of_other_link_types_are_counted_by_number_and_the_others_read() {
+    let radio = [pcap_header(Little, 0xa1b2_c3d4, 127), pcap_record(Little, (1, 1), 9, 0, &[0; 9]).repeat(3)];
+    let (seen, unread) = passed_over(&radio.concat());
+    assert_eq!((seen.len(), unread.broken), (0, 0));
+    assert_eq!(unread.link_types, [(127, 3)].into());
+    let packet = |id| enhanced(Little, id, 0, 60, &[1; 60], &[]);
+    let bytes = [
+        section(Little),
+        interface(Little, 127, 0, &[]),
+        interface(Little, 1, 0, &[]),
+        interface(Little, 220, 0, &[]),
+        [packet(0), packet(1), packet(2), packet(1), packet(0)].concat(),
+    ];
+    let (seen, unread) = passed_over(&bytes.concat());
+    assert_eq!((seen.len(), unread.broken), (2, 0));
+    assert_eq!(unread.link_types, [(127, 2), (220, 1)].into());
 }
 
 #[test]

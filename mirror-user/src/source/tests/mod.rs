@@ -2,11 +2,12 @@
 
 mod formats;
 mod links;
+mod packed;
 mod streams;
 
 use std::io::Read;
 
-use super::{CaptureError, CaptureReader};
+use super::{CaptureError, CaptureReader, Unread};
 
 /// A frame as a test compares it: bytes, wire length, time.
 type Seen = (Vec<u8>, u32, u64);
@@ -144,7 +145,10 @@ fn ticks_of(endian: Endian, ticks: u64) -> [u8; 8] {
 
 /// Everything a reader gives, and how it ends.
 fn read_all(reader: impl Read, most: usize) -> (Vec<Seen>, Option<CaptureError>) {
-    let mut reader = CaptureReader::new(reader);
+    read_to_end(&mut CaptureReader::new(reader), most)
+}
+
+fn read_to_end(reader: &mut CaptureReader<impl Read>, most: usize) -> (Vec<Seen>, Option<CaptureError>) {
     let mut seen = Vec::new();
     loop {
         match reader.next_batch(most) {
@@ -163,6 +167,15 @@ fn frames(bytes: &[u8]) -> Vec<Seen> {
     let (seen, error) = read_all(bytes, 64);
     assert!(error.is_none(), "{error:?}");
     seen
+}
+
+/// The frames of a capture of which some is passed over, and what.
+fn passed_over(bytes: &[u8]) -> (Vec<Seen>, Unread) {
+    let mut reader = CaptureReader::new(bytes);
+    let (seen, error) = read_to_end(&mut reader, 64);
+    assert!(error.is_none(), "{error:?}");
+    assert_eq!(reader.packets(), seen.len() as u64 + reader.unread().of_link_types());
+    (seen, reader.into_unread())
 }
 
 /// What is said of a broken one.

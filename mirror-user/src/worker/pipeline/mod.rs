@@ -291,6 +291,12 @@ impl Pipeline {
         }
     }
 
+    /// Counts frames that were read and are not looked at.
+    pub(crate) fn reject(&mut self, reason: Reject, frames: u64) {
+        self.frames.received += frames;
+        self.frames.rejected[reason as usize] += frames;
+    }
+
     /// Counts frames that nobody looks at any more, because the worker has died.
     #[cfg(feature = "af-xdp")]
     pub(crate) fn abandon(&mut self, frames: u64) {
