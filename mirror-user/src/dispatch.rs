@@ -127,6 +127,17 @@ impl Dispatch {
         self.pipeline.is_spent()
     }
 
+    /// How it goes: what the sinks have not settled yet is pending, and there are no origins.
+    pub(crate) fn report(&mut self) -> Report {
+        let (frames, outcomes) = self.pipeline.so_far();
+        let mut report = Report::new(self.source, self.started);
+        report.expect_sinks(names(&self.sinks));
+        report.tell_selection(self.pipeline.selection());
+        report.add_worker(&frames, &outcomes);
+        report.duration_s = self.clock.elapsed().as_secs_f64();
+        report
+    }
+
     /// Finishes every sink and closes the accounts.
     #[must_use]
     pub fn finish(self) -> Report {

@@ -102,6 +102,307 @@ fn a_capture_cut_short_is_replayed_up_to_there_and_exits_1() {
     assert!(report["ended_by"].as_str().is_some_and(|why| why.contains("cut.pcap")), "{report}");
 }
 
+/// What `mirror` says to these arguments, separated by blanks, in a directory.
+fn run_in(directory: &Path, arguments: &str) -> std::process::Output {
+    Command::new(env!("CARGO_BIN_EXE_mirror"))
+        .args(arguments.split_ascii_whitespace())
+        .current_dir(directory)
+        .env("TZ", "UTC")
+        .output()
+        .expect("mirror")
+}
+
+fn said(output: &std::process::Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A directory with `a.pcap` in it: so many mirrored frames, one a second, with a number each; and their inner frames.
+fn numbered(count: u32) -> (tempfile::TempDir, Vec<Vec<u8>>) {
+    let directory = tempfile::tempdir().expect("directory");
+    let (outer, inner) = common::mirror::frames(count);
+    capture::write_pcap(&directory.path().join("a.pcap"), &outer).expect("written");
+    (directory, inner)
+}
+
+/// A pcapng of an interface of each link type, with a packet of each in turn.
+fn mixed_links(packets: &[(u16, &[u8])]) -> Vec<u8> {
+    let block = |kind: u32, body: &[u8]| {
+        let len = u32::try_from(body.len().next_multiple_of(4) + 12).expect("length").to_le_bytes();
+        let mut bytes = [&kind.to_le_bytes()[..], &len, body].concat();
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes.extend(len);
+        bytes
+    };
+    let mut bytes =
+        block(0x0a0d_0d0a, &[0x4d, 0x3c, 0x2b, 0x1a, 1, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255]);
+    for (link_type, _) in packets {
+        bytes.extend(block(1, &[&link_type.to_le_bytes()[..], &[0; 6]].concat()));
+    }
+    for (interface, (_, data)) in (0_u32..).zip(packets) {
+        let len = u32::try_from(data.len()).expect("length");
+        let fields = [interface, 0, 0, len, len].map(u32::to_le_bytes).concat();
+        bytes.extend(block(6, &[&fields, *data].concat()));
+    }
+    bytes
+}
+
+#[test]
+fn a_packet_of_another_link_type_ends_nothing_and_is_counted() {
+    let (directory, inner) = numbered(3);
+    let path = directory.path();
+    let (outer, _) = common::mirror::frames(3);
+    let loopback = [&[2, 0, 0, 0][..], &outer[2][14..]].concat();
+    // Read, and not of the tunnel: an IPv4 header alone.
+    let other = [
+        &[2, 0, 0, 0, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 127, 0, 0, 1, 127, 0, 0, 1, 0, 1, 0, 2][..],
+        &[0, 8, 0, 0],
+    ]
+    .concat();
+    let packets: [(u16, &[u8]); 5] =
+        [(1, &outer[0]), (0, &other), (127, &[0; 40]), (1, &outer[1]), (0, &loopback)];
+    std::fs::write(path.join("mixed.pcapng"), mixed_links(&packets)).expect("written");
+    let output = run_in(path, "replay -r mixed.pcapng -w inner.pcapng --report report.json");
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(said(&output).contains("mixed.pcapng: 1 packets of link type 127 ("), "{}", said(&output));
+    assert_eq!(capture::read(&path.join("inner.pcapng")).expect("capture").frames(), inner);
+    let report = common::mirror::balanced_report(&path.join("report.json"));
+    let rejected = &report["frames"]["rejected"];
+    assert_eq!((&rejected["not_tunnel"], &rejected["link_type"]), (&1.into(), &1.into()));
+    assert_eq!(report["files"][0]["link_types"], serde_json::json!({"127": 1}));
+    assert_eq!((&report["files"][0]["packets"], &report["ended_by"]), (&5.into(), &Value::Null));
+}
+
+#[test]
+fn a_file_that_is_damaged_or_none_ends_itself_alone_and_exits_1() {
+    let (directory, inner) = numbered(3);
+    let path = directory.path();
+    let whole = std::fs::read(path.join("a.pcap")).expect("bytes");
+    std::fs::write(path.join("cut.pcap"), &whole[..whole.len() - 5]).expect("cut");
+    std::fs::write(path.join("empty.pcap"), "").expect("empty");
+    std::fs::write(path.join("text.pcap"), "no capture at all").expect("text");
+    let (outer, _) = common::mirror::frames(1);
+    // A packet of an interface that was not described between two others.
+    let mut odd = mixed_links(&[(1, &outer[0]), (1, &outer[0]), (1, &outer[0])]);
+    let second = odd.len() / 2 + 20;
+    let at = (0..second).rev().find(|at| odd[*at..].starts_with(&[6, 0, 0, 0])).expect("a block");
+    odd[at + 8] = 9;
+    std::fs::write(path.join("odd.pcapng"), odd).expect("odd");
+    let files = "-r cut.pcap -r gone.pcap -r empty.pcap -r . -r text.pcap -r odd.pcapng -r a.pcap";
+    let output = run_in(path, &format!("replay {files} -w inner.pcapng --report report.json"));
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    let cut = format!(
+        "cut.pcap ended early: cut short at byte {}, within the record that starts at",
+        whole.len() - 5
+    );
+    for words in [
+        &cut[..],
+        "gone.pcap ended early: cannot be opened: No such file",
+        "empty.pcap ended early: empty",
+        ". ended early: cannot be opened: is a directory",
+        "text.pcap ended early: no capture file",
+        "odd.pcapng: 1 packets or blocks passed over, the first malformed at byte ",
+    ] {
+        assert!(said(&output).contains(words), "{words:?} is missing in:\n{}", said(&output));
+    }
+    let written = capture::read(&path.join("inner.pcapng")).expect("capture").frames();
+    let first = &inner[..1];
+    assert_eq!(written, [&inner[..2], first, first, &inner].concat());
+    let report = common::mirror::balanced_report(&path.join("report.json"));
+    let packets: Vec<_> =
+        report["files"].as_array().expect("files").iter().map(|file| &file["packets"]).collect();
+    assert_eq!(packets, [2, 0, 0, 0, 0, 2, 3]);
+}
+
+#[test]
+fn compressed_captures_are_read_whatever_their_names_also_as_this_wrote_them() {
+    let (directory, inner) = numbered(2_000);
+    let path = directory.path();
+    for ending in ["gz", "zst"] {
+        // Many members, as each write is one.
+        let output = run_in(path, &format!("replay -q -U --outer -r a.pcap -C 100k -w outer.pcap.{ending}"));
+        assert!(output.status.success(), "{}", said(&output));
+        let number = |number: u32| if number == 0 { String::new() } else { number.to_string() };
+        let names = (0..).map(|nth| format!("outer.pcap{}.{ending}", number(nth)));
+        let names: Vec<_> = names.take_while(|name| path.join(name).exists()).collect();
+        assert!(names.len() > 1, "{names:?}");
+        let mut flags = String::new();
+        for (nth, name) in names.iter().enumerate() {
+            std::fs::rename(path.join(name), path.join(format!("{ending}-{nth}"))).expect("renamed");
+            flags.push_str(&format!(" -r {ending}-{nth}"));
+        }
+        let again = format!("replay -q{flags} -w {ending}.pcapng --report {ending}.json");
+        let output = run_in(path, &again);
+        assert!(output.status.success(), "{}", said(&output));
+        assert_eq!(capture::read(&path.join(format!("{ending}.pcapng"))).expect("capture").frames(), inner);
+        let report = common::mirror::balanced_report(&path.join(format!("{ending}.json")));
+        assert_eq!(report["files"][0]["compression"], if ending == "gz" { "gzip" } else { "zstd" });
+        // Through a pipe, and cut.
+        let bytes = std::fs::read(path.join(format!("{ending}-0"))).expect("bytes");
+        std::fs::write(path.join("cut"), &bytes[..bytes.len() - 9]).expect("cut");
+        for (file, code) in [(format!("{ending}-0"), 0), ("cut".to_owned(), 1)] {
+            let script = format!(r#"cat {file} | "$0" replay -q --json -r -"#);
+            let output = Command::new("sh")
+                .args(["-c", &script, env!("CARGO_BIN_EXE_mirror")])
+                .current_dir(path)
+                .output()
+                .expect("mirror");
+            assert_eq!(output.status.code(), Some(code), "{}", said(&output));
+            assert_eq!(code == 1, said(&output).contains("data cut short near byte"), "{}", said(&output));
+        }
+    }
+}
+
+#[test]
+fn a_name_asks_for_the_format_and_the_flag_wins() {
+    let (directory, inner) = numbered(3);
+    let path = directory.path();
+    for (name, flag, magic) in [
+        ("x.pcap", "", 0xa1b2_3c4d_u32),
+        ("x.pcap.gz", "", 0xa1b2_3c4d),
+        ("x.pcap.zst", "", 0xa1b2_3c4d),
+        ("us.pcap", "--format pcap-us", 0xa1b2_c3d4),
+        ("ng.pcap", "--format pcapng", 0x0a0d_0d0a),
+        ("x.pcapng", "", 0x0a0d_0d0a),
+        ("x", "", 0x0a0d_0d0a),
+        ("pcap", "", 0x0a0d_0d0a),
+        ("classic", "--format pcap", 0xa1b2_3c4d),
+    ] {
+        let output = run_in(path, &format!("replay -q -r a.pcap -w {name} {flag}"));
+        assert!(output.status.success(), "{}", said(&output));
+        let mut plain = path.join(name);
+        if let Some(tool) =
+            [(".gz", "gzip"), (".zst", "zstd")].iter().find(|(ending, _)| name.ends_with(ending))
+        {
+            let unpacked = Command::new(tool.1).arg("-dc").arg(&plain).output().expect("unpacked");
+            assert!(unpacked.status.success());
+            plain = path.join("plain");
+            std::fs::write(&plain, unpacked.stdout).expect("written");
+        }
+        let bytes = std::fs::read(&plain).expect("bytes");
+        assert_eq!(u32::from_le_bytes(bytes[..4].try_into().expect("four bytes")), magic, "{name} {flag}");
+        let read = capture::read(&plain).expect("capture");
+        assert_eq!(read.frames(), inner);
+        let times = |file: &capture::CaptureFile| {
+            file.packets.iter().map(|packet| packet.time_ns).collect::<Vec<_>>()
+        };
+        let was: Vec<_> = times(&capture::read(&path.join("a.pcap")).expect("capture"))
+            .into_iter()
+            .map(|ns| if magic == 0xa1b2_c3d4 { ns / 1000 * 1000 } else { ns })
+            .collect();
+        assert_eq!(times(&read), was, "{name} {flag}");
+    }
+}
+
+#[test]
+fn a_file_in_the_place_of_a_filter_is_told_with_the_flag_that_is_missing() {
+    let (directory, _) = numbered(1);
+    let path = directory.path();
+    std::fs::copy(path.join("a.pcap"), path.join("capture")).expect("copied");
+    for (words, file) in [
+        ("-r a.pcap a.pcap", "a.pcap"),
+        ("-r a.pcap b.pcapng.gz a.pcap", "b.pcapng.gz"),
+        ("-r a.pcap capture", "capture"),
+    ] {
+        let output = run_in(path, &format!("replay {words}"));
+        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+        assert!(
+            said(&output).contains(&format!("takes a flag of its own, -r {file:?}")),
+            "{}",
+            said(&output)
+        );
+    }
+    // A word of the language, whatever files there are.
+    std::fs::copy(path.join("a.pcap"), path.join("udp")).expect("copied");
+    assert!(run_in(path, "replay -q -r a.pcap udp").status.success());
+    let output = run_in(path, "replay -r a.pcap tcp prot 80");
+    assert!(said(&output).contains("syntax error"), "{}", said(&output));
+}
+
+#[test]
+fn files_rotate_by_the_times_of_the_packets() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    let (outer, inner) = common::mirror::frames(30);
+    // Every 10 s for five minutes, from the 55th second of one on.
+    let times = (0..30_u32).map(|nth| 1_700_000_035 + nth * 10);
+    let mut bytes = [0xa1b2_c3d4_u32, 2 | 4 << 16, 0, 0, 65535, 1].map(u32::to_le_bytes).concat();
+    for (time, frame) in times.zip(&outer) {
+        let len = u32::try_from(frame.len()).expect("length");
+        bytes.extend([time, 0, len, len].map(u32::to_le_bytes).concat());
+        bytes.extend(frame);
+    }
+    std::fs::write(path.join("in.pcap"), bytes).expect("written");
+    let read = |name: &str| {
+        capture::read(&path.join(name)).unwrap_or_else(|error| panic!("{name}: {error}")).frames()
+    };
+    let check = |arguments: &str, names: &[&str], frames: &[Vec<u8>]| {
+        let before = common::mirror::names(path);
+        let output = run_in(path, &format!("replay -r in.pcap {arguments} --report report.json"));
+        assert!(output.status.success(), "{}", said(&output));
+        let mut made: Vec<_> = common::mirror::names(path);
+        made.retain(|name| !before.contains(name) && name != "report.json");
+        assert_eq!(made, names, "{arguments}");
+        assert_eq!(names.iter().flat_map(|name| read(name)).collect::<Vec<_>>(), frames, "{arguments}");
+        assert!(names.iter().all(|name| read(name).len() <= 6));
+        common::mirror::balanced_report(&path.join("report.json"))
+    };
+    let by_time =
+        ["t-221355.pcapng", "t-221455.pcapng", "t-221555.pcapng", "t-221655.pcapng", "t-221755.pcapng"];
+    check("-G 60 -w t-%H%M%S.pcapng", &by_time, &inner);
+    check("-G 60 -w n.pcap", &["n.pcap", "n.pcap1", "n.pcap2", "n.pcap3", "n.pcap4"], &inner);
+    let report = check("-G 60 -W 2 -w w-%M.pcapng", &["w-13.pcapng", "w-14.pcapng"], &inner[..12]);
+    let pcap = common::mirror::sink(&report, "pcap");
+    assert_eq!((&pcap["written"], &pcap["dropped"]["after_last_file"]), (&12.into(), &18.into()));
+    // Nothing came to name a file by.
+    let output = run_in(path, "replay -q -r in.pcap -G 60 -w empty-%Y.pcapng port 1");
+    assert!(output.status.success(), "{}", said(&output));
+    let empty: Vec<_> =
+        common::mirror::names(path).into_iter().filter(|name| name.starts_with("empty-2")).collect();
+    assert_eq!((empty.len(), read(&empty[0]).len()), (1, 0));
+}
+
+#[test]
+fn usr1_prints_how_a_replay_goes_also_while_an_output_keeps_it_waiting() {
+    let (directory, _) = numbered(10);
+    let path = directory.path();
+    let mut command = Command::new(common::mirror::MIRROR);
+    command
+        .args(["replay", "-r", "-", "--json"])
+        .current_dir(path)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null());
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("mirror");
+    let mut input = child.stdin.take().expect("standard input");
+    std::io::Write::write_all(&mut input, &std::fs::read(path.join("a.pcap")).expect("bytes"))
+        .expect("written");
+    let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
+    let mut lines =
+        std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().expect("standard error")));
+    // It has the signals in hand before it reads, and counts at its next tick.
+    let line = common::mirror::until("the ten frames are told", || {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGUSR1).expect("signalled");
+        let line = lines.next().expect("a line").expect("text");
+        line.contains(" 10 frames, ").then_some(line)
+    });
+    assert!(line.contains(" s: 10 frames, "), "{line}");
+    drop(input);
+    assert!(child.wait().expect("ended").success());
+
+    // More than all buffers hold, and a reader that does not read.
+    let (directory, _) = numbered(2_000);
+    let path = directory.path();
+    assert!(Command::new("mkfifo").arg(path.join("fifo")).status().expect("mkfifo").success());
+    let mut command = Command::new(common::mirror::MIRROR);
+    command.args(["replay", "--outer", "-w", "fifo"]).args(["-r", "a.pcap"].repeat(150)).current_dir(path);
+    let run = common::mirror::Mirror::start(command);
+    let reader = std::fs::File::open(path.join("fifo")).expect("pipe");
+    let stuck = run.settled();
+    assert!(stuck < 300_000, "it would have ended: {stuck}");
+    drop(reader);
+    run.end_by(nix::sys::signal::Signal::SIGINT).expect_code(1).expect_words(&["its reader has gone"]);
+}
+
 #[test]
 fn replay_selects_counts_and_reads_standard_input() {
     let directory = tempfile::tempdir().expect("directory");

@@ -466,6 +466,15 @@ impl Report {
         }
     }
 
+    /// Whether these are the first bytes of a report, as [`serde_json`] writes it.
+    #[must_use]
+    pub fn begins(bytes: &[u8]) -> bool {
+        [&b"{"[..], b"\"schema\"", b":", b"\"mirror.report/"]
+            .iter()
+            .try_fold(bytes, |rest, word| rest.trim_ascii_start().strip_prefix(*word))
+            .is_some()
+    }
+
     /// Whether the run ended as it was asked to, every sink with it, every capture file was whole, and the books are closed:
     /// what `mirror` exits with 0 by.
     #[must_use]
@@ -547,6 +556,21 @@ impl From<&Rejections> for Rejected {
             overlap: of(Reject::Overlap),
             ambiguous: of(Reject::Ambiguous),
             table_full: of(Reject::TableFull),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_told_by_its_beginning_and_nothing_else_is() {
+        let report = Report::new("file", SystemTime::UNIX_EPOCH);
+        assert!(Report::begins(&serde_json::to_vec(&report).unwrap()));
+        assert!(Report::begins(&serde_json::to_vec_pretty(&report).unwrap()));
+        for other in ["", "{", "{}", r#"{"schema":"mirror.bench/1"}"#, r#"["schema","mirror.report/1"]"#] {
+            assert!(!Report::begins(other.as_bytes()), "{other}");
         }
     }
 }

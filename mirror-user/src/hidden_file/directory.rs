@@ -7,14 +7,15 @@ mod system {
     use std::{
         ffi::OsStr,
         fs::File,
-        io,
+        io::{self, Read as _},
         os::{fd::OwnedFd, unix::fs::MetadataExt as _},
         path::Path,
     };
 
     use rustix::{
-        fs::{AtFlags, Mode, OFlags, fstatvfs, fsync, linkat, open, openat, statat, unlinkat},
+        fs::{AtFlags, Mode, OFlags, fstatvfs, fsync, linkat, open, openat, renameat, statat, unlinkat},
         io::Errno,
+        process::geteuid,
     };
 
     /// A directory held open.
@@ -72,6 +73,26 @@ mod system {
             }
             linkat(&self.0, from, &self.0, to, AtFlags::empty())?;
             Ok(unlinkat(&self.0, from, AtFlags::empty())?)
+        }
+
+        /// Replaces what has the name.
+        pub(crate) fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+            Ok(renameat(&self.0, from, &self.0, to)?)
+        }
+
+        /// The first bytes of a file, if it is a regular one of the user that this process runs as.
+        pub(crate) fn beginning_of_own(&self, name: &OsStr, most: usize) -> io::Result<Vec<u8>> {
+            // What is no file after all must not keep anybody waiting.
+            let flags =
+                OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+            let file = File::from(openat(&self.0, name, flags, Mode::empty())?);
+            let metadata = file.metadata()?;
+            if !metadata.is_file() || metadata.uid() != geteuid().as_raw() {
+                return Err(io::ErrorKind::InvalidInput.into());
+            }
+            let mut bytes = Vec::new();
+            file.take(most as u64).read_to_end(&mut bytes)?;
+            Ok(bytes)
         }
 
         pub(crate) fn remove(&self, name: &OsStr) -> io::Result<()> {
@@ -145,6 +166,17 @@ mod system {
         pub(crate) fn rename_no_replace(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
             fs::hard_link(self.0.join(from), self.0.join(to))?;
             self.remove(from)
+        }
+
+        /// Replaces what has the name.
+        pub(crate) fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+            fs::rename(self.0.join(from), self.0.join(to))
+        }
+
+        /// Whose a file is, is not asked here: none is replaced.
+        #[expect(clippy::unused_self, reason = "the same calls on every system")]
+        pub(crate) fn beginning_of_own(&self, _: &OsStr, _: usize) -> io::Result<Vec<u8>> {
+            Err(io::ErrorKind::Unsupported.into())
         }
 
         pub(crate) fn remove(&self, name: &OsStr) -> io::Result<()> {

@@ -7,10 +7,10 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use crate::{
@@ -86,7 +86,35 @@ pub struct Replay {
     files: Vec<(PathBuf, Opened)>,
     sinks: Vec<Arc<dyn SinkFactory>>,
     config: PipelineConfig,
+    progress: Progress,
 }
+
+/// How a run goes, for other threads to ask.
+#[derive(Clone, Debug, Default)]
+pub struct Progress(Arc<Mutex<Option<(Report, Instant)>>>);
+
+impl Progress {
+    /// What the run had come to at its last tick, which is 50 ms ago where no sink keeps it waiting; of the time since the start
+    /// `duration_s` has all. Frames that a sink still holds are pending, and there are no origins.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        last.map_or_else(
+            || Report::new(SOURCE, SystemTime::now()),
+            |(mut report, at)| {
+                report.duration_s += at.elapsed().as_secs_f64();
+                report
+            },
+        )
+    }
+
+    fn publish(&self, report: Report, now: Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((report, now));
+    }
+}
+
+/// The source's name in the report.
+const SOURCE: &str = "file";
 
 /// A file before its turn comes.
 #[derive(Debug)]
@@ -113,7 +141,7 @@ pub struct ReplayBuilder {
 
 impl std::fmt::Debug for Replay {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { files, sinks, config } = self;
+        let Self { files, sinks, config, progress: _ } = self;
         f.debug_struct("Replay")
             .field("files", files)
             .field("sinks", &names(sinks))
@@ -225,7 +253,7 @@ impl ReplayBuilder {
             selection: Arc::new(selection),
             budget: Arc::new(Budget::new(count)),
         };
-        Ok(Replay { files, sinks, config })
+        Ok(Replay { files, sinks, config, progress: Progress::default() })
     }
 }
 
@@ -263,6 +291,12 @@ impl Replay {
         self
     }
 
+    /// What tells other threads how the run goes.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.progress.clone()
+    }
+
     /// Reads the files to their end, or until `stop` is set or the count is reached, and closes the accounts.
     ///
     /// What ends a file early (it is cut short, damaged, or no capture at all) ends that file: the frames before it have gone
@@ -274,11 +308,11 @@ impl Replay {
     ///
     /// [`ReplayError::Sink`] where a sink cannot be built; no frame has been read then.
     pub fn run(self, stop: &Arc<AtomicBool>) -> Result<Report, ReplayError> {
-        let Self { files, sinks, config } = self;
+        let Self { files, sinks, config, progress } = self;
         let context =
             WorkerContext { wait_until: Some(Arc::clone(stop)), ..WorkerContext::single(MAX_FRAME) };
-        let dispatch = Dispatch::start("file", config, &context, sinks)?;
-        let mut run = Run { dispatch, stop, ticked: Instant::now() };
+        let dispatch = Dispatch::start(SOURCE, config, &context, sinks)?;
+        let mut run = Run { dispatch, stop, ticked: Instant::now(), progress };
         let mut reports = Vec::new();
         for (path, opened) in files {
             if run.is_over() {
@@ -301,6 +335,7 @@ struct Run<'s> {
     dispatch: Dispatch,
     stop: &'s AtomicBool,
     ticked: Instant,
+    progress: Progress,
 }
 
 impl Run<'_> {
@@ -350,6 +385,7 @@ impl Run<'_> {
             if now.duration_since(self.ticked) >= TICK {
                 self.reject(reader, &mut of_link_types);
                 self.dispatch.tick(now);
+                self.progress.publish(self.dispatch.report(), now);
                 self.ticked = now;
             }
         }

@@ -60,7 +60,7 @@ impl Pcap {
 
     fn fields(&self, window: &[u8]) -> Option<Fields> {
         let [s, fraction, captured, original] =
-            [0, 4, 8, 12].map(|at| Some(window.get(at..at + 4)?.try_into().ok().map(self.read())?));
+            [0, 4, 8, 12].map(|at| window.get(at..at + 4)?.try_into().ok().map(self.read()));
         Some(Fields { s: s?, fraction: fraction?, captured: captured?, original: original? })
     }
 

@@ -1,6 +1,9 @@
 //! The files of a capture: when one ends and the next begins, what is done with it then.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, ValueEnum};
 use mirror_user::sink::pcap::{PcapBuilder, WhenFull};
@@ -14,7 +17,8 @@ pub(crate) struct FilesArgs {
     /// Begin another file once one is larger than so many millions of bytes, before compression; k, m, g: KiB, MiB, GiB
     #[arg(short = 'C', long, help_heading = "Files", value_name = "SIZE", value_parser = lists::size, requires = "write")]
     file_size: Option<u64>,
-    /// Begin another file each so many seconds; strftime(3) in the name of -w is its time
+    /// Begin another file each so many seconds, in replay by the times of the packets; strftime(3) in the name of -w is its
+    /// time
     #[arg(
         short = 'G',
         long,
@@ -71,7 +75,7 @@ enum WhenFullArg {
 
 impl FilesArgs {
     /// What cannot go together.
-    pub(crate) fn check(&self, to_stdout: bool) -> Result<(), Usage> {
+    pub(crate) fn check(&self, stream: Option<&Path>) -> Result<(), Usage> {
         let rotates = self.file_size.is_some() || self.rotate_seconds.is_some();
         if self.file_count.is_some() && !rotates {
             return Err(Usage("-W counts the files of -C or -G: give one of them too".into()));
@@ -85,9 +89,17 @@ impl FilesArgs {
         if self.per_origin {
             allow_files(u64::from(self.max_origins))?;
         }
-        match of_files.iter().find(|(given, _)| *given && to_stdout) {
+        let Some(stream) = stream else { return Ok(()) };
+        let name = stream.display();
+        if stream.extension().is_some_and(|ending| ending == "gz" || ending == "zst") {
+            let message = format!(
+                "-w {name}: only files are compressed; leave the ending out, and pipe it through the tool"
+            );
+            return Err(Usage(message));
+        }
+        match of_files.iter().find(|(given, _)| *given) {
             Some((_, flag)) => {
-                Err(Usage(format!("{flag} asks for files, and -w - writes none; name a file")))
+                Err(Usage(format!("{flag} asks for files, and -w {name} writes none; name a file")))
             }
             None => Ok(()),
         }
@@ -97,13 +109,17 @@ impl FilesArgs {
     pub(crate) fn apply(
         &self,
         mut builder: PcapBuilder,
+        by_packets: bool,
         on_last: impl FnOnce() + Send + 'static,
     ) -> PcapBuilder {
         if let Some(bytes) = self.file_size {
             builder = builder.rotate_size(bytes);
         }
         if let Some(seconds) = self.rotate_seconds {
-            builder = builder.rotate_every(Duration::from_secs(seconds)).on_last(on_last);
+            let every = Duration::from_secs(seconds);
+            let rotated =
+                if by_packets { builder.rotate_every_by_packets(every) } else { builder.rotate_every(every) };
+            builder = rotated.on_last(on_last);
         }
         if let Some(files) = self.file_count {
             builder = builder.max_files(files);

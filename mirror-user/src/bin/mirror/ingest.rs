@@ -178,6 +178,7 @@ pub(crate) fn run(args: &IngestArgs) -> anyhow::Result<ExitCode> {
         return crate::interfaces::list();
     }
     terminal::start_log(args.output.log_verbosity(), args.output.quiet);
+    let streams = args.output.streams()?;
     // BPF maps count against it before kernel 5.11, a UMEM without CAP_IPC_LOCK. If it does not suffice, the kernel says so.
     if let Err(error) = mirror_user::host::limits::Memlock::raise() {
         tracing::debug!(%error, "the limit of locked memory stays as it is");
@@ -193,9 +194,9 @@ pub(crate) fn run(args: &IngestArgs) -> anyhow::Result<ExitCode> {
     let for_signals = keep.clone();
     let asked = signals::hear(move || for_signals.drop_others())?;
     let on_threads = keep.clone().on_threads();
-    let opened = args
-        .output
-        .open(engine.plan().max_frame(), &Opening { on_threads: Some(&on_threads), stop: &asked.stop });
+    let opening =
+        Opening { on_threads: Some(&on_threads), stop: &asked.stop, streams: &streams, by_packets: false };
+    let opened = args.output.open(engine.plan().max_frame(), &opening);
     let outputs = user::naming(user.as_ref(), opened)?;
     if user.is_some() {
         privileges::raise().context(RAISED)?;

@@ -19,8 +19,8 @@ mod print;
 mod privileges;
 mod replay;
 mod signals;
-#[cfg(feature = "af-xdp")]
 mod status;
+mod streams;
 mod terminal;
 mod user;
 

@@ -15,7 +15,7 @@ use anyhow::Context as _;
 use clap::{ArgGroup, Args, ValueEnum};
 use mirror_user::{
     Report,
-    hidden_file::HiddenFile,
+    hidden_file::{HiddenFile, HiddenFileError},
     select::{Allow, Filter, Selection},
     sink::{
         self, Counters, LatencySink, SinkFactory,
@@ -24,8 +24,14 @@ use mirror_user::{
 };
 
 use crate::{
-    FAILED, Usage, closing, config::SinkTable, files::FilesArgs, lists, postrotate::Postrotate,
-    print::PrintArgs, terminal,
+    FAILED, Usage, closing,
+    config::SinkTable,
+    files::FilesArgs,
+    lists,
+    postrotate::Postrotate,
+    print::PrintArgs,
+    streams::{self, Stream, Streams},
+    terminal,
 };
 #[cfg(feature = "af-xdp")]
 use crate::{forward::ForwardArgs, privileges};
@@ -56,12 +62,12 @@ pub(crate) struct OutputArgs {
     /// Let in only inner packets that match: an expression as tcpdump has them, see pcap-filter(7)
     #[arg(help_heading = "Selection", value_name = "EXPR")]
     expression: Vec<String>,
-    /// Write the inner packets to a capture file, - for standard output
+    /// Write the inner packets to a capture file, - for standard output; to a named pipe or a device as to standard output
     #[arg(short = 'w', help_heading = "Output", value_name = "FILE")]
     write: Option<PathBuf>,
-    /// Format of the capture
-    #[arg(long, help_heading = "Output", value_enum, default_value_t = FileFormat::Pcapng, requires = "write")]
-    format: FileFormat,
+    /// Format of the capture [default: pcap where the name ends in .pcap, .pcap.gz or .pcap.zst, else pcapng]
+    #[arg(long, help_heading = "Output", value_enum, requires = "write")]
+    format: Option<FileFormat>,
     /// Write the packets as they came, outer headers included; with --print, a line for the outer headers before each
     #[arg(long, help_heading = "Output", requires = "packets")]
     outer: bool,
@@ -89,7 +95,7 @@ pub(crate) struct OutputArgs {
     /// Print the report to standard output at the end, as JSON
     #[arg(long, help_heading = "Output")]
     json: bool,
-    /// Write the report to a file at the end, as JSON
+    /// Write the report to a file at the end, as JSON, in the place of an earlier report that may be there
     #[arg(long, help_heading = "Output", value_name = "FILE")]
     report: Option<PathBuf>,
     /// Measure the time from receive time to sink
@@ -121,6 +127,17 @@ enum FileFormat {
     Pcapng,
     /// Classic pcap, nanosecond times
     Pcap,
+    /// Classic pcap, microsecond times
+    PcapUs,
+}
+
+impl FileFormat {
+    /// What a name asks for: classic pcap by its ending, in front of that of a compressed file.
+    fn of(path: &Path) -> Self {
+        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+        let name = name.strip_suffix(b".gz").or_else(|| name.strip_suffix(b".zst")).unwrap_or(name);
+        if name.ends_with(b".pcap") { Self::Pcap } else { Self::Pcapng }
+    }
 }
 
 /// What is done first on each thread that a sink starts.
@@ -140,8 +157,12 @@ pub(crate) struct OnThreads {
 /// What outputs are opened with.
 pub(crate) struct Opening<'r> {
     pub(crate) on_threads: Option<&'r OnThreads>,
-    /// Set when all files are written that were asked for.
+    /// Set when all files are written that were asked for, and when the run is to end.
     pub(crate) stop: &'r Arc<AtomicBool>,
+    /// What outputs name that is no file.
+    pub(crate) streams: &'r Streams,
+    /// Files rotate by the times of packets.
+    pub(crate) by_packets: bool,
 }
 
 /// The sinks of a run and what outlives it.
@@ -195,12 +216,22 @@ impl OutputArgs {
         Ok(selection)
     }
 
+    /// Looks at what outputs name: to be called before anything else is opened.
+    pub(crate) fn streams(&self) -> anyhow::Result<Streams> {
+        Streams::look(self.writes())
+    }
+
+    /// The words of the filter expression.
+    pub(crate) fn expression(&self) -> &[String] {
+        &self.expression
+    }
+
     /// The directories in which files will be completed.
     #[cfg(feature = "af-xdp")]
     pub(crate) fn directories(&self) -> impl Iterator<Item = &Path> {
         use mirror_user::hidden_file;
 
-        let captures = self.writes().filter(|path| !is_stdout(path));
+        let captures = self.writes().filter(|path| streams::is_file(path));
         captures.chain(self.report.as_deref()).map(hidden_file::directory_of)
     }
 
@@ -249,11 +280,12 @@ impl OutputArgs {
             .into());
         }
         for output in self.all() {
-            output.files.check(output.write.as_deref().is_some_and(is_stdout))?;
+            let stream = output.write.as_deref().filter(|path| opening.streams.of(path).is_some());
+            output.files.check(stream)?;
         }
-        self.share_stdout()?;
+        self.share_stdout(opening.streams.to_stdout())?;
         if let Some(report) = &self.report {
-            if is_stdout(report) {
+            if streams::is_stdout(report) {
                 return Err(Usage(
                     "--report takes a file; --json prints the report to standard output".into(),
                 )
@@ -274,7 +306,7 @@ impl OutputArgs {
         let mut outputs = Outputs {
             memory_per_worker: counters.memory_per_worker(),
             sinks: vec![Arc::new(counters)],
-            report: self.report.as_deref().map(HiddenFile::create).transpose()?.map(Arc::new),
+            report: self.report.as_deref().map(create_report).transpose()?.map(Arc::new),
             json: self.json,
             captures: Vec::new(),
             postrotate,
@@ -307,8 +339,7 @@ impl OutputArgs {
 
 impl OutputArgs {
     /// Standard output carries one thing.
-    fn share_stdout(&self) -> Result<(), Usage> {
-        let writes = self.writes().filter(|path| is_stdout(path)).count();
+    fn share_stdout(&self, writes: usize) -> Result<(), Usage> {
         let prints = self.all().filter(|output| output.print.is_asked_for()).count();
         let (message, mend) = match (writes, prints, self.json) {
             (0, 0, _) | (0, 1, false) => return Ok(()),
@@ -366,12 +397,15 @@ impl OutputArgs {
         postrotate: Option<&Postrotate>,
     ) -> anyhow::Result<Option<(Pcap, Capture)>> {
         let Some(path) = &self.write else { return Ok(None) };
-        let to_stdout = is_stdout(path);
-        let target = if to_stdout { Target::stdout() } else { Target::file(path) };
+        let stream = opening.streams.of(path);
+        let target =
+            stream.map_or_else(|| Ok(Target::file(path)), |stream| stream.open(path, opening.stop))?;
+        let format = self.format.unwrap_or_else(|| FileFormat::of(path));
         let mut builder = Pcap::builder(target)
-            .format(match self.format {
+            .format(match format {
                 FileFormat::Pcapng => Format::Pcapng,
                 FileFormat::Pcap => Format::Pcap,
+                FileFormat::PcapUs => Format::PcapMicros,
             })
             .outer(self.outer);
         builder = match self.snap {
@@ -379,7 +413,7 @@ impl OutputArgs {
             lists::Snap::Headers => builder.headers_only(true),
         };
         let stop = Arc::clone(opening.stop);
-        builder = self.files.apply(builder, move || {
+        builder = self.files.apply(builder, opening.by_packets, move || {
             tracing::info!(target: "mirror", "as many files as -W says: the run ends");
             stop.store(true, Ordering::Relaxed);
         });
@@ -394,10 +428,10 @@ impl OutputArgs {
         }
         let pcap = builder.build()?;
         let capture = Capture {
-            path: (!to_stdout).then(|| path.clone()),
+            path: (!matches!(stream, Some(Stream::Stdout))).then(|| path.clone()),
             rotator: pcap.rotator(),
             outer: self.outer,
-            pcapng: self.format == FileFormat::Pcapng,
+            pcapng: format == FileFormat::Pcapng,
         };
         Ok(Some((pcap, capture)))
     }
@@ -465,6 +499,7 @@ pub(crate) fn conclude(outputs: &Outputs, report: &Report) -> anyhow::Result<Exi
     Ok(if report.ended_in_order() && commands_succeeded { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 
-fn is_stdout(path: &Path) -> bool {
-    path.as_os_str() == "-"
+/// The report's file, which may take the place of an earlier report's and of nothing else.
+fn create_report(path: &Path) -> Result<HiddenFile, HiddenFileError> {
+    HiddenFile::create_over(path, Report::begins)
 }

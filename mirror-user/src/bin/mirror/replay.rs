@@ -1,6 +1,11 @@
 //! `mirror replay`: outer frames out of capture files, through the same pipeline. Needs no root.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::{Mutex, PoisonError},
+    time::Instant,
+};
 
 use clap::Args;
 use mirror_user::{
@@ -13,14 +18,16 @@ use crate::privileges::{self, Keep};
 use crate::{
     Usage,
     output::{self, OnThreads, Opening, OutputArgs},
-    signals, terminal, user,
+    signals,
+    status::Figures,
+    terminal, user,
 };
 
 /// Arguments of `mirror replay`.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ReplayArgs {
-    /// Captures of the outer packets (pcap, pcapng), read in order; - is standard input
+    /// Captures of the outer packets (pcap, pcapng, also as .gz or .zst), read in order; - is standard input
     #[arg(short = 'r', help_heading = "Source", value_name = "FILE", required = true)]
     read: Vec<PathBuf>,
     #[command(flatten)]
@@ -35,12 +42,22 @@ Examples:
   mirror replay -r outer.pcap --print -e udp port 53   print those that match
   tcpdump -i ens6 -U -w - udp port 4789 | mirror replay -r - -w - | tshark -n -r -
 
-Lists are numbers and ranges: 7,100-199.";
+Lists are numbers and ranges: 7,100-199.
+
+Signals: INT and TERM end the run in order, a second one at once. USR1 prints how it goes.";
 
 pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     terminal::start_log(args.output.log_verbosity(), args.output.quiet);
+    let streams = args.output.streams()?;
     let user = user::wanted(args.output.relinquish_privileges.as_deref())?;
-    let selection = args.output.selection()?;
+    let words = args.output.expression();
+    // Before it is compiled, which may take such a name for a host's and look it up.
+    let selection = match missing_flag(words.iter().filter(|word| is_named_as_capture(word))) {
+        Some(usage) => Err(usage),
+        None => args.output.selection().map_err(|usage| {
+            missing_flag(words.iter().filter(|word| Path::new(word).is_file())).unwrap_or(usage)
+        }),
+    }?;
     let mut builder = Replay::builder()
         .ports(args.output.ports())
         .select(selection)
@@ -56,15 +73,35 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let on_threads = user.as_ref().map(change_to).transpose()?.flatten();
     let for_signals = on_threads.clone();
     let asked = signals::hear(move || for_signals.map_or(Ok(()), |threads| (threads.command)()))?;
-    let opening = Opening { on_threads: on_threads.as_ref(), stop: &asked.stop };
+    let opening =
+        Opening { on_threads: on_threads.as_ref(), stop: &asked.stop, streams: &streams, by_packets: true };
     let outputs = user::naming(user.as_ref(), args.output.open(MAX_FRAME, &opening))?;
     if let Some(threads) = &on_threads {
         (threads.command)()?;
     }
     let replay = outputs.sinks.iter().cloned().fold(replay, Replay::sink);
+    let (progress, figures) = (replay.progress(), Mutex::new(Figures::new()));
+    asked.on_statistics(move || {
+        let mut figures = figures.lock().unwrap_or_else(PoisonError::into_inner);
+        figures.tell(Instant::now(), &progress.report());
+    });
     asked.begun(&outputs, || {}, || {});
     let report = replay.run(&asked.stop)?;
     output::conclude(&outputs, &report)
+}
+
+/// What is said of files that stand where a filter expression does.
+fn missing_flag<'w>(mut files: impl Iterator<Item = &'w String>) -> Option<Usage> {
+    let file = files.next()?;
+    Some(Usage(format!(
+        "{file:?} is read as a part of the filter expression: each capture file takes a flag of its own, -r {file:?}"
+    )))
+}
+
+/// Whether a word ends as the name of a capture does, and no filter expression.
+fn is_named_as_capture(word: &str) -> bool {
+    let name = word.strip_suffix(".gz").or_else(|| word.strip_suffix(".zst")).unwrap_or(word);
+    name.len() < word.len() || [".pcap", ".pcapng", ".cap"].iter().any(|ending| name.ends_with(ending))
 }
 
 /// Changes the user, and keeps what devices to forward to may take; what each thread that is started gives that up by.

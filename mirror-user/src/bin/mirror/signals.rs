@@ -34,6 +34,8 @@ pub(crate) struct Asked {
     /// HUP came before the run had begun.
     hung_up: AtomicBool,
     begun: OnceLock<Begun>,
+    /// What USR1 has done at once, where nobody looks at `statistics`.
+    on_statistics: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 /// A run that has begun.
@@ -64,6 +66,19 @@ impl Asked {
             rotators: outputs.rotators(),
         });
         self.answer_hangup();
+    }
+
+    /// USR1 calls this from now on, on the thread that hears it.
+    pub(crate) fn on_statistics(&self, tell: impl Fn() + Send + Sync + 'static) {
+        self.on_statistics.get_or_init(|| Box::new(tell));
+    }
+
+    /// USR1 has come.
+    fn ask_for_statistics(&self) {
+        match self.on_statistics.get() {
+            Some(tell) => tell(),
+            None => self.statistics.store(true, Ordering::Relaxed),
+        }
     }
 
     /// HUP has come.
@@ -134,7 +149,7 @@ pub(crate) fn hear(prepare: impl FnOnce() -> io::Result<()> + Send + 'static) ->
             }
             for signal in signals.forever() {
                 match signal {
-                    SIGUSR1 => shared.statistics.store(true, Ordering::Relaxed),
+                    SIGUSR1 => shared.ask_for_statistics(),
                     SIGUSR2 => shared.flush.store(true, Ordering::Relaxed),
                     SIGHUP => shared.hang_up(),
                     _ => shared.end(),

@@ -1,32 +1,41 @@
 //! How a run goes: a live line on a terminal, a log line now and then elsewhere.
 
+use std::time::Instant;
+#[cfg(feature = "af-xdp")]
 use std::{
     io::{self, IsTerminal},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use mirror_user::Report;
 
 use crate::terminal;
 
+#[cfg(feature = "af-xdp")]
 const LIVE: Duration = Duration::from_secs(1);
 
+/// Tells how a run goes when somebody asks.
+pub(crate) struct Figures {
+    /// When the last line was made, and its frames and bytes.
+    last: (Instant, u64, u64),
+}
+
 /// Tells how a run goes, at its pace.
+#[cfg(feature = "af-xdp")]
 pub(crate) struct Status {
     live: bool,
     every: Duration,
     next: Instant,
-    /// When the last line was made, and its frames and bytes.
-    last: (Instant, u64, u64),
+    figures: Figures,
     quiet: bool,
 }
 
+#[cfg(feature = "af-xdp")]
 impl Status {
     pub(crate) fn new(every: Duration, quiet: bool) -> Self {
         let live = io::stderr().is_terminal();
         let every = if live { LIVE } else { every };
-        let now = Instant::now();
-        Self { live, every, next: now + every, last: (now, 0, 0), quiet }
+        Self { live, every, next: Instant::now() + every, figures: Figures::new(), quiet }
     }
 
     /// When the next line is due.
@@ -40,7 +49,7 @@ impl Status {
             return;
         }
         self.next = now + self.every;
-        let line = self.line(now, &report());
+        let line = self.figures.line(now, &report());
         if self.live {
             terminal::live_line(&line);
         } else {
@@ -49,6 +58,17 @@ impl Status {
     }
 
     /// Tells now, because somebody asked.
+    pub(crate) fn tell(&mut self, now: Instant, report: &Report) {
+        self.figures.tell(now, report);
+    }
+}
+
+impl Figures {
+    pub(crate) fn new() -> Self {
+        Self { last: (Instant::now(), 0, 0) }
+    }
+
+    /// Tells now.
     pub(crate) fn tell(&mut self, now: Instant, report: &Report) {
         let line = self.line(now, report);
         terminal::clear_live_line();

@@ -217,7 +217,7 @@ impl fmt::Display for Target {
 
 fn of(format: Format) -> &'static str {
     match format {
-        Format::Pcap => "",
+        Format::Pcap | Format::PcapMicros => "",
         Format::Pcapng => ",format=pcapng",
     }
 }

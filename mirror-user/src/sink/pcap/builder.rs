@@ -249,6 +249,15 @@ impl PcapBuilder {
         self
     }
 
+    /// As [`rotate_every`](Self::rotate_every), by the times of the packets and not by the clock, which is what a capture that is
+    /// read again takes: the first packet begins the first time, a file's name has the time of its first packet, and where no
+    /// packet came there is no file. With [`max_files`](Self::max_files) what comes after the last of these times is dropped,
+    /// reason `after_last_file`.
+    pub fn rotate_every_by_packets(mut self, time: Duration) -> Self {
+        self.rotation.by_packets = true;
+        self.rotate_every(time)
+    }
+
     /// With [`rotate_size`](Self::rotate_size): a ring of so many files, in which each new one replaces the oldest, once
     /// there are so many; numbers begin at 0 and have leading zeros. With [`rotate_every`](Self::rotate_every) alone: how
     /// many times there are, see [`on_last`](Self::on_last).
@@ -294,7 +303,7 @@ impl PcapBuilder {
     pub fn build(self) -> Result<Pcap, PcapError> {
         let blocks = match self.format {
             // Classic pcap knows no interfaces, by which origins are told apart.
-            Format::Pcap if self.origins.is_none() => Format::Pcap,
+            classic @ (Format::Pcap | Format::PcapMicros) if self.origins.is_none() => classic,
             _ => Format::Pcapng,
         };
         let max_interfaces = self.max_interfaces;

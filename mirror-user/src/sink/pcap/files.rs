@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::Zoned;
+use jiff::{Timestamp, Zoned, tz::TimeZone};
 
 use super::{
     compress::Encoder,
@@ -19,7 +19,7 @@ use super::{
     names::{NameError, Names, Of},
     origins::{Found, OTHERS, Origins},
     part::{Form, Lost, Out, Packet, Part},
-    rotation::Rotation,
+    rotation::{PacketClock, Rotation, Turn},
     rotator::{Hooks, Rotator},
 };
 use crate::{
@@ -56,6 +56,11 @@ pub(super) struct Files {
     due: Option<Instant>,
     /// Times begun.
     periods: u32,
+    /// By the times of packets instead, with the time of the one that is next.
+    packet_clock: Option<PacketClock>,
+    packet_time: u64,
+    /// Packets after the last file since somebody asked.
+    after_last: u64,
 }
 
 /// Files that follow each other.
@@ -65,7 +70,16 @@ struct Series {
     timed: OsString,
     number: u32,
     begun: bool,
+    /// The period of its packets, by a packet clock.
+    period: Option<u64>,
     part: Option<Part>,
+}
+
+impl Series {
+    /// Without a file so far.
+    fn fresh(of: Of) -> Self {
+        Self { of, timed: OsString::new(), number: 0, begun: false, period: None, part: None }
+    }
 }
 
 /// A completed file, told from any other of its name.
@@ -121,7 +135,8 @@ impl Files {
         encoder: Option<Encoder>,
     ) -> Result<Self, HiddenFileError> {
         let directory = HiddenFile::open_directory(names.path())?;
-        let due = plan.rotation.every.map(|every| Instant::now() + every);
+        let packet_clock = PacketClock::new(&plan.rotation);
+        let due = plan.rotation.every.filter(|_| packet_clock.is_none()).map(|every| Instant::now() + every);
         let origins = plan.origins.map(Origins::new);
         let mut files = Self {
             directory,
@@ -134,8 +149,13 @@ impl Files {
             own: VecDeque::new(),
             due,
             periods: 0,
+            packet_clock,
+            packet_time: 0,
+            after_last: 0,
         };
-        if files.origins.is_none() {
+        if files.is_named_by_packets() {
+            files.series.push(Series::fresh(Of::All));
+        } else if files.origins.is_none() {
             let timed = files.names.at(&Zoned::now()).unwrap_or_default();
             // A ring finds out at once that a name is taken, and not when its turn comes.
             for number in (1..files.plan.rotation.ring().unwrap_or(1)).rev() {
@@ -150,9 +170,20 @@ impl Files {
             let path = files.names.path_of(&timed, Of::All, 0);
             let file = HiddenFile::create_in(&files.directory, &path)?;
             let part = Part::new(Out::File(file), encoder, files.plan.max_interfaces);
-            files.series.push(Series { of: Of::All, timed, number: 0, begun: true, part: Some(part) });
+            let series = Series { timed, begun: true, part: Some(part), ..Series::fresh(Of::All) };
+            files.series.push(series);
         }
         Ok(files)
+    }
+
+    /// Whether there is one series of files, whose first cannot be named before there is a packet.
+    fn is_named_by_packets(&self) -> bool {
+        self.packet_clock.is_some() && self.origins.is_none() && self.names.hold_a_time()
+    }
+
+    /// How many packets came after the last file, since this was last called.
+    pub(super) fn take_after_last(&mut self) -> u64 {
+        std::mem::take(&mut self.after_last)
     }
 
     pub(super) fn rotator(&self) -> &Rotator {
@@ -204,8 +235,8 @@ impl Files {
         }
         for series in 0..self.series.len() {
             self.close(series, form, losses, None)?;
-            // A file for an origin begins with its next frame.
-            if self.origins.is_none() {
+            // A file for an origin begins with its next frame, and so does one that is named by its frame's time.
+            if self.origins.is_none() && !self.is_named_by_packets() {
                 self.open(series, form)?;
             }
         }
@@ -226,11 +257,24 @@ impl Files {
         let begins = packets.last().map_or(0, |last| last.end - bytes.len());
         let (mut done, mut rest) = (0, bytes);
         while done < packets.len() {
+            match self.turn_by_packets(series, form.format.time(rest)) {
+                Turn::Stay => {}
+                Turn::Next => {
+                    if let Err(fault) = self.close(series, form, losses, None) {
+                        return (done, Err(fault));
+                    }
+                }
+                Turn::Over => {
+                    self.after_last += (packets.len() - done) as u64;
+                    return (done, Ok(()));
+                }
+            }
             if let Err(fault) = self.open(series, form) {
                 return (done, Err(fault));
             }
             let from = packets[..done].last().map_or(begins, |last| last.end);
-            let room = self.room(series, from, &packets[done..]);
+            let in_time = self.in_time(series, form, from, rest, &packets[done..]);
+            let room = self.room(series, from, &packets[done..done + in_time]);
             if room == 0 {
                 if let Err(fault) = self.close(series, form, losses, None) {
                     return (done, Err(fault));
@@ -251,6 +295,34 @@ impl Files {
             rest = after;
         }
         (done, Ok(()))
+    }
+
+    /// Whether the next packet of a series, which has this time, belongs to its next file.
+    fn turn_by_packets(&mut self, series: usize, time: u64) -> Turn {
+        let Some(clock) = &mut self.packet_clock else { return Turn::Stay };
+        self.packet_time = time;
+        let turn = clock.turn(&mut self.series[series].period, time);
+        if turn == Turn::Over
+            && let Some(hook) = self.hooks.on_last.take()
+        {
+            hook();
+        }
+        turn
+    }
+
+    /// How many of these packets, the first of which begins at `from` and is the first in `bytes`, are of the period of the file
+    /// of a series.
+    fn in_time(&self, series: usize, form: &Form, from: usize, bytes: &[u8], packets: &[Packet]) -> usize {
+        let (Some(clock), Some(period)) = (&self.packet_clock, self.series[series].period) else {
+            return packets.len();
+        };
+        let mut start = 0;
+        let in_time = packets.iter().take_while(|packet| {
+            let time = form.format.time(&bytes[start..]);
+            start = packet.end - from;
+            clock.period(time) <= period
+        });
+        in_time.count()
     }
 
     /// How many of these packets, the first of which begins at `from`, the file of a series still takes.
@@ -323,12 +395,11 @@ impl Files {
             };
             let of = if *series == OTHERS { Of::Other } else { Of::Origin(origin) };
             if self.series.len() <= *series {
-                let fresh = || Series { of, timed: OsString::new(), number: 0, begun: false, part: None };
-                self.series.resize_with(*series + 1, fresh);
+                self.series.resize_with(*series + 1, || Series::fresh(of));
             }
             let place = &mut self.series[*series];
             if place.of != of {
-                *place = Series { of, timed: OsString::new(), number: 0, begun: false, part: None };
+                *place = Series::fresh(of);
             }
         }
         Ok(())
@@ -340,8 +411,8 @@ impl Files {
             return Ok(());
         }
         let unnamed = |error: NameError| Fault::new(self.names.path(), io::Error::other(error.to_string()));
-        let timed = self.names.at(&Zoned::now()).map_err(unnamed)?;
-        let Series { of, begun, number, timed: ref before, .. } = self.series[index];
+        let timed = self.names.at(&self.now()).map_err(unnamed)?;
+        let Series { of, begun, period, number, timed: ref before, .. } = self.series[index];
         let again = begun && *before == timed;
         let ring = self.plan.rotation.ring();
         let mut next = if !again { 0 } else { ring.map_or(number + 1, |files| (number + 1) % files) };
@@ -372,8 +443,15 @@ impl Files {
         let mut part = Part::new(Out::File(file), encoder, self.plan.max_interfaces);
         let result = part.begin(form);
         let what = part.name();
-        self.series[index] = Series { of, timed, number: next, begun: true, part: Some(part) };
+        self.series[index] = Series { of, timed, number: next, begun: true, period, part: Some(part) };
         result.map_err(|error| Fault { what, error })
+    }
+
+    /// The time of a file that is begun now.
+    fn now(&self) -> Zoned {
+        let by_packets = self.packet_clock.as_ref().filter(|_| self.packet_time > 0);
+        let time = by_packets.and_then(|_| Timestamp::from_nanosecond(i128::from(self.packet_time)).ok());
+        time.map_or_else(Zoned::now, |time| time.to_zoned(TimeZone::system()))
     }
 
     /// Completes the file of a series, if there is one.
@@ -427,6 +505,13 @@ impl Files {
     /// Completes all files. Gives the first fault.
     pub(super) fn complete(&mut self, form: &Form, losses: &Losses, end: RunEnd) -> Result<(), Fault> {
         let mut result = Ok(());
+        // No packet came to name a file by: there is one all the same.
+        if self.is_named_by_packets()
+            && !end.has_failed
+            && self.series.first().is_some_and(|series| !series.begun)
+        {
+            result = self.open(0, form);
+        }
         for series in 0..self.series.len() {
             let closed = self.close(series, form, losses, Some(end));
             result = result.and(closed);

@@ -15,6 +15,8 @@ pub enum Format {
     Pcapng,
     /// Classic pcap with times in ns (magic number 0xa1b23c4d). It has no place for VNI, outer source or statistics.
     Pcap,
+    /// The same with times in µs (magic number 0xa1b2c3d4), for readers that know no other.
+    PcapMicros,
 }
 
 /// Captured length no reader refuses: what tcpdump writes as snap length, and takes for 0.
@@ -58,6 +60,7 @@ const RECORD_HEAD: usize = 16;
 const TSRESOL_NS: u8 = 9;
 const NS: u64 = 1_000_000_000;
 const PCAP_NS_MAGIC: u32 = 0xa1b2_3c4d;
+const PCAP_US_MAGIC: u32 = 0xa1b2_c3d4;
 
 /// What goes before a packet's bytes.
 #[derive(Clone, Copy, Debug)]
@@ -74,7 +77,7 @@ impl Format {
     pub(super) fn packet_len(self, captured: usize) -> usize {
         match self {
             Self::Pcapng => EPB_HEAD + captured.next_multiple_of(4) + EPB_TAIL,
-            Self::Pcap => RECORD_HEAD + captured,
+            Self::Pcap | Self::PcapMicros => RECORD_HEAD + captured,
         }
     }
 
@@ -96,8 +99,8 @@ impl Format {
                 tail.copy_from_slice(&len.to_le_bytes());
                 body
             }
-            Self::Pcap => {
-                put_record_head(out, time, captured, original);
+            Self::Pcap | Self::PcapMicros => {
+                self.put_record_head(out, time, captured, original);
                 &mut out[RECORD_HEAD..]
             }
         };
@@ -114,11 +117,41 @@ impl Format {
         std::iter::from_fn(move || {
             let (len, interface) = match self {
                 Self::Pcapng => (word(bytes, at + 4)? as usize, word(bytes, at + 8)?),
-                Self::Pcap => (RECORD_HEAD + word(bytes, at + 8)? as usize, 0),
+                Self::Pcap | Self::PcapMicros => (RECORD_HEAD + word(bytes, at + 8)? as usize, 0),
             };
             at += len;
             (at <= bytes.len()).then_some((at, interface))
         })
+    }
+
+    /// The time of the packet at the start of `bytes`, in ns since the epoch.
+    pub(super) fn time(self, bytes: &[u8]) -> u64 {
+        let field = |at| u64::from(word(bytes, at).unwrap_or(0));
+        match self {
+            Self::Pcapng => field(12) << 32 | field(16),
+            Self::Pcap | Self::PcapMicros => field(0) * NS + field(4) * self.unit_ns(),
+        }
+    }
+
+    /// Length of the unit of a record's sub-second field, in ns.
+    fn unit_ns(self) -> u64 {
+        if self == Self::PcapMicros { 1000 } else { 1 }
+    }
+
+    fn put_record_head(self, out: &mut [u8], time: u64, captured: u32, original: u32) {
+        #[expect(clippy::cast_possible_truncation, reason = "seconds fit until 2106, ns are below 10^9")]
+        let (s, fraction) = ((time / NS) as u32, (time % NS / self.unit_ns()) as u32);
+        out[..RECORD_HEAD]
+            .copy_from_slice([s, fraction, captured, original].map(u32::to_le_bytes).as_flattened());
+    }
+
+    /// Writes a packet's block as a record of this format into `out`, which is [`classic_len`] bytes.
+    pub(super) fn to_classic(self, packet: &[u8], out: &mut [u8]) {
+        let field = |at| word(packet, at).unwrap_or(0);
+        let time = Self::Pcapng.time(packet);
+        self.put_record_head(out, time, field(EPB_CAPTURED), field(EPB_CAPTURED + 4));
+        let captured = out.len() - RECORD_HEAD;
+        out[RECORD_HEAD..].copy_from_slice(&packet[EPB_HEAD..EPB_HEAD + captured]);
     }
 
     /// What a file starts with.
@@ -134,9 +167,10 @@ impl Format {
                 block.text(SHB_USERAPPL, concat!("mirror ", env!("CARGO_PKG_VERSION")));
                 block.end()
             }
-            Self::Pcap => {
+            Self::Pcap | Self::PcapMicros => {
+                let magic = if self == Self::Pcap { PCAP_NS_MAGIC } else { PCAP_US_MAGIC };
                 // Magic number, version 2.4, two reserved words, snap length, link type (section 4).
-                let header = [PCAP_NS_MAGIC, 2 | 4 << 16, 0, 0, snaplen, LINKTYPE_ETHERNET];
+                let header = [magic, 2 | 4 << 16, 0, 0, snaplen, LINKTYPE_ETHERNET];
                 header.into_iter().flat_map(u32::to_le_bytes).collect()
             }
         }
@@ -151,21 +185,6 @@ pub(super) fn renumber(packet: &mut [u8], interface: u32) {
 /// Bytes of the record that a packet's block becomes in a classic file.
 pub(super) fn classic_len(packet: &[u8]) -> usize {
     RECORD_HEAD + word(packet, EPB_CAPTURED).unwrap_or(0) as usize
-}
-
-/// Writes a packet's block as a record into `out`, which is [`classic_len`] bytes.
-pub(super) fn to_classic(packet: &[u8], out: &mut [u8]) {
-    let field = |at| word(packet, at).unwrap_or(0);
-    let time = u64::from(field(12)) << 32 | u64::from(field(16));
-    put_record_head(out, time, field(EPB_CAPTURED), field(EPB_CAPTURED + 4));
-    let captured = out.len() - RECORD_HEAD;
-    out[RECORD_HEAD..].copy_from_slice(&packet[EPB_HEAD..EPB_HEAD + captured]);
-}
-
-fn put_record_head(out: &mut [u8], time: u64, captured: u32, original: u32) {
-    #[expect(clippy::cast_possible_truncation, reason = "seconds fit until 2106, ns are below 10^9")]
-    let (s, ns) = ((time / NS) as u32, (time % NS) as u32);
-    out[..RECORD_HEAD].copy_from_slice([s, ns, captured, original].map(u32::to_le_bytes).as_flattened());
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u32> {

@@ -81,6 +81,11 @@ impl Names {
         &self.path
     }
 
+    /// Whether the time of a file may be in its name.
+    pub(super) fn hold_a_time(&self) -> bool {
+        self.timed && self.stem.as_encoded_bytes().contains(&b'%')
+    }
+
     /// The name of all files begun at this time, still without number and ending.
     pub(super) fn at(&self, time: &Zoned) -> Result<OsString, NameError> {
         if !self.timed {
@@ -140,6 +145,7 @@ mod tests {
         Rotation {
             size: size.then_some(1_000_000),
             every: every.then_some(std::time::Duration::from_secs(60)),
+            by_packets: false,
             files,
         }
     }

@@ -44,7 +44,7 @@ impl Split {
         let format = *format;
         let length = |packet: &[u8]| match format {
             Format::Pcapng => packet.len(),
-            Format::Pcap => format::classic_len(packet),
+            Format::Pcap | Format::PcapMicros => format::classic_len(packet),
         };
         let each = || {
             let mut start = 0;
@@ -75,7 +75,7 @@ impl Split {
             let out = &mut bytes[start..end];
             match format {
                 Format::Pcapng => out.copy_from_slice(packet),
-                Format::Pcap => format::to_classic(packet, out),
+                Format::Pcap | Format::PcapMicros => format.to_classic(packet, out),
             }
             sorted[index] = Packet { end, origin };
             series[of] = (index + 1, end);

@@ -61,7 +61,7 @@ impl Stream {
     pub(crate) fn put(&mut self, frame: &Frame<'_>, comment: Option<&str>) {
         let (interface, comment) = match self.format {
             Format::Pcapng => (self.number(OriginKey::of(frame)), comment),
-            Format::Pcap => (0, None),
+            Format::Pcap | Format::PcapMicros => (0, None),
         };
         let captured = frame.inner().len();
         let len = self.format.packet_len(captured);
@@ -88,7 +88,7 @@ impl Stream {
     /// Adds the packets to what a reader is to get, and what it must know before.
     pub(crate) fn add_to(&self, out: &mut Vec<u8>, told: &mut Told) {
         let Told { interfaces, described } = told;
-        if self.format == Format::Pcap {
+        if self.format != Format::Pcapng {
             out.extend_from_slice(&self.bytes);
             return;
         }

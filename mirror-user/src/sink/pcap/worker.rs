@@ -47,7 +47,7 @@ impl PcapSink {
         let len = format.packet_len(captured as usize);
         let place = match format {
             Format::Pcapng => self.place(len, OriginKey::of(frame)),
-            Format::Pcap => self.lane.push(len).map(|out| (out, 0)),
+            Format::Pcap | Format::PcapMicros => self.lane.push(len).map(|out| (out, 0)),
         };
         if let Some((out, interface)) = place {
             let head = PacketHead { interface, time: frame.time(), captured, original: original.max(here) };

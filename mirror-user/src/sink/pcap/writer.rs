@@ -15,8 +15,8 @@ use crate::sink::{
     origin::OriginKey,
 };
 
-/// What may become of a frame here, other than that it is written: it could not be.
-pub(super) const LOSSES_HERE: &[Loss] = &[Loss::Failed("io")];
+/// What may become of a frame here, other than that it is written: it could not be, or came after the last file.
+pub(super) const LOSSES_HERE: &[Loss] = &[Loss::Failed("io"), Loss::Dropped("after_last_file")];
 
 /// Where the packets go.
 pub(super) enum Output {
@@ -180,7 +180,10 @@ impl Consumer for Writer {
         let gave_up = owner.has_given_up() || self.fate.has_failed();
         let written = if gave_up { self.account(0, None, block.parts().1) } else { self.write(block, owner) };
         let mut lost = [0; LOSSES];
-        lost[0] = block.frames() - written;
+        if let Output::Files(files) = &mut self.output {
+            lost[1] = files.take_after_last();
+        }
+        lost[0] = block.frames() - written - lost[1];
         Settled { written, lost }
     }
 

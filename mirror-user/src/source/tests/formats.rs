@@ -229,7 +229,7 @@ fn options_are_read_in_place() {
     let empty = option(Little, 1, &[]).repeat(MAX_BLOCK / 4 - 100);
     let bytes = [
         section(Little),
-        interface(Little, 1, 0, &[empty.clone()]),
+        interface(Little, 1, 0, std::slice::from_ref(&empty)),
         enhanced(Little, 0, 2, 60, &[2; 60], &empty),
     ]
     .concat();

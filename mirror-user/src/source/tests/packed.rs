@@ -17,8 +17,10 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
     zstd::encode_all(bytes, 3).unwrap()
 }
 
+type Pack = fn(&[u8]) -> Vec<u8>;
+
 /// The kinds that are unpacked.
-fn kinds() -> Vec<(&'static str, fn(&[u8]) -> Vec<u8>)> {
+fn kinds() -> Vec<(&'static str, Pack)> {
     vec![
         ("gzip", gzip),
         #[cfg(feature = "zstd")]

@@ -110,6 +110,15 @@ impl SinkSlot {
         panic::catch_unwind(AssertUnwindSafe(|| self.sink.stats())).ok()
     }
 
+    /// Takes the account of a sink that goes on.
+    fn refresh(&mut self) {
+        if self.end.is_none()
+            && let Some(stats) = self.read_stats()
+        {
+            self.counters.stats = stats;
+        }
+    }
+
     fn offer(&mut self, batch: &Batch<'_>) {
         let Some(selection) = self.selection.clone() else { return self.take(batch) };
         let mut frames: ArrayVec<_, MAX_BATCH> = batch.frames().iter().copied().collect();
@@ -349,13 +358,18 @@ impl Pipeline {
         counters.frames.clone_from(&self.frames);
         counters.sinks.resize_with(self.sinks.len(), SinkCounters::default);
         for (slot, place) in self.sinks.iter_mut().zip(&mut counters.sinks) {
-            if slot.end.is_none()
-                && let Some(stats) = slot.read_stats()
-            {
-                slot.counters.stats = stats;
-            }
+            slot.refresh();
             place.clone_from(&slot.counters);
         }
+    }
+
+    /// Where it is: its frames, and by position what its sinks come to so far.
+    pub(crate) fn so_far(&mut self) -> (FrameCounters, Vec<SinkOutcome>) {
+        let so_far = |slot: &mut SinkSlot| {
+            slot.refresh();
+            SinkOutcome { counters: slot.counters.clone(), end: slot.end.clone() }
+        };
+        (self.frames.clone(), self.sinks.iter_mut().map(so_far).collect())
     }
 
     /// Finishes every sink and closes the worker's account.
