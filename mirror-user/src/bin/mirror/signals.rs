@@ -68,16 +68,24 @@ impl Asked {
         self.answer_hangup();
     }
 
-    /// USR1 calls this from now on, on the thread that hears it.
+    /// USR1 calls this from now on, on the thread that hears it, and at once if it has come before.
     pub(crate) fn on_statistics(&self, tell: impl Fn() + Send + Sync + 'static) {
         self.on_statistics.get_or_init(|| Box::new(tell));
+        self.answer_statistics();
     }
 
     /// USR1 has come.
     fn ask_for_statistics(&self) {
-        match self.on_statistics.get() {
-            Some(tell) => tell(),
-            None => self.statistics.store(true, Ordering::Relaxed),
+        self.statistics.store(true, Ordering::SeqCst);
+        self.answer_statistics();
+    }
+
+    /// Does what USR1 asks for, where nobody looks at `statistics`.
+    fn answer_statistics(&self) {
+        if let Some(tell) = self.on_statistics.get()
+            && self.statistics.swap(false, Ordering::SeqCst)
+        {
+            tell();
         }
     }
 
