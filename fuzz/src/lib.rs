@@ -3,8 +3,11 @@
 //! A fuzzer that starts from nothing spends its time guessing magic numbers and ports. Here an input says which template
 //! it starts from and what is flipped in it; template 0 is empty, and stands for any bytes whatever.
 
+use std::io::{self, Read, Write as _};
+
 use arbitrary::Arbitrary;
 use etherparse::PacketBuilder;
+use mirror_user::source::{CaptureReader, MAX_FRAME};
 
 /// An input: a template and what becomes of it.
 #[derive(Arbitrary, Debug)]
@@ -187,6 +190,79 @@ fn pcapng(order: Order, link_type: u16, packets: &[Vec<u8>]) -> Vec<u8> {
     bytes
 }
 
+/// The same captures compressed, in one member or frame and in several.
+pub fn packed() -> Vec<Vec<u8>> {
+    let gzip = |bytes: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).expect("a vector takes everything");
+        encoder.finish().expect("a vector takes everything")
+    };
+    let zstd = |bytes: &[u8]| zstd::encode_all(bytes, 1).expect("a vector takes everything");
+    let mut packed = Vec::new();
+    for capture in captures() {
+        packed.extend([gzip(&capture), zstd(&capture)]);
+        packed.push(capture.chunks(100).flat_map(gzip).collect());
+        packed.push(capture.chunks(100).flat_map(zstd).collect());
+    }
+    packed
+}
+
+/// Gives a few bytes at a time.
+pub struct Pieces<'a> {
+    pub bytes: &'a [u8],
+    pub most: usize,
+}
+
+impl Read for Pieces<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = self.most.min(buffer.len()).min(self.bytes.len());
+        let (now, later) = self.bytes.split_at(len);
+        buffer[..len].copy_from_slice(now);
+        self.bytes = later;
+        Ok(len)
+    }
+}
+
+/// A frame summed up: captured length, a sum over its bytes, wire length, time.
+type Sum = (usize, u64, u32, u64);
+
+/// All that a capture of so many bytes comes to: its frames, summed up, what was passed over, and how it ended. Of one that
+/// unpacks to more and more it is the beginning.
+pub fn read(reader: impl Read, most: usize, len: usize) -> (Vec<Sum>, Option<String>) {
+    /// Frames of a compressed capture that are looked at.
+    const FRAMES: usize = 5_000;
+    let mut reader = CaptureReader::new(reader);
+    let mut frames = Vec::new();
+    // A batch takes at least a byte, and before each of them at most one read comes up empty.
+    let mut batches = 0;
+    let end = loop {
+        match reader.next_batch(most) {
+            Ok(Some(captures)) => frames.extend(captures.iter().map(|captured| {
+                assert!(captured.len() <= MAX_FRAME + 14);
+                let bytes = captured.bytes().first();
+                let sum = bytes.iter().fold(0_u64, |sum, byte| sum.wrapping_mul(31) + u64::from(*byte));
+                (bytes.len(), sum, captured.wire_len(), captured.time())
+            })),
+            Ok(None) => break None,
+            Err(error) => break Some(error.to_string()),
+        }
+        batches += 1;
+        match reader.compression() {
+            Some(_) if frames.len() >= FRAMES => {
+                frames.truncate(FRAMES);
+                return (frames, None);
+            }
+            Some(_) => {}
+            None => assert!(batches <= len, "the reader gives batches without end"),
+        }
+    };
+    assert_eq!(reader.packets(), frames.len() as u64 + reader.unread().of_link_types());
+    let unread = reader.into_unread();
+    assert_eq!(unread.broken > 0, unread.first_broken.is_some());
+    let told = end.map(|end| format!("{end}; passed over {} and {:?}", unread.broken, unread.link_types));
+    (frames, told)
+}
+
 #[derive(Clone, Copy)]
 enum Order {
     Little,
@@ -246,7 +322,7 @@ impl Build for etherparse::PacketBuilderStep<etherparse::TcpHeader> {
 
 #[cfg(test)]
 mod tests {
-    use mirror_user::{Captured, decap, source::CaptureReader};
+    use mirror_user::{Captured, decap};
 
     use super::*;
 
@@ -268,6 +344,16 @@ mod tests {
                 frames += captures.len();
             }
             assert_eq!(frames, if number % 2 == 0 { 3 } else { 9 });
+        }
+    }
+
+    #[test]
+    fn every_packed_capture_is_read_as_it_was() {
+        for (capture, packed) in captures().iter().zip(packed().chunks(4)) {
+            let expected = read(&capture[..], 64, capture.len());
+            for packed in packed {
+                assert_eq!(read(&packed[..], 64, packed.len()), expected);
+            }
         }
     }
 }

@@ -163,7 +163,7 @@ fn a_packet_of_another_link_type_ends_nothing_and_is_counted() {
     std::fs::write(path.join("mixed.pcapng"), mixed_links(&packets)).expect("written");
     let output = run_in(path, "replay -r mixed.pcapng -w inner.pcapng --report report.json");
     assert!(output.status.success(), "{}", said(&output));
-    assert!(said(&output).contains("mixed.pcapng: 1 packets of link type 127 ("), "{}", said(&output));
+    assert!(said(&output).contains("mixed.pcapng: 1 packet of link type 127 ("), "{}", said(&output));
     assert_eq!(capture::read(&path.join("inner.pcapng")).expect("capture").frames(), inner);
     let report = common::mirror::balanced_report(&path.join("report.json"));
     let rejected = &report["frames"]["rejected"];
@@ -191,16 +191,16 @@ fn a_file_that_is_damaged_or_none_ends_itself_alone_and_exits_1() {
     let output = run_in(path, &format!("replay {files} -w inner.pcapng --report report.json"));
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     let cut = format!(
-        "cut.pcap ended early: cut short at byte {}, within the record that starts at",
+        "cut.pcap: ended early: cut short at byte {}, within the record that starts at",
         whole.len() - 5
     );
     for words in [
         &cut[..],
-        "gone.pcap ended early: cannot be opened: No such file",
-        "empty.pcap ended early: empty",
-        ". ended early: cannot be opened: is a directory",
-        "text.pcap ended early: no capture file",
-        "odd.pcapng: 1 packets or blocks passed over, the first malformed at byte ",
+        "gone.pcap: ended early: cannot be opened: No such file",
+        "empty.pcap: ended early: empty",
+        ".: ended early: cannot be opened: is a directory",
+        "text.pcap: ended early: no capture file",
+        "odd.pcapng: 1 packet or block passed over, the first malformed at byte ",
     ] {
         assert!(said(&output).contains(words), "{words:?} is missing in:\n{}", said(&output));
     }

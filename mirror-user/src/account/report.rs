@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, time::SystemTime};
 
+use pcap_parser::Linktype;
 use serde::Serialize;
 
 use super::counters::{FrameCounters, Reject, Rejections};
@@ -170,6 +171,35 @@ pub struct FileReport {
 }
 
 impl FileReport {
+    /// What was not read of the file, and why, in words: a sentence each.
+    #[must_use]
+    pub fn complaints(&self) -> Vec<String> {
+        /// Link types that are named.
+        const LINK_TYPES: usize = 10;
+        let Self { packets, link_types, skipped, first_skipped, ended_by, .. } = self;
+        let s = |count: u64| if count == 1 { "" } else { "s" };
+        let mut complaints = Vec::new();
+        if let Some(reason) = ended_by {
+            complaints.push(format!("ended early: {reason}; {packets} packet{} read before", s(*packets)));
+        }
+        if let Some(first) = first_skipped {
+            let what = if *skipped == 1 { "packet or block" } else { "packets or blocks" };
+            complaints.push(format!("{skipped} {what} passed over, the first {first}"));
+        }
+        for (link_type, count) in link_types.iter().take(LINK_TYPES) {
+            let name = Linktype(i32::from(*link_type));
+            complaints.push(format!(
+                "{count} packet{} of link type {link_type} ({name}), which is not read",
+                s(*count)
+            ));
+        }
+        let more = link_types.len().saturating_sub(LINK_TYPES);
+        if more > 0 {
+            complaints.push(format!("{more} further link types that are not read"));
+        }
+        complaints
+    }
+
     /// Whether nothing was wrong with the file. Packets of link types that are not read are as they should be.
     #[must_use]
     pub fn is_whole(&self) -> bool {

@@ -18,7 +18,7 @@ use crate::{
     dispatch::{BuildError, Dispatch, names},
     select::{Budget, Selection},
     sink::{SinkError, SinkFactory, WorkerContext},
-    source::{CaptureError, CaptureFile, CaptureReader, Unread, link_type_name},
+    source::{CaptureError, CaptureFile, CaptureReader, Unread},
     wire::vxlan,
     worker::{PipelineConfig, SharedReassembler},
 };
@@ -364,7 +364,9 @@ impl Run<'_> {
         report.link_types = link_types;
         report.skipped = broken;
         report.first_skipped = first_broken.map(|error| error.to_string());
-        complain(&report);
+        for complaint in report.complaints() {
+            tracing::warn!("{}: {complaint}", report.path);
+        }
         report
     }
 
@@ -399,27 +401,6 @@ impl Run<'_> {
         self.dispatch.reject(Reject::LinkType, now - std::mem::replace(before, now));
     }
 }
-
-/// Logs what of a file was not read.
-fn complain(report: &FileReport) {
-    let FileReport { path, link_types, skipped, first_skipped, ended_by, packets, .. } = report;
-    for (link_type, count) in link_types.iter().take(LINK_TYPES_LOGGED) {
-        tracing::warn!(
-            "{path}: {count} packets of link type {link_type} ({}), which is not read; capture on the interface that receives \
-             the mirror: `tcpdump -i INTERFACE -w FILE udp port 4789`",
-            link_type_name(*link_type)
-        );
-    }
-    if let Some(first) = first_skipped {
-        tracing::warn!("{path}: {skipped} packets or blocks passed over, the first {first}");
-    }
-    if let Some(reason) = ended_by {
-        tracing::error!("{path}: {reason}; {packets} packets were read before");
-    }
-}
-
-/// Link types that are logged, of each file; the report has all.
-const LINK_TYPES_LOGGED: usize = 4;
 
 #[cfg(test)]
 mod tests;

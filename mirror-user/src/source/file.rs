@@ -9,7 +9,6 @@ use std::{
 };
 
 use arrayvec::ArrayVec;
-use pcap_parser::Linktype;
 
 use super::{
     error::CaptureError,
@@ -423,12 +422,6 @@ impl From<CaptureError> for Stop {
     fn from(error: CaptureError) -> Self {
         Self::Error(error)
     }
-}
-
-/// The name of a link type, as far as it is known.
-#[must_use]
-pub fn link_type_name(link_type: u16) -> String {
-    Linktype(i32::from(link_type)).to_string()
 }
 
 /// Tells the format by its magic number, and how many bytes of the window that took; `None` if it takes more.

@@ -15,4 +15,4 @@ pub(crate) mod tests;
 mod unpack;
 
 pub use error::CaptureError;
-pub use file::{CaptureFile, CaptureReader, Captures, MAX_BLOCK, MAX_FRAME, Unread, link_type_name};
+pub use file::{CaptureFile, CaptureReader, Captures, MAX_BLOCK, MAX_FRAME, Unread};

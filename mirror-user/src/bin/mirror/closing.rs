@@ -6,7 +6,6 @@ use mirror_user::{
     Report,
     account::{FileReport, MemberReport, Origin, SinkReport, SinkState, VlanReport},
     sink::pcap::Rotator,
-    source,
 };
 
 use crate::output::Capture;
@@ -15,7 +14,7 @@ use crate::output::Capture;
 const ORIGINS: usize = 10;
 
 /// Files that are listed with what is wrong with them; the report has them all.
-const FILES: u32 = 20;
+const FILES: usize = 20;
 
 /// The closing lines of a run.
 pub(crate) fn lines(report: &Report, captures: &[Capture]) -> String {
@@ -244,32 +243,12 @@ fn write_lines(text: &mut String, report: &Report, captures: &[Capture]) -> std:
 
 /// The capture files that were not read whole, each with what is missing.
 fn write_files(text: &mut String, files: &[FileReport]) -> std::fmt::Result {
-    let mut more = 0;
-    let mut told = 0;
-    for FileReport { path, packets, link_types, skipped, first_skipped, ended_by, .. } in files {
-        if link_types.is_empty() && first_skipped.is_none() && ended_by.is_none() {
-            continue;
-        }
-        told += 1;
-        if told > FILES {
-            more += 1;
-            continue;
-        }
-        if let Some(reason) = ended_by {
-            writeln!(text, "{path} ended early: {reason}; {packets} packets were read before")?;
-        }
-        if let Some(first) = first_skipped {
-            writeln!(text, "{path}: {skipped} packets or blocks passed over, the first {first}")?;
-        }
-        for (link_type, count) in link_types.iter().take(ORIGINS) {
-            let name = source::link_type_name(*link_type);
-            writeln!(text, "{path}: {count} packets of link type {link_type} ({name}), which is not read")?;
-        }
-        let others = link_types.len().saturating_sub(ORIGINS);
-        if others > 0 {
-            writeln!(text, "{path}: link types besides: {others} (--report lists all)")?;
-        }
+    let complaints = files.iter().map(|file| (&file.path, file.complaints()));
+    let mut complaints = complaints.filter(|(_, complaints)| !complaints.is_empty());
+    for (path, complaints) in complaints.by_ref().take(FILES) {
+        complaints.iter().try_for_each(|complaint| writeln!(text, "{path}: {complaint}"))?;
     }
+    let more = complaints.count();
     if more > 0 {
         writeln!(text, "files besides that were not read whole: {more} (--report lists all)")?;
     }
