@@ -307,6 +307,7 @@ mod tests {
             fs::write(&path, meanwhile).unwrap();
             assert_eq!(hidden.complete().is_ok(), replaced);
             assert_eq!(fs::read(&path).unwrap().is_empty(), replaced);
+            fs::remove_file(&path).unwrap();
         }
     }
 

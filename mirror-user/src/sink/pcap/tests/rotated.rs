@@ -357,6 +357,66 @@ fn each_origin_has_its_file_and_those_beyond_the_bound_share_one() {
 }
 
 #[test]
+fn by_packet_time_each_origin_has_files_of_the_same_times() {
+    let dir = tempfile::tempdir().unwrap();
+    // In one block, in which the writer sorts them by origin: the second's early ones come after the first's late ones.
+    let at =
+        |origin: u8, second: u64| Outer::new([10, 0, 0, origin], 7, &[origin; 60]).at(second * 1_000_000_000);
+    let seconds = [0, 3, 9, 10, 12, 31];
+    let frames: Vec<_> =
+        seconds.iter().flat_map(|second| [at(1, 100 + second), at(2, 100 + second)]).collect();
+    for format in [Format::Pcapng, Format::Pcap, Format::PcapMicros] {
+        let builder = Pcap::builder(Target::file(dir.path().join("o-%s"))).format(format);
+        let every = Duration::from_secs(10);
+        let pcap = builder.per_origin(3).rotate_every_by_packets(every).build().unwrap();
+        let mut sink = worker(&pcap);
+        offer(&mut *sink, &frames).unwrap();
+        sink.finish().unwrap();
+        assert_eq!(sink.stats(), written(12));
+        pcap.close(&mut report()).unwrap();
+        let expected =
+            [100, 110, 131].map(|second| [1, 2].map(|last| format!("o-{second}-vni-7@10.0.0.{last}")));
+        assert_eq!(names(dir.path()), expected.concat());
+        for (file, times) in expected.iter().flatten().zip([3, 3, 2, 2, 1, 1]) {
+            let told = tshark(&dir.path().join(file), &["frame.time_epoch"]);
+            assert_eq!(told.len(), times, "{file}: {told:?}");
+            fs::remove_file(dir.path().join(file)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn after_the_last_packet_time_frames_are_dropped_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let ended = Arc::new(Mutex::new(0));
+    let told = Arc::clone(&ended);
+    let frames: Vec<_> =
+        (0..50).map(|second| Outer::new([10, 0, 0, 1], 7, &[1; 60]).at(second * 1_000_000_000)).collect();
+    let pcap = Pcap::builder(Target::file(dir.path().join("o")))
+        .rotate_every_by_packets(Duration::from_secs(10))
+        .max_files(2)
+        .on_last(move || *told.lock().unwrap() += 1)
+        .build()
+        .unwrap();
+    let mut sink = worker(&pcap);
+    put(&mut *sink, &frames);
+    sink.finish().unwrap();
+    let stats = sink.stats();
+    assert_eq!(
+        (stats.written, stats.dropped.iter().collect::<Vec<_>>()),
+        (20, vec![("after_last_file", 30)])
+    );
+    pcap.close(&mut report()).unwrap();
+    assert_eq!((names(dir.path()), *ended.lock().unwrap()), (vec!["o".to_owned(), "o1".to_owned()], 1));
+    let lost: u64 = ["o", "o1"]
+        .iter()
+        .flat_map(|file| read(&dir.path().join(file)).statistics)
+        .map(|seen| seen.dropped)
+        .sum();
+    assert_eq!(lost, 30, "the statistics tell of them");
+}
+
+#[test]
 fn each_origin_rotates_by_itself() {
     let dir = tempfile::tempdir().unwrap();
     let mut frames = of_origins(1, 50);
