@@ -382,6 +382,16 @@ impl XdpProgram {
         Ok(sum)
     }
 
+    /// Instructions that the verifier went through; `None` before kernel 5.16, which does not say.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Bpf`] where the kernel does not tell of the program.
+    pub fn verified(&self) -> Result<Option<u32>> {
+        let info = self.program()?.info().map_err(|error| LabError::bpf(self.entry, error))?;
+        Ok(info.verified_instruction_count())
+    }
+
     fn program(&self) -> Result<&Xdp> {
         let program = self.ebpf.program(self.entry).ok_or_else(|| missing(self.entry))?;
         program.try_into().map_err(|error| LabError::bpf(self.entry, error))
