@@ -62,8 +62,8 @@ const IPV6_HEADER: usize = 40;
 const UDP_HEADER: usize = 8;
 const VXLAN_HEADER: usize = 8;
 const FRAGMENT_HEADER: u32 = 8;
-/// The most IPv6 extension headers that are gone through.
-const MAX_EXTENSIONS: u32 = 6;
+/// The most headers behind IPv6 that are gone through, UDP with them: each is work for the verifier.
+const MAX_HEADERS: u32 = 5;
 
 // Ethertypes and flags as a little-endian load of the wire's bytes gives them.
 const ETH_P_IP: u16 = 0x0800_u16.to_be();
@@ -407,7 +407,9 @@ fn ipv6_chain(start: usize, end: usize, network: usize) -> u32 {
     let mut place = Place { offset: 0, len: 0, more: false };
     let mut is_first = false;
     let mut here = packet.from(network + IPV6_HEADER);
-    for _ in 0..MAX_EXTENSIONS {
+    // The verifier knows the flags: it need not go through what nothing comes of.
+    let most = if setting!(FLAGS) & REFUSES == 0 { 2 } else { MAX_HEADERS };
+    for _ in 0..most {
         if header == IPPROTO_UDP {
             let mut verdict = number(udp_over_ipv6(&packet, network, &here, 0));
             if !takes && verdict == OURS {
