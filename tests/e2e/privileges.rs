@@ -12,8 +12,8 @@ use std::{
 use common::{
     CAPTURE, Cable,
     mirror::{
-        Mirror, assert_next_run_works, balanced_report, burst, ingest, inject, names, program, sink, state,
-        until, whole_capture,
+        Mirror, assert_next_run_works, balanced_report, burst, ingest, inject, names, program, set_tunables,
+        sink, state, tunables, until, whole_capture,
     },
 };
 use mirror_lab::Traffic;
@@ -113,22 +113,6 @@ fn in_a_directory_of_another_user_it_keeps_what_writing_there_takes() {
     private_directory(&path.join("theirs/ours"), 0);
     captures(&cable, path, "theirs/ours", "", 0);
     assert_next_run_works(&cable);
-}
-
-/// What busy polling changes on the interface.
-fn tunables(cable: &Cable) -> [String; 2] {
-    ["napi_defer_hard_irqs", "gro_flush_timeout"].map(|name| {
-        let file = format!("/sys/class/net/{CAPTURE}/{name}");
-        let value = mirror_lab::run(cable.target.command("cat").arg(file)).expect("setting");
-        value.trim().to_owned()
-    })
-}
-
-fn set_tunables(cable: &Cable, values: [&str; 2]) {
-    let [defer, timeout] = values;
-    let at = format!("/sys/class/net/{CAPTURE}");
-    let script = format!("echo {defer} > {at}/napi_defer_hard_irqs; echo {timeout} > {at}/gro_flush_timeout");
-    mirror_lab::run(cable.target.command("sh").args(["-ec", &script])).expect("settings");
 }
 
 #[test]

@@ -8,6 +8,7 @@ pub use crate::host::interface::Peer;
 use crate::host::{
     Channels, DriverInfo, HostError, Rings, Rss,
     limits::{Capabilities, HugePages, Memlock},
+    tunables::LeftSetting,
     xdp::{XdpFeatures, XdpHook},
 };
 
@@ -157,9 +158,21 @@ pub struct InterfaceFacts {
     /// For virtio: the feature bits agreed with the host, by number (virtio 1.2 section 5.1.3).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub virtio_features: Option<Vec<u32>>,
+    /// Settings that runs which were killed have left changed.
+    #[serde(default = "nothing_left", skip_serializing_if = "is_nothing_left")]
+    pub left_settings: Fact<Vec<LeftSetting>>,
     /// For veth: the other end, if it is in the same namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<Peer>,
+}
+
+/// What recordings say that do not speak of it.
+const fn nothing_left() -> Fact<Vec<LeftSetting>> {
+    Fact::Known(Vec::new())
+}
+
+fn is_nothing_left(fact: &Fact<Vec<LeftSetting>>) -> bool {
+    fact.known().is_some_and(Vec::is_empty)
 }
 
 /// An interrupt of an interface.

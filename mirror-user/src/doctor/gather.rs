@@ -14,7 +14,7 @@ use crate::host::{
     interface::{Interface, interfaces},
     kernel,
     limits::{Capabilities, HugePages, Memlock},
-    read_text,
+    read_text, tunables,
     vxlan::vxlan_devices,
 };
 
@@ -107,7 +107,16 @@ fn describe(interface: &Interface, default_route: bool) -> InterfaceFacts {
         numa_node: node.and_then(|node| u32::try_from(node).ok()),
         offloads: interface.offloads().map(receive_side).into(),
         virtio_features: interface.virtio_features(),
+        left_settings: left_settings(interface),
         peer: interface.peer(),
+    }
+}
+
+/// Where `/sys` is not this namespace's, other findings say so.
+fn left_settings(interface: &Interface) -> Fact<Vec<tunables::LeftSetting>> {
+    match tunables::left(interface) {
+        Err(HostError::OtherNamespace { .. }) => Fact::Known(Vec::new()),
+        left => left.into(),
     }
 }
 

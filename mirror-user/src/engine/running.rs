@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     account::Report,
-    host::links::LinkWatch,
+    host::{links::LinkWatch, tunables},
     select::{Budget, Selection},
     sink::SinkFactory,
     worker::{Control, PipelineConfig, SharedReassembler},
@@ -146,6 +146,7 @@ impl Running {
             spare_cpus: cpus.and_then(|cpus| usize::try_from(cpus).ok()).is_some_and(|cpus| cpus > workers),
         };
         let links = LinkWatch::open()?;
+        tunables::recover();
         let ports = HeldPorts::hold(&options.ports);
         let mut interfaces: Vec<LiveInterface> = Vec::with_capacity(plan.interfaces.len());
         let mut first_worker = 0;

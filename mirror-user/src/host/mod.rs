@@ -1,6 +1,6 @@
 //! What this host is: its interfaces, their drivers and counters, the kernel, and what the process may do.
 //!
-//! Nothing here prints, waits or changes a setting, except [`tunables`], which puts back what it changed, and [`tap`], which
+//! Nothing here prints, waits or changes a setting, except [`tunables`], which puts back what it changed (and [writes down](run_state) what, for the sake of runs that are killed), and [`tap`], which
 //! makes an interface of its own, and keeps what it carries from the host.
 //! Netlink and ioctl sockets are opened on the calling thread, so all of it speaks of that thread's network
 //! namespace; `/sys/class/net` may show another one (it belongs to the mount, not to the thread) and is read only
@@ -15,6 +15,7 @@ pub mod kernel;
 pub mod limits;
 pub mod links;
 mod netlink;
+pub mod run_state;
 pub mod statistics;
 pub mod tap;
 pub mod tunables;
@@ -91,6 +92,16 @@ pub enum HostError {
         value: String,
         /// Why not.
         source: io::Error,
+    },
+    /// Another run has changed the interface's settings, and will put them back.
+    #[error(
+        "{interface}: another run of mirror (process {pid}) polls it busily, and has its settings changed; end that run first"
+    )]
+    SettingsHeld {
+        /// The interface.
+        interface: String,
+        /// The other run's process.
+        pid: u32,
     },
     /// A file or an answer holds something else than expected.
     #[error("cannot make sense of {what}: {text:?}")]

@@ -251,6 +251,22 @@ pub(crate) fn state(cable: &Cable) -> [String; 4] {
     ]
 }
 
+/// What busy polling changes on the interface.
+pub(crate) fn tunables(cable: &Cable) -> [String; 2] {
+    ["napi_defer_hard_irqs", "gro_flush_timeout"].map(|name| {
+        let file = format!("/sys/class/net/{CAPTURE}/{name}");
+        let value = mirror_lab::run(cable.target.command("cat").arg(file)).expect("setting");
+        value.trim().to_owned()
+    })
+}
+
+pub(crate) fn set_tunables(cable: &Cable, values: [&str; 2]) {
+    let [defer, timeout] = values;
+    let at = format!("/sys/class/net/{CAPTURE}");
+    let script = format!("echo {defer} > {at}/napi_defer_hard_irqs; echo {timeout} > {at}/gro_flush_timeout");
+    mirror_lab::run(cable.target.command("sh").args(["-ec", &script])).expect("settings");
+}
+
 /// Names in a directory, in order.
 pub(crate) fn names(directory: &Path) -> Vec<String> {
     let mut names: Vec<_> = fs::read_dir(directory)

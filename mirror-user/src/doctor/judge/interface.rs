@@ -11,7 +11,7 @@ use crate::{
         advice::VIRTIO_ACCESS_PLATFORM,
         layout::{Wanted, layout},
     },
-    host::{driver::Ena, xdp::XdpMode},
+    host::{driver::Ena, tunables::LeftSetting, xdp::XdpMode},
 };
 
 /// Names of our own programs.
@@ -19,6 +19,7 @@ const OURS: [&str; 2] = [mirror_ebpf::mirror::PROGRAM, mirror_ebpf::mirror::PROG
 
 pub(super) fn judge(facts: &Facts, interface: &InterfaceFacts, findings: &mut Findings) {
     link(interface, findings);
+    left_settings(interface, findings);
     hook(interface, findings);
     let host = plan::host(facts, interface);
     let possible = match layout(&host, &Wanted::DEFAULT) {
@@ -64,6 +65,33 @@ pub(super) fn judge(facts: &Facts, interface: &InterfaceFacts, findings: &mut Fi
              its own keeps the host reachable whatever is changed here",
             None,
         );
+    }
+}
+
+/// What runs that were killed have left changed.
+fn left_settings(interface: &InterfaceFacts, findings: &mut Findings) {
+    let Some(left) = interface.left_settings.known() else {
+        findings.unreadable("settings that killed runs left", interface.left_settings.reason());
+        return;
+    };
+    for LeftSetting { name, value, before, pid } in left {
+        let put_back = |value: u64| Some(format!("echo {value} > /sys/class/net/{}/{name}", interface.name));
+        match (before, pid) {
+            (Some(before), Some(pid)) => findings.warning(
+                format!(
+                    "{name} is {value}, and was {before} before a run that was killed (process {pid}); no process of mirror holds \
+                     it any more, and the next start puts it back"
+                ),
+                put_back(*before),
+            ),
+            _ => findings.note(
+                format!(
+                    "{name} is {value}, as busy polling sets it, and no process of mirror holds it; unless somebody wants it so, \
+                     the kernel's default is 0"
+                ),
+                put_back(0),
+            ),
+        }
     }
 }
 
