@@ -73,6 +73,7 @@ pub mod flow;
 pub mod hidden_file;
 #[cfg(feature = "af-xdp")]
 pub mod host;
+pub mod log_limit;
 pub mod reassembly;
 pub mod replay;
 pub mod select;

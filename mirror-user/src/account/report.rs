@@ -409,9 +409,47 @@ pub struct MemberReport {
     pub failed: BTreeMap<&'static str, u64>,
     /// Frames still held; 0 after an orderly end.
     pub pending: u64,
+    /// Why it could not be sent to when last it could not, and what to do about it; null where it always could.
+    pub reason: Option<String>,
+    /// Readers of a stream; null for targets that are none.
+    pub readers: Option<ReaderReport>,
+}
+
+/// Readers that came to a stream.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ReaderReport {
+    /// How many came.
+    pub came: u64,
+    /// Those that were disconnected because all places were taken, another came, and they were furthest behind.
+    pub disconnected: u64,
+}
+
+/// Whether all is lost: there was something, and nothing of it got there.
+fn is_all_lost(
+    written: u64,
+    dropped: &BTreeMap<&'static str, u64>,
+    failed: &BTreeMap<&'static str, u64>,
+) -> bool {
+    written == 0 && dropped.values().chain(failed.values()).any(|lost| *lost > 0)
+}
+
+impl SinkReport {
+    /// Whether it, or a target of it, got nothing of what was for it.
+    #[must_use]
+    pub fn got_nothing(&self) -> bool {
+        is_all_lost(self.written, &self.dropped, &self.failed)
+            || self.members.iter().any(MemberReport::got_nothing)
+    }
 }
 
 impl MemberReport {
+    /// Whether it got nothing of what was for it.
+    #[must_use]
+    pub fn got_nothing(&self) -> bool {
+        is_all_lost(self.written, &self.dropped, &self.failed)
+    }
+
     /// What a target's account comes to.
     #[must_use]
     pub fn new(target: &str, stats: &SinkStats) -> Self {
@@ -422,6 +460,8 @@ impl MemberReport {
             dropped: dropped.iter().collect(),
             failed: failed.iter().collect(),
             pending: *pending,
+            reason: None,
+            readers: None,
         }
     }
 }
@@ -505,14 +545,14 @@ impl Report {
             .is_some()
     }
 
-    /// Whether the run ended as it was asked to, every sink with it, every capture file was whole, and the books are closed:
-    /// what `mirror` exits with 0 by.
+    /// Whether the run ended as it was asked to, every sink with it, none of which got nothing of what was for it, every
+    /// capture file was whole, and the books are closed: what `mirror` exits with 0 by.
     #[must_use]
     pub fn ended_in_order(&self) -> bool {
         self.ended_by.is_none()
             && self.files.iter().all(FileReport::is_whole)
             && self.accounting.residue == 0
-            && self.sinks.iter().all(|sink| sink.state == SinkState::Done)
+            && self.sinks.iter().all(|sink| sink.state == SinkState::Done && !sink.got_nothing())
     }
 }
 

@@ -8,7 +8,10 @@ mod system {
         ffi::OsStr,
         fs::File,
         io::{self, Read as _},
-        os::{fd::OwnedFd, unix::fs::MetadataExt as _},
+        os::{
+            fd::{AsFd, BorrowedFd, OwnedFd},
+            unix::fs::MetadataExt as _,
+        },
         path::Path,
     };
 
@@ -25,6 +28,12 @@ mod system {
     /// Tells a file from every other that is there at the same time: device and inode number.
     #[derive(Clone, Copy, Debug, Eq, PartialEq)]
     pub(crate) struct FileId(u64, u64);
+
+    impl AsFd for Directory {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+    }
 
     impl FileId {
         pub(crate) fn of(file: &File) -> io::Result<Self> {

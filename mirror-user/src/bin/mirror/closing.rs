@@ -266,6 +266,27 @@ fn write_members(text: &mut String, sink: &SinkReport) -> std::fmt::Result {
             write_parts(text, ": ", " + ", &parts)?;
         }
     }
+    if sink.got_nothing() && sink.members.is_empty() {
+        writeln!(text, "  it got nothing of what was for it")?;
+    }
+    for MemberReport { target, reason, .. } in sink.members.iter().filter(|member| member.got_nothing()) {
+        write!(text, "  {target} got nothing of what was for it")?;
+        match reason {
+            Some(reason) => writeln!(text, ": {reason}")?,
+            None => writeln!(text)?,
+        }
+    }
+    for MemberReport { target, readers, .. } in &sink.members {
+        if let Some(readers) = readers
+            && readers.disconnected > 0
+        {
+            writeln!(
+                text,
+                "  {target}: {} readers were disconnected for others that came",
+                readers.disconnected
+            )?;
+        }
+    }
     for VlanReport { vni, vlan, .. } in sink.vlans.iter().take(ORIGINS) {
         writeln!(text, "  VNI {vni} as VLAN {vlan}")?;
     }

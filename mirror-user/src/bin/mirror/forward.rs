@@ -14,7 +14,8 @@ pub(crate) struct ForwardArgs {
         help_heading = "Output",
         value_name = "TARGET",
         help = "Forward the inner packets, to tap:NAME[,persist][,to-host], dev:NAME, vxlan:ADDR[:PORT][,vni=N], \
-                pcap-over-ip:listen=ADDR:PORT or pcap-over-ip:connect=ADDR:PORT; may be given several times"
+                pcap-over-ip:listen=ADDR:PORT, pcap-over-ip:listen=/PATH[,mode=0660][,group=NAME] or \
+                pcap-over-ip:connect=ADDR:PORT; may be given several times"
     )]
     forward: Vec<Target>,
     /// What each of several targets gets
@@ -62,6 +63,7 @@ impl ForwardArgs {
         &self,
         vnis: &[u32],
         max_frame: usize,
+        patient: bool,
         on_thread: Option<&OnThread>,
     ) -> anyhow::Result<Vec<Forward>> {
         let groups: Vec<&[Target]> = match self.forward_balance {
@@ -90,7 +92,7 @@ impl ForwardArgs {
         }
         let open = |targets: &[Target]| {
             let (first, others) = targets.split_first()?;
-            let mut builder = Forward::builder(first.clone()).max_frame(max_frame);
+            let mut builder = Forward::builder(first.clone()).max_frame(max_frame).patient(patient);
             builder = others.iter().cloned().fold(builder, ForwardBuilder::member);
             // Those of the targets that know no VLANs or comments go without.
             if self.vlan_per_vni && takes_vlans(targets) {

@@ -12,6 +12,7 @@ use clap::{Args, ValueEnum};
 use mirror_user::{
     Engine, Report,
     engine::{BindMode, Destination, EngineBuilder, EngineError, Event, Mode, Plan, Queues, Running, Wait},
+    log_limit::LogLimit,
 };
 
 use crate::{
@@ -194,8 +195,13 @@ pub(crate) fn run(args: &IngestArgs) -> anyhow::Result<ExitCode> {
     let for_signals = keep.clone();
     let asked = signals::hear(move || for_signals.drop_others())?;
     let on_threads = keep.clone().on_threads();
-    let opening =
-        Opening { on_threads: Some(&on_threads), stop: &asked.stop, streams: &streams, by_packets: false };
+    let opening = Opening {
+        on_threads: Some(&on_threads),
+        stop: &asked.stop,
+        streams: &streams,
+        by_packets: false,
+        patient: false,
+    };
     let opened = args.output.open(engine.plan().max_frame(), &opening);
     let outputs = user::naming(user.as_ref(), opened)?;
     if user.is_some() {
@@ -275,6 +281,7 @@ fn watch(mut running: Running, args: &IngestArgs, asked: &Asked) -> Report {
             return running.stop();
         }
         status.tell_if_due(now, || running.report());
+        links.log_left_out(now);
         if asked.statistics.swap(false, Ordering::Relaxed) {
             status.tell(now, &running.report());
         }
@@ -285,9 +292,7 @@ fn watch(mut running: Running, args: &IngestArgs, asked: &Asked) -> Report {
         let wait = next.map_or(GLANCE, |next| next.saturating_duration_since(now).min(GLANCE));
         match running.wait(wait) {
             None => {}
-            Some(Event::InterfaceDown { interface }) => {
-                tracing::warn!("{interface}: the link is down; ingest goes on when it is up again");
-            }
+            Some(Event::InterfaceDown { interface }) => links.is_down(&interface),
             Some(Event::InterfaceNoCarrier { interface }) => links.lost_carrier(interface),
             Some(Event::InterfaceUp { interface }) => links.is_up(&interface),
             Some(Event::QueuesUnread { interface, queues, read, frames }) => {
@@ -317,6 +322,8 @@ struct Links {
     begun: Instant,
     /// Those that lost it because the program was attached, and whether it is back.
     reset: BTreeMap<String, bool>,
+    /// The other end of a cable may go up and down as it likes.
+    limit: LogLimit,
 }
 
 impl Links {
@@ -325,7 +332,25 @@ impl Links {
     const RESET: Duration = Duration::from_secs(1);
 
     fn new() -> Self {
-        Self { begun: Instant::now(), reset: BTreeMap::new() }
+        Self { begun: Instant::now(), reset: BTreeMap::new(), limit: LogLimit::default() }
+    }
+
+    /// Whether one more line is logged.
+    fn log(&mut self) -> bool {
+        self.limit.passes(Instant::now())
+    }
+
+    /// Logs how many were not.
+    fn log_left_out(&mut self, now: Instant) {
+        if let Some(lines) = self.limit.left_out(now) {
+            tracing::warn!("{lines} more lines about links that went up and down were not logged");
+        }
+    }
+
+    fn is_down(&mut self, interface: &str) {
+        if self.log() {
+            tracing::warn!("{interface}: the link is down; ingest goes on when it is up again");
+        }
     }
 
     fn lost_carrier(&mut self, interface: String) {
@@ -335,7 +360,7 @@ impl Links {
                  when it is back"
             );
             self.reset.insert(interface, false);
-        } else {
+        } else if self.log() {
             tracing::warn!("{interface}: the link has no carrier; ingest goes on when it is back");
         }
     }
@@ -346,7 +371,11 @@ impl Links {
                 *back = true;
                 tracing::info!("{interface}: the link is up");
             }
-            _ => tracing::warn!("{interface}: the link is up, ingest goes on"),
+            _ => {
+                if self.log() {
+                    tracing::warn!("{interface}: the link is up, ingest goes on");
+                }
+            }
         }
     }
 }

@@ -35,6 +35,8 @@ use crate::{
 };
 #[cfg(feature = "af-xdp")]
 use crate::{forward::ForwardArgs, privileges};
+#[cfg(feature = "af-xdp")]
+use mirror_user::sink::forward::Readers;
 
 /// Output and selection, the same for live ingest and for capture files.
 #[derive(Args, Debug)]
@@ -163,6 +165,9 @@ pub(crate) struct Opening<'r> {
     pub(crate) streams: &'r Streams,
     /// Files rotate by the times of packets.
     pub(crate) by_packets: bool,
+    /// Whether readers that are behind are waited for: over capture files nothing is lost by that.
+    #[cfg_attr(not(feature = "af-xdp"), expect(dead_code, reason = "of forwarders alone"))]
+    pub(crate) patient: bool,
 }
 
 /// The sinks of a run and what outlives it.
@@ -179,6 +184,9 @@ pub(crate) struct Outputs {
     /// What is forwarded where, in words.
     #[cfg(feature = "af-xdp")]
     forwards: Vec<String>,
+    /// Whether anybody reads what is streamed.
+    #[cfg(feature = "af-xdp")]
+    readers: Vec<Readers>,
 }
 
 /// A capture as the closing lines speak of it.
@@ -314,6 +322,8 @@ impl OutputArgs {
             prints: self.prints(),
             #[cfg(feature = "af-xdp")]
             forwards: Vec::new(),
+            #[cfg(feature = "af-xdp")]
+            readers: Vec::new(),
         };
         self.add_sinks(&mut outputs, max_frame, opening, |sink| sink)?;
         for SinkTable { name, selection, output } in &self.tables {
@@ -381,9 +391,11 @@ impl OutputArgs {
             outputs.forwards.extend(self.forward.announcement());
             let vnis = self.vni.as_ref().map_or(&[][..], |list| &list.0);
             // Devices and raw sockets take rights that files are not to be opened with.
-            let forwards = privileges::raised(|| self.forward.open(vnis, max_frame, on_thread))?;
+            let forwards =
+                privileges::raised(|| self.forward.open(vnis, max_frame, opening.patient, on_thread))?;
             for forward in forwards {
                 outputs.memory_per_worker += forward.memory_per_worker(max_frame);
+                outputs.readers.push(forward.readers());
                 outputs.sinks.push(dressed(Arc::new(forward)));
             }
         }
@@ -457,6 +469,12 @@ impl Outputs {
     #[cfg(feature = "af-xdp")]
     pub(crate) fn forwards(&self) -> &[String] {
         &self.forwards
+    }
+
+    /// Streams that nobody has come to read yet.
+    #[cfg(feature = "af-xdp")]
+    pub(crate) fn without_readers(&self) -> impl Iterator<Item = &sink::forward::Target> {
+        self.readers.iter().flat_map(Readers::missing)
     }
 
     /// The report's file, under its hidden name until it is complete.

@@ -6,6 +6,12 @@ use std::{
     sync::{Mutex, PoisonError},
     time::Instant,
 };
+#[cfg(feature = "af-xdp")]
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
 
 use clap::Args;
 use mirror_user::{
@@ -16,8 +22,8 @@ use mirror_user::{
 #[cfg(feature = "af-xdp")]
 use crate::privileges::{self, Keep};
 use crate::{
-    Usage,
-    output::{self, OnThreads, Opening, OutputArgs},
+    FAILED, Usage,
+    output::{self, OnThreads, Opening, OutputArgs, Outputs},
     signals,
     status::Figures,
     terminal, user,
@@ -32,6 +38,11 @@ pub(crate) struct ReplayArgs {
     read: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+    /// Wait so long at most for the first readers of what is streamed (pcap-over-ip), and go on without [default: for those
+    /// that connect, as long as it takes]
+    #[cfg(feature = "af-xdp")]
+    #[arg(long, help_heading = "Run", value_name = "TIME", value_parser = crate::lists::duration)]
+    wait_reader: Option<Duration>,
 }
 
 const EXAMPLES: &str = "\
@@ -73,8 +84,13 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let on_threads = user.as_ref().map(change_to).transpose()?.flatten();
     let for_signals = on_threads.clone();
     let asked = signals::hear(move || for_signals.map_or(Ok(()), |threads| (threads.command)()))?;
-    let opening =
-        Opening { on_threads: on_threads.as_ref(), stop: &asked.stop, streams: &streams, by_packets: true };
+    let opening = Opening {
+        on_threads: on_threads.as_ref(),
+        stop: &asked.stop,
+        streams: &streams,
+        by_packets: true,
+        patient: true,
+    };
     let outputs = user::naming(user.as_ref(), args.output.open(MAX_FRAME, &opening))?;
     if let Some(threads) = &on_threads {
         (threads.command)()?;
@@ -86,8 +102,47 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
         figures.tell(Instant::now(), &progress.report());
     });
     asked.begun(&outputs, || {}, || {});
+    #[cfg(feature = "af-xdp")]
+    let waited_in_vain = wait_for_readers(args, &outputs, &asked.stop);
+    #[cfg(not(feature = "af-xdp"))]
+    let waited_in_vain = false;
     let report = replay.run(&asked.stop)?;
-    output::conclude(&outputs, &report)
+    let code = output::conclude(&outputs, &report)?;
+    Ok(if waited_in_vain { ExitCode::from(FAILED) } else { code })
+}
+
+/// Waits until somebody reads what is streamed: a file is over soon, and what nobody reads is lost. Whether the wait was
+/// ended by a signal, and nothing is to be read.
+#[cfg(feature = "af-xdp")]
+fn wait_for_readers(args: &ReplayArgs, outputs: &Outputs, stop: &AtomicBool) -> bool {
+    const GLANCE: Duration = Duration::from_millis(20);
+    let start = Instant::now();
+    // Those that it goes to are to be there already.
+    let missing =
+        || outputs.without_readers().filter(|target| args.wait_reader.is_some() || target.listens());
+    if !args.output.quiet {
+        for target in missing() {
+            terminal::say!("{target}: waiting for its first reader");
+        }
+    }
+    while missing().next().is_some() {
+        if stop.load(Ordering::Relaxed) {
+            for target in missing() {
+                terminal::say!(
+                    "mirror: {target}: no reader came, and nothing was read: the wait was ended by a signal"
+                );
+            }
+            return true;
+        }
+        if args.wait_reader.is_some_and(|most| start.elapsed() >= most) {
+            for target in missing() {
+                tracing::warn!("{target}: no reader came within the time of --wait-reader");
+            }
+            return false;
+        }
+        thread::sleep(GLANCE);
+    }
+    false
 }
 
 /// What is said of files that stand where a filter expression does.

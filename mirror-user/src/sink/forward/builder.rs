@@ -5,8 +5,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use super::{
     Forward, ForwardError, NAME, Totals,
     group::{Group, MAX_MEMBERS},
-    member::{Member, PATIENCE},
-    output::{Device, LOSSES_HERE, Output, PcapOverIp, TapDevice, Tunnel},
+    member::{Member, PATIENCE, State},
+    output::{Device, LOSSES_HERE, Output, PcapOverIp, StreamOptions, TapDevice, Tunnel},
     seed::Seed,
     target::Target,
     vlan::{Tagger, Vlans},
@@ -35,6 +35,7 @@ pub struct ForwardBuilder {
     max_frame: usize,
     blocks: usize,
     block_size: usize,
+    patient: bool,
     on_thread_start: Option<ThreadStart>,
 }
 
@@ -54,6 +55,7 @@ impl ForwardBuilder {
             max_frame: DEFAULT_MAX_FRAME,
             blocks: handoff::DEFAULT_BLOCKS,
             block_size: handoff::DEFAULT_BLOCK_SIZE,
+            patient: false,
             on_thread_start: None,
         }
     }
@@ -106,6 +108,13 @@ impl ForwardBuilder {
         self
     }
 
+    /// Over capture files: readers of a stream that are behind are waited for, until they take nothing for 10 s, and lose
+    /// nothing. See [`Forward::readers`] for those that have not come yet.
+    pub fn patient(mut self, wanted: bool) -> Self {
+        self.patient = wanted;
+        self
+    }
+
     /// Something to do on each member's thread before anything else, such as giving up capabilities, which belong to
     /// threads. Devices and sockets are open by then.
     pub fn on_thread_start(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
@@ -143,6 +152,7 @@ impl ForwardBuilder {
             "pcap-over-ip with `,format=pcapng`",
         )?;
         let seed = self.seed.map_or_else(Seed::of_host, Seed::given);
+        let states: Vec<Arc<State>> = names.iter().map(|_| Arc::default()).collect();
         let group = Arc::new(Group::new(&names, seed));
         let vlans = self.vlans.clone().map(Vlans::of);
         // All are open before the first thread is started, so that an error leaves nothing behind.
@@ -150,8 +160,9 @@ impl ForwardBuilder {
             .targets
             .iter()
             .zip(&names)
-            .map(|(target, name)| {
-                self.open(target, vlans.as_ref(), seed)
+            .zip(&states)
+            .map(|((target, name), state)| {
+                self.open(target, vlans.as_ref(), seed, state)
                     .map_err(|source| ForwardError::Open { target: name.clone(), source })
             })
             .collect::<Result<_, _>>()?;
@@ -170,7 +181,13 @@ impl ForwardBuilder {
             };
             let hook =
                 self.on_thread_start.clone().map(|hook| Box::new(move || hook()) as Box<dyn FnOnce() + Send>);
-            let member = Member::new(name.clone(), output, Arc::clone(&group), position);
+            let member = Member::new(
+                name.clone(),
+                output,
+                Arc::clone(&group),
+                position,
+                Arc::clone(&states[position]),
+            );
             let handoff = Handoff::start(terms, Arc::new(Fate::default()), hook, member)
                 .map_err(|source| ForwardError::Thread { target: name.clone(), source })?;
             members.push(handoff);
@@ -192,6 +209,7 @@ impl ForwardBuilder {
             targets: self.targets,
             block_size: self.block_size,
             totals: Arc::new(Totals::new(names)),
+            states,
             members,
             random_seed: drawn,
             group,
@@ -199,7 +217,21 @@ impl ForwardBuilder {
         })
     }
 
-    fn open(&self, target: &Target, vlans: Option<&Vlans>, seed: Seed) -> Result<Box<dyn Output>, OpenError> {
+    fn open(
+        &self,
+        target: &Target,
+        vlans: Option<&Vlans>,
+        seed: Seed,
+        state: &Arc<State>,
+    ) -> Result<Box<dyn Output>, OpenError> {
+        let stream =
+            |format| StreamOptions { format, community_id: self.community_id, patient: self.patient };
+        let state = Arc::clone(state);
+        match target.readers() {
+            Some((readers, true)) => tracing::warn!("{target}: {readers}"),
+            Some((readers, false)) => tracing::info!("{target}: {readers}"),
+            None => {}
+        }
         let tagger = || vlans.cloned().map(Tagger::new);
         Ok(match target {
             Target::Tap { name, persist, to_host } => {
@@ -211,12 +243,11 @@ impl ForwardBuilder {
             }
             Target::Device { name } => Box::new(Device::open(name, tagger())?),
             Target::Vxlan { to, vni } => Box::new(Tunnel::open(*to, *vni, seed.value)?),
-            Target::PcapListen { at, format } => {
-                Box::new(PcapOverIp::listen(*at, *format, self.community_id)?)
+            Target::PcapListen { at, format } => Box::new(PcapOverIp::listen(*at, stream(*format), state)?),
+            Target::PcapSocket { path, mode, group, format } => {
+                Box::new(PcapOverIp::listen_at(path, *mode, group.as_deref(), stream(*format), state)?)
             }
-            Target::PcapConnect { to, format } => {
-                Box::new(PcapOverIp::connect(*to, *format, self.community_id))
-            }
+            Target::PcapConnect { to, format } => Box::new(PcapOverIp::connect(*to, stream(*format), state)),
         })
     }
 }

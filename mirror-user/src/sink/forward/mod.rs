@@ -50,6 +50,7 @@ use crate::{
     host::interface::Interface,
 };
 use group::Group;
+use member::State;
 use vlan::Vlans;
 use worker::ForwardSink;
 
@@ -74,6 +75,7 @@ pub struct Forward {
     random_seed: Option<u64>,
     vlans: Option<Vlans>,
     totals: Arc<Totals>,
+    states: Vec<Arc<State>>,
 }
 
 /// Why a forwarder could not be set up.
@@ -130,6 +132,14 @@ impl Forward {
     #[must_use]
     pub fn targets(&self) -> &[Target] {
         &self.targets
+    }
+
+    /// Whether readers have come to its streams, for who wants to wait for them.
+    #[must_use]
+    pub fn readers(&self) -> Readers {
+        let states = self.targets.iter().zip(&self.states);
+        let streams = states.filter(|(target, _)| target.is_stream());
+        Readers(streams.map(|(target, state)| (target.clone(), Arc::clone(state))).collect())
     }
 
     /// Memory that each worker's sink takes, in bytes, for frames of at most [`WorkerContext::max_frame`] bytes: its
@@ -192,9 +202,7 @@ impl SinkFactory for Forward {
     }
 
     fn needs_time(&self) -> bool {
-        self.targets
-            .iter()
-            .any(|target| matches!(target, Target::PcapListen { .. } | Target::PcapConnect { .. }))
+        self.targets.iter().any(Target::is_stream)
     }
 
     fn close(&self, report: &mut Report) -> Result<(), SinkError> {
@@ -207,9 +215,24 @@ impl SinkFactory for Forward {
 
     fn tell(&self, entry: &mut SinkReport) {
         entry.members = self.totals.report();
+        let targets = self.targets.iter().zip(&self.states);
+        for ((target, state), member) in targets.zip(&mut entry.members) {
+            state.tell(target.is_stream(), member);
+        }
         let vlans = self.vlans.iter().flat_map(Vlans::all);
         entry.vlans = vlans.map(|(vni, vlan)| VlanReport { vni, vlan }).collect();
         entry.vlans_given_up = self.vlans.as_ref().map_or(0, Vlans::given_up);
+    }
+}
+
+/// The streams of a forwarder, and whether readers have come to them.
+#[derive(Clone, Debug)]
+pub struct Readers(Vec<(Target, Arc<State>)>);
+
+impl Readers {
+    /// Streams to which no reader has come yet.
+    pub fn missing(&self) -> impl Iterator<Item = &Target> {
+        self.0.iter().filter(|(_, state)| !state.is_ready()).map(|(target, _)| target)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
     str::FromStr,
 };
 
@@ -18,6 +19,7 @@ use crate::{sink::pcap::Format, wire::vxlan};
 /// | `dev:NAME` | sent on an interface that is there, but not the loopback |
 /// | `vxlan:ADDR[:PORT][,vni=N]` | wrapped in VXLAN again, to another target or a collector; port 4789 and the VNI it came with, unless said otherwise |
 /// | `pcap-over-ip:listen=ADDR:PORT[,allow-remote][,format=pcapng]` | a capture as a TCP stream, for whoever connects; beyond loopback only with `allow-remote` |
+/// | `pcap-over-ip:listen=PATH[,mode=0600][,group=NAME][,format=pcapng]` | the same over a Unix socket, for those whom its mode and group let in |
 /// | `pcap-over-ip:connect=ADDR:PORT[,format=pcapng]` | the same to a reader that listens |
 ///
 /// # Examples
@@ -61,6 +63,17 @@ pub enum Target {
         /// Layout of the stream.
         format: Format,
     },
+    /// A capture as a stream, for readers that connect to a Unix socket.
+    PcapSocket {
+        /// Its name.
+        path: PathBuf,
+        /// Its permission bits: to connect takes leave to write.
+        mode: u32,
+        /// Its group, by name or number; that of the process where it is `None`.
+        group: Option<String>,
+        /// Layout of the stream.
+        format: Format,
+    },
     /// A capture as a TCP stream, to a reader that listens.
     PcapConnect {
         /// The reader.
@@ -78,8 +91,12 @@ pub struct TargetError {
     cause: String,
 }
 
-const KINDS: &str = "tap:NAME, dev:NAME, vxlan:ADDR[:PORT][,vni=N], pcap-over-ip:listen=ADDR:PORT and \
-                     pcap-over-ip:connect=ADDR:PORT";
+const KINDS: &str = "tap:NAME, dev:NAME, vxlan:ADDR[:PORT][,vni=N], pcap-over-ip:listen=ADDR:PORT, \
+                     pcap-over-ip:listen=/PATH and pcap-over-ip:connect=ADDR:PORT";
+/// A socket is its owner's alone, unless told otherwise.
+const MODE: u32 = 0o600;
+/// The longest name of a socket that a reader can connect to: `sun_path` with its NUL, unix(7).
+const LONGEST: usize = 107;
 
 impl Target {
     /// Whether frames can be sent there with a VLAN tag for their VNI.
@@ -91,7 +108,52 @@ impl Target {
     /// Whether packets can have a comment there, such as a Community ID.
     #[must_use]
     pub fn takes_comments(&self) -> bool {
-        matches!(self, Self::PcapListen { format, .. } | Self::PcapConnect { format, .. } if *format == Format::Pcapng)
+        self.format() == Some(Format::Pcapng)
+    }
+
+    /// Whether it is a stream that readers take.
+    #[must_use]
+    pub fn is_stream(&self) -> bool {
+        self.format().is_some()
+    }
+
+    /// Whether readers come to it, instead of it to them.
+    #[must_use]
+    pub fn listens(&self) -> bool {
+        matches!(self, Self::PcapListen { .. } | Self::PcapSocket { .. })
+    }
+
+    fn format(&self) -> Option<Format> {
+        match self {
+            Self::PcapListen { format, .. }
+            | Self::PcapSocket { format, .. }
+            | Self::PcapConnect { format, .. } => Some(*format),
+            Self::Tap { .. } | Self::Device { .. } | Self::Vxlan { .. } => None,
+        }
+    }
+
+    /// Who can read what is mirrored there, where anybody may come; and whether that is more than those who were chosen.
+    pub(super) fn readers(&self) -> Option<(String, bool)> {
+        const ANY_USER: &str = "every user of this host can read it, and so what is mirrored";
+        match self {
+            Self::PcapListen { at, .. } if at.ip().is_loopback() => Some((
+                format!(
+                    "{ANY_USER}; `pcap-over-ip:listen=/PATH[,mode=0660][,group=NAME]` is for those who are chosen"
+                ),
+                true,
+            )),
+            Self::PcapListen { .. } => {
+                Some(("whoever reaches this address can read it, and so what is mirrored".to_owned(), true))
+            }
+            Self::PcapSocket { mode, .. } if mode & 0o002 != 0 => Some((ANY_USER.to_owned(), true)),
+            Self::PcapSocket { mode, group, .. } if mode & 0o020 != 0 => {
+                let group =
+                    group.as_ref().map_or_else(|| "its group".to_owned(), |group| format!("group {group}"));
+                Some((format!("its owner and {group} can read it"), false))
+            }
+            Self::PcapSocket { .. } => Some(("its owner alone can read it".to_owned(), false)),
+            _ => None,
+        }
     }
 }
 
@@ -109,7 +171,6 @@ fn parse(text: &str) -> Result<Target, String> {
     let mut options = rest.split(',');
     let value = options.next().unwrap_or_default();
     let options: Vec<_> = options.collect();
-    let unknown = |option: &str, known: &str| format!("has an option {option}; there {known}");
     match kind {
         "tap" => {
             let (mut persist, mut to_host) = (false, false);
@@ -135,38 +196,76 @@ fn parse(text: &str) -> Result<Target, String> {
             }
             Ok(Target::Vxlan { to: tunnel_end(value)?, vni })
         }
-        "pcap-over-ip" => {
-            let (mut format, mut allow_remote) = (Format::Pcap, false);
-            for option in options {
-                match option {
-                    "format=pcap" => format = Format::Pcap,
-                    "format=pcapng" => format = Format::Pcapng,
-                    "allow-remote" => allow_remote = true,
-                    _ => {
-                        return Err(unknown(option, "are `format=pcap`, `format=pcapng` and `allow-remote`"));
-                    }
-                }
-            }
-            let address = |text: &str| {
-                text.parse::<SocketAddr>()
-                    .map_err(|_| format!("{text} is no address with a port, as 127.0.0.1:57012 is"))
-            };
-            match value.split_once('=') {
-                Some(("listen", at)) => {
-                    let at = address(at)?;
-                    if !at.ip().is_loopback() && !allow_remote {
-                        return Err(format!(
-                            "anybody who reaches {at} could read what is mirrored; if that is meant, add `,allow-remote`"
-                        ));
-                    }
-                    Ok(Target::PcapListen { at, format })
-                }
-                Some(("connect", to)) => Ok(Target::PcapConnect { to: address(to)?, format }),
-                _ => Err("wants listen=ADDR:PORT or connect=ADDR:PORT".to_owned()),
-            }
-        }
+        "pcap-over-ip" => match value.split_once('=') {
+            Some(("listen", path)) if path.contains('/') => socket(path, &options),
+            _ => over_tcp(value, &options),
+        },
         _ => Err(format!("there is nothing called {kind} to forward to; there are {KINDS}")),
     }
+}
+
+fn unknown(option: &str, known: &str) -> String {
+    format!("has an option {option}; there {known}")
+}
+
+fn over_tcp(value: &str, options: &[&str]) -> Result<Target, String> {
+    let (mut format, mut allow_remote) = (Format::Pcap, false);
+    for option in options {
+        match *option {
+            "format=pcap" => format = Format::Pcap,
+            "format=pcapng" => format = Format::Pcapng,
+            "allow-remote" => allow_remote = true,
+            _ => return Err(unknown(option, "are `format=pcap`, `format=pcapng` and `allow-remote`")),
+        }
+    }
+    let address = |text: &str| {
+        text.parse::<SocketAddr>().map_err(|_| {
+            format!(
+                "{text} is no address with a port, as 127.0.0.1:57012 is, and no path, as /run/mirror.sock is"
+            )
+        })
+    };
+    match value.split_once('=') {
+        Some(("listen", at)) => {
+            let at = address(at)?;
+            if !at.ip().is_loopback() && !allow_remote {
+                return Err(format!(
+                    "anybody who reaches {at} could read what is mirrored; if that is meant, add `,allow-remote`"
+                ));
+            }
+            Ok(Target::PcapListen { at, format })
+        }
+        Some(("connect", to)) => Ok(Target::PcapConnect { to: address(to)?, format }),
+        _ => Err("wants listen=ADDR:PORT, listen=/PATH or connect=ADDR:PORT".to_owned()),
+    }
+}
+
+fn socket(path: &str, options: &[&str]) -> Result<Target, String> {
+    let (mut format, mut mode, mut group) = (Format::Pcap, MODE, None);
+    for option in options {
+        match option.split_once('=') {
+            Some(("format", "pcap")) => format = Format::Pcap,
+            Some(("format", "pcapng")) => format = Format::Pcapng,
+            Some(("mode", text)) => {
+                let bits = u32::from_str_radix(text, 8).ok().filter(|bits| *bits <= 0o777);
+                mode = bits.ok_or_else(|| format!("{text} is no mode, as 0660 is"))?;
+            }
+            Some(("group", name)) if !name.is_empty() => group = Some((*name).to_owned()),
+            _ => {
+                return Err(unknown(
+                    option,
+                    "are `mode=0660`, `group=NAME`, `format=pcap` and `format=pcapng`",
+                ));
+            }
+        }
+    }
+    if path.ends_with('/') || path.contains('\0') || matches!(path.rsplit('/').next(), Some("." | "..")) {
+        return Err(format!("{path} names no socket"));
+    }
+    if path.len() > LONGEST {
+        return Err(format!("{path} is longer than {LONGEST} bytes, so that no reader could connect to it"));
+    }
+    Ok(Target::PcapSocket { path: path.into(), mode, group, format })
 }
 
 fn interface(name: &str) -> Result<String, String> {
@@ -210,6 +309,16 @@ impl fmt::Display for Target {
                 let remote = if at.ip().is_loopback() { "" } else { ",allow-remote" };
                 write!(f, "pcap-over-ip:listen={at}{remote}{}", of(*format))
             }
+            Self::PcapSocket { path, mode, group, format } => {
+                write!(f, "pcap-over-ip:listen={}", path.display())?;
+                if *mode != MODE {
+                    write!(f, ",mode={mode:04o}")?;
+                }
+                if let Some(group) = group {
+                    write!(f, ",group={group}")?;
+                }
+                f.write_str(of(*format))
+            }
             Self::PcapConnect { to, format } => write!(f, "pcap-over-ip:connect={to}{}", of(*format)),
         }
     }
@@ -242,6 +351,8 @@ mod tests {
             "pcap-over-ip:listen=[::1]:57012,format=pcapng",
             "pcap-over-ip:listen=0.0.0.0:57012,allow-remote",
             "pcap-over-ip:connect=192.0.2.7:57012,format=pcapng",
+            "pcap-over-ip:listen=/run/mirror.sock",
+            "pcap-over-ip:listen=./a:b=c,mode=0660,group=ids,format=pcapng",
         ] {
             assert_eq!(text.parse::<Target>().map(|target| target.to_string()).as_deref(), Ok(text));
         }
@@ -272,6 +383,13 @@ mod tests {
             ("pcap-over-ip:127.0.0.1:5", "wants listen"),
             ("pcap-over-ip:listen=5", "no address with a port"),
             ("pcap-over-ip:listen=0.0.0.0:57012", "add `,allow-remote`"),
+            ("pcap-over-ip:listen=127.0.0.1:5,mode=0660", "an option mode=0660"),
+            ("pcap-over-ip:listen=/run/a,mode=0888", "0888 is no mode"),
+            ("pcap-over-ip:listen=/run/a,mode=1777", "1777 is no mode"),
+            ("pcap-over-ip:listen=/run/a,group=", "an option group="),
+            ("pcap-over-ip:listen=/run/a,allow-remote", "an option allow-remote"),
+            ("pcap-over-ip:listen=/run/", "names no socket"),
+            ("pcap-over-ip:connect=/run/a", "no address with a port"),
         ] {
             let error = text.parse::<Target>().expect_err(text).to_string();
             assert!(error.starts_with(text) && error.contains(cause), "{error}");
@@ -281,10 +399,11 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_a_target_that_reads_back_or_none(
-            kind in "(tap|dev|vxlan|pcap-over-ip|)",
-            rest in "[:a-z0-9.,=\\[\\]%/ -]{0,40}",
+            kind in "(tap|dev|vxlan|pcap-over-ip|pcap-over-ip:listen=/|)",
+            rest in "(|[a-z/]{1,9},mode=0[0-7]{3},group=[a-z]{1,3}|[:a-z0-9.,=\\[\\]%/ -]{0,40})",
         ) {
-            let text = format!("{kind}:{rest}");
+            let colon = if kind.ends_with('/') { "" } else { ":" };
+            let text = format!("{kind}{colon}{rest}");
             match text.parse::<Target>() {
                 Ok(target) => prop_assert_eq!(target.to_string().parse::<Target>(), Ok(target)),
                 Err(error) => prop_assert!(error.to_string().starts_with(&text)),

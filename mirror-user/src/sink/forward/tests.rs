@@ -12,7 +12,7 @@ use allocation_counter::measure;
 use mirror_lab::{Lab, VethEnd, VethOptions, VethPair};
 
 use super::{
-    output::{Device, Output, PcapOverIp, TapDevice, Tunnel},
+    output::{Device, Output, PcapOverIp, StreamOptions, TapDevice, Tunnel},
     vlan::{Tagger, Vlans},
     *,
 };
@@ -114,7 +114,8 @@ fn what_sends_allocates_nothing_per_frame() {
 fn a_stream_of_packets_allocates_nothing_per_frame_but_what_its_readers_are_behind() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let to = listener.local_addr().unwrap();
-    let mut output = PcapOverIp::connect(to, Format::Pcapng, true);
+    let options = StreamOptions { format: Format::Pcapng, community_id: true, patient: false };
+    let mut output = PcapOverIp::connect(to, options, Arc::default());
     output.look().unwrap();
     let (mut reader, _) = listener.accept().unwrap();
     let reading = thread::spawn(move || io::copy(&mut reader, &mut io::sink()).unwrap());
@@ -138,7 +139,8 @@ fn a_stream_without_packets_is_one_that_libpcap_reads() {
     let directory = tempfile::tempdir().unwrap();
     for format in [Format::Pcapng, Format::Pcap] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut output = PcapOverIp::connect(listener.local_addr().unwrap(), format, false);
+        let options = StreamOptions { format, community_id: false, patient: false };
+        let mut output = PcapOverIp::connect(listener.local_addr().unwrap(), options, Arc::default());
         output.look().unwrap();
         let (mut reader, _) = listener.accept().unwrap();
         output.finish(Duration::from_secs(5)).unwrap();

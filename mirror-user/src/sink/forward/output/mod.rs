@@ -10,7 +10,7 @@ use std::{io, time::Duration};
 use nix::errno::Errno;
 
 pub(super) use device::Device;
-pub(super) use pcap_over_ip::PcapOverIp;
+pub(super) use pcap_over_ip::{PcapOverIp, StreamOptions};
 pub(super) use tap::TapDevice;
 pub(super) use vxlan::Tunnel;
 

@@ -1,0 +1,87 @@
+//! Log lines that others cause: some of them, and how many more there were.
+
+use std::time::{Duration, Instant};
+
+/// Lets a few lines of a kind through in each period, and counts the others.
+///
+/// For whatever strangers can bring about as often as they like: connections, links that flap, answers of the network. Nobody
+/// can fill a disk by it, nor hide a line of another kind among many of this.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+///
+/// use mirror_user::log_limit::LogLimit;
+///
+/// let (mut limit, start) = (LogLimit::default(), Instant::now());
+/// let logged = (0..1000).filter(|_| limit.passes(start)).count();
+/// assert_eq!(logged, 10);
+/// assert_eq!(limit.left_out(start + Duration::from_secs(61)), Some(990));
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct LogLimit {
+    /// When the period began, once a line has come.
+    since: Option<Instant>,
+    passed: u32,
+    left_out: u64,
+}
+
+/// Lines of a kind in a period.
+const LINES: u32 = 10;
+const PERIOD: Duration = Duration::from_secs(60);
+
+impl LogLimit {
+    /// Whether this line is logged. Count it as left out otherwise.
+    pub fn passes(&mut self, now: Instant) -> bool {
+        if self.since.is_none_or(|since| now.duration_since(since) >= PERIOD) && self.left_out == 0 {
+            (self.since, self.passed) = (Some(now), 0);
+        }
+        let passes = self.passed < LINES;
+        if passes {
+            self.passed += 1;
+        } else {
+            self.left_out += 1;
+        }
+        passes
+    }
+
+    /// How many lines were left out, where a period has ended in which some were: to be asked now and then, and logged.
+    pub fn left_out(&mut self, now: Instant) -> Option<u64> {
+        let is_over = self.since.is_some_and(|since| now.duration_since(since) >= PERIOD);
+        if is_over { self.rest() } else { None }
+    }
+
+    /// The same at the end.
+    pub fn rest(&mut self) -> Option<u64> {
+        let left_out = std::mem::take(self).left_out;
+        (left_out > 0).then_some(left_out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_flood_ten_lines_a_period_pass_and_every_other_is_in_a_count() {
+        let (mut limit, start) = (LogLimit::default(), Instant::now());
+        let (mut passed, mut told) = (0, 0);
+        // Three minutes of a line each 10 ms.
+        for line in 0..18_000_u64 {
+            let now = start + Duration::from_millis(10 * line);
+            told += limit.left_out(now).unwrap_or(0);
+            passed += u64::from(limit.passes(now));
+        }
+        told += limit.rest().unwrap_or(0);
+        assert_eq!((passed, passed + told), (30, 18_000));
+    }
+
+    #[test]
+    fn lines_that_come_now_and_then_are_all_logged() {
+        let (mut limit, start) = (LogLimit::default(), Instant::now());
+        for line in 0..100 {
+            let now = start + Duration::from_secs(7 * line);
+            assert_eq!(limit.left_out(now), None);
+            assert!(limit.passes(now), "line {line}");
+        }
+    }
+}
