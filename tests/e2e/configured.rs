@@ -74,38 +74,41 @@ fn what_is_wrong_in_a_file_is_told_with_its_line() {
     let desk = Desk::new();
     let (code, said) = desk.check("count = 5\n\nprot = 4789\n");
     assert_eq!(code, Some(2));
-    assert!(said.starts_with("mirror: mirror.toml:3: there is no key prot; there are: ascii, "), "{said}");
+    assert!(said.starts_with("mirror: mirror.toml:3:1: there is no key prot; there are: ascii, "), "{said}");
     for (text, told) in [
-        ("wait = 'sleep'", "mirror.toml:1: wait: invalid value 'sleep' for '--wait <WAIT>'"),
-        ("# lists\nvni = '9-'", "mirror.toml:2: vni: invalid value '9-'"),
-        ("json = 1", "mirror.toml:1: json: true or false is wanted"),
-        ("count = true", "mirror.toml:1: count: neither true nor false"),
-        ("vni = [7,", "mirror.toml:1: "),
+        ("wait = 'sleep'", "mirror.toml:1:1: wait: invalid value 'sleep' for '--wait <WAIT>'"),
+        ("# lists\nvni = '9-'", "mirror.toml:2:1: vni: invalid value '9-'"),
+        ("json = 1", "mirror.toml:1:1: json: true or false is wanted"),
+        ("count = true", "mirror.toml:1:1: count: neither true nor false"),
+        ("vni = [7,", "mirror.toml:1:10: "),
         (
             "filter = 'tcp prot 3'",
-            "mirror.toml:1: filter: filter expression: syntax error\n  tcp prot 3\n      ^^^^",
+            "mirror.toml:1:1: filter: filter expression: syntax error\n  tcp prot 3\n      ^^^^",
         ),
         (
             "outer-filter = 'tcp port'",
-            "mirror.toml:1: outer-filter: filter expression: syntax error: it ends",
+            "mirror.toml:1:1: outer-filter: filter expression: syntax error: it ends",
         ),
-        ("outer-filter = ['udp', 'port 53']", "mirror.toml:1: outer-filter: one value is wanted, not 2"),
-        ("write = ['a', 'b']", "mirror.toml:1: write: one value is wanted, not 2"),
-        ("forward = ['tap:a', 'tape:b']", "mirror.toml:1: forward: invalid value 'tape:b'"),
-        ("vlan-per-vni = true", "mirror.toml: "),
-        ("quiet = true\nverbose = 1", "mirror.toml: the argument '-q' cannot be used with '-v...'"),
+        ("outer-filter = ['udp', 'port 53']", "mirror.toml:1:1: outer-filter: one value is wanted, not 2"),
+        ("write = ['a', 'b']", "mirror.toml:1:1: write: one value is wanted, not 2"),
+        ("forward = ['tap:a', 'tape:b']", "mirror.toml:1:1: forward: invalid value 'tape:b'"),
+        ("vlan-per-vni = true", "mirror.toml:1:1: "),
+        ("quiet = true\nverbose = 1", "mirror.toml:2:1: the argument '-q' cannot be used with '-v...'"),
         (
             "[[sink]]\nname = 'x'",
-            "mirror.toml:1: a sink is for something: `write = \"FILE\"`, `print = true`",
+            "mirror.toml:1:1: a sink is for something: `write = \"FILE\"`, `print = true`",
         ),
-        ("[[sink]]\nwrite = 'x'\nvni = 7", "mirror.toml:3: a sink has no key vni; it has: name, write, "),
-        ("[[sink]]\nwrite = 'x'\nsources = 'here'", "mirror.toml:3: sources: invalid value 'here'"),
+        ("[[sink]]\nwrite = 'x'\nvni = 7", "mirror.toml:3:1: a sink has no key vni; it has: name, write, "),
+        ("[[sink]]\nwrite = 'x'\nsources = 'here'", "mirror.toml:3:1: sources: invalid value 'here'"),
         (
             "[[sink]]\nwrite = 'x'\nfilter = 'tcp prot'",
-            "mirror.toml:3: filter: filter expression: syntax error",
+            "mirror.toml:3:1: filter: filter expression: syntax error",
         ),
-        ("[[sink]]\nwrite = 'x'\n[[sink]]\nwrite = 'x'", "mirror.toml:3: there are two sinks of the name x"),
-        ("config = 'other.toml'", "mirror.toml:1: there is no key config"),
+        (
+            "[[sink]]\nwrite = 'x'\n[[sink]]\nwrite = 'x'",
+            "mirror.toml:3:1: there are two sinks of the name x",
+        ),
+        ("config = 'other.toml'", "mirror.toml:1:1: there is no key config"),
     ] {
         let (code, said) = desk.check(text);
         assert_eq!(code, Some(2), "{text}");
@@ -194,4 +197,86 @@ fn what_is_printed_is_a_file_of_the_same_settings() {
     let settings = |text: &str| text.replace("  # default", "");
     assert_eq!(settings(&first), settings(&second));
     assert!(Path::new(&desk.path("mirror.toml")).is_file());
+}
+
+/// What a run refuses before it touches the host, in a file with its place, and as flags.
+#[test]
+fn what_a_run_refuses_on_any_host_the_check_refuses_with_its_place() {
+    let desk = Desk::new();
+    let rows = [
+        ("# a ring\nrx-ring = 3", "2:1: rx-ring: an RX ring of 3 descriptors"),
+        ("port = [1, 2, 3, 4, 5]", "1:1: port: between 1 and 4 tunnel ports"),
+        ("  port = 0", "1:3: port: between 1 and 4"),
+        ("interface = 'lo,lo'", "1:1: interface: an interface is named twice"),
+        ("interface = ['lo', 'lo']", "1:1: interface: an interface is named twice"),
+        ("interface = ''", "1:1: interface: \"\" is no name of an interface"),
+        ("interface = ['ens6', '']", "1:1: interface: \"\" is no name of an interface"),
+        ("interface = 'ens6,'", "1:1: interface: \"\" is no name of an interface"),
+        ("interface = 'a/b'", "1:1: interface: \"a/b\" is no name of an interface"),
+        ("interface = 'any'", "1:1: interface: the pseudo-interface any"),
+        ("count = 0\ninterface = 'ens6'", "1:1: count: invalid value '0'"),
+        ("interface = 'ens6'\nqueues = '0,0'", "2:1: queues: invalid value '0,0'"),
+        ("bind = 'zerocopy'\nmode = 'generic'", "2:1: zero-copy needs native mode"),
+        ("write = 'x'\nreport = './x'", "2:1: -w x and --report ./x name the same file"),
+        (
+            "report = 'x'\n[[sink]]\nwrite = 'down/../x'",
+            "2:1: -w down/../x and --report x name the same file",
+        ),
+        ("[[sink]]\nwrite = 'x'\n[[sink]]\nwrite = 'link/x'", "3:1: -w x and -w link/x name the same file"),
+        ("write = 'x'\nfile-size = 1\n[[sink]]\nwrite = 'x7'", "3:1: -w x and -w x7: one is among the names"),
+        ("write = '-'\njson = true", "2:1: -w - and --json both want standard output"),
+        ("write = '-'\nfile-size = 1", "2:1: -C and -G asks for files"),
+        ("report = '-'", "1:1: --report takes a file"),
+        ("write = 'x'\nfile-count = 2", "2:1: -W counts the files of -C or -G"),
+        ("write = 'a%2/x'\nrotate-seconds = 60", "2:1: "),
+        ("[[sink]]\nname = 'counters'\nwrite = 'x'", "2:1: there are two sinks counters"),
+        ("write = 'y'\n[[sink]]\nname = 'pcap'\nwrite = 'x'", "3:1: there are two sinks pcap"),
+        ("forward = ['tap:a', 'tap:a']", "1:1: tap:a: named twice"),
+        (
+            "forward = 'vxlan:192.0.2.7'\nvlan-per-vni = true",
+            "2:1: --vlan-per-vni is for targets tap: and dev:",
+        ),
+        (
+            "[[sink]]\nforward = 'pcap-over-ip:listen=./x'\n[[sink]]\nwrite = 'x'",
+            "3:1: -w x and --forward pcap-over-ip:listen= ./x name the same file",
+        ),
+    ];
+    fs::create_dir(desk.path("down")).expect("directory");
+    symlink(".", desk.path("link")).expect("link");
+    for (text, told) in rows {
+        let (code, said) = desk.check(text);
+        assert_eq!(code, Some(2), "{text}: {said}");
+        assert!(said.starts_with(&format!("mirror: mirror.toml:{told}")), "{text}:\n{said}");
+        // A run with this file says the same, and neither leaves anything.
+        let replays =
+            !["interface", "rx-ring", "port =", "bind", "count"].iter().any(|key| text.contains(key));
+        let command =
+            if replays { vec!["replay", "-r", "twin.pcap"] } else { vec!["ingest", "--interface=ens6"] };
+        let command = if text.contains("interface") { vec!["ingest"] } else { command };
+        let run = desk.mirror(&[&command[..], &["--config", "mirror.toml"]].concat());
+        assert_eq!((run.status.code(), run.stdout.len()), (Some(2), 0), "{text}");
+        assert!(String::from_utf8_lossy(&run.stderr).contains(told), "{text}: {run:?}");
+        let mut left: Vec<_> = fs::read_dir(desk.0.path())
+            .expect("directory")
+            .map(|entry| entry.expect("entry").file_name())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["down", "link", "mirror.toml", "twin.pcap"], "{text}");
+    }
+    // What is typed mends what the file says.
+    desk.file("read = 'twin.pcap'\nwrite = 'x'\nreport = './x'\n");
+    assert!(desk.mirror(&["replay", "--config", "mirror.toml", "--report", "y"]).status.success());
+    desk.file("read = 'twin.pcap'\nformat = 'pcap'\nwrite = 'z'\n");
+    assert!(desk.mirror(&["replay", "--config", "mirror.toml", "-w", "z2"]).status.success());
+    // And typed alone it is judged alike.
+    for words in ["-w a --report ./a", "-w down/a --report link/down/a", "-w a -C 1 --report a1"] {
+        let words: Vec<_> = ["replay", "-r", "twin.pcap"].into_iter().chain(words.split(' ')).collect();
+        let run = desk.mirror(&words);
+        assert_eq!(run.status.code(), Some(2), "{run:?}");
+        assert!(!desk.path(".a.partial").exists() && !desk.path("a").exists(), "{words:?}");
+    }
+    // What only a host can say is not the check's to say.
+    for text in ["interface = 'nope0'", "cpus = 1000", "write = 'nowhere/x'", "read = 'nowhere'"] {
+        assert_eq!(desk.check(text).0, Some(0), "{text}");
+    }
 }

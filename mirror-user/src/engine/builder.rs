@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use mirror_ebpf::mirror::{MAX_PORTS, MAX_SOURCES, MAX_VNIS, VXLAN_PORT};
 
-use super::{BindMode, Destination, Engine, EngineError, Mode, Queues, ThreadHook, Wait, plan};
-use crate::{batch::MAX_BATCH, select::Selection, sink::SinkFactory};
+use super::{BindMode, Destination, Engine, EngineError, Mode, Queues, ThreadHook, Wait, layout, plan};
+use crate::{batch::MAX_BATCH, host::interface::may_be_name, select::Selection, sink::SinkFactory};
 
 /// Everything the builder collects.
 #[derive(Clone)]
@@ -213,14 +213,23 @@ impl EngineBuilder {
         self
     }
 
+    /// Whether this contradicts itself, or could be had on no host. Asks nobody; [`build`](Self::build) begins with it.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Options`].
+    pub fn validate(&self) -> Result<(), EngineError> {
+        validate(&self.options).map_err(EngineError::Options)
+    }
+
     /// Asks the host whether this can be had, and makes the plan. Changes nothing.
     ///
     /// # Errors
     ///
     /// What contradicts itself, is missing, or does not fit, with its mend.
     pub fn build(self) -> Result<Engine, EngineError> {
+        self.validate()?;
         let options = self.options;
-        validate(&options).map_err(EngineError::Options)?;
         let plan = plan::make(&options)?;
         Ok(Engine { options, plan })
     }
@@ -234,8 +243,24 @@ impl std::fmt::Debug for EngineBuilder {
 
 fn validate(options: &Options) -> Result<(), String> {
     let Options {
-        interfaces, ports, selection, rx_ring, umem_frames, chunk_size, batch, count, queues, ..
+        interfaces,
+        ports,
+        selection,
+        rx_ring,
+        umem_frames,
+        chunk_size,
+        batch,
+        count,
+        queues,
+        mode,
+        bind,
+        ..
     } = options;
+    if let Some(name) = interfaces.iter().find(|name| !may_be_name(name)) {
+        return Err(format!(
+            "{name:?} is no name of an interface: 1 to 15 characters, no /, no : and no space; `mirror -D` lists those that there are"
+        ));
+    }
     if interfaces.iter().any(|name| name == "any") {
         return Err("the pseudo-interface any has no XDP hook; name the interfaces: `mirror ingest -i ens5,ens6`, and \
                     `mirror -D` lists them"
@@ -256,6 +281,9 @@ fn validate(options: &Options) -> Result<(), String> {
         return Err(format!(
             "an RX ring of {rx_ring} descriptors: a power of two from 64 to 32768 is needed"
         ));
+    }
+    if *mode == Mode::Generic && *bind == BindMode::ZeroCopy {
+        return Err(layout::GENERIC_ZERO_COPY.to_owned());
     }
     if umem_frames.is_some_and(|frames| frames == 0 || frames > rx_ring * 2) {
         return Err(format!(

@@ -276,14 +276,15 @@ impl Host {
     }
 }
 
+/// No kernel has it.
+pub(super) const GENERIC_ZERO_COPY: &str =
+    "zero-copy needs native mode: leave `--mode generic` or `--bind zerocopy` out";
+
 /// Decides.
 pub(crate) fn layout(host: &Host, wanted: &Wanted<'_>) -> Result<Layout, Refusal> {
     let zero_copy = wanted.bind == BindMode::ZeroCopy;
     if zero_copy && wanted.mode == Mode::Generic {
-        return Err(Refusal::Options {
-            says: "zero-copy needs native mode: leave `--mode generic` or `--bind zerocopy` out".to_owned(),
-            remedy: Remedy::CopyMode,
-        });
+        return Err(Refusal::Options { says: GENERIC_ZERO_COPY.to_owned(), remedy: Remedy::CopyMode });
     }
     if wanted.scatter_gather && !host.since(SCATTER_GATHER_SINCE) {
         return Err(Refusal::Options {

@@ -71,6 +71,14 @@ pub fn interfaces() -> Result<Vec<Interface>, HostError> {
     Ok(found)
 }
 
+/// Whether the kernel lets an interface have this name (`dev_valid_name`).
+pub(crate) fn may_be_name(name: &str) -> bool {
+    let odd = |letter: char| {
+        matches!(letter, '/' | ':' | '\0') || letter.is_ascii_whitespace() || letter == '\u{b}'
+    };
+    (1..16).contains(&name.len()) && !matches!(name, "." | "..") && !name.contains(odd)
+}
+
 impl Interface {
     /// Looks an interface up.
     ///

@@ -42,7 +42,7 @@ pub enum ReplayError {
     #[error("standard input (`-`) is given more than once; it can be read once")]
     StdinTwice,
     /// Without a port nothing is a tunnel.
-    #[error("no tunnel port given; VXLAN's is 4789")]
+    #[error("no tunnel port given, or 0, which is none; VXLAN's is 4789")]
     NoPort,
     /// None of the files can be opened; this is the first.
     #[error("{}: {source}", file.display())]
@@ -210,6 +210,24 @@ impl ReplayBuilder {
         self
     }
 
+    /// Whether this contradicts itself. Touches no file; [`build`](Self::build) begins with it.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplayError`]: nothing to read, no port, or standard input twice.
+    pub fn validate(&self) -> Result<(), ReplayError> {
+        if self.files.is_empty() {
+            return Err(ReplayError::NoFile);
+        }
+        if self.ports.is_empty() || self.ports.contains(&0) {
+            return Err(ReplayError::NoPort);
+        }
+        if self.files.iter().filter(|file| *file == Path::new("-")).count() > 1 {
+            return Err(ReplayError::StdinTwice);
+        }
+        Ok(())
+    }
+
     /// Checks what can be checked before any frame is read. Of several files some may fail to open: that is logged, the others
     /// are read, and the report has it.
     ///
@@ -217,16 +235,8 @@ impl ReplayBuilder {
     ///
     /// [`ReplayError`]: nothing to read, no port, or no file that can be opened.
     pub fn build(self) -> Result<Replay, ReplayError> {
+        self.validate()?;
         let Self { files, hold_open, sinks, ports, selection, count, reassemble } = self;
-        if files.is_empty() {
-            return Err(ReplayError::NoFile);
-        }
-        if ports.is_empty() {
-            return Err(ReplayError::NoPort);
-        }
-        if files.iter().filter(|file| *file == Path::new("-")).count() > 1 {
-            return Err(ReplayError::StdinTwice);
-        }
         let open = |path: PathBuf| {
             let opened = match readable(&path) {
                 Ok(Some(file)) if hold_open => Opened::Now(file),

@@ -86,9 +86,6 @@ impl FilesArgs {
             (self.per_origin, "--per-origin"),
             (self.min_free.is_some(), "--min-free"),
         ];
-        if self.per_origin {
-            allow_files(u64::from(self.max_origins))?;
-        }
         let Some(stream) = stream else { return Ok(()) };
         let name = stream.display();
         if stream.extension().is_some_and(|ending| ending == "gz" || ending == "zst") {
@@ -103,6 +100,16 @@ impl FilesArgs {
             }
             None => Ok(()),
         }
+    }
+
+    /// Whether other files follow the first, with numbers behind its name.
+    pub(crate) fn are_numbered(&self) -> bool {
+        self.file_size.is_some() || self.rotate_seconds.is_some()
+    }
+
+    /// Lets the process have as many files open as these may be.
+    pub(crate) fn allow(&self) -> Result<(), Usage> {
+        if self.per_origin { allow_files(u64::from(self.max_origins)) } else { Ok(()) }
     }
 
     /// Sets a capture up accordingly. `on_last` is called when the files of -G are all written.

@@ -1,5 +1,7 @@
 //! Forwarding, as the command line and a table have it.
 
+use std::path::Path;
+
 use clap::{Args, ValueEnum};
 use mirror_user::sink::forward::{Forward, ForwardBuilder, ForwardError, Target};
 
@@ -58,6 +60,66 @@ impl ForwardArgs {
         Some(format!("forwarding to {}{how}", targets.join(" ")))
     }
 
+    /// Targets in groups, each of which is one sink.
+    fn groups(&self) -> impl Iterator<Item = &[Target]> {
+        let size = match self.forward_balance {
+            Balance::Copy => 1,
+            Balance::Flow => self.forward.len().max(1),
+        };
+        self.forward.chunks(size)
+    }
+
+    /// The names of its sinks.
+    pub(crate) fn sink_names(&self) -> impl Iterator<Item = String> {
+        self.groups().map(Forward::name_of)
+    }
+
+    /// Sockets that are made in the file system.
+    pub(crate) fn sockets(&self) -> impl Iterator<Item = &Path> {
+        self.forward.iter().filter_map(|target| match target {
+            Target::PcapSocket { path, .. } => Some(path.as_path()),
+            _ => None,
+        })
+    }
+
+    /// What is wrong with it on any host.
+    pub(crate) fn check(&self) -> Result<(), Usage> {
+        let any = |wanted: fn(&Target) -> bool| self.forward.iter().any(wanted);
+        for (wanted, is_taken, flag, by) in [
+            (self.vlan_per_vni, any(Target::takes_vlans), "--vlan-per-vni", "tap: and dev:"),
+            (
+                self.community_id,
+                any(Target::takes_comments),
+                "--community-id",
+                "pcap-over-ip: with ,format=pcapng",
+            ),
+        ] {
+            if wanted && !is_taken {
+                return Err(Usage(format!("{flag} is for targets {by}, and there is none")));
+            }
+        }
+        let usage = |error: ForwardError| Usage(error.to_string());
+        let mut targets = self.forward.iter().enumerate();
+        if let Some((_, target)) = targets.find(|(nth, target)| self.forward[..*nth].contains(target)) {
+            return Err(usage(ForwardError::Twice { target: target.to_string() }));
+        }
+        self.groups()
+            .filter_map(|targets| self.builder(targets))
+            .try_for_each(|builder| builder.validate().map_err(usage))
+    }
+
+    /// A group as it is to be set up.
+    fn builder(&self, targets: &[Target]) -> Option<ForwardBuilder> {
+        let (first, others) = targets.split_first()?;
+        let mut builder =
+            others.iter().cloned().fold(Forward::builder(first.clone()), ForwardBuilder::member);
+        // Those of the targets that know no VLANs or comments go without.
+        if self.vlan_per_vni && targets.iter().any(Target::takes_vlans) {
+            builder = builder.vlan_per_vni([]);
+        }
+        Some(builder.community_id(self.community_id && targets.iter().any(Target::takes_comments)))
+    }
+
     /// Opens all that is forwarded to. `vnis` are those that get the first VLANs.
     pub(crate) fn open(
         &self,
@@ -66,39 +128,11 @@ impl ForwardArgs {
         patient: bool,
         on_thread: Option<&OnThread>,
     ) -> anyhow::Result<Vec<Forward>> {
-        let groups: Vec<&[Target]> = match self.forward_balance {
-            Balance::Copy => self.forward.chunks(1).collect(),
-            Balance::Flow => self.forward.chunks(self.forward.len().max(1)).collect(),
-        };
-        let takes_vlans = |targets: &[Target]| targets.iter().any(Target::takes_vlans);
-        let takes_comments = |targets: &[Target]| targets.iter().any(Target::takes_comments);
-        for (wanted, is_taken, flag, by) in [
-            (self.vlan_per_vni, takes_vlans(&self.forward), "--vlan-per-vni", "tap: and dev:"),
-            (
-                self.community_id,
-                takes_comments(&self.forward),
-                "--community-id",
-                "pcap-over-ip: with ,format=pcapng",
-            ),
-        ] {
-            if wanted && !is_taken {
-                return Err(Usage(format!("{flag} is for targets {by}, and there is none")).into());
-            }
-        }
-        let twice =
-            self.forward.iter().enumerate().find(|(nth, target)| self.forward[..*nth].contains(target));
-        if let Some((_, target)) = twice {
-            return Err(refused(ForwardError::Twice { target: target.to_string() }));
-        }
         let open = |targets: &[Target]| {
-            let (first, others) = targets.split_first()?;
-            let mut builder = Forward::builder(first.clone()).max_frame(max_frame).patient(patient);
-            builder = others.iter().cloned().fold(builder, ForwardBuilder::member);
-            // Those of the targets that know no VLANs or comments go without.
-            if self.vlan_per_vni && takes_vlans(targets) {
+            let mut builder = self.builder(targets)?.max_frame(max_frame).patient(patient);
+            if self.vlan_per_vni && targets.iter().any(Target::takes_vlans) {
                 builder = builder.vlan_per_vni(vnis.iter().copied());
             }
-            builder = builder.community_id(self.community_id && takes_comments(targets));
             if let Some(seed) = self.forward_seed {
                 builder = builder.seed(seed);
             }
@@ -107,7 +141,7 @@ impl ForwardArgs {
             }
             Some(builder.build().map_err(refused))
         };
-        groups.into_iter().filter_map(open).collect()
+        self.groups().filter_map(open).collect()
     }
 }
 

@@ -138,6 +138,17 @@ impl IngestArgs {
         }
     }
 
+    /// What is wrong with what is read, and how, on any host.
+    pub(crate) fn judge_source(&self) -> anyhow::Result<()> {
+        self.builder()?.validate().map_err(usage)
+    }
+
+    /// What is wrong with it on any host.
+    pub(crate) fn judge(&self) -> anyhow::Result<()> {
+        self.judge_source()?;
+        self.output.judge().map(drop)
+    }
+
     fn builder(&self) -> Result<EngineBuilder, Usage> {
         let (first, others) =
             self.interface.split_first().ok_or_else(|| Usage("no interface is named".to_owned()))?;
@@ -179,13 +190,15 @@ pub(crate) fn run(args: &IngestArgs) -> anyhow::Result<ExitCode> {
         return crate::interfaces::list();
     }
     terminal::start_log(args.output.log_verbosity(), args.output.quiet);
-    let streams = args.output.streams()?;
+    let streams = args.output.judge()?;
+    let builder = args.builder()?;
+    builder.validate().map_err(usage)?;
     // BPF maps count against it before kernel 5.11, a UMEM without CAP_IPC_LOCK. If it does not suffice, the kernel says so.
     if let Err(error) = mirror_user::host::limits::Memlock::raise() {
         tracing::debug!(%error, "the limit of locked memory stays as it is");
     }
     let user = user::wanted(args.output.relinquish_privileges.as_deref())?;
-    let engine = args.builder()?.on_thread_ready(Keep::nothing().hook()).build().map_err(usage)?;
+    let engine = builder.on_thread_ready(Keep::nothing().hook()).build().map_err(usage)?;
     const RAISED: &str = "capabilities cannot be kept for the start";
     if let Some(user) = &user {
         privileges::outlast_change_of_user().context(RAISED)?;

@@ -13,6 +13,7 @@ mod ingest;
 mod interfaces;
 mod lists;
 mod output;
+mod places;
 mod postrotate;
 mod print;
 #[cfg(feature = "af-xdp")]
@@ -112,7 +113,7 @@ fn main() -> ExitCode {
 }
 
 /// An error with its causes, less those that it has in its own words already.
-fn with_causes(error: &anyhow::Error) -> String {
+pub(crate) fn with_causes(error: &anyhow::Error) -> String {
     error.chain().fold(String::new(), |told, cause| match cause.to_string() {
         cause if told.is_empty() => cause,
         cause if told.contains(&cause) => told,

@@ -27,7 +27,7 @@ use crate::{
     FAILED, Usage, closing,
     config::SinkTable,
     files::FilesArgs,
-    lists,
+    lists, places,
     postrotate::Postrotate,
     print::PrintArgs,
     streams::{self, Stream, Streams},
@@ -224,11 +224,6 @@ impl OutputArgs {
         Ok(selection)
     }
 
-    /// Looks at what outputs name: to be called before anything else is opened.
-    pub(crate) fn streams(&self) -> anyhow::Result<Streams> {
-        Streams::look(self.writes())
-    }
-
     /// The words of the filter expression.
     pub(crate) fn expression(&self) -> &[String] {
         &self.expression
@@ -279,30 +274,86 @@ impl OutputArgs {
         self.all().filter_map(|output| output.write.as_deref())
     }
 
-    /// Opens everything that is written to.
-    pub(crate) fn open(&self, max_frame: usize, opening: &Opening<'_>) -> anyhow::Result<Outputs> {
+    /// What is wrong with it on any host: the one judge of flags, of a configuration file, and of a run before it opens
+    /// anything. Of the file system it asks what paths stand for, and have in common. Gives those of outputs that are no files.
+    pub(crate) fn judge(&self) -> anyhow::Result<Streams> {
         if self.quiet && self.log_verbosity() > 0 {
-            return Err(Usage(
-                "-q cannot be used with -v; with --print it can, where -v is about packets".into(),
-            )
-            .into());
+            let message = "-q cannot be used with -v; with --print it can, where -v is about packets";
+            return Err(Usage(message.into()).into());
         }
+        let streams = Streams::look(self.writes())?;
         for output in self.all() {
-            let stream = output.write.as_deref().filter(|path| opening.streams.of(path).is_some());
+            let stream = output.write.as_deref().filter(|path| streams.of(path).is_some());
             output.files.check(stream)?;
-        }
-        self.share_stdout(opening.streams.to_stdout())?;
-        if let Some(report) = &self.report {
-            if streams::is_stdout(report) {
-                return Err(Usage(
-                    "--report takes a file; --json prints the report to standard output".into(),
-                )
-                .into());
+            if let Some(path) = &output.write {
+                let target = if stream.is_some() { Target::stdout() } else { Target::file(path) };
+                output.files.apply(Pcap::builder(target), false, || {}).validate()?;
             }
-            if self.writes().any(|path| path == report) {
-                return Err(Usage("-w and --report name the same file".into()).into());
-            }
+            #[cfg(feature = "af-xdp")]
+            output.forward.check()?;
         }
+        self.share_stdout(streams.to_stdout())?;
+        if self.report.as_deref().is_some_and(streams::is_stdout) {
+            let message = "--report takes a file; --json prints the report to standard output";
+            return Err(Usage(message.into()).into());
+        }
+        self.share_files(&streams)?;
+        self.share_names()?;
+        Ok(streams)
+    }
+
+    /// Each file is for one output.
+    fn share_files(&self, streams: &Streams) -> Result<(), Usage> {
+        let captures = self.all().filter_map(|output| Some((output, output.write.as_deref()?)));
+        let has_place = |path| matches!(streams.of(path), None | Some(Stream::Special));
+        let captures = captures.filter(|(_, path)| has_place(path)).map(|(output, path)| places::Output {
+            flag: "-w",
+            path,
+            is_series: output.files.are_numbered(),
+        });
+        let report =
+            self.report.iter().map(|path| places::Output { flag: "--report", path, is_series: false });
+        let files = captures.chain(report);
+        #[cfg(feature = "af-xdp")]
+        let files =
+            files.chain(self.all().flat_map(|output| output.forward.sockets()).map(|path| places::Output {
+                flag: "--forward pcap-over-ip:listen=",
+                path,
+                is_series: false,
+            }));
+        places::distinct(&files.collect::<Vec<_>>())
+    }
+
+    /// The names that its sinks have in the report.
+    fn sink_names(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        names.extend(self.write.is_some().then(|| "pcap".to_owned()));
+        names.extend(self.print.is_asked_for().then(|| "print".to_owned()));
+        #[cfg(feature = "af-xdp")]
+        names.extend(self.forward.sink_names());
+        names
+    }
+
+    /// Each sink has a name of its own.
+    fn share_names(&self) -> Result<(), Usage> {
+        let mut names = vec!["counters".to_owned()];
+        names.extend(self.sink_names());
+        for SinkTable { name, output, .. } in &self.tables {
+            let own = output.sink_names();
+            names.extend(own.iter().enumerate().map(|(nth, sink)| in_table(name, nth + 1, sink)));
+        }
+        match names.iter().enumerate().find(|(nth, name)| names[..*nth].contains(name)) {
+            Some((_, name)) => Err(Usage(format!("there are two sinks {name}; one is enough"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Opens everything that is written to, which has been [judged](Self::judge).
+    pub(crate) fn open(&self, max_frame: usize, opening: &Opening<'_>) -> anyhow::Result<Outputs> {
+        for output in self.all() {
+            output.files.allow()?;
+        }
+        self.refuse_terminal()?;
         let commands = self.all().any(|output| output.files.postrotate_command.is_some());
         let postrotate = commands
             .then(|| {
@@ -331,14 +382,8 @@ impl OutputArgs {
             let mut nth = 0;
             output.add_sinks(&mut outputs, max_frame, opening, |sink| {
                 nth += 1;
-                let name = if nth == 1 { name.clone() } else { format!("{name} {}", sink.name()) };
-                sink::selected(name, selection.clone(), sink)
+                sink::selected(in_table(name, nth, sink.name()), selection.clone(), sink)
             })?;
-        }
-        for (position, sink) in outputs.sinks.iter().enumerate() {
-            if outputs.sinks[..position].iter().any(|other| other.name() == sink.name()) {
-                return Err(Usage(format!("there are two sinks {}; one is enough", sink.name())).into());
-            }
         }
         if self.latency {
             outputs.sinks.push(Arc::new(LatencySink::new()));
@@ -353,9 +398,6 @@ impl OutputArgs {
         let prints = self.all().filter(|output| output.print.is_asked_for()).count();
         let (message, mend) = match (writes, prints, self.json) {
             (0, 0, _) | (0, 1, false) => return Ok(()),
-            (1, 0, false) if io::stdout().is_terminal() => {
-                ("-w - would write a capture to the terminal", "pipe it: `… -w - | tshark -r -`")
-            }
             (1, 0, false) => return Ok(()),
             (1, 0, true) => ("-w - and --json both want standard output", "use --report FILE for the report"),
             (0, 1, true) => {
@@ -365,6 +407,15 @@ impl OutputArgs {
             _ => ("two sinks both want standard output", "write the captures to files, and print once"),
         };
         Err(Usage(format!("{message}; {mend}")))
+    }
+
+    /// What is for a program is not for a terminal.
+    fn refuse_terminal(&self) -> Result<(), Usage> {
+        if self.writes().any(streams::is_stdout) && io::stdout().is_terminal() {
+            let message = "-w - would write a capture to the terminal; pipe it: `… -w - | tshark -r -`";
+            return Err(Usage(message.to_owned()));
+        }
+        Ok(())
     }
 
     /// Opens what packets are written to, printed to and forwarded to; `dressed` makes of each the sink of the run.
@@ -520,4 +571,9 @@ pub(crate) fn conclude(outputs: &Outputs, report: &Report) -> anyhow::Result<Exi
 /// The report's file, which may take the place of an earlier report's and of nothing else.
 fn create_report(path: &Path) -> Result<HiddenFile, HiddenFileError> {
     HiddenFile::create_over(path, Report::begins)
+}
+
+/// The name of a table's sink: its first has the table's.
+fn in_table(table: &str, nth: usize, sink: &str) -> String {
+    if nth == 1 { table.to_owned() } else { format!("{table} {sink}") }
 }

@@ -16,7 +16,7 @@ use std::{
 use clap::Args;
 use mirror_user::{
     Replay,
-    replay::{MAX_FRAME, ReplayError},
+    replay::{MAX_FRAME, ReplayBuilder, ReplayError},
 };
 
 #[cfg(feature = "af-xdp")]
@@ -57,28 +57,44 @@ Lists are numbers and ranges: 7,100-199.
 
 Signals: INT and TERM end the run in order, a second one at once. USR1 prints how it goes.";
 
+impl ReplayArgs {
+    /// What is wrong with what is read, on any host.
+    pub(crate) fn judge_source(&self) -> anyhow::Result<()> {
+        self.builder()?.validate().map_err(usage)
+    }
+
+    /// What is wrong with it on any host.
+    pub(crate) fn judge(&self) -> anyhow::Result<()> {
+        self.judge_source()?;
+        self.output.judge().map(drop)
+    }
+
+    fn builder(&self) -> Result<ReplayBuilder, Usage> {
+        let words = self.output.expression();
+        // Before it is compiled, which may take such a name for a host's and look it up.
+        let selection = match missing_flag(words.iter().filter(|word| is_named_as_capture(word))) {
+            Some(usage) => Err(usage),
+            None => self.output.selection().map_err(|usage| {
+                missing_flag(words.iter().filter(|word| Path::new(word).is_file())).unwrap_or(usage)
+            }),
+        }?;
+        let builder = Replay::builder()
+            .ports(self.output.ports())
+            .select(selection)
+            .count(self.output.count)
+            .reassemble(!self.output.no_reassemble);
+        Ok(self.read.iter().fold(builder, ReplayBuilder::file))
+    }
+}
+
 pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     terminal::start_log(args.output.log_verbosity(), args.output.quiet);
-    let streams = args.output.streams()?;
+    let streams = args.output.judge()?;
+    let builder = args.builder()?;
+    builder.validate().map_err(usage)?;
     let user = user::wanted(args.output.relinquish_privileges.as_deref())?;
-    let words = args.output.expression();
-    // Before it is compiled, which may take such a name for a host's and look it up.
-    let selection = match missing_flag(words.iter().filter(|word| is_named_as_capture(word))) {
-        Some(usage) => Err(usage),
-        None => args.output.selection().map_err(|usage| {
-            missing_flag(words.iter().filter(|word| Path::new(word).is_file())).unwrap_or(usage)
-        }),
-    }?;
-    let mut builder = Replay::builder()
-        .ports(args.output.ports())
-        .select(selection)
-        .count(args.output.count)
-        .reassemble(!args.output.no_reassemble)
-        // Another user may not be able to read them.
-        .hold_open(user.is_some());
-    for file in &args.read {
-        builder = builder.file(file);
-    }
+    // Another user may not be able to read them.
+    let builder = builder.hold_open(user.is_some());
     // Before anything is created: what cannot be read leaves nothing behind.
     let replay = builder.build().map_err(usage)?;
     let on_threads = user.as_ref().map(change_to).transpose()?.flatten();

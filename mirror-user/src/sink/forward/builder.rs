@@ -122,13 +122,17 @@ impl ForwardBuilder {
         self
     }
 
-    /// Makes devices, opens sockets, and starts a thread for each member.
+    fn names(&self) -> Vec<String> {
+        self.targets.iter().map(Target::to_string).collect()
+    }
+
+    /// Whether this contradicts itself. Opens nothing; [`build`](Self::build) begins with it.
     ///
     /// # Errors
     ///
-    /// [`ForwardError`]: a target that cannot be had, or twice, or more than 64.
-    pub fn build(self) -> Result<Forward, ForwardError> {
-        let names: Vec<String> = self.targets.iter().map(Target::to_string).collect();
+    /// [`ForwardError`]: a target twice, more than 64, or an option that means nothing to any of them.
+    pub fn validate(&self) -> Result<(), ForwardError> {
+        let names = self.names();
         if let Some(name) =
             names.iter().enumerate().find_map(|(n, name)| names[..n].contains(name).then_some(name))
         {
@@ -150,7 +154,17 @@ impl ForwardBuilder {
             self.community_id && !self.targets.iter().any(Target::takes_comments),
             "a Community ID",
             "pcap-over-ip with `,format=pcapng`",
-        )?;
+        )
+    }
+
+    /// Makes devices, opens sockets, and starts a thread for each member.
+    ///
+    /// # Errors
+    ///
+    /// [`ForwardError`]: a target that cannot be had, or twice, or more than 64.
+    pub fn build(self) -> Result<Forward, ForwardError> {
+        self.validate()?;
+        let names = self.names();
         let seed = self.seed.map_or_else(Seed::of_host, Seed::given);
         let states: Vec<Arc<State>> = names.iter().map(|_| Arc::default()).collect();
         let group = Arc::new(Group::new(&names, seed));
@@ -200,10 +214,7 @@ impl ForwardBuilder {
                  them where they are in the next"
             );
         }
-        let name = match names.as_slice() {
-            [one] => format!("{NAME} {one}"),
-            _ => NAME.to_owned(),
-        };
+        let name = Forward::name_of(&self.targets);
         Ok(Forward {
             name: name.into(),
             targets: self.targets,

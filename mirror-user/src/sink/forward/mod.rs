@@ -128,6 +128,15 @@ impl Forward {
         ForwardBuilder::new(target)
     }
 
+    /// The name of the sink that these targets are.
+    #[must_use]
+    pub fn name_of(targets: &[Target]) -> String {
+        match targets {
+            [one] => format!("{NAME} {one}"),
+            _ => NAME.to_owned(),
+        }
+    }
+
     /// Where frames go.
     #[must_use]
     pub fn targets(&self) -> &[Target] {

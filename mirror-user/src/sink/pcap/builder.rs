@@ -295,6 +295,27 @@ impl PcapBuilder {
         self
     }
 
+    /// Whether this contradicts itself. Touches no file; [`build`](Self::build) finds the same.
+    ///
+    /// # Errors
+    ///
+    /// [`PcapError`]: a name that makes no files, or what only files have for a stream.
+    pub fn validate(&self) -> Result<(), PcapError> {
+        let is_plain = self.rotation == Rotation::default() && self.floor.is_none() && self.origins.is_none();
+        match &self.target.0 {
+            TargetKind::File(path) => Names::new(path, &self.rotation)
+                .map(drop)
+                .map_err(|error| PcapError::Name { path: path.clone(), reason: error.to_string() }),
+            TargetKind::Writer(pipe) if !is_plain => {
+                Err(PcapError::NotAFile { name: pipe.name().to_owned() })
+            }
+            TargetKind::Stdout if !is_plain => {
+                Err(PcapError::NotAFile { name: "standard output".to_owned() })
+            }
+            TargetKind::Stdout | TargetKind::Writer(_) => Ok(()),
+        }
+    }
+
     /// Opens the output and starts the writer thread.
     ///
     /// # Errors

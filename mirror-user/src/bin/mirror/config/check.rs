@@ -3,11 +3,11 @@
 use std::{ffi::OsString, fs, path::Path};
 
 use anyhow::Context as _;
-use clap::{Arg, Command, CommandFactory as _, Parser};
+use clap::{Arg, ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser};
 use mirror_user::select::{Filter, Selection};
 
 use super::{
-    file::{Read, SINK, Setting, Value, read},
+    file::{Place, Read, SINK, Setting, Value, read},
     flags::{EXPRESSION, find, flags, key, subcommand, words},
 };
 use crate::{Usage, output::OutputArgs};
@@ -86,20 +86,33 @@ pub(super) struct Checked {
     pub(super) tables: Vec<SinkTable>,
 }
 
-/// Reads a file and has each key judged by the commands that have its flag.
-pub(super) fn check(file: &Path) -> anyhow::Result<Checked> {
+/// For whom a file is judged.
+#[derive(Clone, Copy)]
+pub(super) enum For<'a> {
+    /// Whoever it could be for.
+    Any,
+    /// A run of this command, for which these of its flags have been typed, and win.
+    Run { command: &'a str, typed: &'a dyn Fn(&Arg) -> bool },
+}
+
+/// Reads a file and has each key judged by the commands that have its flag, and then all of it by the judge of a run.
+pub(super) fn check(file: &Path, whom: For<'_>) -> anyhow::Result<Checked> {
     let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
-    let read = read(&text).map_err(|(line, message)| wrong(file, line, &message))?;
+    let read = read(&text).map_err(|(place, message)| wrong(file, place, &message))?;
     let settings = &read.settings;
     let commands = COMMANDS.map(|(name, needed)| (subcommand(name), needed));
+    let has = |key: &str| settings.iter().any(|setting| setting.key == key);
+    // What a key says alone.
     for setting in settings {
         let mut known = false;
         for (command, needed) in &commands {
             let Some(arg) = find(command, &setting.key) else { continue };
             known = true;
+            // An argument is asked of its own command alone.
+            let by_run = is_for(command, whom, &has) && !matches!(whom, For::Run { typed, .. } if typed(arg));
             let judged = words(arg, &setting.value)
-                .and_then(|flags| judge(command, needed, arg, &setting.value, flags));
-            judged.map_err(|message| wrong(file, setting.line, &format!("{}: {message}", setting.key)))?;
+                .and_then(|flags| judge(command, needed, arg, &setting.value, flags, by_run));
+            judged.map_err(|message| wrong(file, setting.place, &format!("{}: {message}", setting.key)))?;
         }
         if !known {
             let mut keys: Vec<_> =
@@ -108,39 +121,119 @@ pub(super) fn check(file: &Path) -> anyhow::Result<Checked> {
             keys.dedup();
             keys.push(format!("[[{SINK}]]"));
             let message = format!("there is no key {}; there are: {}", setting.key, keys.join(", "));
-            return Err(wrong(file, setting.line, &message).into());
-        }
-    }
-    // Together they may say what none says alone.
-    for (command, needed) in &commands {
-        let found = |key: &str| settings.iter().any(|setting| setting.key == key);
-        let needed = if found("interface") || found("read") { &[] } else { *needed };
-        let stands_alone = settings.iter().all(|setting| find(command, &setting.key).is_some());
-        if stands_alone {
-            let words = needed.iter().map(OsString::from).chain(flags(command, settings, |_| true));
-            parsed(command, words).map_err(|message| Usage(format!("{}: {message}", file.display())))?;
+            return Err(wrong(file, setting.place, &message).into());
         }
     }
     let mut tables: Vec<SinkTable> = Vec::new();
-    for (line, settings) in &read.sinks {
+    for (place, settings) in &read.sinks {
         let table =
-            sink_table(settings).map_err(|(at, message)| wrong(file, at.unwrap_or(*line), &message))?;
+            sink_table(settings).map_err(|(at, message)| wrong(file, at.unwrap_or(*place), &message))?;
         if tables.iter().any(|other| other.name == table.name) {
             let message =
                 format!("there are two sinks of the name {}; `{NAME}` gives one another", table.name);
-            return Err(wrong(file, *line, &message).into());
+            return Err(wrong(file, *place, &message).into());
         }
         tables.push(table);
+    }
+    // Together they may say what none says alone.
+    for (command, needed) in &commands {
+        let stands_alone = settings.iter().all(|setting| find(command, &setting.key).is_some());
+        if is_for(command, whom, &has) && (stands_alone || matches!(whom, For::Run { .. })) {
+            together(command, needed, &read, whom).map_err(|(place, message)| match place {
+                Some(place) => wrong(file, place, &message),
+                None => Usage(format!("{}: {message}", file.display())),
+            })?;
+        }
     }
     Ok(Checked { read, tables })
 }
 
-/// A table's settings as a sink; or what is wrong, and the line where it is not the table as a whole.
-fn sink_table(settings: &[Setting]) -> Result<SinkTable, (Option<usize>, String)> {
+/// Whether a file is, or could be, for this command.
+fn is_for(command: &Command, whom: For<'_>, has: &dyn Fn(&str) -> bool) -> bool {
+    match whom {
+        For::Run { command: name, .. } => command.get_name() == name,
+        For::Any if has("interface") != has("read") => has("interface") == (command.get_name() == "ingest"),
+        For::Any => true,
+    }
+}
+
+/// What the judge of a run says to a file as a whole; and the place of the last without which nothing would be wrong.
+fn together(
+    command: &Command,
+    needed: &[&str],
+    read: &Read,
+    whom: For<'_>,
+) -> Result<(), (Option<Place>, String)> {
+    let typed = |setting: &Setting| match whom {
+        For::Run { typed, .. } => find(command, &setting.key).is_some_and(typed),
+        For::Any => false,
+    };
+    let overruled = read.settings.iter().any(typed);
+    let judged = |read: &Read| {
+        let found = |key: &str| read.settings.iter().any(|setting| setting.key == key);
+        let source = if command.get_name() == "ingest" { "interface" } else { "read" };
+        let needed = if found(source) { &[] } else { needed };
+        // Filters have been compiled, and names in them looked up.
+        let wanted = |arg: &Arg| !FILTERS.contains(&arg.get_id().as_str());
+        let words = needed.iter().map(OsString::from).chain(flags(command, &read.settings, wanted));
+        let tables =
+            read.sinks.iter().map(|(_, settings)| sink_table(settings).map_err(|(_, message)| message));
+        let tables = tables.collect::<Result<_, _>>()?;
+        // What is typed besides may be what is wrong, or what mends it: then the run itself judges both.
+        if overruled { matched(command, words).map(drop) } else { run_judges(command, words, tables) }
+    };
+    let Err(message) = judged(read) else { return Ok(()) };
+    let mut without = Vec::new();
+    for (nth, setting) in read.settings.iter().enumerate() {
+        let mut less = read.clone();
+        less.settings.remove(nth);
+        without.push((setting.place, less));
+    }
+    for (nth, (place, settings)) in read.sinks.iter().enumerate() {
+        let mut less = read.clone();
+        less.sinks.remove(nth);
+        without.push((*place, less));
+        for (key, setting) in settings.iter().enumerate() {
+            let mut less = read.clone();
+            less.sinks[nth].1.remove(key);
+            without.push((setting.place, less));
+        }
+    }
+    without.sort_by_key(|(place, _)| std::cmp::Reverse(*place));
+    let place = without.into_iter().find(|(_, less)| judged(less).is_ok()).map(|(place, _)| place);
+    Err((place, message))
+}
+
+/// What a run of a command would say to these flags and tables, before it touches the host.
+fn run_judges(
+    command: &Command,
+    words: impl Iterator<Item = OsString>,
+    tables: Vec<SinkTable>,
+) -> Result<(), String> {
+    let matches = matched(command, words)?;
+    let told = |error: anyhow::Error| crate::with_causes(&error);
+    let unread = |error: clap::Error| first_line(&error);
+    match command.get_name() {
+        #[cfg(feature = "af-xdp")]
+        "ingest" => {
+            let mut args = crate::ingest::IngestArgs::from_arg_matches(&matches).map_err(unread)?;
+            args.output.tables = tables;
+            args.judge().map_err(told)
+        }
+        _ => {
+            let mut args = crate::replay::ReplayArgs::from_arg_matches(&matches).map_err(unread)?;
+            args.output.tables = tables;
+            args.judge().map_err(told)
+        }
+    }
+}
+
+/// A table's settings as a sink; or what is wrong, and the place where it is not the table as a whole.
+fn sink_table(settings: &[Setting]) -> Result<SinkTable, (Option<Place>, String)> {
     let command = SinkArgs::command();
     let (mut name, mut all) = (None, Vec::new());
-    for Setting { key, line, value } in settings {
-        let failed = |message: String| (Some(*line), format!("{key}: {message}"));
+    for Setting { key, place, value } in settings {
+        let failed = |message: String| (Some(*place), format!("{key}: {message}"));
         if key == NAME {
             let Value::Words(words) = value else { return Err(failed("a string is wanted".to_owned())) };
             name = Some(words.join(" "));
@@ -150,10 +243,10 @@ fn sink_table(settings: &[Setting]) -> Result<SinkTable, (Option<usize>, String)
         let Some(arg) = flag.and_then(|flag| find(&command, flag)) else {
             let keys: Vec<_> = SINK_KEYS.iter().map(|(known, _)| *known).collect();
             let message = format!("a sink has no key {key}; it has: {NAME}, {}", keys.join(", "));
-            return Err((Some(*line), message));
+            return Err((Some(*place), message));
         };
         let flags = words(arg, value).map_err(failed)?;
-        judge(&command, &[], arg, value, flags.clone()).map_err(failed)?;
+        judge(&command, &[], arg, value, flags.clone(), false).map_err(failed)?;
         all.extend(flags);
     }
     let words = [OsString::from(command.get_name())].into_iter().chain(all);
@@ -167,17 +260,19 @@ fn sink_table(settings: &[Setting]) -> Result<SinkTable, (Option<usize>, String)
     Ok(SinkTable { name, selection, output })
 }
 
-fn wrong(file: &Path, line: usize, message: &str) -> Usage {
-    Usage(format!("{}:{line}: {message}", file.display()))
+fn wrong(file: &Path, place: Place, message: &str) -> Usage {
+    Usage(format!("{}:{place}: {message}", file.display()))
 }
 
-/// What a flag's own parser says to a value, beside as little else as the command takes.
+/// What a flag's own parser says to a value, beside as little else as the command takes; and, where it is asked, the judge of a
+/// run to what is to be read.
 fn judge(
     command: &Command,
     needed: &[&str],
     arg: &Arg,
     value: &Value,
     flags: Vec<OsString>,
+    by_run: bool,
 ) -> Result<(), String> {
     if FILTERS.contains(&arg.get_id().as_str())
         && let Value::Words(words) = value
@@ -199,13 +294,29 @@ fn judge(
         words.extend(given(&["--forward", "tap:none"]));
     }
     words.extend(flags);
-    parsed(command, words.into_iter())
+    let matches = matched(command, words.into_iter())?;
+    if !by_run {
+        return Ok(());
+    }
+    let told = |error: anyhow::Error| crate::with_causes(&error);
+    let unread = |error: clap::Error| first_line(&error);
+    match command.get_name() {
+        #[cfg(feature = "af-xdp")]
+        "ingest" => crate::ingest::IngestArgs::from_arg_matches(&matches)
+            .map_err(unread)?
+            .judge_source()
+            .map_err(told),
+        _ => crate::replay::ReplayArgs::from_arg_matches(&matches)
+            .map_err(unread)?
+            .judge_source()
+            .map_err(told),
+    }
 }
 
-/// What a command says to flags, in one line.
-fn parsed(command: &Command, flags: impl Iterator<Item = OsString>) -> Result<(), String> {
+/// What a command makes of flags, or says to them in one line.
+fn matched(command: &Command, flags: impl Iterator<Item = OsString>) -> Result<ArgMatches, String> {
     let words = [OsString::from(command.get_name())].into_iter().chain(flags);
-    command.clone().try_get_matches_from(words).map(drop).map_err(|error| first_line(&error))
+    command.clone().try_get_matches_from(words).map_err(|error| first_line(&error))
 }
 
 /// What is wrong, without how it is used.

@@ -1,18 +1,34 @@
 //! What stands in a file.
 
-use std::ops::Range;
+use std::{fmt, ops::Range};
 
 use toml::de::{DeTable, DeValue};
 
 /// A key of a file.
+#[derive(Clone)]
 pub(super) struct Setting {
     pub(super) key: String,
-    /// Counted from 1.
-    pub(super) line: usize,
+    pub(super) place: Place,
     pub(super) value: Value,
 }
 
+/// Where something stands in a file.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct Place {
+    /// Counted from 1.
+    pub(super) line: usize,
+    /// In characters, from 1.
+    pub(super) column: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.line, self.column)
+    }
+}
+
 /// What a key can have.
+#[derive(Clone)]
 pub(super) enum Value {
     Boolean(bool),
     Words(Vec<String>),
@@ -21,42 +37,44 @@ pub(super) enum Value {
 /// The key of all tables.
 pub(super) const SINK: &str = "sink";
 
-/// A file that was read: settings, and the tables of sinks, each with its line.
+/// A file that was read: settings, and the tables of sinks, each with its place.
+#[derive(Clone)]
 pub(super) struct Read {
     pub(super) settings: Vec<Setting>,
-    pub(super) sinks: Vec<(usize, Vec<Setting>)>,
+    pub(super) sinks: Vec<(Place, Vec<Setting>)>,
 }
 
 /// The keys of a file, in its order.
-pub(super) fn read(text: &str) -> Result<Read, (usize, String)> {
-    let line = |span: Range<usize>| {
+pub(super) fn read(text: &str) -> Result<Read, (Place, String)> {
+    let place = |span: Range<usize>| {
         let before = text.get(..span.start).unwrap_or(text);
-        before.matches('\n').count() + 1
+        let line = before.rsplit('\n').next().unwrap_or_default();
+        Place { line: before.matches('\n').count() + 1, column: line.chars().count() + 1 }
     };
     let table = DeTable::parse(text).map_err(|error| {
         let message = error.message().trim().replace('\n', ", ");
-        (line(error.span().unwrap_or(text.len()..text.len())), message)
+        (place(error.span().unwrap_or(text.len()..text.len())), message)
     })?;
-    let settings = |table: &DeTable<'_>| -> Result<Vec<Setting>, (usize, String)> {
+    let settings = |table: &DeTable<'_>| -> Result<Vec<Setting>, (Place, String)> {
         let mut settings = Vec::new();
         for (key, value) in table {
-            let line = line(key.span());
+            let place = place(key.span());
             let value = read_value(value.get_ref())
-                .map_err(|message| (line, format!("{}: {message}", key.get_ref())))?;
-            settings.push(Setting { key: key.get_ref().to_string(), line, value });
+                .map_err(|message| (place, format!("{}: {message}", key.get_ref())))?;
+            settings.push(Setting { key: key.get_ref().to_string(), place, value });
         }
-        settings.sort_by_key(|setting| setting.line);
+        settings.sort_by_key(|setting| setting.place);
         Ok(settings)
     };
     let mut table = table.into_inner();
     let mut sinks = Vec::new();
     if let Some(tables) = table.remove(SINK) {
-        let at = line(tables.span());
+        let at = place(tables.span());
         let not = || (at, format!("`[[{SINK}]]` is wanted, a table for each"));
         let DeValue::Array(tables) = tables.into_inner() else { return Err(not()) };
         for table in &tables {
             let DeValue::Table(keys) = table.get_ref() else { return Err(not()) };
-            sinks.push((line(table.span()), settings(keys)?));
+            sinks.push((place(table.span()), settings(keys)?));
         }
     }
     Ok(Read { settings: settings(&table)?, sinks })
@@ -87,26 +105,29 @@ mod tests {
     use super::*;
 
     /// Each setting of a text: its line, its key and its words.
-    fn settings(text: &str) -> Result<Vec<String>, (usize, String)> {
+    fn settings(text: &str) -> Result<Vec<String>, (Place, String)> {
         let words = |value| match value {
             Value::Boolean(boolean) => boolean.to_string(),
             Value::Words(words) => words.join("|"),
         };
         let settings = read(text)?.settings.into_iter();
-        Ok(settings.map(|Setting { key, line, value }| format!("{line} {key} {}", words(value))).collect())
+        Ok(settings.map(|Setting { key, place, value }| format!("{place} {key} {}", words(value))).collect())
     }
 
     #[test]
     fn keys_have_their_lines_and_words() {
         let text =
             "# of a target\ncount = 5\n\nvni = [7, \"100-199\"]\nouter = true # all of it\nwrite = '-'\n";
-        assert_eq!(settings(text).unwrap(), ["2 count 5", "4 vni 7|100-199", "5 outer true", "6 write -"]);
+        assert_eq!(
+            settings(text).unwrap(),
+            ["2:1 count 5", "4:1 vni 7|100-199", "5:1 outer true", "6:1 write -"]
+        );
         assert!(settings("").unwrap().is_empty());
     }
 
     #[test]
     fn what_is_no_setting_is_refused_with_its_line() {
-        let line = |text: &str| settings(text).expect_err(text).0;
+        let line = |text: &str| settings(text).expect_err(text).0.line;
         assert_eq!(line("count = 5\nsink = { write = 'x' }"), 2);
         assert_eq!(line("count = 5\nsink = 'x'"), 2);
         assert_eq!(line("[[sink]]\nwrite = 'x'\n[[sink]]\n\nwrite = 1.5"), 5);
@@ -116,21 +137,23 @@ mod tests {
         assert_eq!(line("\ncount = 99999999999999999999"), 2);
         assert_eq!(line("count = 5\ncount = 6"), 2);
         assert_eq!(line("count = 5\n\ncount"), 3);
+        assert_eq!(settings("[[sink]]\n  ä = 1.5").expect_err("no key").0, Place { line: 2, column: 3 });
+        assert_eq!(settings("'ä' = 1\n'ä' = 2").expect_err("twice").0, Place { line: 2, column: 1 });
     }
 
     #[test]
     fn sinks_have_their_lines_and_keys() {
         let text = "count = 5\n\n[[sink]]\nwrite = 'a'\n[[sink]]\nwrite = 'b'\nvnis = [1, 2]\n";
         let Ok(read) = read(text) else { panic!("two sinks") };
-        let lines: Vec<_> = read.sinks.iter().map(|(line, settings)| (*line, settings.len())).collect();
+        let lines: Vec<_> = read.sinks.iter().map(|(place, settings)| (place.line, settings.len())).collect();
         assert_eq!((read.settings.len(), lines), (1, vec![(3, 1), (5, 2)]));
     }
 
     proptest::proptest! {
         #[test]
         fn any_text_is_read_or_refused_with_a_line_it_has(text in "[a-z =\\[\\]\"'0-9,#.{}\n-]{0,60}") {
-            if let Err((line, message)) = read(&text) {
-                proptest::prop_assert!(line >= 1 && line <= text.matches('\n').count() + 1, "{line} {message}");
+            if let Err((Place { line, column }, message)) = read(&text) {
+                proptest::prop_assert!(column >= 1 && line >= 1 && line <= text.matches('\n').count() + 1, "{line} {message}");
             }
         }
     }

@@ -20,7 +20,7 @@ use clap::{Arg, Args, CommandFactory as _, Subcommand, parser::ValueSource};
 
 pub(crate) use self::check::SinkTable;
 use self::{
-    check::{Checked, check},
+    check::{Checked, For, check},
     file::{Read, SINK},
     flags::{CONFIG, flags, subcommand},
     print::{printed, printed_sinks},
@@ -68,9 +68,10 @@ pub(crate) fn expand(typed: Vec<OsString>) -> anyhow::Result<(Vec<OsString>, Vec
     let Some((name, matches)) = early.subcommand() else { return none(typed) };
     let Some(file) = matches.try_get_one::<PathBuf>(CONFIG).ok().flatten() else { return none(typed) };
     let command = subcommand(name);
-    let Checked { read: Read { settings, .. }, tables } = check(file)?;
     let typed_already =
         |arg: &Arg| matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
+    let whom = For::Run { command: name, typed: &typed_already };
+    let Checked { read: Read { settings, .. }, tables } = check(file, whom)?;
     let flags = flags(&command, &settings, |arg| !typed_already(arg));
     // The program itself may have the name of a command.
     let place = typed.iter().skip(1).position(|word| word == name).map_or(typed.len(), |place| place + 2);
@@ -83,7 +84,7 @@ pub(crate) fn expand(typed: Vec<OsString>) -> anyhow::Result<(Vec<OsString>, Vec
 pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
     match &args.action {
         Action::Check { file } => {
-            let Read { settings, sinks } = check(file)?.read;
+            let Read { settings, sinks } = check(file, For::Any)?.read;
             let counted =
                 |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
             let sinks =
@@ -91,7 +92,7 @@ pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
             terminal::say!("{}: {}{sinks}, nothing wrong", file.display(), counted(settings.len(), "key"));
         }
         Action::Print { file } => {
-            let Read { settings, sinks } = check(file)?.read;
+            let Read { settings, sinks } = check(file, For::Any)?.read;
             let reads = settings.iter().any(|setting| setting.key == "read");
             let name = if reads { "replay" } else { "ingest" };
             let command = subcommand(name);

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use clap::{ArgAction, ArgMatches, Command, parser::ValueSource};
 
 use super::{
-    file::{SINK, Setting, Value},
+    file::{Place, SINK, Setting, Value},
     flags::{EXPRESSION, key},
 };
 
@@ -45,7 +45,7 @@ pub(super) fn printed(command: &Command, matches: &ArgMatches) -> String {
 }
 
 /// Tables of sinks as they were given.
-pub(super) fn printed_sinks(sinks: &[(usize, Vec<Setting>)]) -> String {
+pub(super) fn printed_sinks(sinks: &[(Place, Vec<Setting>)]) -> String {
     let mut text = String::new();
     for (_, settings) in sinks {
         // Writing to a String cannot fail.

@@ -1,0 +1,231 @@
+//! Where outputs go: what a path stands for, and not how it is written.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs,
+    path::{Component, Path, PathBuf},
+};
+
+use mirror_user::hidden_file::directory_of;
+
+use crate::Usage;
+
+/// A file that is to be written.
+pub(crate) struct Output<'a> {
+    /// The flag that names it.
+    pub(crate) flag: &'static str,
+    pub(crate) path: &'a Path,
+    /// Whether others follow it, whose names have a number behind.
+    pub(crate) is_series: bool,
+}
+
+/// No two outputs write one file: the second would find it taken, at the start or only at its end.
+pub(crate) fn distinct(outputs: &[Output<'_>]) -> Result<(), Usage> {
+    let places: Vec<_> = outputs.iter().map(|output| Place::of(output.path)).collect();
+    for (nth, (output, place)) in outputs.iter().zip(&places).enumerate() {
+        for (earlier, other) in outputs.iter().zip(&places).take(nth) {
+            let named = |output: &Output<'_>| format!("{} {}", output.flag, output.path.display());
+            if place.is(other) {
+                return Err(Usage(format!("{} and {} name the same file", named(earlier), named(output))));
+            }
+            let follows =
+                (earlier.is_series && place.follows(other)) || (output.is_series && other.follows(place));
+            if follows {
+                return Err(Usage(format!(
+                    "{} and {}: one is among the names of the other's files, which have numbers behind",
+                    named(earlier),
+                    named(output)
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Tells a file from all others, also one that is not there yet.
+#[derive(Debug, PartialEq)]
+struct Place {
+    directory: Directory,
+    name: OsString,
+    /// What has the name already: a pipe may have several.
+    there: Option<Id>,
+    /// A device such as `/dev/null` takes what anybody writes.
+    is_device: bool,
+}
+
+/// Device and inode.
+type Id = (u64, u64);
+
+#[derive(Debug, PartialEq)]
+enum Directory {
+    There {
+        id: Id,
+        /// Whether names that differ by case alone are one name in it.
+        folds_case: bool,
+    },
+    /// It is not there, so nothing can be written in it: as it is written, less what says nothing.
+    Nowhere(PathBuf),
+}
+
+impl Place {
+    fn of(path: &Path) -> Self {
+        let parent = directory_of(path);
+        let directory = match id_of(parent) {
+            Some(id) => Directory::There { id, folds_case: folds_case(parent) },
+            None => Directory::Nowhere(normal(parent)),
+        };
+        let name = path.file_name().unwrap_or_default().to_owned();
+        Self { directory, name, there: id_of(path), is_device: is_device(path) }
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        if self.is_device && other.is_device {
+            return false;
+        }
+        let same_file = self.there.is_some() && self.there == other.there;
+        same_file
+            || (self.directory == other.directory && self.folded(&self.name) == self.folded(&other.name))
+    }
+
+    /// Whether its name is that of the other with a number behind, before the ending of a compressed one.
+    fn follows(&self, first: &Self) -> bool {
+        let (name, first_name) = (self.folded(&self.name), self.folded(&first.name));
+        let (Some(name), Some(first_name)) = (name.to_str(), first_name.to_str()) else { return false };
+        let rest = [".gz", ".zst", ""]
+            .iter()
+            .find_map(|ending| name.strip_suffix(ending)?.strip_prefix(first_name.strip_suffix(ending)?));
+        self.directory == first.directory
+            && rest.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()))
+    }
+
+    fn folded(&self, name: &OsStr) -> OsString {
+        match (&self.directory, name.to_str()) {
+            (Directory::There { folds_case: true, .. }, Some(text)) => text.to_lowercase().into(),
+            _ => name.to_owned(),
+        }
+    }
+}
+
+/// Without `.` and, as far as that can be told, `..`.
+fn normal(path: &Path) -> PathBuf {
+    let mut all = std::env::current_dir().unwrap_or_default();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                all.pop();
+            }
+            other => all.push(other),
+        }
+    }
+    all
+}
+
+#[cfg(unix)]
+fn id_of(path: &Path) -> Option<Id> {
+    use std::os::unix::fs::MetadataExt as _;
+    fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
+}
+
+#[cfg(unix)]
+fn is_device(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt as _;
+    fs::metadata(path).is_ok_and(|found| found.file_type().is_char_device())
+}
+
+#[cfg(not(unix))]
+fn id_of(_: &Path) -> Option<Id> {
+    None
+}
+
+#[cfg(not(unix))]
+fn is_device(_: &Path) -> bool {
+    false
+}
+
+/// Whether names in a directory are compared without their case: by its kind of file system, or by an attribute of its own
+/// (`chattr +F`).
+#[cfg(target_os = "linux")]
+fn folds_case(directory: &Path) -> bool {
+    use rustix::fs::{Mode, OFlags, fstatfs, ioctl_getflags, open};
+    /// FS_CASEFOLD_FL of `linux/fs.h`.
+    const CASEFOLD: u32 = 0x4000_0000;
+    /// `linux/magic.h`: FAT, exFAT, CIFS, SMB2, NTFS, HFS+.
+    const FOLDING: [u64; 6] = [0x4d44, 0x2011_bab0, 0xff53_4d42, 0xfe53_4d42, 0x7366_746e, 0x482b];
+    let Ok(directory) = open(directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    else {
+        return false;
+    };
+    // Not every file system has attributes.
+    let has_attribute = ioctl_getflags(&directory).is_ok_and(|flags| flags.bits() & CASEFOLD != 0);
+    #[expect(clippy::cast_sign_loss, reason = "magic numbers, of as many bits as the architecture has")]
+    let kind = fstatfs(&directory).map_or(0, |found| found.f_type as u64 & 0xffff_ffff);
+    has_attribute || FOLDING.contains(&kind)
+}
+
+/// Elsewhere that is the rule.
+#[cfg(not(target_os = "linux"))]
+fn folds_case(_: &Path) -> bool {
+    true
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn refused(outputs: &[(&str, bool)], base: &Path) -> bool {
+        let paths: Vec<_> = outputs.iter().map(|(path, series)| (base.join(path), *series)).collect();
+        let outputs: Vec<_> =
+            paths.iter().map(|(path, series)| Output { flag: "-w", path, is_series: *series }).collect();
+        distinct(&outputs).is_err()
+    }
+
+    #[test]
+    fn one_file_is_one_file_however_it_is_written() {
+        let base = tempfile::tempdir().unwrap();
+        let base = base.path();
+        fs::create_dir_all(base.join("a/b")).unwrap();
+        symlink("a", base.join("link")).unwrap();
+        fs::write(base.join("pipe"), "").unwrap();
+        fs::hard_link(base.join("pipe"), base.join("a/same")).unwrap();
+        for (one, other) in [
+            ("x", "x"),
+            ("x", "./x"),
+            ("x", "a/../x"),
+            ("a/x", "link/x"),
+            ("a/x", "link/b/../x"),
+            ("a/b/x", "a//b/./x"),
+            ("nowhere/x", "nowhere/./x"),
+            ("nowhere/x", "nowhere/else/../x"),
+            ("pipe", "a/same"),
+        ] {
+            assert!(refused(&[(one, false), (other, false)], base), "{one} {other}");
+            assert!(refused(&[(one, false), ("y", false), (other, false)], base), "{one} {other}");
+        }
+        for (one, other) in [("x", "a/x"), ("x", "y"), ("x", "X"), ("x", "x1"), ("/dev/null", "/dev/null")] {
+            assert!(!refused(&[(one, false), (other, false)], base), "{one} {other}");
+        }
+        for (one, other) in [("x", "x1"), ("x.gz", "x12.gz"), ("a/x", "link/x7")] {
+            assert!(refused(&[(one, true), (other, false)], base), "{one} {other}");
+            assert!(refused(&[(other, false), (one, true)], base), "{one} {other}");
+        }
+        for (one, other) in [("x", "xy"), ("x", "a/x1"), ("x.gz", "x1.zst"), ("x1", "x")] {
+            assert!(!refused(&[(one, true), (other, false)], base), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn case_makes_no_difference_where_the_file_system_makes_none() {
+        let place = |name: &str, folds_case| Place {
+            directory: Directory::There { id: (1, 2), folds_case },
+            name: name.into(),
+            there: None,
+            is_device: false,
+        };
+        assert!(place("X.pcap", true).is(&place("x.PCAP", true)));
+        assert!(!place("X.pcap", false).is(&place("x.pcap", false)));
+        assert!(place("Äx", true).is(&place("äX", true)));
+    }
+}
