@@ -69,6 +69,7 @@ pub mod dispatch;
 pub mod doctor;
 #[cfg(feature = "af-xdp")]
 pub mod engine;
+pub mod escape;
 pub mod flow;
 pub mod hidden_file;
 #[cfg(feature = "af-xdp")]

@@ -9,6 +9,7 @@ use super::{
     judge::{Finding, HOST, Severity, counted, judge},
     plan::{Plan, plan},
 };
+use crate::escape::line;
 
 /// Columns of the text, which fits a terminal of 100.
 const WIDTH: usize = 98;
@@ -45,13 +46,13 @@ impl Report {
     }
 
     fn section(&self, f: &mut fmt::Formatter<'_>, about: &str, title: &str) -> fmt::Result {
-        writeln!(f, "{title}")?;
+        writeln!(f, "{}", line(title))?;
         for finding in self.findings.iter().filter(|finding| finding.about == about) {
             write!(f, "  {:<7}  ", finding.severity)?;
-            wrapped(f, &finding.says)?;
+            wrapped(f, &line(&finding.says))?;
             if let Some(mend) = &finding.mend {
                 // On a line of its own and never broken, to be copied.
-                writeln!(f, "{:INDENT$}$ {mend}", "")?;
+                writeln!(f, "{:INDENT$}$ {}", "", line(mend))?;
             }
         }
         writeln!(f)
@@ -82,8 +83,12 @@ impl fmt::Display for Report {
         }
         for interface in interfaces {
             match self.plans.iter().find(|plan| plan.interface == interface.name) {
-                Some(plan) => writeln!(f, "{}: would run: {plan}", interface.name)?,
-                None => writeln!(f, "{}: cannot run before the errors above are mended", interface.name)?,
+                Some(plan) => {
+                    writeln!(f, "{}: would run: {}", line(&interface.name), line(&plan.to_string()))?;
+                }
+                None => {
+                    writeln!(f, "{}: cannot run before the errors above are mended", line(&interface.name))?;
+                }
             }
         }
         if interfaces.is_empty() {

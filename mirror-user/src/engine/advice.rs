@@ -4,6 +4,7 @@ use std::{error::Error, io};
 
 use super::layout::{Advice, Host, Remedy};
 use crate::{
+    escape::shell,
     host::{driver, kernel::KernelVersion},
     xdp::{self, ProgramSetupError},
     xsk::XskError,
@@ -22,7 +23,7 @@ const MEMLOCK: &str = "a UMEM counts against the limit of locked memory without 
 /// Why an attach failed. A bpf_link carries no word from the driver: the cause is inferred from the errno and the interface's
 /// facts.
 pub(super) fn attach(host: &Host, obstacles: &[Advice], native: bool, cause: &io::Error) -> String {
-    let (name, mtu, driver) = (&host.interface, host.mtu, host.driver_name());
+    let (name, mtu, driver) = (shell(&host.interface), host.mtu, host.driver_name());
     let doctor = format!("see `mirror doctor -i {name}`");
     let errno = cause.raw_os_error();
     match errno {
@@ -56,7 +57,7 @@ pub(super) fn attach(host: &Host, obstacles: &[Advice], native: bool, cause: &io
     match limit {
         Some(limit) if mtu > limit.lossless => format!(
             "{driver} refuses ({cause}), most likely for its MTU of {mtu}; run `{}`, the most {driver} takes",
-            Remedy::Mtu { interface: name.clone(), mtu: limit.lossless }
+            Remedy::Mtu { interface: host.interface.clone(), mtu: limit.lossless }
         ),
         None if mtu > 1500 && errno != Some(libc::ENOMEM) => format!(
             "{driver} refuses ({cause}), most likely for its MTU of {mtu}; run `ip link set dev {name} mtu 1500` (many \
@@ -158,7 +159,7 @@ fn system_call(cause: &io::Error, facts: &SocketFacts) -> String {
         Some(libc::EPERM) => "CAP_NET_RAW and CAP_NET_ADMIN are needed; run as root",
         Some(libc::ENODEV) => "the interface has gone",
         Some(libc::ENETDOWN) => {
-            return format!(": the interface is down; run `ip link set dev {} up`", facts.interface);
+            return format!(": the interface is down; run `ip link set dev {} up`", shell(&facts.interface));
         }
         Some(libc::EAFNOSUPPORT) => "the kernel has no AF_XDP (CONFIG_XDP_SOCKETS)",
         _ => return format!("; see `mirror doctor -i {}`", facts.interface),

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::{host::HostError, sink::SinkError};
+use crate::{escape::shell, host::HostError, sink::SinkError};
 
 /// Why an engine could not be built or started.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +36,8 @@ pub enum EngineError {
     },
     /// A queue was asked for that is not there.
     #[error(
-        "{interface}: there is no RX queue {queue}: it has {queues}, from 0; `ethtool -l {interface}` shows them"
+        "{interface}: there is no RX queue {queue}: it has {queues}, from 0; `ethtool -l {}` shows them",
+        shell(interface)
     )]
     NoSuchQueue {
         /// The interface.
@@ -49,7 +50,8 @@ pub enum EngineError {
     /// Another program holds the interface's XDP hook.
     #[error(
         "{interface}: an XDP program is attached already ({holder}); stop its owner, or, if nobody owns it, run \
-         `ip link set dev {interface} xdp off`"
+         `ip link set dev {} xdp off`",
+        shell(interface)
     )]
     HookHeld {
         /// The interface.

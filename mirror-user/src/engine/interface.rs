@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     account::{InterfaceReport, QueueReport, SinkState, WorkerCounters},
+    escape::shell,
     host::{
         addresses::AddressWatch,
         interface::CounterReader,
@@ -175,7 +176,7 @@ impl LiveInterface {
                  {}` first to have all in zero-copy",
                 self.plan.interface.name,
                 added.len(),
-                self.plan.interface.name,
+                shell(&self.plan.interface.name),
                 self.plan.most_queues
             ));
         }

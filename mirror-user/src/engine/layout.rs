@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::{BindMode, Mode, Queues, obstacles};
 use crate::{
+    escape::shell,
     host::{
         Channels, DriverInfo,
         driver::{self, SingleBuffer},
@@ -173,9 +174,11 @@ pub(crate) enum Remedy {
 impl fmt::Display for Remedy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Mtu { interface, mtu } => write!(f, "ip link set dev {interface} mtu {mtu}"),
-            Self::Combined { interface, channels } => write!(f, "ethtool -L {interface} combined {channels}"),
-            Self::TxQueues { interface, queues } => write!(f, "ethtool -L {interface} tx {queues}"),
+            Self::Mtu { interface, mtu } => write!(f, "ip link set dev {} mtu {mtu}", shell(interface)),
+            Self::Combined { interface, channels } => {
+                write!(f, "ethtool -L {} combined {channels}", shell(interface))
+            }
+            Self::TxQueues { interface, queues } => write!(f, "ethtool -L {} tx {queues}", shell(interface)),
             Self::CopyMode => f.write_str("--bind copy"),
             Self::NoScatterGather => f.write_str("scatter_gather(false)"),
             Self::AllQueues => f.write_str("--queues all"),

@@ -8,6 +8,7 @@ use super::{
     layout::{Advice, Host, LINK_OVERHEAD, Layout, Refusal, Wanted, layout},
 };
 use crate::{
+    escape::shell,
     host::{
         interface::Interface,
         kernel::{self, KernelVersion},
@@ -246,7 +247,7 @@ fn warnings(interface: &Interface, mode: Mode, layout: &Layout) -> Vec<String> {
         warn(&advice.says, remedy(advice));
     }
     if !interface.up {
-        let up = format!("ip link set dev {name} up");
+        let up = format!("ip link set dev {} up", shell(name));
         warn("the interface is down; ingest begins when it is up", Some(up));
     } else if !interface.carrier {
         warn(

@@ -36,19 +36,19 @@ type Judge = fn(&[u8]) -> bool;
 #[non_exhaustive]
 pub enum HiddenFileError {
     /// The final name is taken, be it by a symbolic link.
-    #[error("{}: already exists; remove it or choose another name", path.display())]
+    #[error("{}: already exists; remove it or choose another name", crate::escape::path(path))]
     Exists {
         /// The final path.
         path: PathBuf,
     },
     /// The path ends in no file name.
-    #[error("{}: names no file; give the path of the file to write", path.display())]
+    #[error("{}: names no file; give the path of the file to write", crate::escape::path(path))]
     NoName {
         /// The path.
         path: PathBuf,
     },
     /// The directory could not be opened.
-    #[error("{}: cannot open the directory to write in: {source}", path.display())]
+    #[error("{}: cannot open the directory to write in: {source}", crate::escape::path(path))]
     Directory {
         /// The directory.
         path: PathBuf,
@@ -56,7 +56,7 @@ pub enum HiddenFileError {
         source: io::Error,
     },
     /// The file could not be created.
-    #[error("{}: cannot be created: {source}", path.display())]
+    #[error("{}: cannot be created: {source}", crate::escape::path(path))]
     Create {
         /// The final path.
         path: PathBuf,
@@ -128,7 +128,7 @@ impl HiddenFile {
                     if attempt == 0 {
                         let leftover = path.with_file_name(&hidden);
                         tracing::warn!(
-                            file = %leftover.display(),
+                            file = %crate::escape::path(&leftover),
                             "left alone: from a run that did not end in order, or one that still runs"
                         );
                     }
@@ -184,7 +184,7 @@ impl HiddenFile {
         };
         renamed.map_err(|error| {
             let hidden = self.hidden_path();
-            let hidden = hidden.display();
+            let hidden = crate::escape::path(&hidden);
             let mend = match error.kind() {
                 io::ErrorKind::AlreadyExists => "a file of that name appeared meanwhile".to_owned(),
                 _ => error.to_string(),

@@ -76,7 +76,7 @@ pub enum HostError {
         cause: String,
     },
     /// A file of procfs or sysfs could not be read.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}: {source}", crate::escape::path(path))]
     Read {
         /// The file.
         path: PathBuf,
@@ -84,7 +84,10 @@ pub enum HostError {
         source: io::Error,
     },
     /// A file of sysfs could not be written.
-    #[error("cannot write {value} to {}: {source}; root in the host's own namespace may", path.display())]
+    #[error(
+        "cannot write {value} to {}: {source}; root in the host's own namespace may",
+        crate::escape::path(path)
+    )]
     Write {
         /// The file.
         path: PathBuf,

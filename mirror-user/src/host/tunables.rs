@@ -285,7 +285,10 @@ pub fn recover() {
     match (writing.write(), interfaces()) {
         (Ok(writing), Ok(interfaces)) => put_back_left(&writing, &interfaces),
         (Err(error), _) => {
-            tracing::warn!("{}: what killed runs changed is not put back: {error}", writing.path().display());
+            tracing::warn!(
+                "{}: what killed runs changed is not put back: {error}",
+                crate::escape::path(writing.path())
+            );
         }
         (_, Err(error)) => tracing::warn!(%error, "what killed runs changed is not put back"),
     }
@@ -309,7 +312,10 @@ fn put_back_left(writing: &Writing<'_>, interfaces: &[Interface]) {
         let done = match Originals::in_record(found) {
             Err(reason) => {
                 let place = writing.path().join(&found.name);
-                tracing::warn!("{}: what a killed run changed is not known: {reason}", place.display());
+                tracing::warn!(
+                    "{}: what a killed run changed is not known: {reason}",
+                    crate::escape::path(&place)
+                );
                 continue;
             }
             // The values went with the boot.

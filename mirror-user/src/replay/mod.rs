@@ -45,7 +45,7 @@ pub enum ReplayError {
     #[error("no tunnel port given, or 0, which is none; VXLAN's is 4789")]
     NoPort,
     /// None of the files can be opened; this is the first.
-    #[error("{}: {source}", file.display())]
+    #[error("{}: {source}", crate::escape::path(file))]
     File {
         /// The file, as given.
         file: PathBuf,
@@ -254,7 +254,7 @@ impl ReplayBuilder {
         }
         for (path, opened) in &files {
             if let Opened::Failed(error) = opened {
-                tracing::error!("{}: {error}; the other files are read", path.display());
+                tracing::error!("{}: {error}; the other files are read", crate::escape::path(path));
             }
         }
         let config = PipelineConfig {
@@ -358,7 +358,7 @@ impl Run<'_> {
         let mut report = FileReport { path: path.display().to_string(), ..FileReport::default() };
         let opened = match opened {
             Opened::Later => CaptureReader::open(path).inspect_err(|error| {
-                tracing::error!("{}: {error}", path.display());
+                tracing::error!("{}: {error}", crate::escape::path(path));
             }),
             Opened::Now(file) => Ok(CaptureReader::of_file(file)),
             Opened::Failed(error) => Err(error),

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use mirror_user::{
     Report,
     account::{FileReport, MemberReport, Origin, SinkReport, SinkState, VlanReport},
+    escape,
     sink::pcap::Rotator,
 };
 
@@ -41,7 +42,7 @@ fn write_lines(text: &mut String, report: &Report, captures: &[Capture]) -> std:
     if let Some(reason) =
         report.ended_by.as_ref().filter(|_| report.files.iter().all(|file| file.ended_by.is_none()))
     {
-        writeln!(text, "ended early: {reason}")?;
+        writeln!(text, "ended early: {}", escape::line(reason))?;
     }
     write_files(text, &report.files)?;
     for interface in &report.interfaces {
@@ -75,7 +76,7 @@ fn write_lines(text: &mut String, report: &Report, captures: &[Capture]) -> std:
                 text,
                 "  {lost} lost: passed to the host, for their RX queue has no socket: it came after the start (`ethtool -l {}` \
                  lists queues); start mirror again to read them all",
-                interface.name
+                escape::shell(&interface.name)
             )?;
         }
         let known = interface.dropped_by_kernel() + xdp.dropped.total();
@@ -85,7 +86,11 @@ fn write_lines(text: &mut String, report: &Report, captures: &[Capture]) -> std:
             } else {
                 ""
             };
-            writeln!(text, "  {count} {name}, as the interface's own counters have it{among}")?;
+            writeln!(
+                text,
+                "  {count} {}, as the interface's own counters have it{among}",
+                escape::line(&name)
+            )?;
         }
         for queue in &interface.queues {
             let causes = [
@@ -165,7 +170,7 @@ fn write_lines(text: &mut String, report: &Report, captures: &[Capture]) -> std:
             SinkState::Ended => " ended early",
             _ => " failed",
         };
-        write!(text, "sink {}{state}: {} offered", sink.name, sink.offered)?;
+        write!(text, "sink {}{state}: {} offered", escape::line(&sink.name), sink.offered)?;
         let parts = [
             (sink.written, "written"),
             (sink.dropped.values().sum(), "dropped"),
@@ -187,7 +192,7 @@ fn write_lines(text: &mut String, report: &Report, captures: &[Capture]) -> std:
             }
         }
         if let Some(reason) = &sink.reason {
-            writeln!(text, "  {reason}")?;
+            writeln!(text, "  {}", escape::line(reason))?;
         }
         write_members(text, sink)?;
     }
@@ -234,8 +239,10 @@ fn write_lines(text: &mut String, report: &Report, captures: &[Capture]) -> std:
         let completed = rotator.as_ref().map(Rotator::completed).unwrap_or_default();
         match (completed.files, completed.last.as_ref().or(path.as_ref())) {
             (_, None) => {}
-            (0 | 1, Some(path)) => writeln!(text, "capture: {}", path.display())?,
-            (files, Some(last)) => writeln!(text, "captures: {files} files, the last {}", last.display())?,
+            (0 | 1, Some(path)) => writeln!(text, "capture: {}", escape::path(path))?,
+            (files, Some(last)) => {
+                writeln!(text, "captures: {files} files, the last {}", escape::path(last))?
+            }
         }
     }
     Ok(())
@@ -246,7 +253,8 @@ fn write_files(text: &mut String, files: &[FileReport]) -> std::fmt::Result {
     let complaints = files.iter().map(|file| (&file.path, file.complaints()));
     let mut complaints = complaints.filter(|(_, complaints)| !complaints.is_empty());
     for (path, complaints) in complaints.by_ref().take(FILES) {
-        complaints.iter().try_for_each(|complaint| writeln!(text, "{path}: {complaint}"))?;
+        let path = escape::line(path);
+        complaints.iter().try_for_each(|complaint| writeln!(text, "{path}: {}", escape::line(complaint)))?;
     }
     let more = complaints.count();
     if more > 0 {
@@ -259,7 +267,7 @@ fn write_files(text: &mut String, files: &[FileReport]) -> std::fmt::Result {
 fn write_members(text: &mut String, sink: &SinkReport) -> std::fmt::Result {
     if sink.members.len() > 1 {
         for MemberReport { target, written, dropped, failed, pending, .. } in &sink.members {
-            write!(text, "  {target}")?;
+            write!(text, "  {}", escape::line(target))?;
             let causes = dropped.iter().chain(failed).map(|(reason, count)| (*count, *reason));
             let parts: Vec<_> =
                 [(*written, "written"), (*pending, "pending")].into_iter().chain(causes).collect();
@@ -270,9 +278,9 @@ fn write_members(text: &mut String, sink: &SinkReport) -> std::fmt::Result {
         writeln!(text, "  it got nothing of what was for it")?;
     }
     for MemberReport { target, reason, .. } in sink.members.iter().filter(|member| member.got_nothing()) {
-        write!(text, "  {target} got nothing of what was for it")?;
+        write!(text, "  {} got nothing of what was for it", escape::line(target))?;
         match reason {
-            Some(reason) => writeln!(text, ": {reason}")?,
+            Some(reason) => writeln!(text, ": {}", escape::line(reason))?,
             None => writeln!(text)?,
         }
     }
@@ -282,7 +290,8 @@ fn write_members(text: &mut String, sink: &SinkReport) -> std::fmt::Result {
         {
             writeln!(
                 text,
-                "  {target}: {} readers were disconnected for others that came",
+                "  {}: {} readers were disconnected for others that came",
+                escape::line(target),
                 readers.disconnected
             )?;
         }

@@ -10,6 +10,7 @@ use std::{
 use anyhow::Context;
 use clap::Args;
 use mirror_user::doctor::{Facts, Report, gather};
+use mirror_user::escape;
 
 /// Arguments of `mirror doctor`.
 #[derive(Args, Debug)]
@@ -35,7 +36,7 @@ Examples:
 /// Gathers, judges and prints to standard output.
 pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let report = Report::of(match &args.facts {
-        Some(path) => recorded(path).with_context(|| format!("{}: no facts to judge", path.display()))?,
+        Some(path) => recorded(path).with_context(|| format!("{}: no facts to judge", escape::path(path)))?,
         None => gather(args.interface.as_deref()),
     });
     let text = if args.json {

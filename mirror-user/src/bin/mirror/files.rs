@@ -6,7 +6,10 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
-use mirror_user::sink::pcap::{PcapBuilder, WhenFull};
+use mirror_user::{
+    escape,
+    sink::pcap::{PcapBuilder, WhenFull},
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{Usage, lists};
@@ -87,7 +90,7 @@ impl FilesArgs {
             (self.min_free.is_some(), "--min-free"),
         ];
         let Some(stream) = stream else { return Ok(()) };
-        let name = stream.display();
+        let name = escape::path(stream);
         if stream.extension().is_some_and(|ending| ending == "gz" || ending == "zst") {
             let message = format!(
                 "-w {name}: only files are compressed; leave the ending out, and pipe it through the tool"

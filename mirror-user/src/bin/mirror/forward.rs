@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use clap::{Args, ValueEnum};
+use mirror_user::escape;
 use mirror_user::sink::forward::{Forward, ForwardBuilder, ForwardError, Target};
 
 use crate::{Usage, output::OnThread};
@@ -57,7 +58,7 @@ impl ForwardArgs {
             (_, Balance::Copy) => ", each packet to all of them",
             (_, Balance::Flow) => ", each flow to one of them",
         };
-        Some(format!("forwarding to {}{how}", targets.join(" ")))
+        Some(format!("forwarding to {}{how}", escape::line(&targets.join(" "))))
     }
 
     /// Targets in groups, each of which is one sink.

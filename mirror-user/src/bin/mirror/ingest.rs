@@ -12,6 +12,7 @@ use clap::{Args, ValueEnum};
 use mirror_user::{
     Engine, Report,
     engine::{BindMode, Destination, EngineBuilder, EngineError, Event, Mode, Plan, Queues, Running, Wait},
+    escape,
     log_limit::LogLimit,
 };
 
@@ -274,7 +275,7 @@ fn announce(plan: &Plan, outputs: &Outputs) {
         );
     }
     for path in outputs.captures().iter().filter_map(|capture| capture.path.as_ref()) {
-        terminal::say!("writing to {}", path.display());
+        terminal::say!("writing to {}", escape::path(path));
     }
     for forward in outputs.forwards() {
         terminal::say!("{forward}");

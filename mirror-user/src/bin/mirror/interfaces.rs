@@ -5,7 +5,7 @@ use std::{
     process::ExitCode,
 };
 
-use mirror_user::host::interface::interfaces;
+use mirror_user::{escape, host::interface::interfaces};
 
 pub(crate) fn list() -> anyhow::Result<ExitCode> {
     let mut out = io::stdout().lock();
@@ -16,6 +16,7 @@ pub(crate) fn list() -> anyhow::Result<ExitCode> {
             (false, _) => "down",
         };
         let driver = interface.driver.as_ref().map_or("no driver", |driver| driver.name.as_str());
+        let driver = escape::line(driver);
         let queues = interface.rx_queues().map_or_else(
             |_| "queues unknown".to_owned(),
             |queues| format!("{queues} RX queue{}", if queues == 1 { "" } else { "s" }),
@@ -28,7 +29,7 @@ pub(crate) fn list() -> anyhow::Result<ExitCode> {
             out,
             "{}.{} [{state}, {driver}, MTU {}, {queues}{hook}]",
             number + 1,
-            interface.name,
+            escape::line(&interface.name),
             interface.mtu
         )?;
     }

@@ -96,7 +96,7 @@ const BAD_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let done = config::expand(std::env::args_os().collect()).and_then(|(words, tables)| {
-        let mut cli = Cli::parse_from(words);
+        let mut cli = Cli::try_parse_from(words).unwrap_or_else(|error| refused(&error));
         if let Some(output) = cli.command.as_mut().and_then(Command::output) {
             output.tables = tables;
         }
@@ -110,6 +110,15 @@ fn main() -> ExitCode {
             ExitCode::from(if error.is::<Usage>() { BAD_USAGE } else { FAILED })
         }
     }
+}
+
+/// Help goes out as it is, what is wrong with flags like all else: they may come from a file.
+fn refused(error: &clap::Error) -> ! {
+    if !error.use_stderr() {
+        error.exit();
+    }
+    terminal::say!("{}", error.render().to_string().trim_end());
+    std::process::exit(BAD_USAGE.into())
 }
 
 /// An error with its causes, less those that it has in its own words already.

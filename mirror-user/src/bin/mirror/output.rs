@@ -14,7 +14,7 @@ use std::{
 use anyhow::Context as _;
 use clap::{ArgGroup, Args, ValueEnum};
 use mirror_user::{
-    Report,
+    Report, escape,
     hidden_file::{HiddenFile, HiddenFileError},
     select::{Allow, Filter, Selection},
     sink::{
@@ -262,7 +262,7 @@ impl OutputArgs {
 
     /// Whether packets are written, printed or forwarded by these flags themselves; and to where first.
     pub(crate) fn first_output(&self) -> Option<String> {
-        let write = self.write.as_ref().map(|path| path.display().to_string());
+        let write = self.write.as_ref().map(|path| escape::path(path).to_string());
         let write = write.or_else(|| self.print.is_asked_for().then(|| "print".to_owned()));
         #[cfg(feature = "af-xdp")]
         let write = write.or_else(|| self.forward.targets().next());
@@ -343,7 +343,9 @@ impl OutputArgs {
             names.extend(own.iter().enumerate().map(|(nth, sink)| in_table(name, nth + 1, sink)));
         }
         match names.iter().enumerate().find(|(nth, name)| names[..*nth].contains(name)) {
-            Some((_, name)) => Err(Usage(format!("there are two sinks {name}; one is enough"))),
+            Some((_, name)) => {
+                Err(Usage(format!("there are two sinks {}; one is enough", escape::line(name))))
+            }
             None => Ok(()),
         }
     }
@@ -539,7 +541,7 @@ impl Outputs {
         text.push(b'\n');
         let file = self.report.as_ref().map_or(Ok(()), |hidden| {
             let written = hidden.file().write_all(&text).and_then(|()| hidden.complete());
-            written.with_context(|| format!("{}", hidden.path().display()))
+            written.with_context(|| format!("{}", escape::path(hidden.path())))
         });
         if self.json {
             io::stdout().lock().write_all(&text).context("standard output")?;

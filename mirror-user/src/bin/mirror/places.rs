@@ -6,7 +6,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use mirror_user::hidden_file::directory_of;
+use mirror_user::{escape, hidden_file::directory_of};
 
 use crate::Usage;
 
@@ -24,7 +24,7 @@ pub(crate) fn distinct(outputs: &[Output<'_>]) -> Result<(), Usage> {
     let places: Vec<_> = outputs.iter().map(|output| Place::of(output.path)).collect();
     for (nth, (output, place)) in outputs.iter().zip(&places).enumerate() {
         for (earlier, other) in outputs.iter().zip(&places).take(nth) {
-            let named = |output: &Output<'_>| format!("{} {}", output.flag, output.path.display());
+            let named = |output: &Output<'_>| format!("{} {}", output.flag, escape::path(output.path));
             if place.is(other) {
                 return Err(Usage(format!("{} and {} name the same file", named(earlier), named(output))));
             }

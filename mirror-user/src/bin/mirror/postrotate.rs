@@ -16,6 +16,8 @@ use std::{
 use anyhow::Context as _;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
+use mirror_user::escape;
+
 use crate::terminal;
 
 /// Commands that run at the same time at most; further files wait for their turn.
@@ -76,7 +78,7 @@ impl Postrotate {
                         if let Err(error) = job.run() {
                             counts.failed.fetch_add(1, Ordering::Relaxed);
                             let Job { command, file } = &job;
-                            tracing::error!("-z {} {}: {error:#}", command.display(), file.display());
+                            tracing::error!("-z {} {}: {error:#}", escape::path(command), escape::path(file));
                         }
                         counts.open.fetch_sub(1, Ordering::Relaxed);
                     }

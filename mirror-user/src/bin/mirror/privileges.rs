@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use caps::{CapSet, Capability, CapsHashSet};
 use mirror_user::{
     engine::{ThreadHook, Wait},
+    escape,
     host::kernel::KernelVersion,
 };
 use nix::unistd::{getegid, geteuid};
@@ -41,7 +42,7 @@ impl Keep {
             }
         }
         for directory in directories.filter(|_| !changed_user) {
-            if !writable_by_mode(directory).with_context(|| format!("{}", directory.display()))? {
+            if !writable_by_mode(directory).with_context(|| format!("{}", escape::path(directory)))? {
                 // To give a file its final name where only root's override may.
                 keep.insert(Capability::CAP_DAC_OVERRIDE);
             }

@@ -18,6 +18,8 @@ use mirror_user::{
     Replay,
     replay::{MAX_FRAME, ReplayBuilder, ReplayError},
 };
+#[cfg(feature = "af-xdp")]
+use mirror_user::{escape, sink::forward::Target};
 
 #[cfg(feature = "af-xdp")]
 use crate::privileges::{self, Keep};
@@ -133,19 +135,21 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
 fn wait_for_readers(args: &ReplayArgs, outputs: &Outputs, stop: &AtomicBool) -> bool {
     const GLANCE: Duration = Duration::from_millis(20);
     let start = Instant::now();
+    let shown = |target: &Target| escape::line(&target.to_string()).into_owned();
     // Those that it goes to are to be there already.
     let missing =
         || outputs.without_readers().filter(|target| args.wait_reader.is_some() || target.listens());
     if !args.output.quiet {
         for target in missing() {
-            terminal::say!("{target}: waiting for its first reader");
+            terminal::say!("{}: waiting for its first reader", shown(target));
         }
     }
     while missing().next().is_some() {
         if stop.load(Ordering::Relaxed) {
             for target in missing() {
                 terminal::say!(
-                    "mirror: {target}: no reader came, and nothing was read: the wait was ended by a signal"
+                    "mirror: {}: no reader came, and nothing was read: the wait was ended by a signal",
+                    shown(target)
                 );
             }
             return true;

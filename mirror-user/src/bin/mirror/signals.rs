@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use mirror_user::{hidden_file::HiddenFile, sink::pcap::Rotator};
+use mirror_user::{escape, hidden_file::HiddenFile, sink::pcap::Rotator};
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ},
     flag,
@@ -126,7 +126,10 @@ impl Begun {
         if let Some(report) = &self.report
             && let Err(error) = report.remove_if_empty()
         {
-            terminal::say!("mirror: {}: {error}; remove it, it is empty", report.hidden_path().display());
+            terminal::say!(
+                "mirror: {}: {error}; remove it, it is empty",
+                escape::path(&report.hidden_path())
+            );
         }
         terminal::say!("mirror: stopped at once: files are incomplete and keep their hidden names");
         process::exit(crate::FAILED.into());

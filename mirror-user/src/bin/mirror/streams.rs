@@ -14,7 +14,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use mirror_user::{hidden_file, sink::pcap::Target};
+use mirror_user::{escape, hidden_file, sink::pcap::Target};
 use rustix::{
     fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl},
     io::Errno,
@@ -62,7 +62,7 @@ impl Streams {
                 _ if is_stdout(path) => Stream::Stdout,
                 Some(number) => {
                     let held = hold(number).with_context(|| {
-                        format!("{}: descriptor {number} cannot be taken", path.display())
+                        format!("{}: descriptor {number} cannot be taken", escape::path(path))
                     })?;
                     if is_same(&held)? { Stream::Stdout } else { Stream::Descriptor(held) }
                 }
@@ -77,7 +77,7 @@ impl Streams {
             if let Some(pipe) = pipe.filter(|pipe| pipe.file_type().is_fifo()) {
                 let id = (pipe.dev(), pipe.ino());
                 if let Some((.., other)) = pipes.iter().find(|(dev, ino, _)| (*dev, *ino) == id) {
-                    let (one, other) = (path.display(), other.display());
+                    let (one, other) = (escape::path(path), escape::path(other));
                     return Err(
                         Usage(format!("{other} and {one} are the same pipe; it takes one capture")).into()
                     );
@@ -103,7 +103,7 @@ impl Streams {
 impl Stream {
     /// Opens it for a capture. What has no reader yet is waited for, until `stop` is set.
     pub(crate) fn open(&self, path: &Path, stop: &AtomicBool) -> anyhow::Result<Target> {
-        let name = path.display();
+        let name = escape::path(path);
         let file = match self {
             Self::Stdout => return Ok(Target::stdout()),
             Self::Descriptor(held) => File::from(held.try_clone()?),
@@ -115,7 +115,7 @@ impl Stream {
             ))
             .into());
         }
-        Ok(Target::writer(name.to_string(), file))
+        Ok(Target::writer(path.display().to_string(), file))
     }
 }
 
@@ -163,7 +163,7 @@ fn is_same(held: &OwnedFd) -> io::Result<bool> {
 
 /// Opens a named pipe or a device.
 fn open_special(path: &Path, stop: &AtomicBool) -> anyhow::Result<File> {
-    let name = path.display();
+    let name = escape::path(path);
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
     let mut waits = false;
     let file = loop {
@@ -209,7 +209,7 @@ fn trust(path: &Path, pipe: &Metadata) -> anyhow::Result<()> {
     anyhow::ensure!(
         trusted.contains(&Some(pipe.uid())),
         "{}: this pipe belongs to user {}, in a directory where others may write; make one of your own",
-        path.display(),
+        escape::path(path),
         pipe.uid()
     );
     Ok(())

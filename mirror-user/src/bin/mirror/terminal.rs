@@ -5,7 +5,13 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+use mirror_user::escape;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::{
+    EnvFilter,
+    fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter, format::Writer},
+    registry::LookupSpan,
+};
 
 /// Whether a live line stands on the terminal.
 static LIVE: AtomicBool = AtomicBool::new(false);
@@ -29,7 +35,7 @@ pub(crate) use say;
 
 pub(crate) fn print(line: std::fmt::Arguments<'_>) {
     // As above.
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    let _ = writeln!(io::stderr().lock(), "{}", escape::terminal(&line.to_string()));
 }
 
 /// Shows a line in place of the last one.
@@ -37,7 +43,7 @@ pub(crate) fn print(line: std::fmt::Arguments<'_>) {
 pub(crate) fn live_line(text: &str) {
     LIVE.store(true, Ordering::Relaxed);
     // As above.
-    let _ = write!(io::stderr(), "\r{text}\x1b[K");
+    let _ = write!(io::stderr(), "\r{}\x1b[K", escape::line(text));
     let _ = io::stderr().flush();
 }
 
@@ -50,6 +56,39 @@ impl<'a> MakeWriter<'a> for Stderr {
     fn make_writer(&'a self) -> Self::Writer {
         clear_live_line();
         io::stderr().lock()
+    }
+}
+
+/// An event on one line, whatever is in it: level and fields.
+struct Line;
+
+impl<S, N> FormatEvent<S, N> for Line
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        let mut fields = String::new();
+        context.field_format().format_fields(Writer::new(&mut fields), event)?;
+        let level = *event.metadata().level();
+        let colour = match level {
+            Level::ERROR => 31,
+            Level::WARN => 33,
+            Level::INFO => 32,
+            Level::DEBUG => 34,
+            Level::TRACE => 35,
+        };
+        let fields = escape::line(&fields);
+        if writer.has_ansi_escapes() {
+            writeln!(writer, "\x1b[{colour}m{level:>5}\x1b[0m {fields}")
+        } else {
+            writeln!(writer, "{level:>5} {fields}")
+        }
     }
 }
 
@@ -66,9 +105,8 @@ pub(crate) fn start_log(verbose: u8, quiet: bool) {
         .with_env_filter(filter)
         .with_writer(Stderr)
         .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        .without_time()
         // It would say so on standard error, where the failure is.
         .log_internal_errors(false)
+        .event_format(Line)
         .init();
 }

@@ -6,6 +6,7 @@ use crate::{
         facts::Facts,
         plan::{self, FRAMES, umem_bytes, umem_pages},
     },
+    escape::shell,
     host::{kernel::KernelVersion, limits::Capability},
 };
 
@@ -75,7 +76,7 @@ fn capabilities(facts: &Facts, findings: &mut Findings) {
     };
     let needed = missing(&needs);
     if !needed.is_empty() {
-        let interface = facts.asked.as_ref().map_or_else(String::new, |name| format!(" -i {name}"));
+        let interface = facts.asked.as_ref().map_or_else(String::new, |name| format!(" -i {}", shell(name)));
         findings.error(
             format!("this process has not {}, which ingest needs: run mirror as root", listed(&needed)),
             Some(format!("sudo mirror doctor{interface}")),

@@ -11,6 +11,7 @@ use crate::{
         advice::VIRTIO_ACCESS_PLATFORM,
         layout::{Wanted, layout},
     },
+    escape::shell,
     host::{driver::Ena, tunables::LeftSetting, xdp::XdpMode},
 };
 
@@ -75,7 +76,9 @@ fn left_settings(interface: &InterfaceFacts, findings: &mut Findings) {
         return;
     };
     for LeftSetting { name, value, before, pid } in left {
-        let put_back = |value: u64| Some(format!("echo {value} > /sys/class/net/{}/{name}", interface.name));
+        let put_back = |value: u64| {
+            Some(format!("echo {value} > {}", shell(&format!("/sys/class/net/{}/{name}", interface.name))))
+        };
         match (before, pid) {
             (Some(before), Some(pid)) => findings.warning(
                 format!(
@@ -96,7 +99,7 @@ fn left_settings(interface: &InterfaceFacts, findings: &mut Findings) {
 }
 
 fn link(interface: &InterfaceFacts, findings: &mut Findings) {
-    let up = Some(format!("ip link set dev {} up", interface.name));
+    let up = Some(format!("ip link set dev {} up", shell(&interface.name)));
     match (interface.up, interface.carrier) {
         (true, None | Some(true)) => {}
         (false, None) => {
@@ -132,7 +135,7 @@ fn hook(interface: &InterfaceFacts, findings: &mut Findings) {
         format!(
             "{held}; stop its owner, or take it off (refused if a bpf_link holds it: `bpftool link show`)"
         ),
-        Some(format!("ip link set dev {} {off} off", interface.name)),
+        Some(format!("ip link set dev {} {off} off", shell(&interface.name))),
     );
 }
 

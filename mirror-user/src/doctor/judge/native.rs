@@ -7,6 +7,7 @@ use crate::{
         layout::{Host, Layout},
         obstacles::added_queues,
     },
+    escape::shell,
     host::{driver, kernel::KernelVersion},
 };
 
@@ -77,7 +78,7 @@ fn offloads(interface: &InterfaceFacts, remarks: &mut Vec<Remark>) {
     remarks.push((
         Severity::Note,
         format!("{which} is on: virtio_net switches the offload off while an XDP program is attached"),
-        Some(format!("ethtool -K {} {which} off", interface.name)),
+        Some(format!("ethtool -K {} {which} off", shell(&interface.name))),
     ));
 }
 

@@ -6,6 +6,7 @@ use crate::{
         facts::{Facts, InterfaceFacts},
         rss::{MICROSOFT_KEY, PORTS, reach},
     },
+    escape::shell,
     host::hex_key,
 };
 
@@ -39,7 +40,7 @@ fn rings(interface: &InterfaceFacts, queues: u32, findings: &mut Findings) {
             rings.max_rx,
             counted(queues, "queue")
         ),
-        Some(format!("ethtool -G {} rx {}", interface.name, rings.max_rx)),
+        Some(format!("ethtool -G {} rx {}", shell(&interface.name), rings.max_rx)),
     );
 }
 
@@ -69,7 +70,7 @@ fn rss(interface: &InterfaceFacts, findings: &mut Findings) {
     }
     // The driver takes keys of its own length.
     let key: Vec<u8> = MICROSOFT_KEY.iter().copied().cycle().take(rss.key.len()).collect();
-    let mend = Some(format!("ethtool -X {} hkey {}", interface.name, hex_key(&key)));
+    let mend = Some(format!("ethtool -X {} hkey {}", shell(&interface.name), hex_key(&key)));
     let advice = "Microsoft's default key reaches all, where the driver lets it be set (c5n does)";
     if even {
         findings.note(format!("{said}, though evenly over all {} queues; {advice}", reach.all_queues), mend);

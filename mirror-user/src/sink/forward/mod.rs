@@ -47,6 +47,7 @@ use super::{
 };
 use crate::{
     account::{MemberReport, Report, SinkReport, VlanReport},
+    escape,
     host::interface::Interface,
 };
 use group::Group;
@@ -83,7 +84,7 @@ pub struct Forward {
 #[non_exhaustive]
 pub enum ForwardError {
     /// A target was named twice.
-    #[error("{target}: named twice; once is enough")]
+    #[error("{}: named twice; once is enough", escape::line(target))]
     Twice {
         /// The target.
         target: String,
@@ -105,7 +106,7 @@ pub enum ForwardError {
         by: &'static str,
     },
     /// A target could not be had.
-    #[error("{target}: {source}")]
+    #[error("{}: {source}", escape::line(target))]
     Open {
         /// The target.
         target: String,
@@ -113,7 +114,7 @@ pub enum ForwardError {
         source: OpenError,
     },
     /// A member's thread could not be started.
-    #[error("{target}: cannot start its thread: {source}")]
+    #[error("{}: cannot start its thread: {source}", escape::line(target))]
     Thread {
         /// The target.
         target: String,

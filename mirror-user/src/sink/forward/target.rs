@@ -7,7 +7,7 @@ use std::{
     str::FromStr,
 };
 
-use crate::{sink::pcap::Format, wire::vxlan};
+use crate::{escape, sink::pcap::Format, wire::vxlan};
 
 /// Where inner frames are forwarded to.
 ///
@@ -85,7 +85,7 @@ pub enum Target {
 
 /// Why a text is no target.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{text}: {cause}")]
+#[error("{}: {}", escape::line(text), escape::line(cause))]
 pub struct TargetError {
     text: String,
     cause: String,

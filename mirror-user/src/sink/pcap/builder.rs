@@ -71,7 +71,7 @@ impl Target {
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (kind, name) = match &self.0 {
-            TargetKind::File(path) => ("file", path.display().to_string()),
+            TargetKind::File(path) => ("file", crate::escape::path(path).to_string()),
             TargetKind::Stdout => ("stream", pipe::STDOUT.to_owned()),
             TargetKind::Writer(pipe) => ("stream", pipe.name().to_owned()),
         };
@@ -87,7 +87,7 @@ pub enum PcapError {
     #[error(transparent)]
     File(#[from] HiddenFileError),
     /// No names can be made of the one that was given.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}: {reason}", crate::escape::path(path))]
     Name {
         /// The path.
         path: PathBuf,
@@ -95,7 +95,7 @@ pub enum PcapError {
         reason: String,
     },
     /// It cannot be compressed as its name asks.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}", crate::escape::path(path))]
     Compression {
         /// The path.
         path: PathBuf,
@@ -345,7 +345,7 @@ impl PcapBuilder {
                 let encoder = Encoder::new(names.compression())
                     .map_err(|source| PcapError::Compression { path: path.clone(), source })?;
                 let files = Files::create(names, plan, self.hooks, encoder)?;
-                (Output::Files(Box::new(files)), path.display().to_string())
+                (Output::Files(Box::new(files)), crate::escape::path(&path).to_string())
             }
             TargetKind::Stdout => stream(Pipe::stdout().map_err(|source| PcapError::Stdout { source })?)?,
             TargetKind::Writer(pipe) => stream(pipe)?,
@@ -358,7 +358,9 @@ impl PcapBuilder {
         let unbuffered = self.unbuffered.unwrap_or(!is_file);
         let terms = Terms {
             sink: NAME,
-            unfinished: hidden.as_deref().map_or_else(|| name.clone(), |hidden| hidden.display().to_string()),
+            unfinished: hidden
+                .as_deref()
+                .map_or_else(|| name.clone(), |hidden| crate::escape::path(hidden).to_string()),
             output: name,
             blocks: self.blocks,
             origins: if blocks == Format::Pcapng { MOST_IN_BLOCK } else { 0 },

@@ -105,7 +105,7 @@ pub(super) struct Fault {
 
 impl Fault {
     fn new(path: &Path, error: io::Error) -> Self {
-        Self { what: path.display().to_string(), error }
+        Self { what: crate::escape::path(path).to_string(), error }
     }
 }
 
@@ -350,7 +350,7 @@ impl Files {
             }
             match self.own.pop_front() {
                 Some(oldest) if floor.deletes() => {
-                    tracing::info!(file = %oldest.path.display(), "deleted: less space is free than wanted");
+                    tracing::info!(file = %crate::escape::path(&oldest.path), "deleted: less space is free than wanted");
                     self.delete(&oldest).map_err(|error| Fault::new(&oldest.path, error))?;
                     self.wait_for_space(free).map_err(|error| Fault::new(&oldest.path, error))?;
                 }
@@ -524,12 +524,12 @@ impl Files {
         for part in self.series.iter().filter_map(|series| series.part.as_ref()) {
             let Some(hidden) = part.file() else { continue };
             if part.frames() == 0 {
-                let what = || hidden.hidden_path().display().to_string();
+                let what = || crate::escape::path(&hidden.hidden_path()).to_string();
                 hidden.remove().map_err(|source| SinkError::Io { what: what(), source })?;
                 continue;
             }
             tracing::warn!(
-                file = %hidden.hidden_path().display(),
+                file = %crate::escape::path(&hidden.hidden_path()),
                 frames = part.frames(),
                 "the capture did not end in order: readable, but neither complete nor renamed"
             );

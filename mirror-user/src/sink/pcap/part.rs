@@ -87,7 +87,7 @@ impl Part {
     /// Its output, as the user knows it.
     pub(super) fn name(&self) -> String {
         match &self.out {
-            Out::File(file) => file.path().display().to_string(),
+            Out::File(file) => crate::escape::path(file.path()).to_string(),
             Out::Stream(pipe) => pipe.name().to_owned(),
         }
     }
@@ -212,7 +212,7 @@ impl Part {
             && let Err(error) = hidden.file().set_len(self.stored)
         {
             tracing::warn!(
-                file = %hidden.hidden_path().display(),
+                file = %crate::escape::path(&hidden.hidden_path()),
                 %error,
                 "cannot cut off the packet that is not whole: readers will complain at the end of the file"
             );

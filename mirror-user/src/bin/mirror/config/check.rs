@@ -4,6 +4,7 @@ use std::{ffi::OsString, fs, path::Path};
 
 use anyhow::Context as _;
 use clap::{Arg, ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser};
+use mirror_user::escape;
 use mirror_user::select::{Filter, Selection};
 
 use super::{
@@ -97,7 +98,7 @@ pub(super) enum For<'a> {
 
 /// Reads a file and has each key judged by the commands that have its flag, and then all of it by the judge of a run.
 pub(super) fn check(file: &Path, whom: For<'_>) -> anyhow::Result<Checked> {
-    let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let text = fs::read_to_string(file).with_context(|| escape::path(file).to_string())?;
     let read = read(&text).map_err(|(place, message)| wrong(file, place, &message))?;
     let settings = &read.settings;
     let commands = COMMANDS.map(|(name, needed)| (subcommand(name), needed));
@@ -112,7 +113,9 @@ pub(super) fn check(file: &Path, whom: For<'_>) -> anyhow::Result<Checked> {
             let by_run = is_for(command, whom, &has) && !matches!(whom, For::Run { typed, .. } if typed(arg));
             let judged = words(arg, &setting.value)
                 .and_then(|flags| judge(command, needed, arg, &setting.value, flags, by_run));
-            judged.map_err(|message| wrong(file, setting.place, &format!("{}: {message}", setting.key)))?;
+            judged.map_err(|message| {
+                wrong(file, setting.place, &format!("{}: {message}", escape::line(&setting.key)))
+            })?;
         }
         if !known {
             let mut keys: Vec<_> =
@@ -120,7 +123,8 @@ pub(super) fn check(file: &Path, whom: For<'_>) -> anyhow::Result<Checked> {
             keys.sort();
             keys.dedup();
             keys.push(format!("[[{SINK}]]"));
-            let message = format!("there is no key {}; there are: {}", setting.key, keys.join(", "));
+            let message =
+                format!("there is no key {}; there are: {}", escape::line(&setting.key), keys.join(", "));
             return Err(wrong(file, setting.place, &message).into());
         }
     }
@@ -129,8 +133,10 @@ pub(super) fn check(file: &Path, whom: For<'_>) -> anyhow::Result<Checked> {
         let table =
             sink_table(settings).map_err(|(at, message)| wrong(file, at.unwrap_or(*place), &message))?;
         if tables.iter().any(|other| other.name == table.name) {
-            let message =
-                format!("there are two sinks of the name {}; `{NAME}` gives one another", table.name);
+            let message = format!(
+                "there are two sinks of the name {}; `{NAME}` gives one another",
+                escape::line(&table.name)
+            );
             return Err(wrong(file, *place, &message).into());
         }
         tables.push(table);
@@ -141,7 +147,7 @@ pub(super) fn check(file: &Path, whom: For<'_>) -> anyhow::Result<Checked> {
         if is_for(command, whom, &has) && (stands_alone || matches!(whom, For::Run { .. })) {
             together(command, needed, &read, whom).map_err(|(place, message)| match place {
                 Some(place) => wrong(file, place, &message),
-                None => Usage(format!("{}: {message}", file.display())),
+                None => Usage(format!("{}: {message}", escape::path(file))),
             })?;
         }
     }
@@ -233,7 +239,7 @@ fn sink_table(settings: &[Setting]) -> Result<SinkTable, (Option<Place>, String)
     let command = SinkArgs::command();
     let (mut name, mut all) = (None, Vec::new());
     for Setting { key, place, value } in settings {
-        let failed = |message: String| (Some(*place), format!("{key}: {message}"));
+        let failed = |message: String| (Some(*place), format!("{}: {message}", escape::line(key)));
         if key == NAME {
             let Value::Words(words) = value else { return Err(failed("a string is wanted".to_owned())) };
             name = Some(words.join(" "));
@@ -242,7 +248,8 @@ fn sink_table(settings: &[Setting]) -> Result<SinkTable, (Option<Place>, String)
         let flag = SINK_KEYS.iter().find(|(known, _)| known == key).map(|(_, flag)| *flag);
         let Some(arg) = flag.and_then(|flag| find(&command, flag)) else {
             let keys: Vec<_> = SINK_KEYS.iter().map(|(known, _)| *known).collect();
-            let message = format!("a sink has no key {key}; it has: {NAME}, {}", keys.join(", "));
+            let message =
+                format!("a sink has no key {}; it has: {NAME}, {}", escape::line(key), keys.join(", "));
             return Err((Some(*place), message));
         };
         let flags = words(arg, value).map_err(failed)?;
@@ -261,7 +268,7 @@ fn sink_table(settings: &[Setting]) -> Result<SinkTable, (Option<Place>, String)
 }
 
 fn wrong(file: &Path, place: Place, message: &str) -> Usage {
-    Usage(format!("{}:{place}: {message}", file.display()))
+    Usage(format!("{}:{place}: {message}", escape::path(file)))
 }
 
 /// What a flag's own parser says to a value, beside as little else as the command takes; and, where it is asked, the judge of a

@@ -2,6 +2,7 @@
 
 use std::{fmt, ops::Range};
 
+use mirror_user::escape;
 use toml::de::{DeTable, DeValue};
 
 /// A key of a file.
@@ -60,7 +61,7 @@ pub(super) fn read(text: &str) -> Result<Read, (Place, String)> {
         for (key, value) in table {
             let place = place(key.span());
             let value = read_value(value.get_ref())
-                .map_err(|message| (place, format!("{}: {message}", key.get_ref())))?;
+                .map_err(|message| (place, format!("{}: {message}", escape::line(key.get_ref()))))?;
             settings.push(Setting { key: key.get_ref().to_string(), place, value });
         }
         settings.sort_by_key(|setting| setting.place);

@@ -25,6 +25,8 @@ use self::{
     flags::{CONFIG, flags, subcommand},
     print::{printed, printed_sinks},
 };
+use mirror_user::escape;
+
 use crate::{Cli, terminal};
 
 /// Arguments of `mirror config`.
@@ -89,7 +91,11 @@ pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
                 |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
             let sinks =
                 if sinks.is_empty() { String::new() } else { format!(", {}", counted(sinks.len(), SINK)) };
-            terminal::say!("{}: {}{sinks}, nothing wrong", file.display(), counted(settings.len(), "key"));
+            terminal::say!(
+                "{}: {}{sinks}, nothing wrong",
+                escape::path(file),
+                counted(settings.len(), "key")
+            );
         }
         Action::Print { file } => {
             let Read { settings, sinks } = check(file, For::Any)?.read;

@@ -34,7 +34,8 @@ impl Device {
             let peer = peer.name;
             tracing::warn!(
                 "{name}: its other end, {peer}, is in this network namespace: this host itself receives what is \
-                 forwarded there, and may answer it; `ip link set dev {peer} netns NAME` moves it to its reader"
+                 forwarded there, and may answer it; `ip link set dev {} netns NAME` moves it to its reader",
+                crate::escape::shell(&peer)
             );
         }
         let longest = longest(interface.mtu);

@@ -15,6 +15,7 @@ pub(super) use tap::TapDevice;
 pub(super) use vxlan::Tunnel;
 
 use crate::{
+    escape::shell,
     host::interface::LinkState,
     sink::handoff::{LOSSES, Loss, Settled},
 };
@@ -95,7 +96,8 @@ fn link_mtu(state: &mut LinkState, name: &str) -> Result<u32, String> {
     match state.look() {
         Ok(Some((true, mtu))) => Ok(mtu),
         Ok(Some((false, _))) => Err(format!(
-            "the interface is down, or the other end of its cable; run `ip link set dev {name} up`"
+            "the interface is down, or the other end of its cable; run `ip link set dev {} up`",
+            shell(name)
         )),
         Ok(None) => Err("the interface was deleted; start the run again once it is there".to_owned()),
         Err(error) => Err(error.to_string()),

@@ -1,0 +1,187 @@
+//! Text of others, made harmless for where it goes: names of interfaces, files and programs, facts that were recorded
+//! elsewhere, what a configuration file holds.
+//!
+//! | for | | |
+//! |---|---|---|
+//! | a terminal | [`terminal`] | control characters as `\x1b`, those that turn the direction of writing as `\u{202e}`; lines stay lines |
+//! | a line of a log or a message | [`line()`], [`path()`] | the same, and the ends of lines, so that no name makes a second one |
+//! | a shell | [`shell`] | quoted where it needs to be, to be pasted |
+
+use std::{
+    borrow::Cow,
+    ffi::OsStr,
+    fmt::{self, Write as _},
+    path::Path,
+};
+
+/// Whether a terminal does something else with it than to show it: C0, DEL and C1 (ECMA-48), what separates lines and
+/// paragraphs, and Unicode's marks of direction (UAX #9 section 2), which make text read other than it is written.
+fn is_control(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Shows a text without what [`is_control`], but for what is kept.
+struct Escaped<'a>(&'a str, fn(char) -> bool);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(text, keep) = self;
+        for letter in text.chars() {
+            match letter {
+                letter if !is_control(letter) || keep(letter) => f.write_char(letter)?,
+                '\n' => f.write_str("\\n")?,
+                '\r' => f.write_str("\\r")?,
+                '\t' => f.write_str("\\t")?,
+                letter if u32::from(letter) < 0x100 => write!(f, "\\x{:02x}", u32::from(letter))?,
+                letter => write!(f, "\\u{{{:x}}}", u32::from(letter))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn escaped(text: &str, keep: fn(char) -> bool) -> Cow<'_, str> {
+    if text.chars().all(|letter| !is_control(letter) || keep(letter)) {
+        Cow::Borrowed(text)
+    } else {
+        Cow::Owned(Escaped(text, keep).to_string())
+    }
+}
+
+/// For a terminal: text of several lines.
+///
+/// ```
+/// assert_eq!(mirror_user::escape::terminal("a\x1b[2J\nb"), "a\\x1b[2J\nb");
+/// ```
+#[must_use]
+pub fn terminal(text: &str) -> Cow<'_, str> {
+    escaped(text, |letter| matches!(letter, '\n' | '\t'))
+}
+
+/// For a log, or within a message: it stays on its line.
+///
+/// ```
+/// assert_eq!(mirror_user::escape::line("a\nERROR b"), "a\\nERROR b");
+/// ```
+#[must_use]
+pub fn line(text: &str) -> Cow<'_, str> {
+    escaped(text, |_| false)
+}
+
+/// A path for a log, or within a message. Bytes that are no UTF-8 are `\xff`.
+///
+/// ```
+/// assert_eq!(mirror_user::escape::path("a\n.pcap").to_string(), "a\\n.pcap");
+/// ```
+pub fn path<P: AsRef<Path> + ?Sized>(path: &P) -> impl fmt::Display {
+    struct Shown<'a>(&'a OsStr);
+
+    impl fmt::Display for Shown<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            for chunk in self.0.as_encoded_bytes().utf8_chunks() {
+                Escaped(chunk.valid(), |_| false).fmt(f)?;
+                for byte in chunk.invalid() {
+                    write!(f, "\\x{byte:02x}")?;
+                }
+            }
+            Ok(())
+        }
+    }
+
+    Shown(path.as_ref().as_os_str())
+}
+
+/// A word for a shell, to be pasted. One with control characters is in `$'…'` (POSIX.1-2024 section 2.2.4).
+///
+/// ```
+/// use mirror_user::escape::shell;
+///
+/// assert_eq!(shell("ens6"), "ens6");
+/// assert_eq!(shell("a;reboot"), "'a;reboot'");
+/// assert_eq!(shell("it's"), "'it'\\''s'");
+/// assert_eq!(shell("\x1b"), "$'\\x1b'");
+/// ```
+#[must_use]
+pub fn shell(word: &str) -> Cow<'_, str> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_@%+=:,./-".contains(&byte);
+    if !word.is_empty() && word.bytes().all(is_plain) {
+        return Cow::Borrowed(word);
+    }
+    if !word.chars().any(is_control) {
+        return Cow::Owned(format!("'{}'", word.replace('\'', "'\\''")));
+    }
+    let mut quoted = "$'".to_owned();
+    for letter in word.chars() {
+        match letter {
+            '\'' | '\\' => quoted.extend(['\\', letter]),
+            letter if is_control(letter) => {
+                for byte in letter.encode_utf8(&mut [0; 4]).bytes() {
+                    // Writing to a String cannot fail.
+                    let _ = write!(quoted, "\\x{byte:02x}");
+                }
+            }
+            letter => quoted.push(letter),
+        }
+    }
+    quoted.push('\'');
+    Cow::Owned(quoted)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn nothing_that_is_shown_is_more_than_text(text in "\\PC{0,20}|(?s).{0,40}|[\x00-\u{a0}\u{200e}\u{202a}-\u{202e}]{0,20}") {
+            prop_assert!(!line(&text).chars().any(is_control));
+            prop_assert!(!path(&*text).to_string().chars().any(is_control));
+            let shown = terminal(&text);
+            prop_assert!(shown.chars().all(|letter| matches!(letter, '\n' | '\t') || !is_control(letter)));
+            prop_assert!(!shell(&text).chars().any(is_control));
+            if !text.chars().any(is_control) {
+                prop_assert_eq!(&*line(&text), text.as_str());
+            }
+        }
+    }
+
+    #[test]
+    fn a_shell_reads_each_word_as_it_was() {
+        let words = [
+            "",
+            "a b",
+            "$(reboot)",
+            "`id`",
+            "a;b&c|d",
+            "it's",
+            "\"",
+            "\\",
+            "*",
+            "~",
+            "#x",
+            "!",
+            "a\nb",
+            "\x1b[31m",
+            "ä\u{9b}\u{202e}",
+            "\\'\t",
+            "-n",
+        ];
+        let script = words.map(|word| format!("printf '%s\\0' {}\n", shell(word))).concat();
+        let output = Command::new("bash").args(["-c", &script]).output().unwrap();
+        let read: Vec<_> = output.stdout.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+        assert_eq!(read[..words.len()], words, "{script}\n{output:?}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_path_of_any_bytes_is_shown_on_one_line() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let shown = path(Path::new(OsStr::from_bytes(b"a\xff\x1b]0;x\x07\n/\xc2\x9b"))).to_string();
+        assert_eq!(shown, "a\\xff\\x1b]0;x\\x07\\n/\\x9b");
+    }
+}
