@@ -99,7 +99,7 @@ fn files_with_nasty_names_are_shown_as_text() {
         // Again: all of it is there.
         assert!(plain(&run_in(path, &replay)).contains("already exists"));
         // Cut off, missing, a directory, damaged; as a configuration, as facts, as a place for a socket.
-        fs::write(path.join(name), &[0x1b; 30]).expect("written");
+        fs::write(path.join(name), [0x1b; 30]).expect("written");
         plain(&run_in(path, &[word("replay"), word("-r"), name]));
         for words in [["config", "check"], ["doctor", "--facts"]] {
             plain(&run_in(path, &[word(words[0]), word(words[1]), name]));

@@ -5,7 +5,7 @@ use std::{error::Error, io};
 use super::layout::{Advice, Host, Remedy};
 use crate::{
     escape::shell,
-    host::{driver, kernel::KernelVersion},
+    host::{driver, kernel::KernelVersion, limits},
     xdp::{self, ProgramSetupError},
     xsk::XskError,
 };
@@ -130,8 +130,17 @@ pub(super) fn socket(error: &XskError, facts: &SocketFacts) -> String {
     match error {
         XskError::Umem { source, .. } => match source.raw_os_error() {
             // `xdp_umem_account_pages` says ENOBUFS.
-            Some(libc::ENOBUFS | libc::ENOMEM) => format!("{error}: {MEMLOCK}"),
-            _ => error.to_string(),
+            Some(libc::ENOBUFS) => format!("{error}: {MEMLOCK}"),
+            // Said of mappings and of memory itself, too.
+            Some(libc::ENOMEM) => {
+                format!(
+                    "{error}: {MEMLOCK}; if that is not it, the limit of address space (`ulimit -v`) or of the control group"
+                )
+            }
+            number => match number.and_then(limits::remedy) {
+                Some(remedy) => format!("{error}: {remedy}"),
+                None => error.to_string(),
+            },
         },
         XskError::Socket(cause) | XskError::Rings(cause) | XskError::Bind(cause) => {
             format!("{error}{}", system_call(cause, facts))
@@ -157,6 +166,8 @@ fn system_call(cause: &io::Error, facts: &SocketFacts) -> String {
              `LimitMEMLOCK=infinity`) or read fewer queues"
         }
         Some(libc::EPERM) => "CAP_NET_RAW and CAP_NET_ADMIN are needed; run as root",
+        Some(libc::EMFILE) => return format!(": {}", limits::remedy(libc::EMFILE).unwrap_or_default()),
+        Some(libc::ENFILE) => return format!(": {}", limits::remedy(libc::ENFILE).unwrap_or_default()),
         Some(libc::ENODEV) => "the interface has gone",
         Some(libc::ENETDOWN) => {
             return format!(": the interface is down; run `ip link set dev {} up`", shell(&facts.interface));

@@ -12,7 +12,10 @@ use aya::{
 };
 use mirror_ebpf::discard::PROGRAM;
 
-use super::HostError;
+use super::{
+    HostError,
+    limits::{self, shortage},
+};
 use crate::xdp::chain;
 
 /// In force while it lives, and with the process however that ends where the kernel has links for tc (6.6). Before, a process
@@ -33,6 +36,9 @@ impl Discard {
                 }
                 Some(libc::ENOENT | libc::EOPNOTSUPP) => {
                     "run `modprobe -a sch_ingress cls_bpf`; or accept that with `,to-host`"
+                }
+                Some(number @ (libc::EMFILE | libc::ENFILE | libc::ENOMEM)) => {
+                    limits::remedy(number).unwrap_or_default()
                 }
                 _ => "accept that with `,to-host`, or forward in another way",
             };
@@ -57,6 +63,10 @@ fn attach(interface: &str) -> Result<Discard, Box<dyn std::error::Error>> {
     let link = TcAttachOptions::TcxOrder(LinkOrder::first());
     // Tried, and not judged by the version: kernels get features of later ones.
     if program.attach_with_options(interface, TcAttachType::Ingress, link).is_err() {
+        // Then the other way finds the same, and says something else.
+        if let Some(shortage) = shortage() {
+            return Err(shortage.into());
+        }
         attach_filter(interface, program)?;
     }
     Ok(Discard(ebpf))

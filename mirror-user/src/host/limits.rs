@@ -1,6 +1,8 @@
 //! What this process may lock, map and do.
 
-use std::fmt;
+use std::{fmt, io};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +57,112 @@ impl Memlock {
         });
         let mut value = || values.next().and_then(Result::ok).ok_or_else(|| nonsense(line));
         Ok(Self { soft: value()?, hard: value()? })
+    }
+}
+
+/// RLIMIT_NOFILE of this process; `None` is unlimited.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct OpenFiles {
+    /// What holds now.
+    pub soft: Option<u64>,
+    /// How far the process may raise it by itself.
+    pub hard: Option<u64>,
+}
+
+impl OpenFiles {
+    /// Asks the kernel.
+    #[must_use]
+    pub fn read() -> Self {
+        let limit = getrlimit(Resource::Nofile);
+        Self { soft: limit.current, hard: limit.maximum }
+    }
+
+    /// Raises the soft limit to `files`, as far as the hard one lets it, and never lowers it. The library never does so by
+    /// itself; it is for a binary's first steps.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub fn raise(files: u64) -> Result<Self, HostError> {
+        let Self { soft, hard } = Self::read();
+        let wanted = hard.map_or(files, |hard| files.min(hard));
+        if soft.is_some_and(|soft| soft < wanted) {
+            setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: hard })
+                .map_err(|errno| HostError::Read { path: "setrlimit(2)".into(), source: errno.into() })?;
+        }
+        Ok(Self::read())
+    }
+
+    /// How many this process has open.
+    ///
+    /// # Errors
+    ///
+    /// When `/proc/self/fd` cannot be read.
+    pub fn in_use() -> Result<u64, HostError> {
+        let path = "/proc/self/fd";
+        let read = |source| HostError::Read { path: path.into(), source };
+        // Its own is among them.
+        Ok((std::fs::read_dir(path).map_err(read)?.count() as u64).saturating_sub(1))
+    }
+}
+
+/// RLIMIT_AS of this process.
+#[derive(Clone, Copy, Debug)]
+pub struct AddressSpace;
+
+impl AddressSpace {
+    /// The most bytes that may be mapped; `None` is unlimited.
+    #[must_use]
+    pub fn limit() -> Option<u64> {
+        getrlimit(Resource::As).current
+    }
+
+    /// Bytes that are mapped, from `/proc/self/statm`.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be read.
+    pub fn in_use() -> Result<u64, HostError> {
+        let text = read_text("/proc/self/statm")?;
+        let pages = text.split(' ').next().and_then(|pages| pages.parse::<u64>().ok());
+        match pages {
+            Some(pages) => Ok(pages * u64::from(super::kernel::page_size())),
+            None => Err(HostError::Nonsense { what: "the size of this process", text }),
+        }
+    }
+}
+
+/// What the process lacks at this moment, be it descriptors or memory for a socket. C libraries and those above them report
+/// another errno where they look a name up by a socket that they could not have: if_nametoindex(3) says ENOENT.
+pub(crate) fn shortage() -> Option<io::Error> {
+    use rustix::{
+        io::Errno,
+        net::{AddressFamily, SocketFlags, SocketType, socket_with},
+    };
+    match socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None) {
+        Err(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS)) => Some(errno.into()),
+        _ => None,
+    }
+}
+
+/// What to do about a resource that ran out, by its errno, wherever that came from; `None` where it is none of these.
+#[must_use]
+pub fn remedy(errno: i32) -> Option<&'static str> {
+    match errno {
+        libc::EMFILE => {
+            Some("raise the limit of open files: `ulimit -n 1024`, in a unit file `LimitNOFILE=1024`")
+        }
+        libc::ENFILE => {
+            Some("the host has no more files: end what holds them, or raise `sysctl fs.file-max`")
+        }
+        libc::ENOMEM => Some(
+            "no memory: raise what limits it (`ulimit -v`, `ulimit -l`; in a unit file `MemoryMax=`, `LimitAS=`, `LimitMEMLOCK=`), \
+             or read fewer queues",
+        ),
+        libc::EAGAIN => Some(
+            "no more threads: raise the limit (`ulimit -u`; in a unit file `LimitNPROC=`, `TasksMax=`), or read fewer queues",
+        ),
+        _ => None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::{fs, io};
 use nix::net::if_::if_nametoindex;
 use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
-use super::{HostError, discard::Discard, interface::set_up_without_arp};
+use super::{HostError, discard::Discard, interface::set_up_without_arp, limits::shortage};
 
 /// The largest MTU a TAP device takes: 65535 less an Ethernet header.
 const MAX_MTU: u16 = 65_521;
@@ -57,6 +57,7 @@ impl Tap {
     pub fn open(name: &str, options: TapOptions) -> Result<Self, HostError> {
         let TapOptions { mtu, persist, to_host } = options;
         let failed = |source: io::Error| {
+            let source = shortage().unwrap_or(source);
             let mend = match source.raw_os_error() {
                 Some(libc::EINVAL) => {
                     "; the name is taken by an interface that is no TAP, or is none: choose another"

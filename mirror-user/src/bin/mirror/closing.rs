@@ -241,7 +241,7 @@ fn write_lines(text: &mut String, report: &Report, captures: &[Capture]) -> std:
             (_, None) => {}
             (0 | 1, Some(path)) => writeln!(text, "capture: {}", escape::path(path))?,
             (files, Some(last)) => {
-                writeln!(text, "captures: {files} files, the last {}", escape::path(last))?
+                writeln!(text, "captures: {files} files, the last {}", escape::path(last))?;
             }
         }
     }

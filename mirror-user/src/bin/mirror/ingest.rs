@@ -13,11 +13,13 @@ use mirror_user::{
     Engine, Report,
     engine::{BindMode, Destination, EngineBuilder, EngineError, Event, Mode, Plan, Queues, Running, Wait},
     escape,
+    host::limits::OpenFiles,
     log_limit::LogLimit,
 };
 
 use crate::{
     Usage, lists,
+    memory::{self, MIB},
     output::{self, Opening, OutputArgs, Outputs},
     privileges::{self, Keep},
     signals::{self, Asked},
@@ -199,7 +201,19 @@ pub(crate) fn run(args: &IngestArgs) -> anyhow::Result<ExitCode> {
         tracing::debug!(%error, "the limit of locked memory stays as it is");
     }
     let user = user::wanted(args.output.relinquish_privileges.as_deref())?;
+    // What a login shell has for a limit suits most runs; what is missing beyond, is counted once the plan is known.
+    if let Err(error) = OpenFiles::raise(USUAL_FILES) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
     let engine = builder.on_thread_ready(Keep::nothing().hook()).build().map_err(usage)?;
+    let needed = files_needed(engine.plan(), &args.output)?;
+    if let Some(most) = OpenFiles::raise(needed)?.soft.filter(|most| *most < needed) {
+        return Err(anyhow::anyhow!(
+            "this run needs {needed} open files, and may have {most}: raise the limit (`ulimit -n 1024`, in a unit file \
+             `LimitNOFILE=1024`), or read fewer interfaces and queues"
+        ));
+    }
+    memory::refuse_beyond_limit(engine.plan().umem_bytes(), 1)?;
     const RAISED: &str = "capabilities cannot be kept for the start";
     if let Some(user) = &user {
         privileges::outlast_change_of_user().context(RAISED)?;
@@ -221,8 +235,10 @@ pub(crate) fn run(args: &IngestArgs) -> anyhow::Result<ExitCode> {
     if user.is_some() {
         privileges::raise().context(RAISED)?;
     }
+    let memory = Memory::of(engine.plan(), &outputs);
+    memory.refuse_beyond_limit()?;
     if !args.output.quiet {
-        announce(engine.plan(), &outputs);
+        announce(engine.plan(), &outputs, &memory);
     }
     let running = outputs.sinks.iter().cloned().fold(engine, Engine::sink).start().map_err(usage)?;
     keep.drop_others().context("capabilities cannot be given up")?;
@@ -230,6 +246,23 @@ pub(crate) fn run(args: &IngestArgs) -> anyhow::Result<ExitCode> {
     asked.begun(&outputs, move || stopper.stop(), move || settings.put_settings_back());
     let report = watch(running, args, &asked);
     output::conclude(&outputs, &report)
+}
+
+/// Descriptors that most runs do with.
+const USUAL_FILES: u64 = 1024;
+
+/// How many files a run has open at once, at most while it starts: what is open already, those of the engine and of
+/// signals, and of each interface, queue and output.
+fn files_needed(plan: &Plan, output: &OutputArgs) -> anyhow::Result<u64> {
+    /// Netlink, signals, ports.
+    const RUN: u64 = 5;
+    /// Maps, programs, links, and what they are loaded through.
+    const INTERFACE: u64 = 13;
+    /// A socket and its UMEM.
+    const QUEUE: u64 = 2;
+    let queues: u64 = plan.interfaces.iter().map(|interface| interface.queues.len() as u64).sum();
+    let in_use = OpenFiles::in_use()?;
+    Ok(in_use + RUN + plan.interfaces.len() as u64 * INTERFACE + queues * QUEUE + output.files_needed())
 }
 
 /// Options that contradict each other, or the host, are wrong usage.
@@ -240,11 +273,36 @@ fn usage(error: EngineError) -> anyhow::Error {
     }
 }
 
+/// What a run takes at most, in bytes.
+struct Memory {
+    frames: u64,
+    sinks: u64,
+    fragments: u64,
+    workers: u64,
+}
+
+impl Memory {
+    fn of(plan: &Plan, outputs: &Outputs) -> Self {
+        let workers: u64 = plan.interfaces.iter().map(|interface| interface.queues.len() as u64).sum();
+        Self {
+            frames: plan.umem_bytes(),
+            sinks: workers * outputs.memory_per_worker as u64,
+            fragments: if plan.reassemble { mirror_user::reassembly::MEMORY as u64 } else { 0 },
+            workers,
+        }
+    }
+
+    /// See [`memory`].
+    fn refuse_beyond_limit(&self) -> anyhow::Result<()> {
+        /// Beside workers: main, signals, links, and one of an output.
+        const THREADS: u64 = 3;
+        let Self { frames, sinks, fragments, workers } = self;
+        memory::refuse_beyond_limit(frames + sinks + fragments, workers + THREADS)
+    }
+}
+
 /// Says what is about to happen, as tcpdump does.
-fn announce(plan: &Plan, outputs: &Outputs) {
-    const MIB: u64 = 1 << 20;
-    let workers: u64 = plan.interfaces.iter().map(|interface| interface.queues.len() as u64).sum();
-    let sinks = workers * outputs.memory_per_worker as u64;
+fn announce(plan: &Plan, outputs: &Outputs, memory: &Memory) {
     for interface in &plan.interfaces {
         let queues: Vec<_> =
             interface.queues.iter().map(|queue| format!("{} on CPU {}", queue.queue, queue.cpu)).collect();
@@ -256,15 +314,14 @@ fn announce(plan: &Plan, outputs: &Outputs) {
             queues.join(", ")
         );
     }
-    let fragments = if plan.reassemble {
-        format!(", up to {} MiB for fragments", (mirror_user::reassembly::MEMORY as u64).div_ceil(MIB))
-    } else {
-        String::new()
+    let fragments = match memory.fragments {
+        0 => String::new(),
+        bytes => format!(", up to {} MiB for fragments", bytes.div_ceil(MIB)),
     };
     terminal::say!(
         "memory: {} MiB for frames, up to {} MiB for sinks{fragments}",
-        plan.umem_bytes().div_ceil(MIB),
-        sinks.div_ceil(MIB)
+        memory.frames.div_ceil(MIB),
+        memory.sinks.div_ceil(MIB)
     );
     if outputs.prints() {
         terminal::say!("printing to standard output");

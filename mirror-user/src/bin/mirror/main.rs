@@ -12,6 +12,8 @@ mod ingest;
 #[cfg(feature = "af-xdp")]
 mod interfaces;
 mod lists;
+#[cfg(feature = "af-xdp")]
+mod memory;
 mod output;
 mod places;
 mod postrotate;
@@ -106,7 +108,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             terminal::clear_live_line();
-            terminal::say!("mirror: {}", with_causes(&error));
+            terminal::say!("mirror: {}", with_remedy(&error));
             ExitCode::from(if error.is::<Usage>() { BAD_USAGE } else { FAILED })
         }
     }
@@ -119,6 +121,31 @@ fn refused(error: &clap::Error) -> ! {
     }
     terminal::say!("{}", error.render().to_string().trim_end());
     std::process::exit(BAD_USAGE.into())
+}
+
+/// An error with its causes, and with what to do where the system ran out of something and nothing has said so.
+#[cfg(feature = "af-xdp")]
+fn with_remedy(error: &anyhow::Error) -> String {
+    let told = with_causes(error);
+    let of_cause = |cause: &(dyn std::error::Error + 'static)| match cause.downcast_ref::<std::io::Error>() {
+        Some(error) => error.raw_os_error(),
+        None => cause.downcast_ref::<nix::errno::Errno>().map(|errno| *errno as i32),
+    };
+    // Where it is text already: as std::io::Error has it.
+    let of_text = || told.rsplit_once("(os error ")?.1.split_once(')')?.0.parse().ok();
+    let errno = error.chain().find_map(of_cause).or_else(of_text);
+    match errno.and_then(mirror_user::host::limits::remedy) {
+        // EAGAIN means other things elsewhere.
+        Some(_) if errno == Some(nix::errno::Errno::EAGAIN as i32) && !told.contains("thread") => told,
+        Some(_) if told.contains("ulimit") => told,
+        Some(remedy) => format!("{told}; {remedy}"),
+        None => told,
+    }
+}
+
+#[cfg(not(feature = "af-xdp"))]
+fn with_remedy(error: &anyhow::Error) -> String {
+    with_causes(error)
 }
 
 /// An error with its causes, less those that it has in its own words already.

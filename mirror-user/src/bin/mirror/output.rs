@@ -269,6 +269,19 @@ impl OutputArgs {
         write
     }
 
+    /// How many files its outputs have open at once, beside those of `--per-origin` and of readers.
+    #[cfg(feature = "af-xdp")]
+    pub(crate) fn files_needed(&self) -> u64 {
+        /// A file, and its directory.
+        const FILE: u64 = 2;
+        /// A device with its program and link, or sockets with a UMEM.
+        const TARGET: u64 = 5;
+        let files = self.writes().count() + usize::from(self.report.is_some());
+        let prints = self.all().filter(|output| output.print.is_asked_for()).count();
+        let targets = self.all().map(|output| output.forward.targets().count()).sum::<usize>();
+        files as u64 * FILE + prints as u64 + targets as u64 * TARGET
+    }
+
     /// Where captures are written to, from flags and tables.
     pub(crate) fn writes(&self) -> impl Iterator<Item = &Path> {
         self.all().filter_map(|output| output.write.as_deref())

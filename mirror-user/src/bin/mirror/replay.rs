@@ -21,14 +21,17 @@ use mirror_user::{
 #[cfg(feature = "af-xdp")]
 use mirror_user::{escape, sink::forward::Target};
 
-#[cfg(feature = "af-xdp")]
-use crate::privileges::{self, Keep};
 use crate::{
     FAILED, Usage,
     output::{self, OnThreads, Opening, OutputArgs, Outputs},
     signals,
     status::Figures,
     terminal, user,
+};
+#[cfg(feature = "af-xdp")]
+use crate::{
+    memory::{self, MIB},
+    privileges::{self, Keep},
 };
 
 /// Arguments of `mirror replay`.
@@ -58,6 +61,13 @@ Examples:
 Lists are numbers and ranges: 7,100-199.
 
 Signals: INT and TERM end the run in order, a second one at once. USR1 prints how it goes.";
+
+/// What a file is read into (a block of pcapng), and fragments.
+#[cfg(feature = "af-xdp")]
+const READING: u64 = 32 * MIB + mirror_user::reassembly::MEMORY as u64;
+/// Main, signals, and one of an output.
+#[cfg(feature = "af-xdp")]
+const THREADS: u64 = 2;
 
 impl ReplayArgs {
     /// What is wrong with what is read, on any host.
@@ -97,6 +107,8 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let user = user::wanted(args.output.relinquish_privileges.as_deref())?;
     // Another user may not be able to read them.
     let builder = builder.hold_open(user.is_some());
+    #[cfg(feature = "af-xdp")]
+    memory::refuse_beyond_limit(READING, 1)?;
     // Before anything is created: what cannot be read leaves nothing behind.
     let replay = builder.build().map_err(usage)?;
     let on_threads = user.as_ref().map(change_to).transpose()?.flatten();
@@ -113,6 +125,8 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     if let Some(threads) = &on_threads {
         (threads.command)()?;
     }
+    #[cfg(feature = "af-xdp")]
+    memory::refuse_beyond_limit(READING + outputs.memory_per_worker as u64, THREADS)?;
     let replay = outputs.sinks.iter().cloned().fold(replay, Replay::sink);
     let (progress, figures) = (replay.progress(), Mutex::new(Figures::new()));
     asked.on_statistics(move || {

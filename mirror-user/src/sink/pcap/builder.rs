@@ -375,8 +375,15 @@ impl PcapBuilder {
         let fate = Arc::new(Fate::default());
         let form = Form { format: self.format, snaplen: self.snaplen };
         let writer = Writer::new(output, form, blocks, losses.clone(), Arc::clone(&fate));
-        let handoff = Handoff::start(terms, fate, self.on_thread_start, writer)
-            .map_err(|source| PcapError::Thread { source })?;
+        let handoff = Handoff::start(terms, fate, self.on_thread_start, writer).map_err(|source| {
+            // Nobody is left who would. It was created a moment ago, by this call.
+            if let Some(hidden) = &hidden
+                && let Err(error) = std::fs::remove_file(hidden)
+            {
+                tracing::warn!(file = %crate::escape::path(hidden), %error, "an empty file stays");
+            }
+            PcapError::Thread { source }
+        })?;
         let settings = Settings {
             format: blocks,
             outer: self.outer,

@@ -44,6 +44,12 @@ impl Device {
                 XskError::Bind(cause) if cause.raw_os_error() == Some(libc::EBUSY) => {
                     "; another AF_XDP socket is on its queue 0: stop its owner, or forward to another interface"
                 }
+                XskError::Umem { source, .. }
+                    if matches!(source.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM)) =>
+                {
+                    "; its memory counts against the limit of locked memory without CAP_IPC_LOCK: raise the limit (`ulimit -l \
+                     unlimited`, in a unit file `LimitMEMLOCK=infinity`), or add CAP_IPC_LOCK"
+                }
                 _ => "",
             };
             OpenError::Xsk(format!("{error}{mend}"))
