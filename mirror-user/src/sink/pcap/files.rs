@@ -1,7 +1,7 @@
 //! The files of a capture: which is written to, when the next begins, what becomes of the earlier ones.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     ffi::OsString,
     io,
     path::{Path, PathBuf},
@@ -23,6 +23,7 @@ use super::{
     rotator::{Hooks, Rotator},
 };
 use crate::{
+    flow::stable_hash,
     hidden_file::{Directory, FileId, HiddenFile, HiddenFileError},
     sink::{SinkError, origin::OriginKey},
 };
@@ -50,8 +51,10 @@ pub(super) struct Files {
     series: Vec<Series>,
     /// With a file for each origin.
     origins: Option<Origins>,
-    /// Files of this run under their final names, the oldest first.
+    /// Files of this run under their final names, the oldest first: where they may be deleted or replaced.
     own: VecDeque<Own>,
+    /// First names of this run, where one may come again.
+    firsts: Firsts,
     /// When the next time begins.
     due: Option<Instant>,
     /// Times begun.
@@ -86,6 +89,37 @@ impl Series {
 struct Own {
     path: PathBuf,
     id: FileId,
+}
+
+/// Names of files without a number behind, of which it is known whether this run gave them: such a name is taken by one of ours,
+/// and not by somebody else's file, when an hour comes again on another day, or an origin that had given up its file. By hash, in
+/// 1 MiB at most: more than seconds of a day. When there have been more, every name may have been ours; that a number is put
+/// behind one that was not costs nothing, and no file is replaced by it.
+#[derive(Default)]
+struct Firsts {
+    hashes: HashSet<u64>,
+    has_forgotten: bool,
+}
+
+/// Names that are remembered.
+const FIRSTS: usize = 1 << 17;
+
+impl Firsts {
+    fn remember(&mut self, path: &Path) {
+        if self.hashes.len() < FIRSTS {
+            self.hashes.insert(hash(path));
+        } else {
+            self.has_forgotten = true;
+        }
+    }
+
+    fn may_have(&self, path: &Path) -> bool {
+        self.has_forgotten || self.hashes.contains(&hash(path))
+    }
+}
+
+fn hash(path: &Path) -> u64 {
+    stable_hash(&path.as_os_str().as_encoded_bytes())
 }
 
 /// What is known when a run has ended.
@@ -147,6 +181,7 @@ impl Files {
             rotator: Rotator::default(),
             series: Vec::new(),
             own: VecDeque::new(),
+            firsts: Firsts::default(),
             due,
             periods: 0,
             packet_clock,
@@ -418,7 +453,7 @@ impl Files {
         let mut next = if !again { 0 } else { ring.map_or(number + 1, |files| (number + 1) % files) };
         let path_of = |number| self.names.path_of(&timed, of, number);
         let taken = |path: &Path| self.is_taken(path).map_err(|error| Fault::new(path, error));
-        let ours = |path: &Path| self.own.iter().any(|own| own.path == path);
+        let ours = |path: &Path| self.firsts.may_have(path);
         // Where nobody counts files but us, a log rotator may have moved some away, and others may have come; and a name may
         // come round again: of an hour on another day, or of a clock that was set back.
         let by_free_number =
@@ -464,7 +499,7 @@ impl Files {
     ) -> Result<(), Fault> {
         let lost_in_kernel = end.map(|end| end.lost_in_kernel);
         let has_failed = end.is_some_and(|end| end.has_failed);
-        let Series { of, ref mut part, .. } = self.series[index];
+        let Series { of, number, ref mut part, .. } = self.series[index];
         let Some(mut part) = part.take() else { return Ok(()) };
         let origins = self.origins.as_ref();
         let lost = || match of {
@@ -487,14 +522,20 @@ impl Files {
         } else {
             // To wait for the disk would cost frames in the middle of a run.
             let completed = if end.is_some() { file.complete() } else { file.publish() };
-            completed.and_then(|()| self.completed(file))
+            completed.and_then(|()| self.completed(file, number == 0))
         };
         completed.and(ended).map_err(|error| Fault { what, error })
     }
 
-    fn completed(&mut self, file: &HiddenFile) -> io::Result<()> {
+    fn completed(&mut self, file: &HiddenFile, is_first: bool) -> io::Result<()> {
         let path = file.path().to_owned();
-        self.own.push_back(Own { id: FileId::of(file.file())?, path: path.clone() });
+        let ring = self.plan.rotation.ring().is_some();
+        if ring || self.plan.floor.as_ref().is_some_and(|floor| floor.deletes()) {
+            self.own.push_back(Own { id: FileId::of(file.file())?, path: path.clone() });
+        }
+        if is_first && !ring {
+            self.firsts.remember(&path);
+        }
         self.rotator.add(&path);
         if let Some(hook) = &mut self.hooks.on_file {
             hook(&path);
@@ -545,5 +586,57 @@ impl Files {
     fn delete(&self, own: &Own) -> io::Result<()> {
         let name = own.path.file_name().unwrap_or_default();
         if self.directory.holds(name)? == Some(own.id) { self.directory.remove(name) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A capture that has completed so many files.
+    fn completed(rotation: Rotation, floor: Option<Floor>, files: u32) -> Files {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x");
+        let names = Names::new(&path, &rotation).unwrap();
+        let plan = Plan { rotation, floor, origins: Some(4), max_interfaces: 1 };
+        let mut capture = Files::create(names, plan, Hooks::default(), None).unwrap();
+        for number in 0..files {
+            let file = HiddenFile::create(&directory.path().join(format!("x{number}"))).unwrap();
+            file.publish().unwrap();
+            capture.completed(&file, number == 0).unwrap();
+        }
+        capture
+    }
+
+    #[test]
+    fn of_completed_files_only_those_are_known_that_may_be_deleted_or_replaced() {
+        let by_size = Rotation { size: Some(1), ..Rotation::default() };
+        let stop = Floor { bytes: 1, when_full: super::super::WhenFull::Stop };
+        let delete = Floor { when_full: super::super::WhenFull::Delete, ..stop };
+        for (rotation, floor, known) in [
+            (by_size, None, 0),
+            (by_size, Some(stop), 0),
+            (by_size, Some(delete), 50),
+            (Rotation { files: Some(100), ..by_size }, None, 50),
+            (Rotation { every: Some(Duration::from_secs(60)), ..Rotation::default() }, None, 0),
+        ] {
+            let capture = completed(rotation, floor, 50);
+            assert_eq!(capture.own.len(), known, "{rotation:?} {floor:?}");
+            assert!(capture.firsts.hashes.len() <= 1);
+            assert_eq!(capture.rotator.completed().files, 50);
+        }
+    }
+
+    #[test]
+    fn names_are_remembered_within_a_bound_and_none_is_taken_for_a_strangers_then() {
+        let mut firsts = Firsts::default();
+        let path = |number: usize| PathBuf::from(format!("out-{number}"));
+        for number in 0..FIRSTS {
+            assert!(!firsts.has_forgotten);
+            firsts.remember(&path(number));
+        }
+        assert!(firsts.may_have(&path(7)) && !firsts.may_have(&path(FIRSTS)));
+        (0..1000).for_each(|number| firsts.remember(&path(FIRSTS + number)));
+        assert!(firsts.hashes.len() <= FIRSTS && firsts.may_have(&path(FIRSTS)));
     }
 }
