@@ -23,7 +23,7 @@ use super::{
     rotator::{Hooks, Rotator},
 };
 use crate::{
-    flow::stable_hash,
+    flow::seeded_hash,
     hidden_file::{Directory, FileId, HiddenFile, HiddenFileError},
     sink::{SinkError, origin::OriginKey},
 };
@@ -119,7 +119,7 @@ impl Firsts {
 }
 
 fn hash(path: &Path) -> u64 {
-    stable_hash(&path.as_os_str().as_encoded_bytes())
+    seeded_hash(0, &path.as_os_str().as_encoded_bytes())
 }
 
 /// What is known when a run has ended.
