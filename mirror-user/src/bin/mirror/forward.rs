@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use mirror_user::escape;
 use mirror_user::sink::forward::{Forward, ForwardBuilder, ForwardError, Target};
 
-use crate::{Usage, output::OnThread};
+use crate::{Usage, privileges::Threads, sandbox::Kind};
 
 /// Where inner packets are forwarded to, and how.
 #[derive(Args, Clone, Debug)]
@@ -47,6 +47,14 @@ impl ForwardArgs {
     /// What is forwarded to, as it was written.
     pub(crate) fn targets(&self) -> impl Iterator<Item = String> {
         self.forward.iter().map(Target::to_string)
+    }
+
+    /// The TCP ports that are connected to.
+    pub(crate) fn connects(&self) -> impl Iterator<Item = u16> {
+        self.forward.iter().filter_map(|target| match target {
+            Target::PcapConnect { to, .. } => Some(to.port()),
+            _ => None,
+        })
     }
 
     /// In one line, for the user; `None` where nothing is forwarded.
@@ -127,7 +135,7 @@ impl ForwardArgs {
         vnis: &[u32],
         max_frame: usize,
         patient: bool,
-        on_thread: Option<&OnThread>,
+        threads: &Threads,
     ) -> anyhow::Result<Vec<Forward>> {
         let open = |targets: &[Target]| {
             let mut builder = self.builder(targets)?.max_frame(max_frame).patient(patient);
@@ -137,9 +145,7 @@ impl ForwardArgs {
             if let Some(seed) = self.forward_seed {
                 builder = builder.seed(seed);
             }
-            if let Some(hook) = on_thread.cloned() {
-                builder = builder.on_thread_start(move || hook());
-            }
+            builder = builder.on_thread_start(threads.or_panic(Kind::Forwarder));
             Some(builder.build().map_err(refused))
         };
         self.groups().filter_map(open).collect()

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     process::ExitCode,
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -21,7 +21,8 @@ use crate::{
     Usage, lists,
     memory::{self, MIB},
     output::{self, Opening, OutputArgs, Outputs},
-    privileges::{self, Keep},
+    privileges::{self, Keep, Threads},
+    sandbox::{Kind, Sandbox},
     signals::{self, Asked},
     status::Status,
     terminal, user,
@@ -205,7 +206,14 @@ pub(crate) fn run(args: &IngestArgs) -> anyhow::Result<ExitCode> {
     if let Err(error) = OpenFiles::raise(USUAL_FILES) {
         tracing::debug!(%error, "the limit of open files stays as it is");
     }
-    let engine = builder.on_thread_ready(Keep::nothing().hook()).build().map_err(usage)?;
+    let mut places = args.output.places()?;
+    if args.wait() == Wait::BusyPoll {
+        places.restored.clone_from(&args.interface);
+    }
+    // While all directories can be opened, whoever's they are.
+    let sandbox = Sandbox::prepare(args.output.sandbox, &places)?;
+    let engines = Threads::new(Keep::nothing(), &sandbox);
+    let engine = builder.on_thread_ready(Arc::new(engines.hook(Kind::Worker))).build().map_err(usage)?;
     let needed = files_needed(engine.plan(), &args.output)?;
     if let Some(most) = OpenFiles::raise(needed)?.soft.filter(|most| *most < needed) {
         return Err(anyhow::anyhow!(
@@ -220,11 +228,11 @@ pub(crate) fn run(args: &IngestArgs) -> anyhow::Result<ExitCode> {
         user::change_to(user)?;
     }
     let keep = Keep::to_end_a_run(args.wait(), user.is_some(), args.output.directories())?;
-    let for_signals = keep.clone();
-    let asked = signals::hear(move || for_signals.drop_others())?;
-    let on_threads = keep.clone().on_threads();
+    let threads = Threads::new(keep, &sandbox);
+    threads.supervise()?;
+    let asked = signals::hear(threads.hook(Kind::Main))?;
     let opening = Opening {
-        on_threads: Some(&on_threads),
+        threads: &threads,
         stop: &asked.stop,
         streams: &streams,
         by_packets: false,
@@ -241,7 +249,7 @@ pub(crate) fn run(args: &IngestArgs) -> anyhow::Result<ExitCode> {
         announce(engine.plan(), &outputs, &memory);
     }
     let running = outputs.sinks.iter().cloned().fold(engine, Engine::sink).start().map_err(usage)?;
-    keep.drop_others().context("capabilities cannot be given up")?;
+    threads.confine(Kind::Main).context("privileges cannot be given up")?;
     let (stopper, settings) = (running.stopper(), running.stopper());
     asked.begun(&outputs, move || stopper.stop(), move || settings.put_settings_back());
     let report = watch(running, args, &asked);

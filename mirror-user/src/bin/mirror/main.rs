@@ -1,5 +1,7 @@
 //! `mirror`: takes AWS VPC Traffic Mirroring off the NIC, or out of capture files, with every packet accounted for.
 
+#![deny(unsafe_code)]
+
 mod closing;
 mod config;
 #[cfg(feature = "af-xdp")]
@@ -18,9 +20,9 @@ mod output;
 mod places;
 mod postrotate;
 mod print;
-#[cfg(feature = "af-xdp")]
 mod privileges;
 mod replay;
+mod sandbox;
 mod signals;
 mod status;
 mod streams;

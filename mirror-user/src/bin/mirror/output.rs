@@ -15,7 +15,7 @@ use anyhow::Context as _;
 use clap::{ArgGroup, Args, ValueEnum};
 use mirror_user::{
     Report, escape,
-    hidden_file::{HiddenFile, HiddenFileError},
+    hidden_file::{self, HiddenFile, HiddenFileError},
     select::{Allow, Filter, Selection},
     sink::{
         self, Counters, LatencySink, SinkFactory,
@@ -30,6 +30,8 @@ use crate::{
     lists, places,
     postrotate::Postrotate,
     print::PrintArgs,
+    privileges::Threads,
+    sandbox::{Kind, Places, SandboxArg},
     streams::{self, Stream, Streams},
     terminal,
 };
@@ -106,6 +108,16 @@ pub(crate) struct OutputArgs {
     /// Where root runs this, change to this user before any file is created
     #[arg(short = 'Z', long, help_heading = "Run", value_name = "USER")]
     pub(crate) relinquish_privileges: Option<String>,
+    /// Confine threads and commands, beside giving up capabilities: files are written only where outputs are, TCP goes only
+    /// where packets are forwarded to, and threads that handle packets make only the system calls they need
+    #[arg(long, help_heading = "Run", value_enum, default_value_t = SandboxArg::Auto)]
+    pub(crate) sandbox: SandboxArg,
+    /// Let commands of -z write beneath this directory, too; may be given several times
+    #[arg(long, help_heading = "Run", value_name = "DIR")]
+    command_write: Vec<PathBuf>,
+    /// Let commands of -z connect to these TCP ports
+    #[arg(long, help_heading = "Run", value_name = "LIST", value_parser = lists::ports)]
+    command_connect: Option<lists::Ports>,
     /// End after exactly this many inner packets
     #[arg(short = 'c', help_heading = "Run", value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
@@ -142,23 +154,10 @@ impl FileFormat {
     }
 }
 
-/// What is done first on each thread that a sink starts.
-pub(crate) type OnThread = Arc<dyn Fn() + Send + Sync>;
-
-/// The same for all threads that outputs have.
-#[derive(Clone)]
-pub(crate) struct OnThreads {
-    /// On those that complete files.
-    pub(crate) file: OnThread,
-    /// On those that forward and print.
-    pub(crate) other: OnThread,
-    /// On those that run commands.
-    pub(crate) command: Arc<dyn Fn() -> io::Result<()> + Send + Sync>,
-}
-
 /// What outputs are opened with.
 pub(crate) struct Opening<'r> {
-    pub(crate) on_threads: Option<&'r OnThreads>,
+    /// What their threads do first.
+    pub(crate) threads: &'r Threads,
     /// Set when all files are written that were asked for, and when the run is to end.
     pub(crate) stop: &'r Arc<AtomicBool>,
     /// What outputs name that is no file.
@@ -230,12 +229,54 @@ impl OutputArgs {
     }
 
     /// The directories in which files will be completed.
-    #[cfg(feature = "af-xdp")]
     pub(crate) fn directories(&self) -> impl Iterator<Item = &Path> {
-        use mirror_user::hidden_file;
-
         let captures = self.writes().filter(|path| streams::is_file(path));
         captures.chain(self.report.as_deref()).map(hidden_file::directory_of)
+    }
+
+    /// What the run writes and where, and what its commands may.
+    ///
+    /// # Errors
+    ///
+    /// What is said of commands contradicts the rest, or names no directory.
+    pub(crate) fn places(&self) -> anyhow::Result<Places> {
+        let commands = self.all().any(|output| output.files.postrotate_command.is_some());
+        for (flag, given) in [
+            ("--command-write", !self.command_write.is_empty()),
+            ("--command-connect", self.command_connect.is_some()),
+        ] {
+            if given && !commands {
+                return Err(
+                    Usage(format!("{flag} is for commands, and there is none; give one with -z")).into()
+                );
+            }
+        }
+        for directory in &self.command_write {
+            let found = directory
+                .metadata()
+                .with_context(|| format!("--command-write {}", escape::path(directory)))?;
+            if !found.is_dir() {
+                return Err(
+                    Usage(format!("--command-write {}: no directory", escape::path(directory))).into()
+                );
+            }
+        }
+        Ok(Places {
+            outputs: self.writes().filter(|path| !streams::is_stdout(path)).map(Path::to_owned).collect(),
+            #[cfg(feature = "af-xdp")]
+            sockets: self.all().flat_map(|output| output.forward.sockets()).map(Path::to_owned).collect(),
+            #[cfg(not(feature = "af-xdp"))]
+            sockets: Vec::new(),
+            report: self.report.clone(),
+            #[cfg(feature = "af-xdp")]
+            connect: self.all().flat_map(|output| output.forward.connects()).collect(),
+            #[cfg(not(feature = "af-xdp"))]
+            connect: Vec::new(),
+            restored: Vec::new(),
+            commands,
+            command_write: self.command_write.clone(),
+            command_connect: self.command_connect.iter().flat_map(|list| list.0.iter().copied()).collect(),
+        })
     }
 
     /// How much of itself the run is to log.
@@ -370,12 +411,8 @@ impl OutputArgs {
         }
         self.refuse_terminal()?;
         let commands = self.all().any(|output| output.files.postrotate_command.is_some());
-        let postrotate = commands
-            .then(|| {
-                let prepare = opening.on_threads.map(|threads| Arc::clone(&threads.command));
-                Postrotate::start(move || prepare.as_ref().map_or(Ok(()), |prepare| prepare()))
-            })
-            .transpose()?;
+        let postrotate =
+            commands.then(|| Postrotate::start(opening.threads.hook(Kind::Command))).transpose()?;
         let counters = Counters::default();
         let mut outputs = Outputs {
             memory_per_worker: counters.memory_per_worker(),
@@ -446,9 +483,8 @@ impl OutputArgs {
             outputs.captures.push(capture);
             outputs.sinks.push(dressed(Arc::new(pcap)));
         }
-        let on_thread = opening.on_threads.map(|threads| &threads.other);
         if self.print.is_asked_for() {
-            let print = self.print.open(self.verbose, self.outer, on_thread)?;
+            let print = self.print.open(self.verbose, self.outer, opening.threads)?;
             outputs.memory_per_worker += print.memory_per_worker(max_frame);
             outputs.sinks.push(dressed(Arc::new(print)));
         }
@@ -458,7 +494,7 @@ impl OutputArgs {
             let vnis = self.vni.as_ref().map_or(&[][..], |list| &list.0);
             // Devices and raw sockets take rights that files are not to be opened with.
             let forwards =
-                privileges::raised(|| self.forward.open(vnis, max_frame, opening.patient, on_thread))?;
+                privileges::raised(|| self.forward.open(vnis, max_frame, opening.patient, opening.threads))?;
             for forward in forwards {
                 outputs.memory_per_worker += forward.memory_per_worker(max_frame);
                 outputs.readers.push(forward.readers());
@@ -501,10 +537,7 @@ impl OutputArgs {
         if self.unbuffered {
             builder = builder.unbuffered(true);
         }
-        if let Some(threads) = opening.on_threads.cloned() {
-            builder = builder.on_thread_start(move || (threads.file)());
-        }
-        let pcap = builder.build()?;
+        let pcap = builder.on_thread_start(opening.threads.or_panic(Kind::Writer)).build()?;
         let capture = Capture {
             path: (!matches!(stream, Some(Stream::Stdout))).then(|| path.clone()),
             rotator: pcap.rotator(),

@@ -3,7 +3,7 @@
 use clap::{ArgAction, Args};
 use mirror_user::sink::print::{Dump, Print, PrintError, Style, Time};
 
-use crate::output::OnThread;
+use crate::{privileges::Threads, sandbox::Kind};
 
 /// What of a packet is printed.
 #[derive(Args, Debug)]
@@ -40,18 +40,9 @@ impl PrintArgs {
     }
 
     /// The printer, opened.
-    pub(crate) fn open(
-        &self,
-        verbosity: u8,
-        outer: bool,
-        on_thread: Option<&OnThread>,
-    ) -> Result<Print, PrintError> {
+    pub(crate) fn open(&self, verbosity: u8, outer: bool, threads: &Threads) -> Result<Print, PrintError> {
         let style = self.style().verbosity(verbosity).outer(outer);
-        let mut builder = Print::builder(style);
-        if let Some(hook) = on_thread.cloned() {
-            builder = builder.on_thread_start(move || hook());
-        }
-        builder.build()
+        Print::builder(style).on_thread_start(threads.or_panic(Kind::Printer)).build()
     }
 
     fn style(&self) -> Style {

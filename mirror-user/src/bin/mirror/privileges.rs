@@ -1,35 +1,91 @@
-//! Root only as long as needed: every thread gives up its capabilities before its first frame.
+//! Root only as long as needed: every thread gives up its capabilities before its first frame, and confines itself.
 
 use std::{io, os::unix::fs::MetadataExt as _, path::Path, sync::Arc};
 
 use anyhow::Context as _;
 use caps::{CapSet, Capability, CapsHashSet};
-use mirror_user::{
-    engine::{ThreadHook, Wait},
-    escape,
-    host::kernel::KernelVersion,
-};
+use mirror_user::escape;
+#[cfg(feature = "af-xdp")]
+use mirror_user::{engine::Wait, host::kernel::KernelVersion};
 use nix::unistd::{getegid, geteuid};
 
-use crate::output::{OnThread, OnThreads};
+use crate::sandbox::{Kind, Sandbox};
 
 /// Since 5.19 maps are read through their descriptor alone (kernel commit c8644cd0efe7).
+#[cfg(feature = "af-xdp")]
 const MAPS_BY_DESCRIPTOR: KernelVersion = KernelVersion { major: 5, minor: 19, patch: 0 };
 
 /// The capabilities that a thread keeps.
 #[derive(Clone, Debug)]
 pub(crate) struct Keep(CapsHashSet);
 
+/// How the threads of a run give up what they do not need: capabilities, and what the sandbox takes.
+#[derive(Clone)]
+pub(crate) struct Threads {
+    /// Of those that end a run: the main thread, the one that hears signals, and those that complete files.
+    end_a_run: Keep,
+    /// Of the one that reads files.
+    read: Keep,
+    sandbox: Arc<Sandbox>,
+}
+
+impl Threads {
+    pub(crate) fn new(end_a_run: Keep, sandbox: &Arc<Sandbox>) -> Self {
+        Self { end_a_run, read: Keep::nothing(), sandbox: Arc::clone(sandbox) }
+    }
+
+    /// What the thread that reads files keeps.
+    pub(crate) fn reading(self, read: Keep) -> Self {
+        Self { read, ..self }
+    }
+
+    /// Has the calling thread give up, for good, what one of its kind does not need. To be called before its first frame.
+    pub(crate) fn confine(&self, kind: Kind) -> io::Result<()> {
+        let nothing = Keep::nothing();
+        let keep = match kind {
+            Kind::Main | Kind::Writer => &self.end_a_run,
+            Kind::Reader => &self.read,
+            // They parse what strangers send, or run what others wrote.
+            Kind::Supervisor | Kind::Worker | Kind::Printer | Kind::Forwarder | Kind::Command => &nothing,
+        };
+        keep.drop_others()?;
+        self.sandbox.confine(kind)
+    }
+
+    /// Starts what answers for system calls that are refused. To be called before any thread is confined.
+    pub(crate) fn supervise(&self) -> anyhow::Result<()> {
+        self.sandbox.supervise(self.hook(Kind::Supervisor))
+    }
+
+    /// The same for a thread to call.
+    pub(crate) fn hook(&self, kind: Kind) -> impl Fn() -> io::Result<()> + Clone + Send + Sync + use<> {
+        let threads = self.clone();
+        move || threads.confine(kind)
+    }
+
+    /// The same for a thread of a sink's. One that cannot give up its rights must not go on with them: its sink fails, and
+    /// says so.
+    pub(crate) fn or_panic(&self, kind: Kind) -> impl Fn() + Send + Sync + use<> {
+        let hook = self.hook(kind);
+        move || {
+            if let Err(error) = hook() {
+                panic!("privileges cannot be given up: {error}");
+            }
+        }
+    }
+}
+
 impl Keep {
     /// What the threads that end a run need: the main thread, the one that hears signals, and the one that writes the
     /// capture. Files are completed in `directories`, which are held open until then; not where root has changed to another
     /// user, who is to write with rights of his own.
+    #[cfg(feature = "af-xdp")]
     pub(crate) fn to_end_a_run<'a>(
         wait: Wait,
         changed_user: bool,
         directories: impl Iterator<Item = &'a Path>,
     ) -> anyhow::Result<Self> {
-        let mut keep = CapsHashSet::new();
+        let Self(mut keep) = Self::to_complete_files(changed_user, directories)?;
         if KernelVersion::running()? < MAPS_BY_DESCRIPTOR {
             keep.insert(Capability::CAP_BPF);
         }
@@ -41,6 +97,15 @@ impl Keep {
                 keep.insert(Capability::CAP_DAC_OVERRIDE);
             }
         }
+        Ok(Self(keep))
+    }
+
+    /// The same of a run that has no interface.
+    pub(crate) fn to_complete_files<'a>(
+        changed_user: bool,
+        directories: impl Iterator<Item = &'a Path>,
+    ) -> anyhow::Result<Self> {
+        let mut keep = CapsHashSet::new();
         for directory in directories.filter(|_| !changed_user) {
             if !writable_by_mode(directory).with_context(|| format!("{}", escape::path(directory)))? {
                 // To give a file its final name where only root's override may.
@@ -50,36 +115,18 @@ impl Keep {
         Ok(Self(keep))
     }
 
+    /// What it takes to open a file for reading that its mode keeps from this user.
+    pub(crate) fn to_read_others_files() -> Self {
+        Self([Capability::CAP_DAC_READ_SEARCH].into())
+    }
+
     /// What the engine's own threads need, the workers among them, which parse what strangers send: nothing.
     pub(crate) fn nothing() -> Self {
         Self(CapsHashSet::new())
     }
 
-    /// For the threads of outputs: those that complete files keep what that takes, the others nothing.
-    pub(crate) fn on_threads(self) -> OnThreads {
-        OnThreads {
-            file: self.or_panic(),
-            other: Self::nothing().or_panic(),
-            command: Self::nothing().hook(),
-        }
-    }
-
-    /// A thread that cannot give up its rights must not go on with them: its sink fails, and says so.
-    fn or_panic(self) -> OnThread {
-        Arc::new(move || {
-            if let Err(error) = self.drop_others() {
-                panic!("capabilities cannot be given up: {error}");
-            }
-        })
-    }
-
-    /// For the engine's threads.
-    pub(crate) fn hook(self) -> ThreadHook {
-        Arc::new(move || self.drop_others())
-    }
-
     /// Gives up all other capabilities of the calling thread, for itself and for whatever it might execute.
-    pub(crate) fn drop_others(&self) -> io::Result<()> {
+    fn drop_others(&self) -> io::Result<()> {
         let held = caps::read(None, CapSet::Permitted).map_err(io::Error::other)?;
         let keep: CapsHashSet = self.0.intersection(&held).copied().collect();
         // It takes one to give others up, and after a change of user none is effective.
@@ -117,6 +164,15 @@ pub(crate) fn raised<T>(action: impl FnOnce() -> anyhow::Result<T>) -> anyhow::R
     let result = action();
     caps::set(None, CapSet::Effective, &before)?;
     result
+}
+
+/// Does something with no capability in effect: as this thread can once they are given up.
+pub(crate) fn without_any<T>(action: impl FnOnce() -> T) -> io::Result<T> {
+    let before = caps::read(None, CapSet::Effective).map_err(io::Error::other)?;
+    caps::set(None, CapSet::Effective, &CapsHashSet::new()).map_err(io::Error::other)?;
+    let result = action();
+    caps::set(None, CapSet::Effective, &before).map_err(io::Error::other)?;
+    Ok(result)
 }
 
 /// Whether the mode bits alone let this process write in a directory.

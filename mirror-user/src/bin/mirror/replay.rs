@@ -3,35 +3,33 @@
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool, mpsc},
+    thread,
     time::Instant,
 };
 #[cfg(feature = "af-xdp")]
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-    time::Duration,
-};
+use std::{sync::atomic::Ordering, time::Duration};
 
+use anyhow::Context as _;
 use clap::Args;
 use mirror_user::{
-    Replay,
+    Replay, Report,
     replay::{MAX_FRAME, ReplayBuilder, ReplayError},
 };
 #[cfg(feature = "af-xdp")]
 use mirror_user::{escape, sink::forward::Target};
+use rustix::fs::{Access, AtFlags, CWD};
 
+#[cfg(feature = "af-xdp")]
+use crate::memory::{self, MIB};
 use crate::{
     FAILED, Usage,
-    output::{self, OnThreads, Opening, OutputArgs, Outputs},
+    output::{self, Opening, OutputArgs, Outputs},
+    privileges::{self, Keep, Threads},
+    sandbox::{Kind, Sandbox},
     signals,
     status::Figures,
     terminal, user,
-};
-#[cfg(feature = "af-xdp")]
-use crate::{
-    memory::{self, MIB},
-    privileges::{self, Keep},
 };
 
 /// Arguments of `mirror replay`.
@@ -105,26 +103,29 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let builder = args.builder()?;
     builder.validate().map_err(usage)?;
     let user = user::wanted(args.output.relinquish_privileges.as_deref())?;
-    // Another user may not be able to read them.
-    let builder = builder.hold_open(user.is_some());
+    let places = args.output.places()?;
+    let unreadable = unreadable(&args.read)?;
+    // Another user, or root without its capabilities, may not be able to read them.
+    let builder = builder.hold_open(user.is_some() || unreadable.files);
     #[cfg(feature = "af-xdp")]
     memory::refuse_beyond_limit(READING, 1)?;
     // Before anything is created: what cannot be read leaves nothing behind.
     let replay = builder.build().map_err(usage)?;
-    let on_threads = user.as_ref().map(change_to).transpose()?.flatten();
-    let for_signals = on_threads.clone();
-    let asked = signals::hear(move || for_signals.map_or(Ok(()), |threads| (threads.command)()))?;
-    let opening = Opening {
-        on_threads: on_threads.as_ref(),
-        stop: &asked.stop,
-        streams: &streams,
-        by_packets: true,
-        patient: true,
-    };
-    let outputs = user::naming(user.as_ref(), args.output.open(MAX_FRAME, &opening))?;
-    if let Some(threads) = &on_threads {
-        (threads.command)()?;
+    // While all directories can be opened, whoever's they are.
+    let sandbox = Sandbox::prepare(args.output.sandbox, &places)?;
+    if let Some(user) = &user {
+        // For the devices that are forwarded to.
+        privileges::outlast_change_of_user()?;
+        user::change_to(user)?;
     }
+    let keep = Keep::to_complete_files(user.is_some(), args.output.directories())?;
+    let read = if unreadable.streams { Keep::to_read_others_files() } else { Keep::nothing() };
+    let threads = Threads::new(keep, &sandbox).reading(read);
+    threads.supervise()?;
+    let asked = signals::hear(threads.hook(Kind::Main))?;
+    let opening =
+        Opening { threads: &threads, stop: &asked.stop, streams: &streams, by_packets: true, patient: true };
+    let outputs = user::naming(user.as_ref(), args.output.open(MAX_FRAME, &opening))?;
     #[cfg(feature = "af-xdp")]
     memory::refuse_beyond_limit(READING + outputs.memory_per_worker as u64, THREADS)?;
     let replay = outputs.sinks.iter().cloned().fold(replay, Replay::sink);
@@ -138,7 +139,7 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let waited_in_vain = wait_for_readers(args, &outputs, &asked.stop);
     #[cfg(not(feature = "af-xdp"))]
     let waited_in_vain = false;
-    let report = replay.run(&asked.stop)?;
+    let report = read_through(replay, &asked.stop, &threads)?;
     let code = output::conclude(&outputs, &report)?;
     Ok(if waited_in_vain { ExitCode::from(FAILED) } else { code })
 }
@@ -193,18 +194,42 @@ fn is_named_as_capture(word: &str) -> bool {
     name.len() < word.len() || [".pcap", ".pcapng", ".cap"].iter().any(|ending| name.ends_with(ending))
 }
 
-/// Changes the user, and keeps what devices to forward to may take; what each thread that is started gives that up by.
-#[cfg(feature = "af-xdp")]
-fn change_to(user: &nix::unistd::User) -> anyhow::Result<Option<OnThreads>> {
-    privileges::outlast_change_of_user()?;
-    user::change_to(user)?;
-    Ok(Some(Keep::nothing().on_threads()))
+/// Runs a replay on a thread of its own, which is confined to reading, and confines this one to ending the run.
+fn read_through(replay: Replay, stop: &Arc<AtomicBool>, threads: &Threads) -> anyhow::Result<Report> {
+    let (done, is_done) = mpsc::channel();
+    let (confine, stop) = (threads.hook(Kind::Reader), Arc::clone(stop));
+    thread::Builder::new()
+        .name("mirror-replay".to_owned())
+        .spawn(move || {
+            let report = confine().map_err(anyhow::Error::from).and_then(|()| Ok(replay.run(&stop)?));
+            // Whoever started it waits.
+            drop(done.send(report));
+        })
+        .context("the thread that reads")?;
+    threads.confine(Kind::Main).context("privileges cannot be given up")?;
+    // Without a word it has panicked outside of all sinks, and said so.
+    is_done.recv().context("the thread that reads panicked")?
 }
 
-/// Changes the user, and is left with nothing.
-#[cfg(not(feature = "af-xdp"))]
-fn change_to(user: &nix::unistd::User) -> anyhow::Result<Option<OnThreads>> {
-    user::change_to(user).map(|()| None)
+/// Whether there are files that this user, root, can read only by its capabilities: regular ones, and others, which are opened
+/// when their turn comes.
+struct Unreadable {
+    files: bool,
+    streams: bool,
+}
+
+fn unreadable(files: &[PathBuf]) -> anyhow::Result<Unreadable> {
+    let mut found = Unreadable { files: false, streams: false };
+    // What is not there, or no one may read, is told of by who opens it.
+    let kept = |path: &&PathBuf| {
+        *path != Path::new("-")
+            && rustix::fs::accessat(CWD, *path, Access::READ_OK, AtFlags::EACCESS).is_err()
+    };
+    let kept: Vec<_> = privileges::without_any(|| files.iter().filter(kept).collect())?;
+    for metadata in kept.into_iter().filter_map(|path| path.metadata().ok()) {
+        *(if metadata.is_file() { &mut found.files } else { &mut found.streams }) = true;
+    }
+    Ok(found)
 }
 
 fn usage(error: ReplayError) -> anyhow::Error {

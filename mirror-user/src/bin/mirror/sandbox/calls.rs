@@ -1,0 +1,247 @@
+//! Which system calls each kind of thread may make.
+//!
+//! Lists are by name, so that one serves all machines: a name that a machine does not have is one that nobody calls there.
+//! They are meant to be complete for what Rust's standard library and the C library do on their own, with other versions of
+//! theirs too, and for what the outputs do; and to have nothing that executes, maps code, traces, signals, mounts or changes
+//! who one is.
+
+use std::collections::BTreeMap;
+
+use seccompiler::{
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch,
+};
+use syscalls::Sysno;
+
+use super::Kind;
+
+/// Calls that are allowed with any arguments.
+const OF_ALL: &[&str] = &[
+    // Memory.
+    "brk",
+    "madvise",
+    "mremap",
+    "munmap",
+    // Threads that wait, wake and end; unwinding needs none.
+    "exit",
+    "exit_group",
+    "futex",
+    "futex_waitv",
+    "futex_wait",
+    "futex_wake",
+    "futex_requeue",
+    "get_robust_list",
+    "getpid",
+    "getppid",
+    "gettid",
+    "membarrier",
+    "restart_syscall",
+    "rseq",
+    "rt_sigaction",
+    "rt_sigpending",
+    "rt_sigprocmask",
+    "rt_sigreturn",
+    "rt_sigtimedwait",
+    "sched_getaffinity",
+    "sched_getparam",
+    "sched_getscheduler",
+    "sched_yield",
+    "set_robust_list",
+    "set_tid_address",
+    "sigaltstack",
+    // Time.
+    "clock_getres",
+    "clock_gettime",
+    "clock_nanosleep",
+    "gettimeofday",
+    "nanosleep",
+    "time",
+    "times",
+    // Descriptors at hand, standard error for the log among them.
+    "close",
+    "close_range",
+    "dup",
+    "fadvise64",
+    "fcntl",
+    "fstat",
+    "fstatfs",
+    "lseek",
+    "pread64",
+    "preadv",
+    "preadv2",
+    "read",
+    "readahead",
+    "readv",
+    "write",
+    "writev",
+    // To wait for them.
+    "epoll_create1",
+    "epoll_ctl",
+    "epoll_pwait",
+    "epoll_pwait2",
+    "epoll_wait",
+    "eventfd2",
+    "pipe2",
+    "poll",
+    "ppoll",
+    "pselect6",
+    "select",
+    // Files to read, opened as below: a backtrace has its names from the executable, times their zone from files.
+    "access",
+    "faccessat",
+    "faccessat2",
+    "getcwd",
+    "getdents64",
+    "lstat",
+    "newfstatat",
+    "readlink",
+    "readlinkat",
+    "stat",
+    "statfs",
+    "statx",
+    // What machine and process are.
+    "getcpu",
+    "getegid",
+    "geteuid",
+    "getgid",
+    "getrandom",
+    "getresgid",
+    "getresuid",
+    "getrlimit",
+    "getrusage",
+    "getuid",
+    "sysinfo",
+    "uname",
+];
+
+/// Sockets at hand: AF_XDP's and netlink's of the engine, those that forward.
+const ON_SOCKETS: &[&str] = &[
+    "getpeername",
+    "getsockname",
+    "getsockopt",
+    "recvfrom",
+    "recvmmsg",
+    "recvmsg",
+    "sendmmsg",
+    "sendmsg",
+    "sendto",
+    "setsockopt",
+    "shutdown",
+];
+
+/// To take in readers, and to go to one that listens.
+const TO_SOCKETS: &[&str] = &[
+    "accept", "accept4", "bind", "connect", "listen", // The name of a Unix socket.
+    "unlink", "unlinkat",
+];
+
+/// Files that are written, named and removed: Landlock says where.
+const ON_FILES: &[&str] = &[
+    "chmod",
+    "copy_file_range",
+    "creat",
+    "fallocate",
+    "fchmod",
+    "fchmodat",
+    "fchown",
+    "fdatasync",
+    "flock",
+    "fsync",
+    "ftruncate",
+    "link",
+    "linkat",
+    "mkdir",
+    "mkdirat",
+    "open",
+    "openat",
+    "openat2",
+    "pwrite64",
+    "pwritev",
+    "pwritev2",
+    "rename",
+    "renameat",
+    "renameat2",
+    "rmdir",
+    "sendfile",
+    "splice",
+    "sync_file_range",
+    "syncfs",
+    "truncate",
+    "umask",
+    "unlink",
+    "unlinkat",
+    "utimensat",
+];
+
+/// A call that is allowed where an argument, under a mask, has a value.
+struct Where(&'static str, u8, u64, u64);
+
+const ACCESS_MODE: u64 = libc::O_ACCMODE as u64;
+/// What creates or empties a file. `O_TMPFILE` has a bit of its own beside that of `O_DIRECTORY`, and takes a mode that writes.
+const OPENS_TO_WRITE: u64 = ACCESS_MODE | libc::O_CREAT as u64 | libc::O_TRUNC as u64;
+const EXECUTES: u64 = libc::PROT_EXEC as u64;
+/// All of an argument that is an int.
+const INT: u64 = u32::MAX as u64;
+
+const WHERE: &[Where] = &[
+    Where("open", 1, OPENS_TO_WRITE, 0),
+    Where("openat", 2, OPENS_TO_WRITE, 0),
+    Where("mmap", 2, EXECUTES, 0),
+    Where("mprotect", 2, EXECUTES, 0),
+    // Limits are read, with no new ones.
+    Where("prlimit64", 2, u64::MAX, 0),
+    // Names of this thread and of mappings.
+    Where("prctl", 0, INT, libc::PR_SET_NAME as u64),
+    Where("prctl", 0, INT, libc::PR_SET_VMA as u64),
+    // Whether it is a terminal, how wide; how much there is to read; whether to wait.
+    Where("ioctl", 1, INT, libc::TCGETS),
+    Where("ioctl", 1, INT, libc::TIOCGWINSZ),
+    Where("ioctl", 1, INT, libc::FIONREAD),
+    Where("ioctl", 1, INT, libc::FIONBIO),
+    Where("ioctl", 1, INT, libc::FIOCLEX),
+];
+
+const FAMILIES: &[Where] = &[
+    Where("socket", 0, INT, libc::AF_INET as u64),
+    Where("socket", 0, INT, libc::AF_INET6 as u64),
+    Where("socket", 0, INT, libc::AF_NETLINK as u64),
+    Where("socket", 0, INT, libc::AF_UNIX as u64),
+    // Ethtool's questions, and whether a link is up.
+    Where("ioctl", 1, INT, 0x8946),
+    Where("ioctl", 1, INT, 0x8913),
+    Where("ioctl", 1, INT, 0x8921),
+];
+
+/// A thread that reads a pipe, started by the one that reads files. Its filter is this one's.
+const THREADS: &[Where] = &[Where("clone", 0, libc::CLONE_THREAD as u64, libc::CLONE_THREAD as u64)];
+
+/// The filter of a kind; `None` for those that have none.
+pub(super) fn filter(kind: Kind) -> Result<Option<BpfProgram>, BackendError> {
+    let (calls, wheres): (&[&[&str]], &[&[Where]]) = match kind {
+        Kind::Main | Kind::Supervisor | Kind::Command => return Ok(None),
+        Kind::Worker => (&[OF_ALL, ON_SOCKETS], &[WHERE]),
+        Kind::Reader => (&[OF_ALL], &[WHERE, THREADS]),
+        Kind::Writer => (&[OF_ALL, ON_FILES], &[WHERE]),
+        Kind::Printer => (&[OF_ALL], &[WHERE]),
+        Kind::Forwarder => (&[OF_ALL, ON_SOCKETS, TO_SOCKETS], &[WHERE, FAMILIES]),
+    };
+    let number = |name: &str| name.parse().ok().map(|call: Sysno| i64::from(call.id()));
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
+    // To itself alone, as abort(3) does.
+    let own = Where("tgkill", 0, INT, u64::from(std::process::id()));
+    for Where(name, argument, mask, value) in wheres.iter().copied().flatten().chain([&own]) {
+        let Some(number) = number(name) else { continue };
+        let length = if *mask > INT { SeccompCmpArgLen::Qword } else { SeccompCmpArgLen::Dword };
+        let condition = SeccompCondition::new(*argument, length, SeccompCmpOp::MaskedEq(*mask), *value)?;
+        rules.entry(number).or_default().push(SeccompRule::new(vec![condition])?);
+    }
+    for name in calls.iter().copied().flatten() {
+        if let Some(number) = number(name) {
+            // Whatever its arguments.
+            rules.insert(number, Vec::new());
+        }
+    }
+    let machine = TargetArch::try_from(std::env::consts::ARCH)?;
+    // In the place of an action that hands the call on: see `refused`.
+    SeccompFilter::new(rules, SeccompAction::Trap, SeccompAction::Allow, machine)?.try_into().map(Some)
+}

@@ -1,0 +1,338 @@
+//! `--sandbox`: what threads and commands may still do once a run has begun, whatever their user may.
+//!
+//! Each thread confines itself at its start, beside giving up its capabilities ([`crate::privileges::Threads`]): Landlock
+//! (`writes`) for what it may write and connect to, a filter of seccomp(2) (`calls`) for which system calls it may make. The
+//! main thread does when the run has begun, for it opens what is written to, and interfaces.
+//!
+//! It is of this command and not of the library: an embedder's own sinks may do what they like.
+
+mod calls;
+#[expect(unsafe_code, reason = "system calls without a safe wrapper")]
+mod refused;
+mod writes;
+
+use std::{
+    fs::DirBuilder,
+    io,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+};
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+use landlock::RulesetCreated;
+#[cfg(feature = "af-xdp")]
+use mirror_user::host::run_state::DIRECTORY as RUN_STATE;
+use mirror_user::{escape, hidden_file};
+use nix::unistd::geteuid;
+use seccompiler::BpfProgram;
+
+use self::{
+    refused::Supervisor,
+    writes::{PROMISED, Support, WANTED, Writes},
+};
+
+/// A run without an interface leaves none.
+#[cfg(not(feature = "af-xdp"))]
+const RUN_STATE: &str = "/run/mirror";
+
+/// How much of a sandbox is wanted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum SandboxArg {
+    /// As far as the kernel goes; what it lacks is logged
+    Auto,
+    /// All that is promised, or the run does not start: Landlock with TCP (kernel 6.7) and seccomp
+    Require,
+    /// None; capabilities are given up all the same
+    Off,
+}
+
+/// Kinds of threads, by what they do.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(crate) enum Kind {
+    /// Opens and ends a run, or hears signals; reads no packet.
+    Main,
+    /// Answers for calls that are refused to others.
+    Supervisor,
+    /// The engine's: workers, and those that watch links and the kernel's log.
+    Worker,
+    /// Reads capture files, and runs the pipeline over them.
+    Reader,
+    /// Writes a capture.
+    Writer,
+    Printer,
+    Forwarder,
+    /// Starts commands, which inherit what it may.
+    Command,
+}
+
+impl Kind {
+    const ALL: [Self; 8] = [
+        Self::Main,
+        Self::Supervisor,
+        Self::Worker,
+        Self::Reader,
+        Self::Writer,
+        Self::Printer,
+        Self::Forwarder,
+        Self::Command,
+    ];
+
+    /// In the log.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Main => "the main thread",
+            Self::Supervisor => "the sandbox's own thread",
+            Self::Worker => "a worker",
+            Self::Reader => "the thread that reads files",
+            Self::Writer => "a thread that writes a capture",
+            Self::Printer => "a thread that prints",
+            Self::Forwarder => "a thread that forwards",
+            Self::Command => "a command",
+        }
+    }
+}
+
+/// What a run writes, and where.
+#[derive(Debug, Default)]
+pub(crate) struct Places {
+    /// Captures.
+    pub(crate) outputs: Vec<PathBuf>,
+    pub(crate) report: Option<PathBuf>,
+    /// Unix sockets that readers connect to, and whose names go at the end.
+    pub(crate) sockets: Vec<PathBuf>,
+    /// TCP ports that are forwarded to.
+    pub(crate) connect: Vec<u16>,
+    /// Interfaces whose settings are put back at the end.
+    pub(crate) restored: Vec<String>,
+    /// Whether commands are run, the directories that they may write beneath beside those of captures, and the TCP ports that
+    /// they may connect to.
+    pub(crate) commands: bool,
+    pub(crate) command_write: Vec<PathBuf>,
+    pub(crate) command_connect: Vec<u16>,
+}
+
+/// What there is to confine threads by: made at the start, while all directories can be opened.
+pub(crate) struct Sandbox {
+    wanted: SandboxArg,
+    /// For each kind.
+    confines: Vec<Confine>,
+    supervisor: OnceLock<Supervisor>,
+}
+
+struct Confine {
+    kind: Kind,
+    writes: Option<RulesetCreated>,
+    calls: Option<BpfProgram>,
+}
+
+impl Sandbox {
+    /// Prepares all kinds, and logs what the kernel does not cover.
+    ///
+    /// # Errors
+    ///
+    /// With [`SandboxArg::Require`]: the kernel does not cover what is promised.
+    pub(crate) fn prepare(wanted: SandboxArg, places: &Places) -> anyhow::Result<Arc<Self>> {
+        let confines = if wanted == SandboxArg::Off { Vec::new() } else { confines(wanted, places)? };
+        Ok(Arc::new(Self { wanted, confines, supervisor: OnceLock::new() }))
+    }
+
+    /// Starts what answers for refused calls, on a thread that first does what `prepare` says. To be called once, before any
+    /// thread is confined.
+    ///
+    /// # Errors
+    ///
+    /// With [`SandboxArg::Require`]: what the system said. With [`SandboxArg::Auto`] that is logged.
+    pub(crate) fn supervise(
+        &self,
+        prepare: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> anyhow::Result<()> {
+        if self.confines.iter().all(|confine| confine.calls.is_none()) {
+            return Ok(());
+        }
+        let tell = |kind: Kind, call: &str| {
+            tracing::warn!("sandbox: the system call {call} was refused to {}", kind.name());
+        };
+        match Supervisor::start(prepare, tell) {
+            Ok(supervisor) => drop(self.supervisor.set(supervisor)),
+            Err(error) if self.wanted == SandboxArg::Auto => {
+                tracing::warn!("sandbox: no seccomp: its thread: {error}");
+            }
+            Err(error) => return Err(error).context("--sandbox require: the thread of seccomp"),
+        }
+        Ok(())
+    }
+
+    /// Confines the calling thread for good. Its `no_new_privs` must be set.
+    ///
+    /// # Errors
+    ///
+    /// With [`SandboxArg::Require`]: what the kernel said. With [`SandboxArg::Auto`] that is logged.
+    pub(crate) fn confine(&self, kind: Kind) -> io::Result<()> {
+        let Some(confine) = self.confines.iter().find(|confine| confine.kind == kind) else { return Ok(()) };
+        let writes = confine.writes.as_ref().map_or(Ok(()), writes::restrict);
+        // Last, for the calls that confine are not among those allowed.
+        let supervised = confine.calls.as_ref().zip(self.supervisor.get());
+        let calls = supervised.map_or(Ok(()), |(program, supervisor)| supervisor.filter(kind, program));
+        for (what, result) in [("Landlock", writes), ("seccomp", calls)] {
+            match result {
+                Err(error) if self.wanted == SandboxArg::Auto => {
+                    tracing::warn!("sandbox: {what} does not confine {}: {error}", kind.name());
+                }
+                result => result.map_err(|error| {
+                    io::Error::new(error.kind(), format!("{what} does not confine {}: {error}", kind.name()))
+                })?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn confines(wanted: SandboxArg, places: &Places) -> anyhow::Result<Vec<Confine>> {
+    let support = Support::of_this_kernel();
+    let filters = Kind::ALL.map(|kind| {
+        refused::available().context("this kernel has no filters")?;
+        calls::filter(kind).context("no filter for this machine")
+    });
+    let unfiltered =
+        filters.iter().find_map(|filter| filter.as_ref().err().map(|error| format!("{error:#}")));
+    announce(wanted, support, unfiltered.as_deref(), places)?;
+    let mut confines = Vec::new();
+    for (kind, calls) in Kind::ALL.into_iter().zip(filters) {
+        let writes = match (support, writes_of(kind, places).ruleset()) {
+            (Support::Missing | Support::Disabled, _) => None,
+            (Support::Abi(_), Ok(ruleset)) => Some(ruleset),
+            (Support::Abi(_), Err(error)) if wanted == SandboxArg::Auto => {
+                tracing::warn!("sandbox: Landlock does not confine {}: {error}", kind.name());
+                None
+            }
+            (Support::Abi(_), Err(error)) => return Err(error).context("--sandbox require: Landlock"),
+        };
+        confines.push(Confine { kind, writes, calls: calls.ok().flatten() });
+    }
+    Ok(confines)
+}
+
+/// Says how far the sandbox goes, or why it does not go far enough.
+fn announce(
+    wanted: SandboxArg,
+    support: Support,
+    unfiltered: Option<&str>,
+    places: &Places,
+) -> anyhow::Result<()> {
+    const ACCEPT: &str = "or accept what there is with `--sandbox auto`";
+    let landlock = covered(support);
+    if wanted == SandboxArg::Require {
+        match support {
+            Support::Abi(abi) if abi >= PROMISED => {}
+            Support::Abi(abi) => anyhow::bail!(
+                "--sandbox require: this kernel has Landlock ABI {abi}, and {PROMISED} is needed: run kernel 6.7 or later, {ACCEPT}"
+            ),
+            Support::Disabled => anyhow::bail!(
+                "--sandbox require: Landlock is off on this host: add `landlock` to `lsm=` on the kernel's command line, {ACCEPT}"
+            ),
+            Support::Missing => anyhow::bail!(
+                "--sandbox require: this kernel has no Landlock: run kernel 6.7 or later with CONFIG_SECURITY_LANDLOCK, {ACCEPT}"
+            ),
+        }
+        if let Some(reason) = unfiltered {
+            anyhow::bail!("--sandbox require: seccomp: {reason}; {ACCEPT}");
+        }
+    }
+    let seccomp = match unfiltered {
+        None => String::new(),
+        Some(reason) => format!("; no seccomp: {reason}"),
+    };
+    let whole = matches!(support, Support::Abi(abi) if abi >= WANTED) && unfiltered.is_none();
+    if whole {
+        tracing::info!(target: "mirror", "sandbox: {landlock}, seccomp");
+    } else {
+        tracing::warn!("sandbox: {landlock}{seccomp}");
+    }
+    if places.commands && support != Support::Missing && support != Support::Disabled {
+        let directories = places.command_write.iter().map(|path| format!(" and {}", escape::path(path)));
+        let directories: String = directories.collect();
+        let ports = match &places.command_connect[..] {
+            [] => "to none".to_owned(),
+            ports => ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        };
+        tracing::info!(
+            target: "mirror",
+            "sandbox: commands of -z write beneath the directories of -w{directories}, and connect {ports} of TCP's ports; \
+             --command-write and --command-connect let them do more"
+        );
+    }
+    Ok(())
+}
+
+/// How far this kernel's Landlock goes, in words.
+fn covered(support: Support) -> String {
+    match support {
+        Support::Missing => "this kernel has no Landlock (5.13), so nothing but their user keeps threads and commands of -z from \
+                             writing elsewhere"
+            .to_owned(),
+        Support::Disabled => "Landlock is off on this host (`lsm=` on the kernel's command line leaves it out), so nothing but \
+                              their user keeps threads and commands of -z from writing elsewhere"
+            .to_owned(),
+        Support::Abi(abi) => match &support.lacks()[..] {
+            [] => format!("Landlock ABI {abi}"),
+            lacks => format!("Landlock ABI {abi} does not cover {}", lacks.join(", ")),
+        },
+    }
+}
+
+/// What a kind may write, and whereto it may connect.
+fn writes_of(kind: Kind, places: &Places) -> Writes {
+    let mut writes = Writes::default();
+    let outputs = |writes: &mut Writes| places.outputs.iter().for_each(|path| writes.add_output(path));
+    let sockets = || places.sockets.iter().map(|path| hidden_file::directory_of(path).to_owned());
+    match kind {
+        Kind::Main => {
+            outputs(&mut writes);
+            places.report.iter().for_each(|path| writes.add_output(path));
+            writes.beneath.extend(sockets());
+            writes.beneath.extend(run_state(places));
+            writes.files.extend(places.restored.iter().flat_map(|name| settings_of(name)));
+        }
+        Kind::Supervisor | Kind::Worker | Kind::Reader | Kind::Printer => {}
+        Kind::Writer => outputs(&mut writes),
+        Kind::Forwarder => {
+            writes.connect.clone_from(&places.connect);
+            writes.beneath.extend(sockets());
+        }
+        Kind::Command => {
+            outputs(&mut writes);
+            writes.beneath.extend_from_slice(&places.command_write);
+            // It keeps nothing, and what runs in a shell opens it.
+            writes.files.push("/dev/null".into());
+            writes.connect.clone_from(&places.command_connect);
+            // As `kill -HUP` of what is to read a file.
+            writes.signals = true;
+        }
+    }
+    writes
+}
+
+/// The directory of run state, made where it will be needed: a rule is about what is there.
+fn run_state(places: &Places) -> Option<PathBuf> {
+    let directory = Path::new(RUN_STATE);
+    if !places.restored.is_empty() && geteuid().is_root() {
+        match DirBuilder::new().mode(0o755).create(directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                tracing::debug!("{RUN_STATE}: {error}");
+            }
+            _ => {}
+        }
+    }
+    directory.is_dir().then(|| directory.to_owned())
+}
+
+/// What busy polling changes of an interface.
+fn settings_of(interface: &str) -> [PathBuf; 2] {
+    ["napi_defer_hard_irqs", "gro_flush_timeout"]
+        .map(|file| format!("/sys/class/net/{interface}/{file}").into())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,171 @@
+//! The filters of seccomp(2), and what becomes of the calls that they refuse.
+//!
+//! A refused call is handed to a thread of its own (`SECCOMP_RET_USER_NOTIF`, kernel 5.0), which has it return EPERM and tells
+//! of it once. `SECCOMP_RET_ERRNO` would tell nobody. `SECCOMP_RET_TRAP` would, but a SIGSYS that finds itself blocked ends the
+//! process, and the C library blocks all signals while it starts threads and processes, which are among what is refused.
+//!
+//! Beside tests, the only place of this command with unsafe code: seccomp(2) has no safe wrapper that knows these flags.
+
+use std::{
+    collections::HashSet,
+    io::{self, PipeReader, PipeWriter, Read as _, Write as _},
+    mem,
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
+    thread,
+};
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use libc::{c_int, c_long};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
+use seccompiler::{BpfProgram, sock_filter};
+use syscalls::Sysno;
+
+use super::Kind;
+
+/// Filters threads, and answers for the calls that they are refused.
+pub(super) struct Supervisor {
+    listeners: Sender<(Kind, OwnedFd)>,
+    wake: PipeWriter,
+}
+
+impl Supervisor {
+    /// Starts the thread that answers, which first does what `prepare` says. `tell` is called once for each call that is
+    /// refused to a kind of thread.
+    pub(super) fn start(
+        prepare: impl FnOnce() -> io::Result<()> + Send + 'static,
+        tell: impl Fn(Kind, &str) + Send + 'static,
+    ) -> io::Result<Self> {
+        let (listeners, new) = unbounded();
+        let (woken, wake) = io::pipe()?;
+        let (ready, is_ready) = bounded(1);
+        thread::Builder::new().name("mirror-sandbox".to_owned()).spawn(move || {
+            let prepared = prepare();
+            let failed = prepared.is_err();
+            // Whoever started it waits.
+            drop(ready.send(prepared));
+            if !failed {
+                supervise(woken, &new, tell);
+            }
+        })?;
+        is_ready.recv().map_err(io::Error::other)??;
+        Ok(Self { listeners, wake })
+    }
+
+    /// Filters the calls of the calling thread, and of those that it will start, for good. `no_new_privs` must be set.
+    pub(super) fn filter(&self, kind: Kind, program: &BpfProgram) -> io::Result<()> {
+        let listener = install(program)?;
+        self.listeners.send((kind, listener)).map_err(|_| io::ErrorKind::BrokenPipe)?;
+        (&self.wake).write_all(&[0])
+    }
+}
+
+/// Answers until nobody is left to answer.
+fn supervise(mut woken: PipeReader, new: &Receiver<(Kind, OwnedFd)>, tell: impl Fn(Kind, &str)) {
+    let mut listeners: Vec<(Kind, OwnedFd)> = Vec::new();
+    let mut told = HashSet::new();
+    let mut more_may_come = true;
+    while more_may_come || !listeners.is_empty() {
+        let polled = listeners.iter().map(|(_, listener)| listener.as_fd());
+        let polled = polled.chain(more_may_come.then_some(woken.as_fd()));
+        let mut polled: Vec<_> = polled.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        match poll(&mut polled, PollTimeout::NONE) {
+            Ok(_) => {}
+            Err(Errno::EINTR) => continue,
+            // Refused calls then return ENOSYS.
+            Err(error) => return tracing::error!(%error, "sandbox: refused calls are no longer told of"),
+        }
+        let mut events: Vec<_> =
+            polled.iter().map(|one| one.revents().unwrap_or(PollFlags::empty())).collect();
+        if more_may_come && events.pop().is_some_and(|events| !events.is_empty()) {
+            more_may_come = !matches!(woken.read(&mut [0; 64]), Ok(0));
+            listeners.extend(new.try_iter());
+        }
+        // Those that are new were not polled.
+        let mut events = events.into_iter();
+        listeners.retain(|(kind, listener)| {
+            let Some(events) = events.next() else { return true };
+            if !events.contains(PollFlags::POLLIN) {
+                // Its thread has ended.
+                return events.is_empty();
+            }
+            match answer(listener.as_fd()) {
+                Ok(Some(call)) => {
+                    let name = name(call);
+                    // After the answer: the thread may hold what the log takes.
+                    if told.insert((*kind, name.clone())) {
+                        tell(*kind, &name);
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => tracing::debug!(%error, "sandbox: a refused call"),
+            }
+            true
+        });
+    }
+}
+
+fn name(call: c_int) -> String {
+    let known = usize::try_from(call).ok().and_then(Sysno::new);
+    known.map_or_else(|| format!("{call:#x}"), |call| call.to_string())
+}
+
+/// Has a call that waits return, and gives its number, unless the C library means it as a question.
+fn answer(listener: BorrowedFd<'_>) -> io::Result<Option<c_int>> {
+    // SAFETY: plain numbers, for which zeros are valid; the kernel insists on them.
+    let mut asked: libc::seccomp_notif = unsafe { mem::zeroed() };
+    // SAFETY: this request writes one `seccomp_notif` to the pointer, which is to one that lives until the call returns.
+    let result = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut asked) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let call = asked.data.nr;
+    // Its flags are behind a pointer, where no filter looks; on ENOSYS the C library goes on with clone(2).
+    let is_a_question = c_long::from(call) == libc::SYS_clone3;
+    let errno = if is_a_question { libc::ENOSYS } else { libc::EPERM };
+    let mut response = libc::seccomp_notif_resp { id: asked.id, val: 0, error: -errno, flags: 0 };
+    // SAFETY: this request reads one `seccomp_notif_resp` from the pointer, which is to one that lives until the call returns.
+    let result =
+        unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut response) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok((!is_a_question).then_some(call))
+}
+
+/// Installs a filter, whose refusals are to be handed on, and gives what they are handed to.
+fn install(program: &BpfProgram) -> io::Result<OwnedFd> {
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    // The compiler knows no such action, and has one in its place.
+    let handed_on = |instruction: &sock_filter| match instruction {
+        sock_filter { code: RETURN, k: libc::SECCOMP_RET_TRAP, .. } => {
+            sock_filter { k: libc::SECCOMP_RET_USER_NOTIF, ..instruction.clone() }
+        }
+        instruction => instruction.clone(),
+    };
+    let mut program: Vec<_> = program.iter().map(handed_on).collect();
+    let len = u16::try_from(program.len()).map_err(io::Error::other)?;
+    let program = libc::sock_fprog { len, filter: program.as_mut_ptr().cast() };
+    // Before 5.16 a filter brings Speculative Store Bypass Disable with it, which costs a worker at each load behind a store;
+    // it guards a thread's memory against itself, and here all threads share theirs.
+    const FLAGS: libc::c_ulong =
+        libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW | libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+    // SAFETY: seccomp(2) reads `len` instructions from `filter`, which live until the call returns, and writes nothing. The
+    // `sock_filter` of seccompiler has the layout of the kernel's, as libc's has.
+    let result =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, FLAGS, &raw const program) };
+    let fd = RawFd::try_from(result).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;
+    // SAFETY: with SECCOMP_FILTER_FLAG_NEW_LISTENER the call returns a new descriptor, which nobody else has.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Whether this kernel has such filters.
+pub(super) fn available() -> io::Result<()> {
+    let action = libc::SECCOMP_RET_USER_NOTIF;
+    // SAFETY: seccomp(2) reads a u32 from the pointer, which lives until the call returns.
+    let result =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, &raw const action) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

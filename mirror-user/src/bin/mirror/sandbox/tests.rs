@@ -1,0 +1,396 @@
+//! On threads that confine themselves as those of a run do: what they may still do, and what they may not.
+
+use std::{
+    backtrace::Backtrace,
+    fs::{self, File, OpenOptions},
+    io::{self, ErrorKind, Write as _},
+    net::{TcpListener, TcpStream, UdpSocket},
+    os::unix::fs::symlink,
+    panic, process,
+    sync::mpsc,
+    thread,
+};
+
+use mirror_user::{Replay, sink};
+use tempfile::TempDir;
+
+use super::*;
+
+/// A directory of an output, one for commands, and one that nobody gave leave to write to.
+struct Directories {
+    all: TempDir,
+    places: Places,
+}
+
+impl Directories {
+    fn new() -> Self {
+        let all = tempfile::tempdir().unwrap();
+        for name in ["output", "granted", "outside"] {
+            fs::create_dir(all.path().join(name)).unwrap();
+            fs::write(all.path().join(name).join("old"), "old").unwrap();
+        }
+        let places = Places {
+            outputs: vec![all.path().join("output/out.pcapng")],
+            commands: true,
+            command_write: vec![all.path().join("granted")],
+            ..Places::default()
+        };
+        Self { all, places }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.all.path().join(name)
+    }
+
+    /// On a thread of this kind.
+    fn on<T: Send>(&self, kind: Kind, action: impl FnOnce() -> T + Send) -> T {
+        self.telling(kind, |_, _| (), action)
+    }
+
+    /// The same; `tell` is called with each call that is refused.
+    fn telling<T: Send>(
+        &self,
+        kind: Kind,
+        tell: impl Fn(Kind, &str) + Send + 'static,
+        action: impl FnOnce() -> T + Send,
+    ) -> T {
+        let sandbox = Sandbox::prepare(SandboxArg::Require, &self.places).unwrap();
+        let supervisor = Supervisor::start(|| Ok(()), tell).unwrap();
+        assert!(sandbox.supervisor.set(supervisor).is_ok());
+        thread::scope(|scope| {
+            let confined = move || {
+                nix::sys::prctl::set_no_new_privs().unwrap();
+                sandbox.confine(kind).unwrap();
+                action()
+            };
+            scope.spawn(confined).join().unwrap()
+        })
+    }
+}
+
+/// Each way to change what is in a directory that has a file `old`, by name, and whether it is refused.
+fn changes(directory: &Path) -> Vec<(&'static str, bool)> {
+    let at = |name: &str| directory.join(name);
+    let (old, new) = (at("old"), at("new"));
+    let attempts: Vec<(&str, io::Result<()>)> = vec![
+        ("open to write", OpenOptions::new().write(true).open(&old).map(drop)),
+        ("empty on opening", OpenOptions::new().write(true).truncate(true).open(&old).map(drop)),
+        ("truncate", rustix_truncate(&old)),
+        ("create", File::create_new(&new).map(drop)),
+        ("make a directory", fs::create_dir(at("made"))),
+        ("make a symbolic link", symlink("old", at("symbolic"))),
+        ("make a hard link", fs::hard_link(&old, at("hard"))),
+        ("rename", fs::rename(&old, at("renamed"))),
+        (
+            "rename back",
+            fs::rename(at("renamed"), &old)
+                .or_else(|error| if old.exists() { Err(refusal()) } else { Err(error) }),
+        ),
+        ("remove", fs::remove_file(&old)),
+        (
+            "remove a directory",
+            fs::remove_dir(at("made"))
+                .or_else(|error| if at("made").exists() { Err(error) } else { Err(refusal()) }),
+        ),
+    ];
+    let refused = |result: &io::Result<()>| match result {
+        Ok(()) => false,
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => true,
+        Err(error) => panic!("{error}"),
+    };
+    attempts.iter().map(|(what, result)| (*what, refused(result))).collect()
+}
+
+fn refusal() -> io::Error {
+    ErrorKind::PermissionDenied.into()
+}
+
+/// By path, which no open descriptor stands in for.
+fn rustix_truncate(path: &Path) -> io::Result<()> {
+    nix::unistd::truncate(path, 1).map_err(io::Error::from)
+}
+
+#[test]
+fn threads_and_commands_change_files_beneath_their_directories_and_nowhere_else() {
+    for (kind, open) in [
+        (Kind::Main, &["output"][..]),
+        (Kind::Writer, &["output"]),
+        (Kind::Command, &["output", "granted"]),
+        (Kind::Worker, &[]),
+        (Kind::Reader, &[]),
+        (Kind::Printer, &[]),
+        (Kind::Forwarder, &[]),
+    ] {
+        for name in ["output", "granted", "outside"] {
+            let directories = Directories::new();
+            let directory = directories.path(name);
+            for (what, refused) in directories.on(kind, || changes(&directory)) {
+                // A capture has no links; its filter knows none.
+                let never = kind == Kind::Writer && what == "make a symbolic link";
+                assert_eq!(refused, never || !open.contains(&name), "{kind:?}: {what} in {name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_that_a_command_moves_from_one_of_its_directories_to_another_arrives() {
+    let directories = Directories::new();
+    let moved = |to: &str| {
+        let (from, to) = (directories.path("output/old"), directories.path(to));
+        directories.on(Kind::Command, || fs::rename(from, to))
+    };
+    assert_eq!(moved("outside/new").unwrap_err().kind(), ErrorKind::PermissionDenied);
+    moved("granted/new").unwrap();
+}
+
+#[test]
+fn the_report_and_run_state_are_the_main_threads_to_write_and_not_a_commands() {
+    let mut directories = Directories::new();
+    let (report, settings) = (directories.path("outside/report.json"), directories.path("granted"));
+    directories.places.report = Some(report.clone());
+    directories.places.command_write.clear();
+    directories.on(Kind::Main, || File::create(&report)).unwrap();
+    for (kind, path) in
+        [(Kind::Command, &report), (Kind::Writer, &report), (Kind::Main, &settings.join("new"))]
+    {
+        let refused =
+            directories.on(kind, || OpenOptions::new().write(true).create(true).truncate(false).open(path));
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::PermissionDenied, "{kind:?}");
+    }
+}
+
+/// The rule of `-w /dev/null` must not be one of all devices.
+#[test]
+fn an_output_that_is_no_regular_file_opens_nothing_beside_it() {
+    let directories = Directories::new();
+    let fifo = directories.path("outside/fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let target = directories.path("granted/old");
+    symlink(&target, directories.path("outside/link")).unwrap();
+    let links = directories.path("outside/link");
+    let places = Places { outputs: vec![fifo.clone(), links.clone()], ..Places::default() };
+    let directories = Directories { places, ..directories };
+    let beside = directories.path("outside/old");
+    directories.on(Kind::Main, || {
+        // Also to read, or it would wait for a reader.
+        OpenOptions::new().read(true).write(true).open(&fifo).unwrap();
+        File::create(&links).unwrap();
+        for path in [&beside, &target.with_file_name("new")] {
+            assert_eq!(
+                File::create(path).unwrap_err().kind(),
+                ErrorKind::PermissionDenied,
+                "{}",
+                path.display()
+            );
+        }
+    });
+}
+
+#[test]
+fn tcp_goes_where_it_is_to_go_and_nowhere_else() {
+    let listener = || TcpListener::bind("127.0.0.1:0").unwrap();
+    let (forwarded, of_commands, neither) = (listener(), listener(), listener());
+    let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
+    let mut directories = Directories::new();
+    directories.places.connect = vec![port(&forwarded)];
+    directories.places.command_connect = vec![port(&of_commands)];
+    for (kind, wanted) in [
+        (Kind::Main, [false, false, false]),
+        (Kind::Forwarder, [true, false, false]),
+        (Kind::Command, [false, true, false]),
+    ] {
+        let connects = [&forwarded, &of_commands, &neither].map(|listener| {
+            match directories.on(kind, || TcpStream::connect(listener.local_addr().unwrap())) {
+                Ok(_) => true,
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => false,
+                Err(error) => panic!("{error}"),
+            }
+        });
+        assert_eq!(connects, wanted, "{kind:?}");
+        let bound = directories.on(kind, || TcpListener::bind("127.0.0.1:0"));
+        assert_eq!(bound.unwrap_err().kind(), ErrorKind::PermissionDenied, "{kind:?}");
+    }
+}
+
+#[test]
+fn devices_take_no_ioctl_and_signals_go_to_no_other_process() {
+    let directories = Directories::new();
+    let mut other = process::Command::new("sleep").arg("60").spawn().unwrap();
+    let pid = nix::unistd::Pid::from_raw(other.id().cast_signed());
+    let signal =
+        |kind| directories.on(kind, || nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGCONT));
+    let (by_main, by_command) = (signal(Kind::Main), signal(Kind::Command));
+    other.kill().unwrap();
+    other.wait().unwrap();
+    assert_eq!(by_main, Err(nix::errno::Errno::EPERM));
+    assert_eq!(by_command, Ok(()));
+    // A device's own call, which this one does not know: who may ask is told so.
+    let ask = || rustix::io::ioctl_fionread(File::open("/dev/full").unwrap());
+    assert_eq!(ask().unwrap_err(), rustix::io::Errno::NOTTY);
+    for kind in [Kind::Main, Kind::Command] {
+        assert_eq!(directories.on(kind, ask).unwrap_err(), rustix::io::Errno::ACCESS, "{kind:?}");
+    }
+}
+
+/// Calls that no thread with a filter makes, each of which would work without. The C library makes the first with all signals
+/// blocked.
+#[test]
+fn a_refused_call_is_eperm_and_told_of_once_by_its_name() {
+    let (tell, told) = mpsc::channel();
+    let tell = move |kind, call: &str| tell.send((kind, call.to_owned())).unwrap();
+    let refused = Directories::new().telling(Kind::Printer, tell, || {
+        let calls = || {
+            let results = [
+                process::Command::new("true").spawn().map(drop),
+                nix::unistd::chdir("/").map_err(io::Error::from),
+                nix::sys::signal::kill(nix::unistd::getpid(), None).map_err(io::Error::from),
+                UdpSocket::bind("127.0.0.1:0").map(drop),
+                nix::sys::prctl::set_dumpable(true).map_err(io::Error::from),
+            ];
+            results.map(|result| result.err().and_then(|error| error.raw_os_error()))
+        };
+        [calls(), calls()]
+    });
+    assert_eq!(refused, [[Some(libc::EPERM); 5]; 2]);
+    // The thread that tells ends with its last listener.
+    let told: Vec<_> = told.iter().collect();
+    assert!(told.iter().all(|(kind, _)| *kind == Kind::Printer), "{told:?}");
+    let calls: Vec<_> = told.iter().map(|(_, call)| call.as_str()).collect();
+    // A process is started by vfork(2) where the machine has it.
+    assert!(matches!(calls[0], "clone" | "vfork"), "{calls:?}");
+    assert_eq!(calls[1..], ["chdir", "kill", "socket", "prctl"]);
+}
+
+#[test]
+fn a_thread_with_a_filter_opens_files_to_read_and_not_to_write() {
+    let directories = Directories::new();
+    let path = directories.path("output/old");
+    for kind in [Kind::Worker, Kind::Reader, Kind::Printer, Kind::Forwarder] {
+        directories.on(kind, || {
+            File::open(&path).unwrap();
+            let open = |options: &mut OpenOptions| options.open(&path).map(drop).unwrap_err().raw_os_error();
+            assert_eq!(open(OpenOptions::new().write(true)), Some(libc::EPERM), "{kind:?}");
+            assert_eq!(open(OpenOptions::new().append(true)), Some(libc::EPERM), "{kind:?}");
+            assert_eq!(open(OpenOptions::new().read(true).write(true)), Some(libc::EPERM), "{kind:?}");
+        });
+    }
+}
+
+#[test]
+fn a_thread_with_a_filter_maps_no_code() {
+    let directories = Directories::new();
+    for kind in [Kind::Worker, Kind::Writer] {
+        directories.on(kind, || {
+            assert_eq!(map(libc::PROT_READ | libc::PROT_WRITE), Ok(()), "{kind:?}");
+            assert_eq!(map(libc::PROT_READ | libc::PROT_EXEC), Err(nix::errno::Errno::EPERM), "{kind:?}");
+        });
+    }
+}
+
+/// Maps a page of no file, and leaves it.
+#[expect(unsafe_code, reason = "no safe wrapper maps code")]
+fn map(protection: libc::c_int) -> nix::Result<()> {
+    const PAGE: usize = 4096;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: a new mapping, at a place that the kernel chooses, is in nobody's way.
+    let mapped = unsafe { libc::mmap(std::ptr::null_mut(), PAGE, protection, flags, -1, 0) };
+    if mapped == libc::MAP_FAILED { Err(nix::errno::Errno::last()) } else { Ok(()) }
+}
+
+/// The frames of a capture that has one packet in VXLAN.
+fn capture() -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let inner = [0; 60];
+    let frame = mirror_lab::frames::Outer::sample(7).encapsulate(&inner).unwrap();
+    mirror_lab::capture::write_pcap(&directory.path().join("outer.pcap"), &[frame.clone(), frame]).unwrap();
+    directory
+}
+
+/// With names, which are read from the executable.
+#[test]
+fn a_panic_in_a_sink_is_caught_under_a_filter_and_its_backtrace_has_names() {
+    let files = capture();
+    let (found, backtrace) = mpsc::channel();
+    let (tell, told) = mpsc::channel();
+    let panics = sink::for_each("panics", move |_| {
+        found.send(Backtrace::force_capture().to_string()).unwrap();
+        panic!("on purpose");
+    });
+    let replay = Replay::builder().file(files.path().join("outer.pcap")).sink(panics).build().unwrap();
+    let tell = move |_, call: &str| tell.send(call.to_owned()).unwrap();
+    let report = Directories::new().telling(Kind::Reader, tell, move || replay.run(&Arc::default()).unwrap());
+    assert_eq!(report.frames.decapsulated, 2, "the replay goes on");
+    assert!(!report.ended_in_order());
+    let backtrace = backtrace.recv().unwrap();
+    assert!(backtrace.contains("sandbox::tests"), "{backtrace}");
+    assert_eq!(told.iter().collect::<Vec<_>>(), [""; 0], "refused on the way");
+}
+
+/// A worker of the engine has another filter, and unwinds just so.
+#[test]
+fn every_kind_of_thread_unwinds_logs_and_sleeps_under_its_filter() {
+    for kind in Kind::ALL {
+        let caught = Directories::new().on(kind, || {
+            thread::sleep(std::time::Duration::from_millis(1));
+            drop(writeln!(io::stderr(), "{kind:?} writes"));
+            let big = vec![1_u8; 64 << 20];
+            drop(big);
+            panic::catch_unwind(|| panic!("on purpose"))
+        });
+        assert!(caught.is_err(), "{kind:?}");
+    }
+}
+
+/// A pipe is read by one more thread: the C library's way to start it asks for clone3(2) first.
+#[test]
+fn the_thread_that_reads_files_may_start_another_which_has_its_filter() {
+    Directories::new().on(Kind::Reader, || {
+        let other = thread::Builder::new()
+            .name("other".to_owned())
+            .spawn(|| UdpSocket::bind("127.0.0.1:0").map(drop));
+        let refused = other.unwrap().join().unwrap();
+        assert_eq!(refused.unwrap_err().raw_os_error(), Some(libc::EPERM));
+    });
+}
+
+#[test]
+fn what_an_older_kernel_lacks_is_named_and_require_refuses_it() {
+    let said = |support| covered(support);
+    assert_eq!(said(Support::Abi(6)), "Landlock ABI 6");
+    assert_eq!(said(Support::Abi(9)), "Landlock ABI 9");
+    let first = said(Support::Abi(1));
+    for lacking in ["ABI 1 does not cover", "renames", "truncation", "TCP", "ioctls", "signals"] {
+        assert!(first.contains(lacking), "{lacking} in {first}");
+    }
+    assert!(!said(Support::Abi(3)).contains("truncation") && said(Support::Abi(3)).contains("TCP"));
+    assert!(said(Support::Disabled).contains("lsm=") && said(Support::Missing).contains("no Landlock"));
+    let places = Places::default();
+    let require = |support, unfiltered| {
+        announce(SandboxArg::Require, support, unfiltered, &places).map_err(|error| error.to_string())
+    };
+    assert_eq!(require(Support::Abi(4), None), Ok(()));
+    for (support, unfiltered, remedy) in [
+        (Support::Abi(3), None, "kernel 6.7"),
+        (Support::Missing, None, "CONFIG_SECURITY_LANDLOCK"),
+        (Support::Disabled, None, "add `landlock` to `lsm=`"),
+        (Support::Abi(7), Some("not there"), "not there"),
+    ] {
+        let refused = require(support, unfiltered).unwrap_err();
+        assert!(refused.contains(remedy) && refused.contains("--sandbox auto"), "{refused}");
+        announce(SandboxArg::Auto, support, unfiltered, &places).unwrap();
+    }
+}
+
+#[test]
+fn off_confines_nothing() {
+    let directories = Directories::new();
+    let outside = directories.path("outside/new");
+    let sandbox = Sandbox::prepare(SandboxArg::Off, &directories.places).unwrap();
+    thread::spawn(move || {
+        sandbox.confine(Kind::Worker).unwrap();
+        File::create(outside).unwrap();
+    })
+    .join()
+    .unwrap();
+}
