@@ -3,7 +3,6 @@
 mod common;
 
 use std::{
-    collections::BTreeMap,
     fs,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown},
     path::Path,
@@ -13,30 +12,15 @@ use common::{
     CAPTURE, Cable,
     mirror::{
         Mirror, assert_next_run_works, balanced_report, burst, ingest, inject, names, program, set_tunables,
-        sink, state, tunables, until, whole_capture,
+        sink, state, threads, tunables, until, whole_capture,
     },
 };
 use mirror_lab::Traffic;
-use nix::{sys::signal::Signal, unistd::Pid};
+use nix::sys::signal::Signal;
 
 /// Bits of capabilities(7), `linux/capability.h`.
 const CAP_DAC_OVERRIDE: u64 = 1 << 1;
 const CAP_NET_ADMIN: u64 = 1 << 12;
-
-/// What `/proc` says of each thread: its name, its capability sets, whether it may gain any.
-fn threads(process: Pid) -> Vec<(String, BTreeMap<String, u64>)> {
-    let tasks = fs::read_dir(format!("/proc/{process}/task")).expect("tasks");
-    tasks
-        .filter_map(|task| fs::read_to_string(task.expect("task").path().join("status")).ok())
-        .map(|status| {
-            let fields: BTreeMap<_, _> = status.lines().filter_map(|line| line.split_once(":\t")).collect();
-            let sets = ["CapEff", "CapPrm", "CapInh", "CapAmb", "CapBnd", "NoNewPrivs"].map(|name| {
-                (name.to_owned(), u64::from_str_radix(fields[name].trim(), 16).expect("hexadecimal"))
-            });
-            (fields["Name"].to_owned(), sets.into())
-        })
-        .collect()
-}
 
 /// While frames flow, the threads that end a run hold exactly these capabilities, and the engine's own hold none.
 fn assert_held(cable: &Cable, run: &Mirror, files: &Path, wanted: u64) {

@@ -1,6 +1,7 @@
 //! The `mirror` command at the capture end of a cable: started, signalled and read as its user does it.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{BufRead as _, BufReader, Read as _},
     path::Path,
@@ -180,7 +181,10 @@ impl Mirror {
         let status = until("mirror ends", || self.child.try_wait().expect("wait"));
         // Standard error ends with the process: nothing else holds it.
         self.listener.take().expect("listener").join().expect("standard error");
-        Ending { status, said: self.said() }
+        let said = self.said();
+        // Whatever a run does, no system call that it needs may be missing from the lists of its threads.
+        assert!(!said.contains("was refused to"), "{said}");
+        Ending { status, said }
     }
 
     /// Sends a signal and waits for the end.
@@ -265,6 +269,23 @@ pub(crate) fn set_tunables(cable: &Cable, values: [&str; 2]) {
     let at = format!("/sys/class/net/{CAPTURE}");
     let script = format!("echo {defer} > {at}/napi_defer_hard_irqs; echo {timeout} > {at}/gro_flush_timeout");
     mirror_lab::run(cable.target.command("sh").args(["-ec", &script])).expect("settings");
+}
+
+/// What `/proc` says of each thread: its name, its capability sets, whether it may gain any, and whether its
+/// system calls are filtered (2) or not (0).
+pub(crate) fn threads(process: Pid) -> Vec<(String, BTreeMap<String, u64>)> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).expect("tasks");
+    tasks
+        .filter_map(|task| fs::read_to_string(task.expect("task").path().join("status")).ok())
+        .map(|status| {
+            let fields: BTreeMap<_, _> = status.lines().filter_map(|line| line.split_once(":\t")).collect();
+            let sets =
+                ["CapEff", "CapPrm", "CapInh", "CapAmb", "CapBnd", "NoNewPrivs", "Seccomp"].map(|name| {
+                    (name.to_owned(), u64::from_str_radix(fields[name].trim(), 16).expect("hexadecimal"))
+                });
+            (fields["Name"].to_owned(), sets.into())
+        })
+        .collect()
 }
 
 /// Names in a directory, in order.

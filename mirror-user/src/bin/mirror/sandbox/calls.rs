@@ -190,8 +190,9 @@ const WHERE: &[Where] = &[
     Where("mprotect", 2, EXECUTES, 0),
     // Limits are read, with no new ones.
     Where("prlimit64", 2, u64::MAX, 0),
-    // Names of this thread and of mappings.
+    // Names of this thread and of mappings, and how exactly it is woken.
     Where("prctl", 0, INT, libc::PR_SET_NAME as u64),
+    Where("prctl", 0, INT, libc::PR_SET_TIMERSLACK as u64),
     Where("prctl", 0, INT, libc::PR_SET_VMA as u64),
     // Whether it is a terminal, how wide; how much there is to read; whether to wait.
     Where("ioctl", 1, INT, libc::TCGETS),
