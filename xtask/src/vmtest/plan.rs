@@ -383,6 +383,20 @@ const TESTS: &[Tests] = &[
     Tests { program: "endings", skip: &[], later: &[], since: LIVE_FRAMES, usual: false },
     Tests { program: "sink_endings", skip: &[], later: &[], since: LIVE_FRAMES, usual: false },
     Tests { program: "privileges", skip: &[], later: &[], since: LIVE_FRAMES, usual: false },
+    // Landlock is of 5.13, and grew until 6.12: none with 5.10, a part of it with 6.1, the whole with 6.12.
+    Tests {
+        program: "sandbox",
+        // It takes bash.
+        skip: &["a_command_connects_to_the_tcp_ports_it_is_let_and_to_no_other"],
+        later: &[
+            ((5, 13), "a_command_of_a_replay_writes_where_it_is_let_and_nowhere_else"),
+            ((5, 13), "a_command_of_an_ingest_writes_where_it_is_let_and_nowhere_else"),
+            // Before, those that end a run keep CAP_BPF.
+            ((5, 19), "every_thread_of_an_ingest_is_confined"),
+        ],
+        since: ANY,
+        usual: true,
+    },
     Tests { program: "kernel_log", skip: &[], later: &[], since: LIVE_FRAMES, usual: false },
     Tests { program: "counted", skip: &[], later: &[], since: LIVE_FRAMES, usual: false },
     // It sends 100,000 frames a second at least, on both CPUs, which have to receive them, too: a translated CPU loses some

@@ -152,12 +152,14 @@ pub(crate) fn outlast_change_of_user() -> io::Result<()> {
 }
 
 /// Makes effective what this thread was left.
+#[cfg(feature = "af-xdp")]
 pub(crate) fn raise() -> io::Result<()> {
     let held = caps::read(None, CapSet::Permitted).map_err(io::Error::other)?;
     caps::set(None, CapSet::Effective, &held).map_err(io::Error::other)
 }
 
 /// Does something with all that this thread has, effective or not.
+#[cfg(feature = "af-xdp")]
 pub(crate) fn raised<T>(action: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
     let before = caps::read(None, CapSet::Effective)?;
     raise()?;

@@ -137,15 +137,14 @@ fn answer(listener: BorrowedFd<'_>) -> io::Result<Option<c_int>> {
 
 /// Installs a filter, whose refusals are to be handed on, and gives what they are handed to.
 fn install(program: &BpfProgram) -> io::Result<OwnedFd> {
-    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-    // The compiler knows no such action, and has one in its place.
-    let handed_on = |instruction: &sock_filter| match instruction {
-        sock_filter { code: RETURN, k: libc::SECCOMP_RET_TRAP, .. } => {
-            sock_filter { k: libc::SECCOMP_RET_USER_NOTIF, ..instruction.clone() }
-        }
-        instruction => instruction.clone(),
+    // The compiler knows no such action, and has another in its place.
+    let refuses = |instruction: &&mut sock_filter| {
+        u32::from(instruction.code) == libc::BPF_RET | libc::BPF_K && instruction.k == libc::SECCOMP_RET_TRAP
     };
-    let mut program: Vec<_> = program.iter().map(handed_on).collect();
+    let mut program = program.clone();
+    for instruction in program.iter_mut().filter(refuses) {
+        instruction.k = libc::SECCOMP_RET_USER_NOTIF;
+    }
     let len = u16::try_from(program.len()).map_err(io::Error::other)?;
     let program = libc::sock_fprog { len, filter: program.as_mut_ptr().cast() };
     // Before 5.16 a filter brings Speculative Store Bypass Disable with it, which costs a worker at each load behind a store;

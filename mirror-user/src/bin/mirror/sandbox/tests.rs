@@ -71,42 +71,30 @@ impl Directories {
 /// Each way to change what is in a directory that has a file `old`, by name, and whether it is refused.
 fn changes(directory: &Path) -> Vec<(&'static str, bool)> {
     let at = |name: &str| directory.join(name);
-    let (old, new) = (at("old"), at("new"));
+    let old = at("old");
     let attempts: Vec<(&str, io::Result<()>)> = vec![
         ("open to write", OpenOptions::new().write(true).open(&old).map(drop)),
         ("empty on opening", OpenOptions::new().write(true).truncate(true).open(&old).map(drop)),
-        ("truncate", rustix_truncate(&old)),
-        ("create", File::create_new(&new).map(drop)),
+        ("truncate", truncate(&old)),
+        ("create", File::create_new(at("new")).map(drop)),
         ("make a directory", fs::create_dir(at("made"))),
         ("make a symbolic link", symlink("old", at("symbolic"))),
         ("make a hard link", fs::hard_link(&old, at("hard"))),
         ("rename", fs::rename(&old, at("renamed"))),
-        (
-            "rename back",
-            fs::rename(at("renamed"), &old)
-                .or_else(|error| if old.exists() { Err(refusal()) } else { Err(error) }),
-        ),
-        ("remove", fs::remove_file(&old)),
-        (
-            "remove a directory",
-            fs::remove_dir(at("made"))
-                .or_else(|error| if at("made").exists() { Err(error) } else { Err(refusal()) }),
-        ),
+        ("remove", fs::remove_file(if old.exists() { old } else { at("renamed") })),
+        ("remove a directory", fs::remove_dir(at("made"))),
     ];
-    let refused = |result: &io::Result<()>| match result {
+    let refused = |result: &io::Result<()>| match result.as_ref().map_err(io::Error::kind) {
         Ok(()) => false,
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => true,
-        Err(error) => panic!("{error}"),
+        // What was refused to be made is not there to be removed.
+        Err(ErrorKind::PermissionDenied | ErrorKind::NotFound) => true,
+        Err(kind) => panic!("{kind}"),
     };
     attempts.iter().map(|(what, result)| (*what, refused(result))).collect()
 }
 
-fn refusal() -> io::Error {
-    ErrorKind::PermissionDenied.into()
-}
-
 /// By path, which no open descriptor stands in for.
-fn rustix_truncate(path: &Path) -> io::Result<()> {
+fn truncate(path: &Path) -> io::Result<()> {
     nix::unistd::truncate(path, 1).map_err(io::Error::from)
 }
 
