@@ -33,13 +33,18 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) const VNI: u32 = 12345;
 
 /// Looks again and again until there is something to see.
-pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    until_saying(|| what.to_owned(), look)
+}
+
+/// The same with words for the failure that are known only then.
+fn until_saying<T>(what: impl Fn() -> String, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(seen) = look() {
             return seen;
         }
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {}", what());
         thread::sleep(Duration::from_millis(20));
     }
 }
@@ -118,7 +123,9 @@ impl Mirror {
 
     /// Waits until its program is attached to this interface.
     pub(crate) fn attached_to(mut self, namespace: &Namespace, interface: &str) -> Self {
-        until("mirror attaches", || {
+        let said = Arc::clone(&self.said);
+        let what = || format!("mirror attaches, having said\n{}", said.lock().expect("said"));
+        until_saying(what, || {
             if let Some(status) = self.child.try_wait().expect("wait") {
                 panic!("mirror ended with {status} before it was attached:\n{}", self.said());
             }

@@ -41,7 +41,7 @@ pub(crate) struct FilesArgs {
         requires = "write"
     )]
     file_count: Option<u32>,
-    /// Run `COMMAND FILE` for each file that is complete
+    /// Run `COMMAND FILE` for each file that is complete; it writes beneath the directory of -w, see --command-write
     #[arg(short = 'z', long, help_heading = "Files", value_name = "COMMAND", requires = "write")]
     pub(crate) postrotate_command: Option<PathBuf>,
     /// A file for each origin (VNI and source), which is in its name

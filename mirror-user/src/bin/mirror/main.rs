@@ -61,8 +61,8 @@ struct Cli {
 enum Command {
     /// Take mirrored packets off interfaces (root)
     ///
-    /// Runs until it is stopped with Ctrl-C. Root is given up once it has started. Packets that are not of the tunnel go to
-    /// the host as ever.
+    /// Runs until it is stopped with Ctrl-C. Capabilities are given up once it has started, and with -Z the user root is, too.
+    /// Packets that are not of the tunnel go to the host as ever.
     #[cfg(feature = "af-xdp")]
     Ingest(Box<ingest::IngestArgs>),
     /// Take mirrored packets out of capture files

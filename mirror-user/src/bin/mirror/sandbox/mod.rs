@@ -233,7 +233,7 @@ fn announce(
                 "--sandbox require: Landlock is off on this host: add `landlock` to `lsm=` on the kernel's command line, {ACCEPT}"
             ),
             Support::Missing => anyhow::bail!(
-                "--sandbox require: this kernel has no Landlock: run kernel 6.7 or later with CONFIG_SECURITY_LANDLOCK, {ACCEPT}"
+                "--sandbox require: there is no Landlock on this kernel or in this container: run kernel 6.7 or later with CONFIG_SECURITY_LANDLOCK, {ACCEPT}"
             ),
         }
         if let Some(reason) = unfiltered {
@@ -269,8 +269,8 @@ fn announce(
 /// How far this kernel's Landlock goes, in words.
 fn covered(support: Support) -> String {
     match support {
-        Support::Missing => "this kernel has no Landlock (5.13), so nothing but their user keeps threads and commands of -z from \
-                             writing elsewhere"
+        Support::Missing => "no Landlock on this kernel (5.13) or in this container, so nothing but their user keeps threads and \
+                             commands of -z from writing elsewhere"
             .to_owned(),
         Support::Disabled => "Landlock is off on this host (`lsm=` on the kernel's command line leaves it out), so nothing but \
                               their user keeps threads and commands of -z from writing elsewhere"
