@@ -67,9 +67,10 @@ impl Postrotate {
                 .name("mirror-z".to_owned())
                 .spawn(move || {
                     let _alive = alive;
-                    // Of this thread alone, and of what it starts.
-                    let lowered = rustix::process::setpriority_process(None, LOWEST).map_err(io::Error::from);
-                    let prepared = lowered.and_then(|()| prepare());
+                    // Of this thread alone, and of what it starts; last, for the run's start waits for this.
+                    let lower =
+                        || rustix::process::setpriority_process(None, LOWEST).map_err(io::Error::from);
+                    let prepared = prepare().and_then(|()| lower());
                     let failed = prepared.is_err();
                     if ready.send(prepared).is_err() || failed {
                         return;

@@ -304,8 +304,8 @@ fn writes_of(kind: Kind, places: &Places) -> Writes {
         Kind::Command => {
             outputs(&mut writes);
             writes.beneath.extend_from_slice(&places.command_write);
-            // It keeps nothing, and what runs in a shell opens it.
-            writes.files.push("/dev/null".into());
+            // What runs in a shell opens them. The one keeps nothing, the other it has already.
+            writes.files.extend(["/dev/null", "/dev/stderr"].map(PathBuf::from));
             writes.connect.clone_from(&places.command_connect);
             // As `kill -HUP` of what is to read a file.
             writes.signals = true;
