@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 
-use crate::file::{Setting, Value, read};
+use crate::file::{Place, Setting, Value, read};
 
 /// The reader is the command's own.
 #[path = "../../mirror-user/src/bin/mirror/config/file.rs"]
@@ -11,16 +11,19 @@ mod file;
 
 fuzz_target!(|text: &str| {
     let lines = text.matches('\n').count() + 1;
+    let is_there = |place: &Place| {
+        (1..=lines).contains(&place.line) && (1..=text.chars().count() + 1).contains(&place.column)
+    };
     match read(text) {
-        Err((line, message)) => {
-            assert!((1..=lines).contains(&line), "{line} of {lines}: {message}");
+        Err((place, message)) => {
+            assert!(is_there(&place), "{place} of {lines}: {message}");
             assert!(!message.is_empty() && !message.contains('\n'), "{message:?}");
         }
         Ok(read) => {
             let (places, tables): (Vec<_>, Vec<_>) = read.sinks.into_iter().unzip();
-            for Setting { key, line, value } in read.settings.into_iter().chain(tables.into_iter().flatten())
+            for Setting { key, place, value } in read.settings.into_iter().chain(tables.into_iter().flatten())
             {
-                assert!((1..=lines).contains(&line));
+                assert!(is_there(&place));
                 // Escapes are longer than what they stand for.
                 assert!(key.len() <= text.len());
                 match value {
@@ -29,7 +32,7 @@ fuzz_target!(|text: &str| {
                     Value::Words(words) => assert!(words.len() <= text.len()),
                 }
             }
-            assert!(places.iter().all(|line| (1..=lines).contains(line)));
+            assert!(places.iter().all(is_there));
         }
     }
 });

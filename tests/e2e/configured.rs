@@ -74,7 +74,10 @@ fn what_is_wrong_in_a_file_is_told_with_its_line() {
     let desk = Desk::new();
     let (code, said) = desk.check("count = 5\n\nprot = 4789\n");
     assert_eq!(code, Some(2));
-    assert!(said.starts_with("mirror: mirror.toml:3:1: there is no key prot; there are: ascii, "), "{said}");
+    assert!(
+        said.starts_with("mirror: mirror.toml:3:1: there is no key prot; there are: absolute, ascii, "),
+        "{said}"
+    );
     for (text, told) in [
         ("wait = 'sleep'", "mirror.toml:1:1: wait: invalid value 'sleep' for '--wait <WAIT>'"),
         ("# lists\nvni = '9-'", "mirror.toml:2:1: vni: invalid value '9-'"),

@@ -1,6 +1,6 @@
 //! `/run/mirror`: what must be known of a run that was killed.
 //!
-//! A [`Record`] is a file that a run writes before it does what only it can undo, and removes once that is undone. The run
+//! A record is a file that a run writes before it does what only it can undo, and removes once that is undone. The run
 //! holds a lock on it (an open file description lock, `fcntl(2)`, which the kernel takes back with the process however that
 //! ends); so a record without a lock is a dead run's. Unlike a process id it cannot be another's by now, and unlike flock(2)
 //! it can be asked for without being taken, which leaves doctor's looks unnoticed.

@@ -204,7 +204,7 @@ impl ReplayBuilder {
     }
 
     /// Whether outer frames that were fragmented on their way are [reassembled](crate::reassembly), by the times of the
-    /// capture. Default: yes; without, they are rejected as [`Reject::Fragment`](crate::account::Reject::Fragment).
+    /// capture. Default: yes; without, they are rejected as [`Reject::Fragment`].
     pub fn reassemble(mut self, wanted: bool) -> Self {
         self.reassemble = wanted;
         self

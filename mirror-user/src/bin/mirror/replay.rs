@@ -20,16 +20,19 @@ use mirror_user::{
 use mirror_user::{escape, sink::forward::Target};
 use rustix::fs::{Access, AtFlags, CWD};
 
-#[cfg(feature = "af-xdp")]
-use crate::memory::{self, MIB};
 use crate::{
     FAILED, Usage,
-    output::{self, Opening, OutputArgs, Outputs},
+    output::{self, Opening, OutputArgs},
     privileges::{self, Keep, Threads},
     sandbox::{Kind, Sandbox},
     signals,
     status::Figures,
     terminal, user,
+};
+#[cfg(feature = "af-xdp")]
+use crate::{
+    memory::{self, MIB},
+    output::Outputs,
 };
 
 /// Arguments of `mirror replay`.
