@@ -96,7 +96,7 @@ fn what_is_wrong_in_a_file_is_told_with_its_line() {
         ("write = ['a', 'b']", "mirror.toml:1:1: write: one value is wanted, not 2"),
         ("forward = ['tap:a', 'tape:b']", "mirror.toml:1:1: forward: invalid value 'tape:b'"),
         ("vlan-per-vni = true", "mirror.toml:1:1: "),
-        ("quiet = true\nverbose = 1", "mirror.toml:2:1: the argument '-q' cannot be used with '-v...'"),
+        ("quiet = true\nverbose = 1", "mirror.toml:2:1: -q cannot be used with -v; with --print it can"),
         (
             "[[sink]]\nname = 'x'",
             "mirror.toml:1:1: a sink is for something: `write = \"FILE\"`, `print = true`",

@@ -11,7 +11,10 @@ use std::{
 
 use common::{Cable, SENDER, assert_balanced, builder, captures, settle};
 use mirror_lab::{Injector, aws_twin, capture, tshark};
-use mirror_user::sink::pcap::{Pcap, Target};
+use mirror_user::{
+    engine::Destination,
+    sink::pcap::{Pcap, Target},
+};
 use serde_json::Value;
 
 /// Runs `mirror replay` on a file; gives its report and the inner frames it wrote.
@@ -54,7 +57,8 @@ fn check(file: &Path, vni: u32) {
     let cable = Cable::with_queues(1);
     let live = directory.path().join("live.pcapng");
     let pcap = Pcap::builder(Target::file(&live)).build().expect("capture file");
-    let running = cable.engine(builder().sink(Arc::new(pcap)));
+    // It was captured at another host's interface.
+    let running = cable.engine(builder().destination(Destination::Any).sink(Arc::new(pcap)));
     let sent =
         Injector::new(&cable.sender, SENDER).expect("injector").send_all(&read.frames()).expect("sent");
     settle(&running);

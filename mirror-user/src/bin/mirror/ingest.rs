@@ -264,8 +264,8 @@ const USUAL_FILES: u64 = 1024;
 fn files_needed(plan: &Plan, output: &OutputArgs) -> anyhow::Result<u64> {
     /// Netlink, signals, ports.
     const RUN: u64 = 5;
-    /// Maps, programs, links, and what they are loaded through.
-    const INTERFACE: u64 = 13;
+    /// Maps, programs, links, and what they are loaded through; netlink for its addresses.
+    const INTERFACE: u64 = 18;
     /// A socket and its UMEM.
     const QUEUE: u64 = 2;
     let queues: u64 = plan.interfaces.iter().map(|interface| interface.queues.len() as u64).sum();
