@@ -28,7 +28,7 @@ pub(crate) struct PrintArgs {
     /// the first packet
     #[arg(short = 't', help_heading = "Printing", requires = "print", action = ArgAction::Count)]
     timestamps: u8,
-    /// With TCP's sequence numbers as they came, not relative to the first of their connection
+    /// With absolute TCP sequence numbers, not relative to the first of their connection
     #[arg(short = 'S', help_heading = "Printing")]
     absolute: bool,
 }

@@ -93,9 +93,9 @@ impl Losses {
     }
 }
 
-/// What a worker lets go, until its next tick.
+/// What a worker has dropped, until its next tick.
 #[derive(Debug)]
-pub(super) struct LetGo {
+pub(super) struct Dropped {
     run: Option<(OriginKey, u64)>,
     sums: Sums,
     losses: Losses,
@@ -104,7 +104,7 @@ pub(super) struct LetGo {
 /// Origins that a worker tells apart by itself.
 const BETWEEN_TICKS: usize = 64;
 
-impl LetGo {
+impl Dropped {
     pub(super) fn new(losses: Losses) -> Self {
         Self { run: None, sums: Sums::new(BETWEEN_TICKS), losses }
     }
@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn what_is_let_go_is_taken_once_and_in_bounds() {
         let losses = Losses::new();
-        let mut worker = LetGo::new(losses.clone());
+        let mut worker = Dropped::new(losses.clone());
         for vni in 0..10_000 {
             worker.add(key(vni));
             worker.add(key(vni));

@@ -54,7 +54,7 @@ use super::{
 };
 use crate::account::Report;
 use interfaces::BlockNumbers;
-use losses::{LetGo, Losses};
+use losses::{Dropped, Losses};
 use worker::{PcapSink, Settings};
 
 const NAME: &str = "pcap";
@@ -97,7 +97,7 @@ impl Pcap {
     pub fn memory_per_worker(&self, max_frame: usize) -> usize {
         let Terms { blocks, origins, .. } = self.handoff.terms();
         let block = self.size_for(max_frame) + size_of::<handoff::Block>() + origins * size_of::<OriginKey>();
-        blocks * block + BlockNumbers::memory() + LetGo::memory()
+        blocks * block + BlockNumbers::memory() + Dropped::memory()
     }
 
     /// Where the capture goes, as the user named it.
@@ -135,7 +135,7 @@ impl SinkFactory for Pcap {
         Ok(Box::new(PcapSink::new(
             self.settings,
             self.handoff.lane(self.size_for(cx.max_frame), cx.wait_until.clone()),
-            LetGo::new(self.losses.clone()),
+            Dropped::new(self.losses.clone()),
         )))
     }
 

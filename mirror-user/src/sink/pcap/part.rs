@@ -244,7 +244,7 @@ impl Part {
     }
 
     fn append_statistics(&mut self, form: &Form, lost: Lost, lost_in_kernel: Option<u64>) -> io::Result<()> {
-        // An origin may have had no frame in the file and yet some that were let go.
+        // An origin may have had no frame in the file and yet some that were dropped.
         let mut here = vec![0; self.interfaces.len()];
         let mut add = |number: u32, frames| {
             let number = number as usize;

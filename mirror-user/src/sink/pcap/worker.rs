@@ -7,7 +7,7 @@ use super::{
     format::{Format, PacketHead},
     headers,
     interfaces::BlockNumbers,
-    losses::LetGo,
+    losses::Dropped,
 };
 use crate::{
     batch::{Batch, Frame, HeadBuffer},
@@ -27,12 +27,12 @@ pub(super) struct PcapSink {
     settings: Settings,
     numbers: BlockNumbers,
     lane: Lane,
-    let_go: LetGo,
+    dropped: Dropped,
 }
 
 impl PcapSink {
-    pub(super) fn new(settings: Settings, lane: Lane, let_go: LetGo) -> Self {
-        Self { settings, numbers: BlockNumbers::new(), lane, let_go }
+    pub(super) fn new(settings: Settings, lane: Lane, dropped: Dropped) -> Self {
+        Self { settings, numbers: BlockNumbers::new(), lane, dropped }
     }
 
     fn put(&mut self, frame: &Frame<'_>) {
@@ -55,18 +55,18 @@ impl PcapSink {
         }
     }
 
-    /// The bytes for a packet of this origin, and the origin's number in their block; `None` if it is let go.
+    /// The bytes for a packet of this origin, and the origin's number in their block; `None` if it is dropped.
     fn place(&mut self, len: usize, origin: OriginKey) -> Option<(&mut [u8], u32)> {
-        let Self { numbers, lane, let_go, .. } = self;
+        let Self { numbers, lane, dropped, .. } = self;
         if !lane.make_room(len) {
-            let_go.add(origin);
+            dropped.add(origin);
             return None;
         }
         let mut number = numbers.number(lane.block()?, origin);
         if number.is_none() {
             // Full of origins.
             if !lane.make_room_in_next(len) {
-                let_go.add(origin);
+                dropped.add(origin);
                 return None;
             }
             number = numbers.number(lane.block()?, origin);
@@ -98,7 +98,7 @@ impl Sink for PcapSink {
 
     fn tick(&mut self, now: Instant) {
         self.lane.tick(now);
-        self.let_go.deposit();
+        self.dropped.deposit();
     }
 
     fn flush(&mut self) {
@@ -111,7 +111,7 @@ impl Sink for PcapSink {
 
     fn finish(&mut self) -> Result<(), SinkError> {
         let finished = self.lane.finish();
-        self.let_go.deposit();
+        self.dropped.deposit();
         finished
     }
 }
@@ -119,6 +119,6 @@ impl Sink for PcapSink {
 /// Also when the worker dies: the statistics are about every frame that came.
 impl Drop for PcapSink {
     fn drop(&mut self) {
-        self.let_go.deposit();
+        self.dropped.deposit();
     }
 }

@@ -1,9 +1,7 @@
 //! Who makes up origins takes no name, no file and no place from those that follow.
 
-use std::time::Instant;
-
 use super::*;
-use crate::sink::{pcap::Stream, testing::offer};
+use crate::sink::pcap::Stream;
 
 const TENANT: u32 = 0xff_ffff;
 
@@ -14,19 +12,6 @@ fn flood(vnis: u32) -> Vec<Outer> {
 
 fn tenant(count: u32) -> Vec<Outer> {
     (0..count).map(|i| Outer::new([10, 0, 0, 1], TENANT, &i.to_be_bytes().repeat(20))).collect()
-}
-
-/// Offers frames to the sink, and waits until they are written.
-fn put(sink: &mut dyn Sink, frames: &[Outer]) {
-    for frames in frames.chunks(500) {
-        offer(sink, frames).unwrap();
-        sink.flush();
-        let begun = Instant::now();
-        while sink.stats().pending > 0 {
-            assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", sink.stats());
-            thread::yield_now();
-        }
-    }
 }
 
 #[test]

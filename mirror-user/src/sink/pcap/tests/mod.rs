@@ -15,7 +15,7 @@ use std::{
     process::Command,
     sync::{Arc, Mutex},
     thread,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use pcap_parser::{Block, PcapBlockOwned, create_reader};
@@ -28,7 +28,10 @@ use super::{
 };
 use crate::{
     account::{InterfaceReport, QueueReport},
-    sink::{SinkStats, testing::Outer},
+    sink::{
+        SinkStats,
+        testing::{Outer, offer},
+    },
 };
 
 /// A packet as the reader sees it.
@@ -162,6 +165,19 @@ fn some_frames(count: u32) -> Vec<Outer> {
             Outer::new(source, 7, &inner).at(1_700_000_000_123_456_000 + u64::from(i))
         })
         .collect()
+}
+
+/// Offers frames, and waits until they are written.
+fn put(sink: &mut dyn Sink, frames: &[Outer]) {
+    for frames in frames.chunks(100) {
+        offer(sink, frames).unwrap();
+        sink.flush();
+        let begun = Instant::now();
+        while sink.stats().pending > 0 {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", sink.stats());
+            thread::yield_now();
+        }
+    }
 }
 
 /// Names in a directory, in order.

@@ -5,19 +5,6 @@ use std::{fs, ops::Range, time::Instant};
 use super::*;
 use crate::sink::testing::offer;
 
-/// Offers frames, and waits until they are written.
-fn put(sink: &mut dyn Sink, frames: &[Outer]) {
-    for frames in frames.chunks(100) {
-        offer(sink, frames).unwrap();
-        sink.flush();
-        let begun = Instant::now();
-        while sink.stats().pending > 0 {
-            assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", sink.stats());
-            thread::yield_now();
-        }
-    }
-}
-
 /// A capture of these frames in full.
 fn capture(builder: PcapBuilder, frames: &[Outer]) {
     let pcap = builder.build().unwrap();
