@@ -56,11 +56,13 @@ impl Block {
         self.frames == 0
     }
 
+    #[inline]
     pub(crate) fn fits(&self, len: usize) -> bool {
         self.bytes.len() - self.len >= len
     }
 
     /// Adds a record of this length, if it fits, and gives the bytes to fill in.
+    #[inline]
     pub(crate) fn push(&mut self, len: usize) -> Option<&mut [u8]> {
         let start = self.len;
         let record = self.bytes.get_mut(start..start.checked_add(len)?)?;

@@ -101,6 +101,7 @@ impl Lane {
     }
 
     /// Makes room for the record of a frame and gives the bytes to fill in; `None` if the frame is dropped, and counted.
+    #[inline]
     pub(crate) fn push(&mut self, len: usize) -> Option<&mut [u8]> {
         if !self.make_room(len) {
             return None;
@@ -109,6 +110,7 @@ impl Lane {
     }
 
     /// The block that has [room](Self::make_room).
+    #[inline]
     pub(crate) fn block(&mut self) -> Option<&mut Block> {
         self.current.as_mut()
     }
@@ -125,7 +127,14 @@ impl Lane {
 
     /// Sees to it that the current block has room for the record of a frame. Whether it does: else the frame is dropped, and
     /// counted.
+    #[inline]
     pub(crate) fn make_room(&mut self, len: usize) -> bool {
+        self.current.as_ref().is_some_and(|block| block.fits(len)) || self.change_block(len)
+    }
+
+    /// The current block has no room, or there is none: takes another.
+    #[cold]
+    fn change_block(&mut self, len: usize) -> bool {
         loop {
             let Some(block) = &self.current else {
                 if self.starved || !self.take_block() {

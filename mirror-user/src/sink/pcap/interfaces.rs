@@ -34,18 +34,20 @@ impl BlockNumbers {
     }
 
     /// The number of an origin in a block; `None` where that has no room for another.
+    #[inline]
     pub(super) fn number(&mut self, block: &mut Block, key: OriginKey) -> Option<u32> {
-        // Another block than last time.
-        if block.is_empty() && self.last.take().is_some() {
-            self.known.clear();
-        }
         match self.last {
-            Some((last, number)) if last == key => Some(number),
+            Some((last, number)) if last == key && !block.is_empty() => Some(number),
             _ => self.look_up(block, key),
         }
     }
 
+    #[inline(never)]
     fn look_up(&mut self, block: &mut Block, key: OriginKey) -> Option<u32> {
+        // Another block than last time.
+        if block.is_empty() && self.last.take().is_some() {
+            self.known.clear();
+        }
         let number = match self.known.get(&key) {
             Some(&number) => number,
             None if block.origins() == MOST_IN_BLOCK => return None,
