@@ -164,9 +164,11 @@ fn on_demand_the_next_file_has_the_next_number_that_is_free() {
     let pcap = Pcap::builder(Target::file(path("o"))).build().unwrap();
     let (mut sink, rotator) = (worker(&pcap), pcap.rotator().unwrap());
     let frames = some_frames(5);
+    // Until the next file has its name, too.
+    let has_begun = || names(dir.path()).iter().any(|name| name.ends_with(".partial"));
     let rotate = |files| {
         rotator.rotate();
-        while rotator.completed().files < files {
+        while rotator.completed().files < files || !has_begun() {
             thread::yield_now();
         }
     };
