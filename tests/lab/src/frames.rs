@@ -133,7 +133,11 @@ impl Outer {
         }
     }
 
-    /// The same between other addresses. Extension headers stay where the family does, options and fragment bits do not.
+    /// The same between other addresses of the same family.
+    ///
+    /// # Panics
+    ///
+    /// Where they are of another one.
     #[must_use]
     pub fn between(mut self, from: impl Into<IpAddr>, to: impl Into<IpAddr>) -> Self {
         match (from.into(), to.into(), &mut self.ip) {

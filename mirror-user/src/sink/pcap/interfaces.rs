@@ -1,7 +1,7 @@
 //! Which number stands for which origin: in a block, and as an interface of a file.
 //!
-//! A worker numbers the origins of each block anew, and the block brings their names along; each file gives those that it has
-//! meets numbers of its own. So no table outlives a file, and who floods one with origins has filled none but that.
+//! A worker numbers the origins of each block anew, and the block brings their names along; each file gives the origins of its
+//! packets numbers of its own. So no table outlives a file, and a flood of origins fills none but that.
 
 use std::collections::HashMap;
 
