@@ -129,11 +129,12 @@ impl Dispatch {
 
     /// How it goes: what the sinks have not settled yet is pending, and there are no origins.
     pub(crate) fn report(&mut self) -> Report {
-        let (frames, outcomes) = self.pipeline.so_far();
+        let (frames, sinks) = self.pipeline.so_far();
         let mut report = Report::new(self.source, self.started);
         report.expect_sinks(names(&self.sinks));
         report.tell_selection(self.pipeline.selection());
-        report.add_worker(&frames, &outcomes);
+        report.add_worker(&frames, &sinks);
+        report.tell_halted(&self.sinks);
         report.duration_s = self.clock.elapsed().as_secs_f64();
         report
     }
@@ -151,8 +152,8 @@ impl Dispatch {
         report.files = files;
         report.expect_sinks(names(&sinks));
         report.tell_selection(pipeline.selection());
-        let (frames, outcomes) = pipeline.finish();
-        report.add_worker(&frames, &outcomes);
+        let (frames, counters) = pipeline.finish();
+        report.add_worker(&frames, &counters);
         report.duration_s = clock.elapsed().as_secs_f64();
         report.close();
         report.close_sinks(&sinks);

@@ -1,5 +1,6 @@
 //! What a worker counts, each on its own, on its own thread.
 
+use super::report::SinkHalt;
 use crate::{
     batch::Frame,
     sink::{Reasons, SinkStats},
@@ -144,6 +145,8 @@ pub(crate) struct SinkCounters {
     pub(crate) failed: Reasons,
     /// The sink's own account.
     pub(crate) stats: SinkStats,
+    /// Why it ended before its run did.
+    pub(crate) end: Option<SinkHalt>,
 }
 
 /// All that one worker counts.

@@ -6,13 +6,13 @@ use std::{
 };
 
 use super::{
-    counters::FrameCounters,
-    report::{Frames, Odd, Rejected, Report, SinkReport, SinkState},
+    counters::{FrameCounters, SinkCounters},
+    report::{Frames, Odd, Rejected, Report, SinkHalt, SinkReport, SinkState},
 };
 use crate::{
     select::{Filter, Selection},
     sink::SinkFactory,
-    worker::{SinkEnd, SinkOutcome, panic_message},
+    worker::panic_message,
 };
 
 impl Report {
@@ -34,11 +34,20 @@ impl Report {
 
     /// Adds what a worker's pipeline counted: its frames, and by position what its sinks came to.
     ///
-    /// A worker that has fewer outcomes than the run has sinks leaves a residue, which is the truth about it.
-    pub(crate) fn add_worker(&mut self, frames: &FrameCounters, outcomes: &[SinkOutcome]) {
+    /// A worker that has counters of fewer sinks than the run has leaves a residue, which is the truth about it.
+    pub(crate) fn add_worker(&mut self, frames: &FrameCounters, sinks: &[SinkCounters]) {
         self.frames.add(&Frames::from(frames));
-        for (sink, outcome) in self.sinks.iter_mut().zip(outcomes) {
-            sink.add(outcome);
+        for (sink, counters) in self.sinks.iter_mut().zip(sinks) {
+            sink.add(counters);
+        }
+    }
+
+    /// Adds which outputs take nothing, in a run under way; to be called after the last worker is added.
+    pub(crate) fn tell_halted(&mut self, factories: &[Arc<dyn SinkFactory>]) {
+        for (sink, factory) in self.sinks.iter_mut().zip(factories) {
+            if let Some(halt) = factory.halted() {
+                sink.halt(&halt);
+            }
         }
     }
 
@@ -51,17 +60,20 @@ impl Report {
                 let closed = factory.close(self);
                 if let Some(sink) = self.sinks.get_mut(position) {
                     factory.tell(sink);
+                    if let Some(halt) = factory.halted().filter(|_| closed.is_ok()) {
+                        sink.halt(&halt);
+                    }
                 }
                 closed
             };
             let end = match panic::catch_unwind(AssertUnwindSafe(close)) {
                 Ok(Ok(())) => continue,
-                Ok(Err(error)) => SinkEnd { state: SinkState::Ended, reason: error.to_string() },
-                Err(payload) => SinkEnd { state: SinkState::Failed, reason: panic_message(&*payload) },
+                Ok(Err(error)) => SinkHalt::ended(error),
+                Err(payload) => SinkHalt::failed(panic_message(&*payload)),
             };
             if let Some(sink) = self.sinks.get_mut(position) {
                 tracing::error!(sink = sink.name, reason = end.reason, "sink could not be completed");
-                sink.end(&end);
+                sink.halt(&end);
             }
         }
     }
@@ -139,8 +151,7 @@ impl Rejected {
 }
 
 impl SinkReport {
-    fn add(&mut self, outcome: &SinkOutcome) {
-        let counters = &outcome.counters;
+    fn add(&mut self, counters: &SinkCounters) {
         self.deselected += counters.deselected;
         self.offered += counters.offered;
         self.written += counters.stats.written;
@@ -151,16 +162,16 @@ impl SinkReport {
         for (reason, frames) in counters.stats.failed.iter().chain(counters.failed.iter()) {
             *self.failed.entry(reason).or_default() += frames;
         }
-        if let Some(end) = &outcome.end {
-            self.end(end);
+        if let Some(end) = &counters.end {
+            self.halt(end);
         }
     }
 
-    /// Takes note of an early end. The gravest state stands, with the first reason given for it.
-    fn end(&mut self, end: &SinkEnd) {
-        if gravity(end.state) > gravity(self.state) {
-            self.state = end.state;
-            self.reason = Some(end.reason.clone());
+    /// Takes note of why it takes nothing. The gravest state stands, with the first reason given for it.
+    fn halt(&mut self, halt: &SinkHalt) {
+        if gravity(halt.state) > gravity(self.state) {
+            self.state = halt.state;
+            self.reason = Some(halt.reason.clone());
         }
     }
 }
@@ -168,8 +179,9 @@ impl SinkReport {
 fn gravity(state: SinkState) -> u8 {
     match state {
         SinkState::Done => 0,
-        SinkState::Ended => 1,
-        SinkState::Failed => 2,
+        SinkState::Waiting => 1,
+        SinkState::Ended => 2,
+        SinkState::Failed => 3,
     }
 }
 
@@ -177,23 +189,21 @@ fn gravity(state: SinkState) -> u8 {
 mod tests {
     use super::*;
     use crate::{
-        account::{Reject, SinkCounters},
+        account::Reject,
         sink::{Reasons, Sink, SinkError, SinkStats, WorkerContext},
     };
 
-    fn outcome(written: u64, failed: u64, end: Option<(SinkState, &str)>) -> SinkOutcome {
+    fn counters(written: u64, failed: u64, end: Option<(SinkState, &str)>) -> SinkCounters {
         let mut reasons = Reasons::default();
         reasons.add("error", failed);
         let mut dropped = Reasons::default();
         dropped.add("no_block", 1);
-        SinkOutcome {
-            counters: SinkCounters {
-                deselected: 2,
-                offered: written + failed + 1,
-                failed: reasons,
-                stats: SinkStats { written, dropped, ..SinkStats::default() },
-            },
-            end: end.map(|(state, reason)| SinkEnd { state, reason: reason.to_owned() }),
+        SinkCounters {
+            deselected: 2,
+            offered: written + failed + 1,
+            failed: reasons,
+            stats: SinkStats { written, dropped, ..SinkStats::default() },
+            end: end.map(|(state, reason)| SinkHalt { state, reason: reason.to_owned() }),
         }
     }
 
@@ -210,9 +220,9 @@ mod tests {
         report.expect_sinks(["a", "b"]);
         report.add_worker(
             &frames(13, 4),
-            &[outcome(10, 0, None), outcome(7, 3, Some((SinkState::Ended, "full")))],
+            &[counters(10, 0, None), counters(7, 3, Some((SinkState::Ended, "full")))],
         );
-        report.add_worker(&frames(8, 0), &[outcome(5, 0, None), outcome(5, 0, None)]);
+        report.add_worker(&frames(8, 0), &[counters(5, 0, None), counters(5, 0, None)]);
         report.close();
         assert_eq!(report.accounting.residue, 0, "{:?}", report.accounting);
         assert_eq!((report.frames.received, report.frames.rejected.short), (25, 4));
@@ -231,7 +241,7 @@ mod tests {
             (SinkState::Failed, "three"),
             (SinkState::Ended, "four"),
         ] {
-            report.add_worker(&frames(3, 0), &[outcome(0, 0, Some((state, reason)))]);
+            report.add_worker(&frames(3, 0), &[counters(0, 0, Some((state, reason)))]);
         }
         assert_eq!(
             (report.sinks[0].state, report.sinks[0].reason.as_deref()),

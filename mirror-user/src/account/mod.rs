@@ -22,6 +22,6 @@ pub(crate) use counters::WorkerCounters;
 pub(crate) use counters::{FrameCounters, Rejections, SinkCounters};
 pub use report::{
     Accounting, FileReport, Frames, InterfaceReport, Latency, MemberReport, Odd, Origin, OtherOrigins,
-    Passed, QueueReport, ReaderReport, Refused, Rejected, Report, SinkReport, SinkState, VlanReport,
-    XdpReport,
+    Passed, QueueReport, ReaderReport, Refused, Rejected, Report, SinkHalt, SinkReport, SinkState,
+    VlanReport, XdpReport,
 };

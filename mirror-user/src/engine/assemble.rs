@@ -3,23 +3,18 @@
 use std::sync::Arc;
 
 use super::interface::{LiveInterface, Settled};
-use crate::{
-    account::Report,
-    sink::SinkFactory,
-    worker::{Published, SinkOutcome},
-};
+use crate::{account::Report, sink::SinkFactory, worker::Published};
 
 /// A report of parts that are still counting: each is up to a tick old, so the laws are not compared.
 pub(super) fn live(report: &mut Report, interfaces: &[LiveInterface], sinks: &[Arc<dyn SinkFactory>]) {
     report.expect_sinks(sinks.iter().map(|sink| sink.name()));
     for interface in interfaces {
         for Published { counters, .. } in interface.published() {
-            let outcomes: Vec<_> =
-                counters.sinks.into_iter().map(|counters| SinkOutcome { counters, end: None }).collect();
-            report.add_worker(&counters.frames, &outcomes);
+            report.add_worker(&counters.frames, &counters.sinks);
         }
         report.interfaces.push(interface.report());
     }
+    report.tell_halted(sinks);
 }
 
 /// The report of a run that is over: every part has had its last word.
@@ -27,7 +22,7 @@ pub(super) fn at_rest(report: &mut Report, interfaces: Vec<Settled>, sinks: &[Ar
     report.expect_sinks(sinks.iter().map(|sink| sink.name()));
     for Settled { report: interface, outcomes } in interfaces {
         for outcome in outcomes {
-            report.add_worker(&outcome.counters.frames, &outcome.sinks);
+            report.add_worker(&outcome.counters.frames, &outcome.counters.sinks);
             report.ended_by = report.ended_by.take().or(outcome.died);
         }
         report.interfaces.push(interface);

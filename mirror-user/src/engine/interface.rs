@@ -21,7 +21,7 @@ use super::{
     threads::{Watcher, watch_log},
 };
 use crate::{
-    account::{InterfaceReport, QueueReport, SinkState, WorkerCounters},
+    account::{InterfaceReport, QueueReport, SinkHalt, WorkerCounters},
     escape::shell,
     host::{
         addresses::AddressWatch,
@@ -30,7 +30,7 @@ use crate::{
         tunables::{BusyPollTunables, TunablesGuard},
     },
     sink::WorkerContext,
-    worker::{Control, PipelineConfig, Published, RingConfig, RingOutcome, SinkEnd, SinkOutcome},
+    worker::{Control, PipelineConfig, Published, RingConfig, RingOutcome},
     xdp::{self, Program},
     xsk::{self, Bind, HugePages, Statistics},
 };
@@ -372,14 +372,11 @@ impl Worker {
     /// The worker's last word; for one that died without, what it had shown before.
     fn outcome(&mut self) -> RingOutcome {
         self.join().unwrap_or_else(|| {
-            let Published { counters, statistics } = self.published();
+            let Published { mut counters, statistics } = self.published();
             let reason = format!("the worker of queue {} died", self.place.queue);
-            let end = SinkEnd { state: SinkState::Failed, reason: reason.clone() };
-            let sinks = counters
-                .sinks
-                .iter()
-                .map(|counters| SinkOutcome { counters: counters.clone(), end: Some(end.clone()) });
-            RingOutcome { sinks: sinks.collect(), counters, statistics, unstamped: 0, died: Some(reason) }
+            let end = SinkHalt::failed(&reason);
+            counters.sinks.iter_mut().for_each(|sink| sink.end = Some(end.clone()));
+            RingOutcome { counters, statistics, unstamped: 0, died: Some(reason) }
         })
     }
 }

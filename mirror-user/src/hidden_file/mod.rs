@@ -31,6 +31,15 @@ pub struct HiddenFile {
 /// Judges a file by its first bytes.
 type Judge = fn(&[u8]) -> bool;
 
+/// Whether a file may have the final name when this one is created.
+enum Taken {
+    Never,
+    /// One that is judged so, and is replaced.
+    Over(Judge),
+    /// One that is gone by then.
+    ForNow,
+}
+
 /// Why a file could not be created.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -89,7 +98,7 @@ impl HiddenFile {
     /// As [`create`](Self::create), for whatever else has the name.
     pub fn create_over(path: &Path, over: fn(&[u8]) -> bool) -> Result<Self, HiddenFileError> {
         let directory = Self::open_directory(path)?;
-        Self::create_judging(&directory, path, Some(over))
+        Self::create_judging(&directory, path, &Taken::Over(over))
     }
 
     /// Opens the directory that a path puts its file in.
@@ -102,19 +111,28 @@ impl HiddenFile {
 
     /// The same in a directory that is open already, whatever the path leads to by now.
     pub(crate) fn create_in(directory: &Arc<Directory>, path: &Path) -> Result<Self, HiddenFileError> {
-        Self::create_judging(directory, path, None)
+        Self::create_judging(directory, path, &Taken::Never)
+    }
+
+    /// The same where another file has the name that will be gone by the time at which this one gets it.
+    pub(crate) fn create_beside(directory: &Arc<Directory>, path: &Path) -> Result<Self, HiddenFileError> {
+        Self::create_judging(directory, path, &Taken::ForNow)
     }
 
     fn create_judging(
         directory: &Arc<Directory>,
         path: &Path,
-        over: Option<Judge>,
+        taken: &Taken,
     ) -> Result<Self, HiddenFileError> {
         let name =
             path.file_name().ok_or_else(|| HiddenFileError::NoName { path: path.to_owned() })?.to_owned();
         let refused = |source| HiddenFileError::Create { path: path.to_owned(), source };
         let is_taken = directory.holds(&name).map_err(refused)?.is_some();
-        if is_taken && !may_replace(directory, &name, over) {
+        let over = match taken {
+            Taken::Over(over) => Some(*over),
+            Taken::Never | Taken::ForNow => None,
+        };
+        if is_taken && !matches!(taken, Taken::ForNow) && !may_replace(directory, &name, over) {
             return Err(HiddenFileError::Exists { path: path.to_owned() });
         }
         for attempt in 0..ATTEMPTS {

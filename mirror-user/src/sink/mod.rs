@@ -90,7 +90,7 @@ use std::{
 use arrayvec::ArrayVec;
 
 use crate::{
-    account::{Report, SinkReport},
+    account::{Report, SinkHalt, SinkReport},
     batch::Batch,
     select::Selection,
     wire::vxlan,
@@ -124,6 +124,13 @@ pub trait SinkFactory: Send + Sync {
     /// Called once, after [`close`](Self::close): to add to the sink's own entry in the report what only it knows.
     fn tell(&self, entry: &mut SinkReport) {
         let _ = entry;
+    }
+
+    /// What keeps its output from taking frames; `None` where it takes them. Asked at any time, for reports of a run under way,
+    /// and once more after [`close`](Self::close), where [`SinkState::Waiting`](crate::account::SinkState::Waiting) is how the
+    /// sink ended.
+    fn halted(&self) -> Option<SinkHalt> {
+        None
     }
 
     /// Called once, after every worker's sink has finished and the accounts are closed: to add to the report what only

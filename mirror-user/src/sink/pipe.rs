@@ -1,7 +1,8 @@
 //! Standard output, usually a pipe, and what else takes bytes without a name in a file system.
 
 use std::{
-    io::{self, Write},
+    fs::File,
+    io::{self, Seek as _, SeekFrom, Write},
     thread,
     time::Duration,
 };
@@ -10,23 +11,43 @@ use std::{
 pub(super) struct Pipe {
     name: String,
     out: Box<dyn Write + Send>,
+    /// The same where it is a regular file, as behind `>` of a shell: to be cut back.
+    file: Option<File>,
 }
 
 /// A write that did not come to its end.
 pub(super) struct Torn {
     /// Bytes that were taken.
     pub(super) taken: usize,
+    /// Nobody knows which of the others may come out yet.
+    pub(super) is_unclear: bool,
     pub(super) error: io::Error,
 }
 
 impl Pipe {
     pub(super) fn new(name: impl Into<String>, out: impl Write + Send + 'static) -> Self {
-        Self { name: name.into(), out: Box::new(out) }
+        Self { name: name.into(), out: Box::new(out), file: None }
     }
 
     /// Standard output, where possible without the line buffer that the standard library puts before it.
     pub(super) fn stdout() -> io::Result<Self> {
-        Ok(Self::new(STDOUT, stdout()?))
+        #[cfg(unix)]
+        let out = {
+            use std::os::fd::AsFd;
+            File::from(io::stdout().as_fd().try_clone_to_owned()?)
+        };
+        #[cfg(windows)]
+        let out = {
+            use std::os::windows::io::AsHandle;
+            File::from(io::stdout().as_handle().try_clone_to_owned()?)
+        };
+        #[cfg(not(any(unix, windows)))]
+        return Ok(Self::new(STDOUT, io::stdout()));
+        #[cfg(any(unix, windows))]
+        {
+            let file = if out.metadata()?.is_file() { Some(out.try_clone()?) } else { None };
+            Ok(Self { file, ..Self::new(STDOUT, out) })
+        }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -36,6 +57,17 @@ impl Pipe {
     /// As [`write`].
     pub(super) fn write(&mut self, bytes: &[u8], stop: impl Fn() -> bool) -> Result<(), Torn> {
         write(&mut self.out, bytes, stop)
+    }
+
+    /// Takes back the last bytes that were written, as far as that can be done: a reader of a pipe has them.
+    pub(super) fn cut(&mut self, bytes: usize) -> io::Result<()> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let mut file = self.file.as_ref().ok_or(io::ErrorKind::NotSeekable)?;
+        let whole = file.stream_position()?.saturating_sub(bytes as u64);
+        file.set_len(whole)?;
+        file.seek(SeekFrom::Start(whole)).map(drop)
     }
 }
 
@@ -57,28 +89,13 @@ pub(super) fn write(out: &mut dyn Write, bytes: &[u8], stop: impl Fn() -> bool) 
             }
             Err(error) => error,
         };
-        return Err(Torn { taken, error });
+        return Err(Torn { taken, is_unclear: false, error });
     }
     // What an embedder's writer buffers and cannot flush, nobody has: none of it counts.
-    out.flush().map_err(|error| Torn { taken: 0, error })
+    out.flush().map_err(|error| Torn { taken: 0, is_unclear: true, error })
 }
 
 pub(super) const STDOUT: &str = "standard output";
 
 /// How long to leave a full pipe alone.
 const FULL_PIPE: Duration = Duration::from_millis(1);
-
-fn stdout() -> io::Result<impl Write + Send> {
-    #[cfg(unix)]
-    {
-        use std::{fs::File, os::fd::AsFd};
-        Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
-    }
-    #[cfg(windows)]
-    {
-        use std::{fs::File, os::windows::io::AsHandle};
-        Ok(File::from(io::stdout().as_handle().try_clone_to_owned()?))
-    }
-    #[cfg(not(any(unix, windows)))]
-    Ok(io::stdout())
-}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Sink, SinkError, SinkFactory, WorkerContext};
 use crate::{
-    account::{Report, SinkReport},
+    account::{Report, SinkHalt, SinkReport},
     select::Selection,
 };
 
@@ -49,6 +49,10 @@ impl SinkFactory for Selected {
 
     fn needs_time(&self) -> bool {
         self.factory.needs_time()
+    }
+
+    fn halted(&self) -> Option<SinkHalt> {
+        self.factory.halted()
     }
 
     fn tell(&self, entry: &mut SinkReport) {

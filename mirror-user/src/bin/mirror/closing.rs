@@ -167,6 +167,7 @@ fn write_lines(text: &mut String, report: &Report, captures: &[Capture]) -> std:
     for sink in &report.sinks {
         let state = match sink.state {
             SinkState::Done => "",
+            SinkState::Waiting => " still waiting",
             SinkState::Ended => " ended early",
             _ => " failed",
         };

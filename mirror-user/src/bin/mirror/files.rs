@@ -60,8 +60,8 @@ pub(crate) struct FilesArgs {
     /// Leave so much space free, in the units of -C
     #[arg(long, help_heading = "Files", value_name = "SIZE", value_parser = lists::size, requires = "write")]
     min_free: Option<u64>,
-    /// With --min-free: what to do when less is free
-    #[arg(long, help_heading = "Files", value_enum, default_value_t = WhenFullArg::Stop, requires = "write")]
+    /// What to do when the file system is full, or less than --min-free is free
+    #[arg(long, help_heading = "Files", value_enum, default_value_t = WhenFullArg::Wait, requires = "write")]
     when_full: WhenFullArg,
 }
 
@@ -70,7 +70,9 @@ const MOST_SECONDS: u64 = 100 * 366 * 24 * 3600;
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum WhenFullArg {
-    /// Delete the oldest complete files of this run; end the capture where there is none
+    /// Drop packets until there is space again
+    Wait,
+    /// Delete the oldest complete files of this run, those of -z once their command has ended; wait where there is none
     Delete,
     /// End the capture
     Stop,
@@ -137,14 +139,12 @@ impl FilesArgs {
         if self.per_origin {
             builder = builder.per_origin(self.max_origins as usize);
         }
-        if let Some(bytes) = self.min_free {
-            let when_full = match self.when_full {
-                WhenFullArg::Delete => WhenFull::Delete,
-                WhenFullArg::Stop => WhenFull::Stop,
-            };
-            builder = builder.min_free(bytes, when_full);
-        }
-        builder
+        let when_full = match self.when_full {
+            WhenFullArg::Wait => WhenFull::Wait,
+            WhenFullArg::Delete => WhenFull::Delete,
+            WhenFullArg::Stop => WhenFull::Stop,
+        };
+        builder.min_free(self.min_free.unwrap_or(0), when_full)
     }
 }
 

@@ -252,7 +252,7 @@ pub(crate) fn run(args: &IngestArgs) -> anyhow::Result<ExitCode> {
     threads.confine(Kind::Main).context("privileges cannot be given up")?;
     let (stopper, settings) = (running.stopper(), running.stopper());
     asked.begun(&outputs, move || stopper.stop(), move || settings.put_settings_back());
-    let report = watch(running, args, &asked);
+    let report = watch(running, args, &asked, &outputs);
     output::conclude(&outputs, &report)
 }
 
@@ -348,7 +348,7 @@ fn announce(plan: &Plan, outputs: &Outputs, memory: &Memory) {
 }
 
 /// Watches a run until there is a reason to end it, and ends it.
-fn watch(mut running: Running, args: &IngestArgs, asked: &Asked) -> Report {
+fn watch(mut running: Running, args: &IngestArgs, asked: &Asked, outputs: &Outputs) -> Report {
     /// How late a signal other than INT and TERM may be heard.
     const GLANCE: Duration = Duration::from_millis(100);
     let end = args.duration.map(|duration| Instant::now() + duration);
@@ -357,6 +357,10 @@ fn watch(mut running: Running, args: &IngestArgs, asked: &Asked) -> Report {
     loop {
         let now = Instant::now();
         if end.is_some_and(|end| now >= end) || asked.stop.load(Ordering::Relaxed) {
+            return running.stop();
+        }
+        if outputs.are_over() {
+            terminal::say!("{}", output::ALL_ENDED);
             return running.stop();
         }
         status.tell_if_due(now, || running.report());

@@ -118,6 +118,9 @@ pub(crate) struct OutputArgs {
     /// Let commands of -z connect to these TCP ports
     #[arg(long, help_heading = "Run", value_name = "LIST", value_parser = lists::ports)]
     command_connect: Option<lists::Ports>,
+    /// When every output has ended, because its reader has gone or it cannot be written
+    #[arg(long, help_heading = "Run", value_enum, default_value_t = OnOutputEnd::Stop)]
+    on_output_end: OnOutputEnd,
     /// End after exactly this many inner packets
     #[arg(short = 'c', help_heading = "Run", value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
@@ -133,6 +136,14 @@ pub(crate) struct OutputArgs {
     /// Taken for tcpdump's sake, as are -p, -K and -l, and without effect
     #[arg(short = 'n', help_heading = "Run", short_aliases = ['p', 'K', 'l'], action = clap::ArgAction::Count)]
     _tcpdump: u8,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum OnOutputEnd {
+    /// End the run, with exit code 1
+    Stop,
+    /// Go on counting
+    Continue,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -172,6 +183,9 @@ pub(crate) struct Opening<'r> {
 /// The sinks of a run and what outlives it.
 pub(crate) struct Outputs {
     pub(crate) sinks: Vec<Arc<dyn SinkFactory>>,
+    /// Those of them that packets go out by.
+    outputs: Vec<Arc<dyn SinkFactory>>,
+    on_output_end: OnOutputEnd,
     /// Bytes of memory each worker's sinks take.
     pub(crate) memory_per_worker: usize,
     report: Option<Arc<HiddenFile>>,
@@ -417,6 +431,8 @@ impl OutputArgs {
         let mut outputs = Outputs {
             memory_per_worker: counters.memory_per_worker(),
             sinks: vec![Arc::new(counters)],
+            outputs: Vec::new(),
+            on_output_end: self.on_output_end,
             report: self.report.as_deref().map(create_report).transpose()?.map(Arc::new),
             json: self.json,
             captures: Vec::new(),
@@ -437,6 +453,7 @@ impl OutputArgs {
                 sink::selected(in_table(name, nth, sink.name()), selection.clone(), sink)
             })?;
         }
+        outputs.outputs = outputs.sinks[1..].to_vec();
         if self.latency {
             outputs.sinks.push(Arc::new(LatencySink::new()));
         }
@@ -532,7 +549,7 @@ impl OutputArgs {
             stop.store(true, Ordering::Relaxed);
         });
         if let (Some(command), Some(postrotate)) = (&self.files.postrotate_command, postrotate) {
-            builder = builder.on_file(postrotate.hook(command));
+            builder = builder.on_file(postrotate.hook(command)).keep_while(postrotate.keeps());
         }
         if self.unbuffered {
             builder = builder.unbuffered(true);
@@ -551,6 +568,14 @@ impl OutputArgs {
 impl Outputs {
     pub(crate) fn captures(&self) -> &[Capture] {
         &self.captures
+    }
+
+    /// Whether the run is to end, because there is no output left that may ever take a packet.
+    pub(crate) fn are_over(&self) -> bool {
+        let is_over = |output: &Arc<dyn SinkFactory>| output.halted().is_some_and(|halt| halt.is_final());
+        self.on_output_end == OnOutputEnd::Stop
+            && !self.outputs.is_empty()
+            && self.outputs.iter().all(is_over)
     }
 
     /// What has files rotated.
@@ -605,6 +630,10 @@ impl Drop for Outputs {
         }
     }
 }
+
+/// What is said of [that](Outputs::are_over).
+pub(crate) const ALL_ENDED: &str =
+    "mirror: every output has ended, and so does the run (`--on-output-end continue` goes on counting)";
 
 /// Delivers the report, tells how a run went, and gives the exit code it deserves.
 pub(crate) fn conclude(outputs: &Outputs, report: &Report) -> anyhow::Result<ExitCode> {

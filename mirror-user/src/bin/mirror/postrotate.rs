@@ -1,12 +1,13 @@
 //! The command of -z: run for each file that is complete, beside the capture and behind everything else.
 
 use std::{
+    collections::HashSet,
     io,
     os::{fd::AsFd as _, unix::process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     thread,
@@ -45,8 +46,14 @@ pub(crate) struct Postrotate {
 #[derive(Default)]
 struct Counts {
     /// Files that still wait, or whose command runs.
-    open: AtomicU64,
+    open: Mutex<HashSet<PathBuf>>,
     failed: AtomicU64,
+}
+
+impl Counts {
+    fn open(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Postrotate {
@@ -81,7 +88,7 @@ impl Postrotate {
                             let Job { command, file } = &job;
                             tracing::error!("-z {} {}: {error:#}", escape::path(command), escape::path(file));
                         }
-                        counts.open.fetch_sub(1, Ordering::Relaxed);
+                        counts.open().remove(&job.file);
                     }
                 })
                 .context(FAILED)?;
@@ -94,10 +101,16 @@ impl Postrotate {
     pub(crate) fn hook(&self, command: &Path) -> impl FnMut(&Path) + Send + use<> {
         let (jobs, counts, command) = (self.jobs.clone(), Arc::clone(&self.counts), command.to_owned());
         move |file| {
-            counts.open.fetch_add(1, Ordering::Relaxed);
+            counts.open().insert(file.to_owned());
             // The threads end after the last file only.
-            drop(jobs.send(Some(Job { command: command.clone(), file: operand(file) })));
+            drop(jobs.send(Some(Job { command: command.clone(), file: file.to_owned() })));
         }
+    }
+
+    /// Tells whether a file still waits for its command, or for its end.
+    pub(crate) fn keeps(&self) -> impl Fn(&Path) -> bool + Send + use<> {
+        let counts = Arc::clone(&self.counts);
+        move |file| counts.open().contains(file)
     }
 
     /// Waits until the command has ended for every file, bounded, and says whether it went well for all.
@@ -108,7 +121,7 @@ impl Postrotate {
         if self.ended.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
             terminal::say!(
                 "mirror: -z: {} files are not done after {} s; those under way go on",
-                self.counts.open.load(Ordering::Relaxed),
+                self.counts.open().len(),
                 PATIENCE.as_secs()
             );
             return false;
@@ -122,7 +135,7 @@ impl Job {
     fn run(&self) -> anyhow::Result<()> {
         let stderr = || io::stderr().as_fd().try_clone_to_owned();
         let mut child = Command::new(&self.command)
-            .arg(&self.file)
+            .arg(operand(&self.file))
             .stdin(Stdio::null())
             // Standard output carries one thing, and it is not this.
             .stdout(stderr()?)

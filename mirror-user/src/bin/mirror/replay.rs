@@ -3,12 +3,14 @@
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool, mpsc},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, RecvTimeoutError},
+    },
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
-#[cfg(feature = "af-xdp")]
-use std::{sync::atomic::Ordering, time::Duration};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -20,19 +22,16 @@ use mirror_user::{
 use mirror_user::{escape, sink::forward::Target};
 use rustix::fs::{Access, AtFlags, CWD};
 
+#[cfg(feature = "af-xdp")]
+use crate::memory::{self, MIB};
 use crate::{
     FAILED, Usage,
-    output::{self, Opening, OutputArgs},
+    output::{self, Opening, OutputArgs, Outputs},
     privileges::{self, Keep, Threads},
     sandbox::{Kind, Sandbox},
     signals,
     status::Figures,
     terminal, user,
-};
-#[cfg(feature = "af-xdp")]
-use crate::{
-    memory::{self, MIB},
-    output::Outputs,
 };
 
 /// Arguments of `mirror replay`.
@@ -142,7 +141,7 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let waited_in_vain = wait_for_readers(args, &outputs, &asked.stop);
     #[cfg(not(feature = "af-xdp"))]
     let waited_in_vain = false;
-    let report = read_through(replay, &asked.stop, &threads)?;
+    let report = read_through(replay, &asked.stop, &threads, &outputs)?;
     let code = output::conclude(&outputs, &report)?;
     Ok(if waited_in_vain { ExitCode::from(FAILED) } else { code })
 }
@@ -198,20 +197,36 @@ fn is_named_as_capture(word: &str) -> bool {
 }
 
 /// Runs a replay on a thread of its own, which is confined to reading, and confines this one to ending the run.
-fn read_through(replay: Replay, stop: &Arc<AtomicBool>, threads: &Threads) -> anyhow::Result<Report> {
+fn read_through(
+    replay: Replay,
+    stop: &Arc<AtomicBool>,
+    threads: &Threads,
+    outputs: &Outputs,
+) -> anyhow::Result<Report> {
+    /// How often it is looked whether there is an output left.
+    const LOOK: Duration = Duration::from_millis(100);
     let (done, is_done) = mpsc::channel();
-    let (confine, stop) = (threads.hook(Kind::Reader), Arc::clone(stop));
+    let (confine, ends) = (threads.hook(Kind::Reader), Arc::clone(stop));
     thread::Builder::new()
         .name("mirror-replay".to_owned())
         .spawn(move || {
-            let report = confine().map_err(anyhow::Error::from).and_then(|()| Ok(replay.run(&stop)?));
+            let report = confine().map_err(anyhow::Error::from).and_then(|()| Ok(replay.run(&ends)?));
             // Whoever started it waits.
             drop(done.send(report));
         })
         .context("the thread that reads")?;
     threads.confine(Kind::Main).context("privileges cannot be given up")?;
-    // Without a word it has panicked outside of all sinks, and said so.
-    is_done.recv().context("the thread that reads panicked")?
+    loop {
+        match is_done.recv_timeout(LOOK) {
+            Ok(report) => return report,
+            Err(RecvTimeoutError::Timeout) if outputs.are_over() && !stop.swap(true, Ordering::Relaxed) => {
+                terminal::say!("{}", output::ALL_ENDED);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            // It has panicked outside of all sinks, and said so.
+            Err(error) => return Err(error).context("the thread that reads panicked"),
+        }
+    }
 }
 
 /// Whether there are files that this user, root, can read only by its capabilities: regular ones, and others, which are opened

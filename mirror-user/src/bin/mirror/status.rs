@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use mirror_user::Report;
+use mirror_user::{Report, account::SinkState, escape};
 
 use crate::terminal;
 
@@ -73,6 +73,16 @@ impl Figures {
         let line = self.line(now, report);
         terminal::clear_live_line();
         terminal::say!("{line}");
+        for sink in &report.sinks {
+            if let Some(reason) = &sink.reason {
+                terminal::say!(
+                    "  {} {}: {}",
+                    escape::line(&sink.name),
+                    state(sink.state),
+                    escape::line(reason)
+                );
+            }
+        }
     }
 
     fn line(&mut self, now: Instant, report: &Report) -> String {
@@ -100,7 +110,19 @@ impl Figures {
                 line.push_str(&format!(", {count} {what}"));
             }
         }
+        for sink in report.sinks.iter().filter(|sink| sink.state != SinkState::Done) {
+            line.push_str(&format!(", {} {}", escape::line(&sink.name), state(sink.state)));
+        }
         line
+    }
+}
+
+/// What is said of an output that takes nothing.
+fn state(state: SinkState) -> &'static str {
+    match state {
+        SinkState::Waiting => "waiting",
+        SinkState::Ended => "ended",
+        _ => "failed",
     }
 }
 

@@ -46,7 +46,7 @@ use super::{
     handoff::{Block, Handoff, record},
 };
 use crate::{
-    account::{MemberReport, Report, SinkReport, VlanReport},
+    account::{MemberReport, Report, SinkHalt, SinkReport, VlanReport},
     escape,
     host::interface::Interface,
 };
@@ -213,6 +213,12 @@ impl SinkFactory for Forward {
 
     fn needs_time(&self) -> bool {
         self.targets.iter().any(Target::is_stream)
+    }
+
+    /// A target that takes nothing is tried again and again, and others may be there.
+    fn halted(&self) -> Option<SinkHalt> {
+        let halts: Option<Vec<_>> = self.members.iter().map(Handoff::halted).collect();
+        halts?.into_iter().next()
     }
 
     fn close(&self, report: &mut Report) -> Result<(), SinkError> {

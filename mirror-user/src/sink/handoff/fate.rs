@@ -1,9 +1,9 @@
-//! What can happen to an output for good.
+//! What can happen to an output, for good or for now.
 
 use std::{
     io,
     sync::{
-        OnceLock,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -15,6 +15,8 @@ use crate::sink::SinkError;
 pub(crate) struct Fate {
     /// Set once, by the thread; from then on frames fail.
     failure: OnceLock<Failure>,
+    /// What it waits for; from then on the thread drops frames.
+    wait: Mutex<Option<String>>,
     /// The thread has ended.
     gone: AtomicBool,
 }
@@ -31,6 +33,16 @@ impl Fate {
     /// Nothing more can be written. Only the first failure is the cause; what follows from it adds nothing.
     pub(crate) fn fail(&self, failure: Failure) {
         let _ = self.failure.set(failure);
+    }
+
+    /// What the output waits for.
+    pub(crate) fn waits_for(&self) -> Option<String> {
+        self.wait.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The output waits, or does no more.
+    pub(super) fn wait_for(&self, reason: Option<String>) {
+        *self.wait.lock().unwrap_or_else(PoisonError::into_inner) = reason;
     }
 
     pub(crate) fn thread_is_gone(&self) -> bool {
@@ -53,13 +65,13 @@ pub(crate) struct Failure {
 impl Failure {
     /// `frames` were written before it.
     pub(crate) fn new(what: String, error: &io::Error, frames: u64) -> Self {
-        let mend = match error.kind() {
+        let remedy = match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; free space and start again",
             io::ErrorKind::BrokenPipe => "; its reader has gone: start both again",
             io::ErrorKind::FileTooLarge => "; raise the limit (ulimit -f) or split the capture",
             _ => "",
         };
-        Self { what, kind: error.kind(), message: format!("{error} ({frames} frames written){mend}") }
+        Self { what, kind: error.kind(), message: format!("{error} ({frames} frames written){remedy}") }
     }
 
     fn error(&self) -> SinkError {

@@ -9,6 +9,7 @@ mod fate;
 mod lane;
 pub(crate) mod record;
 mod thread;
+mod waiting;
 
 pub(crate) use block::{Block, Owner, Settled};
 pub(crate) use fate::{Failure, Fate};
@@ -16,6 +17,7 @@ pub(crate) use lane::Lane;
 #[cfg(test)]
 pub(crate) use thread::run;
 pub(crate) use thread::{Consumer, Handoff};
+pub(crate) use waiting::{NO_SPACE, Waiting, is_want, is_want_of_space};
 
 use std::{sync::Arc, time::Duration};
 

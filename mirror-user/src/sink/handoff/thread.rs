@@ -13,7 +13,10 @@ use std::{
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender};
 
 use super::{Block, Fate, Lane, Message, Owner, Settled, TICK, Terms};
-use crate::{account::Report, sink::SinkError};
+use crate::{
+    account::{Report, SinkHalt},
+    sink::SinkError,
+};
 
 /// Messages on their way to the thread at most. A worker that finds it full keeps its block and drops frames.
 const QUEUE: usize = 4096;
@@ -125,11 +128,25 @@ impl Handoff {
         match done {
             Ok(result) => result,
             Err(RecvTimeoutError::Timeout) => Err(stuck()),
-            Err(RecvTimeoutError::Disconnected) => {
-                Err(SinkError::other(format!("the writer thread panicked; what it wrote is in {unfinished}")))
-            }
+            Err(RecvTimeoutError::Disconnected) => Err(SinkError::other(panicked(unfinished))),
         }
     }
+
+    /// See [`SinkFactory::halted`](crate::sink::SinkFactory::halted).
+    pub(crate) fn halted(&self) -> Option<SinkHalt> {
+        if let Some(failure) = self.fate.failure() {
+            return Some(SinkHalt::ended(failure));
+        }
+        if let Some(reason) = self.fate.waits_for() {
+            return Some(SinkHalt::waiting(reason));
+        }
+        let is_dead = self.fate.thread_is_gone() && !self.closed.load(Ordering::Relaxed);
+        is_dead.then(|| SinkHalt::failed(panicked(&self.terms.unfinished)))
+    }
+}
+
+fn panicked(unfinished: &str) -> String {
+    format!("the writer thread panicked; what it wrote is in {unfinished}")
 }
 
 /// Without a run, nothing is left behind.

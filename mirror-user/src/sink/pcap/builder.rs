@@ -137,7 +137,7 @@ pub struct PcapBuilder {
     stop_timeout: Option<Duration>,
     on_thread_start: Option<Box<dyn FnOnce() + Send>>,
     rotation: Rotation,
-    floor: Option<Floor>,
+    floor: Floor,
     origins: Option<usize>,
     hooks: Hooks,
 }
@@ -163,7 +163,7 @@ impl PcapBuilder {
             stop_timeout: None,
             on_thread_start: None,
             rotation: Rotation::default(),
-            floor: None,
+            floor: Floor::default(),
             origins: None,
             hooks: Hooks::default(),
         }
@@ -268,7 +268,21 @@ impl PcapBuilder {
 
     /// Leaves at least this many bytes free on the file system, as far as it is up to this capture.
     pub fn min_free(mut self, bytes: u64, when_full: WhenFull) -> Self {
-        self.floor = Some(Floor { bytes, when_full });
+        self.floor.bytes = bytes;
+        self.when_full(when_full)
+    }
+
+    /// What to do when there is no space; unless told otherwise, to [wait](WhenFull::Wait).
+    pub fn when_full(mut self, when_full: WhenFull) -> Self {
+        self.floor.when_full = when_full;
+        self
+    }
+
+    /// No file for which this says so is deleted or replaced, as it would be in a [ring](Self::max_files) or to leave
+    /// [space](Self::min_free). It is called on the writer thread. Where a file of a ring is kept when its successor is
+    /// complete, frames are dropped, reason `no_space`, until it is not.
+    pub fn keep_while(mut self, keeps: impl Fn(&Path) -> bool + Send + 'static) -> Self {
+        self.hooks.keep_while = Some(Box::new(keeps));
         self
     }
 
@@ -301,7 +315,8 @@ impl PcapBuilder {
     ///
     /// [`PcapError`]: a name that makes no files, or what only files have for a stream.
     pub fn validate(&self) -> Result<(), PcapError> {
-        let is_plain = self.rotation == Rotation::default() && self.floor.is_none() && self.origins.is_none();
+        let is_plain =
+            self.rotation == Rotation::default() && self.floor.bytes == 0 && self.origins.is_none();
         match &self.target.0 {
             TargetKind::File(path) => Names::new(path, &self.rotation)
                 .map(drop)
@@ -329,7 +344,8 @@ impl PcapBuilder {
         };
         let max_interfaces = self.max_interfaces;
         let plan = Plan { rotation: self.rotation, floor: self.floor, origins: self.origins, max_interfaces };
-        let is_plain = plan.rotation == Rotation::default() && plan.floor.is_none() && plan.origins.is_none();
+        let is_plain =
+            plan.rotation == Rotation::default() && plan.floor.bytes == 0 && plan.origins.is_none();
         let stream = |pipe: Pipe| {
             let name = pipe.name().to_owned();
             if !is_plain {

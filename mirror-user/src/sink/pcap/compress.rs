@@ -149,6 +149,16 @@ impl Encoder {
         Ok(&self.unit)
     }
 
+    /// Forgets all units so far: nothing of them is in the file.
+    pub(super) fn restart(&mut self) -> io::Result<()> {
+        match &mut self.kind {
+            Kind::Gzip(deflate) => deflate.reset(),
+            #[cfg(feature = "zstd")]
+            Kind::Zstd(stream) => zstd::stream::raw::Operation::reinit(stream)?,
+        }
+        Ok(())
+    }
+
     /// Whether what follows a unit that was cut off can still be read.
     pub(super) fn units_stand_alone(&self) -> bool {
         matches!(self.kind, Kind::Gzip(_))

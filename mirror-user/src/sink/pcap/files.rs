@@ -14,10 +14,10 @@ use jiff::{Timestamp, Zoned, tz::TimeZone};
 
 use super::{
     compress::Encoder,
-    floor::Floor,
+    floor::{Floor, WhenFull},
     losses::Losses,
     names::{NameError, Names, Of},
-    origins::{Found, OTHERS, Origins},
+    origins::{OTHERS, Origins},
     part::{Form, Lost, Out, Packet, Part},
     rotation::{PacketClock, Rotation, Turn},
     rotator::{Hooks, Rotator},
@@ -25,13 +25,17 @@ use super::{
 use crate::{
     flow::seeded_hash,
     hidden_file::{Directory, FileId, HiddenFile, HiddenFileError},
-    sink::{SinkError, origin::OriginKey},
+    sink::{
+        SinkError,
+        handoff::{is_want, is_want_of_space},
+        origin::OriginKey,
+    },
 };
 
 /// How a capture is spread over files.
 pub(super) struct Plan {
     pub(super) rotation: Rotation,
-    pub(super) floor: Option<Floor>,
+    pub(super) floor: Floor,
     /// With a file for each origin: how many of them have one of their own.
     pub(super) origins: Option<usize>,
     /// Named interfaces that a pcapng file has at most.
@@ -41,6 +45,9 @@ pub(super) struct Plan {
 /// How long a deleted file's space is waited for, and how often it is looked for.
 const LATE_SPACE: Duration = Duration::from_millis(500);
 const SPACE_LOOK: Duration = Duration::from_millis(5);
+/// How long the end of a run waits for the command of a file whose name another is to have, and how often it looks.
+const COMMAND: Duration = Duration::from_secs(60);
+const COMMAND_LOOK: Duration = Duration::from_millis(20);
 
 pub(super) struct Files {
     directory: Arc<Directory>,
@@ -64,6 +71,8 @@ pub(super) struct Files {
     packet_time: u64,
     /// Packets after the last file since somebody asked.
     after_last: u64,
+    /// The name that a complete file waits for, because a command still needs the earlier file of that name.
+    blocked_by: Option<PathBuf>,
 }
 
 /// Files that follow each other.
@@ -126,7 +135,7 @@ fn hash(path: &Path) -> u64 {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RunEnd {
     pub(super) lost_in_kernel: u64,
-    /// The capture had ended before.
+    /// The capture had ended before, or waits.
     pub(super) has_failed: bool,
 }
 
@@ -135,11 +144,22 @@ pub(super) struct RunEnd {
 pub(super) struct Fault {
     pub(super) what: String,
     pub(super) error: io::Error,
+    /// Bytes that there was no space for, where it was space.
+    pub(super) lacks: u64,
 }
 
 impl Fault {
-    fn new(path: &Path, error: io::Error) -> Self {
-        Self { what: crate::escape::path(path).to_string(), error }
+    pub(super) fn new(what: String, error: io::Error) -> Self {
+        Self { what, error, lacks: 0 }
+    }
+
+    fn of(path: &Path, error: io::Error) -> Self {
+        Self::new(crate::escape::path(path).to_string(), error)
+    }
+
+    /// Whether there may be later what is missing now.
+    fn may_pass(&self) -> bool {
+        is_want(&self.error) || self.error.kind() == io::ErrorKind::ResourceBusy
     }
 }
 
@@ -156,7 +176,7 @@ impl From<HiddenFileError> for Fault {
                 (path, source)
             }
         };
-        Self::new(&path, error)
+        Self::of(&path, error)
     }
 }
 
@@ -187,6 +207,7 @@ impl Files {
             packet_clock,
             packet_time: 0,
             after_last: 0,
+            blocked_by: None,
         };
         if files.is_named_by_packets() {
             files.series.push(Series::fresh(Of::All));
@@ -221,6 +242,11 @@ impl Files {
         std::mem::take(&mut self.after_last)
     }
 
+    /// The capture, as the user named it.
+    pub(super) fn name(&self) -> String {
+        crate::escape::path(self.names.path()).to_string()
+    }
+
     pub(super) fn rotator(&self) -> &Rotator {
         &self.rotator
     }
@@ -239,7 +265,41 @@ impl Files {
         let Some(part) = self.series.first_mut().and_then(|series| series.part.as_mut()) else {
             return Ok(());
         };
-        part.begin(form).map_err(|error| Fault { what: part.name(), error })
+        part.begin(form).map_err(|error| Fault::new(part.name(), error))
+    }
+
+    /// Whether more space is waited for, where there is not enough.
+    fn waits(&self) -> bool {
+        self.plan.floor.when_full != WhenFull::Stop
+    }
+
+    /// Whether a fault is no end.
+    pub(super) fn waits_after(&self, fault: &Fault) -> bool {
+        fault.may_pass() && (self.waits() || self.blocked_by.is_some())
+    }
+
+    /// Whether what there was none of is there now: so many bytes, or else what it takes to have a file open. Nothing is written
+    /// to find out but what belongs there anyway.
+    pub(super) fn has_room(&mut self, form: &Form, lacks: u64) -> Result<bool, Fault> {
+        if self.origins.is_none() && !self.is_named_by_packets() {
+            self.open(0, form)?;
+        }
+        for part in self.series.iter_mut().filter_map(|series| series.part.as_mut()) {
+            part.begin(form).map_err(|error| Fault::new(part.name(), error))?;
+        }
+        if self.blocked_by.as_ref().is_some_and(|path| self.is_kept(path)) {
+            return Ok(false);
+        }
+        if lacks == 0 {
+            // Whose file it is that could not be opened, its next frame shows.
+            return Ok(self.origins.is_none() && self.series.iter().any(|series| series.part.is_some()));
+        }
+        self.keep_floor(lacks)?;
+        Ok(self.available()? >= lacks)
+    }
+
+    fn available(&self) -> Result<u64, Fault> {
+        self.directory.available().map_err(|error| Fault::of(self.names.path(), error))
     }
 
     /// Rotates all if it is time to, or somebody asked.
@@ -268,14 +328,17 @@ impl Files {
         if !turns {
             return Ok(());
         }
-        for series in 0..self.series.len() {
+        // A file for an origin begins with its next frame, and so does one that is named by its frame's time.
+        let opens = self.origins.is_none() && !self.is_named_by_packets();
+        let turned = (0..self.series.len()).try_for_each(|series| {
             self.close(series, form, losses, None)?;
-            // A file for an origin begins with its next frame, and so does one that is named by its frame's time.
-            if self.origins.is_none() && !self.is_named_by_packets() {
-                self.open(series, form)?;
-            }
+            if opens { self.open(series, form) } else { Ok(()) }
+        });
+        if turned.is_err() {
+            // Where it is tried again, this is still to be done.
+            self.rotator.rotate();
         }
-        Ok(())
+        turned
     }
 
     /// Writes packets of a series, of a block with these origins, to as many files as they take. Gives how many are written,
@@ -289,47 +352,62 @@ impl Files {
         origins: &[OriginKey],
         losses: &Losses,
     ) -> (usize, Result<(), Fault>) {
+        let mut done = 0;
+        let result = self.write_packets(series, form, bytes, packets, origins, losses, &mut done);
+        (done, result)
+    }
+
+    /// The same, counting them in `done`.
+    #[expect(clippy::too_many_arguments, reason = "those of its caller")]
+    fn write_packets(
+        &mut self,
+        series: usize,
+        form: &Form,
+        bytes: &mut [u8],
+        packets: &[Packet],
+        origins: &[OriginKey],
+        losses: &Losses,
+        done: &mut usize,
+    ) -> Result<(), Fault> {
         let begins = packets.last().map_or(0, |last| last.end - bytes.len());
-        let (mut done, mut rest) = (0, bytes);
-        while done < packets.len() {
+        while *done < packets.len() {
+            let from = packets[..*done].last().map_or(begins, |last| last.end);
+            let rest = &mut bytes[from - begins..];
+            let before = self.series[series].period;
             match self.turn_by_packets(series, form.format.time(rest)) {
                 Turn::Stay => {}
                 Turn::Next => {
                     if let Err(fault) = self.close(series, form, losses, None) {
-                        return (done, Err(fault));
+                        // The packet is looked at again.
+                        self.series[series].period = before;
+                        return Err(fault);
                     }
                 }
                 Turn::Over => {
-                    self.after_last += (packets.len() - done) as u64;
-                    return (done, Ok(()));
+                    self.after_last += (packets.len() - *done) as u64;
+                    return Ok(());
                 }
             }
-            if let Err(fault) = self.open(series, form) {
-                return (done, Err(fault));
-            }
-            let from = packets[..done].last().map_or(begins, |last| last.end);
-            let in_time = self.in_time(series, form, from, rest, &packets[done..]);
-            let room = self.room(series, from, &packets[done..done + in_time]);
+            self.open(series, form)?;
+            let in_time = self.in_time(series, form, from, rest, &packets[*done..]);
+            let room = self.room(series, from, &packets[*done..*done + in_time]);
             if room == 0 {
-                if let Err(fault) = self.close(series, form, losses, None) {
-                    return (done, Err(fault));
-                }
+                self.close(series, form, losses, None)?;
                 continue;
             }
-            let (these, after) = std::mem::take(&mut rest).split_at_mut(packets[done + room - 1].end - from);
-            if let Err(fault) = self.keep_floor(these.len() as u64) {
-                return (done, Err(fault));
-            }
+            let these = &mut rest[..packets[*done + room - 1].end - from];
+            self.keep_floor(these.len() as u64)?;
             let Some(part) = &mut self.series[series].part else { continue };
-            let (written, result) = part.packets(form, these, &packets[done..done + room], origins, || false);
-            done += written;
+            let (written, result) =
+                part.packets(form, these, &packets[*done..*done + room], origins, || false);
+            let what = part.name();
+            *done += written;
             if let Err(error) = result {
-                part.cut();
-                return (done, Err(Fault { what: part.name(), error }));
+                let lacks = these.len() as u64;
+                self.make_room_after(Fault { what, error, lacks })?;
             }
-            rest = after;
         }
-        (done, Ok(()))
+        Ok(())
     }
 
     /// Whether the next packet of a series, which has this time, belongs to its next file.
@@ -362,7 +440,9 @@ impl Files {
 
     /// How many of these packets, the first of which begins at `from`, the file of a series still takes.
     fn room(&self, series: usize, from: usize, packets: &[Packet]) -> usize {
-        let Some(part) = &self.series[series].part else { return 0 };
+        let Some(part) = self.series[series].part.as_ref().filter(|part| !part.takes_no_more()) else {
+            return 0;
+        };
         let Some(size) = self.plan.rotation.size else { return packets.len() };
         let mut before = from;
         let fitting = packets.iter().take_while(|packet| {
@@ -376,22 +456,37 @@ impl Files {
 
     /// Sees to it that so many bytes more leave enough space.
     fn keep_floor(&mut self, bytes: u64) -> Result<(), Fault> {
-        let Some(floor) = &self.plan.floor else { return Ok(()) };
+        let floor = self.plan.floor;
+        if floor.bytes == 0 {
+            return Ok(());
+        }
         loop {
-            let path = self.names.path();
-            let free = self.directory.available().map_err(|error| Fault::new(path, error))?;
+            let free = self.available()?;
             if free >= floor.bytes.saturating_add(bytes) {
                 return Ok(());
             }
-            match self.own.pop_front() {
-                Some(oldest) if floor.deletes() => {
-                    tracing::info!(file = %crate::escape::path(&oldest.path), "deleted: less space is free than wanted");
-                    self.delete(&oldest).map_err(|error| Fault::new(&oldest.path, error))?;
-                    self.wait_for_space(free).map_err(|error| Fault::new(&oldest.path, error))?;
-                }
-                _ => return Err(Fault::new(path, floor.error(free))),
-            }
+            let error = floor.error(free, self.own.len());
+            self.make_room_after(Fault { lacks: bytes, ..Fault::of(self.names.path(), error) })?;
         }
+    }
+
+    /// Deletes the oldest file that may be deleted, where that may help against a fault; else this fault is it.
+    fn make_room_after(&mut self, fault: Fault) -> Result<(), Fault> {
+        if !self.plan.floor.deletes() || !is_want_of_space(&fault.error) {
+            return Err(fault);
+        }
+        let Some(at) = self.own.iter().position(|own| !self.is_kept(&own.path)) else { return Err(fault) };
+        let before = self.available()?;
+        let Some(oldest) = self.own.remove(at) else { return Err(fault) };
+        tracing::info!(file = %crate::escape::path(&oldest.path), "deleted: less space is free than wanted");
+        self.delete(&oldest)
+            .and_then(|()| self.wait_for_space(before))
+            .map_err(|error| Fault::of(&oldest.path, error))
+    }
+
+    /// Whether a completed file is still needed under its name.
+    fn is_kept(&self, path: &Path) -> bool {
+        self.hooks.keep_while.as_ref().is_some_and(|keeps| keeps(path))
     }
 
     /// Waits a moment for more space to be free than there was: some file systems give a deleted file's back later, and one
@@ -420,39 +515,44 @@ impl Files {
         known.begin_block();
         series_of.extend(origins.iter().map(|origin| known.get(*origin).unwrap_or(UNKNOWN)));
         for ((series, &origin), &packets) in series_of.iter_mut().zip(origins).zip(packets) {
-            let Some(known) = self.origins.as_mut().filter(|_| *series == UNKNOWN) else { continue };
-            *series = match known.find(origin, packets) {
-                Found::Series(series) => series,
-                Found::GivenUp(series) => {
-                    self.close(series, form, losses, None)?;
-                    series
-                }
-            };
+            if *series == UNKNOWN
+                && let Some(known) = &mut self.origins
+            {
+                *series = known.find(origin, packets);
+            }
             let of = if *series == OTHERS { Of::Other } else { Of::Origin(origin) };
             if self.series.len() <= *series {
                 self.series.resize_with(*series + 1, || Series::fresh(of));
             }
-            let place = &mut self.series[*series];
-            if place.of != of {
-                *place = Series::fresh(of);
+            if self.series[*series].of != of {
+                // Given up by another.
+                self.close(*series, form, losses, None)?;
+                self.series[*series] = Series::fresh(of);
             }
         }
         Ok(())
     }
 
-    /// Begins a file of a series, if there is none.
+    /// Begins a file of a series, if there is none; where there is no space for it, for as long as deleting others helps.
     fn open(&mut self, index: usize, form: &Form) -> Result<(), Fault> {
+        while let Err(fault) = self.try_to_open(index, form) {
+            self.make_room_after(fault)?;
+        }
+        Ok(())
+    }
+
+    fn try_to_open(&mut self, index: usize, form: &Form) -> Result<(), Fault> {
         if self.series[index].part.is_some() {
             return Ok(());
         }
-        let unnamed = |error: NameError| Fault::new(self.names.path(), io::Error::other(error.to_string()));
+        let unnamed = |error: NameError| Fault::of(self.names.path(), io::Error::other(error.to_string()));
         let timed = self.names.at(&self.now()).map_err(unnamed)?;
         let Series { of, begun, period, number, timed: ref before, .. } = self.series[index];
         let again = begun && *before == timed;
         let ring = self.plan.rotation.ring();
         let mut next = if !again { 0 } else { ring.map_or(number + 1, |files| (number + 1) % files) };
         let path_of = |number| self.names.path_of(&timed, of, number);
-        let taken = |path: &Path| self.is_taken(path).map_err(|error| Fault::new(path, error));
+        let taken = |path: &Path| self.is_taken(path).map_err(|error| Fault::of(path, error));
         let ours = |path: &Path| self.firsts.may_have(path);
         // Where nobody counts files but us, a log rotator may have moved some away, and others may have come; and a name may
         // come round again: of an hour on another day, or of a clock that was set back.
@@ -467,19 +567,44 @@ impl Files {
             }
         }
         let path = path_of(next);
-        if ring.is_some()
-            && let Some(at) = self.own.iter().position(|own| own.path == path)
-            && let Some(old) = self.own.remove(at)
-        {
-            self.delete(&old).map_err(|error| Fault::new(&path, error))?;
-        }
-        let file = HiddenFile::create_in(&self.directory, &path)?;
-        let encoder = Encoder::new(self.names.compression()).map_err(|error| Fault::new(&path, error))?;
+        // Where it has to stay for now, it is looked at again when this one is complete.
+        let file = if ring.is_some() && !self.make_way(&path)? {
+            HiddenFile::create_beside(&self.directory, &path)?
+        } else {
+            HiddenFile::create_in(&self.directory, &path)?
+        };
+        let encoder = Encoder::new(self.names.compression()).map_err(|error| Fault::of(&path, error))?;
         let mut part = Part::new(Out::File(file), encoder, self.plan.max_interfaces);
         let result = part.begin(form);
         let what = part.name();
         self.series[index] = Series { of, timed, number: next, begun: true, period, part: Some(part) };
-        result.map_err(|error| Fault { what, error })
+        result.map_err(|error| Fault::new(what, error))
+    }
+
+    /// Deletes the file of this run that has a name which another is to have. Whether nothing of this run has it any more.
+    fn make_way(&mut self, path: &Path) -> Result<bool, Fault> {
+        let Some(at) = self.own.iter().position(|own| own.path == path) else { return Ok(true) };
+        if self.is_kept(path) {
+            return Ok(false);
+        }
+        let old = self.own.remove(at);
+        old.map_or(Ok(()), |old| self.delete(&old)).map_err(|error| Fault::of(path, error))?;
+        Ok(true)
+    }
+
+    /// The same for a file that is complete; at the end of the run, whatever keeps the earlier one is waited for.
+    fn make_way_now(&mut self, path: &Path, is_end: bool) -> Result<(), Fault> {
+        let start = Instant::now();
+        self.blocked_by = None;
+        while !self.make_way(path)? {
+            if !is_end || start.elapsed() >= COMMAND {
+                self.blocked_by = Some(path.to_owned());
+                let message = "the command for the earlier file of this name has not ended";
+                return Err(Fault::of(path, io::Error::new(io::ErrorKind::ResourceBusy, message)));
+            }
+            thread::sleep(COMMAND_LOOK);
+        }
+        Ok(())
     }
 
     /// The time of a file that is begun now.
@@ -489,7 +614,8 @@ impl Files {
         time.map_or_else(Zoned::now, |time| time.to_zoned(TimeZone::system()))
     }
 
-    /// Completes the file of a series, if there is one.
+    /// Completes the file of a series, if there is one; where there is no space for that, for as long as deleting others helps.
+    /// Where that may work later it is left as it is; but at the end of the run it is completed without what does not fit.
     fn close(
         &mut self,
         index: usize,
@@ -497,40 +623,97 @@ impl Files {
         losses: &Losses,
         end: Option<RunEnd>,
     ) -> Result<(), Fault> {
-        let lost_in_kernel = end.map(|end| end.lost_in_kernel);
-        let has_failed = end.is_some_and(|end| end.has_failed);
+        while let Err(fault) = self.try_to_close(index, form, losses, end) {
+            if let Err(fault) = self.make_room_after(fault) {
+                if end.is_none() && self.waits_after(&fault) {
+                    return Err(fault);
+                }
+                let completed = self.close_as_it_is(index, end);
+                // After a fault it may well be that the statistics do not fit either.
+                let is_known = end.is_some_and(|end| end.has_failed);
+                return completed.and(if is_known { Ok(()) } else { Err(fault) });
+            }
+        }
+        Ok(())
+    }
+
+    /// Where it does not work, nothing has changed.
+    fn try_to_close(
+        &mut self,
+        index: usize,
+        form: &Form,
+        losses: &Losses,
+        end: Option<RunEnd>,
+    ) -> Result<(), Fault> {
         let Series { of, number, ref mut part, .. } = self.series[index];
         let Some(mut part) = part.take() else { return Ok(()) };
+        let result =
+            self.end_part(&mut part, of, form, losses, end).and_then(|()| self.publish(&part, number, end));
+        if result.is_err() {
+            self.series[index].part = Some(part);
+        }
+        result
+    }
+
+    fn close_as_it_is(&mut self, index: usize, end: Option<RunEnd>) -> Result<(), Fault> {
+        let Series { number, ref mut part, .. } = self.series[index];
+        let Some(mut part) = part.take() else { return Ok(()) };
+        part.end_encoding()
+            .map_err(|error| Fault::new(part.name(), error))
+            .and(self.publish(&part, number, end))
+    }
+
+    /// Writes what stands at the end of a file, when its name is free.
+    fn end_part(
+        &mut self,
+        part: &mut Part,
+        of: Of,
+        form: &Form,
+        losses: &Losses,
+        end: Option<RunEnd>,
+    ) -> Result<(), Fault> {
+        if let Some(path) = part.file().filter(|_| !part.is_void()).map(|file| file.path().to_owned()) {
+            self.make_way_now(&path, end.is_some())?;
+        }
+        let lost = self.lost(of, losses);
+        let ended = part.end(form, &lost, end.map(|end| end.lost_in_kernel));
+        if !part.has_statistics() {
+            // For the next file's.
+            losses.put_back(lost);
+        }
+        ended.map_err(|error| Fault { lacks: 1, ..Fault::new(part.name(), error) })
+    }
+
+    /// Gives a file its name.
+    fn publish(&mut self, part: &Part, number: u32, end: Option<RunEnd>) -> Result<(), Fault> {
+        let Some(file) = part.file() else { return Ok(()) };
+        let published = match end {
+            _ if part.is_void() => file.remove(),
+            Some(_) => file.complete(),
+            // To wait for the disk would cost frames in the middle of a run.
+            None => file.publish(),
+        };
+        let completed =
+            published.and_then(|()| if part.is_void() { Ok(()) } else { self.completed(file, number == 0) });
+        completed.map_err(|error| Fault::new(part.name(), error))
+    }
+
+    /// What stands in no statistics yet and belongs into those of a series.
+    fn lost(&self, of: Of, losses: &Losses) -> Lost {
         let origins = self.origins.as_ref();
-        let lost = || match of {
+        match of {
             Of::All => Lost::All(losses.take()),
             Of::Origin(origin) => Lost::Of(origin, losses.take_of(origin)),
             Of::Other => {
                 Lost::All(losses.take_others(|origin| origins.is_some_and(|known| known.has_file(origin))))
             }
-        };
-        let ended = part.end(form, lost, lost_in_kernel);
-        if ended.is_err() {
-            part.cut();
         }
-        let what = part.name();
-        let Some(file) = part.file() else { return Ok(()) };
-        // After a fault it may well be that they do not fit either.
-        let ended = if has_failed { Ok(()) } else { ended };
-        let completed = if part.is_void() {
-            file.remove()
-        } else {
-            // To wait for the disk would cost frames in the middle of a run.
-            let completed = if end.is_some() { file.complete() } else { file.publish() };
-            completed.and_then(|()| self.completed(file, number == 0))
-        };
-        completed.and(ended).map_err(|error| Fault { what, error })
     }
 
     fn completed(&mut self, file: &HiddenFile, is_first: bool) -> io::Result<()> {
         let path = file.path().to_owned();
         let ring = self.plan.rotation.ring().is_some();
-        if ring || self.plan.floor.as_ref().is_some_and(|floor| floor.deletes()) {
+        if ring || self.plan.floor.deletes() {
             self.own.push_back(Own { id: FileId::of(file.file())?, path: path.clone() });
         }
         if is_first && !ring {
@@ -594,7 +777,7 @@ mod tests {
     use super::*;
 
     /// A capture that has completed so many files.
-    fn completed(rotation: Rotation, floor: Option<Floor>, files: u32) -> Files {
+    fn completed(rotation: Rotation, floor: Floor, files: u32) -> Files {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x");
         let names = Names::new(&path, &rotation).unwrap();
@@ -611,14 +794,15 @@ mod tests {
     #[test]
     fn of_completed_files_only_those_are_known_that_may_be_deleted_or_replaced() {
         let by_size = Rotation { size: Some(1), ..Rotation::default() };
-        let stop = Floor { bytes: 1, when_full: super::super::WhenFull::Stop };
-        let delete = Floor { when_full: super::super::WhenFull::Delete, ..stop };
+        let none = Floor::default();
+        let stop = Floor { bytes: 1, when_full: WhenFull::Stop };
+        let delete = Floor { when_full: WhenFull::Delete, ..none };
         for (rotation, floor, known) in [
-            (by_size, None, 0),
-            (by_size, Some(stop), 0),
-            (by_size, Some(delete), 50),
-            (Rotation { files: Some(100), ..by_size }, None, 50),
-            (Rotation { every: Some(Duration::from_secs(60)), ..Rotation::default() }, None, 0),
+            (by_size, none, 0),
+            (by_size, stop, 0),
+            (by_size, delete, 50),
+            (Rotation { files: Some(100), ..by_size }, none, 50),
+            (Rotation { every: Some(Duration::from_secs(60)), ..Rotation::default() }, none, 0),
         ] {
             let capture = completed(rotation, floor, 50);
             assert_eq!(capture.own.len(), known, "{rotation:?} {floor:?}");

@@ -7,6 +7,7 @@ use std::{
 
 use foldhash::fast::RandomState;
 
+use super::part::Lost;
 use crate::sink::origin::OriginKey;
 
 /// Origins whose losses are told apart; those of further ones belong to the rest. A worker takes the lock at its ticks and
@@ -70,6 +71,18 @@ impl Losses {
     /// Takes all, for a file that everybody's frames go to.
     pub(super) fn take(&self) -> Sums {
         std::mem::replace(&mut *self.lock(), Sums::new(MAX_ORIGINS))
+    }
+
+    /// Puts back what was taken: it stands in no statistics after all.
+    pub(super) fn put_back(&self, lost: Lost) {
+        let mut all = self.lock();
+        match lost {
+            Lost::All(sums) => {
+                sums.by_origin().for_each(|(origin, frames)| all.add(origin, frames));
+                all.rest += sums.rest;
+            }
+            Lost::Of(origin, frames) => all.add(origin, frames),
+        }
     }
 
     /// Takes those of one origin, for a file of its own.

@@ -52,7 +52,7 @@ use super::{
     handoff::{self, Handoff, Terms},
     origin::OriginKey,
 };
-use crate::account::Report;
+use crate::account::{Report, SinkHalt};
 use interfaces::BlockNumbers;
 use losses::{Dropped, Losses};
 use worker::{PcapSink, Settings};
@@ -141,6 +141,10 @@ impl SinkFactory for Pcap {
 
     fn needs_time(&self) -> bool {
         true
+    }
+
+    fn halted(&self) -> Option<SinkHalt> {
+        self.handoff.halted()
     }
 
     fn close(&self, report: &mut Report) -> Result<(), SinkError> {

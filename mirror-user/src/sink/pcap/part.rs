@@ -43,8 +43,11 @@ pub(super) struct Packet {
 pub(super) struct Part {
     out: Out,
     encoder: Option<Encoder>,
-    /// What was cut off is missing to all that would follow it.
+    /// What was cut off is missing to all that would follow it, or could not be cut off.
     is_torn: bool,
+    /// The statistics stand behind its packets, and nothing may behind its end.
+    has_statistics: bool,
+    is_ended: bool,
     interfaces: Interfaces,
     /// ns since the epoch.
     start: u64,
@@ -74,6 +77,8 @@ impl Part {
             out,
             encoder,
             is_torn: false,
+            has_statistics: false,
+            is_ended: false,
             interfaces: Interfaces::new(max_interfaces),
             start: now(),
             described: 0,
@@ -113,14 +118,30 @@ impl Part {
         self.stored == 0
     }
 
-    /// Writes the header.
+    pub(super) fn has_statistics(&self) -> bool {
+        self.has_statistics
+    }
+
+    /// Nothing can follow what it has.
+    pub(super) fn takes_no_more(&self) -> bool {
+        self.is_torn || self.has_statistics || self.is_ended
+    }
+
+    /// Writes the header, unless it is there.
     pub(super) fn begin(&mut self, form: &Form) -> io::Result<()> {
+        if !self.is_void() {
+            return Ok(());
+        }
+        if let Some(encoder) = self.encoder.as_mut().filter(|_| self.is_torn) {
+            encoder.restart()?;
+            self.is_torn = false;
+        }
         let header = form.format.file_header(form.snaplen);
         self.append(&header)
     }
 
     /// Writes packets of a block with these origins, and what must be described before them. Gives how many are written,
-    /// which is all of them unless there is an error too.
+    /// which is all of them unless there is an error too; what is not whole is cut off then.
     pub(super) fn packets(
         &mut self,
         form: &Form,
@@ -129,6 +150,9 @@ impl Part {
         origins: &[OriginKey],
         stop: impl Fn() -> bool,
     ) -> (usize, io::Result<()>) {
+        if let Err(error) = self.begin(form) {
+            return (0, Err(error));
+        }
         // Where the bytes begin, the packet before them ended.
         let before = packets.last().map_or(0, |last| last.end - bytes.len());
         if form.format == Format::Pcapng {
@@ -138,18 +162,22 @@ impl Part {
                 return (0, Err(error));
             }
         }
-        let result = self.write(bytes, stop);
-        let (written, result) = match result {
-            Ok(()) => (packets.len(), Ok(())),
+        let end_of = |packets: &[Packet]| packets.last().map_or(0, |last| last.end - before);
+        let (written, result) = match self.write(bytes, stop) {
+            Ok(()) => {
+                self.count(bytes.len());
+                (packets.len(), Ok(()))
+            }
             // Packets that made it whole stay in the file, and count.
-            Err(torn) => (
-                packets.iter().take_while(|packet| packet.end - before <= torn.taken).count(),
-                Err(torn.error),
-            ),
+            Err(Torn { taken, is_unclear, error }) => {
+                let written = packets.iter().take_while(|packet| packet.end - before <= taken).count();
+                let whole = end_of(&packets[..written]);
+                self.count(whole);
+                self.cut(taken - whole, is_unclear);
+                (written, Err(error))
+            }
         };
         let written_packets = &packets[..written];
-        let end = written_packets.last().map_or(0, |last| last.end - before);
-        self.count(end);
         self.frames += written as u64;
         if form.format == Format::Pcapng {
             for packet in written_packets {
@@ -177,7 +205,10 @@ impl Part {
 
     /// Writes what is no packet.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.write(bytes, || false).map_err(|torn| torn.error)?;
+        if let Err(Torn { taken, is_unclear, error }) = self.write(bytes, || false) {
+            self.cut(taken, is_unclear);
+            return Err(error);
+        }
         self.count(bytes.len());
         Ok(())
     }
@@ -197,7 +228,7 @@ impl Part {
             return Ok(());
         }
         // Of a unit that is not whole nothing can be read.
-        let unit = encoder.unit(bytes).map_err(|error| Torn { taken: 0, error })?;
+        let unit = encoder.unit(bytes).map_err(|error| Torn { taken: 0, is_unclear: true, error })?;
         if let Err(torn) = self.out.write(unit, stop) {
             self.is_torn = !encoder.units_stand_alone();
             return Err(Torn { taken: 0, ..torn });
@@ -206,44 +237,53 @@ impl Part {
         Ok(())
     }
 
-    /// A write has failed: a file loses what is not whole.
-    pub(super) fn cut(&self) {
-        if let Out::File(hidden) = &self.out
-            && let Err(error) = hidden.file().set_len(self.stored)
-        {
-            tracing::warn!(
-                file = %crate::escape::path(&hidden.hidden_path()),
-                %error,
-                "cannot cut off the packet that is not whole: readers will complain at the end of the file"
-            );
+    /// A write has failed, `surplus` bytes beyond what is whole: it loses those.
+    fn cut(&mut self, surplus: usize, is_unclear: bool) {
+        self.is_torn |= is_unclear;
+        let cut = match &mut self.out {
+            Out::File(hidden) => hidden.file().set_len(self.stored),
+            Out::Stream(pipe) => pipe.cut(surplus),
+        };
+        if let Err(error) = cut {
+            self.is_torn = true;
+            // That a pipe cannot is no news.
+            if let Out::File(hidden) = &self.out {
+                tracing::warn!(
+                    file = %crate::escape::path(&hidden.hidden_path()),
+                    %error,
+                    "cannot cut off the packet that is not whole: readers will complain at the end of the file"
+                );
+            }
         }
     }
 
-    /// Appends the statistics, given what was lost while this part was written, and in the kernel where that is known by now.
-    pub(super) fn end(
-        &mut self,
-        form: &Form,
-        lost: impl FnOnce() -> Lost,
-        lost_in_kernel: Option<u64>,
-    ) -> io::Result<()> {
-        if self.is_void() {
+    /// Appends the statistics, given what was lost while this part was written, and in the kernel where that is known by now;
+    /// and the end. Where that does not work it may be tried again.
+    pub(super) fn end(&mut self, form: &Form, lost: &Lost, lost_in_kernel: Option<u64>) -> io::Result<()> {
+        let wants_statistics = form.format == Format::Pcapng && !self.is_void() && !self.takes_no_more();
+        if wants_statistics {
+            self.append_statistics(form, lost, lost_in_kernel)?;
+            self.has_statistics = true;
+        }
+        self.end_encoding()
+    }
+
+    /// Has what there is of it end as its compression wants it.
+    pub(super) fn end_encoding(&mut self) -> io::Result<()> {
+        if self.is_void() || self.is_ended {
             return Ok(());
         }
-        let told = if form.format == Format::Pcapng && !self.is_torn {
-            self.append_statistics(form, lost(), lost_in_kernel)
-        } else {
-            Ok(())
-        };
-        if told.is_err() {
-            self.cut();
-        }
         let end = self.encoder.as_ref().map_or(&[][..], Encoder::end);
-        self.out.write(end, || false).map_err(|torn| torn.error)?;
+        if let Err(Torn { taken, is_unclear, error }) = self.out.write(end, || false) {
+            self.cut(taken, is_unclear);
+            return Err(error);
+        }
         self.stored += end.len() as u64;
-        told
+        self.is_ended = true;
+        Ok(())
     }
 
-    fn append_statistics(&mut self, form: &Form, lost: Lost, lost_in_kernel: Option<u64>) -> io::Result<()> {
+    fn append_statistics(&mut self, form: &Form, lost: &Lost, lost_in_kernel: Option<u64>) -> io::Result<()> {
         // An origin may have had no frame in the file and yet some that were dropped.
         let mut here = vec![0; self.interfaces.len()];
         let mut add = |number: u32, frames| {
@@ -259,7 +299,7 @@ impl Part {
                 }
             }
             Lost::Of(_, 0) => {}
-            Lost::Of(origin, frames) => add(self.interfaces.number(origin), frames),
+            Lost::Of(origin, frames) => add(self.interfaces.number(*origin), *frames),
         }
         self.describe(form)?;
         if self.described == 0 {

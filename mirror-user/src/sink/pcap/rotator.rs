@@ -55,6 +55,7 @@ impl Rotator {
 #[derive(Default)]
 pub(super) struct Hooks {
     pub(super) on_file: Option<FileHook>,
+    pub(super) keep_while: Option<Box<dyn Fn(&Path) -> bool + Send>>,
     pub(super) on_last: Option<Box<dyn FnOnce() + Send>>,
 }
 

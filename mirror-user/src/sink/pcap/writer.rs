@@ -11,12 +11,16 @@ use super::{
 };
 use crate::sink::{
     SinkError,
-    handoff::{Block, Consumer, Failure, Fate, LOSSES, Loss, Owner, Settled},
+    handoff::{Block, Consumer, Failure, Fate, LOSSES, Loss, NO_SPACE, Owner, Settled, Waiting, is_want},
     origin::OriginKey,
 };
 
-/// What may become of a frame here, other than that it is written: it could not be, or came after the last file.
-pub(super) const LOSSES_HERE: &[Loss] = &[Loss::Failed("io"), Loss::Dropped("after_last_file")];
+/// What may become of a frame here, other than that it is written: it could not be, or not for now, or came after the last file.
+pub(super) const LOSSES_HERE: &[Loss] =
+    &[Loss::Failed("io"), Loss::Dropped(NO_SPACE), Loss::Dropped("after_last_file")];
+const IO: usize = 0;
+const WAITED: usize = 1;
+const AFTER_LAST: usize = 2;
 
 /// Where the packets go.
 pub(super) enum Output {
@@ -33,6 +37,9 @@ pub(super) struct Writer {
     /// What is in no file, for the statistics; classic files have none.
     losses: Losses,
     fate: Arc<Fate>,
+    waiting: Waiting,
+    /// Bytes that there was no space for when it was last tried.
+    lacks: u64,
     /// Frames written.
     frames: u64,
     /// The packets of a block.
@@ -55,7 +62,9 @@ impl Writer {
             form,
             blocks,
             losses,
+            waiting: Waiting::new(Arc::clone(&fate)),
             fate,
+            lacks: 0,
             frames: 0,
             packets: Vec::new(),
             split,
@@ -64,18 +73,56 @@ impl Writer {
         }
     }
 
-    /// Nothing more is written but, in files, the statistics.
-    fn fail(&self, fault: Fault) {
-        let Fault { what, error } = fault;
-        self.fate.fail(Failure::new(what, &error, self.frames));
+    /// Nothing is written for now, or nothing more but, in files, the statistics.
+    fn fail(&mut self, fault: Fault) {
+        let waits = match &self.output {
+            Output::Files(files) => files.waits_after(&fault),
+            Output::Stream(part) => is_want(&fault.error) && !part.takes_no_more(),
+        };
+        let Fault { what, error, lacks } = fault;
+        if waits {
+            self.lacks = lacks;
+            self.waiting.go_on_after(&what, &error);
+        } else {
+            self.fate.fail(Failure::new(what, &error, self.frames));
+        }
+    }
+
+    /// It takes packets.
+    fn succeed(&mut self) {
+        if self.waiting.is_on() {
+            let what = match &self.output {
+                Output::Stream(part) => part.name(),
+                Output::Files(files) => files.name(),
+            };
+            self.waiting.end(&what);
+        }
+    }
+
+    /// Whether there is no use in trying to write.
+    fn rests(&self) -> bool {
+        self.fate.has_failed() || !self.waiting.may_try()
     }
 
     fn turn(&mut self) {
+        if self.rests() {
+            return;
+        }
         if let Output::Files(files) = &mut self.output
-            && !self.fate.has_failed()
             && let Err(fault) = files.turn(&self.form, &self.losses)
         {
             self.fail(fault);
+        }
+    }
+
+    /// Tries whether there is what it waits for, without a packet.
+    fn look_for_room(&mut self) {
+        // Of a stream only its next packet shows.
+        let Output::Files(files) = &mut self.output else { return };
+        match files.has_room(&self.form, self.lacks) {
+            Ok(true) => self.succeed(),
+            Ok(false) => {}
+            Err(fault) => self.fail(fault),
         }
     }
 
@@ -89,7 +136,7 @@ impl Writer {
         let (written, fault) = match output {
             Output::Stream(part) => {
                 let (written, result) = part.packets(form, bytes, packets, origins, || owner.has_given_up());
-                (written, result.err().map(|error| Fault { what: part.name(), error }))
+                (written, result.err().map(|error| Fault::new(part.name(), error)))
             }
             Output::Files(files) => {
                 let (written, result) = files.packets(0, form, bytes, packets, origins, losses);
@@ -142,8 +189,9 @@ impl Writer {
     fn account(&mut self, written: usize, fault: Option<Fault>, origins: &[OriginKey]) -> u64 {
         self.count_lost(written, origins);
         self.frames += written as u64;
-        if let Some(fault) = fault {
-            self.fail(fault);
+        match fault {
+            Some(fault) => self.fail(fault),
+            None => self.succeed(),
         }
         written as u64
     }
@@ -162,9 +210,7 @@ impl Consumer for Writer {
     fn begin(&mut self) {
         // If it cannot be written, the first worker to bring frames is told.
         let begun = match &mut self.output {
-            Output::Stream(part) => {
-                part.begin(&self.form).map_err(|error| Fault { what: part.name(), error })
-            }
+            Output::Stream(part) => part.begin(&self.form).map_err(|error| Fault::new(part.name(), error)),
             Output::Files(files) => files.begin(&self.form),
         };
         if let Err(fault) = begun {
@@ -177,32 +223,47 @@ impl Consumer for Writer {
         self.packets.clear();
         let found = self.blocks.packets(block.bytes());
         self.packets.extend(found.map(|(end, origin)| Packet { end, origin }));
-        let gave_up = owner.has_given_up() || self.fate.has_failed();
-        let written = if gave_up { self.account(0, None, block.parts().1) } else { self.write(block, owner) };
+        let written = if owner.has_given_up() || self.rests() {
+            self.count_lost(0, block.parts().1);
+            0
+        } else {
+            self.write(block, owner)
+        };
         let mut lost = [0; LOSSES];
         if let Output::Files(files) = &mut self.output {
-            lost[1] = files.take_after_last();
+            lost[AFTER_LAST] = files.take_after_last();
         }
-        lost[0] = block.frames() - written - lost[1];
+        let rest = block.frames() - written - lost[AFTER_LAST];
+        if self.waiting.is_on() && !self.fate.has_failed() {
+            lost[WAITED] = rest;
+            self.waiting.count(rest);
+        } else {
+            lost[IO] = rest;
+        }
         Settled { written, lost }
     }
 
     fn idle(&mut self) {
         self.turn();
+        if self.waiting.is_on() && !self.rests() {
+            self.look_for_room();
+        }
+        self.waiting.log_left_out();
     }
 
     fn complete(mut self, lost_in_kernel: u64) -> Result<(), SinkError> {
+        if self.waiting.is_on() && !self.fate.has_failed() {
+            self.look_for_room();
+        }
         let cause = self.fate.failure();
+        let has_failed = cause.is_some() || self.waiting.is_on();
         let (form, losses) = (&self.form, &self.losses);
         let ended = match &mut self.output {
-            Output::Stream(_) if cause.is_some() => Ok(()),
-            Output::Stream(part) => {
-                let lost = || Lost::All(losses.take());
-                part.end(form, lost, Some(lost_in_kernel)).map_err(|error| Fault { what: part.name(), error })
-            }
-            Output::Files(files) => {
-                files.complete(form, losses, RunEnd { lost_in_kernel, has_failed: cause.is_some() })
-            }
+            Output::Stream(_) if has_failed => Ok(()),
+            Output::Stream(part) => part
+                .end(form, &Lost::All(losses.take()), Some(lost_in_kernel))
+                .map_err(|error| Fault::new(part.name(), error)),
+            Output::Files(files) => files.complete(form, losses, RunEnd { lost_in_kernel, has_failed }),
         };
         match (cause, ended) {
             (None, Ok(())) => Ok(()),
@@ -211,7 +272,7 @@ impl Consumer for Writer {
                 self.fate.failure().map_or(Ok(()), Err)
             }
             (Some(cause), Ok(())) => Err(cause),
-            (Some(cause), Err(Fault { what, error })) => {
+            (Some(cause), Err(Fault { what, error, .. })) => {
                 Err(SinkError::other(format!("{cause}; then {what}: {error}")))
             }
         }

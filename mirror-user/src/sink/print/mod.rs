@@ -32,7 +32,7 @@ use super::{
     Sink, SinkError, SinkFactory, WorkerContext,
     handoff::{self, Handoff, record},
 };
-use crate::account::Report;
+use crate::account::{Report, SinkHalt};
 use worker::PrintSink;
 
 const NAME: &str = "print";
@@ -97,6 +97,10 @@ impl SinkFactory for Print {
 
     fn needs_time(&self) -> bool {
         self.needs_time
+    }
+
+    fn halted(&self) -> Option<SinkHalt> {
+        self.handoff.halted()
     }
 
     fn close(&self, report: &mut Report) -> Result<(), SinkError> {

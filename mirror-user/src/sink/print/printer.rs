@@ -11,12 +11,14 @@ use std::{
 use super::{lines::Lines, worker};
 use crate::sink::{
     SinkError,
-    handoff::{Block, Consumer, Failure, Fate, LOSSES, Loss, Owner, Settled},
+    handoff::{Block, Consumer, Failure, Fate, LOSSES, Loss, NO_SPACE, Owner, Settled, Waiting, is_want},
     pipe::{Pipe, Torn},
 };
 
-/// What may become of a frame here, other than that it is printed: its text could not be written.
-pub(super) const LOSSES_HERE: &[Loss] = &[Loss::Failed("io")];
+/// What may become of a frame here, other than that it is printed: its text could not be written, or not for now.
+pub(super) const LOSSES_HERE: &[Loss] = &[Loss::Failed("io"), Loss::Dropped(NO_SPACE)];
+const IO: usize = 0;
+const WAITED: usize = 1;
 
 /// Text is written when there is as much, which is what a pipe holds.
 const ENOUGH: usize = 64 * 1024;
@@ -26,6 +28,7 @@ pub(super) struct Printer {
     pipe: Pipe,
     lines: Lines,
     fate: Arc<Fate>,
+    waiting: Waiting,
     left_out_last: Arc<AtomicU64>,
     /// Frames printed.
     frames: u64,
@@ -36,20 +39,32 @@ pub(super) struct Printer {
 
 impl Printer {
     pub(super) fn new(pipe: Pipe, lines: Lines, fate: Arc<Fate>, left_out_last: Arc<AtomicU64>) -> Self {
-        Self { pipe, lines, fate, left_out_last, frames: 0, text: String::new(), ends: Vec::new() }
+        let waiting = Waiting::new(Arc::clone(&fate));
+        Self { pipe, lines, fate, waiting, left_out_last, frames: 0, text: String::new(), ends: Vec::new() }
     }
 
     /// Writes the text so far; gives how many frames of it were written whole.
     fn write(&mut self, stop: impl Fn() -> bool) -> u64 {
         let taken = match self.pipe.write(self.text.as_bytes(), stop) {
-            Ok(()) => self.text.len(),
-            Err(Torn { taken, error }) => {
-                let frames = self.frames + self.whole(taken);
-                self.fate.fail(Failure::new(self.pipe.name().to_owned(), &error, frames));
+            Ok(()) => {
+                self.waiting.end(self.pipe.name());
+                self.text.len()
+            }
+            Err(Torn { taken, is_unclear, error }) => {
+                let frames = self.whole(taken);
+                let surplus = taken - self.ends[..frames].last().copied().unwrap_or(0);
+                // A pipe takes nothing back, and what is torn would run into what follows.
+                let waits = is_want(&error) && !is_unclear && self.pipe.cut(surplus).is_ok();
+                if waits {
+                    self.waiting.go_on_after(self.pipe.name(), &error);
+                } else {
+                    let frames = self.frames + frames as u64;
+                    self.fate.fail(Failure::new(self.pipe.name().to_owned(), &error, frames));
+                }
                 taken
             }
         };
-        let written = self.whole(taken);
+        let written = self.whole(taken) as u64;
         self.frames += written;
         self.text.clear();
         self.ends.clear();
@@ -57,8 +72,13 @@ impl Printer {
     }
 
     /// Frames whose text lies in this many bytes.
-    fn whole(&self, taken: usize) -> u64 {
-        self.ends.partition_point(|&end| end <= taken) as u64
+    fn whole(&self, taken: usize) -> usize {
+        self.ends.partition_point(|&end| end <= taken)
+    }
+
+    /// Whether there is no use in trying to write.
+    fn rests(&self) -> bool {
+        self.fate.has_failed() || !self.waiting.may_try()
     }
 
     fn say_left_out(&mut self, frames: u64) {
@@ -74,7 +94,7 @@ impl Consumer for Printer {
     fn take(&mut self, block: &mut Block, owner: &Owner) -> Settled {
         let mut written = 0;
         for (left_out, frame) in worker::frames(block.bytes()) {
-            if owner.has_given_up() || self.fate.has_failed() {
+            if owner.has_given_up() || self.rests() {
                 break;
             }
             self.say_left_out(left_out);
@@ -84,18 +104,28 @@ impl Consumer for Printer {
                 written += self.write(|| owner.has_given_up());
             }
         }
-        if !owner.has_given_up() && !self.fate.has_failed() {
+        if !self.text.is_empty() && !owner.has_given_up() && !self.rests() {
             written += self.write(|| owner.has_given_up());
         }
         self.text.clear();
         self.ends.clear();
         let mut lost = [0; LOSSES];
-        lost[0] = block.frames() - written;
+        let rest = block.frames() - written;
+        if self.waiting.is_on() && !self.fate.has_failed() {
+            lost[WAITED] = rest;
+            self.waiting.count(rest);
+        } else {
+            lost[IO] = rest;
+        }
         Settled { written, lost }
     }
 
+    fn idle(&mut self) {
+        self.waiting.log_left_out();
+    }
+
     fn complete(mut self, _: u64) -> Result<(), SinkError> {
-        if !self.fate.has_failed() {
+        if !self.fate.has_failed() && !self.waiting.is_on() {
             self.say_left_out(self.left_out_last.load(Ordering::Relaxed));
             self.write(|| false);
         }

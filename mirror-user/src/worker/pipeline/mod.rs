@@ -15,7 +15,7 @@ pub(crate) use fragments::SharedReassembler;
 #[cfg(feature = "af-xdp")]
 use crate::account::WorkerCounters;
 use crate::{
-    account::{FrameCounters, Reject, SinkCounters, SinkState},
+    account::{FrameCounters, Reject, SinkCounters, SinkHalt, SinkState},
     batch::{Batch, Captured, Frame, MAX_BATCH},
     decap,
     select::{Budget, Scratch, Selection},
@@ -40,22 +40,7 @@ pub(crate) struct SinkSlot {
     /// Which of the run's frames it gets; `None` for all.
     selection: Option<Arc<Selection>>,
     counters: SinkCounters,
-    end: Option<SinkEnd>,
     scratch: Scratch,
-}
-
-/// How a sink ended before its run did.
-#[derive(Clone, Debug)]
-pub(crate) struct SinkEnd {
-    pub(crate) state: SinkState,
-    pub(crate) reason: String,
-}
-
-/// What is left of a sink when its worker is done.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct SinkOutcome {
-    pub(crate) counters: SinkCounters,
-    pub(crate) end: Option<SinkEnd>,
 }
 
 /// Decapsulates, selects, dispatches, counts.
@@ -74,13 +59,7 @@ const FAILED_BY_PANIC: &str = "panic";
 
 impl SinkSlot {
     pub(crate) fn new(sink: Box<dyn Sink>) -> Self {
-        Self {
-            sink,
-            selection: None,
-            counters: SinkCounters::default(),
-            end: None,
-            scratch: Scratch::default(),
-        }
+        Self { sink, selection: None, counters: SinkCounters::default(), scratch: Scratch::default() }
     }
 
     pub(crate) fn selecting(self, selection: Option<Arc<Selection>>) -> Self {
@@ -90,14 +69,14 @@ impl SinkSlot {
     /// Calls into the sink; an error or a panic ends it, and nothing else.
     fn call(&mut self, f: impl FnOnce(&mut dyn Sink) -> Result<(), SinkError>) {
         // Unwind safety: after a panic the sink is asked for its statistics, under the same guard, and nothing else.
-        let (state, reason) = match panic::catch_unwind(AssertUnwindSafe(|| f(&mut *self.sink))) {
+        let end = match panic::catch_unwind(AssertUnwindSafe(|| f(&mut *self.sink))) {
             Ok(Ok(())) => return,
-            Ok(Err(error)) => (SinkState::Ended, error.to_string()),
-            Err(payload) => (SinkState::Failed, panic_message(&*payload)),
+            Ok(Err(error)) => SinkHalt::ended(error),
+            Err(payload) => SinkHalt::failed(panic_message(&*payload)),
         };
-        if self.end.is_none() {
-            tracing::error!(sink = self.sink_name(), reason, "sink ended, ingest goes on");
-            self.end = Some(SinkEnd { state, reason });
+        if self.counters.end.is_none() {
+            tracing::error!(sink = self.sink_name(), reason = end.reason, "sink ended, ingest goes on");
+            self.counters.end = Some(end);
         }
     }
 
@@ -112,7 +91,7 @@ impl SinkSlot {
 
     /// Takes the account of a sink that goes on.
     fn refresh(&mut self) {
-        if self.end.is_none()
+        if self.counters.end.is_none()
             && let Some(stats) = self.read_stats()
         {
             self.counters.stats = stats;
@@ -133,12 +112,12 @@ impl SinkSlot {
             return;
         }
         self.counters.offered += frames;
-        if self.end.is_some() {
+        if self.counters.end.is_some() {
             self.counters.failed.add(self.failure(), frames);
             return;
         }
         self.call(|sink| sink.batch(batch));
-        if self.end.is_some() {
+        if self.counters.end.is_some() {
             self.settle(frames);
         }
     }
@@ -156,25 +135,25 @@ impl SinkSlot {
         }
     }
 
-    fn finish(mut self) -> SinkOutcome {
+    fn finish(mut self) -> SinkCounters {
         // A sink that ended by an error still has frames on their way to settle; one that panicked is left alone.
-        if !matches!(self.end, Some(SinkEnd { state: SinkState::Failed, .. })) {
+        if !matches!(self.counters.end, Some(SinkHalt { state: SinkState::Failed, .. })) {
             self.call(|sink| sink.finish());
             if let Some(stats) = self.read_stats() {
                 self.counters.stats = stats;
             }
         }
-        let Self { sink, counters, mut end, .. } = self;
+        let Self { sink, mut counters, .. } = self;
         // A sink may panic in its drop, too.
         if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(sink))) {
-            end = Some(SinkEnd { state: SinkState::Failed, reason: panic_message(&*payload) });
+            counters.end = Some(SinkHalt::failed(panic_message(&*payload)));
         }
-        SinkOutcome { counters, end }
+        counters
     }
 
     fn failure(&self) -> &'static str {
-        match &self.end {
-            Some(SinkEnd { state: SinkState::Failed, .. }) => FAILED_BY_PANIC,
+        match &self.counters.end {
+            Some(SinkHalt { state: SinkState::Failed, .. }) => FAILED_BY_PANIC,
             _ => FAILED_BY_ERROR,
         }
     }
@@ -334,9 +313,9 @@ impl Pipeline {
     }
 
     fn each_live(&mut self, mut f: impl FnMut(&mut dyn Sink) -> Result<(), SinkError>) {
-        for slot in self.sinks.iter_mut().filter(|slot| slot.end.is_none()) {
+        for slot in self.sinks.iter_mut().filter(|slot| slot.counters.end.is_none()) {
             slot.call(&mut f);
-            if slot.end.is_some() {
+            if slot.counters.end.is_some() {
                 slot.settle(0);
             }
         }
@@ -352,7 +331,7 @@ impl Pipeline {
         self.config.budget.is_spent()
     }
 
-    /// Shows where the worker is. Allocates only the first time.
+    /// Shows where the worker is. Allocates only the first time, and for sinks that have ended.
     #[cfg(feature = "af-xdp")]
     pub(crate) fn publish(&mut self, counters: &mut WorkerCounters) {
         counters.frames.clone_from(&self.frames);
@@ -364,16 +343,16 @@ impl Pipeline {
     }
 
     /// Where it is: its frames, and by position what its sinks come to so far.
-    pub(crate) fn so_far(&mut self) -> (FrameCounters, Vec<SinkOutcome>) {
+    pub(crate) fn so_far(&mut self) -> (FrameCounters, Vec<SinkCounters>) {
         let so_far = |slot: &mut SinkSlot| {
             slot.refresh();
-            SinkOutcome { counters: slot.counters.clone(), end: slot.end.clone() }
+            slot.counters.clone()
         };
         (self.frames.clone(), self.sinks.iter_mut().map(so_far).collect())
     }
 
     /// Finishes every sink and closes the worker's account.
-    pub(crate) fn finish(mut self) -> (FrameCounters, Vec<SinkOutcome>) {
+    pub(crate) fn finish(mut self) -> (FrameCounters, Vec<SinkCounters>) {
         if let Some(reassembly) = &self.config.reassembly {
             reassembly.leave(&mut self.frames);
         }

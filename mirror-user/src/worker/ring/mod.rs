@@ -15,7 +15,7 @@ use crossbeam_channel::Sender;
 
 use super::{
     clock,
-    pipeline::{Pipeline, SinkOutcome, panic_message},
+    pipeline::{Pipeline, panic_message},
 };
 use crate::{
     account::WorkerCounters,
@@ -85,7 +85,6 @@ pub(crate) struct RingWorker {
 #[derive(Clone, Debug)]
 pub(crate) struct RingOutcome {
     pub(crate) counters: WorkerCounters,
-    pub(crate) sinks: Vec<SinkOutcome>,
     pub(crate) statistics: Statistics,
     /// Frames without a stamp although the XDP program was told to write one: the driver has no metadata area.
     pub(crate) unstamped: u64,
@@ -128,11 +127,11 @@ impl RingWorker {
         let (frames, sinks) = self.pipeline.finish();
         let counters = WorkerCounters {
             frames,
-            sinks: sinks.iter().map(|sink| sink.counters.clone()).collect(),
+            sinks,
             busy_ns: nanoseconds(progress.busy),
             elapsed_ns: nanoseconds(started.elapsed()),
         };
-        RingOutcome { counters, sinks, statistics, unstamped: progress.stamps.missing, died }
+        RingOutcome { counters, statistics, unstamped: progress.stamps.missing, died }
     }
 
     fn work(&mut self, progress: &mut Progress, dead: bool, started: Instant) {

@@ -6,6 +6,7 @@ use allocation_counter::measure;
 
 use super::*;
 use crate::{
+    account::SinkCounters,
     batch::{Batch, Frame, MAX_BATCH},
     select::{Budget, Selection},
     sink::{
@@ -45,12 +46,11 @@ fn workers_allocate_nothing_once_they_know_their_origins() {
         let allocated = measure(|| frames.chunks(MAX_BATCH).for_each(|batch| process(&mut pipeline, batch)));
         assert_eq!(allocated.count_total, 0, "{allocated:?}");
         // It did what it was measured doing.
-        let (counted, outcomes) = pipeline.finish();
+        let (counted, sinks) = pipeline.finish();
         let all = u64::from(FRAMES) + MAX_BATCH as u64;
         assert_eq!(counted.decapsulated, all);
-        for outcome in outcomes {
-            let stats = outcome.counters.stats;
-            assert!(outcome.end.is_none());
+        for SinkCounters { stats, end, .. } in sinks {
+            assert!(end.is_none());
             assert_eq!((stats.total(), stats.pending), (all, 0));
             assert!(stats.written > 1000, "{stats:?}");
         }

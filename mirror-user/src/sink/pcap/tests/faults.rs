@@ -1,7 +1,10 @@
 //! Outputs that are full, gone, slow or stuck.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::*;
 use crate::{
+    account::SinkState,
     batch::MAX_BATCH,
     sink::testing::{Gate, offer},
 };
@@ -128,19 +131,101 @@ fn a_reader_that_goes_away_ends_the_sink_and_is_named() {
     assert_eq!(pcap.close(&mut report()).unwrap_err().to_string(), text);
 }
 
+/// A device that is full while it is said to be, and takes a few bytes more before it is.
+#[derive(Clone, Default)]
+struct Device(Arc<(AtomicBool, Mutex<Vec<u8>>)>);
+
+impl Device {
+    fn set_full(&self, full: bool) {
+        self.0.0.store(full, Ordering::Relaxed);
+    }
+}
+
+impl io::Write for Device {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.0.load(Ordering::Relaxed) {
+            return Err(rustix::io::Errno::NOSPC.into());
+        }
+        self.0.1.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Offers frames until this is so.
+fn offer_until(sink: &mut dyn Sink, what: &str, is_so: impl Fn(&SinkStats) -> bool) {
+    let frames = some_frames(u32::try_from(MAX_BATCH).unwrap());
+    for _ in 0..10_000 {
+        offer(sink, &frames).unwrap();
+        let now = Instant::now();
+        sink.tick(now);
+        if is_so(&sink.stats()) {
+            return;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    panic!("{what}: {:?}", sink.stats());
+}
+
+fn dropped(stats: &SinkStats, reason: &str) -> u64 {
+    stats.dropped.iter().find(|(known, _)| *known == reason).map_or(0, |(_, frames)| frames)
+}
+
 #[test]
-fn a_full_device_ends_the_sink_and_is_named() {
+fn a_full_device_is_waited_for_and_named_and_the_capture_goes_on_after_a_whole_packet() {
+    let device = Device::default();
+    let pcap = small(Target::writer("device", device.clone())).build().unwrap();
+    let mut sink = worker(&pcap);
+    offer_until(&mut *sink, "some are written", |stats| stats.written > 100);
+    assert_eq!(pcap.halted(), None);
+    for _ in 0..3 {
+        device.set_full(true);
+        let before = dropped(&sink.stats(), "no_space");
+        offer_until(&mut *sink, "it waits", |stats| dropped(stats, "no_space") > before + 100);
+        let halt = pcap.halted().expect("waits");
+        assert_eq!(halt.state, SinkState::Waiting);
+        assert!(
+            halt.reason.contains("device: No space left on device") && halt.reason.contains("free space")
+        );
+        device.set_full(false);
+        let before = sink.stats().written;
+        offer_until(&mut *sink, "it goes on", |stats| stats.written > before + 100);
+        assert_eq!(pcap.halted(), None);
+    }
+    sink.finish().unwrap();
+    let stats = sink.stats();
+    assert_eq!((stats.pending, stats.failed.total()), (0, 0), "{stats:?}");
+    let mut report = report();
+    pcap.close(&mut report).unwrap();
+    assert_eq!(pcap.halted(), None, "it has recovered");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, &*device.0.1.lock().unwrap()).unwrap();
+    let contents = read(file.path());
+    assert_eq!(contents.packets.len() as u64, stats.written);
+    let in_no_file: u64 = contents.statistics.iter().map(|seen| seen.dropped).sum();
+    assert_eq!(in_no_file, stats.dropped.total(), "the statistics have them");
+}
+
+#[test]
+fn what_still_waits_at_the_end_is_said_to() {
     let full = File::options().write(true).open("/dev/full").unwrap();
     let pcap = small(Target::writer("/dev/full", full)).build().unwrap();
     let mut sink = worker(&pcap);
-    let (error, offered) = offer_until_it_ends(&mut *sink);
-    let text = error.to_string();
+    offer_until(&mut *sink, "it waits", |stats| dropped(stats, "no_space") > 100);
+    sink.finish().unwrap();
+    let stats = sink.stats();
+    assert_eq!((stats.written, stats.failed.total(), stats.pending), (0, 0, 0), "{stats:?}");
+    let mut report = report();
+    report.expect_sinks(["pcap"]);
+    report.close_sinks(&[Arc::new(pcap)]);
+    assert_eq!(report.sinks[0].state, SinkState::Waiting);
     assert!(
-        text.contains("No space left on device") && text.ends_with("free space and start again"),
-        "{text}"
+        report.sinks[0].reason.as_deref().is_some_and(|reason| reason.contains("/dev/full: No space left"))
     );
-    sink.finish().unwrap_err();
-    assert_eq!((sink.stats().failed.total() + sink.stats().dropped.total(), offered), (offered, offered));
+    assert!(!report.ended_in_order());
 }
 
 #[test]
@@ -161,7 +246,8 @@ fn a_disk_that_fills_up_leaves_a_file_complete_up_to_there() {
 #[ignore = "run by another test, on a disk of 1 MiB"]
 fn child_on_a_small_disk() {
     let path = path_from_parent().join("out.pcapng");
-    let pcap = Pcap::builder(Target::file(&path)).block_size(64 << 10).blocks(4).build().unwrap();
+    let builder = Pcap::builder(Target::file(&path)).block_size(64 << 10).blocks(4);
+    let pcap = builder.when_full(WhenFull::Stop).build().unwrap();
     let mut sink = worker(&pcap);
     let (error, offered) = offer_until_it_ends(&mut *sink);
     let text = error.to_string();
@@ -179,6 +265,68 @@ fn child_on_a_small_disk() {
     // The disk was filled to within one packet.
     let len = std::fs::metadata(&path).unwrap().len();
     assert!(len > (1 << 20) - (8 << 10), "{len}");
+}
+
+#[test]
+fn a_disk_that_was_full_has_files_that_go_on_whatever_their_compression() {
+    let dir = tempfile::tempdir().unwrap();
+    let mount = r#"mount -t tmpfs -o size=1m,mode=700 none "$MIRROR_TEST_PATH" && exec "$@""#;
+    let wrapper = ["unshare", "-m", "sh", "-c", mount, "sh"];
+    let test = "faults::child_on_a_disk_that_was_full";
+    let status = in_a_process_of_its_own(&wrapper, test, dir.path()).status().unwrap();
+    assert!(status.success(), "on a disk of 1 MiB (mounting one takes root): {status}");
+}
+
+#[test]
+#[ignore = "run by another test, on a disk of 1 MiB"]
+fn child_on_a_disk_that_was_full() {
+    let dir = path_from_parent();
+    for (ending, unpack) in [("", "cat"), (".gz", "gzip -dc"), (".zst", "zstd -dc")] {
+        // From before its header, and in the middle.
+        for already_full in [true, false] {
+            let ballast = dir.join("ballast");
+            let fill = |bytes: usize| {
+                let _ = std::fs::write(&ballast, vec![1; bytes]);
+            };
+            fill(if already_full { 2 << 20 } else { 900 << 10 });
+            let path = dir.join(format!("out.pcapng{ending}"));
+            let pcap = Pcap::builder(Target::file(&path)).block_size(16 << 10).blocks(4).build().unwrap();
+            let mut sink = worker(&pcap);
+            for _ in 0..2 {
+                offer_until(&mut *sink, "it waits", |_| pcap.halted().is_some());
+                std::fs::remove_file(&ballast).unwrap();
+                let before = sink.stats().written;
+                offer_until(&mut *sink, "it goes on", |stats| stats.written > before + 100);
+                assert_eq!(pcap.halted(), None, "{ending}");
+                fill(2 << 20);
+            }
+            std::fs::remove_file(&ballast).unwrap();
+            offer_until(&mut *sink, "it goes on", |_| pcap.halted().is_none());
+            sink.finish().unwrap();
+            let stats = sink.stats();
+            assert_eq!((stats.pending, stats.failed.total()), (0, 0), "{stats:?}");
+            pcap.close(&mut report()).unwrap();
+            assert_eq!(pcap.halted(), None);
+            let mut packets = 0;
+            for file in std::fs::read_dir(&dir).unwrap() {
+                let file = file.unwrap().path();
+                let plain = tempfile::NamedTempFile::new().unwrap();
+                let unpacked = Command::new("sh")
+                    .args(["-c", &format!("{unpack} < \"$1\" > \"$2\""), "sh"])
+                    .args([&file, plain.path()])
+                    .status()
+                    .unwrap();
+                assert!(unpacked.success(), "{}", file.display());
+                let contents = read(plain.path());
+                // What ends a file of Zstandard before its time leaves it without.
+                assert!(ending == ".zst" || !contents.statistics.is_empty(), "{}", file.display());
+                packets += contents.packets.len() as u64;
+                assert!(!file.file_name().unwrap().to_str().unwrap().starts_with('.'), "{}", file.display());
+                std::fs::remove_file(file).unwrap();
+            }
+            assert_eq!(packets, stats.written, "{ending} {already_full}");
+        }
+    }
 }
 
 #[test]

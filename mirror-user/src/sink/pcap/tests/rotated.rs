@@ -1,6 +1,11 @@
 //! Captures of many files: by size, by time, on demand, in a ring, by origin, compressed, above a floor of free space.
 
-use std::{fs, ops::Range, time::Instant};
+use std::{
+    fs,
+    ops::Range,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
+};
 
 use super::*;
 use crate::sink::testing::offer;
@@ -450,18 +455,65 @@ fn a_stream_has_no_files() {
 }
 
 #[test]
-fn free_space_that_there_never_was_ends_the_sink() {
+fn free_space_that_there_never_was_is_waited_for_unless_the_sink_is_to_end() {
+    for (when_full, words) in [
+        (WhenFull::Wait, "are to stay so; free space, and it goes on"),
+        (WhenFull::Delete, "no file of this run is left to delete; free space, and it goes on"),
+        (WhenFull::Stop, "are to stay so (0 frames written); free space and start again"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let builder = Pcap::builder(Target::file(dir.path().join("o"))).min_free(u64::MAX, when_full);
+        let pcap = builder.build().unwrap();
+        let mut sink = worker(&pcap);
+        put(&mut *sink, &some_frames(3));
+        let ended = sink.finish();
+        let halt = pcap.halted().unwrap();
+        assert!(halt.reason.contains(words), "{halt:?}");
+        let stops = when_full == WhenFull::Stop;
+        assert_eq!((ended.is_err(), halt.is_final()), (stops, stops));
+        let SinkStats { failed, dropped, .. } = sink.stats();
+        assert_eq!((failed.total(), dropped.total()), if stops { (3, 0) } else { (0, 3) });
+    }
+}
+
+#[test]
+fn a_file_that_is_kept_is_neither_deleted_for_space_nor_replaced_in_a_ring() {
     let dir = tempfile::tempdir().unwrap();
-    let builder = Pcap::builder(Target::file(dir.path().join("o"))).min_free(u64::MAX, WhenFull::Delete);
-    let pcap = builder.build().unwrap();
+    let kept = Arc::new(AtomicBool::new(true));
+    let keeps = {
+        let kept = Arc::clone(&kept);
+        move |path: &Path| path.ends_with("o0") && kept.load(Ordering::Relaxed)
+    };
+    let builder = Pcap::builder(Target::file(dir.path().join("o"))).rotate_size(1).max_files(2);
+    let pcap = builder.keep_while(keeps).build().unwrap();
     let mut sink = worker(&pcap);
-    put(&mut *sink, &some_frames(3));
-    let error = sink.finish().unwrap_err().to_string();
-    assert!(
-        error.contains("no file of this run is left to delete (0 frames written); free space"),
-        "{error}"
-    );
-    assert_eq!(sink.stats().failed.total(), 3);
+    // The third is written beside the first, and has its name when a fourth packet would complete it.
+    for frame in &some_frames(3) {
+        put(&mut *sink, std::slice::from_ref(frame));
+    }
+    let wait = |what: &str, is_so: &dyn Fn() -> bool| {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !is_so() {
+            assert!(Instant::now() < deadline, "{what}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    };
+    wait("three are written", &|| sink.stats().written == 3);
+    assert_eq!(pcap.halted(), None, "nothing is lost so far");
+    put(&mut *sink, &some_frames(1));
+    wait("it waits", &|| pcap.halted().is_some());
+    assert!(pcap.halted().unwrap().reason.contains("o0: the command for the earlier file"));
+    let first = read(&dir.path().join("o0")).packets;
+    assert_eq!(first.len(), 1);
+    kept.store(false, Ordering::Relaxed);
+    wait("it goes on by itself", &|| pcap.halted().is_none());
+    put(&mut *sink, &some_frames(1));
+    sink.finish().unwrap();
+    let stats = sink.stats();
+    assert_eq!((stats.written, stats.dropped.total(), stats.failed.total()), (4, 1, 0), "{stats:?}");
+    pcap.close(&mut report()).unwrap();
+    assert_eq!(names(dir.path()), ["o0", "o1"]);
+    assert_eq!(pcap.halted(), None);
 }
 
 #[test]
