@@ -234,7 +234,11 @@ fn a_pipe_whose_reader_has_gone_ends_the_printing_and_nothing_else() {
     const FRAMES: u64 = 5_000;
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
-    let (run, reader) = Mirror::ingest_to_pipe(&cable, directory.path(), "--print --report report.json");
+    let (run, reader) = Mirror::ingest_to_pipe(
+        &cable,
+        directory.path(),
+        "--print --on-output-end continue --report report.json",
+    );
     lose_reader(&cable, run, reader, 20, FRAMES);
     let report = balanced_report(&directory.path().join("report.json"));
     assert_eq!(sink(&report, "print")["state"], "ended");

@@ -417,7 +417,7 @@ fn above_a_floor_of_free_space_the_oldest_files_are_deleted_or_the_capture_ends(
     for name in files.iter().filter(|name| *name != "theirs") {
         fs::remove_file(at.join(name)).expect("removed");
     }
-    let (ending, pcap) = capture("--when-full stop");
+    let (ending, pcap) = capture("--when-full stop --on-output-end continue");
     ending.expect_code(1).expect_words(&["bytes are free, and 4194304 are to stay so", "free space"]);
     assert_eq!(pcap["state"], "ended");
     let files: Vec<_> = names(&at).into_iter().filter(|name| name != "theirs").collect();
@@ -436,7 +436,13 @@ fn a_disk_that_fills_up_leaves_compressed_files_whole() {
         let at = path.join("disk");
         fs::create_dir(&at).expect("mount point");
         let disk = SmallDisk::mount(&at, 128 << 10);
-        let run = Mirror::ingest(&cable, path, &format!("-w disk/out.{ending} -C 300k --report report.json"));
+        let run = Mirror::ingest(
+            &cable,
+            path,
+            &format!(
+                "-w disk/out.{ending} -C 300k --when-full stop --on-output-end continue --report report.json"
+            ),
+        );
         let generator = cable.generator(Traffic { rate: Some(50_000), ..Traffic::default() }).start(u64::MAX);
         run.says("sink ended, ingest goes on");
         generator.stop().expect("generated");

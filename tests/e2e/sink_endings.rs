@@ -41,7 +41,11 @@ fn a_full_disk_ends_the_capture_and_nothing_else() {
     let disk_path = path.join("disk");
     std::fs::create_dir(&disk_path).expect("mount point");
     let disk = SmallDisk::mount(&disk_path, 256 << 10);
-    let run = Mirror::ingest(&cable, path, "-w disk/out.pcapng --report report.json");
+    let run = Mirror::ingest(
+        &cable,
+        path,
+        "-w disk/out.pcapng --when-full stop --on-output-end continue --report report.json",
+    );
     burst(&cable, FRAMES);
     run.says("sink ended, ingest goes on");
     let after_the_end = run.frames();
@@ -77,7 +81,8 @@ fn a_pipe_whose_reader_has_gone_ends_the_capture_and_nothing_else() {
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
-    let (run, reader) = Mirror::ingest_to_pipe(&cable, path, "-w - --report report.json");
+    let (run, reader) =
+        Mirror::ingest_to_pipe(&cable, path, "-w - --on-output-end continue --report report.json");
     lose_reader(&cable, run, reader, 200, FRAMES);
     assert_eq!(names(path), ["report.json"]);
     let report = balanced_report(&path.join("report.json"));

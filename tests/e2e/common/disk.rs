@@ -12,7 +12,12 @@ pub(crate) struct SmallDisk(PathBuf);
 
 impl SmallDisk {
     pub(crate) fn mount(at: &Path, bytes: u64) -> Self {
-        let options = format!("size={bytes},mode=0777");
+        Self::mount_with(at, bytes, "")
+    }
+
+    /// With further options, each with a comma before it.
+    pub(crate) fn mount_with(at: &Path, bytes: u64, options: &str) -> Self {
+        let options = format!("size={bytes},mode=0777{options}");
         run(Command::new("mount").args(["-t", "tmpfs", "-o", &options, "none"]).arg(at)).expect("mounted");
         Self(at.to_owned())
     }

@@ -156,12 +156,19 @@ impl Mirror {
         self.child.try_wait().expect("wait").is_none()
     }
 
-    /// Frames it says it has decapsulated, when asked by USR1.
-    pub(crate) fn frames(&self) -> u64 {
-        let lines = |said: &str| said.lines().filter_map(frames_in).collect::<Vec<_>>();
-        let before = lines(&self.said()).len();
+    /// The line that it says when asked by USR1.
+    pub(crate) fn statistics(&self) -> String {
+        let line = |nth: usize| {
+            self.said().lines().filter(|line| frames_in(line).is_some()).nth(nth).map(str::to_owned)
+        };
+        let before = self.said().lines().filter_map(frames_in).count();
         self.signal(Signal::SIGUSR1);
-        until("mirror answers USR1", || lines(&self.said()).get(before).copied())
+        until("mirror answers USR1", || line(before))
+    }
+
+    /// Frames that it says there that it has decapsulated.
+    pub(crate) fn frames(&self) -> u64 {
+        frames_in(&self.statistics()).expect("a number of frames")
     }
 
     /// Waits until it has decapsulated at least so many frames.

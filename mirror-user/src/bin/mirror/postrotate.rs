@@ -85,8 +85,12 @@ impl Postrotate {
                     for job in queue.iter().map_while(|job| job) {
                         if let Err(error) = job.run() {
                             counts.failed.fetch_add(1, Ordering::Relaxed);
-                            let Job { command, file } = &job;
-                            tracing::error!("-z {} {}: {error:#}", escape::path(command), escape::path(file));
+                            let (command, operand) = (&job.command, job.operand());
+                            tracing::error!(
+                                "-z {} {}: {error:#}",
+                                escape::path(command),
+                                escape::path(&operand)
+                            );
                         }
                         counts.open().remove(&job.file);
                     }
@@ -135,7 +139,7 @@ impl Job {
     fn run(&self) -> anyhow::Result<()> {
         let stderr = || io::stderr().as_fd().try_clone_to_owned();
         let mut child = Command::new(&self.command)
-            .arg(operand(&self.file))
+            .arg(self.operand())
             .stdin(Stdio::null())
             // Standard output carries one thing, and it is not this.
             .stdout(stderr()?)
@@ -147,13 +151,14 @@ impl Job {
         anyhow::ensure!(status.success(), "{status}");
         Ok(())
     }
-}
 
-/// A file as an operand: a name that begins with a dash would be an option.
-fn operand(file: &Path) -> PathBuf {
-    if file.as_os_str().as_encoded_bytes().starts_with(b"-") {
-        Path::new(".").join(file)
-    } else {
-        file.to_owned()
+    /// The file as an operand: a name that begins with a dash would be an option.
+    fn operand(&self) -> PathBuf {
+        let Self { file, .. } = self;
+        if file.as_os_str().as_encoded_bytes().starts_with(b"-") {
+            Path::new(".").join(file)
+        } else {
+            file.clone()
+        }
     }
 }

@@ -173,6 +173,9 @@ const ON_FILES: &[&str] = &[
     "utimensat",
 ];
 
+/// What was written to standard output and is not whole, on a disk that is full.
+const TO_CUT_BACK: &[&str] = &["ftruncate"];
+
 /// A call that is allowed where an argument, under a mask, has a value.
 struct Where(&'static str, u8, u64, u64);
 
@@ -223,7 +226,7 @@ pub(super) fn filter(kind: Kind) -> Result<Option<BpfProgram>, BackendError> {
         Kind::Worker => (&[OF_ALL, ON_SOCKETS], &[WHERE]),
         Kind::Reader => (&[OF_ALL], &[WHERE, THREADS]),
         Kind::Writer => (&[OF_ALL, ON_FILES], &[WHERE]),
-        Kind::Printer => (&[OF_ALL], &[WHERE]),
+        Kind::Printer => (&[OF_ALL, TO_CUT_BACK], &[WHERE]),
         Kind::Forwarder => (&[OF_ALL, ON_SOCKETS, TO_SOCKETS], &[WHERE, FAMILIES]),
     };
     let number = |name: &str| name.parse().ok().map(|call: Sysno| i64::from(call.id()));
