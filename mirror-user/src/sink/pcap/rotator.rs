@@ -55,8 +55,9 @@ impl Rotator {
 #[derive(Default)]
 pub(super) struct Hooks {
     pub(super) on_file: Option<FileHook>,
-    pub(super) keep_while: Option<Box<dyn Fn(&Path) -> bool + Send>>,
+    pub(super) keep_while: Option<KeepHook>,
     pub(super) on_last: Option<Box<dyn FnOnce() + Send>>,
 }
 
 type FileHook = Box<dyn FnMut(&Path) + Send>;
+type KeepHook = Box<dyn Fn(&Path) -> bool + Send>;
