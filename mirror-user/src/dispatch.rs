@@ -12,7 +12,7 @@ use std::{
 
 use crate::{
     account::{FileReport, Reject, Report},
-    batch::{Captured, MAX_BATCH},
+    frame::{Captured, MAX_BATCH},
     select::{Budget, Selection},
     sink::{SinkError, SinkFactory, WorkerContext},
     worker::{Pipeline, PipelineConfig, SharedReassembler, SinkSlot},

@@ -35,7 +35,7 @@
 //! | [`decap`] | finds the inner frame |
 //! | [`reassembly`] | joins outer frames that were fragmented on their way |
 //! | [`select`] | which tunnels are let in, and which frames match an expression |
-//! | [`batch`] | what a sink is lent |
+//! | [`frame`] | outer frames, the inner ones in them, and what a sink is lent |
 //! | [`flow`] | which flow an inner frame belongs to |
 //! | [`sink`] | where frames go: counters, capture files, text, latency, yours |
 //! | [`account`] | what is counted, the law it obeys, the report |
@@ -62,7 +62,6 @@
 #![deny(unsafe_code)]
 
 pub mod account;
-pub mod batch;
 pub mod decap;
 pub mod dispatch;
 #[cfg(feature = "af-xdp")]
@@ -71,6 +70,7 @@ pub mod doctor;
 pub mod engine;
 pub mod escape;
 pub mod flow;
+pub mod frame;
 pub mod hidden_file;
 #[cfg(feature = "af-xdp")]
 pub mod host;
@@ -88,10 +88,10 @@ mod xdp;
 mod xsk;
 
 pub use account::Report;
-pub use batch::{Batch, Captured, Frame, Slices};
 pub use dispatch::Dispatch;
 #[cfg(feature = "af-xdp")]
 pub use engine::Engine;
+pub use frame::{Batch, Captured, Frame, Slices};
 pub use replay::Replay;
 
 /// The programs in the README compile.

@@ -2,7 +2,7 @@
 
 use super::report::SinkHalt;
 use crate::{
-    batch::Frame,
+    frame::Frame,
     sink::{Reasons, SinkStats},
 };
 

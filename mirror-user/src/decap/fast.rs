@@ -3,11 +3,13 @@
 //!
 //! Whatever is not exactly this is left to [`general`](super::general), which also finds the words for what is wrong.
 
-use super::{Layout, Network};
-use crate::wire::{
-    be16, be32,
-    ethernet::{self, ethertype},
-    ipv4, ipv6, udp, vlan, vxlan,
+use crate::{
+    frame::{Layout, Network},
+    wire::{
+        be16, be32,
+        ethernet::{self, ethertype},
+        ipv4, ipv6, udp, vlan, vxlan,
+    },
 };
 
 /// Offsets of the headers, and of the fields that are read, in a frame of this shape.

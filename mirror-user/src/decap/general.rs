@@ -3,10 +3,9 @@
 //! What is not for us is told apart before what is wrong: protocol, fragment, port, then the lengths. The XDP program
 //! judges in the same order, so that a capture file and a live interface give the same account of the same frames.
 
-use super::{Layout, Network};
 use crate::{
     account::Reject,
-    batch::{HeadBuffer, Segments},
+    frame::{HeadBuffer, Layout, Network, Segments},
     wire::{
         self,
         ethernet::{self, ethertype},

@@ -17,39 +17,8 @@ pub(crate) use general::untag;
 
 use crate::{
     account::Reject,
-    batch::{Captured, Frame},
+    frame::{Captured, Frame, Layout},
 };
-
-/// Where the outer network header starts, and which it is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Network {
-    /// IPv4 (RFC 791) at this offset.
-    Ipv4 {
-        /// Bytes from the start of the frame.
-        at: u8,
-    },
-    /// IPv6 (RFC 8200) at this offset.
-    Ipv6 {
-        /// Bytes from the start of the frame.
-        at: u8,
-    },
-}
-
-/// What decapsulation found: offsets into the outer frame. Every one lies within the captured bytes, the headers within
-/// their first [`Segments::HEAD`](crate::batch::Segments::HEAD).
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Layout {
-    pub(crate) vni: u32,
-    pub(crate) network: Network,
-    /// Offset of the outer UDP header.
-    pub(crate) udp: u8,
-    pub(crate) inner_start: u32,
-    /// Bytes of the inner frame at hand.
-    pub(crate) inner_len: u32,
-    /// Length of the inner frame before truncation, as its IP header tells; never less than was sent.
-    pub(crate) wire_len: u32,
-    pub(crate) reserved_bits: bool,
-}
 
 /// Finds the inner frame of one outer frame, as every worker does: for embedders with a source of their own.
 ///

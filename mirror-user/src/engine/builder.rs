@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use mirror_ebpf::mirror::{MAX_PORTS, MAX_SOURCES, MAX_VNIS, VXLAN_PORT};
 
 use super::{BindMode, Destination, Engine, EngineError, Mode, Queues, ThreadHook, Wait, layout, plan};
-use crate::{batch::MAX_BATCH, host::interface::may_be_name, select::Selection, sink::SinkFactory};
+use crate::{frame::MAX_BATCH, host::interface::may_be_name, select::Selection, sink::SinkFactory};
 
 /// Everything the builder collects.
 #[derive(Clone)]

@@ -11,8 +11,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     account::SinkState,
-    batch::Batch,
     decap::tests::{Packet, inner_ipv4},
+    frame::Batch,
     select::Allow,
     sink::{Sink, SinkStats},
     source::tests::pcap_file,

@@ -12,7 +12,7 @@ pub use {
 
 use arrayvec::ArrayVec;
 
-use crate::batch::{Frame, MAX_BATCH, Segments};
+use crate::frame::{Frame, MAX_BATCH, Segments};
 
 /// Which frames are selected, of all that come.
 ///

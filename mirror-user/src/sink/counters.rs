@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     account::{Origin, OtherOrigins, Report},
-    batch::Batch,
+    frame::Batch,
 };
 
 /// Counts inner frames and bytes for each origin: outer source and VNI.
@@ -350,7 +350,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        batch::MAX_BATCH,
+        frame::MAX_BATCH,
         sink::testing::{Outer, offer},
     };
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Sink, SinkError, SinkFactory, SinkStats, WorkerContext};
-use crate::batch::{Batch, Frame};
+use crate::frame::{Batch, Frame};
 
 /// Calls a closure for each frame: the shortest way to a sink of one's own.
 ///

@@ -11,7 +11,7 @@ use hdrhistogram::Histogram;
 use super::{Sink, SinkError, SinkFactory, SinkStats, WorkerContext};
 use crate::{
     account::{Latency, Report},
-    batch::Batch,
+    frame::Batch,
 };
 
 /// Measures the time from [`Frame::time`](crate::Frame::time) to this sink, in ns, into [`Report::latency_ns`].

@@ -91,7 +91,7 @@ use arrayvec::ArrayVec;
 
 use crate::{
     account::{Report, SinkHalt, SinkReport},
-    batch::Batch,
+    frame::Batch,
     select::Selection,
     wire::vxlan,
 };

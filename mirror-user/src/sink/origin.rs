@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use crate::batch::Frame;
+use crate::frame::Frame;
 
 /// Outer source and VNI. A VNI is unique per AWS account only, so the two together name an origin.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

@@ -6,10 +6,7 @@ use std::{
 };
 
 use super::{Sink, SinkError};
-use crate::{
-    batch::{Batch, Captured, Frame, MAX_BATCH},
-    decap::{Layout, Network},
-};
+use crate::frame::{Batch, Captured, Frame, Layout, MAX_BATCH, Network};
 
 /// An outer frame and what is known of it.
 #[derive(Clone, Debug)]

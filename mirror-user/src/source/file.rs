@@ -19,7 +19,7 @@ use super::{
     pipe::Pipe,
     unpack::Damage,
 };
-use crate::batch::{Captured, MAX_BATCH};
+use crate::frame::{Captured, MAX_BATCH};
 
 /// The longest frame that is read, in bytes: libpcap's own limit, `MAXIMUM_SNAPLEN`.
 pub const MAX_FRAME: usize = 256 * 1024;

@@ -7,16 +7,16 @@ use super::{Error, array, be16, split};
 /// Length of the header without options, in bytes.
 pub const HEADER_LEN: usize = 20;
 
-mod field {
+pub(crate) mod field {
     use std::ops::Range;
 
-    pub(super) const VERSION_IHL: usize = 0;
-    pub(super) const TOTAL_LENGTH: Range<usize> = 2..4;
-    pub(super) const IDENTIFICATION: Range<usize> = 4..6;
-    pub(super) const FLAGS_FRAGMENT_OFFSET: Range<usize> = 6..8;
-    pub(super) const PROTOCOL: usize = 9;
-    pub(super) const SOURCE: Range<usize> = 12..16;
-    pub(super) const DESTINATION: Range<usize> = 16..20;
+    pub(crate) const VERSION_IHL: usize = 0;
+    pub(crate) const TOTAL_LENGTH: Range<usize> = 2..4;
+    pub(crate) const IDENTIFICATION: Range<usize> = 4..6;
+    pub(crate) const FLAGS_FRAGMENT_OFFSET: Range<usize> = 6..8;
+    pub(crate) const PROTOCOL: usize = 9;
+    pub(crate) const SOURCE: Range<usize> = 12..16;
+    pub(crate) const DESTINATION: Range<usize> = 16..20;
 }
 
 /// The more-fragments flag alone.

@@ -16,14 +16,14 @@ pub(crate) fn is_extension(next_header: u8) -> bool {
     matches!(next_header, 0 | 43 | 50 | 51 | 60 | 135 | 139 | 140)
 }
 
-mod field {
+pub(crate) mod field {
     use std::ops::Range;
 
-    pub(super) const VERSION: usize = 0;
-    pub(super) const PAYLOAD_LENGTH: Range<usize> = 4..6;
-    pub(super) const NEXT_HEADER: usize = 6;
-    pub(super) const SOURCE: Range<usize> = 8..24;
-    pub(super) const DESTINATION: Range<usize> = 24..40;
+    pub(crate) const VERSION: usize = 0;
+    pub(crate) const PAYLOAD_LENGTH: Range<usize> = 4..6;
+    pub(crate) const NEXT_HEADER: usize = 6;
+    pub(crate) const SOURCE: Range<usize> = 8..24;
+    pub(crate) const DESTINATION: Range<usize> = 24..40;
 }
 
 /// An IPv6 packet.

@@ -8,13 +8,13 @@ pub const HEADER_LEN: usize = 8;
 /// UDP's number among IP protocols.
 pub const PROTOCOL: u8 = 17;
 
-mod field {
+pub(crate) mod field {
     use std::ops::Range;
 
-    pub(super) const SOURCE_PORT: Range<usize> = 0..2;
-    pub(super) const DESTINATION_PORT: Range<usize> = 2..4;
-    pub(super) const LENGTH: Range<usize> = 4..6;
-    pub(super) const CHECKSUM: Range<usize> = 6..8;
+    pub(crate) const SOURCE_PORT: Range<usize> = 0..2;
+    pub(crate) const DESTINATION_PORT: Range<usize> = 2..4;
+    pub(crate) const LENGTH: Range<usize> = 4..6;
+    pub(crate) const CHECKSUM: Range<usize> = 6..8;
 }
 
 /// A UDP datagram.

@@ -7,7 +7,7 @@ use arrayvec::ArrayVec;
 use mirror_ebpf::mirror::STAMP_LEN;
 
 use super::{Socket, Stamps, ring::RxRing};
-use crate::batch::{Captured, MAX_BATCH, Slices};
+use crate::frame::{Captured, MAX_BATCH, Slices};
 
 /// Descriptors in user space's hands. Dropping it, also while unwinding, gives every chunk back.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use super::{
     ring::{CompletionRing, FillRing, RxRing},
     umem::{Chunks, HugePages, Umem},
 };
-use crate::batch::MAX_BATCH;
+use crate::frame::MAX_BATCH;
 
 /// Bytes in front of each frame that XDP programs may use (`XDP_PACKET_HEADROOM`).
 const XDP_HEADROOM: u32 = 256;

@@ -3,7 +3,7 @@
 mod properties;
 mod tables;
 
-use crate::{batch::Captured, wire::vxlan};
+use crate::{frame::Captured, wire::vxlan};
 
 const PORTS: &[u16] = &[vxlan::PORT, 8472];
 

@@ -6,12 +6,12 @@ use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use proptest::prelude::*;
 
 use super::{
-    super::{Layout, Network, decapsulate, decapsulate_frame, fast, general},
+    super::{decapsulate, decapsulate_frame, fast, general},
     PORTS, Packet, inner_ipv4, inner_ipv6, tagged, whole,
 };
 use crate::{
     account::Reject,
-    batch::{Captured, HeadBuffer, Segments, Slices},
+    frame::{Captured, HeadBuffer, Layout, Network, Segments, Slices},
 };
 
 fn inners() -> impl Strategy<Value = Vec<u8>> {

@@ -6,7 +6,7 @@ use super::{
     super::{decapsulate, decapsulate_frame, fast},
     PORTS, Packet, inner_ipv4, inner_ipv6, tagged, whole,
 };
-use crate::{account::Reject, batch::Captured};
+use crate::{account::Reject, frame::Captured};
 
 fn verdict(bytes: &[u8]) -> Option<Reject> {
     decapsulate(&whole(bytes), PORTS).err()

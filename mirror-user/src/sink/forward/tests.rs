@@ -17,7 +17,7 @@ use super::{
     *,
 };
 use crate::{
-    batch::MAX_BATCH,
+    frame::MAX_BATCH,
     host::tap::TapOptions,
     sink::{
         handoff::Settled,

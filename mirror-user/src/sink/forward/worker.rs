@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use super::{Totals, group::Group};
 use crate::{
-    batch::{Batch, Frame, HeadBuffer},
+    frame::{Batch, Frame, HeadBuffer},
     sink::{
         Sink, SinkError, SinkStats,
         handoff::{Lane, record},

@@ -1,9 +1,6 @@
 //! Whole frames as records: what the thread needs to be lent the frame that the worker was lent.
 
-use crate::{
-    batch::{Captured, Frame},
-    decap::{Layout, Network},
-};
+use crate::frame::{Captured, Frame, Layout, Network};
 
 /// Words before the bytes: what [`put`] writes.
 const HEAD: usize = 9 * size_of::<u32>();

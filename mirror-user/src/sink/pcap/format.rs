@@ -4,7 +4,7 @@
 //! a copy per frame, where this puts it straight into a block's bytes; and for the few other blocks, the one asks for a
 //! newer compiler than ours and the other brings an async runtime. Tests read all of it back with theirs.
 
-use crate::{batch::Segments, sink::origin::OriginKey};
+use crate::{frame::Segments, sink::origin::OriginKey};
 
 /// Layout of a capture file.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

@@ -8,7 +8,7 @@ use super::{
     format::{self, COMMENT, EPB_HEAD, Format, Interface, MAX_SNAPLEN, PacketHead},
     interfaces::Interfaces,
 };
-use crate::{batch::Frame, sink::origin::OriginKey};
+use crate::{frame::Frame, sink::origin::OriginKey};
 
 /// Interfaces that a reader is told of by name; frames of further origins belong to one named `other`.
 const MAX_INTERFACES: usize = 4096;

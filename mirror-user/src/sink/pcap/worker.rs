@@ -10,7 +10,7 @@ use super::{
     losses::Dropped,
 };
 use crate::{
-    batch::{Batch, Frame, HeadBuffer},
+    frame::{Batch, Frame, HeadBuffer},
     sink::{Sink, SinkError, SinkStats, handoff::Lane, origin::OriginKey},
 };
 

@@ -9,7 +9,7 @@ use super::{
     style::Style,
     time::Times,
 };
-use crate::{batch::Frame, sink::origin::OriginKey};
+use crate::{frame::Frame, sink::origin::OriginKey};
 
 /// Prints frames, one a line, in a [`Style`]. What it prints of a packet may stand on packets before it, as sequence numbers do:
 /// one `Lines` is for all packets of a connection.

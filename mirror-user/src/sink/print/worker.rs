@@ -10,7 +10,7 @@ use std::{
 
 use super::NAME;
 use crate::{
-    batch::{Batch, Frame},
+    frame::{Batch, Frame},
     sink::{
         Sink, SinkError, SinkStats,
         handoff::{Lane, record},

@@ -5,8 +5,8 @@ use super::{
     *,
 };
 use crate::{
-    batch::Captured,
     decap::{decapsulate_frame, tests::Packet},
+    frame::Captured,
 };
 
 const COOKED: [u8; 16] = [0, 0, 0, 1, 0, 6, 2, 2, 2, 2, 2, 2, 0, 0, 8, 0];

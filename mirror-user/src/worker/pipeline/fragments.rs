@@ -15,8 +15,8 @@ use arrayvec::ArrayVec;
 use super::{PipelineConfig, Sorting};
 use crate::{
     account::{FrameCounters, Reject, Rejections},
-    batch::{Captured, Frame, MAX_BATCH},
     decap,
+    frame::{Captured, Frame, MAX_BATCH},
     reassembly::{JOINED, MAX_JOINED, Outcome, Reassembler},
 };
 

@@ -16,8 +16,8 @@ pub(crate) use fragments::SharedReassembler;
 use crate::account::WorkerCounters;
 use crate::{
     account::{FrameCounters, Reject, SinkCounters, SinkHalt, SinkState},
-    batch::{Batch, Captured, Frame, MAX_BATCH},
     decap,
+    frame::{Batch, Captured, Frame, MAX_BATCH},
     select::{Budget, Scratch, Selection},
     sink::{Sink, SinkError, SinkStats},
 };

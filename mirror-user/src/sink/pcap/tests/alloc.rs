@@ -7,7 +7,7 @@ use allocation_counter::measure;
 use super::*;
 use crate::{
     account::SinkCounters,
-    batch::{Batch, Frame, MAX_BATCH},
+    frame::{Batch, Frame, MAX_BATCH},
     select::{Budget, Selection},
     sink::{
         Counters, LatencySink,

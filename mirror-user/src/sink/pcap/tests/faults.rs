@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::*;
 use crate::{
     account::SinkState,
-    batch::MAX_BATCH,
+    frame::MAX_BATCH,
     sink::testing::{Gate, offer},
 };
 

@@ -12,7 +12,7 @@ use std::{
 use foldhash::quality::RandomState;
 
 use super::{app::Call, tcp::Base};
-use crate::{batch::Frame, sink::origin::OriginKey};
+use crate::{frame::Frame, sink::origin::OriginKey};
 
 /// Calls of remote procedures that are remembered.
 const CALLS: usize = 1024;

@@ -39,7 +39,7 @@ mod view;
 pub(super) use memory::Memory;
 
 use super::style::{Dump, Style};
-use crate::batch::Frame;
+use crate::frame::Frame;
 use text::Text;
 use view::View;
 

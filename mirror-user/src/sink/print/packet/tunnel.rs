@@ -1,7 +1,7 @@
 //! The outer headers, in short.
 
 use super::text::{Address, Text, put};
-use crate::batch::Frame;
+use crate::frame::Frame;
 
 /// What carried a frame: outer addresses and ports, VXLAN flags and VNI (RFC 7348 section 5).
 pub(super) fn print(text: &mut Text<'_>, frame: &Frame<'_>) {

@@ -6,7 +6,7 @@ use allocation_counter::measure;
 
 use super::*;
 use crate::{
-    batch::{Batch, Frame, MAX_BATCH},
+    frame::{Batch, Frame, MAX_BATCH},
     sink::{SinkFactory, WorkerContext},
 };
 

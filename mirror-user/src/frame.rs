@@ -1,4 +1,5 @@
-//! What a sink is lent: batches of decapsulated frames that still lie where the NIC or the file reader put them.
+//! Frames: as a source lends them, as decapsulation finds the inner one in them, and in the batches that a sink is lent, still
+//! where the NIC or the file reader put them.
 
 use std::{
     borrow::Cow,
@@ -8,7 +9,7 @@ use std::{
 
 use arrayvec::ArrayVec;
 
-use crate::decap::{Layout, Network};
+use crate::wire::{ipv4, ipv6, udp, vxlan};
 
 /// The most frames a batch holds; the builder's batch size is at most this.
 pub const MAX_BATCH: usize = 256;
@@ -254,6 +255,37 @@ impl<'a> Segments<'a> {
     }
 }
 
+/// Where the outer network header starts, and which it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Network {
+    /// IPv4 (RFC 791) at this offset.
+    Ipv4 {
+        /// Bytes from the start of the frame.
+        at: u8,
+    },
+    /// IPv6 (RFC 8200) at this offset.
+    Ipv6 {
+        /// Bytes from the start of the frame.
+        at: u8,
+    },
+}
+
+/// What decapsulation found: offsets into the outer frame. Every one lies within the captured bytes, the headers within
+/// their first [`Segments::HEAD`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Layout {
+    pub(crate) vni: u32,
+    pub(crate) network: Network,
+    /// Offset of the outer UDP header.
+    pub(crate) udp: u8,
+    pub(crate) inner_start: u32,
+    /// Bytes of the inner frame at hand.
+    pub(crate) inner_len: u32,
+    /// Length of the inner frame before truncation, as its IP header tells; never less than was sent.
+    pub(crate) wire_len: u32,
+    pub(crate) reserved_bits: bool,
+}
+
 /// The longest frame of which a mirror session can have cut a part, in bytes: EC2's largest MTU (AWS: "Network MTU for your EC2
 /// instance") behind Ethernet and two VLAN tags.
 const MOST_MIRRORED: u32 = 9001 + 14 + 8;
@@ -321,32 +353,32 @@ impl<'a> Frame<'a> {
     /// Outer source address: the mirror source's primary address (AWS: "Traffic Mirroring packet format").
     #[must_use]
     pub fn source(&self) -> IpAddr {
-        self.address(12, 8)
+        self.address(ipv4::field::SOURCE.start, ipv6::field::SOURCE.start)
     }
 
     /// Outer destination address: the mirror target.
     #[must_use]
     pub fn destination(&self) -> IpAddr {
-        self.address(16, 24)
+        self.address(ipv4::field::DESTINATION.start, ipv6::field::DESTINATION.start)
     }
 
     /// Outer UDP source port: a hash of the inner flow.
     #[must_use]
     pub fn source_port(&self) -> u16 {
         let at = self.layout.udp as usize;
-        u16::from_be_bytes(self.array(at))
+        u16::from_be_bytes(self.array(at + udp::field::SOURCE_PORT.start))
     }
 
     /// Outer UDP destination port: the tunnel's.
     #[must_use]
     pub fn destination_port(&self) -> u16 {
         let at = self.layout.udp as usize;
-        u16::from_be_bytes(self.array(at + 2))
+        u16::from_be_bytes(self.array(at + udp::field::DESTINATION_PORT.start))
     }
 
     /// The VXLAN header.
-    pub(crate) fn vxlan(&self) -> [u8; 8] {
-        self.array(self.layout.inner_start as usize - 8)
+    pub(crate) fn vxlan(&self) -> [u8; vxlan::HEADER_LEN] {
+        self.array(self.layout.inner_start as usize - vxlan::HEADER_LEN)
     }
 
     /// Receive time, CLOCK_REALTIME in ns since the epoch. Where it was taken, the report's `time` says.
@@ -393,7 +425,7 @@ impl<'a> Frame<'a> {
     #[inline(never)]
     fn sent_len(self) -> u32 {
         let Layout { udp, inner_start, .. } = self.layout;
-        match u16::from_be_bytes(self.array(usize::from(udp) + 4)) {
+        match u16::from_be_bytes(self.array(usize::from(udp) + udp::field::LENGTH.start)) {
             // More than 16 bits can tell, or still to be cut up by a NIC (RFC 2675 section 4).
             0 => {
                 let there = u32::try_from(self.captured.len()).unwrap_or(u32::MAX);
