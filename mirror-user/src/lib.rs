@@ -68,6 +68,7 @@ pub mod dispatch;
 pub mod doctor;
 #[cfg(feature = "af-xdp")]
 pub mod engine;
+pub mod error;
 pub mod escape;
 pub mod flow;
 pub mod frame;

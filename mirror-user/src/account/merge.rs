@@ -10,9 +10,9 @@ use super::{
     report::{Frames, Odd, Rejected, Report, SinkHalt, SinkReport, SinkState},
 };
 use crate::{
+    error::panic_message,
     select::{Filter, Selection},
     sink::SinkFactory,
-    worker::panic_message,
 };
 
 impl Report {

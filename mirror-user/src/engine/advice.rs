@@ -4,9 +4,10 @@ use std::{error::Error, io};
 
 use super::layout::{Advice, Host, Remedy};
 use crate::{
+    error::with_causes,
     escape::shell,
     host::{driver, kernel::KernelVersion, limits},
-    xdp::{self, ProgramSetupError},
+    xdp::ProgramSetupError,
     xsk::XskError,
 };
 
@@ -92,7 +93,7 @@ fn virtio_queues(host: &Host, cause: &io::Error) -> String {
 
 /// Why the program could not be loaded.
 pub(super) fn load(error: &ProgramSetupError, kernel: Option<KernelVersion>) -> String {
-    let text = xdp::chain(error);
+    let text = with_causes(error);
     let counts = kernel.is_some_and(|kernel| kernel < MAPS_IN_CGROUP_SINCE);
     if counts && matches!(errno(error), Some(libc::EPERM | libc::ENOMEM)) {
         return format!(

@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     account::{InterfaceReport, QueueReport, SinkHalt, WorkerCounters},
+    error::with_causes,
     escape::shell,
     host::{
         addresses::AddressWatch,
@@ -31,7 +32,7 @@ use crate::{
     },
     sink::WorkerContext,
     worker::{Control, PipelineConfig, Published, RingConfig, RingOutcome},
-    xdp::{self, Program},
+    xdp::Program,
     xsk::{self, Bind, HugePages, Statistics},
 };
 
@@ -185,7 +186,7 @@ impl LiveInterface {
             self.program.set_socket(worker.place.queue, worker.socket).map_err(|error| {
                 EngineError::Program {
                     interface: self.plan.interface.name.clone(),
-                    reason: xdp::chain(&error),
+                    reason: with_causes(&error),
                 }
             })?;
         }
@@ -219,7 +220,7 @@ impl LiveInterface {
             Ok(None) => return,
             Ok(Some(addresses)) => {
                 tracing::info!("{name}: packets are taken that are addressed to {}", addresses);
-                self.program.set_addresses(addresses).err().map(|error| xdp::chain(&error))
+                self.program.set_addresses(addresses).err().map(|error| with_causes(&error))
             }
             // One that is deleted has none any more, which the link watch reports.
             Err(error) => {

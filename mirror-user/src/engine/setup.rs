@@ -15,8 +15,9 @@ use nix::{
 
 use super::{EngineError, QueuePlan, ThreadHook, Wait, advice, interface::Common};
 use crate::{
+    error::panic_message,
     sink::{SinkError, SinkFactory, WorkerContext},
-    worker::{Pipeline, Published, RingConfig, RingOutcome, RingWorker, SinkSlot, panic_message},
+    worker::{Pipeline, Published, RingConfig, RingOutcome, RingWorker, SinkSlot},
     xsk::{self, Socket},
 };
 

@@ -16,7 +16,7 @@ use super::{
     HostError,
     limits::{self, shortage},
 };
-use crate::xdp::chain;
+use crate::error::with_causes;
 
 /// In force while it lives, and with the process however that ends where the kernel has links for tc (6.6). Before, a process
 /// that is killed leaves its filter on a device that stays; [`clear`](Self::clear) takes it off.
@@ -29,7 +29,7 @@ impl Discard {
     /// Puts the program on an interface, before what else is there. CAP_BPF and CAP_NET_ADMIN.
     pub(super) fn on(interface: &str) -> Result<Self, HostError> {
         attach(interface).map_err(|error| {
-            let cause = chain(&*error);
+            let cause = with_causes(&*error);
             let remedy = match errno(&*error) {
                 Some(libc::EPERM | libc::EACCES) => {
                     "run it as root, or with CAP_BPF beside CAP_NET_ADMIN; or accept that with `,to-host`"

@@ -6,6 +6,6 @@ mod pipeline;
 #[cfg(feature = "af-xdp")]
 mod ring;
 
-pub(crate) use pipeline::{Pipeline, PipelineConfig, SharedReassembler, SinkSlot, panic_message};
+pub(crate) use pipeline::{Pipeline, PipelineConfig, SharedReassembler, SinkSlot};
 #[cfg(feature = "af-xdp")]
 pub(crate) use ring::{Control, Published, RingConfig, RingOutcome, RingWorker};

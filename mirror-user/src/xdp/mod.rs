@@ -19,6 +19,7 @@ use mirror_ebpf::mirror::{self as abi, Counter};
 
 use crate::{
     account::{Passed, Refused, XdpReport},
+    error::with_causes,
     host::{addresses::Addresses, kernel::KernelVersion},
     select::Allow,
 };
@@ -46,11 +47,11 @@ pub(crate) struct Settings<'a> {
 /// Why the kernel half could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProgramSetupError {
-    #[error("the eBPF object does not load: {}", chain(.0))]
+    #[error("the eBPF object does not load: {}", with_causes(.0))]
     Load(#[source] EbpfError),
-    #[error("the kernel refuses the XDP program: {}", chain(.0))]
+    #[error("the kernel refuses the XDP program: {}", with_causes(.0))]
     Verify(#[source] ProgramError),
-    #[error("eBPF map {name}: {}", chain(.source))]
+    #[error("eBPF map {name}: {}", with_causes(.source))]
     Map { name: &'static str, source: MapError },
     #[error("the eBPF object has no {kind} {name}")]
     Missing { kind: &'static str, name: &'static str },
@@ -72,21 +73,6 @@ const MAP_ID_IN_TRACEPOINT_SINCE: KernelVersion = KernelVersion { major: 5, mino
 /// Whether the running kernel is older than this; one that hides its version is taken for a current one.
 fn kernel_before(version: KernelVersion) -> bool {
     KernelVersion::running().is_ok_and(|running| running < version)
-}
-
-/// An error with all its sources: aya's own texts leave the errno to the last of them.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// The loaded program with its maps, and its link to the interface while attached.
@@ -130,7 +116,7 @@ impl Program {
         fill_sources(&mut ebpf, settings.allow)?;
         let redirect_failed = watch_redirects(&mut ebpf)
             .inspect_err(|error| {
-                let error = chain(error);
+                let error = with_causes(error);
                 tracing::warn!(error, "failed redirects cannot be attributed: they would show as residue");
             })
             .ok();

@@ -32,6 +32,7 @@ mod user;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use mirror_user::error::with_causes;
 
 /// Takes AWS VPC Traffic Mirroring off the NIC or out of capture files, every packet accounted for.
 #[derive(Debug, Parser)]
@@ -128,7 +129,7 @@ fn refused(error: &clap::Error) -> ! {
 /// An error with its causes, and with what to do where the system ran out of something and nothing has said so.
 #[cfg(feature = "af-xdp")]
 fn with_remedy(error: &anyhow::Error) -> String {
-    let told = with_causes(error);
+    let told = with_causes(error.as_ref());
     let of_cause = |cause: &(dyn std::error::Error + 'static)| match cause.downcast_ref::<std::io::Error>() {
         Some(error) => error.raw_os_error(),
         None => cause.downcast_ref::<nix::errno::Errno>().map(|errno| *errno as i32),
@@ -147,16 +148,7 @@ fn with_remedy(error: &anyhow::Error) -> String {
 
 #[cfg(not(feature = "af-xdp"))]
 fn with_remedy(error: &anyhow::Error) -> String {
-    with_causes(error)
-}
-
-/// An error with its causes, less those that it has in its own words already.
-pub(crate) fn with_causes(error: &anyhow::Error) -> String {
-    error.chain().fold(String::new(), |told, cause| match cause.to_string() {
-        cause if told.is_empty() => cause,
-        cause if told.contains(&cause) => told,
-        cause => format!("{told}: {cause}"),
-    })
+    with_causes(error.as_ref())
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {

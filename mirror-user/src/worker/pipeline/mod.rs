@@ -17,6 +17,7 @@ use crate::account::WorkerCounters;
 use crate::{
     account::{FrameCounters, Reject, SinkCounters, SinkHalt, SinkState},
     decap,
+    error::panic_message,
     frame::{Batch, Captured, Frame, MAX_BATCH},
     select::{Budget, Scratch, Selection},
     sink::{Sink, SinkError, SinkStats},
@@ -358,16 +359,6 @@ impl Pipeline {
         }
         (self.frames, self.sinks.into_iter().map(SinkSlot::finish).collect())
     }
-}
-
-/// What a panic said.
-pub(crate) fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
-    let message = payload
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("without a message");
-    format!("panicked: {message}")
 }
 
 #[cfg(test)]

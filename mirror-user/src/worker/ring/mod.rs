@@ -13,13 +13,11 @@ use std::{
 
 use crossbeam_channel::Sender;
 
-use super::{
-    clock,
-    pipeline::{Pipeline, panic_message},
-};
+use super::{clock, pipeline::Pipeline};
 use crate::{
     account::WorkerCounters,
     engine::{Event, Wait},
+    error::panic_message,
     xsk::{BatchTime, Pieces, Received, Several, Socket, StampedTimes, Stamps, Statistics, Times},
 };
 

@@ -4,6 +4,7 @@ use std::{ffi::OsString, fs, path::Path};
 
 use anyhow::Context as _;
 use clap::{Arg, ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser};
+use mirror_user::error::with_causes;
 use mirror_user::escape;
 use mirror_user::select::{Filter, Selection};
 
@@ -217,7 +218,7 @@ fn run_judges(
     tables: Vec<SinkTable>,
 ) -> Result<(), String> {
     let matches = matched(command, words)?;
-    let told = |error: anyhow::Error| crate::with_causes(&error);
+    let told = |error: anyhow::Error| with_causes(error.as_ref());
     let unread = |error: clap::Error| first_line(&error);
     match command.get_name() {
         #[cfg(feature = "af-xdp")]
@@ -305,7 +306,7 @@ fn judge(
     if !by_run {
         return Ok(());
     }
-    let told = |error: anyhow::Error| crate::with_causes(&error);
+    let told = |error: anyhow::Error| with_causes(error.as_ref());
     let unread = |error: clap::Error| first_line(&error);
     match command.get_name() {
         #[cfg(feature = "af-xdp")]
