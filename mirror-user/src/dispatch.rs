@@ -13,9 +13,9 @@ use std::{
 use crate::{
     account::{FileReport, Reject, Report},
     frame::{Captured, MAX_BATCH},
+    pipeline::{self, Pipeline, PipelineConfig, SharedReassembler, SinkSlot},
     select::{Budget, Selection},
     sink::{SinkError, SinkFactory, WorkerContext},
-    worker::{Pipeline, PipelineConfig, SharedReassembler, SinkSlot},
 };
 
 /// A sink could not be built.
@@ -132,9 +132,9 @@ impl Dispatch {
         let (frames, sinks) = self.pipeline.so_far();
         let mut report = Report::new(self.source, self.started);
         report.expect_sinks(names(&self.sinks));
-        report.tell_selection(self.pipeline.selection());
+        (report.filter, report.outer_filter) = self.pipeline.selection().expressions();
         report.add_worker(&frames, &sinks);
-        report.tell_halted(&self.sinks);
+        pipeline::add_halted(&mut report, &self.sinks);
         report.duration_s = self.clock.elapsed().as_secs_f64();
         report
     }
@@ -151,12 +151,12 @@ impl Dispatch {
         let mut report = Report::new(source, started);
         report.files = files;
         report.expect_sinks(names(&sinks));
-        report.tell_selection(pipeline.selection());
+        (report.filter, report.outer_filter) = pipeline.selection().expressions();
         let (frames, counters) = pipeline.finish();
         report.add_worker(&frames, &counters);
         report.duration_s = clock.elapsed().as_secs_f64();
         report.close();
-        report.close_sinks(&sinks);
+        pipeline::close_sinks(&mut report, &sinks);
         report
     }
 }

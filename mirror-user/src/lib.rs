@@ -76,13 +76,13 @@ pub mod hidden_file;
 #[cfg(feature = "af-xdp")]
 pub mod host;
 pub mod log_limit;
+mod pipeline;
 pub mod reassembly;
 pub mod replay;
 pub mod select;
 pub mod sink;
 pub mod source;
 pub mod wire;
-mod worker;
 #[cfg(feature = "af-xdp")]
 mod xdp;
 #[cfg(feature = "af-xdp")]

@@ -1,10 +1,7 @@
 //! What a worker counts, each on its own, on its own thread.
 
-use super::report::SinkHalt;
-use crate::{
-    frame::Frame,
-    sink::{Reasons, SinkStats},
-};
+use super::stats::{Reasons, SinkHalt, SinkStats};
+use crate::frame::Frame;
 
 /// Why a received frame was not decapsulated.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

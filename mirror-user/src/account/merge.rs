@@ -1,28 +1,12 @@
 //! What the workers of a run counted, added up into its report.
 
-use std::{
-    panic::{self, AssertUnwindSafe},
-    sync::Arc,
-};
-
 use super::{
     counters::{FrameCounters, SinkCounters},
-    report::{Frames, Odd, Rejected, Report, SinkHalt, SinkReport, SinkState},
-};
-use crate::{
-    error::panic_message,
-    select::{Filter, Selection},
-    sink::SinkFactory,
+    report::{Frames, Odd, Rejected, Report, SinkReport},
+    stats::{SinkHalt, SinkState},
 };
 
 impl Report {
-    /// Tells which expressions frames had to match.
-    pub(crate) fn tell_selection(&mut self, selection: &Selection) {
-        let expression = |filter: &Filter| filter.expression().to_owned();
-        self.filter = selection.filter.as_ref().map(expression);
-        self.outer_filter = selection.outer_filter.as_ref().map(expression);
-    }
-
     /// Makes an entry for each sink, in the order of the factories; to be called once, before the first worker is
     /// added.
     pub(crate) fn expect_sinks<'n>(&mut self, names: impl IntoIterator<Item = &'n str>) {
@@ -39,42 +23,6 @@ impl Report {
         self.frames.add(&Frames::from(frames));
         for (sink, counters) in self.sinks.iter_mut().zip(sinks) {
             sink.add(counters);
-        }
-    }
-
-    /// Adds which outputs take nothing, in a run under way; to be called after the last worker is added.
-    pub(crate) fn tell_halted(&mut self, factories: &[Arc<dyn SinkFactory>]) {
-        for (sink, factory) in self.sinks.iter_mut().zip(factories) {
-            if let Some(halt) = factory.halted() {
-                sink.halt(&halt);
-            }
-        }
-    }
-
-    /// Has each factory complete its output, after the accounts are closed. An error or a panic ends that sink in the
-    /// report; the others go on.
-    pub(crate) fn close_sinks(&mut self, factories: &[Arc<dyn SinkFactory>]) {
-        for (position, factory) in factories.iter().enumerate() {
-            // Unwind safety: the report is plain data, and a factory that panicked is not called again.
-            let close = || {
-                let closed = factory.close(self);
-                if let Some(sink) = self.sinks.get_mut(position) {
-                    factory.tell(sink);
-                    if let Some(halt) = factory.halted().filter(|_| closed.is_ok()) {
-                        sink.halt(&halt);
-                    }
-                }
-                closed
-            };
-            let end = match panic::catch_unwind(AssertUnwindSafe(close)) {
-                Ok(Ok(())) => continue,
-                Ok(Err(error)) => SinkHalt::ended(error),
-                Err(payload) => SinkHalt::failed(panic_message(&*payload)),
-            };
-            if let Some(sink) = self.sinks.get_mut(position) {
-                tracing::error!(sink = sink.name, reason = end.reason, "sink could not be completed");
-                sink.halt(&end);
-            }
         }
     }
 }
@@ -168,7 +116,7 @@ impl SinkReport {
     }
 
     /// Takes note of why it takes nothing. The gravest state stands, with the first reason given for it.
-    fn halt(&mut self, halt: &SinkHalt) {
+    pub(crate) fn halt(&mut self, halt: &SinkHalt) {
         if gravity(halt.state) > gravity(self.state) {
             self.state = halt.state;
             self.reason = Some(halt.reason.clone());
@@ -188,10 +136,7 @@ fn gravity(state: SinkState) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        account::Reject,
-        sink::{Reasons, Sink, SinkError, SinkStats, WorkerContext},
-    };
+    use crate::account::{Reasons, Reject, SinkStats};
 
     fn counters(written: u64, failed: u64, end: Option<(SinkState, &str)>) -> SinkCounters {
         let mut reasons = Reasons::default();
@@ -256,43 +201,5 @@ mod tests {
         report.add_worker(&frames(3, 0), &[]);
         report.close();
         assert_eq!(report.accounting.residue, 3);
-    }
-
-    struct Closing(fn() -> Result<(), SinkError>);
-
-    impl SinkFactory for Closing {
-        fn name(&self) -> &str {
-            "closing"
-        }
-
-        fn build(&self, _: &WorkerContext) -> Result<Box<dyn Sink>, SinkError> {
-            Err(SinkError::other("not built in this test"))
-        }
-
-        fn close(&self, report: &mut Report) -> Result<(), SinkError> {
-            report.origins_other.frames += 1;
-            (self.0)()
-        }
-    }
-
-    #[test]
-    fn every_factory_is_closed_though_one_errs_and_one_panics() {
-        let mut report = Report::new("file", std::time::SystemTime::UNIX_EPOCH);
-        report.expect_sinks(["errs", "panics", "fine"]);
-        report.close_sinks(&[
-            Arc::new(Closing(|| Err(SinkError::other("no space")))),
-            Arc::new(Closing(|| panic!("on purpose"))),
-            Arc::new(Closing(|| Ok(()))),
-        ]);
-        let states: Vec<_> = report.sinks.iter().map(|sink| (sink.state, sink.reason.as_deref())).collect();
-        assert_eq!(
-            states,
-            [
-                (SinkState::Ended, Some("no space")),
-                (SinkState::Failed, Some("panicked: on purpose")),
-                (SinkState::Done, None)
-            ]
-        );
-        assert_eq!(report.origins_other.frames, 3);
     }
 }

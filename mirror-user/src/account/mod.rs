@@ -15,6 +15,7 @@ mod law;
 mod losses;
 mod merge;
 mod report;
+mod stats;
 
 pub use counters::Reject;
 #[cfg(feature = "af-xdp")]
@@ -22,6 +23,6 @@ pub(crate) use counters::WorkerCounters;
 pub(crate) use counters::{FrameCounters, Rejections, SinkCounters};
 pub use report::{
     Accounting, FileReport, Frames, InterfaceReport, Latency, MemberReport, Odd, Origin, OtherOrigins,
-    Passed, QueueReport, ReaderReport, Refused, Rejected, Report, SinkHalt, SinkReport, SinkState,
-    VlanReport, XdpReport,
+    Passed, QueueReport, ReaderReport, Refused, Rejected, Report, SinkReport, VlanReport, XdpReport,
 };
+pub use stats::{MAX_REASONS, Reasons, SinkHalt, SinkState, SinkStats};

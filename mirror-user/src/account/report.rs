@@ -2,13 +2,15 @@
 //!
 //! Fields may be added, never renamed. What a run did not have is null.
 
-use std::{collections::BTreeMap, fmt::Display, net::IpAddr, time::SystemTime};
+use std::{collections::BTreeMap, net::IpAddr, time::SystemTime};
 
 use pcap_parser::Linktype;
 use serde::Serialize;
 
-use super::counters::{FrameCounters, Reject, Rejections};
-use crate::sink::SinkStats;
+use super::{
+    counters::{FrameCounters, Reject, Rejections},
+    stats::{SinkState, SinkStats},
+};
 
 /// A run in numbers.
 #[derive(Clone, Debug, Serialize)]
@@ -348,55 +350,6 @@ pub struct OtherOrigins {
     pub frames: u64,
     /// Captured bytes of the inner frames.
     pub inner_bytes: u64,
-}
-
-/// How a sink ended.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum SinkState {
-    /// In order; in the report of a run under way, it goes on.
-    #[default]
-    Done,
-    /// It has not: for want of space, inodes or file descriptors its output takes nothing, and is tried again and again.
-    Waiting,
-    /// Early, by an error of its own; see the reason.
-    Ended,
-    /// By a panic.
-    Failed,
-}
-
-/// What keeps a sink from taking frames.
-#[derive(Clone, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct SinkHalt {
-    /// Whether for now or for good.
-    pub state: SinkState,
-    /// The cause, and what to do about it.
-    pub reason: String,
-}
-
-impl SinkHalt {
-    /// Its output takes nothing for now.
-    pub fn waiting(reason: impl Display) -> Self {
-        Self { state: SinkState::Waiting, reason: reason.to_string() }
-    }
-
-    /// An error has ended it.
-    pub fn ended(reason: impl Display) -> Self {
-        Self { state: SinkState::Ended, reason: reason.to_string() }
-    }
-
-    /// A panic has ended it.
-    pub fn failed(reason: impl Display) -> Self {
-        Self { state: SinkState::Failed, reason: reason.to_string() }
-    }
-
-    /// Whether it is for good.
-    #[must_use]
-    pub fn is_final(&self) -> bool {
-        self.state != SinkState::Waiting
-    }
 }
 
 /// One sink, over all workers.

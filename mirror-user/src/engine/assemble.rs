@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use super::interface::{LiveInterface, Settled};
-use crate::{account::Report, sink::SinkFactory, worker::Published};
+use super::{
+    interface::{LiveInterface, Settled},
+    worker::Published,
+};
+use crate::{account::Report, pipeline, sink::SinkFactory};
 
 /// A report of parts that are still counting: each is up to a tick old, so the laws are not compared.
 pub(super) fn live(report: &mut Report, interfaces: &[LiveInterface], sinks: &[Arc<dyn SinkFactory>]) {
@@ -14,7 +17,7 @@ pub(super) fn live(report: &mut Report, interfaces: &[LiveInterface], sinks: &[A
         }
         report.interfaces.push(interface.report());
     }
-    report.tell_halted(sinks);
+    pipeline::add_halted(report, sinks);
 }
 
 /// The report of a run that is over: every part has had its last word.
@@ -28,5 +31,5 @@ pub(super) fn at_rest(report: &mut Report, interfaces: Vec<Settled>, sinks: &[Ar
         report.interfaces.push(interface);
     }
     report.close();
-    report.close_sinks(sinks);
+    pipeline::close_sinks(report, sinks);
 }

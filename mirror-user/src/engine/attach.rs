@@ -1,6 +1,6 @@
 //! Attaching: in which mode, and what a refusal means.
 
-use super::{EngineError, InterfacePlan, Mode, advice, builder::Options, interface::Worker};
+use super::{EngineError, InterfacePlan, Mode, advice, options::Options, worker::Worker};
 use crate::host::addresses::Addresses;
 use crate::xdp::{Program, ProgramSetupError, Settings};
 

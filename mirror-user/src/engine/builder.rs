@@ -1,43 +1,14 @@
-//! What is wanted of an engine.
+//! Describing a run.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use mirror_ebpf::mirror::{MAX_PORTS, MAX_SOURCES, MAX_VNIS, VXLAN_PORT};
 
-use super::{BindMode, Destination, Engine, EngineError, Mode, Queues, ThreadHook, Wait, layout, plan};
+use super::{
+    BindMode, Destination, Engine, EngineError, Mode, Queues, ThreadHook, Wait, layout, options::Options,
+    plan,
+};
 use crate::{frame::MAX_BATCH, host::interface::may_be_name, select::Selection, sink::SinkFactory};
-
-/// Everything the builder collects.
-#[derive(Clone)]
-pub(super) struct Options {
-    pub(super) interfaces: Vec<String>,
-    pub(super) queues: Queues,
-    pub(super) cpus: Vec<usize>,
-    pub(super) mode: Mode,
-    pub(super) bind: BindMode,
-    pub(super) wait: Wait,
-    pub(super) destination: Destination,
-    pub(super) ports: Vec<u16>,
-    pub(super) selection: Selection,
-    pub(super) count: Option<u64>,
-    pub(super) rx_ring: u32,
-    pub(super) umem_frames: Option<u32>,
-    pub(super) chunk_size: Option<u32>,
-    pub(super) batch: usize,
-    pub(super) huge_pages: bool,
-    pub(super) scatter_gather: bool,
-    pub(super) reassemble: bool,
-    pub(super) kernel_log: bool,
-    pub(super) hook: Option<ThreadHook>,
-    pub(super) sinks: Vec<Arc<dyn SinkFactory>>,
-}
-
-impl Options {
-    /// So many that the RX ring is full before the fill ring is empty, and no more.
-    pub(super) fn default_umem_frames(&self) -> u32 {
-        (self.rx_ring + u32::try_from(self.batch).unwrap_or(0)).min(self.rx_ring * 2)
-    }
-}
 
 /// Describes a run. Every setting has a default that works.
 #[derive(Clone)]

@@ -2,26 +2,21 @@
 
 use std::{
     collections::BTreeMap,
-    io,
-    os::fd::RawFd,
     sync::{Arc, Mutex, PoisonError},
-    thread::{self, JoinHandle},
     time::Instant,
 };
 
-use crossbeam_channel::{Sender, bounded};
-
 use super::{
-    BindMode, Destination, EngineError, Event, InterfacePlan, Mode, Plan, QueuePlan, Queues, Wait, advice,
+    BindMode, Destination, EngineError, Event, InterfacePlan, Mode, Plan, QueuePlan, Queues, Wait,
     attach::attach,
-    builder::Options,
     local::LocalWatch,
+    options::Options,
     queues::QueueWatch,
-    setup::Setup,
     threads::{Watcher, watch_log},
+    worker::{Common, Published, RingOutcome, Worker, start_workers},
 };
 use crate::{
-    account::{InterfaceReport, QueueReport, SinkHalt, WorkerCounters},
+    account::{InterfaceReport, QueueReport, WorkerCounters},
     error::with_causes,
     escape::shell,
     host::{
@@ -30,29 +25,12 @@ use crate::{
         statistics::loss_deltas,
         tunables::{BusyPollTunables, TunablesGuard},
     },
-    sink::WorkerContext,
-    worker::{Control, PipelineConfig, Published, RingConfig, RingOutcome},
     xdp::Program,
-    xsk::{self, Bind, HugePages, Statistics},
+    xsk::Statistics,
 };
 
 /// Settings of the interface that are changed while the run lasts, shared with whoever may have to end it in a hurry.
 pub(super) type HeldSettings = Arc<Mutex<Option<TunablesGuard>>>;
-
-/// What all workers of a run share.
-#[derive(Clone)]
-pub(super) struct Common {
-    pub(super) pipeline: PipelineConfig,
-    pub(super) control: Arc<Control>,
-    pub(super) events: Sender<Event>,
-    pub(super) stamp: bool,
-    /// The most bytes an outer frame can have.
-    pub(super) max_frame: usize,
-    /// Workers of the run, over all interfaces.
-    pub(super) workers: usize,
-    /// Whether the host has CPUs without one.
-    pub(super) spare_cpus: bool,
-}
 
 /// An interface whose frames are taken.
 pub(super) struct LiveInterface {
@@ -71,16 +49,6 @@ pub(super) struct LiveInterface {
     addresses: Option<AddressWatch>,
     local: LocalWatch,
     _log: Option<Watcher>,
-}
-
-/// A worker's thread, seen from outside.
-pub(super) struct Worker {
-    pub(super) place: QueuePlan,
-    published: Arc<Mutex<Published>>,
-    /// Opened to let the worker run; closed without a word, it ends.
-    gate: Option<Sender<()>>,
-    thread: Option<JoinHandle<Option<RingOutcome>>>,
-    pub(super) socket: RawFd,
 }
 
 /// The account of an interface at rest.
@@ -206,10 +174,7 @@ impl LiveInterface {
             Ok(report) => self.queues.begin(report.passed.no_socket, self.plan.rx_queues),
             Err(error) => tracing::debug!(%error, "the XDP program's counters"),
         }
-        for gate in self.workers.iter_mut().filter_map(|worker| worker.gate.as_ref()) {
-            // A worker that has gone already shows when it is joined.
-            let _ = gate.send(());
-        }
+        self.workers.iter().for_each(Worker::open);
     }
 
     /// Has the XDP program know addresses that have come or gone.
@@ -286,9 +251,7 @@ impl LiveInterface {
 
     /// What each worker has shown last.
     pub(super) fn published(&self) -> impl Iterator<Item = Published> + '_ {
-        self.workers
-            .iter()
-            .map(|worker| worker.published.lock().unwrap_or_else(PoisonError::into_inner).clone())
+        self.workers.iter().map(Worker::published)
     }
 
     /// Waits for the workers, which must have been told to drain, and closes the interface's account.
@@ -359,35 +322,6 @@ impl Drop for LiveInterface {
     }
 }
 
-impl Worker {
-    fn published(&self) -> Published {
-        self.published.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn join(&mut self) -> Option<RingOutcome> {
-        self.gate = None;
-        // A thread that panicked outside its own guards has no outcome; the panic hook has printed why.
-        self.thread.take()?.join().ok().flatten()
-    }
-
-    /// The worker's last word; for one that died without, what it had shown before.
-    fn outcome(&mut self) -> RingOutcome {
-        self.join().unwrap_or_else(|| {
-            let Published { mut counters, statistics } = self.published();
-            let reason = format!("the worker of queue {} died", self.place.queue);
-            let end = SinkHalt::failed(&reason);
-            counters.sinks.iter_mut().for_each(|sink| sink.end = Some(end.clone()));
-            RingOutcome { counters, statistics, unstamped: 0, died: Some(reason) }
-        })
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        self.join();
-    }
-}
-
 fn queue_report(
     plan: &InterfacePlan,
     place: QueuePlan,
@@ -418,78 +352,4 @@ pub(super) fn put_back(settings: &HeldSettings) {
     if let Some(Err(error)) = held.map(TunablesGuard::restore) {
         tracing::warn!(%error, "a setting of the interface was not put back");
     }
-}
-
-/// Starts a worker for each of these queues and waits until each has its socket.
-fn start_workers(
-    options: &Options,
-    plan: &InterfacePlan,
-    queues: &[QueuePlan],
-    common: &Common,
-    first_worker: usize,
-) -> Result<Vec<Worker>, EngineError> {
-    let name: Arc<str> = plan.interface.name.as_str().into();
-    let mut starting = Vec::with_capacity(queues.len());
-    for (position, &place) in queues.iter().enumerate() {
-        let setup = Setup {
-            ifindex: plan.interface.index,
-            cx: WorkerContext {
-                interface: Some(Arc::clone(&name)),
-                queue: place.queue,
-                worker: first_worker + position,
-                workers: common.workers,
-                cpu: Some(place.cpu),
-                max_frame: common.max_frame,
-                ports: Arc::clone(&common.pipeline.ports),
-                wait_until: None,
-            },
-            place,
-            socket: xsk::Config {
-                rx_ring: options.rx_ring,
-                chunks: plan.chunks,
-                chunk_size: plan.chunk_size,
-                bind: if plan.bind == BindMode::ZeroCopy { Bind::ZeroCopy } else { Bind::Copy },
-                scatter_gather: plan.scatter_gather,
-                huge_pages: if options.huge_pages { HugePages::Try } else { HugePages::Never },
-            },
-            facts: advice::SocketFacts::of(&plan.host, plan.bind == BindMode::ZeroCopy),
-            ring: RingConfig {
-                wait: options.wait,
-                batch: options.batch,
-                stamp: common.stamp,
-                rx_ring: plan.rx_ring,
-                spare_cpus: common.spare_cpus,
-            },
-            factories: options.sinks.clone(),
-            hook: options.hook.clone(),
-            common: common.clone(),
-        };
-        let published = Arc::new(Mutex::new(Published::default()));
-        let (ready, is_ready) = bounded(1);
-        let (gate, gate_opens) = bounded(1);
-        let shown = Arc::clone(&published);
-        let thread = thread::Builder::new()
-            .name(format!("mirror-q{}", place.queue))
-            .spawn(move || setup.work(shown, &ready, &gate_opens))
-            .map_err(|source| EngineError::Thread {
-                what: format!("{name} queue {}: thread", place.queue),
-                source,
-            })?;
-        let worker = Worker { place, published, gate: Some(gate), thread: Some(thread), socket: -1 };
-        starting.push((worker, is_ready));
-    }
-    let mut workers = Vec::with_capacity(starting.len());
-    let mut failure = None;
-    for (mut worker, is_ready) in starting {
-        match is_ready.recv() {
-            Ok(Ok(socket)) => worker.socket = socket,
-            Ok(Err(error)) => failure = failure.or(Some(error)),
-            Err(gone) => {
-                let what = format!("{name} queue {}: worker", worker.place.queue);
-                failure = failure.or(Some(EngineError::Thread { what, source: io::Error::other(gone) }));
-            }
-        }
-        workers.push(worker);
-    }
-    failure.map_or(Ok(workers), Err)
 }

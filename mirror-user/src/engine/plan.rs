@@ -4,8 +4,8 @@ use nix::{sched::sched_getaffinity, unistd::Pid};
 
 use super::{
     BindMode, EngineError, Mode, Queues, Wait,
-    builder::Options,
     layout::{Advice, Host, LINK_OVERHEAD, Layout, Refusal, Wanted, layout},
+    options::Options,
 };
 use crate::{
     escape::shell,

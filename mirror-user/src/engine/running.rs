@@ -9,79 +9,25 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use nix::unistd::{SysconfVar, sysconf};
 
 use super::{
-    EngineError, Plan, assemble,
-    builder::Options,
-    interface::{Common, HeldSettings, LiveInterface, put_back},
+    EngineError, Event, Plan, assemble,
+    interface::{HeldSettings, LiveInterface, put_back},
+    options::Options,
     ports::HeldPorts,
     threads::{Watcher, watch_links},
+    worker::{Common, Control},
 };
 use crate::{
     account::Report,
     host::{links::LinkWatch, tunables},
+    pipeline::{PipelineConfig, SharedReassembler},
     select::{Budget, Selection},
     sink::SinkFactory,
-    worker::{Control, PipelineConfig, SharedReassembler},
 };
 
 /// How long between two looks at the interfaces' queues and counters.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long between two looks at their addresses: what was sent to a new one meanwhile is the host's.
 const FOLLOW: Duration = Duration::from_millis(100);
-
-/// What a running engine reports.
-#[derive(Clone, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum Event {
-    /// [`Stopper::stop`] was called.
-    StopRequested,
-    /// All frames asked for with [`count`](super::EngineBuilder::count) have been taken.
-    CountReached,
-    /// The interface was set down; ingest resumes when it is up.
-    InterfaceDown {
-        /// Its name.
-        interface: String,
-    },
-    /// The interface has no carrier: the other end is down, or its driver resets the link, as igb does for about 2 s when a
-    /// program is attached. Ingest resumes with the carrier; what is sent meanwhile is in nobody's account.
-    InterfaceNoCarrier {
-        /// Its name.
-        interface: String,
-    },
-    /// The interface can receive again.
-    InterfaceUp {
-        /// Its name.
-        interface: String,
-    },
-    /// The interface is gone; nothing more will come from it.
-    InterfaceDeleted {
-        /// Its name.
-        interface: String,
-    },
-    /// All queues were asked for, and some have no socket: they came after the start. Frames on them pass to the host.
-    /// A run that starts anew reads them.
-    QueuesUnread {
-        /// The interface.
-        interface: String,
-        /// RX queues it has now.
-        queues: u32,
-        /// RX queues that are read, from 0 on.
-        read: u32,
-        /// Frames so far that came by a queue without a socket.
-        frames: u64,
-    },
-    /// For 5 s all that came to a tunnel port was addressed to others, and passed to the host. Reported once.
-    NotLocal {
-        /// The interface.
-        interface: String,
-        /// Such frames so far.
-        frames: u64,
-    },
-    /// A worker died; its frames are abandoned from there on.
-    WorkerDied {
-        /// What it died of.
-        reason: String,
-    },
-}
 
 /// An attached engine whose workers run. Dropping it detaches and ends them; [`stop`](Self::stop) also accounts.
 pub struct Running {
@@ -267,7 +213,7 @@ impl Running {
         let mut report = Report::new("af_xdp", self.started_at);
         report.duration_s = self.started.elapsed().as_secs_f64();
         report.ended_by.clone_from(&self.ended_by);
-        report.tell_selection(&self.selection);
+        (report.filter, report.outer_filter) = self.selection.expressions();
         report.warnings = self.interfaces.iter().flat_map(LiveInterface::warnings).cloned().collect();
         report
     }

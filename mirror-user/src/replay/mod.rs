@@ -16,11 +16,11 @@ use std::{
 use crate::{
     account::{FileReport, Reject, Report},
     dispatch::{BuildError, Dispatch, names},
+    pipeline::{PipelineConfig, SharedReassembler},
     select::{Budget, Selection},
     sink::{SinkError, SinkFactory, WorkerContext},
     source::{CaptureError, CaptureFile, CaptureReader, Unread},
     wire::vxlan,
-    worker::{PipelineConfig, SharedReassembler},
 };
 
 pub use crate::source::MAX_FRAME;

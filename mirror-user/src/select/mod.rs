@@ -50,6 +50,13 @@ impl Selection {
         self
     }
 
+    /// What frames have to match, and what with their outer headers, as it was written.
+    pub(crate) fn expressions(&self) -> (Option<String>, Option<String>) {
+        let expression =
+            |filter: &Option<Filter>| filter.as_ref().map(|filter| filter.expression().to_owned());
+        (expression(&self.filter), expression(&self.outer_filter))
+    }
+
     /// Takes the frames away that are not selected.
     pub(crate) fn retain(&self, frames: &mut ArrayVec<Frame<'_>, MAX_BATCH>, scratch: &mut Scratch) {
         if !self.allow.is_all() {

@@ -72,6 +72,7 @@ mod selected;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use crate::account::{MAX_REASONS, Reasons, SinkStats};
 pub use counters::{Counters, CountersSnapshot};
 pub use for_each::for_each;
 #[cfg(feature = "af-xdp")]
@@ -87,17 +88,12 @@ use std::{
     time::Instant,
 };
 
-use arrayvec::ArrayVec;
-
 use crate::{
     account::{Report, SinkHalt, SinkReport},
     frame::Batch,
     select::Selection,
     wire::vxlan,
 };
-
-/// The most reasons a sink may name for drops, and for failures.
-pub const MAX_REASONS: usize = 8;
 
 /// Builds one sink a worker.
 pub trait SinkFactory: Send + Sync {
@@ -217,62 +213,6 @@ impl WorkerContext {
             ports,
             wait_until: None,
         }
-    }
-}
-
-/// Where the frames offered to a sink are.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct SinkStats {
-    /// Frames that got where the sink sends them.
-    pub written: u64,
-    /// Frames the sink let go, by reason.
-    pub dropped: Reasons,
-    /// Frames lost to an error, by reason.
-    pub failed: Reasons,
-    /// Frames the sink still holds.
-    pub pending: u64,
-}
-
-impl SinkStats {
-    /// All frames the sink knows of.
-    #[must_use]
-    pub fn total(&self) -> u64 {
-        self.written + self.dropped.total() + self.failed.total() + self.pending
-    }
-
-    /// Adds another account.
-    pub fn add(&mut self, other: &Self) {
-        let Self { written, dropped, failed, pending } = other;
-        self.written += written;
-        self.pending += pending;
-        dropped.iter().for_each(|(reason, frames)| self.dropped.add(reason, frames));
-        failed.iter().for_each(|(reason, frames)| self.failed.add(reason, frames));
-    }
-}
-
-/// A count for each of a few named reasons, in the order of their first use. Allocates nothing.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Reasons(ArrayVec<(&'static str, u64), MAX_REASONS>);
-
-impl Reasons {
-    /// Adds to the count of a reason. Past [`MAX_REASONS`] different reasons the last one takes the rest.
-    pub fn add(&mut self, reason: &'static str, frames: u64) {
-        if let Some((_, count)) = self.0.iter_mut().find(|(known, _)| *known == reason) {
-            *count += frames;
-        } else if self.0.try_push((reason, frames)).is_err() {
-            self.0[MAX_REASONS - 1].1 += frames;
-        }
-    }
-
-    /// Sum over all reasons.
-    #[must_use]
-    pub fn total(&self) -> u64 {
-        self.0.iter().map(|(_, count)| count).sum()
-    }
-
-    /// Each reason with its count.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        self.0.iter().copied()
     }
 }
 

@@ -8,6 +8,7 @@ use super::*;
 use crate::{
     account::SinkCounters,
     frame::{Batch, Frame, MAX_BATCH},
+    pipeline::{Pipeline, PipelineConfig, SinkSlot},
     select::{Budget, Selection},
     sink::{
         Counters, LatencySink,
@@ -16,7 +17,6 @@ use crate::{
         pipe::Pipe,
         testing::offer,
     },
-    worker::{Pipeline, PipelineConfig, SinkSlot},
 };
 
 const FRAMES: u32 = 64 * 1024;

@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     account::SinkState,
     frame::MAX_BATCH,
+    pipeline,
     sink::testing::{Gate, offer},
 };
 
@@ -220,7 +221,7 @@ fn what_still_waits_at_the_end_is_said_to() {
     assert_eq!((stats.written, stats.failed.total(), stats.pending), (0, 0, 0), "{stats:?}");
     let mut report = report();
     report.expect_sinks(["pcap"]);
-    report.close_sinks(&[Arc::new(pcap)]);
+    pipeline::close_sinks(&mut report, &[Arc::new(pcap) as _]);
     assert_eq!(report.sinks[0].state, SinkState::Waiting);
     assert!(
         report.sinks[0].reason.as_deref().is_some_and(|reason| reason.contains("/dev/full: No space left"))

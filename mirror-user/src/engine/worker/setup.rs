@@ -13,13 +13,29 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{EngineError, QueuePlan, ThreadHook, Wait, advice, interface::Common};
+use super::ring::{Control, Published, RingConfig, RingOutcome, RingWorker};
 use crate::{
+    engine::{EngineError, Event, QueuePlan, ThreadHook, Wait, advice},
     error::panic_message,
+    pipeline::{Pipeline, PipelineConfig, SinkSlot},
     sink::{SinkError, SinkFactory, WorkerContext},
-    worker::{Pipeline, Published, RingConfig, RingOutcome, RingWorker, SinkSlot},
     xsk::{self, Socket},
 };
+
+/// What all workers of a run share.
+#[derive(Clone)]
+pub(crate) struct Common {
+    pub(crate) pipeline: PipelineConfig,
+    pub(crate) control: Arc<Control>,
+    pub(crate) events: Sender<Event>,
+    pub(crate) stamp: bool,
+    /// The most bytes an outer frame can have.
+    pub(crate) max_frame: usize,
+    /// Workers of the run, over all interfaces.
+    pub(crate) workers: usize,
+    /// Whether the host has CPUs without one.
+    pub(crate) spare_cpus: bool,
+}
 
 /// What a worker's thread starts with.
 pub(super) struct Setup {

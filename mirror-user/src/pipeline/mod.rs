@@ -1,5 +1,6 @@
 //! From outer frames to sinks: the part of a worker that is the same for a ring and for a file.
 
+mod close;
 mod fragments;
 
 use std::{
@@ -9,6 +10,7 @@ use std::{
 };
 
 use arrayvec::ArrayVec;
+pub(crate) use close::{add_halted, close_sinks};
 use fragments::Joins;
 pub(crate) use fragments::SharedReassembler;
 

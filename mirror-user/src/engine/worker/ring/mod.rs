@@ -13,11 +13,12 @@ use std::{
 
 use crossbeam_channel::Sender;
 
-use super::{clock, pipeline::Pipeline};
+use super::clock;
 use crate::{
     account::WorkerCounters,
     engine::{Event, Wait},
     error::panic_message,
+    pipeline::Pipeline,
     xsk::{BatchTime, Pieces, Received, Several, Socket, StampedTimes, Stamps, Statistics, Times},
 };
 

@@ -6,12 +6,12 @@ use mirror_lab::{Generator, Lab, Traffic, VethEnd, VethOptions, VethPair};
 use super::*;
 use crate::{
     host::interface::Interface,
+    pipeline::{PipelineConfig, SinkSlot},
     select::{Allow, Budget},
     sink::{
         Counters, SinkFactory, WorkerContext,
         pcap::{Pcap, Target},
     },
-    worker::{PipelineConfig, SinkSlot},
     xdp::{Program, Settings},
     xsk::{Bind, Config, HugePages},
 };

@@ -1,0 +1,114 @@
+//! What a sink says of its frames, and of itself.
+
+use std::fmt::Display;
+
+use arrayvec::ArrayVec;
+use serde::Serialize;
+
+/// The most reasons a sink may name for drops, and for failures.
+pub const MAX_REASONS: usize = 8;
+
+/// Where the frames offered to a sink are.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct SinkStats {
+    /// Frames that got where the sink sends them.
+    pub written: u64,
+    /// Frames the sink let go, by reason.
+    pub dropped: Reasons,
+    /// Frames lost to an error, by reason.
+    pub failed: Reasons,
+    /// Frames the sink still holds.
+    pub pending: u64,
+}
+
+impl SinkStats {
+    /// All frames the sink knows of.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.written + self.dropped.total() + self.failed.total() + self.pending
+    }
+
+    /// Adds another account.
+    pub fn add(&mut self, other: &Self) {
+        let Self { written, dropped, failed, pending } = other;
+        self.written += written;
+        self.pending += pending;
+        dropped.iter().for_each(|(reason, frames)| self.dropped.add(reason, frames));
+        failed.iter().for_each(|(reason, frames)| self.failed.add(reason, frames));
+    }
+}
+
+/// A count for each of a few named reasons, in the order of their first use. Allocates nothing.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Reasons(ArrayVec<(&'static str, u64), MAX_REASONS>);
+
+impl Reasons {
+    /// Adds to the count of a reason. Past [`MAX_REASONS`] different reasons the last one takes the rest.
+    pub fn add(&mut self, reason: &'static str, frames: u64) {
+        if let Some((_, count)) = self.0.iter_mut().find(|(known, _)| *known == reason) {
+            *count += frames;
+        } else if self.0.try_push((reason, frames)).is_err() {
+            self.0[MAX_REASONS - 1].1 += frames;
+        }
+    }
+
+    /// Sum over all reasons.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.iter().map(|(_, count)| count).sum()
+    }
+
+    /// Each reason with its count.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        self.0.iter().copied()
+    }
+}
+
+/// How a sink ended.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum SinkState {
+    /// In order; in the report of a run under way, it goes on.
+    #[default]
+    Done,
+    /// It has not: for want of space, inodes or file descriptors its output takes nothing, and is tried again and again.
+    Waiting,
+    /// Early, by an error of its own; see the reason.
+    Ended,
+    /// By a panic.
+    Failed,
+}
+
+/// What keeps a sink from taking frames.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct SinkHalt {
+    /// Whether for now or for good.
+    pub state: SinkState,
+    /// The cause, and what to do about it.
+    pub reason: String,
+}
+
+impl SinkHalt {
+    /// Its output takes nothing for now.
+    pub fn waiting(reason: impl Display) -> Self {
+        Self { state: SinkState::Waiting, reason: reason.to_string() }
+    }
+
+    /// An error has ended it.
+    pub fn ended(reason: impl Display) -> Self {
+        Self { state: SinkState::Ended, reason: reason.to_string() }
+    }
+
+    /// A panic has ended it.
+    pub fn failed(reason: impl Display) -> Self {
+        Self { state: SinkState::Failed, reason: reason.to_string() }
+    }
+
+    /// Whether it is for good.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        self.state != SinkState::Waiting
+    }
+}

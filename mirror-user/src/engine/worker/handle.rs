@@ -1,0 +1,141 @@
+//! Workers seen from outside: started, let run, joined.
+
+use std::{
+    io,
+    os::fd::RawFd,
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+};
+
+use crossbeam_channel::{Sender, bounded};
+
+use super::{
+    ring::{Published, RingConfig, RingOutcome},
+    setup::{Common, Setup},
+};
+use crate::{
+    account::SinkHalt,
+    engine::{BindMode, EngineError, InterfacePlan, QueuePlan, advice, options::Options},
+    sink::WorkerContext,
+    xsk::{self, Bind, HugePages},
+};
+
+/// A worker's thread, seen from outside.
+pub(crate) struct Worker {
+    pub(crate) place: QueuePlan,
+    published: Arc<Mutex<Published>>,
+    /// Opened to let the worker run; closed without a word, it ends.
+    gate: Option<Sender<()>>,
+    thread: Option<JoinHandle<Option<RingOutcome>>>,
+    pub(crate) socket: RawFd,
+}
+
+impl Worker {
+    /// Lets it run.
+    pub(crate) fn open(&self) {
+        // One that has gone already shows when it is joined.
+        let _ = self.gate.as_ref().map(|gate| gate.send(()));
+    }
+
+    /// What it has shown last.
+    pub(crate) fn published(&self) -> Published {
+        self.published.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn join(&mut self) -> Option<RingOutcome> {
+        self.gate = None;
+        // A thread that panicked outside its own guards has no outcome; the panic hook has printed why.
+        self.thread.take()?.join().ok().flatten()
+    }
+
+    /// The worker's last word; for one that died without, what it had shown before.
+    pub(crate) fn outcome(&mut self) -> RingOutcome {
+        self.join().unwrap_or_else(|| {
+            let Published { mut counters, statistics } = self.published();
+            let reason = format!("the worker of queue {} died", self.place.queue);
+            let end = SinkHalt::failed(&reason);
+            counters.sinks.iter_mut().for_each(|sink| sink.end = Some(end.clone()));
+            RingOutcome { counters, statistics, unstamped: 0, died: Some(reason) }
+        })
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.join();
+    }
+}
+
+/// Starts a worker for each of these queues and waits until each has its socket.
+pub(crate) fn start_workers(
+    options: &Options,
+    plan: &InterfacePlan,
+    queues: &[QueuePlan],
+    common: &Common,
+    first_worker: usize,
+) -> Result<Vec<Worker>, EngineError> {
+    let name: Arc<str> = plan.interface.name.as_str().into();
+    let mut starting = Vec::with_capacity(queues.len());
+    for (position, &place) in queues.iter().enumerate() {
+        let setup = Setup {
+            ifindex: plan.interface.index,
+            cx: WorkerContext {
+                interface: Some(Arc::clone(&name)),
+                queue: place.queue,
+                worker: first_worker + position,
+                workers: common.workers,
+                cpu: Some(place.cpu),
+                max_frame: common.max_frame,
+                ports: Arc::clone(&common.pipeline.ports),
+                wait_until: None,
+            },
+            place,
+            socket: xsk::Config {
+                rx_ring: options.rx_ring,
+                chunks: plan.chunks,
+                chunk_size: plan.chunk_size,
+                bind: if plan.bind == BindMode::ZeroCopy { Bind::ZeroCopy } else { Bind::Copy },
+                scatter_gather: plan.scatter_gather,
+                huge_pages: if options.huge_pages { HugePages::Try } else { HugePages::Never },
+            },
+            facts: advice::SocketFacts::of(&plan.host, plan.bind == BindMode::ZeroCopy),
+            ring: RingConfig {
+                wait: options.wait,
+                batch: options.batch,
+                stamp: common.stamp,
+                rx_ring: plan.rx_ring,
+                spare_cpus: common.spare_cpus,
+            },
+            factories: options.sinks.clone(),
+            hook: options.hook.clone(),
+            common: common.clone(),
+        };
+        let published = Arc::new(Mutex::new(Published::default()));
+        let (ready, is_ready) = bounded(1);
+        let (gate, gate_opens) = bounded(1);
+        let shown = Arc::clone(&published);
+        let thread = thread::Builder::new()
+            .name(format!("mirror-q{}", place.queue))
+            .spawn(move || setup.work(shown, &ready, &gate_opens))
+            .map_err(|source| EngineError::Thread {
+                what: format!("{name} queue {}: thread", place.queue),
+                source,
+            })?;
+        let worker = Worker { place, published, gate: Some(gate), thread: Some(thread), socket: -1 };
+        starting.push((worker, is_ready));
+    }
+    let mut workers = Vec::with_capacity(starting.len());
+    let mut failure = None;
+    for (mut worker, is_ready) in starting {
+        match is_ready.recv() {
+            Ok(Ok(socket)) => worker.socket = socket,
+            Ok(Err(error)) => failure = failure.or(Some(error)),
+            Err(gone) => {
+                let what = format!("{name} queue {}: worker", worker.place.queue);
+                failure = failure.or(Some(EngineError::Thread { what, source: io::Error::other(gone) }));
+            }
+        }
+        workers.push(worker);
+    }
+    failure.map_or(Ok(workers), Err)
+}

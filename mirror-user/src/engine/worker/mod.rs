@@ -1,0 +1,11 @@
+//! Workers: a pinned thread for each RX queue, which takes batches off its ring, finds the inner frames, hands them to the sinks,
+//! and counts.
+
+mod clock;
+mod handle;
+mod ring;
+mod setup;
+
+pub(super) use handle::{Worker, start_workers};
+pub(super) use ring::{Control, Published, RingOutcome};
+pub(super) use setup::Common;
