@@ -117,6 +117,11 @@ impl Dispatch {
         self.pipeline.tick(now);
     }
 
+    /// Has every sink [hand over](crate::sink::Sink::flush) what it buffers.
+    pub fn flush(&mut self) {
+        self.pipeline.flush();
+    }
+
     /// Counts frames that were read and are not looked at.
     pub(crate) fn reject(&mut self, reason: Reject, frames: u64) {
         self.pipeline.reject(reason, frames);

@@ -408,6 +408,34 @@ fn usr1_prints_how_a_replay_goes_also_while_an_output_keeps_it_waiting() {
 }
 
 #[test]
+fn usr2_has_buffered_frames_in_the_file_while_the_pipe_that_is_read_stays_open() {
+    let (directory, _) = numbered(0);
+    let path = directory.path();
+    assert!(Command::new("mkfifo").arg(path.join("in")).status().expect("mkfifo").success());
+    let mut command = Command::new(common::mirror::MIRROR);
+    command
+        .args(["replay", "-r", "in", "-w", "out.pcapng", "--report", "report.json"])
+        .current_dir(path)
+        .stdout(Stdio::null());
+    let run = common::mirror::Mirror::start(command);
+    let mut pipe = std::fs::OpenOptions::new().write(true).open(path.join("in")).expect("pipe");
+    let header = std::fs::read(path.join("a.pcap")).expect("a capture without packets");
+    std::io::Write::write_all(&mut pipe, &header).expect("written");
+    let mut time = 0;
+    let (inner, hidden) = common::mirror::flush_by_usr2(&run, path, |frame| {
+        time += 1;
+        let len = u32::try_from(frame.len()).expect("length");
+        let header = [time, 0, len, len].map(u32::to_le_bytes).concat();
+        std::io::Write::write_all(&mut pipe, &[&header[..], frame].concat()).expect("written");
+    });
+    drop(pipe);
+    run.end().expect_code(0);
+    assert_eq!(common::mirror::whole_capture(&path.join("out.pcapng")).frames(), inner);
+    common::mirror::balanced_report(&path.join("report.json"));
+    assert!(!hidden.exists());
+}
+
+#[test]
 fn replay_selects_counts_and_reads_standard_input() {
     let directory = tempfile::tempdir().expect("directory");
     let file = directory.path().join("twin.pcap");

@@ -2,17 +2,11 @@
 
 mod common;
 
-use std::{
-    fs, thread,
-    time::{Duration, Instant},
-};
+use std::fs;
 
 use common::{
     Cable,
-    mirror::{
-        Mirror, assert_next_run_works, balanced_report, frames, inject, readable_capture, until,
-        whole_capture,
-    },
+    mirror::{Mirror, assert_next_run_works, balanced_report, flush_by_usr2, inject, whole_capture},
 };
 use mirror_lab::Injector;
 use nix::sys::signal::Signal;
@@ -34,36 +28,18 @@ fn usr1_prints_statistics() {
     assert_next_run_works(&cable);
 }
 
-/// A frame waits in its block for 900 ms and more, unless the block is full: one that is in the file earlier was flushed.
-/// One such round in twenty is proof; a machine that never comes to write within that time is no judge.
 #[test]
 fn usr2_has_buffered_frames_in_the_file() {
-    const ROUNDS: usize = 20;
-    const EARLY: Duration = Duration::from_millis(600);
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
-    let hidden = path.join(".out.pcapng.partial");
     let run = Mirror::ingest(&cable, path, "-w out.pcapng --report report.json");
     let injector = Injector::new(&cable.sender, common::SENDER).expect("injector");
-    let (outer, inner) = frames(u32::try_from(ROUNDS).expect("rounds"));
-    let mut sent = 0;
-    let flushed = outer.iter().any(|frame| {
-        // A frame on its way from the ring to the block when the signal comes would miss the flush, so there are more.
-        let start = Instant::now();
-        injector.send([frame.as_slice()]).expect("injected");
-        sent += 1;
-        until("the frame is in the file", || {
-            if start.elapsed() < EARLY {
-                run.signal(Signal::SIGUSR2);
-                thread::sleep(Duration::from_millis(60));
-            }
-            (readable_capture(&hidden).packets.len() == sent).then_some(start.elapsed() < EARLY)
-        })
+    let (inner, hidden) = flush_by_usr2(&run, path, |frame| {
+        injector.send([frame]).expect("injected");
     });
-    assert!(flushed, "no frame was there before its time");
     run.end_by(Signal::SIGINT).expect_code(0);
-    assert_eq!(whole_capture(&path.join("out.pcapng")).frames(), inner[..sent]);
+    assert_eq!(whole_capture(&path.join("out.pcapng")).frames(), inner);
     balanced_report(&path.join("report.json"));
     assert!(fs::symlink_metadata(hidden).is_err());
     assert_next_run_works(&cable);

@@ -307,7 +307,6 @@ impl Pipeline {
     }
 
     /// Has each sink hand over what it buffers.
-    #[cfg(feature = "af-xdp")]
     pub(crate) fn flush(&mut self) {
         self.each_live(|sink| {
             sink.flush();

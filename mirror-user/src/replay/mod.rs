@@ -87,6 +87,7 @@ pub struct Replay {
     sinks: Vec<Arc<dyn SinkFactory>>,
     config: PipelineConfig,
     progress: Progress,
+    flusher: Flusher,
 }
 
 /// How a run goes, for other threads to ask.
@@ -111,6 +112,23 @@ impl Progress {
 
     fn publish(&self, report: Report, now: Instant) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((report, now));
+    }
+}
+
+/// Has the sinks of a run hand over what they buffer, from another thread, such as one that hears signals.
+#[derive(Clone, Debug, Default)]
+pub struct Flusher(Arc<AtomicBool>);
+
+impl Flusher {
+    /// Has every sink hand over what it buffers, at most 50 ms later, also while a pipe is silent; where a sink keeps the run
+    /// waiting, once it goes on.
+    pub fn flush(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was asked for since this was last called.
+    fn was_asked(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
     }
 }
 
@@ -142,7 +160,7 @@ pub struct ReplayBuilder {
 
 impl std::fmt::Debug for Replay {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { files, sinks, config, progress: _ } = self;
+        let Self { files, sinks, config, progress: _, flusher: _ } = self;
         f.debug_struct("Replay")
             .field("files", files)
             .field("sinks", &names(sinks))
@@ -264,7 +282,8 @@ impl ReplayBuilder {
             selection: Arc::new(selection),
             budget: Arc::new(Budget::new(count)),
         };
-        Ok(Replay { files, sinks, config, progress: Progress::default() })
+        let (progress, flusher) = (Progress::default(), Flusher::default());
+        Ok(Replay { files, sinks, config, progress, flusher })
     }
 }
 
@@ -308,6 +327,12 @@ impl Replay {
         self.progress.clone()
     }
 
+    /// What has the sinks flush from other threads.
+    #[must_use]
+    pub fn flusher(&self) -> Flusher {
+        self.flusher.clone()
+    }
+
     /// Reads the files to their end, or until `stop` is set or the count is reached, and closes the accounts.
     ///
     /// What ends a file early (it is cut short, damaged, or no capture at all) ends that file: the frames before it have gone
@@ -319,11 +344,11 @@ impl Replay {
     ///
     /// [`ReplayError::Sink`] where a sink cannot be built; no frame has been read then.
     pub fn run(self, stop: &Arc<AtomicBool>) -> Result<Report, ReplayError> {
-        let Self { files, sinks, config, progress } = self;
+        let Self { files, sinks, config, progress, flusher } = self;
         let context =
             WorkerContext { wait_until: Some(Arc::clone(stop)), ..WorkerContext::single(MAX_FRAME) };
         let dispatch = Dispatch::start(SOURCE, config, &context, sinks)?;
-        let mut run = Run { dispatch, stop, ticked: Instant::now(), batches: 0, progress };
+        let mut run = Run { dispatch, stop, ticked: Instant::now(), batches: 0, progress, flusher };
         let mut reports = Vec::new();
         for (path, opened) in files {
             if run.is_over() {
@@ -348,6 +373,7 @@ struct Run<'s> {
     ticked: Instant,
     batches: u64,
     progress: Progress,
+    flusher: Flusher,
 }
 
 impl Run<'_> {
@@ -402,6 +428,9 @@ impl Run<'_> {
                 self.reject(reader, &mut of_link_types);
                 self.dispatch.tick(now);
                 self.ticked = now;
+            }
+            if self.flusher.was_asked() {
+                self.dispatch.flush();
             }
             // A sink may stop a quick reader for good before the first tick.
             if is_due || self.batches.is_power_of_two() {

@@ -36,6 +36,7 @@ struct Watched {
 struct Log {
     inner: Mutex<Vec<Vec<u8>>>,
     ticks: AtomicU64,
+    flushes: AtomicU64,
     /// Names of the calls at the end, in order.
     calls: Mutex<Vec<&'static str>>,
 }
@@ -85,6 +86,10 @@ impl Sink for Watch {
 
     fn tick(&mut self, _: Instant) {
         self.log.ticks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn flush(&mut self) {
+        self.log.flushes.fetch_add(1, Ordering::Relaxed);
     }
 
     fn stats(&self) -> SinkStats {
@@ -314,32 +319,78 @@ fn what_cannot_start_is_told_before_any_frame_is_read() {
     assert!(said(Replay::builder().file(folder.path())).contains("cannot be opened: is a directory"));
 }
 
+/// Reads a pipe whose writer sends half a frame more than one, and then nothing, without closing. Stops the run once
+/// `meanwhile` has returned.
 #[cfg(unix)]
-#[test]
-fn a_silent_pipe_leaves_sinks_their_ticks_and_heeds_the_stop() {
+fn over_a_silent_pipe(meanwhile: impl FnOnce(&Flusher, &Log)) -> (Report, Arc<Log>) {
     let folder = TempDir::new().unwrap();
     let fifo = folder.path().join("fifo");
     let made = std::process::Command::new("mkfifo").arg(&fifo).status().unwrap();
     assert!(made.success(), "mkfifo is needed");
     let (sink, log) = Watched::new(keep);
     let replay = Replay::builder().file(&fifo).sink(sink).build().unwrap();
-    let stop = Arc::new(AtomicBool::new(false));
+    let (flusher, stop) = (replay.flusher(), Arc::new(AtomicBool::new(false)));
     let report = std::thread::scope(|scope| {
         let running = scope.spawn(|| replay.run(&stop).unwrap());
-        // The writer sends half a frame more than one, and then nothing, without closing.
         let bytes = captured(0..2);
         let mut writer = std::fs::OpenOptions::new().write(true).open(&fifo).unwrap();
         writer.write_all(&bytes[..200]).unwrap();
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while log.ticks.load(Ordering::Relaxed) < 5 || log.inner.lock().unwrap().is_empty() {
-            assert!(Instant::now() < deadline, "a frame and five ticks within 20 s");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        until("a frame", || !log.inner.lock().unwrap().is_empty());
+        meanwhile(&flusher, &log);
         stop.store(true, Ordering::Relaxed);
         running.join().unwrap()
     });
+    (report, log)
+}
+
+#[cfg(unix)]
+fn until(what: &str, mut is_there: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_there() {
+        assert!(Instant::now() < deadline, "{what} within 20 s");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[cfg(unix)]
+fn until_ticked(log: &Log, times: u64) {
+    let end = log.ticks.load(Ordering::Relaxed) + times;
+    until("ticks", || log.ticks.load(Ordering::Relaxed) >= end);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_silent_pipe_leaves_sinks_their_ticks_and_heeds_the_stop() {
+    let (report, log) = over_a_silent_pipe(|_, log| until_ticked(log, 5));
     assert_eq!(inner_numbers(&log), [0]);
     assert_eq!((report.ended_by, report.accounting.residue), (None, 0));
+}
+
+#[cfg(unix)]
+#[test]
+fn sinks_are_flushed_once_for_each_time_that_it_is_asked_for_also_while_a_pipe_is_silent() {
+    over_a_silent_pipe(|flusher, log| {
+        let flushes = || log.flushes.load(Ordering::Relaxed);
+        until_ticked(log, 2);
+        assert_eq!(flushes(), 0, "nobody has asked");
+        for asked in 1..=3 {
+            flusher.flush();
+            until("a flush", || flushes() == asked);
+            until_ticked(log, 2);
+            assert_eq!(flushes(), asked, "once");
+        }
+    });
+}
+
+#[test]
+fn a_flush_that_is_asked_for_before_the_run_is_not_lost() {
+    let folder = TempDir::new().unwrap();
+    let path = file(&folder, "a.pcap", &captured(0..200));
+    let (sink, log) = Watched::new(keep);
+    let replay = Replay::builder().file(path).sink(sink).build().unwrap();
+    replay.flusher().flush();
+    let report = replay.run(&Arc::new(AtomicBool::new(false))).unwrap();
+    assert_eq!((log.flushes.load(Ordering::Relaxed), report.accounting.residue), (1, 0));
 }
 
 /// 100 packets of a real mirror target: see `../shared/captures/README.md` beside this repository.

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{BufRead as _, BufReader, Read as _},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
     thread::{self, JoinHandle},
@@ -353,6 +353,42 @@ pub(crate) fn frames(count: u32) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     let outer =
         inner.iter().map(|inner| Outer::sample(VNI).encapsulate(inner).expect("outer frame")).collect();
     (outer, inner)
+}
+
+/// Sends frames one by one to a run that writes `out.pcapng` in this directory, and USR2, until one frame is in the file before
+/// its time; gives the inner ones and the hidden name of the file.
+///
+/// A frame waits in its block for 900 ms and more, unless the block is full: one that is in the file earlier was flushed. One
+/// such round in twenty is proof; a machine that never comes to write within that time is no judge.
+#[track_caller]
+pub(crate) fn flush_by_usr2(
+    run: &Mirror,
+    directory: &Path,
+    mut send: impl FnMut(&[u8]),
+) -> (Vec<Vec<u8>>, PathBuf) {
+    const ROUNDS: u32 = 20;
+    const EARLY: Duration = Duration::from_millis(600);
+    let hidden = directory.join(".out.pcapng.partial");
+    let (outer, mut inner) = frames(ROUNDS);
+    // By then signals are heard.
+    until("the file begins", || hidden.metadata().is_ok_and(|file| file.len() > 0).then_some(()));
+    for (sent, frame) in (1..).zip(&outer) {
+        let start = Instant::now();
+        send(frame);
+        // One that is on its way to the block when the signal comes would miss the flush, so there are more.
+        let flushed = until("the frame is in the file", || {
+            if start.elapsed() < EARLY {
+                run.signal(Signal::SIGUSR2);
+                thread::sleep(Duration::from_millis(60));
+            }
+            (readable_capture(&hidden).packets.len() == sent).then_some(start.elapsed() < EARLY)
+        });
+        if flushed {
+            inner.truncate(sent);
+            return (inner, hidden);
+        }
+    }
+    panic!("no frame was there before its time");
 }
 
 /// Sends so many frames to the capture interface and gives the inner ones.

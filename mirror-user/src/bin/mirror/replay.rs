@@ -60,7 +60,9 @@ Examples:
 
 Lists are numbers and ranges: 7,100-199.
 
-Signals: INT and TERM end the run in order, a second one at once. USR1 prints how it goes.";
+Signals: INT and TERM end the run in order, a second one at once. HUP completes the
+capture file and begins the next one; without a file it is as INT. USR1 prints how
+it goes. USR2 has buffered packets written.";
 
 /// What a file is read into (a block of pcapng), and fragments.
 #[cfg(feature = "af-xdp")]
@@ -131,11 +133,13 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     #[cfg(feature = "af-xdp")]
     memory::refuse_beyond_limit(READING + outputs.memory_per_worker as u64, THREADS)?;
     let replay = outputs.sinks.iter().cloned().fold(replay, Replay::sink);
-    let (progress, figures) = (replay.progress(), Mutex::new(Figures::new()));
+    let (progress, flusher) = (replay.progress(), replay.flusher());
+    let figures = Mutex::new(Figures::new());
     asked.on_statistics(move || {
         let mut figures = figures.lock().unwrap_or_else(PoisonError::into_inner);
         figures.tell(Instant::now(), &progress.report());
     });
+    asked.on_flush(move || flusher.flush());
     asked.begun(&outputs, || {}, || {});
     #[cfg(feature = "af-xdp")]
     let waited_in_vain = wait_for_readers(args, &outputs, &asked.stop);

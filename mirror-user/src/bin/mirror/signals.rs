@@ -34,9 +34,13 @@ pub(crate) struct Asked {
     /// HUP came before the run had begun.
     hung_up: AtomicBool,
     begun: OnceLock<Begun>,
-    /// What USR1 has done at once, where nobody looks at `statistics`.
-    on_statistics: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// What USR1 and USR2 have done at once, where nobody looks at `statistics` and `flush`.
+    on_statistics: Action,
+    on_flush: Action,
 }
+
+/// What a signal has done at once, on the thread that hears it.
+type Action = OnceLock<Box<dyn Fn() + Send + Sync>>;
 
 /// A run that has begun.
 struct Begun {
@@ -71,22 +75,13 @@ impl Asked {
     /// USR1 calls this from now on, on the thread that hears it, and at once if it has come before.
     pub(crate) fn on_statistics(&self, tell: impl Fn() + Send + Sync + 'static) {
         self.on_statistics.get_or_init(|| Box::new(tell));
-        self.answer_statistics();
+        answer(&self.statistics, &self.on_statistics);
     }
 
-    /// USR1 has come.
-    fn ask_for_statistics(&self) {
-        self.statistics.store(true, Ordering::SeqCst);
-        self.answer_statistics();
-    }
-
-    /// Does what USR1 asks for, where nobody looks at `statistics`.
-    fn answer_statistics(&self) {
-        if let Some(tell) = self.on_statistics.get()
-            && self.statistics.swap(false, Ordering::SeqCst)
-        {
-            tell();
-        }
+    /// The same for USR2.
+    pub(crate) fn on_flush(&self, flush: impl Fn() + Send + Sync + 'static) {
+        self.on_flush.get_or_init(|| Box::new(flush));
+        answer(&self.flush, &self.on_flush);
     }
 
     /// HUP has come.
@@ -116,6 +111,21 @@ impl Asked {
             Some(begun) if again => begun.abort(),
             Some(begun) => (begun.on_stop)(),
         }
+    }
+}
+
+/// A signal has come that asks for something.
+fn ask(asked: &AtomicBool, action: &Action) {
+    asked.store(true, Ordering::SeqCst);
+    answer(asked, action);
+}
+
+/// Does what was asked for, where nobody else looks.
+fn answer(asked: &AtomicBool, action: &Action) {
+    if let Some(action) = action.get()
+        && asked.swap(false, Ordering::SeqCst)
+    {
+        action();
     }
 }
 
@@ -160,8 +170,8 @@ pub(crate) fn hear(prepare: impl FnOnce() -> io::Result<()> + Send + 'static) ->
             }
             for signal in signals.forever() {
                 match signal {
-                    SIGUSR1 => shared.ask_for_statistics(),
-                    SIGUSR2 => shared.flush.store(true, Ordering::Relaxed),
+                    SIGUSR1 => ask(&shared.statistics, &shared.on_statistics),
+                    SIGUSR2 => ask(&shared.flush, &shared.on_flush),
                     SIGHUP => shared.hang_up(),
                     _ => shared.end(),
                 }
