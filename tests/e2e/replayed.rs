@@ -128,24 +128,42 @@ fn numbered(count: u32) -> (tempfile::TempDir, Vec<Vec<u8>>) {
     (directory, inner)
 }
 
+/// A block of a pcapng, which is filled up to so many bytes with options that have no value.
+fn block(kind: u32, body: &[u8], len: usize) -> Vec<u8> {
+    /// A comment without a character.
+    const EMPTY: [u8; 4] = [1, 0, 0, 0];
+    let whole = (body.len().next_multiple_of(4) + 12).max(len);
+    let len = u32::try_from(whole).expect("length").to_le_bytes();
+    let mut bytes = [&kind.to_le_bytes()[..], &len, body].concat();
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes.extend(EMPTY.repeat((whole - 4 - bytes.len()) / EMPTY.len()));
+    bytes.extend(len);
+    bytes
+}
+
+fn section(len: usize) -> Vec<u8> {
+    const FIELDS: [u8; 16] = [0x4d, 0x3c, 0x2b, 0x1a, 1, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255];
+    block(0x0a0d_0d0a, &FIELDS, len)
+}
+
+fn interface(link_type: u16, len: usize) -> Vec<u8> {
+    block(1, &[&link_type.to_le_bytes()[..], &[0; 6]].concat(), len)
+}
+
+fn packet(interface: u32, data: &[u8], len: usize) -> Vec<u8> {
+    let data_len = u32::try_from(data.len()).expect("length");
+    let fields = [interface, 0, 0, data_len, data_len].map(u32::to_le_bytes).concat();
+    block(6, &[&fields, data].concat(), len)
+}
+
 /// A pcapng of an interface of each link type, with a packet of each in turn.
 fn mixed_links(packets: &[(u16, &[u8])]) -> Vec<u8> {
-    let block = |kind: u32, body: &[u8]| {
-        let len = u32::try_from(body.len().next_multiple_of(4) + 12).expect("length").to_le_bytes();
-        let mut bytes = [&kind.to_le_bytes()[..], &len, body].concat();
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes.extend(len);
-        bytes
-    };
-    let mut bytes =
-        block(0x0a0d_0d0a, &[0x4d, 0x3c, 0x2b, 0x1a, 1, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255]);
+    let mut bytes = section(0);
     for (link_type, _) in packets {
-        bytes.extend(block(1, &[&link_type.to_le_bytes()[..], &[0; 6]].concat()));
+        bytes.extend(interface(*link_type, 0));
     }
-    for (interface, (_, data)) in (0_u32..).zip(packets) {
-        let len = u32::try_from(data.len()).expect("length");
-        let fields = [interface, 0, 0, len, len].map(u32::to_le_bytes).concat();
-        bytes.extend(block(6, &[&fields, *data].concat()));
+    for (interface, (_, data)) in (0..).zip(packets) {
+        bytes.extend(packet(interface, data, 0));
     }
     bytes
 }
@@ -433,6 +451,63 @@ fn usr2_has_buffered_frames_in_the_file_while_the_pipe_that_is_read_stays_open()
     assert_eq!(common::mirror::whole_capture(&path.join("out.pcapng")).frames(), inner);
     common::mirror::balanced_report(&path.join("report.json"));
     assert!(!hidden.exists());
+}
+
+/// The most memory, in KiB, that a run has held by the time it has read this file, with one frame in it; and its exit code.
+fn peak_memory(directory: &Path, file: &str) -> (u64, Option<i32>) {
+    let after = directory.join("after");
+    assert!(Command::new("mkfifo").arg(&after).status().expect("mkfifo").success());
+    let mut command = Command::new(common::mirror::MIRROR);
+    command.args(["replay", "-r", file, "-r", "after"]).current_dir(directory).stdout(Stdio::null());
+    let run = common::mirror::Mirror::start(command);
+    // The run opens it when its turn comes, and does not end before its writer closes it.
+    let mut pipe = std::fs::OpenOptions::new().write(true).open(&after).expect("pipe");
+    let last = std::fs::read(directory.join("a.pcap")).expect("a capture of one frame");
+    std::io::Write::write_all(&mut pipe, &last).expect("written");
+    run.has(2);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", run.pid())).expect("status");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix(" kB"));
+    let peak = peak.and_then(|peak| peak.trim().parse().ok()).expect("the most that was resident");
+    drop(pipe);
+    let code = run.end().status.code();
+    std::fs::remove_file(after).expect("removed");
+    (peak, code)
+}
+
+/// As `CaptureReader` documents it; the window of what compresses so well is small.
+#[test]
+fn blocks_full_of_empty_options_and_many_interfaces_take_no_more_memory_than_is_documented() {
+    const LONGEST: usize = 16 << 20;
+    let (directory, _) = numbered(1);
+    let path = directory.path();
+    let (outer, _) = common::mirror::frames(1);
+    let frame = &outer[0];
+    let longest = [section(LONGEST), interface(1, LONGEST), packet(0, frame, LONGEST)].concat();
+    std::fs::write(path.join("longest"), longest).expect("written");
+    for tool in ["gzip", "zstd"] {
+        let packed = std::fs::File::create(path.join(tool)).expect("file");
+        let status = Command::new(tool).args(["-c", "longest"]).current_dir(path).stdout(packed).status();
+        assert!(status.expect(tool).success());
+    }
+    // A packet in a block that is passed over, before one that is read.
+    let longer = [section(0), interface(1, 0), packet(0, frame, 2 * LONGEST), packet(0, frame, 0)].concat();
+    std::fs::write(path.join("longer"), longer).expect("written");
+    // As many interfaces as a section may have, each of a link type of its own, with a packet each.
+    let interfaces = (0..=u16::MAX).flat_map(|link_type| interface(link_type, 0));
+    let packets = (0..=u32::from(u16::MAX)).flat_map(|number| packet(number, frame, 0));
+    let many: Vec<_> = section(0).into_iter().chain(interfaces).chain(packets).collect();
+    std::fs::write(path.join("many"), many).expect("written");
+    let (before, code) = peak_memory(path, "a.pcap");
+    assert_eq!(code, Some(0));
+    for (file, expected, most_mib) in
+        [("longest", 0, 32), ("gzip", 0, 32), ("zstd", 0, 32), ("longer", 1, 4), ("many", 0, 8)]
+    {
+        let (peak, code) = peak_memory(path, file);
+        let more = peak.saturating_sub(before);
+        println!("{file}: {more} KiB more than the {before} of a small capture");
+        assert_eq!(code, Some(expected), "{file}");
+        assert!(more <= most_mib << 10, "{file}: {more} KiB more than the {before} of a small capture");
+    }
 }
 
 #[test]

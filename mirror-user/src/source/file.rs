@@ -38,8 +38,9 @@ pub const MAX_BLOCK: usize = 16 * 1024 * 1024;
 /// What is compressed with gzip, or with Zstandard where the feature `zstd` is on, is unpacked on the way, whatever its name:
 /// its first bytes tell, and it may have any number of members or frames.
 ///
-/// Memory is bounded: 256 KiB; up to 32 MiB where a pcapng holds blocks of up to [`MAX_BLOCK`]; for what is compressed 64 KiB
-/// more, and a window, which is 32 KiB with gzip and up to 128 MiB with Zstandard, as `zstd -d` has it.
+/// Memory is bounded: 256 KiB; up to 32 MiB where a pcapng holds blocks of up to [`MAX_BLOCK`]; up to 8 MiB for the interfaces
+/// of a section of it and the link types that are not read; for what is compressed 64 KiB more, and a window, which is 32 KiB
+/// with gzip and up to 128 MiB with Zstandard, as `zstd -d` has it.
 ///
 /// # Examples
 ///
