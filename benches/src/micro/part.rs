@@ -8,17 +8,18 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use mirror_lab::{
-    frames::{TcpFields, inner_tcp},
+    frames::{Outer, TcpFields, inner_tcp},
     mixed::mixed,
 };
 use mirror_user::{
-    Batch, Dispatch, decap,
+    Batch, Captured, Dispatch, decap,
     select::{Allow, Filter},
     sink::{
         Counters, Pcap, SinkFactory, WorkerContext,
         pcap::{Format, Target},
+        print::{Lines, Style},
     },
     wire::vxlan,
 };
@@ -45,6 +46,8 @@ pub enum Part {
     Filter(Run, Packets),
     /// Filling the blocks of a capture with frames of so many bytes, and handing them to a writer that does nothing.
     Pcap(Format, usize),
+    /// Making text of frames of all kinds, as with so many `-v`.
+    Print(u8),
 }
 
 /// What runs a compiled filter.
@@ -65,7 +68,7 @@ pub enum Packets {
     Mixed,
 }
 
-/// `decap/ipv4/114`: the part, its kind, and its bytes or origins.
+/// `decap/ipv4/114`: the part, its kind, and its bytes, origins, or how verbose it is.
 impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (part, kind, parameter) = self.id();
@@ -98,6 +101,7 @@ impl Part {
             .chain([1, 1000].map(Self::Counters))
             .chain(Self::FILTERS)
             .chain(pcap.into_iter().flatten())
+            .chain([0, 1].map(Self::Print))
             .collect()
     }
 
@@ -119,6 +123,7 @@ impl Part {
             }
             Self::Pcap(Format::Pcap, size) => ("pcap", "pcap", size),
             Self::Pcap(_, size) => ("pcap", "pcapng", size),
+            Self::Print(verbosity) => ("print", "mixed", verbosity.into()),
         }
     }
 
@@ -126,6 +131,7 @@ impl Part {
     pub fn frames(self) -> u64 {
         match self {
             Self::Counters(origins) => u64::from(origins).max(BATCH as u64),
+            Self::Print(_) => MIXED,
             Self::Loop | Self::Decap(..) | Self::Dispatch(_) | Self::Filter(..) | Self::Pcap(..) => {
                 BATCH as u64
             }
@@ -182,6 +188,7 @@ impl Part {
                 let target = Target::writer("nowhere", io::sink());
                 self.sink_pass(size, 1, Pcap::builder(target).format(format).build()?)?
             }
+            Self::Print(verbosity) => print_pass(verbosity)?,
         })
     }
 
@@ -238,6 +245,28 @@ fn filter_pass(run: Run, packets: Packets) -> Result<Box<dyn FnMut()>> {
     })
 }
 
+fn print_pass(verbosity: u8) -> Result<Box<dyn FnMut()>> {
+    let captured = |(inner, nth): (Vec<u8>, u64)| -> Result<Captured<'static>> {
+        // They stay for the length of the process, as those of a shape do.
+        let bytes: &[u8] = Outer::sample(1).encapsulate(&inner)?.leak();
+        // 1 µs apart: what a text shows of a time changes from one to the next.
+        Ok(Captured::new(bytes, u32::try_from(bytes.len())?, nth * 1000))
+    };
+    let frames = decapsulated(&mixed()?.into_iter().zip(1..).map(captured).collect::<Result<Vec<_>>>()?)?;
+    ensure!(frames.len() as u64 == MIXED, "{} frames of all kinds", frames.len());
+    let mut lines = Lines::new(Style::default().verbosity(verbosity));
+    let mut text = String::new();
+    Ok(Box::new(move || {
+        text.clear();
+        for frame in black_box(&frames) {
+            lines.line(frame, &mut text);
+        }
+        black_box(&text);
+    }))
+}
+
+/// Frames of all kinds, each of which is printed once in a pass.
+const MIXED: u64 = 47;
 /// The port that filters ask for.
 const PORT: u16 = 443;
 /// The length at which there is most to do for a byte.
