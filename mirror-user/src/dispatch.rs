@@ -132,16 +132,20 @@ impl Dispatch {
         self.pipeline.is_spent()
     }
 
-    /// How it goes: what the sinks have not settled yet is pending, and there are no origins.
+    /// How it goes: what the sinks have not settled yet is pending. Without what [factories](SinkFactory::report) add.
     pub(crate) fn report(&mut self) -> Report {
         let (frames, sinks) = self.pipeline.so_far();
         let mut report = Report::new(self.source, self.started);
         report.expect_sinks(names(&self.sinks));
         (report.filter, report.outer_filter) = self.pipeline.selection().expressions();
         report.add_worker(&frames, &sinks);
-        pipeline::add_halted(&mut report, &self.sinks);
         report.duration_s = self.clock.elapsed().as_secs_f64();
         report
+    }
+
+    /// What makes the sinks, and adds to reports.
+    pub(crate) fn factories(&self) -> &[Arc<dyn SinkFactory>] {
+        &self.sinks
     }
 
     /// Finishes every sink and closes the accounts.

@@ -17,7 +17,7 @@ pub(super) fn live(report: &mut Report, interfaces: &[LiveInterface], sinks: &[A
         }
         report.interfaces.push(interface.report());
     }
-    pipeline::add_halted(report, sinks);
+    pipeline::add_sinks(report, sinks);
 }
 
 /// The report of a run that is over: every part has had its last word.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use arrayvec::ArrayVec;
-pub(crate) use close::{add_halted, close_sinks};
+pub(crate) use close::{add_sinks, close_sinks};
 use fragments::Joins;
 pub(crate) use fragments::SharedReassembler;
 

@@ -7,7 +7,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant, SystemTime},
@@ -16,7 +16,7 @@ use std::{
 use crate::{
     account::{FileReport, Reject, Report},
     dispatch::{BuildError, Dispatch, names},
-    pipeline::{PipelineConfig, SharedReassembler},
+    pipeline::{self, PipelineConfig, SharedReassembler},
     select::{Budget, Selection},
     sink::{SinkError, SinkFactory, WorkerContext},
     source::{CaptureError, CaptureFile, CaptureReader, Unread},
@@ -92,26 +92,35 @@ pub struct Replay {
 
 /// How a run goes, for other threads to ask.
 #[derive(Clone, Debug, Default)]
-pub struct Progress(Arc<Mutex<Option<(Report, Instant)>>>);
+pub struct Progress(Arc<Live>);
+
+/// What a run under way shows.
+#[derive(Debug, Default)]
+struct Live {
+    last: Mutex<Option<(Report, Instant)>>,
+    /// Weak, so that outputs end with their run.
+    sinks: OnceLock<Vec<Weak<dyn SinkFactory>>>,
+}
 
 impl Progress {
     /// What the run had come to at most 50 ms ago; where a sink keeps it waiting, 50 ms before the wait or at half of what it
     /// has come to, whichever is later. Of the time since the start `duration_s` has all. Frames that a sink still holds are
-    /// pending, and there are no origins.
+    /// pending. What [sinks add](SinkFactory::report), as origins, is there while the run lasts.
     #[must_use]
     pub fn report(&self) -> Report {
-        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        last.map_or_else(
-            || Report::new(SOURCE, SystemTime::now()),
-            |(mut report, at)| {
-                report.duration_s += at.elapsed().as_secs_f64();
-                report
-            },
-        )
+        let Some((mut report, at)) = self.0.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        else {
+            return Report::new(SOURCE, SystemTime::now());
+        };
+        report.duration_s += at.elapsed().as_secs_f64();
+        let sinks: Option<Vec<_>> =
+            self.0.sinks.get().and_then(|sinks| sinks.iter().map(Weak::upgrade).collect());
+        pipeline::add_sinks(&mut report, &sinks.unwrap_or_default());
+        report
     }
 
     fn publish(&self, report: Report, now: Instant) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((report, now));
+        *self.0.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((report, now));
     }
 }
 
@@ -348,6 +357,8 @@ impl Replay {
         let context =
             WorkerContext { wait_until: Some(Arc::clone(stop)), ..WorkerContext::single(MAX_FRAME) };
         let dispatch = Dispatch::start(SOURCE, config, &context, sinks)?;
+        // There is but one run: it takes the replay.
+        let _ = progress.0.sinks.set(dispatch.factories().iter().map(Arc::downgrade).collect());
         let mut run = Run { dispatch, stop, ticked: Instant::now(), batches: 0, progress, flusher };
         let mut reports = Vec::new();
         for (path, opened) in files {

@@ -61,7 +61,7 @@ impl SinkFactory for Watched {
         }))
     }
 
-    fn close(&self, report: &mut Report) -> Result<(), SinkError> {
+    fn close(&self, report: &Report) -> Result<(), SinkError> {
         assert!(!report.accounting.laws.is_empty(), "the accounts are closed before the sinks are");
         self.log.calls.lock().unwrap().push("close");
         Ok(())

@@ -1,12 +1,13 @@
 //! Frames and bytes per origin, bounded in memory however many origins there are.
 
 use std::{
+    cmp::Reverse,
     collections::HashMap,
     hash::BuildHasher,
     mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Instant,
 };
@@ -17,7 +18,7 @@ use super::{
     Sink, SinkError, SinkFactory, SinkStats, WorkerContext, distinct::DistinctBits, origin::OriginKey,
 };
 use crate::{
-    account::{Origin, OtherOrigins, Report},
+    account::{Origin, OtherOrigins, Report, SinkReport},
     frame::Batch,
 };
 
@@ -33,23 +34,32 @@ pub struct Counters {
     /// Keyed anew in each process: senders, who choose addresses and VNIs, cannot aim at one bucket of the table.
     /// The workers share the key, so that their bitmaps can be put together.
     hasher: RandomState,
-    shared: Arc<Mutex<Shared>>,
+    workers: Mutex<Vec<Arc<Published>>>,
 }
 
-/// What workers leave with the factory.
-#[derive(Debug, Default)]
-struct Shared {
-    live: Vec<Arc<Live>>,
-    finished: Vec<Table>,
-}
-
-/// A worker's totals as of its last tick; written by that worker alone.
-#[derive(Debug, Default)]
-struct Live {
+/// What one worker has published, which that worker alone writes.
+#[derive(Debug)]
+struct Published {
     frames: AtomicU64,
     inner_bytes: AtomicU64,
     origins: AtomicU64,
+    /// Whether the table was read since it was copied here.
+    was_read: AtomicBool,
+    table: Mutex<PublishedTable>,
 }
+
+/// A copy of a worker's table, in memory allocated at the start.
+#[derive(Debug)]
+struct PublishedTable {
+    known: Vec<(OriginKey, Known)>,
+    gave_up: bool,
+    other: Tally,
+    other_distinct: DistinctBits,
+}
+
+/// A table with at most this many origins is copied at every tick, which takes some 50 µs. A fuller one, which may take
+/// milliseconds, is copied only after somebody has read the last copy.
+const COPIED_AT_EVERY_TICK: usize = 4096;
 
 /// Totals over all workers, as of each one's last tick: at most 100 ms old.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -76,22 +86,24 @@ impl Counters {
     /// Counters with room for this many origins, at least one, per worker and in the report.
     #[must_use]
     pub fn new(max_origins: usize) -> Self {
-        Self { max_origins: max_origins.max(1), hasher: RandomState::default(), shared: Arc::default() }
+        Self { max_origins: max_origins.max(1), hasher: RandomState::default(), workers: Mutex::default() }
     }
 
-    /// The most memory one worker's table takes, in bytes. It is reserved at the start and paged in as origins appear.
+    /// The most memory one worker's table and its copy for reports take, in bytes. It is reserved at the start and paged in as
+    /// origins appear.
     #[must_use]
     pub fn memory_per_worker(&self) -> usize {
         // The standard map keeps one entry in eight free, in a power of two of places, and a byte of state for each.
         let places = (room(self.max_origins) * 8 / 7 + 1).next_power_of_two();
-        places * (size_of::<(OriginKey, Known)>() + 1) + DistinctBits::MEMORY
+        let origin = size_of::<(OriginKey, Known)>();
+        places * (origin + 1) + self.max_origins * origin + 2 * DistinctBits::MEMORY
     }
 
     /// Totals for a status line. Takes a lock that workers touch only when they start and finish.
     #[must_use]
     pub fn snapshot(&self) -> CountersSnapshot {
         let mut sum = CountersSnapshot::default();
-        for worker in &lock(&self.shared).live {
+        for worker in &*lock(&self.workers) {
             sum.frames += worker.frames.load(Ordering::Relaxed);
             sum.inner_bytes += worker.inner_bytes.load(Ordering::Relaxed);
             sum.origins = sum.origins.max(worker.origins.load(Ordering::Relaxed));
@@ -106,31 +118,28 @@ impl SinkFactory for Counters {
     }
 
     fn build(&self, _: &WorkerContext) -> Result<Box<dyn Sink>, SinkError> {
-        let live = Arc::new(Live::default());
-        lock(&self.shared).live.push(Arc::clone(&live));
+        let published = Arc::new(Published::new(self.max_origins));
+        lock(&self.workers).push(Arc::clone(&published));
         Ok(Box::new(CountersSink {
             table: Table::new(self.max_origins, self.hasher.clone()),
             sum: Tally::default(),
-            live,
-            shared: Arc::clone(&self.shared),
-            deposited: false,
+            copied: 0,
+            published,
+            finished: false,
         }))
     }
 
-    fn close(&self, report: &mut Report) -> Result<(), SinkError> {
-        let tables = mem::take(&mut lock(&self.shared).finished);
-        let (origins, other) = merge(&tables, self.max_origins, &self.hasher);
-        report.origins = origins;
-        report.origins_other = other;
-        Ok(())
+    fn report(&self, _: &mut SinkReport, report: &mut Report) {
+        let workers = lock(&self.workers).clone();
+        (report.origins, report.origins_other) = merge(&workers, self.max_origins, &self.hasher);
     }
 }
 
 const NAME: &str = "counters";
 
 /// A panic under this lock leaves whole values behind, so a poisoned lock is as good as any.
-fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -228,33 +237,77 @@ impl Table {
         }
     }
 
-    /// Whether some of an origin's frames may be among the others'.
-    fn may_have_given_up(&self, key: &OriginKey) -> bool {
-        self.gave_up && self.known.get(key).is_none_or(|known| known.at_least)
+    fn copy_to(&self, published: &mut PublishedTable) {
+        let Self { known, gave_up, other, other_distinct, .. } = self;
+        published.known.clear();
+        published.known.extend(known.iter().map(|(key, known)| (*key, *known)));
+        published.other = *other;
+        if *gave_up {
+            published.gave_up = true;
+            published.other_distinct.copy(other_distinct);
+        }
     }
 }
 
+impl Published {
+    fn new(max_origins: usize) -> Self {
+        Self {
+            frames: AtomicU64::new(0),
+            inner_bytes: AtomicU64::new(0),
+            origins: AtomicU64::new(0),
+            was_read: AtomicBool::new(true),
+            table: Mutex::new(PublishedTable {
+                known: Vec::with_capacity(max_origins),
+                gave_up: false,
+                other: Tally::default(),
+                other_distinct: DistinctBits::new(),
+            }),
+        }
+    }
+}
+
+/// What all workers know of an origin.
+#[derive(Default)]
+struct Merged {
+    tally: Tally,
+    at_least: bool,
+    /// Tables that gave origins up and have this one.
+    tables: usize,
+}
+
 /// Puts the workers' tables together and keeps the origins with the most frames.
-fn merge(tables: &[Table], max_origins: usize, hasher: &RandomState) -> (Vec<Origin>, OtherOrigins) {
-    let mut known: HashMap<OriginKey, Tally, RandomState> = HashMap::with_hasher(hasher.clone());
+fn merge(
+    workers: &[Arc<Published>],
+    max_origins: usize,
+    hasher: &RandomState,
+) -> (Vec<Origin>, OtherOrigins) {
+    let mut known: HashMap<OriginKey, Merged, RandomState> = HashMap::with_hasher(hasher.clone());
     let (mut other, mut other_distinct) = (Tally::default(), DistinctBits::new());
-    for table in tables {
-        for (key, Known { tally, .. }) in &table.known {
-            known.entry(*key).or_default().add(*tally);
+    // Tables that gave origins up: any that such a table does not have may have been one of them.
+    let mut incomplete = 0;
+    for worker in workers {
+        let table = lock(&worker.table);
+        worker.was_read.store(true, Ordering::Relaxed);
+        incomplete += usize::from(table.gave_up);
+        for (key, Known { tally, at_least }) in &table.known {
+            let merged = known.entry(*key).or_default();
+            merged.tally.add(*tally);
+            merged.at_least |= at_least;
+            merged.tables += usize::from(table.gave_up);
         }
         other.add(table.other);
         other_distinct.merge(&table.other_distinct);
     }
     let mut known: Vec<_> = known.into_iter().collect();
-    known.sort_unstable_by_key(|(key, tally)| (std::cmp::Reverse(tally.frames), key.source(), key.vni()));
-    for (key, tally) in known.drain(max_origins.min(known.len())..) {
+    known.sort_unstable_by_key(|(key, Merged { tally, .. })| (Reverse(tally.frames), key.source(), key.vni()));
+    for (key, Merged { tally, .. }) in known.drain(max_origins.min(known.len())..) {
         other.add(tally);
         other_distinct.insert(hasher.hash_one(key));
     }
     let origins = known
         .into_iter()
-        .map(|(key, tally)| Origin {
-            at_least: tables.iter().any(|table| table.may_have_given_up(&key)),
+        .map(|(key, Merged { tally, at_least, tables })| Origin {
+            at_least: at_least || tables < incomplete,
             ..Origin::new(key.source(), key.vni(), tally.frames, tally.inner_bytes)
         })
         .collect();
@@ -270,25 +323,40 @@ fn merge(tables: &[Table], max_origins: usize, hasher: &RandomState) -> (Vec<Ori
 struct CountersSink {
     table: Table,
     sum: Tally,
-    live: Arc<Live>,
-    shared: Arc<Mutex<Shared>>,
-    deposited: bool,
+    /// Frames when the table was copied last.
+    copied: u64,
+    published: Arc<Published>,
+    finished: bool,
 }
 
 impl CountersSink {
-    fn publish(&self) {
-        self.live.frames.store(self.sum.frames, Ordering::Relaxed);
-        self.live.inner_bytes.store(self.sum.inner_bytes, Ordering::Relaxed);
-        let origins = self.table.known.len() as u64 + u64::from(self.table.gave_up);
-        self.live.origins.store(origins, Ordering::Relaxed);
+    fn publish(&mut self) {
+        if self.finished {
+            return;
+        }
+        let Published { frames, inner_bytes, origins, was_read, table } = &*self.published;
+        frames.store(self.sum.frames, Ordering::Relaxed);
+        inner_bytes.store(self.sum.inner_bytes, Ordering::Relaxed);
+        let known = self.table.known.len();
+        origins.store(known as u64 + u64::from(self.table.gave_up), Ordering::Relaxed);
+        let is_due = known <= COPIED_AT_EVERY_TICK || was_read.load(Ordering::Relaxed);
+        // Where somebody reads just now, the next tick will do.
+        if self.sum.frames != self.copied
+            && is_due
+            && let Ok(mut table) = table.try_lock()
+        {
+            self.table.copy_to(&mut table);
+            self.copied = self.sum.frames;
+            was_read.store(false, Ordering::Relaxed);
+        }
     }
 
-    fn deposit(&mut self) {
-        if !mem::replace(&mut self.deposited, true) {
-            self.publish();
-            let empty = Table::new(0, self.table.known.hasher().clone());
-            let table = mem::replace(&mut self.table, empty);
-            lock(&self.shared).finished.push(table);
+    /// Publishes all there is, and gives the table's memory back.
+    fn end(&mut self) {
+        self.publish();
+        if !mem::replace(&mut self.finished, true) {
+            self.table.copy_to(&mut lock(&self.published.table));
+            self.table = Table::new(0, self.table.known.hasher().clone());
         }
     }
 }
@@ -332,7 +400,7 @@ impl Sink for CountersSink {
     }
 
     fn finish(&mut self) -> Result<(), SinkError> {
-        self.deposit();
+        self.end();
         Ok(())
     }
 }
@@ -340,7 +408,7 @@ impl Sink for CountersSink {
 /// A worker that dies leaves what it counted.
 impl Drop for CountersSink {
     fn drop(&mut self) {
-        self.deposit();
+        self.end();
     }
 }
 
@@ -356,7 +424,7 @@ mod tests {
 
     fn report_of(factory: &Counters) -> Report {
         let mut report = Report::new("file", SystemTime::UNIX_EPOCH);
-        factory.close(&mut report).unwrap();
+        factory.report(&mut SinkReport::default(), &mut report);
         report
     }
 
@@ -398,6 +466,57 @@ mod tests {
         assert_eq!(factory.snapshot(), live);
         sinks.iter_mut().for_each(|sink| sink.finish().unwrap());
         assert_eq!(report_of(&factory).origins, [Origin::new([10, 0, 0, 1].into(), 7, 2, 120)]);
+    }
+
+    #[test]
+    fn origins_are_there_while_frames_come_as_of_the_last_tick() {
+        let factory = Counters::default();
+        let mut sink = sink(&factory);
+        let frame = Outer::new([10, 0, 0, 1], 7, &[1; 60]);
+        for frames in 1..=3 {
+            offer(&mut *sink, std::slice::from_ref(&frame)).unwrap();
+            sink.tick(Instant::now());
+            let origins = report_of(&factory).origins;
+            assert_eq!(origins, [Origin::new([10, 0, 0, 1].into(), 7, frames, frames * 60)]);
+            assert_eq!(report_of(&factory).origins, origins, "asking changes nothing");
+        }
+        offer(&mut *sink, std::slice::from_ref(&frame)).unwrap();
+        assert_eq!(report_of(&factory).origins[0].frames, 3, "not before a tick");
+        sink.finish().unwrap();
+        drop(sink);
+        assert_eq!(report_of(&factory).origins[0].frames, 4);
+    }
+
+    #[test]
+    fn a_large_table_is_copied_only_after_the_last_copy_was_read() {
+        let factory = Counters::default();
+        let mut sink = sink(&factory);
+        let large = u32::try_from(COPIED_AT_EVERY_TICK).unwrap() + 1;
+        let frames: Vec<_> = (0..large).map(|vni| Outer::new([10, 0, 0, 1], vni, &[1; 60])).collect();
+        let mut round = || {
+            frames.chunks(MAX_BATCH).for_each(|frames| offer(&mut *sink, frames).unwrap());
+            sink.tick(Instant::now());
+        };
+        let known = || report_of(&factory).origins.iter().map(|origin| origin.frames).sum::<u64>();
+        round();
+        round();
+        assert_eq!(known(), u64::from(large), "the first tick's copy");
+        round();
+        assert_eq!(known(), 3 * u64::from(large), "it was read");
+        assert_eq!(factory.snapshot().frames, 3 * u64::from(large));
+    }
+
+    #[test]
+    fn ticks_allocate_nothing() {
+        let factory = Counters::new(100);
+        let mut sink = sink(&factory);
+        let frames: Vec<_> = (0..200).map(|vni| Outer::new([10, 0, 0, 1], vni, &[1; 60])).collect();
+        for frames in frames.chunks(MAX_BATCH) {
+            offer(&mut *sink, frames).unwrap();
+            let allocated = allocation_counter::measure(|| sink.tick(Instant::now()));
+            assert_eq!(allocated.count_total, 0, "{allocated:?}");
+        }
+        assert!(report_of(&factory).origins_other.frames > 0);
     }
 
     #[test]
@@ -461,7 +580,7 @@ mod tests {
         for max_origins in [1, 7, 1000, 65_536] {
             let counters = Counters::new(max_origins);
             let allocated = allocation_counter::measure(|| {
-                drop(Table::new(max_origins, counters.hasher.clone()));
+                drop((Table::new(max_origins, counters.hasher.clone()), Published::new(max_origins)));
             });
             let planned = counters.memory_per_worker();
             // The standard map adds a group of state bytes and its least size.

@@ -22,6 +22,11 @@ impl DistinctBits {
         self.0[bit / 64] |= 1 << (bit % 64);
     }
 
+    /// Becomes the same as another, without an allocation.
+    pub(super) fn copy(&mut self, other: &Self) {
+        self.0.copy_from_slice(&other.0);
+    }
+
     pub(super) fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
             *mine |= theirs;

@@ -1,16 +1,15 @@
 //! How long frames take from receive time to here.
 
 use std::{
-    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use hdrhistogram::Histogram;
 
 use super::{Sink, SinkError, SinkFactory, SinkStats, WorkerContext};
 use crate::{
-    account::{Latency, Report},
+    account::{Latency, Report, SinkReport},
     frame::Batch,
 };
 
@@ -20,10 +19,11 @@ use crate::{
 /// negative counts as 0, what is above [`LatencySink::MAX_NS`] as that. Sinks before this one add to what it measures.
 #[derive(Debug, Default)]
 pub struct LatencySink {
-    finished: Arc<Mutex<Vec<Histogram<u64>>>>,
-    /// Of all workers, once the run is over.
-    sum: Mutex<Option<Histogram<u64>>>,
+    /// What all workers have published; `None` before the first is built.
+    sum: Sum,
 }
+
+type Sum = Arc<Mutex<Option<Histogram<u64>>>>;
 
 const NAME: &str = "latency";
 /// Decimal digits to which a value is kept.
@@ -39,16 +39,17 @@ impl LatencySink {
         Self::default()
     }
 
-    /// The time that this share of the frames (0 to 1) took at most, in ns, once the run is over; `None` before.
+    /// The time that this share of the frames (0 to 1) took at most, in ns, as of each worker's last tick: at most 100 ms ago;
+    /// `None` before the first worker is built.
     #[must_use]
     pub fn value_at_quantile(&self, quantile: f64) -> Option<u64> {
         lock(&self.sum).as_ref().map(|sum| value_at(sum, quantile))
     }
 }
 
-fn lock<T>(histograms: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic under this lock leaves whole histograms behind.
-    histograms.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(sum: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic under this lock leaves a whole histogram behind.
+    sum.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn histogram() -> Result<Histogram<u64>, SinkError> {
@@ -66,32 +67,45 @@ impl SinkFactory for LatencySink {
     }
 
     fn build(&self, _: &WorkerContext) -> Result<Box<dyn Sink>, SinkError> {
-        let finished = Arc::clone(&self.finished);
-        Ok(Box::new(Worker { histogram: Some(histogram()?), frames: 0, finished }))
+        let mut sum = lock(&self.sum);
+        if sum.is_none() {
+            *sum = Some(histogram()?);
+        }
+        Ok(Box::new(Worker { recent: histogram()?, frames: 0, finished: false, sum: Arc::clone(&self.sum) }))
     }
 
     fn needs_time(&self) -> bool {
         true
     }
 
-    fn close(&self, report: &mut Report) -> Result<(), SinkError> {
-        let mut sum = histogram()?;
-        for worker in mem::take(&mut *lock(&self.finished)) {
-            sum.add(worker).map_err(SinkError::other)?;
-        }
-        let quantile = |q| value_at(&sum, q);
-        report.latency_ns = Some(Latency::new(quantile(0.5), quantile(0.99), quantile(0.999), quantile(1.0)));
-        *lock(&self.sum) = Some(sum);
-        Ok(())
+    fn report(&self, _: &mut SinkReport, report: &mut Report) {
+        let latency = lock(&self.sum).as_ref().map_or_else(Latency::default, |sum| {
+            let quantile = |q| value_at(sum, q);
+            Latency::new(quantile(0.5), quantile(0.99), quantile(0.999), quantile(1.0))
+        });
+        report.latency_ns = Some(latency);
     }
 }
 
 #[derive(Debug)]
 struct Worker {
-    /// `None` once handed over.
-    histogram: Option<Histogram<u64>>,
+    /// What came since it last published.
+    recent: Histogram<u64>,
     frames: u64,
-    finished: Arc<Mutex<Vec<Histogram<u64>>>>,
+    finished: bool,
+    sum: Sum,
+}
+
+impl Worker {
+    fn publish(&mut self, sum: &mut Option<Histogram<u64>>) -> Result<(), SinkError> {
+        if let Some(sum) = sum
+            && !self.recent.is_empty()
+        {
+            sum.add(&self.recent).map_err(SinkError::other)?;
+            self.recent.reset();
+        }
+        Ok(())
+    }
 }
 
 impl Sink for Worker {
@@ -100,16 +114,26 @@ impl Sink for Worker {
     }
 
     fn batch(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
-        let Some(histogram) = &mut self.histogram else {
+        if self.finished {
             return Err(SinkError::other("latency: a frame after the end"));
-        };
+        }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
         for frame in batch {
-            histogram.saturating_record(now.saturating_sub(frame.time()).min(LatencySink::MAX_NS));
+            self.recent.saturating_record(now.saturating_sub(frame.time()).min(LatencySink::MAX_NS));
         }
         self.frames += batch.len() as u64;
         Ok(())
+    }
+
+    fn tick(&mut self, _: Instant) {
+        let sum = Arc::clone(&self.sum);
+        // Where another worker or a reader is at it, the next tick will do.
+        if let Ok(mut sum) = sum.try_lock()
+            && let Err(error) = self.publish(&mut sum)
+        {
+            tracing::error!(%error, "latency");
+        }
     }
 
     fn stats(&self) -> SinkStats {
@@ -117,15 +141,18 @@ impl Sink for Worker {
     }
 
     fn finish(&mut self) -> Result<(), SinkError> {
-        lock(&self.finished).extend(self.histogram.take());
-        Ok(())
+        self.finished = true;
+        let sum = Arc::clone(&self.sum);
+        self.publish(&mut lock(&sum))
     }
 }
 
 /// A worker that dies leaves what it measured.
 impl Drop for Worker {
     fn drop(&mut self) {
-        lock(&self.finished).extend(self.histogram.take());
+        if let Err(error) = self.finish() {
+            tracing::error!(%error, "latency");
+        }
     }
 }
 
@@ -146,9 +173,37 @@ mod tests {
             assert_eq!(sink.stats().written, frames.len() as u64);
             sink.finish().unwrap();
         }
+        latency_of(&factory)
+    }
+
+    fn latency_of(factory: &LatencySink) -> Latency {
         let mut report = Report::new("file", UNIX_EPOCH);
-        factory.close(&mut report).unwrap();
+        factory.report(&mut SinkReport::default(), &mut report);
         report.latency_ns.unwrap()
+    }
+
+    #[test]
+    fn quantiles_are_there_while_frames_come_as_of_the_last_tick_and_no_frame_counts_twice() {
+        let factory = LatencySink::new();
+        assert_eq!(factory.value_at_quantile(0.5), None);
+        let mut sink = factory.build(&WorkerContext::single(2048)).unwrap();
+        let old = |age_s: u64| Outer::new([10, 0, 0, 1], 1, &[0; 60]).at(now() - age_s * 1_000_000_000);
+        offer(&mut *sink, &[old(10)]).unwrap();
+        assert_eq!(latency_of(&factory), Latency::default(), "not before a tick");
+        for _ in 0..3 {
+            sink.tick(Instant::now());
+        }
+        let live = latency_of(&factory);
+        assert!(live.p50 >= 10_000_000_000, "{live:?}");
+        assert_eq!(latency_of(&factory), live, "asking changes nothing");
+        for _ in 0..2 {
+            offer(&mut *sink, &[old(1)]).unwrap();
+        }
+        sink.finish().unwrap();
+        drop(sink);
+        let last = latency_of(&factory);
+        assert!(last.p50 < 10_000_000_000 && last.max == live.max, "{last:?}");
+        assert_eq!(lock(&factory.sum).as_ref().map(Histogram::len), Some(3));
     }
 
     #[test]

@@ -117,9 +117,15 @@ pub trait SinkFactory: Send + Sync {
         false
     }
 
-    /// Called once, after [`close`](Self::close): to add to the sink's own entry in the report what only it knows.
-    fn tell(&self, entry: &mut SinkReport) {
-        let _ = entry;
+    /// Adds to a report what only the sink as a whole knows: to its own `entry`, or to fields that are its alone, as
+    /// [`Report::origins`] are those of [`Counters`].
+    ///
+    /// Called for the report of a run under way as for the final one, for which it is called once more after
+    /// [`close`](Self::close); from any thread, and for two reports at the same time. So it takes nothing away: workers
+    /// publish at their [ticks](Sink::tick), and what they have published is read here. `report` is without entries of sinks
+    /// meanwhile.
+    fn report(&self, entry: &mut SinkReport, report: &mut Report) {
+        let _ = (entry, report);
     }
 
     /// What keeps its output from taking frames; `None` where it takes them. Asked at any time, for reports of a run under way,
@@ -129,13 +135,13 @@ pub trait SinkFactory: Send + Sync {
         None
     }
 
-    /// Called once, after every worker's sink has finished and the accounts are closed: to add to the report what only
-    /// this sink knows, or to write the totals where a reader of the output expects them.
+    /// Completes the output. Called once, after every worker's sink has finished and the accounts are closed: `report` is there
+    /// for totals that a reader of the output expects in it.
     ///
     /// # Errors
     ///
     /// What kept the output from being completed; the sink is then reported as ended.
-    fn close(&self, report: &mut Report) -> Result<(), SinkError> {
+    fn close(&self, report: &Report) -> Result<(), SinkError> {
         let _ = report;
         Ok(())
     }

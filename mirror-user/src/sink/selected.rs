@@ -55,11 +55,11 @@ impl SinkFactory for Selected {
         self.factory.halted()
     }
 
-    fn tell(&self, entry: &mut SinkReport) {
-        self.factory.tell(entry);
+    fn report(&self, entry: &mut SinkReport, report: &mut Report) {
+        self.factory.report(entry, report);
     }
 
-    fn close(&self, report: &mut Report) -> Result<(), SinkError> {
+    fn close(&self, report: &Report) -> Result<(), SinkError> {
         self.factory.close(report)
     }
 }

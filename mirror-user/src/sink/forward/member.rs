@@ -52,7 +52,7 @@ impl State {
     }
 
     /// Adds what is known to what was counted.
-    pub(super) fn tell(&self, streams: bool, entry: &mut MemberReport) {
+    pub(super) fn report(&self, streams: bool, entry: &mut MemberReport) {
         entry.reason.clone_from(&self.reason.lock().unwrap_or_else(PoisonError::into_inner));
         entry.readers = streams.then(|| ReaderReport {
             came: self.came.load(Ordering::Relaxed),

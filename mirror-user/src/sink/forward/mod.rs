@@ -206,9 +206,8 @@ impl SinkFactory for Forward {
         let block_size = self.size_for(cx.max_frame);
         let lanes =
             self.members.iter().map(|member| member.lane(block_size, cx.wait_until.clone())).collect();
-        let (name, group, totals) =
-            (Arc::clone(&self.name), Arc::clone(&self.group), Arc::clone(&self.totals));
-        Ok(Box::new(ForwardSink::new(name, lanes, group, totals)))
+        let (name, group) = (Arc::clone(&self.name), Arc::clone(&self.group));
+        Ok(Box::new(ForwardSink::new(name, lanes, group, self.totals.worker())))
     }
 
     fn needs_time(&self) -> bool {
@@ -221,23 +220,26 @@ impl SinkFactory for Forward {
         halts?.into_iter().next()
     }
 
-    fn close(&self, report: &mut Report) -> Result<(), SinkError> {
+    fn report(&self, entry: &mut SinkReport, report: &mut Report) {
         if let Some(seed) = self.random_seed {
-            report.warnings.push(format!("{}: flows were spread by the random seed {seed}", self.name));
+            let warning = format!("{}: flows were spread by the random seed {seed}", self.name);
+            if !report.warnings.contains(&warning) {
+                report.warnings.push(warning);
+            }
         }
-        let ends: Vec<_> = self.members.iter().map(|member| member.close(report)).collect();
-        ends.into_iter().collect()
-    }
-
-    fn tell(&self, entry: &mut SinkReport) {
         entry.members = self.totals.report();
         let targets = self.targets.iter().zip(&self.states);
         for ((target, state), member) in targets.zip(&mut entry.members) {
-            state.tell(target.is_stream(), member);
+            state.report(target.is_stream(), member);
         }
         let vlans = self.vlans.iter().flat_map(Vlans::all);
         entry.vlans = vlans.map(|(vni, vlan)| VlanReport { vni, vlan }).collect();
         entry.vlans_given_up = self.vlans.as_ref().map_or(0, Vlans::given_up);
+    }
+
+    fn close(&self, report: &Report) -> Result<(), SinkError> {
+        let ends: Vec<_> = self.members.iter().map(|member| member.close(report)).collect();
+        ends.into_iter().collect()
     }
 }
 
@@ -252,26 +254,34 @@ impl Readers {
     }
 }
 
-/// What finished workers sent, by member.
+/// What workers sent, by member.
 #[derive(Debug)]
 struct Totals {
     names: Vec<String>,
-    stats: Mutex<Vec<SinkStats>>,
+    workers: Mutex<Vec<MemberStats>>,
 }
+
+/// What one worker sent by its last tick, or at its end, by member.
+type MemberStats = Arc<Mutex<Vec<SinkStats>>>;
 
 impl Totals {
     fn new(names: Vec<String>) -> Self {
-        let stats = Mutex::new(vec![SinkStats::default(); names.len()]);
-        Self { names, stats }
+        Self { names, workers: Mutex::default() }
     }
 
-    fn deposit(&self, worker: impl Iterator<Item = SinkStats>) {
-        let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
-        stats.iter_mut().zip(worker).for_each(|(total, worker)| total.add(&worker));
+    /// Where one more worker publishes.
+    fn worker(&self) -> MemberStats {
+        let stats = MemberStats::new(Mutex::new(vec![SinkStats::default(); self.names.len()]));
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&stats));
+        stats
     }
 
     fn report(&self) -> Vec<MemberReport> {
-        let stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
-        self.names.iter().zip(&*stats).map(|(name, stats)| MemberReport::new(name, stats)).collect()
+        let mut sums = vec![SinkStats::default(); self.names.len()];
+        for worker in self.workers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let stats = worker.lock().unwrap_or_else(PoisonError::into_inner);
+            sums.iter_mut().zip(&*stats).for_each(|(sum, worker)| sum.add(worker));
+        }
+        self.names.iter().zip(&sums).map(|(name, sum)| MemberReport::new(name, sum)).collect()
     }
 }

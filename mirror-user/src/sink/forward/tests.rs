@@ -70,7 +70,7 @@ fn workers_allocate_nothing_be_it_for_one_target_or_for_a_group() {
         let stats = sink.stats();
         assert_eq!((stats.total(), stats.pending), (10_000 + MAX_BATCH as u64, 0));
         drop(sink);
-        forward.close(&mut Report::new("file", SystemTime::now())).unwrap();
+        forward.close(&Report::new("file", SystemTime::now())).unwrap();
     }
 }
 

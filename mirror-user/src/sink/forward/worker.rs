@@ -1,8 +1,11 @@
 //! The sink of one worker: each frame to the lane of its member.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Instant,
+};
 
-use super::{Totals, group::Group};
+use super::{MemberStats, group::Group};
 use crate::{
     frame::{Batch, Frame, HeadBuffer},
     sink::{
@@ -20,12 +23,17 @@ pub(super) struct ForwardSink {
     lanes: Vec<Lane>,
     group: Arc<Group>,
     no_member: u64,
-    totals: Arc<Totals>,
+    /// What others may read of it.
+    published: MemberStats,
 }
 
 impl ForwardSink {
-    pub(super) fn new(name: Arc<str>, lanes: Vec<Lane>, group: Arc<Group>, totals: Arc<Totals>) -> Self {
-        Self { name, lanes, group, no_member: 0, totals }
+    pub(super) fn new(name: Arc<str>, lanes: Vec<Lane>, group: Arc<Group>, published: MemberStats) -> Self {
+        Self { name, lanes, group, no_member: 0, published }
+    }
+
+    fn publish(&self, places: &mut [SinkStats]) {
+        places.iter_mut().zip(&self.lanes).for_each(|(place, lane)| *place = lane.stats());
     }
 
     fn put(lane: &mut Lane, frame: &Frame<'_>) {
@@ -62,6 +70,10 @@ impl Sink for ForwardSink {
 
     fn tick(&mut self, now: Instant) {
         self.lanes.iter_mut().for_each(|lane| lane.tick(now));
+        // Where somebody reads just now, the next tick will do.
+        if let Ok(mut places) = self.published.try_lock() {
+            self.publish(&mut places);
+        }
     }
 
     fn flush(&mut self) {
@@ -80,7 +92,7 @@ impl Sink for ForwardSink {
     fn finish(&mut self) -> Result<(), SinkError> {
         // Each comes to its end, whatever the others say.
         let ends: Vec<_> = self.lanes.iter_mut().map(Lane::finish).collect();
-        self.totals.deposit(self.lanes.iter().map(Lane::stats));
+        self.publish(&mut self.published.lock().unwrap_or_else(PoisonError::into_inner));
         ends.into_iter().collect()
     }
 }

@@ -105,9 +105,6 @@ impl Handoff {
         if self.closed.swap(true, Ordering::Relaxed) {
             return Err(SinkError::other(format!("{sink}: closed twice")));
         }
-        let queues = report.interfaces.iter().flat_map(|interface| &interface.queues);
-        let lost_in_kernel = queues.map(|queue| queue.rx_dropped + queue.rx_ring_full).sum::<u64>()
-            + report.interfaces.iter().filter_map(|interface| interface.xdp.redirect_failed).sum::<u64>();
         let stuck = || {
             self.fate.failure().unwrap_or_else(|| {
                 let seconds = stop_timeout.as_secs_f64();
@@ -116,7 +113,7 @@ impl Handoff {
                 ))
             })
         };
-        let close = Message::Close { lost_in_kernel };
+        let close = Message::Close { lost_in_kernel: report.dropped_by_kernel() };
         if let Err(SendTimeoutError::Timeout(_)) = self.messages.send_timeout(close, *stop_timeout) {
             return Err(stuck());
         }

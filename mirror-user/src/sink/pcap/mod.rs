@@ -147,7 +147,7 @@ impl SinkFactory for Pcap {
         self.handoff.halted()
     }
 
-    fn close(&self, report: &mut Report) -> Result<(), SinkError> {
+    fn close(&self, report: &Report) -> Result<(), SinkError> {
         self.handoff.close(report)
     }
 }

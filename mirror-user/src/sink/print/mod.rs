@@ -103,7 +103,7 @@ impl SinkFactory for Print {
         self.handoff.halted()
     }
 
-    fn close(&self, report: &mut Report) -> Result<(), SinkError> {
+    fn close(&self, report: &Report) -> Result<(), SinkError> {
         self.handoff.close(report)
     }
 }

@@ -101,7 +101,7 @@ fn a_killed_process_leaves_a_file_readable_to_the_last_block() {
     );
     // And the next run works.
     let pcap = Pcap::builder(Target::file(&path)).build().unwrap();
-    pcap.close(&mut report()).unwrap();
+    pcap.close(&report()).unwrap();
     assert!(path.exists() && hidden.exists());
 }
 

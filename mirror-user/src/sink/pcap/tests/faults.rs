@@ -53,7 +53,7 @@ fn a_stuck_output_costs_frames_and_never_the_workers_time() {
     sink.finish().unwrap();
     assert_eq!((sink.stats().written, sink.stats().pending), (stats.pending, 0));
     assert_eq!(sink.stats().total(), 5000);
-    pcap.close(&mut report()).unwrap();
+    pcap.close(&report()).unwrap();
     assert_eq!(packets_in(&bytes) as u64, stats.pending);
 }
 
@@ -65,7 +65,7 @@ fn frames_let_go_are_in_the_statistics_of_their_interface() {
     offer(&mut *sink, &some_frames(3000)).unwrap();
     drop(release);
     sink.finish().unwrap();
-    pcap.close(&mut report()).unwrap();
+    pcap.close(&report()).unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&file, &*bytes.lock().unwrap()).unwrap();
     let contents = read(file.path());
@@ -105,7 +105,7 @@ fn the_end_of_a_run_gives_up_on_a_stuck_output_and_writes_nothing_of_it_later() 
     let stats = sink.stats();
     assert_eq!((stats.pending, stats.total()), (0, 100));
     assert_eq!(stats.failed.iter().collect::<Vec<_>>(), [("stuck", 100)]);
-    let error = pcap.close(&mut report()).unwrap_err().to_string();
+    let error = pcap.close(&report()).unwrap_err().to_string();
     assert!(error.starts_with("gate: took nothing for 0.1 s"), "{error}");
     drop(release);
     while !pcap.handoff.fate().thread_is_gone() {
@@ -129,7 +129,7 @@ fn a_reader_that_goes_away_ends_the_sink_and_is_named() {
     sink.finish().unwrap_err();
     let stats = sink.stats();
     assert_eq!((stats.total(), stats.written, stats.pending), (offered, 0, 0));
-    assert_eq!(pcap.close(&mut report()).unwrap_err().to_string(), text);
+    assert_eq!(pcap.close(&report()).unwrap_err().to_string(), text);
 }
 
 /// A device that is full while it is said to be, and takes a few bytes more before it is.
@@ -199,8 +199,8 @@ fn a_full_device_is_waited_for_and_named_and_the_capture_goes_on_after_a_whole_p
     sink.finish().unwrap();
     let stats = sink.stats();
     assert_eq!((stats.pending, stats.failed.total()), (0, 0), "{stats:?}");
-    let mut report = report();
-    pcap.close(&mut report).unwrap();
+    let report = report();
+    pcap.close(&report).unwrap();
     assert_eq!(pcap.halted(), None, "it has recovered");
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&file, &*device.0.1.lock().unwrap()).unwrap();
@@ -259,7 +259,7 @@ fn child_on_a_small_disk() {
     assert_eq!((stats.total(), stats.pending), (offered, 0));
     assert!(stats.written > 5000 && stats.failed.total() > 0, "{stats:?}");
     assert!(text.contains(&format!("({} frames written)", stats.written)), "{text} {stats:?}");
-    assert_eq!(pcap.close(&mut report()).unwrap_err().to_string(), text);
+    assert_eq!(pcap.close(&report()).unwrap_err().to_string(), text);
     // Complete, whole packets only, under its own name, and alone.
     assert_eq!(tshark(&path, &["frame.number"]).len() as u64, stats.written);
     assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
@@ -307,7 +307,7 @@ fn child_on_a_disk_that_was_full() {
             sink.finish().unwrap();
             let stats = sink.stats();
             assert_eq!((stats.pending, stats.failed.total()), (0, 0), "{stats:?}");
-            pcap.close(&mut report()).unwrap();
+            pcap.close(&report()).unwrap();
             assert_eq!(pcap.halted(), None);
             let mut packets = 0;
             for file in std::fs::read_dir(&dir).unwrap() {
@@ -342,7 +342,7 @@ fn a_pipe_in_non_blocking_mode_gets_every_byte() {
     thread::scope(|scope| {
         scope.spawn(|| io::copy(&mut reader, &mut file.as_file()).unwrap());
         sink.finish().unwrap();
-        pcap.close(&mut report()).unwrap();
+        pcap.close(&report()).unwrap();
     });
     assert_eq!(read(file.path()).packets.len(), 10_000);
 }
@@ -377,6 +377,6 @@ fn a_writer_thread_that_dies_is_told_and_loses_no_count() {
     let (_, offered) = offer_until_it_ends(&mut *sink);
     sink.finish().ok();
     assert_eq!((sink.stats().total(), sink.stats().pending, sink.stats().written), (offered, 0, 0));
-    let error = pcap.close(&mut report()).unwrap_err().to_string();
+    let error = pcap.close(&report()).unwrap_err().to_string();
     assert!(error.contains("the writer thread panicked"), "{error}");
 }

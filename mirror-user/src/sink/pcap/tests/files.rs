@@ -22,7 +22,7 @@ fn a_file_is_hidden_until_complete_and_belongs_to_its_owner_alone() {
     let pcap = capture(&path, 10);
     assert_eq!(names(dir.path()), [".out.pcapng.partial"]);
     assert_eq!(pcap.hidden_path(), Some(&*dir.path().join(".out.pcapng.partial")));
-    pcap.close(&mut report()).unwrap();
+    pcap.close(&report()).unwrap();
     assert_eq!(names(dir.path()), ["out.pcapng"]);
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
 }
@@ -47,7 +47,7 @@ fn a_symbolic_link_is_never_followed() {
     }
     let error = Pcap::builder(Target::file(dir.path().join("out.pcapng"))).build().unwrap_err();
     assert!(matches!(error, PcapError::File(HiddenFileError::Exists { .. })), "{error}");
-    capture(&dir.path().join("other.pcapng"), 1).close(&mut report()).unwrap();
+    capture(&dir.path().join("other.pcapng"), 1).close(&report()).unwrap();
     assert_eq!(names(dir.path()), [".other.pcapng.partial", "other.pcapng", "out.pcapng"]);
     assert!(!elsewhere.exists());
 }
@@ -60,7 +60,7 @@ fn a_leftover_of_another_run_is_left_alone() {
     let pcap = capture(&dir.path().join("out.pcapng"), 5);
     let hidden = format!(".out.pcapng.{}.partial", std::process::id());
     assert_eq!(pcap.hidden_path(), Some(&*dir.path().join(hidden)));
-    pcap.close(&mut report()).unwrap();
+    pcap.close(&report()).unwrap();
     assert_eq!(fs::read_to_string(leftover).unwrap(), "of an earlier run");
     assert_eq!(read(&dir.path().join("out.pcapng")).packets.len(), 5);
 }
@@ -71,7 +71,7 @@ fn a_file_that_appears_meanwhile_is_not_replaced() {
     let path = dir.path().join("out.pcapng");
     let pcap = capture(&path, 5);
     fs::write(&path, "precious").unwrap();
-    let error = pcap.close(&mut report()).unwrap_err().to_string();
+    let error = pcap.close(&report()).unwrap_err().to_string();
     assert!(error.contains("appeared meanwhile") && error.contains(".out.pcapng.partial"), "{error}");
     assert_eq!(fs::read_to_string(path).unwrap(), "precious");
     assert_eq!(read(&dir.path().join(".out.pcapng.partial")).packets.len(), 5);
@@ -84,7 +84,7 @@ fn the_directory_may_move_while_the_capture_runs() {
     fs::create_dir(&before).unwrap();
     let pcap = capture(&before.join("out.pcapng"), 5);
     fs::rename(&before, &after).unwrap();
-    pcap.close(&mut report()).unwrap();
+    pcap.close(&report()).unwrap();
     assert_eq!(names(&after), ["out.pcapng"]);
 }
 

@@ -28,7 +28,7 @@ fn a_new_file_begins_without_the_interfaces_of_the_one_before() {
     }
     put(&mut *sink, &tenant(10));
     sink.finish().unwrap();
-    pcap.close(&mut report()).unwrap();
+    pcap.close(&report()).unwrap();
 
     let first = read(&dir.path().join("o.pcapng"));
     assert_eq!((first.interfaces.len(), first.packets.len()), (4097, 5_010));
@@ -50,7 +50,7 @@ fn a_tenant_that_follows_a_flood_has_a_file_of_its_own_and_the_flood_few() {
         put(&mut *sink, &tenant(200));
         sink.finish().unwrap();
         assert_eq!(sink.stats(), written(5_200));
-        pcap.close(&mut report()).unwrap();
+        pcap.close(&report()).unwrap();
         let names = names(dir.path());
         assert_eq!(names.len(), 16 + 1 + 1, "those that came first, the tenant, the others: {names:?}");
         let theirs = dir.path().join(format!("o-vni-{TENANT}@10.0.0.1.cap"));
@@ -71,7 +71,7 @@ fn an_origin_that_gave_up_its_file_begins_another_when_it_comes_again() {
         put(&mut *sink, &frames);
     }
     sink.finish().unwrap();
-    pcap.close(&mut report()).unwrap();
+    pcap.close(&report()).unwrap();
     // Places change hands once at once, and once a second from then on.
     let counts: Vec<_> = names(dir.path())
         .iter()

@@ -157,7 +157,7 @@ fn several_workers_share_a_file_and_each_keeps_its_order() {
             });
         }
     });
-    pcap.close(&mut report()).unwrap();
+    pcap.close(&report()).unwrap();
     let contents = read(&path);
     assert_eq!(contents.interfaces.len(), 4);
     for worker in 0..2 {

@@ -17,7 +17,7 @@ fn capture(builder: PcapBuilder, frames: &[Outer]) {
     put(&mut *sink, frames);
     sink.finish().unwrap();
     assert_eq!(sink.stats(), written(frames.len() as u64));
-    pcap.close(&mut report()).unwrap();
+    pcap.close(&report()).unwrap();
 }
 
 /// Bytes of the packets of all files in this order, each of which is whole and says how many it has.
@@ -116,7 +116,7 @@ fn a_ring_replaces_no_file_but_its_own() {
     let error = sink.finish().unwrap_err().to_string();
     assert!(error.contains("o0: already exists, and is not of this run"), "{error}");
     assert_eq!((sink.stats().written, sink.stats().failed.total()), (2, 1));
-    pcap.close(&mut report()).unwrap_err();
+    pcap.close(&report()).unwrap_err();
     assert_eq!(fs::read_to_string(dir.path().join("o0")).unwrap(), "precious");
     assert_eq!(names(dir.path()), ["moved", "o0", "o1"]);
 }
@@ -131,7 +131,7 @@ fn a_name_taken_in_the_middle_of_a_run_ends_the_sink_and_leaves_the_file() {
     put(&mut *sink, &frames);
     let error = sink.finish().unwrap_err().to_string();
     assert!(error.contains("o2: already exists") && error.contains("(2 frames written)"), "{error}");
-    pcap.close(&mut report()).unwrap_err();
+    pcap.close(&report()).unwrap_err();
     assert_eq!(packets(dir.path(), &["o", "o1"]), inner(&frames[..2]));
     assert_eq!(fs::read_to_string(dir.path().join("o2")).unwrap(), "precious");
 }
@@ -153,7 +153,7 @@ fn by_time_files_rotate_without_a_frame_and_the_last_of_them_asks_for_the_end() 
     // The run has not ended yet: what comes goes to the last file.
     put(&mut *sink, &frames[5..]);
     sink.finish().unwrap();
-    pcap.close(&mut report()).unwrap();
+    pcap.close(&report()).unwrap();
     // A year has more than three times: numbers tell the files apart.
     let files = numbered(&format!("o-{}.pcapng", jiff::Zoned::now().year()), 0..3);
     assert_eq!(names(dir.path()), files);
@@ -187,7 +187,7 @@ fn on_demand_the_next_file_has_the_next_number_that_is_free() {
     rotate(4);
     put(&mut *sink, &frames[4..]);
     sink.finish().unwrap();
-    pcap.close(&mut report()).unwrap();
+    pcap.close(&report()).unwrap();
     assert_eq!(names(dir.path()), ["o", "o.old", "o1", "o2", "o3", "o4"]);
     assert_eq!(packets(dir.path(), &["o.old", "o1", "o3", "o4", "o"]), inner(&frames));
     assert_eq!(rotator.completed().last, Some(path("o")));
@@ -212,7 +212,7 @@ fn a_name_that_comes_round_again_gets_a_number() {
     }
     sink.finish().unwrap();
     assert_eq!(sink.stats(), written(20));
-    pcap.close(&mut report()).unwrap();
+    pcap.close(&report()).unwrap();
     let files = names(dir.path());
     assert_eq!(files.len(), 21, "{files:?}");
     assert!(files.iter().any(|name| name.len() > "o-0".len()), "{files:?}");
@@ -251,7 +251,7 @@ fn what_is_lost_stands_in_the_statistics_of_the_file_that_was_written_then() {
     put(&mut *sink, &[large]);
     put(&mut *sink, &some_frames(3));
     sink.finish().unwrap();
-    pcap.close(&mut report_with_losses(5, 0, 0)).unwrap();
+    pcap.close(&report_with_losses(5, 0, 0)).unwrap();
     let seen = |file: &str| {
         let contents = read(&dir.path().join(file));
         contents
@@ -367,7 +367,7 @@ fn by_packet_time_each_origin_has_files_of_the_same_times() {
         offer(&mut *sink, &frames).unwrap();
         sink.finish().unwrap();
         assert_eq!(sink.stats(), written(12));
-        pcap.close(&mut report()).unwrap();
+        pcap.close(&report()).unwrap();
         let expected =
             [100, 110, 131].map(|second| [1, 2].map(|last| format!("o-{second}-vni-7@10.0.0.{last}")));
         assert_eq!(names(dir.path()), expected.concat());
@@ -400,7 +400,7 @@ fn after_the_last_packet_time_frames_are_dropped_and_counted() {
         (stats.written, stats.dropped.iter().collect::<Vec<_>>()),
         (20, vec![("after_last_file", 30)])
     );
-    pcap.close(&mut report()).unwrap();
+    pcap.close(&report()).unwrap();
     assert_eq!((names(dir.path()), *ended.lock().unwrap()), (vec!["o".to_owned(), "o1".to_owned()], 1));
     let lost: u64 = ["o", "o1"]
         .iter()
@@ -511,7 +511,7 @@ fn a_file_that_is_kept_is_neither_deleted_for_space_nor_replaced_in_a_ring() {
     sink.finish().unwrap();
     let stats = sink.stats();
     assert_eq!((stats.written, stats.dropped.total(), stats.failed.total()), (4, 1, 0), "{stats:?}");
-    pcap.close(&mut report()).unwrap();
+    pcap.close(&report()).unwrap();
     assert_eq!(names(dir.path()), ["o0", "o1"]);
     assert_eq!(pcap.halted(), None);
 }
@@ -549,7 +549,7 @@ fn child_above_a_floor() {
     put(&mut *sink, &frames);
     sink.finish().unwrap();
     assert_eq!(sink.stats(), written(20_000));
-    pcap.close(&mut report()).unwrap();
+    pcap.close(&report()).unwrap();
     assert!(free() > 390_000, "{}", free());
     let files = names(&dir).len();
     assert!((4..8).contains(&files), "{:?}", names(&dir));
@@ -566,7 +566,7 @@ fn child_above_a_floor() {
     put(&mut *sink, &frames[..1]);
     let error = sink.finish().unwrap_err().to_string();
     assert!(error.contains("are to stay so (0 frames written)"), "{error}");
-    pcap.close(&mut report()).unwrap_err();
+    pcap.close(&report()).unwrap_err();
     assert!(names(&dir).len() >= files, "nothing was deleted");
     assert_eq!(fs::read_to_string(dir.join("o")).unwrap(), "precious");
 }

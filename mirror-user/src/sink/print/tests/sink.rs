@@ -49,7 +49,7 @@ fn a_frame_is_a_line_with_its_time_and_origin_in_front() {
     let mut sink = worker(&print);
     offer(&mut *sink, &frames(1)).unwrap();
     sink.finish().unwrap();
-    print.close(&mut report()).unwrap();
+    print.close(&report()).unwrap();
     let line =
         "0.000000 vni-12345@10.0.0.5 IP 10.1.0.10 > 10.1.0.11: ICMP echo request, id 7, seq 1, length 64\n";
     assert_eq!(text(&bytes), line);
@@ -84,7 +84,7 @@ fn what_a_slow_reader_misses_is_counted_and_said_where_it_is_missing() {
     }
     offer(&mut *sink, &frames(1)).unwrap();
     sink.finish().unwrap();
-    print.close(&mut report()).unwrap();
+    print.close(&report()).unwrap();
     let stats = sink.stats();
     let dropped: Vec<_> = stats.dropped.iter().collect();
     assert_eq!(dropped, [("no_block", OFFERED + 1 - stats.written)]);
@@ -107,7 +107,7 @@ fn what_is_missing_at_the_end_is_said_at_the_end() {
     offer(&mut *sink, &frames(3000)).unwrap();
     drop(release);
     sink.finish().unwrap();
-    print.close(&mut report()).unwrap();
+    print.close(&report()).unwrap();
     let missed = sink.stats().dropped.total();
     assert!(missed > 0);
     assert!(text(&bytes).ends_with(&format!("\n[{missed} packets left out here: the reader is too slow]\n")));
@@ -121,7 +121,7 @@ fn a_source_that_can_wait_loses_nothing() {
     let mut sink = print.build(&patient).unwrap();
     offer(&mut *sink, &frames(5000)).unwrap();
     sink.finish().unwrap();
-    print.close(&mut report()).unwrap();
+    print.close(&report()).unwrap();
     assert_eq!(sink.stats().written, 5000);
     assert_eq!(text(&bytes).lines().count(), 5000);
 }
@@ -167,7 +167,7 @@ fn a_reader_that_goes_ends_the_sink_and_only_whole_lines_count() {
     assert_eq!((stats.written, stats.pending), (3, 0));
     assert_eq!(stats.failed.iter().collect::<Vec<_>>(), [("io", 5)]);
     assert_eq!(error, "the reader: broken pipe (3 frames written); its reader has gone: start both again");
-    assert_eq!(print.close(&mut report()).unwrap_err().to_string(), error);
+    assert_eq!(print.close(&report()).unwrap_err().to_string(), error);
 }
 
 #[test]

@@ -163,7 +163,7 @@ fn tcpdump(frames: &[Outer], flags: &[&str]) -> Vec<String> {
     let mut sink = pcap.build(&patient).expect("sink");
     offer(&mut *sink, frames).expect("written");
     sink.finish().expect("written");
-    pcap.close(&mut Report::new("file", SystemTime::UNIX_EPOCH)).expect("complete");
+    pcap.close(&Report::new("file", SystemTime::UNIX_EPOCH)).expect("complete");
     let output = Command::new("tcpdump")
         // Numbers tell where the text of one packet ends.
         .args(["-n", "-t", "-#"])
