@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
@@ -44,11 +44,19 @@ pub(super) struct LiveInterface {
     counters: Mutex<CounterReader>,
     counters_before: BTreeMap<String, u64>,
     settings: HeldSettings,
+    watched: Mutex<Watched>,
+    _log: Option<Watcher>,
+}
+
+/// What is known from looking now and then, and changes while the engine is shared. Nothing waits under this lock for longer than
+/// the kernel takes to answer.
+struct Watched {
     queues: QueueWatch,
     /// With [`Destination::Own`].
     addresses: Option<AddressWatch>,
     local: LocalWatch,
-    _log: Option<Watcher>,
+    /// What was found since the start.
+    warnings: Vec<String>,
 }
 
 /// The account of an interface at rest.
@@ -87,7 +95,6 @@ impl LiveInterface {
         let known = addresses.as_ref().map(AddressWatch::known);
         let (program, mode) = attach(options, &mut own, common.stamp, &workers, known)?;
         let mut live = Self {
-            queues: QueueWatch::new(options.queues == Queues::All),
             plan: own,
             mode,
             stamp: common.stamp,
@@ -96,8 +103,12 @@ impl LiveInterface {
             counters: Mutex::new(counters),
             counters_before,
             settings: Arc::new(Mutex::new(tunables)),
-            addresses,
-            local: LocalWatch::default(),
+            watched: Mutex::new(Watched {
+                queues: QueueWatch::new(options.queues == Queues::All),
+                addresses,
+                local: LocalWatch::default(),
+                warnings: Vec::new(),
+            }),
             _log: None,
         };
         live.read_added_queues(options, plan, common, first_worker)?;
@@ -169,17 +180,22 @@ impl LiveInterface {
     }
 
     /// Lets the workers run.
-    pub(super) fn open(&mut self) {
+    pub(super) fn open(&self) {
         match self.program.report() {
-            Ok(report) => self.queues.begin(report.passed.no_socket, self.plan.rx_queues),
+            Ok(report) => self.watched().queues.begin(report.passed.no_socket, self.plan.rx_queues),
             Err(error) => tracing::debug!(%error, "the XDP program's counters"),
         }
         self.workers.iter().for_each(Worker::open);
     }
 
+    fn watched(&self) -> MutexGuard<'_, Watched> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Has the XDP program know addresses that have come or gone.
-    pub(super) fn follow_addresses(&mut self) {
-        let Some(watch) = &mut self.addresses else { return };
+    pub(super) fn follow_addresses(&self) {
+        let mut watched = self.watched();
+        let Some(watch) = &mut watched.addresses else { return };
         let name = &self.plan.interface.name;
         let refused = match watch.changed() {
             Ok(None) => return,
@@ -202,7 +218,7 @@ impl LiveInterface {
 
     /// Whether all that comes is for others, or comes by queues that nobody reads although all were asked for, since the last
     /// report of it.
-    pub(super) fn look(&mut self) -> Option<Event> {
+    pub(super) fn look(&self) -> Option<Event> {
         let xdp = match self.program.report() {
             Ok(report) => report,
             Err(error) => {
@@ -213,27 +229,29 @@ impl LiveInterface {
         let no_socket = xdp.passed.no_socket;
         let others = xdp.redirected + no_socket + xdp.dropped.total();
         let name = &self.plan.interface.name;
-        let event = self.local.look(name, xdp.passed.not_local, others, Instant::now());
+        // One that is deleted has no queues any more, which the link watch reports.
+        let queues = self.plan.interface.rx_queues().unwrap_or(self.plan.rx_queues);
+        let Watched { queues: queue_watch, local, warnings, .. } = &mut *self.watched();
+        let event = local.look(name, xdp.passed.not_local, others, Instant::now());
         if event.is_some() {
-            self.plan.warnings.push(format!(
+            warnings.push(format!(
                 "{name}: tunnel packets were addressed to others; `--destination any` takes those, too"
             ));
             return event;
         }
-        // One that is deleted has no queues any more, which the link watch reports.
-        let queues = self.plan.interface.rx_queues().unwrap_or(self.plan.rx_queues);
-        let event = self.queues.look(&self.plan.interface.name, no_socket, queues)?;
+        let event = queue_watch.look(name, no_socket, queues)?;
         let Event::QueuesUnread { interface, queues, read, .. } = &event else { return Some(event) };
         let warning =
             format!("{interface}: {queues} RX queues, of which {read} were read: the others came later");
-        if !self.plan.warnings.contains(&warning) {
-            self.plan.warnings.push(warning);
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
         }
         Some(event)
     }
 
-    pub(super) fn warnings(&self) -> &[String] {
-        &self.plan.warnings
+    /// Those of the plan, then what was found since.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        self.plan.warnings.iter().chain(&self.watched().warnings).cloned().collect()
     }
 
     pub(super) fn link(&self) -> (String, u32) {
@@ -269,7 +287,7 @@ impl LiveInterface {
         report.unstamped = unstamped;
         let received = outcomes.iter().map(|outcome| outcome.counters.frames.received).sum::<u64>();
         if unstamped > 0 && unstamped == received {
-            report.time = "user";
+            report.time = "user".into();
         }
         Settled { report, outcomes }
     }
@@ -281,7 +299,7 @@ impl LiveInterface {
             tracing::error!(interface = interface.name, %error, "the XDP program's counters cannot be read");
             crate::account::XdpReport::default()
         });
-        xdp.no_socket_at_start = self.queues.at_start();
+        xdp.no_socket_at_start = self.watched().queues.at_start();
         // A deleted interface has no counters any more.
         let nic = self
             .counters
@@ -294,9 +312,9 @@ impl LiveInterface {
         InterfaceReport {
             name: interface.name.clone(),
             driver: interface.driver.as_ref().map(|driver| driver.name.clone()),
-            xdp_mode: if self.mode == Mode::Generic { "generic" } else { "native" },
-            bind: if self.plan.bind == BindMode::ZeroCopy { "zerocopy" } else { "copy" },
-            time: if self.stamp { "kernel" } else { "user" },
+            xdp_mode: (if self.mode == Mode::Generic { "generic" } else { "native" }).into(),
+            bind: (if self.plan.bind == BindMode::ZeroCopy { "zerocopy" } else { "copy" }).into(),
+            time: (if self.stamp { "kernel" } else { "user" }).into(),
             unstamped: 0,
             all_queues: self.plan.all_queues,
             xdp,

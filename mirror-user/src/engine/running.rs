@@ -1,7 +1,7 @@
 //! A running engine.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -29,7 +29,19 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long between two looks at their addresses: what was sent to a new one meanwhile is the host's.
 const FOLLOW: Duration = Duration::from_millis(100);
 
+/// What is looked at now and then, and when next.
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    /// Queues and counters.
+    look: Instant,
+    /// Addresses.
+    follow: Instant,
+}
+
 /// An attached engine whose workers run. Dropping it detaches and ends them; [`stop`](Self::stop) also accounts.
+///
+/// All but [`stop`](Self::stop) takes it shared: one thread may [`wait`](Self::wait) while others ask for a
+/// [`report`](Self::report).
 pub struct Running {
     // Fields drop in this order: watchers first, ports last.
     _links: Watcher,
@@ -40,11 +52,9 @@ pub struct Running {
     sinks: Vec<Arc<dyn SinkFactory>>,
     started: Instant,
     started_at: SystemTime,
-    /// When queues and counters are looked at next.
-    next_look: Instant,
-    /// When addresses are.
-    next_follow: Instant,
-    ended_by: Option<String>,
+    /// Held only while it is read or set, and not while interfaces are looked at.
+    due: Mutex<Due>,
+    ended_by: Mutex<Option<String>>,
     selection: Selection,
     _ports: HeldPorts,
 }
@@ -107,7 +117,7 @@ impl Running {
         let names = interfaces.iter().map(LiveInterface::link).collect();
         let links = watch_links(links, names, sender.clone(), options.hook.clone())?;
         let (started, started_at) = (Instant::now(), SystemTime::now());
-        for interface in &mut interfaces {
+        for interface in &interfaces {
             interface.open();
         }
         Ok(Self {
@@ -119,20 +129,22 @@ impl Running {
             sinks: options.sinks,
             started,
             started_at,
-            next_look: started + LOOK,
-            next_follow: started + FOLLOW,
-            ended_by: None,
+            due: Mutex::new(Due { look: started + LOOK, follow: started + FOLLOW }),
+            ended_by: Mutex::default(),
             selection: options.selection,
             _ports: ports,
         })
     }
 
-    /// Waits for the next event, at most as long as `timeout`.
-    pub fn wait(&mut self, timeout: Duration) -> Option<Event> {
+    /// Waits for the next event, at most as long as `timeout`. Of several threads that wait, one gets it.
+    ///
+    /// Some thread has to wait most of the time: what the kernel sends no message of, as new queues, is looked at here.
+    pub fn wait(&self, timeout: Duration) -> Option<Event> {
         let start = Instant::now();
         let event = loop {
             let left = timeout.saturating_sub(start.elapsed());
-            let look = self.next_look.min(self.next_follow).saturating_duration_since(Instant::now());
+            let Due { look, follow } = *lock(&self.due);
+            let look = look.min(follow).saturating_duration_since(Instant::now());
             // There is always a sender: this engine's own.
             if let Ok(event) = self.events.recv_timeout(left.min(look)) {
                 break event;
@@ -146,10 +158,10 @@ impl Running {
         };
         match &event {
             Event::InterfaceDeleted { interface } => {
-                self.ended_by.get_or_insert_with(|| format!("{interface}: the interface was deleted"));
+                lock(&self.ended_by).get_or_insert_with(|| format!("{interface}: the interface was deleted"));
             }
             Event::WorkerDied { reason } => {
-                self.ended_by.get_or_insert_with(|| reason.clone());
+                lock(&self.ended_by).get_or_insert_with(|| reason.clone());
             }
             _ => {}
         }
@@ -157,17 +169,24 @@ impl Running {
     }
 
     /// Now and then: a change of queues comes without a message on most kernels.
-    fn look(&mut self) -> Option<Event> {
+    fn look(&self) -> Option<Event> {
         let now = Instant::now();
-        if now >= self.next_follow {
-            self.next_follow = now + FOLLOW;
-            self.interfaces.iter_mut().for_each(LiveInterface::follow_addresses);
+        // Whoever finds it due does it; other threads that wait do not wait for that.
+        let (look, follow) = {
+            let mut due = lock(&self.due);
+            let is_due = (now >= due.look, now >= due.follow);
+            if is_due.0 {
+                due.look = now + LOOK;
+            }
+            if is_due.1 {
+                due.follow = now + FOLLOW;
+            }
+            is_due
+        };
+        if follow {
+            self.interfaces.iter().for_each(LiveInterface::follow_addresses);
         }
-        if now < self.next_look {
-            return None;
-        }
-        self.next_look = now + LOOK;
-        self.interfaces.iter_mut().find_map(LiveInterface::look)
+        if look { self.interfaces.iter().find_map(LiveInterface::look) } else { None }
     }
 
     /// A handle that ends [`wait`](Self::wait) from another thread, such as one that hears signals.
@@ -182,7 +201,8 @@ impl Running {
         self.control.flush.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The account as it stands, up to a tick (100 ms) old. The law holds only at rest, so it is not closed here.
+    /// The account as it stands, up to a tick (100 ms) old, with origins, latency, members and VLANs. The law holds only at
+    /// rest, so it is not closed here.
     #[must_use]
     pub fn report(&self) -> Report {
         let mut report = self.empty_report();
@@ -212,11 +232,16 @@ impl Running {
     fn empty_report(&self) -> Report {
         let mut report = Report::new("af_xdp", self.started_at);
         report.duration_s = self.started.elapsed().as_secs_f64();
-        report.ended_by.clone_from(&self.ended_by);
+        report.ended_by.clone_from(&lock(&self.ended_by));
         (report.filter, report.outer_filter) = self.selection.expressions();
-        report.warnings = self.interfaces.iter().flat_map(LiveInterface::warnings).cloned().collect();
+        report.warnings = self.interfaces.iter().flat_map(LiveInterface::warnings).collect();
         report
     }
+}
+
+/// Whole values are put in under these locks, so one poisoned by a panic is as good as any.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Running {
@@ -229,5 +254,19 @@ impl Drop for Running {
 impl std::fmt::Debug for Running {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Running").field("interfaces", &self.interfaces.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a health endpoint needs: to be asked while another thread waits.
+    #[test]
+    fn an_engine_is_shared_between_threads() {
+        fn is_shared<T: Send + Sync>() {}
+        is_shared::<Running>();
+        let _: fn(&Running, Duration) -> Option<Event> = Running::wait;
+        let _: fn(&Running) -> Report = Running::report;
     }
 }

@@ -5,6 +5,7 @@ use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr},
     os::fd::AsRawFd,
+    sync::{Mutex, PoisonError},
 };
 
 use aya::{
@@ -80,7 +81,8 @@ pub(crate) struct Program {
     entry: &'static str,
     xsks: XskMap<MapData>,
     counters: PerCpuArray<MapData, abi::PerCpu>,
-    addresses: OwnAddresses,
+    /// Written while the engine is shared.
+    addresses: Mutex<OwnAddresses>,
     /// `None` where the kernel has no tracepoint that names the map (before 5.13).
     redirect_failed: Option<PerCpuArray<MapData, u64>>,
     link: Option<FdLink>,
@@ -124,11 +126,11 @@ impl Program {
             entry,
             xsks: take(&mut ebpf, abi::MAP_XSKS)?,
             counters: take(&mut ebpf, abi::MAP_COUNTERS)?,
-            addresses: OwnAddresses {
+            addresses: Mutex::new(OwnAddresses {
                 own: take(&mut ebpf, abi::MAP_OWN)?,
                 v4: take(&mut ebpf, abi::MAP_ADDRESSES_V4)?,
                 v6: take(&mut ebpf, abi::MAP_ADDRESSES_V6)?,
-            },
+            }),
             redirect_failed,
             link: None,
             ebpf,
@@ -143,8 +145,8 @@ impl Program {
     }
 
     /// What frames must be addressed to, with [`Settings::own`].
-    pub(crate) fn set_addresses(&mut self, addresses: &Addresses) -> Result<(), ProgramSetupError> {
-        self.addresses.set(addresses)
+    pub(crate) fn set_addresses(&self, addresses: &Addresses) -> Result<(), ProgramSetupError> {
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner).set(addresses)
     }
 
     /// Attaches by a bpf_link, which leaves with the process however that ends.

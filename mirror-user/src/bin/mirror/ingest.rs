@@ -348,7 +348,7 @@ fn announce(plan: &Plan, outputs: &Outputs, memory: &Memory) {
 }
 
 /// Watches a run until there is a reason to end it, and ends it.
-fn watch(mut running: Running, args: &IngestArgs, asked: &Asked, outputs: &Outputs) -> Report {
+fn watch(running: Running, args: &IngestArgs, asked: &Asked, outputs: &Outputs) -> Report {
     /// How late a signal other than INT and TERM may be heard.
     const GLANCE: Duration = Duration::from_millis(100);
     let end = args.duration.map(|duration| Instant::now() + duration);
