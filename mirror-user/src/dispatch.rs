@@ -132,7 +132,8 @@ impl Dispatch {
         self.pipeline.is_spent()
     }
 
-    /// How it goes: what the sinks have not settled yet is pending. Without what [factories](SinkFactory::report) add.
+    /// How it goes: what the sinks have not settled yet is pending. Without what
+    /// [factories](SinkFactory::report) add.
     pub(crate) fn report(&mut self) -> Report {
         let (frames, sinks) = self.pipeline.so_far();
         let mut report = Report::new(self.source, self.started);
@@ -194,7 +195,7 @@ mod tests {
         run.frames(frames.iter().map(Outer::captured));
         run.tick(Instant::now());
         let report = run.finish();
-        assert_eq!((report.source, report.frames.received, report.accounting.residue), ("custom", 1000, 0));
+        assert_eq!((&*report.source, report.frames.received, report.accounting.residue), ("custom", 1000, 0));
         assert_eq!((report.frames.decapsulated, report.frames.rejected.vni), (500, 500));
         assert_eq!(report.sinks.iter().map(|sink| sink.written).collect::<Vec<_>>(), [500, 500]);
         assert_eq!(report.origins.len(), 2);

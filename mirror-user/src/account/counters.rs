@@ -1,62 +1,17 @@
 //! What a worker counts, each on its own, on its own thread.
 
-use super::stats::{Reasons, SinkHalt, SinkStats};
-use crate::frame::Frame;
-
-/// Why a received frame was not decapsulated.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum Reject {
-    /// The frame ends before its VXLAN header or its inner Ethernet header does, and had no more on the wire.
-    Short,
-    /// The same, because who captured it kept fewer bytes than it had on the wire.
-    Snapped,
-    /// The outer Ethernet, IP or UDP header contradicts itself or the frame's length.
-    BadOuter,
-    /// The VXLAN header has no valid VNI: the I flag is missing (RFC 7348 section 5).
-    NoVniFlag,
-    /// The VNI is not among those asked for.
-    Vni,
-    /// The outer source is not among those asked for.
-    Source,
-    /// The frame came in more descriptors than a batch has.
-    MultiDescriptor,
-    /// Not UDP to a tunnel port. On a live interface the XDP program passes such frames to the kernel.
-    NotTunnel,
-    /// GENEVE (RFC 8926), which is not decapsulated. On a live interface the XDP program passes such frames to the kernel.
-    Geneve,
-    /// An IPv6 extension header before UDP. On a live interface the XDP program passes such frames to the kernel.
-    Extension,
-    /// VXLAN-GPE (draft-ietf-nvo3-vxlan-gpe) of something else than Ethernet.
-    NotEthernet,
-    /// Of a link type that is not read, in a capture file.
-    LinkType,
-    /// A fragment of a UDP datagram, and fragments are not reassembled. On a live interface the XDP program passes such
-    /// frames to the kernel.
-    Fragment,
-    /// A fragment whose datagram did not become whole in time, or before the run ended.
-    FragmentTimeout,
-    /// A fragment of a datagram of which two overlap, or contradict its length (RFC 5722).
-    Overlap,
-    /// A fragment that may belong to more than one datagram, because the id does not tell them apart, or what was joined
-    /// is not what its UDP header says. See [`reassembly`](crate::reassembly).
-    Ambiguous,
-    /// A fragment that was given up because the memory for fragments was full.
-    TableFull,
-}
-
-impl Reject {
-    pub(crate) const COUNT: usize = Self::TableFull as usize + 1;
-}
-
-/// Frames rejected, by [`Reject`].
-pub(crate) type Rejections = [u64; Reject::COUNT];
+use super::{
+    reasons::{Reject, Rejections},
+    stats::{Reasons, SinkHalt, SinkStats},
+};
 
 /// Frames by what became of them before any sink saw them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FrameCounters {
     pub(crate) received: u64,
     pub(crate) decapsulated: u64,
+    /// Of these, those that the run's selection and its budget let through.
+    pub(crate) selected: u64,
     pub(crate) abandoned: u64,
     /// Of a completed datagram of n fragments, n − 1: the frame it became is the one that is left.
     pub(crate) fragments_consumed: u64,
@@ -77,25 +32,12 @@ impl FrameCounters {
         self.rejected[reason as usize] += 1;
     }
 
-    /// Counts a frame that goes on, and judges its length.
-    #[inline]
-    pub(crate) fn decapsulated(&mut self, frame: &mut Frame<'_>) {
-        self.decapsulated += 1;
-        self.inner_bytes += frame.inner_len() as u64;
-        self.reserved_bits += u64::from(frame.has_reserved_bits());
-        if frame.is_truncated() {
-            match frame.disbelieve_impossible_len() {
-                true => self.impossible_length += 1,
-                false => self.truncated_inner += 1,
-            }
-        }
-    }
-
     /// Adds what another has counted.
     pub(crate) fn add(&mut self, other: &Self) {
         let Self {
             received,
             decapsulated,
+            selected,
             abandoned,
             fragments_consumed,
             reassembled,
@@ -109,6 +51,7 @@ impl FrameCounters {
         } = self;
         *received += other.received;
         *decapsulated += other.decapsulated;
+        *selected += other.selected;
         *abandoned += other.abandoned;
         *fragments_consumed += other.fragments_consumed;
         *reassembled += other.reassembled;

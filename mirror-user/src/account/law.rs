@@ -15,14 +15,13 @@ impl Report {
             let judged = xdp.passed.total() + xdp.dropped.total();
             laws.insert(format!("{}: seen", interface.name), difference(xdp.seen, xdp.redirected + judged));
             let received: u64 = interface.queues.iter().map(|queue| queue.received).sum();
-            let lost: u64 = interface.queues.iter().map(|queue| queue.rx_dropped + queue.rx_ring_full).sum();
-            let failed = xdp.redirect_failed.unwrap_or(0);
+            let lost = interface.dropped_by_kernel();
             laws.insert(
                 format!("{}: redirected", interface.name),
-                difference(xdp.redirected, received + lost + failed),
+                difference(xdp.redirected, received + lost),
             );
             seen += xdp.seen;
-            explained += judged + lost + failed;
+            explained += judged + lost;
         }
         let frames = &self.frames;
         if !self.files.is_empty() {
@@ -90,7 +89,7 @@ mod tests {
             deselected: 5,
             offered: 65,
             written: 55,
-            dropped: [("no_block", 10)].into(),
+            dropped: [("no_block".into(), 10)].into(),
             ..SinkReport::default()
         });
         report

@@ -2,7 +2,7 @@
 
 use super::{
     counters::{FrameCounters, SinkCounters},
-    report::{Frames, Odd, Rejected, Report, SinkReport},
+    report::{Frames, Odd, Report, SinkReport},
     stats::{SinkHalt, SinkState},
 };
 
@@ -32,6 +32,7 @@ impl Frames {
         let Self {
             received,
             decapsulated,
+            selected,
             abandoned,
             fragments_consumed,
             reassembled,
@@ -43,6 +44,7 @@ impl Frames {
         } = self;
         *received += other.received;
         *decapsulated += other.decapsulated;
+        *selected += other.selected;
         *abandoned += other.abandoned;
         *fragments_consumed += other.fragments_consumed;
         *reassembled += other.reassembled;
@@ -57,47 +59,6 @@ impl Frames {
     }
 }
 
-impl Rejected {
-    pub(crate) fn add(&mut self, other: &Self) {
-        let Self {
-            short,
-            snapped,
-            bad_outer,
-            no_vni_flag,
-            vni,
-            source,
-            multi_descriptor,
-            not_tunnel,
-            geneve,
-            extension,
-            not_ethernet,
-            link_type,
-            fragment,
-            fragment_timeout,
-            overlap,
-            ambiguous,
-            table_full,
-        } = self;
-        *short += other.short;
-        *snapped += other.snapped;
-        *bad_outer += other.bad_outer;
-        *no_vni_flag += other.no_vni_flag;
-        *vni += other.vni;
-        *source += other.source;
-        *multi_descriptor += other.multi_descriptor;
-        *not_tunnel += other.not_tunnel;
-        *geneve += other.geneve;
-        *extension += other.extension;
-        *not_ethernet += other.not_ethernet;
-        *link_type += other.link_type;
-        *fragment += other.fragment;
-        *fragment_timeout += other.fragment_timeout;
-        *overlap += other.overlap;
-        *ambiguous += other.ambiguous;
-        *table_full += other.table_full;
-    }
-}
-
 impl SinkReport {
     fn add(&mut self, counters: &SinkCounters) {
         self.deselected += counters.deselected;
@@ -105,10 +66,10 @@ impl SinkReport {
         self.written += counters.stats.written;
         self.pending += counters.stats.pending;
         for (reason, frames) in counters.stats.dropped.iter() {
-            *self.dropped.entry(reason).or_default() += frames;
+            *self.dropped.entry(reason.into()).or_default() += frames;
         }
         for (reason, frames) in counters.stats.failed.iter().chain(counters.failed.iter()) {
-            *self.failed.entry(reason).or_default() += frames;
+            *self.failed.entry(reason.into()).or_default() += frames;
         }
         if let Some(end) = &counters.end {
             self.halt(end);

@@ -14,15 +14,20 @@ mod counters;
 mod law;
 mod losses;
 mod merge;
+mod reasons;
 mod report;
 mod stats;
+mod summary;
+mod tally;
 
-pub use counters::Reject;
 #[cfg(feature = "af-xdp")]
 pub(crate) use counters::WorkerCounters;
-pub(crate) use counters::{FrameCounters, Rejections, SinkCounters};
+pub(crate) use counters::{FrameCounters, SinkCounters};
+pub(crate) use reasons::Rejections;
+pub use reasons::{Dropped, Passed, Reject, Rejected};
 pub use report::{
-    Accounting, FileReport, Frames, InterfaceReport, Latency, MemberReport, Odd, Origin, OtherOrigins,
-    Passed, QueueReport, ReaderReport, Refused, Rejected, Report, SinkReport, VlanReport, XdpReport,
+    Accounting, FileReport, Frames, InterfaceReport, Latency, Losses, MemberReport, Odd, Origin,
+    OtherOrigins, QueueReport, ReaderReport, Report, SinkReport, VlanReport, XdpReport,
 };
 pub use stats::{MAX_REASONS, Reasons, SinkHalt, SinkState, SinkStats};
+pub use summary::Summary;

@@ -2,56 +2,82 @@
 //!
 //! Fields may be added, never renamed. What a run did not have is null.
 
-use std::{collections::BTreeMap, net::IpAddr, time::SystemTime};
+use std::{borrow::Cow, collections::BTreeMap, net::IpAddr, time::SystemTime};
 
 use pcap_parser::Linktype;
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::{
-    counters::{FrameCounters, Reject, Rejections},
-    stats::{SinkState, SinkStats},
+    counters::FrameCounters,
+    reasons::{Dropped, Passed, Rejected},
+    stats::{Reasons, SinkState, SinkStats},
 };
 
+/// What reports of this form are called.
+const SCHEMA: &str = "mirror.report/1";
+
+/// Frames by reason, as a sink named it.
+pub type Losses = BTreeMap<Cow<'static, str>, u64>;
+
 /// A run in numbers.
-#[derive(Clone, Debug, Serialize)]
+///
+/// What [`serde_json`] reads may be of another release: fields that are not known are passed over, and those
+/// that are missing have their default. `schema`, `source` and `started` must be there, and `schema` must be
+/// `mirror.report/1`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Report {
     /// `mirror.report/1`.
-    pub schema: &'static str,
+    #[serde(deserialize_with = "schema")]
+    pub schema: Cow<'static, str>,
     /// Where the frames came from: `af_xdp`, `file`, or `custom` for a source of the embedder's own.
-    pub source: &'static str,
+    pub source: Cow<'static, str>,
     /// Start of the run, RFC 3339.
     pub started: String,
     /// Length of the run, in seconds.
+    #[serde(default)]
     pub duration_s: f64,
     /// Why the run, or the reading of a capture file, ended before it was asked to; null where neither did.
+    #[serde(default)]
     pub ended_by: Option<String>,
     /// What was not as good as it could be, in words.
+    #[serde(default)]
     pub warnings: Vec<String>,
     /// The expression that inner frames had to match; null without.
+    #[serde(default)]
     pub filter: Option<String>,
     /// The expression that frames had to match as they came; null without.
+    #[serde(default)]
     pub outer_filter: Option<String>,
     /// One entry an interface; empty for capture files.
+    #[serde(default)]
     pub interfaces: Vec<InterfaceReport>,
     /// One entry a capture file that was to be read, in order; empty for interfaces.
+    #[serde(default)]
     pub files: Vec<FileReport>,
     /// Frames between source and sinks, over all workers.
+    #[serde(default)]
     pub frames: Frames,
     /// Frames by origin, most first; empty without the counters sink.
+    #[serde(default)]
     pub origins: Vec<Origin>,
     /// What did not fit the table of origins.
+    #[serde(default)]
     pub origins_other: OtherOrigins,
     /// One entry a sink.
+    #[serde(default)]
     pub sinks: Vec<SinkReport>,
     /// Receive time to sink, in ns; null unless asked for.
+    #[serde(default)]
     pub latency_ns: Option<Latency>,
     /// The law, closed.
+    #[serde(default)]
     pub accounting: Accounting,
 }
 
 /// One interface.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct InterfaceReport {
     /// Name, as given.
@@ -59,11 +85,11 @@ pub struct InterfaceReport {
     /// Driver, where the kernel tells.
     pub driver: Option<String>,
     /// `native` or `generic`.
-    pub xdp_mode: &'static str,
+    pub xdp_mode: Cow<'static, str>,
     /// `copy` or `zerocopy`: how the kernel hands frames to the ring. Decapsulation never copies.
-    pub bind: &'static str,
+    pub bind: Cow<'static, str>,
     /// `kernel` where the XDP program stamped the frames, `user` where the worker did.
-    pub time: &'static str,
+    pub time: Cow<'static, str>,
     /// Frames that the XDP program should have stamped and could not; they have the worker's time.
     pub unstamped: u64,
     /// Whether all RX queues were asked for; then `xdp.passed.no_socket` is loss, and not choice.
@@ -77,7 +103,8 @@ pub struct InterfaceReport {
 }
 
 /// What the XDP program counted.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct XdpReport {
     /// Frames that entered the program.
@@ -91,42 +118,12 @@ pub struct XdpReport {
     /// Of `passed.no_socket`, those that came after the program was attached and before the sockets were there.
     pub no_socket_at_start: u64,
     /// Frames dropped because they were not allowed.
-    pub dropped: Refused,
-}
-
-/// Frames left to the kernel, by reason.
-#[derive(Clone, Debug, Default, Serialize)]
-#[non_exhaustive]
-pub struct Passed {
-    /// Not UDP to a tunnel port.
-    pub not_tunnel: u64,
-    /// Fragments of UDP datagrams.
-    pub fragment: u64,
-    /// Shorter than their headers say.
-    pub malformed: u64,
-    /// IPv6 extension headers before UDP.
-    pub extension: u64,
-    /// To a tunnel port, but not to this interface's MAC or IP address, or from a loopback address
-    /// ([`Destination::Own`](crate::engine::Destination::Own)).
-    pub not_local: u64,
-    /// GENEVE (UDP port 6081), which is not decapsulated.
-    pub geneve: u64,
-    /// No socket on the queue.
-    pub no_socket: u64,
-}
-
-/// Frames dropped in the XDP program, by reason.
-#[derive(Clone, Debug, Default, Serialize)]
-#[non_exhaustive]
-pub struct Refused {
-    /// VNI not allowed.
-    pub vni: u64,
-    /// Outer source not allowed.
-    pub source: u64,
+    pub dropped: Dropped,
 }
 
 /// One RX queue.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct QueueReport {
     /// RX queue index.
@@ -153,13 +150,14 @@ pub struct QueueReport {
 }
 
 /// One capture file.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct FileReport {
     /// Path, as given.
     pub path: String,
     /// `gzip` or `zstd`; null where the file is not compressed, or nothing of it was read.
-    pub compression: Option<&'static str>,
+    pub compression: Option<Cow<'static, str>>,
     /// Packets read, those of link types that are not read included.
     pub packets: u64,
     /// Of these, those of link types that are not read, by the number of the link type.
@@ -210,13 +208,17 @@ impl FileReport {
 }
 
 /// Frames between source and sinks.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct Frames {
     /// Taken off the rings, or read from files.
     pub received: u64,
     /// Inner frames found.
     pub decapsulated: u64,
+    /// Of these, those that were asked for (filter, VNIs and sources for files, `count`): those that sinks
+    /// get, as far as they have no selection of their own.
+    pub selected: u64,
     /// In a batch whose worker died.
     pub abandoned: u64,
     /// Fragments of completed datagrams beyond the one frame that each datagram became.
@@ -235,77 +237,9 @@ pub struct Frames {
     pub odd: Odd,
 }
 
-/// Frames that were not decapsulated, by reason; see [`Reject`].
-#[derive(Clone, Debug, Default, Serialize)]
-#[non_exhaustive]
-pub struct Rejected {
-    /// [`Reject::Short`].
-    pub short: u64,
-    /// [`Reject::Snapped`].
-    pub snapped: u64,
-    /// [`Reject::BadOuter`].
-    pub bad_outer: u64,
-    /// [`Reject::NoVniFlag`].
-    pub no_vni_flag: u64,
-    /// [`Reject::Vni`].
-    pub vni: u64,
-    /// [`Reject::Source`].
-    pub source: u64,
-    /// [`Reject::MultiDescriptor`].
-    pub multi_descriptor: u64,
-    /// [`Reject::NotTunnel`].
-    pub not_tunnel: u64,
-    /// [`Reject::Geneve`].
-    pub geneve: u64,
-    /// [`Reject::Extension`].
-    pub extension: u64,
-    /// [`Reject::NotEthernet`].
-    pub not_ethernet: u64,
-    /// [`Reject::LinkType`]; by the number of the link type in `files`.
-    pub link_type: u64,
-    /// [`Reject::Fragment`].
-    pub fragment: u64,
-    /// [`Reject::FragmentTimeout`].
-    pub fragment_timeout: u64,
-    /// [`Reject::Overlap`].
-    pub overlap: u64,
-    /// [`Reject::Ambiguous`].
-    pub ambiguous: u64,
-    /// [`Reject::TableFull`].
-    pub table_full: u64,
-}
-
-impl Rejected {
-    /// Sum over all reasons.
-    #[must_use]
-    pub fn total(&self) -> u64 {
-        let Self {
-            short,
-            snapped,
-            bad_outer,
-            no_vni_flag,
-            vni,
-            source,
-            multi_descriptor,
-            not_tunnel,
-            geneve,
-            extension,
-            not_ethernet,
-            link_type,
-            fragment,
-            fragment_timeout,
-            overlap,
-            ambiguous,
-            table_full,
-        } = self;
-        let not_ours = not_tunnel + geneve + extension + not_ethernet + link_type;
-        let frames = short + snapped + bad_outer + no_vni_flag + vni + source + multi_descriptor + not_ours;
-        frames + fragment + fragment_timeout + overlap + ambiguous + table_full
-    }
-}
-
 /// Frames that were decapsulated although something was unusual.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct Odd {
     /// Reserved bits of the VXLAN header were set.
@@ -317,7 +251,7 @@ pub struct Odd {
 }
 
 /// Frames of one origin. A VNI is unique per account only, so the outer source is part of the key.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Origin {
     /// Outer source address.
@@ -338,10 +272,19 @@ impl Origin {
     pub fn new(source: IpAddr, vni: u32, frames: u64, inner_bytes: u64) -> Self {
         Self { source, vni, frames, inner_bytes, at_least: false }
     }
+
+    /// Wireshark's display filter that selects it by the outer headers.
+    #[must_use]
+    pub fn tunnel_filter(&self) -> String {
+        let Self { source, vni, .. } = self;
+        let ip = if source.is_ipv6() { "ipv6" } else { "ip" };
+        format!("vxlan.vni == {vni} && {ip}.src == {source}")
+    }
 }
 
 /// What did not fit the table of origins.
-#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct OtherOrigins {
     /// Lower bound of the number of origins that have frames in this bucket, and may have others in [`Report::origins`].
@@ -353,7 +296,8 @@ pub struct OtherOrigins {
 }
 
 /// One sink, over all workers.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct SinkReport {
     /// Name of the sink.
@@ -369,9 +313,9 @@ pub struct SinkReport {
     /// Frames that got where the sink sends them.
     pub written: u64,
     /// Frames the sink let go, by reason.
-    pub dropped: BTreeMap<&'static str, u64>,
+    pub dropped: Losses,
     /// Frames lost to an error, by reason.
-    pub failed: BTreeMap<&'static str, u64>,
+    pub failed: Losses,
     /// Frames the sink still held; 0 after an orderly end.
     pub pending: u64,
     /// A forwarder's targets, each with its part of the frames.
@@ -384,7 +328,8 @@ pub struct SinkReport {
 }
 
 /// One target of a forwarder, over all workers.
-#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct MemberReport {
     /// The target, as it is written on the command line.
@@ -392,9 +337,9 @@ pub struct MemberReport {
     /// Frames that were sent.
     pub written: u64,
     /// Frames that were let go, by reason.
-    pub dropped: BTreeMap<&'static str, u64>,
+    pub dropped: Losses,
     /// Frames lost to an error, by reason.
-    pub failed: BTreeMap<&'static str, u64>,
+    pub failed: Losses,
     /// Frames still held; 0 after an orderly end.
     pub pending: u64,
     /// Why it could not be sent to when last it could not, and what to do about it; null where it always could.
@@ -404,7 +349,8 @@ pub struct MemberReport {
 }
 
 /// Readers that came to a stream.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct ReaderReport {
     /// How many came.
@@ -414,12 +360,12 @@ pub struct ReaderReport {
 }
 
 /// Whether all is lost: there was something, and nothing of it got there.
-fn is_all_lost(
-    written: u64,
-    dropped: &BTreeMap<&'static str, u64>,
-    failed: &BTreeMap<&'static str, u64>,
-) -> bool {
+fn is_all_lost(written: u64, dropped: &Losses, failed: &Losses) -> bool {
     written == 0 && dropped.values().chain(failed.values()).any(|lost| *lost > 0)
+}
+
+fn losses(reasons: &Reasons) -> Losses {
+    reasons.iter().map(|(reason, frames)| (reason.into(), frames)).collect()
 }
 
 impl SinkReport {
@@ -445,8 +391,8 @@ impl MemberReport {
         Self {
             target: target.to_owned(),
             written: *written,
-            dropped: dropped.iter().collect(),
-            failed: failed.iter().collect(),
+            dropped: losses(dropped),
+            failed: losses(failed),
             pending: *pending,
             reason: None,
             readers: None,
@@ -455,7 +401,8 @@ impl MemberReport {
 }
 
 /// The VLAN of a VNI.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct VlanReport {
     /// VXLAN network identifier.
@@ -465,7 +412,8 @@ pub struct VlanReport {
 }
 
 /// Quantiles of the time from receive time to sink, in ns.
-#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct Latency {
     /// Median.
@@ -487,7 +435,8 @@ impl Latency {
 }
 
 /// The law, closed.
-#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct Accounting {
     /// Frames that entered.
@@ -500,12 +449,21 @@ pub struct Accounting {
     pub laws: BTreeMap<String, i64>,
 }
 
+/// The name of this form of report, and of no other.
+fn schema<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cow<'static, str>, D::Error> {
+    let schema = String::deserialize(deserializer)?;
+    if schema != SCHEMA {
+        return Err(de::Error::invalid_value(de::Unexpected::Str(&schema), &SCHEMA));
+    }
+    Ok(Cow::Borrowed(SCHEMA))
+}
+
 impl Report {
     /// An empty report of a run that starts now.
     pub(crate) fn new(source: &'static str, started: SystemTime) -> Self {
         Self {
-            schema: "mirror.report/1",
-            source,
+            schema: Cow::Borrowed(SCHEMA),
+            source: Cow::Borrowed(source),
             started: jiff::Timestamp::try_from(started)
                 .map_or_else(|_| String::new(), |time| time.to_string()),
             duration_s: 0.0,
@@ -544,29 +502,12 @@ impl Report {
     }
 }
 
-impl Passed {
-    /// Sum over all reasons.
-    #[must_use]
-    pub fn total(&self) -> u64 {
-        let Self { not_tunnel, fragment, malformed, extension, not_local, geneve, no_socket } = self;
-        not_tunnel + fragment + malformed + extension + not_local + geneve + no_socket
-    }
-}
-
-impl Refused {
-    /// Sum over all reasons.
-    #[must_use]
-    pub fn total(&self) -> u64 {
-        let Self { vni, source } = self;
-        vni + source
-    }
-}
-
 impl From<&FrameCounters> for Frames {
     fn from(counters: &FrameCounters) -> Self {
         let FrameCounters {
             received,
             decapsulated,
+            selected,
             abandoned,
             fragments_consumed,
             reassembled,
@@ -581,6 +522,7 @@ impl From<&FrameCounters> for Frames {
         Self {
             received,
             decapsulated,
+            selected,
             abandoned,
             fragments_consumed,
             reassembled,
@@ -589,31 +531,6 @@ impl From<&FrameCounters> for Frames {
             multi_descriptor,
             rejected: Rejected::from(&rejected),
             odd: Odd { reserved_bits, truncated_inner, impossible_length },
-        }
-    }
-}
-
-impl From<&Rejections> for Rejected {
-    fn from(rejections: &Rejections) -> Self {
-        let of = |reason: Reject| rejections[reason as usize];
-        Self {
-            short: of(Reject::Short),
-            snapped: of(Reject::Snapped),
-            bad_outer: of(Reject::BadOuter),
-            no_vni_flag: of(Reject::NoVniFlag),
-            vni: of(Reject::Vni),
-            source: of(Reject::Source),
-            multi_descriptor: of(Reject::MultiDescriptor),
-            not_tunnel: of(Reject::NotTunnel),
-            geneve: of(Reject::Geneve),
-            extension: of(Reject::Extension),
-            not_ethernet: of(Reject::NotEthernet),
-            link_type: of(Reject::LinkType),
-            fragment: of(Reject::Fragment),
-            fragment_timeout: of(Reject::FragmentTimeout),
-            overlap: of(Reject::Overlap),
-            ambiguous: of(Reject::Ambiguous),
-            table_full: of(Reject::TableFull),
         }
     }
 }
@@ -630,5 +547,55 @@ mod tests {
         for other in ["", "{", "{}", r#"{"schema":"mirror.bench/1"}"#, r#"["schema","mirror.report/1"]"#] {
             assert!(!Report::begins(other.as_bytes()), "{other}");
         }
+    }
+
+    #[test]
+    fn a_report_comes_back_as_it_was_with_names_and_counts_of_any_kind() {
+        use proptest::prelude::*;
+
+        type Sink = (String, Losses, Losses, u64, u16, Option<String>);
+        let text = || ".{0,12}";
+        let losses = || prop::collection::btree_map(text().prop_map(Cow::Owned), any::<u64>(), 0..3);
+        let sinks = (text(), losses(), losses(), any::<u64>(), any::<u16>(), prop::option::of(text()));
+        let strategy = (sinks, any::<[u64; 4]>(), any::<u128>(), 0.0..1e9, text());
+        let property = |(sink, counts, address, duration_s, name): (Sink, [u64; 4], u128, f64, String)| {
+            let (sink_name, dropped, failed, written, vlan, reason) = sink;
+            let mut report = Report::new("af_xdp", SystemTime::UNIX_EPOCH);
+            report.duration_s = duration_s;
+            report.frames.selected = counts[0];
+            report.frames.rejected.table_full = counts[1];
+            report.accounting.laws.insert(name.clone(), counts[2].cast_signed());
+            let member =
+                MemberReport { dropped: failed.clone(), reason: reason.clone(), ..MemberReport::default() };
+            let mut sink =
+                SinkReport { name: sink_name, dropped, failed, written, reason, ..Default::default() };
+            sink.state = SinkState::Waiting;
+            sink.vlans.push(VlanReport { vni: 7, vlan });
+            sink.members.push(member);
+            report.sinks.push(sink);
+            report.origins.push(Origin::new(std::net::Ipv6Addr::from_bits(address).into(), 7, counts[3], 60));
+            report.latency_ns = Some(Latency::new(1, 2, 3, counts[3]));
+            let mut interface = InterfaceReport { name, bind: "zerocopy".into(), ..Default::default() };
+            interface.queues.push(QueueReport { busy_ratio: duration_s / 1e10, ..Default::default() });
+            report.interfaces.push(interface);
+            report.files.push(FileReport { link_types: [(vlan, counts[0])].into(), ..Default::default() });
+            let json = serde_json::to_string(&report).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
+            Ok(())
+        };
+        proptest::test_runner::TestRunner::default().run(&strategy, property).unwrap();
+    }
+
+    #[test]
+    fn a_report_of_another_release_is_read_and_one_of_another_kind_is_not() {
+        let text = r#"{"schema": "mirror.report/1", "source": "file", "started": "2026-01-01T00:00:00Z", "new": [1],
+            "frames": {"received": 7, "newer": {}}, "sinks": [{"name": "a", "state": "ended"}]}"#;
+        let report: Report = serde_json::from_str(text).unwrap();
+        assert_eq!((report.frames.received, report.frames.selected), (7, 0));
+        assert_eq!((report.sinks[0].state, report.sinks[0].pending), (SinkState::Ended, 0));
+        let other = text.replace("mirror.report/1", "mirror.bench/1");
+        let error = serde_json::from_str::<Report>(&other).unwrap_err().to_string();
+        assert!(error.contains("mirror.bench/1") && error.contains("expected mirror.report/1"), "{error}");
+        assert!(serde_json::from_str::<Report>("{}").unwrap_err().to_string().contains("schema"));
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use arrayvec::ArrayVec;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The most reasons a sink may name for drops, and for failures.
 pub const MAX_REASONS: usize = 8;
@@ -65,7 +65,7 @@ impl Reasons {
 }
 
 /// How a sink ended.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum SinkState {

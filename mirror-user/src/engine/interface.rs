@@ -48,8 +48,8 @@ pub(super) struct LiveInterface {
     _log: Option<Watcher>,
 }
 
-/// What is known from looking now and then, and changes while the engine is shared. Nothing waits under this lock for longer than
-/// the kernel takes to answer.
+/// What is known from looking now and then, and changes while the engine is shared. Nothing waits under this
+/// lock for longer than the kernel takes to answer.
 struct Watched {
     queues: QueueWatch,
     /// With [`Destination::Own`].

@@ -138,7 +138,8 @@ impl Running {
 
     /// Waits for the next event, at most as long as `timeout`. Of several threads that wait, one gets it.
     ///
-    /// Some thread has to wait most of the time: what the kernel sends no message of, as new queues, is looked at here.
+    /// Some thread has to wait most of the time: what the kernel sends no message of, as new queues, is
+    /// looked at here.
     pub fn wait(&self, timeout: Duration) -> Option<Event> {
         let start = Instant::now();
         let event = loop {
@@ -201,8 +202,8 @@ impl Running {
         self.control.flush.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The account as it stands, up to a tick (100 ms) old, with origins, latency, members and VLANs. The law holds only at
-    /// rest, so it is not closed here.
+    /// The account as it stands, up to a tick (100 ms) old, with origins, latency, members and VLANs. The law
+    /// holds only at rest, so it is not closed here.
     #[must_use]
     pub fn report(&self) -> Report {
         let mut report = self.empty_report();

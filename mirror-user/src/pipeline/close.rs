@@ -12,13 +12,14 @@ use crate::{
     sink::SinkFactory,
 };
 
-/// Has each factory add what it knows to a report, after the last worker is added. One that panics is reported as failed; the
-/// others go on.
+/// Has each factory add what it knows to a report, after the last worker is added. One that panics is
+/// reported as failed; the others go on.
 pub(crate) fn add_sinks(report: &mut Report, factories: &[Arc<dyn SinkFactory>]) {
     // Out of reach of the factories, each of which has its own entry alone.
     let mut entries = mem::take(&mut report.sinks);
     for (entry, factory) in entries.iter_mut().zip(factories) {
-        // Unwind safety: the report is plain data, and a factory's lock that is poisoned is the factory's own.
+        // Unwind safety: the report is plain data, and a factory's lock that is poisoned is the factory's
+        // own.
         let add = || {
             factory.report(entry, report);
             factory.halted()
@@ -32,8 +33,8 @@ pub(crate) fn add_sinks(report: &mut Report, factories: &[Arc<dyn SinkFactory>])
     report.sinks = entries;
 }
 
-/// Has each factory complete its output, after the accounts are closed, and then add to the report. An error or a panic ends
-/// that sink in the report; the others go on.
+/// Has each factory complete its output, after the accounts are closed, and then add to the report. An error
+/// or a panic ends that sink in the report; the others go on.
 pub(crate) fn close_sinks(report: &mut Report, factories: &[Arc<dyn SinkFactory>]) {
     for (position, factory) in factories.iter().enumerate() {
         // Unwind safety: the report is only read.

@@ -12,7 +12,7 @@ use std::{
 
 use arrayvec::ArrayVec;
 
-use super::{PipelineConfig, Sorting};
+use super::{PipelineConfig, Sorting, count_decapsulated};
 use crate::{
     account::{FrameCounters, Reject, Rejections},
     decap,
@@ -177,7 +177,7 @@ impl Joins {
             let wire_len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
             match sort(Captured::new(bytes, wire_len, *time), config) {
                 Ok(mut frame) => {
-                    counts.decapsulated(&mut frame);
+                    count_decapsulated(counts, &mut frame);
                     frames.insert(position + inserted, frame);
                     inserted += 1;
                 }

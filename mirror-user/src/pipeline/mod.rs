@@ -182,6 +182,20 @@ impl Drop for Sorting<'_> {
     }
 }
 
+/// Counts a frame that goes on, and judges its length.
+#[inline]
+fn count_decapsulated(counters: &mut FrameCounters, frame: &mut Frame<'_>) {
+    counters.decapsulated += 1;
+    counters.inner_bytes += frame.inner_len() as u64;
+    counters.reserved_bits += u64::from(frame.has_reserved_bits());
+    if frame.is_truncated() {
+        match frame.disbelieve_impossible_len() {
+            true => counters.impossible_length += 1,
+            false => counters.truncated_inner += 1,
+        }
+    }
+}
+
 impl Pipeline {
     pub(crate) fn new(config: PipelineConfig, queue: u32, sinks: Vec<SinkSlot>) -> Self {
         if let Some(reassembly) = &config.reassembly {
@@ -260,7 +274,7 @@ impl Pipeline {
                     continue;
                 }
             }
-            counts.decapsulated(&mut frame);
+            count_decapsulated(counts, &mut frame);
             frames.push(frame);
         }
         if !self.joins.is_empty() {
@@ -273,6 +287,7 @@ impl Pipeline {
         let decapsulated = frames.len() as u64;
         self.config.selection.retain_matching(&mut frames, &mut self.scratch);
         let selected = self.config.budget.claim(frames.len() as u64);
+        self.frames.selected += selected;
         let deselected = decapsulated - selected;
         frames.truncate(usize::try_from(selected).unwrap_or(usize::MAX));
         let batch = Batch::new(self.queue, &frames);

@@ -407,7 +407,7 @@ impl Run<'_> {
             Err(error) => return FileReport { ended_by: Some(error.to_string()), ..report },
         };
         report.ended_by = self.frames(&mut reader).err().map(|error| error.to_string());
-        report.compression = reader.compression();
+        report.compression = reader.compression().map(Into::into);
         report.packets = reader.packets();
         let Unread { link_types, broken, first_broken, .. } = reader.into_unread();
         report.link_types = link_types;

@@ -144,7 +144,7 @@ fn files_are_read_in_order_and_every_frame_is_accounted_for() {
     let (sink, log) = Watched::new(keep);
     let report = run(Replay::builder().file(first).file(second).file(third).sink(sink));
     assert_eq!(report.accounting.residue, 0, "{:?}", report.accounting);
-    assert_eq!((report.source, report.interfaces.len(), report.ended_by.as_deref()), ("file", 0, None));
+    assert_eq!((&*report.source, report.interfaces.len(), report.ended_by.as_deref()), ("file", 0, None));
     assert_eq!((report.accounting.seen, report.accounting.explained), (163, 163));
     assert_eq!((report.frames.received, report.frames.decapsulated), (163, 160));
     let rejected = &report.frames.rejected;

@@ -57,8 +57,8 @@ struct PublishedTable {
     other_distinct: DistinctBits,
 }
 
-/// A table with at most this many origins is copied at every tick, which takes some 50 µs. A fuller one, which may take
-/// milliseconds, is copied only after somebody has read the last copy.
+/// A table with at most this many origins is copied at every tick, which takes some 50 µs. A fuller one,
+/// which may take milliseconds, is copied only after somebody has read the last copy.
 const COPIED_AT_EVERY_TICK: usize = 4096;
 
 /// Totals over all workers, as of each one's last tick: at most 100 ms old.
@@ -89,8 +89,8 @@ impl Counters {
         Self { max_origins: max_origins.max(1), hasher: RandomState::default(), workers: Mutex::default() }
     }
 
-    /// The most memory one worker's table and its copy for reports take, in bytes. It is reserved at the start and paged in as
-    /// origins appear.
+    /// The most memory one worker's table and its copy for reports take, in bytes. It is reserved at the
+    /// start and paged in as origins appear.
     #[must_use]
     pub fn memory_per_worker(&self) -> usize {
         // The standard map keeps one entry in eight free, in a power of two of places, and a byte of state for each.
@@ -299,7 +299,8 @@ fn merge(
         other_distinct.merge(&table.other_distinct);
     }
     let mut known: Vec<_> = known.into_iter().collect();
-    known.sort_unstable_by_key(|(key, Merged { tally, .. })| (Reverse(tally.frames), key.source(), key.vni()));
+    known
+        .sort_unstable_by_key(|(key, Merged { tally, .. })| (Reverse(tally.frames), key.source(), key.vni()));
     for (key, Merged { tally, .. }) in known.drain(max_origins.min(known.len())..) {
         other.add(tally);
         other_distinct.insert(hasher.hash_one(key));

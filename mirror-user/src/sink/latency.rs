@@ -39,8 +39,8 @@ impl LatencySink {
         Self::default()
     }
 
-    /// The time that this share of the frames (0 to 1) took at most, in ns, as of each worker's last tick: at most 100 ms ago;
-    /// `None` before the first worker is built.
+    /// The time that this share of the frames (0 to 1) took at most, in ns, as of each worker's last tick: at
+    /// most 100 ms ago; `None` before the first worker is built.
     #[must_use]
     pub fn value_at_quantile(&self, quantile: f64) -> Option<u64> {
         lock(&self.sum).as_ref().map(|sum| value_at(sum, quantile))

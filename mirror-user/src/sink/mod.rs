@@ -117,13 +117,13 @@ pub trait SinkFactory: Send + Sync {
         false
     }
 
-    /// Adds to a report what only the sink as a whole knows: to its own `entry`, or to fields that are its alone, as
-    /// [`Report::origins`] are those of [`Counters`].
+    /// Adds to a report what only the sink as a whole knows: to its own `entry`, or to fields that are its
+    /// alone, as [`Report::origins`] are those of [`Counters`].
     ///
     /// Called for the report of a run under way as for the final one, for which it is called once more after
-    /// [`close`](Self::close); from any thread, and for two reports at the same time. So it takes nothing away: workers
-    /// publish at their [ticks](Sink::tick), and what they have published is read here. `report` is without entries of sinks
-    /// meanwhile.
+    /// [`close`](Self::close); from any thread, and for two reports at the same time. So it takes nothing
+    /// away: workers publish at their [ticks](Sink::tick), and what they have published is read here.
+    /// `report` is without entries of sinks meanwhile.
     fn report(&self, entry: &mut SinkReport, report: &mut Report) {
         let _ = (entry, report);
     }
@@ -135,8 +135,8 @@ pub trait SinkFactory: Send + Sync {
         None
     }
 
-    /// Completes the output. Called once, after every worker's sink has finished and the accounts are closed: `report` is there
-    /// for totals that a reader of the output expects in it.
+    /// Completes the output. Called once, after every worker's sink has finished and the accounts are closed:
+    /// `report` is there for totals that a reader of the output expects in it.
     ///
     /// # Errors
     ///

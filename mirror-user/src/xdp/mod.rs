@@ -19,7 +19,7 @@ use ipnet::IpNet;
 use mirror_ebpf::mirror::{self as abi, Counter};
 
 use crate::{
-    account::{Passed, Refused, XdpReport},
+    account::{Dropped, Passed, XdpReport},
     error::with_causes,
     host::{addresses::Addresses, kernel::KernelVersion},
     select::Allow,
@@ -216,7 +216,7 @@ impl Program {
                 no_socket: of(Counter::NoSocket),
             },
             no_socket_at_start: 0,
-            dropped: Refused { vni: of(Counter::VniRefused), source: of(Counter::SourceRefused) },
+            dropped: Dropped { vni: of(Counter::VniRefused), source: of(Counter::SourceRefused) },
         })
     }
 }

@@ -74,6 +74,48 @@ fn workers_allocate_nothing_be_it_for_one_target_or_for_a_group() {
     }
 }
 
+#[test]
+fn members_are_in_reports_while_frames_come_as_of_the_last_tick() {
+    let target = || "pcap-over-ip:listen=127.0.0.1:0".parse().unwrap();
+    let other = "pcap-over-ip:connect=127.0.0.1:9".parse().unwrap();
+    let forward = Forward::builder(target()).member(other).build().unwrap();
+    let entry = || {
+        let (mut entry, mut report) = (SinkReport::default(), Report::new("file", SystemTime::now()));
+        for _ in 0..2 {
+            forward.report(&mut entry, &mut report);
+        }
+        (entry.members, report.warnings.len())
+    };
+    let frames = |members: &[MemberReport]| -> u64 {
+        let of =
+            |member: &MemberReport| member.written + member.pending + member.dropped.values().sum::<u64>();
+        members.iter().map(of).sum()
+    };
+    let mut sinks: Vec<_> = (0..2).map(|_| forward.build(&WorkerContext::single(2048)).unwrap()).collect();
+    let lent = some_frames(40);
+    for sink in &mut sinks {
+        offer(&mut **sink, &lent).unwrap();
+    }
+    assert_eq!(frames(&entry().0), 0, "not before a tick");
+    sinks.iter_mut().for_each(|sink| sink.tick(Instant::now()));
+    let (members, warnings) = entry();
+    let no_member: u64 =
+        sinks.iter().map(|sink| sink.stats().dropped.iter().map(no_member).sum::<u64>()).sum();
+    assert_eq!((members.len(), frames(&members) + no_member), (2, 80));
+    assert!(warnings <= 1, "the seed is named once");
+    assert!(members.iter().all(|member| member.readers.is_some()));
+    sinks.iter_mut().for_each(|sink| sink.finish().unwrap());
+    let (members, _) = entry();
+    assert_eq!(frames(&members) + no_member, 80);
+    assert!(members.iter().all(|member| member.pending == 0), "{members:?}");
+    forward.close(&Report::new("file", SystemTime::now())).unwrap();
+}
+
+/// Frames dropped for want of any member that was up, which are no member's.
+fn no_member((reason, frames): (&'static str, u64)) -> u64 {
+    if reason == "no_member" { frames } else { 0 }
+}
+
 /// As often for many frames as for few, once their buffers are as large as they get.
 #[test]
 fn what_sends_allocates_nothing_per_frame() {

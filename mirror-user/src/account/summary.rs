@@ -1,0 +1,435 @@
+//! The closing lines of a run: tcpdump's own sentences first, then what only this engine knows.
+
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Display, Formatter, Write as _},
+};
+
+use super::{
+    InterfaceReport, MemberReport, Origin, Report, SinkReport, SinkState, VlanReport, report::QueueReport,
+};
+use crate::escape;
+
+/// Origins and VLANs that are listed; the report has them all.
+const ORIGINS: usize = 10;
+
+/// Files that are listed with what is wrong with them; the report has them all.
+const FILES: usize = 20;
+
+/// The closing lines of a report, for people: [`Report::summary`]. Strings from outside have their control
+/// characters escaped.
+///
+/// ```
+/// use mirror_user::{Dispatch, select::Allow, sink::WorkerContext};
+///
+/// let report = Dispatch::new(&WorkerContext::single(2048), [4789], Allow::all(), [])?.finish();
+/// let hint = |field: &str| (field == "rejected.not_tunnel").then_some("another port?");
+/// let text = report.summary().hints(&hint).to_string();
+/// assert!(text.starts_with("0 packets captured\n"));
+/// # Ok::<(), mirror_user::dispatch::BuildError>(())
+/// ```
+#[derive(Clone, Copy)]
+pub struct Summary<'a> {
+    report: &'a Report,
+    hints: &'a dyn Fn(&str) -> Option<&'static str>,
+    display_filter: &'a dyn Fn(&Origin) -> String,
+}
+
+impl fmt::Debug for Summary<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Summary").field("report", &self.report).finish_non_exhaustive()
+    }
+}
+
+impl Report {
+    /// The closing lines of the run, to be printed. What an embedder's user can do about a line, it alone
+    /// knows; see [`Summary::hints`].
+    #[must_use]
+    pub fn summary(&self) -> Summary<'_> {
+        Summary { report: self, hints: &|_| None, display_filter: &Origin::tunnel_filter }
+    }
+
+    /// Inner frames that were not asked for, and so reached no sink.
+    fn not_selected(&self) -> u64 {
+        self.frames.decapsulated.saturating_sub(self.frames.selected)
+    }
+}
+
+impl<'a> Summary<'a> {
+    /// Adds to a line what its reader can do about it, in parentheses. Lines are named after the field of the
+    /// report that they tell of: `passed.not_local`, `passed.no_socket`, `dropped.vni`, `dropped.source`,
+    /// `rejected.vni` and so on, `oversize`, `zero_copy`, `not_selected`.
+    #[must_use]
+    pub fn hints(self, hints: &'a dyn Fn(&str) -> Option<&'static str>) -> Self {
+        Self { hints, ..self }
+    }
+
+    /// Names the Wireshark display filter that selects an origin; without this, one by the tunnel's outer
+    /// headers.
+    #[must_use]
+    pub fn display_filter(self, display_filter: &'a dyn Fn(&Origin) -> String) -> Self {
+        Self { display_filter, ..self }
+    }
+
+    /// What tcpdump says at its end.
+    fn packets(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let report = self.report;
+        for (count, what) in [
+            (report.frames.selected, "captured"),
+            (report.frames.decapsulated, "received by filter"),
+            (report.dropped_by_kernel(), "dropped by kernel"),
+            (report.dropped_by_interface(), "dropped by interface"),
+        ] {
+            writeln!(f, "{count} packet{} {what}", if count == 1 { "" } else { "s" })?;
+        }
+        writeln!(f)
+    }
+
+    /// Why the run ended early, and the capture files that were not read whole, each with what is missing.
+    fn early_ends(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Report { ended_by, files, .. } = self.report;
+        // That a file ended early is said with the file.
+        if let Some(reason) = ended_by.as_ref().filter(|_| files.iter().all(|file| file.ended_by.is_none())) {
+            writeln!(f, "ended early: {}", escape::line(reason))?;
+        }
+        let complaints = files.iter().map(|file| (&file.path, file.complaints()));
+        let mut complaints = complaints.filter(|(_, complaints)| !complaints.is_empty());
+        for (path, complaints) in complaints.by_ref().take(FILES) {
+            let path = escape::line(path);
+            complaints.iter().try_for_each(|complaint| writeln!(f, "{path}: {}", escape::line(complaint)))?;
+        }
+        let more = complaints.count();
+        if more > 0 {
+            writeln!(f, "files besides that were not read whole: {more} (the report lists all)")?;
+        }
+        Ok(())
+    }
+
+    /// An indented line with its hint, unless the count is 0.
+    fn cause(&self, f: &mut Formatter<'_>, field: &str, count: u64, cause: impl Display) -> fmt::Result {
+        if count == 0 {
+            return Ok(());
+        }
+        write!(f, "  {count} {cause}")?;
+        match (self.hints)(field) {
+            Some(hint) => writeln!(f, " ({hint})"),
+            None => writeln!(f),
+        }
+    }
+
+    fn reasons(
+        &self,
+        f: &mut Formatter<'_>,
+        verdict: &str,
+        mut reasons: impl Iterator<Item = (&'static str, u64, &'static str)>,
+    ) -> fmt::Result {
+        reasons.try_for_each(|(name, frames, words)| {
+            self.cause(f, &format!("{verdict}.{name}"), frames, format_args!("{verdict}: {words}"))
+        })
+    }
+
+    fn interface(&self, f: &mut Formatter<'_>, interface: &InterfaceReport) -> fmt::Result {
+        let InterfaceReport { name, xdp_mode, bind, time, xdp, all_queues, .. } = interface;
+        write!(f, "{} ({xdp_mode} XDP, {bind} mode, {time} time): {} seen", escape::line(name), xdp.seen)?;
+        let parts = [
+            (xdp.redirected, "to the rings"),
+            (xdp.passed.total(), "passed to the host"),
+            (xdp.dropped.total(), "dropped as not allowed"),
+        ];
+        write_parts(f, " = ", " + ", &parts)?;
+        let no_socket = xdp.passed.no_socket.saturating_sub(xdp.no_socket_at_start);
+        let (lost, not_chosen) = if *all_queues { (no_socket, 0) } else { (0, no_socket) };
+        let mut passed = xdp.passed.clone();
+        passed.no_socket = not_chosen;
+        self.reasons(f, "passed", passed.reasons())?;
+        let at_start = (xdp.no_socket_at_start, "passed: came before the sockets were there");
+        self.cause(f, "no_socket_at_start", at_start.0, at_start.1)?;
+        self.reasons(f, "dropped", xdp.dropped.reasons())?;
+        if lost > 0 {
+            writeln!(
+                f,
+                "  {lost} lost: passed to the host, for their RX queue has no socket: it came after the start (`ethtool -l {}` \
+                 lists queues); start again to read them all",
+                escape::shell(name)
+            )?;
+        }
+        write_nic_losses(f, interface)?;
+        interface.queues.iter().try_for_each(|queue| self.queue(f, queue))?;
+        self.cause(f, "redirect_failed", xdp.redirect_failed.unwrap_or(0), "lost: redirect failed")
+    }
+
+    fn queue(&self, f: &mut Formatter<'_>, queue: &QueueReport) -> fmt::Result {
+        let oversize = queue.oversize.unwrap_or(0);
+        for (field, count, cause) in [
+            (
+                "rx_ring_full",
+                queue.rx_ring_full,
+                "lost: RX ring full (the worker is too slow, or has too little CPU)",
+            ),
+            ("rx_dropped", queue.rx_dropped.saturating_sub(oversize), "lost: fill ring empty (likewise)"),
+            ("oversize", oversize, "lost: larger than a UMEM chunk takes"),
+        ] {
+            self.cause(f, field, count, format_args!("{cause}, queue {}", queue.queue))?;
+        }
+        Ok(())
+    }
+
+    fn frames(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let frames = &self.report.frames;
+        write!(f, "{} received", frames.received)?;
+        let parts = [
+            (frames.decapsulated, "decapsulated"),
+            (frames.rejected.total(), "rejected"),
+            (frames.abandoned, "abandoned by a dead worker"),
+            (frames.fragments_consumed, "fragments joined with others"),
+        ];
+        write_parts(f, " = ", " + ", &parts)?;
+        self.reasons(f, "rejected", frames.rejected.reasons())?;
+        let odd = &frames.odd;
+        for (field, count, cause) in [
+            (
+                "reassembled",
+                frames.reassembled,
+                "of the decapsulated or rejected were datagrams reassembled from fragments",
+            ),
+            ("not_selected", self.report.not_selected(), "of the decapsulated were not asked for"),
+            (
+                "truncated_inner",
+                odd.truncated_inner,
+                "of the decapsulated were truncated by their mirror session",
+            ),
+            (
+                "impossible_length",
+                odd.impossible_length,
+                "of the decapsulated have an inner IP length that is more than the packet had (printed as truncated-ip)",
+            ),
+            ("reserved_bits", odd.reserved_bits, "of the decapsulated had reserved VXLAN bits set"),
+        ] {
+            self.cause(f, field, count, cause)?;
+        }
+        // Frames cut by a NIC have an outer header that promises more than is there.
+        let zero_copy = self.report.interfaces.iter().any(|interface| interface.bind == "zerocopy");
+        if zero_copy && frames.rejected.bad_outer.saturating_mul(100) > frames.received {
+            write!(
+                f,
+                "  over 1 % contradict: in zero-copy mode that is most likely a driver that cuts frames at another size than its \
+                 chunks'; copy mode shows whether it is"
+            )?;
+            match (self.hints)("zero_copy") {
+                Some(hint) => writeln!(f, " ({hint})")?,
+                None => writeln!(f)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn sink(&self, f: &mut Formatter<'_>, sink: &SinkReport) -> fmt::Result {
+        let state = match sink.state {
+            SinkState::Done => "",
+            SinkState::Waiting => " still waiting",
+            SinkState::Ended => " ended early",
+            SinkState::Failed => " failed",
+        };
+        write!(f, "sink {}{state}: {} offered", escape::line(&sink.name), sink.offered)?;
+        let parts = [
+            (sink.written, "written"),
+            (sink.dropped.values().sum(), "dropped"),
+            (sink.failed.values().sum(), "failed"),
+            (sink.pending, "pending"),
+        ];
+        write_parts(f, " = ", " + ", &parts)?;
+        // What nobody was given is said of all frames already.
+        let not_its_own = sink.deselected.saturating_sub(self.report.not_selected());
+        self.cause(f, "deselected", not_its_own, "not of its selection")?;
+        for (fate, losses) in [("dropped", &sink.dropped), ("failed", &sink.failed)] {
+            for (reason, count) in losses {
+                let field = format!("sinks.{fate}.{reason}");
+                self.cause(f, &field, *count, format_args!("{fate}: {}", escape::line(reason)))?;
+            }
+        }
+        if let Some(reason) = &sink.reason {
+            writeln!(f, "  {}", escape::line(reason))?;
+        }
+        write_members(f, sink)?;
+        write_vlans(f, sink)
+    }
+
+    fn latency(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Some(latency) = &self.report.latency_ns else { return Ok(()) };
+        let us = |ns: u64| format!("{}.{:03} µs", ns / 1000, ns % 1000);
+        let [p50, p99, p999, max] = [latency.p50, latency.p99, latency.p999, latency.max].map(us);
+        writeln!(f, "latency: p50 {p50}, p99 {p99}, p99.9 {p999}, max {max}")
+    }
+
+    fn origins(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Report { origins, origins_other, .. } = self.report;
+        for origin in origins.iter().take(ORIGINS) {
+            let Origin { source, vni, frames, inner_bytes, at_least, .. } = origin;
+            let bound = if *at_least { "at least " } else { "" };
+            writeln!(
+                f,
+                "origin {source} VNI {vni}: {bound}{frames} frames, {inner_bytes} bytes; Wireshark: {}",
+                (self.display_filter)(origin)
+            )?;
+        }
+        let more = origins.len().saturating_sub(ORIGINS);
+        if more > 0 || origins_other.frames > 0 {
+            let frames: u64 = origins.iter().skip(ORIGINS).map(|origin| origin.frames).sum();
+            writeln!(
+                f,
+                "origins besides: {} with {} frames (the report lists up to its bound)",
+                more as u64 + origins_other.origins,
+                frames + origins_other.frames
+            )?;
+        }
+        Ok(())
+    }
+
+    fn accounting(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let accounting = &self.report.accounting;
+        writeln!(
+            f,
+            "accounting: {} seen, {} explained, residue {}",
+            accounting.seen, accounting.explained, accounting.residue
+        )?;
+        let mut unequal = accounting.laws.iter().filter(|(_, left)| **left != 0);
+        unequal.try_for_each(|(law, left)| writeln!(f, "  {}: {left:+}", escape::line(law)))
+    }
+}
+
+impl Display for Summary<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.packets(f)?;
+        self.early_ends(f)?;
+        self.report.interfaces.iter().try_for_each(|interface| self.interface(f, interface))?;
+        self.frames(f)?;
+        self.report.sinks.iter().try_for_each(|sink| self.sink(f, sink))?;
+        self.latency(f)?;
+        self.origins(f)?;
+        self.accounting(f)
+    }
+}
+
+/// Losses by the interface's own counters.
+fn write_nic_losses(f: &mut Formatter<'_>, interface: &InterfaceReport) -> fmt::Result {
+    let known = interface.dropped_by_kernel() + interface.xdp.dropped.total();
+    for (name, count) in losses_of(&interface.nic) {
+        let among = if known > 0 && name.contains("drop") {
+            " (what program and rings dropped may be among them)"
+        } else {
+            ""
+        };
+        let name = escape::line(&name);
+        writeln!(f, "  {count} {name}, as the interface's own counters have it{among}")?;
+    }
+    Ok(())
+}
+
+/// The targets of a group, each with its part; that of a single one is the sink's.
+fn write_members(f: &mut Formatter<'_>, sink: &SinkReport) -> fmt::Result {
+    if sink.members.len() > 1 {
+        for MemberReport { target, written, dropped, failed, pending, .. } in &sink.members {
+            write!(f, "  {}", escape::line(target))?;
+            let causes = dropped.iter().chain(failed).map(|(reason, count)| (*count, escape::line(reason)));
+            let sent = [(*written, "written"), (*pending, "pending")];
+            let sent = sent.map(|(count, what)| (count, escape::line(what)));
+            let parts: Vec<_> = sent.into_iter().chain(causes).collect();
+            write_parts(f, ": ", " + ", &parts)?;
+        }
+    }
+    if sink.got_nothing() && sink.members.is_empty() {
+        writeln!(f, "  it got nothing of what was for it")?;
+    }
+    for MemberReport { target, reason, .. } in sink.members.iter().filter(|member| member.got_nothing()) {
+        write!(f, "  {} got nothing of what was for it", escape::line(target))?;
+        match reason {
+            Some(reason) => writeln!(f, ": {}", escape::line(reason))?,
+            None => writeln!(f)?,
+        }
+    }
+    for MemberReport { target, readers, .. } in &sink.members {
+        if let Some(readers) = readers
+            && readers.disconnected > 0
+        {
+            writeln!(
+                f,
+                "  {}: {} readers were disconnected for others that came",
+                escape::line(target),
+                readers.disconnected
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn write_vlans(f: &mut Formatter<'_>, sink: &SinkReport) -> fmt::Result {
+    for VlanReport { vni, vlan, .. } in sink.vlans.iter().take(ORIGINS) {
+        writeln!(f, "  VNI {vni} as VLAN {vlan}")?;
+    }
+    let more = sink.vlans.len().saturating_sub(ORIGINS);
+    if more > 0 {
+        writeln!(f, "  VNIs besides: {more} (the report lists all)")?;
+    }
+    if sink.vlans_given_up > 0 {
+        writeln!(f, "  VLANs given to another VNI, because none was free: {}", sink.vlans_given_up)?;
+    }
+    Ok(())
+}
+
+/// The interface's counters of loss that grew, those of its queues as one: `rx_queue_*_xdp_drops`.
+fn losses_of(nic: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    const WORDS: [&str; 12] = [
+        "drop",
+        "discard",
+        "err",
+        "miss",
+        "overrun",
+        "exceed",
+        "fifo",
+        "fail",
+        "abort",
+        "exception",
+        "empty_rx_ring",
+        "OOB",
+    ];
+    let mut losses = BTreeMap::new();
+    for (name, count) in nic {
+        if *count > 0 && WORDS.iter().any(|word| name.contains(word)) {
+            *losses.entry(of_all_queues(name)).or_default() += count;
+        }
+    }
+    losses
+}
+
+/// A counter's name with `*` for the number of its queue.
+fn of_all_queues(name: &str) -> String {
+    let mut general = String::with_capacity(name.len());
+    for letter in name.chars() {
+        match letter {
+            '0'..='9' if general.ends_with('*') => {}
+            '0'..='9' => general.push('*'),
+            other => general.push(other),
+        }
+    }
+    general
+}
+
+/// `= 5 this + 3 that`, leaving out what is 0, but for the first.
+fn write_parts(
+    f: &mut Formatter<'_>,
+    first: &str,
+    between: &str,
+    parts: &[(u64, impl Display)],
+) -> fmt::Result {
+    let mut separator = first;
+    for (position, (count, what)) in parts.iter().enumerate() {
+        if *count > 0 || position == 0 {
+            write!(f, "{separator}{count} {what}")?;
+            separator = between;
+        }
+    }
+    f.write_char('\n')
+}
+
+#[cfg(test)]
+mod tests;
