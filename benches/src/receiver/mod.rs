@@ -171,7 +171,7 @@ pub struct Live {
 enum Work {
     Drop(XdpProgram),
     Loops(Loops),
-    Engine(EngineWork),
+    Engine(Box<EngineWork>),
 }
 
 /// Keeps the calling thread to these CPUs.
@@ -207,7 +207,7 @@ impl Receiver {
             | Kind::Tap
             | Kind::Device
             | Kind::Tunnel
-            | Kind::Latency => Work::Engine(EngineWork::start(self, bed)?),
+            | Kind::Latency => Work::Engine(Box::new(EngineWork::start(self, bed)?)),
         };
         Ok(Live { work, namespace: bed.receiver.clone(), before })
     }
