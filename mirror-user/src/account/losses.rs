@@ -15,7 +15,7 @@ impl Report {
         self.interfaces.iter().map(InterfaceReport::dropped_by_kernel).sum()
     }
 
-    /// Frames that the interfaces lost before the XDP program saw them, as far as their counters tell.
+    /// Frames that the interfaces lost before the XDP program saw them, as far as their counters show.
     #[must_use]
     pub fn dropped_by_interface(&self) -> u64 {
         self.interfaces.iter().map(InterfaceReport::dropped_by_interface).sum()

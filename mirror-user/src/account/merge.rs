@@ -76,16 +76,16 @@ impl SinkReport {
         }
     }
 
-    /// Takes note of why it takes nothing. The gravest state stands, with the first reason given for it.
+    /// Takes note of why it takes nothing. The most severe state stays, with the first reason given for it.
     pub(crate) fn halt(&mut self, halt: &SinkHalt) {
-        if gravity(halt.state) > gravity(self.state) {
+        if severity(halt.state) > severity(self.state) {
             self.state = halt.state;
             self.reason = Some(halt.reason.clone());
         }
     }
 }
 
-fn gravity(state: SinkState) -> u8 {
+fn severity(state: SinkState) -> u8 {
     match state {
         SinkState::Done => 0,
         SinkState::Waiting => 1,
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gravest_end_stands_with_its_first_reason() {
+    fn the_most_severe_end_is_kept_with_its_first_reason() {
         let mut report = Report::new("file", std::time::SystemTime::UNIX_EPOCH);
         report.expect_sinks(["a"]);
         for (state, reason) in [

@@ -46,7 +46,7 @@ pub struct Report {
     /// The expression that inner frames had to match; null without.
     #[serde(default)]
     pub filter: Option<String>,
-    /// The expression that frames had to match as they came; null without.
+    /// The expression that frames had to match with outer headers; null without.
     #[serde(default)]
     pub outer_filter: Option<String>,
     /// One entry an interface; empty for capture files.
@@ -82,7 +82,7 @@ pub struct Report {
 pub struct InterfaceReport {
     /// Name, as given.
     pub name: String,
-    /// Driver, where the kernel tells.
+    /// Driver, where the kernel names it.
     pub driver: Option<String>,
     /// `native` or `generic`.
     pub xdp_mode: Cow<'static, str>,
@@ -246,7 +246,7 @@ pub struct Odd {
     pub reserved_bits: u64,
     /// The mirror session had truncated the inner frame.
     pub truncated_inner: u64,
-    /// The inner IP header tells of more than the frame had at its source.
+    /// The inner IP header declares more than the frame had at its source.
     pub impossible_length: u64,
 }
 
@@ -304,7 +304,7 @@ pub struct SinkReport {
     pub name: String,
     /// How it ended.
     pub state: SinkState,
-    /// Why it did not end in order; null where it did.
+    /// Why it did not end cleanly; null where it did.
     pub reason: Option<String>,
     /// Decapsulated frames that were not for this sink.
     pub deselected: u64,
@@ -312,7 +312,7 @@ pub struct SinkReport {
     pub offered: u64,
     /// Frames that got where the sink sends them.
     pub written: u64,
-    /// Frames the sink let go, by reason.
+    /// Frames the sink dropped, by reason.
     pub dropped: Losses,
     /// Frames lost to an error, by reason.
     pub failed: Losses,
@@ -336,7 +336,7 @@ pub struct MemberReport {
     pub target: String,
     /// Frames that were sent.
     pub written: u64,
-    /// Frames that were let go, by reason.
+    /// Frames that were dropped, by reason.
     pub dropped: Losses,
     /// Frames lost to an error, by reason.
     pub failed: Losses,
@@ -384,7 +384,7 @@ impl MemberReport {
         is_all_lost(self.written, &self.dropped, &self.failed)
     }
 
-    /// What a target's account comes to.
+    /// A target's entry.
     #[must_use]
     pub fn new(target: &str, stats: &SinkStats) -> Self {
         let SinkStats { written, dropped, failed, pending } = stats;
@@ -494,7 +494,7 @@ impl Report {
     /// Whether the run ended as it was asked to, every sink with it, none of which got nothing of what was for it, every
     /// capture file was whole, and the books are closed: what `mirror` exits with 0 by.
     #[must_use]
-    pub fn ended_in_order(&self) -> bool {
+    pub fn is_clean(&self) -> bool {
         self.ended_by.is_none()
             && self.files.iter().all(FileReport::is_whole)
             && self.accounting.residue == 0

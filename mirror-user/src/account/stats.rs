@@ -13,7 +13,7 @@ pub const MAX_REASONS: usize = 8;
 pub struct SinkStats {
     /// Frames that got where the sink sends them.
     pub written: u64,
-    /// Frames the sink let go, by reason.
+    /// Frames the sink dropped, by reason.
     pub dropped: Reasons,
     /// Frames lost to an error, by reason.
     pub failed: Reasons,

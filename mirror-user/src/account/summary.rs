@@ -57,7 +57,7 @@ impl Report {
 
 impl<'a> Summary<'a> {
     /// Adds to a line what its reader can do about it, in parentheses. Lines are named after the field of the
-    /// report that they tell of: `passed.not_local`, `passed.no_socket`, `dropped.vni`, `dropped.source`,
+    /// report that they show: `passed.not_local`, `passed.no_socket`, `dropped.vni`, `dropped.source`,
     /// `rejected.vni` and so on, `oversize`, `zero_copy`, `not_selected`.
     #[must_use]
     pub fn hints(self, hints: &'a dyn Fn(&str) -> Option<&'static str>) -> Self {

@@ -198,7 +198,7 @@ fn a_file_cut_short_delivers_what_it_has_and_says_so_and_the_next_is_read() {
     let (sink, log) = Watched::new(keep);
     let report = run(Replay::builder().file(&cut).file(after).sink(sink));
     assert_eq!(inner_numbers(&log), (0..99).chain(100..101).collect::<Vec<_>>());
-    assert!(!report.ended_in_order());
+    assert!(!report.is_clean());
     let reason = format!("cut short at byte {}, within the record that ", whole.len() - 1);
     let told = report.files[0].ended_by.as_ref().unwrap();
     assert!(told.starts_with(&reason), "{told}");
@@ -232,7 +232,7 @@ fn files_that_are_none_end_nothing_but_themselves() {
         }
         let report = run(builder.hold_open(hold_open).sink(sink));
         assert_eq!(inner_numbers(&log), [0, 1, 2]);
-        assert!(!report.ended_in_order());
+        assert!(!report.is_clean());
         let reasons =
             report.files.iter().map(|file| file.ended_by.as_deref().unwrap_or("")).collect::<Vec<_>>();
         for (reason, expected) in reasons.iter().zip([
@@ -262,7 +262,7 @@ fn packets_of_link_types_that_are_not_read_are_rejected_and_nothing_is_wrong() {
     assert_eq!(inner_numbers(&log), [3, 4]);
     assert_eq!((report.frames.received, report.frames.rejected.link_type), (5, 3));
     assert_eq!(report.files[0].link_types, [(127, 3)].into());
-    assert_eq!((report.accounting.residue, report.ended_in_order()), (0, true));
+    assert_eq!((report.accounting.residue, report.is_clean()), (0, true));
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!(json["files"][0]["link_types"]["127"], 3);
 }

@@ -80,7 +80,7 @@ impl Default for Counters {
 }
 
 impl Counters {
-    /// Origins each worker and the report have room for, unless told otherwise.
+    /// Origins each worker and the report have room for, by default.
     pub const DEFAULT_MAX_ORIGINS: usize = 65_536;
 
     /// Counters with room for this many origins, at least one, per worker and in the report.

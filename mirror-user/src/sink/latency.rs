@@ -30,7 +30,7 @@ const NAME: &str = "latency";
 const DIGITS: u8 = 3;
 
 impl LatencySink {
-    /// The longest time that is told apart, in ns: one minute.
+    /// The longest time that is measured, in ns: one minute.
     pub const MAX_NS: u64 = 60_000_000_000;
 
     /// A measurement yet without values.
@@ -56,7 +56,7 @@ fn histogram() -> Result<Histogram<u64>, SinkError> {
     Histogram::new_with_bounds(1, LatencySink::MAX_NS, DIGITS).map_err(SinkError::other)
 }
 
-/// A bucket is told by its upper end, which in the last one is past the bound.
+/// A bucket is named by its upper end, which in the last one is past the bound.
 fn value_at(histogram: &Histogram<u64>, quantile: f64) -> u64 {
     histogram.value_at_quantile(quantile).min(LatencySink::MAX_NS)
 }

@@ -234,7 +234,7 @@ pub enum SinkError {
         /// What the system said.
         source: io::Error,
     },
-    /// Anything else, in the sink's own words, naming cause and mend.
+    /// Anything else, in the sink's own words, naming cause and remedy.
     #[error("{0}")]
     Other(String),
 }

@@ -642,7 +642,7 @@ pub(crate) fn conclude(outputs: &Outputs, report: &Report) -> anyhow::Result<Exi
     terminal::say!("{}", closing::lines(report, outputs.captures()).trim_end());
     let commands_succeeded = outputs.postrotate.as_ref().is_none_or(Postrotate::finish);
     delivered?;
-    Ok(if report.ended_in_order() && commands_succeeded { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+    Ok(if report.is_clean() && commands_succeeded { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 
 /// The report's file, which may take the place of an earlier report's and of nothing else.
