@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{ebpf, host, pins, process};
+use crate::{columns, ebpf, host, pages, pins, process};
 
 /// Each set of features builds apart from the others, with all of its tests and examples.
 const CLIPPY_RUNS: [(&str, &[&str]); 4] = [
@@ -34,6 +34,8 @@ pub(crate) fn run() -> Result<ExitCode> {
     if let Some(note) = other_compiler() {
         report.not_checked.push(note);
     }
+    report.check("columns", columns::check)?;
+    report.check("links and named tests of the pages", pages::check)?;
     report.check("fmt", || cargo(&["fmt", "--all", "--check"]))?;
     for (name, arguments) in CLIPPY_RUNS {
         report.check(name, || clippy(arguments))?;

@@ -2,16 +2,19 @@
 
 mod apt;
 mod bench;
+mod columns;
 mod demo;
 mod dist;
 mod ebpf;
 mod fuzz;
 mod host;
 mod lint;
+mod pages;
 mod pins;
 mod process;
 mod setup;
 mod test;
+mod tree;
 mod vmtest;
 
 use std::ffi::OsString;
@@ -42,6 +45,7 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode> {
         Some(("bench", m)) => bench::run(m),
         Some(("vmtest", m)) => vmtest::run(m),
         Some(("dist", m)) => dist::run(m),
+        Some(("lint", m)) if m.get_flag("columns") => columns::list(),
         Some(("lint", _)) => lint::run(),
         Some(("fuzz", m)) => {
             let seconds = *m.get_one::<u32>("seconds").unwrap_or(&fuzz::DEFAULT_SECONDS);
@@ -106,7 +110,11 @@ fn cli() -> Command {
         .subcommand(bench::command())
         .subcommand(vmtest::command())
         .subcommand(dist::command())
-        .subcommand(Command::new("lint").about("Run every check that runs no test, and list what failed"))
+        .subcommand(
+            Command::new("lint")
+                .about("Run every check that runs no test, and list what failed")
+                .arg(flag("columns", "Only list the lines that are too long, Rust included")),
+        )
         .subcommand(
             Command::new("fuzz")
                 .about("Run the fuzz targets, one after the other")
