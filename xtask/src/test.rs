@@ -10,10 +10,13 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::ebpf::{self, toolchain::Toolchain};
 use crate::setup::{self, Group};
-use crate::{host, process};
+use crate::{host, process, tree};
 
 /// What names of tests that run Suricata begin with.
 const SURICATA_TESTS: &str = "suricata_sees";
+
+/// What tests are marked with that read captures of real networks.
+const CAPTURE_TESTS: &str = r#"#[ignore = "needs MIRROR_CAPTURES"]"#;
 
 /// Sets up and runs the tests; with `args`, one run of `cargo test` with these, else all there is.
 ///
@@ -64,7 +67,22 @@ pub(crate) fn run(yes: bool, require_ebpf: bool, args: &[OsString]) -> Result<Ex
             failed.push(name);
         }
     }
+    let of_captures = capture_tests()?;
+    if captures.is_some() {
+        // By name: other tests are ignored because another test runs them.
+        let arguments = ["--workspace", "--lib", "--tests", "--no-fail-fast", "--", "--ignored"];
+        if !process::run(cargo_test().args(arguments).args(&of_captures))?.success() {
+            failed.push("the captures of real networks");
+        }
+    }
     // At the end, where it is read.
+    if captures.is_none() {
+        eprintln!(
+            "test: NOT checked: captures of real networks; set MIRROR_CAPTURES to the folder that has them, and run \
+             this again: {}",
+            of_captures.join(", ")
+        );
+    }
     if !left_out.is_empty() {
         eprintln!(
             "test: NOT checked: what Suricata sees of forwarded packets: it is not on this host, and its distribution has \
@@ -80,6 +98,22 @@ pub(crate) fn run(yes: bool, require_ebpf: bool, args: &[OsString]) -> Result<Ex
 /// Arguments that leave out what this host cannot show: where there is a package of Suricata, setup has brought it.
 fn left_out(has_suricata: bool) -> &'static [&'static str] {
     if has_suricata { &[] } else { &["--", "--skip", SURICATA_TESTS] }
+}
+
+/// Names of the tests that read captures of real networks.
+fn capture_tests() -> Result<Vec<String>> {
+    Ok(tree::sources("rs")?.iter().flat_map(|source| marked(&source.text)).collect())
+}
+
+/// Names of the functions under the mark of [`CAPTURE_TESTS`].
+fn marked(source: &str) -> Vec<String> {
+    let mut lines = source.lines().map(str::trim);
+    let mut names = Vec::new();
+    while lines.by_ref().any(|line| line == CAPTURE_TESTS) {
+        let name = lines.next().and_then(|line| line.strip_prefix("fn ")?.split_once('('));
+        names.extend(name.map(|(name, _)| name.to_owned()));
+    }
+    names
 }
 
 /// Whether `args` say themselves which packages to test.
@@ -124,10 +158,7 @@ fn captures() -> Option<PathBuf> {
     match folder.canonicalize() {
         Ok(folder) => Some(folder),
         Err(error) => {
-            eprintln!(
-                "note: tests of real captures are left out: {}: {error}; set MIRROR_CAPTURES to the folder that holds them",
-                folder.display()
-            );
+            eprintln!("note: no captures of real networks: {}: {error}", folder.display());
             None
         }
     }
@@ -138,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kernel_without_af_xdp_is_refused_with_the_mend() {
+    fn a_kernel_without_af_xdp_is_refused_with_the_remedy() {
         let header = "protocol  size sockets  memory press maxhdr  slab module     cl co di ac io in de sh ss gs se re bi br ha uh gp em\n";
         let with = format!(
             "{header}PACKET    1472      0      -1   NI       0   no   kernel\nXDP       1088      0      -1   NI       0   no   kernel\n"
@@ -158,6 +189,16 @@ mod tests {
         let names: Vec<_> = names.collect();
         assert!(!names.is_empty());
         assert!(names.iter().all(|name| name.starts_with(SURICATA_TESTS)), "{names:?}");
+    }
+
+    #[test]
+    fn tests_of_real_captures_are_found_by_their_mark() {
+        let source = format!(
+            "{CAPTURE_TESTS}\nfn one() {{}}\nfn other() {{}}\n    {CAPTURE_TESTS}\n    fn two() {{}}"
+        );
+        assert_eq!(marked(&source), ["one", "two"]);
+        let names = capture_tests().unwrap();
+        assert!(names.len() >= 4 && names.iter().all(|name| name.contains("capture")), "{names:?}");
     }
 
     #[test]

@@ -393,16 +393,12 @@ fn a_flush_that_is_asked_for_before_the_run_is_not_lost() {
     assert_eq!((log.flushes.load(Ordering::Relaxed), report.accounting.residue), (1, 0));
 }
 
-/// 100 packets of a real mirror target: see `../shared/captures/README.md` beside this repository.
+/// 100 packets of a real mirror target, which are not ours to publish.
 #[test]
+#[ignore = "needs MIRROR_CAPTURES"]
 fn the_real_capture_of_2019_decapsulates_whole() {
-    let folder = std::env::var_os("MIRROR_CAPTURES")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/captures"), PathBuf::from);
-    let path = folder.join("aws-traffic-mirroring-2019.pcap");
-    if !path.exists() {
-        println!("SKIPPED: {} is not there; set MIRROR_CAPTURES to the folder that holds it", path.display());
-        return;
-    }
+    let folder = std::env::var_os("MIRROR_CAPTURES").expect("MIRROR_CAPTURES: the folder with real captures");
+    let path = Path::new(&folder).join("aws-traffic-mirroring-2019.pcap");
     let (sink, log) = Watched::new(|stats, batch| {
         for frame in batch {
             // As tshark reads it: no options, no padding, one source and one target.
