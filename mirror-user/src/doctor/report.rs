@@ -1,4 +1,4 @@
-//! Facts, findings and plans in one text, made for a human's eyes, or in one JSON value.
+//! Facts, findings and plans as text for people, or as one JSON value.
 
 use std::fmt;
 
@@ -13,22 +13,22 @@ use crate::escape::line;
 
 /// Columns of the text, which fits a terminal of 100.
 const WIDTH: usize = 98;
-/// Columns in front of what a finding says.
+/// Columns in front of a finding's message.
 const INDENT: usize = 11;
 
-/// What the doctor says of a host.
+/// The doctor's report on a host.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Report {
-    /// Always `mirror.doctor/1`; fields may be added, never renamed.
+    /// Always `mirror.doctor/2`; fields may be added, never renamed.
     pub schema: String,
-    /// Whether ingest can run: on the interface asked about, or on any.
+    /// Whether ingest can run: on the requested interface, or on any.
     pub can_run: bool,
-    /// How it would run, for each interface that nothing stands in the way of.
+    /// How it would run, for each interface without an error.
     pub plans: Vec<Plan>,
-    /// What was judged.
+    /// The findings.
     pub findings: Vec<Finding>,
-    /// What it was judged by.
+    /// The facts that were judged.
     pub facts: Facts,
 }
 
@@ -37,22 +37,23 @@ impl Report {
     #[must_use]
     pub fn of(facts: Facts) -> Self {
         let findings = judge(&facts);
-        let clean =
-            |about: &str| !findings.iter().any(|one| one.severity == Severity::Error && one.about == about);
+        let clean = |subject: &str| {
+            !findings.iter().any(|one| one.severity == Severity::Error && one.subject == subject)
+        };
         let interfaces = facts.interfaces.known().map(Vec::as_slice).unwrap_or_default();
         let able = |one: &&InterfaceFacts| clean(HOST) && clean(&one.name);
         let plans: Vec<Plan> = interfaces.iter().filter(able).filter_map(|one| plan(&facts, one)).collect();
-        Self { schema: "mirror.doctor/1".to_owned(), can_run: !plans.is_empty(), plans, findings, facts }
+        Self { schema: "mirror.doctor/2".to_owned(), can_run: !plans.is_empty(), plans, findings, facts }
     }
 
-    fn section(&self, f: &mut fmt::Formatter<'_>, about: &str, title: &str) -> fmt::Result {
+    fn section(&self, f: &mut fmt::Formatter<'_>, subject: &str, title: &str) -> fmt::Result {
         writeln!(f, "{}", line(title))?;
-        for finding in self.findings.iter().filter(|finding| finding.about == about) {
+        for finding in self.findings.iter().filter(|finding| finding.subject == subject) {
             write!(f, "  {:<7}  ", finding.severity)?;
-            wrapped(f, &line(&finding.says))?;
-            if let Some(mend) = &finding.mend {
+            wrapped(f, &line(&finding.message))?;
+            if let Some(remedy) = &finding.remedy {
                 // On a line of its own and never broken, to be copied.
-                writeln!(f, "{:INDENT$}$ {}", "", line(mend))?;
+                writeln!(f, "{:INDENT$}$ {}", "", line(remedy))?;
             }
         }
         writeln!(f)
@@ -87,7 +88,7 @@ impl fmt::Display for Report {
                     writeln!(f, "{}: would run: {}", line(&interface.name), line(&plan.to_string()))?;
                 }
                 None => {
-                    writeln!(f, "{}: cannot run before the errors above are mended", line(&interface.name))?;
+                    writeln!(f, "{}: cannot run until the errors above are fixed", line(&interface.name))?;
                 }
             }
         }

@@ -118,8 +118,8 @@ fn the_doctor_says_what_a_start_would_do_and_only_where_it_would() {
     let mut runs = 0;
     every_host(|name, facts, interface| {
         let report = Report::of(facts.clone());
-        let errors = |about: &str| {
-            report.findings.iter().any(|one| one.severity == Severity::Error && one.about == about)
+        let errors = |subject: &str| {
+            report.findings.iter().any(|one| one.severity == Severity::Error && one.subject == subject)
         };
         let layout = default_layout(facts, interface);
         let runs_here = layout.is_some() && !errors("host") && !errors(&interface.name);
@@ -140,7 +140,7 @@ fn the_doctor_says_what_a_start_would_do_and_only_where_it_would() {
         assert_eq!(parts.contains(&"several descriptors a frame"), scatter_gather, "{name}: {line}");
         // Generic mode is never a surprise.
         if !native {
-            let why = report.findings.iter().any(|one| one.says.starts_with("native mode is refused: "));
+            let why = report.findings.iter().any(|one| one.message.starts_with("native mode is refused: "));
             assert!(why, "{name}: {text}");
         }
     });

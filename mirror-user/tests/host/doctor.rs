@@ -73,11 +73,18 @@ fn facts_survive_being_written_down() {
 }
 
 #[test]
-fn every_mend_is_one_line_and_every_finding_a_sentence_part() {
+fn every_remedy_is_one_line_and_every_message_a_sentence_part() {
     for name in names("json") {
         for finding in Report::of(facts(&name)).findings {
-            assert!(!finding.says.contains('\n') && !finding.says.ends_with('.'), "{name}: {}", finding.says);
-            assert!(finding.mend.is_none_or(|mend| !mend.contains('\n') && !mend.is_empty()), "{name}");
+            assert!(
+                !finding.message.contains('\n') && !finding.message.ends_with('.'),
+                "{name}: {}",
+                finding.message
+            );
+            assert!(
+                finding.remedy.is_none_or(|remedy| !remedy.contains('\n') && !remedy.is_empty()),
+                "{name}"
+            );
         }
     }
 }
@@ -151,7 +158,9 @@ fn a_held_hook_is_an_error_that_names_the_holder() {
         let report = Report::of(facts);
         assert!(!report.can_run);
         let error = report.findings.iter().find(|finding| finding.severity == Severity::Error).unwrap();
-        assert!(error.says.ends_with("(mirror) in native mode: another mirror ingests here; stop it first"));
+        assert!(
+            error.message.ends_with("(mirror) in native mode: another mirror ingests here; stop it first")
+        );
         drop(held);
         hook_is_free();
     });
@@ -228,9 +237,9 @@ fn what_is_said_of_veths_queues_is_what_the_kernel_does() {
         let report = Report::of(gather(Some("target")));
         assert_eq!(report.plans[0].mode, Mode::Generic, "{report}");
         attach(index("target"), mirror_ebpf::mirror::PROGRAM, aya::programs::XdpMode::Driver).unwrap_err();
-        let mend =
-            report.findings.iter().find_map(|finding| finding.mend.as_deref().filter(|m| m.contains("-L")));
-        let words: Vec<&str> = mend.expect("a mend").split(' ').collect();
+        let remedy =
+            report.findings.iter().find_map(|finding| finding.remedy.as_deref().filter(|m| m.contains("-L")));
+        let words: Vec<&str> = remedy.expect("a remedy").split(' ').collect();
         ethtool(&words[1..]);
         assert_eq!(Report::of(gather(Some("target"))).plans[0].mode, Mode::Native);
         drop(attach(index("target"), mirror_ebpf::mirror::PROGRAM, aya::programs::XdpMode::Driver).unwrap());
@@ -265,7 +274,10 @@ fn others_on_the_vxlan_port_are_found() {
     assert!(!holders.is_empty() && holders.iter().all(|holder| holder.processes.is_empty()), "{holders:?}");
     let report = Report::of(facts);
     assert!(
-        report.findings.iter().any(|finding| finding.says.starts_with("vx17 (VNI 17) receives on UDP 4789"))
+        report
+            .findings
+            .iter()
+            .any(|finding| finding.message.starts_with("vx17 (VNI 17) receives on UDP 4789"))
     );
 }
 
@@ -279,8 +291,8 @@ fn a_vxlan_device_moved_to_another_namespace_as_docker_does_is_found_by_its_sock
     let facts = host.enter(|| gather(Some("target")));
     assert_eq!(facts.vxlan.known().map(Vec::len), Some(0));
     let report = Report::of(facts);
-    let warning = report.findings.iter().find(|finding| finding.says.contains("UDP 4789")).unwrap();
-    assert!(warning.says.contains("Docker's overlay networks"), "{warning:?}");
+    let warning = report.findings.iter().find(|finding| finding.message.contains("UDP 4789")).unwrap();
+    assert!(warning.message.contains("Docker's overlay networks"), "{warning:?}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `mirror doctor`: what this host, driver and interface can do, and the command that mends what they cannot.
+//! `mirror doctor`: what this host, driver and interface can do, and the command that fixes what they cannot.
 
 use std::{
     fs,
@@ -16,10 +16,10 @@ use mirror_user::escape;
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct DoctorArgs {
-    /// Look at this interface only [default: all but the loopback device]
+    /// Check this interface only [default: all but the loopback device]
     #[arg(short, long, help_heading = "Source", value_name = "IF")]
     interface: Option<String>,
-    /// Judge facts recorded elsewhere: what --json printed there
+    /// Judge the facts of another host: what --json printed there
     #[arg(long, help_heading = "Source", value_name = "FILE", conflicts_with = "interface")]
     facts: Option<PathBuf>,
     /// Print facts and findings as JSON
@@ -36,7 +36,8 @@ Examples:
 /// Gathers, judges and prints to standard output.
 pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let report = Report::of(match &args.facts {
-        Some(path) => recorded(path).with_context(|| format!("{}: no facts to judge", escape::path(path)))?,
+        Some(path) => recorded(path)
+            .with_context(|| format!("{}: not a doctor's JSON or its facts", escape::path(path)))?,
         None => gather(args.interface.as_deref()),
     });
     let text = if args.json {
@@ -47,7 +48,7 @@ pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
         report.to_string()
     };
     match io::stdout().lock().write_all(text.as_bytes()) {
-        // `mirror doctor | head` has read enough.
+        // `mirror doctor | head` closed the pipe: done.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         written => written.context("cannot print the report")?,
     }

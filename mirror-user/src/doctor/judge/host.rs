@@ -48,8 +48,8 @@ fn kernel(facts: &Facts, findings: &mut Findings) {
     findings.ok(format!("kernel {version}"));
     let lacks = lacking(&[
         ((5, 11), "`--wait busy-poll` (5.11)"),
-        ((5, 13), "telling our failed redirects from others' (5.13)"),
-        ((6, 3), "asking drivers what they can do with XDP (6.3)"),
+        ((5, 13), "attributing failed redirects (5.13)"),
+        ((6, 3), "querying the XDP features of drivers (6.3)"),
         ((6, 6), "frames of several buffers and descriptors (6.6)"),
     ]);
     if !lacks.is_empty() {
@@ -78,7 +78,7 @@ fn capabilities(facts: &Facts, findings: &mut Findings) {
     if !needed.is_empty() {
         let interface = facts.asked.as_ref().map_or_else(String::new, |name| format!(" -i {}", shell(name)));
         findings.error(
-            format!("this process has not {}, which ingest needs: run mirror as root", listed(&needed)),
+            format!("this process lacks {}, which ingest needs: run mirror as root", listed(&needed)),
             Some(format!("sudo mirror doctor{interface}")),
         );
     } else {
@@ -94,7 +94,7 @@ fn bpf(facts: &Facts, findings: &mut Findings) {
         );
     }
     if !facts.btf {
-        findings.note("the kernel has no BTF (/sys/kernel/btf/vmlinux); ingest does without", None);
+        findings.note("the kernel has no BTF (/sys/kernel/btf/vmlinux); ingest does not need it", None);
     }
     let busy: Vec<String> = [("busy_poll", &facts.busy_poll), ("busy_read", &facts.busy_read)]
         .into_iter()
@@ -104,7 +104,7 @@ fn bpf(facts: &Facts, findings: &mut Findings) {
         .collect();
     if !busy.is_empty() {
         findings.note(
-            format!("{}: every socket's reader of this host spins, beside the workers; ingest asks for busy polling by itself", listed(&busy)),
+            format!("{}: every reader of a socket on this host spins, beside the workers; ingest enables busy polling itself", listed(&busy)),
             Some("sysctl -w net.core.busy_poll=0 net.core.busy_read=0".to_owned()),
         );
     }
@@ -137,20 +137,21 @@ fn memlock(facts: &Facts, findings: &mut Findings) {
     if enough(limit.soft) {
         return;
     }
-    let mut says = format!(
+    let mut message = format!(
         "locked memory is limited to {}, and {} count against it: {} are needed",
         mebibytes(limit.soft.unwrap_or(0)),
         listed(&what),
         mebibytes(needed)
     );
     if !before_5_11 {
-        says.push_str("; CAP_IPC_LOCK lifts the limit, a smaller `--rx-ring` or fewer `--queues` need less");
+        message
+            .push_str("; CAP_IPC_LOCK lifts the limit, a smaller `--rx-ring` or fewer `--queues` need less");
     }
     if enough(limit.hard) || set.has(Capability::SysResource) {
-        findings.note(format!("{says}; mirror raises the limit when it starts"), None);
+        findings.note(format!("{message}; mirror raises the limit when it starts"), None);
     } else {
         findings.error(
-            says,
+            message,
             Some("ulimit -l unlimited   # as root; in a unit file: LimitMEMLOCK=infinity".to_owned()),
         );
     }
@@ -178,7 +179,7 @@ fn huge_pages(facts: &Facts, findings: &mut Findings) {
     );
 }
 
-/// Who else wants what native XDP takes away.
+/// Other receivers of the packets that XDP takes.
 fn port(facts: &Facts, findings: &mut Findings) {
     let devices: Vec<String> = facts
         .vxlan
@@ -195,7 +196,7 @@ fn port(facts: &Facts, findings: &mut Findings) {
         let verb = if devices.len() == 1 { "receives" } else { "receive" };
         findings.warning(
             format!(
-                "{} {verb} on UDP 4789: what comes by an interface that is ingested does not reach it any more; keep its \
+                "{} {verb} on UDP 4789: packets of a captured interface no longer reach it; keep its \
                  underlay on another interface",
                 listed(&devices)
             ),
@@ -209,7 +210,7 @@ fn port(facts: &Facts, findings: &mut Findings) {
         findings.unreadable("holders of UDP 4789", facts.port_holders.reason());
         return;
     };
-    // The engine itself holds the port while it runs.
+    // The engine binds the port while it runs.
     let mut processes: Vec<String> = holders
         .iter()
         .flat_map(|holder| holder.processes.iter().cloned())
@@ -220,7 +221,7 @@ fn port(facts: &Facts, findings: &mut Findings) {
     if !processes.is_empty() {
         findings.warning(
             format!(
-                "UDP 4789 is bound by {}: it gets no datagram of an interface that is ingested",
+                "UDP 4789 is bound by {}: it receives no datagrams of a captured interface",
                 listed(&processes)
             ),
             None,
@@ -230,11 +231,11 @@ fn port(facts: &Facts, findings: &mut Findings) {
     if kernels && devices.is_empty() {
         findings.warning(
             "UDP 4789 is bound by the kernel for a VXLAN device of another network namespace, as Docker's overlay networks do: \
-             they lose what comes by an interface that is ingested",
+             they lose the packets of a captured interface",
             Some("docker swarm init --data-path-port 7789   # when the swarm is made; a port of its own".to_owned()),
         );
     } else if !kernels && processes.is_empty() && devices.is_empty() {
-        findings.ok("nobody else receives on UDP 4789");
+        findings.ok("no other socket on UDP 4789");
     }
 }
 

@@ -32,10 +32,12 @@ pub(super) fn judge(facts: &Facts, interface: &InterfaceFacts, findings: &mut Fi
             let possible = layout.mode == engine::Mode::Native;
             if possible {
                 let queues = host.rx_queues;
-                let told = if host.xdp_features.is_some() { "has" } else { "is known for" };
+                let known = if host.xdp_features.is_some() { "has" } else { "is known for" };
                 let driver = interface.driver.as_ref().map_or("its driver", |driver| driver.name.as_str());
-                findings
-                    .ok(format!("{driver} {told} native XDP with redirect; {}", counted(queues, "RX queue")));
+                findings.ok(format!(
+                    "{driver} {known} native XDP with redirect; {}",
+                    counted(queues, "RX queue")
+                ));
             }
             let remedy = |advice: &engine::layout::Advice| advice.remedy.as_ref().map(ToString::to_string);
             for obstacle in &layout.obstacles {
@@ -44,10 +46,10 @@ pub(super) fn judge(facts: &Facts, interface: &InterfaceFacts, findings: &mut Fi
             for warning in &layout.warnings {
                 findings.warning(warning.says.clone(), remedy(warning));
             }
-            for (severity, says, remedy) in native::remarks(interface, &host, &layout) {
-                // What native mode merely costs is of interest once it is to be had.
+            for (severity, message, remedy) in native::remarks(interface, &host, &layout) {
+                // The costs of native mode matter only if it is possible.
                 if possible || (severity > Severity::Note && layout.modes.contains(&engine::Mode::Native)) {
-                    findings.add(severity, says, remedy);
+                    findings.add(severity, message, remedy);
                 }
             }
             possible
@@ -62,37 +64,37 @@ pub(super) fn judge(facts: &Facts, interface: &InterfaceFacts, findings: &mut Fi
     spread::judge(facts, interface, findings);
     if interface.default_route {
         findings.note(
-            "the default route leaves by it: what is not tunnel traffic still reaches the host, but a management interface of \
-             its own keeps the host reachable whatever is changed here",
+            "it has the default route: other traffic still reaches the host, but a management interface of \
+             its own keeps the host reachable whatever is changed on this one",
             None,
         );
     }
 }
 
-/// What runs that were killed have left changed.
+/// Settings that killed runs have left changed.
 fn left_settings(interface: &InterfaceFacts, findings: &mut Findings) {
     let Some(left) = interface.left_settings.known() else {
         findings.unreadable("settings that killed runs left", interface.left_settings.reason());
         return;
     };
     for LeftSetting { name, value, before, pid } in left {
-        let put_back = |value: u64| {
+        let restore = |value: u64| {
             Some(format!("echo {value} > {}", shell(&format!("/sys/class/net/{}/{name}", interface.name))))
         };
         match (before, pid) {
             (Some(before), Some(pid)) => findings.warning(
                 format!(
                     "{name} is {value}, and was {before} before a run that was killed (process {pid}); no process of mirror holds \
-                     it any more, and the next start puts it back"
+                     it any more, and the next start restores it"
                 ),
-                put_back(*before),
+                restore(*before),
             ),
             _ => findings.note(
                 format!(
-                    "{name} is {value}, as busy polling sets it, and no process of mirror holds it; unless somebody wants it so, \
+                    "{name} is {value}, as busy polling sets it, and no process of mirror holds it; unless that is intended, \
                      the kernel's default is 0"
                 ),
-                put_back(0),
+                restore(0),
             ),
         }
     }
@@ -103,11 +105,11 @@ fn link(interface: &InterfaceFacts, findings: &mut Findings) {
     match (interface.up, interface.carrier) {
         (true, None | Some(true)) => {}
         (false, None) => {
-            findings.warning("it is down, or has no carrier; ingest starts, and has frames once it is up", up);
+            findings.warning("it is down, or has no carrier; ingest starts, and receives frames once it is up", up);
         }
-        (false, Some(_)) => findings.warning("it is down; ingest starts, and has frames once it is up", up),
+        (false, Some(_)) => findings.warning("it is down; ingest starts, and receives frames once it is up", up),
         (true, Some(false)) => findings.warning(
-            "it is up, but has no carrier: the other end is down, or its driver is resetting the link; ingest starts, and has \
+            "it is up, but has no carrier: the other end is down, or its driver is resetting the link; ingest starts, and receives \
              frames once the carrier is there",
             None,
         ),

@@ -16,9 +16,9 @@ use crate::host::kernel::KernelVersion;
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// As it should be.
+    /// No obstacle.
     Ok,
-    /// Worth knowing; nothing is lost by it.
+    /// For information; nothing is lost.
     Note,
     /// Ingest runs, but slower, or with less than it could have.
     Warning,
@@ -37,38 +37,38 @@ impl fmt::Display for Severity {
     }
 }
 
-/// One thing judged.
+/// One result of judging the facts.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Finding {
     /// How much it matters.
     pub severity: Severity,
     /// An interface's name, or `host`.
-    pub about: String,
+    pub subject: String,
     /// What was found, with its cause.
-    pub says: String,
-    /// The command that mends it, where there is one. It changes the running host only.
-    pub mend: Option<String>,
+    pub message: String,
+    /// The command that fixes it, if there is one. It changes the running host only.
+    pub remedy: Option<String>,
 }
 
-/// What [`Finding::about`] says of findings that are not about one interface.
+/// The [`Finding::subject`] of findings that are not of one interface.
 pub(super) const HOST: &str = "host";
 
 /// Judges a host: first what holds for all of it, then interface by interface.
 #[must_use]
 pub fn judge(facts: &Facts) -> Vec<Finding> {
-    let mut findings = Findings { about: HOST.to_owned(), all: Vec::new() };
+    let mut findings = Findings { subject: HOST.to_owned(), all: Vec::new() };
     host::judge(facts, &mut findings);
     match facts.interfaces.known() {
         Some(interfaces) => {
             for interface in interfaces {
-                findings.about.clone_from(&interface.name);
+                findings.subject.clone_from(&interface.name);
                 interface::judge(facts, interface, &mut findings);
             }
         }
         None => {
             if let Some(name) = &facts.asked {
-                findings.about.clone_from(name);
+                findings.subject.clone_from(name);
             }
             findings.error(facts.interfaces.reason().unwrap_or("the interfaces are not known"), None);
         }
@@ -81,31 +81,31 @@ pub(super) fn kernel_version(facts: &Facts) -> Option<KernelVersion> {
     facts.kernel.known()?.parse().ok()
 }
 
-/// The findings so far, and what the next ones are about.
+/// The findings so far, and the subject of the next ones.
 pub(super) struct Findings {
-    about: String,
+    subject: String,
     all: Vec<Finding>,
 }
 
 impl Findings {
-    fn add(&mut self, severity: Severity, says: impl Into<String>, mend: Option<String>) {
-        self.all.push(Finding { severity, about: self.about.clone(), says: says.into(), mend });
+    fn add(&mut self, severity: Severity, message: impl Into<String>, remedy: Option<String>) {
+        self.all.push(Finding { severity, subject: self.subject.clone(), message: message.into(), remedy });
     }
 
-    fn ok(&mut self, says: impl Into<String>) {
-        self.add(Severity::Ok, says, None);
+    fn ok(&mut self, message: impl Into<String>) {
+        self.add(Severity::Ok, message, None);
     }
 
-    fn note(&mut self, says: impl Into<String>, mend: Option<String>) {
-        self.add(Severity::Note, says, mend);
+    fn note(&mut self, message: impl Into<String>, remedy: Option<String>) {
+        self.add(Severity::Note, message, remedy);
     }
 
-    fn warning(&mut self, says: impl Into<String>, mend: Option<String>) {
-        self.add(Severity::Warning, says, mend);
+    fn warning(&mut self, message: impl Into<String>, remedy: Option<String>) {
+        self.add(Severity::Warning, message, remedy);
     }
 
-    fn error(&mut self, says: impl Into<String>, mend: Option<String>) {
-        self.add(Severity::Error, says, mend);
+    fn error(&mut self, message: impl Into<String>, remedy: Option<String>) {
+        self.add(Severity::Error, message, remedy);
     }
 
     /// Something that matters could not be read.

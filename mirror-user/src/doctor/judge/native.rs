@@ -25,7 +25,7 @@ pub(super) fn remarks(interface: &InterfaceFacts, host: &Host, layout: &Layout) 
         remarks.push((
             Severity::Note,
             format!(
-                "{} resets its link for about {seconds} s when a program is attached or taken off: frames of that time do not \
+                "{} resets its link for about {seconds} s when a program is attached or detached: frames of that time do not \
                  reach this host",
                 host.driver_name()
             ),
@@ -99,7 +99,7 @@ fn queues(host: &Host, remarks: &mut Vec<Remark>) {
         return;
     }
     let wanted = now.saturating_add(cpus);
-    let says = format!(
+    let message = format!(
         "{} in use and {} make {wanted} queues, and the device has {max}",
         counted(now, "queue"),
         counted(cpus, "CPU")
@@ -109,7 +109,7 @@ fn queues(host: &Host, remarks: &mut Vec<Remark>) {
         remarks.push((
             Severity::Warning,
             format!(
-                "{says}: virtio_net before 5.13 may refuse XDP; stable kernels have the later version's lock instead, and \
+                "{message}: virtio_net before 5.13 may refuse XDP; stable kernels have the later version's lock instead, and \
                  ingest tries it"
             ),
             None,
@@ -117,7 +117,7 @@ fn queues(host: &Host, remarks: &mut Vec<Remark>) {
     } else {
         remarks.push((
             Severity::Note,
-            format!("{says}: XDP transmits under a lock; receiving is not touched"),
+            format!("{message}: XDP transmits under a lock; receiving is not affected"),
             None,
         ));
     }

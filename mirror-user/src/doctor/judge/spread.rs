@@ -57,30 +57,31 @@ fn rss(interface: &InterfaceFacts, findings: &mut Findings) {
         findings.unreadable("spread over queues", Some("the driver shows no Toeplitz key with a table"));
         return;
     };
-    let said = format!(
+    let spread = format!(
         "the RSS key spreads mirrored traffic, whose outer source ports differ in 7 bits, over {} of {} table entries",
         reach.entries, reach.table
     );
     let all_queues = reach.queues == reach.all_queues;
-    // A table that is no multiple of the queues favours some a little.
+    // A table whose size is not a multiple of the queues favours some a little.
     let even = all_queues && reach.busiest * reach.all_queues * 4 <= PORTS * 5;
     if even && reach.entries == reach.table.min(PORTS) {
-        findings.ok(format!("{said} and all {} queues", reach.all_queues));
+        findings.ok(format!("{spread} and all {} queues", reach.all_queues));
         return;
     }
-    // The driver takes keys of its own length.
+    // Drivers accept only keys of their own length.
     let key: Vec<u8> = MICROSOFT_KEY.iter().copied().cycle().take(rss.key.len()).collect();
-    let mend = Some(format!("ethtool -X {} hkey {}", shell(&interface.name), hex_key(&key)));
-    let advice = "Microsoft's default key reaches all, where the driver lets it be set (c5n does)";
+    let remedy = Some(format!("ethtool -X {} hkey {}", shell(&interface.name), hex_key(&key)));
+    let advice = "Microsoft's default key reaches all, if the driver lets it be set (c5n does)";
     if even {
-        findings.note(format!("{said}, though evenly over all {} queues; {advice}", reach.all_queues), mend);
+        findings
+            .note(format!("{spread}, though evenly over all {} queues; {advice}", reach.all_queues), remedy);
     } else {
         findings.warning(
             format!(
-                "{said}: at worst {} of {} queues, the busiest with {} of {PORTS} ports; {advice}",
+                "{spread}: at worst {} of {} queues, the busiest with {} of {PORTS} ports; {advice}",
                 reach.queues, reach.all_queues, reach.busiest
             ),
-            mend,
+            remedy,
         );
     }
 }
