@@ -23,6 +23,7 @@ fn frame(v6: bool, tags: &[u16], options: usize, id: u16, len: usize, identity: 
     if !v6 {
         bytes[at + 4..at + 6].copy_from_slice(&id.to_be_bytes());
         let end = at + 20 + 4 * options;
+        bytes[at + 10..at + 12].fill(0);
         let checksum = !fold(sum(&bytes[at..end]));
         bytes[at + 10..at + 12].copy_from_slice(&checksum.to_be_bytes());
     }

@@ -5,6 +5,8 @@ use std::{
     sync::{Arc, Mutex, mpsc},
 };
 
+use mirror_lab::frames;
+
 use super::{Sink, SinkError};
 use crate::frame::{Batch, Captured, Frame, Layout, MAX_BATCH, Network};
 
@@ -19,25 +21,12 @@ pub(crate) struct Outer {
 }
 
 /// Ethernet, IPv4 without options, UDP, VXLAN.
-pub(crate) const OVERHEAD: usize = 50;
+pub(crate) const OVERHEAD: usize = frames::ENCAPSULATION;
 
 impl Outer {
     pub(crate) fn new(source: [u8; 4], vni: u32, inner: &[u8]) -> Self {
-        let mut bytes = vec![0; OVERHEAD];
-        bytes[12..14].copy_from_slice(&[0x08, 0x00]);
-        let udp_len = u16::try_from(inner.len() + 16).expect("a UDP datagram's length");
-        bytes[14] = 0x45;
-        bytes[16..18].copy_from_slice(&(udp_len + 20).to_be_bytes());
-        bytes[22] = 255;
-        bytes[23] = 17;
-        bytes[26..30].copy_from_slice(&source);
-        bytes[30..34].copy_from_slice(&[10, 255, 255, 254]);
-        bytes[34..36].copy_from_slice(&0xff80_u16.to_be_bytes());
-        bytes[36..38].copy_from_slice(&4789_u16.to_be_bytes());
-        bytes[38..40].copy_from_slice(&udp_len.to_be_bytes());
-        bytes[42] = 0x08;
-        bytes[46..50].copy_from_slice(&(vni << 8).to_be_bytes());
-        bytes.extend_from_slice(inner);
+        let outer = frames::Outer::sample(vni).between(source, [10, 255, 255, 254]);
+        let bytes = outer.encapsulate(inner).expect("a VNI and an inner frame that fit");
         Self { bytes, vni, time: 0, cut: 0 }
     }
 

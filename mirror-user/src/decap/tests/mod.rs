@@ -3,7 +3,12 @@
 mod properties;
 mod tables;
 
+use mirror_lab::frames::{Outer, OuterIp};
+
 use crate::{frame::Captured, wire::vxlan};
+
+/// Tag control information of every VLAN tag: priority 1, VLAN 7.
+const CONTROL: u16 = 0x2007;
 
 const PORTS: &[u16] = &[vxlan::PORT, 8472];
 
@@ -66,7 +71,8 @@ fn inner_ipv6(present: usize, payload_len: u16) -> Vec<u8> {
 fn tagged(mut frame: Vec<u8>, tpids: &[u16]) -> Vec<u8> {
     for tpid in tpids.iter().rev() {
         let [high, low] = tpid.to_be_bytes();
-        frame.splice(12..12, [high, low, 0x20, 7]);
+        let [priority, id] = CONTROL.to_be_bytes();
+        frame.splice(12..12, [high, low, priority, id]);
     }
     frame
 }
@@ -81,33 +87,30 @@ impl Packet {
     }
 
     pub(crate) fn bytes(&self) -> Vec<u8> {
-        let udp_len = u16::try_from(16 + self.inner.len()).unwrap();
-        let mut frame = vec![2; 14];
-        let mut network = Vec::new();
-        if self.v6 {
-            frame[12..].copy_from_slice(&[0x86, 0xdd]);
-            network.extend_from_slice(&[0x60, 0, 0, 0]);
-            network.extend_from_slice(&udp_len.to_be_bytes());
-            network.extend_from_slice(&[17, 255]);
-            network.extend_from_slice(&[0x20; 16]);
-            network.extend_from_slice(&[0x21; 16]);
+        let [vxlan_flags, r0, r1, r2, v0, v1, v2, r3] = self.vxlan;
+        let sample = if self.v6 {
+            Outer::sample_v6(0, &[]).between([0x20; 16], [0x21; 16])
         } else {
-            frame[12..].copy_from_slice(&[8, 0]);
-            let words = 5 + u8::try_from(self.options).unwrap();
-            network.extend_from_slice(&[0x40 | words, 0]);
-            network.extend_from_slice(&(u16::from(words) * 4 + udp_len).to_be_bytes());
-            network.extend_from_slice(&[0, 0]);
-            network.extend_from_slice(&self.fragment.to_be_bytes());
-            network.extend_from_slice(&[255, 17, 0, 0, 10, 10, 10, 252, 10, 10, 10, 20]);
-            network.extend(std::iter::repeat_n(1, self.options * 4));
+            Outer::sample(0).between([10, 10, 10, 252], [10, 10, 10, 20])
+        };
+        let mut outer = Outer {
+            tags: self.tags.iter().map(|&tpid| (tpid, CONTROL)).collect(),
+            source_port: self.source_port,
+            destination_port: self.port,
+            vxlan_flags,
+            vxlan_reserved: [r0, r1, r2, r3],
+            vni: u32::from_be_bytes([0, v0, v1, v2]),
+            ..sample
+        };
+        if let OuterIp::V4 { options, dont_fragment, more_fragments, fragment_offset, .. } = &mut outer.ip {
+            options.resize(self.options * 4, 1);
+            *dont_fragment = self.fragment & 0x4000 != 0;
+            *more_fragments = self.fragment & 0x2000 != 0;
+            *fragment_offset = self.fragment & 0x1fff;
         }
-        let mut bytes = tagged(frame, &self.tags);
-        bytes.extend_from_slice(&network);
-        for field in [self.source_port, self.port, udp_len, self.checksum] {
-            bytes.extend_from_slice(&field.to_be_bytes());
-        }
-        bytes.extend_from_slice(&self.vxlan);
-        bytes.extend_from_slice(&self.inner);
+        let mut bytes = outer.encapsulate(&self.inner).unwrap();
+        // Any value, right or wrong.
+        bytes[self.udp_at() + 6..][..2].copy_from_slice(&self.checksum.to_be_bytes());
         bytes.extend(std::iter::repeat_n(0xaa, self.padding));
         bytes
     }
