@@ -221,7 +221,7 @@ fn a_reader_that_is_too_slow_costs_lines_and_is_told_so_in_their_place() {
     let left_out = |line: &&str| {
         let count = line
             .strip_prefix('[')
-            .and_then(|line| line.strip_suffix(" packets left out here: the reader is too slow]"));
+            .and_then(|line| line.strip_suffix(" packets dropped by print: reader too slow]"));
         count.expect(line).parse::<u64>().expect("a number")
     };
     let missing: u64 = said.iter().map(left_out).sum();

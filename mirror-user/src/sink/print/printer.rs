@@ -85,7 +85,7 @@ impl Printer {
         if frames > 0 {
             let s = if frames == 1 { "" } else { "s" };
             // Writing to a String cannot fail.
-            let _ = writeln!(self.text, "[{frames} packet{s} left out here: the reader is too slow]");
+            let _ = writeln!(self.text, "[{frames} packet{s} dropped by print: reader too slow]");
         }
     }
 }

@@ -92,7 +92,7 @@ fn what_a_slow_reader_misses_is_counted_and_said_where_it_is_missing() {
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(lines.len() as u64, stats.written + 1);
     let [.., before, said, after] = lines[..] else { panic!("{lines:?}") };
-    assert_eq!(said, format!("[{missed} packets left out here: the reader is too slow]"));
+    assert_eq!(said, format!("[{missed} packets dropped by print: reader too slow]"));
     // Whole lines on both sides, of which the last came later.
     assert!(
         before.starts_with(&format!("{}.000000 vni", stats.written - 2)) && after.starts_with("0.000000 vni")
@@ -110,7 +110,7 @@ fn what_is_missing_at_the_end_is_said_at_the_end() {
     print.close(&report()).unwrap();
     let missed = sink.stats().dropped.total();
     assert!(missed > 0);
-    assert!(text(&bytes).ends_with(&format!("\n[{missed} packets left out here: the reader is too slow]\n")));
+    assert!(text(&bytes).ends_with(&format!("\n[{missed} packets dropped by print: reader too slow]\n")));
 }
 
 #[test]
