@@ -13,11 +13,11 @@ pub const TRACEPOINT_REDIRECT_ERR: &str = "xdp_redirect_err";
 pub const MAP_XSKS: &str = "XSKS";
 /// Per-CPU array of one value, [`PerCpu`].
 pub const MAP_COUNTERS: &str = "COUNTERS";
-/// Hash set of the VNIs let in, with [`FLAG_VNI_FILTER`]. Key: the VNI in host order.
+/// Hash set of the allowed VNIs, with [`FLAG_VNI_FILTER`]. Key: the VNI in host order.
 pub const MAP_VNIS: &str = "VNIS";
-/// LPM trie of the outer IPv4 sources let in, with [`FLAG_SOURCE_FILTER`]. Key: the address as on the wire.
+/// LPM trie of the allowed outer IPv4 sources, with [`FLAG_SOURCE_FILTER`]. Key: the address as on the wire.
 pub const MAP_SOURCES_V4: &str = "SOURCES_V4";
-/// LPM trie of the outer IPv6 sources let in, with [`FLAG_SOURCE_FILTER`]. Key: the address as on the wire.
+/// LPM trie of the allowed outer IPv6 sources, with [`FLAG_SOURCE_FILTER`]. Key: the address as on the wire.
 pub const MAP_SOURCES_V6: &str = "SOURCES_V6";
 /// Array of one `u32`: the kernel's id of [`MAP_XSKS`], by which the tracepoint knows our failures from others'.
 pub const MAP_XSKS_ID: &str = "XSKS_ID";
@@ -107,7 +107,7 @@ pub type FragmentKey = [u32; 10];
 pub struct Announced {
     /// When the first fragment came, CLOCK_MONOTONIC in ns.
     pub time: u64,
-    /// Where the next fragment begins, in bytes, if all have come in order.
+    /// Where the next fragment begins, in bytes, if all so far arrived in sequence.
     pub next: u32,
     /// What becomes of those that follow: 0 where they are ours, else the [`Counter`] of the first one's refusal.
     pub refused: u32,
@@ -119,7 +119,7 @@ pub const STAMP_LEN: usize = 8;
 
 /// So many frames that a CPU has in a tick of the kernel (1 to 10 ms, CONFIG_HZ) are each stamped.
 pub const STAMP_EACH: u64 = 1024;
-/// Of those beyond, every so manieth is: the others came within so many frames of one that has a stamp.
+/// Beyond that, every `STAMP_EVERY`-th is: the others came within that many frames of one with a stamp.
 pub const STAMP_EVERY: u64 = 16;
 
 /// IANA's port of GENEVE (RFC 8926 section 3.3).
@@ -139,7 +139,7 @@ pub enum Counter {
     Redirected,
     /// Passed: not UDP to a tunnel port.
     NotTunnel,
-    /// Passed: ours, but no socket stands on the queue it came by.
+    /// Passed: ours, but its queue has no socket.
     NoSocket,
     /// Dropped: the VNI is not in the allow-list.
     VniRefused,

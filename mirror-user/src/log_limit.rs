@@ -64,15 +64,15 @@ mod tests {
     #[test]
     fn of_a_flood_ten_lines_a_period_pass_and_every_other_is_in_a_count() {
         let (mut limit, start) = (LogLimit::default(), Instant::now());
-        let (mut passed, mut told) = (0, 0);
+        let (mut passed, mut suppressed) = (0, 0);
         // Three minutes of a line each 10 ms.
         for line in 0..18_000_u64 {
             let now = start + Duration::from_millis(10 * line);
-            told += limit.left_out(now).unwrap_or(0);
+            suppressed += limit.left_out(now).unwrap_or(0);
             passed += u64::from(limit.passes(now));
         }
-        told += limit.rest().unwrap_or(0);
-        assert_eq!((passed, passed + told), (30, 18_000));
+        suppressed += limit.rest().unwrap_or(0);
+        assert_eq!((passed, passed + suppressed), (30, 18_000));
     }
 
     #[test]

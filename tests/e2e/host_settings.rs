@@ -71,7 +71,7 @@ fn a_start_after_a_kill_puts_back_what_was_there_before_the_run_that_was_killed(
         let during = if next.is_empty() { BEFORE } else { BUSY };
         assert_eq!(tunables(&cable), during, "{next:?}");
         let said = run.end_by(Signal::SIGINT).expect_code(0).said;
-        assert!(said.contains("gro_flush_timeout is put back to 54321"), "{said}");
+        assert!(said.contains("gro_flush_timeout is restored to 54321"), "{said}");
         assert_eq!(tunables(&cable), BEFORE, "{next:?}");
         assert_eq!(records(&cable), [""; 0].map(PathBuf::from), "an orderly end leaves no record");
     }
@@ -267,7 +267,7 @@ fn where_run_cannot_be_written_a_warning_says_what_a_kill_would_cost() {
     inject(&cable, 10);
     run.has(10);
     let words = [
-        "what busy polling changes is not put back if this run is killed",
+        "what busy polling changes is not restored if this run is killed",
         "/run/mirror",
         "Read-only file system",
     ];

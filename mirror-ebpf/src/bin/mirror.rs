@@ -1,5 +1,5 @@
 //! The XDP program of the mirror target: UDP to a tunnel port goes to the AF_XDP socket of its RX queue, all else
-//! goes on to the kernel. What is ours but refused is dropped here, because passing it would have the host answer
+//! is passed to the kernel. What is ours but not allowed is dropped here, because passing it would have the host answer
 //! the mirror with ICMP.
 #![no_std]
 #![no_main]
@@ -313,7 +313,7 @@ fn later_fragment(key: &FragmentKey, place: &Place) -> u32 {
         if place.more {
             announced.next = place.offset.wrapping_add(place.len);
         } else {
-            // All have come in order, so none is left: from here on the key may be the host's own.
+            // All arrived in sequence, so none is left: from here on the key may be the host's own.
             let _ = FRAGMENTS.remove(key);
         }
     }
@@ -390,7 +390,7 @@ fn udp_over_ipv6(packet: &Packet, network: usize, segment: &Packet, transport: u
     udp(segment, transport, || is_own_v6(packet, network), source_allowed)
 }
 
-/// Goes through the headers between IPv6 and UDP (RFC 8200 section 4.1). Ours are fragments whose header stands right before
+/// Walks the headers between IPv6 and UDP (RFC 8200 section 4.1). Ours are fragments whose header is right before
 /// and right behind the others, which is all that mirrors send. Else it is to drop what is refused: passed, the kernel would
 /// answer it.
 #[inline(never)]
@@ -531,7 +531,7 @@ fn redirect(ctx: &XdpContext, flags: u32, counters: *mut PerCpu) -> u32 {
         stamp(ctx, counters);
     }
     let map = (&raw const XSKS).cast_mut().cast();
-    // Where no socket stands on the queue, the helper gives the fallback named in the flags.
+    // Without a socket on the queue, the helper returns the fallback action in the flags.
     // SAFETY: an XSKMAP, which the helper does not write to. `XskMap::redirect` is the same, and takes the absolute value
     // of what comes back first: five instructions more, beside the 58 between a frame and its ring.
     let action = unsafe { bpf_redirect_map(map, u64::from(ctx.rx_queue_index()), u64::from(XDP_PASS)) };
@@ -546,12 +546,12 @@ fn redirect(ctx: &XdpContext, flags: u32, counters: *mut PerCpu) -> u32 {
     XDP_PASS
 }
 
-/// What `bpf_xdp_adjust_meta` is told to make room for the receive time.
+/// The argument of `bpf_xdp_adjust_meta` that makes room for the receive time.
 #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "the length is 8")]
 const STAMP_ROOM: i32 = -(STAMP_LEN as i32);
 
 /// Writes the receive time in front of the frame where its turn has come. Elsewhere the place keeps what is in it, and
-/// so it does with a driver without a metadata area, which refuses to make room: user space tells that from a stamp.
+/// so it does with a driver without a metadata area, which refuses to make room: user space distinguishes that from a stamp.
 #[inline(always)]
 fn stamp(ctx: &XdpContext, words: *mut PerCpu) {
     if !is_due(words) {
@@ -579,7 +579,7 @@ const IN_THE_ONE_BEFORE: usize = TICK + 2;
 
 /// Whether a frame gets a stamp: each while they are few, at a high rate every [`STAMP_EVERY`]th. To read the clock keeps
 /// the CPU from working on the next frames before it is done with this one, which alone can take a fifth of the time of
-/// a frame; and a worker that copies frames out need not fetch what stands in front of them.
+/// a frame; and a worker that copies frames out need not fetch what is in front of them.
 #[inline(always)]
 fn is_due(words: *mut PerCpu) -> bool {
     // SAFETY: this CPU's own copy, as in `count`.

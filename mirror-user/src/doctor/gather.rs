@@ -121,9 +121,9 @@ fn left_settings(interface: &Interface) -> Fact<Vec<tunables::LeftSetting>> {
 }
 
 fn receive_side(all: BTreeMap<String, bool>) -> BTreeMap<String, bool> {
-    const TOLD: [&str; 6] =
+    const REPORTED: [&str; 6] =
         ["rx-checksum", "rx-gro", "rx-gro-hw", "rx-hashing", "rx-lro", "rx-ntuple-filter"];
-    all.into_iter().filter(|(name, _)| TOLD.contains(&name.as_str())).collect()
+    all.into_iter().filter(|(name, _)| REPORTED.contains(&name.as_str())).collect()
 }
 
 /// The interrupts of an interface's queues: those the PCI device below it has, or those that bear its name, for a driver

@@ -1,4 +1,4 @@
-//! What `mirror ingest` would do with an interface when left to itself.
+//! What `mirror ingest` would do with an interface without options.
 
 use std::fmt;
 
@@ -100,7 +100,7 @@ pub(super) const fn pages(chunk: u32) -> u64 {
     (FRAMES * chunk as u64).div_ceil(HugePages::SIZE)
 }
 
-/// The plan for one interface, which holds if nothing judged an error stands in its way; `None` where a start would be refused.
+/// The plan for one interface, which holds if no finding is an error; `None` where a start would be refused.
 #[must_use]
 pub fn plan(facts: &Facts, interface: &InterfaceFacts) -> Option<Plan> {
     let layout = default_layout(facts, interface)?;

@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_route_is_told_from_routes_to_networks() {
+    fn the_default_route_is_distinguished_from_routes_to_networks() {
         let route = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
             ens6\t00200A0A\t00000000\t0001\t0\t0\t0\t00F0FFFF\t0\t0\t0\n\
             ens5\t00000000\t0100200A\t0003\t0\t0\t100\t00000000\t0\t0\t0\n";

@@ -37,7 +37,7 @@ fn recorded() -> Vec<(String, Facts)> {
     profiles
 }
 
-/// The host with another kernel, which before 6.3 does not tell of XDP features; and with another MTU, at both ends.
+/// The host with another kernel, which before 6.3 does not report XDP features; and with another MTU, at both ends.
 fn mutated(facts: &Facts, kernel: (u16, u16), mtu: u32) -> Facts {
     let mut facts = facts.clone();
     facts.kernel = Fact::Known(format!("{}.{}.0", kernel.0, kernel.1));
@@ -174,7 +174,7 @@ fn every_refusal_has_a_remedy_that_ends_it() {
 }
 
 #[test]
-fn the_limit_that_a_refused_mtu_is_told_is_the_drivers_very_limit() {
+fn the_limit_named_in_a_refusal_of_an_mtu_is_the_drivers() {
     let native = Wanted { mode: Mode::Native, ..Wanted::DEFAULT };
     let mut refused = 0;
     every_host(|name, facts, interface| {
@@ -223,16 +223,16 @@ fn no_layout_loses_frames_without_a_word() {
         let host = plan::host(facts, interface);
         for wanted in &wanted {
             let Ok(layout) = layout(&host, wanted) else { continue };
-            let told = format!("{name}: {wanted:?}: {layout:?}");
+            let context = format!("{name}: {wanted:?}: {layout:?}");
             // No kernel before redirects frames of several buffers to AF_XDP.
-            assert!(since_6_6(&host) || !(layout.frags || layout.scatter_gather), "{told}");
+            assert!(since_6_6(&host) || !(layout.frags || layout.scatter_gather), "{context}");
             let largest = host.mtu + 14 + 8;
             let fits = largest + HEADROOM <= layout.chunk_size;
-            assert!(fits || layout.scatter_gather || !layout.warnings.is_empty(), "{told}");
-            assert!(layout.chunk_size <= 4096 && layout.chunk_size <= host.page_size, "{told}");
-            assert!(layout.modes.contains(&layout.mode), "{told}");
+            assert!(fits || layout.scatter_gather || !layout.warnings.is_empty(), "{context}");
+            assert!(layout.chunk_size <= 4096 && layout.chunk_size <= host.page_size, "{context}");
+            assert!(layout.modes.contains(&layout.mode), "{context}");
             let fell_back = wanted.mode == Mode::Auto && layout.mode == Mode::Generic;
-            assert!(!fell_back || !layout.obstacles.is_empty(), "{told}");
+            assert!(!fell_back || !layout.obstacles.is_empty(), "{context}");
         }
     });
 }

@@ -1,6 +1,6 @@
 //! Which flow an inner frame belongs to.
 //!
-//! A flow is told by addresses, protocol and ports, both directions alike: [`Flow::hash`] and [`Flow::community_id`] do
+//! A flow is identified by addresses, protocol and ports, both directions alike: [`Flow::hash`] and [`Flow::community_id`] do
 //! not change when the two ends do. Parts of a fragmented packet carry no ports but for the first; what holds them
 //! together is a [`Fragment`].
 
@@ -51,7 +51,7 @@ pub struct Flow {
     pub ports: Ports,
 }
 
-/// What tells flows between the same two addresses apart.
+/// What distinguishes flows between the same two addresses.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Ports {

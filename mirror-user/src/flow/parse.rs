@@ -75,7 +75,7 @@ fn over_ipv6(bytes: &[u8]) -> Option<Packet> {
             }
             continue;
         }
-        // What is cut within an extension header has no ports, and the protocol that the last whole one told.
+        // What is cut within an extension header has no ports, and the protocol that the last complete one announced.
         let Some((header, payload)) =
             extension_len(protocol, rest).and_then(|len| rest.split_at_checked(len))
         else {

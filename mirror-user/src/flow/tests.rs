@@ -52,7 +52,7 @@ fn community_ids_are_the_published_ones() {
 
 /// Of `mixed()`: how many frames have ports, are fragments, have no IP.
 #[test]
-fn frames_of_every_kind_are_told_apart() {
+fn frames_of_every_kind_are_distinguished() {
     let frames = mirror_lab::mixed::mixed().unwrap();
     let packets: Vec<_> = frames.iter().map(|frame| Packet::of(frame)).collect();
     let count = |wanted: &dyn Fn(&Packet) -> bool| packets.iter().flatten().filter(|p| wanted(p)).count();

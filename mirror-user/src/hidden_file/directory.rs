@@ -25,7 +25,7 @@ mod system {
     #[derive(Debug)]
     pub(crate) struct Directory(OwnedFd);
 
-    /// Tells a file from every other that is there at the same time: device and inode number.
+    /// Identifies a file among those that exist at the same time: device and inode number.
     #[derive(Clone, Copy, Debug, Eq, PartialEq)]
     pub(crate) struct FileId(u64, u64);
 
@@ -138,7 +138,7 @@ mod system {
     #[derive(Debug)]
     pub(crate) struct Directory(PathBuf);
 
-    /// Tells a file from others that had its name: when it was created.
+    /// Distinguishes a file from others that had its name: when it was created.
     #[derive(Clone, Copy, Debug, Eq, PartialEq)]
     pub(crate) struct FileId(Option<SystemTime>);
 

@@ -147,7 +147,7 @@ impl HiddenFile {
                         let leftover = path.with_file_name(&hidden);
                         tracing::warn!(
                             file = %crate::escape::path(&leftover),
-                            "left alone: from a run that did not end in order, or one that still runs"
+                            "left alone: from a run that was killed, or one that still runs"
                         );
                     }
                 }
@@ -203,11 +203,11 @@ impl HiddenFile {
         renamed.map_err(|error| {
             let hidden = self.hidden_path();
             let hidden = crate::escape::path(&hidden);
-            let mend = match error.kind() {
+            let remedy = match error.kind() {
                 io::ErrorKind::AlreadyExists => "a file of that name appeared meanwhile".to_owned(),
                 _ => error.to_string(),
             };
-            io::Error::new(error.kind(), format!("{mend}; it is complete in {hidden}: rename it"))
+            io::Error::new(error.kind(), format!("{remedy}; it is complete in {hidden}: rename it"))
         })
     }
 

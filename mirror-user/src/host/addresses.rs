@@ -39,7 +39,7 @@ impl fmt::Display for Addresses {
 /// Follows the addresses of one interface, by its index, in the network namespace of the thread that opened it.
 #[derive(Debug)]
 pub(crate) struct AddressWatch {
-    /// Hears that something changed, with any link.
+    /// Receives notifications of changes, with any link.
     events: Netlink,
     /// Asks what it is now.
     requests: Netlink,

@@ -1,5 +1,5 @@
 //! What comes in by a device that is made for readers, kept from the host: a program at its tc ingress drops it. AF_PACKET
-//! readers of every protocol, as tcpdump and Suricata are, stand before that hook (`__netif_receive_skb_core`).
+//! readers of every protocol, as tcpdump and Suricata are, are before that hook (`__netif_receive_skb_core`).
 
 use std::io;
 
@@ -22,7 +22,7 @@ use crate::error::with_causes;
 /// that is killed leaves its filter on a device that stays; [`clear`](Self::clear) takes it off.
 pub(super) struct Discard(#[expect(dead_code, reason = "holds the program and its link")] Ebpf);
 
-/// Where the filter stands that a kernel without links gets: before all others.
+/// The priority of the filter on a kernel without links: before all others.
 const PLACE: NlOptions = NlOptions { priority: 1, handle: TcHandle::new(0, 1), classid: None };
 
 impl Discard {

@@ -2,7 +2,7 @@
 
 use super::{DriverInfo, xdp::XdpFeatures};
 
-/// Drivers of mainline kernels with native XDP and redirect, for kernels that cannot tell (before 6.3).
+/// Drivers of mainline kernels with native XDP and redirect, for kernels that do not report it (before 6.3).
 const NATIVE: [&str; 30] = [
     "atlantic",
     "bnxt_en",
@@ -124,10 +124,10 @@ pub(crate) fn single_buffer(driver: Option<&DriverInfo>, page: u32) -> SingleBuf
 }
 
 /// Whether the driver hands frames of several buffers to a program that takes them (`xdp.frags`). Not known: no.
-pub(crate) fn has_frags(driver: Option<&DriverInfo>, told: Option<XdpFeatures>) -> bool {
+pub(crate) fn has_frags(driver: Option<&DriverInfo>, reported: Option<XdpFeatures>) -> bool {
     let name = driver.map(|driver| driver.name.as_str());
     name == Some("veth")
-        || told.is_some_and(|features| features.rx_sg)
+        || reported.is_some_and(|features| features.rx_sg)
         || Ena::of(driver).is_some_and(|ena| ena.at_least((2, 14, 0)))
 }
 
@@ -137,7 +137,7 @@ pub(crate) fn uses_whole_chunks(driver: Option<&DriverInfo>) -> bool {
     driver.is_some_and(|driver| driver.name == "virtio_net")
 }
 
-/// Whether the driver resets its link when a program is attached or taken off, for how long, in seconds. Measured; others may
+/// Whether the driver resets its link when a program is attached or detached, for how long, in seconds. Measured; others may
 /// too.
 pub(crate) fn link_reset(driver: Option<&DriverInfo>) -> Option<u32> {
     (driver?.name == "igb").then_some(2)
@@ -197,12 +197,13 @@ mod tests {
 
     #[test]
     fn frames_of_several_buffers_are_taken_where_the_driver_says_so_or_is_known_for_it() {
-        let told = |rx_sg| Some(XdpFeatures { basic: true, redirect: true, rx_sg, ..XdpFeatures::default() });
+        let reported =
+            |rx_sg| Some(XdpFeatures { basic: true, redirect: true, rx_sg, ..XdpFeatures::default() });
         assert!(has_frags(Some(&driver("veth", "1.0")), None));
-        assert!(has_frags(Some(&driver("mlx5_core", "6.12.0")), told(true)));
+        assert!(has_frags(Some(&driver("mlx5_core", "6.12.0")), reported(true)));
         assert!(has_frags(Some(&driver("ena", "2.14.0g")), None));
         assert!(!has_frags(Some(&driver("ena", "2.13.2g")), None));
-        assert!(!has_frags(Some(&driver("ena", "6.12.0")), told(false)));
+        assert!(!has_frags(Some(&driver("ena", "6.12.0")), reported(false)));
         assert!(!has_frags(Some(&driver("mlx5_core", "6.1.0")), None));
         assert!(!has_frags(None, None));
     }

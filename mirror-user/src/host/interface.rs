@@ -42,7 +42,7 @@ pub struct Interface {
     pub loopback: bool,
     /// What it is to rtnetlink, such as `veth` or `vxlan`; `None` for physical devices and virtio.
     pub kind: Option<String>,
-    /// For veth and others that stand on another link: its index, if that is in the same namespace.
+    /// For veth and others that are on top of another link: its index, if that is in the same namespace.
     pub peer_index: Option<u32>,
     /// The driver, where it answers ethtool.
     pub driver: Option<DriverInfo>,
@@ -123,11 +123,11 @@ impl Interface {
         })
     }
 
-    /// How many RX queues it has: one AF_XDP socket stands on each.
+    /// How many RX queues it has: each takes one AF_XDP socket.
     ///
     /// # Errors
     ///
-    /// When neither the driver, sysfs nor rtnetlink tells.
+    /// If neither the driver, sysfs nor rtnetlink reports it.
     pub fn rx_queues(&self) -> Result<u32, HostError> {
         if let Ok(channels) = self.channels() {
             let queues = channels.rx + channels.combined;
@@ -153,7 +153,7 @@ impl Interface {
             .map_err(|error| HostError::Nonsense { what: "the number of RX queues", text: error.to_string() })
     }
 
-    /// The most RX queues that its driver can have; 0 where it does not tell.
+    /// The most RX queues that its driver can have; 0 if it does not report it.
     #[must_use]
     pub fn most_rx_queues(&self) -> u32 {
         self.channels().map_or(0, |channels| channels.max_rx.saturating_add(channels.max_combined))
@@ -190,7 +190,7 @@ impl Interface {
         Ok(XdpHook::of_link(&link(&self.name)?))
     }
 
-    /// What its driver says it can do with XDP; `None` on kernels before 6.3, which cannot tell.
+    /// What its driver says it can do with XDP; `None` on kernels before 6.3, which do not report it.
     ///
     /// # Errors
     ///
@@ -200,7 +200,7 @@ impl Interface {
     }
 
     /// All its counters: the standard ones of `rtnl_link_stats64`, and the driver's own as `ethtool -S` names them.
-    /// [`super::statistics`] knows which of them tell of loss.
+    /// [`super::statistics`] knows which of them count losses.
     ///
     /// # Errors
     ///
@@ -269,7 +269,7 @@ impl Interface {
     }
 
     /// Whether `/sys/class/net` shows this very interface: a thread may be in another network namespace than the one `/sys`
-    /// was mounted in, where the same name can stand for something else.
+    /// was mounted in, where the same name can be another interface.
     pub(crate) fn sysfs_is_ours(&self) -> bool {
         let read = |file: &str| read_text(format!("/sys/class/net/{}/{file}", self.name)).ok();
         let same_index = read("ifindex").is_some_and(|index| index == self.index.to_string());

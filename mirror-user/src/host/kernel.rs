@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::HostError;
 
-/// A kernel's version, by which features are known where nothing better tells.
+/// A kernel's version, by which features are known if nothing better reports them.
 ///
 /// Distributions carry features back to older versions, so a comparison says what is certain, not what is possible.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]

@@ -207,7 +207,7 @@ pub enum Capability {
     NetRaw = 13,
     /// Locks memory over RLIMIT_MEMLOCK.
     IpcLock = 14,
-    /// Stands for BPF and PERFMON before kernel 5.8.
+    /// Implies BPF and PERFMON before kernel 5.8.
     SysAdmin = 21,
     /// Raises RLIMIT_MEMLOCK over its hard limit.
     SysResource = 24,
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn effective_capabilities_are_told_from_permitted_ones() {
+    fn effective_capabilities_are_distinguished_from_permitted_ones() {
         let status =
             "Name:\tx\nCapPrm:\tffffffffffffffff\nCapEff:\t0000000000003000\nCapBnd:\tffffffffffffffff\n";
         let set = Capabilities::parse(status).unwrap();

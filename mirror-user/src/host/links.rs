@@ -1,4 +1,4 @@
-//! Links that go up, down or away: AF_XDP sockets tell of neither (poll(2) stays silent), so rtnetlink is watched.
+//! Links that go up, down or away: AF_XDP sockets report neither (poll(2) stays silent), so rtnetlink is watched.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -33,7 +33,7 @@ pub enum LinkEvent {
         index: u32,
     },
     /// It lost its carrier, or was set up without one: it cannot receive. The other end is down, or a driver resets its link,
-    /// as igb does for some 2 s when an XDP program is attached or taken off.
+    /// as igb does for some 2 s when an XDP program is attached or detached.
     NoCarrier {
         /// The link's index.
         index: u32,
@@ -52,14 +52,14 @@ pub enum LinkEvent {
 
 /// Watches the links of the network namespace that the opening thread was in.
 ///
-/// It tells of changes only, each once, in order; when the kernel had to drop messages (ENOBUFS), the state is read
-/// again and compared, so that what is told at the end is true, though a link that went down and up in between
+/// It reports changes only, each once, in sequence; when the kernel had to drop messages (ENOBUFS), the state is read
+/// again and compared, so that the last report is true, though a link that went down and up in between
 /// may go untold.
 #[derive(Debug)]
 pub struct LinkWatch {
-    /// Hears RTMGRP_LINK.
+    /// Subscribed to RTMGRP_LINK.
     events: Netlink,
-    /// Asks for the state after an overrun, in the same namespace whoever calls.
+    /// Asks for the state after an overrun, in the same namespace, whichever thread calls.
     requests: Netlink,
     /// Every link there is, and whether it can receive.
     known: BTreeMap<u32, State>,
@@ -171,7 +171,7 @@ impl LinkWatch {
         }
     }
 
-    /// Reads every link and tells what differs from what is known.
+    /// Reads every link and reports what differs from what is known.
     fn compare(&mut self) -> io::Result<()> {
         let links = list(&mut self.requests)?;
         let now: BTreeMap<u32, State> = links
@@ -190,7 +190,7 @@ impl LinkWatch {
 }
 
 impl AsFd for LinkWatch {
-    /// Readable when [`LinkWatch::next`] may have something to tell.
+    /// Readable when [`LinkWatch::next`] may have something to report.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.events.as_fd()
     }

@@ -1,6 +1,6 @@
 //! What this host is: its interfaces, their drivers and counters, the kernel, and what the process may do.
 //!
-//! Nothing here prints, waits or changes a setting, except [`tunables`], which puts back what it changed (and [writes down](run_state) what, for the sake of runs that are killed), and [`tap`], which
+//! Nothing here prints, waits or changes a setting, except [`tunables`], which restores what it changed (and [writes down](run_state) what, for the sake of runs that are killed), and [`tap`], which
 //! makes an interface of its own, and keeps what it carries from the host.
 //! Netlink and ioctl sockets are opened on the calling thread, so all of it speaks of that thread's network
 //! namespace; `/sys/class/net` may show another one (it belongs to the mount, not to the thread) and is read only
@@ -58,14 +58,14 @@ pub enum HostError {
         source: io::Error,
     },
     /// A TAP device could not be made.
-    #[error("{name}: cannot make a TAP device: {source}{mend}")]
+    #[error("{name}: cannot make a TAP device: {source}{remedy}")]
     Tap {
         /// Its name.
         name: String,
         /// Why not.
         source: io::Error,
         /// What to do about it, where that is known.
-        mend: &'static str,
+        remedy: &'static str,
     },
     /// What a device carries could not be kept from the host's own network stack.
     #[error("{name}: the host itself would receive what is forwarded there, and may answer it: {cause}")]
@@ -96,7 +96,7 @@ pub enum HostError {
         /// Why not.
         source: io::Error,
     },
-    /// Another run has changed the interface's settings, and will put them back.
+    /// Another run has changed the interface's settings, and will restore them.
     #[error(
         "{interface}: another run of mirror (process {pid}) polls it busily, and has its settings changed; end that run first"
     )]

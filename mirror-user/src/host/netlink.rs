@@ -43,7 +43,7 @@ pub(super) struct Netlink {
 pub(super) type Generic = Genlmsghdr<u8, u16>;
 
 impl Netlink {
-    /// A socket for requests; `groups` is the mask of multicast groups it hears as well (`RTMGRP_*`).
+    /// A socket for requests; `groups` is the mask of multicast groups it receives as well (`RTMGRP_*`).
     pub(super) fn open(protocol: SockProtocol, groups: u32) -> io::Result<Self> {
         let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups))?;

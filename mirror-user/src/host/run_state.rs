@@ -6,7 +6,7 @@
 //! it can be asked for without being taken, which leaves doctor's looks unnoticed.
 //!
 //! `/run` is the boot's own, so a record outlives the process and not the host. Directories are root's, mode 0755, and records
-//! 0600: whoever could write one could have the next start write it to the host's settings.
+//! 0600: anyone able to write one could make the next start write it to the host's settings.
 
 use std::{
     fs::File,

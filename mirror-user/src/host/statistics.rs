@@ -1,8 +1,8 @@
-//! Counters of an interface, and which of them tell of frames that never reached the XDP program.
+//! Counters of an interface, and which of them count frames that never reached the XDP program.
 
 use std::collections::BTreeMap;
 
-/// `struct rtnl_link_stats64` of `linux/if_link.h`, in order; kernels append to it.
+/// `struct rtnl_link_stats64` of `linux/if_link.h`, in its sequence; kernels append to it.
 const STANDARD: [&str; 25] = [
     "rx_packets",
     "tx_packets",
@@ -52,8 +52,8 @@ pub fn is_loss_counter(name: &str) -> bool {
 /// backwards (the driver was reset) counts from zero.
 #[must_use]
 pub fn loss_deltas(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
-    let told = after.iter().filter(|(name, _)| *name == "rx_packets" || is_loss_counter(name));
-    let deltas = told.map(|(name, &now)| {
+    let reported = after.iter().filter(|(name, _)| *name == "rx_packets" || is_loss_counter(name));
+    let deltas = reported.map(|(name, &now)| {
         let then = before.get(name).copied().unwrap_or(0);
         (name, now.checked_sub(then).unwrap_or(now))
     });

@@ -58,7 +58,7 @@ impl Tap {
         let TapOptions { mtu, persist, to_host } = options;
         let failed = |source: io::Error| {
             let source = shortage().unwrap_or(source);
-            let mend = match source.raw_os_error() {
+            let remedy = match source.raw_os_error() {
                 Some(libc::EINVAL) => {
                     "; the name is taken by an interface that is no TAP, or is none: choose another"
                 }
@@ -67,7 +67,7 @@ impl Tap {
                 Some(libc::ENOENT | libc::ENODEV) => "; /dev/net/tun is missing: run `modprobe tun`",
                 _ => "",
             };
-            HostError::Tap { name: name.to_owned(), source, mend }
+            HostError::Tap { name: name.to_owned(), source, remedy }
         };
         if name.is_empty() || name.len() >= libc::IFNAMSIZ {
             return Err(failed(io::Error::from_raw_os_error(libc::EINVAL)));

@@ -1,7 +1,7 @@
 //! Settings of an interface that busy polling wants changed while it runs, and their way back.
 //!
-//! A run that ends puts them back itself. For one that is killed, the originals stand in a [record](super::run_state), from
-//! before the first change on: the next start in this network namespace puts them back ([`recover`]), and the doctor names
+//! A run that ends restores them itself. For one that is killed, the originals are in a [record](super::run_state), from
+//! before the first change on: the next start in this network namespace restores them ([`recover`]), and the doctor names
 //! them until then ([`left`]). They are all that a run changes on a host and the kernel does not take back with the process.
 
 use std::{fs, io, os::unix::fs::MetadataExt as _, path::PathBuf, process};
@@ -113,7 +113,7 @@ impl Originals {
         key(self.netns, self.ifindex)
     }
 
-    /// What a record holds; or why it cannot be told.
+    /// What a record holds; or why it cannot be read.
     fn in_record(found: &Found) -> Result<Self, String> {
         let text = found.content.as_ref().map_err(ToString::to_string)?;
         let originals: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
@@ -150,7 +150,7 @@ fn device(interface: &str) -> Result<u64, HostError> {
 #[must_use = "the old values come back when this is dropped"]
 pub struct TunablesGuard {
     interface: Interface,
-    /// What was changed, in order.
+    /// What was changed, in sequence.
     changed: Vec<Change>,
     record: Option<Record>,
 }
@@ -162,7 +162,7 @@ impl TunablesGuard {
     /// # Errors
     ///
     /// When `/sys` shows another network namespace, another run holds the interface's settings, or a file is not there (kernel
-    /// before 5.10) or not writable; what had been changed until then is put back.
+    /// before 5.10) or not writable; what had been changed until then is restored.
     pub fn set(interface: &Interface, tunables: BusyPollTunables) -> Result<Self, HostError> {
         if !interface.sysfs_is_ours() {
             return Err(HostError::OtherNamespace { interface: interface.name.clone() });
@@ -193,7 +193,7 @@ impl TunablesGuard {
         match writing.and_then(|writing| hold(&writing, &originals)) {
             Ok(record) => guard.record = Some(record),
             Err(error) => tracing::warn!(
-                "{}: what busy polling changes is not put back if this run is killed: {}: {error}",
+                "{}: what busy polling changes is not restored if this run is killed: {}: {error}",
                 interface.name,
                 super::run_state::DIRECTORY
             ),
@@ -209,7 +209,7 @@ impl TunablesGuard {
     ///
     /// # Errors
     ///
-    /// When a file is not writable, the interface being gone for one; the others are put back nonetheless.
+    /// When a file is not writable, the interface being gone for one; the others are restored nonetheless.
     pub fn restore(mut self) -> Result<(), HostError> {
         self.put_back()
     }
@@ -224,7 +224,7 @@ impl TunablesGuard {
         for change in self.changed.drain(..).rev() {
             result = result.and(change.setting.write(&name, change.before));
         }
-        // What could not be put back, the next start tries.
+        // The next start retries what could not be restored.
         if result.is_ok()
             && let Some(Err(error)) = self.record.take().map(Record::remove)
         {
@@ -237,7 +237,7 @@ impl TunablesGuard {
 impl Drop for TunablesGuard {
     fn drop(&mut self) {
         if let Err(error) = self.put_back() {
-            tracing::warn!(%error, "a setting of the interface was not put back");
+            tracing::warn!(%error, "a setting of the interface was not restored");
         }
     }
 }
@@ -257,7 +257,7 @@ fn name_now(interface: &Interface) -> String {
     same.map_or_else(|| interface.name.clone(), |same| same.name)
 }
 
-/// Two runs that both put settings back would have the second put back what the first had changed.
+/// Of two runs that both restore settings, the second would restore what the first had changed.
 fn refuse_held(writing: &Writing<'_>, interface: &Interface) -> Result<(), HostError> {
     let own = device(&interface.name)?;
     let records = writing.records().unwrap_or_default();
@@ -271,8 +271,8 @@ fn refuse_held(writing: &Writing<'_>, interface: &Interface) -> Result<(), HostE
     }
 }
 
-/// Puts back what runs that were killed had changed on interfaces that are now in the calling thread's network namespace.
-/// What cannot be put back is logged, and keeps nothing from starting.
+/// Restores what runs that were killed had changed on interfaces that are now in the calling thread's network namespace.
+/// What cannot be restored is logged, and keeps nothing from starting.
 pub fn recover() {
     let writing = match Store::find() {
         Ok(None) => return,
@@ -286,11 +286,11 @@ pub fn recover() {
         (Ok(writing), Ok(interfaces)) => put_back_left(&writing, &interfaces),
         (Err(error), _) => {
             tracing::warn!(
-                "{}: what killed runs changed is not put back: {error}",
+                "{}: what killed runs changed is not restored: {error}",
                 crate::escape::path(writing.path())
             );
         }
-        (_, Err(error)) => tracing::warn!(%error, "what killed runs changed is not put back"),
+        (_, Err(error)) => tracing::warn!(%error, "what killed runs changed is not restored"),
     }
 }
 
@@ -329,7 +329,7 @@ fn put_back_left(writing: &Writing<'_>, interfaces: &[Interface]) {
             },
         };
         if done && let Err(error) = writing.remove(&found.name) {
-            tracing::warn!(%error, "a record of settings that were put back stays: {}", found.name);
+            tracing::warn!(%error, "a record of settings that were restored remains: {}", found.name);
         }
     }
 }
@@ -349,12 +349,12 @@ fn put_back_originals(interface: &str, originals: &Originals) -> bool {
         });
         match put_back {
             Ok(true) => tracing::warn!(
-                "{interface}: {name} is put back to {before}: a run that was killed (process {}) had set it to {set}",
+                "{interface}: {name} is restored to {before}: a run that was killed (process {}) had set it to {set}",
                 originals.pid
             ),
             Ok(false) => {}
             Err(error) => {
-                tracing::warn!("{interface}: {name} is not put back to {before}: {error}");
+                tracing::warn!("{interface}: {name} is not restored to {before}: {error}");
                 all = false;
             }
         }
@@ -362,7 +362,7 @@ fn put_back_originals(interface: &str, originals: &Originals) -> bool {
     all
 }
 
-/// A setting that stands as a run of this engine leaves it while no such run is alive.
+/// A setting that has the value of a run of this engine while no such run is alive.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct LeftSetting {
@@ -411,8 +411,9 @@ pub fn left(interface: &Interface) -> Result<Vec<LeftSetting>, HostError> {
 }
 
 fn still_changed(interface: &Interface, originals: &Originals) -> Vec<LeftSetting> {
-    let stands = |change: &&Change| change.setting.read(&interface.name).is_ok_and(|now| now == change.set);
-    let left = originals.changes.iter().filter(stands).map(|change| LeftSetting {
+    let unchanged =
+        |change: &&Change| change.setting.read(&interface.name).is_ok_and(|now| now == change.set);
+    let left = originals.changes.iter().filter(unchanged).map(|change| LeftSetting {
         name: change.setting.name().to_owned(),
         value: change.set,
         before: Some(change.before),

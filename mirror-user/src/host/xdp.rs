@@ -61,7 +61,7 @@ impl XdpMode {
 pub struct XdpHook {
     /// How it is attached.
     pub mode: XdpMode,
-    /// The kernel's id of it; `bpftool prog show id N` tells more.
+    /// The kernel's id of it; see `bpftool prog show id N`.
     pub program: u32,
     /// Its name, where the process may ask (CAP_SYS_ADMIN) and it has one.
     pub name: Option<String>,

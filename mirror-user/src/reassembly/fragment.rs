@@ -21,7 +21,7 @@ pub(super) struct Key {
 }
 
 impl Key {
-    /// Whether the id tells nothing: senders that never mean to be fragmented leave it 0 in every datagram (RFC 6864
+    /// Whether the id identifies nothing: senders that never mean to be fragmented leave it 0 in every datagram (RFC 6864
     /// section 4.1), and where that is so without the don't-fragment flag, as AWS does, all of them have one key.
     pub(super) fn is_shared(&self) -> bool {
         self.id == 0 && matches!(self.source, Address::V4(_))
@@ -80,7 +80,7 @@ impl<'a> Fragment<'a> {
 
     fn ipv4(bytes: &'a [u8], network: usize, cut: usize) -> Result<Self, Reject> {
         let packet = ipv4::Packet::new_checked(&bytes[network..])?;
-        let told =
+        let declared =
             usize::from(packet.total_len()).checked_sub(packet.header_len()).ok_or(Reject::BadOuter)?;
         Ok(Self {
             key: Key {
@@ -94,15 +94,15 @@ impl<'a> Fragment<'a> {
             protocol: packet.protocol(),
             offset: usize::from(packet.fragment_offset()) * UNIT,
             more: packet.has_more_fragments(),
-            payload: first(packet.payload(), told, cut)?,
+            payload: first(packet.payload(), declared, cut)?,
         })
     }
 
     fn ipv6(bytes: &'a [u8], network: usize, cut: usize) -> Result<Self, Reject> {
         let packet = ipv6::Packet::new_checked(&bytes[network..])?;
         let header = ipv6::FragmentHeader::new_checked(packet.payload())?;
-        let told = usize::from(packet.payload_len());
-        let told = told.checked_sub(ipv6::FRAGMENT_HEADER_LEN).ok_or(Reject::BadOuter)?;
+        let declared = usize::from(packet.payload_len());
+        let declared = declared.checked_sub(ipv6::FRAGMENT_HEADER_LEN).ok_or(Reject::BadOuter)?;
         Ok(Self {
             key: Key {
                 source: Address::V6(packet.source().octets()),
@@ -115,7 +115,7 @@ impl<'a> Fragment<'a> {
             protocol: header.next_header(),
             offset: usize::from(header.offset()) * UNIT,
             more: header.has_more(),
-            payload: first(header.payload(), told, cut)?,
+            payload: first(header.payload(), declared, cut)?,
         })
     }
 
@@ -138,11 +138,11 @@ impl<'a> Fragment<'a> {
 
 /// Bytes of a unit of the fragment offset.
 const UNIT: usize = 8;
-/// The most that 16 bits of length tell.
+/// The most that 16 bits of length declare.
 pub(super) const MAX_LEN: usize = 65_535;
 
-/// As many bytes as the header told, where they are there; `cut` more were on the wire.
-fn first(bytes: &[u8], told: usize, cut: usize) -> Result<&[u8], Reject> {
-    let reason = if told <= bytes.len() + cut { Reject::Short } else { Reject::BadOuter };
-    bytes.get(..told).ok_or(reason)
+/// As many bytes as the header declares, if they are there; `cut` more were on the wire.
+fn first(bytes: &[u8], declared: usize, cut: usize) -> Result<&[u8], Reject> {
+    let reason = if declared <= bytes.len() + cut { Reject::Short } else { Reject::BadOuter };
+    bytes.get(..declared).ok_or(reason)
 }

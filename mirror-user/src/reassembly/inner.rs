@@ -1,4 +1,4 @@
-//! A last look at what was joined where the outer headers tell little: whether the inner packet's checksum speaks against it.
+//! A last check of what was joined, where the outer headers say little: whether the inner packet's checksum contradicts it.
 
 use super::{fold, sum};
 use crate::{

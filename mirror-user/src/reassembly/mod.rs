@@ -21,7 +21,7 @@
 //! # Id 0 over IPv4
 //!
 //! AWS sends id 0 without the don't-fragment flag and without a UDP checksum: where that is fragmented, all datagrams of
-//! a source have one key. Then only an unbroken run is joined: from the first fragment to the last, in order, by one queue,
+//! a source have one key. Then only an unbroken run is joined: from the first fragment to the last, in sequence, by one queue,
 //! nothing of the key in between, each within [`RUN_GAP`] of the one before. Anything else rejects all of it as
 //! [`Reject::Ambiguous`], and what comes within [`RUN_GAP`] after it too, because a fragment that is still on its way
 //! would fit the next run.
@@ -29,7 +29,7 @@
 //! That still lets through a loss of exactly the end of one datagram and the beginning of another of the same length, which
 //! is what a full ring does. So with id 0 and without a UDP checksum the inner packet is looked at: where it is whole and
 //! its own checksum is wrong, the join is [`Reject::Ambiguous`] as well. A packet that was mirrored with a wrong checksum is
-//! lost by that, which happens to no other frame; what was truncated by the mirror session has none that could tell.
+//! lost by that, which happens to no other frame; what was truncated by the mirror session has none to check.
 //!
 //! # Memory
 //!
@@ -83,7 +83,7 @@ const SHARE: usize = 64;
 pub enum Outcome {
     /// It is held, or counted among the [rejected](Reassembler::take_rejected).
     Taken,
-    /// With it the datagram is whole. Its frame was appended to the buffer; it stands for as many received frames.
+    /// With it the datagram is whole. Its frame was appended to the buffer; it counts for as many received frames.
     Complete {
         /// Frames that brought the datagram, duplicates included.
         frames: u64,
@@ -291,7 +291,7 @@ impl Reassembler {
         self.pieces.len() * (BLOCK + size_of::<Piece>() + size_of::<u32>()) + tables_memory()
     }
 
-    /// Any order: the id tells datagrams apart.
+    /// Any order: the id identifies the datagram.
     fn insert_by_id(&mut self, fragment: &Fragment<'_>, joined: &mut Vec<u8>) -> Outcome {
         let mut found = self.by_key.get(&fragment.key).copied();
         if let Some(place) = found {
@@ -372,7 +372,7 @@ impl Reassembler {
         }
     }
 
-    /// Id 0: in order, or not at all.
+    /// Id 0: in sequence, or not at all.
     fn insert_in_run(&mut self, fragment: &Fragment<'_>, queue: u32, joined: &mut Vec<u8>) -> Outcome {
         let mut found = self.by_key.get(&fragment.key).copied();
         if let Some(place) = found {
@@ -453,7 +453,7 @@ impl Reassembler {
             self.release(place);
             return Outcome::Complete { frames };
         }
-        // Wrong, whoever is to blame: what is on its way may be of either.
+        // Wrong, whichever is to blame: later fragments may be of either.
         self.close(Some(place), Reject::Ambiguous);
         let until = self.now + RUN_GAP;
         let datagram = &mut self.datagrams[place as usize];
@@ -505,7 +505,7 @@ impl Reassembler {
             _ if contradicts => Fit::Overlap,
             None => Fit::After(before),
             Some(piece) if piece.offset as usize == offset && piece.end() == end => {
-                // A last one that was there told the end, and would contradict one that is not.
+                // A last fragment, had it arrived, would have given the end.
                 let is_last = datagram.total == Some(end);
                 let skip = if offset == 0 { datagram.headers } else { 0 };
                 let held = self.blocks.read(after, skip, fragment.payload.len());
@@ -819,7 +819,7 @@ fn length(len: usize) -> [u8; 2] {
     u16::try_from(len).unwrap_or(u16::MAX).to_be_bytes()
 }
 
-/// Whether a UDP datagram is as long as it says, and has the checksum it says, if any. Where it has none and the id told
+/// Whether a UDP datagram is as long as it says, and has the checksum it says, if any. Where it has none and the id said
 /// nothing either, the inner packet is asked.
 fn is_whole(key: &Key, protocol: u8, bytes: &[u8]) -> bool {
     let Ok(datagram) = udp::Datagram::new_checked(bytes) else { return false };

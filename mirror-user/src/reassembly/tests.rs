@@ -232,7 +232,7 @@ proptest! {
     }
 
     /// Payloads that name their datagram, all of one length. Fragments of each keep their order, as a path keeps it: what a
-    /// fragment that overtook or replaced another would fit, no header tells.
+    /// fragment that overtook or replaced another would fit, no header shows.
     #[test]
     fn with_id_0_no_interleaving_joins_what_does_not_belong_together(
         turns in vec(any::<Index>(), 60),
@@ -540,7 +540,7 @@ fn with_id_0_an_unbroken_run_is_joined_and_nothing_else() {
     let [a0, a1, a2] = &a_parts[..] else { panic!("three fragments") };
     let [b0, b1, b2] = &b_parts[..] else { panic!("three fragments") };
     let cases: [(&str, &[&Vec<u8>], usize); 7] = [
-        ("in order", &[a0, a1, a2, b0, b1, b2], 2),
+        ("in sequence", &[a0, a1, a2, b0, b1, b2], 2),
         ("a gap", &[a0, a2, b0, b1, b2], 0),
         ("reordered", &[a0, a2, a1, b0, b1, b2], 0),
         ("a second first", &[a0, b0, a1, b1, a2, b2], 0),
@@ -555,7 +555,7 @@ fn with_id_0_an_unbroken_run_is_joined_and_nothing_else() {
         }
         assert_eq!(run.whole.len(), wanted, "{name}");
         assert_eq!(run.rejected.ambiguous, parts.len() as u64 - 3 * wanted as u64, "{name}");
-        // And afterwards it goes on.
+        // And it continues afterwards.
         run.pass(RUN_GAP);
         for part in &a_parts {
             run.take(part);

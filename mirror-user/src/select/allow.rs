@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// VNIs and outer sources let in; an empty list lets in all.
+/// VNIs and outer sources that are accepted; an empty list accepts all.
 ///
 /// On a live interface the XDP program applies it, before a frame costs anything; over capture files the worker does.
 #[derive(Clone, Debug, Default)]
@@ -37,19 +37,19 @@ impl Allow {
         self
     }
 
-    /// Whether everything is let in.
+    /// Whether everything is accepted.
     #[must_use]
     pub fn is_all(&self) -> bool {
         self.vnis.is_empty() && self.sources.is_empty()
     }
 
-    /// Whether a VNI is let in.
+    /// Whether a VNI is accepted.
     #[must_use]
     pub fn allows_vni(&self, vni: u32) -> bool {
         self.vnis.is_empty() || self.vnis.binary_search(&vni).is_ok()
     }
 
-    /// Whether an outer source is let in.
+    /// Whether an outer source is accepted.
     #[must_use]
     pub fn allows_source(&self, source: IpAddr) -> bool {
         self.sources.is_empty() || self.sources.iter().any(|prefix| prefix.contains(&source))
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn empty_lists_let_everything_in() {
+    fn empty_lists_accept_everything() {
         let allow = Allow::all();
         assert!(allow.is_all() && !Allow::all().vnis([7]).is_all());
         assert!(allow.allows_vni(0) && allow.allows_vni(0xff_ffff));
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_let_in_what_they_name_and_no_more() {
+    fn lists_accept_what_they_name_and_no_more() {
         let allow = Allow::all()
             .vnis([7, 3, 7])
             .sources(["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()]);

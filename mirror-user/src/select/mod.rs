@@ -1,4 +1,4 @@
-//! Which frames go on: the tunnels asked for, what an expression matches, and how many frames.
+//! Which frames are delivered: the tunnels asked for, what an expression matches, and how many frames.
 
 mod allow;
 mod budget;
@@ -44,7 +44,7 @@ impl Selection {
         self
     }
 
-    /// Only frames that match as they came, outer headers included.
+    /// Only frames that match with their outer headers.
     pub fn outer_filter(mut self, filter: Filter) -> Self {
         self.outer_filter = Some(filter);
         self

@@ -36,7 +36,7 @@ pub const MAX_BLOCK: usize = 16 * 1024 * 1024;
 /// contradicts itself or the format where it is known what comes after it: see [`Unread`].
 ///
 /// What is compressed with gzip, or with Zstandard where the feature `zstd` is on, is unpacked on the way, whatever its name:
-/// its first bytes tell, and it may have any number of members or frames.
+/// its first bytes show, and it may have any number of members or frames.
 ///
 /// Memory is bounded: 256 KiB; up to 32 MiB where a pcapng holds blocks of up to [`MAX_BLOCK`]; up to 8 MiB for the interfaces
 /// of a section of it and the link types that are not read; for what is compressed 64 KiB more, and a window, which is 32 KiB
@@ -425,7 +425,7 @@ impl From<CaptureError> for Stop {
     }
 }
 
-/// Tells the format by its magic number, and how many bytes of the window that took; `None` if it takes more.
+/// Recognises the format by its magic number, and how many bytes of the window that took; `None` if it takes more.
 fn detect(window: &[u8]) -> Result<Option<(Format, usize)>, CaptureError> {
     let Some(magic) = window.first_chunk().map(|magic| u32::from_le_bytes(*magic)) else { return Ok(None) };
     if Pcap::knows(magic) {

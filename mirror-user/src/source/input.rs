@@ -88,7 +88,7 @@ impl<R> Input<R> {
         self.offset
     }
 
-    /// Goes on by `bytes` of the window; returns the position in [`buffer`](Self::buffer) where they start.
+    /// Advances by `bytes` of the window; returns the position in [`buffer`](Self::buffer) where they start.
     pub(super) fn consume(&mut self, bytes: usize) -> usize {
         let at = self.start;
         self.start += bytes;

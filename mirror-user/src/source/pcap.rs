@@ -14,7 +14,7 @@ const RECORD_HEADER: usize = 16;
 const MODIFIED_HEADER: usize = 24;
 const NS_PER_S: u64 = 1_000_000_000;
 
-/// What the file header tells about the records.
+/// What the file header says about the records.
 #[derive(Debug)]
 pub(super) struct Pcap {
     big_endian: bool,
@@ -47,7 +47,7 @@ impl Pcap {
         if header.version_major != 2 {
             return Err(CaptureError::malformed(0, "the pcap version is not 2"));
         }
-        // The upper bits tell about frame check sequences, which are padding to us.
+        // The upper bits are about frame check sequences, which are padding to us.
         let [low, high, _, _] = header.network.0.to_le_bytes();
         let pcap = Self {
             big_endian: header.is_bigendian(),

@@ -99,7 +99,7 @@ impl PcapNg {
     /// Reads the block that the window starts with, at byte `at` of the file.
     pub(super) fn step(&mut self, window: &[u8], at: u64) -> Result<Step, CaptureError> {
         let Some([kind, length, first]) = header(window) else { return Ok(Step::Incomplete) };
-        // The type of a section header reads the same in both byte orders, of which its first field then tells.
+        // The type of a section header reads the same in both byte orders, which its first field then gives.
         if u32::from_le_bytes(kind) == SECTION_HEADER {
             self.big_endian = byte_order(first)
                 .ok_or_else(|| CaptureError::malformed(at, "the section header has no byte-order magic"))?;

@@ -1,4 +1,4 @@
-//! Compressed captures: gzip (RFC 1952) and Zstandard (RFC 8878), told by their first bytes and unpacked member by member.
+//! Compressed captures: gzip (RFC 1952) and Zstandard (RFC 8878), recognised by their first bytes and unpacked member by member.
 //!
 //! What a decoder holds is bounded by its window, and how much comes out by the buffer that is given. A stream that gives next
 //! to nothing for what it takes gives its reader a say now and then.
@@ -17,7 +17,7 @@ const BUFFER: usize = 64 * 1024;
 /// Bytes of it that may go in without one coming out before the reader has a say.
 const WITHOUT_YIELD: usize = 1 << 20;
 
-/// Bytes that tell a member's kind.
+/// Bytes that identify a member's kind.
 const MAGIC: usize = 4;
 
 /// The largest window that a Zstandard frame may ask for, as `zstd -d` has it: 128 MiB.
@@ -47,7 +47,7 @@ enum Kind {
 }
 
 enum State<R> {
-    /// Too little has come to tell what it is.
+    /// Too few bytes so far to recognise it.
     Unknown(Packed<R>),
     Plain(Packed<R>),
     Gzip(Box<GzDecoder<Packed<R>>>),
@@ -278,7 +278,7 @@ impl<R: Read> Packed<R> {
         }
     }
 
-    /// The first bytes of what follows: as many as tell its kind, if there are so many.
+    /// The first bytes of what follows: as many as identify its kind, if there are so many.
     fn peek(&mut self) -> io::Result<&[u8]> {
         while self.end - self.start < MAGIC {
             if self.fill()? == 0 {

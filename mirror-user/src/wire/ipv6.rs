@@ -10,7 +10,7 @@ pub const HEADER_LEN: usize = 40;
 /// Next header of a fragment (RFC 8200 section 4.5).
 pub const FRAGMENT: u8 = 44;
 
-/// Whether a next header is an extension header that may stand before a transport header, other than [`FRAGMENT`]:
+/// Whether a next header is an extension header that may precede a transport header, other than [`FRAGMENT`]:
 /// hop-by-hop options, routing, ESP, AH, destination options, mobility, HIP, shim6 (IANA's list of RFC 7045).
 pub(crate) fn is_extension(next_header: u8) -> bool {
     matches!(next_header, 0 | 43 | 50 | 51 | 60 | 135 | 139 | 140)

@@ -4,7 +4,7 @@
 //! fail. The header is kept as an array of the protocol's fixed length, so that this proof is the compiler's, and
 //! reading a field costs no bounds check.
 //!
-//! Lengths told by a header are given as they are on the wire, never trusted: whoever uses one compares it with what
+//! Lengths declared by a header are given as they are on the wire, never trusted: users of one compare it with what
 //! is there.
 
 pub mod ethernet;

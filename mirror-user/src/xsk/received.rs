@@ -1,4 +1,4 @@
-//! A batch of frames taken off the RX ring, which go back to the kernel when it is dropped.
+//! A batch of frames received from the RX ring, which go back to the kernel when it is dropped.
 
 use std::{ops::Range, ptr, slice};
 
@@ -32,7 +32,7 @@ pub(crate) struct FramesInSeveral<'a, T> {
     descriptors: Frames<'a, T>,
     frames: usize,
     continued: bool,
-    /// Those in several descriptors, in order.
+    /// Those in several descriptors, in sequence.
     several: slice::Iter<'a, Slices<'a>>,
 }
 
@@ -119,20 +119,20 @@ impl<'a> Received<'a> {
         let (mut frames, mut skipped, mut begun) = (0, *continued, false);
         for nth in 0..self.count {
             let descriptor = rx.descriptor(nth);
-            let goes_on = continues(&descriptor);
-            frames += usize::from(!goes_on);
+            let has_more = continues(&descriptor);
+            frames += usize::from(!has_more);
             if skipped {
-                skipped = goes_on;
+                skipped = has_more;
                 continue;
             }
-            if !begun && goes_on {
+            if !begun && has_more {
                 counts.push(0);
             }
-            if begun || goes_on {
+            if begun || has_more {
                 pieces.push(self.bytes(&descriptor));
                 counts.last_mut().into_iter().for_each(|count| *count += 1);
             }
-            begun = goes_on;
+            begun = has_more;
         }
         let mut left = pieces.as_slice();
         for count in counts {
@@ -165,7 +165,7 @@ impl<'a> Received<'a> {
     }
 }
 
-/// Whether the frame goes on in the next descriptor.
+/// Whether the frame continues in the next descriptor.
 pub(super) fn continues(descriptor: &libc::xdp_desc) -> bool {
     descriptor.options & libc::XDP_PKT_CONTD != 0
 }
@@ -282,7 +282,7 @@ fn address(umem: usize, descriptor: &libc::xdp_desc) -> usize {
     umem + descriptor.addr as usize
 }
 
-/// What stands in the metadata area in front of a frame.
+/// What is in the metadata area in front of a frame.
 fn in_front_of(bytes: &[u8]) -> u64 {
     let place = ptr::with_exposed_provenance::<u64>(bytes.as_ptr().addr() - STAMP_LEN);
     // SAFETY: a frame starts at least XDP_PACKET_HEADROOM into its chunk, so the bytes before it belong to the same

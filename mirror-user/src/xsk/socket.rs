@@ -129,7 +129,7 @@ impl Socket {
         Received::new(self, count)
     }
 
-    /// Of the first `count` descriptors those that make whole frames: one that goes on behind them waits in the ring for
+    /// Of the first `count` descriptors those that make whole frames: one that continues behind them waits in the ring for
     /// the next batch. A single frame may have more than were asked for.
     fn whole_frames(&mut self, count: u32) -> u32 {
         let ends = |rx: &RxRing, nth: &u32| !continues(&rx.descriptor(*nth));

@@ -15,11 +15,11 @@ const LATE: u64 = 320_000_000;
 /// Frames left out between two that have a stamp.
 const LAST: u64 = STAMP_EVERY - 1;
 
-/// Tells stamps from what else may lie in front of a frame.
+/// Distinguishes stamps from what else may be in front of a frame.
 ///
 /// At high rates the program stamps one frame in [`STAMP_EVERY`], and a driver without a metadata area makes no room for
 /// any. Where there is no stamp the place keeps what it held: the zeros of a fresh UMEM, or the stamp of an earlier
-/// frame in the same chunk. Both are older than frames that came since. Nothing is written there to tell them apart: a
+/// frame in the same chunk. Both are older than frames that came since. Nothing is written there to distinguish them: a
 /// line that the worker writes to costs the kernel's core several times what one costs that was only read, when it puts
 /// the next frame there. For the same reason nothing is read where no stamp is expected.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +40,7 @@ impl Stamps {
         Self { realtime_offset, missing: 0, newest: now, since: LEFT_OUT }
     }
 
-    /// The receive time of the next frame, which was in the ring at `now`, CLOCK_REALTIME in ns; `read` gives what stands
+    /// The receive time of the next frame, which was in the ring at `now`, CLOCK_REALTIME in ns; `read` gives what is
     /// in front of it. `None`, and counted, where neither it nor one of those shortly before it has a stamp.
     pub(super) fn take(&mut self, now: u64, read: impl FnOnce() -> u64) -> Option<u64> {
         if self.reads(now) {
@@ -59,7 +59,7 @@ impl Stamps {
         Some(self.realtime(self.newest))
     }
 
-    /// Whether what stands in front of the next frame is read: right after a stamp, because then each may have one; where
+    /// Whether the area in front of the next frame is read: right after a stamp, because then each may have one; where
     /// a stamp is due, and from there on until one is found; and where the last one is too long ago.
     fn reads(&self, now: u64) -> bool {
         self.since == 0 || self.since >= LAST || !self.is_near(now)
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn of_frames_that_are_stamped_now_and_then_few_are_looked_at() {
+    fn sparse_stamps_are_read_twice_per_period() {
         // The one that has a stamp and the one after it.
         assert_eq!(one_in_sixteen(16_000, 0, |_| true), 2_000);
     }

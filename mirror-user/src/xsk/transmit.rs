@@ -247,7 +247,7 @@ impl Transmitter {
     /// Takes back what the kernel has not taken of `count` descriptors, and says how many those are; `untouched` is whether
     /// it refused before it looked at the ring.
     ///
-    /// How far it got within the ring the kernel tells only when it comes to its end. So the rest is made invalid, the
+    /// How far it got within the ring the kernel publishes only at its end. So the rest is made invalid, the
     /// kernel is sent over it, and its own count of invalid descriptors is the answer.
     fn give_up(&mut self, count: u64, untouched: bool) -> u64 {
         let before = self.invalid_descriptors();

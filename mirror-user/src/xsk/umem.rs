@@ -63,7 +63,7 @@ pub(super) struct Umem {
     _file: OwnedFd,
 }
 
-// SAFETY: the mapping belongs to the process, and whoever has this value is the only one in it to use it.
+// SAFETY: the mapping belongs to the process, and the owner of this value is the only one in it to use it.
 unsafe impl Send for Umem {}
 
 impl Umem {
@@ -131,7 +131,7 @@ impl Umem {
 
 impl Drop for Umem {
     fn drop(&mut self) {
-        // SAFETY: the whole of the mapping made in `map`; whoever holds an address in it belongs to the socket that owns
+        // SAFETY: the whole of the mapping made in `map`; every holder of an address in it belongs to the socket that owns
         // this. The kernel has its pages by itself.
         if let Err(error) = unsafe { munmap(self.start.as_ptr().cast(), self.len) } {
             tracing::debug!(error = %io::Error::from(error), "munmap of the UMEM");

@@ -143,8 +143,8 @@ fn hook(interface: &InterfaceFacts, findings: &mut Findings) {
 
 fn zero_copy(interface: &InterfaceFacts, findings: &mut Findings) {
     const COPY: &str = "ingest runs in copy mode, its default and best-tested";
-    let told = interface.xdp_features.known().copied().flatten().map(|features| features.zero_copy);
-    match (Ena::of(interface.driver.as_ref()), told) {
+    let zero_copy = interface.xdp_features.known().copied().flatten().map(|features| features.zero_copy);
+    match (Ena::of(interface.driver.as_ref()), zero_copy) {
         (Some(Ena::InBox), _) => {
             findings.note(format!("the in-box ena has no AF_XDP zero-copy: {COPY}"), None);
         }

@@ -1,4 +1,4 @@
-//! What native mode needs or costs on one interface, beside what stands in its way.
+//! What native mode needs or costs on one interface, beside its obstacles.
 
 use super::{Severity, counted};
 use crate::{

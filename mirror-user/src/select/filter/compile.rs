@@ -25,7 +25,7 @@ pub(super) fn compile(expression: &str) -> Result<Vec<Encoded>, FilterError> {
     })
 }
 
-/// libpcap, told that frames are Ethernet.
+/// libpcap, configured for Ethernet frames.
 struct Compiler(Capture<Dead>);
 
 /// What libpcap says where its grammar has no rule, or its words no such sign.
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_told_apart_as_libpcap_does() {
+    fn words_are_separated_as_libpcap_does() {
         let expression = "tcp[13]&2!=0 and (net 10.0.0.0/8)";
         let words: Vec<_> = words(expression).into_iter().map(|word| &expression[word]).collect();
         assert_eq!(

@@ -69,7 +69,7 @@ impl PrintBuilder {
         }
     }
 
-    /// Prints to anything that takes bytes; `name` stands for it in messages. It is flushed after each block.
+    /// Prints to anything that takes bytes; `name` is its name in messages. It is flushed after each block.
     pub fn writer(mut self, name: impl Into<String>, out: impl Write + Send + 'static) -> Self {
         self.writer = Some(Pipe::new(name, out));
         self
@@ -87,7 +87,7 @@ impl PrintBuilder {
         self
     }
 
-    /// How long the end of a run waits for an output that takes nothing; 5 s unless told otherwise. Frames not printed by
+    /// How long the end of a run waits for an output that takes nothing; 5 s by default. Frames not printed by
     /// then count as failed, reason `stuck`.
     pub fn stop_timeout(mut self, timeout: Duration) -> Self {
         self.stop_timeout = timeout;

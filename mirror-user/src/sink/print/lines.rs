@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{frame::Frame, sink::origin::OriginKey};
 
-/// Prints frames, one a line, in a [`Style`]. What it prints of a packet may stand on packets before it, as sequence numbers do:
+/// Prints frames, one a line, in a [`Style`]. What it prints of a packet may depend on packets before it, as sequence numbers do:
 /// one `Lines` is for all packets of a connection.
 ///
 /// ```

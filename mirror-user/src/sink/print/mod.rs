@@ -55,12 +55,12 @@ pub struct Print {
 }
 
 impl Print {
-    /// Blocks a worker has, unless told otherwise.
+    /// Blocks of a worker, by default.
     pub const DEFAULT_BLOCKS: usize = handoff::DEFAULT_BLOCKS;
-    /// Bytes in a block, unless told otherwise.
+    /// Bytes in a block, by default.
     pub const DEFAULT_BLOCK_SIZE: usize = handoff::DEFAULT_BLOCK_SIZE;
 
-    /// Starts setting up a printer in this style, to standard output unless told otherwise.
+    /// Starts setting up a printer in this style, to standard output by default.
     pub fn builder(style: Style) -> PrintBuilder {
         PrintBuilder::new(style)
     }

@@ -1,6 +1,6 @@
 //! What is printed of a packet.
 
-/// How packets are printed; by default as tcpdump prints them without options. Each method stands for one of those.
+/// How packets are printed; by default as tcpdump prints them without options. Each method is one of those.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Style {
     pub(super) time: Time,
@@ -71,7 +71,7 @@ impl Style {
         Self { dump, dump_link: link, ..self }
     }
 
-    /// Prints TCP's sequence numbers as they came, as with `-S`, and not relative to the first of their connection.
+    /// Prints TCP's sequence numbers absolute, as with `-S`, and not relative to the first of their connection.
     #[must_use]
     pub fn absolute_sequence_numbers(self, absolute: bool) -> Self {
         Self { absolute, ..self }

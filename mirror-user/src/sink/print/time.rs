@@ -13,7 +13,7 @@ const NS: u64 = 1_000_000_000;
 pub(super) struct Times {
     style: Time,
     zone: TimeZone,
-    /// The packet that times are told from.
+    /// The packet that times are relative to.
     from: Option<u64>,
     /// The second printed last, and its text: many packets share one.
     second: Option<u64>,
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn passed_time_is_told_from_the_first_packet_or_the_one_before_and_may_go_back() {
+    fn deltas_are_to_the_first_packet_or_the_previous_one_and_may_be_negative() {
         let times = [0, 90_000_001, 90_001_000 + 3_600_000_000_000, 90_000_000].map(|ns| THEN * NS + ns);
         let first = [" 00:00:00.000000 ", " 00:00:00.090000 ", " 01:00:00.090001 ", " 00:00:00.090000 "];
         assert_eq!(printed(Time::SinceFirst, &times), first);

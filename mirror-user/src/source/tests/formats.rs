@@ -161,8 +161,8 @@ fn the_longest_frame_is_read_and_one_more_byte_is_passed_over() {
     pcapng.extend(enhanced(Little, 0, 1, 60, &[2; 60], &[]));
     let (seen, unread) = passed_over(&pcapng);
     assert_eq!((seen, unread.broken), (vec![(vec![2; 60], 60, 1000)], 1));
-    let told = unread.first_broken.unwrap().to_string();
-    assert!(told.starts_with(&format!("frame at byte {start} claims 262145 bytes")), "{told}");
+    let message = unread.first_broken.unwrap().to_string();
+    assert!(message.starts_with(&format!("frame at byte {start} claims 262145 bytes")), "{message}");
 }
 
 #[test]
@@ -307,8 +307,8 @@ fn what_is_wrong_is_named_with_its_place() {
         let bytes = [head.clone(), block, enhanced(Little, 0, 7, 4, &[0; 4], &[])].concat();
         let (seen, unread) = passed_over(&bytes);
         assert_eq!((seen, unread.broken), (vec![(vec![0; 4], 4, 7000)], 1), "{what}");
-        let told = unread.first_broken.unwrap().to_string();
-        assert_eq!(told, format!("malformed at byte {at}: {cause}"), "{what}");
+        let message = unread.first_broken.unwrap().to_string();
+        assert_eq!(message, format!("malformed at byte {at}: {cause}"), "{what}");
     }
     // What is behind these nobody knows.
     let cases = [
@@ -385,7 +385,7 @@ fn interfaces_are_bounded() {
 }
 
 #[test]
-fn what_is_no_capture_is_told_with_the_mend() {
+fn a_file_that_is_no_capture_is_refused_with_the_remedy() {
     assert_eq!(
         complaint(b"GIF89a"),
         "no capture file: starts with 0x47494638, which is neither pcap nor pcapng; convert it with `editcap -F pcapng`"

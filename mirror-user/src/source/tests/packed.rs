@@ -88,17 +88,17 @@ fn a_compressed_capture_cut_anywhere_gives_frames_and_says_so() {
             assert_eq!(seen, all[..seen.len()]);
             assert!(seen.len() >= most);
             most = seen.len();
-            let told = error.expect("it is not whole").to_string();
+            let message = error.expect("it is not whole").to_string();
             let expected = format!("{tool} data cut short near byte {cut}, ");
             // Between two members, it is the capture that is cut.
-            assert!(told.starts_with(&expected) || told.starts_with("cut short at byte"), "{told}");
+            assert!(message.starts_with(&expected) || message.starts_with("cut short at byte"), "{message}");
         }
         assert!(most > 150, "{most} frames before the last cut");
     }
 }
 
 #[test]
-fn damage_is_told_with_both_places_and_the_frames_before_it_are_there() {
+fn damage_is_reported_with_both_places_and_the_frames_before_it_are_there() {
     for (tool, pack) in kinds() {
         let mut packed = [pack(&capture()[..5000]), pack(&capture()[5000..])].concat();
         let second = pack(&capture()[..5000]).len();
@@ -106,27 +106,27 @@ fn damage_is_told_with_both_places_and_the_frames_before_it_are_there() {
         packed[second + 20..at].fill(0xff);
         let (seen, error) = read_all(&packed[..], 64);
         assert!(seen.len() > 30, "{} frames", seen.len());
-        let told = error.unwrap().to_string();
-        assert!(told.starts_with(&format!("{tool} data damaged near byte ")), "{told}");
+        let message = error.unwrap().to_string();
+        assert!(message.starts_with(&format!("{tool} data damaged near byte ")), "{message}");
     }
 }
 
 #[test]
-fn other_bytes_behind_the_compressed_ones_are_told_once_all_frames_are_there() {
+fn other_bytes_behind_the_compressed_ones_are_reported_once_all_frames_are_there() {
     for (tool, pack) in kinds() {
         for garbage in [&b"garbage"[..], b"\0\0\0x", b"\x1e"] {
             let packed = [&pack(&capture()), garbage].concat();
             let (seen, error) = read_all(&packed[..], 64);
             assert_eq!(seen.len(), 200);
-            let told = error.unwrap().to_string();
-            assert!(told.contains(&format!("{tool} data damaged near byte ")), "{told}");
-            assert!(told.ends_with("what follows is none of it"), "{told}");
+            let message = error.unwrap().to_string();
+            assert!(message.contains(&format!("{tool} data damaged near byte ")), "{message}");
+            assert!(message.ends_with("what follows is none of it"), "{message}");
         }
     }
 }
 
 #[test]
-fn what_was_compressed_twice_is_told() {
+fn a_capture_compressed_twice_is_reported() {
     assert!(complaint(&gzip(&gzip(&capture()))).starts_with("compressed with gzip; run `gzip -dc FILE"));
 }
 
@@ -171,9 +171,9 @@ fn a_window_of_zstandard_beyond_the_bound_is_refused() {
     encoder.window_log(28).unwrap();
     encoder.write_all(&capture()).unwrap();
     let packed = encoder.finish().unwrap();
-    let told = complaint(&packed);
-    assert!(told.starts_with("zstd data damaged near byte "), "{told}");
-    assert!(told.contains("requires too much memory"), "{told}");
+    let message = complaint(&packed);
+    assert!(message.starts_with("zstd data damaged near byte "), "{message}");
+    assert!(message.contains("requires too much memory"), "{message}");
 }
 
 #[test]
@@ -187,10 +187,10 @@ fn a_failing_reader_is_no_damage() {
     for (_, pack) in kinds() {
         let packed = pack(&capture());
         let (_, error) = read_all(packed[..100].chain(Failing), 64);
-        let told = error.unwrap().to_string();
+        let message = error.unwrap().to_string();
         assert!(
-            told.starts_with("reading failed at byte ") && told.ends_with("the disk is on fire"),
-            "{told}"
+            message.starts_with("reading failed at byte ") && message.ends_with("the disk is on fire"),
+            "{message}"
         );
     }
 }

@@ -12,7 +12,7 @@ pub(in crate::xsk) struct CompletionRing {
 }
 
 impl CompletionRing {
-    /// The ring as it stands.
+    /// The mapped ring.
     pub(in crate::xsk) fn new(memory: Memory<u64>) -> Self {
         let consumed = memory.consumer().load(Ordering::Relaxed);
         Self { memory, consumed }

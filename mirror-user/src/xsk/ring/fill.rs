@@ -12,7 +12,7 @@ pub(in crate::xsk) struct FillRing {
 }
 
 impl FillRing {
-    /// The ring as it stands.
+    /// The mapped ring.
     pub(in crate::xsk) fn new(memory: Memory<u64>) -> Self {
         let produced = memory.producer().load(Ordering::Relaxed);
         Self { memory, produced }

@@ -36,7 +36,7 @@ pub(in crate::xsk) struct Memory<T> {
     _entries: PhantomData<*mut T>,
 }
 
-// SAFETY: the pages belong to the process, and whoever has this value is the only one in it to use this mapping.
+// SAFETY: the pages belong to the process, and the owner of this value is the only one in it to use this mapping.
 unsafe impl<T> Send for Memory<T> {}
 
 impl<T> Memory<T> {
@@ -116,7 +116,7 @@ pub(in crate::xsk) mod testing {
 
     const OFFSETS: XdpRingOffset = XdpRingOffset { producer: 0, consumer: 64, flags: Some(68), desc: 128 };
 
-    /// A ring whose indices both stand at `start`: ours, and the one that plays the kernel's part.
+    /// A ring whose indices are both `start`: ours, and the one that plays the kernel's part.
     pub(in crate::xsk) fn pair<T>(entries: u32, start: u32) -> (Memory<T>, Memory<T>) {
         let file = memfd_create(c"ring", MemfdFlags::CLOEXEC).unwrap();
         ftruncate(&file, 1 << 20).unwrap();

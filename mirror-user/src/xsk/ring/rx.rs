@@ -14,7 +14,7 @@ pub(in crate::xsk) struct RxRing {
 }
 
 impl RxRing {
-    /// The ring as it stands.
+    /// The mapped ring.
     pub(in crate::xsk) fn new(memory: Memory<libc::xdp_desc>) -> Self {
         let consumed = memory.consumer().load(Ordering::Relaxed);
         Self { memory, consumed, produced: consumed }

@@ -12,7 +12,7 @@ pub(in crate::xsk) struct TxRing {
 }
 
 impl TxRing {
-    /// The ring as it stands.
+    /// The mapped ring.
     pub(in crate::xsk) fn new(memory: Memory<libc::xdp_desc>) -> Self {
         let produced = memory.producer().load(Ordering::Relaxed);
         Self { memory, produced }

@@ -36,7 +36,7 @@ mod opcode {
     pub(super) const ALL: u16 = 0xff;
 }
 
-/// What an opcode stands for.
+/// What an opcode means.
 pub(super) fn decode(at: usize, Encoded { code, jt, jf, k }: Encoded) -> Result<Instruction, Invalid> {
     use opcode as op;
     let unknown = Invalid::Opcode { at, code };

@@ -37,7 +37,7 @@ pub(super) enum Operand {
     Index,
 }
 
-/// Where to go on, by the outcome of a test: places in the program.
+/// Where to continue, by the outcome of a test: places in the program.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Branch {
     pub(super) yes: u16,

@@ -88,7 +88,7 @@ impl Program {
                 return Err(Invalid::Jump { at });
             }
         }
-        // Each place keeps what it had, so that whoever jumps to the second of a pair finds it there.
+        // Each place keeps what it had, so that a jump to the second of a pair finds it there.
         for at in 1..instructions.len() {
             if let Some(joined) = Instruction::join(instructions[at - 1], instructions[at]) {
                 instructions[at - 1] = joined;

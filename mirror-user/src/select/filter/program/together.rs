@@ -61,7 +61,7 @@ impl Together<'_, '_> {
 impl Program {
     /// Runs it over up to [`TOGETHER`] packets; bit n says whether the nth matches.
     ///
-    /// Instruction by instruction, and each for all packets that come to it: what it takes to tell instructions apart is
+    /// Instruction by instruction, and each for all packets that reach it: the cost of decoding an instruction is
     /// spent once for all of them, no packet waits for another, and where packets part there is no jump to be foreseen.
     pub(in crate::select::filter) fn run_together(
         &self,
@@ -86,7 +86,7 @@ impl Program {
 
     /// One pass through a plain program of at most `PLACES` instructions.
     fn pass<const PLACES: usize>(&self, together: &mut Together<'_, '_>, all: u64) -> u64 {
-        // The packets that have come to each instruction.
+        // The packets that have reached each instruction.
         let mut come = [0_u64; PLACES];
         let mut matched = 0;
         come[0] = all;
@@ -99,7 +99,7 @@ impl Program {
                 come[usize::from(branch.yes) % PLACES] |= yes;
                 come[usize::from(branch.no) % PLACES] |= here & !yes & !gone;
             };
-            // Where there is no branch, whoever is not gone goes on with what follows.
+            // Without a branch, packets still undecided continue with the next instruction.
             let behind = u16::try_from(place + 1).unwrap_or(u16::MAX);
             let on = Branch { yes: behind, no: behind };
             match *instruction {

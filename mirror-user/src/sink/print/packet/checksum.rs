@@ -25,7 +25,7 @@ pub(super) fn with_pseudo_header(bytes: &[u8], below: &Network, protocol: IpNumb
 }
 
 /// What the checksum `here`, which is part of the sum, ought to be; `None` if it is right.
-pub(super) fn mended(sum: &Sum16BitWords, here: u16) -> Option<u16> {
+pub(super) fn expected(sum: &Sum16BitWords, here: u16) -> Option<u16> {
     let residue = sum.ones_complement().to_be();
     let (total, carry) = here.overflowing_add(residue);
     (residue != 0).then(|| total.wrapping_add(carry.into()))

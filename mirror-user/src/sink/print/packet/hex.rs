@@ -34,7 +34,7 @@ pub(super) fn ascii(text: &mut Text<'_>, bytes: &[u8]) {
     for (place, &byte) in bytes.iter().enumerate() {
         match (byte, bytes.get(place + 1..)) {
             (b'\t' | b' ' | b'\n', _) => put!(text, "{}", char::from(byte)),
-            // The end of a line is told by what follows, and so is that of the packet.
+            // What follows ends a line, and the packet.
             (b'\r', Some([b'\n', _, ..] | [] | [_])) => {}
             (byte, _) => put!(text, "{}", shown(byte)),
         }

@@ -28,8 +28,8 @@ pub(super) fn print(text: &mut Text<'_>, message: View<'_>, below: &Network) -> 
         && let Some(whole) = message.whole()
     {
         let here = message.u16(2)?;
-        if let Some(mended) = checksum::mended(&checksum::of(whole), here) {
-            put!(text, " (wrong icmp cksum {here:x} (->{mended:x})!)");
+        if let Some(expected) = checksum::expected(&checksum::of(whole), here) {
+            put!(text, " (wrong icmp cksum {here:x} (->{expected:x})!)");
         }
     }
     if matches!(
@@ -129,7 +129,7 @@ fn what(text: &mut Text<'_>, message: View<'_>, kind: u8, code: u8) -> Printed {
     Ok(())
 }
 
-/// Destination unreachable, of which the quoted packet tells the destination.
+/// Destination unreachable, whose quoted packet has the destination.
 fn unreachable(text: &mut Text<'_>, message: View<'_>, code: u8) -> Printed {
     let whom = Address::v4(message, QUOTED + 16)?;
     match code {

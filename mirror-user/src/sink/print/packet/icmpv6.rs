@@ -27,9 +27,9 @@ pub(super) fn print(text: &mut Text<'_>, message: View<'_>, below: &Network) -> 
         && let Some(whole) = message.whole()
     {
         let here = message.u16(2)?;
-        match checksum::mended(&checksum::with_pseudo_header(whole, below, IpNumber::IPV6_ICMP), here) {
+        match checksum::expected(&checksum::with_pseudo_header(whole, below, IpNumber::IPV6_ICMP), here) {
             None => put!(text, "[icmp6 sum ok] "),
-            Some(mended) => put!(text, "[bad icmp6 cksum 0x{here:04x} -> 0x{mended:04x}!] "),
+            Some(expected) => put!(text, "[bad icmp6 cksum 0x{here:04x} -> 0x{expected:04x}!] "),
         }
     }
     let kind = message.u8(0)?;
@@ -51,7 +51,7 @@ pub(super) fn print(text: &mut Text<'_>, message: View<'_>, below: &Network) -> 
     Ok(())
 }
 
-/// What a message says after its name; whether its length is still to be told.
+/// What a message says after its name; whether its length is still to be printed.
 fn what(text: &mut Text<'_>, message: View<'_>, kind: u8, code: u8) -> Printed<bool> {
     match kind {
         icmpv6::TYPE_DST_UNREACH => return unreachable(text, message, code),
@@ -100,7 +100,7 @@ fn what(text: &mut Text<'_>, message: View<'_>, kind: u8, code: u8) -> Printed<b
     Ok(true)
 }
 
-/// Destination unreachable, of which the quoted packet tells the destination.
+/// Destination unreachable, whose quoted packet has the destination.
 fn unreachable(text: &mut Text<'_>, message: View<'_>, code: u8) -> Printed<bool> {
     let whom = Address::v6(message, QUOTED + 24);
     match code {

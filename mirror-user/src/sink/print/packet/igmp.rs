@@ -57,7 +57,7 @@ pub(super) fn print(text: &mut Text<'_>, message: View<'_>) -> Printed {
         && len >= 4
     {
         let here = message.u16(2)?;
-        if checksum::mended(&checksum::of(whole), here).is_some() {
+        if checksum::expected(&checksum::of(whole), here).is_some() {
             put!(text, " bad igmp cksum {here:x}!");
         }
     }

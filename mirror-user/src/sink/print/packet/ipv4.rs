@@ -98,9 +98,9 @@ fn details(text: &mut Text<'_>, packet: View<'_>, header_len: usize) -> Printed 
     }
     let here = packet.u16(10)?;
     if let Ok(header) = packet.get(0, header_len)
-        && let Some(mended) = checksum::mended(&checksum::of(header), here)
+        && let Some(expected) = checksum::expected(&checksum::of(header), here)
     {
-        put!(text, ", bad cksum {here:x} (->{mended:x})!");
+        put!(text, ", bad cksum {here:x} (->{expected:x})!");
     }
     put!(text, ")\n    ");
     if !whole {

@@ -32,7 +32,7 @@ pub(super) fn print(text: &mut Text<'_>, packet: View<'_>) -> Printed {
     }
     let payload_len = usize::from(packet.u16(4)?);
     let total = if payload_len == 0 {
-        // No payload, or one that a jumbo option tells the length of (RFC 2675).
+        // No payload, or one whose length is in a jumbo option (RFC 2675).
         packet.len() + FIXED
     } else {
         let total = payload_len + FIXED;

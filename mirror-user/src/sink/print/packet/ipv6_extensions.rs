@@ -54,7 +54,7 @@ impl Seen {
     }
 }
 
-/// One header; gives its length, or `None` where nothing after it can be told. `below` learns what checksums are made with.
+/// One header; gives its length, or `None` if nothing after it can be read. `below` learns what checksums are made with.
 pub(super) fn print(
     text: &mut Text<'_>,
     kind: Extension,
@@ -245,7 +245,7 @@ fn routing(text: &mut Text<'_>, header: View<'_>, below: &mut Network) -> Printe
     Ok(Some((units + 1) * 8))
 }
 
-/// A fragment header; of a fragment that is not the first, nothing more can be told.
+/// A fragment header; of a fragment that is not the first, nothing more can be printed.
 fn fragment(text: &mut Text<'_>, header: View<'_>) -> Printed<Option<usize>> {
     const LEN: usize = 8;
     text.protocol = "frag6";

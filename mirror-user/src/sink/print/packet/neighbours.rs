@@ -74,7 +74,7 @@ fn each_option(text: &mut Text<'_>, mut options: View<'_>) -> Printed {
     Ok(())
 }
 
-/// What an option says; whether tcpdump goes on after it.
+/// What an option says; whether tcpdump continues after it.
 fn option(text: &mut Text<'_>, kind: u8, option: View<'_>) -> Printed<bool> {
     const PREFIX_FLAGS: [(u32, &str); 3] = [(0x80, "onlink"), (0x40, "auto"), (0x20, "router")];
     match kind {

@@ -24,7 +24,7 @@ pub(super) struct Network {
     pub(super) protocol: IpNumber,
     /// Time to live, or hop limit.
     pub(super) ttl: u8,
-    /// A fragment: nobody can tell its checksum.
+    /// A fragment: its checksum cannot be verified.
     pub(super) fragment: bool,
 }
 

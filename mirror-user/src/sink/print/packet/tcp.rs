@@ -20,7 +20,7 @@ const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 const URG: u8 = 0x20;
 
-/// The sequence numbers that those of a connection are told from.
+/// The base of a connection's relative sequence numbers.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Base {
     /// Of the end with the lower port, or the lower address.
@@ -38,8 +38,8 @@ struct Offsets {
     blocks: u32,
 }
 
-/// Finds what a segment's numbers are told from; the first segment of a connection, and each that begins it again, is told as
-/// it came. Segments without acknowledgment are told as they came and teach nothing, which is how tcpdump has it.
+/// Finds the base of a segment's numbers; those of the first segment of a connection, and of each that restarts it, are printed
+/// absolute. So are those of segments without acknowledgment, which set no base: as in tcpdump.
 fn offsets(
     text: &mut Text<'_>,
     segment: View<'_>,
@@ -103,9 +103,9 @@ pub(super) fn print(text: &mut Text<'_>, segment: View<'_>, below: &Network) -> 
     {
         let here = segment.u16(16)?;
         put!(text, ", cksum 0x{here:04x}");
-        match checksum::mended(&checksum::with_pseudo_header(whole, below, IpNumber::TCP), here) {
+        match checksum::expected(&checksum::with_pseudo_header(whole, below, IpNumber::TCP), here) {
             None => put!(text, " (correct)"),
-            Some(mended) => put!(text, " (incorrect -> 0x{mended:04x})"),
+            Some(expected) => put!(text, " (incorrect -> 0x{expected:04x})"),
         }
     }
     let len = segment.len() - header_len;

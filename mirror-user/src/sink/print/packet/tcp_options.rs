@@ -31,7 +31,7 @@ const EXPERIMENT: u8 = 254;
 #[derive(Clone, Copy)]
 pub(super) struct Segment {
     pub(super) flags: u8,
-    /// What the edges of selective acknowledgments are told from.
+    /// The base of the edges of selective acknowledgments.
     pub(super) blocks: u32,
     /// All of it is at hand.
     pub(super) is_whole: bool,
@@ -92,7 +92,7 @@ pub(super) fn print(text: &mut Text<'_>, mut options: View<'_>, segment: Segment
     Ok(true)
 }
 
-/// Says that nothing more of the segment can be told; behind other options, as tcpdump does, with their end.
+/// Says that nothing more of the segment can be read; behind other options, as tcpdump does, with their end.
 fn bad(text: &mut Text<'_>, separator: &str) {
     put!(text, "[bad opt]{}", if separator.is_empty() { "" } else { "]" });
 }

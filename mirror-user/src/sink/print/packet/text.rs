@@ -89,7 +89,7 @@ impl<'o> Text<'o> {
         }
     }
 
-    /// A number's name in a table, or what stands for numbers that have none.
+    /// A number's name in a table, or the text for numbers that have none.
     pub(super) fn name_or(
         &mut self,
         names: &[(u32, &str)],

@@ -64,9 +64,9 @@ fn verdict(text: &mut Text<'_>, datagram: View<'_>, below: &Network) -> Printed 
     if here == 0 && !below.is_v6() {
         put!(text, "[no cksum] ");
     } else if let Some(whole) = datagram.whole() {
-        match checksum::mended(&checksum::with_pseudo_header(whole, below, IpNumber::UDP), here) {
+        match checksum::expected(&checksum::with_pseudo_header(whole, below, IpNumber::UDP), here) {
             None => put!(text, "[udp sum ok] "),
-            Some(mended) => put!(text, "[bad udp cksum 0x{here:04x} -> 0x{mended:04x}!] "),
+            Some(expected) => put!(text, "[bad udp cksum 0x{here:04x} -> 0x{expected:04x}!] "),
         }
     }
     Ok(())

@@ -27,7 +27,7 @@ fn data(source: u16, sequence: u32, acknowledgment: u32) -> Vec<u8> {
 }
 
 #[test]
-fn numbers_are_told_from_the_first_of_the_connection_or_as_they_came() {
+fn numbers_are_relative_to_the_first_of_the_connection_or_absolute() {
     let frames: Vec<_> = session(9999, &[b"hello"]).iter().map(|inner| outer(inner, inner.len())).collect();
     let relative = printed(Style::default(), &frames);
     assert_eq!(relative[1], "[S.], seq 7000, ack 4294967276, win 1024, length 0");
@@ -72,7 +72,7 @@ fn a_stranger_that_opens_many_connections_takes_no_base_from_another_origin() {
 }
 
 #[test]
-fn selective_acknowledgments_are_told_from_the_same_base_as_tcpdump_tells_them() {
+fn selective_acknowledgments_are_relative_to_the_base_that_tcpdump_uses() {
     let with_blocks = |source: u16, destination: u16, acknowledgment: u32| {
         let [a, b, c, d] = (acknowledgment.wrapping_add(100)).to_be_bytes();
         let [e, f, g, h] = (acknowledgment.wrapping_add(300)).to_be_bytes();

@@ -130,7 +130,7 @@ fn tunnels_in_tunnels_end_where_nobody_nests_them() {
     ends_in_good_time(&inner);
 }
 
-/// Prints a frame that goes on and on.
+/// Prints a frame of endless nesting.
 fn ends_in_good_time(inner: &[u8]) {
     let mut text = String::new();
     Lines::new(Style::default().link(true)).line(&outer(inner, inner.len()).frame(), &mut text);

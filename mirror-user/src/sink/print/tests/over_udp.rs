@@ -149,7 +149,7 @@ fn files_accounts_logs_and_calls_are_printed_as_tcpdump_prints_them() {
 }
 
 #[test]
-fn routes_told_over_udp_are_printed_as_tcpdump_prints_them() {
+fn routes_announced_over_udp_are_printed_as_tcpdump_prints_them() {
     let mut frames: Vec<_> =
         (0..=7).map(|command| udp((520, 520), &[&[command, 2, 0, 0][..], &[1; 20]].concat())).collect();
     frames.push(udp((520, 520), &[1, 0, 0, 0, 9]));

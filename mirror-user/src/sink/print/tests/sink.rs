@@ -23,7 +23,7 @@ fn frames(count: u64) -> Vec<Outer> {
 }
 
 fn worker(print: &Print) -> Box<dyn Sink> {
-    // As behind a ring: what cannot be printed is let go.
+    // As behind a ring: what cannot be printed is dropped.
     print.build(&WorkerContext::single(2048)).unwrap()
 }
 

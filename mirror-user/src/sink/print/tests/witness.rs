@@ -165,7 +165,7 @@ fn tcpdump(frames: &[Outer], flags: &[&str]) -> Vec<String> {
     sink.finish().expect("written");
     pcap.close(&Report::new("file", SystemTime::UNIX_EPOCH)).expect("complete");
     let output = Command::new("tcpdump")
-        // Numbers tell where the text of one packet ends.
+        // Numbers mark where the text of one packet ends.
         .args(["-n", "-t", "-#"])
         .args(flags)
         .arg("-r")

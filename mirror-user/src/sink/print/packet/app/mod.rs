@@ -1,4 +1,4 @@
-//! What TCP and UDP carry, told by the port. As with tcpdump, a port says nothing of what is really spoken there.
+//! What TCP and UDP carry, by the port. As with tcpdump, a port says nothing of what is really spoken there.
 
 mod bootp;
 mod dhcpv6;
@@ -27,7 +27,7 @@ use super::{
     view::View,
 };
 
-/// What a segment's ports stand for, in the order in which tcpdump looks for them: both ends may have one.
+/// The protocol of a segment's ports, in the order in which tcpdump looks for them: both ends may have one.
 #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
 enum OverTcp {
     Telnet,
@@ -94,7 +94,7 @@ pub(super) fn over_tcp(
     }
 }
 
-/// What a datagram's ports stand for, in the order in which tcpdump looks for them.
+/// The protocol of a datagram's ports, in the order in which tcpdump looks for them.
 #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
 enum OverUdp {
     Dns,
@@ -124,7 +124,7 @@ enum OverUdp {
 }
 
 impl OverUdp {
-    /// What the port of either end stands for.
+    /// The protocol of either end's port.
     fn of(port: u16) -> Option<Self> {
         Some(match port {
             53 => Self::Dns,

@@ -9,7 +9,7 @@ use super::super::{
     view::{Cut, View},
 };
 
-/// Goes on, or ends here with everything said.
+/// Continues, or ends here with everything printed.
 type Step<T = ()> = Printed<ControlFlow<(), T>>;
 
 /// Takes what a step gives, or ends as it did.

@@ -1,4 +1,4 @@
-//! What bridges, switches and others on a link tell each other.
+//! What bridges, switches and others on a link send each other.
 
 mod cisco;
 mod geonet;

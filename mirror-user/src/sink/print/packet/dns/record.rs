@@ -39,7 +39,7 @@ pub(super) fn print(text: &mut Text<'_>, message: View<'_>, at: usize, multicast
         name::skip(message, at)
     };
     let Some(at) = at.ok().filter(|at| message.has(at + 10)) else {
-        // As if the record ended here: whether another is missing, the counts tell.
+        // As if the record ended here: the counts show whether another is missing.
         return Ok(message.bytes().len());
     };
     let (kind, class) = (message.u16(at)?, message.u16(at + 2)?);

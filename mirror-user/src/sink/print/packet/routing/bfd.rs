@@ -1,4 +1,4 @@
-//! BFD (RFC 5880), told by the port.
+//! BFD (RFC 5880), by the port.
 
 use super::super::{
     text::{Printed, Text, put},

@@ -1,4 +1,4 @@
-//! What routers tell each other.
+//! What routers send each other.
 
 mod babel;
 mod bfd;

@@ -1,4 +1,4 @@
-//! OSI's network layer: IS-IS (ISO 10589), ES-IS (ISO 9542) and CLNP (ISO 8473), told by their first byte.
+//! OSI's network layer: IS-IS (ISO 10589), ES-IS (ISO 9542) and CLNP (ISO 8473), by their first byte.
 
 use std::fmt;
 

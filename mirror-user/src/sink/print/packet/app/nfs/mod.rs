@@ -47,7 +47,7 @@ const PROCEDURES: [&str; 22] = [
     "pathconf",
     "commit",
 ];
-/// What stands for procedures of version 2 that version 3 has none for.
+/// Stand-ins for procedures of version 2 without one in version 3.
 const NONE: u32 = 25;
 /// The same, by their numbers in version 2.
 const VERSION_2: [u32; 26] = [

@@ -14,7 +14,7 @@ const DENIED: u32 = 1;
 const VERIFIER: usize = 12;
 /// Bytes of a file's attributes in version 3.
 const ATTRIBUTES: usize = 84;
-/// Bytes of those that tell whether it was changed meanwhile.
+/// Bytes of those that show whether it was changed meanwhile.
 const BEFORE: usize = 24;
 
 pub(super) fn print(text: &mut Text<'_>, message: View<'_>, call: Option<Call>) -> Printed {
