@@ -36,7 +36,7 @@ struct Course {
 /// How long the RX ring is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Ring {
-    /// As the engine has it unless told otherwise.
+    /// The engine's default.
     Default,
     /// The longest there is: it outlasts what a host of virtual machines does to a worker, so that nothing is lost.
     Longest,

@@ -7,7 +7,7 @@ use std::sync::{
 
 use anyhow::{Result, bail};
 
-/// What every part is told.
+/// Options of every part.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Fewer rounds and points: the whole in under three minutes.

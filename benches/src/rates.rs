@@ -117,8 +117,8 @@ impl Rates<'_> {
         let mut fastest = 4_000_000;
         self.times.search.run(|rate| {
             self.options.go_on()?;
-            let told = rate.map_or("full speed".to_owned(), |rate| format!("{:.2} Mpps", mega(rate)));
-            progress.show(format_args!("no-drop rate: {kind}, {wait}: {told}"));
+            let limit = rate.map_or("full speed".to_owned(), |rate| format!("{:.2} Mpps", mega(rate)));
+            progress.show(format_args!("no-drop rate: {kind}, {wait}: {limit}"));
             let frames = rate.unwrap_or(fastest) * self.times.trial;
             let trial = measure(self.bed, &receiver, &self.traffic(rate), frames)?.trial();
             fastest = fastest.max(trial.rate);

@@ -259,8 +259,8 @@ pub fn read(reader: impl Read, most: usize, len: usize) -> (Vec<Sum>, Option<Str
     assert_eq!(reader.packets(), frames.len() as u64 + reader.unread().of_link_types());
     let unread = reader.into_unread();
     assert_eq!(unread.broken > 0, unread.first_broken.is_some());
-    let told = end.map(|end| format!("{end}; passed over {} and {:?}", unread.broken, unread.link_types));
-    (frames, told)
+    let outcome = end.map(|end| format!("{end}; passed over {} and {:?}", unread.broken, unread.link_types));
+    (frames, outcome)
 }
 
 #[derive(Clone, Copy)]

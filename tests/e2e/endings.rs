@@ -22,7 +22,7 @@ use nix::unistd::Pid;
 const FILES: &str = "-w out.pcapng --report report.json";
 const HIDDEN: &str = ".out.pcapng.partial";
 
-/// A run that has 100 frames, then is ended in order by what `end` does.
+/// A run that has 100 frames, then is shut down by what `end` does.
 fn ends_in_order(arguments: &str, end: impl FnOnce(Mirror) -> common::mirror::Ending) {
     let cable = Cable::with_queues(1);
     let before = state(&cable);
@@ -157,7 +157,7 @@ fn a_second_int_ends_at_once() {
     assert!(run.is_running(), "it waits for its file");
     run.signal(Signal::SIGINT);
     run.says("stopped at once");
-    // The tracer is the first to be told of the thread's end, and the process ends after its threads.
+    // The tracer is the first to be notified of the thread's end, and the process ends after its threads.
     until("the writer thread ends", || {
         let status = waitpid(writer, Some(WaitPidFlag::__WALL)).expect("the writer thread");
         matches!(status, WaitStatus::Exited(..) | WaitStatus::Signaled(..)).then_some(())

@@ -197,7 +197,7 @@ fn with_id_0_loss_and_interleaving_join_nothing_wrong() {
     let live = Live::start(1);
     let all = datagrams(SOURCE, 0, 3000);
     let mut frames = Vec::new();
-    // In order; then two and two interleaved; then, after a while, in order with losses.
+    // In sequence; then two and two interleaved; then, after a while, in sequence with losses.
     let (order, rest) = all.split_at(1000);
     let (interleaved, lossy) = rest.split_at(1000);
     frames.extend(order.iter().flat_map(|datagram| &datagram.parts));
@@ -222,7 +222,7 @@ fn with_id_0_loss_and_interleaving_join_nothing_wrong() {
     let (report, kept) = live.stop();
     let wrong = kept.iter().filter(|inner| !all.iter().any(|datagram| datagram.inner == **inner)).count();
     assert_eq!(wrong, 0, "wrong joins");
-    // None of the interleaved, all of those in order, and of the lossy those before the first loss at least.
+    // None of the interleaved, all of those in sequence, and of the lossy those before the first loss at least.
     assert!((1499..=1998).contains(&kept.len()), "{} of 3000", kept.len());
     assert_eq!(report.frames.reassembled, kept.len() as u64);
     assert!(report.frames.rejected.ambiguous > 0);

@@ -137,13 +137,13 @@ fn doctor_names_what_a_killed_run_left_and_only_that() {
     assert!(!live.contains("gro_flush_timeout"), "held by a run that lives: {live}");
     let pid = run.pid();
     run.end_by(Signal::SIGKILL);
-    let told = doctor(&cable, CAPTURE);
+    let printed = doctor(&cable, CAPTURE);
     for words in [
         format!("gro_flush_timeout is 200000, and was 54321 before a run that was killed (process {pid})"),
         "napi_defer_hard_irqs is 2, and was 1".to_owned(),
         format!("echo 54321 > /sys/class/net/{CAPTURE}/gro_flush_timeout"),
     ] {
-        assert!(told.contains(&words), "{words:?} is missing in: {told}");
+        assert!(printed.contains(&words), "{words:?} is missing in: {printed}");
     }
     // As its remedies say.
     set_tunables(&cable, BEFORE);
@@ -151,8 +151,8 @@ fn doctor_names_what_a_killed_run_left_and_only_that() {
     // What an earlier version left has no record.
     Mirror::ingest(&cable, path, "").end_by(Signal::SIGINT).expect_code(0);
     set_tunables(&cable, BUSY);
-    let told = doctor(&cable, CAPTURE);
-    assert!(told.contains("gro_flush_timeout is 200000, as busy polling sets it"), "{told}");
+    let printed = doctor(&cable, CAPTURE);
+    assert!(printed.contains("gro_flush_timeout is 200000, as busy polling sets it"), "{printed}");
 }
 
 #[test]

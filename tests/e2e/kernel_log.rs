@@ -6,7 +6,7 @@ use common::{Cable, mirror::Mirror};
 use mirror_lab::Traffic;
 use nix::sys::signal::Signal;
 
-const TOLD: &str = "no AF_XDP socket on queue 1";
+const LOGGED: &str = "no AF_XDP socket on queue 1";
 
 #[test]
 fn a_queue_without_a_socket_is_told_once() {
@@ -18,7 +18,7 @@ fn a_queue_without_a_socket_is_told_once() {
         .generator(Traffic { cpus: vec![1], rate: Some(20_000), ..Traffic::default() })
         .send(2_000)
         .expect("generated");
-    run.says(TOLD);
+    run.says(LOGGED);
     let ending = run.end_by(Signal::SIGINT).expect_code(0);
-    assert_eq!(ending.said.matches(TOLD).count(), 1, "{}", ending.said);
+    assert_eq!(ending.said.matches(LOGGED).count(), 1, "{}", ending.said);
 }

@@ -21,12 +21,12 @@ fn limited(cable: &Cable, directory: &Path, before: &str, arguments: &str) -> Co
 /// Runs it: to its end with code 0, or refused with one of these remedies. Whether it ran.
 #[track_caller]
 fn ran(cable: &Cable, directory: &Path, command: Command, remedies: &[&str]) -> bool {
-    let (before, told) = (state(cable), format!("{command:?}"));
+    let (before, context) = (state(cable), format!("{command:?}"));
     let ending = Mirror::start(command).end();
-    assert_eq!(state(cable), before, "{told}");
+    assert_eq!(state(cable), before, "{context}");
     assert!(
         !ending.said.contains("panicked") && !ending.said.contains("No such file"),
-        "{told}:\n{}",
+        "{context}:\n{}",
         ending.said
     );
     if ending.status.code() == Some(0) {
@@ -35,9 +35,13 @@ fn ran(cable: &Cable, directory: &Path, command: Command, remedies: &[&str]) -> 
         }
         return true;
     }
-    assert_eq!(ending.status.code(), Some(1), "{told}:\n{}", ending.said);
-    assert!(remedies.iter().any(|remedy| ending.said.contains(remedy)), "{told}:\n{}", ending.said);
-    assert!(names(directory).iter().all(|name| name == "outer.pcap"), "{told} left {:?}", names(directory));
+    assert_eq!(ending.status.code(), Some(1), "{context}:\n{}", ending.said);
+    assert!(remedies.iter().any(|remedy| ending.said.contains(remedy)), "{context}:\n{}", ending.said);
+    assert!(
+        names(directory).iter().all(|name| name == "outer.pcap"),
+        "{context} left {:?}",
+        names(directory)
+    );
     false
 }
 

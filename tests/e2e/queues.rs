@@ -43,8 +43,8 @@ fn a_queue_that_comes_after_the_start_is_warned_of() {
     run.end_by(Signal::SIGINT).expect_code(0);
     let report = balanced_report(&path.join("report.json"));
     let warnings = report["warnings"].as_array().expect("warnings");
-    let told = format!("{CAPTURE}: 2 RX queues, of which 1 were read: the others came later");
-    assert!(warnings.iter().any(|warning| *warning == told), "{report:#}");
+    let warned = format!("{CAPTURE}: 2 RX queues, of which 1 were read: the others came later");
+    assert!(warnings.iter().any(|warning| *warning == warned), "{report:#}");
 }
 
 #[test]

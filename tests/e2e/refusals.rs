@@ -1,4 +1,4 @@
-//! Runs that must not begin: the exit code, words that name cause and mend, and nothing left or changed. Needs root.
+//! Runs that must not begin: the exit code, messages that name cause and remedy, and nothing left or changed. Needs root.
 
 mod common;
 
@@ -27,16 +27,16 @@ const FILES: &str = "-w out.pcapng --report report.json";
 #[track_caller]
 fn refused(cable: &Cable, directory: &Path, command: Command, code: i32, words: &[&str]) {
     let (state_before, names_before) = (state(cable), names(directory));
-    let told = format!("{command:?}");
+    let context = format!("{command:?}");
     let ending = Mirror::start(command).end();
-    assert_eq!(ending.status.code(), Some(code), "{told}:\n{}", ending.said);
+    assert_eq!(ending.status.code(), Some(code), "{context}:\n{}", ending.said);
     let said = one_line(&ending.said);
     for word in words {
-        assert!(said.contains(word), "{told}: {word:?} is missing in:\n{}", ending.said);
+        assert!(said.contains(word), "{context}: {word:?} is missing in:\n{}", ending.said);
     }
     assert!(!said.contains("panicked"), "{}", ending.said);
-    assert_eq!(names(directory), names_before, "{told} left a file");
-    assert_eq!(state(cable), state_before, "{told} changed the interface");
+    assert_eq!(names(directory), names_before, "{context} left a file");
+    assert_eq!(state(cable), state_before, "{context} changed the interface");
 }
 
 /// What was said, however it was wrapped.

@@ -402,7 +402,7 @@ fn usr1_prints_how_a_replay_goes_also_while_an_output_keeps_it_waiting() {
     let mut lines =
         std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().expect("standard error")));
     // It has the signals in hand before it reads, and counts at its next tick.
-    let line = common::mirror::until("the ten frames are told", || {
+    let line = common::mirror::until("the ten frames are reported", || {
         std::thread::sleep(std::time::Duration::from_millis(200));
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGUSR1).expect("signalled");
         let line = lines.next().expect("a line").expect("text");

@@ -207,7 +207,7 @@ fn a_panic_of_the_embedder_leaves_a_clean_interface() {
     assert!(result.is_err());
     generator.stop().expect("generated");
     assert_eq!(program(&cable), None);
-    // It did not end in order, so it has not got its name; what it has can be read.
+    // It did not shut down cleanly, so it has not got its name; what it has can be read.
     until("the writer thread is done", || (names(directory.path()) == [".out.pcapng.partial"]).then_some(()));
     assert_next_run_works(&cable);
 }

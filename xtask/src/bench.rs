@@ -76,7 +76,7 @@ fn part(matches: &ArgMatches) -> &str {
     matches.get_one::<String>("part").map_or("all", String::as_str)
 }
 
-/// What the benchmarks themselves are told.
+/// Arguments of the benchmarks themselves.
 fn handed_on(matches: &ArgMatches) -> Vec<OsString> {
     let mut args = vec![part(matches).into()];
     let flags = FLAGS.iter().filter(|(name, _)| matches.get_flag(name));

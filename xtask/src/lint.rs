@@ -192,8 +192,10 @@ fn least_rust(report: &mut Report) -> Result<()> {
         process::output_quietly(&mut ask).is_some()
     });
     let Some(cargo) = installed else {
-        let mend = format!("rustup toolchain install {} --profile minimal", pins::MSRV);
-        report.not_checked.push(format!("a build by Rust {}: it is not installed; run `{mend}`", pins::MSRV));
+        let remedy = format!("rustup toolchain install {} --profile minimal", pins::MSRV);
+        report
+            .not_checked
+            .push(format!("a build by Rust {}: it is not installed; run `{remedy}`", pins::MSRV));
         return Ok(());
     };
     report.check("least Rust", || {

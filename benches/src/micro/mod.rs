@@ -22,7 +22,7 @@ use crate::{options::Options, report::schema::Report};
 ///
 /// # Errors
 ///
-/// Where something fails that is there; what is not there is told in [`Report::not_measured`].
+/// Where something fails that is there; what is not there is reported in [`Report::not_measured`].
 pub fn run(options: &Options, report: &mut Report) -> Result<()> {
     test_run::run(options, report)?;
     options.go_on()?;

@@ -14,7 +14,7 @@ use super::Part;
 
 /// File name of the probe, beside the program that runs it.
 pub const PROGRAM: &str = "mirror-bench-probe";
-/// Argument: does each part of [`instruction_parts`] once, in order, for callgrind to count.
+/// Argument: does each part of [`instruction_parts`] once, in sequence, for callgrind to count.
 pub const INSTRUCTIONS: &str = "instructions";
 /// Argument: prints what the allocation counts are read from.
 pub const ALLOCATIONS: &str = "allocations";

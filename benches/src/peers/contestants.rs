@@ -108,8 +108,9 @@ impl Contestant {
         match self.telling {
             Telling::Says => (self.counts)(said),
             Telling::File(name) => {
-                let told = fs::read_to_string(directory.join(name)).with_context(|| format!("no {name}"))?;
-                (self.counts)(&told)
+                let output =
+                    fs::read_to_string(directory.join(name)).with_context(|| format!("no {name}"))?;
+                (self.counts)(&output)
             }
         }
     }

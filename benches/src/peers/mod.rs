@@ -41,7 +41,7 @@ const INSTALL: &str = "cargo xtask bench peers --install";
 ///
 /// # Errors
 ///
-/// Without root, where the lab cannot be raised, and where a signal asked to stop. A tool that fails is told in
+/// Without root, where the lab cannot be raised, and where a signal asked to stop. A tool that fails is reported in
 /// [`Report::not_measured`].
 pub fn run(options: &Options, report: &mut Report) -> Result<()> {
     let contestants = contestants::all(options.quick, options.worker_cpu);

@@ -119,7 +119,7 @@ pub struct Receiver {
     pub cpus: Vec<usize>,
 }
 
-/// The sizes of an engine that was told nothing, on the bed's cable.
+/// The default sizes of the engine, on the bed's cable.
 ///
 /// # Errors
 ///

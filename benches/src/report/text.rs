@@ -44,7 +44,7 @@ pub(super) fn count(value: u64) -> String {
     text
 }
 
-/// A part of a whole, so that nothing and next to nothing are told apart.
+/// A part of a whole, so that nothing and next to nothing differ.
 #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
 pub(super) fn share(part: u64, whole: u64) -> String {
     let percent = 100.0 * part as f64 / whole.max(1) as f64;

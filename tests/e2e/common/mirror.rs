@@ -302,7 +302,7 @@ pub(crate) fn threads(process: Pid) -> Vec<(String, BTreeMap<String, u64>)> {
         .collect()
 }
 
-/// Names in a directory, in order.
+/// Names in a directory, sorted.
 pub(crate) fn names(directory: &Path) -> Vec<String> {
     let mut names: Vec<_> = fs::read_dir(directory)
         .expect("directory")

@@ -1,4 +1,4 @@
-//! Targets that are too small, full, stuck, down or gone: it is counted for them, told, and nobody else notices.
+//! Targets that are too small, full, stuck, down or gone: it is counted for them and reported, and other outputs are unaffected.
 
 use std::{
     io::Read as _,

@@ -33,7 +33,7 @@ impl Beyond {
     }
 }
 
-/// Ends a run in order and gives its report, with residue 0.
+/// Ends a run cleanly and gives its report, with residue 0.
 #[track_caller]
 fn report_of(run: Mirror, directory: &Path) -> Value {
     run.end_by(Signal::SIGINT).expect_code(0);

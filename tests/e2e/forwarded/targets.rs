@@ -191,7 +191,7 @@ fn over_ipv6_a_second_mirror_target_gets_them_with_the_vni_that_was_set() {
     tunnelled("fd00:99::1/64", "fd00:99::2/64", "vxlan:[fd00:99::2]:4789,vni=99", |_| 99);
 }
 
-/// The kernel's own VXLAN device refuses a checksum of zero over IPv6 unless told otherwise.
+/// The kernel's own VXLAN device refuses a checksum of zero over IPv6 by default.
 #[test]
 fn the_kernels_vxlan_device_takes_what_is_sent_to_it() {
     for (near, far, target) in [

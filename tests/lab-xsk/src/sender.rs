@@ -79,7 +79,7 @@ impl XskSender {
         self
     }
 
-    /// Sends the frames in order and gives how many there were, once the kernel has given every chunk back.
+    /// Sends the frames in sequence and gives how many there were, once the kernel has given every chunk back.
     ///
     /// # Errors
     ///

@@ -66,7 +66,7 @@ impl CaptureFile {
 ///
 /// # Errors
 ///
-/// Where the file is missing or is neither; a torn end is no error but told in [`CaptureFile::torn`].
+/// Where the file is missing or is neither; a torn end is no error but reported in [`CaptureFile::torn`].
 pub fn read(path: &Path) -> Result<CaptureFile> {
     let bad = |error: &dyn std::fmt::Debug| LabError::Unexpected(format!("{}: {error:?}", path.display()));
     let file = File::open(path).map_err(|error| LabError::file(path, error))?;
@@ -193,7 +193,7 @@ pub fn multiset(mut frames: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
     frames
 }
 
-/// Compares two lists of frames, byte for byte and in order; [`multiset`] of both leaves the order out.
+/// Compares two lists of frames, byte for byte and in sequence; [`multiset`] of both leaves the order out.
 ///
 /// # Errors
 ///

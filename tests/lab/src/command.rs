@@ -45,7 +45,7 @@ pub(crate) fn line(command: &Command) -> String {
         .join(" ")
 }
 
-/// Asks a child of ours to end in order, as Ctrl-C does.
+/// Asks a child of ours to shut down cleanly, as Ctrl-C does.
 pub(crate) fn interrupt(child: &Child, program: &str) -> Result<()> {
     let pid = i32::try_from(child.id())
         .map_err(|_| LabError::Unexpected(format!("no process id: {}", child.id())))?;

@@ -81,7 +81,7 @@ pub enum OuterIp {
         destination: Ipv6Addr,
         /// Hop limit.
         hop_limit: u8,
-        /// Extension headers in order: the number that announces each, and its bytes, whose first is overwritten
+        /// Extension headers in sequence: the number that announces each, and its bytes, whose first is overwritten
         /// with the number of the next header where that is its place (all but ESP).
         extensions: Vec<(u8, Vec<u8>)>,
     },

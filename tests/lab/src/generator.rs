@@ -188,7 +188,7 @@ impl Generator {
             let ended = running
                 .into_iter()
                 .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-            // Every thread is waited for before the first error is told.
+            // Every thread is waited for before the first error is returned.
             ended.collect::<Vec<_>>().into_iter().collect::<Result<()>>()
         })?;
         let elapsed = start.elapsed();
@@ -200,7 +200,7 @@ impl Generator {
         Ok(Generated { per_cpu: per_cpu.collect(), elapsed, sending_rate: self.sending_rate()? })
     }
 
-    /// Sends in the background, until all are sent or it is told to stop.
+    /// Sends in the background, until all are sent or it is stopped.
     pub fn start(self, frames: u64) -> RunningGenerator {
         let stop = Arc::new(AtomicBool::new(false));
         let thread = thread::spawn({

@@ -59,7 +59,7 @@ impl Injector {
         self
     }
 
-    /// Sends the frames in order, each at its time, and gives how many there were.
+    /// Sends the frames in sequence, each at its time, and gives how many there were.
     ///
     /// # Errors
     ///

@@ -117,7 +117,7 @@ impl Listener {
         Ok(Self { socket: open(namespace, interface, all, buffer)? })
     }
 
-    /// What was heard since it was asked last, in order.
+    /// What was received since the last call, in sequence.
     ///
     /// # Errors
     ///

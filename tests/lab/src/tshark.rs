@@ -21,7 +21,7 @@ use crate::{
 
 /// How long a reader of pcap-over-IP waits for the stream's header, and then for all of its packets.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How long one that is dropped may take to end in order.
+/// How long one that is dropped may take to shut down cleanly.
 const ENDING: Duration = Duration::from_secs(3);
 /// What tshark says once it is connected and has read the header.
 const CONNECTED: &str = "Capture started";
@@ -149,13 +149,13 @@ impl PcapOverIp {
     /// [`LabError::Command`] where fewer came before the stream or the time ended.
     pub fn wait(mut self) -> Result<Vec<Vec<String>>> {
         let failed = |error| LabError::io("tshark", error);
-        let mut told = String::new();
+        let mut output = String::new();
         if let Some(mut stdout) = self.child.stdout.take() {
-            stdout.read_to_string(&mut told).map_err(failed)?;
+            stdout.read_to_string(&mut output).map_err(failed)?;
         }
         self.child.wait().map_err(failed)?;
         let rows: Vec<Vec<String>> =
-            told.lines().map(|row| row.split('\t').map(str::to_owned).collect()).collect();
+            output.lines().map(|row| row.split('\t').map(str::to_owned).collect()).collect();
         if rows.len() as u64 != u64::from(self.packets) {
             let lines: Vec<String> = self.said.iter().collect();
             return Err(self.failed(&format!("{} of {} packets", rows.len(), self.packets), &lines));
@@ -174,7 +174,7 @@ impl PcapOverIp {
 
 impl Drop for PcapOverIp {
     fn drop(&mut self) {
-        // In order, where that is to be had: it has a dumpcap of its own to end and a file to remove.
+        // Cleanly, if possible: it has a dumpcap of its own to end and a file to remove.
         if matches!(self.child.try_wait(), Ok(None)) && interrupt(&self.child, "tshark").is_ok() {
             ends_within(&mut self.child, ENDING);
         }

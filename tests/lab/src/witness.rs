@@ -91,7 +91,7 @@ impl Witness {
         &self.file
     }
 
-    /// Waits until nothing more comes, stops it in order and gives what it saw.
+    /// Waits until nothing more comes, stops it cleanly and gives what it saw.
     ///
     /// # Errors
     ///

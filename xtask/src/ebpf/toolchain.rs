@@ -32,17 +32,17 @@ impl Toolchain {
     /// What this host offers.
     ///
     /// # Errors
-    /// Where a part is missing; the message names it and the mend.
+    /// Where a part is missing; the message names it and the remedy.
     pub(crate) fn find() -> Result<Self> {
-        let mend = "run `cargo xtask setup ebpf`";
+        let remedy = "run `cargo xtask setup ebpf`";
         let Some(compiler) = compiler() else {
-            bail!("no rustc {} with the source of core is here: {mend}", pins::EBPF_RUST);
+            bail!("no rustc {} with the source of core is here: {remedy}", pins::EBPF_RUST);
         };
         if host::program(pins::BPF_LINKER.name).is_none() {
-            bail!("{} is not here: {mend}", pins::BPF_LINKER.name);
+            bail!("{} is not here: {remedy}", pins::BPF_LINKER.name);
         }
         if !Path::new(STRIP).is_file() {
-            bail!("{STRIP} is not here: {mend}");
+            bail!("{STRIP} is not here: {remedy}");
         }
         Ok(Self { compiler })
     }

@@ -72,7 +72,7 @@ impl Group {
         })
     }
 
-    /// What was asked for, each once and in order: nothing means what demo and test need.
+    /// What was asked for, each once and sorted: nothing means what demo and test need.
     pub(crate) fn expand(asked: &[Self]) -> Vec<Self> {
         if asked.is_empty() {
             return vec![Self::Build, Self::Lab, Self::Test];

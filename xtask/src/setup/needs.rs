@@ -17,7 +17,7 @@ pub(super) struct Need {
     pub(super) name: &'static str,
     probe: Probe,
     /// What brings it.
-    pub(super) mend: Mend,
+    pub(super) remedy: Remedy,
 }
 
 /// How to see that it is there.
@@ -39,7 +39,7 @@ enum Probe {
 
 /// What brings it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mend {
+pub(super) enum Remedy {
     /// These packages of the distribution.
     Packages(&'static [&'static str]),
     /// `cargo install`.
@@ -56,24 +56,24 @@ pub(super) enum Mend {
 
 impl Need {
     const fn program(name: &'static str, packages: &'static [&'static str]) -> Self {
-        Self { name, probe: Probe::Program(name), mend: Mend::Packages(packages) }
+        Self { name, probe: Probe::Program(name), remedy: Remedy::Packages(packages) }
     }
 
     const fn package(packages: &'static [&'static str]) -> Self {
-        Self { name: packages[0], probe: Probe::Package, mend: Mend::Packages(packages) }
+        Self { name: packages[0], probe: Probe::Package, remedy: Remedy::Packages(packages) }
     }
 
     const fn suricata() -> Self {
-        Self { name: "suricata", probe: Probe::Program("suricata"), mend: Mend::Suricata }
+        Self { name: "suricata", probe: Probe::Program("suricata"), remedy: Remedy::Suricata }
     }
 
     /// QEMU has had a model of igb since version 8.
     const fn qemu(program: &'static str, packages: &'static [&'static str]) -> Self {
-        Self { name: program, probe: Probe::Qemu(program), mend: Mend::Backports(packages) }
+        Self { name: program, probe: Probe::Qemu(program), remedy: Remedy::Backports(packages) }
     }
 
     const fn cargo(tool: CargoTool) -> Self {
-        Self { name: tool.name, probe: Probe::CargoTool(tool), mend: Mend::Cargo(tool) }
+        Self { name: tool.name, probe: Probe::CargoTool(tool), remedy: Remedy::Cargo(tool) }
     }
 
     /// Whether this host has it.
@@ -84,11 +84,13 @@ impl Need {
         Ok(match self.probe {
             Probe::Program(name) => host::program(name).is_some(),
             Probe::File(path) => Path::new(path).exists(),
-            Probe::Package => match self.mend {
-                Mend::Packages(packages) => packages_installed(packages)?,
-                Mend::Cargo(_) | Mend::Rustup | Mend::Suricata | Mend::Backports(_) | Mend::ByHand(_) => {
-                    false
-                }
+            Probe::Package => match self.remedy {
+                Remedy::Packages(packages) => packages_installed(packages)?,
+                Remedy::Cargo(_)
+                | Remedy::Rustup
+                | Remedy::Suricata
+                | Remedy::Backports(_)
+                | Remedy::ByHand(_) => false,
             },
             Probe::CargoTool(tool) => {
                 installed_version(tool).is_some_and(|v| !tool.exact || v == tool.version)
@@ -176,25 +178,25 @@ fn ebpf_needs(distro: Distro) -> Vec<Need> {
             Need {
                 name: "rustc with the source of core",
                 probe: Probe::EbpfCompiler,
-                mend: Mend::Packages(&["rustc-web", "cargo-web", "rust-web-src"]),
+                remedy: Remedy::Packages(&["rustc-web", "cargo-web", "rust-web-src"]),
             },
             Need {
                 name: "clippy of that rustc",
                 probe: Probe::File("/usr/bin/clippy-driver"),
-                mend: Mend::Packages(&["rust-web-clippy"]),
+                remedy: Remedy::Packages(&["rust-web-clippy"]),
             },
-            Need { name: "llvm-strip", probe: Probe::File(strip), mend: Mend::Packages(&["llvm-22"]) },
+            Need { name: "llvm-strip", probe: Probe::File(strip), remedy: Remedy::Packages(&["llvm-22"]) },
             Need::program("g++", &["g++"]),
             Need::package(&["llvm-22-dev", "libpolly-22-dev", "libzstd-dev", "zlib1g-dev"]),
             Need::cargo(pins::BPF_LINKER),
         ];
     }
     vec![
-        Need { name: "rustc with the source of core", probe: Probe::EbpfCompiler, mend: Mend::Rustup },
+        Need { name: "rustc with the source of core", probe: Probe::EbpfCompiler, remedy: Remedy::Rustup },
         Need {
             name: "llvm-strip",
             probe: Probe::File(strip),
-            mend: Mend::ByHand(
+            remedy: Remedy::ByHand(
                 "LLVM 22 in /usr/lib/llvm-22, as the packages llvm-22 and llvm-22-dev of apt.llvm.org have it",
             ),
         },
@@ -262,16 +264,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_need_of_a_known_distribution_has_a_mend_or_a_sentence() {
+    fn every_need_of_a_known_distribution_has_a_remedy_or_a_sentence() {
         for distro in [Distro::Debian12, Distro::Apt, Distro::Dnf] {
             for group in Group::EACH {
                 for need in of(group, distro) {
-                    match need.mend {
-                        Mend::Packages(packages) | Mend::Backports(packages) => {
+                    match need.remedy {
+                        Remedy::Packages(packages) | Remedy::Backports(packages) => {
                             assert!(!packages.is_empty(), "{need:?}");
                         }
-                        Mend::ByHand(sentence) => assert!(!sentence.is_empty(), "{need:?}"),
-                        Mend::Cargo(_) | Mend::Rustup | Mend::Suricata => {}
+                        Remedy::ByHand(sentence) => assert!(!sentence.is_empty(), "{need:?}"),
+                        Remedy::Cargo(_) | Remedy::Rustup | Remedy::Suricata => {}
                     }
                 }
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::process::Command;
 
-use super::needs::{Mend, Need};
+use super::needs::{Need, Remedy};
 use crate::host::{self, Distro};
 use crate::pins;
 use crate::process::quote;
@@ -38,17 +38,17 @@ impl Plan {
                 continue;
             }
             plan.missing.push(need.name);
-            match need.mend {
-                Mend::Packages(names) => packages.extend(names.iter().copied()),
-                Mend::Cargo(pins::BPF_LINKER) => rest.push(bpf_linker()),
-                Mend::Cargo(tool) => rest.push(cargo_install(tool.name, tool.version, &[])),
-                Mend::Rustup => rest.push(rustup()),
-                Mend::Suricata => suricata = true,
-                Mend::Backports(names) if distro == Distro::Debian12 => {
+            match need.remedy {
+                Remedy::Packages(names) => packages.extend(names.iter().copied()),
+                Remedy::Cargo(pins::BPF_LINKER) => rest.push(bpf_linker()),
+                Remedy::Cargo(tool) => rest.push(cargo_install(tool.name, tool.version, &[])),
+                Remedy::Rustup => rest.push(rustup()),
+                Remedy::Suricata => suricata = true,
+                Remedy::Backports(names) if distro == Distro::Debian12 => {
                     backports.extend(names.iter().copied());
                 }
-                Mend::Backports(names) => packages.extend(names.iter().copied()),
-                Mend::ByHand(sentence) => plan.by_hand.push(sentence.into()),
+                Remedy::Backports(names) => packages.extend(names.iter().copied()),
+                Remedy::ByHand(sentence) => plan.by_hand.push(sentence.into()),
             }
         }
         if !packages.is_empty() {
@@ -176,7 +176,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// Where no source names the backports, one is added: apt takes nothing from them unless told to.
+/// Where no source names the backports, one is added: apt takes nothing from them by default.
 const ADD_BACKPORTS: &str = "grep -qrs \"^[^#]*bookworm-backports\" /etc/apt/sources.list /etc/apt/sources.list.d || \
     echo \"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian \
     bookworm-backports main\" > /etc/apt/sources.list.d/bookworm-backports.list";

@@ -103,9 +103,9 @@ impl Job {
         self.tests.iter().map(test_step).chain(self.cells.iter().map(|cell| cell.name.clone())).collect()
     }
 
-    /// What a guest is to run: all but the steps `told` of already.
-    fn json(&self, told: &[String]) -> String {
-        let left = |name: &str| !told.iter().any(|told| told == name);
+    /// What a guest is to run: all but the steps `reported` already.
+    fn json(&self, reported: &[String]) -> String {
+        let left = |name: &str| !reported.iter().any(|reported| reported == name);
         let cells = self.cells.iter().filter(|cell| left(&cell.name)).map(Cell::json);
         let tests = self.tests.iter().filter(|tests| left(&test_step(tests))).map(|tests| {
             json!({ "test": {
@@ -201,16 +201,16 @@ fn boot(
     cards.dedup();
     let taps = if cards.iter().any(|card| card.needs_taps()) { Some(Taps::raise()?) } else { None };
     let start = Instant::now();
-    let (mut told, mut crossed) = (Vec::new(), Crossed::default());
+    let (mut reported, mut crossed) = (Vec::new(), Crossed::default());
     let mut crashes = 0;
     let why = loop {
         if out.exists() {
             fs::remove_dir_all(&out).with_context(|| format!("cannot empty {}", out.display()))?;
         }
         fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
-        base.write(&initramfs, &modules::in_order(&unpacked.modules, MODULES)?, &job.json(&told))?;
+        base.write(&initramfs, &modules::in_order(&unpacked.modules, MODULES)?, &job.json(&reported))?;
         let accelerator = Accelerator::probe(kernel.machine(), &unpacked.image, &out)?;
-        let left = steps.len() - told.len();
+        let left = steps.len() - reported.len();
         println!("{kernel:<9}  Linux {}, {}, {left} steps", unpacked.title, accelerator.name());
         let boot = Boot {
             machine: kernel.machine(),
@@ -233,7 +233,7 @@ fn boot(
                     }
                 }
                 tally.take(kernel, &outcome);
-                told.push(outcome.step);
+                reported.push(outcome.step);
             }
             Ok(())
         })?;
@@ -251,7 +251,7 @@ fn boot(
             }
         }
     };
-    tally.missing(kernel, &steps, &told, &format!("{why}; see {}", out.join("console").display()));
+    tally.missing(kernel, &steps, &reported, &format!("{why}; see {}", out.join("console").display()));
     println!("{kernel:<9}  {:.0} s", start.elapsed().as_secs_f64());
     Ok(())
 }

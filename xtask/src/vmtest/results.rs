@@ -58,8 +58,8 @@ impl Tally {
     }
 
     /// Steps that a guest did not come to are failures.
-    pub(super) fn missing(&mut self, kernel: Kernel, steps: &[String], told: &[String], why: &str) {
-        for step in steps.iter().filter(|step| !told.contains(step)) {
+    pub(super) fn missing(&mut self, kernel: Kernel, steps: &[String], reported: &[String], why: &str) {
+        for step in steps.iter().filter(|step| !reported.contains(step)) {
             self.take(kernel, &Outcome::failed(step, why));
         }
     }

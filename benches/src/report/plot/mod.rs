@@ -42,7 +42,7 @@ pub(super) fn all(report: &Report) -> Result<[Plot; 3]> {
 type Backend<'a> = SVGBackend<'a>;
 type Area<'a> = DrawingArea<Backend<'a>, Shift>;
 
-/// Told apart by those who see fewer colours too (Okabe and Ito).
+/// Distinguishable with colour blindness too (Okabe and Ito).
 const COLOURS: [RGBColor; 6] = [
     RGBColor(0, 114, 178),
     RGBColor(230, 159, 0),

@@ -204,8 +204,8 @@ fn figures_hold(faults: &mut Faults, expect: &Expect, sent: u64, figures: &Figur
 
 /// The capture has what was decapsulated: nothing twice, nothing changed, nothing made up.
 fn frames_hold(expect: &Expect, sent: &Sent, ending: &Ending, figures: &Figures) -> Result<(), String> {
-    let told = |error: crate::LabError| format!("capture: {error}");
-    let file = capture::read(&ending.capture).map_err(told)?;
+    let failed = |error: crate::LabError| format!("capture: {error}");
+    let file = capture::read(&ending.capture).map_err(failed)?;
     if file.torn {
         return Err("capture: it ends within a block".into());
     }

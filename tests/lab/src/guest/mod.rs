@@ -92,10 +92,10 @@ fn until_all_are_sent(mut attempt: impl FnMut() -> std::result::Result<(u64, Ver
 
 /// Frames that never left the source, and how the run ended.
 fn attempt(cell: &Cell, papers: &Path) -> std::result::Result<(u64, Verdict), String> {
-    let told = |error: LabError| format!("the guest's lab: {error}");
-    let card = card::Raised::raise(cell).map_err(told)?;
-    let frames = numbered::frames(&cell.frames, card.hardware_address).map_err(told)?;
-    let ending = ingest::run(cell, &card, &frames, papers).map_err(told)?;
+    let failed = |error: LabError| format!("the guest's lab: {error}");
+    let card = card::Raised::raise(cell).map_err(failed)?;
+    let frames = numbered::frames(&cell.frames, card.hardware_address).map_err(failed)?;
+    let ending = ingest::run(cell, &card, &frames, papers).map_err(failed)?;
     let verdict = judge::judge(cell, &frames, &ending);
     // All that a guest writes is in its memory.
     fs::remove_dir_all(&ending.directory)

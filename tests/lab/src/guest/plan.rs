@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-/// All of it, in order.
+/// All of it, in sequence.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
@@ -106,7 +106,7 @@ pub enum During {
     LinkDownUp,
     /// The interface is deleted after the last frame.
     Deleted,
-    /// The process is killed after the last frame, so that nothing can be put in order.
+    /// The process is killed after the last frame, so that it can clean up nothing.
     Killed,
 }
 

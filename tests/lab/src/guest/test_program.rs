@@ -13,18 +13,18 @@ use crate::command::{end, ends_within};
 /// Runs it, one test after the other: guests have few CPUs, and labs are one at a time.
 pub(super) fn run(test: &TestProgram, papers: &Path) -> Verdict {
     let paper = papers.join(format!("{}.txt", file_stem(&test.name)));
-    let told = |error: std::io::Error| format!("{}: {error}", paper.display());
-    let file = File::create(&paper).map_err(told)?;
+    let failed = |error: std::io::Error| format!("{}: {error}", paper.display());
+    let file = File::create(&paper).map_err(failed)?;
     let mut command = Command::new(&test.program);
     command.args(["--test-threads=1", "--exact"]);
     command.args(test.skip.iter().flat_map(|name| ["--skip", name]));
     command.env(GUEST_VARIABLE, "1").env("RUST_BACKTRACE", "0").stdin(Stdio::null());
-    command.stdout(file.try_clone().map_err(told)?).stderr(file);
+    command.stdout(file.try_clone().map_err(failed)?).stderr(file);
     let mut child = command.spawn().map_err(|error| format!("{}: {error}", test.program))?;
     let ended = ends_within(&mut child, Duration::from_secs(test.limit));
     end(&mut child);
     let status = child.wait().map_err(|error| format!("{}: {error}", test.program))?;
-    let text = String::from_utf8_lossy(&fs::read(&paper).map_err(told)?).into_owned();
+    let text = String::from_utf8_lossy(&fs::read(&paper).map_err(failed)?).into_owned();
     let failed: Vec<_> = failures(&text).collect();
     if !ended {
         let last = text.lines().last().unwrap_or_default();

@@ -74,7 +74,7 @@ fn passed(name: &'static str, frame: Vec<u8>) -> Case {
     case(name, frame, PASS, Counter::Fragment)
 }
 
-/// Loads it with fragments on and a socket, and has the cases judged in order.
+/// Loads it with fragments on and a socket, and has the cases judged in sequence.
 fn judge(settings: &Settings, sequences: &[Vec<Case>]) -> Result<()> {
     for entry in ENTRIES {
         for cases in sequences {
