@@ -238,7 +238,7 @@ fn a_run_that_lives_keeps_what_it_holds() {
     refused.end().expect_code(1).expect_words(&[
         CAPTURE,
         "another run of mirror (process ",
-        "end that run first",
+        "stop that run first",
     ]);
     assert_eq!(tunables(&cable), BUSY);
     drop(record);

@@ -222,7 +222,7 @@ fn a_file_that_is_damaged_or_none_ends_itself_alone_and_exits_1() {
         "gone.pcap: ended early: cannot be opened: No such file",
         "empty.pcap: ended early: empty",
         ".: ended early: cannot be opened: is a directory",
-        "text.pcap: ended early: no capture file",
+        "text.pcap: ended early: not a capture file",
         "odd.pcapng: 1 packet or block passed over, the first malformed at byte ",
     ] {
         assert!(said(&output).contains(words), "{words:?} is missing in:\n{}", said(&output));

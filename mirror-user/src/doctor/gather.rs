@@ -64,7 +64,7 @@ impl From<crate::host::vxlan::Vxlan> for VxlanDevice {
 
 fn number<T: std::str::FromStr>(path: &str) -> Result<T, HostError> {
     let text = read_text(path)?;
-    text.parse().map_err(|_| HostError::Nonsense { what: "a number", text })
+    text.parse().map_err(|_| HostError::Unexpected { what: "a number", text })
 }
 
 fn sysctl(name: &str) -> Fact<u32> {

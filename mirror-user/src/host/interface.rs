@@ -149,8 +149,10 @@ impl Interface {
         // The queues allocated, of which fewer may be in use: the last resort.
         let link = link(&self.name)?;
         let queues = link.rtattrs().get_attr_handle().get_attr_payload_as::<u32>(Ifla::NumRxQueues);
-        queues
-            .map_err(|error| HostError::Nonsense { what: "the number of RX queues", text: error.to_string() })
+        queues.map_err(|error| HostError::Unexpected {
+            what: "the number of RX queues",
+            text: error.to_string(),
+        })
     }
 
     /// The most RX queues that its driver can have; 0 if it does not report it.

@@ -44,7 +44,7 @@ impl KernelVersion {
 pub fn release() -> Result<String, HostError> {
     let name = nix::sys::utsname::uname()
         .map_err(|errno| HostError::Read { path: "uname(2)".into(), source: errno.into() })?;
-    name.release().to_str().map(str::to_owned).ok_or_else(|| HostError::Nonsense {
+    name.release().to_str().map(str::to_owned).ok_or_else(|| HostError::Unexpected {
         what: "the kernel's release",
         text: name.release().to_string_lossy().into_owned(),
     })
@@ -55,12 +55,12 @@ impl FromStr for KernelVersion {
 
     /// Reads the numbers a release starts with: `6.1.148-173.267.amzn2023.x86_64` is 6.1.148.
     fn from_str(release: &str) -> Result<Self, HostError> {
-        let nonsense = || HostError::Nonsense { what: "the kernel's release", text: release.to_owned() };
+        let unexpected = || HostError::Unexpected { what: "the kernel's release", text: release.to_owned() };
         let mut numbers = release.splitn(3, '.').map(|part| {
             let digits = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
             part[..digits].parse::<u16>()
         });
-        let mut needed = || numbers.next().and_then(Result::ok).ok_or_else(nonsense);
+        let mut needed = || numbers.next().and_then(Result::ok).ok_or_else(unexpected);
         let (major, minor) = (needed()?, needed()?);
         Ok(Self { major, minor, patch: numbers.next().and_then(Result::ok).unwrap_or(0) })
     }
@@ -83,7 +83,7 @@ pub fn page_size() -> u32 {
 pub fn possible_cpus() -> Result<u32, HostError> {
     let text = super::read_text("/sys/devices/system/cpu/possible")?;
     let last = text.rsplit([',', '-']).next().and_then(|last| last.trim().parse::<u32>().ok());
-    last.and_then(|last| last.checked_add(1)).ok_or(HostError::Nonsense { what: "the list of CPUs", text })
+    last.and_then(|last| last.checked_add(1)).ok_or(HostError::Unexpected { what: "the list of CPUs", text })
 }
 
 impl fmt::Display for KernelVersion {

@@ -47,15 +47,15 @@ impl Memlock {
     }
 
     fn parse(limits: &str) -> Result<Self, HostError> {
-        let nonsense =
-            |text: &str| HostError::Nonsense { what: "the limit of locked memory", text: text.to_owned() };
+        let unexpected =
+            |text: &str| HostError::Unexpected { what: "the limit of locked memory", text: text.to_owned() };
         let line = limits.lines().find_map(|line| line.strip_prefix("Max locked memory"));
-        let line = line.ok_or_else(|| nonsense(limits))?;
+        let line = line.ok_or_else(|| unexpected(limits))?;
         let mut values = line.split_whitespace().map(|word| match word {
             "unlimited" => Ok(None),
             number => number.parse().map(Some),
         });
-        let mut value = || values.next().and_then(Result::ok).ok_or_else(|| nonsense(line));
+        let mut value = || values.next().and_then(Result::ok).ok_or_else(|| unexpected(line));
         Ok(Self { soft: value()?, hard: value()? })
     }
 }
@@ -127,7 +127,7 @@ impl AddressSpace {
         let pages = text.split(' ').next().and_then(|pages| pages.parse::<u64>().ok());
         match pages {
             Some(pages) => Ok(pages * u64::from(super::kernel::page_size())),
-            None => Err(HostError::Nonsense { what: "the size of this process", text }),
+            None => Err(HostError::Unexpected { what: "the size of this process", text }),
         }
     }
 }
@@ -187,7 +187,7 @@ impl HugePages {
     pub fn read() -> Result<Self, HostError> {
         let number = |file: &str| {
             let text = read_text(format!("/sys/kernel/mm/hugepages/hugepages-2048kB/{file}"))?;
-            text.parse().map_err(|_| HostError::Nonsense { what: "a number of huge pages", text })
+            text.parse().map_err(|_| HostError::Unexpected { what: "a number of huge pages", text })
         };
         Ok(Self { total: number("nr_hugepages")?, free: number("free_hugepages")? })
     }
@@ -254,10 +254,11 @@ impl Capabilities {
     }
 
     fn parse(status: &str) -> Result<Self, HostError> {
-        let nonsense = |text: &str| HostError::Nonsense { what: "a capability set", text: text.to_owned() };
+        let unexpected =
+            |text: &str| HostError::Unexpected { what: "a capability set", text: text.to_owned() };
         let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-        let line = line.ok_or_else(|| nonsense(status))?;
-        u64::from_str_radix(line.trim(), 16).map(Self).map_err(|_| nonsense(line))
+        let line = line.ok_or_else(|| unexpected(status))?;
+        u64::from_str_radix(line.trim(), 16).map(Self).map_err(|_| unexpected(line))
     }
 
     /// Whether the set holds `capability`.

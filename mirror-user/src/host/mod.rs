@@ -98,7 +98,7 @@ pub enum HostError {
     },
     /// Another run has changed the interface's settings, and will restore them.
     #[error(
-        "{interface}: another run of mirror (process {pid}) polls it busily, and has its settings changed; end that run first"
+        "{interface}: another run of mirror (process {pid}) busy-polls it and has changed its settings; stop that run first"
     )]
     SettingsHeld {
         /// The interface.
@@ -107,8 +107,8 @@ pub enum HostError {
         pid: u32,
     },
     /// A file or an answer holds something else than expected.
-    #[error("cannot make sense of {what}: {text:?}")]
-    Nonsense {
+    #[error("cannot parse {what}: {text:?}")]
+    Unexpected {
         /// What it should have been.
         what: &'static str,
         /// What it was.

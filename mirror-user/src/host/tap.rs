@@ -90,7 +90,9 @@ impl Tap {
         // Before it is up, and so before the first frame.
         let discard = if to_host {
             if let Err(error) = Discard::clear(name) {
-                tracing::warn!("{name}: what a killed run left there may keep frames from the host: {error}");
+                tracing::warn!(
+                    "{name}: a filter that a killed run left may drop frames for the host: {error}"
+                );
             }
             None
         } else {

@@ -56,7 +56,7 @@ impl Tunable {
 
     fn read(self, interface: &str) -> Result<u64, HostError> {
         let text = read_text(self.path(interface))?;
-        text.parse().map_err(|_| HostError::Nonsense { what: "a setting of an interface", text })
+        text.parse().map_err(|_| HostError::Unexpected { what: "a setting of an interface", text })
     }
 
     fn write(self, interface: &str, value: u64) -> Result<(), HostError> {

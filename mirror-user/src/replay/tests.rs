@@ -238,9 +238,9 @@ fn files_that_are_none_end_nothing_but_themselves() {
         for (reason, expected) in reasons.iter().zip([
             "cannot be opened: No such file",
             "",
-            "empty: ",
+            "empty file",
             "",
-            "no capture file: starts with 0x47494638",
+            "not a capture file: starts with 0x47494638",
             "cannot be opened: is a directory",
             "",
         ]) {

@@ -32,11 +32,11 @@ pub enum CaptureError {
     },
     /// It is no capture, or of a kind that is not read.
     #[error(
-        "no capture file: starts with {0:#010x}, which is neither pcap nor pcapng; convert it with `editcap -F pcapng`"
+        "not a capture file: starts with {0:#010x}, which is neither pcap nor pcapng; convert it with `editcap -F pcapng`"
     )]
     UnknownFormat(u32),
     /// There is nothing in it.
-    #[error("empty: it has no byte; see whether its capture was ever begun")]
+    #[error("empty file; check whether its capture was started")]
     Empty,
     /// It is compressed by a tool whose files are not read, or twice.
     #[error("compressed with {tool}; run `{tool} -dc FILE | mirror replay -r -`")]
@@ -44,7 +44,7 @@ pub enum CaptureError {
         /// The tool that unpacks it.
         tool: &'static str,
     },
-    /// What it is compressed with contradicts itself, or ends too early.
+    /// What it is compressed with contradicts itself, or ends early.
     #[error("{tool} data {} near byte {packed_at}, {at} bytes unpacked: {source}", wrong(source))]
     Packed {
         /// What it is compressed with.

@@ -238,7 +238,7 @@ fn bounded(count: u32, size: usize) -> io::Result<usize> {
     const MOST: u32 = 1 << 20;
     match usize::try_from(count) {
         Ok(elements) if count <= MOST => Ok(elements * size),
-        _ => Err(io::Error::new(io::ErrorKind::InvalidData, format!("the driver speaks of {count} entries"))),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, format!("the driver reports {count} entries"))),
     }
 }
 

@@ -17,7 +17,7 @@ pub(super) fn compile(expression: &str) -> Result<Vec<Encoded>, FilterError> {
         let place = compiler.place(expression, &message);
         let message = match &place {
             Some(place) if place.start >= expression.trim_end().len() => {
-                format!("{message}: it ends too early")
+                format!("{message}: unexpected end")
             }
             _ => message,
         };
@@ -133,7 +133,7 @@ fn words(expression: &str) -> Vec<Range<usize>> {
 
 /// An instruction in the form in which the `pcap` crate gives it away: four numbers.
 fn encoded(numbers: &str) -> Result<Encoded, String> {
-    let not = || format!("an instruction in no known form: {numbers}");
+    let not = || format!("an instruction of unknown form: {numbers}");
     let mut numbers_in_order = numbers.split(' ');
     let mut next = || numbers_in_order.next().and_then(|number| number.parse::<u32>().ok()).ok_or_else(not);
     let (code, jt, jf, k) = (next()?, next()?, next()?, next()?);
@@ -217,7 +217,7 @@ mod tests {
             let error = wrong(expression);
             let end = expression.trim_end().len();
             assert_eq!(error.place, Some(end..end), "{error}");
-            assert!(error.message.ends_with("it ends too early"), "{error}");
+            assert!(error.message.ends_with("unexpected end"), "{error}");
         }
     }
 
@@ -229,7 +229,7 @@ mod tests {
         );
         assert_eq!(
             wrong("tcp port").to_string(),
-            "filter expression: syntax error: it ends too early\n  tcp port\n          ^"
+            "filter expression: syntax error: unexpected end\n  tcp port\n          ^"
         );
         assert_eq!(wrong("tcp and udp and vlan 5000").place, None);
         assert!(wrong("tcp\0").message.contains("zero byte"));

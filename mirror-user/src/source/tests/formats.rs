@@ -117,7 +117,7 @@ fn a_cut_names_the_byte_and_the_part() {
     let bytes = pcap_file(&[vec![1; 60], vec![2; 60]]);
     assert_eq!(complaint(&bytes[..130]), "cut short at byte 130, within the record that starts at byte 100");
     assert_eq!(complaint(&bytes[..9]), "cut short at byte 9, within the file header that starts at byte 0");
-    assert_eq!(complaint(&[]), "empty: it has no byte; see whether its capture was ever begun");
+    assert_eq!(complaint(&[]), "empty file; check whether its capture was started");
 }
 
 #[test]
@@ -388,7 +388,7 @@ fn interfaces_are_bounded() {
 fn a_file_that_is_no_capture_is_refused_with_the_remedy() {
     assert_eq!(
         complaint(b"GIF89a"),
-        "no capture file: starts with 0x47494638, which is neither pcap nor pcapng; convert it with `editcap -F pcapng`"
+        "not a capture file: starts with 0x47494638, which is neither pcap nor pcapng; convert it with `editcap -F pcapng`"
     );
     for (tool, magic) in
         [("xz", &[0xfd, b'7', b'z', b'X'][..]), ("bzip2", b"BZh9"), ("lz4", &[0x04, 0x22, 0x4d, 0x18])]

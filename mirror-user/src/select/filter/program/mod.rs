@@ -31,11 +31,11 @@ pub(super) struct Encoded {
 /// Why a program is none.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub(super) enum Invalid {
-    #[error("instruction {at} has opcode {code:#06x}, which there is not")]
+    #[error("instruction {at} has unknown opcode {code:#06x}")]
     Opcode { at: usize, code: u16 },
-    #[error("instruction {at} jumps behind the end")]
+    #[error("instruction {at} jumps past the end")]
     Jump { at: usize },
-    #[error("instruction {at} uses a word of memory behind the last")]
+    #[error("instruction {at} uses a memory word out of range")]
     Memory { at: usize },
     #[error("instruction {at} divides by 0")]
     Division { at: usize },

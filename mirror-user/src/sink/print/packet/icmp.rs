@@ -6,7 +6,7 @@ use super::{
     checksum, ipv4,
     network::Network,
     text::{Address, Printed, Text, put},
-    view::{Cut, View},
+    view::{Truncated, View},
 };
 
 /// Where a quoted packet starts.
@@ -44,7 +44,7 @@ pub(super) fn print(text: &mut Text<'_>, message: View<'_>, below: &Network) -> 
         let quoted = message.after(QUOTED);
         let len = usize::from(quoted.u16(2)?);
         if len < 4 {
-            return Err(Cut);
+            return Err(Truncated);
         }
         ipv4::print(text, quoted.ending_at(len))?;
     }

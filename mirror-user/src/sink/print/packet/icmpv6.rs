@@ -6,7 +6,7 @@ use super::{
     checksum, groups, hex, neighbours,
     network::Network,
     text::{Address, Printed, Text, put},
-    view::{Cut, View},
+    view::{Truncated, View},
 };
 
 /// Where a quoted packet starts.
@@ -151,7 +151,7 @@ fn quoted_port(packet: View<'_>) -> Printed<(IpNumber, u16)> {
             | IpNumber::IPV6_ROUTE_HEADER => (usize::from(rest.u8(1)?) + 1) * 8,
             IpNumber::IPV6_FRAGMENTATION_HEADER if rest.u16(2)? & 0xfff8 == 0 => 8,
             IpNumber::AUTHENTICATION_HEADER => (usize::from(rest.u8(1)?) + 2) * 4,
-            _ => return Err(Cut),
+            _ => return Err(Truncated),
         };
         next = IpNumber(rest.u8(0)?);
         rest = rest.after(len);

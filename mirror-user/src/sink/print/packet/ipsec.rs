@@ -4,7 +4,7 @@ use etherparse::IpNumber;
 
 use super::{
     text::{Printed, Text, put},
-    view::{Cut, View},
+    view::{Truncated, View},
 };
 
 /// An authentication header; gives what follows it, and its length.
@@ -37,7 +37,7 @@ pub(super) fn encapsulating(text: &mut Text<'_>, packet: View<'_>) -> Printed {
     const HEADER: usize = 8;
     text.protocol = "esp";
     if !packet.has(HEADER + 1) {
-        return Err(Cut);
+        return Err(Truncated);
     }
     put!(text, "ESP(spi=0x{:08x},seq=0x{:x}), length {}", packet.u32(0)?, packet.u32(4)?, packet.len());
     Ok(())

@@ -6,7 +6,7 @@ use super::{
     checksum, ipv4_options,
     network::{self, Network},
     text::{Address, Printed, Text, put},
-    view::{Cut, View},
+    view::{Truncated, View},
 };
 
 const FIXED: usize = 20;
@@ -75,7 +75,7 @@ pub(super) fn print(text: &mut Text<'_>, packet: View<'_>) -> Printed {
     }
     if !packet.has(header_len) {
         put!(text, " [remaining caplen({}) < header length({header_len})]", packet.bytes().len());
-        return Err(Cut);
+        return Err(Truncated);
     }
     network::payload(text, packet.after(header_len), &below, below.protocol)
 }
@@ -105,7 +105,7 @@ fn details(text: &mut Text<'_>, packet: View<'_>, header_len: usize) -> Printed 
     put!(text, ")\n    ");
     if !whole {
         put!(text, "{} > {}: ", Address::v4(packet, 12)?, Address::v4(packet, 16)?);
-        return Err(Cut);
+        return Err(Truncated);
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use super::{
     text::{Address, Printed, Text, put},
-    view::{Cut, View},
+    view::{Truncated, View},
 };
 
 const END: u8 = 0;
@@ -22,7 +22,7 @@ pub(super) fn last_destination(packet: View<'_>, header_len: usize) -> Printed<A
     while options.len() > 0 {
         let len = match options.u8(0) {
             Ok(NOP) => 1,
-            Ok(END) | Err(Cut) => break,
+            Ok(END) | Err(Truncated) => break,
             Ok(kind) => match options.u8(1).map(usize::from) {
                 Ok(len @ 7..) if matches!(kind, LOOSE_ROUTE | STRICT_ROUTE) && options.has(len) => {
                     // Behind its end, where all of the route is used up, and the destination is the last.

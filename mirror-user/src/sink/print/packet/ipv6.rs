@@ -6,7 +6,7 @@ use super::{
     ipv6_extensions::{self, Extension},
     network::{self, Network},
     text::{Address, Printed, Text, put},
-    view::{Cut, View},
+    view::{Truncated, View},
 };
 
 const FIXED: usize = 40;
@@ -80,20 +80,20 @@ fn upper(text: &mut Text<'_>, packet: View<'_>, below: &Network, payload_len: us
             return Ok(());
         }
         if rest.len() < len {
-            return Err(Cut);
+            return Err(Truncated);
         }
         rest = rest.after(len);
     }
     if let Some(jumbo) = seen.jumbo() {
-        let total = usize::try_from(jumbo).map_err(|_| Cut)? + FIXED;
+        let total = usize::try_from(jumbo).map_err(|_| Truncated)? + FIXED;
         let advance = packet.len() - rest.len();
         if room < total {
             put!(text, "truncated-ip6 - {} bytes missing!", total - room);
         }
-        rest = rest.of_len(total.checked_sub(advance).ok_or(Cut)?);
+        rest = rest.of_len(total.checked_sub(advance).ok_or(Truncated)?);
     } else if payload_len == 0 {
         if seen.any() {
-            return Err(Cut);
+            return Err(Truncated);
         }
         rest = rest.ending_at(0);
     }

@@ -5,7 +5,7 @@ use etherparse::IpNumber;
 use super::{
     network::Network,
     text::{Address, Printed, Text, put},
-    view::{Cut, View},
+    view::{Truncated, View},
 };
 
 /// Headers that are followed by the number of the next one.
@@ -136,7 +136,7 @@ fn options(
         let kind = options.u8(0)?;
         let len = if kind == 0 { 1 } else { usize::from(options.u8(1)?) + 2 };
         if len > options.len() {
-            return Err(Cut);
+            return Err(Truncated);
         }
         match (kind, len) {
             (0, _) if verbose => put!(text, "(pad1)"),
@@ -164,7 +164,7 @@ fn options(
                 } else {
                     put!(text, "({name}: invalid len {})", len - 2);
                 }
-                return Err(Cut);
+                return Err(Truncated);
             }
             _ if verbose => put!(text, "(opt_type 0x{kind:02x}: len={})", len - 2),
             _ => {}

@@ -6,7 +6,7 @@ use super::{
     arp, bridge, hex, ipv4, ipv6, llc, routing,
     text::{Mac, Printed, Text, put},
     tunnels,
-    view::{Cut, View},
+    view::{Truncated, View},
 };
 
 const ADDRESSES: usize = 12;
@@ -44,7 +44,7 @@ fn contents(text: &mut Text<'_>, frame: View<'_>, header_len: &mut usize) -> Pri
     while is_tag(EtherType(length_type)) {
         if !rest.has(4) {
             text.protocol = "vlan";
-            return Err(Cut);
+            return Err(Truncated);
         }
         if text.style.link {
             let control = rest.u16(0)?;

@@ -7,7 +7,7 @@ use etherparse::icmpv6;
 use super::{
     dns, hex,
     text::{Address, Printed, Text, put},
-    view::{Cut, View},
+    view::{Truncated, View},
 };
 
 /// What a message says after its name, and with `-v` its options.
@@ -60,7 +60,7 @@ fn each_option(text: &mut Text<'_>, mut options: View<'_>) -> Printed {
         }
         let (kind, len) = (options.u8(0)?, usize::from(units) * 8);
         if len == 0 || !options.has(len) {
-            return Err(Cut);
+            return Err(Truncated);
         }
         put!(text, "\n\t  {} option ({kind}), length {len} ({units}): ", name(kind));
         if !option(text, kind, options.ending_at(len))? {
@@ -122,7 +122,7 @@ fn route(text: &mut Text<'_>, option: View<'_>) -> Printed {
         8 => 0,
         16 => 8,
         24 => 16,
-        _ => return Err(Cut),
+        _ => return Err(Truncated),
     };
     let mut prefix = [0; 16];
     prefix[..len].copy_from_slice(option.get(8, len)?);

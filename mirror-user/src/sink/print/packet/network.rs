@@ -39,7 +39,13 @@ impl Network {
     }
 
     /// Addresses and ports; ports alone behind extension headers, in front of which the addresses are.
-    pub(super) fn put_ends(&self, text: &mut Text<'_>, protocol: IpNumber, source: u16, destination: u16) {
+    pub(super) fn put_endpoints(
+        &self,
+        text: &mut Text<'_>,
+        protocol: IpNumber,
+        source: u16,
+        destination: u16,
+    ) {
         if self.protocol == protocol {
             put!(text, "{}.{source} > {}.{destination}: ", self.source, self.destination);
         } else {

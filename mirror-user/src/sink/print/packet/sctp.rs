@@ -26,7 +26,7 @@ pub(super) fn print(text: &mut Text<'_>, packet: View<'_>, below: &Network) -> P
     packet.get(0, HEADER)?;
     let below = Network { protocol: IpNumber::SCTP, ..*below };
     let ports = [packet.u16(0)?, packet.u16(2)?];
-    below.put_ends(text, IpNumber::SCTP, ports[0], ports[1]);
+    below.put_endpoints(text, IpNumber::SCTP, ports[0], ports[1]);
     put!(text, "sctp");
     for port in ports {
         // Forwarding and control element separation (RFC 5811 section 4.2.1).

@@ -7,7 +7,7 @@ use super::{
     network::Network,
     tcp_options,
     text::{Printed, Text, put},
-    view::{Cut, View},
+    view::{Truncated, View},
 };
 
 const FIXED: usize = 20;
@@ -77,10 +77,10 @@ pub(super) fn print(text: &mut Text<'_>, segment: View<'_>, below: &Network) -> 
     text.protocol = "tcp";
     let Ok(destination) = segment.u16(2) else {
         below.put_hosts(text);
-        return Err(Cut);
+        return Err(Truncated);
     };
     let source = segment.u16(0)?;
-    below.put_ends(text, IpNumber::TCP, source, destination);
+    below.put_endpoints(text, IpNumber::TCP, source, destination);
     segment.get(0, FIXED)?;
     let header_len = usize::from(segment.u8(12)? >> 4) * 4;
     if header_len < FIXED {
@@ -141,7 +141,7 @@ pub(super) fn print(text: &mut Text<'_>, segment: View<'_>, below: &Network) -> 
     if len > 0 {
         if !segment.has(header_len) {
             put!(text, " [remaining caplen({}) < header length({header_len})]", segment.bytes().len());
-            return Err(Cut);
+            return Err(Truncated);
         }
         if flags & RST != 0 && text.verbose() {
             reset_data(text, segment.after(header_len));

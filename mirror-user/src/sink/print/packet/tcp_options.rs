@@ -3,7 +3,7 @@
 use super::{
     tcp_multipath,
     text::{Printed, Text, put},
-    view::{Cut, View},
+    view::{Truncated, View},
 };
 
 const END: u8 = 0;
@@ -73,7 +73,7 @@ pub(super) fn print(text: &mut Text<'_>, mut options: View<'_>, segment: Segment
                 bad(text, separator);
                 return Ok(false);
             }
-            Err(Cut) => {
+            Err(Truncated) => {
                 text.cut();
                 put!(text, "{}", if separator.is_empty() { "" } else { ">" });
                 return Ok(false);

@@ -7,12 +7,12 @@ use std::{
 
 use super::{
     memory::Memory,
-    view::{Cut, View},
+    view::{Truncated, View},
 };
 use crate::sink::print::Style;
 
 /// Whether a layer could be printed to its end.
-pub(super) type Printed<T = ()> = Result<T, Cut>;
+pub(super) type Printed<T = ()> = Result<T, Truncated>;
 
 /// Where a packet is printed to.
 pub(super) struct Text<'o> {

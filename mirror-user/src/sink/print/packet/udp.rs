@@ -6,7 +6,7 @@ use super::{
     app, checksum,
     network::Network,
     text::{Printed, Text, put},
-    view::{Cut, View},
+    view::{Truncated, View},
 };
 
 const HEADER: usize = 8;
@@ -19,10 +19,10 @@ pub(super) fn print(text: &mut Text<'_>, datagram: View<'_>, below: &Network) ->
             below.put_hosts(text);
             put!(text, " ");
         }
-        return Err(Cut);
+        return Err(Truncated);
     };
     let source = datagram.u16(0)?;
-    below.put_ends(text, IpNumber::UDP, source, destination);
+    below.put_endpoints(text, IpNumber::UDP, source, destination);
     if datagram.len() < HEADER {
         put!(text, "truncated-udp {}", datagram.len());
         return Ok(());
@@ -37,7 +37,7 @@ pub(super) fn print(text: &mut Text<'_>, datagram: View<'_>, below: &Network) ->
         return Ok(());
     }
     if !datagram.has(HEADER) {
-        return Err(Cut);
+        return Err(Truncated);
     }
     let covered = len.min(datagram.len());
     let payload = datagram.after(HEADER).of_len(covered - HEADER);

@@ -2,7 +2,7 @@
 
 /// A field lies behind the last byte at hand: nothing after it can be printed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Cut;
+pub(super) struct Truncated;
 
 /// A layer from its header on: the bytes at hand, and how long it says it is, or was on the wire.
 #[derive(Clone, Copy, Debug)]
@@ -50,35 +50,35 @@ impl<'a> View<'a> {
         Self { bytes: &self.bytes[..self.bytes.len().min(len)], len }
     }
 
-    pub(super) fn get(&self, at: usize, len: usize) -> Result<&'a [u8], Cut> {
-        self.bytes.get(at..).and_then(|bytes| bytes.get(..len)).ok_or(Cut)
+    pub(super) fn get(&self, at: usize, len: usize) -> Result<&'a [u8], Truncated> {
+        self.bytes.get(at..).and_then(|bytes| bytes.get(..len)).ok_or(Truncated)
     }
 
-    pub(super) fn array<const N: usize>(&self, at: usize) -> Result<[u8; N], Cut> {
-        self.bytes.get(at..).and_then(<[u8]>::first_chunk).copied().ok_or(Cut)
+    pub(super) fn array<const N: usize>(&self, at: usize) -> Result<[u8; N], Truncated> {
+        self.bytes.get(at..).and_then(<[u8]>::first_chunk).copied().ok_or(Truncated)
     }
 
-    pub(super) fn u8(&self, at: usize) -> Result<u8, Cut> {
+    pub(super) fn u8(&self, at: usize) -> Result<u8, Truncated> {
         self.array(at).map(|[byte]| byte)
     }
 
-    pub(super) fn u16(&self, at: usize) -> Result<u16, Cut> {
+    pub(super) fn u16(&self, at: usize) -> Result<u16, Truncated> {
         self.array(at).map(u16::from_be_bytes)
     }
 
-    pub(super) fn u24(&self, at: usize) -> Result<u32, Cut> {
+    pub(super) fn u24(&self, at: usize) -> Result<u32, Truncated> {
         self.array(at).map(|[a, b, c]| u32::from_be_bytes([0, a, b, c]))
     }
 
-    pub(super) fn u64(&self, at: usize) -> Result<u64, Cut> {
+    pub(super) fn u64(&self, at: usize) -> Result<u64, Truncated> {
         self.array(at).map(u64::from_be_bytes)
     }
 
-    pub(super) fn u16_le(&self, at: usize) -> Result<u16, Cut> {
+    pub(super) fn u16_le(&self, at: usize) -> Result<u16, Truncated> {
         self.array(at).map(u16::from_le_bytes)
     }
 
-    pub(super) fn u32_le(&self, at: usize) -> Result<u32, Cut> {
+    pub(super) fn u32_le(&self, at: usize) -> Result<u32, Truncated> {
         self.array(at).map(u32::from_le_bytes)
     }
 
@@ -87,7 +87,7 @@ impl<'a> View<'a> {
         &self.bytes[..self.bytes.len().min(self.len)]
     }
 
-    pub(super) fn u32(&self, at: usize) -> Result<u32, Cut> {
+    pub(super) fn u32(&self, at: usize) -> Result<u32, Truncated> {
         self.array(at).map(u32::from_be_bytes)
     }
 }

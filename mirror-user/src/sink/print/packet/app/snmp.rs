@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 
 use super::super::{
     text::{Printed, Text, put},
-    view::{Cut, View},
+    view::{Truncated, View},
 };
 
 /// Continues, or ends here with everything printed.
@@ -395,7 +395,7 @@ fn element<'a>(text: &mut Text<'_>, view: View<'a>) -> Step<Element<'a>> {
     let mut len = u32::from(view.u8(at)?);
     at += 1;
     if len & 0x80 != 0 {
-        let octets = usize::try_from(len & 0x7f).map_err(|_| Cut)?;
+        let octets = usize::try_from(len & 0x7f).map_err(|_| Truncated)?;
         if view.len() - at < octets {
             put!(text, "[asnlen? {}<{octets}]", view.len() - at);
             return ends;
@@ -409,7 +409,7 @@ fn element<'a>(text: &mut Text<'_>, view: View<'a>) -> Step<Element<'a>> {
     }
     let is_constructed = first & 0x20 != 0;
     let form = if is_constructed { 'C' } else { 'P' };
-    let value_len = usize::try_from(len).map_err(|_| Cut)?;
+    let value_len = usize::try_from(len).map_err(|_| Truncated)?;
     if view.len() - at < value_len {
         put!(text, "[len{}<asnlen{len}]", view.len() - at);
         return ends;
@@ -445,7 +445,7 @@ fn element<'a>(text: &mut Text<'_>, view: View<'a>) -> Step<Element<'a>> {
         (false, 1, 6) => {
             Kind::Unsigned64(value.here().iter().fold(0, |number, &byte| number << 8 | u64::from(byte)))
         }
-        (false, 2, 0..=2) => Kind::Exception(EXCEPTIONS[usize::try_from(number).map_err(|_| Cut)?]),
+        (false, 2, 0..=2) => Kind::Exception(EXCEPTIONS[usize::try_from(number).map_err(|_| Truncated)?]),
         (false, 2, _) => Kind::Any,
         (true, 0, 16) => Kind::Sequence,
         (true, 2, _) => Kind::Request(number),
@@ -480,7 +480,7 @@ fn put_element(text: &mut Text<'_>, element: &Element<'_>) -> Printed {
             }
         }
         Kind::Request(number) => {
-            put!(text, "{}({})", CONTEXT[usize::try_from(number).map_err(|_| Cut)?], value.len());
+            put!(text, "{}({})", CONTEXT[usize::try_from(number).map_err(|_| Truncated)?], value.len());
         }
         Kind::Exception(name) => put!(text, "[{name}]"),
     }

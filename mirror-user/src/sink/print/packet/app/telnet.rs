@@ -2,7 +2,7 @@
 
 use super::super::{
     text::{Printed, Text, put},
-    view::{Cut, View},
+    view::{Truncated, View},
 };
 
 const IAC: u8 = 255;
@@ -70,7 +70,7 @@ pub(super) fn print(text: &mut Text<'_>, payload: View<'_>) -> Printed {
         let here = rest.here();
         command(text, &here[1..here.len().min(len)]);
         if len > rest.len() {
-            return Err(Cut);
+            return Err(Truncated);
         }
         rest = rest.after(len);
     }

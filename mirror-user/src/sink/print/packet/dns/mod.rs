@@ -7,7 +7,7 @@ mod record;
 
 use super::{
     text::{Printed, Text, put},
-    view::{Cut, View},
+    view::{Truncated, View},
 };
 
 const HEADER: usize = 12;
@@ -144,7 +144,7 @@ fn query(text: &mut Text<'_>, message: View<'_>, flags: u16, multicast: bool) ->
     let mut at = HEADER;
     for place in 0..questions {
         if place > 0 && !message.has(at + 1) {
-            return Err(Cut);
+            return Err(Truncated);
         }
         at = record::question(text, message, at, multicast)?;
     }
@@ -174,7 +174,7 @@ fn section(
     for place in 0..records {
         // An answer is looked for even where nothing is left.
         if !message.has(at + 1) && (place > 0 || !title.is_empty()) {
-            return Err(Cut);
+            return Err(Truncated);
         }
         put!(text, "{}", if place == 0 { title } else { "," });
         at = record::print(text, message, at, multicast)?;

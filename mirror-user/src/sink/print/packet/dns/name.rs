@@ -2,7 +2,7 @@
 
 use super::super::{
     text::{Printed, Text, put},
-    view::{Cut, View},
+    view::{Truncated, View},
 };
 
 const KIND: u8 = 0xc0;
@@ -47,17 +47,17 @@ pub(in super::super) fn print(text: &mut Text<'_>, message: View<'_>, start: usi
                 // Backwards only, so that no name has no end.
                 if target >= limit {
                     put!(text, "<BAD PTR>");
-                    return Err(Cut);
+                    return Err(Truncated);
                 }
                 (at, limit) = (target, target);
             }
             EXTENDED => {
                 put!(text, "<ELT {}>", first & !KIND);
-                return Err(Cut);
+                return Err(Truncated);
             }
             _ => {
                 put!(text, "<BAD LABEL TYPE>");
-                return Err(Cut);
+                return Err(Truncated);
             }
         }
     }
@@ -71,7 +71,7 @@ pub(super) fn skip(message: View<'_>, mut at: usize) -> Printed<usize> {
             LABEL if first == 0 => return Ok(at + 1),
             LABEL => at += 1 + usize::from(first),
             POINTER => return Ok(at + 2),
-            _ => return Err(Cut),
+            _ => return Err(Truncated),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use super::{
     super::{
         text::{Address, Printed, Text, put},
-        view::{Cut, View},
+        view::{Truncated, View},
     },
     OPT, edns, name,
 };
@@ -60,7 +60,7 @@ pub(super) fn print(text: &mut Text<'_>, message: View<'_>, at: usize, multicast
     let start = at + 10;
     let end = start + usize::from(message.u16(at + 8)?);
     if !message.has(end) {
-        return Err(Cut);
+        return Err(Truncated);
     }
     if kind == OPT {
         put!(text, " UDPsize={plain}");

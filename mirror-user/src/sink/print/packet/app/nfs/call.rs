@@ -3,7 +3,7 @@
 use super::{
     super::super::{
         text::{Printed, Text, put},
-        view::{Cut, View},
+        view::{Truncated, View},
     },
     Call, Cursor, handle, put_kind,
 };
@@ -88,14 +88,14 @@ fn arguments(message: View<'_>) -> Printed<Cursor<'_>> {
     let mut cursor = Cursor { message, at: CREDENTIALS };
     for is_last in [false, true] {
         if left < 8 {
-            return Err(Cut);
+            return Err(Truncated);
         }
         cursor.u32()?;
         let start = cursor.at;
         cursor.opaque()?;
         let len = cursor.at - start + 4;
         if len > left || (is_last && len == left) {
-            return Err(Cut);
+            return Err(Truncated);
         }
         left -= len;
     }

@@ -3,7 +3,7 @@
 use super::{
     super::super::{
         text::{Printed, Text, put},
-        view::{Cut, View},
+        view::{Truncated, View},
     },
     Cursor,
 };
@@ -16,8 +16,8 @@ const MAX_PRINTED: usize = 32;
 /// Prints a handle.
 pub(super) fn print(text: &mut Text<'_>, cursor: &mut Cursor<'_>, is_version_3: bool) -> Printed {
     let words =
-        if is_version_3 { usize::try_from(cursor.u32()? / 4).map_err(|_| Cut)? } else { VERSION_2 / 4 };
-    let bytes = cursor.bytes(words.checked_mul(4).ok_or(Cut)?)?;
+        if is_version_3 { usize::try_from(cursor.u32()? / 4).map_err(|_| Truncated)? } else { VERSION_2 / 4 };
+    let bytes = cursor.bytes(words.checked_mul(4).ok_or(Truncated)?)?;
     put!(text, " fh ");
     let handle = View::new(bytes, bytes.len());
     match parsed(handle) {
@@ -28,7 +28,7 @@ pub(super) fn print(text: &mut Text<'_>, cursor: &mut Cursor<'_>, is_version_3: 
             text.escaped(&name[..name.len().min(words)]);
             put!(text, "/{file}");
         }
-        Ok(None) | Err(Cut) => {
+        Ok(None) | Err(Truncated) => {
             put!(text, "{}/", &"Unknown"[..words.min(7)]);
             bytes.iter().take(MAX_PRINTED).for_each(|byte| put!(text, "{byte:02X}"));
         }

@@ -8,7 +8,7 @@ mod reply;
 use super::super::{
     network::Network,
     text::{Printed, Text, put},
-    view::{Cut, View},
+    view::{Truncated, View},
 };
 
 const PORT: u16 = 2049;
@@ -88,7 +88,7 @@ pub(super) fn over_tcp(
 ) -> Printed<bool> {
     let (true, Ok(head)) = (payload.len() >= 4, payload.u32(0)) else { return Ok(false) };
     let rest = payload.after(4);
-    let len = usize::try_from(head & 0x7fff_ffff).map_err(|_| Cut)?.min(rest.len());
+    let len = usize::try_from(head & 0x7fff_ffff).map_err(|_| Truncated)?.min(rest.len());
     print(text, rest.of_len(len), ports, below, ": ")
 }
 
@@ -156,8 +156,8 @@ impl<'a> Cursor<'a> {
 
     /// A string of bytes behind its length, padded to words.
     fn opaque(&mut self) -> Printed<&'a [u8]> {
-        let len = usize::try_from(self.u32()?).map_err(|_| Cut)?;
-        let padded = len.checked_next_multiple_of(4).ok_or(Cut)?;
+        let len = usize::try_from(self.u32()?).map_err(|_| Truncated)?;
+        let padded = len.checked_next_multiple_of(4).ok_or(Truncated)?;
         self.bytes(padded).map(|bytes| &bytes[..len])
     }
 
@@ -166,7 +166,7 @@ impl<'a> Cursor<'a> {
         if self.message.u32(self.at)? > MOST {
             put!(text, "[cannot pad to 32-bit boundaries]");
             text.invalid();
-            return Err(Cut);
+            return Err(Truncated);
         }
         let name = self.opaque()?;
         put!(text, "\"");

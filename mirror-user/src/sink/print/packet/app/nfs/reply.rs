@@ -3,7 +3,7 @@
 use super::{
     super::super::{
         text::{Printed, Text, put},
-        view::{Cut, View},
+        view::{Truncated, View},
     },
     Call, Cursor, handle, put_kind,
 };
@@ -65,9 +65,9 @@ fn accepted(text: &mut Text<'_>, message: View<'_>, call: Call) -> Printed {
     if !matches!(procedure, 1..=21) {
         return Ok(());
     }
-    let len = usize::try_from(message.u32(VERIFIER + 4)?).map_err(|_| Cut)?;
+    let len = usize::try_from(message.u32(VERIFIER + 4)?).map_err(|_| Truncated)?;
     if len >= message.len() {
-        return Err(Cut);
+        return Err(Truncated);
     }
     let cursor = &mut Cursor { message, at: VERIFIER + 8 + len.next_multiple_of(4) };
     match cursor.u32()? {
@@ -219,7 +219,7 @@ fn skip_attributes(cursor: &mut Cursor<'_>) -> Printed {
 
 /// What is said where a whole part is missing: after an error nothing, as with tcpdump.
 fn missing(is_good: bool) -> Printed {
-    if is_good { Err(Cut) } else { Ok(()) }
+    if is_good { Err(Truncated) } else { Ok(()) }
 }
 
 /// Attributes before a change and behind it.
