@@ -6,9 +6,9 @@ use std::{net::IpAddr, sync::LazyLock};
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use libfuzzer_sys::fuzz_target;
 use mirror_fuzz::Near;
-use mirror_user::{Captured, Frame, account::Reject, decap, wire::vxlan};
+use mirror_user::{Captured, Frame, Tunnels, account::Reject, decap, wire::vxlan};
 
-const PORTS: &[u16] = &[vxlan::PORT];
+static TUNNELS: LazyLock<Tunnels> = LazyLock::new(Tunnels::default);
 
 static TEMPLATES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(mirror_fuzz::packets);
 
@@ -18,12 +18,12 @@ fuzz_target!(|input: (u16, Near<'_>)| {
     let present = u32::try_from(bytes.len()).expect("the fuzzer makes no inputs of 4 GiB");
     // Bytes that a snap length cut off, or none.
     let cut = Captured::new(bytes, present + u32::from(beyond), 0);
-    if let Ok(frame) = decap::decapsulate_frame(cut, PORTS) {
+    if let Ok(frame) = decap::decapsulate_frame(cut, &TUNNELS) {
         check(&frame);
     }
 
     let whole = Captured::new(bytes, present, 0);
-    match decap::decapsulate_frame(whole, PORTS) {
+    match decap::decapsulate_frame(whole, &TUNNELS) {
         Ok(frame) => {
             check(&frame);
             agree(&frame, bytes);

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 use mirror_fuzz::Near;
 use mirror_user::{
-    Captured, decap,
+    Captured, Tunnels, decap,
     sink::print::{Dump, Lines, Style},
     wire::vxlan,
 };
@@ -30,7 +30,7 @@ fuzz_target!(|input: (Near<'_>, bool, u8, u16)| {
     outer.extend_from_slice(&inner);
     let wire_len = u32::try_from(outer.len()).expect("16 bits") + u32::from(missing);
     let captured = Captured::new(&outer, wire_len, u64::from(missing));
-    let Ok(frame) = decap::decapsulate_frame(captured, &[vxlan::PORT]) else { return };
+    let Ok(frame) = decap::decapsulate_frame(captured, &Tunnels::default()) else { return };
     let style = Style::default().link(link).verbosity(verbosity % 4).dump(Dump::HexAscii, link).outer(link);
     let mut text = String::new();
     // Twice: what the first leaves, the second is printed with.

@@ -9,8 +9,8 @@ use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use libfuzzer_sys::fuzz_target;
 use mirror_fuzz::Near;
 use mirror_user::{
+    Tunnels,
     reassembly::{MAX_JOINED, MEMORY, Outcome, Reassembler},
-    wire::vxlan,
 };
 
 /// A frame: near a fragment, after some time, by a queue.
@@ -25,7 +25,7 @@ struct Step<'a> {
 static TEMPLATES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(mirror_fuzz::fragments);
 
 fuzz_target!(|steps: Vec<Step<'_>>| {
-    let mut reassembler = Reassembler::new([vxlan::PORT], 1);
+    let mut reassembler = Reassembler::new(Tunnels::default(), 1);
     assert!(reassembler.memory() <= MEMORY);
     let (mut now, mut received, mut completed, mut rejected) = (0, 0, 0, 0);
     for Step { near, later, queue } in &steps {

@@ -16,11 +16,13 @@ use crate::{
     pipeline::{self, Pipeline, PipelineConfig, SharedReassembler, SinkSlot},
     select::{Budget, Selection},
     sink::{SinkError, SinkFactory, WorkerContext},
+    tunnels::Tunnels,
 };
 
 /// A sink could not be built.
 #[derive(Debug, thiserror::Error)]
 #[error("sink {sink}: {source}")]
+#[non_exhaustive]
 pub struct BuildError {
     /// Name of the sink.
     pub sink: String,
@@ -33,12 +35,11 @@ pub struct BuildError {
 /// # Examples
 ///
 /// ```
-/// use std::{sync::Arc, time::Instant};
+/// use std::time::Instant;
 ///
-/// use mirror_user::{Captured, Dispatch, select::Allow, sink::{Counters, WorkerContext}, wire::vxlan};
+/// use mirror_user::{Captured, Dispatch, WorkerContext, sink::Counters};
 ///
-/// let context = WorkerContext::single(2048);
-/// let mut run = Dispatch::new(&context, [vxlan::PORT], Allow::all(), [Arc::new(Counters::default()) as _])?;
+/// let mut run = Dispatch::builder().sink(Counters::default()).build(&WorkerContext::single(2048))?;
 /// run.frames([Captured::new(&[0; 13], 13, 0)].into_iter());
 /// run.tick(Instant::now());
 /// let report = run.finish();
@@ -63,31 +64,70 @@ impl fmt::Debug for Dispatch {
     }
 }
 
-impl Dispatch {
-    /// Builds the sinks, on this thread. Fragments are [reassembled](crate::reassembly), by the times of the frames.
-    /// `ports` are the UDP destination ports of the tunnel,
-    /// [`vxlan::PORT`](crate::wire::vxlan::PORT) as a rule.
+/// Settings of a [`Dispatch`].
+#[must_use]
+pub struct DispatchBuilder {
+    tunnels: Tunnels,
+    selection: Selection,
+    sinks: Vec<Arc<dyn SinkFactory>>,
+}
+
+impl fmt::Debug for DispatchBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { tunnels, selection, sinks } = self;
+        f.debug_struct("DispatchBuilder")
+            .field("tunnels", tunnels)
+            .field("selection", selection)
+            .field("sinks", &names(sinks))
+            .finish()
+    }
+}
+
+impl DispatchBuilder {
+    /// Tunnels to decapsulate, instead of VXLAN on 4789; `[4789, 8472]` is VXLAN on these ports.
+    pub fn tunnels(mut self, tunnels: impl Into<Tunnels>) -> Self {
+        self.tunnels = tunnels.into();
+        self
+    }
+
+    /// Which frames are selected, instead of all.
+    pub fn select(mut self, selection: impl Into<Selection>) -> Self {
+        self.selection = selection.into();
+        self
+    }
+
+    /// Adds a sink.
+    pub fn sink(mut self, sink: impl SinkFactory + 'static) -> Self {
+        self.sinks.push(Arc::new(sink));
+        self
+    }
+
+    /// Builds the sinks, on this thread. Of `cx` they get all but the tunnels, which are those of this
+    /// builder.
     ///
     /// # Errors
     ///
     /// The first sink that cannot be built.
-    pub fn new(
-        cx: &WorkerContext,
-        ports: impl IntoIterator<Item = u16>,
-        selection: impl Into<Selection>,
-        sinks: impl IntoIterator<Item = Arc<dyn SinkFactory>>,
-    ) -> Result<Self, BuildError> {
-        let ports: Arc<[u16]> = ports.into_iter().collect();
+    pub fn build(self, cx: &WorkerContext) -> Result<Dispatch, BuildError> {
+        let Self { tunnels, selection, sinks } = self;
         let config = PipelineConfig {
-            reassembly: Some(SharedReassembler::recorded(&ports)),
-            ports,
-            selection: Arc::new(selection.into()),
+            reassembly: Some(SharedReassembler::recorded(&tunnels)),
+            tunnels,
+            selection: Arc::new(selection),
             budget: Arc::new(Budget::new(None)),
         };
-        Self::start("custom", config, cx, sinks.into_iter().collect())
+        Dispatch::start("custom", config, cx, sinks)
+    }
+}
+
+impl Dispatch {
+    /// Starts from the defaults: VXLAN on 4789, every VNI and source, no sink. Fragments are
+    /// [reassembled](crate::reassembly), by the times of the frames.
+    pub fn builder() -> DispatchBuilder {
+        DispatchBuilder { tunnels: Tunnels::default(), selection: Selection::all(), sinks: Vec::new() }
     }
 
-    /// As [`new`](Self::new), under the name that the source has in the report.
+    /// A run of this configuration, under the name that the source has in the report.
     pub(crate) fn start(
         source: &'static str,
         config: PipelineConfig,
@@ -95,6 +135,7 @@ impl Dispatch {
         sinks: Vec<Arc<dyn SinkFactory>>,
     ) -> Result<Self, BuildError> {
         let (started, clock) = (SystemTime::now(), Instant::now());
+        let cx = &WorkerContext { tunnels: config.tunnels.clone(), ..cx.clone() };
         let build = |factory: &Arc<dyn SinkFactory>| {
             let sink = factory.build(cx);
             sink.map(|sink| SinkSlot::new(sink).selecting(factory.selection()))
@@ -173,7 +214,7 @@ impl Dispatch {
 
 /// Names of sinks, in order.
 pub(crate) fn names(sinks: &[Arc<dyn SinkFactory>]) -> Vec<&str> {
-    sinks.iter().map(|sink| sink.name()).collect()
+    sinks.iter().map(SinkFactory::name).collect()
 }
 
 #[cfg(test)]
@@ -182,16 +223,15 @@ mod tests {
     use crate::{
         select::Allow,
         sink::{self, Counters, testing::Outer},
-        wire::vxlan,
     };
 
     #[test]
     fn every_frame_handed_in_is_in_the_account_however_many_come_at_once() {
         let frames: Vec<_> = (0..1000).map(|vni| Outer::new([10, 0, 0, 1], vni % 4, &[0; 60])).collect();
         let allow = Allow::all().vnis([1, 2]);
-        let sinks: [Arc<dyn SinkFactory>; 2] =
-            [Arc::new(Counters::new(8)), sink::for_each("null", |_| Ok(()))];
-        let mut run = Dispatch::new(&WorkerContext::single(2048), [vxlan::PORT], allow, sinks).unwrap();
+        let run =
+            Dispatch::builder().select(allow).sink(Counters::new(8)).sink(sink::for_each("null", |_| Ok(())));
+        let mut run = run.build(&WorkerContext::single(2048)).unwrap();
         run.frames(frames.iter().map(Outer::captured));
         run.tick(Instant::now());
         let report = run.finish();

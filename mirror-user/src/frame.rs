@@ -261,23 +261,24 @@ pub(crate) enum Network {
     /// IPv4 (RFC 791) at this offset.
     Ipv4 {
         /// Bytes from the start of the frame.
-        at: u8,
+        at: u16,
     },
     /// IPv6 (RFC 8200) at this offset.
     Ipv6 {
         /// Bytes from the start of the frame.
-        at: u8,
+        at: u16,
     },
 }
 
-/// What decapsulation found: offsets into the outer frame. Every one lies within the captured bytes, the headers within
-/// their first [`Segments::HEAD`].
+/// What decapsulation found: offsets into the outer frame. Every one lies within the captured bytes, the
+/// headers within their first [`Segments::HEAD`]. 16 bits, because the options of a tunnel header may take
+/// 252 bytes (GENEVE, RFC 8926 section 3.4), and there may be a header in front of it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Layout {
     pub(crate) vni: u32,
     pub(crate) network: Network,
     /// Offset of the outer UDP header.
-    pub(crate) udp: u8,
+    pub(crate) udp: u16,
     pub(crate) inner_start: u32,
     /// Bytes of the inner frame at hand.
     pub(crate) inner_len: u32,
@@ -465,6 +466,9 @@ impl<'a> Frame<'a> {
         head.get(at..).and_then(|bytes| bytes.first_chunk()).copied().unwrap_or([0; N])
     }
 }
+
+/// A batch of them is written and read for every frame: what it needs beyond this costs each.
+const _: () = assert!(size_of::<Frame<'_>>() <= 64);
 
 /// Frames of one queue, in the order in which they came.
 #[derive(Clone, Copy, Debug)]

@@ -21,7 +21,8 @@
 //! ```
 //!
 //! [`Replay`] in the place of `Engine` runs the same sinks over capture files, on any platform and without root;
-//! [`Dispatch`] runs them over frames of a source of your own.
+//! [`Dispatch`] runs them over frames of a source of your own. The crate's `examples` have a sink that keeps
+//! state, and a run over two interfaces that goes on when one is lost, with reports from a second thread.
 //!
 //! Modules follow the way of a packet, and are named by its words:
 //!
@@ -34,6 +35,7 @@
 //! | [`wire`] | views over Ethernet, VLAN, IPv4, IPv6, UDP and VXLAN headers |
 //! | [`decap`] | finds the inner frame |
 //! | [`reassembly`] | joins outer frames that were fragmented on their way |
+//! | [`Tunnels`] | which ports carry a tunnel, and of which protocol |
 //! | [`select`] | which tunnels are let in, and which frames match an expression |
 //! | [`frame`] | outer frames, the inner ones in them, and what a sink is lent |
 //! | [`flow`] | which flow an inner frame belongs to |
@@ -82,6 +84,7 @@ pub mod replay;
 pub mod select;
 pub mod sink;
 pub mod source;
+mod tunnels;
 pub mod wire;
 #[cfg(feature = "af-xdp")]
 mod xdp;
@@ -94,6 +97,8 @@ pub use dispatch::Dispatch;
 pub use engine::Engine;
 pub use frame::{Batch, Captured, Frame, Slices};
 pub use replay::Replay;
+pub use sink::{Sink, SinkError, SinkFactory, SinkStats, WorkerContext};
+pub use tunnels::{Encapsulation, Tunnels};
 
 /// The programs in the README compile.
 #[cfg(all(doctest, feature = "af-xdp"))]

@@ -462,7 +462,7 @@ fn a_capture_of_fragments_is_replayed_in_whatever_order_they_are() {
     let replay = |reassemble| {
         let (sink, kept) = keeper();
         let replay = Replay::builder().file(&file).reassemble(reassemble).sink(sink).build().expect("replay");
-        let report = replay.run(&Arc::default()).expect("run");
+        let report = replay.run().expect("run");
         assert_balanced(&report);
         let kept = kept.lock().expect("no panic").clone();
         (report.frames, kept)

@@ -34,7 +34,7 @@ fn assert_held(cable: &Cable, run: &Mirror, files: &Path, wanted: u64) {
     let threads = threads(run.pid());
     generator.stop().expect("generated");
     let names: Vec<_> = threads.iter().map(|(name, _)| name.as_str()).collect();
-    for name in ["mirror", "mirror-q0", "mirror-q1", "mirror-links", "mirror-pcap", "mirror-signals"] {
+    for name in ["mirror", "q0-cap0", "q1-cap0", "mirror-links", "mirror-pcap", "mirror-signals"] {
         assert!(names.contains(&name), "{name} is not among {names:?}");
     }
     for (name, fields) in &threads {

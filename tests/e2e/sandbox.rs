@@ -88,17 +88,9 @@ fn every_thread_of_an_ingest_is_confined() {
     cable.target.ip("address add 10.99.0.1/24 dev out0").expect("address");
     let forwards = "--forward tap:ids0 --forward dev:far0 --forward vxlan:10.99.0.2 \
                     --forward pcap-over-ip:listen=127.0.0.1:57012 --forward pcap-over-ip:connect=127.0.0.1:57013 --print";
-    let file = [
-        "mirror",
-        "mirror-sandbox",
-        "mirror-signals",
-        "mirror-q0",
-        "mirror-q1",
-        "mirror-links",
-        "mirror-pcap",
-    ];
-    let outputs =
-        ["mirror-q0", "mirror-q1", "mirror-links", "mirror-forward", "mirror-print", "mirror-signals"];
+    let file =
+        ["mirror", "mirror-sandbox", "mirror-signals", "q0-cap0", "q1-cap0", "mirror-links", "mirror-pcap"];
+    let outputs = ["q0-cap0", "q1-cap0", "mirror-links", "mirror-forward", "mirror-print", "mirror-signals"];
     for (arguments, wanted, kept) in [
         ("-w out.pcapng --report report.json --latency", &file[..], 0),
         ("-Z nobody -w out.pcapng", &file, 0),
@@ -111,7 +103,7 @@ fn every_thread_of_an_ingest_is_confined() {
         (forwards, &outputs, 0),
         ("--wait busy-poll -w out.pcapng", &file, CAP_NET_ADMIN),
         ("--wait busy-poll -Z nobody -w out.pcapng", &file, CAP_NET_ADMIN | CAP_DAC_OVERRIDE),
-        ("--wait spin -vv", &["mirror-q0", "mirror-q1", "mirror-log"], 0),
+        ("--wait spin -vv", &["q0-cap0", "q1-cap0", "log-cap0"], 0),
     ] {
         println!("{arguments}");
         let directory = open_directory();

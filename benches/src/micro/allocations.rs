@@ -1,13 +1,11 @@
 //! How often a worker allocates a frame once it is under way: never.
 
-use std::{io, process::Command, sync::Arc, time::Instant};
+use std::{io, process::Command, time::Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use mirror_user::{
     Dispatch,
-    select::Allow,
-    sink::{Counters, Pcap, SinkFactory, WorkerContext, pcap::Target},
-    wire::vxlan,
+    sink::{Counters, Pcap, WorkerContext, pcap::Target},
 };
 
 use super::{
@@ -31,8 +29,8 @@ pub fn in_steady_state(measure: impl FnOnce(&mut dyn FnMut()) -> u64) -> Result<
     let frames = Shape::Ipv4.frames(114, BATCH, 8)?;
     // As to a file: a block goes out when it is full, and not with each tick.
     let pcap = Pcap::builder(Target::writer("nowhere", io::sink())).unbuffered(false).build()?;
-    let sinks: [Arc<dyn SinkFactory>; 2] = [Arc::new(Counters::default()), Arc::new(pcap)];
-    let mut dispatch = Dispatch::new(&WorkerContext::single(MAX_FRAME), [vxlan::PORT], Allow::all(), sinks)?;
+    let dispatch = Dispatch::builder().sink(Counters::default()).sink(pcap);
+    let mut dispatch = dispatch.build(&WorkerContext::single(MAX_FRAME))?;
     let mut batch = || {
         dispatch.frames(frames.iter().copied());
         dispatch.tick(Instant::now());

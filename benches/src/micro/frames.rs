@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use mirror_lab::frames::{ENCAPSULATION, Outer, OuterIp, TPID_8021Q, inner_of_len};
-use mirror_user::{Captured, Frame, decap, wire::vxlan};
+use mirror_user::{Captured, Frame, Tunnels, decap};
 
 /// Frames of one shape in memory, as a worker has them in its ring: a batch.
 pub(super) const BATCH: usize = 64;
@@ -112,7 +112,8 @@ impl Shape {
 ///
 /// Where one holds no inner frame, and the figure would be of something else.
 pub(super) fn decapsulated(frames: &[Captured<'static>]) -> Result<Vec<Frame<'static>>> {
-    let decapsulate = |captured: &Captured<'static>| decap::decapsulate_frame(*captured, &[vxlan::PORT]);
+    let tunnels = Tunnels::default();
+    let decapsulate = |captured: &Captured<'static>| decap::decapsulate_frame(*captured, &tunnels);
     frames
         .iter()
         .map(|captured| decapsulate(captured).ok().context("a frame to measure with holds no inner frame"))

@@ -14,14 +14,13 @@ use mirror_lab::{
     mixed::mixed,
 };
 use mirror_user::{
-    Batch, Captured, Dispatch, decap,
-    select::{Allow, Filter},
+    Batch, Captured, Dispatch, Tunnels, decap,
+    select::Filter,
     sink::{
         Counters, Pcap, SinkFactory, WorkerContext,
         pcap::{Format, Target},
         print::{Lines, Style},
     },
-    wire::vxlan,
 };
 use pcap::{Capture, Linktype};
 
@@ -159,11 +158,11 @@ impl Part {
             Self::Decap(shape, size) => {
                 let frames = shape.frames(size, BATCH, 1)?;
                 decapsulated(&frames)?;
-                let ports = black_box(vec![vxlan::PORT]);
+                let tunnels = black_box(Tunnels::default());
                 Box::new(move || {
                     for captured in &frames {
                         // What was found is looked at, and no more: to keep it with the frame is dispatch's work.
-                        match decap::decapsulate_frame(*black_box(captured), &ports) {
+                        match decap::decapsulate_frame(*black_box(captured), &tunnels) {
                             Ok(frame) => {
                                 let inner = frame.inner().first();
                                 black_box((inner, frame.vni(), frame.wire_len(), frame.has_reserved_bits()));
@@ -178,8 +177,7 @@ impl Part {
             Self::Dispatch(size) => {
                 let frames = Shape::Ipv4.frames(size, BATCH, 1)?;
                 let context = WorkerContext::single(MAX_FRAME);
-                let sink: Arc<dyn SinkFactory> = Arc::new(Null);
-                let mut dispatch = Dispatch::new(&context, [vxlan::PORT], Allow::all(), [sink])?;
+                let mut dispatch = Dispatch::builder().sink(Null).build(&context)?;
                 Box::new(move || dispatch.frames(frames.iter().copied()))
             }
             Self::Counters(origins) => self.sink_pass(SHORT, origins, Counters::default())?,

@@ -94,6 +94,8 @@ pub struct InterfaceReport {
     pub unstamped: u64,
     /// Whether all RX queues were asked for; then `xdp.passed.no_socket` is loss, and not choice.
     pub all_queues: bool,
+    /// Whether it was deleted while it was read, or moved to another network namespace.
+    pub lost: bool,
     /// What the XDP program counted.
     pub xdp: XdpReport,
     /// The interface's and driver's own counters, as deltas over the run.
@@ -491,11 +493,13 @@ impl Report {
             .is_some()
     }
 
-    /// Whether the run ended as it was asked to, every sink with it, none of which got nothing of what was for it, every
-    /// capture file was whole, and the books are closed: what `mirror` exits with 0 by.
+    /// Whether the run ended as it was asked to, with every interface and every sink, none of which got
+    /// nothing of what was for it, every capture file was whole, and the books are closed: what `mirror`
+    /// exits with 0 by.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.ended_by.is_none()
+            && self.interfaces.iter().all(|interface| !interface.lost)
             && self.files.iter().all(FileReport::is_whole)
             && self.accounting.residue == 0
             && self.sinks.iter().all(|sink| sink.state == SinkState::Done && !sink.got_nothing())

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// The most reasons a sink may name for drops, and for failures.
 pub const MAX_REASONS: usize = 8;
 
-/// Where the frames offered to a sink are.
+/// Where the frames offered to a sink are. A literal ends in `..SinkStats::default()`: fields may be added.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct SinkStats {
     /// Frames that got where the sink sends them.

@@ -137,6 +137,9 @@ impl<'a> Summary<'a> {
             (xdp.dropped.total(), "dropped as not allowed"),
         ];
         write_parts(f, " = ", " + ", &parts)?;
+        if interface.lost {
+            writeln!(f, "  the interface was deleted while it was read")?;
+        }
         let no_socket = xdp.passed.no_socket.saturating_sub(xdp.no_socket_at_start);
         let (lost, not_chosen) = if *all_queues { (no_socket, 0) } else { (0, no_socket) };
         let mut passed = xdp.passed.clone();

@@ -54,7 +54,7 @@ const FRAGMENT_PROTOCOL: (u32, u32) = ((ipv4::FRAGMENT_BITS as u32) << 16 | 0xff
 /// Inner ethertype and IP version: [`field::INNER_KIND`] under this mask, and what they are for IPv4.
 const INNER_IPV4: (u32, u32) = (0xffff_f000, (ethertype::IPV4 as u32) << 16 | 4 << 12);
 
-/// The layout of a frame of this shape; `None` for all others.
+/// The layout of a frame of this shape, to one of these ports of VXLAN; `None` for all others.
 ///
 /// Neighbouring fields are read and compared at once: a frame has a budget of instructions here, which the benchmarks
 /// count.
@@ -94,8 +94,8 @@ pub(super) fn decapsulate(bytes: &[u8], ports: &[u16]) -> Option<Layout> {
     };
     Some(Layout {
         vni: vni >> 8,
-        network: Network::Ipv4 { at: field::NETWORK as u8 },
-        udp: field::UDP as u8,
+        network: Network::Ipv4 { at: field::NETWORK as u16 },
+        udp: field::UDP as u16,
         inner_start: field::INNER as u32,
         inner_len: inner_len as u32,
         wire_len: told.max(inner_len) as u32,

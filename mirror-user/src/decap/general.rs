@@ -6,6 +6,7 @@
 use crate::{
     account::Reject,
     frame::{HeadBuffer, Layout, Network, Segments},
+    tunnels::{Encapsulation, Tunnels},
     wire::{
         self,
         ethernet::{self, ethertype},
@@ -42,7 +43,11 @@ struct Outer<'a> {
     reason = "the longest outer headers are 106 bytes, lengths are 16 bits"
 )]
 #[inline(never)]
-pub(super) fn decapsulate(captured: &Segments<'_>, wire_len: u32, ports: &[u16]) -> Result<Layout, Reject> {
+pub(super) fn decapsulate(
+    captured: &Segments<'_>,
+    wire_len: u32,
+    tunnels: &Tunnels,
+) -> Result<Layout, Reject> {
     // Every header that is read lies in the head, wherever the frame is cut.
     let mut buffer = HeadBuffer::default();
     let bytes = captured.head(&mut buffer);
@@ -60,8 +65,10 @@ pub(super) fn decapsulate(captured: &Segments<'_>, wire_len: u32, ports: &[u16])
     let outer = outer.map_err(|reason| why(reason, cut))?;
     let datagram = udp::Datagram::new_checked(outer.payload).map_err(|error| why(error, cut))?;
     let port = datagram.destination_port();
-    if !ports.contains(&port) {
-        return Err(if port == GENEVE_PORT { Reject::Geneve } else { Reject::NotTunnel });
+    match tunnels.encapsulation(port) {
+        Some(Encapsulation::Vxlan) => {}
+        None if port == GENEVE_PORT => return Err(Reject::Geneve),
+        None => return Err(Reject::NotTunnel),
     }
 
     let udp = at + outer.header_len;
@@ -90,7 +97,7 @@ pub(super) fn decapsulate(captured: &Segments<'_>, wire_len: u32, ports: &[u16])
     Ok(Layout {
         vni: packet.vni(),
         network: outer.network,
-        udp: udp as u8,
+        udp: udp as u16,
         inner_start: inner_start as u32,
         inner_len: (datagram_end - inner_start) as u32,
         wire_len: told_len(&inner).unwrap_or(0).max(before_cut) as u32,
@@ -121,7 +128,7 @@ fn outer_ipv4(bytes: &[u8], at: usize, on_wire: usize) -> Result<Outer<'_>, Reje
         total_len if total_len < header_len => return Err(Reject::BadOuter),
         total_len => total_len - header_len,
     };
-    Ok(Outer { network: Network::Ipv4 { at: at as u8 }, header_len, told, payload: packet.payload() })
+    Ok(Outer { network: Network::Ipv4 { at: at as u16 }, header_len, told, payload: packet.payload() })
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "behind at most two tags")]
@@ -134,7 +141,7 @@ fn outer_ipv6(bytes: &[u8], at: usize, on_wire: usize) -> Result<Outer<'_>, Reje
         (next, _) if ipv6::is_extension(next) => return Err(Reject::Extension),
         _ => return Err(Reject::NotTunnel),
     };
-    let (network, payload) = (Network::Ipv6 { at: at as u8 }, packet.payload());
+    let (network, payload) = (Network::Ipv6 { at: at as u16 }, packet.payload());
     Ok(Outer { network, header_len: ipv6::HEADER_LEN, told, payload })
 }
 

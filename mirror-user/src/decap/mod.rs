@@ -18,11 +18,12 @@ pub(crate) use general::untag;
 use crate::{
     account::Reject,
     frame::{Captured, Frame, Layout},
+    tunnels::Tunnels,
 };
 
 /// Finds the inner frame of one outer frame, as every worker does: for embedders with a source of their own.
 ///
-/// `ports` are the UDP destination ports of the tunnel, [`vxlan::PORT`](crate::wire::vxlan::PORT) as a rule.
+/// `tunnels` are those that are decapsulated: as a rule [`Tunnels::default`].
 ///
 /// # Errors
 ///
@@ -31,16 +32,16 @@ use crate::{
 /// # Examples
 ///
 /// ```
-/// use mirror_user::{Captured, decap, wire::vxlan};
+/// use mirror_user::{Captured, Tunnels, decap};
 ///
 /// let runt = Captured::new(&[0; 13], 13, 0);
-/// let error = decap::decapsulate_frame(runt, &[vxlan::PORT]).unwrap_err();
+/// let error = decap::decapsulate_frame(runt, &Tunnels::default()).unwrap_err();
 /// assert_eq!(error, mirror_user::account::Reject::Short);
 /// ```
 #[expect(clippy::inline_always, reason = "as in `fast`: what embedders measure and call in their loops")]
 #[inline(always)]
-pub fn decapsulate_frame<'a>(captured: Captured<'a>, ports: &[u16]) -> Result<Frame<'a>, Reject> {
-    decapsulate(&captured, ports).map(|layout| Frame::new(captured, layout))
+pub fn decapsulate_frame<'a>(captured: Captured<'a>, tunnels: &Tunnels) -> Result<Frame<'a>, Reject> {
+    decapsulate(&captured, tunnels).map(|layout| Frame::new(captured, layout))
 }
 
 /// Finds the inner frame.
@@ -50,11 +51,11 @@ pub fn decapsulate_frame<'a>(captured: Captured<'a>, ports: &[u16]) -> Result<Fr
 /// The reason for which the frame holds none.
 #[expect(clippy::inline_always, reason = "as in `fast`: each worker's loop has its own")]
 #[inline(always)]
-pub(crate) fn decapsulate(captured: &Captured<'_>, ports: &[u16]) -> Result<Layout, Reject> {
+pub(crate) fn decapsulate(captured: &Captured<'_>, tunnels: &Tunnels) -> Result<Layout, Reject> {
     // Of a frame in several pieces the first may hold all that is asked for, and the others padding.
-    if let Some(layout) = fast::decapsulate(captured.first(), ports) {
+    if let Some(layout) = fast::decapsulate(captured.first(), tunnels.vxlan()) {
         return Ok(layout);
     }
     // Not the frame itself: a reference to it would have it go through memory on the fast way, too.
-    general::decapsulate(&captured.bytes(), captured.wire_len(), ports)
+    general::decapsulate(&captured.bytes(), captured.wire_len(), tunnels)
 }

@@ -97,6 +97,7 @@ pub struct Facts {
 
 /// A VXLAN device of the kernel.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct VxlanDevice {
     /// Its name.
     pub name: String,
@@ -108,6 +109,7 @@ pub struct VxlanDevice {
 
 /// A UDP socket on a tunnel port.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct PortHolder {
     /// The local address it is bound to.
     pub address: String,
@@ -177,6 +179,7 @@ fn is_nothing_left(fact: &Fact<Vec<LeftSetting>>) -> bool {
 
 /// An interrupt of an interface.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Irq {
     /// Its number in `/proc/irq`.
     pub irq: u32,

@@ -40,6 +40,7 @@ pub fn toeplitz(key: &[u8], input: &[u8]) -> u32 {
 
 /// What the outer source ports of mirrored traffic reach between one source and one target.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub struct Reach {
     /// Table entries reached, the same for any pair of addresses.
     pub entries: usize,

@@ -10,7 +10,7 @@ use crate::{account::Report, pipeline, sink::SinkFactory};
 
 /// A report of parts that are still counting: each is up to a tick old, so the laws are not compared.
 pub(super) fn live(report: &mut Report, interfaces: &[LiveInterface], sinks: &[Arc<dyn SinkFactory>]) {
-    report.expect_sinks(sinks.iter().map(|sink| sink.name()));
+    report.expect_sinks(sinks.iter().map(SinkFactory::name));
     for interface in interfaces {
         for Published { counters, .. } in interface.published() {
             report.add_worker(&counters.frames, &counters.sinks);
@@ -22,7 +22,7 @@ pub(super) fn live(report: &mut Report, interfaces: &[LiveInterface], sinks: &[A
 
 /// The report of a run that is over: every part has had its last word.
 pub(super) fn at_rest(report: &mut Report, interfaces: Vec<Settled>, sinks: &[Arc<dyn SinkFactory>]) {
-    report.expect_sinks(sinks.iter().map(|sink| sink.name()));
+    report.expect_sinks(sinks.iter().map(SinkFactory::name));
     for Settled { report: interface, outcomes } in interfaces {
         for outcome in outcomes {
             report.add_worker(&outcome.counters.frames, &outcome.counters.sinks);

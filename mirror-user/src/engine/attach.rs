@@ -20,7 +20,7 @@ pub(super) fn attach(
     for (position, &mode) in plan.modes.iter().enumerate() {
         let native = mode == Mode::Native;
         let settings = Settings {
-            ports: &options.ports,
+            tunnels: &options.tunnels,
             allow: &options.selection.allow,
             stamp,
             own: addresses.is_some(),

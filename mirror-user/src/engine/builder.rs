@@ -2,13 +2,15 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use mirror_ebpf::mirror::{MAX_PORTS, MAX_SOURCES, MAX_VNIS, VXLAN_PORT};
+use mirror_ebpf::mirror::{MAX_PORTS, MAX_SOURCES, MAX_VNIS};
 
 use super::{
-    BindMode, Destination, Engine, EngineError, Mode, Queues, ThreadHook, Wait, layout, options::Options,
-    plan,
+    BindMode, Destination, Engine, EngineError, Mode, OnInterfaceLost, Queues, ThreadHook, Wait, layout,
+    options::Options, plan,
 };
-use crate::{frame::MAX_BATCH, host::interface::may_be_name, select::Selection, sink::SinkFactory};
+use crate::{
+    frame::MAX_BATCH, host::interface::may_be_name, select::Selection, sink::SinkFactory, tunnels::Tunnels,
+};
 
 /// Describes a run. Every setting has a default that works.
 #[derive(Clone)]
@@ -39,7 +41,8 @@ impl EngineBuilder {
                 bind: BindMode::default(),
                 wait: Wait::default(),
                 destination: Destination::default(),
-                ports: vec![VXLAN_PORT],
+                on_interface_lost: OnInterfaceLost::default(),
+                tunnels: Tunnels::default(),
                 selection: Selection::all(),
                 count: None,
                 rx_ring: Self::DEFAULT_RX_RING,
@@ -99,9 +102,16 @@ impl EngineBuilder {
         self
     }
 
-    /// UDP destination ports of the tunnel, at most four. Default: 4789.
-    pub fn ports(mut self, ports: impl IntoIterator<Item = u16>) -> Self {
-        self.options.ports = ports.into_iter().collect();
+    /// What becomes of the run when one of several interfaces is deleted. Default: [`OnInterfaceLost::End`].
+    pub fn on_interface_lost(mut self, then: OnInterfaceLost) -> Self {
+        self.options.on_interface_lost = then;
+        self
+    }
+
+    /// Tunnels to take frames of, at most four; `[4789, 8472]` is VXLAN on these ports. Default: VXLAN on
+    /// 4789.
+    pub fn tunnels(mut self, tunnels: impl Into<Tunnels>) -> Self {
+        self.options.tunnels = tunnels.into();
         self
     }
 
@@ -179,8 +189,8 @@ impl EngineBuilder {
     }
 
     /// Adds a sink. A run without any still counts.
-    pub fn sink(mut self, sink: Arc<dyn SinkFactory>) -> Self {
-        self.options.sinks.push(sink);
+    pub fn sink(mut self, sink: impl SinkFactory + 'static) -> Self {
+        self.options.sinks.push(Arc::new(sink));
         self
     }
 
@@ -215,7 +225,7 @@ impl std::fmt::Debug for EngineBuilder {
 fn validate(options: &Options) -> Result<(), String> {
     let Options {
         interfaces,
-        ports,
+        tunnels,
         selection,
         rx_ring,
         umem_frames,
@@ -240,7 +250,7 @@ fn validate(options: &Options) -> Result<(), String> {
     if interfaces.iter().collect::<BTreeSet<_>>().len() != interfaces.len() {
         return Err("an interface is named twice; each can be read once".to_owned());
     }
-    if ports.is_empty() || ports.len() > MAX_PORTS || ports.contains(&0) {
+    if tunnels.is_empty() || tunnels.len() > MAX_PORTS || tunnels.contains(0) {
         return Err(format!("between 1 and {MAX_PORTS} tunnel ports can be read, none of them 0"));
     }
     if selection.allow.vni_list().len() > MAX_VNIS as usize

@@ -24,8 +24,16 @@ pub enum Event {
         /// Its name.
         interface: String,
     },
-    /// The interface is gone; nothing more will come from it.
+    /// The interface is gone: deleted, or moved to another network namespace. Nothing more will come from it.
     InterfaceDeleted {
+        /// Its name.
+        interface: String,
+        /// Whether the run goes on with the others, by [`OnInterfaceLost`](super::OnInterfaceLost).
+        goes_on: bool,
+    },
+    /// There is an interface again with the name of one that was deleted. It is not read: only a run that
+    /// starts anew does.
+    InterfaceReturned {
         /// Its name.
         interface: String,
     },
@@ -50,7 +58,42 @@ pub enum Event {
     },
     /// A worker died; its frames are abandoned from there on.
     WorkerDied {
+        /// The interface that it read.
+        interface: String,
+        /// The RX queue that it read.
+        queue: u32,
         /// What it died of.
         reason: String,
     },
+}
+
+impl Event {
+    /// Whether there is nothing more to wait for: the run is to be [stopped](super::Running::stop).
+    #[must_use]
+    pub fn ends_run(&self) -> bool {
+        match self {
+            Self::StopRequested | Self::CountReached | Self::WorkerDied { .. } => true,
+            Self::InterfaceDeleted { goes_on, .. } => !goes_on,
+            Self::InterfaceDown { .. }
+            | Self::InterfaceNoCarrier { .. }
+            | Self::InterfaceUp { .. }
+            | Self::InterfaceReturned { .. }
+            | Self::QueuesUnread { .. }
+            | Self::NotLocal { .. } => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_interface_ends_the_run_unless_others_go_on() {
+        let deleted = |goes_on| Event::InterfaceDeleted { interface: "ens6".to_owned(), goes_on };
+        assert!(deleted(false).ends_run());
+        assert!(!deleted(true).ends_run());
+        assert!(!Event::InterfaceReturned { interface: "ens6".to_owned() }.ends_run());
+        assert!(Event::StopRequested.ends_run());
+    }
 }

@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
@@ -12,8 +15,8 @@ use super::{
     local::LocalWatch,
     options::Options,
     queues::QueueWatch,
-    threads::{Watcher, watch_log},
-    worker::{Common, Published, RingOutcome, Worker, start_workers},
+    threads::{self, Watcher, watch_log},
+    worker::{Common, Control, Published, RingOutcome, Worker, start_workers},
 };
 use crate::{
     account::{InterfaceReport, QueueReport, WorkerCounters},
@@ -21,7 +24,7 @@ use crate::{
     escape::shell,
     host::{
         addresses::AddressWatch,
-        interface::CounterReader,
+        interface::{CounterReader, Interface},
         statistics::loss_deltas,
         tunables::{BusyPollTunables, TunablesGuard},
     },
@@ -44,6 +47,10 @@ pub(super) struct LiveInterface {
     counters: Mutex<CounterReader>,
     counters_before: BTreeMap<String, u64>,
     settings: HeldSettings,
+    /// What its workers are told.
+    control: Arc<Control>,
+    /// Whether it has been deleted.
+    lost: AtomicBool,
     watched: Mutex<Watched>,
     _log: Option<Watcher>,
 }
@@ -81,6 +88,8 @@ impl LiveInterface {
             Wait::BusyPoll => Some(TunablesGuard::set(&interface.interface, BusyPollTunables::default())?),
             Wait::Poll | Wait::Spin => None,
         };
+        let control = Arc::<Control>::default();
+        let common = &Common { control: Arc::clone(&control), ..common.clone() };
         let mut own = interface.clone();
         for (worker, place) in (first_worker..).zip(&mut own.queues) {
             place.cpu = plan.cpu(worker);
@@ -103,6 +112,8 @@ impl LiveInterface {
             counters: Mutex::new(counters),
             counters_before,
             settings: Arc::new(Mutex::new(tunables)),
+            control,
+            lost: AtomicBool::new(false),
             watched: Mutex::new(Watched {
                 queues: QueueWatch::new(options.queues == Queues::All),
                 addresses,
@@ -113,8 +124,10 @@ impl LiveInterface {
         };
         live.read_added_queues(options, plan, common, first_worker)?;
         if options.kernel_log {
-            live._log =
-                live.program.logger().map(|logger| watch_log(logger, options.hook.clone())).transpose()?;
+            let Interface { name, index, .. } = &live.plan.interface;
+            let name = threads::name("log", name, *index);
+            let logger = live.program.logger();
+            live._log = logger.map(|logger| watch_log(&name, logger, options.hook.clone())).transpose()?;
         }
         Ok(live)
     }
@@ -194,6 +207,9 @@ impl LiveInterface {
 
     /// Has the XDP program know addresses that have come or gone.
     pub(super) fn follow_addresses(&self) {
+        if self.is_lost() {
+            return;
+        }
         let mut watched = self.watched();
         let Some(watch) = &mut watched.addresses else { return };
         let name = &self.plan.interface.name;
@@ -219,6 +235,9 @@ impl LiveInterface {
     /// Whether all that comes is for others, or comes by queues that nobody reads although all were asked for, since the last
     /// report of it.
     pub(super) fn look(&self) -> Option<Event> {
+        if self.is_lost() {
+            return None;
+        }
         let xdp = match self.program.report() {
             Ok(report) => report,
             Err(error) => {
@@ -262,9 +281,44 @@ impl LiveInterface {
         Arc::clone(&self.settings)
     }
 
+    /// It has been deleted: its workers empty their rings and end, whatever becomes of the run. `goes_on`
+    /// says whether that goes on with other interfaces.
+    pub(super) fn lose(&self, goes_on: bool) {
+        self.lost.store(true, Ordering::Relaxed);
+        // One that was moved to another network namespace keeps the program.
+        self.detach();
+        self.drain();
+        // Now and not at the end, when another may have its name.
+        put_back(&self.settings);
+        if goes_on {
+            let name = &self.plan.interface.name;
+            self.watched()
+                .warnings
+                .push(format!("{name}: the interface was deleted, and the run went on with the others"));
+        }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.plan.interface.name
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+
     /// Stops new frames from coming. What is in the rings stays there.
-    pub(super) fn detach(&mut self) {
+    pub(super) fn detach(&self) {
         self.program.detach();
+    }
+
+    /// Has the workers empty their rings and end.
+    pub(super) fn drain(&self) {
+        self.control.drain.store(true, Ordering::Release);
+    }
+
+    /// Has every sink hand over what it buffers, at its worker's next tick.
+    pub(super) fn flush(&self) {
+        self.control.flush.fetch_add(1, Ordering::Relaxed);
     }
 
     /// What each worker has shown last.
@@ -272,7 +326,8 @@ impl LiveInterface {
         self.workers.iter().map(Worker::published)
     }
 
-    /// Waits for the workers, which must have been told to drain, and closes the interface's account.
+    /// Waits for the workers, which must have been told to [drain](Self::drain), and closes the interface's
+    /// account.
     pub(super) fn settle(mut self) -> Settled {
         let outcomes: Vec<_> = self.workers.iter_mut().map(Worker::outcome).collect();
         let queues = self.workers.iter().zip(&outcomes);
@@ -317,6 +372,7 @@ impl LiveInterface {
             time: (if self.stamp { "kernel" } else { "user" }).into(),
             unstamped: 0,
             all_queues: self.plan.all_queues,
+            lost: self.is_lost(),
             xdp,
             nic,
             queues: self

@@ -28,7 +28,7 @@ use std::sync::Arc;
 pub use builder::EngineBuilder;
 pub use error::EngineError;
 pub use event::Event;
-pub use options::{BindMode, Destination, Mode, Queues, ThreadHook, Wait};
+pub use options::{BindMode, Destination, Mode, OnInterfaceLost, Queues, ThreadHook, Wait};
 pub use plan::{InterfacePlan, Plan, QueuePlan};
 pub use running::{Running, Stopper};
 
@@ -49,8 +49,8 @@ impl Engine {
 
     /// Adds a sink once the plan is known, by which its memory can be planned.
     #[must_use]
-    pub fn sink(mut self, sink: Arc<dyn SinkFactory>) -> Self {
-        self.options.sinks.push(sink);
+    pub fn sink(mut self, sink: impl SinkFactory + 'static) -> Self {
+        self.options.sinks.push(Arc::new(sink));
         self
     }
 

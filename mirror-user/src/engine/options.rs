@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{select::Selection, sink::SinkFactory};
+use crate::{select::Selection, sink::SinkFactory, tunnels::Tunnels};
 
 /// XDP mode asked for.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -67,6 +67,18 @@ pub enum Destination {
     Any,
 }
 
+/// What a run over several interfaces does when one of them is deleted.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum OnInterfaceLost {
+    /// It is over.
+    #[default]
+    End,
+    /// It goes on with the others, as long as one is left. The lost one's account is in the report, which
+    /// says that it was lost; an interface of its name that comes later is reported and not read.
+    GoOn,
+}
+
 /// Called on each thread of the engine when it has opened all it needs and before its first frame; the place to give
 /// up capabilities, which in Linux each thread holds for itself.
 pub type ThreadHook = Arc<dyn Fn() -> std::io::Result<()> + Send + Sync>;
@@ -81,7 +93,8 @@ pub(super) struct Options {
     pub(super) bind: BindMode,
     pub(super) wait: Wait,
     pub(super) destination: Destination,
-    pub(super) ports: Vec<u16>,
+    pub(super) on_interface_lost: OnInterfaceLost,
+    pub(super) tunnels: Tunnels,
     pub(super) selection: Selection,
     pub(super) count: Option<u64>,
     pub(super) rx_ring: u32,

@@ -1,7 +1,7 @@
 //! A running engine.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -11,10 +11,10 @@ use nix::unistd::{SysconfVar, sysconf};
 use super::{
     EngineError, Event, Plan, assemble,
     interface::{HeldSettings, LiveInterface, put_back},
-    options::Options,
+    options::{OnInterfaceLost, Options},
     ports::HeldPorts,
     threads::{Watcher, watch_links},
-    worker::{Common, Control},
+    worker::{Common, died_of},
 };
 use crate::{
     account::Report,
@@ -46,7 +46,7 @@ pub struct Running {
     // Fields drop in this order: watchers first, ports last.
     _links: Watcher,
     interfaces: Vec<LiveInterface>,
-    control: Arc<Control>,
+    on_interface_lost: OnInterfaceLost,
     events: Receiver<Event>,
     sender: Sender<Event>,
     sinks: Vec<Arc<dyn SinkFactory>>,
@@ -83,27 +83,26 @@ impl Stopper {
 impl Running {
     pub(super) fn start(options: Options, plan: &Plan) -> Result<Self, EngineError> {
         let (sender, events) = unbounded();
-        let control = Arc::new(Control::default());
         let workers = plan.interfaces.iter().map(|interface| interface.queues.len()).sum();
         let cpus = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
         let common = Common {
             pipeline: PipelineConfig {
-                ports: options.ports.as_slice().into(),
+                tunnels: options.tunnels.clone(),
                 // The XDP program has let in only what may come.
                 selection: Arc::new(options.selection.filters_only()),
                 budget: Arc::new(Budget::new(options.count)),
-                reassembly: options.reassemble.then(|| SharedReassembler::live(&options.ports, workers)),
+                reassembly: options.reassemble.then(|| SharedReassembler::live(&options.tunnels, workers)),
             },
-            control: Arc::clone(&control),
+            control: Arc::default(),
             events: sender.clone(),
-            stamp: options.sinks.iter().any(|sink| sink.needs_time()),
+            stamp: options.sinks.iter().any(SinkFactory::needs_time),
             max_frame: plan.max_frame(),
             workers,
             spare_cpus: cpus.and_then(|cpus| usize::try_from(cpus).ok()).is_some_and(|cpus| cpus > workers),
         };
         let links = LinkWatch::open()?;
         tunables::recover();
-        let ports = HeldPorts::hold(&options.ports);
+        let ports = HeldPorts::hold(&options.tunnels);
         let mut interfaces: Vec<LiveInterface> = Vec::with_capacity(plan.interfaces.len());
         let mut first_worker = 0;
         for own in &plan.interfaces {
@@ -123,7 +122,7 @@ impl Running {
         Ok(Self {
             _links: links,
             interfaces,
-            control,
+            on_interface_lost: options.on_interface_lost,
             events,
             sender,
             sinks: options.sinks,
@@ -142,7 +141,7 @@ impl Running {
     /// looked at here.
     pub fn wait(&self, timeout: Duration) -> Option<Event> {
         let start = Instant::now();
-        let event = loop {
+        let mut event = loop {
             let left = timeout.saturating_sub(start.elapsed());
             let Due { look, follow } = *lock(&self.due);
             let look = look.min(follow).saturating_duration_since(Instant::now());
@@ -157,16 +156,30 @@ impl Running {
                 return None;
             }
         };
-        match &event {
-            Event::InterfaceDeleted { interface } => {
-                lock(&self.ended_by).get_or_insert_with(|| format!("{interface}: the interface was deleted"));
+        match &mut event {
+            Event::InterfaceDeleted { interface, goes_on } => {
+                *goes_on = self.lose(interface);
+                if !*goes_on {
+                    lock(&self.ended_by)
+                        .get_or_insert_with(|| format!("{interface}: the interface was deleted"));
+                }
             }
-            Event::WorkerDied { reason } => {
-                lock(&self.ended_by).get_or_insert_with(|| reason.clone());
+            Event::WorkerDied { interface, queue, reason } => {
+                lock(&self.ended_by).get_or_insert_with(|| died_of(interface, *queue, reason));
             }
             _ => {}
         }
         Some(event)
+    }
+
+    /// An interface is gone. Whether the run goes on with others.
+    fn lose(&self, name: &str) -> bool {
+        let is_left = |interface: &LiveInterface| !interface.is_lost() && interface.name() != name;
+        let goes_on = self.on_interface_lost == OnInterfaceLost::GoOn && self.interfaces.iter().any(is_left);
+        if let Some(lost) = self.interfaces.iter().find(|interface| interface.name() == name) {
+            lost.lose(goes_on);
+        }
+        goes_on
     }
 
     /// Now and then: a change of queues comes without a message on most kernels.
@@ -199,7 +212,7 @@ impl Running {
 
     /// Has every sink hand over what it buffers, at its worker's next tick.
     pub fn flush(&self) {
-        self.control.flush.fetch_add(1, Ordering::Relaxed);
+        self.interfaces.iter().for_each(LiveInterface::flush);
     }
 
     /// The account as it stands, up to a tick (100 ms) old, with origins, latency, members and VLANs. The law
@@ -223,11 +236,11 @@ impl Running {
     }
 
     /// Lets nothing new in, and has the workers empty their rings and end.
-    fn halt(&mut self) {
-        for interface in &mut self.interfaces {
+    fn halt(&self) {
+        for interface in &self.interfaces {
             interface.detach();
         }
-        self.control.drain.store(true, Ordering::Release);
+        self.interfaces.iter().for_each(LiveInterface::drain);
     }
 
     fn empty_report(&self) -> Report {

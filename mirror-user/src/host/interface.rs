@@ -50,6 +50,7 @@ pub struct Interface {
 
 /// The other end of a veth pair.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Peer {
     /// Its name.
     pub name: String,

@@ -12,6 +12,7 @@ use super::{HostError, read_text};
 ///
 /// UMEM pages count against it unless the process holds CAP_IPC_LOCK; BPF maps did before kernel 5.11.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Memlock {
     /// What holds now.
     pub soft: Option<u64>,
@@ -62,6 +63,7 @@ impl Memlock {
 
 /// RLIMIT_NOFILE of this process; `None` is unlimited.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub struct OpenFiles {
     /// What holds now.
     pub soft: Option<u64>,
@@ -168,6 +170,7 @@ pub fn remedy(errno: i32) -> Option<&'static str> {
 
 /// Huge pages of 2 MiB, the size a UMEM is mapped with where there are any.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct HugePages {
     /// Pages in the pool (`vm.nr_hugepages`).
     pub total: u64,
@@ -200,6 +203,7 @@ pub struct Capabilities(u64);
 /// Capabilities that ingest can make use of, with their numbers from `linux/capability.h`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u32)]
+#[non_exhaustive]
 pub enum Capability {
     /// Attaches XDP programs, binds AF_XDP sockets, sets ethtool values.
     NetAdmin = 12,

@@ -1,14 +1,14 @@
 //! Links that go up, down or away: AF_XDP sockets report neither (poll(2) stays silent), so rtnetlink is watched.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     io,
     os::fd::{AsFd, BorrowedFd},
     time::{Duration, Instant},
 };
 
 use neli::{
-    consts::rtnl::{RtAddrFamily, Rtm},
+    consts::rtnl::{Ifla, RtAddrFamily, Rtm},
     nl::NlPayload,
     rtnl::Ifinfomsg,
 };
@@ -25,7 +25,8 @@ use super::{
 };
 
 /// What happened to a link.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum LinkEvent {
     /// It can receive: set up, and its carrier is there. New links that are up at once begin so.
     Up {
@@ -48,6 +49,13 @@ pub enum LinkEvent {
         /// The link's index.
         index: u32,
     },
+    /// A link has a name that was [expected](LinkWatch::expect).
+    Named {
+        /// The link's index.
+        index: u32,
+        /// The name.
+        name: String,
+    },
 }
 
 /// Watches the links of the network namespace that the opening thread was in.
@@ -63,6 +71,8 @@ pub struct LinkWatch {
     requests: Netlink,
     /// Every link there is, and whether it can receive.
     known: BTreeMap<u32, State>,
+    /// Names that are waited for.
+    expected: BTreeSet<String>,
     pending: VecDeque<LinkEvent>,
     overruns: u64,
 }
@@ -78,8 +88,14 @@ impl LinkWatch {
             let groups = u32::try_from(libc::RTMGRP_LINK).map_err(io::Error::other)?;
             let events = Netlink::open(SockProtocol::NetlinkRoute, groups)?;
             let requests = Netlink::open(SockProtocol::NetlinkRoute, 0)?;
-            let mut watch =
-                Self { events, requests, known: BTreeMap::new(), pending: VecDeque::new(), overruns: 0 };
+            let mut watch = Self {
+                events,
+                requests,
+                known: BTreeMap::new(),
+                expected: BTreeSet::new(),
+                pending: VecDeque::new(),
+                overruns: 0,
+            };
             watch.compare()?;
             watch.pending.clear();
             Ok(watch)
@@ -94,6 +110,16 @@ impl LinkWatch {
     /// When rtnetlink fails for another reason than an overrun.
     pub fn next(&mut self, timeout: Duration) -> Result<Option<LinkEvent>, HostError> {
         self.wait(timeout).map_err(refused)
+    }
+
+    /// Has the first link that has this name, now or later, be an event: [`LinkEvent::Named`], once.
+    ///
+    /// # Errors
+    ///
+    /// When rtnetlink fails.
+    pub fn expect(&mut self, name: &str) -> Result<(), HostError> {
+        self.expected.insert(name.to_owned());
+        self.compare().map_err(refused)
     }
 
     /// How often the kernel had to drop messages, and the state was read again.
@@ -147,7 +173,10 @@ impl LinkWatch {
         }
         let Ok(index) = u32::try_from(*link.ifi_index()) else { return };
         match kind {
-            Rtm::Newlink => self.is_now(index, state(link)),
+            Rtm::Newlink => {
+                self.is_now(index, state(link));
+                self.is_named(index, link);
+            }
             Rtm::Dellink => self.is_gone(index),
             _ => {}
         }
@@ -171,6 +200,19 @@ impl LinkWatch {
         }
     }
 
+    /// A link may get its name when it is made, or later.
+    fn is_named(&mut self, index: u32, link: &Ifinfomsg) {
+        if self.expected.is_empty() {
+            return;
+        }
+        let name = link.rtattrs().get_attr_handle().get_attr_payload_as_with_len::<String>(Ifla::Ifname);
+        if let Ok(name) = name
+            && self.expected.remove(&name)
+        {
+            self.pending.push_back(LinkEvent::Named { index, name });
+        }
+    }
+
     /// Reads every link and reports what differs from what is known.
     fn compare(&mut self) -> io::Result<()> {
         let links = list(&mut self.requests)?;
@@ -184,6 +226,11 @@ impl LinkWatch {
         }
         for (index, state) in now {
             self.is_now(index, state);
+        }
+        for link in &links {
+            if let Ok(index) = u32::try_from(*link.ifi_index()) {
+                self.is_named(index, link);
+            }
         }
         Ok(())
     }

@@ -20,6 +20,7 @@ use super::{
 /// See `Documentation/networking/napi.rst`, "IRQ mitigation" and "Busy polling"; kernel 5.10 and later. With both at 0, the
 /// kernel's default, interrupts come back after each poll and softirq competes with the worker.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub struct BusyPollTunables {
     /// Empty polls before the interrupt is on again.
     pub napi_defer_hard_irqs: u32,

@@ -13,6 +13,7 @@ const IFLA_VXLAN_COLLECT_METADATA: u16 = 25;
 
 /// A VXLAN device of the calling thread's network namespace.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub struct Vxlan {
     /// Its name.
     pub name: String,

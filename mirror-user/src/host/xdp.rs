@@ -58,6 +58,7 @@ impl XdpMode {
 
 /// The program on an interface's XDP hook.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct XdpHook {
     /// How it is attached.
     pub mode: XdpMode,

@@ -18,6 +18,7 @@ use crate::{
     decap,
     frame::{Captured, Frame, MAX_BATCH},
     reassembly::{JOINED, MAX_JOINED, Outcome, Reassembler},
+    tunnels::Tunnels,
 };
 
 /// The reassembler of a run. One lock for all workers: the fragments of a datagram may come by different queues, and who has
@@ -45,17 +46,17 @@ enum Clock {
 impl SharedReassembler {
     /// For frames that are received now, by so many workers.
     #[cfg(feature = "af-xdp")]
-    pub(crate) fn live(ports: &[u16], workers: usize) -> Arc<Self> {
-        Self::new(ports, workers, Clock::Since(Instant::now()))
+    pub(crate) fn live(tunnels: &Tunnels, workers: usize) -> Arc<Self> {
+        Self::new(tunnels, workers, Clock::Since(Instant::now()))
     }
 
     /// For frames that were received at another time, by one pipeline.
-    pub(crate) fn recorded(ports: &[u16]) -> Arc<Self> {
-        Self::new(ports, 1, Clock::Frames)
+    pub(crate) fn recorded(tunnels: &Tunnels) -> Arc<Self> {
+        Self::new(tunnels, 1, Clock::Frames)
     }
 
-    fn new(ports: &[u16], workers: usize, clock: Clock) -> Arc<Self> {
-        let table = Mutex::new(Reassembler::new(ports.iter().copied(), workers));
+    fn new(tunnels: &Tunnels, workers: usize, clock: Clock) -> Arc<Self> {
+        let table = Mutex::new(Reassembler::new(tunnels.clone(), workers));
         Arc::new(Self { table, clock, pipelines: AtomicUsize::new(0) })
     }
 
@@ -189,7 +190,7 @@ impl Joins {
 
 /// What `Pipeline::process` does to a frame, in few words: there are far fewer of these.
 fn sort<'b>(captured: Captured<'b>, config: &PipelineConfig) -> Result<Frame<'b>, Reject> {
-    let frame = decap::decapsulate_frame(captured, &config.ports)?;
+    let frame = decap::decapsulate_frame(captured, &config.tunnels)?;
     let allow = &config.selection.allow;
     if !allow.allows_source(frame.source()) {
         return Err(Reject::Source);

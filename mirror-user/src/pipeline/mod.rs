@@ -23,13 +23,14 @@ use crate::{
     frame::{Batch, Captured, Frame, MAX_BATCH},
     select::{Budget, Scratch, Selection},
     sink::{Sink, SinkError, SinkStats},
+    tunnels::Tunnels,
 };
 
 /// What the pipelines of a run share.
 #[derive(Clone, Debug)]
 pub(crate) struct PipelineConfig {
-    /// UDP destination ports of the tunnel.
-    pub(crate) ports: Arc<[u16]>,
+    /// What is decapsulated.
+    pub(crate) tunnels: Tunnels,
     /// What the worker itself selects; every tunnel where the XDP program has chosen already.
     pub(crate) selection: Arc<Selection>,
     pub(crate) budget: Arc<Budget>,
@@ -248,7 +249,7 @@ impl Pipeline {
             };
             counts.outer_bytes += captured.len() as u64;
             counts.multi_descriptor += u64::from(captured.is_in_several());
-            let layout = match decap::decapsulate(&captured, &self.config.ports) {
+            let layout = match decap::decapsulate(&captured, &self.config.tunnels) {
                 Ok(layout) => layout,
                 Err(reason) => {
                     let (Reject::Fragment, Some(reassembly)) = (reason, &self.config.reassembly) else {

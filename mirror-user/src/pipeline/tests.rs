@@ -15,7 +15,7 @@ use crate::{
 
 fn config(count: Option<u64>) -> PipelineConfig {
     PipelineConfig {
-        ports: [4789].into(),
+        tunnels: Tunnels::default(),
         selection: Arc::new(Selection::all()),
         budget: Arc::new(Budget::new(count)),
         reassembly: None,
@@ -221,7 +221,7 @@ fn fragments(id: u16) -> [Vec<u8>; 2] {
 }
 
 fn reassembling(count: Option<u64>) -> PipelineConfig {
-    PipelineConfig { reassembly: Some(SharedReassembler::recorded(&[4789])), ..config(count) }
+    PipelineConfig { reassembly: Some(SharedReassembler::recorded(&Tunnels::default())), ..config(count) }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use crate::{
     account::Reject,
     decap::untag,
+    tunnels::Tunnels,
     wire::{
         ethernet::{self, ethertype},
         ipv4, ipv6, udp,
@@ -127,12 +128,12 @@ impl<'a> Fragment<'a> {
         self.offset + self.payload.len()
     }
 
-    /// Whether a first fragment is of a datagram to one of these ports. It holds the UDP header: the first 8 bytes are
-    /// never cut up.
-    pub(super) fn is_tunnel(&self, ports: &[u16]) -> bool {
+    /// Whether a first fragment is of a datagram of one of these tunnels. It holds the UDP header: the first
+    /// 8 bytes are never cut up.
+    pub(super) fn is_tunnel(&self, tunnels: &Tunnels) -> bool {
         self.protocol == udp::PROTOCOL
             && udp::Datagram::new_checked(self.payload)
-                .is_ok_and(|datagram| ports.contains(&datagram.destination_port()))
+                .is_ok_and(|datagram| tunnels.contains(datagram.destination_port()))
     }
 }
 

@@ -55,6 +55,7 @@ use self::{
 };
 use crate::{
     account::{Reject, Rejected, Rejections},
+    tunnels::Tunnels,
     wire::udp,
 };
 
@@ -95,16 +96,16 @@ pub enum Outcome {
 /// # Examples
 ///
 /// ```
-/// use mirror_user::{reassembly::{Outcome, Reassembler}, wire::vxlan};
+/// use mirror_user::{Tunnels, reassembly::{Outcome, Reassembler}};
 ///
-/// let mut reassembler = Reassembler::new([vxlan::PORT], 1);
+/// let mut reassembler = Reassembler::new(Tunnels::default(), 1);
 /// let mut whole = Vec::new();
 /// // Not even a frame, hence none of a datagram.
 /// assert_eq!(reassembler.insert(&[0; 13], 13, 0, 1, &mut whole), Outcome::Taken);
 /// assert_eq!(reassembler.take_rejected().short, 1);
 /// ```
 pub struct Reassembler {
-    ports: Vec<u16>,
+    tunnels: Tunnels,
     blocks: Blocks,
     /// By number of its first block: the fragment that starts there.
     pieces: Vec<Piece>,
@@ -188,19 +189,18 @@ struct Source {
 }
 
 impl Reassembler {
-    /// One for this many workers, each of which joins a batch in at most [`JOINED`] bytes; `ports` are the UDP
-    /// destination ports of the tunnel.
+    /// One for this many workers, each of which joins a batch in at most [`JOINED`] bytes, of these tunnels.
     #[must_use]
-    pub fn new(ports: impl IntoIterator<Item = u16>, workers: usize) -> Self {
+    pub fn new(tunnels: impl Into<Tunnels>, workers: usize) -> Self {
         let fixed = tables_memory() + workers.saturating_mul(JOINED);
         let blocks = MEMORY.saturating_sub(fixed) / (BLOCK + size_of::<Piece>() + size_of::<u32>());
-        Self::with_blocks(ports, blocks.clamp(BLOCKS.1, BLOCKS.0), DATAGRAMS)
+        Self::with_blocks(tunnels.into(), blocks.clamp(BLOCKS.1, BLOCKS.0), DATAGRAMS)
     }
 
-    fn with_blocks(ports: impl IntoIterator<Item = u16>, blocks: usize, datagrams: usize) -> Self {
+    fn with_blocks(tunnels: Tunnels, blocks: usize, datagrams: usize) -> Self {
         let hasher = RandomState::default();
         Self {
-            ports: ports.into_iter().collect(),
+            tunnels,
             blocks: Blocks::new(u32::try_from(blocks).unwrap_or(NONE)),
             pieces: vec![Piece { offset: 0, len: 0, after: NONE }; blocks],
             datagrams: Vec::with_capacity(datagrams),
@@ -303,7 +303,7 @@ impl Reassembler {
         }
         let state = found.map(|place| self.datagrams[place as usize].state);
         if fragment.is_first() {
-            if !fragment.is_tunnel(&self.ports) {
+            if !fragment.is_tunnel(&self.tunnels) {
                 // What has come of it, and what will come, is none of ours.
                 let place = found.or_else(|| self.open(fragment, 0, 0));
                 self.close(place, Reject::NotTunnel);
@@ -415,7 +415,7 @@ impl Reassembler {
                 Some(place) => self.doubt(place, fragment, queue),
                 None => self.reject(Reject::Ambiguous, 1),
             }
-        } else if !fragment.is_tunnel(&self.ports) {
+        } else if !fragment.is_tunnel(&self.tunnels) {
             let place = self.open(fragment, queue, 0);
             self.close(place, Reject::NotTunnel);
             if let Some(place) = place {

@@ -85,7 +85,7 @@ struct Run {
 
 impl Run {
     fn new() -> Self {
-        Self::over(Reassembler::new([vxlan::PORT], 1))
+        Self::over(Reassembler::new(Tunnels::default(), 1))
     }
 
     fn over(reassembler: Reassembler) -> Self {
@@ -286,7 +286,7 @@ proptest! {
     ) {
         let whole = frame(v6, &[0x8100], 0, 5, 300, 1);
         let parts = cut(&whole, 1, 5, &[64, 128]);
-        let mut run = Run::over(Reassembler::with_blocks([vxlan::PORT], 6, 3));
+        let mut run = Run::over(Reassembler::with_blocks(Tunnels::default(), 6, 3));
         for (bytes, queue, time) in &frames {
             run.pass(*time / 8);
             run.take_by(bytes, *queue);

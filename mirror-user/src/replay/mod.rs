@@ -20,7 +20,7 @@ use crate::{
     select::{Budget, Selection},
     sink::{SinkError, SinkFactory, WorkerContext},
     source::{CaptureError, CaptureFile, CaptureReader, Unread},
-    wire::vxlan,
+    tunnels::Tunnels,
 };
 
 pub use crate::source::MAX_FRAME;
@@ -73,11 +73,14 @@ impl From<BuildError> for ReplayError {
 /// # Examples
 ///
 /// ```no_run
-/// use std::sync::{Arc, atomic::AtomicBool};
-///
 /// # fn main() -> Result<(), mirror_user::replay::ReplayError> {
-/// let stop = Arc::new(AtomicBool::new(false));
-/// let report = mirror_user::Replay::builder().file("mirror.pcap").build()?.run(&stop)?;
+/// let replay = mirror_user::Replay::builder().file("mirror.pcap").build()?;
+/// let stop = replay.stop_handle();
+/// std::thread::spawn(move || {
+///     std::thread::sleep(std::time::Duration::from_secs(60));
+///     stop.stop();
+/// });
+/// let report = replay.run()?;
 /// println!("{} inner frames", report.frames.decapsulated);
 /// # Ok(())
 /// # }
@@ -88,6 +91,7 @@ pub struct Replay {
     config: PipelineConfig,
     progress: Progress,
     flusher: Flusher,
+    stop: StopHandle,
 }
 
 /// How a run goes, for other threads to ask.
@@ -141,6 +145,25 @@ impl Flusher {
     }
 }
 
+/// Ends a run from another thread, such as one that hears signals.
+#[derive(Clone, Debug, Default)]
+pub struct StopHandle(Arc<AtomicBool>);
+
+impl StopHandle {
+    /// Ends the run as if its files ended here: between batches, and at most 50 ms later while a pipe is
+    /// silent. A sink that makes the run wait is not waited for any longer. A run that has not begun reads
+    /// nothing.
+    pub fn stop(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the end has been asked for.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// The source's name in the report.
 const SOURCE: &str = "file";
 
@@ -161,7 +184,7 @@ pub struct ReplayBuilder {
     files: Vec<PathBuf>,
     hold_open: bool,
     sinks: Vec<Arc<dyn SinkFactory>>,
-    ports: Vec<u16>,
+    tunnels: Tunnels,
     selection: Selection,
     count: Option<u64>,
     reassemble: bool,
@@ -169,7 +192,7 @@ pub struct ReplayBuilder {
 
 impl std::fmt::Debug for Replay {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { files, sinks, config, progress: _, flusher: _ } = self;
+        let Self { files, sinks, config, progress: _, flusher: _, stop: _ } = self;
         f.debug_struct("Replay")
             .field("files", files)
             .field("sinks", &names(sinks))
@@ -180,12 +203,12 @@ impl std::fmt::Debug for Replay {
 
 impl std::fmt::Debug for ReplayBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { files, hold_open, sinks, ports, selection, count, reassemble } = self;
+        let Self { files, hold_open, sinks, tunnels, selection, count, reassemble } = self;
         f.debug_struct("ReplayBuilder")
             .field("files", files)
             .field("hold_open", hold_open)
             .field("sinks", &names(sinks))
-            .field("ports", ports)
+            .field("tunnels", tunnels)
             .field("selection", selection)
             .field("count", count)
             .field("reassemble", reassemble)
@@ -208,14 +231,14 @@ impl ReplayBuilder {
     }
 
     /// Adds a sink.
-    pub fn sink(mut self, sink: Arc<dyn SinkFactory>) -> Self {
-        self.sinks.push(sink);
+    pub fn sink(mut self, sink: impl SinkFactory + 'static) -> Self {
+        self.sinks.push(Arc::new(sink));
         self
     }
 
-    /// UDP destination ports of the tunnel, instead of 4789.
-    pub fn ports(mut self, ports: impl IntoIterator<Item = u16>) -> Self {
-        self.ports = ports.into_iter().collect();
+    /// Tunnels to decapsulate, instead of VXLAN on 4789; `[4789, 8472]` is VXLAN on these ports.
+    pub fn tunnels(mut self, tunnels: impl Into<Tunnels>) -> Self {
+        self.tunnels = tunnels.into();
         self
     }
 
@@ -247,7 +270,7 @@ impl ReplayBuilder {
         if self.files.is_empty() {
             return Err(ReplayError::NoFile);
         }
-        if self.ports.is_empty() || self.ports.contains(&0) {
+        if self.tunnels.is_empty() || self.tunnels.contains(0) {
             return Err(ReplayError::NoPort);
         }
         if self.files.iter().filter(|file| *file == Path::new("-")).count() > 1 {
@@ -264,7 +287,7 @@ impl ReplayBuilder {
     /// [`ReplayError`]: nothing to read, no port, or no file that can be opened.
     pub fn build(self) -> Result<Replay, ReplayError> {
         self.validate()?;
-        let Self { files, hold_open, sinks, ports, selection, count, reassemble } = self;
+        let Self { files, hold_open, sinks, tunnels, selection, count, reassemble } = self;
         let open = |path: PathBuf| {
             let opened = match readable(&path) {
                 Ok(Some(file)) if hold_open => Opened::Now(file),
@@ -286,13 +309,13 @@ impl ReplayBuilder {
             }
         }
         let config = PipelineConfig {
-            reassembly: reassemble.then(|| SharedReassembler::recorded(&ports)),
-            ports: ports.into(),
+            reassembly: reassemble.then(|| SharedReassembler::recorded(&tunnels)),
+            tunnels,
             selection: Arc::new(selection),
             budget: Arc::new(Budget::new(count)),
         };
-        let (progress, flusher) = (Progress::default(), Flusher::default());
-        Ok(Replay { files, sinks, config, progress, flusher })
+        let (progress, flusher, stop) = (Progress::default(), Flusher::default(), StopHandle::default());
+        Ok(Replay { files, sinks, config, progress, flusher, stop })
     }
 }
 
@@ -316,7 +339,7 @@ impl Replay {
             files: Vec::new(),
             hold_open: false,
             sinks: Vec::new(),
-            ports: vec![vxlan::PORT],
+            tunnels: Tunnels::default(),
             selection: Selection::all(),
             count: None,
             reassemble: true,
@@ -325,8 +348,8 @@ impl Replay {
 
     /// Adds a sink once it is known that the files can be read.
     #[must_use]
-    pub fn sink(mut self, sink: Arc<dyn SinkFactory>) -> Self {
-        self.sinks.push(sink);
+    pub fn sink(mut self, sink: impl SinkFactory + 'static) -> Self {
+        self.sinks.push(Arc::new(sink));
         self
     }
 
@@ -342,20 +365,25 @@ impl Replay {
         self.flusher.clone()
     }
 
-    /// Reads the files to their end, or until `stop` is set or the count is reached, and closes the accounts.
+    /// What ends the run from other threads.
+    #[must_use]
+    pub fn stop_handle(&self) -> StopHandle {
+        self.stop.clone()
+    }
+
+    /// Reads the files to their end, or until it is [stopped](Self::stop_handle) or the count is reached, and
+    /// closes the accounts.
     ///
     /// What ends a file early (it is cut short, damaged, or no capture at all) ends that file: the frames before it have gone
     /// to the sinks, the next file is read, and [`Report::files`] has the reason. [`Report::ended_by`] has the first.
     ///
-    /// `stop` is looked at between batches, and at least every 50 ms while a pipe is silent.
-    ///
     /// # Errors
     ///
     /// [`ReplayError::Sink`] where a sink cannot be built; no frame has been read then.
-    pub fn run(self, stop: &Arc<AtomicBool>) -> Result<Report, ReplayError> {
-        let Self { files, sinks, config, progress, flusher } = self;
+    pub fn run(self) -> Result<Report, ReplayError> {
+        let Self { files, sinks, config, progress, flusher, stop } = self;
         let context =
-            WorkerContext { wait_until: Some(Arc::clone(stop)), ..WorkerContext::single(MAX_FRAME) };
+            WorkerContext { wait_until: Some(Arc::clone(&stop.0)), ..WorkerContext::single(MAX_FRAME) };
         let dispatch = Dispatch::start(SOURCE, config, &context, sinks)?;
         // There is but one run: it takes the replay.
         let _ = progress.0.sinks.set(dispatch.factories().iter().map(Arc::downgrade).collect());
@@ -378,18 +406,18 @@ impl Replay {
 }
 
 /// A run under way.
-struct Run<'s> {
+struct Run {
     dispatch: Dispatch,
-    stop: &'s AtomicBool,
+    stop: StopHandle,
     ticked: Instant,
     batches: u64,
     progress: Progress,
     flusher: Flusher,
 }
 
-impl Run<'_> {
+impl Run {
     fn is_over(&self) -> bool {
-        self.stop.load(Ordering::Relaxed) || self.dispatch.is_spent()
+        self.stop.is_stopped() || self.dispatch.is_spent()
     }
 
     /// Reads a file, as far as it can be read.

@@ -120,7 +120,7 @@ fn captured(numbers: std::ops::Range<u32>) -> Vec<u8> {
 }
 
 fn run(builder: ReplayBuilder) -> Report {
-    builder.build().unwrap().run(&Arc::new(AtomicBool::new(false))).unwrap()
+    builder.build().unwrap().run().unwrap()
 }
 
 fn inner_numbers(log: &Log) -> Vec<u32> {
@@ -185,7 +185,7 @@ fn selection_refuses_by_vni_and_by_source() {
     let elsewhere = Allow::all().sources(["192.0.2.0/24".parse().unwrap()]);
     let report = run(Replay::builder().file(&path).select(elsewhere));
     assert_eq!((report.frames.rejected.source, report.accounting.residue), (3, 0));
-    let report = run(Replay::builder().file(&path).ports([8472]));
+    let report = run(Replay::builder().file(&path).tunnels([8472]));
     assert_eq!((report.frames.rejected.not_tunnel, report.accounting.residue), (3, 0));
 }
 
@@ -272,13 +272,12 @@ fn a_stop_ends_the_run_in_order() {
     let folder = TempDir::new().unwrap();
     let path = file(&folder, "a.pcap", &captured(0..10));
     let (sink, log) = Watched::new(keep);
-    let report = Replay::builder()
-        .file(path)
-        .sink(sink)
-        .build()
-        .unwrap()
-        .run(&Arc::new(AtomicBool::new(true)))
-        .unwrap();
+    let replay = Replay::builder().file(path).sink(sink).build().unwrap();
+    let stop = replay.stop_handle();
+    assert!(!stop.is_stopped());
+    stop.clone().stop();
+    assert!(stop.is_stopped());
+    let report = replay.run().unwrap();
     assert_eq!((report.frames.received, report.ended_by), (0, None));
     assert_eq!(*log.calls.lock().unwrap(), ["finish", "close"]);
 }
@@ -312,7 +311,7 @@ fn what_cannot_start_is_told_before_any_frame_is_read() {
         said(Replay::builder().file("-").file("-"))
             .starts_with("standard input (`-`) is given more than once")
     );
-    assert!(said(Replay::builder().file("-").ports([])).starts_with("no tunnel port given"));
+    assert!(said(Replay::builder().file("-").tunnels([])).starts_with("no tunnel port given"));
     let folder = TempDir::new().unwrap();
     let message = said(Replay::builder().file("/nowhere/gone.pcap").file(folder.path()));
     assert!(message.starts_with("/nowhere/gone.pcap: cannot be opened: No such file"), "{message}");
@@ -329,15 +328,15 @@ fn over_a_silent_pipe(meanwhile: impl FnOnce(&Flusher, &Log)) -> (Report, Arc<Lo
     assert!(made.success(), "mkfifo is needed");
     let (sink, log) = Watched::new(keep);
     let replay = Replay::builder().file(&fifo).sink(sink).build().unwrap();
-    let (flusher, stop) = (replay.flusher(), Arc::new(AtomicBool::new(false)));
+    let (flusher, stop) = (replay.flusher(), replay.stop_handle());
     let report = std::thread::scope(|scope| {
-        let running = scope.spawn(|| replay.run(&stop).unwrap());
+        let running = scope.spawn(|| replay.run().unwrap());
         let bytes = captured(0..2);
         let mut writer = std::fs::OpenOptions::new().write(true).open(&fifo).unwrap();
         writer.write_all(&bytes[..200]).unwrap();
         until("a frame", || !log.inner.lock().unwrap().is_empty());
         meanwhile(&flusher, &log);
-        stop.store(true, Ordering::Relaxed);
+        stop.stop();
         running.join().unwrap()
     });
     (report, log)
@@ -389,7 +388,7 @@ fn a_flush_that_is_asked_for_before_the_run_is_not_lost() {
     let (sink, log) = Watched::new(keep);
     let replay = Replay::builder().file(path).sink(sink).build().unwrap();
     replay.flusher().flush();
-    let report = replay.run(&Arc::new(AtomicBool::new(false))).unwrap();
+    let report = replay.run().unwrap();
     assert_eq!((log.flushes.load(Ordering::Relaxed), report.accounting.residue), (1, 0));
 }
 

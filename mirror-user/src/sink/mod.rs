@@ -9,7 +9,7 @@
 //! ```
 //! use std::sync::{Arc, Mutex};
 //!
-//! use mirror_user::{Batch, sink::{Sink, SinkError, SinkFactory, SinkStats, WorkerContext}};
+//! use mirror_user::{Batch, Sink, SinkError, SinkFactory, SinkStats, WorkerContext};
 //!
 //! /// The longest inner frame of the run.
 //! #[derive(Default)]
@@ -54,7 +54,7 @@
 //! }
 //!
 //! let longest = Longest::default();
-//! let run = mirror_user::Replay::builder().sink(Arc::new(Longest(Arc::clone(&longest.0))));
+//! let run = mirror_user::Replay::builder().sink(Longest(Arc::clone(&longest.0)));
 //! ```
 
 mod counters;
@@ -69,6 +69,7 @@ pub mod pcap;
 mod pipe;
 pub mod print;
 mod selected;
+mod shared;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -92,10 +93,11 @@ use crate::{
     account::{Report, SinkHalt, SinkReport},
     frame::Batch,
     select::Selection,
-    wire::vxlan,
+    tunnels::Tunnels,
 };
 
-/// Builds one sink a worker.
+/// Builds one sink a worker. An [`Arc`] of a factory is one, too, for whoever wants to ask it something
+/// afterwards.
 pub trait SinkFactory: Send + Sync {
     /// Name of the sink in reports and messages.
     fn name(&self) -> &str;
@@ -197,8 +199,8 @@ pub struct WorkerContext {
     pub cpu: Option<usize>,
     /// The most bytes an outer frame can have.
     pub max_frame: usize,
-    /// UDP destination ports of the tunnel.
-    pub ports: Arc<[u16]>,
+    /// Tunnels that are decapsulated.
+    pub tunnels: Tunnels,
     /// Where the source can wait for its sinks, as a capture file can and a NIC cannot: a sink may make it wait instead
     /// of dropping, until this is set.
     pub wait_until: Option<Arc<AtomicBool>>,
@@ -208,7 +210,6 @@ impl WorkerContext {
     /// The only worker of a run over capture files; also what a sink's own test needs.
     #[must_use]
     pub fn single(max_frame: usize) -> Self {
-        let ports = Arc::new([vxlan::PORT]);
         Self {
             interface: None,
             queue: 0,
@@ -216,7 +217,7 @@ impl WorkerContext {
             workers: 1,
             cpu: None,
             max_frame,
-            ports,
+            tunnels: Tunnels::default(),
             wait_until: None,
         }
     }

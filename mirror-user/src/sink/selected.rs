@@ -23,18 +23,18 @@ use crate::{
 pub fn selected(
     name: impl Into<String>,
     selection: impl Into<Selection>,
-    factory: Arc<dyn SinkFactory>,
+    factory: impl SinkFactory + 'static,
 ) -> Arc<dyn SinkFactory> {
     Arc::new(Selected { name: name.into(), selection: Arc::new(selection.into()), factory })
 }
 
-struct Selected {
+struct Selected<F> {
     name: String,
     selection: Arc<Selection>,
-    factory: Arc<dyn SinkFactory>,
+    factory: F,
 }
 
-impl SinkFactory for Selected {
+impl<F: SinkFactory> SinkFactory for Selected<F> {
     fn name(&self) -> &str {
         &self.name
     }

@@ -23,13 +23,14 @@ use crate::{
     error::with_causes,
     host::{addresses::Addresses, kernel::KernelVersion},
     select::Allow,
+    tunnels::Tunnels,
 };
 
 /// What the program is told before the verifier sees it.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings<'a> {
-    /// UDP destination ports of the tunnel, at most [`abi::MAX_PORTS`].
-    pub(crate) ports: &'a [u16],
+    /// Tunnels to take frames of, at most [`abi::MAX_PORTS`].
+    pub(crate) tunnels: &'a Tunnels,
     pub(crate) allow: &'a Allow,
     /// Write the receive time in front of each frame.
     pub(crate) stamp: bool,
@@ -85,7 +86,8 @@ pub(crate) struct Program {
     addresses: Mutex<OwnAddresses>,
     /// `None` where the kernel has no tracepoint that names the map (before 5.13).
     redirect_failed: Option<PerCpuArray<MapData, u64>>,
-    link: Option<FdLink>,
+    /// Under a lock, so that an engine that others share can detach.
+    link: Mutex<Option<FdLink>>,
     /// Holds the programs, and with the tracepoint's program its link.
     ebpf: Ebpf,
 }
@@ -94,7 +96,7 @@ impl Program {
     /// Loads the program and fills its allow-lists. Nothing is attached yet.
     pub(crate) fn load(settings: &Settings<'_>) -> Result<Self, ProgramSetupError> {
         let mut ports = [0_u16; abi::MAX_PORTS];
-        for (place, port) in ports.iter_mut().zip(settings.ports) {
+        for (place, port) in ports.iter_mut().zip(settings.tunnels.ports()) {
             *place = port.to_be();
         }
         let flags = abi::flags([
@@ -132,7 +134,7 @@ impl Program {
                 v6: take(&mut ebpf, abi::MAP_ADDRESSES_V6)?,
             }),
             redirect_failed,
-            link: None,
+            link: Mutex::default(),
             ebpf,
         })
     }
@@ -173,13 +175,13 @@ impl Program {
             }
             return Err(ProgramSetupError::NoLink);
         };
-        self.link = Some(link);
+        *self.link.get_mut().unwrap_or_else(PoisonError::into_inner) = Some(link);
         Ok(())
     }
 
     /// Takes the program off the interface. When this returns, a driver's own XDP path has stopped.
-    pub(crate) fn detach(&mut self) {
-        self.link = None;
+    pub(crate) fn detach(&self) {
+        *self.link.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// The log of rare states, if the program was loaded with it.

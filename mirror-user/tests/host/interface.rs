@@ -148,7 +148,10 @@ fn a_link_that_goes_down_up_and_away_is_told_once_each() {
         let (LinkEvent::Up { index: of }
         | LinkEvent::Down { index: of }
         | LinkEvent::NoCarrier { index: of }
-        | LinkEvent::Deleted { index: of }) = event;
+        | LinkEvent::Deleted { index: of }) = event
+        else {
+            panic!("{what}: {event:?}")
+        };
         // The peer loses and finds its carrier too.
         if of == index {
             assert_eq!(event, expected, "{what}");
@@ -167,6 +170,32 @@ fn a_link_that_goes_down_up_and_away_is_told_once_each() {
     // The kernel sets a link down before it deletes it.
     next("deleted: down first", LinkEvent::Down { index });
     next("deleted", LinkEvent::Deleted { index });
+}
+
+#[test]
+fn a_link_that_has_an_expected_name_is_told_once_whether_it_has_it_already_is_made_with_it_or_renamed() {
+    let namespace = Namespace::with_pair(1);
+    let mut watch = namespace.enter(LinkWatch::open).unwrap();
+    let named = |watch: &mut LinkWatch, patience| loop {
+        match watch.next(patience).unwrap() {
+            Some(LinkEvent::Named { name, .. }) => return Some(name),
+            Some(_) => {}
+            None => return None,
+        }
+    };
+    watch.expect("target").unwrap();
+    assert_eq!(named(&mut watch, PATIENCE).as_deref(), Some("target"), "it is there");
+    watch.expect("made").unwrap();
+    watch.expect("renamed").unwrap();
+    assert_eq!(named(&mut watch, QUIET), None);
+    namespace.ip("link add other type veth peer name another");
+    assert_eq!(named(&mut watch, QUIET), None, "another name");
+    namespace.ip("link add made type veth peer name makers");
+    assert_eq!(named(&mut watch, PATIENCE).as_deref(), Some("made"));
+    namespace.ip("link set other name renamed");
+    assert_eq!(named(&mut watch, PATIENCE).as_deref(), Some("renamed"));
+    namespace.ip("link set renamed up");
+    assert_eq!(named(&mut watch, QUIET), None, "once");
 }
 
 #[test]

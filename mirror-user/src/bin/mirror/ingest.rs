@@ -11,7 +11,10 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use mirror_user::{
     Engine, Report,
-    engine::{BindMode, Destination, EngineBuilder, EngineError, Event, Mode, Plan, Queues, Running, Wait},
+    engine::{
+        BindMode, Destination, EngineBuilder, EngineError, Event, Mode, OnInterfaceLost, Plan, Queues,
+        Running, Wait,
+    },
     escape,
     host::limits::OpenFiles,
     log_limit::LogLimit,
@@ -174,8 +177,9 @@ impl IngestArgs {
                 DestinationArg::Own => Destination::Own,
                 DestinationArg::Any => Destination::Any,
             })
+            .on_interface_lost(OnInterfaceLost::GoOn)
             .rx_ring(self.rx_ring)
-            .ports(self.output.ports())
+            .tunnels(self.output.ports())
             .select(self.output.selection()?)
             .reassemble(!self.output.no_reassemble)
             .kernel_log(self.output.log_verbosity() > 1);
@@ -391,9 +395,18 @@ fn watch(running: Running, args: &IngestArgs, asked: &Asked, outputs: &Outputs) 
                      `--destination any`"
                 );
             }
-            Some(Event::InterfaceDeleted { interface }) => {
+            Some(Event::InterfaceDeleted { interface, goes_on: true }) => {
+                tracing::error!("{interface}: the interface was deleted; ingest goes on with the others");
+            }
+            Some(Event::InterfaceDeleted { interface, .. }) => {
                 tracing::error!("{interface}: the interface was deleted");
                 return running.stop();
+            }
+            Some(Event::InterfaceReturned { interface }) => {
+                tracing::warn!(
+                    "{interface}: there is an interface of this name again, which is not read; start mirror again \
+                     to read it"
+                );
             }
             Some(_) => return running.stop(),
         }

@@ -1,11 +1,13 @@
 //! `mirror replay`: outer frames out of capture files, through the same pipeline. Needs no root.
 
+#[cfg(feature = "af-xdp")]
+use std::sync::atomic::AtomicBool;
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        Mutex, PoisonError,
+        atomic::Ordering,
         mpsc::{self, RecvTimeoutError},
     },
     thread,
@@ -93,7 +95,7 @@ impl ReplayArgs {
             }),
         }?;
         let builder = Replay::builder()
-            .ports(self.output.ports())
+            .tunnels(self.output.ports())
             .select(selection)
             .count(self.output.count)
             .reassemble(!self.output.no_reassemble);
@@ -133,19 +135,24 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     #[cfg(feature = "af-xdp")]
     memory::refuse_beyond_limit(READING + outputs.memory_per_worker as u64, THREADS)?;
     let replay = outputs.sinks.iter().cloned().fold(replay, Replay::sink);
-    let (progress, flusher) = (replay.progress(), replay.flusher());
+    let (progress, flusher, ending) = (replay.progress(), replay.flusher(), replay.stop_handle());
     let figures = Mutex::new(Figures::new());
     asked.on_statistics(move || {
         let mut figures = figures.lock().unwrap_or_else(PoisonError::into_inner);
         figures.tell(Instant::now(), &progress.report());
     });
     asked.on_flush(move || flusher.flush());
-    asked.begun(&outputs, || {}, || {});
+    let on_stop = ending.clone();
+    asked.begun(&outputs, move || on_stop.stop(), || {});
+    // What has come before.
+    if asked.stop.load(Ordering::Relaxed) {
+        ending.stop();
+    }
     #[cfg(feature = "af-xdp")]
     let waited_in_vain = wait_for_readers(args, &outputs, &asked.stop);
     #[cfg(not(feature = "af-xdp"))]
     let waited_in_vain = false;
-    let report = read_through(replay, &asked.stop, &threads, &outputs)?;
+    let report = read_through(replay, &threads, &outputs)?;
     let code = output::conclude(&outputs, &report)?;
     Ok(if waited_in_vain { ExitCode::from(FAILED) } else { code })
 }
@@ -201,20 +208,15 @@ fn is_named_as_capture(word: &str) -> bool {
 }
 
 /// Runs a replay on a thread of its own, which is confined to reading, and confines this one to ending the run.
-fn read_through(
-    replay: Replay,
-    stop: &Arc<AtomicBool>,
-    threads: &Threads,
-    outputs: &Outputs,
-) -> anyhow::Result<Report> {
+fn read_through(replay: Replay, threads: &Threads, outputs: &Outputs) -> anyhow::Result<Report> {
     /// How often it is looked whether there is an output left.
     const LOOK: Duration = Duration::from_millis(100);
     let (done, is_done) = mpsc::channel();
-    let (confine, ends) = (threads.hook(Kind::Reader), Arc::clone(stop));
+    let (confine, stop) = (threads.hook(Kind::Reader), replay.stop_handle());
     thread::Builder::new()
         .name("mirror-replay".to_owned())
         .spawn(move || {
-            let report = confine().map_err(anyhow::Error::from).and_then(|()| Ok(replay.run(&ends)?));
+            let report = confine().map_err(anyhow::Error::from).and_then(|()| Ok(replay.run()?));
             // Whoever started it waits.
             drop(done.send(report));
         })
@@ -223,7 +225,8 @@ fn read_through(
     loop {
         match is_done.recv_timeout(LOOK) {
             Ok(report) => return report,
-            Err(RecvTimeoutError::Timeout) if outputs.are_over() && !stop.swap(true, Ordering::Relaxed) => {
+            Err(RecvTimeoutError::Timeout) if outputs.are_over() && !stop.is_stopped() => {
+                stop.stop();
                 terminal::say!("{}", output::ALL_ENDED);
             }
             Err(RecvTimeoutError::Timeout) => {}

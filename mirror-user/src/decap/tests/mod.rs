@@ -3,14 +3,16 @@
 mod properties;
 mod tables;
 
+use std::sync::LazyLock;
+
 use mirror_lab::frames::{Outer, OuterIp};
 
-use crate::{frame::Captured, wire::vxlan};
+use crate::{frame::Captured, tunnels::Tunnels, wire::vxlan};
 
 /// Tag control information of every VLAN tag: priority 1, VLAN 7.
 const CONTROL: u16 = 0x2007;
 
-const PORTS: &[u16] = &[vxlan::PORT, 8472];
+static TUNNELS: LazyLock<Tunnels> = LazyLock::new(|| [vxlan::PORT, 8472].into());
 
 /// A packet to be put on the wire; the default is what AWS sends (FF80-FFFF source port, TTL 255, no checksums).
 #[derive(Clone, Debug)]

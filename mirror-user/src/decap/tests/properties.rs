@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::{
     super::{decapsulate, decapsulate_frame, fast, general},
-    PORTS, Packet, inner_ipv4, inner_ipv6, tagged, whole,
+    Packet, TUNNELS, inner_ipv4, inner_ipv6, tagged, whole,
 };
 use crate::{
     account::Reject,
@@ -100,11 +100,11 @@ fn check_layout(captured: Captured<'_>, layout: &Layout) -> Result<(), TestCaseE
 
 /// Both ways agree wherever the fast one answers.
 fn check_ways(captured: Captured<'_>) -> Result<(), TestCaseError> {
-    let general = general::decapsulate(&captured.bytes(), captured.wire_len(), PORTS);
-    if let Some(layout) = fast::decapsulate(captured.first(), PORTS) {
+    let general = general::decapsulate(&captured.bytes(), captured.wire_len(), &TUNNELS);
+    if let Some(layout) = fast::decapsulate(captured.first(), TUNNELS.vxlan()) {
         prop_assert_eq!(general, Ok(layout));
     }
-    prop_assert_eq!(decapsulate(&captured, PORTS), general);
+    prop_assert_eq!(decapsulate(&captured, &TUNNELS), general);
     if let Ok(layout) = general {
         check_layout(captured, &layout)?;
     }
@@ -113,7 +113,7 @@ fn check_ways(captured: Captured<'_>) -> Result<(), TestCaseError> {
 
 /// etherparse reads the outer headers the same wherever we accept them.
 fn check_etherparse(captured: Captured<'_>) -> Result<(), TestCaseError> {
-    let Ok(frame) = decapsulate_frame(captured, PORTS) else { return Ok(()) };
+    let Ok(frame) = decapsulate_frame(captured, &TUNNELS) else { return Ok(()) };
     // It refuses lengths beyond the bytes at hand, so a capture that was cut has no second opinion.
     if captured.wire_len() as usize > captured.len() {
         return Ok(());
@@ -140,7 +140,7 @@ fn check_etherparse(captured: Captured<'_>) -> Result<(), TestCaseError> {
         return Err(TestCaseError::fail("etherparse sees no UDP"));
     };
     prop_assert_eq!(frame.source_port(), udp.source_port());
-    prop_assert!(PORTS.contains(&udp.destination_port()));
+    prop_assert!(TUNNELS.contains(udp.destination_port()));
     prop_assert_eq!(&udp.payload()[8..], frame.inner().first());
     Ok(())
 }
@@ -161,7 +161,7 @@ fn check_cut(bytes: &[u8], wire_len: u32, cuts: &[prop::sample::Index]) -> Resul
     prop_assert_eq!(cut.len(), bytes.len());
     check_ways(cut)?;
     let (cut, whole) =
-        (decapsulate_frame(cut, PORTS), decapsulate_frame(Captured::new(bytes, wire_len, 7), PORTS));
+        (decapsulate_frame(cut, &TUNNELS), decapsulate_frame(Captured::new(bytes, wire_len, 7), &TUNNELS));
     let (cut, whole) = match (cut, whole) {
         (Ok(cut), Ok(whole)) => (cut, whole),
         (cut, whole) => {
@@ -208,7 +208,7 @@ proptest! {
         let captured = whole(&bytes);
         check_ways(captured)?;
         check_etherparse(captured)?;
-        let frame = decapsulate_frame(captured, PORTS);
+        let frame = decapsulate_frame(captured, &TUNNELS);
         if packet.inner.len() < 14 {
             prop_assert_eq!(frame.unwrap_err(), Reject::Short);
         } else {

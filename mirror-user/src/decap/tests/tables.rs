@@ -4,17 +4,17 @@ use std::net::IpAddr;
 
 use super::{
     super::{decapsulate, decapsulate_frame, fast},
-    PORTS, Packet, inner_ipv4, inner_ipv6, tagged, whole,
+    Packet, TUNNELS, inner_ipv4, inner_ipv6, tagged, whole,
 };
 use crate::{account::Reject, frame::Captured};
 
 fn verdict(bytes: &[u8]) -> Option<Reject> {
-    decapsulate(&whole(bytes), PORTS).err()
+    decapsulate(&whole(bytes), &TUNNELS).err()
 }
 
 /// Inner length at hand and before truncation.
 fn lengths(captured: Captured<'_>) -> (usize, usize) {
-    let frame = decapsulate_frame(captured, PORTS).unwrap();
+    let frame = decapsulate_frame(captured, &TUNNELS).unwrap();
     (frame.inner().len(), usize::try_from(frame.wire_len()).unwrap())
 }
 
@@ -22,7 +22,7 @@ fn lengths(captured: Captured<'_>) -> (usize, usize) {
 fn a_mirrored_packet_is_taken_apart() {
     let packet = Packet::default();
     let bytes = packet.bytes();
-    let frame = decapsulate_frame(whole(&bytes), PORTS).unwrap();
+    let frame = decapsulate_frame(whole(&bytes), &TUNNELS).unwrap();
     assert_eq!(frame.inner().first(), packet.inner);
     assert_eq!((frame.vni(), frame.source_port()), (5_569_041, 0xff80));
     assert_eq!(frame.source(), IpAddr::from([10, 10, 10, 252]));
@@ -37,7 +37,7 @@ fn tags_options_and_ipv6_move_the_inner_frame_and_nothing_else() {
         for (v6, options) in [(false, 0), (false, 1), (false, 10), (true, 0)] {
             let packet = Packet { tags: tags.clone(), v6, options, ..Packet::default() };
             let bytes = packet.bytes();
-            let frame = decapsulate_frame(whole(&bytes), PORTS).expect("a valid packet");
+            let frame = decapsulate_frame(whole(&bytes), &TUNNELS).expect("a valid packet");
             assert_eq!(frame.inner().first(), packet.inner, "{packet:?}");
             let source = if v6 { IpAddr::from([0x20; 16]) } else { IpAddr::from([10, 10, 10, 252]) };
             let target = if v6 { IpAddr::from([0x21; 16]) } else { IpAddr::from([10, 10, 10, 20]) };
@@ -113,7 +113,7 @@ fn a_length_beyond_any_mtu_is_a_lie_and_no_cut_of_the_mirrors() {
         };
         for (length, lies) in [(9001, false), (9024, true), (9999, true), (65535, true)] {
             let bytes = Packet { inner: inner(length), ..Packet::default() }.bytes();
-            let mut frame = decapsulate_frame(whole(&bytes), PORTS).unwrap();
+            let mut frame = decapsulate_frame(whole(&bytes), &TUNNELS).unwrap();
             let disbelieved = frame.disbelieve_impossible_len();
             assert_eq!((disbelieved, frame.is_truncated()), (lies, !lies), "{length} {tags:?}");
             let wire = if lies { frame.inner().len() } else { 14 + 4 * tags.len() + usize::from(length) };
@@ -122,7 +122,7 @@ fn a_length_beyond_any_mtu_is_a_lie_and_no_cut_of_the_mirrors() {
     }
     // As large as a sender's segments are before its NIC cuts them up, and all of it there.
     let bytes = Packet { inner: inner_ipv4(20_000, 20_000), ..Packet::default() }.bytes();
-    assert!(!decapsulate_frame(whole(&bytes), PORTS).unwrap().disbelieve_impossible_len());
+    assert!(!decapsulate_frame(whole(&bytes), &TUNNELS).unwrap().disbelieve_impossible_len());
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn the_i_flag_must_be_set_and_reserved_bits_are_accepted_and_told() {
     }
     for header in [[0x88, 0, 0, 0, 0, 0, 9, 0], [8, 0, 0, 1, 0, 0, 9, 0], [8, 0, 0, 0, 0, 0, 9, 1]] {
         let bytes = Packet { vxlan: header, ..Packet::default() }.bytes();
-        let frame = decapsulate_frame(whole(&bytes), PORTS).unwrap();
+        let frame = decapsulate_frame(whole(&bytes), &TUNNELS).unwrap();
         assert!(frame.has_reserved_bits() && frame.vni() == 9, "{header:?}");
     }
 }
@@ -188,7 +188,7 @@ fn every_cut_within_the_headers_is_told_and_every_later_one_is_taken() {
             let bytes = packet.bytes();
             for cut in 0..=bytes.len() {
                 let captured = Captured::new(&bytes[..cut], whole(&bytes).wire_len(), 0);
-                let result = decapsulate_frame(captured, PORTS);
+                let result = decapsulate_frame(captured, &TUNNELS);
                 if cut < packet.inner_at() + 14 {
                     assert_eq!(result.unwrap_err(), Reject::Snapped, "cut at {cut} of {packet:?}");
                 } else {
@@ -293,9 +293,12 @@ fn a_wire_length_below_the_bytes_at_hand_is_not_believed() {
 
 #[test]
 fn the_fast_way_takes_what_a_mirror_sends() {
-    assert!(fast::decapsulate(&Packet::default().bytes(), PORTS).is_some());
+    assert!(fast::decapsulate(&Packet::default().bytes(), TUNNELS.vxlan()).is_some());
     assert!(
-        fast::decapsulate(&Packet { inner: inner_ipv6(40, 1460), ..Packet::default() }.bytes(), PORTS)
-            .is_some()
+        fast::decapsulate(
+            &Packet { inner: inner_ipv6(40, 1460), ..Packet::default() }.bytes(),
+            TUNNELS.vxlan()
+        )
+        .is_some()
     );
 }

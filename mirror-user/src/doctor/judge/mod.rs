@@ -15,6 +15,7 @@ use crate::host::kernel::KernelVersion;
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Severity {
     /// No obstacle.
     Ok,

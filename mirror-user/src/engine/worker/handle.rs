@@ -10,18 +10,19 @@ use std::{
 use crossbeam_channel::{Sender, bounded};
 
 use super::{
-    ring::{Published, RingConfig, RingOutcome},
+    ring::{Published, RingConfig, RingOutcome, died_of},
     setup::{Common, Setup},
 };
 use crate::{
     account::SinkHalt,
-    engine::{BindMode, EngineError, InterfacePlan, QueuePlan, advice, options::Options},
+    engine::{BindMode, EngineError, InterfacePlan, QueuePlan, advice, options::Options, threads},
     sink::WorkerContext,
     xsk::{self, Bind, HugePages},
 };
 
 /// A worker's thread, seen from outside.
 pub(crate) struct Worker {
+    interface: Arc<str>,
     pub(crate) place: QueuePlan,
     published: Arc<Mutex<Published>>,
     /// Opened to let the worker run; closed without a word, it ends.
@@ -52,7 +53,7 @@ impl Worker {
     pub(crate) fn outcome(&mut self) -> RingOutcome {
         self.join().unwrap_or_else(|| {
             let Published { mut counters, statistics } = self.published();
-            let reason = format!("the worker of queue {} died", self.place.queue);
+            let reason = died_of(&self.interface, self.place.queue, "ended without a word");
             let end = SinkHalt::failed(&reason);
             counters.sinks.iter_mut().for_each(|sink| sink.end = Some(end.clone()));
             RingOutcome { counters, statistics, unstamped: 0, died: Some(reason) }
@@ -86,7 +87,7 @@ pub(crate) fn start_workers(
                 workers: common.workers,
                 cpu: Some(place.cpu),
                 max_frame: common.max_frame,
-                ports: Arc::clone(&common.pipeline.ports),
+                tunnels: common.pipeline.tunnels.clone(),
                 wait_until: None,
             },
             place,
@@ -115,13 +116,15 @@ pub(crate) fn start_workers(
         let (gate, gate_opens) = bounded(1);
         let shown = Arc::clone(&published);
         let thread = thread::Builder::new()
-            .name(format!("mirror-q{}", place.queue))
+            .name(threads::name(&format!("q{}", place.queue), &name, plan.interface.index))
             .spawn(move || setup.work(shown, &ready, &gate_opens))
             .map_err(|source| EngineError::Thread {
                 what: format!("{name} queue {}: thread", place.queue),
                 source,
             })?;
-        let worker = Worker { place, published, gate: Some(gate), thread: Some(thread), socket: -1 };
+        let interface = Arc::clone(&name);
+        let worker =
+            Worker { interface, place, published, gate: Some(gate), thread: Some(thread), socket: -1 };
         starting.push((worker, is_ready));
     }
     let mut workers = Vec::with_capacity(starting.len());

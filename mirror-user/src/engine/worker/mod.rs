@@ -7,5 +7,5 @@ mod ring;
 mod setup;
 
 pub(super) use handle::{Worker, start_workers};
-pub(super) use ring::{Control, Published, RingOutcome};
+pub(super) use ring::{Control, Published, RingOutcome, died_of};
 pub(super) use setup::Common;

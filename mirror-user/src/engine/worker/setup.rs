@@ -76,14 +76,14 @@ impl Setup {
     /// Everything that needs privileges or this thread's own memory.
     fn prepare(self, published: Arc<Mutex<Published>>) -> Result<RingWorker, EngineError> {
         let Self { cx, ifindex, place, socket, facts, ring, factories, hook, common } = self;
-        let interface = cx.interface.as_deref().unwrap_or_default().to_owned();
+        let interface = cx.interface.clone().unwrap_or_default();
         pin(place.cpu).map_err(|source| EngineError::Thread {
             what: format!("{interface} queue {}: pinning to CPU {}", place.queue, place.cpu),
             source,
         })?;
         let sinks = factories.iter().map(|factory| build(&**factory, &cx)).collect::<Result<_, _>>()?;
         let failed =
-            |reason| EngineError::Socket { interface: interface.clone(), queue: place.queue, reason };
+            |reason| EngineError::Socket { interface: interface.to_string(), queue: place.queue, reason };
         let socket = Socket::open(ifindex, place.queue, &socket)
             .map_err(|error| failed(advice::socket(&error, &facts)))?;
         if ring.wait == Wait::BusyPoll {
@@ -93,7 +93,7 @@ impl Setup {
             })?;
         }
         tracing::debug!(
-            interface,
+            interface = &*interface,
             queue = place.queue,
             cpu = place.cpu,
             huge_pages = socket.in_huge_pages(),
@@ -107,6 +107,7 @@ impl Setup {
         }
         Ok(RingWorker {
             config: ring,
+            place: (interface, place.queue),
             socket,
             pipeline: Pipeline::new(common.pipeline, place.queue, sinks),
             control: common.control,

@@ -31,6 +31,7 @@ const ATTEMPTS: usize = 4;
 
 /// What a driver says about itself.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct DriverInfo {
     /// The driver's name, such as `ena`.
     pub name: String,
@@ -42,6 +43,7 @@ pub struct DriverInfo {
 
 /// Channels: queues with an interrupt of their own.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Channels {
     /// Receive-only channels now.
     pub rx: u32,
@@ -59,6 +61,7 @@ pub struct Channels {
 
 /// RX descriptors per ring.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Rings {
     /// RX descriptors a ring has now.
     pub rx: u32,
@@ -68,6 +71,7 @@ pub struct Rings {
 
 /// How receive-side scaling spreads flows over queues.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Rss {
     /// Which queue each hash value, modulo the table's length, goes to.
     pub table: Vec<u32>,

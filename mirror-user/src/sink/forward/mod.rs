@@ -185,7 +185,7 @@ impl Forward {
                 }
                 // Only an address of this host can be bound to.
                 Target::Vxlan { to, .. }
-                    if cx.ports.contains(&to.port()) && UdpSocket::bind((to.ip(), 0)).is_ok() =>
+                    if cx.tunnels.contains(to.port()) && UdpSocket::bind((to.ip(), 0)).is_ok() =>
                 {
                     return looped(target, "this is the host itself");
                 }

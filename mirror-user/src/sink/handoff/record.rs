@@ -5,6 +5,10 @@ use crate::frame::{Captured, Frame, Layout, Network};
 /// Words before the bytes: what [`put`] writes.
 const HEAD: usize = 9 * size_of::<u32>();
 
+/// Set in the byte over the VNI's 24 bits: of an outer IPv6 header, and of reserved VXLAN bits.
+const IPV6: u8 = 1;
+const RESERVED_BITS: u8 = 2;
+
 /// Bytes of the record of a frame.
 pub(crate) fn len(frame: &Frame<'_>) -> usize {
     len_of(frame.outer().len())
@@ -19,10 +23,13 @@ pub(crate) fn len_of(outer: usize) -> usize {
 pub(crate) fn put(frame: &Frame<'_>, out: &mut [u8]) {
     let (outer, (captured, layout)) = (frame.outer(), frame.parts());
     let Layout { vni, network, udp, inner_start, inner_len, wire_len, reserved_bits } = layout;
-    let (at, is_v6) = match network {
-        Network::Ipv4 { at } => (at, false),
-        Network::Ipv6 { at } => (at, true),
+    let (at, of_network) = match network {
+        Network::Ipv4 { at } => (at, 0),
+        Network::Ipv6 { at } => (at, IPV6),
     };
+    let flags = of_network | if reserved_bits { RESERVED_BITS } else { 0 };
+    let [vni0, vni1, vni2, _] = vni.to_le_bytes();
+    let ([at0, at1], [udp0, udp1]) = (at.to_le_bytes(), udp.to_le_bytes());
     let [t0, t1, t2, t3, t4, t5, t6, t7] = captured.time().to_le_bytes();
     #[expect(clippy::cast_possible_truncation, reason = "no frame is as long as 4 GiB")]
     let len = outer.len() as u32;
@@ -31,8 +38,8 @@ pub(crate) fn put(frame: &Frame<'_>, out: &mut [u8]) {
         captured.wire_len().to_le_bytes(),
         [t0, t1, t2, t3],
         [t4, t5, t6, t7],
-        vni.to_le_bytes(),
-        [at, udp, u8::from(is_v6), u8::from(reserved_bits)],
+        [vni0, vni1, vni2, flags],
+        [at0, at1, udp0, udp1],
         inner_start.to_le_bytes(),
         inner_len.to_le_bytes(),
         wire_len.to_le_bytes(),
@@ -49,16 +56,17 @@ pub(crate) fn frames(mut records: &[u8]) -> impl Iterator<Item = Frame<'_>> {
         let captured = word(0) as usize;
         let bytes = records.get(HEAD..HEAD + captured)?;
         records = records.get(len_of(captured)..)?;
-        let [at, udp, is_v6, reserved_bits] = word(20).to_le_bytes();
+        let half = |at: usize| u16::from_le_bytes([head[at], head[at + 1]]);
+        let ([vni0, vni1, vni2, flags], at) = (word(16).to_le_bytes(), half(20));
         let time = u64::from(word(12)) << 32 | u64::from(word(8));
         let layout = Layout {
-            vni: word(16),
-            network: if is_v6 == 0 { Network::Ipv4 { at } } else { Network::Ipv6 { at } },
-            udp,
+            vni: u32::from_le_bytes([vni0, vni1, vni2, 0]),
+            network: if flags & IPV6 == 0 { Network::Ipv4 { at } } else { Network::Ipv6 { at } },
+            udp: half(22),
             inner_start: word(24),
             inner_len: word(28),
             wire_len: word(32),
-            reserved_bits: reserved_bits != 0,
+            reserved_bits: flags & RESERVED_BITS != 0,
         };
         Some(Frame::new(Captured::new(bytes, word(4), time), layout))
     })
@@ -70,6 +78,7 @@ mod tests {
     use crate::{
         decap::{decapsulate_frame, tests::Packet},
         sink::testing::Outer,
+        tunnels::Tunnels,
     };
 
     #[test]
@@ -99,10 +108,34 @@ mod tests {
         {
             let bytes = Packet { tags, v6, options, padding: 5, ..Packet::default() }.bytes();
             let captured = Captured::new(&bytes, u32::try_from(bytes.len()).unwrap() + 1, 3);
-            let frame = decapsulate_frame(captured, &[4789]).unwrap();
-            let mut out = vec![0; len(&frame)];
-            put(&frame, &mut out);
-            assert_eq!(format!("{:?}", frames(&out).next().unwrap()), format!("{frame:?}"));
+            let frame = decapsulate_frame(captured, &Tunnels::default()).unwrap();
+            assert_comes_back(&frame);
+        }
+    }
+
+    fn assert_comes_back(frame: &Frame<'_>) {
+        let mut out = vec![0; len(frame)];
+        put(frame, &mut out);
+        assert_eq!(format!("{:?}", frames(&out).next().unwrap()), format!("{frame:?}"));
+    }
+
+    /// As behind an outer GENEVE header with all its options.
+    #[test]
+    fn offsets_beyond_a_byte_come_back() {
+        let bytes = [0; 700];
+        for reserved_bits in [false, true] {
+            for network in [Network::Ipv4 { at: 0x1fe }, Network::Ipv6 { at: 0x101 }] {
+                let layout = Layout {
+                    vni: 0x00ff_fffe,
+                    network,
+                    udp: 0x1ff,
+                    inner_start: 600,
+                    inner_len: 100,
+                    wire_len: 100,
+                    reserved_bits,
+                };
+                assert_comes_back(&Frame::new(Captured::new(&bytes, 700, 9), layout));
+            }
         }
     }
 }

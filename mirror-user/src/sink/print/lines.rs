@@ -15,13 +15,13 @@ use crate::{frame::Frame, sink::origin::OriginKey};
 /// one `Lines` is for all packets of a connection.
 ///
 /// ```
-/// use mirror_user::{Captured, decap, sink::print::{Lines, Style, Time}, wire::vxlan};
+/// use mirror_user::{Captured, Tunnels, decap, sink::print::{Lines, Style, Time}};
 ///
 /// let mut lines = Lines::new(Style::default().time(Time::None));
 /// let mut text = String::new();
 /// # let outer = [0; 60];
 /// # let captured = Captured::new(&outer, 60, 0);
-/// if let Ok(frame) = decap::decapsulate_frame(captured, &[vxlan::PORT]) {
+/// if let Ok(frame) = decap::decapsulate_frame(captured, &Tunnels::default()) {
 ///     lines.line(&frame, &mut text);
 /// }
 /// ```

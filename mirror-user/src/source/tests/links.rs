@@ -7,6 +7,7 @@ use super::{
 use crate::{
     decap::{decapsulate_frame, tests::Packet},
     frame::Captured,
+    tunnels::Tunnels,
 };
 
 const COOKED: [u8; 16] = [0, 0, 0, 1, 0, 6, 2, 2, 2, 2, 2, 2, 0, 0, 8, 0];
@@ -37,7 +38,7 @@ fn check(bytes: &[u8], count: usize) {
     for (bytes, wire_len, time) in &seen {
         assert_eq!(*wire_len as usize, bytes.len(), "the wire length counts an Ethernet header too");
         let captured = Captured::new(bytes, *wire_len, *time);
-        let frame = decapsulate_frame(captured, &[4789]).unwrap();
+        let frame = decapsulate_frame(captured, &Tunnels::default()).unwrap();
         assert_eq!(frame.inner().first(), Packet::default().inner);
         assert_eq!(frame.source(), std::net::IpAddr::from([10, 10, 10, 252]));
     }
@@ -76,7 +77,7 @@ fn ipv6_over_cooked_and_raw_links() {
         let seen = frames(&[pcap_header(Little, 0xa1b2_c3d4, link_type), record].concat());
         let (bytes, wire_len, time) = &seen[0];
         let captured = Captured::new(bytes, *wire_len, *time);
-        assert_eq!(decapsulate_frame(captured, &[4789]).unwrap().inner().first(), packet.inner);
+        assert_eq!(decapsulate_frame(captured, &Tunnels::default()).unwrap().inner().first(), packet.inner);
     }
 }
 

@@ -307,7 +307,7 @@ fn a_panic_in_a_sink_is_caught_under_a_filter_and_its_backtrace_has_names() {
     });
     let replay = Replay::builder().file(files.path().join("outer.pcap")).sink(panics).build().unwrap();
     let tell = move |_, call: &str| tell.send(call.to_owned()).unwrap();
-    let report = Directories::new().telling(Kind::Reader, tell, move || replay.run(&Arc::default()).unwrap());
+    let report = Directories::new().telling(Kind::Reader, tell, move || replay.run().unwrap());
     assert_eq!(report.frames.decapsulated, 2, "the replay goes on");
     assert!(!report.is_clean());
     let backtrace = backtrace.recv().unwrap();

@@ -4,7 +4,7 @@ use std::{
     hint, mem,
     panic::{self, AssertUnwindSafe},
     sync::{
-        Arc, Mutex, TryLockError,
+        Arc, Mutex, PoisonError, TryLockError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
@@ -73,6 +73,8 @@ pub(crate) struct RingConfig {
 /// A worker that is ready to run.
 pub(crate) struct RingWorker {
     pub(crate) config: RingConfig,
+    /// Interface and queue that it reads.
+    pub(crate) place: (Arc<str>, u32),
     pub(crate) socket: Socket,
     pub(crate) pipeline: Pipeline,
     pub(crate) control: Arc<Control>,
@@ -113,11 +115,18 @@ impl RingWorker {
         while let Err(payload) =
             panic::catch_unwind(AssertUnwindSafe(|| self.work(&mut progress, died.is_some(), started)))
         {
-            let reason = format!("worker {}", panic_message(&*payload));
-            tracing::error!(reason, "worker died, its frames are abandoned from here on");
+            let reason = panic_message(&*payload);
+            let (interface, queue) = &self.place;
+            tracing::error!(
+                interface = &**interface,
+                queue,
+                reason,
+                "worker died, its frames are abandoned from here on"
+            );
+            died = Some(died_of(interface, *queue, &reason));
+            let event = Event::WorkerDied { interface: interface.to_string(), queue: *queue, reason };
             // The engine has gone if nobody listens, and then there is nobody to tell.
-            let _ = self.events.send(Event::WorkerDied { reason: reason.clone() });
-            died = Some(reason);
+            let _ = self.events.send(event);
         }
         let statistics = self.socket.statistics().unwrap_or_else(|error| {
             tracing::error!(%error, "XDP_STATISTICS cannot be read: the kernel's drops are missing from the account");
@@ -130,6 +139,10 @@ impl RingWorker {
             busy_ns: nanoseconds(progress.busy),
             elapsed_ns: nanoseconds(started.elapsed()),
         };
+        // For reports of a run that goes on without this worker. A ring's worker waits for nobody while
+        // frames come; here none do.
+        let shown = Published { counters: counters.clone(), statistics };
+        *self.published.lock().unwrap_or_else(PoisonError::into_inner) = shown;
         RingOutcome { counters, statistics, unstamped: progress.stamps.missing, died }
     }
 
@@ -230,6 +243,11 @@ impl RingWorker {
             Err(error) => tracing::debug!(%error, "XDP_STATISTICS"),
         }
     }
+}
+
+/// What ended a run that ended by the death of a worker.
+pub(crate) fn died_of(interface: &str, queue: u32, reason: &str) -> String {
+    format!("{interface} queue {queue}: the worker {reason}")
 }
 
 fn process<T: Times>(pipeline: &mut Pipeline, received: &Received<'_>, times: T) {

@@ -12,12 +12,12 @@ use crate::{
         Counters, SinkFactory, WorkerContext,
         pcap::{Pcap, Target},
     },
+    tunnels::Tunnels,
     xdp::{Program, Settings},
     xsk::{Bind, Config, HugePages},
 };
 
 const CAPTURE: &str = "cap0";
-const PORTS: [u16; 1] = [4789];
 
 /// A worker with the counters and the capture sink on the capture interface; and the program, attached.
 fn worker(
@@ -36,7 +36,7 @@ fn worker(
     let socket = Socket::open(Interface::named(CAPTURE).unwrap().index, 0, &config).unwrap();
     let allow = Allow::all();
     let settings = Settings {
-        ports: &PORTS,
+        tunnels: &Tunnels::default(),
         allow: &allow,
         stamp: true,
         fragments: false,
@@ -52,7 +52,7 @@ fn worker(
     let cx = WorkerContext::single(1792);
     let sinks = factories.iter().map(|factory| SinkSlot::new(factory.build(&cx).unwrap())).collect();
     let pipeline = PipelineConfig {
-        ports: PORTS.into(),
+        tunnels: Tunnels::default(),
         selection: Arc::new(allow.into()),
         budget: Arc::new(Budget::new(None)),
         reassembly: None,
@@ -66,6 +66,7 @@ fn worker(
             rx_ring: config.rx_ring,
             spare_cpus: true,
         },
+        place: (CAPTURE.into(), 0),
         socket,
         pipeline: Pipeline::new(pipeline, 0, sinks),
         control: Arc::clone(control),

@@ -31,7 +31,7 @@ fn workers_allocate_nothing_once_they_know_their_origins() {
         let build = |factory: &dyn SinkFactory| factory.build(&WorkerContext::single(2048)).unwrap();
         let sinks = factories.map(|factory| SinkSlot::new(build(factory))).into();
         let config = PipelineConfig {
-            ports: [4789].into(),
+            tunnels: crate::Tunnels::default(),
             selection: Arc::new(Selection::all()),
             budget: Arc::new(Budget::new(Some(u64::MAX - 1))),
             reassembly: None,
