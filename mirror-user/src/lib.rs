@@ -49,7 +49,7 @@
 //! | feature | default | brings |
 //! |---|---|---|
 //! | `af-xdp` | yes | `engine`, `host`, `doctor`, `sink::forward`: Linux only |
-//! | `cli` | yes | the `mirror` command; `filter` with it |
+//! | `cli` | yes | the `mirror` command, with `af-xdp` and `filter` |
 //! | `filter` | with `cli` | `Filter::compile`: libpcap, and its headers to build |
 //!
 //! Without them, everything else builds with stable Rust alone.

@@ -8,16 +8,12 @@ use anyhow::{Context as _, Result, bail};
 use crate::{columns, ebpf, host, pages, pins, process};
 
 /// Each set of features builds apart from the others, with all of its tests and examples.
-const CLIPPY_RUNS: [(&str, &[&str]); 4] = [
+const CLIPPY_RUNS: [(&str, &[&str]); 3] = [
     ("clippy", &["--workspace"]),
     ("clippy of the library without features", &["--package", "mirror-user", "--no-default-features"]),
     (
         "clippy of the feature af-xdp alone",
         &["--package", "mirror-user", "--no-default-features", "--features", "af-xdp"],
-    ),
-    (
-        "clippy of the feature cli alone",
-        &["--package", "mirror-user", "--no-default-features", "--features", "cli"],
     ),
 ];
 

@@ -1,6 +1,5 @@
 //! Lists on the command line: commas, and ranges where they make sense.
 
-#[cfg(feature = "af-xdp")]
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -39,12 +38,10 @@ fn numbers(text: &str, what: &str, most: u32) -> Result<Vec<u32>, String> {
 #[derive(Clone, Debug)]
 pub(crate) struct Ports(pub(crate) Vec<u16>);
 
-#[cfg(feature = "af-xdp")]
 /// RX queues.
 #[derive(Clone, Debug)]
 pub(crate) struct QueueList(pub(crate) Option<Vec<u32>>);
 
-#[cfg(feature = "af-xdp")]
 /// CPUs.
 #[derive(Clone, Debug)]
 pub(crate) struct Cpus(pub(crate) Vec<usize>);
@@ -62,7 +59,6 @@ pub(crate) fn ports(text: &str) -> Result<Ports, String> {
     Ok(Ports(ports.into_iter().filter_map(|port| u16::try_from(port).ok()).collect()))
 }
 
-#[cfg(feature = "af-xdp")]
 pub(crate) fn queues(text: &str) -> Result<QueueList, String> {
     if text == "all" {
         Ok(QueueList(None))
@@ -71,7 +67,6 @@ pub(crate) fn queues(text: &str) -> Result<QueueList, String> {
     }
 }
 
-#[cfg(feature = "af-xdp")]
 pub(crate) fn cpus(text: &str) -> Result<Cpus, String> {
     Ok(Cpus(numbers(text, "CPU", 65_535)?.into_iter().map(|cpu| cpu as usize).collect()))
 }
@@ -93,10 +88,8 @@ pub(crate) fn sources(text: &str) -> Result<Sources, String> {
 }
 
 /// The longest time taken: far more than anybody waits, and far less than a clock can hold.
-#[cfg(feature = "af-xdp")]
 const LONGEST: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
 
-#[cfg(feature = "af-xdp")]
 /// A time with its unit (`10s`, `500ms`, `1h 30m`), or plain seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let parsed = match text.parse::<f64>() {
@@ -168,7 +161,6 @@ mod tests {
         assert!(sources("10.0.0.0/33").unwrap_err().contains("neither an address nor a prefix"));
     }
 
-    #[cfg(feature = "af-xdp")]
     #[test]
     fn queues_are_all_or_a_list() {
         assert!(queues("all").unwrap().0.is_none());
@@ -176,7 +168,6 @@ mod tests {
         assert_eq!(cpus("1,0").unwrap().0, [1, 0]);
     }
 
-    #[cfg(feature = "af-xdp")]
     #[test]
     fn a_time_has_a_unit_or_is_in_seconds() {
         assert_eq!(duration("10s").unwrap(), Duration::from_secs(10));

@@ -4,17 +4,12 @@
 
 mod closing;
 mod config;
-#[cfg(feature = "af-xdp")]
 mod doctor;
 mod files;
-#[cfg(feature = "af-xdp")]
 mod forward;
-#[cfg(feature = "af-xdp")]
 mod ingest;
-#[cfg(feature = "af-xdp")]
 mod interfaces;
 mod lists;
-#[cfg(feature = "af-xdp")]
 mod memory;
 mod output;
 mod places;
@@ -64,7 +59,6 @@ enum Command {
     ///
     /// Runs until it is stopped with Ctrl-C. Capabilities are given up once it has started, and with -Z the user root is, too.
     /// Packets that are not of the tunnel go to the host as ever.
-    #[cfg(feature = "af-xdp")]
     Ingest(Box<ingest::IngestArgs>),
     /// Take mirrored packets out of capture files
     ///
@@ -75,7 +69,6 @@ enum Command {
     /// Tell what stands in the way on this host, and the command that mends it
     ///
     /// Changes nothing. Exits with 0 if ingest can run, with 1 if not.
-    #[cfg(feature = "af-xdp")]
     Doctor(doctor::DoctorArgs),
 }
 
@@ -83,7 +76,6 @@ impl Command {
     /// What is said of outputs, where a command has any.
     fn output(&mut self) -> Option<&mut output::OutputArgs> {
         match self {
-            #[cfg(feature = "af-xdp")]
             Self::Ingest(args) => Some(&mut args.output),
             Self::Replay(args) => Some(&mut args.output),
             _ => None,
@@ -127,7 +119,6 @@ fn refused(error: &clap::Error) -> ! {
 }
 
 /// An error with its causes, and with what to do where the system ran out of something and nothing has said so.
-#[cfg(feature = "af-xdp")]
 fn with_remedy(error: &anyhow::Error) -> String {
     let told = with_causes(error.as_ref());
     let of_cause = |cause: &(dyn std::error::Error + 'static)| match cause.downcast_ref::<std::io::Error>() {
@@ -146,26 +137,14 @@ fn with_remedy(error: &anyhow::Error) -> String {
     }
 }
 
-#[cfg(not(feature = "af-xdp"))]
-fn with_remedy(error: &anyhow::Error) -> String {
-    with_causes(error.as_ref())
-}
-
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     if cli.list_interfaces {
-        #[cfg(feature = "af-xdp")]
         return interfaces::list();
-        #[cfg(not(feature = "af-xdp"))]
-        return Err(
-            Usage("this build reads capture files only; there is no interface to list".to_owned()).into()
-        );
     }
     match cli.command {
-        #[cfg(feature = "af-xdp")]
         Some(Command::Ingest(args)) => ingest::run(&args),
         Some(Command::Replay(args)) => replay::run(&args),
         Some(Command::Config(args)) => config::run(&args),
-        #[cfg(feature = "af-xdp")]
         Some(Command::Doctor(args)) => doctor::run(&args),
         None => Err(Usage(
             "what to do? `mirror ingest -i IF` or `mirror replay -r FILE`; see `mirror --help`".to_owned(),

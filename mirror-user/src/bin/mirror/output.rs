@@ -35,9 +35,7 @@ use crate::{
     streams::{self, Stream, Streams},
     terminal,
 };
-#[cfg(feature = "af-xdp")]
 use crate::{forward::ForwardArgs, privileges};
-#[cfg(feature = "af-xdp")]
 use mirror_user::sink::forward::Readers;
 
 /// Output and selection, the same for live ingest and for capture files.
@@ -93,7 +91,6 @@ pub(crate) struct OutputArgs {
     files: FilesArgs,
     #[command(flatten)]
     print: PrintArgs,
-    #[cfg(feature = "af-xdp")]
     #[command(flatten)]
     forward: ForwardArgs,
     /// Print the report to standard output at the end, as JSON
@@ -176,7 +173,6 @@ pub(crate) struct Opening<'r> {
     /// Files rotate by the times of packets.
     pub(crate) by_packets: bool,
     /// Whether readers that are behind are waited for: over capture files nothing is lost by that.
-    #[cfg_attr(not(feature = "af-xdp"), expect(dead_code, reason = "of forwarders alone"))]
     pub(crate) patient: bool,
 }
 
@@ -192,13 +188,10 @@ pub(crate) struct Outputs {
     json: bool,
     captures: Vec<Capture>,
     postrotate: Option<Postrotate>,
-    #[cfg(feature = "af-xdp")]
     prints: bool,
     /// What is forwarded where, in words.
-    #[cfg(feature = "af-xdp")]
     forwards: Vec<String>,
     /// Whether anybody reads what is streamed.
-    #[cfg(feature = "af-xdp")]
     readers: Vec<Readers>,
 }
 
@@ -277,15 +270,9 @@ impl OutputArgs {
         }
         Ok(Places {
             outputs: self.writes().filter(|path| !streams::is_stdout(path)).map(Path::to_owned).collect(),
-            #[cfg(feature = "af-xdp")]
             sockets: self.all().flat_map(|output| output.forward.sockets()).map(Path::to_owned).collect(),
-            #[cfg(not(feature = "af-xdp"))]
-            sockets: Vec::new(),
             report: self.report.clone(),
-            #[cfg(feature = "af-xdp")]
             connect: self.all().flat_map(|output| output.forward.connects()).collect(),
-            #[cfg(not(feature = "af-xdp"))]
-            connect: Vec::new(),
             restored: Vec::new(),
             commands,
             command_write: self.command_write.clone(),
@@ -299,13 +286,11 @@ impl OutputArgs {
     }
 
     /// Whether any packets are printed, as flags and tables have it.
-    #[cfg(feature = "af-xdp")]
     fn prints(&self) -> bool {
         self.all().any(|output| output.print.is_asked_for())
     }
 
     /// Whether packets are printed where a live line would tear them.
-    #[cfg(feature = "af-xdp")]
     pub(crate) fn prints_to_terminal(&self) -> bool {
         self.prints() && io::stdout().is_terminal()
     }
@@ -319,13 +304,11 @@ impl OutputArgs {
     pub(crate) fn first_output(&self) -> Option<String> {
         let write = self.write.as_ref().map(|path| escape::path(path).to_string());
         let write = write.or_else(|| self.print.is_asked_for().then(|| "print".to_owned()));
-        #[cfg(feature = "af-xdp")]
         let write = write.or_else(|| self.forward.targets().next());
         write
     }
 
     /// How many files its outputs have open at once, beside those of `--per-origin` and of readers.
-    #[cfg(feature = "af-xdp")]
     pub(crate) fn files_needed(&self) -> u64 {
         /// A file, and its directory.
         const FILE: u64 = 2;
@@ -357,7 +340,6 @@ impl OutputArgs {
                 let target = if stream.is_some() { Target::stdout() } else { Target::file(path) };
                 output.files.apply(Pcap::builder(target), false, || {}).validate()?;
             }
-            #[cfg(feature = "af-xdp")]
             output.forward.check()?;
         }
         self.share_stdout(streams.to_stdout())?;
@@ -382,7 +364,6 @@ impl OutputArgs {
         let report =
             self.report.iter().map(|path| places::Output { flag: "--report", path, is_series: false });
         let files = captures.chain(report);
-        #[cfg(feature = "af-xdp")]
         let files =
             files.chain(self.all().flat_map(|output| output.forward.sockets()).map(|path| places::Output {
                 flag: "--forward pcap-over-ip:listen=",
@@ -397,7 +378,6 @@ impl OutputArgs {
         let mut names = Vec::new();
         names.extend(self.write.is_some().then(|| "pcap".to_owned()));
         names.extend(self.print.is_asked_for().then(|| "print".to_owned()));
-        #[cfg(feature = "af-xdp")]
         names.extend(self.forward.sink_names());
         names
     }
@@ -437,11 +417,8 @@ impl OutputArgs {
             json: self.json,
             captures: Vec::new(),
             postrotate,
-            #[cfg(feature = "af-xdp")]
             prints: self.prints(),
-            #[cfg(feature = "af-xdp")]
             forwards: Vec::new(),
-            #[cfg(feature = "af-xdp")]
             readers: Vec::new(),
         };
         self.add_sinks(&mut outputs, max_frame, opening, |sink| sink)?;
@@ -505,7 +482,6 @@ impl OutputArgs {
             outputs.memory_per_worker += print.memory_per_worker(max_frame);
             outputs.sinks.push(dressed(Arc::new(print)));
         }
-        #[cfg(feature = "af-xdp")]
         {
             outputs.forwards.extend(self.forward.announcement());
             let vnis = self.vni.as_ref().map_or(&[][..], |list| &list.0);
@@ -584,19 +560,16 @@ impl Outputs {
     }
 
     /// Whether packets are printed.
-    #[cfg(feature = "af-xdp")]
     pub(crate) fn prints(&self) -> bool {
         self.prints
     }
 
     /// What is forwarded where, in words.
-    #[cfg(feature = "af-xdp")]
     pub(crate) fn forwards(&self) -> &[String] {
         &self.forwards
     }
 
     /// Streams that nobody has come to read yet.
-    #[cfg(feature = "af-xdp")]
     pub(crate) fn without_readers(&self) -> impl Iterator<Item = &sink::forward::Target> {
         self.readers.iter().flat_map(Readers::missing)
     }

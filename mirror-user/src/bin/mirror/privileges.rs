@@ -5,14 +5,12 @@ use std::{io, os::unix::fs::MetadataExt as _, path::Path, sync::Arc};
 use anyhow::Context as _;
 use caps::{CapSet, Capability, CapsHashSet};
 use mirror_user::escape;
-#[cfg(feature = "af-xdp")]
 use mirror_user::{engine::Wait, host::kernel::KernelVersion};
 use nix::unistd::{getegid, geteuid};
 
 use crate::sandbox::{Kind, Sandbox};
 
 /// Since 5.19 maps are read through their descriptor alone (kernel commit c8644cd0efe7).
-#[cfg(feature = "af-xdp")]
 const MAPS_BY_DESCRIPTOR: KernelVersion = KernelVersion { major: 5, minor: 19, patch: 0 };
 
 /// The capabilities that a thread keeps.
@@ -79,7 +77,6 @@ impl Keep {
     /// What the threads that end a run need: the main thread, the one that hears signals, and the one that writes the
     /// capture. Files are completed in `directories`, which are held open until then; not where root has changed to another
     /// user, who is to write with rights of his own.
-    #[cfg(feature = "af-xdp")]
     pub(crate) fn to_end_a_run<'a>(
         wait: Wait,
         changed_user: bool,
@@ -152,14 +149,12 @@ pub(crate) fn outlast_change_of_user() -> io::Result<()> {
 }
 
 /// Makes effective what this thread was left.
-#[cfg(feature = "af-xdp")]
 pub(crate) fn raise() -> io::Result<()> {
     let held = caps::read(None, CapSet::Permitted).map_err(io::Error::other)?;
     caps::set(None, CapSet::Effective, &held).map_err(io::Error::other)
 }
 
 /// Does something with all that this thread has, effective or not.
-#[cfg(feature = "af-xdp")]
 pub(crate) fn raised<T>(action: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
     let before = caps::read(None, CapSet::Effective)?;
     raise()?;

@@ -20,11 +20,9 @@ use mirror_user::{
     Replay, Report,
     replay::{MAX_FRAME, ReplayBuilder, ReplayError},
 };
-#[cfg(feature = "af-xdp")]
 use mirror_user::{escape, sink::forward::Target};
 use rustix::fs::{Access, AtFlags, CWD};
 
-#[cfg(feature = "af-xdp")]
 use crate::memory::{self, MIB};
 use crate::{
     FAILED, Usage,
@@ -47,7 +45,6 @@ pub(crate) struct ReplayArgs {
     pub(crate) output: OutputArgs,
     /// Wait so long at most for the first readers of what is streamed (pcap-over-ip), and go on without [default: for those
     /// that connect, as long as it takes]
-    #[cfg(feature = "af-xdp")]
     #[arg(long, help_heading = "Run", value_name = "TIME", value_parser = crate::lists::duration)]
     wait_reader: Option<Duration>,
 }
@@ -67,10 +64,8 @@ capture file and begins the next one; without a file it is as INT. USR1 prints h
 it goes. USR2 has buffered packets written.";
 
 /// What a file is read into (a block of pcapng), and fragments.
-#[cfg(feature = "af-xdp")]
 const READING: u64 = 32 * MIB + mirror_user::reassembly::MEMORY as u64;
 /// Main, signals, and one of an output.
-#[cfg(feature = "af-xdp")]
 const THREADS: u64 = 2;
 
 impl ReplayArgs {
@@ -113,7 +108,6 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let unreadable = unreadable(&args.read)?;
     // Another user, or root without its capabilities, may not be able to read them.
     let builder = builder.hold_open(user.is_some() || unreadable.files);
-    #[cfg(feature = "af-xdp")]
     memory::refuse_beyond_limit(READING, 1)?;
     // Before anything is created: what cannot be read leaves nothing behind.
     let replay = builder.build().map_err(usage)?;
@@ -132,7 +126,6 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let opening =
         Opening { threads: &threads, stop: &asked.stop, streams: &streams, by_packets: true, patient: true };
     let outputs = user::naming(user.as_ref(), args.output.open(MAX_FRAME, &opening))?;
-    #[cfg(feature = "af-xdp")]
     memory::refuse_beyond_limit(READING + outputs.memory_per_worker as u64, THREADS)?;
     let replay = outputs.sinks.iter().cloned().fold(replay, Replay::sink);
     let (progress, flusher, ending) = (replay.progress(), replay.flusher(), replay.stop_handle());
@@ -148,10 +141,7 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     if asked.stop.load(Ordering::Relaxed) {
         ending.stop();
     }
-    #[cfg(feature = "af-xdp")]
     let waited_in_vain = wait_for_readers(args, &outputs, &asked.stop);
-    #[cfg(not(feature = "af-xdp"))]
-    let waited_in_vain = false;
     let report = read_through(replay, &threads, &outputs)?;
     let code = output::conclude(&outputs, &report)?;
     Ok(if waited_in_vain { ExitCode::from(FAILED) } else { code })
@@ -159,7 +149,6 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
 
 /// Waits until somebody reads what is streamed: a file is over soon, and what nobody reads is lost. Whether the wait was
 /// ended by a signal, and nothing is to be read.
-#[cfg(feature = "af-xdp")]
 fn wait_for_readers(args: &ReplayArgs, outputs: &Outputs, stop: &AtomicBool) -> bool {
     const GLANCE: Duration = Duration::from_millis(20);
     let start = Instant::now();

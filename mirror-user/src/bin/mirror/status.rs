@@ -1,7 +1,6 @@
 //! How a run goes: a live line on a terminal, a log line now and then elsewhere.
 
 use std::time::Instant;
-#[cfg(feature = "af-xdp")]
 use std::{
     io::{self, IsTerminal},
     time::Duration,
@@ -11,7 +10,6 @@ use mirror_user::{Report, account::SinkState, escape};
 
 use crate::terminal;
 
-#[cfg(feature = "af-xdp")]
 const LIVE: Duration = Duration::from_secs(1);
 
 /// Tells how a run goes when somebody asks.
@@ -21,7 +19,6 @@ pub(crate) struct Figures {
 }
 
 /// Tells how a run goes, at its pace.
-#[cfg(feature = "af-xdp")]
 pub(crate) struct Status {
     live: bool,
     every: Duration,
@@ -30,7 +27,6 @@ pub(crate) struct Status {
     quiet: bool,
 }
 
-#[cfg(feature = "af-xdp")]
 impl Status {
     pub(crate) fn new(every: Duration, quiet: bool) -> Self {
         let live = io::stderr().is_terminal();

@@ -39,7 +39,6 @@ pub(crate) fn print(line: std::fmt::Arguments<'_>) {
 }
 
 /// Shows a line in place of the last one.
-#[cfg(feature = "af-xdp")]
 pub(crate) fn live_line(text: &str) {
     LIVE.store(true, Ordering::Relaxed);
     // As above.

@@ -60,13 +60,9 @@ const SINK_KEYS: &[(&str, &str)] = &[
     ("timestamps", "timestamps"),
     ("absolute", "absolute"),
     ("verbose", "verbose"),
-    #[cfg(feature = "af-xdp")]
     ("forward", "forward"),
-    #[cfg(feature = "af-xdp")]
     ("forward-balance", "forward-balance"),
-    #[cfg(feature = "af-xdp")]
     ("vlan-per-vni", "vlan-per-vni"),
-    #[cfg(feature = "af-xdp")]
     ("community-id", "community-id"),
     ("vnis", "vni"),
     ("sources", "source"),
@@ -74,11 +70,7 @@ const SINK_KEYS: &[(&str, &str)] = &[
     ("outer-filter", "outer-filter"),
 ];
 /// The keys of which a table has one at least.
-const SINK_USES: &str = if cfg!(feature = "af-xdp") {
-    "`write = \"FILE\"`, `print = true` or `forward = \"TARGET\"`"
-} else {
-    "`write = \"FILE\"` or `print = true`"
-};
+const SINK_USES: &str = "`write = \"FILE\"`, `print = true` or `forward = \"TARGET\"`";
 /// The key of a table's name, which stands for no flag.
 const NAME: &str = "name";
 
@@ -221,7 +213,6 @@ fn run_judges(
     let told = |error: anyhow::Error| with_causes(error.as_ref());
     let unread = |error: clap::Error| first_line(&error);
     match command.get_name() {
-        #[cfg(feature = "af-xdp")]
         "ingest" => {
             let mut args = crate::ingest::IngestArgs::from_arg_matches(&matches).map_err(unread)?;
             args.output.tables = tables;
@@ -298,9 +289,7 @@ fn judge(
             words.extend(given(beside));
         }
     }
-    if cfg!(feature = "af-xdp") {
-        words.extend(given(&["--forward", "tap:none"]));
-    }
+    words.extend(given(&["--forward", "tap:none"]));
     words.extend(flags);
     let matches = matched(command, words.into_iter())?;
     if !by_run {
@@ -309,7 +298,6 @@ fn judge(
     let told = |error: anyhow::Error| with_causes(error.as_ref());
     let unread = |error: clap::Error| first_line(&error);
     match command.get_name() {
-        #[cfg(feature = "af-xdp")]
         "ingest" => crate::ingest::IngestArgs::from_arg_matches(&matches)
             .map_err(unread)?
             .judge_source()

@@ -105,7 +105,6 @@ mod tests {
         assert_eq!(given("vni").unwrap(), ["--vni=1,2"]);
         assert_eq!(given("source").unwrap(), ["--source=1,2"]);
         assert_eq!(given("interface").unwrap(), ["--interface=1", "--interface=2"]);
-        #[cfg(feature = "af-xdp")]
         assert_eq!(given("forward").unwrap(), ["--forward=1", "--forward=2"]);
         assert_eq!(given("write").unwrap_err(), "one value is wanted, not 2");
         assert_eq!(given("count").unwrap_err(), "one value is wanted, not 2");

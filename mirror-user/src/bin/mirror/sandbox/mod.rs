@@ -22,7 +22,6 @@ use std::{
 use anyhow::Context as _;
 use clap::ValueEnum;
 use landlock::RulesetCreated;
-#[cfg(feature = "af-xdp")]
 use mirror_user::host::run_state::DIRECTORY as RUN_STATE;
 use mirror_user::{escape, hidden_file};
 use nix::unistd::geteuid;
@@ -32,10 +31,6 @@ use self::{
     refused::Supervisor,
     writes::{PROMISED, Support, WANTED, Writes},
 };
-
-/// A run without an interface leaves none.
-#[cfg(not(feature = "af-xdp"))]
-const RUN_STATE: &str = "/run/mirror";
 
 /// How much of a sandbox is wanted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
