@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use mirror_user::{Report, account::Origin, escape, sink::pcap::Rotator};
 
-use crate::output::Capture;
+use crate::outputs::Capture;
 
 /// The closing lines of a run.
 pub(crate) fn lines(report: &Report, captures: &[Capture]) -> String {

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use mirror_user::escape;
 use mirror_user::sink::forward::{Forward, ForwardBuilder, ForwardError, Target};
 
-use crate::{Usage, privileges::Threads, sandbox::Kind};
+use crate::{Usage, hooks::Threads, sandbox::Kind};
 
 /// Where inner packets are forwarded to, and how.
 #[derive(Args, Clone, Debug)]

@@ -3,15 +3,19 @@
 #![deny(unsafe_code)]
 
 mod closing;
+mod conclude;
 mod config;
 mod doctor;
 mod files;
 mod forward;
+mod hooks;
 mod ingest;
 mod interfaces;
+mod judge;
 mod lists;
 mod memory;
 mod output;
+mod outputs;
 mod places;
 mod postrotate;
 mod print;

@@ -3,7 +3,7 @@
 use clap::{ArgAction, Args};
 use mirror_user::sink::print::{Dump, Print, PrintError, Style, Time};
 
-use crate::{privileges::Threads, sandbox::Kind};
+use crate::{hooks::Threads, sandbox::Kind};
 
 /// What of a packet is printed.
 #[derive(Args, Debug)]

@@ -26,8 +26,11 @@ use rustix::fs::{Access, AtFlags, CWD};
 use crate::memory::{self, MIB};
 use crate::{
     FAILED, Usage,
-    output::{self, Opening, OutputArgs, Outputs},
-    privileges::{self, Keep, Threads},
+    conclude::{ALL_ENDED, conclude},
+    hooks::Threads,
+    output::OutputArgs,
+    outputs::{Opening, Outputs},
+    privileges::{self, Keep},
     sandbox::{Kind, Sandbox},
     signals,
     status::Figures,
@@ -143,7 +146,7 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     }
     let waited_in_vain = wait_for_readers(args, &outputs, &asked.stop);
     let report = read_through(replay, &threads, &outputs)?;
-    let code = output::conclude(&outputs, &report)?;
+    let code = conclude(&outputs, &report)?;
     Ok(if waited_in_vain { ExitCode::from(FAILED) } else { code })
 }
 
@@ -216,7 +219,7 @@ fn read_through(replay: Replay, threads: &Threads, outputs: &Outputs) -> anyhow:
             Ok(report) => return report,
             Err(RecvTimeoutError::Timeout) if outputs.are_over() && !stop.is_stopped() => {
                 stop.stop();
-                terminal::say!("{}", output::ALL_ENDED);
+                terminal::say!("{}", ALL_ENDED);
             }
             Err(RecvTimeoutError::Timeout) => {}
             // It has panicked outside of all sinks, and said so.

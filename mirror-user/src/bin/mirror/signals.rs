@@ -18,7 +18,7 @@ use signal_hook::{
     iterator::Signals,
 };
 
-use crate::{output::Outputs, terminal};
+use crate::{outputs::Outputs, terminal};
 
 /// What signals have asked for.
 #[derive(Default)]

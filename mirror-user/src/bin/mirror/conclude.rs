@@ -1,0 +1,39 @@
+//! The end of a run: the report where it was asked for, the closing lines, the exit code.
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use mirror_user::{Report, escape};
+
+use crate::{FAILED, closing, outputs::Outputs, postrotate::Postrotate, terminal};
+
+/// What is said of [that](Outputs::are_over).
+pub(crate) const ALL_ENDED: &str =
+    "mirror: every output has ended, and so does the run (`--on-output-end continue` goes on counting)";
+
+/// Delivers the report, tells how a run went, and gives the exit code it deserves.
+pub(crate) fn conclude(outputs: &Outputs, report: &Report) -> anyhow::Result<ExitCode> {
+    let delivered = deliver(outputs, report);
+    terminal::clear_live_line();
+    terminal::say!("{}", closing::lines(report, outputs.captures()).trim_end());
+    let commands_succeeded = outputs.postrotate.as_ref().is_none_or(Postrotate::finish);
+    delivered?;
+    Ok(if report.is_clean() && commands_succeeded { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+/// Writes the report where it was asked for; one place that fails keeps none of the others from it.
+fn deliver(outputs: &Outputs, report: &Report) -> anyhow::Result<()> {
+    let mut text = serde_json::to_vec_pretty(report).context("report")?;
+    text.push(b'\n');
+    let file = outputs.report.as_ref().map_or(Ok(()), |hidden| {
+        let written = hidden.file().write_all(&text).and_then(|()| hidden.complete());
+        written.with_context(|| format!("{}", escape::path(hidden.path())))
+    });
+    if outputs.json {
+        io::stdout().lock().write_all(&text).context("standard output")?;
+    }
+    file
+}

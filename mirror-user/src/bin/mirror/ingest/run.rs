@@ -1,0 +1,173 @@
+//! A run: started, watched, ended.
+
+use std::{process::ExitCode, sync::Arc};
+
+use anyhow::Context as _;
+use mirror_user::{
+    Engine,
+    engine::{Plan, Wait},
+    escape,
+    host::limits::OpenFiles,
+};
+
+use super::{IngestArgs, usage, watch::watch};
+use crate::{
+    conclude::conclude,
+    hooks::Threads,
+    memory::{self, MIB},
+    output::OutputArgs,
+    outputs::{Opening, Outputs},
+    privileges::{self, Keep},
+    sandbox::{Kind, Sandbox},
+    signals, terminal, user,
+};
+
+pub(crate) fn run(args: &IngestArgs) -> anyhow::Result<ExitCode> {
+    if args.list_interfaces {
+        return crate::interfaces::list();
+    }
+    terminal::start_log(args.output.log_verbosity(), args.output.quiet);
+    let streams = args.output.judge()?;
+    let builder = args.builder()?;
+    builder.validate().map_err(usage)?;
+    // BPF maps count against it before kernel 5.11, a UMEM without CAP_IPC_LOCK. If it does not suffice, the kernel says so.
+    if let Err(error) = mirror_user::host::limits::Memlock::raise() {
+        tracing::debug!(%error, "the limit of locked memory stays as it is");
+    }
+    let user = user::wanted(args.output.relinquish_privileges.as_deref())?;
+    // What a login shell has for a limit suits most runs; what is missing beyond, is counted once the plan is known.
+    if let Err(error) = OpenFiles::raise(USUAL_FILES) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+    let mut places = args.output.places()?;
+    if args.wait() == Wait::BusyPoll {
+        places.restored.clone_from(&args.interface);
+    }
+    // While all directories can be opened, whoever's they are.
+    let sandbox = Sandbox::prepare(args.output.sandbox, &places)?;
+    let engines = Threads::new(Keep::nothing(), &sandbox);
+    let engine = builder.on_thread_ready(Arc::new(engines.hook(Kind::Worker))).build().map_err(usage)?;
+    let needed = files_needed(engine.plan(), &args.output)?;
+    if let Some(most) = OpenFiles::raise(needed)?.soft.filter(|most| *most < needed) {
+        return Err(anyhow::anyhow!(
+            "this run needs {needed} open files, and may have {most}: raise the limit (`ulimit -n 1024`, in a unit file \
+             `LimitNOFILE=1024`), or read fewer interfaces and queues"
+        ));
+    }
+    memory::refuse_beyond_limit(engine.plan().umem_bytes(), 1)?;
+    const RAISED: &str = "capabilities cannot be kept for the start";
+    if let Some(user) = &user {
+        privileges::outlast_change_of_user().context(RAISED)?;
+        user::change_to(user)?;
+    }
+    let keep = Keep::to_end_a_run(args.wait(), user.is_some(), args.output.directories())?;
+    let threads = Threads::new(keep, &sandbox);
+    threads.supervise()?;
+    let asked = signals::hear(threads.hook(Kind::Main))?;
+    let opening = Opening {
+        threads: &threads,
+        stop: &asked.stop,
+        streams: &streams,
+        by_packets: false,
+        patient: false,
+    };
+    let opened = args.output.open(engine.plan().max_frame(), &opening);
+    let outputs = user::naming(user.as_ref(), opened)?;
+    if user.is_some() {
+        privileges::raise().context(RAISED)?;
+    }
+    let memory = Memory::of(engine.plan(), &outputs);
+    memory.refuse_beyond_limit()?;
+    if !args.output.quiet {
+        announce(engine.plan(), &outputs, &memory);
+    }
+    let running = outputs.sinks.iter().cloned().fold(engine, Engine::sink).start().map_err(usage)?;
+    threads.confine(Kind::Main).context("privileges cannot be given up")?;
+    let (stopper, settings) = (running.stopper(), running.stopper());
+    asked.begun(&outputs, move || stopper.stop(), move || settings.put_settings_back());
+    let report = watch(running, args, &asked, &outputs);
+    conclude(&outputs, &report)
+}
+
+/// Descriptors that most runs do with.
+const USUAL_FILES: u64 = 1024;
+
+/// How many files a run has open at once, at most while it starts: what is open already, those of the engine and of
+/// signals, and of each interface, queue and output.
+fn files_needed(plan: &Plan, output: &OutputArgs) -> anyhow::Result<u64> {
+    /// Netlink, signals, ports.
+    const RUN: u64 = 5;
+    /// Maps, programs, links, and what they are loaded through; netlink for its addresses.
+    const INTERFACE: u64 = 18;
+    /// A socket and its UMEM.
+    const QUEUE: u64 = 2;
+    let queues: u64 = plan.interfaces.iter().map(|interface| interface.queues.len() as u64).sum();
+    let in_use = OpenFiles::in_use()?;
+    Ok(in_use + RUN + plan.interfaces.len() as u64 * INTERFACE + queues * QUEUE + output.files_needed())
+}
+
+/// What a run takes at most, in bytes.
+struct Memory {
+    frames: u64,
+    sinks: u64,
+    fragments: u64,
+    workers: u64,
+}
+
+impl Memory {
+    fn of(plan: &Plan, outputs: &Outputs) -> Self {
+        let workers: u64 = plan.interfaces.iter().map(|interface| interface.queues.len() as u64).sum();
+        Self {
+            frames: plan.umem_bytes(),
+            sinks: workers * outputs.memory_per_worker as u64,
+            fragments: if plan.reassemble { mirror_user::reassembly::MEMORY as u64 } else { 0 },
+            workers,
+        }
+    }
+
+    /// See [`memory`].
+    fn refuse_beyond_limit(&self) -> anyhow::Result<()> {
+        /// Beside workers: main, signals, links, and one of an output.
+        const THREADS: u64 = 3;
+        let Self { frames, sinks, fragments, workers } = self;
+        memory::refuse_beyond_limit(frames + sinks + fragments, workers + THREADS)
+    }
+}
+
+/// Says what is about to happen, as tcpdump does.
+fn announce(plan: &Plan, outputs: &Outputs, memory: &Memory) {
+    for interface in &plan.interfaces {
+        let queues: Vec<_> =
+            interface.queues.iter().map(|queue| format!("{} on CPU {}", queue.queue, queue.cpu)).collect();
+        let s = if queues.len() == 1 { "" } else { "s" };
+        terminal::say!(
+            "listening on {}, MTU {}, queue{s} {}",
+            interface.interface.name,
+            interface.interface.mtu,
+            queues.join(", ")
+        );
+    }
+    let fragments = match memory.fragments {
+        0 => String::new(),
+        bytes => format!(", up to {} MiB for fragments", bytes.div_ceil(MIB)),
+    };
+    terminal::say!(
+        "memory: {} MiB for frames, up to {} MiB for sinks{fragments}",
+        memory.frames.div_ceil(MIB),
+        memory.sinks.div_ceil(MIB)
+    );
+    if outputs.prints() {
+        terminal::say!("printing to standard output");
+    } else if outputs.captures().is_empty() && outputs.forwards().is_empty() {
+        terminal::say!(
+            "counting only; -w FILE writes the inner frames to a capture file, --print prints them, --forward TARGET \
+             forwards them"
+        );
+    }
+    for path in outputs.captures().iter().filter_map(|capture| capture.path.as_ref()) {
+        terminal::say!("writing to {}", escape::path(path));
+    }
+    for forward in outputs.forwards() {
+        terminal::say!("{forward}");
+    }
+}

@@ -1,0 +1,112 @@
+//! What is wrong with what outputs are asked for, on any host.
+
+use std::io::{self, IsTerminal as _};
+
+use mirror_user::{
+    escape,
+    sink::pcap::{Pcap, Target},
+};
+
+use crate::{
+    Usage,
+    config::SinkTable,
+    output::OutputArgs,
+    places,
+    streams::{self, Stream, Streams},
+};
+
+impl OutputArgs {
+    /// What is wrong with it on any host: the one judge of flags, of a configuration file, and of a run before it opens
+    /// anything. Of the file system it asks what paths stand for, and have in common. Gives those of outputs that are no files.
+    pub(crate) fn judge(&self) -> anyhow::Result<Streams> {
+        if self.quiet && self.log_verbosity() > 0 {
+            let message = "-q cannot be used with -v; with --print it can, where -v is about packets";
+            return Err(Usage(message.into()).into());
+        }
+        let streams = Streams::look(self.writes())?;
+        for output in self.all() {
+            let stream = output.write.as_deref().filter(|path| streams.of(path).is_some());
+            output.files.check(stream)?;
+            if let Some(path) = &output.write {
+                let target = if stream.is_some() { Target::stdout() } else { Target::file(path) };
+                output.files.apply(Pcap::builder(target), false, || {}).validate()?;
+            }
+            output.forward.check()?;
+        }
+        self.share_stdout(streams.to_stdout())?;
+        if self.report.as_deref().is_some_and(streams::is_stdout) {
+            let message = "--report takes a file; --json prints the report to standard output";
+            return Err(Usage(message.into()).into());
+        }
+        self.share_files(&streams)?;
+        self.share_names()?;
+        Ok(streams)
+    }
+
+    /// Each file is for one output.
+    fn share_files(&self, streams: &Streams) -> Result<(), Usage> {
+        let captures = self.all().filter_map(|output| Some((output, output.write.as_deref()?)));
+        let has_place = |path| matches!(streams.of(path), None | Some(Stream::Special));
+        let captures = captures.filter(|(_, path)| has_place(path)).map(|(output, path)| places::Output {
+            flag: "-w",
+            path,
+            is_series: output.files.are_numbered(),
+        });
+        let report =
+            self.report.iter().map(|path| places::Output { flag: "--report", path, is_series: false });
+        let files = captures.chain(report);
+        let files =
+            files.chain(self.all().flat_map(|output| output.forward.sockets()).map(|path| places::Output {
+                flag: "--forward pcap-over-ip:listen=",
+                path,
+                is_series: false,
+            }));
+        places::distinct(&files.collect::<Vec<_>>())
+    }
+
+    /// Each sink has a name of its own.
+    fn share_names(&self) -> Result<(), Usage> {
+        let mut names = vec!["counters".to_owned()];
+        names.extend(self.sink_names());
+        for SinkTable { name, output, .. } in &self.tables {
+            let own = output.sink_names();
+            names.extend(own.iter().enumerate().map(|(nth, sink)| in_table(name, nth + 1, sink)));
+        }
+        match names.iter().enumerate().find(|(nth, name)| names[..*nth].contains(name)) {
+            Some((_, name)) => {
+                Err(Usage(format!("there are two sinks {}; one is enough", escape::line(name))))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Standard output carries one thing.
+    fn share_stdout(&self, writes: usize) -> Result<(), Usage> {
+        let prints = self.all().filter(|output| output.print.is_asked_for()).count();
+        let (message, mend) = match (writes, prints, self.json) {
+            (0, 0, _) | (0, 1, false) => return Ok(()),
+            (1, 0, false) => return Ok(()),
+            (1, 0, true) => ("-w - and --json both want standard output", "use --report FILE for the report"),
+            (0, 1, true) => {
+                ("--print and --json both want standard output", "use --report FILE for the report")
+            }
+            (1, 1, _) => ("-w - and --print both want standard output", "write the capture to a file"),
+            _ => ("two sinks both want standard output", "write the captures to files, and print once"),
+        };
+        Err(Usage(format!("{message}; {mend}")))
+    }
+
+    /// What is for a program is not for a terminal.
+    pub(crate) fn refuse_terminal(&self) -> Result<(), Usage> {
+        if self.writes().any(streams::is_stdout) && io::stdout().is_terminal() {
+            let message = "-w - would write a capture to the terminal; pipe it: `… -w - | tshark -r -`";
+            return Err(Usage(message.to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// The name of a table's sink: its first has the table's.
+pub(crate) fn in_table(table: &str, nth: usize, sink: &str) -> String {
+    if nth == 1 { table.to_owned() } else { format!("{table} {sink}") }
+}
