@@ -1,11 +1,12 @@
 //! `--sandbox`: what threads and commands may still do once a run has begun, whatever their user may.
 //!
-//! Each thread confines itself at its start, beside giving up its capabilities ([`crate::privileges::Threads`]): Landlock
+//! Each thread confines itself at its start, beside giving up its capabilities ([`crate::hooks::Threads`]): Landlock
 //! (`writes`) for what it may write and connect to, a filter of seccomp(2) (`calls`) for which system calls it may make. The
 //! main thread does when the run has begun, for it opens what is written to, and interfaces.
 //!
 //! It is of this command and not of the library: an embedder's own sinks may do what they like.
 
+mod announce;
 mod calls;
 #[expect(unsafe_code, reason = "system calls without a safe wrapper")]
 mod refused;
@@ -22,14 +23,15 @@ use std::{
 use anyhow::Context as _;
 use clap::ValueEnum;
 use landlock::RulesetCreated;
+use mirror_user::hidden_file;
 use mirror_user::host::run_state::DIRECTORY as RUN_STATE;
-use mirror_user::{escape, hidden_file};
 use nix::unistd::geteuid;
 use seccompiler::BpfProgram;
 
 use self::{
+    announce::announce,
     refused::Supervisor,
-    writes::{PROMISED, Support, WANTED, Writes},
+    writes::{Support, Writes},
 };
 
 /// How much of a sandbox is wanted.
@@ -207,74 +209,6 @@ fn confines(wanted: SandboxArg, places: &Places) -> anyhow::Result<Vec<Confine>>
         confines.push(Confine { kind, writes, calls: calls.ok().flatten() });
     }
     Ok(confines)
-}
-
-/// Says how far the sandbox goes, or why it does not go far enough.
-fn announce(
-    wanted: SandboxArg,
-    support: Support,
-    unfiltered: Option<&str>,
-    places: &Places,
-) -> anyhow::Result<()> {
-    const ACCEPT: &str = "or accept what there is with `--sandbox auto`";
-    let landlock = covered(support);
-    if wanted == SandboxArg::Require {
-        match support {
-            Support::Abi(abi) if abi >= PROMISED => {}
-            Support::Abi(abi) => anyhow::bail!(
-                "--sandbox require: this kernel has Landlock ABI {abi}, and {PROMISED} is needed: run kernel 6.7 or later, {ACCEPT}"
-            ),
-            Support::Disabled => anyhow::bail!(
-                "--sandbox require: Landlock is off on this host: add `landlock` to `lsm=` on the kernel's command line, {ACCEPT}"
-            ),
-            Support::Missing => anyhow::bail!(
-                "--sandbox require: there is no Landlock on this kernel or in this container: run kernel 6.7 or later with CONFIG_SECURITY_LANDLOCK, {ACCEPT}"
-            ),
-        }
-        if let Some(reason) = unfiltered {
-            anyhow::bail!("--sandbox require: seccomp: {reason}; {ACCEPT}");
-        }
-    }
-    let seccomp = match unfiltered {
-        None => String::new(),
-        Some(reason) => format!("; no seccomp: {reason}"),
-    };
-    let whole = matches!(support, Support::Abi(abi) if abi >= WANTED) && unfiltered.is_none();
-    if whole {
-        tracing::info!(target: "mirror", "sandbox: {landlock}, seccomp");
-    } else {
-        tracing::warn!("sandbox: {landlock}{seccomp}");
-    }
-    if places.commands && support != Support::Missing && support != Support::Disabled {
-        let directories = places.command_write.iter().map(|path| format!(" and {}", escape::path(path)));
-        let directories: String = directories.collect();
-        let ports = match &places.command_connect[..] {
-            [] => "to none".to_owned(),
-            ports => ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-        };
-        tracing::info!(
-            target: "mirror",
-            "sandbox: commands of -z write beneath the directories of -w{directories}, and connect {ports} of TCP's ports; \
-             --command-write and --command-connect let them do more"
-        );
-    }
-    Ok(())
-}
-
-/// How far this kernel's Landlock goes, in words.
-fn covered(support: Support) -> String {
-    match support {
-        Support::Missing => "no Landlock on this kernel (5.13) or in this container, so nothing but their user keeps threads and \
-                             commands of -z from writing elsewhere"
-            .to_owned(),
-        Support::Disabled => "Landlock is off on this host (`lsm=` on the kernel's command line leaves it out), so nothing but \
-                              their user keeps threads and commands of -z from writing elsewhere"
-            .to_owned(),
-        Support::Abi(abi) => match &support.lacks()[..] {
-            [] => format!("Landlock ABI {abi}"),
-            lacks => format!("Landlock ABI {abi} does not cover {}", lacks.join(", ")),
-        },
-    }
 }
 
 /// What a kind may write, and whereto it may connect.

@@ -14,7 +14,7 @@ use std::{
 use mirror_user::{Replay, sink};
 use tempfile::TempDir;
 
-use super::*;
+use super::{announce::covered, *};
 
 /// A directory of an output, one for commands, and one that nobody gave leave to write to.
 struct Directories {
