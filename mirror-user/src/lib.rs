@@ -50,6 +50,7 @@
 //! |---|---|---|
 //! | `af-xdp` | yes | `engine`, `host`, `doctor`, `sink::forward`: Linux only |
 //! | `cli` | yes | the `mirror` command, with `af-xdp` and `filter` |
+//! | `settings` | with `cli` | `settings`: a configuration file as one value; `af-xdp` with it |
 //! | `filter` | with `cli` | `Filter::compile`: libpcap, and its headers to build |
 //!
 //! Without them, everything else builds with stable Rust alone.
@@ -82,6 +83,8 @@ mod pipeline;
 pub mod reassembly;
 pub mod replay;
 pub mod select;
+#[cfg(feature = "settings")]
+pub mod settings;
 pub mod sink;
 pub mod source;
 mod tunnels;

@@ -5,80 +5,114 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use mirror_user::{
     escape,
-    sink::pcap::{PcapBuilder, WhenFull},
+    settings::{FileCount, MaxOrigins, RotateSeconds, Settings, Size, WhenFull, Written},
+    sink::pcap::PcapBuilder,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::{Usage, lists};
+use crate::{
+    Usage,
+    output::{given, path},
+};
 
 /// How a capture is spread over files.
 #[derive(Args, Debug)]
 pub(crate) struct FilesArgs {
     /// Begin another file once one is larger than so many millions of bytes, before compression; k, m, g: KiB, MiB, GiB
-    #[arg(short = 'C', long, help_heading = "Files", value_name = "SIZE", value_parser = lists::size, requires = "write")]
-    file_size: Option<u64>,
+    #[arg(short = 'C', long, help_heading = "Files", value_name = "SIZE")]
+    file_size: Option<Written<Size>>,
     /// Begin another file each so many seconds, in replay by the times of the packets; strftime(3) in the name of -w is its
     /// time
-    #[arg(
-        short = 'G',
-        long,
-        help_heading = "Files",
-        value_name = "SECONDS",
-        value_parser = clap::value_parser!(u64).range(1..=MOST_SECONDS),
-        requires = "write"
-    )]
-    rotate_seconds: Option<u64>,
+    #[arg(short = 'G', long, help_heading = "Files", value_name = "SECONDS")]
+    rotate_seconds: Option<Written<RotateSeconds>>,
     /// With -C: so many files, then the oldest is replaced. With -G alone: end after so many files
-    #[arg(
-        short = 'W',
-        long,
-        help_heading = "Files",
-        value_name = "COUNT",
-        value_parser = clap::value_parser!(u32).range(1..=1_000_000),
-        requires = "write"
-    )]
-    file_count: Option<u32>,
+    #[arg(short = 'W', long, help_heading = "Files", value_name = "COUNT")]
+    file_count: Option<Written<FileCount>>,
     /// Run `COMMAND FILE` for each file that is complete; it writes beneath the directory of -w, see --command-write
-    #[arg(short = 'z', long, help_heading = "Files", value_name = "COMMAND", requires = "write")]
-    pub(crate) postrotate_command: Option<PathBuf>,
+    #[arg(short = 'z', long, help_heading = "Files", value_name = "COMMAND")]
+    postrotate_command: Option<PathBuf>,
     /// A file for each origin (VNI and source), which is in its name
-    #[arg(long, help_heading = "Files", requires = "write")]
+    #[arg(long, help_heading = "Files")]
     per_origin: bool,
     /// With --per-origin: further origins share a file
-    #[arg(
-        long,
-        help_heading = "Files",
-        value_name = "COUNT",
-        default_value_t = 256,
-        value_parser = clap::value_parser!(u32).range(1..=4096),
-        requires = "write"
-    )]
-    max_origins: u32,
+    #[arg(long, help_heading = "Files", value_name = "COUNT")]
+    max_origins: Option<Written<MaxOrigins>>,
     /// Leave so much space free, in the units of -C
-    #[arg(long, help_heading = "Files", value_name = "SIZE", value_parser = lists::size, requires = "write")]
-    min_free: Option<u64>,
+    #[arg(long, help_heading = "Files", value_name = "SIZE")]
+    min_free: Option<Written<Size>>,
     /// What to do when the file system is full, or less than --min-free is free
-    #[arg(long, help_heading = "Files", value_enum, default_value_t = WhenFullArg::Wait, requires = "write")]
-    when_full: WhenFullArg,
-}
-
-/// A hundred years.
-const MOST_SECONDS: u64 = 100 * 366 * 24 * 3600;
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum WhenFullArg {
-    /// Drop packets until there is space again
-    Wait,
-    /// Delete the oldest complete files of this run, those of -z once their command has ended; wait where there is none
-    Delete,
-    /// End the capture
-    Stop,
+    #[arg(long, help_heading = "Files", value_enum)]
+    when_full: Option<WhenFull>,
 }
 
 impl FilesArgs {
+    /// What was typed.
+    pub(crate) fn fill(self, settings: &mut Settings) {
+        let Self {
+            file_size,
+            rotate_seconds,
+            file_count,
+            postrotate_command,
+            per_origin,
+            max_origins,
+            min_free,
+            when_full,
+        } = self;
+        settings.file_size = file_size;
+        settings.rotate_seconds = rotate_seconds;
+        settings.file_count = file_count;
+        settings.postrotate_command = path(postrotate_command.as_ref());
+        settings.per_origin = given(per_origin);
+        settings.max_origins = max_origins;
+        settings.min_free = min_free;
+        settings.when_full = when_full;
+    }
+}
+
+/// How a capture is spread over files, as a run takes it.
+#[derive(Debug)]
+pub(crate) struct Files {
+    file_size: Option<u64>,
+    rotate_seconds: Option<u64>,
+    file_count: Option<u32>,
+    pub(crate) postrotate_command: Option<PathBuf>,
+    per_origin: bool,
+    max_origins: MaxOrigins,
+    min_free: Option<u64>,
+    when_full: WhenFull,
+}
+
+impl Files {
+    pub(crate) fn of(settings: &Settings) -> Self {
+        Self {
+            file_size: settings.file_size.as_deref().map(|size| size.0),
+            rotate_seconds: settings.rotate_seconds.as_deref().map(|seconds| seconds.0),
+            file_count: settings.file_count.as_deref().map(|count| count.0),
+            postrotate_command: settings.postrotate_command.as_deref().cloned(),
+            per_origin: settings.per_origin.unwrap_or_default(),
+            max_origins: settings.max_origins.as_deref().copied().unwrap_or_default(),
+            min_free: settings.min_free.as_deref().map(|size| size.0),
+            when_full: settings.when_full.unwrap_or_default(),
+        }
+    }
+
+    /// Which of its flags say something.
+    pub(crate) fn given(&self) -> [(bool, &'static str); 8] {
+        [
+            (self.file_size.is_some(), "-C"),
+            (self.rotate_seconds.is_some(), "-G"),
+            (self.file_count.is_some(), "-W"),
+            (self.postrotate_command.is_some(), "-z"),
+            (self.per_origin, "--per-origin"),
+            (self.max_origins != MaxOrigins::default(), "--max-origins"),
+            (self.min_free.is_some(), "--min-free"),
+            (self.when_full != WhenFull::default(), "--when-full"),
+        ]
+    }
+
     /// What cannot go together.
     pub(crate) fn check(&self, stream: Option<&Path>) -> Result<(), Usage> {
         let rotates = self.file_size.is_some() || self.rotate_seconds.is_some();
@@ -114,7 +148,7 @@ impl FilesArgs {
 
     /// Lets the process have as many files open as these may be.
     pub(crate) fn allow(&self) -> Result<(), Usage> {
-        if self.per_origin { allow_files(u64::from(self.max_origins)) } else { Ok(()) }
+        if self.per_origin { allow_files(u64::from(self.max_origins.0)) } else { Ok(()) }
     }
 
     /// Sets a capture up accordingly. `on_last` is called when the files of -G are all written.
@@ -137,14 +171,9 @@ impl FilesArgs {
             builder = builder.max_files(files);
         }
         if self.per_origin {
-            builder = builder.per_origin(self.max_origins as usize);
+            builder = builder.per_origin(self.max_origins.0 as usize);
         }
-        let when_full = match self.when_full {
-            WhenFullArg::Wait => WhenFull::Wait,
-            WhenFullArg::Delete => WhenFull::Delete,
-            WhenFullArg::Stop => WhenFull::Stop,
-        };
-        builder.min_free(self.min_free.unwrap_or(0), when_full)
+        builder.min_free(self.min_free.unwrap_or(0), self.when_full.into())
     }
 }
 

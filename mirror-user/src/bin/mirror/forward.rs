@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use mirror_user::escape;
+use mirror_user::settings::{Balance, Many, Seed, Settings, Written};
 use mirror_user::sink::forward::{Forward, ForwardBuilder, ForwardError, Target};
 
-use crate::{Usage, hooks::Threads, sandbox::Kind};
+use crate::{Usage, hooks::Threads, output::given, sandbox::Kind};
 
 /// Where inner packets are forwarded to, and how.
 #[derive(Args, Clone, Debug)]
@@ -20,30 +21,64 @@ pub(crate) struct ForwardArgs {
                 pcap-over-ip:listen=ADDR:PORT, pcap-over-ip:listen=/PATH[,mode=0660][,group=NAME] or \
                 pcap-over-ip:connect=ADDR:PORT; may be given several times"
     )]
-    forward: Vec<Target>,
+    forward: Vec<Written<Target>>,
     /// What each of several targets gets
-    #[arg(long, help_heading = "Output", value_enum, default_value_t = Balance::Copy, requires = "forward")]
-    forward_balance: Balance,
+    #[arg(long, help_heading = "Output", value_enum)]
+    forward_balance: Option<Balance>,
     /// By what flows are spread, where several runs or hosts must agree [default: the host's own]
-    #[arg(long, help_heading = "Output", value_name = "N", requires = "forward")]
-    forward_seed: Option<u64>,
+    #[arg(long, help_heading = "Output", value_name = "N")]
+    forward_seed: Option<Written<Seed>>,
     /// Tag what goes to TAP devices and interfaces with a VLAN for each VNI, those of --vni first
-    #[arg(long, help_heading = "Output", requires = "forward")]
+    #[arg(long, help_heading = "Output")]
     vlan_per_vni: bool,
     /// Give packets of pcapng over IP the Community ID of their flow, as a comment
-    #[arg(long, help_heading = "Output", requires = "forward")]
+    #[arg(long, help_heading = "Output")]
     community_id: bool,
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-enum Balance {
-    /// All packets
-    Copy,
-    /// Whole flows, both directions, spread evenly
-    Flow,
+impl ForwardArgs {
+    /// What was typed.
+    pub(crate) fn fill(self, settings: &mut Settings) {
+        let Self { forward, forward_balance, forward_seed, vlan_per_vni, community_id } = self;
+        settings.forward = Many::of(forward);
+        settings.forward_balance = forward_balance;
+        settings.forward_seed = forward_seed;
+        settings.vlan_per_vni = given(vlan_per_vni);
+        settings.community_id = given(community_id);
+    }
 }
 
-impl ForwardArgs {
+/// Where inner packets are forwarded to, and how, as a run takes it.
+#[derive(Debug)]
+pub(crate) struct Forwarding {
+    forward: Vec<Target>,
+    forward_balance: Balance,
+    forward_seed: Option<u64>,
+    vlan_per_vni: bool,
+    community_id: bool,
+}
+
+impl Forwarding {
+    pub(crate) fn of(settings: &Settings) -> Self {
+        Self {
+            forward: settings.forward.iter().flat_map(Many::values).cloned().collect(),
+            forward_balance: settings.forward_balance.unwrap_or_default(),
+            forward_seed: settings.forward_seed.as_deref().map(|seed| seed.0),
+            vlan_per_vni: settings.vlan_per_vni.unwrap_or_default(),
+            community_id: settings.community_id.unwrap_or_default(),
+        }
+    }
+
+    /// Which of its flags say something.
+    pub(crate) fn given(&self) -> [(bool, &'static str); 4] {
+        [
+            (self.forward_balance != Balance::default(), "--forward-balance"),
+            (self.forward_seed.is_some(), "--forward-seed"),
+            (self.vlan_per_vni, "--vlan-per-vni"),
+            (self.community_id, "--community-id"),
+        ]
+    }
+
     /// What is forwarded to, as it was written.
     pub(crate) fn targets(&self) -> impl Iterator<Item = String> {
         self.forward.iter().map(Target::to_string)

@@ -4,21 +4,21 @@ use std::io::{self, IsTerminal as _};
 
 use mirror_user::{
     escape,
+    settings::Snap,
     sink::pcap::{Pcap, Target},
 };
 
 use crate::{
-    Usage,
-    config::SinkTable,
-    output::OutputArgs,
-    places,
+    Usage, places,
     streams::{self, Stream, Streams},
+    wanted::{SinkTable, Wanted},
 };
 
-impl OutputArgs {
+impl Wanted {
     /// What is wrong with it on any host: the one judge of flags, of a configuration file, and of a run before it opens
     /// anything. Of the file system it asks what paths stand for, and have in common. Gives those of outputs that are no files.
     pub(crate) fn judge(&self) -> anyhow::Result<Streams> {
+        self.all().try_for_each(Self::needs)?;
         if self.quiet && self.log_verbosity() > 0 {
             let message = "-q cannot be used with -v; with --print it can, where -v is about packets";
             return Err(Usage(message.into()).into());
@@ -41,6 +41,28 @@ impl OutputArgs {
         self.share_files(&streams)?;
         self.share_names()?;
         Ok(streams)
+    }
+
+    /// What is about an output that there is not. A value that is the default says nothing.
+    pub(crate) fn needs(&self) -> Result<(), Usage> {
+        let write = ("-w FILE", self.write.is_some());
+        let packets = ("-w FILE or --print", self.write.is_some() || self.print.is_asked_for());
+        let own = [
+            (self.format.is_some(), "--format", write),
+            (self.outer, "--outer", packets),
+            (self.unbuffered, "-U", write),
+            (self.snap != Snap::default(), "-s", write),
+        ];
+        let files = self.files.given().map(|(given, flag)| (given, flag, write));
+        let print = ("--print", self.print.is_asked_for());
+        let printing = self.print.given().map(|(given, flag)| (given, flag, print));
+        let forward = ("--forward TARGET", self.forward.targets().next().is_some());
+        let forwarding = self.forward.given().map(|(given, flag)| (given, flag, forward));
+        let all = own.into_iter().chain(files).chain(printing).chain(forwarding);
+        match all.into_iter().find(|(given, _, (_, there))| *given && !there) {
+            Some((_, flag, (output, _))) => Err(Usage(format!("{flag} is about {output}, which is missing"))),
+            None => Ok(()),
+        }
     }
 
     /// Each file is for one output.

@@ -12,7 +12,6 @@ mod hooks;
 mod ingest;
 mod interfaces;
 mod judge;
-mod lists;
 mod memory;
 mod output;
 mod outputs;
@@ -27,11 +26,14 @@ mod status;
 mod streams;
 mod terminal;
 mod user;
+mod wanted;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use mirror_user::error::with_causes;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use mirror_user::{error::with_causes, settings::Settings};
+
+use self::{ingest::Ingest, replay::Replaying};
 
 /// Takes AWS VPC Traffic Mirroring off the NIC or out of capture files, every packet accounted for.
 #[derive(Debug, Parser)]
@@ -76,17 +78,6 @@ enum Command {
     Doctor(doctor::DoctorArgs),
 }
 
-impl Command {
-    /// What is said of outputs, where a command has any.
-    fn output(&mut self) -> Option<&mut output::OutputArgs> {
-        match self {
-            Self::Ingest(args) => Some(&mut args.output),
-            Self::Replay(args) => Some(&mut args.output),
-            _ => None,
-        }
-    }
-}
-
 /// Wrong usage: exit code 2, as clap's own.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -96,14 +87,9 @@ const FAILED: u8 = 1;
 const BAD_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let done = config::expand(std::env::args_os().collect()).and_then(|(words, tables)| {
-        let mut cli = Cli::try_parse_from(words).unwrap_or_else(|error| refused(&error));
-        if let Some(output) = cli.command.as_mut().and_then(Command::output) {
-            output.tables = tables;
-        }
-        run(cli)
-    });
-    match done {
+    let matches = command().try_get_matches().unwrap_or_else(|error| refused(&error));
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| refused(&error));
+    match run(cli) {
         Ok(code) => code,
         Err(error) => {
             terminal::clear_live_line();
@@ -111,6 +97,26 @@ fn main() -> ExitCode {
             ExitCode::from(if error.is::<Usage>() { BAD_USAGE } else { FAILED })
         }
     }
+}
+
+/// The command line, whose help has the defaults of settings.
+fn command() -> clap::Command {
+    let defaults = toml::Table::try_from(Settings::default().resolve()).unwrap_or_default();
+    let with_default = |arg: clap::Arg| {
+        let default = config::key(&arg).and_then(|key| defaults.get(key));
+        match (default, arg.get_help()) {
+            (Some(default), Some(help)) if arg.get_action().takes_values() => {
+                let default = default.as_str().map_or_else(|| default.to_string(), str::to_owned);
+                let help = format!("{help} [default: {default}]");
+                arg.help(help)
+            }
+            _ => arg,
+        }
+    };
+    let commands = [config::Command::Ingest, config::Command::Replay];
+    commands.into_iter().fold(Cli::command(), |cli, command| {
+        cli.mut_subcommand(command.name(), |command| command.mut_args(with_default))
+    })
 }
 
 /// Help goes out as it is, what is wrong with flags like all else: they may come from a file.
@@ -146,8 +152,19 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         return interfaces::list();
     }
     match cli.command {
-        Some(Command::Ingest(args)) => ingest::run(&args),
-        Some(Command::Replay(args)) => replay::run(&args),
+        Some(Command::Ingest(args)) if args.list_interfaces => interfaces::list(),
+        Some(Command::Ingest(args)) => {
+            let file = args.output.config.clone();
+            let (settings, tables) =
+                config::settings(config::Command::Ingest, args.settings(), file.as_deref())?;
+            ingest::run(&Ingest::of(&settings, tables))
+        }
+        Some(Command::Replay(args)) => {
+            let file = args.output.config.clone();
+            let (settings, tables) =
+                config::settings(config::Command::Replay, args.settings(), file.as_deref())?;
+            replay::run(&Replaying::of(&settings, tables))
+        }
         Some(Command::Config(args)) => config::run(&args),
         Some(Command::Doctor(args)) => doctor::run(&args),
         None => Err(Usage(

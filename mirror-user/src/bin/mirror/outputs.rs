@@ -11,23 +11,22 @@ use std::{
 use mirror_user::{
     Report,
     hidden_file::{HiddenFile, HiddenFileError},
+    settings::{FileFormat, OnOutputEnd, Snap},
     sink::{
         self, Counters, LatencySink, SinkFactory,
         forward::Readers,
-        pcap::{Format, Pcap, Rotator, Target},
+        pcap::{Pcap, Rotator, Target},
     },
 };
 
 use crate::{
-    config::SinkTable,
     hooks::Threads,
     judge::in_table,
-    lists,
-    output::{FileFormat, OnOutputEnd, OutputArgs},
     postrotate::Postrotate,
     privileges,
     sandbox::Kind,
     streams::{Stream, Streams},
+    wanted::{SinkTable, Wanted},
 };
 
 /// What outputs are opened with.
@@ -76,7 +75,7 @@ pub(crate) struct Capture {
     pub(crate) pcapng: bool,
 }
 
-impl OutputArgs {
+impl Wanted {
     /// Opens everything that is written to, which has been [judged](Self::judge).
     pub(crate) fn open(&self, max_frame: usize, opening: &Opening<'_>) -> anyhow::Result<Outputs> {
         for output in self.all() {
@@ -136,10 +135,10 @@ impl OutputArgs {
         }
         {
             outputs.forwards.extend(self.forward.announcement());
-            let vnis = self.vni.as_ref().map_or(&[][..], |list| &list.0);
             // Devices and raw sockets take rights that files are not to be opened with.
-            let forwards =
-                privileges::raised(|| self.forward.open(vnis, max_frame, opening.patient, opening.threads))?;
+            let forwards = privileges::raised(|| {
+                self.forward.open(&self.vnis, max_frame, opening.patient, opening.threads)
+            })?;
             for forward in forwards {
                 outputs.memory_per_worker += forward.memory_per_worker(max_frame);
                 outputs.readers.push(forward.readers());
@@ -159,17 +158,11 @@ impl OutputArgs {
         let stream = opening.streams.of(path);
         let target =
             stream.map_or_else(|| Ok(Target::file(path)), |stream| stream.open(path, opening.stop))?;
-        let format = self.format.unwrap_or_else(|| FileFormat::of(path));
-        let mut builder = Pcap::builder(target)
-            .format(match format {
-                FileFormat::Pcapng => Format::Pcapng,
-                FileFormat::Pcap => Format::Pcap,
-                FileFormat::PcapUs => Format::PcapMicros,
-            })
-            .outer(self.outer);
+        let format = self.format.unwrap_or_else(|| format_of(path));
+        let mut builder = Pcap::builder(target).format(format.into()).outer(self.outer);
         builder = match self.snap {
-            lists::Snap::Bytes(bytes) => builder.snaplen(bytes),
-            lists::Snap::Headers => builder.headers_only(true),
+            Snap::Bytes(bytes) => builder.snaplen(bytes),
+            Snap::Headers => builder.headers_only(true),
         };
         let stop = Arc::clone(opening.stop);
         builder = self.files.apply(builder, opening.by_packets, move || {
@@ -245,4 +238,11 @@ impl Drop for Outputs {
 /// The report's file, which may take the place of an earlier report's and of nothing else.
 fn create_report(path: &Path) -> Result<HiddenFile, HiddenFileError> {
     HiddenFile::create_over(path, Report::begins)
+}
+
+/// What a name asks for: classic pcap by its ending, in front of that of a compressed file.
+fn format_of(path: &Path) -> FileFormat {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    let name = name.strip_suffix(b".gz").or_else(|| name.strip_suffix(b".zst")).unwrap_or(name);
+    if name.ends_with(b".pcap") { FileFormat::Pcap } else { FileFormat::Pcapng }
 }

@@ -1,9 +1,15 @@
 //! `--print` and what goes with it: packets as text, with tcpdump's letters.
 
 use clap::{ArgAction, Args};
+use mirror_user::settings::Settings;
 use mirror_user::sink::print::{Dump, Print, PrintError, Style, Time};
 
-use crate::{hooks::Threads, sandbox::Kind};
+use crate::{
+    hooks::Threads,
+    output::{self, given},
+    sandbox::Kind,
+    wanted::times,
+};
 
 /// What of a packet is printed.
 #[derive(Args, Debug)]
@@ -13,20 +19,20 @@ pub(crate) struct PrintArgs {
     #[arg(long, help_heading = "Printing")]
     print: bool,
     /// With the Ethernet header and its VLAN tags
-    #[arg(short = 'e', help_heading = "Printing", requires = "print")]
+    #[arg(short = 'e', help_heading = "Printing")]
     link: bool,
     /// With its bytes in hex; twice: and those of the Ethernet header
-    #[arg(short = 'x', help_heading = "Printing", requires = "print", action = ArgAction::Count)]
+    #[arg(short = 'x', help_heading = "Printing", action = ArgAction::Count)]
     hex: u8,
     /// With its bytes in hex and as characters; twice: and those of the Ethernet header
-    #[arg(short = 'X', help_heading = "Printing", requires = "print", action = ArgAction::Count)]
+    #[arg(short = 'X', help_heading = "Printing", action = ArgAction::Count)]
     hexascii: u8,
     /// With its bytes as characters; twice: and those of the Ethernet header
-    #[arg(short = 'A', help_heading = "Printing", requires = "print", action = ArgAction::Count)]
+    #[arg(short = 'A', help_heading = "Printing", action = ArgAction::Count)]
     ascii: u8,
     /// Without the time; twice: in s since 1970; three times: since the packet before; four: with the date; five: since
     /// the first packet
-    #[arg(short = 't', help_heading = "Printing", requires = "print", action = ArgAction::Count)]
+    #[arg(short = 't', help_heading = "Printing", action = ArgAction::Count)]
     timestamps: u8,
     /// With absolute TCP sequence numbers, not relative to the first of their connection
     #[arg(short = 'S', help_heading = "Printing")]
@@ -34,6 +40,55 @@ pub(crate) struct PrintArgs {
 }
 
 impl PrintArgs {
+    /// What was typed.
+    pub(crate) fn fill(self, settings: &mut Settings) {
+        let Self { print, link, hex, hexascii, ascii, timestamps, absolute } = self;
+        settings.print = given(print);
+        settings.link = given(link);
+        settings.hex = output::times(hex);
+        settings.hexascii = output::times(hexascii);
+        settings.ascii = output::times(ascii);
+        settings.timestamps = output::times(timestamps);
+        settings.absolute = given(absolute);
+    }
+}
+
+/// What of a packet is printed, as a run takes it.
+#[derive(Debug)]
+pub(crate) struct Printing {
+    print: bool,
+    link: bool,
+    hex: u8,
+    hexascii: u8,
+    ascii: u8,
+    timestamps: u8,
+    absolute: bool,
+}
+
+impl Printing {
+    pub(crate) fn of(settings: &Settings) -> Self {
+        Self {
+            print: settings.print.unwrap_or_default(),
+            link: settings.link.unwrap_or_default(),
+            hex: times(&settings.hex),
+            hexascii: times(&settings.hexascii),
+            ascii: times(&settings.ascii),
+            timestamps: times(&settings.timestamps),
+            absolute: settings.absolute.unwrap_or_default(),
+        }
+    }
+
+    /// Which of its flags say something without effect where nothing is printed.
+    pub(crate) fn given(&self) -> [(bool, &'static str); 5] {
+        [
+            (self.link, "-e"),
+            (self.hex > 0, "-x"),
+            (self.hexascii > 0, "-X"),
+            (self.ascii > 0, "-A"),
+            (self.timestamps > 0, "-t"),
+        ]
+    }
+
     /// Whether packets are printed.
     pub(crate) fn is_asked_for(&self) -> bool {
         self.print

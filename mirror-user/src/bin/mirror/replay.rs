@@ -19,6 +19,7 @@ use clap::Args;
 use mirror_user::{
     Replay, Report,
     replay::{MAX_FRAME, ReplayBuilder, ReplayError},
+    settings::{Many, Settings, Time, Written},
 };
 use mirror_user::{escape, sink::forward::Target};
 use rustix::fs::{Access, AtFlags, CWD};
@@ -28,13 +29,14 @@ use crate::{
     FAILED, Usage,
     conclude::{ALL_ENDED, conclude},
     hooks::Threads,
-    output::OutputArgs,
+    output::{OutputArgs, paths},
     outputs::{Opening, Outputs},
     privileges::{self, Keep},
     sandbox::{Kind, Sandbox},
     signals,
     status::Figures,
     terminal, user,
+    wanted::{SinkTable, Wanted},
 };
 
 /// Arguments of `mirror replay`.
@@ -42,14 +44,14 @@ use crate::{
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ReplayArgs {
     /// Captures of the outer packets (pcap, pcapng, also as .gz or .zst), read in order; - is standard input
-    #[arg(short = 'r', help_heading = "Source", value_name = "FILE", required = true)]
+    #[arg(short = 'r', help_heading = "Source", value_name = "FILE")]
     read: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
     /// Wait so long at most for the first readers of what is streamed (pcap-over-ip), and go on without [default: for those
     /// that connect, as long as it takes]
-    #[arg(long, help_heading = "Run", value_name = "TIME", value_parser = crate::lists::duration)]
-    wait_reader: Option<Duration>,
+    #[arg(long, help_heading = "Run", value_name = "TIME")]
+    wait_reader: Option<Written<Time>>,
 }
 
 const EXAMPLES: &str = "\
@@ -72,6 +74,34 @@ const READING: u64 = 32 * MIB + mirror_user::reassembly::MEMORY as u64;
 const THREADS: u64 = 2;
 
 impl ReplayArgs {
+    /// What was typed.
+    pub(crate) fn settings(self) -> Settings {
+        let Self { read, output, wait_reader } = self;
+        let mut settings = Settings::default();
+        settings.read = paths(&read);
+        output.fill(&mut settings);
+        settings.wait_reader = wait_reader;
+        settings
+    }
+}
+
+/// What a run does.
+#[derive(Debug)]
+pub(crate) struct Replaying {
+    read: Vec<PathBuf>,
+    output: Wanted,
+    wait_reader: Option<Duration>,
+}
+
+impl Replaying {
+    pub(crate) fn of(settings: &Settings, tables: Vec<SinkTable>) -> Self {
+        Self {
+            read: settings.read.iter().flat_map(Many::values).cloned().collect(),
+            output: Wanted::of(settings, tables),
+            wait_reader: settings.wait_reader.as_deref().map(|time| time.0),
+        }
+    }
+
     /// What is wrong with what is read, on any host.
     pub(crate) fn judge_source(&self) -> anyhow::Result<()> {
         self.builder()?.validate().map_err(usage)
@@ -84,7 +114,7 @@ impl ReplayArgs {
     }
 
     fn builder(&self) -> Result<ReplayBuilder, Usage> {
-        let words = self.output.expression();
+        let words = &self.output.expression;
         // Before it is compiled, which may take such a name for a host's and look it up.
         let selection = match missing_flag(words.iter().filter(|word| is_named_as_capture(word))) {
             Some(usage) => Err(usage),
@@ -93,7 +123,7 @@ impl ReplayArgs {
             }),
         }?;
         let builder = Replay::builder()
-            .tunnels(self.output.ports())
+            .tunnels(self.output.ports.clone())
             .select(selection)
             .count(self.output.count)
             .reassemble(!self.output.no_reassemble);
@@ -101,7 +131,7 @@ impl ReplayArgs {
     }
 }
 
-pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &Replaying) -> anyhow::Result<ExitCode> {
     terminal::start_log(args.output.log_verbosity(), args.output.quiet);
     let streams = args.output.judge()?;
     let builder = args.builder()?;
@@ -152,7 +182,7 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
 
 /// Waits until somebody reads what is streamed: a file is over soon, and what nobody reads is lost. Whether the wait was
 /// ended by a signal, and nothing is to be read.
-fn wait_for_readers(args: &ReplayArgs, outputs: &Outputs, stop: &AtomicBool) -> bool {
+fn wait_for_readers(args: &Replaying, outputs: &Outputs, stop: &AtomicBool) -> bool {
     const GLANCE: Duration = Duration::from_millis(20);
     let start = Instant::now();
     let shown = |target: &Target| escape::line(&target.to_string()).into_owned();

@@ -1,126 +1,253 @@
-//! Keys as flags: which flag a key stands for, and how one would type it.
+//! The commands that take a file, and which of their flags stands for a key.
 
-use std::ffi::OsString;
+use clap::{Arg, CommandFactory as _};
+use mirror_user::{
+    error::with_causes,
+    settings::{Many, Settings, Written},
+};
 
-use clap::{Arg, ArgAction, Command, CommandFactory as _};
+use crate::{Cli, ingest::Ingest, replay::Replaying, wanted::SinkTable};
 
-use super::file::{Setting, Value};
-use crate::Cli;
+/// A command that takes a file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Command {
+    Ingest,
+    Replay,
+}
 
-/// The argument with the file's name.
-pub(super) const CONFIG: &str = "config";
-/// The words of the filter expression have no flag.
-pub(super) const EXPRESSION: (&str, &str) = ("expression", "filter");
-/// What is asked of the command itself, or means nothing.
-pub(super) const NO_KEYS: [&str; 5] = ["help", "version", CONFIG, "list_interfaces", "_tcpdump"];
+impl Command {
+    pub(super) const ALL: [Self; 2] = [Self::Ingest, Self::Replay];
 
-pub(super) fn subcommand(name: &str) -> Command {
-    let mut command = Cli::command();
-    command.build();
-    command.find_subcommand(name).cloned().unwrap_or(command)
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ingest => "ingest",
+            Self::Replay => "replay",
+        }
+    }
+
+    /// The key of what it reads.
+    pub(super) fn source(self) -> &'static str {
+        match self {
+            Self::Ingest => "interface",
+            Self::Replay => "read",
+        }
+    }
+
+    /// Whether a key means something to it.
+    pub(super) fn has(self, key: &str) -> bool {
+        match self {
+            Self::Ingest => !matches!(key, "read" | "wait-reader"),
+            Self::Replay => !matches!(
+                key,
+                "interface"
+                    | "queues"
+                    | "cpus"
+                    | "mode"
+                    | "bind"
+                    | "wait"
+                    | "destination"
+                    | "rx-ring"
+                    | "duration"
+                    | "stats"
+            ),
+        }
+    }
+
+    /// What is wrong with how and what it reads, on any host.
+    pub(super) fn judge_source(self, settings: Settings) -> Result<(), String> {
+        let settings = self.with_source(settings).resolve();
+        let judged = match self {
+            Self::Ingest => Ingest::of(&settings, Vec::new()).judge_source(),
+            Self::Replay => Replaying::of(&settings, Vec::new()).judge_source(),
+        };
+        judged.map_err(|error| with_causes(error.as_ref()))
+    }
+
+    /// What a run would say to these settings and tables, before it touches the host.
+    pub(super) fn judge(self, settings: Settings, tables: Vec<SinkTable>) -> Result<(), String> {
+        let settings = self.with_source(settings).resolve();
+        let judged = match self {
+            Self::Ingest => Ingest::of(&settings, tables).judge(),
+            Self::Replay => Replaying::of(&settings, tables).judge(),
+        };
+        judged.map_err(|error| with_causes(error.as_ref()))
+    }
+
+    /// What is to be read may still be typed: until then, a file is judged as if it were.
+    fn with_source(self, mut settings: Settings) -> Settings {
+        match self {
+            Self::Ingest => {
+                let one = || "typed".parse().ok().map(|interface| Many(vec![interface]));
+                settings.interface = settings.interface.or_else(one);
+            }
+            Self::Replay => {
+                let one = Many(vec![Written::from(std::path::Path::new("typed"))]);
+                settings.read.get_or_insert(one);
+            }
+        }
+        settings
+    }
 }
 
 /// The key of an argument, if it has one.
-pub(super) fn key(arg: &Arg) -> Option<String> {
-    let id = arg.get_id().as_str();
-    if NO_KEYS.contains(&id) {
-        return None;
-    }
-    Some(match arg.get_long() {
-        _ if id == EXPRESSION.0 => EXPRESSION.1.to_owned(),
-        Some(long) => long.to_owned(),
-        None => id.to_owned(),
-    })
-}
-
-pub(super) fn find<'c>(command: &'c Command, wanted: &str) -> Option<&'c Arg> {
-    command.get_arguments().find(|arg| key(arg).as_deref() == Some(wanted))
-}
-
-/// The flags of those settings that a command has and that are wanted.
-pub(super) fn flags(command: &Command, settings: &[Setting], wanted: impl Fn(&Arg) -> bool) -> Vec<OsString> {
-    let known = settings.iter().filter_map(|setting| Some((find(command, &setting.key)?, &setting.value)));
-    // They have been judged: none is refused.
-    known
-        .filter(|(arg, value)| wanted(arg) && !is_default(arg, value))
-        .flat_map(|(arg, value)| words(arg, value).unwrap_or_default())
-        .collect()
-}
-
-/// Whether a value is what the flag has untold: to say it is to say nothing, also beside flags that it would not go with.
-fn is_default(arg: &Arg, value: &Value) -> bool {
-    let [default] = arg.get_default_values() else { return false };
-    matches!(value, Value::Words(words) if words.len() == 1 && **default == *words[0])
-}
-
-/// A flag with its value, as one would type it.
-pub(super) fn words(arg: &Arg, value: &Value) -> Result<Vec<OsString>, String> {
-    let flag = |value: Option<&str>| {
-        let mut flag = match (arg.get_long(), arg.get_short()) {
-            (Some(long), _) => format!("--{long}"),
-            (None, Some(short)) => format!("-{short}"),
-            // A word that stands for itself.
-            (None, None) => return OsString::from(value.unwrap_or_default()),
-        };
-        if let Some(value) = value {
-            flag.push('=');
-            flag.push_str(value);
-        }
-        OsString::from(flag)
-    };
-    match (arg.get_action(), value) {
-        (ArgAction::SetTrue, Value::Boolean(is_set)) => {
-            Ok(if *is_set { vec![flag(None)] } else { Vec::new() })
-        }
-        (ArgAction::SetTrue, _) => Err("true or false is wanted".to_owned()),
-        (ArgAction::Count, Value::Words(words)) if words.len() == 1 => {
-            let times = words[0].parse::<u8>().map_err(|_| "a number from 0 to 255 is wanted".to_owned())?;
-            Ok(vec![flag(None); times.into()])
-        }
-        (ArgAction::Count, _) => Err("a number is wanted".to_owned()),
-        (_, Value::Boolean(_)) => Err("neither true nor false means anything here".to_owned()),
-        (ArgAction::Append, Value::Words(words)) => Ok(words.iter().map(|word| flag(Some(word))).collect()),
-        (_, Value::Words(words)) if words.len() == 1 || takes_a_list(arg) => {
-            Ok(vec![flag(Some(&words.join(",")))])
-        }
-        (_, Value::Words(words)) => Err(format!("one value is wanted, not {}", words.len())),
+pub(crate) fn key(arg: &Arg) -> Option<&str> {
+    match (arg.get_id().as_str(), arg.get_long()) {
+        // Of the command itself, or without effect.
+        ("help" | "version" | "config" | "list_interfaces" | "_tcpdump", _) => None,
+        ("expression", _) => Some("filter"),
+        (_, Some(long)) => Some(long),
+        (id, None) => Some(id),
     }
 }
 
-/// Whether a flag's value is a list, as its help says.
-fn takes_a_list(arg: &Arg) -> bool {
-    let mut names = arg.get_value_names().into_iter().flatten();
-    names.any(|name| name.contains("LIST") || name.contains('…'))
+/// The flag of a key, as usage has it.
+pub(super) fn flag_of(command: Command, wanted: &str) -> Option<String> {
+    let mut cli = Cli::command();
+    cli.build();
+    let arguments = cli.find_subcommand(command.name())?.get_arguments();
+    arguments.into_iter().find(|arg| key(arg) == Some(wanted)).map(ToString::to_string)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{super::check::COMMANDS, *};
+    use clap::{ArgAction, FromArgMatches as _};
+    use proptest::prelude::*;
+    use toml::Value;
 
-    #[test]
-    fn an_array_is_for_flags_that_take_lists_or_may_be_given_several_times() {
-        let command = subcommand("ingest");
-        let two = || Value::Words(vec!["1".to_owned(), "2".to_owned()]);
-        let given = |key: &str| words(find(&command, key).unwrap(), &two());
-        assert_eq!(given("vni").unwrap(), ["--vni=1,2"]);
-        assert_eq!(given("source").unwrap(), ["--source=1,2"]);
-        assert_eq!(given("interface").unwrap(), ["--interface=1", "--interface=2"]);
-        assert_eq!(given("forward").unwrap(), ["--forward=1", "--forward=2"]);
-        assert_eq!(given("write").unwrap_err(), "one value is wanted, not 2");
-        assert_eq!(given("count").unwrap_err(), "one value is wanted, not 2");
+    use super::*;
+    use crate::{
+        config::{entry::setting, file::read},
+        ingest::IngestArgs,
+        replay::ReplayArgs,
+    };
+
+    /// What a command makes of what was typed.
+    fn typed(command: Command, words: &[String]) -> Settings {
+        let mut cli = Cli::command();
+        cli.build();
+        let mut clap = cli.find_subcommand(command.name()).unwrap().clone();
+        let words = std::iter::once(command.name()).chain(words.iter().map(String::as_str));
+        let matches = clap.try_get_matches_from_mut(words).unwrap();
+        match command {
+            Command::Ingest => IngestArgs::from_arg_matches(&matches).unwrap().settings(),
+            Command::Replay => ReplayArgs::from_arg_matches(&matches).unwrap().settings(),
+        }
+    }
+
+    /// A key with its value, as one would type it.
+    fn words(arg: &Arg, value: &Value) -> Vec<String> {
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let flag = match (arg.get_long(), arg.get_short()) {
+            (Some(long), _) => format!("--{long}"),
+            (None, Some(short)) => format!("-{short}"),
+            // A word that stands for itself, behind all flags.
+            (None, None) => return vec![text(value)],
+        };
+        match (arg.get_action(), value) {
+            (ArgAction::SetTrue, Value::Boolean(true)) => vec![flag],
+            (ArgAction::Count, Value::Integer(times)) => vec![flag; usize::try_from(*times).unwrap()],
+            (_, Value::Array(values)) => {
+                values.iter().map(|value| format!("{flag}={}", text(value))).collect()
+            }
+            (_, value) => vec![format!("{flag}={}", text(value))],
+        }
+    }
+
+    /// A line of a file: each key with values of its kind.
+    fn line() -> impl Strategy<Value = (&'static str, Value)> {
+        let text = |texts: &[&str]| {
+            let texts: Vec<_> = texts.iter().map(|text| (*text).to_owned()).collect();
+            proptest::sample::select(texts).prop_map(Value::String).boxed()
+        };
+        let number = |first: i64, last: i64| (first..=last).prop_map(Value::Integer).boxed();
+        proptest::sample::select(Settings::keys().to_vec()).prop_flat_map(move |key| {
+            let value = match key {
+                "interface" => {
+                    prop_oneof![text(&["ens6", "a,b"]), Just(Value::from(vec!["ens6", "ens7"]))].boxed()
+                }
+                "read" | "command-write" => {
+                    prop_oneof![text(&["a b", "x", "-"]), Just(Value::from(vec!["a", "7"]))].boxed()
+                }
+                "forward" => {
+                    prop_oneof![text(&["tap:a"]), Just(Value::from(vec!["tap:a", "vxlan:192.0.2.7,vni=3"]))]
+                        .boxed()
+                }
+                "queues" => prop_oneof![text(&["all", "0,2-4"]), number(0, 9)].boxed(),
+                "cpus" | "port" | "vni" | "command-connect" => {
+                    prop_oneof![text(&["1", "7,100-199"]), number(0, 9)].boxed()
+                }
+                "source" => text(&["10.0.0.0/8", "10.1.2.3, ::1"]),
+                "mode" => text(&["auto", "native", "generic"]),
+                "bind" => text(&["auto", "copy", "zerocopy"]),
+                "wait" => text(&["poll", "spin", "busy-poll"]),
+                "destination" => text(&["own", "any"]),
+                "format" => text(&["pcapng", "pcap", "pcap-us"]),
+                "when-full" => text(&["wait", "delete", "stop"]),
+                "forward-balance" => text(&["copy", "flow"]),
+                "sandbox" => text(&["auto", "require", "off"]),
+                "on-output-end" => text(&["stop", "continue"]),
+                "duration" | "stats" | "wait-reader" => {
+                    prop_oneof![text(&["10s", "1h 30m", "1.5"]), number(1, 9)].boxed()
+                }
+                "file-size" | "min-free" => prop_oneof![text(&["512k", "2G"]), number(1, 9)].boxed(),
+                "snap" => prop_oneof![text(&["headers"]), number(0, 9000)].boxed(),
+                "rx-ring" | "rotate-seconds" | "file-count" | "max-origins" | "forward-seed" | "count" => {
+                    number(1, 4096)
+                }
+                "hex" | "hexascii" | "ascii" | "timestamps" | "verbose" => number(1, 5),
+                "filter"
+                | "outer-filter"
+                | "write"
+                | "postrotate-command"
+                | "report"
+                | "relinquish-privileges" => text(&["x", "tcp port 443", "a=b, \"c\"", "7"]),
+                _ => Just(Value::Boolean(true)).boxed(),
+            };
+            (Just(key), value)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn flags_and_a_file_of_the_same_keys_are_the_same_settings(
+            lines in proptest::collection::vec(line(), 0..12)
+        ) {
+            for command in Command::ALL {
+                let mut cli = Cli::command();
+                cli.build();
+                let clap = cli.find_subcommand(command.name()).unwrap();
+                let lines: std::collections::BTreeMap<_, _> =
+                    lines.iter().filter(|(key, _)| *key != "sink" && command.has(key)).cloned().collect();
+                let (mut flags, mut last, mut file) = (Vec::new(), Vec::new(), String::new());
+                for (name, value) in &lines {
+                    let arg = clap.get_arguments().find(|arg| key(arg) == Some(*name)).unwrap();
+                    (if arg.is_positional() { &mut last } else { &mut flags }).extend(words(arg, value));
+                    file.push_str(&format!("{name} = {value}\n"));
+                }
+                flags.extend(last);
+                let Ok(read) = read(&file) else { panic!("{file}") };
+                let from_file =
+                    read.settings.iter().map(|entry| setting(entry).unwrap()).fold(Settings::default(), Settings::over);
+                prop_assert_eq!(&typed(command, &flags), &from_file, "{:?} {}", flags, file);
+                // And the whole file as a value is what its keys are, one by one.
+                prop_assert_eq!(&toml::from_str::<Settings>(&file).unwrap(), &from_file, "{}", file);
+            }
+        }
     }
 
     #[test]
-    fn every_flag_has_a_key_of_its_own() {
-        for (name, _) in COMMANDS {
-            let command = subcommand(name);
-            let mut keys: Vec<_> = command.get_arguments().filter_map(key).collect();
-            let all = keys.len();
-            keys.sort();
-            keys.dedup();
-            let without = command.get_arguments().filter(|arg| key(arg).is_none()).count();
-            assert_eq!((keys.len(), all + without), (all, command.get_arguments().count()));
-            assert!(keys.iter().all(|key| find(&command, key).is_some()));
+    fn every_flag_has_a_key_of_its_own_and_every_key_a_flag() {
+        let mut cli = Cli::command();
+        cli.build();
+        for command in Command::ALL {
+            let arguments = cli.find_subcommand(command.name()).unwrap().get_arguments();
+            let mut flags: Vec<_> = arguments.filter_map(key).collect();
+            let mut keys: Vec<_> = Settings::keys().to_vec();
+            keys.retain(|key| *key != "sink" && command.has(key));
+            assert_eq!(flags, keys, "in the same order");
+            flags.sort_unstable();
+            flags.dedup();
+            assert_eq!(flags.len(), keys.len());
         }
     }
 }

@@ -1,33 +1,30 @@
-//! `--config FILE` and `mirror config`: what flags say, from a TOML file.
+//! `--config FILE` and `mirror config`: settings from a TOML file.
 //!
-//! A file becomes flags in front of those that were typed, so that each has one meaning and one place that judges it. What
-//! was typed wins.
+//! What a file says and what was typed are values of one type, and what was typed wins.
 
 mod check;
+mod entry;
 mod file;
 mod flags;
 mod print;
 
 use std::{
-    ffi::OsString,
     io::{self, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use anyhow::Context as _;
-use clap::{Arg, Args, CommandFactory as _, Subcommand, parser::ValueSource};
+use clap::{Args, Subcommand};
+use mirror_user::{escape, settings::Settings};
 
-pub(crate) use self::check::SinkTable;
+pub(crate) use self::flags::{Command, key};
 use self::{
     check::{Checked, For, check},
     file::{Read, SINK},
-    flags::{CONFIG, flags, subcommand},
     print::{printed, printed_sinks},
 };
-use mirror_user::escape;
-
-use crate::{Cli, terminal};
+use crate::{terminal, wanted::SinkTable};
 
 /// Arguments of `mirror config`.
 #[derive(Args, Debug)]
@@ -60,26 +57,16 @@ enum Action {
     },
 }
 
-/// Puts what a file says in front of what was typed, if a file was named; the tables of its sinks beside it.
-pub(crate) fn expand(typed: Vec<OsString>) -> anyhow::Result<(Vec<OsString>, Vec<SinkTable>)> {
-    let none = |typed| Ok((typed, Vec::new()));
-    // What is wrong with the rest, the second reading will tell, with all that belongs to it.
-    let Ok(early) = Cli::command().ignore_errors(true).try_get_matches_from(&typed) else {
-        return none(typed);
-    };
-    let Some((name, matches)) = early.subcommand() else { return none(typed) };
-    let Some(file) = matches.try_get_one::<PathBuf>(CONFIG).ok().flatten() else { return none(typed) };
-    let command = subcommand(name);
-    let typed_already =
-        |arg: &Arg| matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
-    let whom = For::Run { command: name, typed: &typed_already };
-    let Checked { read: Read { settings, .. }, tables } = check(file, whom)?;
-    let flags = flags(&command, &settings, |arg| !typed_already(arg));
-    // The program itself may have the name of a command.
-    let place = typed.iter().skip(1).position(|word| word == name).map_or(typed.len(), |place| place + 2);
-    let mut all = typed;
-    all.splice(place..place, flags);
-    Ok((all, tables))
+/// The settings of a run, with their defaults: what was typed, over what the file says, if one was named; and the sinks of its
+/// tables.
+pub(crate) fn settings(
+    command: Command,
+    typed: Settings,
+    file: Option<&Path>,
+) -> anyhow::Result<(Settings, Vec<SinkTable>)> {
+    let Some(file) = file else { return Ok((typed.resolve(), Vec::new())) };
+    let Checked { settings, tables, .. } = check(file, For::Run { command, typed: &typed })?;
+    Ok((typed.over(settings).resolve(), tables))
 }
 
 /// The command itself.
@@ -98,14 +85,9 @@ pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
             );
         }
         Action::Print { file } => {
-            let Read { settings, sinks } = check(file, For::Any)?.read;
-            let reads = settings.iter().any(|setting| setting.key == "read");
-            let name = if reads { "replay" } else { "ingest" };
-            let command = subcommand(name);
-            let words = [OsString::from(name)].into_iter().chain(flags(&command, &settings, |_| true));
-            // A file need not name the interface: that may be typed.
-            let matches = command.clone().ignore_errors(true).try_get_matches_from(words)?;
-            let text = printed(&command, &matches) + &printed_sinks(&sinks);
+            let Checked { read: Read { sinks, .. }, settings, .. } = check(file, For::Any)?;
+            let command = if settings.read.is_some() { Command::Replay } else { Command::Ingest };
+            let text = printed(command, settings)? + &printed_sinks(&sinks);
             io::stdout().write_all(text.as_bytes()).context("standard output")?;
         }
     }

@@ -2,46 +2,31 @@
 
 use std::fmt::Write as _;
 
-use clap::{ArgAction, ArgMatches, Command, parser::ValueSource};
+use anyhow::Context as _;
+use mirror_user::settings::Settings;
+use toml::{Table, Value as Toml};
 
 use super::{
     file::{Place, SINK, Setting, Value},
-    flags::{EXPRESSION, key},
+    flags::Command,
 };
 
-/// What a command was told, as a file.
-pub(super) fn printed(command: &Command, matches: &ArgMatches) -> String {
-    let mut text = format!("# mirror {}\n", command.get_name());
-    for arg in command.get_arguments() {
-        let Some(key) = key(arg) else { continue };
-        let id = arg.get_id().as_str();
-        let set = matches.value_source(id) == Some(ValueSource::CommandLine);
-        let value = match arg.get_action() {
-            ArgAction::SetTrue => matches.get_flag(id).to_string(),
-            ArgAction::Count => matches.get_count(id).to_string(),
-            action => {
-                let values = matches.get_raw(id).into_iter().flatten().map(|value| value.to_string_lossy());
-                let values: Vec<_> = if id == EXPRESSION.0 {
-                    let words = values.collect::<Vec<_>>().join(" ");
-                    (!words.is_empty()).then(|| quoted(&words)).into_iter().collect()
-                } else {
-                    values.map(|value| quoted(&value)).collect()
-                };
-                match (action, &values[..]) {
-                    (_, []) => {
-                        // Writing to a String cannot fail.
-                        let _ = writeln!(text, "# {key} is not set");
-                        continue;
-                    }
-                    (ArgAction::Append, values) if id != EXPRESSION.0 => array(values),
-                    (_, values) => values.join(" "),
-                }
+/// What settings come to for a command, as a file: defaults are marked, and what is not set is a comment.
+pub(super) fn printed(command: Command, settings: Settings) -> anyhow::Result<String> {
+    let table = |settings: Settings| Table::try_from(settings.resolve()).context("the settings as a file");
+    let (settings, defaults) = (table(settings)?, table(Settings::default())?);
+    let mut text = format!("# mirror {}\n", command.name());
+    for key in Settings::keys().iter().filter(|key| **key != SINK && command.has(key)) {
+        // Writing to a String cannot fail.
+        let _ = match settings.get(*key) {
+            None => writeln!(text, "# {key} is not set"),
+            value if value == defaults.get(*key) => {
+                writeln!(text, "{key} = {}  # default", settings[*key])
             }
+            Some(value) => writeln!(text, "{key} = {value}"),
         };
-        let origin = if set { "" } else { "  # default" };
-        let _ = writeln!(text, "{key} = {value}{origin}");
     }
-    text
+    Ok(text)
 }
 
 /// Tables of sinks as they were given.
@@ -52,10 +37,10 @@ pub(super) fn printed_sinks(sinks: &[(Place, Vec<Setting>)]) -> String {
         let _ = writeln!(text, "\n[[{SINK}]]");
         for Setting { key, value, .. } in settings {
             let value = match value {
-                Value::Boolean(boolean) => boolean.to_string(),
+                Value::Boolean(boolean) => Toml::Boolean(*boolean),
                 Value::Words(words) => match &words[..] {
                     [word] => quoted(word),
-                    words => array(&words.iter().map(|word| quoted(word)).collect::<Vec<_>>()),
+                    words => Toml::Array(words.iter().map(|word| quoted(word)).collect()),
                 },
             };
             let _ = writeln!(text, "{key} = {value}");
@@ -64,15 +49,10 @@ pub(super) fn printed_sinks(sinks: &[(Place, Vec<Setting>)]) -> String {
     text
 }
 
-/// Values that are in TOML's form already.
-fn array(values: &[String]) -> String {
-    format!("[{}]", values.join(", "))
-}
-
-/// A number as it is, all else as a string of TOML's.
-fn quoted(value: &str) -> String {
-    if value.parse::<i64>().is_ok_and(|number| number.to_string() == value) {
-        return value.to_owned();
+/// A number as it is, all else as a string.
+fn quoted(value: &str) -> Toml {
+    match value.parse::<i64>() {
+        Ok(number) if number.to_string() == value => Toml::Integer(number),
+        _ => value.into(),
     }
-    toml::Value::from(value).to_string()
 }

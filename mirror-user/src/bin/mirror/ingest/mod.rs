@@ -5,62 +5,63 @@ mod watch;
 
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use mirror_user::{
     Engine,
-    engine::{BindMode, Destination, EngineBuilder, EngineError, Mode, OnInterfaceLost, Queues, Wait},
+    engine::{EngineBuilder, EngineError, OnInterfaceLost, Queues, Wait},
+    settings::{
+        self, Bind, Cpus, Destination, Interface, Interval, Many, Mode, QueueList, RxRing, Settings, Time,
+        Written,
+    },
 };
 
 pub(crate) use self::run::run;
-use crate::{Usage, lists, output::OutputArgs};
+use crate::{
+    Usage,
+    output::OutputArgs,
+    wanted::{SinkTable, Wanted},
+};
 
 /// Arguments of `mirror ingest`.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct IngestArgs {
     /// Interfaces to read
-    #[arg(
-        short = 'i',
-        long,
-        help_heading = "Source",
-        value_name = "IF[,IF…]",
-        value_delimiter = ',',
-        required_unless_present = "list_interfaces"
-    )]
-    interface: Vec<String>,
+    #[arg(short = 'i', long, help_heading = "Source", value_name = "IF[,IF…]", value_delimiter = ',')]
+    interface: Vec<Written<Interface>>,
     /// List the interfaces, and exit
     #[arg(short = 'D', long, help_heading = "Source")]
-    list_interfaces: bool,
+    pub(crate) list_interfaces: bool,
     /// RX queues to read; the others' packets go to the host
-    #[arg(long, help_heading = "Source", value_name = "all|LIST", default_value = "all", value_parser = lists::queues)]
-    queues: lists::QueueList,
+    #[arg(long, help_heading = "Source", value_name = "all|LIST")]
+    queues: Option<Written<QueueList>>,
     /// CPUs for the workers, one a queue, in turn [default: all allowed, from the last down]
-    #[arg(long, help_heading = "Source", value_name = "LIST", value_parser = lists::cpus)]
-    cpus: Option<lists::Cpus>,
+    #[arg(long, help_heading = "Source", value_name = "LIST")]
+    cpus: Option<Written<Cpus>>,
     /// XDP mode
-    #[arg(long, help_heading = "Source", value_enum, default_value_t = ModeArg::Auto)]
-    mode: ModeArg,
+    #[arg(long, help_heading = "Source", value_enum)]
+    mode: Option<Mode>,
     /// How packets get from the NIC to the ring
-    #[arg(long, help_heading = "Source", value_enum, default_value_t = BindArg::Auto)]
-    bind: BindArg,
+    #[arg(long, help_heading = "Source", value_enum)]
+    bind: Option<Bind>,
     /// How workers wait for packets
-    #[arg(long, help_heading = "Source", value_enum, default_value_t = WaitArg::Poll)]
-    wait: WaitArg,
+    #[arg(long, help_heading = "Source", value_enum)]
+    wait: Option<settings::Wait>,
     /// Packets to take: those addressed to the interface, by MAC and IP address, or all (SPAN ports, promiscuous mode)
-    #[arg(long, help_heading = "Source", value_enum, default_value_t = DestinationArg::Own)]
-    destination: DestinationArg,
+    #[arg(long, help_heading = "Source", value_enum)]
+    destination: Option<Destination>,
     /// Packets an RX ring holds, a power of two: a longer one outlasts a worker that is late, a shorter one stays in
     /// the caches
-    #[arg(long, help_heading = "Source", value_name = "64-32768", default_value_t = EngineBuilder::DEFAULT_RX_RING)]
-    rx_ring: u32,
+    #[arg(long, help_heading = "Source", value_name = "64-32768")]
+    rx_ring: Option<Written<RxRing>>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
     /// End after this time, such as 10s or 5m
-    #[arg(long, help_heading = "Run", value_name = "TIME", value_parser = lists::duration)]
-    duration: Option<Duration>,
+    #[arg(long, help_heading = "Run", value_name = "TIME")]
+    duration: Option<Written<Time>>,
     /// How often to log a line where standard error is no terminal
-    #[arg(long, help_heading = "Run", value_name = "TIME", default_value = "10s", value_parser = lists::duration)]
-    stats: Duration,
+    #[arg(long, help_heading = "Run", value_name = "TIME")]
+    stats: Option<Written<Interval>>,
 }
 
 const EXAMPLES: &str = "\
@@ -81,50 +82,71 @@ Signals: INT and TERM end the run in order, a second one at once. HUP completes 
 capture file and begins the next one; without a file it is as INT. USR1 prints how
 it goes. USR2 has buffered packets written.";
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum ModeArg {
-    /// Native, or generic with a warning
-    Auto,
-    /// In the driver, or not at all
-    Native,
-    /// In the kernel's stack: any driver, several times slower
-    Generic,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum BindArg {
-    /// Copy
-    Auto,
-    /// The kernel copies each packet once
-    Copy,
-    /// The NIC writes into the ring's memory, or not at all
-    Zerocopy,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum WaitArg {
-    /// Sleep while there is nothing
-    Poll,
-    /// Never sleep: a CPU for each queue
-    Spin,
-    /// Poll the NIC's queue from the worker (kernel 5.11)
-    BusyPoll,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum DestinationArg {
-    /// To the interface's MAC address, and to one of its IP addresses if it has any of the family
-    Own,
-    /// To whomever
-    Any,
-}
-
 impl IngestArgs {
-    fn wait(&self) -> Wait {
-        match self.wait {
-            WaitArg::Poll => Wait::Poll,
-            WaitArg::Spin => Wait::Spin,
-            WaitArg::BusyPoll => Wait::BusyPoll,
+    /// What was typed.
+    pub(crate) fn settings(self) -> Settings {
+        let Self {
+            interface,
+            list_interfaces: _,
+            queues,
+            cpus,
+            mode,
+            bind,
+            wait,
+            destination,
+            rx_ring,
+            output,
+            duration,
+            stats,
+        } = self;
+        let mut settings = Settings::default();
+        settings.interface = Many::of(interface);
+        settings.queues = queues;
+        settings.cpus = cpus;
+        settings.mode = mode;
+        settings.bind = bind;
+        settings.wait = wait;
+        settings.destination = destination;
+        settings.rx_ring = rx_ring;
+        output.fill(&mut settings);
+        settings.duration = duration;
+        settings.stats = stats;
+        settings
+    }
+}
+
+/// What a run does.
+#[derive(Debug)]
+pub(crate) struct Ingest {
+    interfaces: Vec<String>,
+    queues: Queues,
+    cpus: Vec<usize>,
+    mode: Mode,
+    bind: Bind,
+    wait: Wait,
+    destination: Destination,
+    rx_ring: u32,
+    output: Wanted,
+    duration: Option<Duration>,
+    stats: Duration,
+}
+
+impl Ingest {
+    pub(crate) fn of(settings: &Settings, tables: Vec<SinkTable>) -> Self {
+        let queues = settings.queues.as_deref().cloned().unwrap_or_default();
+        let interfaces = settings.interface.iter().flat_map(Many::values);
+        Self {
+            interfaces: interfaces.map(|interface| interface.0.clone()).collect(),
+            queues: queues.0.map_or(Queues::All, Queues::List),
+            cpus: settings.cpus.as_deref().map(|list| list.0.clone()).unwrap_or_default(),
+            mode: settings.mode.unwrap_or_default(),
+            bind: settings.bind.unwrap_or_default(),
+            wait: settings.wait.unwrap_or_default().into(),
+            destination: settings.destination.unwrap_or_default(),
+            rx_ring: settings.rx_ring.as_deref().copied().unwrap_or_default().0,
+            output: Wanted::of(settings, tables),
+            duration: settings.duration.as_deref().map(|time| time.0),
+            stats: settings.stats.as_deref().copied().unwrap_or_default().0,
         }
     }
 
@@ -140,29 +162,19 @@ impl IngestArgs {
     }
 
     fn builder(&self) -> Result<EngineBuilder, Usage> {
-        let (first, others) =
-            self.interface.split_first().ok_or_else(|| Usage("no interface is named".to_owned()))?;
+        const MISSING: &str =
+            "no interface is named; give one with -i, `mirror -D` lists those that there are";
+        let (first, others) = self.interfaces.split_first().ok_or_else(|| Usage(MISSING.to_owned()))?;
         let mut builder = Engine::builder(first)
-            .queues(self.queues.0.clone().map_or(Queues::All, Queues::List))
-            .cpus(self.cpus.iter().flat_map(|list| list.0.iter().copied()))
-            .mode(match self.mode {
-                ModeArg::Auto => Mode::Auto,
-                ModeArg::Native => Mode::Native,
-                ModeArg::Generic => Mode::Generic,
-            })
-            .bind(match self.bind {
-                BindArg::Auto => BindMode::Auto,
-                BindArg::Copy => BindMode::Copy,
-                BindArg::Zerocopy => BindMode::ZeroCopy,
-            })
-            .wait(self.wait())
-            .destination(match self.destination {
-                DestinationArg::Own => Destination::Own,
-                DestinationArg::Any => Destination::Any,
-            })
+            .queues(self.queues.clone())
+            .cpus(self.cpus.iter().copied())
+            .mode(self.mode.into())
+            .bind(self.bind.into())
+            .wait(self.wait)
+            .destination(self.destination.into())
             .rx_ring(self.rx_ring)
             .on_interface_lost(OnInterfaceLost::GoOn)
-            .tunnels(self.output.ports())
+            .tunnels(self.output.ports.clone())
             .select(self.output.selection()?)
             .reassemble(!self.output.no_reassemble)
             .kernel_log(self.output.log_verbosity() > 1);

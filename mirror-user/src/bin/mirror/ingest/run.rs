@@ -10,22 +10,19 @@ use mirror_user::{
     host::limits::OpenFiles,
 };
 
-use super::{IngestArgs, usage, watch::watch};
+use super::{Ingest, usage, watch::watch};
 use crate::{
     conclude::conclude,
     hooks::Threads,
     memory::{self, MIB},
-    output::OutputArgs,
     outputs::{Opening, Outputs},
     privileges::{self, Keep},
     sandbox::{Kind, Sandbox},
     signals, terminal, user,
+    wanted::Wanted,
 };
 
-pub(crate) fn run(args: &IngestArgs) -> anyhow::Result<ExitCode> {
-    if args.list_interfaces {
-        return crate::interfaces::list();
-    }
+pub(crate) fn run(args: &Ingest) -> anyhow::Result<ExitCode> {
     terminal::start_log(args.output.log_verbosity(), args.output.quiet);
     let streams = args.output.judge()?;
     let builder = args.builder()?;
@@ -40,8 +37,8 @@ pub(crate) fn run(args: &IngestArgs) -> anyhow::Result<ExitCode> {
         tracing::debug!(%error, "the limit of open files stays as it is");
     }
     let mut places = args.output.places()?;
-    if args.wait() == Wait::BusyPoll {
-        places.restored.clone_from(&args.interface);
+    if args.wait == Wait::BusyPoll {
+        places.restored.clone_from(&args.interfaces);
     }
     // While all directories can be opened, whoever's they are.
     let sandbox = Sandbox::prepare(args.output.sandbox, &places)?;
@@ -60,7 +57,7 @@ pub(crate) fn run(args: &IngestArgs) -> anyhow::Result<ExitCode> {
         privileges::outlast_change_of_user().context(RAISED)?;
         user::change_to(user)?;
     }
-    let keep = Keep::to_end_a_run(args.wait(), user.is_some(), args.output.directories())?;
+    let keep = Keep::to_end_a_run(args.wait, user.is_some(), args.output.directories())?;
     let threads = Threads::new(keep, &sandbox);
     threads.supervise()?;
     let asked = signals::hear(threads.hook(Kind::Main))?;
@@ -94,7 +91,7 @@ const USUAL_FILES: u64 = 1024;
 
 /// How many files a run has open at once, at most while it starts: what is open already, those of the engine and of
 /// signals, and of each interface, queue and output.
-fn files_needed(plan: &Plan, output: &OutputArgs) -> anyhow::Result<u64> {
+fn files_needed(plan: &Plan, output: &Wanted) -> anyhow::Result<u64> {
     /// Netlink, signals, ports.
     const RUN: u64 = 5;
     /// Maps, programs, links, and what they are loaded through; netlink for its addresses.

@@ -12,11 +12,11 @@ use mirror_user::{
     log_limit::LogLimit,
 };
 
-use super::IngestArgs;
+use super::Ingest;
 use crate::{conclude::ALL_ENDED, outputs::Outputs, signals::Asked, status::Status, terminal};
 
 /// Watches a run until there is a reason to end it, and ends it.
-pub(super) fn watch(running: Running, args: &IngestArgs, asked: &Asked, outputs: &Outputs) -> Report {
+pub(super) fn watch(running: Running, args: &Ingest, asked: &Asked, outputs: &Outputs) -> Report {
     /// How late a signal other than INT and TERM may be heard.
     const GLANCE: Duration = Duration::from_millis(100);
     let end = args.duration.map(|duration| Instant::now() + duration);

@@ -21,29 +21,19 @@ use std::{
 };
 
 use anyhow::Context as _;
-use clap::ValueEnum;
 use landlock::RulesetCreated;
 use mirror_user::hidden_file;
 use mirror_user::host::run_state::DIRECTORY as RUN_STATE;
 use nix::unistd::geteuid;
 use seccompiler::BpfProgram;
 
+pub(crate) use mirror_user::settings::Sandbox as SandboxArg;
+
 use self::{
     announce::announce,
     refused::Supervisor,
     writes::{Support, Writes},
 };
-
-/// How much of a sandbox is wanted.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub(crate) enum SandboxArg {
-    /// As far as the kernel goes; what it lacks is logged
-    Auto,
-    /// All that is promised, or the run does not start: Landlock with TCP (kernel 6.7) and seccomp
-    Require,
-    /// None; capabilities are given up all the same
-    Off,
-}
 
 /// Kinds of threads, by what they do.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]

@@ -1,0 +1,220 @@
+//! What is wanted of outputs: settings with their defaults, as a run takes them.
+
+use std::{
+    io::{self, IsTerminal as _},
+    iter,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use ipnet::IpNet;
+use mirror_user::{
+    escape, hidden_file,
+    select::{Allow, Filter, Selection},
+    settings::{FileFormat, Many, OnOutputEnd, Settings, Snap, Times, Written},
+};
+
+use crate::{
+    Usage,
+    files::Files,
+    forward::Forwarding,
+    print::Printing,
+    sandbox::{Places, SandboxArg},
+    streams,
+};
+
+/// Selection, outputs, and how a run goes.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub(crate) ports: Vec<u16>,
+    pub(crate) vnis: Vec<u32>,
+    sources: Vec<IpNet>,
+    pub(crate) no_reassemble: bool,
+    outer_filter: Option<String>,
+    /// The words of the filter expression.
+    pub(crate) expression: Vec<String>,
+    pub(crate) write: Option<PathBuf>,
+    /// By the name, where it is not given.
+    pub(crate) format: Option<FileFormat>,
+    pub(crate) outer: bool,
+    pub(crate) unbuffered: bool,
+    pub(crate) snap: Snap,
+    pub(crate) files: Files,
+    pub(crate) print: Printing,
+    pub(crate) forward: Forwarding,
+    pub(crate) json: bool,
+    pub(crate) report: Option<PathBuf>,
+    pub(crate) latency: bool,
+    pub(crate) relinquish_privileges: Option<String>,
+    pub(crate) sandbox: SandboxArg,
+    command_write: Vec<PathBuf>,
+    command_connect: Option<Vec<u16>>,
+    pub(crate) on_output_end: OnOutputEnd,
+    pub(crate) count: Option<u64>,
+    pub(crate) quiet: bool,
+    pub(crate) verbose: u8,
+    /// Further sinks, from a configuration file.
+    pub(crate) tables: Vec<SinkTable>,
+}
+
+/// A sink with a selection of its own: a table `[[sink]]`.
+#[derive(Debug)]
+pub(crate) struct SinkTable {
+    /// In the report.
+    pub(crate) name: String,
+    pub(crate) selection: Selection,
+    pub(crate) output: Wanted,
+}
+
+/// How often a flag was given.
+pub(crate) fn times(count: &Option<Written<Times>>) -> u8 {
+    count.as_deref().copied().unwrap_or_default().0
+}
+
+impl Wanted {
+    /// What settings come to, their defaults among them; the tables of sinks apart.
+    pub(crate) fn of(settings: &Settings, tables: Vec<SinkTable>) -> Self {
+        let path = |path: &Option<Written<PathBuf>>| path.as_deref().cloned();
+        Self {
+            ports: settings.port.clone().unwrap_or_default().into_value().0,
+            vnis: settings.vni.as_deref().map(|list| list.0.clone()).unwrap_or_default(),
+            sources: settings.source.as_deref().map(|list| list.0.clone()).unwrap_or_default(),
+            no_reassemble: settings.no_reassemble.unwrap_or_default(),
+            outer_filter: settings.outer_filter.as_deref().cloned(),
+            expression: settings.filter.as_deref().map(|words| words.0.clone()).unwrap_or_default(),
+            write: path(&settings.write),
+            format: settings.format,
+            outer: settings.outer.unwrap_or_default(),
+            unbuffered: settings.unbuffered.unwrap_or_default(),
+            snap: settings.snap.as_deref().copied().unwrap_or_default(),
+            files: Files::of(settings),
+            print: Printing::of(settings),
+            forward: Forwarding::of(settings),
+            json: settings.json.unwrap_or_default(),
+            report: path(&settings.report),
+            latency: settings.latency.unwrap_or_default(),
+            relinquish_privileges: settings.relinquish_privileges.as_deref().cloned(),
+            sandbox: settings.sandbox.unwrap_or_default(),
+            command_write: settings.command_write.iter().flat_map(Many::values).cloned().collect(),
+            command_connect: settings.command_connect.as_deref().map(|list| list.0.clone()),
+            on_output_end: settings.on_output_end.unwrap_or_default(),
+            count: settings.count.as_deref().map(|count| count.0),
+            quiet: settings.quiet.unwrap_or_default(),
+            verbose: times(&settings.verbose),
+            tables,
+        }
+    }
+
+    /// Which packets are let in.
+    pub(crate) fn selection(&self) -> Result<Selection, Usage> {
+        let allow = Allow::all().vnis(self.vnis.iter().copied()).sources(self.sources.iter().copied());
+        let compile =
+            |expression: &str| Filter::compile(expression).map_err(|error| Usage(error.to_string()));
+        let mut selection = Selection::all().allow(allow);
+        if let Some(expression) = &self.outer_filter {
+            selection = selection.outer_filter(compile(expression)?);
+        }
+        if !self.expression.is_empty() {
+            selection = selection.filter(compile(&self.expression.join(" "))?);
+        }
+        Ok(selection)
+    }
+
+    /// The directories in which files will be completed.
+    pub(crate) fn directories(&self) -> impl Iterator<Item = &Path> {
+        let captures = self.writes().filter(|path| streams::is_file(path));
+        captures.chain(self.report.as_deref()).map(hidden_file::directory_of)
+    }
+
+    /// What the run writes and where, and what its commands may.
+    ///
+    /// # Errors
+    ///
+    /// What is said of commands contradicts the rest, or names no directory.
+    pub(crate) fn places(&self) -> anyhow::Result<Places> {
+        let commands = self.all().any(|output| output.files.postrotate_command.is_some());
+        for (flag, given) in [
+            ("--command-write", !self.command_write.is_empty()),
+            ("--command-connect", self.command_connect.is_some()),
+        ] {
+            if given && !commands {
+                return Err(
+                    Usage(format!("{flag} is for commands, and there is none; give one with -z")).into()
+                );
+            }
+        }
+        for directory in &self.command_write {
+            let found = directory
+                .metadata()
+                .with_context(|| format!("--command-write {}", escape::path(directory)))?;
+            if !found.is_dir() {
+                return Err(
+                    Usage(format!("--command-write {}: no directory", escape::path(directory))).into()
+                );
+            }
+        }
+        Ok(Places {
+            outputs: self.writes().filter(|path| !streams::is_stdout(path)).map(Path::to_owned).collect(),
+            sockets: self.all().flat_map(|output| output.forward.sockets()).map(Path::to_owned).collect(),
+            report: self.report.clone(),
+            connect: self.all().flat_map(|output| output.forward.connects()).collect(),
+            restored: Vec::new(),
+            commands,
+            command_write: self.command_write.clone(),
+            command_connect: self.command_connect.clone().unwrap_or_default(),
+        })
+    }
+
+    /// How much of itself the run is to log.
+    pub(crate) fn log_verbosity(&self) -> u8 {
+        if self.print.is_asked_for() { 0 } else { self.verbose }
+    }
+
+    /// Whether any packets are printed, as flags and tables have it.
+    pub(crate) fn prints(&self) -> bool {
+        self.all().any(|output| output.print.is_asked_for())
+    }
+
+    /// Whether packets are printed where a live line would tear them.
+    pub(crate) fn prints_to_terminal(&self) -> bool {
+        self.prints() && io::stdout().is_terminal()
+    }
+
+    /// What is said of outputs by flags, and by each table.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Self> {
+        iter::once(self).chain(self.tables.iter().map(|table| &table.output))
+    }
+
+    /// Whether packets are written, printed or forwarded by these flags themselves; and to where first.
+    pub(crate) fn first_output(&self) -> Option<String> {
+        let write = self.write.as_ref().map(|path| escape::path(path).to_string());
+        let write = write.or_else(|| self.print.is_asked_for().then(|| "print".to_owned()));
+        write.or_else(|| self.forward.targets().next())
+    }
+
+    /// How many files its outputs have open at once, beside those of `--per-origin` and of readers.
+    pub(crate) fn files_needed(&self) -> u64 {
+        /// A file, and its directory.
+        const FILE: u64 = 2;
+        /// A device with its program and link, or sockets with a UMEM.
+        const TARGET: u64 = 5;
+        let files = self.writes().count() + usize::from(self.report.is_some());
+        let prints = self.all().filter(|output| output.print.is_asked_for()).count();
+        let targets = self.all().map(|output| output.forward.targets().count()).sum::<usize>();
+        files as u64 * FILE + prints as u64 + targets as u64 * TARGET
+    }
+
+    /// Where captures are written to, from flags and tables.
+    pub(crate) fn writes(&self) -> impl Iterator<Item = &Path> {
+        self.all().filter_map(|output| output.write.as_deref())
+    }
+
+    /// The names that its sinks have in the report.
+    pub(crate) fn sink_names(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        names.extend(self.write.is_some().then(|| "pcap".to_owned()));
+        names.extend(self.print.is_asked_for().then(|| "print".to_owned()));
+        names.extend(self.forward.sink_names());
+        names
+    }
+}
