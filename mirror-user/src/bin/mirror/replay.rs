@@ -41,7 +41,7 @@ use crate::{
 
 /// Arguments of `mirror replay`.
 #[derive(Args, Debug)]
-#[command(after_help = EXAMPLES)]
+#[command(override_usage = "mirror replay [OPTIONS] -r <FILE> [EXPR]...", after_help = EXAMPLES)]
 pub(crate) struct ReplayArgs {
     /// Captures of the outer packets (pcap, pcapng, also as .gz or .zst), read in order; - is standard input
     #[arg(short = 'r', help_heading = "Source", value_name = "FILE")]
