@@ -33,7 +33,7 @@ use crate::sink::forward::Target;
 
 /// A struct of keys that may be left out.
 macro_rules! keys {
-    ($($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $field:ident: $type:ty,)* })*) => {$(
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $field:ident: $type:ty,)* }) => {
         $(#[$meta])*
         #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
         #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -55,10 +55,63 @@ macro_rules! keys {
                 words::keys_of::<Self>()
             }
         }
-    )*};
+    };
 }
 
-keys! {
+/// The same with the keys of a capture and of what is printed, between those of its own.
+macro_rules! keys_with_outputs {
+    ($(#[$meta:meta])* $name:ident { $($first:tt)* } { $($last:tt)* }) => {
+        keys! {
+            $(#[$meta])*
+            $name {
+                $($first)*
+                /// The capture file to write.
+                write: Written<PathBuf>,
+                /// Its format.
+                format: FileFormat,
+                /// Whether packets are written with their outer headers.
+                outer: bool,
+                /// Whether packets are written within 100 ms.
+                unbuffered: bool,
+                /// How much of a packet is written.
+                snap: Written<Snap>,
+                /// The size at which another file begins.
+                file_size: Written<Size>,
+                /// The time after which another file begins.
+                rotate_seconds: Written<RotateSeconds>,
+                /// How many files there are at most.
+                file_count: Written<FileCount>,
+                /// The command that is run for each complete file.
+                postrotate_command: Written<PathBuf>,
+                /// Whether each origin has a file of its own.
+                per_origin: bool,
+                /// How many origins have one.
+                max_origins: Written<MaxOrigins>,
+                /// How much space is left free.
+                min_free: Written<Size>,
+                /// What to do when there is no more.
+                when_full: WhenFull,
+                /// Whether packets are printed.
+                print: bool,
+                /// With their Ethernet headers (-e).
+                link: bool,
+                /// With their bytes in hex (-x).
+                hex: Written<Times>,
+                /// With their bytes in hex and as characters (-X).
+                hexascii: Written<Times>,
+                /// With their bytes as characters (-A).
+                ascii: Written<Times>,
+                /// Which time (-t).
+                timestamps: Written<Times>,
+                /// With absolute TCP sequence numbers (-S).
+                absolute: bool,
+                $($last)*
+            }
+        }
+    };
+}
+
+keys_with_outputs! {
     /// The settings of a run.
     Settings {
         /// Interfaces to read.
@@ -91,46 +144,7 @@ keys! {
         outer_filter: Written<String>,
         /// A filter expression over the inner packets.
         filter: Written<Phrase>,
-        /// The capture file to write.
-        write: Written<PathBuf>,
-        /// Its format.
-        format: FileFormat,
-        /// Whether packets are written with their outer headers.
-        outer: bool,
-        /// Whether packets are written within 100 ms.
-        unbuffered: bool,
-        /// How much of a packet is written.
-        snap: Written<Snap>,
-        /// The size at which another file begins.
-        file_size: Written<Size>,
-        /// The time after which another file begins.
-        rotate_seconds: Written<RotateSeconds>,
-        /// How many files there are at most.
-        file_count: Written<FileCount>,
-        /// The command that is run for each complete file.
-        postrotate_command: Written<PathBuf>,
-        /// Whether each origin has a file of its own.
-        per_origin: bool,
-        /// How many origins have one.
-        max_origins: Written<MaxOrigins>,
-        /// How much space is left free.
-        min_free: Written<Size>,
-        /// What to do when there is no more.
-        when_full: WhenFull,
-        /// Whether packets are printed.
-        print: bool,
-        /// With their Ethernet headers (-e).
-        link: bool,
-        /// With their bytes in hex (-x).
-        hex: Written<Times>,
-        /// With their bytes in hex and as characters (-X).
-        hexascii: Written<Times>,
-        /// With their bytes as characters (-A).
-        ascii: Written<Times>,
-        /// Which time (-t).
-        timestamps: Written<Times>,
-        /// With absolute TCP sequence numbers (-S).
-        absolute: bool,
+    } {
         /// Where packets are forwarded to.
         forward: Many<Target>,
         /// What each of several targets gets.
@@ -172,50 +186,14 @@ keys! {
         /// Further sinks, each with a selection of its own.
         sink: Vec<SinkSettings>,
     }
+}
+
+keys_with_outputs! {
     /// The settings of a table `[[sink]]`. Keys are as in [`Settings`], where nothing else is said.
     SinkSettings {
         /// Its name in the report.
         name: Written<Phrase>,
-        /// See [`Settings::write`].
-        write: Written<PathBuf>,
-        /// See [`Settings::format`].
-        format: FileFormat,
-        /// See [`Settings::outer`].
-        outer: bool,
-        /// See [`Settings::unbuffered`].
-        unbuffered: bool,
-        /// See [`Settings::snap`].
-        snap: Written<Snap>,
-        /// See [`Settings::file_size`].
-        file_size: Written<Size>,
-        /// See [`Settings::rotate_seconds`].
-        rotate_seconds: Written<RotateSeconds>,
-        /// See [`Settings::file_count`].
-        file_count: Written<FileCount>,
-        /// See [`Settings::postrotate_command`].
-        postrotate_command: Written<PathBuf>,
-        /// See [`Settings::per_origin`].
-        per_origin: bool,
-        /// See [`Settings::max_origins`].
-        max_origins: Written<MaxOrigins>,
-        /// See [`Settings::min_free`].
-        min_free: Written<Size>,
-        /// See [`Settings::when_full`].
-        when_full: WhenFull,
-        /// See [`Settings::print`].
-        print: bool,
-        /// See [`Settings::link`].
-        link: bool,
-        /// See [`Settings::hex`].
-        hex: Written<Times>,
-        /// See [`Settings::hexascii`].
-        hexascii: Written<Times>,
-        /// See [`Settings::ascii`].
-        ascii: Written<Times>,
-        /// See [`Settings::timestamps`].
-        timestamps: Written<Times>,
-        /// See [`Settings::absolute`].
-        absolute: bool,
+    } {
         /// How much is printed of each packet.
         verbose: Written<Times>,
         /// See [`Settings::forward`].
