@@ -70,6 +70,29 @@ fn a_file_gives_the_run_that_flags_give_and_what_is_typed_wins() {
 }
 
 #[test]
+fn a_flag_may_be_about_what_the_file_names_and_a_key_about_what_is_typed() {
+    let desk = Desk::new();
+    for (file, typed) in [
+        ("read = 'twin.pcap'\nwrite = 'x'\n", &["--format", "pcap-us"][..]),
+        ("read = 'twin.pcap'\nformat = 'pcap-us'\n", &["-w", "x"]),
+    ] {
+        desk.file(file);
+        let output = desk.mirror(&[&["replay", "--config", "mirror.toml"], typed].concat());
+        assert!(output.status.success(), "{file}: {output:?}");
+        // The magic number of classic pcap in microseconds.
+        assert_eq!(
+            fs::read(desk.path("x")).expect("a capture")[..4],
+            0xa1b2_c3d4_u32.to_ne_bytes(),
+            "{file}"
+        );
+        fs::remove_file(desk.path("x")).expect("removed");
+    }
+    let neither = desk.mirror(&["replay", "-r", "twin.pcap", "--format", "pcap-us"]);
+    assert_eq!(neither.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&neither.stderr).contains("--format is about -w FILE"), "{neither:?}");
+}
+
+#[test]
 fn what_is_wrong_in_a_file_is_told_with_its_line() {
     let desk = Desk::new();
     let (code, said) = desk.check("count = 5\n\nprot = 4789\n");

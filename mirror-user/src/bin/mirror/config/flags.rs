@@ -207,6 +207,26 @@ mod tests {
         })
     }
 
+    #[test]
+    fn help_has_the_default_of_each_flag_that_has_one() {
+        let mut cli = crate::command();
+        cli.build();
+        let defaults = toml::Table::try_from(Settings::default().resolve()).unwrap();
+        for command in Command::ALL {
+            let arguments = cli.find_subcommand(command.name()).unwrap().get_arguments();
+            let with_value = arguments.filter(|arg| arg.get_action().takes_values());
+            let with_default = with_value.filter_map(|arg| Some((arg, defaults.get(key(arg)?)?)));
+            let mut found = 0;
+            for (arg, default) in with_default {
+                let default = default.as_str().map_or_else(|| default.to_string(), str::to_owned);
+                let help = arg.get_help().unwrap().to_string();
+                assert!(help.ends_with(&format!(" [default: {default}]")), "{help}");
+                found += 1;
+            }
+            assert!(found >= 7, "{found}");
+        }
+    }
+
     proptest! {
         #[test]
         fn flags_and_a_file_of_the_same_keys_are_the_same_settings(
