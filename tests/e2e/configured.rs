@@ -89,7 +89,10 @@ fn a_flag_may_be_about_what_the_file_names_and_a_key_about_what_is_typed() {
     }
     let neither = desk.mirror(&["replay", "-r", "twin.pcap", "--format", "pcap-us"]);
     assert_eq!(neither.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&neither.stderr).contains("--format is about -w FILE"), "{neither:?}");
+    assert!(
+        String::from_utf8_lossy(&neither.stderr).contains("--format goes with -w FILE, which is required"),
+        "{neither:?}"
+    );
 }
 
 #[test]

@@ -60,7 +60,9 @@ impl Wanted {
         let forwarding = self.forward.given().map(|(given, flag)| (given, flag, forward));
         let all = own.into_iter().chain(files).chain(printing).chain(forwarding);
         match all.into_iter().find(|(given, _, (_, there))| *given && !there) {
-            Some((_, flag, (output, _))) => Err(Usage(format!("{flag} is about {output}, which is missing"))),
+            Some((_, flag, (output, _))) => {
+                Err(Usage(format!("{flag} goes with {output}, which is required")))
+            }
             None => Ok(()),
         }
     }
