@@ -12,7 +12,7 @@
 //!         println!("VNI {} from {}: {} bytes", frame.vni(), frame.source(), frame.wire_len());
 //!         Ok(())
 //!     });
-//!     let mut running = Engine::builder("ens6").sink(print).build()?.start()?;
+//!     let running = Engine::builder("ens6").sink(print).build()?.start()?;
 //!     let event = running.wait(Duration::from_secs(60));
 //!     let report = running.stop();
 //!     println!("{event:?}: {} frames, residue {}", report.frames.decapsulated, report.accounting.residue);
@@ -42,7 +42,10 @@
 //! | [`sink`] | where frames go: counters, capture files, text, latency, yours |
 //! | [`account`] | what is counted, the law it obeys, the report |
 //! | `host` | interfaces, drivers, kernel, limits |
-//! | `doctor` | what a host can do, and what mends what it cannot |
+//! | `doctor` | what a host can do, and how to fix what it cannot |
+//! | `settings` | a configuration file as one value |
+//! | [`hidden_file`] | files that have a hidden name until they are complete |
+//! | [`error`], [`escape`], [`log_limit`] | errors, names and log lines as text |
 //!
 //! # Features
 //!
@@ -52,6 +55,7 @@
 //! | `cli` | yes | the `mirror` command, with `af-xdp` and `filter` |
 //! | `settings` | with `cli` | `settings`: a configuration file as one value; `af-xdp` with it |
 //! | `filter` | with `cli` | `Filter::compile`: libpcap, and its headers to build |
+//! | `zstd` | with `cli` | captures in Zstandard: a C library, built along |
 //!
 //! Without them, everything else builds with stable Rust alone.
 //!
