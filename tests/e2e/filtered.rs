@@ -305,5 +305,5 @@ fn a_bad_expression_is_bad_usage_and_says_where() {
         refused(&["tcp", "prot", "443"]),
         "mirror: filter expression: syntax error\n  tcp prot 443\n      ^^^^\n"
     );
-    assert!(refused(&["--outer-filter", "tcp port"]).contains("unexpected end\n  tcp port\n          ^"));
+    assert!(refused(&["--outer-filter", "tcp port"]).contains("it ends too early\n  tcp port\n          ^"));
 }

@@ -17,7 +17,7 @@ pub(super) fn compile(expression: &str) -> Result<Vec<Encoded>, FilterError> {
         let place = compiler.place(expression, &message);
         let message = match &place {
             Some(place) if place.start >= expression.trim_end().len() => {
-                format!("{message}: unexpected end")
+                format!("{message}: it ends too early")
             }
             _ => message,
         };
@@ -217,7 +217,7 @@ mod tests {
             let error = wrong(expression);
             let end = expression.trim_end().len();
             assert_eq!(error.place, Some(end..end), "{error}");
-            assert!(error.message.ends_with("unexpected end"), "{error}");
+            assert!(error.message.ends_with("it ends too early"), "{error}");
         }
     }
 
@@ -229,7 +229,7 @@ mod tests {
         );
         assert_eq!(
             wrong("tcp port").to_string(),
-            "filter expression: syntax error: unexpected end\n  tcp port\n          ^"
+            "filter expression: syntax error: it ends too early\n  tcp port\n          ^"
         );
         assert_eq!(wrong("tcp and udp and vlan 5000").place, None);
         assert!(wrong("tcp\0").message.contains("zero byte"));
