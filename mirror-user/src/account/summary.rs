@@ -20,9 +20,7 @@ const FILES: usize = 20;
 /// characters escaped.
 ///
 /// ```
-/// use mirror_user::{Dispatch, select::Allow, sink::WorkerContext};
-///
-/// let report = Dispatch::new(&WorkerContext::single(2048), [4789], Allow::all(), [])?.finish();
+/// let report = mirror_user::Dispatch::builder().build(&mirror_user::WorkerContext::single(2048))?.finish();
 /// let hint = |field: &str| (field == "rejected.not_tunnel").then_some("another port?");
 /// let text = report.summary().hints(&hint).to_string();
 /// assert!(text.starts_with("0 packets captured\n"));
