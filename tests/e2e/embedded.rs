@@ -33,7 +33,7 @@ use nix::sys::signal::Signal;
 /// The ends of a second cable beside [`SENDER`] and [`CAPTURE`].
 const OTHER_SENDER: &str = "gen1";
 const OTHER: &str = "cap1";
-/// By which frames of the two are told apart.
+/// By which frames of the two differ.
 const VNI: u32 = 100;
 const OTHER_VNI: u32 = 200;
 

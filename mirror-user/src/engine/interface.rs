@@ -47,7 +47,7 @@ pub(super) struct LiveInterface {
     counters: Mutex<CounterReader>,
     counters_before: BTreeMap<String, u64>,
     settings: HeldSettings,
-    /// What its workers are told.
+    /// What its workers are to do.
     control: Arc<Control>,
     /// Whether it has been deleted.
     lost: AtomicBool,

@@ -107,7 +107,7 @@ impl Wanted {
     /// Standard output carries one thing.
     fn share_stdout(&self, writes: usize) -> Result<(), Usage> {
         let prints = self.all().filter(|output| output.print.is_asked_for()).count();
-        let (message, mend) = match (writes, prints, self.json) {
+        let (message, remedy) = match (writes, prints, self.json) {
             (0, 0, _) | (0, 1, false) => return Ok(()),
             (1, 0, false) => return Ok(()),
             (1, 0, true) => ("-w - and --json both want standard output", "use --report FILE for the report"),
@@ -117,7 +117,7 @@ impl Wanted {
             (1, 1, _) => ("-w - and --print both want standard output", "write the capture to a file"),
             _ => ("two sinks both want standard output", "write the captures to files, and print once"),
         };
-        Err(Usage(format!("{message}; {mend}")))
+        Err(Usage(format!("{message}; {remedy}")))
     }
 
     /// What is for a program is not for a terminal.

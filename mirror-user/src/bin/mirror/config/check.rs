@@ -148,7 +148,7 @@ impl Whole<'_> {
         if let For::Run { typed, .. } = whom
             && self.without(None, command, Some(typed)).is_ok()
         {
-            // What is typed besides mends what the file says, where that is wrong.
+            // What is typed besides corrects what the file says, where that is wrong.
             return Ok(());
         }
         // What is wrong only with what is typed besides, the run itself tells.

@@ -14,7 +14,7 @@ fn devices_take_no_ioctl_and_signals_go_to_no_other_process() {
     other.wait().unwrap();
     assert_eq!(by_main, Err(nix::errno::Errno::EPERM));
     assert_eq!(by_command, Ok(()));
-    // A device's own call, which this one does not know: who may ask is told so.
+    // A device's own call, which this one does not know: who may ask gets that answer.
     let ask = || rustix::io::ioctl_fionread(File::open("/dev/full").unwrap());
     assert_eq!(ask().unwrap_err(), rustix::io::Errno::NOTTY);
     for kind in [Kind::Main, Kind::Command] {
