@@ -47,7 +47,7 @@ fn delete_other(cable: &Cable) {
     cable.target.ip(&format!("link delete dev {OTHER}")).expect("deleted");
 }
 
-/// Sends frames of a VNI until it is told to stop, or the interface has gone.
+/// Sends frames of a VNI until it is stopped, or the interface has gone.
 fn send(cable: &Cable, interface: &str, vni: u32, stop: &AtomicBool) {
     let pace = NonZeroU32::new(2_000).expect("not 0");
     let injector = Injector::new(&cable.sender, interface).expect("injector").pace(pace);

@@ -51,8 +51,22 @@ impl Waiting {
     }
 
     /// Whether a try is due: always but in a wait, in which it is each [`TICK`].
-    pub(crate) fn may_try(&self) -> bool {
+    fn may_try(&self) -> bool {
         self.since.is_none() || Instant::now() >= self.next
+    }
+
+    /// Whether there is no use in trying to write: not for now, or not any more.
+    pub(crate) fn rests(&self) -> bool {
+        self.fate.has_failed() || !self.may_try()
+    }
+
+    /// Whether frames that were not written are dropped for the wait, and not lost to an error.
+    pub(crate) fn charge(&mut self, frames: u64) -> bool {
+        let waits = self.is_on() && !self.fate.has_failed();
+        if waits {
+            self.lost += frames;
+        }
+        waits
     }
 
     /// A try has failed, for the first time or again.
@@ -67,11 +81,6 @@ impl Waiting {
             }
         }
         self.fate.wait_for(Some(reason));
-    }
-
-    /// So many frames were dropped for it.
-    pub(crate) fn count(&mut self, frames: u64) {
-        self.lost += frames;
     }
 
     /// A try has succeeded.

@@ -99,13 +99,8 @@ impl Writer {
         }
     }
 
-    /// Whether there is no use in trying to write.
-    fn rests(&self) -> bool {
-        self.fate.has_failed() || !self.waiting.may_try()
-    }
-
     fn turn(&mut self) {
-        if self.rests() {
+        if self.waiting.rests() {
             return;
         }
         if let Output::Files(files) = &mut self.output
@@ -223,7 +218,7 @@ impl Consumer for Writer {
         self.packets.clear();
         let found = self.blocks.packets(block.bytes());
         self.packets.extend(found.map(|(end, origin)| Packet { end, origin }));
-        let written = if owner.has_given_up() || self.rests() {
+        let written = if owner.has_given_up() || self.waiting.rests() {
             self.count_lost(0, block.parts().1);
             0
         } else {
@@ -234,18 +229,13 @@ impl Consumer for Writer {
             lost[AFTER_LAST] = files.take_after_last();
         }
         let rest = block.frames() - written - lost[AFTER_LAST];
-        if self.waiting.is_on() && !self.fate.has_failed() {
-            lost[WAITED] = rest;
-            self.waiting.count(rest);
-        } else {
-            lost[IO] = rest;
-        }
+        lost[if self.waiting.charge(rest) { WAITED } else { IO }] = rest;
         Settled { written, lost }
     }
 
     fn idle(&mut self) {
         self.turn();
-        if self.waiting.is_on() && !self.rests() {
+        if self.waiting.is_on() && !self.waiting.rests() {
             self.look_for_room();
         }
         self.waiting.log_left_out();

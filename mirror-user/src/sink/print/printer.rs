@@ -76,11 +76,6 @@ impl Printer {
         self.ends.partition_point(|&end| end <= taken)
     }
 
-    /// Whether there is no use in trying to write.
-    fn rests(&self) -> bool {
-        self.fate.has_failed() || !self.waiting.may_try()
-    }
-
     fn say_left_out(&mut self, frames: u64) {
         if frames > 0 {
             let s = if frames == 1 { "" } else { "s" };
@@ -94,7 +89,7 @@ impl Consumer for Printer {
     fn take(&mut self, block: &mut Block, owner: &Owner) -> Settled {
         let mut written = 0;
         for (left_out, frame) in worker::frames(block.bytes()) {
-            if owner.has_given_up() || self.rests() {
+            if owner.has_given_up() || self.waiting.rests() {
                 break;
             }
             self.say_left_out(left_out);
@@ -104,19 +99,14 @@ impl Consumer for Printer {
                 written += self.write(|| owner.has_given_up());
             }
         }
-        if !self.text.is_empty() && !owner.has_given_up() && !self.rests() {
+        if !self.text.is_empty() && !owner.has_given_up() && !self.waiting.rests() {
             written += self.write(|| owner.has_given_up());
         }
         self.text.clear();
         self.ends.clear();
         let mut lost = [0; LOSSES];
         let rest = block.frames() - written;
-        if self.waiting.is_on() && !self.fate.has_failed() {
-            lost[WAITED] = rest;
-            self.waiting.count(rest);
-        } else {
-            lost[IO] = rest;
-        }
+        lost[if self.waiting.charge(rest) { WAITED } else { IO }] = rest;
         Settled { written, lost }
     }
 
