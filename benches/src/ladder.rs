@@ -38,7 +38,8 @@ struct Course {
 enum Ring {
     /// The engine's default.
     Default,
-    /// The longest there is: it outlasts what a host of virtual machines does to a worker, so that nothing is lost.
+    /// The longest there is: it outlasts what a host of virtual machines does to a worker, so that nothing is
+    /// lost.
     Longest,
 }
 
@@ -49,8 +50,8 @@ const PLAIN: Course =
 const LARGE: Course = Course { frame_bytes: 1450, ..PLAIN };
 /// What the goals of captures are about: with a writer thread on the worker's CPU, and nothing lost.
 const LASTING: Course = Course { ring: Ring::Longest, ..PLAIN };
-/// The courses that goals are about are climbed this many times as often in a full run: from round to round a host of
-/// virtual machines varies by more than what is left to win.
+/// The courses that goals are about are climbed this many times as often in a full run: from round to round a
+/// host of virtual machines varies by more than what is left to win.
 const GATED: usize = 3;
 
 impl Course {
@@ -83,8 +84,8 @@ impl Course {
         options.rounds * times
     }
 
-    /// How the worker of a rung waits. Bare loops spin wherever that takes the CPU from nobody: nothing is faster, and to
-    /// be woken would cost the kernel's core time that the engine does without.
+    /// How the worker of a rung waits. Bare loops spin wherever that takes the CPU from nobody: nothing is
+    /// faster, and to be woken would cost the kernel's core time that the engine does without.
     fn wait_of(&self, kind: Kind) -> Wait {
         let bare = matches!(kind, Kind::Bare | Kind::Touch | Kind::XskRs | Kind::Program);
         if bare && self.queues == 1 { Wait::Spin } else { self.wait }
@@ -153,7 +154,8 @@ fn climb(
     let rounds = course.rounds(options);
     for round in 0..rounds {
         progress.show(format_args!(
-            "ladder: {frame_bytes} bytes, {flows} flows, {vnis} VNIs, {queues} queues, {wait}, {ring:?} ring: round {} of {rounds}",
+            "ladder: {frame_bytes} bytes, {flows} flows, {vnis} VNIs, {queues} queues, {wait}, {ring:?} \
+            ring: round {} of {rounds}",
             round + 1,
         ));
         let mut order = course.kinds();

@@ -142,7 +142,8 @@ fn settings(options: &Options) -> BTreeMap<String, String> {
     [("CPUs".into(), cpus), ("rounds".into(), options.rounds.to_string())].into()
 }
 
-/// The first signal ends the run between two measurements, so that the lab is taken down; a second one ends it at once.
+/// The first signal ends the run between two measurements, so that the lab is taken down; a second one ends
+/// it at once.
 fn stop_on_signals() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {

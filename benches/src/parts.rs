@@ -59,8 +59,8 @@ impl Part {
     }
 }
 
-/// Runs `parts` by `run`, one after the other, and notes in the report what became of each. One that fails does not
-/// keep the next from running; a signal does. Returns whether all are complete.
+/// Runs `parts` by `run`, one after the other, and notes in the report what became of each. One that fails
+/// does not keep the next from running; a signal does. Returns whether all are complete.
 pub fn run_each(
     parts: &[Part],
     options: &Options,

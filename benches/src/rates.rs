@@ -53,8 +53,9 @@ impl Times {
 /// Where the bed or a receiver cannot be had, or an account does not close.
 pub fn run(options: &Options, report: &mut Report) -> Result<()> {
     let bed = Bed::new(1)?;
-    // A worker that gets no CPU for some ms must not decide: a host of virtual machines takes one away for up to 8 ms,
-    // several times in ten seconds, and other tools have rings that outlast it. What the length costs, the sweep shows.
+    // A worker that gets no CPU for some ms must not decide: a host of virtual machines takes one away for up
+    // to 8 ms, several times in ten seconds, and other tools have rings that outlast it. What the length
+    // costs, the sweep shows.
     let sizes = default_sizes(&bed)?.longest_ring();
     let ring = "no-drop rate, latency, long run: RX ring, descriptors";
     report.settings.insert(ring.into(), sizes.rx_ring.to_string());

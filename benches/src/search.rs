@@ -9,10 +9,11 @@ use crate::stats::ratio;
 pub struct Search {
     /// The lowest rate tried, frames a second.
     pub least: u64,
-    /// It ends when the rate that passed and the one that failed are within this part of each other: 0.02 is 2 %.
+    /// It ends when the rate that passed and the one that failed are within this part of each other: 0.02 is
+    /// 2 %.
     pub resolution: f64,
-    /// Trials at a rate; it passes when more than half of them lose nothing. One that the host's own noise spoils
-    /// does not decide.
+    /// Trials at a rate; it passes when more than half of them lose nothing. One that the host's own noise
+    /// spoils does not decide.
     pub trials: u32,
 }
 

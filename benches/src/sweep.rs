@@ -1,4 +1,5 @@
-//! RX ring and UMEM sizes: small ones stay in the caches of both cores, large ones outlast a worker that is late.
+//! RX ring and UMEM sizes: small ones stay in the caches of both cores, large ones outlast a worker that is
+//! late.
 
 use std::collections::BTreeMap;
 

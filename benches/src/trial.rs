@@ -71,8 +71,8 @@ pub fn measure(bed: &Bed, receiver: &Receiver, traffic: &Traffic, frames: u64) -
     })
 }
 
-/// A system call at a time, because only within one the rate is that of sending alone, and because what a pause between
-/// two has cost would be made up for by a burst.
+/// A system call at a time, because only within one the rate is that of sending alone, and because what a
+/// pause between two has cost would be made up for by a burst.
 fn send(generator: &Generator, rate: Option<u64>, frames: u64) -> mirror_lab::Result<Vec<Generated>> {
     let longest = rate.map_or(generator::ONE_CALL, |rate| rate * generator::ONE_LIMITED_CALL);
     let calls = frames.div_ceil(longest).max(1);

@@ -1,5 +1,5 @@
-//! Any bytes as a capture file: the reader ends, every frame it lends is within its limits, and what it lends does not
-//! depend on how the bytes come in.
+//! Any bytes as a capture file: the reader ends, every frame it lends is within its limits, and what it lends
+//! does not depend on how the bytes come in.
 #![no_main]
 
 use std::sync::LazyLock;

@@ -1,4 +1,5 @@
-//! Any bytes through decapsulation: no panic, offsets within them, and outer headers as etherparse reads them.
+//! Any bytes through decapsulation: no panic, offsets within them, and outer headers as etherparse reads
+//! them.
 #![no_main]
 
 use std::{net::IpAddr, sync::LazyLock};
@@ -32,7 +33,8 @@ fuzz_target!(|input: (u16, Near<'_>)| {
     }
 });
 
-/// What holds of every frame. The accessors read wherever the layout says, so they are the proof that it lies within.
+/// What holds of every frame. The accessors read wherever the layout says, so they are the proof that it lies
+/// within.
 fn check(frame: &Frame<'_>) {
     let (inner, outer) = (frame.inner(), frame.outer());
     assert!(inner.len() >= 14, "an Ethernet header is there");
@@ -46,8 +48,8 @@ fn check(frame: &Frame<'_>) {
     let _ = (frame.source(), frame.destination(), frame.source_port(), frame.has_reserved_bits());
 }
 
-/// Where we accept, etherparse must too, and read the same, but for an IPv4 total length of 0: it refuses that, and we take what
-/// is there.
+/// Where we accept, etherparse must too, and read the same, but for an IPv4 total length of 0: it refuses
+/// that, and we take what is there.
 fn agree(frame: &Frame<'_>, bytes: &[u8]) {
     let tags =
         bytes[12..].chunks_exact(4).take_while(|tag| matches!(tag[..2], [0x81, 0x00] | [0x88, 0xa8])).count();
@@ -73,11 +75,13 @@ fn agree(frame: &Frame<'_>, bytes: &[u8]) {
     assert_eq!(frame.inner().first(), inner);
 }
 
-/// Where we refuse, etherparse must not see a whole VXLAN packet with a valid VNI and an inner Ethernet header.
+/// Where we refuse, etherparse must not see a whole VXLAN packet with a valid VNI and an inner Ethernet
+/// header.
 ///
-/// Three differences are by intent. We take up to two VLAN tags, of 802.1Q and 802.1ad, and no MACsec; etherparse three
-/// link extensions of either kind, and the older 0x9100 too. We take UDP right after IP; etherparse looks through IPv6
-/// extension headers and the IPv4 authentication header. VXLAN-GPE of something else than Ethernet is not taken.
+/// Three differences are by intent. We take up to two VLAN tags, of 802.1Q and 802.1ad, and no MACsec;
+/// etherparse three link extensions of either kind, and the older 0x9100 too. We take UDP right after IP;
+/// etherparse looks through IPv6 extension headers and the IPv4 authentication header. VXLAN-GPE of something
+/// else than Ethernet is not taken.
 fn justified(reject: Reject, bytes: &[u8]) {
     let Ok(sliced) = SlicedPacket::from_ethernet(bytes) else { return };
     let plain = match &sliced.net {

@@ -1,4 +1,5 @@
-//! Any words as a filter expression: an error that says where, or a program that libpcap's own machine agrees with.
+//! Any words as a filter expression: an error that says where, or a program that libpcap's own machine agrees
+//! with.
 #![no_main]
 
 use std::{net::UdpSocket, sync::LazyLock};

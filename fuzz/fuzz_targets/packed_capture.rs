@@ -1,4 +1,5 @@
-//! Any bytes as a compressed capture: what comes out does not depend on how the bytes come in, also where they are damaged.
+//! Any bytes as a compressed capture: what comes out does not depend on how the bytes come in, also where
+//! they are damaged.
 #![no_main]
 
 use std::sync::LazyLock;

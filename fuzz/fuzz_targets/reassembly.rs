@@ -1,5 +1,5 @@
-//! Any sequence of frames through reassembly: no panic, every frame in the account, memory given back, and whole frames that
-//! etherparse reads too.
+//! Any sequence of frames through reassembly: no panic, every frame in the account, memory given back, and
+//! whole frames that etherparse reads too.
 #![no_main]
 
 use std::sync::LazyLock;

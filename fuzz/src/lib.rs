@@ -1,7 +1,8 @@
 //! What the fuzz targets share: inputs near valid ones, made by code instead of a corpus of files.
 //!
-//! A fuzzer that starts from nothing spends its time guessing magic numbers and ports. Here an input says which template
-//! it starts from and what is flipped in it; template 0 is empty, and stands for any bytes whatever.
+//! A fuzzer that starts from nothing spends its time guessing magic numbers and ports. Here an input says
+//! which template it starts from and what is flipped in it; template 0 is empty, and stands for any bytes
+//! whatever.
 
 use std::io::{self, Read, Write as _};
 
@@ -37,8 +38,8 @@ impl Near<'_> {
     }
 }
 
-/// Frames that announce each payload that is looked into, and end where it begins: by a port, a protocol of IP, a type of
-/// Ethernet, an address of LLC, or a number behind SNAP.
+/// Frames that announce each payload that is looked into, and end where it begins: by a port, a protocol of
+/// IP, a type of Ethernet, an address of LLC, or a number behind SNAP.
 pub fn announced() -> Vec<Vec<u8>> {
     const SEGMENTS: [u16; 13] = [2049, 21, 22, 23, 25, 43, 53, 80, 179, 554, 6379, 8080, 8554];
     const DATAGRAMS: [u16; 27] = [
@@ -107,7 +108,8 @@ pub fn packets() -> Vec<Vec<u8>> {
     packets
 }
 
-/// Fragments of those packets: each in three, over IPv4 with id 0 and another, over IPv6, and one that is whole by itself.
+/// Fragments of those packets: each in three, over IPv4 with id 0 and another, over IPv6, and one that is
+/// whole by itself.
 pub fn fragments() -> Vec<Vec<u8>> {
     let mut fragments = Vec::new();
     for (number, packet) in packets().into_iter().enumerate() {
@@ -142,8 +144,8 @@ pub fn fragments() -> Vec<Vec<u8>> {
     fragments
 }
 
-/// Captures of some of those packets, under each link type and in both byte orders: classic pcap, and pcapng with every
-/// kind of packet block.
+/// Captures of some of those packets, under each link type and in both byte orders: classic pcap, and pcapng
+/// with every kind of packet block.
 pub fn captures() -> Vec<Vec<u8>> {
     let packets: Vec<Vec<u8>> = packets().into_iter().take(3).collect();
     let mut captures = Vec::new();
@@ -226,8 +228,8 @@ impl Read for Pieces<'_> {
 /// A frame summed up: captured length, a sum over its bytes, wire length, time.
 type Sum = (usize, u64, u32, u64);
 
-/// All that a capture of so many bytes comes to: its frames, summed up, what was passed over, and how it ended. Of one that
-/// unpacks to more and more it is the beginning.
+/// All that a capture of so many bytes comes to: its frames, summed up, what was passed over, and how it
+/// ended. Of one that unpacks to more and more it is the beginning.
 pub fn read(reader: impl Read, most: usize, len: usize) -> (Vec<Sum>, Option<String>) {
     /// Frames of a compressed capture that are looked at.
     const FRAMES: usize = 5_000;

@@ -1,15 +1,15 @@
-//! Names and layouts of the traffic generator: an XDP program run by `BPF_PROG_TEST_RUN` with live frames, that
-//! numbers each frame, spreads it over flows and VNIs, and redirects it to an interface.
+//! Names and layouts of the traffic generator: an XDP program run by `BPF_PROG_TEST_RUN` with live frames,
+//! that numbers each frame, spreads it over flows and VNIs, and redirects it to an interface.
 //!
-//! The frame it edits is a template of Ethernet, IPv4 without options, UDP, VXLAN, Ethernet, IPv4 without options,
-//! UDP, and a payload of at least [`SEQUENCE_LEN`] bytes.
+//! The frame it edits is a template of Ethernet, IPv4 without options, UDP, VXLAN, Ethernet, IPv4 without
+//! options, UDP, and a payload of at least [`SEQUENCE_LEN`] bytes.
 
 /// The program.
 pub const PROGRAM: &str = "generate";
 /// Per-CPU array of one `u64`: frames generated so far.
 pub const MAP_GENERATED: &str = "GENERATED";
-/// Per-CPU array of one [`Pace`]. User space puts zeros there before a run, so that the pause before it is not made
-/// up for.
+/// Per-CPU array of one [`Pace`]. User space puts zeros there before a run, so that the pause before it is
+/// not made up for.
 pub const MAP_PACE: &str = "PACE";
 /// Per-CPU array of one [`Marks`]. User space puts zeros there before a run.
 pub const MAP_MARKS: &str = "MARKS";
@@ -17,8 +17,8 @@ pub const MAP_MARKS: &str = "MARKS";
 /// When the next frame is due and when the last one went, CLOCK_MONOTONIC in ns.
 pub type Pace = [u64; 2];
 
-/// When the first and the last marked frame went, CLOCK_MONOTONIC in ns, and how many were marked: the rate between
-/// the two is that of the sending alone, without what a system call does before and after.
+/// When the first and the last marked frame went, CLOCK_MONOTONIC in ns, and how many were marked: the rate
+/// between the two is that of the sending alone, without what a system call does before and after.
 pub type Marks = [u64; 3];
 /// Every such frame is marked.
 pub const MARK_EVERY: u64 = 1 << 12;
@@ -38,18 +38,21 @@ pub const SETTING_INTERVAL_NS: &str = "INTERVAL_NS";
 /// The longest interval the program waits out: it turns on the spot, and the verifier wants an end to that.
 pub const MAX_INTERVAL_NS: u64 = 50_000;
 
-/// Offset of the outer UDP source port: 65535 downwards, one a flow (the range AWS was seen to use, then below).
+/// Offset of the outer UDP source port: 65535 downwards, one a flow (the range AWS was seen to use, then
+/// below).
 pub const OUTER_SOURCE_PORT: usize = 34;
 /// Offset of the VNI, three bytes in network order.
 pub const VNI: usize = 46;
 /// Offset of the low half of the inner IPv4 source address, which holds the flow.
 pub const INNER_SOURCE_LOW: usize = 78;
-/// Offset of the low half of the inner IPv4 destination address, which holds the flow's one's complement: the two
-/// add up to 0xffff whatever the flow, so the header checksum of the template stays right (RFC 1624 section 3).
+/// Offset of the low half of the inner IPv4 destination address, which holds the flow's one's complement: the
+/// two add up to 0xffff whatever the flow, so the header checksum of the template stays right (RFC 1624
+/// section 3).
 pub const INNER_DESTINATION_LOW: usize = 82;
 /// Offset of the inner UDP source port: [`INNER_PORT_BASE`] plus the flow.
 pub const INNER_SOURCE_PORT: usize = 84;
-/// Offset of the sequence number: a `u64` in network order, the CPU in its upper 16 bits, the count from 0 below.
+/// Offset of the sequence number: a `u64` in network order, the CPU in its upper 16 bits, the count from 0
+/// below.
 pub const SEQUENCE: usize = 92;
 /// Bytes of the sequence number.
 pub const SEQUENCE_LEN: usize = 8;
@@ -57,8 +60,8 @@ pub const SEQUENCE_LEN: usize = 8;
 pub const MIN_FRAME: usize = SEQUENCE + SEQUENCE_LEN;
 /// Bits of the sequence number that count; the CPU is above them.
 pub const SEQUENCE_CPU_SHIFT: u32 = 48;
-/// The most flows: as many as there are dynamic ports (RFC 6335 section 6), where no dissector takes them for a
-/// known protocol.
+/// The most flows: as many as there are dynamic ports (RFC 6335 section 6), where no dissector takes them for
+/// a known protocol.
 pub const MAX_FLOWS: u32 = 1 << 14;
 /// The first dynamic port.
 pub const INNER_PORT_BASE: u16 = 0xc000;

@@ -35,7 +35,8 @@ object!(
     MIRROR_OBJECT, "mirror.o"
 );
 object!(
-    /// ELF object of the program that keeps what comes in by an interface from the host; its name is in [`discard`].
+    /// ELF object of the program that keeps what comes in by an interface from the host; its name is in
+    /// [`discard`].
     DISCARD_OBJECT, "discard.o"
 );
 object!(

@@ -19,7 +19,8 @@ pub const MAP_VNIS: &str = "VNIS";
 pub const MAP_SOURCES_V4: &str = "SOURCES_V4";
 /// LPM trie of the allowed outer IPv6 sources, with [`FLAG_SOURCE_FILTER`]. Key: the address as on the wire.
 pub const MAP_SOURCES_V6: &str = "SOURCES_V6";
-/// Array of one `u32`: the kernel's id of [`MAP_XSKS`], by which the tracepoint knows our failures from others'.
+/// Array of one `u32`: the kernel's id of [`MAP_XSKS`], by which the tracepoint knows our failures from
+/// others'.
 pub const MAP_XSKS_ID: &str = "XSKS_ID";
 /// Per-CPU array of one `u64`: redirects into [`MAP_XSKS`] that failed and that no socket counts.
 pub const MAP_REDIRECT_FAILED: &str = "REDIRECT_FAILED";
@@ -30,11 +31,12 @@ pub const MAP_ADDRESSES_V4: &str = "ADDRESSES_V4";
 /// Hash set of the interface's IPv6 addresses, with [`FLAG_OWN`]. Key: the address as on the wire.
 pub const MAP_ADDRESSES_V6: &str = "ADDRESSES_V6";
 
-/// LRU hash, shared by all CPUs (kernel 4.10): datagrams whose first fragment said what becomes of those that follow. Key:
-/// [`FragmentKey`], value: [`Announced`].
+/// LRU hash, shared by all CPUs (kernel 4.10): datagrams whose first fragment said what becomes of those that
+/// follow. Key: [`FragmentKey`], value: [`Announced`].
 pub const MAP_FRAGMENTS: &str = "FRAGMENTS";
 
-/// Setting, `[u16; MAX_PORTS]` in network byte order: the tunnel's UDP destination ports; 0 is an empty place.
+/// Setting, `[u16; MAX_PORTS]` in network byte order: the tunnel's UDP destination ports; 0 is an empty
+/// place.
 pub const SETTING_PORTS: &str = "PORTS";
 /// Setting, `u32`: the sum of what is on, of the flags below.
 pub const SETTING_FLAGS: &str = "FLAGS";
@@ -66,9 +68,9 @@ pub const MAX_SOURCES: u32 = 1024;
 /// The most addresses per family of an interface; EC2 gives one at most 50.
 pub const MAX_ADDRESSES: u32 = 1024;
 
-/// Value of [`MAP_OWN`]: the interface that frames must be addressed to, as words of the wire. Its MAC address; of which
-/// families it has addresses, a sum of [`HAS_V4`] and [`HAS_V6`], for others the MAC alone decides; one of its IPv4
-/// addresses, for most have no other, and a lookup takes longer.
+/// Value of [`MAP_OWN`]: the interface that frames must be addressed to, as words of the wire. Its MAC
+/// address; of which families it has addresses, a sum of [`HAS_V4`] and [`HAS_V6`], for others the MAC alone
+/// decides; one of its IPv4 addresses, for most have no other, and a lookup takes longer.
 pub type Own = [u16; 6];
 /// Where [`Own`] has the families.
 pub const OWN_FAMILIES: usize = 3;
@@ -89,16 +91,17 @@ pub fn own(mac: [u8; 6], v4: Option<[u8; 4]>, has_v6: bool) -> Own {
     [word(a, b), word(c, d), word(e, f), families, word(g, h), word(i, j)]
 }
 
-/// The most datagrams that are announced at a time: what a flood of 100,000 first fragments a second takes in 160 ms, while
-/// fragments of a datagram come within µs. About 2 MiB of kernel memory.
+/// The most datagrams that are announced at a time: what a flood of 100,000 first fragments a second takes in
+/// 160 ms, while fragments of a datagram come within µs. About 2 MiB of kernel memory.
 pub const MAX_FRAGMENTED: u32 = 16_384;
-/// How long an announcement is believed, in ns: user space waits for fragments as long. After that what comes with the key
-/// is the host's own again, whose datagrams count through the same ids.
+/// How long an announcement is believed, in ns: user space waits for fragments as long. After that what comes
+/// with the key is the host's own again, whose datagrams count through the same ids.
 pub const FRAGMENT_LIFETIME: u64 = 2_000_000_000;
 
-/// What the fragments of a datagram share, as words of the wire: outer source and destination (IPv4 in the first word, the
-/// rest 0), identification (of IPv4 in the lower half), and 4 or 6. The protocol is no part of it: over IPv4 only UDP comes so
-/// far, and over IPv6 only the first fragment's counts (RFC 8200 section 4.5).
+/// What the fragments of a datagram share, as words of the wire: outer source and destination (IPv4 in the
+/// first word, the rest 0), identification (of IPv4 in the lower half), and 4 or 6. The protocol is no part
+/// of it: over IPv4 only UDP comes so far, and over IPv6 only the first fragment's counts (RFC 8200 section
+/// 4.5).
 pub type FragmentKey = [u32; 10];
 
 /// Value of [`MAP_FRAGMENTS`].
@@ -109,7 +112,8 @@ pub struct Announced {
     pub time: u64,
     /// Where the next fragment begins, in bytes, if all so far arrived in sequence.
     pub next: u32,
-    /// What becomes of those that follow: 0 where they are ours, else the [`Counter`] of the first one's refusal.
+    /// What becomes of those that follow: 0 where they are ours, else the [`Counter`] of the first one's
+    /// refusal.
     pub refused: u32,
 }
 
@@ -160,6 +164,6 @@ pub enum Counter {
 /// How many counters there are.
 pub const COUNTERS: usize = Counter::Geneve as usize + 1;
 
-/// What each CPU has in [`MAP_COUNTERS`]: the counters in the order of [`Counter`], then three words by which the program
-/// knows whose turn it is to be stamped.
+/// What each CPU has in [`MAP_COUNTERS`]: the counters in the order of [`Counter`], then three words by which
+/// the program knows whose turn it is to be stamped.
 pub type PerCpu = [u64; COUNTERS + 3];

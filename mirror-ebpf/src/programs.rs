@@ -9,8 +9,8 @@ macro_rules! setting {
     };
 }
 
-/// What an object needs beside its programs: a panic handler, which no program reaches, and the licence that the
-/// kernel asks for before it lends GPL-only helpers.
+/// What an object needs beside its programs: a panic handler, which no program reaches, and the licence that
+/// the kernel asks for before it lends GPL-only helpers.
 #[macro_export]
 macro_rules! object_frame {
     () => {

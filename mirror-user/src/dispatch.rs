@@ -1,8 +1,8 @@
-//! Frames of a source of your own, through the pipeline that live frames take: decapsulation, selection, sinks,
-//! accounts.
+//! Frames of a source of your own, through the pipeline that live frames take: decapsulation, selection,
+//! sinks, accounts.
 //!
-//! For whoever has the outer frames already, from a driver in user space or another capture library, and wants the
-//! rest. It needs neither root nor Linux, and starts no thread: one pipeline, on the caller's.
+//! For whoever has the outer frames already, from a driver in user space or another capture library, and
+//! wants the rest. It needs neither root nor Linux, and starts no thread: one pipeline, on the caller's.
 
 use std::{
     fmt,
@@ -145,15 +145,16 @@ impl Dispatch {
         Ok(Self { pipeline: Pipeline::new(config, cx.queue, slots), sinks, source, started, clock })
     }
 
-    /// Takes frames, and is done with them when it returns. Sinks get them in batches of at most [`MAX_BATCH`].
+    /// Takes frames, and is done with them when it returns. Sinks get them in batches of at most
+    /// [`MAX_BATCH`].
     pub fn frames<'a>(&mut self, mut frames: impl ExactSizeIterator<Item = Captured<'a>>) {
         while frames.len() > 0 {
             self.pipeline.process(frames.by_ref().take(MAX_BATCH).map(Some));
         }
     }
 
-    /// Gives each sink its [tick](crate::sink::Sink::tick): they are promised one at least every 100 ms, frames or no
-    /// frames.
+    /// Gives each sink its [tick](crate::sink::Sink::tick): they are promised one at least every 100 ms,
+    /// frames or no frames.
     pub fn tick(&mut self, now: Instant) {
         self.pipeline.tick(now);
     }

@@ -1,5 +1,5 @@
-//! Text of others, made harmless for where it goes: names of interfaces, files and programs, facts that were recorded
-//! elsewhere, what a configuration file holds.
+//! Text of others, made harmless for where it goes: names of interfaces, files and programs, facts that were
+//! recorded elsewhere, what a configuration file holds.
 //!
 //! | for | | |
 //! |---|---|---|
@@ -14,11 +14,13 @@ use std::{
     path::Path,
 };
 
-/// Whether a terminal does something else with it than to show it: C0, DEL and C1 (ECMA-48), what separates lines and
-/// paragraphs, and Unicode's marks of direction (UAX #9 section 2), which make text read other than it is written.
+/// Whether a terminal does something else with it than to show it: C0, DEL and C1 (ECMA-48), what separates
+/// lines and paragraphs, and Unicode's marks of direction (UAX #9 section 2), which make text read other than
+/// it is written.
 fn is_control(letter: char) -> bool {
     letter.is_control()
-        || matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}')
+        || matches!(letter, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Shows a text without what [`is_control`], but for what is kept.
@@ -138,7 +140,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_that_is_shown_is_more_than_text(text in "\\PC{0,20}|(?s).{0,40}|[\x00-\u{a0}\u{200e}\u{202a}-\u{202e}]{0,20}") {
+        fn nothing_that_is_shown_is_more_than_text(
+            text in "\\PC{0,20}|(?s).{0,40}|[\x00-\u{a0}\u{200e}\u{202a}-\u{202e}]{0,20}",
+        ) {
             prop_assert!(!line(&text).chars().any(is_control));
             prop_assert!(!path(&*text).to_string().chars().any(is_control));
             let shown = terminal(&text);

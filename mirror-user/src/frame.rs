@@ -1,5 +1,5 @@
-//! Frames: as a source lends them, as decapsulation finds the inner one in them, and in the batches that a sink is lent, still
-//! where the NIC or the file reader put them.
+//! Frames: as a source lends them, as decapsulation finds the inner one in them, and in the batches that a
+//! sink is lent, still where the NIC or the file reader put them.
 
 use std::{
     borrow::Cow,
@@ -17,8 +17,8 @@ pub const MAX_BATCH: usize = 256;
 /// A frame as a source lends it, before decapsulation: the outer Ethernet frame, without FCS.
 #[derive(Clone, Copy, Debug)]
 pub struct Captured<'a> {
-    /// All of a frame in one piece, as nearly all are: what reads it looks here first, within the bounds check that it
-    /// needs anyway, so that frames in several pieces cost the others nothing.
+    /// All of a frame in one piece, as nearly all are: what reads it looks here first, within the bounds
+    /// check that it needs anyway, so that frames in several pieces cost the others nothing.
     first: &'a [u8],
     /// All pieces, of a frame in several.
     several: Option<&'a Slices<'a>>,
@@ -27,16 +27,17 @@ pub struct Captured<'a> {
 }
 
 impl<'a> Captured<'a> {
-    /// A frame in one piece: the bytes at hand, from the outer Ethernet header on; its length on the wire in bytes, which
-    /// is more where the source cut it; and its receive time, CLOCK_REALTIME in ns since the epoch.
+    /// A frame in one piece: the bytes at hand, from the outer Ethernet header on; its length on the wire in
+    /// bytes, which is more where the source cut it; and its receive time, CLOCK_REALTIME in ns since the
+    /// epoch.
     #[inline]
     #[must_use]
     pub fn new(bytes: &'a [u8], wire_len: u32, time: u64) -> Self {
         Self { first: bytes, several: None, wire_len, time }
     }
 
-    /// The same of a frame in several pieces, as one that came in several descriptors is. It may be cut anywhere, within
-    /// its headers too.
+    /// The same of a frame in several pieces, as one that came in several descriptors is. It may be cut
+    /// anywhere, within its headers too.
     #[inline]
     #[must_use]
     pub fn in_several(bytes: &'a Slices<'a>, wire_len: u32, time: u64) -> Self {
@@ -132,8 +133,8 @@ impl<'a> Slices<'a> {
 
 /// Bytes of a frame as one or more slices.
 ///
-/// A frame in one descriptor has one slice. A jumbo frame has several, and may be cut anywhere: a sink that copies
-/// iterates, one that reads headers asks for the [`head`](Self::head).
+/// A frame in one descriptor has one slice. A jumbo frame has several, and may be cut anywhere: a sink that
+/// copies iterates, one that reads headers asks for the [`head`](Self::head).
 #[derive(Clone, Copy, Debug)]
 pub struct Segments<'a> {
     first: &'a [u8],
@@ -147,7 +148,8 @@ pub struct Segments<'a> {
 pub struct HeadBuffer(ArrayVec<u8, { Segments::HEAD }>);
 
 impl<'a> Segments<'a> {
-    /// Bytes that [`head`](Self::head) gives of a longer frame: more than all headers take that anything here reads.
+    /// Bytes that [`head`](Self::head) gives of a longer frame: more than all headers take that anything here
+    /// reads.
     pub const HEAD: usize = 512;
 
     /// The first slice.
@@ -181,8 +183,8 @@ impl<'a> Segments<'a> {
         iter::once(self.first).chain(rest)
     }
 
-    /// The start of the frame in one piece: all of it, or at least [`HEAD`](Self::HEAD) bytes. They are copied into
-    /// `buffer` only where they lie in several slices.
+    /// The start of the frame in one piece: all of it, or at least [`HEAD`](Self::HEAD) bytes. They are
+    /// copied into `buffer` only where they lie in several slices.
     #[inline]
     #[must_use]
     pub fn head<'b>(&self, buffer: &'b mut HeadBuffer) -> &'b [u8]
@@ -287,8 +289,8 @@ pub(crate) struct Layout {
     pub(crate) reserved_bits: bool,
 }
 
-/// The longest frame of which a mirror session can have cut a part, in bytes: EC2's largest MTU (AWS: "Network MTU for your EC2
-/// instance") behind Ethernet and two VLAN tags.
+/// The longest frame of which a mirror session can have cut a part, in bytes: EC2's largest MTU (AWS:
+/// "Network MTU for your EC2 instance") behind Ethernet and two VLAN tags.
 const MOST_MIRRORED: u32 = 9001 + 14 + 8;
 
 /// One decapsulated frame, lent for the length of one [`Sink::batch`](crate::sink::Sink::batch) call.
@@ -388,9 +390,9 @@ impl<'a> Frame<'a> {
         self.captured.time
     }
 
-    /// Length of the inner frame before the mirror session truncated it, in bytes, as far as the inner IP header
-    /// tells; never less than what is here. This is pcap's `orig_len`. In a batch it is not what that header tells where this
-    /// cannot be: more than was sent, and than EC2's largest MTU.
+    /// Length of the inner frame before the mirror session truncated it, in bytes, as far as the inner IP
+    /// header tells; never less than what is here. This is pcap's `orig_len`. In a batch it is not what that
+    /// header tells where this cannot be: more than was sent, and than EC2's largest MTU.
     #[inline]
     #[must_use]
     pub fn wire_len(&self) -> u32 {
@@ -409,8 +411,8 @@ impl<'a> Frame<'a> {
         self.layout.reserved_bits
     }
 
-    /// Takes the inner IP header's word on the length away where it tells of more than was sent, and of more than a mirror
-    /// session can have cut. Whether it did.
+    /// Takes the inner IP header's word on the length away where it tells of more than was sent, and of more
+    /// than a mirror session can have cut. Whether it did.
     #[inline]
     pub(crate) fn disbelieve_impossible_len(&mut self) -> bool {
         let told = self.layout.wire_len;
@@ -420,8 +422,8 @@ impl<'a> Frame<'a> {
         self.layout.wire_len < told
     }
 
-    /// Bytes of the inner frame as they were sent, by whoever sent the outer one. By value: for a reference, every frame would
-    /// go through memory.
+    /// Bytes of the inner frame as they were sent, by whoever sent the outer one. By value: for a reference,
+    /// every frame would go through memory.
     #[cold]
     #[inline(never)]
     fn sent_len(self) -> u32 {

@@ -1,5 +1,5 @@
-//! Ingest engine for AWS VPC Traffic Mirroring: mirrored packets from a NIC, through AF_XDP, decapsulated in place,
-//! to sinks of your own, every one of them accounted for.
+//! Ingest engine for AWS VPC Traffic Mirroring: mirrored packets from a NIC, through AF_XDP, decapsulated in
+//! place, to sinks of your own, every one of them accounted for.
 //!
 #![cfg_attr(feature = "af-xdp", doc = "```no_run")]
 #![cfg_attr(not(feature = "af-xdp"), doc = "```ignore")]
@@ -20,9 +20,10 @@
 //! }
 //! ```
 //!
-//! [`Replay`] in the place of `Engine` runs the same sinks over capture files, on any platform and without root;
-//! [`Dispatch`] runs them over frames of a source of your own. The crate's `examples` have a sink that keeps
-//! state, and a run over two interfaces that goes on when one is lost, with reports from a second thread.
+//! [`Replay`] in the place of `Engine` runs the same sinks over capture files, on any platform and without
+//! root; [`Dispatch`] runs them over frames of a source of your own. The crate's `examples` have a sink that
+//! keeps state, and a run over two interfaces that goes on when one is lost, with reports from a second
+//! thread.
 //!
 //! Modules follow the way of a packet, and are named by its words:
 //!
@@ -61,10 +62,11 @@
 //!
 //! # What the library leaves to you
 //!
-//! It hears no signals, raises no limits by itself, gives up no privileges and prints nothing. Its `tracing` events,
-//! never one per packet, go where the embedder sends them. Starting on an interface takes CAP_NET_ADMIN,
-//! CAP_NET_RAW, CAP_BPF and CAP_PERFMON; `EngineBuilder::on_thread_ready` is where each thread may drop them. A panic
-//! in a sink ends that sink and nothing else, as long as the program is built with unwinding panics.
+//! It handles no signals, raises no limits by itself, drops no privileges and prints nothing. Its `tracing`
+//! events, never one per packet, go where the embedder sends them. Starting on an interface takes
+//! CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and CAP_PERFMON; `EngineBuilder::on_thread_ready` is where each thread
+//! may drop them. A panic in a sink ends that sink and nothing else, as long as the program is built with
+//! unwinding panics.
 #![warn(missing_docs)]
 #![deny(unsafe_code)]
 

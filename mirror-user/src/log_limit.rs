@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 /// Lets a few lines of a kind through in each period, and counts the others.
 ///
-/// For whatever strangers can bring about as often as they like: connections, links that flap, answers of the network. Nobody
-/// can fill a disk by it, nor hide a line of another kind among many of this.
+/// For whatever strangers can bring about as often as they like: connections, links that flap, answers of the
+/// network. Nobody can fill a disk by it, nor hide a line of another kind among many of this.
 ///
 /// ```
 /// use std::time::{Duration, Instant};
@@ -44,7 +44,8 @@ impl LogLimit {
         passes
     }
 
-    /// How many lines were left out, where a period has ended in which some were: to be asked now and then, and logged.
+    /// How many lines were left out, where a period has ended in which some were: to be asked now and then,
+    /// and logged.
     pub fn left_out(&mut self, now: Instant) -> Option<u64> {
         let is_over = self.since.is_some_and(|since| now.duration_since(since) >= PERIOD);
         if is_over { self.rest() } else { None }

@@ -1,5 +1,5 @@
-//! Only what is addressed to the interface is taken, unless all is asked for: frames in transit to other hosts, to other
-//! MACs and from loopback addresses are the kernel's. Needs root.
+//! Only what is addressed to the interface is taken, unless all is asked for: frames in transit to other
+//! hosts, to other MACs and from loopback addresses are the kernel's. Needs root.
 
 mod common;
 

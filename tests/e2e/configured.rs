@@ -1,4 +1,5 @@
-//! Configuration files: the same runs as flags give, errors with their line, and what is printed is a file again.
+//! Configuration files: the same runs as flags give, errors with their line, and what is printed is a file
+//! again.
 
 use std::{
     fs,

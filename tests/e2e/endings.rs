@@ -132,8 +132,8 @@ fn thread_named(process: Pid, name: &str) -> Pid {
     Pid::from_raw(task.file_name().to_str().expect("UTF-8").parse().expect("thread id"))
 }
 
-/// The writer thread is held by a tracer, the one way to make a write to a file last as long as a test wants: disks have
-/// no such switch, and a frozen file system needs a block device of its own.
+/// The writer thread is held by a tracer, the one way to make a write to a file last as long as a test wants:
+/// disks have no such switch, and a frozen file system needs a block device of its own.
 #[test]
 fn a_second_int_ends_at_once() {
     let cable = Cable::with_queues(1);

@@ -153,7 +153,8 @@ fn flags_and_settings_are_shown_as_text() {
             format!("write = \"{escape}\"\nreport = \"./{escape}\""),
             format!("[[sink]]\n\"{escape}\\nFORGED\" = 1"),
             format!(
-                "[[sink]]\nname = \"{escape}\\nFORGED\"\nwrite = 'x'\n[[sink]]\nname = \"{escape}\\nFORGED\"\nwrite = 'y'"
+                "[[sink]]\nname = \"{escape}\\nFORGED\"\nwrite = 'x'\n[[sink]]\nname = \"{escape}\\n\
+                FORGED\"\nwrite = 'y'"
             ),
             format!("filter = \"{escape}\""),
             format!("forward = \"{escape}\""),

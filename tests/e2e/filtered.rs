@@ -1,5 +1,5 @@
-//! Filter expressions: `mirror replay` selects the packets that tcpdump selects from the decapsulated file, and `mirror
-//! ingest` those that `replay` selects. The live test needs root.
+//! Filter expressions: `mirror replay` selects the packets that tcpdump selects from the decapsulated file,
+//! and `mirror ingest` those that `replay` selects. The live test needs root.
 
 mod common;
 
@@ -126,8 +126,8 @@ fn mirror(arguments: &[&str]) -> Output {
     run(env!("CARGO_BIN_EXE_mirror"), arguments, &[])
 }
 
-/// Compares what `mirror` selects from a file of mirrored traffic with what tcpdump does, expression by expression; gives
-/// how many of these chose some of its packets and left some.
+/// Compares what `mirror` selects from a file of mirrored traffic with what tcpdump does, expression by
+/// expression; gives how many of these chose some of its packets and left some.
 fn compare(outer: &Path, inner: &Path, packets: usize, directory: &Path) -> usize {
     let path = |name: &str| text(&directory.join(name)).to_owned();
     let (ours, theirs, report) = (path("ours.pcap"), path("theirs.pcap"), path("report.json"));
@@ -221,7 +221,8 @@ fn the_corpus_selects_from_the_twin_what_tcpdump_selects() {
     assert!(compare(&outer, &inner, packets, directory.path()) >= 15);
 }
 
-/// A filter for the run, two sinks with selections of their own, two queues: what arrives is judged as a file is.
+/// A filter for the run, two sinks with selections of their own, two queues: what arrives is judged as a file
+/// is.
 #[test]
 fn a_live_run_selects_what_a_file_has_selected() {
     const ROUNDS: usize = 20;

@@ -1,5 +1,5 @@
-//! Mirrored frames that were fragmented on their way: joined, never wrongly, and every fragment in the account. All but
-//! replay needs root.
+//! Mirrored frames that were fragmented on their way: joined, never wrongly, and every fragment in the
+//! account. All but replay needs root.
 
 mod common;
 
@@ -222,7 +222,8 @@ fn with_id_0_loss_and_interleaving_join_nothing_wrong() {
     let (report, kept) = live.stop();
     let wrong = kept.iter().filter(|inner| !all.iter().any(|datagram| datagram.inner == **inner)).count();
     assert_eq!(wrong, 0, "wrong joins");
-    // None of the interleaved, all of those in sequence, and of the lossy those before the first loss at least.
+    // None of the interleaved, all of those in sequence, and of the lossy those before the first loss at
+    // least.
     assert!((1499..=1998).contains(&kept.len()), "{} of 3000", kept.len());
     assert_eq!(report.frames.reassembled, kept.len() as u64);
     assert!(report.frames.rejected.ambiguous > 0);
@@ -284,8 +285,8 @@ fn resident(pid: Pid) -> u64 {
     kib * 1024
 }
 
-/// First fragments that nothing follows, and fragments that nothing announced, each at its rate and for a second, beside
-/// 1,000 good datagrams and as many whole frames a second of another source.
+/// First fragments that nothing follows, and fragments that nothing announced, each at its rate and for a
+/// second, beside 1,000 good datagrams and as many whole frames a second of another source.
 #[test]
 fn floods_are_counted_and_cost_neither_memory_nor_good_datagrams() {
     let directory = tempfile::tempdir().expect("directory");
@@ -354,7 +355,8 @@ fn floods_are_counted_and_cost_neither_memory_nor_good_datagrams() {
     assert!(small >= 2079, "{small} of 2100 frames that are no fragments");
 }
 
-/// The host at the target keeps its own: ICMP, TCP, UDP to another port, and what comes of the tunnel meanwhile.
+/// The host at the target keeps its own: ICMP, TCP, UDP to another port, and what comes of the tunnel
+/// meanwhile.
 #[test]
 fn the_hosts_own_fragments_still_reach_it() {
     let lab = Lab::new().expect("lab");
@@ -404,8 +406,8 @@ fn echo(from: &Namespace, target: Ipv4Addr, sequence: u8) {
     assert_eq!((received, answer[20], &answer[24..received]), (20 + 4000, 0, &request[4..]));
 }
 
-/// A TCP segment of 4,000 bytes in fragments, which belongs to no connection, and the reset that answers it (RFC 9293 section
-/// 3.10.7.1).
+/// A TCP segment of 4,000 bytes in fragments, which belongs to no connection, and the reset that answers it
+/// (RFC 9293 section 3.10.7.1).
 fn reset(from: &Namespace, target: Ipv4Addr, port: u16) {
     const CLOSED: u16 = 9;
     let open = || socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Tcp);

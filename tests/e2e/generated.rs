@@ -1,5 +1,5 @@
-//! Generated frames, numbered one by one: at full speed every one is either delivered or counted as lost, at a tenth of
-//! it every one is delivered. Needs root.
+//! Generated frames, numbered one by one: at full speed every one is either delivered or counted as lost, at
+//! a tenth of it every one is delivered. Needs root.
 
 mod common;
 
@@ -12,7 +12,8 @@ use mirror_user::{Report, engine::Mode};
 const FRAMES: u64 = 1_000_000;
 /// The least that a tenth may be.
 const LEAST_RATE: u64 = 100_000;
-/// Room for a worker that does not get its CPU for some milliseconds: at a tenth, nothing may be lost for that.
+/// Room for a worker that does not get its CPU for some milliseconds: at a tenth, nothing may be lost for
+/// that.
 const DEEP_RING: u32 = 16_384;
 
 /// Sends, and explains every frame. Gives the report and the rate, in frames a second.

@@ -1,5 +1,5 @@
-//! What a run changes on the host comes back, however the run ends: by itself, or, when it was killed, by the next start.
-//! Needs root.
+//! What a run changes on the host comes back, however the run ends: by itself, or, when it was killed, by the
+//! next start. Needs root.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! Frames larger than a UMEM chunk: at EC2's default MTU of 9001 they come in several descriptors and leave by every sink
-//! as they were, with every frame accounted for. Needs root, and kernel 6.6.
+//! Frames larger than a UMEM chunk: at EC2's default MTU of 9001 they come in several descriptors and leave
+//! by every sink as they were, with every frame accounted for. Needs root, and kernel 6.6.
 
 #[path = "common/mod.rs"]
 mod common;
@@ -34,7 +34,8 @@ fn jumbo_cable(queues: u32) -> Cable {
     Cable::lay(&VethOptions { mtu: MTU, queues, ..VethOptions::default() })
 }
 
-/// The `nth` inner frame: its size and flow follow from the number, which it holds, and no two have the same bytes.
+/// The `nth` inner frame: its size and flow follow from the number, which it holds, and no two have the same
+/// bytes.
 fn inner(nth: usize) -> Vec<u8> {
     let span = SIZES.end() - SIZES.start() + 1;
     let len = SIZES.start() + nth * STEP % span;
@@ -142,7 +143,8 @@ fn a_tunnel_an_outer_capture_and_text_get_them_byte_for_byte() {
     same_frames(&inner, &dumped(&text)).expect("the bytes that are printed");
 }
 
-/// The frames in the output of `--print -xx`: lines of an offset and groups of hexadecimal digits below each packet's.
+/// The frames in the output of `--print -xx`: lines of an offset and groups of hexadecimal digits below each
+/// packet's.
 fn dumped(text: &str) -> Vec<Vec<u8>> {
     let mut frames: Vec<Vec<u8>> = Vec::new();
     for line in text.lines() {

@@ -1,4 +1,5 @@
-//! Files that a command of -z is run for: neither deleted for space nor replaced in a ring before it has ended. Needs root.
+//! Files that a command of -z is run for: neither deleted for space nor replaced in a ring before it has
+//! ended. Needs root.
 
 mod common;
 

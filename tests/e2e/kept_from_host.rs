@@ -1,5 +1,5 @@
-//! What is forwarded for a reader to see stays with the reader: the host answers none of it and no service reads it, be it
-//! sent to the host's own address, to all hosts or from nowhere. Needs root.
+//! What is forwarded for a reader to see stays with the reader: the host answers none of it and no service
+//! reads it, be it sent to the host's own address, to all hosts or from nowhere. Needs root.
 
 mod common;
 
@@ -106,7 +106,8 @@ impl Host {
         (datagrams, answers)
     }
 
-    /// Runs with these arguments, and has its listener on this interface hear what is mirrored. What the host took.
+    /// Runs with these arguments, and has its listener on this interface hear what is mirrored. What the host
+    /// took.
     #[track_caller]
     fn run(&self, directory: &Path, target: &str, reader: impl FnOnce() -> Listener) -> (usize, usize) {
         let run = Mirror::ingest(&self.cable, directory, &format!("--forward {target} --report report.json"));

@@ -1,5 +1,5 @@
-//! Where the system gives less than a run needs, the run does not begin, says what it lacks and what raises it, and leaves
-//! nothing. Needs root.
+//! Where the system gives less than a run needs, the run does not begin, says what it lacks and what raises
+//! it, and leaves nothing. Needs root.
 
 mod common;
 

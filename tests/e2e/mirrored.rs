@@ -1,5 +1,5 @@
-//! Real HTTP, mirrored by the kernel: `mirror ingest` captures the frames that tcpdump captures at the source at the
-//! same time. Needs root.
+//! Real HTTP, mirrored by the kernel: `mirror ingest` captures the frames that tcpdump captures at the source
+//! at the same time. Needs root.
 
 use std::{
     path::Path,
@@ -46,7 +46,8 @@ fn mirror(options: &MirrorSourceOptions) -> Seen {
         command.current_dir(directory.path()).stdin(Stdio::null()).spawn().expect("mirror ingest");
     wait_until_attached(&source);
     let at_source = traffic(&source, directory.path());
-    // What was mirrored has passed the target's hook by now: the way is one softirq. Stopping empties the ring.
+    // What was mirrored has passed the target's hook by now: the way is one softirq. Stopping empties the
+    // ring.
     kill(Pid::from_raw(i32::try_from(ingest.id()).expect("pid")), Signal::SIGINT).expect("SIGINT");
     assert!(ingest.wait().expect("ended").success());
     let report = std::fs::read(directory.path().join("report.json")).expect("report");
@@ -87,8 +88,8 @@ fn inner_frames_are_those_tcpdump_saw_at_the_source() {
     );
 }
 
-/// Offloads left on, as a careless set-up has them: the source mirrors super-frames, which the tunnel cuts up or the
-/// target cannot take. The test says what arrives; that the books close is all that can be promised.
+/// Offloads left on, as a careless set-up has them: the source mirrors super-frames, which the tunnel cuts up
+/// or the target cannot take. The test says what arrives; that the books close is all that can be promised.
 #[test]
 fn with_offloads_on_the_books_close_over_whatever_arrives() {
     let options = MirrorSourceOptions { offloads: true, ..MirrorSourceOptions::default() };

@@ -1,5 +1,5 @@
-//! `--print`: what tcpdump prints of the decapsulated file, with time and origin in front; and standard output that is slow,
-//! or gone. The live tests need root.
+//! `--print`: what tcpdump prints of the decapsulated file, with time and origin in front; and standard
+//! output that is slow, or gone. The live tests need root.
 
 mod common;
 
@@ -34,8 +34,8 @@ fn mirror(arguments: &[&str], zone: &str) -> Output {
     run(env!("CARGO_BIN_EXE_mirror"), arguments, zone)
 }
 
-/// Compares what is printed of mirrored traffic with what tcpdump prints of the decapsulated file, with these flags on both
-/// sides; gives how many packets there are.
+/// Compares what is printed of mirrored traffic with what tcpdump prints of the decapsulated file, with these
+/// flags on both sides; gives how many packets there are.
 fn compare(outer: &Path, inner: &Path, origin: &str, flags: &[&str]) -> usize {
     let ours = [&["replay", "-q", "-t", "--print", "-r", text(outer)], flags].concat();
     let theirs = [&["-n", "-t", "-r", text(inner)], flags].concat();

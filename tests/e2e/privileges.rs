@@ -1,4 +1,5 @@
-//! Root only as long as needed: what the threads of a running `mirror` may still do, and that it is enough. Needs root.
+//! Root only as long as needed: what the threads of a running `mirror` may still do, and that it is enough.
+//! Needs root.
 
 mod common;
 
@@ -22,7 +23,8 @@ use nix::sys::signal::Signal;
 const CAP_DAC_OVERRIDE: u64 = 1 << 1;
 const CAP_NET_ADMIN: u64 = 1 << 12;
 
-/// While frames flow, the threads that end a run hold exactly these capabilities, and the engine's own hold none.
+/// While frames flow, the threads that end a run hold exactly these capabilities, and the engine's own hold
+/// none.
 fn assert_held(cable: &Cable, run: &Mirror, files: &Path, wanted: u64) {
     let generator = cable.generator(Traffic { rate: Some(25_000), ..Traffic::default() }).start(u64::MAX);
     run.has(1_000);

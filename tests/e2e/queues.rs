@@ -1,5 +1,5 @@
-//! RX queues that come while the interface is read. What comes by them is no test here: veth runs no program on a queue
-//! that was added to it after the program (`veth_enable_range_safe`). Needs root.
+//! RX queues that come while the interface is read. What comes by them is no test here: veth runs no program
+//! on a queue that was added to it after the program (`veth_enable_range_safe`). Needs root.
 
 #[path = "common/mod.rs"]
 mod common;

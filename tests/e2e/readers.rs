@@ -1,5 +1,5 @@
-//! Who can read a stream of packets, that nobody keeps others from reading, and that what nobody reads is no success.
-//! Needs root.
+//! Who can read a stream of packets, that nobody keeps others from reading, and that what nobody reads is no
+//! success. Needs root.
 
 mod common;
 
@@ -48,7 +48,8 @@ fn read_all(mut reader: impl io::Read, directory: &Path) -> Vec<Vec<u8>> {
     whole_capture(&file).frames()
 }
 
-/// Whether this user and group may connect to the socket; curl(1) has a code of its own for that it could not.
+/// Whether this user and group may connect to the socket; curl(1) has a code of its own for that it could
+/// not.
 fn connects(directory: &Path, uid: u32, gid: u32) -> bool {
     let mut curl = Command::new("curl");
     curl.args(["-s", "-m", "1", "--unix-socket", "mirror.sock", "http://localhost/"]).current_dir(directory);

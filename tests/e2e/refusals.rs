@@ -1,4 +1,5 @@
-//! Runs that must not begin: the exit code, messages that name cause and remedy, and nothing left or changed. Needs root.
+//! Runs that must not begin: the exit code, messages that name cause and remedy, and nothing left or changed.
+//! Needs root.
 
 mod common;
 
@@ -196,7 +197,8 @@ fn a_umem_over_the_limit_of_locked_memory_names_what_helps() {
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
-    // 1 MiB, which root without these two capabilities cannot raise. A queue takes 8 MiB unless asked for less.
+    // 1 MiB, which root without these two capabilities cannot raise. A queue takes 8 MiB unless asked for
+    // less.
     let limited = |arguments: &str| {
         let mut command = cable.target.command("prlimit");
         command

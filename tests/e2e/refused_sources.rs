@@ -1,5 +1,5 @@
-//! What comes from where nothing is let in from is dropped in whatever form it comes, so that the host never answers it; and
-//! what the host itself gets from there still arrives. Needs root.
+//! What comes from where nothing is let in from is dropped in whatever form it comes, so that the host never
+//! answers it; and what the host itself gets from there still arrives. Needs root.
 
 mod common;
 
@@ -58,8 +58,9 @@ fn mirrored_v6(extensions: &[(u8, Vec<u8>)]) -> Vec<u8> {
     outer.encapsulate(&inner_of_len(400).expect("an inner frame")).expect("values that fit")
 }
 
-/// Mirrored packets that an IP stack answers: an option, a routing type that it does not know (RFC 8200 sections 4.2 and 4.4),
-/// and datagrams of which only the first fragment came (RFC 792, RFC 8200 section 4.5).
+/// Mirrored packets that an IP stack answers: an option, a routing type that it does not know (RFC 8200
+/// sections 4.2 and 4.4), and datagrams of which only the first fragment came (RFC 792, RFC 8200 section
+/// 4.5).
 fn provocations() -> Vec<Vec<u8>> {
     // Discard, and tell the source.
     let unknown_option = vec![0, 0, 0x9e, 4, 0, 0, 0, 0];
@@ -113,14 +114,16 @@ fn a_refused_source_draws_no_answer_by_fragments_or_extension_headers() {
         assert_eq!(icmp_errors(&heard), 0, "{heard:02x?}");
         assert_eq!(xdp(&report, "dropped/source"), frames.len());
     }
-    // Let in, they are the kernel's, and answered: what the documentation says, and proof that this test can fail.
+    // Let in, they are the kernel's, and answered: what the documentation says, and proof that this test can
+    // fail.
     let (heard, report) = run(&cable, &format!("--source {STRANGER},{STRANGER_V6} --no-reassemble"), &frames);
     assert_eq!(icmp_errors(&heard), frames.len(), "{heard:02x?}");
     assert_eq!(xdp(&report, "passed/extension"), 3);
     assert_eq!(xdp(&report, "passed/fragment"), 2);
 }
 
-/// Packets for the host itself, each in fragments: to its service, an echo request, the beginning of a connection.
+/// Packets for the host itself, each in fragments: to its service, an echo request, the beginning of a
+/// connection.
 fn for_the_host(port: u16) -> Vec<Vec<u8>> {
     let ip = || PacketBuilder::ethernet2(STRANGER_MAC, TARGET_MAC).ipv4(STRANGER.octets(), HOST.octets(), 64);
     let payload = [b'x'; 1_000];

@@ -1,5 +1,5 @@
-//! Captures of mirrored traffic: what `mirror replay` and live ingest make of them is what tshark makes of them. Live
-//! ingest needs root.
+//! Captures of mirrored traffic: what `mirror replay` and live ingest make of them is what tshark makes of
+//! them. Live ingest needs root.
 
 mod common;
 
@@ -121,7 +121,8 @@ fn said(output: &std::process::Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// A directory with `a.pcap` in it: so many mirrored frames, one a second, with a number each; and their inner frames.
+/// A directory with `a.pcap` in it: so many mirrored frames, one a second, with a number each; and their
+/// inner frames.
 fn numbered(count: u32) -> (tempfile::TempDir, Vec<Vec<u8>>) {
     let directory = tempfile::tempdir().expect("directory");
     let (outer, inner) = common::mirror::frames(count);
@@ -454,7 +455,8 @@ fn usr2_has_buffered_frames_in_the_file_while_the_pipe_that_is_read_stays_open()
     assert!(!hidden.exists());
 }
 
-/// The most memory, in KiB, that a run has held by the time it has read this file, with one frame in it; and its exit code.
+/// The most memory, in KiB, that a run has held by the time it has read this file, with one frame in it; and
+/// its exit code.
 fn peak_memory(directory: &Path, file: &str) -> (u64, Option<i32>) {
     let after = directory.join("after");
     assert!(Command::new("mkfifo").arg(&after).status().expect("mkfifo").success());

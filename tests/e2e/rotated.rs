@@ -1,5 +1,5 @@
-//! Captures of many files, under load: every frame in one of them, each file whole from the moment it is there. Needs
-//! root.
+//! Captures of many files, under load: every frame in one of them, each file whole from the moment it is
+//! there. Needs root.
 
 mod common;
 
@@ -80,7 +80,8 @@ impl Watcher {
     }
 }
 
-/// All files together hold exactly the frames that the report calls written, each once; tshark's tools agree on each.
+/// All files together hold exactly the frames that the report calls written, each once; tshark's tools agree
+/// on each.
 fn assert_all_there(directory: &Path, files: &[String], report: &Path) {
     let report = balanced_report(report);
     let written = sink(&report, "pcap")["written"].as_u64().expect("written");
@@ -556,7 +557,8 @@ fn a_table_has_files_of_its_own_too() {
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
-    let table = "[[sink]]\nwrite = \"o.pcap\"\nformat = \"pcap\"\nper-origin = true\nsnap = \"headers\"\nfile-size = \"1k\"\n";
+    let table = "[[sink]]\nwrite = \"o.pcap\"\nformat = \"pcap\"\nper-origin = true\nsnap = \"headers\"\n\
+        file-size = \"1k\"\n";
     fs::write(path.join("mirror.toml"), table).expect("written");
     let checked = Command::new(MIRROR).args(["config", "check"]).arg(path.join("mirror.toml")).status();
     assert!(checked.expect("mirror").success());

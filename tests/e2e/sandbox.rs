@@ -1,5 +1,5 @@
-//! What a process that gave up its capabilities may still do, being root for all that: its threads, as `/proc` shows them, and
-//! commands of `-z` that try. Needs root.
+//! What a process that gave up its capabilities may still do, being root for all that: its threads, as
+//! `/proc` shows them, and commands of `-z` that try. Needs root.
 
 mod common;
 
@@ -34,13 +34,14 @@ const CAP_NET_ADMIN: u64 = 1 << 12;
 /// Somebody else.
 const ANOTHER: u32 = 12_345;
 
-/// Threads that end a run, start commands or answer for the others: what they do is not for a filter, and they read no packet.
+/// Threads that end a run, start commands or answer for the others: what they do is not for a filter, and
+/// they read no packet.
 const UNFILTERED: &[&str] = &["mirror", "mirror-sandbox", "mirror-signals", "mirror-z"];
 /// Those that may have to complete files or put settings back.
 const END_A_RUN: &[&str] = &["mirror", "mirror-signals", "mirror-pcap"];
 
-/// Every thread has a filter if it is to have one, may gain nothing, and holds no capability but `kept`, if it is one that
-/// ends a run; and there are threads of these names.
+/// Every thread has a filter if it is to have one, may gain nothing, and holds no capability but `kept`, if
+/// it is one that ends a run; and there are threads of these names.
 #[track_caller]
 fn assert_confined(run: &Mirror, wanted: &[&str], kept: u64) {
     // Sinks' threads confine themselves while the run begins.
@@ -86,8 +87,8 @@ fn every_thread_of_an_ingest_is_confined() {
         cable.target.ip(&format!("link set {link}1 up")).expect("up");
     }
     cable.target.ip("address add 10.99.0.1/24 dev out0").expect("address");
-    let forwards = "--forward tap:ids0 --forward dev:far0 --forward vxlan:10.99.0.2 \
-                    --forward pcap-over-ip:listen=127.0.0.1:57012 --forward pcap-over-ip:connect=127.0.0.1:57013 --print";
+    let forwards = "--forward tap:ids0 --forward dev:far0 --forward vxlan:10.99.0.2 --forward \
+        pcap-over-ip:listen=127.0.0.1:57012 --forward pcap-over-ip:connect=127.0.0.1:57013 --print";
     let file =
         ["mirror", "mirror-sandbox", "mirror-signals", "q0-cap0", "q1-cap0", "mirror-links", "mirror-pcap"];
     let outputs = ["q0-cap0", "q1-cap0", "mirror-links", "mirror-forward", "mirror-print", "mirror-signals"];
@@ -164,8 +165,8 @@ fn every_thread_of_a_replay_by_root_is_confined() {
     }
 }
 
-/// Root reads what only a capability lets it read, and has given that up before the first packet; where only the thread that
-/// reads can open it, that one keeps the least that it takes.
+/// Root reads what only a capability lets it read, and has given that up before the first packet; where only
+/// the thread that reads can open it, that one keeps the least that it takes.
 #[test]
 fn root_replays_what_is_anothers_and_completes_files_in_anothers_directory() {
     let directory = tempfile::tempdir().expect("directory");
@@ -196,7 +197,8 @@ fn root_replays_what_is_anothers_and_completes_files_in_anothers_directory() {
     balanced_report(&theirs.join("report.json"));
 }
 
-/// Tries, for the file it is given and with the directories of its environment, and writes beside that file what went.
+/// Tries, for the file it is given and with the directories of its environment, and writes beside that file
+/// what went.
 const TRIES: &str = r#"#!/bin/sh
 try() {
     what=$1
@@ -368,15 +370,16 @@ fn a_command_connects_to_the_tcp_ports_it_is_let_and_to_no_other() {
     ] {
         let stage = stage();
         let script = format!(
-            "#!/bin/bash\ncd \"$(dirname \"$1\")\"\nif (exec 3<>/dev/tcp/127.0.0.1/{port}) 2> /dev/null; then echo connect=yes; \
-             else echo connect=no; fi > tried\n"
+            "#!/bin/bash\ncd \"$(dirname \"$1\")\"\nif (exec 3<>/dev/tcp/127.0.0.1/{port}) 2> /dev/null; \
+            then echo connect=yes; else echo connect=no; fi > tried\n"
         );
         fs::write(stage.path().join("tries"), script).expect("written");
         assert_eq!(replayed(stage.path(), &arguments)["connect"], connects, "{arguments}");
     }
 }
 
-/// The ABI of Landlock that a kernel of this release has at least, as Debian, Amazon Linux and this project's hosts build it.
+/// The ABI of Landlock that a kernel of this release has at least, as Debian, Amazon Linux and this project's
+/// hosts build it.
 fn abi_of(release: &str) -> u32 {
     let mut numbers = release.split(|byte: char| !byte.is_ascii_digit()).map_while(|part| part.parse().ok());
     let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));

@@ -1,5 +1,5 @@
-//! Sockets that are not ours, those of xsk-rs over libxdp, at the other end of the cable: what they send the engine reads,
-//! what the engine sends they read, and of the same traffic both read the same. Needs root.
+//! Sockets that are not ours, those of xsk-rs over libxdp, at the other end of the cable: what they send the
+//! engine reads, what the engine sends they read, and of the same traffic both read the same. Needs root.
 
 use std::{
     sync::{Arc, Mutex},
@@ -50,7 +50,8 @@ fn cable(lab: &Lab, mtu: u32) -> VethPair {
 /// Inner frames of 64 bytes to `longest`, each with its number in front of its payload.
 fn numbered(longest: usize) -> Vec<Vec<u8>> {
     let frame = |number: u32| {
-        // 61 and the number of lengths have no common divisor: no length comes twice before all have come, in no order.
+        // 61 and the number of lengths have no common divisor: no length comes twice before all have come, in
+        // no order.
         let length = 64 + (number as usize * 61) % (longest - 63);
         let mut frame = inner_of_len(length).expect("inner frame");
         frame[INNER_HEADERS..INNER_HEADERS + 4].copy_from_slice(&number.to_be_bytes());
@@ -177,7 +178,8 @@ fn frames_that_we_forward_to_an_interface_reach_xsk_rs_byte_for_byte() {
     same_frames(&inner, &seen).expect("inner frames");
 }
 
-/// All that [`mixed`] has and numbered frames, as they are mirrored, and the same with others between that are not ours.
+/// All that [`mixed`] has and numbered frames, as they are mirrored, and the same with others between that
+/// are not ours.
 fn of_all_kinds(longest: usize) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     let mut inner = mixed().expect("frames");
     inner.extend(numbered(longest));

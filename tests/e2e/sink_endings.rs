@@ -1,4 +1,5 @@
-//! Sinks that end before their run does: ingest and the other sinks go on, and the exit code tells. Needs root.
+//! Sinks that end before their run does: ingest and the other sinks go on, and the exit code tells. Needs
+//! root.
 
 mod common;
 

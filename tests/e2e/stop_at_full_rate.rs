@@ -56,7 +56,8 @@ fn workers_that_are_far_behind() {
     stops_balanced(2, Mode::Native, Duration::from_millis(2));
 }
 
-/// The generator ends first, so that its count is known: what was in the rings at the stop is neither lost nor doubled.
+/// The generator ends first, so that its count is known: what was in the rings at the stop is neither lost
+/// nor doubled.
 #[test]
 fn stopped_right_behind_the_last_frame() {
     let cable = Cable::with_queues(2);

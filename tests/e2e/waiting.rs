@@ -1,4 +1,5 @@
-//! Outputs that take nothing: for now, when there is no space, inode or file descriptor, and for good. Needs root.
+//! Outputs that take nothing: for now, when there is no space, inode or file descriptor, and for good. Needs
+//! root.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! Debian's apt client with lists and caches of its own: packages of other suites and architectures are fetched and
-//! unpacked, and nothing of them is installed.
+//! Debian's apt client with lists and caches of its own: packages of other suites and architectures are
+//! fetched and unpacked, and nothing of them is installed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,8 +22,8 @@ pub(crate) struct Apt {
 }
 
 impl Apt {
-    /// Lists for these suites and architectures, kept in `folder`. The first architecture is the one that names
-    /// without one mean.
+    /// Lists for these suites and architectures, kept in `folder`. The first architecture is the one that
+    /// names without one mean.
     ///
     /// # Errors
     /// Where this host has no apt or no keyring of Debian's, or `folder` cannot be written.
@@ -124,7 +124,8 @@ impl Apt {
         fs::remove_dir_all(&debs).with_context(|| format!("cannot empty {}", debs.display()))
     }
 
-    /// Fetches these packages with all that they depend on, and unpacks those that `wanted` takes below `root`.
+    /// Fetches these packages with all that they depend on, and unpacks those that `wanted` takes below
+    /// `root`.
     ///
     /// # Errors
     /// As [`Self::unpack`].
@@ -197,7 +198,8 @@ fn mirrors(targets: &str) -> Mirrors {
     }
 }
 
-/// The lines of sources.list(5). Suites that are stable or older get security updates from an archive of their own.
+/// The lines of sources.list(5). Suites that are stable or older get security updates from an archive of
+/// their own.
 fn sources(suites: &[&str], architectures: &[&str], mirrors: &Mirrors) -> String {
     let options = format!("[arch={} signed-by={KEYRING}]", architectures.join(","));
     let mut text = String::new();

@@ -1,5 +1,5 @@
-//! Lines over the width that `.editorconfig` gives: rustfmt leaves comments and strings as they are, and nothing
-//! formats Markdown.
+//! Lines over the width that `.editorconfig` gives: rustfmt leaves comments and strings as they are, and
+//! nothing formats Markdown.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,10 +10,8 @@ use crate::tree;
 
 /// `max_line_length` of `.editorconfig`, in characters.
 const COLUMNS: usize = 110;
-/// The extensions that `cargo xtask lint --columns` lists.
-const LISTED: [&str; 2] = ["md", "rs"];
-/// The extensions that `cargo xtask lint` refuses. Add "rs" once `--columns` lists no Rust file.
-const REFUSED: &[&str] = &["md"];
+/// The extensions of the files that are held to it.
+const HELD: [&str; 2] = ["md", "rs"];
 
 /// A line that is too long.
 #[derive(Debug, PartialEq)]
@@ -24,12 +22,12 @@ struct Long {
     columns: usize,
 }
 
-/// Refuses long lines of the files that are held to the width.
+/// Refuses long lines.
 ///
 /// # Errors
 /// Where there are any; the message has the first ones.
 pub(crate) fn check() -> Result<()> {
-    let long = long(REFUSED)?;
+    let long = long()?;
     let Some(first) = long.first() else { return Ok(()) };
     bail!(
         "{} lines over {COLUMNS} columns, the first at {}:{}; `cargo xtask lint --columns` lists them",
@@ -39,12 +37,12 @@ pub(crate) fn check() -> Result<()> {
     );
 }
 
-/// Lists every long line, Rust included, and fails if there is one.
+/// Lists every long line, and fails if there is one.
 ///
 /// # Errors
 /// Where a file cannot be read.
 pub(crate) fn list() -> Result<ExitCode> {
-    let long = long(&LISTED)?;
+    let long = long()?;
     for Long { path, line, columns } in &long {
         println!("{}:{line}: {columns} columns", path.display());
     }
@@ -52,12 +50,12 @@ pub(crate) fn list() -> Result<ExitCode> {
     Ok(if long.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn long(extensions: &[&str]) -> Result<Vec<Long>> {
+fn long() -> Result<Vec<Long>> {
     let mut found = Vec::new();
-    for extension in extensions {
+    for extension in HELD {
         for source in tree::sources(extension)? {
             found.extend(source.text.lines().enumerate().filter_map(|(at, text)| {
-                let columns = excess(text, *extension == "rs")?;
+                let columns = excess(text, extension == "rs")?;
                 Some(Long { path: source.path.clone(), line: at + 1, columns })
             }));
         }
@@ -65,8 +63,8 @@ fn long(extensions: &[&str]) -> Result<Vec<Long>> {
     Ok(found)
 }
 
-/// The width of a line that is too long, unless it is a row of a table or its links alone make it so: neither can be
-/// broken.
+/// The width of a line that is too long, unless it is a row of a table or its links alone make it so: neither
+/// can be broken.
 fn excess(text: &str, is_rust: bool) -> Option<usize> {
     let columns = text.chars().count();
     if columns <= COLUMNS {

@@ -1,5 +1,6 @@
-//! `cargo xtask dist`: the command for another machine than this, by compilers and libraries of Debian 12 that are
-//! unpacked below the target folder and not installed. What it builds runs wherever glibc is as new as Debian 12's.
+//! `cargo xtask dist`: the command for another machine than this, by compilers and libraries of Debian 12
+//! that are unpacked below the target folder and not installed. What it builds runs wherever glibc is as new
+//! as Debian 12's.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,8 +19,8 @@ use crate::{host, process};
 const AARCH64: &str = "aarch64-unknown-linux-gnu";
 /// What cross compilers and libraries are called by.
 const PREFIX: &str = "aarch64-linux-gnu";
-/// Compilers for this host that build for the other machine, and libraries of the other. gcc and rustc of the same
-/// release are taken for host and target, so that nothing depends on what else is installed here.
+/// Compilers for this host that build for the other machine, and libraries of the other. gcc and rustc of the
+/// same release are taken for host and target, so that nothing depends on what else is installed here.
 const PACKAGES: [&str; 7] = [
     "gcc-12-aarch64-linux-gnu:amd64",
     "rustc-web:amd64",
@@ -35,7 +36,8 @@ const GUEST_PACKAGES: [&str; 3] = ["busybox-static:arm64", "iproute2:arm64", "et
 pub(crate) fn command() -> Command {
     Command::new("dist").about("Build the command for another machine, into target/dist").arg(
         Arg::new("target").long("target").value_name("MACHINE").value_parser(["aarch64"]).required(true).help(
-            "aarch64: compilers and libraries are Debian's, unpacked below target/dist (300 MB are fetched once)",
+            "aarch64: compilers and libraries are Debian's, unpacked below target/dist (300 MB are fetched \
+            once)",
         ),
     )
 }
@@ -72,7 +74,8 @@ pub(crate) fn guest_base() -> Result<Base> {
     };
     Ok(Base {
         busybox: toolchain.find(&["bin", "usr/bin"], "busybox")?,
-        // The host's has the same ones: it is of the same release, or has more, which then fail where they are called.
+        // The host's has the same ones: it is of the same release, or has more, which then fail where they
+        // are called.
         applets: Base::applets_of(&host::program("busybox").context("busybox is not here")?)?,
         programs: programs.iter().map(named).collect::<Result<_>>()?,
         libraries,
@@ -85,7 +88,8 @@ pub(crate) fn guest_base() -> Result<Base> {
 enum Profile {
     /// What is handed out.
     Release,
-    /// What guests run, as those of this machine do: in a third of the time, and with what debug builds check.
+    /// What guests run, as those of this machine do: in a third of the time, and with what debug builds
+    /// check.
     Dev,
 }
 
@@ -99,7 +103,8 @@ impl Toolchain {
     fn get() -> Result<Self> {
         ensure!(
             cfg!(target_arch = "x86_64"),
-            "the compilers that build for {AARCH64} are programs of x86-64; on aarch64 itself, `cargo build` does it"
+            "the compilers that build for {AARCH64} are programs of x86-64; on aarch64 itself, `cargo build` \
+            does it"
         );
         let folder = host::target_dir().join("dist");
         let root = folder.join("debian");
@@ -121,8 +126,8 @@ impl Toolchain {
         Ok(Self { root })
     }
 
-    /// `cargo build` of these programs of the workspace; gives them stripped, in `target/dist/aarch64`, or beside it for
-    /// guests.
+    /// `cargo build` of these programs of the workspace; gives them stripped, in `target/dist/aarch64`, or
+    /// beside it for guests.
     fn build(&self, programs: &[&str], profile: Profile) -> Result<Vec<PathBuf>> {
         let root = self.root.display();
         let tool = |name: &str| format!("{root}/usr/bin/{PREFIX}-{name}");

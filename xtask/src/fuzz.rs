@@ -10,13 +10,15 @@ use crate::{host, pins, process};
 /// Time for each target where none is given.
 pub(crate) const DEFAULT_SECONDS: u32 = 60;
 
-/// An input that takes longer than this is a finding, in seconds: what takes frames must never be slow on one.
+/// An input that takes longer than this is a finding, in seconds: what takes frames must never be slow on
+/// one.
 const SLOWEST_INPUT_SECONDS: u32 = 10;
 
 /// Runs `only`, or every target, for `seconds` each.
 ///
 /// # Errors
-/// Where there is nothing to run, a target does not build, or a target found something: all of them are run first.
+/// Where there is nothing to run, a target does not build, or a target found something: all of them are run
+/// first.
 pub(crate) fn run(seconds: u32, only: Option<&str>) -> Result<ExitCode> {
     if host::program(pins::CARGO_FUZZ.name).is_none() {
         bail!("{} is not here: run `cargo xtask setup fuzz`", pins::CARGO_FUZZ.name);
@@ -56,7 +58,8 @@ pub(crate) fn run(seconds: u32, only: Option<&str>) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// cargo-fuzz passes `-Zsanitizer=address`, which stable compilers take in bootstrap mode: no nightly is needed.
+/// cargo-fuzz passes `-Zsanitizer=address`, which stable compilers take in bootstrap mode: no nightly is
+/// needed.
 fn cargo_fuzz() -> Command {
     let mut command = host::cargo();
     command.arg("fuzz").env("RUSTC_BOOTSTRAP", "1");

@@ -76,7 +76,8 @@ pub(crate) fn cargo_home() -> Result<PathBuf> {
     Ok(Path::new(&home).join(".cargo"))
 }
 
-/// The folders a program may be in: the search path, what `cargo install` fills, and what only root has on its path.
+/// The folders a program may be in: the search path, what `cargo install` fills, and what only root has on
+/// its path.
 pub(crate) fn search_path() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let cargo_bin = cargo_home().ok().map(|home| home.join("bin"));

@@ -141,8 +141,8 @@ fn other_compiler() -> Option<String> {
     })
 }
 
-/// No dependency says that it needs more Rust than we promise is enough. That our own code does not is clippy's
-/// `incompatible_msrv`; a build by that toolchain is the whole proof, where it is installed.
+/// No dependency says that it needs more Rust than we promise is enough. That our own code does not is
+/// clippy's `incompatible_msrv`; a build by that toolchain is the whole proof, where it is installed.
 fn stated_rust() -> Result<()> {
     let mut command = host::cargo();
     command.args([
@@ -201,7 +201,8 @@ fn least_rust(report: &mut Report) -> Result<()> {
     })
 }
 
-/// The advisory database is a git repository elsewhere, which not every host reaches; an earlier copy still serves.
+/// The advisory database is a git repository elsewhere, which not every host reaches; an earlier copy still
+/// serves.
 fn advisories(report: &mut Report, has_fuzz: bool) -> Result<()> {
     let fetched = deny(&["fetch", "db"]);
     process::stopped()?;
@@ -209,7 +210,8 @@ fn advisories(report: &mut Report, has_fuzz: bool) -> Result<()> {
     if let Err(error) = fetched {
         if !has_advisory_copy() {
             report.not_checked.push(format!(
-                "ADVISORIES: the RustSec database cannot be fetched ({error:#}, see above), and no copy is here"
+                "ADVISORIES: the RustSec database cannot be fetched ({error:#}, see above), and no copy is \
+                here"
             ));
             return Ok(());
         }

@@ -1,5 +1,5 @@
-//! Every version this repository pins, in one place. The least Rust of the user half is `rust-version` in the root
-//! manifest, library versions are in `[workspace.dependencies]` and `Cargo.lock`.
+//! Every version this repository pins, in one place. The least Rust of the user half is `rust-version` in the
+//! root manifest, library versions are in `[workspace.dependencies]` and `Cargo.lock`.
 
 /// The Rust that lints are judged by: a newer clippy may see more than this repository was cleaned of.
 pub(crate) const LINT_RUST: &str = "1.95";

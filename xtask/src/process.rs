@@ -16,8 +16,9 @@ use signal_hook::iterator::Signals;
 /// The signal that asked us to stop, 0 before any.
 static STOPPED_BY: AtomicI32 = AtomicI32::new(0);
 
-/// From here on INT, TERM and HUP do not end this process: they are passed on to everything it started, and the
-/// command that is running is waited for, so that a laboratory takes itself down before the prompt is back.
+/// From here on INT, TERM and HUP do not end this process: they are passed on to everything it started, and
+/// the command that is running is waited for, so that a laboratory takes itself down before the prompt is
+/// back.
 ///
 /// # Errors
 /// Where no handler or thread can be installed.
@@ -28,7 +29,8 @@ pub(crate) fn watch_signals() -> Result<()> {
         .spawn(move || {
             for number in signals.forever() {
                 STOPPED_BY.store(number, Ordering::SeqCst);
-                // A terminal has given its Ctrl-C to the whole foreground group already; twice would mean "at once".
+                // A terminal has given its Ctrl-C to the whole foreground group already; twice would mean "at
+                // once".
                 if number == SIGINT && in_foreground() {
                     continue;
                 }
@@ -103,7 +105,8 @@ pub(crate) fn output_quietly(command: &mut Command) -> Option<String> {
     output.status.success().then(|| String::from_utf8(output.stdout).ok())?
 }
 
-/// The exit code to end with for a child that ended with `status`: its own, or 128 and the signal as shells do.
+/// The exit code to end with for a child that ended with `status`: its own, or 128 and the signal as shells
+/// do.
 pub(crate) fn code(status: ExitStatus) -> ExitCode {
     use std::os::unix::process::ExitStatusExt as _;
     let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
@@ -154,8 +157,8 @@ fn in_foreground() -> bool {
     tcgetpgrp(std::io::stdin()).is_ok_and(|foreground| foreground == getpgrp())
 }
 
-/// Process and parent of every process of this host. `/proc/PID/task/TID/children` would be shorter, but is a kernel
-/// option.
+/// Process and parent of every process of this host. `/proc/PID/task/TID/children` would be shorter, but is a
+/// kernel option.
 fn parents() -> Vec<(i32, i32)> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries
@@ -168,7 +171,8 @@ fn parents() -> Vec<(i32, i32)> {
         .collect()
 }
 
-/// proc_pid_stat(5): the second field is a name in parentheses that may hold anything, the fourth is the parent.
+/// proc_pid_stat(5): the second field is a name in parentheses that may hold anything, the fourth is the
+/// parent.
 fn parent_in_stat(stat: &str) -> Option<i32> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }

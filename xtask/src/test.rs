@@ -21,7 +21,8 @@ const CAPTURE_TESTS: &str = r#"#[ignore = "needs MIRROR_CAPTURES"]"#;
 /// Sets up and runs the tests; with `args`, one run of `cargo test` with these, else all there is.
 ///
 /// # Errors
-/// Where root, AF_XDP or (if `require_ebpf` or under CI) the eBPF toolchain is missing, and where a test fails.
+/// Where root, AF_XDP or (if `require_ebpf` or under CI) the eBPF toolchain is missing, and where a test
+/// fails.
 pub(crate) fn run(yes: bool, require_ebpf: bool, args: &[OsString]) -> Result<ExitCode> {
     if !host::is_root() {
         bail!(
@@ -78,15 +79,16 @@ pub(crate) fn run(yes: bool, require_ebpf: bool, args: &[OsString]) -> Result<Ex
     // At the end, where it is read.
     if captures.is_none() {
         eprintln!(
-            "test: NOT checked: captures of real networks; set MIRROR_CAPTURES to the folder that has them, and run \
-             this again: {}",
+            "test: NOT checked: captures of real networks; set MIRROR_CAPTURES to the folder that has them, \
+            and run this again: {}",
             of_captures.join(", ")
         );
     }
     if !left_out.is_empty() {
         eprintln!(
-            "test: NOT checked: what Suricata sees of forwarded packets: it is not on this host, and its distribution has \
-             no package of it; install Suricata 7, as suricata.io has it, and run this again"
+            "test: NOT checked: what Suricata sees of forwarded packets: it is not on this host, and its \
+            distribution has no package of it; install Suricata 7, as suricata.io has it, and run this \
+            again"
         );
     }
     if !failed.is_empty() {
@@ -95,7 +97,8 @@ pub(crate) fn run(yes: bool, require_ebpf: bool, args: &[OsString]) -> Result<Ex
     Ok(ExitCode::SUCCESS)
 }
 
-/// Arguments that leave out what this host cannot show: where there is a package of Suricata, setup has brought it.
+/// Arguments that leave out what this host cannot show: where there is a package of Suricata, setup has
+/// brought it.
 fn left_out(has_suricata: bool) -> &'static [&'static str] {
     if has_suricata { &[] } else { &["--", "--skip", SURICATA_TESTS] }
 }
@@ -130,8 +133,8 @@ fn chooses_packages(args: &[OsString]) -> bool {
 fn require_af_xdp(protocols: &str) -> Result<()> {
     if !protocols.lines().any(|line| line.split_whitespace().next() == Some("XDP")) {
         bail!(
-            "this kernel has no AF_XDP (no XDP in /proc/net/protocols), and the tests would prove nothing without it: \
-             boot one with CONFIG_XDP_SOCKETS=y, as Debian, Ubuntu and Amazon Linux 2023 have it"
+            "this kernel has no AF_XDP (no XDP in /proc/net/protocols), and the tests would prove nothing \
+            without it: boot one with CONFIG_XDP_SOCKETS=y, as Debian, Ubuntu and Amazon Linux 2023 have it"
         );
     }
     Ok(())
@@ -170,9 +173,11 @@ mod tests {
 
     #[test]
     fn a_kernel_without_af_xdp_is_refused_with_the_remedy() {
-        let header = "protocol  size sockets  memory press maxhdr  slab module     cl co di ac io in de sh ss gs se re bi br ha uh gp em\n";
+        let header = "protocol  size sockets  memory press maxhdr  slab module     cl co di ac io in de sh \
+            ss gs se re bi br ha uh gp em\n";
         let with = format!(
-            "{header}PACKET    1472      0      -1   NI       0   no   kernel\nXDP       1088      0      -1   NI       0   no   kernel\n"
+            "{header}PACKET    1472      0      -1   NI       0   no   kernel\n\
+            XDP       1088      0      -1   NI       0   no   kernel\n"
         );
         require_af_xdp(&with).unwrap();
         let error = require_af_xdp(header).unwrap_err().to_string();

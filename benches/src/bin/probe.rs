@@ -29,8 +29,8 @@ fn main() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// After this function callgrind writes what it has counted. It does something after the call, or its frame would
-/// be that of the one it calls.
+/// After this function callgrind writes what it has counted. It does something after the call, or its frame
+/// would be that of the one it calls.
 #[inline(never)]
 fn separated_part_of_the_probe(pass: &mut dyn FnMut(), passes: u64) -> u64 {
     part_of_the_probe(pass, passes);

@@ -19,8 +19,8 @@ use crate::report::schema::{Goal, Micro, Report, Spread};
 const FRAMES: u64 = 65_536;
 const NAME: &str = "dispatch/counters+pcap/114";
 
-/// Counts allocations of a worker with counters and a capture, after its first batch. `measure` calls what it is given
-/// and says how often this thread allocated.
+/// Counts allocations of a worker with counters and a capture, after its first batch. `measure` calls what it
+/// is given and says how often this thread allocated.
 ///
 /// # Errors
 ///

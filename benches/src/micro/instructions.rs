@@ -76,8 +76,9 @@ mod tests {
 
     #[test]
     fn the_total_of_a_profile_is_its_last_line() {
-        let profile = "# callgrind format\nversion: 1\ndesc: Trigger: --dump-after=x\n\nevents: Ir\nsummary: 7\n\n\
-                       fn=(1) x\n12 7\n\ntotals: 7\n";
+        let profile = "# callgrind format\nversion: 1\ndesc: Trigger: --dump-after=x\n\nevents: Ir\n\
+            summary: 7\n\n\
+            fn=(1) x\n12 7\n\ntotals: 7\n";
         assert_eq!(total(profile), Some(7.0));
         assert_eq!(total("# callgrind format\n"), None);
     }

@@ -1,5 +1,5 @@
-//! Each part of what is done with a packet by itself: its time, its instructions, its allocations, and the XDP program
-//! without a network.
+//! Each part of what is done with a packet by itself: its time, its instructions, its allocations, and the
+//! XDP program without a network.
 
 mod allocations;
 mod frames;

@@ -39,11 +39,13 @@ pub enum Part {
     Decap(Shape, usize),
     /// A worker's way from ring to sink, for frames of so many bytes and a sink that does nothing.
     Dispatch(usize),
-    /// The counters sink, with so many origins in turn: with more than one, no two frames in a row have the same.
+    /// The counters sink, with so many origins in turn: with more than one, no two frames in a row have the
+    /// same.
     Counters(u32),
     /// The filter expression `tcp port` and a number over frames that match it, or over frames of all kinds.
     Filter(Run, Packets),
-    /// Filling the blocks of a capture with frames of so many bytes, and handing them to a writer that does nothing.
+    /// Filling the blocks of a capture with frames of so many bytes, and handing them to a writer that does
+    /// nothing.
     Pcap(Format, usize),
     /// Making text of frames of all kinds, as with so many `-v`.
     Print(u8),
@@ -161,7 +163,8 @@ impl Part {
                 let tunnels = black_box(Tunnels::default());
                 Box::new(move || {
                     for captured in &frames {
-                        // What was found is looked at, and no more: to keep it with the frame is dispatch's work.
+                        // What was found is looked at, and no more: to keep it with the frame is dispatch's
+                        // work.
                         match decap::decapsulate_frame(*black_box(captured), &tunnels) {
                             Ok(frame) => {
                                 let inner = frame.inner().first();

@@ -1,5 +1,5 @@
-//! `mirror-bench-probe`: the same parts in a process of their own, for what needs one: callgrind, and an allocator
-//! that counts.
+//! `mirror-bench-probe`: the same parts in a process of their own, for what needs one: callgrind, and an
+//! allocator that counts.
 
 use std::{
     env,

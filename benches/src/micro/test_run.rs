@@ -1,7 +1,8 @@
-//! What the XDP program costs a packet, by verdict, beside programs that look at nothing: `BPF_PROG_TEST_RUN`, which
-//! calls the program over and over on one frame.
+//! What the XDP program costs a packet, by verdict, beside programs that look at nothing:
+//! `BPF_PROG_TEST_RUN`, which calls the program over and over on one frame.
 //!
-//! The receive time is off: in a test run the room for it would be made anew in front of the same frame each time.
+//! The receive time is off: in a test run the room for it would be made anew in front of the same frame each
+//! time.
 
 use std::thread;
 
@@ -31,8 +32,8 @@ use crate::{
     stats::spread,
 };
 
-/// Runs of a program in one system call: 2 or 3 ms, beside which the call itself vanishes, and fewer than a time slice
-/// has, so that most calls are not interrupted.
+/// Runs of a program in one system call: 2 or 3 ms, beside which the call itself vanishes, and fewer than a
+/// time slice has, so that most calls are not interrupted.
 const REPEAT: u32 = 1 << 18;
 /// Rounds here for one of the ladder, which takes longer.
 const ROUNDS: usize = 10;

@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn tcpdump_4_99() {
         let said = "tcpdump: listening on rx0, link-type EN10MB (Ethernet), snapshot length 262144 bytes\n\
-                    1978370 packets captured\n2000000 packets received by filter\n21630 packets dropped by kernel\n";
+            1978370 packets captured\n2000000 packets received by filter\n21630 packets dropped by kernel\n";
         assert_eq!(tcpdump(said).unwrap(), counts(1_978_370, 21_630));
         let one = "1 packet captured\n1 packet received by filter\n0 packets dropped by kernel\n";
         assert_eq!(tcpdump(one).unwrap(), counts(1, 0));
@@ -156,7 +156,8 @@ mod tests {
 
     #[test]
     fn a_report_of_ours_with_a_capture() {
-        let report = r#"{"interfaces":[{"name":"rx0","queues":[{"queue":0,"rx_dropped":5,"rx_ring_full":475796}]}],
+        let report = r#"{"interfaces":[
+                {"name":"rx0","queues":[{"queue":0,"rx_dropped":5,"rx_ring_full":475796}]}],
             "sinks":[{"name":"counters","written":524204,"dropped":{}},
                      {"name":"pcap","written":524200,"dropped":{"no_block":4}}]}"#;
         assert_eq!(mirror(report).unwrap(), counts(524_200, 475_805));

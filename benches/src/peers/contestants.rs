@@ -1,7 +1,7 @@
 //! The tools, each with the settings that serve it best.
 //!
-//! All get rings of [`BUFFER_MIB`] MiB and frames up to [`SNAPLEN`] bytes, which is more than any has, resolve no
-//! names and print no packets. The default timeouts stay: a shorter one means more wake-ups.
+//! All get rings of [`BUFFER_MIB`] MiB and frames up to [`SNAPLEN`] bytes, which is more than any has,
+//! resolve no names and print no packets. The default timeouts stay: a shorter one means more wake-ups.
 
 use std::{
     fs,
@@ -72,7 +72,8 @@ pub(super) struct Contestant {
     pub(super) place: Place,
     pub(super) output: Output,
     pub(super) ready: Ready,
-    /// How long after the last frame it has counted what there is: the timeout of its ring's blocks, and some.
+    /// How long after the last frame it has counted what there is: the timeout of its ring's blocks, and
+    /// some.
     pub(super) settles: Duration,
     telling: Telling,
     counts: fn(&str) -> Result<Counts>,
@@ -154,7 +155,8 @@ fn tcpdump(name: &str, interface: &str, place: Place, output: Output) -> Contest
         name: named(name, output),
         program: "tcpdump",
         version_option: "--version",
-        // Printing a packet costs more than anything else it does: the fastest way to count is to write to nowhere.
+        // Printing a packet costs more than anything else it does: the fastest way to count is to write to
+        // nowhere.
         arguments: format!("-i {interface} -n -p -s {SNAPLEN} -B {buffer} -Z root -w {}", target(output)),
         place,
         output,
@@ -203,7 +205,8 @@ fn suricata() -> Contestant {
         program: "suricata",
         version_option: "-V",
         arguments: format!(
-            "-c {DIRECTORY}/suricata.yaml -l {DIRECTORY} -S /dev/null --runmode workers --af-packet={RECEIVING}"
+            "-c {DIRECTORY}/suricata.yaml -l {DIRECTORY} -S /dev/null --runmode workers \
+            --af-packet={RECEIVING}"
         ),
         place: Place::Interface,
         output: Output::Counts,
@@ -227,7 +230,8 @@ fn mirror(output: Output, wait: &str, worker_cpu: usize) -> Contestant {
         program: "mirror",
         version_option: "--version",
         arguments: format!(
-            "ingest -i {RECEIVING} --cpus {worker_cpu} --wait {wait} --rx-ring 32768 -q --report {DIRECTORY}/{REPORT} {write}"
+            "ingest -i {RECEIVING} --cpus {worker_cpu} --wait {wait} --rx-ring 32768 -q --report \
+            {DIRECTORY}/{REPORT} {write}"
         ),
         place: Place::Own,
         output,

@@ -33,8 +33,8 @@ const ENCAPSULATION: usize = mirror_lab::frames::ENCAPSULATION;
 const PCAP: (u64, u64) = (24, 16);
 /// Bytes the kernel puts before a frame in an `AF_PACKET` ring of version 3.
 const RING_HEADER: u64 = 82;
-/// A trial has so many times the frames that fit a tool's ring: what is left in it when the traffic ends flatters it
-/// by no more than one part of this.
+/// A trial has so many times the frames that fit a tool's ring: what is left in it when the traffic ends
+/// flatters it by no more than one part of this.
 const RINGS: u64 = 8;
 /// No trial is longer than so many times the seconds it should have, however low its rate.
 const LONGER: u64 = 4;
@@ -146,7 +146,8 @@ impl Subject<'_> {
         })
     }
 
-    /// The no-drop rate in frames a second, 0 where `least` has losses. The run at full speed is the first of `runs`.
+    /// The no-drop rate in frames a second, 0 where `least` has losses. The run at full speed is the first of
+    /// `runs`.
     fn search(&self, least: u64, effort: Effort, runs: &mut Vec<Run>) -> Result<u64> {
         let Effort { resolution, trials, .. } = effort;
         let mut first = runs.first().copied();

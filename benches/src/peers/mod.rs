@@ -1,9 +1,9 @@
 //! How other tools stand on the same traffic, and ours as one of them.
 //!
-//! Each runs as its user would run it, as a process of its own with all its threads on the worker's CPU, on the same
-//! frames from the same generator into the same interface. It is started anew for each trial and ended by Ctrl-C; what
-//! it then says it counted is held against what the generator sent, and against the size of the file where it wrote
-//! one.
+//! Each runs as its user would run it, as a process of its own with all its threads on the worker's CPU, on
+//! the same frames from the same generator into the same interface. It is started anew for each trial and
+//! ended by Ctrl-C; what it then says it counted is held against what the generator sent, and against the
+//! size of the file where it wrote one.
 
 mod closing;
 mod contestants;
@@ -41,8 +41,8 @@ const INSTALL: &str = "cargo xtask bench peers --install";
 ///
 /// # Errors
 ///
-/// Without root, where the lab cannot be raised, and where a signal asked to stop. A tool that fails is reported in
-/// [`Report::not_measured`].
+/// Without root, where the lab cannot be raised, and where a signal asked to stop. A tool that fails is
+/// reported in [`Report::not_measured`].
 pub fn run(options: &Options, report: &mut Report) -> Result<()> {
     let contestants = contestants::all(options.quick, options.worker_cpu);
     let mut installed = Vec::new();
@@ -101,7 +101,8 @@ fn trials(options: &Options) -> String {
     let Effort { seconds, resolution, trials } = Effort::of(options, GOAL_BYTES);
     let plural = if trials == 1 { "" } else { "s" };
     format!(
-        "{seconds} s of traffic, up to 4 times as long to send 8 times what a ring of {BUFFER_MIB} MiB holds, {trials} trial{plural} at a rate, rates to {} %",
+        "{seconds} s of traffic, up to 4 times as long to send 8 times what a ring of {BUFFER_MIB} MiB \
+        holds, {trials} trial{plural} at a rate, rates to {} %",
         resolution * 100.0
     )
 }

@@ -105,7 +105,8 @@ impl Drop for Process {
     }
 }
 
-/// utime and stime of proc_pid_stat(5), fields 14 and 15; the second is a name in parentheses that may hold anything.
+/// utime and stime of proc_pid_stat(5), fields 14 and 15; the second is a name in parentheses that may hold
+/// anything.
 fn ticks_in_stat(stat: &str) -> Option<u64> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
     Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)

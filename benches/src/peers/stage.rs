@@ -43,7 +43,8 @@ pub(super) struct Stage {
 /// What makes the kernel take the frames in; gone when it is dropped.
 #[derive(Debug)]
 pub(super) struct Prepared<'a> {
-    /// A veth takes in redirected frames only with a program or with GRO; with the program, the peers receive more.
+    /// A veth takes in redirected frames only with a program or with GRO; with the program, the peers receive
+    /// more.
     _pass: Option<XdpProgram>,
     /// Never read: once it is full, the kernel drops what comes, and answers none of it with ICMP.
     _port: Option<UdpSocket>,
@@ -76,8 +77,9 @@ impl Stage {
     }
 
     /// What the report says of the host.
-    pub(super) const SETTINGS: &'static str = "frames are addressed to the host; for all but ours an XDP program \
-        passes them on, and a UDP socket that nobody reads is bound to port 4789, or a VXLAN device of their VNI is there";
+    pub(super) const SETTINGS: &'static str = "frames are addressed to the host; for all but ours an XDP \
+        program passes them on, and a UDP socket that nobody reads is bound to port 4789, or a VXLAN device \
+        of their VNI is there";
 
     /// A command in the namespace of the host, on one CPU.
     pub(super) fn command(&self, cpu: usize, program: &Path) -> Command {

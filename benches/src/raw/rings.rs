@@ -19,7 +19,8 @@ pub struct Sizes {
     pub umem_frames: u32,
     /// Bytes of a chunk, 2048 or 4096.
     pub chunk_size: u32,
-    /// Bytes in front of a frame beside those that XDP keeps for itself: they decide which of its bytes share a line.
+    /// Bytes in front of a frame beside those that XDP keeps for itself: they decide which of its bytes share
+    /// a line.
     pub headroom: u32,
 }
 
@@ -144,7 +145,8 @@ impl Ring<libc::xdp_desc> {
 }
 
 impl Ring<u64> {
-    /// Writes the `nth` entry behind what was submitted. There is always room: the ring holds all chunks there are.
+    /// Writes the `nth` entry behind what was submitted. There is always room: the ring holds all chunks
+    /// there are.
     fn put(&mut self, nth: u32, address: u64) {
         let place = (self.own.wrapping_add(nth) & self.mask) as usize;
         // SAFETY: masked, so within the entries; the kernel reads there only after `submit`.
@@ -210,7 +212,8 @@ impl RawSocket {
         Ok(Self { rx, fill, umem, socket })
     }
 
-    /// Takes up to `most` frames off the RX ring and gives their chunks back; `look` is given where each lies.
+    /// Takes up to `most` frames off the RX ring and gives their chunks back; `look` is given where each
+    /// lies.
     pub(super) fn take(&mut self, most: u32, mut look: impl FnMut(*const u8)) -> u32 {
         let count = self.rx.peek(most);
         if count == 0 {

@@ -10,8 +10,8 @@ use super::RawSocket;
 
 /// The receiving side of a queue, whoever made it.
 pub trait Queue {
-    /// Takes up to a batch of frames off the RX ring, reads of each what `look` says, and gives their chunks back. Gives
-    /// how many there were.
+    /// Takes up to a batch of frames off the RX ring, reads of each what `look` says, and gives their chunks
+    /// back. Gives how many there were.
     fn turn_over(&mut self, look: Look) -> u32;
 
     /// Sleeps until the RX ring has something, or so many milliseconds are over.
@@ -60,7 +60,8 @@ impl Queue for RawSocket {
             Look::Nothing => self.take(BATCH, |_| {}),
             Look::OneByte => self.take(BATCH, |frame| {
                 let ethertype = frame.wrapping_add(ETHERTYPE);
-                // SAFETY: the frame's chunk is ours until it is given back, after this call, and reaches further.
+                // SAFETY: the frame's chunk is ours until it is given back, after this call, and reaches
+                // further.
                 hint::black_box(unsafe { ptr::read_volatile(ethertype) });
             }),
         }

@@ -9,8 +9,8 @@ use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, memfd_create};
 
 /// Bytes that are kept.
 const KEPT: u64 = 256 << 20;
-/// Bytes that are given back at once: as each is written once, each costs the kernel a page of its own, as in any
-/// capture.
+/// Bytes that are given back at once: as each is written once, each costs the kernel a page of its own, as in
+/// any capture.
 const STEP: u64 = 1 << 20;
 
 /// Takes bytes as a file on tmpfs does.

@@ -74,8 +74,9 @@ mod tests {
 
     #[test]
     fn the_cpu_is_named_after_the_first_model_line() {
-        let cpuinfo = "processor\t: 0\nmodel\t\t: 85\nmodel name\t: Intel(R) Xeon(R) Platinum 8124M CPU @ 3.00GHz\n\
-                       processor\t: 1\nmodel name\t: other\n";
+        let cpuinfo = "processor\t: 0\nmodel\t\t: 85\nmodel name\t: Intel(R) Xeon(R) Platinum 8124M CPU @ \
+            3.00GHz\n\
+            processor\t: 1\nmodel name\t: other\n";
         assert_eq!(cpu_model(cpuinfo), Some("Intel(R) Xeon(R) Platinum 8124M CPU @ 3.00GHz"));
         assert_eq!(cpu_model("processor\t: 0\nCPU implementer\t: 0x41\n"), None);
     }

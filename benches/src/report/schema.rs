@@ -127,7 +127,8 @@ pub struct Rung {
     pub vnis: u32,
     /// RX queues.
     pub queues: u32,
-    /// How the engine's workers wait in its round: `spin`, `poll`. Bare loops on a CPU of their own always spin.
+    /// How the engine's workers wait in its round: `spin`, `poll`. Bare loops on a CPU of their own always
+    /// spin.
     #[serde(default)]
     pub wait: String,
     /// Descriptors of the RX rings of its round.
@@ -145,7 +146,8 @@ pub struct Rung {
     pub offered: u64,
     /// Frames lost over all rounds.
     pub lost: u64,
-    /// The same by stage: `tx` (never reached the program), `rx_dropped`, `rx_ring_full`, `redirect_failed`, `sink`.
+    /// The same by stage: `tx` (never reached the program), `rx_dropped`, `rx_ring_full`, `redirect_failed`,
+    /// `sink`.
     #[serde(default)]
     pub lost_by: BTreeMap<String, u64>,
     /// Its rate over that of `touch` in the same round.
@@ -275,7 +277,8 @@ pub struct Peer {
     pub received_mpps: f64,
     /// The highest rate without loss, millions of frames a second.
     pub no_drop_mpps: f64,
-    /// CPU time of the tool alone (user and system) for a million frames received, at the no-drop rate, in seconds.
+    /// CPU time of the tool alone (user and system) for a million frames received, at the no-drop rate, in
+    /// seconds.
     pub cpu_s_per_mframe: f64,
 }
 

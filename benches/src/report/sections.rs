@@ -130,8 +130,8 @@ fn ladder_time(rungs: &[Rung]) -> Section {
         columns: TRAFFIC.into_iter().chain(columns).collect(),
         rows: rungs.iter().map(row).collect(),
         notes: vec![
-            "`busy ns` is the worker's time a frame around batches that were not empty, `over touch` what it takes \
-             more than the loop that only touches frames. `CPU` is how busy the two were."
+            "`busy ns` is the worker's time a frame around batches that were not empty, `over touch` what it \
+            takes more than the loop that only touches frames. `CPU` is how busy the two were."
                 .into(),
         ],
     }

@@ -7,8 +7,8 @@ use tempfile::Builder;
 
 use super::{compare::Comparison, markdown, plot, schema::Report};
 
-/// Writes `report.json`, `report.md` and the plots into `directory`, which is made if need be. Each file is complete
-/// when it has its name. Plots of an earlier run that this one has nothing for are removed.
+/// Writes `report.json`, `report.md` and the plots into `directory`, which is made if need be. Each file is
+/// complete when it has its name. Plots of an earlier run that this one has nothing for are removed.
 ///
 /// # Errors
 ///

@@ -1,4 +1,5 @@
-//! Drops whatever comes in by an interface, at its tc ingress: for devices whose frames are for a reader alone.
+//! Drops whatever comes in by an interface, at its tc ingress: for devices whose frames are for a reader
+//! alone.
 #![no_std]
 #![no_main]
 

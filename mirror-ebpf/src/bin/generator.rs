@@ -27,7 +27,8 @@ static MARKS: PerCpuArray<Marks> = PerCpuArray::with_max_entries(1, 0);
 
 /// How many times the rate it may be while what was late is made up for.
 const CATCH_UP: u64 = 4;
-/// Looks at the clock that outlast [`MAX_INTERVAL_NS`], at 13 ns or more each. The verifier follows 8192 jumps.
+/// Looks at the clock that outlast [`MAX_INTERVAL_NS`], at 13 ns or more each. The verifier follows 8192
+/// jumps.
 const LOOKS: u32 = 1 << 12;
 
 #[unsafe(no_mangle)]
@@ -99,8 +100,9 @@ fn mark() {
     unsafe { marks.write([first, now, count + 1]) };
 }
 
-/// Turns on the spot until a frame is due, and gives the pace after it. What was late, because another thread had
-/// the CPU or one system call had ended, is made up for at a bounded rate: a burst would overrun any ring.
+/// Turns on the spot until a frame is due, and gives the pace after it. What was late, because another thread
+/// had the CPU or one system call had ended, is made up for at a bounded rate: a burst would overrun any
+/// ring.
 #[inline(always)]
 fn keep_pace([due, last]: Pace, interval: u64) -> Pace {
     // SAFETY: a helper without arguments.
@@ -129,8 +131,8 @@ struct Frame(usize);
 impl Frame {
     #[inline(always)]
     fn at<const N: usize>(&self, offset: usize, bytes: [u8; N]) {
-        // SAFETY: every offset written ends within MIN_FRAME; the verifier refuses the program otherwise. An array
-        // of bytes has no alignment.
+        // SAFETY: every offset written ends within MIN_FRAME; the verifier refuses the program otherwise. An
+        // array of bytes has no alignment.
         unsafe { *((self.0 + offset) as *mut [u8; N]) = bytes };
     }
 }

@@ -1,6 +1,6 @@
-//! The XDP program of the mirror target: UDP to a tunnel port goes to the AF_XDP socket of its RX queue, all else
-//! is passed to the kernel. What is ours but not allowed is dropped here, because passing it would have the host answer
-//! the mirror with ICMP.
+//! The XDP program of the mirror target: UDP to a tunnel port goes to the AF_XDP socket of its RX queue, all
+//! else is passed to the kernel. What is ours but not allowed is dropped here, because passing it would have
+//! the host answer the mirror with ICMP.
 #![no_std]
 #![no_main]
 #![expect(clippy::needless_pass_by_value, reason = "the macros of aya-ebpf hand the context over by value")]
@@ -80,7 +80,8 @@ const IPPROTO_ESP: u8 = 50;
 const IPPROTO_AH: u8 = 51;
 /// First byte of 127.0.0.0/8 (RFC 1122 section 3.2.1.3).
 const LOOPBACK_NET: u8 = 127;
-/// Four bytes of a frame from an offset on: those under a mask, as a little-endian load gives them, have one value.
+/// Four bytes of a frame from an offset on: those under a mask, as a little-endian load gives them, have one
+/// value.
 struct Fields {
     at: usize,
     mask: u32,
@@ -191,15 +192,16 @@ fn ipv4(packet: &Packet, network: usize) -> Verdict {
     udp_over_ipv4(packet, network, network + header)
 }
 
-/// Flags with which fragments are looked into: to take those that are ours, or to drop those that are refused.
+/// Flags with which fragments are looked into: to take those that are ours, or to drop those that are
+/// refused.
 const WANTS_FRAGMENTS: u32 = FLAG_FRAGMENTS | REFUSES;
 /// Flags with which something is refused.
 const REFUSES: u32 = FLAG_VNI_FILTER | FLAG_SOURCE_FILTER;
 
-// Verdicts on fragments and behind extension headers as numbers: 0 where it is ours, else the counter. They are judged out of
-// line, in functions of their own, so that what these take is neither in the way of whole packets nor multiplied by the
-// shapes of headers in front of them; and a verdict with what belongs to it would come back through memory, where the
-// verifier loses its bounds.
+// Verdicts on fragments and behind extension headers as numbers: 0 where it is ours, else the counter. They
+// are judged out of line, in functions of their own, so that what these take is neither in the way of whole
+// packets nor multiplied by the shapes of headers in front of them; and a verdict with what belongs to it
+// would come back through memory, where the verifier loses its bounds.
 const OURS: u32 = 0;
 const FRAGMENT: u32 = Counter::Fragment as u32;
 const EXTENSION: u32 = Counter::Extension as u32;
@@ -272,9 +274,10 @@ struct Place {
     more: bool,
 }
 
-/// A first fragment is judged as a whole packet is, by its UDP and VXLAN headers; what is ours or refused is announced for
-/// those that follow. Those are so only by the announcement, never by their source: the host's own fragments come from there
-/// too, and what is redirected or dropped cannot be given back. One that comes before its first is passed.
+/// A first fragment is judged as a whole packet is, by its UDP and VXLAN headers; what is ours or refused is
+/// announced for those that follow. Those are so only by the announcement, never by their source: the host's
+/// own fragments come from there too, and what is redirected or dropped cannot be given back. One that comes
+/// before its first is passed.
 #[inline(always)]
 fn first_fragment(key: &FragmentKey, place: &Place, mut verdict: u32) -> u32 {
     if verdict == OURS && setting!(FLAGS) & FLAG_FRAGMENTS == 0 {
@@ -285,8 +288,8 @@ fn first_fragment(key: &FragmentKey, place: &Place, mut verdict: u32) -> u32 {
         if verdict == OURS || is_refused(verdict) {
             announce(key, place.len, verdict);
         } else {
-            // The id is another datagram's by now, and what follows is the host's. Nearly always there is nothing to take
-            // back.
+            // The id is another datagram's by now, and what follows is the host's. Nearly always there is
+            // nothing to take back.
             let _ = FRAGMENTS.remove(key);
         }
     }
@@ -299,8 +302,8 @@ fn later_fragment(key: &FragmentKey, place: &Place) -> u32 {
     let Some(announced) = FRAGMENTS.get_ptr_mut(key) else {
         return FRAGMENT;
     };
-    // SAFETY: a value of the map; CPUs that write the same one at a time leave `next` at one of their values, and then
-    // the announcement ends by its age and not with its last fragment.
+    // SAFETY: a value of the map; CPUs that write the same one at a time leave `next` at one of their values,
+    // and then the announcement ends by its age and not with its last fragment.
     let announced = unsafe { &mut *announced };
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_ns() };
@@ -326,8 +329,9 @@ fn udp_over_ipv4(packet: &Packet, network: usize, transport: usize) -> Verdict {
     udp(packet, transport, || is_own_v4(packet, network), source_allowed)
 }
 
-/// Whether an IPv4 packet is for this interface: by its MAC, and by one of its addresses if it has any of the family. What
-/// says that it comes from a loopback address is for the kernel to refuse (RFC 1122 section 3.2.1.3).
+/// Whether an IPv4 packet is for this interface: by its MAC, and by one of its addresses if it has any of the
+/// family. What says that it comes from a loopback address is for the kernel to refuse (RFC 1122 section
+/// 3.2.1.3).
 #[inline(always)]
 fn is_own_v4(packet: &Packet, network: usize) -> bool {
     // Unreachable otherwise: key 0 of an array of one.
@@ -376,23 +380,24 @@ fn ipv6(packet: &Packet, network: usize) -> Verdict {
     }
 }
 
-/// Hop-by-hop, routing, ESP, AH, destination options, mobility, HIP, shim6 (IANA's list of RFC 7045); fragment headers have
-/// a way of their own.
+/// Hop-by-hop, routing, ESP, AH, destination options, mobility, HIP, shim6 (IANA's list of RFC 7045);
+/// fragment headers have a way of their own.
 #[inline(always)]
 fn is_extension(header: u8) -> bool {
     matches!(header, 0 | 43 | IPPROTO_ESP | IPPROTO_AH | 60 | 135 | 139 | 140)
 }
 
-/// UDP at `transport` of `segment`, the packet or the rest of it, whose IPv6 header is at `network` of `packet`.
+/// UDP at `transport` of `segment`, the packet or the rest of it, whose IPv6 header is at `network` of
+/// `packet`.
 #[inline(always)]
 fn udp_over_ipv6(packet: &Packet, network: usize, segment: &Packet, transport: usize) -> Verdict {
     let source_allowed = || SOURCES_V6.get(Key::new(128, packet.bytes(network + 8))).is_some();
     udp(segment, transport, || is_own_v6(packet, network), source_allowed)
 }
 
-/// Walks the headers between IPv6 and UDP (RFC 8200 section 4.1). Ours are fragments whose header is right before
-/// and right behind the others, which is all that mirrors send. Else it is to drop what is refused: passed, the kernel would
-/// answer it.
+/// Walks the headers between IPv6 and UDP (RFC 8200 section 4.1). Ours are fragments whose header is right
+/// before and right behind the others, which is all that mirrors send. Else it is to drop what is refused:
+/// passed, the kernel would answer it.
 #[inline(never)]
 fn ipv6_chain(start: usize, end: usize, network: usize) -> u32 {
     let packet = Packet { start, end };
@@ -532,8 +537,9 @@ fn redirect(ctx: &XdpContext, flags: u32, counters: *mut PerCpu) -> u32 {
     }
     let map = (&raw const XSKS).cast_mut().cast();
     // Without a socket on the queue, the helper returns the fallback action in the flags.
-    // SAFETY: an XSKMAP, which the helper does not write to. `XskMap::redirect` is the same, and takes the absolute value
-    // of what comes back first: five instructions more, beside the 58 between a frame and its ring.
+    // SAFETY: an XSKMAP, which the helper does not write to. `XskMap::redirect` is the same, and takes the
+    // absolute value of what comes back first: five instructions more, beside the 58 between a frame and its
+    // ring.
     let action = unsafe { bpf_redirect_map(map, u64::from(ctx.rx_queue_index()), u64::from(XDP_PASS)) };
     if action == i64::from(XDP_REDIRECT) {
         count(counters, Counter::Redirected);
@@ -550,8 +556,9 @@ fn redirect(ctx: &XdpContext, flags: u32, counters: *mut PerCpu) -> u32 {
 #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "the length is 8")]
 const STAMP_ROOM: i32 = -(STAMP_LEN as i32);
 
-/// Writes the receive time in front of the frame where its turn has come. Elsewhere the place keeps what is in it, and
-/// so it does with a driver without a metadata area, which refuses to make room: user space distinguishes that from a stamp.
+/// Writes the receive time in front of the frame where its turn has come. Elsewhere the place keeps what is
+/// in it, and so it does with a driver without a metadata area, which refuses to make room: user space
+/// distinguishes that from a stamp.
 #[inline(always)]
 fn stamp(ctx: &XdpContext, words: *mut PerCpu) {
     if !is_due(words) {
@@ -566,7 +573,8 @@ fn stamp(ctx: &XdpContext, words: *mut PerCpu) {
     let now = unsafe { bpf_ktime_get_ns() };
     let place = ctx.metadata();
     if place + STAMP_LEN <= ctx.data() {
-        // SAFETY: the bound was just checked, and metadata is aligned to 4 bytes, enough for BPF's 8-byte stores.
+        // SAFETY: the bound was just checked, and metadata is aligned to 4 bytes, enough for BPF's 8-byte
+        // stores.
         unsafe { *(place as *mut u64) = now };
     }
 }
@@ -577,9 +585,10 @@ const TICK: usize = COUNTER_COUNT;
 const AT_ITS_START: usize = TICK + 1;
 const IN_THE_ONE_BEFORE: usize = TICK + 2;
 
-/// Whether a frame gets a stamp: each while they are few, at a high rate every [`STAMP_EVERY`]th. To read the clock keeps
-/// the CPU from working on the next frames before it is done with this one, which alone can take a fifth of the time of
-/// a frame; and a worker that copies frames out need not fetch what is in front of them.
+/// Whether a frame gets a stamp: each while they are few, at a high rate every [`STAMP_EVERY`]th. To read the
+/// clock keeps the CPU from working on the next frames before it is done with this one, which alone can take
+/// a fifth of the time of a frame; and a worker that copies frames out need not fetch what is in front of
+/// them.
 #[inline(always)]
 fn is_due(words: *mut PerCpu) -> bool {
     // SAFETY: this CPU's own copy, as in `count`.
@@ -622,8 +631,8 @@ struct Packet {
 }
 
 impl Packet {
-    /// Whether it is what a mirror sends nearly always, untagged IPv4 without options and UDP: its fields lie at fixed
-    /// offsets behind a single bounds check.
+    /// Whether it is what a mirror sends nearly always, untagged IPv4 without options and UDP: its fields lie
+    /// at fixed offsets behind a single bounds check.
     #[inline(always)]
     fn is_plain(&self) -> bool {
         self.holds(PLAIN_UDP + UDP_HEADER) && self.has(&PLAIN_KIND) && self.has(&PLAIN_PROTOCOL)
@@ -663,21 +672,22 @@ impl Packet {
     /// Several fields in one load and one comparison.
     #[inline(always)]
     fn has(&self, fields: &Fields) -> bool {
-        // SAFETY: as in `u8`. Frames start at multiples of 4, and so do the fields; a CPU that could not load them from
-        // elsewhere would have the verifier refuse the program.
+        // SAFETY: as in `u8`. Frames start at multiples of 4, and so do the fields; a CPU that could not load
+        // them from elsewhere would have the verifier refuse the program.
         let bytes = unsafe { *((self.start + fields.at) as *const u32) };
         bytes & fields.mask == fields.value
     }
 
-    /// The rest of the frame from a place on. The compiler must not see where its start came from: it would work the
-    /// same address out anew for a read, and the verifier knows only that the other one's bound was checked.
+    /// The rest of the frame from a place on. The compiler must not see where its start came from: it would
+    /// work the same address out anew for a read, and the verifier knows only that the other one's bound was
+    /// checked.
     #[inline(always)]
     fn from(&self, offset: usize) -> Self {
         Self { start: core::hint::black_box(self.start + offset), end: self.end }
     }
 
-    /// The VNI where a VXLAN header starts here. Without a readable one there is nothing to refuse: user space names
-    /// what is wrong with the header.
+    /// The VNI where a VXLAN header starts here. Without a readable one there is nothing to refuse: user
+    /// space names what is wrong with the header.
     #[inline(always)]
     fn vni(&self) -> Option<u32> {
         if !self.holds(VXLAN_HEADER) || self.u8(0) & VXLAN_FLAG_VNI == 0 {
@@ -694,8 +704,8 @@ impl Packet {
     }
 }
 
-/// `xdp_redirect_err(dev, xdp, tgt, err, map_type, map_id, index)`, kernel 5.13 and later: fires for every redirect
-/// that failed after the program chose it, on the whole host.
+/// `xdp_redirect_err(dev, xdp, tgt, err, map_type, map_id, index)`, kernel 5.13 and later: fires for every
+/// redirect that failed after the program chose it, on the whole host.
 #[raw_tracepoint(tracepoint = "xdp_redirect_err")]
 fn redirect_err(ctx: RawTracePointContext) -> i32 {
     const ENOMEM: i32 = 12;

@@ -81,7 +81,8 @@ fn add_rejections(all: &mut Rejections, more: &Rejections) {
 pub(crate) struct SinkCounters {
     pub(crate) deselected: u64,
     pub(crate) offered: u64,
-    /// Frames offered after the sink had ended, and those of the batch that ended it that it does not know of.
+    /// Frames offered after the sink had ended, and those of the batch that ended it that it does not know
+    /// of.
     pub(crate) failed: Reasons,
     /// The sink's own account.
     pub(crate) stats: SinkStats,

@@ -65,8 +65,8 @@ mod tests {
     use super::super::report::{FileReport, InterfaceReport, QueueReport};
     use super::*;
 
-    /// 100 seen: 10 passed, 5 refused, 85 redirected; of these 3 dropped, 2 ring full, 80 received; 70 decapsulated, two of
-    /// them joined of two fragments each, and 3 fragments of one datagram that failed.
+    /// 100 seen: 10 passed, 5 refused, 85 redirected; of these 3 dropped, 2 ring full, 80 received; 70
+    /// decapsulated, two of them joined of two fragments each, and 3 fragments of one datagram that failed.
     fn balanced() -> Report {
         let mut report = Report::new("af_xdp", std::time::SystemTime::UNIX_EPOCH);
         let mut interface = InterfaceReport { name: "ens5".into(), ..InterfaceReport::default() };

@@ -3,13 +3,14 @@
 use super::report::{InterfaceReport, Report};
 
 /// Standard counters of frames that a driver or NIC lost or refused, none of which is part of another
-/// (`Documentation/networking/statistics.rst`). `rx_missed_errors` and `rx_fifo_errors` are what libpcap reads for tcpdump's
-/// "dropped by interface"; `rx_errors` holds `rx_crc_errors`, `rx_length_errors` and their like.
+/// (`Documentation/networking/statistics.rst`). `rx_missed_errors` and `rx_fifo_errors` are what libpcap
+/// reads for tcpdump's "dropped by interface"; `rx_errors` holds `rx_crc_errors`, `rx_length_errors` and
+/// their like.
 const BEFORE_THE_PROGRAM: [&str; 3] = ["rx_missed_errors", "rx_fifo_errors", "rx_errors"];
 
 impl Report {
-    /// Frames that the kernel lost between the XDP program and the workers: ring full, UMEM full, too large for a chunk,
-    /// redirect failed.
+    /// Frames that the kernel lost between the XDP program and the workers: ring full, UMEM full, too large
+    /// for a chunk, redirect failed.
     #[must_use]
     pub fn dropped_by_kernel(&self) -> u64 {
         self.interfaces.iter().map(InterfaceReport::dropped_by_kernel).sum()
@@ -32,11 +33,11 @@ impl InterfaceReport {
 
     /// See [`Report::dropped_by_interface`].
     ///
-    /// `rx_dropped` is a sum of unlike things: what the driver had no memory or no program for, which is meant here; but with
-    /// many drivers also each frame that the program dropped, or that a ring refused (veth, virtio); and what the stack had
-    /// no protocol for, of the frames passed to it. The three are known from elsewhere and may be in it, so that only what is
-    /// beyond them is certain, and counted. Counters of the driver's own repeat the standard ones under other names, and are
-    /// not counted.
+    /// `rx_dropped` is a sum of unlike things: what the driver had no memory or no program for, which is
+    /// meant here; but with many drivers also each frame that the program dropped, or that a ring refused
+    /// (veth, virtio); and what the stack had no protocol for, of the frames passed to it. The three are
+    /// known from elsewhere and may be in it, so that only what is beyond them is certain, and counted.
+    /// Counters of the driver's own repeat the standard ones under other names, and are not counted.
     #[must_use]
     pub fn dropped_by_interface(&self) -> u64 {
         let counter = |name: &str| self.nic.get(name).copied().unwrap_or(0);

@@ -7,8 +7,8 @@ use super::{
 };
 
 impl Report {
-    /// Makes an entry for each sink, in the order of the factories; to be called once, before the first worker is
-    /// added.
+    /// Makes an entry for each sink, in the order of the factories; to be called once, before the first
+    /// worker is added.
     pub(crate) fn expect_sinks<'n>(&mut self, names: impl IntoIterator<Item = &'n str>) {
         self.sinks = names
             .into_iter()
@@ -18,7 +18,8 @@ impl Report {
 
     /// Adds what a worker's pipeline counted: its frames, and by position what its sinks came to.
     ///
-    /// A worker that has counters of fewer sinks than the run has leaves a residue, which is the truth about it.
+    /// A worker that has counters of fewer sinks than the run has leaves a residue, which is the truth about
+    /// it.
     pub(crate) fn add_worker(&mut self, frames: &FrameCounters, sinks: &[SinkCounters]) {
         self.frames.add(&Frames::from(frames));
         for (sink, counters) in self.sinks.iter_mut().zip(sinks) {

@@ -113,11 +113,13 @@ pub struct XdpReport {
     pub seen: u64,
     /// Frames handed to a socket.
     pub redirected: u64,
-    /// Redirects that failed afterwards and that no socket counts; null where the kernel has no tracepoint for it.
+    /// Redirects that failed afterwards and that no socket counts; null where the kernel has no tracepoint
+    /// for it.
     pub redirect_failed: Option<u64>,
     /// Frames left to the kernel.
     pub passed: Passed,
-    /// Of `passed.no_socket`, those that came after the program was attached and before the sockets were there.
+    /// Of `passed.no_socket`, those that came after the program was attached and before the sockets were
+    /// there.
     pub no_socket_at_start: u64,
     /// Frames dropped because they were not allowed.
     pub dropped: Dropped,
@@ -142,8 +144,9 @@ pub struct QueueReport {
     pub rx_invalid_descs: u64,
     /// XDP_STATISTICS: of `rx_dropped`, those for which the fill ring was empty.
     pub fill_ring_empty: u64,
-    /// `rx_dropped - fill_ring_empty`: frames larger than a chunk takes. Null where frames may come in several
-    /// descriptors: there is no such loss then, and a frame that finds the fill ring short is in `rx_dropped` alone.
+    /// `rx_dropped - fill_ring_empty`: frames larger than a chunk takes. Null where frames may come in
+    /// several descriptors: there is no such loss then, and a frame that finds the fill ring short is in
+    /// `rx_dropped` alone.
     pub oversize: Option<u64>,
     /// Time per frame spent on non-empty batches, in ns.
     pub busy_ns_per_frame: f64,
@@ -202,7 +205,8 @@ impl FileReport {
         complaints
     }
 
-    /// Whether nothing was wrong with the file. Packets of link types that are not read are as they should be.
+    /// Whether nothing was wrong with the file. Packets of link types that are not read are as they should
+    /// be.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.skipped == 0 && self.ended_by.is_none()
@@ -264,7 +268,8 @@ pub struct Origin {
     pub frames: u64,
     /// Captured bytes of the inner frames.
     pub inner_bytes: u64,
-    /// Both may be more: what came of it while the table of origins was full may be in [`Report::origins_other`].
+    /// Both may be more: what came of it while the table of origins was full may be in
+    /// [`Report::origins_other`].
     pub at_least: bool,
 }
 
@@ -289,7 +294,8 @@ impl Origin {
 #[serde(default)]
 #[non_exhaustive]
 pub struct OtherOrigins {
-    /// Lower bound of the number of origins that have frames in this bucket, and may have others in [`Report::origins`].
+    /// Lower bound of the number of origins that have frames in this bucket, and may have others in
+    /// [`Report::origins`].
     pub origins: u64,
     /// Inner frames.
     pub frames: u64,
@@ -324,8 +330,8 @@ pub struct SinkReport {
     pub members: Vec<MemberReport>,
     /// Which VNI a forwarder tags as which VLAN, at the end.
     pub vlans: Vec<VlanReport>,
-    /// How often a VLAN went from the VNI that had been silent longest to a new one, because all were given: `vlans` has
-    /// each VLAN's last VNI.
+    /// How often a VLAN went from the VNI that had been silent longest to a new one, because all were given:
+    /// `vlans` has each VLAN's last VNI.
     pub vlans_given_up: u64,
 }
 
@@ -344,7 +350,8 @@ pub struct MemberReport {
     pub failed: Losses,
     /// Frames still held; 0 after an orderly end.
     pub pending: u64,
-    /// Why it could not be sent to when last it could not, and what to do about it; null where it always could.
+    /// Why it could not be sent to when last it could not, and what to do about it; null where it always
+    /// could.
     pub reason: Option<String>,
     /// Readers of a stream; null for targets that are none.
     pub readers: Option<ReaderReport>,
@@ -357,7 +364,8 @@ pub struct MemberReport {
 pub struct ReaderReport {
     /// How many came.
     pub came: u64,
-    /// Those that were disconnected because all places were taken, another came, and they were furthest behind.
+    /// Those that were disconnected because all places were taken, another came, and they were furthest
+    /// behind.
     pub disconnected: u64,
 }
 
@@ -592,8 +600,8 @@ mod tests {
 
     #[test]
     fn a_report_of_another_release_is_read_and_one_of_another_kind_is_not() {
-        let text = r#"{"schema": "mirror.report/1", "source": "file", "started": "2026-01-01T00:00:00Z", "new": [1],
-            "frames": {"received": 7, "newer": {}}, "sinks": [{"name": "a", "state": "ended"}]}"#;
+        let text = r#"{"schema": "mirror.report/1", "source": "file", "started": "2026-01-01T00:00:00Z",
+            "new": [1], "frames": {"received": 7, "newer": {}}, "sinks": [{"name": "a", "state": "ended"}]}"#;
         let report: Report = serde_json::from_str(text).unwrap();
         assert_eq!((report.frames.received, report.frames.selected), (7, 0));
         assert_eq!((report.sinks[0].state, report.sinks[0].pending), (SinkState::Ended, 0));

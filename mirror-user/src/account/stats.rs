@@ -72,7 +72,8 @@ pub enum SinkState {
     /// In order; in the report of a run under way, it goes on.
     #[default]
     Done,
-    /// It has not: for want of space, inodes or file descriptors its output takes nothing, and is tried again and again.
+    /// It has not: for want of space, inodes or file descriptors its output takes nothing, and is tried again
+    /// and again.
     Waiting,
     /// Early, by an error of its own; see the reason.
     Ended,

@@ -149,8 +149,8 @@ impl<'a> Summary<'a> {
         if lost > 0 {
             writeln!(
                 f,
-                "  {lost} lost: passed to the host, for their RX queue has no socket: it came after the start (`ethtool -l {}` \
-                 lists queues); start again to read them all",
+                "  {lost} lost: passed to the host, for their RX queue has no socket: it came after the \
+                start (`ethtool -l {}` lists queues); start again to read them all",
                 escape::shell(name)
             )?;
         }
@@ -202,7 +202,8 @@ impl<'a> Summary<'a> {
             (
                 "impossible_length",
                 odd.impossible_length,
-                "of the decapsulated have an inner IP length that is more than the packet had (printed as truncated-ip)",
+                "of the decapsulated have an inner IP length that is more than the packet had (printed as \
+                truncated-ip)",
             ),
             ("reserved_bits", odd.reserved_bits, "of the decapsulated had reserved VXLAN bits set"),
         ] {
@@ -213,8 +214,8 @@ impl<'a> Summary<'a> {
         if zero_copy && frames.rejected.bad_outer.saturating_mul(100) > frames.received {
             write!(
                 f,
-                "  over 1 % contradict: in zero-copy mode that is most likely a driver that cuts frames at another size than its \
-                 chunks'; copy mode shows whether it is"
+                "  over 1 % contradict: in zero-copy mode that is most likely a driver that cuts frames at \
+                another size than its chunks'; copy mode shows whether it is"
             )?;
             match (self.hints)("zero_copy") {
                 Some(hint) => writeln!(f, " ({hint})")?,

@@ -53,7 +53,10 @@ macro_rules! tally {
         tally! {
             $(#[$meta])*
             pub struct $name {
-                $(#[doc = concat!("See [`", stringify!($enum), "::", stringify!($variant), "`].")] $field = $words,)+
+                $(
+                    #[doc = concat!("See [`", stringify!($enum), "::", stringify!($variant), "`].")]
+                    $field = $words,
+                )+
             }
         }
 

@@ -1,7 +1,9 @@
-//! The one shape that a mirror sends nearly always: Ethernet, IPv4 without options, UDP, VXLAN without reserved bits, and
-//! an inner frame without VLAN tags, all of it captured. It sits at fixed offsets, so one bounds check covers every header.
+//! The one shape that a mirror sends nearly always: Ethernet, IPv4 without options, UDP, VXLAN without
+//! reserved bits, and an inner frame without VLAN tags, all of it captured. It sits at fixed offsets, so one
+//! bounds check covers every header.
 //!
-//! Whatever is not exactly this is left to [`general`](super::general), which also finds the words for what is wrong.
+//! Whatever is not exactly this is left to [`general`](super::general), which also finds the words for what
+//! is wrong.
 
 use crate::{
     frame::{Layout, Network},
@@ -40,15 +42,16 @@ mod field {
     pub(super) const INNER_PAYLOAD_LENGTH: Range<usize> = INNER_NETWORK + 4..INNER_NETWORK + 8;
     /// All that is read.
     pub(super) const HEADERS: usize = INNER_NETWORK + 8;
-    /// The least UDP length: an inner frame with room for an IPv4 header, so that lengths too small for their own
-    /// header come out below what is there.
+    /// The least UDP length: an inner frame with room for an IPv4 header, so that lengths too small for their
+    /// own header come out below what is there.
     pub(super) const LEAST_UDP_LENGTH: usize = INNER_NETWORK + ipv4::HEADER_LEN - UDP;
 }
 
 /// Version 4, header length 5 words.
 const VERSION_IHL: u8 = 0x45;
 
-/// Not a fragment, and UDP: the fields at [`field::FRAGMENT_PROTOCOL`] under this mask, and what they are then.
+/// Not a fragment, and UDP: the fields at [`field::FRAGMENT_PROTOCOL`] under this mask, and what they are
+/// then.
 const FRAGMENT_PROTOCOL: (u32, u32) = ((ipv4::FRAGMENT_BITS as u32) << 16 | 0xff, udp::PROTOCOL as u32);
 
 /// Inner ethertype and IP version: [`field::INNER_KIND`] under this mask, and what they are for IPv4.
@@ -56,8 +59,8 @@ const INNER_IPV4: (u32, u32) = (0xffff_f000, (ethertype::IPV4 as u32) << 16 | 4 
 
 /// The layout of a frame of this shape, to one of these ports of VXLAN; `None` for all others.
 ///
-/// Neighbouring fields are read and compared at once: a frame has a budget of instructions here, which the benchmarks
-/// count.
+/// Neighbouring fields are read and compared at once: a frame has a budget of instructions here, which the
+/// benchmarks count.
 #[expect(clippy::cast_possible_truncation, reason = "constants below 256, and offsets below 2^17")]
 #[expect(clippy::inline_always, reason = "out of line, the layout goes through memory: a third more work")]
 #[inline(always)]
@@ -103,7 +106,8 @@ pub(super) fn decapsulate(bytes: &[u8], ports: &[u16]) -> Option<Layout> {
     })
 }
 
-/// Whether it is one of these ports. There is one, nearly always, and to compare with it takes less than a search.
+/// Whether it is one of these ports. There is one, nearly always, and to compare with it takes less than a
+/// search.
 #[inline]
 fn is_tunnel(ports: &[u16], port: u16) -> bool {
     match ports {

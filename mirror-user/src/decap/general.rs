@@ -1,7 +1,8 @@
 //! Every shape that is taken, header by header, and a reason for each that is not.
 //!
-//! What is not for us is told apart before what is wrong: protocol, fragment, port, then the lengths. The XDP program
-//! judges in the same order, so that a capture file and a live interface give the same account of the same frames.
+//! What is not for us is told apart before what is wrong: protocol, fragment, port, then the lengths. The XDP
+//! program judges in the same order, so that a capture file and a live interface give the same account of the
+//! same frames.
 
 use crate::{
     account::Reject,
@@ -32,8 +33,8 @@ impl From<wire::Error> for Reject {
 struct Outer<'a> {
     network: Network,
     header_len: usize,
-    /// Bytes after the header as the header says. Where it says 0, those that there were: so do packets that are larger than
-    /// 16 bits can tell (BIG TCP), and those that a NIC is still to make segments of.
+    /// Bytes after the header as the header says. Where it says 0, those that there were: so do packets that
+    /// are larger than 16 bits can tell (BIG TCP), and those that a NIC is still to make segments of.
     told: usize,
     payload: &'a [u8],
 }
@@ -157,10 +158,11 @@ pub(crate) fn untag(mut ethertype: u16, mut payload: &[u8]) -> Result<(u16, &[u8
     Ok((ethertype, payload))
 }
 
-/// Length of the inner frame as its IP header tells: the mirror truncates frames and leaves the header as it was.
+/// Length of the inner frame as its IP header tells: the mirror truncates frames and leaves the header as it
+/// was.
 ///
-/// Only the fields up to the length need to be there. A length too small for its own header tells nothing: 0 in TCP
-/// segments that the sender had yet to cut up, for example.
+/// Only the fields up to the length need to be there. A length too small for its own header tells nothing: 0
+/// in TCP segments that the sender had yet to cut up, for example.
 fn told_len(inner: &ethernet::Frame<'_>) -> Option<usize> {
     let (ethertype, payload) = untag(inner.ethertype(), inner.payload()).ok()?;
     let tags = inner.payload().len() - payload.len();

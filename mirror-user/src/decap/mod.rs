@@ -1,12 +1,13 @@
-//! Decapsulation in place: where in an outer frame the inner one lies, and what is wrong with it if it does not.
+//! Decapsulation in place: where in an outer frame the inner one lies, and what is wrong with it if it does
+//! not.
 //!
-//! What is taken: outer Ethernet, up to two VLAN tags, IPv4 with or without options or IPv6 without extension headers,
-//! UDP to a tunnel port, VXLAN (RFC 7348), an inner Ethernet frame. Checksums are not looked at: mirrors send the outer
-//! one as 0 (RFC 7348 section 5), and a truncated inner packet has no valid one.
+//! What is taken: outer Ethernet, up to two VLAN tags, IPv4 with or without options or IPv6 without extension
+//! headers, UDP to a tunnel port, VXLAN (RFC 7348), an inner Ethernet frame. Checksums are not looked at:
+//! mirrors send the outer one as 0 (RFC 7348 section 5), and a truncated inner packet has no valid one.
 //!
-//! Two ways lead to the same answer. `fast` knows one shape, the one that a mirror sends nearly always, and reads it
-//! after a single bounds check; `general` walks the headers one by one and names what is wrong. Tests hold the two
-//! to each other.
+//! Two ways lead to the same answer. `fast` knows one shape, the one that a mirror sends nearly always, and
+//! reads it after a single bounds check; `general` walks the headers one by one and names what is wrong.
+//! Tests hold the two to each other.
 
 mod fast;
 mod general;

@@ -21,8 +21,8 @@ use crate::host::{
 /// The port of mirrored traffic.
 const PORT: u16 = mirror_ebpf::mirror::VXLAN_PORT;
 
-/// Gathers what there is to know of this host, in the calling thread's network namespace: of one interface, or of all but
-/// the loopback device. Needs no privilege, though it learns less without.
+/// Gathers what there is to know of this host, in the calling thread's network namespace: of one interface,
+/// or of all but the loopback device. Needs no privilege, though it learns less without.
 #[must_use]
 pub fn gather(interface: Option<&str>) -> Facts {
     let route = read_text("/proc/thread-self/net/route").unwrap_or_default();
@@ -126,8 +126,8 @@ fn receive_side(all: BTreeMap<String, bool>) -> BTreeMap<String, bool> {
     all.into_iter().filter(|(name, _)| REPORTED.contains(&name.as_str())).collect()
 }
 
-/// The interrupts of an interface's queues: those the PCI device below it has, or those that bear its name, for a driver
-/// may have named them before the interface was renamed.
+/// The interrupts of an interface's queues: those the PCI device below it has, or those that bear its name,
+/// for a driver may have named them before the interface was renamed.
 fn irqs(interface: &Interface, device: Option<&str>) -> Result<Vec<Irq>, HostError> {
     let Some(device) = device else {
         return Err(HostError::OtherNamespace { interface: interface.name.clone() });

@@ -51,8 +51,8 @@ fn address_text(hex: &str) -> Option<String> {
     }
 }
 
-/// The processes that have one of the sockets open, as `name (pid)` by inode. Processes of others stay unseen without
-/// CAP_SYS_PTRACE.
+/// The processes that have one of the sockets open, as `name (pid)` by inode. Processes of others stay unseen
+/// without CAP_SYS_PTRACE.
 pub(super) fn socket_owners(inodes: &BTreeSet<u64>) -> BTreeMap<u64, BTreeSet<String>> {
     let mut owners: BTreeMap<u64, BTreeSet<String>> = BTreeMap::new();
     if inodes.is_empty() {
@@ -101,13 +101,18 @@ mod tests {
     #[test]
     #[cfg(target_endian = "little")]
     fn sockets_are_found_by_port_in_both_families() {
-        let udp = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n\
-            \x20 123: 0100007F:0035 00000000:0000 07 00000000:00000000 00:00000000 00000000   101        0 17001 2 0 0\n\
-            \x20 456: 00000000:12B5 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 17002 2 0 0\n";
+        let udp = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  \
+            timeout inode ref pointer drops\n\
+            \x20 123: 0100007F:0035 00000000:0000 07 00000000:00000000 00:00000000 00000000   101        0 \
+            17001 2 0 0\n\
+            \x20 456: 00000000:12B5 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 \
+            17002 2 0 0\n";
         assert_eq!(udp_sockets(udp, 4789), [Socket { address: "0.0.0.0".to_owned(), inode: 17002 }]);
         assert_eq!(udp_sockets(udp, 53), [Socket { address: "127.0.0.1".to_owned(), inode: 17001 }]);
-        let udp6 = "  sl  local_address                         remote_address                        st tx_queue rx_queue\n\
-            \x20 9: 0000000000000000FFFF00000100007F:12B5 00000000000000000000000000000000:0000 07 0:0 00:0 0 0 0 17003 2 0 0\n";
+        let udp6 = "  sl  local_address                         remote_address                        st \
+            tx_queue rx_queue\n\
+            \x20 9: 0000000000000000FFFF00000100007F:12B5 00000000000000000000000000000000:0000 07 0:0 00:0 \
+            0 0 0 17003 2 0 0\n";
         assert_eq!(
             udp_sockets(udp6, 4789),
             [Socket { address: "::ffff:127.0.0.1".to_owned(), inode: 17003 }]

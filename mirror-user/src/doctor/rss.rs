@@ -1,13 +1,13 @@
 //! Which RSS table entries mirrored traffic can reach.
 //!
-//! AWS Traffic Mirroring has been seen to use outer UDP source ports 0xFF80 to 0xFFFF only, so that between one source and one
-//! target everything but 7 bits of the hash's input is constant. How many of a table's entries those 7 bits reach depends
-//! on the key alone.
+//! AWS Traffic Mirroring has been seen to use outer UDP source ports 0xFF80 to 0xFFFF only, so that between
+//! one source and one target everything but 7 bits of the hash's input is constant. How many of a table's
+//! entries those 7 bits reach depends on the key alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The key of Microsoft's RSS specification, "Verifying the RSS Hash Calculation"; its bits under the source port
-/// make all 128 ports end in different low 7 bits of the hash.
+/// The key of Microsoft's RSS specification, "Verifying the RSS Hash Calculation"; its bits under the source
+/// port make all 128 ports end in different low 7 bits of the hash.
 pub const MICROSOFT_KEY: [u8; 40] = [
     0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67, 0x25, 0x3d, 0x43, 0xa3, 0x8f, 0xb0, 0xd0,
     0xca, 0x2b, 0xcb, 0xae, 0x7b, 0x30, 0xb4, 0x77, 0xcb, 0x2d, 0xa3, 0x80, 0x30, 0xf2, 0x0c, 0x6a, 0x42,
@@ -21,7 +21,8 @@ pub(super) const PORTS: usize = 128;
 /// VXLAN's port, the outer destination port.
 const DESTINATION: u16 = 4789;
 
-/// The Toeplitz hash of `input` under `key` (Microsoft, "RSS Hashing Functions"); bits past the key's end count as 0.
+/// The Toeplitz hash of `input` under `key` (Microsoft, "RSS Hashing Functions"); bits past the key's end
+/// count as 0.
 #[must_use]
 pub fn toeplitz(key: &[u8], input: &[u8]) -> u32 {
     let byte = |at: usize| u64::from(key.get(at).copied().unwrap_or(0));
@@ -56,15 +57,15 @@ pub struct Reach {
 
 /// Follows the 128 source ports of mirrored traffic through `key` and `table`.
 ///
-/// `None` without a table or a key of 16 bytes (what an IPv4 4-tuple needs), and for tables whose length is no power of two,
-/// which is not what the hash's low bits index.
+/// `None` without a table or a key of 16 bytes (what an IPv4 4-tuple needs), and for tables whose length is
+/// no power of two, which is not what the hash's low bits index.
 #[must_use]
 pub fn reach(key: &[u8], table: &[u32]) -> Option<Reach> {
     if !table.len().is_power_of_two() || key.len() < 16 {
         return None;
     }
-    // The hash is linear: the addresses' part is a constant XORed onto the ports' part. So entries are counted with
-    // addresses of zero, and queues with every constant there can be.
+    // The hash is linear: the addresses' part is a constant XORed onto the ports' part. So entries are
+    // counted with addresses of zero, and queues with every constant there can be.
     let index = |port: u16| {
         let mut input = [0; 12];
         input[8..10].copy_from_slice(&port.to_be_bytes());

@@ -1,5 +1,5 @@
-//! Doctor and start agree: over every recorded host, on kernels and at MTUs it was not recorded with, for all that can be asked
-//! for.
+//! Doctor and start agree: over every recorded host, on kernels and at MTUs it was not recorded with, for all
+//! that can be asked for.
 
 use std::{fs, path::PathBuf};
 
@@ -37,7 +37,8 @@ fn recorded() -> Vec<(String, Facts)> {
     profiles
 }
 
-/// The host with another kernel, which before 6.3 does not report XDP features; and with another MTU, at both ends.
+/// The host with another kernel, which before 6.3 does not report XDP features; and with another MTU, at both
+/// ends.
 fn mutated(facts: &Facts, kernel: (u16, u16), mtu: u32) -> Facts {
     let mut facts = facts.clone();
     facts.kernel = Fact::Known(format!("{}.{}.0", kernel.0, kernel.1));

@@ -17,12 +17,12 @@ const MAPS_IN_CGROUP_SINCE: KernelVersion = KernelVersion::new(5, 11);
 pub(crate) const VIRTIO_ACCESS_PLATFORM: u32 = 33;
 
 /// What raises the limit that a UMEM counts against.
-const MEMLOCK: &str = "a UMEM counts against the limit of locked memory without CAP_IPC_LOCK: raise the limit (`ulimit -l \
-                       unlimited`, in a unit file `LimitMEMLOCK=infinity`), add CAP_IPC_LOCK, or take less memory \
-                       (`--rx-ring 2048`, fewer `--queues`)";
+const MEMLOCK: &str = "a UMEM counts against the limit of locked memory without CAP_IPC_LOCK: raise the \
+    limit (`ulimit -l unlimited`, in a unit file `LimitMEMLOCK=infinity`), add CAP_IPC_LOCK, or take less \
+    memory (`--rx-ring 2048`, fewer `--queues`)";
 
-/// Why an attach failed. A bpf_link carries no word from the driver: the cause is inferred from the errno and the interface's
-/// facts.
+/// Why an attach failed. A bpf_link carries no word from the driver: the cause is inferred from the errno and
+/// the interface's facts.
 pub(super) fn attach(host: &Host, obstacles: &[Advice], native: bool, cause: &io::Error) -> String {
     let (name, mtu, driver) = (shell(&host.interface), host.mtu, host.driver_name());
     let doctor = format!("see `mirror doctor -i {name}`");
@@ -45,8 +45,8 @@ pub(super) fn attach(host: &Host, obstacles: &[Advice], native: bool, cause: &io
     }
     if errno == Some(libc::ENOSPC) {
         return format!(
-            "{driver} has too few RX queues for its peer's TX queues; `ethtool -L {name} rx N` with N no less than the \
-             peer's tx"
+            "{driver} has too few RX queues for its peer's TX queues; `ethtool -L {name} rx N` with N no \
+            less than the peer's tx"
         );
     }
     let told = host.xdp_features.is_some_and(|features| features.basic && features.redirect);
@@ -61,18 +61,19 @@ pub(super) fn attach(host: &Host, obstacles: &[Advice], native: bool, cause: &io
             Remedy::Mtu { interface: host.interface.clone(), mtu: limit.lossless }
         ),
         None if mtu > 1500 && errno != Some(libc::ENOMEM) => format!(
-            "{driver} refuses ({cause}), most likely for its MTU of {mtu}; run `ip link set dev {name} mtu 1500` (many \
-             drivers take up to 3498), and {doctor}"
+            "{driver} refuses ({cause}), most likely for its MTU of {mtu}; run `ip link set dev {name} mtu \
+            1500` (many drivers take up to 3498), and {doctor}"
         ),
         _ if host.is_driver("virtio_net") && errno == Some(libc::ENOMEM) => virtio_queues(host, cause),
         _ => format!(
-            "{driver} refuses ({cause}), most likely for want of free channels; run `ethtool -L {name} combined N` with \
-             N at most half the maximum, and {doctor}"
+            "{driver} refuses ({cause}), most likely for want of free channels; run `ethtool -L {name} \
+            combined N` with N at most half the maximum, and {doctor}"
         ),
     }
 }
 
-/// Kernels before 5.13 without the fallback of commit 97c2c69e1926 want a queue for each CPU on top of those in use.
+/// Kernels before 5.13 without the fallback of commit 97c2c69e1926 want a queue for each CPU on top of those
+/// in use.
 fn virtio_queues(host: &Host, cause: &io::Error) -> String {
     let fewer = host
         .channels
@@ -86,8 +87,8 @@ fn virtio_queues(host: &Host, cause: &io::Error) -> String {
         },
     );
     format!(
-        "virtio_net refuses ({cause}): this kernel wants a queue for each CPU on top of those in use, and the device has not \
-         so many; {remedy}"
+        "virtio_net refuses ({cause}): this kernel wants a queue for each CPU on top of those in use, and \
+        the device has not so many; {remedy}"
     )
 }
 
@@ -97,9 +98,9 @@ pub(super) fn load(error: &ProgramSetupError, kernel: Option<KernelVersion>) -> 
     let counts = kernel.is_some_and(|kernel| kernel < MAPS_IN_CGROUP_SINCE);
     if counts && matches!(errno(error), Some(libc::EPERM | libc::ENOMEM)) {
         return format!(
-            "{text}: before kernel 5.11 BPF maps count against the limit of locked memory, whatever the capabilities: raise \
-             it (`ulimit -l unlimited`, in a unit file `LimitMEMLOCK=infinity`), or add CAP_SYS_RESOURCE, with which mirror \
-             raises it"
+            "{text}: before kernel 5.11 BPF maps count against the limit of locked memory, whatever the \
+            capabilities: raise it (`ulimit -l unlimited`, in a unit file `LimitMEMLOCK=infinity`), or add \
+            CAP_SYS_RESOURCE, with which mirror raises it"
         );
     }
     text
@@ -135,7 +136,8 @@ pub(super) fn socket(error: &XskError, facts: &SocketFacts) -> String {
             // Said of mappings and of memory itself, too.
             Some(libc::ENOMEM) => {
                 format!(
-                    "{error}: {MEMLOCK}; if that is not it, the limit of address space (`ulimit -v`) or of the control group"
+                    "{error}: {MEMLOCK}; if that is not it, the limit of address space (`ulimit -v`) or of \
+                    the control group"
                 )
             }
             number => match number.and_then(limits::remedy) {
@@ -156,15 +158,15 @@ fn system_call(cause: &io::Error, facts: &SocketFacts) -> String {
         Some(libc::EOPNOTSUPP) if facts.zero_copy => "the driver has no AF_XDP zero-copy; use `--bind copy`",
         Some(libc::EINVAL) if facts.zero_copy && facts.is_virtio && facts.access_platform != Some(true) => {
             // The virtqueue has no DMA device then (`virtqueue_dma_dev`).
-            "the hypervisor does not offer VIRTIO_F_ACCESS_PLATFORM, without which virtio_net has no zero-copy; use `--bind \
-             copy`"
+            "the hypervisor does not offer VIRTIO_F_ACCESS_PLATFORM, without which virtio_net has no \
+            zero-copy; use `--bind copy`"
         }
         Some(libc::EINVAL) if facts.zero_copy => {
             "the driver does not take this queue, MTU or chunk size in zero-copy mode; use `--bind copy`"
         }
         Some(libc::ENOBUFS | libc::ENOMEM) => {
-            "no memory for the rings; raise the limit of locked memory (`ulimit -l unlimited`, in a unit file \
-             `LimitMEMLOCK=infinity`) or read fewer queues"
+            "no memory for the rings; raise the limit of locked memory (`ulimit -l unlimited`, in a unit \
+            file `LimitMEMLOCK=infinity`) or read fewer queues"
         }
         Some(libc::EPERM) => "CAP_NET_RAW and CAP_NET_ADMIN are needed; run as root",
         Some(libc::EMFILE) => return format!(": {}", limits::remedy(libc::EMFILE).unwrap_or_default()),

@@ -71,8 +71,8 @@ impl EngineBuilder {
         self
     }
 
-    /// CPUs for the workers, used in turn. Default: those the process may use, from the last one down, because
-    /// interrupts tend to sit on the first.
+    /// CPUs for the workers, used in turn. Default: those the process may use, from the last one down,
+    /// because interrupts tend to sit on the first.
     pub fn cpus(mut self, cpus: impl IntoIterator<Item = usize>) -> Self {
         self.options.cpus = cpus.into_iter().collect();
         self
@@ -115,8 +115,8 @@ impl EngineBuilder {
         self
     }
 
-    /// Which frames are selected. The XDP program drops and counts those of other VNIs and outer sources; what the filters
-    /// do not match is counted as deselected, for each sink. Default: all.
+    /// Which frames are selected. The XDP program drops and counts those of other VNIs and outer sources;
+    /// what the filters do not match is counted as deselected, for each sink. Default: all.
     pub fn select(mut self, selection: impl Into<Selection>) -> Self {
         self.options.selection = selection.into();
         self
@@ -135,9 +135,9 @@ impl EngineBuilder {
         self
     }
 
-    /// Chunks of each queue's UMEM, at most as many as the fill ring takes, twice the RX ring. Default: the RX ring and a
-    /// batch. More would never be needed, and each is a place the kernel comes back to later, when it has left the
-    /// caches.
+    /// Chunks of each queue's UMEM, at most as many as the fill ring takes, twice the RX ring. Default: the
+    /// RX ring and a batch. More would never be needed, and each is a place the kernel comes back to later,
+    /// when it has left the caches.
     pub fn umem_frames(mut self, chunks: u32) -> Self {
         self.options.umem_frames = Some(chunks);
         self
@@ -161,16 +161,16 @@ impl EngineBuilder {
         self
     }
 
-    /// Whether sockets take frames in several descriptors (`XDP_USE_SG`, kernel 6.6 and later) where the MTU does not ask for
-    /// it. Default: only where a frame may be larger than a chunk takes.
+    /// Whether sockets take frames in several descriptors (`XDP_USE_SG`, kernel 6.6 and later) where the MTU
+    /// does not ask for it. Default: only where a frame may be larger than a chunk takes.
     pub fn scatter_gather(mut self, wanted: bool) -> Self {
         self.options.scatter_gather = wanted;
         self
     }
 
-    /// Whether outer frames that were fragmented on their way are [reassembled](crate::reassembly). Without, the XDP
-    /// program passes them to the host. Default: yes. It takes up to [`MEMORY`](crate::reassembly::MEMORY) as fragments
-    /// come, and an LRU map in the kernel.
+    /// Whether outer frames that were fragmented on their way are [reassembled](crate::reassembly). Without,
+    /// the XDP program passes them to the host. Default: yes. It takes up to
+    /// [`MEMORY`](crate::reassembly::MEMORY) as fragments come, and an LRU map in the kernel.
     pub fn reassemble(mut self, wanted: bool) -> Self {
         self.options.reassemble = wanted;
         self
@@ -194,7 +194,8 @@ impl EngineBuilder {
         self
     }
 
-    /// Whether this contradicts itself, or could be had on no host. Asks nobody; [`build`](Self::build) begins with it.
+    /// Whether this contradicts itself, or could be had on no host. Asks nobody; [`build`](Self::build)
+    /// begins with it.
     ///
     /// # Errors
     ///
@@ -239,12 +240,13 @@ fn validate(options: &Options) -> Result<(), String> {
     } = options;
     if let Some(name) = interfaces.iter().find(|name| !may_be_name(name)) {
         return Err(format!(
-            "{name:?} is no name of an interface: 1 to 15 characters, no /, no : and no space; `mirror -D` lists those that there are"
+            "{name:?} is no name of an interface: 1 to 15 characters, no /, no : and no space; `mirror -D` \
+            lists those that there are"
         ));
     }
     if interfaces.iter().any(|name| name == "any") {
-        return Err("the pseudo-interface any has no XDP hook; name the interfaces: `mirror ingest -i ens5,ens6`, and \
-                    `mirror -D` lists them"
+        return Err("the pseudo-interface any has no XDP hook; name the interfaces: `mirror ingest -i \
+            ens5,ens6`, and `mirror -D` lists them"
             .to_owned());
     }
     if interfaces.iter().collect::<BTreeSet<_>>().len() != interfaces.len() {

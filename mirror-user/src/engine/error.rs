@@ -49,8 +49,8 @@ pub enum EngineError {
     },
     /// Another program holds the interface's XDP hook.
     #[error(
-        "{interface}: an XDP program is attached already ({holder}); stop its owner, or, if nobody owns it, run \
-         `ip link set dev {} xdp off`",
+        "{interface}: an XDP program is attached already ({holder}); stop its owner, or, if nobody owns it, \
+        run `ip link set dev {} xdp off`",
         shell(interface)
     )]
     HookHeld {

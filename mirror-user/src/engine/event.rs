@@ -13,8 +13,9 @@ pub enum Event {
         /// Its name.
         interface: String,
     },
-    /// The interface has no carrier: the other end is down, or its driver resets the link, as igb does for about 2 s when a
-    /// program is attached. Ingest resumes with the carrier; what is sent meanwhile is in nobody's account.
+    /// The interface has no carrier: the other end is down, or its driver resets the link, as igb does for
+    /// about 2 s when a program is attached. Ingest resumes with the carrier; what is sent meanwhile is in
+    /// nobody's account.
     InterfaceNoCarrier {
         /// Its name.
         interface: String,
@@ -37,8 +38,8 @@ pub enum Event {
         /// Its name.
         interface: String,
     },
-    /// All queues were asked for, and some have no socket: they came after the start. Frames on them pass to the host.
-    /// A run that starts anew reads them.
+    /// All queues were asked for, and some have no socket: they came after the start. Frames on them pass to
+    /// the host. A run that starts anew reads them.
     QueuesUnread {
         /// The interface.
         interface: String,

@@ -32,7 +32,8 @@ use crate::{
     xsk::Statistics,
 };
 
-/// Settings of the interface that are changed while the run lasts, shared with whoever may have to end it in a hurry.
+/// Settings of the interface that are changed while the run lasts, shared with whoever may have to end it in
+/// a hurry.
 pub(super) type HeldSettings = Arc<Mutex<Option<TunablesGuard>>>;
 
 /// An interface whose frames are taken.
@@ -75,8 +76,8 @@ pub(super) struct Settled {
 impl LiveInterface {
     /// Takes memory, binds sockets, attaches. Its workers wait behind their gates until [`open`](Self::open).
     ///
-    /// The queues there are have their sockets before the program comes, so that none of their frames passes; those that
-    /// the driver adds for the program get theirs right after.
+    /// The queues there are have their sockets before the program comes, so that none of their frames passes;
+    /// those that the driver adds for the program get theirs right after.
     pub(super) fn start(
         options: &Options,
         plan: &Plan,
@@ -132,7 +133,8 @@ impl LiveInterface {
         Ok(live)
     }
 
-    /// virtio_net adds a queue for each CPU when a program is attached, and its device spreads frames over them, too.
+    /// virtio_net adds a queue for each CPU when a program is attached, and its device spreads frames over
+    /// them, too.
     fn read_added_queues(
         &mut self,
         options: &Options,
@@ -158,15 +160,16 @@ impl LiveInterface {
             .zip(first_worker..)
             .map(|(queue, worker)| QueuePlan { queue, cpu: plan.cpu(worker) })
             .collect();
-        // A zero-copy pool must be gone before its queue is. virtio_net gives the added queues up when the program is
-        // detached, and their pools stay behind: the next attach crashed a 7.3 kernel (`virtnet_rx_resume_all`). A killed
-        // process cannot keep the order. In copy mode the driver has no pool.
+        // A zero-copy pool must be gone before its queue is. virtio_net gives the added queues up when the
+        // program is detached, and their pools stay behind: the next attach crashed a 7.3 kernel
+        // (`virtnet_rx_resume_all`). A killed process cannot keep the order. In copy mode the driver has no
+        // pool.
         let mut their_plan = self.plan.clone();
         if self.plan.bind == BindMode::ZeroCopy {
             their_plan.bind = BindMode::Copy;
             self.plan.warnings.push(format!(
-                "{}: the driver added {} RX queues for the XDP program, which are read in copy mode; run `ethtool -L {} combined \
-                 {}` first to have all in zero-copy",
+                "{}: the driver added {} RX queues for the XDP program, which are read in copy mode; run \
+                `ethtool -L {} combined {}` first to have all in zero-copy",
                 self.plan.interface.name,
                 added.len(),
                 shell(&self.plan.interface.name),
@@ -227,13 +230,14 @@ impl LiveInterface {
         };
         if let Some(error) = refused {
             tracing::error!(
-                "{name}: the XDP program does not get the interface's new addresses: {error}; start mirror again"
+                "{name}: the XDP program does not get the interface's new addresses: {error}; start mirror \
+                again"
             );
         }
     }
 
-    /// Whether all that comes is for others, or comes by queues that nobody reads although all were asked for, since the last
-    /// report of it.
+    /// Whether all that comes is for others, or comes by queues that nobody reads although all were asked
+    /// for, since the last report of it.
     pub(super) fn look(&self) -> Option<Event> {
         if self.is_lost() {
             return None;
@@ -388,7 +392,8 @@ impl LiveInterface {
 }
 
 impl Drop for LiveInterface {
-    /// On every way out, unwinding included: nothing new comes, the workers end, and then the settings go back.
+    /// On every way out, unwinding included: nothing new comes, the workers end, and then the settings go
+    /// back.
     fn drop(&mut self) {
         self.program.detach();
         self.workers.clear();

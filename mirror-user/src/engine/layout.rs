@@ -1,5 +1,5 @@
-//! What a run on one interface comes to: which program, in which mode, with which chunks. Pure, and asked by both the plan
-//! of a start and the doctor, so that they cannot disagree.
+//! What a run on one interface comes to: which program, in which mode, with which chunks. Pure, and asked by
+//! both the plan of a start and the doctor, so that they cannot disagree.
 
 use std::fmt;
 
@@ -22,9 +22,9 @@ pub(super) const LINK_OVERHEAD: u32 = 14 + 8;
 const LARGEST_CHUNK: u32 = 4096;
 /// The largest MTU whose frames fit one chunk.
 const ONE_CHUNK_MTU: u32 = LARGEST_CHUNK - HEADROOM - LINK_OVERHEAD;
-/// From here on frames of several buffers can be redirected to AF_XDP, and one that is larger than a chunk comes in several
-/// descriptors (`XDP_USE_SG`, kernel commit 804627751b42). Programs for such frames load from 5.18 on,
-/// but `xdp_do_redirect` then drops them with EOPNOTSUPP before any counter of ours.
+/// From here on frames of several buffers can be redirected to AF_XDP, and one that is larger than a chunk
+/// comes in several descriptors (`XDP_USE_SG`, kernel commit 804627751b42). Programs for such frames load
+/// from 5.18 on, but `xdp_do_redirect` then drops them with EOPNOTSUPP before any counter of ours.
 pub(crate) const SCATTER_GATHER_SINCE: KernelVersion = KernelVersion::new(6, 6);
 
 /// What the decision depends on.
@@ -204,8 +204,8 @@ impl Host {
         self.kernel.map_or_else(|| "this one's version is not known".to_owned(), |it| format!("this is {it}"))
     }
 
-    /// The MTU by which the driver decides whether a program may be attached: veth looks at the end that frames come from
-    /// (`veth_xdp_set`).
+    /// The MTU by which the driver decides whether a program may be attached: veth looks at the end that
+    /// frames come from (`veth_xdp_set`).
     fn attach_mtu(&self) -> u32 {
         self.peer.as_ref().map_or(self.mtu, |peer| peer.mtu)
     }
@@ -354,8 +354,8 @@ pub(crate) fn layout(host: &Host, wanted: &Wanted<'_>) -> Result<Layout, Refusal
         };
         warnings.push(Advice {
             says: format!(
-                "MTU {}, but frames over {} bytes do not fit a chunk of {chunk_size}: they will be counted as oversize \
-                 and lost{lacks}",
+                "MTU {}, but frames over {} bytes do not fit a chunk of {chunk_size}: they will be counted \
+                as oversize and lost{lacks}",
                 host.mtu,
                 chunk_size - HEADROOM
             ),
@@ -365,8 +365,8 @@ pub(crate) fn layout(host: &Host, wanted: &Wanted<'_>) -> Result<Layout, Refusal
     if zero_copy && chunk_size < least {
         warnings.push(Advice {
             says: format!(
-                "drivers such as igb use whole KiB of a chunk: of {chunk_size} bytes, {HEADROOM} of them headroom, {}; \
-                 frames that are larger are cut; chunks of {least} bytes are safe",
+                "drivers such as igb use whole KiB of a chunk: of {chunk_size} bytes, {HEADROOM} of them \
+                headroom, {}; frames that are larger are cut; chunks of {least} bytes are safe",
                 (chunk_size - HEADROOM) / 1024 * 1024
             ),
             remedy: None,

@@ -18,7 +18,8 @@ pub(super) struct LocalWatch {
 }
 
 impl LocalWatch {
-    /// What there is to report, once, of so many tunnel packets that were for others and so many that were not, at `now`.
+    /// What there is to report, once, of so many tunnel packets that were for others and so many that were
+    /// not, at `now`.
     pub(super) fn look(
         &mut self,
         interface: &str,

@@ -1,9 +1,10 @@
 //! The engine: from an interface's name to a report.
 //!
-//! [`Engine::builder`] collects what is wanted, [`EngineBuilder::build`] asks the host whether it can be had and
-//! makes a [`Plan`], [`Engine::start`] takes memory, binds sockets, attaches the program, and gives a [`Running`]
-//! engine, which [`Running::stop`] turns into a [`Report`](crate::Report). Each way out, unwinding included, leaves
-//! the interface as it was: the program is held by a bpf_link that goes with its descriptor.
+//! [`Engine::builder`] collects what is wanted, [`EngineBuilder::build`] asks the host whether it can be had
+//! and makes a [`Plan`], [`Engine::start`] takes memory, binds sockets, attaches the program, and gives a
+//! [`Running`] engine, which [`Running::stop`] turns into a [`Report`](crate::Report). Each way out,
+//! unwinding included, leaves the interface as it was: the program is held by a bpf_link that goes with its
+//! descriptor.
 
 pub(crate) mod advice;
 mod assemble;

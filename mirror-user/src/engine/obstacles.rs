@@ -31,7 +31,8 @@ pub(super) fn support(host: &Host) -> Option<Advice> {
         let verdict = if host.xdp_features.is_some() { "has no" } else { "is not known for" };
         Advice {
             says: format!(
-                "{} {verdict} native XDP with redirect; in generic mode each frame first becomes a socket buffer",
+                "{} {verdict} native XDP with redirect; in generic mode each frame first becomes a socket \
+                buffer",
                 host.driver_name()
             ),
             remedy: None,
@@ -49,8 +50,8 @@ pub(super) fn of_driver(host: &Host) -> Option<Advice> {
     }
 }
 
-/// RX queues while the program is attached. virtio_net adds a queue pair for each CPU, to transmit, where the device has them,
-/// and tells the device, which spreads over all (`virtnet_xdp_set`).
+/// RX queues while the program is attached. virtio_net adds a queue pair for each CPU, to transmit, where the
+/// device has them, and tells the device, which spreads over all (`virtnet_xdp_set`).
 pub(super) fn queues_once_attached(host: &Host) -> u32 {
     added_queues(host).unwrap_or(host.rx_queues)
 }
@@ -72,7 +73,8 @@ fn ena_channels(host: &Host) -> Option<Advice> {
     }
     let which = if ena == Ena::InBox { "the in-box driver" } else { "ena before 2.17" };
     let says = format!(
-        "{} of at most {max} in use: {which} attaches XDP only up to half of them, for it needs the others to transmit",
+        "{} of at most {max} in use: {which} attaches XDP only up to half of them, for it needs the others \
+        to transmit",
         counted(now, "channel")
     );
     Some(if max >= 2 {
@@ -91,7 +93,8 @@ fn veth_queues(host: &Host) -> Option<Advice> {
     let tx = peer.tx_queues.filter(|&tx| tx > host.rx_queues)?;
     Some(Advice {
         says: format!(
-            "{} here and {} at the other end, {}: veth takes a native program only if there are no more there than here",
+            "{} here and {} at the other end, {}: veth takes a native program only if there are no more \
+            there than here",
             counted(host.rx_queues, "RX queue"),
             counted(tx, "TX queue"),
             peer.name
@@ -121,8 +124,8 @@ fn virtio_offloads(host: &Host) -> Option<Advice> {
     let off: Vec<String> = stuck.iter().map(|name| format!("{name}=off")).collect();
     Some(Advice {
         says: format!(
-            "the hypervisor offers {} and no way to switch them off (ctrl_guest_offloads), so virtio_net refuses XDP; start \
-             the guest with {} on its virtio-net device",
+            "the hypervisor offers {} and no way to switch them off (ctrl_guest_offloads), so virtio_net \
+            refuses XDP; start the guest with {} on its virtio-net device",
             stuck.join(", "),
             off.join(",")
         ),

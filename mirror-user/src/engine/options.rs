@@ -13,7 +13,8 @@ pub enum Mode {
     Auto,
     /// In the driver (`XDP_FLAGS_DRV_MODE`), or not at all.
     Native,
-    /// In the kernel's generic receive path (`XDP_FLAGS_SKB_MODE`): works with every driver, several times slower.
+    /// In the kernel's generic receive path (`XDP_FLAGS_SKB_MODE`): works with every driver, several times
+    /// slower.
     Generic,
 }
 
@@ -58,9 +59,10 @@ pub enum Queues {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Destination {
-    /// Those to the interface's own MAC address and to one of its IP addresses; where it has none of the family, the MAC alone
-    /// decides. What says that it comes from a loopback address (127.0.0.0/8, `::1`) is not taken either. The others go to
-    /// the kernel and are counted as `not_local`. Addresses are followed while the run lasts, at each [`Running::wait`](super::Running::wait).
+    /// Those to the interface's own MAC address and to one of its IP addresses; where it has none of the
+    /// family, the MAC alone decides. What says that it comes from a loopback address (127.0.0.0/8, `::1`) is
+    /// not taken either. The others go to the kernel and are counted as `not_local`. Addresses are followed
+    /// while the run lasts, at each [`Running::wait`](super::Running::wait).
     #[default]
     Own,
     /// All, for SPAN ports and interfaces in promiscuous mode.
@@ -79,8 +81,8 @@ pub enum OnInterfaceLost {
     GoOn,
 }
 
-/// Called on each thread of the engine when it has opened all it needs and before its first frame; the place to give
-/// up capabilities, which in Linux each thread holds for itself.
+/// Called on each thread of the engine when it has opened all it needs and before its first frame; the place
+/// to give up capabilities, which in Linux each thread holds for itself.
 pub type ThreadHook = Arc<dyn Fn() -> std::io::Result<()> + Send + Sync>;
 
 /// Everything the builder collects.

@@ -48,8 +48,8 @@ pub struct InterfacePlan {
     pub modes: Vec<Mode>,
     /// Whether the driver may hand over frames in several buffers (`xdp.frags`), in native mode.
     pub frags: bool,
-    /// Whether sockets take frames in several descriptors (`XDP_USE_SG`, kernel 6.6 and later): where a frame may be larger
-    /// than a chunk takes, or come in several buffers.
+    /// Whether sockets take frames in several descriptors (`XDP_USE_SG`, kernel 6.6 and later): where a frame
+    /// may be larger than a chunk takes, or come in several buffers.
     pub scatter_gather: bool,
     /// How frames get into the UMEM: copy or zero-copy.
     pub bind: BindMode,
@@ -139,8 +139,8 @@ pub(super) fn make(options: &Options) -> Result<Plan, EngineError> {
         }
         if workers > available && options.wait != Wait::Poll {
             plan.warnings.push(format!(
-                "{name}: {workers} workers that never sleep share {available} CPUs and starve each other; wait by \
-                 polling, or read fewer queues"
+                "{name}: {workers} workers that never sleep share {available} CPUs and starve each other; \
+                wait by polling, or read fewer queues"
             ));
         }
         plans.push(plan);
@@ -251,7 +251,9 @@ fn warnings(interface: &Interface, mode: Mode, layout: &Layout) -> Vec<String> {
         warn("the interface is down; ingest begins when it is up", Some(up));
     } else if !interface.carrier {
         warn(
-            "the interface is up, but has no carrier: see the other end, or wait for a driver that resets its link when an              XDP program comes or goes, as igb does for 2 s; ingest begins when the carrier is there",
+            "the interface is up, but has no carrier: see the other end, or wait for a driver that resets \
+            its link when an XDP program comes or goes, as igb does for 2 s; ingest begins when \
+            the carrier is there",
             None,
         );
     }

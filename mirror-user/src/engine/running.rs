@@ -38,7 +38,8 @@ struct Due {
     follow: Instant,
 }
 
-/// An attached engine whose workers run. Dropping it detaches and ends them; [`stop`](Self::stop) also accounts.
+/// An attached engine whose workers run. Dropping it detaches and ends them; [`stop`](Self::stop) also
+/// accounts.
 ///
 /// All but [`stop`](Self::stop) takes it shared: one thread may [`wait`](Self::wait) while others ask for a
 /// [`report`](Self::report).
@@ -73,8 +74,9 @@ impl Stopper {
         let _ = self.events.send(Event::StopRequested);
     }
 
-    /// Puts back what the engine changed on the host (the interface's settings for busy polling), for a process that is
-    /// about to exit without [`Running::stop`]. All else the kernel takes back with the process.
+    /// Puts back what the engine changed on the host (the interface's settings for busy polling), for a
+    /// process that is about to exit without [`Running::stop`]. All else the kernel takes back with the
+    /// process.
     pub fn put_settings_back(&self) {
         self.settings.iter().for_each(put_back);
     }

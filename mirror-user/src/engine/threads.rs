@@ -77,8 +77,8 @@ impl Drop for Watcher {
     }
 }
 
-/// Tells what becomes of the links with these names and indices. The watch was opened before anything was attached, so
-/// that nothing is missed in between.
+/// Tells what becomes of the links with these names and indices. The watch was opened before anything was
+/// attached, so that nothing is missed in between.
 pub(super) fn watch_links(
     mut watch: LinkWatch,
     links: Vec<(String, u32)>,

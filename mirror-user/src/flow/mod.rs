@@ -1,8 +1,8 @@
 //! Which flow an inner frame belongs to.
 //!
-//! A flow is identified by addresses, protocol and ports, both directions alike: [`Flow::hash`] and [`Flow::community_id`] do
-//! not change when the two ends do. Parts of a fragmented packet carry no ports but for the first; what holds them
-//! together is a [`Fragment`].
+//! A flow is identified by addresses, protocol and ports, both directions alike: [`Flow::hash`] and
+//! [`Flow::community_id`] do not change when the two ends do. Parts of a fragmented packet carry no ports but
+//! for the first; what holds them together is a [`Fragment`].
 
 mod community_id;
 mod parse;
@@ -16,7 +16,8 @@ use foldhash::fast::FixedState;
 
 pub use community_id::CommunityId;
 
-/// Protocols that have ports in their first four bytes, and those of the control messages (IANA "Protocol Numbers").
+/// Protocols that have ports in their first four bytes, and those of the control messages (IANA "Protocol
+/// Numbers").
 pub(crate) mod protocol {
     pub(crate) const ICMP: u8 = 1;
     pub(crate) const TCP: u8 = 6;
@@ -80,8 +81,8 @@ pub struct Fragment {
 }
 
 impl Packet {
-    /// Reads an inner Ethernet frame, up to two VLAN tags and IPv6 extension headers included; `None` where it holds no
-    /// IP, or ends within its header. Takes any bytes.
+    /// Reads an inner Ethernet frame, up to two VLAN tags and IPv6 extension headers included; `None` where
+    /// it holds no IP, or ends within its header. Takes any bytes.
     ///
     /// # Examples
     ///
@@ -97,9 +98,10 @@ impl Packet {
 }
 
 impl Flow {
-    /// A hash of the flow, the same for both directions and, with the same seed, in every process, so that a run that is
-    /// started anew sends a flow where the run before did. Who knows the seed can choose flows that collide. Control messages hash without type and code: an echo and its reply, and
-    /// an error, are between the same two addresses.
+    /// A hash of the flow, the same for both directions and, with the same seed, in every process, so that a
+    /// run that is started anew sends a flow where the run before did. Who knows the seed can choose flows
+    /// that collide. Control messages hash without type and code: an echo and its reply, and an error, are
+    /// between the same two addresses.
     #[must_use]
     pub fn hash(&self, seed: u64) -> u64 {
         let (from, to) = match self.ports {

@@ -75,7 +75,8 @@ fn over_ipv6(bytes: &[u8]) -> Option<Packet> {
             }
             continue;
         }
-        // What is cut within an extension header has no ports, and the protocol that the last complete one announced.
+        // What is cut within an extension header has no ports, and the protocol that the last complete one
+        // announced.
         let Some((header, payload)) =
             extension_len(protocol, rest).and_then(|len| rest.split_at_checked(len))
         else {
@@ -87,7 +88,8 @@ fn over_ipv6(bytes: &[u8]) -> Option<Packet> {
     Some(Packet { flow: Flow { source, destination, protocol, ports }, fragment })
 }
 
-/// Length of the extension header at the start of `bytes`; `None` where there is none, or not even its length.
+/// Length of the extension header at the start of `bytes`; `None` where there is none, or not even its
+/// length.
 fn extension_len(protocol: u8, bytes: &[u8]) -> Option<usize> {
     let units = || bytes.get(1).copied().map(usize::from);
     match protocol {

@@ -13,10 +13,12 @@ use std::{
 
 pub(crate) use directory::{Directory, FileId};
 
-/// Created under a hidden name beside its final one, never through a symbolic link, readable by its owner alone.
+/// Created under a hidden name beside its final one, never through a symbolic link, readable by its owner
+/// alone.
 ///
-/// The directory is held open from the start: what happens to the path, the working directory or the rights to walk
-/// there later does not matter. To complete the file takes leave to write in that directory at that time.
+/// The directory is held open from the start: what happens to the path, the working directory or the rights
+/// to walk there later does not matter. To complete the file takes leave to write in that directory at that
+/// time.
 #[derive(Debug)]
 pub struct HiddenFile {
     directory: Arc<Directory>,
@@ -74,7 +76,8 @@ pub enum HiddenFileError {
     },
 }
 
-/// Hidden names to try before giving up: from the third on they have the time in ns in them, so none is there a second time.
+/// Hidden names to try before giving up: from the third on they have the time in ns in them, so none is there
+/// a second time.
 const ATTEMPTS: u32 = 100;
 /// The first bytes of a file by which it is judged.
 const BEGINNING: usize = 256;
@@ -90,8 +93,9 @@ impl HiddenFile {
         Self::create_in(&directory, path)
     }
 
-    /// The same for a file that may take the place of an earlier one: of a regular file, of the user that this process runs as,
-    /// whose first bytes are `over`. It is there until [`complete`](Self::complete), which judges what it replaces again.
+    /// The same for a file that may take the place of an earlier one: of a regular file, of the user that
+    /// this process runs as, whose first bytes are `over`. It is there until [`complete`](Self::complete),
+    /// which judges what it replaces again.
     ///
     /// # Errors
     ///
@@ -245,8 +249,8 @@ fn may_replace(directory: &Directory, name: &OsStr, over: Option<Judge>) -> bool
     over.is_some_and(|over| directory.beginning_of_own(name, BEGINNING).is_ok_and(|bytes| over(&bytes)))
 }
 
-/// `.NAME.partial`; where a run that was killed has left that, one with the process id; and where that is left too, as the id may
-/// be the same for each run in a container, one with the time.
+/// `.NAME.partial`; where a run that was killed has left that, one with the process id; and where that is
+/// left too, as the id may be the same for each run in a container, one with the time.
 fn hidden_name(name: &OsStr, attempt: u32) -> OsString {
     let mut hidden = OsString::from(".");
     hidden.push(name);

@@ -36,7 +36,8 @@ impl fmt::Display for Addresses {
     }
 }
 
-/// Follows the addresses of one interface, by its index, in the network namespace of the thread that opened it.
+/// Follows the addresses of one interface, by its index, in the network namespace of the thread that opened
+/// it.
 #[derive(Debug)]
 pub(crate) struct AddressWatch {
     /// Receives notifications of changes, with any link.

@@ -1,5 +1,6 @@
-//! What comes in by a device that is made for readers, kept from the host: a program at its tc ingress drops it. AF_PACKET
-//! readers of every protocol, as tcpdump and Suricata are, are before that hook (`__netif_receive_skb_core`).
+//! What comes in by a device that is made for readers, kept from the host: a program at its tc ingress drops
+//! it. AF_PACKET readers of every protocol, as tcpdump and Suricata are, are before that hook
+//! (`__netif_receive_skb_core`).
 
 use std::io;
 
@@ -18,8 +19,9 @@ use super::{
 };
 use crate::error::with_causes;
 
-/// In force while it lives, and with the process however that ends where the kernel has links for tc (6.6). Before, a process
-/// that is killed leaves its filter on a device that stays; [`clear`](Self::clear) takes it off.
+/// In force while it lives, and with the process however that ends where the kernel has links for tc (6.6).
+/// Before, a process that is killed leaves its filter on a device that stays; [`clear`](Self::clear) takes it
+/// off.
 pub(super) struct Discard(#[expect(dead_code, reason = "holds the program and its link")] Ebpf);
 
 /// The priority of the filter on a kernel without links: before all others.
@@ -72,7 +74,8 @@ fn attach(interface: &str) -> Result<Discard, Box<dyn std::error::Error>> {
     Ok(Discard(ebpf))
 }
 
-/// As kernels before 6.6 have it: a filter of a queueing discipline, which goes with the device and not with the process.
+/// As kernels before 6.6 have it: a filter of a queueing discipline, which goes with the device and not with
+/// the process.
 fn attach_filter(interface: &str, program: &mut SchedClassifier) -> Result<(), ProgramError> {
     // One that is there already is as good; whatever else is wrong, the filter's own error says.
     let _ = qdisc_add_clsact(interface);

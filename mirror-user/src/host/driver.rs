@@ -43,8 +43,8 @@ const HEADROOM: u32 = 256;
 const ETHERNET_HEADER: u32 = 14;
 const VLAN_TAG: u32 = 4;
 const FRAME_CHECK: u32 = 4;
-/// The largest MTU that mainline's drivers commonly take with a program of one buffer on pages of 4 KiB; for drivers whose own
-/// limit is not known here.
+/// The largest MTU that mainline's drivers commonly take with a program of one buffer on pages of 4 KiB; for
+/// drivers whose own limit is not known here.
 const COMMON_MTU: u32 = 3498;
 
 /// Whether mainline's driver of that name has native XDP.
@@ -101,17 +101,19 @@ pub(crate) fn known_single_buffer(driver: Option<&DriverInfo>, page: u32) -> Opt
     };
     let exactly = |most| SingleBuffer { most, lossless: most };
     Some(match driver?.name.as_str() {
-        // ENA_XDP_MAX_MTU, with ENA_PAGE_SIZE of at most 16 KiB; Amazon's leaves the VLAN tag out. A VPC has no tags.
+        // ENA_XDP_MAX_MTU, with ENA_PAGE_SIZE of at most 16 KiB; Amazon's leaves the VLAN tag out. A VPC has
+        // no tags.
         "ena" => match Ena::of(driver)? {
             Ena::InBox => limit(page.min(16 << 10), FRAME_CHECK + VLAN_TAG, 0),
             Ena::OutOfTree(_) => limit(page.min(16 << 10), FRAME_CHECK, VLAN_TAG),
         },
         "veth" | "virtio_net" => limit(page, 0, 2 * VLAN_TAG),
-        // It attaches up to VMXNET3_XDP_MAX_MTU, 3494. But it receives in buffers of VMXNET3_MAX_SKB_BUF_SIZE, 3072, and runs
-        // the program on frames in one of them only (`vmxnet3_rq_rx_complete`). VMXNET3_MAX_ETH_HDR_SIZE has two tags.
+        // It attaches up to VMXNET3_XDP_MAX_MTU, 3494. But it receives in buffers of
+        // VMXNET3_MAX_SKB_BUF_SIZE, 3072, and runs the program on frames in one of them only
+        // (`vmxnet3_rq_rx_complete`). VMXNET3_MAX_ETH_HDR_SIZE has two tags.
         "vmxnet3" => exactly(3072 - (ETHERNET_HEADER + 2 * VLAN_TAG)),
-        // `igb_xdp_setup` compares MTU + IGB_ETH_PKT_HDR_PAD, two tags among it, with `igb_rx_bufsz`: 3072, or on larger pages
-        // 2048 less a time stamp of 16.
+        // `igb_xdp_setup` compares MTU + IGB_ETH_PKT_HDR_PAD, two tags among it, with `igb_rx_bufsz`: 3072,
+        // or on larger pages 2048 less a time stamp of 16.
         "igb" if page < 8192 => exactly(3072 - (ETHERNET_HEADER + FRAME_CHECK + 2 * VLAN_TAG)),
         "igb" => exactly(2048 - 16 - (ETHERNET_HEADER + FRAME_CHECK + 2 * VLAN_TAG)),
         _ => return None,
@@ -123,7 +125,8 @@ pub(crate) fn single_buffer(driver: Option<&DriverInfo>, page: u32) -> SingleBuf
     known_single_buffer(driver, page).unwrap_or(SingleBuffer { most: COMMON_MTU, lossless: COMMON_MTU })
 }
 
-/// Whether the driver hands frames of several buffers to a program that takes them (`xdp.frags`). Not known: no.
+/// Whether the driver hands frames of several buffers to a program that takes them (`xdp.frags`). Not known:
+/// no.
 pub(crate) fn has_frags(driver: Option<&DriverInfo>, reported: Option<XdpFeatures>) -> bool {
     let name = driver.map(|driver| driver.name.as_str());
     name == Some("veth")
@@ -131,14 +134,15 @@ pub(crate) fn has_frags(driver: Option<&DriverInfo>, reported: Option<XdpFeature
         || Ena::of(driver).is_some_and(|ena| ena.at_least((2, 14, 0)))
 }
 
-/// Whether the driver's zero-copy receive uses the whole of a chunk, whatever its size. igb programs buffers in whole KiB
-/// (`E1000_SRRCTL_BSIZEPKT_SHIFT`), so that of a chunk of 2048 bytes, 312 of them headroom, it uses 1024 and cuts frames there.
+/// Whether the driver's zero-copy receive uses the whole of a chunk, whatever its size. igb programs buffers
+/// in whole KiB (`E1000_SRRCTL_BSIZEPKT_SHIFT`), so that of a chunk of 2048 bytes, 312 of them headroom, it
+/// uses 1024 and cuts frames there.
 pub(crate) fn uses_whole_chunks(driver: Option<&DriverInfo>) -> bool {
     driver.is_some_and(|driver| driver.name == "virtio_net")
 }
 
-/// Whether the driver resets its link when a program is attached or detached, for how long, in seconds. Measured; others may
-/// too.
+/// Whether the driver resets its link when a program is attached or detached, for how long, in seconds.
+/// Measured; others may too.
 pub(crate) fn link_reset(driver: Option<&DriverInfo>) -> Option<u32> {
     (driver?.name == "igb").then_some(2)
 }

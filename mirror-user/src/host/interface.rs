@@ -171,8 +171,8 @@ impl Interface {
         Some(Peer { mtu: peer.mtu, tx_queues: channels.map(|now| now.tx + now.combined), name: peer.name })
     }
 
-    /// The feature bits that a virtio device and its driver agreed on, by number (virtio 1.2 section 5.1.3); `None` for other
-    /// devices, and where sysfs shows another network namespace.
+    /// The feature bits that a virtio device and its driver agreed on, by number (virtio 1.2 section 5.1.3);
+    /// `None` for other devices, and where sysfs shows another network namespace.
     #[must_use]
     pub fn virtio_features(&self) -> Option<Vec<u32>> {
         if !self.sysfs_is_ours() {
@@ -202,8 +202,8 @@ impl Interface {
         XdpFeatures::of_index(self.index)
     }
 
-    /// All its counters: the standard ones of `rtnl_link_stats64`, and the driver's own as `ethtool -S` names them.
-    /// [`super::statistics`] knows which of them count losses.
+    /// All its counters: the standard ones of `rtnl_link_stats64`, and the driver's own as `ethtool -S` names
+    /// them. [`super::statistics`] knows which of them count losses.
     ///
     /// # Errors
     ///
@@ -271,8 +271,8 @@ impl Interface {
         answer.map_err(|source| HostError::Ethtool { interface: self.name.clone(), what, source })
     }
 
-    /// Whether `/sys/class/net` shows this very interface: a thread may be in another network namespace than the one `/sys`
-    /// was mounted in, where the same name can be another interface.
+    /// Whether `/sys/class/net` shows this very interface: a thread may be in another network namespace than
+    /// the one `/sys` was mounted in, where the same name can be another interface.
     pub(crate) fn sysfs_is_ours(&self) -> bool {
         let read = |file: &str| read_text(format!("/sys/class/net/{}/{file}", self.name)).ok();
         let same_index = read("ifindex").is_some_and(|index| index == self.index.to_string());
@@ -318,8 +318,8 @@ fn link_over(netlink: &mut Netlink, name: &str) -> io::Result<Ifinfomsg> {
     answers.into_iter().next().ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
 }
 
-/// Asks, over a socket of its own, whether one interface can carry frames, and how long: in the network namespace in which it was
-/// opened, whichever thread asks.
+/// Asks, over a socket of its own, whether one interface can carry frames, and how long: in the network
+/// namespace in which it was opened, whichever thread asks.
 #[derive(Debug)]
 pub(crate) struct LinkState {
     netlink: Netlink,
@@ -410,8 +410,8 @@ pub(super) fn set_up_without_arp(index: u32) -> io::Result<()> {
     Netlink::open(SockProtocol::NetlinkRoute, 0)?.change(Rtm::Newlink, message.map_err(io::Error::other)?)
 }
 
-/// Whether a link can carry frames, and if not, who can change that. Not by IFF_RUNNING, which comes up to a second late (the
-/// kernel's link watch).
+/// Whether a link can carry frames, and if not, who can change that. Not by IFF_RUNNING, which comes up to a
+/// second late (the kernel's link watch).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum State {
     /// Set up, with a carrier.

@@ -8,7 +8,8 @@ use super::HostError;
 
 /// A kernel's version, by which features are known if nothing better reports them.
 ///
-/// Distributions carry features back to older versions, so a comparison says what is certain, not what is possible.
+/// Distributions carry features back to older versions, so a comparison says what is certain, not what is
+/// possible.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct KernelVersion {
     /// The first number.

@@ -30,12 +30,14 @@ impl Memlock {
         Self::parse(&read_text("/proc/self/limits")?)
     }
 
-    /// Raises the limit as far as this process may, and gives what it is then: without bounds with CAP_SYS_RESOURCE,
-    /// else up to the hard limit. The library never does so by itself; it is for a binary's first steps.
+    /// Raises the limit as far as this process may, and gives what it is then: without bounds with
+    /// CAP_SYS_RESOURCE, else up to the hard limit. The library never does so by itself; it is for a binary's
+    /// first steps.
     ///
     /// # Errors
     ///
-    /// When the limit cannot be read or the soft one not be raised to the hard one. That the hard limit stays is no error.
+    /// When the limit cannot be read or the soft one not be raised to the hard one. That the hard limit stays
+    /// is no error.
     pub fn raise() -> Result<Self, HostError> {
         use nix::sys::resource::{RLIM_INFINITY, Resource::RLIMIT_MEMLOCK, getrlimit, setrlimit};
         let failed =
@@ -79,8 +81,8 @@ impl OpenFiles {
         Self { soft: limit.current, hard: limit.maximum }
     }
 
-    /// Raises the soft limit to `files`, as far as the hard one lets it, and never lowers it. The library never does so by
-    /// itself; it is for a binary's first steps.
+    /// Raises the soft limit to `files`, as far as the hard one lets it, and never lowers it. The library
+    /// never does so by itself; it is for a binary's first steps.
     ///
     /// # Errors
     ///
@@ -134,8 +136,9 @@ impl AddressSpace {
     }
 }
 
-/// What the process lacks at this moment, be it descriptors or memory for a socket. C libraries and those above them report
-/// another errno where they look a name up by a socket that they could not have: if_nametoindex(3) says ENOENT.
+/// What the process lacks at this moment, be it descriptors or memory for a socket. C libraries and those
+/// above them report another errno where they look a name up by a socket that they could not have:
+/// if_nametoindex(3) says ENOENT.
 pub(crate) fn shortage() -> Option<io::Error> {
     use rustix::{
         io::Errno,
@@ -147,7 +150,8 @@ pub(crate) fn shortage() -> Option<io::Error> {
     }
 }
 
-/// What to do about a resource that ran out, by its errno, wherever that came from; `None` where it is none of these.
+/// What to do about a resource that ran out, by its errno, wherever that came from; `None` where it is none
+/// of these.
 #[must_use]
 pub fn remedy(errno: i32) -> Option<&'static str> {
     match errno {
@@ -158,11 +162,12 @@ pub fn remedy(errno: i32) -> Option<&'static str> {
             Some("the host has no more files: end what holds them, or raise `sysctl fs.file-max`")
         }
         libc::ENOMEM => Some(
-            "no memory: raise what limits it (`ulimit -v`, `ulimit -l`; in a unit file `MemoryMax=`, `LimitAS=`, `LimitMEMLOCK=`), \
-             or read fewer queues",
+            "no memory: raise what limits it (`ulimit -v`, `ulimit -l`; in a unit file `MemoryMax=`, \
+            `LimitAS=`, `LimitMEMLOCK=`), or read fewer queues",
         ),
         libc::EAGAIN => Some(
-            "no more threads: raise the limit (`ulimit -u`; in a unit file `LimitNPROC=`, `TasksMax=`), or read fewer queues",
+            "no more threads: raise the limit (`ulimit -u`; in a unit file `LimitNPROC=`, `TasksMax=`), or \
+            read fewer queues",
         ),
         _ => None,
     }

@@ -1,4 +1,5 @@
-//! Links that go up, down or away: AF_XDP sockets report neither (poll(2) stays silent), so rtnetlink is watched.
+//! Links that go up, down or away: AF_XDP sockets report neither (poll(2) stays silent), so rtnetlink is
+//! watched.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -33,8 +34,8 @@ pub enum LinkEvent {
         /// The link's index.
         index: u32,
     },
-    /// It lost its carrier, or was set up without one: it cannot receive. The other end is down, or a driver resets its link,
-    /// as igb does for some 2 s when an XDP program is attached or detached.
+    /// It lost its carrier, or was set up without one: it cannot receive. The other end is down, or a driver
+    /// resets its link, as igb does for some 2 s when an XDP program is attached or detached.
     NoCarrier {
         /// The link's index.
         index: u32,
@@ -60,9 +61,9 @@ pub enum LinkEvent {
 
 /// Watches the links of the network namespace that the opening thread was in.
 ///
-/// It reports changes only, each once, in sequence; when the kernel had to drop messages (ENOBUFS), the state is read
-/// again and compared, so that the last report is true, though a link that went down and up in between
-/// may go untold.
+/// It reports changes only, each once, in sequence; when the kernel had to drop messages (ENOBUFS), the state
+/// is read again and compared, so that the last report is true, though a link that went down and up in
+/// between may go untold.
 #[derive(Debug)]
 pub struct LinkWatch {
     /// Subscribed to RTMGRP_LINK.

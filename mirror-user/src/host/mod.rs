@@ -1,10 +1,11 @@
 //! What this host is: its interfaces, their drivers and counters, the kernel, and what the process may do.
 //!
-//! Nothing here prints, waits or changes a setting, except [`tunables`], which restores what it changed (and [writes down](run_state) what, for the sake of runs that are killed), and [`tap`], which
-//! makes an interface of its own, and keeps what it carries from the host.
-//! Netlink and ioctl sockets are opened on the calling thread, so all of it speaks of that thread's network
-//! namespace; `/sys/class/net` may show another one (it belongs to the mount, not to the thread) and is read only
-//! where it proves to show the same interface.
+//! Nothing here prints, waits or changes a setting, except [`tunables`], which restores what it changed (and
+//! [writes down](run_state) what, for the sake of runs that are killed), and [`tap`], which makes an
+//! interface of its own, and keeps what it carries from the host. Netlink and ioctl sockets are opened on the
+//! calling thread, so all of it speaks of that thread's network namespace; `/sys/class/net` may show another
+//! one (it belongs to the mount, not to the thread) and is read only where it proves to show the same
+//! interface.
 
 pub(crate) mod addresses;
 mod discard;
@@ -98,7 +99,8 @@ pub enum HostError {
     },
     /// Another run has changed the interface's settings, and will restore them.
     #[error(
-        "{interface}: another run of mirror (process {pid}) busy-polls it and has changed its settings; stop that run first"
+        "{interface}: another run of mirror (process {pid}) busy-polls it and has changed its settings; stop \
+        that run first"
     )]
     SettingsHeld {
         /// The interface.
@@ -116,7 +118,8 @@ pub enum HostError {
     },
     /// `/sys` shows another network namespace than the one the thread is in.
     #[error(
-        "{interface}: /sys shows another network namespace; run `ip netns exec` or mount sysfs in this namespace"
+        "{interface}: /sys shows another network namespace; run `ip netns exec` or mount sysfs in this \
+        namespace"
     )]
     OtherNamespace {
         /// The interface looked for.

@@ -132,8 +132,8 @@ impl Netlink {
         Ok(messages.into_iter().collect())
     }
 
-    /// Takes what has come to the groups, unread, and says whether there was anything. What the kernel had to drop
-    /// (ENOBUFS) counts.
+    /// Takes what has come to the groups, unread, and says whether there was anything. What the kernel had to
+    /// drop (ENOBUFS) counts.
     pub(super) fn drain(&mut self) -> io::Result<bool> {
         let mut heard = false;
         loop {
@@ -146,7 +146,8 @@ impl Netlink {
         }
     }
 
-    /// The number the kernel gave a generic netlink family; an error of kind `NotFound` where it has none of that name.
+    /// The number the kernel gave a generic netlink family; an error of kind `NotFound` where it has none of
+    /// that name.
     pub(super) fn family(&mut self, name: &str) -> io::Result<u16> {
         let request =
             generic(CTRL_CMD_GETFAMILY, &[(CTRL_ATTR_FAMILY_NAME, [name.as_bytes(), &[0]].concat())])?;

@@ -1,12 +1,14 @@
 //! `/run/mirror`: what must be known of a run that was killed.
 //!
-//! A record is a file that a run writes before it does what only it can undo, and removes once that is undone. The run
-//! holds a lock on it (an open file description lock, `fcntl(2)`, which the kernel takes back with the process however that
-//! ends); so a record without a lock is a dead run's. Unlike a process id it cannot be another's by now, and unlike flock(2)
-//! it can be asked for without being taken, which leaves doctor's looks unnoticed.
+//! A record is a file that a run writes before it does what only it can undo, and removes once that is
+//! undone. The run holds a lock on it (an open file description lock, `fcntl(2)`, which the kernel takes back
+//! with the process however that ends); so a record without a lock is a dead run's. Unlike a process id it
+//! cannot be another's by now, and unlike flock(2) it can be asked for without being taken, which leaves
+//! doctor's looks unnoticed.
 //!
-//! `/run` is the boot's own, so a record outlives the process and not the host. Directories are root's, mode 0755, and records
-//! 0600: anyone able to write one could make the next start write it to the host's settings.
+//! `/run` is the boot's own, so a record outlives the process and not the host. Directories are root's, mode
+//! 0755, and records 0600: anyone able to write one could make the next start write it to the host's
+//! settings.
 
 use std::{
     fs::File,
@@ -156,7 +158,8 @@ impl Store {
 }
 
 impl Writing<'_> {
-    /// Writes a record, in the place of a dead run's of the same name, and holds it. It is there as a whole or not at all.
+    /// Writes a record, in the place of a dead run's of the same name, and holds it. It is there as a whole
+    /// or not at all.
     pub(crate) fn hold(&self, name: &str, content: &str) -> io::Result<Record> {
         let directory = self.store.directory.try_clone()?;
         // Only who has the lock gets here, so what is there was left by one that was killed.
@@ -237,7 +240,8 @@ fn make_in(parent: &OwnedFd, name: impl rustix::path::Arg + Copy) -> io::Result<
     open_in(parent, name)
 }
 
-/// After a change of user what is made here would be that user's, who could then have the next start write settings.
+/// After a change of user what is made here would be that user's, who could then have the next start write
+/// settings.
 fn give_to_root(file: impl std::os::fd::AsFd) {
     use rustix::fs::{Gid, Uid};
     if !rustix::process::geteuid().is_root()

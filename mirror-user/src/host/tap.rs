@@ -1,4 +1,5 @@
-//! TAP devices: interfaces on which the host receives what this process writes (`Documentation/networking/tuntap.rst`).
+//! TAP devices: interfaces on which the host receives what this process writes
+//! (`Documentation/networking/tuntap.rst`).
 
 use std::{fs, io};
 
@@ -10,8 +11,8 @@ use super::{HostError, discard::Discard, interface::set_up_without_arp, limits::
 /// The largest MTU a TAP device takes: 65535 less an Ethernet header.
 const MAX_MTU: u16 = 65_521;
 
-/// A TAP device, up, without ARP, IPv6 and addresses. It goes with this value, and with the process however that ends,
-/// unless it was there before or was made to stay.
+/// A TAP device, up, without ARP, IPv6 and addresses. It goes with this value, and with the process however
+/// that ends, unless it was there before or was made to stay.
 pub struct Tap {
     device: SyncDevice,
     /// Until the device is closed, or the process ends.
@@ -26,9 +27,9 @@ pub struct TapOptions {
     pub mtu: u16,
     /// Whether it stays when it is closed.
     pub persist: bool,
-    /// Whether the host's own network stack receives what is written, as a bridge or a virtual machine needs. Else it is
-    /// dropped behind AF_PACKET readers and before the stack, by a program at tc ingress: the host would answer what it
-    /// takes to be meant for itself.
+    /// Whether the host's own network stack receives what is written, as a bridge or a virtual machine needs.
+    /// Else it is dropped behind AF_PACKET readers and before the stack, by a program at tc ingress: the host
+    /// would answer what it takes to be meant for itself.
     pub to_host: bool,
 }
 

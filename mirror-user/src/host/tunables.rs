@@ -1,8 +1,9 @@
 //! Settings of an interface that busy polling wants changed while it runs, and their way back.
 //!
-//! A run that ends restores them itself. For one that is killed, the originals are in a [record](super::run_state), from
-//! before the first change on: the next start in this network namespace restores them ([`recover`]), and the doctor names
-//! them until then ([`left`]). They are all that a run changes on a host and the kernel does not take back with the process.
+//! A run that ends restores them itself. For one that is killed, the originals are in a
+//! [record](super::run_state), from before the first change on: the next start in this network namespace
+//! restores them ([`recover`]), and the doctor names them until then ([`left`]). They are all that a run
+//! changes on a host and the kernel does not take back with the process.
 
 use std::{fs, io, os::unix::fs::MetadataExt as _, path::PathBuf, process};
 
@@ -17,8 +18,9 @@ use super::{
 
 /// How long the kernel leaves a queue's interrupt off for the sake of a polling process.
 ///
-/// See `Documentation/networking/napi.rst`, "IRQ mitigation" and "Busy polling"; kernel 5.10 and later. With both at 0, the
-/// kernel's default, interrupts come back after each poll and softirq competes with the worker.
+/// See `Documentation/networking/napi.rst`, "IRQ mitigation" and "Busy polling"; kernel 5.10 and later. With
+/// both at 0, the kernel's default, interrupts come back after each poll and softirq competes with the
+/// worker.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct BusyPollTunables {
@@ -86,7 +88,8 @@ struct Originals {
     ifindex: u32,
     /// For people; an interface may be renamed.
     interface: String,
-    /// The inode of its directory in sysfs, which no other has in this boot, whatever its name, index and namespace.
+    /// The inode of its directory in sysfs, which no other has in this boot, whatever its name, index and
+    /// namespace.
     device: u64,
     /// The process, for people: it holds a lock as long as it lives.
     pid: u32,
@@ -157,13 +160,13 @@ pub struct TunablesGuard {
 }
 
 impl TunablesGuard {
-    /// Sets `tunables` on `interface`, once what they were is written down. Where that cannot be (a `/run` that is read-only),
-    /// a warning says so.
+    /// Sets `tunables` on `interface`, once what they were is written down. Where that cannot be (a `/run`
+    /// that is read-only), a warning says so.
     ///
     /// # Errors
     ///
-    /// When `/sys` shows another network namespace, another run holds the interface's settings, or a file is not there (kernel
-    /// before 5.10) or not writable; what had been changed until then is restored.
+    /// When `/sys` shows another network namespace, another run holds the interface's settings, or a file is
+    /// not there (kernel before 5.10) or not writable; what had been changed until then is restored.
     pub fn set(interface: &Interface, tunables: BusyPollTunables) -> Result<Self, HostError> {
         if !interface.sysfs_is_ours() {
             return Err(HostError::OtherNamespace { interface: interface.name.clone() });
@@ -272,8 +275,8 @@ fn refuse_held(writing: &Writing<'_>, interface: &Interface) -> Result<(), HostE
     }
 }
 
-/// Restores what runs that were killed had changed on interfaces that are now in the calling thread's network namespace.
-/// What cannot be restored is logged, and keeps nothing from starting.
+/// Restores what runs that were killed had changed on interfaces that are now in the calling thread's network
+/// namespace. What cannot be restored is logged, and keeps nothing from starting.
 pub fn recover() {
     let writing = match Store::find() {
         Ok(None) => return,
@@ -295,8 +298,8 @@ pub fn recover() {
     }
 }
 
-/// The most records of dead runs that are kept for interfaces that are not here: they may be in another network namespace,
-/// or gone.
+/// The most records of dead runs that are kept for interfaces that are not here: they may be in another
+/// network namespace, or gone.
 const KEPT: usize = 256;
 
 fn put_back_left(writing: &Writing<'_>, interfaces: &[Interface]) {
@@ -339,7 +342,8 @@ fn is_same(interface: &Interface, originals: &Originals) -> bool {
     interface.sysfs_is_ours() && device(&interface.name).is_ok_and(|device| device == originals.device)
 }
 
-/// Whether all is as it was before the dead run, as far as that is to be had: what somebody has changed since is theirs.
+/// Whether all is as it was before the dead run, as far as that is to be had: what somebody has changed since
+/// is theirs.
 fn put_back_originals(interface: &str, originals: &Originals) -> bool {
     let mut all = true;
     for &Change { setting, before, set } in originals.changes.iter().rev() {
@@ -350,7 +354,8 @@ fn put_back_originals(interface: &str, originals: &Originals) -> bool {
         });
         match put_back {
             Ok(true) => tracing::warn!(
-                "{interface}: {name} is restored to {before}: a run that was killed (process {}) had set it to {set}",
+                "{interface}: {name} is restored to {before}: a run that was killed (process {}) had set it \
+                to {set}",
                 originals.pid
             ),
             Ok(false) => {}
@@ -371,7 +376,8 @@ pub struct LeftSetting {
     pub name: String,
     /// Its value.
     pub value: u64,
-    /// What it was before the run that left it; `None` where there is no record of one, and somebody else may have set it.
+    /// What it was before the run that left it; `None` where there is no record of one, and somebody else may
+    /// have set it.
     pub before: Option<u64>,
     /// The process that left it, where there is a record.
     pub pid: Option<u32>,

@@ -23,8 +23,8 @@ pub struct Vxlan {
     pub port: u16,
 }
 
-/// Every VXLAN device of the calling thread's network namespace. One that was moved to another namespace, as container
-/// networks do, is not seen from here, though its socket stays.
+/// Every VXLAN device of the calling thread's network namespace. One that was moved to another namespace, as
+/// container networks do, is not seen from here, though its socket stays.
 ///
 /// # Errors
 ///

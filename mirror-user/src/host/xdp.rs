@@ -94,8 +94,8 @@ fn program_name(id: u32) -> Option<String> {
     program.name_as_str().filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
-/// What a driver says it can do with XDP (`NETDEV_XDP_ACT_*`, kernel 6.3 and later). Features may come and go with an
-/// interface's settings: veth shows `ndo_xmit` only while its peer can receive.
+/// What a driver says it can do with XDP (`NETDEV_XDP_ACT_*`, kernel 6.3 and later). Features may come and go
+/// with an interface's settings: veth shows `ndo_xmit` only while its peer can receive.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct XdpFeatures {

@@ -1,4 +1,5 @@
-//! Fragments on their way through a pipeline: to the reassembler that the run's pipelines share, and back as whole frames.
+//! Fragments on their way through a pipeline: to the reassembler that the run's pipelines share, and back as
+//! whole frames.
 
 use std::{
     fmt,
@@ -21,8 +22,8 @@ use crate::{
     tunnels::Tunnels,
 };
 
-/// The reassembler of a run. One lock for all workers: the fragments of a datagram may come by different queues, and who has
-/// no fragments never asks for it.
+/// The reassembler of a run. One lock for all workers: the fragments of a datagram may come by different
+/// queues, and who has no fragments never asks for it.
 pub(crate) struct SharedReassembler {
     table: Mutex<Reassembler>,
     clock: Clock,
@@ -136,7 +137,8 @@ impl Joins {
         self.whole.clear();
     }
 
-    /// Hands a fragment over, by value: see [`decap::decapsulate`]. Whether there is room for another datagram.
+    /// Hands a fragment over, by value: see [`decap::decapsulate`]. Whether there is room for another
+    /// datagram.
     #[cold]
     #[inline(never)]
     pub(super) fn collect(

@@ -72,7 +72,8 @@ impl SinkSlot {
 
     /// Calls into the sink; an error or a panic ends it, and nothing else.
     fn call(&mut self, f: impl FnOnce(&mut dyn Sink) -> Result<(), SinkError>) {
-        // Unwind safety: after a panic the sink is asked for its statistics, under the same guard, and nothing else.
+        // Unwind safety: after a panic the sink is asked for its statistics, under the same guard, and
+        // nothing else.
         let end = match panic::catch_unwind(AssertUnwindSafe(|| f(&mut *self.sink))) {
             Ok(Ok(())) => return,
             Ok(Err(error)) => SinkHalt::ended(error),
@@ -126,9 +127,11 @@ impl SinkSlot {
         }
     }
 
-    /// Takes the account of a sink that just ended within a batch: what of that batch it does not know has failed.
+    /// Takes the account of a sink that just ended within a batch: what of that batch it does not know has
+    /// failed.
     fn settle(&mut self, frames: u64) {
-        // A sink that panicked still says what it had written before; if even that panics, its last word counts.
+        // A sink that panicked still says what it had written before; if even that panics, its last word
+        // counts.
         if let Some(stats) = self.read_stats() {
             self.counters.stats = stats;
         }
@@ -140,7 +143,8 @@ impl SinkSlot {
     }
 
     fn finish(mut self) -> SinkCounters {
-        // A sink that ended by an error still has frames on their way to settle; one that panicked is left alone.
+        // A sink that ended by an error still has frames on their way to settle; one that panicked is left
+        // alone.
         if !matches!(self.counters.end, Some(SinkHalt { state: SinkState::Failed, .. })) {
             self.call(|sink| sink.finish());
             if let Some(stats) = self.read_stats() {
@@ -163,7 +167,8 @@ impl SinkSlot {
     }
 }
 
-/// A batch being sorted: counted apart, so that a worker that dies within it abandons the whole batch and no half.
+/// A batch being sorted: counted apart, so that a worker that dies within it abandons the whole batch and no
+/// half.
 struct Sorting<'a> {
     counters: &'a mut FrameCounters,
     batch: FrameCounters,
@@ -212,8 +217,8 @@ impl Pipeline {
         }
     }
 
-    /// Takes one batch of at most [`MAX_BATCH`] frames; `None` stands for a frame in more descriptors than a batch
-    /// has.
+    /// Takes one batch of at most [`MAX_BATCH`] frames; `None` stands for a frame in more descriptors than a
+    /// batch has.
     pub(crate) fn process<'a>(&mut self, mut batch: impl ExactSizeIterator<Item = Option<Captured<'a>>>) {
         loop {
             self.process_part(&mut batch);
@@ -238,7 +243,8 @@ impl Pipeline {
         let mut sorting =
             Sorting { counters: &mut self.frames, batch: counts, handed_over: 0, sorted: false };
         let Selection { allow, .. } = &*self.config.selection;
-        // Asked once: to read a frame's source takes bounds checks, and nearly always nothing is left to refuse here.
+        // Asked once: to read a frame's source takes bounds checks, and nearly always nothing is left to
+        // refuse here.
         let refuses = !allow.is_all();
         for captured in batch.by_ref() {
             let counts = &mut sorting.batch;

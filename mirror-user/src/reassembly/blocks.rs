@@ -3,7 +3,8 @@
 /// No place.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// Bytes of a block: a fragment that fills an MTU of 1500 takes three with its headers, and wastes little of them.
+/// Bytes of a block: a fragment that fills an MTU of 1500 takes three with its headers, and wastes little of
+/// them.
 pub(super) const BLOCK: usize = 512;
 
 /// A pool of blocks. Pages are touched only as they come into use.

@@ -16,14 +16,15 @@ pub(super) struct Key {
     pub(super) source: Address,
     pub(super) destination: Address,
     pub(super) id: u32,
-    /// IPv4 alone (RFC 791 section 3.2): over IPv6 fragments of one packet may differ in it, and that of the first
-    /// counts (RFC 8200 section 4.5).
+    /// IPv4 alone (RFC 791 section 3.2): over IPv6 fragments of one packet may differ in it, and that of the
+    /// first counts (RFC 8200 section 4.5).
     protocol: u8,
 }
 
 impl Key {
-    /// Whether the id identifies nothing: senders that never mean to be fragmented leave it 0 in every datagram (RFC 6864
-    /// section 4.1), and where that is so without the don't-fragment flag, as AWS does, all of them have one key.
+    /// Whether the id identifies nothing: senders that never mean to be fragmented leave it 0 in every
+    /// datagram (RFC 6864 section 4.1), and where that is so without the don't-fragment flag, as AWS does,
+    /// all of them have one key.
     pub(super) fn is_shared(&self) -> bool {
         self.id == 0 && matches!(self.source, Address::V4(_))
     }
@@ -68,10 +69,11 @@ impl<'a> Fragment<'a> {
             _ => return Err(Reject::NotTunnel),
         };
         let Self { more, payload, offset, .. } = fragment;
-        // All but the last are whole units of 8 bytes (RFC 791 section 3.2, RFC 8200 section 4.5). Empty ones say nothing
-        // that another could not contradict, and no sender makes them.
+        // All but the last are whole units of 8 bytes (RFC 791 section 3.2, RFC 8200 section 4.5). Empty ones
+        // say nothing that another could not contradict, and no sender makes them.
         let is_malformed = payload.is_empty() || more && payload.len() % 8 != 0;
-        // No length field counts beyond this: RFC 791 section 3.1 has the header within it, RFC 8200 section 4.5 has not.
+        // No length field counts beyond this: RFC 791 section 3.1 has the header within it, RFC 8200 section
+        // 4.5 has not.
         let before = if ethertype == ethertype::IPV4 { fragment.headers.len() - network } else { 0 };
         if is_malformed || before + offset + payload.len() > MAX_LEN {
             return Err(Reject::BadOuter);

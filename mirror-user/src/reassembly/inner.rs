@@ -1,4 +1,5 @@
-//! A last check of what was joined, where the outer headers say little: whether the inner packet's checksum contradicts it.
+//! A last check of what was joined, where the outer headers say little: whether the inner packet's checksum
+//! contradicts it.
 
 use super::{fold, sum};
 use crate::{
@@ -13,9 +14,10 @@ const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const ICMPV6: u8 = 58;
 
-/// Whether a VXLAN datagram, UDP header included, holds a whole packet whose checksum is wrong. A packet that its mirror
-/// session truncated, an inner fragment, or one of a protocol without checksum says nothing, nor does one whose checksum
-/// its sender had yet to finish, as an interface that is mirrored before its offloads has them.
+/// Whether a VXLAN datagram, UDP header included, holds a whole packet whose checksum is wrong. A packet that
+/// its mirror session truncated, an inner fragment, or one of a protocol without checksum says nothing, nor
+/// does one whose checksum its sender had yet to finish, as an interface that is mirrored before its offloads
+/// has them.
 pub(super) fn contradicts(datagram: &[u8]) -> bool {
     check(datagram).is_some_and(|is_right| !is_right)
 }

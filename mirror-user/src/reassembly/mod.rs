@@ -1,41 +1,45 @@
 //! Reassembly of outer frames that were fragmented on their way: fragments in, whole outer frames out.
 //!
-//! A pure state machine: bytes and times are given, nothing is read and no clock asked. One [`Reassembler`] serves all
-//! workers of a run, because the fragments of a datagram may come by different queues.
+//! A pure state machine: bytes and times are given, nothing is read and no clock asked. One [`Reassembler`]
+//! serves all workers of a run, because the fragments of a datagram may come by different queues.
 //!
 //! # Which rules
 //!
-//! - The key is source, destination, protocol and id (RFC 791 section 3.2); over IPv6 without the protocol, of which the
-//!   first fragment's counts (RFC 8200 section 4.5). Only a fragment header right behind the IPv6 header is known.
-//! - A fragment that overlaps another, or contradicts where the datagram ends, fails the datagram, and what still comes of
-//!   it (RFC 5722, here for IPv4 too). An exact duplicate is none: it is counted with the datagram and otherwise
-//!   ignored, as RFC 8200 section 4.5 allows.
+//! - The key is source, destination, protocol and id (RFC 791 section 3.2); over IPv6 without the protocol,
+//!   of which the first fragment's counts (RFC 8200 section 4.5). Only a fragment header right behind the
+//!   IPv6 header is known.
+//! - A fragment that overlaps another, or contradicts where the datagram ends, fails the datagram, and what
+//!   still comes of it (RFC 5722, here for IPv4 too). An exact duplicate is none: it is counted with the
+//!   datagram and otherwise ignored, as RFC 8200 section 4.5 allows.
 //! - A fragment with nothing before or after it (RFC 6946) is whole by itself, whatever else has its id.
-//! - What was joined must be as long as its UDP header says, and agree with its UDP checksum where it has one: an id comes
-//!   again after 65,536 datagrams, and a lost fragment's place is then taken by another datagram's (RFC 4963).
-//! - For the same reason a fragment is waited for [`TIMEOUT`] long, not the 15 s of RFC 791 or the 30 s of Linux's
-//!   `ipfrag_time`, and not past [`MAX_DISTANCE`] others of its source, as Linux's `ipfrag_max_dist` has it.
-//!   Fragments of a datagram leave together; a mirror sends none again; and 2 s is also how long the XDP program believes
-//!   that a datagram is ours.
+//! - What was joined must be as long as its UDP header says, and agree with its UDP checksum where it has
+//!   one: an id comes again after 65,536 datagrams, and a lost fragment's place is then taken by another
+//!   datagram's (RFC 4963).
+//! - For the same reason a fragment is waited for [`TIMEOUT`] long, not the 15 s of RFC 791 or the 30 s of
+//!   Linux's `ipfrag_time`, and not past [`MAX_DISTANCE`] others of its source, as Linux's `ipfrag_max_dist`
+//!   has it. Fragments of a datagram leave together; a mirror sends none again; and 2 s is also how long the
+//!   XDP program believes that a datagram is ours.
 //!
 //! # Id 0 over IPv4
 //!
-//! AWS sends id 0 without the don't-fragment flag and without a UDP checksum: where that is fragmented, all datagrams of
-//! a source have one key. Then only an unbroken run is joined: from the first fragment to the last, in sequence, by one queue,
-//! nothing of the key in between, each within [`RUN_GAP`] of the one before. Anything else rejects all of it as
-//! [`Reject::Ambiguous`], and what comes within [`RUN_GAP`] after it too, because a fragment that is still on its way
-//! would fit the next run.
+//! AWS sends id 0 without the don't-fragment flag and without a UDP checksum: where that is fragmented, all
+//! datagrams of a source have one key. Then only an unbroken run is joined: from the first fragment to the
+//! last, in sequence, by one queue, nothing of the key in between, each within [`RUN_GAP`] of the one before.
+//! Anything else rejects all of it as [`Reject::Ambiguous`], and what comes within [`RUN_GAP`] after it too,
+//! because a fragment that is still on its way would fit the next run.
 //!
-//! That still lets through a loss of exactly the end of one datagram and the beginning of another of the same length, which
-//! is what a full ring does. So with id 0 and without a UDP checksum the inner packet is looked at: where it is whole and
-//! its own checksum is wrong, the join is [`Reject::Ambiguous`] as well. A packet that was mirrored with a wrong checksum is
-//! lost by that, which happens to no other frame; what was truncated by the mirror session has none to check.
+//! That still lets through a loss of exactly the end of one datagram and the beginning of another of the same
+//! length, which is what a full ring does. So with id 0 and without a UDP checksum the inner packet is looked
+//! at: where it is whole and its own checksum is wrong, the join is [`Reject::Ambiguous`] as well. A packet
+//! that was mirrored with a wrong checksum is lost by that, which happens to no other frame; what was
+//! truncated by the mirror session has none to check.
 //!
 //! # Memory
 //!
-//! All of it is planned at the start, and touched as it comes into use. When it is full, the source that holds most gives
-//! up its oldest datagram, as long as it holds more than a 64th of all; else the oldest of all goes. So one source's
-//! flood costs that source alone, and a flood from invented sources costs what has been waiting longest.
+//! All of it is planned at the start, and touched as it comes into use. When it is full, the source that
+//! holds most gives up its oldest datagram, as long as it holds more than a 64th of all; else the oldest of
+//! all goes. So one source's flood costs that source alone, and a flood from invented sources costs what has
+//! been waiting longest.
 
 mod blocks;
 mod fragment;
@@ -61,10 +65,12 @@ use crate::{
 
 /// How long a datagram is waited for, in ns.
 pub const TIMEOUT: u64 = 2_000_000_000;
-/// So many fragments of its source later a datagram is given up, however short the time: before ids come again.
+/// So many fragments of its source later a datagram is given up, however short the time: before ids come
+/// again.
 pub const MAX_DISTANCE: u64 = 16_384;
-/// With id 0: how long after one fragment the next may come, and how long an anomaly lasts, in ns. Paths that reorder do so
-/// by the difference of their queues, which is less; a fragment that is later than this is taken for lost.
+/// With id 0: how long after one fragment the next may come, and how long an anomaly lasts, in ns. Paths that
+/// reorder do so by the difference of their queues, which is less; a fragment that is later than this is
+/// taken for lost.
 pub const RUN_GAP: u64 = 100_000_000;
 /// The most fragments of one datagram: 65,535 bytes in an MTU of 576.
 pub const MAX_FRAGMENTS: usize = 128;
@@ -84,7 +90,8 @@ const SHARE: usize = 64;
 pub enum Outcome {
     /// It is held, or counted among the [rejected](Reassembler::take_rejected).
     Taken,
-    /// With it the datagram is whole. Its frame was appended to the buffer; it counts for as many received frames.
+    /// With it the datagram is whole. Its frame was appended to the buffer; it counts for as many received
+    /// frames.
     Complete {
         /// Frames that brought the datagram, duplicates included.
         frames: u64,
@@ -156,7 +163,8 @@ struct Datagram {
     /// Bytes held. With id 0: where the next fragment must begin, 0 where that is a first one.
     bytes: usize,
     total: Option<usize>,
-    /// Of the first fragment: bytes of the headers in front of its payload, where the IP header starts, the protocol.
+    /// Of the first fragment: bytes of the headers in front of its payload, where the IP header starts, the
+    /// protocol.
     headers: usize,
     network: usize,
     protocol: u8,
@@ -219,11 +227,13 @@ impl Reassembler {
         }
     }
 
-    /// Takes a frame that decapsulation has found to be a fragment, or any other: it is counted then by what is wrong with
-    /// it. `wire_len` is its length before a capture cut it, `now` a time in ns that does not go back by much.
+    /// Takes a frame that decapsulation has found to be a fragment, or any other: it is counted then by what
+    /// is wrong with it. `wire_len` is its length before a capture cut it, `now` a time in ns that does not
+    /// go back by much.
     ///
-    /// A completed datagram is appended to `joined` as one frame: Ethernet header, VLAN tags and IP header of its first
-    /// fragment, with lengths, flags and checksum of a whole packet, then UDP. It came when its last fragment did.
+    /// A completed datagram is appended to `joined` as one frame: Ethernet header, VLAN tags and IP header of
+    /// its first fragment, with lengths, flags and checksum of a whole packet, then UDP. It came when its
+    /// last fragment did.
     pub fn insert(
         &mut self,
         frame: &[u8],
@@ -246,8 +256,8 @@ impl Reassembler {
         Outcome::Taken
     }
 
-    /// Gives up what has been waited for long enough. Where time has gone back by more than that (another capture file),
-    /// everything.
+    /// Gives up what has been waited for long enough. Where time has gone back by more than that (another
+    /// capture file), everything.
     pub fn expire(&mut self, now: u64) {
         if now.saturating_add(TIMEOUT) < self.now {
             self.clear();
@@ -573,7 +583,8 @@ impl Reassembler {
             head[filled..filled + part.len()].copy_from_slice(part);
             filled += part.len();
         }
-        // The headers of the first may be longer than those of the fragment that said where the datagram ends.
+        // The headers of the first may be longer than those of the fragment that said where the datagram
+        // ends.
         let before = if matches!(datagram.key.source, Address::V4(_)) { headers - network } else { 0 };
         if before + bytes > MAX_LEN {
             return Err(Reject::BadOuter);
@@ -596,7 +607,8 @@ impl Reassembler {
         }
     }
 
-    /// A new datagram with room for its first fragment; `None`, and the fragment counted, where nothing can be freed.
+    /// A new datagram with room for its first fragment; `None`, and the fragment counted, where nothing can
+    /// be freed.
     fn open(&mut self, fragment: &Fragment<'_>, queue: u32, len: usize) -> Option<u32> {
         if !self.make_room(1, len, None) {
             self.reject(Reject::TableFull, 1);
@@ -771,8 +783,8 @@ pub const JOINED: usize = 2 * (MAX_HEADERS + MAX_LEN);
 /// Bytes that a joined frame may have at most.
 pub const MAX_JOINED: usize = MAX_HEADERS + MAX_LEN;
 
-/// Memory besides that of blocks, in bytes. The standard map keeps one entry in eight free, in a power of two of places,
-/// and a byte of state for each.
+/// Memory besides that of blocks, in bytes. The standard map keeps one entry in eight free, in a power of two
+/// of places, and a byte of state for each.
 fn tables_memory() -> usize {
     let places = (DATAGRAMS * 8 / 7 + 1).next_power_of_two();
     DATAGRAMS * (size_of::<Datagram>() + size_of::<Source>() + 2 * size_of::<u32>())
@@ -819,8 +831,8 @@ fn length(len: usize) -> [u8; 2] {
     u16::try_from(len).unwrap_or(u16::MAX).to_be_bytes()
 }
 
-/// Whether a UDP datagram is as long as it says, and has the checksum it says, if any. Where it has none and the id said
-/// nothing either, the inner packet is asked.
+/// Whether a UDP datagram is as long as it says, and has the checksum it says, if any. Where it has none and
+/// the id said nothing either, the inner packet is asked.
 fn is_whole(key: &Key, protocol: u8, bytes: &[u8]) -> bool {
     let Ok(datagram) = udp::Datagram::new_checked(bytes) else { return false };
     if protocol != udp::PROTOCOL || usize::from(datagram.length()) != bytes.len() {

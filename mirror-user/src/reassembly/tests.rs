@@ -1,5 +1,5 @@
-//! Properties over permuted, damaged and invented fragments, a naive reassembler as a second opinion, and tables for each
-//! rule that costs frames.
+//! Properties over permuted, damaged and invented fragments, a naive reassembler as a second opinion, and
+//! tables for each rule that costs frames.
 
 use std::collections::HashMap;
 
@@ -231,8 +231,8 @@ proptest! {
         prop_assert_eq!(rejected.not_tunnel + rejected.bad_outer + rejected.table_full, 0);
     }
 
-    /// Payloads that name their datagram, all of one length. Fragments of each keep their order, as a path keeps it: what a
-    /// fragment that overtook or replaced another would fit, no header shows.
+    /// Payloads that name their datagram, all of one length. Fragments of each keep their order, as a path
+    /// keeps it: what a fragment that overtook or replaced another would fit, no header shows.
     #[test]
     fn with_id_0_no_interleaving_joins_what_does_not_belong_together(
         turns in vec(any::<Index>(), 60),
@@ -241,16 +241,16 @@ proptest! {
         gaps in vec(prop_oneof![3 => Just(0), 1 => 0..300 * MS], 70),
     ) {
         let wholes: Vec<_> = (0..20).map(|number| datagram([10, 0, 0, 1], 0, 2000, number)).collect();
-        let mut queues: Vec<Vec<_>> = (0..streams)
-            .map(|stream| wholes.iter().skip(stream).step_by(streams).flat_map(|(_, parts)| parts).rev().collect())
-            .collect();
+        let parts_of = |stream| wholes.iter().skip(stream).step_by(streams).flat_map(|(_, parts)| parts);
+        let mut queues: Vec<Vec<_>> = (0..streams).map(|stream| parts_of(stream).rev().collect()).collect();
         let mut parts = Vec::new();
         for turn in turns {
             queues.retain(|queue| !queue.is_empty());
             if queues.is_empty() {
                 break;
             }
-            // Only where nothing is on its way the next may be late: fragments of a datagram come within RUN_GAP.
+            // Only where nothing is on its way the next may be late: fragments of a datagram come within
+            // RUN_GAP.
             let is_quiet = queues.iter().all(|queue| queue.len() % 2 == 0);
             let queue = turn.index(queues.len());
             parts.extend(queues[queue].pop().map(|part| (part, is_quiet)));
@@ -259,8 +259,11 @@ proptest! {
             let place = index.index(parts.len());
             parts.insert(place, (parts[place].0, false));
         }
-        let (parts, gaps): (Vec<_>, Vec<_>) =
-            parts.iter().zip(gaps).map(|((part, is_quiet), gap)| (*part, if *is_quiet { gap } else { 0 })).unzip();
+        let (parts, gaps): (Vec<_>, Vec<_>) = parts
+            .iter()
+            .zip(gaps)
+            .map(|((part, is_quiet), gap)| (*part, if *is_quiet { gap } else { 0 }))
+            .unzip();
         check_joins(&wholes, &parts, &gaps)?;
     }
 
@@ -619,7 +622,8 @@ fn memory_is_bounded_and_one_sources_flood_costs_that_source_alone() {
     let mut run = Run::over(reassembler);
     let mut good = 0;
     for number in 0..60_000_u16 {
-        // First fragments, then orphans, of one source; every hundredth of another is good, and takes its time.
+        // First fragments, then orphans, of one source; every hundredth of another is good, and takes its
+        // time.
         let (_, flood) = datagram([10, 66, 0, 1], number, 2960, 1);
         run.take(&flood[usize::from(number >= 30_000)]);
         if number % 100 < 2 {

@@ -107,9 +107,10 @@ struct Live {
 }
 
 impl Progress {
-    /// What the run had come to at most 50 ms ago; where a sink keeps it waiting, 50 ms before the wait or at half of what it
-    /// has come to, whichever is later. Of the time since the start `duration_s` has all. Frames that a sink still holds are
-    /// pending. What [sinks add](SinkFactory::report), as origins, is there while the run lasts.
+    /// What the run had come to at most 50 ms ago; where a sink keeps it waiting, 50 ms before the wait or at
+    /// half of what it has come to, whichever is later. Of the time since the start `duration_s` has all.
+    /// Frames that a sink still holds are pending. What [sinks add](SinkFactory::report), as origins, is
+    /// there while the run lasts.
     #[must_use]
     pub fn report(&self) -> Report {
         let Some((mut report, at)) = self.0.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -133,8 +134,8 @@ impl Progress {
 pub struct Flusher(Arc<AtomicBool>);
 
 impl Flusher {
-    /// Has every sink hand over what it buffers, at most 50 ms later, also while a pipe is silent; where a sink keeps the run
-    /// waiting, once it goes on.
+    /// Has every sink hand over what it buffers, at most 50 ms later, also while a pipe is silent; where a
+    /// sink keeps the run waiting, once it goes on.
     pub fn flush(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -223,8 +224,8 @@ impl ReplayBuilder {
         self
     }
 
-    /// Opens regular files when built and not when their turn comes, so that they can be read whatever rights the process
-    /// has by then. Each takes a file descriptor.
+    /// Opens regular files when built and not when their turn comes, so that they can be read whatever rights
+    /// the process has by then. Each takes a file descriptor.
     pub fn hold_open(mut self, hold_open: bool) -> Self {
         self.hold_open = hold_open;
         self
@@ -254,8 +255,8 @@ impl ReplayBuilder {
         self
     }
 
-    /// Whether outer frames that were fragmented on their way are [reassembled](crate::reassembly), by the times of the
-    /// capture. Default: yes; without, they are rejected as [`Reject::Fragment`].
+    /// Whether outer frames that were fragmented on their way are [reassembled](crate::reassembly), by the
+    /// times of the capture. Default: yes; without, they are rejected as [`Reject::Fragment`].
     pub fn reassemble(mut self, wanted: bool) -> Self {
         self.reassemble = wanted;
         self
@@ -279,8 +280,8 @@ impl ReplayBuilder {
         Ok(())
     }
 
-    /// Checks what can be checked before any frame is read. Of several files some may fail to open: that is logged, the others
-    /// are read, and the report has it.
+    /// Checks what can be checked before any frame is read. Of several files some may fail to open: that is
+    /// logged, the others are read, and the report has it.
     ///
     /// # Errors
     ///
@@ -319,7 +320,8 @@ impl ReplayBuilder {
     }
 }
 
-/// Whether a file is there to be read, better told before the first of many is replayed than after; and a regular one.
+/// Whether a file is there to be read, better told before the first of many is replayed than after; and a
+/// regular one.
 fn readable(file: &Path) -> io::Result<Option<File>> {
     if file == Path::new("-") {
         return Ok(None);
@@ -374,8 +376,9 @@ impl Replay {
     /// Reads the files to their end, or until it is [stopped](Self::stop_handle) or the count is reached, and
     /// closes the accounts.
     ///
-    /// What ends a file early (it is cut short, damaged, or no capture at all) ends that file: the frames before it have gone
-    /// to the sinks, the next file is read, and [`Report::files`] has the reason. [`Report::ended_by`] has the first.
+    /// What ends a file early (it is cut short, damaged, or no capture at all) ends that file: the frames
+    /// before it have gone to the sinks, the next file is read, and [`Report::files`] has the reason.
+    /// [`Report::ended_by`] has the first.
     ///
     /// # Errors
     ///

@@ -318,8 +318,8 @@ fn what_cannot_start_is_told_before_any_frame_is_read() {
     assert!(said(Replay::builder().file(folder.path())).contains("cannot be opened: is a directory"));
 }
 
-/// Reads a pipe whose writer sends half a frame more than one, and then nothing, without closing. Stops the run once
-/// `meanwhile` has returned.
+/// Reads a pipe whose writer sends half a frame more than one, and then nothing, without closing. Stops the
+/// run once `meanwhile` has returned.
 #[cfg(unix)]
 fn over_a_silent_pipe(meanwhile: impl FnOnce(&Flusher, &Log)) -> (Report, Arc<Log>) {
     let folder = TempDir::new().unwrap();

@@ -6,7 +6,8 @@ use ipnet::IpNet;
 
 /// VNIs and outer sources that are accepted; an empty list accepts all.
 ///
-/// On a live interface the XDP program applies it, before a frame costs anything; over capture files the worker does.
+/// On a live interface the XDP program applies it, before a frame costs anything; over capture files the
+/// worker does.
 #[derive(Clone, Debug, Default)]
 pub struct Allow {
     /// Sorted, without repetitions.

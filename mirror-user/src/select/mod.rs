@@ -16,8 +16,8 @@ use crate::frame::{Frame, MAX_BATCH, Segments};
 
 /// Which frames are selected, of all that come.
 ///
-/// VNIs and outer sources are judged first: on a live interface by the XDP program, before a frame costs anything. Filters
-/// are run by the worker over what was decapsulated.
+/// VNIs and outer sources are judged first: on a live interface by the XDP program, before a frame costs
+/// anything. Filters are run by the worker over what was decapsulated.
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct Selection {
@@ -96,8 +96,8 @@ impl Selection {
     }
 }
 
-/// Where a frame that is in several slices is put together for a filter, which reads anywhere. It takes memory with the
-/// first such frame.
+/// Where a frame that is in several slices is put together for a filter, which reads anywhere. It takes
+/// memory with the first such frame.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch(Vec<u8>);
 

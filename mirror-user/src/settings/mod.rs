@@ -1,7 +1,7 @@
 //! The settings of a run as one value: of a configuration file, of a command line, of an embedder.
 //!
-//! Each field is a key of a file, in kebab-case, and may be left out. [`Settings::over`] lays what was typed over what a file
-//! says, [`Settings::resolve`] adds the defaults, and two values may be compared.
+//! Each field is a key of a file, in kebab-case, and may be left out. [`Settings::over`] lays what was typed
+//! over what a file says, [`Settings::resolve`] adds the defaults, and two values may be compared.
 //!
 //! ```
 //! use mirror_user::settings::Settings;
@@ -223,9 +223,9 @@ impl Settings {
             ($($field:ident)*) => { $(self.$field.get_or_insert_with(Default::default);)* };
         }
         with_default! {
-            queues mode bind wait destination rx_ring port no_reassemble outer unbuffered snap per_origin max_origins
-            when_full print link hex hexascii ascii timestamps absolute forward_balance vlan_per_vni community_id json
-            latency sandbox on_output_end quiet verbose stats
+            queues mode bind wait destination rx_ring port no_reassemble outer unbuffered snap per_origin
+            max_origins when_full print link hex hexascii ascii timestamps absolute forward_balance
+            vlan_per_vni community_id json latency sandbox on_output_end quiet verbose stats
         }
         // An empty expression selects all packets, as none does.
         self.filter = self.filter.filter(|filter| !filter.text().is_empty());
@@ -243,9 +243,9 @@ impl From<SinkSettings> for Settings {
             }};
         }
         same! {
-            write format outer unbuffered snap file_size rotate_seconds file_count postrotate_command per_origin
-            max_origins min_free when_full print link hex hexascii ascii timestamps absolute verbose forward
-            forward_balance vlan_per_vni community_id filter outer_filter
+            write format outer unbuffered snap file_size rotate_seconds file_count postrotate_command
+            per_origin max_origins min_free when_full print link hex hexascii ascii timestamps absolute
+            verbose forward forward_balance vlan_per_vni community_id filter outer_filter
         }
     }
 }

@@ -109,7 +109,8 @@ choices! {
         /// Drop packets until there is space again
         #[default]
         Wait = "wait",
-        /// Delete the oldest complete files of this run, those of -z once their command has ended; wait where there is none
+        /// Delete the oldest complete files of this run, those of -z once their command has ended; wait where
+        /// there is none
         Delete = "delete",
         /// End the capture
         Stop = "stop",
@@ -486,7 +487,8 @@ impl fmt::Display for Interval {
     }
 }
 
-/// The size of a file in bytes, written as tcpdump's -C has it: millions of bytes, or with k, m or g behind it KiB, MiB or GiB.
+/// The size of a file in bytes, written as tcpdump's -C has it: millions of bytes, or with k, m or g behind
+/// it KiB, MiB or GiB.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Size(pub u64);
 

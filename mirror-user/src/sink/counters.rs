@@ -24,15 +24,16 @@ use crate::{
 
 /// Counts inner frames and bytes for each origin: outer source and VNI.
 ///
-/// A worker's table has room for a fixed number of origins, allocated before the first frame. When it is full, those with the
-/// fewest frames, half of it at most, go to one named bucket, [`Report::origins_other`]: so a flood of random VNIs costs no
-/// memory, the heaviest stay, whenever they came, and sums stay right. What came of an origin before it was in the table for
-/// good is in that bucket; [`Origin::at_least`] says of which origins that may be so.
+/// A worker's table has room for a fixed number of origins, allocated before the first frame. When it is
+/// full, those with the fewest frames, half of it at most, go to one named bucket, [`Report::origins_other`]:
+/// so a flood of random VNIs costs no memory, the heaviest stay, whenever they came, and sums stay right.
+/// What came of an origin before it was in the table for good is in that bucket; [`Origin::at_least`] says of
+/// which origins that may be so.
 #[derive(Debug)]
 pub struct Counters {
     max_origins: usize,
-    /// Keyed anew in each process: senders, who choose addresses and VNIs, cannot aim at one bucket of the table.
-    /// The workers share the key, so that their bitmaps can be put together.
+    /// Keyed anew in each process: senders, who choose addresses and VNIs, cannot aim at one bucket of the
+    /// table. The workers share the key, so that their bitmaps can be put together.
     hasher: RandomState,
     workers: Mutex<Vec<Arc<Published>>>,
 }
@@ -93,7 +94,8 @@ impl Counters {
     /// start and paged in as origins appear.
     #[must_use]
     pub fn memory_per_worker(&self) -> usize {
-        // The standard map keeps one entry in eight free, in a power of two of places, and a byte of state for each.
+        // The standard map keeps one entry in eight free, in a power of two of places, and a byte of state
+        // for each.
         let places = (room(self.max_origins) * 8 / 7 + 1).next_power_of_two();
         let origin = size_of::<(OriginKey, Known)>();
         places * (origin + 1) + self.max_origins * origin + 2 * DistinctBits::MEMORY
@@ -177,8 +179,8 @@ struct Table {
     other_distinct: DistinctBits,
 }
 
-/// What a table that may give origins up and take others in for ever never outgrows: places of those given up are cleared
-/// within it only where at most half of it is in use.
+/// What a table that may give origins up and take others in for ever never outgrows: places of those given up
+/// are cleared within it only where at most half of it is in use.
 fn room(max_origins: usize) -> usize {
     2 * max_origins.max(8)
 }
@@ -205,8 +207,8 @@ impl Table {
         self.known.insert(key, Known { tally, at_least: self.gave_up });
     }
 
-    /// Gives up origins with few frames: those that have no more than the median of a sample, half of the table at most. A
-    /// look at each place is spread over half as many newcomers.
+    /// Gives up origins with few frames: those that have no more than the median of a sample, half of the
+    /// table at most. A look at each place is spread over half as many newcomers.
     #[cold]
     fn give_up_lightest(&mut self) {
         let mut sample = [0; SAMPLE];
@@ -231,7 +233,8 @@ impl Table {
         });
         if !mem::replace(&mut self.gave_up, true) {
             tracing::warn!(
-                "more than {} origins (VNI and source): those with the fewest packets are counted together from now on",
+                "more than {} origins (VNI and source): those with the fewest packets are counted together \
+                from now on",
                 self.max_origins
             );
         }

@@ -1,8 +1,8 @@
 //! How many different keys there were, at least.
 
-/// A lower bound of the number of different keys, in fixed memory: one bit per hash value, as in linear counting
-/// (Whang, Vander-Zanden and Taylor, 1990), without its estimate. Equal keys set the same bit, so the number of bits
-/// set is never more than the number of keys.
+/// A lower bound of the number of different keys, in fixed memory: one bit per hash value, as in linear
+/// counting (Whang, Vander-Zanden and Taylor, 1990), without its estimate. Equal keys set the same bit, so
+/// the number of bits set is never more than the number of keys.
 #[derive(Clone, Debug)]
 pub(super) struct DistinctBits(Box<[u64]>);
 

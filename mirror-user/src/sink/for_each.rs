@@ -7,9 +7,9 @@ use crate::frame::{Batch, Frame};
 
 /// Calls a closure for each frame: the shortest way to a sink of one's own.
 ///
-/// All workers share the closure, so it is called from several threads at once. It runs on the worker, between the
-/// NIC and the next batch: what takes long belongs on a thread of its own, with a queue between that is never waited
-/// for. Frames are stamped in the kernel, as if the closure wanted [`Frame::time`].
+/// All workers share the closure, so it is called from several threads at once. It runs on the worker,
+/// between the NIC and the next batch: what takes long belongs on a thread of its own, with a queue between
+/// that is never waited for. Frames are stamped in the kernel, as if the closure wanted [`Frame::time`].
 ///
 /// An error ends the sink on that worker: the frame counts as failed, and so does every one after it.
 ///

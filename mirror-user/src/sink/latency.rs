@@ -13,10 +13,12 @@ use crate::{
     frame::Batch,
 };
 
-/// Measures the time from [`Frame::time`](crate::Frame::time) to this sink, in ns, into [`Report::latency_ns`].
+/// Measures the time from [`Frame::time`](crate::Frame::time) to this sink, in ns, into
+/// [`Report::latency_ns`].
 ///
-/// The clock is CLOCK_REALTIME on both ends and is read once a batch. It may be stepped in between: what would be
-/// negative counts as 0, what is above [`LatencySink::MAX_NS`] as that. Sinks before this one add to what it measures.
+/// The clock is CLOCK_REALTIME on both ends and is read once a batch. It may be stepped in between: what
+/// would be negative counts as 0, what is above [`LatencySink::MAX_NS`] as that. Sinks before this one add to
+/// what it measures.
 #[derive(Debug, Default)]
 pub struct LatencySink {
     /// What all workers have published; `None` before the first is built.

@@ -1,8 +1,9 @@
 //! Where decapsulated frames go.
 //!
-//! A [`SinkFactory`] is handed to the engine's builder; it builds one [`Sink`] per worker, on that worker's pinned
-//! thread, so a sink needs no lock. A batch is lent for one call. A sink that needs bytes for longer copies them into
-//! blocks of its own, and when none is free it drops and counts: it never makes the worker wait.
+//! A [`SinkFactory`] is handed to the engine's builder; it builds one [`Sink`] per worker, on that worker's
+//! pinned thread, so a sink needs no lock. A batch is lent for one call. A sink that needs bytes for longer
+//! copies them into blocks of its own, and when none is free it drops and counts: it never makes the worker
+//! wait.
 //!
 //! [`for_each`] makes a sink of a closure. One that keeps state for each worker implements both traits:
 //!
@@ -130,9 +131,9 @@ pub trait SinkFactory: Send + Sync {
         let _ = (entry, report);
     }
 
-    /// What keeps its output from taking frames; `None` where it takes them. Asked at any time, for reports of a run under way,
-    /// and once more after [`close`](Self::close), where [`SinkState::Waiting`](crate::account::SinkState::Waiting) is how the
-    /// sink ended.
+    /// What keeps its output from taking frames; `None` where it takes them. Asked at any time, for reports
+    /// of a run under way, and once more after [`close`](Self::close), where
+    /// [`SinkState::Waiting`](crate::account::SinkState::Waiting) is how the sink ended.
     fn halted(&self) -> Option<SinkHalt> {
         None
     }
@@ -158,8 +159,8 @@ pub trait Sink {
     ///
     /// # Errors
     ///
-    /// Ends this sink: frames after it count as failed, ingest and the other sinks go on. Of this batch, the frames
-    /// that [`stats`](Self::stats) does not know of count as failed too.
+    /// Ends this sink: frames after it count as failed, ingest and the other sinks go on. Of this batch, the
+    /// frames that [`stats`](Self::stats) does not know of count as failed too.
     fn batch(&mut self, batch: &Batch<'_>) -> Result<(), SinkError>;
 
     /// Called at least every 100 ms, loaded or idle: to flush and publish.
@@ -173,7 +174,8 @@ pub trait Sink {
     /// Where the offered frames are by now: `written + dropped + failed + pending` is what was offered.
     fn stats(&self) -> SinkStats;
 
-    /// Called after the last batch, also on a sink that has ended by an error. `pending` is 0 when it returns.
+    /// Called after the last batch, also on a sink that has ended by an error. `pending` is 0 when it
+    /// returns.
     ///
     /// # Errors
     ///
@@ -193,7 +195,8 @@ pub struct WorkerContext {
     pub queue: u32,
     /// Number of this worker, from 0.
     pub worker: usize,
-    /// How many workers the run was planned with; where a driver adds queues for the XDP program, more follow.
+    /// How many workers the run was planned with; where a driver adds queues for the XDP program, more
+    /// follow.
     pub workers: usize,
     /// CPU the worker is pinned to.
     pub cpu: Option<usize>,
@@ -201,8 +204,8 @@ pub struct WorkerContext {
     pub max_frame: usize,
     /// Tunnels that are decapsulated.
     pub tunnels: Tunnels,
-    /// Where the source can wait for its sinks, as a capture file can and a NIC cannot: a sink may make it wait instead
-    /// of dropping, until this is set.
+    /// Where the source can wait for its sinks, as a capture file can and a NIC cannot: a sink may make it
+    /// wait instead of dropping, until this is set.
     pub wait_until: Option<Arc<AtomicBool>>,
 }
 

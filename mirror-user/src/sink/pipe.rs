@@ -71,7 +71,8 @@ impl Pipe {
     }
 }
 
-/// Writes and flushes all of it, and says how much was taken if that does not work. `stop` ends a wait for a full pipe.
+/// Writes and flushes all of it, and says how much was taken if that does not work. `stop` ends a wait for a
+/// full pipe.
 pub(super) fn write(out: &mut dyn Write, bytes: &[u8], stop: impl Fn() -> bool) -> Result<(), Torn> {
     let mut taken = 0;
     while taken < bytes.len() {

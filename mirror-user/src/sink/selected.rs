@@ -8,8 +8,8 @@ use crate::{
     select::Selection,
 };
 
-/// Gives a sink only the frames of a selection, of those that the run selects, and a name of its own in the report. The
-/// worker counts the others as deselected for this sink.
+/// Gives a sink only the frames of a selection, of those that the run selects, and a name of its own in the
+/// report. The worker counts the others as deselected for this sink.
 ///
 /// # Examples
 ///

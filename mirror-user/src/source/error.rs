@@ -4,8 +4,8 @@ use std::io;
 
 use super::{MAX_BLOCK, MAX_FRAME};
 
-/// What is wrong with a capture: why it cannot be read any further, after the frames before that place have been delivered;
-/// or what was passed over, see [`Unread`](super::Unread).
+/// What is wrong with a capture: why it cannot be read any further, after the frames before that place have
+/// been delivered; or what was passed over, see [`Unread`](super::Unread).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CaptureError {
@@ -20,7 +20,8 @@ pub enum CaptureError {
         /// What the system said.
         source: io::Error,
     },
-    /// It ends within a header or a record: the writer was killed, the disk was full, or a copy is incomplete.
+    /// It ends within a header or a record: the writer was killed, the disk was full, or a copy is
+    /// incomplete.
     #[error("cut short at byte {at}, within the {what} that starts at byte {start}")]
     CutShort {
         /// Where it ends, in bytes from its start.
@@ -32,7 +33,8 @@ pub enum CaptureError {
     },
     /// It is no capture, or of a kind that is not read.
     #[error(
-        "not a capture file: starts with {0:#010x}, which is neither pcap nor pcapng; convert it with `editcap -F pcapng`"
+        "not a capture file: starts with {0:#010x}, which is neither pcap nor pcapng; convert it with \
+        `editcap -F pcapng`"
     )]
     UnknownFormat(u32),
     /// There is nothing in it.
@@ -66,8 +68,8 @@ pub enum CaptureError {
     },
     /// A block or frame is longer than any real one; most likely what comes before it is damaged.
     #[error(
-        "{what} at byte {at} claims {len} bytes, more than the {most} that are read; the capture is damaged there, and \
-         `editcap` or `pcapfix` may recover what follows"
+        "{what} at byte {at} claims {len} bytes, more than the {most} that are read; the capture is damaged \
+        there, and `editcap` or `pcapfix` may recover what follows"
     )]
     TooLarge {
         /// Where it starts, in bytes from the start of the capture.

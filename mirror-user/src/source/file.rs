@@ -29,18 +29,19 @@ pub const MAX_BLOCK: usize = 16 * 1024 * 1024;
 
 /// Reads a capture, classic pcap or pcapng, as a stream.
 ///
-/// Classic pcap in both byte orders, of µs and ns, and with Kuznetzov's "modified" records; pcapng with any number of
-/// sections, of either byte order, with time resolutions and offsets, enhanced, simple and obsolete packet blocks.
-/// Link types are Ethernet, and Linux cooked (`tcpdump -i any`), BSD loopback and raw IP, which are given an Ethernet header:
-/// the hardware addresses in it are as good as the capture's. Packets of other link types are counted, and so is what
-/// contradicts itself or the format where it is known what comes after it: see [`Unread`].
+/// Classic pcap in both byte orders, of µs and ns, and with Kuznetzov's "modified" records; pcapng with any
+/// number of sections, of either byte order, with time resolutions and offsets, enhanced, simple and obsolete
+/// packet blocks. Link types are Ethernet, and Linux cooked (`tcpdump -i any`), BSD loopback and raw IP,
+/// which are given an Ethernet header: the hardware addresses in it are as good as the capture's. Packets of
+/// other link types are counted, and so is what contradicts itself or the format where it is known what comes
+/// after it: see [`Unread`].
 ///
-/// What is compressed with gzip, or with Zstandard where the feature `zstd` is on, is unpacked on the way, whatever its name:
-/// its first bytes show, and it may have any number of members or frames.
+/// What is compressed with gzip, or with Zstandard where the feature `zstd` is on, is unpacked on the way,
+/// whatever its name: its first bytes show, and it may have any number of members or frames.
 ///
-/// Memory is bounded: 256 KiB; up to 32 MiB where a pcapng holds blocks of up to [`MAX_BLOCK`]; up to 8 MiB for the interfaces
-/// of a section of it and the link types that are not read; for what is compressed 64 KiB more, and a window, which is 32 KiB
-/// with gzip and up to 128 MiB with Zstandard, as `zstd -d` has it.
+/// Memory is bounded: 256 KiB; up to 32 MiB where a pcapng holds blocks of up to [`MAX_BLOCK`]; up to 8 MiB
+/// for the interfaces of a section of it and the link types that are not read; for what is compressed 64 KiB
+/// more, and a window, which is 32 KiB with gzip and up to 128 MiB with Zstandard, as `zstd -d` has it.
 ///
 /// # Examples
 ///
@@ -68,11 +69,13 @@ pub struct CaptureReader<R> {
     unread: Unread,
 }
 
-/// What a capture holds that was not lent as a frame. No more is known of what comes after the place of an error.
+/// What a capture holds that was not lent as a frame. No more is known of what comes after the place of an
+/// error.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Unread {
-    /// Packets of link types that are not read, by the number of the link type (tcpdump.org, "Link-layer header types").
+    /// Packets of link types that are not read, by the number of the link type (tcpdump.org, "Link-layer
+    /// header types").
     pub link_types: BTreeMap<u16, u64>,
     /// Packets and blocks that contradict themselves or the format, and were passed over.
     pub broken: u64,
@@ -105,7 +108,8 @@ pub(super) enum Step {
     Packet { len: usize, packet: Packet },
     /// Something of this length that contradicts itself or the format.
     Broken { len: usize, error: CaptureError },
-    /// The same, but the length itself is doubtful, and need not be held. Whether it is a loss if the length is right.
+    /// The same, but the length itself is doubtful, and need not be held. Whether it is a loss if the length
+    /// is right.
     Unsure { len: usize, error: CaptureError, is_loss: bool },
 }
 
@@ -241,13 +245,14 @@ impl<R: Read> CaptureReader<R> {
 
     /// The next frames, up to `most` and [`MAX_BATCH`]; `None` at the end.
     ///
-    /// Reads only when it holds no complete frame, so that what comes through a pipe is not held back to fill a batch.
-    /// The batch is empty where the reader has a timeout (`TimedOut` or `WouldBlock`) and it passed, and where much was
-    /// unpacked or passed over that holds no frame.
+    /// Reads only when it holds no complete frame, so that what comes through a pipe is not held back to fill
+    /// a batch. The batch is empty where the reader has a timeout (`TimedOut` or `WouldBlock`) and it passed,
+    /// and where much was unpacked or passed over that holds no frame.
     ///
     /// # Errors
     ///
-    /// Why the capture cannot be read any further; the frames before that place have been delivered by earlier calls.
+    /// Why the capture cannot be read any further; the frames before that place have been delivered by
+    /// earlier calls.
     pub fn next_batch(&mut self, most: usize) -> Result<Option<Captures<'_>>, CaptureError> {
         /// Records and blocks without a frame that are passed over before the caller has a say.
         const PATIENCE: usize = 4096;
@@ -425,7 +430,8 @@ impl From<CaptureError> for Stop {
     }
 }
 
-/// Recognises the format by its magic number, and how many bytes of the window that took; `None` if it takes more.
+/// Recognises the format by its magic number, and how many bytes of the window that took; `None` if it takes
+/// more.
 fn detect(window: &[u8]) -> Result<Option<(Format, usize)>, CaptureError> {
     let Some(magic) = window.first_chunk().map(|magic| u32::from_le_bytes(*magic)) else { return Ok(None) };
     if Pcap::knows(magic) {
@@ -434,8 +440,8 @@ fn detect(window: &[u8]) -> Result<Option<(Format, usize)>, CaptureError> {
     if PcapNg::knows(magic) {
         return Ok(Some((Format::PcapNg(PcapNg::default()), 0)));
     }
-    // The first bytes of what is often found around captures, read as above, and how many of them matter. Of those that are
-    // unpacked this is what was within one: it was compressed twice.
+    // The first bytes of what is often found around captures, read as above, and how many of them matter. Of
+    // those that are unpacked this is what was within one: it was compressed twice.
     let compressed = [
         ("gzip", 0x8b1f, 0xffff),
         ("xz", 0x587a_37fd, u32::MAX),

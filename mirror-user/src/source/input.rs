@@ -4,7 +4,8 @@ use std::io::{self, ErrorKind, Read};
 
 use super::unpack::{Damage, Unpacked};
 
-/// Bytes kept free before the window, so that a frame's first header can be replaced by a longer one in place.
+/// Bytes kept free before the window, so that a frame's first header can be replaced by a longer one in
+/// place.
 pub(super) const HEADROOM: usize = 16;
 
 /// Size of the window at first; records longer than that make it double.
@@ -37,8 +38,8 @@ impl<R: Read> Input<R> {
         Self { reader, buffer: vec![0; HEADROOM + WINDOW], start: HEADROOM, end: HEADROOM, offset: 0 }
     }
 
-    /// Reads once. Moves the window to the front first where it must, so positions in [`buffer`](Self::buffer) taken
-    /// before are void.
+    /// Reads once. Moves the window to the front first where it must, so positions in
+    /// [`buffer`](Self::buffer) taken before are void.
     pub(super) fn fill(&mut self) -> io::Result<Fill> {
         if self.end == self.buffer.len() {
             if self.start > HEADROOM {

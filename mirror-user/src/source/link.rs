@@ -1,7 +1,8 @@
 //! Link layers, and how a frame of another one is made to start with an Ethernet header.
 //!
-//! `tcpdump -i any` writes Linux cooked frames, and others have headers of their own. What a decapsulator needs of their header is what Ethernet has, so an
-//! Ethernet header is written over the end of theirs, in the reader's own buffer.
+//! `tcpdump -i any` writes Linux cooked frames, and others have headers of their own. What a decapsulator
+//! needs of their header is what Ethernet has, so an Ethernet header is written over the end of theirs, in
+//! the reader's own buffer.
 
 use std::ops::Range;
 
@@ -16,19 +17,19 @@ pub(super) enum Link {
     Cooked,
     /// `LINKTYPE_LINUX_SLL2`, 276.
     Cooked2,
-    /// `LINKTYPE_NULL`, 0, of the loopback of BSDs: the address family as their `AF_` has it, in the byte order of the host that
-    /// captured. `LINKTYPE_LOOP`, 108, of OpenBSD's: the same in network byte order.
+    /// `LINKTYPE_NULL`, 0, of the loopback of BSDs: the address family as their `AF_` has it, in the byte
+    /// order of the host that captured. `LINKTYPE_LOOP`, 108, of OpenBSD's: the same in network byte order.
     Loopback,
-    /// From the IP header on: `LINKTYPE_RAW` 101, also as 12 and 14, the numbers of `DLT_RAW` on most systems and on OpenBSD,
-    /// which files should not have and have; `LINKTYPE_IPV4` 228, `LINKTYPE_IPV6` 229.
+    /// From the IP header on: `LINKTYPE_RAW` 101, also as 12 and 14, the numbers of `DLT_RAW` on most systems
+    /// and on OpenBSD, which files should not have and have; `LINKTYPE_IPV4` 228, `LINKTYPE_IPV6` 229.
     Ip,
 }
 
 /// Length of the header that the others are replaced by, in bytes.
 const ETHERNET: u32 = 14;
 
-/// Address families of loopback headers. IPv6 has a number of its own on each system: Linux, NetBSD and OpenBSD, FreeBSD,
-/// macOS.
+/// Address families of loopback headers. IPv6 has a number of its own on each system: Linux, NetBSD and
+/// OpenBSD, FreeBSD, macOS.
 const AF_INET: u32 = 2;
 const AF_INET6: [u32; 4] = [10, 24, 28, 30];
 
@@ -76,8 +77,8 @@ impl Link {
 
     /// Makes the frame at `frame` start with an Ethernet header, and says where it lies then.
     ///
-    /// At least 14 bytes before the frame must be free to be overwritten. A frame that ends within its own link
-    /// header becomes an empty one.
+    /// At least 14 bytes before the frame must be free to be overwritten. A frame that ends within its own
+    /// link header becomes an empty one.
     pub(super) fn make_ethernet(self, buffer: &mut [u8], frame: Range<usize>) -> Range<usize> {
         let bytes = &buffer[frame.clone()];
         let header_len = self.header_len() as usize;
@@ -129,7 +130,8 @@ impl Link {
 mod tests {
     use super::*;
 
-    /// Makes a frame of a link header and three bytes of payload Ethernet, inside a buffer with room in front.
+    /// Makes a frame of a link header and three bytes of payload Ethernet, inside a buffer with room in
+    /// front.
     fn made(link: Link, header: &[u8], payload: &[u8]) -> Vec<u8> {
         let mut buffer = vec![0xaa; 16];
         buffer.extend_from_slice(header);

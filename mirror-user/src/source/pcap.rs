@@ -68,8 +68,8 @@ impl Pcap {
         if self.big_endian { u32::from_be_bytes } else { u32::from_le_bytes }
     }
 
-    /// Whether what the window starts with may be a record, as random bytes hardly ever may; `None` as long as too little is
-    /// there.
+    /// Whether what the window starts with may be a record, as random bytes hardly ever may; `None` as long
+    /// as too little is there.
     pub(super) fn is_plausible(&self, window: &[u8]) -> Option<bool> {
         let Fields { fraction, captured, .. } = self.fields(window)?;
         Some(captured as usize <= MAX_FRAME && u64::from(fraction) < NS_PER_S / self.unit_ns)

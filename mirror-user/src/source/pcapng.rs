@@ -1,8 +1,8 @@
 //! pcapng: sections of blocks (draft-ietf-opsawg-pcapng).
 //!
-//! Only blocks that matter to the frames are looked into: section headers, interface descriptions, and the three kinds
-//! of packet blocks. The rest is skipped by its length. All is read in place: what a parser would make of a block's options
-//! takes many times the block's own bytes, and nearly none of them matter here.
+//! Only blocks that matter to the frames are looked into: section headers, interface descriptions, and the
+//! three kinds of packet blocks. The rest is skipped by its length. All is read in place: what a parser would
+//! make of a block's options takes many times the block's own bytes, and nearly none of them matter here.
 
 use super::{
     CaptureError, MAX_BLOCK, MAX_FRAME,
@@ -15,7 +15,8 @@ const INTERFACE_DESCRIPTION: u32 = 1;
 const OBSOLETE_PACKET: u32 = 2;
 const SIMPLE_PACKET: u32 = 3;
 const ENHANCED_PACKET: u32 = 6;
-/// The highest of the numbers that were given one after the other; others are of blocks that hardly anybody writes.
+/// The highest of the numbers that were given one after the other; others are of blocks that hardly anybody
+/// writes.
 const LAST_COMMON: u32 = 12;
 /// Custom blocks, and their kind that is not to be copied (section 4.7).
 const CUSTOM: [u32; 2] = [0xbad, 0x4000_0bad];
@@ -35,7 +36,8 @@ const END_OF_OPTIONS: u16 = 0;
 const IF_TSRESOL: u16 = 9;
 const IF_TSOFFSET: u16 = 14;
 
-/// More interfaces than this in one section are taken for damage: real captures have one for each NIC or tunnel.
+/// More interfaces than this in one section are taken for damage: real captures have one for each NIC or
+/// tunnel.
 const MAX_INTERFACES: usize = 1 << 16;
 
 /// The longest block that is passed over without being held: it may be anything, but is damage as a rule.
@@ -84,8 +86,8 @@ impl PcapNg {
         magic == SECTION_HEADER
     }
 
-    /// Whether what the window starts with may be a block, as random bytes hardly ever may; `None` as long as too little is
-    /// there.
+    /// Whether what the window starts with may be a block, as random bytes hardly ever may; `None` as long as
+    /// too little is there.
     pub(super) fn is_plausible(&self, window: &[u8]) -> Option<bool> {
         let [kind, len, first] = header(window)?;
         if u32::from_le_bytes(kind) == SECTION_HEADER {
@@ -211,9 +213,9 @@ impl PcapNg {
         Ok(())
     }
 
-    /// Fields of an enhanced packet block (section 4.3) are interface, time, captured and original length; of an obsolete one
-    /// (appendix A) the same, but for an interface of 16 bits and a drop count. A simple one (section 4.4) has the original
-    /// length alone, and no time.
+    /// Fields of an enhanced packet block (section 4.3) are interface, time, captured and original length; of
+    /// an obsolete one (appendix A) the same, but for an interface of 16 bits and a drop count. A simple one
+    /// (section 4.4) has the original length alone, and no time.
     fn packet(&self, kind: u32, body: &[u8]) -> Result<Packet, Wrong> {
         const FIELDS: &str = "the packet block is shorter than its fields";
         let word = |at| self.word(body, at).ok_or(FIELDS);

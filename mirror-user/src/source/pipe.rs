@@ -1,7 +1,7 @@
 //! Reading what may keep its reader waiting: pipes, FIFOs, terminals.
 //!
-//! The standard library reads without a timeout, so a thread does the waiting. It ends with the stream; one that waits
-//! for a writer who never writes again ends with the process.
+//! The standard library reads without a timeout, so a thread does the waiting. It ends with the stream; one
+//! that waits for a writer who never writes again ends with the process.
 
 use std::{
     io::{self, ErrorKind, Read},

@@ -1,7 +1,8 @@
-//! Compressed captures: gzip (RFC 1952) and Zstandard (RFC 8878), recognised by their first bytes and unpacked member by member.
+//! Compressed captures: gzip (RFC 1952) and Zstandard (RFC 8878), recognised by their first bytes and
+//! unpacked member by member.
 //!
-//! What a decoder holds is bounded by its window, and how much comes out by the buffer that is given. A stream that gives next
-//! to nothing for what it takes gives its reader a say now and then.
+//! What a decoder holds is bounded by its window, and how much comes out by the buffer that is given. A
+//! stream that gives next to nothing for what it takes gives its reader a say now and then.
 
 use std::{
     fmt,

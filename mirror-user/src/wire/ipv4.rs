@@ -41,8 +41,8 @@ impl<'a> Packet<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::Malformed`] where the version is not 4 or the header length is below 20 bytes, [`Error::Truncated`]
-    /// where the bytes end within the header or its options.
+    /// [`Error::Malformed`] where the version is not 4 or the header length is below 20 bytes,
+    /// [`Error::Truncated`] where the bytes end within the header or its options.
     #[inline]
     pub fn new_checked(bytes: &'a [u8]) -> Result<Self, Error> {
         let (header, rest) = split::<HEADER_LEN>(bytes)?;
@@ -67,8 +67,8 @@ impl<'a> Packet<'a> {
         HEADER_LEN + self.options.len()
     }
 
-    /// Length of header and payload as the header says, in bytes. 0 in segments that the sender has yet to cut up
-    /// (TSO, BIG TCP).
+    /// Length of header and payload as the header says, in bytes. 0 in segments that the sender has yet to
+    /// cut up (TSO, BIG TCP).
     #[inline]
     #[must_use]
     pub fn total_len(&self) -> u16 {
@@ -89,7 +89,8 @@ impl<'a> Packet<'a> {
         be16(self.header, field::FLAGS_FRAGMENT_OFFSET) & MORE_FRAGMENTS != 0
     }
 
-    /// Where in its datagram the payload of a fragment belongs, in units of 8 bytes; 0 for a whole one and the first.
+    /// Where in its datagram the payload of a fragment belongs, in units of 8 bytes; 0 for a whole one and
+    /// the first.
     #[inline]
     #[must_use]
     pub fn fragment_offset(&self) -> u16 {

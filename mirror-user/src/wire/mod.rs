@@ -1,11 +1,11 @@
 //! Views over the bytes of one protocol header each. No I/O, no allocation, no copy.
 //!
-//! A view is made once by `new_checked`, which proves that the header is there and whole; its accessors then cannot
-//! fail. The header is kept as an array of the protocol's fixed length, so that this proof is the compiler's, and
-//! reading a field costs no bounds check.
+//! A view is made once by `new_checked`, which proves that the header is there and whole; its accessors then
+//! cannot fail. The header is kept as an array of the protocol's fixed length, so that this proof is the
+//! compiler's, and reading a field costs no bounds check.
 //!
-//! Lengths declared by a header are given as they are on the wire, never trusted: users of one compare it with what
-//! is there.
+//! Lengths declared by a header are given as they are on the wire, never trusted: users of one compare it
+//! with what is there.
 
 pub mod ethernet;
 pub mod ipv4;
@@ -39,7 +39,8 @@ fn split<const LEN: usize>(bytes: &[u8]) -> Result<(&[u8; LEN], &[u8]), Error> {
     bytes.split_first_chunk().ok_or(Error::Truncated { needed: LEN, present: bytes.len() })
 }
 
-/// A field's bytes. Field ranges are constants within the header's length, so no check is left after inlining.
+/// A field's bytes. Field ranges are constants within the header's length, so no check is left after
+/// inlining.
 #[inline]
 pub(crate) fn array<const LEN: usize, const N: usize>(header: &[u8; LEN], field: Range<usize>) -> [u8; N] {
     let mut bytes = [0; N];
@@ -67,7 +68,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_view_takes_or_refuses_any_bytes_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+        fn every_view_takes_or_refuses_any_bytes_without_a_panic(
+            bytes in prop::collection::vec(any::<u8>(), 0..80),
+        ) {
             if let Ok(frame) = ethernet::Frame::new_checked(&bytes) {
                 prop_assert_eq!(frame.payload().len() + ethernet::HEADER_LEN, bytes.len());
                 let _ = (frame.destination(), frame.source(), frame.ethertype());

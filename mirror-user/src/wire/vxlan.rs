@@ -11,7 +11,8 @@ pub const PORT: u16 = 4789;
 /// The I flag, "VNI is valid", in the header's first word.
 pub(crate) const FLAG_VNI: u32 = 0x0800_0000;
 
-/// The P flag of VXLAN-GPE: the last byte of the first word is the next protocol (draft-ietf-nvo3-vxlan-gpe section 3).
+/// The P flag of VXLAN-GPE: the last byte of the first word is the next protocol (draft-ietf-nvo3-vxlan-gpe
+/// section 3).
 const FLAG_NEXT_PROTOCOL: u32 = 0x0400_0000;
 
 /// Next protocols of VXLAN-GPE.
@@ -70,15 +71,16 @@ impl<'a> Packet<'a> {
         be32(self.header, field::VNI_RESERVED) >> 8
     }
 
-    /// What the payload is, where the header says so: VXLAN-GPE, whose flag RFC 7348 has among the reserved ones.
+    /// What the payload is, where the header says so: VXLAN-GPE, whose flag RFC 7348 has among the reserved
+    /// ones.
     #[must_use]
     pub(crate) fn next_protocol(&self) -> Option<u8> {
         let word = be32(self.header, field::FLAGS_RESERVED);
         (word & FLAG_NEXT_PROTOCOL != 0).then(|| word.to_be_bytes()[3])
     }
 
-    /// Whether a flag other than I or a reserved bit is set. RFC 7348 wants them zero when sent and ignored on
-    /// receipt.
+    /// Whether a flag other than I or a reserved bit is set. RFC 7348 wants them zero when sent and ignored
+    /// on receipt.
     #[inline]
     #[must_use]
     pub fn has_reserved_bits(&self) -> bool {

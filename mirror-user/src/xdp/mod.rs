@@ -60,7 +60,8 @@ pub(crate) enum ProgramSetupError {
     #[error("attach: {0}")]
     Attach(#[source] io::Error),
     #[error(
-        "the kernel has no bpf_link for XDP (needs 5.9): the program would stay attached after a crash, so it is not"
+        "the kernel has no bpf_link for XDP (needs 5.9): the program would stay attached after a crash, so \
+        it is not"
     )]
     NoLink,
     #[error("the kernel's tracepoint xdp_redirect_err does not name the map (needs 5.13)")]
@@ -168,8 +169,8 @@ impl Program {
         })?;
         let link = program.take_link(id).map_err(ProgramSetupError::Verify)?;
         let Ok(link) = FdLink::try_from(link) else {
-            // aya fell back to netlink, whose attachment outlives us, and the conversion has forgotten it. Attaching the
-            // same program once more gives back a handle by which it can be detached.
+            // aya fell back to netlink, whose attachment outlives us, and the conversion has forgotten it.
+            // Attaching the same program once more gives back a handle by which it can be detached.
             if let Ok(again) = program.attach_to_if_index(ifindex, mode) {
                 program.detach(again).map_err(ProgramSetupError::Verify)?;
             }
@@ -231,7 +232,8 @@ struct OwnAddresses {
 }
 
 impl OwnAddresses {
-    /// Addresses that stay are there throughout; of a family with more than the map takes the MAC alone decides.
+    /// Addresses that stay are there throughout; of a family with more than the map takes the MAC alone
+    /// decides.
     fn set(&mut self, addresses: &Addresses) -> Result<(), ProgramSetupError> {
         let fits = |len: usize| len <= abi::MAX_ADDRESSES as usize;
         let v4: BTreeSet<_> =

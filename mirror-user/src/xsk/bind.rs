@@ -1,7 +1,8 @@
 //! From nothing to a bound socket: socket, UMEM, ring sizes, mappings, and, when the fill ring is full, bind.
 //!
-//! In this order on every kernel: before 6.4 `xsk_mmap` refuses every ring of a bound socket with EBUSY ("xsk: allow
-//! remap of fill and/or completion rings"). And with a fill ring that is full before bind no frame finds it empty.
+//! In this order on every kernel: before 6.4 `xsk_mmap` refuses every ring of a bound socket with EBUSY
+//! ("xsk: allow remap of fill and/or completion rings"). And with a fill ring that is full before bind no
+//! frame finds it empty.
 
 use std::{
     io,
@@ -28,8 +29,8 @@ use super::{
     umem::Umem,
 };
 
-/// Descriptors of a ring that the kernel wants to be there and that is never used: fill and completion ring belong to
-/// every UMEM, whichever way its frames go.
+/// Descriptors of a ring that the kernel wants to be there and that is never used: fill and completion ring
+/// belong to every UMEM, whichever way its frames go.
 pub(super) const UNUSED_RING: u32 = 64;
 /// How long a bind is tried again after EBUSY: the kernel frees a closed socket's queue a moment later.
 const BIND_PATIENCE: Duration = Duration::from_secs(2);

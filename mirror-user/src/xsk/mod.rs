@@ -1,8 +1,8 @@
 //! AF_XDP: UMEM, rings, frames. The only place where memory shared with the kernel is touched.
 //!
-//! A [`Socket`] owns a UMEM and its four rings. Every chunk of the UMEM is at any time either the kernel's (in the fill
-//! ring, or being written), in the RX ring, or in a [`Received`] batch; descriptors leave this module only as borrowed
-//! bytes, so a chunk cannot be given back twice, nor read after it was given back.
+//! A [`Socket`] owns a UMEM and its four rings. Every chunk of the UMEM is at any time either the kernel's
+//! (in the fill ring, or being written), in the RX ring, or in a [`Received`] batch; descriptors leave this
+//! module only as borrowed bytes, so a chunk cannot be given back twice, nor read after it was given back.
 //!
 //! A [`Transmitter`] has a UMEM of its own, whose chunks are free, in the TX ring, or on their way out.
 //!

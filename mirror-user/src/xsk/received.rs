@@ -25,8 +25,8 @@ pub(crate) struct Frames<'a, T> {
     times: T,
 }
 
-/// The frames of a batch of which some are in several descriptors; `None` for one in more than a batch has. A type of its
-/// own: what it needs would keep the other's state out of registers.
+/// The frames of a batch of which some are in several descriptors; `None` for one in more than a batch has. A
+/// type of its own: what it needs would keep the other's state out of registers.
 #[derive(Debug)]
 pub(crate) struct FramesInSeveral<'a, T> {
     descriptors: Frames<'a, T>,
@@ -41,10 +41,11 @@ pub(crate) type Pieces<'a> = ArrayVec<&'a [u8], MAX_BATCH>;
 /// Where is kept which of [`Pieces`] belong to which frame.
 pub(crate) type Several<'a> = ArrayVec<Slices<'a>, { MAX_BATCH / 2 }>;
 
-/// Where the receive times of a batch come from, all of them CLOCK_REALTIME in ns. A loop is made for each kind, so that
-/// one that needs no stamps has no code for them.
+/// Where the receive times of a batch come from, all of them CLOCK_REALTIME in ns. A loop is made for each
+/// kind, so that one that needs no stamps has no code for them.
 pub(crate) trait Times {
-    /// Asks for the cache lines that will be read because of it, of the frame at this address, [`AHEAD`] before its turn.
+    /// Asks for the cache lines that will be read because of it, of the frame at this address, [`AHEAD`]
+    /// before its turn.
     fn fetch(&self, start: usize);
 
     /// The time of the next frame.
@@ -177,8 +178,8 @@ impl Drop for Received<'_> {
             return;
         }
         *continued = *scatter_gather && continues(&rx.descriptor(self.count - 1));
-        // Every borrow of the frames' bytes has ended, because it was a borrow of this batch. In aligned chunks the
-        // kernel takes any address within one for the whole.
+        // Every borrow of the frames' bytes has ended, because it was a borrow of this batch. In aligned
+        // chunks the kernel takes any address within one for the whole.
         for nth in 0..self.count {
             fill.put(nth, rx.descriptor(nth).addr);
         }
@@ -267,12 +268,14 @@ impl<'a, T: Times> Frames<'a, T> {
     }
 }
 
-/// The bytes of a descriptor of a batch, for as long as `holder`, which the batch or its ring is, is borrowed.
+/// The bytes of a descriptor of a batch, for as long as `holder`, which the batch or its ring is, is
+/// borrowed.
 fn lent<'a, T>(umem: usize, descriptor: &libc::xdp_desc, _holder: &'a T) -> &'a [u8] {
     let start = ptr::with_exposed_provenance(address(umem, descriptor));
-    // SAFETY: the kernel puts only frames within the UMEM into the ring; its mapping lives as long as the socket,
-    // and its provenance was exposed when it was mapped. The frame is out of the rings until the batch is dropped,
-    // which the lifetime `'a` forbids while the bytes are borrowed; nobody writes to them meanwhile.
+    // SAFETY: the kernel puts only frames within the UMEM into the ring; its mapping lives as long as the
+    // socket, and its provenance was exposed when it was mapped. The frame is out of the rings until the
+    // batch is dropped, which the lifetime `'a` forbids while the bytes are borrowed; nobody writes to them
+    // meanwhile.
     unsafe { slice::from_raw_parts(start, descriptor.len as usize) }
 }
 
@@ -285,14 +288,14 @@ fn address(umem: usize, descriptor: &libc::xdp_desc) -> usize {
 /// What is in the metadata area in front of a frame.
 fn in_front_of(bytes: &[u8]) -> u64 {
     let place = ptr::with_exposed_provenance::<u64>(bytes.as_ptr().addr() - STAMP_LEN);
-    // SAFETY: a frame starts at least XDP_PACKET_HEADROOM into its chunk, so the bytes before it belong to the same
-    // chunk of the same mapping, whose provenance was exposed when it was mapped. They are ours
-    // as long as the frame is. The address needs no alignment.
+    // SAFETY: a frame starts at least XDP_PACKET_HEADROOM into its chunk, so the bytes before it belong to
+    // the same chunk of the same mapping, whose provenance was exposed when it was mapped. They are ours as
+    // long as the frame is. The address needs no alignment.
     unsafe { place.read_unaligned() }
 }
 
-/// How many frames before its turn a frame's headers are asked for: some 100 ns of work, which is what a cache line of
-/// the kernel's core takes to come over.
+/// How many frames before its turn a frame's headers are asked for: some 100 ns of work, which is what a
+/// cache line of the kernel's core takes to come over.
 const AHEAD: u32 = 8;
 /// Bytes of a cache line.
 const LINE: usize = 64;

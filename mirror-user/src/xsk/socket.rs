@@ -22,9 +22,10 @@ use crate::frame::MAX_BATCH;
 
 /// Bytes in front of each frame that XDP programs may use (`XDP_PACKET_HEADROOM`).
 const XDP_HEADROOM: u32 = 256;
-/// Bytes asked for beside them. Chunks start at a cache line, so a frame starts 8 bytes before the end of one: what
-/// decapsulation reads of a mirrored frame, from the ethertype at 12 to the inner length that ends at 70, then lies in
-/// a single line of 64 bytes, the one that must come over from the kernel's core in any case.
+/// Bytes asked for beside them. Chunks start at a cache line, so a frame starts 8 bytes before the end of
+/// one: what decapsulation reads of a mirrored frame, from the ethertype at 12 to the inner length that ends
+/// at 70, then lies in a single line of 64 bytes, the one that must come over from the kernel's core in any
+/// case.
 pub(crate) const FRAME_HEADROOM: u32 = 56;
 /// What a chunk has less for a frame.
 pub(crate) const HEADROOM: u32 = XDP_HEADROOM + FRAME_HEADROOM;
@@ -88,7 +89,8 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// Takes the memory and binds. Call it on the thread that will use the socket: memory is taken from its node.
+    /// Takes the memory and binds. Call it on the thread that will use the socket: memory is taken from its
+    /// node.
     ///
     /// Nothing is received before the socket is in an XSKMAP.
     pub(crate) fn open(ifindex: u32, queue: u32, config: &Config) -> Result<Self, XskError> {
@@ -129,8 +131,8 @@ impl Socket {
         Received::new(self, count)
     }
 
-    /// Of the first `count` descriptors those that make whole frames: one that continues behind them waits in the ring for
-    /// the next batch. A single frame may have more than were asked for.
+    /// Of the first `count` descriptors those that make whole frames: one that continues behind them waits in
+    /// the ring for the next batch. A single frame may have more than were asked for.
     fn whole_frames(&mut self, count: u32) -> u32 {
         let ends = |rx: &RxRing, nth: &u32| !continues(&rx.descriptor(*nth));
         if let Some(last) = (0..count).rev().find(|nth| ends(&self.rx, nth)) {
@@ -140,14 +142,15 @@ impl Socket {
         let count = self.rx.available(most);
         match (0..count).find(|nth| ends(&self.rx, nth)) {
             Some(last) => last + 1,
-            // A frame of more than a batch has, which no driver makes (`MAX_SKB_FRAGS`): taken piece by piece, and
-            // rejected with its last.
+            // A frame of more than a batch has, which no driver makes (`MAX_SKB_FRAGS`): taken piece by
+            // piece, and rejected with its last.
             None if count == most => count,
             None => 0,
         }
     }
 
-    /// Waits until the RX ring has something, or the time is over. An interface that is down counts as nothing.
+    /// Waits until the RX ring has something, or the time is over. An interface that is down counts as
+    /// nothing.
     pub(crate) fn wait(&mut self, timeout: Duration) -> io::Result<()> {
         let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
         match poll(&mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)], timeout) {
@@ -156,7 +159,8 @@ impl Socket {
         }
     }
 
-    /// Has the socket poll its NIC queue from this thread (`Documentation/networking/napi.rst`, busy polling).
+    /// Has the socket poll its NIC queue from this thread (`Documentation/networking/napi.rst`, busy
+    /// polling).
     ///
     /// `budget` is the most frames one poll takes.
     pub(crate) fn prefer_busy_poll(&self, budget: i32) -> io::Result<()> {
@@ -181,8 +185,8 @@ impl Socket {
 
     /// Runs the NIC queue's poll on this thread, if busy polling was asked for.
     pub(crate) fn drive(&self) {
-        // What the call returns means nothing: frames show in the RX ring, and an interface that is down is the link
-        // watch's to report.
+        // What the call returns means nothing: frames show in the RX ring, and an interface that is down is
+        // the link watch's to report.
         let _ = recv(&self.socket, &mut [0_u8; 0][..], RecvFlags::DONTWAIT);
     }
 

@@ -2,26 +2,29 @@
 
 use mirror_ebpf::mirror::STAMP_EVERY;
 
-/// How much older than the newest one before it a stamp may be, in ns: CPUs that serve one queue in turn may overtake
-/// each other by this much.
+/// How much older than the newest one before it a stamp may be, in ns: CPUs that serve one queue in turn may
+/// overtake each other by this much.
 const OVERTAKEN: u64 = 100_000;
-/// A frame that came between a stamp and now may have that stamp's time unread where this is no more apart, in ns.
+/// A frame that came between a stamp and now may have that stamp's time unread where this is no more apart,
+/// in ns.
 const NEAR: u64 = 100_000;
-/// So many frames in a row may have no stamp of their own. One in [`STAMP_EVERY`] has, of which rings may lose some.
+/// So many frames in a row may have no stamp of their own. One in [`STAMP_EVERY`] has, of which rings may
+/// lose some.
 const LEFT_OUT: u64 = 4 * STAMP_EVERY;
-/// And so old may the stamp before them be, in ns: what the longest ring takes in at the rate from which frames are left
-/// out where ticks are longest, 1024 in 10 ms.
+/// And so old may the stamp before them be, in ns: what the longest ring takes in at the rate from which
+/// frames are left out where ticks are longest, 1024 in 10 ms.
 const LATE: u64 = 320_000_000;
 /// Frames left out between two that have a stamp.
 const LAST: u64 = STAMP_EVERY - 1;
 
 /// Distinguishes stamps from what else may be in front of a frame.
 ///
-/// At high rates the program stamps one frame in [`STAMP_EVERY`], and a driver without a metadata area makes no room for
-/// any. Where there is no stamp the place keeps what it held: the zeros of a fresh UMEM, or the stamp of an earlier
-/// frame in the same chunk. Both are older than frames that came since. Nothing is written there to distinguish them: a
-/// line that the worker writes to costs the kernel's core several times what one costs that was only read, when it puts
-/// the next frame there. For the same reason nothing is read where no stamp is expected.
+/// At high rates the program stamps one frame in [`STAMP_EVERY`], and a driver without a metadata area makes
+/// no room for any. Where there is no stamp the place keeps what it held: the zeros of a fresh UMEM, or the
+/// stamp of an earlier frame in the same chunk. Both are older than frames that came since. Nothing is
+/// written there to distinguish them: a line that the worker writes to costs the kernel's core several times
+/// what one costs that was only read, when it puts the next frame there. For the same reason nothing is read
+/// where no stamp is expected.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stamps {
     /// What to add to CLOCK_MONOTONIC to have CLOCK_REALTIME, in ns.
@@ -40,8 +43,9 @@ impl Stamps {
         Self { realtime_offset, missing: 0, newest: now, since: LEFT_OUT }
     }
 
-    /// The receive time of the next frame, which was in the ring at `now`, CLOCK_REALTIME in ns; `read` gives what is
-    /// in front of it. `None`, and counted, where neither it nor one of those shortly before it has a stamp.
+    /// The receive time of the next frame, which was in the ring at `now`, CLOCK_REALTIME in ns; `read` gives
+    /// what is in front of it. `None`, and counted, where neither it nor one of those shortly before it has a
+    /// stamp.
     pub(super) fn take(&mut self, now: u64, read: impl FnOnce() -> u64) -> Option<u64> {
         if self.reads(now) {
             let stamp = read();
@@ -59,8 +63,9 @@ impl Stamps {
         Some(self.realtime(self.newest))
     }
 
-    /// Whether the area in front of the next frame is read: right after a stamp, because then each may have one; where
-    /// a stamp is due, and from there on until one is found; and where the last one is too long ago.
+    /// Whether the area in front of the next frame is read: right after a stamp, because then each may have
+    /// one; where a stamp is due, and from there on until one is found; and where the last one is too long
+    /// ago.
     fn reads(&self, now: u64) -> bool {
         self.since == 0 || self.since >= LAST || !self.is_near(now)
     }
@@ -121,8 +126,9 @@ mod tests {
         assert_eq!(stamps.read(START + 1, START + 1_100_000), Some(START + 1_000_000));
     }
 
-    /// Frames 1 us apart, of which one in 16 has a stamp and the others what was there before; `keeps` says which the
-    /// ring did not lose, `behind` how many frames the worker is late. Gives how often it looked for a stamp.
+    /// Frames 1 us apart, of which one in 16 has a stamp and the others what was there before; `keeps` says
+    /// which the ring did not lose, `behind` how many frames the worker is late. Gives how often it looked
+    /// for a stamp.
     fn one_in_sixteen(frames: u64, behind: u64, keeps: impl Fn(u64) -> bool) -> u64 {
         let (mut stamps, mut looks) = (Stamps::new(START, 0), 0);
         for frame in (0..frames).filter(|frame| keeps(*frame)) {

@@ -1,5 +1,5 @@
-//! An AF_XDP socket that sends, in copy mode: the kernel makes a packet of each descriptor within sendto(2), past queueing
-//! disciplines, and hands it to the driver.
+//! An AF_XDP socket that sends, in copy mode: the kernel makes a packet of each descriptor within sendto(2),
+//! past queueing disciplines, and hands it to the driver.
 
 use std::{
     io,
@@ -17,8 +17,8 @@ use super::{
     umem::{Chunks, HugePages, Umem},
 };
 
-/// Frames that one sendto(2) takes at least (`TX_BATCH_SIZE` of the kernel's `net/xdp/xsk.c`): with no more than these in
-/// the ring, EAGAIN means that the driver or the socket's memory is full, and nothing else.
+/// Frames that one sendto(2) takes at least (`TX_BATCH_SIZE` of the kernel's `net/xdp/xsk.c`): with no more
+/// than these in the ring, EAGAIN means that the driver or the socket's memory is full, and nothing else.
 pub(crate) const BURST: usize = 32;
 
 /// Bytes of a chunk, and the most a descriptor has.
@@ -68,8 +68,9 @@ pub(crate) struct Transmitter {
 }
 
 impl Transmitter {
-    /// Takes the memory and binds to a queue of an interface. Frames of more than 4096 bytes go in several descriptors, for
-    /// which kernel 6.6 is needed; before it they are refused, see [`max_frame`](Self::max_frame).
+    /// Takes the memory and binds to a queue of an interface. Frames of more than 4096 bytes go in several
+    /// descriptors, for which kernel 6.6 is needed; before it they are refused, see
+    /// [`max_frame`](Self::max_frame).
     pub(crate) fn open(ifindex: u32, queue: u32, longest: usize) -> Result<Self, XskError> {
         let in_one = CHUNK as usize;
         if longest > in_one {
@@ -114,10 +115,10 @@ impl Transmitter {
         self.max_frame
     }
 
-    /// Copies a frame, given in parts, to where the kernel will take it from. Whether there was room: not behind
-    /// [`BURST`] frames that were not flushed, nor behind or in front of one that takes several descriptors, not for more
-    /// than [`max_frame`](Self::max_frame) bytes, not while the driver has all chunks, and not while the kernel has not
-    /// passed over what was made invalid.
+    /// Copies a frame, given in parts, to where the kernel will take it from. Whether there was room: not
+    /// behind [`BURST`] frames that were not flushed, nor behind or in front of one that takes several
+    /// descriptors, not for more than [`max_frame`](Self::max_frame) bytes, not while the driver has all
+    /// chunks, and not while the kernel has not passed over what was made invalid.
     pub(crate) fn put(&mut self, parts: &[&[u8]]) -> bool {
         let len: usize = parts.iter().map(|part| part.len()).sum();
         let descriptors = len.div_ceil(CHUNK as usize).max(1);
@@ -148,9 +149,9 @@ impl Transmitter {
                 let (now, later) = part.split_at(part.len().min(here - filled));
                 let at = usize::try_from(chunk).unwrap_or(usize::MAX).wrapping_add(filled);
                 let to = self.umem.start().as_ptr().wrapping_add(at);
-                // SAFETY: the chunk is nobody else's, being out of the free ones and in no ring; `filled` and what is
-                // copied are together at most its size, so the copy stays within it. The part is memory of the caller's,
-                // which the UMEM is not.
+                // SAFETY: the chunk is nobody else's, being out of the free ones and in no ring; `filled` and
+                // what is copied are together at most its size, so the copy stays within it. The part is
+                // memory of the caller's, which the UMEM is not.
                 unsafe { to.copy_from_nonoverlapping(now.as_ptr(), now.len()) };
                 filled += now.len();
                 part = if later.is_empty() { parts.next().unwrap_or_default() } else { later };
@@ -191,8 +192,8 @@ impl Transmitter {
         }
     }
 
-    /// Leaves driver and socket alone for a while. Not in poll(2), which in copy mode sends too, and keeps to itself what was
-    /// dropped (`xsk_poll`).
+    /// Leaves driver and socket alone for a while. Not in poll(2), which in copy mode sends too, and keeps to
+    /// itself what was dropped (`xsk_poll`).
     fn wait() {
         thread::sleep(PAUSE);
     }
@@ -244,8 +245,8 @@ impl Transmitter {
         burst
     }
 
-    /// Takes back what the kernel has not taken of `count` descriptors, and says how many those are; `untouched` is whether
-    /// it refused before it looked at the ring.
+    /// Takes back what the kernel has not taken of `count` descriptors, and says how many those are;
+    /// `untouched` is whether it refused before it looked at the ring.
     ///
     /// How far it got within the ring the kernel publishes only at its end. So the rest is made invalid, the
     /// kernel is sent over it, and its own count of invalid descriptors is the answer.
@@ -255,13 +256,13 @@ impl Transmitter {
         let passed = self.pass_over();
         let refused = match (before, self.invalid_descriptors()) {
             (Ok(before), Ok(after)) if passed => after.saturating_sub(before).min(count),
-            // It went down while it had some of them: which is not known, so their chunks stay out until they are
-            // completed, and those that were not taken for good.
+            // It went down while it had some of them: which is not known, so their chunks stay out until they
+            // are completed, and those that were not taken for good.
             _ if !untouched => return count,
             _ => count,
         };
-        // First what did get out, so that it is not taken back twice. The last ones are those that were not taken: they
-        // are in no ring any more, or invalid there.
+        // First what did get out, so that it is not taken back twice. The last ones are those that were not
+        // taken: they are in no ring any more, or invalid there.
         self.reclaim();
         let kept = self.queued.len().saturating_sub(usize::try_from(refused).unwrap_or(usize::MAX));
         while self.queued.len() > kept {
@@ -272,8 +273,8 @@ impl Transmitter {
         refused
     }
 
-    /// Sends the kernel over what was made invalid, and says whether nothing is left: since 6.6 it passes over one
-    /// descriptor in a call (`xskq_cons_read_desc`), before over all.
+    /// Sends the kernel over what was made invalid, and says whether nothing is left: since 6.6 it passes
+    /// over one descriptor in a call (`xskq_cons_read_desc`), before over all.
     fn pass_over(&self) -> bool {
         (0..2 * TX_RING).any(|_| self.tx.outstanding() == 0 || self.kick().is_err())
             && self.tx.outstanding() == 0

@@ -52,7 +52,8 @@ impl Chunks {
 
 /// A mapped memfd, as long as this lives.
 ///
-/// A memfd and no private memory: a process that is handed the file can map the same frames, and a fork copies nothing.
+/// A memfd and no private memory: a process that is handed the file can map the same frames, and a fork
+/// copies nothing.
 #[derive(Debug)]
 pub(super) struct Umem {
     start: NonNull<u8>,
@@ -88,8 +89,8 @@ impl Umem {
         let len = chunks.bytes().next_multiple_of(page);
         let file = memfd_create(c"mirror-umem", MemfdFlags::CLOEXEC | kind)?;
         ftruncate(&file, len as u64)?;
-        // Every page now, or none: a pool of huge pages or a memory limit that falls short is an error here, and SIGBUS
-        // where the page is touched.
+        // Every page now, or none: a pool of huge pages or a memory limit that falls short is an error here,
+        // and SIGBUS where the page is touched.
         fallocate(&file, FallocateFlags::empty(), 0, len as u64)?;
         let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED | MapFlags::POPULATE);
         // SAFETY: the kernel chooses the place, so nothing that exists is mapped over.
@@ -100,7 +101,8 @@ impl Umem {
         Ok(Self { start, len, chunks, in_huge_pages, _file: file })
     }
 
-    /// Makes it a socket's. The kernel holds its pages in memory until the socket is closed, and counts them as locked.
+    /// Makes it a socket's. The kernel holds its pages in memory until the socket is closed, and counts them
+    /// as locked.
     pub(super) fn register(&self, socket: impl AsFd) -> Result<(), XskError> {
         let registration = XdpUmemReg {
             addr: self.base() as u64,
@@ -131,8 +133,8 @@ impl Umem {
 
 impl Drop for Umem {
     fn drop(&mut self) {
-        // SAFETY: the whole of the mapping made in `map`; every holder of an address in it belongs to the socket that owns
-        // this. The kernel has its pages by itself.
+        // SAFETY: the whole of the mapping made in `map`; every holder of an address in it belongs to the
+        // socket that owns this. The kernel has its pages by itself.
         if let Err(error) = unsafe { munmap(self.start.as_ptr().cast(), self.len) } {
             tracing::debug!(error = %io::Error::from(error), "munmap of the UMEM");
         }

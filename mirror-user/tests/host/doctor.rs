@@ -1,8 +1,8 @@
 //! The doctor: what it says of recorded hosts, word for word, and what it finds on a live one.
 //!
-//! `profiles/*.json` are facts in the form that `mirror doctor --json` prints under `facts`, composed from what drivers and
-//! AWS's documentation say of such hosts; the `.txt` beside each is the whole report. After a change of wording, `mirror
-//! doctor --facts FILE.json` prints the new one, to be read before it is kept.
+//! `profiles/*.json` are facts in the form that `mirror doctor --json` prints under `facts`, composed from
+//! what drivers and AWS's documentation say of such hosts; the `.txt` beside each is the whole report. After
+//! a change of wording, `mirror doctor --facts FILE.json` prints the new one, to be read before it is kept.
 
 use std::{
     collections::BTreeSet,

@@ -31,7 +31,8 @@ impl Namespace {
         self.inside.ip(arguments).unwrap();
     }
 
-    /// Runs `work` on a thread of its own inside the namespace (and outside of it in `/sys`, which stays the host's).
+    /// Runs `work` on a thread of its own inside the namespace (and outside of it in `/sys`, which stays the
+    /// host's).
     pub(crate) fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         self.inside.enter(work).unwrap()
     }

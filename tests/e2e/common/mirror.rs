@@ -256,7 +256,8 @@ pub(crate) fn state(cable: &Cable) -> [String; 4] {
         mirror_lab::run(cable.target.command("cat").arg(file)).expect("setting of the interface")
     };
     let link = || cable.target.ip(&format!("-details -json link show dev {CAPTURE}")).expect("link");
-    // The kernel says so of an interface that has just come up, until its link watch has run: no doing of ours.
+    // The kernel says so of an interface that has just come up, until its link watch has run: no doing of
+    // ours.
     let deadline = Instant::now() + Duration::from_secs(2);
     while link().contains("\"operstate\":\"UNKNOWN\"") && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(50));
@@ -328,7 +329,8 @@ pub(crate) fn sink<'a>(report: &'a Value, name: &str) -> &'a Value {
     sinks.iter().find(|sink| sink["name"] == name).unwrap_or_else(|| panic!("no sink {name} in {report:#}"))
 }
 
-/// A capture file that our parser and tshark both read to its very end. Guests have no tshark: there the parser alone.
+/// A capture file that our parser and tshark both read to its very end. Guests have no tshark: there the
+/// parser alone.
 #[track_caller]
 pub(crate) fn whole_capture(file: &Path) -> CaptureFile {
     let capture = readable_capture(file);
@@ -355,11 +357,12 @@ pub(crate) fn frames(count: u32) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     (outer, inner)
 }
 
-/// Sends frames one by one to a run that writes `out.pcapng` in this directory, and USR2, until one frame is in the file before
-/// its time; gives the inner ones and the hidden name of the file.
+/// Sends frames one by one to a run that writes `out.pcapng` in this directory, and USR2, until one frame is
+/// in the file before its time; gives the inner ones and the hidden name of the file.
 ///
-/// A frame waits in its block for 900 ms and more, unless the block is full: one that is in the file earlier was flushed. One
-/// such round in twenty is proof; a machine that never comes to write within that time is no judge.
+/// A frame waits in its block for 900 ms and more, unless the block is full: one that is in the file earlier
+/// was flushed. One such round in twenty is proof; a machine that never comes to write within that time is no
+/// judge.
 #[track_caller]
 pub(crate) fn flush_by_usr2(
     run: &Mirror,
@@ -399,7 +402,8 @@ pub(crate) fn inject(cable: &Cable, count: u32) -> Vec<Vec<u8>> {
     inner
 }
 
-/// Sends so many generated frames, in bursts that fit a ring: few if any are lost, and no CPU is busy keeping a pace.
+/// Sends so many generated frames, in bursts that fit a ring: few if any are lost, and no CPU is busy keeping
+/// a pace.
 pub(crate) fn burst(cable: &Cable, frames: u64) {
     burst_of(cable, Traffic::default(), frames);
 }
@@ -416,8 +420,8 @@ pub(crate) fn burst_of(cable: &Cable, traffic: Traffic, frames: u64) {
     }
 }
 
-/// The reader of a run's standard output goes after so many bytes of it: the sink ends, ingest goes on, and the run's end
-/// says so. `frames` are more than all buffers hold.
+/// The reader of a run's standard output goes after so many bytes of it: the sink ends, ingest goes on, and
+/// the run's end says so. `frames` are more than all buffers hold.
 #[track_caller]
 pub(crate) fn lose_reader(cable: &Cable, run: Mirror, mut reader: ChildStdout, bytes: usize, frames: u64) {
     inject(cable, 10);

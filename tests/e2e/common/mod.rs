@@ -1,5 +1,5 @@
-//! What the end-to-end tests share: a cable with the generator at one end and the engine at the other, and sinks that
-//! know what they should get.
+//! What the end-to-end tests share: a cable with the generator at one end and the engine at the other, and
+//! sinks that know what they should get.
 #![expect(dead_code, reason = "each test binary takes what it needs")]
 
 pub(crate) mod disk;

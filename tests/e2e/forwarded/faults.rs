@@ -1,4 +1,5 @@
-//! Targets that are too small, full, stuck, down or gone: it is counted for them and reported, and other outputs are unaffected.
+//! Targets that are too small, full, stuck, down or gone: it is counted for them and reported, and other
+//! outputs are unaffected.
 
 use std::{
     io::Read as _,

@@ -16,8 +16,8 @@ use super::{
 /// What the rule is about: a request for so many bytes.
 const BYTES: usize = 4_711;
 
-/// Real HTTP, mirrored by the kernel's VXLAN device, forwarded to `target`, where Suricata listens on `ids0` of the
-/// namespace that `listener` makes.
+/// Real HTTP, mirrored by the kernel's VXLAN device, forwarded to `target`, where Suricata listens on `ids0`
+/// of the namespace that `listener` makes.
 fn suricata_sees(target: &str, listener: impl FnOnce(&Lab, &MirrorSource) -> Namespace) {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();

@@ -1,5 +1,5 @@
-//! What is forwarded, as those see it who take it: tcpdump and Suricata on TAP devices and at the other end of cables,
-//! another mirror target, tshark over TCP. Needs root.
+//! What is forwarded, as those see it who take it: tcpdump and Suricata on TAP devices and at the other end
+//! of cables, another mirror target, tshark over TCP. Needs root.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,4 +1,5 @@
-//! One tenant's fragments beside another's with the same addresses and ids: a group of targets keeps each datagram whole.
+//! One tenant's fragments beside another's with the same addresses and ids: a group of targets keeps each
+//! datagram whole.
 
 use mirror_lab::{
     Injector, Listener, fragment,

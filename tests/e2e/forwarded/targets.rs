@@ -177,7 +177,8 @@ fn tunnelled(near: &str, far: &str, target: &str, vni: impl Fn(u32) -> u32) {
     vnis.dedup();
     let wanted: Vec<_> = vnis.into_iter().map(|vni| (near_address.to_owned(), vni.into())).collect();
     assert_eq!(origins, wanted);
-    // Flows have source ports of their own, so frames of different ones may come by different queues: one here.
+    // Flows have source ports of their own, so frames of different ones may come by different queues: one
+    // here.
     same_frames(&inner, &readable_capture(&path.join("second.pcapng")).frames()).expect("the inner frames");
 }
 

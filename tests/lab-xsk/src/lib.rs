@@ -1,7 +1,9 @@
-//! AF_XDP sockets that are not ours, for the lab: an [`XskSender`] and an [`XskReceiver`] over xsk-rs and libxdp, which
-//! share no code with the engine. What they and the engine say of the same traffic is two opinions.
+//! AF_XDP sockets that are not ours, for the lab: an [`XskSender`] and an [`XskReceiver`] over xsk-rs and
+//! libxdp, which share no code with the engine. What they and the engine say of the same traffic is two
+//! opinions.
 //!
-//! A crate of its own, because libxdp wants clang, m4 and libelf to be built: without it, nothing of the engine does.
+//! A crate of its own, because libxdp wants clang, m4 and libelf to be built: without it, nothing of the
+//! engine does.
 #![warn(missing_docs)]
 #![expect(unsafe_code, reason = "xsk-rs leaves it to its callers that a chunk is in one place at a time")]
 

@@ -38,7 +38,8 @@ impl XskReceiver {
     ///
     /// # Errors
     ///
-    /// [`LabError::Unexpected`] where libxdp refuses a socket, [`LabError::Bpf`] where the program cannot be attached.
+    /// [`LabError::Unexpected`] where libxdp refuses a socket, [`LabError::Bpf`] where the program cannot be
+    /// attached.
     pub fn attach(
         end: &VethEnd,
         queues: u32,
@@ -56,13 +57,13 @@ impl XskReceiver {
         Ok(Self { program, sockets, begun })
     }
 
-    /// Waits for so many frames, and a moment for more. Those of one queue are in their order, queues one after the
-    /// other in each batch.
+    /// Waits for so many frames, and a moment for more. Those of one queue are in their order, queues one
+    /// after the other in each batch.
     ///
     /// # Errors
     ///
-    /// [`LabError::Unexpected`] where fewer come within 10 s of the one before, where more come, and where the kernel
-    /// counted a loss.
+    /// [`LabError::Unexpected`] where fewer come within 10 s of the one before, where more come, and where
+    /// the kernel counted a loss.
     pub fn collect(&mut self, count: usize) -> Result<Vec<Vec<u8>>> {
         let mut frames = Vec::with_capacity(count);
         let mut last = Instant::now();

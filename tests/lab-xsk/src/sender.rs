@@ -20,7 +20,8 @@ use crate::{
 const CHUNKS: u32 = 256;
 /// Bytes of a chunk.
 const CHUNK_SIZE: u32 = 4096;
-/// Bytes that XDP keeps for itself at the start of a chunk (`XDP_PACKET_HEADROOM`), on this way, too, as xsk-rs has it.
+/// Bytes that XDP keeps for itself at the start of a chunk (`XDP_PACKET_HEADROOM`), on this way, too, as
+/// xsk-rs has it.
 const XDP_HEADROOM: u32 = 256;
 /// Bytes of a frame in one chunk.
 const ROOM: usize = (CHUNK_SIZE - XDP_HEADROOM) as usize;
@@ -35,7 +36,8 @@ const DEFAULT_PACE: u32 = 20_000;
 /// How long the kernel may keep all chunks.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Sends raw frames on a queue of an interface in copy mode at a bounded pace, and proves that the interface lost none.
+/// Sends raw frames on a queue of an interface in copy mode at a bounded pace, and proves that the interface
+/// lost none.
 ///
 /// Frames longer than 3,840 bytes need several descriptors.
 #[derive(Debug)]
@@ -79,13 +81,14 @@ impl XskSender {
         self
     }
 
-    /// Sends the frames in sequence and gives how many there were, once the kernel has given every chunk back.
+    /// Sends the frames in sequence and gives how many there were, once the kernel has given every chunk
+    /// back.
     ///
     /// # Errors
     ///
-    /// [`LabError::Io`] where the kernel refuses a call; [`LabError::Unexpected`] where a frame does not fit its
-    /// descriptors, where the kernel finds a descriptor invalid or keeps the chunks for 10 s, and where the interface counted a
-    /// drop.
+    /// [`LabError::Io`] where the kernel refuses a call; [`LabError::Unexpected`] where a frame does not fit
+    /// its descriptors, where the kernel finds a descriptor invalid or keeps the chunks for 10 s, and where
+    /// the interface counted a drop.
     pub fn send<'a>(&mut self, frames: impl IntoIterator<Item = &'a [u8]>) -> Result<u64> {
         let dropped = |end: &VethEnd| -> Result<u64> {
             Ok(InterfaceCounters::read(&end.namespace, &end.interface)?.tx_dropped)

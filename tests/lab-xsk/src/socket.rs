@@ -89,15 +89,15 @@ impl XskSocket {
         Ok(Self { rx, fill, _completion: completion, umem, batch: [FrameDesc::default(); BATCH] })
     }
 
-    /// Takes up to 64 descriptors off the RX ring and gives their chunks back, after `look` was given the bytes of each
-    /// and whether the frame goes on in the next one. Gives how many there were.
+    /// Takes up to 64 descriptors off the RX ring and gives their chunks back, after `look` was given the
+    /// bytes of each and whether the frame goes on in the next one. Gives how many there were.
     pub fn turn_over(&mut self, mut look: impl FnMut(&[u8], bool)) -> usize {
         // SAFETY: the queue is this UMEM's, and its frames become ours.
         let count = unsafe { self.rx.consume(&mut self.batch) };
         let taken = &self.batch[..count];
         for chunk in taken {
-            // SAFETY: the descriptor comes from this UMEM's queue; the kernel writes to the chunk again only after the
-            // fill ring has it.
+            // SAFETY: the descriptor comes from this UMEM's queue; the kernel writes to the chunk again only
+            // after the fill ring has it.
             let data = unsafe { self.umem.data(chunk) };
             look(data.contents(), chunk.has_more_frames());
         }

@@ -22,9 +22,10 @@ const SSH: u16 = 22;
 const DNS: u16 = 53;
 const NTP: u16 = 123;
 
-/// A hundred frames with the outer header values seen in AWS, the same on every call: outer IPv4 with TOS 0, id 0, no
-/// fragment bits and TTL 255, no UDP checksum, source ports of 0xff80 to 0xffff that are equal for both directions
-/// of a flow, VXLAN flags 0x08, no padding. Inside: SSH over TCP, questions and answers of the VPC's resolver, NTP.
+/// A hundred frames with the outer header values seen in AWS, the same on every call: outer IPv4 with TOS 0,
+/// id 0, no fragment bits and TTL 255, no UDP checksum, source ports of 0xff80 to 0xffff that are equal for
+/// both directions of a flow, VXLAN flags 0x08, no padding. Inside: SSH over TCP, questions and answers of
+/// the VPC's resolver, NTP.
 ///
 /// # Errors
 ///

@@ -20,7 +20,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 ///
 /// # Errors
 ///
-/// [`LabError::Io`] where it cannot be started, [`LabError::Command`] where it ends with something else than 0.
+/// [`LabError::Io`] where it cannot be started, [`LabError::Command`] where it ends with something else than
+/// 0.
 pub fn run(command: &mut Command) -> Result<String> {
     let Output { status, stdout, stderr } = command
         .stdin(Stdio::null())

@@ -35,8 +35,8 @@ pub enum LabError {
         /// The loader's answer.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// Something of the lab is not as it must be: bad settings, bad bytes in a file, an answer that is not the one
-    /// asked for.
+    /// Something of the lab is not as it must be: bad settings, bad bytes in a file, an answer that is not
+    /// the one asked for.
     #[error("{0}")]
     Unexpected(String),
 }

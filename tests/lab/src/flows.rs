@@ -18,7 +18,8 @@ const MARK: usize = 8 + 4 + 1 + 4;
 const PAYLOAD: u32 = 64;
 /// IP payload of a first fragment: what an MTU of 1500 holds.
 const FIRST_FRAGMENT: usize = 1480;
-/// One flow in so many sends its datagrams in fragments; a multiple of 4, so that all of them are UDP over IPv4.
+/// One flow in so many sends its datagrams in fragments; a multiple of 4, so that all of them are UDP over
+/// IPv4.
 const FRAGMENTED: u32 = 100;
 
 /// Which frame of [`frames`] one is.
@@ -33,8 +34,8 @@ pub struct FlowFrame {
 }
 
 impl FlowFrame {
-    /// Reads it from a frame, inner or outer; nothing where the frame is none of ours. Each fragment of a datagram has
-    /// it.
+    /// Reads it from a frame, inner or outer; nothing where the frame is none of ours. Each fragment of a
+    /// datagram has it.
     pub fn of(frame: &[u8]) -> Option<Self> {
         let start = frame.windows(MAGIC.len()).position(|bytes| bytes == MAGIC)?;
         let mark = frame.get(start..start + MARK)?;
@@ -76,9 +77,10 @@ impl FlowFrame {
     }
 }
 
-/// Inner frames of `flows` flows, the same on every call: in each of `rounds` rounds, each flow's client and then its
-/// server sends once. Half of the flows are TCP, half UDP, half of each IPv4, half IPv6; every hundredth sends its
-/// datagrams in two fragments, so that there are more frames than turns. All 5-tuples differ.
+/// Inner frames of `flows` flows, the same on every call: in each of `rounds` rounds, each flow's client and
+/// then its server sends once. Half of the flows are TCP, half UDP, half of each IPv4, half IPv6; every
+/// hundredth sends its datagrams in two fragments, so that there are more frames than turns. All 5-tuples
+/// differ.
 ///
 /// # Errors
 ///

@@ -8,8 +8,8 @@ const IPV6_HEADER: usize = 40;
 /// Number of the fragment header (RFC 8200 section 4.5).
 const IPV6_FRAGMENT: u8 = 44;
 
-/// Cuts a whole frame, over IPv4 or over IPv6 without extension headers, at these offsets of its IP payload: multiples
-/// of 8 in ascending order. Over IPv6 no cut gives one fragment that is whole by itself (RFC 6946).
+/// Cuts a whole frame, over IPv4 or over IPv6 without extension headers, at these offsets of its IP payload:
+/// multiples of 8 in ascending order. Over IPv6 no cut gives one fragment that is whole by itself (RFC 6946).
 ///
 /// # Errors
 ///

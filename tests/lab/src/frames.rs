@@ -20,11 +20,12 @@ pub const TPID_8021AD: u16 = 0x88a8;
 /// Bytes of encapsulation: Ethernet without tags, IPv4 without options, UDP, VXLAN.
 pub const ENCAPSULATION: usize = 50;
 
-/// MAC address of the mirror target, to which samples are sent; the second end of a [`VethPair`](crate::VethPair) has it.
+/// MAC address of the mirror target, to which samples are sent; the second end of a
+/// [`VethPair`](crate::VethPair) has it.
 pub const TARGET_MAC: [u8; 6] = [0x06, 0xe2, 0x43, 0x00, 0x00, 0x02];
 
-/// Everything outside the inner frame. [`Outer::aws`] gives the values AWS was seen to send; a test changes what it
-/// is about.
+/// Everything outside the inner frame. [`Outer::aws`] gives the values AWS was seen to send; a test changes
+/// what it is about.
 #[derive(Clone, Debug)]
 pub struct Outer {
     /// Source hardware address.
@@ -81,14 +82,15 @@ pub enum OuterIp {
         destination: Ipv6Addr,
         /// Hop limit.
         hop_limit: u8,
-        /// Extension headers in sequence: the number that announces each, and its bytes, whose first is overwritten
-        /// with the number of the next header where that is its place (all but ESP).
+        /// Extension headers in sequence: the number that announces each, and its bytes, whose first is
+        /// overwritten with the number of the next header where that is its place (all but ESP).
         extensions: Vec<(u8, Vec<u8>)>,
     },
 }
 
 impl Outer {
-    /// The values of AWS: TOS 0, id 0, no fragment bits, TTL 255, no UDP checksum, flags 0x08, reserved bytes 0.
+    /// The values of AWS: TOS 0, id 0, no fragment bits, TTL 255, no UDP checksum, flags 0x08, reserved bytes
+    /// 0.
     pub fn aws(source: Ipv4Addr, destination: Ipv4Addr, source_port: u16, vni: u32) -> Self {
         Self {
             source_mac: [0x06, 0x1d, 0x3c, 0x00, 0x00, 0x01],
@@ -119,8 +121,8 @@ impl Outer {
         Self::aws(Ipv4Addr::new(10, 10, 10, 252), Ipv4Addr::new(10, 10, 10, 1), 0xff80, vni)
     }
 
-    /// The same over IPv6, between two documentation addresses (RFC 3849), with these extension headers. The UDP
-    /// checksum is 0, as RFC 6935 lets tunnels.
+    /// The same over IPv6, between two documentation addresses (RFC 3849), with these extension headers. The
+    /// UDP checksum is 0, as RFC 6935 lets tunnels.
     pub fn sample_v6(vni: u32, extensions: &[(u8, Vec<u8>)]) -> Self {
         Self {
             ip: OuterIp::V6 {
@@ -281,7 +283,8 @@ pub fn inner_udp(source: (IpAddr, u16), destination: (IpAddr, u16), payload: &[u
     Ok(frame)
 }
 
-/// An inner frame of TCP with right lengths and checksums; the ports are those of the addresses, not the header's.
+/// An inner frame of TCP with right lengths and checksums; the ports are those of the addresses, not the
+/// header's.
 ///
 /// # Errors
 ///

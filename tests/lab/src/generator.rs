@@ -1,7 +1,8 @@
 //! Traffic at the rate of the kernel: an XDP program makes the frames and redirects them out of an interface.
 //!
-//! `BPF_PROG_TEST_RUN` with live frames (kernel 5.18) runs the program on a page of the kernel's own per frame and
-//! carries out its redirect, so that a core sends millions of frames a second without a copy from user space.
+//! `BPF_PROG_TEST_RUN` with live frames (kernel 5.18) runs the program on a page of the kernel's own per
+//! frame and carries out its redirect, so that a core sends millions of frames a second without a copy from
+//! user space.
 
 use std::{
     sync::{
@@ -34,14 +35,15 @@ use crate::{
 const BATCH: u64 = 64;
 /// Batches a second and thread at a limited rate, where frames are waited for with softirqs off: 100 us each.
 const LIMITED_BATCHES: u64 = 10_000;
-/// Most frames of one system call: a stop waits no longer than this, about 0.2 s. Each call pauses for about 25 ms
-/// at its end, while the kernel takes its pages back.
+/// Most frames of one system call: a stop waits no longer than this, about 0.2 s. Each call pauses for about
+/// 25 ms at its end, while the kernel takes its pages back.
 pub const ONE_CALL: u64 = 1 << 20;
 /// The same at a limited rate, in seconds; the program makes up for the pause.
 pub const ONE_LIMITED_CALL: u64 = 2;
 /// The lowest rate of a thread, frames a second; what is slower is for the [`Injector`](crate::Injector).
 pub const MIN_RATE: u64 = 1_000_000_000 / abi::MAX_INTERVAL_NS;
-/// The longest frame a test run takes without fragments: a page less the kernel's headroom and its skb trailer.
+/// The longest frame a test run takes without fragments: a page less the kernel's headroom and its skb
+/// trailer.
 pub const MAX_FRAME: usize = 3_500;
 /// The shortest frame that holds a sequence number, in bytes of the outer frame.
 pub const MIN_FRAME: usize = abi::MIN_FRAME;
@@ -58,11 +60,12 @@ pub struct Traffic {
     pub vnis: u32,
     /// The first VNI; the others follow it.
     pub vni_base: u32,
-    /// Frames a second over all threads, at least [`MIN_RATE`] for each; none is as fast as they go. The program
-    /// keeps the distance from frame to frame and makes up for what was late at no more than four times the rate; each
-    /// sending CPU is busy all the time.
+    /// Frames a second over all threads, at least [`MIN_RATE`] for each; none is as fast as they go. The
+    /// program keeps the distance from frame to frame and makes up for what was late at no more than four
+    /// times the rate; each sending CPU is busy all the time.
     pub rate: Option<u64>,
-    /// A sending thread on each of these CPUs. On veth a frame's RX queue is the CPU modulo the number of queues.
+    /// A sending thread on each of these CPUs. On veth a frame's RX queue is the CPU modulo the number of
+    /// queues.
     pub cpus: Vec<usize>,
 }
 
@@ -86,9 +89,9 @@ pub struct Generated {
     pub per_cpu: Vec<(usize, u64)>,
     /// From before the first system call to after the last one.
     pub elapsed: Duration,
-    /// Frames a second from the first to the last that the program took the time of, over all CPUs: where one system
-    /// call was enough ([`ONE_CALL`]), without what it does before and after, which takes some 25 ms. 0 for fewer
-    /// frames than there are between two of those.
+    /// Frames a second from the first to the last that the program took the time of, over all CPUs: where one
+    /// system call was enough ([`ONE_CALL`]), without what it does before and after, which takes some 25 ms.
+    /// 0 for fewer frames than there are between two of those.
     pub sending_rate: f64,
 }
 
@@ -106,7 +109,8 @@ impl Generated {
     }
 }
 
-/// The generator, loaded and bound to an interface. Sequence numbers go on from one [`send`](Self::send) to the next.
+/// The generator, loaded and bound to an interface. Sequence numbers go on from one [`send`](Self::send) to
+/// the next.
 #[derive(Debug)]
 pub struct Generator {
     ebpf: Ebpf,
@@ -124,8 +128,8 @@ impl Generator {
     ///
     /// # Errors
     ///
-    /// [`LabError::Unexpected`] where the traffic is out of bounds, [`LabError::Io`] where there is no such interface,
-    /// [`LabError::Bpf`] where the kernel refuses the program.
+    /// [`LabError::Unexpected`] where the traffic is out of bounds, [`LabError::Io`] where there is no such
+    /// interface, [`LabError::Bpf`] where the kernel refuses the program.
     pub fn load(namespace: &Namespace, interface: &str, traffic: Traffic) -> Result<Self> {
         let interval = interval_ns(&traffic)?;
         let index = namespace.enter(|| if_nametoindex(interface))?;
@@ -324,7 +328,8 @@ impl Drop for RunningGenerator {
     }
 }
 
-/// Nanoseconds between two frames of a CPU, 0 without a limit, once the traffic has been found to be possible.
+/// Nanoseconds between two frames of a CPU, 0 without a limit, once the traffic has been found to be
+/// possible.
 fn interval_ns(traffic: &Traffic) -> Result<u64> {
     let Traffic { frame_len, flows, vnis, vni_base, rate: _, cpus } = traffic;
     let rate = traffic.rate_per_cpu();
@@ -344,8 +349,8 @@ fn interval_ns(traffic: &Traffic) -> Result<u64> {
     Err(LabError::Unexpected(format!("the generator was asked for {wrong}")))
 }
 
-/// A frame whose lengths and checksums are right and stay so under the program's edits: inner flow and its complement
-/// in the addresses, no UDP checksum on either level.
+/// A frame whose lengths and checksums are right and stay so under the program's edits: inner flow and its
+/// complement in the addresses, no UDP checksum on either level.
 fn template(len: usize) -> Result<Vec<u8>> {
     let payload = len - ENCAPSULATION - 42;
     // Low halves 0 and 0xffff: their sum is what every flow's pair adds up to.

@@ -23,8 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Most bytes of a body, either way.
 const MAX_BODY: u64 = 1 << 30;
 
-/// An HTTP/1.1 server (RFC 9112), one connection a request: `GET /bytes/N` answers with N bytes, `POST /echo` with
-/// what it was sent. Stops when dropped.
+/// An HTTP/1.1 server (RFC 9112), one connection a request: `GET /bytes/N` answers with N bytes, `POST /echo`
+/// with what it was sent. Stops when dropped.
 #[derive(Debug)]
 pub struct HttpServer {
     address: SocketAddr,
@@ -128,8 +128,8 @@ fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|place| b"0123456789abcdef"[place / 16 % 16]).collect()
 }
 
-/// Does one exchange with curl in the namespace: a POST of `upload` bytes where there are any, else a GET of `download`
-/// bytes; either way the body that came back is compared.
+/// Does one exchange with curl in the namespace: a POST of `upload` bytes where there are any, else a GET of
+/// `download` bytes; either way the body that came back is compared.
 ///
 /// # Errors
 ///

@@ -42,8 +42,8 @@ impl Injector {
         Ok(injector)
     }
 
-    /// Hands frames to the driver by no queueing discipline, and waits where its ring is full: for cards, whose default
-    /// discipline may drop what waited long. A veth has neither.
+    /// Hands frames to the driver by no queueing discipline, and waits where its ring is full: for cards,
+    /// whose default discipline may drop what waited long. A veth has neither.
     ///
     /// # Errors
     ///
@@ -63,8 +63,8 @@ impl Injector {
     ///
     /// # Errors
     ///
-    /// [`LabError::Io`] where the kernel refuses one, [`LabError::Unexpected`] where the interface counted a drop: the
-    /// receiving end was too slow for the pace.
+    /// [`LabError::Io`] where the kernel refuses one, [`LabError::Unexpected`] where the interface counted a
+    /// drop: the receiving end was too slow for the pace.
     pub fn send<'a>(&self, frames: impl IntoIterator<Item = &'a [u8]>) -> Result<u64> {
         let before = InterfaceCounters::read(&self.namespace, &self.interface)?;
         let start = Instant::now();

@@ -20,9 +20,9 @@ pub struct InterfaceCounters {
     pub tx_packets: u64,
     /// Packets dropped on sending: for a veth, because the other end's ring was full.
     pub tx_dropped: u64,
-    /// The driver's own counters by name. Those of a veth with a native XDP program, per RX queue: `xdp_packets`
-    /// (frames that entered the program), `xdp_drops`, `xdp_redirect`, and on the sending side `xdp_xmit` (frames
-    /// redirected into the peer) and `xdp_xmit_errors` (the peer's ring was full).
+    /// The driver's own counters by name. Those of a veth with a native XDP program, per RX queue:
+    /// `xdp_packets` (frames that entered the program), `xdp_drops`, `xdp_redirect`, and on the sending side
+    /// `xdp_xmit` (frames redirected into the peer) and `xdp_xmit_errors` (the peer's ring was full).
     pub driver: BTreeMap<String, u64>,
 }
 

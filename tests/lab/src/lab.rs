@@ -29,10 +29,11 @@ const LOCK: &str = "/run/lock/mirror-lab.lock";
 /// How long processes of a removed namespace get to end before the lab says it could not be removed.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A set of network namespaces, removed with all that is in them when it is dropped, also while a panic unwinds.
+/// A set of network namespaces, removed with all that is in them when it is dropped, also while a panic
+/// unwinds.
 ///
-/// Labs run one at a time on a host, over all processes and threads: [`Lab::new`] waits for the one before. So do not
-/// make a second one on a thread that still holds a first.
+/// Labs run one at a time on a host, over all processes and threads: [`Lab::new`] waits for the one before.
+/// So do not make a second one on a thread that still holds a first.
 #[derive(Debug)]
 pub struct Lab {
     namespaces: Mutex<Vec<Namespace>>,
@@ -57,8 +58,8 @@ impl Lab {
         Ok(Self { namespaces: Mutex::default(), _lock: lock })
     }
 
-    /// Creates a namespace; its name is made of the process id and the role, which is unique in the lab. IPv6 is off
-    /// in it and its loopback is up.
+    /// Creates a namespace; its name is made of the process id and the role, which is unique in the lab. IPv6
+    /// is off in it and its loopback is up.
     ///
     /// # Errors
     ///
@@ -113,8 +114,8 @@ fn lock() -> Result<Flock<File>> {
     Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| LabError::file(path, error))
 }
 
-/// Removes what labs that ended without a word left behind. Taking the lock proves that no lab lives, so every
-/// namespace of our name is a leftover, whatever process has its number today.
+/// Removes what labs that ended without a word left behind. Taking the lock proves that no lab lives, so
+/// every namespace of our name is a leftover, whatever process has its number today.
 fn sweep(_lock: &Flock<File>) -> Result<()> {
     list()?.iter().try_for_each(|name| remove(&Namespace::existing(name)))
 }
@@ -141,8 +142,8 @@ fn remove(namespace: &Namespace) -> Result<()> {
         return Ok(());
     }
     end_processes(namespace)?;
-    // A socket somewhere may keep the namespace alive behind its name; its interfaces must go all the same. A veth
-    // takes its other end along, so some are gone when their turn comes.
+    // A socket somewhere may keep the namespace alive behind its name; its interfaces must go all the same. A
+    // veth takes its other end along, so some are gone when their turn comes.
     for link in links(namespace)? {
         if let Err(error) = namespace.ip(&format!("link delete dev {link}"))
             && links(namespace)?.contains(&link)

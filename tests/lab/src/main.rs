@@ -1,5 +1,5 @@
-//! `mirror-lab demo`: the whole way of a packet on this host, in namespaces that are gone afterwards. What else it
-//! does is for guests of `cargo xtask vmtest`.
+//! `mirror-lab demo`: the whole way of a packet on this host, in namespaces that are gone afterwards. What
+//! else it does is for guests of `cargo xtask vmtest`.
 
 use std::{
     env,
@@ -57,7 +57,8 @@ fn main() -> ExitCode {
 }
 
 fn demo(directory: &Path) -> Result<()> {
-    // A signal ends the demo between two steps, so that the lab is torn down; `mirror` hears it too and ends by itself.
+    // A signal ends the demo between two steps, so that the lab is torn down; `mirror` hears it too and ends
+    // by itself.
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&stop)).context("signals cannot be heard")?;

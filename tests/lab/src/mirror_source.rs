@@ -1,4 +1,5 @@
-//! A mirror source that nobody here wrote: a host whose traffic `tc mirred` copies into the kernel's VXLAN device.
+//! A mirror source that nobody here wrote: a host whose traffic `tc mirred` copies into the kernel's VXLAN
+//! device.
 //!
 //! ```text
 //!  client            source host                                  target
@@ -34,13 +35,13 @@ const INTERFACE: &str = "eth0";
 pub struct MirrorSourceOptions {
     /// The session's VNI.
     pub vni: u32,
-    /// Whether the mirrored link keeps its offloads. Then the kernel mirrors super-frames and unfinished checksums, and
-    /// the target gets other frames than the ones that crossed the link.
+    /// Whether the mirrored link keeps its offloads. Then the kernel mirrors super-frames and unfinished
+    /// checksums, and the target gets other frames than the ones that crossed the link.
     pub offloads: bool,
     /// RX queues of the capture interface.
     pub queues: u32,
-    /// MTU of the way to the target: 1600 holds a full frame with its encapsulation; 1500 does not, so that the
-    /// VXLAN device drops or the kernel fragments what is too long.
+    /// MTU of the way to the target: 1600 holds a full frame with its encapsulation; 1500 does not, so that
+    /// the VXLAN device drops or the kernel fragments what is too long.
     pub underlay_mtu: u32,
 }
 
@@ -94,7 +95,8 @@ impl MirrorSource {
             ))?;
         }
         source.ip(&format!(
-            "link add vxlan0 type vxlan id {vni} local {SOURCE} remote {TARGET} dstport {VXLAN_PORT} dev up0 nolearning"
+            "link add vxlan0 type vxlan id {vni} local {SOURCE} remote {TARGET} dstport {VXLAN_PORT} dev up0 \
+            nolearning"
         ))?;
         source.ip("link set dev vxlan0 up")?;
         source.tc(&format!("qdisc add dev {INTERFACE} clsact"))?;

@@ -17,9 +17,9 @@ const ELSEWHERE: [u8; 4] = [192, 0, 2, 80];
 const CLIENT_V6: [u8; 16] = [0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x0a];
 const SERVER_V6: [u8; 16] = [0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x0b];
 
-/// The frames, the same on every call, with right checksums where nothing else is said: ARP, ICMP, TCP with its flags and
-/// options, UDP with DNS in it, fragments, IPv6 with and without extension headers, VLAN tags, protocols that have no
-/// ports, Ethernet that is no IP, and frames cut short within their headers.
+/// The frames, the same on every call, with right checksums where nothing else is said: ARP, ICMP, TCP with
+/// its flags and options, UDP with DNS in it, fragments, IPv6 with and without extension headers, VLAN tags,
+/// protocols that have no ports, Ethernet that is no IP, and frames cut short within their headers.
 ///
 /// # Errors
 ///

@@ -19,8 +19,8 @@ use crate::{
     error::{LabError, Result},
 };
 
-/// A named network namespace of a [`Lab`](crate::Lab), which alone creates and removes it. A clone is one more
-/// handle of the same namespace.
+/// A named network namespace of a [`Lab`](crate::Lab), which alone creates and removes it. A clone is one
+/// more handle of the same namespace.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Namespace {
     name: Arc<str>,
@@ -30,7 +30,8 @@ impl Namespace {
     pub(crate) fn create(name: &str) -> Result<Self> {
         run(Command::new("ip").args(["netns", "add", name]))?;
         let namespace = Self::existing(name);
-        // Before any interface is there: neighbour discovery and router solicitation would mix with what is counted.
+        // Before any interface is there: neighbour discovery and router solicitation would mix with what is
+        // counted.
         for which in ["all", "default"] {
             namespace.sysctl(&format!("net/ipv6/conf/{which}/disable_ipv6"), "1")?;
         }
@@ -70,7 +71,8 @@ impl Namespace {
         run(Command::new("tc").args(["-n", self.name()]).args(words(arguments)))
     }
 
-    /// A command that will run in the namespace, under its own process id: `ip netns exec` becomes the program.
+    /// A command that will run in the namespace, under its own process id: `ip netns exec` becomes the
+    /// program.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", self.name(), program]);
@@ -87,8 +89,8 @@ impl Namespace {
         self.enter(|| fs::write(&path, value).map_err(|error| LabError::file(&path, error)))?
     }
 
-    /// Runs a closure on a new thread that lives in the namespace, and gives its value; a panic goes on in the
-    /// caller. Sockets stay in the namespace they were made in, so they may be handed out.
+    /// Runs a closure on a new thread that lives in the namespace, and gives its value; a panic goes on in
+    /// the caller. Sockets stay in the namespace they were made in, so they may be handed out.
     ///
     /// # Errors
     ///
@@ -103,8 +105,8 @@ impl Namespace {
         })
     }
 
-    /// As [`enter`](Self::enter), with the `/sys` of the namespace, as `ip netns exec` has it: settings of interfaces lie
-    /// there. Threads that the closure starts see it, too, and nobody else does.
+    /// As [`enter`](Self::enter), with the `/sys` of the namespace, as `ip netns exec` has it: settings of
+    /// interfaces lie there. Threads that the closure starts see it, too, and nobody else does.
     ///
     /// # Errors
     ///

@@ -1,4 +1,5 @@
-//! Raw `AF_PACKET` sockets bound to an interface: one that sends frames as they are given, and one that hears all.
+//! Raw `AF_PACKET` sockets bound to an interface: one that sends frames as they are given, and one that hears
+//! all.
 
 use std::{
     io,
@@ -45,11 +46,13 @@ impl PacketSocket {
         Ok(Self { socket, interface: interface.to_owned(), direct: false })
     }
 
-    /// Hands frames to the driver by no queueing discipline (`PACKET_QDISC_BYPASS`, packet(7)), and again while its
-    /// ring is full. `fq_codel` drops what waited long, and says so to nobody: no error, nothing in `tx_dropped`.
+    /// Hands frames to the driver by no queueing discipline (`PACKET_QDISC_BYPASS`, packet(7)), and again
+    /// while its ring is full. `fq_codel` drops what waited long, and says so to nobody: no error, nothing in
+    /// `tx_dropped`.
     pub(crate) fn direct(mut self) -> Result<Self> {
         let on: libc::c_int = 1;
-        // SAFETY: the pointer is to an int that outlives the call, and the length is its size in bytes; the kernel reads it.
+        // SAFETY: the pointer is to an int that outlives the call, and the length is its size in bytes; the
+        // kernel reads it.
         let answer = unsafe {
             libc::setsockopt(
                 self.socket.as_raw_fd(),
@@ -168,7 +171,7 @@ fn link_address(index: u32, protocol: u16) -> Option<LinkAddr> {
         sll_addr: [0; 8],
     };
     let len = u32::try_from(size_of::<libc::sockaddr_ll>()).ok()?;
-    // SAFETY: the pointer is to a whole `sockaddr_ll` of family AF_PACKET that outlives the call, and `len` is its
-    // size; `from_raw` copies it.
+    // SAFETY: the pointer is to a whole `sockaddr_ll` of family AF_PACKET that outlives the call, and `len`
+    // is its size; `from_raw` copies it.
     unsafe { LinkAddr::from_raw((&raw const address).cast::<libc::sockaddr>(), Some(len)) }
 }

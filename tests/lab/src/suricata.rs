@@ -29,7 +29,8 @@ pub const SIGNATURE: u64 = 1_000_001;
 const PROGRAM: &str = "suricata";
 /// What it says once its capturing thread has its socket and ring.
 const READY: &str = "Engine started";
-/// How long it may take to start, to take in and count what has arrived, and to end: usually 0.3, 4 and 2 s at most.
+/// How long it may take to start, to take in and count what has arrived, and to end: usually 0.3, 4 and 2 s
+/// at most.
 const PATIENCE: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -69,8 +70,9 @@ pub struct Alert {
 }
 
 impl Suricata {
-    /// Starts it on an interface, with logs in `directory` and one rule that alerts on each HTTP request for exactly
-    /// this URI, and returns once it captures. The interface is left as it is, but for promiscuous mode.
+    /// Starts it on an interface, with logs in `directory` and one rule that alerts on each HTTP request for
+    /// exactly this URI, and returns once it captures. The interface is left as it is, but for promiscuous
+    /// mode.
     ///
     /// # Errors
     ///
@@ -126,17 +128,19 @@ impl Suricata {
         self.child.id()
     }
 
-    /// Waits until it has taken in `packets` frames, for a time that is enough for any number of a test, stops it in
-    /// order and gives what it found. Fewer or more are no error here: [`Findings::packets`] tells.
+    /// Waits until it has taken in `packets` frames, for a time that is enough for any number of a test,
+    /// stops it in order and gives what it found. Fewer or more are no error here: [`Findings::packets`]
+    /// tells.
     ///
     /// # Errors
     ///
-    /// [`LabError::Unexpected`] where it does not end, where its event log cannot be read, or where it ended before it
-    /// had taken in all that the kernel had for it.
+    /// [`LabError::Unexpected`] where it does not end, where its event log cannot be read, or where it ended
+    /// before it had taken in all that the kernel had for it.
     pub fn stop_after(mut self, packets: u64) -> Result<Findings> {
         let events = self.directory.join("eve.json");
         let deadline = Instant::now() + PATIENCE;
-        // Its threads add up their counters every 3 s (`STATS_WUT_TTS`), and the log has them up to 1 s later.
+        // Its threads add up their counters every 3 s (`STATS_WUT_TTS`), and the log has them up to 1 s
+        // later.
         while findings(&read(&events)?)?.is_none_or(|so_far| so_far.packets < packets)
             && Instant::now() < deadline
         {
@@ -151,8 +155,8 @@ impl Suricata {
         let Findings { packets, kernel_packets, kernel_drops, .. } = findings;
         if packets + kernel_drops != kernel_packets {
             return Err(LabError::Unexpected(format!(
-                "{PROGRAM} took in {packets} of {kernel_packets} frames, {kernel_drops} were dropped, and ended before \
-                 the rest"
+                "{PROGRAM} took in {packets} of {kernel_packets} frames, {kernel_drops} were dropped, and \
+                ended before the rest"
             )));
         }
         Ok(findings)
@@ -199,8 +203,8 @@ fn read(path: &Path) -> Result<String> {
     }
 }
 
-/// What an event log tells, with the last counters in it; nothing where there are none. A last line that is still being
-/// written is left out.
+/// What an event log tells, with the last counters in it; nothing where there are none. A last line that is
+/// still being written is left out.
 fn findings(events: &str) -> Result<Option<Findings>> {
     let whole = events.rfind('\n').map_or("", |end| &events[..end]);
     let (mut alerts, mut counters) = (Vec::new(), None);

@@ -1,5 +1,5 @@
-//! tshark's own decapsulation: where it says the inner frame starts and the outer datagram ends, there it does. And
-//! tshark as a reader of pcap-over-IP.
+//! tshark's own decapsulation: where it says the inner frame starts and the outer datagram ends, there it
+//! does. And tshark as a reader of pcap-over-IP.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _},
@@ -44,8 +44,8 @@ pub struct InnerFrame {
 /// [`LabError::Command`] where tshark fails, [`LabError::Unexpected`] where its answer has another shape.
 pub fn decapsulate(file: &Path) -> Result<Vec<InnerFrame>> {
     let mut tshark = Command::new("tshark");
-    // -x adds the bytes and their place to each layer; without reassembly and name lookups, nothing of one packet
-    // depends on another.
+    // -x adds the bytes and their place to each layer; without reassembly and name lookups, nothing of one
+    // packet depends on another.
     tshark.arg("-r").arg(file).args(["-n", "-T", "json", "-x", "--no-duplicate-keys", "-Y", "vxlan"]);
     tshark.args(["-J", "frame eth udp vxlan", "-o", "ip.defragment:FALSE"]);
     let answer = run(&mut tshark)?;
@@ -90,7 +90,8 @@ pub fn summary(file: &Path, packets: u32) -> Result<String> {
     run(Command::new("tshark").arg("-r").arg(file).args(["-n", "-c", &packets.to_string()]))
 }
 
-/// A tshark that reads a pcap stream from a TCP server, as `tshark -i TCP@ADDRESS:PORT` does. Dropping it stops it.
+/// A tshark that reads a pcap stream from a TCP server, as `tshark -i TCP@ADDRESS:PORT` does. Dropping it
+/// stops it.
 #[derive(Debug)]
 pub struct PcapOverIp {
     child: Child,
@@ -101,8 +102,8 @@ pub struct PcapOverIp {
 }
 
 impl PcapOverIp {
-    /// Connects to a server that listens already, and returns once the header of its stream has come. It will read
-    /// `packets` packets and tell these fields (`ip.src`, `frame.len`) of each.
+    /// Connects to a server that listens already, and returns once the header of its stream has come. It will
+    /// read `packets` packets and tell these fields (`ip.src`, `frame.len`) of each.
     ///
     /// # Errors
     ///
@@ -141,8 +142,8 @@ impl PcapOverIp {
         Err(reader.failed(&format!("no header of a stream within {PATIENCE:?}"), &lines))
     }
 
-    /// Waits until all packets have come and gives a row for each, with the fields in the order asked for; one that a
-    /// packet does not have is empty.
+    /// Waits until all packets have come and gives a row for each, with the fields in the order asked for;
+    /// one that a packet does not have is empty.
     ///
     /// # Errors
     ///

@@ -41,7 +41,8 @@ impl VethEnd {
         Ok(shown.split_ascii_whitespace().nth(2).unwrap_or_default().to_owned())
     }
 
-    /// Turns segmentation, aggregation and transmit checksum offloads on or off, also of an interface of another kind.
+    /// Turns segmentation, aggregation and transmit checksum offloads on or off, also of an interface of
+    /// another kind.
     ///
     /// # Errors
     ///
@@ -67,8 +68,9 @@ impl VethEnd {
 
 /// Two interfaces back to back, both up; IPv6 is off and neither has an address.
 ///
-/// For XDP on one end, that end needs at least as many RX queues as the other has TX queues; both have the same
-/// number here. It receives what an XDP program redirects into its peer only while it has a program itself.
+/// For XDP on one end, that end needs at least as many RX queues as the other has TX queues; both have the
+/// same number here. It receives what an XDP program redirects into its peer only while it has a program
+/// itself.
 #[derive(Clone, Debug)]
 pub struct VethPair {
     /// The one end.

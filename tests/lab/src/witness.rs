@@ -43,8 +43,9 @@ pub struct Testimony {
 impl Witness {
     /// Starts tcpdump on an interface and returns once it listens. `filter` is an expression, or empty.
     ///
-    /// Where the interface has offloads on, as a new TAP has, the ring has slots of 64 KiB and holds a thousand frames,
-    /// else ten thousands: turn them off first ([`VethEnd::offloads`](crate::VethEnd::offloads)), or count on losses.
+    /// Where the interface has offloads on, as a new TAP has, the ring has slots of 64 KiB and holds a
+    /// thousand frames, else ten thousands: turn them off first
+    /// ([`VethEnd::offloads`](crate::VethEnd::offloads)), or count on losses.
     ///
     /// # Errors
     ///

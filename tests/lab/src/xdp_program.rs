@@ -1,4 +1,5 @@
-//! The kernel half on its own, without the engine: loaded with given settings, run on given frames or attached.
+//! The kernel half on its own, without the engine: loaded with given settings, run on given frames or
+//! attached.
 
 use std::{
     fs,
@@ -125,11 +126,13 @@ pub struct XdpProgram {
     entry: &'static str,
 }
 
-/// Bytes of `struct xdp_md` up to `data_meta`: `data`, `data_end`, `data_meta`, each a `u32` offset in a test run.
+/// Bytes of `struct xdp_md` up to `data_meta`: `data`, `data_end`, `data_meta`, each a `u32` offset in a test
+/// run.
 const CONTEXT_LEN: usize = 24;
 
 impl XdpProgram {
-    /// The object under test: from the directory in [`OBJECTS_VARIABLE`] where it is set, else the committed one.
+    /// The object under test: from the directory in [`OBJECTS_VARIABLE`] where it is set, else the committed
+    /// one.
     ///
     /// # Errors
     ///
@@ -197,8 +200,8 @@ impl XdpProgram {
         change(map).map_err(|error| LabError::bpf(name, error))
     }
 
-    /// Loads one of the programs that ours is measured against ([`mirror_ebpf::bench`]), which looks at no frame and
-    /// counts nothing.
+    /// Loads one of the programs that ours is measured against ([`mirror_ebpf::bench`]), which looks at no
+    /// frame and counts nothing.
     ///
     /// # Errors
     ///

@@ -8,7 +8,8 @@ use mirror_lab::{
     xdp_program::{Counters, Settings, XdpAttach, XdpProgram},
 };
 
-/// A source that is in no allow-list: the program drops all of ours, which is the fastest that can be counted.
+/// A source that is in no allow-list: the program drops all of ours, which is the fastest that can be
+/// counted.
 const DROP_ALL: Settings = Settings {
     ports: [frames::VXLAN_PORT, 0, 0, 0],
     vni_filter: false,
@@ -70,7 +71,8 @@ fn two_threads_fill_two_queues() -> Result<()> {
 
 #[test]
 fn a_limited_rate_is_kept_and_loses_nothing() -> Result<()> {
-    // Other work on the host may keep the sending thread from its CPU; it must not take that for its own pace.
+    // Other work on the host may keep the sending thread from its CPU; it must not take that for its own
+    // pace.
     const TRIES: u32 = 5;
     for (rate, cpus) in [(100_000, vec![0]), (300_000, vec![0, 1])] {
         let frames = 2 * rate;

@@ -1,7 +1,7 @@
 //! Suricata as a witness, without the engine: what it says it saw is what was there. Needs root.
 //!
-//! Tests that run Suricata have names that begin with `suricata_sees`: they are left out, loudly, on hosts whose
-//! distribution does not have it.
+//! Tests that run Suricata have names that begin with `suricata_sees`: they are left out, loudly, on hosts
+//! whose distribution does not have it.
 
 use std::net::SocketAddr;
 
@@ -69,7 +69,8 @@ fn suricata_sees_the_one_request_that_its_rule_is_about() -> Result<()> {
     Ok(())
 }
 
-/// As a forwarding engine would send them: the frames of the talk, and no others, into an interface that is quiet.
+/// As a forwarding engine would send them: the frames of the talk, and no others, into an interface that is
+/// quiet.
 #[test]
 fn suricata_sees_every_injected_frame_once_and_no_other() -> Result<()> {
     let directory = tempfile::tempdir().expect("a directory for logs");

@@ -1,4 +1,5 @@
-//! The compiled object against the ABI that user space is built with, and its tracepoint as a table. Needs root.
+//! The compiled object against the ABI that user space is built with, and its tracepoint as a table. Needs
+//! root.
 
 use aya::{
     Ebpf, EbpfLoader, TestRun as _,

@@ -1,5 +1,5 @@
-//! Compares two BPF objects by what the kernel would get to see: instructions, relocations, maps, settings and
-//! licence. BTF and its line table are left out: they tell where the source stood, not what it does.
+//! Compares two BPF objects by what the kernel would get to see: instructions, relocations, maps, settings
+//! and licence. BTF and its line table are left out: they tell where the source stood, not what it does.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,7 +12,8 @@ use object::{
     SymbolIndex,
 };
 
-/// One BPF instruction; a 64-bit load takes two, and the kernel counts it so too (bpf-helpers(7), struct bpf_insn).
+/// One BPF instruction; a 64-bit load takes two, and the kernel counts it so too (bpf-helpers(7), struct
+/// bpf_insn).
 const INSTRUCTION: usize = 8;
 
 /// What was compared, and what was found.

@@ -1,5 +1,5 @@
-//! `cargo xtask ebpf`: the kernel half, rebuilt by one recipe, and compared with what is committed so that nobody has
-//! to trust a binary.
+//! `cargo xtask ebpf`: the kernel half, rebuilt by one recipe, and compared with what is committed so that
+//! nobody has to trust a binary.
 
 mod compare;
 pub(crate) mod toolchain;
@@ -95,8 +95,8 @@ fn compare_all(committed: &Path, fresh: &Path) -> Result<()> {
         let comparison = compare::compare(&old, &new).with_context(|| format!("cannot compare {file}"))?;
         if comparison.differences.is_empty() {
             println!(
-                "ebpf --check: {file}: same: {} instructions in {} sections, {} relocations, {} sections of maps, \
-                 settings and licence; {}",
+                "ebpf --check: {file}: same: {} instructions in {} sections, {} relocations, {} sections of \
+                maps, settings and licence; {}",
                 comparison.instructions,
                 comparison.programs,
                 comparison.relocations,
@@ -112,7 +112,8 @@ fn compare_all(committed: &Path, fresh: &Path) -> Result<()> {
     }
     if !differing.is_empty() {
         bail!(
-            "{} in mirror-ebpf/objects is not what its source builds to: run `cargo xtask ebpf` and commit the result",
+            "{} in mirror-ebpf/objects is not what its source builds to: run `cargo xtask ebpf` and commit \
+            the result",
             differing.join(" and ")
         );
     }

@@ -1,5 +1,6 @@
-//! Finds the compiler, the linker and the strip of the kernel half. `-Z build-std=core` needs the source of `core`
-//! beside a compiler of exactly that version, and `bpf-linker` an LLVM that reads that compiler's bitcode.
+//! Finds the compiler, the linker and the strip of the kernel half. `-Z build-std=core` needs the source of
+//! `core` beside a compiler of exactly that version, and `bpf-linker` an LLVM that reads that compiler's
+//! bitcode.
 
 use std::env;
 use std::ffi::OsString;
@@ -67,7 +68,8 @@ impl Toolchain {
         Ok(command)
     }
 
-    /// Fetches what the kernel half depends on: the folders it comes to lie in must be known before [`Self::cargo`].
+    /// Fetches what the kernel half depends on: the folders it comes to lie in must be known before
+    /// [`Self::cargo`].
     ///
     /// # Errors
     /// Where cargo fails.
@@ -117,8 +119,8 @@ impl Toolchain {
         Ok(command)
     }
 
-    /// BTF is made from debug information, in which no path of this host may stay: it would differ on each, and tell
-    /// about the one that built it. The last prefix that matches wins.
+    /// BTF is made from debug information, in which no path of this host may stay: it would differ on each,
+    /// and tell about the one that built it. The last prefix that matches wins.
     fn flags(&self) -> Result<OsString> {
         let cargo_home = host::cargo_home()?;
         let mut remap = vec![

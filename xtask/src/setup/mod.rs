@@ -122,12 +122,12 @@ pub(crate) fn run(groups: &[Group], dry_run: bool, yes: bool) -> Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-/// Installs what `groups` need and this host lacks, for a `command` that goes on afterwards; silent where that is
-/// nothing.
+/// Installs what `groups` need and this host lacks, for a `command` that goes on afterwards; silent where
+/// that is nothing.
 ///
 /// # Errors
-/// Without root where root is needed (the message holds the command), when the answer was no, when an installation
-/// fails, and when something can only be installed by hand.
+/// Without root where root is needed (the message holds the command), when the answer was no, when an
+/// installation fails, and when something can only be installed by hand.
 pub(crate) fn ensure(groups: &[Group], yes: bool, command: &str) -> Result<()> {
     let distro = Distro::of_this_host();
     let plan = look(groups, distro)?;
@@ -150,7 +150,8 @@ fn look(groups: &[Group], distro: Distro) -> Result<Plan> {
     Ok(Plan::new(distro, &missing))
 }
 
-/// A package may install without bringing what we looked for: that must show here, not in the middle of a build.
+/// A package may install without bringing what we looked for: that must show here, not in the middle of a
+/// build.
 fn confirm(groups: &[Group], distro: Distro) -> Result<()> {
     let left = look(groups, distro)?;
     if !left.is_empty() {

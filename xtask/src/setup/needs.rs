@@ -138,7 +138,8 @@ pub(super) fn of(group: Group, distro: Distro) -> Vec<Need> {
             Need::cargo(pins::CARGO_FUZZ),
         ],
         Group::Bench => [Need::program("valgrind", &["valgrind"])].into_iter().chain(libxdp(dnf)).collect(),
-        // Elsewhere there are neither Debian's kernels nor an apt to fetch them with: `cargo xtask vmtest` says so.
+        // Elsewhere there are neither Debian's kernels nor an apt to fetch them with: `cargo xtask vmtest`
+        // says so.
         Group::Vm if matches!(distro, Distro::Dnf | Distro::Unknown) => Vec::new(),
         Group::Vm => vec![
             Need::qemu("qemu-system-x86_64", &["qemu-system-x86"]),
@@ -157,8 +158,8 @@ fn compressors() -> [Need; 2] {
     [Need::program("gzip", &["gzip"]), Need::program("zstd", &["zstd"])]
 }
 
-/// What libxdp is built with: it is under the sockets that ours are tested against and measured beside, and the engine
-/// does without it.
+/// What libxdp is built with: it is under the sockets that ours are tested against and measured beside, and
+/// the engine does without it.
 fn libxdp(dnf: bool) -> [Need; 6] {
     let pick = |apt: &'static [&'static str], rpm: &'static [&'static str]| if dnf { rpm } else { apt };
     [
@@ -197,7 +198,8 @@ fn ebpf_needs(distro: Distro) -> Vec<Need> {
             name: "llvm-strip",
             probe: Probe::File(strip),
             remedy: Remedy::ByHand(
-                "LLVM 22 in /usr/lib/llvm-22, as the packages llvm-22 and llvm-22-dev of apt.llvm.org have it",
+                "LLVM 22 in /usr/lib/llvm-22, as the packages llvm-22 and llvm-22-dev of apt.llvm.org have \
+                it",
             ),
         },
         Need::cargo(pins::BPF_LINKER),

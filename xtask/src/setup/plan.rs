@@ -177,9 +177,10 @@ impl fmt::Display for Step {
 }
 
 /// Where no source names the backports, one is added: apt takes nothing from them by default.
-const ADD_BACKPORTS: &str = "grep -qrs \"^[^#]*bookworm-backports\" /etc/apt/sources.list /etc/apt/sources.list.d || \
-    echo \"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian \
-    bookworm-backports main\" > /etc/apt/sources.list.d/bookworm-backports.list";
+const ADD_BACKPORTS: &str = "grep -qrs \"^[^#]*bookworm-backports\" /etc/apt/sources.list \
+    /etc/apt/sources.list.d || echo \"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] \
+    http://deb.debian.org/debian bookworm-backports main\" > \
+    /etc/apt/sources.list.d/bookworm-backports.list";
 
 const FROM_BACKPORTS: [&str; 2] = ["--target-release", "bookworm-backports"];
 
@@ -245,8 +246,8 @@ mod tests {
         missing.extend(needs::of(Group::Lab, Distro::Dnf));
         assert_eq!(
             Plan::new(Distro::Dnf, &missing).as_root(),
-            "sudo dnf install --assumeyes curl ethtool gcc glibc-devel iproute iproute-tc libpcap-devel tcpdump \
-             wireshark-cli"
+            "sudo dnf install --assumeyes curl ethtool gcc glibc-devel iproute iproute-tc libpcap-devel \
+            tcpdump wireshark-cli"
         );
     }
 
@@ -286,9 +287,10 @@ mod tests {
             [
                 "apt-get update",
                 "DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends cargo-web g++ \
-                 libpolly-22-dev libzstd-dev llvm-22 llvm-22-dev rust-web-clippy rust-web-src rustc-web zlib1g-dev",
-                "LLVM_PREFIX=/usr/lib/llvm-22 LLVM_SYS_221_PREFIX=/usr/lib/llvm-22 cargo install bpf-linker --version \
-                 0.13.0 --locked --no-default-features --features llvm-22",
+                libpolly-22-dev libzstd-dev llvm-22 llvm-22-dev rust-web-clippy rust-web-src rustc-web \
+                zlib1g-dev",
+                "LLVM_PREFIX=/usr/lib/llvm-22 LLVM_SYS_221_PREFIX=/usr/lib/llvm-22 cargo install bpf-linker \
+                --version 0.13.0 --locked --no-default-features --features llvm-22",
             ]
         );
     }

@@ -27,8 +27,8 @@ const BRING_BINARIES: [&str; 2] = ["kernel_log", "xdp_object"];
 /// # Errors
 /// Where something does not build.
 pub(super) fn build(tests: &[&str], release: bool) -> Result<Built> {
-    // Both binaries come with tests of their packages, as cargo has them for these tests already. `cargo build` would
-    // make others, by the features that only tests want.
+    // Both binaries come with tests of their packages, as cargo has them for these tests already.
+    // `cargo build` would make others, by the features that only tests want.
     let mut command = host::cargo();
     command.args(["test", "--no-run", "--locked", "--message-format=json-render-diagnostics"]);
     command.args(["--package", "mirror-user", "--package", "mirror-lab"]);
@@ -127,7 +127,8 @@ mod tests {
 
     #[test]
     fn programs_are_found_among_what_cargo_says() {
-        let messages = r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"x"},"executable":null}
+        let messages = r#"
+{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"x"},"executable":null}
 {"reason":"compiler-artifact","target":{"kind":["test"],"name":"endings"},"executable":"/t/endings-1"}
 {"reason":"build-finished","success":true}
 not JSON"#;
@@ -137,8 +138,9 @@ not JSON"#;
 
     #[test]
     fn libraries_are_those_that_ldd_shows() {
-        let shown = "\tlinux-vdso.so.1 (0x00007ffc)\n\tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f)\n\
-                     \t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n";
+        let shown = "\tlinux-vdso.so.1 (0x00007ffc)\n\tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 \
+            (0x00007f)\n\
+            \t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n";
         let found = in_ldd(shown).unwrap();
         let paths: Vec<_> = found.iter().map(|path| path.to_str().unwrap()).collect();
         assert_eq!(paths, ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"]);

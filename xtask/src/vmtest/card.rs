@@ -1,7 +1,7 @@
 //! Cards under test: what QEMU calls them and how each is wired to one that frames come from.
 //!
-//! A hub of QEMU's joins the two, so that neither root nor the host's network is needed. Only a TAP of the host has
-//! several queues.
+//! A hub of QEMU's joins the two, so that neither root nor the host's network is needed. Only a TAP of the
+//! host has several queues.
 
 /// A card of a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,14 +58,15 @@ impl Card {
             Self::Veth(_) => return Vec::new(),
             Self::Virtio => format!("virtio-net-pci,mrg_rxbuf=on,{NO_OFFLOADS},host_mtu={MOST_MTU}"),
             Self::VirtioDma => format!(
-                "virtio-net-pci,mrg_rxbuf=on,{NO_OFFLOADS},disable-legacy=on,iommu_platform=on,host_mtu={MOST_MTU}"
+                "virtio-net-pci,mrg_rxbuf=on,{NO_OFFLOADS},disable-legacy=on,iommu_platform=on,\
+                host_mtu={MOST_MTU}"
             ),
             Self::VirtioQueues => {
                 // A vector for each queue, one for the control queue and one for changes of configuration.
                 let vectors = 2 * QUEUES + 2;
                 format!(
-                    "virtio-net-pci,mq=on,vectors={vectors},{NO_OFFLOADS},disable-legacy=on,iommu_platform=on,\
-                     host_mtu={MOST_MTU}"
+                    "virtio-net-pci,mq=on,vectors={vectors},{NO_OFFLOADS},disable-legacy=on,\
+                    iommu_platform=on,host_mtu={MOST_MTU}"
                 )
             }
             Self::Igb => "igb".into(),

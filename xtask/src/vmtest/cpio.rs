@@ -1,4 +1,5 @@
-//! Archives of the "newc" format, which the kernel unpacks as its first root (Documentation/driver-api/early-userspace).
+//! Archives of the "newc" format, which the kernel unpacks as its first root
+//! (Documentation/driver-api/early-userspace).
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -67,7 +68,8 @@ impl<W: Write> Archive<W> {
         let name_size = u32::try_from(name.len() + 1).map_err(io::Error::other)?;
         self.number += 1;
         self.to.write_all(b"070701")?;
-        // Number, mode, user, group, links, time, size, four parts of device numbers, size of the name, checksum.
+        // Number, mode, user, group, links, time, size, four parts of device numbers, size of the name,
+        // checksum.
         let links = 1;
         for field in [self.number, mode, 0, 0, links, 0, size, 0, 0, 0, 0, name_size, 0] {
             write!(self.to, "{field:08x}")?;

@@ -1,4 +1,5 @@
-//! The first and only root of a guest: a shell's tools, `ip`, `ethtool`, our programs, one kernel's modules, the plan.
+//! The first and only root of a guest: a shell's tools, `ip`, `ethtool`, our programs, one kernel's modules,
+//! the plan.
 
 use std::fs::{self, File};
 use std::io::BufWriter;
@@ -53,7 +54,8 @@ poweroff -f
 "#;
 
 impl Base {
-    /// busybox lists itself what it can be called by; one of another machine cannot be asked, but is the same.
+    /// busybox lists itself what it can be called by; one of another machine cannot be asked, but is the
+    /// same.
     pub(crate) fn applets_of(busybox: &Path) -> Result<Vec<String>> {
         let listed = process::output(Command::new(busybox).arg("--list"))?;
         let ours = listed.lines().filter(|applet| !NOT_BUSYBOX.contains(applet));

@@ -1,5 +1,5 @@
-//! `cargo xtask vmtest`: `mirror` and those tests that need the lab alone, in guests of several kernels, on cards of
-//! several kinds.
+//! `cargo xtask vmtest`: `mirror` and those tests that need the lab alone, in guests of several kernels, on
+//! cards of several kinds.
 
 mod binaries;
 mod card;

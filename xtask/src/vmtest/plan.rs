@@ -13,12 +13,14 @@ pub(super) enum Extent {
     All,
 }
 
-/// The words of a bind that the driver refuses. Where it has no zero-copy the remedy is the same for every reason.
+/// The words of a bind that the driver refuses. Where it has no zero-copy the remedy is the same for every
+/// reason.
 const NO_ZERO_COPY: &[&str] = &["--bind copy"];
 const NO_NATIVE: &[&str] = &["--mode generic"];
 const WARNS_OF_GENERIC: &[&str] = &["WARN", "generic"];
 
-/// Inner lengths up to what an MTU of 9001 holds, with headers cut at every place of a 2048- or 4096-byte chunk's end.
+/// Inner lengths up to what an MTU of 9001 holds, with headers cut at every place of a 2048- or 4096-byte
+/// chunk's end.
 const JUMBO_SIZES: &[u32] = &[60, 8_950, 1_450, 3_712, 3_713, 1_996, 4_046, 7_300, 5_000, 2_500, 8_949, 114];
 const JUMBO_FRAMES: Frames = Frames::Numbered { count: 10_000, sizes: JUMBO_SIZES, flows: 64, pace: 2_000 };
 
@@ -153,9 +155,9 @@ fn driver(kernel: Kernel, card: Card) -> Vec<Cell> {
     cells
 }
 
-/// virtio gives itself a queue for each CPU when a program comes, where they fit, and takes them back when it goes. Cells
-/// with and without zero-copy stand in turn: a zero-copy pool that was still with a queue which went ended the kernel at
-/// the next attach (`xp_alloc_batch`, seen on 7.3).
+/// virtio gives itself a queue for each CPU when a program comes, where they fit, and takes them back when it
+/// goes. Cells with and without zero-copy stand in turn: a zero-copy pool that was still with a queue which
+/// went ended the kernel at the next attach (`xp_alloc_batch`, seen on 7.3).
 fn several_queues(kernel: Kernel) -> Vec<Cell> {
     let card = Card::VirtioQueues;
     let mut cells = Vec::new();
@@ -287,7 +289,8 @@ fn large_frames(kernel: Kernel) -> Vec<Cell> {
     if has_native(kernel, Card::Vmxnet3) && has_driver(kernel, Card::Vmxnet3) {
         cells.extend([
             of(Card::Vmxnet3, 3_050, "", OF_VMXNET3).mode("native"),
-            // Generic mode there would say nothing: to QEMU's model frames of two buffers are errors while LRO is off.
+            // Generic mode there would say nothing: to QEMU's model frames of two buffers are errors while
+            // LRO is off.
             of(Card::Vmxnet3, 3_494, "--mode native", LARGE).refused(&["MTU 3494", "mtu 3050"]),
         ]);
     }
@@ -353,9 +356,9 @@ const LIVE_FRAMES: (u32, u32) = (5, 18);
 const CONTEXT: (u32, u32) = (5, 15);
 const ANY: (u32, u32) = (5, 9);
 
-/// Left out as a whole: `mirrored`, `filtered`, `printed`, `replayed`, `rotated`, `forwarded` (tshark, tcpdump, an HTTP
-/// server, Suricata), `configured` (no kernel in it), `idle` and `stop_at_full_rate` (what they say about time is not true
-/// of a translated CPU).
+/// Left out as a whole: `mirrored`, `filtered`, `printed`, `replayed`, `rotated`, `forwarded` (tshark,
+/// tcpdump, an HTTP server, Suricata), `configured` (no kernel in it), `idle` and `stop_at_full_rate` (what
+/// they say about time is not true of a translated CPU).
 const TESTS: &[Tests] = &[
     // It must send frames faster than a translated CPU does.
     Tests {
@@ -373,7 +376,8 @@ const TESTS: &[Tests] = &[
         later: &[
             // Maps fill that limit before the UMEM does: the cells of rights have both.
             ((5, 11), "a_umem_over_the_limit_of_locked_memory_names_what_helps"),
-            // The kernel is the reason then, and not that zero-copy takes one buffer: the cells of MTUs have it.
+            // The kernel is the reason then, and not that zero-copy takes one buffer: the cells of MTUs have
+            // it.
             ((6, 6), "an_mtu_too_large_for_zero_copy_is_named_with_its_remedy"),
         ],
         since: ANY,
@@ -399,8 +403,8 @@ const TESTS: &[Tests] = &[
     },
     Tests { program: "kernel_log", skip: &[], later: &[], since: LIVE_FRAMES, usual: false },
     Tests { program: "counted", skip: &[], later: &[], since: LIVE_FRAMES, usual: false },
-    // It sends 100,000 frames a second at least, on both CPUs, which have to receive them, too: a translated CPU loses some
-    // (each accounted for).
+    // It sends 100,000 frames a second at least, on both CPUs, which have to receive them, too: a translated
+    // CPU loses some (each accounted for).
     Tests {
         program: "generated",
         skip: &["two_queues_explain_every_frame_and_each_receives_at_least_a_quarter"],

@@ -30,7 +30,8 @@ pub(super) enum Accelerator {
 }
 
 impl Accelerator {
-    /// KVM where a kernel really boots with it: that its device is there says little, as in a guest without nesting.
+    /// KVM where a kernel really boots with it: that its device is there says little, as in a guest without
+    /// nesting.
     pub(super) fn probe(machine: Machine, image: &Path, scratch: &Path) -> Result<Self> {
         if machine != Machine::X86_64 || cfg!(not(target_arch = "x86_64")) || File::open("/dev/kvm").is_err()
         {

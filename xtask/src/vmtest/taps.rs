@@ -1,4 +1,5 @@
-//! A namespace of the host with two TAPs on a bridge: what a card of several queues is wired to, and its source.
+//! A namespace of the host with two TAPs on a bridge: what a card of several queues is wired to, and its
+//! source.
 
 use std::fmt;
 use std::process::{self as this, Command};
@@ -135,7 +136,8 @@ mod tests {
     fn what_crossed_is_read_and_told() {
         let link = |name: &str, rx: u64, tx: u64| {
             format!(
-                r#"{{"ifname":"{name}","stats64":{{"rx":{{"packets":{rx},"dropped":0}},"tx":{{"packets":{tx},"dropped":1}}}}}}"#
+                r#"{{"ifname":"{name}","stats64":{{"rx":{{"packets":{rx},"dropped":0}},
+                    "tx":{{"packets":{tx},"dropped":1}}}}}}"#
             )
         };
         let shown =

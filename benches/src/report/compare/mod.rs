@@ -153,8 +153,8 @@ impl Comparison {
     fn summary(&self) -> String {
         let count = |verdict| self.changes.iter().filter(|change| change.verdict == verdict).count();
         format!(
-            "{} better, {} worse, {} within the noise (the ranges between the quartiles overlap), {} of which the \
-             noise is not known.",
+            "{} better, {} worse, {} within the noise (the ranges between the quartiles overlap), {} of \
+            which the noise is not known.",
             count(Verdict::Better),
             count(Verdict::Worse),
             count(Verdict::WithinNoise),

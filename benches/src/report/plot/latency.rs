@@ -1,5 +1,5 @@
-//! Latency by percentile, as HdrHistogram plots it: the axis of percentiles stretches towards 100 %. A panel for each
-//! load, a curve for each wait mode.
+//! Latency by percentile, as HdrHistogram plots it: the axis of percentiles stretches towards 100 %. A panel
+//! for each load, a curve for each wait mode.
 
 use anyhow::Result;
 use plotters::{

@@ -24,8 +24,9 @@ fn body(report: &Report) -> String {
 fn a_run_without_frames_has_tcpdumps_lines_and_the_accounts() {
     assert_eq!(
         report("file").summary().to_string(),
-        "0 packets captured\n0 packets received by filter\n0 packets dropped by kernel\n0 packets dropped by interface\n\n\
-         0 received = 0 decapsulated\naccounting: 0 seen, 0 explained, residue 0\n"
+        "0 packets captured\n0 packets received by filter\n0 packets dropped by kernel\n\
+        0 packets dropped by interface\n\n\
+        0 received = 0 decapsulated\naccounting: 0 seen, 0 explained, residue 0\n"
     );
 }
 
@@ -81,7 +82,8 @@ fn an_interface_has_its_verdicts_and_losses_with_the_hints_of_whoever_prints_the
 4 packets dropped by interface
 
 ended early: ens5: the interface was deleted
-ens5 (native XDP, zerocopy mode, kernel time): 100 seen = 60 to the rings + 28 passed to the host + 17 dropped as not allowed
+ens5 (native XDP, zerocopy mode, kernel time): 100 seen = 60 to the rings + 28 passed to the host + 17 \
+        dropped as not allowed
   1 passed: not UDP to a tunnel port
   2 passed: IP fragments that nothing shows to be of a tunnel
   3 passed: malformed
@@ -93,7 +95,8 @@ ens5 (native XDP, zerocopy mode, kernel time): 100 seen = 60 to the rings + 28 p
   8 dropped: VNI not allowed
   9 dropped: outer source not allowed
   4 rx_missed_errors, as the interface's own counters have it
-  9 rx_queue_*_xdp_drops, as the interface's own counters have it (what program and rings dropped may be among them)
+  9 rx_queue_*_xdp_drops, as the interface's own counters have it (what program and rings dropped may be \
+        among them)
   5 lost: RX ring full (the worker is too slow, or has too little CPU), queue 3
   4 lost: fill ring empty (likewise), queue 3
   3 lost: larger than a UMEM chunk takes, queue 3
@@ -112,8 +115,8 @@ fn a_queue_that_came_later_is_a_loss_where_all_were_asked_for() {
     let text = body(&report);
     assert!(
         text.contains(
-            "  5 lost: passed to the host, for their RX queue has no socket: it came after the start (`ethtool -l ens5` lists \
-             queues); start again to read them all\n"
+            "  5 lost: passed to the host, for their RX queue has no socket: it came after the start \
+            (`ethtool -l ens5` lists queues); start again to read them all\n"
         ),
         "{text}"
     );
@@ -131,7 +134,8 @@ fn each_reason_has_a_line_of_its_own() {
     (frames.odd.truncated_inner, frames.odd.impossible_length, frames.odd.reserved_bits) = (1, 2, 3);
     assert_eq!(
         body(&report).split_once('\n').expect("the interface").1,
-        "200 received = 40 decapsulated + 153 rejected + 5 abandoned by a dead worker + 2 fragments joined with others
+        "200 received = 40 decapsulated + 153 rejected + 5 abandoned by a dead worker + 2 fragments joined \
+        with others
   1 rejected: too short for VXLAN and an inner Ethernet header
   2 rejected: cut by the snaplen of the capture before its inner Ethernet header ends
   3 rejected: outer headers contradict each other
@@ -154,7 +158,8 @@ fn each_reason_has_a_line_of_its_own() {
   1 of the decapsulated were truncated by their mirror session
   2 of the decapsulated have an inner IP length that is more than the packet had (printed as truncated-ip)
   3 of the decapsulated had reserved VXLAN bits set
-  over 1 % contradict: in zero-copy mode that is most likely a driver that cuts frames at another size than its chunks'; copy \
+  over 1 % contradict: in zero-copy mode that is most likely a driver that cuts frames at another size than \
+        its chunks'; copy \
          mode shows whether it is
 "
     );
@@ -283,8 +288,10 @@ fn latency_origins_and_laws_that_do_not_hold_come_last() {
         [
             "latency: p50 1.500 µs, p99 20.000 µs, p99.9 300.001 µs, max 4000.000 µs",
             "origin 10.0.0.1 VNI 0: 20 frames, 60 bytes; Wireshark: vxlan.vni == 0 && ip.src == 10.0.0.1",
-            "origin 10.0.0.1 VNI 1: at least 19 frames, 60 bytes; Wireshark: vxlan.vni == 1 && ip.src == 10.0.0.1",
-            "origin 2001:db8::1 VNI 2: 18 frames, 60 bytes; Wireshark: vxlan.vni == 2 && ipv6.src == 2001:db8::1",
+            "origin 10.0.0.1 VNI 1: at least 19 frames, 60 bytes; Wireshark: vxlan.vni == 1 && ip.src == \
+            10.0.0.1",
+            "origin 2001:db8::1 VNI 2: 18 frames, 60 bytes; Wireshark: vxlan.vni == 2 && ipv6.src == \
+            2001:db8::1",
         ]
     );
     assert_eq!(

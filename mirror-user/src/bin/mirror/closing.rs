@@ -38,7 +38,8 @@ fn hint(field: &str) -> Option<&'static str> {
     })
 }
 
-/// The display filter that selects an origin: in a capture of inner frames its interface, elsewhere its tunnel.
+/// The display filter that selects an origin: in a capture of inner frames its interface, elsewhere its
+/// tunnel.
 fn display_filter(origin: &Origin, capture: Option<&Capture>) -> String {
     match capture {
         Some(Capture { outer: false, pcapng: true, .. }) => {
@@ -74,7 +75,8 @@ mod tests {
 
     #[test]
     fn the_lines_end_with_the_captures_and_have_our_flags() {
-        let report = r#"{"schema": "mirror.report/1", "source": "file", "started": "", "frames": {"rejected": {"vni": 3}}}"#;
+        let report = r#"{"schema": "mirror.report/1", "source": "file", "started": "",
+            "frames": {"rejected": {"vni": 3}}}"#;
         let report: Report = serde_json::from_str(report).unwrap();
         let text = lines(&report, &[capture(true, true)]);
         assert!(text.contains("  3 rejected: VNI not allowed (see --vni)\n"), "{text}");

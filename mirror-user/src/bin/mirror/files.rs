@@ -21,17 +21,19 @@ use crate::{
 /// How a capture is spread over files.
 #[derive(Args, Debug)]
 pub(crate) struct FilesArgs {
-    /// Begin another file once one is larger than so many millions of bytes, before compression; k, m, g: KiB, MiB, GiB
+    /// Begin another file once one is larger than so many millions of bytes, before compression; k, m, g:
+    /// KiB, MiB, GiB
     #[arg(short = 'C', long, help_heading = "Files", value_name = "SIZE")]
     file_size: Option<Written<Size>>,
-    /// Begin another file each so many seconds, in replay by the times of the packets; strftime(3) in the name of -w is its
-    /// time
+    /// Begin another file each so many seconds, in replay by the times of the packets; strftime(3) in the
+    /// name of -w is its time
     #[arg(short = 'G', long, help_heading = "Files", value_name = "SECONDS")]
     rotate_seconds: Option<Written<RotateSeconds>>,
     /// With -C: so many files, then the oldest is replaced. With -G alone: end after so many files
     #[arg(short = 'W', long, help_heading = "Files", value_name = "COUNT")]
     file_count: Option<Written<FileCount>>,
-    /// Run `COMMAND FILE` for each file that is complete; it writes beneath the directory of -w, see --command-write
+    /// Run `COMMAND FILE` for each file that is complete; it writes beneath the directory of -w, see
+    /// --command-write
     #[arg(short = 'z', long, help_heading = "Files", value_name = "COMMAND")]
     postrotate_command: Option<PathBuf>,
     /// A file for each origin (VNI and source), which is in its name
@@ -184,7 +186,8 @@ fn allow_files(files: u64) -> Result<(), Usage> {
     let limit = getrlimit(Resource::Nofile);
     if let Some(most) = limit.maximum.filter(|most| *most < files + BESIDE) {
         return Err(Usage(format!(
-            "--max-origins {files}: the process may have {most} files open (`ulimit -Hn`); {} origins at most",
+            "--max-origins {files}: the process may have {most} files open (`ulimit -Hn`); {} origins at \
+            most",
             most.saturating_sub(BESIDE)
         )));
     }

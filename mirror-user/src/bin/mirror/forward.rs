@@ -17,9 +17,10 @@ pub(crate) struct ForwardArgs {
         long,
         help_heading = "Output",
         value_name = "TARGET",
-        help = "Forward the inner packets, to tap:NAME[,persist][,to-host], dev:NAME, vxlan:ADDR[:PORT][,vni=N], \
-                pcap-over-ip:listen=ADDR:PORT, pcap-over-ip:listen=/PATH[,mode=0660][,group=NAME] or \
-                pcap-over-ip:connect=ADDR:PORT; may be given several times"
+        help = "Forward the inner packets, to tap:NAME[,persist][,to-host], dev:NAME, \
+            vxlan:ADDR[:PORT][,vni=N], pcap-over-ip:listen=ADDR:PORT, \
+            pcap-over-ip:listen=/PATH[,mode=0660][,group=NAME] or pcap-over-ip:connect=ADDR:PORT; may be \
+            given several times"
     )]
     forward: Vec<Written<Target>>,
     /// What each of several targets gets

@@ -27,7 +27,8 @@ impl Threads {
         Self { read, ..self }
     }
 
-    /// Has the calling thread give up, for good, what one of its kind does not need. To be called before its first frame.
+    /// Has the calling thread give up, for good, what one of its kind does not need. To be called before its
+    /// first frame.
     pub(crate) fn confine(&self, kind: Kind) -> io::Result<()> {
         let nothing = Keep::nothing();
         let keep = match kind {
@@ -51,8 +52,8 @@ impl Threads {
         move || threads.confine(kind)
     }
 
-    /// The same for a thread of a sink's. One that cannot give up its rights must not go on with them: its sink fails, and
-    /// says so.
+    /// The same for a thread of a sink's. One that cannot give up its rights must not go on with them: its
+    /// sink fails, and says so.
     pub(crate) fn or_panic(&self, kind: Kind) -> impl Fn() + Send + Sync + use<> {
         let hook = self.hook(kind);
         move || {

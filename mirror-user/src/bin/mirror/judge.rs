@@ -15,8 +15,9 @@ use crate::{
 };
 
 impl Wanted {
-    /// What is wrong with it on any host: the one judge of flags, of a configuration file, and of a run before it opens
-    /// anything. Of the file system it asks what paths stand for, and have in common. Gives those of outputs that are no files.
+    /// What is wrong with it on any host: the one judge of flags, of a configuration file, and of a run
+    /// before it opens anything. Of the file system it asks what paths stand for, and have in common. Gives
+    /// those of outputs that are no files.
     pub(crate) fn judge(&self) -> anyhow::Result<Streams> {
         self.all().try_for_each(Self::needs)?;
         if self.quiet && self.log_verbosity() > 0 {

@@ -1,4 +1,5 @@
-//! `mirror`: takes AWS VPC Traffic Mirroring off the NIC, or out of capture files, with every packet accounted for.
+//! `mirror`: takes AWS VPC Traffic Mirroring off the NIC, or out of capture files, with every packet
+//! accounted for.
 
 #![deny(unsafe_code)]
 
@@ -63,8 +64,8 @@ struct Cli {
 enum Command {
     /// Take mirrored packets off interfaces (root)
     ///
-    /// Runs until it is stopped with Ctrl-C. Capabilities are given up once it has started, and with -Z the user root is, too.
-    /// Packets that are not of the tunnel go to the host as ever.
+    /// Runs until it is stopped with Ctrl-C. Capabilities are given up once it has started, and with -Z the
+    /// user root is, too. Packets that are not of the tunnel go to the host as ever.
     Ingest(Box<ingest::IngestArgs>),
     /// Take mirrored packets out of capture files
     ///
@@ -128,7 +129,8 @@ fn refused(error: &clap::Error) -> ! {
     std::process::exit(BAD_USAGE.into())
 }
 
-/// An error with its causes, and with what to do where the system ran out of something and nothing has said so.
+/// An error with its causes, and with what to do where the system ran out of something and nothing has said
+/// so.
 fn with_remedy(error: &anyhow::Error) -> String {
     let told = with_causes(error.as_ref());
     let of_cause = |cause: &(dyn std::error::Error + 'static)| match cause.downcast_ref::<std::io::Error>() {

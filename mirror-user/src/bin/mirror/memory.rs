@@ -1,11 +1,12 @@
-//! Whether a run fits the limit of its address space (`ulimit -v`), told before it begins: memory that cannot be had in the
-//! middle of it ends the process.
+//! Whether a run fits the limit of its address space (`ulimit -v`), told before it begins: memory that cannot
+//! be had in the middle of it ends the process.
 
 use mirror_user::host::limits::AddressSpace;
 
 pub(crate) const MIB: u64 = 1 << 20;
 
-/// Refuses what may take more than this process may map: so many bytes beside what is mapped by now, and threads.
+/// Refuses what may take more than this process may map: so many bytes beside what is mapped by now, and
+/// threads.
 pub(crate) fn refuse_beyond_limit(bytes: u64, threads: u64) -> anyhow::Result<()> {
     /// Its stack, and the heap that glibc reserves for each thread.
     const THREAD: u64 = if cfg!(target_env = "gnu") { 66 * MIB } else { 2 * MIB };
@@ -17,8 +18,8 @@ pub(crate) fn refuse_beyond_limit(bytes: u64, threads: u64) -> anyhow::Result<()
         return Ok(());
     }
     Err(anyhow::anyhow!(
-        "this run takes up to {} MiB of address space, and may have {}: raise the limit (`ulimit -v unlimited`, in a unit file \
-         `LimitAS=infinity`), or take less (fewer `--queues` and outputs)",
+        "this run takes up to {} MiB of address space, and may have {}: raise the limit (`ulimit -v \
+        unlimited`, in a unit file `LimitAS=infinity`), or take less (fewer `--queues` and outputs)",
         needed.div_ceil(MIB),
         limit / MIB
     ))

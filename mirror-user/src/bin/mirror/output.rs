@@ -24,8 +24,8 @@ pub(crate) struct OutputArgs {
     /// Let in only these outer sources: addresses or prefixes
     #[arg(long, help_heading = "Selection", value_name = "CIDR[,CIDR…]")]
     source: Option<Written<Sources>>,
-    /// Do not reassemble outer packets that were fragmented on their way: on an interface they go to the host, from a file
-    /// they are rejected
+    /// Do not reassemble outer packets that were fragmented on their way: on an interface they go to the
+    /// host, from a file they are rejected
     #[arg(long, help_heading = "Selection")]
     no_reassemble: bool,
     /// Let in only packets that match as they came, outer headers included: an expression as below
@@ -34,13 +34,15 @@ pub(crate) struct OutputArgs {
     /// Let in only inner packets that match: an expression as tcpdump has them, see pcap-filter(7)
     #[arg(help_heading = "Selection", value_name = "EXPR")]
     expression: Vec<String>,
-    /// Write the inner packets to a capture file, - for standard output; to a named pipe or a device as to standard output
+    /// Write the inner packets to a capture file, - for standard output; to a named pipe or a device as to
+    /// standard output
     #[arg(short = 'w', help_heading = "Output", value_name = "FILE")]
     write: Option<PathBuf>,
     /// Format of the capture [default: pcap where the name ends in .pcap, .pcap.gz or .pcap.zst, else pcapng]
     #[arg(long, help_heading = "Output", value_enum)]
     format: Option<FileFormat>,
-    /// Write the packets as they came, outer headers included; with --print, a line for the outer headers before each
+    /// Write the packets as they came, outer headers included; with --print, a line for the outer headers
+    /// before each
     #[arg(long, help_heading = "Output")]
     outer: bool,
     /// Write each packet within 100 ms instead of 1 s; -w - always does
@@ -67,8 +69,9 @@ pub(crate) struct OutputArgs {
     /// Where root runs this, change to this user before any file is created
     #[arg(short = 'Z', long, help_heading = "Run", value_name = "USER")]
     relinquish_privileges: Option<Written<String>>,
-    /// Confine threads and commands, beside giving up capabilities: files are written only where outputs are, TCP goes only
-    /// where packets are forwarded to, and threads that handle packets make only the system calls they need
+    /// Confine threads and commands, beside giving up capabilities: files are written only where outputs are,
+    /// TCP goes only where packets are forwarded to, and threads that handle packets make only the system
+    /// calls they need
     #[arg(long, help_heading = "Run", value_enum)]
     sandbox: Option<SandboxArg>,
     /// Let commands of -z write beneath this directory, too; may be given several times
@@ -90,7 +93,8 @@ pub(crate) struct OutputArgs {
     #[arg(short = 'v', help_heading = "Run", action = clap::ArgAction::Count)]
     verbose: u8,
     /// Taken for tcpdump's sake, as are -p, -K and -l, and without effect
-    #[arg(short = 'n', help_heading = "Run", short_aliases = ['p', 'K', 'l'], action = clap::ArgAction::Count)]
+    #[arg(short = 'n', help_heading = "Run", short_aliases = ['p', 'K', 'l'])]
+    #[arg(action = clap::ArgAction::Count)]
     _tcpdump: u8,
 }
 

@@ -115,7 +115,8 @@ impl Wanted {
         Ok(outputs)
     }
 
-    /// Opens what packets are written to, printed to and forwarded to; `dressed` makes of each the sink of the run.
+    /// Opens what packets are written to, printed to and forwarded to; `dressed` makes of each the sink of
+    /// the run.
     fn add_sinks(
         &self,
         outputs: &mut Outputs,

@@ -143,8 +143,8 @@ fn is_device(_: &Path) -> bool {
     false
 }
 
-/// Whether names in a directory are compared without their case: by its kind of file system, or by an attribute of its own
-/// (`chattr +F`).
+/// Whether names in a directory are compared without their case: by its kind of file system, or by an
+/// attribute of its own (`chattr +F`).
 #[cfg(target_os = "linux")]
 fn folds_case(directory: &Path) -> bool {
     use rustix::fs::{Mode, OFlags, fstatfs, ioctl_getflags, open};

@@ -57,7 +57,8 @@ impl Counts {
 }
 
 impl Postrotate {
-    /// Starts the threads, each of which first does what `prepare` says: what it may do then, its commands may.
+    /// Starts the threads, each of which first does what `prepare` says: what it may do then, its commands
+    /// may.
     pub(crate) fn start(
         prepare: impl Fn() -> io::Result<()> + Clone + Send + 'static,
     ) -> anyhow::Result<Self> {

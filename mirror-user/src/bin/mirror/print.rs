@@ -14,8 +14,8 @@ use crate::{
 /// What of a packet is printed.
 #[derive(Args, Debug)]
 pub(crate) struct PrintArgs {
-    /// Print the inner packets to standard output, a line each, as tcpdump -n does; -v, -vv and -vvv are then about
-    /// packets, and not about the log
+    /// Print the inner packets to standard output, a line each, as tcpdump -n does; -v, -vv and -vvv are then
+    /// about packets, and not about the log
     #[arg(long, help_heading = "Printing")]
     print: bool,
     /// With the Ethernet header and its VLAN tags
@@ -30,8 +30,8 @@ pub(crate) struct PrintArgs {
     /// With its bytes as characters; twice: and those of the Ethernet header
     #[arg(short = 'A', help_heading = "Printing", action = ArgAction::Count)]
     ascii: u8,
-    /// Without the time; twice: in s since 1970; three times: since the packet before; four: with the date; five: since
-    /// the first packet
+    /// Without the time; twice: in s since 1970; three times: since the packet before; four: with the date;
+    /// five: since the first packet
     #[arg(short = 't', help_heading = "Printing", action = ArgAction::Count)]
     timestamps: u8,
     /// With absolute TCP sequence numbers, not relative to the first of their connection

@@ -1,4 +1,5 @@
-//! Root only as long as needed: every thread gives up its capabilities before its first frame, and confines itself.
+//! Root only as long as needed: every thread gives up its capabilities before its first frame, and confines
+//! itself.
 
 use std::{io, os::unix::fs::MetadataExt as _, path::Path};
 
@@ -16,9 +17,9 @@ const MAPS_BY_DESCRIPTOR: KernelVersion = KernelVersion { major: 5, minor: 19, p
 pub(crate) struct Keep(CapsHashSet);
 
 impl Keep {
-    /// What the threads that end a run need: the main thread, the one that hears signals, and the one that writes the
-    /// capture. Files are completed in `directories`, which are held open until then; not where root has changed to another
-    /// user, who is to write with rights of his own.
+    /// What the threads that end a run need: the main thread, the one that hears signals, and the one that
+    /// writes the capture. Files are completed in `directories`, which are held open until then; not where
+    /// root has changed to another user, who is to write with rights of his own.
     pub(crate) fn to_end_a_run<'a>(
         wait: Wait,
         changed_user: bool,
@@ -84,8 +85,8 @@ impl Keep {
     }
 }
 
-/// Has the change to another user leave this thread what the engine still needs. None of it is effective until
-/// [`raise`], so that files are opened with the user's own rights.
+/// Has the change to another user leave this thread what the engine still needs. None of it is effective
+/// until [`raise`], so that files are opened with the user's own rights.
 pub(crate) fn outlast_change_of_user() -> io::Result<()> {
     nix::sys::prctl::set_keepcaps(true).map_err(io::Error::from)
 }

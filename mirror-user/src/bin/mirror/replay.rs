@@ -48,8 +48,8 @@ pub(crate) struct ReplayArgs {
     read: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
-    /// Wait so long at most for the first readers of what is streamed (pcap-over-ip), and go on without [default: for those
-    /// that connect, as long as it takes]
+    /// Wait so long at most for the first readers of what is streamed (pcap-over-ip), and go on without
+    /// [default: for those that connect, as long as it takes]
     #[arg(long, help_heading = "Run", value_name = "TIME")]
     wait_reader: Option<Written<Time>>,
 }
@@ -180,8 +180,8 @@ pub(crate) fn run(args: &Replaying) -> anyhow::Result<ExitCode> {
     Ok(if waited_in_vain { ExitCode::from(FAILED) } else { code })
 }
 
-/// Waits until somebody reads what is streamed: a file is over soon, and what nobody reads is lost. Whether the wait was
-/// ended by a signal, and nothing is to be read.
+/// Waits until somebody reads what is streamed: a file is over soon, and what nobody reads is lost. Whether
+/// the wait was ended by a signal, and nothing is to be read.
 fn wait_for_readers(args: &Replaying, outputs: &Outputs, stop: &AtomicBool) -> bool {
     const GLANCE: Duration = Duration::from_millis(20);
     let start = Instant::now();
@@ -219,7 +219,8 @@ fn wait_for_readers(args: &Replaying, outputs: &Outputs, stop: &AtomicBool) -> b
 fn missing_flag<'w>(mut files: impl Iterator<Item = &'w String>) -> Option<Usage> {
     let file = files.next()?;
     Some(Usage(format!(
-        "{file:?} is read as a part of the filter expression: each capture file takes a flag of its own, -r {file:?}"
+        "{file:?} is read as a part of the filter expression: each capture file takes a flag of its own, -r \
+        {file:?}"
     )))
 }
 
@@ -229,7 +230,8 @@ fn is_named_as_capture(word: &str) -> bool {
     name.len() < word.len() || [".pcap", ".pcapng", ".cap"].iter().any(|ending| name.ends_with(ending))
 }
 
-/// Runs a replay on a thread of its own, which is confined to reading, and confines this one to ending the run.
+/// Runs a replay on a thread of its own, which is confined to reading, and confines this one to ending the
+/// run.
 fn read_through(replay: Replay, threads: &Threads, outputs: &Outputs) -> anyhow::Result<Report> {
     /// How often it is looked whether there is an output left.
     const LOOK: Duration = Duration::from_millis(100);
@@ -258,8 +260,8 @@ fn read_through(replay: Replay, threads: &Threads, outputs: &Outputs) -> anyhow:
     }
 }
 
-/// Whether there are files that this user, root, can read only by its capabilities: regular ones, and others, which are opened
-/// when their turn comes.
+/// Whether there are files that this user, root, can read only by its capabilities: regular ones, and others,
+/// which are opened when their turn comes.
 struct Unreadable {
     files: bool,
     streams: bool,

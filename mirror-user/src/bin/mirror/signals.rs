@@ -51,12 +51,12 @@ struct Begun {
 }
 
 impl Asked {
-    /// The run has begun. From now on `on_stop` is called at the first INT or TERM, and the second ends the process at
-    /// once with code 1: `on_abort` is called, files keep their hidden names, and the report's, empty as it is, goes. HUP
-    /// has capture files rotated; where there is none, it is as INT.
+    /// The run has begun. From now on `on_stop` is called at the first INT or TERM, and the second ends the
+    /// process at once with code 1: `on_abort` is called, files keep their hidden names, and the report's,
+    /// empty as it is, goes. HUP has capture files rotated; where there is none, it is as INT.
     ///
-    /// Until then a signal is only remembered: nothing that takes long keeps the run from beginning, and so from ending
-    /// in order.
+    /// Until then a signal is only remembered: nothing that takes long keeps the run from beginning, and so
+    /// from ending in order.
     pub(crate) fn begun(
         &self,
         outputs: &Outputs,
@@ -146,8 +146,8 @@ impl Begun {
     }
 }
 
-/// Starts to hear signals, on a thread that first does what `prepare` says. To be called before anything is created that
-/// the signals' default action, to kill the process, would leave behind.
+/// Starts to hear signals, on a thread that first does what `prepare` says. To be called before anything is
+/// created that the signals' default action, to kill the process, would leave behind.
 pub(crate) fn hear(prepare: impl FnOnce() -> io::Result<()> + Send + 'static) -> anyhow::Result<Arc<Asked>> {
     const FAILED: &str = "the thread for signals";
     const HEARD: &str = "signals cannot be heard";

@@ -197,8 +197,8 @@ fn open_special(path: &Path, stop: &AtomicBool) -> anyhow::Result<File> {
     Ok(file)
 }
 
-/// In a directory where anybody may make a pipe, one that somebody else has made is not for what root captures: as the
-/// kernel's `fs.protected_fifos` has it.
+/// In a directory where anybody may make a pipe, one that somebody else has made is not for what root
+/// captures: as the kernel's `fs.protected_fifos` has it.
 fn trust(path: &Path, pipe: &Metadata) -> anyhow::Result<()> {
     let directory = fs::metadata(hidden_file::directory_of(path))?;
     if directory.mode() & WRITABLE_BY_OTHERS == 0 {

@@ -24,8 +24,8 @@ pub(crate) fn clear_live_line() {
     }
 }
 
-/// Prints a line to standard error. A reader that has gone (`2>&1 | tee`, after Ctrl-C) must not end a run or its report,
-/// as `eprintln!` would.
+/// Prints a line to standard error. A reader that has gone (`2>&1 | tee`, after Ctrl-C) must not end a run or
+/// its report, as `eprintln!` would.
 macro_rules! say {
     ($($text:tt)*) => {
         $crate::terminal::print(format_args!($($text)*))
@@ -91,7 +91,8 @@ where
     }
 }
 
-/// Sends the library's events to standard error: warnings and errors; with `-v` what it does; with `-vv` everything.
+/// Sends the library's events to standard error: warnings and errors; with `-v` what it does; with `-vv`
+/// everything.
 pub(crate) fn start_log(verbose: u8, quiet: bool) {
     let level = match (quiet, verbose) {
         (true, _) => "error",

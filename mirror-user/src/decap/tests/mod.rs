@@ -1,4 +1,5 @@
-//! Tables for each verdict, properties over generated and damaged packets, and etherparse as a second opinion.
+//! Tables for each verdict, properties over generated and damaged packets, and etherparse as a second
+//! opinion.
 
 mod properties;
 mod tables;
@@ -14,7 +15,8 @@ const CONTROL: u16 = 0x2007;
 
 static TUNNELS: LazyLock<Tunnels> = LazyLock::new(|| [vxlan::PORT, 8472].into());
 
-/// A packet to be put on the wire; the default is what AWS sends (FF80-FFFF source port, TTL 255, no checksums).
+/// A packet to be put on the wire; the default is what AWS sends (FF80-FFFF source port, TTL 255, no
+/// checksums).
 #[derive(Clone, Debug)]
 pub(crate) struct Packet {
     pub(crate) tags: Vec<u16>,

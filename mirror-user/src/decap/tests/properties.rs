@@ -190,7 +190,8 @@ proptest! {
 
     #[test]
     fn a_frame_cut_anywhere_is_judged_and_read_as_a_whole_one(
-        (bytes, wire_len) in damaged_packets(), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+        (bytes, wire_len) in damaged_packets(),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
     ) {
         check_cut(&bytes, wire_len, &cuts)?;
     }
@@ -222,7 +223,9 @@ proptest! {
     }
 
     #[test]
-    fn damaged_packets_are_judged_the_same_both_ways_and_by_etherparse((bytes, wire_len) in damaged_packets()) {
+    fn damaged_packets_are_judged_the_same_both_ways_and_by_etherparse(
+        (bytes, wire_len) in damaged_packets(),
+    ) {
         let captured = Captured::new(&bytes, wire_len, 0);
         check_ways(captured)?;
         check_etherparse(captured)?;

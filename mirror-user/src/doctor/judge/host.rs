@@ -104,7 +104,11 @@ fn bpf(facts: &Facts, findings: &mut Findings) {
         .collect();
     if !busy.is_empty() {
         findings.note(
-            format!("{}: every reader of a socket on this host spins, beside the workers; ingest enables busy polling itself", listed(&busy)),
+            format!(
+                "{}: every reader of a socket on this host spins, beside the workers; ingest enables \
+                busy polling itself",
+                listed(&busy)
+            ),
             Some("sysctl -w net.core.busy_poll=0 net.core.busy_read=0".to_owned()),
         );
     }
@@ -230,9 +234,12 @@ fn port(facts: &Facts, findings: &mut Findings) {
     let kernels = holders.iter().any(|holder| holder.processes.is_empty());
     if kernels && devices.is_empty() {
         findings.warning(
-            "UDP 4789 is bound by the kernel for a VXLAN device of another network namespace, as Docker's overlay networks do: \
-             they lose the packets of a captured interface",
-            Some("docker swarm init --data-path-port 7789   # when the swarm is made; a port of its own".to_owned()),
+            "UDP 4789 is bound by the kernel for a VXLAN device of another network namespace, as Docker's \
+            overlay networks do: they lose the packets of a captured interface",
+            Some(
+                "docker swarm init --data-path-port 7789   # when the swarm is made; a port of its own"
+                    .to_owned(),
+            ),
         );
     } else if !kernels && processes.is_empty() && devices.is_empty() {
         findings.ok("no other socket on UDP 4789");

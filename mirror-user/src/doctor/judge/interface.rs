@@ -84,15 +84,15 @@ fn left_settings(interface: &InterfaceFacts, findings: &mut Findings) {
         match (before, pid) {
             (Some(before), Some(pid)) => findings.warning(
                 format!(
-                    "{name} is {value}, and was {before} before a run that was killed (process {pid}); no process of mirror holds \
-                     it any more, and the next start restores it"
+                    "{name} is {value}, and was {before} before a run that was killed (process {pid}); no \
+                    process of mirror holds it any more, and the next start restores it"
                 ),
                 restore(*before),
             ),
             _ => findings.note(
                 format!(
-                    "{name} is {value}, as busy polling sets it, and no process of mirror holds it; unless that is intended, \
-                     the kernel's default is 0"
+                    "{name} is {value}, as busy polling sets it, and no process of mirror holds it; unless \
+                    that is intended, the kernel's default is 0"
                 ),
                 restore(0),
             ),
@@ -105,12 +105,18 @@ fn link(interface: &InterfaceFacts, findings: &mut Findings) {
     match (interface.up, interface.carrier) {
         (true, None | Some(true)) => {}
         (false, None) => {
-            findings.warning("it is down, or has no carrier; ingest starts, and receives frames once it is up", up);
+            findings.warning(
+                "it is down, or has no carrier; ingest starts, and receives frames once it is \
+                up",
+                up,
+            );
         }
-        (false, Some(_)) => findings.warning("it is down; ingest starts, and receives frames once it is up", up),
+        (false, Some(_)) => {
+            findings.warning("it is down; ingest starts, and receives frames once it is up", up)
+        }
         (true, Some(false)) => findings.warning(
-            "it is up, but has no carrier: the other end is down, or its driver is resetting the link; ingest starts, and receives \
-             frames once the carrier is there",
+            "it is up, but has no carrier: the other end is down, or its driver is resetting the link; \
+            ingest starts, and receives frames once the carrier is there",
             None,
         ),
     }
@@ -154,8 +160,8 @@ fn zero_copy(interface: &InterfaceFacts, findings: &mut Findings) {
         (Some(_), Some(true) | None) => {
             findings.note(
                 format!(
-                    "ena has AF_XDP zero-copy (`--bind zerocopy`), which one user measured at half the rate of copying on one queue: \
-                     {COPY}"
+                    "ena has AF_XDP zero-copy (`--bind zerocopy`), which one user measured at half the rate \
+                    of copying on one queue: {COPY}"
                 ),
                 None,
             );
@@ -163,8 +169,9 @@ fn zero_copy(interface: &InterfaceFacts, findings: &mut Findings) {
         (None, Some(true)) if lacks_dma(interface) => {
             findings.note(
                 format!(
-                    "virtio_net has AF_XDP zero-copy, but only where the hypervisor offers VIRTIO_F_ACCESS_PLATFORM (feature 33, \
-                     `iommu_platform=on`), which this one does not: {COPY}"
+                    "virtio_net has AF_XDP zero-copy, but only where the hypervisor offers \
+                    VIRTIO_F_ACCESS_PLATFORM (feature 33, `iommu_platform=on`), which this one does not: \
+                    {COPY}"
                 ),
                 None,
             );

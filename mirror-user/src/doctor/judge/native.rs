@@ -25,8 +25,8 @@ pub(super) fn remarks(interface: &InterfaceFacts, host: &Host, layout: &Layout) 
         remarks.push((
             Severity::Note,
             format!(
-                "{} resets its link for about {seconds} s when a program is attached or detached: frames of that time do not \
-                 reach this host",
+                "{} resets its link for about {seconds} s when a program is attached or detached: frames of \
+                that time do not reach this host",
                 host.driver_name()
             ),
             None,
@@ -44,8 +44,8 @@ fn mtu(host: &Host, layout: &Layout, remarks: &mut Vec<Remark>) {
         remarks.push((
             Severity::Note,
             format!(
-                "the other end is in another network namespace: native mode needs {mtu}its TX queues to be no more than the RX \
-                 queues here"
+                "the other end is in another network namespace: native mode needs {mtu}its TX queues to be \
+                no more than the RX queues here"
             ),
             None,
         ));
@@ -58,8 +58,8 @@ fn mtu(host: &Host, layout: &Layout, remarks: &mut Vec<Remark>) {
         remarks.push((
             Severity::Note,
             format!(
-                "MTU {mtu}{whose} is over {}, the most {driver} takes with an XDP program of a single buffer: the multi-buffer \
-                 program is attached, and large frames come in several descriptors",
+                "MTU {mtu}{whose} is over {}, the most {driver} takes with an XDP program of a single \
+                buffer: the multi-buffer program is attached, and large frames come in several descriptors",
                 limit.most
             ),
             None,
@@ -90,8 +90,9 @@ fn queues(host: &Host, remarks: &mut Vec<Remark>) {
         remarks.push((
             Severity::Note,
             format!(
-                "virtio_net adds a queue for each of {} while the program is attached, and the device spreads over all {then}: \
-                 all are read; `--queues` with a list leaves out those it does not name",
+                "virtio_net adds a queue for each of {} while the program is attached, and the device \
+                spreads over all {then}: all are read; `--queues` with a list leaves out those it does not \
+                name",
                 counted(cpus, "CPU")
             ),
             None,
@@ -109,8 +110,8 @@ fn queues(host: &Host, remarks: &mut Vec<Remark>) {
         remarks.push((
             Severity::Warning,
             format!(
-                "{message}: virtio_net before 5.13 may refuse XDP; stable kernels have the later version's lock instead, and \
-                 ingest tries it"
+                "{message}: virtio_net before 5.13 may refuse XDP; stable kernels have the later version's \
+                lock instead, and ingest tries it"
             ),
             None,
         ));

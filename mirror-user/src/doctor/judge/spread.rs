@@ -34,8 +34,8 @@ fn rings(interface: &InterfaceFacts, queues: u32, findings: &mut Findings) {
     let memory = u64::from(rings.max_rx) * u64::from(queues) / 256;
     findings.note(
         format!(
-            "RX rings of {} of at most {} descriptors: bursts that outlast them are lost as rx_overruns or rx_dropped; the \
-             most takes {memory} MiB for {}",
+            "RX rings of {} of at most {} descriptors: bursts that outlast them are lost as rx_overruns or \
+            rx_dropped; the most takes {memory} MiB for {}",
             rings.rx,
             rings.max_rx,
             counted(queues, "queue")
@@ -58,7 +58,8 @@ fn rss(interface: &InterfaceFacts, findings: &mut Findings) {
         return;
     };
     let spread = format!(
-        "the RSS key spreads mirrored traffic, whose outer source ports differ in 7 bits, over {} of {} table entries",
+        "the RSS key spreads mirrored traffic, whose outer source ports differ in 7 bits, over {} of {} \
+        table entries",
         reach.entries, reach.table
     );
     let all_queues = reach.queues == reach.all_queues;

@@ -1,5 +1,5 @@
-//! Workers: a pinned thread for each RX queue, which takes batches off its ring, finds the inner frames, hands them to the sinks,
-//! and counts.
+//! Workers: a pinned thread for each RX queue, which takes batches off its ring, finds the inner frames,
+//! hands them to the sinks, and counts.
 
 mod clock;
 mod handle;

@@ -1,4 +1,5 @@
-//! What a worker's own thread does before its first frame: everything that needs privileges or that thread's memory.
+//! What a worker's own thread does before its first frame: everything that needs privileges or that thread's
+//! memory.
 
 use std::{
     io,

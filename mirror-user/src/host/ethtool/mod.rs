@@ -1,5 +1,6 @@
-//! The ethtool commands, over SIOCETHTOOL: one mechanism that every kernel and driver in question answers, in the
-//! network namespace of the thread that opened the socket. Netlink has no driver statistics and no driver name.
+//! The ethtool commands, over SIOCETHTOOL: one mechanism that every kernel and driver in question answers, in
+//! the network namespace of the thread that opened the socket. Netlink has no driver statistics and no driver
+//! name.
 
 mod request;
 
@@ -35,7 +36,8 @@ const ATTEMPTS: usize = 4;
 pub struct DriverInfo {
     /// The driver's name, such as `ena`.
     pub name: String,
-    /// Its version; drivers in the kernel's own tree give the kernel's release since 5.x, out-of-tree ENA `2.13.2g`.
+    /// Its version; drivers in the kernel's own tree give the kernel's release since 5.x, out-of-tree ENA
+    /// `2.13.2g`.
     pub version: String,
     /// Where the device is, such as `0000:00:05.0`; empty for virtual ones.
     pub bus: String,
@@ -219,8 +221,8 @@ impl Ethtool {
         Ok(strings.map(c_text).collect())
     }
 
-    /// Tries again while a set changes size between asking for its size and reading it: `None`, or EFAULT from an
-    /// answer that met the end of the request.
+    /// Tries again while a set changes size between asking for its size and reading it: `None`, or EFAULT
+    /// from an answer that met the end of the request.
     fn steady<T>(&self, mut attempt: impl FnMut() -> io::Result<Option<T>>) -> io::Result<T> {
         for _ in 0..ATTEMPTS {
             match attempt() {

@@ -1,8 +1,9 @@
 //! One SIOCETHTOOL request: the only unsafe code on the host side.
 //!
 //! The kernel writes as much as the *driver* then has to say: string sets and statistics may have grown since
-//! their number was asked for, and kernels before 6.19 write past the end of what user space offered. So a request lies flush
-//! against a page that nothing may write to, and one that grew is refused with EFAULT instead of overwriting memory.
+//! their number was asked for, and kernels before 6.19 write past the end of what user space offered. So a
+//! request lies flush against a page that nothing may write to, and one that grew is refused with EFAULT
+//! instead of overwriting memory.
 #![expect(unsafe_code, reason = "ioctl(2) takes a pointer to memory the kernel writes to")]
 
 use std::{
@@ -15,8 +16,8 @@ use std::{
 
 /// A request, and then the answer, of a fixed number of bytes.
 ///
-/// `mapping` is `mapped` bytes long: pages that can be read and written, then one that cannot. The `length` bytes before
-/// that last page are the request.
+/// `mapping` is `mapped` bytes long: pages that can be read and written, then one that cannot. The `length`
+/// bytes before that last page are the request.
 pub(super) struct Request {
     mapping: NonNull<u8>,
     mapped: usize,
@@ -63,8 +64,9 @@ impl Request {
     pub(super) fn bytes(&self) -> &[u8] {
         // SAFETY: `start` is inside the mapping (constructor).
         let first = unsafe { self.mapping.add(self.start) };
-        // SAFETY: `start..start + length` ends where the usable pages end (constructor); they stay mapped, zeroed by the kernel
-        // and ours as long as `self`, and `&self` keeps `bytes_mut` and `send` from changing them meanwhile.
+        // SAFETY: `start..start + length` ends where the usable pages end (constructor); they stay mapped,
+        // zeroed by the kernel and ours as long as `self`, and `&self` keeps `bytes_mut` and `send` from
+        // changing them meanwhile.
         unsafe { slice::from_raw_parts(first.as_ptr(), self.length) }
     }
 
@@ -99,9 +101,9 @@ impl Request {
         }
         let data = self.bytes_mut().as_mut_ptr().cast::<c_char>();
         let mut ifreq = libc::ifreq { ifr_name, ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_data: data } };
-        // SAFETY: `ifreq` is a whole `struct ifreq` that outlives the call. The kernel reads and writes behind `data` from
-        // there upwards only: up to `length` bytes are ours by `&mut self`, and what a driver says beyond them
-        // meets the page without access, where the kernel stops with EFAULT.
+        // SAFETY: `ifreq` is a whole `struct ifreq` that outlives the call. The kernel reads and writes
+        // behind `data` from there upwards only: up to `length` bytes are ours by `&mut self`, and what a
+        // driver says beyond them meets the page without access, where the kernel stops with EFAULT.
         let answer = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut ifreq) };
         if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
@@ -154,8 +156,8 @@ mod tests {
         let mut request = Request::new(ETHTOOL_GSTRINGS, ONE_STRING).unwrap();
         request.set_u32(4, ETH_SS_FEATURES);
         request.set_u32(8, 1);
-        // The kernel has some sixty names of features for every device: it met the page without access, or, if it looks
-        // at the length offered, gave nothing.
+        // The kernel has some sixty names of features for every device: it met the page without access, or,
+        // if it looks at the length offered, gave nothing.
         match request.send(std::os::fd::AsFd::as_fd(&socket), "lo") {
             Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EFAULT), "{error}"),
             Ok(()) => assert!(request.u32(8) <= 1, "{} strings in the room of one", request.u32(8)),

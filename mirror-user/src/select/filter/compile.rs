@@ -44,8 +44,9 @@ impl Compiler {
         program.get_instructions().iter().map(|instruction| encoded(&instruction.to_string())).collect()
     }
 
-    /// Where an expression goes wrong; `None` where that takes too long to find. libpcap does not say, so it is asked about
-    /// the beginnings of it: a word with which there is no way on is the one, or behind it, so that halving finds it.
+    /// Where an expression goes wrong; `None` where that takes too long to find. libpcap does not say, so it
+    /// is asked about the beginnings of it: a word with which there is no way on is the one, or behind it, so
+    /// that halving finds it.
     fn place(&self, expression: &str, message: &str) -> Option<Range<usize>> {
         let words = words(expression);
         if !NOT_UNDERSTOOD.iter().any(|said| message.contains(said)) {
@@ -70,9 +71,11 @@ impl Compiler {
         }))
     }
 
-    /// Whether the beginning of an expression can become one. Not optimized: what it would become is not asked for.
+    /// Whether the beginning of an expression can become one. Not optimized: what it would become is not
+    /// asked for.
     fn goes_on(&self, beginning: &str) -> bool {
-        /// What can follow: nothing, a name, a number, an address, an expression, the end of an arithmetic one.
+        /// What can follow: nothing, a name, a number, an address, an expression, the end of an arithmetic
+        /// one.
         const ENDINGS: [&str; 11] =
             ["", " 1", " 1.2.3.4", " 1::1", " 1:2:3:4:5:6", " 1-2", " tcp", "=1", " 1=1", "]=1", " 1]=1"];
         let open = |sign| beginning.matches(sign).count();
@@ -84,8 +87,9 @@ impl Compiler {
     }
 }
 
-/// An expression with an address in the place of each name of a host, and where each of its words ends: a name is looked up
-/// whenever libpcap reads it, which may take seconds, and its grammar has an address wherever it has such a name.
+/// An expression with an address in the place of each name of a host, and where each of its words ends: a
+/// name is looked up whenever libpcap reads it, which may take seconds, and its grammar has an address
+/// wherever it has such a name.
 fn without_names(expression: &str, words: &[Range<usize>]) -> (String, Vec<usize>) {
     let (mut text, mut ends) = (String::new(), Vec::new());
     let (mut end, mut before) = (0, "");

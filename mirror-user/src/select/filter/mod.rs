@@ -32,8 +32,8 @@ impl Filter {
     /// The most frames that [`matching`](Self::matching) takes.
     pub const TOGETHER: usize = TOGETHER;
 
-    /// Compiles an expression for Ethernet frames. libpcap does that; names of hosts, networks and ports are resolved as
-    /// tcpdump resolves them. An empty expression matches every frame.
+    /// Compiles an expression for Ethernet frames. libpcap does that; names of hosts, networks and ports are
+    /// resolved as tcpdump resolves them. An empty expression matches every frame.
     ///
     /// # Errors
     ///
@@ -43,8 +43,8 @@ impl Filter {
         Self::new(expression, &compile::compile(expression)?)
     }
 
-    /// Takes a program that was compiled elsewhere: opcode, the two jump offsets and the operand of each instruction, as
-    /// `tcpdump -ddd` prints them for Ethernet. `expression` is what reports will call it.
+    /// Takes a program that was compiled elsewhere: opcode, the two jump offsets and the operand of each
+    /// instruction, as `tcpdump -ddd` prints them for Ethernet. `expression` is what reports will call it.
     ///
     /// # Errors
     ///
@@ -72,8 +72,8 @@ impl Filter {
         &self.expression
     }
 
-    /// Which of up to [`Filter::TOGETHER`] frames match, as [`matches`](Self::matches) would say of each: bit n is about the
-    /// nth. It takes less time than one after the other.
+    /// Which of up to [`Filter::TOGETHER`] frames match, as [`matches`](Self::matches) would say of each: bit
+    /// n is about the nth. It takes less time than one after the other.
     pub fn matching<'a>(&self, frames: impl IntoIterator<Item = (&'a [u8], u32)>) -> u64 {
         let (mut frames, mut count) = (frames.into_iter(), 0);
         let packets: [Packet<'_>; TOGETHER] = array::from_fn(|_| {
@@ -84,8 +84,9 @@ impl Filter {
         self.program.run_together(&packets, count)
     }
 
-    /// Whether an Ethernet frame matches: the bytes at hand, and its length on the wire, which is what `len`, `greater`
-    /// and `less` are about. Where the expression asks for bytes that are not at hand it does not, as in tcpdump.
+    /// Whether an Ethernet frame matches: the bytes at hand, and its length on the wire, which is what `len`,
+    /// `greater` and `less` are about. Where the expression asks for bytes that are not at hand it does not,
+    /// as in tcpdump.
     #[must_use]
     pub fn matches(&self, frame: &[u8], wire_len: u32) -> bool {
         self.program.run(frame, wire_len) != 0
@@ -116,8 +117,8 @@ pub struct FilterError {
     pub expression: String,
     /// What is wrong with it.
     pub message: String,
-    /// Where: bytes of the expression, empty and at its end where something is missing there; `None` where it is
-    /// about the whole.
+    /// Where: bytes of the expression, empty and at its end where something is missing there; `None` where it
+    /// is about the whole.
     pub place: Option<Range<usize>>,
 }
 

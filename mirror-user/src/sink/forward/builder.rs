@@ -60,18 +60,18 @@ impl ForwardBuilder {
         }
     }
 
-    /// One more member: each flow, in both directions and with all fragments of its packets, goes to one of them. For
-    /// the same frames to several targets, use a sink for each.
+    /// One more member: each flow, in both directions and with all fragments of its packets, goes to one of
+    /// them. For the same frames to several targets, use a sink for each.
     pub fn member(mut self, target: Target) -> Self {
         self.targets.push(target);
         self
     }
 
-    /// Puts a VLAN tag into each frame that stands for its VNI, on TAP devices and interfaces: for readers that know
-    /// nothing of VNIs. VLANs 1, 2, 3 … go to these VNIs first, for good, and then to others as they come. When all 4094 are
-    /// given, the VNI that has been silent longest gives up its own to the next;
-    /// [`SinkReport::vlans`](crate::account::SinkReport::vlans) has them, and how often that was. Only where these are as many
-    /// as there are VLANs, frames of others are dropped, as `no_vlan`.
+    /// Puts a VLAN tag into each frame that stands for its VNI, on TAP devices and interfaces: for readers
+    /// that know nothing of VNIs. VLANs 1, 2, 3 … go to these VNIs first, for good, and then to others as
+    /// they come. When all 4094 are given, the VNI that has been silent longest gives up its own to the next;
+    /// [`SinkReport::vlans`](crate::account::SinkReport::vlans) has them, and how often that was. Only where
+    /// these are as many as there are VLANs, frames of others are dropped, as `no_vlan`.
     pub fn vlan_per_vni(mut self, vnis: impl IntoIterator<Item = u32>) -> Self {
         self.vlans = Some(vnis.into_iter().collect());
         self
@@ -83,8 +83,9 @@ impl ForwardBuilder {
         self
     }
 
-    /// By what flows are spread, beside themselves: forwarders with the same targets and seed agree. Default: one of this
-    /// host's own, from `/etc/machine-id`; on a host without, one that is drawn, and told in the log and the report.
+    /// By what flows are spread, beside themselves: forwarders with the same targets and seed agree. Default:
+    /// one of this host's own, from `/etc/machine-id`; on a host without, one that is drawn, and told in the
+    /// log and the report.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
@@ -108,15 +109,15 @@ impl ForwardBuilder {
         self
     }
 
-    /// Over capture files: readers of a stream that are behind are waited for, until they take nothing for 10 s, and lose
-    /// nothing. See [`Forward::readers`] for those that have not come yet.
+    /// Over capture files: readers of a stream that are behind are waited for, until they take nothing for 10
+    /// s, and lose nothing. See [`Forward::readers`] for those that have not come yet.
     pub fn patient(mut self, wanted: bool) -> Self {
         self.patient = wanted;
         self
     }
 
-    /// Something to do on each member's thread before anything else, such as giving up capabilities, which belong to
-    /// threads. Devices and sockets are open by then.
+    /// Something to do on each member's thread before anything else, such as giving up capabilities, which
+    /// belong to threads. Devices and sockets are open by then.
     pub fn on_thread_start(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
         self.on_thread_start = Some(Arc::new(hook));
         self
@@ -210,8 +211,8 @@ impl ForwardBuilder {
         let drawn = (seed.is_random && names.len() > 1).then_some(seed.value);
         if let Some(seed) = drawn {
             tracing::warn!(
-                "this host has no /etc/machine-id: flows are spread by a seed drawn for this run; `--forward-seed {seed}` keeps \
-                 them where they are in the next"
+                "this host has no /etc/machine-id: flows are spread by a seed drawn for this run; \
+                `--forward-seed {seed}` keeps them where they are in the next"
             );
         }
         let name = Forward::name_of(&self.targets);
@@ -285,7 +286,8 @@ pub enum OpenError {
     },
     /// It is the loopback.
     #[error(
-        "what is sent there, this host itself receives, and may answer; forward to a TAP device (`tap:NAME`) in its place"
+        "what is sent there, this host itself receives, and may answer; forward to a TAP device (`tap:NAME`) \
+        in its place"
     )]
     Loopback,
     /// AF_XDP on the interface could not be had.

@@ -19,7 +19,8 @@ use crate::{
     sink::origin::OriginKey,
 };
 
-/// Origins of which fragmented packets are remembered: the one that has been silent longest makes room for another.
+/// Origins of which fragmented packets are remembered: the one that has been silent longest makes room for
+/// another.
 const ORIGINS: NonZeroUsize = NonZeroUsize::new(512).unwrap();
 /// An origin's share: so many of its fragmented packets.
 const FRAGMENTED: usize = 128;
@@ -29,7 +30,8 @@ const AGE: Duration = Duration::from_secs(30);
 /// The members by their seeds, and which of them are up.
 #[derive(Debug)]
 pub(super) struct Group {
-    /// A number for each member, from its name: where a flow goes does not depend on the order of the members.
+    /// A number for each member, from its name: where a flow goes does not depend on the order of the
+    /// members.
     seeds: Vec<u64>,
     seed: Seed,
     /// A bit for each member that is up.
@@ -66,8 +68,9 @@ impl Group {
         self.up.load(Ordering::Relaxed)
     }
 
-    /// The member that gets a frame, of those that are up: the one with the highest score for its flow (rendezvous
-    /// hashing), so that when a member goes, its flows move, and when it comes back, they return, and no others.
+    /// The member that gets a frame, of those that are up: the one with the highest score for its flow
+    /// (rendezvous hashing), so that when a member goes, its flows move, and when it comes back, they return,
+    /// and no others.
     pub(super) fn member(&self, up: u64, origin: OriginKey, frame: &[u8]) -> Option<usize> {
         let flow = self.flow(origin, frame);
         let there = self.seeds.iter().enumerate().filter(|(member, _)| up & 1 << member != 0);
@@ -101,8 +104,8 @@ fn ends(frame: &[u8]) -> Option<[&[u8]; 3]> {
     Some(if to <= from { [to, from, kind] } else { [from, to, kind] })
 }
 
-/// The flows of fragmented packets, for each origin by itself: tenants use the same addresses and ids, by chance and on
-/// purpose, and one that sends many takes no room from the others.
+/// The flows of fragmented packets, for each origin by itself: tenants use the same addresses and ids, by
+/// chance and on purpose, and one that sends many takes no room from the others.
 #[derive(Debug)]
 struct Fragments(LruCache<OriginKey, VecDeque<Seen>, RandomState>);
 

@@ -23,7 +23,8 @@ use crate::{
 
 /// How long a target may take nothing at the end.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
-/// How long it may take what is still held for it then: less, so that it is told what it was that took too long.
+/// How long it may take what is still held for it then: less, so that it is told what it was that took too
+/// long.
 const FINISH: Duration = Duration::from_secs(4);
 
 /// What a member's thread tells of its target.

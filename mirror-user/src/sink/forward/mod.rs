@@ -1,11 +1,12 @@
 //! Forwarding of inner frames, to where an IDS, a collector or another mirror target takes them.
 //!
-//! A [`Forward`] sends to one [`Target`], or to several that form a group: then each inner flow goes to one member, in both
-//! directions and with all fragments of its packets, chosen by a hash. When a member goes down its flows move to the
-//! others, and return when it is back; no other flow moves. For the same frames to several targets, use a sink for each.
+//! A [`Forward`] sends to one [`Target`], or to several that form a group: then each inner flow goes to one
+//! member, in both directions and with all fragments of its packets, chosen by a hash. When a member goes
+//! down its flows move to the others, and return when it is back; no other flow moves. For the same frames to
+//! several targets, use a sink for each.
 //!
-//! Workers copy frames into blocks, and a thread for each member sends them; so a target that stalls costs frames
-//! of its own and nothing else. What became of them is counted by member and reason:
+//! Workers copy frames into blocks, and a thread for each member sends them; so a target that stalls costs
+//! frames of its own and nothing else. What became of them is counted by member and reason:
 //!
 //! | reason | |
 //! |---|---|
@@ -17,8 +18,8 @@
 //! | `no_member` | no member of the group was up |
 //! | `io` | another error; failed, not dropped |
 //!
-//! Two fragments that come by different queues at the same time may be told in either order; a later fragment that comes
-//! before the first goes by its addresses alone. So do frames that were cut before their ports.
+//! Two fragments that come by different queues at the same time may be told in either order; a later fragment
+//! that comes before the first goes by its addresses alone. So do frames that were cut before their ports.
 
 mod builder;
 mod group;
@@ -152,8 +153,8 @@ impl Forward {
         Readers(streams.map(|(target, state)| (target.clone(), Arc::clone(state))).collect())
     }
 
-    /// Memory that each worker's sink takes, in bytes, for frames of at most [`WorkerContext::max_frame`] bytes: its
-    /// blocks. All of it is allocated at the start.
+    /// Memory that each worker's sink takes, in bytes, for frames of at most [`WorkerContext::max_frame`]
+    /// bytes: its blocks. All of it is allocated at the start.
     #[must_use]
     pub fn memory_per_worker(&self, max_frame: usize) -> usize {
         let blocks = self.members.iter().map(|member| member.terms().blocks).sum::<usize>();

@@ -1,4 +1,5 @@
-//! What flows are spread by, beside themselves: who knew it could choose flows that all go to one member of a group.
+//! What flows are spread by, beside themselves: who knew it could choose flows that all go to one member of a
+//! group.
 
 use std::{
     fmt, fs,

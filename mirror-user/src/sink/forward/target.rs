@@ -40,8 +40,8 @@ pub enum Target {
         name: String,
         /// Whether it stays after the run.
         persist: bool,
-        /// Whether the host's own network stack receives what it carries, as a bridge or a virtual machine needs; it may
-        /// answer.
+        /// Whether the host's own network stack receives what it carries, as a bridge or a virtual machine
+        /// needs; it may answer.
         to_host: bool,
     },
     /// An interface that is there.
@@ -132,13 +132,15 @@ impl Target {
         }
     }
 
-    /// Who can read what is mirrored there, where anybody may come; and whether that is more than those who were chosen.
+    /// Who can read what is mirrored there, where anybody may come; and whether that is more than those who
+    /// were chosen.
     pub(super) fn readers(&self) -> Option<(String, bool)> {
         const ANY_USER: &str = "every user of this host can read it, and so what is mirrored";
         match self {
             Self::PcapListen { at, .. } if at.ip().is_loopback() => Some((
                 format!(
-                    "{ANY_USER}; `pcap-over-ip:listen=/PATH[,mode=0660][,group=NAME]` is for those who are chosen"
+                    "{ANY_USER}; `pcap-over-ip:listen=/PATH[,mode=0660][,group=NAME]` is for those who are \
+                    chosen"
                 ),
                 true,
             )),
@@ -230,7 +232,8 @@ fn over_tcp(value: &str, options: &[&str]) -> Result<Target, String> {
             let at = address(at)?;
             if !at.ip().is_loopback() && !allow_remote {
                 return Err(format!(
-                    "anybody who reaches {at} could read what is mirrored; if that is meant, add `,allow-remote`"
+                    "anybody who reaches {at} could read what is mirrored; if that is meant, add \
+                    `,allow-remote`"
                 ));
             }
             Ok(Target::PcapListen { at, format })

@@ -21,9 +21,9 @@ use crate::{
 /// Bytes of the two addresses, after which a tag stands.
 const ADDRESSES: usize = 12;
 
-/// Which VNI has which VLAN: the lowest free one, 1 to 4094, for each VNI in the order in which they come. When all are
-/// given, that of the VNI which has been silent longest goes to the next that comes: senders choose VNIs, and one that made
-/// up thousands would else leave none for the tenants that follow.
+/// Which VNI has which VLAN: the lowest free one, 1 to 4094, for each VNI in the order in which they come.
+/// When all are given, that of the VNI which has been silent longest goes to the next that comes: senders
+/// choose VNIs, and one that made up thousands would else leave none for the tenants that follow.
 #[derive(Clone, Debug)]
 pub(super) struct Vlans(Arc<Mutex<Table>>);
 
@@ -90,8 +90,8 @@ impl Table {
             if self.given_up == 1 {
                 tracing::warn!(
                     vni,
-                    "every VLAN stands for a VNI: from now on the VNI that has been silent longest gives up its own; `--vni` \
-                     chooses VNIs, and keeps their VLANs"
+                    "every VLAN stands for a VNI: from now on the VNI that has been silent longest gives up \
+                    its own; `--vni` chooses VNIs, and keeps their VLANs"
                 );
             }
             others.peek_lru().map(|(_, vid)| *vid)?
@@ -138,8 +138,8 @@ impl Tagger {
         }
     }
 
-    /// The VLAN of each of these VNIs, in order; `None` for one that has none. Asked for a whole block at once, so that
-    /// members take the lock as seldom as they can.
+    /// The VLAN of each of these VNIs, in order; `None` for one that has none. Asked for a whole block at
+    /// once, so that members take the lock as seldom as they can.
     fn vids(&mut self, vnis: impl Iterator<Item = u32>) -> &[Option<u16>] {
         let mut table = self.vlans.lock();
         self.vids.clear();

@@ -100,7 +100,8 @@ impl Lane {
         Ok(())
     }
 
-    /// Makes room for the record of a frame and gives the bytes to fill in; `None` if the frame is dropped, and counted.
+    /// Makes room for the record of a frame and gives the bytes to fill in; `None` if the frame is dropped,
+    /// and counted.
     #[inline]
     pub(crate) fn push(&mut self, len: usize) -> Option<&mut [u8]> {
         if !self.make_room(len) {
@@ -125,8 +126,8 @@ impl Lane {
         self.make_room(len)
     }
 
-    /// Sees to it that the current block has room for the record of a frame. Whether it does: else the frame is dropped, and
-    /// counted.
+    /// Sees to it that the current block has room for the record of a frame. Whether it does: else the frame
+    /// is dropped, and counted.
     #[inline]
     pub(crate) fn make_room(&mut self, len: usize) -> bool {
         self.current.as_ref().is_some_and(|block| block.fits(len)) || self.change_block(len)
@@ -293,7 +294,8 @@ impl Lane {
         if stuck > 0 {
             let seconds = stop_timeout.as_secs_f64();
             return Err(SinkError::other(format!(
-                "{output}: took nothing for {seconds} s: {stuck} frames given up; see whether its reader still reads"
+                "{output}: took nothing for {seconds} s: {stuck} frames given up; see whether its reader \
+                still reads"
             )));
         }
         if self.no_writer > 0 {

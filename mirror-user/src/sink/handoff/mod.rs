@@ -1,8 +1,10 @@
-//! The way of frames from workers to a thread that may take its time: a file's writer, a forwarder, a printer.
+//! The way of frames from workers to a thread that may take its time: a file's writer, a forwarder, a
+//! printer.
 //!
-//! Each worker copies what the thread needs into blocks allocated at the start, in a [`Lane`] of its own. Whole blocks go
-//! to the thread and come back empty. A worker that has no empty block drops and counts `no_block`; it never waits, but
-//! over a capture file, which can. So what an output that stalls costs is frames of its own sink, and nothing else.
+//! Each worker copies what the thread needs into blocks allocated at the start, in a [`Lane`] of its own.
+//! Whole blocks go to the thread and come back empty. A worker that has no empty block drops and counts
+//! `no_block`; it never waits, but over a capture file, which can. So what an output that stalls costs is
+//! frames of its own sink, and nothing else.
 
 mod block;
 mod fate;

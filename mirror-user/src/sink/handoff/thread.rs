@@ -28,8 +28,8 @@ pub(crate) trait Consumer: Send + 'static {
     /// Called once, on the thread, before the first block.
     fn begin(&mut self) {}
 
-    /// Takes the frames of a block, each of which is then settled. Where the owner has given up, nothing of it is written
-    /// any more.
+    /// Takes the frames of a block, each of which is then settled. Where the owner has given up, nothing of
+    /// it is written any more.
     fn take(&mut self, block: &mut Block, owner: &Owner) -> Settled;
 
     /// Called at least every [`TICK`] while no block comes.
@@ -95,7 +95,8 @@ impl Handoff {
         Lane::new(self.terms.clone(), block_size, wait_until, self.messages.clone(), fate)
     }
 
-    /// Completes the output, when every worker has finished; see [`SinkFactory::close`](crate::sink::SinkFactory::close).
+    /// Completes the output, when every worker has finished; see
+    /// [`SinkFactory::close`](crate::sink::SinkFactory::close).
     ///
     /// # Errors
     ///
@@ -109,7 +110,8 @@ impl Handoff {
             self.fate.failure().unwrap_or_else(|| {
                 let seconds = stop_timeout.as_secs_f64();
                 SinkError::other(format!(
-                    "{output}: took nothing for {seconds} s, so it has no end; see whether its reader still reads"
+                    "{output}: took nothing for {seconds} s, so it has no end; see whether its reader still \
+                    reads"
                 ))
             })
         };

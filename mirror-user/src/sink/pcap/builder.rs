@@ -49,7 +49,8 @@ enum TargetKind {
 }
 
 impl Target {
-    /// A file that does not exist yet. It is created with mode 0600, under a hidden name until it is complete.
+    /// A file that does not exist yet. It is created with mode 0600, under a hidden name until it is
+    /// complete.
     #[must_use]
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self(TargetKind::File(path.into()))
@@ -187,14 +188,16 @@ impl PcapBuilder {
         self
     }
 
-    /// Writes the headers of each frame and no payload: Ethernet, VLAN tags, IP with options and extension headers, and
-    /// TCP, UDP, ICMP or SCTP. With [`outer`](Self::outer) what is in front of the inner frame too.
+    /// Writes the headers of each frame and no payload: Ethernet, VLAN tags, IP with options and extension
+    /// headers, and TCP, UDP, ICMP or SCTP. With [`outer`](Self::outer) what is in front of the inner frame
+    /// too.
     pub fn headers_only(mut self, headers_only: bool) -> Self {
         self.headers_only = headers_only;
         self
     }
 
-    /// Hands frames to the output at every tick, so within 100 ms, instead of within 1 s. Streams do so by themselves.
+    /// Hands frames to the output at every tick, so within 100 ms, instead of within 1 s. Streams do so by
+    /// themselves.
     pub fn unbuffered(mut self, unbuffered: bool) -> Self {
         self.unbuffered = Some(unbuffered);
         self
@@ -212,29 +215,30 @@ impl PcapBuilder {
         self
     }
 
-    /// How many origins get an interface of their own in a pcapng file, between 1 and 65,536; frames of further ones
-    /// belong to an interface named `other`. Each file begins with none.
+    /// How many origins get an interface of their own in a pcapng file, between 1 and 65,536; frames of
+    /// further ones belong to an interface named `other`. Each file begins with none.
     pub fn max_interfaces(mut self, interfaces: usize) -> Self {
         self.max_interfaces = interfaces.clamp(1, 65_536);
         self
     }
 
-    /// How long the end of a run waits for an output that takes nothing. 60 s for a file, 5 s for a stream, unless told
-    /// otherwise. Frames not written by then count as failed, reason `stuck`.
+    /// How long the end of a run waits for an output that takes nothing. 60 s for a file, 5 s for a stream,
+    /// unless told otherwise. Frames not written by then count as failed, reason `stuck`.
     pub fn stop_timeout(mut self, timeout: Duration) -> Self {
         self.stop_timeout = Some(timeout);
         self
     }
 
-    /// Something to do on the writer thread before anything else, such as giving up capabilities, which belong to
-    /// threads. The file is open by then. To rename it at the end, this thread needs leave to write in its directory.
+    /// Something to do on the writer thread before anything else, such as giving up capabilities, which
+    /// belong to threads. The file is open by then. To rename it at the end, this thread needs leave to write
+    /// in its directory.
     pub fn on_thread_start(mut self, hook: impl FnOnce() + Send + 'static) -> Self {
         self.on_thread_start = Some(Box::new(hook));
         self
     }
 
-    /// Begins another file, at a packet, once one has more than this many bytes, compressed or not: they are counted before
-    /// compression. Files are named as tcpdump names them: `NAME`, `NAME1`, `NAME2`.
+    /// Begins another file, at a packet, once one has more than this many bytes, compressed or not: they are
+    /// counted before compression. Files are named as tcpdump names them: `NAME`, `NAME1`, `NAME2`.
     ///
     /// None is ever replaced but in a [ring](Self::max_files): where a name is taken, the sink ends.
     pub fn rotate_size(mut self, bytes: u64) -> Self {
@@ -242,25 +246,27 @@ impl PcapBuilder {
         self
     }
 
-    /// Begins another file after each such time, whether frames come or not. Conversions of strftime(3) in the file's name
-    /// stand for the local time at which it was begun; where that makes no new name, a number follows it.
+    /// Begins another file after each such time, whether frames come or not. Conversions of strftime(3) in
+    /// the file's name stand for the local time at which it was begun; where that makes no new name, a number
+    /// follows it.
     pub fn rotate_every(mut self, time: Duration) -> Self {
         self.rotation.every = Some(time.max(Duration::from_millis(1)));
         self
     }
 
-    /// As [`rotate_every`](Self::rotate_every), by the times of the packets and not by the clock, which is what a capture that is
-    /// read again takes: the first packet begins the first time, a file's name has the time of its first packet, and where no
-    /// packet came there is no file. With [`max_files`](Self::max_files) what comes after the last of these times is dropped,
-    /// reason `after_last_file`.
+    /// As [`rotate_every`](Self::rotate_every), by the times of the packets and not by the clock, which is
+    /// what a capture that is read again takes: the first packet begins the first time, a file's name has the
+    /// time of its first packet, and where no packet came there is no file. With
+    /// [`max_files`](Self::max_files) what comes after the last of these times is dropped, reason
+    /// `after_last_file`.
     pub fn rotate_every_by_packets(mut self, time: Duration) -> Self {
         self.rotation.by_packets = true;
         self.rotate_every(time)
     }
 
-    /// With [`rotate_size`](Self::rotate_size): a ring of so many files, in which each new one replaces the oldest, once
-    /// there are so many; numbers begin at 0 and have leading zeros. With [`rotate_every`](Self::rotate_every) alone: how
-    /// many times there are, see [`on_last`](Self::on_last).
+    /// With [`rotate_size`](Self::rotate_size): a ring of so many files, in which each new one replaces the
+    /// oldest, once there are so many; numbers begin at 0 and have leading zeros. With
+    /// [`rotate_every`](Self::rotate_every) alone: how many times there are, see [`on_last`](Self::on_last).
     pub fn max_files(mut self, files: u32) -> Self {
         self.rotation.files = Some(files.max(1));
         self
@@ -278,32 +284,34 @@ impl PcapBuilder {
         self
     }
 
-    /// No file for which this says so is deleted or replaced, as it would be in a [ring](Self::max_files) or to leave
-    /// [space](Self::min_free). It is called on the writer thread. Where a file of a ring is kept when its successor is
-    /// complete, frames are dropped, reason `no_space`, until it is not.
+    /// No file for which this says so is deleted or replaced, as it would be in a [ring](Self::max_files) or
+    /// to leave [space](Self::min_free). It is called on the writer thread. Where a file of a ring is kept
+    /// when its successor is complete, frames are dropped, reason `no_space`, until it is not.
     pub fn keep_while(mut self, keeps: impl Fn(&Path) -> bool + Send + 'static) -> Self {
         self.hooks.keep_while = Some(Box::new(keeps));
         self
     }
 
-    /// A file for each origin, begun with its first frame and named `STEM-vni-VNI@SOURCE.EXTENSION`, colons of addresses
-    /// as `-`. So many are open at a time, at least 1; where all are taken, an origin's second frame earns it the place of the
-    /// one that has been silent longest, whose file is completed, and which begins another if it comes again. Frames of
-    /// those without a file of their own share one with `other` in its name. Places change hands `max` times at once, and
-    /// once a second from then on, so that who makes up origins fills no directory.
+    /// A file for each origin, begun with its first frame and named `STEM-vni-VNI@SOURCE.EXTENSION`, colons
+    /// of addresses as `-`. So many are open at a time, at least 1; where all are taken, an origin's second
+    /// frame earns it the place of the one that has been silent longest, whose file is completed, and which
+    /// begins another if it comes again. Frames of those without a file of their own share one with `other`
+    /// in its name. Places change hands `max` times at once, and once a second from then on, so that who
+    /// makes up origins fills no directory.
     pub fn per_origin(mut self, max: usize) -> Self {
         self.origins = Some(max.max(1));
         self
     }
 
-    /// Something to do on the writer thread with each file that has been completed. What takes long, costs frames.
+    /// Something to do on the writer thread with each file that has been completed. What takes long, costs
+    /// frames.
     pub fn on_file(mut self, hook: impl FnMut(&Path) + Send + 'static) -> Self {
         self.hooks.on_file = Some(Box::new(hook));
         self
     }
 
-    /// Called on the writer thread when as many times are over as [`max_files`](Self::max_files) says: it is for the
-    /// embedder to end the run. Until then the last file goes on.
+    /// Called on the writer thread when as many times are over as [`max_files`](Self::max_files) says: it is
+    /// for the embedder to end the run. Until then the last file goes on.
     pub fn on_last(mut self, hook: impl FnOnce() + Send + 'static) -> Self {
         self.hooks.on_last = Some(Box::new(hook));
         self
@@ -335,7 +343,8 @@ impl PcapBuilder {
     ///
     /// # Errors
     ///
-    /// [`PcapError`]: the name is taken, the directory or the file cannot be opened, no thread can be started.
+    /// [`PcapError`]: the name is taken, the directory or the file cannot be opened, no thread can be
+    /// started.
     pub fn build(self) -> Result<Pcap, PcapError> {
         let blocks = match self.format {
             // Classic pcap knows no interfaces, by which origins are told apart.

@@ -1,8 +1,10 @@
-//! Compressed files, which can be read to the last write at any time, and end well wherever they are cut back to.
+//! Compressed files, which can be read to the last write at any time, and end well wherever they are cut back
+//! to.
 //!
-//! Of gzip each write is a member of its own (RFC 1952 section 2.2), for whose checksum and length nothing has to be known
-//! of those before it. Of Zstandard each write ends a block (RFC 8878 section 3.1.1) of the one frame of the file, because
-//! Wireshark 4.0 loses its way between frames; the frame has no checksum, so an empty last block ends it anywhere.
+//! Of gzip each write is a member of its own (RFC 1952 section 2.2), for whose checksum and length nothing
+//! has to be known of those before it. Of Zstandard each write ends a block (RFC 8878 section 3.1.1) of the
+//! one frame of the file, because Wireshark 4.0 loses its way between frames; the frame has no checksum, so
+//! an empty last block ends it anywhere.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -73,7 +75,8 @@ enum Kind {
 
 /// Magic number, deflate, no flags, no time, no extra flags, unknown system.
 const GZIP_HEAD: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
-/// Deflate may grow what it cannot compress, by 5 bytes in 16 KiB at most (RFC 1951 section 3.2.4), and has an end.
+/// Deflate may grow what it cannot compress, by 5 bytes in 16 KiB at most (RFC 1951 section 3.2.4), and has
+/// an end.
 const GZIP_MARGIN: usize = 64;
 /// A frame's header, and that of a block for each flush.
 #[cfg(feature = "zstd")]
@@ -113,8 +116,8 @@ impl Encoder {
         Ok(Some(Self { kind, unit: Vec::new() }))
     }
 
-    /// These bytes as they are appended to the file. If they do not get there, further ones may make no sense, unless
-    /// [`units_stand_alone`](Self::units_stand_alone).
+    /// These bytes as they are appended to the file. If they do not get there, further ones may make no
+    /// sense, unless [`units_stand_alone`](Self::units_stand_alone).
     pub(super) fn unit(&mut self, bytes: &[u8]) -> io::Result<&[u8]> {
         self.unit.clear();
         match &mut self.kind {

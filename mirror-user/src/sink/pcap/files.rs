@@ -45,7 +45,8 @@ pub(super) struct Plan {
 /// How long a deleted file's space is waited for, and how often it is looked for.
 const LATE_SPACE: Duration = Duration::from_millis(500);
 const SPACE_LOOK: Duration = Duration::from_millis(5);
-/// How long the end of a run waits for the command of a file whose name another is to have, and how often it looks.
+/// How long the end of a run waits for the command of a file whose name another is to have, and how often it
+/// looks.
 const COMMAND: Duration = Duration::from_secs(60);
 const COMMAND_LOOK: Duration = Duration::from_millis(20);
 
@@ -100,10 +101,11 @@ struct Own {
     id: FileId,
 }
 
-/// Names of files without a number behind, of which it is known whether this run gave them: such a name is taken by one of ours,
-/// and not by somebody else's file, when an hour comes again on another day, or an origin that had given up its file. By hash, in
-/// 1 MiB at most: more than seconds of a day. When there have been more, every name may have been ours; that a number is put
-/// behind one that was not costs nothing, and no file is replaced by it.
+/// Names of files without a number behind, of which it is known whether this run gave them: such a name is
+/// taken by one of ours, and not by somebody else's file, when an hour comes again on another day, or an
+/// origin that had given up its file. By hash, in 1 MiB at most: more than seconds of a day. When there have
+/// been more, every name may have been ours; that a number is put behind one that was not costs nothing, and
+/// no file is replaced by it.
 #[derive(Default)]
 struct Firsts {
     hashes: HashSet<u64>,
@@ -181,7 +183,8 @@ impl From<HiddenFileError> for Fault {
 }
 
 impl Files {
-    /// Opens the directory, and the first file, written through `encoder`, where it is known whose frames it will hold.
+    /// Opens the directory, and the first file, written through `encoder`, where it is known whose frames it
+    /// will hold.
     pub(super) fn create(
         names: Names,
         plan: Plan,
@@ -278,8 +281,8 @@ impl Files {
         fault.may_pass() && (self.waits() || self.blocked_by.is_some())
     }
 
-    /// Whether what there was none of is there now: so many bytes, or else what it takes to have a file open. Nothing is written
-    /// to find out but what belongs there anyway.
+    /// Whether what there was none of is there now: so many bytes, or else what it takes to have a file open.
+    /// Nothing is written to find out but what belongs there anyway.
     pub(super) fn has_room(&mut self, form: &Form, lacks: u64) -> Result<bool, Fault> {
         if self.origins.is_none() && !self.is_named_by_packets() {
             self.open(0, form)?;
@@ -341,8 +344,8 @@ impl Files {
         turned
     }
 
-    /// Writes packets of a series, of a block with these origins, to as many files as they take. Gives how many are written,
-    /// which is all of them unless there is a fault too.
+    /// Writes packets of a series, of a block with these origins, to as many files as they take. Gives how
+    /// many are written, which is all of them unless there is a fault too.
     pub(super) fn packets(
         &mut self,
         series: usize,
@@ -423,8 +426,8 @@ impl Files {
         turn
     }
 
-    /// How many of these packets, the first of which begins at `from` and is the first in `bytes`, are of the period of the file
-    /// of a series.
+    /// How many of these packets, the first of which begins at `from` and is the first in `bytes`, are of the
+    /// period of the file of a series.
     fn in_time(&self, series: usize, form: &Form, from: usize, bytes: &[u8], packets: &[Packet]) -> usize {
         let (Some(clock), Some(period)) = (&self.packet_clock, self.series[series].period) else {
             return packets.len();
@@ -470,7 +473,8 @@ impl Files {
         }
     }
 
-    /// Deletes the oldest file that may be deleted, where that may help against a fault; else this fault is it.
+    /// Deletes the oldest file that may be deleted, where that may help against a fault; else this fault is
+    /// it.
     fn make_room_after(&mut self, fault: Fault) -> Result<(), Fault> {
         if !self.plan.floor.deletes() || !is_want_of_space(&fault.error) {
             return Err(fault);
@@ -489,8 +493,8 @@ impl Files {
         self.hooks.keep_while.as_ref().is_some_and(|keeps| keeps(path))
     }
 
-    /// Waits a moment for more space to be free than there was: some file systems give a deleted file's back later, and one
-    /// that somebody still reads has none to give.
+    /// Waits a moment for more space to be free than there was: some file systems give a deleted file's back
+    /// later, and one that somebody still reads has none to give.
     fn wait_for_space(&self, before: u64) -> io::Result<()> {
         let start = Instant::now();
         while self.directory.available()? <= before && start.elapsed() < LATE_SPACE {
@@ -499,7 +503,8 @@ impl Files {
         Ok(())
     }
 
-    /// Which series each origin of a block has that has so many packets in it; what another gives up for it is completed.
+    /// Which series each origin of a block has that has so many packets in it; what another gives up for it
+    /// is completed.
     pub(super) fn find_series(
         &mut self,
         form: &Form,
@@ -533,7 +538,8 @@ impl Files {
         Ok(())
     }
 
-    /// Begins a file of a series, if there is none; where there is no space for it, for as long as deleting others helps.
+    /// Begins a file of a series, if there is none; where there is no space for it, for as long as deleting
+    /// others helps.
     fn open(&mut self, index: usize, form: &Form) -> Result<(), Fault> {
         while let Err(fault) = self.try_to_open(index, form) {
             self.make_room_after(fault)?;
@@ -554,8 +560,8 @@ impl Files {
         let path_of = |number| self.names.path_of(&timed, of, number);
         let taken = |path: &Path| self.is_taken(path).map_err(|error| Fault::of(path, error));
         let ours = |path: &Path| self.firsts.may_have(path);
-        // Where nobody counts files but us, a log rotator may have moved some away, and others may have come; and a name may
-        // come round again: of an hour on another day, or of a clock that was set back.
+        // Where nobody counts files but us, a log rotator may have moved some away, and others may have come;
+        // and a name may come round again: of an hour on another day, or of a clock that was set back.
         let by_free_number =
             if again { self.plan.rotation.size.is_none() } else { ring.is_none() && ours(&path_of(next)) };
         if by_free_number {
@@ -581,7 +587,8 @@ impl Files {
         result.map_err(|error| Fault::new(what, error))
     }
 
-    /// Deletes the file of this run that has a name which another is to have. Whether nothing of this run has it any more.
+    /// Deletes the file of this run that has a name which another is to have. Whether nothing of this run has
+    /// it any more.
     fn make_way(&mut self, path: &Path) -> Result<bool, Fault> {
         let Some(at) = self.own.iter().position(|own| own.path == path) else { return Ok(true) };
         if self.is_kept(path) {
@@ -592,7 +599,8 @@ impl Files {
         Ok(true)
     }
 
-    /// The same for a file that is complete; at the end of the run, whatever keeps the earlier one is waited for.
+    /// The same for a file that is complete; at the end of the run, whatever keeps the earlier one is waited
+    /// for.
     fn make_way_now(&mut self, path: &Path, is_end: bool) -> Result<(), Fault> {
         let start = Instant::now();
         self.blocked_by = None;
@@ -614,8 +622,9 @@ impl Files {
         time.map_or_else(Zoned::now, |time| time.to_zoned(TimeZone::system()))
     }
 
-    /// Completes the file of a series, if there is one; where there is no space for that, for as long as deleting others helps.
-    /// Where that may work later it is left as it is; but at the end of the run it is completed without what does not fit.
+    /// Completes the file of a series, if there is one; where there is no space for that, for as long as
+    /// deleting others helps. Where that may work later it is left as it is; but at the end of the run it is
+    /// completed without what does not fit.
     fn close(
         &mut self,
         index: usize,

@@ -1,8 +1,9 @@
 //! The bytes of capture files: pcapng (draft-ietf-opsawg-pcapng) and classic pcap (draft-ietf-opsawg-pcap).
 //!
-//! Made here and not by a crate: `pcap-file` and `pcap-parser` build each packet in a vector of its own, an allocation and
-//! a copy per frame, where this puts it straight into a block's bytes; and for the few other blocks, the one asks for a
-//! newer compiler than ours and the other brings an async runtime. Tests read all of it back with theirs.
+//! Made here and not by a crate: `pcap-file` and `pcap-parser` build each packet in a vector of its own, an
+//! allocation and a copy per frame, where this puts it straight into a block's bytes; and for the few other
+//! blocks, the one asks for a newer compiler than ours and the other brings an async runtime. Tests read all
+//! of it back with theirs.
 
 use crate::{frame::Segments, sink::origin::OriginKey};
 
@@ -13,7 +14,8 @@ pub enum Format {
     /// pcapng: an interface per origin, times in ns, statistics at the end.
     #[default]
     Pcapng,
-    /// Classic pcap with times in ns (magic number 0xa1b23c4d). It has no place for VNI, outer source or statistics.
+    /// Classic pcap with times in ns (magic number 0xa1b23c4d). It has no place for VNI, outer source or
+    /// statistics.
     Pcap,
     /// The same with times in µs (magic number 0xa1b2c3d4), for readers that know no other.
     PcapMicros,
@@ -105,7 +107,8 @@ impl Format {
             }
         };
         let at = data.copy_to(&mut rest[..captured as usize]);
-        // Padding to 32 bits "should be filled with zeroes" (section 3.1); the block still holds older packets there.
+        // Padding to 32 bits "should be filled with zeroes" (section 3.1); the block still holds older
+        // packets there.
         if at < rest.len() {
             rest[at..].fill(0);
         }
@@ -275,7 +278,8 @@ impl RareBlock {
         self.0.extend(words.iter().flat_map(|word| word.to_le_bytes()));
     }
 
-    /// Code, length, value, padding to 32 bits. What is put in is names and numbers, far below the 64 KiB of a length.
+    /// Code, length, value, padding to 32 bits. What is put in is names and numbers, far below the 64 KiB of
+    /// a length.
     fn option(&mut self, code: u16, value: &[u8]) {
         let value = &value[..value.len().min(u16::MAX.into())];
         #[expect(clippy::cast_possible_truncation, reason = "cut to fit just above")]

@@ -12,8 +12,9 @@ const ICMPV6: u8 = 58;
 const DESTINATION_OPTIONS: u8 = 60;
 const SCTP: u8 = 132;
 
-/// Bytes of the Ethernet, VLAN, IP (with options and extension headers) and TCP, UDP, ICMP or SCTP headers that a frame
-/// starts with. Of what follows a header that is not one of these, or is cut short, nothing counts.
+/// Bytes of the Ethernet, VLAN, IP (with options and extension headers) and TCP, UDP, ICMP or SCTP headers
+/// that a frame starts with. Of what follows a header that is not one of these, or is cut short, nothing
+/// counts.
 pub(super) fn len(frame: &[u8]) -> usize {
     reach(frame).unwrap_or(frame.len()).min(frame.len())
 }
@@ -122,7 +123,8 @@ mod tests {
                 ($ip:expr) => {{
                     let (ip, mut frame) = ($ip, Vec::new());
                     if tcp {
-                        ip.tcp(1, 2, 3, 4).options_raw(&options).unwrap().write(&mut frame, &payload).unwrap();
+                        let tcp = ip.tcp(1, 2, 3, 4).options_raw(&options).unwrap();
+                        tcp.write(&mut frame, &payload).unwrap();
                     } else {
                         ip.udp(1, 2).write(&mut frame, &payload).unwrap();
                     }

@@ -1,7 +1,8 @@
 //! Which number stands for which origin: in a block, and as an interface of a file.
 //!
-//! A worker numbers the origins of each block anew, and the block brings their names along; each file gives the origins of its
-//! packets numbers of its own. So no table outlives a file, and a flood of origins fills none but that.
+//! A worker numbers the origins of each block anew, and the block brings their names along; each file gives
+//! the origins of its packets numbers of its own. So no table outlives a file, and a flood of origins fills
+//! none but that.
 
 use std::collections::HashMap;
 
@@ -85,8 +86,8 @@ impl Interfaces {
         Self { numbers: HashMap::default(), origins: Vec::new(), rest: None, max, of_block: Vec::new() }
     }
 
-    /// Gives packets of a block with these origins the numbers that they have here in place of those of the block. Each packet is
-    /// where it ends in `bytes`, and its number.
+    /// Gives packets of a block with these origins the numbers that they have here in place of those of the
+    /// block. Each packet is where it ends in `bytes`, and its number.
     pub(super) fn renumber(
         &mut self,
         bytes: &mut [u8],

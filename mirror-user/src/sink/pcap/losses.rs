@@ -10,8 +10,8 @@ use foldhash::fast::RandomState;
 use super::part::Lost;
 use crate::sink::origin::OriginKey;
 
-/// Origins whose losses are told apart; those of further ones belong to the rest. A worker takes the lock at its ticks and
-/// where it has met as many itself.
+/// Origins whose losses are told apart; those of further ones belong to the rest. A worker takes the lock at
+/// its ticks and where it has met as many itself.
 const MAX_ORIGINS: usize = 4096;
 
 /// Sums by origin, bounded.

@@ -1,20 +1,22 @@
 //! Capture files: pcapng and classic pcap, to a file or a stream.
 //!
-//! Each worker copies frames, in the form in which they end up in the file, into blocks allocated at the start. One writer
-//! thread writes whole blocks and sends them back. A worker that has no empty block drops and counts `no_block`; it
-//! never waits. So what an output that stalls costs is frames of this sink, and nothing else.
+//! Each worker copies frames, in the form in which they end up in the file, into blocks allocated at the
+//! start. One writer thread writes whole blocks and sends them back. A worker that has no empty block drops
+//! and counts `no_block`; it never waits. So what an output that stalls costs is frames of this sink, and
+//! nothing else.
 //!
-//! Order: frames of one queue are in the order in which they came. Frames of different queues are in the file in the
-//! order in which their blocks were handed over. A block is handed over when it is full or, by the worker's tick, within
-//! 1 s of its first frame, within 100 ms where [unbuffered](PcapBuilder::unbuffered): as long as the writer keeps up, that
-//! is by how much times may go back from one packet to the next. `reordercap` sorts where a reader minds.
+//! Order: frames of one queue are in the order in which they came. Frames of different queues are in the file
+//! in the order in which their blocks were handed over. A block is handed over when it is full or, by the
+//! worker's tick, within 1 s of its first frame, within 100 ms where [unbuffered](PcapBuilder::unbuffered):
+//! as long as the writer keeps up, that is by how much times may go back from one packet to the next.
+//! `reordercap` sorts where a reader minds.
 //!
-//! A file is written under a hidden name, `.NAME.partial`, beside its final one and gets that when it is complete. At
-//! any time it can be read up to the last block written.
+//! A file is written under a hidden name, `.NAME.partial`, beside its final one and gets that when it is
+//! complete. At any time it can be read up to the last block written.
 //!
-//! A capture is one file, or [rotates](PcapBuilder::rotate_size) through many, each of which opens by itself. They are
-//! named as tcpdump names them: a number follows the name from the second on, in front of an ending `.gz` or `.zst`, by
-//! which they are compressed.
+//! A capture is one file, or [rotates](PcapBuilder::rotate_size) through many, each of which opens by itself.
+//! They are named as tcpdump names them: a number follows the name from the second on, in front of an ending
+//! `.gz` or `.zst`, by which they are compressed.
 
 mod builder;
 mod compress;
@@ -90,7 +92,8 @@ impl Pcap {
         PcapBuilder::new(target)
     }
 
-    /// Memory that each worker's sink takes, in bytes: its blocks and its tables. All of it is allocated at the start.
+    /// Memory that each worker's sink takes, in bytes: its blocks and its tables. All of it is allocated at
+    /// the start.
     ///
     /// `max_frame` is [`WorkerContext::max_frame`]: a block holds at least two of the largest frames.
     #[must_use]
@@ -106,8 +109,8 @@ impl Pcap {
         &self.handoff.terms().output
     }
 
-    /// The name under which the first file is written until it is complete; `None` for a stream, and where each origin has
-    /// a file of its own.
+    /// The name under which the first file is written until it is complete; `None` for a stream, and where
+    /// each origin has a file of its own.
     #[must_use]
     pub fn hidden_path(&self) -> Option<&Path> {
         self.hidden.as_deref()

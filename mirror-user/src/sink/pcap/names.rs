@@ -1,5 +1,5 @@
-//! Names of the files of a capture, as tcpdump makes them: a time, and a number behind everything but the ending of a
-//! compressed file.
+//! Names of the files of a capture, as tcpdump makes them: a time, and a number behind everything but the
+//! ending of a compressed file.
 
 use std::{
     ffi::{OsStr, OsString},

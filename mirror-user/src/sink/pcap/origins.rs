@@ -1,5 +1,5 @@
-//! Which origin has which series of files, where each has its own: senders choose VNIs, and one that made up thousands must
-//! neither leave none for the tenants that follow, nor fill a directory.
+//! Which origin has which series of files, where each has its own: senders choose VNIs, and one that made up
+//! thousands must neither leave none for the tenants that follow, nor fill a directory.
 
 use std::{
     num::NonZeroUsize,
@@ -15,12 +15,13 @@ use crate::sink::origin::OriginKey;
 pub(super) const OTHERS: usize = 0;
 /// Origins without a file that are remembered to have come once.
 const SEEN_ONCE: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
-/// How long until one more file may go from one origin to another, beyond as many as there are files at the start.
+/// How long until one more file may go from one origin to another, beyond as many as there are files at the
+/// start.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The series of origins, 1 to the bound, the first free one for each in the order in which they come. When all are taken, the
-/// origin that has been silent longest gives up its own to one that has shown to be more than a single packet: its second
-/// packet earns it.
+/// The series of origins, 1 to the bound, the first free one for each in the order in which they come. When
+/// all are taken, the origin that has been silent longest gives up its own to one that has shown to be more
+/// than a single packet: its second packet earns it.
 #[derive(Debug)]
 pub(super) struct Origins {
     known: LruCache<OriginKey, Place, RandomState>,
@@ -66,16 +67,16 @@ impl Origins {
         self.block += 1;
     }
 
-    /// The series of an origin that has one. All of a block are asked for before any [newcomer](Self::find), which takes
-    /// none of theirs.
+    /// The series of an origin that has one. All of a block are asked for before any [newcomer](Self::find),
+    /// which takes none of theirs.
     pub(super) fn get(&mut self, origin: OriginKey) -> Option<usize> {
         let place = self.known.get_mut(&origin)?;
         place.block = self.block;
         Some(place.series)
     }
 
-    /// The series of an origin that has none yet, of which the block has so many packets: a new one, or what another has given
-    /// up, or that of all others.
+    /// The series of an origin that has none yet, of which the block has so many packets: a new one, or what
+    /// another has given up, or that of all others.
     pub(super) fn find(&mut self, origin: OriginKey, packets: usize) -> usize {
         let block = self.block;
         if self.known.len() < self.known.cap().get() {
@@ -94,8 +95,8 @@ impl Origins {
         self.given_up += 1;
         if self.given_up == 1 {
             tracing::warn!(
-                "{} origins have a file of their own, which is all (--max-origins): from now on the one that has been silent \
-                 longest gives up its own",
+                "{} origins have a file of their own, which is all (--max-origins): from now on the one that \
+                has been silent longest gives up its own",
                 self.known.cap()
             );
         }

@@ -1,4 +1,5 @@
-//! One whole capture: what a reader opens. A stream is one, and so is each of the files that a capture rotates through.
+//! One whole capture: what a reader opens. A stream is one, and so is each of the files that a capture
+//! rotates through.
 
 use std::{
     io,
@@ -140,8 +141,8 @@ impl Part {
         self.append(&header)
     }
 
-    /// Writes packets of a block with these origins, and what must be described before them. Gives how many are written,
-    /// which is all of them unless there is an error too; what is not whole is cut off then.
+    /// Writes packets of a block with these origins, and what must be described before them. Gives how many
+    /// are written, which is all of them unless there is an error too; what is not whole is cut off then.
     pub(super) fn packets(
         &mut self,
         form: &Form,
@@ -251,14 +252,15 @@ impl Part {
                 tracing::warn!(
                     file = %crate::escape::path(&hidden.hidden_path()),
                     %error,
-                    "cannot cut off the packet that is not whole: readers will complain at the end of the file"
+                    "cannot cut off the packet that is not whole: readers will complain at the end of the \
+                    file"
                 );
             }
         }
     }
 
-    /// Appends the statistics, given what was lost while this part was written, and in the kernel where that is known by now;
-    /// and the end. Where that does not work it may be tried again.
+    /// Appends the statistics, given what was lost while this part was written, and in the kernel where that
+    /// is known by now; and the end. Where that does not work it may be tried again.
     pub(super) fn end(&mut self, form: &Form, lost: &Lost, lost_in_kernel: Option<u64>) -> io::Result<()> {
         let wants_statistics = form.format == Format::Pcapng && !self.is_void() && !self.takes_no_more();
         if wants_statistics {

@@ -10,7 +10,8 @@ pub(super) struct Rotation {
     pub(super) every: Option<Duration>,
     /// The time is that of the packets.
     pub(super) by_packets: bool,
-    /// With a size: how many files there are before the first is replaced. With a time alone: how many times there are.
+    /// With a size: how many files there are before the first is replaced. With a time alone: how many times
+    /// there are.
     pub(super) files: Option<u32>,
 }
 
@@ -57,13 +58,14 @@ impl PacketClock {
         Some(Self { every_ns, limit: rotation.periods(), anchor: None, latest: 0, begun: 0 })
     }
 
-    /// The period of a time, ns since the epoch. Times that go back before the first packet's are of period 0.
+    /// The period of a time, ns since the epoch. Times that go back before the first packet's are of period
+    /// 0.
     pub(super) fn period(&self, time: u64) -> u64 {
         time.saturating_sub(self.anchor.unwrap_or(time)) / self.every_ns
     }
 
-    /// Judges a packet of this time for a series of files whose last packet was of period `last`, and moves that on. Times that
-    /// go back do not.
+    /// Judges a packet of this time for a series of files whose last packet was of period `last`, and moves
+    /// that on. Times that go back do not.
     pub(super) fn turn(&mut self, last: &mut Option<u64>, time: u64) -> Turn {
         self.anchor.get_or_insert(time);
         let period = self.period(time);

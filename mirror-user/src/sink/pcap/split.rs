@@ -38,7 +38,8 @@ impl Split {
         }
     }
 
-    /// Sorts the packets of a block, by the series of each of its origins; those of one file keep their order.
+    /// Sorts the packets of a block, by the series of each of its origins; those of one file keep their
+    /// order.
     pub(super) fn sort(&mut self, block: &[u8], packets: &[Packet], series_of: &[usize]) {
         let Self { format, bytes, packets: sorted, series, parts } = self;
         let format = *format;

@@ -26,8 +26,8 @@ pub(crate) struct Stream {
     numbers: HashMap<OriginKey, u32, RandomState>,
 }
 
-/// What a reader has been told of: the interfaces of its stream, which are its own, so that one that comes after a flood of
-/// origins has names left.
+/// What a reader has been told of: the interfaces of its stream, which are its own, so that one that comes
+/// after a flood of origins has names left.
 #[derive(Debug)]
 pub(crate) struct Told {
     interfaces: Interfaces,
@@ -118,8 +118,8 @@ fn comment_len(comment: &str) -> usize {
     2 * OPTION_HEAD + comment.len().next_multiple_of(4)
 }
 
-/// Writes the comment of a packet of this captured length into `packet`, an enhanced packet block with zeros in its place
-/// (draft-ietf-opsawg-pcapng sections 3.5 and 4.3).
+/// Writes the comment of a packet of this captured length into `packet`, an enhanced packet block with zeros
+/// in its place (draft-ietf-opsawg-pcapng sections 3.5 and 4.3).
 fn put_comment(packet: &mut [u8], captured: u32, comment: &str) {
     let at = EPB_HEAD + (captured as usize).next_multiple_of(4);
     let len = u16::try_from(comment.len()).unwrap_or(u16::MAX);

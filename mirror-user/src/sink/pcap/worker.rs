@@ -55,7 +55,8 @@ impl PcapSink {
         }
     }
 
-    /// The bytes for a packet of this origin, and the origin's number in their block; `None` if it is dropped.
+    /// The bytes for a packet of this origin, and the origin's number in their block; `None` if it is
+    /// dropped.
     fn place(&mut self, len: usize, origin: OriginKey) -> Option<(&mut [u8], u32)> {
         let Self { numbers, lane, dropped, .. } = self;
         if !lane.make_room(len) {

@@ -15,7 +15,8 @@ use crate::sink::{
     origin::OriginKey,
 };
 
-/// What may become of a frame here, other than that it is written: it could not be, or not for now, or came after the last file.
+/// What may become of a frame here, other than that it is written: it could not be, or not for now, or came
+/// after the last file.
 pub(super) const LOSSES_HERE: &[Loss] =
     &[Loss::Failed("io"), Loss::Dropped(NO_SPACE), Loss::Dropped("after_last_file")];
 const IO: usize = 0;

@@ -87,15 +87,15 @@ impl PrintBuilder {
         self
     }
 
-    /// How long the end of a run waits for an output that takes nothing; 5 s by default. Frames not printed by
-    /// then count as failed, reason `stuck`.
+    /// How long the end of a run waits for an output that takes nothing; 5 s by default. Frames not printed
+    /// by then count as failed, reason `stuck`.
     pub fn stop_timeout(mut self, timeout: Duration) -> Self {
         self.stop_timeout = timeout;
         self
     }
 
-    /// Something to do on the printing thread before anything else, such as giving up capabilities, which belong to
-    /// threads. The output is open by then, and the time zone known.
+    /// Something to do on the printing thread before anything else, such as giving up capabilities, which
+    /// belong to threads. The output is open by then, and the time zone known.
     pub fn on_thread_start(mut self, hook: impl FnOnce() + Send + 'static) -> Self {
         self.on_thread_start = Some(Box::new(hook));
         self

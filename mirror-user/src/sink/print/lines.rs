@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{frame::Frame, sink::origin::OriginKey};
 
-/// Prints frames, one a line, in a [`Style`]. What it prints of a packet may depend on packets before it, as sequence numbers do:
-/// one `Lines` is for all packets of a connection.
+/// Prints frames, one a line, in a [`Style`]. What it prints of a packet may depend on packets before it, as
+/// sequence numbers do: one `Lines` is for all packets of a connection.
 ///
 /// ```
 /// use mirror_user::{Captured, Tunnels, decap, sink::print::{Lines, Style, Time}};

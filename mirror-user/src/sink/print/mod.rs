@@ -1,15 +1,16 @@
 //! Packets as text, in tcpdump's format: for people, and for what reads tcpdump's output.
 //!
 //! ```text
-//! 12:34:56.789012 vni-12345@10.0.0.5 IP 10.1.0.10.40000 > 10.1.0.11.80: Flags [S], seq 1, win 64240, length 0
+//! 12:34:56.789012 vni-12345@10.0.0.5 IP 10.1.0.10.40000 > 10.1.0.11.80: Flags [S], seq 1, win 64, length 0
 //! ```
 //!
-//! In front are the receive time and the origin, by the name it has in a capture; then what tcpdump prints of the inner
-//! packet with `-n`. What differs is listed in `docs/print.md`.
+//! In front are the receive time and the origin, by the name it has in a capture; then what tcpdump prints of
+//! the inner packet with `-n`. What differs is listed in `docs/print.md`.
 //!
-//! [`Lines`] makes text of frames and does nothing else. [`Print`] is the sink: workers copy frames into blocks, and one
-//! thread makes text of them and writes it, within 100 ms of their arrival. A worker that has no empty block drops and counts
-//! `no_block`; it never waits, but over a capture file. The text says so where frames are missing.
+//! [`Lines`] makes text of frames and does nothing else. [`Print`] is the sink: workers copy frames into
+//! blocks, and one thread makes text of them and writes it, within 100 ms of their arrival. A worker that has
+//! no empty block drops and counts `no_block`; it never waits, but over a capture file. The text says so
+//! where frames are missing.
 
 mod builder;
 mod lines;

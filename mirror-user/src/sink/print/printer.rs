@@ -15,7 +15,8 @@ use crate::sink::{
     pipe::{Pipe, Torn},
 };
 
-/// What may become of a frame here, other than that it is printed: its text could not be written, or not for now.
+/// What may become of a frame here, other than that it is printed: its text could not be written, or not for
+/// now.
 pub(super) const LOSSES_HERE: &[Loss] = &[Loss::Failed("io"), Loss::Dropped(NO_SPACE)];
 const IO: usize = 0;
 const WAITED: usize = 1;

@@ -71,7 +71,8 @@ impl Style {
         Self { dump, dump_link: link, ..self }
     }
 
-    /// Prints TCP's sequence numbers absolute, as with `-S`, and not relative to the first of their connection.
+    /// Prints TCP's sequence numbers absolute, as with `-S`, and not relative to the first of their
+    /// connection.
     #[must_use]
     pub fn absolute_sequence_numbers(self, absolute: bool) -> Self {
         Self { absolute, ..self }

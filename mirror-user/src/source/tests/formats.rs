@@ -37,7 +37,8 @@ fn check_sequence_bits_beside_the_link_type_are_ignored() {
     assert_eq!(frames(&bytes).len(), 1);
 }
 
-/// Two sections of different byte order, all packet blocks, resolutions, offsets, and blocks that are skipped.
+/// Two sections of different byte order, all packet blocks, resolutions, offsets, and blocks that are
+/// skipped.
 fn rich_pcapng() -> (Vec<u8>, Vec<Seen>) {
     let mut bytes = Vec::new();
     let mut expected = Vec::new();
@@ -51,7 +52,8 @@ fn rich_pcapng() -> (Vec<u8>, Vec<Seen>) {
             0,
             &[option(endian, 9, &[9]), option(endian, 14, &offset), option(endian, 0, &[]), vec![0xff; 8]],
         ));
-        // Name resolution, statistics, custom, and a type nobody knows, with bodies that no parser would take.
+        // Name resolution, statistics, custom, and a type nobody knows, with bodies that no parser would
+        // take.
         for kind in [4, 5, 0xbad, 0x7fff_ffff] {
             bytes.extend(block(endian, kind, &[0xff; 21]));
         }
@@ -388,7 +390,8 @@ fn interfaces_are_bounded() {
 fn a_file_that_is_no_capture_is_refused_with_the_remedy() {
     assert_eq!(
         complaint(b"GIF89a"),
-        "not a capture file: starts with 0x47494638, which is neither pcap nor pcapng; convert it with `editcap -F pcapng`"
+        "not a capture file: starts with 0x47494638, which is neither pcap nor pcapng; convert it with \
+        `editcap -F pcapng`"
     );
     for (tool, magic) in
         [("xz", &[0xfd, b'7', b'z', b'X'][..]), ("bzip2", b"BZh9"), ("lz4", &[0x04, 0x22, 0x4d, 0x18])]

@@ -51,7 +51,8 @@ fn every_link_type_gives_the_same_inner_frames() {
         for endian in [Little, Big] {
             let record = pcap_record(endian, (1, 1), len, 0, &data);
             check(&[pcap_header(endian, 0xa1b2_c3d4, u32::from(link_type)), record.repeat(3)].concat(), 3);
-            // Simple packet blocks follow each other with fewer bytes between the frames than an Ethernet header has.
+            // Simple packet blocks follow each other with fewer bytes between the frames than an Ethernet
+            // header has.
             let head = [section(endian), interface(endian, link_type, 0, &[])].concat();
             let enhanced = enhanced(endian, 0, 1, len, &data, &[]);
             let simple = simple(endian, len, &data);

@@ -55,7 +55,8 @@ proptest! {
 
     #[test]
     fn damaged_captures_end_in_bounded_memory(
-        mut bytes in captures(), damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        mut bytes in captures(),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
     ) {
         for (at, value) in damage {
             let at = at.index(bytes.len());

@@ -23,8 +23,8 @@ impl CompletionRing {
         if self.memory.producer().load(Ordering::Acquire) == self.consumed {
             return None;
         }
-        // SAFETY: within the entries, by the mask. The kernel wrote it before it published its index, which was read
-        // with acquire, and writes there again only after the store below.
+        // SAFETY: within the entries, by the mask. The kernel wrote it before it published its index, which
+        // was read with acquire, and writes there again only after the store below.
         let address = unsafe { self.memory.entry(self.consumed).read() };
         self.consumed = self.consumed.wrapping_add(1);
         self.memory.consumer().store(self.consumed, Ordering::Release);

@@ -36,11 +36,13 @@ pub(in crate::xsk) struct Memory<T> {
     _entries: PhantomData<*mut T>,
 }
 
-// SAFETY: the pages belong to the process, and the owner of this value is the only one in it to use this mapping.
+// SAFETY: the pages belong to the process, and the owner of this value is the only one in it to use this
+// mapping.
 unsafe impl<T> Send for Memory<T> {}
 
 impl<T> Memory<T> {
-    /// Maps a ring of a socket. It has been given its size, a power of two, and before kernel 6.4 is not bound yet.
+    /// Maps a ring of a socket. It has been given its size, a power of two, and before kernel 6.4 is not
+    /// bound yet.
     pub(in crate::xsk) fn map(
         socket: impl AsFd,
         entries: u32,
@@ -85,8 +87,8 @@ impl<T> Memory<T> {
 
     fn index(&self, offset: usize) -> &AtomicU32 {
         let place = self.start.as_ptr().wrapping_add(offset).cast();
-        // SAFETY: the kernel said that a u32 of the ring lies at this offset of its pages, which are mapped as long as
-        // `self` is; both sides access it atomically only.
+        // SAFETY: the kernel said that a u32 of the ring lies at this offset of its pages, which are mapped
+        // as long as `self` is; both sides access it atomically only.
         unsafe { AtomicU32::from_ptr(place) }
     }
 

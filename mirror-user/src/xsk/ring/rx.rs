@@ -20,8 +20,8 @@ impl RxRing {
         Self { memory, consumed, produced: consumed }
     }
 
-    /// How many descriptors can be read, at most `most`. The kernel's index is read only when what is known of it does
-    /// not suffice: each look costs the kernel's core its cache line.
+    /// How many descriptors can be read, at most `most`. The kernel's index is read only when what is known
+    /// of it does not suffice: each look costs the kernel's core its cache line.
     pub(in crate::xsk) fn available(&mut self, most: u32) -> u32 {
         if self.produced.wrapping_sub(self.consumed) < most {
             self.produced = self.memory.producer().load(Ordering::Acquire);
@@ -33,8 +33,8 @@ impl RxRing {
     pub(in crate::xsk) fn descriptor(&self, nth: u32) -> libc::xdp_desc {
         debug_assert!(nth < self.produced.wrapping_sub(self.consumed));
         let place = self.memory.entry(self.consumed.wrapping_add(nth));
-        // SAFETY: within the entries, by the mask. The kernel wrote it before it published its index, which was read
-        // with acquire, and writes there again only after `release`.
+        // SAFETY: within the entries, by the mask. The kernel wrote it before it published its index, which
+        // was read with acquire, and writes there again only after `release`.
         unsafe { place.read() }
     }
 

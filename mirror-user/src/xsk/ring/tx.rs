@@ -18,12 +18,12 @@ impl TxRing {
         Self { memory, produced }
     }
 
-    /// Writes the `nth` descriptor behind what was submitted. The caller keeps fewer than the ring has places between
-    /// what the kernel has taken and this.
+    /// Writes the `nth` descriptor behind what was submitted. The caller keeps fewer than the ring has places
+    /// between what the kernel has taken and this.
     pub(in crate::xsk) fn put(&mut self, nth: u32, descriptor: libc::xdp_desc) {
         let place = self.memory.entry(self.produced.wrapping_add(nth));
-        // SAFETY: within the entries, by the mask. The kernel has taken what was there, and reads it again only after
-        // `submit`.
+        // SAFETY: within the entries, by the mask. The kernel has taken what was there, and reads it again
+        // only after `submit`.
         unsafe { place.write(descriptor) };
     }
 
@@ -38,8 +38,9 @@ impl TxRing {
         self.produced.wrapping_sub(self.memory.consumer().load(Ordering::Acquire))
     }
 
-    /// Makes what is outstanding invalid, so that the kernel skips it: an address beyond the UMEM. In copy mode the kernel
-    /// looks at the ring within sendto(2) and poll(2) only, which the caller of this is not in.
+    /// Makes what is outstanding invalid, so that the kernel skips it: an address beyond the UMEM. In copy
+    /// mode the kernel looks at the ring within sendto(2) and poll(2) only, which the caller of this is not
+    /// in.
     pub(in crate::xsk) fn void(&mut self) {
         let outstanding = self.outstanding();
         for behind in 1..=outstanding {

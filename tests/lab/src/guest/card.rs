@@ -175,8 +175,8 @@ mod tests {
 
     #[test]
     fn channels_in_force_are_told_from_those_that_there_may_be() {
-        let shown = "Channel parameters for eth0:\nPre-set maximums:\nRX:\t\tn/a\nCombined:\t4\nCurrent hardware \
-                     settings:\nRX:\t\tn/a\nCombined:\t2\n";
+        let shown = "Channel parameters for eth0:\nPre-set maximums:\nRX:\t\tn/a\nCombined:\t4\n\
+            Current hardware settings:\nRX:\t\tn/a\nCombined:\t2\n";
         assert_eq!(combined_now(shown), Some(2));
         assert_eq!(combined_now("netlink error: Operation not supported"), None);
     }

@@ -220,7 +220,8 @@ fn feed(cell: &Cell, card: &Raised, frames: &Sent, child: &mut Child, said: &Pat
     Ok(counted)
 }
 
-/// Whether the program comes to be on the interface and every queue has its socket; else the run has ended by itself.
+/// Whether the program comes to be on the interface and every queue has its socket; else the run has ended by
+/// itself.
 fn listens(card: &Raised, child: &mut Child, said: &Path) -> Result<bool> {
     let deadline = Instant::now() + PATIENCE;
     let mut asked = None::<Instant>;
@@ -246,14 +247,14 @@ fn listens(card: &Raised, child: &mut Child, said: &Path) -> Result<bool> {
     }
 }
 
-/// `2.0 s: 0 frames, …`: what `mirror` answers USR1 with, once it runs. Before that frames pass to the host, although the
-/// program is there.
+/// `2.0 s: 0 frames, …`: what `mirror` answers USR1 with, once it runs. Before that frames pass to the host,
+/// although the program is there.
 fn answers_usr1(line: &str) -> bool {
     line.split_once(" s: ").is_some_and(|(_, figures)| figures.contains(" frames, "))
 }
 
-/// Frames on their way at most. A card's ring has 256 descriptors, and on a busy host its CPU may stand still for longer
-/// than they last: at a fixed pace such a card loses frames that no test is about.
+/// Frames on their way at most. A card's ring has 256 descriptors, and on a busy host its CPU may stand still
+/// for longer than they last: at a fixed pace such a card loses frames that no test is about.
 const WINDOW: u64 = 128;
 /// How often the window is looked at, in frames.
 const LOOK_EVERY: u64 = 32;

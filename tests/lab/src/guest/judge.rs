@@ -1,4 +1,5 @@
-//! Whether a run ended as it must: by its exit code, its report, and the frames in its capture, byte for byte.
+//! Whether a run ended as it must: by its exit code, its report, and the frames in its capture, byte for
+//! byte.
 
 use std::{collections::BTreeMap, fs};
 

@@ -1,5 +1,5 @@
-//! What runs inside a guest that `cargo xtask vmtest` boots: `mirror` on cards of several kinds, and test programs, as a
-//! plan has them. Each step gives one line of JSON, as soon as it is over.
+//! What runs inside a guest that `cargo xtask vmtest` boots: `mirror` on cards of several kinds, and test
+//! programs, as a plan has them. Each step gives one line of JSON, as soon as it is over.
 //!
 //! A guest is thrown away afterwards, so nothing is put back that does not disturb the next step.
 
@@ -24,7 +24,8 @@ pub use self::capabilities::exec_with_capabilities;
 pub use self::plan::{Card, Cell, During, Expect, Frames, Plan, Step, TestProgram};
 use crate::error::{LabError, Result};
 
-/// Set in guests: programs that would be large in one (tshark) are not there, and tests do without that witness.
+/// Set in guests: programs that would be large in one (tshark) are not there, and tests do without that
+/// witness.
 pub const GUEST_VARIABLE: &str = "MIRROR_GUEST";
 
 /// Whether this is a guest of `cargo xtask vmtest`.
@@ -35,8 +36,8 @@ pub fn is_guest() -> bool {
 /// How one step ended: what was seen, or what was wrong.
 type Verdict = std::result::Result<String, String>;
 
-/// Carries out the plan in this file. Results go to `results`, a line each; reports, standard error and other papers
-/// of each step into the folder `papers`.
+/// Carries out the plan in this file. Results go to `results`, a line each; reports, standard error and other
+/// papers of each step into the folder `papers`.
 ///
 /// # Errors
 ///
@@ -73,7 +74,8 @@ fn cell_verdict(cell: &Cell, papers: &Path) -> Verdict {
     until_all_are_sent(|| attempt(cell, papers))
 }
 
-/// The verdict of the first attempt whose frames all left the source: no other says anything of the card under test.
+/// The verdict of the first attempt whose frames all left the source: no other says anything of the card
+/// under test.
 fn until_all_are_sent(mut attempt: impl FnMut() -> std::result::Result<(u64, Verdict), String>) -> Verdict {
     let mut unsent = Vec::new();
     for _ in 0..ATTEMPTS {

@@ -48,8 +48,8 @@ pub struct Cell {
     /// Arguments for `mirror ingest` beyond interface, capture and report.
     #[serde(default)]
     pub arguments: Vec<String>,
-    /// The only capabilities that `mirror` is to have, `CAP_BPF,CAP_NET_RAW`, as a user without rights; root with all
-    /// where there are none.
+    /// The only capabilities that `mirror` is to have, `CAP_BPF,CAP_NET_RAW`, as a user without rights; root
+    /// with all where there are none.
     pub capabilities: Option<String>,
     /// The limit of locked memory (`ulimit -l`) for `mirror`, KiB; what the guest has where there is none.
     pub memlock: Option<u64>,
@@ -124,8 +124,8 @@ pub enum Expect {
         #[serde(default)]
         words: Vec<String>,
     },
-    /// Exit code 0, only so many let in and these byte for byte in the capture, the others dropped by the program;
-    /// residue 0.
+    /// Exit code 0, only so many let in and these byte for byte in the capture, the others dropped by the
+    /// program; residue 0.
     LetIn(u64),
     /// Exit code 0, some frames lost, each of them accounted for, residue 0.
     Accounted,

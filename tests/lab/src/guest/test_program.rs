@@ -54,7 +54,8 @@ mod tests {
 
     #[test]
     fn results_of_libtest_are_read() {
-        let text = "running 2 tests\ntest a ... ok\ntest b ... FAILED\n\ntest result: FAILED. 1 passed; 1 failed; 0 ignored\n";
+        let text = "running 2 tests\ntest a ... ok\ntest b ... FAILED\n\n\
+            test result: FAILED. 1 passed; 1 failed; 0 ignored\n";
         assert_eq!(passed(text), Some(1));
         assert_eq!(failures(text).collect::<Vec<_>>(), ["b"]);
         assert_eq!(passed("running 0 tests\n"), None);

@@ -1,4 +1,5 @@
-//! The XDP program as a table: a packet in, its verdict and its counter out, through `BPF_PROG_TEST_RUN`. Needs root.
+//! The XDP program as a table: a packet in, its verdict and its counter out, through `BPF_PROG_TEST_RUN`.
+//! Needs root.
 //!
 //! It tests the committed object, or the one in the directory that `MIRROR_EBPF_OBJECTS` names.
 
@@ -260,7 +261,8 @@ fn without_ports_nothing_is_ours() -> Result<()> {
     )
 }
 
-/// Every length of a frame up to and with its inner Ethernet header, and the length at which each layer is whole.
+/// Every length of a frame up to and with its inner Ethernet header, and the length at which each layer is
+/// whole.
 #[test]
 fn every_length_has_its_verdict() -> Result<()> {
     use Counter::{Malformed, NoSocket, VniRefused};

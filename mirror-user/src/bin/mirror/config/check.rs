@@ -86,7 +86,8 @@ fn is_for(command: Command, whom: For<'_>, has: &dyn Fn(&str) -> bool) -> bool {
     }
 }
 
-/// What a key says alone, or what is wrong with it. Those of what is read are asked of the command that it is for.
+/// What a key says alone, or what is wrong with it. Those of what is read are asked of the command that it is
+/// for.
 fn alone(entry: &Setting, commands: &[Command], whom: For<'_>) -> Result<Settings, String> {
     let key = entry.key.as_str();
     if key == SINK || !Settings::keys().contains(&key) {
@@ -143,7 +144,8 @@ enum Part {
 }
 
 impl Whole<'_> {
-    /// What the judge of a run says to a file as a whole; and the place of the last part without which nothing would be wrong.
+    /// What the judge of a run says to a file as a whole; and the place of the last part without which
+    /// nothing would be wrong.
     fn judge(&self, command: Command, whom: For<'_>) -> Result<(), (Option<Place>, String)> {
         if let For::Run { typed, .. } = whom
             && self.without(None, command, Some(typed)).is_ok()

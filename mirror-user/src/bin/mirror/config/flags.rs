@@ -246,8 +246,8 @@ mod tests {
                 }
                 flags.extend(last);
                 let Ok(read) = read(&file) else { panic!("{file}") };
-                let from_file =
-                    read.settings.iter().map(|entry| setting(entry).unwrap()).fold(Settings::default(), Settings::over);
+                let entries = read.settings.iter().map(|entry| setting(entry).unwrap());
+                let from_file = entries.fold(Settings::default(), Settings::over);
                 prop_assert_eq!(&typed(command, &flags), &from_file, "{:?} {}", flags, file);
                 // And the whole file as a value is what its keys are, one by one.
                 prop_assert_eq!(&toml::from_str::<Settings>(&file).unwrap(), &from_file, "{}", file);

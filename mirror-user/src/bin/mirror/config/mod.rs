@@ -29,14 +29,20 @@ use crate::{terminal, wanted::SinkTable};
 /// Arguments of `mirror config`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Keys are the names of the flags: `vni = \"7,100-199\"` for --vni 7,100-199, `outer = true` for --outer. Those that have
-a letter only: read, write, unbuffered, count, quiet, verbose; for what is printed: link (-e), hex (-x), hexascii (-X),
-ascii (-A), timestamps (-t), absolute (-S). `filter` is the filter expression. Lists may be arrays. What is typed beside --config wins
+Keys are the names of the flags: `vni = \"7,100-199\"` for --vni 7,100-199, `outer = true` for --outer. \
+    Those that have
+a letter only: read, write, unbuffered, count, quiet, verbose; for what is printed: link (-e), hex (-x), \
+    hexascii (-X),
+ascii (-A), timestamps (-t), absolute (-S). `filter` is the filter expression. Lists may be arrays. What is \
+    typed beside --config wins
 over the file; `mirror replay` skips what only an interface has, and `mirror ingest` what only files have.
 
-Each table [[sink]] is a capture of its own: write, name, format, outer, unbuffered, snap, file-size, rotate-seconds,
-file-count, postrotate-command, per-origin, max-origins, min-free, when-full; or, one of them at most, prints: print,
-link, hex, hexascii, ascii, timestamps, absolute, verbose; and which packets it gets, of those that the run selects: vnis, sources,
+Each table [[sink]] is a capture of its own: write, name, format, outer, unbuffered, snap, file-size, \
+    rotate-seconds,
+file-count, postrotate-command, per-origin, max-origins, min-free, when-full; or, one of them at most, \
+    prints: print,
+link, hex, hexascii, ascii, timestamps, absolute, verbose; and which packets it gets, of those that the run \
+    selects: vnis, sources,
 filter, outer-filter.")]
 pub(crate) struct ConfigArgs {
     #[command(subcommand)]
@@ -57,8 +63,8 @@ enum Action {
     },
 }
 
-/// The settings of a run, with their defaults: what was typed, over what the file says, if one was named; and the sinks of its
-/// tables.
+/// The settings of a run, with their defaults: what was typed, over what the file says, if one was named; and
+/// the sinks of its tables.
 pub(crate) fn settings(
     command: Command,
     typed: Settings,

@@ -47,11 +47,12 @@ pub(crate) struct IngestArgs {
     /// How workers wait for packets
     #[arg(long, help_heading = "Source", value_enum)]
     wait: Option<settings::Wait>,
-    /// Packets to take: those addressed to the interface, by MAC and IP address, or all (SPAN ports, promiscuous mode)
+    /// Packets to take: those addressed to the interface, by MAC and IP address, or all (SPAN ports,
+    /// promiscuous mode)
     #[arg(long, help_heading = "Source", value_enum)]
     destination: Option<Destination>,
-    /// Packets an RX ring holds, a power of two: a longer one outlasts a worker that is late, a shorter one stays in
-    /// the caches
+    /// Packets an RX ring holds, a power of two: a longer one outlasts a worker that is late, a shorter one
+    /// stays in the caches
     #[arg(long, help_heading = "Source", value_name = "64-32768")]
     rx_ring: Option<Written<RxRing>>,
     #[command(flatten)]

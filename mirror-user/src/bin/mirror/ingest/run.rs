@@ -27,12 +27,14 @@ pub(crate) fn run(args: &Ingest) -> anyhow::Result<ExitCode> {
     let streams = args.output.judge()?;
     let builder = args.builder()?;
     builder.validate().map_err(usage)?;
-    // BPF maps count against it before kernel 5.11, a UMEM without CAP_IPC_LOCK. If it does not suffice, the kernel says so.
+    // BPF maps count against it before kernel 5.11, a UMEM without CAP_IPC_LOCK. If it does not suffice, the
+    // kernel says so.
     if let Err(error) = mirror_user::host::limits::Memlock::raise() {
         tracing::debug!(%error, "the limit of locked memory stays as it is");
     }
     let user = user::wanted(args.output.relinquish_privileges.as_deref())?;
-    // What a login shell has for a limit suits most runs; what is missing beyond, is counted once the plan is known.
+    // What a login shell has for a limit suits most runs; what is missing beyond, is counted once the plan is
+    // known.
     if let Err(error) = OpenFiles::raise(USUAL_FILES) {
         tracing::debug!(%error, "the limit of open files stays as it is");
     }
@@ -47,8 +49,8 @@ pub(crate) fn run(args: &Ingest) -> anyhow::Result<ExitCode> {
     let needed = files_needed(engine.plan(), &args.output)?;
     if let Some(most) = OpenFiles::raise(needed)?.soft.filter(|most| *most < needed) {
         return Err(anyhow::anyhow!(
-            "this run needs {needed} open files, and may have {most}: raise the limit (`ulimit -n 1024`, in a unit file \
-             `LimitNOFILE=1024`), or read fewer interfaces and queues"
+            "this run needs {needed} open files, and may have {most}: raise the limit (`ulimit -n 1024`, in \
+            a unit file `LimitNOFILE=1024`), or read fewer interfaces and queues"
         ));
     }
     memory::refuse_beyond_limit(engine.plan().umem_bytes(), 1)?;
@@ -89,8 +91,8 @@ pub(crate) fn run(args: &Ingest) -> anyhow::Result<ExitCode> {
 /// Descriptors that most runs do with.
 const USUAL_FILES: u64 = 1024;
 
-/// How many files a run has open at once, at most while it starts: what is open already, those of the engine and of
-/// signals, and of each interface, queue and output.
+/// How many files a run has open at once, at most while it starts: what is open already, those of the engine
+/// and of signals, and of each interface, queue and output.
 fn files_needed(plan: &Plan, output: &Wanted) -> anyhow::Result<u64> {
     /// Netlink, signals, ports.
     const RUN: u64 = 5;
@@ -157,8 +159,8 @@ fn announce(plan: &Plan, outputs: &Outputs, memory: &Memory) {
         terminal::say!("printing to standard output");
     } else if outputs.captures().is_empty() && outputs.forwards().is_empty() {
         terminal::say!(
-            "counting only; -w FILE writes the inner frames to a capture file, --print prints them, --forward TARGET \
-             forwards them"
+            "counting only; -w FILE writes the inner frames to a capture file, --print prints them, \
+            --forward TARGET forwards them"
         );
     }
     for path in outputs.captures().iter().filter_map(|capture| capture.path.as_ref()) {

@@ -48,15 +48,15 @@ pub(super) fn watch(running: Running, args: &Ingest, asked: &Asked, outputs: &Ou
             Some(Event::InterfaceUp { interface }) => links.is_up(&interface),
             Some(Event::QueuesUnread { interface, queues, read, frames }) => {
                 tracing::warn!(
-                    "{interface}: {queues} RX queues, of which {read} are read: what comes by the others passes to the host \
-                     ({frames} frames so far); start mirror again to read them all"
+                    "{interface}: {queues} RX queues, of which {read} are read: what comes by the others \
+                    passes to the host ({frames} frames so far); start mirror again to read them all"
                 );
             }
             Some(Event::NotLocal { interface, frames }) => {
                 tracing::warn!(
-                    "{interface}: every tunnel packet of the last 5 s was addressed to another MAC or IP address and went to the \
-                     host ({frames} so far); if they are meant to be read here (a SPAN port, promiscuous mode), start with \
-                     `--destination any`"
+                    "{interface}: every tunnel packet of the last 5 s was addressed to another MAC or IP \
+                    address and went to the host ({frames} so far); if they are meant to be read here (a \
+                    SPAN port, promiscuous mode), start with `--destination any`"
                 );
             }
             Some(Event::InterfaceDeleted { interface, goes_on: true }) => {
@@ -68,8 +68,8 @@ pub(super) fn watch(running: Running, args: &Ingest, asked: &Asked, outputs: &Ou
             }
             Some(Event::InterfaceReturned { interface }) => {
                 tracing::warn!(
-                    "{interface}: there is an interface of this name again, which is not read; start mirror again \
-                     to read it"
+                    "{interface}: there is an interface of this name again, which is not read; start mirror \
+                    again to read it"
                 );
             }
             Some(_) => return running.stop(),
@@ -87,8 +87,8 @@ struct Links {
 }
 
 impl Links {
-    /// How long after the attach a carrier that goes is most likely the driver's doing: it closes the device in the attach
-    /// itself, and the message comes at once.
+    /// How long after the attach a carrier that goes is most likely the driver's doing: it closes the device
+    /// in the attach itself, and the message comes at once.
     const RESET: Duration = Duration::from_secs(1);
 
     fn new() -> Self {
@@ -116,8 +116,8 @@ impl Links {
     fn lost_carrier(&mut self, interface: String) {
         if self.begun.elapsed() < Self::RESET && !self.reset.contains_key(&interface) {
             tracing::info!(
-                "{interface}: the link lost its carrier right after the attach, for which some drivers reset it; ingest begins \
-                 when it is back"
+                "{interface}: the link lost its carrier right after the attach, for which some drivers reset \
+                it; ingest begins when it is back"
             );
             self.reset.insert(interface, false);
         } else if self.log() {

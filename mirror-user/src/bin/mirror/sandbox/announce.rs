@@ -20,13 +20,16 @@ pub(super) fn announce(
         match support {
             Support::Abi(abi) if abi >= PROMISED => {}
             Support::Abi(abi) => anyhow::bail!(
-                "--sandbox require: this kernel has Landlock ABI {abi}, and {PROMISED} is needed: run kernel 6.7 or later, {ACCEPT}"
+                "--sandbox require: this kernel has Landlock ABI {abi}, and {PROMISED} is needed: run kernel \
+                6.7 or later, {ACCEPT}"
             ),
             Support::Disabled => anyhow::bail!(
-                "--sandbox require: Landlock is off on this host: add `landlock` to `lsm=` on the kernel's command line, {ACCEPT}"
+                "--sandbox require: Landlock is off on this host: add `landlock` to `lsm=` on the kernel's \
+                command line, {ACCEPT}"
             ),
             Support::Missing => anyhow::bail!(
-                "--sandbox require: there is no Landlock on this kernel or in this container: run kernel 6.7 or later with CONFIG_SECURITY_LANDLOCK, {ACCEPT}"
+                "--sandbox require: there is no Landlock on this kernel or in this container: run kernel 6.7 \
+                or later with CONFIG_SECURITY_LANDLOCK, {ACCEPT}"
             ),
         }
         if let Some(reason) = unfiltered {
@@ -52,8 +55,8 @@ pub(super) fn announce(
         };
         tracing::info!(
             target: "mirror",
-            "sandbox: commands of -z write beneath the directories of -w{directories}, and connect {ports} of TCP's ports; \
-             --command-write and --command-connect let them do more"
+            "sandbox: commands of -z write beneath the directories of -w{directories}, and connect {ports} \
+            of TCP's ports; --command-write and --command-connect let them do more"
         );
     }
     Ok(())
@@ -62,11 +65,11 @@ pub(super) fn announce(
 /// How far this kernel's Landlock goes, in words.
 pub(super) fn covered(support: Support) -> String {
     match support {
-        Support::Missing => "no Landlock on this kernel (5.13) or in this container, so nothing but their user keeps threads and \
-                             commands of -z from writing elsewhere"
+        Support::Missing => "no Landlock on this kernel (5.13) or in this container, so nothing but their \
+            user keeps threads and commands of -z from writing elsewhere"
             .to_owned(),
-        Support::Disabled => "Landlock is off on this host (`lsm=` on the kernel's command line leaves it out), so nothing but \
-                              their user keeps threads and commands of -z from writing elsewhere"
+        Support::Disabled => "Landlock is off on this host (`lsm=` on the kernel's command line leaves it \
+            out), so nothing but their user keeps threads and commands of -z from writing elsewhere"
             .to_owned(),
         Support::Abi(abi) => match &support.lacks()[..] {
             [] => format!("Landlock ABI {abi}"),

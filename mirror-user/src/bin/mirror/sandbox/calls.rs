@@ -1,9 +1,9 @@
 //! Which system calls each kind of thread may make.
 //!
-//! Lists are by name, so that one serves all machines: a name that a machine does not have is one that nobody calls there.
-//! They are meant to be complete for what Rust's standard library and the C library do on their own, with other versions of
-//! theirs too, and for what the outputs do; and to have nothing that executes, maps code, traces, signals, mounts or changes
-//! who one is.
+//! Lists are by name, so that one serves all machines: a name that a machine does not have is one that nobody
+//! calls there. They are meant to be complete for what Rust's standard library and the C library do on their
+//! own, with other versions of theirs too, and for what the outputs do; and to have nothing that executes,
+//! maps code, traces, signals, mounts or changes who one is.
 
 use std::collections::BTreeMap;
 
@@ -86,7 +86,8 @@ const OF_ALL: &[&str] = &[
     "ppoll",
     "pselect6",
     "select",
-    // Files to read, opened as below: a backtrace has its names from the executable, times their zone from files.
+    // Files to read, opened as below: a backtrace has its names from the executable, times their zone from
+    // files.
     "access",
     "faccessat",
     "faccessat2",
@@ -180,7 +181,8 @@ const TO_CUT_BACK: &[&str] = &["ftruncate"];
 struct Where(&'static str, u8, u64, u64);
 
 const ACCESS_MODE: u64 = libc::O_ACCMODE as u64;
-/// What creates or empties a file. `O_TMPFILE` has a bit of its own beside that of `O_DIRECTORY`, and takes a mode that writes.
+/// What creates or empties a file. `O_TMPFILE` has a bit of its own beside that of `O_DIRECTORY`, and takes a
+/// mode that writes.
 const OPENS_TO_WRITE: u64 = ACCESS_MODE | libc::O_CREAT as u64 | libc::O_TRUNC as u64;
 const EXECUTES: u64 = libc::PROT_EXEC as u64;
 /// All of an argument that is an int.

@@ -1,8 +1,9 @@
 //! `--sandbox`: what threads and commands may still do once a run has begun, whatever their user may.
 //!
-//! Each thread confines itself at its start, beside giving up its capabilities ([`crate::hooks::Threads`]): Landlock
-//! (`writes`) for what it may write and connect to, a filter of seccomp(2) (`calls`) for which system calls it may make. The
-//! main thread does when the run has begun, for it opens what is written to, and interfaces.
+//! Each thread confines itself at its start, beside giving up its capabilities ([`crate::hooks::Threads`]):
+//! Landlock (`writes`) for what it may write and connect to, a filter of seccomp(2) (`calls`) for which
+//! system calls it may make. The main thread does when the run has begun, for it opens what is written to,
+//! and interfaces.
 //!
 //! It is of this command and not of the library: an embedder's own sinks may do what they like.
 
@@ -93,8 +94,8 @@ pub(crate) struct Places {
     pub(crate) connect: Vec<u16>,
     /// Interfaces whose settings are put back at the end.
     pub(crate) restored: Vec<String>,
-    /// Whether commands are run, the directories that they may write beneath beside those of captures, and the TCP ports that
-    /// they may connect to.
+    /// Whether commands are run, the directories that they may write beneath beside those of captures, and
+    /// the TCP ports that they may connect to.
     pub(crate) commands: bool,
     pub(crate) command_write: Vec<PathBuf>,
     pub(crate) command_connect: Vec<u16>,
@@ -125,8 +126,8 @@ impl Sandbox {
         Ok(Arc::new(Self { wanted, confines, supervisor: OnceLock::new() }))
     }
 
-    /// Starts what answers for refused calls, on a thread that first does what `prepare` says. To be called once, before any
-    /// thread is confined.
+    /// Starts what answers for refused calls, on a thread that first does what `prepare` says. To be called
+    /// once, before any thread is confined.
     ///
     /// # Errors
     ///

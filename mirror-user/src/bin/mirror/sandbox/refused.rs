@@ -1,10 +1,12 @@
 //! The filters of seccomp(2), and what becomes of the calls that they refuse.
 //!
-//! A refused call is handed to a thread of its own (`SECCOMP_RET_USER_NOTIF`, kernel 5.0), which has it return EPERM and tells
-//! of it once. `SECCOMP_RET_ERRNO` would tell nobody. `SECCOMP_RET_TRAP` would, but a SIGSYS that finds itself blocked ends the
-//! process, and the C library blocks all signals while it starts threads and processes, which are among what is refused.
+//! A refused call is handed to a thread of its own (`SECCOMP_RET_USER_NOTIF`, kernel 5.0), which has it
+//! return EPERM and tells of it once. `SECCOMP_RET_ERRNO` would tell nobody. `SECCOMP_RET_TRAP` would, but a
+//! SIGSYS that finds itself blocked ends the process, and the C library blocks all signals while it starts
+//! threads and processes, which are among what is refused.
 //!
-//! Beside tests, the only place of this command with unsafe code: seccomp(2) has no safe wrapper that knows these flags.
+//! Beside tests, the only place of this command with unsafe code: seccomp(2) has no safe wrapper that knows
+//! these flags.
 
 use std::{
     collections::HashSet,
@@ -32,8 +34,8 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
-    /// Starts the thread that answers, which first does what `prepare` says. `tell` is called once for each call that is
-    /// refused to a kind of thread.
+    /// Starts the thread that answers, which first does what `prepare` says. `tell` is called once for each
+    /// call that is refused to a kind of thread.
     pub(super) fn start(
         prepare: impl FnOnce() -> io::Result<()> + Send + 'static,
         tell: impl Fn(Kind, &str) + Send + 'static,
@@ -54,7 +56,8 @@ impl Supervisor {
         Ok(Self { listeners, wake })
     }
 
-    /// Filters the calls of the calling thread, and of those that it will start, for good. `no_new_privs` must be set.
+    /// Filters the calls of the calling thread, and of those that it will start, for good. `no_new_privs`
+    /// must be set.
     pub(super) fn filter(&self, kind: Kind, program: &BpfProgram) -> io::Result<()> {
         let listener = install(program)?;
         self.listeners.send((kind, listener)).map_err(|_| io::ErrorKind::BrokenPipe)?;
@@ -116,7 +119,8 @@ fn name(call: c_int) -> String {
 fn answer(listener: BorrowedFd<'_>) -> io::Result<Option<c_int>> {
     // SAFETY: plain numbers, for which zeros are valid; the kernel insists on them.
     let mut asked: libc::seccomp_notif = unsafe { mem::zeroed() };
-    // SAFETY: this request writes one `seccomp_notif` to the pointer, which is to one that lives until the call returns.
+    // SAFETY: this request writes one `seccomp_notif` to the pointer, which is to one that lives until the
+    // call returns.
     let result = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut asked) };
     if result < 0 {
         return Err(io::Error::last_os_error());
@@ -126,7 +130,8 @@ fn answer(listener: BorrowedFd<'_>) -> io::Result<Option<c_int>> {
     let is_a_question = c_long::from(call) == libc::SYS_clone3;
     let errno = if is_a_question { libc::ENOSYS } else { libc::EPERM };
     let mut response = libc::seccomp_notif_resp { id: asked.id, val: 0, error: -errno, flags: 0 };
-    // SAFETY: this request reads one `seccomp_notif_resp` from the pointer, which is to one that lives until the call returns.
+    // SAFETY: this request reads one `seccomp_notif_resp` from the pointer, which is to one that lives until
+    // the call returns.
     let result =
         unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut response) };
     if result < 0 {
@@ -147,12 +152,12 @@ fn install(program: &BpfProgram) -> io::Result<OwnedFd> {
     }
     let len = u16::try_from(program.len()).map_err(io::Error::other)?;
     let program = libc::sock_fprog { len, filter: program.as_mut_ptr().cast() };
-    // Before 5.16 a filter brings Speculative Store Bypass Disable with it, which costs a worker at each load behind a store;
-    // it guards a thread's memory against itself, and here all threads share theirs.
+    // Before 5.16 a filter brings Speculative Store Bypass Disable with it, which costs a worker at each load
+    // behind a store; it guards a thread's memory against itself, and here all threads share theirs.
     const FLAGS: libc::c_ulong =
         libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW | libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
-    // SAFETY: seccomp(2) reads `len` instructions from `filter`, which live until the call returns, and writes nothing. The
-    // `sock_filter` of seccompiler has the layout of the kernel's, as libc's has.
+    // SAFETY: seccomp(2) reads `len` instructions from `filter`, which live until the call returns, and
+    // writes nothing. The `sock_filter` of seccompiler has the layout of the kernel's, as libc's has.
     let result =
         unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, FLAGS, &raw const program) };
     let fd = RawFd::try_from(result).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;

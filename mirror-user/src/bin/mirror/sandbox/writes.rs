@@ -16,7 +16,8 @@ pub(super) const WANTED: u32 = 6;
 /// The least that covers what is promised: to create, write, rename, remove, truncate, and TCP.
 pub(super) const PROMISED: u32 = 4;
 
-/// What an ABI added, and the kernel that it came with. `Documentation/userspace-api/landlock.rst`, "Previous limitations".
+/// What an ABI added, and the kernel that it came with. `Documentation/userspace-api/landlock.rst`, "Previous
+/// limitations".
 const ADDED: [(u32, &str); 5] = [
     (2, "renames from one directory to another, which it refuses everywhere (5.19)"),
     (3, "truncation (6.2)"),
@@ -72,8 +73,9 @@ pub(super) struct Writes {
 }
 
 impl Writes {
-    /// What takes a file of this path to write: its directory, where it is created, renamed and removed; of what is there and
-    /// is no regular file (a FIFO, a device, a symbolic link such as `/dev/stdout`) the thing itself and nothing beside it.
+    /// What takes a file of this path to write: its directory, where it is created, renamed and removed; of
+    /// what is there and is no regular file (a FIFO, a device, a symbolic link such as `/dev/stdout`) the
+    /// thing itself and nothing beside it.
     pub(super) fn add_output(&mut self, path: &Path) {
         let is_special =
             |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir());
@@ -100,7 +102,8 @@ impl Writes {
             let rule = PathFd::new(path).map_err(io::Error::other).and_then(|opened| {
                 (&mut ruleset).add_rule(PathBeneath::new(opened, access)).map_err(io::Error::other)
             });
-            // What is not there cannot be written to; whoever wants to will say so. A pipe needs no rule, and takes none.
+            // What is not there cannot be written to; whoever wants to will say so. A pipe needs no rule, and
+            // takes none.
             if let Err(error) = rule {
                 tracing::debug!("{}: no rule of Landlock's: {error}", escape::path(path));
             }

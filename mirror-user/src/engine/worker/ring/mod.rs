@@ -24,20 +24,23 @@ use crate::{
 
 /// Sinks get their tick twice as often as promised, so that a promise of 100 ms holds.
 const TICK: Duration = Duration::from_millis(50);
-/// The ring counts as drained when it was found empty this many times in a row, [`DRAIN_PAUSE`] apart: a softirq that
-/// had the program when it was detached may still deliver.
+/// The ring counts as drained when it was found empty this many times in a row, [`DRAIN_PAUSE`] apart: a
+/// softirq that had the program when it was detached may still deliver.
 const DRAIN_ROUNDS: u32 = 4;
 const DRAIN_PAUSE: Duration = Duration::from_millis(5);
-/// How long a ring may take to run dry. Only a program that somebody else keeps attached refills it for longer.
+/// How long a ring may take to run dry. Only a program that somebody else keeps attached refills it for
+/// longer.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a worker sleeps by its own clock: about as long as it takes to be woken.
 const NAP: Duration = Duration::from_micros(25);
 /// So many frames since it last slept make it sleep so: over half a million a second.
 const NAP_FRAMES: u32 = 16;
-/// The shortest RX ring with which it does, which holds what comes in three such times at 15 million frames a second.
+/// The shortest RX ring with which it does, which holds what comes in three such times at 15 million frames a
+/// second.
 const NAP_RING: u32 = 1024;
-/// How much later than asked for the kernel may end a sleep, in ns. Unless told otherwise it takes up to 50 µs.
+/// How much later than asked for the kernel may end a sleep, in ns. Unless told otherwise it takes up to 50
+/// µs.
 const TIMER_SLACK: u64 = 1_000;
 
 /// What the engine tells its workers.
@@ -87,14 +90,16 @@ pub(crate) struct RingWorker {
 pub(crate) struct RingOutcome {
     pub(crate) counters: WorkerCounters,
     pub(crate) statistics: Statistics,
-    /// Frames without a stamp although the XDP program was told to write one: the driver has no metadata area.
+    /// Frames without a stamp although the XDP program was told to write one: the driver has no metadata
+    /// area.
     pub(crate) unstamped: u64,
     /// What the worker died of, if it did.
     pub(crate) died: Option<String>,
 }
 
 impl RingWorker {
-    /// Works until the engine says that the program is detached, then empties the ring and finishes the sinks.
+    /// Works until the engine says that the program is detached, then empties the ring and finishes the
+    /// sinks.
     pub(crate) fn run(mut self) -> RingOutcome {
         let started = Instant::now();
         if let Err(error) = nix::sys::prctl::set_timerslack(TIMER_SLACK) {
@@ -129,7 +134,8 @@ impl RingWorker {
             let _ = self.events.send(event);
         }
         let statistics = self.socket.statistics().unwrap_or_else(|error| {
-            tracing::error!(%error, "XDP_STATISTICS cannot be read: the kernel's drops are missing from the account");
+            tracing::error!(%error, "XDP_STATISTICS cannot be read: the kernel's drops are missing from the \
+                account");
             Statistics::default()
         });
         let (frames, sinks) = self.pipeline.finish();
@@ -203,9 +209,10 @@ impl RingWorker {
     /// Waits for frames, after as many as `frames` since it last did.
     fn pause(&mut self, frames: u32, until_tick: Duration) {
         match self.config.wait {
-            // To wake somebody costs the kernel's core microseconds for each batch it delivers, a quarter of what it can
-            // do. Where many frames came more will, and who sleeps by a clock of his own need not be woken. Not so on a CPU
-            // that does both: whoever wakes by himself there takes it from the kernel's half too often.
+            // To wake somebody costs the kernel's core microseconds for each batch it delivers, a quarter of
+            // what it can do. Where many frames came more will, and who sleeps by a clock of his own need not
+            // be woken. Not so on a CPU that does both: whoever wakes by himself there takes it from the
+            // kernel's half too often.
             Wait::Poll if frames >= NAP_FRAMES && self.may_nap() => thread::sleep(NAP),
             Wait::Poll => {
                 if let Err(error) = self.socket.wait(until_tick.max(Duration::from_millis(1))) {

@@ -118,8 +118,8 @@ fn a_worker_allocates_no_more_for_many_frames_than_for_few() {
     let (many, outcome) = allocations(MANY);
     println!("{} allocations with {FEW} frames, {} with {MANY}", few.count_total, many.count_total);
     assert!(outcome.counters.frames.decapsulated > MANY / 2, "{:?}", outcome.counters.frames);
-    // What a thread allocates once (its place in a channel's queue of waiters) may come in the one run and not in the
-    // other.
+    // What a thread allocates once (its place in a channel's queue of waiters) may come in the one run and
+    // not in the other.
     assert!(
         many.count_total <= few.count_total + 8,
         "{} allocations with {FEW} frames, {} with {MANY}",

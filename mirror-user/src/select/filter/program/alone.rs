@@ -9,8 +9,8 @@ use super::{
 pub(super) const LOOPS: u32 = 8192;
 
 impl Program {
-    /// Runs it over the bytes at hand of a packet that has `wire_len` on the wire. 0 means that the packet does not match;
-    /// so does a load from behind the bytes at hand.
+    /// Runs it over the bytes at hand of a packet that has `wire_len` on the wire. 0 means that the packet
+    /// does not match; so does a load from behind the bytes at hand.
     pub(in crate::select::filter) fn run(&self, bytes: &[u8], wire_len: u32) -> u32 {
         let verdict = if self.has_memory {
             self.run_with::<WORDS>(bytes, wire_len)

@@ -1,13 +1,14 @@
 //! Classic BPF programs: checked once, then run for each frame.
 //!
-//! The machine is that of McCanne and Jacobson, "The BSD Packet Filter" (1993), as libpcap's `pcap/bpf.h` numbers it: an
-//! accumulator, an index register, 16 words of memory, branches that go forward only. Jumps go back, too, where libpcap has
-//! a program walk along a chain of headers (`protochain`); no kernel would take that, and here it ends after a while.
+//! The machine is that of McCanne and Jacobson, "The BSD Packet Filter" (1993), as libpcap's `pcap/bpf.h`
+//! numbers it: an accumulator, an index register, 16 words of memory, branches that go forward only. Jumps go
+//! back, too, where libpcap has a program walk along a chain of headers (`protochain`); no kernel would take
+//! that, and here it ends after a while.
 //!
-//! Its programs become instructions of our own, each with all that is known of it before it runs; a load with the
-//! comparison behind it, which is most of what filters do, is one of them. `pcap_offline_filter` would do the same in more
-//! than twice the time, and takes packets for whole: the `pcap` crate hands it one length for both that of the capture and
-//! that on the wire.
+//! Its programs become instructions of our own, each with all that is known of it before it runs; a load with
+//! the comparison behind it, which is most of what filters do, is one of them. `pcap_offline_filter` would do
+//! the same in more than twice the time, and takes packets for whole: the `pcap` crate hands it one length
+//! for both that of the capture and that on the wire.
 
 mod alone;
 mod decode;

@@ -24,7 +24,8 @@ struct Together<'p, 'a> {
 }
 
 impl Together<'_, '_> {
-    /// Does something for each packet of a set: the set of those for which it said yes, and of those that it gave up.
+    /// Does something for each packet of a set: the set of those for which it said yes, and of those that it
+    /// gave up.
     #[inline(always)]
     fn each(
         &mut self,
@@ -61,8 +62,9 @@ impl Together<'_, '_> {
 impl Program {
     /// Runs it over up to [`TOGETHER`] packets; bit n says whether the nth matches.
     ///
-    /// Instruction by instruction, and each for all packets that reach it: the cost of decoding an instruction is
-    /// spent once for all of them, no packet waits for another, and where packets part there is no jump to be foreseen.
+    /// Instruction by instruction, and each for all packets that reach it: the cost of decoding an
+    /// instruction is spent once for all of them, no packet waits for another, and where packets part there
+    /// is no jump to be foreseen.
     pub(in crate::select::filter) fn run_together(
         &self,
         packets: &[Packet<'_>; TOGETHER],

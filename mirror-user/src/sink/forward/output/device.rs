@@ -33,8 +33,9 @@ impl Device {
         if let Some(peer) = interface.peer() {
             let peer = peer.name;
             tracing::warn!(
-                "{name}: its other end, {peer}, is in this network namespace: this host itself receives what is \
-                 forwarded there, and may answer it; `ip link set dev {} netns NAME` moves it to its reader",
+                "{name}: its other end, {peer}, is in this network namespace: this host itself receives what \
+                is forwarded there, and may answer it; `ip link set dev {} netns NAME` moves it to its \
+                reader",
                 crate::escape::shell(&peer)
             );
         }
@@ -42,13 +43,15 @@ impl Device {
         let transmitter = Transmitter::open(interface.index, QUEUE, longest).map_err(|error| {
             let mend = match &error {
                 XskError::Bind(cause) if cause.raw_os_error() == Some(libc::EBUSY) => {
-                    "; another AF_XDP socket is on its queue 0: stop its owner, or forward to another interface"
+                    "; another AF_XDP socket is on its queue 0: stop its owner, or forward to another \
+                    interface"
                 }
                 XskError::Umem { source, .. }
                     if matches!(source.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM)) =>
                 {
-                    "; its memory counts against the limit of locked memory without CAP_IPC_LOCK: raise the limit (`ulimit -l \
-                     unlimited`, in a unit file `LimitMEMLOCK=infinity`), or add CAP_IPC_LOCK"
+                    "; its memory counts against the limit of locked memory without CAP_IPC_LOCK: raise the \
+                    limit (`ulimit -l unlimited`, in a unit file `LimitMEMLOCK=infinity`), or add \
+                    CAP_IPC_LOCK"
                 }
                 _ => "",
             };

@@ -76,8 +76,8 @@ pub(super) trait Output: Send + 'static {
     /// Sends the frames of a block, in order, and settles each.
     fn send(&mut self, records: &[u8], settled: &mut Settled);
 
-    /// Whether it could send now, as the kernel or the other end has it; asked ten times a second, and when it refused
-    /// frames as down. The reason where it could not.
+    /// Whether it could send now, as the kernel or the other end has it; asked ten times a second, and when
+    /// it refused frames as down. The reason where it could not.
     fn look(&mut self) -> Result<(), String>;
 
     /// Sends what it still holds.

@@ -16,7 +16,8 @@ fn packets_in(bytes: &Mutex<Vec<u8>>) -> usize {
     read(file.path()).packets.len()
 }
 
-/// Offers frames, which fill blocks many times over, until the sink ends; gives its error and the frames it took.
+/// Offers frames, which fill blocks many times over, until the sink ends; gives its error and the frames it
+/// took.
 fn offer_until_it_ends(sink: &mut dyn Sink) -> (SinkError, u64) {
     let frames = some_frames(u32::try_from(MAX_BATCH).unwrap());
     let mut offered = 0;

@@ -1,4 +1,5 @@
-//! Captures of many files: by size, by time, on demand, in a ring, by origin, compressed, above a floor of free space.
+//! Captures of many files: by size, by time, on demand, in a ring, by origin, compressed, above a floor of
+//! free space.
 
 use std::{
     fs,
@@ -61,7 +62,8 @@ fn a_file_of_classic_pcap_is_as_large_as_one_of_tcpdump() {
     let frames = vec![Outer::new([10, 0, 0, 1], 7, &[0; 84]); 50];
     let path = dir.path().join("o.pcap");
     capture(Pcap::builder(Target::file(path)).format(Format::Pcap).rotate_size(1024), &frames);
-    // 24 bytes of header and 100 a packet: the eleventh begins a file of 1024 bytes, which is not more than 1024.
+    // 24 bytes of header and 100 a packet: the eleventh begins a file of 1024 bytes, which is not more than
+    // 1024.
     assert_eq!(fs::metadata(dir.path().join("o.pcap1")).unwrap().len(), 24 + 11 * 100);
     assert_eq!(names(dir.path()).len(), 50_usize.div_ceil(11));
     for name in names(dir.path()) {
@@ -353,7 +355,8 @@ fn each_origin_has_its_file_and_those_beyond_the_bound_share_one() {
 #[test]
 fn by_packet_time_each_origin_has_files_of_the_same_times() {
     let dir = tempfile::tempdir().unwrap();
-    // In one block, in which the writer sorts them by origin: the second's early ones come after the first's late ones.
+    // In one block, in which the writer sorts them by origin: the second's early ones come after the first's
+    // late ones.
     let at =
         |origin: u8, second: u64| Outer::new([10, 0, 0, origin], 7, &[origin; 60]).at(second * 1_000_000_000);
     let seconds = [0, 3, 9, 10, 12, 31];

@@ -11,7 +11,8 @@ pub(super) fn of(bytes: &[u8]) -> Sum16BitWords {
     Sum16BitWords::new().add_slice(bytes)
 }
 
-/// The sum of a transport header, its payload, and the pseudo-header before it (RFC 9293 section 3.1, RFC 8200 section 8.1).
+/// The sum of a transport header, its payload, and the pseudo-header before it (RFC 9293 section 3.1, RFC
+/// 8200 section 8.1).
 pub(super) fn with_pseudo_header(bytes: &[u8], below: &Network, protocol: IpNumber) -> Sum16BitWords {
     let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes();
     let mut sum = of(bytes).add_2bytes([0, protocol.0]).add_4bytes(len);

@@ -38,7 +38,8 @@ pub(super) fn last_destination(packet: View<'_>, header_len: usize) -> Printed<A
     Ok(destination)
 }
 
-/// The options, of which the view's length is the room they take in the header; whether the last of them is whole.
+/// The options, of which the view's length is the room they take in the header; whether the last of them is
+/// whole.
 pub(super) fn print(text: &mut Text<'_>, mut options: View<'_>) -> Printed<bool> {
     let mut separator = "";
     while options.len() > 0 {

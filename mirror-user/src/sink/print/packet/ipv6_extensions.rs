@@ -54,7 +54,8 @@ impl Seen {
     }
 }
 
-/// One header; gives its length, or `None` if nothing after it can be read. `below` learns what checksums are made with.
+/// One header; gives its length, or `None` if nothing after it can be read. `below` learns what checksums are
+/// made with.
 pub(super) fn print(
     text: &mut Text<'_>,
     kind: Extension,
@@ -195,8 +196,9 @@ fn jumbo(text: &mut Text<'_>, len: u32, seen: Option<&mut Seen>) {
 
 /// Routing headers of types 0 (deprecated by RFC 5095), 2 (RFC 6275) and 4 (RFC 8754).
 ///
-/// While segments are left, checksums are over the last of them (RFC 8200 section 8.1): the last address of types 0 and 2,
-/// the first of type 4, whose list begins at its end. Then the destination is the last already.
+/// While segments are left, checksums are over the last of them (RFC 8200 section 8.1): the last address of
+/// types 0 and 2, the first of type 4, whose list begins at its end. Then the destination is the last
+/// already.
 fn routing(text: &mut Text<'_>, header: View<'_>, below: &mut Network) -> Printed<Option<usize>> {
     const SEGMENTS: u8 = 4;
     header.u8(0)?;

@@ -1,8 +1,9 @@
 //! What earlier packets leave for later ones: tables of a fixed size, whose keys strangers choose.
 //!
-//! A table is made of small sets, and a key's hash names its set. Where a set is full, the origin that holds most of it gives up
-//! its longest silent entry: no origin's flood takes what the others have. An entry that is silent for a day is as good as
-//! gone. What is lost costs no more than tcpdump's start in mid-stream does: the next packet begins anew.
+//! A table is made of small sets, and a key's hash names its set. Where a set is full, the origin that holds
+//! most of it gives up its longest silent entry: no origin's flood takes what the others have. An entry that
+//! is silent for a day is as good as gone. What is lost costs no more than tcpdump's start in mid-stream
+//! does: the next packet begins anew.
 
 use std::{
     hash::{BuildHasher as _, Hasher as _},
@@ -109,7 +110,8 @@ struct Table<V> {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Entry<V> {
-    /// The key's hash, from a secret seed: two keys with the same one are not to be expected. 0: nothing is here.
+    /// The key's hash, from a secret seed: two keys with the same one are not to be expected. 0: nothing is
+    /// here.
     key: u64,
     origin: u64,
     seen: u32,

@@ -1,8 +1,9 @@
 //! What a packet's bytes say, protocol by protocol, in tcpdump's words.
 //!
-//! Each protocol has a file with one function for it, which prints a header and calls the next protocol's. Fields are read one
-//! by one from a [`View`]; where one is missing, [`Truncated`](view::Truncated) ends the packet with `[|protocol]`, so that of a packet
-//! cut anywhere, what is there is printed. What tcpdump makes of a broken header is the model here too.
+//! Each protocol has a file with one function for it, which prints a header and calls the next protocol's.
+//! Fields are read one by one from a [`View`]; where one is missing, [`Truncated`](view::Truncated) ends the
+//! packet with `[|protocol]`, so that of a packet cut anywhere, what is there is printed. What tcpdump makes
+//! of a broken header is the model here too.
 
 mod app;
 mod arp;

@@ -38,8 +38,9 @@ struct Offsets {
     blocks: u32,
 }
 
-/// Finds the base of a segment's numbers; those of the first segment of a connection, and of each that restarts it, are printed
-/// absolute. So are those of segments without acknowledgment, which set no base: as in tcpdump.
+/// Finds the base of a segment's numbers; those of the first segment of a connection, and of each that
+/// restarts it, are printed absolute. So are those of segments without acknowledgment, which set no base: as
+/// in tcpdump.
 fn offsets(
     text: &mut Text<'_>,
     segment: View<'_>,

@@ -8,8 +8,8 @@ use super::{
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
 
-/// The option from its kind on, of which the view's length is its own; `flags` are those of the segment. Gives whether it can
-/// be in such a segment.
+/// The option from its kind on, of which the view's length is its own; `flags` are those of the segment.
+/// Gives whether it can be in such a segment.
 pub(super) fn print(text: &mut Text<'_>, option: View<'_>, flags: u8) -> Printed<bool> {
     text.protocol = "mptcp";
     if option.len() < 3 {

@@ -40,7 +40,8 @@ pub(super) struct Segment {
 /// An option whose length and kind do not go together: nothing after it can be read.
 struct Bad;
 
-/// The options, of which the view's length is the room they take in the header, of this segment; whether they were all readable.
+/// The options, of which the view's length is the room they take in the header, of this segment; whether they
+/// were all readable.
 pub(super) fn print(text: &mut Text<'_>, mut options: View<'_>, segment: Segment) -> Printed<bool> {
     let mut separator = "";
     while options.len() > 0 {
@@ -97,7 +98,8 @@ fn bad(text: &mut Text<'_>, separator: &str) {
     put!(text, "[bad opt]{}", if separator.is_empty() { "" } else { "]" });
 }
 
-/// What an option says; gives how many bytes that took. `room` is how many there are up to the end of the header.
+/// What an option says; gives how many bytes that took. `room` is how many there are up to the end of the
+/// header.
 fn value(
     text: &mut Text<'_>,
     kind: u8,

@@ -26,10 +26,12 @@ pub(super) struct Text<'o> {
     nested: u8,
 }
 
-/// Headers of these within each other that are printed: real tunnels have a few, and each costs room on the stack.
+/// Headers of these within each other that are printed: real tunnels have a few, and each costs room on the
+/// stack.
 const MAX_NESTED: u8 = 32;
 
-/// Adds formatted text. All of it is ASCII, and bytes of the packet get into it only by way of [`Text::escaped`].
+/// Adds formatted text. All of it is ASCII, and bytes of the packet get into it only by way of
+/// [`Text::escaped`].
 macro_rules! put {
     ($text:expr, $($format:tt)*) => {
         $text.put(format_args!($($format)*))
@@ -56,8 +58,8 @@ impl<'o> Text<'o> {
         self.style.verbosity > 0
     }
 
-    /// Whether one more of these headers is to be printed; says so if it is not. Every way from a protocol back to itself leads
-    /// through here.
+    /// Whether one more of these headers is to be printed; says so if it is not. Every way from a protocol
+    /// back to itself leads through here.
     pub(super) fn nest(&mut self) -> bool {
         self.nested += 1;
         if self.nested > MAX_NESTED {
@@ -140,7 +142,8 @@ impl<'o> Text<'o> {
         }
     }
 
-    /// Characters of a packet, made harmless for a terminal: `^C` for a control character, `M-c` for one above ASCII.
+    /// Characters of a packet, made harmless for a terminal: `^C` for a control character, `M-c` for one
+    /// above ASCII.
     pub(super) fn escaped(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             if !byte.is_ascii() {
@@ -182,7 +185,8 @@ impl fmt::Display for Mac {
     }
 }
 
-/// An IP address, in tcpdump's notation: that of RFC 5952, but IPv4-compatible IPv6 addresses end as IPv4 ones do.
+/// An IP address, in tcpdump's notation: that of RFC 5952, but IPv4-compatible IPv6 addresses end as IPv4
+/// ones do.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Address(pub(super) IpAddr);
 

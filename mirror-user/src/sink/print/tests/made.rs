@@ -81,7 +81,8 @@ pub(super) fn compare_brief(frames: &[Vec<u8>]) {
     compare_in(&ALL_FLAGS_BUT_V, frames);
 }
 
-/// Compares each frame and its every prefix where tcpdump remembers other calls than are remembered here once they are damaged.
+/// Compares each frame and its every prefix where tcpdump remembers other calls than are remembered here once
+/// they are damaged.
 pub(super) fn compare_undamaged(frames: &[Vec<u8>]) {
     let all = with_prefixes(frames);
     for flags in ALL_FLAGS_BUT_V {
@@ -115,7 +116,8 @@ pub(super) fn udp_v6(ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A connection to this port, from its first segment to its last, with what is said in turns, the client first.
+/// A connection to this port, from its first segment to its last, with what is said in turns, the client
+/// first.
 pub(super) fn session(port: u16, said: &[&[u8]]) -> Vec<Vec<u8>> {
     let ports = [40_000 + port % 1000, port];
     // The client's numbers wrap soon.

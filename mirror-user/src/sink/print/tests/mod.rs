@@ -118,8 +118,8 @@ fn packets_within_packets_end_where_nobody_nests_them() {
     }
 }
 
-/// What announces a payload that is looked into: a port, a protocol of IP, a type of Ethernet, an address of LLC, or a number
-/// behind SNAP.
+/// What announces a payload that is looked into: a port, a protocol of IP, a type of Ethernet, an address of
+/// LLC, or a number behind SNAP.
 fn announced() -> impl Strategy<Value = fn(&[u8]) -> Vec<u8>> {
     macro_rules! frames {
         ($($make:expr),* $(,)?) => {
@@ -229,14 +229,18 @@ proptest! {
     #[test]
     fn no_payload_is_too_odd_to_be_printed(
         make in announced(),
-        payload in prop::collection::vec(prop_oneof![any::<u8>(), 0_u8..4, prop::sample::select(b"\r\n *$+SH".to_vec())], 0..120),
+        payload in prop::collection::vec(
+            prop_oneof![any::<u8>(), 0_u8..4, prop::sample::select(b"\r\n *$+SH".to_vec())],
+            0..120,
+        ),
         cut in 0_usize..40,
         (link, verbosity) in (any::<bool>(), 0_u8..4),
     ) {
         let inner = make(&payload);
         let here = &inner[..inner.len().saturating_sub(cut).max(1)];
         let mut text = String::new();
-        Lines::new(Style::default().link(link).verbosity(verbosity)).line(&outer(here, inner.len()).frame(), &mut text);
+        let mut lines = Lines::new(Style::default().link(link).verbosity(verbosity));
+        lines.line(&outer(here, inner.len()).frame(), &mut text);
         prop_assert!(is_harmless(&text), "{text:?}");
     }
 

@@ -57,7 +57,8 @@ fn lines_of_rtsp_and_ssh_are_printed_as_tcpdump_prints_them() {
 
 #[test]
 fn dns_over_tcp_and_bgp_are_printed_as_tcpdump_prints_them() {
-    let query = b"\x00\x1d\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x03www\x07example\x03com\x00\x00\x01\x00\x01";
+    let query = b"\x00\x1d\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\
+        \x03www\x07example\x03com\x00\x00\x01\x00\x01";
     let [_, rest @ ..] = query;
     let two = [&query[..], query].concat();
     let dns: [&[u8]; 6] = [&query[..query.len() - 2], query, rest, &two, b"\x00", b"\x00\x03\x12\x34\x01"];

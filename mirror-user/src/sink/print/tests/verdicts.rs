@@ -1,4 +1,5 @@
-//! Verdicts on checksums where the addresses in the header are not those that the checksum is over, and where there is none.
+//! Verdicts on checksums where the addresses in the header are not those that the checksum is over, and where
+//! there is none.
 
 use etherparse::{IpNumber, Ipv4Header, Ipv4Options, TcpHeader, UdpHeader};
 

@@ -12,8 +12,8 @@ use crate::{
     },
 };
 
-/// A difference that the documentation lists: its name, and whether it is one of that kind. Given are what both print before
-/// they part, and what each prints from there on.
+/// A difference that the documentation lists: its name, and whether it is one of that kind. Given are what
+/// both print before they part, and what each prints from there on.
 type Difference = (&'static str, fn(&Parted<'_>) -> bool);
 
 /// Two texts from where they part.

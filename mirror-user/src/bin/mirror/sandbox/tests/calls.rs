@@ -22,8 +22,8 @@ fn devices_take_no_ioctl_and_signals_go_to_no_other_process() {
     }
 }
 
-/// Calls that no thread with a filter makes, each of which would work without. The C library makes the first with all signals
-/// blocked.
+/// Calls that no thread with a filter makes, each of which would work without. The C library makes the first
+/// with all signals blocked.
 #[test]
 fn a_refused_call_is_eperm_and_told_of_once_by_its_name() {
     let (tell, told) = mpsc::channel();

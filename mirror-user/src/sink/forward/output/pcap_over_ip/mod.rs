@@ -1,14 +1,15 @@
 //! A capture as a stream (PCAP-over-IP), to one reader or several: over TCP, or over a Unix socket.
 //!
-//! Each reader has a buffer, and gets whole packets only. While no reader takes anything, the thread waits a moment, so
-//! that the blocks behind it fill; then what is not taken is dropped, for the readers that are behind alone. Over capture
-//! files it waits for each reader instead, until that takes something or is given up.
+//! Each reader has a buffer, and gets whole packets only. While no reader takes anything, the thread waits a
+//! moment, so that the blocks behind it fill; then what is not taken is dropped, for the readers that are
+//! behind alone. Over capture files it waits for each reader instead, until that takes something or is given
+//! up.
 //!
-//! When every place is taken, the reader that is furthest behind makes room for the next: whoever may connect can take places,
-//! and none can keep others out by being slow.
+//! When every place is taken, the reader that is furthest behind makes room for the next: whoever may connect
+//! can take places, and none can keep others out by being slow.
 //!
-//! A frame counts as written once it is in the buffer of a reader, as one does that is in a socket's: what a reader that goes
-//! had not taken yet, 4 MiB at most, is told in the log.
+//! A frame counts as written once it is in the buffer of a reader, as one does that is in a socket's: what a
+//! reader that goes had not taken yet, 4 MiB at most, is told in the log.
 
 mod reader;
 mod socket;
@@ -210,7 +211,8 @@ impl PcapOverIp {
         let now = Instant::now();
         if self.readers.len() >= MAX_READERS {
             let behind = self.readers.iter().enumerate();
-            // Of several the one that came last: readers that keep up are not driven out by those that come and go.
+            // Of several the one that came last: readers that keep up are not driven out by those that come
+            // and go.
             if let Some((furthest, _)) = behind.max_by_key(|(nth, reader)| (reader.behind.len(), *nth)) {
                 let Reader { name, missed, behind, .. } = self.readers.remove(furthest);
                 self.state.disconnected();
@@ -218,7 +220,8 @@ impl PcapOverIp {
                     tracing::warn!(
                         reader = name,
                         missed,
-                        "disconnected: {MAX_READERS} readers are served, another has come, and it is furthest behind, by {} bytes",
+                        "disconnected: {MAX_READERS} readers are served, another has come, and it is \
+                        furthest behind, by {} bytes",
                         behind.len()
                     );
                 }
@@ -268,8 +271,8 @@ impl PcapOverIp {
         }
     }
 
-    /// Waits while readers are too far behind for so many more bytes: all of them, and not long; where it is patient, any of
-    /// them, until those that take nothing are given up.
+    /// Waits while readers are too far behind for so many more bytes: all of them, and not long; where it is
+    /// patient, any of them, until those that take nothing are given up.
     fn wait_for_room(&mut self, bytes: usize) {
         let start = Instant::now();
         let patient = self.options.patient;

@@ -153,8 +153,8 @@ fn make_room(directory: &Directory, name: &OsStr) -> Result<(), OpenError> {
     })
 }
 
-/// Whether a program has this socket. It notices nothing: a connection of another kind is refused with EPROTOTYPE, and before
-/// that with ECONNREFUSED where there is no socket behind the name (`unix_find_bsd`).
+/// Whether a program has this socket. It notices nothing: a connection of another kind is refused with
+/// EPROTOTYPE, and before that with ECONNREFUSED where there is no socket behind the name (`unix_find_bsd`).
 fn is_served(directory: &Directory, name: &OsStr) -> io::Result<bool> {
     let probe = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     match connect(&probe, &address(directory, name)?) {

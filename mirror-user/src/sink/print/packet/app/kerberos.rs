@@ -85,7 +85,8 @@ fn version_4(text: &mut Text<'_>, message: View<'_>) -> Printed {
     Ok(())
 }
 
-/// Names that end with a 0 each, with what follows them; gives what follows, or `None` where an end is missing.
+/// Names that end with a 0 each, with what follows them; gives what follows, or `None` where an end is
+/// missing.
 fn names<'a>(text: &mut Text<'_>, mut rest: View<'a>, behind: &[&str]) -> Option<View<'a>> {
     for separator in behind {
         let bytes = rest.bytes();

@@ -1,7 +1,7 @@
 //! Protocols of lines of text: HTTP, FTP, SMTP, RTSP, SIP, WHOIS.
 //!
-//! Printed is the first line, and with `-v` all of them; of those whose messages have a body, only where the packet begins with a
-//! request or a response.
+//! Printed is the first line, and with `-v` all of them; of those whose messages have a body, only where the
+//! packet begins with a request or a response.
 
 use super::super::{
     text::{Printed, Text, put},
@@ -150,7 +150,8 @@ fn word(bytes: &[u8], is_whole: bool) -> Option<(&[u8], &[u8])> {
     Some((&bytes[..len], &rest[blanks..]))
 }
 
-/// Prints the line at the start; gives its length with its end, or `None` where there is no line, or no end of it.
+/// Prints the line at the start; gives its length with its end, or `None` where there is no line, or no end
+/// of it.
 fn line(text: &mut Text<'_>, before: &str, payload: View<'_>) -> Printed<Option<usize>> {
     let mut at = 0;
     let end = loop {

@@ -1,6 +1,7 @@
 //! SNMP, versions 1 (RFC 1157), 2c (RFC 1901) and 3 (RFC 3412), in the basic encoding rules of ASN.1 (X.690).
 //!
-//! Objects are named by numbers. Where an element is not what the protocol wants in its place, that is said and ends the message.
+//! Objects are named by numbers. Where an element is not what the protocol wants in its place, that is said
+//! and ends the message.
 
 use std::ops::ControlFlow;
 

@@ -1,5 +1,5 @@
-//! DNS messages (RFC 1035), unicast and multicast, read field by field: of an answer that a mirror session cut, what is
-//! there is printed.
+//! DNS messages (RFC 1035), unicast and multicast, read field by field: of an answer that a mirror session
+//! cut, what is there is printed.
 
 mod edns;
 pub(super) mod name;

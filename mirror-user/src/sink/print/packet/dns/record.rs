@@ -11,7 +11,8 @@ use super::{
 };
 
 const INTERNET: u16 = 1;
-/// Of a question: an answer to the asker alone will do; of a record: forget others of the name (RFC 6762 section 5.4, 10.2).
+/// Of a question: an answer to the asker alone will do; of a record: forget others of the name (RFC 6762
+/// section 5.4, 10.2).
 const MULTICAST_BIT: u16 = 0x8000;
 
 /// Prints a question; gives the offset after it.

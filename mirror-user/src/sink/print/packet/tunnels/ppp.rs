@@ -115,7 +115,8 @@ fn multilink(text: &mut Text<'_>, packet: View<'_>) -> Printed {
     Ok(())
 }
 
-/// The head of a message of an authentication protocol; gives its kind and length, or `None` where it is not all there.
+/// The head of a message of an authentication protocol; gives its kind and length, or `None` where it is not
+/// all there.
 fn authentication(
     text: &mut Text<'_>,
     message: View<'_>,
@@ -162,7 +163,8 @@ fn challenge(text: &mut Text<'_>, message: View<'_>) -> Printed {
     }
 }
 
-/// Characters from here on to where the message says it ends; where that is before, all there are, as with tcpdump.
+/// Characters from here on to where the message says it ends; where that is before, all there are, as with
+/// tcpdump.
 fn characters(text: &mut Text<'_>, message: View<'_>, start: usize, end: usize) -> Printed {
     let end = if end < start { usize::MAX } else { end };
     for at in start..end {

@@ -1,4 +1,5 @@
-//! File handles, which only the server that made them can read. What system that is, tcpdump guesses from the bytes.
+//! File handles, which only the server that made them can read. What system that is, tcpdump guesses from the
+//! bytes.
 
 use super::{
     super::super::{

@@ -1,5 +1,5 @@
-//! NFS, versions 2 (RFC 1094) and 3 (RFC 1813), over ONC RPC (RFC 5531). Of a reply only its number says which call it answers:
-//! calls are remembered for that.
+//! NFS, versions 2 (RFC 1094) and 3 (RFC 1813), over ONC RPC (RFC 5531). Of a reply only its number says
+//! which call it answers: calls are remembered for that.
 
 mod call;
 mod handle;
