@@ -1,5 +1,5 @@
-//! Ingest engine for AWS VPC Traffic Mirroring: mirrored packets from a NIC, through AF_XDP, decapsulated in
-//! place, to sinks of your own, every one of them accounted for.
+//! Ingest engine for AWS VPC Traffic Mirroring: it receives mirrored packets from a NIC over AF_XDP,
+//! decapsulates them in place and delivers them to sinks, your own among them. Every packet is accounted for.
 //!
 #![cfg_attr(feature = "af-xdp", doc = "```no_run")]
 #![cfg_attr(not(feature = "af-xdp"), doc = "```ignore")]
@@ -20,33 +20,32 @@
 //! }
 //! ```
 //!
-//! [`Replay`] in the place of `Engine` runs the same sinks over capture files, on any platform and without
-//! root; [`Dispatch`] runs them over frames of a source of your own. The crate's `examples` have a sink that
-//! keeps state, and a run over two interfaces that goes on when one is lost, with reports from a second
-//! thread.
+//! [`Replay`] runs the same sinks over capture files, on any platform and without root; [`Dispatch`] runs
+//! them over frames from a source of your own. The crate's `examples` have a stateful sink, and a run over two
+//! interfaces that continues when one is deleted, with reports from a second thread.
 //!
-//! Modules follow the way of a packet, and are named by its words:
+//! Modules, along the packet path:
 //!
 //! | module | |
 //! |---|---|
 //! | `engine` | describes, starts and stops a run on interfaces |
-//! | [`replay`] | the same over capture files |
-//! | [`dispatch`] | the same over frames of a source of your own |
+//! | [`replay`] | runs over capture files |
+//! | [`dispatch`] | runs over frames from a source of your own |
 //! | [`source`] | reads capture files as a stream of frames |
 //! | [`wire`] | views over Ethernet, VLAN, IPv4, IPv6, UDP and VXLAN headers |
 //! | [`decap`] | finds the inner frame |
-//! | [`reassembly`] | joins outer frames that were fragmented on their way |
+//! | [`reassembly`] | reassembles fragmented outer packets |
 //! | [`Tunnels`] | which ports carry a tunnel, and of which protocol |
-//! | [`select`] | which tunnels are let in, and which frames match an expression |
-//! | [`frame`] | outer frames, the inner ones in them, and what a sink is lent |
-//! | [`flow`] | which flow an inner frame belongs to |
-//! | [`sink`] | where frames go: counters, capture files, text, latency, yours |
-//! | [`account`] | what is counted, the law it obeys, the report |
+//! | [`select`] | which VNIs and sources are accepted, and which frames match a filter expression |
+//! | [`frame`] | captured frames, decapsulated frames, batches |
+//! | [`flow`] | the flow key of an inner frame |
+//! | [`sink`] | consumers of frames: counters, capture files, text, latency, your own |
+//! | [`account`] | counters, the accounting law, the report |
 //! | `host` | interfaces, drivers, kernel, limits |
-//! | `doctor` | what a host can do, and how to fix what it cannot |
-//! | `settings` | a configuration file as one value |
-//! | [`hidden_file`] | files that have a hidden name until they are complete |
-//! | [`error`], [`escape`], [`log_limit`] | errors, names and log lines as text |
+//! | `doctor` | checks a host and suggests remedies |
+//! | `settings` | the configuration file as a typed value |
+//! | [`hidden_file`] | files with a hidden name until they are complete |
+//! | [`error`], [`escape`], [`log_limit`] | text of errors, escaping of names, rate-limited log lines |
 //!
 //! # Features
 //!
@@ -54,11 +53,11 @@
 //! |---|---|---|
 //! | `af-xdp` | yes | `engine`, `host`, `doctor`, `sink::forward`: Linux only |
 //! | `cli` | yes | the `mirror` command, with `af-xdp` and `filter` |
-//! | `settings` | with `cli` | `settings`: a configuration file as one value; `af-xdp` with it |
-//! | `filter` | with `cli` | `Filter::compile`: libpcap, and its headers to build |
-//! | `zstd` | with `cli` | captures in Zstandard: a C library, built along |
+//! | `settings` | with `cli` | `settings`; needs `af-xdp` |
+//! | `filter` | with `cli` | `Filter::compile`: needs libpcap and its headers |
+//! | `zstd` | with `cli` | captures in Zstandard: builds a C library |
 //!
-//! Without them, everything else builds with stable Rust alone.
+//! Without these features the crate builds with stable Rust alone.
 //!
 //! # What the library leaves to you
 //!
@@ -109,7 +108,7 @@ pub use replay::Replay;
 pub use sink::{Sink, SinkError, SinkFactory, SinkStats, WorkerContext};
 pub use tunnels::{Encapsulation, Tunnels};
 
-/// The programs in the README compile.
+/// The README's programs compile.
 #[cfg(all(doctest, feature = "af-xdp"))]
 #[doc = include_str!("../../README.md")]
 struct Readme;

@@ -1,11 +1,11 @@
-//! Log lines that others cause: some of them, and how many more there were.
+//! Rate-limited log lines, with a count of those suppressed.
 
 use std::time::{Duration, Instant};
 
-/// Lets a few lines of a kind through in each period, and counts the others.
+/// Passes the first 10 lines of each 60 s and counts the others.
 ///
-/// For whatever strangers can bring about as often as they like: connections, links that flap, answers of the
-/// network. Nobody can fill a disk by it, nor hide a line of another kind among many of this.
+/// For events that others can cause at any rate: connections, flapping links, ICMP errors. A flood of them
+/// neither fills a disk nor buries other lines. One limit for each kind of line.
 ///
 /// ```
 /// use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct LogLimit {
-    /// When the period began, once a line has come.
+    /// When the period began: with its first line.
     since: Option<Instant>,
     passed: u32,
     left_out: u64,
@@ -30,7 +30,7 @@ const LINES: u32 = 10;
 const PERIOD: Duration = Duration::from_secs(60);
 
 impl LogLimit {
-    /// Whether this line is logged. Count it as left out otherwise.
+    /// Whether this line is to be logged; otherwise it counts as suppressed.
     pub fn passes(&mut self, now: Instant) -> bool {
         if self.since.is_none_or(|since| now.duration_since(since) >= PERIOD) && self.left_out == 0 {
             (self.since, self.passed) = (Some(now), 0);
@@ -44,14 +44,13 @@ impl LogLimit {
         passes
     }
 
-    /// How many lines were left out, where a period has ended in which some were: to be asked now and then,
-    /// and logged.
+    /// The number of lines suppressed in a period that has ended, to be logged; call it regularly.
     pub fn left_out(&mut self, now: Instant) -> Option<u64> {
         let is_over = self.since.is_some_and(|since| now.duration_since(since) >= PERIOD);
         if is_over { self.rest() } else { None }
     }
 
-    /// The same at the end.
+    /// The number of lines suppressed so far, for the end of a run.
     pub fn rest(&mut self) -> Option<u64> {
         let left_out = std::mem::take(self).left_out;
         (left_out > 0).then_some(left_out)
@@ -63,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_flood_ten_lines_a_period_pass_and_every_other_is_in_a_count() {
+    fn ten_lines_of_a_flood_pass_in_each_period_and_the_others_are_counted() {
         let (mut limit, start) = (LogLimit::default(), Instant::now());
         let (mut passed, mut suppressed) = (0, 0);
         // Three minutes of a line each 10 ms.
@@ -77,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_come_now_and_then_are_all_logged() {
+    fn lines_at_a_low_rate_are_all_logged() {
         let (mut limit, start) = (LogLimit::default(), Instant::now());
         for line in 0..100 {
             let now = start + Duration::from_secs(7 * line);

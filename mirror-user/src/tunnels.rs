@@ -28,18 +28,18 @@ pub enum Encapsulation {
 /// ```
 #[derive(Clone, Eq, PartialEq)]
 pub struct Tunnels {
-    /// Ports of VXLAN, ascending: a plain array, because the port of every frame is compared with them.
+    /// Ports of VXLAN, ascending: a plain array, because the port of every frame is looked up in it.
     vxlan: Arc<[u16]>,
 }
 
 impl Tunnels {
-    /// None at all: what reads frames wants at least one.
+    /// No tunnel. An engine or a replay needs at least one.
     #[must_use]
     pub fn none() -> Self {
         Self { vxlan: Arc::default() }
     }
 
-    /// The same, and one more. A port that is there already has this protocol from here on.
+    /// Adds a port. One that is there already gets this protocol.
     #[must_use]
     pub fn with(self, port: u16, encapsulation: Encapsulation) -> Self {
         self.into_iter().chain([(port, encapsulation)]).collect()
@@ -57,7 +57,7 @@ impl Tunnels {
         self.encapsulation(port).is_some()
     }
 
-    /// Ports and their protocols, by port.
+    /// Ports and their protocols, ascending by port.
     pub fn iter(&self) -> impl Iterator<Item = (u16, Encapsulation)> + '_ {
         self.vxlan.iter().map(|port| (*port, Encapsulation::Vxlan))
     }
@@ -93,7 +93,7 @@ impl Default for Tunnels {
     }
 }
 
-/// By port, of a port that comes twice the last.
+/// Of a port that is given twice, the last protocol counts.
 impl FromIterator<(u16, Encapsulation)> for Tunnels {
     fn from_iter<I: IntoIterator<Item = (u16, Encapsulation)>>(tunnels: I) -> Self {
         // With a second protocol, this becomes a map.
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_has_one_protocol_however_often_it_is_named() {
+    fn a_port_that_is_given_twice_is_there_once() {
         let tunnels = Tunnels::from([8472, 4789, 8472]);
         assert_eq!(
             tunnels.iter().collect::<Vec<_>>(),
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn without_ports_there_is_no_tunnel() {
+    fn no_ports_make_no_tunnel() {
         let none = Tunnels::none();
         assert_eq!((none.len(), none.is_empty(), none.contains(vxlan::PORT)), (0, true, false));
         assert_eq!(none, Tunnels::from([]));
