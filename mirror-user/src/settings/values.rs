@@ -58,50 +58,50 @@ macro_rules! choices {
 choices! {
     /// XDP mode.
     Mode {
-        /// Native, or generic with a warning
+        /// Native, or generic with a warning if the interface cannot do native
         #[default]
         Auto = "auto",
-        /// In the driver, or not at all
+        /// In the driver; fails if the interface cannot do it
         Native = "native",
-        /// In the kernel's stack: any driver, several times slower
+        /// In the kernel's network stack: any driver, several times slower
         Generic = "generic",
     }
     /// How packets get from the NIC to the ring.
     Bind {
-        /// Copy
+        /// Same as copy
         #[default]
         Auto = "auto",
         /// The kernel copies each packet once
         Copy = "copy",
-        /// The NIC writes into the ring's memory, or not at all
+        /// The NIC writes packets into the UMEM; fails if the driver cannot do it
         Zerocopy = "zerocopy",
     }
     /// How workers wait for packets.
     Wait {
-        /// Sleep while there is nothing
+        /// Sleep until packets arrive
         #[default]
         Poll = "poll",
-        /// Never sleep: a CPU for each queue
+        /// Never sleep; takes a whole CPU per queue
         Spin = "spin",
-        /// Poll the NIC's queue from the worker (kernel 5.11)
+        /// Busy-poll the NIC queue from the worker (kernel 5.11)
         BusyPoll = "busy-poll",
     }
-    /// Which packets are taken, by whom they are addressed to.
+    /// Which tunnel packets are captured, by their destination address.
     Destination {
-        /// To the interface's MAC address, and to one of its IP addresses if it has any of the family
+        /// The interface's MAC address and, if it has any of the family, one of its IP addresses
         #[default]
         Own = "own",
-        /// To whomever
+        /// Any address, as for SPAN ports and promiscuous mode
         Any = "any",
     }
     /// Format of a capture.
     FileFormat {
-        /// One interface per origin, nanosecond times, statistics at the end
+        /// One interface per origin, nanosecond timestamps, statistics at the end
         #[default]
         Pcapng = "pcapng",
-        /// Classic pcap, nanosecond times
+        /// Classic pcap, nanosecond timestamps
         Pcap = "pcap",
-        /// Classic pcap, microsecond times
+        /// Classic pcap, microsecond timestamps
         PcapUs = "pcap-us",
     }
     /// What to do when the file system is full.
@@ -109,36 +109,36 @@ choices! {
         /// Drop packets until there is space again
         #[default]
         Wait = "wait",
-        /// Delete the oldest complete files of this run, those of -z once their command has ended; wait where
-        /// there is none
+        /// Delete the oldest completed files of this run, after their -z command has ended; wait if there are
+        /// none
         Delete = "delete",
         /// End the capture
         Stop = "stop",
     }
-    /// What each of several targets gets.
+    /// How packets are distributed over several targets.
     Balance {
-        /// All packets
+        /// Each target gets every packet
         #[default]
         Copy = "copy",
-        /// Whole flows, both directions, spread evenly
+        /// Each flow, both directions, goes to one target; flows are spread evenly
         Flow = "flow",
     }
-    /// How much of a sandbox is wanted.
+    /// Whether the sandbox is used.
     Sandbox {
-        /// As far as the kernel goes; what it lacks is logged
+        /// As far as the kernel supports it; what it lacks is logged
         #[default]
         Auto = "auto",
-        /// All that is promised, or the run does not start: Landlock with TCP (kernel 6.7) and seccomp
+        /// The run starts only with Landlock for files and TCP (kernel 6.7) and seccomp
         Require = "require",
-        /// None; capabilities are given up all the same
+        /// No sandbox; capabilities are still dropped
         Off = "off",
     }
-    /// What becomes of a run when every output has ended.
+    /// What a run does when every output has ended.
     OnOutputEnd {
         /// End the run, with exit code 1
         #[default]
         Stop = "stop",
-        /// Go on counting
+        /// Continue counting
         Continue = "continue",
     }
 }

@@ -16,10 +16,10 @@ use mirror_user::escape;
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct DoctorArgs {
-    /// Check this interface only [default: all but the loopback device]
+    /// Check only this interface [default: all but loopback]
     #[arg(short, long, help_heading = "Source", value_name = "IF")]
     interface: Option<String>,
-    /// Judge the facts of another host: what --json printed there
+    /// Diagnose another host from what --json printed there
     #[arg(long, help_heading = "Source", value_name = "FILE", conflicts_with = "interface")]
     facts: Option<PathBuf>,
     /// Print facts and findings as JSON
@@ -31,7 +31,7 @@ const EXAMPLES: &str = "\
 Examples:
   mirror doctor -i ens6
   mirror doctor --json > target.json         on the mirror target
-  mirror doctor --facts target.json          anywhere else";
+  mirror doctor --facts target.json          on any other host";
 
 /// Gathers, judges and prints to standard output.
 pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {

@@ -21,31 +21,31 @@ use crate::{
 /// How a capture is spread over files.
 #[derive(Args, Debug)]
 pub(crate) struct FilesArgs {
-    /// Begin another file once one is larger than so many millions of bytes, before compression; k, m, g:
-    /// KiB, MiB, GiB
+    /// Start a new file once one is larger than SIZE before compression: in millions of bytes, or with k, m
+    /// or g in KiB, MiB or GiB
     #[arg(short = 'C', long, help_heading = "Files", value_name = "SIZE")]
     file_size: Option<Written<Size>>,
-    /// Begin another file each so many seconds, in replay by the times of the packets; strftime(3) in the
-    /// name of -w is its time
+    /// Start a new file every SECONDS, in replay by packet timestamps; the name of -w may have a time format
+    /// as of strftime(3)
     #[arg(short = 'G', long, help_heading = "Files", value_name = "SECONDS")]
     rotate_seconds: Option<Written<RotateSeconds>>,
-    /// With -C: so many files, then the oldest is replaced. With -G alone: end after so many files
+    /// With -C: keep at most COUNT files, replacing the oldest. With -G alone: stop after COUNT files
     #[arg(short = 'W', long, help_heading = "Files", value_name = "COUNT")]
     file_count: Option<Written<FileCount>>,
-    /// Run `COMMAND FILE` for each file that is complete; it writes beneath the directory of -w, see
+    /// Run `COMMAND FILE` for each completed file; it may write beneath the directory of -w, see
     /// --command-write
     #[arg(short = 'z', long, help_heading = "Files", value_name = "COMMAND")]
     postrotate_command: Option<PathBuf>,
-    /// A file for each origin (VNI and source), which is in its name
+    /// Write one file per origin (VNI and source), which is part of its name
     #[arg(long, help_heading = "Files")]
     per_origin: bool,
-    /// With --per-origin: further origins share a file
+    /// With --per-origin: how many origins get their own file; the others share one
     #[arg(long, help_heading = "Files", value_name = "COUNT")]
     max_origins: Option<Written<MaxOrigins>>,
-    /// Leave so much space free, in the units of -C
+    /// Keep at least SIZE free on the file system, in the units of -C
     #[arg(long, help_heading = "Files", value_name = "SIZE")]
     min_free: Option<Written<Size>>,
-    /// What to do when the file system is full, or less than --min-free is free
+    /// What to do when the file system is full, or has less than --min-free
     #[arg(long, help_heading = "Files", value_enum)]
     when_full: Option<WhenFull>,
 }

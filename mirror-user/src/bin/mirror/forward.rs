@@ -17,22 +17,22 @@ pub(crate) struct ForwardArgs {
         long,
         help_heading = "Output",
         value_name = "TARGET",
-        help = "Forward the inner packets, to tap:NAME[,persist][,to-host], dev:NAME, \
+        help = "Forward the inner packets to tap:NAME[,persist][,to-host], dev:NAME, \
             vxlan:ADDR[:PORT][,vni=N], pcap-over-ip:listen=ADDR:PORT, \
             pcap-over-ip:listen=/PATH[,mode=0660][,group=NAME] or pcap-over-ip:connect=ADDR:PORT; may be \
-            given several times"
+            repeated"
     )]
     forward: Vec<Written<Target>>,
-    /// What each of several targets gets
+    /// How packets are distributed over several targets
     #[arg(long, help_heading = "Output", value_enum)]
     forward_balance: Option<Balance>,
-    /// By what flows are spread, where several runs or hosts must agree [default: the host's own]
+    /// Seed that assigns flows to targets, for runs or hosts that must agree [default: from /etc/machine-id]
     #[arg(long, help_heading = "Output", value_name = "N")]
     forward_seed: Option<Written<Seed>>,
-    /// Tag what goes to TAP devices and interfaces with a VLAN for each VNI, those of --vni first
+    /// Add a VLAN tag per VNI to packets for TAP devices and interfaces; VNIs of --vni come first
     #[arg(long, help_heading = "Output")]
     vlan_per_vni: bool,
-    /// Give packets of pcapng over IP the Community ID of their flow, as a comment
+    /// Add the Community ID of the flow to each packet of a pcap-over-ip target with format=pcapng
     #[arg(long, help_heading = "Output")]
     community_id: bool,
 }

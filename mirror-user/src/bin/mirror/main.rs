@@ -1,5 +1,5 @@
-//! `mirror`: takes AWS VPC Traffic Mirroring off the NIC, or out of capture files, with every packet
-//! accounted for.
+//! `mirror`: captures AWS VPC Traffic Mirroring from the NIC or from capture files, and accounts for every
+//! packet.
 
 #![deny(unsafe_code)]
 
@@ -36,7 +36,7 @@ use mirror_user::{error::with_causes, settings::Settings};
 
 use self::{ingest::Ingest, replay::Replaying};
 
-/// Takes AWS VPC Traffic Mirroring off the NIC or out of capture files, every packet accounted for.
+/// Captures AWS VPC Traffic Mirroring from the NIC or from capture files, and accounts for every packet.
 #[derive(Debug, Parser)]
 #[command(
     name = "mirror",
@@ -44,15 +44,15 @@ use self::{ingest::Ingest, replay::Replaying};
     propagate_version = true,
     disable_help_subcommand = true,
     after_help = "Examples:
-  mirror -D                                    which interfaces there are
-  mirror doctor -i ens6                        whether this one will do, and what mends it
-  mirror ingest -i ens6 -w inner.pcapng        capture what is mirrored to it
-  mirror replay -r outer.pcap -w inner.pcapng  the same from a capture of tcpdump's
+  mirror -D                                    list the interfaces
+  mirror doctor -i ens6                        check the host and one interface
+  mirror ingest -i ens6 -w inner.pcapng        capture the packets mirrored to it
+  mirror replay -r outer.pcap -w inner.pcapng  decapsulate a capture of tcpdump
 
 Exit status: 0 done, 1 failed or a sink ended early, 2 bad usage. See `mirror COMMAND --help`."
 )]
 struct Cli {
-    /// List the interfaces, and exit
+    /// List the interfaces and exit
     #[arg(short = 'D', long)]
     list_interfaces: bool,
 
@@ -62,18 +62,18 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Take mirrored packets off interfaces (root)
+    /// Capture mirrored packets from interfaces (needs root)
     ///
-    /// Runs until it is stopped with Ctrl-C. Capabilities are given up once it has started, and with -Z the
-    /// user root is, too. Packets that are not of the tunnel go to the host as ever.
+    /// Runs until stopped with Ctrl-C. Drops its capabilities once it has started, and with -Z changes to
+    /// another user. Packets that do not belong to the tunnel are passed to the kernel unchanged.
     Ingest(Box<ingest::IngestArgs>),
-    /// Take mirrored packets out of capture files
+    /// Read mirrored packets from capture files
     ///
-    /// The same selection, outputs and report as live, and no root.
+    /// Selection, outputs and report are those of ingest. Needs no root.
     Replay(Box<replay::ReplayArgs>),
-    /// Check a configuration file, or print what it comes to
+    /// Check a configuration file, or print the effective settings
     Config(config::ConfigArgs),
-    /// Tell what stands in the way on this host, and the command that mends it
+    /// Diagnose this host and suggest fixes
     ///
     /// Changes nothing. Exits with 0 if ingest can run, with 1 if not.
     Doctor(doctor::DoctorArgs),
@@ -170,7 +170,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Config(args)) => config::run(&args),
         Some(Command::Doctor(args)) => doctor::run(&args),
         None => Err(Usage(
-            "what to do? `mirror ingest -i IF` or `mirror replay -r FILE`; see `mirror --help`".to_owned(),
+            "no command given: use `mirror ingest -i IF` or `mirror replay -r FILE`, see `mirror --help`"
+                .to_owned(),
         )
         .into()),
     }

@@ -12,43 +12,43 @@ use crate::{files::FilesArgs, forward::ForwardArgs, print::PrintArgs, sandbox::S
 /// Output and selection, the same for live ingest and for capture files.
 #[derive(Args, Debug)]
 pub(crate) struct OutputArgs {
-    /// Take settings from a TOML file, whose keys are the names of the flags; see `mirror config --help`
+    /// Read settings from a TOML file, whose keys are the names of flags; see `mirror config --help`
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// UDP destination ports of the tunnel, at most four on an interface
+    /// UDP destination ports of the tunnel; ingest takes at most four
     #[arg(long, help_heading = "Selection", value_name = "LIST")]
     port: Option<Written<Ports>>,
-    /// Let in only these VNIs
+    /// Accept only these VNIs
     #[arg(long, help_heading = "Selection", value_name = "LIST")]
     vni: Option<Written<Vnis>>,
-    /// Let in only these outer sources: addresses or prefixes
+    /// Accept only these outer source addresses or prefixes
     #[arg(long, help_heading = "Selection", value_name = "CIDR[,CIDR…]")]
     source: Option<Written<Sources>>,
-    /// Do not reassemble outer packets that were fragmented on their way: on an interface they go to the
-    /// host, from a file they are rejected
+    /// Do not reassemble fragmented outer packets: ingest passes the fragments to the kernel, replay rejects
+    /// them
     #[arg(long, help_heading = "Selection")]
     no_reassemble: bool,
-    /// Let in only packets that match as they came, outer headers included: an expression as below
+    /// Select only packets that match with their outer headers; syntax as below
     #[arg(long, help_heading = "Selection", value_name = "EXPR")]
     outer_filter: Option<Written<String>>,
-    /// Let in only inner packets that match: an expression as tcpdump has them, see pcap-filter(7)
+    /// Select only packets that match without their outer headers; syntax as of tcpdump, see pcap-filter(7)
     #[arg(help_heading = "Selection", value_name = "EXPR")]
     expression: Vec<String>,
-    /// Write the inner packets to a capture file, - for standard output; to a named pipe or a device as to
-    /// standard output
+    /// Write the inner packets to a capture file, or to standard output if FILE is -; named pipes and devices
+    /// are written to as standard output is
     #[arg(short = 'w', help_heading = "Output", value_name = "FILE")]
     write: Option<PathBuf>,
-    /// Format of the capture [default: pcap where the name ends in .pcap, .pcap.gz or .pcap.zst, else pcapng]
+    /// Format of the capture [default: pcap if the name ends in .pcap, .pcap.gz or .pcap.zst, else pcapng]
     #[arg(long, help_heading = "Output", value_enum)]
     format: Option<FileFormat>,
-    /// Write the packets as they came, outer headers included; with --print, a line for the outer headers
-    /// before each
+    /// Write the packets with outer headers; with --print, print a line for the outer headers before each
+    /// packet
     #[arg(long, help_heading = "Output")]
     outer: bool,
-    /// Write each packet within 100 ms instead of 1 s; -w - always does
+    /// Write each packet within 100 ms instead of 1 s; always on with -w -
     #[arg(short = 'U', help_heading = "Output")]
     unbuffered: bool,
-    /// Write at most this many bytes of a packet; 0 is the most, 262144; `headers` is all but the payload
+    /// Write at most SNAPLEN bytes of each packet; 0 is the maximum, 262144; `headers` omits the payload
     #[arg(short = 's', long, help_heading = "Output", value_name = "SNAPLEN|headers")]
     snap: Option<Written<Snap>>,
     #[command(flatten)]
@@ -60,39 +60,39 @@ pub(crate) struct OutputArgs {
     /// Print the report to standard output at the end, as JSON
     #[arg(long, help_heading = "Output")]
     json: bool,
-    /// Write the report to a file at the end, as JSON, in the place of an earlier report that may be there
+    /// Write the report to a file at the end, as JSON; an earlier report is replaced, any other file is not
     #[arg(long, help_heading = "Output", value_name = "FILE")]
     report: Option<PathBuf>,
-    /// Measure the time from receive time to sink
+    /// Measure the time from reception to the sinks
     #[arg(long, help_heading = "Output")]
     latency: bool,
-    /// Where root runs this, change to this user before any file is created
+    /// If run as root, change to this user before any file is created
     #[arg(short = 'Z', long, help_heading = "Run", value_name = "USER")]
     relinquish_privileges: Option<Written<String>>,
-    /// Confine threads and commands, beside giving up capabilities: files are written only where outputs are,
-    /// TCP goes only where packets are forwarded to, and threads that handle packets make only the system
-    /// calls they need
+    /// Restrict threads and commands beyond dropping capabilities: they write only to the directories of
+    /// outputs, connect by TCP only to forwarding targets, and threads that handle packets make only the
+    /// system calls they need
     #[arg(long, help_heading = "Run", value_enum)]
     sandbox: Option<SandboxArg>,
-    /// Let commands of -z write beneath this directory, too; may be given several times
+    /// Let commands of -z also write beneath this directory; may be repeated
     #[arg(long, help_heading = "Run", value_name = "DIR")]
     command_write: Vec<PathBuf>,
     /// Let commands of -z connect to these TCP ports
     #[arg(long, help_heading = "Run", value_name = "LIST")]
     command_connect: Option<Written<Ports>>,
-    /// When every output has ended, because its reader has gone or it cannot be written
+    /// What to do when every output has ended: its reader disconnected, or it cannot be written
     #[arg(long, help_heading = "Run", value_enum)]
     on_output_end: Option<OnOutputEnd>,
-    /// End after exactly this many inner packets
+    /// Stop after exactly COUNT selected packets
     #[arg(short = 'c', help_heading = "Run", value_name = "COUNT")]
     count: Option<Written<Count>>,
-    /// Say nothing but errors and the closing lines
+    /// Print only errors and the closing lines
     #[arg(short = 'q', help_heading = "Run")]
     quiet: bool,
-    /// Say what is done; twice: in detail. With --print, print more of each packet instead
+    /// Log more; twice: debug messages. With --print, print more of each packet instead
     #[arg(short = 'v', help_heading = "Run", action = clap::ArgAction::Count)]
     verbose: u8,
-    /// Taken for tcpdump's sake, as are -p, -K and -l, and without effect
+    /// Accepted for tcpdump compatibility, as are -p, -K and -l; no effect
     #[arg(short = 'n', help_heading = "Run", short_aliases = ['p', 'K', 'l'])]
     #[arg(action = clap::ArgAction::Count)]
     _tcpdump: u8,

@@ -14,27 +14,27 @@ use crate::{
 /// What of a packet is printed.
 #[derive(Args, Debug)]
 pub(crate) struct PrintArgs {
-    /// Print the inner packets to standard output, a line each, as tcpdump -n does; -v, -vv and -vvv are then
-    /// about packets, and not about the log
+    /// Print the inner packets to standard output, one line each, as tcpdump -n does; -v, -vv and -vvv then
+    /// apply to packets, not to the log
     #[arg(long, help_heading = "Printing")]
     print: bool,
-    /// With the Ethernet header and its VLAN tags
+    /// Print the link-level header, VLAN tags included
     #[arg(short = 'e', help_heading = "Printing")]
     link: bool,
-    /// With its bytes in hex; twice: and those of the Ethernet header
+    /// Print each packet in hex; twice: with its link-level header
     #[arg(short = 'x', help_heading = "Printing", action = ArgAction::Count)]
     hex: u8,
-    /// With its bytes in hex and as characters; twice: and those of the Ethernet header
+    /// Print each packet in hex and ASCII; twice: with its link-level header
     #[arg(short = 'X', help_heading = "Printing", action = ArgAction::Count)]
     hexascii: u8,
-    /// With its bytes as characters; twice: and those of the Ethernet header
+    /// Print each packet in ASCII; twice: with its link-level header
     #[arg(short = 'A', help_heading = "Printing", action = ArgAction::Count)]
     ascii: u8,
-    /// Without the time; twice: in s since 1970; three times: since the packet before; four: with the date;
-    /// five: since the first packet
+    /// Timestamps: -t none, -tt seconds since 1970-01-01 UTC, -ttt delta to the previous packet, -tttt with
+    /// date, -ttttt delta to the first packet
     #[arg(short = 't', help_heading = "Printing", action = ArgAction::Count)]
     timestamps: u8,
-    /// With absolute TCP sequence numbers, not relative to the first of their connection
+    /// Print absolute, rather than relative, TCP sequence numbers
     #[arg(short = 'S', help_heading = "Printing")]
     absolute: bool,
 }

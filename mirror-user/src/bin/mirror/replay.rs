@@ -43,20 +43,21 @@ use crate::{
 #[derive(Args, Debug)]
 #[command(override_usage = "mirror replay [OPTIONS] -r <FILE> [EXPR]...", after_help = EXAMPLES)]
 pub(crate) struct ReplayArgs {
-    /// Captures of the outer packets (pcap, pcapng, also as .gz or .zst), read in order; - is standard input
+    /// Capture files with the outer packets (pcap, pcapng, also as .gz or .zst), read one after the other; -
+    /// is standard input
     #[arg(short = 'r', help_heading = "Source", value_name = "FILE")]
     read: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
-    /// Wait so long at most for the first readers of what is streamed (pcap-over-ip), and go on without
-    /// [default: for those that connect, as long as it takes]
+    /// Wait at most this time for the first reader of each pcap-over-ip target, then start without [default:
+    /// no limit for targets that listen, no wait for others]
     #[arg(long, help_heading = "Run", value_name = "TIME")]
     wait_reader: Option<Written<Time>>,
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  mirror replay -r outer.pcap                          count, by VNI and source
+  mirror replay -r outer.pcap                          count packets by VNI and source
   mirror replay -r a.pcap -r b.pcap -w inner.pcapng
   mirror replay -r outer.pcap -w web.pcapng tcp port 443 or tcp port 80
   mirror replay -r outer.pcap --print -e udp port 53   print those that match
@@ -64,9 +65,9 @@ Examples:
 
 Lists are numbers and ranges: 7,100-199.
 
-Signals: INT and TERM end the run in order, a second one at once. HUP completes the
-capture file and begins the next one; without a file it is as INT. USR1 prints how
-it goes. USR2 has buffered packets written.";
+Signals: INT and TERM stop the run cleanly, a second one stops it at once. HUP starts
+a new capture file; without a file it acts as INT. USR1 prints statistics. USR2
+flushes buffered packets.";
 
 /// What a file is read into (a block of pcapng), and fragments.
 const READING: u64 = 32 * MIB + mirror_user::reassembly::MEMORY as u64;

@@ -28,37 +28,46 @@ use crate::{terminal, wanted::SinkTable};
 
 /// Arguments of `mirror config`.
 #[derive(Args, Debug)]
-#[command(after_help = "\
-Keys are the names of the flags: `vni = \"7,100-199\"` for --vni 7,100-199, `outer = true` for --outer. \
-    Those that have
-a letter only: read, write, unbuffered, count, quiet, verbose; for what is printed: link (-e), hex (-x), \
-    hexascii (-X),
-ascii (-A), timestamps (-t), absolute (-S). `filter` is the filter expression. Lists may be arrays. What is \
-    typed beside --config wins
-over the file; `mirror replay` skips what only an interface has, and `mirror ingest` what only files have.
-
-Each table [[sink]] is a capture of its own: write, name, format, outer, unbuffered, snap, file-size, \
-    rotate-seconds,
-file-count, postrotate-command, per-origin, max-origins, min-free, when-full; or, one of them at most, \
-    prints: print,
-link, hex, hexascii, ascii, timestamps, absolute, verbose; and which packets it gets, of those that the run \
-    selects: vnis, sources,
-filter, outer-filter.")]
+#[command(after_help = KEYS)]
 pub(crate) struct ConfigArgs {
     #[command(subcommand)]
     action: Action,
 }
 
+const KEYS: &str = "\
+Keys are the long names of flags: `vni = \"7,100-199\"` for --vni 7,100-199, and
+`outer = true` for --outer. Flags that have only a letter:
+
+  read (-r)  write (-w)  unbuffered (-U)  count (-c)  quiet (-q)  verbose (-v)
+  link (-e)  hex (-x)  hexascii (-X)  ascii (-A)  timestamps (-t)  absolute (-S)
+
+`filter` is the filter expression. Lists may be arrays.
+
+Flags on the command line override the file. `mirror replay` ignores keys that
+only interfaces have, `mirror ingest` those that only capture files have.
+
+Each table [[sink]] adds outputs, for those of the run's packets that it selects:
+
+  name     name
+  select   vnis, sources, filter, outer-filter
+  write    write, format, outer, unbuffered, snap, file-size, rotate-seconds,
+           file-count, postrotate-command, per-origin, max-origins, min-free,
+           when-full
+  print    print, outer, link, hex, hexascii, ascii, timestamps, absolute, verbose
+  forward  forward, forward-balance, vlan-per-vni, community-id
+
+Only one output of a run may print.";
+
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Tell what is wrong with a file, if anything is
+    /// Check a configuration file, and report the first error
     Check {
-        /// The file
+        /// The configuration file
         file: PathBuf,
     },
-    /// Print all settings that a file comes to, defaults included, as such a file
+    /// Print the effective settings of a configuration file, defaults included, as such a file
     Print {
-        /// The file
+        /// The configuration file
         file: PathBuf,
     },
 }

@@ -26,62 +26,61 @@ use crate::{
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct IngestArgs {
-    /// Interfaces to read
+    /// Interfaces to capture from
     #[arg(short = 'i', long, help_heading = "Source", value_name = "IF[,IF…]", value_delimiter = ',')]
     interface: Vec<Written<Interface>>,
-    /// List the interfaces, and exit
+    /// List the interfaces and exit
     #[arg(short = 'D', long, help_heading = "Source")]
     pub(crate) list_interfaces: bool,
-    /// RX queues to read; the others' packets go to the host
+    /// RX queues to read; packets of the other queues are passed to the kernel
     #[arg(long, help_heading = "Source", value_name = "all|LIST")]
     queues: Option<Written<QueueList>>,
-    /// CPUs for the workers, one a queue, in turn [default: all allowed, from the last down]
+    /// CPUs to pin the workers to, one per queue, in this order [default: all allowed, last one first]
     #[arg(long, help_heading = "Source", value_name = "LIST")]
     cpus: Option<Written<Cpus>>,
     /// XDP mode
     #[arg(long, help_heading = "Source", value_enum)]
     mode: Option<Mode>,
-    /// How packets get from the NIC to the ring
+    /// How packets get from the NIC to the AF_XDP ring
     #[arg(long, help_heading = "Source", value_enum)]
     bind: Option<Bind>,
     /// How workers wait for packets
     #[arg(long, help_heading = "Source", value_enum)]
     wait: Option<settings::Wait>,
-    /// Packets to take: those addressed to the interface, by MAC and IP address, or all (SPAN ports,
-    /// promiscuous mode)
+    /// Which tunnel packets to capture, by their destination address
     #[arg(long, help_heading = "Source", value_enum)]
     destination: Option<Destination>,
-    /// Packets an RX ring holds, a power of two: a longer one outlasts a worker that is late, a shorter one
-    /// stays in the caches
+    /// Size of each RX ring in descriptors, a power of two: larger absorbs scheduling delays, smaller stays in
+    /// cache
     #[arg(long, help_heading = "Source", value_name = "64-32768")]
     rx_ring: Option<Written<RxRing>>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
-    /// End after this time, such as 10s or 5m
+    /// Stop after this time, such as 10s or 5m
     #[arg(long, help_heading = "Run", value_name = "TIME")]
     duration: Option<Written<Time>>,
-    /// How often to log a line where standard error is no terminal
+    /// How often to log statistics if standard error is not a terminal
     #[arg(long, help_heading = "Run", value_name = "TIME")]
     stats: Option<Written<Interval>>,
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  mirror ingest -i ens6                              count, by VNI and source
-  mirror ingest -i ens6 -w inner.pcapng              write the inner packets
-  mirror ingest -i ens6 -w web.pcapng tcp port 443   those that match
+  mirror ingest -i ens6                              count packets by VNI and source
+  mirror ingest -i ens6 -w inner.pcapng              write the inner packets to a file
+  mirror ingest -i ens6 -w web.pcapng tcp port 443   write those that match
   mirror ingest -i ens6 --print tcp port 443         print them, as tcpdump does
   mirror ingest -i ens6 --vni 12345 -w - | tshark -n -r -
-  mirror ingest -i ens6 -C 100 -W 10 -w ring.pcapng  ten files of 100 MB
+  mirror ingest -i ens6 -C 100 -W 10 -w ring.pcapng  a ring of ten files of 100 MB
   mirror ingest -i ens6 --outer -w - | tcpdump -n -r -
-  mirror ingest -i ens6 --forward tap:ids0           for Suricata, Zeek, tcpdump
+  mirror ingest -i ens6 --forward tap:ids0           deliver to Suricata, Zeek or tcpdump
   mirror ingest -i ens6,ens7 --duration 1m -q --json
 
 Lists are numbers and ranges: 0,2-4.
 
-Signals: INT and TERM end the run in order, a second one at once. HUP completes the
-capture file and begins the next one; without a file it is as INT. USR1 prints how
-it goes. USR2 has buffered packets written.";
+Signals: INT and TERM stop the run cleanly, a second one stops it at once. HUP starts
+a new capture file; without a file it acts as INT. USR1 prints statistics. USR2
+flushes buffered packets.";
 
 impl IngestArgs {
     /// What was typed.
