@@ -143,11 +143,11 @@ fn the_command_goes_on_with_the_other_interface_reports_one_that_returns_and_exi
     inject(OTHER_SENDER, 50);
     run.has(100);
     delete_other(&cable);
-    run.says(&format!("ERROR {OTHER}: the interface was deleted; ingest goes on with the others"));
+    run.says(&format!("ERROR {OTHER}: the interface was deleted; ingest continues with the others"));
     inject(SENDER, 50);
     run.has(150);
     lay_other(&cable);
-    run.says(&format!("{OTHER}: there is an interface of this name again, which is not read"));
+    run.says(&format!("{OTHER}: an interface of this name is back, but is not captured"));
     inject(OTHER_SENDER, 50);
     inject(SENDER, 50);
     run.has(200);

@@ -92,7 +92,7 @@ fn one_stream_takes_one_capture_and_no_rotation() {
         expect(&script(path, &format!(r#""$0" replay -q -r in.pcap {line}"#)), 2, words);
     }
     let closed = script(path, r#""$0" replay -q -r in.pcap -w /dev/fd/42"#);
-    expect(&closed, 1, &["/dev/fd/42: descriptor 42 cannot be taken: Bad file descriptor"]);
+    expect(&closed, 1, &["/dev/fd/42: cannot use descriptor 42: Bad file descriptor"]);
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn a_named_pipe_waits_for_its_reader_before_the_attach_and_a_signal_ends_the_wai
         run.says("waiting for a reader of fifo");
         thread::sleep(Duration::from_millis(200));
         assert_eq!(program(&cable), None, "nothing is taken from the host before somebody reads");
-        run.end_by(signal).expect_code(1).expect_words(&["no reader came before the run was to end"]);
+        run.end_by(signal).expect_code(1).expect_words(&["no reader before the run was stopped"]);
         assert_eq!(names(path), ["fifo"]);
     }
     let run = Mirror::start(ingest(&cable, path, "-w fifo -c 10"));

@@ -265,12 +265,15 @@ fn an_interrupt_ends_the_wait_and_a_time_limits_it_and_neither_is_a_success() {
     let path = directory.path();
     let waiting = Mirror::start(replay(path, &format!("--forward {SOCKET}")));
     waiting.says("waiting for its first reader");
-    waiting.end_by(Signal::SIGINT).expect_code(1).expect_words(&["no reader came, and nothing was read"]);
+    waiting
+        .end_by(Signal::SIGINT)
+        .expect_code(1)
+        .expect_words(&["stopped by a signal while waiting for a reader"]);
     // The other output is whole.
     let limited =
         replay(path, &format!("--forward {SOCKET} --wait-reader 300ms -w inner.pcapng --report report.json"));
     Mirror::start(limited).end().expect_code(1).expect_words(&[
-        "no reader came within the time of --wait-reader",
+        "no reader connected within --wait-reader",
         "mirror.sock got nothing of what was for it: nobody reads: no reader has come",
     ]);
     assert_eq!(whole_capture(&path.join("inner.pcapng")).packets.len(), 100);

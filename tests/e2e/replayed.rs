@@ -330,7 +330,7 @@ fn a_file_in_the_place_of_a_filter_is_told_with_the_flag_that_is_missing() {
         let output = run_in(path, &format!("replay {words}"));
         assert_eq!(output.status.code(), Some(2), "{}", said(&output));
         assert!(
-            said(&output).contains(&format!("takes a flag of its own, -r {file:?}")),
+            said(&output).contains(&format!("needs a flag of its own, -r {file:?}")),
             "{}",
             said(&output)
         );

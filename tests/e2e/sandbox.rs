@@ -427,7 +427,7 @@ fn what_is_said_of_commands_is_judged_before_anything_is_made() {
         ("--command-write .", 2, &["--command-write", "-z"][..]),
         ("--command-connect 443", 2, &["--command-connect", "-z"]),
         ("-z /bin/true --command-write nowhere", 1, &["--command-write nowhere", "No such file"]),
-        ("-z /bin/true --command-write file", 2, &["--command-write file", "no directory"]),
+        ("-z /bin/true --command-write file", 2, &["--command-write file", "not a directory"]),
         ("-z /bin/true --command-connect 443,x", 2, &["--command-connect", "x"]),
         ("--sandbox perhaps", 2, &["perhaps", "auto", "require", "off"]),
     ] {

@@ -34,7 +34,7 @@ macro_rules! choices {
             fn from_str(text: &str) -> Result<Self, Invalid> {
                 match text {
                     $($word => Ok(Self::$variant),)*
-                    _ => Err(Invalid(format!("it is one of {}", [$($word),*].join(", ")))),
+                    _ => Err(Invalid(format!("expected one of {}", [$($word),*].join(", ")))),
                 }
             }
         }
@@ -272,14 +272,14 @@ fn numbers(text: &str, what: &str, most: u32) -> Result<Vec<u32>, Invalid> {
         };
         let (first, last) = (number(first)?, number(last)?);
         if first > last {
-            return Err(Invalid(format!("the range {part} runs backwards")));
+            return Err(Invalid(format!("range {part}: the start exceeds the end")));
         }
         if last - first >= 65_536 {
-            return Err(Invalid(format!("the range {part} names more than 65536 {what}s")));
+            return Err(Invalid(format!("range {part}: more than 65536 {what}s")));
         }
         for number in first..=last {
             if !known.insert(number) {
-                return Err(Invalid(format!("{what} {number} is named twice")));
+                return Err(Invalid(format!("{what} {number} is listed twice")));
             }
             list.push(number);
         }
@@ -311,7 +311,7 @@ impl FromStr for Ports {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let ports = numbers(text, "UDP port", u16::MAX.into())?;
+        let ports = numbers(text, "port", u16::MAX.into())?;
         Ok(Self(ports.into_iter().filter_map(|port| u16::try_from(port).ok()).collect()))
     }
 }
@@ -451,10 +451,12 @@ impl FromStr for Time {
             Err(_) => humantime::parse_duration(text).map_err(|error| error.to_string()),
         };
         match parsed {
-            Ok(time) if time > LONGEST => Err(Invalid(format!("{text:?} is longer than a hundred years"))),
-            Ok(Duration::ZERO) => Err(Invalid("a time of 0 asks for nothing".to_owned())),
+            Ok(time) if time > LONGEST => Err(Invalid(format!("{text:?} is more than 100 years"))),
+            Ok(Duration::ZERO) => Err(Invalid("the duration must be positive".to_owned())),
             Ok(time) => Ok(Self(time)),
-            Err(error) => Err(Invalid(format!("{text:?} is no time such as 10s, 500ms or 1h: {error}"))),
+            Err(error) => {
+                Err(Invalid(format!("{text:?} is not a duration such as 10s, 500ms or 1h: {error}")))
+            }
         }
     }
 }
@@ -504,7 +506,7 @@ impl FromStr for Size {
             .map_or((text, 1_000_000), |(_, unit)| (&text[..text.len() - 1], unit));
         let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
         bytes.filter(|bytes| *bytes > 0).map(Self).ok_or_else(|| {
-            Invalid(format!("{text:?} is no size such as 100 (millions of bytes), 512k, 100m or 2g"))
+            Invalid(format!("{text:?} is not a size such as 100 (millions of bytes), 512k, 100m or 2g"))
         })
     }
 }
@@ -570,8 +572,8 @@ mod tests {
     #[test]
     fn what_is_no_list_says_why() {
         let refused = |text: &str| read::<Vnis>(text).unwrap_err();
-        assert_eq!(refused("3-1"), "the range 3-1 runs backwards");
-        assert_eq!(refused("1,0-2"), "VNI 1 is named twice");
+        assert_eq!(refused("3-1"), "range 3-1: the start exceeds the end");
+        assert_eq!(refused("1,0-2"), "VNI 1 is listed twice");
         assert_eq!(refused("16777216"), "\"16777216\" is not a VNI (0 to 16777215)");
         assert!(["70000", "", "-1"].iter().all(|text| read::<Ports>(text).is_err()));
         assert!(refused("0-16777215").contains("more than 65536"));
@@ -606,7 +608,7 @@ mod tests {
         assert_eq!(sizes, [1_000_000, 12_000_000, 3072, 3072, 5 << 20, 2 << 30]);
         for text in ["", "0", "k", "-1", "1.5", "1t", "1kk", "99999999999999999999", "18446744073709g", "1ä"]
         {
-            assert!(read::<Size>(text).unwrap_err().contains("no size such as"), "{text}");
+            assert!(read::<Size>(text).unwrap_err().contains("is not a size such as"), "{text}");
         }
     }
 
@@ -628,6 +630,6 @@ mod tests {
     #[test]
     fn a_choice_names_the_others_where_it_is_none() {
         assert_eq!(read("busy-poll"), Ok(Wait::BusyPoll));
-        assert_eq!(read::<Wait>("sleep").unwrap_err(), "it is one of poll, spin, busy-poll");
+        assert_eq!(read::<Wait>("sleep").unwrap_err(), "expected one of poll, spin, busy-poll");
     }
 }

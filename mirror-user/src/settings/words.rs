@@ -164,11 +164,11 @@ impl<'de> Visitor<'de> for Words {
     type Value = Vec<String>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string, a whole number, or an array of strings and numbers")
+        f.write_str("a string, an integer, or an array of strings and integers")
     }
 
     fn visit_bool<E: Error>(self, _: bool) -> Result<Self::Value, E> {
-        Err(E::custom("neither true nor false means anything here"))
+        Err(E::custom("neither true nor false is valid here"))
     }
 
     fn visit_str<E: Error>(self, word: &str) -> Result<Self::Value, E> {
@@ -200,7 +200,7 @@ impl<'de> Deserialize<'de> for Element {
         let words = deserializer.deserialize_any(Words)?;
         match <[String; 1]>::try_from(words) {
             Ok([word]) => Ok(Self(word)),
-            Err(_) => Err(D::Error::custom("a string or a whole number is wanted in an array")),
+            Err(_) => Err(D::Error::custom("expected a string or an integer in an array")),
         }
     }
 }

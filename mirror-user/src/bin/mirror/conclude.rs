@@ -10,11 +10,11 @@ use mirror_user::{Report, escape};
 
 use crate::{FAILED, closing, outputs::Outputs, postrotate::Postrotate, terminal};
 
-/// What is said of [that](Outputs::are_over).
+/// Printed when [all outputs are over](Outputs::are_over).
 pub(crate) const ALL_ENDED: &str =
-    "mirror: every output has ended, and so does the run (`--on-output-end continue` goes on counting)";
+    "mirror: every output has ended, so the run stops (`--on-output-end continue` keeps counting)";
 
-/// Delivers the report, tells how a run went, and gives the exit code it deserves.
+/// Delivers the report, prints the closing lines, and returns the exit code.
 pub(crate) fn conclude(outputs: &Outputs, report: &Report) -> anyhow::Result<ExitCode> {
     let delivered = deliver(outputs, report);
     terminal::clear_live_line();
@@ -24,7 +24,7 @@ pub(crate) fn conclude(outputs: &Outputs, report: &Report) -> anyhow::Result<Exi
     Ok(if report.is_clean() && commands_succeeded { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 
-/// Writes the report where it was asked for; one place that fails keeps none of the others from it.
+/// Writes the report to file and standard output, as requested; a failure of one does not prevent the other.
 fn deliver(outputs: &Outputs, report: &Report) -> anyhow::Result<()> {
     let mut text = serde_json::to_vec_pretty(report).context("report")?;
     text.push(b'\n');

@@ -36,8 +36,9 @@ Examples:
 /// Gathers, judges and prints to standard output.
 pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let report = Report::of(match &args.facts {
-        Some(path) => recorded(path)
-            .with_context(|| format!("{}: not a doctor's JSON or its facts", escape::path(path)))?,
+        Some(path) => recorded(path).with_context(|| {
+            format!("{}: not the JSON of `mirror doctor --json`, nor its facts", escape::path(path))
+        })?,
         None => gather(args.interface.as_deref()),
     });
     let text = if args.json {

@@ -39,10 +39,10 @@ pub(crate) struct FilesArgs {
     /// Write one file per origin (VNI and source), which is part of its name
     #[arg(long, help_heading = "Files")]
     per_origin: bool,
-    /// With --per-origin: how many origins get their own file; the others share one
+    /// With --per-origin: how many origins have their own file at a time; the others share one
     #[arg(long, help_heading = "Files", value_name = "COUNT")]
     max_origins: Option<Written<MaxOrigins>>,
-    /// Keep at least SIZE free on the file system, in the units of -C
+    /// RetainedCaps at least SIZE free on the file system, in the units of -C
     #[arg(long, help_heading = "Files", value_name = "SIZE")]
     min_free: Option<Written<Size>>,
     /// What to do when the file system is full, or has less than --min-free
@@ -131,7 +131,7 @@ impl Files {
         let name = escape::path(stream);
         if stream.extension().is_some_and(|ending| ending == "gz" || ending == "zst") {
             let message = format!(
-                "-w {name}: only files are compressed; leave the ending out, and pipe it through the tool"
+                "-w {name}: only files are compressed; drop the suffix, and pipe it through gzip or zstd"
             );
             return Err(Usage(message));
         }
@@ -186,13 +186,12 @@ fn allow_files(files: u64) -> Result<(), Usage> {
     let limit = getrlimit(Resource::Nofile);
     if let Some(most) = limit.maximum.filter(|most| *most < files + BESIDE) {
         return Err(Usage(format!(
-            "--max-origins {files}: the process may have {most} files open (`ulimit -Hn`); {} origins at \
-            most",
+            "--max-origins {files}: at most {most} files may be open (`ulimit -Hn`), enough for {} origins",
             most.saturating_sub(BESIDE)
         )));
     }
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
-        tracing::debug!(%error, "the limit of open files stays as it is");
+        tracing::debug!(%error, "cannot raise the limit of open files");
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::{io, sync::Arc};
 
 use crate::{
-    privileges::Keep,
+    privileges::RetainedCaps,
     sandbox::{Kind, Sandbox},
 };
 
@@ -11,26 +11,26 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct Threads {
     /// Of those that end a run: the main thread, the one that hears signals, and those that complete files.
-    end_a_run: Keep,
+    end_a_run: RetainedCaps,
     /// Of the one that reads files.
-    read: Keep,
+    read: RetainedCaps,
     sandbox: Arc<Sandbox>,
 }
 
 impl Threads {
-    pub(crate) fn new(end_a_run: Keep, sandbox: &Arc<Sandbox>) -> Self {
-        Self { end_a_run, read: Keep::nothing(), sandbox: Arc::clone(sandbox) }
+    pub(crate) fn new(end_a_run: RetainedCaps, sandbox: &Arc<Sandbox>) -> Self {
+        Self { end_a_run, read: RetainedCaps::nothing(), sandbox: Arc::clone(sandbox) }
     }
 
     /// What the thread that reads files keeps.
-    pub(crate) fn reading(self, read: Keep) -> Self {
+    pub(crate) fn reading(self, read: RetainedCaps) -> Self {
         Self { read, ..self }
     }
 
     /// Has the calling thread give up, for good, what one of its kind does not need. To be called before its
     /// first frame.
     pub(crate) fn confine(&self, kind: Kind) -> io::Result<()> {
-        let nothing = Keep::nothing();
+        let nothing = RetainedCaps::nothing();
         let keep = match kind {
             Kind::Main | Kind::Writer => &self.end_a_run,
             Kind::Reader => &self.read,
@@ -58,7 +58,7 @@ impl Threads {
         let hook = self.hook(kind);
         move || {
             if let Err(error) = hook() {
-                panic!("privileges cannot be given up: {error}");
+                panic!("cannot drop privileges: {error}");
             }
         }
     }

@@ -12,9 +12,9 @@ mod forward;
 mod hooks;
 mod ingest;
 mod interfaces;
-mod judge;
 mod memory;
 mod output;
+mod output_config;
 mod outputs;
 mod places;
 mod postrotate;
@@ -27,14 +27,14 @@ mod status;
 mod streams;
 mod terminal;
 mod user;
-mod wanted;
+mod validate;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use mirror_user::{error::with_causes, settings::Settings};
 
-use self::{ingest::Ingest, replay::Replaying};
+use self::{ingest::IngestRun, replay::ReplayRun};
 
 /// Captures AWS VPC Traffic Mirroring from the NIC or from capture files, and accounts for every packet.
 #[derive(Debug, Parser)]
@@ -159,13 +159,13 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let file = args.output.config.clone();
             let (settings, tables) =
                 config::settings(config::Command::Ingest, args.settings(), file.as_deref())?;
-            ingest::run(&Ingest::of(&settings, tables))
+            ingest::run(&IngestRun::of(&settings, tables))
         }
         Some(Command::Replay(args)) => {
             let file = args.output.config.clone();
             let (settings, tables) =
                 config::settings(config::Command::Replay, args.settings(), file.as_deref())?;
-            replay::run(&Replaying::of(&settings, tables))
+            replay::run(&ReplayRun::of(&settings, tables))
         }
         Some(Command::Config(args)) => config::run(&args),
         Some(Command::Doctor(args)) => doctor::run(&args),

@@ -18,8 +18,8 @@ pub(crate) fn refuse_beyond_limit(bytes: u64, threads: u64) -> anyhow::Result<()
         return Ok(());
     }
     Err(anyhow::anyhow!(
-        "this run takes up to {} MiB of address space, and may have {}: raise the limit (`ulimit -v \
-        unlimited`, in a unit file `LimitAS=infinity`), or take less (fewer `--queues` and outputs)",
+        "this run needs up to {} MiB of address space, and the limit is {}: raise it (`ulimit -v unlimited`, \
+        in a unit file `LimitAS=infinity`), or use fewer `--queues` and outputs",
         needed.div_ceil(MIB),
         limit / MIB
     ))

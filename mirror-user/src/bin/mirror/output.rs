@@ -28,10 +28,10 @@ pub(crate) struct OutputArgs {
     /// them
     #[arg(long, help_heading = "Selection")]
     no_reassemble: bool,
-    /// Select only packets that match with their outer headers; syntax as below
+    /// Select only packets that match EXPR, applied with outer headers; syntax as below
     #[arg(long, help_heading = "Selection", value_name = "EXPR")]
     outer_filter: Option<Written<String>>,
-    /// Select only packets that match without their outer headers; syntax as of tcpdump, see pcap-filter(7)
+    /// Select only packets whose inner packet matches EXPR; tcpdump's syntax, see pcap-filter(7)
     #[arg(help_heading = "Selection", value_name = "EXPR")]
     expression: Vec<String>,
     /// Write the inner packets to a capture file, or to standard output if FILE is -; named pipes and devices
@@ -89,7 +89,7 @@ pub(crate) struct OutputArgs {
     /// Print only errors and the closing lines
     #[arg(short = 'q', help_heading = "Run")]
     quiet: bool,
-    /// Log more; twice: debug messages. With --print, print more of each packet instead
+    /// Log what the run does; twice: in detail. With --print, print more of each packet instead
     #[arg(short = 'v', help_heading = "Run", action = clap::ArgAction::Count)]
     verbose: u8,
     /// Accepted for tcpdump compatibility, as are -p, -K and -l; no effect

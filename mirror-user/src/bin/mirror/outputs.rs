@@ -21,16 +21,16 @@ use mirror_user::{
 
 use crate::{
     hooks::Threads,
-    judge::in_table,
+    output_config::{OutputConfig, SinkTable},
     postrotate::Postrotate,
     privileges,
     sandbox::Kind,
     streams::{Stream, Streams},
-    wanted::{SinkTable, Wanted},
+    validate::in_table,
 };
 
 /// What outputs are opened with.
-pub(crate) struct Opening<'r> {
+pub(crate) struct OpenContext<'r> {
     /// What their threads do first.
     pub(crate) threads: &'r Threads,
     /// Set when all files are written that were asked for, and when the run is to end.
@@ -75,16 +75,15 @@ pub(crate) struct Capture {
     pub(crate) pcapng: bool,
 }
 
-impl Wanted {
-    /// Opens everything that is written to, which has been [judged](Self::judge).
-    pub(crate) fn open(&self, max_frame: usize, opening: &Opening<'_>) -> anyhow::Result<Outputs> {
+impl OutputConfig {
+    /// Opens everything that is written to, which has been [judged](Self::validate).
+    pub(crate) fn open(&self, max_frame: usize, cx: &OpenContext<'_>) -> anyhow::Result<Outputs> {
         for output in self.all() {
             output.files.allow()?;
         }
         self.refuse_terminal()?;
         let commands = self.all().any(|output| output.files.postrotate_command.is_some());
-        let postrotate =
-            commands.then(|| Postrotate::start(opening.threads.hook(Kind::Command))).transpose()?;
+        let postrotate = commands.then(|| Postrotate::start(cx.threads.hook(Kind::Command))).transpose()?;
         let counters = Counters::default();
         let mut outputs = Outputs {
             memory_per_worker: counters.memory_per_worker(),
@@ -99,11 +98,11 @@ impl Wanted {
             forwards: Vec::new(),
             readers: Vec::new(),
         };
-        self.add_sinks(&mut outputs, max_frame, opening, |sink| sink)?;
+        self.add_sinks(&mut outputs, max_frame, cx, |sink| sink)?;
         for SinkTable { name, selection, output } in &self.tables {
             // A table may have several sinks: the first has its name.
             let mut nth = 0;
-            output.add_sinks(&mut outputs, max_frame, opening, |sink| {
+            output.add_sinks(&mut outputs, max_frame, cx, |sink| {
                 nth += 1;
                 sink::selected(in_table(name, nth, sink.name()), selection.clone(), sink)
             })?;
@@ -121,25 +120,24 @@ impl Wanted {
         &self,
         outputs: &mut Outputs,
         max_frame: usize,
-        opening: &Opening<'_>,
+        cx: &OpenContext<'_>,
         mut dressed: impl FnMut(Arc<dyn SinkFactory>) -> Arc<dyn SinkFactory>,
     ) -> anyhow::Result<()> {
-        if let Some((pcap, capture)) = self.capture(opening, outputs.postrotate.as_ref())? {
+        if let Some((pcap, capture)) = self.capture(cx, outputs.postrotate.as_ref())? {
             outputs.memory_per_worker += pcap.memory_per_worker(max_frame);
             outputs.captures.push(capture);
             outputs.sinks.push(dressed(Arc::new(pcap)));
         }
-        if self.print.is_asked_for() {
-            let print = self.print.open(self.verbose, self.outer, opening.threads)?;
+        if self.print.is_enabled() {
+            let print = self.print.open(self.verbose, self.outer, cx.threads)?;
             outputs.memory_per_worker += print.memory_per_worker(max_frame);
             outputs.sinks.push(dressed(Arc::new(print)));
         }
         {
             outputs.forwards.extend(self.forward.announcement());
             // Devices and raw sockets take rights that files are not to be opened with.
-            let forwards = privileges::raised(|| {
-                self.forward.open(&self.vnis, max_frame, opening.patient, opening.threads)
-            })?;
+            let forwards =
+                privileges::raised(|| self.forward.open(&self.vnis, max_frame, cx.patient, cx.threads))?;
             for forward in forwards {
                 outputs.memory_per_worker += forward.memory_per_worker(max_frame);
                 outputs.readers.push(forward.readers());
@@ -152,22 +150,21 @@ impl Wanted {
     /// The capture that is asked for, opened, and what the closing lines say of it.
     fn capture(
         &self,
-        opening: &Opening<'_>,
+        cx: &OpenContext<'_>,
         postrotate: Option<&Postrotate>,
     ) -> anyhow::Result<Option<(Pcap, Capture)>> {
         let Some(path) = &self.write else { return Ok(None) };
-        let stream = opening.streams.of(path);
-        let target =
-            stream.map_or_else(|| Ok(Target::file(path)), |stream| stream.open(path, opening.stop))?;
+        let stream = cx.streams.of(path);
+        let target = stream.map_or_else(|| Ok(Target::file(path)), |stream| stream.open(path, cx.stop))?;
         let format = self.format.unwrap_or_else(|| format_of(path));
         let mut builder = Pcap::builder(target).format(format.into()).outer(self.outer);
         builder = match self.snap {
             Snap::Bytes(bytes) => builder.snaplen(bytes),
             Snap::Headers => builder.headers_only(true),
         };
-        let stop = Arc::clone(opening.stop);
-        builder = self.files.apply(builder, opening.by_packets, move || {
-            tracing::info!(target: "mirror", "as many files as -W says: the run ends");
+        let stop = Arc::clone(cx.stop);
+        builder = self.files.apply(builder, cx.by_packets, move || {
+            tracing::info!(target: "mirror", "file limit (-W) reached; stopping");
             stop.store(true, Ordering::Relaxed);
         });
         if let (Some(command), Some(postrotate)) = (&self.files.postrotate_command, postrotate) {
@@ -176,7 +173,7 @@ impl Wanted {
         if self.unbuffered {
             builder = builder.unbuffered(true);
         }
-        let pcap = builder.on_thread_start(opening.threads.or_panic(Kind::Writer)).build()?;
+        let pcap = builder.on_thread_start(cx.threads.or_panic(Kind::Writer)).build()?;
         let capture = Capture {
             path: (!matches!(stream, Some(Stream::Stdout))).then(|| path.clone()),
             rotator: pcap.rotator(),

@@ -32,7 +32,7 @@ pub(crate) fn distinct(outputs: &[Output<'_>]) -> Result<(), Usage> {
                 (earlier.is_series && place.follows(other)) || (output.is_series && other.follows(place));
             if follows {
                 return Err(Usage(format!(
-                    "{} and {}: one is among the names of the other's files, which have numbers behind",
+                    "{} and {}: one is among the names of the other's numbered files",
                     named(earlier),
                     named(output)
                 )));

@@ -62,7 +62,7 @@ impl Postrotate {
     pub(crate) fn start(
         prepare: impl Fn() -> io::Result<()> + Clone + Send + 'static,
     ) -> anyhow::Result<Self> {
-        const FAILED: &str = "a thread for the command of -z";
+        const FAILED: &str = "cannot start a thread for the command of -z";
         let (jobs, queue) = unbounded();
         let (alive, ended) = unbounded();
         let (ready, is_ready) = unbounded();
@@ -125,7 +125,7 @@ impl Postrotate {
         }
         if self.ended.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
             terminal::say!(
-                "mirror: -z: {} files are not done after {} s; those under way go on",
+                "mirror: -z: the commands of {} files have not ended after {} s; they are left running",
                 self.counts.open().len(),
                 PATIENCE.as_secs()
             );
@@ -148,7 +148,7 @@ impl Job {
             .process_group(0)
             .spawn()
             .context("cannot be run")?;
-        let status = child.wait().context("its end is not known")?;
+        let status = child.wait().context("cannot wait for its end")?;
         anyhow::ensure!(status.success(), "{status}");
         Ok(())
     }

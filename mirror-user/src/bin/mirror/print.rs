@@ -7,8 +7,8 @@ use mirror_user::sink::print::{Dump, Print, PrintError, Style, Time};
 use crate::{
     hooks::Threads,
     output::{self, given},
+    output_config::times,
     sandbox::Kind,
-    wanted::times,
 };
 
 /// What of a packet is printed.
@@ -90,7 +90,7 @@ impl Printing {
     }
 
     /// Whether packets are printed.
-    pub(crate) fn is_asked_for(&self) -> bool {
+    pub(crate) fn is_enabled(&self) -> bool {
         self.print
     }
 

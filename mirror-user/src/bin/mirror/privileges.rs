@@ -14,9 +14,9 @@ const MAPS_BY_DESCRIPTOR: KernelVersion = KernelVersion { major: 5, minor: 19, p
 
 /// The capabilities that a thread keeps.
 #[derive(Clone, Debug)]
-pub(crate) struct Keep(CapsHashSet);
+pub(crate) struct RetainedCaps(CapsHashSet);
 
-impl Keep {
+impl RetainedCaps {
     /// What the threads that end a run need: the main thread, the one that hears signals, and the one that
     /// writes the capture. Files are completed in `directories`, which are held open until then; not where
     /// root has changed to another user, who is to write with rights of his own.

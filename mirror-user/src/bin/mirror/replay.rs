@@ -30,13 +30,13 @@ use crate::{
     conclude::{ALL_ENDED, conclude},
     hooks::Threads,
     output::{OutputArgs, paths},
-    outputs::{Opening, Outputs},
-    privileges::{self, Keep},
+    output_config::{OutputConfig, SinkTable},
+    outputs::{OpenContext, Outputs},
+    privileges::{self, RetainedCaps},
     sandbox::{Kind, Sandbox},
     signals,
-    status::Figures,
+    status::Statistics,
     terminal, user,
-    wanted::{SinkTable, Wanted},
 };
 
 /// Arguments of `mirror replay`.
@@ -88,30 +88,30 @@ impl ReplayArgs {
 
 /// What a run does.
 #[derive(Debug)]
-pub(crate) struct Replaying {
+pub(crate) struct ReplayRun {
     read: Vec<PathBuf>,
-    output: Wanted,
+    output: OutputConfig,
     wait_reader: Option<Duration>,
 }
 
-impl Replaying {
+impl ReplayRun {
     pub(crate) fn of(settings: &Settings, tables: Vec<SinkTable>) -> Self {
         Self {
             read: settings.read.iter().flat_map(Many::values).cloned().collect(),
-            output: Wanted::of(settings, tables),
+            output: OutputConfig::of(settings, tables),
             wait_reader: settings.wait_reader.as_deref().map(|time| time.0),
         }
     }
 
     /// What is wrong with what is read, on any host.
-    pub(crate) fn judge_source(&self) -> anyhow::Result<()> {
+    pub(crate) fn validate_source(&self) -> anyhow::Result<()> {
         self.builder()?.validate().map_err(usage)
     }
 
     /// What is wrong with it on any host.
-    pub(crate) fn judge(&self) -> anyhow::Result<()> {
-        self.judge_source()?;
-        self.output.judge().map(drop)
+    pub(crate) fn validate(&self) -> anyhow::Result<()> {
+        self.validate_source()?;
+        self.output.validate().map(drop)
     }
 
     fn builder(&self) -> Result<ReplayBuilder, Usage> {
@@ -132,12 +132,12 @@ impl Replaying {
     }
 }
 
-pub(crate) fn run(args: &Replaying) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &ReplayRun) -> anyhow::Result<ExitCode> {
     terminal::start_log(args.output.log_verbosity(), args.output.quiet);
-    let streams = args.output.judge()?;
+    let streams = args.output.validate()?;
     let builder = args.builder()?;
     builder.validate().map_err(usage)?;
-    let user = user::wanted(args.output.relinquish_privileges.as_deref())?;
+    let user = user::to_change_to(args.output.relinquish_privileges.as_deref())?;
     let places = args.output.places()?;
     let unreadable = unreadable(&args.read)?;
     // Another user, or root without its capabilities, may not be able to read them.
@@ -152,30 +152,36 @@ pub(crate) fn run(args: &Replaying) -> anyhow::Result<ExitCode> {
         privileges::outlast_change_of_user()?;
         user::change_to(user)?;
     }
-    let keep = Keep::to_complete_files(user.is_some(), args.output.directories())?;
-    let read = if unreadable.streams { Keep::to_read_others_files() } else { Keep::nothing() };
+    let keep = RetainedCaps::to_complete_files(user.is_some(), args.output.directories())?;
+    let read =
+        if unreadable.streams { RetainedCaps::to_read_others_files() } else { RetainedCaps::nothing() };
     let threads = Threads::new(keep, &sandbox).reading(read);
     threads.supervise()?;
-    let asked = signals::hear(threads.hook(Kind::Main))?;
-    let opening =
-        Opening { threads: &threads, stop: &asked.stop, streams: &streams, by_packets: true, patient: true };
-    let outputs = user::naming(user.as_ref(), args.output.open(MAX_FRAME, &opening))?;
+    let requests = signals::spawn_listener(threads.hook(Kind::Main))?;
+    let cx = OpenContext {
+        threads: &threads,
+        stop: &requests.stop,
+        streams: &streams,
+        by_packets: true,
+        patient: true,
+    };
+    let outputs = user::naming(user.as_ref(), args.output.open(MAX_FRAME, &cx))?;
     memory::refuse_beyond_limit(READING + outputs.memory_per_worker as u64, THREADS)?;
     let replay = outputs.sinks.iter().cloned().fold(replay, Replay::sink);
     let (progress, flusher, ending) = (replay.progress(), replay.flusher(), replay.stop_handle());
-    let figures = Mutex::new(Figures::new());
-    asked.on_statistics(move || {
-        let mut figures = figures.lock().unwrap_or_else(PoisonError::into_inner);
-        figures.tell(Instant::now(), &progress.report());
+    let statistics = Mutex::new(Statistics::new());
+    requests.on_statistics(move || {
+        let mut statistics = statistics.lock().unwrap_or_else(PoisonError::into_inner);
+        statistics.print(Instant::now(), &progress.report());
     });
-    asked.on_flush(move || flusher.flush());
+    requests.on_flush(move || flusher.flush());
     let on_stop = ending.clone();
-    asked.begun(&outputs, move || on_stop.stop(), || {});
+    requests.started(&outputs, move || on_stop.stop(), || {});
     // What has come before.
-    if asked.stop.load(Ordering::Relaxed) {
+    if requests.stop.load(Ordering::Relaxed) {
         ending.stop();
     }
-    let waited_in_vain = wait_for_readers(args, &outputs, &asked.stop);
+    let waited_in_vain = wait_for_readers(args, &outputs, &requests.stop);
     let report = read_through(replay, &threads, &outputs)?;
     let code = conclude(&outputs, &report)?;
     Ok(if waited_in_vain { ExitCode::from(FAILED) } else { code })
@@ -183,7 +189,7 @@ pub(crate) fn run(args: &Replaying) -> anyhow::Result<ExitCode> {
 
 /// Waits until somebody reads what is streamed: a file is over soon, and what nobody reads is lost. Whether
 /// the wait was ended by a signal, and nothing is to be read.
-fn wait_for_readers(args: &Replaying, outputs: &Outputs, stop: &AtomicBool) -> bool {
+fn wait_for_readers(args: &ReplayRun, outputs: &Outputs, stop: &AtomicBool) -> bool {
     const GLANCE: Duration = Duration::from_millis(20);
     let start = Instant::now();
     let shown = |target: &Target| escape::line(&target.to_string()).into_owned();
@@ -199,7 +205,7 @@ fn wait_for_readers(args: &Replaying, outputs: &Outputs, stop: &AtomicBool) -> b
         if stop.load(Ordering::Relaxed) {
             for target in missing() {
                 terminal::say!(
-                    "mirror: {}: no reader came, and nothing was read: the wait was ended by a signal",
+                    "mirror: {}: stopped by a signal while waiting for a reader; nothing was read",
                     shown(target)
                 );
             }
@@ -207,7 +213,7 @@ fn wait_for_readers(args: &Replaying, outputs: &Outputs, stop: &AtomicBool) -> b
         }
         if args.wait_reader.is_some_and(|most| start.elapsed() >= most) {
             for target in missing() {
-                tracing::warn!("{target}: no reader came within the time of --wait-reader");
+                tracing::warn!("{target}: no reader connected within --wait-reader");
             }
             return false;
         }
@@ -220,7 +226,7 @@ fn wait_for_readers(args: &Replaying, outputs: &Outputs, stop: &AtomicBool) -> b
 fn missing_flag<'w>(mut files: impl Iterator<Item = &'w String>) -> Option<Usage> {
     let file = files.next()?;
     Some(Usage(format!(
-        "{file:?} is read as a part of the filter expression: each capture file takes a flag of its own, -r \
+        "{file:?} is taken as part of the filter expression: each capture file needs a flag of its own, -r \
         {file:?}"
     )))
 }
@@ -245,8 +251,8 @@ fn read_through(replay: Replay, threads: &Threads, outputs: &Outputs) -> anyhow:
             // Whoever started it waits.
             drop(done.send(report));
         })
-        .context("the thread that reads")?;
-    threads.confine(Kind::Main).context("privileges cannot be given up")?;
+        .context("cannot start the reader thread")?;
+    threads.confine(Kind::Main).context("cannot drop privileges")?;
     loop {
         match is_done.recv_timeout(LOOK) {
             Ok(report) => return report,
@@ -256,7 +262,7 @@ fn read_through(replay: Replay, threads: &Threads, outputs: &Outputs) -> anyhow:
             }
             Err(RecvTimeoutError::Timeout) => {}
             // It has panicked outside of all sinks, and said so.
-            Err(error) => return Err(error).context("the thread that reads panicked"),
+            Err(error) => return Err(error).context("the reader thread panicked"),
         }
     }
 }

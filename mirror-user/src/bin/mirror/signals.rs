@@ -22,7 +22,7 @@ use crate::{outputs::Outputs, terminal};
 
 /// What signals have asked for.
 #[derive(Default)]
-pub(crate) struct Asked {
+pub(crate) struct SignalRequests {
     /// INT, TERM, or HUP where there is no file to rotate: end in order.
     pub(crate) stop: Arc<AtomicBool>,
     /// USR1: print statistics.
@@ -31,9 +31,9 @@ pub(crate) struct Asked {
     pub(crate) flush: AtomicBool,
     /// A signal has asked for the end; others may have, too.
     signalled: AtomicBool,
-    /// HUP came before the run had begun.
-    hung_up: AtomicBool,
-    begun: OnceLock<Begun>,
+    /// HUP came before the run had started.
+    hup_pending: AtomicBool,
+    started: OnceLock<StartedRun>,
     /// What USR1 and USR2 have done at once, where nobody looks at `statistics` and `flush`.
     on_statistics: Action,
     on_flush: Action,
@@ -42,94 +42,94 @@ pub(crate) struct Asked {
 /// What a signal has done at once, on the thread that hears it.
 type Action = OnceLock<Box<dyn Fn() + Send + Sync>>;
 
-/// A run that has begun.
-struct Begun {
+/// A run that has started.
+struct StartedRun {
     on_stop: Box<dyn Fn() + Send + Sync>,
     on_abort: Box<dyn Fn() + Send + Sync>,
     report: Option<Arc<HiddenFile>>,
     rotators: Vec<Rotator>,
 }
 
-impl Asked {
-    /// The run has begun. From now on `on_stop` is called at the first INT or TERM, and the second ends the
+impl SignalRequests {
+    /// The run has started. From now on `on_stop` is called at the first INT or TERM, and the second ends the
     /// process at once with code 1: `on_abort` is called, files keep their hidden names, and the report's,
     /// empty as it is, goes. HUP has capture files rotated; where there is none, it is as INT.
     ///
     /// Until then a signal is only remembered: nothing that takes long keeps the run from beginning, and so
     /// from ending in order.
-    pub(crate) fn begun(
+    pub(crate) fn started(
         &self,
         outputs: &Outputs,
         on_stop: impl Fn() + Send + Sync + 'static,
         on_abort: impl Fn() + Send + Sync + 'static,
     ) {
-        self.begun.get_or_init(|| Begun {
+        self.started.get_or_init(|| StartedRun {
             on_stop: Box::new(on_stop),
             on_abort: Box::new(on_abort),
             report: outputs.report(),
             rotators: outputs.rotators(),
         });
-        self.answer_hangup();
+        self.handle_hup();
     }
 
     /// USR1 calls this from now on, on the thread that hears it, and at once if it has come before.
     pub(crate) fn on_statistics(&self, tell: impl Fn() + Send + Sync + 'static) {
         self.on_statistics.get_or_init(|| Box::new(tell));
-        answer(&self.statistics, &self.on_statistics);
+        handle(&self.statistics, &self.on_statistics);
     }
 
     /// The same for USR2.
     pub(crate) fn on_flush(&self, flush: impl Fn() + Send + Sync + 'static) {
         self.on_flush.get_or_init(|| Box::new(flush));
-        answer(&self.flush, &self.on_flush);
+        handle(&self.flush, &self.on_flush);
     }
 
     /// HUP has come.
-    fn hang_up(&self) {
-        self.hung_up.store(true, Ordering::Relaxed);
-        self.answer_hangup();
+    fn hup(&self) {
+        self.hup_pending.store(true, Ordering::Relaxed);
+        self.handle_hup();
     }
 
     /// Does what HUP asks for, once it is known what that is.
-    fn answer_hangup(&self) {
-        let Some(begun) = self.begun.get() else { return };
-        if !self.hung_up.swap(false, Ordering::Relaxed) {
+    fn handle_hup(&self) {
+        let Some(started) = self.started.get() else { return };
+        if !self.hup_pending.swap(false, Ordering::Relaxed) {
             return;
         }
-        if begun.rotators.is_empty() {
+        if started.rotators.is_empty() {
             self.end();
         }
-        begun.rotators.iter().for_each(Rotator::rotate);
+        started.rotators.iter().for_each(Rotator::rotate);
     }
 
     /// INT or TERM has come.
     fn end(&self) {
         let again = self.signalled.swap(true, Ordering::Relaxed);
         self.stop.store(true, Ordering::Relaxed);
-        match self.begun.get() {
+        match self.started.get() {
             None => {}
-            Some(begun) if again => begun.abort(),
-            Some(begun) => (begun.on_stop)(),
+            Some(started) if again => started.abort(),
+            Some(started) => (started.on_stop)(),
         }
     }
 }
 
 /// A signal has come that asks for something.
-fn ask(asked: &AtomicBool, action: &Action) {
-    asked.store(true, Ordering::SeqCst);
-    answer(asked, action);
+fn request(requested: &AtomicBool, action: &Action) {
+    requested.store(true, Ordering::SeqCst);
+    handle(requested, action);
 }
 
 /// Does what was asked for, where nobody else looks.
-fn answer(asked: &AtomicBool, action: &Action) {
+fn handle(requested: &AtomicBool, action: &Action) {
     if let Some(action) = action.get()
-        && asked.swap(false, Ordering::SeqCst)
+        && requested.swap(false, Ordering::SeqCst)
     {
         action();
     }
 }
 
-impl Begun {
+impl StartedRun {
     fn abort(&self) -> ! {
         (self.on_abort)();
         terminal::clear_live_line();
@@ -148,17 +148,19 @@ impl Begun {
 
 /// Starts to hear signals, on a thread that first does what `prepare` says. To be called before anything is
 /// created that the signals' default action, to kill the process, would leave behind.
-pub(crate) fn hear(prepare: impl FnOnce() -> io::Result<()> + Send + 'static) -> anyhow::Result<Arc<Asked>> {
-    const FAILED: &str = "the thread for signals";
-    const HEARD: &str = "signals cannot be heard";
+pub(crate) fn spawn_listener(
+    prepare: impl FnOnce() -> io::Result<()> + Send + 'static,
+) -> anyhow::Result<Arc<SignalRequests>> {
+    const FAILED: &str = "cannot start the signal thread";
+    const HEARD: &str = "cannot catch signals";
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGUSR2]).context(HEARD)?;
-    if !hangup_is_ignored() {
+    if !hup_is_ignored() {
         signals.add_signal(SIGHUP).context(HEARD)?;
     }
     // The write that goes over a limit of file size then fails, and the sink says so.
     flag::register(SIGXFSZ, Arc::default()).context(HEARD)?;
-    let asked = Arc::new(Asked::default());
-    let shared = Arc::clone(&asked);
+    let requests = Arc::new(SignalRequests::default());
+    let shared = Arc::clone(&requests);
     let (ready, is_ready) = mpsc::channel();
     thread::Builder::new()
         .name("mirror-signals".to_owned())
@@ -170,20 +172,20 @@ pub(crate) fn hear(prepare: impl FnOnce() -> io::Result<()> + Send + 'static) ->
             }
             for signal in signals.forever() {
                 match signal {
-                    SIGUSR1 => ask(&shared.statistics, &shared.on_statistics),
-                    SIGUSR2 => ask(&shared.flush, &shared.on_flush),
-                    SIGHUP => shared.hang_up(),
+                    SIGUSR1 => request(&shared.statistics, &shared.on_statistics),
+                    SIGUSR2 => request(&shared.flush, &shared.on_flush),
+                    SIGHUP => shared.hup(),
                     _ => shared.end(),
                 }
             }
         })
         .context(FAILED)?;
     is_ready.recv().context(FAILED)?.context(FAILED)?;
-    Ok(asked)
+    Ok(requests)
 }
 
 /// Whether the process was started to outlive its terminal: nohup(1) ignores HUP, and that is inherited.
-fn hangup_is_ignored() -> bool {
+fn hup_is_ignored() -> bool {
     fs::read_to_string("/proc/self/status").is_ok_and(|status| {
         let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
         let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());

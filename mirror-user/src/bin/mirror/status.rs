@@ -13,7 +13,7 @@ use crate::terminal;
 const LIVE: Duration = Duration::from_secs(1);
 
 /// Tells how a run goes when somebody asks.
-pub(crate) struct Figures {
+pub(crate) struct Statistics {
     /// When the last line was made, and its frames and bytes.
     last: (Instant, u64, u64),
 }
@@ -23,7 +23,7 @@ pub(crate) struct Status {
     live: bool,
     every: Duration,
     next: Instant,
-    figures: Figures,
+    statistics: Statistics,
     quiet: bool,
 }
 
@@ -31,7 +31,7 @@ impl Status {
     pub(crate) fn new(every: Duration, quiet: bool) -> Self {
         let live = io::stderr().is_terminal();
         let every = if live { LIVE } else { every };
-        Self { live, every, next: Instant::now() + every, figures: Figures::new(), quiet }
+        Self { live, every, next: Instant::now() + every, statistics: Statistics::new(), quiet }
     }
 
     /// When the next line is due.
@@ -40,12 +40,12 @@ impl Status {
     }
 
     /// Tells now, if it is time.
-    pub(crate) fn tell_if_due(&mut self, now: Instant, report: impl FnOnce() -> Report) {
+    pub(crate) fn log_if_due(&mut self, now: Instant, report: impl FnOnce() -> Report) {
         if self.quiet || now < self.next {
             return;
         }
         self.next = now + self.every;
-        let line = self.figures.line(now, &report());
+        let line = self.statistics.line(now, &report());
         if self.live {
             terminal::live_line(&line);
         } else {
@@ -53,19 +53,19 @@ impl Status {
         }
     }
 
-    /// Tells now, because somebody asked.
-    pub(crate) fn tell(&mut self, now: Instant, report: &Report) {
-        self.figures.tell(now, report);
+    /// Tells now, because somebody requests.
+    pub(crate) fn print(&mut self, now: Instant, report: &Report) {
+        self.statistics.print(now, report);
     }
 }
 
-impl Figures {
+impl Statistics {
     pub(crate) fn new() -> Self {
         Self { last: (Instant::now(), 0, 0) }
     }
 
     /// Tells now.
-    pub(crate) fn tell(&mut self, now: Instant, report: &Report) {
+    pub(crate) fn print(&mut self, now: Instant, report: &Report) {
         let line = self.line(now, report);
         terminal::clear_live_line();
         terminal::say!("{line}");

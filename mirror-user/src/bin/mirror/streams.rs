@@ -61,9 +61,8 @@ impl Streams {
             let stream = match descriptor(path) {
                 _ if is_stdout(path) => Stream::Stdout,
                 Some(number) => {
-                    let held = hold(number).with_context(|| {
-                        format!("{}: descriptor {number} cannot be taken", escape::path(path))
-                    })?;
+                    let held = hold(number)
+                        .with_context(|| format!("{}: cannot use descriptor {number}", escape::path(path)))?;
                     if is_same(&held)? { Stream::Stdout } else { Stream::Descriptor(held) }
                 }
                 None => Stream::Special,
@@ -78,9 +77,10 @@ impl Streams {
                 let id = (pipe.dev(), pipe.ino());
                 if let Some((.., other)) = pipes.iter().find(|(dev, ino, _)| (*dev, *ino) == id) {
                     let (one, other) = (escape::path(path), escape::path(other));
-                    return Err(
-                        Usage(format!("{other} and {one} are the same pipe; it takes one capture")).into()
-                    );
+                    return Err(Usage(format!(
+                        "{other} and {one} are the same pipe; a pipe takes one capture"
+                    ))
+                    .into());
                 }
                 pipes.push((id.0, id.1, path));
             }
@@ -182,7 +182,7 @@ fn open_special(path: &Path, stop: &AtomicBool) -> anyhow::Result<File> {
         }
         anyhow::ensure!(
             !stop.load(Ordering::Relaxed),
-            "{name}: no reader came before the run was to end; nothing was captured"
+            "{name}: no reader before the run was stopped; nothing was captured"
         );
         thread::sleep(LOOK);
     };
@@ -208,7 +208,7 @@ fn trust(path: &Path, pipe: &Metadata) -> anyhow::Result<()> {
     let trusted = [Some(geteuid().as_raw()), Some(directory.uid()), invoker];
     anyhow::ensure!(
         trusted.contains(&Some(pipe.uid())),
-        "{}: this pipe belongs to user {}, in a directory where others may write; make one of your own",
+        "{}: this pipe belongs to user {}, in a directory where others may write; create your own pipe",
         escape::path(path),
         pipe.uid()
     );

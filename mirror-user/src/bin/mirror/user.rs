@@ -11,10 +11,9 @@ use crate::Usage;
 /// # Errors
 ///
 /// There is no such user.
-pub(crate) fn wanted(name: Option<&str>) -> anyhow::Result<Option<User>> {
+pub(crate) fn to_change_to(name: Option<&str>) -> anyhow::Result<Option<User>> {
     let Some(name) = name else { return Ok(None) };
-    let user =
-        User::from_name(name).with_context(|| format!("-Z {name}: the users of this host cannot be read"))?;
+    let user = User::from_name(name).with_context(|| format!("-Z {name}: cannot read the user database"))?;
     let user = user.ok_or_else(|| Usage(format!("-Z {name}: there is no such user; see `getent passwd`")))?;
     Ok((geteuid().is_root() && !user.uid.is_root()).then_some(user))
 }
@@ -29,7 +28,7 @@ pub(crate) fn change_to(user: &User) -> anyhow::Result<()> {
         .with_context(|| format!("-Z {}: cannot change to this user", user.name))
 }
 
-/// Names the user in the error of something that was done in his place.
+/// Names the user in the error of an action that was done as that user.
 pub(crate) fn naming<T>(user: Option<&User>, result: anyhow::Result<T>) -> anyhow::Result<T> {
     match user {
         Some(user) => result.with_context(|| format!("as user {}, see -Z", user.name)),

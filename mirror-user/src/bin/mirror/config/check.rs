@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Usage,
-    wanted::{SinkTable, Wanted},
+    output_config::{OutputConfig, SinkTable},
 };
 
 /// The keys of which a table has one at least.
@@ -55,7 +55,7 @@ pub(super) fn check(file: &Path, whom: For<'_>) -> anyhow::Result<Checked> {
         let table = sink_table(sink).map_err(|message| wrong(file, *place, &message))?;
         if tables.iter().any(|other| other.name == table.name) {
             let message = format!(
-                "there are two sinks of the name {}; `name` gives one another",
+                "there are two sinks of the name {}; give one of them another `name`",
                 escape::line(&table.name)
             );
             return Err(wrong(file, *place, &message).into());
@@ -68,7 +68,7 @@ pub(super) fn check(file: &Path, whom: For<'_>) -> anyhow::Result<Checked> {
         if matches!(whom, For::Any) && !read.settings.iter().all(|setting| command.has(&setting.key)) {
             continue;
         }
-        whole.judge(command, whom).map_err(|(place, message)| match place {
+        whole.validate(command, whom).map_err(|(place, message)| match place {
             Some(place) => wrong(file, place, &message),
             None => Usage(format!("{}: {message}", escape::path(file))),
         })?;
@@ -104,7 +104,7 @@ fn alone(entry: &Setting, commands: &[Command], whom: For<'_>) -> Result<Setting
         For::Any => false,
     };
     for command in commands.iter().filter(|command| command.has(key) && !is_typed) {
-        command.judge_source(without_filters(one.clone())).map_err(failed)?;
+        command.validate_source(without_filters(one.clone())).map_err(failed)?;
     }
     Ok(one)
 }
@@ -146,7 +146,7 @@ enum Part {
 impl Whole<'_> {
     /// What the judge of a run says to a file as a whole; and the place of the last part without which
     /// nothing would be wrong.
-    fn judge(&self, command: Command, whom: For<'_>) -> Result<(), (Option<Place>, String)> {
+    fn validate(&self, command: Command, whom: For<'_>) -> Result<(), (Option<Place>, String)> {
         if let For::Run { typed, .. } = whom
             && self.without(None, command, Some(typed)).is_ok()
         {
@@ -182,7 +182,7 @@ impl Whole<'_> {
             tables.push(sink_table(sink)?);
         }
         let settings = typed.cloned().unwrap_or_default().over(file);
-        command.judge(without_filters(settings), tables)
+        command.validate(without_filters(settings), tables)
     }
 }
 
@@ -209,7 +209,7 @@ fn sink_settings<'e>(
 /// A table as a sink; or what is wrong with it as a whole.
 fn sink_table(sink: SinkSettings) -> Result<SinkTable, String> {
     let name = sink.name.as_ref().map(|name| name.text().to_owned());
-    let output = Wanted::of(&Settings::from(sink), Vec::new());
+    let output = OutputConfig::of(&Settings::from(sink), Vec::new());
     let said = |Usage(message)| message;
     output.needs().map_err(said)?;
     let first = output.first_output().ok_or(format!("a sink is for something: {SINK_USES} is missing"))?;

@@ -122,7 +122,7 @@ mod tests {
     fn a_number_may_be_a_string_and_a_boolean_may_not() {
         assert_eq!(said("rx-ring = '8192'").unwrap(), said("rx-ring = 8192").unwrap());
         assert_eq!(said("outer = 'true'").unwrap_err(), "true or false is wanted");
-        assert_eq!(said("verbose = true").unwrap_err(), "neither true nor false means anything here");
+        assert_eq!(said("verbose = true").unwrap_err(), "neither true nor false is valid here");
     }
 
     #[test]
@@ -130,7 +130,7 @@ mod tests {
         let told = said("forward-balance = 'even'").unwrap_err();
         assert_eq!(
             told,
-            "invalid value 'even' for '--forward-balance <FORWARD_BALANCE>': it is one of copy, flow"
+            "invalid value 'even' for '--forward-balance <FORWARD_BALANCE>': expected one of copy, flow"
         );
         assert!(said("hex = 256").unwrap_err().starts_with("invalid value '256' for '-x...'"));
         assert!(said("port = [1, 'x']").unwrap_err().starts_with("invalid value '1,x' for '--port <LIST>'"));

@@ -71,7 +71,7 @@ pub(super) fn read(text: &str) -> Result<Read, (Place, String)> {
     let mut sinks = Vec::new();
     if let Some(tables) = table.remove(SINK) {
         let at = place(tables.span());
-        let not = || (at, format!("`[[{SINK}]]` is wanted, a table for each"));
+        let not = || (at, format!("expected `[[{SINK}]]`, a table per sink"));
         let DeValue::Array(tables) = tables.into_inner() else { return Err(not()) };
         for table in &tables {
             let DeValue::Table(keys) = table.get_ref() else { return Err(not()) };
@@ -82,16 +82,16 @@ pub(super) fn read(text: &str) -> Result<Read, (Place, String)> {
 }
 
 fn read_value(value: &DeValue<'_>) -> Result<Value, String> {
-    let word =
-        |value: &DeValue<'_>| match value {
-            DeValue::String(string) => Ok(string.to_string()),
-            DeValue::Integer(integer) => match i64::from_str_radix(integer.as_str(), integer.radix()) {
-                Ok(number) => Ok(number.to_string()),
-                Err(_) => Err(format!("{integer} is too large")),
-            },
-            _ => Err("a string, a whole number, true, false, or an array of strings and numbers is wanted"
-                .to_owned()),
-        };
+    let word = |value: &DeValue<'_>| match value {
+        DeValue::String(string) => Ok(string.to_string()),
+        DeValue::Integer(integer) => match i64::from_str_radix(integer.as_str(), integer.radix()) {
+            Ok(number) => Ok(number.to_string()),
+            Err(_) => Err(format!("{integer} is out of range")),
+        },
+        _ => {
+            Err("expected a string, an integer, true, false, or an array of strings and integers".to_owned())
+        }
+    };
     match value {
         DeValue::Boolean(boolean) => Ok(Value::Boolean(*boolean)),
         DeValue::Array(array) => {

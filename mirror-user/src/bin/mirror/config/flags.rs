@@ -6,7 +6,7 @@ use mirror_user::{
     settings::{Many, Settings, Written},
 };
 
-use crate::{Cli, ingest::Ingest, replay::Replaying, wanted::SinkTable};
+use crate::{Cli, ingest::IngestRun, output_config::SinkTable, replay::ReplayRun};
 
 /// A command that takes a file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -54,21 +54,21 @@ impl Command {
     }
 
     /// What is wrong with how and what it reads, on any host.
-    pub(super) fn judge_source(self, settings: Settings) -> Result<(), String> {
+    pub(super) fn validate_source(self, settings: Settings) -> Result<(), String> {
         let settings = self.with_source(settings).resolve();
         let judged = match self {
-            Self::Ingest => Ingest::of(&settings, Vec::new()).judge_source(),
-            Self::Replay => Replaying::of(&settings, Vec::new()).judge_source(),
+            Self::Ingest => IngestRun::of(&settings, Vec::new()).validate_source(),
+            Self::Replay => ReplayRun::of(&settings, Vec::new()).validate_source(),
         };
         judged.map_err(|error| with_causes(error.as_ref()))
     }
 
     /// What a run would say to these settings and tables, before it touches the host.
-    pub(super) fn judge(self, settings: Settings, tables: Vec<SinkTable>) -> Result<(), String> {
+    pub(super) fn validate(self, settings: Settings, tables: Vec<SinkTable>) -> Result<(), String> {
         let settings = self.with_source(settings).resolve();
         let judged = match self {
-            Self::Ingest => Ingest::of(&settings, tables).judge(),
-            Self::Replay => Replaying::of(&settings, tables).judge(),
+            Self::Ingest => IngestRun::of(&settings, tables).validate(),
+            Self::Replay => ReplayRun::of(&settings, tables).validate(),
         };
         judged.map_err(|error| with_causes(error.as_ref()))
     }

@@ -24,7 +24,7 @@ use self::{
     file::{Read, SINK},
     print::{printed, printed_sinks},
 };
-use crate::{terminal, wanted::SinkTable};
+use crate::{output_config::SinkTable, terminal};
 
 /// Arguments of `mirror config`.
 #[derive(Args, Debug)]

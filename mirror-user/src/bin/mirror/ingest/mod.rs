@@ -19,7 +19,7 @@ pub(crate) use self::run::run;
 use crate::{
     Usage,
     output::OutputArgs,
-    wanted::{SinkTable, Wanted},
+    output_config::{OutputConfig, SinkTable},
 };
 
 /// Arguments of `mirror ingest`.
@@ -35,7 +35,7 @@ pub(crate) struct IngestArgs {
     /// RX queues to read; packets of the other queues are passed to the kernel
     #[arg(long, help_heading = "Source", value_name = "all|LIST")]
     queues: Option<Written<QueueList>>,
-    /// CPUs to pin the workers to, one per queue, in this order [default: all allowed, last one first]
+    /// CPUs to pin workers to, one per queue, in this order [default: all allowed, last first]
     #[arg(long, help_heading = "Source", value_name = "LIST")]
     cpus: Option<Written<Cpus>>,
     /// XDP mode
@@ -117,7 +117,7 @@ impl IngestArgs {
 
 /// What a run does.
 #[derive(Debug)]
-pub(crate) struct Ingest {
+pub(crate) struct IngestRun {
     interfaces: Vec<String>,
     queues: Queues,
     cpus: Vec<usize>,
@@ -126,12 +126,12 @@ pub(crate) struct Ingest {
     wait: Wait,
     destination: Destination,
     rx_ring: u32,
-    output: Wanted,
+    output: OutputConfig,
     duration: Option<Duration>,
     stats: Duration,
 }
 
-impl Ingest {
+impl IngestRun {
     pub(crate) fn of(settings: &Settings, tables: Vec<SinkTable>) -> Self {
         let queues = settings.queues.as_deref().cloned().unwrap_or_default();
         let interfaces = settings.interface.iter().flat_map(Many::values);
@@ -144,26 +144,25 @@ impl Ingest {
             wait: settings.wait.unwrap_or_default().into(),
             destination: settings.destination.unwrap_or_default(),
             rx_ring: settings.rx_ring.as_deref().copied().unwrap_or_default().0,
-            output: Wanted::of(settings, tables),
+            output: OutputConfig::of(settings, tables),
             duration: settings.duration.as_deref().map(|time| time.0),
             stats: settings.stats.as_deref().copied().unwrap_or_default().0,
         }
     }
 
     /// What is wrong with what is read, and how, on any host.
-    pub(crate) fn judge_source(&self) -> anyhow::Result<()> {
+    pub(crate) fn validate_source(&self) -> anyhow::Result<()> {
         self.builder()?.validate().map_err(usage)
     }
 
     /// What is wrong with it on any host.
-    pub(crate) fn judge(&self) -> anyhow::Result<()> {
-        self.judge_source()?;
-        self.output.judge().map(drop)
+    pub(crate) fn validate(&self) -> anyhow::Result<()> {
+        self.validate_source()?;
+        self.output.validate().map(drop)
     }
 
     fn builder(&self) -> Result<EngineBuilder, Usage> {
-        const MISSING: &str =
-            "no interface is named; give one with -i, `mirror -D` lists those that there are";
+        const MISSING: &str = "no interface given; use -i, and `mirror -D` to list the interfaces";
         let (first, others) = self.interfaces.split_first().ok_or_else(|| Usage(MISSING.to_owned()))?;
         let mut builder = Engine::builder(first)
             .queues(self.queues.clone())

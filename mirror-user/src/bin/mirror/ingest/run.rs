@@ -10,33 +10,33 @@ use mirror_user::{
     host::limits::OpenFiles,
 };
 
-use super::{Ingest, usage, watch::watch};
+use super::{IngestRun, usage, watch::watch};
 use crate::{
     conclude::conclude,
     hooks::Threads,
     memory::{self, MIB},
-    outputs::{Opening, Outputs},
-    privileges::{self, Keep},
+    output_config::OutputConfig,
+    outputs::{OpenContext, Outputs},
+    privileges::{self, RetainedCaps},
     sandbox::{Kind, Sandbox},
     signals, terminal, user,
-    wanted::Wanted,
 };
 
-pub(crate) fn run(args: &Ingest) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &IngestRun) -> anyhow::Result<ExitCode> {
     terminal::start_log(args.output.log_verbosity(), args.output.quiet);
-    let streams = args.output.judge()?;
+    let streams = args.output.validate()?;
     let builder = args.builder()?;
     builder.validate().map_err(usage)?;
     // BPF maps count against it before kernel 5.11, a UMEM without CAP_IPC_LOCK. If it does not suffice, the
     // kernel says so.
     if let Err(error) = mirror_user::host::limits::Memlock::raise() {
-        tracing::debug!(%error, "the limit of locked memory stays as it is");
+        tracing::debug!(%error, "cannot raise the limit of locked memory");
     }
-    let user = user::wanted(args.output.relinquish_privileges.as_deref())?;
+    let user = user::to_change_to(args.output.relinquish_privileges.as_deref())?;
     // What a login shell has for a limit suits most runs; what is missing beyond, is counted once the plan is
     // known.
     if let Err(error) = OpenFiles::raise(USUAL_FILES) {
-        tracing::debug!(%error, "the limit of open files stays as it is");
+        tracing::debug!(%error, "cannot raise the limit of open files");
     }
     let mut places = args.output.places()?;
     if args.wait == Wait::BusyPoll {
@@ -44,33 +44,33 @@ pub(crate) fn run(args: &Ingest) -> anyhow::Result<ExitCode> {
     }
     // While all directories can be opened, whoever's they are.
     let sandbox = Sandbox::prepare(args.output.sandbox, &places)?;
-    let engines = Threads::new(Keep::nothing(), &sandbox);
+    let engines = Threads::new(RetainedCaps::nothing(), &sandbox);
     let engine = builder.on_thread_ready(Arc::new(engines.hook(Kind::Worker))).build().map_err(usage)?;
     let needed = files_needed(engine.plan(), &args.output)?;
     if let Some(most) = OpenFiles::raise(needed)?.soft.filter(|most| *most < needed) {
         return Err(anyhow::anyhow!(
-            "this run needs {needed} open files, and may have {most}: raise the limit (`ulimit -n 1024`, in \
-            a unit file `LimitNOFILE=1024`), or read fewer interfaces and queues"
+            "this run needs {needed} open files, and the limit is {most}: raise it (`ulimit -n 1024`, in a \
+            unit file `LimitNOFILE=1024`), or use fewer interfaces and queues"
         ));
     }
     memory::refuse_beyond_limit(engine.plan().umem_bytes(), 1)?;
-    const RAISED: &str = "capabilities cannot be kept for the start";
+    const RAISED: &str = "cannot keep capabilities for the start";
     if let Some(user) = &user {
         privileges::outlast_change_of_user().context(RAISED)?;
         user::change_to(user)?;
     }
-    let keep = Keep::to_end_a_run(args.wait, user.is_some(), args.output.directories())?;
+    let keep = RetainedCaps::to_end_a_run(args.wait, user.is_some(), args.output.directories())?;
     let threads = Threads::new(keep, &sandbox);
     threads.supervise()?;
-    let asked = signals::hear(threads.hook(Kind::Main))?;
-    let opening = Opening {
+    let requests = signals::spawn_listener(threads.hook(Kind::Main))?;
+    let cx = OpenContext {
         threads: &threads,
-        stop: &asked.stop,
+        stop: &requests.stop,
         streams: &streams,
         by_packets: false,
         patient: false,
     };
-    let opened = args.output.open(engine.plan().max_frame(), &opening);
+    let opened = args.output.open(engine.plan().max_frame(), &cx);
     let outputs = user::naming(user.as_ref(), opened)?;
     if user.is_some() {
         privileges::raise().context(RAISED)?;
@@ -81,10 +81,10 @@ pub(crate) fn run(args: &Ingest) -> anyhow::Result<ExitCode> {
         announce(engine.plan(), &outputs, &memory);
     }
     let running = outputs.sinks.iter().cloned().fold(engine, Engine::sink).start().map_err(usage)?;
-    threads.confine(Kind::Main).context("privileges cannot be given up")?;
+    threads.confine(Kind::Main).context("cannot drop privileges")?;
     let (stopper, settings) = (running.stopper(), running.stopper());
-    asked.begun(&outputs, move || stopper.stop(), move || settings.put_settings_back());
-    let report = watch(running, args, &asked, &outputs);
+    requests.started(&outputs, move || stopper.stop(), move || settings.put_settings_back());
+    let report = watch(running, args, &requests, &outputs);
     conclude(&outputs, &report)
 }
 
@@ -93,7 +93,7 @@ const USUAL_FILES: u64 = 1024;
 
 /// How many files a run has open at once, at most while it starts: what is open already, those of the engine
 /// and of signals, and of each interface, queue and output.
-fn files_needed(plan: &Plan, output: &Wanted) -> anyhow::Result<u64> {
+fn files_needed(plan: &Plan, output: &OutputConfig) -> anyhow::Result<u64> {
     /// Netlink, signals, ports.
     const RUN: u64 = 5;
     /// Maps, programs, links, and what they are loaded through; netlink for its addresses.

@@ -12,11 +12,16 @@ use mirror_user::{
     log_limit::LogLimit,
 };
 
-use super::Ingest;
-use crate::{conclude::ALL_ENDED, outputs::Outputs, signals::Asked, status::Status, terminal};
+use super::IngestRun;
+use crate::{conclude::ALL_ENDED, outputs::Outputs, signals::SignalRequests, status::Status, terminal};
 
 /// Watches a run until there is a reason to end it, and ends it.
-pub(super) fn watch(running: Running, args: &Ingest, asked: &Asked, outputs: &Outputs) -> Report {
+pub(super) fn watch(
+    running: Running,
+    args: &IngestRun,
+    requests: &SignalRequests,
+    outputs: &Outputs,
+) -> Report {
     /// How late a signal other than INT and TERM may be heard.
     const GLANCE: Duration = Duration::from_millis(100);
     let end = args.duration.map(|duration| Instant::now() + duration);
@@ -24,19 +29,19 @@ pub(super) fn watch(running: Running, args: &Ingest, asked: &Asked, outputs: &Ou
     let mut links = Links::new();
     loop {
         let now = Instant::now();
-        if end.is_some_and(|end| now >= end) || asked.stop.load(Ordering::Relaxed) {
+        if end.is_some_and(|end| now >= end) || requests.stop.load(Ordering::Relaxed) {
             return running.stop();
         }
         if outputs.are_over() {
             terminal::say!("{}", ALL_ENDED);
             return running.stop();
         }
-        status.tell_if_due(now, || running.report());
+        status.log_if_due(now, || running.report());
         links.log_left_out(now);
-        if asked.statistics.swap(false, Ordering::Relaxed) {
-            status.tell(now, &running.report());
+        if requests.statistics.swap(false, Ordering::Relaxed) {
+            status.print(now, &running.report());
         }
-        if asked.flush.swap(false, Ordering::Relaxed) {
+        if requests.flush.swap(false, Ordering::Relaxed) {
             running.flush();
         }
         let next = [end, status.due()].into_iter().flatten().min();
@@ -48,19 +53,19 @@ pub(super) fn watch(running: Running, args: &Ingest, asked: &Asked, outputs: &Ou
             Some(Event::InterfaceUp { interface }) => links.is_up(&interface),
             Some(Event::QueuesUnread { interface, queues, read, frames }) => {
                 tracing::warn!(
-                    "{interface}: {queues} RX queues, of which {read} are read: what comes by the others \
-                    passes to the host ({frames} frames so far); start mirror again to read them all"
+                    "{interface}: {queues} RX queues, of which {read} are read: frames of the others are \
+                    passed to the kernel ({frames} so far); restart mirror to read all queues"
                 );
             }
             Some(Event::NotLocal { interface, frames }) => {
                 tracing::warn!(
                     "{interface}: every tunnel packet of the last 5 s was addressed to another MAC or IP \
-                    address and went to the host ({frames} so far); if they are meant to be read here (a \
-                    SPAN port, promiscuous mode), start with `--destination any`"
+                    address and passed to the kernel ({frames} so far); to capture such packets (SPAN port, \
+                    promiscuous mode), use `--destination any`"
                 );
             }
             Some(Event::InterfaceDeleted { interface, goes_on: true }) => {
-                tracing::error!("{interface}: the interface was deleted; ingest goes on with the others");
+                tracing::error!("{interface}: the interface was deleted; ingest continues with the others");
             }
             Some(Event::InterfaceDeleted { interface, .. }) => {
                 tracing::error!("{interface}: the interface was deleted");
@@ -68,8 +73,8 @@ pub(super) fn watch(running: Running, args: &Ingest, asked: &Asked, outputs: &Ou
             }
             Some(Event::InterfaceReturned { interface }) => {
                 tracing::warn!(
-                    "{interface}: there is an interface of this name again, which is not read; start mirror \
-                    again to read it"
+                    "{interface}: an interface of this name is back, but is not captured; restart mirror to \
+                    capture it"
                 );
             }
             Some(_) => return running.stop(),
@@ -103,25 +108,25 @@ impl Links {
     /// Logs how many were not.
     fn log_left_out(&mut self, now: Instant) {
         if let Some(lines) = self.limit.left_out(now) {
-            tracing::warn!("{lines} more lines about links that went up and down were not logged");
+            tracing::warn!("{lines} more messages about link changes were suppressed");
         }
     }
 
     fn is_down(&mut self, interface: &str) {
         if self.log() {
-            tracing::warn!("{interface}: the link is down; ingest goes on when it is up again");
+            tracing::warn!("{interface}: the link is down; ingest resumes when it is up");
         }
     }
 
     fn lost_carrier(&mut self, interface: String) {
         if self.begun.elapsed() < Self::RESET && !self.reset.contains_key(&interface) {
             tracing::info!(
-                "{interface}: the link lost its carrier right after the attach, for which some drivers reset \
-                it; ingest begins when it is back"
+                "{interface}: the link lost its carrier right after the attach, as some drivers reset it; \
+                ingest starts when it is back"
             );
             self.reset.insert(interface, false);
         } else if self.log() {
-            tracing::warn!("{interface}: the link has no carrier; ingest goes on when it is back");
+            tracing::warn!("{interface}: the link has no carrier; ingest resumes when it is back");
         }
     }
 
@@ -133,7 +138,7 @@ impl Links {
             }
             _ => {
                 if self.log() {
-                    tracing::warn!("{interface}: the link is up, ingest goes on");
+                    tracing::warn!("{interface}: the link is up; ingest resumes");
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! How far the sandbox goes on this kernel, said once.
+//! What the sandbox covers on this kernel, logged once.
 
 use mirror_user::escape;
 
@@ -7,20 +7,20 @@ use super::{
     writes::{PROMISED, Support, WANTED},
 };
 
-/// Says how far the sandbox goes, or why it does not go far enough.
+/// Logs what the sandbox covers, or fails if that is less than `--sandbox require` needs.
 pub(super) fn announce(
     wanted: SandboxArg,
     support: Support,
     unfiltered: Option<&str>,
     places: &Places,
 ) -> anyhow::Result<()> {
-    const ACCEPT: &str = "or accept what there is with `--sandbox auto`";
+    const ACCEPT: &str = "or use `--sandbox auto`";
     let landlock = covered(support);
     if wanted == SandboxArg::Require {
         match support {
             Support::Abi(abi) if abi >= PROMISED => {}
             Support::Abi(abi) => anyhow::bail!(
-                "--sandbox require: this kernel has Landlock ABI {abi}, and {PROMISED} is needed: run kernel \
+                "--sandbox require: this kernel has Landlock ABI {abi}, and {PROMISED} is needed: use kernel \
                 6.7 or later, {ACCEPT}"
             ),
             Support::Disabled => anyhow::bail!(
@@ -28,7 +28,7 @@ pub(super) fn announce(
                 command line, {ACCEPT}"
             ),
             Support::Missing => anyhow::bail!(
-                "--sandbox require: there is no Landlock on this kernel or in this container: run kernel 6.7 \
+                "--sandbox require: there is no Landlock on this kernel or in this container: use kernel 6.7 \
                 or later with CONFIG_SECURITY_LANDLOCK, {ACCEPT}"
             ),
         }
@@ -50,26 +50,26 @@ pub(super) fn announce(
         let directories = places.command_write.iter().map(|path| format!(" and {}", escape::path(path)));
         let directories: String = directories.collect();
         let ports = match &places.command_connect[..] {
-            [] => "to none".to_owned(),
-            ports => ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+            [] => "no TCP ports".to_owned(),
+            ports => format!("TCP {}", ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
         };
         tracing::info!(
             target: "mirror",
-            "sandbox: commands of -z write beneath the directories of -w{directories}, and connect {ports} \
-            of TCP's ports; --command-write and --command-connect let them do more"
+            "sandbox: commands of -z may write beneath the directories of -w{directories}, and connect to \
+            {ports}; --command-write and --command-connect allow more"
         );
     }
     Ok(())
 }
 
-/// How far this kernel's Landlock goes, in words.
+/// What this kernel's Landlock covers, in words.
 pub(super) fn covered(support: Support) -> String {
     match support {
-        Support::Missing => "no Landlock on this kernel (5.13) or in this container, so nothing but their \
-            user keeps threads and commands of -z from writing elsewhere"
+        Support::Missing => "no Landlock on this kernel (5.13) or in this container: only file permissions \
+            keep threads and commands of -z from writing elsewhere"
             .to_owned(),
-        Support::Disabled => "Landlock is off on this host (`lsm=` on the kernel's command line leaves it \
-            out), so nothing but their user keeps threads and commands of -z from writing elsewhere"
+        Support::Disabled => "Landlock is off on this host (`lsm=` on the kernel's command line omits it): \
+            only file permissions keep threads and commands of -z from writing elsewhere"
             .to_owned(),
         Support::Abi(abi) => match &support.lacks()[..] {
             [] => format!("Landlock ABI {abi}"),

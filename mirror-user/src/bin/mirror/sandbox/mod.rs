@@ -71,13 +71,13 @@ impl Kind {
     fn name(self) -> &'static str {
         match self {
             Self::Main => "the main thread",
-            Self::Supervisor => "the sandbox's own thread",
+            Self::Supervisor => "the sandbox thread",
             Self::Worker => "a worker",
-            Self::Reader => "the thread that reads files",
-            Self::Writer => "a thread that writes a capture",
-            Self::Printer => "a thread that prints",
-            Self::Forwarder => "a thread that forwards",
-            Self::Command => "a command",
+            Self::Reader => "the file reader",
+            Self::Writer => "a capture writer",
+            Self::Printer => "the printer",
+            Self::Forwarder => "a forwarder",
+            Self::Command => "commands of -z",
         }
     }
 }
@@ -140,14 +140,14 @@ impl Sandbox {
             return Ok(());
         }
         let tell = |kind: Kind, call: &str| {
-            tracing::warn!("sandbox: the system call {call} was refused to {}", kind.name());
+            tracing::warn!("sandbox: system call {call} denied to {}", kind.name());
         };
         match Supervisor::start(prepare, tell) {
             Ok(supervisor) => drop(self.supervisor.set(supervisor)),
             Err(error) if self.wanted == SandboxArg::Auto => {
-                tracing::warn!("sandbox: no seccomp: its thread: {error}");
+                tracing::warn!("sandbox: no seccomp: cannot start its thread: {error}");
             }
-            Err(error) => return Err(error).context("--sandbox require: the thread of seccomp"),
+            Err(error) => return Err(error).context("--sandbox require: cannot start the thread of seccomp"),
         }
         Ok(())
     }
@@ -180,8 +180,8 @@ impl Sandbox {
 fn confines(wanted: SandboxArg, places: &Places) -> anyhow::Result<Vec<Confine>> {
     let support = Support::of_this_kernel();
     let filters = Kind::ALL.map(|kind| {
-        refused::available().context("this kernel has no filters")?;
-        calls::filter(kind).context("no filter for this machine")
+        refused::available().context("not on this kernel")?;
+        calls::filter(kind).context("not for this machine")
     });
     let unfiltered =
         filters.iter().find_map(|filter| filter.as_ref().err().map(|error| format!("{error:#}")));

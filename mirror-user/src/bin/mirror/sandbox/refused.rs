@@ -78,7 +78,7 @@ fn supervise(mut woken: PipeReader, new: &Receiver<(Kind, OwnedFd)>, tell: impl 
             Ok(_) => {}
             Err(Errno::EINTR) => continue,
             // Refused calls then return ENOSYS.
-            Err(error) => return tracing::error!(%error, "sandbox: refused calls are no longer told of"),
+            Err(error) => return tracing::error!(%error, "sandbox: denied system calls are no longer logged"),
         }
         let mut events: Vec<_> =
             polled.iter().map(|one| one.revents().unwrap_or(PollFlags::empty())).collect();
@@ -103,7 +103,7 @@ fn supervise(mut woken: PipeReader, new: &Receiver<(Kind, OwnedFd)>, tell: impl 
                     }
                 }
                 Ok(None) => {}
-                Err(error) => tracing::debug!(%error, "sandbox: a refused call"),
+                Err(error) => tracing::debug!(%error, "sandbox: a denied system call"),
             }
             true
         });
@@ -118,18 +118,18 @@ fn name(call: c_int) -> String {
 /// Has a call that waits return, and gives its number, unless the C library means it as a question.
 fn answer(listener: BorrowedFd<'_>) -> io::Result<Option<c_int>> {
     // SAFETY: plain numbers, for which zeros are valid; the kernel insists on them.
-    let mut asked: libc::seccomp_notif = unsafe { mem::zeroed() };
+    let mut request: libc::seccomp_notif = unsafe { mem::zeroed() };
     // SAFETY: this request writes one `seccomp_notif` to the pointer, which is to one that lives until the
     // call returns.
-    let result = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut asked) };
+    let result = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut request) };
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
-    let call = asked.data.nr;
+    let call = request.data.nr;
     // Its flags are behind a pointer, where no filter looks; on ENOSYS the C library goes on with clone(2).
-    let is_a_question = c_long::from(call) == libc::SYS_clone3;
-    let errno = if is_a_question { libc::ENOSYS } else { libc::EPERM };
-    let mut response = libc::seccomp_notif_resp { id: asked.id, val: 0, error: -errno, flags: 0 };
+    let is_query = c_long::from(call) == libc::SYS_clone3;
+    let errno = if is_query { libc::ENOSYS } else { libc::EPERM };
+    let mut response = libc::seccomp_notif_resp { id: request.id, val: 0, error: -errno, flags: 0 };
     // SAFETY: this request reads one `seccomp_notif_resp` from the pointer, which is to one that lives until
     // the call returns.
     let result =
@@ -137,7 +137,7 @@ fn answer(listener: BorrowedFd<'_>) -> io::Result<Option<c_int>> {
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok((!is_a_question).then_some(call))
+    Ok((!is_query).then_some(call))
 }
 
 /// Installs a filter, whose refusals are to be handed on, and gives what they are handed to.

@@ -19,7 +19,7 @@ pub(super) const PROMISED: u32 = 4;
 /// What an ABI added, and the kernel that it came with. `Documentation/userspace-api/landlock.rst`, "Previous
 /// limitations".
 const ADDED: [(u32, &str); 5] = [
-    (2, "renames from one directory to another, which it refuses everywhere (5.19)"),
+    (2, "renames between directories, which it denies everywhere (5.19)"),
     (3, "truncation (6.2)"),
     (4, "TCP (6.7)"),
     (5, "ioctls of devices (6.10)"),

@@ -76,7 +76,7 @@ fn changes(directory: &Path) -> Vec<(&'static str, bool)> {
     let old = at("old");
     let attempts: Vec<(&str, io::Result<()>)> = vec![
         ("open to write", OpenOptions::new().write(true).open(&old).map(drop)),
-        ("empty on opening", OpenOptions::new().write(true).truncate(true).open(&old).map(drop)),
+        ("empty on cx", OpenOptions::new().write(true).truncate(true).open(&old).map(drop)),
         ("truncate", truncate(&old)),
         ("create", File::create_new(at("new")).map(drop)),
         ("make a directory", fs::create_dir(at("made"))),

@@ -9,16 +9,17 @@ use mirror_user::{
 };
 
 use crate::{
-    Usage, places,
+    Usage,
+    output_config::{OutputConfig, SinkTable},
+    places,
     streams::{self, Stream, Streams},
-    wanted::{SinkTable, Wanted},
 };
 
-impl Wanted {
+impl OutputConfig {
     /// What is wrong with it on any host: the one judge of flags, of a configuration file, and of a run
     /// before it opens anything. Of the file system it asks what paths stand for, and have in common. Gives
     /// those of outputs that are no files.
-    pub(crate) fn judge(&self) -> anyhow::Result<Streams> {
+    pub(crate) fn validate(&self) -> anyhow::Result<Streams> {
         self.all().try_for_each(Self::needs)?;
         if self.quiet && self.log_verbosity() > 0 {
             let message = "-q cannot be used with -v; with --print it can, where -v is about packets";
@@ -47,7 +48,7 @@ impl Wanted {
     /// What is about an output that there is not. A value that is the default says nothing.
     pub(crate) fn needs(&self) -> Result<(), Usage> {
         let write = ("-w FILE", self.write.is_some());
-        let packets = ("-w FILE or --print", self.write.is_some() || self.print.is_asked_for());
+        let packets = ("-w FILE or --print", self.write.is_some() || self.print.is_enabled());
         let own = [
             (self.format.is_some(), "--format", write),
             (self.outer, "--outer", packets),
@@ -55,7 +56,7 @@ impl Wanted {
             (self.snap != Snap::default(), "-s", write),
         ];
         let files = self.files.given().map(|(given, flag)| (given, flag, write));
-        let print = ("--print", self.print.is_asked_for());
+        let print = ("--print", self.print.is_enabled());
         let printing = self.print.given().map(|(given, flag)| (given, flag, print));
         let forward = ("--forward TARGET", self.forward.targets().next().is_some());
         let forwarding = self.forward.given().map(|(given, flag)| (given, flag, forward));
@@ -99,7 +100,7 @@ impl Wanted {
         }
         match names.iter().enumerate().find(|(nth, name)| names[..*nth].contains(name)) {
             Some((_, name)) => {
-                Err(Usage(format!("there are two sinks {}; one is enough", escape::line(name))))
+                Err(Usage(format!("there are two sinks {}; names must differ", escape::line(name))))
             }
             None => Ok(()),
         }
@@ -107,7 +108,7 @@ impl Wanted {
 
     /// Standard output carries one thing.
     fn share_stdout(&self, writes: usize) -> Result<(), Usage> {
-        let prints = self.all().filter(|output| output.print.is_asked_for()).count();
+        let prints = self.all().filter(|output| output.print.is_enabled()).count();
         let (message, remedy) = match (writes, prints, self.json) {
             (0, 0, _) | (0, 1, false) => return Ok(()),
             (1, 0, false) => return Ok(()),

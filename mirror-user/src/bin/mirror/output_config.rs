@@ -25,7 +25,7 @@ use crate::{
 
 /// Selection, outputs, and how a run goes.
 #[derive(Debug)]
-pub(crate) struct Wanted {
+pub(crate) struct OutputConfig {
     pub(crate) ports: Vec<u16>,
     pub(crate) vnis: Vec<u32>,
     sources: Vec<IpNet>,
@@ -63,7 +63,7 @@ pub(crate) struct SinkTable {
     /// In the report.
     pub(crate) name: String,
     pub(crate) selection: Selection,
-    pub(crate) output: Wanted,
+    pub(crate) output: OutputConfig,
 }
 
 /// How often a flag was given.
@@ -71,7 +71,7 @@ pub(crate) fn times(count: &Option<Written<Times>>) -> u8 {
     count.as_deref().copied().unwrap_or_default().0
 }
 
-impl Wanted {
+impl OutputConfig {
     /// What settings come to, their defaults among them; the tables of sinks apart.
     pub(crate) fn of(settings: &Settings, tables: Vec<SinkTable>) -> Self {
         let path = |path: &Option<Written<PathBuf>>| path.as_deref().cloned();
@@ -138,9 +138,7 @@ impl Wanted {
             ("--command-connect", self.command_connect.is_some()),
         ] {
             if given && !commands {
-                return Err(
-                    Usage(format!("{flag} is for commands, and there is none; give one with -z")).into()
-                );
+                return Err(Usage(format!("{flag} applies to commands, and none is given with -z")).into());
             }
         }
         for directory in &self.command_write {
@@ -149,7 +147,7 @@ impl Wanted {
                 .with_context(|| format!("--command-write {}", escape::path(directory)))?;
             if !found.is_dir() {
                 return Err(
-                    Usage(format!("--command-write {}: no directory", escape::path(directory))).into()
+                    Usage(format!("--command-write {}: not a directory", escape::path(directory))).into()
                 );
             }
         }
@@ -167,12 +165,12 @@ impl Wanted {
 
     /// How much of itself the run is to log.
     pub(crate) fn log_verbosity(&self) -> u8 {
-        if self.print.is_asked_for() { 0 } else { self.verbose }
+        if self.print.is_enabled() { 0 } else { self.verbose }
     }
 
     /// Whether any packets are printed, as flags and tables have it.
     pub(crate) fn prints(&self) -> bool {
-        self.all().any(|output| output.print.is_asked_for())
+        self.all().any(|output| output.print.is_enabled())
     }
 
     /// Whether packets are printed where a live line would tear them.
@@ -188,7 +186,7 @@ impl Wanted {
     /// Whether packets are written, printed or forwarded by these flags themselves; and to where first.
     pub(crate) fn first_output(&self) -> Option<String> {
         let write = self.write.as_ref().map(|path| escape::path(path).to_string());
-        let write = write.or_else(|| self.print.is_asked_for().then(|| "print".to_owned()));
+        let write = write.or_else(|| self.print.is_enabled().then(|| "print".to_owned()));
         write.or_else(|| self.forward.targets().next())
     }
 
@@ -199,7 +197,7 @@ impl Wanted {
         /// A device with its program and link, or sockets with a UMEM.
         const TARGET: u64 = 5;
         let files = self.writes().count() + usize::from(self.report.is_some());
-        let prints = self.all().filter(|output| output.print.is_asked_for()).count();
+        let prints = self.all().filter(|output| output.print.is_enabled()).count();
         let targets = self.all().map(|output| output.forward.targets().count()).sum::<usize>();
         files as u64 * FILE + prints as u64 + targets as u64 * TARGET
     }
@@ -213,7 +211,7 @@ impl Wanted {
     pub(crate) fn sink_names(&self) -> Vec<String> {
         let mut names = Vec::new();
         names.extend(self.write.is_some().then(|| "pcap".to_owned()));
-        names.extend(self.print.is_asked_for().then(|| "print".to_owned()));
+        names.extend(self.print.is_enabled().then(|| "print".to_owned()));
         names.extend(self.forward.sink_names());
         names
     }
