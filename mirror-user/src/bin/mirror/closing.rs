@@ -1,4 +1,4 @@
-//! The closing lines: the library's, with the flags that matter to them and the captures that were written.
+//! The closing lines: those of the library, with the flags to change, and the captures that were written.
 
 use std::fmt::Write as _;
 
@@ -22,7 +22,7 @@ pub(crate) fn lines(report: &Report, captures: &[Capture]) -> String {
     text
 }
 
-/// What can be done about what a line says.
+/// The flag that changes what a line reports.
 fn hint(field: &str) -> Option<&'static str> {
     Some(match field {
         "passed.not_local" => "see --destination",
@@ -38,8 +38,8 @@ fn hint(field: &str) -> Option<&'static str> {
     })
 }
 
-/// The display filter that selects an origin: in a capture of inner frames its interface, elsewhere its
-/// tunnel.
+/// The display filter that selects an origin: by its interface in a capture of inner frames, by its tunnel
+/// elsewhere.
 fn display_filter(origin: &Origin, capture: Option<&Capture>) -> String {
     match capture {
         Some(Capture { outer: false, pcapng: true, .. }) => {

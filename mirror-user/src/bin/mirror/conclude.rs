@@ -1,4 +1,4 @@
-//! The end of a run: the report where it was asked for, the closing lines, the exit code.
+//! The end of a run: the report, the closing lines, the exit code.
 
 use std::{
     io::{self, Write as _},

@@ -1,4 +1,4 @@
-//! The files of a capture: when one ends and the next begins, what is done with it then.
+//! The files of a capture: rotation, the command of -z, and free space.
 
 use std::{
     path::{Path, PathBuf},
@@ -18,7 +18,7 @@ use crate::{
     output::{given, path},
 };
 
-/// How a capture is spread over files.
+/// How a capture is split into files.
 #[derive(Args, Debug)]
 pub(crate) struct FilesArgs {
     /// Start a new file once one is larger than SIZE before compression: in millions of bytes, or with k, m
@@ -42,7 +42,7 @@ pub(crate) struct FilesArgs {
     /// With --per-origin: how many origins have their own file at a time; the others share one
     #[arg(long, help_heading = "Files", value_name = "COUNT")]
     max_origins: Option<Written<MaxOrigins>>,
-    /// RetainedCaps at least SIZE free on the file system, in the units of -C
+    /// Keep at least SIZE free on the file system, in the units of -C
     #[arg(long, help_heading = "Files", value_name = "SIZE")]
     min_free: Option<Written<Size>>,
     /// What to do when the file system is full, or has less than --min-free
@@ -51,7 +51,7 @@ pub(crate) struct FilesArgs {
 }
 
 impl FilesArgs {
-    /// What was typed.
+    /// Stores the flags that were given.
     pub(crate) fn fill(self, settings: &mut Settings) {
         let Self {
             file_size,
@@ -74,7 +74,7 @@ impl FilesArgs {
     }
 }
 
-/// How a capture is spread over files, as a run takes it.
+/// How a capture is split into files, with defaults applied.
 #[derive(Debug)]
 pub(crate) struct Files {
     file_size: Option<u64>,
@@ -101,7 +101,7 @@ impl Files {
         }
     }
 
-    /// Which of its flags say something.
+    /// Which of its flags differ from their defaults.
     pub(crate) fn given(&self) -> [(bool, &'static str); 8] {
         [
             (self.file_size.is_some(), "-C"),
@@ -115,7 +115,7 @@ impl Files {
         ]
     }
 
-    /// What cannot go together.
+    /// Rejects flags that cannot be combined.
     pub(crate) fn check(&self, stream: Option<&Path>) -> Result<(), Usage> {
         let rotates = self.file_size.is_some() || self.rotate_seconds.is_some();
         if self.file_count.is_some() && !rotates {
@@ -143,17 +143,17 @@ impl Files {
         }
     }
 
-    /// Whether other files follow the first, with numbers behind its name.
+    /// Whether numbered files follow the first.
     pub(crate) fn are_numbered(&self) -> bool {
         self.file_size.is_some() || self.rotate_seconds.is_some()
     }
 
-    /// Lets the process have as many files open as these may be.
+    /// Raises the limit of open files to what these files may need.
     pub(crate) fn allow(&self) -> Result<(), Usage> {
         if self.per_origin { allow_files(u64::from(self.max_origins.0)) } else { Ok(()) }
     }
 
-    /// Sets a capture up accordingly. `on_last` is called when the files of -G are all written.
+    /// Configures a capture accordingly. `on_last` is called when all files of -G are written.
     pub(crate) fn apply(
         &self,
         mut builder: PcapBuilder,
@@ -179,7 +179,7 @@ impl Files {
     }
 }
 
-/// Lets the process have so many files open beside all else, as far as it may.
+/// Raises the limit of open files to this many besides all others, if the hard limit permits.
 fn allow_files(files: u64) -> Result<(), Usage> {
     /// Rings, sockets, maps, standard streams.
     const BESIDE: u64 = 128;

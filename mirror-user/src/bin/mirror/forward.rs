@@ -1,4 +1,4 @@
-//! Forwarding, as the command line and a table have it.
+//! Forwarding, as flags and `[[sink]]` tables configure it.
 
 use std::path::Path;
 
@@ -29,7 +29,7 @@ pub(crate) struct ForwardArgs {
     /// Seed that assigns flows to targets, for runs or hosts that must agree [default: from /etc/machine-id]
     #[arg(long, help_heading = "Output", value_name = "N")]
     forward_seed: Option<Written<Seed>>,
-    /// Add a VLAN tag per VNI to packets for TAP devices and interfaces; VNIs of --vni come first
+    /// Add a VLAN tag per VNI to packets for TAP devices and interfaces; VNIs of --vni get the first ones
     #[arg(long, help_heading = "Output")]
     vlan_per_vni: bool,
     /// Add the Community ID of the flow to each packet of a pcap-over-ip target with format=pcapng
@@ -38,7 +38,7 @@ pub(crate) struct ForwardArgs {
 }
 
 impl ForwardArgs {
-    /// What was typed.
+    /// Stores the flags that were given.
     pub(crate) fn fill(self, settings: &mut Settings) {
         let Self { forward, forward_balance, forward_seed, vlan_per_vni, community_id } = self;
         settings.forward = Many::of(forward);
@@ -49,7 +49,7 @@ impl ForwardArgs {
     }
 }
 
-/// Where inner packets are forwarded to, and how, as a run takes it.
+/// Where inner packets are forwarded to, and how, with defaults applied.
 #[derive(Debug)]
 pub(crate) struct Forwarding {
     forward: Vec<Target>,
@@ -70,7 +70,7 @@ impl Forwarding {
         }
     }
 
-    /// Which of its flags say something.
+    /// Which of its flags differ from their defaults.
     pub(crate) fn given(&self) -> [(bool, &'static str); 4] {
         [
             (self.forward_balance != Balance::default(), "--forward-balance"),
@@ -80,12 +80,12 @@ impl Forwarding {
         ]
     }
 
-    /// What is forwarded to, as it was written.
+    /// The targets, as they were given.
     pub(crate) fn targets(&self) -> impl Iterator<Item = String> {
         self.forward.iter().map(Target::to_string)
     }
 
-    /// The TCP ports that are connected to.
+    /// The TCP ports of targets that connect.
     pub(crate) fn connects(&self) -> impl Iterator<Item = u16> {
         self.forward.iter().filter_map(|target| match target {
             Target::PcapConnect { to, .. } => Some(to.port()),
@@ -93,7 +93,7 @@ impl Forwarding {
         })
     }
 
-    /// In one line, for the user; `None` where nothing is forwarded.
+    /// One line for the user; `None` without targets.
     pub(crate) fn announcement(&self) -> Option<String> {
         let targets: Vec<_> = self.targets().collect();
         let how = match (targets.len(), self.forward_balance) {
@@ -114,12 +114,12 @@ impl Forwarding {
         self.forward.chunks(size)
     }
 
-    /// The names of its sinks.
+    /// The names of its sinks in the report.
     pub(crate) fn sink_names(&self) -> impl Iterator<Item = String> {
         self.groups().map(Forward::name_of)
     }
 
-    /// Sockets that are made in the file system.
+    /// Unix sockets that are created.
     pub(crate) fn sockets(&self) -> impl Iterator<Item = &Path> {
         self.forward.iter().filter_map(|target| match target {
             Target::PcapSocket { path, .. } => Some(path.as_path()),
@@ -127,7 +127,7 @@ impl Forwarding {
         })
     }
 
-    /// What is wrong with it on any host.
+    /// Validates it, as far as that is possible without this host.
     pub(crate) fn check(&self) -> Result<(), Usage> {
         let any = |wanted: fn(&Target) -> bool| self.forward.iter().any(wanted);
         for (wanted, is_taken, flag, by) in [
@@ -153,19 +153,19 @@ impl Forwarding {
             .try_for_each(|builder| builder.validate().map_err(usage))
     }
 
-    /// A group as it is to be set up.
+    /// A group, configured.
     fn builder(&self, targets: &[Target]) -> Option<ForwardBuilder> {
         let (first, others) = targets.split_first()?;
         let mut builder =
             others.iter().cloned().fold(Forward::builder(first.clone()), ForwardBuilder::member);
-        // Those of the targets that know no VLANs or comments go without.
+        // Targets without VLANs or comments are not affected.
         if self.vlan_per_vni && targets.iter().any(Target::takes_vlans) {
             builder = builder.vlan_per_vni([]);
         }
         Some(builder.community_id(self.community_id && targets.iter().any(Target::takes_comments)))
     }
 
-    /// Opens all that is forwarded to. `vnis` are those that get the first VLANs.
+    /// Opens all targets. `vnis` get the first VLANs.
     pub(crate) fn open(
         &self,
         vnis: &[u32],

@@ -1,4 +1,4 @@
-//! `-D`: the interfaces there are.
+//! `-D`: list the interfaces.
 
 use std::{
     io::{self, Write},

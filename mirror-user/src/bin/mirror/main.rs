@@ -79,7 +79,7 @@ enum Command {
     Doctor(doctor::DoctorArgs),
 }
 
-/// Wrong usage: exit code 2, as clap's own.
+/// Bad usage: exit code 2, as with clap.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Usage(pub(crate) String);
@@ -100,7 +100,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The command line, whose help has the defaults of settings.
+/// The command line, with the defaults of settings in its help.
 fn command() -> clap::Command {
     let defaults = toml::Table::try_from(Settings::default().resolve()).unwrap_or_default();
     let with_default = |arg: clap::Arg| {
@@ -120,7 +120,7 @@ fn command() -> clap::Command {
     })
 }
 
-/// Help goes out as it is, what is wrong with flags like all else: they may come from a file.
+/// Prints help unchanged; errors are escaped, because flags may come from a file.
 fn refused(error: &clap::Error) -> ! {
     if !error.use_stderr() {
         error.exit();
@@ -129,19 +129,18 @@ fn refused(error: &clap::Error) -> ! {
     std::process::exit(BAD_USAGE.into())
 }
 
-/// An error with its causes, and with what to do where the system ran out of something and nothing has said
-/// so.
+/// An error with its causes, and with the remedy if the system ran out of something and no cause has one.
 fn with_remedy(error: &anyhow::Error) -> String {
     let told = with_causes(error.as_ref());
     let of_cause = |cause: &(dyn std::error::Error + 'static)| match cause.downcast_ref::<std::io::Error>() {
         Some(error) => error.raw_os_error(),
         None => cause.downcast_ref::<nix::errno::Errno>().map(|errno| *errno as i32),
     };
-    // Where it is text already: as std::io::Error has it.
+    // In text that std::io::Error has formatted.
     let of_text = || told.rsplit_once("(os error ")?.1.split_once(')')?.0.parse().ok();
     let errno = error.chain().find_map(of_cause).or_else(of_text);
     match errno.and_then(mirror_user::host::limits::remedy) {
-        // EAGAIN means other things elsewhere.
+        // EAGAIN has other causes elsewhere.
         Some(_) if errno == Some(nix::errno::Errno::EAGAIN as i32) && !told.contains("thread") => told,
         Some(_) if told.contains("ulimit") => told,
         Some(remedy) => format!("{told}; {remedy}"),

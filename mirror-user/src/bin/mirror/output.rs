@@ -1,4 +1,4 @@
-//! The flags that `ingest` and `replay` share: selection, outputs, and how a run goes.
+//! The flags that `ingest` and `replay` share: selection, outputs, and the course of a run.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use mirror_user::settings::{
 
 use crate::{files::FilesArgs, forward::ForwardArgs, print::PrintArgs, sandbox::SandboxArg};
 
-/// Output and selection, the same for live ingest and for capture files.
+/// Selection and outputs, the same for interfaces and capture files.
 #[derive(Args, Debug)]
 pub(crate) struct OutputArgs {
     /// Read settings from a TOML file, whose keys are the names of flags; see `mirror config --help`
@@ -99,7 +99,7 @@ pub(crate) struct OutputArgs {
 }
 
 impl OutputArgs {
-    /// What was typed.
+    /// Stores the flags that were given.
     pub(crate) fn fill(self, settings: &mut Settings) {
         let Self {
             config: _,
@@ -158,12 +158,12 @@ impl OutputArgs {
     }
 }
 
-/// A flag without a value says something only where it is given.
+/// `None` for a flag that was not given.
 pub(crate) fn given(flag: bool) -> Option<bool> {
     flag.then_some(true)
 }
 
-/// The same of one that may be given several times.
+/// The same for a flag that counts.
 pub(crate) fn times(count: u8) -> Option<Written<Times>> {
     (count > 0).then(|| Times(count).into())
 }

@@ -1,4 +1,4 @@
-//! What is wanted of outputs: settings with their defaults, as a run takes them.
+//! Selection and outputs of a run, with defaults applied.
 
 use std::{
     io::{self, IsTerminal as _},
@@ -23,7 +23,7 @@ use crate::{
     streams,
 };
 
-/// Selection, outputs, and how a run goes.
+/// Selection, outputs, and the course of a run.
 #[derive(Debug)]
 pub(crate) struct OutputConfig {
     pub(crate) ports: Vec<u16>,
@@ -34,7 +34,7 @@ pub(crate) struct OutputConfig {
     /// The words of the filter expression.
     pub(crate) expression: Vec<String>,
     pub(crate) write: Option<PathBuf>,
-    /// By the name, where it is not given.
+    /// Without one, the file name decides.
     pub(crate) format: Option<FileFormat>,
     pub(crate) outer: bool,
     pub(crate) unbuffered: bool,
@@ -57,10 +57,10 @@ pub(crate) struct OutputConfig {
     pub(crate) tables: Vec<SinkTable>,
 }
 
-/// A sink with a selection of its own: a table `[[sink]]`.
+/// A sink with its own selection: a table `[[sink]]`.
 #[derive(Debug)]
 pub(crate) struct SinkTable {
-    /// In the report.
+    /// Its name in the report.
     pub(crate) name: String,
     pub(crate) selection: Selection,
     pub(crate) output: OutputConfig,
@@ -72,7 +72,7 @@ pub(crate) fn times(count: &Option<Written<Times>>) -> u8 {
 }
 
 impl OutputConfig {
-    /// What settings come to, their defaults among them; the tables of sinks apart.
+    /// From resolved settings; the `[[sink]]` tables apart.
     pub(crate) fn of(settings: &Settings, tables: Vec<SinkTable>) -> Self {
         let path = |path: &Option<Written<PathBuf>>| path.as_deref().cloned();
         Self {
@@ -105,7 +105,7 @@ impl OutputConfig {
         }
     }
 
-    /// Which packets are let in.
+    /// Which packets are selected.
     pub(crate) fn selection(&self) -> Result<Selection, Usage> {
         let allow = Allow::all().vnis(self.vnis.iter().copied()).sources(self.sources.iter().copied());
         let compile =
@@ -120,17 +120,17 @@ impl OutputConfig {
         Ok(selection)
     }
 
-    /// The directories in which files will be completed.
+    /// The directories of the files that the run will complete.
     pub(crate) fn directories(&self) -> impl Iterator<Item = &Path> {
         let captures = self.writes().filter(|path| streams::is_file(path));
         captures.chain(self.report.as_deref()).map(hidden_file::directory_of)
     }
 
-    /// What the run writes and where, and what its commands may.
+    /// What the run writes and where, and what its commands may do.
     ///
     /// # Errors
     ///
-    /// What is said of commands contradicts the rest, or names no directory.
+    /// Flags about commands contradict the rest, or name no directory.
     pub(crate) fn places(&self) -> anyhow::Result<Places> {
         let commands = self.all().any(|output| output.files.postrotate_command.is_some());
         for (flag, given) in [
@@ -163,36 +163,36 @@ impl OutputConfig {
         })
     }
 
-    /// How much of itself the run is to log.
+    /// The verbosity of the log.
     pub(crate) fn log_verbosity(&self) -> u8 {
         if self.print.is_enabled() { 0 } else { self.verbose }
     }
 
-    /// Whether any packets are printed, as flags and tables have it.
+    /// Whether any output prints packets, tables included.
     pub(crate) fn prints(&self) -> bool {
         self.all().any(|output| output.print.is_enabled())
     }
 
-    /// Whether packets are printed where a live line would tear them.
+    /// Whether packets are printed to a terminal, where they would break the live line.
     pub(crate) fn prints_to_terminal(&self) -> bool {
         self.prints() && io::stdout().is_terminal()
     }
 
-    /// What is said of outputs by flags, and by each table.
+    /// The outputs of flags, and of each table.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Self> {
         iter::once(self).chain(self.tables.iter().map(|table| &table.output))
     }
 
-    /// Whether packets are written, printed or forwarded by these flags themselves; and to where first.
+    /// The first output of these flags, if there is one: capture, text or target.
     pub(crate) fn first_output(&self) -> Option<String> {
         let write = self.write.as_ref().map(|path| escape::path(path).to_string());
         let write = write.or_else(|| self.print.is_enabled().then(|| "print".to_owned()));
         write.or_else(|| self.forward.targets().next())
     }
 
-    /// How many files its outputs have open at once, beside those of `--per-origin` and of readers.
+    /// How many files its outputs have open at once, without those of `--per-origin` and of readers.
     pub(crate) fn files_needed(&self) -> u64 {
-        /// A file, and its directory.
+        /// A file and its directory.
         const FILE: u64 = 2;
         /// A device with its program and link, or sockets with a UMEM.
         const TARGET: u64 = 5;
@@ -202,12 +202,12 @@ impl OutputConfig {
         files as u64 * FILE + prints as u64 + targets as u64 * TARGET
     }
 
-    /// Where captures are written to, from flags and tables.
+    /// The paths of captures, from flags and tables.
     pub(crate) fn writes(&self) -> impl Iterator<Item = &Path> {
         self.all().filter_map(|output| output.write.as_deref())
     }
 
-    /// The names that its sinks have in the report.
+    /// The names of its sinks in the report.
     pub(crate) fn sink_names(&self) -> Vec<String> {
         let mut names = Vec::new();
         names.extend(self.write.is_some().then(|| "pcap".to_owned()));

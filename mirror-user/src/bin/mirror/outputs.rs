@@ -1,4 +1,4 @@
-//! The outputs of a run, opened.
+//! The open outputs of a run.
 
 use std::{
     path::{Path, PathBuf},
@@ -29,54 +29,54 @@ use crate::{
     validate::in_table,
 };
 
-/// What outputs are opened with.
+/// What outputs need to be opened.
 pub(crate) struct OpenContext<'r> {
     /// What their threads do first.
     pub(crate) threads: &'r Threads,
-    /// Set when all files are written that were asked for, and when the run is to end.
+    /// Set when the last file of -W is written, and when the run is to stop.
     pub(crate) stop: &'r Arc<AtomicBool>,
-    /// What outputs name that is no file.
+    /// The outputs that are streams.
     pub(crate) streams: &'r Streams,
-    /// Files rotate by the times of packets.
+    /// Files rotate by packet timestamps.
     pub(crate) by_packets: bool,
-    /// Whether readers that are behind are waited for: over capture files nothing is lost by that.
+    /// Whether slow readers are waited for: over capture files, nothing is lost by that.
     pub(crate) patient: bool,
 }
 
-/// The sinks of a run and what outlives it.
+/// The sinks of a run, and what outlives them.
 pub(crate) struct Outputs {
     pub(crate) sinks: Vec<Arc<dyn SinkFactory>>,
-    /// Those of them that packets go out by.
+    /// Those of them that write, print or forward packets.
     outputs: Vec<Arc<dyn SinkFactory>>,
     on_output_end: OnOutputEnd,
-    /// Bytes of memory each worker's sinks take.
+    /// Memory that the sinks of each worker take, in bytes.
     pub(crate) memory_per_worker: usize,
     pub(crate) report: Option<Arc<HiddenFile>>,
     pub(crate) json: bool,
     captures: Vec<Capture>,
     pub(crate) postrotate: Option<Postrotate>,
     prints: bool,
-    /// What is forwarded where, in words.
+    /// One line per output that forwards.
     forwards: Vec<String>,
-    /// Whether anybody reads what is streamed.
+    /// Whether streams have readers.
     readers: Vec<Readers>,
 }
 
-/// A capture as the closing lines speak of it.
+/// A capture, for the closing lines.
 #[derive(Clone, Debug)]
 pub(crate) struct Capture {
     /// `None` for standard output.
     pub(crate) path: Option<PathBuf>,
-    /// The same: what knows its files.
+    /// Gives the files it has completed. `None` for standard output.
     pub(crate) rotator: Option<Rotator>,
-    /// Whether its packets tell their origin only by the outer headers.
+    /// Whether packets have their outer headers, which alone identify the origin.
     pub(crate) outer: bool,
-    /// Whether it names an interface for each origin.
+    /// Whether it has an interface for each origin.
     pub(crate) pcapng: bool,
 }
 
 impl OutputConfig {
-    /// Opens everything that is written to, which has been [judged](Self::validate).
+    /// Opens all outputs, which have been [validated](Self::validate).
     pub(crate) fn open(&self, max_frame: usize, cx: &OpenContext<'_>) -> anyhow::Result<Outputs> {
         for output in self.all() {
             output.files.allow()?;
@@ -114,8 +114,7 @@ impl OutputConfig {
         Ok(outputs)
     }
 
-    /// Opens what packets are written to, printed to and forwarded to; `dressed` makes of each the sink of
-    /// the run.
+    /// Opens the outputs of these flags; `dressed` turns each into a sink of the run.
     fn add_sinks(
         &self,
         outputs: &mut Outputs,
@@ -135,7 +134,7 @@ impl OutputConfig {
         }
         {
             outputs.forwards.extend(self.forward.announcement());
-            // Devices and raw sockets take rights that files are not to be opened with.
+            // Devices and raw sockets need capabilities that files must not be opened with.
             let forwards =
                 privileges::raised(|| self.forward.open(&self.vnis, max_frame, cx.patient, cx.threads))?;
             for forward in forwards {
@@ -147,7 +146,7 @@ impl OutputConfig {
         Ok(())
     }
 
-    /// The capture that is asked for, opened, and what the closing lines say of it.
+    /// The capture of these flags, opened, and its data for the closing lines.
     fn capture(
         &self,
         cx: &OpenContext<'_>,
@@ -189,7 +188,7 @@ impl Outputs {
         &self.captures
     }
 
-    /// Whether the run is to end, because there is no output left that may ever take a packet.
+    /// Whether the run is to stop, because every output has failed or ended for good.
     pub(crate) fn are_over(&self) -> bool {
         let is_over = |output: &Arc<dyn SinkFactory>| output.halted().is_some_and(|halt| halt.is_final());
         self.on_output_end == OnOutputEnd::Stop
@@ -197,7 +196,7 @@ impl Outputs {
             && self.outputs.iter().all(is_over)
     }
 
-    /// What has files rotated.
+    /// The handles that rotate files.
     pub(crate) fn rotators(&self) -> Vec<Rotator> {
         self.captures.iter().filter_map(|capture| capture.rotator.clone()).collect()
     }
@@ -207,38 +206,38 @@ impl Outputs {
         self.prints
     }
 
-    /// What is forwarded where, in words.
+    /// One line per output that forwards.
     pub(crate) fn forwards(&self) -> &[String] {
         &self.forwards
     }
 
-    /// Streams that nobody has come to read yet.
+    /// Streams that have had no reader yet.
     pub(crate) fn without_readers(&self) -> impl Iterator<Item = &sink::forward::Target> {
         self.readers.iter().flat_map(Readers::missing)
     }
 
-    /// The report's file, under its hidden name until it is complete.
+    /// The report's file, which has a hidden name until it is complete.
     pub(crate) fn report(&self) -> Option<Arc<HiddenFile>> {
         self.report.clone()
     }
 }
 
-/// A report that was never written is nothing to keep.
+/// Removes a report that was never written.
 impl Drop for Outputs {
     fn drop(&mut self) {
         if let Some(hidden) = &self.report {
-            // One that cannot be removed is empty, hidden, and in nobody's way.
+            // If that fails, an empty hidden file remains.
             let _ = hidden.remove_if_empty();
         }
     }
 }
 
-/// The report's file, which may take the place of an earlier report's and of nothing else.
+/// Creates the report's file, which may replace an earlier report and nothing else.
 fn create_report(path: &Path) -> Result<HiddenFile, HiddenFileError> {
     HiddenFile::create_over(path, Report::begins)
 }
 
-/// What a name asks for: classic pcap by its ending, in front of that of a compressed file.
+/// The format that a file name implies: classic pcap for .pcap, .pcap.gz and .pcap.zst, else pcapng.
 fn format_of(path: &Path) -> FileFormat {
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
     let name = name.strip_suffix(b".gz").or_else(|| name.strip_suffix(b".zst")).unwrap_or(name);

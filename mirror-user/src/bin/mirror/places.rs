@@ -1,4 +1,4 @@
-//! Where outputs go: what a path stands for, and not how it is written.
+//! Finds outputs that would write to the same file.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -15,11 +15,11 @@ pub(crate) struct Output<'a> {
     /// The flag that names it.
     pub(crate) flag: &'static str,
     pub(crate) path: &'a Path,
-    /// Whether others follow it, whose names have a number behind.
+    /// Whether numbered files follow it.
     pub(crate) is_series: bool,
 }
 
-/// No two outputs write one file: the second would find it taken, at the start or only at its end.
+/// Rejects two outputs to the same file: the second would fail, at its start or only at its end.
 pub(crate) fn distinct(outputs: &[Output<'_>]) -> Result<(), Usage> {
     let places: Vec<_> = outputs.iter().map(|output| Place::of(output.path)).collect();
     for (nth, (output, place)) in outputs.iter().zip(&places).enumerate() {
@@ -42,14 +42,14 @@ pub(crate) fn distinct(outputs: &[Output<'_>]) -> Result<(), Usage> {
     Ok(())
 }
 
-/// Tells a file from all others, also one that is not there yet.
+/// The identity of a file, which need not exist yet.
 #[derive(Debug, PartialEq)]
 struct Place {
     directory: Directory,
     name: OsString,
-    /// What has the name already: a pipe may have several.
+    /// The file that has the name already; hard links give one file several names.
     there: Option<Id>,
-    /// A device such as `/dev/null` takes what anybody writes.
+    /// Devices such as `/dev/null` may be written to by several outputs.
     is_device: bool,
 }
 
@@ -60,10 +60,10 @@ type Id = (u64, u64);
 enum Directory {
     There {
         id: Id,
-        /// Whether names that differ by case alone are one name in it.
+        /// Whether names that differ only by case are the same file.
         folds_case: bool,
     },
-    /// It is not there, so nothing can be written in it: as it is written, less what says nothing.
+    /// It does not exist, so nothing can be written to it: its normalized path.
     Nowhere(PathBuf),
 }
 
@@ -87,7 +87,7 @@ impl Place {
             || (self.directory == other.directory && self.folded(&self.name) == self.folded(&other.name))
     }
 
-    /// Whether its name is that of the other with a number behind, before the ending of a compressed one.
+    /// Whether its name is that of the other with a number appended, before .gz or .zst.
     fn follows(&self, first: &Self) -> bool {
         let (name, first_name) = (self.folded(&self.name), self.folded(&first.name));
         let (Some(name), Some(first_name)) = (name.to_str(), first_name.to_str()) else { return false };
@@ -106,7 +106,7 @@ impl Place {
     }
 }
 
-/// Without `.` and, as far as that can be told, `..`.
+/// Without `.` and, as far as possible without the file system, `..`.
 fn normal(path: &Path) -> PathBuf {
     let mut all = std::env::current_dir().unwrap_or_default();
     for component in path.components() {
@@ -143,8 +143,8 @@ fn is_device(_: &Path) -> bool {
     false
 }
 
-/// Whether names in a directory are compared without their case: by its kind of file system, or by an
-/// attribute of its own (`chattr +F`).
+/// Whether names in a directory are case-insensitive: by its file system, or by an attribute of the directory
+/// (`chattr +F`).
 #[cfg(target_os = "linux")]
 fn folds_case(directory: &Path) -> bool {
     use rustix::fs::{Mode, OFlags, fstatfs, ioctl_getflags, open};
@@ -163,7 +163,7 @@ fn folds_case(directory: &Path) -> bool {
     has_attribute || FOLDING.contains(&kind)
 }
 
-/// Elsewhere that is the rule.
+/// Other systems are case-insensitive by default.
 #[cfg(not(target_os = "linux"))]
 fn folds_case(_: &Path) -> bool {
     true

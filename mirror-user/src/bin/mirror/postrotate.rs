@@ -1,4 +1,4 @@
-//! The command of -z: run for each file that is complete, beside the capture and behind everything else.
+//! The command of -z: run for each completed file, at the lowest priority.
 
 use std::{
     collections::HashSet,
@@ -21,9 +21,9 @@ use mirror_user::escape;
 
 use crate::terminal;
 
-/// Commands that run at the same time at most; further files wait for their turn.
+/// How many commands run at the same time; further files wait.
 const AT_ONCE: usize = 4;
-/// How long the end of a run waits for them.
+/// How long the end of a run waits for commands.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The lowest priority, setpriority(2).
 const LOWEST: i32 = 19;
@@ -34,18 +34,18 @@ struct Job {
     file: PathBuf,
 }
 
-/// The threads that run commands, one each at a time.
+/// The threads that run commands, each one at a time.
 pub(crate) struct Postrotate {
     /// `None` ends one thread.
     jobs: Sender<Option<Job>>,
-    /// Nothing is ever sent: it is disconnected when the last thread has ended.
+    /// Disconnected when the last thread has ended; nothing is sent.
     ended: Receiver<()>,
     counts: Arc<Counts>,
 }
 
 #[derive(Default)]
 struct Counts {
-    /// Files that still wait, or whose command runs.
+    /// Files whose command waits or runs.
     open: Mutex<HashSet<PathBuf>>,
     failed: AtomicU64,
 }
@@ -57,8 +57,7 @@ impl Counts {
 }
 
 impl Postrotate {
-    /// Starts the threads, each of which first does what `prepare` says: what it may do then, its commands
-    /// may.
+    /// Starts the threads. Each first calls `prepare`, whose restrictions its commands inherit.
     pub(crate) fn start(
         prepare: impl Fn() -> io::Result<()> + Clone + Send + 'static,
     ) -> anyhow::Result<Self> {
@@ -75,7 +74,8 @@ impl Postrotate {
                 .name("mirror-z".to_owned())
                 .spawn(move || {
                     let _alive = alive;
-                    // Of this thread alone, and of what it starts; last, for the run's start waits for this.
+                    // For this thread and its children only; last, because the start of the run waits until
+                    // here.
                     let lower =
                         || rustix::process::setpriority_process(None, LOWEST).map_err(io::Error::from);
                     let prepared = prepare().and_then(|()| lower());
@@ -102,23 +102,23 @@ impl Postrotate {
         Ok(Self { jobs, ended, counts })
     }
 
-    /// What is to be called with each file. It never waits.
+    /// Called with each completed file. Never blocks.
     pub(crate) fn hook(&self, command: &Path) -> impl FnMut(&Path) + Send + use<> {
         let (jobs, counts, command) = (self.jobs.clone(), Arc::clone(&self.counts), command.to_owned());
         move |file| {
             counts.open().insert(file.to_owned());
-            // The threads end after the last file only.
+            // The threads end only after the last file.
             drop(jobs.send(Some(Job { command: command.clone(), file: file.to_owned() })));
         }
     }
 
-    /// Tells whether a file still waits for its command, or for its end.
+    /// Whether the command of a file waits or runs.
     pub(crate) fn keeps(&self) -> impl Fn(&Path) -> bool + Send + use<> {
         let counts = Arc::clone(&self.counts);
         move |file| counts.open().contains(file)
     }
 
-    /// Waits until the command has ended for every file, bounded, and says whether it went well for all.
+    /// Waits, for a limited time, until all commands have ended, and returns whether all succeeded.
     pub(crate) fn finish(&self) -> bool {
         for _ in 0..AT_ONCE {
             drop(self.jobs.send(None));
@@ -142,9 +142,9 @@ impl Job {
         let mut child = Command::new(&self.command)
             .arg(self.operand())
             .stdin(Stdio::null())
-            // Standard output carries one thing, and it is not this.
+            // Standard output is reserved for packets or the report.
             .stdout(stderr()?)
-            // Ctrl-C ends the capture, and what is to be done with its files still is.
+            // Ctrl-C ends the capture, but not the commands.
             .process_group(0)
             .spawn()
             .context("cannot be run")?;

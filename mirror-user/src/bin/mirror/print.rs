@@ -1,4 +1,4 @@
-//! `--print` and what goes with it: packets as text, with tcpdump's letters.
+//! `--print` and its flags, with tcpdump's letters.
 
 use clap::{ArgAction, Args};
 use mirror_user::settings::Settings;
@@ -11,7 +11,7 @@ use crate::{
     sandbox::Kind,
 };
 
-/// What of a packet is printed.
+/// What is printed of each packet.
 #[derive(Args, Debug)]
 pub(crate) struct PrintArgs {
     /// Print the inner packets to standard output, one line each, as tcpdump -n does; -v, -vv and -vvv then
@@ -40,7 +40,7 @@ pub(crate) struct PrintArgs {
 }
 
 impl PrintArgs {
-    /// What was typed.
+    /// Stores the flags that were given.
     pub(crate) fn fill(self, settings: &mut Settings) {
         let Self { print, link, hex, hexascii, ascii, timestamps, absolute } = self;
         settings.print = given(print);
@@ -53,7 +53,7 @@ impl PrintArgs {
     }
 }
 
-/// What of a packet is printed, as a run takes it.
+/// What is printed of each packet, with defaults applied.
 #[derive(Debug)]
 pub(crate) struct Printing {
     print: bool,
@@ -78,7 +78,7 @@ impl Printing {
         }
     }
 
-    /// Which of its flags say something without effect where nothing is printed.
+    /// Which of its flags were given that have no effect without --print.
     pub(crate) fn given(&self) -> [(bool, &'static str); 5] {
         [
             (self.link, "-e"),
@@ -94,7 +94,7 @@ impl Printing {
         self.print
     }
 
-    /// The printer, opened.
+    /// Opens the printer.
     pub(crate) fn open(&self, verbosity: u8, outer: bool, threads: &Threads) -> Result<Print, PrintError> {
         let style = self.style().verbosity(verbosity).outer(outer);
         Print::builder(style).on_thread_start(threads.or_panic(Kind::Printer)).build()
@@ -109,7 +109,7 @@ impl Printing {
             4 => Time::Date,
             _ => Time::SinceFirst,
         };
-        // Of several, tcpdump takes this one first.
+        // tcpdump's order of precedence.
         let (dump, times) = match (self.hexascii, self.hex, self.ascii) {
             (0, 0, 0) => (Dump::None, 0),
             (0, 0, times) => (Dump::Ascii, times),

@@ -1,5 +1,4 @@
-//! Root only as long as needed: every thread gives up its capabilities before its first frame, and confines
-//! itself.
+//! Root only as long as needed: every thread drops its capabilities before its first frame.
 
 use std::{io, os::unix::fs::MetadataExt as _, path::Path};
 
@@ -12,14 +11,14 @@ use nix::unistd::{getegid, geteuid};
 /// Since 5.19 maps are read through their descriptor alone (kernel commit c8644cd0efe7).
 const MAPS_BY_DESCRIPTOR: KernelVersion = KernelVersion { major: 5, minor: 19, patch: 0 };
 
-/// The capabilities that a thread keeps.
+/// The capabilities that a thread retains.
 #[derive(Clone, Debug)]
 pub(crate) struct RetainedCaps(CapsHashSet);
 
 impl RetainedCaps {
-    /// What the threads that end a run need: the main thread, the one that hears signals, and the one that
-    /// writes the capture. Files are completed in `directories`, which are held open until then; not where
-    /// root has changed to another user, who is to write with rights of his own.
+    /// For the threads that end a run: the main thread, the signal thread, and capture writers. They complete
+    /// files in `directories`, for which root may need CAP_DAC_OVERRIDE; not after a change of user, who must
+    /// be able to write there.
     pub(crate) fn to_end_a_run<'a>(
         wait: Wait,
         changed_user: bool,
@@ -30,17 +29,17 @@ impl RetainedCaps {
             keep.insert(Capability::CAP_BPF);
         }
         if wait == Wait::BusyPoll {
-            // To put the interface's settings back at the end.
+            // To restore the interface's settings at the end.
             keep.insert(Capability::CAP_NET_ADMIN);
             if changed_user {
-                // They are files of root's.
+                // Their files belong to root.
                 keep.insert(Capability::CAP_DAC_OVERRIDE);
             }
         }
         Ok(Self(keep))
     }
 
-    /// The same of a run that has no interface.
+    /// The same for a run without interfaces.
     pub(crate) fn to_complete_files<'a>(
         changed_user: bool,
         directories: impl Iterator<Item = &'a Path>,
@@ -48,28 +47,28 @@ impl RetainedCaps {
         let mut keep = CapsHashSet::new();
         for directory in directories.filter(|_| !changed_user) {
             if !writable_by_mode(directory).with_context(|| format!("{}", escape::path(directory)))? {
-                // To give a file its final name where only root's override may.
+                // Only CAP_DAC_OVERRIDE lets root give a file its final name here.
                 keep.insert(Capability::CAP_DAC_OVERRIDE);
             }
         }
         Ok(Self(keep))
     }
 
-    /// What it takes to open a file for reading that its mode keeps from this user.
+    /// To open files for reading whose mode does not let this user.
     pub(crate) fn to_read_others_files() -> Self {
         Self([Capability::CAP_DAC_READ_SEARCH].into())
     }
 
-    /// What the engine's own threads need, the workers among them, which parse what strangers send: nothing.
+    /// For the engine's threads, workers included, which parse untrusted packets: none.
     pub(crate) fn nothing() -> Self {
         Self(CapsHashSet::new())
     }
 
-    /// Gives up all other capabilities of the calling thread, for itself and for whatever it might execute.
+    /// Drops all other capabilities of the calling thread, also for programs it executes.
     pub(crate) fn drop_others(&self) -> io::Result<()> {
         let held = caps::read(None, CapSet::Permitted).map_err(io::Error::other)?;
         let keep: CapsHashSet = self.0.intersection(&held).copied().collect();
-        // It takes one to give others up, and after a change of user none is effective.
+        // Dropping needs CAP_SETPCAP, and after a change of user nothing is effective.
         caps::set(None, CapSet::Effective, &held).map_err(io::Error::other)?;
         if held.contains(&Capability::CAP_SETPCAP) {
             for capability in caps::runtime::thread_all_supported().difference(&keep) {
@@ -85,19 +84,19 @@ impl RetainedCaps {
     }
 }
 
-/// Has the change to another user leave this thread what the engine still needs. None of it is effective
-/// until [`raise`], so that files are opened with the user's own rights.
+/// Retains the permitted capabilities over the change of user. None is effective until [`raise`], so that
+/// files are opened with the user's own permissions.
 pub(crate) fn outlast_change_of_user() -> io::Result<()> {
     nix::sys::prctl::set_keepcaps(true).map_err(io::Error::from)
 }
 
-/// Makes effective what this thread was left.
+/// Makes all permitted capabilities of this thread effective.
 pub(crate) fn raise() -> io::Result<()> {
     let held = caps::read(None, CapSet::Permitted).map_err(io::Error::other)?;
     caps::set(None, CapSet::Effective, &held).map_err(io::Error::other)
 }
 
-/// Does something with all that this thread has, effective or not.
+/// Runs an action with all permitted capabilities effective.
 pub(crate) fn raised<T>(action: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
     let before = caps::read(None, CapSet::Effective)?;
     raise()?;
@@ -106,7 +105,7 @@ pub(crate) fn raised<T>(action: impl FnOnce() -> anyhow::Result<T>) -> anyhow::R
     result
 }
 
-/// Does something with no capability in effect: as this thread can once they are given up.
+/// Runs an action without effective capabilities, as the thread will be once they are dropped.
 pub(crate) fn without_any<T>(action: impl FnOnce() -> T) -> io::Result<T> {
     let before = caps::read(None, CapSet::Effective).map_err(io::Error::other)?;
     caps::set(None, CapSet::Effective, &CapsHashSet::new()).map_err(io::Error::other)?;
@@ -115,7 +114,7 @@ pub(crate) fn without_any<T>(action: impl FnOnce() -> T) -> io::Result<T> {
     Ok(result)
 }
 
-/// Whether the mode bits alone let this process write in a directory.
+/// Whether the mode bits alone let this process write to a directory.
 fn writable_by_mode(directory: &Path) -> io::Result<bool> {
     const WRITE_AND_SEARCH: u32 = 0o3;
     let directory = directory.metadata()?;

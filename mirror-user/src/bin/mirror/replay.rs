@@ -1,4 +1,4 @@
-//! `mirror replay`: outer frames out of capture files, through the same pipeline. Needs no root.
+//! `mirror replay`: outer frames from capture files, through the same pipeline. Needs no root.
 
 #[cfg(feature = "af-xdp")]
 use std::sync::atomic::AtomicBool;
@@ -69,13 +69,13 @@ Signals: INT and TERM stop the run cleanly, a second one stops it at once. HUP s
 a new capture file; without a file it acts as INT. USR1 prints statistics. USR2
 flushes buffered packets.";
 
-/// What a file is read into (a block of pcapng), and fragments.
+/// Read buffers (a block of pcapng), and reassembly.
 const READING: u64 = 32 * MIB + mirror_user::reassembly::MEMORY as u64;
-/// Main, signals, and one of an output.
+/// Main, signals, and one thread of an output.
 const THREADS: u64 = 2;
 
 impl ReplayArgs {
-    /// What was typed.
+    /// Stores the flags that were given.
     pub(crate) fn settings(self) -> Settings {
         let Self { read, output, wait_reader } = self;
         let mut settings = Settings::default();
@@ -86,7 +86,7 @@ impl ReplayArgs {
     }
 }
 
-/// What a run does.
+/// A replay, with defaults applied.
 #[derive(Debug)]
 pub(crate) struct ReplayRun {
     read: Vec<PathBuf>,
@@ -103,12 +103,12 @@ impl ReplayRun {
         }
     }
 
-    /// What is wrong with what is read, on any host.
+    /// Validates the source and its selection, without this host.
     pub(crate) fn validate_source(&self) -> anyhow::Result<()> {
         self.builder()?.validate().map_err(usage)
     }
 
-    /// What is wrong with it on any host.
+    /// Validates all of it, without this host.
     pub(crate) fn validate(&self) -> anyhow::Result<()> {
         self.validate_source()?;
         self.output.validate().map(drop)
@@ -116,7 +116,7 @@ impl ReplayRun {
 
     fn builder(&self) -> Result<ReplayBuilder, Usage> {
         let words = &self.output.expression;
-        // Before it is compiled, which may take such a name for a host's and look it up.
+        // Before it is compiled: the compiler may look such a name up as a host name.
         let selection = match missing_flag(words.iter().filter(|word| is_named_as_capture(word))) {
             Some(usage) => Err(usage),
             None => self.output.selection().map_err(|usage| {
@@ -140,12 +140,12 @@ pub(crate) fn run(args: &ReplayRun) -> anyhow::Result<ExitCode> {
     let user = user::to_change_to(args.output.relinquish_privileges.as_deref())?;
     let places = args.output.places()?;
     let unreadable = unreadable(&args.read)?;
-    // Another user, or root without its capabilities, may not be able to read them.
+    // Another user, or root without capabilities, may not be able to open them later.
     let builder = builder.hold_open(user.is_some() || unreadable.files);
     memory::refuse_beyond_limit(READING, 1)?;
-    // Before anything is created: what cannot be read leaves nothing behind.
+    // Before anything is created: a file that cannot be read leaves nothing behind.
     let replay = builder.build().map_err(usage)?;
-    // While all directories can be opened, whoever's they are.
+    // While all directories can still be opened.
     let sandbox = Sandbox::prepare(args.output.sandbox, &places)?;
     if let Some(user) = &user {
         // For the devices that are forwarded to.
@@ -177,7 +177,7 @@ pub(crate) fn run(args: &ReplayRun) -> anyhow::Result<ExitCode> {
     requests.on_flush(move || flusher.flush());
     let on_stop = ending.clone();
     requests.started(&outputs, move || on_stop.stop(), || {});
-    // What has come before.
+    // A signal may have come before.
     if requests.stop.load(Ordering::Relaxed) {
         ending.stop();
     }
@@ -187,13 +187,13 @@ pub(crate) fn run(args: &ReplayRun) -> anyhow::Result<ExitCode> {
     Ok(if waited_in_vain { ExitCode::from(FAILED) } else { code })
 }
 
-/// Waits until somebody reads what is streamed: a file is over soon, and what nobody reads is lost. Whether
-/// the wait was ended by a signal, and nothing is to be read.
+/// Waits until each stream has a reader, because a replay is short and packets without a reader are lost.
+/// Returns whether a signal ended the wait, so that nothing is read.
 fn wait_for_readers(args: &ReplayRun, outputs: &Outputs, stop: &AtomicBool) -> bool {
     const GLANCE: Duration = Duration::from_millis(20);
     let start = Instant::now();
     let shown = |target: &Target| escape::line(&target.to_string()).into_owned();
-    // Those that it goes to are to be there already.
+    // Targets that connect need a reader that listens already.
     let missing =
         || outputs.without_readers().filter(|target| args.wait_reader.is_some() || target.listens());
     if !args.output.quiet {
@@ -222,7 +222,7 @@ fn wait_for_readers(args: &ReplayRun, outputs: &Outputs, stop: &AtomicBool) -> b
     false
 }
 
-/// What is said of files that stand where a filter expression does.
+/// The error if a capture file is among the words of the filter expression.
 fn missing_flag<'w>(mut files: impl Iterator<Item = &'w String>) -> Option<Usage> {
     let file = files.next()?;
     Some(Usage(format!(
@@ -231,16 +231,15 @@ fn missing_flag<'w>(mut files: impl Iterator<Item = &'w String>) -> Option<Usage
     )))
 }
 
-/// Whether a word ends as the name of a capture does, and no filter expression.
+/// Whether a word ends like the name of a capture file.
 fn is_named_as_capture(word: &str) -> bool {
     let name = word.strip_suffix(".gz").or_else(|| word.strip_suffix(".zst")).unwrap_or(word);
     name.len() < word.len() || [".pcap", ".pcapng", ".cap"].iter().any(|ending| name.ends_with(ending))
 }
 
-/// Runs a replay on a thread of its own, which is confined to reading, and confines this one to ending the
-/// run.
+/// Runs the replay on a thread that is confined to reading, and confines this one to ending the run.
 fn read_through(replay: Replay, threads: &Threads, outputs: &Outputs) -> anyhow::Result<Report> {
-    /// How often it is looked whether there is an output left.
+    /// How often to check whether an output is left.
     const LOOK: Duration = Duration::from_millis(100);
     let (done, is_done) = mpsc::channel();
     let (confine, stop) = (threads.hook(Kind::Reader), replay.stop_handle());
@@ -248,7 +247,7 @@ fn read_through(replay: Replay, threads: &Threads, outputs: &Outputs) -> anyhow:
         .name("mirror-replay".to_owned())
         .spawn(move || {
             let report = confine().map_err(anyhow::Error::from).and_then(|()| Ok(replay.run()?));
-            // Whoever started it waits.
+            // The starting thread waits.
             drop(done.send(report));
         })
         .context("cannot start the reader thread")?;
@@ -261,14 +260,14 @@ fn read_through(replay: Replay, threads: &Threads, outputs: &Outputs) -> anyhow:
                 terminal::say!("{}", ALL_ENDED);
             }
             Err(RecvTimeoutError::Timeout) => {}
-            // It has panicked outside of all sinks, and said so.
+            // It panicked outside of all sinks, and its message is on standard error.
             Err(error) => return Err(error).context("the reader thread panicked"),
         }
     }
 }
 
-/// Whether there are files that this user, root, can read only by its capabilities: regular ones, and others,
-/// which are opened when their turn comes.
+/// Whether files are readable for root only by its capabilities: regular files, and others, which are opened
+/// when they are read.
 struct Unreadable {
     files: bool,
     streams: bool,
@@ -276,7 +275,7 @@ struct Unreadable {
 
 fn unreadable(files: &[PathBuf]) -> anyhow::Result<Unreadable> {
     let mut found = Unreadable { files: false, streams: false };
-    // What is not there, or no one may read, is told of by who opens it.
+    // Files that are missing, or that nobody may read, are reported when they are opened.
     let kept = |path: &&PathBuf| {
         *path != Path::new("-")
             && rustix::fs::accessat(CWD, *path, Access::READ_OK, AtFlags::EACCESS).is_err()

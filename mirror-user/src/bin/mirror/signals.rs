@@ -1,4 +1,4 @@
-//! Signals, heard by a thread of their own.
+//! Signals, on a thread of their own.
 
 use std::{
     fs, io, process,
@@ -20,26 +20,26 @@ use signal_hook::{
 
 use crate::{outputs::Outputs, terminal};
 
-/// What signals have asked for.
+/// What signals have requested.
 #[derive(Default)]
 pub(crate) struct SignalRequests {
-    /// INT, TERM, or HUP where there is no file to rotate: end in order.
+    /// INT, TERM, or HUP without a file to rotate: stop cleanly.
     pub(crate) stop: Arc<AtomicBool>,
     /// USR1: print statistics.
     pub(crate) statistics: AtomicBool,
     /// USR2: flush.
     pub(crate) flush: AtomicBool,
-    /// A signal has asked for the end; others may have, too.
+    /// INT or TERM has come; `stop` may be set for other reasons, too.
     signalled: AtomicBool,
     /// HUP came before the run had started.
     hup_pending: AtomicBool,
     started: OnceLock<StartedRun>,
-    /// What USR1 and USR2 have done at once, where nobody looks at `statistics` and `flush`.
+    /// What USR1 and USR2 do at once, if nobody polls `statistics` and `flush`.
     on_statistics: Action,
     on_flush: Action,
 }
 
-/// What a signal has done at once, on the thread that hears it.
+/// What a signal does at once, on the signal thread.
 type Action = OnceLock<Box<dyn Fn() + Send + Sync>>;
 
 /// A run that has started.
@@ -51,12 +51,11 @@ struct StartedRun {
 }
 
 impl SignalRequests {
-    /// The run has started. From now on `on_stop` is called at the first INT or TERM, and the second ends the
-    /// process at once with code 1: `on_abort` is called, files keep their hidden names, and the report's,
-    /// empty as it is, goes. HUP has capture files rotated; where there is none, it is as INT.
+    /// The run has started. From now on the first INT or TERM calls `on_stop`, and the second exits at once
+    /// with code 1: it calls `on_abort`, files keep their hidden names, and the empty file of the report is
+    /// removed. HUP rotates capture files; without any it acts as INT.
     ///
-    /// Until then a signal is only remembered: nothing that takes long keeps the run from beginning, and so
-    /// from ending in order.
+    /// Until then a signal is only remembered: the start does not take long, and a started run stops cleanly.
     pub(crate) fn started(
         &self,
         outputs: &Outputs,
@@ -72,9 +71,9 @@ impl SignalRequests {
         self.handle_hup();
     }
 
-    /// USR1 calls this from now on, on the thread that hears it, and at once if it has come before.
-    pub(crate) fn on_statistics(&self, tell: impl Fn() + Send + Sync + 'static) {
-        self.on_statistics.get_or_init(|| Box::new(tell));
+    /// USR1 calls this from now on, on the signal thread, and at once if it has come before.
+    pub(crate) fn on_statistics(&self, print: impl Fn() + Send + Sync + 'static) {
+        self.on_statistics.get_or_init(|| Box::new(print));
         handle(&self.statistics, &self.on_statistics);
     }
 
@@ -84,13 +83,13 @@ impl SignalRequests {
         handle(&self.flush, &self.on_flush);
     }
 
-    /// HUP has come.
+    /// Handles HUP.
     fn hup(&self) {
         self.hup_pending.store(true, Ordering::Relaxed);
         self.handle_hup();
     }
 
-    /// Does what HUP asks for, once it is known what that is.
+    /// Rotates or stops, once the run has started.
     fn handle_hup(&self) {
         let Some(started) = self.started.get() else { return };
         if !self.hup_pending.swap(false, Ordering::Relaxed) {
@@ -102,7 +101,7 @@ impl SignalRequests {
         started.rotators.iter().for_each(Rotator::rotate);
     }
 
-    /// INT or TERM has come.
+    /// Handles INT and TERM.
     fn end(&self) {
         let again = self.signalled.swap(true, Ordering::Relaxed);
         self.stop.store(true, Ordering::Relaxed);
@@ -114,13 +113,13 @@ impl SignalRequests {
     }
 }
 
-/// A signal has come that asks for something.
+/// Handles a signal that requests an action.
 fn request(requested: &AtomicBool, action: &Action) {
     requested.store(true, Ordering::SeqCst);
     handle(requested, action);
 }
 
-/// Does what was asked for, where nobody else looks.
+/// Does what was requested, if nobody polls for it.
 fn handle(requested: &AtomicBool, action: &Action) {
     if let Some(action) = action.get()
         && requested.swap(false, Ordering::SeqCst)
@@ -146,19 +145,19 @@ impl StartedRun {
     }
 }
 
-/// Starts to hear signals, on a thread that first does what `prepare` says. To be called before anything is
-/// created that the signals' default action, to kill the process, would leave behind.
+/// Starts the signal thread, which first calls `prepare`. Must be called before anything is created that the
+/// signals' default action, to kill the process, would leave behind.
 pub(crate) fn spawn_listener(
     prepare: impl FnOnce() -> io::Result<()> + Send + 'static,
 ) -> anyhow::Result<Arc<SignalRequests>> {
     const FAILED: &str = "cannot start the signal thread";
-    const HEARD: &str = "cannot catch signals";
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGUSR2]).context(HEARD)?;
+    const CANNOT_CATCH: &str = "cannot catch signals";
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGUSR2]).context(CANNOT_CATCH)?;
     if !hup_is_ignored() {
-        signals.add_signal(SIGHUP).context(HEARD)?;
+        signals.add_signal(SIGHUP).context(CANNOT_CATCH)?;
     }
-    // The write that goes over a limit of file size then fails, and the sink says so.
-    flag::register(SIGXFSZ, Arc::default()).context(HEARD)?;
+    // A write over the limit of file size then fails, and the sink reports it.
+    flag::register(SIGXFSZ, Arc::default()).context(CANNOT_CATCH)?;
     let requests = Arc::new(SignalRequests::default());
     let shared = Arc::clone(&requests);
     let (ready, is_ready) = mpsc::channel();
@@ -184,7 +183,7 @@ pub(crate) fn spawn_listener(
     Ok(requests)
 }
 
-/// Whether the process was started to outlive its terminal: nohup(1) ignores HUP, and that is inherited.
+/// Whether HUP was ignored when the process was started, as nohup(1) does.
 fn hup_is_ignored() -> bool {
     fs::read_to_string("/proc/self/status").is_ok_and(|status| {
         let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

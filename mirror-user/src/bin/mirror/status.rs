@@ -1,4 +1,4 @@
-//! How a run goes: a live line on a terminal, a log line now and then elsewhere.
+//! Statistics of a run: a live line on a terminal, else a log line at intervals.
 
 use std::time::Instant;
 use std::{
@@ -12,13 +12,13 @@ use crate::terminal;
 
 const LIVE: Duration = Duration::from_secs(1);
 
-/// Tells how a run goes when somebody asks.
+/// Prints statistics on request.
 pub(crate) struct Statistics {
-    /// When the last line was made, and its frames and bytes.
+    /// Time, frames and bytes of the last line.
     last: (Instant, u64, u64),
 }
 
-/// Tells how a run goes, at its pace.
+/// Prints statistics at intervals.
 pub(crate) struct Status {
     live: bool,
     every: Duration,
@@ -39,7 +39,7 @@ impl Status {
         (!self.quiet).then_some(self.next)
     }
 
-    /// Tells now, if it is time.
+    /// Prints them, if it is time.
     pub(crate) fn log_if_due(&mut self, now: Instant, report: impl FnOnce() -> Report) {
         if self.quiet || now < self.next {
             return;
@@ -53,7 +53,7 @@ impl Status {
         }
     }
 
-    /// Tells now, because somebody requests.
+    /// Prints them now, on request.
     pub(crate) fn print(&mut self, now: Instant, report: &Report) {
         self.statistics.print(now, report);
     }
@@ -64,7 +64,7 @@ impl Statistics {
         Self { last: (Instant::now(), 0, 0) }
     }
 
-    /// Tells now.
+    /// Prints them now.
     pub(crate) fn print(&mut self, now: Instant, report: &Report) {
         let line = self.line(now, report);
         terminal::clear_live_line();
@@ -113,7 +113,7 @@ impl Statistics {
     }
 }
 
-/// What is said of an output that takes nothing.
+/// The state of an output that takes no packets.
 fn state(state: SinkState) -> &'static str {
     match state {
         SinkState::Waiting => "waiting",
@@ -122,7 +122,7 @@ fn state(state: SinkState) -> &'static str {
     }
 }
 
-/// A figure with a decimal prefix: `1.23 M`.
+/// A number with a decimal prefix: `1.23 M`.
 fn scaled(value: f64) -> String {
     match value {
         value if value >= 1e9 => format!("{:.2} G", value / 1e9),

@@ -1,4 +1,4 @@
-//! What `-w` names that is no file to be made: standard output and other descriptors, named pipes, devices.
+//! Streams for `-w`: standard output and other descriptors, named pipes, devices.
 
 use std::{
     fs::{self, File, Metadata},
@@ -25,35 +25,35 @@ use crate::{Usage, terminal};
 
 /// Standard output's descriptor.
 const STDOUT: i32 = 1;
-/// How often a named pipe is asked whether it has a reader.
+/// How often a named pipe is checked for a reader.
 const LOOK: Duration = Duration::from_millis(20);
-/// Mode bits by which others than the owner may write.
+/// Mode bits that let others than the owner write.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
-/// What a path given to `-w` stands for.
+/// A stream given to `-w`.
 pub(crate) enum Stream {
     Stdout,
-    /// A descriptor that this process was started with.
+    /// A descriptor that this process inherited.
     Descriptor(OwnedFd),
     /// A named pipe or a character device.
     Special,
 }
 
-/// The outputs that are streams, looked at before this process opens anything of its own.
+/// The outputs that are streams, identified before this process opens files of its own.
 pub(crate) struct Streams(Vec<(PathBuf, Stream)>);
 
-/// Whether a capture of this path is written under a name in a directory.
+/// Whether a capture of this path is a file in a directory.
 pub(crate) fn is_file(path: &Path) -> bool {
     path.as_os_str() != "-" && descriptor(path).is_none() && !is_special(path)
 }
 
-/// Whether a path stands for standard output, by its name.
+/// Whether a path names standard output.
 pub(crate) fn is_stdout(path: &Path) -> bool {
     path.as_os_str() == "-" || descriptor(path) == Some(STDOUT)
 }
 
 impl Streams {
-    /// Looks at what outputs name.
+    /// Identifies the streams among the paths of outputs.
     pub(crate) fn look<'p>(paths: impl Iterator<Item = &'p Path>) -> anyhow::Result<Self> {
         let mut streams: Vec<(PathBuf, Stream)> = Vec::new();
         let mut pipes: Vec<(u64, u64, &Path)> = Vec::new();
@@ -67,7 +67,7 @@ impl Streams {
                 }
                 None => Stream::Special,
             };
-            // Two captures in one pipe are none.
+            // Two captures in one pipe are unreadable.
             let pipe = match &stream {
                 Stream::Stdout => None,
                 Stream::Descriptor(held) => Some(File::from(held.try_clone()?).metadata()?),
@@ -89,7 +89,7 @@ impl Streams {
         Ok(Self(streams))
     }
 
-    /// What a path stands for; `None` for a file.
+    /// The stream of a path; `None` for a file.
     pub(crate) fn of(&self, path: &Path) -> Option<&Stream> {
         self.0.iter().find(|(known, _)| known == path).map(|(_, stream)| stream)
     }
@@ -101,7 +101,7 @@ impl Streams {
 }
 
 impl Stream {
-    /// Opens it for a capture. What has no reader yet is waited for, until `stop` is set.
+    /// Opens it for a capture. Waits for the reader of a named pipe until `stop` is set.
     pub(crate) fn open(&self, path: &Path, stop: &AtomicBool) -> anyhow::Result<Target> {
         let name = escape::path(path);
         let file = match self {
@@ -119,7 +119,7 @@ impl Stream {
     }
 }
 
-/// The number of a descriptor that a path stands for.
+/// The number of the descriptor that a path names.
 fn descriptor(path: &Path) -> Option<i32> {
     for (link, number) in [("/dev/stdout", STDOUT), ("/dev/stderr", 2)] {
         if path == Path::new(link) {
@@ -130,7 +130,7 @@ fn descriptor(path: &Path) -> Option<i32> {
     number.to_str()?.parse().ok().filter(|number| *number > 0)
 }
 
-/// Symbolic links are not followed: who may make one where a capture is to be, may not say where it goes.
+/// Symbolic links are not followed: whoever may create one there must not redirect a capture.
 fn is_special(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| is_special_file(&metadata))
 }
@@ -139,12 +139,12 @@ fn is_special_file(metadata: &Metadata) -> bool {
     metadata.file_type().is_fifo() || metadata.file_type().is_char_device()
 }
 
-/// A copy of a descriptor of this process, whoever it runs as later.
+/// A copy of a descriptor of this process, which stays usable after a change of user.
 fn hold(number: i32) -> io::Result<OwnedFd> {
     let copy = pidfd_open(getpid(), PidfdFlags::empty())
         .and_then(|this| pidfd_getfd(this, number, PidfdGetfdFlags::empty()));
     match copy {
-        // Before kernel 5.6, or where a filter of system calls refuses it.
+        // Before kernel 5.6, or denied by a seccomp filter.
         Err(Errno::NOSYS | Errno::PERM) => {
             Ok(File::options().append(true).open(format!("/proc/self/fd/{number}"))?.into())
         }
@@ -152,7 +152,7 @@ fn hold(number: i32) -> io::Result<OwnedFd> {
     }
 }
 
-/// Whether a descriptor is standard output under another number. Devices that many may write to are not.
+/// Whether a descriptor is standard output under another number. Devices that many may write to do not count.
 fn is_same(held: &OwnedFd) -> io::Result<bool> {
     let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     let held = File::from(held.try_clone()?);
@@ -186,19 +186,19 @@ fn open_special(path: &Path, stop: &AtomicBool) -> anyhow::Result<File> {
         );
         thread::sleep(LOOK);
     };
-    // What was looked at before may be something else by now.
+    // The path may have changed since it was checked.
     let metadata = file.metadata()?;
     anyhow::ensure!(is_special_file(&metadata), "{name}: already exists; remove it or choose another name");
     if metadata.file_type().is_fifo() {
         trust(path, &metadata)?;
     }
-    // Whoever writes may wait.
+    // The writer's thread may block.
     fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
     Ok(file)
 }
 
-/// In a directory where anybody may make a pipe, one that somebody else has made is not for what root
-/// captures: as the kernel's `fs.protected_fifos` has it.
+/// Root does not write to a pipe that another user made in a directory that others may write to, as with the
+/// kernel's `fs.protected_fifos`.
 fn trust(path: &Path, pipe: &Metadata) -> anyhow::Result<()> {
     let directory = fs::metadata(hidden_file::directory_of(path))?;
     if directory.mode() & WRITABLE_BY_OTHERS == 0 {

@@ -1,4 +1,4 @@
-//! Standard error: log lines, and a live line that they do not tear.
+//! Standard error: log lines, and a live line that they do not break.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -13,19 +13,19 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-/// Whether a live line stands on the terminal.
+/// Whether a live line is on the terminal.
 static LIVE: AtomicBool = AtomicBool::new(false);
 
-/// Takes the live line away, so that something else can be printed.
+/// Removes the live line, so that something else can be printed.
 pub(crate) fn clear_live_line() {
     if LIVE.swap(false, Ordering::Relaxed) {
-        // A terminal that has gone takes nothing, and needs nothing.
+        // Errors are ignored: nobody is there to read them.
         let _ = write!(io::stderr(), "\r\x1b[K");
     }
 }
 
-/// Prints a line to standard error. A reader that has gone (`2>&1 | tee`, after Ctrl-C) must not end a run or
-/// its report, as `eprintln!` would.
+/// Prints a line to standard error. If its reader has gone (`2>&1 | tee`, after Ctrl-C), the run and its
+/// report must not end, as they would with `eprintln!`.
 macro_rules! say {
     ($($text:tt)*) => {
         $crate::terminal::print(format_args!($($text)*))
@@ -38,7 +38,7 @@ pub(crate) fn print(line: std::fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr().lock(), "{}", escape::terminal(&line.to_string()));
 }
 
-/// Shows a line in place of the last one.
+/// Replaces the live line.
 pub(crate) fn live_line(text: &str) {
     LIVE.store(true, Ordering::Relaxed);
     // As above.
@@ -58,7 +58,7 @@ impl<'a> MakeWriter<'a> for Stderr {
     }
 }
 
-/// An event on one line, whatever is in it: level and fields.
+/// Formats an event as one line, whatever it contains: level and fields.
 struct Line;
 
 impl<S, N> FormatEvent<S, N> for Line
@@ -91,7 +91,7 @@ where
     }
 }
 
-/// Sends the library's events to standard error: warnings and errors; with `-v` what it does; with `-vv`
+/// Sends the library's events to standard error: warnings and errors; with `-v` also information, with `-vv`
 /// everything.
 pub(crate) fn start_log(verbose: u8, quiet: bool) {
     let level = match (quiet, verbose) {
@@ -105,7 +105,7 @@ pub(crate) fn start_log(verbose: u8, quiet: bool) {
         .with_env_filter(filter)
         .with_writer(Stderr)
         .with_ansi(io::stderr().is_terminal())
-        // It would say so on standard error, where the failure is.
+        // They would go to standard error, which is what failed.
         .log_internal_errors(false)
         .event_format(Line)
         .init();

@@ -5,8 +5,7 @@ use nix::unistd::{User, geteuid, initgroups, setgid, setuid};
 
 use crate::Usage;
 
-/// The user to change to, if there is one to change to: only root changes, and not to itself, as tcpdump has
-/// it.
+/// The user to change to, if any: as with tcpdump, only root changes, and not to itself.
 ///
 /// # Errors
 ///
@@ -18,8 +17,8 @@ pub(crate) fn to_change_to(name: Option<&str>) -> anyhow::Result<Option<User>> {
     Ok((geteuid().is_root() && !user.uid.is_root()).then_some(user))
 }
 
-/// Changes groups, group and user of the whole process: to be called before it has threads that gave up their
-/// rights.
+/// Changes groups, group and user of the whole process. Must be called before it has threads that dropped
+/// their privileges.
 pub(crate) fn change_to(user: &User) -> anyhow::Result<()> {
     let name = std::ffi::CString::new(user.name.as_str()).context("the user's name")?;
     initgroups(&name, user.gid)

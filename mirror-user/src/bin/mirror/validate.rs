@@ -1,4 +1,4 @@
-//! What is wrong with what outputs are asked for, on any host.
+//! Validates outputs, as far as that is possible without opening them.
 
 use std::io::{self, IsTerminal as _};
 
@@ -16,9 +16,8 @@ use crate::{
 };
 
 impl OutputConfig {
-    /// What is wrong with it on any host: the one judge of flags, of a configuration file, and of a run
-    /// before it opens anything. Of the file system it asks what paths stand for, and have in common. Gives
-    /// those of outputs that are no files.
+    /// Validates flags and configuration files, before a run opens anything. Asks the file system only what
+    /// paths are and which are the same. Returns the outputs that are streams.
     pub(crate) fn validate(&self) -> anyhow::Result<Streams> {
         self.all().try_for_each(Self::needs)?;
         if self.quiet && self.log_verbosity() > 0 {
@@ -45,7 +44,7 @@ impl OutputConfig {
         Ok(streams)
     }
 
-    /// What is about an output that there is not. A value that is the default says nothing.
+    /// Rejects flags about an output that is not there. Flags at their default are ignored.
     pub(crate) fn needs(&self) -> Result<(), Usage> {
         let write = ("-w FILE", self.write.is_some());
         let packets = ("-w FILE or --print", self.write.is_some() || self.print.is_enabled());
@@ -69,7 +68,7 @@ impl OutputConfig {
         }
     }
 
-    /// Each file is for one output.
+    /// Each file has only one output.
     fn share_files(&self, streams: &Streams) -> Result<(), Usage> {
         let captures = self.all().filter_map(|output| Some((output, output.write.as_deref()?)));
         let has_place = |path| matches!(streams.of(path), None | Some(Stream::Special));
@@ -90,7 +89,7 @@ impl OutputConfig {
         places::distinct(&files.collect::<Vec<_>>())
     }
 
-    /// Each sink has a name of its own.
+    /// Each sink has its own name.
     fn share_names(&self) -> Result<(), Usage> {
         let mut names = vec!["counters".to_owned()];
         names.extend(self.sink_names());
@@ -106,7 +105,7 @@ impl OutputConfig {
         }
     }
 
-    /// Standard output carries one thing.
+    /// Standard output carries only one output.
     fn share_stdout(&self, writes: usize) -> Result<(), Usage> {
         let prints = self.all().filter(|output| output.print.is_enabled()).count();
         let (message, remedy) = match (writes, prints, self.json) {
@@ -122,7 +121,7 @@ impl OutputConfig {
         Err(Usage(format!("{message}; {remedy}")))
     }
 
-    /// What is for a program is not for a terminal.
+    /// Captures are not written to a terminal.
     pub(crate) fn refuse_terminal(&self) -> Result<(), Usage> {
         if self.writes().any(streams::is_stdout) && io::stdout().is_terminal() {
             let message = "-w - would write a capture to the terminal; pipe it: `… -w - | tshark -r -`";
@@ -132,7 +131,7 @@ impl OutputConfig {
     }
 }
 
-/// The name of a table's sink: its first has the table's.
+/// The name of a table's sink: the first has the table's name.
 pub(crate) fn in_table(table: &str, nth: usize, sink: &str) -> String {
     if nth == 1 { table.to_owned() } else { format!("{table} {sink}") }
 }

@@ -1,4 +1,4 @@
-//! `mirror ingest`: mirrored packets off the NIC.
+//! `mirror ingest`: mirrored packets from the NIC.
 
 mod run;
 mod watch;
@@ -50,8 +50,7 @@ pub(crate) struct IngestArgs {
     /// Which tunnel packets to capture, by their destination address
     #[arg(long, help_heading = "Source", value_enum)]
     destination: Option<Destination>,
-    /// Size of each RX ring in descriptors, a power of two: larger absorbs scheduling delays, smaller stays in
-    /// cache
+    /// RX ring size in descriptors, a power of two: larger absorbs scheduling delays, smaller stays in cache
     #[arg(long, help_heading = "Source", value_name = "64-32768")]
     rx_ring: Option<Written<RxRing>>,
     #[command(flatten)]
@@ -83,7 +82,7 @@ a new capture file; without a file it acts as INT. USR1 prints statistics. USR2
 flushes buffered packets.";
 
 impl IngestArgs {
-    /// What was typed.
+    /// Stores the flags that were given.
     pub(crate) fn settings(self) -> Settings {
         let Self {
             interface,
@@ -115,7 +114,7 @@ impl IngestArgs {
     }
 }
 
-/// What a run does.
+/// A run, with defaults applied.
 #[derive(Debug)]
 pub(crate) struct IngestRun {
     interfaces: Vec<String>,
@@ -150,12 +149,12 @@ impl IngestRun {
         }
     }
 
-    /// What is wrong with what is read, and how, on any host.
+    /// Validates the source and its selection, without this host.
     pub(crate) fn validate_source(&self) -> anyhow::Result<()> {
         self.builder()?.validate().map_err(usage)
     }
 
-    /// What is wrong with it on any host.
+    /// Validates all of it, without this host.
     pub(crate) fn validate(&self) -> anyhow::Result<()> {
         self.validate_source()?;
         self.output.validate().map(drop)
@@ -187,7 +186,7 @@ impl IngestRun {
     }
 }
 
-/// Options that contradict each other, or the host, are wrong usage.
+/// Options that contradict each other, or the host, are bad usage.
 fn usage(error: EngineError) -> anyhow::Error {
     match error {
         EngineError::Options(text) => Usage(text).into(),

@@ -1,4 +1,4 @@
-//! A run: started, watched, ended.
+//! Starts a run, and ends it.
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -27,14 +27,13 @@ pub(crate) fn run(args: &IngestRun) -> anyhow::Result<ExitCode> {
     let streams = args.output.validate()?;
     let builder = args.builder()?;
     builder.validate().map_err(usage)?;
-    // BPF maps count against it before kernel 5.11, a UMEM without CAP_IPC_LOCK. If it does not suffice, the
-    // kernel says so.
+    // BPF maps count against it before kernel 5.11, a UMEM without CAP_IPC_LOCK. If it is too low, the kernel
+    // reports that.
     if let Err(error) = mirror_user::host::limits::Memlock::raise() {
         tracing::debug!(%error, "cannot raise the limit of locked memory");
     }
     let user = user::to_change_to(args.output.relinquish_privileges.as_deref())?;
-    // What a login shell has for a limit suits most runs; what is missing beyond, is counted once the plan is
-    // known.
+    // A login shell's limit is enough for most runs; what is missing is known once there is a plan.
     if let Err(error) = OpenFiles::raise(USUAL_FILES) {
         tracing::debug!(%error, "cannot raise the limit of open files");
     }
@@ -42,7 +41,7 @@ pub(crate) fn run(args: &IngestRun) -> anyhow::Result<ExitCode> {
     if args.wait == Wait::BusyPoll {
         places.restored.clone_from(&args.interfaces);
     }
-    // While all directories can be opened, whoever's they are.
+    // While all directories can still be opened.
     let sandbox = Sandbox::prepare(args.output.sandbox, &places)?;
     let engines = Threads::new(RetainedCaps::nothing(), &sandbox);
     let engine = builder.on_thread_ready(Arc::new(engines.hook(Kind::Worker))).build().map_err(usage)?;
@@ -88,15 +87,15 @@ pub(crate) fn run(args: &IngestRun) -> anyhow::Result<ExitCode> {
     conclude(&outputs, &report)
 }
 
-/// Descriptors that most runs do with.
+/// Descriptors that are enough for most runs.
 const USUAL_FILES: u64 = 1024;
 
-/// How many files a run has open at once, at most while it starts: what is open already, those of the engine
-/// and of signals, and of each interface, queue and output.
+/// How many files a run has open at once, at most while it starts: those open already, of the engine and of
+/// signals, and of each interface, queue and output.
 fn files_needed(plan: &Plan, output: &OutputConfig) -> anyhow::Result<u64> {
     /// Netlink, signals, ports.
     const RUN: u64 = 5;
-    /// Maps, programs, links, and what they are loaded through; netlink for its addresses.
+    /// Maps, programs, links, and the descriptors that load them; netlink for its addresses.
     const INTERFACE: u64 = 18;
     /// A socket and its UMEM.
     const QUEUE: u64 = 2;
@@ -105,7 +104,7 @@ fn files_needed(plan: &Plan, output: &OutputConfig) -> anyhow::Result<u64> {
     Ok(in_use + RUN + plan.interfaces.len() as u64 * INTERFACE + queues * QUEUE + output.files_needed())
 }
 
-/// What a run takes at most, in bytes.
+/// The memory that a run takes at most, in bytes.
 struct Memory {
     frames: u64,
     sinks: u64,
@@ -126,14 +125,14 @@ impl Memory {
 
     /// See [`memory`].
     fn refuse_beyond_limit(&self) -> anyhow::Result<()> {
-        /// Beside workers: main, signals, links, and one of an output.
+        /// Beside workers: main, signals, links, and one thread of an output.
         const THREADS: u64 = 3;
         let Self { frames, sinks, fragments, workers } = self;
         memory::refuse_beyond_limit(frames + sinks + fragments, workers + THREADS)
     }
 }
 
-/// Says what is about to happen, as tcpdump does.
+/// Prints what the run is about to do, as tcpdump does.
 fn announce(plan: &Plan, outputs: &Outputs, memory: &Memory) {
     for interface in &plan.interfaces {
         let queues: Vec<_> =

@@ -1,4 +1,4 @@
-//! What a run is watched for while it lasts.
+//! Watches a run.
 
 use std::{
     collections::BTreeMap,
@@ -15,14 +15,14 @@ use mirror_user::{
 use super::IngestRun;
 use crate::{conclude::ALL_ENDED, outputs::Outputs, signals::SignalRequests, status::Status, terminal};
 
-/// Watches a run until there is a reason to end it, and ends it.
+/// Watches a run until there is a reason to stop, then stops it.
 pub(super) fn watch(
     running: Running,
     args: &IngestRun,
     requests: &SignalRequests,
     outputs: &Outputs,
 ) -> Report {
-    /// How late a signal other than INT and TERM may be heard.
+    /// How late a signal other than INT and TERM may be noticed.
     const GLANCE: Duration = Duration::from_millis(100);
     let end = args.duration.map(|duration| Instant::now() + duration);
     let mut status = Status::new(args.stats, args.output.quiet || args.output.prints_to_terminal());
@@ -82,30 +82,30 @@ pub(super) fn watch(
     }
 }
 
-/// What is said of links that lose their carrier.
+/// Logs links that lose their carrier.
 struct Links {
     begun: Instant,
-    /// Those that lost it because the program was attached, and whether it is back.
+    /// Interfaces whose link went down because of the attach, and whether it is up again.
     reset: BTreeMap<String, bool>,
-    /// The other end of a cable may go up and down as it likes.
+    /// A link may flap without limit.
     limit: LogLimit,
 }
 
 impl Links {
-    /// How long after the attach a carrier that goes is most likely the driver's doing: it closes the device
-    /// in the attach itself, and the message comes at once.
+    /// How long after the attach a lost carrier is most likely the driver's reset, which it does within the
+    /// attach; the message arrives at once.
     const RESET: Duration = Duration::from_secs(1);
 
     fn new() -> Self {
         Self { begun: Instant::now(), reset: BTreeMap::new(), limit: LogLimit::default() }
     }
 
-    /// Whether one more line is logged.
+    /// Whether one more line may be logged.
     fn log(&mut self) -> bool {
         self.limit.passes(Instant::now())
     }
 
-    /// Logs how many were not.
+    /// Logs how many lines were suppressed.
     fn log_left_out(&mut self, now: Instant) {
         if let Some(lines) = self.limit.left_out(now) {
             tracing::warn!("{lines} more messages about link changes were suppressed");

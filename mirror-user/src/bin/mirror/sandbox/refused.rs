@@ -121,7 +121,8 @@ fn answer(listener: BorrowedFd<'_>) -> io::Result<Option<c_int>> {
     let mut request: libc::seccomp_notif = unsafe { mem::zeroed() };
     // SAFETY: this request writes one `seccomp_notif` to the pointer, which is to one that lives until the
     // call returns.
-    let result = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut request) };
+    let result =
+        unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut request) };
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
