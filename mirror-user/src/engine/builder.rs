@@ -32,31 +32,7 @@ impl EngineBuilder {
     pub(crate) const DEFAULT_UMEM_FRAMES: u32 = Self::DEFAULT_RX_RING + DEFAULT_BATCH;
 
     pub(super) fn new(interface: String) -> Self {
-        Self {
-            options: Options {
-                interfaces: vec![interface],
-                queues: Queues::default(),
-                cpus: Vec::new(),
-                mode: Mode::default(),
-                bind: BindMode::default(),
-                wait: Wait::default(),
-                destination: Destination::default(),
-                on_interface_lost: OnInterfaceLost::default(),
-                tunnels: Tunnels::default(),
-                selection: Selection::all(),
-                count: None,
-                rx_ring: Self::DEFAULT_RX_RING,
-                umem_frames: None,
-                chunk_size: None,
-                batch: DEFAULT_BATCH as usize,
-                huge_pages: true,
-                scatter_gather: false,
-                reassemble: true,
-                kernel_log: false,
-                hook: None,
-                sinks: Vec::new(),
-            },
-        }
+        Self::default().interface(interface)
     }
 
     /// Adds an interface.
@@ -212,8 +188,42 @@ impl EngineBuilder {
     pub fn build(self) -> Result<Engine, EngineError> {
         self.validate()?;
         let options = self.options;
+        if options.interfaces.is_empty() {
+            return Err(EngineError::Options("no interface is given".to_owned()));
+        }
         let plan = plan::make(&options)?;
         Ok(Engine { options, plan })
+    }
+}
+
+/// All defaults, and no interface yet: [`interface`](EngineBuilder::interface) adds them.
+impl Default for EngineBuilder {
+    fn default() -> Self {
+        Self {
+            options: Options {
+                interfaces: Vec::new(),
+                queues: Queues::default(),
+                cpus: Vec::new(),
+                mode: Mode::default(),
+                bind: BindMode::default(),
+                wait: Wait::default(),
+                destination: Destination::default(),
+                on_interface_lost: OnInterfaceLost::default(),
+                tunnels: Tunnels::default(),
+                selection: Selection::all(),
+                count: None,
+                rx_ring: Self::DEFAULT_RX_RING,
+                umem_frames: None,
+                chunk_size: None,
+                batch: DEFAULT_BATCH as usize,
+                huge_pages: true,
+                scatter_gather: false,
+                reassemble: true,
+                kernel_log: false,
+                hook: None,
+                sinks: Vec::new(),
+            },
+        }
     }
 }
 

@@ -262,15 +262,13 @@ impl ReplayBuilder {
         self
     }
 
-    /// Whether this contradicts itself. Touches no file; [`build`](Self::build) begins with it.
+    /// Whether this contradicts itself. Touches no file, and needs none yet; [`build`](Self::build) begins
+    /// with it.
     ///
     /// # Errors
     ///
-    /// [`ReplayError`]: nothing to read, no port, or standard input twice.
+    /// [`ReplayError`]: no port, or standard input twice.
     pub fn validate(&self) -> Result<(), ReplayError> {
-        if self.files.is_empty() {
-            return Err(ReplayError::NoFile);
-        }
         if self.tunnels.is_empty() || self.tunnels.contains(0) {
             return Err(ReplayError::NoPort);
         }
@@ -287,6 +285,9 @@ impl ReplayBuilder {
     ///
     /// [`ReplayError`]: nothing to read, no port, or no file that can be opened.
     pub fn build(self) -> Result<Replay, ReplayError> {
+        if self.files.is_empty() {
+            return Err(ReplayError::NoFile);
+        }
         self.validate()?;
         let Self { files, hold_open, sinks, tunnels, selection, count, reassemble } = self;
         let open = |path: PathBuf| {

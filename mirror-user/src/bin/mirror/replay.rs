@@ -103,7 +103,7 @@ impl ReplayRun {
         }
     }
 
-    /// Validates the source and its selection, without this host.
+    /// Validates the source, as far as it is given, and its selection, without this host.
     pub(crate) fn validate_source(&self) -> anyhow::Result<()> {
         self.builder()?.validate().map_err(usage)
     }
@@ -136,6 +136,9 @@ pub(crate) fn run(args: &ReplayRun) -> anyhow::Result<ExitCode> {
     terminal::start_log(args.output.log_verbosity(), args.output.quiet);
     let streams = args.output.validate()?;
     let builder = args.builder()?;
+    if args.read.is_empty() {
+        return Err(usage(ReplayError::NoFile));
+    }
     builder.validate().map_err(usage)?;
     let user = user::to_change_to(args.output.relinquish_privileges.as_deref())?;
     let places = args.output.places()?;

@@ -19,7 +19,7 @@ impl OutputConfig {
     /// Validates flags and configuration files, before a run opens anything. Asks the file system only what
     /// paths are and which are the same. Returns the outputs that are streams.
     pub(crate) fn validate(&self) -> anyhow::Result<Streams> {
-        self.all().try_for_each(Self::needs)?;
+        self.all().try_for_each(Self::require_outputs)?;
         if self.quiet && self.log_verbosity() > 0 {
             let message = "-q cannot be used with -v; with --print it can, where -v is about packets";
             return Err(Usage(message.into()).into());
@@ -45,7 +45,7 @@ impl OutputConfig {
     }
 
     /// Rejects flags about an output that is not there. Flags at their default are ignored.
-    pub(crate) fn needs(&self) -> Result<(), Usage> {
+    pub(crate) fn require_outputs(&self) -> Result<(), Usage> {
         let write = ("-w FILE", self.write.is_some());
         let packets = ("-w FILE or --print", self.write.is_some() || self.print.is_enabled());
         let own = [

@@ -1,4 +1,4 @@
-//! What is wrong with a file: with each key alone, with each table, and with all of it for a run.
+//! Validates a file: each key alone, each table, and then all of it as a run does.
 
 use std::{cmp::Reverse, fs, path::Path};
 
@@ -11,7 +11,7 @@ use mirror_user::{
 
 use super::{
     entry::{setting, sink_setting},
-    file::{Place, Read, SINK, Setting, read},
+    file::{ParsedFile, Position, SINK, Setting, read},
     flags::Command,
 };
 use crate::{
@@ -19,57 +19,60 @@ use crate::{
     output_config::{OutputConfig, SinkTable},
 };
 
-/// The keys of which a table has one at least.
+/// A table has at least one of these keys.
 const SINK_USES: &str = "`write = \"FILE\"`, `print = true` or `forward = \"TARGET\"`";
 
-/// A file in which nothing is wrong.
+/// A valid file.
 pub(super) struct Checked {
-    pub(super) read: Read,
+    pub(super) read: ParsedFile,
     pub(super) settings: Settings,
     pub(super) tables: Vec<SinkTable>,
 }
 
-/// For whom a file is judged.
+/// What a file is validated for.
 #[derive(Clone, Copy)]
-pub(super) enum For<'a> {
-    /// Whoever it could be for.
-    Any,
-    /// A run of this command, for which these have been typed, and win.
+pub(super) enum Scope<'a> {
+    /// Every command that it may be for.
+    AnyCommand,
+    /// A run of this command. What was typed overrides the file.
     Run { command: Command, typed: &'a Settings },
 }
 
-/// Reads a file and judges each key alone, each table, and then all of it as a run does.
-pub(super) fn check(file: &Path, whom: For<'_>) -> anyhow::Result<Checked> {
+/// Reads and validates a file.
+pub(super) fn check(file: &Path, scope: Scope<'_>) -> anyhow::Result<Checked> {
     let text = fs::read_to_string(file).with_context(|| escape::path(file).to_string())?;
-    let read = read(&text).map_err(|(place, message)| wrong(file, place, &message))?;
+    let read = read(&text).map_err(|(position, message)| wrong(file, position, &message))?;
     let has = |key: &str| read.settings.iter().any(|setting| setting.key == key);
-    let commands: Vec<_> = Command::ALL.into_iter().filter(|command| is_for(*command, whom, &has)).collect();
+    let commands: Vec<_> = Command::ALL.into_iter().filter(|command| is_for(*command, scope, &has)).collect();
     let mut each = Vec::new();
     for entry in &read.settings {
-        let one = alone(entry, &commands, whom).map_err(|message| wrong(file, entry.place, &message))?;
-        each.push((entry.place, one));
+        let one =
+            validate_key(entry, &commands, scope).map_err(|message| wrong(file, entry.position, &message))?;
+        each.push((entry.position, one));
     }
     let mut tables: Vec<SinkTable> = Vec::new();
-    for (place, entries) in &read.sinks {
+    for (position, entries) in &read.sinks {
         let sink = sink_settings(entries).map_err(|(at, message)| wrong(file, at, &message))?;
-        let table = sink_table(sink).map_err(|message| wrong(file, *place, &message))?;
+        let table = sink_table(sink).map_err(|message| wrong(file, *position, &message))?;
         if tables.iter().any(|other| other.name == table.name) {
             let message = format!(
                 "there are two sinks of the name {}; give one of them another `name`",
                 escape::line(&table.name)
             );
-            return Err(wrong(file, *place, &message).into());
+            return Err(wrong(file, *position, &message).into());
         }
         tables.push(table);
     }
-    // Together they may say what none says alone.
-    let whole = Whole { each: &each, sinks: &read.sinks };
+    // Keys that are valid alone may contradict each other.
+    let whole = WholeFile { each: &each, sinks: &read.sinks };
     for command in commands {
-        if matches!(whom, For::Any) && !read.settings.iter().all(|setting| command.has(&setting.key)) {
+        if matches!(scope, Scope::AnyCommand)
+            && !read.settings.iter().all(|setting| command.has(&setting.key))
+        {
             continue;
         }
-        whole.validate(command, whom).map_err(|(place, message)| match place {
-            Some(place) => wrong(file, place, &message),
+        whole.validate(command, scope).map_err(|(position, message)| match position {
+            Some(position) => wrong(file, position, &message),
             None => Usage(format!("{}: {message}", escape::path(file))),
         })?;
     }
@@ -77,18 +80,17 @@ pub(super) fn check(file: &Path, whom: For<'_>) -> anyhow::Result<Checked> {
     Ok(Checked { read, settings, tables })
 }
 
-/// Whether a file is, or could be, for this command.
-fn is_for(command: Command, whom: For<'_>, has: &dyn Fn(&str) -> bool) -> bool {
+/// Whether a file is, or may be, for this command.
+fn is_for(command: Command, scope: Scope<'_>, has: &dyn Fn(&str) -> bool) -> bool {
     let others = Command::ALL.into_iter().filter(|other| *other != command);
-    match whom {
-        For::Run { command: run, .. } => command == run,
-        For::Any => has(command.source()) || !others.into_iter().any(|other| has(other.source())),
+    match scope {
+        Scope::Run { command: run, .. } => command == run,
+        Scope::AnyCommand => has(command.source()) || !others.into_iter().any(|other| has(other.source())),
     }
 }
 
-/// What a key says alone, or what is wrong with it. Those of what is read are asked of the command that it is
-/// for.
-fn alone(entry: &Setting, commands: &[Command], whom: For<'_>) -> Result<Settings, String> {
+/// The settings of one key, validated. Keys about the source are validated by each of `commands`.
+fn validate_key(entry: &Setting, commands: &[Command], scope: Scope<'_>) -> Result<Settings, String> {
     let key = entry.key.as_str();
     if key == SINK || !Settings::keys().contains(&key) {
         let mut keys: Vec<_> = Settings::keys().iter().filter(|key| **key != SINK).copied().collect();
@@ -99,22 +101,22 @@ fn alone(entry: &Setting, commands: &[Command], whom: For<'_>) -> Result<Setting
     let failed = |message: String| format!("{}: {message}", escape::line(key));
     let one = setting(entry).map_err(failed)?;
     compile(&one.filter, &one.outer_filter).map_err(failed)?;
-    let is_typed = match whom {
-        For::Run { typed, .. } => typed.clone().over(one.clone()) == *typed,
-        For::Any => false,
+    let is_overridden = match scope {
+        Scope::Run { typed, .. } => typed.clone().over(one.clone()) == *typed,
+        Scope::AnyCommand => false,
     };
-    for command in commands.iter().filter(|command| command.has(key) && !is_typed) {
+    for command in commands.iter().filter(|command| command.has(key) && !is_overridden) {
         command.validate_source(without_filters(one.clone())).map_err(failed)?;
     }
     Ok(one)
 }
 
-/// What keys say together.
+/// The settings of several keys.
 fn merged(each: impl Iterator<Item = Settings>) -> Settings {
     each.fold(Settings::default(), Settings::over)
 }
 
-/// Filters have been compiled, and names in them looked up.
+/// Filters were compiled before: compiling again would look up host names again.
 fn without_filters(mut settings: Settings) -> Settings {
     settings.filter = None;
     settings.outer_filter = None;
@@ -129,13 +131,13 @@ fn compile(filter: &Option<Written<Phrase>>, outer: &Option<Written<String>>) ->
     Ok(())
 }
 
-/// All that a file says.
-struct Whole<'f> {
-    each: &'f [(Place, Settings)],
-    sinks: &'f [(Place, Vec<Setting>)],
+/// All keys and tables of a file.
+struct WholeFile<'f> {
+    each: &'f [(Position, Settings)],
+    sinks: &'f [(Position, Vec<Setting>)],
 }
 
-/// A part of a file that may be what is wrong with the whole.
+/// A part of a file that may be the cause of an error of the whole.
 #[derive(Clone, Copy, PartialEq)]
 enum Part {
     Key(usize),
@@ -143,32 +145,32 @@ enum Part {
     SinkKey(usize, usize),
 }
 
-impl Whole<'_> {
-    /// What the judge of a run says to a file as a whole; and the place of the last part without which
-    /// nothing would be wrong.
-    fn validate(&self, command: Command, whom: For<'_>) -> Result<(), (Option<Place>, String)> {
-        if let For::Run { typed, .. } = whom
+impl WholeFile<'_> {
+    /// Validates all parts together. An error has the position of the last part without which there would be
+    /// none.
+    fn validate(&self, command: Command, scope: Scope<'_>) -> Result<(), (Option<Position>, String)> {
+        if let Scope::Run { typed, .. } = scope
             && self.without(None, command, Some(typed)).is_ok()
         {
-            // What is typed besides corrects what the file says, where that is wrong.
+            // What was typed overrides the error.
             return Ok(());
         }
-        // What is wrong only with what is typed besides, the run itself tells.
+        // An error that comes only with what was typed is reported by the run.
         let Err(message) = self.without(None, command, None) else { return Ok(()) };
         let mut parts: Vec<_> =
-            self.each.iter().enumerate().map(|(nth, (place, _))| (*place, Part::Key(nth))).collect();
-        for (nth, (place, entries)) in self.sinks.iter().enumerate() {
-            parts.push((*place, Part::Sink(nth)));
+            self.each.iter().enumerate().map(|(nth, (position, _))| (*position, Part::Key(nth))).collect();
+        for (nth, (position, entries)) in self.sinks.iter().enumerate() {
+            parts.push((*position, Part::Sink(nth)));
             parts.extend(
-                entries.iter().enumerate().map(|(key, entry)| (entry.place, Part::SinkKey(nth, key))),
+                entries.iter().enumerate().map(|(key, entry)| (entry.position, Part::SinkKey(nth, key))),
             );
         }
-        parts.sort_by_key(|(place, _)| Reverse(*place));
-        let place = parts.into_iter().find(|(_, part)| self.without(Some(*part), command, None).is_ok());
-        Err((place.map(|(place, _)| place), message))
+        parts.sort_by_key(|(position, _)| Reverse(*position));
+        let position = parts.into_iter().find(|(_, part)| self.without(Some(*part), command, None).is_ok());
+        Err((position.map(|(position, _)| position), message))
     }
 
-    /// What is said to all but a part.
+    /// Validates all parts but one.
     fn without(&self, less: Option<Part>, command: Command, typed: Option<&Settings>) -> Result<(), String> {
         let keys = self.each.iter().enumerate().filter(|(nth, _)| less != Some(Part::Key(*nth)));
         let file = merged(keys.map(|(_, (_, one))| one.clone()));
@@ -186,19 +188,19 @@ impl Whole<'_> {
     }
 }
 
-/// What the keys of a table say, or what is wrong with one of them.
+/// The settings of a table.
 fn sink_settings<'e>(
     entries: impl IntoIterator<Item = &'e Setting>,
-) -> Result<SinkSettings, (Place, String)> {
+) -> Result<SinkSettings, (Position, String)> {
     let mut sink = SinkSettings::default();
     for entry in entries {
         let key = entry.key.as_str();
         if !SinkSettings::keys().contains(&key) {
             let keys = SinkSettings::keys().join(", ");
             let message = format!("a sink has no key {}; it has: {keys}", escape::line(key));
-            return Err((entry.place, message));
+            return Err((entry.position, message));
         }
-        let failed = |message: String| (entry.place, format!("{}: {message}", escape::line(key)));
+        let failed = |message: String| (entry.position, format!("{}: {message}", escape::line(key)));
         let one = sink_setting(entry).map_err(failed)?;
         compile(&one.filter, &one.outer_filter).map_err(failed)?;
         sink = sink.over(one);
@@ -206,17 +208,17 @@ fn sink_settings<'e>(
     Ok(sink)
 }
 
-/// A table as a sink; or what is wrong with it as a whole.
+/// A table as a sink, validated.
 fn sink_table(sink: SinkSettings) -> Result<SinkTable, String> {
     let name = sink.name.as_ref().map(|name| name.text().to_owned());
     let output = OutputConfig::of(&Settings::from(sink), Vec::new());
-    let said = |Usage(message)| message;
-    output.needs().map_err(said)?;
+    let message = |Usage(message)| message;
+    output.require_outputs().map_err(message)?;
     let first = output.first_output().ok_or(format!("a sink is for something: {SINK_USES} is missing"))?;
-    let selection = output.selection().map_err(said)?;
+    let selection = output.selection().map_err(message)?;
     Ok(SinkTable { name: name.unwrap_or(first), selection, output })
 }
 
-fn wrong(file: &Path, place: Place, message: &str) -> Usage {
-    Usage(format!("{}:{place}: {message}", escape::path(file)))
+fn wrong(file: &Path, position: Position, message: &str) -> Usage {
+    Usage(format!("{}:{position}: {message}", escape::path(file)))
 }

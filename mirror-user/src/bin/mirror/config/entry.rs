@@ -1,4 +1,4 @@
-//! A key of a file as settings that have this key alone.
+//! A key of a file as settings with this key alone.
 
 use std::iter;
 
@@ -17,12 +17,12 @@ use super::{
     flags::{Command, flag_of},
 };
 
-/// The key of a file as settings, or what is wrong with its value.
+/// The settings of a key.
 pub(super) fn setting(setting: &Setting) -> Result<Settings, String> {
     entry(setting, &setting.key)
 }
 
-/// The same of a table's key.
+/// The same for a key of a table.
 pub(super) fn sink_setting(setting: &Setting) -> Result<SinkSettings, String> {
     let flag = match setting.key.as_str() {
         "vnis" => "vni",
@@ -36,7 +36,7 @@ fn entry<'s, S: Deserialize<'s>>(setting: &'s Setting, flag: &str) -> Result<S, 
     let entry = iter::once((setting.key.as_str(), Entry(&setting.value)));
     S::deserialize(MapDeserializer::new(entry)).map_err(|error: Error| {
         let message = error.to_string();
-        // As of a flag that was typed.
+        // Worded like clap's errors about flags.
         let of_flag = || {
             let Value::Words(words) = &setting.value else { return None };
             let joined = words.join(",");
@@ -52,7 +52,7 @@ fn entry<'s, S: Deserialize<'s>>(setting: &'s Setting, flag: &str) -> Result<S, 
     })
 }
 
-/// A value as it stands in a file.
+/// A value of a file.
 struct Entry<'de>(&'de Value);
 
 impl<'de> IntoDeserializer<'de, Error> for Entry<'de> {
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
     use crate::config::file::read;
 
-    /// What a line of a file says, or what is wrong with it.
+    /// The settings of a line of a file.
     fn said(line: &str) -> Result<Settings, String> {
         let Ok(read) = read(line) else { panic!("{line}") };
         setting(&read.settings[0])
@@ -126,10 +126,10 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_none_is_told_with_its_flag() {
-        let told = said("forward-balance = 'even'").unwrap_err();
+    fn an_invalid_value_is_reported_with_its_flag() {
+        let error = said("forward-balance = 'even'").unwrap_err();
         assert_eq!(
-            told,
+            error,
             "invalid value 'even' for '--forward-balance <FORWARD_BALANCE>': expected one of copy, flow"
         );
         assert!(said("hex = 256").unwrap_err().starts_with("invalid value '256' for '-x...'"));

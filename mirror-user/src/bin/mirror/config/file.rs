@@ -1,4 +1,4 @@
-//! What stands in a file.
+//! Reads a file into keys and values with their positions.
 
 use std::{fmt, ops::Range};
 
@@ -9,76 +9,76 @@ use toml::de::{DeTable, DeValue};
 #[derive(Clone)]
 pub(super) struct Setting {
     pub(super) key: String,
-    pub(super) place: Place,
+    pub(super) position: Position,
     pub(super) value: Value,
 }
 
-/// Where something stands in a file.
+/// A position in a file.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) struct Place {
+pub(super) struct Position {
     /// Counted from 1.
     pub(super) line: usize,
     /// In characters, from 1.
     pub(super) column: usize,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.line, self.column)
     }
 }
 
-/// What a key can have.
+/// The value of a key.
 #[derive(Clone)]
 pub(super) enum Value {
     Boolean(bool),
     Words(Vec<String>),
 }
 
-/// The key of all tables.
+/// The key of tables.
 pub(super) const SINK: &str = "sink";
 
-/// A file that was read: settings, and the tables of sinks, each with its place.
+/// A parsed file: settings, and the tables of sinks with their positions.
 #[derive(Clone)]
-pub(super) struct Read {
+pub(super) struct ParsedFile {
     pub(super) settings: Vec<Setting>,
-    pub(super) sinks: Vec<(Place, Vec<Setting>)>,
+    pub(super) sinks: Vec<(Position, Vec<Setting>)>,
 }
 
-/// The keys of a file, in its order.
-pub(super) fn read(text: &str) -> Result<Read, (Place, String)> {
-    let place = |span: Range<usize>| {
+/// Parses a file; keys are in its order.
+pub(super) fn read(text: &str) -> Result<ParsedFile, (Position, String)> {
+    let position = |span: Range<usize>| {
         let before = text.get(..span.start).unwrap_or(text);
         let line = before.rsplit('\n').next().unwrap_or_default();
-        Place { line: before.matches('\n').count() + 1, column: line.chars().count() + 1 }
+        Position { line: before.matches('\n').count() + 1, column: line.chars().count() + 1 }
     };
     let table = DeTable::parse(text).map_err(|error| {
         let message = error.message().trim().replace('\n', ", ");
-        (place(error.span().unwrap_or(text.len()..text.len())), message)
+        (position(error.span().unwrap_or(text.len()..text.len())), message)
     })?;
-    let settings = |table: &DeTable<'_>| -> Result<Vec<Setting>, (Place, String)> {
+    let settings = |table: &DeTable<'_>| -> Result<Vec<Setting>, (Position, String)> {
         let mut settings = Vec::new();
         for (key, value) in table {
-            let place = place(key.span());
+            let position = position(key.span());
             let value = read_value(value.get_ref())
-                .map_err(|message| (place, format!("{}: {message}", escape::line(key.get_ref()))))?;
-            settings.push(Setting { key: key.get_ref().to_string(), place, value });
+                .map_err(|message| (position, format!("{}: {message}", escape::line(key.get_ref()))))?;
+            settings.push(Setting { key: key.get_ref().to_string(), position, value });
         }
-        settings.sort_by_key(|setting| setting.place);
+        settings.sort_by_key(|setting| setting.position);
         Ok(settings)
     };
     let mut table = table.into_inner();
     let mut sinks = Vec::new();
     if let Some(tables) = table.remove(SINK) {
-        let at = place(tables.span());
+        let at = position(tables.span());
         let not = || (at, format!("expected `[[{SINK}]]`, a table per sink"));
         let DeValue::Array(tables) = tables.into_inner() else { return Err(not()) };
         for table in &tables {
             let DeValue::Table(keys) = table.get_ref() else { return Err(not()) };
-            sinks.push((place(table.span()), settings(keys)?));
+            sinks.push((position(table.span()), settings(keys)?));
         }
     }
-    Ok(Read { settings: settings(&table)?, sinks })
+    Ok(ParsedFile { settings: settings(&table)?, sinks })
 }
 
 fn read_value(value: &DeValue<'_>) -> Result<Value, String> {
@@ -105,14 +105,16 @@ fn read_value(value: &DeValue<'_>) -> Result<Value, String> {
 mod tests {
     use super::*;
 
-    /// Each setting of a text: its line, its key and its words.
-    fn settings(text: &str) -> Result<Vec<String>, (Place, String)> {
+    /// Each setting of a text: position, key and words.
+    fn settings(text: &str) -> Result<Vec<String>, (Position, String)> {
         let words = |value| match value {
             Value::Boolean(boolean) => boolean.to_string(),
             Value::Words(words) => words.join("|"),
         };
         let settings = read(text)?.settings.into_iter();
-        Ok(settings.map(|Setting { key, place, value }| format!("{place} {key} {}", words(value))).collect())
+        Ok(settings
+            .map(|Setting { key, position, value }| format!("{position} {key} {}", words(value)))
+            .collect())
     }
 
     #[test]
@@ -127,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_setting_is_refused_with_its_line() {
+    fn invalid_settings_are_refused_with_their_line() {
         let line = |text: &str| settings(text).expect_err(text).0.line;
         assert_eq!(line("count = 5\nsink = { write = 'x' }"), 2);
         assert_eq!(line("count = 5\nsink = 'x'"), 2);
@@ -138,22 +140,23 @@ mod tests {
         assert_eq!(line("\ncount = 99999999999999999999"), 2);
         assert_eq!(line("count = 5\ncount = 6"), 2);
         assert_eq!(line("count = 5\n\ncount"), 3);
-        assert_eq!(settings("[[sink]]\n  ä = 1.5").expect_err("no key").0, Place { line: 2, column: 3 });
-        assert_eq!(settings("'ä' = 1\n'ä' = 2").expect_err("twice").0, Place { line: 2, column: 1 });
+        assert_eq!(settings("[[sink]]\n  ä = 1.5").expect_err("no key").0, Position { line: 2, column: 3 });
+        assert_eq!(settings("'ä' = 1\n'ä' = 2").expect_err("twice").0, Position { line: 2, column: 1 });
     }
 
     #[test]
     fn sinks_have_their_lines_and_keys() {
         let text = "count = 5\n\n[[sink]]\nwrite = 'a'\n[[sink]]\nwrite = 'b'\nvnis = [1, 2]\n";
         let Ok(read) = read(text) else { panic!("two sinks") };
-        let lines: Vec<_> = read.sinks.iter().map(|(place, settings)| (place.line, settings.len())).collect();
+        let lines: Vec<_> =
+            read.sinks.iter().map(|(position, settings)| (position.line, settings.len())).collect();
         assert_eq!((read.settings.len(), lines), (1, vec![(3, 1), (5, 2)]));
     }
 
     proptest::proptest! {
         #[test]
         fn any_text_is_read_or_refused_with_a_line_it_has(text in "[a-z =\\[\\]\"'0-9,#.{}\n-]{0,60}") {
-            if let Err((Place { line, column }, message)) = read(&text) {
+            if let Err((Position { line, column }, message)) = read(&text) {
                 let lines = text.matches('\n').count() + 1;
                 proptest::prop_assert!(column >= 1 && (1..=lines).contains(&line), "{line} {message}");
             }

@@ -1,14 +1,11 @@
-//! The commands that take a file, and which of their flags stands for a key.
+//! The commands that take a configuration file, and the flag of each key.
 
 use clap::{Arg, CommandFactory as _};
-use mirror_user::{
-    error::with_causes,
-    settings::{Many, Settings, Written},
-};
+use mirror_user::{error::with_causes, settings::Settings};
 
 use crate::{Cli, ingest::IngestRun, output_config::SinkTable, replay::ReplayRun};
 
-/// A command that takes a file.
+/// A command that takes a configuration file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Command {
     Ingest,
@@ -25,7 +22,7 @@ impl Command {
         }
     }
 
-    /// The key of what it reads.
+    /// The key of its source.
     pub(super) fn source(self) -> &'static str {
         match self {
             Self::Ingest => "interface",
@@ -33,7 +30,7 @@ impl Command {
         }
     }
 
-    /// Whether a key means something to it.
+    /// Whether a key applies to it.
     pub(super) fn has(self, key: &str) -> bool {
         match self {
             Self::Ingest => !matches!(key, "read" | "wait-reader"),
@@ -53,46 +50,32 @@ impl Command {
         }
     }
 
-    /// What is wrong with how and what it reads, on any host.
+    /// Validates how and what it reads, without this host. The source itself may still be typed.
     pub(super) fn validate_source(self, settings: Settings) -> Result<(), String> {
-        let settings = self.with_source(settings).resolve();
-        let judged = match self {
+        let settings = settings.resolve();
+        let result = match self {
             Self::Ingest => IngestRun::of(&settings, Vec::new()).validate_source(),
             Self::Replay => ReplayRun::of(&settings, Vec::new()).validate_source(),
         };
-        judged.map_err(|error| with_causes(error.as_ref()))
+        result.map_err(|error| with_causes(error.as_ref()))
     }
 
-    /// What a run would say to these settings and tables, before it touches the host.
+    /// Validates settings and tables as a run does before it touches the host. The source itself may still be
+    /// typed.
     pub(super) fn validate(self, settings: Settings, tables: Vec<SinkTable>) -> Result<(), String> {
-        let settings = self.with_source(settings).resolve();
-        let judged = match self {
+        let settings = settings.resolve();
+        let result = match self {
             Self::Ingest => IngestRun::of(&settings, tables).validate(),
             Self::Replay => ReplayRun::of(&settings, tables).validate(),
         };
-        judged.map_err(|error| with_causes(error.as_ref()))
-    }
-
-    /// What is to be read may still be typed: until then, a file is judged as if it were.
-    fn with_source(self, mut settings: Settings) -> Settings {
-        match self {
-            Self::Ingest => {
-                let one = || "typed".parse().ok().map(|interface| Many(vec![interface]));
-                settings.interface = settings.interface.or_else(one);
-            }
-            Self::Replay => {
-                let one = Many(vec![Written::from(std::path::Path::new("typed"))]);
-                settings.read.get_or_insert(one);
-            }
-        }
-        settings
+        result.map_err(|error| with_causes(error.as_ref()))
     }
 }
 
 /// The key of an argument, if it has one.
 pub(crate) fn key(arg: &Arg) -> Option<&str> {
     match (arg.get_id().as_str(), arg.get_long()) {
-        // Of the command itself, or without effect.
+        // About the command line itself, or without effect.
         ("help" | "version" | "config" | "list_interfaces" | "_tcpdump", _) => None,
         ("expression", _) => Some("filter"),
         (_, Some(long)) => Some(long),
@@ -100,7 +83,7 @@ pub(crate) fn key(arg: &Arg) -> Option<&str> {
     }
 }
 
-/// The flag of a key, as usage has it.
+/// The flag of a key, as clap prints it.
 pub(super) fn flag_of(command: Command, wanted: &str) -> Option<String> {
     let mut cli = Cli::command();
     cli.build();
@@ -121,7 +104,7 @@ mod tests {
         replay::ReplayArgs,
     };
 
-    /// What a command makes of what was typed.
+    /// The settings of a command line.
     fn typed(command: Command, words: &[String]) -> Settings {
         let mut cli = Cli::command();
         cli.build();
@@ -134,13 +117,13 @@ mod tests {
         }
     }
 
-    /// A key with its value, as one would type it.
+    /// A key with its value as a flag.
     fn words(arg: &Arg, value: &Value) -> Vec<String> {
         let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let flag = match (arg.get_long(), arg.get_short()) {
             (Some(long), _) => format!("--{long}"),
             (None, Some(short)) => format!("-{short}"),
-            // A word that stands for itself, behind all flags.
+            // The positional argument, after all flags.
             (None, None) => return vec![text(value)],
         };
         match (arg.get_action(), value) {
@@ -153,7 +136,7 @@ mod tests {
         }
     }
 
-    /// A line of a file: each key with values of its kind.
+    /// A line of a file: a key with a valid value.
     fn line() -> impl Strategy<Value = (&'static str, Value)> {
         let text = |texts: &[&str]| {
             let texts: Vec<_> = texts.iter().map(|text| (*text).to_owned()).collect();
@@ -249,7 +232,7 @@ mod tests {
                 let entries = read.settings.iter().map(|entry| setting(entry).unwrap());
                 let from_file = entries.fold(Settings::default(), Settings::over);
                 prop_assert_eq!(&typed(command, &flags), &from_file, "{:?} {}", flags, file);
-                // And the whole file as a value is what its keys are, one by one.
+                // The file as a whole gives the same settings as its keys one by one.
                 prop_assert_eq!(&toml::from_str::<Settings>(&file).unwrap(), &from_file, "{}", file);
             }
         }

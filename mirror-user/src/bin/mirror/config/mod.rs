@@ -1,6 +1,6 @@
 //! `--config FILE` and `mirror config`: settings from a TOML file.
 //!
-//! What a file says and what was typed are values of one type, and what was typed wins.
+//! File and command line give values of one type, and the command line overrides the file.
 
 mod check;
 mod entry;
@@ -20,8 +20,8 @@ use mirror_user::{escape, settings::Settings};
 
 pub(crate) use self::flags::{Command, key};
 use self::{
-    check::{Checked, For, check},
-    file::{Read, SINK},
+    check::{Checked, Scope, check},
+    file::{ParsedFile, SINK},
     print::{printed, printed_sinks},
 };
 use crate::{output_config::SinkTable, terminal};
@@ -72,23 +72,23 @@ enum Action {
     },
 }
 
-/// The settings of a run, with their defaults: what was typed, over what the file says, if one was named; and
-/// the sinks of its tables.
+/// The settings of a run: those typed, then those of the file, if there is one, then defaults; and the sinks of
+/// its tables.
 pub(crate) fn settings(
     command: Command,
     typed: Settings,
     file: Option<&Path>,
 ) -> anyhow::Result<(Settings, Vec<SinkTable>)> {
     let Some(file) = file else { return Ok((typed.resolve(), Vec::new())) };
-    let Checked { settings, tables, .. } = check(file, For::Run { command, typed: &typed })?;
+    let Checked { settings, tables, .. } = check(file, Scope::Run { command, typed: &typed })?;
     Ok((typed.over(settings).resolve(), tables))
 }
 
-/// The command itself.
+/// Runs `mirror config`.
 pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
     match &args.action {
         Action::Check { file } => {
-            let Read { settings, sinks } = check(file, For::Any)?.read;
+            let ParsedFile { settings, sinks } = check(file, Scope::AnyCommand)?.read;
             let counted =
                 |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
             let sinks =
@@ -100,7 +100,7 @@ pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
             );
         }
         Action::Print { file } => {
-            let Checked { read: Read { sinks, .. }, settings, .. } = check(file, For::Any)?;
+            let Checked { read: ParsedFile { sinks, .. }, settings, .. } = check(file, Scope::AnyCommand)?;
             let command = if settings.read.is_some() { Command::Replay } else { Command::Ingest };
             let text = printed(command, settings)? + &printed_sinks(&sinks);
             io::stdout().write_all(text.as_bytes()).context("standard output")?;

@@ -1,4 +1,4 @@
-//! Settings as a file.
+//! Prints settings as a configuration file.
 
 use std::fmt::Write as _;
 
@@ -7,11 +7,11 @@ use mirror_user::settings::Settings;
 use toml::{Table, Value as Toml};
 
 use super::{
-    file::{Place, SINK, Setting, Value},
+    file::{Position, SINK, Setting, Value},
     flags::Command,
 };
 
-/// What settings come to for a command, as a file: defaults are marked, and what is not set is a comment.
+/// The effective settings of a command as a file: defaults are marked, and keys that are not set are comments.
 pub(super) fn printed(command: Command, settings: Settings) -> anyhow::Result<String> {
     let table = |settings: Settings| Table::try_from(settings.resolve()).context("the settings as a file");
     let (settings, defaults) = (table(settings)?, table(Settings::default())?);
@@ -29,8 +29,8 @@ pub(super) fn printed(command: Command, settings: Settings) -> anyhow::Result<St
     Ok(text)
 }
 
-/// Tables of sinks as they were given.
-pub(super) fn printed_sinks(sinks: &[(Place, Vec<Setting>)]) -> String {
+/// Tables of sinks, in the form and order of their file.
+pub(super) fn printed_sinks(sinks: &[(Position, Vec<Setting>)]) -> String {
     let mut text = String::new();
     for (_, settings) in sinks {
         // Writing to a String cannot fail.
@@ -49,7 +49,7 @@ pub(super) fn printed_sinks(sinks: &[(Place, Vec<Setting>)]) -> String {
     text
 }
 
-/// A number as it is, all else as a string.
+/// A TOML integer or string.
 fn quoted(value: &str) -> Toml {
     match value.parse::<i64>() {
         Ok(number) if number.to_string() == value => Toml::Integer(number),

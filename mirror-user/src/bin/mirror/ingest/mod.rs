@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use clap::Args;
 use mirror_user::{
-    Engine,
     engine::{EngineBuilder, EngineError, OnInterfaceLost, Queues, Wait},
     settings::{
         self, Bind, Cpus, Destination, Interface, Interval, Many, Mode, QueueList, RxRing, Settings, Time,
@@ -149,7 +148,7 @@ impl IngestRun {
         }
     }
 
-    /// Validates the source and its selection, without this host.
+    /// Validates the source, as far as it is given, and its selection, without this host.
     pub(crate) fn validate_source(&self) -> anyhow::Result<()> {
         self.builder()?.validate().map_err(usage)
     }
@@ -160,10 +159,14 @@ impl IngestRun {
         self.output.validate().map(drop)
     }
 
-    fn builder(&self) -> Result<EngineBuilder, Usage> {
+    /// A configuration file may leave the interfaces to the command line; a run needs one.
+    fn require_interface(&self) -> Result<(), Usage> {
         const MISSING: &str = "no interface given; use -i, and `mirror -D` to list the interfaces";
-        let (first, others) = self.interfaces.split_first().ok_or_else(|| Usage(MISSING.to_owned()))?;
-        let mut builder = Engine::builder(first)
+        if self.interfaces.is_empty() { Err(Usage(MISSING.to_owned())) } else { Ok(()) }
+    }
+
+    fn builder(&self) -> Result<EngineBuilder, Usage> {
+        let builder = EngineBuilder::default()
             .queues(self.queues.clone())
             .cpus(self.cpus.iter().copied())
             .mode(self.mode.into())
@@ -176,13 +179,11 @@ impl IngestRun {
             .select(self.output.selection()?)
             .reassemble(!self.output.no_reassemble)
             .kernel_log(self.output.log_verbosity() > 1);
-        for interface in others {
-            builder = builder.interface(interface);
-        }
-        if let Some(count) = self.output.count {
-            builder = builder.count(count);
-        }
-        Ok(builder)
+        let builder = match self.output.count {
+            Some(count) => builder.count(count),
+            None => builder,
+        };
+        Ok(self.interfaces.iter().fold(builder, EngineBuilder::interface))
     }
 }
 

@@ -25,6 +25,7 @@ use crate::{
 pub(crate) fn run(args: &IngestRun) -> anyhow::Result<ExitCode> {
     terminal::start_log(args.output.log_verbosity(), args.output.quiet);
     let streams = args.output.validate()?;
+    args.require_interface()?;
     let builder = args.builder()?;
     builder.validate().map_err(usage)?;
     // BPF maps count against it before kernel 5.11, a UMEM without CAP_IPC_LOCK. If it is too low, the kernel
