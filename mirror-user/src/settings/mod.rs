@@ -1,7 +1,7 @@
 //! The settings of a run as one value: of a configuration file, of a command line, of an embedder.
 //!
-//! Each field is a key of a file, in kebab-case, and may be left out. [`Settings::over`] lays what was typed
-//! over what a file says, [`Settings::resolve`] adds the defaults, and two values may be compared.
+//! Each field is a key of a file, in kebab-case, and optional. [`Settings::over`] merges the command line
+//! over a file, [`Settings::resolve`] adds the defaults, and two values can be compared.
 //!
 //! ```
 //! use mirror_user::settings::Settings;
@@ -31,7 +31,7 @@ pub use self::{
 };
 use crate::sink::forward::Target;
 
-/// A struct of keys that may be left out.
+/// A struct of optional keys.
 macro_rules! keys {
     ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $field:ident: $type:ty,)* }) => {
         $(#[$meta])*
@@ -43,7 +43,7 @@ macro_rules! keys {
         }
 
         impl $name {
-            /// These, and of the others those that are not set here.
+            /// These settings, and those of `others` for keys that are not set here.
             #[must_use]
             pub fn over(self, others: Self) -> Self {
                 Self { $($field: self.$field.or(others.$field),)* }
@@ -58,7 +58,7 @@ macro_rules! keys {
     };
 }
 
-/// The same with the keys of a capture and of what is printed, between those of its own.
+/// The same, with the keys of captures and of text between `first` and `last`.
 macro_rules! keys_with_outputs {
     ($(#[$meta:meta])* $name:ident { $($first:tt)* } { $($last:tt)* }) => {
         keys! {
@@ -71,39 +71,39 @@ macro_rules! keys_with_outputs {
                 format: FileFormat,
                 /// Whether packets are written with their outer headers.
                 outer: bool,
-                /// Whether packets are written within 100 ms.
+                /// Whether each packet is written within 100 ms.
                 unbuffered: bool,
-                /// How much of a packet is written.
+                /// How many bytes of each packet are written.
                 snap: Written<Snap>,
-                /// The size at which another file begins.
+                /// The size at which a new file starts.
                 file_size: Written<Size>,
-                /// The time after which another file begins.
+                /// The interval at which a new file starts.
                 rotate_seconds: Written<RotateSeconds>,
-                /// How many files there are at most.
+                /// The maximum number of files.
                 file_count: Written<FileCount>,
-                /// The command that is run for each complete file.
+                /// The command that is run for each completed file.
                 postrotate_command: Written<PathBuf>,
-                /// Whether each origin has a file of its own.
+                /// Whether each origin has its own file.
                 per_origin: bool,
-                /// How many origins have one.
+                /// How many origins have their own file.
                 max_origins: Written<MaxOrigins>,
-                /// How much space is left free.
+                /// How much space is kept free.
                 min_free: Written<Size>,
-                /// What to do when there is no more.
+                /// What to do when the file system is full.
                 when_full: WhenFull,
                 /// Whether packets are printed.
                 print: bool,
-                /// With their Ethernet headers (-e).
+                /// Whether the link-level header is printed (-e).
                 link: bool,
-                /// With their bytes in hex (-x).
+                /// Whether packets are printed in hex (-x); 2: with the link-level header.
                 hex: Written<Times>,
-                /// With their bytes in hex and as characters (-X).
+                /// Whether packets are printed in hex and ASCII (-X); 2: with the link-level header.
                 hexascii: Written<Times>,
-                /// With their bytes as characters (-A).
+                /// Whether packets are printed in ASCII (-A); 2: with the link-level header.
                 ascii: Written<Times>,
-                /// Which time (-t).
+                /// The kind of timestamp (-t), as tcpdump counts them.
                 timestamps: Written<Times>,
-                /// With absolute TCP sequence numbers (-S).
+                /// Whether TCP sequence numbers are absolute (-S).
                 absolute: bool,
                 $($last)*
             }
@@ -114,7 +114,7 @@ macro_rules! keys_with_outputs {
 keys_with_outputs! {
     /// The settings of a run.
     Settings {
-        /// Interfaces to read.
+        /// Interfaces to capture from.
         interface: Many<Interface>,
         /// RX queues to read.
         queues: Written<QueueList>,
@@ -122,13 +122,13 @@ keys_with_outputs! {
         cpus: Written<Cpus>,
         /// XDP mode.
         mode: Mode,
-        /// How packets get from the NIC to the ring.
+        /// How packets get from the NIC to the AF_XDP ring.
         bind: Bind,
         /// How workers wait for packets.
         wait: Wait,
-        /// Which packets are taken, by whom they are addressed to.
+        /// Which tunnel packets are captured, by their destination address.
         destination: Destination,
-        /// Packets that an RX ring holds.
+        /// Size of each RX ring, in descriptors.
         rx_ring: Written<RxRing>,
         /// Capture files to read.
         read: Many<PathBuf>,
@@ -138,58 +138,59 @@ keys_with_outputs! {
         vni: Written<Vnis>,
         /// The outer sources that are accepted.
         source: Written<Sources>,
-        /// Whether outer packets that were fragmented are left alone.
+        /// Whether fragmented outer packets are not reassembled.
         no_reassemble: bool,
-        /// A filter expression over the packets with their outer headers.
+        /// A filter expression that is applied to packets with their outer headers.
         outer_filter: Written<String>,
-        /// A filter expression over the inner packets.
+        /// A filter expression that is applied to the inner packets.
         filter: Written<Phrase>,
     } {
         /// Where packets are forwarded to.
         forward: Many<Target>,
-        /// What each of several targets gets.
+        /// How packets are distributed over several targets.
         forward_balance: Balance,
-        /// What flows are spread by.
+        /// The seed that assigns flows to targets.
         forward_seed: Written<Seed>,
-        /// Whether each VNI has a VLAN.
+        /// Whether each VNI has its own VLAN.
         vlan_per_vni: bool,
         /// Whether packets have the Community ID of their flow.
         community_id: bool,
-        /// Whether the report is printed.
+        /// Whether the report is printed to standard output.
         json: bool,
         /// The file of the report.
         report: Written<PathBuf>,
-        /// Whether the time to the sinks is measured.
+        /// Whether the time from reception to the sinks is measured.
         latency: bool,
         /// The user to change to.
         relinquish_privileges: Written<String>,
-        /// How much of a sandbox is wanted.
+        /// Whether the sandbox is used.
         sandbox: Sandbox,
         /// Where commands may write.
         command_write: Many<PathBuf>,
         /// The TCP ports that commands may connect to.
         command_connect: Written<Ports>,
-        /// What becomes of the run when every output has ended.
+        /// What the run does when every output has ended.
         on_output_end: OnOutputEnd,
-        /// How many packets end the run.
+        /// How many packets the run stops after.
         count: Written<Count>,
         /// Whether only errors and the closing lines are printed.
         quiet: bool,
         /// How much is logged, or printed of each packet.
         verbose: Written<Times>,
-        /// The time that ends the run.
+        /// The time that the run stops after.
         duration: Written<Time>,
-        /// How often a line is logged.
+        /// How often statistics are logged.
         stats: Written<Interval>,
-        /// How long the first readers of what is streamed are waited for.
+        /// How long to wait for the first readers of pcap-over-ip targets.
         wait_reader: Written<Time>,
-        /// Further sinks, each with a selection of its own.
+        /// Further sinks, each with its own selection.
         sink: Vec<SinkSettings>,
     }
 }
 
 keys_with_outputs! {
-    /// The settings of a table `[[sink]]`. Keys are as in [`Settings`], where nothing else is said.
+    /// The settings of a table `[[sink]]`. Keys mean what they mean in [`Settings`], unless documented
+    /// otherwise.
     SinkSettings {
         /// Its name in the report.
         name: Written<Phrase>,
@@ -204,19 +205,19 @@ keys_with_outputs! {
         vlan_per_vni: bool,
         /// See [`Settings::community_id`].
         community_id: bool,
-        /// Of the packets that the run selects, those of these VNIs.
+        /// VNIs to select from the packets of the run.
         vnis: Written<Vnis>,
-        /// And from these outer sources.
+        /// Outer sources to select.
         sources: Written<Sources>,
-        /// And that match this filter expression.
+        /// A filter expression that is applied to the inner packets.
         filter: Written<Phrase>,
-        /// And this one over the packets with their outer headers.
+        /// A filter expression that is applied to packets with their outer headers.
         outer_filter: Written<String>,
     }
 }
 
 impl Settings {
-    /// With the defaults of all that has one and was not set. Tables of sinks stay as they are.
+    /// Adds the defaults of keys that have one and are not set. Tables of sinks are not changed.
     #[must_use]
     pub fn resolve(mut self) -> Self {
         macro_rules! with_default {
@@ -227,13 +228,13 @@ impl Settings {
             max_origins when_full print link hex hexascii ascii timestamps absolute forward_balance
             vlan_per_vni community_id json latency sandbox on_output_end quiet verbose stats
         }
-        // An empty expression selects all packets, as none does.
+        // An empty expression selects all packets, like none.
         self.filter = self.filter.filter(|filter| !filter.text().is_empty());
         self
     }
 }
 
-/// As the settings of a run that has this sink alone; without its name.
+/// As the settings of a run with this sink alone; the name is lost.
 impl From<SinkSettings> for Settings {
     fn from(sink: SinkSettings) -> Self {
         macro_rules! same {

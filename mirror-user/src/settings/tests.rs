@@ -1,4 +1,4 @@
-//! Settings as files and back, over one another, and with their defaults.
+//! Settings as files and back, merged, and with their defaults.
 
 use proptest::{option, prelude::*, sample};
 
@@ -88,7 +88,7 @@ fn any_sink() -> impl Strategy<Value = SinkSettings> {
     })
 }
 
-/// Settings of any values, whether or not they go together.
+/// Any settings, also such as contradict each other.
 fn any_settings() -> impl Strategy<Value = Settings> {
     let own = any_of!(Settings {
         interface: words(NAME),
@@ -129,7 +129,7 @@ proptest! {
         let file = toml::to_string(&settings).expect("a file");
         let read: Settings = toml::from_str(&file).expect("settings");
         prop_assert_eq!(&read, &settings, "{}", file);
-        // Also in how they are written.
+        // Also in how they were written.
         prop_assert_eq!(toml::to_string(&read).expect("a file"), file);
     }
 

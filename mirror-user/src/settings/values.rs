@@ -1,4 +1,4 @@
-//! What keys and flags have for values.
+//! The values of keys and flags.
 
 use std::{collections::HashSet, fmt, net::IpAddr, str::FromStr, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::{
 
 impl Word for Target {}
 
-/// An enumeration whose variants are words.
+/// An enumeration whose variants are written as words.
 macro_rules! choices {
     ($($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)* })*) => {$(
         $(#[$meta])*
@@ -22,7 +22,7 @@ macro_rules! choices {
         pub enum $name { $($(#[$doc])* #[cfg_attr(feature = "cli", value(name = $word))] $variant,)* }
 
         impl $name {
-            /// As it is written.
+            /// The word.
             pub fn text(self) -> &'static str {
                 match self { $(Self::$variant => $word,)* }
             }
@@ -66,7 +66,7 @@ choices! {
         /// In the kernel's network stack: any driver, several times slower
         Generic = "generic",
     }
-    /// How packets get from the NIC to the ring.
+    /// How packets get from the NIC to the AF_XDP ring.
     Bind {
         /// Same as copy
         #[default]
@@ -202,7 +202,7 @@ impl From<WhenFull> for pcap::WhenFull {
     }
 }
 
-/// A whole number of some range.
+/// An integer within a range.
 macro_rules! numbers {
     ($($(#[$meta:meta])* $name:ident($type:ty) in $range:expr $(, or $default:expr)?;)*) => {$(
         $(#[$meta])*
@@ -241,23 +241,23 @@ macro_rules! numbers {
 const MOST_SECONDS: u64 = 100 * 366 * 24 * 3600;
 
 numbers! {
-    /// How many packets end a run.
+    /// How many packets a run stops after.
     Count(u64) in 1..=u64::MAX;
-    /// How many packets an RX ring holds.
+    /// Size of an RX ring, in descriptors.
     RxRing(u32) in 0..=u32::MAX, or EngineBuilder::DEFAULT_RX_RING;
-    /// How many seconds of packets a file holds.
+    /// The interval of file rotation, in seconds.
     RotateSeconds(u64) in 1..=MOST_SECONDS;
-    /// How many files there are at most.
+    /// The maximum number of files.
     FileCount(u32) in 1..=1_000_000;
-    /// How many origins have a file of their own.
+    /// How many origins have their own file.
     MaxOrigins(u32) in 1..=4096, or 256;
-    /// What flows are spread by.
+    /// The seed that assigns flows to targets.
     Seed(u64) in 0..=u64::MAX;
     /// How often a flag was given.
     Times(u8) in 0..=u8::MAX, or 0;
 }
 
-/// Parses `0,2-4` into numbers, in the order given, none twice.
+/// Parses `0,2-4` into numbers, in the given order and without duplicates.
 fn numbers(text: &str, what: &str, most: u32) -> Result<Vec<u32>, Invalid> {
     let mut list = Vec::new();
     let mut known = HashSet::new();
@@ -317,7 +317,7 @@ impl FromStr for Ports {
 }
 
 impl Default for Ports {
-    /// VXLAN's, RFC 7348 section 5.
+    /// The port of VXLAN, RFC 7348 section 5.
     fn default() -> Self {
         Self(vec![4789])
     }
@@ -376,7 +376,7 @@ impl FromStr for Sources {
     }
 }
 
-/// What is a list in one word, or an array.
+/// A list that is one word, or an array.
 macro_rules! lists {
     ($($name:ty, $joined:literal;)*) => {$(
         impl Word for $name {
@@ -394,7 +394,7 @@ lists! {
     Phrase, " ";
 }
 
-/// Words that are one text: a filter expression, or a name. Where they were typed, each stays a word.
+/// Words that form one text: a filter expression, or a name. Words of a command line stay separate.
 #[derive(Clone, Debug, Eq)]
 pub struct Phrase(pub Vec<String>);
 
@@ -412,14 +412,14 @@ impl fmt::Display for Phrase {
     }
 }
 
-/// How it is parted into words makes no difference.
+/// Two phrases are equal if their text is, however it is split into words.
 impl PartialEq for Phrase {
     fn eq(&self, other: &Self) -> bool {
         self.0.join(" ") == other.0.join(" ")
     }
 }
 
-/// The name of an interface; several may be in one word.
+/// The name of an interface; one word may have several.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Interface(pub String);
 
@@ -435,11 +435,11 @@ impl Word for Interface {
     const SPLIT_AT: Option<char> = Some(',');
 }
 
-/// A time with its unit (`10s`, `500ms`, `1h 30m`), or plain seconds.
+/// A duration with a unit (`10s`, `500ms`, `1h 30m`), or in seconds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Time(pub Duration);
 
-/// The longest time taken: far more than anybody waits, and far less than a clock can hold.
+/// The longest duration accepted, far less than a clock can hold.
 const LONGEST: Duration = Duration::from_secs(MOST_SECONDS);
 
 impl FromStr for Time {
@@ -463,7 +463,7 @@ impl FromStr for Time {
 
 impl Word for Time {}
 
-/// How often a line is logged.
+/// How often statistics are logged.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Interval(pub Duration);
 
@@ -489,8 +489,8 @@ impl fmt::Display for Interval {
     }
 }
 
-/// The size of a file in bytes, written as tcpdump's -C has it: millions of bytes, or with k, m or g behind
-/// it KiB, MiB or GiB.
+/// A file size in bytes, written as for tcpdump's -C: in millions of bytes, or in KiB, MiB or GiB with the
+/// suffix k, m or g.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Size(pub u64);
 
@@ -513,12 +513,12 @@ impl FromStr for Size {
 
 impl Word for Size {}
 
-/// How much of a packet is written.
+/// How many bytes of a packet are written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Snap {
-    /// So many bytes; 0 is the most.
+    /// This many bytes; 0 is the maximum.
     Bytes(u32),
-    /// All but the payload.
+    /// Headers only.
     Headers,
 }
 
@@ -557,7 +557,7 @@ impl fmt::Display for Snap {
 mod tests {
     use super::*;
 
-    /// What a text means, or why it means nothing.
+    /// The value of a text, or its error.
     fn read<T: FromStr<Err = Invalid>>(text: &str) -> Result<T, String> {
         text.parse().map_err(|Invalid(reason)| reason)
     }

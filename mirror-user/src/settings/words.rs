@@ -1,4 +1,4 @@
-//! How one word, or several, of a file or of a command line become a value.
+//! How words of a file or of a command line become values.
 
 use std::{
     fmt,
@@ -12,23 +12,23 @@ use serde::{
     de::{Error, SeqAccess, Visitor},
 };
 
-/// Why a word is not a value.
+/// Why a word is not a valid value.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{0}")]
 pub struct Invalid(pub(super) String);
 
-/// What is written as a word.
+/// A value that is written as a word.
 pub trait Word: FromStr<Err: fmt::Display> {
-    /// What joins the elements of an array into one word, where it may be written as an array.
+    /// What joins the elements of an array into one word, if an array is allowed.
     const JOINED_BY: Option<&'static str> = None;
-    /// What separates several of them in one word.
+    /// What separates several values in one word.
     const SPLIT_AT: Option<char> = None;
 }
 
 impl Word for String {}
 impl Word for PathBuf {}
 
-/// A value, and how it was written: it is printed as it was, and compared by what it means.
+/// A value and the word it was parsed from: printed as it was written, compared by value.
 #[derive(Clone, Debug)]
 pub struct Written<T> {
     text: String,
@@ -36,12 +36,12 @@ pub struct Written<T> {
 }
 
 impl<T> Written<T> {
-    /// As it was written.
+    /// The word as it was written.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// What it means.
+    /// The value.
     pub fn into_value(self) -> T {
         self.value
     }
@@ -88,7 +88,7 @@ impl<T: Word> FromStr for Written<T> {
     }
 }
 
-/// A whole number is one in a file, too; all else is a string.
+/// A TOML integer if it is one, else a string.
 impl<T> Serialize for Written<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.text.parse::<i64>() {
@@ -109,7 +109,7 @@ impl<'de, T: Word> Deserialize<'de> for Written<T> {
     }
 }
 
-/// Several values, each a word of its own. One is as good as an array of one.
+/// Several values, one per word. A single one needs no array.
 #[derive(Clone, Debug)]
 pub struct Many<T>(pub Vec<Written<T>>);
 
@@ -120,12 +120,12 @@ impl<T: PartialEq> PartialEq for Many<T> {
 }
 
 impl<T> Many<T> {
-    /// `None` where there is none.
+    /// `None` if there are none.
     pub fn of(values: Vec<Written<T>>) -> Option<Self> {
         (!values.is_empty()).then_some(Self(values))
     }
 
-    /// What they mean.
+    /// The values.
     pub fn values(&self) -> impl Iterator<Item = &T> {
         self.0.iter().map(|written| &written.value)
     }
@@ -148,7 +148,7 @@ impl<'de, T: Word> Deserialize<'de> for Many<T> {
     }
 }
 
-/// Reads a single word as a value, for types that are written as they are printed.
+/// Deserializes a single word, for types that are printed the way they are written.
 pub(super) fn one<'de, T: Word, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     Written::deserialize(deserializer).map(Written::into_value)
 }
@@ -157,7 +157,7 @@ fn parsed<T: Word, E: Error>(word: &str) -> Result<Written<T>, E> {
     word.parse().map_err(|error| E::custom(format!("invalid value '{word}': {error}")))
 }
 
-/// A string, a whole number, or an array of those.
+/// A string, an integer, or an array of those.
 struct Words;
 
 impl<'de> Visitor<'de> for Words {
@@ -192,7 +192,7 @@ impl<'de> Visitor<'de> for Words {
     }
 }
 
-/// A string or a number of an array.
+/// An element of an array: a string or an integer.
 struct Element(String);
 
 impl<'de> Deserialize<'de> for Element {
@@ -207,7 +207,7 @@ impl<'de> Deserialize<'de> for Element {
 
 /// The keys of a type, in its order.
 pub(super) fn keys_of<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
-    /// Answers with no value: it only hears for which fields it is asked.
+    /// A deserializer that yields no value, and records the requested fields.
     struct Keys<'k>(&'k mut &'static [&'static str]);
 
     impl<'de> Deserializer<'de> for Keys<'_> {
@@ -234,7 +234,7 @@ pub(super) fn keys_of<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
     }
 
     let mut keys: &'static [&'static str] = &[];
-    // The error is the only answer there is.
+    // It always fails.
     let _ = T::deserialize(Keys(&mut keys));
     keys
 }

@@ -72,8 +72,8 @@ enum Action {
     },
 }
 
-/// The settings of a run: those typed, then those of the file, if there is one, then defaults; and the sinks of
-/// its tables.
+/// The settings of a run: those typed, over those of the file, over the defaults; and the sinks of its
+/// tables.
 pub(crate) fn settings(
     command: Command,
     typed: Settings,

@@ -11,7 +11,8 @@ use super::{
     flags::Command,
 };
 
-/// The effective settings of a command as a file: defaults are marked, and keys that are not set are comments.
+/// The effective settings of a command as a file. Defaults are marked, and keys that are not set are
+/// comments.
 pub(super) fn printed(command: Command, settings: Settings) -> anyhow::Result<String> {
     let table = |settings: Settings| Table::try_from(settings.resolve()).context("the settings as a file");
     let (settings, defaults) = (table(settings)?, table(Settings::default())?);

@@ -1,9 +1,9 @@
 //! Which system calls each kind of thread may make.
 //!
-//! Lists are by name, so that one serves all machines: a name that a machine does not have is one that nobody
-//! calls there. They are meant to be complete for what Rust's standard library and the C library do on their
-//! own, with other versions of theirs too, and for what the outputs do; and to have nothing that executes,
-//! maps code, traces, signals, mounts or changes who one is.
+//! Lists are by name, so that one serves all architectures; names that an architecture does not have are
+//! ignored. They should cover what Rust's standard library and any common C library call on their own, and
+//! what outputs need, and nothing that executes programs, maps code, traces, signals, mounts or changes
+//! credentials.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ const OF_ALL: &[&str] = &[
     "madvise",
     "mremap",
     "munmap",
-    // Threads that wait, wake and end; unwinding needs none.
+    // Threads that wait, wake and end.
     "exit",
     "exit_group",
     "futex",
@@ -57,7 +57,7 @@ const OF_ALL: &[&str] = &[
     "nanosleep",
     "time",
     "times",
-    // Descriptors at hand, standard error for the log among them.
+    // Open descriptors, standard error for the log among them.
     "close",
     "close_range",
     "dup",
@@ -74,7 +74,7 @@ const OF_ALL: &[&str] = &[
     "readv",
     "write",
     "writev",
-    // To wait for them.
+    // Waiting for them.
     "epoll_create1",
     "epoll_ctl",
     "epoll_pwait",
@@ -86,8 +86,8 @@ const OF_ALL: &[&str] = &[
     "ppoll",
     "pselect6",
     "select",
-    // Files to read, opened as below: a backtrace has its names from the executable, times their zone from
-    // files.
+    // Files to read, opened as below: a backtrace reads names from the executable, timestamps read the time
+    // zone.
     "access",
     "faccessat",
     "faccessat2",
@@ -100,7 +100,7 @@ const OF_ALL: &[&str] = &[
     "stat",
     "statfs",
     "statx",
-    // What machine and process are.
+    // Machine and process information.
     "getcpu",
     "getegid",
     "geteuid",
@@ -115,7 +115,7 @@ const OF_ALL: &[&str] = &[
     "uname",
 ];
 
-/// Sockets at hand: AF_XDP's and netlink's of the engine, those that forward.
+/// Open sockets: AF_XDP and netlink of the engine, and those that forward.
 const ON_SOCKETS: &[&str] = &[
     "getpeername",
     "getsockname",
@@ -130,13 +130,13 @@ const ON_SOCKETS: &[&str] = &[
     "shutdown",
 ];
 
-/// To take in readers, and to go to one that listens.
+/// To accept readers, and to connect to listening ones.
 const TO_SOCKETS: &[&str] = &[
     "accept", "accept4", "bind", "connect", "listen", // The name of a Unix socket.
     "unlink", "unlinkat",
 ];
 
-/// Files that are written, named and removed: Landlock says where.
+/// Files that are written, renamed and removed; Landlock restricts where.
 const ON_FILES: &[&str] = &[
     "chmod",
     "copy_file_range",
@@ -174,18 +174,18 @@ const ON_FILES: &[&str] = &[
     "utimensat",
 ];
 
-/// What was written to standard output and is not whole, on a disk that is full.
+/// To cut an incomplete record off standard output when its disk is full.
 const TO_CUT_BACK: &[&str] = &["ftruncate"];
 
-/// A call that is allowed where an argument, under a mask, has a value.
+/// A call that is allowed if an argument, masked, has a value.
 struct Where(&'static str, u8, u64, u64);
 
 const ACCESS_MODE: u64 = libc::O_ACCMODE as u64;
-/// What creates or empties a file. `O_TMPFILE` has a bit of its own beside that of `O_DIRECTORY`, and takes a
-/// mode that writes.
+/// What creates or truncates a file. `O_TMPFILE` shares a bit with `O_DIRECTORY`, and needs a mode that
+/// writes.
 const OPENS_TO_WRITE: u64 = ACCESS_MODE | libc::O_CREAT as u64 | libc::O_TRUNC as u64;
 const EXECUTES: u64 = libc::PROT_EXEC as u64;
-/// All of an argument that is an int.
+/// All of an argument of type int.
 const INT: u64 = u32::MAX as u64;
 
 const WHERE: &[Where] = &[
@@ -193,13 +193,13 @@ const WHERE: &[Where] = &[
     Where("openat", 2, OPENS_TO_WRITE, 0),
     Where("mmap", 2, EXECUTES, 0),
     Where("mprotect", 2, EXECUTES, 0),
-    // Limits are read, with no new ones.
+    // Limits may be read, not set.
     Where("prlimit64", 2, u64::MAX, 0),
-    // Names of this thread and of mappings, and how exactly it is woken.
+    // Names of this thread and of mappings, and its timer slack.
     Where("prctl", 0, INT, libc::PR_SET_NAME as u64),
     Where("prctl", 0, INT, libc::PR_SET_TIMERSLACK as u64),
     Where("prctl", 0, INT, libc::PR_SET_VMA as u64),
-    // Whether it is a terminal, how wide; how much there is to read; whether to wait.
+    // Terminal or not and its width; readable bytes; blocking or not.
     Where("ioctl", 1, INT, libc::TCGETS),
     Where("ioctl", 1, INT, libc::TIOCGWINSZ),
     Where("ioctl", 1, INT, libc::FIONREAD),
@@ -212,16 +212,16 @@ const FAMILIES: &[Where] = &[
     Where("socket", 0, INT, libc::AF_INET6 as u64),
     Where("socket", 0, INT, libc::AF_NETLINK as u64),
     Where("socket", 0, INT, libc::AF_UNIX as u64),
-    // Ethtool's questions, and whether a link is up.
+    // Ethtool queries, and whether a link is up.
     Where("ioctl", 1, INT, 0x8946),
     Where("ioctl", 1, INT, 0x8913),
     Where("ioctl", 1, INT, 0x8921),
 ];
 
-/// A thread that reads a pipe, started by the one that reads files. Its filter is this one's.
+/// The thread that reads a pipe, started by the file reader. It inherits this filter.
 const THREADS: &[Where] = &[Where("clone", 0, libc::CLONE_THREAD as u64, libc::CLONE_THREAD as u64)];
 
-/// The filter of a kind; `None` for those that have none.
+/// The filter of a kind; `None` if it has none.
 pub(super) fn filter(kind: Kind) -> Result<Option<BpfProgram>, BackendError> {
     let (calls, wheres): (&[&[&str]], &[&[Where]]) = match kind {
         Kind::Main | Kind::Supervisor | Kind::Command => return Ok(None),
@@ -233,7 +233,7 @@ pub(super) fn filter(kind: Kind) -> Result<Option<BpfProgram>, BackendError> {
     };
     let number = |name: &str| name.parse().ok().map(|call: Sysno| i64::from(call.id()));
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-    // To itself alone, as abort(3) does.
+    // To this process only, for abort(3).
     let own = Where("tgkill", 0, INT, u64::from(std::process::id()));
     for Where(name, argument, mask, value) in wheres.iter().copied().flatten().chain([&own]) {
         let Some(number) = number(name) else { continue };
@@ -243,11 +243,11 @@ pub(super) fn filter(kind: Kind) -> Result<Option<BpfProgram>, BackendError> {
     }
     for name in calls.iter().copied().flatten() {
         if let Some(number) = number(name) {
-            // Whatever its arguments.
+            // With any arguments.
             rules.insert(number, Vec::new());
         }
     }
     let machine = TargetArch::try_from(std::env::consts::ARCH)?;
-    // In the place of an action that hands the call on: see `refused`.
+    // Stands for the action that notifies the supervisor: see `refused`.
     SeccompFilter::new(rules, SeccompAction::Trap, SeccompAction::Allow, machine)?.try_into().map(Some)
 }

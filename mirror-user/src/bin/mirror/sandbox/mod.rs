@@ -1,11 +1,11 @@
-//! `--sandbox`: what threads and commands may still do once a run has begun, whatever their user may.
+//! `--sandbox`: restricts threads and commands once a run has started, whatever their user may do.
 //!
-//! Each thread confines itself at its start, beside giving up its capabilities ([`crate::hooks::Threads`]):
-//! Landlock (`writes`) for what it may write and connect to, a filter of seccomp(2) (`calls`) for which
-//! system calls it may make. The main thread does when the run has begun, for it opens what is written to,
-//! and interfaces.
+//! Each thread confines itself at its start, besides dropping its capabilities ([`crate::hooks::Threads`]):
+//! with Landlock (`writes`) where it may write and connect, with a filter of seccomp(2) (`calls`) which
+//! system calls it may make. The main thread does so when the run has started, because it opens interfaces
+//! and outputs.
 //!
-//! It is of this command and not of the library: an embedder's own sinks may do what they like.
+//! It belongs to this command and not to the library, because an embedder's own sinks may need anything.
 
 mod announce;
 mod calls;
@@ -39,19 +39,19 @@ use self::{
 /// Kinds of threads, by what they do.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) enum Kind {
-    /// Opens and ends a run, or hears signals; reads no packet.
+    /// Starts and ends a run, or handles signals; reads no packet.
     Main,
-    /// Answers for calls that are refused to others.
+    /// Answers denied system calls of other threads.
     Supervisor,
-    /// The engine's: workers, and those that watch links and the kernel's log.
+    /// Of the engine: workers, and those that watch links and the kernel's log.
     Worker,
-    /// Reads capture files, and runs the pipeline over them.
+    /// Reads capture files, and runs the pipeline.
     Reader,
     /// Writes a capture.
     Writer,
     Printer,
     Forwarder,
-    /// Starts commands, which inherit what it may.
+    /// Starts commands, which inherit its restrictions.
     Command,
 }
 
@@ -67,7 +67,7 @@ impl Kind {
         Self::Command,
     ];
 
-    /// In the log.
+    /// Its name in the log.
     fn name(self) -> &'static str {
         match self {
             Self::Main => "the main thread",
@@ -88,20 +88,20 @@ pub(crate) struct Places {
     /// Captures.
     pub(crate) outputs: Vec<PathBuf>,
     pub(crate) report: Option<PathBuf>,
-    /// Unix sockets that readers connect to, and whose names go at the end.
+    /// Unix sockets that readers connect to; they are removed at the end.
     pub(crate) sockets: Vec<PathBuf>,
-    /// TCP ports that are forwarded to.
+    /// TCP ports of targets.
     pub(crate) connect: Vec<u16>,
-    /// Interfaces whose settings are put back at the end.
+    /// Interfaces whose settings are restored at the end.
     pub(crate) restored: Vec<String>,
-    /// Whether commands are run, the directories that they may write beneath beside those of captures, and
-    /// the TCP ports that they may connect to.
+    /// Whether commands are run, which directories they may write beneath besides those of captures, and
+    /// which TCP ports they may connect to.
     pub(crate) commands: bool,
     pub(crate) command_write: Vec<PathBuf>,
     pub(crate) command_connect: Vec<u16>,
 }
 
-/// What there is to confine threads by: made at the start, while all directories can be opened.
+/// The restrictions of all kinds, prepared at the start, while all directories can be opened.
 pub(crate) struct Sandbox {
     wanted: SandboxArg,
     /// For each kind.
@@ -120,18 +120,18 @@ impl Sandbox {
     ///
     /// # Errors
     ///
-    /// With [`SandboxArg::Require`]: the kernel does not cover what is promised.
+    /// With [`SandboxArg::Require`]: the kernel does not cover all of it.
     pub(crate) fn prepare(wanted: SandboxArg, places: &Places) -> anyhow::Result<Arc<Self>> {
         let confines = if wanted == SandboxArg::Off { Vec::new() } else { confines(wanted, places)? };
         Ok(Arc::new(Self { wanted, confines, supervisor: OnceLock::new() }))
     }
 
-    /// Starts what answers for refused calls, on a thread that first does what `prepare` says. To be called
-    /// once, before any thread is confined.
+    /// Starts the thread that answers denied calls, which first calls `prepare`. Must be called once, before
+    /// any thread is confined.
     ///
     /// # Errors
     ///
-    /// With [`SandboxArg::Require`]: what the system said. With [`SandboxArg::Auto`] that is logged.
+    /// With [`SandboxArg::Require`]: the thread cannot be started. With [`SandboxArg::Auto`] that is logged.
     pub(crate) fn supervise(
         &self,
         prepare: impl FnOnce() -> io::Result<()> + Send + 'static,
@@ -139,10 +139,10 @@ impl Sandbox {
         if self.confines.iter().all(|confine| confine.calls.is_none()) {
             return Ok(());
         }
-        let tell = |kind: Kind, call: &str| {
+        let log = |kind: Kind, call: &str| {
             tracing::warn!("sandbox: system call {call} denied to {}", kind.name());
         };
-        match Supervisor::start(prepare, tell) {
+        match Supervisor::start(prepare, log) {
             Ok(supervisor) => drop(self.supervisor.set(supervisor)),
             Err(error) if self.wanted == SandboxArg::Auto => {
                 tracing::warn!("sandbox: no seccomp: cannot start its thread: {error}");
@@ -156,11 +156,11 @@ impl Sandbox {
     ///
     /// # Errors
     ///
-    /// With [`SandboxArg::Require`]: what the kernel said. With [`SandboxArg::Auto`] that is logged.
+    /// With [`SandboxArg::Require`]: the kernel's error. With [`SandboxArg::Auto`] that is logged.
     pub(crate) fn confine(&self, kind: Kind) -> io::Result<()> {
         let Some(confine) = self.confines.iter().find(|confine| confine.kind == kind) else { return Ok(()) };
         let writes = confine.writes.as_ref().map_or(Ok(()), writes::restrict);
-        // Last, for the calls that confine are not among those allowed.
+        // Last, because the filter does not allow the calls that confine.
         let supervised = confine.calls.as_ref().zip(self.supervisor.get());
         let calls = supervised.map_or(Ok(()), |(program, supervisor)| supervisor.filter(kind, program));
         for (what, result) in [("Landlock", writes), ("seccomp", calls)] {
@@ -202,7 +202,7 @@ fn confines(wanted: SandboxArg, places: &Places) -> anyhow::Result<Vec<Confine>>
     Ok(confines)
 }
 
-/// What a kind may write, and whereto it may connect.
+/// Where a kind may write, and which ports it may connect to.
 fn writes_of(kind: Kind, places: &Places) -> Writes {
     let mut writes = Writes::default();
     let outputs = |writes: &mut Writes| places.outputs.iter().for_each(|path| writes.add_output(path));
@@ -224,17 +224,17 @@ fn writes_of(kind: Kind, places: &Places) -> Writes {
         Kind::Command => {
             outputs(&mut writes);
             writes.beneath.extend_from_slice(&places.command_write);
-            // What runs in a shell opens them. The one keeps nothing, the other it has already.
+            // Shells open them.
             writes.files.extend(["/dev/null", "/dev/stderr"].map(PathBuf::from));
             writes.connect.clone_from(&places.command_connect);
-            // As `kill -HUP` of what is to read a file.
+            // For `kill -HUP` to a program that reads a completed file.
             writes.signals = true;
         }
     }
     writes
 }
 
-/// The directory of run state, made where it will be needed: a rule is about what is there.
+/// The directory of run state, created if it will be needed: a rule needs an existing path.
 fn run_state(places: &Places) -> Option<PathBuf> {
     let directory = Path::new(RUN_STATE);
     if !places.restored.is_empty() && geteuid().is_root() {
@@ -248,7 +248,7 @@ fn run_state(places: &Places) -> Option<PathBuf> {
     directory.is_dir().then(|| directory.to_owned())
 }
 
-/// What busy polling changes of an interface.
+/// The settings that busy polling changes.
 fn settings_of(interface: &str) -> [PathBuf; 2] {
     ["napi_defer_hard_irqs", "gro_flush_timeout"]
         .map(|file| format!("/sys/class/net/{interface}/{file}").into())

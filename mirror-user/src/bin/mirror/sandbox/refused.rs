@@ -1,12 +1,12 @@
-//! The filters of seccomp(2), and what becomes of the calls that they refuse.
+//! Filters of seccomp(2), and the answers to the calls they deny.
 //!
-//! A refused call is handed to a thread of its own (`SECCOMP_RET_USER_NOTIF`, kernel 5.0), which has it
-//! return EPERM and tells of it once. `SECCOMP_RET_ERRNO` would tell nobody. `SECCOMP_RET_TRAP` would, but a
-//! SIGSYS that finds itself blocked ends the process, and the C library blocks all signals while it starts
-//! threads and processes, which are among what is refused.
+//! A denied call is passed to a supervisor thread (`SECCOMP_RET_USER_NOTIF`, kernel 5.0), which makes it
+//! return EPERM and logs it once. With `SECCOMP_RET_ERRNO` nothing could be logged. With `SECCOMP_RET_TRAP`,
+//! a blocked SIGSYS kills the process, and the C library blocks all signals while it starts threads and
+//! processes, which are among the denied calls.
 //!
-//! Beside tests, the only place of this command with unsafe code: seccomp(2) has no safe wrapper that knows
-//! these flags.
+//! Besides tests, the only unsafe code of this command: seccomp(2) has no safe wrapper that supports these
+//! flags.
 
 use std::{
     collections::HashSet,
@@ -27,18 +27,18 @@ use syscalls::Sysno;
 
 use super::Kind;
 
-/// Filters threads, and answers for the calls that they are refused.
+/// Installs filters, and answers denied calls.
 pub(super) struct Supervisor {
     listeners: Sender<(Kind, OwnedFd)>,
     wake: PipeWriter,
 }
 
 impl Supervisor {
-    /// Starts the thread that answers, which first does what `prepare` says. `tell` is called once for each
-    /// call that is refused to a kind of thread.
+    /// Starts the supervisor thread, which first calls `prepare`. `log` is called once for each kind and
+    /// denied call.
     pub(super) fn start(
         prepare: impl FnOnce() -> io::Result<()> + Send + 'static,
-        tell: impl Fn(Kind, &str) + Send + 'static,
+        log: impl Fn(Kind, &str) + Send + 'static,
     ) -> io::Result<Self> {
         let (listeners, new) = unbounded();
         let (woken, wake) = io::pipe()?;
@@ -46,18 +46,18 @@ impl Supervisor {
         thread::Builder::new().name("mirror-sandbox".to_owned()).spawn(move || {
             let prepared = prepare();
             let failed = prepared.is_err();
-            // Whoever started it waits.
+            // The starting thread waits.
             drop(ready.send(prepared));
             if !failed {
-                supervise(woken, &new, tell);
+                supervise(woken, &new, log);
             }
         })?;
         is_ready.recv().map_err(io::Error::other)??;
         Ok(Self { listeners, wake })
     }
 
-    /// Filters the calls of the calling thread, and of those that it will start, for good. `no_new_privs`
-    /// must be set.
+    /// Filters the calls of the calling thread and of those it will start, for good. `no_new_privs` must be
+    /// set.
     pub(super) fn filter(&self, kind: Kind, program: &BpfProgram) -> io::Result<()> {
         let listener = install(program)?;
         self.listeners.send((kind, listener)).map_err(|_| io::ErrorKind::BrokenPipe)?;
@@ -65,10 +65,10 @@ impl Supervisor {
     }
 }
 
-/// Answers until nobody is left to answer.
-fn supervise(mut woken: PipeReader, new: &Receiver<(Kind, OwnedFd)>, tell: impl Fn(Kind, &str)) {
+/// Answers until no filtered thread is left.
+fn supervise(mut woken: PipeReader, new: &Receiver<(Kind, OwnedFd)>, log: impl Fn(Kind, &str)) {
     let mut listeners: Vec<(Kind, OwnedFd)> = Vec::new();
-    let mut told = HashSet::new();
+    let mut logged = HashSet::new();
     let mut more_may_come = true;
     while more_may_come || !listeners.is_empty() {
         let polled = listeners.iter().map(|(_, listener)| listener.as_fd());
@@ -77,7 +77,7 @@ fn supervise(mut woken: PipeReader, new: &Receiver<(Kind, OwnedFd)>, tell: impl 
         match poll(&mut polled, PollTimeout::NONE) {
             Ok(_) => {}
             Err(Errno::EINTR) => continue,
-            // Refused calls then return ENOSYS.
+            // Denied calls then return ENOSYS.
             Err(error) => return tracing::error!(%error, "sandbox: denied system calls are no longer logged"),
         }
         let mut events: Vec<_> =
@@ -86,7 +86,7 @@ fn supervise(mut woken: PipeReader, new: &Receiver<(Kind, OwnedFd)>, tell: impl 
             more_may_come = !matches!(woken.read(&mut [0; 64]), Ok(0));
             listeners.extend(new.try_iter());
         }
-        // Those that are new were not polled.
+        // New listeners were not polled.
         let mut events = events.into_iter();
         listeners.retain(|(kind, listener)| {
             let Some(events) = events.next() else { return true };
@@ -97,9 +97,9 @@ fn supervise(mut woken: PipeReader, new: &Receiver<(Kind, OwnedFd)>, tell: impl 
             match answer(listener.as_fd()) {
                 Ok(Some(call)) => {
                     let name = name(call);
-                    // After the answer: the thread may hold what the log takes.
-                    if told.insert((*kind, name.clone())) {
-                        tell(*kind, &name);
+                    // After the answer: the thread may hold a lock that logging needs.
+                    if logged.insert((*kind, name.clone())) {
+                        log(*kind, &name);
                     }
                 }
                 Ok(None) => {}
@@ -115,9 +115,9 @@ fn name(call: c_int) -> String {
     known.map_or_else(|| format!("{call:#x}"), |call| call.to_string())
 }
 
-/// Has a call that waits return, and gives its number, unless the C library means it as a question.
+/// Answers a pending call, and returns its number, unless the C library only probes for it.
 fn answer(listener: BorrowedFd<'_>) -> io::Result<Option<c_int>> {
-    // SAFETY: plain numbers, for which zeros are valid; the kernel insists on them.
+    // SAFETY: all fields are integers, for which zeros are valid; the kernel requires zeros.
     let mut request: libc::seccomp_notif = unsafe { mem::zeroed() };
     // SAFETY: this request writes one `seccomp_notif` to the pointer, which is to one that lives until the
     // call returns.
@@ -127,7 +127,7 @@ fn answer(listener: BorrowedFd<'_>) -> io::Result<Option<c_int>> {
         return Err(io::Error::last_os_error());
     }
     let call = request.data.nr;
-    // Its flags are behind a pointer, where no filter looks; on ENOSYS the C library goes on with clone(2).
+    // Its flags are in memory, which a filter cannot read; on ENOSYS the C library falls back to clone(2).
     let is_query = c_long::from(call) == libc::SYS_clone3;
     let errno = if is_query { libc::ENOSYS } else { libc::EPERM };
     let mut response = libc::seccomp_notif_resp { id: request.id, val: 0, error: -errno, flags: 0 };
@@ -141,9 +141,9 @@ fn answer(listener: BorrowedFd<'_>) -> io::Result<Option<c_int>> {
     Ok((!is_query).then_some(call))
 }
 
-/// Installs a filter, whose refusals are to be handed on, and gives what they are handed to.
+/// Installs a filter whose denied calls are passed on, and returns its listener.
 fn install(program: &BpfProgram) -> io::Result<OwnedFd> {
-    // The compiler knows no such action, and has another in its place.
+    // The compiler has no such action; another stands for it.
     let refuses = |instruction: &&mut sock_filter| {
         u32::from(instruction.code) == libc::BPF_RET | libc::BPF_K && instruction.k == libc::SECCOMP_RET_TRAP
     };
@@ -153,8 +153,8 @@ fn install(program: &BpfProgram) -> io::Result<OwnedFd> {
     }
     let len = u16::try_from(program.len()).map_err(io::Error::other)?;
     let program = libc::sock_fprog { len, filter: program.as_mut_ptr().cast() };
-    // Before 5.16 a filter brings Speculative Store Bypass Disable with it, which costs a worker at each load
-    // behind a store; it guards a thread's memory against itself, and here all threads share theirs.
+    // Before 5.16 a filter enables Speculative Store Bypass Disable, which slows each load after a store in a
+    // worker. It protects a thread's memory from itself, and all threads here share their memory.
     const FLAGS: libc::c_ulong =
         libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW | libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
     // SAFETY: seccomp(2) reads `len` instructions from `filter`, which live until the call returns, and
@@ -166,7 +166,7 @@ fn install(program: &BpfProgram) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Whether this kernel has such filters.
+/// Whether this kernel supports such filters.
 pub(super) fn available() -> io::Result<()> {
     let action = libc::SECCOMP_RET_USER_NOTIF;
     // SAFETY: seccomp(2) reads a u32 from the pointer, which lives until the call returns.

@@ -11,12 +11,12 @@ use landlock::{
 };
 use mirror_user::{escape, hidden_file};
 
-/// The ABI whose whole is used; later ones add nothing that is wanted here.
+/// The ABI that is used in full; later ones add nothing that is needed here.
 pub(super) const WANTED: u32 = 6;
-/// The least that covers what is promised: to create, write, rename, remove, truncate, and TCP.
+/// The lowest ABI that covers create, write, rename, remove, truncate, and TCP.
 pub(super) const PROMISED: u32 = 4;
 
-/// What an ABI added, and the kernel that it came with. `Documentation/userspace-api/landlock.rst`, "Previous
+/// What each ABI added, and with which kernel: `Documentation/userspace-api/landlock.rst`, "Previous
 /// limitations".
 const ADDED: [(u32, &str); 5] = [
     (2, "renames between directories, which it denies everywhere (5.19)"),
@@ -31,7 +31,7 @@ const ADDED: [(u32, &str); 5] = [
 pub(super) enum Support {
     /// Not in this kernel.
     Missing,
-    /// In this kernel, and not enabled.
+    /// In this kernel, but not enabled.
     Disabled,
     /// The ABI.
     Abi(u32),
@@ -40,7 +40,7 @@ pub(super) enum Support {
 impl Support {
     /// Of the running kernel.
     pub(super) fn of_this_kernel() -> Self {
-        // Without flags it restricts nothing, and says what there is.
+        // Without flags it restricts nothing, and returns what there is.
         let status = RestrictSelf::default().no_new_privs(false).apply().map(|status| status.landlock);
         match status {
             Ok(LandlockStatus::Available { effective_abi, kernel_abi }) => {
@@ -52,19 +52,19 @@ impl Support {
         }
     }
 
-    /// What of the wanted this kernel does not cover, in words; empty where it covers all.
+    /// What this kernel does not cover, in words; empty if it covers all.
     pub(super) fn lacks(self) -> Vec<&'static str> {
         let Self::Abi(abi) = self else { return Vec::new() };
         ADDED.iter().filter(|(added, _)| *added > abi).map(|(_, what)| *what).collect()
     }
 }
 
-/// Where a kind of thread may write, and whereto connect.
+/// Where a kind of thread may write, and which ports it may connect to.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Writes {
-    /// Directories: everything beneath.
+    /// Directories, with everything beneath.
     pub(super) beneath: Vec<PathBuf>,
-    /// Files themselves.
+    /// Single files.
     pub(super) files: Vec<PathBuf>,
     /// TCP ports to connect to.
     pub(super) connect: Vec<u16>,
@@ -73,9 +73,9 @@ pub(super) struct Writes {
 }
 
 impl Writes {
-    /// What takes a file of this path to write: its directory, where it is created, renamed and removed; of
-    /// what is there and is no regular file (a FIFO, a device, a symbolic link such as `/dev/stdout`) the
-    /// thing itself and nothing beside it.
+    /// Allows a capture of this path: in its directory, where it is created, renamed and removed. If the path
+    /// exists and is no regular file (a FIFO, a device, a symbolic link such as `/dev/stdout`), only the path
+    /// itself.
     pub(super) fn add_output(&mut self, path: &Path) {
         let is_special =
             |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir());
@@ -86,7 +86,7 @@ impl Writes {
         }
     }
 
-    /// The ruleset, for this kernel as far as it goes. To be made while the directories can be opened.
+    /// The ruleset, as far as this kernel supports it. Must be created while the directories can be opened.
     pub(super) fn ruleset(&self) -> Result<RulesetCreated, RulesetError> {
         let scope = Scope::AbstractUnixSocket.into();
         let scope: BitFlags<Scope> = if self.signals { scope } else { scope | Scope::Signal };
@@ -102,8 +102,8 @@ impl Writes {
             let rule = PathFd::new(path).map_err(io::Error::other).and_then(|opened| {
                 (&mut ruleset).add_rule(PathBeneath::new(opened, access)).map_err(io::Error::other)
             });
-            // What is not there cannot be written to; whoever wants to will say so. A pipe needs no rule, and
-            // takes none.
+            // A missing path cannot be written to, and opening it reports that. A pipe needs no rule, and
+            // accepts none.
             if let Err(error) = rule {
                 tracing::debug!("{}: no rule of Landlock's: {error}", escape::path(path));
             }
@@ -119,7 +119,7 @@ fn all_writes() -> BitFlags<AccessFs> {
     AccessFs::from_write(ABI::V5)
 }
 
-/// Confines the calling thread, and what it will start, for good.
+/// Confines the calling thread and those it will start, for good.
 pub(super) fn restrict(ruleset: &RulesetCreated) -> io::Result<()> {
     ruleset.try_clone()?.restrict_self().map(drop).map_err(io::Error::other)
 }

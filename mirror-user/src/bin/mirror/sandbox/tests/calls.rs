@@ -1,4 +1,4 @@
-//! System calls that threads make no more.
+//! System calls that confined threads can no longer make.
 
 use super::*;
 
@@ -14,7 +14,7 @@ fn devices_take_no_ioctl_and_signals_go_to_no_other_process() {
     other.wait().unwrap();
     assert_eq!(by_main, Err(nix::errno::Errno::EPERM));
     assert_eq!(by_command, Ok(()));
-    // A device's own call, which this one does not know: who may ask gets that answer.
+    // A device's own ioctl, which this one does not have: ENOTTY means that it was allowed.
     let ask = || rustix::io::ioctl_fionread(File::open("/dev/full").unwrap());
     assert_eq!(ask().unwrap_err(), rustix::io::Errno::NOTTY);
     for kind in [Kind::Main, Kind::Command] {
@@ -22,13 +22,13 @@ fn devices_take_no_ioctl_and_signals_go_to_no_other_process() {
     }
 }
 
-/// Calls that no thread with a filter makes, each of which would work without. The C library makes the first
-/// with all signals blocked.
+/// Calls that no filtered thread makes, all of which would succeed without a filter. The C library makes the
+/// first with all signals blocked.
 #[test]
 fn a_refused_call_is_eperm_and_told_of_once_by_its_name() {
-    let (tell, told) = mpsc::channel();
-    let tell = move |kind, call: &str| tell.send((kind, call.to_owned())).unwrap();
-    let refused = Directories::new().telling(Kind::Printer, tell, || {
+    let (log, logged) = mpsc::channel();
+    let log = move |kind, call: &str| log.send((kind, call.to_owned())).unwrap();
+    let refused = Directories::new().on_logged(Kind::Printer, log, || {
         let calls = || {
             let results = [
                 process::Command::new("true").spawn().map(drop),
@@ -42,11 +42,11 @@ fn a_refused_call_is_eperm_and_told_of_once_by_its_name() {
         [calls(), calls()]
     });
     assert_eq!(refused, [[Some(libc::EPERM); 5]; 2]);
-    // The thread that tells ends with its last listener.
-    let told: Vec<_> = told.iter().collect();
-    assert!(told.iter().all(|(kind, _)| *kind == Kind::Printer), "{told:?}");
-    let calls: Vec<_> = told.iter().map(|(_, call)| call.as_str()).collect();
-    // A process is started by vfork(2) where the machine has it.
+    // The supervisor ends with its last listener.
+    let logged: Vec<_> = logged.iter().collect();
+    assert!(logged.iter().all(|(kind, _)| *kind == Kind::Printer), "{logged:?}");
+    let calls: Vec<_> = logged.iter().map(|(_, call)| call.as_str()).collect();
+    // Processes are started by vfork(2) if the architecture has it.
     assert!(matches!(calls[0], "clone" | "vfork"), "{calls:?}");
     assert_eq!(calls[1..], ["chdir", "kill", "socket", "prctl"]);
 }
@@ -77,17 +77,17 @@ fn a_thread_with_a_filter_maps_no_code() {
     }
 }
 
-/// Maps a page of no file, and leaves it.
+/// Maps an anonymous page.
 #[expect(unsafe_code, reason = "no safe wrapper maps code")]
 fn map(protection: libc::c_int) -> nix::Result<()> {
     const PAGE: usize = 4096;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-    // SAFETY: a new mapping, at a place that the kernel chooses, is in nobody's way.
+    // SAFETY: a new mapping at an address that the kernel chooses overlaps no other.
     let mapped = unsafe { libc::mmap(std::ptr::null_mut(), PAGE, protection, flags, -1, 0) };
     if mapped == libc::MAP_FAILED { Err(nix::errno::Errno::last()) } else { Ok(()) }
 }
 
-/// The frames of a capture that has one packet in VXLAN.
+/// A capture with one packet in VXLAN.
 fn capture() -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     let inner = [0; 60];
@@ -96,27 +96,27 @@ fn capture() -> TempDir {
     directory
 }
 
-/// With names, which are read from the executable.
+/// Symbol names are read from the executable.
 #[test]
 fn a_panic_in_a_sink_is_caught_under_a_filter_and_its_backtrace_has_names() {
     let files = capture();
     let (found, backtrace) = mpsc::channel();
-    let (tell, told) = mpsc::channel();
+    let (log, logged) = mpsc::channel();
     let panics = sink::for_each("panics", move |_| {
         found.send(Backtrace::force_capture().to_string()).unwrap();
         panic!("on purpose");
     });
     let replay = Replay::builder().file(files.path().join("outer.pcap")).sink(panics).build().unwrap();
-    let tell = move |_, call: &str| tell.send(call.to_owned()).unwrap();
-    let report = Directories::new().telling(Kind::Reader, tell, move || replay.run().unwrap());
+    let log = move |_, call: &str| log.send(call.to_owned()).unwrap();
+    let report = Directories::new().on_logged(Kind::Reader, log, move || replay.run().unwrap());
     assert_eq!(report.frames.decapsulated, 2, "the replay goes on");
     assert!(!report.is_clean());
     let backtrace = backtrace.recv().unwrap();
     assert!(backtrace.contains("sandbox::tests"), "{backtrace}");
-    assert_eq!(told.iter().collect::<Vec<_>>(), [""; 0], "refused on the way");
+    assert_eq!(logged.iter().collect::<Vec<_>>(), [""; 0], "refused on the way");
 }
 
-/// A worker of the engine has another filter, and unwinds just so.
+/// A worker of the engine has another filter, under which unwinding works, too.
 #[test]
 fn every_kind_of_thread_unwinds_logs_and_sleeps_under_its_filter() {
     for kind in Kind::ALL {
@@ -131,7 +131,7 @@ fn every_kind_of_thread_unwinds_logs_and_sleeps_under_its_filter() {
     }
 }
 
-/// A pipe is read by one more thread: the C library's way to start it asks for clone3(2) first.
+/// A pipe is read by another thread; the C library tries clone3(2) first to start it.
 #[test]
 fn the_thread_that_reads_files_may_start_another_which_has_its_filter() {
     Directories::new().on(Kind::Reader, || {

@@ -1,4 +1,4 @@
-//! On threads that confine themselves as those of a run do: what they may still do, and what they may not.
+//! What confined threads may still do, and what not.
 
 use std::{
     backtrace::Backtrace,
@@ -18,7 +18,7 @@ use super::{announce::covered, *};
 
 mod calls;
 
-/// A directory of an output, one for commands, and one that nobody gave leave to write to.
+/// Three directories: of an output, for commands, and without permission.
 struct Directories {
     all: TempDir,
     places: Places,
@@ -44,20 +44,20 @@ impl Directories {
         self.all.path().join(name)
     }
 
-    /// On a thread of this kind.
+    /// Runs an action on a thread of this kind.
     fn on<T: Send>(&self, kind: Kind, action: impl FnOnce() -> T + Send) -> T {
-        self.telling(kind, |_, _| (), action)
+        self.on_logged(kind, |_, _| (), action)
     }
 
-    /// The same; `tell` is called with each call that is refused.
-    fn telling<T: Send>(
+    /// The same; `log` is called with each denied call.
+    fn on_logged<T: Send>(
         &self,
         kind: Kind,
-        tell: impl Fn(Kind, &str) + Send + 'static,
+        log: impl Fn(Kind, &str) + Send + 'static,
         action: impl FnOnce() -> T + Send,
     ) -> T {
         let sandbox = Sandbox::prepare(SandboxArg::Require, &self.places).unwrap();
-        let supervisor = Supervisor::start(|| Ok(()), tell).unwrap();
+        let supervisor = Supervisor::start(|| Ok(()), log).unwrap();
         assert!(sandbox.supervisor.set(supervisor).is_ok());
         thread::scope(|scope| {
             let confined = move || {
@@ -70,7 +70,7 @@ impl Directories {
     }
 }
 
-/// Each way to change what is in a directory that has a file `old`, by name, and whether it is refused.
+/// Each way to change a directory that has a file `old`, by name, and whether it is denied.
 fn changes(directory: &Path) -> Vec<(&'static str, bool)> {
     let at = |name: &str| directory.join(name);
     let old = at("old");
@@ -88,14 +88,14 @@ fn changes(directory: &Path) -> Vec<(&'static str, bool)> {
     ];
     let refused = |result: &io::Result<()>| match result.as_ref().map_err(io::Error::kind) {
         Ok(()) => false,
-        // What was refused to be made is not there to be removed.
+        // If creating was denied, there is nothing to remove.
         Err(ErrorKind::PermissionDenied | ErrorKind::NotFound) => true,
         Err(kind) => panic!("{kind}"),
     };
     attempts.iter().map(|(what, result)| (*what, refused(result))).collect()
 }
 
-/// By path, which no open descriptor stands in for.
+/// By path, because open descriptors are not restricted.
 fn truncate(path: &Path) -> io::Result<()> {
     nix::unistd::truncate(path, 1).map_err(io::Error::from)
 }
@@ -115,7 +115,7 @@ fn threads_and_commands_change_files_beneath_their_directories_and_nowhere_else(
             let directories = Directories::new();
             let directory = directories.path(name);
             for (what, refused) in directories.on(kind, || changes(&directory)) {
-                // A capture has no links; its filter knows none.
+                // A capture creates no links; its filter denies them.
                 let never = kind == Kind::Writer && what == "make a symbolic link";
                 assert_eq!(refused, never || !open.contains(&name), "{kind:?}: {what} in {name}");
             }
@@ -150,7 +150,7 @@ fn the_report_and_run_state_are_the_main_threads_to_write_and_not_a_commands() {
     }
 }
 
-/// The rule of `-w /dev/null` must not be one of all devices.
+/// The rule for `-w /dev/null` must not cover other devices.
 #[test]
 fn an_output_that_is_no_regular_file_opens_nothing_beside_it() {
     let directories = Directories::new();
@@ -163,7 +163,7 @@ fn an_output_that_is_no_regular_file_opens_nothing_beside_it() {
     let directories = Directories { places, ..directories };
     let beside = directories.path("outside/old");
     directories.on(Kind::Main, || {
-        // Also to read, or it would wait for a reader.
+        // Opened to read, too, or it would wait for a reader.
         OpenOptions::new().read(true).write(true).open(&fifo).unwrap();
         File::create(&links).unwrap();
         for path in [&beside, &target.with_file_name("new")] {
