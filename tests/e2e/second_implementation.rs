@@ -15,7 +15,7 @@ use mirror_lab::{
     mixed::mixed,
     xdp_program::Settings,
 };
-use mirror_lab_xsk::{Descriptors, XskReceiver, XskSender};
+use mirror_lab_xsk::{Config, Descriptors, XskReceiver, XskSender, XskSocket};
 use mirror_user::{
     Engine, Report,
     engine::{EngineBuilder, Mode, Running},
@@ -237,4 +237,16 @@ fn of_the_same_traffic_our_socket_and_that_of_xsk_rs_read_the_same() {
 fn of_the_same_jumbo_frames_our_socket_and_that_of_xsk_rs_read_the_same() {
     let engine = builder().scatter_gather(true);
     both_read_the_same(JUMBO_MTU, JUMBO, engine, (abi::PROGRAM_FRAGS, Descriptors::Several));
+}
+
+/// The kernel frees the queue of a closed socket in a work item of its own, after close(2) has returned.
+#[test]
+fn a_queue_can_be_bound_right_after_its_socket_was_closed() {
+    const ROUNDS: u32 = 50;
+    let lab = Lab::new().expect("lab");
+    let cable = cable(&lab, MTU);
+    let config = Config { rx_ring: 64, chunks: 64, chunk_size: 2048, ..Config::roomy(Descriptors::One) };
+    let open = || XskSocket::open(CAPTURE, 0, config).map(drop);
+    let opened = cable.b.namespace.enter(|| (0..ROUNDS).try_for_each(|_| open())).expect("namespace");
+    opened.expect("a socket each round");
 }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use mirror_lab_xsk::bind_when_free;
 
 /// Sizes of a socket's memory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -208,7 +209,7 @@ impl RawSocket {
             fill.put(chunk, u64::from(chunk) * u64::from(chunk_size));
         }
         fill.submit(umem_frames);
-        bind(&socket, interface, queue).with_context(|| format!("bind to {interface} queue {queue}"))?;
+        bind(&socket, interface, queue)?;
         Ok(Self { rx, fill, umem, socket })
     }
 
@@ -277,7 +278,7 @@ fn bind(socket: &OwnedFd, interface: &str, queue: u32) -> Result<()> {
     let name = CString::new(interface)?;
     // SAFETY: a string that ends with 0 and lives through the call.
     let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
-    ensure!(index != 0, "no such interface");
+    ensure!(index != 0, "{interface}: no such interface");
     let address = libc::sockaddr_xdp {
         sxdp_family: u16::try_from(libc::AF_XDP)?,
         sxdp_flags: libc::XDP_COPY | libc::XDP_USE_NEED_WAKEUP,
@@ -286,18 +287,10 @@ fn bind(socket: &OwnedFd, interface: &str, queue: u32) -> Result<()> {
         sxdp_shared_umem_fd: 0,
     };
     let len = libc::socklen_t::try_from(size_of_val(&address))?;
-    // The socket before it on this queue is freed by the kernel a moment after it was closed.
-    for attempt in 0.. {
+    bind_when_free(&format!("{interface}: an AF_XDP socket on queue {queue}"), || {
         // SAFETY: the kernel reads `len` bytes of an address of that size during the call.
         let refused = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len) };
-        if refused == 0 {
-            break;
-        }
-        let error = io::Error::last_os_error();
-        if error.raw_os_error() != Some(libc::EBUSY) || attempt == 100 {
-            return Err(error.into());
-        }
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+        if refused == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    })?;
     Ok(())
 }

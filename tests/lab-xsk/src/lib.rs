@@ -7,10 +7,12 @@
 #![warn(missing_docs)]
 #![expect(unsafe_code, reason = "xsk-rs leaves it to its callers that a chunk is in one place at a time")]
 
+mod queue;
 mod receiver;
 mod sender;
 mod socket;
 
+pub use queue::bind_when_free;
 pub use receiver::XskReceiver;
 pub use sender::XskSender;
 pub use socket::{Config, Descriptors, Losses, XskSocket};

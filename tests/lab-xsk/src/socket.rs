@@ -8,7 +8,7 @@ use xsk_rs::{
     config::{FrameSize, Interface, UmemConfig},
 };
 
-use crate::{io_error, queue_size, refused, socket_config};
+use crate::{bind_when_free, io_error, queue_size, refused, socket_config};
 
 /// Descriptors taken at once, as many as the engine takes.
 const BATCH: usize = 64;
@@ -158,7 +158,7 @@ pub(crate) fn umem(
 
 type Queues = (xsk_rs::TxQueue, RxQueue, (FillQueue, CompQueue));
 
-/// Binds to a queue of an interface in the calling thread's network namespace.
+/// Binds to a queue of an interface in the calling thread's network namespace, as soon as it is free.
 pub(crate) fn bind(
     config: xsk_rs::config::SocketConfig,
     umem: &Umem,
@@ -167,9 +167,10 @@ pub(crate) fn bind(
 ) -> Result<Queues> {
     let what = format!("{interface}: an AF_XDP socket on queue {queue}");
     let name: Interface = interface.parse().map_err(|error| refused(&what, error))?;
-    // SAFETY: the UMEM is shared with no other socket.
-    let made = unsafe { Socket::new(config, umem, &name, queue) };
-    let (tx, rx, rings) = made.map_err(|error| refused(&what, error))?;
+    let (tx, rx, rings) = bind_when_free(&what, || {
+        // SAFETY: the UMEM is shared with no other socket.
+        unsafe { Socket::new(config, umem, &name, queue) }
+    })?;
     let rings = rings.ok_or_else(|| LabError::Unexpected(format!("{what}: its UMEM was bound before")))?;
     Ok((tx, rx, rings))
 }
