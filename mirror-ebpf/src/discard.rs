@@ -1,4 +1,4 @@
-//! Name of the program that keeps what comes in by an interface from the host.
+//! Name of the program that keeps the frames of an interface from the host's stack.
 
 /// Classifier that drops every frame, for tc ingress.
 pub const PROGRAM: &str = "discard";

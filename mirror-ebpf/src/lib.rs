@@ -1,9 +1,9 @@
 //! The ABI between the two halves of `mirror`, and the compiled programs of the kernel half.
 //!
-//! Everything that both halves must agree on is defined here once: the names of maps, programs and
-//! settings, the order of the counters, the layout of what travels in a frame's metadata area. The
-//! objects are committed, so that neither a user nor an embedder needs the toolchain that made them;
-//! `cargo xtask ebpf --check` rebuilds them and compares every instruction.
+//! Everything that both halves must agree on is defined here once: names of maps, programs and settings, the
+//! order of the counters, the layout of the metadata area, header lengths and protocol numbers. The objects
+//! are committed, so that neither users nor embedders need the eBPF toolchain; `cargo xtask ebpf --check`
+//! rebuilds them and compares every instruction.
 #![no_std]
 #![cfg_attr(not(feature = "programs"), warn(missing_docs))]
 
@@ -12,9 +12,10 @@ pub mod discard;
 pub mod generator;
 pub mod mirror;
 #[cfg(feature = "programs")]
-mod programs;
+pub mod programs;
+pub mod wire;
 
-/// Bytes aligned as the ELF reader wants them: `include_bytes!` alone promises no alignment.
+/// Bytes aligned as the ELF reader needs them; `include_bytes!` guarantees no alignment.
 #[cfg(not(target_arch = "bpf"))]
 #[repr(C, align(8))]
 struct Aligned<T: ?Sized>(T);
@@ -35,7 +36,7 @@ object!(
     MIRROR_OBJECT, "mirror.o"
 );
 object!(
-    /// ELF object of the program that keeps what comes in by an interface from the host; its name is in
+    /// ELF object of the program that keeps the frames of an interface from the host's stack; its name is in
     /// [`discard`].
     DISCARD_OBJECT, "discard.o"
 );

@@ -1,4 +1,4 @@
-//! Names and layouts of the XDP program that takes mirrored packets off the NIC.
+//! Names and layouts of the XDP program that redirects mirrored packets to AF_XDP.
 
 /// Program for hosts whose MTU fits one buffer.
 pub const PROGRAM: &str = "mirror";
@@ -19,26 +19,24 @@ pub const MAP_VNIS: &str = "VNIS";
 pub const MAP_SOURCES_V4: &str = "SOURCES_V4";
 /// LPM trie of the allowed outer IPv6 sources, with [`FLAG_SOURCE_FILTER`]. Key: the address as on the wire.
 pub const MAP_SOURCES_V6: &str = "SOURCES_V6";
-/// Array of one `u32`: the kernel's id of [`MAP_XSKS`], by which the tracepoint knows our failures from
-/// others'.
+/// Array of one `u32`: the kernel's id of [`MAP_XSKS`], by which the tracepoint program selects our failures.
 pub const MAP_XSKS_ID: &str = "XSKS_ID";
 /// Per-CPU array of one `u64`: redirects into [`MAP_XSKS`] that failed and that no socket counts.
 pub const MAP_REDIRECT_FAILED: &str = "REDIRECT_FAILED";
-/// Array of one [`Own`]: what frames must be addressed to, with [`FLAG_OWN`].
+/// Array of one [`Own`]: the addresses that frames must be sent to, with [`FLAG_OWN`].
 pub const MAP_OWN: &str = "OWN";
 /// Hash set of the interface's IPv4 addresses, with [`FLAG_OWN`]. Key: the address as on the wire.
 pub const MAP_ADDRESSES_V4: &str = "ADDRESSES_V4";
 /// Hash set of the interface's IPv6 addresses, with [`FLAG_OWN`]. Key: the address as on the wire.
 pub const MAP_ADDRESSES_V6: &str = "ADDRESSES_V6";
 
-/// LRU hash, shared by all CPUs (kernel 4.10): datagrams whose first fragment said what becomes of those that
-/// follow. Key: [`FragmentKey`], value: [`Announced`].
+/// LRU hash, shared by all CPUs (kernel 4.10): datagrams whose first fragment was ours or refused. Key:
+/// [`FragmentKey`], value: [`Announced`].
 pub const MAP_FRAGMENTS: &str = "FRAGMENTS";
 
-/// Setting, `[u16; MAX_PORTS]` in network byte order: the tunnel's UDP destination ports; 0 is an empty
-/// place.
+/// Setting, `[u16; MAX_PORTS]` in network byte order: UDP destination ports of tunnels; 0 is an unused entry.
 pub const SETTING_PORTS: &str = "PORTS";
-/// Setting, `u32`: the sum of what is on, of the flags below.
+/// Setting, `u32`: the sum of the flags below that are on.
 pub const SETTING_FLAGS: &str = "FLAGS";
 /// Flag: VNIs that are not in [`MAP_VNIS`] are dropped.
 pub const FLAG_VNI_FILTER: u32 = 1;
@@ -48,12 +46,12 @@ pub const FLAG_SOURCE_FILTER: u32 = 1 << 1;
 pub const FLAG_STAMP: u32 = 1 << 2;
 /// Flag: rare states are logged through aya-log, once per CPU and state.
 pub const FLAG_LOG: u32 = 1 << 3;
-/// Flag: fragments of datagrams that are ours are redirected, see [`MAP_FRAGMENTS`]; without, all are passed.
+/// Flag: fragments of our datagrams are redirected, see [`MAP_FRAGMENTS`]; without it, all are passed.
 pub const FLAG_FRAGMENTS: u32 = 1 << 4;
-/// Flag: what is not addressed to the interface, see [`Own`], is passed.
+/// Flag: frames that are not addressed to the interface, see [`Own`], are passed.
 pub const FLAG_OWN: u32 = 1 << 5;
 
-/// The value of [`SETTING_FLAGS`] where each of these flags is on or off.
+/// The value of [`SETTING_FLAGS`] with each of these flags on or off.
 #[must_use]
 pub fn flags<const N: usize>(each: [(u32, bool); N]) -> u32 {
     each.into_iter().fold(0, |flags, (flag, on)| if on { flags | flag } else { flags })
@@ -65,20 +63,20 @@ pub const MAX_PORTS: usize = 4;
 pub const MAX_VNIS: u32 = 4096;
 /// The most prefixes per family in the allow-list of outer sources.
 pub const MAX_SOURCES: u32 = 1024;
-/// The most addresses per family of an interface; EC2 gives one at most 50.
+/// The most addresses per family of an interface; EC2 allows at most 50.
 pub const MAX_ADDRESSES: u32 = 1024;
 
-/// Value of [`MAP_OWN`]: the interface that frames must be addressed to, as words of the wire. Its MAC
-/// address; of which families it has addresses, a sum of [`HAS_V4`] and [`HAS_V6`], for others the MAC alone
-/// decides; one of its IPv4 addresses, for most have no other, and a lookup takes longer.
+/// Value of [`MAP_OWN`]: addresses of the interface, in network byte order. Its MAC address; the address
+/// families it has, a sum of [`HAS_V4`] and [`HAS_V6`] (for a family it does not have, the MAC address alone
+/// decides); one IPv4 address, because most interfaces have no other, and a lookup takes longer.
 pub type Own = [u16; 6];
-/// Where [`Own`] has the families.
+/// Index of the families in [`Own`].
 pub const OWN_FAMILIES: usize = 3;
-/// Where [`Own`] has the IPv4 address.
+/// Index of the IPv4 address in [`Own`].
 pub const OWN_V4: usize = 4;
-/// Of the families: destinations over IPv4 must be in [`MAP_ADDRESSES_V4`].
+/// Family: IPv4 destinations must be in [`MAP_ADDRESSES_V4`].
 pub const HAS_V4: u16 = 1;
-/// Of the families: destinations over IPv6 must be in [`MAP_ADDRESSES_V6`].
+/// Family: IPv6 destinations must be in [`MAP_ADDRESSES_V6`].
 pub const HAS_V6: u16 = 1 << 1;
 
 /// The value of [`MAP_OWN`] for an interface with this MAC address and these addresses.
@@ -91,55 +89,49 @@ pub fn own(mac: [u8; 6], v4: Option<[u8; 4]>, has_v6: bool) -> Own {
     [word(a, b), word(c, d), word(e, f), families, word(g, h), word(i, j)]
 }
 
-/// The most datagrams that are announced at a time: what a flood of 100,000 first fragments a second takes in
-/// 160 ms, while fragments of a datagram come within µs. About 2 MiB of kernel memory.
+/// The most datagrams in [`MAP_FRAGMENTS`]. A flood of 100,000 first fragments a second fills it in 160 ms,
+/// while the fragments of a datagram arrive within µs. About 2 MiB of kernel memory.
 pub const MAX_FRAGMENTED: u32 = 16_384;
-/// How long an announcement is believed, in ns: user space waits for fragments as long. After that what comes
-/// with the key is the host's own again, whose datagrams count through the same ids.
+/// How long an entry of [`MAP_FRAGMENTS`] is valid, in ns; user space waits for fragments as long. After
+/// that, fragments with this key are taken for the host's own, whose datagrams use the same ids.
 pub const FRAGMENT_LIFETIME: u64 = 2_000_000_000;
 
-/// What the fragments of a datagram share, as words of the wire: outer source and destination (IPv4 in the
-/// first word, the rest 0), identification (of IPv4 in the lower half), and 4 or 6. The protocol is no part
-/// of it: over IPv4 only UDP comes so far, and over IPv6 only the first fragment's counts (RFC 8200 section
-/// 4.5).
+/// What the fragments of a datagram have in common, in network byte order: outer source and destination (IPv4
+/// in the first word, the rest 0), identification (that of IPv4 in the lower half), and 4 or 6. The protocol
+/// is not part of it: over IPv4 it is always UDP here, and over IPv6 only that of the first fragment counts
+/// (RFC 8200 section 4.5).
 pub type FragmentKey = [u32; 10];
 
 /// Value of [`MAP_FRAGMENTS`].
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Announced {
-    /// When the first fragment came, CLOCK_MONOTONIC in ns.
+    /// Arrival of the first fragment, CLOCK_MONOTONIC in ns.
     pub time: u64,
-    /// Where the next fragment begins, in bytes, if all so far arrived in sequence.
+    /// Offset of the next fragment in bytes, if all so far arrived in sequence.
     pub next: u32,
-    /// What becomes of those that follow: 0 where they are ours, else the [`Counter`] of the first one's
-    /// refusal.
+    /// Verdict on the other fragments: 0 if they are ours, else the [`Counter`] by which the first was
+    /// refused.
     pub refused: u32,
 }
 
-/// Bytes of the receive time in front of a frame: CLOCK_MONOTONIC in ns, a `u64` in host byte order that ends
-/// where the frame starts.
+/// Bytes of the receive time, right in front of a frame: CLOCK_MONOTONIC in ns, a `u64` in host byte order.
 pub const STAMP_LEN: usize = 8;
 
-/// So many frames that a CPU has in a tick of the kernel (1 to 10 ms, CONFIG_HZ) are each stamped.
+/// Frames that a CPU stamps each in a kernel tick (1 to 10 ms, CONFIG_HZ).
 pub const STAMP_EACH: u64 = 1024;
-/// Beyond that, every `STAMP_EVERY`-th is: the others came within that many frames of one with a stamp.
+/// Beyond that, every `STAMP_EVERY`-th frame is stamped.
 pub const STAMP_EVERY: u64 = 16;
 
-/// IANA's port of GENEVE (RFC 8926 section 3.3).
-pub const GENEVE_PORT: u16 = 6081;
-/// IANA's port of VXLAN (RFC 7348 section 5), and the one AWS Traffic Mirroring uses.
-pub const VXLAN_PORT: u16 = 4789;
-
-/// What the XDP program counts, each in its own place of [`MAP_COUNTERS`].
+/// What the XDP program counts: indices into the value of [`MAP_COUNTERS`].
 ///
-/// The first eight share 64 bytes; what every frame of ours touches comes first.
+/// The first eight share a cache line of 64 bytes; those of redirected frames come first.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u32)]
 pub enum Counter {
-    /// Frames that entered the program, counted apart from every verdict.
+    /// Frames that entered the program, counted apart from the verdicts.
     Seen,
-    /// Ours: handed to an AF_XDP socket.
+    /// Redirected to an AF_XDP socket.
     Redirected,
     /// Passed: not UDP to a tunnel port.
     NotTunnel,
@@ -149,21 +141,21 @@ pub enum Counter {
     VniRefused,
     /// Dropped: the outer source is not in the allow-list.
     SourceRefused,
-    /// Passed: a fragment of a UDP datagram that is not ours, or that nothing has announced as ours.
+    /// Passed: a fragment of a UDP datagram that is not ours, or whose first fragment was not seen.
     Fragment,
-    /// Passed: shorter than its own headers say.
+    /// Passed: shorter than its headers declare.
     Malformed,
     /// Passed: IPv6 with an extension header before UDP.
     Extension,
     /// Passed: to a tunnel port, and not addressed to this interface, or from a loopback address.
     NotLocal,
-    /// Passed: GENEVE, to a port that is no tunnel port.
+    /// Passed: GENEVE, to a port that is not a tunnel port.
     Geneve,
 }
 
 /// How many counters there are.
 pub const COUNTERS: usize = Counter::Geneve as usize + 1;
 
-/// What each CPU has in [`MAP_COUNTERS`]: the counters in the order of [`Counter`], then three words by which
-/// the program knows whose turn it is to be stamped.
+/// Value of [`MAP_COUNTERS`] for each CPU: the counters in the order of [`Counter`], then three words by
+/// which the program decides which frames to stamp.
 pub type PerCpu = [u64; COUNTERS + 3];

@@ -1,4 +1,4 @@
-//! The least an XDP program can do: the floor under ours in benchmarks.
+//! The least an XDP program can do: the lower bound of ours in benchmarks.
 #![no_std]
 #![no_main]
 #![expect(clippy::needless_pass_by_value, reason = "the macros of aya-ebpf hand the context over by value")]

@@ -1,5 +1,4 @@
-//! Drops whatever comes in by an interface, at its tc ingress: for devices whose frames are for a reader
-//! alone.
+//! Drops every frame at the tc ingress of an interface: for devices whose frames are for a reader alone.
 #![no_std]
 #![no_main]
 

@@ -25,9 +25,9 @@ static PACE: PerCpuArray<Pace> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static MARKS: PerCpuArray<Marks> = PerCpuArray::with_max_entries(1, 0);
 
-/// How many times the rate it may be while what was late is made up for.
+/// Times the rate that is allowed while late frames are made up for.
 const CATCH_UP: u64 = 4;
-/// Looks at the clock that outlast [`MAX_INTERVAL_NS`], at 13 ns or more each. The verifier follows 8192
+/// Readings of the clock that outlast `MAX_INTERVAL_NS`, at 13 ns or more each. The verifier follows 8192
 /// jumps.
 const LOOKS: u32 = 1 << 12;
 
@@ -87,7 +87,7 @@ fn generate(ctx: XdpContext) -> u32 {
     action
 }
 
-/// Takes the time of a frame: the first mark since user space put zeros there, and the last one.
+/// Records the time of a frame as the last mark, and as the first if user space has zeroed the marks.
 #[inline(always)]
 fn mark() {
     let Some(marks) = MARKS.get_ptr_mut(0) else { return };
@@ -100,9 +100,9 @@ fn mark() {
     unsafe { marks.write([first, now, count + 1]) };
 }
 
-/// Turns on the spot until a frame is due, and gives the pace after it. What was late, because another thread
-/// had the CPU or one system call had ended, is made up for at a bounded rate: a burst would overrun any
-/// ring.
+/// Waits in a loop until a frame is due, and returns the pace after it. Frames that are late, because another
+/// thread had the CPU or a system call had ended, are made up for at a bounded rate: a burst would overrun
+/// any ring.
 #[inline(always)]
 fn keep_pace([due, last]: Pace, interval: u64) -> Pace {
     // SAFETY: a helper without arguments.
@@ -118,7 +118,7 @@ fn keep_pace([due, last]: Pace, interval: u64) -> Pace {
     [due + interval, now]
 }
 
-/// `number` modulo `by`; 0 where `by` is 0, which leaves no panic in the object.
+/// `number` modulo `by`; 0 if `by` is 0, so that the object has no panic.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "a remainder is less than its divisor")]
 fn remainder(number: u64, by: u32) -> u32 {

@@ -17,9 +17,6 @@ use crate::{
     },
 };
 
-/// UDP destination port of GENEVE (RFC 8926 section 3.3).
-const GENEVE_PORT: u16 = 6081;
-
 impl From<wire::Error> for Reject {
     fn from(error: wire::Error) -> Self {
         match error {
@@ -68,7 +65,7 @@ pub(super) fn decapsulate(
     let port = datagram.destination_port();
     match tunnels.encapsulation(port) {
         Some(Encapsulation::Vxlan) => {}
-        None if port == GENEVE_PORT => return Err(Reject::Geneve),
+        None if port == udp::GENEVE_PORT => return Err(Reject::Geneve),
         None => return Err(Reject::NotTunnel),
     }
 

@@ -9,17 +9,17 @@ use super::{
     facts::{Fact, Facts, InterfaceFacts, Irq, PortHolder, VxlanDevice},
     procfs,
 };
-use crate::host::{
-    HostError,
-    interface::{Interface, interfaces},
-    kernel,
-    limits::{Capabilities, HugePages, Memlock},
-    read_text, tunables,
-    vxlan::vxlan_devices,
+use crate::{
+    host::{
+        HostError,
+        interface::{Interface, interfaces},
+        kernel,
+        limits::{Capabilities, HugePages, Memlock},
+        read_text, tunables,
+        vxlan::vxlan_devices,
+    },
+    wire::vxlan::PORT,
 };
-
-/// The port of mirrored traffic.
-const PORT: u16 = mirror_ebpf::mirror::VXLAN_PORT;
 
 /// Gathers what there is to know of this host, in the calling thread's network namespace: of one interface,
 /// or of all but the loopback device. Needs no privilege, though it learns less without.

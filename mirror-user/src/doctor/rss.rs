@@ -19,7 +19,7 @@ const FIRST_PORT: u16 = 0xFF80;
 /// How many there are.
 pub(super) const PORTS: usize = 128;
 /// VXLAN's port, the outer destination port.
-const DESTINATION: u16 = 4789;
+const DESTINATION: u16 = crate::wire::vxlan::PORT;
 
 /// The Toeplitz hash of `input` under `key` (Microsoft, "RSS Hashing Functions"); bits past the key's end
 /// count as 0.

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     frame::MAX_BATCH, host::interface::may_be_name, select::Selection, sink::SinkFactory, tunnels::Tunnels,
+    wire::vxlan::MAX_VNI,
 };
 
 /// Describes a run. Every setting has a default that works.
@@ -21,8 +22,6 @@ pub struct EngineBuilder {
 
 /// Batch size that AF_XDP practice agrees on.
 const DEFAULT_BATCH: u32 = 64;
-/// VNIs have 24 bits (RFC 7348 section 5).
-const MAX_VNI: u32 = 0xff_ffff;
 
 impl EngineBuilder {
     /// Descriptors of an RX ring unless told otherwise: the most that leaves the frames' headers in a core's

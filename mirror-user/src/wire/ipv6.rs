@@ -12,7 +12,7 @@ pub const FRAGMENT: u8 = 44;
 
 /// Whether a next header is an extension header that may precede a transport header, other than [`FRAGMENT`]:
 /// hop-by-hop options, routing, ESP, AH, destination options, mobility, HIP, shim6 (IANA's list of RFC 7045).
-pub(crate) fn is_extension(next_header: u8) -> bool {
+pub(crate) const fn is_extension(next_header: u8) -> bool {
     matches!(next_header, 0 | 43 | 50 | 51 | 60 | 135 | 139 | 140)
 }
 

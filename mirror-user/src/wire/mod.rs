@@ -33,6 +33,35 @@ pub enum Error {
     Malformed(&'static str),
 }
 
+/// The XDP program reads frames by the same lengths and numbers.
+#[cfg(feature = "af-xdp")]
+const _: () = {
+    use mirror_ebpf::wire as kernel;
+
+    assert!(ethernet::HEADER_LEN == kernel::ETHERNET_HEADER);
+    assert!(ethernet::ethertype::IPV4 == kernel::ETHERTYPE_IPV4);
+    assert!(ethernet::ethertype::IPV6 == kernel::ETHERTYPE_IPV6);
+    assert!(ethernet::ethertype::VLAN == kernel::ETHERTYPE_VLAN);
+    assert!(ethernet::ethertype::SERVICE_VLAN == kernel::ETHERTYPE_SERVICE_VLAN);
+    assert!(vlan::TAG_LEN == kernel::VLAN_TAG);
+    assert!(ipv4::HEADER_LEN == kernel::IPV4_HEADER);
+    assert!(ipv4::FRAGMENT_BITS == kernel::IPV4_MORE_FRAGMENTS | kernel::IPV4_FRAGMENT_OFFSET);
+    assert!(ipv6::HEADER_LEN == kernel::IPV6_HEADER);
+    assert!(ipv6::FRAGMENT_HEADER_LEN == kernel::FRAGMENT_HEADER);
+    assert!(ipv6::FRAGMENT == kernel::PROTOCOL_FRAGMENT);
+    assert!(udp::HEADER_LEN == kernel::UDP_HEADER);
+    assert!(udp::PROTOCOL == kernel::PROTOCOL_UDP);
+    assert!(udp::GENEVE_PORT == kernel::GENEVE_PORT);
+    assert!(vxlan::HEADER_LEN == kernel::VXLAN_HEADER);
+    assert!(vxlan::PORT == kernel::VXLAN_PORT);
+    assert!(vxlan::FLAG_VNI == (kernel::VXLAN_FLAG_VNI as u32) << 24);
+    let mut next_header = 0;
+    while next_header < 0xff {
+        assert!(ipv6::is_extension(next_header) == kernel::is_extension(next_header));
+        next_header += 1;
+    }
+};
+
 /// Takes a header of fixed length off the front.
 #[inline]
 fn split<const LEN: usize>(bytes: &[u8]) -> Result<(&[u8; LEN], &[u8]), Error> {

@@ -16,6 +16,7 @@ use aya::{
 use mirror_ebpf::{
     BENCH_OBJECT, MIRROR_OBJECT,
     mirror::{self as abi, COUNTERS, Counter, MAX_PORTS},
+    wire,
 };
 
 use nix::time::{ClockId, clock_gettime};
@@ -59,7 +60,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         let mut ports = [0; MAX_PORTS];
-        ports[0] = abi::VXLAN_PORT;
+        ports[0] = wire::VXLAN_PORT;
         Self { ports, vni_filter: false, source_filter: false, stamp: false, fragments: false, own: None }
     }
 }

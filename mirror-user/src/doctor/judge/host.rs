@@ -8,6 +8,7 @@ use crate::{
     },
     escape::shell,
     host::{kernel::KernelVersion, limits::Capability},
+    wire::vxlan,
 };
 
 /// What the programs' maps and the programs themselves take of locked memory before kernel 5.11, generously.
@@ -190,7 +191,7 @@ fn port(facts: &Facts, findings: &mut Findings) {
         .known()
         .into_iter()
         .flatten()
-        .filter(|device| device.port == 4789)
+        .filter(|device| device.port == vxlan::PORT)
         .map(|device| match device.vni {
             Some(vni) => format!("{} (VNI {vni})", device.name),
             None => format!("{} (every VNI)", device.name),

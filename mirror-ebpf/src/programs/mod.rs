@@ -1,6 +1,9 @@
-//! What every program of the kernel half is made with.
+//! What the programs of the kernel half share.
 
-/// A setting as user space left it; the plain initialiser would be folded into the program by the compiler.
+pub mod headers;
+pub mod packet;
+
+/// Reads a setting as user space has set it; otherwise the compiler would insert the initial value.
 #[macro_export]
 macro_rules! setting {
     ($place:expr) => {
@@ -10,7 +13,7 @@ macro_rules! setting {
 }
 
 /// What an object needs beside its programs: a panic handler, which no program reaches, and the licence that
-/// the kernel asks for before it lends GPL-only helpers.
+/// the kernel requires for GPL-only helpers.
 #[macro_export]
 macro_rules! object_frame {
     () => {
