@@ -16,7 +16,7 @@ pub(super) struct Pipe {
 }
 
 /// A write that did not come to its end.
-pub(super) struct Torn {
+pub(super) struct PartialWrite {
     /// Bytes that were taken.
     pub(super) taken: usize,
     /// Nobody knows which of the others may come out yet.
@@ -55,7 +55,7 @@ impl Pipe {
     }
 
     /// As [`write`].
-    pub(super) fn write(&mut self, bytes: &[u8], stop: impl Fn() -> bool) -> Result<(), Torn> {
+    pub(super) fn write(&mut self, bytes: &[u8], stop: impl Fn() -> bool) -> Result<(), PartialWrite> {
         write(&mut self.out, bytes, stop)
     }
 
@@ -73,7 +73,7 @@ impl Pipe {
 
 /// Writes and flushes all of it, and says how much was taken if that does not work. `stop` ends a wait for a
 /// full pipe.
-pub(super) fn write(out: &mut dyn Write, bytes: &[u8], stop: impl Fn() -> bool) -> Result<(), Torn> {
+pub(super) fn write(out: &mut dyn Write, bytes: &[u8], stop: impl Fn() -> bool) -> Result<(), PartialWrite> {
     let mut taken = 0;
     while taken < bytes.len() {
         let error = match out.write(&bytes[taken..]) {
@@ -90,10 +90,10 @@ pub(super) fn write(out: &mut dyn Write, bytes: &[u8], stop: impl Fn() -> bool) 
             }
             Err(error) => error,
         };
-        return Err(Torn { taken, is_unclear: false, error });
+        return Err(PartialWrite { taken, is_unclear: false, error });
     }
     // What an embedder's writer buffers and cannot flush, nobody has: none of it counts.
-    out.flush().map_err(|error| Torn { taken: 0, is_unclear: true, error })
+    out.flush().map_err(|error| PartialWrite { taken: 0, is_unclear: true, error })
 }
 
 pub(super) const STDOUT: &str = "standard output";

@@ -6,14 +6,14 @@ use super::{
     Forward, ForwardError, NAME, Totals,
     group::{Group, MAX_MEMBERS},
     member::{Member, PATIENCE, State},
-    output::{Device, LOSSES_HERE, Output, PcapOverIp, StreamOptions, TapDevice, Tunnel},
+    output::{Device, LOSSES_HERE, PcapOverIp, StreamOptions, TapDevice, Transmit, Tunnel},
     seed::Seed,
     target::Target,
     vlan::{Tagger, Vlans},
 };
 use crate::{
     host::{HostError, tap::TapOptions},
-    sink::handoff::{self, Fate, Handoff, Terms},
+    sink::handoff::{self, Handoff, HandoffConfig, OutputState},
     wire::{ethernet, vxlan},
 };
 
@@ -183,7 +183,7 @@ impl ForwardBuilder {
             .collect::<Result<_, _>>()?;
         let mut members = Vec::new();
         for (position, (name, output)) in names.iter().zip(outputs).enumerate() {
-            let terms = Terms {
+            let config = HandoffConfig {
                 sink: NAME,
                 output: name.clone(),
                 unfinished: name.clone(),
@@ -203,7 +203,7 @@ impl ForwardBuilder {
                 position,
                 Arc::clone(&states[position]),
             );
-            let handoff = Handoff::start(terms, Arc::new(Fate::default()), hook, member)
+            let handoff = Handoff::start(config, Arc::new(OutputState::default()), hook, member)
                 .map_err(|source| ForwardError::Thread { target: name.clone(), source })?;
             members.push(handoff);
         }
@@ -235,7 +235,7 @@ impl ForwardBuilder {
         vlans: Option<&Vlans>,
         seed: Seed,
         state: &Arc<State>,
-    ) -> Result<Box<dyn Output>, OpenError> {
+    ) -> Result<Box<dyn Transmit>, OpenError> {
         let stream =
             |format| StreamOptions { format, community_id: self.community_id, patient: self.patient };
         let state = Arc::clone(state);

@@ -10,14 +10,14 @@ use std::{
 
 use super::{
     group::Group,
-    output::{Output, Refusal},
+    output::{Refusal, Transmit},
 };
 use crate::{
     account::{MemberReport, ReaderReport},
     log_limit::LogLimit,
     sink::{
         SinkError,
-        handoff::{Block, Consumer, Owner, Settled, TICK},
+        handoff::{Block, BlockReturn, Consumer, Outcome, TICK},
     },
 };
 
@@ -64,7 +64,7 @@ impl State {
 
 pub(super) struct Member {
     name: String,
-    output: Box<dyn Output>,
+    output: Box<dyn Transmit>,
     group: Arc<Group>,
     position: usize,
     up: bool,
@@ -77,7 +77,7 @@ pub(super) struct Member {
 impl Member {
     pub(super) fn new(
         name: String,
-        output: Box<dyn Output>,
+        output: Box<dyn Transmit>,
         group: Arc<Group>,
         position: usize,
         state: Arc<State>,
@@ -133,24 +133,24 @@ impl Consumer for Member {
         self.look();
     }
 
-    fn take(&mut self, block: &mut Block, owner: &Owner) -> Settled {
-        let mut settled = Settled::default();
-        if owner.has_given_up() {
-            settled.refuse(Refusal::Io, block.frames());
-            return settled;
+    fn take(&mut self, block: &mut Block, block_return: &BlockReturn) -> Outcome {
+        let mut outcome = Outcome::default();
+        if block_return.has_given_up() {
+            outcome.refuse(Refusal::Io, block.frames());
+            return outcome;
         }
         if self.looked.elapsed() >= TICK {
             self.look();
         }
         if !self.up {
-            settled.refuse(Refusal::Down, block.frames());
-            return settled;
+            outcome.refuse(Refusal::Down, block.frames());
+            return outcome;
         }
-        self.output.send(block.bytes(), &mut settled);
-        if settled.lost[Refusal::Down as usize] > 0 {
+        self.output.send(block.bytes(), &mut outcome);
+        if outcome.lost[Refusal::Down as usize] > 0 {
             self.look();
         }
-        settled
+        outcome
     }
 
     fn idle(&mut self) {

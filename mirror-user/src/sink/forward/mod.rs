@@ -157,7 +157,7 @@ impl Forward {
     /// bytes: its blocks. All of it is allocated at the start.
     #[must_use]
     pub fn memory_per_worker(&self, max_frame: usize) -> usize {
-        let blocks = self.members.iter().map(|member| member.terms().blocks).sum::<usize>();
+        let blocks = self.members.iter().map(|member| member.config().blocks).sum::<usize>();
         blocks * (self.size_for(max_frame) + size_of::<Block>())
     }
 
@@ -205,10 +205,13 @@ impl SinkFactory for Forward {
     fn build(&self, cx: &WorkerContext) -> Result<Box<dyn Sink>, SinkError> {
         self.refuse_loop(cx)?;
         let block_size = self.size_for(cx.max_frame);
-        let lanes =
-            self.members.iter().map(|member| member.lane(block_size, cx.wait_until.clone())).collect();
+        let writers = self
+            .members
+            .iter()
+            .map(|member| member.block_writer(block_size, cx.wait_until.clone()))
+            .collect();
         let (name, group) = (Arc::clone(&self.name), Arc::clone(&self.group));
-        Ok(Box::new(ForwardSink::new(name, lanes, group, self.totals.worker())))
+        Ok(Box::new(ForwardSink::new(name, writers, group, self.totals.worker())))
     }
 
     fn needs_time(&self) -> bool {

@@ -12,7 +12,7 @@ use allocation_counter::measure;
 use mirror_lab::{Lab, VethEnd, VethOptions, VethPair};
 
 use super::{
-    output::{Device, Output, PcapOverIp, StreamOptions, TapDevice, Tunnel},
+    output::{Device, PcapOverIp, StreamOptions, TapDevice, Transmit, Tunnel},
     vlan::{Tagger, Vlans},
     *,
 };
@@ -20,7 +20,7 @@ use crate::{
     frame::MAX_BATCH,
     host::tap::TapOptions,
     sink::{
-        handoff::Settled,
+        handoff::Outcome,
         pcap::Format,
         testing::{Outer, offer},
     },
@@ -128,16 +128,16 @@ fn what_sends_allocates_nothing_per_frame() {
     let (few, many) = (records(&some_frames(10)), records(&some_frames(1000)));
     let tagger = || Some(Tagger::new(Vlans::of([])));
     let measured = near.enter(|| {
-        let mut outputs: Vec<(&str, Box<dyn Output>)> = vec![
+        let mut outputs: Vec<(&str, Box<dyn Transmit>)> = vec![
             ("tap", Box::new(TapDevice::open("tap0", TapOptions::new(1500), None).unwrap())),
             ("tap with VLANs", Box::new(TapDevice::open("tap1", TapOptions::new(1500), tagger()).unwrap())),
             ("device", Box::new(Device::open("out0", tagger()).unwrap())),
             ("tunnel", Box::new(Tunnel::open("10.99.0.2:4789".parse().unwrap(), None, 7).unwrap())),
         ];
-        let count = |output: &mut dyn Output, records: &[u8], frames: u64| {
-            let mut settled = Settled::default();
-            let allocated = measure(|| output.send(records, &mut settled)).count_total;
-            assert_eq!(settled, Settled { written: frames, ..Settled::default() });
+        let count = |output: &mut dyn Transmit, records: &[u8], frames: u64| {
+            let mut outcome = Outcome::default();
+            let allocated = measure(|| output.send(records, &mut outcome)).count_total;
+            assert_eq!(outcome, Outcome { written: frames, ..Outcome::default() });
             allocated
         };
         let mut measured = Vec::new();
@@ -163,7 +163,7 @@ fn a_stream_of_packets_allocates_nothing_per_frame_but_what_its_readers_are_behi
     let reading = thread::spawn(move || io::copy(&mut reader, &mut io::sink()).unwrap());
     let (few, many) = (records(&some_frames(10)), records(&some_frames(1000)));
     let mut count = |records: &[u8]| {
-        let allocated = measure(|| output.send(records, &mut Settled::default())).count_total;
+        let allocated = measure(|| output.send(records, &mut Outcome::default())).count_total;
         // All of it is with the reader before the next.
         output.drain(Duration::from_secs(5)).unwrap();
         allocated

@@ -11,7 +11,7 @@ use lru::LruCache;
 
 use super::output::Refusal;
 use crate::{
-    sink::handoff::{Settled, record},
+    sink::handoff::{Outcome, record},
     wire::{
         ethernet::ethertype,
         vlan::{MAX_VID, TAG_LEN},
@@ -124,17 +124,17 @@ impl Tagger {
     pub(super) fn each(
         &mut self,
         records: &[u8],
-        settled: &mut Settled,
-        mut send: impl FnMut([&[u8]; 3], &mut Settled),
+        outcome: &mut Outcome,
+        mut send: impl FnMut([&[u8]; 3], &mut Outcome),
     ) {
         let vids = self.vids(record::frames(records).map(|frame| frame.vni()));
         for (frame, vid) in record::frames(records).zip(vids) {
             let Some(vid) = *vid else {
-                settled.refuse(Refusal::NoVlan, 1);
+                outcome.refuse(Refusal::NoVlan, 1);
                 continue;
             };
             let (addresses, tag, rest) = tagged(frame.inner().first(), vid);
-            send([addresses, &tag, rest], settled);
+            send([addresses, &tag, rest], outcome);
         }
     }
 

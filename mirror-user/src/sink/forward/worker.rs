@@ -1,4 +1,4 @@
-//! The sink of one worker: each frame to the lane of its member.
+//! The sink of one worker: each frame to the writer of its member.
 
 use std::{
     sync::{Arc, PoisonError},
@@ -10,7 +10,7 @@ use crate::{
     frame::{Batch, Frame, HeadBuffer},
     sink::{
         Sink, SinkError, SinkStats,
-        handoff::{Lane, record},
+        handoff::{BlockWriter, record},
         origin::OriginKey,
     },
 };
@@ -20,7 +20,7 @@ const NO_MEMBER: &str = "no_member";
 
 pub(super) struct ForwardSink {
     name: Arc<str>,
-    lanes: Vec<Lane>,
+    writers: Vec<BlockWriter>,
     group: Arc<Group>,
     no_member: u64,
     /// What others may read of it.
@@ -28,17 +28,22 @@ pub(super) struct ForwardSink {
 }
 
 impl ForwardSink {
-    pub(super) fn new(name: Arc<str>, lanes: Vec<Lane>, group: Arc<Group>, published: MemberStats) -> Self {
-        Self { name, lanes, group, no_member: 0, published }
+    pub(super) fn new(
+        name: Arc<str>,
+        writers: Vec<BlockWriter>,
+        group: Arc<Group>,
+        published: MemberStats,
+    ) -> Self {
+        Self { name, writers, group, no_member: 0, published }
     }
 
     fn publish(&self, places: &mut [SinkStats]) {
-        places.iter_mut().zip(&self.lanes).for_each(|(place, lane)| *place = lane.stats());
+        places.iter_mut().zip(&self.writers).for_each(|(place, writer)| *place = writer.stats());
     }
 
-    fn put(lane: &mut Lane, frame: &Frame<'_>) {
-        // What does not fit is counted by the lane.
-        if let Some(out) = lane.push(record::len(frame)) {
+    fn put(writer: &mut BlockWriter, frame: &Frame<'_>) {
+        // What does not fit is counted by the writer.
+        if let Some(out) = writer.push(record::len(frame)) {
             record::put(frame, out);
         }
     }
@@ -50,10 +55,10 @@ impl Sink for ForwardSink {
     }
 
     fn batch(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
-        self.lanes.iter_mut().try_for_each(Lane::begin_batch)?;
-        if let [lane] = self.lanes.as_mut_slice() {
+        self.writers.iter_mut().try_for_each(BlockWriter::begin_batch)?;
+        if let [writer] = self.writers.as_mut_slice() {
             for frame in batch {
-                Self::put(lane, frame);
+                Self::put(writer, frame);
             }
             return Ok(());
         }
@@ -61,7 +66,7 @@ impl Sink for ForwardSink {
         for frame in batch {
             match self.group.member(up, OriginKey::of(frame), frame.inner().head(&mut HeadBuffer::default()))
             {
-                Some(member) => Self::put(&mut self.lanes[member], frame),
+                Some(member) => Self::put(&mut self.writers[member], frame),
                 None => self.no_member += 1,
             }
         }
@@ -69,7 +74,7 @@ impl Sink for ForwardSink {
     }
 
     fn tick(&mut self, now: Instant) {
-        self.lanes.iter_mut().for_each(|lane| lane.tick(now));
+        self.writers.iter_mut().for_each(|writer| writer.tick(now));
         // Where somebody reads just now, the next tick will do.
         if let Ok(mut places) = self.published.try_lock() {
             self.publish(&mut places);
@@ -77,7 +82,7 @@ impl Sink for ForwardSink {
     }
 
     fn flush(&mut self) {
-        self.lanes.iter_mut().for_each(Lane::flush);
+        self.writers.iter_mut().for_each(BlockWriter::flush);
     }
 
     fn stats(&self) -> SinkStats {
@@ -85,13 +90,13 @@ impl Sink for ForwardSink {
         if self.no_member > 0 {
             stats.dropped.add(NO_MEMBER, self.no_member);
         }
-        self.lanes.iter().for_each(|lane| stats.add(&lane.stats()));
+        self.writers.iter().for_each(|writer| stats.add(&writer.stats()));
         stats
     }
 
     fn finish(&mut self) -> Result<(), SinkError> {
         // Each comes to its end, whatever the others say.
-        let ends: Vec<_> = self.lanes.iter_mut().map(Lane::finish).collect();
+        let ends: Vec<_> = self.writers.iter_mut().map(BlockWriter::finish).collect();
         self.publish(&mut self.published.lock().unwrap_or_else(PoisonError::into_inner));
         ends.into_iter().collect()
     }

@@ -80,13 +80,13 @@ impl Block {
 
 /// What became of the frames of a block.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Settled {
+pub(crate) struct Outcome {
     pub(crate) written: u64,
-    /// By reason, in the order of the output's [`losses`](super::Terms::losses).
+    /// By reason, in the order of the output's [`losses`](super::HandoffConfig::losses).
     pub(crate) lost: [u64; LOSSES],
 }
 
-impl Settled {
+impl Outcome {
     pub(crate) fn total(&self) -> u64 {
         self.written + self.lost.iter().sum::<u64>()
     }
@@ -94,38 +94,38 @@ impl Settled {
 
 /// What a worker and the thread share: the way home for blocks, and what became of the frames in them.
 #[derive(Debug)]
-pub(crate) struct Owner {
+pub(crate) struct BlockReturn {
     returned: Sender<Block>,
     written: AtomicU64,
     lost: [AtomicU64; LOSSES],
     gave_up: AtomicBool,
 }
 
-impl Owner {
+impl BlockReturn {
     pub(crate) fn new(returned: Sender<Block>) -> Arc<Self> {
         let (written, lost) = (AtomicU64::new(0), [const { AtomicU64::new(0) }; LOSSES]);
         Arc::new(Self { returned, written, lost, gave_up: AtomicBool::new(false) })
     }
 
     /// Sends a block home with the news of its frames. Only the thread calls it.
-    pub(super) fn settle(&self, mut block: Block, settled: Settled) {
+    pub(super) fn settle(&self, mut block: Block, outcome: Outcome) {
         let add = |counter: &AtomicU64, frames| {
             counter.store(counter.load(Ordering::Relaxed) + frames, Ordering::Relaxed);
         };
-        add(&self.written, settled.written);
-        self.lost.iter().zip(settled.lost).for_each(|(counter, frames)| add(counter, frames));
+        add(&self.written, outcome.written);
+        self.lost.iter().zip(outcome.lost).for_each(|(counter, frames)| add(counter, frames));
         block.clear();
         // There is room for every block its worker has; a worker that is gone has no more use for it.
         drop(self.returned.try_send(block));
     }
 
     /// What the thread has said so far.
-    pub(crate) fn settled(&self) -> Settled {
+    pub(crate) fn outcome(&self) -> Outcome {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Settled { written: read(&self.written), lost: self.lost.each_ref().map(read) }
+        Outcome { written: read(&self.written), lost: self.lost.each_ref().map(read) }
     }
 
-    /// The worker has counted as lost what is not settled yet: nothing more of it may be written.
+    /// The worker has counted as lost what is not outcome yet: nothing more of it may be written.
     pub(super) fn give_up(&self) {
         self.gave_up.store(true, Ordering::Relaxed);
     }

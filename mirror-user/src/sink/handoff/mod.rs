@@ -1,21 +1,21 @@
 //! The way of frames from workers to a thread that may take its time: a file's writer, a forwarder, a
 //! printer.
 //!
-//! Each worker copies what the thread needs into blocks allocated at the start, in a [`Lane`] of its own.
+//! Each worker copies what the thread needs into blocks allocated at the start, in a [`BlockWriter`] of its own.
 //! Whole blocks go to the thread and come back empty. A worker that has no empty block drops and counts
 //! `no_block`; it never waits, but over a capture file, which can. So what an output that stalls costs is
 //! frames of its own sink, and nothing else.
 
 mod block;
-mod fate;
-mod lane;
+mod block_writer;
+mod output_state;
 pub(crate) mod record;
 mod thread;
 mod waiting;
 
-pub(crate) use block::{Block, Owner, Settled};
-pub(crate) use fate::{Failure, Fate};
-pub(crate) use lane::Lane;
+pub(crate) use block::{Block, BlockReturn, Outcome};
+pub(crate) use block_writer::BlockWriter;
+pub(crate) use output_state::{Failure, OutputState};
 #[cfg(test)]
 pub(crate) use thread::run;
 pub(crate) use thread::{Consumer, Handoff};
@@ -32,7 +32,7 @@ pub(crate) const TICK: Duration = Duration::from_millis(100);
 
 /// What workers and factory need to know of an output.
 #[derive(Clone, Debug)]
-pub(crate) struct Terms {
+pub(crate) struct HandoffConfig {
     /// Name of the sink.
     pub(crate) sink: &'static str,
     /// The output, as the user named it.
@@ -49,7 +49,7 @@ pub(crate) struct Terms {
     pub(crate) stop_timeout: Duration,
     /// Whether completing the output may take as long as it wants, once all frames are through.
     pub(crate) completes_slowly: bool,
-    /// What the thread may do to a frame instead of writing it, in the order of [`Settled::lost`].
+    /// What the thread may do to a frame instead of writing it, in the order of [`Outcome::lost`].
     pub(crate) losses: &'static [Loss],
 }
 
@@ -62,14 +62,14 @@ pub(crate) enum Loss {
     Failed(&'static str),
 }
 
-/// The most reasons that [`Terms::losses`] may have.
+/// The most reasons that [`HandoffConfig::losses`] may have.
 pub(crate) const LOSSES: usize = 5;
 
 /// What the thread is told.
 #[derive(Debug)]
 pub(crate) enum Message {
-    /// Take this, and say to its owner what became of it.
-    Block { block: Block, owner: Arc<Owner> },
+    /// Take this, and say to its block_return what became of it.
+    Block { block: Block, block_return: Arc<BlockReturn> },
     /// There are no more blocks; complete the output.
     Close { lost_in_kernel: u64 },
     /// There was no run, or it came to no end.

@@ -12,7 +12,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender};
 
-use super::{Block, Fate, Lane, Message, Owner, Settled, TICK, Terms};
+use super::{Block, BlockReturn, BlockWriter, HandoffConfig, Message, Outcome, OutputState, TICK};
 use crate::{
     account::{Report, SinkHalt},
     sink::SinkError,
@@ -28,9 +28,9 @@ pub(crate) trait Consumer: Send + 'static {
     /// Called once, on the thread, before the first block.
     fn begin(&mut self) {}
 
-    /// Takes the frames of a block, each of which is then settled. Where the owner has given up, nothing of
+    /// Takes the frames of a block, each of which is then outcome. Where the block_return has given up, nothing of
     /// it is written any more.
-    fn take(&mut self, block: &mut Block, owner: &Owner) -> Settled;
+    fn take(&mut self, block: &mut Block, block_return: &BlockReturn) -> Outcome;
 
     /// Called at least every [`TICK`] while no block comes.
     fn idle(&mut self) {}
@@ -45,8 +45,8 @@ pub(crate) trait Consumer: Send + 'static {
 /// The thread as the factory has it.
 #[derive(Debug)]
 pub(crate) struct Handoff {
-    terms: Terms,
-    fate: Arc<Fate>,
+    config: HandoffConfig,
+    state: Arc<OutputState>,
     messages: Sender<Message>,
     done: Receiver<Result<(), SinkError>>,
     closed: AtomicBool,
@@ -59,16 +59,16 @@ impl Handoff {
     ///
     /// What the system said to one more thread.
     pub(crate) fn start(
-        terms: Terms,
-        fate: Arc<Fate>,
+        config: HandoffConfig,
+        state: Arc<OutputState>,
         hook: Option<Box<dyn FnOnce() + Send>>,
         consumer: impl Consumer,
     ) -> io::Result<Self> {
         let (messages, inbox) = crossbeam_channel::bounded(QUEUE);
         let (report, done) = crossbeam_channel::bounded(1);
-        let gone = Gone(Arc::clone(&fate));
+        let gone = Gone(Arc::clone(&state));
         // Not joined: `done` says when it has ended, and a thread stuck in a pipe must not keep the process.
-        thread::Builder::new().name(format!("mirror-{}", terms.sink)).spawn(move || {
+        thread::Builder::new().name(format!("mirror-{}", config.sink)).spawn(move || {
             // Before the hook, which may panic.
             let _gone = gone;
             if let Some(hook) = hook {
@@ -77,22 +77,22 @@ impl Handoff {
             // Nobody listens any more if the factory was dropped while the output was stuck.
             drop(report.send(run(consumer, &inbox)));
         })?;
-        Ok(Self { terms, fate, messages, done, closed: AtomicBool::new(false) })
+        Ok(Self { config, state, messages, done, closed: AtomicBool::new(false) })
     }
 
-    pub(crate) fn terms(&self) -> &Terms {
-        &self.terms
+    pub(crate) fn config(&self) -> &HandoffConfig {
+        &self.config
     }
 
     #[cfg(test)]
-    pub(crate) fn fate(&self) -> &Fate {
-        &self.fate
+    pub(crate) fn state(&self) -> &OutputState {
+        &self.state
     }
 
     /// A worker's lane, with blocks of this many bytes.
-    pub(crate) fn lane(&self, block_size: usize, wait_until: Option<Arc<AtomicBool>>) -> Lane {
-        let fate = Arc::clone(&self.fate);
-        Lane::new(self.terms.clone(), block_size, wait_until, self.messages.clone(), fate)
+    pub(crate) fn block_writer(&self, block_size: usize, wait_until: Option<Arc<AtomicBool>>) -> BlockWriter {
+        let state = Arc::clone(&self.state);
+        BlockWriter::new(self.config.clone(), block_size, wait_until, self.messages.clone(), state)
     }
 
     /// Completes the output, when every worker has finished; see
@@ -102,12 +102,12 @@ impl Handoff {
     ///
     /// What kept the output from being complete.
     pub(crate) fn close(&self, report: &Report) -> Result<(), SinkError> {
-        let Terms { sink, output, unfinished, stop_timeout, completes_slowly, .. } = &self.terms;
+        let HandoffConfig { sink, output, unfinished, stop_timeout, completes_slowly, .. } = &self.config;
         if self.closed.swap(true, Ordering::Relaxed) {
             return Err(SinkError::other(format!("{sink}: closed twice")));
         }
         let stuck = || {
-            self.fate.failure().unwrap_or_else(|| {
+            self.state.failure().unwrap_or_else(|| {
                 let seconds = stop_timeout.as_secs_f64();
                 SinkError::other(format!(
                     "{output}: took nothing for {seconds} s, so it has no end; see whether its reader still \
@@ -133,14 +133,14 @@ impl Handoff {
 
     /// See [`SinkFactory::halted`](crate::sink::SinkFactory::halted).
     pub(crate) fn halted(&self) -> Option<SinkHalt> {
-        if let Some(failure) = self.fate.failure() {
+        if let Some(failure) = self.state.failure() {
             return Some(SinkHalt::ended(failure));
         }
-        if let Some(reason) = self.fate.waits_for() {
+        if let Some(reason) = self.state.waits_for() {
             return Some(SinkHalt::waiting(reason));
         }
-        let is_dead = self.fate.thread_is_gone() && !self.closed.load(Ordering::Relaxed);
-        is_dead.then(|| SinkHalt::failed(panicked(&self.terms.unfinished)))
+        let is_dead = self.state.thread_is_gone() && !self.closed.load(Ordering::Relaxed);
+        is_dead.then(|| SinkHalt::failed(panicked(&self.config.unfinished)))
     }
 }
 
@@ -157,13 +157,13 @@ impl Drop for Handoff {
         if self.messages.try_send(Message::Abandon).is_ok()
             && let Ok(Err(error)) = self.done.recv_timeout(ABANDON)
         {
-            tracing::warn!(output = self.terms.output, %error, "cannot take away what is unfinished");
+            tracing::warn!(output = self.config.output, %error, "cannot take away what is unfinished");
         }
     }
 }
 
 /// Tells workers that nobody takes blocks any more, also after a panic.
-struct Gone(Arc<Fate>);
+struct Gone(Arc<OutputState>);
 
 impl Drop for Gone {
     fn drop(&mut self) {
@@ -176,10 +176,10 @@ pub(crate) fn run(mut consumer: impl Consumer, messages: &Receiver<Message>) -> 
     consumer.begin();
     loop {
         match messages.recv_timeout(TICK) {
-            Ok(Message::Block { mut block, owner }) => {
-                let settled = consumer.take(&mut block, &owner);
-                debug_assert_eq!(settled.total(), block.frames(), "every frame of a block is settled");
-                owner.settle(block, settled);
+            Ok(Message::Block { mut block, block_return }) => {
+                let outcome = consumer.take(&mut block, &block_return);
+                debug_assert_eq!(outcome.total(), block.frames(), "every frame of a block is outcome");
+                block_return.settle(block, outcome);
             }
             Ok(Message::Close { lost_in_kernel }) => return consumer.complete(lost_in_kernel),
             Ok(Message::Abandon) | Err(RecvTimeoutError::Disconnected) => return consumer.abandon(),

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Fate, TICK};
+use super::{OutputState, TICK};
 use crate::log_limit::LogLimit;
 
 /// Reason of the frames that come while an output waits.
@@ -29,9 +29,9 @@ pub(crate) fn is_want_of_space(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// The thread's own account of a wait, which everybody else sees in its [`Fate`].
+/// The thread's own account of a wait, which everybody else sees in its [`OutputState`].
 pub(crate) struct Waiting {
-    fate: Arc<Fate>,
+    state: Arc<OutputState>,
     since: Option<Instant>,
     /// When it is tried again.
     next: Instant,
@@ -41,8 +41,8 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    pub(crate) fn new(fate: Arc<Fate>) -> Self {
-        Self { fate, since: None, next: Instant::now(), lost: 0, limit: LogLimit::default() }
+    pub(crate) fn new(state: Arc<OutputState>) -> Self {
+        Self { state, since: None, next: Instant::now(), lost: 0, limit: LogLimit::default() }
     }
 
     /// Whether the last try failed.
@@ -57,12 +57,12 @@ impl Waiting {
 
     /// Whether there is no use in trying to write: not for now, or not any more.
     pub(crate) fn rests(&self) -> bool {
-        self.fate.has_failed() || !self.may_try()
+        self.state.has_failed() || !self.may_try()
     }
 
     /// Whether frames that were not written are dropped for the wait, and not lost to an error.
     pub(crate) fn charge(&mut self, frames: u64) -> bool {
-        let waits = self.is_on() && !self.fate.has_failed();
+        let waits = self.is_on() && !self.state.has_failed();
         if waits {
             self.lost += frames;
         }
@@ -80,13 +80,13 @@ impl Waiting {
                 tracing::error!("{reason}; what comes meanwhile is dropped ({NO_SPACE})");
             }
         }
-        self.fate.wait_for(Some(reason));
+        self.state.wait_for(Some(reason));
     }
 
     /// A try has succeeded.
     pub(crate) fn end(&mut self, what: &str) {
         let Some(since) = self.since.take() else { return };
-        self.fate.wait_for(None);
+        self.state.wait_for(None);
         let now = Instant::now();
         let waited = Duration::from_millis(u64::try_from(now.duration_since(since).as_millis()).unwrap_or(0));
         if self.limit.passes(now) {
@@ -128,15 +128,15 @@ mod tests {
 
     #[test]
     fn a_wait_is_tried_each_tick_and_seen_while_it_lasts() {
-        let fate = Arc::new(Fate::default());
-        let mut waiting = Waiting::new(Arc::clone(&fate));
-        assert!(waiting.may_try() && fate.waits_for().is_none());
+        let state = Arc::new(OutputState::default());
+        let mut waiting = Waiting::new(Arc::clone(&state));
+        assert!(waiting.may_try() && state.waits_for().is_none());
         waiting.go_on_after("x", &io::ErrorKind::StorageFull.into());
         assert!(waiting.is_on() && !waiting.may_try());
-        assert!(fate.waits_for().is_some_and(|reason| reason.starts_with("x: ")));
+        assert!(state.waits_for().is_some_and(|reason| reason.starts_with("x: ")));
         waiting.next = Instant::now();
         assert!(waiting.may_try());
         waiting.end("x");
-        assert!(!waiting.is_on() && fate.waits_for().is_none());
+        assert!(!waiting.is_on() && state.waits_for().is_none());
     }
 }

@@ -1,4 +1,4 @@
-//! Setting up a capture: where to, in which form, with how much memory.
+//! Setting up a capture: where to, in which capture, with how much memory.
 
 use std::{
     fmt,
@@ -11,7 +11,7 @@ use std::{
 use crate::{
     hidden_file::HiddenFileError,
     sink::{
-        handoff::{Fate, Handoff, TICK, Terms},
+        handoff::{Handoff, HandoffConfig, OutputState, TICK},
         pipe::{self, Pipe},
     },
 };
@@ -20,16 +20,16 @@ use super::{
     NAME, Pcap, WhenFull,
     compress::Encoder,
     files::{Files, Plan},
-    floor::Floor,
     format::{Format, MAX_SNAPLEN},
-    interfaces::MOST_IN_BLOCK,
+    idb_table::MOST_IN_BLOCK,
     losses::Losses,
+    min_free::MinFree,
     names::Names,
-    part::{Form, Out, Part},
+    part::{CaptureFormat, CapturePart, PartOutput},
     rotation::Rotation,
     rotator::Hooks,
     worker::Settings,
-    writer::{LOSSES_HERE, Output, Writer},
+    writer::{CaptureOutput, LOSSES_HERE, Writer},
 };
 
 /// How long a buffered block may be open.
@@ -138,7 +138,7 @@ pub struct PcapBuilder {
     stop_timeout: Option<Duration>,
     on_thread_start: Option<Box<dyn FnOnce() + Send>>,
     rotation: Rotation,
-    floor: Floor,
+    min_free: MinFree,
     origins: Option<usize>,
     hooks: Hooks,
 }
@@ -164,7 +164,7 @@ impl PcapBuilder {
             stop_timeout: None,
             on_thread_start: None,
             rotation: Rotation::default(),
-            floor: Floor::default(),
+            min_free: MinFree::default(),
             origins: None,
             hooks: Hooks::default(),
         }
@@ -274,13 +274,13 @@ impl PcapBuilder {
 
     /// Leaves at least this many bytes free on the file system, as far as it is up to this capture.
     pub fn min_free(mut self, bytes: u64, when_full: WhenFull) -> Self {
-        self.floor.bytes = bytes;
+        self.min_free.bytes = bytes;
         self.when_full(when_full)
     }
 
     /// What to do when there is no space; unless told otherwise, to [wait](WhenFull::Wait).
     pub fn when_full(mut self, when_full: WhenFull) -> Self {
-        self.floor.when_full = when_full;
+        self.min_free.when_full = when_full;
         self
     }
 
@@ -324,7 +324,7 @@ impl PcapBuilder {
     /// [`PcapError`]: a name that makes no files, or what only files have for a stream.
     pub fn validate(&self) -> Result<(), PcapError> {
         let is_plain =
-            self.rotation == Rotation::default() && self.floor.bytes == 0 && self.origins.is_none();
+            self.rotation == Rotation::default() && self.min_free.bytes == 0 && self.origins.is_none();
         match &self.target.0 {
             TargetKind::File(path) => Names::new(path, &self.rotation)
                 .map(drop)
@@ -352,16 +352,17 @@ impl PcapBuilder {
             _ => Format::Pcapng,
         };
         let max_interfaces = self.max_interfaces;
-        let plan = Plan { rotation: self.rotation, floor: self.floor, origins: self.origins, max_interfaces };
+        let plan =
+            Plan { rotation: self.rotation, min_free: self.min_free, origins: self.origins, max_interfaces };
         let is_plain =
-            plan.rotation == Rotation::default() && plan.floor.bytes == 0 && plan.origins.is_none();
+            plan.rotation == Rotation::default() && plan.min_free.bytes == 0 && plan.origins.is_none();
         let stream = |pipe: Pipe| {
             let name = pipe.name().to_owned();
             if !is_plain {
                 return Err(PcapError::NotAFile { name });
             }
-            let part = Part::new(Out::Stream(pipe), None, max_interfaces);
-            Ok((Output::Stream(Box::new(part)), name))
+            let part = CapturePart::new(PartOutput::Stream(pipe), None, max_interfaces);
+            Ok((CaptureOutput::Stream(Box::new(part)), name))
         };
         let (output, name) = match self.target.0 {
             TargetKind::File(path) => {
@@ -370,18 +371,18 @@ impl PcapBuilder {
                 let encoder = Encoder::new(names.compression())
                     .map_err(|source| PcapError::Compression { path: path.clone(), source })?;
                 let files = Files::create(names, plan, self.hooks, encoder)?;
-                (Output::Files(Box::new(files)), crate::escape::path(&path).to_string())
+                (CaptureOutput::Files(Box::new(files)), crate::escape::path(&path).to_string())
             }
             TargetKind::Stdout => stream(Pipe::stdout().map_err(|source| PcapError::Stdout { source })?)?,
             TargetKind::Writer(pipe) => stream(pipe)?,
         };
         let (hidden, rotator) = match &output {
-            Output::Files(files) => (files.hidden_path(), Some(files.rotator().clone())),
-            Output::Stream(_) => (None, None),
+            CaptureOutput::Files(files) => (files.hidden_path(), Some(files.rotator().clone())),
+            CaptureOutput::Stream(_) => (None, None),
         };
         let is_file = rotator.is_some();
         let unbuffered = self.unbuffered.unwrap_or(!is_file);
-        let terms = Terms {
+        let config = HandoffConfig {
             sink: NAME,
             unfinished: hidden
                 .as_deref()
@@ -397,10 +398,10 @@ impl PcapBuilder {
             losses: LOSSES_HERE,
         };
         let losses = Losses::new();
-        let fate = Arc::new(Fate::default());
-        let form = Form { format: self.format, snaplen: self.snaplen };
-        let writer = Writer::new(output, form, blocks, losses.clone(), Arc::clone(&fate));
-        let handoff = Handoff::start(terms, fate, self.on_thread_start, writer).map_err(|source| {
+        let state = Arc::new(OutputState::default());
+        let capture = CaptureFormat { format: self.format, snaplen: self.snaplen };
+        let writer = Writer::new(output, capture, blocks, losses.clone(), Arc::clone(&state));
+        let handoff = Handoff::start(config, state, self.on_thread_start, writer).map_err(|source| {
             // Nobody is left who would. It was created a moment ago, by this call.
             if let Some(hidden) = &hidden
                 && let Err(error) = std::fs::remove_file(hidden)

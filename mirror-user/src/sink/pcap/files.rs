@@ -14,11 +14,11 @@ use jiff::{Timestamp, Zoned, tz::TimeZone};
 
 use super::{
     compress::Encoder,
-    floor::{Floor, WhenFull},
     losses::Losses,
-    names::{NameError, Names, Of},
+    min_free::{MinFree, WhenFull},
+    names::{NameError, Names, SeriesKey},
     origins::{OTHERS, Origins},
-    part::{Form, Lost, Out, Packet, Part},
+    part::{CaptureFormat, CapturePart, Lost, PacketEnd, PartOutput},
     rotation::{PacketClock, Rotation, Turn},
     rotator::{Hooks, Rotator},
 };
@@ -35,7 +35,7 @@ use crate::{
 /// How a capture is spread over files.
 pub(super) struct Plan {
     pub(super) rotation: Rotation,
-    pub(super) floor: Floor,
+    pub(super) min_free: MinFree,
     /// With a file for each origin: how many of them have one of their own.
     pub(super) origins: Option<usize>,
     /// Named interfaces that a pcapng file has at most.
@@ -60,9 +60,9 @@ pub(super) struct Files {
     /// With a file for each origin.
     origins: Option<Origins>,
     /// Files of this run under their final names, the oldest first: where they may be deleted or replaced.
-    own: VecDeque<Own>,
+    own: VecDeque<OwnFile>,
     /// First names of this run, where one may come again.
-    firsts: Firsts,
+    firsts: FirstNames,
     /// When the next time begins.
     due: Option<Instant>,
     /// Times begun.
@@ -78,25 +78,25 @@ pub(super) struct Files {
 
 /// Files that follow each other.
 struct Series {
-    of: Of,
+    key: SeriesKey,
     /// Its name with the time in it, and its number: of the file that is written to, or of the last one.
     timed: OsString,
     number: u32,
     begun: bool,
     /// The period of its packets, by a packet clock.
     period: Option<u64>,
-    part: Option<Part>,
+    part: Option<CapturePart>,
 }
 
 impl Series {
     /// Without a file so far.
-    fn fresh(of: Of) -> Self {
-        Self { of, timed: OsString::new(), number: 0, begun: false, period: None, part: None }
+    fn fresh(key: SeriesKey) -> Self {
+        Self { key, timed: OsString::new(), number: 0, begun: false, period: None, part: None }
     }
 }
 
 /// A completed file, told from any other of its name.
-struct Own {
+struct OwnFile {
     path: PathBuf,
     id: FileId,
 }
@@ -107,7 +107,7 @@ struct Own {
 /// been more, every name may have been ours; that a number is put behind one that was not costs nothing, and
 /// no file is replaced by it.
 #[derive(Default)]
-struct Firsts {
+struct FirstNames {
     hashes: HashSet<u64>,
     has_forgotten: bool,
 }
@@ -115,7 +115,7 @@ struct Firsts {
 /// Names that are remembered.
 const FIRSTS: usize = 1 << 17;
 
-impl Firsts {
+impl FirstNames {
     fn remember(&mut self, path: &Path) {
         if self.hashes.len() < FIRSTS {
             self.hashes.insert(hash(path));
@@ -204,7 +204,7 @@ impl Files {
             rotator: Rotator::default(),
             series: Vec::new(),
             own: VecDeque::new(),
-            firsts: Firsts::default(),
+            firsts: FirstNames::default(),
             due,
             periods: 0,
             packet_clock,
@@ -213,12 +213,12 @@ impl Files {
             blocked_by: None,
         };
         if files.is_named_by_packets() {
-            files.series.push(Series::fresh(Of::All));
+            files.series.push(Series::fresh(SeriesKey::All));
         } else if files.origins.is_none() {
             let timed = files.names.at(&Zoned::now()).unwrap_or_default();
             // A ring finds out at once that a name is taken, and not when its turn comes.
             for number in (1..files.plan.rotation.ring().unwrap_or(1)).rev() {
-                let path = files.names.path_of(&timed, Of::All, number);
+                let path = files.names.path_of(&timed, SeriesKey::All, number);
                 if files
                     .is_taken(&path)
                     .map_err(|source| HiddenFileError::Create { path: path.clone(), source })?
@@ -226,10 +226,10 @@ impl Files {
                     return Err(HiddenFileError::Exists { path });
                 }
             }
-            let path = files.names.path_of(&timed, Of::All, 0);
+            let path = files.names.path_of(&timed, SeriesKey::All, 0);
             let file = HiddenFile::create_in(&files.directory, &path)?;
-            let part = Part::new(Out::File(file), encoder, files.plan.max_interfaces);
-            let series = Series { timed, begun: true, part: Some(part), ..Series::fresh(Of::All) };
+            let part = CapturePart::new(PartOutput::File(file), encoder, files.plan.max_interfaces);
+            let series = Series { timed, begun: true, part: Some(part), ..Series::fresh(SeriesKey::All) };
             files.series.push(series);
         }
         Ok(files)
@@ -264,16 +264,16 @@ impl Files {
         self.origins.as_ref()
     }
 
-    pub(super) fn begin(&mut self, form: &Form) -> Result<(), Fault> {
+    pub(super) fn begin(&mut self, capture: &CaptureFormat) -> Result<(), Fault> {
         let Some(part) = self.series.first_mut().and_then(|series| series.part.as_mut()) else {
             return Ok(());
         };
-        part.begin(form).map_err(|error| Fault::new(part.name(), error))
+        part.begin(capture).map_err(|error| Fault::new(part.name(), error))
     }
 
     /// Whether more space is waited for, where there is not enough.
     fn waits(&self) -> bool {
-        self.plan.floor.when_full != WhenFull::Stop
+        self.plan.min_free.when_full != WhenFull::Stop
     }
 
     /// Whether a fault is no end.
@@ -283,12 +283,12 @@ impl Files {
 
     /// Whether what there was none of is there now: so many bytes, or else what it takes to have a file open.
     /// Nothing is written to find out but what belongs there anyway.
-    pub(super) fn has_room(&mut self, form: &Form, lacks: u64) -> Result<bool, Fault> {
+    pub(super) fn has_room(&mut self, capture: &CaptureFormat, lacks: u64) -> Result<bool, Fault> {
         if self.origins.is_none() && !self.is_named_by_packets() {
-            self.open(0, form)?;
+            self.open(0, capture)?;
         }
         for part in self.series.iter_mut().filter_map(|series| series.part.as_mut()) {
-            part.begin(form).map_err(|error| Fault::new(part.name(), error))?;
+            part.begin(capture).map_err(|error| Fault::new(part.name(), error))?;
         }
         if self.blocked_by.as_ref().is_some_and(|path| self.is_kept(path)) {
             return Ok(false);
@@ -297,7 +297,7 @@ impl Files {
             // Whose file it is that could not be opened, its next frame shows.
             return Ok(self.origins.is_none() && self.series.iter().any(|series| series.part.is_some()));
         }
-        self.keep_floor(lacks)?;
+        self.keep_min_free(lacks)?;
         Ok(self.available()? >= lacks)
     }
 
@@ -306,7 +306,7 @@ impl Files {
     }
 
     /// Rotates all if it is time to, or somebody asked.
-    pub(super) fn turn(&mut self, form: &Form, losses: &Losses) -> Result<(), Fault> {
+    pub(super) fn rotate_if_due(&mut self, capture: &CaptureFormat, losses: &Losses) -> Result<(), Fault> {
         let mut turns = self.rotator.was_asked();
         if let (Some(due), Some(every)) = (self.due, self.plan.rotation.every)
             && Instant::now() >= due
@@ -334,8 +334,8 @@ impl Files {
         // A file for an origin begins with its next frame, and so does one that is named by its frame's time.
         let opens = self.origins.is_none() && !self.is_named_by_packets();
         let turned = (0..self.series.len()).try_for_each(|series| {
-            self.close(series, form, losses, None)?;
-            if opens { self.open(series, form) } else { Ok(()) }
+            self.close(series, capture, losses, None)?;
+            if opens { self.open(series, capture) } else { Ok(()) }
         });
         if turned.is_err() {
             // Where it is tried again, this is still to be done.
@@ -349,14 +349,14 @@ impl Files {
     pub(super) fn packets(
         &mut self,
         series: usize,
-        form: &Form,
+        capture: &CaptureFormat,
         bytes: &mut [u8],
-        packets: &[Packet],
+        packets: &[PacketEnd],
         origins: &[OriginKey],
         losses: &Losses,
     ) -> (usize, Result<(), Fault>) {
         let mut done = 0;
-        let result = self.write_packets(series, form, bytes, packets, origins, losses, &mut done);
+        let result = self.write_packets(series, capture, bytes, packets, origins, losses, &mut done);
         (done, result)
     }
 
@@ -365,9 +365,9 @@ impl Files {
     fn write_packets(
         &mut self,
         series: usize,
-        form: &Form,
+        capture: &CaptureFormat,
         bytes: &mut [u8],
-        packets: &[Packet],
+        packets: &[PacketEnd],
         origins: &[OriginKey],
         losses: &Losses,
         done: &mut usize,
@@ -377,10 +377,10 @@ impl Files {
             let from = packets[..*done].last().map_or(begins, |last| last.end);
             let rest = &mut bytes[from - begins..];
             let before = self.series[series].period;
-            match self.turn_by_packets(series, form.format.time(rest)) {
+            match self.turn_by_packets(series, capture.format.time(rest)) {
                 Turn::Stay => {}
                 Turn::Next => {
-                    if let Err(fault) = self.close(series, form, losses, None) {
+                    if let Err(fault) = self.close(series, capture, losses, None) {
                         // The packet is looked at again.
                         self.series[series].period = before;
                         return Err(fault);
@@ -391,18 +391,18 @@ impl Files {
                     return Ok(());
                 }
             }
-            self.open(series, form)?;
-            let in_time = self.in_time(series, form, from, rest, &packets[*done..]);
+            self.open(series, capture)?;
+            let in_time = self.in_time(series, capture, from, rest, &packets[*done..]);
             let room = self.room(series, from, &packets[*done..*done + in_time]);
             if room == 0 {
-                self.close(series, form, losses, None)?;
+                self.close(series, capture, losses, None)?;
                 continue;
             }
             let these = &mut rest[..packets[*done + room - 1].end - from];
-            self.keep_floor(these.len() as u64)?;
+            self.keep_min_free(these.len() as u64)?;
             let Some(part) = &mut self.series[series].part else { continue };
             let (written, result) =
-                part.packets(form, these, &packets[*done..*done + room], origins, || false);
+                part.packets(capture, these, &packets[*done..*done + room], origins, || false);
             let what = part.name();
             *done += written;
             if let Err(error) = result {
@@ -428,13 +428,20 @@ impl Files {
 
     /// How many of these packets, the first of which begins at `from` and is the first in `bytes`, are of the
     /// period of the file of a series.
-    fn in_time(&self, series: usize, form: &Form, from: usize, bytes: &[u8], packets: &[Packet]) -> usize {
+    fn in_time(
+        &self,
+        series: usize,
+        capture: &CaptureFormat,
+        from: usize,
+        bytes: &[u8],
+        packets: &[PacketEnd],
+    ) -> usize {
         let (Some(clock), Some(period)) = (&self.packet_clock, self.series[series].period) else {
             return packets.len();
         };
         let mut start = 0;
         let in_time = packets.iter().take_while(|packet| {
-            let time = form.format.time(&bytes[start..]);
+            let time = capture.format.time(&bytes[start..]);
             start = packet.end - from;
             clock.period(time) <= period
         });
@@ -442,7 +449,7 @@ impl Files {
     }
 
     /// How many of these packets, the first of which begins at `from`, the file of a series still takes.
-    fn room(&self, series: usize, from: usize, packets: &[Packet]) -> usize {
+    fn room(&self, series: usize, from: usize, packets: &[PacketEnd]) -> usize {
         let Some(part) = self.series[series].part.as_ref().filter(|part| !part.takes_no_more()) else {
             return 0;
         };
@@ -458,17 +465,17 @@ impl Files {
     }
 
     /// Sees to it that so many bytes more leave enough space.
-    fn keep_floor(&mut self, bytes: u64) -> Result<(), Fault> {
-        let floor = self.plan.floor;
-        if floor.bytes == 0 {
+    fn keep_min_free(&mut self, bytes: u64) -> Result<(), Fault> {
+        let min_free = self.plan.min_free;
+        if min_free.bytes == 0 {
             return Ok(());
         }
         loop {
             let free = self.available()?;
-            if free >= floor.bytes.saturating_add(bytes) {
+            if free >= min_free.bytes.saturating_add(bytes) {
                 return Ok(());
             }
-            let error = floor.error(free, self.own.len());
+            let error = min_free.error(free, self.own.len());
             self.make_room_after(Fault { lacks: bytes, ..Fault::of(self.names.path(), error) })?;
         }
     }
@@ -476,7 +483,7 @@ impl Files {
     /// Deletes the oldest file that may be deleted, where that may help against a fault; else this fault is
     /// it.
     fn make_room_after(&mut self, fault: Fault) -> Result<(), Fault> {
-        if !self.plan.floor.deletes() || !is_want_of_space(&fault.error) {
+        if !self.plan.min_free.deletes() || !is_want_of_space(&fault.error) {
             return Err(fault);
         }
         let Some(at) = self.own.iter().position(|own| !self.is_kept(&own.path)) else { return Err(fault) };
@@ -507,7 +514,7 @@ impl Files {
     /// is completed.
     pub(super) fn find_series(
         &mut self,
-        form: &Form,
+        capture: &CaptureFormat,
         origins: &[OriginKey],
         packets: &[usize],
         series_of: &mut Vec<usize>,
@@ -525,14 +532,14 @@ impl Files {
             {
                 *series = known.find(origin, packets);
             }
-            let of = if *series == OTHERS { Of::Other } else { Of::Origin(origin) };
+            let key = if *series == OTHERS { SeriesKey::Other } else { SeriesKey::Origin(origin) };
             if self.series.len() <= *series {
-                self.series.resize_with(*series + 1, || Series::fresh(of));
+                self.series.resize_with(*series + 1, || Series::fresh(key));
             }
-            if self.series[*series].of != of {
+            if self.series[*series].key != key {
                 // Given up by another.
-                self.close(*series, form, losses, None)?;
-                self.series[*series] = Series::fresh(of);
+                self.close(*series, capture, losses, None)?;
+                self.series[*series] = Series::fresh(key);
             }
         }
         Ok(())
@@ -540,24 +547,24 @@ impl Files {
 
     /// Begins a file of a series, if there is none; where there is no space for it, for as long as deleting
     /// others helps.
-    fn open(&mut self, index: usize, form: &Form) -> Result<(), Fault> {
-        while let Err(fault) = self.try_to_open(index, form) {
+    fn open(&mut self, index: usize, capture: &CaptureFormat) -> Result<(), Fault> {
+        while let Err(fault) = self.try_to_open(index, capture) {
             self.make_room_after(fault)?;
         }
         Ok(())
     }
 
-    fn try_to_open(&mut self, index: usize, form: &Form) -> Result<(), Fault> {
+    fn try_to_open(&mut self, index: usize, capture: &CaptureFormat) -> Result<(), Fault> {
         if self.series[index].part.is_some() {
             return Ok(());
         }
         let unnamed = |error: NameError| Fault::of(self.names.path(), io::Error::other(error.to_string()));
         let timed = self.names.at(&self.now()).map_err(unnamed)?;
-        let Series { of, begun, period, number, timed: ref before, .. } = self.series[index];
+        let Series { key, begun, period, number, timed: ref before, .. } = self.series[index];
         let again = begun && *before == timed;
         let ring = self.plan.rotation.ring();
         let mut next = if !again { 0 } else { ring.map_or(number + 1, |files| (number + 1) % files) };
-        let path_of = |number| self.names.path_of(&timed, of, number);
+        let path_of = |number| self.names.path_of(&timed, key, number);
         let taken = |path: &Path| self.is_taken(path).map_err(|error| Fault::of(path, error));
         let ours = |path: &Path| self.firsts.may_have(path);
         // Where nobody counts files but us, a log rotator may have moved some away, and others may have come;
@@ -574,22 +581,22 @@ impl Files {
         }
         let path = path_of(next);
         // Where it has to stay for now, it is looked at again when this one is complete.
-        let file = if ring.is_some() && !self.make_way(&path)? {
+        let file = if ring.is_some() && !self.free_name(&path)? {
             HiddenFile::create_beside(&self.directory, &path)?
         } else {
             HiddenFile::create_in(&self.directory, &path)?
         };
         let encoder = Encoder::new(self.names.compression()).map_err(|error| Fault::of(&path, error))?;
-        let mut part = Part::new(Out::File(file), encoder, self.plan.max_interfaces);
-        let result = part.begin(form);
+        let mut part = CapturePart::new(PartOutput::File(file), encoder, self.plan.max_interfaces);
+        let result = part.begin(capture);
         let what = part.name();
-        self.series[index] = Series { of, timed, number: next, begun: true, period, part: Some(part) };
+        self.series[index] = Series { key, timed, number: next, begun: true, period, part: Some(part) };
         result.map_err(|error| Fault::new(what, error))
     }
 
     /// Deletes the file of this run that has a name which another is to have. Whether nothing of this run has
     /// it any more.
-    fn make_way(&mut self, path: &Path) -> Result<bool, Fault> {
+    fn free_name(&mut self, path: &Path) -> Result<bool, Fault> {
         let Some(at) = self.own.iter().position(|own| own.path == path) else { return Ok(true) };
         if self.is_kept(path) {
             return Ok(false);
@@ -601,10 +608,10 @@ impl Files {
 
     /// The same for a file that is complete; at the end of the run, whatever keeps the earlier one is waited
     /// for.
-    fn make_way_now(&mut self, path: &Path, is_end: bool) -> Result<(), Fault> {
+    fn free_name_now(&mut self, path: &Path, is_end: bool) -> Result<(), Fault> {
         let start = Instant::now();
         self.blocked_by = None;
-        while !self.make_way(path)? {
+        while !self.free_name(path)? {
             if !is_end || start.elapsed() >= COMMAND {
                 self.blocked_by = Some(path.to_owned());
                 let message = "the command for the earlier file of this name has not ended";
@@ -628,11 +635,11 @@ impl Files {
     fn close(
         &mut self,
         index: usize,
-        form: &Form,
+        capture: &CaptureFormat,
         losses: &Losses,
         end: Option<RunEnd>,
     ) -> Result<(), Fault> {
-        while let Err(fault) = self.try_to_close(index, form, losses, end) {
+        while let Err(fault) = self.try_to_close(index, capture, losses, end) {
             if let Err(fault) = self.make_room_after(fault) {
                 if end.is_none() && self.waits_after(&fault) {
                     return Err(fault);
@@ -650,14 +657,15 @@ impl Files {
     fn try_to_close(
         &mut self,
         index: usize,
-        form: &Form,
+        capture: &CaptureFormat,
         losses: &Losses,
         end: Option<RunEnd>,
     ) -> Result<(), Fault> {
-        let Series { of, number, ref mut part, .. } = self.series[index];
+        let Series { key, number, ref mut part, .. } = self.series[index];
         let Some(mut part) = part.take() else { return Ok(()) };
-        let result =
-            self.end_part(&mut part, of, form, losses, end).and_then(|()| self.publish(&part, number, end));
+        let result = self
+            .end_part(&mut part, key, capture, losses, end)
+            .and_then(|()| self.publish(&part, number, end));
         if result.is_err() {
             self.series[index].part = Some(part);
         }
@@ -675,17 +683,17 @@ impl Files {
     /// Writes what stands at the end of a file, when its name is free.
     fn end_part(
         &mut self,
-        part: &mut Part,
-        of: Of,
-        form: &Form,
+        part: &mut CapturePart,
+        key: SeriesKey,
+        capture: &CaptureFormat,
         losses: &Losses,
         end: Option<RunEnd>,
     ) -> Result<(), Fault> {
         if let Some(path) = part.file().filter(|_| !part.is_void()).map(|file| file.path().to_owned()) {
-            self.make_way_now(&path, end.is_some())?;
+            self.free_name_now(&path, end.is_some())?;
         }
-        let lost = self.lost(of, losses);
-        let ended = part.end(form, &lost, end.map(|end| end.lost_in_kernel));
+        let lost = self.lost(key, losses);
+        let ended = part.end(capture, &lost, end.map(|end| end.lost_in_kernel));
         if !part.has_statistics() {
             // For the next file's.
             losses.put_back(lost);
@@ -694,7 +702,7 @@ impl Files {
     }
 
     /// Gives a file its name.
-    fn publish(&mut self, part: &Part, number: u32, end: Option<RunEnd>) -> Result<(), Fault> {
+    fn publish(&mut self, part: &CapturePart, number: u32, end: Option<RunEnd>) -> Result<(), Fault> {
         let Some(file) = part.file() else { return Ok(()) };
         let published = match end {
             _ if part.is_void() => file.remove(),
@@ -708,12 +716,12 @@ impl Files {
     }
 
     /// What stands in no statistics yet and belongs into those of a series.
-    fn lost(&self, of: Of, losses: &Losses) -> Lost {
+    fn lost(&self, key: SeriesKey, losses: &Losses) -> Lost {
         let origins = self.origins.as_ref();
-        match of {
-            Of::All => Lost::All(losses.take()),
-            Of::Origin(origin) => Lost::Of(origin, losses.take_of(origin)),
-            Of::Other => {
+        match key {
+            SeriesKey::All => Lost::All(losses.take()),
+            SeriesKey::Origin(origin) => Lost::Of(origin, losses.take_of(origin)),
+            SeriesKey::Other => {
                 Lost::All(losses.take_others(|origin| origins.is_some_and(|known| known.has_file(origin))))
             }
         }
@@ -722,8 +730,8 @@ impl Files {
     fn completed(&mut self, file: &HiddenFile, is_first: bool) -> io::Result<()> {
         let path = file.path().to_owned();
         let ring = self.plan.rotation.ring().is_some();
-        if ring || self.plan.floor.deletes() {
-            self.own.push_back(Own { id: FileId::of(file.file())?, path: path.clone() });
+        if ring || self.plan.min_free.deletes() {
+            self.own.push_back(OwnFile { id: FileId::of(file.file())?, path: path.clone() });
         }
         if is_first && !ring {
             self.firsts.remember(&path);
@@ -736,17 +744,22 @@ impl Files {
     }
 
     /// Completes all files. Gives the first fault.
-    pub(super) fn complete(&mut self, form: &Form, losses: &Losses, end: RunEnd) -> Result<(), Fault> {
+    pub(super) fn complete(
+        &mut self,
+        capture: &CaptureFormat,
+        losses: &Losses,
+        end: RunEnd,
+    ) -> Result<(), Fault> {
         let mut result = Ok(());
         // No packet came to name a file by: there is one all the same.
         if self.is_named_by_packets()
             && !end.has_failed
             && self.series.first().is_some_and(|series| !series.begun)
         {
-            result = self.open(0, form);
+            result = self.open(0, capture);
         }
         for series in 0..self.series.len() {
-            let closed = self.close(series, form, losses, Some(end));
+            let closed = self.close(series, capture, losses, Some(end));
             result = result.and(closed);
         }
         result
@@ -775,7 +788,7 @@ impl Files {
     }
 
     /// Deletes a file of this run, unless it is there no more, or another has its name.
-    fn delete(&self, own: &Own) -> io::Result<()> {
+    fn delete(&self, own: &OwnFile) -> io::Result<()> {
         let name = own.path.file_name().unwrap_or_default();
         if self.directory.holds(name)? == Some(own.id) { self.directory.remove(name) } else { Ok(()) }
     }
@@ -786,11 +799,11 @@ mod tests {
     use super::*;
 
     /// A capture that has completed so many files.
-    fn completed(rotation: Rotation, floor: Floor, files: u32) -> Files {
+    fn completed(rotation: Rotation, min_free: MinFree, files: u32) -> Files {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x");
         let names = Names::new(&path, &rotation).unwrap();
-        let plan = Plan { rotation, floor, origins: Some(4), max_interfaces: 1 };
+        let plan = Plan { rotation, min_free, origins: Some(4), max_interfaces: 1 };
         let mut capture = Files::create(names, plan, Hooks::default(), None).unwrap();
         for number in 0..files {
             let file = HiddenFile::create(&directory.path().join(format!("x{number}"))).unwrap();
@@ -803,18 +816,18 @@ mod tests {
     #[test]
     fn of_completed_files_only_those_are_known_that_may_be_deleted_or_replaced() {
         let by_size = Rotation { size: Some(1), ..Rotation::default() };
-        let none = Floor::default();
-        let stop = Floor { bytes: 1, when_full: WhenFull::Stop };
-        let delete = Floor { when_full: WhenFull::Delete, ..none };
-        for (rotation, floor, known) in [
+        let none = MinFree::default();
+        let stop = MinFree { bytes: 1, when_full: WhenFull::Stop };
+        let delete = MinFree { when_full: WhenFull::Delete, ..none };
+        for (rotation, min_free, known) in [
             (by_size, none, 0),
             (by_size, stop, 0),
             (by_size, delete, 50),
             (Rotation { files: Some(100), ..by_size }, none, 50),
             (Rotation { every: Some(Duration::from_secs(60)), ..Rotation::default() }, none, 0),
         ] {
-            let capture = completed(rotation, floor, 50);
-            assert_eq!(capture.own.len(), known, "{rotation:?} {floor:?}");
+            let capture = completed(rotation, min_free, 50);
+            assert_eq!(capture.own.len(), known, "{rotation:?} {min_free:?}");
             assert!(capture.firsts.hashes.len() <= 1);
             assert_eq!(capture.rotator.completed().files, 50);
         }
@@ -822,7 +835,7 @@ mod tests {
 
     #[test]
     fn names_are_remembered_within_a_bound_and_none_is_taken_for_a_strangers_then() {
-        let mut firsts = Firsts::default();
+        let mut firsts = FirstNames::default();
         let path = |number: usize| PathBuf::from(format!("out-{number}"));
         for number in 0..FIRSTS {
             assert!(!firsts.has_forgotten);

@@ -21,11 +21,11 @@
 mod builder;
 mod compress;
 mod files;
-mod floor;
 mod format;
 mod headers;
-mod interfaces;
+mod idb_table;
 mod losses;
+mod min_free;
 mod names;
 mod origins;
 mod part;
@@ -43,19 +43,19 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 pub use builder::{PcapBuilder, PcapError, Target};
-pub use floor::WhenFull;
 pub use format::Format;
+pub use min_free::WhenFull;
 pub use rotator::{Completed, Rotator};
 #[cfg(feature = "af-xdp")]
-pub(crate) use stream::{Stream, Told};
+pub(crate) use stream::{Announced, Stream};
 
 use super::{
     Sink, SinkError, SinkFactory, WorkerContext,
-    handoff::{self, Handoff, Terms},
+    handoff::{self, Handoff, HandoffConfig},
     origin::OriginKey,
 };
 use crate::account::{Report, SinkHalt};
-use interfaces::BlockNumbers;
+use idb_table::BlockNumbers;
 use losses::{Dropped, Losses};
 use worker::{PcapSink, Settings};
 
@@ -98,7 +98,7 @@ impl Pcap {
     /// `max_frame` is [`WorkerContext::max_frame`]: a block holds at least two of the largest frames.
     #[must_use]
     pub fn memory_per_worker(&self, max_frame: usize) -> usize {
-        let Terms { blocks, origins, .. } = self.handoff.terms();
+        let HandoffConfig { blocks, origins, .. } = self.handoff.config();
         let block = self.size_for(max_frame) + size_of::<handoff::Block>() + origins * size_of::<OriginKey>();
         blocks * block + BlockNumbers::memory() + Dropped::memory()
     }
@@ -106,7 +106,7 @@ impl Pcap {
     /// Where the capture goes, as the user named it.
     #[must_use]
     pub fn target(&self) -> &str {
-        &self.handoff.terms().output
+        &self.handoff.config().output
     }
 
     /// The name under which the first file is written until it is complete; `None` for a stream, and where
@@ -137,7 +137,7 @@ impl SinkFactory for Pcap {
     fn build(&self, cx: &WorkerContext) -> Result<Box<dyn Sink>, SinkError> {
         Ok(Box::new(PcapSink::new(
             self.settings,
-            self.handoff.lane(self.size_for(cx.max_frame), cx.wait_until.clone()),
+            self.handoff.block_writer(self.size_for(cx.max_frame), cx.wait_until.clone()),
             Dropped::new(self.losses.clone()),
         )))
     }

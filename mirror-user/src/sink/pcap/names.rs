@@ -13,7 +13,7 @@ use crate::sink::origin::OriginKey;
 
 /// Whose frames a file holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Of {
+pub(super) enum SeriesKey {
     /// Everybody's.
     All,
     /// One origin's.
@@ -96,16 +96,16 @@ impl Names {
     }
 
     /// The path of a file, given what [`at`](Self::at) gave.
-    pub(super) fn path_of(&self, timed: &OsStr, of: Of, number: u32) -> PathBuf {
-        let mut name = match of {
-            Of::All => timed.to_owned(),
-            Of::Origin(key) => before_extension(timed, &safe(key)),
-            Of::Other => before_extension(timed, "other"),
+    pub(super) fn path_of(&self, timed: &OsStr, key: SeriesKey, number: u32) -> PathBuf {
+        let mut name = match key {
+            SeriesKey::All => timed.to_owned(),
+            SeriesKey::Origin(origin) => before_extension(timed, &safe(origin)),
+            SeriesKey::Other => before_extension(timed, "other"),
         };
         let digits = self.digits;
         if number > 0 || digits > 0 {
             // Else it would read as the end of another origin's address.
-            if !matches!(of, Of::All) && Path::new(timed).extension().is_none() {
+            if !matches!(key, SeriesKey::All) && Path::new(timed).extension().is_none() {
                 name.push("-");
             }
             name.push(format!("{number:0digits$}"));
@@ -159,7 +159,7 @@ mod tests {
         let timed = names.at(&Zoned::now()).unwrap();
         numbers
             .iter()
-            .map(|&number| names.path_of(&timed, Of::All, number).to_str().unwrap().to_owned())
+            .map(|&number| names.path_of(&timed, SeriesKey::All, number).to_str().unwrap().to_owned())
             .collect()
     }
 
@@ -190,7 +190,7 @@ mod tests {
         let time: Zoned = "2026-02-03T04:05:06+00:00[UTC]".parse().unwrap();
         let at = |rotation| {
             let names = names("d/o-%Y%m%d_%H%M%S%%.pcap.gz", &rotation).unwrap();
-            names.path_of(&names.at(&time).unwrap(), Of::All, 0).to_str().unwrap().to_owned()
+            names.path_of(&names.at(&time).unwrap(), SeriesKey::All, 0).to_str().unwrap().to_owned()
         };
         assert_eq!(at(rotation(false, true, Some(20))), "d/o-20260203_040506%.pcap.gz");
         assert_eq!(at(rotation(true, true, Some(20))), "d/o-20260203_040506%.pcap00.gz");
@@ -211,10 +211,10 @@ mod tests {
         let timed = names.at(&Zoned::now()).unwrap();
         let name = |of| names.path_of(&timed, of, 2).to_str().unwrap().to_owned();
         let v4 = OriginKey::new([10, 0, 0, 1].into(), 7);
-        assert_eq!(name(Of::Origin(v4)), "o-vni-7@10.0.0.1.pcapng2.gz");
+        assert_eq!(name(SeriesKey::Origin(v4)), "o-vni-7@10.0.0.1.pcapng2.gz");
         let v6 = OriginKey::new("2001:db8::1".parse().unwrap(), 7);
-        assert_eq!(name(Of::Origin(v6)), "o-vni-7@2001-db8--1.pcapng2.gz");
-        assert_eq!(name(Of::Other), "o-other.pcapng2.gz");
+        assert_eq!(name(SeriesKey::Origin(v6)), "o-vni-7@2001-db8--1.pcapng2.gz");
+        assert_eq!(name(SeriesKey::Other), "o-other.pcapng2.gz");
     }
 
     /// tcpdump itself, on a capture of 3.1 MB.
@@ -244,7 +244,8 @@ mod tests {
             assert!(tcpdump.status().expect("tcpdump is needed as a witness").success());
             let names = Names::new(&path, &rotation(true, false, files)).unwrap();
             let timed = names.at(&Zoned::now()).unwrap();
-            let ours: Vec<_> = (0..written).map(|number| names.path_of(&timed, Of::All, number)).collect();
+            let ours: Vec<_> =
+                (0..written).map(|number| names.path_of(&timed, SeriesKey::All, number)).collect();
             let mut theirs: Vec<_> =
                 std::fs::read_dir(out.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
             theirs.sort();

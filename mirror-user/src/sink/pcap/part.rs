@@ -9,50 +9,50 @@ use std::{
 use super::{
     compress::Encoder,
     format::{self, Format, Interface, Statistics},
-    interfaces::Interfaces,
+    idb_table::IdbTable,
     losses::Sums,
 };
 use crate::{
     hidden_file::HiddenFile,
     sink::{
         origin::OriginKey,
-        pipe::{self, Pipe, Torn},
+        pipe::{self, PartialWrite, Pipe},
     },
 };
 
 /// What all parts of a capture have in common.
-pub(super) struct Form {
+pub(super) struct CaptureFormat {
     pub(super) format: Format,
     pub(super) snaplen: u32,
 }
 
 /// Where the bytes go.
-pub(super) enum Out {
+pub(super) enum PartOutput {
     File(HiddenFile),
     Stream(Pipe),
 }
 
 /// A packet in the bytes of a block.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Packet {
+pub(super) struct PacketEnd {
     /// Where it ends.
     pub(super) end: usize,
     /// Its origin, as the block numbers them; 0 where it does not.
     pub(super) origin: u32,
 }
 
-pub(super) struct Part {
-    out: Out,
+pub(super) struct CapturePart {
+    out: PartOutput,
     encoder: Option<Encoder>,
     /// What was cut off is missing to all that would follow it, or could not be cut off.
     is_torn: bool,
     /// The statistics stand behind its packets, and nothing may behind its end.
     has_statistics: bool,
     is_ended: bool,
-    interfaces: Interfaces,
+    interfaces: IdbTable,
     /// ns since the epoch.
     start: u64,
-    /// Interfaces described so far.
+    /// IdbTable described so far.
     described: usize,
     /// Bytes up to the end of the last whole packet or block, as a reader counts them.
     len: u64,
@@ -71,16 +71,16 @@ pub(super) enum Lost {
     Of(OriginKey, u64),
 }
 
-impl Part {
+impl CapturePart {
     /// With so many named interfaces at most.
-    pub(super) fn new(out: Out, encoder: Option<Encoder>, max_interfaces: usize) -> Self {
+    pub(super) fn new(out: PartOutput, encoder: Option<Encoder>, max_interfaces: usize) -> Self {
         Self {
             out,
             encoder,
             is_torn: false,
             has_statistics: false,
             is_ended: false,
-            interfaces: Interfaces::new(max_interfaces),
+            interfaces: IdbTable::new(max_interfaces),
             start: now(),
             described: 0,
             len: 0,
@@ -93,15 +93,15 @@ impl Part {
     /// Its output, as the user knows it.
     pub(super) fn name(&self) -> String {
         match &self.out {
-            Out::File(file) => crate::escape::path(file.path()).to_string(),
-            Out::Stream(pipe) => pipe.name().to_owned(),
+            PartOutput::File(file) => crate::escape::path(file.path()).to_string(),
+            PartOutput::Stream(pipe) => pipe.name().to_owned(),
         }
     }
 
     pub(super) fn file(&self) -> Option<&HiddenFile> {
         match &self.out {
-            Out::File(file) => Some(file),
-            Out::Stream(_) => None,
+            PartOutput::File(file) => Some(file),
+            PartOutput::Stream(_) => None,
         }
     }
 
@@ -129,7 +129,7 @@ impl Part {
     }
 
     /// Writes the header, unless it is there.
-    pub(super) fn begin(&mut self, form: &Form) -> io::Result<()> {
+    pub(super) fn begin(&mut self, capture: &CaptureFormat) -> io::Result<()> {
         if !self.is_void() {
             return Ok(());
         }
@@ -137,7 +137,7 @@ impl Part {
             encoder.restart()?;
             self.is_torn = false;
         }
-        let header = form.format.file_header(form.snaplen);
+        let header = capture.format.file_header(capture.snaplen);
         self.append(&header)
     }
 
@@ -145,32 +145,32 @@ impl Part {
     /// are written, which is all of them unless there is an error too; what is not whole is cut off then.
     pub(super) fn packets(
         &mut self,
-        form: &Form,
+        capture: &CaptureFormat,
         bytes: &mut [u8],
-        packets: &[Packet],
+        packets: &[PacketEnd],
         origins: &[OriginKey],
         stop: impl Fn() -> bool,
     ) -> (usize, io::Result<()>) {
-        if let Err(error) = self.begin(form) {
+        if let Err(error) = self.begin(capture) {
             return (0, Err(error));
         }
         // Where the bytes begin, the packet before them ended.
         let before = packets.last().map_or(0, |last| last.end - bytes.len());
-        if form.format == Format::Pcapng {
+        if capture.format == Format::Pcapng {
             let places = packets.iter().map(|packet| (packet.end - before, packet.origin));
             self.interfaces.renumber(bytes, places, origins);
-            if let Err(error) = self.describe(form) {
+            if let Err(error) = self.describe(capture) {
                 return (0, Err(error));
             }
         }
-        let end_of = |packets: &[Packet]| packets.last().map_or(0, |last| last.end - before);
+        let end_of = |packets: &[PacketEnd]| packets.last().map_or(0, |last| last.end - before);
         let (written, result) = match self.write(bytes, stop) {
             Ok(()) => {
                 self.count(bytes.len());
                 (packets.len(), Ok(()))
             }
             // Packets that made it whole stay in the file, and count.
-            Err(Torn { taken, is_unclear, error }) => {
+            Err(PartialWrite { taken, is_unclear, error }) => {
                 let written = packets.iter().take_while(|packet| packet.end - before <= taken).count();
                 let whole = end_of(&packets[..written]);
                 self.count(whole);
@@ -180,7 +180,7 @@ impl Part {
         };
         let written_packets = &packets[..written];
         self.frames += written as u64;
-        if form.format == Format::Pcapng {
+        if capture.format == Format::Pcapng {
             for packet in written_packets {
                 self.delivered[self.interfaces.of_block(packet.origin) as usize] += 1;
             }
@@ -189,13 +189,16 @@ impl Part {
     }
 
     /// Describes the interfaces that are not described yet.
-    fn describe(&mut self, form: &Form) -> io::Result<()> {
+    fn describe(&mut self, capture: &CaptureFormat) -> io::Result<()> {
         let fresh = self.interfaces.from(self.described);
         if fresh.is_empty() {
             return Ok(());
         }
         let description = |origin: &Option<OriginKey>| {
-            format::interface_description(origin.map_or(Interface::Others, Interface::Origin), form.snaplen)
+            format::interface_description(
+                origin.map_or(Interface::Others, Interface::Origin),
+                capture.snaplen,
+            )
         };
         let descriptions: Vec<u8> = fresh.iter().flat_map(description).collect();
         self.append(&descriptions)?;
@@ -206,7 +209,7 @@ impl Part {
 
     /// Writes what is no packet.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if let Err(Torn { taken, is_unclear, error }) = self.write(bytes, || false) {
+        if let Err(PartialWrite { taken, is_unclear, error }) = self.write(bytes, || false) {
             self.cut(taken, is_unclear);
             return Err(error);
         }
@@ -223,16 +226,16 @@ impl Part {
     }
 
     /// Writes all of it, and says how much was taken if that does not work.
-    fn write(&mut self, bytes: &[u8], stop: impl Fn() -> bool) -> Result<(), Torn> {
+    fn write(&mut self, bytes: &[u8], stop: impl Fn() -> bool) -> Result<(), PartialWrite> {
         let Some(encoder) = &mut self.encoder else { return self.out.write(bytes, stop) };
         if bytes.is_empty() {
             return Ok(());
         }
         // Of a unit that is not whole nothing can be read.
-        let unit = encoder.unit(bytes).map_err(|error| Torn { taken: 0, is_unclear: true, error })?;
-        if let Err(torn) = self.out.write(unit, stop) {
+        let unit = encoder.unit(bytes).map_err(|error| PartialWrite { taken: 0, is_unclear: true, error })?;
+        if let Err(partial) = self.out.write(unit, stop) {
             self.is_torn = !encoder.units_stand_alone();
-            return Err(Torn { taken: 0, ..torn });
+            return Err(PartialWrite { taken: 0, ..partial });
         }
         self.stored += unit.len() as u64;
         Ok(())
@@ -242,13 +245,13 @@ impl Part {
     fn cut(&mut self, surplus: usize, is_unclear: bool) {
         self.is_torn |= is_unclear;
         let cut = match &mut self.out {
-            Out::File(hidden) => hidden.file().set_len(self.stored),
-            Out::Stream(pipe) => pipe.cut(surplus),
+            PartOutput::File(hidden) => hidden.file().set_len(self.stored),
+            PartOutput::Stream(pipe) => pipe.cut(surplus),
         };
         if let Err(error) = cut {
             self.is_torn = true;
             // That a pipe cannot is no news.
-            if let Out::File(hidden) = &self.out {
+            if let PartOutput::File(hidden) = &self.out {
                 tracing::warn!(
                     file = %crate::escape::path(&hidden.hidden_path()),
                     %error,
@@ -261,10 +264,15 @@ impl Part {
 
     /// Appends the statistics, given what was lost while this part was written, and in the kernel where that
     /// is known by now; and the end. Where that does not work it may be tried again.
-    pub(super) fn end(&mut self, form: &Form, lost: &Lost, lost_in_kernel: Option<u64>) -> io::Result<()> {
-        let wants_statistics = form.format == Format::Pcapng && !self.is_void() && !self.takes_no_more();
+    pub(super) fn end(
+        &mut self,
+        capture: &CaptureFormat,
+        lost: &Lost,
+        lost_in_kernel: Option<u64>,
+    ) -> io::Result<()> {
+        let wants_statistics = capture.format == Format::Pcapng && !self.is_void() && !self.takes_no_more();
         if wants_statistics {
-            self.append_statistics(form, lost, lost_in_kernel)?;
+            self.append_statistics(capture, lost, lost_in_kernel)?;
             self.has_statistics = true;
         }
         self.end_encoding()
@@ -276,7 +284,7 @@ impl Part {
             return Ok(());
         }
         let end = self.encoder.as_ref().map_or(&[][..], Encoder::end);
-        if let Err(Torn { taken, is_unclear, error }) = self.out.write(end, || false) {
+        if let Err(PartialWrite { taken, is_unclear, error }) = self.out.write(end, || false) {
             self.cut(taken, is_unclear);
             return Err(error);
         }
@@ -285,7 +293,12 @@ impl Part {
         Ok(())
     }
 
-    fn append_statistics(&mut self, form: &Form, lost: &Lost, lost_in_kernel: Option<u64>) -> io::Result<()> {
+    fn append_statistics(
+        &mut self,
+        capture: &CaptureFormat,
+        lost: &Lost,
+        lost_in_kernel: Option<u64>,
+    ) -> io::Result<()> {
         // An origin may have had no frame in the file and yet some that were dropped.
         let mut here = vec![0; self.interfaces.len()];
         let mut add = |number: u32, frames| {
@@ -303,9 +316,9 @@ impl Part {
             Lost::Of(_, 0) => {}
             Lost::Of(origin, frames) => add(self.interfaces.number(*origin), *frames),
         }
-        self.describe(form)?;
+        self.describe(capture)?;
         if self.described == 0 {
-            self.append(&format::interface_description(Interface::Nobody, form.snaplen))?;
+            self.append(&format::interface_description(Interface::Nobody, capture.snaplen))?;
             (self.described, self.delivered, here) = (1, vec![0], vec![0]);
         }
         let end = now();
@@ -320,8 +333,8 @@ impl Part {
     }
 }
 
-impl Out {
-    fn write(&mut self, bytes: &[u8], stop: impl Fn() -> bool) -> Result<(), Torn> {
+impl PartOutput {
+    fn write(&mut self, bytes: &[u8], stop: impl Fn() -> bool) -> Result<(), PartialWrite> {
         match self {
             Self::File(hidden) => pipe::write(&mut hidden.file(), bytes, stop),
             Self::Stream(pipe) => pipe.write(bytes, stop),

@@ -2,7 +2,7 @@
 
 use super::{
     format::{self, Format},
-    part::Packet,
+    part::PacketEnd,
 };
 
 /// Sorts blocks, in memory of its own.
@@ -11,7 +11,7 @@ pub(super) struct Split {
     /// Of the files; blocks are pcapng, because it alone tells interfaces apart.
     format: Format,
     bytes: Vec<u8>,
-    packets: Vec<Packet>,
+    packets: Vec<PacketEnd>,
     /// By series: of the packets before they are sorted, their count and bytes, then where the next goes.
     series: Vec<(usize, usize)>,
     parts: Vec<Segment>,
@@ -40,7 +40,7 @@ impl Split {
 
     /// Sorts the packets of a block, by the series of each of its origins; those of one file keep their
     /// order.
-    pub(super) fn sort(&mut self, block: &[u8], packets: &[Packet], series_of: &[usize]) {
+    pub(super) fn sort(&mut self, block: &[u8], packets: &[PacketEnd], series_of: &[usize]) {
         let Self { format, bytes, packets: sorted, series, parts } = self;
         let format = *format;
         let length = |packet: &[u8]| match format {
@@ -68,7 +68,7 @@ impl Split {
             *next = at;
             at = end;
         }
-        sorted.resize(at.0, Packet { end: 0, origin: 0 });
+        sorted.resize(at.0, PacketEnd { end: 0, origin: 0 });
         bytes.resize(at.1, 0);
         for (origin, of, packet) in each() {
             let (index, start) = series[of];
@@ -78,7 +78,7 @@ impl Split {
                 Format::Pcapng => out.copy_from_slice(packet),
                 Format::Pcap | Format::PcapMicros => format.to_classic(packet, out),
             }
-            sorted[index] = Packet { end, origin };
+            sorted[index] = PacketEnd { end, origin };
             series[of] = (index + 1, end);
         }
     }
@@ -88,7 +88,7 @@ impl Split {
     }
 
     /// A segment's series, its bytes and its packets.
-    pub(super) fn segment(&mut self, number: usize) -> (usize, &mut [u8], &[Packet]) {
+    pub(super) fn segment(&mut self, number: usize) -> (usize, &mut [u8], &[PacketEnd]) {
         let Segment { series, packets, bytes } = self.parts[number];
         (series, &mut self.bytes[bytes.0..bytes.1], &self.packets[packets.0..packets.1])
     }

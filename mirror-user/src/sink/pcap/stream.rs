@@ -1,4 +1,4 @@
-//! Packets as a stream to readers that may join late, each of which is told what it has to know.
+//! Packets as a stream to readers that may join late, each of which is announced what it has to know.
 
 use std::collections::HashMap;
 
@@ -6,11 +6,11 @@ use foldhash::fast::RandomState;
 
 use super::{
     format::{self, COMMENT, EPB_HEAD, Format, Interface, MAX_SNAPLEN, PacketHead},
-    interfaces::Interfaces,
+    idb_table::IdbTable,
 };
 use crate::{frame::Frame, sink::origin::OriginKey};
 
-/// Interfaces that a reader is told of by name; frames of further origins belong to one named `other`.
+/// IdbTable that a reader is announced of by name; frames of further origins belong to one named `other`.
 const MAX_INTERFACES: usize = 4096;
 
 /// Code and length of an option.
@@ -26,11 +26,11 @@ pub(crate) struct Stream {
     numbers: HashMap<OriginKey, u32, RandomState>,
 }
 
-/// What a reader has been told of: the interfaces of its stream, which are its own, so that one that comes
+/// What a reader has been announced of: the interfaces of its stream, which are its own, so that one that comes
 /// after a flood of origins has names left.
 #[derive(Debug)]
-pub(crate) struct Told {
-    interfaces: Interfaces,
+pub(crate) struct Announced {
+    interfaces: IdbTable,
     described: usize,
 }
 
@@ -51,10 +51,10 @@ impl Stream {
         self.bytes.len()
     }
 
-    /// What a reader gets first, and is told by it.
-    pub(crate) fn begin(&self) -> (Vec<u8>, Told) {
-        let told = Told { interfaces: Interfaces::new(MAX_INTERFACES), described: 0 };
-        (self.format.file_header(MAX_SNAPLEN), told)
+    /// What a reader gets first, and is announced by it.
+    pub(crate) fn begin(&self) -> (Vec<u8>, Announced) {
+        let announced = Announced { interfaces: IdbTable::new(MAX_INTERFACES), described: 0 };
+        (self.format.file_header(MAX_SNAPLEN), announced)
     }
 
     /// Adds the inner frame, with a comment where the format has them.
@@ -86,8 +86,8 @@ impl Stream {
     }
 
     /// Adds the packets to what a reader is to get, and what it must know before.
-    pub(crate) fn add_to(&self, out: &mut Vec<u8>, told: &mut Told) {
-        let Told { interfaces, described } = told;
+    pub(crate) fn add_to(&self, out: &mut Vec<u8>, announced: &mut Announced) {
+        let Announced { interfaces, described } = announced;
         if self.format != Format::Pcapng {
             out.extend_from_slice(&self.bytes);
             return;
@@ -106,8 +106,8 @@ impl Stream {
     }
 
     /// What must be added at the end for a reader.
-    pub(crate) fn end(&self, out: &mut Vec<u8>, told: &Told) {
-        if self.format == Format::Pcapng && told.described == 0 {
+    pub(crate) fn end(&self, out: &mut Vec<u8>, announced: &Announced) {
+        if self.format == Format::Pcapng && announced.described == 0 {
             out.extend(format::interface_description(Interface::Nobody, MAX_SNAPLEN));
         }
     }

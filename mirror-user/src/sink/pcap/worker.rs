@@ -6,12 +6,12 @@ use super::{
     NAME,
     format::{Format, PacketHead},
     headers,
-    interfaces::BlockNumbers,
+    idb_table::BlockNumbers,
     losses::Dropped,
 };
 use crate::{
     frame::{Batch, Frame, HeadBuffer},
-    sink::{Sink, SinkError, SinkStats, handoff::Lane, origin::OriginKey},
+    sink::{Sink, SinkError, SinkStats, handoff::BlockWriter, origin::OriginKey},
 };
 
 /// What a worker's sink is made with.
@@ -26,13 +26,13 @@ pub(super) struct Settings {
 pub(super) struct PcapSink {
     settings: Settings,
     numbers: BlockNumbers,
-    lane: Lane,
+    blocks: BlockWriter,
     dropped: Dropped,
 }
 
 impl PcapSink {
-    pub(super) fn new(settings: Settings, lane: Lane, dropped: Dropped) -> Self {
-        Self { settings, numbers: BlockNumbers::new(), lane, dropped }
+    pub(super) fn new(settings: Settings, blocks: BlockWriter, dropped: Dropped) -> Self {
+        Self { settings, numbers: BlockNumbers::new(), blocks, dropped }
     }
 
     fn put(&mut self, frame: &Frame<'_>) {
@@ -47,7 +47,7 @@ impl PcapSink {
         let len = format.packet_len(captured as usize);
         let place = match format {
             Format::Pcapng => self.place(len, OriginKey::of(frame)),
-            Format::Pcap | Format::PcapMicros => self.lane.push(len).map(|out| (out, 0)),
+            Format::Pcap | Format::PcapMicros => self.blocks.push(len).map(|out| (out, 0)),
         };
         if let Some((out, interface)) = place {
             let head = PacketHead { interface, time: frame.time(), captured, original: original.max(here) };
@@ -58,21 +58,21 @@ impl PcapSink {
     /// The bytes for a packet of this origin, and the origin's number in their block; `None` if it is
     /// dropped.
     fn place(&mut self, len: usize, origin: OriginKey) -> Option<(&mut [u8], u32)> {
-        let Self { numbers, lane, dropped, .. } = self;
-        if !lane.make_room(len) {
+        let Self { numbers, blocks, dropped, .. } = self;
+        if !blocks.make_room(len) {
             dropped.add(origin);
             return None;
         }
-        let mut number = numbers.number(lane.block()?, origin);
+        let mut number = numbers.number(blocks.block()?, origin);
         if number.is_none() {
             // Full of origins.
-            if !lane.make_room_in_next(len) {
+            if !blocks.make_room_in_next(len) {
                 dropped.add(origin);
                 return None;
             }
-            number = numbers.number(lane.block()?, origin);
+            number = numbers.number(blocks.block()?, origin);
         }
-        Some((lane.block()?.push(len)?, number?))
+        Some((blocks.block()?.push(len)?, number?))
     }
 }
 
@@ -90,7 +90,7 @@ impl Sink for PcapSink {
     }
 
     fn batch(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
-        self.lane.begin_batch()?;
+        self.blocks.begin_batch()?;
         for frame in batch {
             self.put(frame);
         }
@@ -98,20 +98,20 @@ impl Sink for PcapSink {
     }
 
     fn tick(&mut self, now: Instant) {
-        self.lane.tick(now);
+        self.blocks.tick(now);
         self.dropped.deposit();
     }
 
     fn flush(&mut self) {
-        self.lane.flush();
+        self.blocks.flush();
     }
 
     fn stats(&self) -> SinkStats {
-        self.lane.stats()
+        self.blocks.stats()
     }
 
     fn finish(&mut self) -> Result<(), SinkError> {
-        let finished = self.lane.finish();
+        let finished = self.blocks.finish();
         self.dropped.deposit();
         finished
     }

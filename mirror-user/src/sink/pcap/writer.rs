@@ -6,12 +6,14 @@ use super::{
     files::{Fault, Files, RunEnd},
     format::Format,
     losses::Losses,
-    part::{Form, Lost, Packet, Part},
+    part::{CaptureFormat, CapturePart, Lost, PacketEnd},
     split::Split,
 };
 use crate::sink::{
     SinkError,
-    handoff::{Block, Consumer, Failure, Fate, LOSSES, Loss, NO_SPACE, Owner, Settled, Waiting, is_want},
+    handoff::{
+        Block, BlockReturn, Consumer, Failure, LOSSES, Loss, NO_SPACE, Outcome, OutputState, Waiting, is_want,
+    },
     origin::OriginKey,
 };
 
@@ -24,27 +26,27 @@ const WAITED: usize = 1;
 const AFTER_LAST: usize = 2;
 
 /// Where the packets go.
-pub(super) enum Output {
-    Stream(Box<Part>),
+pub(super) enum CaptureOutput {
+    Stream(Box<CapturePart>),
     Files(Box<Files>),
 }
 
 /// The state of the writer thread.
 pub(super) struct Writer {
-    output: Output,
-    form: Form,
+    output: CaptureOutput,
+    capture: CaptureFormat,
     /// Layout of the packets in blocks.
     blocks: Format,
     /// What is in no file, for the statistics; classic files have none.
     losses: Losses,
-    fate: Arc<Fate>,
+    state: Arc<OutputState>,
     waiting: Waiting,
     /// Bytes that there was no space for when it was last tried.
     lacks: u64,
     /// Frames written.
     frames: u64,
     /// The packets of a block.
-    packets: Vec<Packet>,
+    packets: Vec<PacketEnd>,
     /// Sorts them where each origin has a file.
     split: Option<Split>,
     /// By the numbers of the block at hand: how many packets an origin has in it, and its series of files.
@@ -53,18 +55,26 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(output: Output, form: Form, blocks: Format, losses: Losses, fate: Arc<Fate>) -> Self {
+    pub(super) fn new(
+        output: CaptureOutput,
+        capture: CaptureFormat,
+        blocks: Format,
+        losses: Losses,
+        state: Arc<OutputState>,
+    ) -> Self {
         let split = match &output {
-            Output::Files(files) => files.origins().map(|origins| Split::new(form.format, origins.series())),
-            Output::Stream(_) => None,
+            CaptureOutput::Files(files) => {
+                files.origins().map(|origins| Split::new(capture.format, origins.series()))
+            }
+            CaptureOutput::Stream(_) => None,
         };
         Self {
             output,
-            form,
+            capture,
             blocks,
             losses,
-            waiting: Waiting::new(Arc::clone(&fate)),
-            fate,
+            waiting: Waiting::new(Arc::clone(&state)),
+            state,
             lacks: 0,
             frames: 0,
             packets: Vec::new(),
@@ -77,15 +87,15 @@ impl Writer {
     /// Nothing is written for now, or nothing more but, in files, the statistics.
     fn fail(&mut self, fault: Fault) {
         let waits = match &self.output {
-            Output::Files(files) => files.waits_after(&fault),
-            Output::Stream(part) => is_want(&fault.error) && !part.takes_no_more(),
+            CaptureOutput::Files(files) => files.waits_after(&fault),
+            CaptureOutput::Stream(part) => is_want(&fault.error) && !part.takes_no_more(),
         };
         let Fault { what, error, lacks } = fault;
         if waits {
             self.lacks = lacks;
             self.waiting.go_on_after(&what, &error);
         } else {
-            self.fate.fail(Failure::new(what, &error, self.frames));
+            self.state.fail(Failure::new(what, &error, self.frames));
         }
     }
 
@@ -93,8 +103,8 @@ impl Writer {
     fn succeed(&mut self) {
         if self.waiting.is_on() {
             let what = match &self.output {
-                Output::Stream(part) => part.name(),
-                Output::Files(files) => files.name(),
+                CaptureOutput::Stream(part) => part.name(),
+                CaptureOutput::Files(files) => files.name(),
             };
             self.waiting.end(&what);
         }
@@ -104,8 +114,8 @@ impl Writer {
         if self.waiting.rests() {
             return;
         }
-        if let Output::Files(files) = &mut self.output
-            && let Err(fault) = files.turn(&self.form, &self.losses)
+        if let CaptureOutput::Files(files) = &mut self.output
+            && let Err(fault) = files.rotate_if_due(&self.capture, &self.losses)
         {
             self.fail(fault);
         }
@@ -114,8 +124,8 @@ impl Writer {
     /// Tries whether there is what it waits for, without a packet.
     fn look_for_room(&mut self) {
         // Of a stream only its next packet shows.
-        let Output::Files(files) = &mut self.output else { return };
-        match files.has_room(&self.form, self.lacks) {
+        let CaptureOutput::Files(files) = &mut self.output else { return };
+        match files.has_room(&self.capture, self.lacks) {
             Ok(true) => self.succeed(),
             Ok(false) => {}
             Err(fault) => self.fail(fault),
@@ -123,19 +133,20 @@ impl Writer {
     }
 
     /// Writes the packets of a block. Gives how many.
-    fn write(&mut self, block: &mut Block, owner: &Owner) -> u64 {
+    fn write(&mut self, block: &mut Block, block_return: &BlockReturn) -> u64 {
         if self.split.is_some() {
             return self.write_sorted(block);
         }
-        let Self { output, form, losses, packets, .. } = self;
+        let Self { output, capture, losses, packets, .. } = self;
         let (bytes, origins) = block.parts();
         let (written, fault) = match output {
-            Output::Stream(part) => {
-                let (written, result) = part.packets(form, bytes, packets, origins, || owner.has_given_up());
+            CaptureOutput::Stream(part) => {
+                let (written, result) =
+                    part.packets(capture, bytes, packets, origins, || block_return.has_given_up());
                 (written, result.err().map(|error| Fault::new(part.name(), error)))
             }
-            Output::Files(files) => {
-                let (written, result) = files.packets(0, form, bytes, packets, origins, losses);
+            CaptureOutput::Files(files) => {
+                let (written, result) = files.packets(0, capture, bytes, packets, origins, losses);
                 (written, result.err())
             }
         };
@@ -146,8 +157,8 @@ impl Writer {
     fn write_sorted(&mut self, block: &mut Block) -> u64 {
         let (bytes, origins) = block.parts();
         let fault = self.find_series(origins);
-        let Self { output, form, losses, packets, split, series_of, .. } = self;
-        let (Output::Files(files), Some(split)) = (output, split) else { return 0 };
+        let Self { output, capture, losses, packets, split, series_of, .. } = self;
+        let (CaptureOutput::Files(files), Some(split)) = (output, split) else { return 0 };
         if let Err(fault) = fault {
             return self.account(0, Some(fault), origins);
         }
@@ -160,7 +171,7 @@ impl Writer {
             let mut done = 0;
             if fault.is_none() {
                 let result;
-                (done, result) = files.packets(series, form, bytes, sorted, origins, losses);
+                (done, result) = files.packets(series, capture, bytes, sorted, origins, losses);
                 fault = result.err();
             }
             written += done;
@@ -173,12 +184,12 @@ impl Writer {
 
     /// Which series each origin of a block has; what another gives up for it is completed.
     fn find_series(&mut self, origins: &[OriginKey]) -> Result<(), Fault> {
-        let Self { output, form, losses, packets, counts, series_of, .. } = self;
-        let Output::Files(files) = output else { return Ok(()) };
+        let Self { output, capture, losses, packets, counts, series_of, .. } = self;
+        let CaptureOutput::Files(files) = output else { return Ok(()) };
         counts.clear();
         counts.resize(origins.len(), 0);
         packets.iter().for_each(|packet| counts[packet.origin as usize] += 1);
-        files.find_series(form, origins, counts, series_of, losses)
+        files.find_series(capture, origins, counts, series_of, losses)
     }
 
     /// So many packets, from the first on, are written; the others of the block are lost.
@@ -206,32 +217,34 @@ impl Consumer for Writer {
     fn begin(&mut self) {
         // If it cannot be written, the first worker to bring frames is told.
         let begun = match &mut self.output {
-            Output::Stream(part) => part.begin(&self.form).map_err(|error| Fault::new(part.name(), error)),
-            Output::Files(files) => files.begin(&self.form),
+            CaptureOutput::Stream(part) => {
+                part.begin(&self.capture).map_err(|error| Fault::new(part.name(), error))
+            }
+            CaptureOutput::Files(files) => files.begin(&self.capture),
         };
         if let Err(fault) = begun {
             self.fail(fault);
         }
     }
 
-    fn take(&mut self, block: &mut Block, owner: &Owner) -> Settled {
+    fn take(&mut self, block: &mut Block, block_return: &BlockReturn) -> Outcome {
         self.turn();
         self.packets.clear();
         let found = self.blocks.packets(block.bytes());
-        self.packets.extend(found.map(|(end, origin)| Packet { end, origin }));
-        let written = if owner.has_given_up() || self.waiting.rests() {
+        self.packets.extend(found.map(|(end, origin)| PacketEnd { end, origin }));
+        let written = if block_return.has_given_up() || self.waiting.rests() {
             self.count_lost(0, block.parts().1);
             0
         } else {
-            self.write(block, owner)
+            self.write(block, block_return)
         };
         let mut lost = [0; LOSSES];
-        if let Output::Files(files) = &mut self.output {
+        if let CaptureOutput::Files(files) = &mut self.output {
             lost[AFTER_LAST] = files.take_after_last();
         }
         let rest = block.frames() - written - lost[AFTER_LAST];
         lost[if self.waiting.charge(rest) { WAITED } else { IO }] = rest;
-        Settled { written, lost }
+        Outcome { written, lost }
     }
 
     fn idle(&mut self) {
@@ -243,24 +256,26 @@ impl Consumer for Writer {
     }
 
     fn complete(mut self, lost_in_kernel: u64) -> Result<(), SinkError> {
-        if self.waiting.is_on() && !self.fate.has_failed() {
+        if self.waiting.is_on() && !self.state.has_failed() {
             self.look_for_room();
         }
-        let cause = self.fate.failure();
+        let cause = self.state.failure();
         let has_failed = cause.is_some() || self.waiting.is_on();
-        let (form, losses) = (&self.form, &self.losses);
+        let (capture, losses) = (&self.capture, &self.losses);
         let ended = match &mut self.output {
-            Output::Stream(_) if has_failed => Ok(()),
-            Output::Stream(part) => part
-                .end(form, &Lost::All(losses.take()), Some(lost_in_kernel))
+            CaptureOutput::Stream(_) if has_failed => Ok(()),
+            CaptureOutput::Stream(part) => part
+                .end(capture, &Lost::All(losses.take()), Some(lost_in_kernel))
                 .map_err(|error| Fault::new(part.name(), error)),
-            Output::Files(files) => files.complete(form, losses, RunEnd { lost_in_kernel, has_failed }),
+            CaptureOutput::Files(files) => {
+                files.complete(capture, losses, RunEnd { lost_in_kernel, has_failed })
+            }
         };
         match (cause, ended) {
             (None, Ok(())) => Ok(()),
             (None, Err(fault)) => {
                 self.fail(fault);
-                self.fate.failure().map_or(Ok(()), Err)
+                self.state.failure().map_or(Ok(()), Err)
             }
             (Some(cause), Ok(())) => Err(cause),
             (Some(cause), Err(Fault { what, error, .. })) => {
@@ -271,8 +286,8 @@ impl Consumer for Writer {
 
     fn abandon(self) -> Result<(), SinkError> {
         match &self.output {
-            Output::Stream(_) => Ok(()),
-            Output::Files(files) => files.abandon(),
+            CaptureOutput::Stream(_) => Ok(()),
+            CaptureOutput::Files(files) => files.abandon(),
         }
     }
 }

@@ -14,7 +14,7 @@ use super::{
     style::{Style, Time},
 };
 use crate::sink::{
-    handoff::{Fate, Handoff, Terms},
+    handoff::{Handoff, HandoffConfig, OutputState},
     pipe::Pipe,
 };
 
@@ -111,7 +111,7 @@ impl PrintBuilder {
             Some(pipe) => pipe,
             None => Pipe::stdout().map_err(|source| PrintError::Stdout { source })?,
         };
-        let terms = Terms {
+        let config = HandoffConfig {
             sink: NAME,
             output: pipe.name().to_owned(),
             unfinished: pipe.name().to_owned(),
@@ -123,10 +123,10 @@ impl PrintBuilder {
             completes_slowly: false,
             losses: LOSSES_HERE,
         };
-        let (fate, left_out_last) = (Arc::new(Fate::default()), Arc::new(AtomicU64::new(0)));
+        let (state, left_out_last) = (Arc::new(OutputState::default()), Arc::new(AtomicU64::new(0)));
         let lines = Lines::new(self.style);
-        let printer = Printer::new(pipe, lines, Arc::clone(&fate), Arc::clone(&left_out_last));
-        let handoff = Handoff::start(terms, fate, self.on_thread_start, printer)
+        let printer = Printer::new(pipe, lines, Arc::clone(&state), Arc::clone(&left_out_last));
+        let handoff = Handoff::start(config, state, self.on_thread_start, printer)
             .map_err(|source| PrintError::Thread { source })?;
         let needs_time = self.style.time != Time::None;
         Ok(Print { needs_time, block_size: self.block_size, handoff, left_out_last })

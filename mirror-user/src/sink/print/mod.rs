@@ -71,13 +71,13 @@ impl Print {
     /// `max_frame` is [`WorkerContext::max_frame`]: a block holds at least two of the largest frames.
     #[must_use]
     pub fn memory_per_worker(&self, max_frame: usize) -> usize {
-        self.handoff.terms().blocks * (self.size_for(max_frame) + size_of::<handoff::Block>())
+        self.handoff.config().blocks * (self.size_for(max_frame) + size_of::<handoff::Block>())
     }
 
     /// Where the text goes, as the user named it.
     #[must_use]
     pub fn target(&self) -> &str {
-        &self.handoff.terms().output
+        &self.handoff.config().output
     }
 
     /// Bytes in a block that is to take frames of this size.
@@ -92,8 +92,8 @@ impl SinkFactory for Print {
     }
 
     fn build(&self, cx: &WorkerContext) -> Result<Box<dyn Sink>, SinkError> {
-        let lane = self.handoff.lane(self.size_for(cx.max_frame), cx.wait_until.clone());
-        Ok(Box::new(PrintSink::new(lane, Arc::clone(&self.left_out_last))))
+        let blocks = self.handoff.block_writer(self.size_for(cx.max_frame), cx.wait_until.clone());
+        Ok(Box::new(PrintSink::new(blocks, Arc::clone(&self.left_out_last))))
     }
 
     fn needs_time(&self) -> bool {

@@ -11,8 +11,10 @@ use std::{
 use super::{lines::Lines, worker};
 use crate::sink::{
     SinkError,
-    handoff::{Block, Consumer, Failure, Fate, LOSSES, Loss, NO_SPACE, Owner, Settled, Waiting, is_want},
-    pipe::{Pipe, Torn},
+    handoff::{
+        Block, BlockReturn, Consumer, Failure, LOSSES, Loss, NO_SPACE, Outcome, OutputState, Waiting, is_want,
+    },
+    pipe::{PartialWrite, Pipe},
 };
 
 /// What may become of a frame here, other than that it is printed: its text could not be written, or not for
@@ -28,7 +30,7 @@ const ENOUGH: usize = 64 * 1024;
 pub(super) struct Printer {
     pipe: Pipe,
     lines: Lines,
-    fate: Arc<Fate>,
+    state: Arc<OutputState>,
     waiting: Waiting,
     left_out_last: Arc<AtomicU64>,
     /// Frames printed.
@@ -39,9 +41,14 @@ pub(super) struct Printer {
 }
 
 impl Printer {
-    pub(super) fn new(pipe: Pipe, lines: Lines, fate: Arc<Fate>, left_out_last: Arc<AtomicU64>) -> Self {
-        let waiting = Waiting::new(Arc::clone(&fate));
-        Self { pipe, lines, fate, waiting, left_out_last, frames: 0, text: String::new(), ends: Vec::new() }
+    pub(super) fn new(
+        pipe: Pipe,
+        lines: Lines,
+        state: Arc<OutputState>,
+        left_out_last: Arc<AtomicU64>,
+    ) -> Self {
+        let waiting = Waiting::new(Arc::clone(&state));
+        Self { pipe, lines, state, waiting, left_out_last, frames: 0, text: String::new(), ends: Vec::new() }
     }
 
     /// Writes the text so far; gives how many frames of it were written whole.
@@ -51,7 +58,7 @@ impl Printer {
                 self.waiting.end(self.pipe.name());
                 self.text.len()
             }
-            Err(Torn { taken, is_unclear, error }) => {
+            Err(PartialWrite { taken, is_unclear, error }) => {
                 let frames = self.whole(taken);
                 let surplus = taken - self.ends[..frames].last().copied().unwrap_or(0);
                 // A pipe takes nothing back, and what is torn would run into what follows.
@@ -60,7 +67,7 @@ impl Printer {
                     self.waiting.go_on_after(self.pipe.name(), &error);
                 } else {
                     let frames = self.frames + frames as u64;
-                    self.fate.fail(Failure::new(self.pipe.name().to_owned(), &error, frames));
+                    self.state.fail(Failure::new(self.pipe.name().to_owned(), &error, frames));
                 }
                 taken
             }
@@ -87,28 +94,28 @@ impl Printer {
 }
 
 impl Consumer for Printer {
-    fn take(&mut self, block: &mut Block, owner: &Owner) -> Settled {
+    fn take(&mut self, block: &mut Block, block_return: &BlockReturn) -> Outcome {
         let mut written = 0;
         for (left_out, frame) in worker::frames(block.bytes()) {
-            if owner.has_given_up() || self.waiting.rests() {
+            if block_return.has_given_up() || self.waiting.rests() {
                 break;
             }
             self.say_left_out(left_out);
             self.lines.line(&frame, &mut self.text);
             self.ends.push(self.text.len());
             if self.text.len() >= ENOUGH {
-                written += self.write(|| owner.has_given_up());
+                written += self.write(|| block_return.has_given_up());
             }
         }
-        if !self.text.is_empty() && !owner.has_given_up() && !self.waiting.rests() {
-            written += self.write(|| owner.has_given_up());
+        if !self.text.is_empty() && !block_return.has_given_up() && !self.waiting.rests() {
+            written += self.write(|| block_return.has_given_up());
         }
         self.text.clear();
         self.ends.clear();
         let mut lost = [0; LOSSES];
         let rest = block.frames() - written;
         lost[if self.waiting.charge(rest) { WAITED } else { IO }] = rest;
-        Settled { written, lost }
+        Outcome { written, lost }
     }
 
     fn idle(&mut self) {
@@ -116,11 +123,11 @@ impl Consumer for Printer {
     }
 
     fn complete(mut self, _: u64) -> Result<(), SinkError> {
-        if !self.fate.has_failed() && !self.waiting.is_on() {
+        if !self.state.has_failed() && !self.waiting.is_on() {
             self.say_left_out(self.left_out_last.load(Ordering::Relaxed));
             self.write(|| false);
         }
-        self.fate.failure().map_or(Ok(()), Err)
+        self.state.failure().map_or(Ok(()), Err)
     }
 
     fn abandon(self) -> Result<(), SinkError> {

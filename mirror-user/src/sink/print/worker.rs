@@ -13,7 +13,7 @@ use crate::{
     frame::{Batch, Frame},
     sink::{
         Sink, SinkError, SinkStats,
-        handoff::{Lane, record},
+        handoff::{BlockWriter, record},
     },
 };
 
@@ -21,15 +21,15 @@ use crate::{
 pub(super) const HEAD: usize = size_of::<u64>();
 
 pub(super) struct PrintSink {
-    lane: Lane,
+    blocks: BlockWriter,
     /// Frames dropped since the last that was not.
     left_out: u64,
     left_out_last: Arc<AtomicU64>,
 }
 
 impl PrintSink {
-    pub(super) fn new(lane: Lane, left_out_last: Arc<AtomicU64>) -> Self {
-        Self { lane, left_out: 0, left_out_last }
+    pub(super) fn new(blocks: BlockWriter, left_out_last: Arc<AtomicU64>) -> Self {
+        Self { blocks, left_out: 0, left_out_last }
     }
 }
 
@@ -39,10 +39,10 @@ impl Sink for PrintSink {
     }
 
     fn batch(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
-        self.lane.begin_batch()?;
+        self.blocks.begin_batch()?;
         for frame in batch {
             // No sink uses marks unless it wants to.
-            let Some(out) = self.lane.push(HEAD + record::len(frame)) else {
+            let Some(out) = self.blocks.push(HEAD + record::len(frame)) else {
                 self.left_out += 1;
                 continue;
             };
@@ -55,20 +55,20 @@ impl Sink for PrintSink {
     }
 
     fn tick(&mut self, now: Instant) {
-        self.lane.tick(now);
+        self.blocks.tick(now);
     }
 
     fn flush(&mut self) {
-        self.lane.flush();
+        self.blocks.flush();
     }
 
     fn stats(&self) -> SinkStats {
-        self.lane.stats()
+        self.blocks.stats()
     }
 
     fn finish(&mut self) -> Result<(), SinkError> {
         self.left_out_last.fetch_add(std::mem::take(&mut self.left_out), Ordering::Relaxed);
-        self.lane.finish()
+        self.blocks.finish()
     }
 }
 

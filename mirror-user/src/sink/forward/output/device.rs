@@ -2,11 +2,11 @@
 
 use super::{
     super::{builder::OpenError, vlan::Tagger},
-    Output, Refusal, link_mtu,
+    Refusal, Transmit, link_mtu,
 };
 use crate::{
     host::interface::{Interface, LinkState},
-    sink::handoff::{Settled, record},
+    sink::handoff::{Outcome, record},
     wire::{ethernet, vlan},
     xsk::{Transmitter, XskError},
 };
@@ -61,42 +61,42 @@ impl Device {
     }
 
     /// A frame of this length, without a tag of ours.
-    fn send_one(&mut self, len: usize, parts: &[&[u8]], settled: &mut Settled) {
+    fn send_one(&mut self, len: usize, parts: &[&[u8]], outcome: &mut Outcome) {
         if len > self.longest || len + vlan::TAG_LEN > self.transmitter.max_frame() {
-            return settled.refuse(Refusal::TooLarge, 1);
+            return outcome.refuse(Refusal::TooLarge, 1);
         }
         if !self.transmitter.put(parts) {
-            self.flush(settled);
+            self.flush(outcome);
             if !self.transmitter.put(parts) {
-                settled.refuse(Refusal::NoBuffer, 1);
+                outcome.refuse(Refusal::NoBuffer, 1);
             }
         }
     }
 
-    fn flush(&mut self, settled: &mut Settled) {
+    fn flush(&mut self, outcome: &mut Outcome) {
         let burst = self.transmitter.flush();
-        settled.written += burst.sent;
-        settled.refuse(Refusal::NoBuffer, burst.dropped);
+        outcome.written += burst.sent;
+        outcome.refuse(Refusal::NoBuffer, burst.dropped);
         if let Some(error) = &burst.error {
-            settled.refuse(Refusal::of(error), burst.refused);
+            outcome.refuse(Refusal::of(error), burst.refused);
         }
     }
 }
 
-impl Output for Device {
-    fn send(&mut self, records: &[u8], settled: &mut Settled) {
+impl Transmit for Device {
+    fn send(&mut self, records: &[u8], outcome: &mut Outcome) {
         // Out of the way of what sends.
         if let Some(mut tagger) = self.tagger.take() {
-            tagger.each(records, settled, |parts @ [addresses, _, rest], settled| {
-                self.send_one(addresses.len() + rest.len(), &parts, settled);
+            tagger.each(records, outcome, |parts @ [addresses, _, rest], outcome| {
+                self.send_one(addresses.len() + rest.len(), &parts, outcome);
             });
             self.tagger = Some(tagger);
         } else {
             for frame in record::frames(records) {
-                self.send_one(frame.inner_len(), &[frame.inner().first()], settled);
+                self.send_one(frame.inner_len(), &[frame.inner().first()], outcome);
             }
         }
-        self.flush(settled);
+        self.flush(outcome);
     }
 
     fn look(&mut self) -> Result<(), String> {

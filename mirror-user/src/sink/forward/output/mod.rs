@@ -17,7 +17,7 @@ pub(super) use vxlan::Tunnel;
 use crate::{
     escape::shell,
     host::interface::LinkState,
-    sink::handoff::{LOSSES, Loss, Settled},
+    sink::handoff::{LOSSES, Loss, Outcome},
 };
 
 /// Why a frame was not sent, in the order of the losses of the hand-off.
@@ -65,16 +65,16 @@ impl Refusal {
     }
 }
 
-impl Settled {
+impl Outcome {
     pub(super) fn refuse(&mut self, refusal: Refusal, frames: u64) {
         self.lost[refusal as usize] += frames;
     }
 }
 
 /// One way out. Never waits for long: what it cannot send it counts.
-pub(super) trait Output: Send + 'static {
+pub(super) trait Transmit: Send + 'static {
     /// Sends the frames of a block, in order, and settles each.
-    fn send(&mut self, records: &[u8], settled: &mut Settled);
+    fn send(&mut self, records: &[u8], outcome: &mut Outcome);
 
     /// Whether it could send now, as the kernel or the other end has it; asked ten times a second, and when
     /// it refused frames as down. The reason where it could not.

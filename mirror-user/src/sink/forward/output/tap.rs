@@ -2,14 +2,14 @@
 
 use std::io::{self, IoSlice};
 
-use super::{super::vlan::Tagger, Output, Refusal, link_mtu};
+use super::{super::vlan::Tagger, Refusal, Transmit, link_mtu};
 use crate::{
     host::{
         HostError,
         interface::LinkState,
         tap::{Tap, TapOptions},
     },
-    sink::handoff::{Settled, record},
+    sink::handoff::{Outcome, record},
 };
 
 /// See the module.
@@ -33,26 +33,26 @@ impl TapDevice {
         Ok(Self { tap, state: LinkState::open(name)?, name: name.to_owned(), tagger })
     }
 
-    fn send_one<const N: usize>(&self, parts: [&[u8]; N], settled: &mut Settled) {
+    fn send_one<const N: usize>(&self, parts: [&[u8]; N], outcome: &mut Outcome) {
         let len: usize = parts.iter().map(|part| part.len()).sum();
         match self.tap.send(&parts.map(IoSlice::new)) {
-            Ok(sent) if sent == len => settled.written += 1,
-            Ok(_) => settled.refuse(Refusal::of(&io::ErrorKind::WriteZero.into()), 1),
-            Err(error) => settled.refuse(Refusal::of(&error), 1),
+            Ok(sent) if sent == len => outcome.written += 1,
+            Ok(_) => outcome.refuse(Refusal::of(&io::ErrorKind::WriteZero.into()), 1),
+            Err(error) => outcome.refuse(Refusal::of(&error), 1),
         }
     }
 }
 
-impl Output for TapDevice {
-    fn send(&mut self, records: &[u8], settled: &mut Settled) {
+impl Transmit for TapDevice {
+    fn send(&mut self, records: &[u8], outcome: &mut Outcome) {
         // Out of the way of what sends.
         let Some(mut tagger) = self.tagger.take() else {
             for frame in record::frames(records) {
-                self.send_one([frame.inner().first()], settled);
+                self.send_one([frame.inner().first()], outcome);
             }
             return;
         };
-        tagger.each(records, settled, |parts, settled| self.send_one(parts, settled));
+        tagger.each(records, outcome, |parts, outcome| self.send_one(parts, outcome));
         self.tagger = Some(tagger);
     }
 

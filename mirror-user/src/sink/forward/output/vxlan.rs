@@ -16,10 +16,10 @@ use nix::{
     },
 };
 
-use super::{super::builder::OpenError, Output, Refusal};
+use super::{super::builder::OpenError, Refusal, Transmit};
 use crate::{
     flow::{Packet, seeded_hash},
-    sink::handoff::{Settled, record},
+    sink::handoff::{Outcome, record},
     wire::{ipv6, udp, vxlan},
 };
 
@@ -94,7 +94,7 @@ impl Tunnel {
         Ok(Self { socket, to, from, vni, seed })
     }
 
-    fn flush(&self, room: &mut Room, messages: &mut ArrayVec<Message<'_>, BURST>, settled: &mut Settled) {
+    fn flush(&self, room: &mut Room, messages: &mut ArrayVec<Message<'_>, BURST>, outcome: &mut Outcome) {
         let mut rest = messages.as_slice();
         while !rest.is_empty() {
             let parts: ArrayVec<[IoSlice<'_>; 2], BURST> =
@@ -105,13 +105,13 @@ impl Tunnel {
                 .map(Iterator::count);
             match sent {
                 Ok(sent) => {
-                    settled.written += sent as u64;
+                    outcome.written += sent as u64;
                     rest = rest.get(sent.max(1)..).unwrap_or_default();
                 }
                 Err(Errno::EINTR) => {}
                 // It is about the first of them.
                 Err(errno) => {
-                    settled.refuse(Refusal::of(&errno.into()), 1);
+                    outcome.refuse(Refusal::of(&errno.into()), 1);
                     rest = &rest[1..];
                 }
             }
@@ -177,8 +177,8 @@ fn local_address(to: SocketAddr) -> io::Result<IpAddr> {
     Ok(socket.local_addr()?.ip())
 }
 
-impl Output for Tunnel {
-    fn send(&mut self, records: &[u8], settled: &mut Settled) {
+impl Transmit for Tunnel {
+    fn send(&mut self, records: &[u8], outcome: &mut Outcome) {
         // Once a block: it holds pointers, and so cannot go with the value to the thread.
         let mut room = Room::preallocate(BURST, None);
         let mut messages = ArrayVec::new();
@@ -186,13 +186,13 @@ impl Output for Tunnel {
             let inner = frame.inner().first();
             match self.headers(frame.vni(), inner) {
                 Some(headers) => messages.push((headers, inner)),
-                None => settled.refuse(Refusal::TooLarge, 1),
+                None => outcome.refuse(Refusal::TooLarge, 1),
             }
             if messages.is_full() {
-                self.flush(&mut room, &mut messages, settled);
+                self.flush(&mut room, &mut messages, outcome);
             }
         }
-        self.flush(&mut room, &mut messages, settled);
+        self.flush(&mut room, &mut messages, outcome);
     }
 
     fn look(&mut self) -> Result<(), String> {

@@ -12,7 +12,7 @@ use crate::{
     select::{Budget, Selection},
     sink::{
         Counters, LatencySink,
-        handoff::{self, Block, LOSSES, Message, Owner},
+        handoff::{self, Block, BlockReturn, LOSSES, Message},
         pcap::format::PacketHead,
         pipe::Pipe,
         testing::offer,
@@ -77,7 +77,7 @@ fn the_writer_thread_allocates_per_capture_and_not_per_block() {
     let allocated = |blocks: usize| {
         let (messages, inbox) = crossbeam_channel::bounded(blocks + 1);
         let (returned, home) = crossbeam_channel::bounded(blocks);
-        let owner = Owner::new(returned);
+        let block_return = BlockReturn::new(returned);
         let frame = Outer::new([10, 0, 0, 1], 7, &[0; 60]);
         for _ in 0..blocks {
             let mut block = Block::new(8192, 1);
@@ -86,15 +86,15 @@ fn the_writer_thread_allocates_per_capture_and_not_per_block() {
             while let Some(out) = block.push(Format::Pcapng.packet_len(60)) {
                 Format::Pcapng.put_packet(out, head, frame.frame().inner());
             }
-            messages.send(Message::Block { block, owner: Arc::clone(&owner) }).unwrap();
+            messages.send(Message::Block { block, block_return: Arc::clone(&block_return) }).unwrap();
         }
         messages.send(Message::Close { lost_in_kernel: 0 }).unwrap();
-        let out = Out::Stream(Pipe::new("test", io::sink()));
-        let form = Form { format: Format::Pcapng, snaplen: 262_144 };
-        let output = Output::Stream(Box::new(Part::new(out, None, 8)));
-        let writer = Writer::new(output, form, Format::Pcapng, Losses::new(), Arc::default());
+        let out = PartOutput::Stream(Pipe::new("test", io::sink()));
+        let capture = CaptureFormat { format: Format::Pcapng, snaplen: 262_144 };
+        let output = CaptureOutput::Stream(Box::new(CapturePart::new(out, None, 8)));
+        let writer = Writer::new(output, capture, Format::Pcapng, Losses::new(), Arc::default());
         let allocated = measure(|| handoff::run(writer, &inbox).unwrap()).count_total;
-        assert_eq!((home.len() as u64, owner.settled().lost), (blocks as u64, [0; LOSSES]));
+        assert_eq!((home.len() as u64, block_return.outcome().lost), (blocks as u64, [0; LOSSES]));
         allocated
     };
     assert_eq!(allocated(1000), allocated(1));

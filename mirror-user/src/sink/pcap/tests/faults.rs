@@ -109,7 +109,7 @@ fn the_end_of_a_run_gives_up_on_a_stuck_output_and_writes_nothing_of_it_later() 
     let error = pcap.close(&report()).unwrap_err().to_string();
     assert!(error.starts_with("gate: took nothing for 0.1 s"), "{error}");
     drop(release);
-    while !pcap.handoff.fate().thread_is_gone() {
+    while !pcap.handoff.state().thread_is_gone() {
         thread::yield_now();
     }
     assert_eq!(packets_in(&bytes), 0);

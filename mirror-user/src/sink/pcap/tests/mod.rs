@@ -6,7 +6,7 @@ mod faults;
 mod files;
 #[cfg(feature = "af-xdp")]
 mod floods;
-mod form;
+mod format;
 mod rotated;
 
 use std::{
@@ -22,8 +22,8 @@ use pcap_parser::{Block, PcapBlockOwned, create_reader};
 
 use super::{
     losses::Losses,
-    part::{Form, Out, Part},
-    writer::{Output, Writer},
+    part::{CaptureFormat, CapturePart, PartOutput},
+    writer::{CaptureOutput, Writer},
     *,
 };
 use crate::{

@@ -1,4 +1,4 @@
-//! Captures of many files: by size, by time, on demand, in a ring, by origin, compressed, above a floor of
+//! Captures of many files: by size, by time, on demand, in a ring, by origin, compressed, above a min_free of
 //! free space.
 
 use std::{

@@ -26,13 +26,13 @@ use std::{
 
 use super::{
     super::{builder::OpenError, member::State},
-    Output, Refusal,
+    Refusal, Transmit,
 };
 use crate::{
     flow::{CommunityId, Packet},
     log_limit::LogLimit,
     sink::{
-        handoff::{Settled, record},
+        handoff::{Outcome, record},
         pcap::{Format, Stream},
     },
 };
@@ -231,8 +231,8 @@ impl PcapOverIp {
             tracing::info!(reader = name, "a reader has come");
         }
         self.state.came();
-        let (header, told) = self.stream.begin();
-        self.readers.push(Reader::new(name, connection, header, told));
+        let (header, announced) = self.stream.begin();
+        self.readers.push(Reader::new(name, connection, header, announced));
     }
 
     /// Sends what readers have not taken yet; those that have gone are let go.
@@ -292,8 +292,8 @@ impl PcapOverIp {
     }
 }
 
-impl Output for PcapOverIp {
-    fn send(&mut self, records: &[u8], settled: &mut Settled) {
+impl Transmit for PcapOverIp {
+    fn send(&mut self, records: &[u8], outcome: &mut Outcome) {
         self.stream.clear();
         let mut frames = 0;
         for frame in record::frames(records) {
@@ -309,7 +309,7 @@ impl Output for PcapOverIp {
         let mut took = false;
         for reader in &mut self.readers {
             if reader.has_room(self.stream.len()) {
-                self.stream.add_to(&mut reader.behind, &mut reader.told);
+                self.stream.add_to(&mut reader.behind, &mut reader.announced);
                 took = true;
             } else {
                 reader.missed += frames;
@@ -317,9 +317,9 @@ impl Output for PcapOverIp {
         }
         self.push();
         match took {
-            true => settled.written += frames,
-            false if self.readers.is_empty() => settled.refuse(Refusal::Down, frames),
-            false => settled.refuse(Refusal::NoBuffer, frames),
+            true => outcome.written += frames,
+            false if self.readers.is_empty() => outcome.refuse(Refusal::Down, frames),
+            false => outcome.refuse(Refusal::NoBuffer, frames),
         }
     }
 
@@ -334,7 +334,7 @@ impl Output for PcapOverIp {
 
     fn finish(&mut self, patience: Duration) -> io::Result<()> {
         for reader in &mut self.readers {
-            self.stream.end(&mut reader.behind, &reader.told);
+            self.stream.end(&mut reader.behind, &reader.announced);
         }
         let drained = self.drain(patience);
         self.readers.drain(..).for_each(Reader::end);

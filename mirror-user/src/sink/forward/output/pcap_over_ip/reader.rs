@@ -9,7 +9,7 @@ use std::{
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
-use crate::sink::pcap::Told;
+use crate::sink::pcap::Announced;
 
 /// Bytes that a reader may be behind.
 const BEHIND: usize = 4 << 20;
@@ -60,7 +60,7 @@ pub(super) struct Reader {
     /// What it has not taken yet.
     pub(super) behind: Vec<u8>,
     /// What it knows of the stream.
-    pub(super) told: Told,
+    pub(super) announced: Announced,
     /// When it last took something, or was behind with nothing.
     took: Instant,
     /// Frames that it did not get.
@@ -68,8 +68,8 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(name: String, connection: Connection, header: Vec<u8>, told: Told) -> Self {
-        Self { name, connection, behind: header, told, took: Instant::now(), missed: 0 }
+    pub(super) fn new(name: String, connection: Connection, header: Vec<u8>, announced: Announced) -> Self {
+        Self { name, connection, behind: header, announced, took: Instant::now(), missed: 0 }
     }
 
     pub(super) fn has_room(&self, bytes: usize) -> bool {

@@ -130,7 +130,9 @@ fn make_room(directory: &Directory, name: &OsStr) -> Result<(), OpenError> {
                 "; another program listens there: end it or choose another name",
             );
         }
-        Err(error) => return refused(error, "; whether a program listens there cannot be told: remove it"),
+        Err(error) => {
+            return refused(error, "; whether a program listens there cannot be announced: remove it");
+        }
     }
     let euid = rustix::process::geteuid();
     if !euid.is_root() && there.st_uid != euid.as_raw() {

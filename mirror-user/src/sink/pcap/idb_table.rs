@@ -67,7 +67,7 @@ impl BlockNumbers {
 
 /// The interfaces of one file in the order of their numbers, bounded: one stands for all origins beyond.
 #[derive(Debug)]
-pub(super) struct Interfaces {
+pub(super) struct IdbTable {
     numbers: HashMap<OriginKey, u32, RandomState>,
     /// By number; `None` is the one for the rest.
     origins: Vec<Option<OriginKey>>,
@@ -77,10 +77,10 @@ pub(super) struct Interfaces {
     of_block: Vec<u32>,
 }
 
-/// In [`Interfaces::of_block`]: not looked up yet.
+/// In [`IdbTable::of_block`]: not looked up yet.
 const UNKNOWN: u32 = u32::MAX;
 
-impl Interfaces {
+impl IdbTable {
     /// With so many named ones at most.
     pub(super) fn new(max: usize) -> Self {
         Self { numbers: HashMap::default(), origins: Vec::new(), rest: None, max, of_block: Vec::new() }
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn past_the_bound_all_share_one_interface_and_known_ones_keep_theirs() {
-        let mut file = Interfaces::new(2);
+        let mut file = IdbTable::new(2);
         assert_eq!([1, 2, 3, 4, 1, 2].map(|vni| file.number(key(vni))), [0, 1, 2, 2, 0, 1]);
         assert_eq!(file.from(1), [Some(key(2)), None]);
         assert_eq!(file.len(), 3);

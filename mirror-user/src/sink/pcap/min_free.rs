@@ -16,13 +16,13 @@ pub enum WhenFull {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Floor {
+pub(super) struct MinFree {
     /// To be left free; 0 for no such wish.
     pub(super) bytes: u64,
     pub(super) when_full: WhenFull,
 }
 
-impl Floor {
+impl MinFree {
     pub(super) fn deletes(self) -> bool {
         self.when_full == WhenFull::Delete
     }

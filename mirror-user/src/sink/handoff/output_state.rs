@@ -12,7 +12,7 @@ use crate::sink::SinkError;
 
 /// What workers, factory and thread all look at.
 #[derive(Debug, Default)]
-pub(crate) struct Fate {
+pub(crate) struct OutputState {
     /// Set once, by the thread; from then on frames fail.
     failure: OnceLock<Failure>,
     /// What it waits for; from then on the thread drops frames.
@@ -21,7 +21,7 @@ pub(crate) struct Fate {
     gone: AtomicBool,
 }
 
-impl Fate {
+impl OutputState {
     pub(crate) fn failure(&self) -> Option<SinkError> {
         self.failure.get().map(Failure::error)
     }

@@ -10,7 +10,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TrySendError};
 
-use super::{Block, Fate, Loss, Message, Owner, Settled, Terms};
+use super::{Block, BlockReturn, HandoffConfig, Loss, Message, Outcome, OutputState};
 use crate::sink::{SinkError, SinkStats};
 
 /// No empty block was at hand: the thread does not keep up.
@@ -27,11 +27,11 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// One worker's way to the thread.
 #[derive(Debug)]
-pub(crate) struct Lane {
-    terms: Terms,
-    fate: Arc<Fate>,
+pub(crate) struct BlockWriter {
+    config: HandoffConfig,
+    state: Arc<OutputState>,
     messages: Sender<Message>,
-    owner: Arc<Owner>,
+    block_return: Arc<BlockReturn>,
     returned: Receiver<Block>,
     /// Wait for an empty block instead of dropping, until this is set.
     wait_until: Option<Arc<AtomicBool>>,
@@ -49,28 +49,28 @@ pub(crate) struct Lane {
     no_block: u64,
     too_large: u64,
     no_writer: u64,
-    /// What became of the frames handed over, as of the end, and how many the thread never settled.
-    ended: Option<(Settled, u64)>,
+    /// What became of the frames handed over, as of the end, and how many the thread never outcome.
+    ended: Option<(Outcome, u64)>,
 }
 
-impl Lane {
+impl BlockWriter {
     pub(super) fn new(
-        terms: Terms,
+        config: HandoffConfig,
         block_size: usize,
         wait_until: Option<Arc<AtomicBool>>,
         messages: Sender<Message>,
-        fate: Arc<Fate>,
+        state: Arc<OutputState>,
     ) -> Self {
-        let (sender, returned) = crossbeam_channel::bounded(terms.blocks);
+        let (sender, returned) = crossbeam_channel::bounded(config.blocks);
         let now = Instant::now();
         Self {
-            fate,
+            state,
             messages,
-            owner: Owner::new(sender),
+            block_return: BlockReturn::new(sender),
             returned,
             wait_until,
             current: None,
-            free: (0..terms.blocks).map(|_| Block::new(block_size, terms.origins)).collect(),
+            free: (0..config.blocks).map(|_| Block::new(block_size, config.origins)).collect(),
             starved: false,
             last_tick: now,
             begun: now,
@@ -79,7 +79,7 @@ impl Lane {
             too_large: 0,
             no_writer: 0,
             ended: None,
-            terms,
+            config,
         }
     }
 
@@ -89,11 +89,11 @@ impl Lane {
     ///
     /// What has ended the output.
     pub(crate) fn begin_batch(&mut self) -> Result<(), SinkError> {
-        if let Some(failure) = self.fate.failure() {
+        if let Some(failure) = self.state.failure() {
             return Err(failure);
         }
-        if self.ended.is_some() || self.fate.thread_is_gone() {
-            let Terms { sink, .. } = self.terms;
+        if self.ended.is_some() || self.state.thread_is_gone() {
+            let HandoffConfig { sink, .. } = self.config;
             return Err(SinkError::other(format!("{sink}: a frame after the writer thread had ended")));
         }
         self.starved = false;
@@ -162,7 +162,7 @@ impl Lane {
     fn take_block(&mut self) -> bool {
         self.free.extend(self.returned.try_iter());
         let patient = || self.wait_until.as_ref().is_some_and(|over| !over.load(Ordering::Relaxed));
-        while self.free.is_empty() && patient() && !self.fate.thread_is_gone() {
+        while self.free.is_empty() && patient() && !self.state.thread_is_gone() {
             self.free.extend(self.returned.recv_timeout(LOOK));
         }
         self.current = self.free.pop();
@@ -174,7 +174,7 @@ impl Lane {
     fn hand_over(&mut self) -> bool {
         let Some(block) = self.current.take_if(|block| !block.is_empty()) else { return true };
         let frames = block.frames();
-        match self.messages.try_send(Message::Block { block, owner: Arc::clone(&self.owner) }) {
+        match self.messages.try_send(Message::Block { block, block_return: Arc::clone(&self.block_return) }) {
             Ok(()) => {
                 self.handed_over += frames;
                 true
@@ -206,8 +206,8 @@ impl Lane {
     fn drain(&mut self) {
         if let Some(block) = self.current.take() {
             let frames = block.frames();
-            let message = Message::Block { block, owner: Arc::clone(&self.owner) };
-            match self.messages.send_timeout(message, self.terms.stop_timeout) {
+            let message = Message::Block { block, block_return: Arc::clone(&self.block_return) };
+            match self.messages.send_timeout(message, self.config.stop_timeout) {
                 Ok(()) => self.handed_over += frames,
                 Err(SendTimeoutError::Disconnected(message)) => self.take_back(message),
                 Err(SendTimeoutError::Timeout(_)) => {
@@ -218,22 +218,22 @@ impl Lane {
             }
         }
         let mut progress = Instant::now();
-        while self.free.len() < self.terms.blocks {
+        while self.free.len() < self.config.blocks {
             // Read before the channel: a thread that ended has sent all that it will.
-            let gone = self.fate.thread_is_gone();
+            let gone = self.state.thread_is_gone();
             match self.returned.recv_timeout(if gone { Duration::ZERO } else { LOOK }) {
                 Ok(block) => {
                     self.free.push(block);
                     progress = Instant::now();
                 }
-                Err(_) if gone || progress.elapsed() >= self.terms.stop_timeout => return,
+                Err(_) if gone || progress.elapsed() >= self.config.stop_timeout => return,
                 Err(_) => {}
             }
         }
     }
 
     pub(crate) fn tick(&mut self, now: Instant) {
-        let full = now.saturating_duration_since(self.begun) >= self.terms.age;
+        let full = now.saturating_duration_since(self.begun) >= self.config.age;
         self.last_tick = now;
         if full {
             self.hand_over();
@@ -246,11 +246,11 @@ impl Lane {
 
     pub(crate) fn stats(&self) -> SinkStats {
         let filling = self.current.as_ref().map_or(0, Block::frames);
-        let (settled, stuck) = self.ended.unwrap_or_else(|| (self.owner.settled(), 0));
+        let (outcome, stuck) = self.ended.unwrap_or_else(|| (self.block_return.outcome(), 0));
         let mut stats = SinkStats {
-            written: settled.written,
-            // Were more settled than handed over, the sum would show it.
-            pending: filling + self.handed_over.saturating_sub(settled.total() + stuck),
+            written: outcome.written,
+            // Were more outcome than handed over, the sum would show it.
+            pending: filling + self.handed_over.saturating_sub(outcome.total() + stuck),
             ..SinkStats::default()
         };
         let own = [
@@ -259,7 +259,7 @@ impl Lane {
             (Loss::Failed(STUCK), stuck),
             (Loss::Failed(NO_WRITER), self.no_writer),
         ];
-        let by_thread = self.terms.losses.iter().copied().zip(settled.lost);
+        let by_thread = self.config.losses.iter().copied().zip(outcome.lost);
         for (loss, frames) in own.into_iter().chain(by_thread).filter(|(_, frames)| *frames > 0) {
             match loss {
                 Loss::Dropped(reason) => stats.dropped.add(reason, frames),
@@ -283,14 +283,14 @@ impl Lane {
             return Ok(());
         }
         self.drain();
-        self.owner.give_up();
-        let settled = self.owner.settled();
-        let stuck = self.handed_over.saturating_sub(settled.total());
-        self.ended = Some((settled, stuck));
-        if let Some(failure) = self.fate.failure() {
+        self.block_return.give_up();
+        let outcome = self.block_return.outcome();
+        let stuck = self.handed_over.saturating_sub(outcome.total());
+        self.ended = Some((outcome, stuck));
+        if let Some(failure) = self.state.failure() {
             return Err(failure);
         }
-        let Terms { sink, output, stop_timeout, .. } = &self.terms;
+        let HandoffConfig { sink, output, stop_timeout, .. } = &self.config;
         if stuck > 0 {
             let seconds = stop_timeout.as_secs_f64();
             return Err(SinkError::other(format!(
@@ -307,7 +307,7 @@ impl Lane {
 }
 
 /// A worker that dies leaves to the thread what it had, and does not wait.
-impl Drop for Lane {
+impl Drop for BlockWriter {
     fn drop(&mut self) {
         if !self.has_ended() {
             self.hand_over();
