@@ -27,10 +27,6 @@ impl SinkFactory for Null {
 }
 
 impl Sink for NullSink {
-    fn name(&self) -> &str {
-        NULL
-    }
-
     fn batch(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
         self.frames += batch.len() as u64;
         Ok(())

@@ -51,10 +51,6 @@ struct Worker {
 }
 
 impl Sink for Worker {
-    fn name(&self) -> &str {
-        "lengths"
-    }
-
     fn batch(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
         for frame in batch {
             self.lengths[BOUNDS.partition_point(|bound| *bound < frame.wire_len())] += 1;

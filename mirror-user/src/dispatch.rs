@@ -137,8 +137,7 @@ impl Dispatch {
         let (started, clock) = (SystemTime::now(), Instant::now());
         let cx = &WorkerContext { tunnels: config.tunnels.clone(), ..cx.clone() };
         let build = |factory: &Arc<dyn SinkFactory>| {
-            let sink = factory.build(cx);
-            sink.map(|sink| SinkSlot::new(sink).selecting(factory.selection()))
+            SinkSlot::build(&**factory, cx)
                 .map_err(|source| BuildError { sink: factory.name().to_owned(), source })
         };
         let slots = sinks.iter().map(build).collect::<Result<_, _>>()?;

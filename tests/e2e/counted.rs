@@ -253,10 +253,6 @@ impl SinkFactory for Liar {
 struct LiarSink(u64);
 
 impl Sink for LiarSink {
-    fn name(&self) -> &str {
-        "liar"
-    }
-
     fn batch(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
         self.0 += batch.len() as u64;
         Ok(())

@@ -445,7 +445,7 @@ fn a_disk_that_fills_up_leaves_compressed_files_whole() {
             ),
         );
         let generator = cable.generator(Traffic { rate: Some(50_000), ..Traffic::default() }).start(u64::MAX);
-        run.says("sink ended, ingest goes on");
+        run.says("sink stopped; ingest continues");
         generator.stop().expect("generated");
         run.end_by(Signal::SIGINT).expect_code(1).expect_words(&["No space left", "residue 0"]);
         let report = balanced_report(&path.join("report.json"));

@@ -48,7 +48,7 @@ fn a_full_disk_ends_the_capture_and_nothing_else() {
         "-w disk/out.pcapng --when-full stop --on-output-end continue --report report.json",
     );
     burst(&cable, FRAMES);
-    run.says("sink ended, ingest goes on");
+    run.says("sink stopped; ingest continues");
     let after_the_end = run.frames();
     burst(&cable, FRAMES);
     run.has(after_the_end + FRAMES / 2);
@@ -134,10 +134,6 @@ impl SinkFactory for Fragile {
 }
 
 impl Sink for FragileSink {
-    fn name(&self) -> &str {
-        "fragile"
-    }
-
     fn batch(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
         self.batches += 1;
         assert!(self.batches < 3, "the third batch is too much");

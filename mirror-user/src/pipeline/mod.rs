@@ -22,7 +22,7 @@ use crate::{
     error::panic_message,
     frame::{Batch, Captured, Frame, MAX_BATCH},
     select::{Budget, Scratch, Selection},
-    sink::{Sink, SinkError, SinkStats},
+    sink::{Sink, SinkError, SinkFactory, SinkStats, WorkerContext},
     tunnels::Tunnels,
 };
 
@@ -40,6 +40,8 @@ pub(crate) struct PipelineConfig {
 
 /// A sink with the worker's own account of it.
 pub(crate) struct SinkSlot {
+    /// The factory's name.
+    name: String,
     sink: Box<dyn Sink>,
     /// Which of the run's frames it gets; `None` for all.
     selection: Option<Arc<Selection>>,
@@ -62,12 +64,26 @@ const FAILED_BY_ERROR: &str = "error";
 const FAILED_BY_PANIC: &str = "panic";
 
 impl SinkSlot {
-    pub(crate) fn new(sink: Box<dyn Sink>) -> Self {
-        Self { sink, selection: None, counters: SinkCounters::default(), scratch: Scratch::default() }
+    #[cfg(test)]
+    pub(crate) fn new(name: &str, sink: Box<dyn Sink>) -> Self {
+        let (name, counters, scratch) = (name.to_owned(), SinkCounters::default(), Scratch::default());
+        Self { name, sink, selection: None, counters, scratch }
     }
 
+    #[cfg(test)]
     pub(crate) fn selecting(self, selection: Option<Arc<Selection>>) -> Self {
         Self { selection, ..self }
+    }
+
+    /// The factory's sink for one worker.
+    pub(crate) fn build(factory: &dyn SinkFactory, cx: &WorkerContext) -> Result<Self, SinkError> {
+        Ok(Self {
+            sink: factory.build(cx)?,
+            name: factory.name().to_owned(),
+            selection: factory.selection(),
+            counters: SinkCounters::default(),
+            scratch: Scratch::default(),
+        })
     }
 
     /// Calls into the sink; an error or a panic ends it, and nothing else.
@@ -80,14 +96,9 @@ impl SinkSlot {
             Err(payload) => SinkHalt::failed(panic_message(&*payload)),
         };
         if self.counters.end.is_none() {
-            tracing::error!(sink = self.sink_name(), reason = end.reason, "sink ended, ingest goes on");
+            tracing::error!(sink = self.name, reason = end.reason, "sink stopped; ingest continues");
             self.counters.end = Some(end);
         }
-    }
-
-    /// The name is asked for behind the same guard as everything else.
-    fn sink_name(&self) -> String {
-        panic::catch_unwind(AssertUnwindSafe(|| self.sink.name().to_owned())).unwrap_or_default()
     }
 
     fn read_stats(&self) -> Option<SinkStats> {

@@ -56,15 +56,11 @@ impl Scripted {
     }
 
     fn slot(self) -> SinkSlot {
-        SinkSlot::new(Box::new(self))
+        SinkSlot::new("scripted", Box::new(self))
     }
 }
 
 impl Sink for Scripted {
-    fn name(&self) -> &str {
-        "scripted"
-    }
-
     fn batch(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
         self.batches += 1;
         if self.batches == self.at {
@@ -232,8 +228,8 @@ fn a_datagram_takes_the_place_of_its_last_fragment_in_the_batch() {
         seen.lock().unwrap().push((frame.vni(), frame.time()));
         Ok(())
     });
-    let built = sink.build(&crate::sink::WorkerContext::single(2048)).unwrap();
-    let mut pipeline = Pipeline::new(reassembling(Some(4)), 0, vec![SinkSlot::new(built)]);
+    let slot = SinkSlot::build(&*sink, &WorkerContext::single(2048)).unwrap();
+    let mut pipeline = Pipeline::new(reassembling(Some(4)), 0, vec![slot]);
     let ([a0, a1], [b0, b1], plain) = (fragments(1), fragments(2), frame());
     let batch = [&a0, &plain, &b1, &b0, &plain, &a1, &plain];
     let batch = (10..).zip(batch).map(|(time, bytes)| Captured::new(bytes, 1, time));

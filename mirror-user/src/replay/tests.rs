@@ -75,10 +75,6 @@ struct Watch {
 }
 
 impl Sink for Watch {
-    fn name(&self) -> &str {
-        "watched"
-    }
-
     fn batch(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
         self.log.inner.lock().unwrap().extend(batch.frames().iter().map(|f| f.inner().first().to_vec()));
         (self.behaviour)(&mut self.stats, batch)

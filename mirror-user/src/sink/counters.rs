@@ -366,10 +366,6 @@ impl CountersSink {
 }
 
 impl Sink for CountersSink {
-    fn name(&self) -> &str {
-        NAME
-    }
-
     fn batch(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
         // Frames of one origin come in runs: the table is asked once a run.
         let mut run = (OriginKey::default(), Tally::default());

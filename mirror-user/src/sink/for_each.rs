@@ -32,11 +32,11 @@ pub fn for_each<F>(name: impl Into<String>, f: F) -> Arc<dyn SinkFactory>
 where
     F: Fn(&Frame<'_>) -> Result<(), SinkError> + Send + Sync + 'static,
 {
-    Arc::new(ForEach { name: name.into().into(), f: Arc::new(f) })
+    Arc::new(ForEach { name: name.into(), f: Arc::new(f) })
 }
 
 struct ForEach<F> {
-    name: Arc<str>,
+    name: String,
     f: Arc<F>,
 }
 
@@ -49,7 +49,7 @@ where
     }
 
     fn build(&self, _: &WorkerContext) -> Result<Box<dyn Sink>, SinkError> {
-        Ok(Box::new(Worker { name: Arc::clone(&self.name), f: Arc::clone(&self.f), written: 0 }))
+        Ok(Box::new(Worker { f: Arc::clone(&self.f), written: 0 }))
     }
 
     fn needs_time(&self) -> bool {
@@ -58,7 +58,6 @@ where
 }
 
 struct Worker<F> {
-    name: Arc<str>,
     f: Arc<F>,
     written: u64,
 }
@@ -67,10 +66,6 @@ impl<F> Sink for Worker<F>
 where
     F: Fn(&Frame<'_>) -> Result<(), SinkError>,
 {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
     fn batch(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
         for frame in batch {
             (self.f)(frame)?;

@@ -111,10 +111,6 @@ impl Worker {
 }
 
 impl Sink for Worker {
-    fn name(&self) -> &str {
-        NAME
-    }
-
     fn batch(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
         if self.finished {
             return Err(SinkError::other("latency: a frame after the end"));

@@ -33,10 +33,6 @@
 //! }
 //!
 //! impl Sink for Worker {
-//!     fn name(&self) -> &str {
-//!         "longest"
-//!     }
-//!
 //!     fn batch(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
 //!         self.longest = batch.into_iter().map(|frame| frame.wire_len()).fold(self.longest, u32::max);
 //!         self.frames += batch.len() as u64;
@@ -152,9 +148,6 @@ pub trait SinkFactory: Send + Sync {
 
 /// Takes the frames of one worker.
 pub trait Sink {
-    /// Name of the sink in reports and messages.
-    fn name(&self) -> &str;
-
     /// Takes a batch, which is lent for the length of this call.
     ///
     /// # Errors

@@ -2,11 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Sink, SinkError, SinkFactory, WorkerContext};
-use crate::{
-    account::{Report, SinkHalt, SinkReport},
-    select::Selection,
-};
+use super::{SinkFactory, shared::delegate_factory};
+use crate::select::Selection;
 
 /// Gives a sink only the frames of a selection, of those that the run selects, and a name of its own in the
 /// report. The worker counts the others as deselected for this sink.
@@ -35,31 +32,13 @@ struct Selected<F> {
 }
 
 impl<F: SinkFactory> SinkFactory for Selected<F> {
+    delegate_factory!(self => self.factory);
+
     fn name(&self) -> &str {
         &self.name
     }
 
-    fn build(&self, cx: &WorkerContext) -> Result<Box<dyn Sink>, SinkError> {
-        self.factory.build(cx)
-    }
-
     fn selection(&self) -> Option<Arc<Selection>> {
         Some(Arc::clone(&self.selection))
-    }
-
-    fn needs_time(&self) -> bool {
-        self.factory.needs_time()
-    }
-
-    fn halted(&self) -> Option<SinkHalt> {
-        self.factory.halted()
-    }
-
-    fn report(&self, entry: &mut SinkReport, report: &mut Report) {
-        self.factory.report(entry, report);
-    }
-
-    fn close(&self, report: &Report) -> Result<(), SinkError> {
-        self.factory.close(report)
     }
 }

@@ -1,65 +1,68 @@
-//! A factory that somebody else holds, too.
+//! Factories that wrap another.
 
 use std::sync::Arc;
 
-use super::{Sink, SinkError, SinkFactory, WorkerContext};
-use crate::{
-    account::{Report, SinkHalt, SinkReport},
-    select::Selection,
-};
+use super::SinkFactory;
+use crate::select::Selection;
 
-/// For whoever asks the factory something afterwards, and for factories that are made elsewhere. Every method
-/// is the inner one's: one that is left away here would have its default.
+/// The methods of [`SinkFactory`] that call those of an inner factory: all but `name` and `selection`, which
+/// a wrapper may have of its own. Add each new method of the trait here, or wrappers have its default.
+macro_rules! delegate_factory {
+    ($self:ident => $inner:expr) => {
+        fn build(
+            &$self,
+            cx: &$crate::sink::WorkerContext,
+        ) -> Result<Box<dyn $crate::sink::Sink>, $crate::sink::SinkError> {
+            $inner.build(cx)
+        }
+
+        fn needs_time(&$self) -> bool {
+            $inner.needs_time()
+        }
+
+        fn report(&$self, entry: &mut $crate::account::SinkReport, report: &mut $crate::account::Report) {
+            $inner.report(entry, report);
+        }
+
+        fn halted(&$self) -> Option<$crate::account::SinkHalt> {
+            $inner.halted()
+        }
+
+        fn close(&$self, report: &$crate::account::Report) -> Result<(), $crate::sink::SinkError> {
+            $inner.close(report)
+        }
+    };
+}
+pub(super) use delegate_factory;
+
+/// For embedders that keep the factory to query it during or after the run.
 impl<F: SinkFactory + ?Sized> SinkFactory for Arc<F> {
+    delegate_factory!(self => (**self));
+
     fn name(&self) -> &str {
         (**self).name()
-    }
-
-    fn build(&self, cx: &WorkerContext) -> Result<Box<dyn Sink>, SinkError> {
-        (**self).build(cx)
     }
 
     fn selection(&self) -> Option<Arc<Selection>> {
         (**self).selection()
     }
-
-    fn needs_time(&self) -> bool {
-        (**self).needs_time()
-    }
-
-    fn report(&self, entry: &mut SinkReport, report: &mut Report) {
-        (**self).report(entry, report);
-    }
-
-    fn halted(&self) -> Option<SinkHalt> {
-        (**self).halted()
-    }
-
-    fn close(&self, report: &Report) -> Result<(), SinkError> {
-        (**self).close(report)
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use super::*;
-    use crate::select::Allow;
+    use crate::{
+        account::{Report, SinkHalt, SinkReport},
+        select::Allow,
+        sink::{Sink, SinkError, WorkerContext, selected},
+    };
 
-    /// Has each method do what its default does not.
-    #[derive(Default)]
-    struct Asked(Mutex<Vec<&'static str>>);
+    /// Each method differs from its default.
+    struct Inner;
 
-    impl Asked {
-        fn note(&self, what: &'static str) {
-            self.0.lock().unwrap().push(what);
-        }
-    }
-
-    impl SinkFactory for Asked {
+    impl SinkFactory for Inner {
         fn name(&self) -> &str {
-            "asked"
+            "inner"
         }
 
         fn build(&self, _: &WorkerContext) -> Result<Box<dyn Sink>, SinkError> {
@@ -74,8 +77,8 @@ mod tests {
             true
         }
 
-        fn report(&self, _: &mut SinkReport, _: &mut Report) {
-            self.note("report");
+        fn report(&self, entry: &mut SinkReport, _: &mut Report) {
+            entry.name = "reported".into();
         }
 
         fn halted(&self) -> Option<SinkHalt> {
@@ -83,24 +86,25 @@ mod tests {
         }
 
         fn close(&self, _: &Report) -> Result<(), SinkError> {
-            self.note("close");
             Err(SinkError::other("not closed"))
         }
     }
 
     #[test]
-    fn each_method_of_a_shared_factory_is_the_factorys_own() {
-        let asked = Arc::new(Asked::default());
-        let shared: Arc<dyn SinkFactory> = Arc::<Asked>::clone(&asked);
-        let factory: &dyn SinkFactory = &shared;
-        let mut report = Report::new("file", std::time::SystemTime::UNIX_EPOCH);
-        report.expect_sinks([factory.name()]);
-        assert_eq!(report.sinks[0].name, "asked");
-        let built = factory.build(&WorkerContext::single(2048)).err().map(|error| error.to_string());
-        assert_eq!(built.as_deref(), Some("not built"));
-        assert!(factory.needs_time() && factory.selection().is_some() && factory.halted().is_some());
-        factory.report(&mut SinkReport::default(), &mut report);
-        assert_eq!(factory.close(&report).unwrap_err().to_string(), "not closed");
-        assert_eq!(*asked.0.lock().unwrap(), ["report", "close"]);
+    fn wrapped_factories_keep_every_method_of_the_inner_one() {
+        let selected = selected("selected", Selection::all(), Inner);
+        for (name, factory) in [("inner", Arc::new(Inner) as Arc<dyn SinkFactory>), ("selected", selected)] {
+            // As in an engine's list: through the implementation for `Arc`.
+            let factory: &dyn SinkFactory = &factory;
+            let mut report = Report::new("file", std::time::SystemTime::UNIX_EPOCH);
+            assert_eq!(factory.name(), name);
+            let built = factory.build(&WorkerContext::single(2048)).err().map(|error| error.to_string());
+            assert_eq!(built.as_deref(), Some("not built"));
+            assert!(factory.needs_time() && factory.selection().is_some() && factory.halted().is_some());
+            let mut entry = SinkReport::default();
+            factory.report(&mut entry, &mut report);
+            assert_eq!(entry.name, "reported");
+            assert_eq!(factory.close(&report).unwrap_err().to_string(), "not closed");
+        }
     }
 }

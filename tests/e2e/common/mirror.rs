@@ -429,7 +429,7 @@ pub(crate) fn lose_reader(cable: &Cable, run: Mirror, mut reader: ChildStdout, b
     reader.read_exact(&mut vec![0; bytes]).expect("the head of the output");
     drop(reader);
     burst(cable, frames);
-    run.says("sink ended, ingest goes on");
+    run.says("sink stopped; ingest continues");
     let after_the_end = run.frames();
     burst(cable, frames);
     run.has(after_the_end + frames / 2);

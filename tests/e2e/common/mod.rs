@@ -123,10 +123,6 @@ impl SinkFactory for Shared {
 }
 
 impl Sink for LedgerSink {
-    fn name(&self) -> &str {
-        "ledger"
-    }
-
     fn batch(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
         for frame in batch {
             self.ledger.inner(frame.inner().first());

@@ -120,8 +120,7 @@ impl Setup {
 
 /// Builds a sink; a panic in it is its error.
 fn build(factory: &dyn SinkFactory, cx: &WorkerContext) -> Result<SinkSlot, EngineError> {
-    let slot = || factory.build(cx).map(|sink| SinkSlot::new(sink).selecting(factory.selection()));
-    panic::catch_unwind(AssertUnwindSafe(slot))
+    panic::catch_unwind(AssertUnwindSafe(|| SinkSlot::build(factory, cx)))
         .unwrap_or_else(|payload| Err(SinkError::Other(panic_message(&*payload))))
         .map_err(|source| EngineError::Sink { sink: factory.name().to_owned(), source })
 }

@@ -217,7 +217,7 @@ impl ForwardBuilder {
         }
         let name = Forward::name_of(&self.targets);
         Ok(Forward {
-            name: name.into(),
+            name,
             targets: self.targets,
             block_size: self.block_size,
             totals: Arc::new(Totals::new(names)),

@@ -68,7 +68,7 @@ const NAME: &str = "forward";
 /// ```
 #[derive(Debug)]
 pub struct Forward {
-    name: Arc<str>,
+    name: String,
     targets: Vec<Target>,
     block_size: usize,
     members: Vec<Handoff>,
@@ -210,8 +210,7 @@ impl SinkFactory for Forward {
             .iter()
             .map(|member| member.block_writer(block_size, cx.wait_until.clone()))
             .collect();
-        let (name, group) = (Arc::clone(&self.name), Arc::clone(&self.group));
-        Ok(Box::new(ForwardSink::new(name, writers, group, self.totals.worker())))
+        Ok(Box::new(ForwardSink::new(writers, Arc::clone(&self.group), self.totals.worker())))
     }
 
     fn needs_time(&self) -> bool {

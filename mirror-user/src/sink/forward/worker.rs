@@ -19,7 +19,6 @@ use crate::{
 const NO_MEMBER: &str = "no_member";
 
 pub(super) struct ForwardSink {
-    name: Arc<str>,
     writers: Vec<BlockWriter>,
     group: Arc<Group>,
     no_member: u64,
@@ -28,13 +27,8 @@ pub(super) struct ForwardSink {
 }
 
 impl ForwardSink {
-    pub(super) fn new(
-        name: Arc<str>,
-        writers: Vec<BlockWriter>,
-        group: Arc<Group>,
-        published: MemberStats,
-    ) -> Self {
-        Self { name, writers, group, no_member: 0, published }
+    pub(super) fn new(writers: Vec<BlockWriter>, group: Arc<Group>, published: MemberStats) -> Self {
+        Self { writers, group, no_member: 0, published }
     }
 
     fn publish(&self, places: &mut [SinkStats]) {
@@ -50,10 +44,6 @@ impl ForwardSink {
 }
 
 impl Sink for ForwardSink {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
     fn batch(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
         self.writers.iter_mut().try_for_each(BlockWriter::begin_batch)?;
         if let [writer] = self.writers.as_mut_slice() {

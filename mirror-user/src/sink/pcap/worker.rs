@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use super::{
-    NAME,
     format::{Format, PacketHead},
     headers,
     idb_table::BlockNumbers,
@@ -85,10 +84,6 @@ fn headers_len(frame: &Frame<'_>, outer: bool) -> u32 {
 }
 
 impl Sink for PcapSink {
-    fn name(&self) -> &str {
-        NAME
-    }
-
     fn batch(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
         self.blocks.begin_batch()?;
         for frame in batch {

@@ -8,7 +8,6 @@ use std::{
     time::Instant,
 };
 
-use super::NAME;
 use crate::{
     frame::{Batch, Frame},
     sink::{
@@ -34,10 +33,6 @@ impl PrintSink {
 }
 
 impl Sink for PrintSink {
-    fn name(&self) -> &str {
-        NAME
-    }
-
     fn batch(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
         self.blocks.begin_batch()?;
         for frame in batch {

@@ -50,7 +50,7 @@ fn worker(
     program.attach(Interface::named(CAPTURE).unwrap().index, true).unwrap();
     // As behind a ring: nobody waits for a sink.
     let cx = WorkerContext::single(1792);
-    let sinks = factories.iter().map(|factory| SinkSlot::new(factory.build(&cx).unwrap())).collect();
+    let sinks = factories.iter().map(|factory| SinkSlot::build(factory.as_ref(), &cx).unwrap()).collect();
     let pipeline = PipelineConfig {
         tunnels: Tunnels::default(),
         selection: Arc::new(allow.into()),

@@ -28,8 +28,8 @@ fn workers_allocate_nothing_once_they_know_their_origins() {
         let path = dir.path().join("out");
         let pcap = Pcap::builder(Target::file(path)).format(format).block_size(8192).build().unwrap();
         let factories: [&dyn SinkFactory; 3] = [&Counters::new(64), &pcap, &LatencySink::new()];
-        let build = |factory: &dyn SinkFactory| factory.build(&WorkerContext::single(2048)).unwrap();
-        let sinks = factories.map(|factory| SinkSlot::new(build(factory))).into();
+        let cx = WorkerContext::single(2048);
+        let sinks = factories.map(|factory| SinkSlot::build(factory, &cx).unwrap()).into();
         let config = PipelineConfig {
             tunnels: crate::Tunnels::default(),
             selection: Arc::new(Selection::all()),
