@@ -1,6 +1,6 @@
 //! Errors and panics as text.
 
-use std::{any::Any, error::Error};
+use std::{any::Any, error::Error, io};
 
 /// An error with its causes, less those that it has in its own words already.
 ///
@@ -21,6 +21,18 @@ pub fn with_causes(error: &dyn Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// The errno at the bottom of an error, where it has one.
+///
+/// ```
+/// let cause = std::io::Error::from_raw_os_error(2);
+/// assert_eq!(mirror_user::error::errno(&cause), Some(2));
+/// ```
+#[must_use]
+pub fn errno(error: &(dyn Error + 'static)) -> Option<i32> {
+    let own = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+    own.or_else(|| error.source().and_then(errno))
 }
 
 /// What a panic said.

@@ -152,5 +152,5 @@ fn where_all_that_comes_is_for_others_the_remedy_is_named_once() {
     let ending = run.end_by(Signal::SIGINT).expect_code(0).expect_words(&["--destination any"]);
     assert_eq!(ending.said.matches("start with `--destination any`").count(), 1, "{}", ending.said);
     let report = balanced_report(&directory.path().join("report.json"));
-    assert!(report["warnings"].to_string().contains("--destination any"), "{report:#}");
+    assert!(report["warnings"].to_string().contains("addressed to others"), "{report:#}");
 }

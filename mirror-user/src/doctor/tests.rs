@@ -10,8 +10,8 @@ use super::{
 use crate::{
     doctor::InterfaceFacts,
     engine::{
-        BindMode, Mode, Queues,
-        layout::{Host, Layout, Refusal, Remedy, Wanted, layout},
+        BindMode, HostCommand, Mode, Obstacle, OptionsError, Queues,
+        layout::{Host, Layout, Refusal, Wanted, layout},
     },
     host::kernel::KernelVersion,
     xsk::HEADROOM,
@@ -89,27 +89,41 @@ fn everything_wanted() -> Vec<Wanted<'static>> {
     all
 }
 
-/// The host and the options after what the remedy says.
-fn apply<'a>(remedy: &Remedy, host: &Host, wanted: &Wanted<'a>) -> (Host, Wanted<'a>) {
-    let (mut host, mut wanted) = (host.clone(), wanted.clone());
-    match remedy {
-        Remedy::Mtu { interface, mtu } if *interface == host.interface => host.mtu = *mtu,
-        Remedy::Mtu { interface, mtu } => {
+/// The host after what the command says.
+fn apply(command: &HostCommand, host: &Host) -> Host {
+    let mut host = host.clone();
+    match command {
+        HostCommand::Mtu { interface, mtu } if *interface == host.interface => host.mtu = *mtu,
+        HostCommand::Mtu { interface, mtu } => {
             let peer = host.peer.as_mut().filter(|peer| peer.name == *interface);
             peer.expect("an MTU of an interface that there is").mtu = *mtu;
         }
-        Remedy::Combined { channels, .. } => {
+        HostCommand::Channels { combined, .. } => {
             let now = host.channels.as_mut().expect("channels");
-            assert!((1..=now.max_combined).contains(channels), "{channels} of {now:?}");
-            now.combined = *channels;
-            host.rx_queues = *channels;
+            assert!((1..=now.max_combined).contains(combined), "{combined} of {now:?}");
+            now.combined = *combined;
+            host.rx_queues = *combined;
         }
-        Remedy::TxQueues { queues, .. } => {
+        HostCommand::TxQueues { queues, .. } => {
             host.peer.as_mut().expect("the other end").tx_queues = Some(*queues);
         }
-        Remedy::CopyMode => wanted.bind = BindMode::Copy,
-        Remedy::NoScatterGather => wanted.scatter_gather = false,
-        Remedy::AllQueues => wanted.queues = &Queues::All,
+        HostCommand::Up { .. } | HostCommand::XdpOff { .. } => {
+            panic!("{command} does not concern the layout")
+        }
+    }
+    host
+}
+
+/// The host and the options after what ends a refusal: a command, or another option.
+fn remedied<'a>(refusal: &Refusal, host: &Host, wanted: &Wanted<'a>) -> (Host, Wanted<'a>) {
+    let mut wanted = wanted.clone();
+    let host = refusal.command().map_or_else(|| host.clone(), |command| apply(&command, host));
+    match refusal {
+        Refusal::Mtu(_) => {}
+        Refusal::Options(OptionsError::GenericZeroCopy) => wanted.bind = BindMode::Copy,
+        Refusal::Options(OptionsError::ScatterGather { .. }) => wanted.scatter_gather = false,
+        Refusal::Options(other) => panic!("{other} is not the layout's to say"),
+        Refusal::NoSuchQueue { .. } => wanted.queues = &Queues::All,
     }
     (host, wanted)
 }
@@ -166,7 +180,7 @@ fn every_refusal_has_a_remedy_that_ends_it() {
                     !(was_mtu && matches!(refusal, Refusal::Mtu(_))),
                     "{name}: two MTUs to set: {refusal}"
                 );
-                (host, wanted) = apply(&refusal.remedy(), &host, &wanted);
+                (host, wanted) = remedied(&refusal, &host, &wanted);
                 before = Some(refusal);
             }
         }
@@ -187,8 +201,8 @@ fn the_limit_named_in_a_refusal_of_an_mtu_is_the_drivers() {
             "{name}: {too_large}"
         );
         let at = |mtu| {
-            let remedy = Remedy::Mtu { interface: too_large.interface.clone(), mtu };
-            layout(&apply(&remedy, &host, &native).0, &native)
+            let interface = too_large.other_end.as_ref().unwrap_or(&too_large.interface).clone();
+            layout(&apply(&HostCommand::Mtu { interface, mtu }, &host), &native)
         };
         assert!(at(too_large.most).is_ok(), "{name}: {too_large}");
         assert!(at(too_large.most + 1).is_err(), "{name}: {too_large}");
@@ -203,14 +217,13 @@ fn what_keeps_native_mode_away_and_has_a_remedy_no_longer_does_after_it() {
         let mut host = plan::host(facts, interface);
         for step in 0.. {
             let layout = layout(&host, &Wanted::DEFAULT).unwrap();
-            let Some(obstacle) = layout.obstacles.iter().find(|one| one.remedy.is_some()) else {
+            let Some(command) = layout.obstacles.iter().find_map(Obstacle::command) else {
                 assert!(step == 0 || layout.mode == Mode::Native || !layout.obstacles.is_empty(), "{name}");
                 break;
             };
-            assert!(step < 3, "{name}: still {}", obstacle.says);
+            assert!(step < 3, "{name}: still {:?}", layout.obstacles);
             helped += 1;
-            let remedy = obstacle.remedy.as_ref().unwrap();
-            host = apply(remedy, &host, &Wanted::DEFAULT).0;
+            host = apply(&command, &host);
         }
     });
     assert!(helped > 1_000, "{helped}");

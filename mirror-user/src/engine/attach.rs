@@ -1,6 +1,6 @@
 //! Attaching: in which mode, and what a refusal means.
 
-use super::{EngineError, InterfacePlan, Mode, advice, options::Options, worker::Worker};
+use super::{EngineError, InterfacePlan, Mode, Warning, diagnose, options::Options, worker::Worker};
 use crate::host::addresses::Addresses;
 use crate::xdp::{Program, ProgramSetupError, Settings};
 
@@ -15,9 +15,13 @@ pub(super) fn attach(
     let (name, kernel) = (plan.interface.name.clone(), plan.host.kernel);
     let failed = |error: ProgramSetupError| EngineError::Program {
         interface: name.clone(),
-        reason: advice::load(&error, kernel),
+        counts_as_locked: diagnose::counts_as_locked(&error, kernel),
+        source: error,
     };
-    for (position, &mode) in plan.modes.iter().enumerate() {
+    let mut modes = plan.modes.clone().into_iter().peekable();
+    loop {
+        // There is always one: see `layout`.
+        let mode = modes.next().unwrap_or(Mode::Generic);
         let native = mode == Mode::Native;
         let settings = Settings {
             tunnels: &options.tunnels,
@@ -38,22 +42,18 @@ pub(super) fn attach(
         }
         match program.attach(plan.interface.index, native) {
             Ok(()) => return Ok((program, mode)),
-            Err(ProgramSetupError::Attach(cause)) => {
-                let is_last = position + 1 == plan.modes.len();
-                let final_cause = matches!(
-                    cause.raw_os_error(),
+            Err(ProgramSetupError::Attach(source)) => {
+                let is_final = matches!(
+                    source.raw_os_error(),
                     Some(libc::EBUSY | libc::EEXIST | libc::EPERM | libc::ENODEV)
                 );
-                let reason = advice::attach(&plan.host, &plan.obstacles, native, &cause);
-                if is_last || final_cause {
-                    return Err(EngineError::Attach { interface: name, reason, source: cause });
+                let cause = diagnose::attach(&plan.host, &plan.obstacles, native, &source);
+                if is_final || modes.peek().is_none() {
+                    return Err(EngineError::Attach { interface: name, cause, source });
                 }
-                plan.warnings.push(format!(
-                    "{name}: generic mode, several times slower than native, which failed: {reason}"
-                ));
+                plan.warnings.push(Warning::NativeRefused { error: source.to_string(), cause });
             }
             Err(error) => return Err(failed(error)),
         }
     }
-    Err(EngineError::Options(format!("{name}: no mode to attach in")))
 }

@@ -1,12 +1,12 @@
 //! Describing a run.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, ops::RangeInclusive, sync::Arc};
 
 use mirror_ebpf::mirror::{MAX_PORTS, MAX_SOURCES, MAX_VNIS};
 
 use super::{
-    BindMode, Destination, Engine, EngineError, Mode, OnInterfaceLost, Queues, ThreadHook, Wait, layout,
-    options::Options, plan,
+    BindMode, Destination, Engine, EngineError, Mode, OnInterfaceLost, OptionsError, Queues, ThreadHook,
+    Wait, options::Options, plan,
 };
 use crate::{
     frame::MAX_BATCH, host::interface::may_be_name, select::Selection, sink::SinkFactory, tunnels::Tunnels,
@@ -22,6 +22,8 @@ pub struct EngineBuilder {
 
 /// Batch size that AF_XDP practice agrees on.
 const DEFAULT_BATCH: u32 = 64;
+/// Descriptors that an RX ring may have, a power of two.
+const RX_RINGS: RangeInclusive<u32> = 64..=32768;
 
 impl EngineBuilder {
     /// Descriptors of an RX ring unless told otherwise: the most that leaves the frames' headers in a core's
@@ -176,19 +178,19 @@ impl EngineBuilder {
     ///
     /// [`EngineError::Options`].
     pub fn validate(&self) -> Result<(), EngineError> {
-        validate(&self.options).map_err(EngineError::Options)
+        Ok(validate(&self.options)?)
     }
 
     /// Asks the host whether this can be had, and makes the plan. Changes nothing.
     ///
     /// # Errors
     ///
-    /// What contradicts itself, is missing, or does not fit, with its mend.
+    /// What contradicts itself, is missing, or does not fit.
     pub fn build(self) -> Result<Engine, EngineError> {
         self.validate()?;
         let options = self.options;
         if options.interfaces.is_empty() {
-            return Err(EngineError::Options("no interface is given".to_owned()));
+            return Err(OptionsError::NoInterface.into());
         }
         let plan = plan::make(&options)?;
         Ok(Engine { options, plan })
@@ -232,7 +234,7 @@ impl std::fmt::Debug for EngineBuilder {
     }
 }
 
-fn validate(options: &Options) -> Result<(), String> {
+fn validate(options: &Options) -> Result<(), OptionsError> {
     let Options {
         interfaces,
         tunnels,
@@ -248,60 +250,96 @@ fn validate(options: &Options) -> Result<(), String> {
         ..
     } = options;
     if let Some(name) = interfaces.iter().find(|name| !may_be_name(name)) {
-        return Err(format!(
-            "{name:?} is no name of an interface: 1 to 15 characters, no /, no : and no space; `mirror -D` \
-            lists those that there are"
-        ));
+        return Err(OptionsError::InterfaceName { name: name.clone() });
     }
     if interfaces.iter().any(|name| name == "any") {
-        return Err("the pseudo-interface any has no XDP hook; name the interfaces: `mirror ingest -i \
-            ens5,ens6`, and `mirror -D` lists them"
-            .to_owned());
+        return Err(OptionsError::InterfaceAny);
     }
-    if interfaces.iter().collect::<BTreeSet<_>>().len() != interfaces.len() {
-        return Err("an interface is named twice; each can be read once".to_owned());
+    if let Some(name) = twice(interfaces) {
+        return Err(OptionsError::InterfaceTwice { interface: name.clone() });
     }
     if tunnels.is_empty() || tunnels.len() > MAX_PORTS || tunnels.contains(0) {
-        return Err(format!("between 1 and {MAX_PORTS} tunnel ports can be read, none of them 0"));
+        return Err(OptionsError::TunnelPorts { given: tunnels.len(), most: MAX_PORTS });
     }
-    if selection.allow.vni_list().len() > MAX_VNIS as usize
-        || selection.allow.source_list().len() > MAX_SOURCES as usize
-    {
-        return Err(format!("at most {MAX_VNIS} VNIs and {MAX_SOURCES} outer sources can be let in"));
+    let (vnis, sources) = (selection.allow.vni_list(), selection.allow.source_list());
+    if vnis.len() > MAX_VNIS as usize {
+        return Err(OptionsError::TooManyVnis { given: vnis.len(), most: MAX_VNIS as usize });
     }
-    if !rx_ring.is_power_of_two() || !(64..=32768).contains(rx_ring) {
-        return Err(format!(
-            "an RX ring of {rx_ring} descriptors: a power of two from 64 to 32768 is needed"
-        ));
+    if sources.len() > MAX_SOURCES as usize {
+        return Err(OptionsError::TooManySources { given: sources.len(), most: MAX_SOURCES as usize });
+    }
+    if !rx_ring.is_power_of_two() || !RX_RINGS.contains(rx_ring) {
+        let (least, most) = (*RX_RINGS.start(), *RX_RINGS.end());
+        return Err(OptionsError::RxRing { given: *rx_ring, least, most });
     }
     if *mode == Mode::Generic && *bind == BindMode::ZeroCopy {
-        return Err(layout::GENERIC_ZERO_COPY.to_owned());
+        return Err(OptionsError::GenericZeroCopy);
     }
-    if umem_frames.is_some_and(|frames| frames == 0 || frames > rx_ring * 2) {
-        return Err(format!(
-            "the UMEM takes 1 to {} frames here: more than the fill ring holds would never be used",
-            rx_ring * 2
-        ));
+    if let Some(frames) = umem_frames.filter(|&frames| frames == 0 || frames > rx_ring * 2) {
+        return Err(OptionsError::UmemFrames { given: frames, most: rx_ring * 2 });
     }
-    if chunk_size.is_some_and(|size| size != 2048 && size != 4096) {
-        return Err("a chunk has 2048 or 4096 bytes".to_owned());
+    if let Some(size) = chunk_size.filter(|&size| size != 2048 && size != 4096) {
+        return Err(OptionsError::ChunkSize { given: size });
     }
     if !(1..=MAX_BATCH).contains(batch) {
-        return Err(format!("a batch of {batch} frames: 1 to {MAX_BATCH} are possible"));
+        return Err(OptionsError::Batch { given: *batch, most: MAX_BATCH });
     }
     if *count == Some(0) {
-        return Err("a count of 0 frames asks for nothing".to_owned());
+        return Err(OptionsError::CountZero);
     }
-    if let Some(vni) = selection.allow.vni_list().last().filter(|vni| **vni > MAX_VNI) {
-        return Err(format!("VNI {vni} does not fit 24 bits"));
+    if let Some(&vni) = vnis.last().filter(|vni| **vni > MAX_VNI) {
+        return Err(OptionsError::Vni { vni });
     }
     if let Queues::List(list) = queues {
         if list.is_empty() {
-            return Err("no queue is named; leave the list away to read all".to_owned());
+            return Err(OptionsError::NoQueue);
         }
-        if list.iter().collect::<BTreeSet<_>>().len() != list.len() {
-            return Err("a queue is named twice; each has one socket".to_owned());
+        if let Some(&queue) = twice(list) {
+            return Err(OptionsError::QueueTwice { queue });
         }
     }
     Ok(())
+}
+
+/// The first that is there a second time.
+fn twice<T: Ord>(list: &[T]) -> Option<&T> {
+    let mut before = BTreeSet::new();
+    list.iter().find(|one| !before.insert(*one))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(change: impl FnOnce(EngineBuilder) -> EngineBuilder) -> OptionsError {
+        match change(EngineBuilder::new("ens5".to_owned())).validate() {
+            Err(EngineError::Options(error)) => error,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn defaults_are_valid() {
+        EngineBuilder::new("ens5".to_owned()).validate().unwrap();
+    }
+
+    #[test]
+    fn options_that_are_out_of_range_are_refused_with_their_numbers() {
+        use OptionsError as E;
+        let rows: [(E, E); 10] = [
+            (refused(|run| run.interface("any")), E::InterfaceAny),
+            (refused(|run| run.interface("ens5")), E::InterfaceTwice { interface: "ens5".to_owned() }),
+            (refused(|run| run.rx_ring(96)), E::RxRing { given: 96, least: 64, most: 32768 }),
+            (refused(|run| run.rx_ring(65536)), E::RxRing { given: 65536, least: 64, most: 32768 }),
+            (refused(|run| run.rx_ring(64).umem_frames(129)), E::UmemFrames { given: 129, most: 128 }),
+            (refused(|run| run.chunk_size(8192)), E::ChunkSize { given: 8192 }),
+            (refused(|run| run.batch(0)), E::Batch { given: 0, most: MAX_BATCH }),
+            (refused(|run| run.queues(Queues::List(vec![]))), E::NoQueue),
+            (refused(|run| run.queues(Queues::List(vec![0, 3, 0]))), E::QueueTwice { queue: 0 }),
+            (refused(|run| run.mode(Mode::Generic).bind(BindMode::ZeroCopy)), E::GenericZeroCopy),
+        ];
+        for (refused, expected) in rows {
+            assert_eq!(refused, expected);
+        }
+    }
 }

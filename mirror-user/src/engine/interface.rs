@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    BindMode, Destination, EngineError, Event, InterfacePlan, Mode, Plan, QueuePlan, Queues, Wait,
+    BindMode, Destination, EngineError, Event, InterfacePlan, Mode, Plan, QueuePlan, Queues, Wait, Warning,
     attach::attach,
     local::LocalWatch,
     options::Options,
@@ -21,7 +21,6 @@ use super::{
 use crate::{
     account::{InterfaceReport, QueueReport, WorkerCounters},
     error::with_causes,
-    escape::shell,
     host::{
         addresses::AddressWatch,
         interface::{CounterReader, Interface},
@@ -64,7 +63,7 @@ struct Watched {
     addresses: Option<AddressWatch>,
     local: LocalWatch,
     /// What was found since the start.
-    warnings: Vec<String>,
+    warnings: Vec<Warning>,
 }
 
 /// The account of an interface at rest.
@@ -167,21 +166,16 @@ impl LiveInterface {
         let mut their_plan = self.plan.clone();
         if self.plan.bind == BindMode::ZeroCopy {
             their_plan.bind = BindMode::Copy;
-            self.plan.warnings.push(format!(
-                "{}: the driver added {} RX queues for the XDP program, which are read in copy mode; run \
-                `ethtool -L {} combined {}` first to have all in zero-copy",
-                self.plan.interface.name,
-                added.len(),
-                shell(&self.plan.interface.name),
-                self.plan.most_queues
-            ));
+            let most = self.plan.most_queues;
+            self.plan.warnings.push(Warning::AddedQueues { added: now - before, most });
         }
         let workers = start_workers(options, &their_plan, &added, common, first_worker)?;
         for worker in &workers {
-            self.program.set_socket(worker.place.queue, worker.socket).map_err(|error| {
+            self.program.set_socket(worker.place.queue, worker.socket).map_err(|source| {
                 EngineError::Program {
                     interface: self.plan.interface.name.clone(),
-                    reason: with_causes(&error),
+                    counts_as_locked: false,
+                    source,
                 }
             })?;
         }
@@ -230,8 +224,8 @@ impl LiveInterface {
         };
         if let Some(error) = refused {
             tracing::error!(
-                "{name}: the XDP program does not get the interface's new addresses: {error}; start mirror \
-                again"
+                "{name}: the XDP program does not get the interface's new addresses: {error}; packets to \
+                them pass to the host until the run is started again"
             );
         }
     }
@@ -257,24 +251,22 @@ impl LiveInterface {
         let Watched { queues: queue_watch, local, warnings, .. } = &mut *self.watched();
         let event = local.look(name, xdp.passed.not_local, others, Instant::now());
         if event.is_some() {
-            warnings.push(format!(
-                "{name}: tunnel packets were addressed to others; `--destination any` takes those, too"
-            ));
+            warnings.push(Warning::NotLocal);
             return event;
         }
         let event = queue_watch.look(name, no_socket, queues)?;
-        let Event::QueuesUnread { interface, queues, read, .. } = &event else { return Some(event) };
-        let warning =
-            format!("{interface}: {queues} RX queues, of which {read} were read: the others came later");
+        let Event::QueuesUnread { queues, read, .. } = event else { return Some(event) };
+        let warning = Warning::QueuesUnread { queues, read };
         if !warnings.contains(&warning) {
             warnings.push(warning);
         }
         Some(event)
     }
 
-    /// Those of the plan, then what was found since.
+    /// Those of the plan, then what was found since, a line each.
     pub(super) fn warnings(&self) -> Vec<String> {
-        self.plan.warnings.iter().chain(&self.watched().warnings).cloned().collect()
+        let line = |warning: &Warning| warning.line(self.name());
+        self.plan.warnings.iter().chain(&self.watched().warnings).map(line).collect()
     }
 
     pub(super) fn link(&self) -> (String, u32) {
@@ -295,10 +287,7 @@ impl LiveInterface {
         // Now and not at the end, when another may have its name.
         put_back(&self.settings);
         if goes_on {
-            let name = &self.plan.interface.name;
-            self.watched()
-                .warnings
-                .push(format!("{name}: the interface was deleted, and the run went on with the others"));
+            self.watched().warnings.push(Warning::Lost);
         }
     }
 

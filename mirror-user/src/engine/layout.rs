@@ -3,9 +3,11 @@
 
 use std::fmt;
 
-use super::{BindMode, Mode, Queues, obstacles};
+use super::{
+    BindMode, HostCommand, Mode, MtuLimit, MtuTooLarge, NoMultiBuffer, Obstacle, OptionsError, Queues,
+    Warning, cause, obstacles,
+};
 use crate::{
-    escape::shell,
     host::{
         Channels, DriverInfo,
         driver::{self, SingleBuffer},
@@ -84,36 +86,28 @@ pub(crate) struct Layout {
     /// RX queues once the program is attached in the expected mode.
     pub(crate) rx_queues: u32,
     /// Why native mode would be refused, or would lose frames; empty if nothing is known to.
-    pub(crate) obstacles: Vec<Advice>,
+    pub(crate) obstacles: Vec<Obstacle>,
     /// What is lost or at risk.
-    pub(crate) warnings: Vec<Advice>,
-}
-
-/// Something to know, and what changes it.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Advice {
-    pub(crate) says: String,
-    pub(crate) remedy: Option<Remedy>,
+    pub(crate) warnings: Vec<Warning>,
 }
 
 /// Why there is no layout.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Refusal {
     /// The MTU does not fit what was asked for.
-    Mtu(MtuTooLarge),
+    Mtu(Box<MtuTooLarge>),
     /// Two of the options, or an option and the kernel, contradict each other.
-    Options { says: String, remedy: Remedy },
+    Options(OptionsError),
     /// A queue that is not there.
     NoSuchQueue { queue: u32, queues: u32 },
 }
 
 impl Refusal {
-    /// What makes it go away.
-    pub(crate) fn remedy(&self) -> Remedy {
+    /// A command that ends it, where there is one.
+    pub(crate) fn command(&self) -> Option<HostCommand> {
         match self {
-            Self::Mtu(mtu) => mtu.remedy(),
-            Self::Options { remedy, .. } => remedy.clone(),
-            Self::NoSuchQueue { .. } => Remedy::AllQueues,
+            Self::Mtu(mtu) => Some(mtu.command()),
+            Self::Options(_) | Self::NoSuchQueue { .. } => None,
         }
     }
 }
@@ -122,7 +116,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Mtu(mtu) => mtu.fmt(f),
-            Self::Options { says, .. } => f.write_str(says),
+            Self::Options(error) => error.fmt(f),
             Self::NoSuchQueue { queue, queues } => {
                 write!(f, "there is no RX queue {queue}: it has {queues}, from 0")
             }
@@ -130,66 +124,15 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// An MTU, and the limit it is over.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct MtuTooLarge {
-    /// Whose it is: the interface's, or that of the other end of a veth pair.
-    pub(crate) interface: String,
-    pub(crate) is_other_end: bool,
-    pub(crate) mtu: u32,
-    pub(crate) most: u32,
-    /// What the most is, and why there is no more.
-    pub(crate) why: String,
-    /// The largest at which nothing is lost.
-    pub(crate) lossless: u32,
-}
-
-impl MtuTooLarge {
-    pub(crate) fn remedy(&self) -> Remedy {
-        Remedy::Mtu { interface: self.interface.clone(), mtu: self.lossless }
-    }
-}
-
-impl fmt::Display for MtuTooLarge {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "MTU {}", self.mtu)?;
-        if self.is_other_end {
-            write!(f, " of the other end, {},", self.interface)?;
-        }
-        write!(f, " is over {}, {}", self.most, self.why)
-    }
-}
-
-/// A change that helps: a command to run on the host, or an option of the run.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Remedy {
-    Mtu { interface: String, mtu: u32 },
-    Combined { interface: String, channels: u32 },
-    TxQueues { interface: String, queues: u32 },
-    CopyMode,
-    NoScatterGather,
-    AllQueues,
-}
-
-impl fmt::Display for Remedy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Mtu { interface, mtu } => write!(f, "ip link set dev {} mtu {mtu}", shell(interface)),
-            Self::Combined { interface, channels } => {
-                write!(f, "ethtool -L {} combined {channels}", shell(interface))
-            }
-            Self::TxQueues { interface, queues } => write!(f, "ethtool -L {} tx {queues}", shell(interface)),
-            Self::CopyMode => f.write_str("--bind copy"),
-            Self::NoScatterGather => f.write_str("scatter_gather(false)"),
-            Self::AllQueues => f.write_str("--queues all"),
-        }
-    }
-}
-
 impl Host {
     /// `ena`, or `the driver`.
     pub(crate) fn driver_name(&self) -> &str {
-        self.driver.as_ref().map_or("the driver", |driver| driver.name.as_str())
+        cause::named(self.driver.as_ref().map(|driver| driver.name.as_str()))
+    }
+
+    /// The driver's name, where it is known.
+    pub(super) fn known_driver(&self) -> Option<String> {
+        self.driver.as_ref().map(|driver| driver.name.clone())
     }
 
     pub(crate) fn is_driver(&self, name: &str) -> bool {
@@ -198,10 +141,6 @@ impl Host {
 
     pub(super) fn since(&self, version: KernelVersion) -> bool {
         self.kernel.is_some_and(|kernel| kernel >= version)
-    }
-
-    fn kernel_name(&self) -> String {
-        self.kernel.map_or_else(|| "this one's version is not known".to_owned(), |it| format!("this is {it}"))
     }
 
     /// The MTU by which the driver decides whether a program may be attached: veth looks at the end that
@@ -220,80 +159,76 @@ impl Host {
     }
 
     /// Why frames of several buffers cannot be had, if so.
-    fn why_no_frags(&self, zero_copy: bool) -> Option<String> {
+    fn no_multi_buffer(&self, zero_copy: bool) -> Option<NoMultiBuffer> {
         let ena = driver::Ena::of(self.driver.as_ref());
         let has = driver::has_frags(self.driver.as_ref(), self.xdp_features);
         // A driver that cannot be asked may well have them: an old kernel is the reason then.
-        let told = self.xdp_features.is_some() || ena.is_some();
-        let kernel = self.why_no_scatter_gather(zero_copy);
-        if has || (!told && kernel.is_some()) {
+        let reported = self.xdp_features.is_some() || ena.is_some();
+        let kernel = self.no_scatter_gather(zero_copy);
+        if has || (!reported && kernel.is_some()) {
             return kernel;
         }
         Some(match ena {
-            Some(driver::Ena::InBox) => "the in-box driver has no multi-buffer XDP".to_owned(),
-            Some(driver::Ena::OutOfTree(_)) => "multi-buffer XDP needs driver 2.14".to_owned(),
-            None => "the driver has no multi-buffer XDP".to_owned(),
+            Some(driver::Ena::InBox) => NoMultiBuffer::InBoxEna,
+            Some(driver::Ena::OutOfTree(_)) => NoMultiBuffer::EnaBefore2_14,
+            None => NoMultiBuffer::Driver,
         })
     }
 
     /// Why frames in several descriptors cannot be had, if so.
-    fn why_no_scatter_gather(&self, zero_copy: bool) -> Option<String> {
+    fn no_scatter_gather(&self, zero_copy: bool) -> Option<NoMultiBuffer> {
         if !self.since(SCATTER_GATHER_SINCE) {
-            return Some(format!("frames of several buffers need kernel 6.6, {}", self.kernel_name()));
+            return Some(NoMultiBuffer::Kernel { kernel: self.kernel });
         }
         // `xp_assign_dev`.
         let segments = self.xdp_features.and_then(|features| features.zero_copy_max_segments);
         (zero_copy && segments.is_none_or(|segments| segments < 2))
-            .then(|| format!("the zero-copy of {} takes frames of one buffer only", self.driver_name()))
+            .then(|| NoMultiBuffer::ZeroCopy { driver: self.known_driver() })
     }
 
     /// Why native mode would refuse the MTU, or lose frames.
-    fn too_large(&self, zero_copy: bool) -> Option<MtuTooLarge> {
-        let limit = self.single_buffer();
+    fn too_large(&self, zero_copy: bool) -> Option<Box<MtuTooLarge>> {
+        let single = self.single_buffer();
         let of_attach = self.attach_mtu();
-        let lossless = limit.lossless.min(ONE_CHUNK_MTU);
-        let over = |interface: &str, mtu, most, why| MtuTooLarge {
-            is_other_end: interface != self.interface,
-            interface: interface.to_owned(),
-            mtu,
-            most,
-            why,
-            lossless,
+        let too_large = |other_end: Option<&Peer>, mtu, most, limit, reason| {
+            Box::new(MtuTooLarge {
+                interface: self.interface.clone(),
+                other_end: other_end.map(|peer| peer.name.clone()),
+                mtu,
+                most,
+                limit,
+                reason,
+                lossless: single.lossless.min(ONE_CHUNK_MTU),
+            })
         };
-        if of_attach > limit.most {
-            let why = self.why_no_frags(zero_copy)?;
-            let name = self.peer.as_ref().map_or(self.interface.as_str(), |peer| peer.name.as_str());
-            let most = limit.most.min(ONE_CHUNK_MTU);
-            let takes = format!(
-                "the most {} takes with an XDP program of a single buffer; {why}",
-                self.driver_name()
-            );
-            return Some(over(name, of_attach, most, takes));
+        if of_attach > single.most {
+            let reason = self.no_multi_buffer(zero_copy)?;
+            let limit = MtuLimit::SingleBuffer { driver: self.known_driver() };
+            return Some(too_large(
+                self.peer.as_ref(),
+                of_attach,
+                single.most.min(ONE_CHUNK_MTU),
+                limit,
+                reason,
+            ));
         }
         if self.frame_mtu() > ONE_CHUNK_MTU {
-            let why = self.why_no_scatter_gather(zero_copy)?;
-            let fits = format!("the most whose frames fit one chunk of {LARGEST_CHUNK} bytes; {why}");
-            return Some(over(&self.interface, self.mtu, ONE_CHUNK_MTU, fits));
+            let reason = self.no_scatter_gather(zero_copy)?;
+            let limit = MtuLimit::Chunk { bytes: LARGEST_CHUNK };
+            return Some(too_large(None, self.mtu, ONE_CHUNK_MTU, limit, reason));
         }
         None
     }
 }
 
-/// No kernel has it.
-pub(super) const GENERIC_ZERO_COPY: &str =
-    "zero-copy needs native mode: leave `--mode generic` or `--bind zerocopy` out";
-
 /// Decides.
 pub(crate) fn layout(host: &Host, wanted: &Wanted<'_>) -> Result<Layout, Refusal> {
     let zero_copy = wanted.bind == BindMode::ZeroCopy;
     if zero_copy && wanted.mode == Mode::Generic {
-        return Err(Refusal::Options { says: GENERIC_ZERO_COPY.to_owned(), remedy: Remedy::CopyMode });
+        return Err(Refusal::Options(OptionsError::GenericZeroCopy));
     }
     if wanted.scatter_gather && !host.since(SCATTER_GATHER_SINCE) {
-        return Err(Refusal::Options {
-            says: format!("frames in several descriptors need kernel 6.6 or later, {}", host.kernel_name()),
-            remedy: Remedy::NoScatterGather,
-        });
+        return Err(Refusal::Options(OptionsError::ScatterGather { kernel: host.kernel }));
     }
     let mut obstacles = Vec::new();
     let mut excluded = false;
@@ -309,7 +244,7 @@ pub(crate) fn layout(host: &Host, wanted: &Wanted<'_>) -> Result<Layout, Refusal
                 if wanted.mode == Mode::Native || (zero_copy && wanted.mode == Mode::Auto) {
                     return Err(Refusal::Mtu(mtu.clone()));
                 }
-                obstacles.push(Advice { says: mtu.to_string(), remedy: Some(mtu.remedy()) });
+                obstacles.push(Obstacle::Mtu(mtu.clone()));
             }
             obstacles.extend(obstacles::of_driver(host));
         }
@@ -331,46 +266,27 @@ pub(crate) fn layout(host: &Host, wanted: &Wanted<'_>) -> Result<Layout, Refusal
         return Err(Refusal::NoSuchQueue { queue, queues: rx_queues });
     }
 
-    let has_frags = host.why_no_frags(zero_copy).is_none();
+    let has_frags = host.no_multi_buffer(zero_copy).is_none();
     let frags = may_be_native
         && has_frags
         && (wanted.scatter_gather || host.attach_mtu() > host.single_buffer().most);
     let fits_one_chunk = host.frame_mtu() <= ONE_CHUNK_MTU;
-    let scatter_gather = wanted.scatter_gather
-        || frags
-        || (!fits_one_chunk && host.why_no_scatter_gather(zero_copy).is_none());
+    let scatter_gather =
+        wanted.scatter_gather || frags || (!fits_one_chunk && host.no_scatter_gather(zero_copy).is_none());
     let mut warnings = Vec::new();
     let least = chunk_for(host, zero_copy, frags);
     let chunk_size = wanted.chunk_size.unwrap_or(least);
     if !scatter_gather && (!fits_one_chunk || (chunk_size < least && !zero_copy)) {
-        let remedy = (!fits_one_chunk).then(|| Remedy::Mtu {
-            interface: host.interface.clone(),
-            mtu: host.single_buffer().lossless.min(ONE_CHUNK_MTU),
-        });
-        let lacks = if fits_one_chunk {
-            String::new()
-        } else {
-            host.why_no_scatter_gather(zero_copy).map(|why| format!("; {why}")).unwrap_or_default()
-        };
-        warnings.push(Advice {
-            says: format!(
-                "MTU {}, but frames over {} bytes do not fit a chunk of {chunk_size}: they will be counted \
-                as oversize and lost{lacks}",
-                host.mtu,
-                chunk_size - HEADROOM
-            ),
-            remedy,
+        let too_large = (!fits_one_chunk).then_some(());
+        warnings.push(Warning::Oversize {
+            mtu: host.mtu,
+            chunk_size,
+            reason: too_large.and_then(|()| host.no_scatter_gather(zero_copy)),
+            lossless: too_large.map(|()| host.single_buffer().lossless.min(ONE_CHUNK_MTU)),
         });
     }
     if zero_copy && chunk_size < least {
-        warnings.push(Advice {
-            says: format!(
-                "drivers such as igb use whole KiB of a chunk: of {chunk_size} bytes, {HEADROOM} of them \
-                headroom, {}; frames that are larger are cut; chunks of {least} bytes are safe",
-                (chunk_size - HEADROOM) / 1024 * 1024
-            ),
-            remedy: None,
-        });
+        warnings.push(Warning::WholeKib { chunk_size, safe: least });
     }
     Ok(Layout {
         modes,

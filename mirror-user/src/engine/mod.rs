@@ -6,10 +6,12 @@
 //! unwinding included, leaves the interface as it was: the program is held by a bpf_link that goes with its
 //! descriptor.
 
-pub(crate) mod advice;
 mod assemble;
 mod attach;
 mod builder;
+mod cause;
+mod command;
+pub(crate) mod diagnose;
 mod error;
 mod event;
 mod interface;
@@ -22,16 +24,22 @@ mod ports;
 mod queues;
 mod running;
 mod threads;
+mod warning;
 mod worker;
 
 use std::sync::Arc;
 
 pub use builder::EngineBuilder;
-pub use error::EngineError;
+pub use cause::{AttachCause, MtuLimit, MtuTooLarge, NoMultiBuffer, Obstacle, SocketCause};
+pub use command::HostCommand;
+pub use error::{EngineError, OptionsError, WorkerStep};
 pub use event::Event;
 pub use options::{BindMode, Destination, Mode, OnInterfaceLost, Queues, ThreadHook, Wait};
 pub use plan::{InterfacePlan, Plan, QueuePlan};
 pub use running::{Running, Stopper};
+pub use warning::Warning;
+
+pub use crate::{xdp::ProgramSetupError, xsk::SocketError};
 
 use crate::sink::SinkFactory;
 use options::Options;

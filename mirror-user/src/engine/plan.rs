@@ -3,12 +3,11 @@
 use nix::{sched::sched_getaffinity, unistd::Pid};
 
 use super::{
-    BindMode, EngineError, Mode, Queues, Wait,
-    layout::{Advice, Host, LINK_OVERHEAD, Layout, Refusal, Wanted, layout},
+    BindMode, EngineError, Mode, Obstacle, OptionsError, Queues, Wait, Warning,
+    layout::{Host, LINK_OVERHEAD, Layout, Refusal, Wanted, layout},
     options::Options,
 };
 use crate::{
-    escape::shell,
     host::{
         interface::Interface,
         kernel::{self, KernelVersion},
@@ -62,11 +61,11 @@ pub struct InterfacePlan {
     /// Chunks of each queue's UMEM.
     pub chunks: u32,
     /// What is not as good as it could be.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
     /// What the decision was made by.
     pub(super) host: Host,
-    /// What is known to stand in the way of native mode.
-    pub(super) obstacles: Vec<Advice>,
+    /// What is known to keep the driver from native mode.
+    pub(super) obstacles: Vec<Obstacle>,
 }
 
 /// A queue and the CPU of its worker.
@@ -123,13 +122,7 @@ pub(super) fn make(options: &Options) -> Result<Plan, EngineError> {
     for name in &options.interfaces {
         let interface = Interface::named(name)?;
         if let Some(hook) = interface.xdp_hook()? {
-            let holder = format!(
-                "{:?} mode, id {}{}",
-                hook.mode,
-                hook.program,
-                hook.name.map(|name| format!(", {name}")).unwrap_or_default()
-            );
-            return Err(EngineError::HookHeld { interface: name.clone(), holder });
+            return Err(EngineError::HookHeld { interface: name.clone(), hook });
         }
         let rx_queues = interface.rx_queues()?;
         let mut plan = one(options, interface, rx_queues, kernel)?;
@@ -138,10 +131,7 @@ pub(super) fn make(options: &Options) -> Result<Plan, EngineError> {
             workers += 1;
         }
         if workers > available && options.wait != Wait::Poll {
-            plan.warnings.push(format!(
-                "{name}: {workers} workers that never sleep share {available} CPUs and starve each other; \
-                wait by polling, or read fewer queues"
-            ));
+            plan.warnings.push(Warning::BusyWorkers { workers, cpus: available });
         }
         plans.push(plan);
     }
@@ -214,14 +204,8 @@ pub(super) fn host(interface: &Interface, rx_queues: u32, kernel: KernelVersion)
 
 fn refused(interface: &str, refusal: Refusal) -> EngineError {
     match refusal {
-        Refusal::Mtu(mtu) => EngineError::Mtu {
-            interface: interface.to_owned(),
-            mtu: mtu.mtu,
-            most: mtu.most,
-            reason: mtu.to_string(),
-            remedy: mtu.remedy().to_string(),
-        },
-        Refusal::Options { says, .. } => EngineError::Options(says),
+        Refusal::Mtu(mtu) => EngineError::Mtu(mtu),
+        Refusal::Options(error) => EngineError::Options(error),
         Refusal::NoSuchQueue { queue, queues } => {
             EngineError::NoSuchQueue { interface: interface.to_owned(), queue, queues }
         }
@@ -229,68 +213,38 @@ fn refused(interface: &str, refusal: Refusal) -> EngineError {
 }
 
 /// What the run will be like that nobody asked for.
-fn warnings(interface: &Interface, mode: Mode, layout: &Layout) -> Vec<String> {
-    let name = &interface.name;
+fn warnings(interface: &Interface, mode: Mode, layout: &Layout) -> Vec<Warning> {
     let mut warnings = Vec::new();
-    let mut warn = |says: &str, remedy: Option<String>| {
-        let remedy = remedy.map(|remedy| format!("; run `{remedy}`")).unwrap_or_default();
-        warnings.push(format!("{name}: {says}{remedy}"));
-    };
-    let remedy = |advice: &Advice| advice.remedy.as_ref().map(ToString::to_string);
     if mode == Mode::Auto && layout.modes == [Mode::Generic] {
-        for obstacle in &layout.obstacles {
-            let says = format!("generic mode, several times slower than native: {}", obstacle.says);
-            warn(&says, remedy(obstacle));
-        }
+        warnings.extend(layout.obstacles.iter().cloned().map(Warning::Generic));
     }
-    for advice in &layout.warnings {
-        warn(&advice.says, remedy(advice));
-    }
+    warnings.extend(layout.warnings.iter().cloned());
     if !interface.up {
-        let up = format!("ip link set dev {} up", shell(name));
-        warn("the interface is down; ingest begins when it is up", Some(up));
+        warnings.push(Warning::Down);
     } else if !interface.carrier {
-        warn(
-            "the interface is up, but has no carrier: see the other end, or wait for a driver that resets \
-            its link when an XDP program comes or goes, as igb does for 2 s; ingest begins when \
-            the carrier is there",
-            None,
-        );
+        warnings.push(Warning::NoCarrier);
     }
     warnings
 }
 
 fn check_capabilities() -> Result<(), EngineError> {
     let held = Capabilities::effective()?;
-    let has = |capability| held.has(capability) || held.has(Capability::SysAdmin);
-    let mut missing = Vec::new();
-    for (capability, name) in [(Capability::Bpf, "CAP_BPF"), (Capability::Perfmon, "CAP_PERFMON")] {
-        if !has(capability) {
-            missing.push(name);
-        }
-    }
-    for (capability, name) in [(Capability::NetAdmin, "CAP_NET_ADMIN"), (Capability::NetRaw, "CAP_NET_RAW")] {
-        if !held.has(capability) {
-            missing.push(name);
-        }
-    }
-    if missing.is_empty() { Ok(()) } else { Err(EngineError::Capabilities { missing: missing.join(", ") }) }
+    let mut missing: Vec<_> = [Capability::Bpf, Capability::Perfmon]
+        .into_iter()
+        .filter(|one| !held.has(*one) && !held.has(Capability::SysAdmin))
+        .collect();
+    missing.extend([Capability::NetAdmin, Capability::NetRaw].into_iter().filter(|one| !held.has(*one)));
+    if missing.is_empty() { Ok(()) } else { Err(EngineError::Capabilities { missing }) }
 }
 
 /// The CPUs asked for, or all the process may use, from the last one down.
 fn choose_cpus(wanted: &[usize]) -> Result<Vec<usize>, EngineError> {
-    let failed = |source: nix::errno::Errno| EngineError::Thread {
-        what: "the CPUs this process may use".to_owned(),
-        source: source.into(),
-    };
+    let failed = |errno: nix::errno::Errno| EngineError::Cpus(errno.into());
     let allowed = sched_getaffinity(Pid::from_raw(0)).map_err(failed)?;
     let allowed: Vec<usize> =
         (0..nix::sched::CpuSet::count()).rev().filter(|cpu| allowed.is_set(*cpu).unwrap_or(false)).collect();
-    if let Some(cpu) = wanted.iter().find(|cpu| !allowed.contains(cpu)) {
-        let allowed = allowed.iter().rev().map(ToString::to_string).collect::<Vec<_>>().join(",");
-        return Err(EngineError::Options(format!(
-            "CPU {cpu} is not one this process may use; it may use {allowed}"
-        )));
+    if let Some(&cpu) = wanted.iter().find(|cpu| !allowed.contains(cpu)) {
+        return Err(OptionsError::Cpu { cpu, allowed: allowed.into_iter().rev().collect() }.into());
     }
     Ok(if wanted.is_empty() { allowed } else { wanted.to_vec() })
 }

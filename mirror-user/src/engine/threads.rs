@@ -47,7 +47,7 @@ impl Watcher {
         let over = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&over);
         let (ready, is_ready) = crossbeam_channel::bounded(1);
-        let failed = |source| EngineError::Thread { what: format!("thread {name}"), source };
+        let failed = |source| EngineError::Thread { name: name.to_owned(), source };
         let thread = thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {

@@ -13,11 +13,7 @@ use aya::{
 };
 use mirror_ebpf::discard::PROGRAM;
 
-use super::{
-    HostError,
-    limits::{self, shortage},
-};
-use crate::error::with_causes;
+use super::{HostError, limits::shortage};
 
 /// In force while it lives, and with the process however that ends where the kernel has links for tc (6.6).
 /// Before, a process that is killed leaves its filter on a device that stays; [`clear`](Self::clear) takes it
@@ -30,22 +26,7 @@ const PLACE: NlOptions = NlOptions { priority: 1, handle: TcHandle::new(0, 1), c
 impl Discard {
     /// Puts the program on an interface, before what else is there. CAP_BPF and CAP_NET_ADMIN.
     pub(super) fn on(interface: &str) -> Result<Self, HostError> {
-        attach(interface).map_err(|error| {
-            let cause = with_causes(&*error);
-            let remedy = match errno(&*error) {
-                Some(libc::EPERM | libc::EACCES) => {
-                    "run it as root, or with CAP_BPF beside CAP_NET_ADMIN; or accept that with `,to-host`"
-                }
-                Some(libc::ENOENT | libc::EOPNOTSUPP) => {
-                    "run `modprobe -a sch_ingress cls_bpf`; or accept that with `,to-host`"
-                }
-                Some(number @ (libc::EMFILE | libc::ENFILE | libc::ENOMEM)) => {
-                    limits::remedy(number).unwrap_or_default()
-                }
-                _ => "accept that with `,to-host`, or forward in another way",
-            };
-            HostError::Discard { name: interface.to_owned(), cause: format!("{cause}; {remedy}") }
-        })
+        attach(interface).map_err(|source| HostError::Discard { name: interface.to_owned(), source })
     }
 
     /// Takes off what a killed process left on a device that stays.
@@ -57,7 +38,7 @@ impl Discard {
     }
 }
 
-fn attach(interface: &str) -> Result<Discard, Box<dyn std::error::Error>> {
+fn attach(interface: &str) -> Result<Discard, Box<dyn std::error::Error + Send + Sync>> {
     let mut ebpf = Ebpf::load(mirror_ebpf::DISCARD_OBJECT)?;
     let program = ebpf.program_mut(PROGRAM).ok_or("the eBPF object has no program of that name")?;
     let program: &mut SchedClassifier = program.try_into()?;
@@ -81,10 +62,4 @@ fn attach_filter(interface: &str, program: &mut SchedClassifier) -> Result<(), P
     let _ = qdisc_add_clsact(interface);
     Discard::clear(interface)?;
     program.attach_with_options(interface, TcAttachType::Ingress, TcAttachOptions::Netlink(PLACE)).map(drop)
-}
-
-/// The errno at the bottom of an error.
-fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
-    let own = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
-    own.or_else(|| error.source().and_then(errno))
 }

@@ -95,8 +95,7 @@ impl Interface {
         if let Some(interface) = found {
             return Ok(interface);
         }
-        let there: Vec<_> = interfaces()?.into_iter().map(|interface| interface.name).collect();
-        let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
+        let there = interfaces()?.into_iter().map(|interface| interface.name).collect();
         Err(HostError::NoSuchInterface { name: name.to_owned(), there })
     }
 

@@ -150,29 +150,6 @@ pub(crate) fn shortage() -> Option<io::Error> {
     }
 }
 
-/// What to do about a resource that ran out, by its errno, wherever that came from; `None` where it is none
-/// of these.
-#[must_use]
-pub fn remedy(errno: i32) -> Option<&'static str> {
-    match errno {
-        libc::EMFILE => {
-            Some("raise the limit of open files: `ulimit -n 1024`, in a unit file `LimitNOFILE=1024`")
-        }
-        libc::ENFILE => {
-            Some("the host has no more files: end what holds them, or raise `sysctl fs.file-max`")
-        }
-        libc::ENOMEM => Some(
-            "no memory: raise what limits it (`ulimit -v`, `ulimit -l`; in a unit file `MemoryMax=`, \
-            `LimitAS=`, `LimitMEMLOCK=`), or read fewer queues",
-        ),
-        libc::EAGAIN => Some(
-            "no more threads: raise the limit (`ulimit -u`; in a unit file `LimitNPROC=`, `TasksMax=`), or \
-            read fewer queues",
-        ),
-        _ => None,
-    }
-}
-
 /// Huge pages of 2 MiB, the size a UMEM is mapped with where there are any.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[non_exhaustive]

@@ -33,12 +33,12 @@ pub use ethtool::{Channels, DriverInfo, Rings, Rss};
 #[non_exhaustive]
 pub enum HostError {
     /// No interface of that name in this network namespace.
-    #[error("{name}: no such interface; there are {there}; `mirror -D` lists them")]
+    #[error("{name}: no such interface; there are {}", none_or(.there))]
     NoSuchInterface {
         /// The name asked for.
         name: String,
-        /// The names there are, separated by commas.
-        there: String,
+        /// The names there are.
+        there: Vec<String>,
     },
     /// A netlink request was refused or its answer could not be read.
     #[error("cannot {what} over netlink: {source}")]
@@ -59,22 +59,23 @@ pub enum HostError {
         source: io::Error,
     },
     /// A TAP device could not be made.
-    #[error("{name}: cannot make a TAP device: {source}{remedy}")]
+    #[error("{name}: cannot make a TAP device: {source}")]
     Tap {
         /// Its name.
         name: String,
         /// Why not.
         source: io::Error,
-        /// What to do about it, where that is known.
-        remedy: &'static str,
     },
     /// What a device carries could not be kept from the host's own network stack.
-    #[error("{name}: the host itself would receive what is forwarded there, and may answer it: {cause}")]
+    #[error(
+        "{name}: the host itself would receive what is forwarded there, and may answer it: {}",
+        crate::error::with_causes(&**.source)
+    )]
     Discard {
         /// The device's name.
         name: String,
-        /// Why not, and what to do about it.
-        cause: String,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A file of procfs or sysfs could not be read.
     #[error("cannot read {}: {source}", crate::escape::path(path))]
@@ -85,10 +86,7 @@ pub enum HostError {
         source: io::Error,
     },
     /// A file of sysfs could not be written.
-    #[error(
-        "cannot write {value} to {}: {source}; root in the host's own namespace may",
-        crate::escape::path(path)
-    )]
+    #[error("cannot write {value} to {}: {source}", crate::escape::path(path))]
     Write {
         /// The file.
         path: PathBuf,
@@ -98,10 +96,7 @@ pub enum HostError {
         source: io::Error,
     },
     /// Another run has changed the interface's settings, and will restore them.
-    #[error(
-        "{interface}: another run of mirror (process {pid}) busy-polls it and has changed its settings; stop \
-        that run first"
-    )]
+    #[error("{interface}: another run of mirror (process {pid}) busy-polls it and has changed its settings")]
     SettingsHeld {
         /// The interface.
         interface: String,
@@ -125,6 +120,10 @@ pub enum HostError {
         /// The interface looked for.
         interface: String,
     },
+}
+
+fn none_or(names: &[String]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
 /// Reads a small text file of procfs or sysfs, without the newline at its end.

@@ -57,18 +57,9 @@ impl Tap {
     /// [`HostError::Discard`]: what it carries would reach the host.
     pub fn open(name: &str, options: TapOptions) -> Result<Self, HostError> {
         let TapOptions { mtu, persist, to_host } = options;
-        let failed = |source: io::Error| {
-            let source = shortage().unwrap_or(source);
-            let remedy = match source.raw_os_error() {
-                Some(libc::EINVAL) => {
-                    "; the name is taken by an interface that is no TAP, or is none: choose another"
-                }
-                Some(libc::EBUSY) => "; another process has it: stop that, or choose another name",
-                Some(libc::EPERM | libc::EACCES) => "; run it as root",
-                Some(libc::ENOENT | libc::ENODEV) => "; /dev/net/tun is missing: run `modprobe tun`",
-                _ => "",
-            };
-            HostError::Tap { name: name.to_owned(), source, remedy }
+        let failed = |source: io::Error| HostError::Tap {
+            name: name.to_owned(),
+            source: shortage().unwrap_or(source),
         };
         if name.is_empty() || name.len() >= libc::IFNAMSIZ {
             return Err(failed(io::Error::from_raw_os_error(libc::EINVAL)));

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    error::Error,
     io,
     net::{Ipv4Addr, Ipv6Addr},
     os::fd::AsRawFd,
@@ -48,24 +49,65 @@ pub(crate) struct Settings<'a> {
 
 /// Why the kernel half could not be set up.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ProgramSetupError {
-    #[error("the eBPF object does not load: {}", with_causes(.0))]
-    Load(#[source] EbpfError),
-    #[error("the kernel refuses the XDP program: {}", with_causes(.0))]
-    Verify(#[source] ProgramError),
-    #[error("eBPF map {name}: {}", with_causes(.source))]
-    Map { name: &'static str, source: MapError },
+#[non_exhaustive]
+pub enum ProgramSetupError {
+    /// The object could not be loaded.
+    #[error("the eBPF object does not load: {}", with_causes(&**.source))]
+    Load {
+        /// What the loader said.
+        source: Cause,
+    },
+    /// The kernel refused the program.
+    #[error("the kernel refuses the XDP program: {}", with_causes(&**.source))]
+    Verify {
+        /// What the kernel said.
+        source: Cause,
+    },
+    /// A map could not be made, read or filled.
+    #[error("eBPF map {name}: {}", with_causes(&**.source))]
+    Map {
+        /// The map's name.
+        name: &'static str,
+        /// What the kernel said.
+        source: Cause,
+    },
+    /// The object lacks a part.
     #[error("the eBPF object has no {kind} {name}")]
-    Missing { kind: &'static str, name: &'static str },
+    Missing {
+        /// Program or map.
+        kind: &'static str,
+        /// Its name.
+        name: &'static str,
+    },
+    /// The kernel refused to attach the program.
     #[error("attach: {0}")]
     Attach(#[source] io::Error),
+    /// The kernel has no bpf_link for XDP.
     #[error(
         "the kernel has no bpf_link for XDP (needs 5.9): the program would stay attached after a crash, so \
         it is not"
     )]
     NoLink,
+    /// The kernel's tracepoint does not name the map.
     #[error("the kernel's tracepoint xdp_redirect_err does not name the map (needs 5.13)")]
     NoMapId,
+}
+
+/// What is below an error of the eBPF loader.
+type Cause = Box<dyn Error + Send + Sync>;
+
+impl ProgramSetupError {
+    fn load(source: EbpfError) -> Self {
+        Self::Load { source: source.into() }
+    }
+
+    fn verify(source: ProgramError) -> Self {
+        Self::Verify { source: source.into() }
+    }
+
+    fn map(name: &'static str) -> impl Fn(MapError) -> Self {
+        move |source| Self::Map { name, source: source.into() }
+    }
 }
 
 /// `BPF_LINK_TYPE_XDP`, kernel commit aa8d3a716b59.
@@ -113,9 +155,9 @@ impl Program {
             .override_global(abi::SETTING_FLAGS, &flags, true)
             .map_max_entries(abi::MAP_XSKS, settings.queues)
             .load(mirror_ebpf::MIRROR_OBJECT)
-            .map_err(ProgramSetupError::Load)?;
+            .map_err(ProgramSetupError::load)?;
         let entry = if settings.frags { abi::PROGRAM_FRAGS } else { abi::PROGRAM };
-        xdp(&mut ebpf, entry)?.load().map_err(ProgramSetupError::Verify)?;
+        xdp(&mut ebpf, entry)?.load().map_err(ProgramSetupError::verify)?;
         // Maps are taken out of the object only now: the program's load refers to them.
         fill_vnis(&mut ebpf, settings.allow)?;
         fill_sources(&mut ebpf, settings.allow)?;
@@ -142,9 +184,7 @@ impl Program {
 
     /// Puts a socket on a queue's place: from now on its frames are redirected.
     pub(crate) fn set_socket(&mut self, queue: u32, socket: impl AsRawFd) -> Result<(), ProgramSetupError> {
-        self.xsks
-            .set(queue, socket, 0)
-            .map_err(|source| ProgramSetupError::Map { name: abi::MAP_XSKS, source })
+        self.xsks.set(queue, socket, 0).map_err(ProgramSetupError::map(abi::MAP_XSKS))
     }
 
     /// What frames must be addressed to, with [`Settings::own`].
@@ -165,14 +205,14 @@ impl Program {
             ProgramError::XdpError(XdpError::NetlinkError(_)) => {
                 ProgramSetupError::Attach(io::Error::from_raw_os_error(libc::EINVAL))
             }
-            error => ProgramSetupError::Verify(error),
+            error => ProgramSetupError::verify(error),
         })?;
-        let link = program.take_link(id).map_err(ProgramSetupError::Verify)?;
+        let link = program.take_link(id).map_err(ProgramSetupError::verify)?;
         let Ok(link) = FdLink::try_from(link) else {
             // aya fell back to netlink, whose attachment outlives us, and the conversion has forgotten it.
             // Attaching the same program once more gives back a handle by which it can be detached.
             if let Ok(again) = program.attach_to_if_index(ifindex, mode) {
-                program.detach(again).map_err(ProgramSetupError::Verify)?;
+                program.detach(again).map_err(ProgramSetupError::verify)?;
             }
             return Err(ProgramSetupError::NoLink);
         };
@@ -194,17 +234,14 @@ impl Program {
 
     /// What the program has counted so far, over all CPUs.
     pub(crate) fn report(&self) -> Result<XdpReport, ProgramSetupError> {
-        let values = self
-            .counters
-            .get(&0, 0)
-            .map_err(|source| ProgramSetupError::Map { name: abi::MAP_COUNTERS, source })?;
+        let values = self.counters.get(&0, 0).map_err(ProgramSetupError::map(abi::MAP_COUNTERS))?;
         let of = |counter: Counter| values.iter().map(|cpu| cpu[counter as usize]).sum();
         let redirect_failed = self
             .redirect_failed
             .as_ref()
             .map(|map| map.get(&0, 0).map(|values: PerCpuValues<u64>| values.iter().sum()))
             .transpose()
-            .map_err(|source| ProgramSetupError::Map { name: abi::MAP_REDIRECT_FAILED, source })?;
+            .map_err(ProgramSetupError::map(abi::MAP_REDIRECT_FAILED))?;
         Ok(XdpReport {
             seen: of(Counter::Seen),
             redirected: of(Counter::Redirected),
@@ -247,7 +284,7 @@ impl OwnAddresses {
             );
         }
         let own = abi::own(addresses.mac.unwrap_or_default(), v4.first().copied(), !v6.is_empty());
-        let failed = |name| move |source| ProgramSetupError::Map { name, source };
+        let failed = ProgramSetupError::map;
         replace(&mut self.v4, &v4, || self.own.set(0, own, 0)).map_err(failed(abi::MAP_ADDRESSES_V4))?;
         replace(&mut self.v6, &v6, || Ok(())).map_err(failed(abi::MAP_ADDRESSES_V6))
     }
@@ -271,7 +308,7 @@ fn xdp<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, Progra
     ebpf.program_mut(name)
         .ok_or(ProgramSetupError::Missing { kind: "program", name })?
         .try_into()
-        .map_err(ProgramSetupError::Verify)
+        .map_err(ProgramSetupError::verify)
 }
 
 fn take<M: TryFrom<Map, Error = MapError>>(
@@ -279,17 +316,13 @@ fn take<M: TryFrom<Map, Error = MapError>>(
     name: &'static str,
 ) -> Result<M, ProgramSetupError> {
     let map = ebpf.take_map(name).ok_or(ProgramSetupError::Missing { kind: "map", name })?;
-    M::try_from(map).map_err(|source| ProgramSetupError::Map { name, source })
+    M::try_from(map).map_err(ProgramSetupError::map(name))
 }
 
 fn fill_vnis(ebpf: &mut Ebpf, allow: &Allow) -> Result<(), ProgramSetupError> {
     let name = abi::MAP_VNIS;
     let mut vnis: HashMap<MapData, u32, u8> = take(ebpf, name)?;
-    allow
-        .vni_list()
-        .iter()
-        .try_for_each(|vni| vnis.insert(vni, 1, 0))
-        .map_err(|source| ProgramSetupError::Map { name, source })
+    allow.vni_list().iter().try_for_each(|vni| vnis.insert(vni, 1, 0)).map_err(ProgramSetupError::map(name))
 }
 
 fn fill_sources(ebpf: &mut Ebpf, allow: &Allow) -> Result<(), ProgramSetupError> {
@@ -306,7 +339,7 @@ fn fill_sources(ebpf: &mut Ebpf, allow: &Allow) -> Result<(), ProgramSetupError>
                 (abi::MAP_SOURCES_V6, v6.insert(&key, 1, 0))
             }
         };
-        inserted.map_err(|source| ProgramSetupError::Map { name, source })?;
+        inserted.map_err(ProgramSetupError::map(name))?;
     }
     Ok(())
 }
@@ -320,12 +353,12 @@ fn watch_redirects(ebpf: &mut Ebpf) -> Result<PerCpuArray<MapData, u64>, Program
     let Some(Map::XskMap(xsks)) = ebpf.map(name) else {
         return Err(ProgramSetupError::Missing { kind: "map", name });
     };
-    let id = xsks.info().map_err(|source| ProgramSetupError::Map { name, source })?.id();
-    tracepoint(ebpf)?.load().map_err(ProgramSetupError::Verify)?;
+    let id = xsks.info().map_err(ProgramSetupError::map(name))?.id();
+    tracepoint(ebpf)?.load().map_err(ProgramSetupError::verify)?;
     let name = abi::MAP_XSKS_ID;
     let mut place: Array<MapData, u32> = take(ebpf, name)?;
-    place.set(0, id, 0).map_err(|source| ProgramSetupError::Map { name, source })?;
-    tracepoint(ebpf)?.attach(abi::TRACEPOINT_REDIRECT_ERR).map_err(ProgramSetupError::Verify)?;
+    place.set(0, id, 0).map_err(ProgramSetupError::map(name))?;
+    tracepoint(ebpf)?.attach(abi::TRACEPOINT_REDIRECT_ERR).map_err(ProgramSetupError::verify)?;
     take(ebpf, abi::MAP_REDIRECT_FAILED)
 }
 
@@ -334,5 +367,5 @@ fn tracepoint(ebpf: &mut Ebpf) -> Result<&mut RawTracePoint, ProgramSetupError> 
     ebpf.program_mut(name)
         .ok_or(ProgramSetupError::Missing { kind: "program", name })?
         .try_into()
-        .map_err(ProgramSetupError::Verify)
+        .map_err(ProgramSetupError::verify)
 }

@@ -24,7 +24,7 @@ use rustix::{
 };
 
 use super::{
-    XskError,
+    SocketError,
     ring::{CompletionRing, FillRing, Memory, RxRing, TxRing},
     umem::Umem,
 };
@@ -48,9 +48,9 @@ pub(super) struct Unbound {
 
 impl Unbound {
     /// Makes a socket for this UMEM, with so many descriptors in the rings that every UMEM has.
-    pub(super) fn new(umem: &Umem, fill: u32, completion: u32) -> Result<Self, XskError> {
+    pub(super) fn new(umem: &Umem, fill: u32, completion: u32) -> Result<Self, SocketError> {
         let socket = socket_with(AddressFamily::XDP, SocketType::RAW, SocketFlags::CLOEXEC, None)
-            .map_err(|source| XskError::Socket(source.into()))?;
+            .map_err(|source| SocketError::Socket(source.into()))?;
         umem.register(&socket)?;
         let sized = |result: Result<(), Errno>| result.map_err(|source| failed(source.into()));
         sized(set_xdp_umem_fill_ring_size(&socket, fill))?;
@@ -63,14 +63,14 @@ impl Unbound {
     }
 
     /// Adds the ring that frames come by.
-    pub(super) fn rx_ring(&self, descriptors: u32) -> Result<RxRing, XskError> {
+    pub(super) fn rx_ring(&self, descriptors: u32) -> Result<RxRing, SocketError> {
         set_xdp_rx_ring_size(&self.socket, descriptors).map_err(|source| failed(source.into()))?;
         let offset = u64::try_from(libc::XDP_PGOFF_RX_RING).unwrap_or_default();
         Memory::map(&self.socket, descriptors, &self.offsets.rx, offset).map(RxRing::new).map_err(failed)
     }
 
     /// Adds the ring that frames go by.
-    pub(super) fn tx_ring(&self, descriptors: u32) -> Result<TxRing, XskError> {
+    pub(super) fn tx_ring(&self, descriptors: u32) -> Result<TxRing, SocketError> {
         set_xdp_tx_ring_size(&self.socket, descriptors).map_err(|source| failed(source.into()))?;
         let offset = u64::try_from(libc::XDP_PGOFF_TX_RING).unwrap_or_default();
         Memory::map(&self.socket, descriptors, &self.offsets.tx, offset).map(TxRing::new).map_err(failed)
@@ -82,7 +82,7 @@ impl Unbound {
         ifindex: u32,
         queue: u32,
         flags: SocketAddrXdpFlags,
-    ) -> Result<(OwnedFd, FillRing, CompletionRing), XskError> {
+    ) -> Result<(OwnedFd, FillRing, CompletionRing), SocketError> {
         let Self { socket, fill, completion, .. } = self;
         let address = SocketAddrXdp::new(flags, ifindex, queue);
         let deadline = Instant::now() + BIND_PATIENCE;
@@ -90,12 +90,12 @@ impl Unbound {
             match rustix::net::bind(socket.as_fd(), &address) {
                 Ok(()) => return Ok((socket, fill, completion)),
                 Err(Errno::BUSY) if Instant::now() < deadline => thread::sleep(BIND_PAUSE),
-                Err(source) => return Err(XskError::Bind(source.into())),
+                Err(source) => return Err(SocketError::Bind(source.into())),
             }
         }
     }
 }
 
-fn failed(source: io::Error) -> XskError {
-    XskError::Rings(source)
+fn failed(source: io::Error) -> SocketError {
+    SocketError::Rings(source)
 }

@@ -52,17 +52,31 @@ pub(crate) struct Config {
     pub(crate) huge_pages: HugePages,
 }
 
-/// Why a socket could not be set up.
+/// Why an AF_XDP socket could not be set up: which step the kernel refused. Minimum kernel version: 4.18, with
+/// `need_wakeup` 5.4.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum XskError {
+#[non_exhaustive]
+pub enum SocketError {
+    /// socket(2).
     #[error("AF_XDP socket: {0}")]
     Socket(#[source] io::Error),
+    /// The memory for frames, or its registration (`XDP_UMEM_REG`).
     #[error("UMEM of {bytes} bytes: {source}")]
-    Umem { bytes: u64, source: io::Error },
+    Umem {
+        /// Its size.
+        bytes: u64,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The sizes of the rings, or their mappings.
     #[error("rings: {0}")]
     Rings(#[source] io::Error),
+    /// bind(2).
     #[error("bind: {0}")]
     Bind(#[source] io::Error),
+    /// `SO_PREFER_BUSY_POLL` and its budget. Minimum kernel version: 5.11.
+    #[error("busy polling: {0}")]
+    BusyPoll(#[source] io::Error),
 }
 
 /// The kernel's own account of a socket (`XDP_STATISTICS`).
@@ -93,7 +107,7 @@ impl Socket {
     /// node.
     ///
     /// Nothing is received before the socket is in an XSKMAP.
-    pub(crate) fn open(ifindex: u32, queue: u32, config: &Config) -> Result<Self, XskError> {
+    pub(crate) fn open(ifindex: u32, queue: u32, config: &Config) -> Result<Self, SocketError> {
         let Config { rx_ring, chunks, chunk_size, bind, scatter_gather, huge_pages } = *config;
         let chunks = Chunks { count: chunks, size: chunk_size, headroom: FRAME_HEADROOM };
         let umem = Umem::allocate(chunks, huge_pages)?;

@@ -11,7 +11,7 @@ use std::{
 use rustix::net::{SendFlags, send, sockopt::xdp_statistics, xdp::SocketAddrXdpFlags};
 
 use super::{
-    XskError,
+    SocketError,
     bind::{UNUSED_RING, Unbound},
     ring::{CompletionRing, FillRing, TxRing},
     umem::{Chunks, HugePages, Umem},
@@ -71,12 +71,12 @@ impl Transmitter {
     /// Takes the memory and binds to a queue of an interface. Frames of more than 4096 bytes go in several
     /// descriptors, for which kernel 6.6 is needed; before it they are refused, see
     /// [`max_frame`](Self::max_frame).
-    pub(crate) fn open(ifindex: u32, queue: u32, longest: usize) -> Result<Self, XskError> {
+    pub(crate) fn open(ifindex: u32, queue: u32, longest: usize) -> Result<Self, SocketError> {
         let in_one = CHUNK as usize;
         if longest > in_one {
             match Self::bound(ifindex, queue, SocketAddrXdpFlags::XDP_USE_SG, MOST_DESCRIPTORS * in_one) {
                 // The flag is not known to the kernel.
-                Err(XskError::Bind(cause)) if cause.raw_os_error() == Some(libc::EINVAL) => {}
+                Err(SocketError::Bind(cause)) if cause.raw_os_error() == Some(libc::EINVAL) => {}
                 opened => return opened,
             }
         }
@@ -88,7 +88,7 @@ impl Transmitter {
         queue: u32,
         flags: SocketAddrXdpFlags,
         max_frame: usize,
-    ) -> Result<Self, XskError> {
+    ) -> Result<Self, SocketError> {
         let chunks = Chunks { count: CHUNKS, size: CHUNK, headroom: 0 };
         let umem = Umem::allocate(chunks, HugePages::Never)?;
         let unbound = Unbound::new(&umem, UNUSED_RING, CHUNKS)?;

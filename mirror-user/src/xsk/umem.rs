@@ -15,7 +15,7 @@ use rustix::{
     },
 };
 
-use super::XskError;
+use super::SocketError;
 
 /// Bytes of the huge pages that are tried.
 const HUGE_PAGE: usize = 2 << 20;
@@ -69,7 +69,7 @@ unsafe impl Send for Umem {}
 
 impl Umem {
     /// Takes the memory, on the memory node of the calling thread.
-    pub(super) fn allocate(chunks: Chunks, huge_pages: HugePages) -> Result<Self, XskError> {
+    pub(super) fn allocate(chunks: Chunks, huge_pages: HugePages) -> Result<Self, SocketError> {
         if huge_pages == HugePages::Try {
             match Self::map(chunks, true) {
                 Ok(umem) => return Ok(umem),
@@ -77,7 +77,7 @@ impl Umem {
             }
         }
         Self::map(chunks, false)
-            .map_err(|source| XskError::Umem { bytes: chunks.bytes() as u64, source: source.into() })
+            .map_err(|source| SocketError::Umem { bytes: chunks.bytes() as u64, source: source.into() })
     }
 
     fn map(chunks: Chunks, in_huge_pages: bool) -> rustix::io::Result<Self> {
@@ -103,7 +103,7 @@ impl Umem {
 
     /// Makes it a socket's. The kernel holds its pages in memory until the socket is closed, and counts them
     /// as locked.
-    pub(super) fn register(&self, socket: impl AsFd) -> Result<(), XskError> {
+    pub(super) fn register(&self, socket: impl AsFd) -> Result<(), SocketError> {
         let registration = XdpUmemReg {
             addr: self.base() as u64,
             len: self.chunks.bytes() as u64,
@@ -113,7 +113,7 @@ impl Umem {
             tx_metadata_len: 0,
         };
         sockopt::set_xdp_umem_reg(socket, registration)
-            .map_err(|source| XskError::Umem { bytes: self.chunks.bytes() as u64, source: source.into() })
+            .map_err(|source| SocketError::Umem { bytes: self.chunks.bytes() as u64, source: source.into() })
     }
 
     /// Address of the first byte, whose provenance is exposed.

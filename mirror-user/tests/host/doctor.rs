@@ -15,7 +15,7 @@ use crate::namespace::Namespace;
 use mirror_user::{
     Engine,
     doctor::{Facts, Mode, Report, Severity, gather},
-    engine,
+    engine::{self, Warning},
     host::xdp::XdpMode,
 };
 
@@ -214,16 +214,18 @@ fn a_start_plans_what_the_doctor_says() {
             ),
             "{own} {other}: {report}"
         );
-        assert_eq!(planned.warnings, [""; 0], "{own} {other}");
+        assert_eq!(planned.warnings, [], "{own} {other}");
     }
     namespace.ip("link set peer down");
     let engine = namespace.enter(|| Engine::builder("target").build().unwrap());
     let warnings = &engine.plan().interfaces[0].warnings;
-    assert!(warnings[0].contains("up, but has no carrier"), "{warnings:?}");
+    assert_eq!(*warnings, [Warning::NoCarrier]);
     namespace.ip("link set target down");
     let engine = namespace.enter(|| Engine::builder("target").build().unwrap());
     let warnings = &engine.plan().interfaces[0].warnings;
-    assert!(warnings[0].ends_with("`ip link set dev target up`"), "{warnings:?}");
+    assert_eq!(*warnings, [Warning::Down]);
+    let command = Warning::Down.command("target").map(|command| command.to_string());
+    assert_eq!(command.as_deref(), Some("ip link set dev target up"));
 }
 
 #[test]

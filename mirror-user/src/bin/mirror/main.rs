@@ -20,6 +20,7 @@ mod places;
 mod postrotate;
 mod print;
 mod privileges;
+mod remedy;
 mod replay;
 mod sandbox;
 mod signals;
@@ -32,7 +33,7 @@ mod validate;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
-use mirror_user::{error::with_causes, settings::Settings};
+use mirror_user::settings::Settings;
 
 use self::{ingest::IngestRun, replay::ReplayRun};
 
@@ -94,7 +95,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             terminal::clear_live_line();
-            terminal::say!("mirror: {}", with_remedy(&error));
+            terminal::say!("mirror: {}", remedy::with_remedy(&error));
             ExitCode::from(if error.is::<Usage>() { BAD_USAGE } else { FAILED })
         }
     }
@@ -127,25 +128,6 @@ fn refused(error: &clap::Error) -> ! {
     }
     terminal::say!("{}", error.render().to_string().trim_end());
     std::process::exit(BAD_USAGE.into())
-}
-
-/// An error with its causes, and with the remedy if the system ran out of something and no cause has one.
-fn with_remedy(error: &anyhow::Error) -> String {
-    let told = with_causes(error.as_ref());
-    let of_cause = |cause: &(dyn std::error::Error + 'static)| match cause.downcast_ref::<std::io::Error>() {
-        Some(error) => error.raw_os_error(),
-        None => cause.downcast_ref::<nix::errno::Errno>().map(|errno| *errno as i32),
-    };
-    // In text that std::io::Error has formatted.
-    let of_text = || told.rsplit_once("(os error ")?.1.split_once(')')?.0.parse().ok();
-    let errno = error.chain().find_map(of_cause).or_else(of_text);
-    match errno.and_then(mirror_user::host::limits::remedy) {
-        // EAGAIN has other causes elsewhere.
-        Some(_) if errno == Some(nix::errno::Errno::EAGAIN as i32) && !told.contains("thread") => told,
-        Some(_) if told.contains("ulimit") => told,
-        Some(remedy) => format!("{told}; {remedy}"),
-        None => told,
-    }
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {

@@ -7,8 +7,8 @@ use crate::{
         plan,
     },
     engine::{
-        self,
-        advice::VIRTIO_ACCESS_PLATFORM,
+        self, HostCommand,
+        diagnose::VIRTIO_ACCESS_PLATFORM,
         layout::{Wanted, layout},
     },
     escape::shell,
@@ -25,7 +25,7 @@ pub(super) fn judge(facts: &Facts, interface: &InterfaceFacts, findings: &mut Fi
     let host = plan::host(facts, interface);
     let possible = match layout(&host, &Wanted::DEFAULT) {
         Err(refusal) => {
-            findings.error(format!("ingest refuses: {refusal}"), Some(refusal.remedy().to_string()));
+            findings.error(format!("ingest refuses: {refusal}"), remedy(refusal.command()));
             false
         }
         Ok(layout) => {
@@ -39,12 +39,11 @@ pub(super) fn judge(facts: &Facts, interface: &InterfaceFacts, findings: &mut Fi
                     counted(queues, "RX queue")
                 ));
             }
-            let remedy = |advice: &engine::layout::Advice| advice.remedy.as_ref().map(ToString::to_string);
             for obstacle in &layout.obstacles {
-                findings.warning(format!("native mode is refused: {}", obstacle.says), remedy(obstacle));
+                findings.warning(format!("native mode is refused: {obstacle}"), remedy(obstacle.command()));
             }
             for warning in &layout.warnings {
-                findings.warning(warning.says.clone(), remedy(warning));
+                findings.warning(warning.to_string(), remedy(warning.command(&interface.name)));
             }
             for (severity, message, remedy) in native::remarks(interface, &host, &layout) {
                 // The costs of native mode matter only if it is possible.
@@ -69,6 +68,11 @@ pub(super) fn judge(facts: &Facts, interface: &InterfaceFacts, findings: &mut Fi
             None,
         );
     }
+}
+
+/// A command of the engine's, as a finding has it.
+fn remedy(command: Option<HostCommand>) -> Option<String> {
+    command.map(|command| command.to_string())
 }
 
 /// Settings that killed runs have left changed.
@@ -112,7 +116,7 @@ fn link(interface: &InterfaceFacts, findings: &mut Findings) {
             );
         }
         (false, Some(_)) => {
-            findings.warning("it is down; ingest starts, and receives frames once it is up", up)
+            findings.warning("it is down; ingest starts, and receives frames once it is up", up);
         }
         (true, Some(false)) => findings.warning(
             "it is up, but has no carrier: the other end is down, or its driver is resetting the link; \

@@ -28,7 +28,8 @@ fn wanted(mode: Mode) -> Wanted<'static> {
 
 fn refused(host: &Host, wanted: &Wanted<'_>) -> (String, String) {
     let refusal = layout(host, wanted).unwrap_err();
-    (refusal.to_string(), refusal.remedy().to_string())
+    let command = refusal.command().map(|command| command.to_string());
+    (refusal.to_string(), command.unwrap_or_default())
 }
 
 #[test]
@@ -80,13 +81,14 @@ fn auto_goes_generic_for_an_mtu_and_says_what_that_costs() {
     assert_eq!((new.modes.as_slice(), new.mode), ([Mode::Generic].as_slice(), Mode::Generic));
     assert_eq!((new.frags, new.scatter_gather, new.chunk_size), (false, true, 4096));
     assert_eq!(new.obstacles.len(), 1);
-    assert!(new.obstacles[0].says.contains("MTU 9001 is over 3498"), "{:?}", new.obstacles);
-    assert_eq!(new.obstacles[0].remedy.as_ref().unwrap().to_string(), "ip link set dev ens5 mtu 3498");
+    let obstacle = &new.obstacles[0];
+    assert!(obstacle.to_string().contains("MTU 9001 is over 3498"), "{obstacle}");
+    assert_eq!(obstacle.command().unwrap().to_string(), "ip link set dev ens5 mtu 3498");
     assert_eq!(new.warnings, [], "frames come whole");
     // Where they cannot come whole, it says from which size on.
     let old = layout(&host("ena", "5.10", (5, 10), 9001), &Wanted::DEFAULT).unwrap();
     assert_eq!((old.modes.as_slice(), old.scatter_gather), ([Mode::Generic].as_slice(), false));
-    assert!(old.warnings[0].says.contains("frames over 3784 bytes"), "{:?}", old.warnings);
+    assert!(old.warnings[0].to_string().contains("frames over 3784 bytes"), "{:?}", old.warnings);
     // Between the driver's limit and a chunk's nothing is lost.
     let between = layout(&host("veth", "1.0", (6, 1), 3700), &Wanted::DEFAULT).unwrap();
     assert_eq!((between.modes.as_slice(), between.warnings), ([Mode::Generic].as_slice(), vec![]));
@@ -135,7 +137,7 @@ fn zero_copy_has_large_chunks_unless_the_driver_takes_any() {
     }
     let small = Wanted { chunk_size: Some(2048), ..zero_copy.clone() };
     let layout_small = layout(&host("igb", "1", (7, 3), 1500), &small).unwrap();
-    assert!(layout_small.warnings[0].says.contains("of 2048 bytes, 312 of them headroom, 1024"));
+    assert!(layout_small.warnings[0].to_string().contains("of 2048 bytes, 312 of them headroom, 1024"));
     // One buffer a frame, unless the driver says that its zero-copy takes more.
     let (says, remedy) = refused(&host("virtio_net", "1", (7, 3), 9001), &zero_copy);
     assert!(says.contains("takes frames of one buffer only"), "{says}");

@@ -15,7 +15,9 @@ use super::{
 };
 use crate::{
     account::SinkHalt,
-    engine::{BindMode, EngineError, InterfacePlan, QueuePlan, advice, options::Options, threads},
+    engine::{
+        BindMode, EngineError, InterfacePlan, QueuePlan, WorkerStep, diagnose, options::Options, threads,
+    },
     sink::WorkerContext,
     xsk::{self, Bind, HugePages},
 };
@@ -76,6 +78,12 @@ pub(crate) fn start_workers(
     first_worker: usize,
 ) -> Result<Vec<Worker>, EngineError> {
     let name: Arc<str> = plan.interface.name.as_str().into();
+    let failed = |queue, source| EngineError::Worker {
+        interface: name.to_string(),
+        queue,
+        step: WorkerStep::Start,
+        source,
+    };
     let mut starting = Vec::with_capacity(queues.len());
     for (position, &place) in queues.iter().enumerate() {
         let setup = Setup {
@@ -99,7 +107,7 @@ pub(crate) fn start_workers(
                 scatter_gather: plan.scatter_gather,
                 huge_pages: if options.huge_pages { HugePages::Try } else { HugePages::Never },
             },
-            facts: advice::SocketFacts::of(&plan.host, plan.bind == BindMode::ZeroCopy),
+            facts: diagnose::SocketFacts::of(&plan.host, plan.bind == BindMode::ZeroCopy),
             ring: RingConfig {
                 wait: options.wait,
                 batch: options.batch,
@@ -118,10 +126,7 @@ pub(crate) fn start_workers(
         let thread = thread::Builder::new()
             .name(threads::name(&format!("q{}", place.queue), &name, plan.interface.index))
             .spawn(move || setup.work(shown, &ready, &gate_opens))
-            .map_err(|source| EngineError::Thread {
-                what: format!("{name} queue {}: thread", place.queue),
-                source,
-            })?;
+            .map_err(|source| failed(place.queue, source))?;
         let interface = Arc::clone(&name);
         let worker =
             Worker { interface, place, published, gate: Some(gate), thread: Some(thread), socket: -1 };
@@ -134,8 +139,7 @@ pub(crate) fn start_workers(
             Ok(Ok(socket)) => worker.socket = socket,
             Ok(Err(error)) => failure = failure.or(Some(error)),
             Err(gone) => {
-                let what = format!("{name} queue {}: worker", worker.place.queue);
-                failure = failure.or(Some(EngineError::Thread { what, source: io::Error::other(gone) }));
+                failure = failure.or_else(|| Some(failed(worker.place.queue, io::Error::other(gone))));
             }
         }
         workers.push(worker);

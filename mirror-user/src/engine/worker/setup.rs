@@ -16,11 +16,11 @@ use nix::{
 
 use super::ring::{Control, Published, RingConfig, RingOutcome, RingWorker};
 use crate::{
-    engine::{EngineError, Event, QueuePlan, ThreadHook, Wait, advice},
+    engine::{EngineError, Event, QueuePlan, ThreadHook, Wait, WorkerStep, diagnose},
     error::panic_message,
     pipeline::{Pipeline, PipelineConfig, SinkSlot},
     sink::{SinkError, SinkFactory, WorkerContext},
-    xsk::{self, Socket},
+    xsk::{self, Socket, SocketError},
 };
 
 /// What all workers of a run share.
@@ -44,7 +44,7 @@ pub(super) struct Setup {
     pub(super) ifindex: u32,
     pub(super) place: QueuePlan,
     pub(super) socket: xsk::Config,
-    pub(super) facts: advice::SocketFacts,
+    pub(super) facts: diagnose::SocketFacts,
     pub(super) ring: RingConfig,
     pub(super) factories: Vec<Arc<dyn SinkFactory>>,
     pub(super) hook: Option<ThreadHook>,
@@ -78,20 +78,22 @@ impl Setup {
     fn prepare(self, published: Arc<Mutex<Published>>) -> Result<RingWorker, EngineError> {
         let Self { cx, ifindex, place, socket, facts, ring, factories, hook, common } = self;
         let interface = cx.interface.clone().unwrap_or_default();
-        pin(place.cpu).map_err(|source| EngineError::Thread {
-            what: format!("{interface} queue {}: pinning to CPU {}", place.queue, place.cpu),
-            source,
-        })?;
+        let step_failed = |step| {
+            let interface = interface.to_string();
+            move |source| EngineError::Worker { interface, queue: place.queue, step, source }
+        };
+        pin(place.cpu).map_err(step_failed(WorkerStep::Pin { cpu: place.cpu }))?;
         let sinks = factories.iter().map(|factory| build(&**factory, &cx)).collect::<Result<_, _>>()?;
-        let failed =
-            |reason| EngineError::Socket { interface: interface.to_string(), queue: place.queue, reason };
-        let socket = Socket::open(ifindex, place.queue, &socket)
-            .map_err(|error| failed(advice::socket(&error, &facts)))?;
+        let failed = |source| EngineError::Socket {
+            interface: interface.to_string(),
+            queue: place.queue,
+            cause: diagnose::socket(&source, &facts),
+            source,
+        };
+        let socket = Socket::open(ifindex, place.queue, &socket).map_err(failed)?;
         if ring.wait == Wait::BusyPoll {
             let budget = i32::try_from(ring.batch).unwrap_or(i32::MAX);
-            socket.prefer_busy_poll(budget).map_err(|error| {
-                failed(format!("busy polling: {error}; it needs kernel 5.11, `--wait spin` works everywhere"))
-            })?;
+            socket.prefer_busy_poll(budget).map_err(SocketError::BusyPoll).map_err(failed)?;
         }
         tracing::debug!(
             interface = &*interface,
@@ -101,10 +103,7 @@ impl Setup {
             "socket bound"
         );
         if let Some(hook) = hook {
-            hook().map_err(|source| EngineError::Thread {
-                what: format!("{interface} queue {}: preparing the thread", place.queue),
-                source,
-            })?;
+            hook().map_err(step_failed(WorkerStep::Hook))?;
         }
         Ok(RingWorker {
             config: ring,

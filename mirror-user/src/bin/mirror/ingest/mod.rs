@@ -19,6 +19,7 @@ use crate::{
     Usage,
     output::OutputArgs,
     output_config::{OutputConfig, SinkTable},
+    remedy::of_options,
 };
 
 /// Arguments of `mirror ingest`.
@@ -190,7 +191,7 @@ impl IngestRun {
 /// Options that contradict each other, or the host, are bad usage.
 fn usage(error: EngineError) -> anyhow::Error {
     match error {
-        EngineError::Options(text) => Usage(text).into(),
+        EngineError::Options(error) => Usage(of_options(&error)).into(),
         error => error.into(),
     }
 }

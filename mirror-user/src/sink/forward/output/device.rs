@@ -8,7 +8,7 @@ use crate::{
     host::interface::{Interface, LinkState},
     sink::handoff::{Outcome, record},
     wire::{ethernet, vlan},
-    xsk::{Transmitter, XskError},
+    xsk::{SocketError, Transmitter},
 };
 
 /// The queue that is sent on; the kernel has AF_XDP senders choose one.
@@ -42,11 +42,11 @@ impl Device {
         let longest = longest(interface.mtu);
         let transmitter = Transmitter::open(interface.index, QUEUE, longest).map_err(|error| {
             let mend = match &error {
-                XskError::Bind(cause) if cause.raw_os_error() == Some(libc::EBUSY) => {
+                SocketError::Bind(cause) if cause.raw_os_error() == Some(libc::EBUSY) => {
                     "; another AF_XDP socket is on its queue 0: stop its owner, or forward to another \
                     interface"
                 }
-                XskError::Umem { source, .. }
+                SocketError::Umem { source, .. }
                     if matches!(source.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM)) =>
                 {
                     "; its memory counts against the limit of locked memory without CAP_IPC_LOCK: raise the \

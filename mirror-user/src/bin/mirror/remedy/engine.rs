@@ -1,0 +1,130 @@
+//! What an engine refused to start for.
+
+use mirror_user::{
+    engine::{AttachCause, EngineError, HostCommand, Obstacle, OptionsError, SocketCause, SocketError},
+    error::errno,
+    escape::shell,
+};
+use nix::errno::Errno;
+
+use super::host;
+
+const ROOT: &str = "run it as root (`sudo mirror ingest …`)";
+const GENERIC: &str = "use `--mode generic`";
+const COPY: &str = "use `--bind copy`";
+/// How the limit of locked memory is raised.
+const MEMLOCK: &str = "raise the limit (`ulimit -l unlimited`, in a unit file `LimitMEMLOCK=infinity`)";
+
+pub(super) fn remedy(error: &EngineError) -> Option<String> {
+    match error {
+        EngineError::Options(error) => options(error),
+        EngineError::Host(error) => host::remedy(error),
+        EngineError::Capabilities { .. } => Some(ROOT.to_owned()),
+        EngineError::Mtu(mtu) => Some(run(&mtu.command())),
+        EngineError::NoSuchQueue { interface, .. } => {
+            Some(format!("`ethtool -l {}` shows them", shell(interface)))
+        }
+        EngineError::HookHeld { interface, .. } => {
+            let off = HostCommand::XdpOff { interface: interface.clone() };
+            Some(format!("stop its owner, or, if nobody owns it, {}", run(&off)))
+        }
+        EngineError::Program { counts_as_locked, .. } => counts_as_locked
+            .then(|| format!("{MEMLOCK}, or add CAP_SYS_RESOURCE, with which mirror raises it")),
+        EngineError::Attach { interface, cause, .. } => attach(interface, cause.as_ref()),
+        EngineError::Socket { interface, cause, source, .. } => socket(interface, *cause, source),
+        EngineError::Sink { .. }
+        | EngineError::Worker { .. }
+        | EngineError::Thread { .. }
+        | EngineError::Cpus(_) => None,
+        _ => None,
+    }
+}
+
+pub(super) fn options(error: &OptionsError) -> Option<String> {
+    let remedy = match error {
+        OptionsError::NoInterface => "name one with `-i`",
+        OptionsError::InterfaceName { .. } => "`mirror -D` lists those that there are",
+        OptionsError::InterfaceAny => {
+            "name the interfaces: `mirror ingest -i ens5,ens6`, and `mirror -D` lists them"
+        }
+        OptionsError::GenericZeroCopy => "leave `--mode generic` or `--bind zerocopy` out",
+        OptionsError::NoQueue => "leave `--queues` out to read all",
+        OptionsError::InterfaceTwice { .. }
+        | OptionsError::TunnelPorts { .. }
+        | OptionsError::TooManyVnis { .. }
+        | OptionsError::TooManySources { .. }
+        | OptionsError::Vni { .. }
+        | OptionsError::RxRing { .. }
+        | OptionsError::UmemFrames { .. }
+        | OptionsError::ChunkSize { .. }
+        | OptionsError::Batch { .. }
+        | OptionsError::CountZero
+        | OptionsError::QueueTwice { .. }
+        | OptionsError::Cpu { .. }
+        | OptionsError::ScatterGather { .. } => return None,
+        _ => return None,
+    };
+    Some(remedy.to_owned())
+}
+
+fn attach(interface: &str, cause: Option<&AttachCause>) -> Option<String> {
+    let name = shell(interface);
+    let doctor = format!("see `mirror doctor -i {name}`");
+    let Some(cause) = cause else { return Some(doctor) };
+    let step = cause.command(interface).map_or_else(|| doctor.clone(), |command| run(&command));
+    Some(match cause {
+        AttachCause::HookTaken => format!("stop its owner, or {step}"),
+        AttachCause::NotPermitted => ROOT.to_owned(),
+        AttachCause::InterfaceGone => return None,
+        AttachCause::Obstacle { obstacle: Obstacle::NoNative { .. }, .. }
+        | AttachCause::NoNative { .. }
+        | AttachCause::VirtioQueues { usable: None } => GENERIC.to_owned(),
+        AttachCause::Obstacle { .. } | AttachCause::VirtioQueues { .. } => format!("{step}, or {GENERIC}"),
+        AttachCause::TooFewRxQueues { .. } => {
+            format!("run `ethtool -L {name} rx N` with N no less than the peer's tx")
+        }
+        AttachCause::Mtu { most: Some(_), .. } => format!("{step}, the most that the driver takes"),
+        AttachCause::Mtu { most: None, .. } => {
+            format!("run `ip link set dev {name} mtu 1500` (many drivers take up to 3498), and {doctor}")
+        }
+        AttachCause::Channels { .. } => {
+            format!("run `ethtool -L {name} combined N` with N at most half the maximum, and {doctor}")
+        }
+        _ => doctor,
+    })
+}
+
+fn socket(interface: &str, cause: Option<SocketCause>, source: &SocketError) -> Option<String> {
+    let Some(cause) = cause else {
+        // Limits have a remedy of their own.
+        let limited = matches!(errno(source).map(Errno::from_raw), Some(Errno::EMFILE | Errno::ENFILE));
+        let umem = matches!(source, SocketError::Umem { .. });
+        return (!limited && !umem).then(|| format!("see `mirror doctor -i {}`", shell(interface)));
+    };
+    let remedy = match cause {
+        SocketCause::QueueTaken => "stop the program that reads it",
+        SocketCause::NoZeroCopy | SocketCause::NoAccessPlatform | SocketCause::ZeroCopyRefused => COPY,
+        SocketCause::UmemMemory => {
+            let memory = format!(
+                "{MEMLOCK}, add CAP_IPC_LOCK, or take less memory (`--rx-ring 2048`, fewer `--queues`)"
+            );
+            let is_other = errno(source) == Some(Errno::ENOMEM as i32);
+            let other =
+                "; if that is not it, the limit of address space (`ulimit -v`) or of the control group";
+            return Some(if is_other { memory + other } else { memory });
+        }
+        SocketCause::RingMemory => return Some(format!("{MEMLOCK}, or read fewer queues")),
+        SocketCause::NotPermitted => ROOT,
+        SocketCause::InterfaceDown => {
+            return Some(run(&HostCommand::Up { interface: interface.to_owned() }));
+        }
+        SocketCause::NoBusyPoll => "`--wait spin` works everywhere",
+        SocketCause::InterfaceGone | SocketCause::NoAfXdp => return None,
+        _ => return None,
+    };
+    Some(remedy.to_owned())
+}
+
+fn run(command: &HostCommand) -> String {
+    format!("run `{command}`")
+}

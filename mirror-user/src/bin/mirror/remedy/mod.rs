@@ -1,0 +1,43 @@
+//! What to do about an error, in the flags and commands that the user of this command has. The errors of the
+//! library say what is wrong, with its names and numbers.
+
+mod engine;
+mod host;
+mod limits;
+
+use std::error::Error;
+
+use mirror_user::{
+    engine::{EngineError, OptionsError},
+    error::with_causes,
+    host::HostError,
+    sink::forward::OpenError,
+};
+
+/// An error with its causes and its remedy.
+pub(crate) fn with_remedy(error: &anyhow::Error) -> String {
+    let text = with_causes(error.as_ref());
+    match error.chain().find_map(of).or_else(|| limits::of_resource(error, &text)) {
+        Some(remedy) => format!("{text}; {remedy}"),
+        None => text,
+    }
+}
+
+/// Options that nobody can run with, with their remedy.
+pub(crate) fn of_options(error: &OptionsError) -> String {
+    engine::options(error).map_or_else(|| error.to_string(), |remedy| format!("{error}; {remedy}"))
+}
+
+/// What to do about an error of the library; its causes are looked at one by one.
+fn of(error: &(dyn Error + 'static)) -> Option<String> {
+    if let Some(error) = error.downcast_ref::<EngineError>() {
+        return engine::remedy(error);
+    }
+    if let Some(OpenError::Host(error)) = error.downcast_ref::<OpenError>() {
+        return host::remedy(error);
+    }
+    host::remedy(error.downcast_ref::<HostError>()?)
+}
+
+#[cfg(test)]
+mod tests;
