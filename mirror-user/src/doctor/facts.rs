@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::host::interface::Peer;
 use crate::host::{
     Channels, DriverInfo, HostError, Rings, Rss,
+    kernel::KernelVersion,
     limits::{Capabilities, HugePages, Memlock},
     tunables::LeftSetting,
     xdp::{XdpFeatures, XdpHook},
@@ -93,6 +94,13 @@ pub struct Facts {
     pub asked: Option<String>,
     /// The interfaces looked at; a reason when the one asked about is not there.
     pub interfaces: Fact<Vec<InterfaceFacts>>,
+}
+
+impl Facts {
+    /// The kernel's version, where it is known.
+    pub(super) fn kernel_version(&self) -> Option<KernelVersion> {
+        self.kernel.known()?.parse().ok()
+    }
 }
 
 /// A VXLAN device of the kernel.

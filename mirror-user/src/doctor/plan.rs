@@ -64,7 +64,7 @@ pub struct Plan {
 /// What a start depends on, as these facts have it.
 pub(super) fn host(facts: &Facts, interface: &InterfaceFacts) -> Host {
     Host {
-        kernel: super::judge::kernel_version(facts),
+        kernel: facts.kernel_version(),
         page_size: facts.page_size,
         cpus: facts.possible_cpus.or(facts.cpus.known().copied()),
         interface: interface.name.clone(),
@@ -85,8 +85,7 @@ pub(super) fn default_layout(facts: &Facts, interface: &InterfaceFacts) -> Optio
 
 /// Bytes of all UMEMs of an interface.
 pub(super) fn umem_bytes(facts: &Facts, interface: &InterfaceFacts) -> u64 {
-    default_layout(facts, interface)
-        .map_or(0, |layout| u64::from(layout.rx_queues) * FRAMES * u64::from(layout.chunk_size))
+    default_layout(facts, interface).map_or(0, |layout| layout.umem_bytes(EngineBuilder::DEFAULT_UMEM_FRAMES))
 }
 
 /// Huge pages that all UMEMs of an interface lie in, each of them in whole ones.

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use super::{HostCommand, error::running, obstacles::counted};
+use super::{
+    command::HostCommand,
+    words::{counted, named, running},
+};
 use crate::host::kernel::KernelVersion;
 
 /// An MTU, and the limit it is over.
@@ -360,9 +363,4 @@ impl fmt::Display for SocketCause {
             Self::NoBusyPoll => "it needs kernel 5.11",
         })
     }
-}
-
-/// `ena`, or `the driver`.
-pub(crate) fn named(driver: Option<&str>) -> &str {
-    driver.unwrap_or("the driver")
 }

@@ -2,7 +2,10 @@
 
 use std::io;
 
-use super::{AttachCause, Obstacle, SocketCause, layout::Host};
+use super::{
+    cause::{AttachCause, Obstacle, SocketCause},
+    facts::Host,
+};
 use crate::{
     error::errno,
     host::{driver, kernel::KernelVersion},

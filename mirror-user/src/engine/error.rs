@@ -3,7 +3,10 @@
 
 use std::{fmt, io};
 
-use super::cause::{AttachCause, MtuTooLarge, SocketCause};
+use super::{
+    cause::{AttachCause, MtuTooLarge, SocketCause},
+    words::running,
+};
 use crate::{
     host::{HostError, kernel::KernelVersion, limits::Capability, xdp::XdpHook},
     sink::SinkError,
@@ -256,11 +259,6 @@ pub enum OptionsError {
         /// The running kernel's version, where it is known.
         kernel: Option<KernelVersion>,
     },
-}
-
-/// `this is 6.1.0`.
-pub(super) fn running(kernel: Option<KernelVersion>) -> String {
-    kernel.map_or_else(|| "this one's version is not known".to_owned(), |it| format!("this is {it}"))
 }
 
 fn names(capabilities: &[Capability]) -> String {

@@ -14,6 +14,7 @@ mod command;
 pub(crate) mod diagnose;
 mod error;
 mod event;
+mod facts;
 mod interface;
 pub(crate) mod layout;
 mod local;
@@ -25,6 +26,7 @@ mod queues;
 mod running;
 mod threads;
 mod warning;
+pub(crate) mod words;
 mod worker;
 
 use std::sync::Arc;

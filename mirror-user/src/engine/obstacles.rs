@@ -1,6 +1,6 @@
 //! What is known to keep a driver from taking the program in native mode, apart from the MTU.
 
-use super::{Obstacle, layout::Host};
+use super::{cause::Obstacle, facts::Host};
 use crate::host::driver::{Ena, has_native};
 
 /// virtio 1.2 section 5.1.3.
@@ -88,10 +88,4 @@ fn virtio_offloads(host: &Host) -> Option<Obstacle> {
     .collect();
     let fixed = !has(virtio::CTRL_GUEST_OFFLOADS) && !offloads.is_empty();
     fixed.then_some(Obstacle::VirtioOffloads { offloads })
-}
-
-/// `1 queue`, `2 queues`.
-pub(crate) fn counted(number: impl Into<u64>, what: &str) -> String {
-    let number = number.into();
-    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }

@@ -4,7 +4,8 @@ use nix::{sched::sched_getaffinity, unistd::Pid};
 
 use super::{
     BindMode, EngineError, Mode, Obstacle, OptionsError, Queues, Wait, Warning,
-    layout::{Host, LINK_OVERHEAD, Layout, Refusal, Wanted, layout},
+    facts::{Host, LINK_OVERHEAD},
+    layout::{Layout, Refusal, Wanted, layout, umem_bytes},
     options::Options,
 };
 use crate::{
@@ -87,10 +88,7 @@ impl Plan {
     /// Bytes of frame memory over all queues.
     #[must_use]
     pub fn umem_bytes(&self) -> u64 {
-        self.interfaces
-            .iter()
-            .map(|plan| plan.queues.len() as u64 * u64::from(plan.chunks) * u64::from(plan.chunk_size))
-            .sum()
+        self.interfaces.iter().map(|plan| umem_bytes(plan.queues.len(), plan.chunks, plan.chunk_size)).sum()
     }
 
     /// The most bytes an outer frame can have on any of the interfaces: [`WorkerContext::max_frame`].

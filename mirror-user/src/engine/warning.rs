@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::{
-    HostCommand,
     cause::{AttachCause, NoMultiBuffer, Obstacle},
+    command::HostCommand,
 };
 use crate::xsk::HEADROOM;
 

@@ -1,6 +1,6 @@
 //! What holds for the whole host.
 
-use super::{Findings, counted, kernel_version, listed};
+use super::{Findings, counted, listed};
 use crate::{
     doctor::{
         facts::Facts,
@@ -24,7 +24,7 @@ pub(super) fn judge(facts: &Facts, findings: &mut Findings) {
 }
 
 fn kernel(facts: &Facts, findings: &mut Findings) {
-    let Some(version) = kernel_version(facts) else {
+    let Some(version) = facts.kernel_version() else {
         findings.unreadable("kernel version", facts.kernel.reason());
         return;
     };
@@ -63,7 +63,7 @@ fn capabilities(facts: &Facts, findings: &mut Findings) {
         findings.unreadable("capabilities", facts.capabilities.reason());
         return;
     };
-    let old = kernel_version(facts).is_some_and(|version| version < KernelVersion::new(5, 8));
+    let old = facts.kernel_version().is_some_and(|version| version < KernelVersion::new(5, 8));
     let has = |capability| {
         set.has(capability)
             || (!old
@@ -127,7 +127,7 @@ fn memlock(facts: &Facts, findings: &mut Findings) {
         findings.unreadable("limit of locked memory", facts.memlock.reason().or(facts.capabilities.reason()));
         return;
     };
-    let before_5_11 = kernel_version(facts).is_some_and(|version| version < KernelVersion::new(5, 11));
+    let before_5_11 = facts.kernel_version().is_some_and(|version| version < KernelVersion::new(5, 11));
     let mut needed = 0;
     let mut what = Vec::new();
     if !set.has(Capability::IpcLock) {

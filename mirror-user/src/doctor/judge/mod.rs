@@ -10,7 +10,6 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::facts::Facts;
-use crate::host::kernel::KernelVersion;
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
@@ -77,11 +76,6 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
     findings.all
 }
 
-/// The kernel's version, where it is known.
-pub(super) fn kernel_version(facts: &Facts) -> Option<KernelVersion> {
-    facts.kernel.known()?.parse().ok()
-}
-
 /// The findings so far, and the subject of the next ones.
 pub(super) struct Findings {
     subject: String,
@@ -115,7 +109,7 @@ impl Findings {
     }
 }
 
-pub(super) use crate::engine::obstacles::counted;
+pub(super) use crate::engine::words::counted;
 
 /// `a`, `a and b`, `a, b and c`.
 fn listed(words: &[String]) -> String {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::host::{Channels, DriverInfo, interface::Peer, kernel::KernelVersion, xdp::XdpFeatures};
 
 fn host(driver: &str, version: &str, kernel: (u16, u16), mtu: u32) -> Host {
     let told = (kernel >= (6, 3)).then(|| XdpFeatures {
