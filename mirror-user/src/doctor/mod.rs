@@ -16,6 +16,6 @@ mod tests;
 pub use facts::{Fact, Facts, InterfaceFacts, Irq, Peer, PortHolder, VxlanDevice};
 pub use gather::gather;
 pub use judge::{Finding, Severity, judge};
-pub use plan::{Bind, Mode, Plan, plan};
+pub use plan::{Plan, plan};
 pub use report::Report;
 pub use rss::{MICROSOFT_KEY, Reach, reach, toeplitz};

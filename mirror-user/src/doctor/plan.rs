@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::facts::{Facts, InterfaceFacts};
 use crate::{
     engine::{
-        self, BindMode, EngineBuilder,
+        Bind, EngineBuilder, XdpMode,
         layout::{Host, Layout, Wanted, layout},
     },
     host::limits::HugePages,
@@ -16,28 +16,6 @@ use crate::{
 /// Frames of the UMEM of one queue.
 pub(super) const FRAMES: u64 = EngineBuilder::DEFAULT_UMEM_FRAMES as u64;
 
-/// Where the program runs.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Mode {
-    /// In the driver.
-    Native,
-    /// In the stack, after the driver has made a socket buffer of the frame.
-    Generic,
-}
-
-/// How frames get to the UMEM.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Bind {
-    /// The kernel copies them.
-    Copy,
-    /// The NIC writes them there.
-    Zerocopy,
-}
-
 /// How `mirror ingest` would run.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[non_exhaustive]
@@ -45,7 +23,7 @@ pub struct Plan {
     /// The interface.
     pub interface: String,
     /// Where the program would run.
-    pub mode: Mode,
+    pub mode: XdpMode,
     /// How frames would get to the UMEM.
     pub bind: Bind,
     /// How many queues, each with a worker, once the program is attached.
@@ -104,11 +82,11 @@ pub(super) const fn pages(chunk: u32) -> u64 {
 pub fn plan(facts: &Facts, interface: &InterfaceFacts) -> Option<Plan> {
     let layout = default_layout(facts, interface)?;
     let free_pages = facts.huge_pages.known().map_or(0, |pages| pages.free);
-    let native = layout.mode == engine::Mode::Native;
+    let native = layout.mode == XdpMode::Native;
     Some(Plan {
         interface: interface.name.clone(),
-        mode: if native { Mode::Native } else { Mode::Generic },
-        bind: if layout.bind == BindMode::ZeroCopy { Bind::Zerocopy } else { Bind::Copy },
+        mode: layout.mode,
+        bind: layout.bind,
         queues: layout.rx_queues,
         chunk: layout.chunk_size,
         frags: native && layout.frags,
@@ -119,13 +97,10 @@ pub fn plan(facts: &Facts, interface: &InterfaceFacts) -> Option<Plan> {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mode = match self.mode {
-            Mode::Native => "native",
-            Mode::Generic => "generic",
-        };
+        let mode = self.mode.name();
         let bind = match self.bind {
             Bind::Copy => "copy",
-            Bind::Zerocopy => "zero-copy",
+            Bind::ZeroCopy => "zero-copy",
         };
         let queues = if self.queues == 1 { "queue" } else { "queues" };
         write!(f, "{mode}, {bind}, {} {queues}, chunk {}", self.queues, self.chunk)?;

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     doctor::InterfaceFacts,
     engine::{
-        BindMode, HostCommand, Mode, Obstacle, OptionsError, Queues,
+        BindMode, HostCommand, Mode, Obstacle, OptionsError, Queues, XdpMode,
         layout::{Host, Layout, Refusal, Wanted, layout},
     },
     host::kernel::KernelVersion,
@@ -146,7 +146,7 @@ fn the_doctor_says_what_a_start_would_do_and_only_where_it_would() {
         runs += 1;
         let Layout { mode, frags, scatter_gather, chunk_size, rx_queues, .. } = layout;
         let parts: Vec<&str> = line.split(", ").collect();
-        let native = mode == Mode::Native;
+        let native = mode == XdpMode::Native;
         assert_eq!(parts[0], if native { "native" } else { "generic" }, "{name}");
         assert_eq!(parts[1], "copy", "{name}");
         assert!(parts[2].starts_with(&format!("{rx_queues} queue")), "{name}: {line}");
@@ -218,7 +218,10 @@ fn what_keeps_native_mode_away_and_has_a_remedy_no_longer_does_after_it() {
         for step in 0.. {
             let layout = layout(&host, &Wanted::DEFAULT).unwrap();
             let Some(command) = layout.obstacles.iter().find_map(Obstacle::command) else {
-                assert!(step == 0 || layout.mode == Mode::Native || !layout.obstacles.is_empty(), "{name}");
+                assert!(
+                    step == 0 || layout.mode == XdpMode::Native || !layout.obstacles.is_empty(),
+                    "{name}"
+                );
                 break;
             };
             assert!(step < 3, "{name}: still {:?}", layout.obstacles);
@@ -245,7 +248,7 @@ fn no_layout_loses_frames_without_a_word() {
             assert!(fits || layout.scatter_gather || !layout.warnings.is_empty(), "{context}");
             assert!(layout.chunk_size <= 4096 && layout.chunk_size <= host.page_size, "{context}");
             assert!(layout.modes.contains(&layout.mode), "{context}");
-            let fell_back = wanted.mode == Mode::Auto && layout.mode == Mode::Generic;
+            let fell_back = wanted.mode == Mode::Auto && layout.mode == XdpMode::Generic;
             assert!(!fell_back || !layout.obstacles.is_empty(), "{context}");
         }
     });

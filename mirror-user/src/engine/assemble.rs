@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    interface::{LiveInterface, Settled},
+    interface::{ClosedAccount, LiveInterface},
     worker::Published,
 };
 use crate::{account::Report, pipeline, sink::SinkFactory};
@@ -21,9 +21,9 @@ pub(super) fn live(report: &mut Report, interfaces: &[LiveInterface], sinks: &[A
 }
 
 /// The report of a run that is over: every part has had its last word.
-pub(super) fn at_rest(report: &mut Report, interfaces: Vec<Settled>, sinks: &[Arc<dyn SinkFactory>]) {
+pub(super) fn at_rest(report: &mut Report, interfaces: Vec<ClosedAccount>, sinks: &[Arc<dyn SinkFactory>]) {
     report.expect_sinks(sinks.iter().map(SinkFactory::name));
-    for Settled { report: interface, outcomes } in interfaces {
+    for ClosedAccount { report: interface, outcomes } in interfaces {
         for outcome in outcomes {
             report.add_worker(&outcome.counters.frames, &outcome.counters.sinks);
             report.ended_by = report.ended_by.take().or(outcome.died);

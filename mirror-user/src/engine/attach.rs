@@ -1,6 +1,6 @@
 //! Attaching: in which mode, and what a refusal means.
 
-use super::{EngineError, InterfacePlan, Mode, Warning, diagnose, options::Options, worker::Worker};
+use super::{EngineError, InterfacePlan, Warning, XdpMode, diagnose, options::Options, worker::Worker};
 use crate::host::addresses::Addresses;
 use crate::xdp::{Program, ProgramSetupError, Settings};
 
@@ -11,7 +11,7 @@ pub(super) fn attach(
     stamp: bool,
     workers: &[Worker],
     addresses: Option<&Addresses>,
-) -> Result<(Program, Mode), EngineError> {
+) -> Result<(Program, XdpMode), EngineError> {
     let (name, kernel) = (plan.interface.name.clone(), plan.host.kernel);
     let failed = |error: ProgramSetupError| EngineError::Program {
         interface: name.clone(),
@@ -21,8 +21,7 @@ pub(super) fn attach(
     let mut modes = plan.modes.clone().into_iter().peekable();
     loop {
         // There is always one: see `layout`.
-        let mode = modes.next().unwrap_or(Mode::Generic);
-        let native = mode == Mode::Native;
+        let mode = modes.next().unwrap_or(XdpMode::Generic);
         let settings = Settings {
             tunnels: &options.tunnels,
             allow: &options.selection.allow,
@@ -30,7 +29,7 @@ pub(super) fn attach(
             own: addresses.is_some(),
             log: options.kernel_log,
             fragments: options.reassemble,
-            frags: plan.frags && native,
+            frags: plan.frags && mode == XdpMode::Native,
             queues: plan.most_queues,
         };
         let mut program = Program::load(&settings).map_err(failed)?;
@@ -40,14 +39,14 @@ pub(super) fn attach(
         for worker in workers {
             program.set_socket(worker.place.queue, worker.socket).map_err(failed)?;
         }
-        match program.attach(plan.interface.index, native) {
+        match program.attach(plan.interface.index, mode) {
             Ok(()) => return Ok((program, mode)),
             Err(ProgramSetupError::Attach(source)) => {
                 let is_final = matches!(
                     source.raw_os_error(),
                     Some(libc::EBUSY | libc::EEXIST | libc::EPERM | libc::ENODEV)
                 );
-                let cause = diagnose::attach(&plan.host, &plan.obstacles, native, &source);
+                let cause = diagnose::attach(&plan.host, &plan.obstacles, mode, &source);
                 if is_final || modes.peek().is_none() {
                     return Err(EngineError::Attach { interface: name, cause, source });
                 }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     error::errno,
-    host::{driver, kernel::KernelVersion},
+    host::{driver, kernel::KernelVersion, xdp::XdpMode},
     xdp::ProgramSetupError,
     xsk::SocketError,
 };
@@ -23,7 +23,7 @@ pub(crate) const VIRTIO_ACCESS_PLATFORM: u32 = 33;
 pub(super) fn attach(
     host: &Host,
     obstacles: &[Obstacle],
-    native: bool,
+    mode: XdpMode,
     error: &io::Error,
 ) -> Option<AttachCause> {
     let driver = || host.known_driver();
@@ -32,7 +32,7 @@ pub(super) fn attach(
         Some(libc::EBUSY | libc::EEXIST) => return Some(AttachCause::HookTaken),
         Some(libc::EPERM) => return Some(AttachCause::NotPermitted),
         Some(libc::ENODEV) => return Some(AttachCause::InterfaceGone),
-        _ if !native => return None,
+        _ if mode != XdpMode::Native => return None,
         Some(libc::EOPNOTSUPP | libc::EINVAL | libc::ERANGE | libc::ENOMEM | libc::ENOSPC) => {}
         _ => return None,
     }
@@ -149,7 +149,7 @@ mod tests {
     }
 
     fn refused(host: &Host, errno: i32) -> Option<AttachCause> {
-        attach(host, &[], true, &io::Error::from_raw_os_error(errno))
+        attach(host, &[], XdpMode::Native, &io::Error::from_raw_os_error(errno))
     }
 
     fn too_large(driver: &str, mtu: u32, most: Option<u32>) -> Option<AttachCause> {
@@ -180,7 +180,8 @@ mod tests {
         let obstacle =
             Obstacle::EnaChannels { in_box: true, interface: "eth9".to_owned(), in_use: 4, most: 4 };
         let error = io::Error::from_raw_os_error(libc::EINVAL);
-        let cause = attach(&host("ena", 1500, native()), std::slice::from_ref(&obstacle), true, &error);
+        let cause =
+            attach(&host("ena", 1500, native()), std::slice::from_ref(&obstacle), XdpMode::Native, &error);
         assert_eq!(cause, Some(AttachCause::Obstacle { driver: Some("ena".to_owned()), obstacle }));
     }
 
@@ -197,7 +198,7 @@ mod tests {
     #[test]
     fn generic_mode_is_refused_for_reasons_of_its_own() {
         let host = host("igb", 9000, native());
-        let cause = |errno| attach(&host, &[], false, &io::Error::from_raw_os_error(errno));
+        let cause = |errno| attach(&host, &[], XdpMode::Generic, &io::Error::from_raw_os_error(errno));
         assert_eq!(cause(libc::EINVAL), None);
         assert_eq!(cause(libc::EBUSY), Some(AttachCause::HookTaken));
     }

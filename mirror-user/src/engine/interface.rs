@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    BindMode, Destination, EngineError, Event, InterfacePlan, Mode, Plan, QueuePlan, Queues, Wait, Warning,
+    Bind, Destination, EngineError, Event, InterfacePlan, Plan, QueuePlan, Queues, Wait, Warning, XdpMode,
     attach::attach,
     local::LocalWatch,
     options::Options,
@@ -38,8 +38,7 @@ pub(super) type HeldSettings = Arc<Mutex<Option<TunablesGuard>>>;
 /// An interface whose frames are taken.
 pub(super) struct LiveInterface {
     plan: InterfacePlan,
-    /// [`Mode::Native`] or [`Mode::Generic`].
-    mode: Mode,
+    mode: XdpMode,
     stamp: bool,
     program: Program,
     workers: Vec<Worker>,
@@ -67,7 +66,7 @@ struct Watched {
 }
 
 /// The account of an interface at rest.
-pub(super) struct Settled {
+pub(super) struct ClosedAccount {
     pub(super) report: InterfaceReport,
     pub(super) outcomes: Vec<RingOutcome>,
 }
@@ -164,8 +163,8 @@ impl LiveInterface {
         // (`virtnet_rx_resume_all`). A killed process cannot keep the order. In copy mode the driver has no
         // pool.
         let mut their_plan = self.plan.clone();
-        if self.plan.bind == BindMode::ZeroCopy {
-            their_plan.bind = BindMode::Copy;
+        if self.plan.bind == Bind::ZeroCopy {
+            their_plan.bind = Bind::Copy;
             let most = self.plan.most_queues;
             self.plan.warnings.push(Warning::AddedQueues { added: now - before, most });
         }
@@ -232,7 +231,7 @@ impl LiveInterface {
 
     /// Whether all that comes is for others, or comes by queues that nobody reads although all were asked
     /// for, since the last report of it.
-    pub(super) fn look(&self) -> Option<Event> {
+    pub(super) fn poll_state(&self) -> Option<Event> {
         if self.is_lost() {
             return None;
         }
@@ -249,12 +248,12 @@ impl LiveInterface {
         // One that is deleted has no queues any more, which the link watch reports.
         let queues = self.plan.interface.rx_queues().unwrap_or(self.plan.rx_queues);
         let Watched { queues: queue_watch, local, warnings, .. } = &mut *self.watched();
-        let event = local.look(name, xdp.passed.not_local, others, Instant::now());
+        let event = local.check(name, xdp.passed.not_local, others, Instant::now());
         if event.is_some() {
             warnings.push(Warning::NotLocal);
             return event;
         }
-        let event = queue_watch.look(name, no_socket, queues)?;
+        let event = queue_watch.check(name, no_socket, queues)?;
         let Event::QueuesUnread { queues, read, .. } = event else { return Some(event) };
         let warning = Warning::QueuesUnread { queues, read };
         if !warnings.contains(&warning) {
@@ -321,7 +320,7 @@ impl LiveInterface {
 
     /// Waits for the workers, which must have been told to [drain](Self::drain), and closes the interface's
     /// account.
-    pub(super) fn settle(mut self) -> Settled {
+    pub(super) fn close_account(mut self) -> ClosedAccount {
         let outcomes: Vec<_> = self.workers.iter_mut().map(Worker::outcome).collect();
         let queues = self.workers.iter().zip(&outcomes);
         let queues = queues
@@ -337,7 +336,7 @@ impl LiveInterface {
         if unstamped > 0 && unstamped == received {
             report.time = "user".into();
         }
-        Settled { report, outcomes }
+        ClosedAccount { report, outcomes }
     }
 
     /// The interface's account as it stands, without what its workers hold.
@@ -360,8 +359,8 @@ impl LiveInterface {
         InterfaceReport {
             name: interface.name.clone(),
             driver: interface.driver.as_ref().map(|driver| driver.name.clone()),
-            xdp_mode: (if self.mode == Mode::Generic { "generic" } else { "native" }).into(),
-            bind: (if self.plan.bind == BindMode::ZeroCopy { "zerocopy" } else { "copy" }).into(),
+            xdp_mode: self.mode.name().into(),
+            bind: self.plan.bind.name().into(),
             time: (if self.stamp { "kernel" } else { "user" }).into(),
             unstamped: 0,
             all_queues: self.plan.all_queues,

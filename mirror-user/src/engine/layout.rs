@@ -5,7 +5,7 @@ use std::fmt;
 
 pub(crate) use super::facts::Host;
 use super::{
-    BindMode, HostCommand, Mode, MtuTooLarge, Obstacle, OptionsError, Queues, Warning,
+    Bind, BindMode, HostCommand, Mode, MtuTooLarge, Obstacle, OptionsError, Queues, Warning, XdpMode,
     facts::{LARGEST_CHUNK, LINK_OVERHEAD, ONE_CHUNK_MTU, SCATTER_GATHER_SINCE},
     obstacles,
 };
@@ -36,14 +36,14 @@ impl Wanted<'_> {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Layout {
     /// Modes to try, in order.
-    pub(crate) modes: Vec<Mode>,
+    pub(crate) modes: Vec<XdpMode>,
     /// The one of them that is expected to be taken.
-    pub(crate) mode: Mode,
+    pub(crate) mode: XdpMode,
     /// Whether native mode takes the program for frames of several buffers.
     pub(crate) frags: bool,
     /// Whether sockets take frames in several descriptors.
     pub(crate) scatter_gather: bool,
-    pub(crate) bind: BindMode,
+    pub(crate) bind: Bind,
     pub(crate) chunk_size: u32,
     /// RX queues once the program is attached in the expected mode.
     pub(crate) rx_queues: u32,
@@ -128,15 +128,16 @@ pub(crate) fn layout(host: &Host, wanted: &Wanted<'_>) -> Result<Layout, Refusal
     }
     excluded |= too_large.is_some();
     let modes = match wanted.mode {
-        Mode::Generic => vec![Mode::Generic],
-        Mode::Auto if excluded && !zero_copy => vec![Mode::Generic],
-        Mode::Auto if !zero_copy => vec![Mode::Native, Mode::Generic],
-        Mode::Auto | Mode::Native => vec![Mode::Native],
+        Mode::Generic => vec![XdpMode::Generic],
+        Mode::Auto if excluded && !zero_copy => vec![XdpMode::Generic],
+        Mode::Auto if !zero_copy => vec![XdpMode::Native, XdpMode::Generic],
+        Mode::Auto | Mode::Native => vec![XdpMode::Native],
     };
-    let first = modes.first().copied().unwrap_or(Mode::Generic);
+    let first = modes.first().copied().unwrap_or(XdpMode::Generic);
     let mode = if obstacles.is_empty() { first } else { modes.last().copied().unwrap_or(first) };
-    let may_be_native = first == Mode::Native;
-    let rx_queues = if mode == Mode::Native { obstacles::queues_once_attached(host) } else { host.rx_queues };
+    let may_be_native = first == XdpMode::Native;
+    let rx_queues =
+        if mode == XdpMode::Native { obstacles::queues_once_attached(host) } else { host.rx_queues };
     if let Queues::List(list) = wanted.queues
         && let Some(&queue) = list.iter().find(|queue| **queue >= rx_queues)
     {
@@ -170,7 +171,7 @@ pub(crate) fn layout(host: &Host, wanted: &Wanted<'_>) -> Result<Layout, Refusal
         mode,
         frags,
         scatter_gather,
-        bind: if zero_copy { BindMode::ZeroCopy } else { BindMode::Copy },
+        bind: if zero_copy { Bind::ZeroCopy } else { Bind::Copy },
         chunk_size,
         rx_queues,
         obstacles,

@@ -20,7 +20,7 @@ pub(super) struct LocalWatch {
 impl LocalWatch {
     /// What there is to report, once, of so many tunnel packets that were for others and so many that were
     /// not, at `now`.
-    pub(super) fn look(
+    pub(super) fn check(
         &mut self,
         interface: &str,
         not_local: u64,
@@ -52,15 +52,15 @@ mod tests {
         let begin = Instant::now();
         let at = |seconds| begin + Duration::from_secs(seconds);
         let mut watch = LocalWatch::default();
-        assert_eq!(watch.look("ens5", 0, 0, at(0)), None);
-        assert_eq!(watch.look("ens5", 0, 0, at(20)), None, "nothing came");
-        assert_eq!(watch.look("ens5", 10, 0, at(21)), None);
-        assert_eq!(watch.look("ens5", 20, 1, at(24)), None, "one was local");
-        assert_eq!(watch.look("ens5", 30, 1, at(25)), None);
-        assert_eq!(watch.look("ens5", 40, 1, at(29)), None, "after 4 s");
-        assert_eq!(watch.look("ens5", 40, 1, at(31)), None, "nothing more came");
+        assert_eq!(watch.check("ens5", 0, 0, at(0)), None);
+        assert_eq!(watch.check("ens5", 0, 0, at(20)), None, "nothing came");
+        assert_eq!(watch.check("ens5", 10, 0, at(21)), None);
+        assert_eq!(watch.check("ens5", 20, 1, at(24)), None, "one was local");
+        assert_eq!(watch.check("ens5", 30, 1, at(25)), None);
+        assert_eq!(watch.check("ens5", 40, 1, at(29)), None, "after 4 s");
+        assert_eq!(watch.check("ens5", 40, 1, at(31)), None, "nothing more came");
         let event = Some(Event::NotLocal { interface: "ens5".to_owned(), frames: 50 });
-        assert_eq!(watch.look("ens5", 50, 1, at(32)), event);
-        assert_eq!(watch.look("ens5", 60, 1, at(40)), None, "once");
+        assert_eq!(watch.check("ens5", 50, 1, at(32)), event);
+        assert_eq!(watch.check("ens5", 60, 1, at(40)), None, "once");
     }
 }

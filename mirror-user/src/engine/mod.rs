@@ -41,7 +41,11 @@ pub use plan::{InterfacePlan, Plan, QueuePlan};
 pub use running::{Running, Stopper};
 pub use warning::Warning;
 
-pub use crate::{xdp::ProgramSetupError, xsk::SocketError};
+pub use crate::{
+    host::xdp::XdpMode,
+    xdp::ProgramSetupError,
+    xsk::{Bind, SocketError},
+};
 
 use crate::sink::SinkFactory;
 use options::Options;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{select::Selection, sink::SinkFactory, tunnels::Tunnels};
 
-/// XDP mode asked for.
+/// XDP mode asked for, which becomes an [`XdpMode`](super::XdpMode).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Mode {
@@ -18,7 +18,8 @@ pub enum Mode {
     Generic,
 }
 
-/// How the kernel hands frames to the ring. Decapsulation itself never copies.
+/// How the kernel is asked to hand frames to the ring: the choice between two kinds of [`Bind`](super::Bind).
+/// Decapsulation itself never copies.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum BindMode {

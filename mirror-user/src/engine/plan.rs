@@ -3,7 +3,7 @@
 use nix::{sched::sched_getaffinity, unistd::Pid};
 
 use super::{
-    BindMode, EngineError, Mode, Obstacle, OptionsError, Queues, Wait, Warning,
+    Bind, EngineError, Mode, Obstacle, OptionsError, Queues, Wait, Warning, XdpMode,
     facts::{Host, LINK_OVERHEAD},
     layout::{Layout, Refusal, Wanted, layout, umem_bytes},
     options::Options,
@@ -45,14 +45,14 @@ pub struct InterfacePlan {
     /// Whether every RX queue was asked for, so that a frame on one without a socket is lost.
     pub all_queues: bool,
     /// Modes to try, in order.
-    pub modes: Vec<Mode>,
+    pub modes: Vec<XdpMode>,
     /// Whether the driver may hand over frames in several buffers (`xdp.frags`), in native mode.
     pub frags: bool,
     /// Whether sockets take frames in several descriptors (`XDP_USE_SG`, kernel 6.6 and later): where a frame
     /// may be larger than a chunk takes, or come in several buffers.
     pub scatter_gather: bool,
     /// How frames get into the UMEM: copy or zero-copy.
-    pub bind: BindMode,
+    pub bind: Bind,
     /// Descriptors of each queue's RX ring.
     pub rx_ring: u32,
     /// Bytes of a chunk.
@@ -213,7 +213,7 @@ fn refused(interface: &str, refusal: Refusal) -> EngineError {
 /// What the run will be like that nobody asked for.
 fn warnings(interface: &Interface, mode: Mode, layout: &Layout) -> Vec<Warning> {
     let mut warnings = Vec::new();
-    if mode == Mode::Auto && layout.modes == [Mode::Generic] {
+    if mode == Mode::Auto && layout.modes == [XdpMode::Generic] {
         warnings.extend(layout.obstacles.iter().cloned().map(Warning::Generic));
     }
     warnings.extend(layout.warnings.iter().cloned());

@@ -41,7 +41,7 @@ impl QueueWatch {
     }
 
     /// What there is to report of `no_socket` frames so far and as many `queues` as there are now.
-    pub(super) fn look(&mut self, interface: &str, no_socket: u64, queues: u32) -> Option<Event> {
+    pub(super) fn check(&mut self, interface: &str, no_socket: u64, queues: u32) -> Option<Event> {
         if !self.wants_all {
             return None;
         }
@@ -81,28 +81,28 @@ mod tests {
 
     #[test]
     fn what_came_before_the_sockets_is_no_loss() {
-        assert_eq!(watch(true).look("ens5", 7, 2), None);
+        assert_eq!(watch(true).check("ens5", 7, 2), None);
     }
 
     #[test]
     fn frames_without_a_socket_are_reported_and_not_at_every_look() {
         let mut watch = watch(true);
-        assert_eq!(watch.look("ens5", 10, 2), event(2, 3));
-        assert_eq!(watch.look("ens5", 20, 2), None);
+        assert_eq!(watch.check("ens5", 10, 2), event(2, 3));
+        assert_eq!(watch.check("ens5", 20, 2), None);
         watch.next_report = None;
-        assert_eq!(watch.look("ens5", 20, 2), event(2, 13));
+        assert_eq!(watch.check("ens5", 20, 2), event(2, 13));
     }
 
     #[test]
     fn queues_that_come_later_are_reported_once_before_any_frame_is_lost() {
         let mut watch = watch(true);
-        assert_eq!(watch.look("ens5", 7, 4), event(4, 0));
-        assert_eq!(watch.look("ens5", 7, 4), None);
-        assert_eq!(watch.look("ens5", 7, 2), None);
+        assert_eq!(watch.check("ens5", 7, 4), event(4, 0));
+        assert_eq!(watch.check("ens5", 7, 4), None);
+        assert_eq!(watch.check("ens5", 7, 2), None);
     }
 
     #[test]
     fn whoever_chose_some_queues_has_chosen_not_to_read_the_others() {
-        assert_eq!(watch(false).look("ens5", 1_000, 8), None);
+        assert_eq!(watch(false).check("ens5", 1_000, 8), None);
     }
 }

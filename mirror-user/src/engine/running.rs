@@ -12,7 +12,7 @@ use super::{
     EngineError, Event, Plan, assemble,
     interface::{HeldSettings, LiveInterface, put_back},
     options::{OnInterfaceLost, Options},
-    ports::HeldPorts,
+    ports::ReservedPorts,
     threads::{Watcher, watch_links},
     worker::{Common, died_of},
 };
@@ -24,18 +24,18 @@ use crate::{
     sink::SinkFactory,
 };
 
-/// How long between two looks at the interfaces' queues and counters.
-const LOOK: Duration = Duration::from_secs(1);
-/// How long between two looks at their addresses: what was sent to a new one meanwhile is the host's.
-const FOLLOW: Duration = Duration::from_millis(100);
+/// Between two polls of the interfaces' queues and counters.
+const STATE_INTERVAL: Duration = Duration::from_secs(1);
+/// Between two polls of their addresses: what was sent to a new one meanwhile passed to the host.
+const ADDRESS_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What is looked at now and then, and when next.
+/// When the next polls are due.
 #[derive(Clone, Copy, Debug)]
 struct Due {
-    /// Queues and counters.
-    look: Instant,
-    /// Addresses.
-    follow: Instant,
+    /// Of queues and counters.
+    state: Instant,
+    /// Of addresses.
+    addresses: Instant,
 }
 
 /// An attached engine whose workers run. Dropping it detaches and ends them; [`stop`](Self::stop) also
@@ -57,7 +57,7 @@ pub struct Running {
     due: Mutex<Due>,
     ended_by: Mutex<Option<String>>,
     selection: Selection,
-    _ports: HeldPorts,
+    _ports: ReservedPorts,
 }
 
 /// Ends the wait of a [`Running`] engine from another thread.
@@ -104,7 +104,7 @@ impl Running {
         };
         let links = LinkWatch::open()?;
         tunables::recover();
-        let ports = HeldPorts::hold(&options.tunnels);
+        let ports = ReservedPorts::reserve(&options.tunnels);
         let mut interfaces: Vec<LiveInterface> = Vec::with_capacity(plan.interfaces.len());
         let mut first_worker = 0;
         for own in &plan.interfaces {
@@ -130,7 +130,7 @@ impl Running {
             sinks: options.sinks,
             started,
             started_at,
-            due: Mutex::new(Due { look: started + LOOK, follow: started + FOLLOW }),
+            due: Mutex::new(Due { state: started + STATE_INTERVAL, addresses: started + ADDRESS_INTERVAL }),
             ended_by: Mutex::default(),
             selection: options.selection,
             _ports: ports,
@@ -145,13 +145,13 @@ impl Running {
         let start = Instant::now();
         let mut event = loop {
             let left = timeout.saturating_sub(start.elapsed());
-            let Due { look, follow } = *lock(&self.due);
-            let look = look.min(follow).saturating_duration_since(Instant::now());
+            let Due { state, addresses } = *lock(&self.due);
+            let poll = state.min(addresses).saturating_duration_since(Instant::now());
             // There is always a sender: this engine's own.
-            if let Ok(event) = self.events.recv_timeout(left.min(look)) {
+            if let Ok(event) = self.events.recv_timeout(left.min(poll)) {
                 break event;
             }
-            if let Some(event) = self.look() {
+            if let Some(event) = self.poll_state() {
                 break event;
             }
             if start.elapsed() >= timeout {
@@ -184,25 +184,25 @@ impl Running {
         goes_on
     }
 
-    /// Now and then: a change of queues comes without a message on most kernels.
-    fn look(&self) -> Option<Event> {
+    /// Polls what is due: the kernel sends no message when queues change.
+    fn poll_state(&self) -> Option<Event> {
         let now = Instant::now();
-        // Whoever finds it due does it; other threads that wait do not wait for that.
-        let (look, follow) = {
+        // The thread that finds a poll due does it; other threads that wait do not wait for that.
+        let (state, addresses) = {
             let mut due = lock(&self.due);
-            let is_due = (now >= due.look, now >= due.follow);
+            let is_due = (now >= due.state, now >= due.addresses);
             if is_due.0 {
-                due.look = now + LOOK;
+                due.state = now + STATE_INTERVAL;
             }
             if is_due.1 {
-                due.follow = now + FOLLOW;
+                due.addresses = now + ADDRESS_INTERVAL;
             }
             is_due
         };
-        if follow {
+        if addresses {
             self.interfaces.iter().for_each(LiveInterface::follow_addresses);
         }
-        if look { self.interfaces.iter().find_map(LiveInterface::look) } else { None }
+        if state { self.interfaces.iter().find_map(LiveInterface::poll_state) } else { None }
     }
 
     /// A handle that ends [`wait`](Self::wait) from another thread, such as one that hears signals.
@@ -231,9 +231,9 @@ impl Running {
     pub fn stop(mut self) -> Report {
         self.halt();
         let mut report = self.empty_report();
-        let settled = self.interfaces.drain(..).map(LiveInterface::settle).collect();
+        let closed = self.interfaces.drain(..).map(LiveInterface::close_account).collect();
         report.duration_s = self.started.elapsed().as_secs_f64();
-        assemble::at_rest(&mut report, settled, &self.sinks);
+        assemble::at_rest(&mut report, closed, &self.sinks);
         report
     }
 

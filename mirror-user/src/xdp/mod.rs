@@ -14,7 +14,7 @@ use aya::{
     maps::{
         Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues, XskMap, lpm_trie::Key,
     },
-    programs::{ProgramError, RawTracePoint, Xdp, XdpError, XdpMode, links::FdLink},
+    programs::{self, ProgramError, RawTracePoint, Xdp, XdpError, links::FdLink},
 };
 use ipnet::IpNet;
 use mirror_ebpf::mirror::{self as abi, Counter};
@@ -22,7 +22,7 @@ use mirror_ebpf::mirror::{self as abi, Counter};
 use crate::{
     account::{Dropped, Passed, XdpReport},
     error::with_causes,
-    host::{addresses::Addresses, kernel::KernelVersion},
+    host::{addresses::Addresses, kernel::KernelVersion, xdp::XdpMode},
     select::Allow,
     tunnels::Tunnels,
 };
@@ -193,11 +193,15 @@ impl Program {
     }
 
     /// Attaches by a bpf_link, which leaves with the process however that ends.
-    pub(crate) fn attach(&mut self, ifindex: u32, native: bool) -> Result<(), ProgramSetupError> {
+    pub(crate) fn attach(&mut self, ifindex: u32, mode: XdpMode) -> Result<(), ProgramSetupError> {
         if kernel_before(BPF_LINK_SINCE) {
             return Err(ProgramSetupError::NoLink);
         }
-        let mode = if native { XdpMode::Driver } else { XdpMode::Skb };
+        let mode = match mode {
+            XdpMode::Native => programs::XdpMode::Driver,
+            XdpMode::Hardware => programs::XdpMode::Hardware,
+            XdpMode::Generic | XdpMode::Several => programs::XdpMode::Skb,
+        };
         let program = xdp(&mut self.ebpf, self.entry)?;
         let id = program.attach_to_if_index(ifindex, mode).map_err(|error| match error {
             ProgramError::SyscallError(error) => ProgramSetupError::Attach(error.io_error),

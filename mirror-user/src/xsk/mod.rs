@@ -21,8 +21,8 @@ mod transmit;
 mod umem;
 
 pub(crate) use received::{BatchTime, Pieces, Received, Several, StampedTimes, Times};
-pub use socket::SocketError;
-pub(crate) use socket::{Bind, Config, FRAME_HEADROOM, HEADROOM, Socket, Statistics};
+pub use socket::{Bind, SocketError};
+pub(crate) use socket::{Config, FRAME_HEADROOM, HEADROOM, Socket, Statistics};
 pub(crate) use stamps::Stamps;
 pub(crate) use transmit::Transmitter;
 pub(crate) use umem::HugePages;

@@ -11,6 +11,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 use rustix::net::{RecvFlags, recv, sockopt::xdp_statistics, xdp::SocketAddrXdpFlags};
+use serde::{Deserialize, Serialize};
 
 use super::{
     bind::{UNUSED_RING, Unbound},
@@ -31,10 +32,25 @@ pub(crate) const FRAME_HEADROOM: u32 = 56;
 pub(crate) const HEADROOM: u32 = XDP_HEADROOM + FRAME_HEADROOM;
 
 /// How the kernel hands frames to the ring.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Bind {
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Bind {
+    /// It copies each frame into the UMEM once (`XDP_COPY`).
     Copy,
+    /// The NIC writes into the UMEM (`XDP_ZEROCOPY`).
     ZeroCopy,
+}
+
+impl Bind {
+    /// In one word, as reports have it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Copy => "copy",
+            Self::ZeroCopy => "zerocopy",
+        }
+    }
 }
 
 /// Sizes and flags of a socket.

@@ -14,8 +14,8 @@ use std::{
 use crate::namespace::Namespace;
 use mirror_user::{
     Engine,
-    doctor::{Facts, Mode, Report, Severity, gather},
-    engine::{self, Warning},
+    doctor::{Facts, Report, Severity, gather},
+    engine::Warning,
     host::xdp::XdpMode,
 };
 
@@ -116,7 +116,7 @@ fn a_veth_pair_is_gathered_as_it_is() {
     assert!(report.can_run, "{report}");
     assert_eq!(
         (report.plans[0].mode, report.plans[0].queues, report.plans[0].chunk),
-        (Mode::Native, 2, 2048)
+        (XdpMode::Native, 2, 2048)
     );
 }
 
@@ -178,7 +178,7 @@ fn what_is_said_of_veths_mtu_is_what_the_kernel_does() {
         namespace.enter(|| {
             let report = Report::of(gather(Some("target")));
             let plan = &report.plans[0];
-            assert_eq!((plan.mode, plan.frags), (Mode::Native, frags), "{own} {other}: {report}");
+            assert_eq!((plan.mode, plan.frags), (XdpMode::Native, frags), "{own} {other}: {report}");
             for (program, expected) in
                 [(mirror_ebpf::mirror::PROGRAM, !frags), (mirror_ebpf::mirror::PROGRAM_FRAGS, true)]
             {
@@ -202,8 +202,8 @@ fn a_start_plans_what_the_doctor_says() {
         let (report, engine) = namespace
             .enter(|| (Report::of(gather(Some("target"))), Engine::builder("target").build().unwrap()));
         let (said, planned) = (&report.plans[0], &engine.plan().interfaces[0]);
-        let mode = planned.modes[0] == engine::Mode::Native;
-        assert_eq!(said.mode == Mode::Native, mode, "{own} {other}: {report}");
+        let mode = planned.modes[0] == XdpMode::Native;
+        assert_eq!(said.mode == XdpMode::Native, mode, "{own} {other}: {report}");
         assert_eq!(
             (said.frags, said.scatter_gather, said.chunk, said.queues),
             (
@@ -237,13 +237,13 @@ fn what_is_said_of_veths_queues_is_what_the_kernel_does() {
         };
         ethtool(&["-L", "target", "rx", "1"]);
         let report = Report::of(gather(Some("target")));
-        assert_eq!(report.plans[0].mode, Mode::Generic, "{report}");
+        assert_eq!(report.plans[0].mode, XdpMode::Generic, "{report}");
         attach(index("target"), mirror_ebpf::mirror::PROGRAM, aya::programs::XdpMode::Driver).unwrap_err();
         let remedy =
             report.findings.iter().find_map(|finding| finding.remedy.as_deref().filter(|m| m.contains("-L")));
         let words: Vec<&str> = remedy.expect("a remedy").split(' ').collect();
         ethtool(&words[1..]);
-        assert_eq!(Report::of(gather(Some("target"))).plans[0].mode, Mode::Native);
+        assert_eq!(Report::of(gather(Some("target"))).plans[0].mode, XdpMode::Native);
         drop(attach(index("target"), mirror_ebpf::mirror::PROGRAM, aya::programs::XdpMode::Driver).unwrap());
     });
 }

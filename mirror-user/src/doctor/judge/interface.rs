@@ -7,7 +7,7 @@ use crate::{
         plan,
     },
     engine::{
-        self, HostCommand,
+        HostCommand,
         diagnose::VIRTIO_ACCESS_PLATFORM,
         layout::{Wanted, layout},
     },
@@ -29,7 +29,7 @@ pub(super) fn judge(facts: &Facts, interface: &InterfaceFacts, findings: &mut Fi
             false
         }
         Ok(layout) => {
-            let possible = layout.mode == engine::Mode::Native;
+            let possible = layout.mode == XdpMode::Native;
             if possible {
                 let queues = host.rx_queues;
                 let known = if host.xdp_features.is_some() { "has" } else { "is known for" };
@@ -47,7 +47,7 @@ pub(super) fn judge(facts: &Facts, interface: &InterfaceFacts, findings: &mut Fi
             }
             for (severity, message, remedy) in native::remarks(interface, &host, &layout) {
                 // The costs of native mode matter only if it is possible.
-                if possible || (severity > Severity::Note && layout.modes.contains(&engine::Mode::Native)) {
+                if possible || (severity > Severity::Note && layout.modes.contains(&XdpMode::Native)) {
                     findings.add(severity, message, remedy);
                 }
             }

@@ -38,9 +38,9 @@ fn a_small_mtu_takes_the_program_of_one_buffer_everywhere() {
     for kernel in [(5, 10), (6, 1), (6, 6), (7, 3)] {
         for driver in ["veth", "virtio_net", "igb", "ena", "mlx5_core"] {
             let layout = layout(&host(driver, "1", kernel, 1500), &Wanted::DEFAULT).unwrap();
-            assert_eq!(layout.modes, [Mode::Native, Mode::Generic], "{driver} {kernel:?}");
-            assert_eq!((layout.mode, layout.frags, layout.scatter_gather), (Mode::Native, false, false));
-            assert_eq!((layout.chunk_size, layout.bind), (2048, BindMode::Copy));
+            assert_eq!(layout.modes, [XdpMode::Native, XdpMode::Generic], "{driver} {kernel:?}");
+            assert_eq!((layout.mode, layout.frags, layout.scatter_gather), (XdpMode::Native, false, false));
+            assert_eq!((layout.chunk_size, layout.bind), (2048, Bind::Copy));
             assert_eq!((layout.obstacles, layout.warnings), (vec![], vec![]));
         }
     }
@@ -79,7 +79,7 @@ fn frames_of_several_buffers_are_native_from_6_6_on_where_the_driver_has_them() 
 fn auto_goes_generic_for_an_mtu_and_says_what_that_costs() {
     // EC2's default with the in-box driver.
     let new = layout(&host("ena", "6.12.40", (6, 12), 9001), &Wanted::DEFAULT).unwrap();
-    assert_eq!((new.modes.as_slice(), new.mode), ([Mode::Generic].as_slice(), Mode::Generic));
+    assert_eq!((new.modes.as_slice(), new.mode), ([XdpMode::Generic].as_slice(), XdpMode::Generic));
     assert_eq!((new.frags, new.scatter_gather, new.chunk_size), (false, true, 4096));
     assert_eq!(new.obstacles.len(), 1);
     let obstacle = &new.obstacles[0];
@@ -88,11 +88,11 @@ fn auto_goes_generic_for_an_mtu_and_says_what_that_costs() {
     assert_eq!(new.warnings, [], "frames come whole");
     // Where they cannot come whole, it says from which size on.
     let old = layout(&host("ena", "5.10", (5, 10), 9001), &Wanted::DEFAULT).unwrap();
-    assert_eq!((old.modes.as_slice(), old.scatter_gather), ([Mode::Generic].as_slice(), false));
+    assert_eq!((old.modes.as_slice(), old.scatter_gather), ([XdpMode::Generic].as_slice(), false));
     assert!(old.warnings[0].to_string().contains("frames over 3784 bytes"), "{:?}", old.warnings);
     // Between the driver's limit and a chunk's nothing is lost.
     let between = layout(&host("veth", "1.0", (6, 1), 3700), &Wanted::DEFAULT).unwrap();
-    assert_eq!((between.modes.as_slice(), between.warnings), ([Mode::Generic].as_slice(), vec![]));
+    assert_eq!((between.modes.as_slice(), between.warnings), ([XdpMode::Generic].as_slice(), vec![]));
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn zero_copy_has_large_chunks_unless_the_driver_takes_any() {
         let layout = layout(&host(driver, "1", (7, 3), 1500), &zero_copy).unwrap();
         assert_eq!(
             (layout.chunk_size, layout.modes.as_slice()),
-            (chunk, [Mode::Native].as_slice()),
+            (chunk, [XdpMode::Native].as_slice()),
             "{driver}"
         );
     }
@@ -178,7 +178,7 @@ fn virtio_has_a_queue_more_for_each_cpu_while_attached_where_they_fit() {
 #[test]
 fn a_driver_without_native_xdp_is_not_tried_where_it_says_so_itself() {
     let told = layout(&host("e1000e", "1", (6, 12), 1500), &Wanted::DEFAULT).unwrap();
-    assert_eq!((told.modes.as_slice(), told.mode), ([Mode::Generic].as_slice(), Mode::Generic));
+    assert_eq!((told.modes.as_slice(), told.mode), ([XdpMode::Generic].as_slice(), XdpMode::Generic));
     let untold = layout(&host("e1000e", "1", (6, 1), 1500), &Wanted::DEFAULT).unwrap();
-    assert_eq!((untold.modes, untold.mode), (vec![Mode::Native, Mode::Generic], Mode::Generic));
+    assert_eq!((untold.modes, untold.mode), (vec![XdpMode::Native, XdpMode::Generic], XdpMode::Generic));
 }

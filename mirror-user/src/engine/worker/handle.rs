@@ -15,9 +15,7 @@ use super::{
 };
 use crate::{
     account::SinkHalt,
-    engine::{
-        BindMode, EngineError, InterfacePlan, QueuePlan, WorkerStep, diagnose, options::Options, threads,
-    },
+    engine::{EngineError, InterfacePlan, QueuePlan, WorkerStep, diagnose, options::Options, threads},
     sink::WorkerContext,
     xsk::{self, Bind, HugePages},
 };
@@ -103,11 +101,11 @@ pub(crate) fn start_workers(
                 rx_ring: options.rx_ring,
                 chunks: plan.chunks,
                 chunk_size: plan.chunk_size,
-                bind: if plan.bind == BindMode::ZeroCopy { Bind::ZeroCopy } else { Bind::Copy },
+                bind: plan.bind,
                 scatter_gather: plan.scatter_gather,
                 huge_pages: if options.huge_pages { HugePages::Try } else { HugePages::Never },
             },
-            facts: diagnose::SocketFacts::of(&plan.host, plan.bind == BindMode::ZeroCopy),
+            facts: diagnose::SocketFacts::of(&plan.host, plan.bind == Bind::ZeroCopy),
             ring: RingConfig {
                 wait: options.wait,
                 batch: options.batch,

@@ -5,7 +5,7 @@ use mirror_lab::{Generator, Lab, Traffic, VethEnd, VethOptions, VethPair};
 
 use super::*;
 use crate::{
-    host::interface::Interface,
+    host::{interface::Interface, xdp::XdpMode},
     pipeline::{PipelineConfig, SinkSlot},
     select::{Allow, Budget},
     sink::{
@@ -47,7 +47,7 @@ fn worker(
     };
     let mut program = Program::load(&settings).unwrap();
     program.set_socket(0, std::os::fd::AsRawFd::as_raw_fd(&socket)).unwrap();
-    program.attach(Interface::named(CAPTURE).unwrap().index, true).unwrap();
+    program.attach(Interface::named(CAPTURE).unwrap().index, XdpMode::Native).unwrap();
     // As behind a ring: nobody waits for a sink.
     let cx = WorkerContext::single(1792);
     let sinks = factories.iter().map(|factory| SinkSlot::build(factory.as_ref(), &cx).unwrap()).collect();
