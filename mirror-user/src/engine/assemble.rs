@@ -1,4 +1,4 @@
-//! From what the parts counted to the report.
+//! Adds up the counts of workers, interfaces and sinks to a report.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ pub(super) fn live(report: &mut Report, interfaces: &[LiveInterface], sinks: &[A
     pipeline::add_sinks(report, sinks);
 }
 
-/// The report of a run that is over: every part has had its last word.
+/// The report of a run that has ended, from final counts.
 pub(super) fn at_rest(report: &mut Report, interfaces: Vec<ClosedAccount>, sinks: &[Arc<dyn SinkFactory>]) {
     report.expect_sinks(sinks.iter().map(SinkFactory::name));
     for ClosedAccount { report: interface, outcomes } in interfaces {

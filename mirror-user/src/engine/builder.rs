@@ -26,10 +26,10 @@ const DEFAULT_BATCH: u32 = 64;
 const RX_RINGS: RangeInclusive<u32> = 64..=32768;
 
 impl EngineBuilder {
-    /// Descriptors of an RX ring unless told otherwise: the most that leaves the frames' headers in a core's
+    /// Descriptors of an RX ring by default: the most that leaves the frames' headers in a core's
     /// second-level cache, and 1 to 3 ms of the rates a queue has. `docs/performance.md` has the sweep.
     pub const DEFAULT_RX_RING: u32 = 4096;
-    /// Chunks of a queue's UMEM unless told otherwise: the RX ring and a batch.
+    /// Chunks of a queue's UMEM by default: the RX ring and a batch.
     pub(crate) const DEFAULT_UMEM_FRAMES: u32 = Self::DEFAULT_RX_RING + DEFAULT_BATCH;
 
     pub(super) fn new(interface: String) -> Self {
@@ -79,7 +79,8 @@ impl EngineBuilder {
         self
     }
 
-    /// What becomes of the run when one of several interfaces is deleted. Default: [`OnInterfaceLost::End`].
+    /// Whether the run continues when one of several interfaces is deleted. Default:
+    /// [`OnInterfaceLost::End`].
     pub fn on_interface_lost(mut self, then: OnInterfaceLost) -> Self {
         self.options.on_interface_lost = then;
         self
@@ -92,8 +93,8 @@ impl EngineBuilder {
         self
     }
 
-    /// Which frames are selected. The XDP program drops and counts those of other VNIs and outer sources;
-    /// what the filters do not match is counted as deselected, for each sink. Default: all.
+    /// Which frames are selected. The XDP program drops those of other VNIs and outer sources, and counts
+    /// them; frames that a filter does not match count as deselected, for each sink. Default: all.
     pub fn select(mut self, selection: impl Into<Selection>) -> Self {
         self.options.selection = selection.into();
         self
@@ -106,15 +107,15 @@ impl EngineBuilder {
     }
 
     /// Descriptors of each RX ring, a power of two; the fill ring has twice as many. Default: 4096.
-    /// A longer one outlasts a worker that is late for longer, and is slower: it leaves the caches.
+    /// A larger one absorbs longer scheduling delays; a smaller one stays in the caches, and is faster.
     pub fn rx_ring(mut self, descriptors: u32) -> Self {
         self.options.rx_ring = descriptors;
         self
     }
 
     /// Chunks of each queue's UMEM, at most as many as the fill ring takes, twice the RX ring. Default: the
-    /// RX ring and a batch. More would never be needed, and each is a place the kernel comes back to later,
-    /// when it has left the caches.
+    /// RX ring and a batch. More are never needed, and each makes it more likely that the kernel reuses a
+    /// chunk that has left the caches.
     pub fn umem_frames(mut self, chunks: u32) -> Self {
         self.options.umem_frames = Some(chunks);
         self
@@ -132,14 +133,14 @@ impl EngineBuilder {
         self
     }
 
-    /// Whether to try huge pages for the UMEM. Default: yes; without any, ordinary pages do.
+    /// Whether to try huge pages for the UMEM, with ordinary pages as the fallback. Default: yes.
     pub fn huge_pages(mut self, wanted: bool) -> Self {
         self.options.huge_pages = wanted;
         self
     }
 
-    /// Whether sockets take frames in several descriptors (`XDP_USE_SG`, kernel 6.6 and later) where the MTU
-    /// does not ask for it. Default: only where a frame may be larger than a chunk takes.
+    /// Whether sockets take frames in several descriptors (`XDP_USE_SG`) even where the MTU does not need it.
+    /// Default: only where a frame may be larger than a chunk takes. Minimum kernel version: 6.6.
     pub fn scatter_gather(mut self, wanted: bool) -> Self {
         self.options.scatter_gather = wanted;
         self
@@ -153,7 +154,7 @@ impl EngineBuilder {
         self
     }
 
-    /// Has the XDP program tell rare states as `tracing` events, by way of the `log` facade. Default: no.
+    /// Has the XDP program log rare states, as `tracing` events through the `log` facade. Default: no.
     pub fn kernel_log(mut self, wanted: bool) -> Self {
         self.options.kernel_log = wanted;
         self
@@ -171,8 +172,7 @@ impl EngineBuilder {
         self
     }
 
-    /// Whether this contradicts itself, or could be had on no host. Asks nobody; [`build`](Self::build)
-    /// begins with it.
+    /// Checks the options that do not depend on the host. [`build`](Self::build) does so first.
     ///
     /// # Errors
     ///
@@ -181,11 +181,11 @@ impl EngineBuilder {
         Ok(validate(&self.options)?)
     }
 
-    /// Asks the host whether this can be had, and makes the plan. Changes nothing.
+    /// Checks the options against the host, and makes the plan. Changes nothing.
     ///
     /// # Errors
     ///
-    /// What contradicts itself, is missing, or does not fit.
+    /// What contradicts itself, is missing, or does not fit the host.
     pub fn build(self) -> Result<Engine, EngineError> {
         self.validate()?;
         let options = self.options;

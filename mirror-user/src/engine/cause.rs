@@ -1,4 +1,4 @@
-//! What is in the way of a run, as data: limits, obstacles, and what a refusal of the kernel means.
+//! Limits, obstacles, and causes of the kernel's refusals, as data.
 
 use std::fmt;
 
@@ -107,7 +107,7 @@ impl fmt::Display for NoMultiBuffer {
     }
 }
 
-/// What is known to keep a driver from taking the program in native mode.
+/// A known obstacle to native mode.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Obstacle {
@@ -115,7 +115,7 @@ pub enum Obstacle {
     NoNative {
         /// The driver's name, where it is known.
         driver: Option<String>,
-        /// Whether the driver says so itself; else it is not on the list of those that have.
+        /// Whether the driver reports that; else it is not on the list of those that have it.
         reported: bool,
     },
     /// The MTU is too large.
@@ -131,7 +131,7 @@ pub enum Obstacle {
         /// The most there are.
         most: u32,
     },
-    /// The other end of a veth pair, which is in sight, has more TX queues than this one has RX queues.
+    /// The other end of a veth pair has more TX queues than this one has RX queues.
     VethQueues {
         /// RX queues here.
         rx_queues: u32,
@@ -140,7 +140,7 @@ pub enum Obstacle {
         /// Its TX queues.
         tx_queues: u32,
     },
-    /// The same of one in another network namespace.
+    /// The same, with the other end in another network namespace.
     VethHidden,
     /// virtio_net refuses XDP while the hypervisor offers these and does not let them be switched off.
     VirtioOffloads {
@@ -212,7 +212,7 @@ impl fmt::Display for Obstacle {
     }
 }
 
-/// What a refusal of the program means.
+/// The cause of a refusal to attach.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum AttachCause {
@@ -222,7 +222,7 @@ pub enum AttachCause {
     NotPermitted,
     /// The interface was deleted.
     InterfaceGone,
-    /// What the plan knew of already.
+    /// An obstacle that the plan knew of.
     Obstacle {
         /// The driver's name, where it is known.
         driver: Option<String>,
@@ -314,7 +314,7 @@ impl fmt::Display for AttachCause {
     }
 }
 
-/// What a refusal of a socket means.
+/// The cause of a refusal of a socket.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum SocketCause {

@@ -1,4 +1,4 @@
-//! Commands that change the running host, for those who advise its operator.
+//! Commands that change the running host, to be printed as advice.
 
 use std::fmt;
 

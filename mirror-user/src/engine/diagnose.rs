@@ -18,8 +18,8 @@ const MAPS_IN_CGROUP_SINCE: KernelVersion = KernelVersion::new(5, 11);
 /// VIRTIO_F_ACCESS_PLATFORM, virtio 1.2 section 6.
 pub(crate) const VIRTIO_ACCESS_PLATFORM: u32 = 33;
 
-/// Why an attach failed. A bpf_link carries no word from the driver: the cause is inferred from the errno and
-/// the interface's facts.
+/// Why an attach failed. A bpf_link carries no message of the driver, so the cause is inferred from the errno
+/// and the interface's facts.
 pub(super) fn attach(
     host: &Host,
     obstacles: &[Obstacle],
@@ -46,7 +46,7 @@ pub(super) fn attach(
     if errno == Some(libc::EOPNOTSUPP) && !reported {
         return Some(AttachCause::NoNative { driver: driver() });
     }
-    // A driver that reports native XDP means the settings by EOPNOTSUPP, as vmxnet3 does.
+    // A driver that reports native XDP and returns EOPNOTSUPP refuses the settings, as vmxnet3 does.
     let mtu = host.mtu;
     Some(match driver::known_single_buffer(host.driver.as_ref(), host.page_size) {
         Some(limit) if mtu > limit.lossless => {

@@ -1,4 +1,4 @@
-//! What happens to a run from outside.
+//! Events of a run.
 
 /// What a running engine reports.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -14,8 +14,8 @@ pub enum Event {
         interface: String,
     },
     /// The interface has no carrier: the other end is down, or its driver resets the link, as igb does for
-    /// about 2 s when a program is attached. Ingest resumes with the carrier; what is sent meanwhile is in
-    /// nobody's account.
+    /// about 2 s when a program is attached. Ingest resumes with the carrier; frames sent meanwhile are not
+    /// counted.
     InterfaceNoCarrier {
         /// Its name.
         interface: String,
@@ -25,21 +25,20 @@ pub enum Event {
         /// Its name.
         interface: String,
     },
-    /// The interface is gone: deleted, or moved to another network namespace. Nothing more will come from it.
+    /// The interface was deleted, or moved to another network namespace. No more frames come from it.
     InterfaceDeleted {
         /// Its name.
         interface: String,
-        /// Whether the run goes on with the others, by [`OnInterfaceLost`](super::OnInterfaceLost).
+        /// Whether the run continues with the others, by [`OnInterfaceLost`](super::OnInterfaceLost).
         goes_on: bool,
     },
-    /// There is an interface again with the name of one that was deleted. It is not read: only a run that
-    /// starts anew does.
+    /// An interface has the name of one that was deleted. It is not read until the run is started again.
     InterfaceReturned {
         /// Its name.
         interface: String,
     },
-    /// All queues were asked for, and some have no socket: they came after the start. Frames on them pass to
-    /// the host. A run that starts anew reads them.
+    /// All queues were asked for, and some have no socket, because they were added after the start. Frames on
+    /// them pass to the host until the run is started again.
     QueuesUnread {
         /// The interface.
         interface: String,
@@ -50,26 +49,27 @@ pub enum Event {
         /// Frames so far that came by a queue without a socket.
         frames: u64,
     },
-    /// For 5 s all that came to a tunnel port was addressed to others, and passed to the host. Reported once.
+    /// For 5 s every packet to a tunnel port was addressed to another host, and passed to the kernel.
+    /// Reported once.
     NotLocal {
         /// The interface.
         interface: String,
         /// Such frames so far.
         frames: u64,
     },
-    /// A worker died; its frames are abandoned from there on.
+    /// A worker panicked; further frames of its queue count as abandoned.
     WorkerDied {
         /// The interface that it read.
         interface: String,
         /// The RX queue that it read.
         queue: u32,
-        /// What it died of.
+        /// The message of the panic.
         reason: String,
     },
 }
 
 impl Event {
-    /// Whether there is nothing more to wait for: the run is to be [stopped](super::Running::stop).
+    /// Whether this ends the run: it is to be [stopped](super::Running::stop).
     #[must_use]
     pub fn ends_run(&self) -> bool {
         match self {

@@ -29,7 +29,7 @@ pub(crate) const SCATTER_GATHER_SINCE: KernelVersion = KernelVersion::new(6, 6);
 /// What the decision depends on.
 #[derive(Clone, Debug)]
 pub(crate) struct Host {
-    /// `None` where it is not known, which is judged as an old one.
+    /// `None` where it is not known, which counts as an old one.
     pub(crate) kernel: Option<KernelVersion>,
     pub(crate) page_size: u32,
     /// CPUs that drivers count by.
@@ -37,11 +37,11 @@ pub(crate) struct Host {
     pub(crate) interface: String,
     pub(crate) mtu: u32,
     pub(crate) driver: Option<DriverInfo>,
-    /// The other end of a veth pair, where it is in sight.
+    /// The other end of a veth pair, where it is in the same network namespace.
     pub(crate) peer: Option<Peer>,
     pub(crate) rx_queues: u32,
     pub(crate) channels: Option<Channels>,
-    /// `None` where the kernel cannot tell.
+    /// `None` where the kernel does not report them.
     pub(crate) xdp_features: Option<XdpFeatures>,
     pub(crate) virtio_features: Option<Vec<u32>>,
 }
@@ -84,7 +84,7 @@ impl Host {
     pub(super) fn no_multi_buffer(&self, zero_copy: bool) -> Option<NoMultiBuffer> {
         let ena = driver::Ena::of(self.driver.as_ref());
         let has = driver::has_frags(self.driver.as_ref(), self.xdp_features);
-        // A driver that cannot be asked may well have them: an old kernel is the reason then.
+        // A driver that reports nothing may well have them; then an old kernel is the reason.
         let reported = self.xdp_features.is_some() || ena.is_some();
         let kernel = self.no_scatter_gather(zero_copy);
         if has || (!reported && kernel.is_some()) {

@@ -31,8 +31,8 @@ use crate::{
     xsk::Statistics,
 };
 
-/// Settings of the interface that are changed while the run lasts, shared with whoever may have to end it in
-/// a hurry.
+/// Settings of the interface that are changed during the run, shared with the handles that restore them on a
+/// sudden end.
 pub(super) type HeldSettings = Arc<Mutex<Option<TunablesGuard>>>;
 
 /// An interface whose frames are taken.
@@ -42,11 +42,11 @@ pub(super) struct LiveInterface {
     stamp: bool,
     program: Program,
     workers: Vec<Worker>,
-    /// A lock only because a report needs no more than a shared engine.
+    /// Behind a lock, because a report borrows the engine shared.
     counters: Mutex<CounterReader>,
     counters_before: BTreeMap<String, u64>,
     settings: HeldSettings,
-    /// What its workers are to do.
+    /// Commands to its workers.
     control: Arc<Control>,
     /// Whether it has been deleted.
     lost: AtomicBool,
@@ -54,14 +54,14 @@ pub(super) struct LiveInterface {
     _log: Option<Watcher>,
 }
 
-/// What is known from looking now and then, and changes while the engine is shared. Nothing waits under this
-/// lock for longer than the kernel takes to answer.
+/// State of the periodic polls, which changes while the engine is shared. No thread holds this lock for
+/// longer than a request to the kernel takes.
 struct Watched {
     queues: QueueWatch,
     /// With [`Destination::Own`].
     addresses: Option<AddressWatch>,
     local: LocalWatch,
-    /// What was found since the start.
+    /// Warnings since the start.
     warnings: Vec<Warning>,
 }
 
@@ -74,8 +74,8 @@ pub(super) struct ClosedAccount {
 impl LiveInterface {
     /// Takes memory, binds sockets, attaches. Its workers wait behind their gates until [`open`](Self::open).
     ///
-    /// The queues there are have their sockets before the program comes, so that none of their frames passes;
-    /// those that the driver adds for the program get theirs right after.
+    /// The present queues have their sockets before the program is attached, so that none of their frames
+    /// passes; those that the driver adds for the program get theirs right after.
     pub(super) fn start(
         options: &Options,
         plan: &Plan,
@@ -131,8 +131,8 @@ impl LiveInterface {
         Ok(live)
     }
 
-    /// virtio_net adds a queue for each CPU when a program is attached, and its device spreads frames over
-    /// them, too.
+    /// Reads the queues that virtio_net adds for each CPU when a program is attached: its device spreads
+    /// frames over them, too.
     fn read_added_queues(
         &mut self,
         options: &Options,
@@ -201,7 +201,7 @@ impl LiveInterface {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has the XDP program know addresses that have come or gone.
+    /// Passes changed addresses to the XDP program.
     pub(super) fn follow_addresses(&self) {
         if self.is_lost() {
             return;
@@ -215,7 +215,7 @@ impl LiveInterface {
                 tracing::info!("{name}: packets are taken that are addressed to {}", addresses);
                 self.program.set_addresses(addresses).err().map(|error| with_causes(&error))
             }
-            // One that is deleted has none any more, which the link watch reports.
+            // A deleted interface has none; the link watch reports that.
             Err(error) => {
                 tracing::debug!(%error, "the addresses of {name}");
                 None
@@ -229,8 +229,8 @@ impl LiveInterface {
         }
     }
 
-    /// Whether all that comes is for others, or comes by queues that nobody reads although all were asked
-    /// for, since the last report of it.
+    /// Reports, once in a while, when all packets are addressed to other hosts, or frames come by queues
+    /// without a socket although all queues were asked for.
     pub(super) fn poll_state(&self) -> Option<Event> {
         if self.is_lost() {
             return None;
@@ -245,7 +245,7 @@ impl LiveInterface {
         let no_socket = xdp.passed.no_socket;
         let others = xdp.redirected + no_socket + xdp.dropped.total();
         let name = &self.plan.interface.name;
-        // One that is deleted has no queues any more, which the link watch reports.
+        // A deleted interface has none; the link watch reports that.
         let queues = self.plan.interface.rx_queues().unwrap_or(self.plan.rx_queues);
         let Watched { queues: queue_watch, local, warnings, .. } = &mut *self.watched();
         let event = local.check(name, xdp.passed.not_local, others, Instant::now());
@@ -276,15 +276,15 @@ impl LiveInterface {
         Arc::clone(&self.settings)
     }
 
-    /// It has been deleted: its workers empty their rings and end, whatever becomes of the run. `goes_on`
-    /// says whether that goes on with other interfaces.
+    /// Handles its deletion: its workers empty their rings and end. `goes_on` is whether the run continues
+    /// with other interfaces.
     pub(super) fn lose(&self, goes_on: bool) {
         self.lost.store(true, Ordering::Relaxed);
         // One that was moved to another network namespace keeps the program.
         self.detach();
         self.drain();
-        // Now and not at the end, when another may have its name.
-        put_back(&self.settings);
+        // Now: at the end another interface may have its name.
+        restore(&self.settings);
         if goes_on {
             self.watched().warnings.push(Warning::Lost);
         }
@@ -298,7 +298,7 @@ impl LiveInterface {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// Stops new frames from coming. What is in the rings stays there.
+    /// Detaches the program. Frames in the rings stay there.
     pub(super) fn detach(&self) {
         self.program.detach();
     }
@@ -313,13 +313,12 @@ impl LiveInterface {
         self.control.flush.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What each worker has shown last.
+    /// The counters that each worker published last.
     pub(super) fn published(&self) -> impl Iterator<Item = Published> + '_ {
         self.workers.iter().map(Worker::published)
     }
 
-    /// Waits for the workers, which must have been told to [drain](Self::drain), and closes the interface's
-    /// account.
+    /// Waits for the workers, after [`drain`](Self::drain), and closes the interface's account.
     pub(super) fn close_account(mut self) -> ClosedAccount {
         let outcomes: Vec<_> = self.workers.iter_mut().map(Worker::outcome).collect();
         let queues = self.workers.iter().zip(&outcomes);
@@ -380,12 +379,11 @@ impl LiveInterface {
 }
 
 impl Drop for LiveInterface {
-    /// On every way out, unwinding included: nothing new comes, the workers end, and then the settings go
-    /// back.
+    /// However it ends, unwinding included: detach, end the workers, restore the settings.
     fn drop(&mut self) {
         self.program.detach();
         self.workers.clear();
-        put_back(&self.settings);
+        restore(&self.settings);
     }
 }
 
@@ -413,10 +411,10 @@ fn queue_report(
     }
 }
 
-/// Puts an interface's settings back, once.
-pub(super) fn put_back(settings: &HeldSettings) {
+/// Restores an interface's settings, once.
+pub(super) fn restore(settings: &HeldSettings) {
     let held = settings.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(Err(error)) = held.map(TunablesGuard::restore) {
-        tracing::warn!(%error, "a setting of the interface was not put back");
+        tracing::warn!(%error, "a setting of the interface was not restored");
     }
 }

@@ -1,5 +1,5 @@
-//! How a run on one interface works: which program, in which mode, with which chunks. Pure, and called by both
-//! the plan of a start and the doctor, so that they cannot disagree.
+//! How a run on one interface works: which program, in which mode, with which chunks. Pure, and called by
+//! both the plan of a start and the doctor, so that they cannot disagree.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{host::driver, xsk::HEADROOM};
 
-/// What is asked for.
+/// The options that matter here.
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted<'a> {
     pub(crate) mode: Mode,
@@ -22,7 +22,7 @@ pub(crate) struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    /// Everything left to the engine.
+    /// All at their defaults.
     pub(crate) const DEFAULT: Self = Self {
         mode: Mode::Auto,
         bind: BindMode::Auto,
@@ -47,9 +47,9 @@ pub(crate) struct Layout {
     pub(crate) chunk_size: u32,
     /// RX queues once the program is attached in the expected mode.
     pub(crate) rx_queues: u32,
-    /// Why native mode would be refused, or would lose frames; empty if nothing is known to.
+    /// Why native mode would be refused, or would lose frames; empty if no reason is known.
     pub(crate) obstacles: Vec<Obstacle>,
-    /// What is lost or at risk.
+    /// Frames that are lost or at risk.
     pub(crate) warnings: Vec<Warning>,
 }
 
@@ -58,9 +58,9 @@ pub(crate) struct Layout {
 pub(crate) enum Refusal {
     /// The MTU does not fit what was asked for.
     Mtu(Box<MtuTooLarge>),
-    /// Two of the options, or an option and the kernel, contradict each other.
+    /// Two options, or an option and the kernel, contradict each other.
     Options(OptionsError),
-    /// A queue that is not there.
+    /// A queue that does not exist.
     NoSuchQueue { queue: u32, queues: u32 },
 }
 
@@ -112,7 +112,7 @@ pub(crate) fn layout(host: &Host, wanted: &Wanted<'_>) -> Result<Layout, Refusal
     let too_large = host.too_large(zero_copy);
     match obstacles::support(host) {
         Some(obstacle) => {
-            // What the driver itself says needs no trial; what our list says may be wrong.
+            // A driver's own report needs no trial; our list may be wrong.
             excluded = host.xdp_features.is_some() && !host.is_driver("veth");
             obstacles.push(obstacle);
         }

@@ -1,10 +1,10 @@
-//! Whether what comes is for this interface: where none of it is, somebody has to say what was meant.
+//! Whether tunnel packets are addressed to this interface. If none is, that is reported.
 
 use std::time::{Duration, Instant};
 
 use super::Event;
 
-/// How long nothing may be for the interface before that is reported.
+/// After how long without a packet for the interface that is reported.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is known of the destinations of tunnel packets, by the XDP program's counters.
@@ -12,14 +12,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct LocalWatch {
     not_local: u64,
     others: u64,
-    /// When the first one came of those since which none was local.
+    /// When the first one came since the last local packet.
     since: Option<Instant>,
     reported: bool,
 }
 
 impl LocalWatch {
-    /// What there is to report, once, of so many tunnel packets that were for others and so many that were
-    /// not, at `now`.
+    /// The event to report, once, for these counts of tunnel packets: `not_local` for other addresses,
+    /// `others` for the interface.
     pub(super) fn check(
         &mut self,
         interface: &str,

@@ -1,10 +1,10 @@
 //! The engine: from an interface's name to a report.
 //!
-//! [`Engine::builder`] collects what is wanted, [`EngineBuilder::build`] asks the host whether it can be had
-//! and makes a [`Plan`], [`Engine::start`] takes memory, binds sockets, attaches the program, and gives a
-//! [`Running`] engine, which [`Running::stop`] turns into a [`Report`](crate::Report). Each way out,
-//! unwinding included, leaves the interface as it was: the program is held by a bpf_link that goes with its
-//! descriptor.
+//! [`Engine::builder`] collects the options, [`EngineBuilder::build`] checks them against the host and makes
+//! a [`Plan`], [`Engine::start`] takes memory, binds sockets, attaches the program, and gives a [`Running`]
+//! engine, which [`Running::stop`] turns into a [`Report`](crate::Report). However it ends, unwinding
+//! included, the interface is left as it was: the kernel detaches the program when the descriptor of its
+//! bpf_link is closed.
 
 mod assemble;
 mod attach;
@@ -50,7 +50,7 @@ pub use crate::{
 use crate::sink::SinkFactory;
 use options::Options;
 
-/// An engine that knows what it will do, and has not touched anything yet.
+/// An engine with a plan that has not been started: nothing on the host is changed yet.
 pub struct Engine {
     options: Options,
     plan: Plan,
@@ -62,7 +62,7 @@ impl Engine {
         EngineBuilder::new(interface.into())
     }
 
-    /// Adds a sink once the plan is known, by which its memory can be planned.
+    /// Adds a sink after the plan was made, whose numbers size its memory.
     #[must_use]
     pub fn sink(mut self, sink: impl SinkFactory + 'static) -> Self {
         self.options.sinks.push(Arc::new(sink));

@@ -1,4 +1,4 @@
-//! What is known to keep a driver from taking the program in native mode, apart from the MTU.
+//! Known obstacles to native mode, apart from the MTU.
 
 use super::{cause::Obstacle, facts::Host};
 use crate::host::driver::{Ena, has_native};
@@ -13,10 +13,10 @@ mod virtio {
     pub(super) const GUEST_UFO: u32 = 10;
 }
 
-/// Whether the driver has native XDP with redirect, and if not, what to know of that.
+/// The lack of native XDP with redirect, if it is one.
 pub(super) fn support(host: &Host) -> Option<Obstacle> {
     if host.is_driver("veth") {
-        // It always has, but says so only while its queues allow an attach (`veth_set_xdp_features`).
+        // It always has it, but reports it only while its queues allow an attach (`veth_set_xdp_features`).
         let refuses = host.peer.is_none() && host.xdp_features.is_some_and(|features| !features.redirect);
         return refuses.then_some(Obstacle::VethHidden);
     }
@@ -25,7 +25,7 @@ pub(super) fn support(host: &Host) -> Option<Obstacle> {
     (!has).then(|| Obstacle::NoNative { driver: host.known_driver(), reported: host.xdp_features.is_some() })
 }
 
-/// What else a driver wants before it takes the program.
+/// Other conditions of a driver that are not met.
 pub(super) fn of_driver(host: &Host) -> Option<Obstacle> {
     match host.driver.as_ref()?.name.as_str() {
         "ena" => ena_channels(host),
@@ -36,7 +36,7 @@ pub(super) fn of_driver(host: &Host) -> Option<Obstacle> {
 }
 
 /// RX queues while the program is attached. virtio_net adds a queue pair for each CPU, to transmit, where the
-/// device has them, and tells the device, which spreads over all (`virtnet_xdp_set`).
+/// device has them; the device then spreads over all (`virtnet_xdp_set`).
 pub(super) fn queues_once_attached(host: &Host) -> u32 {
     added_queues(host).unwrap_or(host.rx_queues)
 }
@@ -71,7 +71,7 @@ fn veth_queues(host: &Host) -> Option<Obstacle> {
     Some(Obstacle::VethQueues { rx_queues: host.rx_queues, other_end: peer.name.clone(), tx_queues: tx })
 }
 
-/// `virtnet_xdp_set`: offloads that the host will not switch off.
+/// `virtnet_xdp_set`: offloads that the hypervisor does not switch off.
 fn virtio_offloads(host: &Host) -> Option<Obstacle> {
     let agreed = host.virtio_features.as_ref()?;
     let has = |bit: u32| agreed.contains(&bit);

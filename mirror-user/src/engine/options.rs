@@ -1,4 +1,4 @@
-//! What is wanted of an engine: everything that the builder collects.
+//! Options of an engine, as the builder collects them.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ pub enum Mode {
     /// Native, or generic with a warning where the driver has no native XDP.
     #[default]
     Auto,
-    /// In the driver (`XDP_FLAGS_DRV_MODE`), or not at all.
+    /// In the driver (`XDP_FLAGS_DRV_MODE`), or the run does not start.
     Native,
     /// In the kernel's generic receive path (`XDP_FLAGS_SKB_MODE`): works with every driver, several times
     /// slower.
@@ -39,9 +39,9 @@ pub enum Wait {
     /// Sleeps in poll(2) while the ring is empty.
     #[default]
     Poll,
-    /// Never sleeps: a CPU for each queue, the shortest way.
+    /// Never sleeps: a CPU for each queue, the lowest latency.
     Spin,
-    /// Runs the NIC queue's own poll from the worker (`SO_PREFER_BUSY_POLL`), kernel 5.11 and later.
+    /// Runs the NIC queue's poll from the worker (`SO_PREFER_BUSY_POLL`). Minimum kernel version: 5.11.
     BusyPoll,
 }
 
@@ -52,18 +52,18 @@ pub enum Queues {
     /// All the interface has.
     #[default]
     All,
-    /// These. Frames on the others go to the kernel and are counted as `no_socket`.
+    /// These. Frames on the others pass to the kernel and count as `no_socket`.
     List(Vec<u32>),
 }
 
-/// Which frames to a tunnel port are taken, by whom they are addressed to.
+/// Which frames to a tunnel port are taken, by their destination.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Destination {
     /// Those to the interface's own MAC address and to one of its IP addresses; where it has none of the
-    /// family, the MAC alone decides. What says that it comes from a loopback address (127.0.0.0/8, `::1`) is
-    /// not taken either. The others go to the kernel and are counted as `not_local`. Addresses are followed
-    /// while the run lasts, at each [`Running::wait`](super::Running::wait).
+    /// family, the MAC alone decides. Frames with a loopback source (127.0.0.0/8, `::1`) are not taken
+    /// either. The others pass to the kernel and count as `not_local`. Changes of the addresses are followed
+    /// during the run, at each [`Running::wait`](super::Running::wait).
     #[default]
     Own,
     /// All, for SPAN ports and interfaces in promiscuous mode.
@@ -74,16 +74,16 @@ pub enum Destination {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum OnInterfaceLost {
-    /// It is over.
+    /// The run ends.
     #[default]
     End,
-    /// It goes on with the others, as long as one is left. The lost one's account is in the report, which
-    /// says that it was lost; an interface of its name that comes later is reported and not read.
+    /// The run continues as long as one is left. The report has the account of the lost one, and says that it
+    /// was lost. An interface of that name that is added later is reported, and not read.
     GoOn,
 }
 
-/// Called on each thread of the engine when it has opened all it needs and before its first frame; the place
-/// to give up capabilities, which in Linux each thread holds for itself.
+/// Called on each thread of the engine after it has opened all it needs and before its first frame; the place
+/// to drop capabilities, which in Linux each thread has of its own.
 pub type ThreadHook = Arc<dyn Fn() -> std::io::Result<()> + Send + Sync>;
 
 /// Everything the builder collects.
@@ -113,7 +113,7 @@ pub(super) struct Options {
 }
 
 impl Options {
-    /// So many that the RX ring is full before the fill ring is empty, and no more.
+    /// As many as needed for the RX ring to be full before the fill ring is empty.
     pub(super) fn default_umem_frames(&self) -> u32 {
         (self.rx_ring + u32::try_from(self.batch).unwrap_or(0)).min(self.rx_ring * 2)
     }

@@ -1,4 +1,4 @@
-//! From what is wanted and what the host has to what will be done.
+//! From the options and the host's facts to what a run does.
 
 use nix::{sched::sched_getaffinity, unistd::Pid};
 
@@ -63,7 +63,7 @@ pub struct InterfacePlan {
     pub chunks: u32,
     /// What is not as good as it could be.
     pub warnings: Vec<Warning>,
-    /// What the decision was made by.
+    /// The facts that the decision was made by.
     pub(super) host: Host,
     /// What is known to keep the driver from native mode.
     pub(super) obstacles: Vec<Obstacle>,
@@ -183,7 +183,7 @@ fn one(
     })
 }
 
-/// What the layout depends on, of this host. What cannot be read is not known.
+/// The facts of this host that the layout depends on. Those that cannot be read are unknown.
 pub(super) fn host(interface: &Interface, rx_queues: u32, kernel: KernelVersion) -> Host {
     Host {
         kernel: Some(kernel),
@@ -210,7 +210,7 @@ fn refused(interface: &str, refusal: Refusal) -> EngineError {
     }
 }
 
-/// What the run will be like that nobody asked for.
+/// What is worse than could be expected from the options.
 fn warnings(interface: &Interface, mode: Mode, layout: &Layout) -> Vec<Warning> {
     let mut warnings = Vec::new();
     if mode == Mode::Auto && layout.modes == [XdpMode::Generic] {

@@ -1,24 +1,24 @@
-//! Queues that nobody reads: those that a driver adds, and those that `ethtool -L` does.
+//! Queues without a socket: those that a driver or `ethtool -L` adds during a run.
 
 use std::time::{Duration, Instant};
 
 use super::Event;
 
-/// How long between two reports of the same loss.
+/// Between two reports of the same loss.
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// What is known of an interface's queues while it is read.
 #[derive(Debug)]
 pub(super) struct QueueWatch {
-    /// Whether all of them were asked for: only then is a queue without a socket a loss and no choice.
+    /// Whether all of them were asked for: otherwise a queue without a socket is the user's choice.
     wants_all: bool,
     /// RX queues when the sockets were made.
     read: u32,
-    /// RX queues at the last look.
+    /// RX queues at the last check.
     seen: u32,
     /// Frames without a socket before there was any.
     at_start: u64,
-    /// Frames without a socket, of which a report was made.
+    /// Frames without a socket at the last report.
     reported: u64,
     next_report: Option<Instant>,
 }
@@ -28,7 +28,7 @@ impl QueueWatch {
         Self { wants_all, read: 0, seen: 0, at_start: 0, reported: 0, next_report: None }
     }
 
-    /// Each of the `read` queues has its socket: what came without one before this was no loss.
+    /// Each of the `read` queues has its socket. Frames without one until now are no loss.
     pub(super) fn begin(&mut self, no_socket: u64, read: u32) {
         (self.read, self.seen) = (read, read);
         self.at_start = no_socket;
@@ -40,7 +40,7 @@ impl QueueWatch {
         self.at_start
     }
 
-    /// What there is to report of `no_socket` frames so far and as many `queues` as there are now.
+    /// The event to report for this many frames without a socket so far and RX queues now.
     pub(super) fn check(&mut self, interface: &str, no_socket: u64, queues: u32) -> Option<Event> {
         if !self.wants_all {
             return None;
@@ -80,12 +80,12 @@ mod tests {
     }
 
     #[test]
-    fn what_came_before_the_sockets_is_no_loss() {
+    fn frames_before_the_sockets_are_no_loss() {
         assert_eq!(watch(true).check("ens5", 7, 2), None);
     }
 
     #[test]
-    fn frames_without_a_socket_are_reported_and_not_at_every_look() {
+    fn frames_without_a_socket_are_reported_once_per_pause() {
         let mut watch = watch(true);
         assert_eq!(watch.check("ens5", 10, 2), event(2, 3));
         assert_eq!(watch.check("ens5", 20, 2), None);
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_chose_some_queues_has_chosen_not_to_read_the_others() {
+    fn unread_queues_are_no_loss_where_a_list_was_chosen() {
         assert_eq!(watch(false).check("ens5", 1_000, 8), None);
     }
 }

@@ -10,7 +10,7 @@ use nix::unistd::{SysconfVar, sysconf};
 
 use super::{
     EngineError, Event, Plan, assemble,
-    interface::{HeldSettings, LiveInterface, put_back},
+    interface::{HeldSettings, LiveInterface, restore},
     options::{OnInterfaceLost, Options},
     ports::ReservedPorts,
     threads::{Watcher, watch_links},
@@ -53,7 +53,7 @@ pub struct Running {
     sinks: Vec<Arc<dyn SinkFactory>>,
     started: Instant,
     started_at: SystemTime,
-    /// Held only while it is read or set, and not while interfaces are looked at.
+    /// Held only while it is read or set, not while interfaces are polled.
     due: Mutex<Due>,
     ended_by: Mutex<Option<String>>,
     selection: Selection,
@@ -70,15 +70,15 @@ pub struct Stopper {
 impl Stopper {
     /// Makes [`Running::wait`] return [`Event::StopRequested`].
     pub fn stop(&self) {
-        // An engine that has gone has stopped.
+        // An engine that was dropped has stopped.
         let _ = self.events.send(Event::StopRequested);
     }
 
-    /// Puts back what the engine changed on the host (the interface's settings for busy polling), for a
-    /// process that is about to exit without [`Running::stop`]. All else the kernel takes back with the
-    /// process.
+    /// Restores what the engine changed on the host (the interface's settings for busy polling), for a
+    /// process that is about to exit without [`Running::stop`]. All else the kernel undoes when the process
+    /// exits.
     pub fn put_settings_back(&self) {
-        self.settings.iter().for_each(put_back);
+        self.settings.iter().for_each(restore);
     }
 }
 
@@ -90,7 +90,7 @@ impl Running {
         let common = Common {
             pipeline: PipelineConfig {
                 tunnels: options.tunnels.clone(),
-                // The XDP program has let in only what may come.
+                // The XDP program has dropped what is not allowed.
                 selection: Arc::new(options.selection.filters_only()),
                 budget: Arc::new(Budget::new(options.count)),
                 reassembly: options.reassemble.then(|| SharedReassembler::live(&options.tunnels, workers)),
@@ -139,8 +139,8 @@ impl Running {
 
     /// Waits for the next event, at most as long as `timeout`. Of several threads that wait, one gets it.
     ///
-    /// Some thread has to wait most of the time: what the kernel sends no message of, as new queues, is
-    /// looked at here.
+    /// Some thread has to wait most of the time: changes that the kernel sends no message of, as of queues,
+    /// are polled here.
     pub fn wait(&self, timeout: Duration) -> Option<Event> {
         let start = Instant::now();
         let mut event = loop {
@@ -174,7 +174,7 @@ impl Running {
         Some(event)
     }
 
-    /// An interface is gone. Whether the run goes on with others.
+    /// Detaches a deleted interface. Returns whether the run continues with others.
     fn lose(&self, name: &str) -> bool {
         let is_left = |interface: &LiveInterface| !interface.is_lost() && interface.name() != name;
         let goes_on = self.on_interface_lost == OnInterfaceLost::GoOn && self.interfaces.iter().any(is_left);
@@ -205,7 +205,7 @@ impl Running {
         if state { self.interfaces.iter().find_map(LiveInterface::poll_state) } else { None }
     }
 
-    /// A handle that ends [`wait`](Self::wait) from another thread, such as one that hears signals.
+    /// A handle that ends [`wait`](Self::wait) from another thread, such as one that handles signals.
     #[must_use]
     pub fn stopper(&self) -> Stopper {
         let settings = self.interfaces.iter().map(LiveInterface::settings).collect();
@@ -237,7 +237,7 @@ impl Running {
         report
     }
 
-    /// Lets nothing new in, and has the workers empty their rings and end.
+    /// Detaches, and has the workers empty their rings and end.
     fn halt(&self) {
         for interface in &self.interfaces {
             interface.detach();
@@ -277,7 +277,7 @@ impl std::fmt::Debug for Running {
 mod tests {
     use super::*;
 
-    /// What a health endpoint needs: to be asked while another thread waits.
+    /// As a health endpoint needs: a report while another thread waits.
     #[test]
     fn an_engine_is_shared_between_threads() {
         fn is_shared<T: Send + Sync>() {}

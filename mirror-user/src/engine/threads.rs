@@ -1,4 +1,4 @@
-//! The engine's own threads besides the workers: they watch, and tell.
+//! The engine's threads besides the workers, which report events.
 
 use std::{
     sync::{
@@ -17,12 +17,12 @@ use crate::host::{
     links::{LinkEvent, LinkWatch},
 };
 
-/// How long a watcher sleeps at most before it looks whether the run is over.
+/// How long a watcher sleeps at most before it checks whether the run is over.
 const WATCH: Duration = Duration::from_millis(100);
 
 /// The name of a thread that a queue or an interface has for itself, at most 15 bytes (`TASK_COMM_LEN`):
-/// `q0-ens6`. Where an interface's name is too long for that, its index stands for it, behind a colon, which
-/// no name has: `q0:12`.
+/// `q0-ens6`. Where an interface's name is too long for that, its index takes its place, behind a colon,
+/// which no name has: `q0:12`.
 pub(super) fn name(of: &str, interface: &str, index: u32) -> String {
     /// `TASK_COMM_LEN`, without the zero at its end.
     const MOST: usize = 15;
@@ -38,7 +38,7 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
-    /// Starts a thread that calls `watch` until that says no, or this is dropped.
+    /// Starts a thread that calls `watch` until that returns false, or this is dropped.
     pub(super) fn start(
         name: &str,
         hook: Option<ThreadHook>,
@@ -71,14 +71,14 @@ impl Drop for Watcher {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // A watcher that panicked has said so already.
+            // The panic hook has printed why one panicked.
             let _ = thread.join();
         }
     }
 }
 
-/// Tells what becomes of the links with these names and indices. The watch was opened before anything was
-/// attached, so that nothing is missed in between.
+/// Reports events of the links with these names and indices. The watch was opened before anything was
+/// attached, so that no event is missed.
 pub(super) fn watch_links(
     mut watch: LinkWatch,
     links: Vec<(String, u32)>,
@@ -90,11 +90,12 @@ pub(super) fn watch_links(
         let event = match watch.next(WATCH).and_then(|event| names.event(event, &mut watch)) {
             Ok(event) => event,
             Err(error) => {
-                tracing::error!(%error, "links are no longer watched: a deleted interface will go unnoticed");
+                tracing::error!(%error, "links are no longer watched: the deletion of an interface is not \
+                    noticed");
                 return false;
             }
         };
-        // Nobody listens any more when the engine has gone.
+        // An engine that was dropped has no receiver.
         event.is_none_or(|event| events.send(event).is_ok())
     })
 }
@@ -108,7 +109,7 @@ struct Names {
 }
 
 impl Names {
-    /// What the run hears of this.
+    /// The event of the run that this is, if any.
     fn event(&mut self, event: Option<LinkEvent>, watch: &mut LinkWatch) -> Result<Option<Event>, HostError> {
         let read = |index: u32| {
             let found = self.read.iter().find(|(_, known)| *known == index);
@@ -165,7 +166,7 @@ mod tests {
     fn threads_of_different_interfaces_have_different_names_that_fit() {
         assert_eq!(name("q0", "ens6", 3), "q0-ens6");
         assert_eq!(name("q12", "enp0s31f6ab", 4), "q12-enp0s31f6ab");
-        // These would be the same once they are cut to 15 bytes.
+        // Cut to 15 bytes, these would be the same.
         assert_eq!(name("q0", "enp0s31f6np0d1", 5), "q0:5");
         assert_eq!(name("q0", "enp0s31f6np0d2", 6), "q0:6");
         assert!(name("q4294967295", "enp0s31f6np0d2", 123).len() <= 15);

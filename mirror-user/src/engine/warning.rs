@@ -1,4 +1,4 @@
-//! What a run is like that nobody asked for.
+//! Warnings about a run.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::xsk::HEADROOM;
 
-/// Something that a run on an interface loses, or does worse than it could.
+/// A loss, or a worse way of working, on an interface.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Warning {

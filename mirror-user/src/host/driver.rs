@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_of_several_buffers_are_taken_where_the_driver_says_so_or_is_known_for_it() {
+    fn frames_of_several_buffers_need_a_driver_that_reports_or_is_known_for_them() {
         let reported =
             |rx_sg| Some(XdpFeatures { basic: true, redirect: true, rx_sg, ..XdpFeatures::default() });
         assert!(has_frags(Some(&driver("veth", "1.0")), None));

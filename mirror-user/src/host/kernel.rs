@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_release_is_an_error_that_quotes_it() {
+    fn an_invalid_release_is_an_error_that_quotes_it() {
         for text in ["", "6", "linux", ".1.2", "99999999.1"] {
             let error = text.parse::<KernelVersion>().unwrap_err().to_string();
             assert!(error.contains(&format!("{text:?}")), "{error}");

@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_run_that_was_killed_was_writing_is_no_record_and_stands_in_nobodys_way() {
+    fn an_incomplete_record_of_a_killed_run_is_ignored() {
         let scratch = tempfile::tempdir().unwrap();
         let store = Store::make_beneath(&scratch.path().join("mirror")).unwrap();
         fs::write(store.path().join(".a.new"), "hal").unwrap();
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_could_have_written_is_not_believed() {
+    fn records_that_others_could_have_written_are_ignored() {
         let scratch = tempfile::tempdir().unwrap();
         let base = scratch.path().join("mirror");
         let store = Store::make_beneath(&base).unwrap();
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fifo_among_records_keeps_nobody_waiting() {
+    fn a_fifo_among_records_does_not_block() {
         let scratch = tempfile::tempdir().unwrap();
         let store = Store::make_beneath(&scratch.path().join("mirror")).unwrap();
         nix::unistd::mkfifo(&store.path().join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();

@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_drivers_in_use_lose_is_reported() {
+    fn loss_counters_of_common_drivers_are_reported() {
         for name in [
             "rx_dropped",
             "rx_missed_errors",
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_or_merely_counted_is_not() {
+    fn counters_of_other_things_than_loss_on_receive_are_left_out() {
         for name in [
             "tx_errors",
             "tx_dropped",
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_driver_counter_with_a_standard_name_stands_beside_it() {
+    fn a_driver_counter_with_a_standard_name_is_reported_beside_it() {
         let mut all = BTreeMap::from([("rx_packets".to_owned(), 5)]);
         add_driver(&mut all, vec![("rx_packets".to_owned(), 7), ("rx_overruns".to_owned(), 1)]);
         assert_eq!((all["rx_packets"], all["driver_rx_packets"], all["rx_overruns"]), (5, 7, 1));

@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_goes_on_behind_the_batch_waits_for_the_next_one() {
+    fn a_frame_that_continues_behind_the_batch_is_left_for_the_next() {
         let mut bench = Bench::new();
         bench.frame(1, &[60]);
         bench.frame(2, &[1700, 1700, 9]);

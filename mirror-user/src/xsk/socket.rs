@@ -68,8 +68,7 @@ pub(crate) struct Config {
     pub(crate) huge_pages: HugePages,
 }
 
-/// Why an AF_XDP socket could not be set up: which step the kernel refused. Minimum kernel version: 4.18, with
-/// `need_wakeup` 5.4.
+/// Why an AF_XDP socket could not be set up: which step the kernel refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SocketError {

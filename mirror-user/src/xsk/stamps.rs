@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_is_late_looks_at_each() {
+    fn a_late_worker_reads_the_stamp_of_each_frame() {
         assert_eq!(one_in_sixteen(16_000, 30_000, |_| true), 16_000);
     }
 
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stamp_long_ago_stands_for_no_frame() {
+    fn an_old_stamp_is_not_the_time_of_a_frame() {
         let mut stamps = Stamps::new(START, 0);
         assert!(stamps.read(START, START).is_some());
         assert_eq!(stamps.read(0, START + LATE + 1), None);

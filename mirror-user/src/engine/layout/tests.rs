@@ -76,7 +76,7 @@ fn frames_of_several_buffers_are_native_from_6_6_on_where_the_driver_has_them() 
 }
 
 #[test]
-fn auto_goes_generic_for_an_mtu_and_says_what_that_costs() {
+fn auto_falls_back_to_generic_for_an_mtu_and_warns() {
     // EC2's default with the in-box driver.
     let new = layout(&host("ena", "6.12.40", (6, 12), 9001), &Wanted::DEFAULT).unwrap();
     assert_eq!((new.modes.as_slice(), new.mode), ([XdpMode::Generic].as_slice(), XdpMode::Generic));
@@ -108,7 +108,7 @@ fn pages_of_64_kib_move_the_drivers_limits_and_not_the_chunks() {
 }
 
 #[test]
-fn veth_goes_by_the_end_that_frames_come_from() {
+fn veth_limits_depend_on_the_mtu_of_the_other_end() {
     let pair = |kernel, own, other| Host {
         peer: Some(Peer { name: "peer".to_owned(), mtu: other, tx_queues: Some(2) }),
         ..host("veth", "1.0", kernel, own)
@@ -149,7 +149,7 @@ fn zero_copy_has_large_chunks_unless_the_driver_takes_any() {
 }
 
 #[test]
-fn what_contradicts_itself_or_the_kernel_is_refused() {
+fn options_that_contradict_each_other_or_the_kernel_are_refused() {
     let host = host("veth", "1.0", (6, 1), 1500);
     let zero_copy = Wanted { bind: BindMode::ZeroCopy, ..wanted(Mode::Generic) };
     assert!(refused(&host, &zero_copy).0.contains("zero-copy needs native mode"));
@@ -176,7 +176,7 @@ fn virtio_has_a_queue_more_for_each_cpu_while_attached_where_they_fit() {
 }
 
 #[test]
-fn a_driver_without_native_xdp_is_not_tried_where_it_says_so_itself() {
+fn native_is_not_tried_where_the_driver_reports_no_native_xdp() {
     let told = layout(&host("e1000e", "1", (6, 12), 1500), &Wanted::DEFAULT).unwrap();
     assert_eq!((told.modes.as_slice(), told.mode), ([XdpMode::Generic].as_slice(), XdpMode::Generic));
     let untold = layout(&host("e1000e", "1", (6, 1), 1500), &Wanted::DEFAULT).unwrap();

@@ -1,4 +1,4 @@
-//! Workers seen from outside: started, let run, joined.
+//! Workers from the outside: started, let run, joined.
 
 use std::{
     io,
@@ -25,7 +25,7 @@ pub(crate) struct Worker {
     interface: Arc<str>,
     pub(crate) place: QueuePlan,
     published: Arc<Mutex<Published>>,
-    /// Opened to let the worker run; closed without a word, it ends.
+    /// A message lets the worker run; closed without one, the worker ends.
     gate: Option<Sender<()>>,
     thread: Option<JoinHandle<Option<RingOutcome>>>,
     pub(crate) socket: RawFd,
@@ -34,11 +34,11 @@ pub(crate) struct Worker {
 impl Worker {
     /// Lets it run.
     pub(crate) fn open(&self) {
-        // One that has gone already shows when it is joined.
+        // One that has ended is found out when it is joined.
         let _ = self.gate.as_ref().map(|gate| gate.send(()));
     }
 
-    /// What it has shown last.
+    /// The counters that it published last.
     pub(crate) fn published(&self) -> Published {
         self.published.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -49,11 +49,11 @@ impl Worker {
         self.thread.take()?.join().ok().flatten()
     }
 
-    /// The worker's last word; for one that died without, what it had shown before.
+    /// The worker's final account; for one that died without it, what it had published.
     pub(crate) fn outcome(&mut self) -> RingOutcome {
         self.join().unwrap_or_else(|| {
             let Published { mut counters, statistics } = self.published();
-            let reason = died_of(&self.interface, self.place.queue, "ended without a word");
+            let reason = died_of(&self.interface, self.place.queue, "ended without an account");
             let end = SinkHalt::failed(&reason);
             counters.sinks.iter_mut().for_each(|sink| sink.end = Some(end.clone()));
             RingOutcome { counters, statistics, unstamped: 0, died: Some(reason) }

@@ -1,5 +1,5 @@
-//! What a worker's own thread does before its first frame: everything that needs privileges or that thread's
-//! memory.
+//! What a worker's thread does before its first frame: all that needs privileges or that thread's memory
+//! node.
 
 use std::{
     io,
@@ -52,7 +52,7 @@ pub(super) struct Setup {
 }
 
 impl Setup {
-    /// Prepares, answers with the socket or what went wrong, and works once the gate opens.
+    /// Prepares, answers with the socket or the error, and works once the gate opens.
     pub(super) fn work(
         self,
         published: Arc<Mutex<Published>>,
@@ -67,14 +67,14 @@ impl Setup {
             }
             Err(error) => (None, Err(error)),
         };
-        // The starter waits for the answer; if it has gone, so has the other end of the gate.
+        // The starter waits for the answer; if it was dropped, so was the other end of the gate.
         let _ = ready.send(answer);
         let worker = worker?;
         gate.recv().ok()?;
         Some(worker.run())
     }
 
-    /// Everything that needs privileges or this thread's own memory.
+    /// All that needs privileges or this thread's memory node.
     fn prepare(self, published: Arc<Mutex<Published>>) -> Result<RingWorker, EngineError> {
         let Self { cx, ifindex, place, socket, facts, ring, factories, hook, common } = self;
         let interface = cx.interface.clone().unwrap_or_default();

@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_has_not_taken_is_outstanding_across_u32_max() {
+    fn descriptors_not_taken_are_outstanding_across_u32_max() {
         let start = u32::MAX - 1;
         let (ours, kernel) = pair(4, start);
         let mut ring = TxRing::new(ours);

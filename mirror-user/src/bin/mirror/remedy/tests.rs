@@ -125,7 +125,8 @@ fn a_refused_attach_names_what_its_cause_needs() {
         (Some(AttachCause::VirtioQueues { usable: None }), "use `--mode generic`"),
         (
             Some(AttachCause::Channels { driver: ena() }),
-            "run `ethtool -L ens5 combined N` with N at most half the maximum, and see `mirror doctor -i ens5`",
+            "run `ethtool -L ens5 combined N` with N at most half the maximum, and see `mirror doctor -i \
+            ens5`",
         ),
     ] {
         assert_remedy(attach(cause, Errno::EINVAL), remedy);
@@ -167,7 +168,8 @@ fn a_umem_over_the_limit_of_locked_memory_names_all_that_helps() {
     assert!(umem(Errno::ENOMEM).contains("ulimit -v"));
     let rings = socket(SocketCause::RingMemory, SocketError::Rings(os(Errno::ENOBUFS)));
     assert!(with_remedy(&rings.into()).ends_with(
-        "raise the limit (`ulimit -l unlimited`, in a unit file `LimitMEMLOCK=infinity`), or read fewer queues"
+        "raise the limit (`ulimit -l unlimited`, in a unit file `LimitMEMLOCK=infinity`), or read fewer \
+        queues"
     ));
 }
 

@@ -28,22 +28,20 @@ const TICK: Duration = Duration::from_millis(50);
 /// softirq that had the program when it was detached may still deliver.
 const DRAIN_ROUNDS: u32 = 4;
 const DRAIN_PAUSE: Duration = Duration::from_millis(5);
-/// How long a ring may take to run dry. Only a program that somebody else keeps attached refills it for
+/// How long a ring may take to run dry. Only a program that another process keeps attached refills it for
 /// longer.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long a worker sleeps by its own clock: about as long as it takes to be woken.
+/// How long a worker sleeps on a timer: about as long as a wake-up takes.
 const NAP: Duration = Duration::from_micros(25);
-/// So many frames since it last slept make it sleep so: over half a million a second.
+/// From so many frames since its last sleep on, it sleeps on the timer: over half a million a second.
 const NAP_FRAMES: u32 = 16;
-/// The shortest RX ring with which it does, which holds what comes in three such times at 15 million frames a
-/// second.
+/// The smallest RX ring with which it does: it holds the frames of three such sleeps at 15 million a second.
 const NAP_RING: u32 = 1024;
-/// How much later than asked for the kernel may end a sleep, in ns. Unless told otherwise it takes up to 50
-/// µs.
+/// How much later than asked for the kernel may end a sleep, in ns. Its default is 50 µs.
 const TIMER_SLACK: u64 = 1_000;
 
-/// What the engine tells its workers.
+/// Commands of the engine to its workers.
 #[derive(Debug, Default)]
 pub(crate) struct Control {
     /// The program is detached: empty the ring and finish.
@@ -52,7 +50,7 @@ pub(crate) struct Control {
     pub(crate) flush: AtomicU64,
 }
 
-/// What a worker shows while it runs.
+/// Counters that a worker publishes while it runs.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Published {
     pub(crate) counters: WorkerCounters,
@@ -69,7 +67,7 @@ pub(crate) struct RingConfig {
     pub(crate) stamp: bool,
     /// Descriptors of the RX ring.
     pub(crate) rx_ring: u32,
-    /// Whether the host has CPUs without a worker, which the kernel's half of the work can have for itself.
+    /// Whether the host has CPUs without a worker, for the kernel's half of the work.
     pub(crate) spare_cpus: bool,
 }
 
@@ -90,20 +88,18 @@ pub(crate) struct RingWorker {
 pub(crate) struct RingOutcome {
     pub(crate) counters: WorkerCounters,
     pub(crate) statistics: Statistics,
-    /// Frames without a stamp although the XDP program was told to write one: the driver has no metadata
-    /// area.
+    /// Frames without a stamp although the XDP program writes stamps: the driver has no metadata area.
     pub(crate) unstamped: u64,
-    /// What the worker died of, if it did.
+    /// Why the worker died, if it did.
     pub(crate) died: Option<String>,
 }
 
 impl RingWorker {
-    /// Works until the engine says that the program is detached, then empties the ring and finishes the
-    /// sinks.
+    /// Works until the program is detached, then empties the ring and finishes the sinks.
     pub(crate) fn run(mut self) -> RingOutcome {
         let started = Instant::now();
         if let Err(error) = nix::sys::prctl::set_timerslack(TIMER_SLACK) {
-            tracing::debug!(%error, "PR_SET_TIMERSLACK: the worker sleeps longer than it means to");
+            tracing::debug!(%error, "PR_SET_TIMERSLACK: the worker sleeps longer than planned");
         }
         let mut progress = Progress {
             busy: Duration::ZERO,
@@ -126,11 +122,11 @@ impl RingWorker {
                 interface = &**interface,
                 queue,
                 reason,
-                "worker died, its frames are abandoned from here on"
+                "worker panicked; further frames of this queue count as abandoned"
             );
             died = Some(died_of(interface, *queue, &reason));
             let event = Event::WorkerDied { interface: interface.to_string(), queue: *queue, reason };
-            // The engine has gone if nobody listens, and then there is nobody to tell.
+            // An engine that was dropped has no receiver.
             let _ = self.events.send(event);
         }
         let statistics = self.socket.statistics().unwrap_or_else(|error| {
@@ -145,8 +141,8 @@ impl RingWorker {
             busy_ns: nanoseconds(progress.busy),
             elapsed_ns: nanoseconds(started.elapsed()),
         };
-        // For reports of a run that goes on without this worker. A ring's worker waits for nobody while
-        // frames come; here none do.
+        // For reports of a run that continues without this worker. A blocking lock is fine here: no frames
+        // come any more.
         let shown = Published { counters: counters.clone(), statistics };
         *self.published.lock().unwrap_or_else(PoisonError::into_inner) = shown;
         RingOutcome { counters, statistics, unstamped: progress.stamps.missing, died }
@@ -158,7 +154,7 @@ impl RingWorker {
             let draining = self.control.drain.load(Ordering::Acquire);
             if draining && progress.is_patience_over(begin) {
                 tracing::error!(
-                    "frames keep coming after the program was detached: somebody else keeps it attached"
+                    "frames keep coming after the program was detached: another process keeps it attached"
                 );
                 return;
             }
@@ -178,7 +174,7 @@ impl RingWorker {
             } else {
                 progress.empty_rounds = 0;
                 progress.since_pause = progress.since_pause.saturating_add(received.len());
-                // Nobody looks at the frames of a worker that has died.
+                // The frames of a worker that has died are abandoned.
                 let pipeline = &mut self.pipeline;
                 if dead {
                     pipeline.abandon(received.frame_count());
@@ -192,7 +188,7 @@ impl RingWorker {
                 progress.busy += begin.elapsed();
                 if !progress.spent && self.pipeline.is_spent() {
                     progress.spent = true;
-                    // As above: an engine that has gone needs no telling.
+                    // As above.
                     let _ = self.events.send(Event::CountReached);
                 }
             }
@@ -206,13 +202,13 @@ impl RingWorker {
         self.config.spare_cpus && self.config.rx_ring >= NAP_RING
     }
 
-    /// Waits for frames, after as many as `frames` since it last did.
+    /// Waits for frames; `frames` is how many came since the last wait.
     fn pause(&mut self, frames: u32, until_tick: Duration) {
         match self.config.wait {
-            // To wake somebody costs the kernel's core microseconds for each batch it delivers, a quarter of
-            // what it can do. Where many frames came more will, and who sleeps by a clock of his own need not
-            // be woken. Not so on a CPU that does both: whoever wakes by himself there takes it from the
-            // kernel's half too often.
+            // Waking a thread costs the kernel's core microseconds for each batch it delivers, a quarter of
+            // its capacity. Where many frames came more will, and a worker that sleeps on a timer need not be
+            // woken. Not on a CPU that does both: a worker that wakes on a timer takes it from the kernel's
+            // half too often.
             Wait::Poll if frames >= NAP_FRAMES && self.may_nap() => thread::sleep(NAP),
             Wait::Poll => {
                 if let Err(error) = self.socket.wait(until_tick.max(Duration::from_millis(1))) {
