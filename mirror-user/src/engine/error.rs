@@ -150,7 +150,7 @@ impl fmt::Display for WorkerStep {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OptionsError {
-    /// A run reads at least one interface.
+    /// There is no interface to read.
     #[error("no interface is given")]
     NoInterface,
     /// No interface has this name.

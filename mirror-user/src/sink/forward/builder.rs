@@ -15,6 +15,7 @@ use crate::{
     host::{HostError, tap::TapOptions},
     sink::handoff::{self, Handoff, HandoffConfig, OutputState},
     wire::{ethernet, vxlan},
+    xsk::SocketError,
 };
 
 /// Something to do on each member's thread before anything else.
@@ -290,7 +291,7 @@ pub enum OpenError {
         in its place"
     )]
     Loopback,
-    /// AF_XDP on the interface could not be had.
+    /// AF_XDP on the interface could not be set up.
     #[error("AF_XDP for sending: {0}")]
-    Xsk(String),
+    Xsk(#[source] SocketError),
 }

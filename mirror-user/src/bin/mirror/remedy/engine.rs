@@ -42,7 +42,7 @@ pub(super) fn remedy(error: &EngineError) -> Option<String> {
 
 pub(super) fn options(error: &OptionsError) -> Option<String> {
     let remedy = match error {
-        OptionsError::NoInterface => "name one with `-i`",
+        OptionsError::NoInterface => "use -i, and `mirror -D` to list the interfaces",
         OptionsError::InterfaceName { .. } => "`mirror -D` lists those that there are",
         OptionsError::InterfaceAny => {
             "name the interfaces: `mirror ingest -i ens5,ens6`, and `mirror -D` lists them"
@@ -123,6 +123,21 @@ fn socket(interface: &str, cause: Option<SocketCause>, source: &SocketError) -> 
         _ => return None,
     };
     Some(remedy.to_owned())
+}
+
+/// Of a target of `--forward`.
+pub(super) fn forward(error: &SocketError) -> Option<String> {
+    match (error, errno(error).map(Errno::from_raw)) {
+        (SocketError::Bind(_), Some(Errno::EBUSY)) => Some(
+            "another AF_XDP socket is on its queue 0: stop its owner, or forward to another interface"
+                .to_owned(),
+        ),
+        (SocketError::Umem { .. }, Some(Errno::ENOBUFS | Errno::ENOMEM)) => Some(format!(
+            "its memory counts against the limit of locked memory without CAP_IPC_LOCK: {MEMLOCK}, or add \
+            CAP_IPC_LOCK"
+        )),
+        _ => None,
+    }
 }
 
 fn run(command: &HostCommand) -> String {

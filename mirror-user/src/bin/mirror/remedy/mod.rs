@@ -33,8 +33,10 @@ fn of(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<EngineError>() {
         return engine::remedy(error);
     }
-    if let Some(OpenError::Host(error)) = error.downcast_ref::<OpenError>() {
-        return host::remedy(error);
+    match error.downcast_ref::<OpenError>() {
+        Some(OpenError::Host(error)) => return host::remedy(error),
+        Some(OpenError::Xsk(error)) => return engine::forward(error),
+        _ => {}
     }
     host::remedy(error.downcast_ref::<HostError>()?)
 }

@@ -4,7 +4,7 @@ use mirror_user::engine::{
     AttachCause, EngineError, MtuLimit, MtuTooLarge, NoMultiBuffer, Obstacle, OptionsError,
     ProgramSetupError, SocketCause, SocketError,
 };
-use mirror_user::host::HostError;
+use mirror_user::{host::HostError, sink::forward::OpenError};
 use nix::errno::Errno;
 
 use super::with_remedy;
@@ -44,9 +44,9 @@ fn options_name_the_flags_that_change_them() {
     let any = "name the interfaces: `mirror ingest -i ens5,ens6`, and `mirror -D` lists them";
     let name = || "a/b".to_owned();
     for (error, remedy) in [
-        (OptionsError::NoInterface, "name one with `-i`"),
         (OptionsError::InterfaceName { name: name() }, "`mirror -D` lists those that there are"),
         (OptionsError::InterfaceAny, any),
+        (OptionsError::NoInterface, "use -i, and `mirror -D` to list the interfaces"),
         (OptionsError::GenericZeroCopy, "leave `--mode generic` or `--bind zerocopy` out"),
         (OptionsError::NoQueue, "leave `--queues` out to read all"),
         (OptionsError::InterfaceTwice { interface: name() }, ""),
@@ -211,6 +211,19 @@ fn what_the_host_refuses_names_what_changes_that() {
     }
     let inside = EngineError::Host(HostError::NoSuchInterface { name: name(), there: vec![] });
     assert_remedy(inside, "`mirror -D` lists them");
+}
+
+#[test]
+fn a_target_without_its_socket_names_what_changes_that() {
+    let busy = OpenError::Xsk(SocketError::Bind(os(Errno::EBUSY)));
+    assert_remedy(
+        busy,
+        "another AF_XDP socket is on its queue 0: stop its owner, or forward to another interface",
+    );
+    let umem = OpenError::Xsk(SocketError::Umem { bytes: 4096, source: os(Errno::ENOBUFS) });
+    assert!(with_remedy(&umem.into()).contains("LimitMEMLOCK=infinity"));
+    let missing = HostError::NoSuchInterface { name: "cap7".to_owned(), there: vec![] };
+    assert_remedy(OpenError::Host(missing), "`mirror -D` lists them");
 }
 
 #[test]

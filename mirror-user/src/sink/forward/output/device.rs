@@ -8,7 +8,7 @@ use crate::{
     host::interface::{Interface, LinkState},
     sink::handoff::{Outcome, record},
     wire::{ethernet, vlan},
-    xsk::{SocketError, Transmitter},
+    xsk::Transmitter,
 };
 
 /// The queue that is sent on; the kernel has AF_XDP senders choose one.
@@ -40,23 +40,7 @@ impl Device {
             );
         }
         let longest = longest(interface.mtu);
-        let transmitter = Transmitter::open(interface.index, QUEUE, longest).map_err(|error| {
-            let mend = match &error {
-                SocketError::Bind(cause) if cause.raw_os_error() == Some(libc::EBUSY) => {
-                    "; another AF_XDP socket is on its queue 0: stop its owner, or forward to another \
-                    interface"
-                }
-                SocketError::Umem { source, .. }
-                    if matches!(source.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM)) =>
-                {
-                    "; its memory counts against the limit of locked memory without CAP_IPC_LOCK: raise the \
-                    limit (`ulimit -l unlimited`, in a unit file `LimitMEMLOCK=infinity`), or add \
-                    CAP_IPC_LOCK"
-                }
-                _ => "",
-            };
-            OpenError::Xsk(format!("{error}{mend}"))
-        })?;
+        let transmitter = Transmitter::open(interface.index, QUEUE, longest).map_err(OpenError::Xsk)?;
         Ok(Self { transmitter, state: LinkState::open(name)?, name: name.to_owned(), tagger, longest })
     }
 
