@@ -1,6 +1,6 @@
 //! Setting up a forwarder: to whom, and how.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use super::{
     Forward, ForwardError, NAME, Totals,
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     host::{HostError, tap::TapOptions},
-    sink::handoff::{self, Handoff, HandoffConfig, OutputState},
+    sink::handoff::{Handoff, HandoffOptions, OutputState, ThreadHook},
     wire::{ethernet, vxlan},
     xsk::SocketError,
 };
@@ -34,10 +34,8 @@ pub struct ForwardBuilder {
     community_id: bool,
     seed: Option<u64>,
     max_frame: usize,
-    blocks: usize,
-    block_size: usize,
     patient: bool,
-    on_thread_start: Option<ThreadStart>,
+    handoff: HandoffOptions<ThreadStart>,
 }
 
 impl fmt::Debug for ForwardBuilder {
@@ -54,10 +52,8 @@ impl ForwardBuilder {
             community_id: false,
             seed: None,
             max_frame: DEFAULT_MAX_FRAME,
-            blocks: handoff::DEFAULT_BLOCKS,
-            block_size: handoff::DEFAULT_BLOCK_SIZE,
             patient: false,
-            on_thread_start: None,
+            handoff: HandoffOptions::default(),
         }
     }
 
@@ -100,13 +96,13 @@ impl ForwardBuilder {
 
     /// How many blocks each worker has for each member, at least 2. See [`Forward::memory_per_worker`].
     pub fn blocks(mut self, blocks: usize) -> Self {
-        self.blocks = blocks.max(2);
+        self.handoff.set_blocks(blocks);
         self
     }
 
     /// Bytes in a block; more where two of the largest frames need more.
     pub fn block_size(mut self, bytes: usize) -> Self {
-        self.block_size = bytes;
+        self.handoff.set_block_size(bytes);
         self
     }
 
@@ -120,7 +116,7 @@ impl ForwardBuilder {
     /// Something to do on each member's thread before anything else, such as giving up capabilities, which
     /// belong to threads. Devices and sockets are open by then.
     pub fn on_thread_start(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
-        self.on_thread_start = Some(Arc::new(hook));
+        self.handoff.on_thread_start = Some(Arc::new(hook));
         self
     }
 
@@ -184,19 +180,9 @@ impl ForwardBuilder {
             .collect::<Result<_, _>>()?;
         let mut members = Vec::new();
         for (position, (name, output)) in names.iter().zip(outputs).enumerate() {
-            let config = HandoffConfig {
-                sink: NAME,
-                output: name.clone(),
-                unfinished: name.clone(),
-                blocks: self.blocks,
-                origins: 0,
-                age: Duration::ZERO,
-                stop_timeout: PATIENCE,
-                completes_slowly: false,
-                losses: LOSSES_HERE,
-            };
+            let config = self.handoff.config(NAME, name.clone(), PATIENCE, LOSSES_HERE);
             let hook =
-                self.on_thread_start.clone().map(|hook| Box::new(move || hook()) as Box<dyn FnOnce() + Send>);
+                self.handoff.on_thread_start.clone().map(|hook| Box::new(move || hook()) as ThreadHook);
             let member = Member::new(
                 name.clone(),
                 output,
@@ -220,7 +206,6 @@ impl ForwardBuilder {
         Ok(Forward {
             name,
             targets: self.targets,
-            block_size: self.block_size,
             totals: Arc::new(Totals::new(names)),
             states,
             members,

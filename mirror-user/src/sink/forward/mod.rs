@@ -44,7 +44,7 @@ pub use target::{Target, TargetError};
 
 use super::{
     Sink, SinkError, SinkFactory, SinkStats, WorkerContext,
-    handoff::{Block, Handoff, record},
+    handoff::{Handoff, record},
 };
 use crate::{
     account::{MemberReport, Report, SinkHalt, SinkReport, VlanReport},
@@ -70,7 +70,6 @@ const NAME: &str = "forward";
 pub struct Forward {
     name: String,
     targets: Vec<Target>,
-    block_size: usize,
     members: Vec<Handoff>,
     group: Arc<Group>,
     /// By which flows were spread, where it was drawn.
@@ -157,12 +156,8 @@ impl Forward {
     /// bytes: its blocks. All of it is allocated at the start.
     #[must_use]
     pub fn memory_per_worker(&self, max_frame: usize) -> usize {
-        let blocks = self.members.iter().map(|member| member.config().blocks).sum::<usize>();
-        blocks * (self.size_for(max_frame) + size_of::<Block>())
-    }
-
-    fn size_for(&self, max_frame: usize) -> usize {
-        self.block_size.max(2 * record::len_of(max_frame))
+        let record = record::len_of(max_frame);
+        self.members.iter().map(|member| member.config().memory_per_worker(record)).sum()
     }
 
     /// Refuses what would have a run eat what it forwards.
@@ -204,12 +199,9 @@ impl SinkFactory for Forward {
 
     fn build(&self, cx: &WorkerContext) -> Result<Box<dyn Sink>, SinkError> {
         self.refuse_loop(cx)?;
-        let block_size = self.size_for(cx.max_frame);
-        let writers = self
-            .members
-            .iter()
-            .map(|member| member.block_writer(block_size, cx.wait_until.clone()))
-            .collect();
+        let record = record::len_of(cx.max_frame);
+        let writers =
+            self.members.iter().map(|member| member.block_writer(record, cx.wait_until.clone())).collect();
         Ok(Box::new(ForwardSink::new(writers, Arc::clone(&self.group), self.totals.worker())))
     }
 

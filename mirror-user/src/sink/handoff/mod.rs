@@ -8,6 +8,7 @@
 
 mod block;
 mod block_writer;
+mod options;
 mod output_state;
 pub(crate) mod record;
 mod thread;
@@ -15,6 +16,7 @@ mod waiting;
 
 pub(crate) use block::{Block, BlockReturn, Outcome};
 pub(crate) use block_writer::BlockWriter;
+pub(crate) use options::{HandoffOptions, ThreadHook};
 pub(crate) use output_state::{Failure, OutputState};
 #[cfg(test)]
 pub(crate) use thread::run;
@@ -22,6 +24,8 @@ pub(crate) use thread::{Consumer, Handoff};
 pub(crate) use waiting::{NO_SPACE, Waiting, is_want, is_want_of_space};
 
 use std::{sync::Arc, time::Duration};
+
+use super::origin::OriginKey;
 
 /// Blocks a worker has, unless told otherwise.
 pub(crate) const DEFAULT_BLOCKS: usize = 64;
@@ -41,6 +45,8 @@ pub(crate) struct HandoffConfig {
     pub(crate) unfinished: String,
     /// Blocks each worker has.
     pub(crate) blocks: usize,
+    /// Bytes in a block, unless two of the largest records need more.
+    pub(crate) block_size: usize,
     /// The most origins in a block; 0 for sinks that do not number them.
     pub(crate) origins: usize,
     /// Age at which a tick hands over a block that is not full.
@@ -51,6 +57,19 @@ pub(crate) struct HandoffConfig {
     pub(crate) completes_slowly: bool,
     /// What the thread may do to a frame instead of writing it, in the order of [`Outcome::lost`].
     pub(crate) losses: &'static [Loss],
+}
+
+impl HandoffConfig {
+    /// Bytes in a block, of which the longest record takes this many.
+    pub(crate) fn size_for(&self, longest_record: usize) -> usize {
+        self.block_size.max(2 * longest_record)
+    }
+
+    /// Memory of a worker's blocks, in bytes.
+    pub(crate) fn memory_per_worker(&self, longest_record: usize) -> usize {
+        let block = self.size_for(longest_record) + size_of::<Block>();
+        self.blocks * (block + self.origins * size_of::<OriginKey>())
+    }
 }
 
 /// A reason for which the thread did not write a frame.

@@ -12,7 +12,9 @@ use std::{
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender};
 
-use super::{Block, BlockReturn, BlockWriter, HandoffConfig, Message, Outcome, OutputState, TICK};
+use super::{
+    Block, BlockReturn, BlockWriter, HandoffConfig, Message, Outcome, OutputState, TICK, ThreadHook,
+};
 use crate::{
     account::{Report, SinkHalt},
     sink::SinkError,
@@ -61,7 +63,7 @@ impl Handoff {
     pub(crate) fn start(
         config: HandoffConfig,
         state: Arc<OutputState>,
-        hook: Option<Box<dyn FnOnce() + Send>>,
+        hook: Option<ThreadHook>,
         consumer: impl Consumer,
     ) -> io::Result<Self> {
         let (messages, inbox) = crossbeam_channel::bounded(QUEUE);
@@ -89,9 +91,13 @@ impl Handoff {
         &self.state
     }
 
-    /// A worker's lane, with blocks of this many bytes.
-    pub(crate) fn block_writer(&self, block_size: usize, wait_until: Option<Arc<AtomicBool>>) -> BlockWriter {
-        let state = Arc::clone(&self.state);
+    /// A worker's end, for records of at most this many bytes.
+    pub(crate) fn block_writer(
+        &self,
+        longest_record: usize,
+        wait_until: Option<Arc<AtomicBool>>,
+    ) -> BlockWriter {
+        let (block_size, state) = (self.config.size_for(longest_record), Arc::clone(&self.state));
         BlockWriter::new(self.config.clone(), block_size, wait_until, self.messages.clone(), state)
     }
 

@@ -11,7 +11,7 @@ use std::{
 use crate::{
     hidden_file::HiddenFileError,
     sink::{
-        handoff::{Handoff, HandoffConfig, OutputState, TICK},
+        handoff::{Handoff, HandoffConfig, HandoffOptions, OutputState, TICK},
         pipe::{self, Pipe},
     },
 };
@@ -132,11 +132,8 @@ pub struct PcapBuilder {
     snaplen: u32,
     headers_only: bool,
     unbuffered: Option<bool>,
-    blocks: usize,
-    block_size: usize,
+    handoff: HandoffOptions,
     max_interfaces: usize,
-    stop_timeout: Option<Duration>,
-    on_thread_start: Option<Box<dyn FnOnce() + Send>>,
     rotation: Rotation,
     min_free: MinFree,
     origins: Option<usize>,
@@ -158,11 +155,8 @@ impl PcapBuilder {
             snaplen: MAX_SNAPLEN,
             headers_only: false,
             unbuffered: None,
-            blocks: Pcap::DEFAULT_BLOCKS,
-            block_size: Pcap::DEFAULT_BLOCK_SIZE,
+            handoff: HandoffOptions::default(),
             max_interfaces: Pcap::DEFAULT_MAX_INTERFACES,
-            stop_timeout: None,
-            on_thread_start: None,
             rotation: Rotation::default(),
             min_free: MinFree::default(),
             origins: None,
@@ -205,13 +199,13 @@ impl PcapBuilder {
 
     /// How many blocks each worker has, at least 2. See [`Pcap::memory_per_worker`].
     pub fn blocks(mut self, blocks: usize) -> Self {
-        self.blocks = blocks.max(2);
+        self.handoff.set_blocks(blocks);
         self
     }
 
     /// Bytes in a block; more where two of the largest frames need more.
     pub fn block_size(mut self, bytes: usize) -> Self {
-        self.block_size = bytes;
+        self.handoff.set_block_size(bytes);
         self
     }
 
@@ -225,7 +219,7 @@ impl PcapBuilder {
     /// How long the end of a run waits for an output that takes nothing. 60 s for a file, 5 s for a stream,
     /// unless told otherwise. Frames not written by then count as failed, reason `stuck`.
     pub fn stop_timeout(mut self, timeout: Duration) -> Self {
-        self.stop_timeout = Some(timeout);
+        self.handoff.set_stop_timeout(timeout);
         self
     }
 
@@ -233,7 +227,7 @@ impl PcapBuilder {
     /// belong to threads. The file is open by then. To rename it at the end, this thread needs leave to write
     /// in its directory.
     pub fn on_thread_start(mut self, hook: impl FnOnce() + Send + 'static) -> Self {
-        self.on_thread_start = Some(Box::new(hook));
+        self.handoff.on_thread_start = Some(Box::new(hook));
         self
     }
 
@@ -382,40 +376,37 @@ impl PcapBuilder {
         };
         let is_file = rotator.is_some();
         let unbuffered = self.unbuffered.unwrap_or(!is_file);
+        let unfinished = hidden.as_deref().map(|hidden| crate::escape::path(hidden).to_string());
+        let stop_timeout = if is_file { FILE_STOP } else { STREAM_STOP };
         let config = HandoffConfig {
-            sink: NAME,
-            unfinished: hidden
-                .as_deref()
-                .map_or_else(|| name.clone(), |hidden| crate::escape::path(hidden).to_string()),
-            output: name,
-            blocks: self.blocks,
+            unfinished: unfinished.unwrap_or_else(|| name.clone()),
             origins: if blocks == Format::Pcapng { MOST_IN_BLOCK } else { 0 },
             // A tick may come just before the age is reached.
             age: if unbuffered { Duration::ZERO } else { BUFFERED - TICK },
-            stop_timeout: self.stop_timeout.unwrap_or(if is_file { FILE_STOP } else { STREAM_STOP }),
             // To sync a long file may take its time.
             completes_slowly: is_file,
-            losses: LOSSES_HERE,
+            ..self.handoff.config(NAME, name, stop_timeout, LOSSES_HERE)
         };
         let losses = Losses::new();
         let state = Arc::new(OutputState::default());
         let capture = CaptureFormat { format: self.format, snaplen: self.snaplen };
         let writer = Writer::new(output, capture, blocks, losses.clone(), Arc::clone(&state));
-        let handoff = Handoff::start(config, state, self.on_thread_start, writer).map_err(|source| {
-            // Nobody is left who would. It was created a moment ago, by this call.
-            if let Some(hidden) = &hidden
-                && let Err(error) = std::fs::remove_file(hidden)
-            {
-                tracing::warn!(file = %crate::escape::path(hidden), %error, "an empty file stays");
-            }
-            PcapError::Thread { source }
-        })?;
+        let handoff =
+            Handoff::start(config, state, self.handoff.on_thread_start, writer).map_err(|source| {
+                // Nobody is left who would. It was created a moment ago, by this call.
+                if let Some(hidden) = &hidden
+                    && let Err(error) = std::fs::remove_file(hidden)
+                {
+                    tracing::warn!(file = %crate::escape::path(hidden), %error, "an empty file stays");
+                }
+                PcapError::Thread { source }
+            })?;
         let settings = Settings {
             format: blocks,
             outer: self.outer,
             snaplen: self.snaplen,
             headers_only: self.headers_only,
         };
-        Ok(Pcap { settings, block_size: self.block_size, losses, handoff, hidden, rotator })
+        Ok(Pcap { settings, losses, handoff, hidden, rotator })
     }
 }

@@ -356,61 +356,49 @@ impl Files {
         losses: &Losses,
     ) -> (usize, Result<(), Fault>) {
         let mut done = 0;
-        let result = self.write_packets(series, capture, bytes, packets, origins, losses, &mut done);
-        (done, result)
-    }
-
-    /// The same, counting them in `done`.
-    #[expect(clippy::too_many_arguments, reason = "those of its caller")]
-    fn write_packets(
-        &mut self,
-        series: usize,
-        capture: &CaptureFormat,
-        bytes: &mut [u8],
-        packets: &[PacketEnd],
-        origins: &[OriginKey],
-        losses: &Losses,
-        done: &mut usize,
-    ) -> Result<(), Fault> {
-        let begins = packets.last().map_or(0, |last| last.end - bytes.len());
-        while *done < packets.len() {
-            let from = packets[..*done].last().map_or(begins, |last| last.end);
-            let rest = &mut bytes[from - begins..];
-            let before = self.series[series].period;
-            match self.turn_by_packets(series, capture.format.time(rest)) {
-                Turn::Stay => {}
-                Turn::Next => {
-                    if let Err(fault) = self.close(series, capture, losses, None) {
-                        // The packet is looked at again.
-                        self.series[series].period = before;
-                        return Err(fault);
+        let mut write_all = || -> Result<(), Fault> {
+            let begins = packets.last().map_or(0, |last| last.end - bytes.len());
+            while done < packets.len() {
+                let from = packets[..done].last().map_or(begins, |last| last.end);
+                let rest = &mut bytes[from - begins..];
+                let before = self.series[series].period;
+                match self.turn_by_packets(series, capture.format.time(rest)) {
+                    Turn::Stay => {}
+                    Turn::Next => {
+                        if let Err(fault) = self.close(series, capture, losses, None) {
+                            // The packet is looked at again.
+                            self.series[series].period = before;
+                            return Err(fault);
+                        }
+                    }
+                    Turn::Over => {
+                        self.after_last += (packets.len() - done) as u64;
+                        return Ok(());
                     }
                 }
-                Turn::Over => {
-                    self.after_last += (packets.len() - *done) as u64;
-                    return Ok(());
+                self.open(series, capture)?;
+                let in_time = self.in_time(series, capture, from, rest, &packets[done..]);
+                let room = self.room(series, from, &packets[done..done + in_time]);
+                if room == 0 {
+                    self.close(series, capture, losses, None)?;
+                    continue;
+                }
+                let these = &mut rest[..packets[done + room - 1].end - from];
+                self.keep_min_free(these.len() as u64)?;
+                let Some(part) = &mut self.series[series].part else { continue };
+                let (written, result) =
+                    part.packets(capture, these, &packets[done..done + room], origins, || false);
+                let what = part.name();
+                done += written;
+                if let Err(error) = result {
+                    let lacks = these.len() as u64;
+                    self.make_room_after(Fault { what, error, lacks })?;
                 }
             }
-            self.open(series, capture)?;
-            let in_time = self.in_time(series, capture, from, rest, &packets[*done..]);
-            let room = self.room(series, from, &packets[*done..*done + in_time]);
-            if room == 0 {
-                self.close(series, capture, losses, None)?;
-                continue;
-            }
-            let these = &mut rest[..packets[*done + room - 1].end - from];
-            self.keep_min_free(these.len() as u64)?;
-            let Some(part) = &mut self.series[series].part else { continue };
-            let (written, result) =
-                part.packets(capture, these, &packets[*done..*done + room], origins, || false);
-            let what = part.name();
-            *done += written;
-            if let Err(error) = result {
-                let lacks = these.len() as u64;
-                self.make_room_after(Fault { what, error, lacks })?;
-            }
-        }
-        Ok(())
+            Ok(())
+        };
+        let result = write_all();
+        (done, result)
     }
 
     /// Whether the next packet of a series, which has this time, belongs to its next file.

@@ -51,8 +51,7 @@ pub(crate) use stream::{Announced, Stream};
 
 use super::{
     Sink, SinkError, SinkFactory, WorkerContext,
-    handoff::{self, Handoff, HandoffConfig},
-    origin::OriginKey,
+    handoff::{self, Handoff},
 };
 use crate::account::{Report, SinkHalt};
 use idb_table::BlockNumbers;
@@ -72,7 +71,6 @@ const NAME: &str = "pcap";
 #[derive(Debug)]
 pub struct Pcap {
     settings: Settings,
-    block_size: usize,
     losses: Losses,
     handoff: Handoff,
     hidden: Option<PathBuf>,
@@ -98,9 +96,8 @@ impl Pcap {
     /// `max_frame` is [`WorkerContext::max_frame`]: a block holds at least two of the largest frames.
     #[must_use]
     pub fn memory_per_worker(&self, max_frame: usize) -> usize {
-        let HandoffConfig { blocks, origins, .. } = self.handoff.config();
-        let block = self.size_for(max_frame) + size_of::<handoff::Block>() + origins * size_of::<OriginKey>();
-        blocks * block + BlockNumbers::memory() + Dropped::memory()
+        let blocks = self.handoff.config().memory_per_worker(self.record_len(max_frame));
+        blocks + BlockNumbers::memory() + Dropped::memory()
     }
 
     /// Where the capture goes, as the user named it.
@@ -122,10 +119,9 @@ impl Pcap {
         self.rotator.clone()
     }
 
-    /// Bytes in a block that is to take frames of this size.
-    fn size_for(&self, max_frame: usize) -> usize {
-        let captured = max_frame.min(self.settings.snaplen as usize);
-        self.block_size.max(2 * self.settings.format.packet_len(captured))
+    /// Bytes that a frame of this many bytes takes in a block.
+    fn record_len(&self, frame: usize) -> usize {
+        self.settings.format.packet_len(frame.min(self.settings.snaplen as usize))
     }
 }
 
@@ -137,7 +133,7 @@ impl SinkFactory for Pcap {
     fn build(&self, cx: &WorkerContext) -> Result<Box<dyn Sink>, SinkError> {
         Ok(Box::new(PcapSink::new(
             self.settings,
-            self.handoff.block_writer(self.size_for(cx.max_frame), cx.wait_until.clone()),
+            self.handoff.block_writer(self.record_len(cx.max_frame), cx.wait_until.clone()),
             Dropped::new(self.losses.clone()),
         )))
     }

@@ -14,7 +14,7 @@ use super::{
     style::{Style, Time},
 };
 use crate::sink::{
-    handoff::{Handoff, HandoffConfig, OutputState},
+    handoff::{Handoff, HandoffOptions, OutputState},
     pipe::Pipe,
 };
 
@@ -45,10 +45,7 @@ pub struct PrintBuilder {
     style: Style,
     /// Standard output, if there is none.
     writer: Option<Pipe>,
-    blocks: usize,
-    block_size: usize,
-    stop_timeout: Duration,
-    on_thread_start: Option<Box<dyn FnOnce() + Send>>,
+    handoff: HandoffOptions,
 }
 
 impl fmt::Debug for PrintBuilder {
@@ -59,14 +56,7 @@ impl fmt::Debug for PrintBuilder {
 
 impl PrintBuilder {
     pub(super) fn new(style: Style) -> Self {
-        Self {
-            style,
-            writer: None,
-            blocks: Print::DEFAULT_BLOCKS,
-            block_size: Print::DEFAULT_BLOCK_SIZE,
-            stop_timeout: STOP,
-            on_thread_start: None,
-        }
+        Self { style, writer: None, handoff: HandoffOptions::default() }
     }
 
     /// Prints to anything that takes bytes; `name` is its name in messages. It is flushed after each block.
@@ -77,27 +67,27 @@ impl PrintBuilder {
 
     /// How many blocks each worker has, at least 2. See [`Print::memory_per_worker`].
     pub fn blocks(mut self, blocks: usize) -> Self {
-        self.blocks = blocks.max(2);
+        self.handoff.set_blocks(blocks);
         self
     }
 
     /// Bytes in a block; more where two of the largest frames need more.
     pub fn block_size(mut self, bytes: usize) -> Self {
-        self.block_size = bytes;
+        self.handoff.set_block_size(bytes);
         self
     }
 
     /// How long the end of a run waits for an output that takes nothing; 5 s by default. Frames not printed
     /// by then count as failed, reason `stuck`.
     pub fn stop_timeout(mut self, timeout: Duration) -> Self {
-        self.stop_timeout = timeout;
+        self.handoff.set_stop_timeout(timeout);
         self
     }
 
     /// Something to do on the printing thread before anything else, such as giving up capabilities, which
     /// belong to threads. The output is open by then, and the time zone known.
     pub fn on_thread_start(mut self, hook: impl FnOnce() + Send + 'static) -> Self {
-        self.on_thread_start = Some(Box::new(hook));
+        self.handoff.on_thread_start = Some(Box::new(hook));
         self
     }
 
@@ -111,24 +101,13 @@ impl PrintBuilder {
             Some(pipe) => pipe,
             None => Pipe::stdout().map_err(|source| PrintError::Stdout { source })?,
         };
-        let config = HandoffConfig {
-            sink: NAME,
-            output: pipe.name().to_owned(),
-            unfinished: pipe.name().to_owned(),
-            blocks: self.blocks,
-            origins: 0,
-            // Every tick, so within 100 ms.
-            age: Duration::ZERO,
-            stop_timeout: self.stop_timeout,
-            completes_slowly: false,
-            losses: LOSSES_HERE,
-        };
+        let config = self.handoff.config(NAME, pipe.name().to_owned(), STOP, LOSSES_HERE);
         let (state, left_out_last) = (Arc::new(OutputState::default()), Arc::new(AtomicU64::new(0)));
         let lines = Lines::new(self.style);
         let printer = Printer::new(pipe, lines, Arc::clone(&state), Arc::clone(&left_out_last));
-        let handoff = Handoff::start(config, state, self.on_thread_start, printer)
+        let handoff = Handoff::start(config, state, self.handoff.on_thread_start, printer)
             .map_err(|source| PrintError::Thread { source })?;
         let needs_time = self.style.time != Time::None;
-        Ok(Print { needs_time, block_size: self.block_size, handoff, left_out_last })
+        Ok(Print { needs_time, handoff, left_out_last })
     }
 }

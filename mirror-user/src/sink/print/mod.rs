@@ -31,7 +31,7 @@ use std::sync::{Arc, atomic::AtomicU64};
 
 use super::{
     Sink, SinkError, SinkFactory, WorkerContext,
-    handoff::{self, Handoff, record},
+    handoff::{self, Handoff},
 };
 use crate::account::{Report, SinkHalt};
 use worker::PrintSink;
@@ -49,7 +49,6 @@ const NAME: &str = "print";
 #[derive(Debug)]
 pub struct Print {
     needs_time: bool,
-    block_size: usize,
     handoff: Handoff,
     /// Frames that were left out at the end, after which no other came.
     left_out_last: Arc<AtomicU64>,
@@ -71,18 +70,13 @@ impl Print {
     /// `max_frame` is [`WorkerContext::max_frame`]: a block holds at least two of the largest frames.
     #[must_use]
     pub fn memory_per_worker(&self, max_frame: usize) -> usize {
-        self.handoff.config().blocks * (self.size_for(max_frame) + size_of::<handoff::Block>())
+        self.handoff.config().memory_per_worker(worker::record_len(max_frame))
     }
 
     /// Where the text goes, as the user named it.
     #[must_use]
     pub fn target(&self) -> &str {
         &self.handoff.config().output
-    }
-
-    /// Bytes in a block that is to take frames of this size.
-    fn size_for(&self, max_frame: usize) -> usize {
-        self.block_size.max(2 * (worker::HEAD + record::len_of(max_frame)))
     }
 }
 
@@ -92,7 +86,7 @@ impl SinkFactory for Print {
     }
 
     fn build(&self, cx: &WorkerContext) -> Result<Box<dyn Sink>, SinkError> {
-        let blocks = self.handoff.block_writer(self.size_for(cx.max_frame), cx.wait_until.clone());
+        let blocks = self.handoff.block_writer(worker::record_len(cx.max_frame), cx.wait_until.clone());
         Ok(Box::new(PrintSink::new(blocks, Arc::clone(&self.left_out_last))))
     }
 

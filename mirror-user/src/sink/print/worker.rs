@@ -17,7 +17,12 @@ use crate::{
 };
 
 /// Bytes in front of the record of a frame: how many frames before it were left out.
-pub(super) const HEAD: usize = size_of::<u64>();
+const HEAD: usize = size_of::<u64>();
+
+/// Bytes that a frame of this many bytes takes in a block.
+pub(super) fn record_len(frame: usize) -> usize {
+    HEAD + record::len_of(frame)
+}
 
 pub(super) struct PrintSink {
     blocks: BlockWriter,

@@ -13,6 +13,7 @@ use crate::{
     sink::{
         Counters, LatencySink,
         handoff::{self, Block, BlockReturn, LOSSES, Message},
+        origin::OriginKey,
         pcap::format::PacketHead,
         pipe::Pipe,
         testing::offer,
