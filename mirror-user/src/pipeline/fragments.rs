@@ -13,12 +13,13 @@ use std::{
 
 use arrayvec::ArrayVec;
 
-use super::{PipelineConfig, Sorting, count_decapsulated};
+use super::sorting::{Sorting, count_decapsulated};
 use crate::{
     account::{FrameCounters, Reject, Rejections},
     decap,
     frame::{Captured, Frame, MAX_BATCH},
     reassembly::{JOINED, MAX_JOINED, Outcome, Reassembler},
+    select::Allow,
     tunnels::Tunnels,
 };
 
@@ -170,7 +171,8 @@ impl Joins {
     #[inline(never)]
     pub(super) fn insert<'b>(
         &'b self,
-        config: &PipelineConfig,
+        tunnels: &Tunnels,
+        allow: &Allow,
         frames: &mut ArrayVec<Frame<'b>, MAX_BATCH>,
         counts: &mut FrameCounters,
     ) {
@@ -178,7 +180,7 @@ impl Joins {
         for Whole { bytes, position, time } in &self.whole {
             let bytes = &self.bytes[bytes.clone()];
             let wire_len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-            match sort(Captured::new(bytes, wire_len, *time), config) {
+            match sort(Captured::new(bytes, wire_len, *time), tunnels, allow) {
                 Ok(mut frame) => {
                     count_decapsulated(counts, &mut frame);
                     frames.insert(position + inserted, frame);
@@ -190,10 +192,9 @@ impl Joins {
     }
 }
 
-/// What `Pipeline::process` does to a frame, in few words: there are far fewer of these.
-fn sort<'b>(captured: Captured<'b>, config: &PipelineConfig) -> Result<Frame<'b>, Reject> {
-    let frame = decap::decapsulate_frame(captured, &config.tunnels)?;
-    let allow = &config.selection.allow;
+/// What `Pipeline::process` does to a frame; these are far fewer.
+fn sort<'b>(captured: Captured<'b>, tunnels: &Tunnels, allow: &Allow) -> Result<Frame<'b>, Reject> {
+    let frame = decap::decapsulate_frame(captured, tunnels)?;
     if !allow.allows_source(frame.source()) {
         return Err(Reject::Source);
     }

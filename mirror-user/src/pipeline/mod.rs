@@ -2,27 +2,26 @@
 
 mod close;
 mod fragments;
+mod slot;
+mod sorting;
 
-use std::{
-    panic::{self, AssertUnwindSafe},
-    sync::Arc,
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 
 use arrayvec::ArrayVec;
 pub(crate) use close::{add_sinks, close_sinks};
 use fragments::Joins;
 pub(crate) use fragments::SharedReassembler;
+pub(crate) use slot::SinkSlot;
+use sorting::{Sorting, count_decapsulated};
 
 #[cfg(feature = "af-xdp")]
 use crate::account::WorkerCounters;
 use crate::{
-    account::{FrameCounters, Reject, SinkCounters, SinkHalt, SinkState},
+    account::{FrameCounters, Reject, SinkCounters},
     decap,
-    error::panic_message,
     frame::{Batch, Captured, Frame, MAX_BATCH},
     select::{Budget, Scratch, Selection},
-    sink::{Sink, SinkError, SinkFactory, SinkStats, WorkerContext},
+    sink::{Sink, SinkError},
     tunnels::Tunnels,
 };
 
@@ -38,17 +37,6 @@ pub(crate) struct PipelineConfig {
     pub(crate) reassembly: Option<Arc<SharedReassembler>>,
 }
 
-/// A sink with the worker's own account of it.
-pub(crate) struct SinkSlot {
-    /// The factory's name.
-    name: String,
-    sink: Box<dyn Sink>,
-    /// Which of the run's frames it gets; `None` for all.
-    selection: Option<Arc<Selection>>,
-    counters: SinkCounters,
-    scratch: Scratch,
-}
-
 /// Decapsulates, selects, dispatches, counts.
 pub(crate) struct Pipeline {
     config: PipelineConfig,
@@ -57,160 +45,6 @@ pub(crate) struct Pipeline {
     sinks: Vec<SinkSlot>,
     scratch: Scratch,
     joins: Joins,
-}
-
-/// Reasons under which frames fail at the worker's edge.
-const FAILED_BY_ERROR: &str = "error";
-const FAILED_BY_PANIC: &str = "panic";
-
-impl SinkSlot {
-    #[cfg(test)]
-    pub(crate) fn new(name: &str, sink: Box<dyn Sink>) -> Self {
-        let (name, counters, scratch) = (name.to_owned(), SinkCounters::default(), Scratch::default());
-        Self { name, sink, selection: None, counters, scratch }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn selecting(self, selection: Option<Arc<Selection>>) -> Self {
-        Self { selection, ..self }
-    }
-
-    /// The factory's sink for one worker.
-    pub(crate) fn build(factory: &dyn SinkFactory, cx: &WorkerContext) -> Result<Self, SinkError> {
-        Ok(Self {
-            sink: factory.build(cx)?,
-            name: factory.name().to_owned(),
-            selection: factory.selection(),
-            counters: SinkCounters::default(),
-            scratch: Scratch::default(),
-        })
-    }
-
-    /// Calls into the sink; an error or a panic ends it, and nothing else.
-    fn call(&mut self, f: impl FnOnce(&mut dyn Sink) -> Result<(), SinkError>) {
-        // Unwind safety: after a panic the sink is asked for its statistics, under the same guard, and
-        // nothing else.
-        let end = match panic::catch_unwind(AssertUnwindSafe(|| f(&mut *self.sink))) {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => SinkHalt::ended(error),
-            Err(payload) => SinkHalt::failed(panic_message(&*payload)),
-        };
-        if self.counters.end.is_none() {
-            tracing::error!(sink = self.name, reason = end.reason, "sink stopped; ingest continues");
-            self.counters.end = Some(end);
-        }
-    }
-
-    fn read_stats(&self) -> Option<SinkStats> {
-        panic::catch_unwind(AssertUnwindSafe(|| self.sink.stats())).ok()
-    }
-
-    /// Takes the account of a sink that goes on.
-    fn refresh(&mut self) {
-        if self.counters.end.is_none()
-            && let Some(stats) = self.read_stats()
-        {
-            self.counters.stats = stats;
-        }
-    }
-
-    fn offer(&mut self, batch: &Batch<'_>) {
-        let Some(selection) = self.selection.clone() else { return self.take(batch) };
-        let mut frames: ArrayVec<_, MAX_BATCH> = batch.frames().iter().copied().collect();
-        selection.retain(&mut frames, &mut self.scratch);
-        self.counters.deselected += (batch.len() - frames.len()) as u64;
-        self.take(&Batch::new(batch.queue(), &frames));
-    }
-
-    fn take(&mut self, batch: &Batch<'_>) {
-        let frames = batch.len() as u64;
-        if frames == 0 {
-            return;
-        }
-        self.counters.offered += frames;
-        if self.counters.end.is_some() {
-            self.counters.failed.add(self.failure(), frames);
-            return;
-        }
-        self.call(|sink| sink.batch(batch));
-        if self.counters.end.is_some() {
-            self.settle(frames);
-        }
-    }
-
-    /// Takes the account of a sink that just ended within a batch: what of that batch it does not know has
-    /// failed.
-    fn settle(&mut self, frames: u64) {
-        // A sink that panicked still says what it had written before; if even that panics, its last word
-        // counts.
-        if let Some(stats) = self.read_stats() {
-            self.counters.stats = stats;
-        }
-        let before = self.counters.offered - frames;
-        let known = self.counters.stats.total().saturating_sub(before).min(frames);
-        if frames > known {
-            self.counters.failed.add(self.failure(), frames - known);
-        }
-    }
-
-    fn finish(mut self) -> SinkCounters {
-        // A sink that ended by an error still has frames on their way to settle; one that panicked is left
-        // alone.
-        if !matches!(self.counters.end, Some(SinkHalt { state: SinkState::Failed, .. })) {
-            self.call(|sink| sink.finish());
-            if let Some(stats) = self.read_stats() {
-                self.counters.stats = stats;
-            }
-        }
-        let Self { sink, mut counters, .. } = self;
-        // A sink may panic in its drop, too.
-        if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(sink))) {
-            counters.end = Some(SinkHalt::failed(panic_message(&*payload)));
-        }
-        counters
-    }
-
-    fn failure(&self) -> &'static str {
-        match &self.counters.end {
-            Some(SinkHalt { state: SinkState::Failed, .. }) => FAILED_BY_PANIC,
-            _ => FAILED_BY_ERROR,
-        }
-    }
-}
-
-/// A batch being sorted: counted apart, so that a worker that dies within it abandons the whole batch and no
-/// half.
-struct Sorting<'a> {
-    counters: &'a mut FrameCounters,
-    batch: FrameCounters,
-    /// Frames that the reassembler accounts for now.
-    handed_over: u64,
-    sorted: bool,
-}
-
-impl Drop for Sorting<'_> {
-    fn drop(&mut self) {
-        if self.sorted {
-            self.counters.add(&self.batch);
-        } else {
-            self.counters.received += self.batch.received;
-            self.counters.abandoned += self.batch.received - self.handed_over;
-        }
-    }
-}
-
-/// Counts a frame that goes on, and judges its length.
-#[inline]
-fn count_decapsulated(counters: &mut FrameCounters, frame: &mut Frame<'_>) {
-    counters.decapsulated += 1;
-    counters.inner_bytes += frame.inner_len() as u64;
-    counters.reserved_bits += u64::from(frame.has_reserved_bits());
-    if frame.is_truncated() {
-        match frame.disbelieve_impossible_len() {
-            true => counters.impossible_length += 1,
-            false => counters.truncated_inner += 1,
-        }
-    }
 }
 
 impl Pipeline {
@@ -296,7 +130,7 @@ impl Pipeline {
             frames.push(frame);
         }
         if !self.joins.is_empty() {
-            self.joins.insert(&self.config, &mut frames, &mut sorting.batch);
+            self.joins.insert(&self.config.tunnels, allow, &mut frames, &mut sorting.batch);
             // The rest of the batch, if any is left, has its turn afterwards.
             sorting.batch.received -= batch.len() as u64;
         }

@@ -1,6 +1,9 @@
 //! What a pipeline counts when something breaks within a batch.
 
-use std::sync::Mutex;
+use std::{
+    panic::{self, AssertUnwindSafe},
+    sync::Mutex,
+};
 
 use mirror_lab::{
     fragment,
@@ -9,8 +12,9 @@ use mirror_lab::{
 
 use super::*;
 use crate::{
-    account::Report,
+    account::{Report, SinkState},
     select::{Allow, Filter},
+    sink::SinkStats,
 };
 
 fn config(count: Option<u64>) -> PipelineConfig {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{MAX_BLOCK, MAX_FRAME};
+use super::limits::{MAX_BLOCK, MAX_FRAME};
 
 /// What is wrong with a capture: why it cannot be read any further, after the frames before that place have
 /// been delivered; or what was passed over, see [`Unread`](super::Unread).

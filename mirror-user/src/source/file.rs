@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::{self, ErrorKind, Read},
-    ops::Range,
     path::Path,
 };
 
@@ -17,15 +16,10 @@ use super::{
     pcap::Pcap,
     pcapng::PcapNg,
     pipe::Pipe,
+    record::{Packet, Record, Step},
     unpack::Damage,
 };
 use crate::frame::{Captured, MAX_BATCH};
-
-/// The longest frame that is read, in bytes: libpcap's own limit, `MAXIMUM_SNAPLEN`.
-pub const MAX_FRAME: usize = 256 * 1024;
-
-/// The longest block of a pcapng that is read, in bytes.
-pub const MAX_BLOCK: usize = 16 * 1024 * 1024;
 
 /// Reads a capture, classic pcap or pcapng, as a stream.
 ///
@@ -39,9 +33,10 @@ pub const MAX_BLOCK: usize = 16 * 1024 * 1024;
 /// What is compressed with gzip, or with Zstandard where the feature `zstd` is on, is unpacked on the way,
 /// whatever its name: its first bytes show, and it may have any number of members or frames.
 ///
-/// Memory is bounded: 256 KiB; up to 32 MiB where a pcapng holds blocks of up to [`MAX_BLOCK`]; up to 8 MiB
-/// for the interfaces of a section of it and the link types that are not read; for what is compressed 64 KiB
-/// more, and a window, which is 32 KiB with gzip and up to 128 MiB with Zstandard, as `zstd -d` has it.
+/// Memory is bounded: 256 KiB; up to 32 MiB for a pcapng with blocks of up to
+/// [`MAX_BLOCK`](super::MAX_BLOCK); up to 8 MiB for the interfaces of its section and the link types that are
+/// not read; for compressed captures 64 KiB more, and a window of 32 KiB with gzip, of up to 128 MiB with
+/// Zstandard, as `zstd -d` has.
 ///
 /// # Examples
 ///
@@ -87,40 +82,6 @@ pub struct Unread {
 enum Format {
     Pcap(Pcap),
     PcapNg(PcapNg),
-}
-
-/// A frame's place in the input's buffer.
-#[derive(Clone, Debug)]
-struct Record {
-    bytes: Range<usize>,
-    wire_len: u32,
-    time: u64,
-}
-
-/// What a window starts with.
-#[derive(Debug)]
-pub(super) enum Step {
-    /// Part of a record; all of it is within the limits.
-    Incomplete,
-    /// Something of this length that holds no packet.
-    Skip { len: usize },
-    /// A record of this length, with a packet.
-    Packet { len: usize, packet: Packet },
-    /// Something of this length that contradicts itself or the format.
-    Broken { len: usize, error: CaptureError },
-    /// The same, but the length itself is doubtful, and need not be held. Whether it is a loss if the length
-    /// is right.
-    Unsure { len: usize, error: CaptureError, is_loss: bool },
-}
-
-/// A packet as its record has it.
-#[derive(Debug)]
-pub(super) struct Packet {
-    /// Where the frame lies in the record.
-    pub(super) data: Range<usize>,
-    pub(super) wire_len: u32,
-    pub(super) time: u64,
-    pub(super) link_type: u16,
 }
 
 /// What was passed over by a doubtful length.

@@ -6,13 +6,16 @@
 mod error;
 mod file;
 mod input;
+mod limits;
 mod link;
 mod pcap;
 mod pcapng;
 mod pipe;
+mod record;
 #[cfg(test)]
 pub(crate) mod tests;
 mod unpack;
 
 pub use error::CaptureError;
-pub use file::{CaptureFile, CaptureReader, Captures, MAX_BLOCK, MAX_FRAME, Unread};
+pub use file::{CaptureFile, CaptureReader, Captures, Unread};
+pub use limits::{MAX_BLOCK, MAX_FRAME};

@@ -3,8 +3,9 @@
 use pcap_parser::parse_pcap_header;
 
 use super::{
-    CaptureError, MAX_BLOCK, MAX_FRAME,
-    file::{Packet, Step},
+    error::CaptureError,
+    limits::{MAX_BLOCK, MAX_FRAME},
+    record::{Packet, Step},
 };
 
 const FILE_HEADER: usize = 24;

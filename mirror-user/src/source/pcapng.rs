@@ -5,8 +5,9 @@
 //! make of a block's options takes many times the block's own bytes, and nearly none of them matter here.
 
 use super::{
-    CaptureError, MAX_BLOCK, MAX_FRAME,
-    file::{Packet, Step},
+    error::CaptureError,
+    limits::{MAX_BLOCK, MAX_FRAME},
+    record::{Packet, Step},
 };
 
 // Block types: sections 4.1 to 4.4 and appendix A of the draft.

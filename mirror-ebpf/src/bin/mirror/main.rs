@@ -348,6 +348,7 @@ fn udp_over_ipv6(packet: &Packet, network: usize, segment: &Packet, transport: u
 /// Walks the headers between IPv6 and UDP (RFC 8200 section 4.1). Ours are only fragments without extension
 /// headers, which is all that mirrors send. The others are walked to drop what is refused: if it were passed,
 /// the kernel would answer it.
+#[expect(clippy::cast_possible_truncation, reason = "a fragment header has 8 bytes")]
 #[inline(never)]
 fn ipv6_chain(start: usize, end: usize, network: usize) -> u32 {
     let packet = Packet { start, end };
