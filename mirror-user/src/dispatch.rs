@@ -109,14 +109,29 @@ impl DispatchBuilder {
     ///
     /// The first sink that cannot be built.
     pub fn build(self, cx: &WorkerContext) -> Result<Dispatch, BuildError> {
+        let (config, sinks) = self.into_parts(true, None);
+        Dispatch::start("custom", config, cx, sinks)
+    }
+
+    /// The configuration, with fragments reassembled or not and at most so many frames, and the sinks.
+    pub(crate) fn into_parts(
+        self,
+        reassemble: bool,
+        count: Option<u64>,
+    ) -> (PipelineConfig, Vec<Arc<dyn SinkFactory>>) {
         let Self { tunnels, selection, sinks } = self;
         let config = PipelineConfig {
-            reassembly: Some(SharedReassembler::recorded(&tunnels)),
+            reassembly: reassemble.then(|| SharedReassembler::recorded(&tunnels)),
             tunnels,
             selection: Arc::new(selection),
-            budget: Arc::new(Budget::new(None)),
+            budget: Arc::new(Budget::new(count)),
         };
-        Dispatch::start("custom", config, cx, sinks)
+        (config, sinks)
+    }
+
+    /// Whether every tunnel has a port, and there is one.
+    pub(crate) fn has_ports(&self) -> bool {
+        !self.tunnels.is_empty() && !self.tunnels.contains(0)
     }
 }
 

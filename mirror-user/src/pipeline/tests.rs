@@ -14,7 +14,7 @@ use super::*;
 use crate::{
     account::{Report, SinkState},
     select::{Allow, Filter},
-    sink::SinkStats,
+    sink::{SinkStats, WorkerContext},
 };
 
 fn config(count: Option<u64>) -> PipelineConfig {

@@ -15,9 +15,9 @@ use std::{
 
 use crate::{
     account::{FileReport, Reject, Report},
-    dispatch::{BuildError, Dispatch, names},
-    pipeline::{self, PipelineConfig, SharedReassembler},
-    select::{Budget, Selection},
+    dispatch::{BuildError, Dispatch, DispatchBuilder, names},
+    pipeline::{self, PipelineConfig},
+    select::Selection,
     sink::{SinkError, SinkFactory, WorkerContext},
     source::{CaptureError, CaptureFile, CaptureReader, Unread},
     tunnels::Tunnels,
@@ -180,13 +180,12 @@ enum Opened {
 }
 
 /// Settings of a [`Replay`].
+#[derive(Debug)]
 #[must_use]
 pub struct ReplayBuilder {
     files: Vec<PathBuf>,
     hold_open: bool,
-    sinks: Vec<Arc<dyn SinkFactory>>,
-    tunnels: Tunnels,
-    selection: Selection,
+    dispatch: DispatchBuilder,
     count: Option<u64>,
     reassemble: bool,
 }
@@ -198,21 +197,6 @@ impl std::fmt::Debug for Replay {
             .field("files", files)
             .field("sinks", &names(sinks))
             .field("config", config)
-            .finish()
-    }
-}
-
-impl std::fmt::Debug for ReplayBuilder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { files, hold_open, sinks, tunnels, selection, count, reassemble } = self;
-        f.debug_struct("ReplayBuilder")
-            .field("files", files)
-            .field("hold_open", hold_open)
-            .field("sinks", &names(sinks))
-            .field("tunnels", tunnels)
-            .field("selection", selection)
-            .field("count", count)
-            .field("reassemble", reassemble)
             .finish()
     }
 }
@@ -232,21 +216,18 @@ impl ReplayBuilder {
     }
 
     /// Adds a sink.
-    pub fn sink(mut self, sink: impl SinkFactory + 'static) -> Self {
-        self.sinks.push(Arc::new(sink));
-        self
+    pub fn sink(self, sink: impl SinkFactory + 'static) -> Self {
+        Self { dispatch: self.dispatch.sink(sink), ..self }
     }
 
-    /// Tunnels to decapsulate, instead of VXLAN on 4789; `[4789, 8472]` is VXLAN on these ports.
-    pub fn tunnels(mut self, tunnels: impl Into<Tunnels>) -> Self {
-        self.tunnels = tunnels.into();
-        self
+    /// Tunnels to decapsulate, see [`DispatchBuilder::tunnels`].
+    pub fn tunnels(self, tunnels: impl Into<Tunnels>) -> Self {
+        Self { dispatch: self.dispatch.tunnels(tunnels), ..self }
     }
 
     /// Which frames are selected, instead of all.
-    pub fn select(mut self, selection: impl Into<Selection>) -> Self {
-        self.selection = selection.into();
-        self
+    pub fn select(self, selection: impl Into<Selection>) -> Self {
+        Self { dispatch: self.dispatch.select(selection), ..self }
     }
 
     /// Ends the run after so many selected inner frames.
@@ -269,7 +250,7 @@ impl ReplayBuilder {
     ///
     /// [`ReplayError`]: no port, or standard input twice.
     pub fn validate(&self) -> Result<(), ReplayError> {
-        if self.tunnels.is_empty() || self.tunnels.contains(0) {
+        if !self.dispatch.has_ports() {
             return Err(ReplayError::NoPort);
         }
         if self.files.iter().filter(|file| *file == Path::new("-")).count() > 1 {
@@ -289,7 +270,7 @@ impl ReplayBuilder {
             return Err(ReplayError::NoFile);
         }
         self.validate()?;
-        let Self { files, hold_open, sinks, tunnels, selection, count, reassemble } = self;
+        let Self { files, hold_open, dispatch, count, reassemble } = self;
         let open = |path: PathBuf| {
             let opened = match readable(&path) {
                 Ok(Some(file)) if hold_open => Opened::Now(file),
@@ -310,12 +291,7 @@ impl ReplayBuilder {
                 tracing::error!("{}: {error}; the other files are read", crate::escape::path(path));
             }
         }
-        let config = PipelineConfig {
-            reassembly: reassemble.then(|| SharedReassembler::recorded(&tunnels)),
-            tunnels,
-            selection: Arc::new(selection),
-            budget: Arc::new(Budget::new(count)),
-        };
+        let (config, sinks) = dispatch.into_parts(reassemble, count);
         let (progress, flusher, stop) = (Progress::default(), Flusher::default(), StopHandle::default());
         Ok(Replay { files, sinks, config, progress, flusher, stop })
     }
@@ -341,9 +317,7 @@ impl Replay {
         ReplayBuilder {
             files: Vec::new(),
             hold_open: false,
-            sinks: Vec::new(),
-            tunnels: Tunnels::default(),
-            selection: Selection::all(),
+            dispatch: Dispatch::builder(),
             count: None,
             reassemble: true,
         }
