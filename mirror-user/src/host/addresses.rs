@@ -1,4 +1,4 @@
-//! The addresses of an interface, followed over rtnetlink: what is sent to others is not for it.
+//! The addresses of an interface, followed over rtnetlink.
 
 use std::{
     fmt, io,
@@ -42,7 +42,7 @@ impl fmt::Display for Addresses {
 pub(crate) struct AddressWatch {
     /// Receives notifications of changes, with any link.
     events: Netlink,
-    /// Asks what it is now.
+    /// Requests the present state.
     requests: Netlink,
     index: u32,
     known: Addresses,
@@ -63,12 +63,12 @@ impl AddressWatch {
         open().map_err(refused)
     }
 
-    /// What was read last.
+    /// The addresses as last read.
     pub(crate) fn known(&self) -> &Addresses {
         &self.known
     }
 
-    /// What the addresses are now, where they have changed. Does not wait.
+    /// The addresses, if they have changed since the last call. Does not block.
     pub(crate) fn changed(&mut self) -> Result<Option<&Addresses>, HostError> {
         if !self.events.drain().map_err(refused)? {
             return Ok(None);

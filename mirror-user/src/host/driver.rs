@@ -1,4 +1,4 @@
-//! What is known of drivers and cannot be asked of them.
+//! What is known of drivers and not reported by them.
 
 use super::{DriverInfo, xdp::XdpFeatures};
 
@@ -94,7 +94,7 @@ pub(crate) struct SingleBuffer {
 pub(crate) fn known_single_buffer(driver: Option<&DriverInfo>, page: u32) -> Option<SingleBuffer> {
     let buffer =
         |page: u32, trailers: u32| page.saturating_sub(HEADROOM + SHARED_INFO + ETHERNET_HEADER + trailers);
-    // `trailers` is what the driver itself leaves room for behind the frame.
+    // `trailers` is the driver's own room behind the frame.
     let limit = |page: u32, trailers: u32, tags: u32| SingleBuffer {
         most: buffer(page, trailers),
         lossless: buffer(page, trailers).saturating_sub(tags),
@@ -120,13 +120,13 @@ pub(crate) fn known_single_buffer(driver: Option<&DriverInfo>, page: u32) -> Opt
     })
 }
 
-/// The limit of a driver, or what is common where it is not known.
+/// The limit of a driver, or the common one where it is not known.
 pub(crate) fn single_buffer(driver: Option<&DriverInfo>, page: u32) -> SingleBuffer {
     known_single_buffer(driver, page).unwrap_or(SingleBuffer { most: COMMON_MTU, lossless: COMMON_MTU })
 }
 
-/// Whether the driver hands frames of several buffers to a program that takes them (`xdp.frags`). Not known:
-/// no.
+/// Whether the driver passes frames of several buffers to a program that takes them (`xdp.frags`); `false`
+/// where it is not known.
 pub(crate) fn has_frags(driver: Option<&DriverInfo>, reported: Option<XdpFeatures>) -> bool {
     let name = driver.map(|driver| driver.name.as_str());
     name == Some("veth")

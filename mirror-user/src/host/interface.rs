@@ -22,7 +22,7 @@ use super::{
 
 /// An interface of the calling thread's network namespace, as it was when it was looked up.
 ///
-/// The methods ask anew each time. They must be called from the same network namespace.
+/// The methods query the kernel at each call. They must be called from the same network namespace.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Interface {
@@ -38,9 +38,9 @@ pub struct Interface {
     pub up: bool,
     /// Whether it has a carrier (IFF_LOWER_UP); not while it is down.
     pub carrier: bool,
-    /// Whether it is the loopback (IFF_LOOPBACK): what is sent there, this host receives.
+    /// Whether it is the loopback (IFF_LOOPBACK), by which this host receives what it sends.
     pub loopback: bool,
-    /// What it is to rtnetlink, such as `veth` or `vxlan`; `None` for physical devices and virtio.
+    /// Its kind in rtnetlink, such as `veth` or `vxlan`; `None` for physical devices and virtio.
     pub kind: Option<String>,
     /// For veth and others that are on top of another link: its index, if that is in the same namespace.
     pub peer_index: Option<u32>,
@@ -56,7 +56,7 @@ pub struct Peer {
     pub name: String,
     /// Its MTU in bytes, which decides whether an XDP program can be attached to this end.
     pub mtu: u32,
-    /// Its TX queues, of which this end needs as many RX queues.
+    /// Its TX queues; this end needs at least as many RX queues.
     pub tx_queues: Option<u32>,
 }
 
@@ -72,7 +72,7 @@ pub fn interfaces() -> Result<Vec<Interface>, HostError> {
     Ok(found)
 }
 
-/// Whether the kernel lets an interface have this name (`dev_valid_name`).
+/// Whether an interface may have this name (`dev_valid_name`).
 pub(crate) fn may_be_name(name: &str) -> bool {
     let odd = |letter: char| {
         matches!(letter, '/' | ':' | '\0') || letter.is_ascii_whitespace() || letter == '\u{b}'
@@ -192,7 +192,7 @@ impl Interface {
         Ok(XdpHook::of_link(&link(&self.name)?))
     }
 
-    /// What its driver says it can do with XDP; `None` on kernels before 6.3, which do not report it.
+    /// The XDP features that its driver reports; `None` before 6.3. Minimum kernel version: 6.3.
     ///
     /// # Errors
     ///
@@ -211,7 +211,7 @@ impl Interface {
         self.counters()?.read()
     }
 
-    /// A reader of its counters that stays in this thread's network namespace, whichever thread reads.
+    /// A reader of its counters that stays in this thread's network namespace, for any thread.
     ///
     /// # Errors
     ///
@@ -290,7 +290,7 @@ pub(super) fn links() -> Result<Vec<Ifinfomsg>, HostError> {
     list(&mut netlink).map_err(refused)
 }
 
-/// Every link's message, asked over a socket at hand.
+/// Every link's message, over a given socket.
 pub(super) fn list(netlink: &mut Netlink) -> io::Result<Vec<Ifinfomsg>> {
     netlink.request(Rtm::Getlink, true, &request(RtBuffer::new())?)
 }
@@ -305,7 +305,7 @@ fn look_up(source: io::Error) -> HostError {
     HostError::Netlink { what: "look up the interface", source }
 }
 
-/// One link's message, asked over a socket at hand.
+/// One link's message, over a given socket.
 fn link_over(netlink: &mut Netlink, name: &str) -> io::Result<Ifinfomsg> {
     if name.is_empty() || name.len() >= libc::IFNAMSIZ {
         return Err(io::Error::from_raw_os_error(libc::ENODEV));
@@ -317,13 +317,13 @@ fn link_over(netlink: &mut Netlink, name: &str) -> io::Result<Ifinfomsg> {
     answers.into_iter().next().ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
 }
 
-/// Asks, over a socket of its own, whether one interface can carry frames, and how long: in the network
-/// namespace in which it was opened, whichever thread asks.
+/// Queries whether one interface can carry frames, and its MTU, over a socket in the network namespace in
+/// which it was opened, from any thread.
 #[derive(Debug)]
 pub(crate) struct LinkState {
     netlink: Netlink,
     interface: String,
-    /// Another one of the same name is not the one.
+    /// Another interface of the same name is not meant.
     index: u32,
 }
 
@@ -380,7 +380,7 @@ impl CounterReader {
     }
 }
 
-/// One link's message by its index, which a renaming leaves.
+/// One link's message by its index, which survives a renaming.
 pub(super) fn link_by_index(netlink: &mut Netlink, index: u32) -> io::Result<Ifinfomsg> {
     let message = IfinfomsgBuilder::default()
         .ifi_family(RtAddrFamily::Unspecified)
@@ -396,7 +396,7 @@ fn request(attributes: RtBuffer<Ifla, neli::types::Buffer>) -> io::Result<Ifinfo
     message.build().map_err(io::Error::other)
 }
 
-/// Sets a link up that answers no ARP and learns no addresses by it.
+/// Sets a link up with ARP off.
 pub(super) fn set_up_without_arp(index: u32) -> io::Result<()> {
     let wanted = Iff::UP | Iff::NOARP;
     let message = IfinfomsgBuilder::default()
@@ -409,8 +409,8 @@ pub(super) fn set_up_without_arp(index: u32) -> io::Result<()> {
     Netlink::open(SockProtocol::NetlinkRoute, 0)?.change(Rtm::Newlink, message.map_err(io::Error::other)?)
 }
 
-/// Whether a link can carry frames, and if not, who can change that. Not by IFF_RUNNING, which comes up to a
-/// second late (the kernel's link watch).
+/// Whether a link can carry frames, and if not, why. Not by IFF_RUNNING, which is up to a second late (the
+/// kernel's link watch).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum State {
     /// Set up, with a carrier.

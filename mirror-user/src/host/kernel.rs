@@ -6,10 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::HostError;
 
-/// A kernel's version, by which features are known if nothing better reports them.
+/// A kernel's version, which tells its features where they are not reported otherwise.
 ///
-/// Distributions carry features back to older versions, so a comparison says what is certain, not what is
-/// possible.
+/// Distributions carry features back to older versions, so an older version may have a feature nevertheless.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct KernelVersion {
     /// The first number.
@@ -67,7 +66,7 @@ impl FromStr for KernelVersion {
     }
 }
 
-/// Bytes of a memory page; 4096 where sysconf(3) does not say.
+/// Bytes of a memory page; 4096 where sysconf(3) does not report it.
 #[must_use]
 pub fn page_size() -> u32 {
     use nix::unistd::{SysconfVar, sysconf};

@@ -1,4 +1,4 @@
-//! What this process may lock, map and do.
+//! Limits and capabilities of this process.
 
 use std::{fmt, io};
 
@@ -30,9 +30,8 @@ impl Memlock {
         Self::parse(&read_text("/proc/self/limits")?)
     }
 
-    /// Raises the limit as far as this process may, and gives what it is then: without bounds with
-    /// CAP_SYS_RESOURCE, else up to the hard limit. The library never does so by itself; it is for a binary's
-    /// first steps.
+    /// Raises the limit as far as this process may, and returns it: to unlimited with CAP_SYS_RESOURCE, else
+    /// to the hard limit. The library does not call it; it is for the start of a program.
     ///
     /// # Errors
     ///
@@ -81,8 +80,8 @@ impl OpenFiles {
         Self { soft: limit.current, hard: limit.maximum }
     }
 
-    /// Raises the soft limit to `files`, as far as the hard one lets it, and never lowers it. The library
-    /// never does so by itself; it is for a binary's first steps.
+    /// Raises the soft limit to `files`, at most to the hard limit, and never lowers it. The library does not
+    /// call it; it is for the start of a program.
     ///
     /// # Errors
     ///
@@ -136,9 +135,8 @@ impl AddressSpace {
     }
 }
 
-/// What the process lacks at this moment, be it descriptors or memory for a socket. C libraries and those
-/// above them report another errno where they look a name up by a socket that they could not have:
-/// if_nametoindex(3) says ENOENT.
+/// The resource that the process lacks at this moment: descriptors, or memory for a socket. Libraries that
+/// cannot open a socket to look a name up report another errno: if_nametoindex(3) returns ENOENT.
 pub(crate) fn shortage() -> Option<io::Error> {
     use rustix::{
         io::Errno,
@@ -156,7 +154,7 @@ pub(crate) fn shortage() -> Option<io::Error> {
 pub struct HugePages {
     /// Pages in the pool (`vm.nr_hugepages`).
     pub total: u64,
-    /// Pages that nobody has taken.
+    /// Pages that are free.
     pub free: u64,
 }
 
@@ -197,9 +195,9 @@ pub enum Capability {
     SysAdmin = 21,
     /// Raises RLIMIT_MEMLOCK over its hard limit.
     SysResource = 24,
-    /// Attaches raw tracepoints, with [`Capability::Bpf`] (kernel 5.8 and later).
+    /// Attaches raw tracepoints, with [`Capability::Bpf`]. Minimum kernel version: 5.8.
     Perfmon = 38,
-    /// Loads programs and creates maps (kernel 5.8 and later).
+    /// Loads programs and creates maps. Minimum kernel version: 5.8.
     Bpf = 39,
 }
 

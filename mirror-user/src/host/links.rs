@@ -1,5 +1,4 @@
-//! Links that go up, down or away: AF_XDP sockets report neither (poll(2) stays silent), so rtnetlink is
-//! watched.
+//! Watches links over rtnetlink: AF_XDP sockets do not report that a link goes up or down or is deleted.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -62,17 +61,17 @@ pub enum LinkEvent {
 /// Watches the links of the network namespace that the opening thread was in.
 ///
 /// It reports changes only, each once, in sequence; when the kernel had to drop messages (ENOBUFS), the state
-/// is read again and compared, so that the last report is true, though a link that went down and up in
-/// between may go untold.
+/// is read again and compared, so that the last report is right, though a link that went down and up in
+/// between may go unreported.
 #[derive(Debug)]
 pub struct LinkWatch {
     /// Subscribed to RTMGRP_LINK.
     events: Netlink,
-    /// Asks for the state after an overrun, in the same namespace, whichever thread calls.
+    /// Requests the state after an overrun, in the same namespace, from any thread.
     requests: Netlink,
-    /// Every link there is, and whether it can receive.
+    /// Every link, and whether it can receive.
     known: BTreeMap<u32, State>,
-    /// Names that are waited for.
+    /// Expected names.
     expected: BTreeSet<String>,
     pending: VecDeque<LinkEvent>,
     overruns: u64,
@@ -113,7 +112,7 @@ impl LinkWatch {
         self.wait(timeout).map_err(refused)
     }
 
-    /// Has the first link that has this name, now or later, be an event: [`LinkEvent::Named`], once.
+    /// Reports the first link that has this name, now or later, once, as [`LinkEvent::Named`].
     ///
     /// # Errors
     ///
@@ -168,7 +167,7 @@ impl LinkWatch {
     }
 
     fn heard(&mut self, kind: Rtm, link: &Ifinfomsg) {
-        // AF_BRIDGE speaks of bridge ports: its "deleted" means that a link left its bridge.
+        // AF_BRIDGE messages are about bridge ports: its "deleted" means that a link left its bridge.
         if *link.ifi_family() != RtAddrFamily::Unspecified {
             return;
         }
@@ -184,7 +183,7 @@ impl LinkWatch {
     }
 
     fn is_now(&mut self, index: u32, state: State) {
-        // A new link that is down is no news.
+        // A new link that is down is not reported.
         let before = self.known.insert(index, state).unwrap_or(State::Down);
         if before != state {
             self.pending.push_back(match state {

@@ -1,11 +1,10 @@
-//! What this host is: its interfaces, their drivers and counters, the kernel, and what the process may do.
+//! Facts of the host: interfaces, their drivers and counters, the kernel, and limits of the process.
 //!
 //! Nothing here prints, waits or changes a setting, except [`tunables`], which restores what it changed (and
-//! [writes down](run_state) what, for the sake of runs that are killed), and [`tap`], which makes an
-//! interface of its own, and keeps what it carries from the host. Netlink and ioctl sockets are opened on the
-//! calling thread, so all of it speaks of that thread's network namespace; `/sys/class/net` may show another
-//! one (it belongs to the mount, not to the thread) and is read only where it proves to show the same
-//! interface.
+//! [records](run_state) it, in case the run is killed), and [`tap`], which makes an interface and keeps its
+//! traffic from the host. Netlink and ioctl sockets are opened on the calling thread, so all of it is about
+//! that thread's network namespace; `/sys/class/net` may show another one (it belongs to the mount, not to
+//! the thread) and is read only where it proves to show the same interface.
 
 pub(crate) mod addresses;
 mod discard;
@@ -66,7 +65,7 @@ pub enum HostError {
         /// Why not.
         source: io::Error,
     },
-    /// What a device carries could not be kept from the host's own network stack.
+    /// The traffic of a device could not be kept from the host's own network stack.
     #[error(
         "{name}: the host itself would receive what is forwarded there, and may answer it: {}",
         crate::error::with_causes(&**.source)

@@ -28,7 +28,7 @@ const GENL_ID_CTRL: u16 = 16;
 const CTRL_CMD_GETFAMILY: u8 = 3;
 const CTRL_ATTR_FAMILY_ID: u16 = 1;
 const CTRL_ATTR_FAMILY_NAME: u16 = 2;
-/// A dump that changed under way is asked for again this often.
+/// How often a dump that changed meanwhile is requested again.
 const DUMP_ATTEMPTS: usize = 8;
 
 /// A netlink socket in the network namespace of the thread that opened it.
@@ -47,12 +47,12 @@ impl Netlink {
     pub(super) fn open(protocol: SockProtocol, groups: u32) -> io::Result<Self> {
         let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
-        // The kernel answers before send(2) returns; the time limit only keeps a surprise from hanging us.
+        // The kernel answers before send(2) returns; the time limit is a safeguard.
         setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::seconds(2))?;
         Ok(Self { socket, sequence: 0, buffer: vec![0; BUFFER] })
     }
 
-    /// Sends one request and gives what answers it: one payload, or for a dump all of them.
+    /// Sends one request and returns the answer: one payload, or for a dump all of them.
     pub(super) fn request<T, P>(&mut self, kind: T, dump: bool, payload: &P) -> io::Result<Vec<P>>
     where
         T: NlType + std::fmt::Debug,
@@ -76,7 +76,7 @@ impl Netlink {
         self.attempt(kind, NlmF::ACK, payload).map(drop)
     }
 
-    /// `None` when the kernel says that what it listed changed meanwhile.
+    /// `None` when the list changed meanwhile (`NLM_F_DUMP_INTR`).
     fn attempt<T, P>(&mut self, kind: T, flags: NlmF, payload: P) -> io::Result<Option<Vec<P>>>
     where
         T: NlType + std::fmt::Debug,
@@ -92,7 +92,7 @@ impl Netlink {
             .map_err(invalid)?;
         let mut bytes = Cursor::new(vec![0; message.padded_size()]);
         message.to_bytes(&mut bytes).map_err(invalid)?;
-        // Without an address a netlink socket speaks to the kernel.
+        // Without an address a netlink socket sends to the kernel.
         send(self.socket.as_raw_fd(), bytes.get_ref(), MsgFlags::empty())?;
 
         let mut answers = Vec::new();
@@ -132,8 +132,8 @@ impl Netlink {
         Ok(messages.into_iter().collect())
     }
 
-    /// Takes what has come to the groups, unread, and says whether there was anything. What the kernel had to
-    /// drop (ENOBUFS) counts.
+    /// Discards the messages to the groups, and returns whether there were any, messages that the kernel had
+    /// to drop (ENOBUFS) included.
     pub(super) fn drain(&mut self) -> io::Result<bool> {
         let mut heard = false;
         loop {
@@ -146,8 +146,8 @@ impl Netlink {
         }
     }
 
-    /// The number the kernel gave a generic netlink family; an error of kind `NotFound` where it has none of
-    /// that name.
+    /// The number of a generic netlink family; an error of kind `NotFound` where the kernel has none of that
+    /// name.
     pub(super) fn family(&mut self, name: &str) -> io::Result<u16> {
         let request =
             generic(CTRL_CMD_GETFAMILY, &[(CTRL_ATTR_FAMILY_NAME, [name.as_bytes(), &[0]].concat())])?;

@@ -1,14 +1,12 @@
-//! `/run/mirror`: what must be known of a run that was killed.
+//! `/run/mirror`: records of what killed runs have to have restored.
 //!
-//! A record is a file that a run writes before it does what only it can undo, and removes once that is
-//! undone. The run holds a lock on it (an open file description lock, `fcntl(2)`, which the kernel takes back
-//! with the process however that ends); so a record without a lock is a dead run's. Unlike a process id it
-//! cannot be another's by now, and unlike flock(2) it can be asked for without being taken, which leaves
-//! doctor's looks unnoticed.
+//! A run writes a record before it makes a change that only it can undo, and removes it once that is undone.
+//! The run holds a lock on it (an open file description lock, `fcntl(2)`, which the kernel releases with the
+//! process), so a record without a lock belongs to a dead run. Unlike a process id a lock is not reused, and
+//! unlike with flock(2) it can be queried without being taken, as doctor does.
 //!
-//! `/run` is the boot's own, so a record outlives the process and not the host. Directories are root's, mode
-//! 0755, and records 0600: anyone able to write one could make the next start write it to the host's
-//! settings.
+//! `/run` is empty after a boot, so a record outlives the process and not the boot. Directories are root's,
+//! mode 0755, and records 0600: who can write one can make the next start write it to the host's settings.
 
 use std::{
     fs::File,
@@ -29,9 +27,9 @@ use rustix::fs::{
 
 /// The directory of run state.
 pub const DIRECTORY: &str = "/run/mirror";
-/// Where in it originals of host settings are.
+/// Its directory for the originals of host settings.
 const SETTINGS: &str = "state";
-/// Serialises those who write records.
+/// Serialises writers of records.
 const LOCK: &str = ".lock";
 /// How long another start may take to write its own.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -45,13 +43,13 @@ pub(crate) struct Store {
     directory: OwnedFd,
 }
 
-/// Leave to write records, one process at a time.
+/// Permission to write records, one process at a time.
 pub(crate) struct Writing<'a> {
     store: &'a Store,
     _lock: File,
 }
 
-/// A record of this run. Its lock goes with it, and the file stays unless it is [removed](Self::remove).
+/// A record of this run. Dropping it releases the lock; the file stays unless it is [removed](Self::remove).
 #[derive(Debug)]
 pub(crate) struct Record {
     directory: OwnedFd,
@@ -137,7 +135,7 @@ impl Store {
 
     /// One record, if it is there.
     fn record(&self, name: &str) -> io::Result<Option<Found>> {
-        // Never waits for the other end of a FIFO.
+        // Does not block on a FIFO.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = match openat(&self.directory, name, flags, Mode::empty()) {
             Ok(file) => File::from(file),
@@ -158,11 +156,11 @@ impl Store {
 }
 
 impl Writing<'_> {
-    /// Writes a record, in the place of a dead run's of the same name, and holds it. It is there as a whole
-    /// or not at all.
+    /// Writes a record, in the place of a dead run's of the same name, and locks it. It appears complete or
+    /// not at all.
     pub(crate) fn hold(&self, name: &str, content: &str) -> io::Result<Record> {
         let directory = self.store.directory.try_clone()?;
-        // Only who has the lock gets here, so what is there was left by one that was killed.
+        // Only the holder of the lock gets here, so a file that exists was left by a killed process.
         let hidden = format!(".{name}.new");
         match unlinkat(&directory, &hidden, AtFlags::empty()) {
             Ok(()) | Err(rustix::io::Errno::NOENT) => {}
@@ -240,8 +238,8 @@ fn make_in(parent: &OwnedFd, name: impl rustix::path::Arg + Copy) -> io::Result<
     open_in(parent, name)
 }
 
-/// After a change of user what is made here would be that user's, who could then have the next start write
-/// settings.
+/// After a change of user, files made here would belong to that user, who could then make the next start
+/// write settings.
 fn give_to_root(file: impl std::os::fd::AsFd) {
     use rustix::fs::{Gid, Uid};
     if !rustix::process::geteuid().is_root()
@@ -251,7 +249,7 @@ fn give_to_root(file: impl std::os::fd::AsFd) {
     }
 }
 
-/// Nobody but root and this user may have written it.
+/// Only root and this user may have written it.
 fn trusted(file: &File) -> io::Result<()> {
     const OTHERS_WRITE: u32 = 0o022;
     let found = fstat(file)?;
@@ -282,7 +280,7 @@ fn try_lock(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Whether anybody has it locked.
+/// Whether a process has it locked.
 fn is_locked(file: &File) -> io::Result<bool> {
     let mut lock = whole(libc::F_WRLCK);
     fcntl(file.as_fd(), FcntlArg::F_OFD_GETLK(&mut lock))?;

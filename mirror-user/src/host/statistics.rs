@@ -32,9 +32,9 @@ const STANDARD: [&str; 25] = [
 ];
 
 /// Words in the names drivers give to counters of frames lost or handled by XDP. ENA's
-/// `pps_allowance_exceeded`, `bw_in_allowance_exceeded` and `conntrack_allowance_exceeded` are what the
-/// instance type's limits took; its `rx_overruns` and `empty_rx_ring` what the host was too slow for. `OOB`
-/// is vmxnet3's "out of buffers".
+/// `pps_allowance_exceeded`, `bw_in_allowance_exceeded` and `conntrack_allowance_exceeded` count what
+/// exceeded the instance type's limits; its `rx_overruns` and `empty_rx_ring` what the host was too slow for.
+/// `OOB` is vmxnet3's "out of buffers".
 const LOSS_WORDS: [&str; 10] =
     ["drop", "discard", "err", "miss", "overrun", "exceed", "xdp", "fail", "empty_rx_ring", "OOB"];
 
@@ -46,10 +46,10 @@ pub fn is_loss_counter(name: &str) -> bool {
     !transmit && LOSS_WORDS.iter().any(|word| name.contains(word))
 }
 
-/// How far the loss counters, and `rx_packets`, went between two readings.
+/// Deltas of the loss counters, and of `rx_packets`, between two readings.
 ///
-/// A counter of one queue appears only when it moved, those of the whole interface always. A counter that
-/// went backwards (the driver was reset) counts from zero.
+/// A counter of one queue is listed only if it changed, those of the whole interface always. A counter that
+/// decreased (the driver was reset) counts from zero.
 #[must_use]
 pub fn loss_deltas(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
     let reported = after.iter().filter(|(name, _)| *name == "rx_packets" || is_loss_counter(name));
@@ -75,8 +75,8 @@ pub(super) fn standard(values: &[u8]) -> BTreeMap<String, u64> {
     STANDARD.iter().map(|&name| name.to_owned()).zip(values).collect()
 }
 
-/// Adds the driver's own counters. Where one has a standard name it is `driver_<name>`, for it may count
-/// something else.
+/// Adds the driver's own counters. One with a standard name is listed as `driver_<name>`, because it may
+/// count something else.
 pub(super) fn add_driver(all: &mut BTreeMap<String, u64>, own: Vec<(String, u64)>) {
     for (name, value) in own {
         let name = if STANDARD.contains(&name.as_str()) { format!("driver_{name}") } else { name };

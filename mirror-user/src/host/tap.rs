@@ -11,8 +11,8 @@ use super::{HostError, discard::Discard, interface::set_up_without_arp, limits::
 /// The largest MTU a TAP device takes: 65535 less an Ethernet header.
 const MAX_MTU: u16 = 65_521;
 
-/// A TAP device, up, without ARP, IPv6 and addresses. It goes with this value, and with the process however
-/// that ends, unless it was there before or was made to stay.
+/// A TAP device, up, without ARP, IPv6 and addresses. The kernel removes it when this value is dropped or the
+/// process ends, unless it existed before or is persistent.
 pub struct Tap {
     device: SyncDevice,
     /// Until the device is closed, or the process ends.
@@ -23,18 +23,18 @@ pub struct Tap {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct TapOptions {
-    /// By what its readers size their buffers, in bytes; a frame that is longer is taken all the same.
+    /// MTU in bytes, by which readers size their buffers; longer frames are written all the same.
     pub mtu: u16,
     /// Whether it stays when it is closed.
     pub persist: bool,
     /// Whether the host's own network stack receives what is written, as a bridge or a virtual machine needs.
-    /// Else it is dropped behind AF_PACKET readers and before the stack, by a program at tc ingress: the host
-    /// would answer what it takes to be meant for itself.
+    /// Otherwise a program at tc ingress drops it, behind AF_PACKET readers and before the stack, because the
+    /// host would answer packets to its own addresses.
     pub to_host: bool,
 }
 
 impl TapOptions {
-    /// A device of this MTU, for readers alone, that goes when it is closed.
+    /// A device of this MTU, for readers only, removed when it is closed.
     #[must_use]
     pub fn new(mtu: u16) -> Self {
         Self { mtu, persist: false, to_host: false }
@@ -48,13 +48,13 @@ impl std::fmt::Debug for Tap {
 }
 
 impl Tap {
-    /// Makes the device, or takes over a persistent one of that name. CAP_NET_ADMIN; CAP_BPF too, unless
+    /// Makes the device, or opens a persistent one of that name. Needs CAP_NET_ADMIN, and CAP_BPF unless
     /// [`to_host`](TapOptions::to_host).
     ///
     /// # Errors
     ///
-    /// [`HostError::Tap`]: the name is taken by another interface or process, or the process may not.
-    /// [`HostError::Discard`]: what it carries would reach the host.
+    /// [`HostError::Tap`]: the name is taken by another interface or process, or a privilege is missing.
+    /// [`HostError::Discard`]: its traffic would reach the host.
     pub fn open(name: &str, options: TapOptions) -> Result<Self, HostError> {
         let TapOptions { mtu, persist, to_host } = options;
         let failed = |source: io::Error| HostError::Tap {
@@ -68,13 +68,13 @@ impl Tap {
             DeviceBuilder::new().name(name).layer(Layer::L2).packet_information(false).enable(false);
         let device = builder.build_sync().map_err(failed)?;
         device.set_mtu(mtu.min(MAX_MTU)).map_err(failed)?;
-        // Else the host would send router solicitations and the like, and the reader see them.
+        // Otherwise readers would see the host's router solicitations and the like.
         let ipv6 = format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6");
         match fs::write(&ipv6, "1") {
             Ok(()) => {}
             // A kernel without IPv6 has no such file.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            // As in a container: a few packets of the host's own are better than none at all.
+            // As in a container: a few packets of the host's own are better than no device.
             Err(error) => {
                 tracing::warn!("{name}: IPv6 stays on, its reader may see the host's own packets: {error}");
             }
@@ -100,7 +100,7 @@ impl Tap {
         Ok(Self { device, _discard: discard })
     }
 
-    /// Has the host receive a frame, given in parts.
+    /// Writes a frame, given in parts.
     ///
     /// # Errors
     ///

@@ -1,9 +1,9 @@
-//! Settings of an interface that busy polling wants changed while it runs, and their way back.
+//! Settings of an interface that busy polling changes during a run, and their restoration.
 //!
 //! A run that ends restores them itself. For one that is killed, the originals are in a
 //! [record](super::run_state), from before the first change on: the next start in this network namespace
 //! restores them ([`recover`]), and the doctor names them until then ([`left`]). They are all that a run
-//! changes on a host and the kernel does not take back with the process.
+//! changes on a host and the kernel does not undo with the process.
 
 use std::{fs, io, os::unix::fs::MetadataExt as _, path::PathBuf, process};
 
@@ -16,17 +16,17 @@ use super::{
     run_state::{Found, Record, Store, Writing},
 };
 
-/// How long the kernel leaves a queue's interrupt off for the sake of a polling process.
+/// How long the kernel leaves a queue's interrupt off for a polling process.
 ///
-/// See `Documentation/networking/napi.rst`, "IRQ mitigation" and "Busy polling"; kernel 5.10 and later. With
-/// both at 0, the kernel's default, interrupts come back after each poll and softirq competes with the
-/// worker.
+/// See `Documentation/networking/napi.rst`, "IRQ mitigation" and "Busy polling". Minimum kernel version:
+/// 5.10. With both at 0, the kernel's default, interrupts come back after each poll and softirq competes with
+/// the worker.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct BusyPollTunables {
     /// Empty polls before the interrupt is on again.
     pub napi_defer_hard_irqs: u32,
-    /// Nanoseconds after which the kernel polls by itself if nobody else did.
+    /// Nanoseconds after which the kernel polls if no process did.
     pub gro_flush_timeout: u64,
 }
 
@@ -68,7 +68,8 @@ impl Tunable {
     }
 }
 
-/// A setting that a run changes. Numbers, so that a record makes nothing else be written.
+/// A setting that a run changes. Numbers only, so that a record cannot make the next start write anything
+/// else.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 struct Change {
     setting: Tunable,
@@ -76,12 +77,12 @@ struct Change {
     set: u64,
 }
 
-/// What a run writes down before it changes an interface.
+/// The record that a run writes before it changes an interface.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 struct Originals {
     /// Always `mirror.state/1`.
     schema: String,
-    /// Settings do not outlive the boot, whatever becomes of the file.
+    /// Settings do not outlive the boot, even if the file does.
     boot: String,
     /// The inode of the network namespace.
     netns: u64,
@@ -140,7 +141,7 @@ fn inode(path: PathBuf) -> Result<u64, HostError> {
     }
 }
 
-/// Of the thread, as everything here.
+/// Of the thread's namespace, as everything here.
 fn network_namespace() -> Result<u64, HostError> {
     inode("/proc/thread-self/ns/net".into())
 }
@@ -149,7 +150,7 @@ fn device(interface: &str) -> Result<u64, HostError> {
     inode(format!("/sys/class/net/{interface}").into())
 }
 
-/// Holds an interface's settings changed; puts the old values back when dropped.
+/// Keeps an interface's settings changed; restores the old values when dropped.
 #[derive(Debug)]
 #[must_use = "the old values come back when this is dropped"]
 pub struct TunablesGuard {
@@ -160,8 +161,8 @@ pub struct TunablesGuard {
 }
 
 impl TunablesGuard {
-    /// Sets `tunables` on `interface`, once what they were is written down. Where that cannot be (a `/run`
-    /// that is read-only), a warning says so.
+    /// Sets `tunables` on `interface`, after recording the old values. If they cannot be recorded (a
+    /// read-only `/run`), it logs a warning.
     ///
     /// # Errors
     ///
@@ -172,7 +173,7 @@ impl TunablesGuard {
             return Err(HostError::OtherNamespace { interface: interface.name.clone() });
         }
         let store = Store::make();
-        // Until the record and the changes are there, no other start reads what is neither.
+        // No other start reads a state in between.
         let writing = store.as_ref().map_err(io_error_again).and_then(Store::write);
         if let Ok(writing) = &writing {
             put_back_left(writing, std::slice::from_ref(interface));
@@ -209,7 +210,7 @@ impl TunablesGuard {
         Ok(guard)
     }
 
-    /// Puts the old values back.
+    /// Restores the old values.
     ///
     /// # Errors
     ///
@@ -222,7 +223,7 @@ impl TunablesGuard {
         if self.changed.is_empty() && self.record.is_none() {
             return Ok(());
         }
-        // It may have another name by now.
+        // It may have been renamed.
         let name = name_now(&self.interface);
         let mut result = Ok(());
         for change in self.changed.drain(..).rev() {
@@ -276,7 +277,7 @@ fn refuse_held(writing: &Writing<'_>, interface: &Interface) -> Result<(), HostE
 }
 
 /// Restores what runs that were killed had changed on interfaces that are now in the calling thread's network
-/// namespace. What cannot be restored is logged, and keeps nothing from starting.
+/// namespace. What cannot be restored is logged, and does not prevent a start.
 pub fn recover() {
     let writing = match Store::find() {
         Ok(None) => return,
@@ -322,7 +323,7 @@ fn put_back_left(writing: &Writing<'_>, interfaces: &[Interface]) {
                 );
                 continue;
             }
-            // The values went with the boot.
+            // The values ended with the boot.
             Ok(originals) if originals.boot != now => true,
             Ok(originals) => match interfaces.iter().find(|one| is_same(one, &originals)) {
                 Some(interface) => put_back_originals(&interface.name, &originals),
@@ -342,8 +343,7 @@ fn is_same(interface: &Interface, originals: &Originals) -> bool {
     interface.sysfs_is_ours() && device(&interface.name).is_ok_and(|device| device == originals.device)
 }
 
-/// Whether all is as it was before the dead run, as far as that is to be had: what somebody has changed since
-/// is theirs.
+/// Restores what a dead run changed, except what was changed again since. Returns whether no write failed.
 fn put_back_originals(interface: &str, originals: &Originals) -> bool {
     let mut all = true;
     for &Change { setting, before, set } in originals.changes.iter().rev() {
@@ -376,14 +376,14 @@ pub struct LeftSetting {
     pub name: String,
     /// Its value.
     pub value: u64,
-    /// What it was before the run that left it; `None` where there is no record of one, and somebody else may
-    /// have set it.
+    /// Its value before the run that left it; `None` where there is no record, and another program may have
+    /// set it.
     pub before: Option<u64>,
     /// The process that left it, where there is a record.
     pub pid: Option<u32>,
 }
 
-/// What killed runs have left on an interface. Changes nothing, and takes no lock.
+/// Settings that killed runs left on an interface. Changes nothing, and takes no lock.
 ///
 /// # Errors
 ///

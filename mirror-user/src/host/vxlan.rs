@@ -1,4 +1,4 @@
-//! The kernel's VXLAN devices, which want the same UDP port as mirrored traffic.
+//! The kernel's VXLAN devices, which use the same UDP port as mirrored traffic.
 
 use neli::consts::rtnl::Ifla;
 
@@ -24,7 +24,7 @@ pub struct Vxlan {
 }
 
 /// Every VXLAN device of the calling thread's network namespace. One that was moved to another namespace, as
-/// container networks do, is not seen from here, though its socket stays.
+/// container networks do, is not listed, though its socket stays.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! Who holds an interface's XDP hook, and what its driver says it can do with XDP.
+//! The program on an interface's XDP hook, and the XDP features of its driver.
 
 use std::io;
 
@@ -44,7 +44,7 @@ pub enum XdpMode {
 }
 
 impl XdpMode {
-    /// The mode in one word, as reports and messages use it.
+    /// The name in reports and messages.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -64,7 +64,7 @@ pub struct XdpHook {
     pub mode: XdpMode,
     /// The kernel's id of it; see `bpftool prog show id N`.
     pub program: u32,
-    /// Its name, where the process may ask (CAP_SYS_ADMIN) and it has one.
+    /// Its name, if it has one and the process may query it (CAP_SYS_ADMIN).
     pub name: Option<String>,
 }
 
@@ -87,15 +87,15 @@ impl XdpHook {
     }
 }
 
-/// The name of a loaded program; `None` where it has none or the process may not ask.
+/// The name of a loaded program; `None` if it has none or the process may not query it.
 fn program_name(id: u32) -> Option<String> {
     let program =
         aya::programs::loaded_programs().map_while(Result::ok).find(|program| program.id() == id)?;
     program.name_as_str().filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
-/// What a driver says it can do with XDP (`NETDEV_XDP_ACT_*`, kernel 6.3 and later). Features may come and go
-/// with an interface's settings: veth shows `ndo_xmit` only while its peer can receive.
+/// XDP features that a driver reports (`NETDEV_XDP_ACT_*`). They depend on the interface's settings: veth
+/// shows `ndo_xmit` only while its peer can receive. Minimum kernel version: 6.3.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct XdpFeatures {
@@ -113,12 +113,12 @@ pub struct XdpFeatures {
     pub rx_sg: bool,
     /// Frames of several buffers on redirect to it.
     pub ndo_xmit_sg: bool,
-    /// The most buffers of a frame in zero-copy mode (kernel 6.6 and later).
+    /// The most buffers of a frame in zero-copy mode. Minimum kernel version: 6.6.
     pub zero_copy_max_segments: Option<u32>,
 }
 
 impl XdpFeatures {
-    /// Asks the `netdev` family. `None`: the kernel has none of it, being older than 6.3.
+    /// Queries the `netdev` family; `None` where the kernel does not have it (before 6.3).
     pub(super) fn of_index(index: u32) -> Result<Option<Self>, HostError> {
         let refused = |source| HostError::Netlink { what: "read XDP features", source };
         let mut netlink = Netlink::open(SockProtocol::NetlinkGeneric, 0).map_err(refused)?;

@@ -27,7 +27,7 @@ use crate::{
     tunnels::Tunnels,
 };
 
-/// What the program is told before the verifier sees it.
+/// Settings of the program, fixed before it is verified.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings<'a> {
     /// Tunnels to take frames of, at most [`abi::MAX_PORTS`].
@@ -39,9 +39,9 @@ pub(crate) struct Settings<'a> {
     pub(crate) fragments: bool,
     /// Pass what is not addressed to the interface, see [`Program::set_addresses`].
     pub(crate) own: bool,
-    /// Tell rare states through aya-log.
+    /// Log rare states through aya-log.
     pub(crate) log: bool,
-    /// Load the program for frames in several buffers (kernel 5.18 and later).
+    /// Load the program for frames in several buffers. Minimum kernel version: 5.18.
     pub(crate) frags: bool,
     /// RX queues of the interface.
     pub(crate) queues: u32,
@@ -93,7 +93,7 @@ pub enum ProgramSetupError {
     NoMapId,
 }
 
-/// What is below an error of the eBPF loader.
+/// The cause of an error, as the eBPF loader has it.
 type Cause = Box<dyn Error + Send + Sync>;
 
 impl ProgramSetupError {
@@ -112,10 +112,10 @@ impl ProgramSetupError {
 
 /// `BPF_LINK_TYPE_XDP`, kernel commit aa8d3a716b59.
 const BPF_LINK_SINCE: KernelVersion = KernelVersion { major: 5, minor: 9, patch: 0 };
-/// Before, the fifth argument of the tracepoint is the map's address, kernel commit e6a4750ffe9d.
+/// Before it the fifth argument of the tracepoint is the map's address, kernel commit e6a4750ffe9d.
 const MAP_ID_IN_TRACEPOINT_SINCE: KernelVersion = KernelVersion { major: 5, minor: 13, patch: 0 };
 
-/// Whether the running kernel is older than this; one that hides its version is taken for a current one.
+/// Whether the running kernel is older than this; one with an unreadable version counts as current.
 fn kernel_before(version: KernelVersion) -> bool {
     KernelVersion::running().is_ok_and(|running| running < version)
 }
@@ -129,7 +129,7 @@ pub(crate) struct Program {
     addresses: Mutex<OwnAddresses>,
     /// `None` where the kernel has no tracepoint that names the map (before 5.13).
     redirect_failed: Option<PerCpuArray<MapData, u64>>,
-    /// Under a lock, so that an engine that others share can detach.
+    /// Under a lock, so that a shared engine can detach.
     link: Mutex<Option<FdLink>>,
     /// Holds the programs, and with the tracepoint's program its link.
     ebpf: Ebpf,
@@ -182,7 +182,7 @@ impl Program {
         })
     }
 
-    /// Puts a socket on a queue's place: from now on its frames are redirected.
+    /// Puts a socket into the XSKMAP: from now on frames of its queue are redirected.
     pub(crate) fn set_socket(&mut self, queue: u32, socket: impl AsRawFd) -> Result<(), ProgramSetupError> {
         self.xsks.set(queue, socket, 0).map_err(ProgramSetupError::map(abi::MAP_XSKS))
     }
@@ -192,7 +192,7 @@ impl Program {
         self.addresses.lock().unwrap_or_else(PoisonError::into_inner).set(addresses)
     }
 
-    /// Attaches by a bpf_link, which leaves with the process however that ends.
+    /// Attaches by a bpf_link, which the kernel removes with the process. Minimum kernel version: 5.9.
     pub(crate) fn attach(&mut self, ifindex: u32, mode: XdpMode) -> Result<(), ProgramSetupError> {
         if kernel_before(BPF_LINK_SINCE) {
             return Err(ProgramSetupError::NoLink);
@@ -224,7 +224,7 @@ impl Program {
         Ok(())
     }
 
-    /// Takes the program off the interface. When this returns, a driver's own XDP path has stopped.
+    /// Detaches. When this returns, the driver's XDP path has stopped.
     pub(crate) fn detach(&self) {
         *self.link.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
@@ -236,7 +236,7 @@ impl Program {
             .ok()
     }
 
-    /// What the program has counted so far, over all CPUs.
+    /// The program's counters, summed over all CPUs.
     pub(crate) fn report(&self) -> Result<XdpReport, ProgramSetupError> {
         let values = self.counters.get(&0, 0).map_err(ProgramSetupError::map(abi::MAP_COUNTERS))?;
         let of = |counter: Counter| values.iter().map(|cpu| cpu[counter as usize]).sum();
@@ -273,8 +273,8 @@ struct OwnAddresses {
 }
 
 impl OwnAddresses {
-    /// Addresses that stay are there throughout; of a family with more than the map takes the MAC alone
-    /// decides.
+    /// Addresses that stay are never missing in between. Where a family has more than the map holds, the MAC
+    /// alone decides.
     fn set(&mut self, addresses: &Addresses) -> Result<(), ProgramSetupError> {
         let fits = |len: usize| len <= abi::MAX_ADDRESSES as usize;
         let v4: BTreeSet<_> =
@@ -294,7 +294,7 @@ impl OwnAddresses {
     }
 }
 
-/// Makes a hash set hold these keys, and `between` what is added and what is removed.
+/// Makes a hash set hold these keys; `between` runs after the additions and before the removals.
 fn replace<K: aya::Pod + Ord>(
     map: &mut HashMap<MapData, K, u8>,
     wanted: &BTreeSet<K>,
@@ -348,7 +348,8 @@ fn fill_sources(ebpf: &mut Ebpf, allow: &Allow) -> Result<(), ProgramSetupError>
     Ok(())
 }
 
-/// Attaches the tracepoint that counts redirects which failed after the program had chosen them.
+/// Attaches the program that counts redirects which failed after the XDP program's verdict. Minimum kernel
+/// version: 5.13.
 fn watch_redirects(ebpf: &mut Ebpf) -> Result<PerCpuArray<MapData, u64>, ProgramSetupError> {
     if kernel_before(MAP_ID_IN_TRACEPOINT_SINCE) {
         return Err(ProgramSetupError::NoMapId);

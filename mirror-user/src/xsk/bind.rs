@@ -29,12 +29,12 @@ use super::{
     umem::Umem,
 };
 
-/// Descriptors of a ring that the kernel wants to be there and that is never used: fill and completion ring
-/// belong to every UMEM, whichever way its frames go.
+/// Descriptors of a ring that the kernel requires and that is never used: every UMEM has a fill ring and a
+/// completion ring, whether it receives or sends.
 pub(super) const UNUSED_RING: u32 = 64;
-/// How long a bind is tried again after EBUSY: the kernel frees a closed socket's queue a moment later.
+/// How long a bind is retried after EBUSY: the kernel frees the queue of a closed socket a moment later.
 const BIND_PATIENCE: Duration = Duration::from_secs(2);
-/// How long between two tries.
+/// Between two tries.
 const BIND_PAUSE: Duration = Duration::from_millis(20);
 
 /// A socket with a UMEM and its rings, on no queue yet.
@@ -47,7 +47,7 @@ pub(super) struct Unbound {
 }
 
 impl Unbound {
-    /// Makes a socket for this UMEM, with so many descriptors in the rings that every UMEM has.
+    /// Makes a socket for this UMEM, with fill and completion rings of these sizes.
     pub(super) fn new(umem: &Umem, fill: u32, completion: u32) -> Result<Self, SocketError> {
         let socket = socket_with(AddressFamily::XDP, SocketType::RAW, SocketFlags::CLOEXEC, None)
             .map_err(|source| SocketError::Socket(source.into()))?;
@@ -62,21 +62,21 @@ impl Unbound {
         Ok(Self { socket, offsets, fill: FillRing::new(fill), completion: CompletionRing::new(completion) })
     }
 
-    /// Adds the ring that frames come by.
+    /// Adds the RX ring.
     pub(super) fn rx_ring(&self, descriptors: u32) -> Result<RxRing, SocketError> {
         set_xdp_rx_ring_size(&self.socket, descriptors).map_err(|source| failed(source.into()))?;
         let offset = u64::try_from(libc::XDP_PGOFF_RX_RING).unwrap_or_default();
         Memory::map(&self.socket, descriptors, &self.offsets.rx, offset).map(RxRing::new).map_err(failed)
     }
 
-    /// Adds the ring that frames go by.
+    /// Adds the TX ring.
     pub(super) fn tx_ring(&self, descriptors: u32) -> Result<TxRing, SocketError> {
         set_xdp_tx_ring_size(&self.socket, descriptors).map_err(|source| failed(source.into()))?;
         let offset = u64::try_from(libc::XDP_PGOFF_TX_RING).unwrap_or_default();
         Memory::map(&self.socket, descriptors, &self.offsets.tx, offset).map(TxRing::new).map_err(failed)
     }
 
-    /// Binds to a queue, and waits a while for one that is about to be free.
+    /// Binds to a queue. Retries for a while when the queue is busy.
     pub(super) fn bind(
         self,
         ifindex: u32,

@@ -4,7 +4,7 @@
 //! (in the fill ring, or being written), in the RX ring, or in a [`Received`] batch; descriptors leave this
 //! module only as borrowed bytes, so a chunk cannot be given back twice, nor read after it was given back.
 //!
-//! A [`Transmitter`] has a UMEM of its own, whose chunks are free, in the TX ring, or on their way out.
+//! A [`Transmitter`] has a UMEM of its own, whose chunks are free, in the TX ring, or outstanding.
 //!
 //! Kernel documentation: `Documentation/networking/af_xdp.rst`.
 #![expect(

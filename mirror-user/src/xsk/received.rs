@@ -26,7 +26,7 @@ pub(crate) struct Frames<'a, T> {
 }
 
 /// The frames of a batch of which some are in several descriptors; `None` for one in more than a batch has. A
-/// type of its own: what it needs would keep the other's state out of registers.
+/// separate type, because its state would keep that of the other out of registers.
 #[derive(Debug)]
 pub(crate) struct FramesInSeveral<'a, T> {
     descriptors: Frames<'a, T>,
@@ -36,16 +36,16 @@ pub(crate) struct FramesInSeveral<'a, T> {
     several: slice::Iter<'a, Slices<'a>>,
 }
 
-/// Where the bytes of frames in several descriptors are kept while their batch is looked at.
+/// Holds the slices of frames in several descriptors while their batch is borrowed.
 pub(crate) type Pieces<'a> = ArrayVec<&'a [u8], MAX_BATCH>;
-/// Where is kept which of [`Pieces`] belong to which frame.
+/// Holds which of [`Pieces`] belong to which frame.
 pub(crate) type Several<'a> = ArrayVec<Slices<'a>, { MAX_BATCH / 2 }>;
 
-/// Where the receive times of a batch come from, all of them CLOCK_REALTIME in ns. A loop is made for each
-/// kind, so that one that needs no stamps has no code for them.
+/// Source of the receive times of a batch, CLOCK_REALTIME in ns. Each kind has a loop of its own, so that one
+/// without stamps has no code for them.
 pub(crate) trait Times {
-    /// Asks for the cache lines that will be read because of it, of the frame at this address, [`AHEAD`]
-    /// before its turn.
+    /// Prefetches the cache lines that it will read of the frame at this address, [`AHEAD`] frames before its
+    /// turn.
     fn fetch(&self, start: usize);
 
     /// The time of the next frame.
@@ -98,7 +98,7 @@ impl<'a> Received<'a> {
         self.count
     }
 
-    /// Whether the ring had nothing.
+    /// Whether the ring was empty.
     pub(crate) fn is_empty(&self) -> bool {
         self.count == 0
     }
@@ -155,7 +155,7 @@ impl<'a> Received<'a> {
         (0..self.count).filter(|nth| !continues(&rx.descriptor(*nth))).count() as u64
     }
 
-    /// Whether any descriptor in it is not a frame of its own.
+    /// Whether any descriptor in it is not a whole frame.
     pub(crate) fn is_in_several(&self) -> bool {
         let Socket { rx, continued, scatter_gather, .. } = &*self.socket;
         *scatter_gather && (*continued || (0..self.count).any(|nth| continues(&rx.descriptor(nth))))
@@ -243,7 +243,7 @@ impl<'a, T: Times> Iterator for FramesInSeveral<'a, T> {
 impl<T: Times> ExactSizeIterator for FramesInSeveral<'_, T> {}
 
 impl<'a, T: Times> Frames<'a, T> {
-    /// The next descriptor of the batch; asks for the headers of one further on.
+    /// The next descriptor of the batch; prefetches the headers of one further on.
     #[inline]
     fn next_descriptor(&mut self) -> Option<libc::xdp_desc> {
         let nth = self.left.next()?;
@@ -254,7 +254,7 @@ impl<'a, T: Times> Frames<'a, T> {
         Some(self.rx.descriptor(nth))
     }
 
-    /// Asks for the cache lines of a frame that will be read.
+    /// Prefetches the cache lines of a frame that will be read.
     fn fetch(&self, descriptor: &libc::xdp_desc) {
         let start = address(self.umem, descriptor);
         prefetch(start + FIRST_READ);
@@ -294,15 +294,15 @@ fn in_front_of(bytes: &[u8]) -> u64 {
     unsafe { place.read_unaligned() }
 }
 
-/// How many frames before its turn a frame's headers are asked for: some 100 ns of work, which is what a
-/// cache line of the kernel's core takes to come over.
+/// How many frames before its turn a frame's headers are prefetched: some 100 ns of work, the time that a
+/// cache line takes from the kernel's core.
 const AHEAD: u32 = 8;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 /// Offset of the first byte that decapsulation reads, the ethertype.
 const FIRST_READ: usize = 12;
 
-/// Has a cache line brought over before it is read.
+/// Prefetches a cache line.
 #[inline]
 fn prefetch(address: usize) {
     #[cfg(target_arch = "x86_64")]

@@ -28,7 +28,7 @@ const XDP_HEADROOM: u32 = 256;
 /// at 70, then lies in a single line of 64 bytes, the one that must come over from the kernel's core in any
 /// case.
 pub(crate) const FRAME_HEADROOM: u32 = 56;
-/// What a chunk has less for a frame.
+/// Bytes of a chunk that a frame cannot use.
 pub(crate) const HEADROOM: u32 = XDP_HEADROOM + FRAME_HEADROOM;
 
 /// How the kernel hands frames to the ring.
@@ -43,7 +43,7 @@ pub enum Bind {
 }
 
 impl Bind {
-    /// In one word, as reports have it.
+    /// The name in reports.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -63,7 +63,7 @@ pub(crate) struct Config {
     /// Bytes of a chunk: 2048 or 4096.
     pub(crate) chunk_size: u32,
     pub(crate) bind: Bind,
-    /// Take frames in several descriptors (`XDP_USE_SG`, kernel 6.6 and later).
+    /// Take frames in several descriptors (`XDP_USE_SG`). Minimum kernel version: 6.6.
     pub(crate) scatter_gather: bool,
     pub(crate) huge_pages: HugePages,
 }
@@ -112,7 +112,7 @@ pub(crate) struct Socket {
     _completion: CompletionRing,
     socket: OwnedFd,
     pub(super) umem: Umem,
-    /// Whether the next descriptor belongs to a frame that is longer than a batch.
+    /// Whether the next descriptor continues a frame that is longer than a batch.
     pub(super) continued: bool,
     pub(super) scatter_gather: bool,
 }
@@ -144,7 +144,7 @@ impl Socket {
         Ok(Self { scatter_gather, ..Self::over(socket, umem, (rx, fill, completion)) })
     }
 
-    /// A socket over what it is made of.
+    /// A socket from its parts.
     pub(super) fn over(socket: OwnedFd, umem: Umem, rings: (RxRing, FillRing, CompletionRing)) -> Self {
         let (rx, fill, completion) = rings;
         Self { rx, fill, _completion: completion, socket, umem, continued: false, scatter_gather: false }
@@ -160,8 +160,8 @@ impl Socket {
         Received::new(self, count)
     }
 
-    /// Of the first `count` descriptors those that make whole frames: one that continues behind them waits in
-    /// the ring for the next batch. A single frame may have more than were asked for.
+    /// How many of the first `count` descriptors make whole frames; a frame that continues behind them stays
+    /// in the ring for the next batch. A single frame may have more descriptors than asked for.
     fn whole_frames(&mut self, count: u32) -> u32 {
         let ends = |rx: &RxRing, nth: &u32| !continues(&rx.descriptor(*nth));
         if let Some(last) = (0..count).rev().find(|nth| ends(&self.rx, nth)) {
@@ -188,8 +188,8 @@ impl Socket {
         }
     }
 
-    /// Has the socket poll its NIC queue from this thread (`Documentation/networking/napi.rst`, busy
-    /// polling).
+    /// Makes the socket poll its NIC queue from this thread (`Documentation/networking/napi.rst`, busy
+    /// polling). Minimum kernel version: 5.11.
     ///
     /// `budget` is the most frames one poll takes.
     pub(crate) fn prefer_busy_poll(&self, budget: i32) -> io::Result<()> {
@@ -219,7 +219,7 @@ impl Socket {
         let _ = recv(&self.socket, &mut [0_u8; 0][..], RecvFlags::DONTWAIT);
     }
 
-    /// Reads the kernel's account of the socket. Before kernel 5.9 it has no more than two of the terms.
+    /// Reads the kernel's counters of the socket. Minimum kernel version for all of them: 5.9.
     pub(crate) fn statistics(&self) -> io::Result<Statistics> {
         let statistics = xdp_statistics(&self.socket)?;
         let since_5_9 = |term: Option<u64>| term.ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported));

@@ -8,28 +8,28 @@ const OVERTAKEN: u64 = 100_000;
 /// A frame that came between a stamp and now may have that stamp's time unread where this is no more apart,
 /// in ns.
 const NEAR: u64 = 100_000;
-/// So many frames in a row may have no stamp of their own. One in [`STAMP_EVERY`] has, of which rings may
-/// lose some.
+/// The most frames in a row without a stamp. One in [`STAMP_EVERY`] has one, and rings may lose some of
+/// those.
 const LEFT_OUT: u64 = 4 * STAMP_EVERY;
-/// And so old may the stamp before them be, in ns: what the longest ring takes in at the rate from which
-/// frames are left out where ticks are longest, 1024 in 10 ms.
+/// The greatest age of the stamp before them, in ns: the time in which the largest ring fills at the lowest
+/// rate at which frames are left out, 1024 in 10 ms with the longest ticks.
 const LATE: u64 = 320_000_000;
-/// Frames left out between two that have a stamp.
+/// Frames without a stamp between two with one.
 const LAST: u64 = STAMP_EVERY - 1;
 
-/// Distinguishes stamps from what else may be in front of a frame.
+/// Distinguishes stamps from other bytes in front of a frame.
 ///
 /// At high rates the program stamps one frame in [`STAMP_EVERY`], and a driver without a metadata area makes
-/// no room for any. Where there is no stamp the place keeps what it held: the zeros of a fresh UMEM, or the
-/// stamp of an earlier frame in the same chunk. Both are older than frames that came since. Nothing is
+/// no room for any. Where there is no stamp the place keeps its old content: the zeros of a fresh UMEM, or
+/// the stamp of an earlier frame in the same chunk. Both are older than frames that came since. Nothing is
 /// written there to distinguish them: a line that the worker writes to costs the kernel's core several times
 /// what one costs that was only read, when it puts the next frame there. For the same reason nothing is read
 /// where no stamp is expected.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stamps {
-    /// What to add to CLOCK_MONOTONIC to have CLOCK_REALTIME, in ns.
+    /// CLOCK_REALTIME less CLOCK_MONOTONIC, in ns.
     pub(crate) realtime_offset: i64,
-    /// Frames that should have had a stamp, they or one shortly before them.
+    /// Frames without a stamp on them or shortly before them.
     pub(crate) missing: u64,
     /// CLOCK_MONOTONIC in ns.
     newest: u64,
@@ -44,7 +44,7 @@ impl Stamps {
     }
 
     /// The receive time of the next frame, which was in the ring at `now`, CLOCK_REALTIME in ns; `read` gives
-    /// what is in front of it. `None`, and counted, where neither it nor one of those shortly before it has a
+    /// what is in front of it. `None`, and counted, where neither it nor a frame shortly before it has a
     /// stamp.
     pub(super) fn take(&mut self, now: u64, read: impl FnOnce() -> u64) -> Option<u64> {
         if self.reads(now) {
@@ -76,7 +76,7 @@ impl Stamps {
         !in_step || matches!(self.since + ahead, LAST | STAMP_EVERY)
     }
 
-    /// Whether the newest stamp will do for whatever came since.
+    /// Whether the newest stamp is recent enough for all frames since.
     fn is_near(&self, now: u64) -> bool {
         now.saturating_sub(self.newest) <= NEAR
     }

@@ -25,14 +25,14 @@ pub(crate) const BURST: usize = 32;
 const CHUNK: u32 = 4096;
 /// The most descriptors of a frame: what a socket buffer takes in pages (`MAX_SKB_FRAGS`).
 const MOST_DESCRIPTORS: usize = 17;
-/// Chunks, of which most are on their way where a driver completes late.
+/// Chunks, most of which are outstanding where a driver completes late.
 const CHUNKS: u32 = 2048;
-/// How long a full driver or socket is waited for.
+/// How long to wait for a full driver or socket.
 const PATIENCE: Duration = Duration::from_millis(20);
-/// How long between two looks at it.
+/// Between two checks of it.
 const PAUSE: Duration = Duration::from_micros(100);
 
-/// What became of the frames of a burst.
+/// The outcome of a burst.
 #[derive(Debug, Default)]
 pub(crate) struct Burst {
     /// Frames the driver took.
@@ -53,23 +53,23 @@ pub(crate) struct Transmitter {
     _fill: FillRing,
     socket: OwnedFd,
     umem: Umem,
-    /// Addresses of chunks that are nobody else's.
+    /// Addresses of free chunks.
     free: Vec<u64>,
-    /// Of each chunk, whether it is on its way out: what comes back counts once.
+    /// Of each chunk, whether it is outstanding, so that a completion counts once.
     out: Vec<bool>,
     /// Those of the descriptors that were put and not flushed.
     queued: Vec<u64>,
-    /// Whether these are the descriptors of one frame: then it goes alone.
+    /// Whether these are the descriptors of one frame, which is then sent alone.
     is_one_frame: bool,
     /// The longest frame, in bytes.
     max_frame: usize,
-    /// Nothing of the last burst got out, for want of room.
+    /// No frame of the last burst was sent, because there was no room.
     is_full: bool,
 }
 
 impl Transmitter {
-    /// Takes the memory and binds to a queue of an interface. Frames of more than 4096 bytes go in several
-    /// descriptors, for which kernel 6.6 is needed; before it they are refused, see
+    /// Takes the memory and binds to a queue of an interface. Frames of more than 4096 bytes take several
+    /// descriptors, minimum kernel version 6.6; before it they are refused, see
     /// [`max_frame`](Self::max_frame).
     pub(crate) fn open(ifindex: u32, queue: u32, longest: usize) -> Result<Self, SocketError> {
         let in_one = CHUNK as usize;
@@ -115,10 +115,10 @@ impl Transmitter {
         self.max_frame
     }
 
-    /// Copies a frame, given in parts, to where the kernel will take it from. Whether there was room: not
-    /// behind [`BURST`] frames that were not flushed, nor behind or in front of one that takes several
-    /// descriptors, not for more than [`max_frame`](Self::max_frame) bytes, not while the driver has all
-    /// chunks, and not while the kernel has not passed over what was made invalid.
+    /// Copies a frame, given in parts, into the UMEM. Returns whether there was room. There is none behind
+    /// [`BURST`] frames that were not flushed, behind or in front of a frame of several descriptors, for more
+    /// than [`max_frame`](Self::max_frame) bytes, while the driver has all chunks, and while the kernel has
+    /// not skipped the invalid descriptors.
     pub(crate) fn put(&mut self, parts: &[&[u8]]) -> bool {
         let len: usize = parts.iter().map(|part| part.len()).sum();
         let descriptors = len.div_ceil(CHUNK as usize).max(1);
@@ -167,7 +167,7 @@ impl Transmitter {
         true
     }
 
-    /// Whether so many chunks are free, after a while if need be.
+    /// Whether so many chunks are free, after a wait if necessary.
     fn reserve(&mut self, chunks: usize) -> bool {
         if self.free.len() < chunks {
             self.reclaim();
@@ -179,7 +179,7 @@ impl Transmitter {
         self.free.len() >= chunks
     }
 
-    /// Takes back what the kernel is done with.
+    /// Takes completed chunks back.
     fn reclaim(&mut self) {
         while let Some(chunk) = self.completion.take() {
             self.take_back(chunk);
@@ -192,13 +192,13 @@ impl Transmitter {
         }
     }
 
-    /// Leaves driver and socket alone for a while. Not in poll(2), which in copy mode sends too, and keeps to
-    /// itself what was dropped (`xsk_poll`).
+    /// Sleeps to give driver and socket time. Not in poll(2), which in copy mode sends too, without reporting
+    /// drops (`xsk_poll`).
     fn wait() {
         thread::sleep(PAUSE);
     }
 
-    /// Sends what was put, and says what became of it.
+    /// Sends the frames that were put, and returns the outcome.
     pub(crate) fn flush(&mut self) -> Burst {
         let mut burst = Burst::default();
         let descriptors = self.queued.len() as u64;
@@ -245,11 +245,11 @@ impl Transmitter {
         burst
     }
 
-    /// Takes back what the kernel has not taken of `count` descriptors, and says how many those are;
-    /// `untouched` is whether it refused before it looked at the ring.
+    /// Takes back those of `count` descriptors that the kernel has not taken, and returns their number;
+    /// `untouched` is whether it refused before it read the ring.
     ///
-    /// How far it got within the ring the kernel publishes only at its end. So the rest is made invalid, the
-    /// kernel is sent over it, and its own count of invalid descriptors is the answer.
+    /// The kernel publishes how far it read only at the end. So the rest is made invalid, the kernel is made
+    /// to skip it, and its count of invalid descriptors is the answer.
     fn give_up(&mut self, count: u64, untouched: bool) -> u64 {
         let before = self.invalid_descriptors();
         self.tx.void();
@@ -273,14 +273,14 @@ impl Transmitter {
         refused
     }
 
-    /// Sends the kernel over what was made invalid, and says whether nothing is left: since 6.6 it passes
-    /// over one descriptor in a call (`xskq_cons_read_desc`), before over all.
+    /// Makes the kernel skip the invalid descriptors, and returns whether none is left: since 6.6 it skips
+    /// one in a call (`xskq_cons_read_desc`), before all.
     fn pass_over(&self) -> bool {
         (0..2 * TX_RING).any(|_| self.tx.outstanding() == 0 || self.kick().is_err())
             && self.tx.outstanding() == 0
     }
 
-    /// Has the kernel take what is in the ring.
+    /// Makes the kernel send what is in the ring.
     fn kick(&self) -> io::Result<()> {
         send(&self.socket, &[], SendFlags::DONTWAIT)?;
         Ok(())

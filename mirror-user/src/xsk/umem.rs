@@ -1,4 +1,4 @@
-//! UMEM: the memory that frames lie in, shared with the kernel.
+//! UMEM: the memory of frames, shared with the kernel.
 
 use std::{
     io,
@@ -17,13 +17,13 @@ use rustix::{
 
 use super::SocketError;
 
-/// Bytes of the huge pages that are tried.
+/// Bytes of the huge pages that are used if there are any.
 const HUGE_PAGE: usize = 2 << 20;
 
 /// Whether the UMEM lies in huge pages.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) enum HugePages {
-    /// If there are any to be had.
+    /// If there are enough free ones.
     #[default]
     Try,
     Never,
@@ -68,7 +68,7 @@ pub(super) struct Umem {
 unsafe impl Send for Umem {}
 
 impl Umem {
-    /// Takes the memory, on the memory node of the calling thread.
+    /// Allocates the memory, on the memory node of the calling thread.
     pub(super) fn allocate(chunks: Chunks, huge_pages: HugePages) -> Result<Self, SocketError> {
         if huge_pages == HugePages::Try {
             match Self::map(chunks, true) {
@@ -101,8 +101,8 @@ impl Umem {
         Ok(Self { start, len, chunks, in_huge_pages, _file: file })
     }
 
-    /// Makes it a socket's. The kernel holds its pages in memory until the socket is closed, and counts them
-    /// as locked.
+    /// Registers it with a socket. The kernel pins its pages until the socket is closed, and counts them as
+    /// locked.
     pub(super) fn register(&self, socket: impl AsFd) -> Result<(), SocketError> {
         let registration = XdpUmemReg {
             addr: self.base() as u64,

@@ -1,6 +1,5 @@
-//! The ethtool commands, over SIOCETHTOOL: one mechanism that every kernel and driver in question answers, in
-//! the network namespace of the thread that opened the socket. Netlink has no driver statistics and no driver
-//! name.
+//! The ethtool commands, over SIOCETHTOOL, which every supported kernel and driver has, in the network
+//! namespace of the thread that opened the socket. Netlink has no driver statistics and no driver name.
 
 mod request;
 
@@ -30,7 +29,7 @@ const ETH_GSTRING_LEN: usize = 32;
 /// How often a set is read again that had another size than just asked for.
 const ATTEMPTS: usize = 4;
 
-/// What a driver says about itself.
+/// What a driver reports about itself.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct DriverInfo {
@@ -77,7 +76,7 @@ pub struct Rings {
 pub struct Rss {
     /// Which queue each hash value, modulo the table's length, goes to.
     pub table: Vec<u32>,
-    /// The hash function's key, empty where the driver keeps it to itself.
+    /// The hash function's key, empty where the driver does not report it.
     #[serde(with = "hex")]
     pub key: Vec<u8>,
     /// Bits of the hash functions in use: 1 Toeplitz, 2 XOR, 4 CRC32 (`ETH_RSS_HASH_*`).
@@ -104,7 +103,7 @@ pub(crate) fn hex_key(key: &[u8]) -> String {
     key.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
 }
 
-/// A socket to ask the driver of one interface through.
+/// A socket for requests to the driver of one interface.
 #[derive(Debug)]
 pub(super) struct Ethtool {
     socket: OwnedFd,

@@ -1,8 +1,8 @@
 //! One SIOCETHTOOL request: the only unsafe code on the host side.
 //!
-//! The kernel writes as much as the *driver* then has to say: string sets and statistics may have grown since
-//! their number was asked for, and kernels before 6.19 write past the end of what user space offered. So a
-//! request lies flush against a page that nothing may write to, and one that grew is refused with EFAULT
+//! The kernel writes as much as the *driver* has at that moment: string sets and statistics may have grown
+//! since their number was asked for, and kernels before 6.19 write past the end of what user space offered.
+//! So a request lies flush against a page that nothing may write to, and one that grew is refused with EFAULT
 //! instead of overwriting memory.
 #![expect(unsafe_code, reason = "ioctl(2) takes a pointer to memory the kernel writes to")]
 
@@ -90,7 +90,7 @@ impl Request {
         }
     }
 
-    /// Asks the driver of the interface called `name`; the answer is in [`Self::bytes`] then.
+    /// Sends the request to the driver of the interface called `name`; the answer is in [`Self::bytes`] then.
     pub(super) fn send(&mut self, socket: BorrowedFd<'_>, name: &str) -> io::Result<()> {
         let mut ifr_name = [0; libc::IFNAMSIZ];
         if name.len() >= ifr_name.len() {

@@ -20,9 +20,9 @@ impl FillRing {
 
     /// Writes the `nth` entry behind what was submitted.
     ///
-    /// It needs no look at the kernel's index, which would cost its core the cache line: the ring has a place
-    /// for every chunk of the UMEM, and each chunk that is put here was taken out before. So the kernel has
-    /// read the entry that is overwritten, even where it has not said so yet.
+    /// It does not read the kernel's index, which would take the cache line from the kernel's core: the ring
+    /// has a place for every chunk of the UMEM, and each chunk that is put here was taken out before. So the
+    /// kernel has read the entry that is overwritten, even if it has not published that yet.
     pub(in crate::xsk) fn put(&mut self, nth: u32, address: u64) {
         let place = self.memory.entry(self.produced.wrapping_add(nth));
         // SAFETY: within the entries, by the mask. By the above the kernel is done with what was there, and

@@ -20,8 +20,8 @@ impl RxRing {
         Self { memory, consumed, produced: consumed }
     }
 
-    /// How many descriptors can be read, at most `most`. The kernel's index is read only when what is known
-    /// of it does not suffice: each look costs the kernel's core its cache line.
+    /// How many descriptors can be read, at most `most`. The kernel's index is read only when the last known
+    /// value does not suffice: each read takes the cache line from the kernel's core.
     pub(in crate::xsk) fn available(&mut self, most: u32) -> u32 {
         if self.produced.wrapping_sub(self.consumed) < most {
             self.produced = self.memory.producer().load(Ordering::Acquire);
@@ -38,7 +38,7 @@ impl RxRing {
         unsafe { place.read() }
     }
 
-    /// Gives the first `count` descriptors' places back.
+    /// Returns the places of the first `count` descriptors.
     pub(in crate::xsk) fn release(&mut self, count: u32) {
         self.consumed = self.consumed.wrapping_add(count);
         self.memory.consumer().store(self.consumed, Ordering::Release);

@@ -33,14 +33,13 @@ impl TxRing {
         self.memory.producer().store(self.produced, Ordering::Release);
     }
 
-    /// How many descriptors the kernel has not said it took.
+    /// How many descriptors the kernel has not published as taken.
     pub(in crate::xsk) fn outstanding(&self) -> u32 {
         self.produced.wrapping_sub(self.memory.consumer().load(Ordering::Acquire))
     }
 
     /// Makes what is outstanding invalid, so that the kernel skips it: an address beyond the UMEM. In copy
-    /// mode the kernel looks at the ring within sendto(2) and poll(2) only, which the caller of this is not
-    /// in.
+    /// mode the kernel reads the ring within sendto(2) and poll(2) only, in which the caller is not.
     pub(in crate::xsk) fn void(&mut self) {
         let outstanding = self.outstanding();
         for behind in 1..=outstanding {
