@@ -1,8 +1,8 @@
-//! Frames of a source of your own, through the pipeline that live frames take: decapsulation, selection,
-//! sinks, accounts.
+//! Frames of your own source through the same pipeline as live frames: decapsulation, selection, sinks,
+//! report.
 //!
-//! For whoever has the outer frames already, from a driver in user space or another capture library, and
-//! wants the rest. It needs neither root nor Linux, and starts no thread: one pipeline, on the caller's.
+//! For programs that get the outer frames elsewhere, from a driver in user space or another capture library.
+//! It needs neither root nor Linux, and starts no thread: one pipeline, on the caller's thread.
 
 use std::{
     fmt,
@@ -30,7 +30,7 @@ pub struct BuildError {
     pub source: SinkError,
 }
 
-/// A run over frames that its owner brings.
+/// A run over frames that the caller provides.
 ///
 /// # Examples
 ///
@@ -102,8 +102,7 @@ impl DispatchBuilder {
         self
     }
 
-    /// Builds the sinks, on this thread. Of `cx` they get all but the tunnels, which are those of this
-    /// builder.
+    /// Builds the sinks, on this thread, with `cx` and the tunnels of this builder.
     ///
     /// # Errors
     ///
@@ -113,7 +112,7 @@ impl DispatchBuilder {
         Dispatch::start("custom", config, cx, sinks)
     }
 
-    /// The configuration, with fragments reassembled or not and at most so many frames, and the sinks.
+    /// The pipeline's configuration, and the sinks.
     pub(crate) fn into_parts(
         self,
         reassemble: bool,
@@ -142,7 +141,7 @@ impl Dispatch {
         DispatchBuilder { tunnels: Tunnels::default(), selection: Selection::all(), sinks: Vec::new() }
     }
 
-    /// A run of this configuration, under the name that the source has in the report.
+    /// A run of this configuration; `source` is its name in the report.
     pub(crate) fn start(
         source: &'static str,
         config: PipelineConfig,
@@ -159,7 +158,7 @@ impl Dispatch {
         Ok(Self { pipeline: Pipeline::new(config, cx.queue, slots), sinks, source, started, clock })
     }
 
-    /// Takes frames, and is done with them when it returns. Sinks get them in batches of at most
+    /// Processes frames, which are free again when it returns. Sinks are given batches of at most
     /// [`MAX_BATCH`].
     pub fn frames<'a>(&mut self, mut frames: impl ExactSizeIterator<Item = Captured<'a>>) {
         while frames.len() > 0 {
@@ -167,28 +166,28 @@ impl Dispatch {
         }
     }
 
-    /// Gives each sink its [tick](crate::sink::Sink::tick): they are promised one at least every 100 ms,
-    /// frames or no frames.
+    /// Calls each sink's [`tick`](crate::sink::Sink::tick), which must happen at least every 100 ms, also
+    /// without frames.
     pub fn tick(&mut self, now: Instant) {
         self.pipeline.tick(now);
     }
 
-    /// Has every sink [hand over](crate::sink::Sink::flush) what it buffers.
+    /// [Flushes](crate::sink::Sink::flush) every sink.
     pub fn flush(&mut self) {
         self.pipeline.flush();
     }
 
-    /// Counts frames that were read and are not looked at.
+    /// Counts frames that were read and are not decapsulated.
     pub(crate) fn reject(&mut self, reason: Reject, frames: u64) {
         self.pipeline.reject(reason, frames);
     }
 
-    /// Whether the run has had all the frames it asked for.
+    /// Whether the run's budget of frames is used up.
     pub(crate) fn is_spent(&self) -> bool {
         self.pipeline.is_spent()
     }
 
-    /// How it goes: what the sinks have not settled yet is pending. Without what
+    /// The report so far: frames that a sink still holds are pending. Without what
     /// [factories](SinkFactory::report) add.
     pub(crate) fn report(&mut self) -> Report {
         let (frames, sinks) = self.pipeline.so_far();
@@ -200,12 +199,12 @@ impl Dispatch {
         report
     }
 
-    /// What makes the sinks, and adds to reports.
+    /// The factories of the sinks.
     pub(crate) fn factories(&self) -> &[Arc<dyn SinkFactory>] {
         &self.sinks
     }
 
-    /// Finishes every sink and closes the accounts.
+    /// Finishes every sink and returns the final report.
     #[must_use]
     pub fn finish(self) -> Report {
         self.finish_with(Vec::new())
@@ -227,7 +226,7 @@ impl Dispatch {
     }
 }
 
-/// Names of sinks, in order.
+/// Names of the sinks.
 pub(crate) fn names(sinks: &[Arc<dyn SinkFactory>]) -> Vec<&str> {
     sinks.iter().map(SinkFactory::name).collect()
 }

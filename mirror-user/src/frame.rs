@@ -17,18 +17,18 @@ pub const MAX_BATCH: usize = 256;
 /// A frame as a source lends it, before decapsulation: the outer Ethernet frame, without FCS.
 #[derive(Clone, Copy, Debug)]
 pub struct Captured<'a> {
-    /// All of a frame in one piece, as nearly all are: what reads it looks here first, within the bounds
-    /// check that it needs anyway, so that frames in several pieces cost the others nothing.
+    /// The first slice, nearly always all of the frame. Readers try it first, within the bounds check that
+    /// they need anyway, so that frames in several slices cost the others nothing.
     first: &'a [u8],
-    /// All pieces, of a frame in several.
+    /// All slices, of a frame in several.
     several: Option<&'a Slices<'a>>,
     wire_len: u32,
     time: u64,
 }
 
 impl<'a> Captured<'a> {
-    /// A frame in one piece: the bytes at hand, from the outer Ethernet header on; its length on the wire in
-    /// bytes, which is more where the source cut it; and its receive time, CLOCK_REALTIME in ns since the
+    /// A frame in one slice: the captured bytes, from the outer Ethernet header on; its length on the wire in
+    /// bytes, which is more if the source truncated it; and its receive time, CLOCK_REALTIME in ns since the
     /// epoch.
     #[inline]
     #[must_use]
@@ -36,8 +36,8 @@ impl<'a> Captured<'a> {
         Self { first: bytes, several: None, wire_len, time }
     }
 
-    /// The same of a frame in several pieces, as one that came in several descriptors is. It may be cut
-    /// anywhere, within its headers too.
+    /// A frame in several slices, as one in several descriptors is. It may be split anywhere, also within its
+    /// headers.
     #[inline]
     #[must_use]
     pub fn in_several(bytes: &'a Slices<'a>, wire_len: u32, time: u64) -> Self {
@@ -81,7 +81,7 @@ impl<'a> Captured<'a> {
         self.time
     }
 
-    /// Its first piece, which nearly always is all of it.
+    /// Its first slice, which nearly always is all of it.
     #[inline]
     pub(crate) fn first(&self) -> &'a [u8] {
         self.first
@@ -94,7 +94,7 @@ impl<'a> Captured<'a> {
     }
 }
 
-/// The pieces of a frame, in order.
+/// The slices of a frame.
 #[derive(Clone, Copy, Debug)]
 pub struct Slices<'a> {
     slices: &'a [&'a [u8]],
@@ -118,7 +118,7 @@ impl<'a> Slices<'a> {
         Segments { first, rest: self.slices.get(1..).unwrap_or_default(), left: self.len - first.len() }
     }
 
-    /// How many there are.
+    /// Number of slices.
     #[cfg(feature = "af-xdp")]
     pub(crate) fn count(&self) -> usize {
         self.slices.len()
@@ -133,8 +133,8 @@ impl<'a> Slices<'a> {
 
 /// Bytes of a frame as one or more slices.
 ///
-/// A frame in one descriptor has one slice. A jumbo frame has several, and may be cut anywhere: a sink that
-/// copies iterates, one that reads headers asks for the [`head`](Self::head).
+/// A frame in one descriptor has one slice. A jumbo frame has several, and may be split anywhere: a sink that
+/// copies iterates over them, one that reads headers uses [`head`](Self::head).
 #[derive(Clone, Copy, Debug)]
 pub struct Segments<'a> {
     first: &'a [u8],
@@ -143,13 +143,13 @@ pub struct Segments<'a> {
     left: usize,
 }
 
-/// Room for the headers of a frame that is cut within them.
+/// Buffer for the headers of a frame that is split within them.
 #[derive(Debug, Default)]
 pub struct HeadBuffer(ArrayVec<u8, { Segments::HEAD }>);
 
 impl<'a> Segments<'a> {
-    /// Bytes that [`head`](Self::head) gives of a longer frame: more than all headers take that anything here
-    /// reads.
+    /// The least that [`head`](Self::head) returns of a longer frame, in bytes: all headers that are read
+    /// here fit.
     pub const HEAD: usize = 512;
 
     /// The first slice.
@@ -199,13 +199,13 @@ impl<'a> Segments<'a> {
         buffer.clear();
         for slice in self.iter() {
             let part = slice.len().min(buffer.remaining_capacity());
-            // It fits, by the line above.
+            // It fits: `part` is at most the remaining capacity.
             let _ = buffer.try_extend_from_slice(&slice[..part]);
         }
         buffer
     }
 
-    /// Copies the start of it, as much as `out` takes, and gives how many bytes that were.
+    /// Fills `out` from its start, and returns the number of bytes copied.
     #[inline]
     pub(crate) fn copy_to(&self, out: &mut [u8]) -> usize {
         let first = self.first.len().min(out.len());
@@ -235,7 +235,7 @@ impl<'a> Segments<'a> {
         Cow::Owned(bytes)
     }
 
-    /// Those from `start` to `end`, both within it.
+    /// The bytes from `start` to `end`, both within it.
     #[cold]
     fn range(&self, start: usize, end: usize) -> Self {
         if let Some(first) = self.first.get(start..) {
@@ -257,7 +257,7 @@ impl<'a> Segments<'a> {
     }
 }
 
-/// Where the outer network header starts, and which it is.
+/// The outer network protocol, and where its header starts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Network {
     /// IPv4 (RFC 791) at this offset.
@@ -284,13 +284,13 @@ pub(crate) struct Layout {
     pub(crate) inner_start: u32,
     /// Bytes of the inner frame at hand.
     pub(crate) inner_len: u32,
-    /// Length of the inner frame before truncation, as its IP header tells; never less than was sent.
+    /// Length of the inner frame before truncation, as its IP header declares; never less than was sent.
     pub(crate) wire_len: u32,
     pub(crate) reserved_bits: bool,
 }
 
-/// The longest frame of which a mirror session can have cut a part, in bytes: EC2's largest MTU (AWS:
-/// "Network MTU for your EC2 instance") behind Ethernet and two VLAN tags.
+/// The longest frame that a mirror session can have truncated, in bytes: EC2's largest MTU (AWS: "Network MTU
+/// for your EC2 instance") behind Ethernet and two VLAN tags.
 const MOST_MIRRORED: u32 = 9001 + 14 + 8;
 
 /// One decapsulated frame, lent for the length of one [`Sink::batch`](crate::sink::Sink::batch) call.
@@ -312,7 +312,7 @@ impl<'a> Frame<'a> {
         self.captured.is_in_several()
     }
 
-    /// What [`new`](Self::new) was given.
+    /// The arguments of [`new`](Self::new).
     pub(crate) fn parts(&self) -> (Captured<'a>, Layout) {
         (self.captured, self.layout)
     }
@@ -384,15 +384,15 @@ impl<'a> Frame<'a> {
         self.array(self.layout.inner_start as usize - vxlan::HEADER_LEN)
     }
 
-    /// Receive time, CLOCK_REALTIME in ns since the epoch. Where it was taken, the report's `time` says.
+    /// Receive time, CLOCK_REALTIME in ns since the epoch. The report's `time` says who took it.
     #[must_use]
     pub fn time(&self) -> u64 {
         self.captured.time
     }
 
-    /// Length of the inner frame before the mirror session truncated it, in bytes, as far as the inner IP
-    /// header tells; never less than what is here. This is pcap's `orig_len`. In a batch it is not what that
-    /// header tells where this cannot be: more than was sent, and than EC2's largest MTU.
+    /// Length of the inner frame before the mirror session truncated it, in bytes, as the inner IP header
+    /// declares; never less than the bytes present. This is pcap's `orig_len`. In a batch, a declared length
+    /// beyond both the bytes sent and EC2's largest MTU is ignored.
     #[inline]
     #[must_use]
     pub fn wire_len(&self) -> u32 {
@@ -405,31 +405,31 @@ impl<'a> Frame<'a> {
         self.captured.wire_len
     }
 
-    /// Whether the VXLAN header has a flag or reserved bit set that RFC 7348 wants zero and ignored.
+    /// Whether the VXLAN header has a flag or reserved bit set that RFC 7348 requires to be zero.
     #[must_use]
     pub fn has_reserved_bits(&self) -> bool {
         self.layout.reserved_bits
     }
 
-    /// Takes the inner IP header's word on the length away where it tells of more than was sent, and of more
-    /// than a mirror session can have cut. Whether it did.
+    /// Ignores the length that the inner IP header declares, if it is beyond the bytes sent and beyond what a
+    /// mirror session can have truncated. Returns whether it was ignored.
     #[inline]
-    pub(crate) fn disbelieve_impossible_len(&mut self) -> bool {
-        let told = self.layout.wire_len;
-        if told > MOST_MIRRORED {
-            self.layout.wire_len = told.min(self.sent_len());
+    pub(crate) fn ignore_impossible_len(&mut self) -> bool {
+        let declared = self.layout.wire_len;
+        if declared > MOST_MIRRORED {
+            self.layout.wire_len = declared.min(self.sent_len());
         }
-        self.layout.wire_len < told
+        self.layout.wire_len < declared
     }
 
-    /// Bytes of the inner frame as they were sent, by whoever sent the outer one. By value: for a reference,
-    /// every frame would go through memory.
+    /// Bytes of the inner frame that the outer header declares. By value: a reference would put every frame
+    /// in memory.
     #[cold]
     #[inline(never)]
     fn sent_len(self) -> u32 {
         let Layout { udp, inner_start, .. } = self.layout;
         match u16::from_be_bytes(self.array(usize::from(udp) + udp::field::LENGTH.start)) {
-            // More than 16 bits can tell, or still to be cut up by a NIC (RFC 2675 section 4).
+            // Too large for 16 bits, or not segmented yet by a NIC (RFC 2675 section 4).
             0 => {
                 let there = u32::try_from(self.captured.len()).unwrap_or(u32::MAX);
                 self.captured.wire_len.max(there) - inner_start
@@ -438,7 +438,7 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// Whether fewer bytes are here than the inner frame had.
+    /// Whether fewer bytes are present than the inner frame had.
     #[inline]
     #[must_use]
     pub fn is_truncated(&self) -> bool {
@@ -460,7 +460,7 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// The same of a frame that is cut within its headers.
+    /// The same for a frame that is split within its headers.
     #[cold]
     fn gathered<const N: usize>(&self, at: usize) -> [u8; N] {
         let mut buffer = HeadBuffer::default();
@@ -469,10 +469,10 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// A batch of them is written and read for every frame: what it needs beyond this costs each.
+/// A batch of these is written and read for every frame: each byte more has a cost.
 const _: () = assert!(size_of::<Frame<'_>>() <= 64);
 
-/// Frames of one queue, in the order in which they came.
+/// Frames of one queue, in order of arrival.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'a> {
     queue: u32,
@@ -480,13 +480,13 @@ pub struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// A batch over frames that somebody else holds: what the worker does, and what a sink's test needs.
+    /// A batch of borrowed frames, for workers and for tests of sinks.
     #[must_use]
     pub fn new(queue: u32, frames: &'a [Frame<'a>]) -> Self {
         Self { queue, frames }
     }
 
-    /// RX queue the frames came by; 0 for a capture file.
+    /// RX queue of the frames; 0 for a capture file.
     #[must_use]
     pub fn queue(&self) -> u32 {
         self.queue

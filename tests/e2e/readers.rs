@@ -173,7 +173,7 @@ fn readers_that_are_slow_keep_nobody_out() {
     let report = balanced_report(&path.join("report.json"));
     let member = &sink(&report, &format!("forward {SOCKET}"))["members"][0];
     assert_eq!(member["readers"], json!({"came": 17, "disconnected": 1}), "{}", ended.said);
-    assert!(ended.said.contains("1 readers were disconnected for others that came"), "{}", ended.said);
+    assert!(ended.said.contains("1 readers were disconnected in favour of newer ones"), "{}", ended.said);
 }
 
 #[test]
@@ -274,7 +274,7 @@ fn an_interrupt_ends_the_wait_and_a_time_limits_it_and_neither_is_a_success() {
         replay(path, &format!("--forward {SOCKET} --wait-reader 300ms -w inner.pcapng --report report.json"));
     Mirror::start(limited).end().expect_code(1).expect_words(&[
         "no reader connected within --wait-reader",
-        "mirror.sock got nothing of what was for it: nobody reads: no reader has come",
+        "mirror.sock received none of its frames: nobody reads: no reader has come",
     ]);
     assert_eq!(whole_capture(&path.join("inner.pcapng")).packets.len(), 100);
     let report = report_in(path);
@@ -290,7 +290,7 @@ fn what_is_sent_to_nobody_is_no_success() {
     // Nobody listens on the discard port.
     let target = "pcap-over-ip:connect=127.0.0.1:9";
     Mirror::start(replay(path, &format!("--forward {target}"))).end().expect_code(1).expect_words(&[
-        "got nothing of what was for it: nobody reads at 127.0.0.1:9",
+        "received none of its frames: nobody reads at 127.0.0.1:9",
         "Connection refused",
         "start its reader first",
     ]);
@@ -372,5 +372,5 @@ fn a_live_run_whose_packets_nobody_read_says_so() {
     inject(&cable, 10);
     run.has(10);
     run.settled();
-    run.end_by(Signal::SIGINT).expect_code(1).expect_words(&["got nothing of what was for it: nobody reads"]);
+    run.end_by(Signal::SIGINT).expect_code(1).expect_words(&["received none of its frames: nobody reads"]);
 }

@@ -187,7 +187,11 @@ fn a_packet_of_another_link_type_ends_nothing_and_is_counted() {
     std::fs::write(path.join("mixed.pcapng"), mixed_links(&packets)).expect("written");
     let output = run_in(path, "replay -r mixed.pcapng -w inner.pcapng --report report.json");
     assert!(output.status.success(), "{}", said(&output));
-    assert!(said(&output).contains("mixed.pcapng: 1 packet of link type 127 ("), "{}", said(&output));
+    assert!(
+        said(&output).contains("mixed.pcapng: 1 packet of unsupported link type 127 ("),
+        "{}",
+        said(&output)
+    );
     assert_eq!(capture::read(&path.join("inner.pcapng")).expect("capture").frames(), inner);
     let report = common::mirror::balanced_report(&path.join("report.json"));
     let rejected = &report["frames"]["rejected"];
@@ -224,7 +228,7 @@ fn a_file_that_is_damaged_or_none_ends_itself_alone_and_exits_1() {
         "empty.pcap: ended early: empty",
         ".: ended early: cannot be opened: is a directory",
         "text.pcap: ended early: not a capture file",
-        "odd.pcapng: 1 packet or block passed over, the first malformed at byte ",
+        "odd.pcapng: 1 packet or block skipped, the first malformed at byte ",
     ] {
         assert!(said(&output).contains(words), "{words:?} is missing in:\n{}", said(&output));
     }

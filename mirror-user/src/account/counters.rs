@@ -1,21 +1,21 @@
-//! What a worker counts, each on its own, on its own thread.
+//! The counters of a worker, on its own thread.
 
 use super::{
     reasons::{Reject, Rejections},
     stats::{Reasons, SinkHalt, SinkStats},
 };
 
-/// Frames by what became of them before any sink saw them.
+/// Frames before the sinks, by verdict.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FrameCounters {
     pub(crate) received: u64,
     pub(crate) decapsulated: u64,
-    /// Of these, those that the run's selection and its budget let through.
+    /// Of these, those within the run's selection and budget.
     pub(crate) selected: u64,
     pub(crate) abandoned: u64,
-    /// Of a completed datagram of n fragments, n − 1: the frame it became is the one that is left.
+    /// n − 1 for a completed datagram of n fragments, which becomes one frame.
     pub(crate) fragments_consumed: u64,
-    /// Datagrams completed, which are no frames received: outside the sum.
+    /// Datagrams completed. They are not frames received, so outside the sum.
     pub(crate) reassembled: u64,
     pub(crate) outer_bytes: u64,
     pub(crate) inner_bytes: u64,
@@ -27,12 +27,12 @@ pub(crate) struct FrameCounters {
 }
 
 impl FrameCounters {
-    /// Counts a frame without an inner one that goes on.
+    /// Counts a rejected frame.
     pub(crate) fn reject(&mut self, reason: Reject) {
         self.rejected[reason as usize] += 1;
     }
 
-    /// Adds what another has counted.
+    /// Adds other counters.
     pub(crate) fn add(&mut self, other: &Self) {
         let Self {
             received,
@@ -64,7 +64,7 @@ impl FrameCounters {
         *impossible_length += other.impossible_length;
     }
 
-    /// Counts what reassembly has given up.
+    /// Counts frames that reassembly rejected.
     pub(crate) fn add_rejected(&mut self, rejected: &Rejections) {
         add_rejections(&mut self.rejected, rejected);
     }
@@ -76,26 +76,25 @@ fn add_rejections(all: &mut Rejections, more: &Rejections) {
     }
 }
 
-/// A sink's frames, as the worker counts them beside the sink's own account.
+/// A sink's frames, as the worker counts them, and the sink's own statistics.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SinkCounters {
     pub(crate) deselected: u64,
     pub(crate) offered: u64,
-    /// Frames offered after the sink had ended, and those of the batch that ended it that it does not know
-    /// of.
+    /// Frames offered after the sink had ended, and those of its last batch that it does not account for.
     pub(crate) failed: Reasons,
-    /// The sink's own account.
+    /// The sink's own statistics.
     pub(crate) stats: SinkStats,
     /// Why it ended before its run did.
     pub(crate) end: Option<SinkHalt>,
 }
 
-/// All that one worker counts.
+/// All counters of a worker.
 #[cfg(feature = "af-xdp")]
 #[derive(Clone, Debug, Default)]
 pub(crate) struct WorkerCounters {
     pub(crate) frames: FrameCounters,
-    /// By position of the sink's factory.
+    /// In the order of the sinks' factories.
     pub(crate) sinks: Vec<SinkCounters>,
     /// Time spent on non-empty batches, in ns.
     pub(crate) busy_ns: u64,

@@ -1,11 +1,11 @@
-//! Closing the accounts: every law compared, nothing folded in.
+//! Checking the laws: no term is derived from another.
 
 use std::collections::BTreeMap;
 
 use super::report::{Accounting, Report, SinkReport};
 
 impl Report {
-    /// Compares both sides of every law over the terms now in the report.
+    /// Compares both sides of every law over the terms in the report.
     pub(crate) fn close(&mut self) {
         let mut laws = BTreeMap::new();
         let mut explained = 0;
@@ -55,7 +55,7 @@ impl Report {
     }
 }
 
-/// Left less right; counts of frames stay far below 2^63.
+/// Left minus right; counts of frames stay far below 2^63.
 fn difference(left: u64, right: u64) -> i64 {
     left.wrapping_sub(right).cast_signed()
 }
@@ -66,7 +66,8 @@ mod tests {
     use super::*;
 
     /// 100 seen: 10 passed, 5 refused, 85 redirected; of these 3 dropped, 2 ring full, 80 received; 70
-    /// decapsulated, two of them joined of two fragments each, and 3 fragments of one datagram that failed.
+    /// decapsulated, two of them reassembled from two fragments each, and 3 fragments of a datagram that
+    /// failed.
     fn balanced() -> Report {
         let mut report = Report::new("af_xdp", std::time::SystemTime::UNIX_EPOCH);
         let mut interface = InterfaceReport { name: "ens5".into(), ..InterfaceReport::default() };
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn completed_datagrams_are_no_frames_and_stand_outside_the_sum() {
+    fn completed_datagrams_are_not_frames_received() {
         let mut report = balanced();
         report.frames.reassembled += 7;
         report.close();

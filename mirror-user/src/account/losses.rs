@@ -1,4 +1,4 @@
-//! What a run lost before a worker had it, in the two numbers that tcpdump's closing lines have.
+//! Frames lost before a worker received them, in the two numbers of tcpdump's closing lines.
 
 use super::report::{InterfaceReport, Report};
 
@@ -33,11 +33,10 @@ impl InterfaceReport {
 
     /// See [`Report::dropped_by_interface`].
     ///
-    /// `rx_dropped` is a sum of unlike things: what the driver had no memory or no program for, which is
-    /// meant here; but with many drivers also each frame that the program dropped, or that a ring refused
-    /// (veth, virtio); and what the stack had no protocol for, of the frames passed to it. The three are
-    /// known from elsewhere and may be in it, so that only what is beyond them is certain, and counted.
-    /// Counters of the driver's own repeat the standard ones under other names, and are not counted.
+    /// `rx_dropped` counts frames for which the driver had no memory, which are meant here; but with many
+    /// drivers also frames that the program dropped or a ring refused (veth, virtio), and passed frames for
+    /// which the stack had no protocol. These are counted elsewhere, so only what exceeds them is counted
+    /// here. The driver's own counters repeat the standard ones under other names, and are not counted.
     #[must_use]
     pub fn dropped_by_interface(&self) -> u64 {
         let counter = |name: &str| self.nic.get(name).copied().unwrap_or(0);
@@ -71,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn what_rings_and_program_dropped_is_not_counted_again() {
+    fn frames_that_rings_or_program_dropped_are_not_counted_twice() {
         let mut full = interface(&[("rx_dropped", 700), ("rx_queue_0_drops", 700)]);
         full.queues = vec![QueueReport { rx_ring_full: 500, rx_dropped: 100, ..QueueReport::default() }];
         full.xdp = XdpReport { redirect_failed: Some(30), ..XdpReport::default() };

@@ -1,4 +1,4 @@
-//! What the workers of a run counted, added up into its report.
+//! The counters of a run's workers, summed in its report.
 
 use super::{
     counters::{FrameCounters, SinkCounters},
@@ -7,8 +7,8 @@ use super::{
 };
 
 impl Report {
-    /// Makes an entry for each sink, in the order of the factories; to be called once, before the first
-    /// worker is added.
+    /// Makes an entry for each sink, in the order of the factories. Call it once, before the first worker is
+    /// added.
     pub(crate) fn expect_sinks<'n>(&mut self, names: impl IntoIterator<Item = &'n str>) {
         self.sinks = names
             .into_iter()
@@ -16,10 +16,9 @@ impl Report {
             .collect();
     }
 
-    /// Adds what a worker's pipeline counted: its frames, and by position what its sinks came to.
+    /// Adds the counters of a worker's pipeline: its frames, and its sinks by position.
     ///
-    /// A worker that has counters of fewer sinks than the run has leaves a residue, which is the truth about
-    /// it.
+    /// A worker with counters of fewer sinks than the run has leaves a residue.
     pub(crate) fn add_worker(&mut self, frames: &FrameCounters, sinks: &[SinkCounters]) {
         self.frames.add(&Frames::from(frames));
         for (sink, counters) in self.sinks.iter_mut().zip(sinks) {
@@ -77,7 +76,7 @@ impl SinkReport {
         }
     }
 
-    /// Takes note of why it takes nothing. The most severe state stays, with the first reason given for it.
+    /// Records why a sink does not take frames. The most severe state is kept, with its first reason.
     pub(crate) fn halt(&mut self, halt: &SinkHalt) {
         if severity(halt.state) > severity(self.state) {
             self.state = halt.state;

@@ -1,4 +1,4 @@
-//! Counting, and the law that the counts obey.
+//! Counters, and the laws that they must satisfy.
 //!
 //! ```text
 //! seen         = redirected + Σ passed + Σ dropped                        counted in the XDP program
@@ -8,7 +8,7 @@
 //! per sink: decapsulated = deselected + offered;   offered = written + dropped + failed + pending
 //! ```
 //!
-//! No term is derived from another, so a frame that is lost unseen shows as a residue.
+//! No term is derived from another, so a frame that nobody counted shows as a residue.
 
 mod counters;
 mod law;

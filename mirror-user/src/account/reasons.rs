@@ -8,21 +8,20 @@ tally! {
 
     /// Frames that were not decapsulated, by reason; see [`Reject`].
     pub struct Rejected {
-        /// The frame ends before its VXLAN header or its inner Ethernet header does, and had no more on the
-        /// wire.
+        /// The frame is too short for its VXLAN header and inner Ethernet header, also on the wire.
         Short: short = "too short for VXLAN and an inner Ethernet header",
-        /// The same, because who captured it kept fewer bytes than it had on the wire.
-        Snapped: snapped = "cut by the snaplen of the capture before its inner Ethernet header ends",
+        /// The same, because the capture has fewer bytes than the frame had on the wire.
+        Snapped: snapped = "truncated by the capture's snap length before the inner Ethernet header ends",
         /// The outer Ethernet, IP or UDP header contradicts itself or the frame's length.
         BadOuter: bad_outer = "outer headers contradict each other",
         /// The VXLAN header has no valid VNI: the I flag is missing (RFC 7348 section 5).
         NoVniFlag: no_vni_flag = "VXLAN without a VNI (I flag missing)",
-        /// The VNI is not among those asked for.
+        /// The VNI is not allowed.
         Vni: vni = "VNI not allowed",
-        /// The outer source is not among those asked for.
+        /// The outer source is not allowed.
         Source: source = "outer source not allowed",
-        /// The frame came in more descriptors than a batch has.
-        MultiDescriptor: multi_descriptor = "in several descriptors",
+        /// The frame has more descriptors than a batch holds.
+        MultiDescriptor: multi_descriptor = "in more descriptors than a batch holds",
         /// Not UDP to a tunnel port. On a live interface the XDP program passes such frames to the kernel.
         NotTunnel: not_tunnel = "not UDP to a tunnel port",
         /// GENEVE (RFC 8926), which is not decapsulated. On a live interface the XDP program passes such
@@ -31,23 +30,24 @@ tally! {
         /// An IPv6 extension header before UDP. On a live interface the XDP program passes such frames to the
         /// kernel.
         Extension: extension = "IPv6 extension headers",
-        /// VXLAN-GPE (draft-ietf-nvo3-vxlan-gpe) of something else than Ethernet.
+        /// VXLAN-GPE (draft-ietf-nvo3-vxlan-gpe) whose next protocol is not Ethernet.
         NotEthernet: not_ethernet = "VXLAN-GPE whose next protocol is not Ethernet",
-        /// Of a link type that is not read, in a capture file;
+        /// Of an unsupported link type, in a capture file;
         /// [`FileReport::link_types`](super::FileReport::link_types) has them by number.
-        LinkType: link_type = "of a link type that is not read",
+        LinkType: link_type = "unsupported link type",
         /// A fragment of a UDP datagram, and fragments are not reassembled. On a live interface the XDP
         /// program passes such frames to the kernel.
         Fragment: fragment = "IP fragments",
-        /// A fragment whose datagram did not become whole in time, or before the run ended.
-        FragmentTimeout: fragment_timeout = "IP fragments whose others did not come in time",
-        /// A fragment of a datagram of which two overlap, or contradict its length (RFC 5722).
+        /// A fragment whose datagram was not completed in time, or before the run ended.
+        FragmentTimeout: fragment_timeout = "IP fragments whose datagram was not completed in time",
+        /// A fragment of a datagram in which fragments overlap, or contradict its length (RFC 5722).
         Overlap: overlap = "IP fragments that overlap",
-        /// A fragment that may belong to more than one datagram, because the id does not tell them apart, or
-        /// what was joined is not what its UDP header says. See [`reassembly`](crate::reassembly).
+        /// A fragment that may belong to more than one datagram, because the id does not distinguish them, or
+        /// because the reassembled datagram contradicts its UDP header. See
+        /// [`reassembly`](crate::reassembly).
         Ambiguous: ambiguous = "IP fragments that fit more than one datagram",
-        /// A fragment that was given up because the memory for fragments was full.
-        TableFull: table_full = "IP fragments, for want of memory",
+        /// A fragment that was discarded because the memory for fragments was full.
+        TableFull: table_full = "IP fragments, because the memory for fragments was full",
     }
 }
 
@@ -60,12 +60,12 @@ tally! {
         /// Not UDP to a tunnel port.
         not_tunnel = "not UDP to a tunnel port",
         /// Fragments of UDP datagrams.
-        fragment = "IP fragments that nothing shows to be of a tunnel",
-        /// Shorter than their headers say.
+        fragment = "IP fragments not known to belong to a tunnel",
+        /// Shorter than their headers declare.
         malformed = "malformed",
         /// IPv6 extension headers before UDP.
         extension = "IPv6 extension headers",
-        /// To a tunnel port, but not to this interface's MAC or IP address, or from a loopback address
+        /// To a tunnel port, but not to this interface's MAC and IP address, or from a loopback address
         /// (`engine::Destination::Own`).
         not_local = "addressed to others, or from a loopback address",
         /// GENEVE (UDP port 6081), which is not decapsulated.

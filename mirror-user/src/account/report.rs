@@ -13,46 +13,45 @@ use super::{
     stats::{Reasons, SinkState, SinkStats},
 };
 
-/// What reports of this form are called.
+/// The schema of these reports.
 const SCHEMA: &str = "mirror.report/1";
 
-/// Frames by reason, as a sink named it.
+/// Frames by reason, in the sink's own words.
 pub type Losses = BTreeMap<Cow<'static, str>, u64>;
 
 /// A run in numbers.
 ///
-/// What [`serde_json`] reads may be of another release: fields that are not known are passed over, and those
-/// that are missing have their default. `schema`, `source` and `started` must be there, and `schema` must be
-/// `mirror.report/1`.
+/// Reports of other releases can be read: unknown fields are ignored, missing ones have their default.
+/// `schema`, `source` and `started` are required, and `schema` must be `mirror.report/1`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Report {
     /// `mirror.report/1`.
     #[serde(deserialize_with = "schema")]
     pub schema: Cow<'static, str>,
-    /// Where the frames came from: `af_xdp`, `file`, or `custom` for a source of the embedder's own.
+    /// Source of the frames: `af_xdp`, `file`, or `custom` for the embedder's own.
     pub source: Cow<'static, str>,
     /// Start of the run, RFC 3339.
     pub started: String,
     /// Length of the run, in seconds.
     #[serde(default)]
     pub duration_s: f64,
-    /// Why the run, or the reading of a capture file, ended before it was asked to; null where neither did.
+    /// Why the run, or the reading of a capture file, ended early; null if neither did.
     #[serde(default)]
     pub ended_by: Option<String>,
-    /// What was not as good as it could be, in words.
+    /// Warnings, as sentences.
     #[serde(default)]
     pub warnings: Vec<String>,
-    /// The expression that inner frames had to match; null without.
+    /// The filter expression for inner frames; null without one.
     #[serde(default)]
     pub filter: Option<String>,
-    /// The expression that frames had to match with outer headers; null without.
+    /// The filter expression for outer frames; null without one.
     #[serde(default)]
     pub outer_filter: Option<String>,
-    /// One entry an interface; empty for capture files.
+    /// One entry per interface; empty for capture files.
     #[serde(default)]
     pub interfaces: Vec<InterfaceReport>,
-    /// One entry a capture file that was to be read, in order; empty for interfaces.
+    /// One entry per capture file, in the order given; empty for interfaces.
     #[serde(default)]
     pub files: Vec<FileReport>,
     /// Frames between source and sinks, over all workers.
@@ -61,16 +60,16 @@ pub struct Report {
     /// Frames by origin, most first; empty without the counters sink.
     #[serde(default)]
     pub origins: Vec<Origin>,
-    /// What did not fit the table of origins.
+    /// Frames of origins that did not fit the table.
     #[serde(default)]
     pub origins_other: OtherOrigins,
-    /// One entry a sink.
+    /// One entry per sink.
     #[serde(default)]
     pub sinks: Vec<SinkReport>,
-    /// Receive time to sink, in ns; null unless asked for.
+    /// Time from receipt to sink, in ns; null unless measured.
     #[serde(default)]
     pub latency_ns: Option<Latency>,
-    /// The law, closed.
+    /// The accounting laws.
     #[serde(default)]
     pub accounting: Accounting,
 }
@@ -82,25 +81,25 @@ pub struct Report {
 pub struct InterfaceReport {
     /// Name, as given.
     pub name: String,
-    /// Driver, where the kernel names it.
+    /// Driver, if the kernel names it.
     pub driver: Option<String>,
     /// `native` or `generic`.
     pub xdp_mode: Cow<'static, str>,
-    /// `copy` or `zerocopy`: how the kernel hands frames to the ring. Decapsulation never copies.
+    /// `copy` or `zerocopy`: how frames get into the UMEM. Decapsulation never copies.
     pub bind: Cow<'static, str>,
-    /// `kernel` where the XDP program stamped the frames, `user` where the worker did.
+    /// Receive time: `kernel` if the XDP program stamps the frames, `user` if the worker does.
     pub time: Cow<'static, str>,
-    /// Frames that the XDP program should have stamped and could not; they have the worker's time.
+    /// Frames that the XDP program could not stamp; they have the worker's time.
     pub unstamped: u64,
-    /// Whether all RX queues were asked for; then `xdp.passed.no_socket` is loss, and not choice.
+    /// Whether all RX queues were requested; then `xdp.passed.no_socket` is loss, otherwise it is intended.
     pub all_queues: bool,
-    /// Whether it was deleted while it was read, or moved to another network namespace.
+    /// Whether it was deleted during the run, or moved to another network namespace.
     pub lost: bool,
     /// What the XDP program counted.
     pub xdp: XdpReport,
     /// The interface's and driver's own counters, as deltas over the run.
     pub nic: BTreeMap<String, u64>,
-    /// One entry a queue.
+    /// One entry per queue.
     pub queues: Vec<QueueReport>,
 }
 
@@ -111,15 +110,15 @@ pub struct InterfaceReport {
 pub struct XdpReport {
     /// Frames that entered the program.
     pub seen: u64,
-    /// Frames handed to a socket.
+    /// Frames redirected to a socket.
     pub redirected: u64,
-    /// Redirects that failed afterwards and that no socket counts; null where the kernel has no tracepoint
-    /// for it.
+    /// Redirects that failed afterwards and that no socket counts; null if the kernel has no tracepoint for
+    /// it.
     pub redirect_failed: Option<u64>,
-    /// Frames left to the kernel.
+    /// Frames passed to the kernel.
     pub passed: Passed,
-    /// Of `passed.no_socket`, those that came after the program was attached and before the sockets were
-    /// there.
+    /// Of `passed.no_socket`, those that arrived after the program was attached and before the sockets were
+    /// bound.
     pub no_socket_at_start: u64,
     /// Frames dropped because they were not allowed.
     pub dropped: Dropped,
@@ -134,19 +133,19 @@ pub struct QueueReport {
     pub queue: u32,
     /// CPU of its worker; null if it was not pinned.
     pub cpu: Option<usize>,
-    /// Frames its worker took off the ring.
+    /// Frames that its worker received from the ring.
     pub received: u64,
-    /// XDP_STATISTICS: frames dropped for want of a place in the UMEM or because they do not fit a chunk.
+    /// XDP_STATISTICS: frames dropped because no UMEM chunk was free or they do not fit one.
     pub rx_dropped: u64,
     /// XDP_STATISTICS: frames dropped because the RX ring was full.
     pub rx_ring_full: u64,
-    /// XDP_STATISTICS: descriptors the kernel refused; no part of the sum.
+    /// XDP_STATISTICS: descriptors the kernel refused; not part of the sum.
     pub rx_invalid_descs: u64,
     /// XDP_STATISTICS: of `rx_dropped`, those for which the fill ring was empty.
     pub fill_ring_empty: u64,
-    /// `rx_dropped - fill_ring_empty`: frames larger than a chunk takes. Null where frames may come in
-    /// several descriptors: there is no such loss then, and a frame that finds the fill ring short is in
-    /// `rx_dropped` alone.
+    /// `rx_dropped - fill_ring_empty`: frames larger than a chunk. Null if frames may have several
+    /// descriptors: then there is no such loss, and a frame for which the fill ring is short is in
+    /// `rx_dropped` only.
     pub oversize: Option<u64>,
     /// Time per frame spent on non-empty batches, in ns.
     pub busy_ns_per_frame: f64,
@@ -161,25 +160,25 @@ pub struct QueueReport {
 pub struct FileReport {
     /// Path, as given.
     pub path: String,
-    /// `gzip` or `zstd`; null where the file is not compressed, or nothing of it was read.
+    /// `gzip` or `zstd`; null if the file is not compressed, or nothing of it was read.
     pub compression: Option<Cow<'static, str>>,
-    /// Packets read, those of link types that are not read included.
+    /// Packets read, including those of unsupported link types.
     pub packets: u64,
-    /// Of these, those of link types that are not read, by the number of the link type.
+    /// Of these, those of unsupported link types, by the number of the link type.
     pub link_types: BTreeMap<u16, u64>,
-    /// Packets and blocks that were passed over, because they contradict themselves or the format.
+    /// Malformed packets and blocks that were skipped.
     pub skipped: u64,
-    /// What was wrong with the first of these, and where; null where there is none.
+    /// What was wrong with the first of these, and where; null if there is none.
     pub first_skipped: Option<String>,
-    /// Why the rest of the file, or all of it, could not be read, and where it begins; null where all was.
+    /// Why the rest of the file, or all of it, could not be read, and where it begins; null if all was read.
     pub ended_by: Option<String>,
 }
 
 impl FileReport {
-    /// What was not read of the file, and why, in words: a sentence each.
+    /// What was not read of the file, and why: a sentence each.
     #[must_use]
     pub fn complaints(&self) -> Vec<String> {
-        /// Link types that are named.
+        /// The most link types that are named.
         const LINK_TYPES: usize = 10;
         let Self { packets, link_types, skipped, first_skipped, ended_by, .. } = self;
         let s = |count: u64| if count == 1 { "" } else { "s" };
@@ -189,24 +188,21 @@ impl FileReport {
         }
         if let Some(first) = first_skipped {
             let what = if *skipped == 1 { "packet or block" } else { "packets or blocks" };
-            complaints.push(format!("{skipped} {what} passed over, the first {first}"));
+            complaints.push(format!("{skipped} {what} skipped, the first {first}"));
         }
         for (link_type, count) in link_types.iter().take(LINK_TYPES) {
             let name = Linktype(i32::from(*link_type));
-            complaints.push(format!(
-                "{count} packet{} of link type {link_type} ({name}), which is not read",
-                s(*count)
-            ));
+            complaints
+                .push(format!("{count} packet{} of unsupported link type {link_type} ({name})", s(*count)));
         }
         let more = link_types.len().saturating_sub(LINK_TYPES);
         if more > 0 {
-            complaints.push(format!("{more} further link types that are not read"));
+            complaints.push(format!("{more} more unsupported link types"));
         }
         complaints
     }
 
-    /// Whether nothing was wrong with the file. Packets of link types that are not read are as they should
-    /// be.
+    /// Whether the file was read completely. Packets of unsupported link types are no defect.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.skipped == 0 && self.ended_by.is_none()
@@ -218,28 +214,28 @@ impl FileReport {
 #[serde(default)]
 #[non_exhaustive]
 pub struct Frames {
-    /// Taken off the rings, or read from files.
+    /// Received from the rings, or read from files.
     pub received: u64,
-    /// Inner frames found.
+    /// Frames that were decapsulated.
     pub decapsulated: u64,
-    /// Of these, those that were asked for (filter, VNIs and sources for files, `count`): those that sinks
-    /// get, as far as they have no selection of their own.
+    /// Of these, those selected by the run (filter, VNIs and sources for files, `count`): what sinks without
+    /// a selection of their own are given.
     pub selected: u64,
-    /// In a batch whose worker died.
+    /// In the batch of a worker that panicked, or after it.
     pub abandoned: u64,
     /// Fragments of completed datagrams beyond the one frame that each datagram became.
     pub fragments_consumed: u64,
-    /// Datagrams completed from fragments; no frames received, so outside the sum.
+    /// Datagrams reassembled from fragments; not frames received, so outside the sum.
     pub reassembled: u64,
     /// Captured bytes of the outer frames.
     pub outer_bytes: u64,
     /// Captured bytes of the inner frames.
     pub inner_bytes: u64,
-    /// Frames, of those received, that came in several descriptors (`XDP_USE_SG`).
+    /// Of the received, frames in several descriptors (`XDP_USE_SG`).
     pub multi_descriptor: u64,
-    /// Frames that held no inner frame, by reason.
+    /// Frames that were not decapsulated, by reason.
     pub rejected: Rejected,
-    /// Decapsulated all the same.
+    /// Frames that were decapsulated, but were unusual.
     pub odd: Odd,
 }
 
@@ -252,7 +248,7 @@ pub struct Odd {
     pub reserved_bits: u64,
     /// The mirror session had truncated the inner frame.
     pub truncated_inner: u64,
-    /// The inner IP header declares more than the frame had at its source.
+    /// The inner IP header declares more bytes than the frame had at its source.
     pub impossible_length: u64,
 }
 
@@ -268,13 +264,13 @@ pub struct Origin {
     pub frames: u64,
     /// Captured bytes of the inner frames.
     pub inner_bytes: u64,
-    /// Both may be more: what came of it while the table of origins was full may be in
+    /// Both are lower bounds: frames that arrived while the table was full may be in
     /// [`Report::origins_other`].
     pub at_least: bool,
 }
 
 impl Origin {
-    /// An origin's account.
+    /// An origin with its counters.
     #[must_use]
     pub fn new(source: IpAddr, vni: u32, frames: u64, inner_bytes: u64) -> Self {
         Self { source, vni, frames, inner_bytes, at_least: false }
@@ -289,7 +285,7 @@ impl Origin {
     }
 }
 
-/// What did not fit the table of origins.
+/// Frames of origins that did not fit the table.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -314,24 +310,24 @@ pub struct SinkReport {
     pub state: SinkState,
     /// Why it did not end cleanly; null where it did.
     pub reason: Option<String>,
-    /// Decapsulated frames that were not for this sink.
+    /// Decapsulated frames that were not selected for this sink.
     pub deselected: u64,
-    /// Frames handed to it.
+    /// Frames offered to it.
     pub offered: u64,
-    /// Frames that got where the sink sends them.
+    /// Frames that the sink has delivered.
     pub written: u64,
     /// Frames the sink dropped, by reason.
     pub dropped: Losses,
     /// Frames lost to an error, by reason.
     pub failed: Losses,
-    /// Frames the sink still held; 0 after an orderly end.
+    /// Frames that the sink still held; 0 after a clean end.
     pub pending: u64,
     /// A forwarder's targets, each with its part of the frames.
     pub members: Vec<MemberReport>,
-    /// Which VNI a forwarder tags as which VLAN, at the end.
+    /// Which VNI a forwarder tags with which VLAN, at the end.
     pub vlans: Vec<VlanReport>,
-    /// How often a VLAN went from the VNI that had been silent longest to a new one, because all were given:
-    /// `vlans` has each VLAN's last VNI.
+    /// How often a VLAN was reassigned, because none was free, from the VNI that had been silent longest to a
+    /// new one: `vlans` has each VLAN's last VNI.
     pub vlans_given_up: u64,
 }
 
@@ -348,28 +344,27 @@ pub struct MemberReport {
     pub dropped: Losses,
     /// Frames lost to an error, by reason.
     pub failed: Losses,
-    /// Frames still held; 0 after an orderly end.
+    /// Frames still held; 0 after a clean end.
     pub pending: u64,
-    /// Why it could not be sent to when last it could not, and what to do about it; null where it always
-    /// could.
+    /// Why the last failed delivery failed, and the remedy; null if none failed.
     pub reason: Option<String>,
-    /// Readers of a stream; null for targets that are none.
+    /// Readers of a stream; null for other targets.
     pub readers: Option<ReaderReport>,
 }
 
-/// Readers that came to a stream.
+/// Readers of a stream.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct ReaderReport {
-    /// How many came.
+    /// Readers that have connected.
     pub came: u64,
-    /// Those that were disconnected because all places were taken, another came, and they were furthest
-    /// behind.
+    /// Readers that were disconnected in favour of newer ones, because all places were taken and they were
+    /// furthest behind.
     pub disconnected: u64,
 }
 
-/// Whether all is lost: there was something, and nothing of it got there.
+/// Whether there were frames, and none was delivered.
 fn is_all_lost(written: u64, dropped: &Losses, failed: &Losses) -> bool {
     written == 0 && dropped.values().chain(failed.values()).any(|lost| *lost > 0)
 }
@@ -379,7 +374,7 @@ fn losses(reasons: &Reasons) -> Losses {
 }
 
 impl SinkReport {
-    /// Whether it, or a target of it, got nothing of what was for it.
+    /// Whether the sink, or one of its targets, received none of its frames.
     #[must_use]
     pub fn got_nothing(&self) -> bool {
         is_all_lost(self.written, &self.dropped, &self.failed)
@@ -388,7 +383,7 @@ impl SinkReport {
 }
 
 impl MemberReport {
-    /// Whether it got nothing of what was for it.
+    /// Whether it received none of its frames.
     #[must_use]
     pub fn got_nothing(&self) -> bool {
         is_all_lost(self.written, &self.dropped, &self.failed)
@@ -421,7 +416,7 @@ pub struct VlanReport {
     pub vlan: u16,
 }
 
-/// Quantiles of the time from receive time to sink, in ns.
+/// Quantiles of the time from receipt to sink, in ns.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -444,22 +439,22 @@ impl Latency {
     }
 }
 
-/// The law, closed.
+/// The accounting laws.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct Accounting {
     /// Frames that entered.
     pub seen: u64,
-    /// Frames of which the run says what became of them.
+    /// Frames whose fate is counted.
     pub explained: u64,
-    /// What the laws leave over, each by its absolute value, summed. 0, or there is an error to find.
+    /// Sum of the absolute differences of all laws. If it is not 0, there is an error to find.
     pub residue: u64,
-    /// Each law with what it leaves over: left side less right side.
+    /// The difference of each law: left side minus right side.
     pub laws: BTreeMap<String, i64>,
 }
 
-/// The name of this form of report, and of no other.
+/// The schema of these reports; no other is accepted.
 fn schema<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cow<'static, str>, D::Error> {
     let schema = String::deserialize(deserializer)?;
     if schema != SCHEMA {
@@ -501,9 +496,9 @@ impl Report {
             .is_some()
     }
 
-    /// Whether the run ended as it was asked to, with every interface and every sink, none of which got
-    /// nothing of what was for it, every capture file was whole, and the books are closed: what `mirror`
-    /// exits with 0 by.
+    /// Whether the run ended as requested, no interface was lost, every sink ended cleanly and received
+    /// frames if there were any for it, every capture file was read completely, and the residue is 0: then
+    /// `mirror` exits with 0.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.ended_by.is_none()
@@ -552,7 +547,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_is_told_by_its_beginning_and_nothing_else_is() {
+    fn a_report_is_recognised_by_its_first_bytes() {
         let report = Report::new("file", SystemTime::UNIX_EPOCH);
         assert!(Report::begins(&serde_json::to_vec(&report).unwrap()));
         assert!(Report::begins(&serde_json::to_vec_pretty(&report).unwrap()));

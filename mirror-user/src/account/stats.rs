@@ -1,4 +1,4 @@
-//! What a sink says of its frames, and of itself.
+//! A sink's statistics, and how it ended.
 
 use std::fmt::Display;
 
@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 /// The most reasons a sink may name for drops, and for failures.
 pub const MAX_REASONS: usize = 8;
 
-/// Where the frames offered to a sink are. A literal ends in `..SinkStats::default()`: fields may be added.
+/// The state of the frames offered to a sink. A literal ends in `..SinkStats::default()`: fields may be
+/// added.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct SinkStats {
-    /// Frames that got where the sink sends them.
+    /// Frames that the sink has delivered.
     pub written: u64,
     /// Frames the sink dropped, by reason.
     pub dropped: Reasons,
@@ -22,13 +23,13 @@ pub struct SinkStats {
 }
 
 impl SinkStats {
-    /// All frames the sink knows of.
+    /// All frames that the sink accounts for.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.written + self.dropped.total() + self.failed.total() + self.pending
     }
 
-    /// Adds another account.
+    /// Adds other statistics.
     pub fn add(&mut self, other: &Self) {
         let Self { written, dropped, failed, pending } = other;
         self.written += written;
@@ -38,12 +39,12 @@ impl SinkStats {
     }
 }
 
-/// A count for each of a few named reasons, in the order of their first use. Allocates nothing.
+/// A count for each of a few named reasons, in the order of their first use. Does not allocate.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Reasons(ArrayVec<(&'static str, u64), MAX_REASONS>);
 
 impl Reasons {
-    /// Adds to the count of a reason. Past [`MAX_REASONS`] different reasons the last one takes the rest.
+    /// Adds to the count of a reason. Beyond [`MAX_REASONS`] different reasons, the last one takes the rest.
     pub fn add(&mut self, reason: &'static str, frames: u64) {
         if let Some((_, count)) = self.0.iter_mut().find(|(known, _)| *known == reason) {
             *count += frames;
@@ -69,13 +70,12 @@ impl Reasons {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum SinkState {
-    /// In order; in the report of a run under way, it goes on.
+    /// Cleanly; in the report of a run under way, it is running.
     #[default]
     Done,
-    /// It has not: for want of space, inodes or file descriptors its output takes nothing, and is tried again
-    /// and again.
+    /// It has not: its output lacks space, inodes or file descriptors, and is retried.
     Waiting,
-    /// Early, by an error of its own; see the reason.
+    /// Early, with an error; see the reason.
     Ended,
     /// By a panic.
     Failed,
@@ -85,14 +85,14 @@ pub enum SinkState {
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct SinkHalt {
-    /// Whether for now or for good.
+    /// The state of the sink: waiting, ended or failed.
     pub state: SinkState,
-    /// The cause, and what to do about it.
+    /// The cause, and the remedy.
     pub reason: String,
 }
 
 impl SinkHalt {
-    /// Its output takes nothing for now.
+    /// Its output cannot take frames for now.
     pub fn waiting(reason: impl Display) -> Self {
         Self { state: SinkState::Waiting, reason: reason.to_string() }
     }
@@ -107,7 +107,7 @@ impl SinkHalt {
         Self { state: SinkState::Failed, reason: reason.to_string() }
     }
 
-    /// Whether it is for good.
+    /// Whether it is final.
     #[must_use]
     pub fn is_final(&self) -> bool {
         self.state != SinkState::Waiting

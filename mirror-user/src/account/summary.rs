@@ -1,4 +1,4 @@
-//! The closing lines of a run: tcpdump's own sentences first, then what only this engine knows.
+//! The closing lines of a run: tcpdump's own sentences first, then those of this engine.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +13,7 @@ use crate::escape;
 /// Origins and VLANs that are listed; the report has them all.
 const ORIGINS: usize = 10;
 
-/// Files that are listed with what is wrong with them; the report has them all.
+/// Files with errors that are listed; the report has them all.
 const FILES: usize = 20;
 
 /// The closing lines of a report, for people: [`Report::summary`]. Strings from outside have their control
@@ -40,36 +40,36 @@ impl fmt::Debug for Summary<'_> {
 }
 
 impl Report {
-    /// The closing lines of the run, to be printed. What an embedder's user can do about a line, it alone
-    /// knows; see [`Summary::hints`].
+    /// The closing lines of the run, to be printed. Remedies depend on the embedding program: see
+    /// [`Summary::hints`].
     #[must_use]
     pub fn summary(&self) -> Summary<'_> {
         Summary { report: self, hints: &|_| None, display_filter: &Origin::tunnel_filter }
     }
 
-    /// Inner frames that were not asked for, and so reached no sink.
+    /// Inner frames that were not selected, and so reached no sink.
     fn not_selected(&self) -> u64 {
         self.frames.decapsulated.saturating_sub(self.frames.selected)
     }
 }
 
 impl<'a> Summary<'a> {
-    /// Adds to a line what its reader can do about it, in parentheses. Lines are named after the field of the
-    /// report that they show: `passed.not_local`, `passed.no_socket`, `dropped.vni`, `dropped.source`,
-    /// `rejected.vni` and so on, `oversize`, `zero_copy`, `not_selected`.
+    /// Adds a remedy to a line, in parentheses. Lines are named after the field of the report that they show:
+    /// `passed.not_local`, `passed.no_socket`, `dropped.vni`, `dropped.source`, `rejected.vni` and so on,
+    /// `oversize`, `zero_copy`, `not_selected`.
     #[must_use]
     pub fn hints(self, hints: &'a dyn Fn(&str) -> Option<&'static str>) -> Self {
         Self { hints, ..self }
     }
 
-    /// Names the Wireshark display filter that selects an origin; without this, one by the tunnel's outer
+    /// Sets the Wireshark display filter that selects an origin; by default, one by the tunnel's outer
     /// headers.
     #[must_use]
     pub fn display_filter(self, display_filter: &'a dyn Fn(&Origin) -> String) -> Self {
         Self { display_filter, ..self }
     }
 
-    /// What tcpdump says at its end.
+    /// tcpdump's closing lines.
     fn packets(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let report = self.report;
         for (count, what) in [
@@ -83,10 +83,11 @@ impl<'a> Summary<'a> {
         writeln!(f)
     }
 
-    /// Why the run ended early, and the capture files that were not read whole, each with what is missing.
+    /// Why the run ended early, and the capture files that were not read completely, each with what is
+    /// missing.
     fn early_ends(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Report { ended_by, files, .. } = self.report;
-        // That a file ended early is said with the file.
+        // If a file ended early, its own line has the reason.
         if let Some(reason) = ended_by.as_ref().filter(|_| files.iter().all(|file| file.ended_by.is_none())) {
             writeln!(f, "ended early: {}", escape::line(reason))?;
         }
@@ -98,7 +99,7 @@ impl<'a> Summary<'a> {
         }
         let more = complaints.count();
         if more > 0 {
-            writeln!(f, "files besides that were not read whole: {more} (the report lists all)")?;
+            writeln!(f, "{more} more files were not read completely (the report lists all)")?;
         }
         Ok(())
     }
@@ -130,9 +131,9 @@ impl<'a> Summary<'a> {
         let InterfaceReport { name, xdp_mode, bind, time, xdp, all_queues, .. } = interface;
         write!(f, "{} ({xdp_mode} XDP, {bind} mode, {time} time): {} seen", escape::line(name), xdp.seen)?;
         let parts = [
-            (xdp.redirected, "to the rings"),
-            (xdp.passed.total(), "passed to the host"),
-            (xdp.dropped.total(), "dropped as not allowed"),
+            (xdp.redirected, "redirected"),
+            (xdp.passed.total(), "passed to the kernel"),
+            (xdp.dropped.total(), "dropped: not allowed"),
         ];
         write_parts(f, " = ", " + ", &parts)?;
         if interface.lost {
@@ -143,14 +144,14 @@ impl<'a> Summary<'a> {
         let mut passed = xdp.passed.clone();
         passed.no_socket = not_chosen;
         self.reasons(f, "passed", passed.reasons())?;
-        let at_start = (xdp.no_socket_at_start, "passed: came before the sockets were there");
+        let at_start = (xdp.no_socket_at_start, "passed: arrived before the sockets were bound");
         self.cause(f, "no_socket_at_start", at_start.0, at_start.1)?;
         self.reasons(f, "dropped", xdp.dropped.reasons())?;
         if lost > 0 {
             writeln!(
                 f,
-                "  {lost} lost: passed to the host, for their RX queue has no socket: it came after the \
-                start (`ethtool -l {}` lists queues); start again to read them all",
+                "  {lost} lost: passed to the kernel, because their RX queue has no socket: it was added \
+                after the start (`ethtool -l {}` lists queues); restart to read all queues",
                 escape::shell(name)
             )?;
         }
@@ -168,7 +169,7 @@ impl<'a> Summary<'a> {
                 "lost: RX ring full (the worker is too slow, or has too little CPU)",
             ),
             ("rx_dropped", queue.rx_dropped.saturating_sub(oversize), "lost: fill ring empty (likewise)"),
-            ("oversize", oversize, "lost: larger than a UMEM chunk takes"),
+            ("oversize", oversize, "lost: larger than a UMEM chunk"),
         ] {
             self.cause(f, field, count, format_args!("{cause}, queue {}", queue.queue))?;
         }
@@ -181,7 +182,7 @@ impl<'a> Summary<'a> {
         let parts = [
             (frames.decapsulated, "decapsulated"),
             (frames.rejected.total(), "rejected"),
-            (frames.abandoned, "abandoned by a dead worker"),
+            (frames.abandoned, "abandoned by a worker that panicked"),
             (frames.fragments_consumed, "fragments joined with others"),
         ];
         write_parts(f, " = ", " + ", &parts)?;
@@ -193,7 +194,7 @@ impl<'a> Summary<'a> {
                 frames.reassembled,
                 "of the decapsulated or rejected were datagrams reassembled from fragments",
             ),
-            ("not_selected", self.report.not_selected(), "of the decapsulated were not asked for"),
+            ("not_selected", self.report.not_selected(), "of the decapsulated were not selected"),
             (
                 "truncated_inner",
                 odd.truncated_inner,
@@ -202,20 +203,19 @@ impl<'a> Summary<'a> {
             (
                 "impossible_length",
                 odd.impossible_length,
-                "of the decapsulated have an inner IP length that is more than the packet had (printed as \
-                truncated-ip)",
+                "of the decapsulated declare an inner IP length beyond the packet (printed as truncated-ip)",
             ),
             ("reserved_bits", odd.reserved_bits, "of the decapsulated had reserved VXLAN bits set"),
         ] {
             self.cause(f, field, count, cause)?;
         }
-        // Frames cut by a NIC have an outer header that promises more than is there.
+        // The outer header of a frame that a NIC has split declares more bytes than are there.
         let zero_copy = self.report.interfaces.iter().any(|interface| interface.bind == "zerocopy");
         if zero_copy && frames.rejected.bad_outer.saturating_mul(100) > frames.received {
             write!(
                 f,
-                "  over 1 % contradict: in zero-copy mode that is most likely a driver that cuts frames at \
-                another size than its chunks'; copy mode shows whether it is"
+                "  over 1 % contradict: in zero-copy mode most likely a driver that splits frames at another \
+                size than that of its chunks; compare with copy mode"
             )?;
             match (self.hints)("zero_copy") {
                 Some(hint) => writeln!(f, " ({hint})")?,
@@ -240,7 +240,7 @@ impl<'a> Summary<'a> {
             (sink.pending, "pending"),
         ];
         write_parts(f, " = ", " + ", &parts)?;
-        // What nobody was given is said of all frames already.
+        // Frames that no sink was given have a line above.
         let not_its_own = sink.deselected.saturating_sub(self.report.not_selected());
         self.cause(f, "deselected", not_its_own, "not of its selection")?;
         for (fate, losses) in [("dropped", &sink.dropped), ("failed", &sink.failed)] {
@@ -279,7 +279,7 @@ impl<'a> Summary<'a> {
             let frames: u64 = origins.iter().skip(ORIGINS).map(|origin| origin.frames).sum();
             writeln!(
                 f,
-                "origins besides: {} with {} frames (the report lists up to its bound)",
+                "{} more origins with {} frames (the report lists up to its limit)",
                 more as u64 + origins_other.origins,
                 frames + origins_other.frames
             )?;
@@ -317,17 +317,17 @@ fn write_nic_losses(f: &mut Formatter<'_>, interface: &InterfaceReport) -> fmt::
     let known = interface.dropped_by_kernel() + interface.xdp.dropped.total();
     for (name, count) in losses_of(&interface.nic) {
         let among = if known > 0 && name.contains("drop") {
-            " (what program and rings dropped may be among them)"
+            " (may include frames dropped by the program or the rings)"
         } else {
             ""
         };
         let name = escape::line(&name);
-        writeln!(f, "  {count} {name}, as the interface's own counters have it{among}")?;
+        writeln!(f, "  {count} {name} by the interface's counters{among}")?;
     }
     Ok(())
 }
 
-/// The targets of a group, each with its part; that of a single one is the sink's.
+/// The targets of a group, each with its counters; those of a single target are the sink's.
 fn write_members(f: &mut Formatter<'_>, sink: &SinkReport) -> fmt::Result {
     if sink.members.len() > 1 {
         for MemberReport { target, written, dropped, failed, pending, .. } in &sink.members {
@@ -340,10 +340,10 @@ fn write_members(f: &mut Formatter<'_>, sink: &SinkReport) -> fmt::Result {
         }
     }
     if sink.got_nothing() && sink.members.is_empty() {
-        writeln!(f, "  it got nothing of what was for it")?;
+        writeln!(f, "  it received none of its frames")?;
     }
     for MemberReport { target, reason, .. } in sink.members.iter().filter(|member| member.got_nothing()) {
-        write!(f, "  {} got nothing of what was for it", escape::line(target))?;
+        write!(f, "  {} received none of its frames", escape::line(target))?;
         match reason {
             Some(reason) => writeln!(f, ": {}", escape::line(reason))?,
             None => writeln!(f)?,
@@ -355,7 +355,7 @@ fn write_members(f: &mut Formatter<'_>, sink: &SinkReport) -> fmt::Result {
         {
             writeln!(
                 f,
-                "  {}: {} readers were disconnected for others that came",
+                "  {}: {} readers were disconnected in favour of newer ones",
                 escape::line(target),
                 readers.disconnected
             )?;
@@ -370,15 +370,16 @@ fn write_vlans(f: &mut Formatter<'_>, sink: &SinkReport) -> fmt::Result {
     }
     let more = sink.vlans.len().saturating_sub(ORIGINS);
     if more > 0 {
-        writeln!(f, "  VNIs besides: {more} (the report lists all)")?;
+        writeln!(f, "  {more} more VNIs (the report lists all)")?;
     }
     if sink.vlans_given_up > 0 {
-        writeln!(f, "  VLANs given to another VNI, because none was free: {}", sink.vlans_given_up)?;
+        writeln!(f, "  VLANs reassigned to another VNI, because none was free: {}", sink.vlans_given_up)?;
     }
     Ok(())
 }
 
-/// The interface's counters of loss that grew, those of its queues as one: `rx_queue_*_xdp_drops`.
+/// Counters of loss of the interface that have grown, with those of its queues summed:
+/// `rx_queue_*_xdp_drops`.
 fn losses_of(nic: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
     const WORDS: [&str; 12] = [
         "drop",

@@ -1,7 +1,7 @@
-//! Frames by reason: the one place where a reason is written.
+//! Frames by reason: each reason is written once.
 
-/// Makes a struct of one counter a reason, its sum, and the words of each reason; for a list of variants, the
-/// enum of the reasons too, and the way from counts by that enum.
+/// Makes a struct with a counter for each reason, their sum, and a description of each; for a list of
+/// variants, also the enum of the reasons and the conversion from counts by that enum.
 macro_rules! tally {
     (
         $(#[$meta:meta])*
@@ -24,7 +24,7 @@ macro_rules! tally {
                 self.reasons().map(|(_, frames, _)| frames).sum()
             }
 
-            /// Each reason: its name in the report, its frames, and what it means in words.
+            /// Each reason: its name in the report, its frames, and its description.
             pub fn reasons(&self) -> impl Iterator<Item = (&'static str, u64, &'static str)> {
                 [$((stringify!($field), self.$field, $words)),+].into_iter()
             }

@@ -1,9 +1,8 @@
-//! The one shape that a mirror sends nearly always: Ethernet, IPv4 without options, UDP, VXLAN without
-//! reserved bits, and an inner frame without VLAN tags, all of it captured. It sits at fixed offsets, so one
-//! bounds check covers every header.
+//! The one shape that mirrors nearly always send: Ethernet, IPv4 without options, UDP, VXLAN without reserved
+//! bits, and an inner frame without VLAN tags, all of it captured. It sits at fixed offsets, so one bounds
+//! check covers every header.
 //!
-//! Whatever is not exactly this is left to [`general`](super::general), which also finds the words for what
-//! is wrong.
+//! All other frames are left to [`general`](super::general), which also gives the reasons of rejections.
 
 use crate::{
     frame::{Layout, Network},
@@ -42,25 +41,23 @@ mod field {
     pub(super) const INNER_PAYLOAD_LENGTH: Range<usize> = INNER_NETWORK + 4..INNER_NETWORK + 8;
     /// All that is read.
     pub(super) const HEADERS: usize = INNER_NETWORK + 8;
-    /// The least UDP length: an inner frame with room for an IPv4 header, so that lengths too small for their
-    /// own header come out below what is there.
+    /// The least UDP length: an inner frame with room for an IPv4 header, so that a declared length below
+    /// that of its own header is also below the bytes present.
     pub(super) const LEAST_UDP_LENGTH: usize = INNER_NETWORK + ipv4::HEADER_LEN - UDP;
 }
 
 /// Version 4, header length 5 words.
 const VERSION_IHL: u8 = 0x45;
 
-/// Not a fragment, and UDP: the fields at [`field::FRAGMENT_PROTOCOL`] under this mask, and what they are
-/// then.
+/// Not a fragment, and UDP: mask and value of the fields at [`field::FRAGMENT_PROTOCOL`].
 const FRAGMENT_PROTOCOL: (u32, u32) = ((ipv4::FRAGMENT_BITS as u32) << 16 | 0xff, udp::PROTOCOL as u32);
 
-/// Inner ethertype and IP version: [`field::INNER_KIND`] under this mask, and what they are for IPv4.
+/// Inner ethertype and IP version: mask of [`field::INNER_KIND`], and its value for IPv4.
 const INNER_IPV4: (u32, u32) = (0xffff_f000, (ethertype::IPV4 as u32) << 16 | 4 << 12);
 
 /// The layout of a frame of this shape, to one of these ports of VXLAN; `None` for all others.
 ///
-/// Neighbouring fields are read and compared at once: a frame has a budget of instructions here, which the
-/// benchmarks count.
+/// Adjacent fields are read and compared at once: benchmarks hold this function to a budget of instructions.
 #[expect(clippy::cast_possible_truncation, reason = "constants below 256, and offsets below 2^17")]
 #[expect(clippy::inline_always, reason = "out of line, the layout goes through memory: a third more work")]
 #[inline(always)]
@@ -82,12 +79,13 @@ pub(super) fn decapsulate(bytes: &[u8], ports: &[u16]) -> Option<Layout> {
         return None;
     }
     let inner_len = udp_len - (field::INNER - field::UDP);
-    let told = if be32(head, field::INNER_KIND) & INNER_IPV4.0 == INNER_IPV4.1 {
+    let declared = if be32(head, field::INNER_KIND) & INNER_IPV4.0 == INNER_IPV4.1 {
         ethernet::HEADER_LEN + usize::from(be16(head, field::INNER_TOTAL_LENGTH))
     } else {
         match be16(head, field::INNER_ETHERTYPE) {
             ethertype::IPV6 if head[field::INNER_NETWORK] >> 4 == 6 => {
-                // With the bytes behind it: the same load as above would be shared, and its place computed.
+                // Read with the bytes after it: the compiler would share the load above, and compute its
+                // address.
                 let payload_len = be32(head, field::INNER_PAYLOAD_LENGTH) >> 16;
                 ethernet::HEADER_LEN + ipv6::HEADER_LEN + payload_len as usize
             }
@@ -101,13 +99,12 @@ pub(super) fn decapsulate(bytes: &[u8], ports: &[u16]) -> Option<Layout> {
         udp: field::UDP as u16,
         inner_start: field::INNER as u32,
         inner_len: inner_len as u32,
-        wire_len: told.max(inner_len) as u32,
+        wire_len: declared.max(inner_len) as u32,
         reserved_bits: false,
     })
 }
 
-/// Whether it is one of these ports. There is one, nearly always, and to compare with it takes less than a
-/// search.
+/// Whether it is one of these ports. Nearly always there is one, and a comparison is cheaper than a search.
 #[inline]
 fn is_tunnel(ports: &[u16], port: u16) -> bool {
     match ports {

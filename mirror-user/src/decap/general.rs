@@ -1,8 +1,8 @@
-//! Every shape that is taken, header by header, and a reason for each that is not.
+//! Every shape that is accepted, header by header, and the reason of each rejection.
 //!
-//! What is not for us is told apart before what is wrong: protocol, fragment, port, then the lengths. The XDP
-//! program judges in the same order, so that a capture file and a live interface give the same account of the
-//! same frames.
+//! Traffic that is not ours is recognised before errors are: protocol, fragment, port, then the lengths. The
+//! XDP program checks in the same sequence, so that a capture file and an interface give the same counters
+//! for the same frames.
 
 use crate::{
     account::Reject,
@@ -26,13 +26,13 @@ impl From<wire::Error> for Reject {
     }
 }
 
-/// The outer network header: where it is, how long, and how many bytes it says there are after it.
+/// The outer network header: its place, its length, and the declared length of its payload.
 struct Outer<'a> {
     network: Network,
     header_len: usize,
-    /// Bytes after the header as the header says. Where it says 0, those that there were: so do packets that
-    /// are larger than 16 bits can tell (BIG TCP), and those that a NIC is still to make segments of.
-    told: usize,
+    /// Declared bytes after the header. If it declares 0, those on the wire: packets too large for 16 bits do
+    /// so (BIG TCP), and packets that a NIC has yet to segment.
+    declared: usize,
     payload: &'a [u8],
 }
 
@@ -49,7 +49,7 @@ pub(super) fn decapsulate(
     // Every header that is read lies in the head, wherever the frame is cut.
     let mut buffer = HeadBuffer::default();
     let bytes = captured.head(&mut buffer);
-    // A source that tells a wire length below what it hands over is not believed.
+    // A wire length below the captured length is ignored.
     let on_wire = captured.len().max(wire_len as usize);
     let cut = captured.len() < on_wire;
     let frame = ethernet::Frame::new_checked(bytes).map_err(|error| why(error, cut))?;
@@ -72,10 +72,10 @@ pub(super) fn decapsulate(
     let udp = at + outer.header_len;
     let udp_len = match usize::from(datagram.length()) {
         // The same in UDP (RFC 2675 section 4).
-        0 => outer.told,
+        0 => outer.declared,
         udp_len => udp_len,
     };
-    if outer.told > on_wire - udp || udp_len < udp::HEADER_LEN || udp_len > outer.told {
+    if outer.declared > on_wire - udp || udp_len < udp::HEADER_LEN || udp_len > outer.declared {
         return Err(Reject::BadOuter);
     }
 
@@ -98,12 +98,12 @@ pub(super) fn decapsulate(
         udp: udp as u16,
         inner_start: inner_start as u32,
         inner_len: (datagram_end - inner_start) as u32,
-        wire_len: told_len(&inner).unwrap_or(0).max(before_cut) as u32,
+        wire_len: declared_len(&inner).unwrap_or(0).max(before_cut) as u32,
         reserved_bits: packet.has_reserved_bits(),
     })
 }
 
-/// Why a header cannot be read, in a frame of which a part was cut off or not.
+/// Why a header cannot be read; `cut`: the frame was truncated.
 fn why(error: impl Into<Reject>, cut: bool) -> Reject {
     match error.into() {
         Reject::Short if cut => Reject::Snapped,
@@ -121,18 +121,18 @@ fn outer_ipv4(bytes: &[u8], at: usize, on_wire: usize) -> Result<Outer<'_>, Reje
         return Err(Reject::Fragment);
     }
     let header_len = packet.header_len();
-    let told = match usize::from(packet.total_len()) {
+    let declared = match usize::from(packet.total_len()) {
         0 => on_wire - at - header_len,
         total_len if total_len < header_len => return Err(Reject::BadOuter),
         total_len => total_len - header_len,
     };
-    Ok(Outer { network: Network::Ipv4 { at: at as u16 }, header_len, told, payload: packet.payload() })
+    Ok(Outer { network: Network::Ipv4 { at: at as u16 }, header_len, declared, payload: packet.payload() })
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "behind at most two tags")]
 fn outer_ipv6(bytes: &[u8], at: usize, on_wire: usize) -> Result<Outer<'_>, Reject> {
     let packet = ipv6::Packet::new_checked(bytes)?;
-    let told = match (packet.next_header(), usize::from(packet.payload_len())) {
+    let declared = match (packet.next_header(), usize::from(packet.payload_len())) {
         (udp::PROTOCOL, 0) => on_wire - at - ipv6::HEADER_LEN,
         (udp::PROTOCOL, payload_len) => payload_len,
         (ipv6::FRAGMENT, _) => return Err(Reject::Fragment),
@@ -140,10 +140,10 @@ fn outer_ipv6(bytes: &[u8], at: usize, on_wire: usize) -> Result<Outer<'_>, Reje
         _ => return Err(Reject::NotTunnel),
     };
     let (network, payload) = (Network::Ipv6 { at: at as u16 }, packet.payload());
-    Ok(Outer { network, header_len: ipv6::HEADER_LEN, told, payload })
+    Ok(Outer { network, header_len: ipv6::HEADER_LEN, declared, payload })
 }
 
-/// Looks through VLAN tags, up to [`MAX_TAGS`].
+/// Skips VLAN tags, up to [`MAX_TAGS`].
 pub(crate) fn untag(mut ethertype: u16, mut payload: &[u8]) -> Result<(u16, &[u8]), wire::Error> {
     for _ in 0..MAX_TAGS {
         if !vlan::announces_tag(ethertype) {
@@ -155,12 +155,12 @@ pub(crate) fn untag(mut ethertype: u16, mut payload: &[u8]) -> Result<(u16, &[u8
     Ok((ethertype, payload))
 }
 
-/// Length of the inner frame as its IP header tells: the mirror truncates frames and leaves the header as it
-/// was.
+/// Length of the inner frame that its IP header declares: a mirror that truncates a frame does not change the
+/// header.
 ///
-/// Only the fields up to the length need to be there. A length too small for its own header tells nothing: 0
-/// in TCP segments that the sender had yet to cut up, for example.
-fn told_len(inner: &ethernet::Frame<'_>) -> Option<usize> {
+/// Only the fields up to the length need to be there. A length below that of its own header is ignored: it is
+/// 0 in TCP packets that the sender had yet to segment, for example.
+fn declared_len(inner: &ethernet::Frame<'_>) -> Option<usize> {
     let (ethertype, payload) = untag(inner.ethertype(), inner.payload()).ok()?;
     let tags = inner.payload().len() - payload.len();
     let network = match (ethertype, payload) {

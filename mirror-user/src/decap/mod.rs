@@ -1,13 +1,12 @@
-//! Decapsulation in place: where in an outer frame the inner one lies, and what is wrong with it if it does
-//! not.
+//! Decapsulation in place: finds the inner frame in an outer one, or the reason why there is none.
 //!
-//! What is taken: outer Ethernet, up to two VLAN tags, IPv4 with or without options or IPv6 without extension
-//! headers, UDP to a tunnel port, VXLAN (RFC 7348), an inner Ethernet frame. Checksums are not looked at:
+//! Accepted: outer Ethernet, up to two VLAN tags, IPv4 with or without options or IPv6 without extension
+//! headers, UDP to a tunnel port, VXLAN (RFC 7348), an inner Ethernet frame. Checksums are not verified:
 //! mirrors send the outer one as 0 (RFC 7348 section 5), and a truncated inner packet has no valid one.
 //!
-//! Two ways lead to the same answer. `fast` knows one shape, the one that a mirror sends nearly always, and
-//! reads it after a single bounds check; `general` walks the headers one by one and names what is wrong.
-//! Tests hold the two to each other.
+//! Two implementations give the same result. `fast` handles the one shape that mirrors nearly always send,
+//! after a single bounds check; `general` walks the headers one by one and gives the reason of a rejection.
+//! Tests compare the two.
 
 mod fast;
 mod general;
@@ -53,10 +52,10 @@ pub fn decapsulate_frame<'a>(captured: Captured<'a>, tunnels: &Tunnels) -> Resul
 #[expect(clippy::inline_always, reason = "as in `fast`: each worker's loop has its own")]
 #[inline(always)]
 pub(crate) fn decapsulate(captured: &Captured<'_>, tunnels: &Tunnels) -> Result<Layout, Reject> {
-    // Of a frame in several pieces the first may hold all that is asked for, and the others padding.
+    // The first slice of a frame may hold all of it, and the others padding.
     if let Some(layout) = fast::decapsulate(captured.first(), tunnels.vxlan()) {
         return Ok(layout);
     }
-    // Not the frame itself: a reference to it would have it go through memory on the fast way, too.
+    // Not the frame itself: a reference to it would put it in memory on the fast path, too.
     general::decapsulate(&captured.bytes(), captured.wire_len(), tunnels)
 }

@@ -1,4 +1,4 @@
-//! What factories say of their outputs: while a run is under way, and when they are completed.
+//! What factories add to reports: during a run, and when their outputs are completed.
 
 use std::{
     mem,
@@ -12,8 +12,8 @@ use crate::{
     sink::SinkFactory,
 };
 
-/// Has each factory add what it knows to a report, after the last worker is added. One that panics is
-/// reported as failed; the others go on.
+/// Lets each factory add to a report, after the last worker was added. One that panics is reported as failed;
+/// the others continue.
 pub(crate) fn add_sinks(report: &mut Report, factories: &[Arc<dyn SinkFactory>]) {
     // Out of reach of the factories, each of which has its own entry alone.
     let mut entries = mem::take(&mut report.sinks);
@@ -33,8 +33,8 @@ pub(crate) fn add_sinks(report: &mut Report, factories: &[Arc<dyn SinkFactory>])
     report.sinks = entries;
 }
 
-/// Has each factory complete its output, after the accounts are closed, and then add to the report. An error
-/// or a panic ends that sink in the report; the others go on.
+/// Lets each factory complete its output, after the last counters are in, and then add to the report. An
+/// error or a panic ends that sink in the report; the others continue.
 pub(crate) fn close_sinks(report: &mut Report, factories: &[Arc<dyn SinkFactory>]) {
     for (position, factory) in factories.iter().enumerate() {
         // Unwind safety: the report is only read.

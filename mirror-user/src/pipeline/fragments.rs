@@ -1,5 +1,5 @@
-//! Fragments on their way through a pipeline: to the reassembler that the run's pipelines share, and back as
-//! whole frames.
+//! Fragments in a pipeline: they go to the reassembler that the run's pipelines share, and come back as whole
+//! frames.
 
 use std::{
     fmt,
@@ -23,21 +23,21 @@ use crate::{
     tunnels::Tunnels,
 };
 
-/// The reassembler of a run. One lock for all workers: the fragments of a datagram may come by different
-/// queues, and who has no fragments never asks for it.
+/// The reassembler of a run. One lock for all workers, because the fragments of a datagram may arrive on
+/// different queues. A worker without fragments never takes it.
 pub(crate) struct SharedReassembler {
     table: Mutex<Reassembler>,
     clock: Clock,
-    /// Pipelines that have yet to finish: the last one accounts for what is held.
+    /// Pipelines that have yet to finish: the last one accounts for the fragments still held.
     pipelines: AtomicUsize,
 }
 
-/// By which time fragments are waited for.
+/// The clock by which fragments expire.
 #[derive(Clone, Copy, Debug)]
 enum Clock {
-    /// That of the frames: over capture files the same frames come out whatever the hour.
+    /// The time of the frames: capture files give the same result at any time.
     Frames,
-    /// Time since this: the host's clock may be set while frames come.
+    /// Time since this instant: the host's clock may be set during a run.
     #[cfg_attr(
         not(feature = "af-xdp"),
         expect(dead_code, reason = "only on interfaces they are received now")
@@ -46,7 +46,7 @@ enum Clock {
 }
 
 impl SharedReassembler {
-    /// For frames that are received now, by so many workers.
+    /// For frames that are received now, by this many workers.
     #[cfg(feature = "af-xdp")]
     pub(crate) fn live(tunnels: &Tunnels, workers: usize) -> Arc<Self> {
         Self::new(tunnels, workers, Clock::Since(Instant::now()))
@@ -74,7 +74,7 @@ impl SharedReassembler {
         (outcome, table.take_rejections())
     }
 
-    /// Gives up what has waited too long, where that is not known from frames.
+    /// Rejects fragments that have waited too long, unless the frames' times decide that.
     pub(super) fn tick(&self, now: Instant, counters: &mut FrameCounters) {
         if let Clock::Since(start) = self.clock {
             let mut table = self.lock();
@@ -87,9 +87,9 @@ impl SharedReassembler {
         self.pipelines.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A pipeline takes no more frames.
+    /// A pipeline has ended.
     pub(super) fn leave(&self, counters: &mut FrameCounters) {
-        // The last one sees what the others have left in the table: they have unlocked it before they left.
+        // The last one sees all entries of the others: they unlocked the table before they left.
         if self.pipelines.fetch_sub(1, Ordering::AcqRel) == 1 {
             let mut table = self.lock();
             table.clear();
@@ -97,7 +97,7 @@ impl SharedReassembler {
         }
     }
 
-    /// A worker that panicked with the lock leaves a table that is whole or, at worst, a residue.
+    /// After a panic with the lock held, the table is consistent or, at worst, the law has a residue.
     fn lock(&self) -> MutexGuard<'_, Reassembler> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -113,7 +113,7 @@ fn elapsed(start: Instant, now: Instant) -> u64 {
     u64::try_from(now.saturating_duration_since(start).as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Datagrams that became whole within a batch, and where in it.
+/// Datagrams that were completed within a batch, and where in it.
 #[derive(Debug, Default)]
 pub(super) struct Joins {
     bytes: Vec<u8>,
@@ -138,8 +138,8 @@ impl Joins {
         self.whole.clear();
     }
 
-    /// Hands a fragment over, by value: see [`decap::decapsulate`]. Whether there is room for another
-    /// datagram.
+    /// Gives a fragment to the reassembler, by value: see [`decap::decapsulate`]. Returns whether there is
+    /// room for another datagram.
     #[cold]
     #[inline(never)]
     pub(super) fn collect(
@@ -152,7 +152,7 @@ impl Joins {
     ) -> bool {
         let start = self.bytes.len();
         let (outcome, rejected) = shared.insert(&captured, queue, &mut self.bytes);
-        // These are of earlier batches too: they stand whatever becomes of this one.
+        // These may be of earlier batches: they count even if this batch is abandoned.
         sorting.counters.add_rejected(&rejected);
         match outcome {
             Outcome::Taken => sorting.handed_over += 1,

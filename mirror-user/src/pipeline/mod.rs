@@ -1,4 +1,4 @@
-//! From outer frames to sinks: the part of a worker that is the same for a ring and for a file.
+//! From outer frames to sinks: the part of a worker that rings and files share.
 
 mod close;
 mod fragments;
@@ -28,12 +28,12 @@ use crate::{
 /// What the pipelines of a run share.
 #[derive(Clone, Debug)]
 pub(crate) struct PipelineConfig {
-    /// What is decapsulated.
+    /// Tunnels to decapsulate.
     pub(crate) tunnels: Tunnels,
-    /// What the worker itself selects; every tunnel where the XDP program has chosen already.
+    /// What the worker selects; if the XDP program has filtered VNIs and sources already, all of these.
     pub(crate) selection: Arc<Selection>,
     pub(crate) budget: Arc<Budget>,
-    /// Where fragments go; `None` to reject them.
+    /// The reassembler; `None` to reject fragments.
     pub(crate) reassembly: Option<Arc<SharedReassembler>>,
 }
 
@@ -62,8 +62,8 @@ impl Pipeline {
         }
     }
 
-    /// Takes one batch of at most [`MAX_BATCH`] frames; `None` stands for a frame in more descriptors than a
-    /// batch has.
+    /// Processes a batch of at most [`MAX_BATCH`] frames; `None` stands for a frame in more descriptors than
+    /// a batch has.
     pub(crate) fn process<'a>(&mut self, mut batch: impl ExactSizeIterator<Item = Option<Captured<'a>>>) {
         loop {
             self.process_part(&mut batch);
@@ -73,7 +73,7 @@ impl Pipeline {
         }
     }
 
-    /// Takes a batch, or as much of it as the room for reassembled datagrams allows.
+    /// Processes a batch, or as much of it as the buffer of reassembled datagrams allows.
     #[expect(
         clippy::inline_always,
         reason = "out of line, the batch's iterator goes through memory for each frame"
@@ -88,12 +88,12 @@ impl Pipeline {
         let mut sorting =
             Sorting { counters: &mut self.frames, batch: counts, handed_over: 0, sorted: false };
         let Selection { allow, .. } = &*self.config.selection;
-        // Asked once: to read a frame's source takes bounds checks, and nearly always nothing is left to
-        // refuse here.
+        // Read once: to read a frame's source takes bounds checks, and nearly always there is nothing to
+        // filter here.
         let refuses = !allow.is_all();
         for captured in batch.by_ref() {
             let counts = &mut sorting.batch;
-            // Step by step and not as a chain of results, which would go through memory from one to the next.
+            // Not as a chain of results, which would be passed through memory.
             let Some(captured) = captured else {
                 counts.reject(Reject::MultiDescriptor);
                 continue;
@@ -116,7 +116,7 @@ impl Pipeline {
             };
             let mut frame = Frame::new(captured, layout);
             if refuses {
-                // In the order of the XDP program, so that a frame that fails both has the same reason.
+                // In the sequence of the XDP program, so that a frame that fails both has the same reason.
                 if !allow.allows_source(frame.source()) {
                     counts.reject(Reject::Source);
                     continue;
@@ -131,7 +131,7 @@ impl Pipeline {
         }
         if !self.joins.is_empty() {
             self.joins.insert(&self.config.tunnels, allow, &mut frames, &mut sorting.batch);
-            // The rest of the batch, if any is left, has its turn afterwards.
+            // The rest of the batch, if any, is processed next.
             sorting.batch.received -= batch.len() as u64;
         }
         sorting.sorted = true;
@@ -149,13 +149,13 @@ impl Pipeline {
         }
     }
 
-    /// Counts frames that were read and are not looked at.
+    /// Counts frames that were read and are not decapsulated.
     pub(crate) fn reject(&mut self, reason: Reject, frames: u64) {
         self.frames.received += frames;
         self.frames.rejected[reason as usize] += frames;
     }
 
-    /// Counts frames that nobody looks at any more, because the worker has died.
+    /// Counts frames that are not processed, because the worker has panicked.
     #[cfg(feature = "af-xdp")]
     pub(crate) fn abandon(&mut self, frames: u64) {
         self.frames.received += frames;
@@ -173,7 +173,7 @@ impl Pipeline {
         });
     }
 
-    /// Has each sink hand over what it buffers.
+    /// Flushes each sink.
     pub(crate) fn flush(&mut self) {
         self.each_live(|sink| {
             sink.flush();
@@ -190,17 +190,17 @@ impl Pipeline {
         }
     }
 
-    /// What it selects.
+    /// The selection of the worker.
     pub(crate) fn selection(&self) -> &Selection {
         &self.config.selection
     }
 
-    /// Whether the run has had all the frames it asked for.
+    /// Whether the run's budget of frames is used up.
     pub(crate) fn is_spent(&self) -> bool {
         self.config.budget.is_spent()
     }
 
-    /// Shows where the worker is. Allocates only the first time, and for sinks that have ended.
+    /// Publishes the worker's counters. Allocates only the first time, and for sinks that have ended.
     #[cfg(feature = "af-xdp")]
     pub(crate) fn publish(&mut self, counters: &mut WorkerCounters) {
         counters.frames.clone_from(&self.frames);
@@ -211,7 +211,7 @@ impl Pipeline {
         }
     }
 
-    /// Where it is: its frames, and by position what its sinks come to so far.
+    /// The counters so far: of the frames, and of the sinks by position.
     pub(crate) fn so_far(&mut self) -> (FrameCounters, Vec<SinkCounters>) {
         let so_far = |slot: &mut SinkSlot| {
             slot.refresh();
@@ -220,7 +220,7 @@ impl Pipeline {
         (self.frames.clone(), self.sinks.iter_mut().map(so_far).collect())
     }
 
-    /// Finishes every sink and closes the worker's account.
+    /// Finishes every sink and returns the final counters.
     pub(crate) fn finish(mut self) -> (FrameCounters, Vec<SinkCounters>) {
         if let Some(reassembly) = &self.config.reassembly {
             reassembly.leave(&mut self.frames);

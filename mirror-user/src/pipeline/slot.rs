@@ -15,18 +15,18 @@ use crate::{
     sink::{Sink, SinkError, SinkFactory, SinkStats, WorkerContext},
 };
 
-/// A sink with the worker's own account of it.
+/// A sink with the worker's counters for it.
 pub(crate) struct SinkSlot {
     /// The factory's name.
     name: String,
     sink: Box<dyn Sink>,
-    /// Which of the run's frames it gets; `None` for all.
+    /// Which of the run's frames it is given; `None` for all.
     selection: Option<Arc<Selection>>,
     pub(super) counters: SinkCounters,
     scratch: Scratch,
 }
 
-/// Reasons under which frames fail at the worker's edge.
+/// Reasons for which frames fail between worker and sink.
 const FAILED_BY_ERROR: &str = "error";
 const FAILED_BY_PANIC: &str = "panic";
 
@@ -53,10 +53,9 @@ impl SinkSlot {
         })
     }
 
-    /// Calls into the sink; an error or a panic ends it, and nothing else.
+    /// Calls into the sink; an error or a panic ends this sink only.
     pub(super) fn call(&mut self, f: impl FnOnce(&mut dyn Sink) -> Result<(), SinkError>) {
-        // Unwind safety: after a panic the sink is asked for its statistics, under the same guard, and
-        // nothing else.
+        // Unwind safety: after a panic only the sink's statistics are read, under the same guard.
         let end = match panic::catch_unwind(AssertUnwindSafe(|| f(&mut *self.sink))) {
             Ok(Ok(())) => return,
             Ok(Err(error)) => SinkHalt::ended(error),
@@ -72,7 +71,7 @@ impl SinkSlot {
         panic::catch_unwind(AssertUnwindSafe(|| self.sink.stats())).ok()
     }
 
-    /// Takes the account of a sink that goes on.
+    /// Reads the statistics of a sink that has not ended.
     pub(super) fn refresh(&mut self) {
         if self.counters.end.is_none()
             && let Some(stats) = self.read_stats()
@@ -105,11 +104,10 @@ impl SinkSlot {
         }
     }
 
-    /// Takes the account of a sink that just ended within a batch: what of that batch it does not know has
-    /// failed.
+    /// Reads the statistics of a sink that just ended within a batch: frames of that batch that it does not
+    /// account for have failed.
     pub(super) fn settle(&mut self, frames: u64) {
-        // A sink that panicked still says what it had written before; if even that panics, its last word
-        // counts.
+        // A sink that panicked still has its statistics; if reading them panics too, the last ones count.
         if let Some(stats) = self.read_stats() {
             self.counters.stats = stats;
         }
@@ -121,8 +119,8 @@ impl SinkSlot {
     }
 
     pub(super) fn finish(mut self) -> SinkCounters {
-        // A sink that ended by an error still has frames on their way to settle; one that panicked is left
-        // alone.
+        // A sink that ended with an error is finished, because it may have pending frames; one that panicked
+        // is not called again.
         if !matches!(self.counters.end, Some(SinkHalt { state: SinkState::Failed, .. })) {
             self.call(|sink| sink.finish());
             if let Some(stats) = self.read_stats() {

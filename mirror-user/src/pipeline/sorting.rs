@@ -2,12 +2,11 @@
 
 use crate::{account::FrameCounters, frame::Frame};
 
-/// A batch being sorted: counted apart, so that a worker that dies within it abandons the whole batch and no
-/// half.
+/// A batch being processed: counted apart, so that a worker that panics within it abandons the whole batch.
 pub(super) struct Sorting<'a> {
     pub(super) counters: &'a mut FrameCounters,
     pub(super) batch: FrameCounters,
-    /// Frames that the reassembler accounts for now.
+    /// Frames that the reassembler accounts for.
     pub(super) handed_over: u64,
     pub(super) sorted: bool,
 }
@@ -23,14 +22,14 @@ impl Drop for Sorting<'_> {
     }
 }
 
-/// Counts a frame that goes on, and judges its length.
+/// Counts a decapsulated frame, and checks its length.
 #[inline]
 pub(super) fn count_decapsulated(counters: &mut FrameCounters, frame: &mut Frame<'_>) {
     counters.decapsulated += 1;
     counters.inner_bytes += frame.inner_len() as u64;
     counters.reserved_bits += u64::from(frame.has_reserved_bits());
     if frame.is_truncated() {
-        match frame.disbelieve_impossible_len() {
+        match frame.ignore_impossible_len() {
             true => counters.impossible_length += 1,
             false => counters.truncated_inner += 1,
         }

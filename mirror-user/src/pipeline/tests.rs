@@ -45,7 +45,7 @@ fn close(pipeline: Pipeline) -> Report {
     report
 }
 
-/// Writes what it is told to, and then does what it is told to.
+/// Counts frames as written, and then runs a given action.
 struct Scripted {
     written: u64,
     batches: u64,
@@ -96,7 +96,7 @@ fn run(slots: Vec<SinkSlot>, batches: u64) -> Report {
 }
 
 #[test]
-fn a_batch_in_which_the_worker_dies_is_abandoned_as_a_whole() {
+fn a_batch_in_which_the_worker_panics_is_abandoned_as_a_whole() {
     let bytes = frame();
     let mut pipeline = Pipeline::new(config(None), 0, vec![Scripted::new(0, || Ok(())).slot()]);
     pipeline.process([Some(captured(&bytes)); 10].into_iter());
@@ -151,14 +151,14 @@ fn frames_beyond_the_count_are_deselected() {
     assert_eq!((report.sinks[0].offered, report.sinks[0].deselected), (15, 15));
 }
 
-/// A filter that lets in frames of more bytes on the wire.
+/// A filter that matches frames of more bytes on the wire.
 fn longer_than(bytes: u32) -> Filter {
     let program = [(0x80, 0, 0, 0), (0x25, 0, 1, bytes), (0x06, 0, 0, 1), (0x06, 0, 0, 0)];
     Filter::from_bpf("longer", program).unwrap()
 }
 
 #[test]
-fn what_the_filters_do_not_match_is_deselected_for_each_sink_and_costs_no_budget() {
+fn frames_that_the_filters_do_not_match_are_deselected_for_each_sink_and_cost_no_budget() {
     let bytes = [60, 100, 200].map(|len| Outer::sample(7).encapsulate(&inner_of_len(len).unwrap()).unwrap());
     let offered = |selection: Selection, count| {
         let config = PipelineConfig { selection: Arc::new(selection), ..config(count) };
@@ -180,7 +180,7 @@ fn what_the_filters_do_not_match_is_deselected_for_each_sink_and_costs_no_budget
 }
 
 #[test]
-fn a_sink_with_a_selection_of_its_own_gets_no_more_and_the_others_all() {
+fn a_sink_with_its_own_selection_is_offered_only_that_and_the_others_all() {
     let frames = [(7, 60), (7, 200), (8, 200)]
         .map(|(vni, len)| Outer::sample(vni).encapsulate(&inner_of_len(len).unwrap()).unwrap());
     let selections = [
@@ -203,7 +203,7 @@ fn a_sink_with_a_selection_of_its_own_gets_no_more_and_the_others_all() {
 }
 
 #[test]
-fn a_frame_that_is_refused_twice_over_has_the_reason_the_kernel_would_give() {
+fn a_frame_rejected_for_two_reasons_has_the_one_that_the_kernel_would_give() {
     let bytes = frame();
     let allow = Allow::all().vnis([8]).sources(["192.0.2.0/24".parse().unwrap()]);
     let config = PipelineConfig { selection: Arc::new(allow.into()), ..config(None) };
@@ -269,11 +269,11 @@ fn fragments_over_two_pipelines_are_joined_and_the_last_to_finish_accounts_for_t
 }
 
 #[test]
-fn a_worker_that_dies_abandons_no_fragment_that_others_can_complete() {
+fn a_worker_that_panics_abandons_no_fragment_that_others_can_complete() {
     let config = reassembling(None);
     let mut pipelines = [0, 1].map(|queue| Pipeline::new(config.clone(), queue, Vec::new()));
     let ([a0, a1], [b0, b1]) = (fragments(1), fragments(2));
-    // It holds the first of a, completes b, and dies: b's frame goes with it, a's first does not.
+    // It holds the first of a, completes b, and panics: b's frame is abandoned, a's first is not.
     let parts = [&a0, &b0, &b1, &b1];
     let dying = parts.into_iter().enumerate().map(|(place, part)| {
         assert!(place < 3, "the worker dies here, on purpose");
@@ -294,7 +294,7 @@ fn a_worker_that_dies_abandons_no_fragment_that_others_can_complete() {
 }
 
 #[test]
-fn more_datagrams_than_the_buffer_holds_are_handed_over_in_parts() {
+fn more_datagrams_than_the_buffer_holds_are_processed_in_parts() {
     let inner = inner_of_len(60_000).unwrap();
     let parts: Vec<_> = (1..=20)
         .flat_map(|id| {

@@ -1,13 +1,13 @@
-//! Memory of held fragments: blocks of one size, chained, all of it planned at the start.
+//! Memory of held fragments: chained blocks of one size, all allocated at the start.
 
-/// No place.
+/// The end of a chain.
 pub(super) const NONE: u32 = u32::MAX;
 
 /// Bytes of a block: a fragment that fills an MTU of 1500 takes three with its headers, and wastes little of
 /// them.
 pub(super) const BLOCK: usize = 512;
 
-/// A pool of blocks. Pages are touched only as they come into use.
+/// A pool of blocks. Pages are touched only when they are first used.
 #[derive(Debug)]
 pub(super) struct Blocks {
     bytes: Vec<u8>,
@@ -34,7 +34,7 @@ impl Blocks {
         self.left
     }
 
-    /// Copies bytes, two slices one after the other, into a chain; `None` where too few blocks are left.
+    /// Copies two slices, one after the other, into a chain; `None` if too few blocks are free.
     pub(super) fn store(&mut self, parts: [&[u8]; 2]) -> Option<u32> {
         let count = Self::for_len(parts[0].len() + parts[1].len());
         if count > self.left {
@@ -59,7 +59,7 @@ impl Blocks {
         Some(first)
     }
 
-    /// The bytes of a chain, `skip` left out, as slices.
+    /// The bytes of a chain after the first `skip`, as slices.
     pub(super) fn read(&self, first: u32, skip: usize, len: usize) -> impl Iterator<Item = &[u8]> {
         let (mut at, mut skip, mut len) = (first, skip, len);
         std::iter::from_fn(move || {
@@ -79,7 +79,7 @@ impl Blocks {
         })
     }
 
-    /// Gives a chain back.
+    /// Frees a chain.
     pub(super) fn release(&mut self, first: u32) {
         let mut at = first;
         while at != NONE {
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_of_every_length_come_back_and_no_block_is_lost() {
+    fn bytes_of_every_length_are_read_back_and_no_block_is_lost() {
         let bytes: Vec<u8> = (0..=255).cycle().take(4 * BLOCK).collect();
         let mut blocks = Blocks::new(5);
         for len in [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK, 4 * BLOCK] {

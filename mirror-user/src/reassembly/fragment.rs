@@ -1,4 +1,4 @@
-//! A fragment as a frame brings it: where in which datagram its bytes belong.
+//! A fragment in a frame: its datagram, and its place in it.
 
 use crate::{
     account::Reject,
@@ -10,7 +10,7 @@ use crate::{
     },
 };
 
-/// What the fragments of a datagram share.
+/// What the fragments of a datagram have in common.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(super) struct Key {
     pub(super) source: Address,
@@ -22,15 +22,15 @@ pub(super) struct Key {
 }
 
 impl Key {
-    /// Whether the id identifies nothing: senders that never mean to be fragmented leave it 0 in every
-    /// datagram (RFC 6864 section 4.1), and where that is so without the don't-fragment flag, as AWS does,
-    /// all of them have one key.
+    /// Whether the id identifies nothing: senders that do not expect fragmentation set it to 0 in every
+    /// datagram (RFC 6864 section 4.1). Without the don't-fragment flag, as AWS does, all datagrams then have
+    /// one key.
     pub(super) fn is_shared(&self) -> bool {
         self.id == 0 && matches!(self.source, Address::V4(_))
     }
 }
 
-/// An address, in such a form that those of the two families never meet.
+/// An address, in a form that differs between the two families.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(super) enum Address {
     V4([u8; 4]),
@@ -45,7 +45,7 @@ pub(super) struct Fragment<'a> {
     pub(super) headers: &'a [u8],
     /// Where in `headers` the IP header starts.
     pub(super) network: usize,
-    /// Protocol of the datagram, as this fragment has it.
+    /// Protocol of the datagram, according to this fragment.
     pub(super) protocol: u8,
     /// Where in the datagram the payload belongs, in bytes.
     pub(super) offset: usize,
@@ -57,7 +57,7 @@ pub(super) struct Fragment<'a> {
 impl<'a> Fragment<'a> {
     /// Reads a frame that decapsulation found to be a fragment.
     ///
-    /// A capture that cut the frame short has [`Reject::Short`] of it: what is missing cannot be joined.
+    /// A frame that was truncated by the capture is [`Reject::Short`]: it cannot be reassembled.
     pub(super) fn parse(bytes: &'a [u8], wire_len: usize) -> Result<Self, Reject> {
         let frame = ethernet::Frame::new_checked(bytes)?;
         let (ethertype, packet) = untag(frame.ethertype(), frame.payload())?;
@@ -69,11 +69,11 @@ impl<'a> Fragment<'a> {
             _ => return Err(Reject::NotTunnel),
         };
         let Self { more, payload, offset, .. } = fragment;
-        // All but the last are whole units of 8 bytes (RFC 791 section 3.2, RFC 8200 section 4.5). Empty ones
-        // say nothing that another could not contradict, and no sender makes them.
+        // All but the last are whole units of 8 bytes (RFC 791 section 3.2, RFC 8200 section 4.5). No sender
+        // makes empty ones.
         let is_malformed = payload.is_empty() || more && payload.len() % 8 != 0;
-        // No length field counts beyond this: RFC 791 section 3.1 has the header within it, RFC 8200 section
-        // 4.5 has not.
+        // The limit of the length fields: RFC 791 section 3.1 includes the header, RFC 8200 section 4.5 does
+        // not.
         let before = if ethertype == ethertype::IPV4 { fragment.headers.len() - network } else { 0 };
         if is_malformed || before + offset + payload.len() > MAX_LEN {
             return Err(Reject::BadOuter);
@@ -130,8 +130,8 @@ impl<'a> Fragment<'a> {
         self.offset + self.payload.len()
     }
 
-    /// Whether a first fragment is of a datagram of one of these tunnels. It holds the UDP header: the first
-    /// 8 bytes are never cut up.
+    /// Whether a first fragment belongs to one of these tunnels. It holds the UDP header, because the first 8
+    /// bytes are never split.
     pub(super) fn is_tunnel(&self, tunnels: &Tunnels) -> bool {
         self.protocol == udp::PROTOCOL
             && udp::Datagram::new_checked(self.payload)
@@ -141,10 +141,10 @@ impl<'a> Fragment<'a> {
 
 /// Bytes of a unit of the fragment offset.
 const UNIT: usize = 8;
-/// The most that 16 bits of length declare.
+/// The most that a length of 16 bits declares.
 pub(super) const MAX_LEN: usize = 65_535;
 
-/// As many bytes as the header declares, if they are there; `cut` more were on the wire.
+/// The declared bytes, if they are there; `cut` more were on the wire.
 fn first(bytes: &[u8], declared: usize, cut: usize) -> Result<&[u8], Reject> {
     let reason = if declared <= bytes.len() + cut { Reject::Short } else { Reject::BadOuter };
     bytes.get(..declared).ok_or(reason)

@@ -1,5 +1,5 @@
-//! A last check of what was joined, where the outer headers say little: whether the inner packet's checksum
-//! contradicts it.
+//! A last check of a reassembled datagram, where the outer headers identify little: the checksum of the inner
+//! packet.
 
 use super::{fold, sum};
 use crate::{
@@ -14,10 +14,9 @@ const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const ICMPV6: u8 = 58;
 
-/// Whether a VXLAN datagram, UDP header included, holds a whole packet whose checksum is wrong. A packet that
-/// its mirror session truncated, an inner fragment, or one of a protocol without checksum says nothing, nor
-/// does one whose checksum its sender had yet to finish, as an interface that is mirrored before its offloads
-/// has them.
+/// Whether a VXLAN datagram, UDP header included, holds a whole packet whose checksum is wrong. This is false
+/// for packets that the mirror session truncated, for inner fragments, for protocols without a checksum, and
+/// for checksums that the sender left to its NIC's offloads, as packets mirrored before these have.
 pub(super) fn contradicts(datagram: &[u8]) -> bool {
     check(datagram).is_some_and(|is_right| !is_right)
 }
@@ -75,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_that_is_not_of_the_packet_speaks_against_it() {
+    fn a_byte_of_another_packet_is_detected() {
         let ends = [IpAddr::from([1; 16]), IpAddr::from([2; 16])].map(|address| (address, 9));
         let v6 = inner_udp(ends[0], ends[1], &[7; 33]).unwrap();
         for inner in [inner_of_len(100).unwrap(), inner_of_len(101).unwrap(), v6] {
@@ -83,14 +82,14 @@ mod tests {
             let mut other = inner.clone();
             *other.last_mut().unwrap() ^= 1;
             assert!(contradicts(&datagram(&other)));
-            // Truncated: there is no telling.
+            // Truncated: nothing to check.
             other.pop();
             assert!(!contradicts(&datagram(&other)));
         }
     }
 
     #[test]
-    fn a_checksum_that_is_unfinished_or_not_there_says_nothing() {
+    fn an_unfinished_or_missing_checksum_is_not_held_against_a_packet() {
         let inner = inner_of_len(100).unwrap();
         let pseudo = fold(sum(&inner[26..34]) + 17 + 66);
         for checksum in [0, pseudo] {

@@ -1,4 +1,4 @@
-//! Lists of datagrams through the datagrams themselves: by age, all of them and each source's.
+//! Intrusive lists of datagrams by age: one of all, and one for each source.
 
 use super::blocks::NONE;
 
@@ -33,7 +33,7 @@ impl Ends {
         }
     }
 
-    /// Takes `place` out.
+    /// Removes `place`.
     pub(super) fn remove<T>(&mut self, all: &mut [T], links: impl Fn(&mut T) -> &mut Links, place: u32) {
         let Links { before, after } = *links(&mut all[place as usize]);
         match before {

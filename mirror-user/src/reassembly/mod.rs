@@ -1,45 +1,46 @@
-//! Reassembly of outer frames that were fragmented on their way: fragments in, whole outer frames out.
+//! Reassembly of fragmented outer frames: fragments in, whole outer frames out.
 //!
-//! A pure state machine: bytes and times are given, nothing is read and no clock asked. One [`Reassembler`]
-//! serves all workers of a run, because the fragments of a datagram may come by different queues.
+//! A pure state machine: the caller gives bytes and times, it does no I/O and reads no clock. One
+//! [`Reassembler`] serves all workers of a run, because the fragments of a datagram may arrive on different
+//! queues.
 //!
-//! # Which rules
+//! # Rules
 //!
 //! - The key is source, destination, protocol and id (RFC 791 section 3.2); over IPv6 without the protocol,
-//!   of which the first fragment's counts (RFC 8200 section 4.5). Only a fragment header right behind the
-//!   IPv6 header is known.
-//! - A fragment that overlaps another, or contradicts where the datagram ends, fails the datagram, and what
-//!   still comes of it (RFC 5722, here for IPv4 too). An exact duplicate is none: it is counted with the
+//!   because only the first fragment's counts (RFC 8200 section 4.5). Only a fragment header right after the
+//!   IPv6 header is supported.
+//! - A fragment that overlaps another, or contradicts the end of the datagram, fails the datagram and its
+//!   later fragments (RFC 5722, here for IPv4 too). An exact duplicate does not: it is counted with the
 //!   datagram and otherwise ignored, as RFC 8200 section 4.5 allows.
-//! - A fragment with nothing before or after it (RFC 6946) is whole by itself, whatever else has its id.
-//! - What was joined must be as long as its UDP header says, and agree with its UDP checksum where it has
-//!   one: an id comes again after 65,536 datagrams, and a lost fragment's place is then taken by another
-//!   datagram's (RFC 4963).
-//! - For the same reason a fragment is waited for [`TIMEOUT`] long, not the 15 s of RFC 791 or the 30 s of
-//!   Linux's `ipfrag_time`, and not past [`MAX_DISTANCE`] others of its source, as Linux's `ipfrag_max_dist`
-//!   has it. Fragments of a datagram leave together; a mirror sends none again; and 2 s is also how long the
-//!   XDP program believes that a datagram is ours.
+//! - An atomic fragment (RFC 6946) is a whole datagram, whatever else has its id.
+//! - A reassembled datagram must have the length of its UDP header, and agree with its UDP checksum if it has
+//!   one: ids repeat after 65,536 datagrams, and a fragment of another datagram may take the place of a lost
+//!   one (RFC 4963).
+//! - For the same reason the timeout is [`TIMEOUT`], not the 15 s of RFC 791 or the 30 s of Linux's
+//!   `ipfrag_time`, and a datagram also expires after [`MAX_DISTANCE`] fragments of its source, like Linux's
+//!   `ipfrag_max_dist`. The fragments of a datagram are sent together, a mirror does not retransmit, and 2 s
+//!   is also the lifetime of an entry in the XDP program.
 //!
 //! # Id 0 over IPv4
 //!
-//! AWS sends id 0 without the don't-fragment flag and without a UDP checksum: where that is fragmented, all
-//! datagrams of a source have one key. Then only an unbroken run is joined: from the first fragment to the
-//! last, in sequence, by one queue, nothing of the key in between, each within [`RUN_GAP`] of the one before.
-//! Anything else rejects all of it as [`Reject::Ambiguous`], and what comes within [`RUN_GAP`] after it too,
-//! because a fragment that is still on its way would fit the next run.
+//! AWS sends id 0 without the don't-fragment flag and without a UDP checksum: if they are fragmented, all
+//! datagrams of a source have one key. Then only an unbroken run is reassembled: from the first fragment to
+//! the last, in sequence, on one queue, nothing else of the key in between, each within [`RUN_GAP`] of the
+//! one before. Anything else rejects all of it as [`Reject::Ambiguous`], and fragments within [`RUN_GAP`]
+//! after it too, because a delayed fragment would fit the next run.
 //!
-//! That still lets through a loss of exactly the end of one datagram and the beginning of another of the same
-//! length, which is what a full ring does. So with id 0 and without a UDP checksum the inner packet is looked
-//! at: where it is whole and its own checksum is wrong, the join is [`Reject::Ambiguous`] as well. A packet
-//! that was mirrored with a wrong checksum is lost by that, which happens to no other frame; what was
-//! truncated by the mirror session has none to check.
+//! This does not detect the loss of exactly the end of one datagram and the beginning of another of the same
+//! length, which is what a full ring causes. So with id 0 and without a UDP checksum the inner packet is
+//! checked: if it is whole and its checksum is wrong, the datagram is [`Reject::Ambiguous`] as well. The cost
+//! is that packets mirrored with a wrong checksum are lost here. Packets that the mirror session truncated
+//! have no checksum to verify.
 //!
 //! # Memory
 //!
-//! All of it is planned at the start, and touched as it comes into use. When it is full, the source that
-//! holds most gives up its oldest datagram, as long as it holds more than a 64th of all; else the oldest of
-//! all goes. So one source's flood costs that source alone, and a flood from invented sources costs what has
-//! been waiting longest.
+//! All of it is allocated at the start, and touched when first used. When it is full, the oldest datagram of
+//! the source that holds most is discarded, if that is more than a 64th of all; otherwise the oldest of all.
+//! So the flood of one source costs only that source, and a flood from spoofed sources costs the oldest
+//! datagrams.
 
 mod blocks;
 mod fragment;
@@ -63,42 +64,40 @@ use crate::{
     wire::udp,
 };
 
-/// How long a datagram is waited for, in ns.
+/// How long an incomplete datagram is kept, in ns.
 pub const TIMEOUT: u64 = 2_000_000_000;
-/// So many fragments of its source later a datagram is given up, however short the time: before ids come
-/// again.
+/// After so many fragments of its source a datagram expires, before ids repeat.
 pub const MAX_DISTANCE: u64 = 16_384;
-/// With id 0: how long after one fragment the next may come, and how long an anomaly lasts, in ns. Paths that
-/// reorder do so by the difference of their queues, which is less; a fragment that is later than this is
-/// taken for lost.
+/// With id 0: the longest time between two fragments, and how long an anomaly lasts, in ns. Reordering on a
+/// path is shorter; a later fragment counts as lost.
 pub const RUN_GAP: u64 = 100_000_000;
 /// The most fragments of one datagram: 65,535 bytes in an MTU of 576.
 pub const MAX_FRAGMENTS: usize = 128;
 
-/// Memory a run may take for fragments, in bytes: what is held, and what each worker joins a batch in.
+/// Memory of a run for fragments, in bytes: those that are held, and each worker's buffer of reassembled
+/// datagrams.
 pub const MEMORY: usize = 16 << 20;
 
-/// Places for datagrams; each has one fragment at least, which takes a block at least.
+/// Places for datagrams; each has at least one fragment, which takes at least one block.
 const DATAGRAMS: usize = 8192;
-/// Blocks at most, and at least: 10 MiB and 512 KiB.
+/// The most and the least blocks: 10 MiB and 512 KiB.
 const BLOCKS: (usize, usize) = (20 * 1024, 1024);
-/// A source that holds more than this share of blocks and places is the first to give some up.
+/// Datagrams of a source that holds more than this share of blocks and places are discarded first.
 const SHARE: usize = 64;
 
-/// What became of a fragment.
+/// The result for a fragment.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Outcome {
     /// It is held, or counted among the [rejected](Reassembler::take_rejected).
     Taken,
-    /// With it the datagram is whole. Its frame was appended to the buffer; it counts for as many received
-    /// frames.
+    /// It completes its datagram, whose frame was appended to the buffer.
     Complete {
-        /// Frames that brought the datagram, duplicates included.
+        /// Received frames of the datagram, duplicates included.
         frames: u64,
     },
 }
 
-/// Holds fragments until their datagrams are whole.
+/// Holds fragments until their datagrams are complete.
 ///
 /// # Examples
 ///
@@ -107,14 +106,14 @@ pub enum Outcome {
 ///
 /// let mut reassembler = Reassembler::new(Tunnels::default(), 1);
 /// let mut whole = Vec::new();
-/// // Not even a frame, hence none of a datagram.
+/// // Too short for a frame.
 /// assert_eq!(reassembler.insert(&[0; 13], 13, 0, 1, &mut whole), Outcome::Taken);
 /// assert_eq!(reassembler.take_rejected().short, 1);
 /// ```
 pub struct Reassembler {
     tunnels: Tunnels,
     blocks: Blocks,
-    /// By number of its first block: the fragment that starts there.
+    /// The fragment that starts at each block.
     pieces: Vec<Piece>,
     datagrams: Vec<Datagram>,
     /// Free places of [`datagrams`](Self::datagrams).
@@ -128,7 +127,7 @@ pub struct Reassembler {
     share: usize,
     age: Ends,
     now: u64,
-    /// Until then nothing with id 0 is joined: memory ran out for what was known about such.
+    /// Nothing with id 0 is reassembled until then: memory for its state had run out.
     no_runs_until: u64,
     rejected: Rejections,
     held: u64,
@@ -147,9 +146,9 @@ struct Datagram {
     key: Key,
     source: u32,
     state: State,
-    /// When its first fragment came, or what is known of it was last confirmed.
+    /// Arrival of its first fragment, or when its state was last confirmed.
     since: u64,
-    /// When its latest fragment came.
+    /// Arrival of its latest fragment.
     touched: u64,
     /// Fragments of its source by then.
     seen: u64,
@@ -160,7 +159,7 @@ struct Datagram {
     blocks: usize,
     /// Frames held.
     frames: u64,
-    /// Bytes held. With id 0: where the next fragment must begin, 0 where that is a first one.
+    /// Bytes held. With id 0: where the next fragment must begin, 0 for a first one.
     bytes: usize,
     total: Option<usize>,
     /// Of the first fragment: bytes of the headers in front of its payload, where the IP header starts, the
@@ -168,7 +167,7 @@ struct Datagram {
     headers: usize,
     network: usize,
     protocol: u8,
-    /// With id 0: the queue it comes by.
+    /// With id 0: the queue it arrives on.
     queue: u32,
     age: Links,
     kin: Links,
@@ -177,9 +176,9 @@ struct Datagram {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
     Open,
-    /// What comes of it has this reason.
+    /// Its later fragments are rejected for this reason.
     Closed(Reject),
-    /// Id 0, and nobody can say whose fragments come, until then.
+    /// Id 0, and its fragments cannot be attributed, until then.
     Ambiguous {
         until: u64,
     },
@@ -191,13 +190,14 @@ struct Source {
     /// Blocks and places held.
     held: usize,
     datagrams: usize,
-    /// Fragments that came since it has been known.
+    /// Fragments of the source so far.
     seen: u64,
     kin: Ends,
 }
 
 impl Reassembler {
-    /// One for this many workers, each of which joins a batch in at most [`JOINED`] bytes, of these tunnels.
+    /// A reassembler for these tunnels, and for this many workers, each with a buffer of at most [`JOINED`]
+    /// bytes.
     #[must_use]
     pub fn new(tunnels: impl Into<Tunnels>, workers: usize) -> Self {
         let fixed = tables_memory() + workers.saturating_mul(JOINED);
@@ -227,13 +227,13 @@ impl Reassembler {
         }
     }
 
-    /// Takes a frame that decapsulation has found to be a fragment, or any other: it is counted then by what
-    /// is wrong with it. `wire_len` is its length before a capture cut it, `now` a time in ns that does not
-    /// go back by much.
+    /// Processes a frame that decapsulation has found to be a fragment; any other is counted as rejected.
+    /// `wire_len` is its length before a capture truncated it, `now` a time in ns that does not go back by
+    /// much.
     ///
     /// A completed datagram is appended to `joined` as one frame: Ethernet header, VLAN tags and IP header of
-    /// its first fragment, with lengths, flags and checksum of a whole packet, then UDP. It came when its
-    /// last fragment did.
+    /// its first fragment, with lengths, flags and checksum of a whole packet, then UDP. Its time is that of
+    /// its last fragment.
     pub fn insert(
         &mut self,
         frame: &[u8],
@@ -256,8 +256,8 @@ impl Reassembler {
         Outcome::Taken
     }
 
-    /// Gives up what has been waited for long enough. Where time has gone back by more than that (another
-    /// capture file), everything.
+    /// Rejects datagrams that have expired; all of them, if time has gone back by more than the timeout
+    /// (another capture file).
     pub fn expire(&mut self, now: u64) {
         if now.saturating_add(TIMEOUT) < self.now {
             self.clear();
@@ -272,14 +272,14 @@ impl Reassembler {
         }
     }
 
-    /// Gives up everything: the run is over.
+    /// Rejects all fragments that are held: the run is over.
     pub fn clear(&mut self) {
         while self.age.oldest != NONE {
             self.fail(self.age.oldest, Reject::FragmentTimeout);
         }
     }
 
-    /// Frames rejected since this was last asked.
+    /// Frames rejected since the last call.
     pub fn take_rejected(&mut self) -> Rejected {
         Rejected::from(&self.take_rejections())
     }
@@ -289,13 +289,13 @@ impl Reassembler {
         std::mem::replace(&mut self.rejected, [0; Reject::COUNT])
     }
 
-    /// Frames held at the moment.
+    /// Frames that are held.
     #[must_use]
     pub fn held(&self) -> u64 {
         self.held
     }
 
-    /// Memory that it takes at most, in bytes.
+    /// The most memory that it takes, in bytes.
     #[must_use]
     pub fn memory(&self) -> usize {
         self.pieces.len() * (BLOCK + size_of::<Piece>() + size_of::<u32>()) + tables_memory()
@@ -314,7 +314,7 @@ impl Reassembler {
         let state = found.map(|place| self.datagrams[place as usize].state);
         if fragment.is_first() {
             if !fragment.is_tunnel(&self.tunnels) {
-                // What has come of it, and what will come, is none of ours.
+                // All its fragments are not ours.
                 let place = found.or_else(|| self.open(fragment, 0, 0));
                 self.close(place, Reject::NotTunnel);
                 self.reject(Reject::NotTunnel, 1);
@@ -463,7 +463,7 @@ impl Reassembler {
             self.release(place);
             return Outcome::Complete { frames };
         }
-        // Wrong, whichever is to blame: later fragments may be of either.
+        // Later fragments may belong to either datagram.
         self.close(Some(place), Reject::Ambiguous);
         let until = self.now + RUN_GAP;
         let datagram = &mut self.datagrams[place as usize];
@@ -485,12 +485,12 @@ impl Reassembler {
         let datagram = &mut self.datagrams[place as usize];
         datagram.state = State::Ambiguous { until };
         (datagram.since, datagram.touched) = (now, now);
-        // Until the datagram that is coming has ended, its end is still on its way.
+        // The end of the current datagram is still to come.
         datagram.bytes = if fragment.more { fragment.end() } else { 0 };
         datagram.queue = queue;
     }
 
-    /// Where a fragment belongs among those that are there.
+    /// The place of a fragment among those that are held.
     fn fit(&self, place: u32, fragment: &Fragment<'_>) -> Fit {
         let datagram = &self.datagrams[place as usize];
         let (offset, end) = (fragment.offset, fragment.end());
@@ -515,7 +515,7 @@ impl Reassembler {
             _ if contradicts => Fit::Overlap,
             None => Fit::After(before),
             Some(piece) if piece.offset as usize == offset && piece.end() == end => {
-                // A last fragment, had it arrived, would have given the end.
+                // A last fragment would have set the end.
                 let is_last = datagram.total == Some(end);
                 let skip = if offset == 0 { datagram.headers } else { 0 };
                 let held = self.blocks.read(after, skip, fragment.payload.len());
@@ -526,7 +526,7 @@ impl Reassembler {
         }
     }
 
-    /// Puts a fragment behind the piece `before`. The room for it was made.
+    /// Inserts a fragment after the piece `before`. `make_room` was called before.
     fn store(&mut self, place: u32, fragment: &Fragment<'_>, before: u32) {
         let headers = if fragment.is_first() { fragment.headers } else { &[] };
         let Some(first) = self.blocks.store([headers, fragment.payload]) else {
@@ -571,7 +571,7 @@ impl Reassembler {
         (datagram.touched, datagram.seen) = (self.now, source.seen);
     }
 
-    /// Appends the whole frame, if what is there can be one.
+    /// Appends the whole frame, if its length is possible.
     fn join(&self, place: u32, joined: &mut Vec<u8>) -> Result<(), Reject> {
         let datagram = &self.datagrams[place as usize];
         let Datagram { pieces, headers, network, protocol, bytes, .. } = *datagram;
@@ -583,8 +583,7 @@ impl Reassembler {
             head[filled..filled + part.len()].copy_from_slice(part);
             filled += part.len();
         }
-        // The headers of the first may be longer than those of the fragment that said where the datagram
-        // ends.
+        // The headers of the first may be longer than those of the last.
         let before = if matches!(datagram.key.source, Address::V4(_)) { headers - network } else { 0 };
         if before + bytes > MAX_LEN {
             return Err(Reject::BadOuter);
@@ -607,7 +606,7 @@ impl Reassembler {
         }
     }
 
-    /// A new datagram with room for its first fragment; `None`, and the fragment counted, where nothing can
+    /// A new datagram with room for its first fragment; `None`, and the fragment is counted, if nothing can
     /// be freed.
     fn open(&mut self, fragment: &Fragment<'_>, queue: u32, len: usize) -> Option<u32> {
         if !self.make_room(1, len, None) {
@@ -656,7 +655,7 @@ impl Reassembler {
         place
     }
 
-    /// Keeps a datagram's place, but nothing of it: what comes of it has this reason too.
+    /// Frees a datagram's fragments but keeps its place: its later fragments have this reason too.
     fn close(&mut self, place: Option<u32>, reason: Reject) {
         let Some(place) = place else { return };
         let frames = self.drop_pieces(place);
@@ -665,14 +664,14 @@ impl Reassembler {
         (datagram.state, datagram.bytes, datagram.total) = (State::Closed(reason), 0, None);
     }
 
-    /// Forgets a datagram; its frames have this reason.
+    /// Removes a datagram; its frames are rejected for this reason.
     fn fail(&mut self, place: u32, reason: Reject) {
         let frames = self.drop_pieces(place);
         self.reject(reason, frames);
         self.release(place);
     }
 
-    /// Gives back what a datagram holds, and says how many frames that were.
+    /// Frees the fragments of a datagram, and returns their number.
     fn drop_pieces(&mut self, place: u32) -> u64 {
         let datagram = &mut self.datagrams[place as usize];
         let mut piece = std::mem::replace(&mut datagram.pieces, NONE);
@@ -690,7 +689,7 @@ impl Reassembler {
         frames
     }
 
-    /// Forgets a datagram whose frames are accounted for.
+    /// Removes a datagram whose frames are accounted for.
     fn release(&mut self, place: u32) {
         self.drop_pieces(place);
         let Datagram { key, source, .. } = self.datagrams[place as usize];
@@ -708,7 +707,7 @@ impl Reassembler {
         }
     }
 
-    /// Frees places and blocks until there are enough; false where it came to the datagram they were for.
+    /// Frees places and blocks until there are enough; false if that removed the datagram they were for.
     fn make_room(&mut self, datagrams: usize, len: usize, current: Option<u32>) -> bool {
         let blocks = if len == 0 { 0 } else { Blocks::for_len(len) };
         while self.datagrams.capacity() - self.by_key.len() < datagrams || self.blocks.left() < blocks {
@@ -768,7 +767,7 @@ impl Piece {
 }
 
 enum Fit {
-    /// Behind this piece, or in front of all.
+    /// After this piece, or before all.
     After(u32),
     Duplicate,
     Overlap,
@@ -777,26 +776,26 @@ enum Fit {
 /// Ethernet, two VLAN tags, IPv4 with all its options.
 const MAX_HEADERS: usize = 14 + 8 + 60;
 
-/// The most bytes that a worker joins before it hands over what it has: two of the largest datagrams.
+/// A worker's buffer of reassembled datagrams, in bytes: two of the largest.
 pub const JOINED: usize = 2 * (MAX_HEADERS + MAX_LEN);
 
-/// Bytes that a joined frame may have at most.
+/// The most bytes of a reassembled frame.
 pub const MAX_JOINED: usize = MAX_HEADERS + MAX_LEN;
 
-/// Memory besides that of blocks, in bytes. The standard map keeps one entry in eight free, in a power of two
-/// of places, and a byte of state for each.
+/// Memory other than blocks, in bytes. The standard map has a power of two of places, of which it keeps an
+/// eighth free, and a byte of state for each.
 fn tables_memory() -> usize {
     let places = (DATAGRAMS * 8 / 7 + 1).next_power_of_two();
     DATAGRAMS * (size_of::<Datagram>() + size_of::<Source>() + 2 * size_of::<u32>())
         + places * (size_of::<(Key, u32)>() + size_of::<(Address, u32)>() + 2)
 }
 
-/// What a fragment takes in blocks: the first brings the headers.
+/// Bytes of a fragment in blocks: the first is stored with its headers.
 fn stored_len(fragment: &Fragment<'_>) -> usize {
     fragment.payload.len() + if fragment.is_first() { fragment.headers.len() } else { 0 }
 }
 
-/// Puts into a free place, or a new one.
+/// Inserts at a free place, or a new one.
 fn put<T>(all: &mut Vec<T>, vacant: &mut Vec<u32>, value: T) -> u32 {
     if let Some(place) = vacant.pop() {
         all[place as usize] = value;
@@ -806,7 +805,8 @@ fn put<T>(all: &mut Vec<T>, vacant: &mut Vec<u32>, value: T) -> u32 {
     u32::try_from(all.len() - 1).unwrap_or(NONE)
 }
 
-/// Appends the headers of a first fragment as those of a whole packet with so many bytes after them.
+/// Appends the headers of a first fragment, changed to those of a whole packet with this many bytes after
+/// them.
 fn put_headers(joined: &mut Vec<u8>, headers: &[u8], network: usize, protocol: u8, len: usize) {
     let start = joined.len() + network;
     joined.extend_from_slice(headers);
@@ -826,13 +826,13 @@ fn put_headers(joined: &mut Vec<u8>, headers: &[u8], network: usize, protocol: u
     }
 }
 
-/// A length that was compared with [`MAX_LEN`].
+/// A length that is at most [`MAX_LEN`].
 fn length(len: usize) -> [u8; 2] {
     u16::try_from(len).unwrap_or(u16::MAX).to_be_bytes()
 }
 
-/// Whether a UDP datagram is as long as it says, and has the checksum it says, if any. Where it has none and
-/// the id said nothing either, the inner packet is asked.
+/// Whether a UDP datagram has its declared length, and a correct checksum, if any. If it has none and the id
+/// is 0, the inner packet is checked.
 fn is_whole(key: &Key, protocol: u8, bytes: &[u8]) -> bool {
     let Ok(datagram) = udp::Datagram::new_checked(bytes) else { return false };
     if protocol != udp::PROTOCOL || usize::from(datagram.length()) != bytes.len() {

@@ -1,5 +1,5 @@
-//! Properties over permuted, damaged and invented fragments, a naive reassembler as a second opinion, and
-//! tables for each rule that costs frames.
+//! Properties over permuted, damaged and spoofed fragments, a naive reassembler as a second opinion, and
+//! tables for each rule that rejects frames.
 
 use std::collections::HashMap;
 
@@ -73,7 +73,7 @@ fn datagram(source: [u8; 4], id: u16, len: usize, identity: u8) -> (Vec<u8>, Vec
     (whole, parts)
 }
 
-/// A reassembler with the account of what went in.
+/// A reassembler that counts its input.
 struct Run {
     reassembler: Reassembler,
     rejected: Rejected,
@@ -122,7 +122,7 @@ impl Run {
         self.settle();
     }
 
-    /// Ends the run: nothing is held, and no memory lost.
+    /// Ends the run: nothing is held, and no memory is lost.
     fn end(mut self) -> (Vec<Vec<u8>>, Rejected) {
         self.reassembler.clear();
         self.settle();
@@ -187,7 +187,7 @@ proptest! {
     }
 
     #[test]
-    fn ids_tell_interleaved_datagrams_apart(
+    fn interleaved_datagrams_are_distinguished_by_id(
         order in vec(any::<Index>(), 60),
         lens in vec(1500_usize..4000, 2..8),
         v6: bool,
@@ -211,7 +211,7 @@ proptest! {
         prop_assert_eq!(joined, wholes);
     }
 
-    /// Few sources, few ids, places that meet: what a naive reassembler makes of it, which keeps everything.
+    /// Few sources, few ids, adjacent places: the result of a naive reassembler that keeps everything.
     #[test]
     fn a_naive_reassembler_agrees(
         fragments in vec((1_u16..4, 0_usize..6, 1_usize..4, any::<bool>(), any::<bool>()), 1..80),
@@ -231,10 +231,10 @@ proptest! {
         prop_assert_eq!(rejected.not_tunnel + rejected.bad_outer + rejected.table_full, 0);
     }
 
-    /// Payloads that name their datagram, all of one length. Fragments of each keep their order, as a path
-    /// keeps it: what a fragment that overtook or replaced another would fit, no header shows.
+    /// Payloads that name their datagram, all of one length. The fragments of each stay in sequence, as on a
+    /// path: no header shows that a fragment has overtaken or replaced another.
     #[test]
-    fn with_id_0_no_interleaving_joins_what_does_not_belong_together(
+    fn with_id_0_interleaved_datagrams_are_never_mixed(
         turns in vec(any::<Index>(), 60),
         streams in 2_usize..4,
         duplicates in vec(any::<Index>(), 0..4),
@@ -249,8 +249,7 @@ proptest! {
             if queues.is_empty() {
                 break;
             }
-            // Only where nothing is on its way the next may be late: fragments of a datagram come within
-            // RUN_GAP.
+            // Only between datagrams there may be a delay: fragments of a datagram arrive within RUN_GAP.
             let is_quiet = queues.iter().all(|queue| queue.len() % 2 == 0);
             let queue = turn.index(queues.len());
             parts.extend(queues[queue].pop().map(|part| (part, is_quiet)));
@@ -268,13 +267,13 @@ proptest! {
     }
 
     #[test]
-    fn with_id_0_no_loss_joins_what_does_not_belong_together(
+    fn with_id_0_datagrams_are_not_mixed_after_losses(
         kept in vec(prop_oneof![4 => Just(true), 1 => Just(false)], 40),
         gaps in vec(prop_oneof![3 => Just(0), 1 => 0..300 * MS], 40),
     ) {
         let wholes: Vec<_> = (0..20).map(|number| datagram([10, 0, 0, 1], 0, 2000, number)).collect();
         let all = wholes.iter().flat_map(|(_, parts)| parts).enumerate();
-        // But that of the end of one and the beginning of the next: the module says so.
+        // Except for the end of one and the beginning of the next, see the module's documentation.
         let is_seen = |place: usize| place == 0 || place % 2 == 1 || kept[place - 1];
         let parts: Vec<_> =
             all.filter(|(place, _)| kept[*place] || !is_seen(*place)).map(|(_, part)| part).collect();
@@ -282,7 +281,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_counted_and_none_panics(
+    fn any_bytes_are_counted_without_a_panic(
         frames in vec((vec(any::<u8>(), 0..80), 0_u32..3, 0_u64..3 * TIMEOUT), 1..60),
         v6: bool,
         edits in vec((any::<Index>(), any::<u8>()), 0..6),
@@ -317,12 +316,12 @@ fn check_joins(
         run.take(part);
     }
     for whole in run.end().0 {
-        prop_assert!(wholes.iter().any(|(sent, _)| *sent == whole), "a wrong join");
+        prop_assert!(wholes.iter().any(|(sent, _)| *sent == whole), "a mix of datagrams");
     }
     Ok(())
 }
 
-/// A fragment of a datagram whose UDP header says 24 bytes, filled with `fill` behind it.
+/// A fragment of a datagram whose UDP header declares 24 bytes, filled with `fill` after it.
 fn piece(id: u16, start: usize, len: usize, more: bool, fill: u8) -> Vec<u8> {
     let mut bytes = frame(false, &[], 0, id, 40, 0);
     bytes.truncate(42);
@@ -350,7 +349,7 @@ struct Naive {
 
 impl Naive {
     fn take(&mut self, id: u16, start: usize, bytes: &[u8], more: bool) {
-        // A lone first fragment without more is no fragment.
+        // A first fragment without more to come is a whole datagram.
         if start == 0 && !more {
             self.whole.push(bytes.to_vec());
             self.completed += 1;
@@ -397,18 +396,18 @@ impl Naive {
 }
 
 #[test]
-fn an_overlap_fails_the_datagram_and_what_still_comes_of_it() {
+fn an_overlap_fails_the_datagram_and_its_later_fragments() {
     let (whole, parts) = datagram([10, 0, 0, 1], 5, 4000, 1);
     let mut run = Run::new();
     run.take(&parts[0]);
-    // The same place, one byte other.
+    // The same place, one byte different.
     let mut other = parts[0].clone();
     *other.last_mut().unwrap() ^= 1;
     run.take(&other);
     run.take(&parts[1]);
     run.take(&parts[2]);
     assert_eq!((run.rejected.overlap, run.whole.len()), (4, 0));
-    // The same id, another datagram, once the failed one is forgotten.
+    // The same id, another datagram, after the failed one has expired.
     run.pass(TIMEOUT);
     for part in &parts {
         run.take(part);
@@ -418,7 +417,7 @@ fn an_overlap_fails_the_datagram_and_what_still_comes_of_it() {
 }
 
 #[test]
-fn what_does_not_come_in_time_is_given_up_and_what_is_held_at_the_end_too() {
+fn datagrams_that_are_incomplete_in_time_or_at_the_end_are_rejected() {
     let (whole, parts) = datagram([10, 0, 0, 1], 5, 2000, 1);
     let mut run = Run::new();
     run.take(&parts[0]);
@@ -434,7 +433,7 @@ fn what_does_not_come_in_time_is_given_up_and_what_is_held_at_the_end_too() {
 }
 
 #[test]
-fn time_that_goes_back_far_begins_anew() {
+fn fragments_held_are_rejected_when_time_goes_back_far() {
     let (_, parts) = datagram([10, 0, 0, 1], 5, 2000, 1);
     let mut run = Run::new();
     run.take(&parts[0]);
@@ -447,8 +446,8 @@ fn time_that_goes_back_far_begins_anew() {
 }
 
 #[test]
-fn a_place_left_by_a_loss_is_not_taken_by_a_datagram_that_has_the_id_again() {
-    // Of another length: the UDP header says so.
+fn a_lost_fragment_is_not_replaced_by_one_of_a_later_datagram_with_the_same_id() {
+    // Of another length than in the UDP header.
     let (_, lost) = datagram([10, 0, 0, 1], 5, 2000, 1);
     let (_, again) = datagram([10, 0, 0, 1], 5, 2008, 2);
     let mut run = Run::new();
@@ -457,7 +456,7 @@ fn a_place_left_by_a_loss_is_not_taken_by_a_datagram_that_has_the_id_again() {
     run.take(&again[1]);
     assert_eq!((run.end().1.ambiguous, 0), (3, 0));
 
-    // Of the same length: so many of its source later that ids come again.
+    // Of the same length: after so many of its source that ids repeat.
     let (_, lost) = datagram([10, 0, 0, 1], 5, 2000, 1);
     let (whole, again) = datagram([10, 0, 0, 1], 5, 2000, 2);
     let mut run = Run::new();
@@ -484,7 +483,7 @@ fn with_checksum(mut whole: Vec<u8>) -> Vec<u8> {
 }
 
 #[test]
-fn a_udp_checksum_is_believed() {
+fn a_udp_checksum_is_verified() {
     let [ours, other] = [1, 2].map(|identity| with_checksum(datagram([10, 0, 0, 1], 5, 2000, identity).0));
     let [a, b] = [&ours, &other].map(|whole| cut(whole, 0, 5, &[1480]));
     let mut run = Run::new();
@@ -497,7 +496,7 @@ fn a_udp_checksum_is_believed() {
 }
 
 #[test]
-fn a_fragment_with_nothing_before_or_after_it_is_whole_whatever_else_has_its_id() {
+fn an_atomic_fragment_is_a_whole_datagram_whatever_else_has_its_id() {
     let whole = frame(true, &[0x8100], 0, 0, 100, 1);
     let other = cut(&frame(true, &[0x8100], 0, 0, 100, 2), 1, 9, &[64]);
     let mut run = Run::new();
@@ -510,7 +509,7 @@ fn a_fragment_with_nothing_before_or_after_it_is_whole_whatever_else_has_its_id(
 }
 
 #[test]
-fn fragments_of_what_is_not_ours_are_not_tunnel_in_whatever_order() {
+fn fragments_of_other_datagrams_are_not_tunnel_in_any_sequence() {
     for id in [0, 5] {
         let (mut whole, _) = datagram([10, 0, 0, 1], id, 4000, 1);
         whole[36..38].copy_from_slice(&53_u16.to_be_bytes());
@@ -538,7 +537,7 @@ fn fragments_of_what_is_not_ours_are_not_tunnel_in_whatever_order() {
 }
 
 #[test]
-fn with_id_0_an_unbroken_run_is_joined_and_nothing_else() {
+fn with_id_0_only_an_unbroken_run_is_reassembled() {
     let [(a, a_parts), (b, b_parts)] = [1, 2].map(|identity| datagram([10, 0, 0, 1], 0, 4000, identity));
     let [a0, a1, a2] = &a_parts[..] else { panic!("three fragments") };
     let [b0, b1, b2] = &b_parts[..] else { panic!("three fragments") };
@@ -570,7 +569,7 @@ fn with_id_0_an_unbroken_run_is_joined_and_nothing_else() {
         run.take_by(part, queue);
     }
     assert_eq!((run.whole.len(), run.rejected.ambiguous), (0, 3), "two queues");
-    // A run that is too slow, and one that is not.
+    // A run with a delay that is too long, and one without.
     let mut run = Run::new();
     run.take(a0);
     run.pass(RUN_GAP + 1);
@@ -582,12 +581,12 @@ fn with_id_0_an_unbroken_run_is_joined_and_nothing_else() {
 }
 
 #[test]
-fn with_id_0_an_end_that_is_still_on_its_way_does_not_fit_the_next_datagram() {
+fn with_id_0_a_delayed_end_does_not_fit_the_next_datagram() {
     let [(_, a), (_, b), (_, c)] = [1, 2, 3].map(|identity| datagram([10, 0, 0, 1], 0, 2000, identity));
     let mut run = Run::new();
     run.take(&a[0]);
     run.take(&b[0]);
-    // The anomaly is over by its time, but the end of b has yet to come.
+    // The anomaly has timed out, but the end of b is still to come.
     run.pass(RUN_GAP);
     run.take(&c[0]);
     run.take(&b[1]);
@@ -596,7 +595,7 @@ fn with_id_0_an_end_that_is_still_on_its_way_does_not_fit_the_next_datagram() {
 }
 
 #[test]
-fn with_id_0_an_inner_checksum_tells_what_the_outer_headers_cannot() {
+fn with_id_0_a_mix_is_detected_by_the_inner_checksum() {
     let parts = |identity: u8| {
         let ends = ([10, 0, 0, 1].into(), 7);
         let inner = mirror_lab::frames::inner_udp(ends, ends, &[identity; 1600]).unwrap();
@@ -615,15 +614,15 @@ fn with_id_0_an_inner_checksum_tells_what_the_outer_headers_cannot() {
 }
 
 #[test]
-fn memory_is_bounded_and_one_sources_flood_costs_that_source_alone() {
+fn memory_is_bounded_and_the_flood_of_one_source_costs_only_that_source() {
     let reassembler = Reassembler::new([vxlan::PORT], 16);
     assert!(reassembler.memory() + 16 * JOINED <= MEMORY, "{}", reassembler.memory());
     assert!(Reassembler::new([vxlan::PORT], 64).memory() + 64 * JOINED <= MEMORY);
     let mut run = Run::over(reassembler);
     let mut good = 0;
     for number in 0..60_000_u16 {
-        // First fragments, then orphans, of one source; every hundredth of another is good, and takes its
-        // time.
+        // First fragments, then orphans, of one source; every hundredth is a good one of another source, with
+        // a delay.
         let (_, flood) = datagram([10, 66, 0, 1], number, 2960, 1);
         run.take(&flood[usize::from(number >= 30_000)]);
         if number % 100 < 2 {
@@ -640,7 +639,7 @@ fn memory_is_bounded_and_one_sources_flood_costs_that_source_alone() {
 }
 
 #[test]
-fn a_flood_from_invented_sources_costs_what_has_waited_longest() {
+fn a_flood_from_spoofed_sources_costs_the_oldest_datagrams() {
     let mut run = Run::new();
     let mut good = 0;
     for number in 0..40_000_u32 {
@@ -661,7 +660,7 @@ fn a_flood_from_invented_sources_costs_what_has_waited_longest() {
 }
 
 #[test]
-fn a_datagram_of_too_many_fragments_is_given_up() {
+fn a_datagram_of_too_many_fragments_is_rejected() {
     let whole = frame(false, &[], 0, 5, 8 * (MAX_FRAGMENTS + 2), 1);
     let cuts: Vec<_> = (1..).map(|part| 8 * part).take_while(|cut| *cut < whole.len() - 34).collect();
     let mut run = Run::new();
@@ -672,7 +671,7 @@ fn a_datagram_of_too_many_fragments_is_given_up() {
 }
 
 #[test]
-fn fragments_that_contradict_themselves_are_named() {
+fn malformed_fragments_are_rejected_by_reason() {
     let (_, parts) = datagram([10, 0, 0, 1], 5, 2000, 1);
     let edited = |edit: &dyn Fn(&mut Vec<u8>)| {
         let mut bytes = parts[0].clone();
@@ -686,7 +685,7 @@ fn fragments_that_contradict_themselves_are_named() {
     }
     run.take(&edited(&|bytes| bytes[20..22].copy_from_slice(&[0x3f, 0xff])));
     assert_eq!((run.rejected.bad_outer, run.rejected.total()), (5, 5));
-    // Cut by the capture.
+    // Truncated by the capture.
     run.received += 1;
     let outcome = run.reassembler.insert(&parts[0][..100], 1514, 0, run.now, &mut Vec::new());
     assert_eq!(outcome, Outcome::Taken);

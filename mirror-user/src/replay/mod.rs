@@ -25,13 +25,13 @@ use crate::{
 
 pub use crate::source::MAX_FRAME;
 
-/// Frames handled at once.
+/// Frames of a batch.
 const BATCH: usize = 64;
 
-/// Sinks are promised a tick every 100 ms, and a silent pipe keeps the reader for up to 50.
+/// Sinks need a tick every 100 ms, and a silent pipe blocks the reader for up to 50.
 const TICK: Duration = Duration::from_millis(50);
 
-/// What kept a replay from starting.
+/// Why a replay cannot start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReplayError {
@@ -41,10 +41,10 @@ pub enum ReplayError {
     /// Standard input can be read once only.
     #[error("standard input (`-`) is given more than once; it can be read once")]
     StdinTwice,
-    /// Without a port nothing is a tunnel.
-    #[error("no tunnel port given, or 0, which is none; VXLAN's is 4789")]
+    /// There is no tunnel port, or it is 0.
+    #[error("no tunnel port given, or port 0; VXLAN's is 4789")]
     NoPort,
-    /// None of the files can be opened; this is the first.
+    /// No file can be opened; this is the first.
     #[error("{}: {source}", crate::escape::path(file))]
     File {
         /// The file, as given.
@@ -94,11 +94,11 @@ pub struct Replay {
     stop: StopHandle,
 }
 
-/// How a run goes, for other threads to ask.
+/// The report of a run under way, for other threads.
 #[derive(Clone, Debug, Default)]
 pub struct Progress(Arc<Live>);
 
-/// What a run under way shows.
+/// What a run under way publishes.
 #[derive(Debug, Default)]
 struct Live {
     last: Mutex<Option<(Report, Instant)>>,
@@ -107,10 +107,9 @@ struct Live {
 }
 
 impl Progress {
-    /// What the run had come to at most 50 ms ago; where a sink keeps it waiting, 50 ms before the wait or at
-    /// half of what it has come to, whichever is later. Of the time since the start `duration_s` has all.
-    /// Frames that a sink still holds are pending. What [sinks add](SinkFactory::report), as origins, is
-    /// there while the run lasts.
+    /// The report as it was at most 50 ms ago; while a sink blocks the run, as it was 50 ms before or at half
+    /// of its batches, whichever is later. `duration_s` is current. Frames that a sink still holds are
+    /// pending. What [sinks add](SinkFactory::report), such as origins, is there while the run lasts.
     #[must_use]
     pub fn report(&self) -> Report {
         let Some((mut report, at)) = self.0.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -129,36 +128,36 @@ impl Progress {
     }
 }
 
-/// Has the sinks of a run hand over what they buffer, from another thread, such as one that hears signals.
+/// Flushes the sinks of a run from another thread, for example a signal handler's.
 #[derive(Clone, Debug, Default)]
 pub struct Flusher(Arc<AtomicBool>);
 
 impl Flusher {
-    /// Has every sink hand over what it buffers, at most 50 ms later, also while a pipe is silent; where a
-    /// sink keeps the run waiting, once it goes on.
+    /// Flushes every sink, at most 50 ms later, also while a pipe is silent; if a sink blocks the run, when
+    /// it continues.
     pub fn flush(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it was asked for since this was last called.
+    /// Whether a flush was requested since the last call.
     fn was_asked(&self) -> bool {
         self.0.swap(false, Ordering::Relaxed)
     }
 }
 
-/// Ends a run from another thread, such as one that hears signals.
+/// Ends a run from another thread, for example a signal handler's.
 #[derive(Clone, Debug, Default)]
 pub struct StopHandle(Arc<AtomicBool>);
 
 impl StopHandle {
     /// Ends the run as if its files ended here: between batches, and at most 50 ms later while a pipe is
-    /// silent. A sink that makes the run wait is not waited for any longer. A run that has not begun reads
+    /// silent. A sink that blocks the run is not waited for any longer. A run that has not begun reads
     /// nothing.
     pub fn stop(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the end has been asked for.
+    /// Whether the end was requested.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.0.load(Ordering::Relaxed)
@@ -168,10 +167,10 @@ impl StopHandle {
 /// The source's name in the report.
 const SOURCE: &str = "file";
 
-/// A file before its turn comes.
+/// A file before it is read.
 #[derive(Debug)]
 enum Opened {
-    /// It is there, or was; or it is no regular file.
+    /// It exists, or is not a regular file: opened when it is read.
     Later,
     /// It is held open.
     Now(File),
@@ -208,8 +207,8 @@ impl ReplayBuilder {
         self
     }
 
-    /// Opens regular files when built and not when their turn comes, so that they can be read whatever rights
-    /// the process has by then. Each takes a file descriptor.
+    /// Opens regular files in [`build`](Self::build), not before each is read, so that the process may drop
+    /// privileges in between. Each takes a file descriptor.
     pub fn hold_open(mut self, hold_open: bool) -> Self {
         self.hold_open = hold_open;
         self
@@ -236,15 +235,14 @@ impl ReplayBuilder {
         self
     }
 
-    /// Whether outer frames that were fragmented on their way are [reassembled](crate::reassembly), by the
-    /// times of the capture. Default: yes; without, they are rejected as [`Reject::Fragment`].
+    /// Whether fragmented outer frames are [reassembled](crate::reassembly), by the times of the capture.
+    /// Default: yes; otherwise they are rejected as [`Reject::Fragment`].
     pub fn reassemble(mut self, wanted: bool) -> Self {
         self.reassemble = wanted;
         self
     }
 
-    /// Whether this contradicts itself. Touches no file, and needs none yet; [`build`](Self::build) begins
-    /// with it.
+    /// Checks the settings, with or without files, and opens none; [`build`](Self::build) begins with it.
     ///
     /// # Errors
     ///
@@ -259,8 +257,8 @@ impl ReplayBuilder {
         Ok(())
     }
 
-    /// Checks what can be checked before any frame is read. Of several files some may fail to open: that is
-    /// logged, the others are read, and the report has it.
+    /// Checks what can be checked before any frame is read. If some of several files cannot be opened, that
+    /// is logged and reported, and the others are read.
     ///
     /// # Errors
     ///
@@ -297,8 +295,8 @@ impl ReplayBuilder {
     }
 }
 
-/// Whether a file is there to be read, better told before the first of many is replayed than after; and a
-/// regular one.
+/// Opens a regular file, so that an error is reported before the first file is replayed; `None` for other
+/// kinds.
 fn readable(file: &Path) -> io::Result<Option<File>> {
     if file == Path::new("-") {
         return Ok(None);
@@ -307,7 +305,7 @@ fn readable(file: &Path) -> io::Result<Option<File>> {
     if kind.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
     }
-    // Opening a FIFO waits for its writer, and takes from what it has to say.
+    // Opening a FIFO blocks until it has a writer, and could lose its first bytes.
     kind.is_file().then(|| File::open(file)).transpose()
 }
 
@@ -323,37 +321,37 @@ impl Replay {
         }
     }
 
-    /// Adds a sink once it is known that the files can be read.
+    /// Adds a sink after the files were checked.
     #[must_use]
     pub fn sink(mut self, sink: impl SinkFactory + 'static) -> Self {
         self.sinks.push(Arc::new(sink));
         self
     }
 
-    /// What tells other threads how the run goes.
+    /// A handle by which other threads read the report.
     #[must_use]
     pub fn progress(&self) -> Progress {
         self.progress.clone()
     }
 
-    /// What has the sinks flush from other threads.
+    /// A handle by which other threads flush the sinks.
     #[must_use]
     pub fn flusher(&self) -> Flusher {
         self.flusher.clone()
     }
 
-    /// What ends the run from other threads.
+    /// A handle by which other threads end the run.
     #[must_use]
     pub fn stop_handle(&self) -> StopHandle {
         self.stop.clone()
     }
 
     /// Reads the files to their end, or until it is [stopped](Self::stop_handle) or the count is reached, and
-    /// closes the accounts.
+    /// returns the final report.
     ///
-    /// What ends a file early (it is cut short, damaged, or no capture at all) ends that file: the frames
-    /// before it have gone to the sinks, the next file is read, and [`Report::files`] has the reason.
-    /// [`Report::ended_by`] has the first.
+    /// A file that is cut short, damaged or not a capture ends there: the frames before have reached the
+    /// sinks, the next file is read, and [`Report::files`] has the reason. [`Report::ended_by`] has the
+    /// first.
     ///
     /// # Errors
     ///
@@ -363,7 +361,7 @@ impl Replay {
         let context =
             WorkerContext { wait_until: Some(Arc::clone(&stop.0)), ..WorkerContext::single(MAX_FRAME) };
         let dispatch = Dispatch::start(SOURCE, config, &context, sinks)?;
-        // There is but one run: it takes the replay.
+        // Set once: a replay runs once.
         let _ = progress.0.sinks.set(dispatch.factories().iter().map(Arc::downgrade).collect());
         let mut run = Run { dispatch, stop, ticked: Instant::now(), batches: 0, progress, flusher };
         let mut reports = Vec::new();
@@ -425,7 +423,7 @@ impl Run {
         report
     }
 
-    /// Has the frames of a capture dispatched.
+    /// Dispatches the frames of a capture.
     fn frames(&mut self, reader: &mut CaptureReader<CaptureFile>) -> Result<(), CaptureError> {
         let mut of_link_types = 0;
         let mut result = Ok(());
@@ -449,7 +447,7 @@ impl Run {
             if self.flusher.was_asked() {
                 self.dispatch.flush();
             }
-            // A sink may stop a quick reader for good before the first tick.
+            // A sink may block a fast reader before the first tick.
             if is_due || self.batches.is_power_of_two() {
                 self.progress.publish(self.dispatch.report(), now);
             }
@@ -458,7 +456,7 @@ impl Run {
         result
     }
 
-    /// Counts the packets of link types that are not read, `before` of which are counted already.
+    /// Counts the packets of unsupported link types, `before` of which are counted already.
     fn reject(&mut self, reader: &CaptureReader<CaptureFile>, before: &mut u64) {
         let now = reader.unread().of_link_types();
         self.dispatch.reject(Reject::LinkType, now - std::mem::replace(before, now));

@@ -1,4 +1,4 @@
-//! Whole runs over capture files, with sinks that are watched.
+//! Whole runs over capture files, with sinks that record their calls.
 
 use std::{
     io::Write as _,
@@ -26,7 +26,7 @@ fn keep(stats: &mut SinkStats, batch: &Batch<'_>) -> Result<(), SinkError> {
     Ok(())
 }
 
-/// A sink that notes what happens to it.
+/// A sink that records its calls.
 struct Watched {
     behaviour: Behaviour,
     log: Arc<Log>,
@@ -125,7 +125,7 @@ fn inner_numbers(log: &Log) -> Vec<u32> {
 }
 
 #[test]
-fn files_are_read_in_order_and_every_frame_is_accounted_for() {
+fn files_are_read_in_sequence_and_every_frame_is_accounted_for() {
     let folder = TempDir::new().unwrap();
     let first = file(&folder, "first.pcap", &captured(0..150));
     let noise = pcap_file(&[
@@ -186,7 +186,7 @@ fn selection_refuses_by_vni_and_by_source() {
 }
 
 #[test]
-fn a_file_cut_short_delivers_what_it_has_and_says_so_and_the_next_is_read() {
+fn a_file_cut_short_delivers_its_frames_with_the_reason_and_the_next_is_read() {
     let folder = TempDir::new().unwrap();
     let whole = captured(0..100);
     let cut = file(&folder, "cut.pcap", &whole[..whole.len() - 1]);
@@ -206,7 +206,7 @@ fn a_file_cut_short_delivers_what_it_has_and_says_so_and_the_next_is_read() {
 }
 
 #[test]
-fn files_that_are_none_end_nothing_but_themselves() {
+fn a_file_that_is_not_a_capture_does_not_end_the_run() {
     let folder = TempDir::new().unwrap();
     for hold_open in [false, true] {
         let (sink, log) = Watched::new(keep);
@@ -247,7 +247,7 @@ fn files_that_are_none_end_nothing_but_themselves() {
 }
 
 #[test]
-fn packets_of_link_types_that_are_not_read_are_rejected_and_nothing_is_wrong() {
+fn packets_of_unsupported_link_types_are_rejected_and_the_run_is_clean() {
     let folder = TempDir::new().unwrap();
     let mut radio = captured(0..3);
     radio[20] = 127;
@@ -264,7 +264,7 @@ fn packets_of_link_types_that_are_not_read_are_rejected_and_nothing_is_wrong() {
 }
 
 #[test]
-fn a_stop_ends_the_run_in_order() {
+fn a_stop_ends_the_run_cleanly() {
     let folder = TempDir::new().unwrap();
     let path = file(&folder, "a.pcap", &captured(0..10));
     let (sink, log) = Watched::new(keep);
@@ -279,7 +279,7 @@ fn a_stop_ends_the_run_in_order() {
 }
 
 #[test]
-fn one_sink_may_fail_or_panic_and_the_others_go_on() {
+fn one_sink_may_fail_or_panic_and_the_others_continue() {
     let folder = TempDir::new().unwrap();
     let path = file(&folder, "a.pcap", &captured(0..200));
     let (fails, _) = Watched::new(|stats, batch| {
@@ -300,7 +300,7 @@ fn one_sink_may_fail_or_panic_and_the_others_go_on() {
 }
 
 #[test]
-fn what_cannot_start_is_told_before_any_frame_is_read() {
+fn a_replay_that_cannot_start_fails_before_any_frame_is_read() {
     let said = |builder: ReplayBuilder| builder.build().unwrap_err().to_string();
     assert!(said(Replay::builder()).starts_with("no capture file given"));
     assert!(
@@ -355,7 +355,7 @@ fn until_ticked(log: &Log, times: u64) {
 
 #[cfg(unix)]
 #[test]
-fn a_silent_pipe_leaves_sinks_their_ticks_and_heeds_the_stop() {
+fn sinks_have_ticks_and_a_stop_works_while_a_pipe_is_silent() {
     let (report, log) = over_a_silent_pipe(|_, log| until_ticked(log, 5));
     assert_eq!(inner_numbers(&log), [0]);
     assert_eq!((report.ended_by, report.accounting.residue), (None, 0));
@@ -363,7 +363,7 @@ fn a_silent_pipe_leaves_sinks_their_ticks_and_heeds_the_stop() {
 
 #[cfg(unix)]
 #[test]
-fn sinks_are_flushed_once_for_each_time_that_it_is_asked_for_also_while_a_pipe_is_silent() {
+fn sinks_are_flushed_once_for_each_request_also_while_a_pipe_is_silent() {
     over_a_silent_pipe(|flusher, log| {
         let flushes = || log.flushes.load(Ordering::Relaxed);
         until_ticked(log, 2);
@@ -378,7 +378,7 @@ fn sinks_are_flushed_once_for_each_time_that_it_is_asked_for_also_while_a_pipe_i
 }
 
 #[test]
-fn a_flush_that_is_asked_for_before_the_run_is_not_lost() {
+fn a_flush_requested_before_the_run_is_not_lost() {
     let folder = TempDir::new().unwrap();
     let path = file(&folder, "a.pcap", &captured(0..200));
     let (sink, log) = Watched::new(keep);

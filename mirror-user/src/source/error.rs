@@ -1,26 +1,26 @@
-//! What a capture file can have against being read.
+//! Why a capture cannot be read.
 
 use std::io;
 
 use super::limits::{MAX_BLOCK, MAX_FRAME};
 
-/// What is wrong with a capture: why it cannot be read any further, after the frames before that place have
-/// been delivered; or what was passed over, see [`Unread`](super::Unread).
+/// Why a capture cannot be read any further, after the frames before that place have been delivered; or what
+/// was skipped, see [`Unread`](super::Unread).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CaptureError {
     /// It could not be opened.
     #[error("cannot be opened: {0}")]
     Open(#[source] io::Error),
-    /// The system refused to read.
+    /// A read failed.
     #[error("reading failed at byte {at}: {source}")]
     Read {
         /// Bytes read so far.
         at: u64,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// It ends within a header or a record: the writer was killed, the disk was full, or a copy is
+    /// It ends within a header or a record: its writer was killed, the disk was full, or the copy is
     /// incomplete.
     #[error("cut short at byte {at}, within the {what} that starts at byte {start}")]
     CutShort {
@@ -31,31 +31,31 @@ pub enum CaptureError {
         /// What is incomplete.
         what: &'static str,
     },
-    /// It is no capture, or of a kind that is not read.
+    /// It is not a capture, or of an unsupported format.
     #[error(
         "not a capture file: starts with {0:#010x}, which is neither pcap nor pcapng; convert it with \
         `editcap -F pcapng`"
     )]
     UnknownFormat(u32),
-    /// There is nothing in it.
+    /// It is empty.
     #[error("empty file; check whether its capture was started")]
     Empty,
-    /// It is compressed by a tool whose files are not read, or twice.
+    /// It is compressed with an unsupported tool, or twice.
     #[error("compressed with {tool}; run `{tool} -dc FILE | mirror replay -r -`")]
     Compressed {
         /// The tool that unpacks it.
         tool: &'static str,
     },
-    /// What it is compressed with contradicts itself, or ends early.
+    /// The compressed data is damaged, or ends early.
     #[error("{tool} data {} near byte {packed_at}, {at} bytes unpacked: {source}", wrong(source))]
     Packed {
-        /// What it is compressed with.
+        /// The tool that unpacks it.
         tool: &'static str,
         /// Bytes unpacked so far.
         at: u64,
-        /// About where that is in the compressed file, in bytes from its start.
+        /// Approximate position in the compressed file, in bytes from its start.
         packed_at: u64,
-        /// What the decoder said.
+        /// The error of the decoder.
         source: io::Error,
     },
     /// A header contradicts itself or the format.
@@ -66,9 +66,9 @@ pub enum CaptureError {
         /// What is wrong.
         what: &'static str,
     },
-    /// A block or frame is longer than any real one; most likely what comes before it is damaged.
+    /// A block or frame is longer than any real one; most likely the capture is damaged before it.
     #[error(
-        "{what} at byte {at} claims {len} bytes, more than the {most} that are read; the capture is damaged \
+        "{what} at byte {at} declares {len} bytes, more than the maximum of {most}; the capture is damaged \
         there, and `editcap` or `pcapfix` may recover what follows"
     )]
     TooLarge {
@@ -76,7 +76,7 @@ pub enum CaptureError {
         at: u64,
         /// Block or frame.
         what: &'static str,
-        /// The length it claims, in bytes.
+        /// The length it declares, in bytes.
         len: u64,
         /// The most that is read, in bytes.
         most: usize,
@@ -97,7 +97,7 @@ impl CaptureError {
     }
 }
 
-/// In a word, what a decoder's error is.
+/// A decoder's error in a word.
 fn wrong(error: &io::Error) -> &'static str {
     if error.kind() == io::ErrorKind::UnexpectedEof { "cut short" } else { "damaged" }
 }

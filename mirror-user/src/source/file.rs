@@ -26,12 +26,11 @@ use crate::frame::{Captured, MAX_BATCH};
 /// Classic pcap in both byte orders, of µs and ns, and with Kuznetzov's "modified" records; pcapng with any
 /// number of sections, of either byte order, with time resolutions and offsets, enhanced, simple and obsolete
 /// packet blocks. Link types are Ethernet, and Linux cooked (`tcpdump -i any`), BSD loopback and raw IP,
-/// which are given an Ethernet header: the hardware addresses in it are as good as the capture's. Packets of
-/// other link types are counted, and so is what contradicts itself or the format where it is known what comes
-/// after it: see [`Unread`].
+/// which are given an Ethernet header, with hardware addresses as far as the capture has them. Packets of
+/// other link types are counted, and so are malformed packets and blocks that can be skipped: see [`Unread`].
 ///
-/// What is compressed with gzip, or with Zstandard where the feature `zstd` is on, is unpacked on the way,
-/// whatever its name: its first bytes show, and it may have any number of members or frames.
+/// Captures compressed with gzip, or with Zstandard if the feature `zstd` is on, are unpacked as they are
+/// read. They are recognised by their first bytes, not by name, and may have any number of members or frames.
 ///
 /// Memory is bounded: 256 KiB; up to 32 MiB for a pcapng with blocks of up to
 /// [`MAX_BLOCK`](super::MAX_BLOCK); up to 8 MiB for the interfaces of its section and the link types that are
@@ -56,23 +55,22 @@ pub struct CaptureReader<R> {
     input: Input<R>,
     format: Option<Format>,
     batch: ArrayVec<Record, MAX_BATCH>,
-    /// Bytes of a record that are not worth holding and have not come yet.
+    /// Bytes of a record that is skipped and that are still to be read.
     passing_over: usize,
-    /// What was passed over by a length that may be wrong, until what follows shows whether it is.
+    /// What was skipped by a length that may be wrong, until the following bytes show whether it is.
     doubt: Option<Doubt>,
     packets: u64,
     unread: Unread,
 }
 
-/// What a capture holds that was not lent as a frame. No more is known of what comes after the place of an
-/// error.
+/// What a capture holds that was not lent as a frame. It does not cover what follows the place of an error.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Unread {
-    /// Packets of link types that are not read, by the number of the link type (tcpdump.org, "Link-layer
-    /// header types").
+    /// Packets of unsupported link types, by the number of the link type (tcpdump.org, "Link-layer header
+    /// types").
     pub link_types: BTreeMap<u16, u64>,
-    /// Packets and blocks that contradict themselves or the format, and were passed over.
+    /// Malformed packets and blocks, which were skipped.
     pub broken: u64,
     /// What was wrong with the first of these.
     pub first_broken: Option<CaptureError>,
@@ -84,7 +82,7 @@ enum Format {
     PcapNg(PcapNg),
 }
 
-/// What was passed over by a doubtful length.
+/// What was skipped by a doubtful length.
 #[derive(Debug)]
 struct Doubt {
     /// Where it starts.
@@ -99,7 +97,7 @@ impl Unread {
         self.first_broken.get_or_insert(error);
     }
 
-    /// Packets of link types that are not read.
+    /// Packets of unsupported link types.
     #[must_use]
     pub fn of_link_types(&self) -> u64 {
         self.link_types.values().sum()
@@ -128,7 +126,7 @@ impl<'a> Captures<'a> {
         self.records.len()
     }
 
-    /// Whether there is none, for now.
+    /// Whether there is no frame, for now.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
@@ -142,7 +140,7 @@ pub struct CaptureFile(Kind);
 #[derive(Debug)]
 enum Kind {
     Regular(File),
-    /// Anything that may keep its reader waiting.
+    /// Anything whose reads may block.
     Pipe(Pipe),
 }
 
@@ -158,7 +156,7 @@ impl Read for CaptureFile {
 impl CaptureReader<CaptureFile> {
     /// Opens a capture file, or standard input for `-`.
     ///
-    /// Of what is no regular file (a pipe, a FIFO, a terminal) a thread does the reading, so that
+    /// A thread reads what is not a regular file (a pipe, a FIFO, a terminal), so that
     /// [`next_batch`](Self::next_batch) returns at least every 50 ms.
     ///
     /// # Errors
@@ -185,13 +183,13 @@ fn open(path: &Path) -> io::Result<Kind> {
     if metadata.is_file() {
         return File::open(path).map(Kind::Regular);
     }
-    // To open a FIFO waits for its writer.
+    // Opening a FIFO blocks until it has a writer.
     let path = path.to_owned();
     Pipe::spawn(move || File::open(path)).map(Kind::Pipe)
 }
 
 impl<R: Read> CaptureReader<R> {
-    /// Reads a capture from anywhere. A reader without a buffer of its own does best.
+    /// Reads a capture from any reader, best an unbuffered one.
     pub fn new(reader: R) -> Self {
         Self {
             input: Input::new(reader),
@@ -206,16 +204,16 @@ impl<R: Read> CaptureReader<R> {
 
     /// The next frames, up to `most` and [`MAX_BATCH`]; `None` at the end.
     ///
-    /// Reads only when it holds no complete frame, so that what comes through a pipe is not held back to fill
-    /// a batch. The batch is empty where the reader has a timeout (`TimedOut` or `WouldBlock`) and it passed,
-    /// and where much was unpacked or passed over that holds no frame.
+    /// Reads only when it holds no complete frame, so that frames from a pipe are not held back to fill a
+    /// batch. The batch is empty if the reader timed out (`TimedOut` or `WouldBlock`), or if much was
+    /// unpacked or skipped that holds no frame.
     ///
     /// # Errors
     ///
     /// Why the capture cannot be read any further; the frames before that place have been delivered by
     /// earlier calls.
     pub fn next_batch(&mut self, most: usize) -> Result<Option<Captures<'_>>, CaptureError> {
-        /// Records and blocks without a frame that are passed over before the caller has a say.
+        /// Records and blocks without a frame that are skipped before control returns to the caller.
         const PATIENCE: usize = 4096;
         let most = most.clamp(1, MAX_BATCH);
         self.batch.clear();
@@ -224,7 +222,7 @@ impl<R: Read> CaptureReader<R> {
             match self.step() {
                 Ok(Some(record)) => self.batch.push(record),
                 Ok(None) => passed_over += 1,
-                // The same place gives the same answer again, once these frames are on their way.
+                // The next call has the same error, after these frames were lent.
                 Err(_) if !self.batch.is_empty() => break,
                 Err(Stop::Error(error)) => return Err(error),
                 Err(Stop::Incomplete(what)) => {
@@ -242,7 +240,7 @@ impl<R: Read> CaptureReader<R> {
         Ok(Some(Captures { buffer: self.input.buffer(), records: &self.batch }))
     }
 
-    /// Packets so far: frames that were lent, and those of link types that are not read.
+    /// Packets so far: frames that were lent, and packets of unsupported link types.
     #[must_use]
     pub fn packets(&self) -> u64 {
         self.packets
@@ -254,25 +252,25 @@ impl<R: Read> CaptureReader<R> {
         &self.unread
     }
 
-    /// What was not lent, of a reader that is done.
+    /// What was not lent, at the end of the capture.
     #[must_use]
     pub fn into_unread(self) -> Unread {
         self.unread
     }
 
-    /// `gzip` or `zstd` where the capture is compressed with it, once its first bytes have been read.
+    /// `gzip` or `zstd` if the capture is compressed with it, once its first bytes have been read.
     #[must_use]
     pub fn compression(&self) -> Option<&'static str> {
         self.input.compression()
     }
 
-    /// Bytes of memory held for the capture's own.
+    /// Bytes of memory held for the capture.
     #[cfg(test)]
     pub(super) fn memory(&self) -> usize {
         self.input.buffer().len()
     }
 
-    /// The stream ends at byte `at`, where more is needed of this, unless nothing has begun.
+    /// The stream ends at byte `at`: cut short within `what`, unless nothing has begun there.
     fn end(&mut self, at: u64, what: &'static str) -> Result<(), CaptureError> {
         let nothing_begun = self.input.window().is_empty() && self.passing_over == 0;
         match self.doubt.take() {
@@ -290,7 +288,7 @@ impl<R: Read> CaptureReader<R> {
         }
     }
 
-    /// Reading failed behind byte `at`.
+    /// Reading failed after byte `at`.
     fn failed(&self, at: u64, source: io::Error) -> CaptureError {
         match self.input.damage() {
             Some(Damage { tool, packed_at }) => CaptureError::Packed { tool, at, packed_at, source },
@@ -298,14 +296,14 @@ impl<R: Read> CaptureReader<R> {
         }
     }
 
-    /// What was passed over had the length that it claimed.
+    /// The doubtful length was right.
     fn settle(&mut self, doubt: Doubt) {
         if doubt.is_loss {
             self.unread.add_broken(doubt.error);
         }
     }
 
-    /// Takes what the window starts with.
+    /// Processes what the window starts with.
     fn step(&mut self) -> Result<Option<Record>, Stop> {
         if self.passing_over > 0 {
             let now = self.passing_over.min(self.input.window().len());
@@ -323,7 +321,7 @@ impl<R: Read> CaptureReader<R> {
                 Some(Format::PcapNg(section)) => section.is_plausible(window),
             };
             let plausible = plausible.ok_or(Stop::Incomplete("record"))?;
-            // It is left as it is as long as frames before it are to be lent.
+            // Not before the frames in front of it are lent.
             if let Some(doubt) = self.doubt.take_if(|_| plausible || self.batch.is_empty()) {
                 if !plausible {
                     return Err(doubt.error.into());
@@ -363,7 +361,7 @@ impl<R: Read> CaptureReader<R> {
         }
     }
 
-    /// Takes a record of this length, with its packet if that is of a link type that is read.
+    /// Consumes a record of this length, and returns its packet if the link type is supported.
     fn take(&mut self, len: usize, packet: Packet) -> Option<Record> {
         let Packet { data, wire_len, time, link_type } = packet;
         let start = self.input.consume(len);
@@ -380,7 +378,7 @@ impl<R: Read> CaptureReader<R> {
 
 /// Why no step could be taken.
 enum Stop {
-    /// More bytes are needed of this.
+    /// More bytes of this are needed.
     Incomplete(&'static str),
     Error(CaptureError),
 }
@@ -391,8 +389,8 @@ impl From<CaptureError> for Stop {
     }
 }
 
-/// Recognises the format by its magic number, and how many bytes of the window that took; `None` if it takes
-/// more.
+/// Recognises the format by its magic number, with the length of the file header; `None` if more bytes are
+/// needed.
 fn detect(window: &[u8]) -> Result<Option<(Format, usize)>, CaptureError> {
     let Some(magic) = window.first_chunk().map(|magic| u32::from_le_bytes(*magic)) else { return Ok(None) };
     if Pcap::knows(magic) {
@@ -401,8 +399,8 @@ fn detect(window: &[u8]) -> Result<Option<(Format, usize)>, CaptureError> {
     if PcapNg::knows(magic) {
         return Ok(Some((Format::PcapNg(PcapNg::default()), 0)));
     }
-    // The first bytes of what is often found around captures, read as above, and how many of them matter. Of
-    // those that are unpacked this is what was within one: it was compressed twice.
+    // First bytes of common compressed formats, read as above, and a mask. Those that are unpacked are here
+    // too: they were compressed twice.
     let compressed = [
         ("gzip", 0x8b1f, 0xffff),
         ("xz", 0x587a_37fd, u32::MAX),

@@ -1,4 +1,5 @@
-//! A stream's bytes, unpacked, in a window that grows as they arrive, never by what a length field claims.
+//! A stream's bytes, unpacked, in a window that grows with the bytes that arrive, never with a declared
+//! length.
 
 use std::io::{self, ErrorKind, Read};
 
@@ -23,11 +24,11 @@ pub(super) struct Input<R> {
     offset: u64,
 }
 
-/// What came of asking for more.
+/// The result of asking for more bytes.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Fill {
     More,
-    /// The reader has a timeout, and it passed.
+    /// The reader timed out.
     Nothing,
     End,
 }
@@ -38,8 +39,8 @@ impl<R: Read> Input<R> {
         Self { reader, buffer: vec![0; HEADROOM + WINDOW], start: HEADROOM, end: HEADROOM, offset: 0 }
     }
 
-    /// Reads once. Moves the window to the front first where it must, so positions in
-    /// [`buffer`](Self::buffer) taken before are void.
+    /// Reads once. May move the window to the front first, so earlier positions in [`buffer`](Self::buffer)
+    /// are invalid.
     pub(super) fn fill(&mut self) -> io::Result<Fill> {
         if self.end == self.buffer.len() {
             if self.start > HEADROOM {
@@ -69,7 +70,7 @@ impl<R: Read> Input<R> {
 }
 
 impl<R> Input<R> {
-    /// What the stream is compressed with, as far as is known by now.
+    /// How the stream is compressed, as far as is known.
     pub(super) fn compression(&self) -> Option<&'static str> {
         self.reader.compression()
     }
@@ -79,7 +80,7 @@ impl<R> Input<R> {
         self.reader.damage()
     }
 
-    /// The bytes at hand.
+    /// The bytes in the window.
     pub(super) fn window(&self) -> &[u8] {
         &self.buffer[self.start..self.end]
     }
@@ -98,12 +99,12 @@ impl<R> Input<R> {
         at
     }
 
-    /// Everything that is held, consumed or not.
+    /// All bytes that are held, consumed or not.
     pub(super) fn buffer(&self) -> &[u8] {
         &self.buffer
     }
 
-    /// The same, to be changed in place.
+    /// The same, mutable.
     pub(super) fn buffer_mut(&mut self) -> &mut [u8] {
         &mut self.buffer
     }
@@ -118,7 +119,7 @@ mod tests {
         let stream: Vec<u8> = (0..2_000_000_u32).map(|n| n.to_be_bytes()[3] ^ n.to_be_bytes()[2]).collect();
         let mut input = Input::new(&stream[..]);
         let mut seen = Vec::new();
-        // Ever larger pieces: each must come whole.
+        // Ever larger pieces: each must arrive whole.
         for piece in [1, 1000, 300_000, 70_000, 900_000] {
             while input.window().len() < piece {
                 assert_eq!(input.fill().unwrap(), Fill::More);

@@ -1,4 +1,4 @@
-//! The largest things that are read.
+//! Limits of what is read.
 
 /// The longest frame that is read, in bytes: libpcap's own limit, `MAXIMUM_SNAPLEN`.
 pub const MAX_FRAME: usize = 256 * 1024;

@@ -1,14 +1,13 @@
-//! Link layers, and how a frame of another one is made to start with an Ethernet header.
+//! Link layers, and giving frames of other link layers an Ethernet header.
 //!
-//! `tcpdump -i any` writes Linux cooked frames, and others have headers of their own. What a decapsulator
-//! needs of their header is what Ethernet has, so an Ethernet header is written over the end of theirs, in
-//! the reader's own buffer.
+//! `tcpdump -i any` writes Linux cooked frames, for example. A decapsulator needs no more of a link header
+//! than Ethernet has, so an Ethernet header is written over its end, in the reader's buffer.
 
 use std::ops::Range;
 
 use crate::wire::ethernet::{self, ethertype};
 
-/// A link layer that is read (tcpdump.org, "Link-layer header types").
+/// A supported link layer (tcpdump.org, "Link-layer header types").
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Link {
     /// `LINKTYPE_ETHERNET`, 1.
@@ -21,14 +20,15 @@ pub(super) enum Link {
     /// order of the host that captured. `LINKTYPE_LOOP`, 108, of OpenBSD's: the same in network byte order.
     Loopback,
     /// From the IP header on: `LINKTYPE_RAW` 101, also as 12 and 14, the numbers of `DLT_RAW` on most systems
-    /// and on OpenBSD, which files should not have and have; `LINKTYPE_IPV4` 228, `LINKTYPE_IPV6` 229.
+    /// and on OpenBSD, which occur in files although they should not; `LINKTYPE_IPV4` 228, `LINKTYPE_IPV6`
+    /// 229.
     Ip,
 }
 
-/// Length of the header that the others are replaced by, in bytes.
+/// Length of the header that replaces the others, in bytes.
 const ETHERNET: u32 = 14;
 
-/// Address families of loopback headers. IPv6 has a number of its own on each system: Linux, NetBSD and
+/// Address families of loopback headers. IPv6 has a different number on each system: Linux, NetBSD and
 /// OpenBSD, FreeBSD, macOS.
 const AF_INET: u32 = 2;
 const AF_INET6: [u32; 4] = [10, 24, 28, 30];
@@ -44,7 +44,7 @@ mod field {
 }
 
 impl Link {
-    /// The link layer of a number; `None` for those that are not read.
+    /// The link layer of a number; `None` if it is not supported.
     pub(super) fn from_number(link_type: u16) -> Option<Self> {
         match link_type {
             1 => Some(Self::Ethernet),
@@ -75,7 +75,7 @@ impl Link {
         }
     }
 
-    /// Makes the frame at `frame` start with an Ethernet header, and says where it lies then.
+    /// Gives the frame at `frame` an Ethernet header, and returns its new place.
     ///
     /// At least 14 bytes before the frame must be free to be overwritten. A frame that ends within its own
     /// link header becomes an empty one.
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_headers_tell_the_family_in_either_byte_order() {
+    fn loopback_headers_have_the_family_in_either_byte_order() {
         assert_eq!(made(Link::Loopback, &[2, 0, 0, 0], &[0x45, 1])[12..], [8, 0, 0x45, 1]);
         assert_eq!(made(Link::Loopback, &[0, 0, 0, 2], &[0x45, 1])[12..], [8, 0, 0x45, 1]);
         for family in AF_INET6 {
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn raw_ip_tells_its_version_itself() {
+    fn raw_ip_is_ipv4_or_ipv6_by_its_version_field() {
         assert_eq!(made(Link::Ip, &[], &[0x45, 1])[12..], [8, 0, 0x45, 1]);
         assert_eq!(made(Link::Ip, &[], &[0x60, 1])[12..], [0x86, 0xdd, 0x60, 1]);
         assert_eq!(made(Link::Ip, &[], &[0x00, 1])[12..], [0, 0, 0, 1]);

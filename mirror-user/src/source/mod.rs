@@ -1,7 +1,7 @@
-//! Where outer frames come from besides a ring: capture files and pipes.
+//! Outer frames from capture files and pipes.
 //!
 //! [`CaptureReader`] reads classic pcap and pcapng as a stream in bounded memory, and lends frames in
-//! batches, so that what runs on a ring runs on a file just as well.
+//! batches, as a ring does.
 
 mod error;
 mod file;

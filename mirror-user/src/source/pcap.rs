@@ -40,7 +40,7 @@ impl Pcap {
         matches!(magic, 0xa1b2_c3d4 | 0xa1b2_3c4d | 0xd4c3_b2a1 | 0x4d3c_b2a1 | 0xa1b2_cd34)
     }
 
-    /// Reads the file header; `None` as long as it is not all there.
+    /// Reads the file header; `None` if more bytes are needed.
     pub(super) fn read_header(window: &[u8]) -> Result<Option<(Self, usize)>, CaptureError> {
         let Some(header) = window.first_chunk::<FILE_HEADER>() else { return Ok(None) };
         let (_, header) = parse_pcap_header(header)
@@ -48,7 +48,7 @@ impl Pcap {
         if header.version_major != 2 {
             return Err(CaptureError::malformed(0, "the pcap version is not 2"));
         }
-        // The upper bits are about frame check sequences, which are padding to us.
+        // The upper bits describe frame check sequences, which are treated as padding.
         let [low, high, _, _] = header.network.0.to_le_bytes();
         let pcap = Self {
             big_endian: header.is_bigendian(),
@@ -69,8 +69,8 @@ impl Pcap {
         if self.big_endian { u32::from_be_bytes } else { u32::from_le_bytes }
     }
 
-    /// Whether what the window starts with may be a record, as random bytes hardly ever may; `None` as long
-    /// as too little is there.
+    /// Whether the window may start with a record, as random bytes hardly ever do; `None` if more bytes are
+    /// needed.
     pub(super) fn is_plausible(&self, window: &[u8]) -> Option<bool> {
         let Fields { fraction, captured, .. } = self.fields(window)?;
         Some(captured as usize <= MAX_FRAME && u64::from(fraction) < NS_PER_S / self.unit_ns)
@@ -85,7 +85,7 @@ impl Pcap {
         let len = self.record_header.saturating_add(captured_len);
         if captured_len > MAX_FRAME {
             let error = CaptureError::frame_too_large(at, captured_len);
-            // Such a length is damage as a rule; what follows then is none of a record's.
+            // Such a length usually means damage; then no record follows.
             return if captured_len > MAX_BLOCK {
                 Err(error)
             } else {

@@ -1,8 +1,8 @@
 //! pcapng: sections of blocks (draft-ietf-opsawg-pcapng).
 //!
-//! Only blocks that matter to the frames are looked into: section headers, interface descriptions, and the
-//! three kinds of packet blocks. The rest is skipped by its length. All is read in place: what a parser would
-//! make of a block's options takes many times the block's own bytes, and nearly none of them matter here.
+//! Only section headers, interface descriptions and the three kinds of packet blocks are parsed; other blocks
+//! are skipped by their length. All is read in place: a parser's representation of a block's options takes
+//! many times the block's own bytes, and hardly any option matters here.
 
 use super::{
     error::CaptureError,
@@ -16,10 +16,9 @@ const INTERFACE_DESCRIPTION: u32 = 1;
 const OBSOLETE_PACKET: u32 = 2;
 const SIMPLE_PACKET: u32 = 3;
 const ENHANCED_PACKET: u32 = 6;
-/// The highest of the numbers that were given one after the other; others are of blocks that hardly anybody
-/// writes.
+/// The highest of the consecutive block types; blocks of others are rare.
 const LAST_COMMON: u32 = 12;
-/// Custom blocks, and their kind that is not to be copied (section 4.7).
+/// Custom blocks, and those that must not be copied (section 4.7).
 const CUSTOM: [u32; 2] = [0xbad, 0x4000_0bad];
 
 const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
@@ -37,21 +36,20 @@ const END_OF_OPTIONS: u16 = 0;
 const IF_TSRESOL: u16 = 9;
 const IF_TSOFFSET: u16 = 14;
 
-/// More interfaces than this in one section are taken for damage: real captures have one for each NIC or
-/// tunnel.
+/// More interfaces than this in one section mean damage: real captures have one for each NIC or tunnel.
 const MAX_INTERFACES: usize = 1 << 16;
 
-/// The longest block that is passed over without being held: it may be anything, but is damage as a rule.
+/// The longest block that is skipped without being held: longer ones usually mean damage.
 const MAX_PASSED_OVER: usize = 16 * MAX_BLOCK;
 
 const UNDESCRIBED: &str = "a packet of an interface that was not described";
 const VERSION: &str = "the pcapng version is not 1";
 
-/// What is known of the section at hand.
+/// The current section.
 #[derive(Debug, Default)]
 pub(super) struct PcapNg {
     big_endian: bool,
-    /// It is of a version that nobody knows: nothing in it is read.
+    /// It is of an unknown version: nothing in it is read.
     is_foreign: bool,
     interfaces: Vec<Interface>,
 }
@@ -67,14 +65,14 @@ struct Interface {
     offset_s: i64,
 }
 
-/// What a timestamp's unit is.
+/// The unit of timestamps.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Resolution {
-    /// So many ns to the unit.
+    /// This many ns to the unit.
     Nanoseconds(u64),
-    /// So many units to the second, where that is no divisor of 10⁹.
+    /// This many units to the second, if that does not divide 10⁹.
     PerSecond(u128),
-    /// Units too small for any 64-bit count of them to reach a nanosecond.
+    /// So small that no 64-bit count reaches a nanosecond.
     Infinitesimal,
 }
 
@@ -87,8 +85,8 @@ impl PcapNg {
         magic == SECTION_HEADER
     }
 
-    /// Whether what the window starts with may be a block, as random bytes hardly ever may; `None` as long as
-    /// too little is there.
+    /// Whether the window may start with a block, as random bytes hardly ever do; `None` if more bytes are
+    /// needed.
     pub(super) fn is_plausible(&self, window: &[u8]) -> Option<bool> {
         let [kind, len, first] = header(window)?;
         if u32::from_le_bytes(kind) == SECTION_HEADER {
@@ -113,7 +111,7 @@ impl PcapNg {
         }
         if len > MAX_BLOCK {
             let error = CaptureError::block_too_large(at, len);
-            // What holds neither packets nor their interfaces may be as long as it likes.
+            // Blocks without packets and interfaces may have any length.
             let holds_frames = matches!(
                 kind,
                 SECTION_HEADER | INTERFACE_DESCRIPTION | OBSOLETE_PACKET | SIMPLE_PACKET | ENHANCED_PACKET
@@ -127,7 +125,7 @@ impl PcapNg {
         let Some(block) = window.get(..len) else { return Ok(Step::Incomplete) };
         if block[4..BLOCK_HEADER] != block[len - 4..] {
             if kind == SECTION_HEADER {
-                // Its interfaces are numbered anew, whatever comes of it.
+                // Interfaces are numbered anew, even if the rest of it is malformed.
                 let _ = self.begin_section(&block[BLOCK_HEADER..len - 4]);
             }
             let error = CaptureError::malformed(at, "the block's two lengths differ");
@@ -170,14 +168,14 @@ impl PcapNg {
 
     /// Link type, two reserved bytes, snap length, options (section 4.2).
     ///
-    /// Interfaces are numbered by their descriptions, so each is kept, whatever is wrong with it.
+    /// Interfaces are numbered by their descriptions, so each is kept, even if it is malformed.
     fn describe(&mut self, body: &[u8]) -> Result<(), Wrong> {
         if self.interfaces.len() == MAX_INTERFACES {
             return Err("more than 65536 interfaces in one section");
         }
         let (link_type, snap_len) = (self.half(body, 0), self.word(body, 4));
         let mut interface = Interface {
-            // A number that is given to nobody: its packets are counted, and not read.
+            // An unassigned number: its packets are counted as unsupported.
             link_type: link_type.unwrap_or(u16::MAX),
             snap_len: snap_len.unwrap_or(0),
             resolution: Resolution::Nanoseconds(1000),
@@ -189,7 +187,7 @@ impl PcapNg {
         described
     }
 
-    /// Reads the options that say what a timestamp means.
+    /// Reads the options about timestamps.
     fn take_options(&self, mut options: &[u8], interface: &mut Interface) -> Result<(), Wrong> {
         const LENGTH: &str = "an interface option has the wrong length";
         while let (Some(code), Some(len)) = (self.half(options, 0), self.half(options, 2)) {
@@ -276,7 +274,7 @@ fn byte_order(first: [u8; 4]) -> Option<bool> {
 }
 
 impl Interface {
-    /// A timestamp in ns since the epoch, kept within what 64 bits hold.
+    /// A timestamp in ns since the epoch, clamped to 64 bits.
     fn time(&self, ticks: u64) -> u64 {
         let ticks = u128::from(ticks);
         let ns = match self.resolution {
@@ -285,7 +283,7 @@ impl Interface {
             Resolution::Infinitesimal => 0,
         };
         let offset = i128::from(self.offset_s) * NS_PER_S.cast_signed();
-        // At most 2⁶⁴ seconds in ns, which 128 bits hold with room to spare.
+        // At most 2⁶⁴ seconds in ns, which fits 128 bits.
         let ns = ns.cast_signed() + offset;
         u64::try_from(ns.max(0)).unwrap_or(u64::MAX)
     }

@@ -1,7 +1,7 @@
-//! Reading what may keep its reader waiting: pipes, FIFOs, terminals.
+//! Reading from pipes, FIFOs and terminals, which may block.
 //!
-//! The standard library reads without a timeout, so a thread does the waiting. It ends with the stream; one
-//! that waits for a writer who never writes again ends with the process.
+//! The standard library reads without a timeout, so a thread does the waiting. It ends with the stream; if
+//! the writer never writes again, with the process.
 
 use std::{
     io::{self, ErrorKind, Read},
@@ -14,11 +14,11 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 /// The longest that a read waits.
 const TIMEOUT: Duration = Duration::from_millis(50);
 
-/// Bytes handed over at once, and how many such blocks go round.
+/// Bytes of a block, and the number of blocks.
 const BLOCK: usize = 64 * 1024;
 const BLOCKS: usize = 8;
 
-/// The reading end: a [`Read`] that gives `TimedOut` where no byte came in 50 ms.
+/// The reading end: a [`Read`] that returns `TimedOut` if no byte arrived in 50 ms.
 #[derive(Debug)]
 pub(super) struct Pipe {
     full: Receiver<io::Result<Block>>,
@@ -27,7 +27,7 @@ pub(super) struct Pipe {
     ended: bool,
 }
 
-/// `len` bytes on their way, of which the first `taken` have arrived.
+/// `len` bytes, of which the first `taken` have been read.
 #[derive(Debug, Default)]
 struct Block {
     bytes: Vec<u8>,
@@ -36,7 +36,7 @@ struct Block {
 }
 
 impl Pipe {
-    /// Opens and reads on a thread of its own.
+    /// Opens and reads on its own thread.
     pub(super) fn spawn<R: Read>(open: impl FnOnce() -> io::Result<R> + Send + 'static) -> io::Result<Self> {
         let (full, receive_full) = bounded(BLOCKS);
         let (empty, receive_empty) = bounded(BLOCKS);
@@ -46,7 +46,7 @@ impl Pipe {
         }
         thread::Builder::new().name("mirror-pipe".into()).spawn(move || {
             if let Err(error) = pump(open, &receive_empty, &full) {
-                // Nobody listens any more: then nobody misses it.
+                // The reader is gone, and needs no error.
                 let _ = full.send(Err(error));
             }
         })?;
@@ -110,7 +110,7 @@ mod tests {
 
     use super::*;
 
-    /// Gives what it is sent, and waits in between.
+    /// Reads what it is sent, and blocks in between.
     struct Fed(Receiver<Vec<u8>>);
 
     impl Read for Fed {

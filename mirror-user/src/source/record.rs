@@ -15,7 +15,7 @@ pub(super) enum Step {
     Packet { len: usize, packet: Packet },
     /// Something of this length that contradicts itself or the format.
     Broken { len: usize, error: CaptureError },
-    /// The same, but the length itself may be wrong, and so much need not be held. `is_loss`: whether a packet
+    /// The same, but the length itself may be wrong, and is not held. `is_loss`: whether a packet
     /// is lost even if the length is right.
     Unsure { len: usize, error: CaptureError, is_loss: bool },
 }

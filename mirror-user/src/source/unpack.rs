@@ -1,8 +1,8 @@
 //! Compressed captures: gzip (RFC 1952) and Zstandard (RFC 8878), recognised by their first bytes and
 //! unpacked member by member.
 //!
-//! What a decoder holds is bounded by its window, and how much comes out by the buffer that is given. A
-//! stream that gives next to nothing for what it takes gives its reader a say now and then.
+//! A decoder's memory is bounded by its window, its output by the caller's buffer. Where much input gives
+//! hardly any output, control returns to the reader now and then.
 
 use std::{
     fmt,
@@ -15,7 +15,7 @@ use flate2::bufread::GzDecoder;
 /// Bytes of the compressed stream held at once.
 const BUFFER: usize = 64 * 1024;
 
-/// Bytes of it that may go in without one coming out before the reader has a say.
+/// Bytes of it that may be decoded without any output before control returns to the reader.
 const WITHOUT_YIELD: usize = 1 << 20;
 
 /// Bytes that identify a member's kind.
@@ -25,7 +25,7 @@ const MAGIC: usize = 4;
 #[cfg(feature = "zstd")]
 const ZSTD_WINDOW_LOG: u32 = 27;
 
-/// A stream without the compression that it may have.
+/// A stream, unpacked if it is compressed.
 pub(super) struct Unpacked<R> {
     state: State<R>,
     kind: Option<Kind>,
@@ -36,7 +36,7 @@ pub(super) struct Unpacked<R> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Damage {
     pub(super) tool: &'static str,
-    /// Bytes of the compressed stream that had been taken.
+    /// Bytes of the compressed stream that had been consumed.
     pub(super) packed_at: u64,
 }
 
@@ -56,7 +56,7 @@ enum State<R> {
     Zstd(Box<zstd::stream::read::Decoder<'static, Packed<R>>>),
     /// A member has ended, and another may follow.
     Between(Packed<R>),
-    /// Nothing more comes.
+    /// The end.
     Ended,
 }
 
@@ -71,7 +71,7 @@ impl<R> Unpacked<R> {
         Self { state: State::Unknown(Packed::new(reader)), kind: None, damage: None }
     }
 
-    /// What the stream is compressed with, as far as is known by now.
+    /// How the stream is compressed, as far as is known.
     pub(super) fn compression(&self) -> Option<&'static str> {
         self.kind.map(Kind::tool)
     }
@@ -91,18 +91,18 @@ impl Kind {
         }
     }
 
-    /// By the first bytes of a member.
+    /// From the first bytes of a member.
     fn of(magic: &[u8]) -> Option<Self> {
         match magic {
             [0x1f, 0x8b, ..] => Some(Self::Gzip),
-            // A frame, or one that may hold anything and is skipped (RFC 8878 sections 3.1.1 and 3.1.2).
+            // A frame, or a skippable frame (RFC 8878 sections 3.1.1 and 3.1.2).
             #[cfg(feature = "zstd")]
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some(Self::Zstd),
             _ => None,
         }
     }
 
-    /// Whether a stream that ends so may have been cut within the first bytes of a member.
+    /// Whether a stream with this end may have been truncated within the first bytes of a member.
     fn begins(self, end: &[u8]) -> bool {
         match self {
             Self::Gzip => end == [0x1f],
@@ -136,7 +136,7 @@ impl<R: Read> Unpacked<R> {
         }
     }
 
-    /// Goes from one member to the next, or to the end.
+    /// Advances to the next member, or to the end.
     fn go_on(&mut self) -> io::Result<()> {
         self.state = match mem::replace(&mut self.state, State::Ended) {
             State::Unknown(mut packed) => match packed.peek() {
@@ -168,7 +168,7 @@ impl<R: Read> Unpacked<R> {
                     return Err(if is_cut {
                         io::Error::new(ErrorKind::UnexpectedEof, "unexpected end of file")
                     } else {
-                        io::Error::new(ErrorKind::InvalidData, "what follows is none of it")
+                        io::Error::new(ErrorKind::InvalidData, "unexpected data after the last member")
                     });
                 }
                 Err(error) => {
@@ -229,7 +229,7 @@ struct Packed<R> {
     end: usize,
     /// Position of `start` in the stream.
     at: u64,
-    /// Bytes that may be read before the reader has a say.
+    /// Bytes that may be read before control returns to the reader.
     may_take: usize,
     /// The reader itself failed.
     failed: bool,
@@ -247,7 +247,7 @@ impl<R> Packed<R> {
 }
 
 impl<R: Read> Packed<R> {
-    /// Reads once, behind what is at hand. Gives how much.
+    /// Reads once, after the bytes in the buffer. Returns how many bytes.
     fn fill(&mut self) -> io::Result<usize> {
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
@@ -263,7 +263,7 @@ impl<R: Read> Packed<R> {
         Ok(read)
     }
 
-    /// One read that no signal ends. Decoders know of one kind of error after which they may be asked again.
+    /// One read, repeated after EINTR: decoders can continue after one kind of error only.
     fn once(reader: &mut R, buffer: &mut [u8], failed: &mut bool) -> io::Result<usize> {
         loop {
             match reader.read(buffer) {
@@ -279,7 +279,7 @@ impl<R: Read> Packed<R> {
         }
     }
 
-    /// The first bytes of what follows: as many as identify its kind, if there are so many.
+    /// The next bytes, as many as identify a member's kind, if there are that many.
     fn peek(&mut self) -> io::Result<&[u8]> {
         while self.end - self.start < MAGIC {
             if self.fill()? == 0 {
@@ -290,7 +290,7 @@ impl<R: Read> Packed<R> {
         Ok(&at_hand[..at_hand.len().min(MAGIC)])
     }
 
-    /// The same without the zeros that a file may be filled up with.
+    /// The same after the zeros with which a file may be padded.
     fn peek_behind_zeros(&mut self) -> io::Result<&[u8]> {
         loop {
             let zeros = self.at_hand().iter().take_while(|byte| **byte == 0).count();
@@ -319,7 +319,7 @@ impl<R: Read> BufRead for Packed<R> {
     }
 }
 
-/// What is not compressed goes past the buffer.
+/// Uncompressed bytes bypass the buffer.
 impl<R: Read> Read for Packed<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.start == self.end {

@@ -16,7 +16,7 @@ pub mod vxlan;
 
 use std::ops::Range;
 
-/// Why bytes are not the header they were taken for.
+/// Why bytes are not the header that was expected.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -62,7 +62,7 @@ const _: () = {
     }
 };
 
-/// Takes a header of fixed length off the front.
+/// Splits a header of fixed length off the front.
 #[inline]
 fn split<const LEN: usize>(bytes: &[u8]) -> Result<(&[u8; LEN], &[u8]), Error> {
     bytes.split_first_chunk().ok_or(Error::Truncated { needed: LEN, present: bytes.len() })

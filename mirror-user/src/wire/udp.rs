@@ -59,7 +59,7 @@ impl<'a> Datagram<'a> {
         be16(self.header, field::LENGTH)
     }
 
-    /// Checksum over pseudo-header, header and payload; 0 where the sender made none, as VXLAN senders do
+    /// Checksum over pseudo-header, header and payload; 0 if the sender computed none, as VXLAN senders do
     /// (RFC 7348 section 5).
     #[inline]
     #[must_use]

@@ -9,8 +9,8 @@ use super::{
 /// Length of the tag after the ethertype that announces it, in bytes.
 pub const TAG_LEN: usize = 4;
 
-/// The most tags that are looked through: one of the customer in one of the provider (IEEE 802.1ad), or twice
-/// 802.1Q as some switches do.
+/// The most tags that are skipped: one of the customer in one of the provider (IEEE 802.1ad), or twice 802.1Q
+/// as some switches do.
 pub const MAX_TAGS: usize = 2;
 
 /// The highest VLAN identifier of traffic; 0 is none, and 4095 reserved.

@@ -71,16 +71,15 @@ impl<'a> Packet<'a> {
         be32(self.header, field::VNI_RESERVED) >> 8
     }
 
-    /// What the payload is, where the header says so: VXLAN-GPE, whose flag RFC 7348 has among the reserved
-    /// ones.
+    /// The payload's protocol in VXLAN-GPE, whose flag is a reserved one in RFC 7348.
     #[must_use]
     pub(crate) fn next_protocol(&self) -> Option<u8> {
         let word = be32(self.header, field::FLAGS_RESERVED);
         (word & FLAG_NEXT_PROTOCOL != 0).then(|| word.to_be_bytes()[3])
     }
 
-    /// Whether a flag other than I or a reserved bit is set. RFC 7348 wants them zero when sent and ignored
-    /// on receipt.
+    /// Whether a flag other than I or a reserved bit is set. RFC 7348 requires them to be zero when sent and
+    /// ignored on receipt.
     #[inline]
     #[must_use]
     pub fn has_reserved_bits(&self) -> bool {

@@ -154,7 +154,7 @@ fn copies_go_to_all_and_one_that_is_down_costs_the_others_nothing() {
     run.says("tap:ids0: the interface is down");
     let one = pair.send(0, &TAPS[1..], &run, path);
     pair.assert_whole(0, &one);
-    let words = ["tap:ids0 got nothing of what was for it", "ip link set dev ids0 up"];
+    let words = ["tap:ids0 received none of its frames", "ip link set dev ids0 up"];
     run.end_by(Signal::SIGINT).expect_code(1).expect_words(&words);
     let report = balanced_report(&path.join("report.json"));
     let sent = pair.rounds[0].len() as u64;

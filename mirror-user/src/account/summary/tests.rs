@@ -37,11 +37,11 @@ fn captured_are_the_selected_whatever_the_first_sink_got() {
     report.sinks.push(SinkReport { name: "dns".into(), deselected: 3, ..SinkReport::default() });
     let text = report.summary().to_string();
     assert!(text.starts_with("1 packet captured\n3 packets received by filter\n"), "{text}");
-    assert!(text.contains("  2 of the decapsulated were not asked for\n"), "{text}");
+    assert!(text.contains("  2 of the decapsulated were not selected\n"), "{text}");
     assert!(text.contains("sink dns: 0 offered = 0 written\n  1 not of its selection\n"), "{text}");
 }
 
-/// An interface at which everything happened.
+/// An interface with all counters set.
 fn interface() -> InterfaceReport {
     let mut interface = InterfaceReport {
         name: "ens5".into(),
@@ -68,7 +68,7 @@ fn interface() -> InterfaceReport {
 }
 
 #[test]
-fn an_interface_has_its_verdicts_and_losses_with_the_hints_of_whoever_prints_them() {
+fn an_interface_has_its_verdicts_and_losses_with_hints_of_the_caller() {
     let mut report = report("af_xdp");
     report.interfaces.push(interface());
     report.ended_by = Some("ens5: the interface was deleted".into());
@@ -82,24 +82,23 @@ fn an_interface_has_its_verdicts_and_losses_with_the_hints_of_whoever_prints_the
 4 packets dropped by interface
 
 ended early: ens5: the interface was deleted
-ens5 (native XDP, zerocopy mode, kernel time): 100 seen = 60 to the rings + 28 passed to the host + 17 \
-        dropped as not allowed
+ens5 (native XDP, zerocopy mode, kernel time): 100 seen = 60 redirected + 28 passed to the kernel + 17 \
+        dropped: not allowed
   1 passed: not UDP to a tunnel port
-  2 passed: IP fragments that nothing shows to be of a tunnel
+  2 passed: IP fragments not known to belong to a tunnel
   3 passed: malformed
   4 passed: IPv6 extension headers
   5 passed: addressed to others, or from a loopback address (see --destination)
   6 passed: GENEVE, which is not decapsulated
   5 passed: no socket on the queue
-  2 passed: came before the sockets were there
+  2 passed: arrived before the sockets were bound
   8 dropped: VNI not allowed
   9 dropped: outer source not allowed
-  4 rx_missed_errors, as the interface's own counters have it
-  9 rx_queue_*_xdp_drops, as the interface's own counters have it (what program and rings dropped may be \
-        among them)
+  4 rx_missed_errors by the interface's counters
+  9 rx_queue_*_xdp_drops by the interface's counters (may include frames dropped by the program or the rings)
   5 lost: RX ring full (the worker is too slow, or has too little CPU), queue 3
   4 lost: fill ring empty (likewise), queue 3
-  3 lost: larger than a UMEM chunk takes, queue 3
+  3 lost: larger than a UMEM chunk, queue 3
   1 lost: redirect failed
 0 received = 0 decapsulated
 accounting: 0 seen, 0 explained, residue 0
@@ -115,8 +114,8 @@ fn a_queue_that_came_later_is_a_loss_where_all_were_asked_for() {
     let text = body(&report);
     assert!(
         text.contains(
-            "  5 lost: passed to the host, for their RX queue has no socket: it came after the start \
-            (`ethtool -l ens5` lists queues); start again to read them all\n"
+            "  5 lost: passed to the kernel, because their RX queue has no socket: it was added after the \
+            start (`ethtool -l ens5` lists queues); restart to read all queues\n"
         ),
         "{text}"
     );
@@ -134,33 +133,33 @@ fn each_reason_has_a_line_of_its_own() {
     (frames.odd.truncated_inner, frames.odd.impossible_length, frames.odd.reserved_bits) = (1, 2, 3);
     assert_eq!(
         body(&report).split_once('\n').expect("the interface").1,
-        "200 received = 40 decapsulated + 153 rejected + 5 abandoned by a dead worker + 2 fragments joined \
+        "200 received = 40 decapsulated + 153 rejected + 5 abandoned by a worker that panicked + 2 \
+        fragments joined \
         with others
   1 rejected: too short for VXLAN and an inner Ethernet header
-  2 rejected: cut by the snaplen of the capture before its inner Ethernet header ends
+  2 rejected: truncated by the capture's snap length before the inner Ethernet header ends
   3 rejected: outer headers contradict each other
   4 rejected: VXLAN without a VNI (I flag missing)
   5 rejected: VNI not allowed
   6 rejected: outer source not allowed
-  7 rejected: in several descriptors
+  7 rejected: in more descriptors than a batch holds
   8 rejected: not UDP to a tunnel port
   9 rejected: GENEVE, which is not decapsulated
   10 rejected: IPv6 extension headers
   11 rejected: VXLAN-GPE whose next protocol is not Ethernet
-  12 rejected: of a link type that is not read
+  12 rejected: unsupported link type
   13 rejected: IP fragments
-  14 rejected: IP fragments whose others did not come in time
+  14 rejected: IP fragments whose datagram was not completed in time
   15 rejected: IP fragments that overlap
   16 rejected: IP fragments that fit more than one datagram
-  17 rejected: IP fragments, for want of memory
+  17 rejected: IP fragments, because the memory for fragments was full
   2 of the decapsulated or rejected were datagrams reassembled from fragments
-  1 of the decapsulated were not asked for
+  1 of the decapsulated were not selected
   1 of the decapsulated were truncated by their mirror session
-  2 of the decapsulated have an inner IP length that is more than the packet had (printed as truncated-ip)
+  2 of the decapsulated declare an inner IP length beyond the packet (printed as truncated-ip)
   3 of the decapsulated had reserved VXLAN bits set
-  over 1 % contradict: in zero-copy mode that is most likely a driver that cuts frames at another size than \
-        its chunks'; copy \
-         mode shows whether it is
+  over 1 % contradict: in zero-copy mode most likely a driver that splits frames at another size than that \
+        of its chunks; compare with copy mode
 "
     );
 }
@@ -229,9 +228,9 @@ sink forward ended early: 9 offered = 5 written + 4 dropped
   pcap-over-ip:listen=:1: 5 written
   tap:ids0: 0 written + 3 down
   tap:ids1: 0 written + 1 down
-  tap:ids0 got nothing of what was for it: it is down
-  tap:ids1 got nothing of what was for it
-  pcap-over-ip:listen=:1: 2 readers were disconnected for others that came
+  tap:ids0 received none of its frames: it is down
+  tap:ids1 received none of its frames
+  pcap-over-ip:listen=:1: 2 readers were disconnected in favour of newer ones
   VNI 101 as VLAN 1
   VNI 102 as VLAN 2
   VNI 103 as VLAN 3
@@ -242,11 +241,11 @@ sink forward ended early: 9 offered = 5 written + 4 dropped
   VNI 108 as VLAN 8
   VNI 109 as VLAN 9
   VNI 110 as VLAN 10
-  VNIs besides: 2 (the report lists all)
-  VLANs given to another VNI, because none was free: 4
+  2 more VNIs (the report lists all)
+  VLANs reassigned to another VNI, because none was free: 4
 sink print failed: 9 offered = 0 written + 9 dropped
   9 dropped: no_block
-  it got nothing of what was for it
+  it received none of its frames
 "
     );
 }
@@ -265,7 +264,7 @@ fn files_that_were_not_read_whole_are_named_and_the_run_that_ended_with_one_is_n
     report.files.push(FileReport { path: "whole.pcap".into(), packets: 3, ..FileReport::default() });
     let text = body(&report);
     assert!(text.starts_with("0.pcap: ended early: empty; 0 packets read before\n1.pcap: "), "{text}");
-    assert!(text.contains("\nfiles besides that were not read whole: 5 (the report lists all)\n"), "{text}");
+    assert!(text.contains("\n5 more files were not read completely (the report lists all)\n"), "{text}");
     assert!(!text.contains("whole.pcap") && !text.contains("20.pcap"), "{text}");
 }
 
@@ -297,7 +296,7 @@ fn latency_origins_and_laws_that_do_not_hold_come_last() {
     assert_eq!(
         lines[11..],
         [
-            "origins besides: 32 with 119 frames (the report lists up to its bound)",
+            "32 more origins with 119 frames (the report lists up to its limit)",
             "accounting: 10 seen, 12 explained, residue 2",
             "  received: -2",
         ]

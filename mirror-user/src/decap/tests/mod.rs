@@ -15,8 +15,7 @@ const CONTROL: u16 = 0x2007;
 
 static TUNNELS: LazyLock<Tunnels> = LazyLock::new(|| [vxlan::PORT, 8472].into());
 
-/// A packet to be put on the wire; the default is what AWS sends (FF80-FFFF source port, TTL 255, no
-/// checksums).
+/// A packet to be built; the default is what AWS sends (FF80-FFFF source port, TTL 255, no checksums).
 #[derive(Clone, Debug)]
 pub(crate) struct Packet {
     pub(crate) tags: Vec<u16>,
@@ -49,7 +48,7 @@ impl Default for Packet {
     }
 }
 
-/// An inner frame of `present` bytes after the Ethernet header whose IPv4 header tells `total_len`.
+/// An inner frame of `present` bytes after the Ethernet header whose IPv4 header declares `total_len`.
 pub(crate) fn inner_ipv4(present: usize, total_len: u16) -> Vec<u8> {
     let mut frame = vec![0xee; 14];
     frame[12..].copy_from_slice(&[8, 0]);
@@ -71,7 +70,7 @@ fn inner_ipv6(present: usize, payload_len: u16) -> Vec<u8> {
     frame
 }
 
-/// Puts VLAN tags into a frame.
+/// Inserts VLAN tags into a frame.
 fn tagged(mut frame: Vec<u8>, tpids: &[u16]) -> Vec<u8> {
     for tpid in tpids.iter().rev() {
         let [high, low] = tpid.to_be_bytes();

@@ -1,4 +1,4 @@
-//! What holds of any bytes: no panic, offsets within them, both ways and etherparse of one mind.
+//! For any bytes: no panic, offsets within them, and agreement of both paths and etherparse.
 
 use std::net::IpAddr;
 
@@ -28,7 +28,7 @@ fn packets() -> impl Strategy<Value = Packet> {
     let tpids = prop::collection::vec(prop_oneof![Just(0x8100_u16), Just(0x88a8)], 0..3);
     let options = (1_usize..11).prop_map(|words| (false, words));
     let network = prop_oneof![2 => Just((false, 0)), 1 => options, 1 => Just((true, 0))];
-    // Any reserved bits but the P flag of VXLAN-GPE, which says that something else than Ethernet may follow.
+    // Any reserved bits but the P flag of VXLAN-GPE, with which the payload may be other than Ethernet.
     let reserved = any::<[u8; 4]>().prop_map(|[f, a, b, c]| [(f | 8) & !4, a, b, c]);
     let flags = prop_oneof![3 => Just([8, 0, 0, 0]), 1 => reserved];
     let udp = (any::<u16>(), prop_oneof![Just(4789_u16), Just(8472)], any::<u16>());
@@ -98,7 +98,7 @@ fn check_layout(captured: Captured<'_>, layout: &Layout) -> Result<(), TestCaseE
     Ok(())
 }
 
-/// Both ways agree wherever the fast one answers.
+/// Both paths agree on every frame that the fast one accepts.
 fn check_ways(captured: Captured<'_>) -> Result<(), TestCaseError> {
     let general = general::decapsulate(&captured.bytes(), captured.wire_len(), &TUNNELS);
     if let Some(layout) = fast::decapsulate(captured.first(), TUNNELS.vxlan()) {
@@ -114,11 +114,11 @@ fn check_ways(captured: Captured<'_>) -> Result<(), TestCaseError> {
 /// etherparse reads the outer headers the same wherever we accept them.
 fn check_etherparse(captured: Captured<'_>) -> Result<(), TestCaseError> {
     let Ok(frame) = decapsulate_frame(captured, &TUNNELS) else { return Ok(()) };
-    // It refuses lengths beyond the bytes at hand, so a capture that was cut has no second opinion.
+    // It refuses lengths beyond the captured bytes, so a truncated capture has no second opinion.
     if captured.wire_len() as usize > captured.len() {
         return Ok(());
     }
-    // A total length of 0, where we take what is there, it refuses.
+    // It refuses a total length of 0, for which we take the captured bytes.
     if let Network::Ipv4 { at } = frame.parts().1.network
         && captured.bytes().first()[usize::from(at) + 2..][..2] == [0, 0]
     {
@@ -153,7 +153,7 @@ fn cut_up<'a>(bytes: &'a [u8], cuts: &[prop::sample::Index]) -> Vec<&'a [u8]> {
     places.windows(2).map(|ends| &bytes[ends[0]..ends[1]]).collect()
 }
 
-/// A frame in several slices is judged as the same frame in one, and shows the same bytes and addresses.
+/// A frame in several slices has the same result as in one slice, and the same bytes and addresses.
 fn check_cut(bytes: &[u8], wire_len: u32, cuts: &[prop::sample::Index]) -> Result<(), TestCaseError> {
     let pieces = cut_up(bytes, cuts);
     let slices = Slices::new(&pieces);
@@ -189,7 +189,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(4096))]
 
     #[test]
-    fn a_frame_cut_anywhere_is_judged_and_read_as_a_whole_one(
+    fn a_frame_split_anywhere_is_read_like_a_contiguous_one(
         (bytes, wire_len) in damaged_packets(),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
     ) {
@@ -197,14 +197,14 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_judged_without_a_panic_and_the_same_both_ways(
+    fn any_bytes_have_the_same_result_on_both_paths_without_a_panic(
         bytes in prop::collection::vec(any::<u8>(), 0..300), wire_len: u32,
     ) {
         check_ways(Captured::new(&bytes, wire_len, 0))?;
     }
 
     #[test]
-    fn valid_packets_give_back_what_went_in(packet in packets()) {
+    fn valid_packets_give_back_their_inner_frame(packet in packets()) {
         let bytes = packet.bytes();
         let captured = whole(&bytes);
         check_ways(captured)?;
@@ -223,7 +223,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_packets_are_judged_the_same_both_ways_and_by_etherparse(
+    fn damaged_packets_have_the_same_result_on_both_paths_and_with_etherparse(
         (bytes, wire_len) in damaged_packets(),
     ) {
         let captured = Captured::new(&bytes, wire_len, 0);

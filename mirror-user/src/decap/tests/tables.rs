@@ -1,4 +1,4 @@
-//! One fact a table.
+//! One fact per table.
 
 use std::net::IpAddr;
 
@@ -12,14 +12,14 @@ fn verdict(bytes: &[u8]) -> Option<Reject> {
     decapsulate(&whole(bytes), &TUNNELS).err()
 }
 
-/// Inner length at hand and before truncation.
+/// Inner length, captured and before truncation.
 fn lengths(captured: Captured<'_>) -> (usize, usize) {
     let frame = decapsulate_frame(captured, &TUNNELS).unwrap();
     (frame.inner().len(), usize::try_from(frame.wire_len()).unwrap())
 }
 
 #[test]
-fn a_mirrored_packet_is_taken_apart() {
+fn a_mirrored_packet_is_decapsulated() {
     let packet = Packet::default();
     let bytes = packet.bytes();
     let frame = decapsulate_frame(whole(&bytes), &TUNNELS).unwrap();
@@ -47,7 +47,7 @@ fn tags_options_and_ipv6_move_the_inner_frame_and_nothing_else() {
 }
 
 #[test]
-fn what_is_not_for_us_is_told_apart() {
+fn traffic_that_is_not_ours_is_rejected_by_kind() {
     let v4 = Packet::default();
     let v6 = Packet { v6: true, ..Packet::default() };
     let cases = [
@@ -105,7 +105,7 @@ fn contradictions_are_named_bad_outer() {
 }
 
 #[test]
-fn a_length_beyond_any_mtu_is_a_lie_and_no_cut_of_the_mirrors() {
+fn a_declared_length_beyond_any_mtu_is_not_taken_for_truncation() {
     for (v6, tags) in [(false, vec![]), (false, vec![0x8100]), (true, vec![])] {
         let inner = |length: u16| {
             let frame = if v6 { inner_ipv6(126, length - 40) } else { inner_ipv4(126, length) };
@@ -114,19 +114,19 @@ fn a_length_beyond_any_mtu_is_a_lie_and_no_cut_of_the_mirrors() {
         for (length, lies) in [(9001, false), (9024, true), (9999, true), (65535, true)] {
             let bytes = Packet { inner: inner(length), ..Packet::default() }.bytes();
             let mut frame = decapsulate_frame(whole(&bytes), &TUNNELS).unwrap();
-            let disbelieved = frame.disbelieve_impossible_len();
+            let disbelieved = frame.ignore_impossible_len();
             assert_eq!((disbelieved, frame.is_truncated()), (lies, !lies), "{length} {tags:?}");
             let wire = if lies { frame.inner().len() } else { 14 + 4 * tags.len() + usize::from(length) };
             assert_eq!(frame.wire_len() as usize, wire);
         }
     }
-    // As large as a sender's segments are before its NIC cuts them up, and all of it there.
+    // As large as a sender's packets are before its NIC segments them, and all of it captured.
     let bytes = Packet { inner: inner_ipv4(20_000, 20_000), ..Packet::default() }.bytes();
-    assert!(!decapsulate_frame(whole(&bytes), &TUNNELS).unwrap().disbelieve_impossible_len());
+    assert!(!decapsulate_frame(whole(&bytes), &TUNNELS).unwrap().ignore_impossible_len());
 }
 
 #[test]
-fn where_a_length_is_0_what_is_there_counts() {
+fn where_a_length_is_0_the_captured_bytes_count() {
     for inner in [inner_ipv4(60, 60), inner_ipv4(60, 0), inner_ipv6(60, 20), inner_ipv6(60, 0)] {
         for v6 in [false, true] {
             let packet = Packet { v6, inner: inner.clone(), ..Packet::default() };
@@ -137,7 +137,7 @@ fn where_a_length_is_0_what_is_there_counts() {
             }
         }
     }
-    // As tcpdump saves them at the source, before its NIC makes segments of them.
+    // As tcpdump saves them at the source, before its NIC segments them.
     let inner = inner_ipv4(70_000, 0);
     let mut bytes = Packet { inner: inner[..1000].to_vec(), ..Packet::default() }.bytes();
     bytes.truncate(bytes.len() - 1000);
@@ -148,7 +148,7 @@ fn where_a_length_is_0_what_is_there_counts() {
 }
 
 #[test]
-fn the_i_flag_must_be_set_and_reserved_bits_are_accepted_and_told() {
+fn the_i_flag_must_be_set_and_reserved_bits_are_accepted_and_reported() {
     for (header, reject) in
         [([0; 8], Some(Reject::NoVniFlag)), ([0xf7, 0, 0, 0, 0, 0, 9, 0], Some(Reject::NoVniFlag))]
     {
@@ -162,7 +162,7 @@ fn the_i_flag_must_be_set_and_reserved_bits_are_accepted_and_told() {
 }
 
 #[test]
-fn of_vxlan_gpe_only_ethernet_is_taken() {
+fn vxlan_gpe_is_accepted_with_ethernet_only() {
     for (next, reject) in
         [(3, None)].into_iter().chain([0, 1, 2, 4, 255].map(|next| (next, Some(Reject::NotEthernet))))
     {
@@ -174,14 +174,14 @@ fn of_vxlan_gpe_only_ethernet_is_taken() {
 }
 
 #[test]
-fn a_checksum_is_not_looked_at() {
+fn checksums_are_not_verified() {
     for checksum in [0, 1, 0xffff] {
         assert_eq!(verdict(&Packet { checksum, ..Packet::default() }.bytes()), None);
     }
 }
 
 #[test]
-fn every_cut_within_the_headers_is_told_and_every_later_one_is_taken() {
+fn truncation_within_the_headers_is_rejected_and_later_truncation_is_accepted() {
     for tags in [vec![], vec![0x88a8, 0x8100]] {
         for (v6, options) in [(false, 0), (false, 10), (true, 0)] {
             let packet = Packet { tags: tags.clone(), v6, options, ..Packet::default() };
@@ -203,12 +203,12 @@ fn every_cut_within_the_headers_is_told_and_every_later_one_is_taken() {
 }
 
 #[test]
-fn every_frame_too_short_on_the_wire_is_refused() {
+fn every_frame_too_short_on_the_wire_is_rejected() {
     let packet = Packet::default();
     let bytes = packet.bytes();
     for len in 0..bytes.len() {
-        let reject = verdict(&bytes[..len]).expect("the IP header tells more than there is");
-        // Once the UDP header is there it can be told that the lengths lie.
+        let reject = verdict(&bytes[..len]).expect("the IP header declares more than there is");
+        // Once the UDP header is there, the lengths are known to be wrong.
         let expected = if len < packet.udp_at() + 8 { Reject::Short } else { Reject::BadOuter };
         assert_eq!(reject, expected, "{len} bytes");
     }
@@ -237,7 +237,7 @@ fn the_inner_frame_ends_where_the_udp_length_says() {
 }
 
 #[test]
-fn the_wire_length_is_what_the_inner_header_tells_where_that_is_more() {
+fn the_wire_length_is_what_the_inner_header_declares_if_that_is_more() {
     let cases = [
         ("truncated by the session", inner_ipv4(60, 1500), 1514),
         ("truncated to a bare IPv4 length field", inner_ipv4(4, 1500), 1514),
@@ -286,13 +286,13 @@ fn the_wire_length_is_what_the_inner_header_tells_where_that_is_more() {
 }
 
 #[test]
-fn a_wire_length_below_the_bytes_at_hand_is_not_believed() {
+fn a_wire_length_below_the_captured_length_is_ignored() {
     let bytes = Packet::default().bytes();
     assert_eq!(lengths(Captured::new(&bytes, 0, 0)), (74, 74));
 }
 
 #[test]
-fn the_fast_way_takes_what_a_mirror_sends() {
+fn the_fast_path_accepts_what_a_mirror_sends() {
     assert!(fast::decapsulate(&Packet::default().bytes(), TUNNELS.vxlan()).is_some());
     assert!(
         fast::decapsulate(

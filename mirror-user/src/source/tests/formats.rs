@@ -1,4 +1,4 @@
-//! Both formats, whole and broken.
+//! Both formats, valid and broken.
 
 use super::{
     super::{CaptureError, CaptureReader, MAX_BLOCK},
@@ -23,7 +23,7 @@ fn classic_pcap_is_read_in_every_byte_order_and_resolution() {
         bytes.extend(pcap_record(endian, (0, 0), 5, extra, &[]));
         let seen = frames(&bytes);
         assert_eq!(seen[0], (vec![1; 60], 1500, 1_700_000_000 * NS + 999_999 * unit_ns), "{magic:x}");
-        // A wire length below what is there is a lie.
+        // A wire length below the captured length is wrong.
         assert_eq!(seen[1], (vec![2; 15], 15, 4_294_967_295 * NS + 7 * unit_ns));
         assert_eq!(seen[2], (vec![], 5, 0));
         assert_eq!(seen.len(), 3);
@@ -52,8 +52,7 @@ fn rich_pcapng() -> (Vec<u8>, Vec<Seen>) {
             0,
             &[option(endian, 9, &[9]), option(endian, 14, &offset), option(endian, 0, &[]), vec![0xff; 8]],
         ));
-        // Name resolution, statistics, custom, and a type nobody knows, with bodies that no parser would
-        // take.
+        // Name resolution, statistics, custom, and an unknown type, with bodies that no parser would accept.
         for kind in [4, 5, 0xbad, 0x7fff_ffff] {
             bytes.extend(block(endian, kind, &[0xff; 21]));
         }
@@ -90,7 +89,7 @@ fn pcapng_is_read_in_sections_of_any_byte_order() {
 }
 
 #[test]
-fn a_capture_cut_anywhere_gives_the_frames_before_and_says_where() {
+fn a_capture_cut_anywhere_gives_the_frames_before_and_the_place() {
     let classic = pcap_file(&[vec![1; 60], vec![2; 33], vec![3; 14]]);
     for whole in [classic, rich_pcapng().0] {
         let all = frames(&whole);
@@ -123,7 +122,7 @@ fn a_cut_names_the_byte_and_the_part() {
 }
 
 #[test]
-fn lengths_beyond_reason_are_refused_before_any_memory_is_taken() {
+fn lengths_beyond_the_limits_are_refused_before_memory_is_allocated() {
     let mut classic = pcap_file(&[vec![1; 60]]);
     let record = classic.len();
     classic.extend([0; 8]);
@@ -142,20 +141,20 @@ fn lengths_beyond_reason_are_refused_before_any_memory_is_taken() {
                 Err(error) => break error,
             }
         };
-        assert!(error.to_string().starts_with(&format!("{what} at byte {at} claims ")), "{error}");
+        assert!(error.to_string().starts_with(&format!("{what} at byte {at} declares ")), "{error}");
         assert!(reader.memory() < 300_000, "{} bytes held", reader.memory());
     }
 }
 
 #[test]
-fn the_longest_frame_is_read_and_one_more_byte_is_passed_over() {
+fn the_longest_frame_is_read_and_a_longer_one_is_skipped() {
     let longest = vec![7; super::super::MAX_FRAME];
     assert_eq!(frames(&pcap_file(std::slice::from_ref(&longest))), [(longest.clone(), 262_144, NS)]);
     let longer = vec![7; longest.len() + 1];
     let (seen, unread) = passed_over(&pcap_file(&[vec![1; 60], longer.clone(), vec![2; 60]]));
     assert_eq!(seen, [(vec![1; 60], 60, NS), (vec![2; 60], 60, 3 * NS)]);
     assert_eq!(unread.broken, 1);
-    assert!(unread.first_broken.unwrap().to_string().starts_with("frame at byte 100 claims 262145 bytes"));
+    assert!(unread.first_broken.unwrap().to_string().starts_with("frame at byte 100 declares 262145 bytes"));
     let mut pcapng = section(Little);
     pcapng.extend(interface(Little, 1, 0, &[]));
     let start = pcapng.len();
@@ -164,19 +163,19 @@ fn the_longest_frame_is_read_and_one_more_byte_is_passed_over() {
     let (seen, unread) = passed_over(&pcapng);
     assert_eq!((seen, unread.broken), (vec![(vec![2; 60], 60, 1000)], 1));
     let message = unread.first_broken.unwrap().to_string();
-    assert!(message.starts_with(&format!("frame at byte {start} claims 262145 bytes")), "{message}");
+    assert!(message.starts_with(&format!("frame at byte {start} declares 262145 bytes")), "{message}");
 }
 
 #[test]
-fn a_length_that_what_follows_does_not_bear_out_ends_the_capture() {
-    // Over a record's limit, and with other bytes than a record's behind it.
+fn a_doubtful_length_without_a_record_after_it_ends_the_capture() {
+    // Over a record's limit, and not followed by a record.
     let mut bytes = pcap_file(&[vec![1; 60], vec![7; 300_000], vec![2; 60]]);
     let at = bytes.len() - 60 - 16;
     bytes[at + 11] = 0xff;
     let (seen, error) = read_all(&bytes[..], 64);
     assert_eq!(seen.len(), 1);
-    assert!(error.unwrap().to_string().starts_with("frame at byte 100 claims 300000 bytes"));
-    // Two lengths that differ, and no block behind the first.
+    assert!(error.unwrap().to_string().starts_with("frame at byte 100 declares 300000 bytes"));
+    // Two lengths that differ, and no block after the first.
     let mut pcapng = [section(Little), interface(Little, 1, 0, &[])].concat();
     let start = pcapng.len();
     pcapng.extend(enhanced(Little, 0, 1, 60, &[1; 60], &[]));
@@ -227,7 +226,7 @@ fn a_block_without_frames_may_be_longer_than_what_is_held() {
 
 #[test]
 fn options_are_read_in_place() {
-    // A block of options without a byte in them: parsed into a list they took five times as much.
+    // A block of empty options: parsed into a list, they would take five times as much.
     let empty = option(Little, 1, &[]).repeat(MAX_BLOCK / 4 - 100);
     let bytes = [
         section(Little),
@@ -243,14 +242,14 @@ fn options_are_read_in_place() {
 }
 
 #[test]
-fn what_is_wrong_is_named_with_its_place() {
+fn errors_are_reported_with_their_place() {
     let head = [section(Little), interface(Little, 1, 0, &[])].concat();
     let at = head.len();
     let patched = |mut bytes: Vec<u8>, at: usize, value: u8| {
         bytes[at] = value;
         bytes
     };
-    // What is passed over, and what it takes of the packet behind it.
+    // What is skipped, and how much of the packet after it.
     let cases = [
         (
             "no such interface",
@@ -312,7 +311,7 @@ fn what_is_wrong_is_named_with_its_place() {
         let message = unread.first_broken.unwrap().to_string();
         assert_eq!(message, format!("malformed at byte {at}: {cause}"), "{what}");
     }
-    // What is behind these nobody knows.
+    // What follows these is unknown.
     let cases = [
         (
             "block of 8 bytes",
@@ -342,7 +341,7 @@ fn what_is_wrong_is_named_with_its_place() {
     assert_eq!(complaint(&version), "malformed at byte 0: the pcap version is not 2");
 }
 
-/// An enhanced packet block that claims so many bytes captured.
+/// An enhanced packet block that declares this many captured bytes.
 fn enhanced_of(captured: u32) -> Vec<u8> {
     let mut bytes = enhanced(Little, 0, 0, 4, &[0; 4], &[]);
     bytes[20..24].copy_from_slice(&captured.to_le_bytes());
@@ -350,7 +349,7 @@ fn enhanced_of(captured: u32) -> Vec<u8> {
 }
 
 #[test]
-fn a_section_of_another_version_is_passed_over_and_the_next_one_read() {
+fn a_section_of_another_version_is_skipped_and_the_next_one_is_read() {
     let packet = enhanced(Little, 0, 7, 4, &[0; 4], &[]);
     let head = [section(Little), interface(Little, 1, 0, &[])].concat();
     let mut other = head.clone();
@@ -361,7 +360,7 @@ fn a_section_of_another_version_is_passed_over_and_the_next_one_read() {
 }
 
 #[test]
-fn an_interface_with_something_wrong_keeps_its_number_and_its_packets() {
+fn a_malformed_interface_keeps_its_number_and_its_packets() {
     let bytes = [
         section(Little),
         interface(Little, 1, 0, &[option(Little, 9, &[9, 9])]),
@@ -387,7 +386,7 @@ fn interfaces_are_bounded() {
 }
 
 #[test]
-fn a_file_that_is_no_capture_is_refused_with_the_remedy() {
+fn a_file_that_is_not_a_capture_is_refused_with_the_remedy() {
     assert_eq!(
         complaint(b"GIF89a"),
         "not a capture file: starts with 0x47494638, which is neither pcap nor pcapng; convert it with \

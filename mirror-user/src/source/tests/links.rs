@@ -13,7 +13,7 @@ use crate::{
 const COOKED: [u8; 16] = [0, 0, 0, 1, 0, 6, 2, 2, 2, 2, 2, 2, 0, 0, 8, 0];
 const COOKED2: [u8; 20] = [8, 0, 0, 0, 0, 0, 0, 2, 0, 1, 0, 6, 2, 2, 2, 2, 2, 2, 0, 0];
 
-/// A packet's bytes under each link type that is read.
+/// A packet's bytes under each supported link type.
 fn captures() -> Vec<(u16, Vec<u8>)> {
     let ethernet = Packet::default().bytes();
     let ip = &ethernet[14..];

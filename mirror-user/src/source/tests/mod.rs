@@ -1,4 +1,4 @@
-//! Captures made byte by byte: what is read from them, and what is said of broken ones.
+//! Captures built byte by byte: what is read from them, and the errors of broken ones.
 
 mod formats;
 mod links;
@@ -162,14 +162,14 @@ fn read_to_end(reader: &mut CaptureReader<impl Read>, most: usize) -> (Vec<Seen>
     }
 }
 
-/// The frames of a capture that has nothing wrong.
+/// The frames of a capture without errors.
 fn frames(bytes: &[u8]) -> Vec<Seen> {
     let (seen, error) = read_all(bytes, 64);
     assert!(error.is_none(), "{error:?}");
     seen
 }
 
-/// The frames of a capture of which some is passed over, and what.
+/// The frames of a capture of which a part is skipped, and that part.
 fn passed_over(bytes: &[u8]) -> (Vec<Seen>, Unread) {
     let mut reader = CaptureReader::new(bytes);
     let (seen, error) = read_to_end(&mut reader, 64);
@@ -178,7 +178,7 @@ fn passed_over(bytes: &[u8]) -> (Vec<Seen>, Unread) {
     (seen, reader.into_unread())
 }
 
-/// What is said of a broken one.
+/// The error of a broken one.
 fn complaint(bytes: &[u8]) -> String {
     read_all(bytes, 64).1.expect("the capture is broken").to_string()
 }

@@ -1,4 +1,4 @@
-//! Compressed captures: whole, cut, damaged, in members, and made to hurt.
+//! Compressed captures: whole, cut, damaged, in members, and hostile.
 
 use std::io::{self, ErrorKind, Write as _};
 
@@ -32,7 +32,7 @@ fn capture() -> Vec<u8> {
     pcap_file(&(0..200).map(|number| vec![number; 60 + usize::from(number)]).collect::<Vec<_>>())
 }
 
-/// Gives a byte at a time, and before each of them nothing.
+/// Gives one byte at a time, with a timeout before each.
 struct Dripping<'a>(&'a [u8], bool);
 
 impl Read for Dripping<'_> {
@@ -49,12 +49,12 @@ impl Read for Dripping<'_> {
 }
 
 #[test]
-fn a_compressed_capture_gives_the_same_frames_in_one_member_or_many_and_however_it_comes() {
+fn a_compressed_capture_gives_the_same_frames_in_one_member_or_many_and_in_any_pieces() {
     let plain = capture();
     let expected = frames(&plain);
     for (tool, pack) in kinds() {
         let mut members: Vec<u8> = plain.chunks(777).flat_map(pack).collect();
-        // A member may be empty, and a file filled up with zeros.
+        // A member may be empty, and a file padded with zeros.
         members.extend(pack(&[]));
         let filled = [&members[..], &[0; 100_000]].concat();
         for packed in [&pack(&plain), &members, &filled] {
@@ -71,14 +71,14 @@ fn a_compressed_capture_gives_the_same_frames_in_one_member_or_many_and_however_
 
 #[cfg(feature = "zstd")]
 #[test]
-fn frames_of_zstandard_that_are_to_be_skipped_are() {
+fn skippable_frames_of_zstandard_are_skipped() {
     let skippable = [&[0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0][..], b"abc"].concat();
     let bytes = [&skippable[..], &zstd(&capture()), &skippable].concat();
     assert_eq!(frames(&bytes), frames(&capture()));
 }
 
 #[test]
-fn a_compressed_capture_cut_anywhere_gives_frames_and_says_so() {
+fn a_compressed_capture_cut_anywhere_gives_its_frames_and_an_error() {
     let all = frames(&capture());
     for (tool, pack) in kinds() {
         let packed: Vec<u8> = capture().chunks(9999).flat_map(pack).collect();
@@ -112,7 +112,7 @@ fn damage_is_reported_with_both_places_and_the_frames_before_it_are_there() {
 }
 
 #[test]
-fn other_bytes_behind_the_compressed_ones_are_reported_once_all_frames_are_there() {
+fn other_bytes_after_the_compressed_ones_are_reported_after_all_frames() {
     for (tool, pack) in kinds() {
         for garbage in [&b"garbage"[..], b"\0\0\0x", b"\x1e"] {
             let packed = [&pack(&capture()), garbage].concat();
@@ -120,7 +120,7 @@ fn other_bytes_behind_the_compressed_ones_are_reported_once_all_frames_are_there
             assert_eq!(seen.len(), 200);
             let message = error.unwrap().to_string();
             assert!(message.contains(&format!("{tool} data damaged near byte ")), "{message}");
-            assert!(message.ends_with("what follows is none of it"), "{message}");
+            assert!(message.ends_with("unexpected data after the last member"), "{message}");
         }
     }
 }
@@ -131,7 +131,7 @@ fn a_capture_compressed_twice_is_reported() {
 }
 
 #[test]
-fn what_unpacks_to_thousands_of_times_its_size_takes_no_more_memory() {
+fn a_capture_that_unpacks_to_thousands_of_times_its_size_takes_no_more_memory() {
     let plain = [capture(), vec![0; 16 << 20]].concat();
     for (tool, pack) in kinds() {
         let packed = pack(&plain);
@@ -149,7 +149,7 @@ fn what_unpacks_to_thousands_of_times_its_size_takes_no_more_memory() {
 }
 
 #[test]
-fn what_unpacks_to_nothing_lets_its_reader_have_a_say() {
+fn data_that_unpacks_to_nothing_returns_control_to_the_reader() {
     for (tool, pack) in kinds() {
         let empty = pack(&[]);
         let packed = [pack(&capture()), empty.repeat((3 << 20) / empty.len())].concat();
@@ -177,7 +177,7 @@ fn a_window_of_zstandard_beyond_the_bound_is_refused() {
 }
 
 #[test]
-fn a_failing_reader_is_no_damage() {
+fn a_failing_reader_is_not_reported_as_damage() {
     struct Failing;
     impl Read for Failing {
         fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {

@@ -1,4 +1,4 @@
-//! Readers that give their bytes in pieces, late, or not at all; and any bytes whatever.
+//! Readers that give their bytes in pieces, late, or not at all; and arbitrary bytes.
 
 use std::io::{self, ErrorKind};
 
@@ -74,7 +74,7 @@ proptest! {
 }
 
 #[test]
-fn a_frame_is_given_before_the_next_one_is_waited_for() {
+fn a_frame_is_delivered_before_the_reader_waits_for_the_next() {
     let bytes = pcap_file(&[vec![1; 60], vec![2; 60]]);
     // All of the first frame, half of the second, then nothing but timeouts.
     let sizes = [140, 1, 1, 1, 1];
@@ -84,7 +84,7 @@ fn a_frame_is_given_before_the_next_one_is_waited_for() {
 }
 
 #[test]
-fn a_failing_reader_is_quoted() {
+fn the_error_of_a_failing_reader_is_reported() {
     struct Failing;
     impl Read for Failing {
         fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
