@@ -1,4 +1,4 @@
-//! What is known of a host, as it can be written down.
+//! The facts about a host, as they are recorded.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -13,13 +13,13 @@ use crate::host::{
     xdp::{XdpFeatures, XdpHook},
 };
 
-/// Something read, or the reason why it could not be.
+/// A fact, or the reason why it could not be read.
 ///
 /// In JSON the value itself, or `{"unreadable": "reason"}`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Fact<T> {
-    /// Not readable here.
+    /// It could not be read.
     Unknown {
         /// Why not.
         unreadable: String,
@@ -56,7 +56,7 @@ impl<T> From<Result<T, HostError>> for Fact<T> {
     }
 }
 
-/// What is known of a host.
+/// The facts about a host.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Facts {
@@ -66,33 +66,33 @@ pub struct Facts {
     pub machine: Fact<String>,
     /// CPUs this process may run on.
     pub cpus: Fact<u32>,
-    /// CPUs the kernel has room for, where it says.
+    /// CPUs that the kernel has room for, if recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub possible_cpus: Option<u32>,
     /// Bytes of a memory page.
     pub page_size: u32,
-    /// What the process may do.
+    /// The capabilities of this process.
     pub capabilities: Fact<Capabilities>,
-    /// How much it may lock.
+    /// Its limit of locked memory.
     pub memlock: Fact<Memlock>,
     /// Huge pages of 2 MiB.
     pub huge_pages: Fact<HugePages>,
-    /// Whether the kernel's own types are there to read (`/sys/kernel/btf/vmlinux`).
+    /// Whether the kernel has BTF (`/sys/kernel/btf/vmlinux`).
     pub btf: bool,
-    /// `net.core.bpf_jit_enable`: 0 off, 1 on, 2 on and talkative.
+    /// `net.core.bpf_jit_enable`: 0 off, 1 on, 2 on with debug output.
     pub bpf_jit: Fact<u32>,
-    /// `net.core.busy_poll`, in µs: how long poll(2) busy-polls on sockets that did not ask for it.
+    /// `net.core.busy_poll`, in µs: how long poll(2) busy-polls on sockets that do not set SO_BUSY_POLL.
     pub busy_poll: Fact<u32>,
     /// `net.core.busy_read`, in µs: the same for read(2).
     pub busy_read: Fact<u32>,
     /// The kernel's VXLAN devices in this network namespace.
     pub vxlan: Fact<Vec<VxlanDevice>>,
-    /// Who has UDP port 4789 of this network namespace bound.
+    /// The sockets on UDP port 4789 in this network namespace.
     pub port_holders: Fact<Vec<PortHolder>>,
-    /// The interface asked about, which is then the only one in `interfaces`.
+    /// The requested interface, which is then the only one in `interfaces`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<String>,
-    /// The interfaces looked at; a reason when the one asked about is not there.
+    /// The interfaces that were examined, or a reason if the requested one does not exist.
     pub interfaces: Fact<Vec<InterfaceFacts>>,
 }
 
@@ -125,7 +125,7 @@ pub struct PortHolder {
     pub processes: Vec<String>,
 }
 
-/// What is known of one interface.
+/// The facts about one interface.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct InterfaceFacts {
@@ -133,42 +133,42 @@ pub struct InterfaceFacts {
     pub name: String,
     /// The largest layer-3 packet in bytes.
     pub mtu: u32,
-    /// Whether it is set up; recordings without `carrier` say here whether it is up and has one.
+    /// Whether it is administratively up; in recordings without `carrier`, whether it is up and has one.
     pub up: bool,
     /// Whether it has a carrier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub carrier: Option<bool>,
-    /// Whether the host's default route leaves by it.
+    /// Whether the host's default route uses it.
     #[serde(default)]
     pub default_route: bool,
-    /// What it is to rtnetlink, such as `veth`; `None` for physical ones.
+    /// Its rtnetlink kind, such as `veth`; `None` for physical ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// Its driver.
     pub driver: Option<DriverInfo>,
     /// RX queues in use.
     pub rx_queues: Fact<u32>,
-    /// Channels, where the driver has them.
+    /// Channels, if the driver has them.
     pub channels: Fact<Channels>,
-    /// RX ring sizes, where the driver has them.
+    /// RX ring sizes, if the driver has them.
     pub rings: Fact<Rings>,
-    /// How it spreads flows, where it does.
+    /// Its RSS configuration, if it has one.
     pub rss: Fact<Rss>,
-    /// What the driver says of XDP; `null` on kernels before 6.3.
+    /// The driver's XDP features; `null` on kernels before 6.3.
     pub xdp_features: Fact<Option<XdpFeatures>>,
     /// The program on its XDP hook.
     pub xdp_hook: Fact<Option<XdpHook>>,
     /// Its queues' interrupts.
     pub irqs: Fact<Vec<Irq>>,
-    /// The memory node it is attached to; `None` where there is but one.
+    /// Its NUMA node; `None` if there is only one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub numa_node: Option<u32>,
-    /// Offloads of the receive side, by the kernel's names.
+    /// Receive offloads, by the kernel's names.
     pub offloads: Fact<BTreeMap<String, bool>>,
-    /// For virtio: the feature bits agreed with the host, by number (virtio 1.2 section 5.1.3).
+    /// For virtio: the negotiated feature bits, by number (virtio 1.2 section 5.1.3).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub virtio_features: Option<Vec<u32>>,
-    /// Settings that runs which were killed have left changed.
+    /// Settings that killed runs have left changed.
     #[serde(default = "nothing_left", skip_serializing_if = "is_nothing_left")]
     pub left_settings: Fact<Vec<LeftSetting>>,
     /// For veth: the other end, if it is in the same namespace.
@@ -176,7 +176,7 @@ pub struct InterfaceFacts {
     pub peer: Option<Peer>,
 }
 
-/// What recordings say that do not speak of it.
+/// For recordings without the field.
 const fn nothing_left() -> Fact<Vec<LeftSetting>> {
     Fact::Known(Vec::new())
 }

@@ -1,4 +1,4 @@
-//! Reads a live host. What cannot be read stays unknown, with the reason; nothing is changed.
+//! Reads a live host. What cannot be read stays unknown, with the reason. Nothing is changed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,8 +21,8 @@ use crate::{
     wire::vxlan::PORT,
 };
 
-/// Gathers what there is to know of this host, in the calling thread's network namespace: of one interface,
-/// or of all but the loopback device. Needs no privilege, though it learns less without.
+/// Gathers the facts about this host, in the network namespace of the calling thread: of one interface, or of
+/// all but loopback. Needs no privileges, but finds less without.
 #[must_use]
 pub fn gather(interface: Option<&str>) -> Facts {
     let route = read_text("/proc/thread-self/net/route").unwrap_or_default();
@@ -73,7 +73,7 @@ fn sysctl(name: &str) -> Fact<u32> {
 
 fn port_holders() -> Result<Vec<PortHolder>, HostError> {
     let mut sockets = procfs::udp_sockets(&read_text("/proc/thread-self/net/udp")?, PORT);
-    // Absent where IPv6 is.
+    // Missing if IPv6 is.
     if let Ok(udp6) = read_text("/proc/thread-self/net/udp6") {
         sockets.extend(procfs::udp_sockets(&udp6, PORT));
     }
@@ -112,7 +112,7 @@ fn describe(interface: &Interface, default_route: bool) -> InterfaceFacts {
     }
 }
 
-/// Where `/sys` is not this namespace's, other findings say so.
+/// If `/sys` belongs to another namespace, other findings report that.
 fn left_settings(interface: &Interface) -> Fact<Vec<tunables::LeftSetting>> {
     match tunables::left(interface) {
         Err(HostError::OtherNamespace { .. }) => Fact::Known(Vec::new()),
@@ -126,13 +126,13 @@ fn receive_side(all: BTreeMap<String, bool>) -> BTreeMap<String, bool> {
     all.into_iter().filter(|(name, _)| REPORTED.contains(&name.as_str())).collect()
 }
 
-/// The interrupts of an interface's queues: those the PCI device below it has, or those that bear its name,
-/// for a driver may have named them before the interface was renamed.
+/// The interrupts of an interface's queues: those of the PCI device below it, or those with its name, which
+/// they may have had before a rename.
 fn irqs(interface: &Interface, device: Option<&str>) -> Result<Vec<Irq>, HostError> {
     let Some(device) = device else {
         return Err(HostError::OtherNamespace { interface: interface.name.clone() });
     };
-    // A virtio device's interrupts belong to the PCI device it sits on.
+    // A virtio device's interrupts belong to its PCI device.
     let of_device: BTreeSet<u32> = ["msi_irqs", "../msi_irqs"]
         .iter()
         .flat_map(|directory| {

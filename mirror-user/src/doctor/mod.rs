@@ -1,7 +1,7 @@
 //! What this host, driver and interface can do, and the command that fixes what they cannot.
 //!
-//! Facts are gathered first ([`gather`]) and judged apart from that ([`judge`]), so that a host's facts can
-//! be written down as JSON and judged elsewhere.
+//! Facts are gathered first ([`gather`]) and then judged ([`judge`]), so that the facts of a host can be
+//! saved as JSON and judged elsewhere.
 
 mod facts;
 mod gather;

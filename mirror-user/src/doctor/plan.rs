@@ -1,4 +1,4 @@
-//! What `mirror ingest` would do with an interface without options.
+//! What `mirror ingest` without options would do with an interface.
 
 use std::fmt;
 
@@ -32,14 +32,14 @@ pub struct Plan {
     pub chunk: u32,
     /// Whether the program for frames of several buffers would be loaded.
     pub frags: bool,
-    /// Whether sockets would take frames in several descriptors.
+    /// Whether sockets would receive frames in several descriptors.
     #[serde(default)]
     pub scatter_gather: bool,
-    /// Whether all UMEMs find room in huge pages.
+    /// Whether all UMEMs fit in huge pages.
     pub huge_pages: bool,
 }
 
-/// What a start depends on, as these facts have it.
+/// The facts that a start depends on.
 pub(super) fn host(facts: &Facts, interface: &InterfaceFacts) -> Host {
     Host {
         kernel: facts.kernel_version(),
@@ -56,7 +56,7 @@ pub(super) fn host(facts: &Facts, interface: &InterfaceFacts) -> Host {
     }
 }
 
-/// What a start without options would do; `None` if it would refuse.
+/// The layout of a start without options; `None` if it would be refused.
 pub(super) fn default_layout(facts: &Facts, interface: &InterfaceFacts) -> Option<Layout> {
     layout(&host(facts, interface), &Wanted::DEFAULT).ok()
 }
@@ -66,18 +66,18 @@ pub(super) fn umem_bytes(facts: &Facts, interface: &InterfaceFacts) -> u64 {
     default_layout(facts, interface).map_or(0, |layout| layout.umem_bytes(EngineBuilder::DEFAULT_UMEM_FRAMES))
 }
 
-/// Huge pages that all UMEMs of an interface lie in, each of them in whole ones.
+/// Huge pages that all UMEMs of an interface take; none is shared by two.
 pub(super) fn umem_pages(facts: &Facts, interface: &InterfaceFacts) -> u64 {
     default_layout(facts, interface)
         .map_or(0, |layout| u64::from(layout.rx_queues) * pages(layout.chunk_size))
 }
 
-/// Huge pages that a UMEM of such chunks lies in.
+/// Huge pages that a UMEM with chunks of this size takes.
 pub(super) const fn pages(chunk: u32) -> u64 {
     (FRAMES * chunk as u64).div_ceil(HugePages::SIZE)
 }
 
-/// The plan for one interface, which holds if no finding is an error; `None` where a start would be refused.
+/// The plan for one interface, which holds if no finding is an error; `None` if a start would be refused.
 #[must_use]
 pub fn plan(facts: &Facts, interface: &InterfaceFacts) -> Option<Plan> {
     let layout = default_layout(facts, interface)?;

@@ -1,11 +1,11 @@
-//! Files of procfs that have no better reader.
+//! Files of procfs without a better interface.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, Ipv6Addr},
 };
 
-/// The interface the IPv4 default route leaves by, from `/proc/net/route`.
+/// The interface of the IPv4 default route, from `/proc/net/route`.
 pub(super) fn default_route(route: &str) -> Option<&str> {
     route.lines().skip(1).find_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
@@ -51,8 +51,8 @@ fn address_text(hex: &str) -> Option<String> {
     }
 }
 
-/// The processes that have one of the sockets open, as `name (pid)` by inode. Processes of others stay unseen
-/// without CAP_SYS_PTRACE.
+/// The processes that have one of the sockets open, as `name (pid)` by inode. Processes of other users are
+/// invisible without CAP_SYS_PTRACE.
 pub(super) fn socket_owners(inodes: &BTreeSet<u64>) -> BTreeMap<u64, BTreeSet<String>> {
     let mut owners: BTreeMap<u64, BTreeSet<String>> = BTreeMap::new();
     if inodes.is_empty() {

@@ -1,4 +1,4 @@
-//! Facts, findings and plans as text for people, or as one JSON value.
+//! Facts, findings and plans as text or as JSON.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::escape::line;
 
-/// Columns of the text, which fits a terminal of 100.
+/// Columns of the text, for terminals of 100.
 const WIDTH: usize = 98;
 /// Columns in front of a finding's message.
 const INDENT: usize = 11;
@@ -52,7 +52,7 @@ impl Report {
             write!(f, "  {:<7}  ", finding.severity)?;
             wrapped(f, &line(&finding.message))?;
             if let Some(remedy) = &finding.remedy {
-                // On a line of its own and never broken, to be copied.
+                // On its own line and never wrapped, so that it can be copied.
                 writeln!(f, "{:INDENT$}$ {}", "", line(remedy))?;
             }
         }
@@ -99,7 +99,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// Writes words in lines of [`WIDTH`], the first of which starts at [`INDENT`] already.
+/// Wraps words to lines of [`WIDTH`], the first of which starts at [`INDENT`] already.
 fn wrapped(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     let mut column = INDENT;
     for (at, word) in text.split(' ').enumerate() {

@@ -39,7 +39,7 @@ pub fn toeplitz(key: &[u8], input: &[u8]) -> u32 {
     u32::try_from(hash).unwrap_or_default()
 }
 
-/// What the outer source ports of mirrored traffic reach between one source and one target.
+/// What the outer source ports of mirrored traffic between one source and one target reach.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Reach {
@@ -47,15 +47,15 @@ pub struct Reach {
     pub entries: usize,
     /// Table entries there are.
     pub table: usize,
-    /// Queues reached for the least lucky pair of addresses.
+    /// Queues reached, for the worst pair of addresses.
     pub queues: usize,
-    /// Source ports of the 128 that end in the busiest queue, for the least lucky pair of addresses.
+    /// How many of the 128 source ports the busiest queue gets, for the worst pair of addresses.
     pub busiest: usize,
     /// Queues the table names.
     pub all_queues: usize,
 }
 
-/// Follows the 128 source ports of mirrored traffic through `key` and `table`.
+/// Hashes the 128 source ports of mirrored traffic with `key`, and looks them up in `table`.
 ///
 /// `None` without a table or a key of 16 bytes (what an IPv4 4-tuple needs), and for tables whose length is
 /// no power of two, which is not what the hash's low bits index.
@@ -139,7 +139,7 @@ mod tests {
         }
     }
 
-    /// The table a driver starts with: queues in turn.
+    /// The default table of drivers: queues in turn.
     fn table(entries: u32, queues: u32) -> Vec<u32> {
         (0..entries).map(|entry| entry % queues).collect()
     }

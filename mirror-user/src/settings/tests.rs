@@ -125,7 +125,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_settings_are_the_same_once_they_were_a_file(settings in any_settings()) {
+    fn any_settings_survive_a_file(settings in any_settings()) {
         let file = toml::to_string(&settings).expect("a file");
         let read: Settings = toml::from_str(&file).expect("settings");
         prop_assert_eq!(&read, &settings, "{}", file);
@@ -134,7 +134,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_over_wins_key_by_key(over in any_settings(), under in any_settings()) {
+    fn over_merges_key_by_key(over in any_settings(), under in any_settings()) {
         let table = |settings: &Settings| toml::Table::try_from(settings).expect("a table");
         let (merged, over_table, under_table) =
             (table(&over.clone().over(under.clone())), table(&over), table(&under));
@@ -144,14 +144,14 @@ proptest! {
     }
 
     #[test]
-    fn defaults_are_for_what_is_not_set_and_once(settings in any_settings()) {
+    fn resolve_sets_defaults_of_unset_keys_only_and_is_idempotent(settings in any_settings()) {
         let resolved = settings.clone().resolve();
         prop_assert_eq!(resolved.clone().resolve(), resolved.clone());
         prop_assert_eq!(settings.clone().over(Settings::default().resolve()), resolved);
     }
 
     #[test]
-    fn a_sinks_keys_are_those_of_a_run_that_has_it_alone(sink in any_sink()) {
+    fn a_sink_becomes_settings_with_the_same_keys(sink in any_sink()) {
         let run = toml::Table::try_from(Settings::from(sink.clone())).expect("a table");
         for (key, value) in toml::Table::try_from(&sink).expect("a table") {
             let of_run = match key.as_str() {
@@ -182,18 +182,18 @@ fn every_key_is_tested_with_a_value() {
 }
 
 #[test]
-fn a_key_that_there_is_not_and_a_value_that_is_none_are_refused_with_their_place() {
-    for (text, told, line) in [
+fn unknown_keys_and_invalid_values_are_refused_with_their_position() {
+    for (text, expected, line) in [
         ("json = true\nprot = 1", "unknown field `prot`", 2),
         ("[[sink]]\n\nvni = 7", "unknown field `vni`", 3),
         ("\nvni = '9-'", "invalid value '9-': \"\" is not a VNI", 2),
-        ("wait = 'sleep'", "invalid value 'sleep': it is one of poll, spin, busy-poll", 1),
+        ("wait = 'sleep'", "invalid value 'sleep': expected one of poll, spin, busy-poll", 1),
         ("write = ['a', 'b']", "one value is wanted, not 2", 1),
         ("forward = ['tap:a', 'tape:b']", "invalid value 'tape:b'", 1),
     ] {
         let error = toml::from_str::<Settings>(text).expect_err(text);
-        assert!(error.message().contains(told), "{text}: {error}");
-        let start = error.span().expect("a place").start;
+        assert!(error.message().contains(expected), "{text}: {error}");
+        let start = error.span().expect("a position").start;
         assert_eq!(text[..start].matches('\n').count() + 1, line, "{text}: {error}");
     }
 }

@@ -159,7 +159,7 @@ fn a_held_hook_is_an_error_that_names_the_holder() {
         assert!(!report.can_run);
         let error = report.findings.iter().find(|finding| finding.severity == Severity::Error).unwrap();
         assert!(
-            error.message.ends_with("(mirror) in native mode: another mirror ingests here; stop it first")
+            error.message.ends_with("(mirror) in native mode: another mirror captures here; stop it first")
         );
         drop(held);
         hook_is_free();

@@ -1,4 +1,4 @@
-//! What holds for the whole host.
+//! Findings about the whole host.
 
 use super::{Findings, counted, listed};
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     wire::vxlan,
 };
 
-/// What the programs' maps and the programs themselves take of locked memory before kernel 5.11, generously.
+/// Locked memory that programs and their maps take before kernel 5.11, an upper bound.
 const BPF_MEMORY: u64 = 16 << 20;
 
 pub(super) fn judge(facts: &Facts, findings: &mut Findings) {
@@ -90,7 +90,7 @@ fn capabilities(facts: &Facts, findings: &mut Findings) {
 fn bpf(facts: &Facts, findings: &mut Findings) {
     if facts.bpf_jit.known() == Some(&0) {
         findings.warning(
-            "the BPF JIT is off: the XDP program is interpreted, at several times the cost a frame",
+            "the BPF JIT is off: the XDP program is interpreted, at several times the cost per frame",
             Some("sysctl -w net.core.bpf_jit_enable=1".to_owned()),
         );
     }
@@ -106,8 +106,8 @@ fn bpf(facts: &Facts, findings: &mut Findings) {
     if !busy.is_empty() {
         findings.note(
             format!(
-                "{}: every reader of a socket on this host spins, beside the workers; ingest enables \
-                busy polling itself",
+                "{}: every socket reader on this host busy-polls, not only the workers; ingest enables busy \
+                polling itself",
                 listed(&busy)
             ),
             Some("sysctl -w net.core.busy_poll=0 net.core.busy_read=0".to_owned()),
@@ -115,10 +115,10 @@ fn bpf(facts: &Facts, findings: &mut Findings) {
     }
 }
 
-/// Bytes of the UMEMs of the interfaces together; of one queue of small chunks when there is none.
+/// UMEM size of the largest interface in bytes; of one queue of small chunks if there is no interface.
 fn umem(facts: &Facts) -> u64 {
     let interfaces = facts.interfaces.known().map(Vec::as_slice).unwrap_or_default();
-    // Without a choice of interface the largest is what a run would take.
+    // Without a requested interface: the largest.
     interfaces.iter().map(|one| umem_bytes(facts, one)).max().unwrap_or(FRAMES * 2048)
 }
 
@@ -184,7 +184,7 @@ fn huge_pages(facts: &Facts, findings: &mut Findings) {
     );
 }
 
-/// Other receivers of the packets that XDP takes.
+/// Other receivers of the packets that XDP redirects.
 fn port(facts: &Facts, findings: &mut Findings) {
     let devices: Vec<String> = facts
         .vxlan

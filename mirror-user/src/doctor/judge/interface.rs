@@ -1,4 +1,4 @@
-//! What holds for one interface.
+//! Findings about one interface.
 
 use super::{Findings, Severity, counted, native, spread};
 use crate::{
@@ -63,8 +63,8 @@ pub(super) fn judge(facts: &Facts, interface: &InterfaceFacts, findings: &mut Fi
     spread::judge(facts, interface, findings);
     if interface.default_route {
         findings.note(
-            "it has the default route: other traffic still reaches the host, but a management interface of \
-             its own keeps the host reachable whatever is changed on this one",
+            "it has the default route: other traffic still reaches the host, but a separate management \
+             interface keeps the host reachable whatever you change on this one",
             None,
         );
     }
@@ -139,7 +139,7 @@ fn hook(interface: &InterfaceFacts, findings: &mut Findings) {
     let mode = hook.mode.name();
     let held = format!("the XDP hook is held by program {}{name} in {mode} mode", hook.program);
     if hook.name.as_deref().is_some_and(|name| OURS.contains(&name)) {
-        findings.error(format!("{held}: another mirror ingests here; stop it first"), None);
+        findings.error(format!("{held}: another mirror captures here; stop it first"), None);
         return;
     }
     let off = if hook.mode == XdpMode::Generic { "xdpgeneric" } else { "xdp" };

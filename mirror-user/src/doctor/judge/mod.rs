@@ -1,4 +1,4 @@
-//! What the facts mean. Pure: the same facts give the same findings, anywhere.
+//! Judges facts. Pure: the same facts give the same findings anywhere.
 
 mod host;
 mod interface;
@@ -20,7 +20,7 @@ pub enum Severity {
     Ok,
     /// For information; nothing is lost.
     Note,
-    /// Ingest runs, but slower, or with less than it could have.
+    /// Ingest runs, but slower or with restrictions.
     Warning,
     /// Ingest cannot run.
     Error,
@@ -54,7 +54,7 @@ pub struct Finding {
 /// The [`Finding::subject`] of findings that are not of one interface.
 pub(super) const HOST: &str = "host";
 
-/// Judges a host: first what holds for all of it, then interface by interface.
+/// Judges a host: the host itself, then each interface.
 #[must_use]
 pub fn judge(facts: &Facts) -> Vec<Finding> {
     let mut findings = Findings { subject: HOST.to_owned(), all: Vec::new() };
@@ -103,7 +103,7 @@ impl Findings {
         self.add(Severity::Error, message, remedy);
     }
 
-    /// Something that matters could not be read.
+    /// A relevant fact could not be read.
     fn unreadable(&mut self, what: &str, reason: Option<&str>) {
         self.note(format!("{what} unknown: {}", reason.unwrap_or("not recorded")), None);
     }

@@ -82,7 +82,7 @@ fn offloads(interface: &InterfaceFacts, remarks: &mut Vec<Remark>) {
     ));
 }
 
-/// `virtnet_xdp_set` wants a queue for each CPU on top of those in use, to transmit.
+/// `virtnet_xdp_set` needs an additional queue per CPU, to transmit.
 fn queues(host: &Host, remarks: &mut Vec<Remark>) {
     let (Some(channels), Some(cpus)) = (host.channels, host.cpus) else { return };
     let (now, max) = (channels.combined, channels.max_combined);
@@ -91,8 +91,7 @@ fn queues(host: &Host, remarks: &mut Vec<Remark>) {
             Severity::Note,
             format!(
                 "virtio_net adds a queue for each of {} while the program is attached, and the device \
-                spreads over all {then}: all are read; `--queues` with a list leaves out those it does not \
-                name",
+                spreads over all {then}: all are read, unless `--queues` lists only some",
                 counted(cpus, "CPU")
             ),
             None,
@@ -110,7 +109,7 @@ fn queues(host: &Host, remarks: &mut Vec<Remark>) {
         remarks.push((
             Severity::Warning,
             format!(
-                "{message}: virtio_net before 5.13 may refuse XDP; stable kernels have the later version's \
+                "{message}: virtio_net before 5.13 may refuse XDP; some stable kernels share queues under a \
                 lock instead, and ingest tries it"
             ),
             None,

@@ -1,4 +1,4 @@
-//! How frames spread over queues and CPUs.
+//! Findings about how frames spread over queues and CPUs.
 
 use super::{Findings, counted, listed};
 use crate::{
@@ -34,8 +34,8 @@ fn rings(interface: &InterfaceFacts, queues: u32, findings: &mut Findings) {
     let memory = u64::from(rings.max_rx) * u64::from(queues) / 256;
     findings.note(
         format!(
-            "RX rings of {} of at most {} descriptors: bursts that outlast them are lost as rx_overruns or \
-            rx_dropped; the most takes {memory} MiB for {}",
+            "RX rings have {} of at most {} descriptors: longer bursts are lost as rx_overruns or rx_dropped; \
+            the maximum takes {memory} MiB for {}",
             rings.rx,
             rings.max_rx,
             counted(queues, "queue")
@@ -46,7 +46,8 @@ fn rings(interface: &InterfaceFacts, queues: u32, findings: &mut Findings) {
 
 fn rss(interface: &InterfaceFacts, findings: &mut Findings) {
     if interface.kind.as_deref() == Some("veth") {
-        findings.note("veth has no RSS: a frame's queue is the CPU that sent it, modulo the queues", None);
+        findings
+            .note("veth has no RSS: a frame's queue is the sending CPU modulo the number of queues", None);
         return;
     }
     let Some(rss) = interface.rss.known() else {
@@ -63,7 +64,7 @@ fn rss(interface: &InterfaceFacts, findings: &mut Findings) {
         reach.entries, reach.table
     );
     let all_queues = reach.queues == reach.all_queues;
-    // A table whose size is not a multiple of the queues favours some a little.
+    // A table whose size is not a multiple of the number of queues is slightly uneven.
     let even = all_queues && reach.busiest * reach.all_queues * 4 <= PORTS * 5;
     if even && reach.entries == reach.table.min(PORTS) {
         findings.ok(format!("{spread} and all {} queues", reach.all_queues));
@@ -72,7 +73,7 @@ fn rss(interface: &InterfaceFacts, findings: &mut Findings) {
     // Drivers accept only keys of their own length.
     let key: Vec<u8> = MICROSOFT_KEY.iter().copied().cycle().take(rss.key.len()).collect();
     let remedy = Some(format!("ethtool -X {} hkey {}", shell(&interface.name), hex_key(&key)));
-    let advice = "Microsoft's default key reaches all, if the driver lets it be set (c5n does)";
+    let advice = "Microsoft's default key reaches all, if the driver supports setting it (c5n does)";
     if even {
         findings
             .note(format!("{spread}, though evenly over all {} queues; {advice}", reach.all_queues), remedy);
@@ -104,7 +105,7 @@ fn irqs(facts: &Facts, interface: &InterfaceFacts, findings: &mut Findings) {
     let numbers: Vec<String> = irqs.iter().map(|irq| irq.irq.to_string()).collect();
     findings.warning(
         format!(
-            "the interrupts of all queues ({}) go to CPU {cpu}: one core does the kernel's part for all",
+            "the interrupts of all queues ({}) go to CPU {cpu}, which does the kernel's work for all of them",
             listed(&numbers)
         ),
         Some(commands.join("; ")),
