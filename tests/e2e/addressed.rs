@@ -95,7 +95,7 @@ fn with_addresses() -> Cable {
 }
 
 #[test]
-fn frames_to_others_are_left_to_the_kernel_unless_all_are_asked_for() {
+fn frames_to_other_addresses_are_passed_unless_any_destination_is_requested() {
     let cable = with_addresses();
     let frames = mixed();
     assert_eq!(run(&cable, "", &frames), (2, 7));
@@ -120,7 +120,7 @@ fn until_taken(cable: &Cable, run: &Mirror, frame: &[u8], wanted: bool) {
 }
 
 #[test]
-fn addresses_are_followed_while_it_runs() {
+fn address_changes_are_followed_during_a_run() {
     let cable = with_addresses();
     let run = Mirror::ingest(&cable, Path::new("/"), "");
     let ip = |arguments: &str| cable.target.ip(&format!("{arguments} dev {CAPTURE}")).expect("ip");
@@ -141,7 +141,7 @@ fn addresses_are_followed_while_it_runs() {
 }
 
 #[test]
-fn where_all_that_comes_is_for_others_the_remedy_is_named_once() {
+fn if_all_packets_are_for_other_addresses_the_remedy_is_logged_once() {
     let cable = with_addresses();
     let directory = tempfile::tempdir().expect("directory");
     let run = Mirror::ingest(&cable, directory.path(), "--report report.json");

@@ -61,7 +61,7 @@ fn printed(output: Output) -> String {
 }
 
 #[test]
-fn a_file_gives_the_run_that_flags_give_and_what_is_typed_wins() {
+fn file_and_flags_give_the_same_run_and_flags_override_the_file() {
     let desk = Desk::new();
     desk.file("read = 'twin.pcap'\njson = true\nfilter = 'udp port 53'\ncount = 5\nwait = 'spin'\n");
     let from_file = report(&desk.mirror(&["replay", "--config", "mirror.toml"]));
@@ -71,7 +71,7 @@ fn a_file_gives_the_run_that_flags_give_and_what_is_typed_wins() {
 }
 
 #[test]
-fn a_flag_may_be_about_what_the_file_names_and_a_key_about_what_is_typed() {
+fn a_flag_may_apply_to_an_output_of_the_file_and_a_key_to_one_of_the_flags() {
     let desk = Desk::new();
     for (file, typed) in [
         ("read = 'twin.pcap'\nwrite = 'x'\n", &["--format", "pcap-us"][..]),
@@ -97,7 +97,7 @@ fn a_flag_may_be_about_what_the_file_names_and_a_key_about_what_is_typed() {
 }
 
 #[test]
-fn what_is_wrong_in_a_file_is_told_with_its_line() {
+fn errors_in_a_file_are_reported_with_their_line() {
     let desk = Desk::new();
     let (code, said) = desk.check("count = 5\n\nprot = 4789\n");
     assert_eq!(code, Some(2));
@@ -153,7 +153,7 @@ fn what_is_wrong_in_a_file_is_told_with_its_line() {
 }
 
 #[test]
-fn each_table_of_a_sink_is_a_capture_with_a_selection_of_its_own() {
+fn each_sink_table_is_a_capture_with_its_own_selection() {
     let desk = Desk::new();
     desk.file(
         "read = 'twin.pcap'\njson = true\nwrite = 'all.pcapng'\n\n\
@@ -187,7 +187,7 @@ fn each_table_of_a_sink_is_a_capture_with_a_selection_of_its_own() {
 }
 
 #[test]
-fn a_program_that_has_the_name_of_a_command_takes_a_file_all_the_same() {
+fn a_program_named_like_a_subcommand_reads_a_file() {
     let desk = Desk::new();
     desk.file("read = 'twin.pcap'\njson = true\n");
     symlink(env!("CARGO_BIN_EXE_mirror"), desk.path("replay")).expect("link");
@@ -207,7 +207,7 @@ fn two_sinks_cannot_have_standard_output() {
 }
 
 #[test]
-fn what_is_printed_is_a_file_of_the_same_settings() {
+fn printed_settings_are_a_file_with_the_same_settings() {
     let desk = Desk::new();
     let text = "interface = ['ens6', 'ens7']\nqueues = '0-3'\nvni = [7, '100-199']\nrx-ring = 8192\n\
                 write = 'a \"b\".pcapng'\nouter = true\nverbose = 2\nfilter = 'tcp port 443'\n\
@@ -231,7 +231,7 @@ fn what_is_printed_is_a_file_of_the_same_settings() {
 
 /// What a run refuses before it touches the host, in a file with its place, and as flags.
 #[test]
-fn what_a_run_refuses_on_any_host_the_check_refuses_with_its_place() {
+fn the_check_refuses_with_position_what_a_run_refuses_on_any_host() {
     let desk = Desk::new();
     let rows = [
         ("# a ring\nrx-ring = 3", "2:1: rx-ring: an RX ring of 3 descriptors"),

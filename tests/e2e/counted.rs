@@ -97,7 +97,7 @@ fn a_frame_in_several_descriptors_is_counted_once() {
 }
 
 #[test]
-fn what_is_not_for_the_engine_is_passed_by_reason() {
+fn frames_not_for_the_engine_are_passed_by_reason() {
     let cable = Cable::with_queues(1);
     let ours = Outer::sample(7);
     let mut fragment = ours.clone();
@@ -126,7 +126,7 @@ fn what_is_not_for_the_engine_is_passed_by_reason() {
 }
 
 #[test]
-fn what_cannot_be_decapsulated_is_rejected_by_reason() {
+fn frames_that_cannot_be_decapsulated_are_rejected_by_reason() {
     let cable = Cable::with_queues(1);
     let ours = Outer::sample(7);
     let no_flag = Outer { vxlan_flags: 0, ..ours.clone() };

@@ -62,7 +62,7 @@ fn received(report: &Report, name: &str) -> u64 {
 }
 
 #[test]
-fn two_interfaces_are_reported_each_second_and_the_run_goes_on_with_one_when_the_other_is_deleted() {
+fn two_interfaces_are_reported_each_second_and_the_run_continues_with_one_after_the_other_is_deleted() {
     let cable = Cable::with_queues(1);
     lay_other(&cable);
     let stop = AtomicBool::new(false);
@@ -122,7 +122,7 @@ fn two_interfaces_are_reported_each_second_and_the_run_goes_on_with_one_when_the
 }
 
 #[test]
-fn the_command_goes_on_with_the_other_interface_reports_one_that_returns_and_exits_1() {
+fn the_command_continues_with_the_other_interface_reports_one_that_returns_and_exits_1() {
     let cable = Cable::with_queues(1);
     lay_other(&cable);
     let directory = tempfile::tempdir().expect("directory");
@@ -168,7 +168,7 @@ fn the_command_goes_on_with_the_other_interface_reports_one_that_returns_and_exi
 }
 
 #[test]
-fn unless_told_to_go_on_a_run_over_two_interfaces_ends_with_the_first_that_is_deleted() {
+fn by_default_a_run_over_two_interfaces_ends_when_one_is_deleted() {
     let cable = Cable::with_queues(1);
     lay_other(&cable);
     let running = cable.engine(builder().interface(OTHER));
@@ -187,7 +187,7 @@ fn unless_told_to_go_on_a_run_over_two_interfaces_ends_with_the_first_that_is_de
 }
 
 #[test]
-fn the_last_interface_that_is_deleted_ends_the_run() {
+fn deleting_the_last_interface_ends_the_run() {
     let cable = Cable::with_queues(1);
     lay_other(&cable);
     let report = thread::scope(|scope| {

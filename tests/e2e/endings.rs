@@ -49,18 +49,18 @@ fn ends_by(signal: Signal) {
 }
 
 #[test]
-fn int_ends_in_order() {
+fn sigint_shuts_down_cleanly() {
     ends_by(Signal::SIGINT);
 }
 
 #[test]
-fn term_ends_in_order() {
+fn sigterm_shuts_down_cleanly() {
     ends_by(Signal::SIGTERM);
 }
 
 /// As when the terminal goes, and there is no file to begin anew.
 #[test]
-fn hup_without_a_capture_file_ends_in_order() {
+fn sighup_without_a_capture_file_shuts_down_cleanly() {
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
@@ -73,13 +73,13 @@ fn hup_without_a_capture_file_ends_in_order() {
 }
 
 #[test]
-fn a_duration_ends_in_order() {
+fn a_duration_shuts_down_cleanly() {
     // Long enough that the frames come first on a busy machine, too.
     ends_in_order("--duration 10s", Mirror::end);
 }
 
 #[test]
-fn a_count_ends_in_order() {
+fn a_count_shuts_down_cleanly() {
     ends_in_order("-c 100", Mirror::end);
 }
 
@@ -105,7 +105,7 @@ fn a_count_is_exact_over_two_queues() {
 }
 
 #[test]
-fn a_signal_before_the_first_frame_ends_in_order_too() {
+fn a_signal_before_the_first_frame_shuts_down_cleanly() {
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
@@ -135,7 +135,7 @@ fn thread_named(process: Pid, name: &str) -> Pid {
 /// The writer thread is held by a tracer, the one way to make a write to a file last as long as a test wants:
 /// disks have no such switch, and a frozen file system needs a block device of its own.
 #[test]
-fn a_second_int_ends_at_once() {
+fn a_second_sigint_exits_at_once() {
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
@@ -172,7 +172,7 @@ fn a_second_int_ends_at_once() {
 
 /// Standard output is a pipe that nobody reads, so that the end waits for it.
 #[test]
-fn a_second_int_ends_at_once_when_a_pipe_is_stuck() {
+fn a_second_sigint_exits_at_once_with_a_stuck_pipe() {
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
@@ -190,7 +190,7 @@ fn a_second_int_ends_at_once_when_a_pipe_is_stuck() {
 }
 
 #[test]
-fn kill_leaves_a_readable_file_and_a_clean_interface() {
+fn sigkill_leaves_a_readable_file_and_a_clean_interface() {
     let cable = Cable::with_queues(1);
     let before = state(&cable);
     let directory = tempfile::tempdir().expect("directory");
@@ -221,7 +221,7 @@ fn same_names_again(cable: &Cable, path: &Path) {
 }
 
 #[test]
-fn a_kill_at_full_rate_leaves_a_file_readable_to_its_last_block() {
+fn sigkill_at_full_rate_leaves_a_file_readable_to_its_last_block() {
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
@@ -267,7 +267,7 @@ fn ingest_resumes_when_the_interface_comes_up_again() {
 }
 
 #[test]
-fn a_run_on_an_interface_that_is_down_gets_frames_when_it_is_up() {
+fn a_run_on_an_interface_that_is_down_captures_once_it_is_up() {
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
@@ -283,7 +283,7 @@ fn a_run_on_an_interface_that_is_down_gets_frames_when_it_is_up() {
 }
 
 #[test]
-fn a_deleted_interface_ends_the_run_with_all_accounts_closed() {
+fn a_deleted_interface_ends_the_run_with_complete_accounting() {
     let cable = Cable::with_queues(2);
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();

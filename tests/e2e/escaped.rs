@@ -41,7 +41,7 @@ fn run_in(directory: &Path, arguments: &[&OsStr]) -> Output {
 }
 
 #[test]
-fn an_interface_with_a_nasty_name_is_shown_as_text_and_quoted_in_remedies() {
+fn interface_names_are_escaped_and_quoted_in_remedies() {
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
@@ -74,7 +74,7 @@ fn an_interface_with_a_nasty_name_is_shown_as_text_and_quoted_in_remedies() {
 }
 
 #[test]
-fn files_with_nasty_names_are_shown_as_text() {
+fn file_names_are_escaped() {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
     let frames = aws_twin::aws_twin().expect("frames");
@@ -129,7 +129,7 @@ fn files_with_nasty_names_are_shown_as_text() {
 }
 
 #[test]
-fn flags_and_settings_are_shown_as_text() {
+fn flags_and_settings_are_escaped() {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
     for nasty in NASTY {
@@ -172,7 +172,7 @@ fn flags_and_settings_are_shown_as_text() {
 }
 
 #[test]
-fn facts_of_another_host_are_shown_as_text() {
+fn facts_of_another_host_are_escaped() {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
     let profile =
@@ -206,7 +206,7 @@ fn texts(value: &serde_json::Value, at: String, places: &mut Vec<String>) {
 }
 
 #[test]
-fn what_is_logged_of_links_and_readers_is_text() {
+fn log_lines_about_links_and_readers_are_escaped() {
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
     let mut command = mirror(&cable, directory.path(), "ingest -i cap0 --stats 1h --forward");

@@ -224,7 +224,7 @@ fn the_corpus_selects_from_the_twin_what_tcpdump_selects() {
 /// A filter for the run, two sinks with selections of their own, two queues: what arrives is judged as a file
 /// is.
 #[test]
-fn a_live_run_selects_what_a_file_has_selected() {
+fn ingest_and_replay_select_the_same_packets() {
     const ROUNDS: usize = 20;
     let cable = Cable::with_queues(2);
     let directory = tempfile::tempdir().expect("directory");
@@ -277,7 +277,7 @@ fn a_live_run_selects_what_a_file_has_selected() {
 }
 
 #[test]
-fn an_outer_filter_is_about_packets_as_they_came() {
+fn an_outer_filter_applies_to_packets_with_outer_headers() {
     let directory = tempfile::tempdir().expect("directory");
     let file = directory.path().join("twin.pcap");
     capture::write_pcap(&file, &aws_twin::aws_twin().expect("frames")).expect("written");
@@ -296,7 +296,7 @@ fn an_outer_filter_is_about_packets_as_they_came() {
 }
 
 #[test]
-fn a_bad_expression_is_bad_usage_and_says_where() {
+fn a_bad_expression_is_bad_usage_and_reported_with_its_position() {
     let refused = |arguments: &[&str]| {
         let output = mirror(&[&["replay", "-r", "/nonexistent.pcap"], arguments].concat());
         assert_eq!(output.status.code(), Some(2));

@@ -121,7 +121,7 @@ impl Live {
 }
 
 #[test]
-fn full_frames_that_the_kernels_vxlan_device_fragments_are_those_tcpdump_saw_at_the_source() {
+fn full_frames_fragmented_by_the_kernels_vxlan_device_arrive_as_tcpdump_saw_them_at_the_source() {
     let directory = tempfile::tempdir().expect("directory");
     let lab = Lab::new().expect("lab");
     let options = MirrorSourceOptions { underlay_mtu: 1500, ..MirrorSourceOptions::default() };
@@ -152,7 +152,7 @@ fn start(target: &Namespace, interface: &str, sink: Arc<dyn SinkFactory>) -> Run
 }
 
 #[test]
-fn loss_overlap_and_duplicates_cost_their_datagram_and_are_counted_each() {
+fn loss_overlap_and_duplicates_affect_only_their_datagram_and_are_counted() {
     let live = Live::start(1);
     let all = datagrams(SOURCE, 1, 600);
     let mut frames = Vec::new();
@@ -193,7 +193,7 @@ fn loss_overlap_and_duplicates_cost_their_datagram_and_are_counted_each() {
 }
 
 #[test]
-fn with_id_0_loss_and_interleaving_join_nothing_wrong() {
+fn with_id_0_loss_and_interleaving_cause_no_wrong_join() {
     let live = Live::start(1);
     let all = datagrams(SOURCE, 0, 3000);
     let mut frames = Vec::new();
@@ -288,7 +288,7 @@ fn resident(pid: Pid) -> u64 {
 /// First fragments that nothing follows, and fragments that nothing announced, each at its rate and for a
 /// second, beside 1,000 good datagrams and as many whole frames a second of another source.
 #[test]
-fn floods_are_counted_and_cost_neither_memory_nor_good_datagrams() {
+fn floods_are_counted_and_take_neither_memory_nor_valid_datagrams() {
     let directory = tempfile::tempdir().expect("directory");
     let cable = Cable::with_queues(1);
     let run = Mirror::ingest(&cable, directory.path(), "--report report.json -w inner.pcapng");
@@ -431,7 +431,7 @@ fn reset(from: &Namespace, target: Ipv4Addr, port: u16) {
 }
 
 #[test]
-fn what_is_held_when_the_run_ends_is_accounted_for() {
+fn fragments_held_at_the_end_of_a_run_are_accounted_for() {
     let live = Live::start(1);
     let all = datagrams(SOURCE, 1, 100);
     live.send(&all.iter().map(|datagram| &datagram.parts[0]).collect::<Vec<_>>());
@@ -442,7 +442,7 @@ fn what_is_held_when_the_run_ends_is_accounted_for() {
 }
 
 #[test]
-fn without_reassembly_fragments_are_passed_to_the_host() {
+fn without_reassembly_fragments_are_passed_to_the_kernel() {
     let cable = Cable::with_queues(1);
     let (sink, kept) = keeper();
     let running = cable.engine(builder().reassemble(false).sink(sink));
@@ -454,7 +454,7 @@ fn without_reassembly_fragments_are_passed_to_the_host() {
 }
 
 #[test]
-fn a_capture_of_fragments_is_replayed_in_whatever_order_they_are() {
+fn a_capture_of_fragments_is_replayed_in_any_order() {
     let directory = tempfile::tempdir().expect("directory");
     let file = directory.path().join("outer.pcap");
     let all = datagrams(SOURCE, 1, 50);
@@ -477,7 +477,7 @@ fn a_capture_of_fragments_is_replayed_in_whatever_order_they_are() {
 }
 
 #[test]
-fn the_command_has_the_flag() {
+fn the_command_has_the_no_reassemble_flag() {
     let directory = tempfile::tempdir().expect("directory");
     let cable = Cable::with_queues(1);
     let run = Mirror::ingest(&cable, directory.path(), "--no-reassemble --report report.json");

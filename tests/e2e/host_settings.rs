@@ -61,7 +61,7 @@ fn doctor(cable: &Cable, interface: &str) -> String {
 }
 
 #[test]
-fn a_start_after_a_kill_puts_back_what_was_there_before_the_run_that_was_killed() {
+fn a_start_after_a_kill_restores_the_settings_from_before_the_killed_run() {
     let (cable, directory) = cable();
     let path = directory.path();
     // Whatever the next run polls by; and as often as that happens.
@@ -82,7 +82,7 @@ fn a_start_after_a_kill_puts_back_what_was_there_before_the_run_that_was_killed(
 }
 
 #[test]
-fn the_record_is_roots_alone() {
+fn only_root_can_access_the_record() {
     let (cable, directory) = cable();
     for arguments in ["", "-Z nobody"] {
         let run = Mirror::ingest(&cable, directory.path(), &format!("--wait busy-poll {arguments}"));
@@ -100,7 +100,7 @@ fn the_record_is_roots_alone() {
 
 /// A pipe in the place of the setting that is changed first stops the run at that change.
 #[test]
-fn the_record_is_there_before_the_first_change() {
+fn the_record_is_written_before_the_first_change() {
     let (cable, directory) = cable();
     let pipe = directory.path().join("pipe");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("pipe");
@@ -128,7 +128,7 @@ fn run_in(cable: &Cable, script: &str) -> String {
 }
 
 #[test]
-fn doctor_names_what_a_killed_run_left_and_only_that() {
+fn doctor_names_exactly_the_settings_that_a_killed_run_left() {
     let (cable, directory) = cable();
     let path = directory.path();
     assert!(!doctor(&cable, CAPTURE).contains("gro_flush_timeout"));
@@ -156,7 +156,7 @@ fn doctor_names_what_a_killed_run_left_and_only_that() {
 }
 
 #[test]
-fn what_somebody_has_set_since_stays_as_they_set_it() {
+fn settings_changed_since_by_others_are_kept() {
     let (cable, directory) = cable();
     killed(&cable, directory.path(), "");
     set_tunables(&cable, ["7", "200000"]);
@@ -165,7 +165,7 @@ fn what_somebody_has_set_since_stays_as_they_set_it() {
 }
 
 #[test]
-fn an_interface_is_known_by_another_name_and_in_another_namespace() {
+fn an_interface_is_recognised_after_a_rename_and_in_another_namespace() {
     let (cable, directory) = cable();
     let path = directory.path();
     let rename =
@@ -219,7 +219,7 @@ fn another_interface_under_the_same_index_is_left_alone() {
 }
 
 #[test]
-fn a_run_that_lives_keeps_what_it_holds() {
+fn the_settings_of_a_live_run_are_kept() {
     let (cable, directory) = cable();
     killed(&cable, directory.path(), "");
     // As its process does while it lives.
@@ -247,7 +247,7 @@ fn a_run_that_lives_keeps_what_it_holds() {
 }
 
 #[test]
-fn where_run_cannot_be_written_a_warning_says_what_a_kill_would_cost() {
+fn without_a_writable_run_directory_a_warning_names_the_consequence_of_a_kill() {
     let (cable, directory) = cable();
     let mut command = cable.target.command("unshare");
     command.args([

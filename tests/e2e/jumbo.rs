@@ -78,7 +78,7 @@ fn assert_many_in_several(report: &serde_json::Value, sent: usize) {
 }
 
 #[test]
-fn captures_a_tap_and_a_cable_get_them_byte_for_byte() {
+fn jumbo_frames_reach_captures_a_tap_and_a_veth_byte_for_byte() {
     const COUNT: usize = 3_000;
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
@@ -111,7 +111,7 @@ fn captures_a_tap_and_a_cable_get_them_byte_for_byte() {
 }
 
 #[test]
-fn a_tunnel_an_outer_capture_and_text_get_them_byte_for_byte() {
+fn jumbo_frames_reach_a_tunnel_an_outer_capture_and_text_byte_for_byte() {
     const COUNT: usize = 1_000;
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
@@ -165,7 +165,7 @@ fn dumped(text: &str) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn filters_and_snap_lengths_read_behind_the_first_descriptor() {
+fn filters_and_snap_lengths_read_beyond_the_first_descriptor() {
     const COUNT: usize = 400;
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
@@ -191,7 +191,7 @@ fn filters_and_snap_lengths_read_behind_the_first_descriptor() {
 }
 
 #[test]
-fn a_session_that_truncates_at_8500_leaves_the_length_on_the_wire() {
+fn a_session_that_truncates_at_8500_keeps_the_wire_length() {
     const CUT: usize = 8_500;
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
@@ -245,7 +245,7 @@ fn overload(mut wanted: mirror_user::engine::EngineBuilder, delay: Duration, cou
 }
 
 #[test]
-fn a_small_ring_loses_frames_that_are_counted_and_no_parts_of_any() {
+fn a_small_ring_loses_only_whole_frames_and_counts_them() {
     let report = overload(builder().rx_ring(64).umem_frames(64), Duration::from_millis(5), 20_000);
     let queue = &report.interfaces[0].queues[0];
     assert!(queue.rx_dropped + queue.rx_ring_full > 0, "{queue:?}");
@@ -253,14 +253,14 @@ fn a_small_ring_loses_frames_that_are_counted_and_no_parts_of_any() {
 }
 
 #[test]
-fn batches_smaller_than_a_frame_and_chunks_of_2048_take_frames_whole() {
+fn batches_smaller_than_a_frame_and_chunks_of_2048_receive_whole_frames() {
     let report = overload(builder().batch(1).chunk_size(2048), Duration::ZERO, 2_000);
     assert_eq!(report.frames.received, report.frames.decapsulated);
     assert!(report.frames.multi_descriptor > 1_000, "{:?}", report.frames);
 }
 
 #[test]
-fn in_generic_mode_they_come_whole_too() {
+fn generic_mode_receives_whole_jumbo_frames() {
     const COUNT: usize = 500;
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();

@@ -140,7 +140,7 @@ const ALL: (usize, usize) = (3, 1);
 const NOTHING: (usize, usize) = (0, 0);
 
 #[test]
-fn a_tap_is_for_its_reader_alone_whatever_the_reverse_path_filter() {
+fn only_the_reader_of_a_tap_gets_its_packets_with_any_reverse_path_filter() {
     let directory = tempfile::tempdir().expect("directory");
     for rp_filter in ["0", "1", "2"] {
         let host = Host::new(rp_filter);
@@ -149,7 +149,7 @@ fn a_tap_is_for_its_reader_alone_whatever_the_reverse_path_filter() {
 }
 
 #[test]
-fn a_tap_that_stays_is_kept_from_the_host_in_each_run() {
+fn a_persistent_tap_is_kept_from_the_host_in_each_run() {
     let directory = tempfile::tempdir().expect("directory");
     let host = Host::new("0");
     for _ in 0..2 {
@@ -164,7 +164,7 @@ fn a_tap_that_stays_is_kept_from_the_host_in_each_run() {
 }
 
 #[test]
-fn the_host_has_what_it_is_told_to_have_and_is_warned() {
+fn to_host_passes_packets_to_the_host_and_warns() {
     let directory = tempfile::tempdir().expect("directory");
     let host = Host::new("0");
     assert_eq!(host.run(directory.path(), "tap:ids0,to-host", host.on("ids0")), ALL);
@@ -186,7 +186,7 @@ fn the_loopback_is_refused() {
 }
 
 #[test]
-fn of_a_cable_whose_other_end_is_here_a_warning_tells() {
+fn a_veth_whose_other_end_is_on_this_host_causes_a_warning() {
     let directory = tempfile::tempdir().expect("directory");
     let host = Host::new("0");
     let target = &host.cable.target;

@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 const LOGGED: &str = "no AF_XDP socket on queue 1";
 
 #[test]
-fn a_queue_without_a_socket_is_told_once() {
+fn a_queue_without_a_socket_is_logged_once() {
     let cable = Cable::with_queues(2);
     let directory = tempfile::tempdir().expect("directory");
     let run = Mirror::ingest(&cable, directory.path(), "--queues 0 -vv");

@@ -46,7 +46,7 @@ fn ran(cable: &Cable, directory: &Path, command: Command, remedies: &[&str]) -> 
 }
 
 #[test]
-fn too_few_open_files_are_told_with_their_number_and_remedy() {
+fn too_few_open_files_are_reported_with_their_number_and_remedy() {
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
@@ -82,7 +82,7 @@ fn a_soft_limit_of_open_files_is_raised() {
 }
 
 #[test]
-fn too_little_address_space_is_told_before_anything_is_made() {
+fn too_little_address_space_is_reported_before_anything_is_created() {
     let cable = Cable::with_queues(2);
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
@@ -106,7 +106,7 @@ const AS_USER: &str = "exec setpriv --reuid 65534 --clear-groups \
                        --ambient-caps=-all,+net_admin,+net_raw,+bpf,+perfmon,+ipc_lock";
 
 #[test]
-fn too_few_threads_are_told_with_their_remedy() {
+fn too_few_threads_are_reported_with_their_remedy() {
     let cable = Cable::with_queues(2);
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
@@ -123,7 +123,7 @@ fn too_few_threads_are_told_with_their_remedy() {
 }
 
 #[test]
-fn too_little_locked_memory_is_told_with_its_remedy() {
+fn too_little_locked_memory_is_reported_with_its_remedy() {
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();

@@ -17,7 +17,7 @@ use mirror_user::{
 
 /// As a health endpoint does: one thread waits for events, another asks now and then.
 #[test]
-fn a_report_that_another_thread_asks_for_has_origins_members_and_latency_that_grow() {
+fn a_live_report_has_growing_origins_members_and_latency() {
     let cable = Cable::with_queues(1);
     let target = "pcap-over-ip:listen=127.0.0.1:0".parse().expect("target");
     let forward = Forward::builder(target).build().expect("forwarder");

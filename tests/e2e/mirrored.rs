@@ -76,7 +76,7 @@ fn traffic(source: &MirrorSource, directory: &Path) -> Testimony {
 }
 
 #[test]
-fn inner_frames_are_those_tcpdump_saw_at_the_source() {
+fn inner_frames_equal_those_tcpdump_saw_at_the_source() {
     let Seen { at_source, inner, report } = mirror(&MirrorSourceOptions::default());
     assert!(at_source.frames.len() > 100, "only {} frames", at_source.frames.len());
     assert_eq!(report["frames"]["decapsulated"], at_source.frames.len());
@@ -91,7 +91,7 @@ fn inner_frames_are_those_tcpdump_saw_at_the_source() {
 /// Offloads left on, as a careless set-up has them: the source mirrors super-frames, which the tunnel cuts up
 /// or the target cannot take. The test says what arrives; that the books close is all that can be promised.
 #[test]
-fn with_offloads_on_the_books_close_over_whatever_arrives() {
+fn with_offloads_on_all_arriving_frames_are_accounted_for() {
     let options = MirrorSourceOptions { offloads: true, ..MirrorSourceOptions::default() };
     let Seen { at_source, report, .. } = mirror(&options);
     let longest = at_source.frames.iter().map(Vec::len).max().unwrap_or(0);

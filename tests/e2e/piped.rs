@@ -45,7 +45,7 @@ fn expect(output: &Output, code: i32, words: &[&str]) {
 }
 
 #[test]
-fn descriptors_pipes_and_devices_are_written_as_standard_output_is() {
+fn descriptors_pipes_and_devices_are_written_like_standard_output() {
     let (directory, inner) = with_capture();
     let path = directory.path();
     mkfifo(&path.join("fifo"));
@@ -69,7 +69,7 @@ fn descriptors_pipes_and_devices_are_written_as_standard_output_is() {
 }
 
 #[test]
-fn one_stream_takes_one_capture_and_no_rotation() {
+fn a_stream_takes_one_capture_without_rotation() {
     let (directory, _) = with_capture();
     let path = directory.path();
     mkfifo(&path.join("fifo"));
@@ -120,7 +120,7 @@ fn symbolic_links_and_pipes_of_others_are_refused() {
 }
 
 #[test]
-fn a_report_takes_the_place_of_a_report_and_of_nothing_else() {
+fn a_report_replaces_only_an_earlier_report() {
     let (directory, _) = with_capture();
     let path = directory.path();
     let run = |arguments: &str| script(path, &format!(r#""$0" replay -q -r in.pcap {arguments}"#));
@@ -170,7 +170,7 @@ fn a_named_pipe_waits_for_its_reader_before_the_attach_and_a_signal_ends_the_wai
 }
 
 #[test]
-fn another_user_writes_to_what_he_was_handed() {
+fn another_user_writes_to_inherited_descriptors() {
     let (directory, inner) = with_capture();
     let path = directory.path();
     let mut child = Command::new("bash")

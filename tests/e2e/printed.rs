@@ -107,7 +107,7 @@ fn times_are_those_that_tcpdump_prints_in_every_style_and_zone() {
 }
 
 #[test]
-fn with_an_outer_line_each_inner_line_stays_as_it_is() {
+fn outer_lines_do_not_change_the_inner_lines() {
     let directory = tempfile::tempdir().expect("directory");
     let file = directory.path().join("outer.pcap");
     let outer: Vec<_> = mixed::mixed()
@@ -126,7 +126,7 @@ fn with_an_outer_line_each_inner_line_stays_as_it_is() {
 }
 
 #[test]
-fn a_table_prints_what_it_selects_and_v_is_about_packets() {
+fn a_table_prints_what_it_selects_and_v_applies_to_packets() {
     let directory = tempfile::tempdir().expect("directory");
     let outer = twin(directory.path());
     let config = directory.path().join("mirror.toml");
@@ -199,7 +199,7 @@ fn packets_are_printed_within_a_tick_of_their_arrival() {
 
 /// Nobody reads while more arrives than blocks and pipe hold.
 #[test]
-fn a_reader_that_is_too_slow_costs_lines_and_is_told_so_in_their_place() {
+fn a_slow_reader_loses_lines_and_a_notice_replaces_them() {
     const FRAMES: u64 = 24_000;
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
@@ -231,7 +231,7 @@ fn a_reader_that_is_too_slow_costs_lines_and_is_told_so_in_their_place() {
 }
 
 #[test]
-fn a_pipe_whose_reader_has_gone_ends_the_printing_and_nothing_else() {
+fn a_pipe_without_its_reader_ends_only_the_printing() {
     const FRAMES: u64 = 5_000;
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");

@@ -79,7 +79,7 @@ fn private_directory(path: &Path, owner: u32) {
 }
 
 #[test]
-fn no_thread_keeps_a_capability_and_a_directory_of_root_takes_the_files() {
+fn no_thread_keeps_a_capability_and_files_go_to_a_directory_of_root() {
     let cable = Cable::with_queues(2);
     let directory = tempfile::tempdir().expect("directory");
     private_directory(&directory.path().join("private"), 0);
@@ -88,7 +88,7 @@ fn no_thread_keeps_a_capability_and_a_directory_of_root_takes_the_files() {
 }
 
 #[test]
-fn in_a_directory_of_another_user_it_keeps_what_writing_there_takes() {
+fn in_a_directory_of_another_user_the_capability_to_write_is_kept() {
     const ANOTHER: u32 = 12_345;
     let cable = Cable::with_queues(2);
     let directory = tempfile::tempdir().expect("directory");
@@ -102,7 +102,7 @@ fn in_a_directory_of_another_user_it_keeps_what_writing_there_takes() {
 }
 
 #[test]
-fn busy_polling_keeps_what_puts_the_interface_back() {
+fn busy_polling_keeps_the_capability_to_restore_the_interface() {
     let cable = Cable::with_queues(2);
     // No defaults, so that putting back is more than writing zeros.
     set_tunables(&cable, ["1", "54321"]);
@@ -120,7 +120,7 @@ fn busy_polling_keeps_what_puts_the_interface_back() {
 }
 
 #[test]
-fn a_second_int_puts_the_interface_back_too() {
+fn a_second_sigint_restores_the_interface() {
     let cable = Cable::with_queues(2);
     set_tunables(&cable, ["1", "54321"]);
     let before = state(&cable);
@@ -141,7 +141,7 @@ fn a_second_int_puts_the_interface_back_too() {
 
 /// A start that fails after the settings were changed.
 #[test]
-fn a_failed_start_puts_the_interface_back_too() {
+fn a_failed_start_restores_the_interface() {
     let cable = Cable::with_queues(1);
     set_tunables(&cable, ["1", "54321"]);
     let before = state(&cable);
@@ -160,7 +160,7 @@ fn a_failed_start_puts_the_interface_back_too() {
 }
 
 #[test]
-fn another_user_forwards_to_a_device_that_root_made_and_holds_nothing() {
+fn another_user_forwards_to_a_device_of_root_without_capabilities() {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
     fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("for every user");

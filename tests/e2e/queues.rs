@@ -31,7 +31,7 @@ fn add_a_queue(cable: &Cable) {
 }
 
 #[test]
-fn a_queue_that_comes_after_the_start_is_warned_of() {
+fn a_queue_added_after_the_start_causes_a_warning() {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
     let cable = cable_with_one_of_two();
@@ -48,7 +48,7 @@ fn a_queue_that_comes_after_the_start_is_warned_of() {
 }
 
 #[test]
-fn whoever_chose_the_queues_hears_nothing_of_the_others() {
+fn with_chosen_queues_other_queues_cause_no_warning() {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
     let cable = cable_with_one_of_two();

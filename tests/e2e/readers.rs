@@ -62,7 +62,7 @@ fn tcp(cable: &Cable) -> io::Result<TcpStream> {
 }
 
 #[test]
-fn a_socket_is_for_those_whom_its_mode_and_group_let_in() {
+fn a_socket_is_open_only_to_users_that_its_mode_and_group_allow() {
     const NOBODY: u32 = 65_534;
     const GROUP: u32 = 4_711;
     let (cable, directory) = cable();
@@ -130,7 +130,7 @@ fn a_killed_runs_socket_blocks_no_start_and_nothing_else_is_replaced() {
 }
 
 #[test]
-fn on_the_loopback_it_is_said_that_everybody_here_can_read() {
+fn listening_on_loopback_warns_that_every_user_can_read() {
     let (cable, directory) = cable();
     let run = Mirror::ingest(&cable, directory.path(), &format!("--forward {TCP}"));
     let words = ["every user of this host can read it", "pcap-over-ip:listen=/PATH[,mode=0660]"];
@@ -148,7 +148,7 @@ fn slow(mut reader: UnixStream) -> impl FnMut() {
 }
 
 #[test]
-fn readers_that_are_slow_keep_nobody_out() {
+fn slow_readers_keep_no_other_reader_out() {
     let (cable, directory) = cable();
     let path = directory.path();
     let run = Mirror::ingest(&cable, path, &format!("--forward {SOCKET} --report report.json"));
@@ -177,7 +177,7 @@ fn readers_that_are_slow_keep_nobody_out() {
 }
 
 #[test]
-fn whoever_connects_a_thousand_times_fills_no_log_and_drives_out_nobody_who_keeps_up() {
+fn a_thousand_connections_fill_no_log_and_disconnect_no_reader_that_keeps_up() {
     let (cable, directory) = cable();
     let path = directory.path();
     let run = Mirror::ingest(&cable, path, &format!("--forward {TCP} --report report.json"));
@@ -235,7 +235,7 @@ fn report_in(directory: &Path) -> Value {
 }
 
 #[test]
-fn a_replay_waits_for_its_first_reader_who_gets_all_of_it() {
+fn a_replay_waits_for_its_first_reader_which_gets_all_packets() {
     let directory = outer();
     let path = directory.path();
     for target in [SOCKET, TCP] {
@@ -260,7 +260,7 @@ fn a_replay_waits_for_its_first_reader_who_gets_all_of_it() {
 }
 
 #[test]
-fn an_interrupt_ends_the_wait_and_a_time_limits_it_and_neither_is_a_success() {
+fn a_signal_or_a_time_limit_ends_the_wait_with_exit_code_1() {
     let directory = outer();
     let path = directory.path();
     let waiting = Mirror::start(replay(path, &format!("--forward {SOCKET}")));
@@ -284,7 +284,7 @@ fn an_interrupt_ends_the_wait_and_a_time_limits_it_and_neither_is_a_success() {
 }
 
 #[test]
-fn what_is_sent_to_nobody_is_no_success() {
+fn packets_that_reach_no_reader_make_the_exit_code_1() {
     let directory = outer();
     let path = directory.path();
     // Nobody listens on the discard port.
@@ -306,7 +306,7 @@ fn what_is_sent_to_nobody_is_no_success() {
 }
 
 #[test]
-fn what_is_sent_to_an_interface_that_is_down_is_no_success() {
+fn packets_for_an_interface_that_is_down_make_the_exit_code_1() {
     let directory = outer();
     let path = directory.path();
     let lab = Lab::new().expect("lab");
@@ -366,7 +366,7 @@ fn a_slow_reader_of_a_replay_loses_nothing() {
 }
 
 #[test]
-fn a_live_run_whose_packets_nobody_read_says_so() {
+fn a_live_run_without_readers_reports_that() {
     let (cable, directory) = cable();
     let run = Mirror::ingest(&cable, directory.path(), &format!("--forward {TCP}"));
     inject(&cable, 10);

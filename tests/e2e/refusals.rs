@@ -81,7 +81,7 @@ fn options_that_contradict_each_other_are_bad_usage() {
 }
 
 #[test]
-fn what_is_not_there_is_named() {
+fn missing_interface_queue_or_directory_is_named() {
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
@@ -100,7 +100,7 @@ fn what_is_not_there_is_named() {
 }
 
 #[test]
-fn files_that_are_there_already_are_left_alone() {
+fn existing_files_are_not_touched() {
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
@@ -130,7 +130,7 @@ fn files_that_are_there_already_are_left_alone() {
 }
 
 #[test]
-fn a_second_instance_is_told_of_the_first_which_goes_on() {
+fn a_second_instance_is_refused_and_the_first_continues() {
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
@@ -152,7 +152,7 @@ fn a_second_instance_is_told_of_the_first_which_goes_on() {
 }
 
 #[test]
-fn without_root_it_says_what_is_missing() {
+fn without_root_the_missing_capabilities_are_named() {
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
@@ -193,7 +193,7 @@ fn an_mtu_too_large_for_zero_copy_is_named_with_its_remedy() {
 }
 
 #[test]
-fn a_umem_over_the_limit_of_locked_memory_names_what_helps() {
+fn a_umem_over_the_limit_of_locked_memory_is_refused_with_the_remedy() {
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();

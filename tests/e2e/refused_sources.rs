@@ -139,7 +139,7 @@ fn for_the_host(port: u16) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn what_the_host_itself_gets_in_fragments_from_a_refused_source_arrives() {
+fn fragments_to_the_host_itself_from_a_refused_source_arrive() {
     let cable = host();
     let service =
         cable.target.enter(|| UdpSocket::bind((HOST, SERVICE))).expect("namespace").expect("a service");

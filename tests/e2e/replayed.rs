@@ -72,7 +72,7 @@ fn check(file: &Path, vni: u32) {
 }
 
 #[test]
-fn the_twin_of_an_aws_capture_gives_what_tshark_gives() {
+fn the_twin_of_an_aws_capture_decapsulates_as_in_tshark() {
     let directory = tempfile::tempdir().expect("directory");
     let file = directory.path().join("twin.pcap");
     capture::write_pcap(&file, &aws_twin::aws_twin().expect("frames")).expect("written");
@@ -81,13 +81,13 @@ fn the_twin_of_an_aws_capture_gives_what_tshark_gives() {
 
 #[test]
 #[ignore = "needs MIRROR_CAPTURES"]
-fn the_aws_capture_gives_what_tshark_gives() {
+fn the_aws_capture_decapsulates_as_in_tshark() {
     let folder = captures();
     check(&folder.join("aws-traffic-mirroring-2019.pcap"), 5_569_041);
 }
 
 #[test]
-fn a_capture_cut_short_is_replayed_up_to_there_and_exits_1() {
+fn a_truncated_capture_is_replayed_to_its_end_and_exits_1() {
     let directory = tempfile::tempdir().expect("directory");
     let whole = directory.path().join("whole.pcap");
     capture::write_pcap(&whole, &aws_twin::aws_twin().expect("frames")).expect("written");
@@ -171,7 +171,7 @@ fn mixed_links(packets: &[(u16, &[u8])]) -> Vec<u8> {
 }
 
 #[test]
-fn a_packet_of_another_link_type_ends_nothing_and_is_counted() {
+fn packets_of_another_link_type_are_counted_and_skipped() {
     let (directory, inner) = numbered(3);
     let path = directory.path();
     let (outer, _) = common::mirror::frames(3);
@@ -201,7 +201,7 @@ fn a_packet_of_another_link_type_ends_nothing_and_is_counted() {
 }
 
 #[test]
-fn a_file_that_is_damaged_or_none_ends_itself_alone_and_exits_1() {
+fn a_damaged_or_invalid_file_does_not_stop_the_others_and_exits_1() {
     let (directory, inner) = numbered(3);
     let path = directory.path();
     let whole = std::fs::read(path.join("a.pcap")).expect("bytes");
@@ -242,7 +242,7 @@ fn a_file_that_is_damaged_or_none_ends_itself_alone_and_exits_1() {
 }
 
 #[test]
-fn compressed_captures_are_read_whatever_their_names_also_as_this_wrote_them() {
+fn compressed_captures_are_read_under_any_name_including_our_own() {
     let (directory, inner) = numbered(2_000);
     let path = directory.path();
     for ending in ["gz", "zst"] {
@@ -281,7 +281,7 @@ fn compressed_captures_are_read_whatever_their_names_also_as_this_wrote_them() {
 }
 
 #[test]
-fn a_name_asks_for_the_format_and_the_flag_wins() {
+fn the_file_name_implies_the_format_and_the_flag_overrides_it() {
     let (directory, inner) = numbered(3);
     let path = directory.path();
     for (name, flag, magic) in [
@@ -322,7 +322,7 @@ fn a_name_asks_for_the_format_and_the_flag_wins() {
 }
 
 #[test]
-fn a_file_in_the_place_of_a_filter_is_told_with_the_flag_that_is_missing() {
+fn a_file_name_among_filter_words_is_reported_with_the_missing_flag() {
     let (directory, _) = numbered(1);
     let path = directory.path();
     std::fs::copy(path.join("a.pcap"), path.join("capture")).expect("copied");
@@ -347,7 +347,7 @@ fn a_file_in_the_place_of_a_filter_is_told_with_the_flag_that_is_missing() {
 }
 
 #[test]
-fn files_rotate_by_the_times_of_the_packets() {
+fn files_rotate_by_packet_timestamps() {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
     let (outer, inner) = common::mirror::frames(30);
@@ -390,7 +390,7 @@ fn files_rotate_by_the_times_of_the_packets() {
 }
 
 #[test]
-fn usr1_prints_how_a_replay_goes_also_while_an_output_keeps_it_waiting() {
+fn sigusr1_prints_statistics_of_a_replay_even_while_an_output_blocks_it() {
     let (directory, _) = numbered(10);
     let path = directory.path();
     let mut command = Command::new(common::mirror::MIRROR);
@@ -432,7 +432,7 @@ fn usr1_prints_how_a_replay_goes_also_while_an_output_keeps_it_waiting() {
 }
 
 #[test]
-fn usr2_has_buffered_frames_in_the_file_while_the_pipe_that_is_read_stays_open() {
+fn sigusr2_flushes_buffered_frames_while_the_input_pipe_stays_open() {
     let (directory, _) = numbered(0);
     let path = directory.path();
     assert!(Command::new("mkfifo").arg(path.join("in")).status().expect("mkfifo").success());
@@ -483,7 +483,7 @@ fn peak_memory(directory: &Path, file: &str) -> (u64, Option<i32>) {
 
 /// As `CaptureReader` documents it; the window of what compresses so well is small.
 #[test]
-fn blocks_full_of_empty_options_and_many_interfaces_take_no_more_memory_than_is_documented() {
+fn many_empty_options_and_interfaces_stay_within_the_documented_memory() {
     const LONGEST: usize = 16 << 20;
     let (directory, _) = numbered(1);
     let path = directory.path();
@@ -541,7 +541,7 @@ fn replay_selects_counts_and_reads_standard_input() {
 }
 
 #[test]
-fn a_reader_of_standard_error_that_has_gone_costs_neither_files_nor_report() {
+fn a_closed_standard_error_affects_neither_files_nor_report() {
     let directory = tempfile::tempdir().expect("directory");
     let file = directory.path().join("twin.pcap");
     capture::write_pcap(&file, &aws_twin::aws_twin().expect("frames")).expect("written");

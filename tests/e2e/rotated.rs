@@ -103,7 +103,7 @@ fn full_load() -> Traffic {
 }
 
 #[test]
-fn by_size_at_full_rate_every_frame_is_in_one_file_and_every_file_is_whole_when_it_is_there() {
+fn by_size_at_full_rate_every_frame_is_in_one_file_and_every_visible_file_is_complete() {
     let cable = Cable::with_queues(2);
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
@@ -163,7 +163,7 @@ fn by_time_files_rotate_without_a_frame() {
 }
 
 #[test]
-fn a_ring_keeps_the_last_files_and_replaces_nobody_elses() {
+fn a_ring_keeps_the_last_files_and_replaces_only_its_own() {
     let cable = Cable::with_queues(2);
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
@@ -191,7 +191,7 @@ fn a_ring_keeps_the_last_files_and_replaces_nobody_elses() {
 }
 
 #[test]
-fn hup_begins_the_next_file_of_every_capture_and_one_that_was_moved_away_comes_again() {
+fn sighup_starts_a_new_file_of_every_capture_and_recreates_one_that_was_moved() {
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
@@ -251,7 +251,7 @@ const NOBODY: u32 = 65_534;
 const NAME: &str = "a b $(touch pwned) `touch pwned`;.pcapng";
 
 #[test]
-fn another_user_owns_the_files_and_a_command_runs_for_each_without_rights_and_without_a_shell() {
+fn another_user_owns_the_files_and_a_command_runs_for_each_without_privileges_or_shell() {
     let cable = Cable::with_queues(2);
     let (_directory, path) = open_directory();
     let mut command = ingest(&cable, &path, "-Z nobody -C 50k --report report.json");
@@ -286,7 +286,7 @@ fn another_user_owns_the_files_and_a_command_runs_for_each_without_rights_and_wi
 }
 
 #[test]
-fn a_command_of_root_has_no_capability_and_one_that_fails_is_told() {
+fn a_command_of_root_has_no_capability_and_a_failing_one_is_logged() {
     let cable = Cable::with_queues(1);
     let (_directory, path) = open_directory();
     fs::write(path.join(".refuse"), "").expect("written");
@@ -306,7 +306,7 @@ fn a_command_of_root_has_no_capability_and_one_that_fails_is_told() {
 }
 
 #[test]
-fn another_user_writes_only_where_he_may_and_must_exist() {
+fn another_user_must_exist_and_writes_only_where_permitted() {
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
@@ -322,7 +322,7 @@ fn another_user_writes_only_where_he_may_and_must_exist() {
 }
 
 #[test]
-fn busy_polling_is_put_back_by_another_user_too() {
+fn another_user_restores_busy_polling_settings() {
     let cable = Cable::with_queues(1);
     let before = common::mirror::state(&cable);
     let (_directory, path) = open_directory();
@@ -357,7 +357,7 @@ fn compressed_at_full_rate_every_frame_is_in_one_file() {
 }
 
 #[test]
-fn each_origin_has_files_of_its_own_at_full_rate() {
+fn each_origin_has_its_own_files_at_full_rate() {
     let cable = Cable::with_queues(2);
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
@@ -383,7 +383,7 @@ fn each_origin_has_files_of_its_own_at_full_rate() {
 }
 
 #[test]
-fn above_a_floor_of_free_space_the_oldest_files_are_deleted_or_the_capture_ends() {
+fn below_min_free_the_oldest_files_are_deleted_or_the_capture_ends() {
     const DISK: u64 = 8 << 20;
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
@@ -465,7 +465,7 @@ fn a_disk_that_fills_up_leaves_compressed_files_whole() {
 }
 
 #[test]
-fn headers_alone_tell_tshark_what_whole_packets_do() {
+fn tshark_reads_the_same_from_headers_as_from_whole_packets() {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
     let frames = mixed::mixed().expect("frames");
@@ -529,7 +529,7 @@ fn a_replay_of_root_reads_as_root_and_writes_as_another_user() {
 }
 
 #[test]
-fn files_of_a_stream_or_without_a_rotation_are_bad_usage() {
+fn file_flags_for_a_stream_or_without_rotation_are_bad_usage() {
     let directory = tempfile::tempdir().expect("directory");
     for (flags, words) in [
         ("-w - -C 1", "-C and -G asks for files"),
@@ -553,7 +553,7 @@ fn files_of_a_stream_or_without_a_rotation_are_bad_usage() {
 
 /// Frames of one origin are one file's; the injector sends what the generator cannot.
 #[test]
-fn a_table_has_files_of_its_own_too() {
+fn a_table_has_its_own_rotated_files() {
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();

@@ -168,7 +168,7 @@ fn every_thread_of_a_replay_by_root_is_confined() {
 /// Root reads what only a capability lets it read, and has given that up before the first packet; where only
 /// the thread that reads can open it, that one keeps the least that it takes.
 #[test]
-fn root_replays_what_is_anothers_and_completes_files_in_anothers_directory() {
+fn root_replays_files_of_another_user_and_completes_files_in_their_directory() {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
     let theirs = path.join("theirs");
@@ -298,7 +298,7 @@ fn assert_tried(tried: &Tried, user_reads_roots: bool, granted: bool) {
 }
 
 #[test]
-fn a_command_of_a_replay_writes_where_it_is_let_and_nowhere_else() {
+fn a_command_of_a_replay_writes_only_where_permitted() {
     for (arguments, user_reads_roots, granted) in [
         ("", true, false),
         ("--command-write granted", true, true),
@@ -314,7 +314,7 @@ fn a_command_of_a_replay_writes_where_it_is_let_and_nowhere_else() {
 }
 
 #[test]
-fn a_command_of_an_ingest_writes_where_it_is_let_and_nowhere_else() {
+fn a_command_of_an_ingest_writes_only_where_permitted() {
     let cable = Cable::with_queues(1);
     for (arguments, user_reads_roots) in [("", true), ("-Z nobody", false), ("--wait busy-poll", true)] {
         println!("{arguments}");
@@ -359,7 +359,7 @@ fn without_a_sandbox_a_command_of_root_writes_anywhere() {
 
 /// The shell that can is bash.
 #[test]
-fn a_command_connects_to_the_tcp_ports_it_is_let_and_to_no_other() {
+fn a_command_connects_only_to_permitted_tcp_ports() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("listener");
     let port = listener.local_addr().expect("address").port();
     for (arguments, connects) in [
@@ -388,7 +388,7 @@ fn abi_of(release: &str) -> u32 {
 }
 
 #[test]
-fn the_start_says_what_the_kernel_covers_and_require_insists_on_it() {
+fn the_start_logs_what_the_kernel_covers_and_require_needs_all_of_it() {
     let release = uname().expect("uname").release().to_string_lossy().into_owned();
     let abi = abi_of(&release);
     let stage = stage();
@@ -418,7 +418,7 @@ fn the_start_says_what_the_kernel_covers_and_require_insists_on_it() {
 }
 
 #[test]
-fn what_is_said_of_commands_is_judged_before_anything_is_made() {
+fn flags_about_commands_are_validated_before_anything_is_created() {
     let directory = open_directory();
     let path = directory.path();
     outer(path);

@@ -12,7 +12,7 @@ use mirror_lab::Injector;
 use nix::sys::signal::Signal;
 
 #[test]
-fn usr1_prints_statistics() {
+fn sigusr1_prints_statistics() {
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
     // Asked for, it is printed although the run is to be quiet.
@@ -29,7 +29,7 @@ fn usr1_prints_statistics() {
 }
 
 #[test]
-fn usr2_has_buffered_frames_in_the_file() {
+fn sigusr2_flushes_buffered_frames() {
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();

@@ -33,7 +33,7 @@ use mirror_user::{
 use nix::sys::signal::Signal;
 
 #[test]
-fn a_full_disk_ends_the_capture_and_nothing_else() {
+fn a_full_disk_ends_only_the_capture() {
     const FRAMES: u64 = 20_000;
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
@@ -77,7 +77,7 @@ fn a_full_disk_ends_the_capture_and_nothing_else() {
 }
 
 #[test]
-fn a_pipe_whose_reader_has_gone_ends_the_capture_and_nothing_else() {
+fn a_pipe_without_its_reader_ends_only_the_capture() {
     const FRAMES: u64 = 20_000;
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");

@@ -59,7 +59,7 @@ fn workers_that_are_far_behind() {
 /// The generator ends first, so that its count is known: what was in the rings at the stop is neither lost
 /// nor doubled.
 #[test]
-fn stopped_right_behind_the_last_frame() {
+fn stopped_right_after_the_last_frame() {
     let cable = Cable::with_queues(2);
     for _ in 0..ROUNDS {
         let ledger = LedgerFactory::new();

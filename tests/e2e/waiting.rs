@@ -64,7 +64,7 @@ fn waits(line: &str) -> bool {
 }
 
 #[test]
-fn a_full_disk_is_waited_for_and_the_file_goes_on_when_there_is_space() {
+fn a_capture_waits_while_the_disk_is_full_and_resumes_when_there_is_space() {
     let cable = Cable::with_queues(1);
     let place = Place::new(1 << 20, "");
     fs::write(place.disk().join("theirs"), vec![0; 700 << 10]).expect("written");
@@ -94,7 +94,7 @@ fn a_full_disk_is_waited_for_and_the_file_goes_on_when_there_is_space() {
 }
 
 #[test]
-fn a_disk_that_is_still_full_at_the_end_costs_the_exit_code() {
+fn a_disk_that_is_full_at_the_end_makes_the_exit_code_1() {
     let cable = Cable::with_queues(1);
     let place = Place::new(256 << 10, "");
     let run = Mirror::ingest(&cable, place.path(), "-w disk/out.pcapng --report report.json");
@@ -111,7 +111,7 @@ fn a_disk_that_is_still_full_at_the_end_costs_the_exit_code() {
 }
 
 #[test]
-fn a_disk_without_inodes_and_a_process_without_descriptors_are_waited_for() {
+fn a_capture_waits_while_inodes_or_descriptors_are_missing() {
     let cable = Cable::with_queues(1);
     // The root of the disk takes one, and each file one.
     let place = Place::new(64 << 20, ",nr_inodes=4");
@@ -148,7 +148,7 @@ fn a_disk_without_inodes_and_a_process_without_descriptors_are_waited_for() {
 }
 
 #[test]
-fn what_is_printed_to_a_file_goes_on_at_a_line_and_a_capture_at_a_packet() {
+fn text_resumes_at_a_line_and_a_capture_at_a_packet() {
     let cable = Cable::with_queues(1);
     for output in ["--print", "-w -"] {
         let place = Place::new(1 << 20, "");
@@ -180,7 +180,7 @@ fn what_is_printed_to_a_file_goes_on_at_a_line_and_a_capture_at_a_packet() {
 }
 
 #[test]
-fn a_run_without_an_output_left_ends_and_one_with_another_names_what_has_ended() {
+fn a_run_ends_with_its_last_output_and_names_outputs_that_ended_before() {
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
@@ -218,7 +218,7 @@ fn a_run_without_an_output_left_ends_and_one_with_another_names_what_has_ended()
 }
 
 #[test]
-fn a_replay_without_an_output_left_reads_no_further_and_a_full_disk_costs_its_exit_code() {
+fn a_replay_stops_with_its_last_output_and_a_full_disk_makes_its_exit_code_1() {
     let place = Place::new(256 << 10, "");
     let path = place.path();
     capture::write_pcap(&path.join("in.pcap"), &frames(5_000).0).expect("written");
@@ -263,7 +263,7 @@ fn a_replay_without_an_output_left_reads_no_further_and_a_full_disk_costs_its_ex
 }
 
 #[test]
-fn a_capture_that_is_to_stop_when_full_ends_and_one_that_deletes_has_its_latest_files() {
+fn when_full_stop_ends_the_capture_and_delete_keeps_the_latest_files() {
     let cable = Cable::with_queues(1);
     let place = Place::new(1 << 20, "");
     let path = place.path();

@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_asked_for_is_handed_on_and_what_concerns_the_set_up_is_not() {
+    fn benchmark_options_are_passed_on_and_setup_options_are_not() {
         assert_eq!(typed(""), "bench all");
         assert_eq!(typed("--quick --install --yes"), "bench all --quick");
         assert_eq!(
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_that_is_not_there_is_refused() {
+    fn an_unknown_part_is_refused() {
         assert!(command().try_get_matches_from(["bench", "everything"]).is_err());
     }
 }

@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn distributions_are_told_apart_by_os_release() {
+    fn distributions_are_distinguished_by_os_release() {
         let cases = [
             ("ID=debian\nVERSION_ID=\"12\"\n", Distro::Debian12),
             ("ID=debian\nVERSION_ID=\"13\"\n", Distro::Apt),

@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_checked_is_no_failure() {
+    fn skipped_checks_are_not_failures() {
         let report = Report { passed: 1, not_checked: vec!["advisories".into()], ..Report::default() };
         assert!(report.close().is_ok());
     }

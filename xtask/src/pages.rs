@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn tests_are_functions_that_are_marked_so() {
+    fn tests_are_functions_with_the_test_attribute() {
         let source =
             "#[test]\n#[ignore = \"x\"]\nfn one() {}\nfn helper() {}\n    #[test]\n    fn two() -> R {}\n";
         assert_eq!(tests_in(source), ["one", "two"]);

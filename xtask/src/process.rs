@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_is_shown_as_one_would_type_it() {
+    fn a_command_is_shown_quoted_for_a_shell() {
         let mut command = Command::new("cargo");
         command.args(["doc", "--no-deps", "it's"]).env("RUSTDOCFLAGS", "-D warnings");
         assert_eq!(display(&command), r"RUSTDOCFLAGS='-D warnings' cargo doc --no-deps 'it'\''s'");

@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_choice_of_packages_is_left_to_whoever_made_it() {
+    fn an_explicit_choice_of_packages_is_kept() {
         let words = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
         for line in ["-p mirror-user", "--package=mirror-user", "--workspace --lib", "-pmirror-user"] {
             assert!(chooses_packages(&words(line)), "{line}");

@@ -129,7 +129,7 @@ fn remedied<'a>(refusal: &Refusal, host: &Host, wanted: &Wanted<'a>) -> (Host, W
 }
 
 #[test]
-fn the_doctor_says_what_a_start_would_do_and_only_where_it_would() {
+fn the_doctor_predicts_exactly_what_a_start_does() {
     let mut runs = 0;
     every_host(|name, facts, interface| {
         let report = Report::of(facts.clone());
@@ -211,7 +211,7 @@ fn the_limit_named_in_a_refusal_of_an_mtu_is_the_drivers() {
 }
 
 #[test]
-fn what_keeps_native_mode_away_and_has_a_remedy_no_longer_does_after_it() {
+fn every_remedy_of_a_native_mode_obstacle_removes_it() {
     let mut helped = 0;
     every_host(|name, facts, interface| {
         let mut host = plan::host(facts, interface);
@@ -233,7 +233,7 @@ fn what_keeps_native_mode_away_and_has_a_remedy_no_longer_does_after_it() {
 }
 
 #[test]
-fn no_layout_loses_frames_without_a_word() {
+fn every_layout_that_loses_frames_has_a_warning() {
     let wanted = everything_wanted();
     let since_6_6 = |host: &Host| host.kernel.is_some_and(|kernel| kernel >= KernelVersion::new(6, 6));
     every_host(|name, facts, interface| {

@@ -570,7 +570,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_says_why() {
+    fn an_invalid_list_is_reported_with_the_reason() {
         let refused = |text: &str| read::<Vnis>(text).unwrap_err();
         assert_eq!(refused("3-1"), "range 3-1: the start exceeds the end");
         assert_eq!(refused("1,0-2"), "VNI 1 is listed twice");
@@ -603,7 +603,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_is_in_millions_of_bytes_unless_it_says_otherwise() {
+    fn a_size_is_in_millions_of_bytes_unless_it_has_a_suffix() {
         let sizes = ["1", "12", "3k", "3K", "5m", "2G"].map(|text| read::<Size>(text).unwrap().0);
         assert_eq!(sizes, [1_000_000, 12_000_000, 3072, 3072, 5 << 20, 2 << 30]);
         for text in ["", "0", "k", "-1", "1.5", "1t", "1kk", "99999999999999999999", "18446744073709g", "1ä"]
@@ -613,13 +613,13 @@ mod tests {
     }
 
     #[test]
-    fn a_snap_length_is_a_number_or_the_word() {
+    fn a_snap_length_is_a_number_or_headers() {
         assert_eq!((read("96"), read("headers")), (Ok(Snap::Bytes(96)), Ok(Snap::Headers)));
         assert!(read::<Snap>("header").unwrap_err().contains("neither"));
     }
 
     #[test]
-    fn a_number_is_of_its_range() {
+    fn a_number_must_be_in_its_range() {
         assert_eq!((read("1"), read("4096")), (Ok(MaxOrigins(1)), Ok(MaxOrigins(4096))));
         assert_eq!(read::<MaxOrigins>("4097").unwrap_err(), "4097 is not in 1..=4096");
         assert!(
@@ -628,7 +628,7 @@ mod tests {
     }
 
     #[test]
-    fn a_choice_names_the_others_where_it_is_none() {
+    fn an_invalid_choice_is_reported_with_the_valid_ones() {
         assert_eq!(read("busy-poll"), Ok(Wait::BusyPoll));
         assert_eq!(read::<Wait>("sleep").unwrap_err(), "expected one of poll, spin, busy-poll");
     }

@@ -36,7 +36,7 @@ fn facts(name: &str) -> Facts {
 }
 
 #[test]
-fn every_recorded_host_gets_its_report_word_for_word() {
+fn every_recorded_host_gets_its_exact_report() {
     let recorded = names("json");
     assert!(recorded.len() >= 12, "{recorded:?}");
     assert_eq!(recorded, names("txt"), "each profile has its report and each report its profile");
@@ -48,7 +48,7 @@ fn every_recorded_host_gets_its_report_word_for_word() {
 }
 
 #[test]
-fn a_report_says_whether_ingest_can_run_by_the_errors_in_it() {
+fn ingest_can_run_exactly_if_there_is_no_error() {
     for name in names("json") {
         let report = Report::of(facts(&name));
         let error = report.findings.iter().any(|finding| finding.severity == Severity::Error);
@@ -61,7 +61,7 @@ fn a_report_says_whether_ingest_can_run_by_the_errors_in_it() {
 }
 
 #[test]
-fn facts_survive_being_written_down() {
+fn facts_survive_json() {
     for name in names("json") {
         let facts = facts(&name);
         let json = serde_json::to_string(&facts).unwrap();
@@ -90,7 +90,7 @@ fn every_remedy_is_one_line_and_every_message_a_sentence_part() {
 }
 
 #[test]
-fn a_veth_pair_is_gathered_as_it_is() {
+fn facts_of_a_veth_pair_are_gathered() {
     let namespace = Namespace::with_pair(2);
     namespace.ip("link set peer mtu 1600");
     let facts = namespace.enter(|| gather(Some("target")));
@@ -167,7 +167,7 @@ fn a_held_hook_is_an_error_that_names_the_holder() {
 }
 
 #[test]
-fn what_is_said_of_veths_mtu_is_what_the_kernel_does() {
+fn the_doctor_knows_the_kernels_mtu_limit_of_veth() {
     let namespace = Namespace::with_pair(1);
     // The other end's MTU decides which program can be attached.
     for (own, other, frags) in
@@ -192,7 +192,7 @@ fn what_is_said_of_veths_mtu_is_what_the_kernel_does() {
 }
 
 #[test]
-fn a_start_plans_what_the_doctor_says() {
+fn a_start_plans_what_the_doctor_predicts() {
     let namespace = Namespace::with_pair(2);
     for (own, other) in
         [(576, 1500), (1500, 1500), (1714, 1715), (3498, 3498), (3507, 3506), (3700, 3700), (9001, 9001)]
@@ -229,7 +229,7 @@ fn a_start_plans_what_the_doctor_says() {
 }
 
 #[test]
-fn what_is_said_of_veths_queues_is_what_the_kernel_does() {
+fn the_doctor_knows_the_kernels_queue_limit_of_veth() {
     let namespace = Namespace::with_pair(2);
     namespace.enter(|| {
         let ethtool = |arguments: &[&str]| {
@@ -249,7 +249,7 @@ fn what_is_said_of_veths_queues_is_what_the_kernel_does() {
 }
 
 #[test]
-fn others_on_the_vxlan_port_are_found() {
+fn other_sockets_on_the_vxlan_port_are_found() {
     let namespace = Namespace::with_pair(1);
     let quiet = namespace.enter(|| gather(Some("target")));
     assert_eq!(quiet.port_holders.known().map(Vec::len), Some(0));
@@ -298,7 +298,7 @@ fn a_vxlan_device_moved_to_another_namespace_as_docker_does_is_found_by_its_sock
 }
 
 #[test]
-fn a_missing_interface_is_an_error_that_lists_those_there_are() {
+fn a_missing_interface_is_an_error_that_lists_the_existing_ones() {
     let namespace = Namespace::with_pair(1);
     let report = Report::of(namespace.enter(|| gather(Some("ens5"))));
     assert!(!report.can_run && report.plans.is_empty());

@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const QUIET: Duration = Duration::from_millis(200);
 
 #[test]
-fn an_interface_tells_name_mtu_address_kind_and_driver() {
+fn an_interface_has_name_mtu_address_kind_and_driver() {
     let namespace = Namespace::with_pair(1);
     namespace.ip("link set target mtu 3400 address 02:00:00:00:17:01");
     let target = namespace.enter(|| Interface::named("target")).unwrap();
@@ -38,7 +38,7 @@ fn an_interface_tells_name_mtu_address_kind_and_driver() {
 }
 
 #[test]
-fn a_missing_interface_names_itself_and_those_there_are() {
+fn a_missing_interface_is_named_with_the_existing_ones() {
     let namespace = Namespace::with_pair(1);
     for name in ["ens5", "", "a-name-longer-than-the-kernel-takes"] {
         let error = namespace.enter(|| Interface::named(name)).unwrap_err();
@@ -54,7 +54,7 @@ fn every_interface_of_the_namespace_is_listed_and_no_other() {
 }
 
 #[test]
-fn queues_are_those_in_use_in_the_namespace_of_the_thread() {
+fn queues_in_use_are_read_in_the_namespace_of_the_thread() {
     for queues in [1, 2] {
         let namespace = Namespace::with_pair(queues);
         assert_eq!(namespace.enter(|| Interface::named("target").unwrap().rx_queues()).unwrap(), queues);
@@ -65,7 +65,7 @@ fn queues_are_those_in_use_in_the_namespace_of_the_thread() {
 }
 
 #[test]
-fn features_say_what_veth_does() {
+fn xdp_features_of_veth_are_read() {
     let namespace = Namespace::with_pair(1);
     let features = namespace.enter(|| Interface::named("target").unwrap().xdp_features()).unwrap();
     let features = features.expect("kernel 6.3 and later have the netdev family");
@@ -76,7 +76,7 @@ fn features_say_what_veth_does() {
 }
 
 #[test]
-fn a_program_on_the_hook_is_told_with_mode_id_and_name() {
+fn a_program_on_the_hook_is_reported_with_mode_id_and_name() {
     let namespace = Namespace::with_pair(1);
     namespace.enter(|| {
         let target = Interface::named("target").unwrap();
@@ -105,7 +105,7 @@ fn a_program_on_the_hook_is_told_with_mode_id_and_name() {
 }
 
 #[test]
-fn counters_move_by_what_was_sent() {
+fn counters_increase_by_the_frames_sent() {
     let namespace = Namespace::with_pair(2);
     namespace.ip("addr add 10.17.0.1/24 dev peer");
     namespace.ip("neigh add 10.17.0.2 lladdr 02:00:00:00:17:02 dev peer");
@@ -135,7 +135,7 @@ fn counters_move_by_what_was_sent() {
 }
 
 #[test]
-fn a_link_that_goes_down_up_and_away_is_told_once_each() {
+fn link_down_up_and_deletion_are_each_reported_once() {
     let namespace = Namespace::with_pair(1);
     let (index, mut watch) =
         namespace.enter(|| (Interface::named("target").unwrap().index, LinkWatch::open().unwrap()));
@@ -170,7 +170,7 @@ fn a_link_that_goes_down_up_and_away_is_told_once_each() {
 }
 
 #[test]
-fn a_link_that_has_an_expected_name_is_told_once_whether_it_has_it_already_is_made_with_it_or_renamed() {
+fn a_link_with_an_expected_name_is_reported_once_whether_existing_created_or_renamed() {
     let namespace = Namespace::with_pair(1);
     let mut watch = namespace.enter(LinkWatch::open).unwrap();
     let named = |watch: &mut LinkWatch, patience| loop {
@@ -196,7 +196,7 @@ fn a_link_that_has_an_expected_name_is_told_once_whether_it_has_it_already_is_ma
 }
 
 #[test]
-fn a_quiet_watch_waits_as_long_as_it_was_told_to() {
+fn a_watch_without_events_waits_for_its_timeout() {
     let namespace = Namespace::with_pair(1);
     let mut watch = namespace.enter(LinkWatch::open).unwrap();
     while watch.next(QUIET).unwrap().is_some() {}
@@ -208,7 +208,7 @@ fn a_quiet_watch_waits_as_long_as_it_was_told_to() {
 }
 
 #[test]
-fn after_lost_events_the_watch_tells_what_is_true_now() {
+fn after_lost_events_the_watch_reports_the_current_state() {
     let namespace = Namespace::with_pair(1);
     let (index, mut watch) =
         namespace.enter(|| (Interface::named("target").unwrap().index, LinkWatch::open().unwrap()));
@@ -237,7 +237,7 @@ fn after_lost_events_the_watch_tells_what_is_true_now() {
 }
 
 #[test]
-fn busy_poll_settings_are_set_and_put_back() {
+fn busy_poll_settings_are_set_and_restored() {
     // In the host's own namespace, where /sys shows the interface; nobody else knows this pair.
     let name = format!("mdoc{}", std::process::id() % 100_000);
     let ip = |arguments: &[&str]| {

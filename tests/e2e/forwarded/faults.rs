@@ -28,7 +28,7 @@ fn assert_beside_has(report: &Value, frames: u64) {
 }
 
 #[test]
-fn what_is_longer_than_the_interface_takes_is_counted_and_the_rest_is_sent() {
+fn frames_too_long_for_the_interface_are_counted_and_others_are_sent() {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
     let cable = Cable::with_queues(1);
@@ -56,7 +56,7 @@ fn what_is_longer_than_the_interface_takes_is_counted_and_the_rest_is_sent() {
 }
 
 #[test]
-fn an_interface_that_goes_down_and_comes_back_is_sent_to_again_and_one_that_is_deleted_is_given_up() {
+fn sending_resumes_when_the_interface_is_up_again_and_ends_when_it_is_deleted() {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
     let cable = Cable::with_queues(1);
@@ -98,7 +98,7 @@ fn an_interface_that_goes_down_and_comes_back_is_sent_to_again_and_one_that_is_d
 }
 
 #[test]
-fn a_tap_that_is_deleted_costs_its_own_frames() {
+fn a_deleted_tap_loses_only_its_own_frames() {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
     let cable = Cable::with_queues(1);
@@ -116,7 +116,7 @@ fn a_tap_that_is_deleted_costs_its_own_frames() {
 }
 
 #[test]
-fn a_tunnel_counts_what_is_too_long_for_the_way_and_what_has_none() {
+fn a_tunnel_counts_frames_over_the_path_mtu_and_frames_without_a_route() {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
     let cable = Cable::with_queues(1);
@@ -149,7 +149,7 @@ fn a_tunnel_counts_what_is_too_long_for_the_way_and_what_has_none() {
 }
 
 #[test]
-fn a_tunnel_counts_what_a_full_queue_drops() {
+fn a_tunnel_counts_frames_dropped_by_a_full_queue() {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
     let cable = Cable::with_queues(1);
@@ -195,7 +195,7 @@ fn reader(target: &Namespace) -> TcpStream {
 }
 
 #[test]
-fn a_reader_that_takes_nothing_costs_its_own_frames_and_is_given_up_and_the_next_is_served() {
+fn a_stuck_reader_loses_its_own_frames_and_is_disconnected_and_the_next_is_served() {
     const LARGE: u64 = 30_000;
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
@@ -235,7 +235,7 @@ fn a_reader_that_takes_nothing_costs_its_own_frames_and_is_given_up_and_the_next
 }
 
 #[test]
-fn a_reader_that_goes_is_told_of_and_another_that_comes_gets_what_comes_then() {
+fn a_reader_that_disconnects_is_logged_and_a_later_one_gets_later_packets() {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
     let cable = Cable::with_queues(1);
@@ -280,7 +280,7 @@ fn a_reader_that_goes_is_told_of_and_another_that_comes_gets_what_comes_then() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_told() {
+fn a_port_in_use_is_reported() {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
     let cable = Cable::with_queues(1);

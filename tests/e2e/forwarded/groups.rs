@@ -93,7 +93,7 @@ fn flows_of(seen: &Seen, tap: &str) -> BTreeSet<u32> {
 }
 
 #[test]
-fn flows_are_whole_and_spread_evenly_and_only_those_of_a_member_that_goes_move() {
+fn flows_stay_whole_spread_evenly_and_move_only_if_their_member_goes_down() {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
     let pair = Pair::raise();
@@ -140,7 +140,7 @@ fn flows_are_whole_and_spread_evenly_and_only_those_of_a_member_that_goes_move()
 }
 
 #[test]
-fn copies_go_to_all_and_one_that_is_down_costs_the_others_nothing() {
+fn every_target_gets_a_copy_and_one_that_is_down_does_not_affect_the_others() {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
     let pair = Pair::raise();
@@ -165,7 +165,7 @@ fn copies_go_to_all_and_one_that_is_down_costs_the_others_nothing() {
 }
 
 #[test]
-fn without_a_member_that_is_up_frames_are_counted_as_such_until_one_is() {
+fn frames_are_counted_as_no_member_while_none_is_up() {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
     let pair = Pair::raise();

@@ -53,13 +53,13 @@ fn suricata_sees(target: &str, listener: impl FnOnce(&Lab, &MirrorSource) -> Nam
 }
 
 #[test]
-fn suricata_sees_on_a_tap_what_the_kernel_mirrored() {
+fn suricata_on_a_tap_sees_what_the_kernel_mirrored() {
     // One that stays, so that Suricata does not lose its interface with the run.
     suricata_sees("tap:ids0,persist", |_, source| source.target().clone());
 }
 
 #[test]
-fn suricata_sees_at_the_end_of_a_cable_what_the_kernel_mirrored() {
+fn suricata_on_a_veth_sees_what_the_kernel_mirrored() {
     suricata_sees("dev:out0", |lab, source| {
         let namespace = lab.namespace("beyond").expect("beyond");
         let (near, far) = (VethEnd::new(source.target(), "out0"), VethEnd::new(&namespace, "ids0"));

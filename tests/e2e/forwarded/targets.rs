@@ -77,7 +77,7 @@ fn the_other_end_of_an_interface_sees_the_inner_frames_byte_for_byte() {
 }
 
 #[test]
-fn vnis_become_vlans_in_the_order_of_the_list_and_then_as_they_come() {
+fn vnis_get_vlans_in_the_order_of_the_list_then_of_arrival() {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
     let cable = Cable::with_queues(1);
@@ -183,18 +183,18 @@ fn tunnelled(near: &str, far: &str, target: &str, vni: impl Fn(u32) -> u32) {
 }
 
 #[test]
-fn a_second_mirror_target_gets_the_same_inner_frames_and_the_vni_they_came_with() {
+fn a_second_mirror_target_gets_the_same_inner_frames_and_vni() {
     tunnelled("10.99.0.1/24", "10.99.0.2/24", "vxlan:10.99.0.2", |vni| vni);
 }
 
 #[test]
-fn over_ipv6_a_second_mirror_target_gets_them_with_the_vni_that_was_set() {
+fn over_ipv6_a_second_mirror_target_gets_the_vni_that_was_set() {
     tunnelled("fd00:99::1/64", "fd00:99::2/64", "vxlan:[fd00:99::2]:4789,vni=99", |_| 99);
 }
 
 /// The kernel's own VXLAN device refuses a checksum of zero over IPv6 by default.
 #[test]
-fn the_kernels_vxlan_device_takes_what_is_sent_to_it() {
+fn the_kernels_vxlan_device_receives_forwarded_packets() {
     for (near, far, target) in [
         ("10.99.0.1/24", "10.99.0.2/24", "10.99.0.2"),
         ("fd00:99::1/64", "fd00:99::2/64", "[fd00:99::2]:4789"),
@@ -275,7 +275,7 @@ fn a_reader_that_listens_gets_a_classic_pcap_and_its_end() {
 }
 
 #[test]
-fn a_target_that_leads_back_is_refused() {
+fn a_target_that_leads_back_to_the_capture_is_refused() {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
     let cable = Cable::with_queues(1);

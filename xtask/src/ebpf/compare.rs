@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_an_error() {
+    fn a_file_that_is_not_an_object_is_an_error() {
         assert!(compare(&committed(), b"not an object").is_err());
         assert!(compare(&[], &[]).is_err());
     }

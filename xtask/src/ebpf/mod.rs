@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_object_that_tells_where_it_was_built_is_refused() {
+    fn an_object_with_build_paths_is_refused() {
         let committed = host::workspace().join("mirror-ebpf/objects/mirror.o");
         refuse_paths(&committed, &["/somewhere/else".into()]).unwrap();
         let error = refuse_paths(&committed, &["/mirror/mirror-ebpf".into()]).unwrap_err();

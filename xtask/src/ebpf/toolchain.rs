@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobodys_flags_reach_the_kernel_half() {
+    fn environment_flags_do_not_reach_the_ebpf_build() {
         for name in [
             "RUSTFLAGS",
             "RUSTC_WRAPPER",

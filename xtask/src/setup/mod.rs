@@ -201,18 +201,18 @@ mod tests {
     }
 
     #[test]
-    fn groups_come_once_and_in_order() {
+    fn groups_are_unique_and_sorted() {
         assert_eq!(Group::expand(&[Group::Lint, Group::Build, Group::Lint]), [Group::Build, Group::Lint]);
     }
 
     #[test]
-    fn peers_are_brought_only_by_their_name() {
+    fn peers_are_installed_only_by_name() {
         assert_eq!(Group::expand(&[Group::Lab, Group::All]), Group::EACH[..8]);
         assert_eq!(Group::expand(&[Group::All, Group::Peers]), Group::EACH);
     }
 
     #[test]
-    fn every_group_is_spelt_on_the_command_line_as_it_is_printed() {
+    fn every_group_is_parsed_as_it_is_printed() {
         for group in Group::EACH.into_iter().chain([Group::All]) {
             assert_eq!(Group::parse(group.name()), Ok(group));
         }

@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_is_nowhere_is_missing_and_the_shell_is_not() {
+    fn an_unknown_program_is_missing_and_the_shell_is_not() {
         assert!(!Need::program("no-such-program-anywhere", &["x"]).is_met().unwrap());
         assert!(Need::program("sh", &["dash"]).is_met().unwrap());
     }

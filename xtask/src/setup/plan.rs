@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_builds_a_second_af_xdp_takes_what_libxdp_is_built_with() {
+    fn only_tests_and_benchmarks_need_the_build_tools_of_libxdp() {
         for (distro, packages) in [
             (Distro::Debian12, ["clang", "libelf-dev", "m4", "make", "pkg-config", "zlib1g-dev"]),
             (
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_half_on_debian_12_takes_its_packages_before_the_linker_is_built() {
+    fn ebpf_on_debian_12_installs_packages_before_the_linker_is_built() {
         let lines: Vec<_> = all_of(Group::Ebpf, Distro::Debian12).steps.iter().map(Step::to_string).collect();
         assert_eq!(
             lines,
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_half_elsewhere_takes_the_pinned_compiler_from_rustup_and_says_what_is_left() {
+    fn ebpf_elsewhere_takes_the_pinned_compiler_from_rustup_and_names_the_rest() {
         let plan = all_of(Group::Ebpf, Distro::Dnf);
         assert_eq!(
             plan.steps[0].to_string(),
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_without_apt_and_dnf_is_told_what_to_install() {
+    fn a_host_without_apt_or_dnf_gets_a_list_of_what_to_install() {
         let plan = all_of(Group::Build, Distro::Unknown);
         assert!(plan.steps().is_empty());
         assert!(plan.by_hand()[0].contains("libpcap-dev"), "{plan}");

@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn programs_are_found_among_what_cargo_says() {
+    fn programs_are_found_in_the_output_of_cargo() {
         let messages = r#"
 {"reason":"compiler-artifact","target":{"kind":["lib"],"name":"x"},"executable":null}
 {"reason":"compiler-artifact","target":{"kind":["test"],"name":"endings"},"executable":"/t/endings-1"}

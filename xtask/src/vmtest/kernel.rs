@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kernel_is_spelt_as_it_is_printed() {
+    fn every_kernel_is_parsed_as_it_is_printed() {
         for kernel in Kernel::EACH {
             assert_eq!(Kernel::parse(kernel.name()), Ok(kernel));
         }
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn features_go_by_version() {
+    fn features_depend_on_the_version() {
         assert!(!Kernel::V5_10.at_least(5, 11));
         assert!(Kernel::V6_1.at_least(5, 18));
         assert!(!Kernel::V6_1.at_least(6, 6));

@@ -110,14 +110,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_modules_are_those_of_their_files() {
+    fn module_names_are_derived_from_file_names() {
         assert_eq!(name_of(Path::new("kernel/net/veth.ko")).as_deref(), Some("veth"));
         assert_eq!(name_of(Path::new("i2c-algo-bit.ko.xz")).as_deref(), Some("i2c_algo_bit"));
         assert_eq!(name_of(Path::new("modules.dep")), None);
     }
 
     #[test]
-    fn what_a_module_depends_on_is_in_its_modinfo() {
+    fn dependencies_of_a_module_are_read_from_modinfo() {
         assert_eq!(
             depends_in(b"license=GPL\0depends=i2c-algo-bit,dca,ptp\0name=igb\0"),
             ["i2c_algo_bit", "dca", "ptp"]

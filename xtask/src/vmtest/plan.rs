@@ -375,7 +375,7 @@ const TESTS: &[Tests] = &[
         skip: &[],
         later: &[
             // Maps fill that limit before the UMEM does: the cells of rights have both.
-            ((5, 11), "a_umem_over_the_limit_of_locked_memory_names_what_helps"),
+            ((5, 11), "a_umem_over_the_limit_of_locked_memory_is_refused_with_the_remedy"),
             // The kernel is the reason then, and not that zero-copy takes one buffer: the cells of MTUs have
             // it.
             ((6, 6), "an_mtu_too_large_for_zero_copy_is_named_with_its_remedy"),
@@ -391,10 +391,10 @@ const TESTS: &[Tests] = &[
     Tests {
         program: "sandbox",
         // It takes bash.
-        skip: &["a_command_connects_to_the_tcp_ports_it_is_let_and_to_no_other"],
+        skip: &["a_command_connects_only_to_permitted_tcp_ports"],
         later: &[
-            ((5, 13), "a_command_of_a_replay_writes_where_it_is_let_and_nowhere_else"),
-            ((5, 13), "a_command_of_an_ingest_writes_where_it_is_let_and_nowhere_else"),
+            ((5, 13), "a_command_of_a_replay_writes_only_where_permitted"),
+            ((5, 13), "a_command_of_an_ingest_writes_only_where_permitted"),
             // Before, those that end a run keep CAP_BPF.
             ((5, 19), "every_thread_of_an_ingest_is_confined"),
         ],
@@ -433,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn each_cell_has_a_name_of_its_own() {
+    fn each_cell_has_its_own_name() {
         for kernel in Kernel::ALL {
             let all = names(kernel, Extent::All);
             let mut different = all.clone();

@@ -242,7 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_given_once_and_whole() {
+    fn each_line_is_returned_once_and_whole() {
         let file = env::temp_dir().join(format!("mirror-lines-{}", std::process::id()));
         let mut seen = Vec::new();
         let mut lines = Lines::default();
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn qemu_that_crashes_is_told_from_a_guest_that_ends() {
+    fn a_crash_of_qemu_is_distinguished_from_a_guest_that_ends() {
         let mut command = Command::new("sh");
         command.args(["-c", "kill -ABRT $$"]);
         let mut guest = Guest::start(command).unwrap();

@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn outcomes_are_read_and_noise_is_not() {
+    fn test_results_are_read_and_other_output_is_ignored() {
         let line = r#"{"step":"igb native","ok":true,"detail":"20000 of 20000, residue 0","seconds":5.25}"#;
         let outcome = Outcome::parse(line).unwrap();
         assert_eq!(
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_guest_did_not_come_to_has_failed() {
+    fn tests_that_a_guest_did_not_reach_have_failed() {
         let steps = ["a", "b", "c"].map(str::to_owned);
         let mut tally = Tally::default();
         assert!(!tally.is_clean(), "nothing run is nothing passed");

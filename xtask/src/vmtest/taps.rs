@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_crossed_is_read_and_told() {
+    fn frames_on_the_tap_are_read_and_reported() {
         let link = |name: &str, rx: u64, tx: u64| {
             format!(
                 r#"{{"ifname":"{name}","stats64":{{"rx":{{"packets":{rx},"dropped":0}},

@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_is_selected_by_what_the_capture_keeps_of_it() {
+    fn the_display_filter_uses_what_the_capture_keeps_of_an_origin() {
         let origin = Origin::new([10, 0, 0, 1].into(), 7, 1, 60);
         assert_eq!(
             display_filter(&origin, Some(&capture(false, true))),
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lines_end_with_the_captures_and_have_our_flags() {
+    fn the_closing_lines_have_our_flags_and_end_with_the_captures() {
         let report = r#"{"schema": "mirror.report/1", "source": "file", "started": "",
             "frames": {"rejected": {"vni": 3}}}"#;
         let report: Report = serde_json::from_str(report).unwrap();

@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn one_file_is_one_file_however_it_is_written() {
+    fn the_same_file_is_recognised_however_its_path_is_written() {
         let base = tempfile::tempdir().unwrap();
         let base = base.path();
         fs::create_dir_all(base.join("a/b")).unwrap();

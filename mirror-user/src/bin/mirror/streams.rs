@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn descriptors_are_told_by_their_names() {
+    fn descriptors_are_recognised_by_path() {
         let numbers = ["/dev/stdout", "/dev//stderr", "/dev/fd/63", "/proc/self/fd/1", "/dev/fd/1"];
         assert_eq!(numbers.map(|path| descriptor(Path::new(path))), [1, 2, 63, 1, 1].map(Some));
         for path in
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_symbolic_link_is_no_stream_wherever_it_leads() {
+    fn a_symbolic_link_is_never_a_stream() {
         let directory = tempfile::tempdir().unwrap();
         let link = directory.path().join("link");
         std::os::unix::fs::symlink("/dev/null", &link).unwrap();

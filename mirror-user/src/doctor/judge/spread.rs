@@ -34,8 +34,8 @@ fn rings(interface: &InterfaceFacts, queues: u32, findings: &mut Findings) {
     let memory = u64::from(rings.max_rx) * u64::from(queues) / 256;
     findings.note(
         format!(
-            "RX rings have {} of at most {} descriptors: longer bursts are lost as rx_overruns or rx_dropped; \
-            the maximum takes {memory} MiB for {}",
+            "RX rings have {} of at most {} descriptors: longer bursts are lost as rx_overruns or \
+            rx_dropped; the maximum takes {memory} MiB for {}",
             rings.rx,
             rings.max_rx,
             counted(queues, "queue")

@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_have_their_lines_and_words() {
+    fn keys_are_read_with_line_and_words() {
         let text =
             "# of a target\ncount = 5\n\nvni = [7, \"100-199\"]\nouter = true # all of it\nwrite = '-'\n";
         assert_eq!(
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn sinks_have_their_lines_and_keys() {
+    fn sinks_are_read_with_line_and_keys() {
         let text = "count = 5\n\n[[sink]]\nwrite = 'a'\n[[sink]]\nwrite = 'b'\nvnis = [1, 2]\n";
         let Ok(read) = read(text) else { panic!("two sinks") };
         let lines: Vec<_> =
@@ -155,7 +155,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_read_or_refused_with_a_line_it_has(text in "[a-z =\\[\\]\"'0-9,#.{}\n-]{0,60}") {
+        fn any_text_is_parsed_or_refused_with_a_valid_position(text in "[a-z =\\[\\]\"'0-9,#.{}\n-]{0,60}") {
             if let Err((Position { line, column }, message)) = read(&text) {
                 let lines = text.matches('\n').count() + 1;
                 proptest::prop_assert!(column >= 1 && (1..=lines).contains(&line), "{line} {message}");

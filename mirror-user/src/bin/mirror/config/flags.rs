@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn help_has_the_default_of_each_flag_that_has_one() {
+    fn help_shows_the_default_of_each_flag() {
         let mut cli = crate::command();
         cli.build();
         let defaults = toml::Table::try_from(Settings::default().resolve()).unwrap();
@@ -212,7 +212,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn flags_and_a_file_of_the_same_keys_are_the_same_settings(
+        fn flags_and_a_file_with_the_same_keys_give_equal_settings(
             lines in proptest::collection::vec(line(), 0..12)
         ) {
             for command in Command::ALL {
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flag_has_a_key_of_its_own_and_every_key_a_flag() {
+    fn every_flag_has_its_own_key_and_every_key_a_flag() {
         let mut cli = Cli::command();
         cli.build();
         for command in Command::ALL {

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn devices_take_no_ioctl_and_signals_go_to_no_other_process() {
+fn ioctls_of_devices_and_signals_to_other_processes_are_denied() {
     let directories = Directories::new();
     let mut other = process::Command::new("sleep").arg("60").spawn().unwrap();
     let pid = nix::unistd::Pid::from_raw(other.id().cast_signed());
@@ -25,7 +25,7 @@ fn devices_take_no_ioctl_and_signals_go_to_no_other_process() {
 /// Calls that no filtered thread makes, all of which would succeed without a filter. The C library makes the
 /// first with all signals blocked.
 #[test]
-fn a_refused_call_is_eperm_and_told_of_once_by_its_name() {
+fn a_denied_call_returns_eperm_and_is_logged_once_by_name() {
     let (log, logged) = mpsc::channel();
     let log = move |kind, call: &str| log.send((kind, call.to_owned())).unwrap();
     let refused = Directories::new().on_logged(Kind::Printer, log, || {
@@ -52,7 +52,7 @@ fn a_refused_call_is_eperm_and_told_of_once_by_its_name() {
 }
 
 #[test]
-fn a_thread_with_a_filter_opens_files_to_read_and_not_to_write() {
+fn a_filtered_thread_opens_files_only_to_read() {
     let directories = Directories::new();
     let path = directories.path("output/old");
     for kind in [Kind::Worker, Kind::Reader, Kind::Printer, Kind::Forwarder] {
@@ -67,7 +67,7 @@ fn a_thread_with_a_filter_opens_files_to_read_and_not_to_write() {
 }
 
 #[test]
-fn a_thread_with_a_filter_maps_no_code() {
+fn a_filtered_thread_cannot_map_executable_memory() {
     let directories = Directories::new();
     for kind in [Kind::Worker, Kind::Writer] {
         directories.on(kind, || {
@@ -98,7 +98,7 @@ fn capture() -> TempDir {
 
 /// Symbol names are read from the executable.
 #[test]
-fn a_panic_in_a_sink_is_caught_under_a_filter_and_its_backtrace_has_names() {
+fn a_panic_under_a_filter_is_caught_with_a_symbolic_backtrace() {
     let files = capture();
     let (found, backtrace) = mpsc::channel();
     let (log, logged) = mpsc::channel();
@@ -133,7 +133,7 @@ fn every_kind_of_thread_unwinds_logs_and_sleeps_under_its_filter() {
 
 /// A pipe is read by another thread; the C library tries clone3(2) first to start it.
 #[test]
-fn the_thread_that_reads_files_may_start_another_which_has_its_filter() {
+fn the_file_reader_may_start_a_thread_that_inherits_its_filter() {
     Directories::new().on(Kind::Reader, || {
         let other = thread::Builder::new()
             .name("other".to_owned())

@@ -101,7 +101,7 @@ fn truncate(path: &Path) -> io::Result<()> {
 }
 
 #[test]
-fn threads_and_commands_change_files_beneath_their_directories_and_nowhere_else() {
+fn threads_and_commands_change_files_only_beneath_their_directories() {
     for (kind, open) in [
         (Kind::Main, &["output"][..]),
         (Kind::Writer, &["output"]),
@@ -124,7 +124,7 @@ fn threads_and_commands_change_files_beneath_their_directories_and_nowhere_else(
 }
 
 #[test]
-fn a_file_that_a_command_moves_from_one_of_its_directories_to_another_arrives() {
+fn a_command_may_move_a_file_between_its_directories() {
     let directories = Directories::new();
     let moved = |to: &str| {
         let (from, to) = (directories.path("output/old"), directories.path(to));
@@ -135,7 +135,7 @@ fn a_file_that_a_command_moves_from_one_of_its_directories_to_another_arrives() 
 }
 
 #[test]
-fn the_report_and_run_state_are_the_main_threads_to_write_and_not_a_commands() {
+fn only_the_main_thread_writes_report_and_run_state() {
     let mut directories = Directories::new();
     let (report, settings) = (directories.path("outside/report.json"), directories.path("granted"));
     directories.places.report = Some(report.clone());
@@ -152,7 +152,7 @@ fn the_report_and_run_state_are_the_main_threads_to_write_and_not_a_commands() {
 
 /// The rule for `-w /dev/null` must not cover other devices.
 #[test]
-fn an_output_that_is_no_regular_file_opens_nothing_beside_it() {
+fn an_output_that_is_not_a_regular_file_permits_nothing_else() {
     let directories = Directories::new();
     let fifo = directories.path("outside/fifo");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -178,7 +178,7 @@ fn an_output_that_is_no_regular_file_opens_nothing_beside_it() {
 }
 
 #[test]
-fn tcp_goes_where_it_is_to_go_and_nowhere_else() {
+fn tcp_connects_only_to_permitted_ports() {
     let listener = || TcpListener::bind("127.0.0.1:0").unwrap();
     let (forwarded, of_commands, neither) = (listener(), listener(), listener());
     let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
@@ -204,7 +204,7 @@ fn tcp_goes_where_it_is_to_go_and_nowhere_else() {
 }
 
 #[test]
-fn what_an_older_kernel_lacks_is_named_and_require_refuses_it() {
+fn features_that_an_older_kernel_lacks_are_named_and_require_refuses_it() {
     let said = |support| covered(support);
     assert_eq!(said(Support::Abi(6)), "Landlock ABI 6");
     assert_eq!(said(Support::Abi(9)), "Landlock ABI 9");
