@@ -12,19 +12,15 @@ use crate::{host, process};
 /// Options that are handed on with their value: name, placeholder, help.
 const WITH_VALUE: [(&str, &str, &str); 4] = [
     ("rounds", "N", "Rounds of the ladder and the sweep [default: 15, or 5 with --quick]"),
-    ("cpus", "KERNEL,WORKER", "The CPU that sends and receives, and the one for what is measured"),
-    ("output", "DIR", "Where to leave report.json, report.md and the plots [default: target/bench]"),
-    (
-        "compare",
-        "OLD.json",
-        "Show what moved since an earlier report.json, and whether by more than the noise",
-    ),
+    ("cpus", "KERNEL,WORKER", "CPU that sends and receives packets, and CPU of what is measured"),
+    ("output", "DIR", "Directory for report.json, report.md and the plots [default: target/bench]"),
+    ("compare", "OLD.json", "Show changes since an earlier report.json, and whether they exceed the noise"),
 ];
 
 /// Options that are handed on: name, help.
 const FLAGS: [(&str, &str); 2] = [
     ("quick", "Fewer rounds and points: under three minutes, and the report says so"),
-    ("check-goals", "End with 1 if a goal is not reached"),
+    ("check-goals", "Exit with 1 if a goal is missed"),
 ];
 
 pub(crate) fn command() -> Command {
@@ -32,7 +28,7 @@ pub(crate) fn command() -> Command {
         Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
     };
     Command::new("bench")
-        .about("Set up, build and run the benchmarks (root, but for micro)")
+        .about("Set up, build and run the benchmarks (root, except for micro)")
         .arg(
             Arg::new("part")
                 .value_parser(["all", "micro", "lab", "peers", "sweep"])

@@ -34,7 +34,7 @@ const PACKAGES: [&str; 7] = [
 const GUEST_PACKAGES: [&str; 3] = ["busybox-static:arm64", "iproute2:arm64", "ethtool:arm64"];
 
 pub(crate) fn command() -> Command {
-    Command::new("dist").about("Build the command for another machine, into target/dist").arg(
+    Command::new("dist").about("Cross-compile the command into target/dist").arg(
         Arg::new("target").long("target").value_name("MACHINE").value_parser(["aarch64"]).required(true).help(
             "aarch64: compilers and libraries are Debian's, unpacked below target/dist (300 MB are fetched \
             once)",
@@ -76,7 +76,7 @@ pub(crate) fn guest_base() -> Result<Base> {
         busybox: toolchain.find(&["bin", "usr/bin"], "busybox")?,
         // The host's has the same ones: it is of the same release, or has more, which then fail where they
         // are called.
-        applets: Base::applets_of(&host::program("busybox").context("busybox is not here")?)?,
+        applets: Base::applets_of(&host::program("busybox").context("busybox is not installed")?)?,
         programs: programs.iter().map(named).collect::<Result<_>>()?,
         libraries,
         links: Vec::new(),

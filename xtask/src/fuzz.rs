@@ -21,7 +21,7 @@ const SLOWEST_INPUT_SECONDS: u32 = 10;
 /// first.
 pub(crate) fn run(seconds: u32, only: Option<&str>) -> Result<ExitCode> {
     if host::program(pins::CARGO_FUZZ.name).is_none() {
-        bail!("{} is not here: run `cargo xtask setup fuzz`", pins::CARGO_FUZZ.name);
+        bail!("{} is not installed: run `cargo xtask setup fuzz`", pins::CARGO_FUZZ.name);
     }
     if !host::workspace().join("fuzz/Cargo.toml").is_file() {
         bail!("there is no fuzz/Cargo.toml, so there are no targets to run");

@@ -1,4 +1,4 @@
-//! `cargo xtask lint`: every check that runs no test. All of them run, then what failed is listed.
+//! `cargo xtask lint`: all checks except tests. All of them run, then failures are listed.
 
 use std::process::{Command, ExitCode};
 use std::time::Instant;
@@ -126,7 +126,7 @@ fn deny(arguments: &[&str]) -> Result<()> {
 /// cargo-deny tells options of its own from those of a subcommand by where they stand.
 fn deny_with(options: &[&str], arguments: &[&str]) -> Result<()> {
     if host::program(pins::CARGO_DENY.name).is_none() {
-        bail!("{} is not here: run `cargo xtask setup lint`", pins::CARGO_DENY.name);
+        bail!("{} is not installed: run `cargo xtask setup lint`", pins::CARGO_DENY.name);
     }
     process::check(host::cargo().args(["deny", "--locked"]).args(options).args(arguments))
 }
@@ -136,9 +136,8 @@ fn other_compiler() -> Option<String> {
     let version =
         process::output_quietly(Command::new("rustc").current_dir(host::workspace()).arg("--version"))?;
     let version = version.split_whitespace().nth(1)?;
-    (!version.starts_with(&format!("{}.", pins::LINT_RUST))).then(|| {
-        format!("the lints of Rust {}: this is {version}, which may see more or less", pins::LINT_RUST)
-    })
+    (!version.starts_with(&format!("{}.", pins::LINT_RUST)))
+        .then(|| format!("the lints of Rust {}: this is {version}, whose lints may differ", pins::LINT_RUST))
 }
 
 /// No dependency says that it needs more Rust than we promise is enough. That our own code does not is
@@ -156,7 +155,7 @@ fn stated_rust() -> Result<()> {
     let metadata: serde_json::Value = serde_json::from_str(&process::output(&mut command)?)?;
     let above = needing_more_than(pins::MSRV, &metadata)?;
     if !above.is_empty() {
-        bail!("Rust {} is promised to be enough, and these need more: {}", pins::MSRV, above.join(", "));
+        bail!("Rust {} is promised to suffice, but these need a newer one: {}", pins::MSRV, above.join(", "));
     }
     Ok(())
 }
@@ -210,8 +209,8 @@ fn advisories(report: &mut Report, has_fuzz: bool) -> Result<()> {
     if let Err(error) = fetched {
         if !has_advisory_copy() {
             report.not_checked.push(format!(
-                "ADVISORIES: the RustSec database cannot be fetched ({error:#}, see above), and no copy is \
-                here"
+                "ADVISORIES: the RustSec database cannot be fetched ({error:#}, see above), and there is \
+                no local copy"
             ));
             return Ok(());
         }

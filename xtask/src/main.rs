@@ -1,4 +1,4 @@
-//! Every habit of this repository as one command: `cargo xtask --help` lists them.
+//! The development tasks of this repository: `cargo xtask --help` lists them.
 
 mod apt;
 mod bench;
@@ -74,7 +74,7 @@ fn cli() -> Command {
             .help(help)
     };
     Command::new("cargo xtask")
-        .about("Every habit of this repository as one command")
+        .about("The development tasks of this repository")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(
@@ -83,15 +83,15 @@ fn cli() -> Command {
                 .arg(Arg::new("group").num_args(0..).value_parser(setup::Group::parse).help(
                     "build | lab | test | ebpf | lint | fuzz | bench | vm | peers | all (without peers)",
                 ))
-                .arg(flag("dry-run", "List what would be installed, and stop"))
+                .arg(flag("dry-run", "List what would be installed, and exit"))
                 .arg(yes()),
         )
         .subcommand(
             Command::new("ebpf")
-                .about("Rebuild the kernel half into mirror-ebpf/objects by the pinned recipe")
+                .about("Rebuild the eBPF programs into mirror-ebpf/objects with the pinned toolchain")
                 .arg(flag(
                     "check",
-                    "Rebuild beside it and compare with the committed objects, instruction by instruction",
+                    "Rebuild elsewhere and compare with the committed objects, instruction by instruction",
                 )),
         )
         .subcommand(
@@ -112,7 +112,7 @@ fn cli() -> Command {
         .subcommand(dist::command())
         .subcommand(
             Command::new("lint")
-                .about("Run every check that runs no test, and list what failed")
+                .about("Run all checks except tests, and list those that failed")
                 .arg(flag("columns", "Only list the lines that are too long, Rust included")),
         )
         .subcommand(

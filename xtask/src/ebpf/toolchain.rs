@@ -40,10 +40,10 @@ impl Toolchain {
             bail!("no rustc {} with the source of core is here: {remedy}", pins::EBPF_RUST);
         };
         if host::program(pins::BPF_LINKER.name).is_none() {
-            bail!("{} is not here: {remedy}", pins::BPF_LINKER.name);
+            bail!("{} is not installed: {remedy}", pins::BPF_LINKER.name);
         }
         if !Path::new(STRIP).is_file() {
-            bail!("{STRIP} is not here: {remedy}");
+            bail!("{STRIP} is not installed: {remedy}");
         }
         Ok(Self { compiler })
     }

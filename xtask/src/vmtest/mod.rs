@@ -64,21 +64,21 @@ pub(crate) fn command() -> Command {
         Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
     };
     Command::new("vmtest")
-        .about("Run mirror in guests of several kernels under QEMU (root for cards of several queues)")
+        .about("Run mirror under several kernels in QEMU guests (root for multi-queue NICs)")
         .arg(Arg::new("kernel").num_args(0..).value_parser(Kernel::parse).help(
             "5.10 | 6.1 | 6.12 | newest | arm64 | arm64-16k [default: 5.10 6.1 newest, with --all 6.12 too]",
         ))
-        .arg(flag("all", "Every card, mode, option, right and MTU, not only what is worth running each time"))
+        .arg(flag("all", "Every NIC, mode, option, privilege and MTU, not only the usual selection"))
         .arg(
             Arg::new("only")
                 .long("only")
                 .value_name("WORD")
                 .action(ArgAction::Append)
-                .help("Only steps whose names have this in them, or another WORD so given"),
+                .help("Only steps whose name contains WORD; may be repeated"),
         )
-        .arg(flag("list", "List what would run, and stop"))
-        .arg(flag("update", "Look for newer kernels than those that are kept"))
-        .arg(flag("release", "Run release binaries, not those that the tests have"))
+        .arg(flag("list", "List what would run, and exit"))
+        .arg(flag("update", "Look for newer kernels than the cached ones"))
+        .arg(flag("release", "Run release binaries instead of those of the tests"))
         .arg(flag("yes", "Install what is missing without asking"))
 }
 
@@ -145,7 +145,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode> {
         without_taps(&mut jobs);
     }
     if jobs.iter().all(|job| job.steps().is_empty()) {
-        bail!("no step has this in its name; `--list` shows them");
+        bail!("no step name contains this word; `--list` shows all");
     }
     if matches.get_flag("list") {
         for job in &jobs {
@@ -176,7 +176,7 @@ fn without_taps(jobs: &mut [Job]) {
     }
     let after: usize = jobs.iter().map(|job| job.cells.len()).sum();
     if after < before {
-        eprintln!("vmtest: NOT checked: cards of several queues, which need TAPs, and these need root");
+        eprintln!("vmtest: NOT checked: multi-queue NICs, whose TAPs need root");
     }
 }
 
@@ -293,7 +293,7 @@ impl Machines<'_> {
             self.bases.push((machine, base));
         }
         let found = self.bases.iter().find(|(of, _)| *of == machine);
-        found.map(|(_, base)| base).context("a base that was just made")
+        found.map(|(_, base)| base).context("the base file system is missing")
     }
 
     /// Of what this host builds and has.
@@ -305,7 +305,7 @@ impl Machines<'_> {
         tests.sort_unstable();
         tests.dedup();
         let Built { mirror, lab, tests } = binaries::build(&tests, self.release)?;
-        let tool = |name: &str| host::program(name).with_context(|| format!("{name} is not here"));
+        let tool = |name: &str| host::program(name).with_context(|| format!("{name} is not installed"));
         let busybox = tool("busybox")?;
         // The real ones of what busybox has in a lesser form.
         let tools =
