@@ -1,5 +1,5 @@
-//! Only what is addressed to the interface is taken, unless all is asked for: frames in transit to other
-//! hosts, to other MACs and from loopback addresses are the kernel's. Needs root.
+//! Only packets addressed to the interface are captured, unless all are requested: frames in transit to other
+//! hosts, to other MACs and from loopback addresses are passed to the kernel. Needs root.
 
 mod common;
 
@@ -31,7 +31,7 @@ fn frame(outer: &Outer) -> Vec<u8> {
     outer.encapsulate(&inner_of_len(100).expect("an inner frame")).expect("values that fit")
 }
 
-/// The sender, wherever nothing is said of it.
+/// The default sender.
 const SOURCE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 99);
 const SOURCE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x77, 0, 0, 0, 0, 0x99);
 
@@ -57,7 +57,7 @@ fn send(cable: &Cable, frames: &[Vec<u8>]) {
     Injector::new(&cable.sender, SENDER).expect("injector").send_all(frames).expect("injected");
 }
 
-/// Taken and left to the kernel as addressed to others.
+/// Counts of captured frames, and of frames passed because they are addressed to others.
 fn verdicts(report: &Value) -> (u64, u64) {
     let count = |pointer: &str| report.pointer(pointer).and_then(Value::as_u64).expect("a counter");
     (count("/frames/decapsulated"), count("/interfaces/0/xdp/passed/not_local"))
@@ -109,7 +109,7 @@ fn without_an_address_of_the_family_the_mac_alone_decides() {
     assert_eq!(run(&cable, "", &mixed()), (5, 4));
 }
 
-/// Sends until all or none of what is sent is taken.
+/// Sends until all or none of the frames are captured.
 fn until_taken(cable: &Cable, run: &Mirror, frame: &[u8], wanted: bool) {
     until("the program knows the addresses", || {
         let before = run.frames();
@@ -126,7 +126,7 @@ fn address_changes_are_followed_during_a_run() {
     let ip = |arguments: &str| cable.target.ip(&format!("{arguments} dev {CAPTURE}")).expect("ip");
     until_taken(&cable, &run, &to(OWN), true);
     until_taken(&cable, &run, &to(SECOND), false);
-    // A subnet of its own: secondary addresses go with their first.
+    // In its own subnet: deleting the first address of a subnet deletes the secondary ones.
     ip(&format!("address add {SECOND}/32"));
     until_taken(&cable, &run, &to(SECOND), true);
     until_taken(&cable, &run, &to(OWN), true);

@@ -1,5 +1,5 @@
-//! Configuration files: the same runs as flags give, errors with their line, and what is printed is a file
-//! again.
+//! Configuration files: they give the same runs as flags, errors have their line, and printed settings can be
+//! read back.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use mirror_lab::{aws_twin, capture};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A folder with a capture in it, and what is written there.
+/// A directory with a capture and a configuration file.
 struct Desk(TempDir);
 
 impl Desk {
@@ -41,7 +41,7 @@ impl Desk {
             .expect("mirror")
     }
 
-    /// How `mirror config check` ends, and what it says.
+    /// Exit code and messages of `mirror config check`.
     fn check(&self, text: &str) -> (Option<i32>, String) {
         self.file(text);
         let output = self.mirror(&["config", "check", "mirror.toml"]);
@@ -229,7 +229,7 @@ fn printed_settings_are_a_file_with_the_same_settings() {
     assert!(Path::new(&desk.path("mirror.toml")).is_file());
 }
 
-/// What a run refuses before it touches the host, in a file with its place, and as flags.
+/// What a run refuses without touching the host, in a file and as flags.
 #[test]
 fn the_check_refuses_with_position_what_a_run_refuses_on_any_host() {
     let desk = Desk::new();
@@ -277,7 +277,7 @@ fn the_check_refuses_with_position_what_a_run_refuses_on_any_host() {
         let (code, said) = desk.check(text);
         assert_eq!(code, Some(2), "{text}: {said}");
         assert!(said.starts_with(&format!("mirror: mirror.toml:{told}")), "{text}:\n{said}");
-        // A run with this file says the same, and neither leaves anything.
+        // A run with this file reports the same, and neither leaves files behind.
         let replays =
             !["interface", "rx-ring", "port =", "bind", "count"].iter().any(|key| text.contains(key));
         let command =
@@ -293,19 +293,19 @@ fn the_check_refuses_with_position_what_a_run_refuses_on_any_host() {
         left.sort();
         assert_eq!(left, ["down", "link", "mirror.toml", "twin.pcap"], "{text}");
     }
-    // What is typed mends what the file says.
+    // Flags override what is wrong in the file.
     desk.file("read = 'twin.pcap'\nwrite = 'x'\nreport = './x'\n");
     assert!(desk.mirror(&["replay", "--config", "mirror.toml", "--report", "y"]).status.success());
     desk.file("read = 'twin.pcap'\nformat = 'pcap'\nwrite = 'z'\n");
     assert!(desk.mirror(&["replay", "--config", "mirror.toml", "-w", "z2"]).status.success());
-    // And typed alone it is judged alike.
+    // Flags alone are validated in the same way.
     for words in ["-w a --report ./a", "-w down/a --report link/down/a", "-w a -C 1 --report a1"] {
         let words: Vec<_> = ["replay", "-r", "twin.pcap"].into_iter().chain(words.split(' ')).collect();
         let run = desk.mirror(&words);
         assert_eq!(run.status.code(), Some(2), "{run:?}");
         assert!(!desk.path(".a.partial").exists() && !desk.path("a").exists(), "{words:?}");
     }
-    // What only a host can say is not the check's to say.
+    // What depends on the host is not checked.
     for text in ["interface = 'nope0'", "cpus = 1000", "write = 'nowhere/x'", "read = 'nowhere'"] {
         assert_eq!(desk.check(text).0, Some(0), "{text}");
     }

@@ -1,4 +1,4 @@
-//! Every counter provoked on purpose, and each time the books close. Needs root.
+//! Provokes every counter, and checks the accounting each time. Needs root.
 
 mod common;
 
@@ -20,7 +20,7 @@ use mirror_user::{
     sink::{Sink, SinkError, SinkFactory, SinkStats, WorkerContext},
 };
 
-/// Sends these frames to an engine so built, and gives its report, which must balance.
+/// Sends these frames to an engine with these options, and returns its report, which must balance.
 fn report_of(cable: &Cable, builder: EngineBuilder, frames: &[Vec<u8>]) -> Report {
     let running = cable.engine(builder);
     let sent = Injector::new(&cable.sender, SENDER).expect("injector").send_all(frames).expect("sent");
@@ -39,7 +39,7 @@ fn frame(outer: &Outer) -> Vec<u8> {
     outer.encapsulate(&inner()).expect("frame")
 }
 
-/// Runs the generator against an engine whose sink keeps it from keeping up.
+/// Runs the generator against an engine whose sink is too slow.
 fn overload(cable: &Cable, builder: EngineBuilder, delay: Duration, traffic: Traffic, frames: u64) -> Report {
     let ledger = LedgerFactory::slow(delay);
     let running = cable.engine(builder.sink(Arc::new(Shared(Arc::clone(&ledger)))));
@@ -134,7 +134,7 @@ fn frames_that_cannot_be_decapsulated_are_rejected_by_reason() {
     let short = ours.frame_of_udp(&[8, 0, 0, 0, 0, 0, 7]).expect("frame");
     let no_inner = ours.encapsulate(&[0; 13]).expect("frame");
     let mut lying = frame(&ours);
-    // The UDP length, one more than there is.
+    // The UDP length, one more than the actual one.
     lying[14 + 20 + 4..14 + 20 + 6].copy_from_slice(&u16::MAX.to_be_bytes());
     let mut truncated_inner = inner();
     truncated_inner.truncate(60);
@@ -237,7 +237,7 @@ fn a_sink_that_lies_shows_as_residue() {
     assert_eq!(report.accounting.residue, 1, "{:?}", report.accounting);
 }
 
-/// Says it has written one frame more than it got.
+/// Claims to have written one frame more than it got.
 struct Liar;
 
 impl SinkFactory for Liar {
@@ -272,7 +272,7 @@ fn the_engine_reads_what_the_drivers_own_counter_says() {
     assert_eq!(report.interfaces[0].nic["rx_packets"], 500);
 }
 
-/// The newest map of this name: the running engine's, since labs run one at a time.
+/// The newest map of this name: that of the running engine, because labs run one at a time.
 fn map(name: &str) -> Map {
     let newest = loaded_maps()
         .map(|info| info.expect("map"))
@@ -282,7 +282,7 @@ fn map(name: &str) -> Map {
     Map::from_map_data(MapData::from_id(newest.id()).expect("map by id")).expect("a map")
 }
 
-/// Another descriptor of the one AF_XDP socket this process has.
+/// A second descriptor of the only AF_XDP socket of this process.
 fn own_xdp_socket() -> OwnedFd {
     use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
     const AF_XDP: u16 = 44;

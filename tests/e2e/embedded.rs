@@ -1,5 +1,5 @@
-//! The programs in `mirror-user/examples`, run as an embedder runs them, and the command beside them where an
-//! interface is lost. Needs root.
+//! Runs the programs of `mirror-user/examples` as an embedder does, and the command when an interface is
+//! lost. Needs root.
 
 #[path = "common/mod.rs"]
 mod common;
@@ -30,14 +30,14 @@ use mirror_lab::{
 use mirror_user::{Report, engine::Event};
 use nix::sys::signal::Signal;
 
-/// The ends of a second cable beside [`SENDER`] and [`CAPTURE`].
+/// The ends of a second veth pair beside [`SENDER`] and [`CAPTURE`].
 const OTHER_SENDER: &str = "gen1";
 const OTHER: &str = "cap1";
-/// By which frames of the two differ.
+/// Where frames of the two differ.
 const VNI: u32 = 100;
 const OTHER_VNI: u32 = 200;
 
-/// Lays the second cable.
+/// Creates the second veth pair.
 fn lay_other(cable: &Cable) {
     let ends = (VethEnd::new(&cable.sender, OTHER_SENDER), VethEnd::new(&cable.target, OTHER));
     VethPair::create(ends.0, ends.1, &VethOptions::default()).expect("a second cable");
@@ -47,7 +47,7 @@ fn delete_other(cable: &Cable) {
     cable.target.ip(&format!("link delete dev {OTHER}")).expect("deleted");
 }
 
-/// Sends frames of a VNI until it is stopped, or the interface has gone.
+/// Sends frames of a VNI until it is stopped, or the interface is deleted.
 fn send(cable: &Cable, interface: &str, vni: u32, stop: &AtomicBool) {
     let pace = NonZeroU32::new(2_000).expect("not 0");
     let injector = Injector::new(&cable.sender, interface).expect("injector").pace(pace);
@@ -55,7 +55,7 @@ fn send(cable: &Cable, interface: &str, vni: u32, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) && injector.send([&frame[..]; 100]).is_ok() {}
 }
 
-/// Frames that have come by this interface.
+/// Frames received by this interface.
 fn received(report: &Report, name: &str) -> u64 {
     let interface = report.interfaces.iter().find(|interface| interface.name == name).expect("interface");
     interface.queues.iter().map(|queue| queue.received).sum()
@@ -194,7 +194,7 @@ fn deleting_the_last_interface_ends_the_run() {
         let names = [CAPTURE.to_owned(), OTHER.to_owned()];
         let cable = &cable;
         let show = |_: &Report| {
-            // Each once: the second report comes no more where the run is over by then.
+            // Only once: the second report is missing if the run has ended by then.
             drop(cable.target.ip(&format!("link delete dev {CAPTURE}")));
             drop(cable.target.ip(&format!("link delete dev {OTHER}")));
             ControlFlow::Continue(())

@@ -1,4 +1,4 @@
-//! Runs that end: by a signal, a limit, a kill, or the loss of their interface. Needs root.
+//! How runs end: by a signal, a limit, a kill, or the loss of their interface. Needs root.
 
 mod common;
 
@@ -22,7 +22,7 @@ use nix::unistd::Pid;
 const FILES: &str = "-w out.pcapng --report report.json";
 const HIDDEN: &str = ".out.pcapng.partial";
 
-/// A run that has 100 frames, then is shut down by what `end` does.
+/// A run that gets 100 frames, and is then stopped by `end`.
 fn ends_in_order(arguments: &str, end: impl FnOnce(Mirror) -> common::mirror::Ending) {
     let cable = Cable::with_queues(1);
     let before = state(&cable);
@@ -58,7 +58,7 @@ fn sigterm_shuts_down_cleanly() {
     ends_by(Signal::SIGTERM);
 }
 
-/// As when the terminal goes, and there is no file to begin anew.
+/// As when a terminal closes, and there is no file to rotate.
 #[test]
 fn sighup_without_a_capture_file_shuts_down_cleanly() {
     let cable = Cable::with_queues(1);
@@ -74,7 +74,7 @@ fn sighup_without_a_capture_file_shuts_down_cleanly() {
 
 #[test]
 fn a_duration_shuts_down_cleanly() {
-    // Long enough that the frames come first on a busy machine, too.
+    // Long enough that the frames arrive first, even on a busy machine.
     ends_in_order("--duration 10s", Mirror::end);
 }
 
@@ -90,7 +90,7 @@ fn a_count_is_exact_over_two_queues() {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
     let run = Mirror::ingest(&cable, path, &format!("{FILES} -c {COUNT}"));
-    // At full rate, so that both workers reach for the last of them.
+    // At full rate, so that both workers compete for the last frames.
     let generator = cable.generator(Traffic { cpus: vec![0, 1], ..Traffic::default() }).start(u64::MAX);
     run.end().expect_code(0);
     generator.stop().expect("generated");
@@ -110,7 +110,7 @@ fn a_signal_before_the_first_frame_shuts_down_cleanly() {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
     let mut run = Mirror::start(ingest(&cable, path, FILES));
-    // The hidden file is the first thing a run leaves behind.
+    // The hidden file is the first thing that a run creates.
     until("the capture file is opened", || {
         assert!(run.is_running(), "{}", run.said());
         names(path).contains(&HIDDEN.to_owned()).then_some(())
@@ -122,7 +122,7 @@ fn a_signal_before_the_first_frame_shuts_down_cleanly() {
     assert_next_run_works(&cable);
 }
 
-/// A thread of a process, by its name.
+/// A thread of a process, by name.
 fn thread_named(process: Pid, name: &str) -> Pid {
     let tasks = fs::read_dir(format!("/proc/{process}/task")).expect("tasks");
     let task = tasks
@@ -132,8 +132,8 @@ fn thread_named(process: Pid, name: &str) -> Pid {
     Pid::from_raw(task.file_name().to_str().expect("UTF-8").parse().expect("thread id"))
 }
 
-/// The writer thread is held by a tracer, the one way to make a write to a file last as long as a test wants:
-/// disks have no such switch, and a frozen file system needs a block device of its own.
+/// A tracer stops the writer thread, the only way to make a write to a file last as long as needed: disks
+/// have no such switch, and freezing a file system needs a block device.
 #[test]
 fn a_second_sigint_exits_at_once() {
     let cable = Cable::with_queues(1);
@@ -157,7 +157,7 @@ fn a_second_sigint_exits_at_once() {
     assert!(run.is_running(), "it waits for its file");
     run.signal(Signal::SIGINT);
     run.says("stopped at once");
-    // The tracer is the first to be notified of the thread's end, and the process ends after its threads.
+    // The tracer is notified first of the thread's end, and the process ends after its threads.
     until("the writer thread ends", || {
         let status = waitpid(writer, Some(WaitPidFlag::__WALL)).expect("the writer thread");
         matches!(status, WaitStatus::Exited(..) | WaitStatus::Signaled(..)).then_some(())
@@ -170,7 +170,7 @@ fn a_second_sigint_exits_at_once() {
     assert_next_run_works(&cable);
 }
 
-/// Standard output is a pipe that nobody reads, so that the end waits for it.
+/// Nobody reads standard output, a pipe, so that the end blocks on it.
 #[test]
 fn a_second_sigint_exits_at_once_with_a_stuck_pipe() {
     let cable = Cable::with_queues(1);
@@ -206,7 +206,7 @@ fn sigkill_leaves_a_readable_file_and_a_clean_interface() {
     assert_eq!(state(&cable), before);
     assert_eq!(whole_capture(&path.join(HIDDEN)).frames(), inner);
     assert!(!path.join("out.pcapng").exists() && !path.join("report.json").exists(), "{:?}", names(path));
-    // The same names again: what the killed run left is left alone, and in nobody's way.
+    // The same names again: files of the killed run are kept, and do not prevent a new run.
     same_names_again(&cable, path);
     assert_eq!(whole_capture(&path.join(HIDDEN)).frames(), inner);
     assert_next_run_works(&cable);
@@ -293,7 +293,7 @@ fn a_deleted_interface_ends_the_run_with_complete_accounting() {
     run.has(10_000);
     cable.target.ip(&format!("link delete dev {CAPTURE}")).expect("deleted");
     run.end().expect_code(1).expect_words(&[CAPTURE, "the interface was deleted", "residue 0"]);
-    // Its own interface has gone with the other end.
+    // Deleting one end deleted the other.
     drop(generator.stop());
     assert_eq!(names(path), ["out.pcapng", "report.json"]);
     let report = balanced_report(&path.join("report.json"));

@@ -1,4 +1,4 @@
-//! What others have named does nothing to the terminal, the log, or the shell of who reads it. Needs root.
+//! Names chosen by others affect neither the terminal, the log, nor the shell of the user. Needs root.
 
 mod common;
 
@@ -17,10 +17,10 @@ use common::{
 use mirror_lab::{aws_twin, capture};
 use nix::sys::signal::Signal;
 
-/// Clears a screen; turns the direction of writing; is 8-bit CSI.
+/// Clears the screen; reverses the direction of text; is an 8-bit CSI.
 const NASTY: [&str; 3] = ["\x1b[2J", "\u{202e}", "\u{9b}2J"];
 
-/// Nothing of a terminal's is in what was said, and no line that a name made.
+/// Checks that the output has no control characters, and no line that a name forged.
 #[track_caller]
 fn assert_plain(said: &[u8]) {
     let text = String::from_utf8(said.to_vec()).expect("UTF-8");
@@ -96,9 +96,9 @@ fn file_names_are_escaped() {
         let output = run_in(path, &replay);
         assert!(output.status.success(), "{output:?}");
         plain(&output);
-        // Again: all of it is there.
+        // A second run: all files exist.
         assert!(plain(&run_in(path, &replay)).contains("already exists"));
-        // Cut off, missing, a directory, damaged; as a configuration, as facts, as a place for a socket.
+        // Truncated, missing, a directory, damaged; as a configuration, as facts, as the path of a socket.
         fs::write(path.join(name), [0x1b; 30]).expect("written");
         plain(&run_in(path, &[word("replay"), word("-r"), name]));
         for words in [["config", "check"], ["doctor", "--facts"]] {
@@ -179,7 +179,7 @@ fn facts_of_another_host_are_escaped() {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/profiles/vxlan-devices-and-a-process.json");
     let facts = fs::read_to_string(profile).expect("facts");
     let facts: serde_json::Value = serde_json::from_str(&facts).expect("JSON");
-    // Each text in it, in turn.
+    // Each escape sequence in turn.
     let mut places = Vec::new();
     texts(&facts, String::new(), &mut places);
     assert!(places.len() > 10, "{places:?}");

@@ -16,7 +16,7 @@ use mirror_lab::{Injector, aws_twin, capture, capture::multiset, frames::Outer, 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-/// Expressions of every kind that pcap-filter(7) has for Ethernet.
+/// Expressions of every kind of pcap-filter(7) for Ethernet.
 const CORPUS: &[&str] = &[
     // Protocols.
     "ip",
@@ -97,14 +97,14 @@ const CORPUS: &[&str] = &[
     "ip[0] & 0xf != 5",
     "tcp[14:2] = 0",
     "ip[2:2] - ((ip[0] & 0xf) << 2) - ((tcp[12] & 0xf0) >> 2) > 0",
-    // Tags, which move what follows in the expression.
+    // Tags, which shift the offsets of the rest of the expression.
     "vlan",
     "vlan 100",
     "vlan 100 and tcp port 443",
     "vlan 200 and vlan 7",
     "vlan and vlan and udp port 53",
     "not vlan",
-    // Together.
+    // Combinations.
     "tcp and (port 80 or port 443) and not host 192.0.2.80",
     "not (tcp or udp)",
     "(udp or icmp) and host 10.1.0.11",
@@ -126,15 +126,15 @@ fn mirror(arguments: &[&str]) -> Output {
     run(env!("CARGO_BIN_EXE_mirror"), arguments, &[])
 }
 
-/// Compares what `mirror` selects from a file of mirrored traffic with what tcpdump does, expression by
-/// expression; gives how many of these chose some of its packets and left some.
+/// Compares, for each expression, what `mirror` selects from a file of mirrored traffic with what tcpdump
+/// selects; returns how many expressions selected some packets but not all.
 fn compare(outer: &Path, inner: &Path, packets: usize, directory: &Path) -> usize {
     let path = |name: &str| text(&directory.join(name)).to_owned();
     let (ours, theirs, report) = (path("ours.pcap"), path("theirs.pcap"), path("report.json"));
     let (outer, inner) = (text(outer), text(inner));
     let mut telling = 0;
     for expression in CORPUS {
-        // tcpdump optimises as we do; names it would look up are those of ports only.
+        // tcpdump optimises as we do; only names of ports are looked up.
         let tcpdump = run("tcpdump", &["-r", inner, "-w", &theirs], &[expression]);
         assert!(
             tcpdump.status.success(),
@@ -172,7 +172,7 @@ fn compare(outer: &Path, inner: &Path, packets: usize, directory: &Path) -> usiz
     telling
 }
 
-/// The decapsulated file, written by another hand than that which is tested.
+/// The decapsulated file, written independently of the code under test.
 fn decapsulated(outer: &Path, directory: &Path) -> (std::path::PathBuf, usize) {
     let inner: Vec<_> =
         tshark::decapsulate(outer).expect("tshark").into_iter().map(|inner| inner.bytes).collect();
@@ -189,7 +189,7 @@ fn the_corpus_selects_from_mixed_traffic_what_tcpdump_selects() {
         inner.iter().map(|inner| Outer::sample(7).encapsulate(inner).expect("encapsulated")).collect();
     let file = directory.path().join("outer.pcap");
     capture::write_pcap(&file, &outer).expect("written");
-    // Of frames that were cut short it keeps the length that they had.
+    // Truncated frames keep their length on the wire.
     let plain = directory.path().join("inner.pcap");
     let output = mirror(&["replay", "-q", "-r", text(&file), "-w", text(&plain), "--format", "pcap"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -221,8 +221,8 @@ fn the_corpus_selects_from_the_twin_what_tcpdump_selects() {
     assert!(compare(&outer, &inner, packets, directory.path()) >= 15);
 }
 
-/// A filter for the run, two sinks with selections of their own, two queues: what arrives is judged as a file
-/// is.
+/// A filter of the run, two sinks with their own selections, two queues: arriving packets are selected like
+/// those of a file.
 #[test]
 fn ingest_and_replay_select_the_same_packets() {
     const ROUNDS: usize = 20;
@@ -289,7 +289,7 @@ fn an_outer_filter_applies_to_packets_with_outer_headers() {
     };
     assert_eq!(offered(&["--outer-filter", "udp port 4789"]), 100);
     assert_eq!(offered(&["--outer-filter", "not udp port 4789"]), 0);
-    // The resolver's ten answers, and a question of which the flow has the same hash.
+    // The resolver's ten answers, and one query whose flow has the same hash.
     assert_eq!(offered(&["--outer-filter", "src port 65408"]), 11);
     assert_eq!(offered(&["--outer-filter", "src port 65408", "udp", "src", "port", "53"]), 10);
     assert_eq!(offered(&["--outer-filter", "src port 65408", "tcp"]), 0);

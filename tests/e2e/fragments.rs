@@ -1,5 +1,5 @@
-//! Mirrored frames that were fragmented on their way: joined, never wrongly, and every fragment in the
-//! account. All but replay needs root.
+//! Fragmented mirrored frames: joined, never wrongly, and every fragment accounted for. All but replay needs
+//! root.
 
 mod common;
 
@@ -49,16 +49,16 @@ use nix::{
 const SOURCE: Ipv4Addr = Ipv4Addr::new(10, 10, 10, 252);
 const TARGET: Ipv4Addr = Ipv4Addr::new(10, 10, 10, 1);
 const VNI: u32 = 12345;
-/// Where a router with an MTU of 1500 cuts.
+/// Where a router with an MTU of 1500 splits.
 const CUT: usize = 1480;
 
-/// A mirrored frame with an inner one that names it, and its two fragments.
+/// A mirrored frame with a numbered inner one, and its two fragments.
 struct Datagram {
     inner: Vec<u8>,
     parts: Vec<Vec<u8>>,
 }
 
-/// Datagrams of a source, all of one length, with ids from `id` on or all with that of 0.
+/// Datagrams of one source and one length, with ids from `id` on, or all with id 0.
 fn datagrams(source: Ipv4Addr, id: u16, count: u32) -> Vec<Datagram> {
     (0..count)
         .map(|number| {
@@ -160,7 +160,8 @@ fn loss_overlap_and_duplicates_affect_only_their_datagram_and_are_counted() {
     let mut spoilt = Vec::new();
     for (number, Datagram { inner, parts }) in all.iter().enumerate() {
         match number % 6 {
-            // The end is lost; the beginning is; the end comes first. The last two are passed to the host.
+            // The end is lost; the beginning is lost; the end comes first. The last two are passed to the
+            // kernel.
             0 => frames.push(&parts[0]),
             1 => frames.push(&parts[1]),
             2 => frames.extend([&parts[1], &parts[0]]),
@@ -197,7 +198,7 @@ fn with_id_0_loss_and_interleaving_cause_no_wrong_join() {
     let live = Live::start(1);
     let all = datagrams(SOURCE, 0, 3000);
     let mut frames = Vec::new();
-    // In sequence; then two and two interleaved; then, after a while, in sequence with losses.
+    // In sequence; then pairwise interleaved; then, after a pause, in sequence with losses.
     let (order, rest) = all.split_at(1000);
     let (interleaved, lossy) = rest.split_at(1000);
     frames.extend(order.iter().flat_map(|datagram| &datagram.parts));
@@ -210,7 +211,7 @@ fn with_id_0_loss_and_interleaving_cause_no_wrong_join() {
     live.send(&frames);
     thread::sleep(Duration::from_millis(300));
     for (number, datagram) in lossy.iter().enumerate() {
-        // One loss in 500, of a beginning and of an end by turns.
+        // One loss in 500, alternately of a beginning and of an end.
         let parts = &datagram.parts;
         match number {
             499 => frames.push(&parts[1]),
@@ -222,8 +223,8 @@ fn with_id_0_loss_and_interleaving_cause_no_wrong_join() {
     let (report, kept) = live.stop();
     let wrong = kept.iter().filter(|inner| !all.iter().any(|datagram| datagram.inner == **inner)).count();
     assert_eq!(wrong, 0, "wrong joins");
-    // None of the interleaved, all of those in sequence, and of the lossy those before the first loss at
-    // least.
+    // None of the interleaved ones, all of those in sequence, and of the lossy ones at least those before the
+    // first loss.
     assert!((1499..=1998).contains(&kept.len()), "{} of 3000", kept.len());
     assert_eq!(report.frames.reassembled, kept.len() as u64);
     assert!(report.frames.rejected.ambiguous > 0);
@@ -232,7 +233,7 @@ fn with_id_0_loss_and_interleaving_cause_no_wrong_join() {
 #[test]
 fn fragments_of_a_datagram_over_two_queues_are_joined() {
     let live = Live::start(2);
-    // The sending queue is that of the CPU, and the receiving one the same.
+    // The sending CPU determines the sending queue, and the receiving one is the same.
     let xps = "echo 1 >tx-0/xps_cpus && echo 2 >tx-1/xps_cpus";
     let mut shell = live.cable.sender.command("sh");
     shell.args(["-ec", &format!("cd /sys/class/net/{SENDER}/queues; {xps}")]);
@@ -253,10 +254,10 @@ fn fragments_of_a_datagram_over_two_queues_are_joined() {
 
 #[test]
 fn fragments_in_several_descriptors_are_joined() {
-    /// Where a path with an MTU of 9001 cuts.
+    /// Where a path with an MTU of 9001 splits.
     const CUT: usize = 8976;
     let live = Live::on(Cable::lay(&VethOptions { mtu: 9001, ..VethOptions::default() }));
-    // As large as segments are that a sender's NIC had yet to cut up.
+    // As large as segments that a sender's NIC would still segment.
     let inner = |number: u32| {
         let payload: Vec<u8> = (0..9_000 + number * 80).map(|at| (at + number).to_le_bytes()[0]).collect();
         inner_udp((SOURCE.into(), 7), (TARGET.into(), 9), &payload).expect("an inner frame")
@@ -285,8 +286,8 @@ fn resident(pid: Pid) -> u64 {
     kib * 1024
 }
 
-/// First fragments that nothing follows, and fragments that nothing announced, each at its rate and for a
-/// second, beside 1,000 good datagrams and as many whole frames a second of another source.
+/// First fragments without the rest, and later fragments without a first, each at a given rate for one
+/// second, besides 1,000 valid datagrams and as many whole frames per second of another source.
 #[test]
 fn floods_are_counted_and_take_neither_memory_nor_valid_datagrams() {
     let directory = tempfile::tempdir().expect("directory");
@@ -305,7 +306,7 @@ fn floods_are_counted_and_take_neither_memory_nor_valid_datagrams() {
         })
         .collect();
     let flood = [1, 2].map(|last| datagrams(Ipv4Addr::new(10, 66, 0, last), 1, 1).remove(0));
-    // Ids of their own: 65,536 first fragments, and as many ends of nothing.
+    // Each with its own id: 65,536 first fragments, and as many last ones.
     let with_id = |part: &Vec<u8>, id: u16| {
         let mut part = part.clone();
         part[18..20].copy_from_slice(&id.to_be_bytes());
@@ -313,7 +314,7 @@ fn floods_are_counted_and_take_neither_memory_nor_valid_datagrams() {
     };
     let floods: [Vec<_>; 2] =
         [0, 1].map(|part| (0..50_000).map(|id| with_id(&flood[part].parts[part], id)).collect());
-    // Everything that is touched anyway has been by then.
+    // By then all memory that is used in any case has been touched.
     Injector::new(&cable.sender, SENDER).expect("injector").send_all(&plain[..100]).expect("sent");
     run.has(100);
     let before = resident(run.pid());
@@ -355,7 +356,7 @@ fn floods_are_counted_and_take_neither_memory_nor_valid_datagrams() {
     assert!(small >= 2079, "{small} of 2100 frames that are no fragments");
 }
 
-/// The host at the target keeps its own: ICMP, TCP, UDP to another port, and what comes of the tunnel
+/// The host at the target still gets its own traffic: ICMP, TCP, UDP to another port, and tunnel packets
 /// meanwhile.
 #[test]
 fn the_hosts_own_fragments_still_reach_it() {
@@ -400,14 +401,14 @@ fn echo(from: &Namespace, target: Ipv4Addr, sequence: u8) {
     request[2..4].copy_from_slice(&checksum.to_be().to_be_bytes());
     let to = SockaddrIn::from(SocketAddrV4::new(target, 0));
     sendto(socket.as_raw_fd(), &request, &to, MsgFlags::empty()).expect("sent");
-    // With the IP header, whole.
+    // With the IP header, unfragmented.
     let mut answer = [0; 5000];
     let received = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty()).expect("an answer");
     assert_eq!((received, answer[20], &answer[24..received]), (20 + 4000, 0, &request[4..]));
 }
 
-/// A TCP segment of 4,000 bytes in fragments, which belongs to no connection, and the reset that answers it
-/// (RFC 9293 section 3.10.7.1).
+/// A TCP segment of 4,000 bytes in fragments without a connection, and the reset that answers it (RFC 9293
+/// section 3.10.7.1).
 fn reset(from: &Namespace, target: Ipv4Addr, port: u16) {
     const CLOSED: u16 = 9;
     let open = || socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Tcp);
@@ -418,7 +419,7 @@ fn reset(from: &Namespace, target: Ipv4Addr, port: u16) {
     let frame = inner_tcp(ends[0], ends[1], header, &[0x61; 4000]).expect("a segment");
     let to = SockaddrIn::from(SocketAddrV4::new(target, 0));
     sendto(socket.as_raw_fd(), &frame[34..], &to, MsgFlags::empty()).expect("sent");
-    // Other connections of the namespace show here, too.
+    // Other connections of the namespace appear here, too.
     loop {
         let mut answer = [0; 2000];
         let received = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty()).expect("a reset");

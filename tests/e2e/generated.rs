@@ -1,5 +1,5 @@
-//! Generated frames, numbered one by one: at full speed every one is either delivered or counted as lost, at
-//! a tenth of it every one is delivered. Needs root.
+//! Numbered generated frames: at full rate every one is either delivered or counted as lost, at a tenth of it
+//! every one is delivered. Needs root.
 
 mod common;
 
@@ -10,13 +10,13 @@ use mirror_lab::Traffic;
 use mirror_user::{Report, engine::Mode};
 
 const FRAMES: u64 = 1_000_000;
-/// The least that a tenth may be.
+/// The lowest rate for the second part.
 const LEAST_RATE: u64 = 100_000;
-/// Room for a worker that does not get its CPU for some milliseconds: at a tenth, nothing may be lost for
-/// that.
+/// Room for a worker that does not get its CPU for some milliseconds: at a tenth of the rate, that must not
+/// lose frames.
 const DEEP_RING: u32 = 16_384;
 
-/// Sends, and explains every frame. Gives the report and the rate, in frames a second.
+/// Sends frames, and accounts for every one. Returns the report and the rate in frames per second.
 fn run(cable: &Cable, mode: Mode, traffic: Traffic) -> (Report, u64) {
     let ledger = LedgerFactory::new();
     let engine = builder().mode(mode).rx_ring(DEEP_RING).sink(Arc::new(Shared(Arc::clone(&ledger))));
@@ -36,7 +36,7 @@ fn run(cable: &Cable, mode: Mode, traffic: Traffic) -> (Report, u64) {
     (report, generated.rate() as u64)
 }
 
-/// Full speed, then a tenth of it.
+/// Full rate, then a tenth of it.
 fn full_and_a_tenth(cable: &Cable, mode: Mode, traffic: &Traffic, check: impl Fn(&Report)) {
     let (report, rate) = run(cable, mode, traffic.clone());
     assert!(report.frames.decapsulated > 0);

@@ -1,5 +1,5 @@
-//! What a run changes on the host comes back, however the run ends: by itself, or, when it was killed, by the
-//! next start. Needs root.
+//! Host settings that a run changed are restored, however it ends: by itself, or, after a kill, by the next
+//! start. Needs root.
 
 mod common;
 
@@ -22,19 +22,19 @@ use nix::{
 };
 use tempfile::TempDir;
 
-/// No defaults, so that putting back is more than writing zeros.
+/// Not the defaults, so that restoring is more than writing zeros.
 const BEFORE: [&str; 2] = ["1", "54321"];
 const BUSY: [&str; 2] = ["2", "200000"];
 const RECORDS: &str = "/run/mirror/state";
 
-/// A cable whose capture end has settings of its own, and a directory.
+/// A veth pair whose capture end has non-default settings, and a directory.
 fn cable() -> (Cable, TempDir) {
     let cable = Cable::with_queues(2);
     set_tunables(&cable, BEFORE);
     (cable, tempfile::tempdir().expect("directory"))
 }
 
-/// Polls busily, and is killed.
+/// Runs with busy polling, and is killed.
 fn killed(cable: &Cable, directory: &Path, arguments: &str) {
     let run = Mirror::ingest(cable, directory, &format!("--wait busy-poll {arguments}"));
     assert_eq!(tunables(cable), BUSY, "what busy polling wants");
@@ -64,7 +64,7 @@ fn doctor(cable: &Cable, interface: &str) -> String {
 fn a_start_after_a_kill_restores_the_settings_from_before_the_killed_run() {
     let (cable, directory) = cable();
     let path = directory.path();
-    // Whatever the next run polls by; and as often as that happens.
+    // However the next run waits, and repeatedly.
     for next in ["", "--wait busy-poll", "--wait busy-poll -Z nobody"] {
         killed(&cable, path, "");
         let run = Mirror::ingest(&cable, path, next);
@@ -98,7 +98,7 @@ fn only_root_can_access_the_record() {
     }
 }
 
-/// A pipe in the place of the setting that is changed first stops the run at that change.
+/// A pipe in place of the first setting blocks the run at that change.
 #[test]
 fn the_record_is_written_before_the_first_change() {
     let (cable, directory) = cable();
@@ -111,7 +111,7 @@ fn the_record_is_written_before_the_first_change() {
         command.current_dir(directory.path());
         command
     });
-    // It reads what the setting was, and would write.
+    // It has read the old value, and is about to write.
     fs::write(&pipe, "1").expect("the setting is read");
     let [record] = &until("a record", || Some(records(&cable)).filter(|records| !records.is_empty()))[..]
     else {
@@ -148,7 +148,7 @@ fn doctor_names_exactly_the_settings_that_a_killed_run_left() {
     // As its remedies say.
     set_tunables(&cable, BEFORE);
     assert!(!doctor(&cable, CAPTURE).contains("gro_flush_timeout"));
-    // What an earlier version left has no record.
+    // Settings left by an earlier version have no record.
     Mirror::ingest(&cable, path, "").end_by(Signal::SIGINT).expect_code(0);
     set_tunables(&cable, BUSY);
     let printed = doctor(&cable, CAPTURE);
@@ -177,14 +177,14 @@ fn an_interface_is_recognised_after_a_rename_and_in_another_namespace() {
     run.end_by(Signal::SIGINT).expect_code(0);
     rename("other0", CAPTURE);
     assert_eq!(tunables(&cable), BEFORE);
-    // Renamed while it runs.
+    // Renamed during the run.
     cable.target.ip(&format!("link set dev {CAPTURE} up")).expect("up");
     let run = Mirror::ingest(&cable, path, "--wait busy-poll");
     rename(CAPTURE, "other0");
     run.end_by(Signal::SIGINT).expect_code(0);
     rename("other0", CAPTURE);
     assert_eq!(tunables(&cable), BEFORE);
-    // A container's interface comes back to the host when the container is gone.
+    // A container's interface returns to the host when the container is removed.
     killed(&cable, path, "");
     let (here, there) = (cable.target.name(), cable.sender.name());
     cable.target.ip(&format!("link set dev {CAPTURE} netns {there}")).expect("moved");
@@ -222,7 +222,7 @@ fn another_interface_under_the_same_index_is_left_alone() {
 fn the_settings_of_a_live_run_are_kept() {
     let (cable, directory) = cable();
     killed(&cable, directory.path(), "");
-    // As its process does while it lives.
+    // As its process does while it runs.
     let records = records(&cable);
     let record = File::options().read(true).write(true).open(&records[0]).expect("record");
     let lock = libc::flock {

@@ -1,4 +1,4 @@
-//! What it costs to wait. Needs root.
+//! The cost of waiting. Needs root.
 
 mod common;
 
@@ -16,24 +16,25 @@ use nix::{
     unistd::{Pid, SysconfVar, sysconf},
 };
 
-/// CPU time of a process over all its threads, user and system: fields 14 and 15 of proc_pid_stat(5).
+/// CPU time of all threads of a process, user and system: fields 14 and 15 of proc_pid_stat(5).
 fn cpu_time(process: Pid) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("stat");
-    // The name in parentheses may hold anything.
+    // The name in parentheses may contain anything.
     let fields: Vec<&str> = stat.rsplit_once(") ").expect("name").1.split(' ').collect();
     let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().expect("ticks")).sum();
     let per_second = sysconf(SysconfVar::CLK_TCK).expect("sysconf").expect("ticks a second");
     Duration::from_secs(ticks) / u32::try_from(per_second).expect("ticks a second")
 }
 
-/// Two queues and a capture file, `--wait poll` as by default: under 2 % of one CPU for all threads together.
+/// Two queues and a capture file, with the default `--wait poll`: under 2 % of one CPU for all threads
+/// together.
 #[test]
 fn an_idle_run_uses_less_than_two_per_cent_of_a_cpu() {
     const OVER: Duration = Duration::from_secs(10);
     let cable = Cable::with_queues(2);
     let directory = tempfile::tempdir().expect("directory");
     let run = Mirror::ingest(&cable, directory.path(), "-w out.pcapng");
-    // Frames first: idle is what comes after work, too.
+    // Frames first, so that the run idles after work.
     inject(&cable, 1_000);
     run.has(1_000);
     let (start, before) = (Instant::now(), cpu_time(run.pid()));

@@ -1,5 +1,5 @@
-//! Frames larger than a UMEM chunk: at EC2's default MTU of 9001 they come in several descriptors and leave
-//! by every sink as they were, with every frame accounted for. Needs root, and kernel 6.6.
+//! Frames larger than a UMEM chunk: with EC2's default MTU of 9001 they arrive in several descriptors, reach
+//! every sink unchanged, and are all accounted for. Needs root, and kernel 6.6.
 
 #[path = "common/mod.rs"]
 mod common;
@@ -19,23 +19,22 @@ use mirror_lab::{
 use mirror_user::{Report, sink::SinkFactory};
 use nix::sys::signal::Signal;
 
-/// EC2's default.
+/// EC2's default MTU.
 const MTU: u32 = 9001;
-/// Bytes of inner frames: from the least there is to what just fits.
+/// Sizes of inner frames in bytes, from the minimum to the maximum that fits.
 const SIZES: std::ops::RangeInclusive<usize> = 60..=8950;
 const FLOWS: usize = 64;
 const VNIS: [u32; 2] = [7, 8];
-/// A prime, so that sizes and flows do not go together.
+/// A prime, so that sizes and flows combine in all ways.
 const STEP: usize = 1_009;
-/// Bytes of Ethernet, IPv4 and UDP of an inner frame.
+/// Ethernet, IPv4 and UDP headers of an inner frame, in bytes.
 const HEADERS: usize = 42;
 
 fn jumbo_cable(queues: u32) -> Cable {
     Cable::lay(&VethOptions { mtu: MTU, queues, ..VethOptions::default() })
 }
 
-/// The `nth` inner frame: its size and flow follow from the number, which it holds, and no two have the same
-/// bytes.
+/// The `nth` inner frame: its number is in it and determines size and flow, and no two have the same bytes.
 fn inner(nth: usize) -> Vec<u8> {
     let span = SIZES.end() - SIZES.start() + 1;
     let len = SIZES.start() + nth * STEP % span;
@@ -50,7 +49,7 @@ fn inner(nth: usize) -> Vec<u8> {
     inner_udp(ends[0], ends[1], &payload).expect("inner frame")
 }
 
-/// So many inner frames, and the outer ones.
+/// Inner frames, and the outer frames that carry them.
 fn frames(count: usize) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     let inner: Vec<_> = (0..count).map(inner).collect();
     let wrap = |(nth, frame): (usize, &Vec<u8>)| {
@@ -60,18 +59,18 @@ fn frames(count: usize) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     (inner, outer)
 }
 
-/// Sends them at a pace that nothing loses.
+/// Sends them at a rate at which nothing is lost.
 fn send(cable: &Cable, outer: &[Vec<u8>]) {
     let pace = NonZeroU32::new(4_000).expect("a pace");
     Injector::new(&cable.sender, SENDER).expect("injector").pace(pace).send_all(outer).expect("injected");
 }
 
-/// Frames of a run's report that came in several descriptors.
+/// Frames of a report that arrived in several descriptors.
 fn in_several(report: &serde_json::Value) -> u64 {
     report["frames"]["multi_descriptor"].as_u64().expect("a count")
 }
 
-/// More than half of [`SIZES`] are larger than a chunk of 4096 takes.
+/// More than half of [`SIZES`] exceed a chunk of 4096 bytes.
 fn assert_many_in_several(report: &serde_json::Value, sent: usize) {
     let several = in_several(report);
     assert!(several > sent as u64 / 2 && several < sent as u64, "{several} of {sent} in several descriptors");
@@ -143,8 +142,8 @@ fn jumbo_frames_reach_a_tunnel_an_outer_capture_and_text_byte_for_byte() {
     same_frames(&inner, &dumped(&text)).expect("the bytes that are printed");
 }
 
-/// The frames in the output of `--print -xx`: lines of an offset and groups of hexadecimal digits below each
-/// packet's.
+/// The frames in the output of `--print -xx`: below each packet, lines of an offset and groups of hexadecimal
+/// digits.
 fn dumped(text: &str) -> Vec<Vec<u8>> {
     let mut frames: Vec<Vec<u8>> = Vec::new();
     for line in text.lines() {
@@ -170,7 +169,7 @@ fn filters_and_snap_lengths_read_beyond_the_first_descriptor() {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
     let cable = jumbo_cable(1);
-    // The byte at 8000 is far behind the first descriptor.
+    // Byte 8000 is far beyond the first descriptor.
     let place = 8_000 + HEADERS;
     let mut command = ingest(&cable, path, "-s 6000 -w some.pcapng --report report.json");
     command.arg(format!("ether[{place}] & 1 = 1"));
@@ -197,7 +196,7 @@ fn a_session_that_truncates_at_8500_keeps_the_wire_length() {
     let path = directory.path();
     let cable = jumbo_cable(1);
     let run = Mirror::ingest(&cable, path, "-w cut.pcapng --report report.json");
-    // As AWS does: the inner IP length stays, the outer lengths are those of what is sent.
+    // As AWS does: the inner IP length is kept, outer lengths are those of the truncated packet.
     let whole: Vec<_> = (0..200).map(inner).filter(|frame| frame.len() > CUT).collect();
     assert!(whole.len() > 5);
     let outer: Vec<_> = whole
@@ -221,7 +220,7 @@ fn a_session_that_truncates_at_8500_keeps_the_wire_length() {
     assert_eq!(capture.packets.len(), whole.len());
 }
 
-/// Runs an engine whose worker is late, or whose ring is small, and sends more than it takes.
+/// Runs an engine with a slow worker, or a small ring, and sends more than it can receive.
 fn overload(mut wanted: mirror_user::engine::EngineBuilder, delay: Duration, count: usize) -> Report {
     let cable = jumbo_cable(1);
     let factory = LedgerFactory::slow(delay);

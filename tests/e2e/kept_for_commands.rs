@@ -1,5 +1,4 @@
-//! Files that a command of -z is run for: neither deleted for space nor replaced in a ring before it has
-//! ended. Needs root.
+//! Files are neither deleted for space nor replaced in a ring before their -z command has ended. Needs root.
 
 mod common;
 
@@ -19,7 +18,7 @@ use mirror_lab::capture;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-/// A directory with a command in it that holds each file until `go` is there, and then keeps a copy.
+/// A directory with a command that waits for the file `go`, and then keeps a copy of its file.
 struct Place {
     directory: tempfile::TempDir,
 }
@@ -51,12 +50,12 @@ impl Place {
         self.path().join("out")
     }
 
-    /// Lets the command go on.
+    /// Lets the command continue.
     fn go(&self) {
         fs::write(self.path().join("go"), "").expect("written");
     }
 
-    /// Packets of all copies; each file is copied once a completion, whole.
+    /// Packets of all copies; each file is copied once it is complete.
     fn packets(&self) -> u64 {
         let kept = self.path().join("kept");
         let packets = names(&kept).into_iter().map(|name| {
@@ -78,7 +77,7 @@ fn waits(run: &Mirror) -> bool {
     run.statistics().contains(", pcap waiting")
 }
 
-/// Sends until it waits, and then more.
+/// Sends until the capture waits, and then more.
 fn burst_until_it_waits(cable: &Cable, run: &Mirror) {
     until("it waits", || {
         burst(cable, 1_000);
@@ -103,7 +102,7 @@ fn no_file_is_deleted_for_space_before_its_command_has_ended() {
     assert!(under_way.iter().all(|name| !name.contains('-')), "no command has ended: {under_way:?}");
     place.go();
     until("it goes on", || (!waits(&run)).then_some(()));
-    // Long enough for every file of before to be deleted.
+    // Long enough to delete every earlier file.
     burst(&cable, 40_000);
     until("the first is deleted", || (!place.out().join("x.pcapng").exists()).then_some(()));
     run.end_by(Signal::SIGINT).expect_code(0).expect_words(&["dropped: no_space"]);
@@ -126,7 +125,7 @@ fn no_file_of_a_ring_is_replaced_before_its_command_has_ended() {
         "{}",
         run.said()
     );
-    // The fourth is complete but for its name, which the first still has.
+    // The fourth is complete except for its name, which the first still has.
     assert_eq!(names(&place.out()).len(), 4, "{:?}", names(&place.out()));
     place.go();
     until("it goes on", || (!waits(&run)).then_some(()));

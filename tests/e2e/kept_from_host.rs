@@ -1,5 +1,5 @@
-//! What is forwarded for a reader to see stays with the reader: the host answers none of it and no service
-//! reads it, be it sent to the host's own address, to all hosts or from nowhere. Needs root.
+//! Only the reader of a target gets forwarded packets: the host answers none and no service receives any,
+//! whether sent to the host's own address, to all hosts or from an unroutable source. Needs root.
 
 mod common;
 
@@ -18,19 +18,20 @@ use etherparse::PacketBuilder;
 use mirror_lab::{Injector, Listener, VethEnd, VethOptions, VethPair, capture::same_frames, frames::Outer};
 use nix::sys::signal::Signal;
 
-/// The host at the target, and the router through which it would answer.
+/// The host at the target, and the router that its answers would use.
 const HOST: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
-/// A host of the tenant's (RFC 5737).
+/// A host of the tenant (RFC 5737).
 const TENANT: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
 const NOWHERE: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
 const ALL_HOSTS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 1);
 const SERVICE: u16 = 7777;
 const MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 7];
-/// A mirrored broadcast, or what a switch floods: nobody is left out.
+/// A mirrored broadcast, or what a switch floods, is for every host.
 const TO_ALL: [u8; 6] = [0xff; 6];
 
-/// An echo request to the host (RFC 792), and datagrams to its service; that to all hosts of a network.
+/// An echo request to the host (RFC 792), and datagrams to its service, one of them to all hosts of a
+/// network.
 fn inner_frames() -> Vec<Vec<u8>> {
     let ip = |source: Ipv4Addr, destination: Ipv4Addr| {
         PacketBuilder::ethernet2(MAC, TO_ALL).ipv4(source.octets(), destination.octets(), 64)
@@ -51,11 +52,11 @@ fn inner_frames() -> Vec<Vec<u8>> {
     frames
 }
 
-/// A host with a service and a way out, whose reverse-path filter is set so.
+/// A host with a service and a route out, with this reverse-path filter.
 struct Host {
     cable: Cable,
     service: UdpSocket,
-    /// Hears what the host sends.
+    /// Captures what the host sends.
     wire: Listener,
 }
 
@@ -78,7 +79,7 @@ impl Host {
         Self { cable, service, wire }
     }
 
-    /// Sends the frames as mirrored ones.
+    /// Sends the frames mirrored.
     fn mirror(&self, inner: &[Vec<u8>]) {
         let outer = Outer::sample(7).between(TENANT, HOST);
         let wrap = |inner: &Vec<u8>| outer.encapsulate(inner).expect("values that fit");
@@ -86,7 +87,7 @@ impl Host {
         Injector::new(&self.cable.sender, SENDER).expect("injector").send_all(&outer).expect("injected");
     }
 
-    /// How many datagrams its service has, and how many echo requests it answered.
+    /// How many datagrams its service received, and how many echo requests it answered.
     fn took(&self) -> (usize, usize) {
         let mut buffer = [0; 64];
         let read = || match self.service.recv(&mut buffer) {
@@ -106,8 +107,7 @@ impl Host {
         (datagrams, answers)
     }
 
-    /// Runs with these arguments, and has its listener on this interface hear what is mirrored. What the host
-    /// took.
+    /// Runs with these arguments, captures on this interface, and returns what the host received.
     #[track_caller]
     fn run(&self, directory: &Path, target: &str, reader: impl FnOnce() -> Listener) -> (usize, usize) {
         let run = Mirror::ingest(&self.cable, directory, &format!("--forward {target} --report report.json"));
@@ -125,7 +125,7 @@ impl Host {
         let report = balanced_report(&directory.join("report.json"));
         assert_eq!(sink(&report, &format!("forward {target}"))["written"], inner.len());
         std::fs::remove_file(directory.join("report.json")).expect("a report");
-        // What it would answer, it would have answered while the run ended.
+        // By the end of the run the host would have answered.
         std::thread::sleep(Duration::from_millis(200));
         self.took()
     }
@@ -135,7 +135,7 @@ impl Host {
     }
 }
 
-/// All that there is to take: three datagrams, and an echo request.
+/// All there is: three datagrams, and an echo request.
 const ALL: (usize, usize) = (3, 1);
 const NOTHING: (usize, usize) = (0, 0);
 
@@ -155,7 +155,7 @@ fn a_persistent_tap_is_kept_from_the_host_in_each_run() {
     for _ in 0..2 {
         assert_eq!(host.run(directory.path(), "tap:ids0,persist", host.on("ids0")), NOTHING);
     }
-    // One that was killed leaves nothing that spoils the next, which may want the host to have it.
+    // A killed run leaves nothing that keeps the next from passing packets to the host.
     for (next, taken) in [("tap:ids0,persist", NOTHING), ("tap:ids0,persist,to-host", ALL)] {
         Mirror::ingest(&host.cable, directory.path(), "--forward tap:ids0,persist").end_by(Signal::SIGKILL);
         assert_eq!(host.run(directory.path(), next, host.on("ids0")), taken);

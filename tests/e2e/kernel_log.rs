@@ -1,4 +1,4 @@
-//! What the XDP program has to say reaches the user who asks for it. Needs root.
+//! Messages of the XDP program reach the user who requests them. Needs root.
 
 mod common;
 
@@ -13,7 +13,7 @@ fn a_queue_without_a_socket_is_logged_once() {
     let cable = Cable::with_queues(2);
     let directory = tempfile::tempdir().expect("directory");
     let run = Mirror::ingest(&cable, directory.path(), "--queues 0 -vv");
-    // Frames of the second CPU come by the second queue.
+    // Frames of the second CPU arrive on the second queue.
     cable
         .generator(Traffic { cpus: vec![1], rate: Some(20_000), ..Traffic::default() })
         .send(2_000)

@@ -1,5 +1,5 @@
-//! Where the system gives less than a run needs, the run does not begin, says what it lacks and what raises
-//! it, and leaves nothing. Needs root.
+//! If the system's limits are too low for a run, it does not start, names the limit and the remedy, and
+//! leaves nothing behind. Needs root.
 
 mod common;
 
@@ -11,14 +11,14 @@ use common::{
 };
 use mirror_lab::{aws_twin, capture};
 
-/// `mirror` in the target's namespace, after this of a shell.
+/// `mirror` in the target's namespace, after this shell command.
 fn limited(cable: &Cable, directory: &Path, before: &str, arguments: &str) -> Command {
     let mut command = cable.target.command("bash");
     command.args(["-c", &format!("{before} \"$0\" {arguments}"), MIRROR]).current_dir(directory);
     command
 }
 
-/// Runs it: to its end with code 0, or refused with one of these remedies. Whether it ran.
+/// Runs it: to its end with code 0, or refused with one of these remedies. Returns whether it ran.
 #[track_caller]
 fn ran(cable: &Cable, directory: &Path, command: Command, remedies: &[&str]) -> bool {
     let (before, context) = (state(cable), format!("{command:?}"));
@@ -100,7 +100,7 @@ fn too_little_address_space_is_reported_before_anything_is_created() {
     assert_next_run_works(&cable);
 }
 
-/// As a user with the capabilities that ingest needs, and no others.
+/// As a user with exactly the capabilities that ingest needs.
 const AS_USER: &str = "exec setpriv --reuid 65534 --clear-groups \
                        --inh-caps=-all,+net_admin,+net_raw,+bpf,+perfmon,+ipc_lock \
                        --ambient-caps=-all,+net_admin,+net_raw,+bpf,+perfmon,+ipc_lock";

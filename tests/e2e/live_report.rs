@@ -1,4 +1,4 @@
-//! How a run goes, asked from another thread than the one that waits for its events. Needs root.
+//! Reports of a run that another thread requests while one waits for events. Needs root.
 
 mod common;
 
@@ -15,7 +15,7 @@ use mirror_user::{
     sink::{Counters, Forward, LatencySink},
 };
 
-/// As a health endpoint does: one thread waits for events, another asks now and then.
+/// As a health endpoint does: one thread waits for events, another requests reports.
 #[test]
 fn a_live_report_has_growing_origins_members_and_latency() {
     let cable = Cable::with_queues(1);

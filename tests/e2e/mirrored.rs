@@ -46,8 +46,7 @@ fn mirror(options: &MirrorSourceOptions) -> Seen {
         command.current_dir(directory.path()).stdin(Stdio::null()).spawn().expect("mirror ingest");
     wait_until_attached(&source);
     let at_source = traffic(&source, directory.path());
-    // What was mirrored has passed the target's hook by now: the way is one softirq. Stopping empties the
-    // ring.
+    // Mirrored packets have passed the target's hook by now, in the same softirq. Stopping drains the ring.
     kill(Pid::from_raw(i32::try_from(ingest.id()).expect("pid")), Signal::SIGINT).expect("SIGINT");
     assert!(ingest.wait().expect("ended").success());
     let report = std::fs::read(directory.path().join("report.json")).expect("report");
@@ -65,7 +64,7 @@ fn wait_until_attached(source: &MirrorSource) {
     }
 }
 
-/// HTTP over the mirrored link, and what tcpdump saw of it there.
+/// HTTP over the mirrored link, and tcpdump's capture of it there.
 fn traffic(source: &MirrorSource, directory: &Path) -> Testimony {
     let file = directory.join("source.pcap");
     let witness = Witness::start(source.source(), source.mirrored_interface(), &file, "").expect("tcpdump");
@@ -88,8 +87,8 @@ fn inner_frames_equal_those_tcpdump_saw_at_the_source() {
     );
 }
 
-/// Offloads left on, as a careless set-up has them: the source mirrors super-frames, which the tunnel cuts up
-/// or the target cannot take. The test says what arrives; that the books close is all that can be promised.
+/// With offloads on, as by an oversight: the source mirrors GSO frames, which the tunnel segments or the
+/// target cannot receive. How many arrive varies; all that arrive are accounted for.
 #[test]
 fn with_offloads_on_all_arriving_frames_are_accounted_for() {
     let options = MirrorSourceOptions { offloads: true, ..MirrorSourceOptions::default() };

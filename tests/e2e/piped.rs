@@ -1,4 +1,4 @@
-//! `-w` to what is no file: named pipes, descriptors, devices. Live ingest needs root.
+//! `-w` to streams: named pipes, descriptors, devices. Live ingest needs root.
 
 mod common;
 
@@ -106,7 +106,7 @@ fn symbolic_links_and_pipes_of_others_are_refused() {
         let output = script(path, &format!(r#""$0" replay -q -r in.pcap -w {link}"#));
         expect(&output, 1, &["already exists; remove it"]);
     }
-    // Where anybody may make one, it may be anybody's.
+    // Where anybody may create a pipe, it may be anybody's.
     let open = path.join("open");
     fs::create_dir(&open).expect("directory");
     let others =
@@ -128,7 +128,7 @@ fn a_report_replaces_only_an_earlier_report() {
     expect(&run("--report report.json -c 5"), 0, &[]);
     let report = common::mirror::balanced_report(&path.join("report.json"));
     assert_eq!(report["sinks"][0]["offered"], 5);
-    // No capture takes its place, and a run that does not begin leaves it.
+    // No capture replaces it, and a run that does not start leaves it.
     expect(&run("-w report.json"), 1, &["already exists"]);
     expect(&run("--report report.json -w in.pcap"), 1, &["already exists"]);
     assert_eq!(common::mirror::balanced_report(&path.join("report.json"))["sinks"][0]["offered"], 5);

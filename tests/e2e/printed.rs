@@ -1,5 +1,5 @@
-//! `--print`: what tcpdump prints of the decapsulated file, with time and origin in front; and standard
-//! output that is slow, or gone. The live tests need root.
+//! `--print`: the lines that tcpdump prints of the decapsulated file, with time and origin in front; and a
+//! standard output that is slow or closed. The live tests need root.
 
 mod common;
 
@@ -34,8 +34,8 @@ fn mirror(arguments: &[&str], zone: &str) -> Output {
     run(env!("CARGO_BIN_EXE_mirror"), arguments, zone)
 }
 
-/// Compares what is printed of mirrored traffic with what tcpdump prints of the decapsulated file, with these
-/// flags on both sides; gives how many packets there are.
+/// Compares what `mirror` prints of mirrored traffic with what tcpdump prints of the decapsulated file, with
+/// the same flags; returns the number of packets.
 fn compare(outer: &Path, inner: &Path, origin: &str, flags: &[&str]) -> usize {
     let ours = [&["replay", "-q", "-t", "--print", "-r", text(outer)], flags].concat();
     let theirs = [&["-n", "-t", "-r", text(inner)], flags].concat();
@@ -49,7 +49,7 @@ fn compare(outer: &Path, inner: &Path, origin: &str, flags: &[&str]) -> usize {
     ours.len()
 }
 
-/// The decapsulated file, written by another hand than that which is tested.
+/// The decapsulated file, written independently of the code under test.
 fn decapsulated(outer: &Path, directory: &Path) -> PathBuf {
     let inner: Vec<_> =
         tshark::decapsulate(outer).expect("tshark").into_iter().map(|inner| inner.bytes).collect();
@@ -140,7 +140,7 @@ fn a_table_prints_what_it_selects_and_v_applies_to_packets() {
     let lines = printed(output);
     assert_eq!(lines.len(), 40, "two lines a packet");
     assert!(lines[0].starts_with("vni-5569041@172.31.0.238 IP (tos 0x0, ttl 64, "), "{}", lines[0]);
-    // Of the log nothing is asked, so that it may be quiet, too.
+    // -v applies to packets, so -q is allowed.
     let quiet = mirror(&["replay", "-q", "--print", "-vv", "-c", "1", "-r", text(&outer)], "UTC");
     assert_eq!((quiet.status.code(), printed(quiet).len()), (Some(0), 2));
     let quiet = mirror(&["replay", "--print", "-vv", "-c", "1", "-r", text(&outer)], "UTC");
@@ -183,7 +183,7 @@ fn packets_are_printed_within_a_tick_of_their_arrival() {
     let (run, mut reader) =
         Mirror::ingest_to_pipe(&cable, directory.path(), "--print -tt --report report.json");
     inject(&cable, 10);
-    // The run goes on: it is not its end that brings them.
+    // The run continues: it is not its end that flushes them.
     let mut text = String::new();
     while text.lines().count() < 10 || !text.ends_with('\n') {
         let mut bytes = [0; 4096];

@@ -1,5 +1,5 @@
-//! Root only as long as needed: what the threads of a running `mirror` may still do, and that it is enough.
-//! Needs root.
+//! Root only as long as needed: the privileges that the threads of a running `mirror` keep, and that they are
+//! enough. Needs root.
 
 mod common;
 
@@ -23,12 +23,12 @@ use nix::sys::signal::Signal;
 const CAP_DAC_OVERRIDE: u64 = 1 << 1;
 const CAP_NET_ADMIN: u64 = 1 << 12;
 
-/// While frames flow, the threads that end a run hold exactly these capabilities, and the engine's own hold
-/// none.
+/// While frames flow, the threads that end a run hold exactly these capabilities, and the engine's threads
+/// hold none.
 fn assert_held(cable: &Cable, run: &Mirror, files: &Path, wanted: u64) {
     let generator = cable.generator(Traffic { rate: Some(25_000), ..Traffic::default() }).start(u64::MAX);
     run.has(1_000);
-    // The writer thread gives its own up before its first frame.
+    // The writer thread drops its capabilities before its first frame.
     until("frames are in the file", || {
         let file = fs::metadata(files.join(".out.pcapng.partial")).expect("hidden file");
         (file.len() > 1_000).then_some(())
@@ -53,7 +53,7 @@ fn assert_held(cable: &Cable, run: &Mirror, files: &Path, wanted: u64) {
     }
 }
 
-/// A capture with report into `files`, below a working directory, under exactly these capabilities.
+/// Captures, with a report, to `files`, below a working directory, with exactly these capabilities.
 fn captures(cable: &Cable, working: &Path, files: &str, arguments: &str, wanted: u64) {
     let run = Mirror::ingest(
         cable,
@@ -95,7 +95,7 @@ fn in_a_directory_of_another_user_the_capability_to_write_is_kept() {
     let path = directory.path();
     private_directory(&path.join("theirs"), ANOTHER);
     captures(&cable, path, "theirs", "", CAP_DAC_OVERRIDE);
-    // A directory of our own to which the way leads through theirs.
+    // Our own directory, below one of another user.
     private_directory(&path.join("theirs/ours"), 0);
     captures(&cable, path, "theirs/ours", "", 0);
     assert_next_run_works(&cable);
@@ -104,7 +104,7 @@ fn in_a_directory_of_another_user_the_capability_to_write_is_kept() {
 #[test]
 fn busy_polling_keeps_the_capability_to_restore_the_interface() {
     let cable = Cable::with_queues(2);
-    // No defaults, so that putting back is more than writing zeros.
+    // Not the defaults, so that restoring is more than writing zeros.
     set_tunables(&cable, ["1", "54321"]);
     let before = state(&cable);
     let directory = tempfile::tempdir().expect("directory");
@@ -126,7 +126,7 @@ fn a_second_sigint_restores_the_interface() {
     let before = state(&cable);
     let directory = tempfile::tempdir().expect("directory");
     let (run, reader) = Mirror::ingest_to_pipe(&cable, directory.path(), "--wait busy-poll -w -");
-    // Nobody reads it, and it gets more than it holds, so that the end waits for it.
+    // Nobody reads the pipe, and it gets more than it holds, so that the end blocks on it.
     burst(&cable, 5_000);
     run.has(2_500);
     run.signal(Signal::SIGINT);

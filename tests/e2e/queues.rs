@@ -1,5 +1,5 @@
-//! RX queues that come while the interface is read. What comes by them is no test here: veth runs no program
-//! on a queue that was added to it after the program (`veth_enable_range_safe`). Needs root.
+//! RX queues added during a run. Frames on them cannot be tested here: veth runs no program on a queue that
+//! was added after the program (`veth_enable_range_safe`). Needs root.
 
 #[path = "common/mod.rs"]
 mod common;
@@ -17,7 +17,7 @@ fn channels(namespace: &Namespace, interface: &str, queues: u32) {
     run(ethtool.args(["-L", interface, "rx", &queues, "tx", &queues])).expect("ethtool -L");
 }
 
-/// A cable of two queues a side, of which one is in use.
+/// A veth pair with two queues per side, one of them in use.
 fn cable_with_one_of_two() -> Cable {
     let cable = Cable::with_queues(2);
     channels(&cable.sender, SENDER, 1);
@@ -54,7 +54,7 @@ fn with_chosen_queues_other_queues_cause_no_warning() {
     let cable = cable_with_one_of_two();
     let run = Mirror::ingest(&cable, path, "--queues 0 --report report.json");
     add_a_queue(&cable);
-    // Twice as long as a look at the queues is apart.
+    // Twice the interval at which queues are checked.
     std::thread::sleep(std::time::Duration::from_secs(2));
     let ending = run.end_by(Signal::SIGINT).expect_code(0);
     assert!(!ending.said.contains("RX queues, of which"), "{}", ending.said);

@@ -1,5 +1,5 @@
-//! Who can read a stream of packets, that nobody keeps others from reading, and that what nobody reads is no
-//! success. Needs root.
+//! Who can read a stream of packets, that no reader keeps others out, and that packets without a reader make
+//! the run fail. Needs root.
 
 mod common;
 
@@ -34,12 +34,12 @@ fn cable() -> (Cable, TempDir) {
     let cable = Cable::with_queues(1);
     cable.target.ip("link set dev lo up").expect("lo");
     let directory = tempfile::tempdir().expect("directory");
-    // Others can walk there: the socket's own mode decides.
+    // Other users can enter the directory: the socket's own mode decides.
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("mode");
     (cable, directory)
 }
 
-/// All of a stream, as a capture's frames.
+/// All frames of a stream.
 fn read_all(mut reader: impl io::Read, directory: &Path) -> Vec<Vec<u8>> {
     let mut bytes = Vec::new();
     reader.read_to_end(&mut bytes).expect("a stream with an end");
@@ -48,8 +48,7 @@ fn read_all(mut reader: impl io::Read, directory: &Path) -> Vec<Vec<u8>> {
     whole_capture(&file).frames()
 }
 
-/// Whether this user and group may connect to the socket; curl(1) has a code of its own for that it could
-/// not.
+/// Whether this user and group may connect to the socket; curl(1) has its own exit code for a failed connect.
 fn connects(directory: &Path, uid: u32, gid: u32) -> bool {
     let mut curl = Command::new("curl");
     curl.args(["-s", "-m", "1", "--unix-socket", "mirror.sock", "http://localhost/"]).current_dir(directory);
@@ -112,7 +111,7 @@ fn a_killed_runs_socket_blocks_no_start_and_nothing_else_is_replaced() {
     assert!(place.exists(), "left by the kill");
     let run = Mirror::ingest(&cable, path, &forward);
     UnixStream::connect(&place).expect("the next run listens");
-    // And a second beside it is refused, of which its readers notice nothing.
+    // A second run beside it is refused, and its readers are not affected.
     let outer = outer();
     let beside = format!("--forward pcap-over-ip:listen={}", place.display());
     let second = || Mirror::start(replay(outer.path(), &beside)).end().expect_code(1);
@@ -140,7 +139,7 @@ fn listening_on_loopback_warns_that_every_user_can_read() {
     run.end_by(Signal::SIGINT).expect_code(0).expect_words(&["whoever reaches this address can read it"]);
 }
 
-/// Takes a byte now and then, so that it is not given up.
+/// Reads a byte now and then, so that it is not disconnected.
 fn slow(mut reader: UnixStream) -> impl FnMut() {
     move || {
         let _ = reader.read(&mut [0]);
@@ -213,7 +212,7 @@ fn a_thousand_connections_fill_no_log_and_disconnect_no_reader_that_keeps_up() {
     assert_eq!(readers["came"], 1_001, "{readers}");
 }
 
-/// A capture of 100 frames, and where it is.
+/// A capture of 100 frames, and its directory.
 fn outer() -> TempDir {
     let directory = tempfile::tempdir().expect("directory");
     let frames = aws_twin::aws_twin().expect("frames");
@@ -269,7 +268,7 @@ fn a_signal_or_a_time_limit_ends_the_wait_with_exit_code_1() {
         .end_by(Signal::SIGINT)
         .expect_code(1)
         .expect_words(&["stopped by a signal while waiting for a reader"]);
-    // The other output is whole.
+    // The other output is complete.
     let limited =
         replay(path, &format!("--forward {SOCKET} --wait-reader 300ms -w inner.pcapng --report report.json"));
     Mirror::start(limited).end().expect_code(1).expect_words(&[
@@ -294,7 +293,7 @@ fn packets_that_reach_no_reader_make_the_exit_code_1() {
         "Connection refused",
         "start its reader first",
     ]);
-    // One that comes within the time given is waited for.
+    // A reader that connects within the time is waited for.
     let waiting = Mirror::start(replay(
         path,
         &format!("--forward {SOCKET},format=pcapng --wait-reader 1m -w inner.pcapng"),
@@ -321,16 +320,16 @@ fn packets_for_an_interface_that_is_down_make_the_exit_code_1() {
     forward("dev:out0").expect_code(0);
     near.ip("link set dev out0 down").expect("down");
     forward("dev:out0").expect_code(1).expect_words(&["dev:out0 got nothing", "ip link set dev out0 up"]);
-    // No way leads there.
+    // No route.
     forward("vxlan:192.0.2.7")
         .expect_code(1)
         .expect_words(&["vxlan:192.0.2.7:4789", "Network is unreachable"]);
-    // A way, and nobody at its end who answers for the address.
+    // A route, but no neighbour with the address.
     near.ip("link set dev out0 up").expect("up");
     near.ip("address add 192.0.2.1/24 dev out0").expect("address");
     near.ip("link set dev out0 down").expect("down");
     forward("vxlan:192.0.2.7").expect_code(1);
-    // A group of which one is down has lost nothing.
+    // A group with one member down has lost nothing.
     let mut both = near.command(MIRROR);
     both.args(["replay", "-r", "outer.pcap", "--forward", "dev:out0", "--forward", "tap:ids1"]);
     both.args(["--forward-balance", "flow"]).current_dir(path);

@@ -1,4 +1,4 @@
-//! Runs that must not begin: the exit code, messages that name cause and remedy, and nothing left or changed.
+//! Runs that must not start: the exit code, messages with cause and remedy, and nothing left or changed.
 //! Needs root.
 
 mod common;
@@ -24,7 +24,7 @@ const FAILED: i32 = 1;
 const BAD_USAGE: i32 = 2;
 const FILES: &str = "-w out.pcapng --report report.json";
 
-/// Runs the command to its end, which must come by itself with this code and these words, and leave nothing.
+/// Runs the command, which must end by itself with this code and these words, and leave nothing behind.
 #[track_caller]
 fn refused(cable: &Cable, directory: &Path, command: Command, code: i32, words: &[&str]) {
     let (state_before, names_before) = (state(cable), names(directory));
@@ -40,7 +40,7 @@ fn refused(cable: &Cable, directory: &Path, command: Command, code: i32, words: 
     assert_eq!(state(cable), state_before, "{context} changed the interface");
 }
 
-/// What was said, however it was wrapped.
+/// The output without line breaks.
 fn one_line(said: &str) -> String {
     said.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -87,7 +87,7 @@ fn missing_interface_queue_or_directory_is_named() {
     let path = directory.path();
     let no_interface = mirror(&cable, path, &format!("ingest -i nope0 {FILES}"));
     refused(&cable, path, no_interface, FAILED, &["nope0", "mirror -D"]);
-    // One of two that is there makes no difference.
+    // The existing one of two makes no difference.
     let no_second = mirror(&cable, path, &format!("ingest -i {CAPTURE},nope0 {FILES}"));
     refused(&cable, path, no_second, FAILED, &["nope0"]);
     let no_queue = ingest(&cable, path, &format!("{FILES} --queues 0,1"));
@@ -156,7 +156,7 @@ fn without_root_the_missing_capabilities_are_named() {
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
-    // Where nobody may write, and may run what is there.
+    // Where nobody may write, and everybody may execute.
     fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("mode");
     let program = path.join("mirror");
     fs::copy(MIRROR, &program).expect("copy");
@@ -184,7 +184,7 @@ fn an_mtu_too_large_for_zero_copy_is_named_with_its_remedy() {
         let words = [CAPTURE, "MTU 9000", "one buffer only", "ip link set dev cap0 mtu 3498"];
         refused(&cable, path, command, FAILED, &words);
     }
-    // After the remedy it is another refusal: veth has no zero-copy.
+    // With the remedy applied, the refusal is another: veth has no zero-copy.
     cable.target.ip(&format!("link set dev {CAPTURE} mtu 3498")).expect("MTU");
     cable.sender.ip(&format!("link set dev {} mtu 3498", common::SENDER)).expect("MTU");
     let command = ingest(&cable, path, &format!("{FILES} --bind zerocopy"));
@@ -197,8 +197,7 @@ fn a_umem_over_the_limit_of_locked_memory_is_refused_with_the_remedy() {
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
-    // 1 MiB, which root without these two capabilities cannot raise. A queue takes 8 MiB unless asked for
-    // less.
+    // 1 MiB, which root without these two capabilities cannot raise. A queue takes 8 MiB by default.
     let limited = |arguments: &str| {
         let mut command = cable.target.command("prlimit");
         command

@@ -1,5 +1,5 @@
-//! What comes from where nothing is let in from is dropped in whatever form it comes, so that the host never
-//! answers it; and what the host itself gets from there still arrives. Needs root.
+//! Packets from sources that are not allowed are dropped in every form, so that the host never answers them;
+//! packets for the host itself from there still arrive. Needs root.
 
 mod common;
 
@@ -29,13 +29,13 @@ const STRANGER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x77, 0, 0, 0, 0, 0x6
 const STRANGER_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 9];
 const SERVICE: u16 = 7777;
 
-/// A host with addresses of both families that gives up on fragments after a second, and says so.
+/// A host with addresses of both families that gives up on fragments after a second, and reports that.
 fn host() -> Cable {
     let cable = Cable::with_queues(1);
     let sysctl = |setting: &str, value: &str| cable.target.sysctl(setting, value).expect("sysctl");
     sysctl("net/ipv4/ipfrag_time", "1");
     sysctl("net/ipv6/ip6frag_time", "1");
-    // The kernel answers no more than so many errors a second (icmp(7)).
+    // The kernel limits the rate of such errors (icmp(7)).
     sysctl("net/ipv4/icmp_ratelimit", "0");
     sysctl("net/ipv6/icmp/ratelimit", "0");
     sysctl(&format!("net/ipv6/conf/{CAPTURE}/disable_ipv6"), "0");
@@ -58,11 +58,10 @@ fn mirrored_v6(extensions: &[(u8, Vec<u8>)]) -> Vec<u8> {
     outer.encapsulate(&inner_of_len(400).expect("an inner frame")).expect("values that fit")
 }
 
-/// Mirrored packets that an IP stack answers: an option, a routing type that it does not know (RFC 8200
-/// sections 4.2 and 4.4), and datagrams of which only the first fragment came (RFC 792, RFC 8200 section
-/// 4.5).
+/// Mirrored packets that an IP stack answers: an unknown option and routing type (RFC 8200 sections 4.2 and
+/// 4.4), and datagrams without their later fragments (RFC 792, RFC 8200 section 4.5).
 fn provocations() -> Vec<Vec<u8>> {
-    // Discard, and tell the source.
+    // Discard, and report to the source.
     let unknown_option = vec![0, 0, 0x9e, 4, 0, 0, 0, 0];
     let unknown_routing = vec![0, 0, 99, 1, 0, 0, 0, 0];
     let first = |frame: &[u8]| fragment(frame, 5, &[160]).expect("fragments").swap_remove(0);
@@ -75,7 +74,7 @@ fn provocations() -> Vec<Vec<u8>> {
     ]
 }
 
-/// Errors of ICMP and ICMPv6 (below 128) among these frames.
+/// ICMP and ICMPv6 errors (types below 128) among these frames.
 fn icmp_errors(frames: &[Vec<u8>]) -> usize {
     let is_error = |frame: &&Vec<u8>| match frame.get(12..14) {
         Some([8, 0]) => frame.get(23) == Some(&1) && matches!(frame.get(34), Some(3 | 4 | 5 | 11 | 12)),
@@ -85,7 +84,7 @@ fn icmp_errors(frames: &[Vec<u8>]) -> usize {
     frames.iter().filter(is_error).count()
 }
 
-/// Runs `mirror` with these arguments while the frames come. What the host sent, and the report.
+/// Runs `mirror` with these arguments while the frames arrive. Returns what the host sent, and the report.
 fn run(cable: &Cable, arguments: &str, frames: &[Vec<u8>]) -> (Vec<Vec<u8>>, Value) {
     let directory = tempfile::tempdir().expect("directory");
     let run = Mirror::ingest(cable, directory.path(), &format!("--report report.json {arguments}"));
@@ -94,7 +93,7 @@ fn run(cable: &Cable, arguments: &str, frames: &[Vec<u8>]) -> (Vec<Vec<u8>>, Val
     // Longer than the host waits for fragments.
     thread::sleep(Duration::from_millis(2_500));
     run.end_by(Signal::SIGINT).expect_code(0);
-    // Its own, which go to the host's MAC, are heard as well.
+    // Frames to the host's MAC are captured as well.
     let mut heard = wire.frames().expect("what the host sent");
     heard.retain(|frame| frame.get(6..12) == Some(&TARGET_MAC));
     (heard, balanced_report(&directory.path().join("report.json")))
@@ -114,16 +113,15 @@ fn a_refused_source_draws_no_answer_by_fragments_or_extension_headers() {
         assert_eq!(icmp_errors(&heard), 0, "{heard:02x?}");
         assert_eq!(xdp(&report, "dropped/source"), frames.len());
     }
-    // Let in, they are the kernel's, and answered: what the documentation says, and proof that this test can
-    // fail.
+    // If allowed, they are passed to the kernel, which answers: as documented, and it shows that this test
+    // can fail.
     let (heard, report) = run(&cable, &format!("--source {STRANGER},{STRANGER_V6} --no-reassemble"), &frames);
     assert_eq!(icmp_errors(&heard), frames.len(), "{heard:02x?}");
     assert_eq!(xdp(&report, "passed/extension"), 3);
     assert_eq!(xdp(&report, "passed/fragment"), 2);
 }
 
-/// Packets for the host itself, each in fragments: to its service, an echo request, the beginning of a
-/// connection.
+/// Packets for the host itself, each in fragments: a datagram to its service, an echo request, a SYN.
 fn for_the_host(port: u16) -> Vec<Vec<u8>> {
     let ip = || PacketBuilder::ethernet2(STRANGER_MAC, TARGET_MAC).ipv4(STRANGER.octets(), HOST.octets(), 64);
     let payload = [b'x'; 1_000];
@@ -134,7 +132,7 @@ fn for_the_host(port: u16) -> Vec<Vec<u8>> {
     syn.syn = true;
     ip().tcp_header(syn).write(&mut frames[2], &payload).expect("a segment");
     let cut = |(id, frame): (u32, &Vec<u8>)| fragment(frame, id, &[64, 512]).expect("fragments");
-    // The id is that of a mirrored datagram of the same run.
+    // The id of a mirrored datagram of the same run.
     [5, 5, 5].into_iter().zip(&frames).flat_map(cut).collect()
 }
 
@@ -171,7 +169,7 @@ fn fragments_to_the_host_itself_from_a_refused_source_arrive() {
             heard.iter().filter(is).count()
         };
         assert_eq!(of(1, 34, 0), 1, "an echo reply");
-        // SYN and ACK, and again as nobody answers.
+        // SYN and ACK, repeated because nobody answers.
         assert!(of(6, 47, 0x12) >= 1, "an answer of TCP");
     }
 }

@@ -1,5 +1,5 @@
-//! Captures of mirrored traffic: what `mirror replay` and live ingest make of them is what tshark makes of
-//! them. Live ingest needs root.
+//! Captures of mirrored traffic: `mirror replay` and live ingest decapsulate them as tshark does. Live ingest
+//! needs root.
 
 mod common;
 
@@ -17,7 +17,7 @@ use mirror_user::{
 };
 use serde_json::Value;
 
-/// Runs `mirror replay` on a file; gives its report and the inner frames it wrote.
+/// Runs `mirror replay` on a file; returns its report and the inner frames it wrote.
 fn replay(file: &Path, directory: &Path) -> (Value, capture::CaptureFile) {
     let (out, report) = (directory.join("inner.pcapng"), directory.join("report.json"));
     let mirror = Command::new(env!("CARGO_BIN_EXE_mirror"))
@@ -57,7 +57,7 @@ fn check(file: &Path, vni: u32) {
     let cable = Cable::with_queues(1);
     let live = directory.path().join("live.pcapng");
     let pcap = Pcap::builder(Target::file(&live)).build().expect("capture file");
-    // It was captured at another host's interface.
+    // It was captured on an interface of another host.
     let running = cable.engine(builder().destination(Destination::Any).sink(Arc::new(pcap)));
     let sent =
         Injector::new(&cable.sender, SENDER).expect("injector").send_all(&read.frames()).expect("sent");
@@ -107,7 +107,7 @@ fn a_truncated_capture_is_replayed_to_its_end_and_exits_1() {
     assert!(report["ended_by"].as_str().is_some_and(|why| why.contains("cut.pcap")), "{report}");
 }
 
-/// What `mirror` says to these arguments, separated by blanks, in a directory.
+/// Runs `mirror` with these arguments, separated by blanks, in a directory.
 fn run_in(directory: &Path, arguments: &str) -> std::process::Output {
     Command::new(env!("CARGO_BIN_EXE_mirror"))
         .args(arguments.split_ascii_whitespace())
@@ -121,8 +121,7 @@ fn said(output: &std::process::Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// A directory with `a.pcap` in it: so many mirrored frames, one a second, with a number each; and their
-/// inner frames.
+/// A directory with `a.pcap`: numbered mirrored frames, one per second; and their inner frames.
 fn numbered(count: u32) -> (tempfile::TempDir, Vec<Vec<u8>>) {
     let directory = tempfile::tempdir().expect("directory");
     let (outer, inner) = common::mirror::frames(count);
@@ -130,9 +129,9 @@ fn numbered(count: u32) -> (tempfile::TempDir, Vec<Vec<u8>>) {
     (directory, inner)
 }
 
-/// A block of a pcapng, which is filled up to so many bytes with options that have no value.
+/// A block of a pcapng, filled with options without a value.
 fn block(kind: u32, body: &[u8], len: usize) -> Vec<u8> {
-    /// A comment without a character.
+    /// An empty comment.
     const EMPTY: [u8; 4] = [1, 0, 0, 0];
     let whole = (body.len().next_multiple_of(4) + 12).max(len);
     let len = u32::try_from(whole).expect("length").to_le_bytes();
@@ -158,7 +157,7 @@ fn packet(interface: u32, data: &[u8], len: usize) -> Vec<u8> {
     block(6, &[&fields, data].concat(), len)
 }
 
-/// A pcapng of an interface of each link type, with a packet of each in turn.
+/// A pcapng with an interface of each link type, and a packet of each in turn.
 fn mixed_links(packets: &[(u16, &[u8])]) -> Vec<u8> {
     let mut bytes = section(0);
     for (link_type, _) in packets {
@@ -176,7 +175,7 @@ fn packets_of_another_link_type_are_counted_and_skipped() {
     let path = directory.path();
     let (outer, _) = common::mirror::frames(3);
     let loopback = [&[2, 0, 0, 0][..], &outer[2][14..]].concat();
-    // Read, and not of the tunnel: an IPv4 header alone.
+    // Read, but no tunnel packet: only an IPv4 header.
     let other = [
         &[2, 0, 0, 0, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 127, 0, 0, 1, 127, 0, 0, 1, 0, 1, 0, 2][..],
         &[0, 8, 0, 0],
@@ -209,7 +208,7 @@ fn a_damaged_or_invalid_file_does_not_stop_the_others_and_exits_1() {
     std::fs::write(path.join("empty.pcap"), "").expect("empty");
     std::fs::write(path.join("text.pcap"), "no capture at all").expect("text");
     let (outer, _) = common::mirror::frames(1);
-    // A packet of an interface that was not described between two others.
+    // A packet of an undescribed interface between two others.
     let mut odd = mixed_links(&[(1, &outer[0]), (1, &outer[0]), (1, &outer[0])]);
     let second = odd.len() / 2 + 20;
     let at = (0..second).rev().find(|at| odd[*at..].starts_with(&[6, 0, 0, 0])).expect("a block");
@@ -246,7 +245,7 @@ fn compressed_captures_are_read_under_any_name_including_our_own() {
     let (directory, inner) = numbered(2_000);
     let path = directory.path();
     for ending in ["gz", "zst"] {
-        // Many members, as each write is one.
+        // Many gzip members, because each write is one.
         let output = run_in(path, &format!("replay -q -U --outer -r a.pcap -C 100k -w outer.pcap.{ending}"));
         assert!(output.status.success(), "{}", said(&output));
         let number = |number: u32| if number == 0 { String::new() } else { number.to_string() };
@@ -264,7 +263,7 @@ fn compressed_captures_are_read_under_any_name_including_our_own() {
         assert_eq!(capture::read(&path.join(format!("{ending}.pcapng"))).expect("capture").frames(), inner);
         let report = common::mirror::balanced_report(&path.join(format!("{ending}.json")));
         assert_eq!(report["files"][0]["compression"], if ending == "gz" { "gzip" } else { "zstd" });
-        // Through a pipe, and cut.
+        // Through a pipe, and truncated.
         let bytes = std::fs::read(path.join(format!("{ending}-0"))).expect("bytes");
         std::fs::write(path.join("cut"), &bytes[..bytes.len() - 9]).expect("cut");
         for (file, code) in [(format!("{ending}-0"), 0), ("cut".to_owned(), 1)] {
@@ -339,7 +338,7 @@ fn a_file_name_among_filter_words_is_reported_with_the_missing_flag() {
             said(&output)
         );
     }
-    // A word of the language, whatever files there are.
+    // A keyword of filter expressions, even if a file has that name.
     std::fs::copy(path.join("a.pcap"), path.join("udp")).expect("copied");
     assert!(run_in(path, "replay -q -r a.pcap udp").status.success());
     let output = run_in(path, "replay -r a.pcap tcp prot 80");
@@ -351,7 +350,7 @@ fn files_rotate_by_packet_timestamps() {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
     let (outer, inner) = common::mirror::frames(30);
-    // Every 10 s for five minutes, from the 55th second of one on.
+    // Every 10 s for five minutes, starting at second 55.
     let times = (0..30_u32).map(|nth| 1_700_000_035 + nth * 10);
     let mut bytes = [0xa1b2_c3d4_u32, 2 | 4 << 16, 0, 0, 65535, 1].map(u32::to_le_bytes).concat();
     for (time, frame) in times.zip(&outer) {
@@ -381,7 +380,7 @@ fn files_rotate_by_packet_timestamps() {
     let report = check("-G 60 -W 2 -w w-%M.pcapng", &["w-13.pcapng", "w-14.pcapng"], &inner[..12]);
     let pcap = common::mirror::sink(&report, "pcap");
     assert_eq!((&pcap["written"], &pcap["dropped"]["after_last_file"]), (&12.into(), &18.into()));
-    // Nothing came to name a file by.
+    // No packet arrived that a file could be named after.
     let output = run_in(path, "replay -q -r in.pcap -G 60 -w empty-%Y.pcapng port 1");
     assert!(output.status.success(), "{}", said(&output));
     let empty: Vec<_> =
@@ -406,7 +405,7 @@ fn sigusr1_prints_statistics_of_a_replay_even_while_an_output_blocks_it() {
     let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
     let mut lines =
         std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().expect("standard error")));
-    // It has the signals in hand before it reads, and counts at its next tick.
+    // Signals are handled before it reads; it counts at its next tick.
     let line = common::mirror::until("the ten frames are reported", || {
         std::thread::sleep(std::time::Duration::from_millis(200));
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGUSR1).expect("signalled");
@@ -459,15 +458,14 @@ fn sigusr2_flushes_buffered_frames_while_the_input_pipe_stays_open() {
     assert!(!hidden.exists());
 }
 
-/// The most memory, in KiB, that a run has held by the time it has read this file, with one frame in it; and
-/// its exit code.
+/// The peak memory, in KiB, of a run that reads this file, which has one frame; and its exit code.
 fn peak_memory(directory: &Path, file: &str) -> (u64, Option<i32>) {
     let after = directory.join("after");
     assert!(Command::new("mkfifo").arg(&after).status().expect("mkfifo").success());
     let mut command = Command::new(common::mirror::MIRROR);
     command.args(["replay", "-r", file, "-r", "after"]).current_dir(directory).stdout(Stdio::null());
     let run = common::mirror::Mirror::start(command);
-    // The run opens it when its turn comes, and does not end before its writer closes it.
+    // The run opens the pipe when it gets to it, and does not end before the writer closes it.
     let mut pipe = std::fs::OpenOptions::new().write(true).open(&after).expect("pipe");
     let last = std::fs::read(directory.join("a.pcap")).expect("a capture of one frame");
     std::io::Write::write_all(&mut pipe, &last).expect("written");
@@ -481,7 +479,7 @@ fn peak_memory(directory: &Path, file: &str) -> (u64, Option<i32>) {
     (peak, code)
 }
 
-/// As `CaptureReader` documents it; the window of what compresses so well is small.
+/// As `CaptureReader` documents it; data that compresses this well has a small window.
 #[test]
 fn many_empty_options_and_interfaces_stay_within_the_documented_memory() {
     const LONGEST: usize = 16 << 20;
@@ -496,10 +494,10 @@ fn many_empty_options_and_interfaces_stay_within_the_documented_memory() {
         let status = Command::new(tool).args(["-c", "longest"]).current_dir(path).stdout(packed).status();
         assert!(status.expect(tool).success());
     }
-    // A packet in a block that is passed over, before one that is read.
+    // A packet in a block that is skipped, before one that is read.
     let longer = [section(0), interface(1, 0), packet(0, frame, 2 * LONGEST), packet(0, frame, 0)].concat();
     std::fs::write(path.join("longer"), longer).expect("written");
-    // As many interfaces as a section may have, each of a link type of its own, with a packet each.
+    // The maximum number of interfaces of a section, each with its own link type and a packet.
     let interfaces = (0..=u16::MAX).flat_map(|link_type| interface(link_type, 0));
     let packets = (0..=u32::from(u16::MAX)).flat_map(|number| packet(number, frame, 0));
     let many: Vec<_> = section(0).into_iter().chain(interfaces).chain(packets).collect();

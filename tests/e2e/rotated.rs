@@ -1,5 +1,5 @@
-//! Captures of many files, under load: every frame in one of them, each file whole from the moment it is
-//! there. Needs root.
+//! Captures of many files, under load: every frame is in exactly one of them, and each file is complete as
+//! soon as it is visible. Needs root.
 
 mod common;
 
@@ -33,12 +33,12 @@ use mirror_lab::{
 };
 use nix::sys::signal::Signal;
 
-/// Files of a directory that are there for others to see.
+/// The visible files of a directory.
 fn visible(directory: &Path) -> Vec<String> {
     names(directory).into_iter().filter(|name| !name.starts_with('.')).collect()
 }
 
-/// A capture of which statistics and packets agree.
+/// A capture whose statistics and packets agree.
 #[track_caller]
 fn complete(file: &Path) -> CaptureFile {
     let capture = capture::read(file).expect("capture");
@@ -48,7 +48,7 @@ fn complete(file: &Path) -> CaptureFile {
     capture
 }
 
-/// Looks into a directory all the time and opens each file as soon as it is there.
+/// Polls a directory, and opens each file as soon as it appears.
 struct Watcher {
     over: Arc<AtomicBool>,
     thread: JoinHandle<BTreeSet<String>>,
@@ -73,15 +73,15 @@ impl Watcher {
         Self { over, thread }
     }
 
-    /// The files it has seen, none of which was half written.
+    /// The files it has seen, none of which was incomplete.
     fn seen(self) -> BTreeSet<String> {
         self.over.store(true, Ordering::Relaxed);
         self.thread.join().expect("every file was whole when it was seen")
     }
 }
 
-/// All files together hold exactly the frames that the report calls written, each once; tshark's tools agree
-/// on each.
+/// All files together hold exactly the frames that the report calls written, each once; tshark's tools can
+/// read each file.
 fn assert_all_there(directory: &Path, files: &[String], report: &Path) {
     let report = balanced_report(report);
     let written = sink(&report, "pcap")["written"].as_u64().expect("written");
@@ -121,7 +121,7 @@ fn by_size_at_full_rate_every_frame_is_in_one_file_and_every_visible_file_is_com
     assert!(files.iter().all(|file| seen.contains(file)), "{files:?} {seen:?}");
     assert_eq!(names(path).len(), files.len() + 1, "nothing hidden is left");
     assert_all_there(path, &files, &path.join("report.json"));
-    // As large as was asked for, and no larger than by a packet and the end.
+    // As large as requested, and larger by at most one packet and the trailer.
     for file in files.iter().filter(|file| **file != format!("out.pcapng{}", files.len() - 1)) {
         let len = fs::metadata(path.join(file)).expect("file").len();
         assert!((3_000_001..3_002_000).contains(&len), "{file}: {len}");
@@ -183,7 +183,7 @@ fn a_ring_keeps_the_last_files_and_replaces_only_its_own() {
     ring.push("report.json".to_owned());
     assert_eq!(names(path), ring);
     assert_eq!(fs::read_to_string(path.join("out.pcapng")).expect("theirs"), "precious");
-    // A second run of the same names replaces nothing.
+    // A second run with the same names replaces nothing.
     let again = ingest(&cable, path, "-w out.pcapng -C 100k -W 11");
     Mirror::start(again).end().expect_code(1).expect_words(&["already exists; remove it"]);
     assert_eq!(names(path), ring);
@@ -221,14 +221,14 @@ fn sighup_starts_a_new_file_of_every_capture_and_recreates_one_that_was_moved() 
     let frames = |files: &[&str]| -> Vec<_> {
         files.iter().flat_map(|file| complete(&path.join(file)).frames()).collect()
     };
-    // The first name was free again when the second rotation came, and its own when the third did.
+    // The first name was free when the second rotation came, and in use when the third did.
     assert_eq!(frames(&["moved", "out.pcapng1", "out.pcapng", "out.pcapng2"]), inner);
     assert_eq!(frames(&["udp.pcapng", "udp.pcapng1", "udp.pcapng2", "udp.pcapng3"]), inner);
     balanced_report(&path.join("report.json"));
     assert_next_run_works(&cable);
 }
 
-/// A program that writes down what it was given and who it is.
+/// A program that records its arguments and its user.
 const WITNESS: &str = r#"#!/bin/sh
 held=$(ls -l /proc/$$/fd | grep -cE 'socket|bpf|xdp|pcapng')
 caps=$(sed -n 's/^Cap[EP][a-z]*:\t*0*$/none/p' /proc/$$/status | tr '\n' ' ')
@@ -236,7 +236,7 @@ echo "$#|$1|$(id -u)|$(nice)|$held|$caps" >> "log of it"
 test ! -e '.refuse' || exit 3
 "#;
 
-/// A directory in which everybody may write, with that program in it.
+/// A directory that everybody may write to, with that program.
 fn open_directory() -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path().to_owned();
@@ -247,7 +247,7 @@ fn open_directory() -> (tempfile::TempDir, PathBuf) {
 }
 
 const NOBODY: u32 = 65_534;
-/// As a shell would love to have it.
+/// Full of characters that a shell would interpret.
 const NAME: &str = "a b $(touch pwned) `touch pwned`;.pcapng";
 
 #[test]
@@ -483,7 +483,7 @@ fn tshark_reads_the_same_from_headers_as_from_whole_packets() {
             .expect("mirror");
         assert!(status.success());
         let mut tshark = Command::new("tshark");
-        // Errors of ICMP quote the headers of the packet that they are about: that is their payload.
+        // ICMP errors quote the headers of the packet that they are about, as payload.
         tshark.args(["-n", "-o", "ip.defragment:FALSE", "-Y", "!(icmp.type == 3) && !(icmpv6.type == 1)"]);
         tshark.args(["-T", "fields"]);
         for field in [
@@ -551,7 +551,7 @@ fn file_flags_for_a_stream_or_without_rotation_are_bad_usage() {
     }
 }
 
-/// Frames of one origin are one file's; the injector sends what the generator cannot.
+/// Frames of one origin go to one file; the injector sends what the generator cannot.
 #[test]
 fn a_table_has_its_own_rotated_files() {
     let cable = Cable::with_queues(1);
@@ -573,7 +573,7 @@ fn a_table_has_its_own_rotated_files() {
     assert_eq!(captures.sum::<usize>(), 100);
 }
 
-/// Packets of a capture that are all cut to the headers of UDP.
+/// Packets of a capture that are all truncated after the UDP header.
 fn whole_capture_of_headers(file: &Path) -> usize {
     let capture = capture::read(file).expect("capture");
     assert!(!capture.torn && capture.packets.iter().all(|packet| packet.bytes.len() == 42));

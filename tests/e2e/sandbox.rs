@@ -1,5 +1,5 @@
-//! What a process that gave up its capabilities may still do, being root for all that: its threads, as
-//! `/proc` shows them, and commands of `-z` that try. Needs root.
+//! What a process without capabilities may still do, although it is root: its threads, as `/proc` shows them,
+//! and `-z` commands that try. Needs root.
 
 mod common;
 
@@ -31,20 +31,19 @@ use nix::{
 const CAP_DAC_OVERRIDE: u64 = 1 << 1;
 const CAP_DAC_READ_SEARCH: u64 = 1 << 2;
 const CAP_NET_ADMIN: u64 = 1 << 12;
-/// Somebody else.
+/// Another user.
 const ANOTHER: u32 = 12_345;
 
-/// Threads that end a run, start commands or answer for the others: what they do is not for a filter, and
-/// they read no packet.
+/// Threads that end a run, start commands or answer denied calls: they have no filter, and read no packet.
 const UNFILTERED: &[&str] = &["mirror", "mirror-sandbox", "mirror-signals", "mirror-z"];
-/// Those that may have to complete files or put settings back.
+/// Threads that may have to complete files or restore settings.
 const END_A_RUN: &[&str] = &["mirror", "mirror-signals", "mirror-pcap"];
 
-/// Every thread has a filter if it is to have one, may gain nothing, and holds no capability but `kept`, if
-/// it is one that ends a run; and there are threads of these names.
+/// Every thread that should have a filter has one, has `no_new_privs`, and holds no capability except `kept`,
+/// if it is one that ends a run; and there are threads of these names.
 #[track_caller]
 fn assert_confined(run: &Mirror, wanted: &[&str], kept: u64) {
-    // Sinks' threads confine themselves while the run begins.
+    // Threads of sinks confine themselves while the run starts.
     let all = until("all threads are there", || {
         let all = threads(run.pid());
         let filtered = |name: &str| !UNFILTERED.contains(&name);
@@ -59,13 +58,13 @@ fn assert_confined(run: &Mirror, wanted: &[&str], kept: u64) {
         for (set, kept) in
             [("CapEff", kept), ("CapPrm", kept), ("CapBnd", kept), ("CapInh", 0), ("CapAmb", 0)]
         {
-            // Whoever changed its user had another's bounding set to begin with, and no use for it.
+            // After a change of user, the bounding set is irrelevant.
             assert_eq!(fields[set], kept, "{set} of {name}: {fields:x?}");
         }
     }
 }
 
-/// Nothing went wrong where a thread confined itself, which is only logged unless a sandbox is required.
+/// Every thread could confine itself; a failure is only logged unless the sandbox is required.
 #[track_caller]
 fn assert_whole(ending: &Ending) {
     assert!(!ending.said.contains("does not confine"), "{}", ending.said);
@@ -113,7 +112,7 @@ fn every_thread_of_an_ingest_is_confined() {
         run.has(10);
         assert_confined(&run, wanted, kept);
         run.signal(Signal::SIGUSR2);
-        // Nobody reads what is streamed.
+        // Nobody reads the stream.
         let code = i32::from(arguments == forwards);
         assert_whole(&run.end_by(Signal::SIGINT).expect_code(code).expect_words(&["residue 0"]));
     }
@@ -165,8 +164,8 @@ fn every_thread_of_a_replay_by_root_is_confined() {
     }
 }
 
-/// Root reads what only a capability lets it read, and has given that up before the first packet; where only
-/// the thread that reads can open it, that one keeps the least that it takes.
+/// Root reads files that need a capability, which it drops before the first packet; if only the file reader
+/// can open a file, it keeps the smallest set that suffices.
 #[test]
 fn root_replays_files_of_another_user_and_completes_files_in_their_directory() {
     let directory = tempfile::tempdir().expect("directory");
@@ -197,8 +196,8 @@ fn root_replays_files_of_another_user_and_completes_files_in_their_directory() {
     balanced_report(&theirs.join("report.json"));
 }
 
-/// Tries, for the file it is given and with the directories of its environment, and writes beside that file
-/// what went.
+/// Tries several things with its file and the directories of its environment, and records beside that file
+/// what worked.
 const TRIES: &str = r#"#!/bin/sh
 try() {
     what=$1
@@ -225,7 +224,7 @@ cd "$(dirname "$1")" || exit 9
 } > tried
 "#;
 
-/// What of [`TRIES`] goes.
+/// Which of [`TRIES`] succeed.
 type Tried = BTreeMap<String, bool>;
 
 /// Directories for [`TRIES`], which everybody may write to: `work`, `outside`, `granted`.
@@ -248,7 +247,7 @@ fn stage() -> tempfile::TempDir {
     directory
 }
 
-/// Adds what [`TRIES`] takes.
+/// Adds what [`TRIES`] needs.
 fn trying(mut command: Command, stage: &Path) -> Command {
     command.env("OUTSIDE", stage.join("outside")).env("GRANTED", stage.join("granted"));
     command.arg("-z").arg(stage.join("tries")).arg("-w").arg(stage.join("work/out.pcapng"));
@@ -276,7 +275,7 @@ fn replayed(stage: &Path, arguments: &str) -> Tried {
     tried(stage, &ending.said)
 }
 
-/// Reads as `user_reads_roots` says, and writes in none but these directories.
+/// Reads as `user_reads_roots` says, and may write only to these directories.
 #[track_caller]
 fn assert_tried(tried: &Tried, user_reads_roots: bool, granted: bool) {
     let went = |what: &str| *tried.get(what).unwrap_or_else(|| panic!("{what} in {tried:?}"));
@@ -326,7 +325,7 @@ fn a_command_of_an_ingest_writes_only_where_permitted() {
         assert_tried(&tried(stage.path(), &ending.said), user_reads_roots, true);
         assert_eq!(names(&stage.path().join("outside")), ["old", "roots", "theirs"]);
     }
-    // The settings of busy polling are the main thread's to write, and run state too; no command's.
+    // Only the main thread may write settings of busy polling and run state, no command.
     let stage = stage();
     let tries = TRIES.replace("$OUTSIDE/old", &format!("/sys/class/net/{CAPTURE}/napi_defer_hard_irqs"));
     fs::write(stage.path().join("tries"), tries).expect("written");
@@ -338,7 +337,7 @@ fn a_command_of_an_ingest_writes_only_where_permitted() {
     assert_next_run_works(&cable);
 }
 
-/// So that what is refused above is refused by the sandbox.
+/// Shows that the denials above come from the sandbox.
 #[test]
 fn without_a_sandbox_a_command_of_root_writes_anywhere() {
     let stage = stage();
@@ -353,11 +352,11 @@ fn without_a_sandbox_a_command_of_root_writes_anywhere() {
     ] {
         assert!(tried[what], "{what} in {tried:?}");
     }
-    // Capabilities are given up all the same.
+    // Capabilities are dropped in any case.
     assert!(!tried["read-theirs"], "{tried:?}");
 }
 
-/// The shell that can is bash.
+/// Only bash can connect by itself.
 #[test]
 fn a_command_connects_only_to_permitted_tcp_ports() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("listener");
@@ -378,8 +377,7 @@ fn a_command_connects_only_to_permitted_tcp_ports() {
     }
 }
 
-/// The ABI of Landlock that a kernel of this release has at least, as Debian, Amazon Linux and this project's
-/// hosts build it.
+/// The lowest Landlock ABI of a kernel of this release, as Debian and Amazon Linux build it.
 fn abi_of(release: &str) -> u32 {
     let mut numbers = release.split(|byte: char| !byte.is_ascii_digit()).map_while(|part| part.parse().ok());
     let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));

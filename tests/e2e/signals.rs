@@ -15,7 +15,7 @@ use nix::sys::signal::Signal;
 fn sigusr1_prints_statistics() {
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
-    // Asked for, it is printed although the run is to be quiet.
+    // Statistics on request are printed in spite of -q.
     let run = Mirror::ingest(&cable, directory.path(), "-q");
     assert_eq!(run.frames(), 0);
     inject(&cable, 100);

@@ -1,4 +1,4 @@
-//! Sinks that end before their run does: ingest and the other sinks go on, and the exit code tells. Needs
+//! Sinks that end before their run does: ingest and the other sinks continue, and the exit code is 1. Needs
 //! root.
 
 mod common;
@@ -38,7 +38,7 @@ fn a_full_disk_ends_only_the_capture() {
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
-    // The report goes elsewhere: it would not fit either.
+    // The report goes elsewhere, because it would not fit either.
     let disk_path = path.join("disk");
     std::fs::create_dir(&disk_path).expect("mount point");
     let disk = SmallDisk::mount(&disk_path, 256 << 10);
@@ -68,7 +68,7 @@ fn a_full_disk_ends_only_the_capture() {
         (&counters["state"], &counters["written"]),
         (&"done".into(), &report["frames"]["decapsulated"])
     );
-    // Complete up to there: what the report calls written is in the file, whole.
+    // Complete up to there: the file has exactly what the report calls written.
     let written = pcap["written"].as_u64().expect("written");
     assert!(written > 1_000, "{written}");
     assert_eq!(whole_capture(&disk_path.join("out.pcapng")).packets.len() as u64, written);
@@ -110,7 +110,7 @@ fn a_pipe_gets_every_frame_within_a_tick_and_a_whole_capture() {
     assert_next_run_works(&cable);
 }
 
-/// Panics when it is given its third batch; otherwise counts.
+/// Panics on its third batch; otherwise counts.
 #[derive(Default)]
 struct Fragile {
     /// Frames before the panic, over all workers.
@@ -157,7 +157,7 @@ fn a_panic_in_a_sink_fails_that_sink_alone() {
     let survived = Arc::clone(&fragile.written);
     let pcap = Pcap::builder(Target::file(&file)).build().expect("capture file");
     let running = cable.engine(
-        // The fragile one first, so that the others come after the panic within the same batch.
+        // The failing one first, so that the others come after the panic within the same batch.
         builder().sink(Arc::new(fragile)).sink(Arc::new(Counters::default())).sink(Arc::new(pcap)),
     );
     let generator = cable.generator(Traffic { cpus: vec![0, 1], ..Traffic::default() });
@@ -168,7 +168,7 @@ fn a_panic_in_a_sink_fails_that_sink_alone() {
     let report = running.stop();
     assert_balanced(&report);
     assert!(!report.is_clean(), "`mirror` exits 1 by this");
-    // While the panic was printed the ring may have run over.
+    // The ring may have overflowed while the panic was printed.
     let arrived = report.frames.decapsulated;
     assert!(arrived > FRAMES / 2, "{arrived}");
     let [fragile, counters, pcap] = &report.sinks[..] else { panic!("{:?}", report.sinks) };
@@ -186,7 +186,7 @@ fn a_panic_in_a_sink_fails_that_sink_alone() {
     assert_next_run_works(&cable);
 }
 
-/// What the embedder's own panic leaves behind, at full rate: nothing.
+/// A panic of the embedder at full rate leaves nothing behind.
 #[test]
 fn a_panic_of_the_embedder_leaves_a_clean_interface() {
     let cable = Cable::with_queues(2);
@@ -204,12 +204,12 @@ fn a_panic_of_the_embedder_leaves_a_clean_interface() {
     assert!(result.is_err());
     generator.stop().expect("generated");
     assert_eq!(program(&cable), None);
-    // It did not shut down cleanly, so it has not got its name; what it has can be read.
+    // It did not shut down cleanly, so it has no final name; what was written can be read.
     until("the writer thread is done", || (names(directory.path()) == [".out.pcapng.partial"]).then_some(()));
     assert_next_run_works(&cable);
 }
 
-/// Panics where sinks are built.
+/// Panics when a sink is built.
 struct Unbuildable;
 
 impl SinkFactory for Unbuildable {

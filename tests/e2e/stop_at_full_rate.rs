@@ -1,4 +1,4 @@
-//! Stopped while frames come as fast as they can: the account is closed all the same, every time. Needs root.
+//! Stopped while frames arrive at full rate: everything is accounted for, every time. Needs root.
 
 mod common;
 
@@ -50,14 +50,14 @@ fn one_queue_generic() {
     stops_balanced(1, Mode::Generic, Duration::ZERO);
 }
 
-/// Their rings are full at the stop, and what is in them is accounted for.
+/// Their rings are full at the stop, and the frames in them are accounted for.
 #[test]
 fn workers_that_are_far_behind() {
     stops_balanced(2, Mode::Native, Duration::from_millis(2));
 }
 
-/// The generator ends first, so that its count is known: what was in the rings at the stop is neither lost
-/// nor doubled.
+/// The generator ends first, so that its count is known: frames in the rings at the stop are neither lost nor
+/// counted twice.
 #[test]
 fn stopped_right_after_the_last_frame() {
     let cable = Cable::with_queues(2);
@@ -67,7 +67,7 @@ fn stopped_right_after_the_last_frame() {
         let errors_before = cable.sender_counters().xdp_xmit_errors();
         let traffic = Traffic { cpus: vec![0, 1], ..Traffic::default() };
         let generated = cable.generator(traffic).send(200_000).expect("generated");
-        // The kernel has shown every frame to the program; how far the worker is does not matter.
+        // The kernel has passed every frame to the program; how far the worker is does not matter.
         let sent = generated.total();
         until("the program has seen all", || {
             let errors = cable.sender_counters().xdp_xmit_errors() - errors_before;

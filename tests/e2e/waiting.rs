@@ -1,4 +1,4 @@
-//! Outputs that take nothing: for now, when there is no space, inode or file descriptor, and for good. Needs
+//! Outputs that cannot write: temporarily, without space, inode or file descriptor, and permanently. Needs
 //! root.
 
 mod common;
@@ -23,7 +23,7 @@ use mirror_lab::{capture, run as run_command};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-/// A directory with a small disk in it.
+/// A directory with a small file system.
 struct Place {
     disk: SmallDisk,
     directory: tempfile::TempDir,
@@ -50,7 +50,7 @@ impl Place {
     }
 }
 
-/// Sends until the run says this in a line of statistics.
+/// Sends until the run prints this in its statistics.
 #[track_caller]
 fn burst_until(cable: &Cable, run: &Mirror, what: &str, is_so: impl Fn(&str) -> bool) {
     until(what, || {
@@ -83,7 +83,7 @@ fn a_capture_waits_while_the_disk_is_full_and_resumes_when_there_is_space() {
     let pcap = sink(&report, "pcap");
     assert_eq!((&pcap["state"], &pcap["failed"]), (&json!("done"), &json!({})));
     assert!(pcap["dropped"]["no_space"].as_u64() > Some(0), "{pcap}");
-    // One file, of whole packets from before and after; those of the injector are the last.
+    // One file, with whole packets from before and after; those of the injector are the last.
     assert_eq!(names(&place.disk()), ["out.pcapng"]);
     let capture = whole_capture(&place.disk().join("out.pcapng"));
     assert_eq!(pcap["written"], capture.packets.len());
@@ -113,7 +113,7 @@ fn a_disk_that_is_full_at_the_end_makes_the_exit_code_1() {
 #[test]
 fn a_capture_waits_while_inodes_or_descriptors_are_missing() {
     let cable = Cable::with_queues(1);
-    // The root of the disk takes one, and each file one.
+    // The root directory takes one, and each file one.
     let place = Place::new(64 << 20, ",nr_inodes=4");
     let flags = "-w disk/out.pcapng -C 20k --report report.json";
     let run = Mirror::ingest(&cable, place.path(), flags);
@@ -121,7 +121,7 @@ fn a_capture_waits_while_inodes_or_descriptors_are_missing() {
     assert!(run.said().contains("No space left on device"), "{}", run.said());
     let more = "remount,nr_inodes=1000";
     run_command(Command::new("mount").args(["-o", more]).arg(place.disk())).expect("remounted");
-    // It finds out by itself.
+    // It retries by itself.
     until("it goes on", || (!waits(&run.statistics())).then_some(()));
     run.end_by(Signal::SIGINT).expect_code(0);
     fs::remove_file(place.path().join("report.json")).expect("removed");
@@ -184,13 +184,13 @@ fn a_run_ends_with_its_last_output_and_names_outputs_that_ended_before() {
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
-    // One output, whose reader goes.
+    // The only output loses its reader.
     let (run, reader) = Mirror::ingest_to_pipe(&cable, path, "-w -");
     drop(reader);
     burst(&cable, 1_000);
     run.end().expect_code(1).expect_words(&["every output has ended", "its reader has gone", "residue 0"]);
 
-    // Another goes on, and so does the run.
+    // Another output continues, and so does the run.
     let (mut run, reader) =
         Mirror::ingest_to_pipe(&cable, path, "--print -w out.pcapng --report report.json");
     drop(reader);
@@ -205,7 +205,7 @@ fn a_run_ends_with_its_last_output_and_names_outputs_that_ended_before() {
     );
     assert_eq!(sink(&report, "pcap")["written"], whole_capture(&path.join("out.pcapng")).packets.len());
 
-    // Whoever wants only the counts, has them.
+    // On request, counting continues.
     let (mut run, reader) = Mirror::ingest_to_pipe(&cable, path, "--print --on-output-end continue");
     drop(reader);
     burst_until(&cable, &run, "it is said", |line| line.contains(", print ended"));
@@ -222,7 +222,7 @@ fn a_replay_stops_with_its_last_output_and_a_full_disk_makes_its_exit_code_1() {
     let place = Place::new(256 << 10, "");
     let path = place.path();
     capture::write_pcap(&path.join("in.pcap"), &frames(5_000).0).expect("written");
-    // The input goes on for ever; the reader of the output reads a little.
+    // The input is endless; the reader of the output reads a little.
     let mut command = Command::new(MIRROR);
     command
         .args(["replay", "-r", "-", "--print"])
@@ -237,7 +237,7 @@ fn a_replay_stops_with_its_last_output_and_a_full_disk_makes_its_exit_code_1() {
     drop(output);
     let records = fs::read(path.join("in.pcap")).expect("capture")[24..].to_vec();
     let status = until("it ends", || {
-        // Once it has ended nobody takes more.
+        // Nobody reads after it has ended.
         let _ = input.write_all(&records[..records.len() / 4]);
         std::thread::sleep(Duration::from_millis(50));
         child.try_wait().expect("wait")
@@ -275,7 +275,7 @@ fn when_full_stop_ends_the_capture_and_delete_keeps_the_latest_files() {
     run.end().expect_code(1).expect_words(&["No space left", "free space and start again"]);
     fs::remove_file(place.disk().join("out.pcapng")).expect("removed");
 
-    // Without a floor: files are deleted when it is really full.
+    // Without --min-free, files are deleted when the disk is full.
     let run =
         Mirror::ingest(&cable, path, "-w disk/out.pcapng -C 100k --when-full delete --report report.json");
     burst(&cable, 40_000);

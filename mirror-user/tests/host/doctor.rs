@@ -1,8 +1,8 @@
-//! The doctor: what it says of recorded hosts, word for word, and what it finds on a live one.
+//! The doctor: its exact report on recorded hosts, and what it finds on a live one.
 //!
-//! `profiles/*.json` are facts in the form that `mirror doctor --json` prints under `facts`, composed from
-//! what drivers and AWS's documentation say of such hosts; the `.txt` beside each is the whole report. After
-//! a change of wording, `mirror doctor --facts FILE.json` prints the new one, to be read before it is kept.
+//! `profiles/*.json` are facts as `mirror doctor --json` prints them under `facts`, composed from the
+//! documentation of drivers and AWS; the `.txt` beside each is the whole report. After a change of wording,
+//! `mirror doctor --facts FILE.json` prints the new one, to be read before it is committed.
 
 use std::{
     collections::BTreeSet,
@@ -52,7 +52,7 @@ fn ingest_can_run_exactly_if_there_is_no_error() {
     for name in names("json") {
         let report = Report::of(facts(&name));
         let error = report.findings.iter().any(|finding| finding.severity == Severity::Error);
-        // All but one profile look at one interface.
+        // All profiles but one are of one interface.
         if report.facts.asked.is_some() {
             assert_eq!(report.can_run, !error, "{name}");
             assert_eq!(report.plans.len(), usize::from(!error), "{name}");
@@ -108,7 +108,7 @@ fn facts_of_a_veth_pair_are_gathered() {
     assert_eq!(target.xdp_hook.known(), Some(&None));
     let peer = target.peer.as_ref().unwrap();
     assert_eq!((peer.name.as_str(), peer.mtu, peer.tx_queues), ("peer", 1600, Some(2)));
-    // veth has no rings and no hash to tell of: the reason is kept.
+    // veth has neither rings nor RSS: the reason is kept.
     assert!(target.rss.reason().unwrap().contains("not supported"), "{:?}", target.rss);
     assert!(target.irqs.reason().unwrap().contains("another network namespace"), "{:?}", target.irqs);
 

@@ -1,4 +1,4 @@
-//! What the host side reads and hears of interfaces.
+//! What the host side reads about interfaces, and its events.
 use std::{
     net::UdpSocket,
     time::{Duration, Instant},
@@ -14,9 +14,9 @@ use mirror_user::host::{
     xdp::XdpMode,
 };
 
-/// Long enough for a loaded machine; every wait ends at the event.
+/// Long enough for a busy machine; every wait ends at the event.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long nothing is to happen.
+/// How long to wait for an event that must not come.
 const QUIET: Duration = Duration::from_millis(200);
 
 #[test]
@@ -126,7 +126,7 @@ fn counters_increase_by_the_frames_sent() {
         let moved = after["rx_packets"] - before["rx_packets"];
         assert!((100..110).contains(&moved), "{moved}: 100 datagrams and little neighbour discovery");
         assert!(after["rx_bytes"] - before["rx_bytes"] >= 100 * 49);
-        // veth's own, over ethtool: that they are here shows strings and values are told apart by name.
+        // veth's own ethtool statistics: their presence shows that strings and values match by name.
         assert_eq!(after["peer_ifindex"], u64::from(Interface::named("peer").unwrap().index));
         assert!(after.contains_key("rx_queue_1_drops"), "{after:?}");
         let deltas = loss_deltas(&before, &after);
@@ -139,7 +139,7 @@ fn link_down_up_and_deletion_are_each_reported_once() {
     let namespace = Namespace::with_pair(1);
     let (index, mut watch) =
         namespace.enter(|| (Interface::named("target").unwrap().index, LinkWatch::open().unwrap()));
-    // From here on outside the namespace: the watch stays where it was opened.
+    // Outside of the namespace: the watch stays where it was opened.
     let mut next = |what: &str, expected: LinkEvent| loop {
         let event = watch.next(PATIENCE).unwrap().unwrap_or_else(|| panic!("{what}: nothing heard"));
         let (LinkEvent::Up { index: of }
@@ -149,7 +149,7 @@ fn link_down_up_and_deletion_are_each_reported_once() {
         else {
             panic!("{what}: {event:?}")
         };
-        // The peer loses and finds its carrier too.
+        // The peer loses and regains its carrier, too.
         if of == index {
             assert_eq!(event, expected, "{what}");
             break;

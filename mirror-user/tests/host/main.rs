@@ -1,5 +1,4 @@
-//! The host side and the doctor against real interfaces: veth pairs in network namespaces of their own. Needs
-//! root.
+//! The host side and the doctor with real interfaces: veth pairs in network namespaces. Needs root.
 #![cfg(feature = "af-xdp")]
 
 mod doctor;

@@ -1,15 +1,15 @@
-//! A lab of one namespace with one veth pair, all of it asked about from inside.
+//! A namespace with a veth pair, examined from inside.
 
 use mirror_lab::Lab;
 
-/// A namespace with `target` (what is asked about) and `peer` (what feeds it), both up.
+/// A namespace with `target` (the interface under test) and `peer` (its sender), both up.
 pub(crate) struct Namespace {
     inside: mirror_lab::Namespace,
     lab: Lab,
 }
 
 impl Namespace {
-    /// The pair has `queues` queues a side.
+    /// The pair has `queues` queues per side.
     pub(crate) fn with_pair(queues: u32) -> Self {
         let lab = Lab::new().expect("these tests need root");
         let inside = lab.namespace("host").unwrap();
@@ -31,8 +31,7 @@ impl Namespace {
         self.inside.ip(arguments).unwrap();
     }
 
-    /// Runs `work` on a thread of its own inside the namespace (and outside of it in `/sys`, which stays the
-    /// host's).
+    /// Runs `work` on a thread inside the namespace (but with the host's `/sys`).
     pub(crate) fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         self.inside.enter(work).unwrap()
     }

@@ -1,4 +1,4 @@
-//! A disk that is soon full.
+//! A small file system.
 
 use std::{
     path::{Path, PathBuf},
@@ -7,7 +7,7 @@ use std::{
 
 use mirror_lab::run;
 
-/// A file system with next to no space, unmounted at the end.
+/// A file system with almost no space, unmounted at the end.
 pub(crate) struct SmallDisk(PathBuf);
 
 impl SmallDisk {
@@ -15,7 +15,7 @@ impl SmallDisk {
         Self::mount_with(at, bytes, "")
     }
 
-    /// With further options, each with a comma before it.
+    /// With further mount options, each with a leading comma.
     pub(crate) fn mount_with(at: &Path, bytes: u64, options: &str) -> Self {
         let options = format!("size={bytes},mode=0777{options}");
         run(Command::new("mount").args(["-t", "tmpfs", "-o", &options, "none"]).arg(at)).expect("mounted");

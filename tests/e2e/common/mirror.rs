@@ -1,4 +1,4 @@
-//! The `mirror` command at the capture end of a cable: started, signalled and read as its user does it.
+//! The `mirror` command on the capture end of a veth pair: started, signalled and read as its user does it.
 
 use std::{
     collections::BTreeMap,
@@ -27,17 +27,17 @@ use super::{CAPTURE, Cable, SENDER};
 
 /// The command under test.
 pub(crate) const MIRROR: &str = env!("CARGO_BIN_EXE_mirror");
-/// How long anything may take before it counts as not happening: a hang, and not a busy machine.
+/// How long anything may take before it counts as a hang, on a busy machine too.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// VNI of [`frames`].
 pub(crate) const VNI: u32 = 12345;
 
-/// Looks again and again until there is something to see.
+/// Polls until there is a value.
 pub(crate) fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
     until_saying(|| what.to_owned(), look)
 }
 
-/// The same with words for the failure that are known only then.
+/// The same, with a failure message that is known only then.
 fn until_saying<T>(what: impl Fn() -> String, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -49,7 +49,7 @@ fn until_saying<T>(what: impl Fn() -> String, mut look: impl FnMut() -> Option<T
     }
 }
 
-/// A running `mirror`. Dropped before its end it is killed.
+/// A running `mirror`. Killed when dropped before its end.
 pub(crate) struct Mirror {
     child: Child,
     said: Arc<Mutex<String>>,
@@ -70,7 +70,7 @@ pub(crate) fn mirror(cable: &Cable, directory: &Path, arguments: &str) -> Comman
     command
         .args(arguments.split_ascii_whitespace())
         .current_dir(directory)
-        // A line every 10 s would mix with those asked for.
+        // A line every 10 s would mix with requested ones.
         .env_remove("MIRROR_LOG")
         .stdin(Stdio::null())
         .stdout(Stdio::null());
@@ -102,12 +102,12 @@ impl Mirror {
         Self { child, said, listener: Some(listener) }
     }
 
-    /// Starts `mirror ingest` on the capture interface and waits until its program is there.
+    /// Starts `mirror ingest` on the capture interface and waits until its program is attached.
     pub(crate) fn ingest(cable: &Cable, directory: &Path, arguments: &str) -> Self {
         Self::start(ingest(cable, directory, arguments)).attached(cable)
     }
 
-    /// The same with standard output to a pipe, whose other end comes with it.
+    /// The same with standard output to a pipe, whose other end is returned.
     pub(crate) fn ingest_to_pipe(cable: &Cable, directory: &Path, arguments: &str) -> (Self, ChildStdout) {
         let mut command = ingest(cable, directory, arguments);
         command.stdout(Stdio::piped());
@@ -142,12 +142,12 @@ impl Mirror {
         kill(self.pid(), signal).expect("mirror can be signalled");
     }
 
-    /// What it has said so far.
+    /// Its standard error until now.
     pub(crate) fn said(&self) -> String {
         self.said.lock().expect("said").clone()
     }
 
-    /// Waits until it says this.
+    /// Waits until its standard error has this text.
     pub(crate) fn says(&self, words: &str) {
         until(&format!("mirror says {words:?}"), || self.said().contains(words).then_some(()));
     }
@@ -156,7 +156,7 @@ impl Mirror {
         self.child.try_wait().expect("wait").is_none()
     }
 
-    /// The line that it says when asked by USR1.
+    /// The statistics line that it prints on USR1.
     pub(crate) fn statistics(&self) -> String {
         let line = |nth: usize| {
             self.said().lines().filter(|line| frames_in(line).is_some()).nth(nth).map(str::to_owned)
@@ -166,12 +166,12 @@ impl Mirror {
         until("mirror answers USR1", || line(before))
     }
 
-    /// Frames that it says there that it has decapsulated.
+    /// Decapsulated frames in its statistics.
     pub(crate) fn frames(&self) -> u64 {
         frames_in(&self.statistics()).expect("a number of frames")
     }
 
-    /// Waits until it has decapsulated at least so many frames.
+    /// Waits until it has decapsulated at least this many frames.
     pub(crate) fn has(&self, frames: u64) {
         let mut last = 0;
         until("the frames arrive", || {
@@ -180,7 +180,7 @@ impl Mirror {
         });
     }
 
-    /// Frames it says it has decapsulated, once there are some and no more come.
+    /// Decapsulated frames, once there are some and their number no longer changes.
     pub(crate) fn settled(&self) -> u64 {
         let mut last = 0;
         until("frames arrive and stop", || {
@@ -193,10 +193,10 @@ impl Mirror {
     /// Waits for its end.
     pub(crate) fn end(mut self) -> Ending {
         let status = until("mirror ends", || self.child.try_wait().expect("wait"));
-        // Standard error ends with the process: nothing else holds it.
+        // Standard error ends with the process: no other process has it.
         self.listener.take().expect("listener").join().expect("standard error");
         let said = self.said();
-        // Whatever a run does, no system call that it needs may be missing from the lists of its threads.
+        // In no run may a thread lack a system call that it needs.
         assert!(!said.contains("sandbox: system call"), "{said}");
         Ending { status, said }
     }
@@ -210,7 +210,7 @@ impl Mirror {
 
 impl Drop for Mirror {
     fn drop(&mut self) {
-        // One that has ended needs no killing, and has been waited for.
+        // A run that has ended has been waited for.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -221,14 +221,14 @@ fn frames_in(line: &str) -> Option<u64> {
 }
 
 impl Ending {
-    /// Ends the test unless the exit code is this.
+    /// Fails the test unless this is the exit code.
     #[track_caller]
     pub(crate) fn expect_code(self, code: i32) -> Self {
         assert_eq!(self.status.code(), Some(code), "{}:\n{}", self.status, self.said);
         self
     }
 
-    /// Ends the test unless each of these is in what was said.
+    /// Fails the test unless standard error has each of these.
     #[track_caller]
     pub(crate) fn expect_words(self, words: &[&str]) -> Self {
         for word in words {
@@ -249,15 +249,14 @@ fn program_on(namespace: &Namespace, interface: &str) -> Option<u64> {
     shown.pointer("/0/xdp").map(|xdp| xdp.pointer("/prog/id").and_then(Value::as_u64).expect("program id"))
 }
 
-/// Everything about the capture interface that a run might change, in the words of `ip` and `ethtool`.
+/// Everything about the capture interface that a run might change, as `ip` and `ethtool` print it.
 pub(crate) fn state(cable: &Cable) -> [String; 4] {
     let tunable = |name: &str| {
         let file = format!("/sys/class/net/{CAPTURE}/{name}");
         mirror_lab::run(cable.target.command("cat").arg(file)).expect("setting of the interface")
     };
     let link = || cable.target.ip(&format!("-details -json link show dev {CAPTURE}")).expect("link");
-    // The kernel says so of an interface that has just come up, until its link watch has run: no doing of
-    // ours.
+    // The kernel reports this of an interface that has just come up, until its link watch has run.
     let deadline = Instant::now() + Duration::from_secs(2);
     while link().contains("\"operstate\":\"UNKNOWN\"") && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(50));
@@ -270,7 +269,7 @@ pub(crate) fn state(cable: &Cable) -> [String; 4] {
     ]
 }
 
-/// What busy polling changes on the interface.
+/// The settings that busy polling changes.
 pub(crate) fn tunables(cable: &Cable) -> [String; 2] {
     ["napi_defer_hard_irqs", "gro_flush_timeout"].map(|name| {
         let file = format!("/sys/class/net/{CAPTURE}/{name}");
@@ -286,8 +285,8 @@ pub(crate) fn set_tunables(cable: &Cable, values: [&str; 2]) {
     mirror_lab::run(cable.target.command("sh").args(["-ec", &script])).expect("settings");
 }
 
-/// What `/proc` says of each thread: its name, its capability sets, whether it may gain any, and whether its
-/// system calls are filtered (2) or not (0).
+/// `/proc` about each thread: its name, capability sets, no_new_privs, and whether its system calls are
+/// filtered (2) or not (0).
 pub(crate) fn threads(process: Pid) -> Vec<(String, BTreeMap<String, u64>)> {
     let tasks = fs::read_dir(format!("/proc/{process}/task")).expect("tasks");
     tasks
@@ -329,8 +328,7 @@ pub(crate) fn sink<'a>(report: &'a Value, name: &str) -> &'a Value {
     sinks.iter().find(|sink| sink["name"] == name).unwrap_or_else(|| panic!("no sink {name} in {report:#}"))
 }
 
-/// A capture file that our parser and tshark both read to its very end. Guests have no tshark: there the
-/// parser alone.
+/// A capture file that our parser and tshark read to its end. Guests have no tshark; there only our parser.
 #[track_caller]
 pub(crate) fn whole_capture(file: &Path) -> CaptureFile {
     let capture = readable_capture(file);
@@ -347,7 +345,7 @@ pub(crate) fn readable_capture(file: &Path) -> CaptureFile {
     capture::read(file).expect("capture file")
 }
 
-/// So many mirrored frames, each with a number of its own, and the inner frames in them.
+/// Numbered mirrored frames, and their inner frames.
 pub(crate) fn frames(count: u32) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     let ends = [([10, 0, 0, 1].into(), 49152), ([10, 0, 0, 2].into(), 9)];
     let inner = |number: u32| inner_udp(ends[0], ends[1], &number.to_be_bytes()).expect("inner frame");
@@ -358,11 +356,11 @@ pub(crate) fn frames(count: u32) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
 }
 
 /// Sends frames one by one to a run that writes `out.pcapng` in this directory, and USR2, until one frame is
-/// in the file before its time; gives the inner ones and the hidden name of the file.
+/// in the file early; returns the inner ones and the hidden name of the file.
 ///
-/// A frame waits in its block for 900 ms and more, unless the block is full: one that is in the file earlier
-/// was flushed. One such round in twenty is proof; a machine that never comes to write within that time is no
-/// judge.
+/// A frame stays in its block for at least 900 ms, unless the block is full: a frame that is in the file
+/// earlier was flushed. One round of twenty proves it; a machine that never writes within that time proves
+/// nothing.
 #[track_caller]
 pub(crate) fn flush_by_usr2(
     run: &Mirror,
@@ -373,12 +371,12 @@ pub(crate) fn flush_by_usr2(
     const EARLY: Duration = Duration::from_millis(600);
     let hidden = directory.join(".out.pcapng.partial");
     let (outer, mut inner) = frames(ROUNDS);
-    // By then signals are heard.
+    // By then signals are handled.
     until("the file begins", || hidden.metadata().is_ok_and(|file| file.len() > 0).then_some(()));
     for (sent, frame) in (1..).zip(&outer) {
         let start = Instant::now();
         send(frame);
-        // One that is on its way to the block when the signal comes would miss the flush, so there are more.
+        // A frame that reaches the block just after the signal misses the flush, so more follow.
         let flushed = until("the frame is in the file", || {
             if start.elapsed() < EARLY {
                 run.signal(Signal::SIGUSR2);
@@ -394,7 +392,7 @@ pub(crate) fn flush_by_usr2(
     panic!("no frame was there before its time");
 }
 
-/// Sends so many frames to the capture interface and gives the inner ones.
+/// Sends frames to the capture interface and returns the inner ones.
 pub(crate) fn inject(cable: &Cable, count: u32) -> Vec<Vec<u8>> {
     let (outer, inner) = frames(count);
     let injector = Injector::new(&cable.sender, SENDER).expect("injector");
@@ -402,13 +400,12 @@ pub(crate) fn inject(cable: &Cable, count: u32) -> Vec<Vec<u8>> {
     inner
 }
 
-/// Sends so many generated frames, in bursts that fit a ring: few if any are lost, and no CPU is busy keeping
-/// a pace.
+/// Sends generated frames in bursts that fit a ring: few if any are lost, and no CPU is busy with pacing.
 pub(crate) fn burst(cable: &Cable, frames: u64) {
     burst_of(cable, Traffic::default(), frames);
 }
 
-/// The same, of other frames.
+/// The same, with other frames.
 pub(crate) fn burst_of(cable: &Cable, traffic: Traffic, frames: u64) {
     const BURST: u64 = 1_000;
     let generator = cable.generator(traffic);
@@ -420,12 +417,12 @@ pub(crate) fn burst_of(cable: &Cable, traffic: Traffic, frames: u64) {
     }
 }
 
-/// The reader of a run's standard output goes after so many bytes of it: the sink ends, ingest goes on, and
-/// the run's end says so. `frames` are more than all buffers hold.
+/// The reader of a run's standard output closes it after this many bytes: the sink ends, ingest continues,
+/// and the end of the run reports it. `frames` are more than all buffers hold.
 #[track_caller]
 pub(crate) fn lose_reader(cable: &Cable, run: Mirror, mut reader: ChildStdout, bytes: usize, frames: u64) {
     inject(cable, 10);
-    // As `head -c` does: some bytes, and away.
+    // As `head -c` does: reads some bytes, then closes.
     reader.read_exact(&mut vec![0; bytes]).expect("the head of the output");
     drop(reader);
     burst(cable, frames);
@@ -440,7 +437,7 @@ pub(crate) fn lose_reader(cable: &Cable, run: Mirror, mut reader: ChildStdout, b
     ]);
 }
 
-/// The interface bears no trace of the last run, and another one with the same options does its work.
+/// The last run left no trace on the interface, and another run with the same options works.
 #[track_caller]
 pub(crate) fn assert_next_run_works(cable: &Cable) {
     assert_eq!(program(cable), None, "a program was left behind");

@@ -1,5 +1,5 @@
-//! What the end-to-end tests share: a cable with the generator at one end and the engine at the other, and
-//! sinks that know what they should get.
+//! Shared by the end-to-end tests: a veth pair with the generator at one end and the engine at the other, and
+//! sinks that check what they receive.
 #![expect(dead_code, reason = "each test binary takes what it needs")]
 
 pub(crate) mod disk;
@@ -27,7 +27,7 @@ pub(crate) const SENDER: &str = "gen0";
 /// Interface the engine reads.
 pub(crate) const CAPTURE: &str = "cap0";
 
-/// The folder with real captures. What asks for it is ignored unless `cargo xtask test` has the folder.
+/// The directory with real captures. Tests that need it are ignored unless `cargo xtask test` has it.
 pub(crate) fn captures() -> PathBuf {
     std::env::var_os("MIRROR_CAPTURES").expect("MIRROR_CAPTURES: the folder with real captures").into()
 }
@@ -76,12 +76,12 @@ impl Cable {
     }
 }
 
-/// An engine on the capture end, with small memory and no warnings about it.
+/// An engine on the capture end, with a small UMEM.
 pub(crate) fn builder() -> EngineBuilder {
     Engine::builder(CAPTURE)
 }
 
-/// Keeps every sequence number it is given.
+/// Keeps every sequence number it receives.
 #[derive(Default)]
 pub(crate) struct LedgerFactory {
     pub(crate) ledger: Mutex<SequenceLedger>,
@@ -144,7 +144,7 @@ impl Sink for LedgerSink {
     }
 }
 
-/// Waits until what the kernel still held has reached the rings: until `seen` has stood still for a while.
+/// Waits until everything in the kernel has reached the rings: until `seen` has not changed for a while.
 pub(crate) fn settle(running: &Running) {
     let deadline = Instant::now() + Duration::from_secs(10);
     let mut last = u64::MAX;
@@ -163,8 +163,8 @@ pub(crate) fn assert_balanced(report: &Report) {
     assert_eq!(report.accounting.residue, 0, "{}", serde_json::to_string_pretty(report).expect("JSON"));
 }
 
-/// Every generated frame is where the books say: in a ledger, or in one of the kernel's loss counters.
-/// `sent_errors_before` is the sender's count of frames it could not transmit as of the start.
+/// Checks that every generated frame is in a ledger or in one of the kernel's loss counters.
+/// `sent_errors_before` is how many frames the sender had failed to transmit at the start.
 pub(crate) fn assert_explained(
     cable: &Cable,
     sent_errors_before: u64,

@@ -1,5 +1,5 @@
-//! Targets that are too small, full, stuck, down or gone: it is counted for them and reported, and other
-//! outputs are unaffected.
+//! Targets that are too small, full, stuck, down or deleted: their losses are counted and reported, and other
+//! outputs are not affected.
 
 use std::{
     io::Read as _,
@@ -18,7 +18,7 @@ use super::{
     nothing, report_of,
 };
 
-/// Another output of the same run, which has to get everything.
+/// Another output of the same run, which must receive everything.
 const BESIDE: &str = "-w inner.pcapng --report report.json";
 
 #[track_caller]
@@ -37,7 +37,7 @@ fn frames_too_long_for_the_interface_are_counted_and_others_are_sent() {
     let witness = Witness::start(&beyond.namespace, "ids0", &path.join("far.pcap"), "").expect("tcpdump");
     let short = inject(&cable, 10);
     run.has(10);
-    // The next look at the interface is at most 100 ms away.
+    // The interface is checked at least every 100 ms.
     cable.target.ip("link set dev out0 mtu 400").expect("mtu");
     std::thread::sleep(std::time::Duration::from_millis(300));
     burst_of(&cable, Traffic { frame_len: 1_000, ..Traffic::default() }, 50);
@@ -67,11 +67,11 @@ fn sending_resumes_when_the_interface_is_up_again_and_ends_when_it_is_deleted() 
         inject(&cable, frames);
         sent += u64::from(frames);
         run.has(sent);
-        // Handed to the forwarder's thread, and settled there.
+        // Handed to the forwarder's thread, and counted there.
         run.settled();
     };
     send(10);
-    // The other end of the cable, so that it is the carrier that goes.
+    // The other end of the veth pair, so that this end loses its carrier.
     beyond.namespace.ip("link set dev ids0 down").expect("down");
     run.says("dev:out0: the interface is down, or the other end of its cable");
     send(20);
@@ -85,7 +85,7 @@ fn sending_resumes_when_the_interface_is_up_again_and_ends_when_it_is_deleted() 
     send(160);
     cable.target.ip("link del dev out0").expect("deleted");
     run.says("dev:out0: the interface was deleted");
-    // Another one of its name is not the one that was forwarded to.
+    // A new device of the same name is not the target.
     cable.target.ip("link add out0 type veth peer name other0").expect("veth");
     cable.target.ip("link set dev out0 up").expect("up");
     cable.target.ip("link set dev other0 up").expect("up");
@@ -178,7 +178,7 @@ fn a_tunnel_counts_frames_dropped_by_a_full_queue() {
     assert_eq!((offered, written + full, failed), (220, 220, nothing()));
     assert!(full > 100, "{full}");
     assert_beside_has(&report, 220);
-    // What waited in the queue when it was taken away is gone with it: that much only.
+    // Only what waited in the queue when it was removed is lost.
     second.settled();
     let far = {
         second.end_by(nix::sys::signal::Signal::SIGINT).expect_code(0);
@@ -208,7 +208,7 @@ fn a_stuck_reader_loses_its_own_frames_and_is_disconnected_and_the_next_is_serve
     run.settled();
     let stuck = reader(&cable.target);
     run.says("a reader has come");
-    // More than its buffers, and those of the sockets, hold.
+    // More than its buffers and those of the sockets hold.
     burst_of(&cable, Traffic { frame_len: 1_450, ..Traffic::default() }, LARGE);
     run.says("it took nothing for 10 s");
     let mut next = reader(&cable.target);
@@ -247,7 +247,7 @@ fn a_reader_that_disconnects_is_logged_and_a_later_one_gets_later_packets() {
     run.has(10);
     run.settled();
     drop(first);
-    // That it has gone shows when something is sent to it.
+    // A disconnect shows when something is sent.
     for frames in 0.. {
         if run.said().contains("gone:") {
             break;
@@ -290,7 +290,7 @@ fn a_port_in_use_is_reported() {
     let run = Mirror::start(ingest(&cable, path, &format!("--forward {LISTEN}")));
     run.end().expect_code(1).expect_words(&[LISTEN, "listening", "choose another port"]);
     for (target, words) in [
-        // Said once, and not again for each of the causes of the cause.
+        // Once, and not again for each further cause.
         ("tap:cap0", ["mirror: tap:cap0: cap0: cannot make a TAP device", "choose another\n"]),
         ("dev:nowhere", ["nowhere: no such interface", "cap0"]),
     ] {

@@ -1,4 +1,4 @@
-//! A group of targets: whole flows, evenly spread, and what happens when a member goes and comes back.
+//! A group of targets: whole flows, evenly spread, and members that go down and come up again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,7 +30,7 @@ struct Pair {
     rounds: [Vec<Vec<u8>>; 3],
 }
 
-/// The flows that came by each of the devices that were watched, with the number of their frames.
+/// The flows on each of the captured devices, with their number of frames.
 type Seen = BTreeMap<&'static str, BTreeMap<u32, usize>>;
 
 impl Pair {
@@ -44,7 +44,7 @@ impl Pair {
         Self { cable, rounds }
     }
 
-    /// Sends a round while the named devices are watched.
+    /// Sends a round while the named devices are captured.
     fn send(&self, round: usize, watched: &[&'static str], run: &Mirror, directory: &Path) -> Seen {
         let target = &self.cable.target;
         let witness = |tap: &&'static str| {
@@ -72,7 +72,7 @@ impl Pair {
         witnesses.into_iter().map(flows).collect()
     }
 
-    /// Ends the test unless every flow of the round is whole on one device.
+    /// Fails the test unless every flow of the round is whole on one device.
     fn assert_whole(&self, round: usize, seen: &Seen) {
         let mut sent = BTreeMap::new();
         for frame in &self.rounds[round] {

@@ -1,6 +1,7 @@
-//! Suricata raises its own alert for a request that it knows only by what is forwarded to it.
+//! Suricata raises its alert for a request that it can see only in forwarded packets.
 //!
-//! Names begin with `suricata_sees`: they are left out, loudly, on hosts whose distribution does not have it.
+//! Names begin with `suricata_sees`: these tests are skipped, with a message, on hosts whose distribution has
+//! no Suricata.
 
 use mirror_lab::{
     Exchange, Lab, MirrorSource, MirrorSourceOptions, Namespace, Suricata, VethEnd, VethOptions, VethPair,
@@ -13,7 +14,7 @@ use super::{
     nothing, report_of,
 };
 
-/// What the rule is about: a request for so many bytes.
+/// The rule matches a request for this many bytes.
 const BYTES: usize = 4_711;
 
 /// Real HTTP, mirrored by the kernel's VXLAN device, forwarded to `target`, where Suricata listens on `ids0`
@@ -36,7 +37,7 @@ fn suricata_sees(target: &str, listener: impl FnOnce(&Lab, &MirrorSource) -> Nam
         Suricata::start(&namespace, "ids0", logs.path(), &format!("/bytes/{BYTES}")).expect("Suricata");
     source.http(&[Exchange::Get(1), Exchange::Get(BYTES), Exchange::PostEcho(50_000)]).expect("HTTP");
     run.settled();
-    // First the run, then Suricata: hosts that have spoken look after each other's addresses a while later.
+    // First the run, then Suricata: hosts that have communicated probe each other's address a while later.
     let report = report_of(run, path);
     let forwarded = sink(&report, &format!("forward {target}"))["written"].as_u64().expect("a count");
     let found = suricata.stop_after(forwarded).expect("Suricata");
@@ -53,13 +54,13 @@ fn suricata_sees(target: &str, listener: impl FnOnce(&Lab, &MirrorSource) -> Nam
 }
 
 #[test]
-fn suricata_on_a_tap_sees_what_the_kernel_mirrored() {
-    // One that stays, so that Suricata does not lose its interface with the run.
+fn suricata_sees_on_a_tap_what_the_kernel_mirrored() {
+    // A persistent TAP, so that Suricata does not lose its interface with the run.
     suricata_sees("tap:ids0,persist", |_, source| source.target().clone());
 }
 
 #[test]
-fn suricata_on_a_veth_sees_what_the_kernel_mirrored() {
+fn suricata_sees_on_a_veth_what_the_kernel_mirrored() {
     suricata_sees("dev:out0", |lab, source| {
         let namespace = lab.namespace("beyond").expect("beyond");
         let (near, far) = (VethEnd::new(source.target(), "out0"), VethEnd::new(&namespace, "ids0"));

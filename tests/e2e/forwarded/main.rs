@@ -1,5 +1,5 @@
-//! What is forwarded, as those see it who take it: tcpdump and Suricata on TAP devices and at the other end
-//! of cables, another mirror target, tshark over TCP. Needs root.
+//! Forwarded packets, as their readers see them: tcpdump and Suricata on TAP devices and veths, another
+//! mirror target, tshark over TCP. Needs root.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -19,7 +19,7 @@ use mirror_lab::{Namespace, VethEnd, VethOptions, VethPair};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-/// A cable whose far end somebody else listens to: `out0` in the target's namespace, `ids0` in another.
+/// A veth pair to another namespace: `out0` in the target's namespace, `ids0` in the other.
 struct Beyond {
     namespace: Namespace,
     _link: VethPair,
@@ -33,14 +33,14 @@ impl Beyond {
     }
 }
 
-/// Ends a run cleanly and gives its report, with residue 0.
+/// Stops a run cleanly and returns its report, with residue 0.
 #[track_caller]
 fn report_of(run: Mirror, directory: &Path) -> Value {
     run.end_by(Signal::SIGINT).expect_code(0);
     balanced_report(&directory.join("report.json"))
 }
 
-/// Of a sink: offered, written, dropped and failed.
+/// A sink's offered, written, dropped and failed.
 #[track_caller]
 fn account(report: &Value, name: &str) -> (u64, u64, Value, Value) {
     let sink = sink(report, name);

@@ -1,4 +1,4 @@
-//! One tenant's fragments beside another's with the same addresses and ids: a group of targets keeps each
+//! Fragments of one tenant beside another's with the same addresses and ids: a group of targets keeps each
 //! datagram whole.
 
 use mirror_lab::{
@@ -17,7 +17,7 @@ const STRANGER: u32 = 8;
 const DATAGRAMS: u32 = 100;
 const TAPS: [&str; 2] = ["ids0", "ids1"];
 
-/// A datagram of a flow of its own in three fragments, as the tenant's host sent them.
+/// A datagram with its own flow in three fragments, as the tenant's host sent them.
 fn datagram(id: u32, port: u16) -> Vec<Vec<u8>> {
     let ends = [([10, 0, 0, 1].into(), port), ([10, 0, 0, 2].into(), 53)];
     let whole = inner_udp(ends[0], ends[1], &[b'x'; 600]).expect("a datagram");
@@ -28,7 +28,7 @@ fn mirrored(vni: u32, inner: &[u8]) -> Vec<u8> {
     Outer::sample(vni).encapsulate(inner).expect("values that fit")
 }
 
-/// Where a fragment says it belongs: the IPv4 identification.
+/// The IPv4 identification of a fragment.
 fn id_of(frame: &[u8]) -> Option<u16> {
     let id = frame.get(18..20)?.try_into().ok()?;
     (frame.get(12..14) == Some(&[8, 0])).then(|| u16::from_be_bytes(id))
@@ -48,7 +48,7 @@ fn another_tenant_s_first_fragments_split_no_datagram_of_a_tenant_s() {
     for number in 0..DATAGRAMS {
         let port = 20_000 + u16::try_from(number).expect("few");
         let [first, middle, last] = <[_; 3]>::try_from(datagram(number, port)).expect("three fragments");
-        // Same addresses and id, of another flow.
+        // Same addresses and id, another flow.
         let stranger = datagram(number, port + 10_000).swap_remove(0);
         frames.extend([
             mirrored(TENANT, &first),
@@ -86,6 +86,6 @@ fn another_tenant_s_first_fragments_split_no_datagram_of_a_tenant_s() {
         assert!(heard[device].contains(&first), "datagram {number}: its first fragment went elsewhere");
         per_device[device] += 1;
     }
-    // Both are used, or nothing was shown.
+    // Both devices are used, otherwise the test shows nothing.
     assert!(per_device.iter().all(|datagrams| *datagrams > 20), "{per_device:?}");
 }

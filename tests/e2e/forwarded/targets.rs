@@ -1,4 +1,4 @@
-//! Each kind of target gets the inner frames, and nothing else.
+//! Each kind of target gets the inner frames, and only those.
 
 use std::{
     net::{IpAddr, SocketAddrV4},
@@ -20,7 +20,7 @@ use super::{
     nothing, report_of,
 };
 
-/// One cable end on which tcpdump can keep up.
+/// A veth end at which tcpdump can keep up.
 fn quiet_offloads(end: &VethEnd) {
     end.offloads(false).expect("ethtool");
 }
@@ -50,7 +50,7 @@ fn tcpdump_on_a_tap_sees_the_inner_frames_byte_for_byte() {
     let (inner, outer) = mirrored_mix();
     Injector::new(&cable.sender, SENDER).expect("injector").send_all(&outer).expect("injected");
     run.has(inner.len() as u64);
-    // All are through when the run has ended, and with it the device goes: tcpdump ends by itself then.
+    // All frames are through when the run has ended, which removes the device: tcpdump then ends by itself.
     let report = report_of(run, path);
     let sent = inner.len() as u64;
     assert_eq!(account(&report, "forward tap:ids0"), (sent, sent, nothing(), nothing()));
@@ -99,7 +99,7 @@ fn vnis_get_vlans_in_the_order_of_the_list_then_of_arrival() {
         frame.splice(12..12, [0x81, 0, 0, [2, 1][nth % 2]]);
         frame
     };
-    // Of a frame that ends within two bytes after its tag, the kernel makes nothing (`skb_vlan_untag`).
+    // The kernel drops a frame that ends within two bytes after its tag (`skb_vlan_untag`).
     let whole = |(_, frame): &(usize, &Vec<u8>)| frame.len() >= 16;
     let wanted: Vec<_> = inner.iter().enumerate().filter(whole).map(tagged).collect();
     same_frames(&wanted, &witness.stop().expect("tcpdump").frames).expect("tagged frames");
@@ -130,7 +130,7 @@ fn after_a_flood_of_vnis_the_tenant_that_follows_has_a_vlan() {
     assert_eq!(sink["vlans_given_up"], FLOOD + 1 - 4094);
 }
 
-/// Both ends of the cable beyond get an address.
+/// Both ends of the second veth pair get an address.
 fn give_addresses(cable: &Cable, beyond: &Beyond, near: &str, far: &str) {
     for (namespace, interface, address) in [(&cable.target, "out0", near), (&beyond.namespace, "ids0", far)] {
         namespace.sysctl(&format!("net/ipv6/conf/{interface}/disable_ipv6"), "0").expect("sysctl");
@@ -138,7 +138,7 @@ fn give_addresses(cable: &Cable, beyond: &Beyond, near: &str, far: &str) {
     }
 }
 
-/// A second `mirror ingest` beyond the first.
+/// A second `mirror ingest` at the other end.
 fn tunnelled(near: &str, far: &str, target: &str, vni: impl Fn(u32) -> u32) {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
@@ -177,8 +177,8 @@ fn tunnelled(near: &str, far: &str, target: &str, vni: impl Fn(u32) -> u32) {
     vnis.dedup();
     let wanted: Vec<_> = vnis.into_iter().map(|vni| (near_address.to_owned(), vni.into())).collect();
     assert_eq!(origins, wanted);
-    // Flows have source ports of their own, so frames of different ones may come by different queues: one
-    // here.
+    // Each flow has its own source port, so different flows may arrive on different queues: here there is
+    // one.
     same_frames(&inner, &readable_capture(&path.join("second.pcapng")).frames()).expect("the inner frames");
 }
 
