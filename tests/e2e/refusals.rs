@@ -67,7 +67,7 @@ fn options_that_contradict_each_other_are_bad_usage() {
         (ingest(&format!("-i {CAPTURE},{CAPTURE} {FILES}")), &["twice"]),
         (ingest(FILES), &["-i"]),
         (on_capture(&format!("{FILES} -c 0")), &["-c", "0"]),
-        (on_capture(&format!("{FILES} --queues 3-1")), &["--queues", "backwards"]),
+        (on_capture(&format!("{FILES} --queues 3-1")), &["--queues", "exceeds the end"]),
         (on_capture(&format!("{FILES} --queues x")), &["--queues", "\"x\""]),
         (on_capture(&format!("{FILES} --port 0")), &["port"]),
         (on_capture(&format!("{FILES} --vni 16777216")), &["--vni", "16777216"]),
