@@ -105,7 +105,7 @@ fn errors_in_a_file_are_reported_with_their_line() {
         said.starts_with("mirror: mirror.toml:3:1: there is no key prot; there are: absolute, ascii, "),
         "{said}"
     );
-    for (text, told) in [
+    for (text, expected) in [
         ("wait = 'sleep'", "mirror.toml:1:1: wait: invalid value 'sleep' for '--wait <WAIT>'"),
         ("# lists\nvni = '9-'", "mirror.toml:2:1: vni: invalid value '9-'"),
         ("json = 1", "mirror.toml:1:1: json: true or false is wanted"),
@@ -142,10 +142,10 @@ fn errors_in_a_file_are_reported_with_their_line() {
     ] {
         let (code, said) = desk.check(text);
         assert_eq!(code, Some(2), "{text}");
-        assert!(said.contains(told), "{text}: {said}");
+        assert!(said.contains(expected), "{text}: {said}");
         let run = desk.mirror(&["replay", "-r", "twin.pcap", "--config", "mirror.toml"]);
         assert_eq!(run.status.code(), Some(2), "{text}");
-        assert!(String::from_utf8_lossy(&run.stderr).contains(told), "{text}");
+        assert!(String::from_utf8_lossy(&run.stderr).contains(expected), "{text}");
     }
     let missing = desk.mirror(&["replay", "--config", "nowhere.toml"]);
     assert_eq!(missing.status.code(), Some(1));
@@ -182,7 +182,7 @@ fn each_sink_table_is_a_capture_with_its_own_selection() {
     assert_eq!(["all.pcapng", "dns.pcap", "elsewhere.pcapng", "here.pcapng"].map(packets), [100, 20, 0, 11]);
     let said = String::from_utf8_lossy(&output.stderr);
     for line in ["  80 not of its selection", "capture: dns.pcap", "capture: here.pcapng"] {
-        assert!(said.lines().any(|told| told == line), "{line} in {said}");
+        assert!(said.lines().any(|expected| expected == line), "{line} in {said}");
     }
 }
 
@@ -273,10 +273,10 @@ fn the_check_refuses_with_position_what_a_run_refuses_on_any_host() {
     ];
     fs::create_dir(desk.path("down")).expect("directory");
     symlink(".", desk.path("link")).expect("link");
-    for (text, told) in rows {
+    for (text, expected) in rows {
         let (code, said) = desk.check(text);
         assert_eq!(code, Some(2), "{text}: {said}");
-        assert!(said.starts_with(&format!("mirror: mirror.toml:{told}")), "{text}:\n{said}");
+        assert!(said.starts_with(&format!("mirror: mirror.toml:{expected}")), "{text}:\n{said}");
         // A run with this file reports the same, and neither leaves files behind.
         let replays =
             !["interface", "rx-ring", "port =", "bind", "count"].iter().any(|key| text.contains(key));
@@ -285,7 +285,7 @@ fn the_check_refuses_with_position_what_a_run_refuses_on_any_host() {
         let command = if text.contains("interface") { vec!["ingest"] } else { command };
         let run = desk.mirror(&[&command[..], &["--config", "mirror.toml"]].concat());
         assert_eq!((run.status.code(), run.stdout.len()), (Some(2), 0), "{text}");
-        assert!(String::from_utf8_lossy(&run.stderr).contains(told), "{text}: {run:?}");
+        assert!(String::from_utf8_lossy(&run.stderr).contains(expected), "{text}: {run:?}");
         let mut left: Vec<_> = fs::read_dir(desk.0.path())
             .expect("directory")
             .map(|entry| entry.expect("entry").file_name())

@@ -115,12 +115,12 @@ impl Host {
         let inner = inner_frames();
         self.mirror(&inner);
         run.has(inner.len() as u64);
-        let mut heard = Vec::new();
-        until("the reader hears all", || {
-            heard.extend(reader.frames().expect("what is forwarded"));
-            (heard.len() >= inner.len()).then_some(())
+        let mut received = Vec::new();
+        until("the reader receives all", || {
+            received.extend(reader.frames().expect("what is forwarded"));
+            (received.len() >= inner.len()).then_some(())
         });
-        same_frames(&inner, &heard).expect("the inner frames");
+        same_frames(&inner, &received).expect("the inner frames");
         run.end_by(Signal::SIGINT).expect_code(0);
         let report = balanced_report(&directory.join("report.json"));
         assert_eq!(sink(&report, &format!("forward {target}"))["written"], inner.len());

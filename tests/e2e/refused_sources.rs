@@ -94,9 +94,9 @@ fn run(cable: &Cable, arguments: &str, frames: &[Vec<u8>]) -> (Vec<Vec<u8>>, Val
     thread::sleep(Duration::from_millis(2_500));
     run.end_by(Signal::SIGINT).expect_code(0);
     // Frames to the host's MAC are captured as well.
-    let mut heard = wire.frames().expect("what the host sent");
-    heard.retain(|frame| frame.get(6..12) == Some(&TARGET_MAC));
-    (heard, balanced_report(&directory.path().join("report.json")))
+    let mut sent = wire.frames().expect("what the host sent");
+    sent.retain(|frame| frame.get(6..12) == Some(&TARGET_MAC));
+    (sent, balanced_report(&directory.path().join("report.json")))
 }
 
 fn xdp<'a>(report: &'a Value, counter: &str) -> &'a Value {
@@ -109,14 +109,14 @@ fn a_refused_source_draws_no_answer_by_fragments_or_extension_headers() {
     let frames = provocations();
     for reassembly in ["", "--no-reassemble"] {
         let refused = format!("--source 192.0.2.0/24 {reassembly}");
-        let (heard, report) = run(&cable, &refused, &frames);
-        assert_eq!(icmp_errors(&heard), 0, "{heard:02x?}");
+        let (sent, report) = run(&cable, &refused, &frames);
+        assert_eq!(icmp_errors(&sent), 0, "{sent:02x?}");
         assert_eq!(xdp(&report, "dropped/source"), frames.len());
     }
     // If allowed, they are passed to the kernel, which answers: as documented, and it shows that this test
     // can fail.
-    let (heard, report) = run(&cable, &format!("--source {STRANGER},{STRANGER_V6} --no-reassemble"), &frames);
-    assert_eq!(icmp_errors(&heard), frames.len(), "{heard:02x?}");
+    let (sent, report) = run(&cable, &format!("--source {STRANGER},{STRANGER_V6} --no-reassemble"), &frames);
+    assert_eq!(icmp_errors(&sent), frames.len(), "{sent:02x?}");
     assert_eq!(xdp(&report, "passed/extension"), 3);
     assert_eq!(xdp(&report, "passed/fragment"), 2);
 }
@@ -149,7 +149,7 @@ fn fragments_to_the_host_itself_from_a_refused_source_arrive() {
         let mut frames = fragment(&mirrored_v4(), 4, &[160]).expect("fragments");
         frames.extend(for_the_host(port));
         let own = frames.len() - 2;
-        let (heard, report) = run(&cable, &format!("--source 192.0.2.0/24 {reassembly}"), &frames);
+        let (sent, report) = run(&cable, &format!("--source 192.0.2.0/24 {reassembly}"), &frames);
         assert_eq!(xdp(&report, "dropped/source"), 2, "both fragments of what is mirrored");
         let (udp, others) = (xdp(&report, "passed/fragment"), xdp(&report, "passed/not_tunnel"));
         assert_eq!(udp.as_u64().unwrap() + others.as_u64().unwrap(), own as u64, "{report:#}");
@@ -166,7 +166,7 @@ fn fragments_to_the_host_itself_from_a_refused_source_arrive() {
                     && frame.get(23) == Some(&protocol)
                     && frame.get(at) == Some(&value)
             };
-            heard.iter().filter(is).count()
+            sent.iter().filter(is).count()
         };
         assert_eq!(of(1, 34, 0), 1, "an echo reply");
         // SYN and ACK, repeated because nobody answers.

@@ -1,5 +1,5 @@
-//! Debian's apt client with lists and caches of its own: packages of other suites and architectures are
-//! fetched and unpacked, and nothing of them is installed.
+//! Debian's apt client with its own lists and caches: fetches and unpacks packages of other suites and
+//! architectures without installing them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,12 +9,12 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{host, process};
 
-/// Where Debian says that its archive is to be had, for hosts whose own sources name none.
+/// Debian's archive, for hosts whose own sources do not name one.
 const ARCHIVE: &str = "http://deb.debian.org/debian";
 const SECURITY: &str = "http://deb.debian.org/debian-security";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// One or more suites, as an apt of its own sees them.
+/// One or more suites, seen through a separate apt configuration.
 #[derive(Debug)]
 pub(crate) struct Apt {
     folder: PathBuf,
@@ -22,11 +22,11 @@ pub(crate) struct Apt {
 }
 
 impl Apt {
-    /// Lists for these suites and architectures, kept in `folder`. The first architecture is the one that
-    /// names without one mean.
+    /// Lists for these suites and architectures, kept in `folder`. Package names without an architecture mean
+    /// the first one.
     ///
     /// # Errors
-    /// Where this host has no apt or no keyring of Debian's, or `folder` cannot be written.
+    /// If this host has no apt or no keyring of Debian's, or `folder` cannot be written.
     pub(crate) fn new(folder: &Path, suites: &[&str], architectures: &[&'static str]) -> Result<Self> {
         ensure!(
             host::program("apt-get").is_some() && host::program("dpkg").is_some(),
@@ -56,7 +56,7 @@ impl Apt {
         self.folder.join("sources.list")
     }
 
-    /// `program` of apt's with these lists alone. What the host has installed is none of its business.
+    /// A program of apt that sees only these lists, and no installed packages.
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         let folder = self.folder.display();
@@ -67,7 +67,7 @@ impl Apt {
             format!("Dir::Cache={folder}/cache"),
             "Dir::State::status=/dev/null".into(),
             "Acquire::Languages=none".into(),
-            // Folders below the build's are not open to apt's own user.
+            // apt's own user cannot enter directories below the build's.
             "APT::Sandbox::User=root".into(),
             format!("APT::Architecture={}", self.architectures[0]),
         ];
@@ -78,40 +78,40 @@ impl Apt {
         command
     }
 
-    /// Brings the lists.
+    /// Fetches the lists.
     ///
     /// # Errors
-    /// Where an archive cannot be reached or is not signed as it must be.
+    /// If an archive cannot be reached or is not signed as it must be.
     pub(crate) fn update(&self) -> Result<()> {
         process::output(self.command("apt-get").args(["-q", "-q", "update"])).map(drop)
     }
 
-    /// Names of packages that begin so.
+    /// Package names with this prefix.
     ///
     /// # Errors
-    /// Where apt fails.
+    /// If apt fails.
     pub(crate) fn names(&self, prefix: &str) -> Result<Vec<String>> {
         let listed = process::output(self.command("apt-cache").args(["pkgnames", prefix]))?;
         Ok(listed.lines().map(str::to_owned).collect())
     }
 
-    /// The version that would be fetched; none where there is no such package.
+    /// The version that would be fetched; `None` if there is no such package.
     ///
     /// # Errors
-    /// Where apt fails.
+    /// If apt fails.
     pub(crate) fn version(&self, package: &str) -> Result<Option<String>> {
         let shown = process::output(self.command("apt-cache").args(["policy", package]))?;
         let candidate = shown.lines().find_map(|line| line.trim().strip_prefix("Candidate: "));
         Ok(candidate.filter(|version| *version != "(none)").map(str::to_owned))
     }
 
-    /// Fetches these packages, and nothing that they depend on, and unpacks them below `root`.
+    /// Fetches these packages without their dependencies, and unpacks them below `root`.
     ///
     /// # Errors
-    /// Where one is not to be had or cannot be unpacked.
+    /// If one is not to be had or cannot be unpacked.
     pub(crate) fn unpack(&self, packages: &[String], root: &Path) -> Result<()> {
         let debs = self.folder.join("debs");
-        // What an interrupted run left would be unpacked, too.
+        // Otherwise leftovers of an interrupted run would be unpacked, too.
         if debs.exists() {
             fs::remove_dir_all(&debs).with_context(|| format!("cannot empty {}", debs.display()))?;
         }
@@ -124,8 +124,7 @@ impl Apt {
         fs::remove_dir_all(&debs).with_context(|| format!("cannot empty {}", debs.display()))
     }
 
-    /// Fetches these packages with all that they depend on, and unpacks those that `wanted` takes below
-    /// `root`.
+    /// Fetches these packages with all dependencies, and unpacks those that `wanted` accepts below `root`.
     ///
     /// # Errors
     /// As [`Self::unpack`].
@@ -175,7 +174,7 @@ fn unpack_one(deb: &Path, root: &Path) -> Result<()> {
     process::output(Command::new("dpkg").arg("-x").arg(deb).arg(root)).map(drop)
 }
 
-/// Where this host takes Debian's packages from.
+/// The mirrors that this host uses for Debian's packages.
 #[derive(Debug, PartialEq, Eq)]
 struct Mirrors {
     archive: String,
@@ -198,8 +197,7 @@ fn mirrors(targets: &str) -> Mirrors {
     }
 }
 
-/// The lines of sources.list(5). Suites that are stable or older get security updates from an archive of
-/// their own.
+/// The lines of sources.list(5). Stable suites and older ones get security updates from a separate archive.
 fn sources(suites: &[&str], architectures: &[&str], mirrors: &Mirrors) -> String {
     let options = format!("[arch={} signed-by={KEYRING}]", architectures.join(","));
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: how fast this is here, where the time goes, and how it stands beside other tools.
+//! `cargo xtask bench`: benchmarks of this host, and a comparison with other tools.
 
 use std::ffi::OsString;
 use std::process::{Command as Process, ExitCode};
@@ -9,7 +9,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use crate::setup::{self, Group};
 use crate::{host, process};
 
-/// Options that are handed on with their value: name, placeholder, help.
+/// Options with a value that are passed on: name, placeholder, help.
 const WITH_VALUE: [(&str, &str, &str); 4] = [
     ("rounds", "N", "Rounds of the ladder and the sweep [default: 15, or 5 with --quick]"),
     ("cpus", "KERNEL,WORKER", "CPU that sends and receives packets, and CPU of what is measured"),
@@ -17,7 +17,7 @@ const WITH_VALUE: [(&str, &str, &str); 4] = [
     ("compare", "OLD.json", "Show changes since an earlier report.json, and whether they exceed the noise"),
 ];
 
-/// Options that are handed on: name, help.
+/// Options that are passed on: name, help.
 const FLAGS: [(&str, &str); 2] = [
     ("quick", "Fewer rounds and points: under three minutes, and the report says so"),
     ("check-goals", "Exit with 1 if a goal is missed"),
@@ -60,7 +60,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode> {
     let packages = ["--package", "mirror-user", "--package", "mirror-bench"];
     process::check(host::cargo().args(["build", "--release", "--locked"]).args(packages))?;
     let program = host::target_dir().join("release/mirror-bench");
-    // Where the command was given, so that paths mean what they meant there.
+    // In the caller's directory, so that relative paths keep their meaning.
     let mut bench = Process::new(program);
     if matches.get_one::<OsString>("output").is_none() {
         bench.arg("--output").arg(host::target_dir().join("bench"));
@@ -72,7 +72,7 @@ fn part(matches: &ArgMatches) -> &str {
     matches.get_one::<String>("part").map_or("all", String::as_str)
 }
 
-/// Arguments of the benchmarks themselves.
+/// Arguments of the benchmarks.
 fn handed_on(matches: &ArgMatches) -> Vec<OsString> {
     let mut args = vec![part(matches).into()];
     let flags = FLAGS.iter().filter(|(name, _)| matches.get_flag(name));
@@ -85,7 +85,7 @@ fn handed_on(matches: &ArgMatches) -> Vec<OsString> {
     args
 }
 
-/// The command as one would type it.
+/// The command line to repeat it.
 fn line(args: &[OsString]) -> String {
     let words = args.iter().map(|arg| process::quote(&arg.to_string_lossy()));
     ["bench".to_owned()].into_iter().chain(words).collect::<Vec<_>>().join(" ")

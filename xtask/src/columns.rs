@@ -1,5 +1,5 @@
-//! Lines over the width that `.editorconfig` gives: rustfmt leaves comments and strings as they are, and
-//! nothing formats Markdown.
+//! Lines wider than `.editorconfig` allows: rustfmt does not wrap comments and strings, and nothing formats
+//! Markdown.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,7 +10,7 @@ use crate::tree;
 
 /// `max_line_length` of `.editorconfig`, in characters.
 const COLUMNS: usize = 110;
-/// The extensions of the files that are held to it.
+/// Extensions of the files that are checked.
 const HELD: [&str; 2] = ["md", "rs"];
 
 /// A line that is too long.
@@ -22,10 +22,10 @@ struct Long {
     columns: usize,
 }
 
-/// Refuses long lines.
+/// Fails if there are lines that are too long.
 ///
 /// # Errors
-/// Where there are any; the message has the first ones.
+/// If there are any; the message has the first ones.
 pub(crate) fn check() -> Result<()> {
     let long = long()?;
     let Some(first) = long.first() else { return Ok(()) };
@@ -37,10 +37,10 @@ pub(crate) fn check() -> Result<()> {
     );
 }
 
-/// Lists every long line, and fails if there is one.
+/// Lists every line that is too long, and fails if there is one.
 ///
 /// # Errors
-/// Where a file cannot be read.
+/// If a file cannot be read.
 pub(crate) fn list() -> Result<ExitCode> {
     let long = long()?;
     for Long { path, line, columns } in &long {
@@ -63,8 +63,8 @@ fn long() -> Result<Vec<Long>> {
     Ok(found)
 }
 
-/// The width of a line that is too long, unless it is a row of a table or its links alone make it so: neither
-/// can be broken.
+/// The width of a line that is too long. Rows of tables, and lines that are too long only because of links,
+/// may be longer: they cannot be broken.
 fn excess(text: &str, is_rust: bool) -> Option<usize> {
     let columns = text.chars().count();
     if columns <= COLUMNS {
@@ -76,7 +76,7 @@ fn excess(text: &str, is_rust: bool) -> Option<usize> {
     (!row && without_links(text).chars().count() > COLUMNS).then_some(columns)
 }
 
-/// The text without the targets of its links.
+/// The text without link targets.
 fn without_links(text: &str) -> String {
     let mut rest = text;
     let mut kept = String::new();

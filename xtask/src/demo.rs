@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: the whole way of a packet, shown on this host in namespaces that are gone afterwards.
+//! `cargo xtask demo`: a capture from mirror source to file, in temporary namespaces of this host.
 
 use std::ffi::OsString;
 use std::process::{Command, ExitCode};

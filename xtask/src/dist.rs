@@ -1,6 +1,6 @@
-//! `cargo xtask dist`: the command for another machine than this, by compilers and libraries of Debian 12
-//! that are unpacked below the target folder and not installed. What it builds runs wherever glibc is as new
-//! as Debian 12's.
+//! `cargo xtask dist`: cross-compiles the command with compilers and libraries of Debian 12 that are unpacked
+//! below the target directory, not installed. The result runs wherever glibc is at least as new as in Debian
+//! 12.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,12 +15,12 @@ use crate::setup::{self, Group};
 use crate::vmtest::Base;
 use crate::{host, process};
 
-/// The only machine that is built for so far.
+/// The only target machine.
 const AARCH64: &str = "aarch64-unknown-linux-gnu";
-/// What cross compilers and libraries are called by.
+/// Prefix of cross compilers and library directories.
 const PREFIX: &str = "aarch64-linux-gnu";
-/// Compilers for this host that build for the other machine, and libraries of the other. gcc and rustc of the
-/// same release are taken for host and target, so that nothing depends on what else is installed here.
+/// Compilers for this host that target the other machine, and libraries of the other. gcc and rustc of the
+/// same release are taken for both, so that nothing depends on what is installed here.
 const PACKAGES: [&str; 7] = [
     "gcc-12-aarch64-linux-gnu:amd64",
     "rustc-web:amd64",
@@ -30,7 +30,7 @@ const PACKAGES: [&str; 7] = [
     "libc6-dev:arm64",
     "libgcc-12-dev:arm64",
 ];
-/// What a guest of that machine has besides.
+/// Additional packages for guests of that machine.
 const GUEST_PACKAGES: [&str; 3] = ["busybox-static:arm64", "iproute2:arm64", "ethtool:arm64"];
 
 pub(crate) fn command() -> Command {
@@ -42,10 +42,10 @@ pub(crate) fn command() -> Command {
     )
 }
 
-/// Builds it and says where it is.
+/// Builds it and prints its path.
 ///
 /// # Errors
-/// Where packages are not to be had or something does not build.
+/// If packages are not to be had or something does not build.
 pub(crate) fn run(_: &ArgMatches) -> Result<ExitCode> {
     setup::ensure(&[Group::Build], false, "dist")?;
     let built = Toolchain::get()?.build(&["mirror"], Profile::Release)?;
@@ -56,7 +56,7 @@ pub(crate) fn run(_: &ArgMatches) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What guests of that machine have in common: its own `mirror`, and programs of Debian's.
+/// The base of guests of that machine: its `mirror`, and programs of Debian.
 ///
 /// # Errors
 /// As [`run`].
@@ -74,8 +74,8 @@ pub(crate) fn guest_base() -> Result<Base> {
     };
     Ok(Base {
         busybox: toolchain.find(&["bin", "usr/bin"], "busybox")?,
-        // The host's has the same ones: it is of the same release, or has more, which then fail where they
-        // are called.
+        // Taken from the host's busybox, which is of the same release or has more applets; those then fail
+        // when called.
         applets: Base::applets_of(&host::program("busybox").context("busybox is not installed")?)?,
         programs: programs.iter().map(named).collect::<Result<_>>()?,
         libraries,
@@ -83,13 +83,12 @@ pub(crate) fn guest_base() -> Result<Base> {
     })
 }
 
-/// How it is built.
+/// The build profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Profile {
-    /// What is handed out.
+    /// For distribution.
     Release,
-    /// What guests run, as those of this machine do: in a third of the time, and with what debug builds
-    /// check.
+    /// For guests, as on this machine: builds in a third of the time, with debug checks.
     Dev,
 }
 
@@ -99,7 +98,7 @@ struct Toolchain {
 }
 
 impl Toolchain {
-    /// The one that is there, or fetches it.
+    /// The unpacked toolchain, which is fetched if it is missing.
     fn get() -> Result<Self> {
         ensure!(
             cfg!(target_arch = "x86_64"),
@@ -120,14 +119,14 @@ impl Toolchain {
                 .with_context(|| format!("cannot create {}", unpacking.display()))?;
             let packages: Vec<_> = PACKAGES.into_iter().chain(GUEST_PACKAGES).collect();
             apt.unpack_with_dependencies(&packages, is_wanted, &unpacking)?;
-            // Whole or not at all.
+            // All or nothing.
             fs::rename(&unpacking, &root).with_context(|| format!("cannot create {}", root.display()))?;
         }
         Ok(Self { root })
     }
 
-    /// `cargo build` of these programs of the workspace; gives them stripped, in `target/dist/aarch64`, or
-    /// beside it for guests.
+    /// Builds these programs of the workspace; returns them stripped, in `target/dist/aarch64`, or beside it
+    /// for guests.
     fn build(&self, programs: &[&str], profile: Profile) -> Result<Vec<PathBuf>> {
         let root = self.root.display();
         let tool = |name: &str| format!("{root}/usr/bin/{PREFIX}-{name}");
@@ -138,7 +137,7 @@ impl Toolchain {
         };
         let (work, out) = (to.join("build"), to.join(folder));
         fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
-        // cargo takes one path for a linker, and ours needs an argument.
+        // cargo accepts only a path as linker, and ours needs an argument.
         let cc = to.join("cc");
         let script = format!(
             "#!/bin/sh\nexec {} --sysroot={} \"$@\"\n",
@@ -176,7 +175,7 @@ impl Toolchain {
         ] {
             command.env(name, value);
         }
-        // The compiler in use is another than the one that this variable names.
+        // The cargo that runs us sets it for another compiler.
         command.env_remove("RUSTUP_TOOLCHAIN");
         process::check(&mut command)?;
         let stripped = |program: &&str| {
@@ -189,14 +188,14 @@ impl Toolchain {
         programs.iter().map(stripped).collect()
     }
 
-    /// The file of this name in one of these folders below the root.
+    /// A file in one of these directories below the root.
     fn find(&self, folders: &[&str], name: &str) -> Result<PathBuf> {
         let paths = folders.iter().map(|folder| self.root.join(folder).join(name));
         let found = paths.into_iter().find(|path| path.is_file());
         found.with_context(|| format!("no {name} among the packages in {}", self.root.display()))
     }
 
-    /// What these programs load, directly or not, by the path that their loader looks for it.
+    /// The libraries that these programs load, directly or indirectly, by the path that the loader uses.
     fn libraries(&self, programs: &[PathBuf]) -> Result<Vec<(String, PathBuf)>> {
         const FOLDERS: [&str; 4] = ["lib/aarch64-linux-gnu", "usr/lib/aarch64-linux-gnu", "lib", "usr/lib"];
         let mut names = BTreeSet::new();
@@ -218,7 +217,7 @@ impl Toolchain {
     }
 }
 
-/// Compilers of this host, and everything of the other machine but what only its own compilers use.
+/// Packages: compilers for this host, and everything of the other machine except its own compilers.
 fn is_wanted(deb: &str) -> bool {
     let own_compiler = deb.starts_with("libllvm") || deb.starts_with("libstd-rust-web-1");
     if deb.ends_with("_arm64.deb") {

@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: each libFuzzer target for a while.
+//! `cargo xtask fuzz`: runs each libFuzzer target for a while.
 
 use std::fs;
 use std::process::{Command, ExitCode};
@@ -7,17 +7,17 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{host, pins, process};
 
-/// Time for each target where none is given.
+/// Default time per target.
 pub(crate) const DEFAULT_SECONDS: u32 = 60;
 
-/// An input that takes longer than this is a finding, in seconds: what takes frames must never be slow on
-/// one.
+/// Inputs that take longer than this are findings, in seconds: code that processes frames must never be slow
+/// on one.
 const SLOWEST_INPUT_SECONDS: u32 = 10;
 
 /// Runs `only`, or every target, for `seconds` each.
 ///
 /// # Errors
-/// Where there is nothing to run, a target does not build, or a target found something: all of them are run
+/// If there is nothing to run, a target does not build, or a target found something: all of them are run
 /// first.
 pub(crate) fn run(seconds: u32, only: Option<&str>) -> Result<ExitCode> {
     if host::program(pins::CARGO_FUZZ.name).is_none() {
@@ -38,7 +38,7 @@ pub(crate) fn run(seconds: u32, only: Option<&str>) -> Result<ExitCode> {
         command.args(["run", target]);
         let seeds = host::workspace().join("fuzz/seeds").join(target);
         if seeds.is_dir() {
-            // libFuzzer adds what it finds to the first folder and only reads the others.
+            // libFuzzer adds findings to the first directory and only reads the others.
             let corpus = host::workspace().join("fuzz/corpus").join(target);
             fs::create_dir_all(&corpus).with_context(|| format!("cannot create {}", corpus.display()))?;
             command.arg(corpus).arg(seeds);

@@ -1,4 +1,4 @@
-//! What this host is: distribution, rights, programs, and where this workspace lies on it.
+//! This host: distribution, privileges, programs, and the location of this workspace.
 
 use std::env;
 use std::fs;
@@ -7,16 +7,16 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-/// A package manager, as far as it decides what packages are called.
+/// A package manager, as far as it determines package names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Distro {
-    /// Debian 12, whose `rustc-web` packages build the kernel half.
+    /// Debian 12, whose `rustc-web` packages build the eBPF programs.
     Debian12,
     /// Any other Debian or Ubuntu.
     Apt,
     /// Amazon Linux 2023, Fedora and their kin.
     Dnf,
-    /// No package manager that we know.
+    /// No supported package manager.
     Unknown,
 }
 
@@ -47,7 +47,7 @@ impl Distro {
     }
 }
 
-/// Whether this process may do what labs and package managers need.
+/// Whether this process is root.
 pub(crate) fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
@@ -59,15 +59,15 @@ pub(crate) fn workspace() -> PathBuf {
     manifest.parent().map_or_else(|| manifest.clone(), Path::to_path_buf)
 }
 
-/// Where cargo puts what it builds here.
+/// Cargo's target directory.
 pub(crate) fn target_dir() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), |dir| workspace().join(dir))
 }
 
-/// `$CARGO_HOME`, or where it is without that.
+/// `$CARGO_HOME`, or its default.
 ///
 /// # Errors
-/// Where neither `CARGO_HOME` nor `HOME` is set.
+/// If neither `CARGO_HOME` nor `HOME` is set.
 pub(crate) fn cargo_home() -> Result<PathBuf> {
     if let Some(home) = env::var_os("CARGO_HOME") {
         return Ok(home.into());
@@ -76,8 +76,8 @@ pub(crate) fn cargo_home() -> Result<PathBuf> {
     Ok(Path::new(&home).join(".cargo"))
 }
 
-/// The folders a program may be in: the search path, what `cargo install` fills, and what only root has on
-/// its path.
+/// The directories that are searched for programs: `PATH`, that of `cargo install`, and those that only root
+/// has in its `PATH`.
 pub(crate) fn search_path() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let cargo_bin = cargo_home().ok().map(|home| home.join("bin"));
@@ -96,12 +96,12 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
-/// Whether this is an unattended run that must not leave anything out.
+/// Whether this is a CI run, which must not skip anything.
 pub(crate) fn is_ci() -> bool {
     env::var("CI").is_ok_and(|value| value == "true" || value == "1")
 }
 
-/// `cargo xtask ARGS` for somebody who is not root, so that root finds the same Rust.
+/// `cargo xtask ARGS` as a command for root, which finds the same Rust.
 pub(crate) fn as_root(args: &str) -> String {
     format!("sudo -E env \"PATH=$PATH\" cargo xtask {args}")
 }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{columns, ebpf, host, pages, pins, process};
 
-/// Each set of features builds apart from the others, with all of its tests and examples.
+/// Each set of features is built separately, with all tests and examples.
 const CLIPPY_RUNS: [(&str, &[&str]); 3] = [
     ("clippy", &["--workspace"]),
     ("clippy of the library without features", &["--package", "mirror-user", "--no-default-features"]),
@@ -17,13 +17,13 @@ const CLIPPY_RUNS: [(&str, &[&str]); 3] = [
     ),
 ];
 
-/// Fuzz targets are a workspace of their own.
+/// Fuzz targets are a separate workspace.
 const FUZZ: &str = "fuzz/Cargo.toml";
 
 /// Runs all checks.
 ///
 /// # Errors
-/// Where at least one check failed; the message lists them.
+/// If at least one check failed; the message lists them.
 pub(crate) fn run() -> Result<ExitCode> {
     let has_fuzz = host::workspace().join(FUZZ).is_file();
     let mut report = Report::default();
@@ -51,7 +51,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     least_rust(&mut report)?;
     report.check("licences, bans and sources", || deny(&["check", "licenses", "bans", "sources"]))?;
     if has_fuzz {
-        // Fewer dependencies, so not every licence that is allowed occurs.
+        // It has fewer dependencies, so not every allowed licence occurs.
         let arguments = ["check", "--allow", "license-not-encountered", "licenses", "bans", "sources"];
         report.check("licences, bans and sources of fuzz", || {
             deny_with(&["--manifest-path", FUZZ], &arguments)
@@ -61,7 +61,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     report.close()
 }
 
-/// What was found so far.
+/// The results so far.
 #[derive(Debug, Default)]
 struct Report {
     passed: usize,
@@ -70,7 +70,7 @@ struct Report {
 }
 
 impl Report {
-    /// Runs one check and keeps what came of it. Only a signal ends the run before its end.
+    /// Runs one check and records its result. Only a signal ends the run early.
     fn check(&mut self, name: &str, check: impl FnOnce() -> Result<()>) -> Result<()> {
         let start = Instant::now();
         let outcome = check();
@@ -123,7 +123,7 @@ fn deny(arguments: &[&str]) -> Result<()> {
     deny_with(&[], arguments)
 }
 
-/// cargo-deny tells options of its own from those of a subcommand by where they stand.
+/// Position tells cargo-deny's own options from those of a subcommand.
 fn deny_with(options: &[&str], arguments: &[&str]) -> Result<()> {
     if host::program(pins::CARGO_DENY.name).is_none() {
         bail!("{} is not installed: run `cargo xtask setup lint`", pins::CARGO_DENY.name);
@@ -131,7 +131,7 @@ fn deny_with(options: &[&str], arguments: &[&str]) -> Result<()> {
     process::check(host::cargo().args(["deny", "--locked"]).args(options).args(arguments))
 }
 
-/// Clippy learns: what it says in another version is no fault of this repository.
+/// Another version of clippy may have other lints.
 fn other_compiler() -> Option<String> {
     let version =
         process::output_quietly(Command::new("rustc").current_dir(host::workspace()).arg("--version"))?;
@@ -140,8 +140,8 @@ fn other_compiler() -> Option<String> {
         .then(|| format!("the lints of Rust {}: this is {version}, whose lints may differ", pins::LINT_RUST))
 }
 
-/// No dependency says that it needs more Rust than we promise is enough. That our own code does not is
-/// clippy's `incompatible_msrv`; a build by that toolchain is the whole proof, where it is installed.
+/// No dependency may need a newer Rust than promised. That our own code does not is checked by clippy's
+/// `incompatible_msrv`; if that toolchain is installed, a build with it proves both.
 fn stated_rust() -> Result<()> {
     let mut command = host::cargo();
     command.args([
@@ -176,13 +176,13 @@ fn needing_more_than(least: &str, metadata: &serde_json::Value) -> Result<Vec<St
     Ok(packages.iter().filter(needs_more).map(describe).collect())
 }
 
-/// The user half with the least Rust it is said to build with, where that is installed.
+/// Builds the workspace with its MSRV, if that toolchain is installed.
 fn least_rust(report: &mut Report) -> Result<()> {
     let toolchain = format!("+{}", pins::MSRV);
     let rustup = host::program("cargo").filter(|_| host::program("rustup").is_some());
     let installed = rustup.filter(|cargo| {
         let mut ask = Command::new(cargo);
-        // The cargo that runs us pins its own toolchain for its children.
+        // The cargo that runs us sets its own toolchain for its children.
         ask.args([&toolchain, "--version"]).env_remove("RUSTUP_TOOLCHAIN").env("RUSTUP_AUTO_INSTALL", "0");
         process::output_quietly(&mut ask).is_some()
     });
@@ -200,8 +200,8 @@ fn least_rust(report: &mut Report) -> Result<()> {
     })
 }
 
-/// The advisory database is a git repository elsewhere, which not every host reaches; an earlier copy still
-/// serves.
+/// The advisory database is a remote git repository, which not every host can reach; an earlier copy is used
+/// then.
 fn advisories(report: &mut Report, has_fuzz: bool) -> Result<()> {
     let fetched = deny(&["fetch", "db"]);
     process::stopped()?;
@@ -227,7 +227,7 @@ fn advisories(report: &mut Report, has_fuzz: bool) -> Result<()> {
     Ok(())
 }
 
-/// Whether a work tree of the database is where cargo-deny keeps it: a failed clone leaves an empty folder.
+/// Whether cargo-deny has a work tree of the database: a failed clone leaves an empty directory.
 fn has_advisory_copy() -> bool {
     let copies = host::cargo_home().ok().and_then(|home| home.join("advisory-dbs").read_dir().ok());
     copies.into_iter().flatten().flatten().any(|copy| copy.path().join("crates").is_dir())

@@ -55,7 +55,7 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode> {
     }
 }
 
-/// The arguments that belong to the program started, in their order.
+/// The arguments for the program that is started, in their order.
 fn rest(matches: &ArgMatches) -> Vec<OsString> {
     matches.get_many("args").unwrap_or_default().cloned().collect()
 }

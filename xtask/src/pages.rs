@@ -1,4 +1,4 @@
-//! What the Markdown pages refer to: other pages, headings in them, and tests.
+//! Links and test names in the Markdown pages.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,10 +11,10 @@ use crate::{host, tree};
 /// The page whose last column names tests.
 const SPECIFICATION: &str = "docs/specification.md";
 
-/// Refuses links to files and headings that do not exist, and names of tests that do not.
+/// Fails if a link, a heading or a named test does not exist.
 ///
 /// # Errors
-/// Where there are any; the message lists them.
+/// If there are any; the message lists them.
 pub(crate) fn check() -> Result<()> {
     let mut wrong = Vec::new();
     for page in tree::sources("md")? {
@@ -49,7 +49,7 @@ fn prose(page: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Targets of links, but those to other hosts.
+/// Targets of links, except to other hosts.
 fn links(page: &str) -> Vec<&str> {
     prose(page)
         .flat_map(|line| line.split("](").skip(1))
@@ -58,7 +58,7 @@ fn links(page: &str) -> Vec<&str> {
         .collect()
 }
 
-/// Whether a link of a page leads to a file, and to a heading where it names one.
+/// Whether the target of a link exists, with its heading if it names one.
 fn resolve(page: &Path, link: &str) -> Result<(), String> {
     let (file, heading) = link.split_once('#').map_or((link, None), |(file, heading)| (file, Some(heading)));
     if Path::new(file).is_absolute() {
@@ -102,7 +102,7 @@ fn tests_in(source: &str) -> Vec<String> {
     names
 }
 
-/// How many promises a specification has, and what is wrong with those that no test holds.
+/// The number of promises in a specification, and the errors of those without an existing test.
 fn promised(page: &str, tests: &BTreeSet<String>) -> (usize, Vec<String>) {
     let rows = prose(page).filter(|line| line.starts_with("| ") && *line != "| promise | test |");
     let mut wrong = Vec::new();

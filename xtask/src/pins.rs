@@ -1,10 +1,10 @@
-//! Every version this repository pins, in one place. The least Rust of the user half is `rust-version` in the
-//! root manifest, library versions are in `[workspace.dependencies]` and `Cargo.lock`.
+//! Every version that this repository pins. The MSRV is `rust-version` in the root manifest, library versions
+//! are in `[workspace.dependencies]` and `Cargo.lock`.
 
-/// The Rust that lints are judged by: a newer clippy may see more than this repository was cleaned of.
+/// The Rust whose lints apply: a newer clippy may have more.
 pub(crate) const LINT_RUST: &str = "1.95";
 
-/// The least Rust that the user half builds with, from the root manifest.
+/// The MSRV, from the root manifest.
 pub(crate) const MSRV: &str = env!("CARGO_PKG_RUST_VERSION");
 
 /// The compiler of the committed eBPF objects.
@@ -13,7 +13,7 @@ pub(crate) const EBPF_RUST: &str = "1.96.0";
 /// The LLVM of that compiler, and the one that `bpf-linker` and `llvm-strip` must come with.
 pub(crate) const EBPF_LLVM: &str = "22";
 
-/// Links the bitcode of the kernel half into one BPF object.
+/// Links the bitcode of the eBPF programs into one object.
 pub(crate) const BPF_LINKER: CargoTool = CargoTool { name: "bpf-linker", version: "0.13.0", exact: true };
 
 /// Licences, bans, sources and advisories of dependencies.
@@ -22,13 +22,13 @@ pub(crate) const CARGO_DENY: CargoTool = CargoTool { name: "cargo-deny", version
 /// Builds and runs libFuzzer targets.
 pub(crate) const CARGO_FUZZ: CargoTool = CargoTool { name: "cargo-fuzz", version: "0.13.2", exact: false };
 
-/// A program that `cargo install` brings.
+/// A program that `cargo install` installs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CargoTool {
     /// Package and program.
     pub(crate) name: &'static str,
-    /// The version that is installed where none is there.
+    /// The version to install.
     pub(crate) version: &'static str,
-    /// Whether another version found on the host is as good as none, because the result depends on it.
+    /// Whether only this version will do, because the result depends on it.
     pub(crate) exact: bool,
 }

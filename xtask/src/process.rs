@@ -1,4 +1,4 @@
-//! Child processes: echoed before they start, waited for whatever happens, and signalled when we are.
+//! Child processes: echoed before they start, always waited for, and signalled when we are.
 
 use std::env;
 use std::fmt::Write as _;
@@ -13,15 +13,14 @@ use nix::unistd::{Pid, getpgrp, tcgetpgrp};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-/// The signal that asked us to stop, 0 before any.
+/// The signal that requested a stop; 0 if none.
 static STOPPED_BY: AtomicI32 = AtomicI32::new(0);
 
-/// From here on INT, TERM and HUP do not end this process: they are passed on to everything it started, and
-/// the command that is running is waited for, so that a laboratory takes itself down before the prompt is
-/// back.
+/// From here on INT, TERM and HUP do not end this process: they are forwarded to its children, and the
+/// running command is waited for, so that labs are removed before the prompt is back.
 ///
 /// # Errors
-/// Where no handler or thread can be installed.
+/// If no handler or thread can be installed.
 pub(crate) fn watch_signals() -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot install signal handlers")?;
     thread::Builder::new()
@@ -29,14 +28,14 @@ pub(crate) fn watch_signals() -> Result<()> {
         .spawn(move || {
             for number in signals.forever() {
                 STOPPED_BY.store(number, Ordering::SeqCst);
-                // A terminal has given its Ctrl-C to the whole foreground group already; twice would mean "at
-                // once".
+                // Ctrl-C on a terminal has reached the whole foreground group already; a second signal would
+                // stop at once.
                 if number == SIGINT && in_foreground() {
                     continue;
                 }
                 let Ok(signal) = Signal::try_from(number) else { continue };
                 for pid in descendants(std::process::id().cast_signed(), &parents()) {
-                    // It may have ended since we looked, which is what we want of it.
+                    // It may have ended in the meantime, which is fine.
                     let _ended_already = signal::kill(Pid::from_raw(pid), signal);
                 }
             }
@@ -48,7 +47,7 @@ pub(crate) fn watch_signals() -> Result<()> {
 /// Runs `command` on our own standard streams, after echoing it.
 ///
 /// # Errors
-/// Where it cannot be started, or we were asked to stop meanwhile.
+/// If it cannot be started, or we were asked to stop meanwhile.
 pub(crate) fn run(command: &mut Command) -> Result<ExitStatus> {
     eprintln!("$ {}", display(command));
     let name = command.get_program().to_string_lossy().into_owned();
@@ -58,10 +57,10 @@ pub(crate) fn run(command: &mut Command) -> Result<ExitStatus> {
     Ok(status)
 }
 
-/// Whether to go on.
+/// Whether to continue.
 ///
 /// # Errors
-/// Where a signal asked us to stop.
+/// If a signal asked us to stop.
 pub(crate) fn stopped() -> Result<()> {
     match STOPPED_BY.load(Ordering::SeqCst) {
         0 => Ok(()),
@@ -69,24 +68,24 @@ pub(crate) fn stopped() -> Result<()> {
     }
 }
 
-/// Runs `command` as [`run`] does and takes anything but success for an error.
+/// Runs `command` like [`run`], and fails unless it succeeds.
 ///
 /// # Errors
 /// As [`run`], and where its exit status is not 0.
 pub(crate) fn check(command: &mut Command) -> Result<()> {
     let status = run(command)?;
     if !status.success() {
-        // The whole of it is on the screen already.
+        // The whole command is on the screen already.
         let subcommand = command.get_args().next().unwrap_or_default().to_string_lossy().into_owned();
         bail!("`{} {subcommand}` failed: {status}", program_name(command));
     }
     Ok(())
 }
 
-/// Runs `command` without an echo and returns its standard output; its standard error goes where ours goes.
+/// Runs `command` without an echo and returns its standard output; standard error is inherited.
 ///
 /// # Errors
-/// Where it cannot be started, fails, or prints what is not UTF-8.
+/// If it cannot be started, fails, or prints what is not UTF-8.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let output = command
         .stdin(Stdio::null())
@@ -99,24 +98,23 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     String::from_utf8(output.stdout).with_context(|| format!("`{}` printed no UTF-8", display(command)))
 }
 
-/// The standard output of a `command` that only asks: nothing where it cannot be started or fails.
+/// The standard output of a query; `None` if the command cannot be started or fails.
 pub(crate) fn output_quietly(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8(output.stdout).ok())?
 }
 
-/// The exit code to end with for a child that ended with `status`: its own, or 128 and the signal as shells
-/// do.
+/// The exit code for a child that ended with `status`: its own, or 128 plus the signal, as in shells.
 pub(crate) fn code(status: ExitStatus) -> ExitCode {
     use std::os::unix::process::ExitStatusExt as _;
     let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
     ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
 }
 
-/// Variables that say where this host keeps its tools, not what is asked of them.
+/// Variables that locate this host's tools.
 const NOT_SHOWN: [&str; 2] = ["CARGO_HOME", "PATH"];
 
-/// `command` as one would type it, with the environment it is given.
+/// `command` as a shell command, with its environment.
 pub(crate) fn display(command: &Command) -> String {
     let mut line = String::new();
     for (name, value) in command.get_envs() {
@@ -132,7 +130,7 @@ pub(crate) fn display(command: &Command) -> String {
     line
 }
 
-/// The cargo that runs us has a long name, and is what `cargo` means here.
+/// `cargo` for the cargo that runs us, whose path is long.
 fn program_name(command: &Command) -> String {
     let program = command.get_program();
     let cargo = env::var_os("CARGO");
@@ -143,7 +141,7 @@ fn program_name(command: &Command) -> String {
     }
 }
 
-/// `word` quoted for a POSIX shell, where it needs that.
+/// `word`, quoted for a POSIX shell if necessary.
 pub(crate) fn quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./,:@+%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {

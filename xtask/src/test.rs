@@ -1,4 +1,4 @@
-//! `cargo xtask test`: every test, as root and one after the other, because labs share this host's CPUs.
+//! `cargo xtask test`: every test, as root and serially, because labs share this host's CPUs.
 
 use std::env;
 use std::ffi::OsString;
@@ -12,16 +12,16 @@ use crate::ebpf::{self, toolchain::Toolchain};
 use crate::setup::{self, Group};
 use crate::{host, process, tree};
 
-/// What names of tests that run Suricata begin with.
+/// Prefix of the names of tests that run Suricata.
 const SURICATA_TESTS: &str = "suricata_sees";
 
-/// What tests are marked with that read captures of real networks.
+/// Mark of tests that read captures of real networks.
 const CAPTURE_TESTS: &str = r#"#[ignore = "needs MIRROR_CAPTURES"]"#;
 
-/// Sets up and runs the tests; with `args`, one run of `cargo test` with these, else all there is.
+/// Sets up and runs the tests; with `args`, one run of `cargo test` with them, else all.
 ///
 /// # Errors
-/// Where root, AF_XDP or (if `require_ebpf` or under CI) the eBPF toolchain is missing, and where a test
+/// If root, AF_XDP or (if `require_ebpf` or under CI) the eBPF toolchain is missing, and if a test
 /// fails.
 pub(crate) fn run(yes: bool, require_ebpf: bool, args: &[OsString]) -> Result<ExitCode> {
     if !host::is_root() {
@@ -54,7 +54,7 @@ pub(crate) fn run(yes: bool, require_ebpf: bool, args: &[OsString]) -> Result<Ex
         }
         return Ok(process::code(process::run(command.args(args))?));
     }
-    // Both, even where the first fails: what fails only in one of them says where to look.
+    // Both, even if the first fails: a failure in only one of them is a hint.
     let mut failed = Vec::new();
     let runs: [(&str, &[&str]); 2] = [
         ("the workspace", &["--workspace", "--no-fail-fast"]),
@@ -70,13 +70,13 @@ pub(crate) fn run(yes: bool, require_ebpf: bool, args: &[OsString]) -> Result<Ex
     }
     let of_captures = capture_tests()?;
     if captures.is_some() {
-        // By name: other tests are ignored because another test runs them.
+        // By name: other ignored tests are run by other tests.
         let arguments = ["--workspace", "--lib", "--tests", "--no-fail-fast", "--", "--ignored"];
         if !process::run(cargo_test().args(arguments).args(&of_captures))?.success() {
             failed.push("the captures of real networks");
         }
     }
-    // At the end, where it is read.
+    // At the end, where it is noticed.
     if captures.is_none() {
         eprintln!(
             "test: NOT checked: captures of real networks; set MIRROR_CAPTURES to the folder that has them, \
@@ -97,8 +97,7 @@ pub(crate) fn run(yes: bool, require_ebpf: bool, args: &[OsString]) -> Result<Ex
     Ok(ExitCode::SUCCESS)
 }
 
-/// Arguments that leave out what this host cannot show: where there is a package of Suricata, setup has
-/// brought it.
+/// Arguments that skip what this host cannot run. If Suricata has a package, setup has installed it.
 fn left_out(has_suricata: bool) -> &'static [&'static str] {
     if has_suricata { &[] } else { &["--", "--skip", SURICATA_TESTS] }
 }
@@ -108,7 +107,7 @@ fn capture_tests() -> Result<Vec<String>> {
     Ok(tree::sources("rs")?.iter().flat_map(|source| marked(&source.text)).collect())
 }
 
-/// Names of the functions under the mark of [`CAPTURE_TESTS`].
+/// Names of the functions with the mark [`CAPTURE_TESTS`].
 fn marked(source: &str) -> Vec<String> {
     let mut lines = source.lines().map(str::trim);
     let mut names = Vec::new();
@@ -119,7 +118,7 @@ fn marked(source: &str) -> Vec<String> {
     names
 }
 
-/// Whether `args` say themselves which packages to test.
+/// Whether `args` select packages.
 fn chooses_packages(args: &[OsString]) -> bool {
     args.iter().take_while(|arg| *arg != "--").filter_map(|arg| arg.to_str()).any(|arg| {
         arg.starts_with("-p")
@@ -129,7 +128,7 @@ fn chooses_packages(args: &[OsString]) -> bool {
     })
 }
 
-/// The kernel lists each protocol family it was built with or has loaded there.
+/// The kernel lists the protocol families that it has.
 fn require_af_xdp(protocols: &str) -> Result<()> {
     if !protocols.lines().any(|line| line.split_whitespace().next() == Some("XDP")) {
         bail!(
@@ -140,7 +139,7 @@ fn require_af_xdp(protocols: &str) -> Result<()> {
     Ok(())
 }
 
-/// The programs built from the source as it is now, for the tests of the programs.
+/// Builds the eBPF programs from the current source, for their tests.
 fn fresh_objects(required: bool) -> Result<Option<PathBuf>> {
     match Toolchain::find() {
         Ok(toolchain) => ebpf::build(&toolchain).map(Some),
@@ -154,7 +153,7 @@ fn fresh_objects(required: bool) -> Result<Option<PathBuf>> {
     }
 }
 
-/// The folder of captures from real networks, which are not ours to publish.
+/// The directory with captures of real networks, which are not part of this repository.
 fn captures() -> Option<PathBuf> {
     let folder = env::var_os("MIRROR_CAPTURES")
         .map_or_else(|| host::workspace().join("../shared/captures"), PathBuf::from);

@@ -16,10 +16,10 @@ pub(crate) struct Source {
     pub(crate) text: String,
 }
 
-/// All files with this extension, by path; without what builds leave behind and hidden folders.
+/// All files with this extension, sorted by path; without build output and hidden directories.
 ///
 /// # Errors
-/// Where a folder or file cannot be read.
+/// If a folder or file cannot be read.
 pub(crate) fn sources(extension: &str) -> Result<Vec<Source>> {
     let root = host::workspace();
     let mut paths = Vec::new();

@@ -269,8 +269,9 @@ fn other_sockets_on_the_vxlan_port_are_found() {
     namespace.ip("link add vxall type vxlan external dstport 4790");
     let facts = namespace.enter(|| gather(Some("target")));
     let devices = facts.vxlan.known().unwrap();
-    let told: Vec<_> = devices.iter().map(|device| (device.name.as_str(), device.vni, device.port)).collect();
-    assert_eq!(told, [("vx17", Some(17), 4789), ("vxall", None, 4790)]);
+    let found: Vec<_> =
+        devices.iter().map(|device| (device.name.as_str(), device.vni, device.port)).collect();
+    assert_eq!(found, [("vx17", Some(17), 4789), ("vxall", None, 4790)]);
     // Its sockets belong to no process.
     let holders = facts.port_holders.known().unwrap();
     assert!(!holders.is_empty() && holders.iter().all(|holder| holder.processes.is_empty()), "{holders:?}");

@@ -141,7 +141,7 @@ fn link_down_up_and_deletion_are_each_reported_once() {
         namespace.enter(|| (Interface::named("target").unwrap().index, LinkWatch::open().unwrap()));
     // Outside of the namespace: the watch stays where it was opened.
     let mut next = |what: &str, expected: LinkEvent| loop {
-        let event = watch.next(PATIENCE).unwrap().unwrap_or_else(|| panic!("{what}: nothing heard"));
+        let event = watch.next(PATIENCE).unwrap().unwrap_or_else(|| panic!("{what}: no event"));
         let (LinkEvent::Up { index: of }
         | LinkEvent::Down { index: of }
         | LinkEvent::NoCarrier { index: of }

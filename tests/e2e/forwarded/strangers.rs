@@ -63,12 +63,12 @@ fn another_tenant_s_first_fragments_split_no_datagram_of_a_tenant_s() {
     }
     Injector::new(&cable.sender, SENDER).expect("injector").send_all(&frames).expect("injected");
     run.has(frames.len() as u64);
-    let mut heard = TAPS.map(|_| Vec::new());
+    let mut received = TAPS.map(|_| Vec::new());
     until("all are forwarded", || {
-        for (heard, listener) in heard.iter_mut().zip(&listeners) {
-            heard.extend(listener.frames().expect("what is forwarded"));
+        for (received, listener) in received.iter_mut().zip(&listeners) {
+            received.extend(listener.frames().expect("what is forwarded"));
         }
-        (heard.iter().map(Vec::len).sum::<usize>() >= frames.len()).then_some(())
+        (received.iter().map(Vec::len).sum::<usize>() >= frames.len()).then_some(())
     });
     run.end_by(Signal::SIGINT).expect_code(0);
     balanced_report(&directory.path().join("report.json"));
@@ -79,11 +79,11 @@ fn another_tenant_s_first_fragments_split_no_datagram_of_a_tenant_s() {
         // A fragment offset (RFC 791 section 3.1): not the first.
         let is_later = |frame: &Vec<u8>| frame[20] & 0x1f != 0 || frame[21] != 0;
         let later = |frame: &&Vec<u8>| id_of(frame) == Some(id) && is_later(frame);
-        let on = heard.each_ref().map(|heard| heard.iter().filter(later).count());
+        let on = received.each_ref().map(|received| received.iter().filter(later).count());
         let whole = on.iter().position(|fragments| *fragments == 2);
         let device = whole.unwrap_or_else(|| panic!("datagram {number} is on two devices: {on:?}"));
         let first = datagram(number, 20_000 + id).swap_remove(0);
-        assert!(heard[device].contains(&first), "datagram {number}: its first fragment went elsewhere");
+        assert!(received[device].contains(&first), "datagram {number}: its first fragment went elsewhere");
         per_device[device] += 1;
     }
     // Both devices are used, otherwise the test shows nothing.

@@ -1,5 +1,5 @@
-//! Compares two BPF objects by what the kernel would get to see: instructions, relocations, maps, settings
-//! and licence. BTF and its line table are left out: they tell where the source stood, not what it does.
+//! Compares two BPF objects in what the kernel receives: instructions, relocations, maps, settings and
+//! licence. BTF and its line table are ignored: they depend on where the source was, not on what it does.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -31,7 +31,7 @@ pub(super) struct Comparison {
     pub(super) differences: Vec<Difference>,
 }
 
-/// Where two objects part.
+/// A difference between two objects.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Difference {
     /// A section is in one of them only.
@@ -47,7 +47,7 @@ pub(super) enum Difference {
     Byte { section: String, offset: usize },
     /// The first relocation that differs, by what it points to.
     Relocation { section: String, committed: Option<String>, fresh: Option<String> },
-    /// A named program, map or setting that is not at the same place.
+    /// A named program, map or setting whose place differs.
     Symbol { section: String, committed: Option<String>, fresh: Option<String> },
 }
 
@@ -87,7 +87,7 @@ fn hex(instruction: Option<&[u8; INSTRUCTION]>) -> String {
     instruction.map_or_else(|| "none".into(), |bytes| bytes.map(|byte| format!("{byte:02x}")).join(" "))
 }
 
-/// What of a section the kernel gets to see.
+/// The parts of a section that the kernel receives.
 struct Section {
     program: bool,
     data: Vec<u8>,
@@ -95,10 +95,10 @@ struct Section {
     symbols: Vec<String>,
 }
 
-/// Compares the object that is committed with one that was just built.
+/// Compares the committed object with a new build.
 ///
 /// # Errors
-/// Where one of them is no readable 64-bit ELF object, or holds no program.
+/// If one of them is no readable 64-bit ELF object, or holds no program.
 pub(super) fn compare(committed: &[u8], fresh: &[u8]) -> Result<Comparison> {
     let old = sections(committed).context("the committed object")?;
     let mut new = sections(fresh).context("the fresh object")?;
@@ -156,7 +156,7 @@ fn sections(bytes: &[u8]) -> Result<BTreeMap<String, Section>> {
     let mut found = BTreeMap::new();
     for section in file.sections() {
         let SectionFlags::Elf { sh_flags, .. } = section.flags() else { continue };
-        // What the loader reads is what an ordinary program would have in memory; `.BTF` and symbols are not.
+        // The loader reads allocated sections; `.BTF` and symbols are not allocated.
         if !sh_flags.contains(SHF_ALLOC) {
             continue;
         }
@@ -194,7 +194,7 @@ fn sections(bytes: &[u8]) -> Result<BTreeMap<String, Section>> {
     Ok(found)
 }
 
-/// A symbol by what it stands for, since its number may change without meaning anything.
+/// What a symbol refers to; its number may change without effect.
 fn target(file: &ElfFile64<'_>, index: SymbolIndex) -> Result<String> {
     let symbol = file.symbol_by_index(index).context("has a relocation to a symbol that is not there")?;
     let name = symbol.name().context("has a symbol without a readable name")?;

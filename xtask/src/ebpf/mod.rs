@@ -1,5 +1,5 @@
-//! `cargo xtask ebpf`: the kernel half, rebuilt by one recipe, and compared with what is committed so that
-//! nobody has to trust a binary.
+//! `cargo xtask ebpf`: rebuilds the eBPF programs with the pinned toolchain, and compares them with the
+//! committed objects, so that nobody has to trust a binary.
 
 mod compare;
 pub(crate) mod toolchain;
@@ -13,13 +13,13 @@ use anyhow::{Context as _, Result, bail};
 use self::toolchain::Toolchain;
 use crate::{host, pins, process};
 
-/// The programs, by the name of the committed object; the binary's name has `-xdp` after it.
+/// The programs, by the name of the committed object; the binary's name has `-xdp` appended.
 const OBJECTS: [&str; 4] = ["mirror", "discard", "generator", "bench"];
 
 /// The command itself.
 ///
 /// # Errors
-/// Where the toolchain is not there, the build fails, or `check` found a difference.
+/// If the toolchain is not there, the build fails, or `check` found a difference.
 pub(crate) fn run(check: bool) -> Result<ExitCode> {
     let fresh = build(&Toolchain::find()?)?;
     let committed = host::workspace().join("mirror-ebpf/objects");
@@ -37,10 +37,10 @@ pub(crate) fn run(check: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Builds the objects under `target/` and returns the folder they are in.
+/// Builds the objects under `target/` and returns their directory.
 ///
 /// # Errors
-/// Where cargo or llvm-strip fail, and where an object tells a path of this host.
+/// If cargo or llvm-strip fail, and if an object contains a path of this host.
 pub(crate) fn build(toolchain: &Toolchain) -> Result<PathBuf> {
     if toolchain.version() != pins::EBPF_RUST {
         eprintln!(
@@ -65,10 +65,10 @@ pub(crate) fn build(toolchain: &Toolchain) -> Result<PathBuf> {
     Ok(objects)
 }
 
-/// Lints the programs themselves, which no lint of the host's target sees.
+/// Lints the eBPF programs, which lints of the host's target skip.
 ///
 /// # Errors
-/// Where the toolchain is not there or clippy finds something.
+/// If the toolchain is not there or clippy finds something.
 pub(crate) fn clippy() -> Result<()> {
     let toolchain = Toolchain::find()?;
     toolchain.fetch()?;

@@ -1,5 +1,5 @@
-//! Finds the compiler, the linker and the strip of the kernel half. `-Z build-std=core` needs the source of
-//! `core` beside a compiler of exactly that version, and `bpf-linker` an LLVM that reads that compiler's
+//! Finds the compiler, the linker and the strip for the eBPF programs. `-Z build-std=core` needs the source
+//! of `core` beside a compiler of exactly that version, and `bpf-linker` an LLVM that reads that compiler's
 //! bitcode.
 
 use std::env;
@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{host, pins, process};
 
-/// Where LLVM's packages put it, on Debian as from apt.llvm.org.
+/// Where LLVM's packages install it, on Debian as from apt.llvm.org.
 pub(crate) const STRIP: &str = "/usr/lib/llvm-22/bin/llvm-strip";
 
 /// A compiler that has the source of `core`.
@@ -23,17 +23,17 @@ pub(crate) struct Compiler {
     version: String,
 }
 
-/// All that the kernel half is built with.
+/// The toolchain of the eBPF programs.
 #[derive(Debug)]
 pub(crate) struct Toolchain {
     compiler: Compiler,
 }
 
 impl Toolchain {
-    /// What this host offers.
+    /// The toolchain of this host.
     ///
     /// # Errors
-    /// Where a part is missing; the message names it and the remedy.
+    /// If a part is missing; the message names it and the remedy.
     pub(crate) fn find() -> Result<Self> {
         let remedy = "run `cargo xtask setup ebpf`";
         let Some(compiler) = compiler() else {
@@ -53,10 +53,10 @@ impl Toolchain {
         &self.compiler.version
     }
 
-    /// `cargo SUBCOMMAND` for the kernel programs, in an environment that nobody's settings reach into.
+    /// `cargo SUBCOMMAND` for the eBPF programs, in an environment without the user's settings.
     ///
     /// # Errors
-    /// Where the folder of cargo's own files is unknown.
+    /// If the folder of cargo's own files is unknown.
     pub(crate) fn cargo(&self, subcommand: &str, target_dir: &Path) -> Result<Command> {
         let mut command = self.plain_cargo()?;
         command
@@ -68,11 +68,10 @@ impl Toolchain {
         Ok(command)
     }
 
-    /// Fetches what the kernel half depends on: the folders it comes to lie in must be known before
-    /// [`Self::cargo`].
+    /// Fetches the dependencies of the eBPF programs: their directories must be known before [`Self::cargo`].
     ///
     /// # Errors
-    /// Where cargo fails.
+    /// If cargo fails.
     pub(crate) fn fetch(&self) -> Result<()> {
         let mut command = self.plain_cargo()?;
         process::check(command.args(["fetch", "--quiet", "--locked"]))
@@ -81,15 +80,15 @@ impl Toolchain {
     /// Removes debug sections from `from`, keeping BTF and what the loader needs.
     ///
     /// # Errors
-    /// Where llvm-strip fails.
+    /// If llvm-strip fails.
     pub(crate) fn strip(from: &Path, to: &Path) -> Result<()> {
         process::check(Command::new(STRIP).arg("--strip-debug").arg("-o").arg(to).arg(from))
     }
 
-    /// Folders of this host that must not show in an object.
+    /// Directories of this host that must not appear in an object.
     ///
     /// # Errors
-    /// Where the folder of cargo's own files is unknown.
+    /// If the folder of cargo's own files is unknown.
     pub(crate) fn private_paths(&self) -> Result<Vec<PathBuf>> {
         let home = env::var_os("HOME").filter(|home| home.len() > 1).map(PathBuf::from);
         Ok([host::workspace(), host::cargo_home()?, self.compiler.sysroot.clone()]
@@ -119,8 +118,8 @@ impl Toolchain {
         Ok(command)
     }
 
-    /// BTF is made from debug information, in which no path of this host may stay: it would differ on each,
-    /// and tell about the one that built it. The last prefix that matches wins.
+    /// BTF is made from debug information, which must contain no path of this host: it would differ on each,
+    /// and reveal where it was built. The last matching prefix applies.
     fn flags(&self) -> Result<OsString> {
         let cargo_home = host::cargo_home()?;
         let mut remap = vec![
@@ -143,7 +142,7 @@ impl Toolchain {
     }
 }
 
-/// Variables through which a developer's own settings, or the cargo that runs us, would change the object.
+/// Variables by which the user's settings, or the cargo that runs us, would change the object.
 fn changes_the_build(name: &str) -> bool {
     const KEPT: [&str; 2] = ["CARGO_HOME", "CARGO_NET_OFFLINE"];
     const PREFIXES: [&str; 5] = ["CARGO_BUILD_", "CARGO_PROFILE_", "CARGO_TARGET_", "CARGO_PKG_", "RUSTC"];
@@ -153,7 +152,7 @@ fn changes_the_build(name: &str) -> bool {
         "CARGO_INCREMENTAL",
         "CARGO_MANIFEST_DIR",
         "CARGO_MANIFEST_PATH",
-        // The cargo that runs us points it at its own toolchain's libraries.
+        // The cargo that runs us sets it to its own toolchain's libraries.
         "LD_LIBRARY_PATH",
         "RUSTFLAGS",
         "RUSTUP_TOOLCHAIN",
@@ -161,7 +160,7 @@ fn changes_the_build(name: &str) -> bool {
     !KEPT.contains(&name) && (NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
 }
 
-/// The compiler to use: the pinned version wherever it is, or else Debian's in the version it is there.
+/// The compiler to use: the pinned version wherever it is, else Debian's.
 pub(crate) fn compiler() -> Option<Compiler> {
     let debian = candidate("/usr/bin/cargo".into(), "/usr/bin/rustc".into());
     let pinned = debian.clone().filter(|compiler| compiler.version == pins::EBPF_RUST);
@@ -180,7 +179,7 @@ fn from_rustup() -> Option<Compiler> {
 fn candidate(cargo: PathBuf, rustc: PathBuf) -> Option<Compiler> {
     let ask = |args: &[&str]| {
         let mut command = Command::new(&rustc);
-        // The libraries of the toolchain that runs us are not this compiler's.
+        // The toolchain that runs us sets libraries that are not this compiler's.
         command.args(args).env_remove("LD_LIBRARY_PATH");
         process::output_quietly(&mut command)
     };

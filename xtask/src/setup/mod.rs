@@ -1,4 +1,4 @@
-//! `cargo xtask setup`: finds what this host lacks, says so, and installs it.
+//! `cargo xtask setup`: lists what this host lacks, and installs it.
 
 mod needs;
 mod plan;
@@ -13,28 +13,28 @@ use self::plan::Plan;
 use crate::host::{self, Distro};
 use crate::process;
 
-/// What is needed for one purpose.
+/// A purpose that needs packages or tools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Group {
-    /// What library and command are built with: a C compiler, and libpcap to link with.
+    /// To build library and command: a C compiler, and libpcap.
     Build,
-    /// The programs that labs and the demonstration run.
+    /// To run labs and the demonstration.
     Lab,
-    /// What only tests take: witnesses of what is sent on, and what libxdp is built with.
+    /// For tests only: programs that verify what is forwarded, and the build tools of libxdp.
     Test,
-    /// The pinned toolchain of the kernel half.
+    /// The pinned toolchain of the eBPF programs.
     Ebpf,
-    /// What `cargo xtask lint` runs.
+    /// For `cargo xtask lint`.
     Lint,
-    /// What `cargo xtask fuzz` runs.
+    /// For `cargo xtask fuzz`.
     Fuzz,
-    /// What `cargo xtask bench` measures with.
+    /// For `cargo xtask bench`.
     Bench,
-    /// What `cargo xtask vmtest` boots guests with.
+    /// For `cargo xtask vmtest`.
     Vm,
-    /// The tools that `cargo xtask bench peers` stands beside ours.
+    /// The tools that `cargo xtask bench peers` compares with.
     Peers,
-    /// What developing takes: all of them but the peers, which are large and serve one comparison.
+    /// For development: all except the peers, which are large and serve one comparison.
     All,
 }
 
@@ -72,7 +72,7 @@ impl Group {
         })
     }
 
-    /// What was asked for, each once and sorted: nothing means what demo and test need.
+    /// The requested groups, unique and sorted; without any, what demo and test need.
     pub(crate) fn expand(asked: &[Self]) -> Vec<Self> {
         if asked.is_empty() {
             return vec![Self::Build, Self::Lab, Self::Test];
@@ -122,8 +122,7 @@ pub(crate) fn run(groups: &[Group], dry_run: bool, yes: bool) -> Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-/// Installs what `groups` need and this host lacks, for a `command` that goes on afterwards; silent where
-/// that is nothing.
+/// Installs what `groups` need and this host lacks, before `command` continues; silent if nothing is missing.
 ///
 /// # Errors
 /// Without root where root is needed (the message holds the command), when the answer was no, when an
@@ -150,8 +149,8 @@ fn look(groups: &[Group], distro: Distro) -> Result<Plan> {
     Ok(Plan::new(distro, &missing))
 }
 
-/// A package may install without bringing what we looked for: that must show here, not in the middle of a
-/// build.
+/// A package may install without providing what was missing: that must be noticed here, not in the middle of
+/// a build.
 fn confirm(groups: &[Group], distro: Distro) -> Result<()> {
     let left = look(groups, distro)?;
     if !left.is_empty() {
@@ -162,7 +161,7 @@ fn confirm(groups: &[Group], distro: Distro) -> Result<()> {
 
 fn carry_out(plan: &Plan, yes: bool, command: &str) -> Result<()> {
     eprint!("{plan}");
-    // First, because the commands may lean on it.
+    // First, because the commands may need it.
     if !plan.by_hand().is_empty() {
         bail!("do by hand what is listed so, then run this again");
     }
@@ -187,7 +186,7 @@ fn ask(question: &str) -> Result<bool> {
     io::stderr().flush().context("cannot ask")?;
     let mut answer = String::new();
     let read = io::stdin().lock().read_line(&mut answer).context("cannot read the answer")?;
-    // The end of input is no consent.
+    // End of input means no.
     Ok(read > 0 && matches!(answer.trim().to_ascii_lowercase().as_str(), "" | "y" | "yes"))
 }
 

@@ -1,4 +1,4 @@
-//! What each purpose needs, how to see whether it is there, and what brings it.
+//! What each purpose needs, how to detect it, and how to install it.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -13,31 +13,31 @@ use crate::{ebpf, process};
 /// One thing a host must have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Need {
-    /// What it is, for the list that is shown.
+    /// Its name in the list.
     pub(super) name: &'static str,
     probe: Probe,
-    /// What brings it.
+    /// How to install it.
     pub(super) remedy: Remedy,
 }
 
-/// How to see that it is there.
+/// How to detect it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Probe {
-    /// A program on the search path, whoever installed it.
+    /// A program on the search path.
     Program(&'static str),
-    /// A file, where a package has no program.
+    /// A file, if a package has no program.
     File(&'static str),
     /// The package itself, for headers and libraries.
     Package,
-    /// A program of cargo's, in the version where that matters.
+    /// A program of cargo, with its version if that matters.
     CargoTool(CargoTool),
     /// A compiler with the source of `core`.
     EbpfCompiler,
-    /// A QEMU that has the cards that guests are given.
+    /// A QEMU with all NIC models of the guests.
     Qemu(&'static str),
 }
 
-/// What brings it.
+/// How to install it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Remedy {
     /// These packages of the distribution.
@@ -50,7 +50,7 @@ pub(super) enum Remedy {
     Suricata,
     /// These packages, on Debian 12 from its backports.
     Backports(&'static [&'static str]),
-    /// Nothing we can run: a sentence for the reader.
+    /// Not automatic: a sentence for the user.
     ByHand(&'static str),
 }
 
@@ -79,7 +79,7 @@ impl Need {
     /// Whether this host has it.
     ///
     /// # Errors
-    /// Where the package manager cannot be asked.
+    /// If the package manager cannot be asked.
     pub(super) fn is_met(&self) -> Result<bool> {
         Ok(match self.probe {
             Probe::Program(name) => host::program(name).is_some(),
@@ -120,7 +120,7 @@ pub(super) fn of(group: Group, distro: Distro) -> Vec<Need> {
             Need::program("tshark", pick(&["tshark"], &["wireshark-cli"])),
             Need::program("curl", &["curl"]),
         ],
-        // Amazon Linux has no package of Suricata: `cargo xtask test` says there what it leaves out.
+        // Amazon Linux has no package of Suricata: `cargo xtask test` reports what it skips there.
         Group::Test if dnf => compressors().into_iter().chain(libxdp(dnf)).collect(),
         Group::Test => [Need::suricata()].into_iter().chain(compressors()).chain(libxdp(dnf)).collect(),
         Group::Ebpf => ebpf_needs(distro),
@@ -138,8 +138,8 @@ pub(super) fn of(group: Group, distro: Distro) -> Vec<Need> {
             Need::cargo(pins::CARGO_FUZZ),
         ],
         Group::Bench => [Need::program("valgrind", &["valgrind"])].into_iter().chain(libxdp(dnf)).collect(),
-        // Elsewhere there are neither Debian's kernels nor an apt to fetch them with: `cargo xtask vmtest`
-        // says so.
+        // Elsewhere there are neither Debian's kernels nor an apt to fetch them: `cargo xtask vmtest` reports
+        // that.
         Group::Vm if matches!(distro, Distro::Dnf | Distro::Unknown) => Vec::new(),
         Group::Vm => vec![
             Need::qemu("qemu-system-x86_64", &["qemu-system-x86"]),
@@ -153,13 +153,13 @@ pub(super) fn of(group: Group, distro: Distro) -> Vec<Need> {
     }
 }
 
-/// Who reads compressed captures back.
+/// Programs that decompress captures.
 fn compressors() -> [Need; 2] {
     [Need::program("gzip", &["gzip"]), Need::program("zstd", &["zstd"])]
 }
 
-/// What libxdp is built with: it is under the sockets that ours are tested against and measured beside, and
-/// the engine does without it.
+/// The build tools of libxdp, which is under the sockets that ours are tested against and compared with; the
+/// engine does not need it.
 fn libxdp(dnf: bool) -> [Need; 6] {
     let pick = |apt: &'static [&'static str], rpm: &'static [&'static str]| if dnf { rpm } else { apt };
     [
@@ -206,7 +206,7 @@ fn ebpf_needs(distro: Distro) -> Vec<Need> {
     ]
 }
 
-/// The first QEMU that has every card that guests are given.
+/// The first QEMU with all NIC models of the guests.
 const LEAST_QEMU: u32 = 8;
 
 /// The first number in `QEMU emulator version 10.0.2 (…)`.
@@ -216,7 +216,7 @@ fn qemu_version(program: &str) -> Option<u32> {
     version.split('.').next()?.parse().ok()
 }
 
-/// What is not to be had everywhere is left out of the comparison where it is missing.
+/// Peers that are missing are left out of the comparison.
 fn peers_needs(distro: Distro) -> Vec<Need> {
     let dnf = distro == Distro::Dnf;
     let mut needs = vec![
@@ -232,7 +232,7 @@ fn peers_needs(distro: Distro) -> Vec<Need> {
     needs
 }
 
-/// What `NAME --version` says after the name.
+/// The rest of the output of `NAME --version` after the name.
 fn installed_version(tool: CargoTool) -> Option<String> {
     let program = host::program(tool.name)?;
     let output = Command::new(program).arg("--version").stdin(Stdio::null()).output().ok()?;
@@ -242,7 +242,7 @@ fn installed_version(tool: CargoTool) -> Option<String> {
 
 fn packages_installed(packages: &[&str]) -> Result<bool> {
     if host::program("dpkg-query").is_some() {
-        // It fails for a name it never heard of, and also knows packages that were removed.
+        // It fails for unknown names, and also knows removed packages.
         let output = Command::new("dpkg-query")
             .args(["--show", "--showformat=${db:Status-Status}\n"])
             .args(packages)

@@ -1,4 +1,5 @@
-//! From what is missing to the commands that bring it: no I/O, so that every host can be tested on any.
+//! From what is missing to the commands that install it: without I/O, so that every host can be tested on
+//! any.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -26,7 +27,7 @@ pub(super) struct Step {
 }
 
 impl Plan {
-    /// The plan that brings `missing` to a host of `distro`.
+    /// The plan that installs `missing` on a host of `distro`.
     pub(super) fn new(distro: Distro, missing: &[Need]) -> Self {
         let mut plan = Self::default();
         let mut packages = BTreeSet::new();
@@ -65,7 +66,7 @@ impl Plan {
             let names: Vec<_> = backports.into_iter().collect();
             plan.steps.push(apt_install(&[&FROM_BACKPORTS, &names[..]].concat()));
         }
-        // The tools are compiled with what the packages bring.
+        // Compiling the tools needs the packages.
         plan.steps.append(&mut rest);
         plan
     }
@@ -100,7 +101,7 @@ impl Plan {
                 return;
             }
         };
-        // Its package starts it on eth0, now and at each boot; a program to be measured is no service.
+        // Its package starts it on eth0, now and at each boot; here it is only a program to compare with.
         let no_service = ["/lib/systemd/system/suricata.service", "/etc/init.d/suricata"]
             .map(|file| format!("DPkg::Options::=--path-exclude={file}"));
         let no_service: Vec<_> = no_service.iter().flat_map(|option| ["--option", option]).collect();
@@ -123,7 +124,7 @@ impl Plan {
         &self.by_hand
     }
 
-    /// The whole plan as one line for somebody who is not root.
+    /// The whole plan as one command line for root.
     pub(super) fn as_root(&self) -> String {
         let lines: Vec<_> = self.steps.iter().map(Step::with_sudo).collect();
         lines.join(" && ")
@@ -161,7 +162,7 @@ impl Step {
         let prefix = match (self.root, self.env.is_empty()) {
             (false, _) => "",
             (true, true) => "sudo ",
-            // sudo clears the environment that stands before it.
+            // sudo clears an environment set before it.
             (true, false) => "sudo env ",
         };
         format!("{prefix}{self}")
@@ -176,7 +177,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// Where no source names the backports, one is added: apt takes nothing from them by default.
+/// Adds the backports if no source names them; apt installs nothing from them by default.
 const ADD_BACKPORTS: &str = "grep -qrs \"^[^#]*bookworm-backports\" /etc/apt/sources.list \
     /etc/apt/sources.list.d || echo \"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] \
     http://deb.debian.org/debian bookworm-backports main\" > \
@@ -188,7 +189,7 @@ const FROM_BACKPORTS: [&str; 2] = ["--target-release", "bookworm-backports"];
 fn apt_install(arguments: &[&str]) -> Step {
     let install = ["apt-get", "install", "--yes", "--no-install-recommends"];
     let mut step = Step::root(&[&install, arguments].concat());
-    // tshark asks whether everybody may capture.
+    // tshark asks whether all users may capture.
     step.env = vec![("DEBIAN_FRONTEND", "noninteractive")];
     step
 }

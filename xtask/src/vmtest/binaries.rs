@@ -1,4 +1,4 @@
-//! What of this workspace runs in guests, built by cargo, and the libraries it needs.
+//! The programs of this workspace that run in guests, built by cargo, and the libraries they need.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,16 +19,16 @@ pub(super) struct Built {
     pub(super) tests: Vec<(String, PathBuf)>,
 }
 
-/// A program of tests of each package, whatever else is wanted.
+/// A test program of each package, which is always built.
 const BRING_BINARIES: [&str; 2] = ["kernel_log", "xdp_object"];
 
 /// Builds the command, the lab, and these programs of tests.
 ///
 /// # Errors
-/// Where something does not build.
+/// If something does not build.
 pub(super) fn build(tests: &[&str], release: bool) -> Result<Built> {
-    // Both binaries come with tests of their packages, as cargo has them for these tests already.
-    // `cargo build` would make others, by the features that only tests want.
+    // Both binaries come with tests of their packages, as cargo builds them for these tests. `cargo build`
+    // would build others, without the features that only tests need.
     let mut command = host::cargo();
     command.args(["test", "--no-run", "--locked", "--message-format=json-render-diagnostics"]);
     command.args(["--package", "mirror-user", "--package", "mirror-lab"]);
@@ -61,7 +61,7 @@ pub(super) fn build(tests: &[&str], release: bool) -> Result<Built> {
     })
 }
 
-/// A program that cargo says it has.
+/// A program in cargo's output.
 #[derive(Debug, PartialEq, Eq)]
 struct Artifact {
     kind: String,
@@ -80,10 +80,10 @@ fn artifacts(messages: &str) -> Vec<Artifact> {
     messages.lines().filter_map(artifact).collect()
 }
 
-/// A program without its debug information, which is most of it.
+/// A program without debug information, which is most of it.
 ///
 /// # Errors
-/// Where it cannot be stripped.
+/// If it cannot be stripped.
 pub(super) fn stripped(program: &Path, scratch: &Path, strip: &str) -> Result<Vec<u8>> {
     let to = scratch.join("stripped");
     process::output(Command::new(strip).arg("-o").arg(&to).arg(program))?;
@@ -95,11 +95,11 @@ pub(super) fn stripped(program: &Path, scratch: &Path, strip: &str) -> Result<Ve
 /// The libraries of all these programs, each by the path that the loader looks for it.
 ///
 /// # Errors
-/// Where a library is missing.
+/// If a library is missing.
 pub(super) fn libraries(programs: &[&Path]) -> Result<BTreeSet<PathBuf>> {
     let mut libraries = BTreeSet::new();
     for program in programs {
-        // It fails for a static program, which needs none.
+        // It fails for static programs.
         if let Some(shown) = process::output_quietly(Command::new("ldd").arg(program)) {
             libraries.extend(in_ldd(&shown).with_context(|| format!("{}", program.display()))?);
         }

@@ -1,12 +1,12 @@
-//! Cards under test: what QEMU calls them and how each is wired to one that frames come from.
+//! NICs under test: their QEMU names, and how each is connected to the one that frames come from.
 //!
-//! A hub of QEMU's joins the two, so that neither root nor the host's network is needed. Only a TAP of the
+//! A hub of QEMU connects the two, so that neither root nor the host's network is needed. Only a TAP of the
 //! host has several queues.
 
-/// A card of a guest.
+/// A NIC of a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Card {
-    /// A veth of the guest's own, with so many queues.
+    /// A veth of the guest, with this many queues.
     Veth(u32),
     /// virtio-net with one queue, as most hypervisors offer it.
     Virtio,
@@ -22,18 +22,18 @@ pub(super) enum Card {
     E1000e,
 }
 
-/// Where a multi-queue card ends on the host, and the card that frames come from.
+/// The host ends of a multi-queue NIC and of its source.
 pub(super) const TAPS: [&str; 2] = ["vmtest0", "vmtest1"];
-/// Queue pairs of that card.
+/// Queue pairs of that NIC.
 pub(super) const QUEUES: u32 = 4;
 
-/// The source cards start with this MTU, more than any test wants.
+/// The initial MTU of source NICs, higher than any test needs.
 const MOST_MTU: u32 = 9_216;
-/// A host that merges segments or leaves checksums open would send other frames than were made.
+/// Without offloads: a host that merges segments or leaves checksums open would change the frames.
 const NO_OFFLOADS: &str = "guest_tso4=off,guest_tso6=off,guest_ecn=off,guest_ufo=off,guest_csum=off";
 
 impl Card {
-    /// Its number in hardware addresses and hubs; a veth is no card of QEMU's.
+    /// Its number in hardware addresses and hubs; a veth is not a NIC of QEMU.
     pub(super) fn number(self) -> Option<u8> {
         match self {
             Self::Veth(_) => None,
@@ -46,12 +46,12 @@ impl Card {
         }
     }
 
-    /// Whether the host must have TAPs for it.
+    /// Whether it needs TAPs on the host.
     pub(super) fn needs_taps(self) -> bool {
         self == Self::VirtioQueues
     }
 
-    /// The arguments that give a guest this card and its source.
+    /// The arguments that give a guest this NIC and its source.
     pub(super) fn arguments(self) -> Vec<String> {
         let Some(number) = self.number() else { return Vec::new() };
         let device = match self {

@@ -1,13 +1,13 @@
-//! One run of `mirror` in a guest, and its JSON for the guest's half of this (`mirror-lab guest`).
+//! One run of `mirror` in a guest, and its JSON for the guest's half (`mirror-lab guest`).
 
 use serde_json::{Value, json};
 
 use super::card::Card;
 
-/// See the module. Fields that a guest need not know are left out of its JSON.
+/// A run, see the module. Fields that the guest does not need are not in its JSON.
 #[derive(Debug, Clone)]
 pub(super) struct Cell {
-    /// Driver and what is special, `igb zerocopy`.
+    /// Driver and variant, such as `igb zerocopy`.
     pub(super) name: String,
     pub(super) card: Card,
     pub(super) mtu: u32,
@@ -24,12 +24,12 @@ pub(super) struct Cell {
     pub(super) expect: Expect,
 }
 
-/// What is sent.
+/// The frames that are sent.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Frames {
     None,
     Aws,
-    /// So many, of these inner lengths, so many flows, at this pace.
+    /// Their number, inner lengths, number of flows, and rate.
     Numbered {
         count: u32,
         sizes: &'static [u32],
@@ -38,7 +38,7 @@ pub(super) enum Frames {
     },
 }
 
-/// How it must end.
+/// The expected end.
 #[derive(Debug, Clone)]
 pub(super) enum Expect {
     Whole { mode: Option<&'static str>, bind: Option<&'static str>, words: &'static [&'static str] },
@@ -54,13 +54,13 @@ pub(super) const MIXED: &[u32] = &[50, 78, 200, 526, 950, 1300, 1400, 1450];
 /// Frames a second that a guest under TCG takes without loss on two CPUs.
 pub(super) const PACE: u32 = 5_000;
 
-/// Enough to find a loss of one in ten thousand.
+/// Enough to detect a loss of one in ten thousand.
 pub(super) const MANY: Frames = Frames::Numbered { count: 20_000, sizes: MIXED, flows: 64, pace: PACE };
-/// For what works or does not.
+/// For runs that only show whether something works.
 pub(super) const SOME: Frames = Frames::Numbered { count: 1_000, sizes: MIXED, flows: 64, pace: PACE };
 
 impl Cell {
-    /// A whole run on this card with these arguments.
+    /// A complete run on this NIC with these arguments.
     pub(super) fn new(name: impl Into<String>, card: Card, arguments: &str, frames: Frames) -> Self {
         Self {
             name: name.into(),
@@ -77,7 +77,7 @@ impl Cell {
         }
     }
 
-    /// Whole, in this mode.
+    /// Complete, in this mode.
     pub(super) fn mode(mut self, mode: &'static str) -> Self {
         if let Expect::Whole { mode: wanted, .. } = &mut self.expect {
             *wanted = Some(mode);
@@ -85,7 +85,7 @@ impl Cell {
         self
     }
 
-    /// Whole, with this kind of bind.
+    /// Complete, with this kind of bind.
     pub(super) fn bind(mut self, bind: &'static str) -> Self {
         if let Expect::Whole { bind: wanted, .. } = &mut self.expect {
             *wanted = Some(bind);
@@ -93,7 +93,7 @@ impl Cell {
         self
     }
 
-    /// Whole, and these words are said.
+    /// Complete, with these words in its log.
     pub(super) fn says(mut self, said: &'static [&'static str]) -> Self {
         if let Expect::Whole { words, .. } = &mut self.expect {
             *words = said;
@@ -122,7 +122,7 @@ impl Cell {
         }
     }
 
-    /// What the guest reads.
+    /// The plan as the guest reads it.
     pub(super) fn json(&self) -> Value {
         let card = match (self.card, self.card.number()) {
             (Card::Veth(queues), _) => json!({ "veth": queues }),

@@ -48,7 +48,7 @@ impl<W: Write> Archive<W> {
         self.below(path, LINK, target.as_bytes())
     }
 
-    /// Writes its end.
+    /// Writes the trailer.
     pub(super) fn finish(mut self) -> io::Result<()> {
         self.number = 0;
         self.entry("TRAILER!!!", 0, &[])?;

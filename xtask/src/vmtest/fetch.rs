@@ -1,4 +1,4 @@
-//! Kernels from Debian's packages, unpacked and kept by release and version; nothing is installed.
+//! Kernels from Debian's packages, unpacked and cached by release and version, not installed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use super::kernel::Kernel;
 use crate::apt::Apt;
 
-/// A kernel as unpacked.
+/// An unpacked kernel.
 #[derive(Debug)]
 pub(super) struct Unpacked {
     /// `6.1.0-40-amd64 6.1.153-1`: release and version of the package.
@@ -18,10 +18,10 @@ pub(super) struct Unpacked {
     pub(super) modules: PathBuf,
 }
 
-/// The kernel that is there, or, without one or with `update`, the newest that Debian has.
+/// The cached kernel, or, if there is none or with `update`, the newest that Debian has.
 ///
 /// # Errors
-/// Where it is not to be had, or what was unpacked is no kernel.
+/// If it is not to be had, or what was unpacked is no kernel.
 pub(super) fn kernel(folder: &Path, kernel: Kernel, update: bool) -> Result<Unpacked> {
     let kept = folder.join("kernels").join(kernel.name());
     if !update && let Some(there) = newest_in(&kept) {
@@ -48,7 +48,7 @@ fn from_suite(folder: &Path, kernel: Kernel, suite: &str, kept: &Path) -> Result
     if there.is_dir() {
         return Ok(there);
     }
-    // Up to 6.12 the image holds all of it; later it only depends on the packages that do.
+    // Up to 6.12 the image package has everything; later it depends on others.
     let mut packages = Vec::new();
     for part in ["image", "binary", "modules"] {
         let package = format!("linux-{part}-{release}");
@@ -62,12 +62,12 @@ fn from_suite(folder: &Path, kernel: Kernel, suite: &str, kept: &Path) -> Result
     }
     fs::create_dir_all(&unpacking).with_context(|| format!("cannot create {}", unpacking.display()))?;
     apt.unpack(&packages, &unpacking)?;
-    // Whole or not at all.
+    // All or nothing.
     fs::rename(&unpacking, &there).with_context(|| format!("cannot create {}", there.display()))?;
     Ok(there)
 }
 
-/// The one that was unpacked last.
+/// The most recently unpacked one.
 fn newest_in(kept: &Path) -> Option<PathBuf> {
     let complete = fs::read_dir(kept).ok()?.flatten().filter(|entry| entry.file_name() != "unpacking");
     complete

@@ -1,5 +1,5 @@
-//! The first and only root of a guest: a shell's tools, `ip`, `ethtool`, our programs, one kernel's modules,
-//! the plan.
+//! The root file system of a guest: a shell's tools, `ip`, `ethtool`, our programs, one kernel's modules, the
+//! plan.
 
 use std::fs::{self, File};
 use std::io::BufWriter;
@@ -12,7 +12,7 @@ use super::cpio::Archive;
 use super::modules::Module;
 use crate::process;
 
-/// What a guest needs that does not depend on its kernel.
+/// The part of a guest that does not depend on its kernel.
 #[derive(Debug)]
 pub(crate) struct Base {
     /// A static busybox of the guest's machine.
@@ -21,16 +21,16 @@ pub(crate) struct Base {
     pub(crate) applets: Vec<String>,
     /// Path in the guest and bytes.
     pub(crate) programs: Vec<(String, Vec<u8>)>,
-    /// Path in the guest and what is there under its own name on the host.
+    /// Path in the guest, and a host path that exists under its own name in the guest.
     pub(crate) libraries: Vec<(String, PathBuf)>,
-    /// Path in the guest and where it leads.
+    /// Path in the guest and target of the link.
     pub(crate) links: Vec<(String, String)>,
 }
 
-/// Those that would stand in the way of the real ones.
+/// Applets that would hide the real programs.
 const NOT_BUSYBOX: [&str; 4] = ["busybox", "ip", "modprobe", "setpriv"];
 
-/// What the kernel starts: mounts, modules, the plan, the papers as a tar on a port of its own, the end.
+/// The init script: mounts, modules, the plan, the papers as a tar on a separate port, the end.
 const INIT: &str = r#"#!/bin/busybox sh
 export PATH=/bin:/sbin HOME=/ MIRROR_GUEST=1
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
@@ -54,8 +54,7 @@ poweroff -f
 "#;
 
 impl Base {
-    /// busybox lists itself what it can be called by; one of another machine cannot be asked, but is the
-    /// same.
+    /// busybox lists its own applets; one of another machine cannot be run, but has the same.
     pub(crate) fn applets_of(busybox: &Path) -> Result<Vec<String>> {
         let listed = process::output(Command::new(busybox).arg("--list"))?;
         let ours = listed.lines().filter(|applet| !NOT_BUSYBOX.contains(applet));
@@ -65,7 +64,7 @@ impl Base {
     /// Writes the archive for a kernel with these modules, and a plan.
     ///
     /// # Errors
-    /// Where something cannot be read or the archive cannot be written.
+    /// If something cannot be read or the archive cannot be written.
     pub(super) fn write(&self, to: &Path, modules: &[Module], plan: &str) -> Result<()> {
         let file = File::create(to).with_context(|| format!("cannot create {}", to.display()))?;
         let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));

@@ -1,15 +1,15 @@
-//! The kernels that guests boot: what they are called here, and where Debian has them.
+//! The kernels of guests: their names here, and where Debian has them.
 
 use std::fmt;
 
 /// A kernel by its name on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kernel {
-    /// As Amazon Linux 2 has it.
+    /// As in Amazon Linux 2.
     V5_10,
-    /// As Amazon Linux 2023 began with.
+    /// As in the first releases of Amazon Linux 2023.
     V6_1,
-    /// As later ones of Amazon Linux 2023 and Debian 13 have it.
+    /// As in later releases of Amazon Linux 2023 and in Debian 13.
     V6_12,
     /// The newest that Debian has for its stable release.
     Newest,
@@ -19,7 +19,7 @@ pub(super) enum Kernel {
     Arm64Pages16K,
 }
 
-/// Who the guest is.
+/// The machine of a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Machine {
     X86_64,
@@ -27,7 +27,7 @@ pub(super) enum Machine {
 }
 
 impl Machine {
-    /// As Debian calls it.
+    /// Debian's name for it.
     pub(super) fn debian(self) -> &'static str {
         match self {
             Self::X86_64 => "amd64",
@@ -40,10 +40,10 @@ impl Kernel {
     const EACH: [Self; 6] =
         [Self::V5_10, Self::V6_1, Self::V6_12, Self::Newest, Self::Arm64, Self::Arm64Pages16K];
 
-    /// What is booted for every change.
+    /// The kernels for every change.
     pub(super) const DEFAULT: [Self; 3] = [Self::V5_10, Self::V6_1, Self::Newest];
 
-    /// All that this machine can be built for without a cross compiler.
+    /// The kernels for which this machine can build without a cross compiler.
     pub(super) const ALL: [Self; 4] = [Self::V5_10, Self::V6_1, Self::V6_12, Self::Newest];
 
     pub(super) fn name(self) -> &'static str {
@@ -73,7 +73,7 @@ impl Kernel {
         }
     }
 
-    /// Suites to look in: the first that has it is taken.
+    /// Suites to search; the first that has it is used.
     pub(super) fn suites(self) -> &'static [&'static str] {
         match self {
             Self::V5_10 => &["bullseye"],
@@ -84,7 +84,7 @@ impl Kernel {
         }
     }
 
-    /// What the names of its packages end with.
+    /// Suffix of its package names.
     fn flavour(self) -> &'static str {
         match self {
             Self::V5_10 | Self::V6_1 | Self::V6_12 | Self::Newest => "-amd64",
@@ -93,7 +93,7 @@ impl Kernel {
         }
     }
 
-    /// What its version begins with.
+    /// Prefix of its version.
     fn version(self) -> &'static str {
         match self {
             Self::V5_10 => "5.10.",
@@ -103,7 +103,7 @@ impl Kernel {
         }
     }
 
-    /// Whether it has what came with this version: the newest is taken to have all.
+    /// Whether it has features of this version; the newest has all.
     pub(super) fn at_least(self, major: u32, minor: u32) -> bool {
         let version = match self {
             Self::V5_10 => (5, 10),
@@ -132,7 +132,7 @@ impl fmt::Display for Kernel {
     }
 }
 
-/// `5.10.0-35` and `6.12.95+deb12`, but no name of another flavour.
+/// `5.10.0-35` and `6.12.95+deb12`, but not the name of another flavour.
 fn is_version(version: &str) -> bool {
     version.starts_with(|c: char| c.is_ascii_digit())
         && version.replace("deb", "").chars().all(|c| c.is_ascii_digit() || ".+-".contains(c))

@@ -1,5 +1,5 @@
-//! `cargo xtask vmtest`: `mirror` and those tests that need the lab alone, in guests of several kernels, on
-//! cards of several kinds.
+//! `cargo xtask vmtest`: `mirror` and tests that need only the lab, in guests of several kernels, on several
+//! kinds of NICs.
 
 mod binaries;
 mod card;
@@ -34,15 +34,15 @@ use self::taps::{Crossed, Taps};
 use crate::setup::{self, Group};
 use crate::{dist, host, process};
 
-/// Crashes of QEMU itself that one kernel's steps go on after, in a new guest.
+/// How many crashes of QEMU one kernel's steps survive, in a new guest each.
 const CRASHES: u32 = 2;
-/// Seconds for a guest to come up and go down, and for each step beyond what it sends.
+/// Seconds for a guest to boot and power off, and for each step beyond the time of its frames.
 const BOOT_LIMIT: u64 = 60;
 const STEP_LIMIT: u64 = 20;
-/// Seconds for a program of tests.
+/// Seconds for a test program.
 const TESTS_LIMIT: u64 = 420;
 
-/// Modules that cells and tests use; a flavour without one has no such card.
+/// Modules that cells and tests use; a flavour without one has no such NIC.
 const MODULES: &[&str] = &[
     "virtio_pci",
     "virtio_net",
@@ -82,7 +82,7 @@ pub(crate) fn command() -> Command {
         .arg(flag("yes", "Install what is missing without asking"))
 }
 
-/// One kernel and all that is to run on it.
+/// One kernel and the steps to run on it.
 struct Job {
     kernel: Kernel,
     cells: Vec<Cell>,
@@ -103,7 +103,7 @@ impl Job {
         self.tests.iter().map(test_step).chain(self.cells.iter().map(|cell| cell.name.clone())).collect()
     }
 
-    /// What a guest is to run: all but the steps `reported` already.
+    /// The plan of a guest: all steps except those `reported` already.
     fn json(&self, reported: &[String]) -> String {
         let left = |name: &str| !reported.iter().any(|reported| reported == name);
         let cells = self.cells.iter().filter(|cell| left(&cell.name)).map(Cell::json);
@@ -128,10 +128,10 @@ fn test_step(tests: &Tests) -> String {
     format!("tests {}", tests.program)
 }
 
-/// Boots each kernel in turn, shows what comes of each step, and ends with 1 where any failed.
+/// Boots each kernel in turn, prints the outcome of each step, and exits with 1 if any failed.
 ///
 /// # Errors
-/// Where something cannot be set up, fetched, built or started, or a signal came.
+/// If something cannot be set up, fetched, built or started, or a signal came.
 pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode> {
     let all = matches.get_flag("all");
     let extent = if all { Extent::All } else { Extent::Usual };
@@ -168,7 +168,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Without root there are no TAPs; what that leaves out is said.
+/// Without root there are no TAPs; what is skipped is reported.
 fn without_taps(jobs: &mut [Job]) {
     let before: usize = jobs.iter().map(|job| job.cells.len()).sum();
     for job in &mut *jobs {
@@ -227,7 +227,7 @@ fn boot(
                     let now = taps.crossed()?;
                     let since = now.since(crossed);
                     crossed = now;
-                    // Which side of the card a loss was on.
+                    // The side of the NIC on which frames were lost.
                     if !outcome.ok && since != Crossed::default() {
                         outcome.detail = format!("{}; {since}", outcome.detail);
                     }
@@ -256,7 +256,7 @@ fn boot(
     Ok(())
 }
 
-/// What a kernel that failed says first of it.
+/// The first line of a kernel's failure.
 fn kernels_last_words(out: &Path) -> String {
     let console = fs::read(out.join("console")).unwrap_or_default();
     let text = String::from_utf8_lossy(&console).into_owned();
@@ -265,18 +265,18 @@ fn kernels_last_words(out: &Path) -> String {
     failure.map_or_else(String::new, |line| format!(": {}", line.trim()))
 }
 
-/// A guest that was ended has none, which its failures say.
+/// A guest that was killed has none, and its failures report that.
 fn unpack_papers(out: &Path) {
     let papers = out.join("papers.tgz");
     let mut tar = Process::new("tar");
     tar.arg("-C").arg(out).arg("-xzf").arg(&papers);
     if process::output_quietly(&mut tar).is_some() {
-        // Its contents are there.
+        // Its contents are extracted.
         let _kept = fs::remove_file(&papers);
     }
 }
 
-/// What guests of each machine have in common, made once.
+/// The base of guests of each machine, made once.
 struct Machines<'a> {
     folder: &'a Path,
     release: bool,
@@ -296,7 +296,7 @@ impl Machines<'_> {
         found.map(|(_, base)| base).context("the base file system is missing")
     }
 
-    /// Of what this host builds and has.
+    /// For guests of this host's machine.
     fn native(&self, jobs: &[Job]) -> Result<Base> {
         if cfg!(not(target_arch = "x86_64")) {
             bail!("guests of x86-64 need an x86-64 host, whose programs they run");
@@ -307,7 +307,7 @@ impl Machines<'_> {
         let Built { mirror, lab, tests } = binaries::build(&tests, self.release)?;
         let tool = |name: &str| host::program(name).with_context(|| format!("{name} is not installed"));
         let busybox = tool("busybox")?;
-        // The real ones of what busybox has in a lesser form.
+        // The real programs instead of busybox's reduced ones.
         let tools =
             ["ip", "ethtool", "setpriv", "prlimit"].map(tool).into_iter().collect::<Result<Vec<_>>>()?;
         let strip = |program: &Path| binaries::stripped(program, self.folder, "strip");
@@ -327,7 +327,7 @@ impl Machines<'_> {
             .map(PathBuf::as_path)
             .collect();
         let libraries = binaries::libraries(&needing)?;
-        // Tests start the command by the path it was built at.
+        // Tests start the command by the path at which it was built.
         let links = vec![(mirror.to_string_lossy().into_owned(), "/bin/mirror".to_owned())];
         Ok(Base {
             applets: Base::applets_of(&busybox)?,

@@ -1,4 +1,4 @@
-//! Kernel modules in the order they load in, by what each says it depends on.
+//! Kernel modules in load order, by their dependencies.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,10 +17,10 @@ pub(super) struct Module {
     pub(super) bytes: Vec<u8>,
 }
 
-/// Those of `wanted` that this kernel has, each behind what it depends on.
+/// Those of `wanted` that this kernel has, each after its dependencies.
 ///
 /// # Errors
-/// Where a module cannot be read, or depends on one that is not there.
+/// If a module cannot be read, or depends on one that is not there.
 pub(super) fn in_order(folder: &Path, wanted: &[&str]) -> Result<Vec<Module>> {
     let mut files = BTreeMap::new();
     collect(folder, &mut files)?;
@@ -28,7 +28,7 @@ pub(super) fn in_order(folder: &Path, wanted: &[&str]) -> Result<Vec<Module>> {
     let builtin: Vec<_> = builtin.lines().filter_map(|line| name_of(Path::new(line))).collect();
     let mut order = Vec::new();
     for &name in wanted {
-        // A flavour without this driver is a matter for the tests that need it.
+        // Tests that need a missing driver report that.
         if files.contains_key(name) {
             add(name, &files, &builtin, &mut order)?;
         }
@@ -68,7 +68,7 @@ fn collect(folder: &Path, files: &mut BTreeMap<String, PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// `virtio_net` of `…/virtio_net.ko.xz`; modules are called with `_` wherever their files have `-`.
+/// `virtio_net` of `…/virtio_net.ko.xz`; module names have `_` where file names may have `-`.
 fn name_of(path: &Path) -> Option<String> {
     let file = path.file_name()?.to_str()?;
     let (name, rest) = file.split_once(".ko")?;

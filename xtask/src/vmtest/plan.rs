@@ -1,30 +1,29 @@
-//! What runs on which kernel, and how it must end there: the table of kernels, drivers and modes.
+//! What runs on which kernel, and the expected end: the table of kernels, drivers and modes.
 
 use super::card::{Card, QUEUES};
 use super::cell::{Cell, Expect, Frames, MANY, MIXED, PACE, SOME};
 use super::kernel::{Kernel, Machine};
 
-/// How much of the table.
+/// Which part of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Extent {
-    /// What is worth running for each change.
+    /// The part for every change.
     Usual,
-    /// Every card, mode, option, right and MTU.
+    /// Every NIC, mode, option, privilege and MTU.
     All,
 }
 
-/// The words of a bind that the driver refuses. Where it has no zero-copy the remedy is the same for every
-/// reason.
+/// Words of a bind that the driver refuses. Without zero-copy the remedy is the same for every reason.
 const NO_ZERO_COPY: &[&str] = &["--bind copy"];
 const NO_NATIVE: &[&str] = &["--mode generic"];
 const WARNS_OF_GENERIC: &[&str] = &["WARN", "generic"];
 
-/// Inner lengths up to what an MTU of 9001 holds, with headers cut at every place of a 2048- or 4096-byte
-/// chunk's end.
+/// Inner lengths up to the maximum for an MTU of 9001, with headers split at every offset around the end of a
+/// 2048- or 4096-byte chunk.
 const JUMBO_SIZES: &[u32] = &[60, 8_950, 1_450, 3_712, 3_713, 1_996, 4_046, 7_300, 5_000, 2_500, 8_949, 114];
 const JUMBO_FRAMES: Frames = Frames::Numbered { count: 10_000, sizes: JUMBO_SIZES, flows: 64, pace: 2_000 };
 
-/// The cells of this kernel, in their order.
+/// The cells of this kernel, in order.
 pub(super) fn cells(kernel: Kernel, extent: Extent) -> Vec<Cell> {
     let mut cells = usual(kernel);
     if extent == Extent::All {
@@ -42,7 +41,7 @@ pub(super) fn cells(kernel: Kernel, extent: Extent) -> Vec<Cell> {
         }
     }
     let mut seen = Vec::new();
-    // The usual ones are part of the table of their drivers.
+    // The usual ones are part of their driver's table.
     cells.retain(|cell| {
         !seen.contains(&cell.name) && {
             seen.push(cell.name.clone());
@@ -52,7 +51,7 @@ pub(super) fn cells(kernel: Kernel, extent: Extent) -> Vec<Cell> {
     cells
 }
 
-/// Cloud flavours have no drivers for cards of metal.
+/// Cloud kernels have no drivers for physical NICs.
 fn has_driver(kernel: Kernel, card: Card) -> bool {
     kernel.machine() == Machine::X86_64 || matches!(card, Card::Veth(_) | Card::Virtio | Card::VirtioDma)
 }
@@ -69,7 +68,7 @@ fn name_of(card: Card) -> &'static str {
     }
 }
 
-/// Whether this driver has XDP of its own there.
+/// Whether this driver has native XDP there.
 fn has_native(kernel: Kernel, card: Card) -> bool {
     match card {
         Card::Veth(_) | Card::Virtio | Card::VirtioDma | Card::VirtioQueues | Card::Igb => true,
@@ -155,9 +154,9 @@ fn driver(kernel: Kernel, card: Card) -> Vec<Cell> {
     cells
 }
 
-/// virtio gives itself a queue for each CPU when a program comes, where they fit, and takes them back when it
-/// goes. Cells with and without zero-copy stand in turn: a zero-copy pool that was still with a queue which
-/// went ended the kernel at the next attach (`xp_alloc_batch`, seen on 7.3).
+/// virtio adds a queue per CPU when a program is attached, if they fit, and removes them when it is detached.
+/// Cells with and without zero-copy alternate: a zero-copy pool left on a removed queue crashed the kernel at
+/// the next attach (`xp_alloc_batch`, seen on 7.3).
 fn several_queues(kernel: Kernel) -> Vec<Cell> {
     let card = Card::VirtioQueues;
     let mut cells = Vec::new();
@@ -190,7 +189,7 @@ fn veth_options(kernel: Kernel) -> Vec<Cell> {
     vec![
         option("latency", "--mode native --latency"),
         option("spin", "--mode native --wait spin"),
-        // SO_PREFER_BUSY_POLL and its budget are of 5.11.
+        // SO_PREFER_BUSY_POLL and its budget need 5.11.
         if kernel.at_least(5, 11) { busy_poll } else { busy_poll.refused(&["5.11", "--wait spin"]) },
         option("VNI", "--mode native --vni 100").expect(half()),
         option("source", "--mode native --source 10.9.0.1/32").expect(half()),
@@ -209,7 +208,7 @@ fn veth_options(kernel: Kernel) -> Vec<Cell> {
         option("deleted", "").during("deleted").expect(Expect::InterfaceLost),
         option("user nobody", "--mode native -Z nobody"),
         Cell {
-            // The CPU that sends decides the queue; all of them are read.
+            // The sending CPU determines the queue; all of them are read.
             name: "veth 2 queues".into(),
             card: Card::Veth(2),
             ..option("", "--mode native")
@@ -217,7 +216,7 @@ fn veth_options(kernel: Kernel) -> Vec<Cell> {
     ]
 }
 
-/// What the README says suffices, and what is short of it.
+/// The privileges that the documentation calls sufficient, and fewer.
 fn rights(kernel: Kernel) -> Vec<Cell> {
     const FOUR: &str = "CAP_NET_ADMIN,CAP_NET_RAW,CAP_BPF,CAP_PERFMON";
     let of = |name: &str, arguments: &str, capabilities| Cell {
@@ -256,7 +255,7 @@ fn rights(kernel: Kernel) -> Vec<Cell> {
     ]
 }
 
-/// As large as one chunk takes, which native mode carries everywhere, and a little larger, where it does not.
+/// Frames as large as one chunk, which native mode always supports, and larger ones, which it does not.
 fn large_frames(kernel: Kernel) -> Vec<Cell> {
     const LARGE: Frames = Frames::Numbered { count: 1_000, sizes: &[3_350, 50], flows: 4, pace: 2_000 };
     const LARGER: Frames = Frames::Numbered { count: 1_000, sizes: &[3_650, 50], flows: 4, pace: 2_000 };
@@ -289,8 +288,7 @@ fn large_frames(kernel: Kernel) -> Vec<Cell> {
     if has_native(kernel, Card::Vmxnet3) && has_driver(kernel, Card::Vmxnet3) {
         cells.extend([
             of(Card::Vmxnet3, 3_050, "", OF_VMXNET3).mode("native"),
-            // Generic mode there would say nothing: to QEMU's model frames of two buffers are errors while
-            // LRO is off.
+            // Not in generic mode: QEMU's model counts frames of two buffers as errors while LRO is off.
             of(Card::Vmxnet3, 3_494, "--mode native", LARGE).refused(&["MTU 3494", "mtu 3050"]),
         ]);
     }
@@ -303,7 +301,7 @@ fn jumbo(kernel: Kernel) -> Vec<Cell> {
         mtu: 9_001,
         ..Cell::new(format!("{} MTU 9001 {mode}", name_of(card)), card, arguments, JUMBO_FRAMES)
     };
-    // Frames that fit one chunk; what longer ones become is counted as lost.
+    // Frames that fit one chunk; longer ones are counted as lost.
     let short = |cell: Cell| Cell { frames: SOME, ..cell };
     let burst = Frames::Numbered { count: 4_000, sizes: JUMBO_SIZES, flows: 64, pace: 1_500 };
     let mut cells = Vec::new();
@@ -328,13 +326,13 @@ fn jumbo(kernel: Kernel) -> Vec<Cell> {
     cells
 }
 
-/// A program of tests that needs nothing but the lab, and what of it a guest cannot show.
+/// A test program that needs only the lab, and the tests that a guest cannot run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tests {
     pub(super) program: &'static str,
-    /// Tests left out, with the reason above them.
+    /// Tests that are skipped, with the reason above them.
     skip: &'static [&'static str],
-    /// Tests left out before a kernel, with the reason above them.
+    /// Tests that are skipped before a kernel, with the reason above them.
     later: &'static [((u32, u32), &'static str)],
     /// The first kernel that has what they need.
     since: (u32, u32),
@@ -343,7 +341,7 @@ pub(super) struct Tests {
 }
 
 impl Tests {
-    /// The tests to leave out on this kernel.
+    /// The tests to skip on this kernel.
     pub(super) fn skipped(&self, kernel: Kernel) -> Vec<&'static str> {
         let later = self.later.iter().filter(|((major, minor), _)| !kernel.at_least(*major, *minor));
         self.skip.iter().copied().chain(later.map(|(_, test)| *test)).collect()
@@ -352,15 +350,15 @@ impl Tests {
 
 /// Live frames of BPF_PROG_TEST_RUN, which the lab's generator sends.
 const LIVE_FRAMES: (u32, u32) = (5, 18);
-/// A context in a test run of an XDP program: the RX queue that its frame comes by.
+/// The context of an XDP test run: the RX queue of its frame.
 const CONTEXT: (u32, u32) = (5, 15);
 const ANY: (u32, u32) = (5, 9);
 
-/// Left out as a whole: `mirrored`, `filtered`, `printed`, `replayed`, `rotated`, `forwarded` (tshark,
-/// tcpdump, an HTTP server, Suricata), `configured` (no kernel in it), `idle` and `stop_at_full_rate` (what
-/// they say about time is not true of a translated CPU).
+/// Skipped as a whole: `mirrored`, `filtered`, `printed`, `replayed`, `rotated`, `forwarded` (tshark,
+/// tcpdump, an HTTP server, Suricata), `configured` (no kernel in it), `idle` and `stop_at_full_rate` (their
+/// timing does not hold on an emulated CPU).
 const TESTS: &[Tests] = &[
-    // It must send frames faster than a translated CPU does.
+    // It sends faster than an emulated CPU can.
     Tests {
         program: "xdp_program",
         skip: &["however_fast_frames_come_one_in_sixteen_is_stamped"],
@@ -368,16 +366,16 @@ const TESTS: &[Tests] = &[
         since: CONTEXT,
         usual: true,
     },
-    // A tcx link on the newest, a filter of a clsact qdisc on those before 6.6.
+    // A tcx link on the newest, a filter of a clsact qdisc before 6.6.
     Tests { program: "kept_from_host", skip: &[], later: &[], since: ANY, usual: true },
     Tests {
         program: "refusals",
         skip: &[],
         later: &[
-            // Maps fill that limit before the UMEM does: the cells of rights have both.
+            // Maps exhaust that limit before the UMEM does: the cells of privileges have both.
             ((5, 11), "a_umem_over_the_limit_of_locked_memory_is_refused_with_the_remedy"),
-            // The kernel is the reason then, and not that zero-copy takes one buffer: the cells of MTUs have
-            // it.
+            // There the reason is the kernel, and not that zero-copy takes one buffer: covered by the MTU
+            // cells.
             ((6, 6), "an_mtu_too_large_for_zero_copy_is_named_with_its_remedy"),
         ],
         since: ANY,
@@ -387,15 +385,15 @@ const TESTS: &[Tests] = &[
     Tests { program: "endings", skip: &[], later: &[], since: LIVE_FRAMES, usual: false },
     Tests { program: "sink_endings", skip: &[], later: &[], since: LIVE_FRAMES, usual: false },
     Tests { program: "privileges", skip: &[], later: &[], since: LIVE_FRAMES, usual: false },
-    // Landlock is of 5.13, and grew until 6.12: none with 5.10, a part of it with 6.1, the whole with 6.12.
+    // Landlock came with 5.13, and grew until 6.12: none in 5.10, a part in 6.1, all of it in 6.12.
     Tests {
         program: "sandbox",
-        // It takes bash.
+        // It needs bash.
         skip: &["a_command_connects_only_to_permitted_tcp_ports"],
         later: &[
             ((5, 13), "a_command_of_a_replay_writes_only_where_permitted"),
             ((5, 13), "a_command_of_an_ingest_writes_only_where_permitted"),
-            // Before, those that end a run keep CAP_BPF.
+            // Before that, threads that end a run keep CAP_BPF.
             ((5, 19), "every_thread_of_an_ingest_is_confined"),
         ],
         since: ANY,
@@ -403,8 +401,8 @@ const TESTS: &[Tests] = &[
     },
     Tests { program: "kernel_log", skip: &[], later: &[], since: LIVE_FRAMES, usual: false },
     Tests { program: "counted", skip: &[], later: &[], since: LIVE_FRAMES, usual: false },
-    // It sends 100,000 frames a second at least, on both CPUs, which have to receive them, too: a translated
-    // CPU loses some (each accounted for).
+    // It sends at least 100,000 frames per second on both CPUs, which must also receive them: an emulated CPU
+    // loses some (all accounted for).
     Tests {
         program: "generated",
         skip: &["two_queues_explain_every_frame_and_each_receives_at_least_a_quarter"],
@@ -414,7 +412,7 @@ const TESTS: &[Tests] = &[
     },
 ];
 
-/// The programs of tests for this kernel. Those for other machines are not built.
+/// The test programs for this kernel; for other machines none are built.
 pub(super) fn tests(kernel: Kernel, extent: Extent) -> Vec<Tests> {
     let wanted = |tests: &&Tests| {
         kernel.machine() == Machine::X86_64

@@ -1,4 +1,4 @@
-//! A guest: QEMU started, watched, and ended whatever happens.
+//! A guest: starts QEMU, watches it, and always ends it.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -14,24 +14,23 @@ use super::kernel::Machine;
 use super::taps::Taps;
 use crate::{host, process};
 
-/// Between two looks at the guest.
+/// The polling interval.
 const PAUSE: Duration = Duration::from_millis(100);
-/// A kernel that KVM really runs panics for want of a root long before.
+/// By then a kernel under working KVM has panicked for want of a root.
 const PROBE_LIMIT: Duration = Duration::from_secs(20);
 /// Memory of a guest: its root is in it, and captures.
 const MEMORY: &str = "2048";
 
-/// What runs the guest's instructions.
+/// The accelerator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Accelerator {
     Kvm,
-    /// QEMU's own translator: 20 times slower, and everywhere.
+    /// QEMU's translator: 20 times slower, and always available.
     Tcg,
 }
 
 impl Accelerator {
-    /// KVM where a kernel really boots with it: that its device is there says little, as in a guest without
-    /// nesting.
+    /// KVM, if a kernel boots with it: its device may exist without working, as in a guest without nesting.
     pub(super) fn probe(machine: Machine, image: &Path, scratch: &Path) -> Result<Self> {
         if machine != Machine::X86_64 || cfg!(not(target_arch = "x86_64")) || File::open("/dev/kvm").is_err()
         {
@@ -42,7 +41,7 @@ impl Accelerator {
         command.arg("-serial").arg(format!("file:{}", console.display()));
         command.arg("-kernel").arg(image).args(["-append", "console=ttyS0 panic=-1"]);
         command.stderr(Stdio::null());
-        // It fails to start or to go on, and TCG it is.
+        // If it fails to start or to run, TCG is used.
         let ended = Guest::start(command).and_then(|mut guest| guest.wait(PROBE_LIMIT, || Ok(())));
         process::stopped()?;
         let booted =
@@ -57,7 +56,7 @@ impl Accelerator {
         }
     }
 
-    /// QEMU with a machine and nothing else. It ends when this process does, however that ends.
+    /// QEMU with a bare machine. It ends with this process, however that ends.
     fn command(self, machine: Machine, taps: Option<&Taps>) -> Command {
         let mut words: Vec<&str> = Vec::new();
         if let Some(taps) = taps {
@@ -94,7 +93,7 @@ pub(super) struct Boot<'a> {
     pub(super) machine: Machine,
     pub(super) image: &'a Path,
     pub(super) initramfs: &'a Path,
-    /// Where console, results and papers go.
+    /// The directory for console, results and papers.
     pub(super) out: &'a Path,
     pub(super) cards: Vec<String>,
     pub(super) taps: Option<&'a Taps>,
@@ -104,20 +103,20 @@ pub(super) struct Boot<'a> {
 /// How a boot ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// The guest turned itself off.
+    /// The guest powered off.
     Off,
-    /// It was ended at its limit.
+    /// It was killed at its time limit.
     Limit,
-    /// QEMU itself was ended by a signal: a fault of the emulator, of which the guest's programs say nothing.
-    /// Whole machines under TCG meet its assertions now and then (`iotlb_to_section`, in 10.0).
+    /// QEMU was ended by a signal: a fault of the emulator, independent of the guest's programs. TCG hits its
+    /// own assertions now and then (`iotlb_to_section`, in 10.0).
     Crashed(String),
 }
 
 impl Boot<'_> {
-    /// Boots, and gives each line of the results to `each` as it comes.
+    /// Boots, and passes each line of the results to `each` as it arrives.
     ///
     /// # Errors
-    /// Where QEMU cannot be started or fails, a signal came, or `each` fails.
+    /// If QEMU cannot be started or fails, a signal came, or `each` fails.
     pub(super) fn run(
         &self,
         accelerator: Accelerator,
@@ -126,7 +125,7 @@ impl Boot<'_> {
         let results = self.out.join("results");
         let mut command = accelerator.command(self.machine, self.taps);
         let port = |name: &str| format!("file:{}", self.out.join(name).display());
-        // The first serial port of `virt` is of another kind, which there is one of.
+        // The first serial port of `virt` is of another kind, of which there is only one.
         let append = match self.machine {
             Machine::X86_64 => {
                 for name in ["console", "results", "papers.tgz"] {
@@ -171,7 +170,7 @@ impl Boot<'_> {
     }
 }
 
-/// Whole lines of a file that grows.
+/// Complete lines of a growing file.
 #[derive(Debug, Default)]
 struct Lines {
     read: u64,
@@ -180,7 +179,7 @@ struct Lines {
 
 impl Lines {
     fn read(&mut self, file: &Path, each: &mut impl FnMut(&str) -> Result<()>) -> Result<()> {
-        // QEMU makes it when it starts.
+        // QEMU creates it when it starts.
         let Ok(mut file) = File::open(file) else { return Ok(()) };
         file.seek(SeekFrom::Start(self.read)).context("cannot read results")?;
         let mut bytes = Vec::new();
@@ -194,7 +193,7 @@ impl Lines {
     }
 }
 
-/// A running QEMU. Dropped, it is killed.
+/// A running QEMU. Killed when dropped.
 #[derive(Debug)]
 struct Guest(Child);
 
@@ -205,7 +204,7 @@ impl Guest {
         Ok(Self(child))
     }
 
-    /// Waits for its end, with `meanwhile` between two looks.
+    /// Waits for its end, and calls `meanwhile` at each poll.
     fn wait(&mut self, limit: Duration, mut meanwhile: impl FnMut() -> Result<()>) -> Result<End> {
         let deadline = Instant::now() + limit;
         loop {
@@ -229,7 +228,7 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        // One that has ended needs no killing, and has been waited for.
+        // A process that has ended has been waited for.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

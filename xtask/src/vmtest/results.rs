@@ -1,4 +1,4 @@
-//! What guests tell, a line each, and the count at the end.
+//! Results of guests, one line each, and their count.
 
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    /// From a line of a guest's results; its last line, which is of no step, and noise give nothing.
+    /// From a line of results. The last line, which is no step, and other output give `None`.
     pub(super) fn parse(line: &str) -> Option<Self> {
         let value: Value = serde_json::from_str(line).ok()?;
         Some(Self {
@@ -47,7 +47,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Shows an outcome and counts it.
+    /// Prints an outcome and counts it.
     pub(super) fn take(&mut self, kernel: Kernel, outcome: &Outcome) {
         println!("{}", outcome.line(kernel));
         if outcome.ok {
@@ -57,14 +57,14 @@ impl Tally {
         }
     }
 
-    /// Steps that a guest did not come to are failures.
+    /// Steps that a guest did not reach are failures.
     pub(super) fn missing(&mut self, kernel: Kernel, steps: &[String], reported: &[String], why: &str) {
         for step in steps.iter().filter(|step| !reported.contains(step)) {
             self.take(kernel, &Outcome::failed(step, why));
         }
     }
 
-    /// Whether all passed, and there were some.
+    /// Whether there were steps, and all passed.
     pub(super) fn is_clean(&self) -> bool {
         self.failed == 0 && self.passed > 0
     }

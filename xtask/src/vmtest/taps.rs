@@ -1,5 +1,4 @@
-//! A namespace of the host with two TAPs on a bridge: what a card of several queues is wired to, and its
-//! source.
+//! A namespace of the host with two TAPs on a bridge, which connect a multi-queue NIC and its source.
 
 use std::fmt;
 use std::process::{self as this, Command};
@@ -13,11 +12,11 @@ use crate::process;
 /// Frames that crossed from the source's TAP to the card's.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Crossed {
-    /// Out of the guest, by the source's TAP.
+    /// Out of the guest, through the source's TAP.
     from: u64,
-    /// Into the guest, by the card's TAP.
+    /// Into the guest, through the NIC's TAP.
     to: u64,
-    /// That one of them, or the bridge, dropped.
+    /// Dropped by one of them, or by the bridge.
     dropped: u64,
 }
 
@@ -54,21 +53,21 @@ impl fmt::Display for Crossed {
     }
 }
 
-/// See the module. Dropped, the namespace is gone with all that is in it.
+/// See the module. Dropping it removes the namespace.
 #[derive(Debug)]
 pub(super) struct Taps {
     namespace: String,
 }
 
 impl Taps {
-    /// Makes it.
+    /// Creates it.
     ///
     /// # Errors
     /// Without root, or where this kernel has no TAPs or bridges.
     pub(super) fn raise() -> Result<Self> {
         let taps = Self { namespace: format!("vmtest-{}", this::id()) };
         process::output(Command::new("ip").args(["netns", "add", &taps.namespace]))?;
-        // Neighbour discovery of the host would be among the frames.
+        // The host's neighbour discovery would be among the frames.
         taps.run("sysctl", "-q -w net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1")?;
         taps.ip("link add bridge type bridge mcast_snooping 0")?;
         taps.ip("link set bridge up")?;
@@ -83,10 +82,10 @@ impl Taps {
         &self.namespace
     }
 
-    /// What the TAPs and their bridge count: a frame that is lost there is no loss of the guest's.
+    /// Counters of the TAPs and the bridge: frames lost there are not lost by the guest.
     ///
     /// # Errors
-    /// Where they are gone.
+    /// If they are gone.
     pub(super) fn counters(&self) -> Result<String> {
         process::output(Command::new("ip").args([
             "-n",
