@@ -1,10 +1,10 @@
-//! A sink that keeps state for each worker: how long the inner frames of capture files are.
+//! A sink that keeps state for each worker: the lengths of the inner frames of capture files.
 //!
 //! ```console
 //! $ cargo run --example stateful_sink -- outer.pcap
 //! ```
 //!
-//! Each worker counts into an array of its own, without a lock; when it has finished, it adds that to the
+//! Each worker counts into its own array, without a lock; when it has finished, it adds that to the
 //! factory's.
 
 use std::{
@@ -18,18 +18,18 @@ use mirror_user::{
     Batch, Replay, Report, Sink, SinkError, SinkFactory, SinkStats, WorkerContext, replay::ReplayBuilder,
 };
 
-/// Frames of up to so many bytes, as the mirrored host sent them; the last place is for longer ones.
+/// Upper bounds of frame lengths, as the mirrored host sent them, in bytes.
 pub(crate) const BOUNDS: [u32; 6] = [64, 128, 256, 512, 1024, 1518];
 
 /// A count for each of [`BOUNDS`], and one for longer frames.
 pub(crate) type Lengths = [u64; BOUNDS.len() + 1];
 
-/// The factory: what all workers come to.
+/// The factory, with the counts of all workers.
 #[derive(Debug, Default)]
 pub(crate) struct FrameLengths(Arc<Mutex<Lengths>>);
 
 impl FrameLengths {
-    /// Frames by length, of the workers that have finished.
+    /// Frames by length, from workers that have finished.
     pub(crate) fn all(&self) -> Lengths {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,11 +1,11 @@
-//! Ingest from several interfaces, with a report a second from another thread, that goes on when one of them
-//! is deleted.
+//! Ingest from several interfaces, with a report per second from another thread. It continues when one of
+//! them is deleted.
 //!
 //! ```console
 //! # cargo run --example two_interfaces -- ens6 ens7
 //! ```
 //!
-//! It ends when the last interface is gone.
+//! It ends when the last interface is deleted.
 
 use std::{env, error::Error, ops::ControlFlow, sync::mpsc, thread, time::Duration};
 
@@ -15,11 +15,11 @@ use mirror_user::{
     sink::Counters,
 };
 
-/// How often there is a report.
+/// The interval between reports.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Runs until nothing is left to read, or `show`, which gets a report a second on a thread of its own, has
-/// had enough. Gives the final report.
+/// Runs until no interface is left, or `show`, which gets a report per second on a thread of its own, asks
+/// to stop. Returns the final report.
 pub(crate) fn run(
     interfaces: &[String],
     mut show: impl FnMut(&Report) -> ControlFlow<()> + Send,
@@ -63,5 +63,5 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         ControlFlow::Continue(())
     })?;
     println!("{} frames, residue {}", report.frames.decapsulated, report.accounting.residue);
-    if report.is_clean() { Ok(()) } else { Err("the run did not end as it was asked to".into()) }
+    if report.is_clean() { Ok(()) } else { Err("the run did not end cleanly".into()) }
 }
