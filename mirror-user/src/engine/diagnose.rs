@@ -8,13 +8,15 @@ use super::{
 };
 use crate::{
     error::errno,
-    host::{driver, kernel::KernelVersion, xdp::XdpMode},
+    host::{
+        driver,
+        kernel::{KernelVersion, since},
+        xdp::XdpMode,
+    },
     xdp::ProgramSetupError,
     xsk::SocketError,
 };
 
-/// BPF maps count against RLIMIT_MEMLOCK before this version (kernel commit d5299b67dd59 and its series).
-const MAPS_IN_CGROUP_SINCE: KernelVersion = KernelVersion::new(5, 11);
 /// VIRTIO_F_ACCESS_PLATFORM, virtio 1.2 section 6.
 pub(crate) const VIRTIO_ACCESS_PLATFORM: u32 = 33;
 
@@ -68,7 +70,7 @@ pub(super) fn attach(
 
 /// Whether the program's maps were refused as one kernel does beyond the limit of locked memory.
 pub(super) fn counts_as_locked(error: &ProgramSetupError, kernel: Option<KernelVersion>) -> bool {
-    let counts = kernel.is_some_and(|kernel| kernel < MAPS_IN_CGROUP_SINCE);
+    let counts = kernel.is_some_and(|kernel| kernel < since::MAPS_IN_CGROUP);
     counts && matches!(errno(error), Some(libc::EPERM | libc::ENOMEM))
 }
 

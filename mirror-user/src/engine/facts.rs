@@ -9,7 +9,7 @@ use crate::{
         Channels, DriverInfo,
         driver::{self, SingleBuffer},
         interface::Peer,
-        kernel::KernelVersion,
+        kernel::{KernelVersion, since},
         xdp::XdpFeatures,
     },
     xsk::HEADROOM,
@@ -21,11 +21,6 @@ pub(super) const LINK_OVERHEAD: u32 = 14 + 8;
 pub(super) const LARGEST_CHUNK: u32 = 4096;
 /// The largest MTU whose frames fit one chunk.
 pub(super) const ONE_CHUNK_MTU: u32 = LARGEST_CHUNK - HEADROOM - LINK_OVERHEAD;
-/// From here on frames of several buffers can be redirected to AF_XDP, and one that is larger than a chunk
-/// comes in several descriptors (`XDP_USE_SG`, kernel commit 804627751b42). Programs for such frames load
-/// from 5.18 on, but `xdp_do_redirect` then drops them with EOPNOTSUPP before any counter of ours.
-pub(crate) const SCATTER_GATHER_SINCE: KernelVersion = KernelVersion::new(6, 6);
-
 /// What the decision depends on.
 #[derive(Clone, Debug)]
 pub(crate) struct Host {
@@ -99,7 +94,7 @@ impl Host {
 
     /// Why frames in several descriptors cannot be had, if so.
     pub(super) fn no_scatter_gather(&self, zero_copy: bool) -> Option<NoMultiBuffer> {
-        if !self.since(SCATTER_GATHER_SINCE) {
+        if !self.since(since::SCATTER_GATHER) {
             return Some(NoMultiBuffer::Kernel { kernel: self.kernel });
         }
         // `xp_assign_dev`.

@@ -6,10 +6,13 @@ use std::fmt;
 pub(crate) use super::facts::Host;
 use super::{
     Bind, BindMode, HostCommand, Mode, MtuTooLarge, Obstacle, OptionsError, Queues, Warning, XdpMode,
-    facts::{LARGEST_CHUNK, LINK_OVERHEAD, ONE_CHUNK_MTU, SCATTER_GATHER_SINCE},
+    facts::{LARGEST_CHUNK, LINK_OVERHEAD, ONE_CHUNK_MTU},
     obstacles,
 };
-use crate::{host::driver, xsk::HEADROOM};
+use crate::{
+    host::{driver, kernel::since},
+    xsk::HEADROOM,
+};
 
 /// The options that matter here.
 #[derive(Clone, Debug)]
@@ -104,7 +107,7 @@ pub(crate) fn layout(host: &Host, wanted: &Wanted<'_>) -> Result<Layout, Refusal
     if zero_copy && wanted.mode == Mode::Generic {
         return Err(Refusal::Options(OptionsError::GenericZeroCopy));
     }
-    if wanted.scatter_gather && !host.since(SCATTER_GATHER_SINCE) {
+    if wanted.scatter_gather && !host.since(since::SCATTER_GATHER) {
         return Err(Refusal::Options(OptionsError::ScatterGather { kernel: host.kernel }));
     }
     let mut obstacles = Vec::new();

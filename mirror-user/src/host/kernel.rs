@@ -36,6 +36,36 @@ impl KernelVersion {
     }
 }
 
+/// The first releases with what a run uses.
+pub(crate) mod since {
+    use super::KernelVersion;
+
+    /// AF_XDP.
+    pub(crate) const AF_XDP: KernelVersion = KernelVersion::new(4, 18);
+    /// `XDP_USE_NEED_WAKEUP`.
+    pub(crate) const NEED_WAKEUP: KernelVersion = KernelVersion::new(5, 4);
+    /// CAP_BPF and CAP_PERFMON; CAP_SYS_ADMIN before.
+    pub(crate) const CAP_BPF: KernelVersion = KernelVersion::new(5, 8);
+    /// `BPF_LINK_TYPE_XDP`, kernel commit aa8d3a716b59.
+    pub(crate) const BPF_LINK: KernelVersion = KernelVersion::new(5, 9);
+    /// `SO_PREFER_BUSY_POLL`.
+    pub(crate) const BUSY_POLL: KernelVersion = KernelVersion::new(5, 11);
+    /// Before, BPF maps count against RLIMIT_MEMLOCK (kernel commit d5299b67dd59 and its series).
+    pub(crate) const MAPS_IN_CGROUP: KernelVersion = KernelVersion::new(5, 11);
+    /// Before, the fifth argument of the tracepoint `xdp_redirect_err` is the map's address, kernel commit
+    /// e6a4750ffe9d.
+    pub(crate) const MAP_ID_IN_TRACEPOINT: KernelVersion = KernelVersion::new(5, 13);
+    /// Before, virtio_net wants a queue for each CPU (kernel commit 97c2c69e1926).
+    pub(crate) const VIRTIO_SHARED_QUEUES: KernelVersion = KernelVersion::new(5, 13);
+    /// `NETDEV_A_DEV_XDP_FEATURES`, by which drivers report XDP features.
+    pub(crate) const XDP_FEATURES: KernelVersion = KernelVersion::new(6, 3);
+    /// From here on frames of several buffers can be redirected to AF_XDP, and one that is larger than a
+    /// chunk comes in several descriptors (`XDP_USE_SG`, kernel commit 804627751b42). Programs for such
+    /// frames load from 5.18 on, but `xdp_do_redirect` then drops them with EOPNOTSUPP before any counter of
+    /// ours.
+    pub(crate) const SCATTER_GATHER: KernelVersion = KernelVersion::new(6, 6);
+}
+
 /// The running kernel's whole release, as `uname -r` prints it.
 ///
 /// # Errors

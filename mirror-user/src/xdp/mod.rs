@@ -22,7 +22,11 @@ use mirror_ebpf::mirror::{self as abi, Counter};
 use crate::{
     account::{Dropped, Passed, XdpReport},
     error::with_causes,
-    host::{addresses::Addresses, kernel::KernelVersion, xdp::XdpMode},
+    host::{
+        addresses::Addresses,
+        kernel::{KernelVersion, since},
+        xdp::XdpMode,
+    },
     select::Allow,
     tunnels::Tunnels,
 };
@@ -110,11 +114,6 @@ impl ProgramSetupError {
     }
 }
 
-/// `BPF_LINK_TYPE_XDP`, kernel commit aa8d3a716b59.
-const BPF_LINK_SINCE: KernelVersion = KernelVersion { major: 5, minor: 9, patch: 0 };
-/// Before it the fifth argument of the tracepoint is the map's address, kernel commit e6a4750ffe9d.
-const MAP_ID_IN_TRACEPOINT_SINCE: KernelVersion = KernelVersion { major: 5, minor: 13, patch: 0 };
-
 /// Whether the running kernel is older than this; one with an unreadable version counts as current.
 fn kernel_before(version: KernelVersion) -> bool {
     KernelVersion::running().is_ok_and(|running| running < version)
@@ -194,7 +193,7 @@ impl Program {
 
     /// Attaches by a bpf_link, which the kernel removes with the process. Minimum kernel version: 5.9.
     pub(crate) fn attach(&mut self, ifindex: u32, mode: XdpMode) -> Result<(), ProgramSetupError> {
-        if kernel_before(BPF_LINK_SINCE) {
+        if kernel_before(since::BPF_LINK) {
             return Err(ProgramSetupError::NoLink);
         }
         let mode = match mode {
@@ -351,7 +350,7 @@ fn fill_sources(ebpf: &mut Ebpf, allow: &Allow) -> Result<(), ProgramSetupError>
 /// Attaches the program that counts redirects which failed after the XDP program's verdict. Minimum kernel
 /// version: 5.13.
 fn watch_redirects(ebpf: &mut Ebpf) -> Result<PerCpuArray<MapData, u64>, ProgramSetupError> {
-    if kernel_before(MAP_ID_IN_TRACEPOINT_SINCE) {
+    if kernel_before(since::MAP_ID_IN_TRACEPOINT) {
         return Err(ProgramSetupError::NoMapId);
     }
     let name = abi::MAP_XSKS;

@@ -7,7 +7,10 @@ use crate::{
         plan::{self, FRAMES, umem_bytes, umem_pages},
     },
     escape::shell,
-    host::{kernel::KernelVersion, limits::Capability},
+    host::{
+        kernel::{KernelVersion, since},
+        limits::Capability,
+    },
     wire::vxlan,
 };
 
@@ -28,16 +31,15 @@ fn kernel(facts: &Facts, findings: &mut Findings) {
         findings.unreadable("kernel version", facts.kernel.reason());
         return;
     };
-    let before = |major, minor| version < KernelVersion::new(major, minor);
-    let lacking = |all: &[((u16, u16), &str)]| {
-        let lacks = all.iter().filter(|((major, minor), _)| before(*major, *minor));
+    let lacking = |all: &[(KernelVersion, &str)]| {
+        let lacks = all.iter().filter(|(since, _)| version < *since);
         listed(&lacks.map(|&(_, what)| what.to_owned()).collect::<Vec<_>>())
     };
-    if before(5, 9) {
+    if version < since::BPF_LINK {
         let lacks = lacking(&[
-            ((4, 18), "AF_XDP (4.18)"),
-            ((5, 4), "need_wakeup on its sockets (5.4)"),
-            ((5, 9), "bpf_link for XDP (5.9), without which a killed run leaves its program behind"),
+            (since::AF_XDP, "AF_XDP (4.18)"),
+            (since::NEED_WAKEUP, "need_wakeup on its sockets (5.4)"),
+            (since::BPF_LINK, "bpf_link for XDP (5.9), without which a killed run leaves its program behind"),
         ]);
         let amazon_linux_2 = facts.kernel.known().is_some_and(|release| release.contains(".amzn2."));
         findings.error(
@@ -48,10 +50,10 @@ fn kernel(facts: &Facts, findings: &mut Findings) {
     }
     findings.ok(format!("kernel {version}"));
     let lacks = lacking(&[
-        ((5, 11), "`--wait busy-poll` (5.11)"),
-        ((5, 13), "attributing failed redirects (5.13)"),
-        ((6, 3), "querying the XDP features of drivers (6.3)"),
-        ((6, 6), "frames of several buffers and descriptors (6.6)"),
+        (since::BUSY_POLL, "`--wait busy-poll` (5.11)"),
+        (since::MAP_ID_IN_TRACEPOINT, "attributing failed redirects (5.13)"),
+        (since::XDP_FEATURES, "querying the XDP features of drivers (6.3)"),
+        (since::SCATTER_GATHER, "frames of several buffers and descriptors (6.6)"),
     ]);
     if !lacks.is_empty() {
         findings.note(format!("this kernel is too old for {lacks}"), None);
@@ -63,7 +65,7 @@ fn capabilities(facts: &Facts, findings: &mut Findings) {
         findings.unreadable("capabilities", facts.capabilities.reason());
         return;
     };
-    let old = facts.kernel_version().is_some_and(|version| version < KernelVersion::new(5, 8));
+    let old = facts.kernel_version().is_some_and(|version| version < since::CAP_BPF);
     let has = |capability| {
         set.has(capability)
             || (!old
@@ -127,7 +129,7 @@ fn memlock(facts: &Facts, findings: &mut Findings) {
         findings.unreadable("limit of locked memory", facts.memlock.reason().or(facts.capabilities.reason()));
         return;
     };
-    let before_5_11 = facts.kernel_version().is_some_and(|version| version < KernelVersion::new(5, 11));
+    let before_5_11 = facts.kernel_version().is_some_and(|version| version < since::MAPS_IN_CGROUP);
     let mut needed = 0;
     let mut what = Vec::new();
     if !set.has(Capability::IpcLock) {

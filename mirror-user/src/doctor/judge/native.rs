@@ -8,7 +8,7 @@ use crate::{
         obstacles::added_queues,
     },
     escape::shell,
-    host::{driver, kernel::KernelVersion},
+    host::{driver, kernel::since},
 };
 
 /// How much it matters, what it is, and a command that changes it.
@@ -104,8 +104,7 @@ fn queues(host: &Host, remarks: &mut Vec<Remark>) {
         counted(now, "queue"),
         counted(cpus, "CPU")
     );
-    // Commit 97c2c69e1926 in 5.13.
-    if host.kernel.is_some_and(|kernel| kernel < KernelVersion::new(5, 13)) {
+    if host.kernel.is_some_and(|kernel| kernel < since::VIRTIO_SHARED_QUEUES) {
         remarks.push((
             Severity::Warning,
             format!(
