@@ -1,0 +1,105 @@
+//! The account of an interface, during a run and at its end.
+
+use std::sync::PoisonError;
+
+use super::LiveInterface;
+use crate::{
+    account::{InterfaceReport, QueueReport, WorkerCounters, XdpReport},
+    engine::{
+        InterfacePlan, QueuePlan,
+        worker::{RingOutcome, Worker},
+    },
+    host::statistics::loss_deltas,
+    xsk::Statistics,
+};
+
+/// The account of an interface at rest.
+pub(in crate::engine) struct ClosedAccount {
+    pub(in crate::engine) report: InterfaceReport,
+    pub(in crate::engine) outcomes: Vec<RingOutcome>,
+}
+
+impl LiveInterface {
+    /// Waits for the workers, after [`drain`](Self::drain), and closes the interface's account.
+    pub(in crate::engine) fn close_account(mut self) -> ClosedAccount {
+        let outcomes: Vec<_> = self.workers.iter_mut().map(Worker::outcome).collect();
+        let queues = self.workers.iter().zip(&outcomes);
+        let queues = queues
+            .map(|(worker, outcome)| {
+                queue_report(&self.plan, worker.place, &outcome.counters, &outcome.statistics)
+            })
+            .collect();
+        let unstamped = outcomes.iter().map(|outcome| outcome.unstamped).sum::<u64>();
+        let mut report = self.report();
+        report.queues = queues;
+        report.unstamped = unstamped;
+        let received = outcomes.iter().map(|outcome| outcome.counters.frames.received).sum::<u64>();
+        if unstamped > 0 && unstamped == received {
+            report.time = "user".into();
+        }
+        ClosedAccount { report, outcomes }
+    }
+
+    /// The interface's account as it stands, without what its workers hold.
+    pub(in crate::engine) fn report(&self) -> InterfaceReport {
+        let interface = &self.plan.interface;
+        let mut xdp = self.program.report().unwrap_or_else(|error| {
+            tracing::error!(interface = interface.name, %error, "the XDP program's counters cannot be read");
+            XdpReport::default()
+        });
+        xdp.no_socket_at_start = self.watched().queues.at_start();
+        // A deleted interface has no counters any more.
+        let nic = self
+            .counters
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .read()
+            .map(|after| loss_deltas(&self.counters_before, &after))
+            .inspect_err(|error| tracing::debug!(%error, "interface counters"))
+            .unwrap_or_default();
+        InterfaceReport {
+            name: interface.name.clone(),
+            driver: interface.driver.as_ref().map(|driver| driver.name.clone()),
+            xdp_mode: self.mode.name().into(),
+            bind: self.plan.bind.name().into(),
+            time: (if self.stamp { "kernel" } else { "user" }).into(),
+            unstamped: 0,
+            all_queues: self.plan.all_queues,
+            lost: self.is_lost(),
+            xdp,
+            nic,
+            queues: self
+                .workers
+                .iter()
+                .zip(self.published())
+                .map(|(worker, shown)| {
+                    queue_report(&self.plan, worker.place, &shown.counters, &shown.statistics)
+                })
+                .collect(),
+        }
+    }
+}
+
+fn queue_report(
+    plan: &InterfacePlan,
+    place: QueuePlan,
+    counters: &WorkerCounters,
+    statistics: &Statistics,
+) -> QueueReport {
+    let received = counters.frames.received;
+    #[expect(clippy::cast_precision_loss, reason = "ratios for people")]
+    let ratio = |part: u64, whole: u64| if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
+    QueueReport {
+        queue: place.queue,
+        cpu: Some(place.cpu),
+        received,
+        rx_dropped: statistics.rx_dropped,
+        rx_ring_full: statistics.rx_ring_full,
+        rx_invalid_descs: statistics.rx_invalid_descs,
+        fill_ring_empty: statistics.fill_ring_empty,
+        oversize: (!plan.scatter_gather)
+            .then(|| statistics.rx_dropped.saturating_sub(statistics.fill_ring_empty)),
+        busy_ns_per_frame: ratio(counters.busy_ns, received),
+        busy_ratio: ratio(counters.busy_ns, counters.elapsed_ns),
+    }
+}
