@@ -1,11 +1,11 @@
-//! Text of others, made harmless for where it goes: names of interfaces, files and programs, facts that were
-//! recorded elsewhere, what a configuration file holds.
+//! Escaping of untrusted text: names of interfaces, files and programs, recorded facts, contents of
+//! configuration files.
 //!
 //! | for | | |
 //! |---|---|---|
-//! | a terminal | [`terminal`] | control characters as `\x1b`, those that turn the direction of writing as `\u{202e}`; lines stay lines |
-//! | a line of a log or a message | [`line()`], [`path()`] | the same, and the ends of lines, so that no name makes a second one |
-//! | a shell | [`shell`] | quoted where it needs to be, to be pasted |
+//! | a terminal | [`terminal`] | control characters as `\x1b`, marks of direction as `\u{202e}`; newlines are kept |
+//! | a line of a log or a message | [`line()`], [`path()`] | the same, and newlines too, so that the text stays on one line |
+//! | a shell | [`shell`] | quoted if needed, to be pasted |
 
 use std::{
     borrow::Cow,
@@ -14,16 +14,15 @@ use std::{
     path::Path,
 };
 
-/// Whether a terminal does something else with it than to show it: C0, DEL and C1 (ECMA-48), what separates
-/// lines and paragraphs, and Unicode's marks of direction (UAX #9 section 2), which make text read other than
-/// it is written.
+/// Whether a terminal interprets the character: C0, DEL and C1 (ECMA-48), separators of lines and paragraphs,
+/// and Unicode's marks of direction (UAX #9 section 2), which change the displayed order.
 fn is_control(letter: char) -> bool {
     letter.is_control()
         || matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}')
         || matches!(letter, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Shows a text without what [`is_control`], but for what is kept.
+/// Displays a text with control characters escaped, except those to keep.
 struct Escaped<'a>(&'a str, fn(char) -> bool);
 
 impl fmt::Display for Escaped<'_> {
@@ -51,7 +50,7 @@ fn escaped(text: &str, keep: fn(char) -> bool) -> Cow<'_, str> {
     }
 }
 
-/// For a terminal: text of several lines.
+/// Escapes text of several lines for a terminal.
 ///
 /// ```
 /// assert_eq!(mirror_user::escape::terminal("a\x1b[2J\nb"), "a\\x1b[2J\nb");
@@ -61,7 +60,7 @@ pub fn terminal(text: &str) -> Cow<'_, str> {
     escaped(text, |letter| matches!(letter, '\n' | '\t'))
 }
 
-/// For a log, or within a message: it stays on its line.
+/// Escapes text for a line of a log or a message.
 ///
 /// ```
 /// assert_eq!(mirror_user::escape::line("a\nERROR b"), "a\\nERROR b");
@@ -71,7 +70,7 @@ pub fn line(text: &str) -> Cow<'_, str> {
     escaped(text, |_| false)
 }
 
-/// A path for a log, or within a message. Bytes that are no UTF-8 are `\xff`.
+/// Escapes a path for a line of a log or a message. Bytes that are not UTF-8 are shown as `\xff`.
 ///
 /// ```
 /// assert_eq!(mirror_user::escape::path("a\n.pcap").to_string(), "a\\n.pcap");
@@ -94,7 +93,8 @@ pub fn path<P: AsRef<Path> + ?Sized>(path: &P) -> impl fmt::Display {
     Shown(path.as_ref().as_os_str())
 }
 
-/// A word for a shell, to be pasted. One with control characters is in `$'…'` (POSIX.1-2024 section 2.2.4).
+/// Quotes a word to be pasted into a shell. One with control characters is in `$'…'` (POSIX.1-2024 section
+/// 2.2.4).
 ///
 /// ```
 /// use mirror_user::escape::shell;
@@ -140,7 +140,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_that_is_shown_is_more_than_text(
+        fn escaped_text_has_no_control_characters(
             text in "\\PC{0,20}|(?s).{0,40}|[\x00-\u{a0}\u{200e}\u{202a}-\u{202e}]{0,20}",
         ) {
             prop_assert!(!line(&text).chars().any(is_control));
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shell_reads_each_word_as_it_was() {
+    fn a_shell_reads_each_quoted_word_unchanged() {
         let words = [
             "",
             "a b",

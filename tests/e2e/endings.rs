@@ -206,7 +206,7 @@ fn sigkill_leaves_a_readable_file_and_a_clean_interface() {
     assert_eq!(state(&cable), before);
     assert_eq!(whole_capture(&path.join(HIDDEN)).frames(), inner);
     assert!(!path.join("out.pcapng").exists() && !path.join("report.json").exists(), "{:?}", names(path));
-    // The same names again: files of the killed run are kept, and do not prevent a new run.
+    // The same names again: the file of the killed run is kept and does not block the new one.
     same_names_again(&cable, path);
     assert_eq!(whole_capture(&path.join(HIDDEN)).frames(), inner);
     assert_next_run_works(&cable);
@@ -215,7 +215,7 @@ fn sigkill_leaves_a_readable_file_and_a_clean_interface() {
 fn same_names_again(cable: &Cable, path: &Path) {
     let run = Mirror::ingest(cable, path, &format!("{FILES} -c 10"));
     let inner = inject(cable, 10);
-    run.end().expect_code(0).expect_words(&["left alone", HIDDEN]);
+    run.end().expect_code(0).expect_words(&["kept: an unfinished file", HIDDEN]);
     assert_eq!(whole_capture(&path.join("out.pcapng")).frames(), inner);
     balanced_report(&path.join("report.json"));
 }

@@ -194,9 +194,5 @@ fn a_veth_whose_other_end_is_on_this_host_causes_a_warning() {
     let _link = VethPair::create(ends.0, ends.1, &VethOptions::default()).expect("veth");
     let run = Mirror::ingest(&host.cable, directory.path(), "--forward dev:out0");
     let ending = run.end_by(Signal::SIGINT).expect_code(0);
-    assert!(
-        ending.said.contains("out0: its other end, ids0, is in this network namespace"),
-        "{}",
-        ending.said
-    );
+    assert!(ending.said.contains("out0: its peer, ids0, is in this network namespace"), "{}", ending.said);
 }

@@ -427,7 +427,7 @@ fn sigusr1_prints_statistics_of_a_replay_even_while_an_output_blocks_it() {
     let stuck = run.settled();
     assert!(stuck < 300_000, "it would have ended: {stuck}");
     drop(reader);
-    run.end_by(nix::sys::signal::Signal::SIGINT).expect_code(1).expect_words(&["its reader has gone"]);
+    run.end_by(nix::sys::signal::Signal::SIGINT).expect_code(1).expect_words(&["the reader has closed it"]);
 }
 
 #[test]

@@ -419,7 +419,7 @@ fn below_min_free_the_oldest_files_are_deleted_or_the_capture_ends() {
         fs::remove_file(at.join(name)).expect("removed");
     }
     let (ending, pcap) = capture("--when-full stop --on-output-end continue");
-    ending.expect_code(1).expect_words(&["bytes are free, and 4194304 are to stay so", "free space"]);
+    ending.expect_code(1).expect_words(&["bytes are free, below the minimum of 4194304", "free space"]);
     assert_eq!(pcap["state"], "ended");
     let files: Vec<_> = names(&at).into_iter().filter(|name| name != "theirs").collect();
     let packets: usize = files.iter().map(|name| complete(&at.join(name)).packets.len()).sum();

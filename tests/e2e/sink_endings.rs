@@ -89,7 +89,10 @@ fn a_pipe_without_its_reader_ends_only_the_capture() {
     let report = balanced_report(&path.join("report.json"));
     let pcap = sink(&report, "pcap");
     assert_eq!(pcap["state"], "ended");
-    assert!(pcap["reason"].as_str().is_some_and(|reason| reason.contains("its reader has gone")), "{pcap}");
+    assert!(
+        pcap["reason"].as_str().is_some_and(|reason| reason.contains("the reader has closed it")),
+        "{pcap}"
+    );
     assert_eq!(sink(&report, "counters")["written"], report["frames"]["decapsulated"]);
     assert_next_run_works(&cable);
 }

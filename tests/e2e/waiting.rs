@@ -70,11 +70,11 @@ fn a_capture_waits_while_the_disk_is_full_and_resumes_when_there_is_space() {
     fs::write(place.disk().join("theirs"), vec![0; 700 << 10]).expect("written");
     let run = Mirror::ingest(&cable, place.path(), "-w disk/out.pcapng --report report.json");
     burst_until(&cable, &run, "it waits", waits);
-    run.says("what comes meanwhile is dropped (no_space)");
+    run.says("frames are dropped until then (no_space)");
     assert!(run.said().contains("pcap waiting: disk/out.pcapng: No space left on device"), "{}", run.said());
     fs::remove_file(place.disk().join("theirs")).expect("removed");
     burst_until(&cable, &run, "it goes on", |line| !waits(line));
-    run.says("goes on; ");
+    run.says("output resumed; ");
     let before = run.frames();
     inject(&cable, 10);
     run.has(before + 10);
@@ -102,7 +102,7 @@ fn a_disk_that_is_full_at_the_end_makes_the_exit_code_1() {
     run.end_by(Signal::SIGINT).expect_code(1).expect_words(&[
         "sink pcap still waiting",
         "No space left",
-        "free space, and it goes on",
+        "free space to continue",
     ]);
     let report = place.report();
     let pcap = sink(&report, "pcap");
@@ -188,7 +188,11 @@ fn a_run_ends_with_its_last_output_and_names_outputs_that_ended_before() {
     let (run, reader) = Mirror::ingest_to_pipe(&cable, path, "-w -");
     drop(reader);
     burst(&cable, 1_000);
-    run.end().expect_code(1).expect_words(&["every output has ended", "its reader has gone", "residue 0"]);
+    run.end().expect_code(1).expect_words(&[
+        "every output has ended",
+        "the reader has closed it",
+        "residue 0",
+    ]);
 
     // Another output continues, and so does the run.
     let (mut run, reader) =

@@ -10,7 +10,7 @@ use super::{Flow, Ports, protocol};
 /// `1:` and a SHA-1 in base64: 30 characters.
 const LEN: usize = 30;
 
-/// The Community ID of a flow: what it displays as is what other tools show.
+/// The Community ID of a flow; it displays as in other tools.
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
 pub struct CommunityId([u8; LEN]);
 
@@ -40,7 +40,7 @@ impl CommunityId {
             hash.update(port.to_be_bytes());
         }
         let mut id = *b"1:............................";
-        // 20 bytes are 28 characters: there is room.
+        // 20 bytes are 28 characters, so they fit.
         let encoded = STANDARD.encode_slice(hash.finalize(), &mut id[2..]);
         debug_assert_eq!(encoded, Ok(LEN - 2));
         Self(id)
@@ -49,12 +49,12 @@ impl CommunityId {
     /// The 30 characters.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        // ASCII was put in.
+        // Always ASCII.
         str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 
-/// The type of the message that answers one of this type; `None` for those that go one way.
+/// The type of the reply to a message type, and the reverse; `None` for messages without reply.
 fn counterpart(protocol: u8, kind: u8) -> Option<u8> {
     const V4: [(u8, u8); 5] = [(8, 0), (13, 14), (15, 16), (10, 9), (17, 18)];
     const V6: [(u8, u8); 6] = [(128, 129), (133, 134), (135, 136), (130, 131), (139, 140), (144, 145)];

@@ -1,8 +1,8 @@
-//! Which flow an inner frame belongs to.
+//! The flow of an inner frame.
 //!
-//! A flow is identified by addresses, protocol and ports, both directions alike: [`Flow::hash`] and
-//! [`Flow::community_id`] do not change when the two ends do. Parts of a fragmented packet carry no ports but
-//! for the first; what holds them together is a [`Fragment`].
+//! A flow is identified by addresses, protocol and ports: [`Flow::hash`] and [`Flow::community_id`] are the
+//! same for both directions. Only the first fragment of a packet has ports; [`Fragment`] identifies the
+//! packet.
 
 mod community_id;
 mod parse;
@@ -28,17 +28,17 @@ pub(crate) mod protocol {
     pub(crate) const UDP_LITE: u8 = 136;
 }
 
-/// What an inner frame says of the flow it belongs to.
+/// The flow of an inner frame, and its fragment.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Packet {
-    /// Its flow. Without ports where the frame is a later fragment, or ends before them.
+    /// Its flow, without ports if the frame is a later fragment or ends before them.
     pub flow: Flow,
-    /// For a part of a fragmented packet: of which.
+    /// The packet that it is a fragment of.
     pub fragment: Option<Fragment>,
 }
 
-/// Addresses, protocol, and ports where there are any.
+/// Addresses, protocol, and ports if there are any.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Flow {
@@ -46,9 +46,9 @@ pub struct Flow {
     pub source: IpAddr,
     /// Destination address.
     pub destination: IpAddr,
-    /// Protocol (IANA "Protocol Numbers"), behind any IPv6 extension headers.
+    /// Protocol (IANA "Protocol Numbers"), after any IPv6 extension headers.
     pub protocol: u8,
-    /// What the protocol has beside addresses.
+    /// Ports, or type and code.
     pub ports: Ports,
 }
 
@@ -60,11 +60,11 @@ pub enum Ports {
     Pair(u16, u16),
     /// ICMP and ICMPv6: type and code.
     Icmp(u8, u8),
-    /// Another protocol, a later fragment, or a frame that was cut before them.
+    /// Another protocol, a later fragment, or a frame that is truncated before them.
     None,
 }
 
-/// The packet that a fragment is a part of (RFC 791 section 3.2, RFC 8200 section 4.5).
+/// Identifies the packet of a fragment (RFC 791 section 3.2, RFC 8200 section 4.5).
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub struct Fragment {
@@ -76,13 +76,13 @@ pub struct Fragment {
     pub protocol: u8,
     /// Identification.
     pub id: u32,
-    /// Whether it is the one that has the ports.
+    /// Whether it is the first fragment, which has the ports.
     pub is_first: bool,
 }
 
 impl Packet {
-    /// Reads an inner Ethernet frame, up to two VLAN tags and IPv6 extension headers included; `None` where
-    /// it holds no IP, or ends within its header. Takes any bytes.
+    /// Parses an inner Ethernet frame, with up to two VLAN tags and IPv6 extension headers. `None` if it has
+    /// no IP header, or a truncated one. Accepts any bytes.
     ///
     /// # Examples
     ///
@@ -98,10 +98,9 @@ impl Packet {
 }
 
 impl Flow {
-    /// A hash of the flow, the same for both directions and, with the same seed, in every process, so that a
-    /// run that is started anew sends a flow where the run before did. Who knows the seed can choose flows
-    /// that collide. Control messages hash without type and code: an echo and its reply, and an error, are
-    /// between the same two addresses.
+    /// A hash of the flow, the same for both directions and, with the same seed, in every process: a
+    /// restarted run assigns flows as before. A sender that knows the seed can choose flows that collide.
+    /// Type and code of ICMP are not hashed, so that an echo and its reply have the same hash.
     #[must_use]
     pub fn hash(&self, seed: u64) -> u64 {
         let (from, to) = match self.ports {
@@ -113,7 +112,7 @@ impl Flow {
         seeded_hash(seed, &(low, high, self.protocol))
     }
 
-    /// The Community ID of the flow, version 1, by which Suricata, Zeek and Wireshark name it.
+    /// The Community ID of the flow, version 1, as in Suricata, Zeek and Wireshark.
     #[must_use]
     pub fn community_id(&self, seed: u16) -> CommunityId {
         CommunityId::new(self, seed)

@@ -1,4 +1,4 @@
-//! From bytes to addresses, protocol, ports.
+//! Parses addresses, protocol and ports.
 
 use std::net::IpAddr;
 
@@ -8,7 +8,7 @@ use crate::wire::{
     ipv4, ipv6, vlan,
 };
 
-/// Extension headers that are looked through at most; real packets have one or two.
+/// The most extension headers that are skipped; real packets have one or two.
 const MAX_EXTENSIONS: usize = 8;
 
 // IANA "IPv6 Extension Header Types".
@@ -47,7 +47,7 @@ fn over_ipv4(bytes: &[u8]) -> Option<Packet> {
         id: ip.identification().into(),
         is_first,
     });
-    // What follows the packet in a short frame is padding.
+    // Bytes after the packet in a short frame are padding.
     let len = usize::from(ip.total_len()).checked_sub(ip.header_len()).unwrap_or(usize::MAX);
     let payload = &ip.payload()[..ip.payload().len().min(len)];
     let ports = if is_first { ports(protocol, payload) } else { Ports::None };
@@ -75,8 +75,8 @@ fn over_ipv6(bytes: &[u8]) -> Option<Packet> {
             }
             continue;
         }
-        // What is cut within an extension header has no ports, and the protocol that the last complete one
-        // announced.
+        // A frame truncated within an extension header has no ports, and the protocol of the last complete
+        // header.
         let Some((header, payload)) =
             extension_len(protocol, rest).and_then(|len| rest.split_at_checked(len))
         else {
@@ -88,8 +88,7 @@ fn over_ipv6(bytes: &[u8]) -> Option<Packet> {
     Some(Packet { flow: Flow { source, destination, protocol, ports }, fragment })
 }
 
-/// Length of the extension header at the start of `bytes`; `None` where there is none, or not even its
-/// length.
+/// Length of the extension header at the start of `bytes`; `None` if there is none, or its length is missing.
 fn extension_len(protocol: u8, bytes: &[u8]) -> Option<usize> {
     let units = || bytes.get(1).copied().map(usize::from);
     match protocol {

@@ -89,7 +89,7 @@ fn ports_are_found_behind_tags_and_extension_headers() {
 }
 
 #[test]
-fn padding_is_not_taken_for_ports() {
+fn padding_is_not_parsed_as_ports() {
     let mut frame = vec![0; 60];
     PacketBuilder::ethernet2([2; 6], [4; 6])
         .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
@@ -127,7 +127,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_taken(bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 0usize..3) {
+    fn any_bytes_are_accepted(bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 0usize..3) {
         let mut frame = bytes;
         if frame.len() > 15 {
             frame[12..15].copy_from_slice(&[[8, 0, 0x45], [0x86, 0xdd, 0x60], [0x81, 0, 0]][kind]);

@@ -1,4 +1,4 @@
-//! A directory held open: names in it are single components, whatever becomes of the way to it.
+//! A directory held open: names in it are single components, so changes of its path do not matter.
 
 pub(crate) use system::{Directory, FileId};
 
@@ -47,14 +47,14 @@ mod system {
             Ok(Self(open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?))
         }
 
-        /// What has the name, be it a symbolic link to nowhere.
+        /// The file with a name, which may be a dangling symbolic link.
         pub(crate) fn holds(&self, name: &OsStr) -> io::Result<Option<FileId>> {
             match statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW) {
                 #[allow(
                     clippy::allow_attributes,
                     clippy::unnecessary_cast,
                     clippy::cast_sign_loss,
-                    reason = "as wide as the system has them"
+                    reason = "the width depends on the system"
                 )]
                 Ok(file) => Ok(Some(FileId(file.st_dev as u64, file.st_ino as u64))),
                 Err(Errno::NOENT) => Ok(None),
@@ -62,7 +62,7 @@ mod system {
             }
         }
 
-        /// Every write goes to the end of the file, also after it was cut.
+        /// Every write appends, also after truncation.
         pub(crate) fn create_new(&self, name: &OsStr) -> io::Result<File> {
             let flags = OFlags::WRONLY
                 | OFlags::APPEND
@@ -76,7 +76,7 @@ mod system {
         pub(crate) fn rename_no_replace(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
             #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
             match rustix::fs::renameat_with(&self.0, from, &self.0, to, rustix::fs::RenameFlags::NOREPLACE) {
-                // Not every file system can: renameat2(2), EINVAL.
+                // Not every file system supports it: renameat2(2), EINVAL.
                 Err(Errno::INVAL | Errno::NOSYS) => {}
                 other => return Ok(other?),
             }
@@ -84,14 +84,14 @@ mod system {
             Ok(unlinkat(&self.0, from, AtFlags::empty())?)
         }
 
-        /// Replaces what has the name.
+        /// Replaces any file with the name.
         pub(crate) fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
             Ok(renameat(&self.0, from, &self.0, to)?)
         }
 
-        /// The first bytes of a file, if it is a regular one of the user that this process runs as.
+        /// The first bytes of a file, if it is a regular file of the process's user.
         pub(crate) fn beginning_of_own(&self, name: &OsStr, most: usize) -> io::Result<Vec<u8>> {
-            // What is no file after all must not keep anybody waiting.
+            // Anything other than a file must not block.
             let flags =
                 OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
             let file = File::from(openat(&self.0, name, flags, Mode::empty())?);
@@ -108,7 +108,7 @@ mod system {
             Ok(unlinkat(&self.0, name, AtFlags::empty())?)
         }
 
-        /// Has names on disk. A file system that cannot sync a directory says EINVAL (fsync(2)).
+        /// Syncs the names to disk. A file system that cannot sync directories returns EINVAL (fsync(2)).
         pub(crate) fn sync(&self) -> io::Result<()> {
             match fsync(&self.0) {
                 Err(Errno::INVAL) => Ok(()),
@@ -116,7 +116,7 @@ mod system {
             }
         }
 
-        /// Bytes of its file system that this user may still take.
+        /// Free bytes of its file system for this user.
         pub(crate) fn available(&self) -> io::Result<u64> {
             let space = fstatvfs(&self.0)?;
             Ok(space.f_bavail.saturating_mul(space.f_frsize))
@@ -138,7 +138,7 @@ mod system {
     #[derive(Debug)]
     pub(crate) struct Directory(PathBuf);
 
-    /// Distinguishes a file from others that had its name: when it was created.
+    /// Distinguishes a file from others with the same name, by creation time.
     #[derive(Clone, Copy, Debug, Eq, PartialEq)]
     pub(crate) struct FileId(Option<SystemTime>);
 
@@ -171,18 +171,18 @@ mod system {
             OpenOptions::new().append(true).create_new(true).open(self.0.join(name))
         }
 
-        /// A hard link never replaces.
+        /// A hard link never replaces a file.
         pub(crate) fn rename_no_replace(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
             fs::hard_link(self.0.join(from), self.0.join(to))?;
             self.remove(from)
         }
 
-        /// Replaces what has the name.
+        /// Replaces any file with the name.
         pub(crate) fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
             fs::rename(self.0.join(from), self.0.join(to))
         }
 
-        /// Whose a file is, is not asked here: none is replaced.
+        /// Not implemented here, so no file is replaced.
         #[expect(clippy::unused_self, reason = "the same calls on every system")]
         pub(crate) fn beginning_of_own(&self, _: &OsStr, _: usize) -> io::Result<Vec<u8>> {
             Err(io::ErrorKind::Unsupported.into())

@@ -1,4 +1,4 @@
-//! A file that nobody sees under its name before it is complete: captures and reports.
+//! Files that have a hidden name until they are complete: captures and reports.
 
 mod directory;
 
@@ -13,12 +13,11 @@ use std::{
 
 pub(crate) use directory::{Directory, FileId};
 
-/// Created under a hidden name beside its final one, never through a symbolic link, readable by its owner
-/// alone.
+/// Created under a hidden name in the directory of its final name, never through a symbolic link, readable by
+/// its owner only.
 ///
-/// The directory is held open from the start: what happens to the path, the working directory or the rights
-/// to walk there later does not matter. To complete the file takes leave to write in that directory at that
-/// time.
+/// The directory is held open, so later changes of its path, of the working directory or of permissions on
+/// the path do not matter. Completing the file needs write permission to the directory at that time.
 #[derive(Debug)]
 pub struct HiddenFile {
     directory: Arc<Directory>,
@@ -26,19 +25,19 @@ pub struct HiddenFile {
     hidden: OsString,
     name: OsString,
     path: PathBuf,
-    /// What may have its name before it, by its first bytes.
+    /// Which earlier file it may replace.
     over: Option<Judge>,
 }
 
-/// Judges a file by its first bytes.
+/// Decides by the first bytes of a file whether it may be replaced.
 type Judge = fn(&[u8]) -> bool;
 
-/// Whether a file may have the final name when this one is created.
+/// Which file may have the final name when this one is created.
 enum Taken {
     Never,
-    /// One that is judged so, and is replaced.
+    /// A file that passes this check; it is replaced.
     Over(Judge),
-    /// One that is gone by then.
+    /// A file that will be deleted before.
     ForNow,
 }
 
@@ -46,14 +45,14 @@ enum Taken {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HiddenFileError {
-    /// The final name is taken, be it by a symbolic link.
+    /// The final name is taken, possibly by a symbolic link.
     #[error("{}: already exists; remove it or choose another name", crate::escape::path(path))]
     Exists {
         /// The final path.
         path: PathBuf,
     },
-    /// The path ends in no file name.
-    #[error("{}: names no file; give the path of the file to write", crate::escape::path(path))]
+    /// The path has no file name.
+    #[error("{}: not a file name; give the path of the file to write", crate::escape::path(path))]
     NoName {
         /// The path.
         path: PathBuf,
@@ -63,7 +62,7 @@ pub enum HiddenFileError {
     Directory {
         /// The directory.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The file could not be created.
@@ -71,15 +70,14 @@ pub enum HiddenFileError {
     Create {
         /// The final path.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// Hidden names to try before giving up: from the third on they have the time in ns in them, so none is there
-/// a second time.
+/// The most hidden names to try. From the third on they contain the time in ns, so they are unique.
 const ATTEMPTS: u32 = 100;
-/// The first bytes of a file by which it is judged.
+/// Number of first bytes for the check.
 const BEGINNING: usize = 256;
 
 impl HiddenFile {
@@ -93,19 +91,18 @@ impl HiddenFile {
         Self::create_in(&directory, path)
     }
 
-    /// The same for a file that may take the place of an earlier one: of a regular file, of the user that
-    /// this process runs as, whose first bytes are `over`. It is there until [`complete`](Self::complete),
-    /// which judges what it replaces again.
+    /// The same for a file that may replace an earlier one: a regular file of the process's user whose first
+    /// bytes pass `over`. The earlier file stays until [`complete`](Self::complete), which checks again.
     ///
     /// # Errors
     ///
-    /// As [`create`](Self::create), for whatever else has the name.
+    /// As [`create`](Self::create), if anything else has the name.
     pub fn create_over(path: &Path, over: fn(&[u8]) -> bool) -> Result<Self, HiddenFileError> {
         let directory = Self::open_directory(path)?;
         Self::create_judging(&directory, path, &Taken::Over(over))
     }
 
-    /// Opens the directory that a path puts its file in.
+    /// Opens the directory of a path.
     pub(crate) fn open_directory(path: &Path) -> Result<Arc<Directory>, HiddenFileError> {
         let parent = directory_of(path);
         let directory = Directory::open(parent)
@@ -113,12 +110,12 @@ impl HiddenFile {
         Ok(Arc::new(directory))
     }
 
-    /// The same in a directory that is open already, whatever the path leads to by now.
+    /// The same in an open directory; the path is not resolved again.
     pub(crate) fn create_in(directory: &Arc<Directory>, path: &Path) -> Result<Self, HiddenFileError> {
         Self::create_judging(directory, path, &Taken::Never)
     }
 
-    /// The same where another file has the name that will be gone by the time at which this one gets it.
+    /// The same if another file has the name that will be deleted before this one is completed.
     pub(crate) fn create_beside(directory: &Arc<Directory>, path: &Path) -> Result<Self, HiddenFileError> {
         Self::create_judging(directory, path, &Taken::ForNow)
     }
@@ -151,7 +148,7 @@ impl HiddenFile {
                         let leftover = path.with_file_name(&hidden);
                         tracing::warn!(
                             file = %crate::escape::path(&leftover),
-                            "left alone: from a run that was killed, or one that still runs"
+                            "kept: an unfinished file of a run that was killed or is still running"
                         );
                     }
                 }
@@ -160,11 +157,11 @@ impl HiddenFile {
         }
         Err(refused(io::Error::new(
             io::ErrorKind::AlreadyExists,
-            "too many unfinished files beside it; remove them",
+            "too many unfinished files in its directory; remove them",
         )))
     }
 
-    /// The file, to be written to; every write goes to its end.
+    /// The file, to write to; every write appends.
     #[must_use]
     pub fn file(&self) -> &File {
         &self.file
@@ -176,24 +173,24 @@ impl HiddenFile {
         &self.path
     }
 
-    /// Where it is until it is complete.
+    /// The hidden path until it is complete.
     #[must_use]
     pub fn hidden_path(&self) -> PathBuf {
         self.path.with_file_name(&self.hidden)
     }
 
-    /// Has the file on disk under its final name.
+    /// Syncs the file to disk and renames it to its final name.
     ///
     /// # Errors
     ///
-    /// What the system said; the file is left under its hidden name, which the message gives.
+    /// The system's error; the file keeps its hidden name, which the message contains.
     pub fn complete(&self) -> io::Result<()> {
         self.file.sync_all()?;
         self.publish()?;
         self.directory.sync()
     }
 
-    /// Gives the file its final name, without waiting for the disk.
+    /// Renames the file to its final name without waiting for the disk.
     ///
     /// # Errors
     ///
@@ -215,26 +212,26 @@ impl HiddenFile {
         })
     }
 
-    /// Takes the hidden file away if nothing was written to it.
+    /// Removes the hidden file if nothing was written to it.
     ///
     /// # Errors
     ///
-    /// What the system said.
+    /// The system's error.
     pub fn remove_if_empty(&self) -> io::Result<()> {
         if self.file.metadata()?.len() == 0 { self.remove() } else { Ok(()) }
     }
 
-    /// Takes the hidden file away.
+    /// Removes the hidden file.
     ///
     /// # Errors
     ///
-    /// What the system said.
+    /// The system's error.
     pub fn remove(&self) -> io::Result<()> {
         self.directory.remove(&self.hidden)
     }
 }
 
-/// The directory that a path puts its file in: the working directory for a bare name.
+/// The directory of a path: the working directory for a bare name.
 #[must_use]
 pub fn directory_of(path: &Path) -> &Path {
     match path.parent() {
@@ -243,14 +240,14 @@ pub fn directory_of(path: &Path) -> &Path {
     }
 }
 
-/// Whether what has a name is there to be replaced.
+/// Whether the file with a name may be replaced.
 fn may_replace(directory: &Directory, name: &OsStr, over: Option<Judge>) -> bool {
-    // What cannot be read cannot be judged.
+    // A file that cannot be read cannot be checked.
     over.is_some_and(|over| directory.beginning_of_own(name, BEGINNING).is_ok_and(|bytes| over(&bytes)))
 }
 
-/// `.NAME.partial`; where a run that was killed has left that, one with the process id; and where that is
-/// left too, as the id may be the same for each run in a container, one with the time.
+/// `.NAME.partial`; if a killed run has left that, a name with the process id; if that exists too, because
+/// runs in containers may have the same id, a name with the time.
 fn hidden_name(name: &OsStr, attempt: u32) -> OsString {
     let mut hidden = OsString::from(".");
     hidden.push(name);
@@ -286,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_file_of_its_kind_is_replaced_and_by_another_file() {
+    fn only_a_file_of_the_same_kind_is_replaced_and_by_a_new_inode() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("report");
         written_over(&path).unwrap();
@@ -295,7 +292,7 @@ mod tests {
         written_over(&path).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"a new one");
         assert_ne!(fs::metadata(&path).unwrap().ino(), first, "a reader of the first keeps it");
-        // A capture, which says nothing of what it may replace.
+        // A capture may replace nothing.
         assert!(matches!(HiddenFile::create(&path), Err(HiddenFileError::Exists { .. })));
 
         fs::write(&path, "b").unwrap();
@@ -321,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_meanwhile_is_replaced_only_if_it_is_of_its_kind() {
+    fn a_file_that_appeared_meanwhile_is_replaced_only_if_of_the_same_kind() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("report");
         for (meanwhile, replaced) in [("a", true), ("b", false)] {
@@ -334,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn hidden_files_of_any_number_of_dead_runs_block_nobody() {
+    fn hidden_files_of_killed_runs_do_not_block_a_new_one() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("out");
         // As each run of a container, which has the same process id.

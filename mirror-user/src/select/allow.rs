@@ -6,8 +6,7 @@ use ipnet::IpNet;
 
 /// VNIs and outer sources that are accepted; an empty list accepts all.
 ///
-/// On a live interface the XDP program applies it, before a frame costs anything; over capture files the
-/// worker does.
+/// On a live interface the XDP program applies it, over capture files the worker.
 #[derive(Clone, Debug, Default)]
 pub struct Allow {
     /// Sorted, without repetitions.
@@ -84,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_accept_what_they_name_and_no_more() {
+    fn lists_accept_only_their_entries() {
         let allow = Allow::all()
             .vnis([7, 3, 7])
             .sources(["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()]);

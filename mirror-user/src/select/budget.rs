@@ -1,8 +1,8 @@
-//! How many frames.
+//! The limit on the number of frames.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How many frames may still be selected, over all workers: `-c`.
+/// How many frames all workers may still select: `-c`.
 #[derive(Debug)]
 pub(crate) struct Budget(AtomicU64);
 
@@ -11,10 +11,10 @@ impl Budget {
         Self(AtomicU64::new(frames.unwrap_or(u64::MAX)))
     }
 
-    /// Takes up to `frames` from the budget and says how many were granted.
+    /// Takes up to `frames` from the budget; returns how many were granted.
     pub(crate) fn claim(&self, frames: u64) -> u64 {
         let left = match self.0.load(Ordering::Relaxed) {
-            // Without a limit the workers share nothing.
+            // Without a limit there is no shared write.
             u64::MAX => return frames,
             left => left,
         };

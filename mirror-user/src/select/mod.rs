@@ -1,4 +1,4 @@
-//! Which frames are delivered: the tunnels asked for, what an expression matches, and how many frames.
+//! Selection of frames: by tunnel, by filter expression, and by number.
 
 mod allow;
 mod budget;
@@ -14,10 +14,10 @@ use arrayvec::ArrayVec;
 
 use crate::frame::{Frame, MAX_BATCH, Segments};
 
-/// Which frames are selected, of all that come.
+/// Which frames are selected.
 ///
-/// VNIs and outer sources are judged first: on a live interface by the XDP program, before a frame costs
-/// anything. Filters are run by the worker over what was decapsulated.
+/// VNIs and outer sources are checked first, on a live interface by the XDP program. Workers run filters on
+/// decapsulated frames.
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct Selection {
@@ -44,20 +44,20 @@ impl Selection {
         self
     }
 
-    /// Only frames that match with their outer headers.
+    /// Only frames that match including their outer headers.
     pub fn outer_filter(mut self, filter: Filter) -> Self {
         self.outer_filter = Some(filter);
         self
     }
 
-    /// What frames have to match, and what with their outer headers, as it was written.
+    /// The expressions of both filters, as written.
     pub(crate) fn expressions(&self) -> (Option<String>, Option<String>) {
         let expression =
             |filter: &Option<Filter>| filter.as_ref().map(|filter| filter.expression().to_owned());
         (expression(&self.filter), expression(&self.outer_filter))
     }
 
-    /// Takes the frames away that are not selected.
+    /// Removes frames that are not selected.
     pub(crate) fn retain(&self, frames: &mut ArrayVec<Frame<'_>, MAX_BATCH>, scratch: &mut Scratch) {
         if !self.allow.is_all() {
             frames.retain(|frame| {
@@ -67,7 +67,7 @@ impl Selection {
         self.retain_matching(frames, scratch);
     }
 
-    /// Takes the frames away that do not match the filters.
+    /// Removes frames that do not match the filters.
     pub(crate) fn retain_matching(&self, frames: &mut ArrayVec<Frame<'_>, MAX_BATCH>, scratch: &mut Scratch) {
         if self.filter.is_none() && self.outer_filter.is_none() {
             return;
@@ -89,20 +89,19 @@ impl Selection {
         });
     }
 
-    /// The same filters, every tunnel: for a worker behind an XDP program that has judged these.
+    /// The same filters for all tunnels, for a worker whose XDP program has checked these.
     #[cfg(feature = "af-xdp")]
     pub(crate) fn filters_only(&self) -> Self {
         Self { allow: Allow::all(), ..self.clone() }
     }
 }
 
-/// Where a frame that is in several slices is put together for a filter, which reads anywhere. It takes
-/// memory with the first such frame.
+/// Buffer in which a frame of several slices is joined for a filter. Allocated with the first such frame.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch(Vec<u8>);
 
 impl Scratch {
-    /// [`Filter::matching`] over what `part` gives of each frame, with its length on the wire.
+    /// [`Filter::matching`] over a `part` of each frame, with its length on the wire.
     fn matching<'a>(
         &mut self,
         filter: &Filter,

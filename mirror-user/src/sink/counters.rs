@@ -1,4 +1,4 @@
-//! Frames and bytes per origin, bounded in memory however many origins there are.
+//! Frames and bytes per origin, in bounded memory for any number of origins.
 
 use std::{
     cmp::Reverse,
@@ -25,26 +25,26 @@ use crate::{
 /// Counts inner frames and bytes for each origin: outer source and VNI.
 ///
 /// A worker's table has room for a fixed number of origins, allocated before the first frame. When it is
-/// full, those with the fewest frames, half of it at most, go to one named bucket, [`Report::origins_other`]:
-/// so a flood of random VNIs costs no memory, the heaviest stay, whenever they came, and sums stay right.
-/// What came of an origin before it was in the table for good is in that bucket; [`Origin::at_least`] says of
-/// which origins that may be so.
+/// full, the origins with the fewest frames, at most half of the table, are evicted: their counts go to
+/// [`Report::origins_other`]. So a flood of random VNIs costs no memory, the heaviest origins stay, and sums
+/// are exact. [`Origin::at_least`] marks origins that may have been evicted before: their earlier frames are
+/// in that bucket.
 #[derive(Debug)]
 pub struct Counters {
     max_origins: usize,
-    /// Keyed anew in each process: senders, who choose addresses and VNIs, cannot aim at one bucket of the
-    /// table. The workers share the key, so that their bitmaps can be put together.
+    /// Keyed anew in each process, because senders choose addresses and VNIs and could aim at one bucket of
+    /// the table. Workers share the key, so that their bitmaps can be merged.
     hasher: RandomState,
     workers: Mutex<Vec<Arc<Published>>>,
 }
 
-/// What one worker has published, which that worker alone writes.
+/// What one worker has published; no other thread writes it.
 #[derive(Debug)]
 struct Published {
     frames: AtomicU64,
     inner_bytes: AtomicU64,
     origins: AtomicU64,
-    /// Whether the table was read since it was copied here.
+    /// Whether the copy of the table has been read.
     was_read: AtomicBool,
     table: Mutex<PublishedTable>,
 }
@@ -53,13 +53,13 @@ struct Published {
 #[derive(Debug)]
 struct PublishedTable {
     known: Vec<(OriginKey, Known)>,
-    gave_up: bool,
+    evicted: bool,
     other: Tally,
     other_distinct: DistinctBits,
 }
 
-/// A table with at most this many origins is copied at every tick, which takes some 50 µs. A fuller one,
-/// which may take milliseconds, is copied only after somebody has read the last copy.
+/// A table with at most this many origins is copied at every tick, which takes about 50 µs. A larger one may
+/// take milliseconds and is copied only after the last copy was read.
 const COPIED_AT_EVERY_TICK: usize = 4096;
 
 /// Totals over all workers, as of each one's last tick: at most 100 ms old.
@@ -70,7 +70,7 @@ pub struct CountersSnapshot {
     pub frames: u64,
     /// Captured bytes of the inner frames.
     pub inner_bytes: u64,
-    /// Lower bound of the number of origins: the most that one worker knows.
+    /// Lower bound of the number of origins: the largest number of any worker.
     pub origins: u64,
 }
 
@@ -81,27 +81,27 @@ impl Default for Counters {
 }
 
 impl Counters {
-    /// Origins each worker and the report have room for, by default.
+    /// Default capacity for origins, per worker and in the report.
     pub const DEFAULT_MAX_ORIGINS: usize = 65_536;
 
-    /// Counters with room for this many origins, at least one, per worker and in the report.
+    /// Counters for this many origins, at least one, per worker and in the report.
     #[must_use]
     pub fn new(max_origins: usize) -> Self {
         Self { max_origins: max_origins.max(1), hasher: RandomState::default(), workers: Mutex::default() }
     }
 
-    /// The most memory one worker's table and its copy for reports take, in bytes. It is reserved at the
-    /// start and paged in as origins appear.
+    /// Largest memory of one worker's table and its copy for reports, in bytes. Reserved at the start and
+    /// paged in as origins appear.
     #[must_use]
     pub fn memory_per_worker(&self) -> usize {
-        // The standard map keeps one entry in eight free, in a power of two of places, and a byte of state
-        // for each.
+        // The standard map has a power of two of slots, keeps one in eight free, and has a state byte per
+        // slot.
         let places = (room(self.max_origins) * 8 / 7 + 1).next_power_of_two();
         let origin = size_of::<(OriginKey, Known)>();
         places * (origin + 1) + self.max_origins * origin + 2 * DistinctBits::MEMORY
     }
 
-    /// Totals for a status line. Takes a lock that workers touch only when they start and finish.
+    /// Totals for a status line. Takes a lock that workers take only when they start and finish.
     #[must_use]
     pub fn snapshot(&self) -> CountersSnapshot {
         let mut sum = CountersSnapshot::default();
@@ -139,7 +139,7 @@ impl SinkFactory for Counters {
 
 const NAME: &str = "counters";
 
-/// A panic under this lock leaves whole values behind, so a poisoned lock is as good as any.
+/// Values are valid even after a panic under this lock, so poisoning is ignored.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -157,15 +157,15 @@ impl Tally {
     }
 }
 
-/// What is known of an origin.
+/// The counts of an origin.
 #[derive(Clone, Copy, Debug)]
 struct Known {
     tally: Tally,
-    /// It came when others had been given up already, and so may have been one of them.
+    /// It was added after the first eviction, so it may have been evicted before.
     at_least: bool,
 }
 
-/// Of how many origins the weight that is given up is estimated.
+/// Number of origins from which the eviction threshold is estimated.
 const SAMPLE: usize = 1024;
 
 /// One worker's origins.
@@ -173,14 +173,14 @@ const SAMPLE: usize = 1024;
 struct Table {
     known: HashMap<OriginKey, Known, RandomState>,
     max_origins: usize,
-    /// Whether any were given up.
-    gave_up: bool,
+    /// Whether any origin was evicted.
+    evicted: bool,
     other: Tally,
     other_distinct: DistinctBits,
 }
 
-/// What a table that may give origins up and take others in for ever never outgrows: places of those given up
-/// are cleared within it only where at most half of it is in use.
+/// Capacity that a table never exceeds, however often origins are evicted: the map clears slots of removed
+/// entries in place only if at most half of it is in use.
 fn room(max_origins: usize) -> usize {
     2 * max_origins.max(8)
 }
@@ -190,7 +190,7 @@ impl Table {
         Self {
             known: HashMap::with_capacity_and_hasher(room(max_origins), hasher),
             max_origins,
-            gave_up: false,
+            evicted: false,
             other: Tally::default(),
             other_distinct: DistinctBits::new(),
         }
@@ -202,15 +202,15 @@ impl Table {
             return;
         }
         if self.known.len() >= self.max_origins {
-            self.give_up_lightest();
+            self.evict_lightest();
         }
-        self.known.insert(key, Known { tally, at_least: self.gave_up });
+        self.known.insert(key, Known { tally, at_least: self.evicted });
     }
 
-    /// Gives up origins with few frames: those that have no more than the median of a sample, half of the
-    /// table at most. A look at each place is spread over half as many newcomers.
+    /// Evicts origins with few frames: those with no more than the median of a sample, at most half of the
+    /// table. The cost of one pass is spread over half as many new origins.
     #[cold]
-    fn give_up_lightest(&mut self) {
+    fn evict_lightest(&mut self) {
         let mut sample = [0; SAMPLE];
         let mut taken = 0;
         for (place, known) in sample.iter_mut().zip(self.known.values()) {
@@ -231,7 +231,7 @@ impl Table {
             }
             stays
         });
-        if !mem::replace(&mut self.gave_up, true) {
+        if !mem::replace(&mut self.evicted, true) {
             tracing::warn!(
                 "more than {} origins (VNI and source): those with the fewest packets are counted together \
                 from now on",
@@ -241,12 +241,12 @@ impl Table {
     }
 
     fn copy_to(&self, published: &mut PublishedTable) {
-        let Self { known, gave_up, other, other_distinct, .. } = self;
+        let Self { known, evicted, other, other_distinct, .. } = self;
         published.known.clear();
         published.known.extend(known.iter().map(|(key, known)| (*key, *known)));
         published.other = *other;
-        if *gave_up {
-            published.gave_up = true;
+        if *evicted {
+            published.evicted = true;
             published.other_distinct.copy(other_distinct);
         }
     }
@@ -261,7 +261,7 @@ impl Published {
             was_read: AtomicBool::new(true),
             table: Mutex::new(PublishedTable {
                 known: Vec::with_capacity(max_origins),
-                gave_up: false,
+                evicted: false,
                 other: Tally::default(),
                 other_distinct: DistinctBits::new(),
             }),
@@ -269,16 +269,16 @@ impl Published {
     }
 }
 
-/// What all workers know of an origin.
+/// The counts of an origin over all workers.
 #[derive(Default)]
 struct Merged {
     tally: Tally,
     at_least: bool,
-    /// Tables that gave origins up and have this one.
+    /// Tables with evictions that have this origin.
     tables: usize,
 }
 
-/// Puts the workers' tables together and keeps the origins with the most frames.
+/// Merges the workers' tables and keeps the origins with the most frames.
 fn merge(
     workers: &[Arc<Published>],
     max_origins: usize,
@@ -286,17 +286,17 @@ fn merge(
 ) -> (Vec<Origin>, OtherOrigins) {
     let mut known: HashMap<OriginKey, Merged, RandomState> = HashMap::with_hasher(hasher.clone());
     let (mut other, mut other_distinct) = (Tally::default(), DistinctBits::new());
-    // Tables that gave origins up: any that such a table does not have may have been one of them.
+    // Tables with evictions: an origin that such a table does not have may have been evicted from it.
     let mut incomplete = 0;
     for worker in workers {
         let table = lock(&worker.table);
         worker.was_read.store(true, Ordering::Relaxed);
-        incomplete += usize::from(table.gave_up);
+        incomplete += usize::from(table.evicted);
         for (key, Known { tally, at_least }) in &table.known {
             let merged = known.entry(*key).or_default();
             merged.tally.add(*tally);
             merged.at_least |= at_least;
-            merged.tables += usize::from(table.gave_up);
+            merged.tables += usize::from(table.evicted);
         }
         other.add(table.other);
         other_distinct.merge(&table.other_distinct);
@@ -327,7 +327,7 @@ fn merge(
 struct CountersSink {
     table: Table,
     sum: Tally,
-    /// Frames when the table was copied last.
+    /// Frames counted when the table was last copied.
     copied: u64,
     published: Arc<Published>,
     finished: bool,
@@ -342,9 +342,9 @@ impl CountersSink {
         frames.store(self.sum.frames, Ordering::Relaxed);
         inner_bytes.store(self.sum.inner_bytes, Ordering::Relaxed);
         let known = self.table.known.len();
-        origins.store(known as u64 + u64::from(self.table.gave_up), Ordering::Relaxed);
+        origins.store(known as u64 + u64::from(self.table.evicted), Ordering::Relaxed);
         let is_due = known <= COPIED_AT_EVERY_TICK || was_read.load(Ordering::Relaxed);
-        // Where somebody reads just now, the next tick will do.
+        // If a reader holds the lock, the next tick publishes.
         if self.sum.frames != self.copied
             && is_due
             && let Ok(mut table) = table.try_lock()
@@ -355,7 +355,7 @@ impl CountersSink {
         }
     }
 
-    /// Publishes all there is, and gives the table's memory back.
+    /// Publishes all counts and frees the table.
     fn end(&mut self) {
         self.publish();
         if !mem::replace(&mut self.finished, true) {
@@ -367,7 +367,7 @@ impl CountersSink {
 
 impl Sink for CountersSink {
     fn batch(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
-        // Frames of one origin come in runs: the table is asked once a run.
+        // Frames of one origin come in runs: one lookup per run.
         let mut run = (OriginKey::default(), Tally::default());
         for frame in batch {
             let key = OriginKey::of(frame);
@@ -405,7 +405,7 @@ impl Sink for CountersSink {
     }
 }
 
-/// A worker that dies leaves what it counted.
+/// A worker that panics still publishes its counts.
 impl Drop for CountersSink {
     fn drop(&mut self) {
         self.end();
@@ -433,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn origins_are_told_apart_by_source_and_by_vni_and_sorted_by_frames() {
+    fn origins_differ_by_source_and_vni_and_are_sorted_by_frames() {
         let factory = Counters::default();
         let mut sink = sink(&factory);
         let frames = [
@@ -469,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn origins_are_there_while_frames_come_as_of_the_last_tick() {
+    fn live_origins_are_those_of_the_last_tick() {
         let factory = Counters::default();
         let mut sink = sink(&factory);
         let frame = Outer::new([10, 0, 0, 1], 7, &[1; 60]);
@@ -478,7 +478,7 @@ mod tests {
             sink.tick(Instant::now());
             let origins = report_of(&factory).origins;
             assert_eq!(origins, [Origin::new([10, 0, 0, 1].into(), 7, frames, frames * 60)]);
-            assert_eq!(report_of(&factory).origins, origins, "asking changes nothing");
+            assert_eq!(report_of(&factory).origins, origins, "a second report is the same");
         }
         offer(&mut *sink, std::slice::from_ref(&frame)).unwrap();
         assert_eq!(report_of(&factory).origins[0].frames, 3, "not before a tick");
@@ -529,7 +529,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_vnis_stays_in_bounds_and_sums_stay_right() {
+    fn a_flood_of_vnis_stays_in_bounds_with_exact_sums() {
         let factory = Counters::new(1000);
         let mut sinks = [sink(&factory), sink(&factory)];
         let mut offered = BTreeMap::new();
@@ -555,7 +555,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_that_follows_a_flood_is_in_the_report_with_all_its_frames_and_so_is_one_before_it() {
+    fn tenants_before_and_after_a_flood_are_reported_with_all_their_frames() {
         let factory = Counters::new(1000);
         let mut sink = sink(&factory);
         let tenant = |last: u8, count: usize| vec![Outer::new([10, 0, 0, last], 7, &[1; 60]); count];
@@ -570,7 +570,11 @@ mod tests {
         let report = report_of(&factory);
         let ip = |last| IpAddr::from([10, 0, 0, last]);
         assert_eq!(report.origins[0], Origin { at_least: true, ..Origin::new(ip(2), 7, 20, 1200) });
-        assert_eq!(report.origins[1], Origin::new(ip(1), 7, 5, 300), "it was there before any was given up");
+        assert_eq!(
+            report.origins[1],
+            Origin::new(ip(1), 7, 5, 300),
+            "it was added before the first eviction"
+        );
         let frames = report.origins.iter().map(|origin| origin.frames).sum::<u64>();
         assert_eq!(frames + report.origins_other.frames, 90_025);
     }
@@ -583,7 +587,7 @@ mod tests {
                 drop((Table::new(max_origins, counters.hasher.clone()), Published::new(max_origins)));
             });
             let planned = counters.memory_per_worker();
-            // The standard map adds a group of state bytes and its least size.
+            // The standard map adds a group of state bytes, and has a minimum size.
             assert!(allocated.bytes_max <= planned as u64 + 256, "{max_origins}: {allocated:?} of {planned}");
         }
     }

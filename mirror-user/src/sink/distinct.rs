@@ -1,14 +1,14 @@
-//! How many different keys there were, at least.
+//! A lower bound of the number of distinct keys.
 
-/// A lower bound of the number of different keys, in fixed memory: one bit per hash value, as in linear
+/// A lower bound of the number of distinct keys, in fixed memory: one bit per hash value, as in linear
 /// counting (Whang, Vander-Zanden and Taylor, 1990), without its estimate. Equal keys set the same bit, so
-/// the number of bits set is never more than the number of keys.
+/// there are never more bits set than keys.
 #[derive(Clone, Debug)]
 pub(super) struct DistinctBits(Box<[u64]>);
 
 impl DistinctBits {
     const BITS: usize = 1 << 16;
-    /// What one takes, in bytes.
+    /// Memory of one, in bytes.
     pub(super) const MEMORY: usize = Self::BITS / 8;
 
     pub(super) fn new() -> Self {
@@ -16,13 +16,13 @@ impl DistinctBits {
     }
 
     pub(super) fn insert(&mut self, hash: u64) {
-        // The table's place comes from the low bits and its tag from the top seven; these come from between.
+        // The table uses the low bits for the slot and the top seven for the tag; these are between.
         #[expect(clippy::cast_possible_truncation, reason = "16 bits are wanted")]
         let bit = usize::from((hash >> 32) as u16);
         self.0[bit / 64] |= 1 << (bit % 64);
     }
 
-    /// Becomes the same as another, without an allocation.
+    /// Copies another without an allocation.
     pub(super) fn copy(&mut self, other: &Self) {
         self.0.copy_from_slice(&other.0);
     }
@@ -46,7 +46,7 @@ mod tests {
     fn equal_keys_count_once_and_the_count_is_never_too_high() {
         let mut bits = DistinctBits::new();
         for key in 1..=1000_u64 {
-            // Three times each, spread over the bits that are looked at.
+            // Three times each, spread over the bits in use.
             (0..3).for_each(|_| bits.insert(key.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
             assert!(bits.count() <= key);
         }

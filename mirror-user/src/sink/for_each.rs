@@ -5,13 +5,13 @@ use std::sync::Arc;
 use super::{Sink, SinkError, SinkFactory, SinkStats, WorkerContext};
 use crate::frame::{Batch, Frame};
 
-/// Calls a closure for each frame: the shortest way to a sink of one's own.
+/// Calls a closure for each frame: the simplest custom sink.
 ///
-/// All workers share the closure, so it is called from several threads at once. It runs on the worker,
-/// between the NIC and the next batch: what takes long belongs on a thread of its own, with a queue between
-/// that is never waited for. Frames are stamped in the kernel, as if the closure wanted [`Frame::time`].
+/// All workers share the closure, so it is called from several threads at once. It runs on the worker and
+/// delays the next batch: move slow work to another thread, behind a queue that the closure never waits for.
+/// Frames are stamped in the kernel, so [`Frame::time`] is the receive time.
 ///
-/// An error ends the sink on that worker: the frame counts as failed, and so does every one after it.
+/// An error stops the sink on that worker: this frame and all later ones count as failed.
 ///
 /// # Examples
 ///

@@ -1,4 +1,4 @@
-//! How long frames take from receive time to here.
+//! Latency of frames from receive time to this sink.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -16,33 +16,32 @@ use crate::{
 /// Measures the time from [`Frame::time`](crate::Frame::time) to this sink, in ns, into
 /// [`Report::latency_ns`].
 ///
-/// The clock is CLOCK_REALTIME on both ends and is read once a batch. It may be stepped in between: what
-/// would be negative counts as 0, what is above [`LatencySink::MAX_NS`] as that. Sinks before this one add to
-/// what it measures.
+/// Both times are CLOCK_REALTIME, read here once per batch. The clock may be stepped in between: values are
+/// clamped to 0 and [`LatencySink::MAX_NS`]. The time of sinks before this one is included.
 #[derive(Debug, Default)]
 pub struct LatencySink {
-    /// What all workers have published; `None` before the first is built.
+    /// Values that all workers have published; `None` before the first worker is built.
     sum: Sum,
 }
 
 type Sum = Arc<Mutex<Option<Histogram<u64>>>>;
 
 const NAME: &str = "latency";
-/// Decimal digits to which a value is kept.
+/// Significant decimal digits of a value.
 const DIGITS: u8 = 3;
 
 impl LatencySink {
-    /// The longest time that is measured, in ns: one minute.
+    /// Upper bound of the values, in ns: one minute.
     pub const MAX_NS: u64 = 60_000_000_000;
 
-    /// A measurement yet without values.
+    /// A measurement without values.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The time that this share of the frames (0 to 1) took at most, in ns, as of each worker's last tick: at
-    /// most 100 ms ago; `None` before the first worker is built.
+    /// The latency at this quantile (0 to 1), in ns, as of each worker's last tick, at most 100 ms ago;
+    /// `None` before the first worker is built.
     #[must_use]
     pub fn value_at_quantile(&self, quantile: f64) -> Option<u64> {
         lock(&self.sum).as_ref().map(|sum| value_at(sum, quantile))
@@ -50,7 +49,7 @@ impl LatencySink {
 }
 
 fn lock<T>(sum: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic under this lock leaves a whole histogram behind.
+    // The histogram is valid even after a panic under this lock.
     sum.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -58,7 +57,7 @@ fn histogram() -> Result<Histogram<u64>, SinkError> {
     Histogram::new_with_bounds(1, LatencySink::MAX_NS, DIGITS).map_err(SinkError::other)
 }
 
-/// A bucket is named by its upper end, which in the last one is past the bound.
+/// A bucket's value is its upper end, which in the last bucket exceeds the bound.
 fn value_at(histogram: &Histogram<u64>, quantile: f64) -> u64 {
     histogram.value_at_quantile(quantile).min(LatencySink::MAX_NS)
 }
@@ -91,7 +90,7 @@ impl SinkFactory for LatencySink {
 
 #[derive(Debug)]
 struct Worker {
-    /// What came since it last published.
+    /// Values since it last published.
     recent: Histogram<u64>,
     frames: u64,
     finished: bool,
@@ -113,7 +112,7 @@ impl Worker {
 impl Sink for Worker {
     fn batch(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
         if self.finished {
-            return Err(SinkError::other("latency: a frame after the end"));
+            return Err(SinkError::other("latency: frame received after the end"));
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
@@ -126,7 +125,7 @@ impl Sink for Worker {
 
     fn tick(&mut self, _: Instant) {
         let sum = Arc::clone(&self.sum);
-        // Where another worker or a reader is at it, the next tick will do.
+        // If another worker or a reader holds the lock, the next tick publishes.
         if let Ok(mut sum) = sum.try_lock()
             && let Err(error) = self.publish(&mut sum)
         {
@@ -145,7 +144,7 @@ impl Sink for Worker {
     }
 }
 
-/// A worker that dies leaves what it measured.
+/// A worker that panics still publishes its values.
 impl Drop for Worker {
     fn drop(&mut self) {
         if let Err(error) = self.finish() {
@@ -181,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_are_there_while_frames_come_as_of_the_last_tick_and_no_frame_counts_twice() {
+    fn live_quantiles_are_those_of_the_last_tick_and_count_no_frame_twice() {
         let factory = LatencySink::new();
         assert_eq!(factory.value_at_quantile(0.5), None);
         let mut sink = factory.build(&WorkerContext::single(2048)).unwrap();
@@ -193,7 +192,7 @@ mod tests {
         }
         let live = latency_of(&factory);
         assert!(live.p50 >= 10_000_000_000, "{live:?}");
-        assert_eq!(latency_of(&factory), live, "asking changes nothing");
+        assert_eq!(latency_of(&factory), live, "a second report is the same");
         for _ in 0..2 {
             offer(&mut *sink, &[old(1)]).unwrap();
         }
@@ -216,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stepped_clock_neither_panics_nor_leaves_the_bounds() {
+    fn a_stepped_clock_gives_values_within_the_bounds() {
         let from_the_future = Outer::new([10, 0, 0, 1], 1, &[0; 60]).at(u64::MAX);
         let from_1970 = Outer::new([10, 0, 0, 1], 1, &[0; 60]).at(0);
         let latency = measured(&[&[from_the_future, from_1970]]);

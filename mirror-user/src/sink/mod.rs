@@ -1,11 +1,11 @@
 //! Where decapsulated frames go.
 //!
-//! A [`SinkFactory`] is handed to the engine's builder; it builds one [`Sink`] per worker, on that worker's
+//! A [`SinkFactory`] is passed to the engine's builder. It builds one [`Sink`] per worker, on that worker's
 //! pinned thread, so a sink needs no lock. A batch is lent for one call. A sink that needs bytes for longer
-//! copies them into blocks of its own, and when none is free it drops and counts: it never makes the worker
-//! wait.
+//! copies them into blocks of its own; when none is free it drops the frame and counts it. It never blocks
+//! the worker.
 //!
-//! [`for_each`] makes a sink of a closure. One that keeps state for each worker implements both traits:
+//! [`for_each`] makes a sink of a closure. A sink with state for each worker implements both traits:
 //!
 //! ```
 //! use std::sync::{Arc, Mutex};
@@ -93,8 +93,8 @@ use crate::{
     tunnels::Tunnels,
 };
 
-/// Builds one sink a worker. An [`Arc`] of a factory is one, too, for whoever wants to ask it something
-/// afterwards.
+/// Builds one sink per worker. An [`Arc`] of a factory is a factory too, so an embedder can keep one to query
+/// it.
 pub trait SinkFactory: Send + Sync {
     /// Name of the sink in reports and messages.
     fn name(&self) -> &str;
@@ -103,10 +103,10 @@ pub trait SinkFactory: Send + Sync {
     ///
     /// # Errors
     ///
-    /// What keeps the sink from being built; the run then does not start.
+    /// Why the sink could not be built; the run then does not start.
     fn build(&self, cx: &WorkerContext) -> Result<Box<dyn Sink>, SinkError>;
 
-    /// Which frames the sink gets, of those that the run selects; `None` for all of them.
+    /// Which of the frames that the run selects the sink gets; `None` for all.
     fn selection(&self) -> Option<Arc<Selection>> {
         None
     }
@@ -116,69 +116,68 @@ pub trait SinkFactory: Send + Sync {
         false
     }
 
-    /// Adds to a report what only the sink as a whole knows: to its own `entry`, or to fields that are its
-    /// alone, as [`Report::origins`] are those of [`Counters`].
+    /// Adds totals over all workers to a report: to the sink's own `entry`, or to fields that only this sink
+    /// fills, as [`Counters`] fills [`Report::origins`].
     ///
-    /// Called for the report of a run under way as for the final one, for which it is called once more after
-    /// [`close`](Self::close); from any thread, and for two reports at the same time. So it takes nothing
-    /// away: workers publish at their [ticks](Sink::tick), and what they have published is read here.
-    /// `report` is without entries of sinks meanwhile.
+    /// Called for reports during the run and for the final one, once more after [`close`](Self::close); from
+    /// any thread, also for two reports at a time. So it must not consume anything: workers publish at their
+    /// [ticks](Sink::tick), and this method reads what they published. `report` has no entries of sinks
+    /// during the call.
     fn report(&self, entry: &mut SinkReport, report: &mut Report) {
         let _ = (entry, report);
     }
 
-    /// What keeps its output from taking frames; `None` where it takes them. Asked at any time, for reports
-    /// of a run under way, and once more after [`close`](Self::close), where
-    /// [`SinkState::Waiting`](crate::account::SinkState::Waiting) is how the sink ended.
+    /// Why its output accepts no frames; `None` while it accepts them. Called for reports during the run, and
+    /// once more after [`close`](Self::close), where
+    /// [`SinkState::Waiting`](crate::account::SinkState::Waiting) is the sink's final state.
     fn halted(&self) -> Option<SinkHalt> {
         None
     }
 
-    /// Completes the output. Called once, after every worker's sink has finished and the accounts are closed:
-    /// `report` is there for totals that a reader of the output expects in it.
+    /// Completes the output. Called once, after every worker's sink has finished and the accounts are closed;
+    /// `report` has totals that belong in the output.
     ///
     /// # Errors
     ///
-    /// What kept the output from being completed; the sink is then reported as ended.
+    /// Why the output could not be completed; the sink is then reported as ended.
     fn close(&self, report: &Report) -> Result<(), SinkError> {
         let _ = report;
         Ok(())
     }
 }
 
-/// Takes the frames of one worker.
+/// Receives the frames of one worker.
 pub trait Sink {
-    /// Takes a batch, which is lent for the length of this call.
+    /// Processes a batch, which is lent for this call.
     ///
     /// # Errors
     ///
-    /// Ends this sink: frames after it count as failed, ingest and the other sinks go on. Of this batch, the
-    /// frames that [`stats`](Self::stats) does not know of count as failed too.
+    /// Stops this sink: later frames count as failed; ingest and the other sinks continue. Frames of this
+    /// batch that [`stats`](Self::stats) does not include count as failed too.
     fn batch(&mut self, batch: &Batch<'_>) -> Result<(), SinkError>;
 
-    /// Called at least every 100 ms, loaded or idle: to flush and publish.
+    /// Called at least every 100 ms, under load and when idle, to flush and publish.
     fn tick(&mut self, now: Instant) {
         let _ = now;
     }
 
-    /// Called when the embedder asked for a flush: what is buffered goes out now.
+    /// Called when the embedder requests a flush: writes what is buffered.
     fn flush(&mut self) {}
 
-    /// Where the offered frames are by now: `written + dropped + failed + pending` is what was offered.
+    /// Counts of the offered frames: `written + dropped + failed + pending` equals the frames offered.
     fn stats(&self) -> SinkStats;
 
-    /// Called after the last batch, also on a sink that has ended by an error. `pending` is 0 when it
-    /// returns.
+    /// Called after the last batch, also on a sink that an error has stopped. `pending` is 0 when it returns.
     ///
     /// # Errors
     ///
-    /// What kept frames from getting where they belong; they count as failed.
+    /// Why frames were not written; they count as failed.
     fn finish(&mut self) -> Result<(), SinkError> {
         Ok(())
     }
 }
 
-/// What a sink may know of the worker it is built for.
+/// The worker that a sink is built for.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct WorkerContext {
@@ -188,17 +187,16 @@ pub struct WorkerContext {
     pub queue: u32,
     /// Number of this worker, from 0.
     pub worker: usize,
-    /// How many workers the run was planned with; where a driver adds queues for the XDP program, more
-    /// follow.
+    /// Number of workers planned for the run. There are more if a driver adds queues for the XDP program.
     pub workers: usize,
     /// CPU the worker is pinned to.
     pub cpu: Option<usize>,
-    /// The most bytes an outer frame can have.
+    /// Largest outer frame, in bytes.
     pub max_frame: usize,
     /// Tunnels that are decapsulated.
     pub tunnels: Tunnels,
-    /// Where the source can wait for its sinks, as a capture file can and a NIC cannot: a sink may make it
-    /// wait instead of dropping, until this is set.
+    /// Set for sources that can wait for sinks: capture files, not NICs. A sink may block instead of dropping
+    /// until this is true.
     pub wait_until: Option<Arc<AtomicBool>>,
 }
 
@@ -219,25 +217,25 @@ impl WorkerContext {
     }
 }
 
-/// Why a sink ended.
+/// Why a sink stopped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SinkError {
-    /// A file, pipe or socket refused.
+    /// An operation on a file, pipe or socket failed.
     #[error("{what}: {source}")]
     Io {
-        /// What was written or opened, as the user named it.
+        /// The file, pipe or socket, as the user named it.
         what: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// Anything else, in the sink's own words, naming cause and remedy.
+    /// Another error; the message names cause and remedy.
     #[error("{0}")]
     Other(String),
 }
 
 impl SinkError {
-    /// An error in the sink's own words.
+    /// An error with this message.
     pub fn other(message: impl fmt::Display) -> Self {
         Self::Other(message.to_string())
     }

@@ -56,8 +56,8 @@ impl fmt::Display for OriginKey {
 
 impl Hash for OriginKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        // Every bit goes in by itself: bits folded together beforehand would let senders choose keys that
-        // collide. An IPv4 key fits one word; the tag in it tells it from the first word of an IPv6 key.
+        // Every bit is hashed as it is: folding bits first would let senders choose keys that collide. An
+        // IPv4 key fits one word; its tag differs from the first word of any IPv6 key.
         if self.tag & IPV6 == 0 {
             state.write_u64(u64::from(self.tag) << 32 | self.low);
         } else {

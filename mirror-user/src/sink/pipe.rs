@@ -1,4 +1,4 @@
-//! Standard output, usually a pipe, and what else takes bytes without a name in a file system.
+//! Standard output, usually a pipe, and other writers that are not files by name.
 
 use std::{
     fs::File,
@@ -7,19 +7,19 @@ use std::{
     time::Duration,
 };
 
-/// Takes bytes, under a name for messages.
+/// A writer with a name for messages.
 pub(super) struct Pipe {
     name: String,
     out: Box<dyn Write + Send>,
-    /// The same where it is a regular file, as behind `>` of a shell: to be cut back.
+    /// The same where it is a regular file (a shell's `>`): it can be truncated.
     file: Option<File>,
 }
 
-/// A write that did not come to its end.
+/// A write that failed before its end.
 pub(super) struct PartialWrite {
-    /// Bytes that were taken.
+    /// Bytes written.
     pub(super) taken: usize,
-    /// Nobody knows which of the others may come out yet.
+    /// Whether a buffer of the writer may still output some of the others.
     pub(super) is_unclear: bool,
     pub(super) error: io::Error,
 }
@@ -29,7 +29,7 @@ impl Pipe {
         Self { name: name.into(), out: Box::new(out), file: None }
     }
 
-    /// Standard output, where possible without the line buffer that the standard library puts before it.
+    /// Standard output, where possible without the standard library's line buffer.
     pub(super) fn stdout() -> io::Result<Self> {
         #[cfg(unix)]
         let out = {
@@ -59,7 +59,7 @@ impl Pipe {
         write(&mut self.out, bytes, stop)
     }
 
-    /// Takes back the last bytes that were written, as far as that can be done: a reader of a pipe has them.
+    /// Truncates the last bytes written; an error for a pipe, whose reader has them.
     pub(super) fn cut(&mut self, bytes: usize) -> io::Result<()> {
         if bytes == 0 {
             return Ok(());
@@ -71,8 +71,8 @@ impl Pipe {
     }
 }
 
-/// Writes and flushes all of it, and says how much was taken if that does not work. `stop` ends a wait for a
-/// full pipe.
+/// Writes all bytes and flushes; the error has the number of bytes written. `stop` ends a wait for a full
+/// pipe.
 pub(super) fn write(out: &mut dyn Write, bytes: &[u8], stop: impl Fn() -> bool) -> Result<(), PartialWrite> {
     let mut taken = 0;
     while taken < bytes.len() {
@@ -83,7 +83,7 @@ pub(super) fn write(out: &mut dyn Write, bytes: &[u8], stop: impl Fn() -> bool) 
                 continue;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            // A pipe inherited in non-blocking mode. To look again is enough for the rare case.
+            // A pipe inherited in non-blocking mode: rare, so polling is enough.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && !stop() => {
                 thread::sleep(FULL_PIPE);
                 continue;
@@ -92,11 +92,11 @@ pub(super) fn write(out: &mut dyn Write, bytes: &[u8], stop: impl Fn() -> bool) 
         };
         return Err(PartialWrite { taken, is_unclear: false, error });
     }
-    // What an embedder's writer buffers and cannot flush, nobody has: none of it counts.
+    // Bytes that an embedder's writer buffers and cannot flush may be lost: none of them count.
     out.flush().map_err(|error| PartialWrite { taken: 0, is_unclear: true, error })
 }
 
 pub(super) const STDOUT: &str = "standard output";
 
-/// How long to leave a full pipe alone.
+/// Interval between attempts to write to a full pipe.
 const FULL_PIPE: Duration = Duration::from_millis(1);

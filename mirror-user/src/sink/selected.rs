@@ -1,12 +1,12 @@
-//! A sink that gets a part of the frames.
+//! A sink for a part of the frames.
 
 use std::sync::Arc;
 
 use super::{SinkFactory, shared::delegate_factory};
 use crate::select::Selection;
 
-/// Gives a sink only the frames of a selection, of those that the run selects, and a name of its own in the
-/// report. The worker counts the others as deselected for this sink.
+/// Restricts a sink to a selection of the run's frames, and names it in the report. The worker counts the
+/// other frames as deselected for this sink.
 ///
 /// # Examples
 ///

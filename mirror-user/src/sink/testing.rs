@@ -1,4 +1,4 @@
-//! Frames for the tests of sinks: plain Ethernet, IPv4, UDP, VXLAN, inner bytes.
+//! Frames for tests of sinks: Ethernet, IPv4, UDP, VXLAN, inner bytes.
 
 use std::{
     io::{self, Write},
@@ -10,13 +10,13 @@ use mirror_lab::frames;
 use super::{Sink, SinkError};
 use crate::frame::{Batch, Captured, Frame, Layout, MAX_BATCH, Network};
 
-/// An outer frame and what is known of it.
+/// An outer frame, with the fields that its layout needs.
 #[derive(Clone, Debug)]
 pub(crate) struct Outer {
     bytes: Vec<u8>,
     vni: u32,
     time: u64,
-    /// Inner bytes that were cut off.
+    /// Truncated inner bytes.
     cut: u32,
 }
 
@@ -78,7 +78,7 @@ pub(crate) fn offer(sink: &mut dyn Sink, frames: &[Outer]) -> Result<(), SinkErr
     frames.chunks(MAX_BATCH).try_for_each(|frames| sink.batch(&Batch::new(0, frames)))
 }
 
-/// A stream that takes nothing until it is released, and then everything.
+/// A writer that blocks until it is released.
 #[derive(Debug)]
 pub(crate) struct Gate {
     released: mpsc::Receiver<()>,
@@ -86,7 +86,7 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// The gate, what releases it when dropped, and the bytes that went through.
+    /// The gate, the sender that releases it when dropped, and the bytes written.
     pub(crate) fn new() -> (Self, mpsc::Sender<()>, Arc<Mutex<Vec<u8>>>) {
         let (release, released) = mpsc::channel();
         let bytes = Arc::<Mutex<_>>::default();
@@ -96,7 +96,7 @@ impl Gate {
 
 impl Write for Gate {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // Nobody sends: this ends when the other end is dropped.
+        // Returns when the sender is dropped.
         self.released.recv().expect_err("nobody sends");
         self.bytes.lock().expect("no panic").extend_from_slice(bytes);
         Ok(bytes.len())

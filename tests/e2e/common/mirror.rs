@@ -432,7 +432,7 @@ pub(crate) fn lose_reader(cable: &Cable, run: Mirror, mut reader: ChildStdout, b
     run.has(after_the_end + frames / 2);
     run.end_by(Signal::SIGINT).expect_code(1).expect_words(&[
         "standard output",
-        "its reader has gone",
+        "the reader has closed it",
         "residue 0",
     ]);
 }

@@ -73,7 +73,7 @@ fn sending_resumes_when_the_interface_is_up_again_and_ends_when_it_is_deleted() 
     send(10);
     // The other end of the veth pair, so that this end loses its carrier.
     beyond.namespace.ip("link set dev ids0 down").expect("down");
-    run.says("dev:out0: the interface is down, or the other end of its cable");
+    run.says("dev:out0: the interface is down or has no carrier");
     send(20);
     beyond.namespace.ip("link set dev ids0 up").expect("up");
     run.says("dev:out0: is back");
@@ -134,7 +134,7 @@ fn a_tunnel_counts_frames_over_the_path_mtu_and_frames_without_a_route() {
     run.has(30);
     run.settled();
     cable.target.ip("address del 10.99.0.1/24 dev out0").expect("address");
-    run.says("vxlan:10.99.0.2:4789: no way there");
+    run.says("vxlan:10.99.0.2:4789: no route");
     inject(&cable, 40);
     run.has(70);
     run.settled();
@@ -202,15 +202,15 @@ fn a_stuck_reader_loses_its_own_frames_and_is_disconnected_and_the_next_is_serve
     let cable = Cable::with_queues(1);
     cable.target.ip("link set dev lo up").expect("lo");
     let run = Mirror::ingest(&cable, path, &format!("--forward {LISTEN} {BESIDE}"));
-    run.says("nobody reads");
+    run.says("no reader");
     inject(&cable, 10);
     run.has(10);
     run.settled();
     let stuck = reader(&cable.target);
-    run.says("a reader has come");
+    run.says("reader connected");
     // More than its buffers and those of the sockets hold.
     burst_of(&cable, Traffic { frame_len: 1_450, ..Traffic::default() }, LARGE);
-    run.says("it took nothing for 10 s");
+    run.says("no progress for 10 s");
     let mut next = reader(&cable.target);
     let mut header = [0; 24];
     next.read_exact(&mut header).expect("the header of a pcap");

@@ -120,7 +120,7 @@ fn after_a_flood_of_vnis_the_tenant_that_follows_has_a_vlan() {
     let pace = NonZeroU32::new(10_000).expect("a pace");
     Injector::new(&cable.sender, SENDER).expect("injector").pace(pace).send_all(&outer).expect("injected");
     run.has(outer.len() as u64);
-    run.says("the VNI that has been silent longest gives up its own");
+    run.says("a new VNI takes the VLAN of the VNI that has been idle longest");
     let report = report_of(run, path);
     let sent = outer.len() as u64;
     assert_eq!(account(&report, "forward tap:ids0"), (sent, sent, nothing(), nothing()));
@@ -233,7 +233,7 @@ fn tshark_reads_the_stream_of_pcap_over_ip_with_origins_and_community_ids() {
     let run = Mirror::ingest(&cable, path, &format!("{forward} -w inner.pcapng --report report.json"));
     let fields = ["frame.interface_name", "frame.len", "frame.time_epoch", "frame.comment", "ip.src"];
     let reader = PcapOverIp::connect(&cable.target, server, 50, &fields).expect("tshark");
-    run.says("a reader has come");
+    run.says("reader connected");
     inject(&cable, 50);
     let rows = reader.wait().expect("tshark");
     run.has(50);
@@ -260,7 +260,7 @@ fn a_reader_that_listens_gets_a_classic_pcap_and_its_end() {
     let target = format!("pcap-over-ip:connect={}", server.local_addr().expect("address"));
     let run = Mirror::ingest(&cable, path, &format!("--forward {target} --report report.json"));
     let (mut reader, _) = server.accept().expect("mirror comes");
-    run.says("a reader has come");
+    run.says("reader connected");
     let inner = inject(&cable, 300);
     let taken = std::thread::spawn(move || {
         let mut bytes = Vec::new();

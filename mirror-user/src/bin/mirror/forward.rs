@@ -192,7 +192,7 @@ fn refused(error: ForwardError) -> anyhow::Error {
     match error {
         error @ (ForwardError::Twice { .. }
         | ForwardError::TooMany { .. }
-        | ForwardError::Meaningless { .. }) => Usage(error.to_string()).into(),
+        | ForwardError::NotApplicable { .. }) => Usage(error.to_string()).into(),
         error => error.into(),
     }
 }

@@ -1,4 +1,4 @@
-//! From words to a program: libpcap's work, and a better word for what it does not understand.
+//! Compiles expressions with libpcap, and finds the position of syntax errors.
 
 use std::{
     ops::Range,
@@ -28,10 +28,10 @@ pub(super) fn compile(expression: &str) -> Result<Vec<Encoded>, FilterError> {
 /// libpcap, configured for Ethernet frames.
 struct Compiler(Capture<Dead>);
 
-/// What libpcap says where its grammar has no rule, or its words no such sign.
+/// libpcap's messages for syntax errors, which have no position.
 const NOT_UNDERSTOOD: [&str; 2] = ["syntax error", "illegal token"];
 
-/// How long to look for the place of an error.
+/// Time limit of the search for an error's position.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Compiler {
@@ -44,13 +44,13 @@ impl Compiler {
         program.get_instructions().iter().map(|instruction| encoded(&instruction.to_string())).collect()
     }
 
-    /// Where an expression goes wrong; `None` where that takes too long to find. libpcap does not say, so it
-    /// is asked about the beginnings of it: a word with which there is no way on is the one, or behind it, so
-    /// that halving finds it.
+    /// The position of an error; `None` if it takes too long to find. libpcap does not report it, so prefixes
+    /// of the expression are compiled: the error is at the first word after which no continuation is valid. A
+    /// binary search finds that word.
     fn place(&self, expression: &str, message: &str) -> Option<Range<usize>> {
         let words = words(expression);
         if !NOT_UNDERSTOOD.iter().any(|said| message.contains(said)) {
-            // It names what it did not like: `unknown host 'x'`.
+            // The message names the word: `unknown host 'x'`.
             let named = message.split(['\'', '"', '`']).nth(1)?;
             return words.into_iter().find(|word| &expression[word.clone()] == named);
         }
@@ -63,7 +63,7 @@ impl Compiler {
             }
             let middle = right + (left - right) / 2;
             let (text, ends) = &beginnings;
-            if self.goes_on(&text[..ends[middle]]) { right = middle + 1 } else { left = middle }
+            if self.is_valid_prefix(&text[..ends[middle]]) { right = middle + 1 } else { left = middle }
         }
         Some(words.into_iter().nth(right).unwrap_or_else(|| {
             let end = expression.trim_end().len();
@@ -71,11 +71,9 @@ impl Compiler {
         }))
     }
 
-    /// Whether the beginning of an expression can become one. Not optimized: what it would become is not
-    /// asked for.
-    fn goes_on(&self, beginning: &str) -> bool {
-        /// What can follow: nothing, a name, a number, an address, an expression, the end of an arithmetic
-        /// one.
+    /// Whether a prefix can be continued to a valid expression. Not optimized, as the program is not used.
+    fn is_valid_prefix(&self, beginning: &str) -> bool {
+        /// Continuations: nothing, a name, a number, an address, an expression, the end of an arithmetic one.
         const ENDINGS: [&str; 11] =
             ["", " 1", " 1.2.3.4", " 1::1", " 1:2:3:4:5:6", " 1-2", " tcp", "=1", " 1=1", "]=1", " 1]=1"];
         let open = |sign| beginning.matches(sign).count();
@@ -87,9 +85,9 @@ impl Compiler {
     }
 }
 
-/// An expression with an address in the place of each name of a host, and where each of its words ends: a
-/// name is looked up whenever libpcap reads it, which may take seconds, and its grammar has an address
-/// wherever it has such a name.
+/// An expression with host names replaced by an address, and the end of each word. libpcap resolves names
+/// whenever it parses them, which may take seconds; its grammar permits an address wherever it permits a host
+/// name.
 fn without_names(expression: &str, words: &[Range<usize>]) -> (String, Vec<usize>) {
     let (mut text, mut ends) = (String::new(), Vec::new());
     let (mut end, mut before) = (0, "");
@@ -109,11 +107,11 @@ fn without_names(expression: &str, words: &[Range<usize>]) -> (String, Vec<usize
     (text, ends)
 }
 
-/// What may follow a qualifier without being a name.
+/// Keywords that may follow a qualifier.
 const KEYWORDS: [&str; 11] =
     ["host", "net", "port", "portrange", "proto", "protochain", "and", "or", "not", "src", "dst"];
 
-/// The words of an expression; brackets and signs of comparison are words of their own.
+/// The words of an expression; brackets and operators are separate words.
 fn words(expression: &str) -> Vec<Range<usize>> {
     const ALONE: [char; 10] = ['(', ')', '[', ']', '!', '=', '<', '>', '&', '|'];
     let mut words: Vec<Range<usize>> = Vec::new();
@@ -135,7 +133,7 @@ fn words(expression: &str) -> Vec<Range<usize>> {
     words
 }
 
-/// An instruction in the form in which the `pcap` crate gives it away: four numbers.
+/// An instruction as the `pcap` crate displays it: four numbers.
 fn encoded(numbers: &str) -> Result<Encoded, String> {
     let not = || format!("an instruction of unknown form: {numbers}");
     let mut numbers_in_order = numbers.split(' ');
@@ -145,11 +143,11 @@ fn encoded(numbers: &str) -> Result<Encoded, String> {
     Ok(Encoded { code: u16::try_from(code).map_err(|_| not())?, jt: byte(jt)?, jf: byte(jf)?, k })
 }
 
-/// What libpcap said, without what it says about every expression.
+/// libpcap's message, without its common prefix.
 fn text(error: &pcap::Error) -> String {
     let text = match error {
         pcap::Error::PcapError(text) => text.clone(),
-        pcap::Error::InvalidInputString => "it has a zero byte".to_owned(),
+        pcap::Error::InvalidInputString => "it contains a zero byte".to_owned(),
         other => other.to_string(),
     };
     text.trim_start_matches("can't parse filter expression: ").to_owned()
@@ -163,14 +161,14 @@ mod tests {
         compile(expression).expect_err("an expression that is none")
     }
 
-    /// What is wrong and the word it is wrong at.
+    /// The message and the marked word.
     fn wrong_at(expression: &str) -> (String, Option<String>) {
         let FilterError { message, place, .. } = wrong(expression);
         (message, place.map(|place| expression[place].to_owned()))
     }
 
     #[test]
-    fn the_word_that_is_wrong_is_named() {
+    fn the_wrong_word_is_named() {
         let syntax = |word: &str| ("syntax error".to_owned(), Some(word.to_owned()));
         assert_eq!(wrong_at("tcp prot 443"), syntax("prot"));
         assert_eq!(wrong_at("host and tcp"), syntax("and"));
@@ -184,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_in_a_long_expression_is_found_by_few_questions() {
+    fn an_error_in_a_long_expression_is_found_quickly() {
         for terms in [99, 399] {
             let term =
                 |number| format!("(tcp port {number} and host 10.0.{}.{})", number / 256, number % 256);
@@ -192,13 +190,13 @@ mod tests {
             let bad = good.join(" or ").replacen("port 77 ", "prot 77 ", 1);
             let started = Instant::now();
             assert_eq!(wrong_at(&bad), ("syntax error".to_owned(), Some("prot".to_owned())));
-            // A word at a time, with the optimizer, it was 9 s for the one and over a minute for the other.
+            // Word by word, with the optimizer, it took 9 s for the one and over a minute for the other.
             assert!(started.elapsed() < PATIENCE, "{terms} terms: {:?}", started.elapsed());
         }
     }
 
     #[test]
-    fn no_name_is_looked_up_to_find_the_place_of_an_error() {
+    fn names_are_not_resolved_to_find_the_position_of_an_error() {
         let words = |expression: &str| without_names(expression, &words(expression)).0;
         assert_eq!(words("host a.example.com and prot 5"), "host 192.0.2.1 and prot 5");
         assert_eq!(
@@ -216,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_too_early_is_said_to() {
+    fn an_expression_that_ends_too_early_is_reported_as_such() {
         for expression in ["tcp port", "(tcp or udp", "not", "ip host 10.0.0.1 and ", "tcp[13] & 2 !="] {
             let error = wrong(expression);
             let end = expression.trim_end().len();
@@ -226,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_shows_the_expression_and_marks_the_place() {
+    fn an_error_shows_the_expression_and_marks_the_position() {
         assert_eq!(
             wrong("tcp prot 443").to_string(),
             "filter expression: syntax error\n  tcp prot 443\n      ^^^^"
@@ -240,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_separated_as_libpcap_does() {
+    fn words_are_split_as_in_libpcap() {
         let expression = "tcp[13]&2!=0 and (net 10.0.0.0/8)";
         let words: Vec<_> = words(expression).into_iter().map(|word| &expression[word]).collect();
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Filter expressions, as tcpdump has them: pcap-filter(7).
+//! Filter expressions of tcpdump: pcap-filter(7).
 
 #[cfg(feature = "filter")]
 mod compile;
@@ -29,26 +29,26 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// The most frames that [`matching`](Self::matching) takes.
+    /// The most frames of a call of [`matching`](Self::matching).
     pub const TOGETHER: usize = TOGETHER;
 
-    /// Compiles an expression for Ethernet frames. libpcap does that; names of hosts, networks and ports are
-    /// resolved as tcpdump resolves them. An empty expression matches every frame.
+    /// Compiles an expression for Ethernet frames with libpcap; names of hosts, networks and ports are
+    /// resolved as in tcpdump. An empty expression matches every frame.
     ///
     /// # Errors
     ///
-    /// What is wrong with it, and where.
+    /// The error in the expression, and its position.
     #[cfg(feature = "filter")]
     pub fn compile(expression: &str) -> Result<Self, FilterError> {
         Self::new(expression, &compile::compile(expression)?)
     }
 
-    /// Takes a program that was compiled elsewhere: opcode, the two jump offsets and the operand of each
-    /// instruction, as `tcpdump -ddd` prints them for Ethernet. `expression` is what reports will call it.
+    /// A filter from a compiled program: opcode, the two jump offsets and the operand of each instruction, as
+    /// `tcpdump -ddd` prints them for Ethernet. `expression` is its name in reports.
     ///
     /// # Errors
     ///
-    /// Where it is no program that could be run to its end.
+    /// The program is invalid or might not terminate.
     pub fn from_bpf(
         expression: &str,
         instructions: impl IntoIterator<Item = (u16, u8, u8, u32)>,
@@ -66,14 +66,14 @@ impl Filter {
         Ok(Self { expression: expression.into(), program: Arc::new(program) })
     }
 
-    /// The expression it was made from.
+    /// The expression.
     #[must_use]
     pub fn expression(&self) -> &str {
         &self.expression
     }
 
-    /// Which of up to [`Filter::TOGETHER`] frames match, as [`matches`](Self::matches) would say of each: bit
-    /// n is about the nth. It takes less time than one after the other.
+    /// Which of up to [`Filter::TOGETHER`] frames match: bit n is the result of [`matches`](Self::matches)
+    /// for frame n. Faster than one call per frame.
     pub fn matching<'a>(&self, frames: impl IntoIterator<Item = (&'a [u8], u32)>) -> u64 {
         let (mut frames, mut count) = (frames.into_iter(), 0);
         let packets: [Packet<'_>; TOGETHER] = array::from_fn(|_| {
@@ -84,9 +84,9 @@ impl Filter {
         self.program.run_together(&packets, count)
     }
 
-    /// Whether an Ethernet frame matches: the bytes at hand, and its length on the wire, which is what `len`,
-    /// `greater` and `less` are about. Where the expression asks for bytes that are not at hand it does not,
-    /// as in tcpdump.
+    /// Whether an Ethernet frame matches, given the captured bytes and the length on the wire, which `len`,
+    /// `greater` and `less` use. As in tcpdump, it does not match if the expression reads beyond the captured
+    /// bytes.
     #[must_use]
     pub fn matches(&self, frame: &[u8], wire_len: u32) -> bool {
         self.program.run(frame, wire_len) != 0
@@ -106,28 +106,28 @@ impl PartialEq for Filter {
     }
 }
 
-/// What is wrong with an expression.
+/// An error in an expression.
 ///
-/// Its text shows the expression on a line of its own, with marks below the place.
+/// Its text shows the expression on a separate line, with marks below the position.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("filter expression: {message}{}", marked(expression, place.clone()))]
 #[non_exhaustive]
 pub struct FilterError {
     /// The expression.
     pub expression: String,
-    /// What is wrong with it.
+    /// The error.
     pub message: String,
-    /// Where: bytes of the expression, empty and at its end where something is missing there; `None` where it
-    /// is about the whole.
+    /// The position: a range of bytes, empty and at the end if something is missing there; `None` if the
+    /// error is about the whole expression.
     pub place: Option<Range<usize>>,
 }
 
-/// Two lines, the second of marks; nothing where there is no place to mark.
+/// Two lines, the second of marks; empty without a position.
 fn marked(expression: &str, place: Option<Range<usize>>) -> String {
     let Some(place) = place else { return String::new() };
     let (before, at) = (expression.get(..place.start), expression.get(place));
     let (Some(before), Some(at)) = (before, at) else { return String::new() };
-    // What a terminal would not show as one column each would put the marks elsewhere.
+    // Control characters would shift the marks.
     let shown = expression.replace(char::is_control, " ");
     let marks = "^".repeat(at.chars().count().max(1));
     format!("\n  {shown}\n  {:1$}{marks}", "", before.chars().count())

@@ -1,4 +1,4 @@
-//! Setting up a forwarder: to whom, and how.
+//! Setting up a forwarder.
 
 use std::{fmt, sync::Arc};
 
@@ -18,12 +18,12 @@ use crate::{
     xsk::SocketError,
 };
 
-/// Something to do on each member's thread before anything else.
+/// A hook that runs first on each member's thread.
 type ThreadStart = Arc<dyn Fn() + Send + Sync>;
 
-/// The largest frame that is expected, unless told otherwise: one of an Ethernet's usual MTU.
+/// Default of the largest frame expected: one of the usual Ethernet MTU.
 const DEFAULT_MAX_FRAME: usize = 1514;
-/// MTUs that a TAP device is given: what Ethernet has, and what EC2 has at most.
+/// MTUs of TAP devices: from Ethernet's to the largest on EC2.
 const TAP_MTUS: std::ops::RangeInclusive<usize> = 1500..=9001;
 
 /// Sets up a [`Forward`].
@@ -57,64 +57,63 @@ impl ForwardBuilder {
         }
     }
 
-    /// One more member: each flow, in both directions and with all fragments of its packets, goes to one of
-    /// them. For the same frames to several targets, use a sink for each.
+    /// Adds a member to the group: each flow, in both directions and with all its fragments, goes to one
+    /// member. To send the same frames to several targets, use a sink for each.
     pub fn member(mut self, target: Target) -> Self {
         self.targets.push(target);
         self
     }
 
-    /// Puts a VLAN tag into each frame that stands for its VNI, on TAP devices and interfaces: for readers
-    /// that know nothing of VNIs. VLANs 1, 2, 3 … go to these VNIs first, for good, and then to others as
-    /// they come. When all 4094 are given, the VNI that has been silent longest gives up its own to the next;
-    /// [`SinkReport::vlans`](crate::account::SinkReport::vlans) has them, and how often that was. Only where
-    /// these are as many as there are VLANs, frames of others are dropped, as `no_vlan`.
+    /// Tags each frame with a VLAN for its VNI, on TAP devices and interfaces, for readers without VNIs.
+    /// VLANs 1, 2, 3 … are assigned to these VNIs permanently, then to others as they appear. When all 4094
+    /// are in use, the VNI that has been idle longest loses its VLAN to the next;
+    /// [`SinkReport::vlans`](crate::account::SinkReport::vlans) lists them and counts that. Frames are
+    /// dropped, reason `no_vlan`, only if all VLANs are assigned permanently.
     pub fn vlan_per_vni(mut self, vnis: impl IntoIterator<Item = u32>) -> Self {
         self.vlans = Some(vnis.into_iter().collect());
         self
     }
 
-    /// Gives each packet of a pcapng stream its flow's Community ID, as a comment.
+    /// Adds the flow's Community ID to each packet of a pcapng stream, as a comment.
     pub fn community_id(mut self, wanted: bool) -> Self {
         self.community_id = wanted;
         self
     }
 
-    /// By what flows are spread, beside themselves: forwarders with the same targets and seed agree. Default:
-    /// one of this host's own, from `/etc/machine-id`; on a host without, one that is drawn, and told in the
-    /// log and the report.
+    /// Seed of the hash that spreads flows: forwarders with the same targets and seed agree. By default it is
+    /// derived from `/etc/machine-id`; without that file it is random, and logged and reported.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// The longest outer frame that may come, in bytes: a TAP device gets its MTU by it.
+    /// Largest outer frame, in bytes; the MTU of a TAP device follows from it.
     pub fn max_frame(mut self, bytes: usize) -> Self {
         self.max_frame = bytes;
         self
     }
 
-    /// How many blocks each worker has for each member, at least 2. See [`Forward::memory_per_worker`].
+    /// Number of blocks of each worker for each member, at least 2. See [`Forward::memory_per_worker`].
     pub fn blocks(mut self, blocks: usize) -> Self {
         self.handoff.set_blocks(blocks);
         self
     }
 
-    /// Bytes in a block; more where two of the largest frames need more.
+    /// Bytes in a block; more if two of the largest frames need more.
     pub fn block_size(mut self, bytes: usize) -> Self {
         self.handoff.set_block_size(bytes);
         self
     }
 
-    /// Over capture files: readers of a stream that are behind are waited for, until they take nothing for 10
-    /// s, and lose nothing. See [`Forward::readers`] for those that have not come yet.
+    /// For capture files: waits for slow readers of a stream, so that they lose nothing, unless they make no
+    /// progress for 10 s. See [`Forward::readers`] for streams without readers.
     pub fn patient(mut self, wanted: bool) -> Self {
         self.patient = wanted;
         self
     }
 
-    /// Something to do on each member's thread before anything else, such as giving up capabilities, which
-    /// belong to threads. Devices and sockets are open by then.
+    /// A hook that runs first on each member's thread, for example to drop capabilities, which are per
+    /// thread. Devices and sockets are open by then.
     pub fn on_thread_start(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
         self.handoff.on_thread_start = Some(Arc::new(hook));
         self
@@ -124,11 +123,12 @@ impl ForwardBuilder {
         self.targets.iter().map(Target::to_string).collect()
     }
 
-    /// Whether this contradicts itself. Opens nothing; [`build`](Self::build) begins with it.
+    /// Checks the settings without opening anything; [`build`](Self::build) checks the same first.
     ///
     /// # Errors
     ///
-    /// [`ForwardError`]: a target twice, more than 64, or an option that means nothing to any of them.
+    /// [`ForwardError`]: a target named twice, more than 64 targets, or an option that applies to none of
+    /// them.
     pub fn validate(&self) -> Result<(), ForwardError> {
         let names = self.names();
         if let Some(name) =
@@ -140,7 +140,7 @@ impl ForwardBuilder {
             return Err(ForwardError::TooMany { targets: names.len(), most: MAX_MEMBERS });
         }
         let wants = |wanted: bool, option, by| match wanted {
-            true => Err(ForwardError::Meaningless { option, by }),
+            true => Err(ForwardError::NotApplicable { option, by }),
             false => Ok(()),
         };
         wants(
@@ -159,7 +159,7 @@ impl ForwardBuilder {
     ///
     /// # Errors
     ///
-    /// [`ForwardError`]: a target that cannot be had, or twice, or more than 64.
+    /// [`ForwardError`]: as [`validate`](Self::validate), or a target that cannot be opened.
     pub fn build(self) -> Result<Forward, ForwardError> {
         self.validate()?;
         let names = self.names();
@@ -167,7 +167,7 @@ impl ForwardBuilder {
         let states: Vec<Arc<State>> = names.iter().map(|_| Arc::default()).collect();
         let group = Arc::new(Group::new(&names, seed));
         let vlans = self.vlans.clone().map(Vlans::of);
-        // All are open before the first thread is started, so that an error leaves nothing behind.
+        // All are open before the first thread is started, so that an error leaves no thread.
         let outputs: Vec<_> = self
             .targets
             .iter()
@@ -194,12 +194,12 @@ impl ForwardBuilder {
                 .map_err(|source| ForwardError::Thread { target: name.clone(), source })?;
             members.push(handoff);
         }
-        // Nothing depends on it where one target gets all.
+        // With one target the seed does not matter.
         let drawn = (seed.is_random && names.len() > 1).then_some(seed.value);
         if let Some(seed) = drawn {
             tracing::warn!(
-                "this host has no /etc/machine-id: flows are spread by a seed drawn for this run; \
-                `--forward-seed {seed}` keeps them where they are in the next"
+                "this host has no /etc/machine-id: flows are spread by a random seed; \
+                `--forward-seed {seed}` spreads them the same way in the next run"
             );
         }
         let name = Forward::name_of(&self.targets);
@@ -250,30 +250,30 @@ impl ForwardBuilder {
     }
 }
 
-/// What a mirror adds in front of an inner frame: Ethernet, IPv4, UDP, VXLAN.
+/// Bytes of the outer headers: Ethernet, IPv4, UDP, VXLAN.
 const ENCAPSULATION: usize = ethernet::HEADER_LEN + 20 + 8 + vxlan::HEADER_LEN;
 
 /// Why a target could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// The host refused.
+    /// An operation on the host failed.
     #[error(transparent)]
     Host(#[from] HostError),
-    /// A socket could not be had.
-    #[error("{what}: {source}{mend}")]
+    /// A socket operation failed.
+    #[error("{what}: {source}{remedy}")]
     Socket {
-        /// What was done with it.
+        /// The operation.
         what: &'static str,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
-        /// What to do about it, where that is known.
-        mend: &'static str,
+        /// The remedy, if known; otherwise empty.
+        remedy: &'static str,
     },
-    /// It is the loopback.
+    /// The target is the loopback interface.
     #[error(
-        "what is sent there, this host itself receives, and may answer; forward to a TAP device (`tap:NAME`) \
-        in its place"
+        "this host itself receives, and may answer, what is sent there; forward to a TAP device (`tap:NAME`) \
+        instead"
     )]
     Loopback,
     /// AF_XDP on the interface could not be set up.

@@ -1,4 +1,4 @@
-//! Which member of a group a frame goes to.
+//! Assigns frames to members of a group.
 
 use std::{
     collections::VecDeque,
@@ -19,10 +19,9 @@ use crate::{
     sink::origin::OriginKey,
 };
 
-/// Origins of which fragmented packets are remembered: the one that has been silent longest makes room for
-/// another.
+/// Origins whose fragmented packets are remembered; the one idle longest is evicted for another.
 const ORIGINS: NonZeroUsize = NonZeroUsize::new(512).unwrap();
-/// An origin's share: so many of its fragmented packets.
+/// Fragmented packets remembered per origin.
 const FRAGMENTED: usize = 128;
 /// How long a receiver waits for the other fragments of a packet, as Linux does (`ipfrag_time`).
 const AGE: Duration = Duration::from_secs(30);
@@ -30,8 +29,7 @@ const AGE: Duration = Duration::from_secs(30);
 /// The members by their seeds, and which of them are up.
 #[derive(Debug)]
 pub(super) struct Group {
-    /// A number for each member, from its name: where a flow goes does not depend on the order of the
-    /// members.
+    /// A seed for each member, from its name, so that the sequence of members does not matter.
     seeds: Vec<u64>,
     seed: Seed,
     /// A bit for each member that is up.
@@ -63,21 +61,20 @@ impl Group {
         }
     }
 
-    /// The members that are up, for the length of a batch: so no flow moves within one.
+    /// The members that are up; read once per batch, so that no flow moves within one.
     pub(super) fn up(&self) -> u64 {
         self.up.load(Ordering::Relaxed)
     }
 
-    /// The member that gets a frame, of those that are up: the one with the highest score for its flow
-    /// (rendezvous hashing), so that when a member goes, its flows move, and when it comes back, they return,
-    /// and no others.
+    /// The member for a frame, of those that are up: the one with the highest score for the flow (rendezvous
+    /// hashing). When a member goes down only its flows move, and they return when it is up again.
     pub(super) fn member(&self, up: u64, origin: OriginKey, frame: &[u8]) -> Option<usize> {
         let flow = self.flow(origin, frame);
         let there = self.seeds.iter().enumerate().filter(|(member, _)| up & 1 << member != 0);
         there.max_by_key(|(_, seed)| seeded_hash(self.seed.value, &(flow, **seed))).map(|(member, _)| member)
     }
 
-    /// What a frame is sent by: its flow; for a later fragment, that of the first, if that has been seen.
+    /// The hash of a frame's flow; for a later fragment that of the first, if it was seen.
     fn flow(&self, origin: OriginKey, frame: &[u8]) -> u64 {
         let seed = self.seed.value;
         let Some(Packet { flow, fragment }) = Packet::of(frame) else {
@@ -91,21 +88,21 @@ impl Group {
                 if fragment.is_first {
                     fragments.remember(origin, fragment, flow.hash(seed), now);
                 }
-                // A later one that comes before its first goes where the two hosts' frames without ports go.
+                // Without the first, a later one is assigned as the two hosts' frames without ports.
                 fragments.find(origin, fragment, now).unwrap_or_else(|| flow.hash(seed))
             }
         }
     }
 }
 
-/// The two addresses of a frame that holds no IP, and what it holds, both directions alike.
+/// The two addresses and the EtherType of a frame without IP, the same for both directions.
 fn ends(frame: &[u8]) -> Option<[&[u8]; 3]> {
     let (to, from, kind) = (frame.get(..6)?, frame.get(6..12)?, frame.get(12..14)?);
     Some(if to <= from { [to, from, kind] } else { [from, to, kind] })
 }
 
-/// The flows of fragmented packets, for each origin by itself: tenants use the same addresses and ids, by
-/// chance and on purpose, and one that sends many takes no room from the others.
+/// The flows of fragmented packets, separate for each origin: tenants may use the same addresses and ids, and
+/// one that sends many must not evict those of others.
 #[derive(Debug)]
 struct Fragments(LruCache<OriginKey, VecDeque<Seen>, RandomState>);
 
@@ -130,7 +127,7 @@ impl Fragments {
         seen.push_back(Seen { fragment, flow, at: now });
     }
 
-    /// The flow of the last first fragment that this one goes with.
+    /// The flow of the latest first fragment of the same packet.
     fn find(&mut self, origin: OriginKey, fragment: Fragment, now: Instant) -> Option<u64> {
         let first = Fragment { is_first: true, ..fragment };
         let of_age = |seen: &&Seen| now.saturating_duration_since(seen.at) < AGE;
@@ -176,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_member_that_goes_the_flows_move_and_no_others_and_they_return() {
+    fn only_the_flows_of_a_member_that_is_down_move_and_they_return() {
         let group = group(5);
         let members = || {
             (0..2000).map(|flow| group.member(group.up(), origin(1), &udp(flow, false)).unwrap()).collect()
@@ -194,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn fragments_go_where_the_flow_of_the_first_goes() {
+    fn fragments_go_to_the_member_of_the_first() {
         let group = group(8);
         for flow in 0..200_u16 {
             let whole = udp(flow.into(), false);
@@ -226,10 +223,10 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_has_its_share_and_takes_nothing_of_another_s() {
+    fn an_origin_has_its_own_share_of_the_memory() {
         let (mut fragments, now) = (Fragments::new(), Instant::now());
         fragments.remember(origin(1), first(7), 1, now);
-        // The same addresses and id, of another tenant.
+        // The same addresses and id of another tenant.
         fragments.remember(origin(2), first(7), 2, now);
         for id in 0..100_000 {
             fragments.remember(origin(2), first(id), 3, now);
@@ -247,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_that_comes_again_later_is_another_packet_s() {
+    fn an_id_that_is_used_again_later_is_of_another_packet() {
         let (mut fragments, begin) = (Fragments::new(), Instant::now());
         fragments.remember(origin(1), first(7), 1, begin);
         assert_eq!(fragments.find(origin(1), later(7), begin + AGE / 2), Some(1));
@@ -257,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn another_seed_spreads_flows_otherwise() {
+    fn another_seed_spreads_flows_differently() {
         let names: Vec<_> = (0..8).map(|n| format!("tap:m{n}")).collect();
         let groups = [Group::new(&names, Seed::given(1)), Group::new(&names, Seed::given(2))];
         let moved = (0..1000).filter(|flow| {
@@ -269,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_no_ip_goes_by_its_two_addresses() {
+    fn frames_without_ip_are_assigned_by_their_addresses() {
         let group = group(8);
         let arp = |from: u8, to: u8| [[to; 6].as_slice(), &[from; 6], &[8, 6], &[0; 28]].concat();
         assert_eq!(

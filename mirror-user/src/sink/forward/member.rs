@@ -1,4 +1,4 @@
-//! One member of a group: the thread that sends.
+//! One member of a group: its sending thread.
 
 use std::{
     sync::{
@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     group::Group,
-    output::{Refusal, Transmit},
+    output::{NotSent, Transmit},
 };
 use crate::{
     account::{MemberReport, ReaderReport},
@@ -21,27 +21,26 @@ use crate::{
     },
 };
 
-/// How long a target may take nothing at the end.
+/// Stop timeout of a target.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
-/// How long it may take what is still held for it then: less, so that it is told what it was that took too
-/// long.
+/// Time to send what is still held at the end: less than the stop timeout, so that the error names the cause.
 const FINISH: Duration = Duration::from_secs(4);
 
-/// What a member's thread tells of its target.
+/// State of a target, written by its member's thread.
 #[derive(Debug, Default)]
 pub(super) struct State {
-    /// Whether it could ever send.
+    /// Whether it has ever been up.
     ready: AtomicBool,
-    /// Readers of a stream that have come, and those that made room for others.
-    came: AtomicU64,
+    /// Readers of a stream that have connected, and those disconnected to make room for others.
+    connected: AtomicU64,
     disconnected: AtomicU64,
-    /// Why it could not send when last it could not.
+    /// Why it was last down.
     reason: Mutex<Option<String>>,
 }
 
 impl State {
-    pub(super) fn came(&self) {
-        self.came.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn connected(&self) {
+        self.connected.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn disconnected(&self) {
@@ -52,11 +51,11 @@ impl State {
         self.ready.load(Ordering::Relaxed)
     }
 
-    /// Adds what is known to what was counted.
+    /// Adds the state to the entry of a report.
     pub(super) fn report(&self, streams: bool, entry: &mut MemberReport) {
         entry.reason.clone_from(&self.reason.lock().unwrap_or_else(PoisonError::into_inner));
         entry.readers = streams.then(|| ReaderReport {
-            came: self.came.load(Ordering::Relaxed),
+            came: self.connected.load(Ordering::Relaxed),
             disconnected: self.disconnected.load(Ordering::Relaxed),
         });
     }
@@ -68,9 +67,9 @@ pub(super) struct Member {
     group: Arc<Group>,
     position: usize,
     up: bool,
-    looked: Instant,
+    checked: Instant,
     state: Arc<State>,
-    /// Whether it is up can be up to others: readers, the far end, the network.
+    /// Others can cause many changes: readers, the remote end, the network.
     log: LogLimit,
 }
 
@@ -82,34 +81,34 @@ impl Member {
         position: usize,
         state: Arc<State>,
     ) -> Self {
-        let (looked, log) = (Instant::now(), LogLimit::default());
-        Self { name, output, group, position, up: true, looked, state, log }
+        let (checked, log) = (Instant::now(), LogLimit::default());
+        Self { name, output, group, position, up: true, checked, state, log }
     }
 
-    /// Asks whether the output could send, and tells the group and the log when that has changed.
-    fn look(&mut self) {
-        self.looked = Instant::now();
-        let left_out = self.log.left_out(self.looked);
+    /// Checks whether the output can send; updates the group and logs a change.
+    fn check(&mut self) {
+        self.checked = Instant::now();
+        let left_out = self.log.left_out(self.checked);
         self.log_left_out(left_out);
-        match (self.output.look(), self.up) {
+        match (self.output.check(), self.up) {
             (Ok(()), up) => {
                 if !up {
-                    if self.log.passes(self.looked) {
+                    if self.log.passes(self.checked) {
                         tracing::warn!("{}: is back", self.name);
                     }
-                    self.turn(true);
+                    self.set_up(true);
                 }
                 self.state.ready.store(true, Ordering::Relaxed);
             }
             (Err(reason), up) => {
                 if up {
-                    if self.log.passes(self.looked) {
+                    if self.log.passes(self.checked) {
                         tracing::warn!(
-                            "{}: {reason}; frames for it are dropped until then, or go to others",
+                            "{}: {reason}; until then its frames are dropped, or go to other members",
                             self.name
                         );
                     }
-                    self.turn(false);
+                    self.set_up(false);
                 }
                 *self.state.reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
             }
@@ -122,7 +121,7 @@ impl Member {
         }
     }
 
-    fn turn(&mut self, up: bool) {
+    fn set_up(&mut self, up: bool) {
         self.up = up;
         self.group.set(self.position, up);
     }
@@ -130,31 +129,31 @@ impl Member {
 
 impl Consumer for Member {
     fn begin(&mut self) {
-        self.look();
+        self.check();
     }
 
     fn take(&mut self, block: &mut Block, block_return: &BlockReturn) -> Outcome {
         let mut outcome = Outcome::default();
-        if block_return.has_given_up() {
-            outcome.refuse(Refusal::Io, block.frames());
+        if block_return.is_discarded() {
+            outcome.not_sent(NotSent::Io, block.frames());
             return outcome;
         }
-        if self.looked.elapsed() >= TICK {
-            self.look();
+        if self.checked.elapsed() >= TICK {
+            self.check();
         }
         if !self.up {
-            outcome.refuse(Refusal::Down, block.frames());
+            outcome.not_sent(NotSent::Down, block.frames());
             return outcome;
         }
         self.output.send(block.bytes(), &mut outcome);
-        if outcome.lost[Refusal::Down as usize] > 0 {
-            self.look();
+        if outcome.lost[NotSent::Down as usize] > 0 {
+            self.check();
         }
         outcome
     }
 
     fn idle(&mut self) {
-        self.look();
+        self.check();
     }
 
     fn complete(mut self, _: u64) -> Result<(), SinkError> {
@@ -168,7 +167,7 @@ impl Consumer for Member {
     }
 }
 
-/// A thread that panicked sends nothing more.
+/// Also after a panic: the member is down.
 impl Drop for Member {
     fn drop(&mut self) {
         self.group.set(self.position, false);

@@ -1,25 +1,26 @@
-//! Forwarding of inner frames, to where an IDS, a collector or another mirror target takes them.
+//! Forwards inner frames to an IDS, a collector or another mirror target.
 //!
-//! A [`Forward`] sends to one [`Target`], or to several that form a group: then each inner flow goes to one
-//! member, in both directions and with all fragments of its packets, chosen by a hash. When a member goes
-//! down its flows move to the others, and return when it is back; no other flow moves. For the same frames to
-//! several targets, use a sink for each.
+//! A [`Forward`] sends to one [`Target`] or to a group of targets. In a group a hash assigns each inner flow,
+//! in both directions and with all its fragments, to one member. When a member goes down, its flows move to
+//! the others, and return when it is up again; no other flow moves. To send the same frames to several
+//! targets, use a sink for each.
 //!
-//! Workers copy frames into blocks, and a thread for each member sends them; so a target that stalls costs
-//! frames of its own and nothing else. What became of them is counted by member and reason:
+//! Workers copy frames into blocks, and one thread per member sends them. So a target that stalls costs
+//! frames of its own and nothing else. Frames that are not sent are counted by member and reason:
 //!
 //! | reason | |
 //! |---|---|
-//! | `no_block` | the thread does not keep up |
-//! | `too_large` | longer than the interface's MTU, or the path's, takes |
-//! | `no_buffer` | the kernel had no room, or the driver refused it, or every reader is behind |
-//! | `down` | the interface is down or gone, the far end cannot be reached, or nobody reads |
-//! | `no_vlan` | every VLAN was given for good to a VNI that was asked for |
+//! | `no_block` | the thread is too slow |
+//! | `too_large` | longer than the MTU of the interface or path |
+//! | `no_buffer` | the kernel's queue or the driver's ring was full, or every reader is too slow |
+//! | `down` | the interface is down or deleted, the remote end is unreachable, or there is no reader |
+//! | `no_vlan` | every VLAN is assigned permanently to another VNI |
 //! | `no_member` | no member of the group was up |
 //! | `io` | another error; failed, not dropped |
 //!
-//! Two fragments that come by different queues at the same time may be told in either order; a later fragment
-//! that comes before the first goes by its addresses alone. So do frames that were cut before their ports.
+//! Fragments that arrive by different queues at the same time may be processed in either sequence. A later
+//! fragment that arrives before the first is assigned by its addresses alone, and so is a frame that was
+//! truncated before its ports.
 
 mod builder;
 mod group;
@@ -58,7 +59,7 @@ use worker::ForwardSink;
 
 const NAME: &str = "forward";
 
-/// Forwards inner frames: the factory. See the [module](self).
+/// The factory of sinks that forward inner frames. See the [module](self).
 ///
 /// ```no_run
 /// use mirror_user::sink::forward::Forward;
@@ -72,7 +73,7 @@ pub struct Forward {
     targets: Vec<Target>,
     members: Vec<Handoff>,
     group: Arc<Group>,
-    /// By which flows were spread, where it was drawn.
+    /// The seed that spreads flows, if it is random.
     random_seed: Option<u64>,
     vlans: Option<Vlans>,
     totals: Arc<Totals>,
@@ -90,27 +91,27 @@ pub enum ForwardError {
         target: String,
     },
     /// There are more members than a group can have.
-    #[error("{targets} targets are more than a group can have, {most}")]
+    #[error("{targets} targets: a group has at most {most}")]
     TooMany {
-        /// How many.
+        /// Number of targets.
         targets: usize,
-        /// The most.
+        /// The limit.
         most: usize,
     },
-    /// An option means nothing to any of the targets.
-    #[error("{option} is something for {by}, and there is none among the targets")]
-    Meaningless {
+    /// An option applies to none of the targets.
+    #[error("{option} needs {by}, and no target is one")]
+    NotApplicable {
         /// The option.
         option: &'static str,
-        /// What it is for.
+        /// The targets that it applies to.
         by: &'static str,
     },
-    /// A target could not be had.
+    /// A target could not be opened.
     #[error("{}: {source}", escape::line(target))]
     Open {
         /// The target.
         target: String,
-        /// Why not.
+        /// The reason.
         source: OpenError,
     },
     /// A member's thread could not be started.
@@ -118,7 +119,7 @@ pub enum ForwardError {
     Thread {
         /// The target.
         target: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -129,7 +130,7 @@ impl Forward {
         ForwardBuilder::new(target)
     }
 
-    /// The name of the sink that these targets are.
+    /// The name of a sink with these targets.
     #[must_use]
     pub fn name_of(targets: &[Target]) -> String {
         match targets {
@@ -138,13 +139,13 @@ impl Forward {
         }
     }
 
-    /// Where frames go.
+    /// The targets.
     #[must_use]
     pub fn targets(&self) -> &[Target] {
         &self.targets
     }
 
-    /// Whether readers have come to its streams, for who wants to wait for them.
+    /// The readers of its streams, for an embedder that waits for them.
     #[must_use]
     pub fn readers(&self) -> Readers {
         let states = self.targets.iter().zip(&self.states);
@@ -152,26 +153,26 @@ impl Forward {
         Readers(streams.map(|(target, state)| (target.clone(), Arc::clone(state))).collect())
     }
 
-    /// Memory that each worker's sink takes, in bytes, for frames of at most [`WorkerContext::max_frame`]
-    /// bytes: its blocks. All of it is allocated at the start.
+    /// Memory of each worker's sink, in bytes, for frames of at most [`WorkerContext::max_frame`] bytes: its
+    /// blocks, allocated at the start.
     #[must_use]
     pub fn memory_per_worker(&self, max_frame: usize) -> usize {
         let record = record::len_of(max_frame);
         self.members.iter().map(|member| member.config().memory_per_worker(record)).sum()
     }
 
-    /// Refuses what would have a run eat what it forwards.
+    /// Refuses targets whose frames the run would ingest again.
     fn refuse_loop(&self, cx: &WorkerContext) -> Result<(), SinkError> {
         let Some(ingest) = cx.interface.as_deref() else { return Ok(()) };
         let looped = |target: &Target, why: &str| {
             Err(SinkError::other(format!(
-                "{target}: {why}, and would be ingested again; choose another target"
+                "{target}: {why}, so frames would be ingested again; choose another target"
             )))
         };
         for target in &self.targets {
             match target {
                 Target::Tap { name, .. } | Target::Device { name } if name == ingest => {
-                    return looped(target, "what is sent there is mirrored traffic's own interface");
+                    return looped(target, "it is the interface of the mirrored traffic");
                 }
                 Target::Device { name } => {
                     let peer = Interface::named(ingest).ok().and_then(|interface| interface.peer_index);
@@ -179,7 +180,7 @@ impl Forward {
                         return looped(target, &format!("it is the other end of {ingest}"));
                     }
                 }
-                // Only an address of this host can be bound to.
+                // Binding succeeds only for an address of this host.
                 Target::Vxlan { to, .. }
                     if cx.tunnels.contains(to.port()) && UdpSocket::bind((to.ip(), 0)).is_ok() =>
                 {
@@ -209,7 +210,7 @@ impl SinkFactory for Forward {
         self.targets.iter().any(Target::is_stream)
     }
 
-    /// A target that takes nothing is tried again and again, and others may be there.
+    /// Halted only if every member is: a target that is down is retried, and others may be up.
     fn halted(&self) -> Option<SinkHalt> {
         let halts: Option<Vec<_>> = self.members.iter().map(Handoff::halted).collect();
         halts?.into_iter().next()
@@ -229,7 +230,7 @@ impl SinkFactory for Forward {
         }
         let vlans = self.vlans.iter().flat_map(Vlans::all);
         entry.vlans = vlans.map(|(vni, vlan)| VlanReport { vni, vlan }).collect();
-        entry.vlans_given_up = self.vlans.as_ref().map_or(0, Vlans::given_up);
+        entry.vlans_given_up = self.vlans.as_ref().map_or(0, Vlans::reassigned);
     }
 
     fn close(&self, report: &Report) -> Result<(), SinkError> {
@@ -238,25 +239,25 @@ impl SinkFactory for Forward {
     }
 }
 
-/// The streams of a forwarder, and whether readers have come to them.
+/// The streams of a forwarder, and whether they have had readers.
 #[derive(Clone, Debug)]
 pub struct Readers(Vec<(Target, Arc<State>)>);
 
 impl Readers {
-    /// Streams to which no reader has come yet.
+    /// Streams without a reader so far.
     pub fn missing(&self) -> impl Iterator<Item = &Target> {
         self.0.iter().filter(|(_, state)| !state.is_ready()).map(|(target, _)| target)
     }
 }
 
-/// What workers sent, by member.
+/// Counts of all workers, by member.
 #[derive(Debug)]
 struct Totals {
     names: Vec<String>,
     workers: Mutex<Vec<MemberStats>>,
 }
 
-/// What one worker sent by its last tick, or at its end, by member.
+/// Counts of one worker as of its last tick or its end, by member.
 type MemberStats = Arc<Mutex<Vec<SinkStats>>>;
 
 impl Totals {
@@ -264,7 +265,7 @@ impl Totals {
         Self { names, workers: Mutex::default() }
     }
 
-    /// Where one more worker publishes.
+    /// The counts of one more worker.
     fn worker(&self) -> MemberStats {
         let stats = MemberStats::new(Mutex::new(vec![SinkStats::default(); self.names.len()]));
         self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&stats));

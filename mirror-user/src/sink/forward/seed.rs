@@ -1,5 +1,5 @@
-//! What flows are spread by, beside themselves: who knew it could choose flows that all go to one member of a
-//! group.
+//! The seed of the hash that spreads flows. A sender that knew it could choose flows that all go to one
+//! member.
 
 use std::{
     fmt, fs,
@@ -8,16 +8,16 @@ use std::{
 
 use sha1::{Digest as _, Sha1};
 
-/// Where the host's id is, machine-id(5); the other one is from before systemd.
+/// Files with the host's id, machine-id(5); the second is from before systemd.
 const FILES: [&str; 2] = ["/etc/machine-id", "/var/lib/dbus/machine-id"];
-/// Ids are not to be shown to others as they are (machine-id(5)): this says what the hash is for.
+/// Label of the hash: the id itself must not be disclosed (machine-id(5)).
 const LABEL: &[u8] = b"mirror: seed of forwarded flows, 1";
 
-/// By what flows are spread over the members of a group, and given source ports in a VXLAN tunnel.
+/// The seed for members of a group, and for source ports of a VXLAN tunnel.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Seed {
     pub(super) value: u64,
-    /// Drawn for this run: flows go elsewhere in the next.
+    /// Random: the next run spreads flows differently.
     pub(super) is_random: bool,
 }
 
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_has_one_seed_and_another_host_another_and_without_an_id_it_is_drawn() {
+    fn a_host_has_its_own_seed_and_without_an_id_it_is_random() {
         let of = |id: &str| Seed::by(|file| (file == FILES[0]).then(|| id.to_owned()));
         let (one, other) =
             (of("0123456789abcdef0123456789abcdef\n"), of("0123456789abcdef0123456789abcdee\n"));

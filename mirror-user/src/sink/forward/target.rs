@@ -1,4 +1,4 @@
-//! What one can forward to, as a user writes it.
+//! Targets of a forwarder, as users write them.
 
 use std::{
     fmt,
@@ -9,17 +9,17 @@ use std::{
 
 use crate::{escape, sink::pcap::Format, wire::vxlan};
 
-/// Where inner frames are forwarded to.
+/// A target of a forwarder.
 ///
-/// Its text, which is parsed and displayed alike:
+/// Its text, which is parsed and displayed in the same form:
 ///
 /// | | |
 /// |---|---|
-/// | `tap:NAME[,persist][,to-host]` | a TAP device that is made, or taken over: IPv6 and ARP off, no address; it goes with the run unless `persist`; the host itself receives nothing by it unless `to-host` |
-/// | `dev:NAME` | sent on an interface that is there, but not the loopback |
-/// | `vxlan:ADDR[:PORT][,vni=N]` | wrapped in VXLAN again, to another target or a collector; port 4789 and the VNI it came with, unless said otherwise |
-/// | `pcap-over-ip:listen=ADDR:PORT[,allow-remote][,format=pcapng]` | a capture as a TCP stream, for whoever connects; beyond loopback only with `allow-remote` |
-/// | `pcap-over-ip:listen=PATH[,mode=0600][,group=NAME][,format=pcapng]` | the same over a Unix socket, for those whom its mode and group let in |
+/// | `tap:NAME[,persist][,to-host]` | a TAP device, created or reused: IPv6 and ARP off, no address; removed at the end unless `persist`; the host itself receives nothing from it unless `to-host` |
+/// | `dev:NAME` | an existing interface other than the loopback |
+/// | `vxlan:ADDR[:PORT][,vni=N]` | VXLAN again, to another mirror target or a collector; by default port 4789 and the frame's own VNI |
+/// | `pcap-over-ip:listen=ADDR:PORT[,allow-remote][,format=pcapng]` | a capture as a TCP stream, for readers that connect; beyond loopback only with `allow-remote` |
+/// | `pcap-over-ip:listen=PATH[,mode=0600][,group=NAME][,format=pcapng]` | the same over a Unix socket, for readers that its mode and group permit |
 /// | `pcap-over-ip:connect=ADDR:PORT[,format=pcapng]` | the same to a reader that listens |
 ///
 /// # Examples
@@ -40,50 +40,50 @@ pub enum Target {
         name: String,
         /// Whether it stays after the run.
         persist: bool,
-        /// Whether the host's own network stack receives what it carries, as a bridge or a virtual machine
-        /// needs; it may answer.
+        /// Whether the host's own network stack receives the frames, as a bridge or a virtual machine needs.
+        /// It may answer them.
         to_host: bool,
     },
-    /// An interface that is there.
+    /// An existing interface.
     Device {
         /// Its name.
         name: String,
     },
     /// Another VXLAN tunnel.
     Vxlan {
-        /// Its far end.
+        /// Its remote end.
         to: SocketAddr,
-        /// The VNI to give to every frame; each keeps its own where this is `None`.
+        /// The VNI of every frame; `None` to keep each frame's own.
         vni: Option<u32>,
     },
     /// A capture as a TCP stream, for readers that connect.
     PcapListen {
-        /// Where to listen.
+        /// The address to listen on.
         at: SocketAddr,
-        /// Layout of the stream.
+        /// Format of the stream.
         format: Format,
     },
     /// A capture as a stream, for readers that connect to a Unix socket.
     PcapSocket {
-        /// Its name.
+        /// Its path.
         path: PathBuf,
-        /// Its permission bits: to connect takes leave to write.
+        /// Its mode: connecting needs write permission.
         mode: u32,
-        /// Its group, by name or number; that of the process where it is `None`.
+        /// Its group, by name or number; `None` for that of the process.
         group: Option<String>,
-        /// Layout of the stream.
+        /// Format of the stream.
         format: Format,
     },
     /// A capture as a TCP stream, to a reader that listens.
     PcapConnect {
         /// The reader.
         to: SocketAddr,
-        /// Layout of the stream.
+        /// Format of the stream.
         format: Format,
     },
 }
 
-/// Why a text is no target.
+/// Why a text is not a target.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{}: {}", escape::line(text), escape::line(cause))]
 pub struct TargetError {
@@ -93,31 +93,31 @@ pub struct TargetError {
 
 const KINDS: &str = "tap:NAME, dev:NAME, vxlan:ADDR[:PORT][,vni=N], pcap-over-ip:listen=ADDR:PORT, \
                      pcap-over-ip:listen=/PATH and pcap-over-ip:connect=ADDR:PORT";
-/// A socket is its owner's alone, unless told otherwise.
+/// Default mode of a socket: only its owner can connect.
 const MODE: u32 = 0o600;
-/// The longest name of a socket that a reader can connect to: `sun_path` with its NUL, unix(7).
+/// The longest path that a reader can connect to: `sun_path` with its NUL, unix(7).
 const LONGEST: usize = 107;
 
 impl Target {
-    /// Whether frames can be sent there with a VLAN tag for their VNI.
+    /// Whether frames can have a VLAN tag for their VNI.
     #[must_use]
     pub fn takes_vlans(&self) -> bool {
         matches!(self, Self::Tap { .. } | Self::Device { .. })
     }
 
-    /// Whether packets can have a comment there, such as a Community ID.
+    /// Whether packets can have a comment, such as a Community ID.
     #[must_use]
     pub fn takes_comments(&self) -> bool {
         self.format() == Some(Format::Pcapng)
     }
 
-    /// Whether it is a stream that readers take.
+    /// Whether it is a stream for readers.
     #[must_use]
     pub fn is_stream(&self) -> bool {
         self.format().is_some()
     }
 
-    /// Whether readers come to it, instead of it to them.
+    /// Whether readers connect to it.
     #[must_use]
     pub fn listens(&self) -> bool {
         matches!(self, Self::PcapListen { .. } | Self::PcapSocket { .. })
@@ -132,28 +132,27 @@ impl Target {
         }
     }
 
-    /// Who can read what is mirrored there, where anybody may come; and whether that is more than those who
-    /// were chosen.
+    /// Who can read the mirrored traffic from a stream that listens; and whether that is worth a warning.
     pub(super) fn readers(&self) -> Option<(String, bool)> {
-        const ANY_USER: &str = "every user of this host can read it, and so what is mirrored";
+        const ANY_USER: &str = "every user of this host can read it, and so the mirrored traffic";
         match self {
             Self::PcapListen { at, .. } if at.ip().is_loopback() => Some((
                 format!(
-                    "{ANY_USER}; `pcap-over-ip:listen=/PATH[,mode=0660][,group=NAME]` is for those who are \
-                    chosen"
+                    "{ANY_USER}; to restrict it use `pcap-over-ip:listen=/PATH[,mode=0660][,group=NAME]`"
                 ),
                 true,
             )),
-            Self::PcapListen { .. } => {
-                Some(("whoever reaches this address can read it, and so what is mirrored".to_owned(), true))
-            }
+            Self::PcapListen { .. } => Some((
+                "every host that can connect can read it, and so the mirrored traffic".to_owned(),
+                true,
+            )),
             Self::PcapSocket { mode, .. } if mode & 0o002 != 0 => Some((ANY_USER.to_owned(), true)),
             Self::PcapSocket { mode, group, .. } if mode & 0o020 != 0 => {
                 let group =
                     group.as_ref().map_or_else(|| "its group".to_owned(), |group| format!("group {group}"));
                 Some((format!("its owner and {group} can read it"), false))
             }
-            Self::PcapSocket { .. } => Some(("its owner alone can read it".to_owned(), false)),
+            Self::PcapSocket { .. } => Some(("only its owner can read it".to_owned(), false)),
             _ => None,
         }
     }
@@ -169,7 +168,7 @@ impl FromStr for Target {
 
 fn parse(text: &str) -> Result<Target, String> {
     let (kind, rest) =
-        text.split_once(':').ok_or_else(|| format!("says not what it is; there are {KINDS}"))?;
+        text.split_once(':').ok_or_else(|| format!("missing target type (expected {KINDS})"))?;
     let mut options = rest.split(',');
     let value = options.next().unwrap_or_default();
     let options: Vec<_> = options.collect();
@@ -180,21 +179,21 @@ fn parse(text: &str) -> Result<Target, String> {
                 match option {
                     "persist" => persist = true,
                     "to-host" => to_host = true,
-                    _ => return Err(unknown(option, "are `persist` and `to-host`")),
+                    _ => return Err(unknown(option, "`persist` or `to-host`")),
                 }
             }
             Ok(Target::Tap { name: interface(value)?, persist, to_host })
         }
         "dev" => match options.first() {
-            Some(option) => Err(unknown(option, "are none")),
+            Some(option) => Err(unknown(option, "none")),
             None => Ok(Target::Device { name: interface(value)? }),
         },
         "vxlan" => {
             let mut vni = None;
             for option in options {
-                let number = option.strip_prefix("vni=").ok_or_else(|| unknown(option, "is `vni=N`"))?;
+                let number = option.strip_prefix("vni=").ok_or_else(|| unknown(option, "`vni=N`"))?;
                 let number = number.parse().ok().filter(|vni| *vni <= vxlan::MAX_VNI);
-                vni = Some(number.ok_or_else(|| format!("a VNI is a number up to {}", vxlan::MAX_VNI))?);
+                vni = Some(number.ok_or_else(|| format!("invalid VNI (expected 0 to {})", vxlan::MAX_VNI))?);
             }
             Ok(Target::Vxlan { to: tunnel_end(value)?, vni })
         }
@@ -202,12 +201,12 @@ fn parse(text: &str) -> Result<Target, String> {
             Some(("listen", path)) if path.contains('/') => socket(path, &options),
             _ => over_tcp(value, &options),
         },
-        _ => Err(format!("there is nothing called {kind} to forward to; there are {KINDS}")),
+        _ => Err(format!("unknown target type {kind} (expected {KINDS})")),
     }
 }
 
 fn unknown(option: &str, known: &str) -> String {
-    format!("has an option {option}; there {known}")
+    format!("unknown option {option} (expected {known})")
 }
 
 fn over_tcp(value: &str, options: &[&str]) -> Result<Target, String> {
@@ -217,13 +216,13 @@ fn over_tcp(value: &str, options: &[&str]) -> Result<Target, String> {
             "format=pcap" => format = Format::Pcap,
             "format=pcapng" => format = Format::Pcapng,
             "allow-remote" => allow_remote = true,
-            _ => return Err(unknown(option, "are `format=pcap`, `format=pcapng` and `allow-remote`")),
+            _ => return Err(unknown(option, "`format=pcap`, `format=pcapng` or `allow-remote`")),
         }
     }
     let address = |text: &str| {
         text.parse::<SocketAddr>().map_err(|_| {
             format!(
-                "{text} is no address with a port, as 127.0.0.1:57012 is, and no path, as /run/mirror.sock is"
+                "{text} is neither an address with a port (127.0.0.1:57012) nor a path (/run/mirror.sock)"
             )
         })
     };
@@ -232,14 +231,14 @@ fn over_tcp(value: &str, options: &[&str]) -> Result<Target, String> {
             let at = address(at)?;
             if !at.ip().is_loopback() && !allow_remote {
                 return Err(format!(
-                    "anybody who reaches {at} could read what is mirrored; if that is meant, add \
-                    `,allow-remote`"
+                    "every host that can connect to {at} could read the mirrored traffic; add \
+                    `,allow-remote` to permit that"
                 ));
             }
             Ok(Target::PcapListen { at, format })
         }
         Some(("connect", to)) => Ok(Target::PcapConnect { to: address(to)?, format }),
-        _ => Err("wants listen=ADDR:PORT, listen=/PATH or connect=ADDR:PORT".to_owned()),
+        _ => Err("expected listen=ADDR:PORT, listen=/PATH or connect=ADDR:PORT".to_owned()),
     }
 }
 
@@ -251,33 +250,30 @@ fn socket(path: &str, options: &[&str]) -> Result<Target, String> {
             Some(("format", "pcapng")) => format = Format::Pcapng,
             Some(("mode", text)) => {
                 let bits = u32::from_str_radix(text, 8).ok().filter(|bits| *bits <= 0o777);
-                mode = bits.ok_or_else(|| format!("{text} is no mode, as 0660 is"))?;
+                mode = bits.ok_or_else(|| format!("invalid mode {text} (expected octal, such as 0660)"))?;
             }
             Some(("group", name)) if !name.is_empty() => group = Some((*name).to_owned()),
             _ => {
-                return Err(unknown(
-                    option,
-                    "are `mode=0660`, `group=NAME`, `format=pcap` and `format=pcapng`",
-                ));
+                return Err(unknown(option, "`mode=0660`, `group=NAME`, `format=pcap` or `format=pcapng`"));
             }
         }
     }
     if path.ends_with('/') || path.contains('\0') || matches!(path.rsplit('/').next(), Some("." | "..")) {
-        return Err(format!("{path} names no socket"));
+        return Err(format!("{path} is not the path of a socket"));
     }
     if path.len() > LONGEST {
-        return Err(format!("{path} is longer than {LONGEST} bytes, so that no reader could connect to it"));
+        return Err(format!("{path} is longer than {LONGEST} bytes: readers could not connect"));
     }
     Ok(Target::PcapSocket { path: path.into(), mode, group, format })
 }
 
 fn interface(name: &str) -> Result<String, String> {
     if name.is_empty() {
-        return Err("the name of the interface is missing".to_owned());
+        return Err("missing interface name".to_owned());
     }
-    // What the kernel refuses (dev_valid_name), told before anything is opened.
+    // Names that the kernel refuses (dev_valid_name), reported before anything is opened.
     if name.len() > 15 || name.contains(['/', ' ', '%', ':']) || matches!(name, "." | "..") {
-        return Err(format!("{name} is no name of an interface: at most 15 characters, no /, no space"));
+        return Err(format!("invalid interface name {name}: at most 15 characters, no / % : or space"));
     }
     Ok(name.to_owned())
 }
@@ -287,12 +283,12 @@ fn tunnel_end(text: &str) -> Result<SocketAddr, String> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     let end = match bare.parse::<IpAddr>() {
         Ok(address) => SocketAddr::new(address, vxlan::PORT),
-        Err(_) => {
-            text.parse().map_err(|_| format!("{text} is no address, as 192.0.2.7 or 192.0.2.7:4789 is"))?
-        }
+        Err(_) => text
+            .parse()
+            .map_err(|_| format!("invalid address {text} (expected 192.0.2.7 or 192.0.2.7:4789)"))?,
     };
     if end.ip().is_unspecified() || end.ip().is_multicast() || end.port() == 0 {
-        return Err(format!("{end} is not the address of one host, and a port"));
+        return Err(format!("{end} is not a unicast address with a port"));
     }
     Ok(end)
 }
@@ -362,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tunnel_has_the_port_of_vxlan_unless_it_is_said() {
+    fn a_tunnel_has_the_vxlan_port_by_default() {
         for text in ["vxlan:192.0.2.7", "vxlan:2001:db8::7", "vxlan:[2001:db8::7]"] {
             let Ok(Target::Vxlan { to, vni: None }) = text.parse() else { panic!("{text}") };
             assert_eq!(to.port(), 4789);
@@ -370,29 +366,29 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_target_is_told_by_its_cause() {
+    fn invalid_target_error_gives_the_cause() {
         for (text, cause) in [
-            ("ids0", "says not what it is"),
-            ("tun:ids0", "nothing called tun"),
-            ("tap:", "name of the interface is missing"),
-            ("tap:ids0,up", "an option up; there are `persist` and `to-host`"),
+            ("ids0", "missing target type"),
+            ("tun:ids0", "unknown target type tun"),
+            ("tap:", "missing interface name"),
+            ("tap:ids0,up", "unknown option up (expected `persist` or `to-host`)"),
             ("tap:a-name-of-16-char", "at most 15 characters"),
-            ("dev:../x", "no name of an interface"),
-            ("dev:veth0,x", "an option x; there are none"),
-            ("vxlan:host", "host is no address"),
-            ("vxlan:224.0.0.1", "not the address of one host"),
-            ("vxlan:192.0.2.7,vni=16777216", "up to 16777215"),
-            ("vxlan:192.0.2.7,ttl=5", "there is `vni=N`"),
-            ("pcap-over-ip:127.0.0.1:5", "wants listen"),
-            ("pcap-over-ip:listen=5", "no address with a port"),
+            ("dev:../x", "invalid interface name ../x"),
+            ("dev:veth0,x", "unknown option x (expected none)"),
+            ("vxlan:host", "invalid address host"),
+            ("vxlan:224.0.0.1", "not a unicast address"),
+            ("vxlan:192.0.2.7,vni=16777216", "0 to 16777215"),
+            ("vxlan:192.0.2.7,ttl=5", "expected `vni=N`"),
+            ("pcap-over-ip:127.0.0.1:5", "expected listen"),
+            ("pcap-over-ip:listen=5", "neither an address with a port"),
             ("pcap-over-ip:listen=0.0.0.0:57012", "add `,allow-remote`"),
-            ("pcap-over-ip:listen=127.0.0.1:5,mode=0660", "an option mode=0660"),
-            ("pcap-over-ip:listen=/run/a,mode=0888", "0888 is no mode"),
-            ("pcap-over-ip:listen=/run/a,mode=1777", "1777 is no mode"),
-            ("pcap-over-ip:listen=/run/a,group=", "an option group="),
-            ("pcap-over-ip:listen=/run/a,allow-remote", "an option allow-remote"),
-            ("pcap-over-ip:listen=/run/", "names no socket"),
-            ("pcap-over-ip:connect=/run/a", "no address with a port"),
+            ("pcap-over-ip:listen=127.0.0.1:5,mode=0660", "unknown option mode=0660"),
+            ("pcap-over-ip:listen=/run/a,mode=0888", "invalid mode 0888"),
+            ("pcap-over-ip:listen=/run/a,mode=1777", "invalid mode 1777"),
+            ("pcap-over-ip:listen=/run/a,group=", "unknown option group="),
+            ("pcap-over-ip:listen=/run/a,allow-remote", "unknown option allow-remote"),
+            ("pcap-over-ip:listen=/run/", "not the path of a socket"),
+            ("pcap-over-ip:connect=/run/a", "neither an address with a port"),
         ] {
             let error = text.parse::<Target>().expect_err(text).to_string();
             assert!(error.starts_with(text) && error.contains(cause), "{error}");
@@ -401,7 +397,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_a_target_that_reads_back_or_none(
+        fn any_text_is_an_error_or_a_target_that_parses_back(
             kind in "(tap|dev|vxlan|pcap-over-ip|pcap-over-ip:listen=/|)",
             rest in "(|[a-z/]{1,9},mode=0[0-7]{3},group=[a-z]{1,3}|[:a-z0-9.,=\\[\\]%/ -]{0,40})",
         ) {

@@ -1,4 +1,4 @@
-//! Nothing is allocated per frame: not by workers, and not by the threads that send.
+//! Nothing is allocated per frame, neither by workers nor by sending threads.
 
 use std::{
     fs,
@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-/// Frames of different flows: UDP, from ports of their own.
+/// Frames of different flows: UDP from different ports.
 fn some_frames(count: u16) -> Vec<Outer> {
     let frame = |port: u16| {
         let mut inner = vec![2; 60];
@@ -50,7 +50,7 @@ fn records(frames: &[Outer]) -> Vec<u8> {
 }
 
 #[test]
-fn workers_allocate_nothing_be_it_for_one_target_or_for_a_group() {
+fn workers_allocate_nothing_for_one_target_or_a_group() {
     let target = || "pcap-over-ip:listen=127.0.0.1:0".parse().unwrap();
     let other = "pcap-over-ip:connect=127.0.0.1:9".parse().unwrap();
     for builder in [Forward::builder(target()), Forward::builder(target()).member(other)] {
@@ -75,7 +75,7 @@ fn workers_allocate_nothing_be_it_for_one_target_or_for_a_group() {
 }
 
 #[test]
-fn members_are_in_reports_while_frames_come_as_of_the_last_tick() {
+fn live_members_are_those_of_the_last_tick() {
     let target = || "pcap-over-ip:listen=127.0.0.1:0".parse().unwrap();
     let other = "pcap-over-ip:connect=127.0.0.1:9".parse().unwrap();
     let forward = Forward::builder(target()).member(other).build().unwrap();
@@ -111,14 +111,14 @@ fn members_are_in_reports_while_frames_come_as_of_the_last_tick() {
     forward.close(&Report::new("file", SystemTime::now())).unwrap();
 }
 
-/// Frames dropped for want of any member that was up, which are no member's.
+/// Frames dropped because no member was up; they belong to no member.
 fn no_member((reason, frames): (&'static str, u64)) -> u64 {
     if reason == "no_member" { frames } else { 0 }
 }
 
-/// As often for many frames as for few, once their buffers are as large as they get.
+/// The same number of allocations for many frames as for few, once buffers have grown.
 #[test]
-fn what_sends_allocates_nothing_per_frame() {
+fn outputs_allocate_nothing_per_frame() {
     let lab = Lab::new().unwrap();
     let (near, far) = (lab.namespace("near").unwrap(), lab.namespace("far").unwrap());
     let ends = (VethEnd::new(&near, "out0"), VethEnd::new(&far, "far0"));
@@ -153,18 +153,18 @@ fn what_sends_allocates_nothing_per_frame() {
 }
 
 #[test]
-fn a_stream_of_packets_allocates_nothing_per_frame_but_what_its_readers_are_behind() {
+fn a_stream_allocates_nothing_per_frame_but_buffers_of_slow_readers() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let to = listener.local_addr().unwrap();
     let options = StreamOptions { format: Format::Pcapng, community_id: true, patient: false };
     let mut output = PcapOverIp::connect(to, options, Arc::default());
-    output.look().unwrap();
+    output.check().unwrap();
     let (mut reader, _) = listener.accept().unwrap();
     let reading = thread::spawn(move || io::copy(&mut reader, &mut io::sink()).unwrap());
     let (few, many) = (records(&some_frames(10)), records(&some_frames(1000)));
     let mut count = |records: &[u8]| {
         let allocated = measure(|| output.send(records, &mut Outcome::default())).count_total;
-        // All of it is with the reader before the next.
+        // The reader has everything before the next.
         output.drain(Duration::from_secs(5)).unwrap();
         allocated
     };
@@ -177,13 +177,13 @@ fn a_stream_of_packets_allocates_nothing_per_frame_but_what_its_readers_are_behi
 }
 
 #[test]
-fn a_stream_without_packets_is_one_that_libpcap_reads() {
+fn libpcap_reads_a_stream_without_packets() {
     let directory = tempfile::tempdir().unwrap();
     for format in [Format::Pcapng, Format::Pcap] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let options = StreamOptions { format, community_id: false, patient: false };
         let mut output = PcapOverIp::connect(listener.local_addr().unwrap(), options, Arc::default());
-        output.look().unwrap();
+        output.check().unwrap();
         let (mut reader, _) = listener.accept().unwrap();
         output.finish(Duration::from_secs(5)).unwrap();
         drop(output);

@@ -1,4 +1,4 @@
-//! The sink of one worker: each frame to the writer of its member.
+//! The sink of one worker: passes each frame to the block writer of its member.
 
 use std::{
     sync::{Arc, PoisonError},
@@ -22,7 +22,7 @@ pub(super) struct ForwardSink {
     writers: Vec<BlockWriter>,
     group: Arc<Group>,
     no_member: u64,
-    /// What others may read of it.
+    /// Counts that other threads read.
     published: MemberStats,
 }
 
@@ -36,7 +36,7 @@ impl ForwardSink {
     }
 
     fn put(writer: &mut BlockWriter, frame: &Frame<'_>) {
-        // What does not fit is counted by the writer.
+        // The writer counts frames that do not fit.
         if let Some(out) = writer.push(record::len(frame)) {
             record::put(frame, out);
         }
@@ -65,7 +65,7 @@ impl Sink for ForwardSink {
 
     fn tick(&mut self, now: Instant) {
         self.writers.iter_mut().for_each(|writer| writer.tick(now));
-        // Where somebody reads just now, the next tick will do.
+        // If a reader holds the lock, the next tick publishes.
         if let Ok(mut places) = self.published.try_lock() {
             self.publish(&mut places);
         }
@@ -85,7 +85,7 @@ impl Sink for ForwardSink {
     }
 
     fn finish(&mut self) -> Result<(), SinkError> {
-        // Each comes to its end, whatever the others say.
+        // All are finished, also after an error of one.
         let ends: Vec<_> = self.writers.iter_mut().map(BlockWriter::finish).collect();
         self.publish(&mut self.published.lock().unwrap_or_else(PoisonError::into_inner));
         ends.into_iter().collect()

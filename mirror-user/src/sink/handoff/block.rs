@@ -1,4 +1,4 @@
-//! Blocks: records on their way from a worker to the thread and back.
+//! Blocks: buffers of records that go from a worker to the thread and back.
 
 use std::sync::{
     Arc,
@@ -16,14 +16,14 @@ pub(crate) struct Block {
     bytes: Box<[u8]>,
     len: usize,
     frames: u64,
-    /// For sinks that number origins: those of its records, by the number that each has in it.
+    /// For sinks that number origins: the origins of its records, by number.
     origins: Vec<OriginKey>,
 }
 
 impl Block {
-    /// With this many bytes, and room for so many origins.
+    /// A block with room for this many bytes and origins.
     pub(crate) fn new(size: usize, origins: usize) -> Self {
-        // Anything but zeros: the pages are written to, so that no page fault is left for the first frames.
+        // Not zeros, so that every page is written now and the first frames cause no page faults.
         let bytes = vec![0xff; size].into_boxed_slice();
         Self { bytes, len: 0, frames: 0, origins: Vec::with_capacity(origins) }
     }
@@ -33,7 +33,7 @@ impl Block {
         &self.bytes[..self.len]
     }
 
-    /// The same, to be changed, and the origins.
+    /// The records, mutable, and the origins.
     pub(crate) fn parts(&mut self) -> (&mut [u8], &[OriginKey]) {
         (&mut self.bytes[..self.len], &self.origins)
     }
@@ -42,12 +42,12 @@ impl Block {
         self.frames
     }
 
-    /// How many origins it has so far.
+    /// Number of origins so far.
     pub(crate) fn origins(&self) -> usize {
         self.origins.len()
     }
 
-    /// Gives an origin the next number.
+    /// Assigns the next number to an origin.
     pub(crate) fn add_origin(&mut self, origin: OriginKey) {
         self.origins.push(origin);
     }
@@ -61,7 +61,7 @@ impl Block {
         self.bytes.len() - self.len >= len
     }
 
-    /// Adds a record of this length, if it fits, and gives the bytes to fill in.
+    /// Adds a record of this length and returns its bytes; `None` if it does not fit.
     #[inline]
     pub(crate) fn push(&mut self, len: usize) -> Option<&mut [u8]> {
         let start = self.len;
@@ -78,7 +78,7 @@ impl Block {
     }
 }
 
-/// What became of the frames of a block.
+/// How many frames of a block were written, dropped and failed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Outcome {
     pub(crate) written: u64,
@@ -92,45 +92,45 @@ impl Outcome {
     }
 }
 
-/// What a worker and the thread share: the way home for blocks, and what became of the frames in them.
+/// Shared by a worker and the thread: the channel that returns blocks, and the outcome of their frames.
 #[derive(Debug)]
 pub(crate) struct BlockReturn {
     returned: Sender<Block>,
     written: AtomicU64,
     lost: [AtomicU64; LOSSES],
-    gave_up: AtomicBool,
+    discarded: AtomicBool,
 }
 
 impl BlockReturn {
     pub(crate) fn new(returned: Sender<Block>) -> Arc<Self> {
         let (written, lost) = (AtomicU64::new(0), [const { AtomicU64::new(0) }; LOSSES]);
-        Arc::new(Self { returned, written, lost, gave_up: AtomicBool::new(false) })
+        Arc::new(Self { returned, written, lost, discarded: AtomicBool::new(false) })
     }
 
-    /// Sends a block home with the news of its frames. Only the thread calls it.
-    pub(super) fn settle(&self, mut block: Block, outcome: Outcome) {
+    /// Counts the outcome of a block and returns the block to its worker. Called by the thread only.
+    pub(super) fn give_back(&self, mut block: Block, outcome: Outcome) {
         let add = |counter: &AtomicU64, frames| {
             counter.store(counter.load(Ordering::Relaxed) + frames, Ordering::Relaxed);
         };
         add(&self.written, outcome.written);
         self.lost.iter().zip(outcome.lost).for_each(|(counter, frames)| add(counter, frames));
         block.clear();
-        // There is room for every block its worker has; a worker that is gone has no more use for it.
+        // The channel has room for every block of the worker. A worker that has ended needs none.
         drop(self.returned.try_send(block));
     }
 
-    /// What the thread has said so far.
+    /// The outcome of all blocks returned so far.
     pub(crate) fn outcome(&self) -> Outcome {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Outcome { written: read(&self.written), lost: self.lost.each_ref().map(read) }
     }
 
-    /// The worker has counted as lost what is not outcome yet: nothing more of it may be written.
-    pub(super) fn give_up(&self) {
-        self.gave_up.store(true, Ordering::Relaxed);
+    /// The worker has counted frames without an outcome as failed: the thread must not write them any more.
+    pub(super) fn discard_rest(&self) {
+        self.discarded.store(true, Ordering::Relaxed);
     }
 
-    pub(crate) fn has_given_up(&self) -> bool {
-        self.gave_up.load(Ordering::Relaxed)
+    pub(crate) fn is_discarded(&self) -> bool {
+        self.discarded.load(Ordering::Relaxed)
     }
 }

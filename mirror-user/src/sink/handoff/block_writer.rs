@@ -1,4 +1,4 @@
-//! The worker's end: frames into blocks, blocks to the thread.
+//! The worker's end: fills blocks with frames and sends blocks to the thread.
 
 use std::{
     sync::{
@@ -13,19 +13,19 @@ use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TrySendError};
 use super::{Block, BlockReturn, HandoffConfig, Loss, Message, Outcome, OutputState};
 use crate::sink::{SinkError, SinkStats};
 
-/// No empty block was at hand: the thread does not keep up.
+/// There was no empty block: the thread is too slow.
 const NO_BLOCK: &str = "no_block";
-/// The frame does not fit a block.
+/// The frame does not fit into a block.
 const TOO_LARGE: &str = "too_large";
-/// The output had taken nothing for the length of the stop timeout when the run ended.
+/// At the end of the run the output made no progress for the stop timeout.
 const STUCK: &str = "stuck";
-/// The thread is gone.
+/// The thread has ended.
 const NO_WRITER: &str = "no_writer";
 
-/// How often a worker that waits for blocks looks whether anybody is still there to send them.
-const LOOK: Duration = Duration::from_millis(50);
+/// How often a worker that waits for blocks checks that the thread is alive.
+const CHECK: Duration = Duration::from_millis(50);
 
-/// One worker's way to the thread.
+/// Sends one worker's frames to the thread, in blocks.
 #[derive(Debug)]
 pub(crate) struct BlockWriter {
     config: HandoffConfig,
@@ -33,23 +33,23 @@ pub(crate) struct BlockWriter {
     messages: Sender<Message>,
     block_return: Arc<BlockReturn>,
     returned: Receiver<Block>,
-    /// Wait for an empty block instead of dropping, until this is set.
+    /// Wait for an empty block instead of dropping, until this is true.
     wait_until: Option<Arc<AtomicBool>>,
     /// The block being filled.
     current: Option<Block>,
-    /// Empty blocks, the one used last on top: its bytes may still be in the cache.
+    /// Empty blocks, the most recently used on top: its bytes may still be in the cache.
     free: Vec<Block>,
-    /// There was no block in this batch; nobody looks again before the next.
+    /// There was no block in this batch; the next batch tries again.
     starved: bool,
     last_tick: Instant,
     /// The tick before the first frame of the current block.
     begun: Instant,
-    /// Frames in blocks that went to the thread.
+    /// Frames in blocks sent to the thread.
     handed_over: u64,
     no_block: u64,
     too_large: u64,
     no_writer: u64,
-    /// What became of the frames handed over, as of the end, and how many the thread never outcome.
+    /// At the end: the outcome of the frames sent, and how many have none.
     ended: Option<(Outcome, u64)>,
 }
 
@@ -83,25 +83,24 @@ impl BlockWriter {
         }
     }
 
-    /// To be called before the frames of a batch.
+    /// Call before the frames of a batch.
     ///
     /// # Errors
     ///
-    /// What has ended the output.
+    /// Why the output has failed.
     pub(crate) fn begin_batch(&mut self) -> Result<(), SinkError> {
         if let Some(failure) = self.state.failure() {
             return Err(failure);
         }
-        if self.ended.is_some() || self.state.thread_is_gone() {
+        if self.ended.is_some() || self.state.has_thread_ended() {
             let HandoffConfig { sink, .. } = self.config;
-            return Err(SinkError::other(format!("{sink}: a frame after the writer thread had ended")));
+            return Err(SinkError::other(format!("{sink}: frame received after the writer thread ended")));
         }
         self.starved = false;
         Ok(())
     }
 
-    /// Makes room for the record of a frame and gives the bytes to fill in; `None` if the frame is dropped,
-    /// and counted.
+    /// Makes room for a record and returns its bytes; `None` if the frame is dropped, which is counted.
     #[inline]
     pub(crate) fn push(&mut self, len: usize) -> Option<&mut [u8]> {
         if !self.make_room(len) {
@@ -116,7 +115,7 @@ impl BlockWriter {
         self.current.as_mut()
     }
 
-    /// As [`make_room`](Self::make_room), in another block than the current one.
+    /// Like [`make_room`](Self::make_room), in the next block.
     pub(crate) fn make_room_in_next(&mut self, len: usize) -> bool {
         if !self.hand_over() {
             self.starved = true;
@@ -126,14 +125,13 @@ impl BlockWriter {
         self.make_room(len)
     }
 
-    /// Sees to it that the current block has room for the record of a frame. Whether it does: else the frame
-    /// is dropped, and counted.
+    /// Makes room for a record in the current block. Returns false if the frame is dropped, which is counted.
     #[inline]
     pub(crate) fn make_room(&mut self, len: usize) -> bool {
         self.current.as_ref().is_some_and(|block| block.fits(len)) || self.change_block(len)
     }
 
-    /// The current block has no room, or there is none: takes another.
+    /// Takes another block if the current one is missing or full.
     #[cold]
     fn change_block(&mut self, len: usize) -> bool {
         loop {
@@ -162,15 +160,15 @@ impl BlockWriter {
     fn take_block(&mut self) -> bool {
         self.free.extend(self.returned.try_iter());
         let patient = || self.wait_until.as_ref().is_some_and(|over| !over.load(Ordering::Relaxed));
-        while self.free.is_empty() && patient() && !self.state.thread_is_gone() {
-            self.free.extend(self.returned.recv_timeout(LOOK));
+        while self.free.is_empty() && patient() && !self.state.has_thread_ended() {
+            self.free.extend(self.returned.recv_timeout(CHECK));
         }
         self.current = self.free.pop();
         self.begun = self.last_tick;
         self.current.is_some()
     }
 
-    /// Sends the current block to the thread. Whether there is room for further frames afterwards.
+    /// Sends the current block to the thread. Returns whether there can be room for more frames.
     fn hand_over(&mut self) -> bool {
         let Some(block) = self.current.take_if(|block| !block.is_empty()) else { return true };
         let frames = block.frames();
@@ -180,7 +178,7 @@ impl BlockWriter {
                 true
             }
             Err(TrySendError::Full(message)) => {
-                // Many workers, and a thread far behind.
+                // Many workers and a slow thread.
                 if let Message::Block { block, .. } = message {
                     self.current = Some(block);
                 }
@@ -193,7 +191,7 @@ impl BlockWriter {
         }
     }
 
-    /// Nobody is there to take it.
+    /// Counts the frames of a block that no thread receives.
     fn take_back(&mut self, message: Message) {
         if let Message::Block { mut block, .. } = message {
             self.no_writer += block.frames();
@@ -202,7 +200,7 @@ impl BlockWriter {
         }
     }
 
-    /// Hands over the last block and waits for all to come home, as long as some do.
+    /// Sends the last block and waits for all blocks, as long as some return within the stop timeout.
     fn drain(&mut self) {
         if let Some(block) = self.current.take() {
             let frames = block.frames();
@@ -211,7 +209,7 @@ impl BlockWriter {
                 Ok(()) => self.handed_over += frames,
                 Err(SendTimeoutError::Disconnected(message)) => self.take_back(message),
                 Err(SendTimeoutError::Timeout(_)) => {
-                    // Counted with what went before it.
+                    // Counted as stuck, with the blocks before it.
                     self.handed_over += frames;
                     return;
                 }
@@ -219,23 +217,23 @@ impl BlockWriter {
         }
         let mut progress = Instant::now();
         while self.free.len() < self.config.blocks {
-            // Read before the channel: a thread that ended has sent all that it will.
-            let gone = self.state.thread_is_gone();
-            match self.returned.recv_timeout(if gone { Duration::ZERO } else { LOOK }) {
+            // Read before the channel: a thread that has ended returns no further block.
+            let ended = self.state.has_thread_ended();
+            match self.returned.recv_timeout(if ended { Duration::ZERO } else { CHECK }) {
                 Ok(block) => {
                     self.free.push(block);
                     progress = Instant::now();
                 }
-                Err(_) if gone || progress.elapsed() >= self.config.stop_timeout => return,
+                Err(_) if ended || progress.elapsed() >= self.config.stop_timeout => return,
                 Err(_) => {}
             }
         }
     }
 
     pub(crate) fn tick(&mut self, now: Instant) {
-        let full = now.saturating_duration_since(self.begun) >= self.config.age;
+        let is_due = now.saturating_duration_since(self.begun) >= self.config.age;
         self.last_tick = now;
-        if full {
+        if is_due {
             self.hand_over();
         }
     }
@@ -249,7 +247,7 @@ impl BlockWriter {
         let (outcome, stuck) = self.ended.unwrap_or_else(|| (self.block_return.outcome(), 0));
         let mut stats = SinkStats {
             written: outcome.written,
-            // Were more outcome than handed over, the sum would show it.
+            // An outcome for more frames than were sent would show in the sum.
             pending: filling + self.handed_over.saturating_sub(outcome.total() + stuck),
             ..SinkStats::default()
         };
@@ -273,17 +271,17 @@ impl BlockWriter {
         self.ended.is_some()
     }
 
-    /// Waits for the thread to settle every frame, bounded by the stop timeout.
+    /// Waits for the outcome of every frame, within the stop timeout.
     ///
     /// # Errors
     ///
-    /// What kept frames from being written.
+    /// Why frames were not written.
     pub(crate) fn finish(&mut self) -> Result<(), SinkError> {
         if self.has_ended() {
             return Ok(());
         }
         self.drain();
-        self.block_return.give_up();
+        self.block_return.discard_rest();
         let outcome = self.block_return.outcome();
         let stuck = self.handed_over.saturating_sub(outcome.total());
         self.ended = Some((outcome, stuck));
@@ -294,19 +292,18 @@ impl BlockWriter {
         if stuck > 0 {
             let seconds = stop_timeout.as_secs_f64();
             return Err(SinkError::other(format!(
-                "{output}: took nothing for {seconds} s: {stuck} frames given up; see whether its reader \
-                still reads"
+                "{output}: no progress for {seconds} s; {stuck} frames discarded; check the reader"
             )));
         }
         if self.no_writer > 0 {
             let lost = self.no_writer;
-            return Err(SinkError::other(format!("{sink}: the writer thread is gone: {lost} frames lost")));
+            return Err(SinkError::other(format!("{sink}: the writer thread has ended; {lost} frames lost")));
         }
         Ok(())
     }
 }
 
-/// A worker that dies leaves to the thread what it had, and does not wait.
+/// If the worker panics, its last block still goes to the thread, without waiting.
 impl Drop for BlockWriter {
     fn drop(&mut self) {
         if !self.has_ended() {

@@ -1,10 +1,9 @@
-//! The way of frames from workers to a thread that may take its time: a file's writer, a forwarder, a
-//! printer.
+//! Passes frames from workers to a thread that may be slow: a file's writer, a forwarder, a printer.
 //!
-//! Each worker copies what the thread needs into blocks allocated at the start, in a [`BlockWriter`] of its own.
-//! Whole blocks go to the thread and come back empty. A worker that has no empty block drops and counts
-//! `no_block`; it never waits, but over a capture file, which can. So what an output that stalls costs is
-//! frames of its own sink, and nothing else.
+//! Each worker has a [`BlockWriter`] and copies what the thread needs into blocks that are allocated at the
+//! start. Whole blocks go to the thread and return empty. A worker without an empty block drops the frame and
+//! counts `no_block`. It waits only over a capture file. So an output that stalls costs frames of its own
+//! sink and nothing else.
 
 mod block;
 mod block_writer;
@@ -21,27 +20,27 @@ pub(crate) use output_state::{Failure, OutputState};
 #[cfg(test)]
 pub(crate) use thread::run;
 pub(crate) use thread::{Consumer, Handoff};
-pub(crate) use waiting::{NO_SPACE, Waiting, is_want, is_want_of_space};
+pub(crate) use waiting::{NO_SPACE, Waiting, is_out_of_space, may_pass};
 
 use std::{sync::Arc, time::Duration};
 
 use super::origin::OriginKey;
 
-/// Blocks a worker has, unless told otherwise.
+/// Default number of blocks per worker.
 pub(crate) const DEFAULT_BLOCKS: usize = 64;
-/// Bytes in a block, unless told otherwise.
+/// Default size of a block, in bytes.
 pub(crate) const DEFAULT_BLOCK_SIZE: usize = 256 * 1024;
-/// Ticks come at least this often.
+/// The longest interval between ticks.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 
-/// What workers and factory need to know of an output.
+/// Configuration of an output, for workers and factory.
 #[derive(Clone, Debug)]
 pub(crate) struct HandoffConfig {
     /// Name of the sink.
     pub(crate) sink: &'static str,
     /// The output, as the user named it.
     pub(crate) output: String,
-    /// Where what was written is found if the output is never completed.
+    /// Where the data is if the output is never completed.
     pub(crate) unfinished: String,
     /// Blocks each worker has.
     pub(crate) blocks: usize,
@@ -49,13 +48,13 @@ pub(crate) struct HandoffConfig {
     pub(crate) block_size: usize,
     /// The most origins in a block; 0 for sinks that do not number them.
     pub(crate) origins: usize,
-    /// Age at which a tick hands over a block that is not full.
+    /// Age at which a tick sends a block that is not full.
     pub(crate) age: Duration,
-    /// How long the end of a run waits for an output that takes nothing.
+    /// How long the end of a run waits for an output that makes no progress.
     pub(crate) stop_timeout: Duration,
-    /// Whether completing the output may take as long as it wants, once all frames are through.
+    /// Whether there is no limit on the time to complete the output after the last frame.
     pub(crate) completes_slowly: bool,
-    /// What the thread may do to a frame instead of writing it, in the order of [`Outcome::lost`].
+    /// Reasons for which the thread does not write a frame, in the order of [`Outcome::lost`].
     pub(crate) losses: &'static [Loss],
 }
 
@@ -75,7 +74,7 @@ impl HandoffConfig {
 /// A reason for which the thread did not write a frame.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Loss {
-    /// It let the frame go.
+    /// The thread dropped the frame.
     Dropped(&'static str),
     /// The frame was lost to an error.
     Failed(&'static str),
@@ -84,13 +83,13 @@ pub(crate) enum Loss {
 /// The most reasons that [`HandoffConfig::losses`] may have.
 pub(crate) const LOSSES: usize = 5;
 
-/// What the thread is told.
+/// A message to the thread.
 #[derive(Debug)]
 pub(crate) enum Message {
-    /// Take this, and say to its block_return what became of it.
+    /// Write the frames of a block, and return it with their outcome.
     Block { block: Block, block_return: Arc<BlockReturn> },
     /// There are no more blocks; complete the output.
     Close { lost_in_kernel: u64 },
-    /// There was no run, or it came to no end.
+    /// There was no run, or it was not stopped cleanly.
     Abandon,
 }

@@ -1,4 +1,4 @@
-//! What can happen to an output, for good or for now.
+//! The state of an output: writing, waiting, failed, or without its thread.
 
 use std::{
     io,
@@ -10,15 +10,15 @@ use std::{
 
 use crate::sink::SinkError;
 
-/// What workers, factory and thread all look at.
+/// Shared by workers, factory and thread.
 #[derive(Debug, Default)]
 pub(crate) struct OutputState {
-    /// Set once, by the thread; from then on frames fail.
+    /// Set once, by the thread; frames after it fail.
     failure: OnceLock<Failure>,
-    /// What it waits for; from then on the thread drops frames.
+    /// What the output waits for; the thread drops frames meanwhile.
     wait: Mutex<Option<String>>,
     /// The thread has ended.
-    gone: AtomicBool,
+    thread_ended: AtomicBool,
 }
 
 impl OutputState {
@@ -30,7 +30,7 @@ impl OutputState {
         self.failure.get().is_some()
     }
 
-    /// Nothing more can be written. Only the first failure is the cause; what follows from it adds nothing.
+    /// Records that nothing more can be written. Only the first failure is kept: later ones follow from it.
     pub(crate) fn fail(&self, failure: Failure) {
         let _ = self.failure.set(failure);
     }
@@ -40,21 +40,21 @@ impl OutputState {
         self.wait.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The output waits, or does no more.
+    /// Sets what the output waits for; `None` at the end of the wait.
     pub(super) fn wait_for(&self, reason: Option<String>) {
         *self.wait.lock().unwrap_or_else(PoisonError::into_inner) = reason;
     }
 
-    pub(crate) fn thread_is_gone(&self) -> bool {
-        self.gone.load(Ordering::Acquire)
+    pub(crate) fn has_thread_ended(&self) -> bool {
+        self.thread_ended.load(Ordering::Acquire)
     }
 
-    pub(super) fn thread_went(&self) {
-        self.gone.store(true, Ordering::Release);
+    pub(super) fn set_thread_ended(&self) {
+        self.thread_ended.store(true, Ordering::Release);
     }
 }
 
-/// Why nothing more can be written. An `io::Error` is not `Clone`, and every worker needs one.
+/// Why nothing more can be written. Every worker reports it, and `io::Error` is not `Clone`.
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
     what: String,
@@ -63,11 +63,11 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// `frames` were written before it.
+    /// `frames` were written before the error.
     pub(crate) fn new(what: String, error: &io::Error, frames: u64) -> Self {
         let remedy = match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; free space and start again",
-            io::ErrorKind::BrokenPipe => "; its reader has gone: start both again",
+            io::ErrorKind::BrokenPipe => "; the reader has closed it: restart both",
             io::ErrorKind::FileTooLarge => "; raise the limit (ulimit -f) or split the capture",
             _ => "",
         };

@@ -1,11 +1,11 @@
-//! Whole frames as records: what the thread needs to be lent the frame that the worker was lent.
+//! Whole frames as records, so that the thread can rebuild the frame that the worker had.
 
 use crate::frame::{Captured, Frame, Layout, Network};
 
-/// Words before the bytes: what [`put`] writes.
+/// Bytes of the header that [`put`] writes.
 const HEAD: usize = 9 * size_of::<u32>();
 
-/// Set in the byte over the VNI's 24 bits: of an outer IPv6 header, and of reserved VXLAN bits.
+/// Flags in the byte above the VNI's 24 bits: outer IPv6 header, reserved VXLAN bits.
 const IPV6: u8 = 1;
 const RESERVED_BITS: u8 = 2;
 
@@ -48,7 +48,7 @@ pub(crate) fn put(frame: &Frame<'_>, out: &mut [u8]) {
     outer.copy_to(&mut out[HEAD..]);
 }
 
-/// The frames of a block, in order.
+/// The frames of a block, in sequence.
 pub(crate) fn frames(mut records: &[u8]) -> impl Iterator<Item = Frame<'_>> {
     std::iter::from_fn(move || {
         let head: &[u8; HEAD] = records.first_chunk()?;
@@ -82,7 +82,7 @@ mod tests {
     };
 
     #[test]
-    fn a_frame_comes_back_as_it_was() {
+    fn a_record_gives_back_the_same_frame() {
         let frames = [
             Outer::new([10, 0, 0, 1], 0x00ff_ffff, &[7; 61]).at(u64::MAX - 5),
             Outer::new([10, 0, 0, 2], 0, &[]).cut_by(9),
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn every_shape_of_outer_headers_comes_back() {
+    fn a_record_keeps_every_shape_of_outer_headers() {
         for (tags, v6, options) in
             [(vec![], false, 10), (vec![0x88a8, 0x8100], false, 0), (vec![0x8100], true, 0)]
         {
@@ -119,9 +119,9 @@ mod tests {
         assert_eq!(format!("{:?}", frames(&out).next().unwrap()), format!("{frame:?}"));
     }
 
-    /// As behind an outer GENEVE header with all its options.
+    /// As with an outer GENEVE header with all options.
     #[test]
-    fn offsets_beyond_a_byte_come_back() {
+    fn a_record_keeps_offsets_beyond_a_byte() {
         let bytes = [0; 700];
         for reserved_bits in [false, true] {
             for network in [Network::Ipv4 { at: 0x1fe }, Network::Ipv6 { at: 0x101 }] {

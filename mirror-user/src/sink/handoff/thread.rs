@@ -1,4 +1,4 @@
-//! The thread's life: started before the run, fed by all workers, completed or abandoned by the factory.
+//! The thread: started before the run, fed by all workers, completed or abandoned by the factory.
 
 use std::{
     io,
@@ -20,9 +20,9 @@ use crate::{
     sink::SinkError,
 };
 
-/// Messages on their way to the thread at most. A worker that finds it full keeps its block and drops frames.
+/// Capacity of the channel to the thread. If it is full, a worker keeps its block and drops frames.
 const QUEUE: usize = 4096;
-/// How long the end of a run that did not start waits for the thread.
+/// How long a factory that is dropped before the run waits for the thread.
 const ABANDON: Duration = Duration::from_secs(1);
 
 /// What the thread does with blocks.
@@ -30,21 +30,21 @@ pub(crate) trait Consumer: Send + 'static {
     /// Called once, on the thread, before the first block.
     fn begin(&mut self) {}
 
-    /// Takes the frames of a block, each of which is then outcome. Where the block_return has given up, nothing of
-    /// it is written any more.
+    /// Writes the frames of a block and returns the outcome of each. Once the worker has discarded them,
+    /// nothing of the block may be written.
     fn take(&mut self, block: &mut Block, block_return: &BlockReturn) -> Outcome;
 
-    /// Called at least every [`TICK`] while no block comes.
+    /// Called at least every [`TICK`] while there is no block.
     fn idle(&mut self) {}
 
-    /// There are no more blocks.
+    /// Completes the output: there are no more blocks.
     fn complete(self, lost_in_kernel: u64) -> Result<(), SinkError>;
 
-    /// There was no run, or it came to no end: nobody is left who could say that the output is complete.
+    /// Leaves the output incomplete: there was no run, or it was not stopped cleanly.
     fn abandon(self) -> Result<(), SinkError>;
 }
 
-/// The thread as the factory has it.
+/// The factory's handle of the thread.
 #[derive(Debug)]
 pub(crate) struct Handoff {
     config: HandoffConfig,
@@ -55,11 +55,11 @@ pub(crate) struct Handoff {
 }
 
 impl Handoff {
-    /// Starts the thread; `hook` runs on it before anything else.
+    /// Starts the thread; `hook` runs on it first.
     ///
     /// # Errors
     ///
-    /// What the system said to one more thread.
+    /// The system's error for one more thread.
     pub(crate) fn start(
         config: HandoffConfig,
         state: Arc<OutputState>,
@@ -68,15 +68,15 @@ impl Handoff {
     ) -> io::Result<Self> {
         let (messages, inbox) = crossbeam_channel::bounded(QUEUE);
         let (report, done) = crossbeam_channel::bounded(1);
-        let gone = Gone(Arc::clone(&state));
-        // Not joined: `done` says when it has ended, and a thread stuck in a pipe must not keep the process.
+        let guard = EndGuard(Arc::clone(&state));
+        // Not joined: `done` reports its end, and a thread blocked on a pipe must not block the process.
         thread::Builder::new().name(format!("mirror-{}", config.sink)).spawn(move || {
             // Before the hook, which may panic.
-            let _gone = gone;
+            let _guard = guard;
             if let Some(hook) = hook {
                 hook();
             }
-            // Nobody listens any more if the factory was dropped while the output was stuck.
+            // There is no receiver if the factory was dropped while the output was stuck.
             drop(report.send(run(consumer, &inbox)));
         })?;
         Ok(Self { config, state, messages, done, closed: AtomicBool::new(false) })
@@ -106,7 +106,7 @@ impl Handoff {
     ///
     /// # Errors
     ///
-    /// What kept the output from being complete.
+    /// Why the output could not be completed.
     pub(crate) fn close(&self, report: &Report) -> Result<(), SinkError> {
         let HandoffConfig { sink, output, unfinished, stop_timeout, completes_slowly, .. } = &self.config;
         if self.closed.swap(true, Ordering::Relaxed) {
@@ -116,8 +116,7 @@ impl Handoff {
             self.state.failure().unwrap_or_else(|| {
                 let seconds = stop_timeout.as_secs_f64();
                 SinkError::other(format!(
-                    "{output}: took nothing for {seconds} s, so it has no end; see whether its reader still \
-                    reads"
+                    "{output}: no progress for {seconds} s, so its end is missing; check the reader"
                 ))
             })
         };
@@ -145,16 +144,16 @@ impl Handoff {
         if let Some(reason) = self.state.waits_for() {
             return Some(SinkHalt::waiting(reason));
         }
-        let is_dead = self.state.thread_is_gone() && !self.closed.load(Ordering::Relaxed);
+        let is_dead = self.state.has_thread_ended() && !self.closed.load(Ordering::Relaxed);
         is_dead.then(|| SinkHalt::failed(panicked(&self.config.unfinished)))
     }
 }
 
 fn panicked(unfinished: &str) -> String {
-    format!("the writer thread panicked; what it wrote is in {unfinished}")
+    format!("the writer thread panicked; its output so far is in {unfinished}")
 }
 
-/// Without a run, nothing is left behind.
+/// Removes the output if there was no run.
 impl Drop for Handoff {
     fn drop(&mut self) {
         if self.closed.load(Ordering::Relaxed) {
@@ -163,29 +162,29 @@ impl Drop for Handoff {
         if self.messages.try_send(Message::Abandon).is_ok()
             && let Ok(Err(error)) = self.done.recv_timeout(ABANDON)
         {
-            tracing::warn!(output = self.config.output, %error, "cannot take away what is unfinished");
+            tracing::warn!(output = self.config.output, %error, "cannot remove the unfinished output");
         }
     }
 }
 
-/// Tells workers that nobody takes blocks any more, also after a panic.
-struct Gone(Arc<OutputState>);
+/// Marks the thread as ended when dropped, also after a panic.
+struct EndGuard(Arc<OutputState>);
 
-impl Drop for Gone {
+impl Drop for EndGuard {
     fn drop(&mut self) {
-        self.0.thread_went();
+        self.0.set_thread_ended();
     }
 }
 
-/// Takes messages until told to complete the output, and says how that went.
+/// Processes messages until the output is to be completed or abandoned, and returns the result of that.
 pub(crate) fn run(mut consumer: impl Consumer, messages: &Receiver<Message>) -> Result<(), SinkError> {
     consumer.begin();
     loop {
         match messages.recv_timeout(TICK) {
             Ok(Message::Block { mut block, block_return }) => {
                 let outcome = consumer.take(&mut block, &block_return);
-                debug_assert_eq!(outcome.total(), block.frames(), "every frame of a block is outcome");
-                block_return.settle(block, outcome);
+                debug_assert_eq!(outcome.total(), block.frames(), "every frame of a block has an outcome");
+                block_return.give_back(block, outcome);
             }
             Ok(Message::Close { lost_in_kernel }) => return consumer.complete(lost_in_kernel),
             Ok(Message::Abandon) | Err(RecvTimeoutError::Disconnected) => return consumer.abandon(),

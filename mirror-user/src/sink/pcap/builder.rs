@@ -1,4 +1,4 @@
-//! Setting up a capture: where to, in which capture, with how much memory.
+//! Setting up a capture: target, format, memory.
 
 use std::{
     fmt,
@@ -32,11 +32,11 @@ use super::{
     writer::{CaptureOutput, LOSSES_HERE, Writer},
 };
 
-/// How long a buffered block may be open.
+/// Age of a block when it is written, where buffered.
 const BUFFERED: Duration = Duration::from_secs(1);
-/// How long a stream may take nothing at the end of a run.
+/// Default stop timeout of a stream.
 const STREAM_STOP: Duration = Duration::from_secs(5);
-/// The same for a file: a disk catches up, or fails.
+/// The same for a file: a slow disk catches up or fails.
 const FILE_STOP: Duration = Duration::from_secs(60);
 
 /// Where a capture goes.
@@ -49,7 +49,7 @@ enum TargetKind {
 }
 
 impl Target {
-    /// A file that does not exist yet. It is created with mode 0600, under a hidden name until it is
+    /// A file that does not exist yet. It is created with mode 0600, and has a hidden name until it is
     /// complete.
     #[must_use]
     pub fn file(path: impl Into<PathBuf>) -> Self {
@@ -62,7 +62,7 @@ impl Target {
         Self(TargetKind::Stdout)
     }
 
-    /// Anything that takes bytes; `name` stands for it in messages. It is flushed after each block.
+    /// Any writer; `name` is its name in messages. It is flushed after each block.
     #[must_use]
     pub fn writer(name: impl Into<String>, out: impl Write + Send + 'static) -> Self {
         Self(TargetKind::Writer(Pipe::new(name, out)))
@@ -87,38 +87,38 @@ pub enum PcapError {
     /// The file could not be created.
     #[error(transparent)]
     File(#[from] HiddenFileError),
-    /// No names can be made of the one that was given.
+    /// The given name makes no file names.
     #[error("{}: {reason}", crate::escape::path(path))]
     Name {
         /// The path.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
-    /// It cannot be compressed as its name asks.
+    /// The compression that its name asks for is not available.
     #[error("{}: {source}", crate::escape::path(path))]
     Compression {
         /// The path.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         source: io::Error,
     },
-    /// A stream has no files to rotate, to count or to leave space for.
-    #[error("{name}: is no file: nothing of it can be rotated, split by origin, or bounded by free space")]
+    /// Rotation, a file per origin and free space need a file; the target is a stream.
+    #[error("{name}: not a file: rotation, per-origin and min-free need one")]
     NotAFile {
-        /// What it is.
+        /// The target.
         name: String,
     },
-    /// Standard output could not be taken.
+    /// Standard output could not be opened.
     #[error("standard output: cannot be written to: {source}")]
     Stdout {
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The writer thread could not be started.
     #[error("cannot start the writer thread of the capture: {source}")]
     Thread {
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -164,158 +164,153 @@ impl PcapBuilder {
         }
     }
 
-    /// Layout of the file; pcapng unless told otherwise.
+    /// File format; pcapng by default.
     pub fn format(mut self, format: Format) -> Self {
         self.format = format;
         self
     }
 
-    /// Writes frames as they came, outer headers and padding included, instead of the inner frames.
+    /// Writes frames with outer headers and padding instead of the inner frames.
     pub fn outer(mut self, outer: bool) -> Self {
         self.outer = outer;
         self
     }
 
-    /// The most bytes of a frame to write; 0, as with tcpdump, and more than 262,144 stand for 262,144.
+    /// Snap length: the most bytes of a frame to write. 0, as with tcpdump, and values over 262,144 mean
+    /// 262,144.
     pub fn snaplen(mut self, bytes: u32) -> Self {
         self.snaplen = if bytes == 0 { MAX_SNAPLEN } else { bytes.min(MAX_SNAPLEN) };
         self
     }
 
     /// Writes the headers of each frame and no payload: Ethernet, VLAN tags, IP with options and extension
-    /// headers, and TCP, UDP, ICMP or SCTP. With [`outer`](Self::outer) what is in front of the inner frame
-    /// too.
+    /// headers, and TCP, UDP, ICMP or SCTP. With [`outer`](Self::outer) the outer headers too.
     pub fn headers_only(mut self, headers_only: bool) -> Self {
         self.headers_only = headers_only;
         self
     }
 
-    /// Hands frames to the output at every tick, so within 100 ms, instead of within 1 s. Streams do so by
-    /// themselves.
+    /// Writes frames at every tick, so within 100 ms, instead of within 1 s. The default for streams.
     pub fn unbuffered(mut self, unbuffered: bool) -> Self {
         self.unbuffered = Some(unbuffered);
         self
     }
 
-    /// How many blocks each worker has, at least 2. See [`Pcap::memory_per_worker`].
+    /// Number of blocks of each worker, at least 2. See [`Pcap::memory_per_worker`].
     pub fn blocks(mut self, blocks: usize) -> Self {
         self.handoff.set_blocks(blocks);
         self
     }
 
-    /// Bytes in a block; more where two of the largest frames need more.
+    /// Bytes in a block; more if two of the largest frames need more.
     pub fn block_size(mut self, bytes: usize) -> Self {
         self.handoff.set_block_size(bytes);
         self
     }
 
-    /// How many origins get an interface of their own in a pcapng file, between 1 and 65,536; frames of
-    /// further ones belong to an interface named `other`. Each file begins with none.
+    /// How many origins have an interface of their own in a pcapng file, between 1 and 65,536. Further
+    /// origins share an interface named `other`. Each file begins with none.
     pub fn max_interfaces(mut self, interfaces: usize) -> Self {
         self.max_interfaces = interfaces.clamp(1, 65_536);
         self
     }
 
-    /// How long the end of a run waits for an output that takes nothing. 60 s for a file, 5 s for a stream,
-    /// unless told otherwise. Frames not written by then count as failed, reason `stuck`.
+    /// How long the end of a run waits for an output that makes no progress; by default 60 s for a file, 5 s
+    /// for a stream. Frames not written by then count as failed, reason `stuck`.
     pub fn stop_timeout(mut self, timeout: Duration) -> Self {
         self.handoff.set_stop_timeout(timeout);
         self
     }
 
-    /// Something to do on the writer thread before anything else, such as giving up capabilities, which
-    /// belong to threads. The file is open by then. To rename it at the end, this thread needs leave to write
-    /// in its directory.
+    /// A hook that runs first on the writer thread, for example to drop capabilities, which are per thread.
+    /// The file is open by then. To rename it at the end, the thread needs write permission to its directory.
     pub fn on_thread_start(mut self, hook: impl FnOnce() + Send + 'static) -> Self {
         self.handoff.on_thread_start = Some(Box::new(hook));
         self
     }
 
-    /// Begins another file, at a packet, once one has more than this many bytes, compressed or not: they are
-    /// counted before compression. Files are named as tcpdump names them: `NAME`, `NAME1`, `NAME2`.
+    /// Starts a new file once one has more than this many bytes, counted before compression. Files are named
+    /// as by tcpdump: `NAME`, `NAME1`, `NAME2`.
     ///
-    /// None is ever replaced but in a [ring](Self::max_files): where a name is taken, the sink ends.
+    /// Only a [ring](Self::max_files) replaces files: otherwise the sink stops if a name is taken.
     pub fn rotate_size(mut self, bytes: u64) -> Self {
         self.rotation.size = Some(bytes);
         self
     }
 
-    /// Begins another file after each such time, whether frames come or not. Conversions of strftime(3) in
-    /// the file's name stand for the local time at which it was begun; where that makes no new name, a number
-    /// follows it.
+    /// Starts a new file after each interval, also without frames. Conversions of strftime(3) in the file's
+    /// name are replaced by the local time of its start; a number is appended if the name is not new.
     pub fn rotate_every(mut self, time: Duration) -> Self {
         self.rotation.every = Some(time.max(Duration::from_millis(1)));
         self
     }
 
-    /// As [`rotate_every`](Self::rotate_every), by the times of the packets and not by the clock, which is
-    /// what a capture that is read again takes: the first packet begins the first time, a file's name has the
-    /// time of its first packet, and where no packet came there is no file. With
-    /// [`max_files`](Self::max_files) what comes after the last of these times is dropped, reason
-    /// `after_last_file`.
+    /// Like [`rotate_every`](Self::rotate_every), by packet times instead of the clock, for capture files
+    /// that are read: the first packet starts the first interval, a file's name has the time of its first
+    /// packet, and an interval without packets has no file. With [`max_files`](Self::max_files), packets
+    /// after the last interval are dropped, reason `after_last_file`.
     pub fn rotate_every_by_packets(mut self, time: Duration) -> Self {
         self.rotation.by_packets = true;
         self.rotate_every(time)
     }
 
-    /// With [`rotate_size`](Self::rotate_size): a ring of so many files, in which each new one replaces the
-    /// oldest, once there are so many; numbers begin at 0 and have leading zeros. With
-    /// [`rotate_every`](Self::rotate_every) alone: how many times there are, see [`on_last`](Self::on_last).
+    /// With [`rotate_size`](Self::rotate_size): a ring of this many files, in which each further file
+    /// replaces the oldest; numbers begin at 0 and have leading zeros. With
+    /// [`rotate_every`](Self::rotate_every) alone: the number of intervals, see [`on_last`](Self::on_last).
     pub fn max_files(mut self, files: u32) -> Self {
         self.rotation.files = Some(files.max(1));
         self
     }
 
-    /// Leaves at least this many bytes free on the file system, as far as it is up to this capture.
+    /// Keeps at least this many bytes free on the file system, as far as this capture can.
     pub fn min_free(mut self, bytes: u64, when_full: WhenFull) -> Self {
         self.min_free.bytes = bytes;
         self.when_full(when_full)
     }
 
-    /// What to do when there is no space; unless told otherwise, to [wait](WhenFull::Wait).
+    /// What to do when there is no space; by default [wait](WhenFull::Wait).
     pub fn when_full(mut self, when_full: WhenFull) -> Self {
         self.min_free.when_full = when_full;
         self
     }
 
-    /// No file for which this says so is deleted or replaced, as it would be in a [ring](Self::max_files) or
-    /// to leave [space](Self::min_free). It is called on the writer thread. Where a file of a ring is kept
-    /// when its successor is complete, frames are dropped, reason `no_space`, until it is not.
+    /// A file for which this returns true is neither replaced in a [ring](Self::max_files) nor deleted for
+    /// [space](Self::min_free). Called on the writer thread. If a file of a ring is still kept when its
+    /// successor is complete, frames are dropped, reason `no_space`, until it is released.
     pub fn keep_while(mut self, keeps: impl Fn(&Path) -> bool + Send + 'static) -> Self {
         self.hooks.keep_while = Some(Box::new(keeps));
         self
     }
 
-    /// A file for each origin, begun with its first frame and named `STEM-vni-VNI@SOURCE.EXTENSION`, colons
-    /// of addresses as `-`. So many are open at a time, at least 1; where all are taken, an origin's second
-    /// frame earns it the place of the one that has been silent longest, whose file is completed, and which
-    /// begins another if it comes again. Frames of those without a file of their own share one with `other`
-    /// in its name. Places change hands `max` times at once, and once a second from then on, so that who
-    /// makes up origins fills no directory.
+    /// A file for each origin, created with its first frame and named `STEM-vni-VNI@SOURCE.EXTENSION`, with
+    /// `-` for the colons of addresses. At most `max` are open at a time, at least 1. When all are in use, an
+    /// origin with a second frame takes the slot of the origin that has been idle longest: that one's file is
+    /// completed, and it gets another one if it sends again. Origins without a file share one with `other` in
+    /// its name. Slots are reassigned `max` times at once and then once a second, so that forged origins do
+    /// not fill the directory.
     pub fn per_origin(mut self, max: usize) -> Self {
         self.origins = Some(max.max(1));
         self
     }
 
-    /// Something to do on the writer thread with each file that has been completed. What takes long, costs
-    /// frames.
+    /// A hook that runs on the writer thread for each completed file. A slow one costs frames.
     pub fn on_file(mut self, hook: impl FnMut(&Path) + Send + 'static) -> Self {
         self.hooks.on_file = Some(Box::new(hook));
         self
     }
 
-    /// Called on the writer thread when as many times are over as [`max_files`](Self::max_files) says: it is
-    /// for the embedder to end the run. Until then the last file goes on.
+    /// Called on the writer thread when [`max_files`](Self::max_files) intervals are over: the embedder then
+    /// stops the run. Until it does, frames go to the last file.
     pub fn on_last(mut self, hook: impl FnOnce() + Send + 'static) -> Self {
         self.hooks.on_last = Some(Box::new(hook));
         self
     }
 
-    /// Whether this contradicts itself. Touches no file; [`build`](Self::build) finds the same.
+    /// Checks the settings without touching a file; [`build`](Self::build) checks the same.
     ///
     /// # Errors
     ///
-    /// [`PcapError`]: a name that makes no files, or what only files have for a stream.
+    /// [`PcapError`]: a name that makes no file names, or settings of files for a stream.
     pub fn validate(&self) -> Result<(), PcapError> {
         let is_plain =
             self.rotation == Rotation::default() && self.min_free.bytes == 0 && self.origins.is_none();
@@ -337,11 +332,10 @@ impl PcapBuilder {
     ///
     /// # Errors
     ///
-    /// [`PcapError`]: the name is taken, the directory or the file cannot be opened, no thread can be
-    /// started.
+    /// [`PcapError`]: the name is taken, or the directory, the file or the thread cannot be created.
     pub fn build(self) -> Result<Pcap, PcapError> {
         let blocks = match self.format {
-            // Classic pcap knows no interfaces, by which origins are told apart.
+            // Classic pcap has no interfaces to distinguish origins by.
             classic @ (Format::Pcap | Format::PcapMicros) if self.origins.is_none() => classic,
             _ => Format::Pcapng,
         };
@@ -381,9 +375,9 @@ impl PcapBuilder {
         let config = HandoffConfig {
             unfinished: unfinished.unwrap_or_else(|| name.clone()),
             origins: if blocks == Format::Pcapng { MOST_IN_BLOCK } else { 0 },
-            // A tick may come just before the age is reached.
+            // A tick may fall just before the age is reached.
             age: if unbuffered { Duration::ZERO } else { BUFFERED - TICK },
-            // To sync a long file may take its time.
+            // Syncing a long file may take a while.
             completes_slowly: is_file,
             ..self.handoff.config(NAME, name, stop_timeout, LOSSES_HERE)
         };
@@ -393,11 +387,12 @@ impl PcapBuilder {
         let writer = Writer::new(output, capture, blocks, losses.clone(), Arc::clone(&state));
         let handoff =
             Handoff::start(config, state, self.handoff.on_thread_start, writer).map_err(|source| {
-                // Nobody is left who would. It was created a moment ago, by this call.
+                // This call has created it, and no thread is left to remove it.
                 if let Some(hidden) = &hidden
                     && let Err(error) = std::fs::remove_file(hidden)
                 {
-                    tracing::warn!(file = %crate::escape::path(hidden), %error, "an empty file stays");
+                    tracing::warn!(file = %crate::escape::path(hidden), %error, "cannot remove an empty \
+                        file");
                 }
                 PcapError::Thread { source }
             })?;

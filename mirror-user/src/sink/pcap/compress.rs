@@ -1,10 +1,10 @@
-//! Compressed files, which can be read to the last write at any time, and end well wherever they are cut back
-//! to.
+//! Compressed files that are readable up to the last write at any time, and valid when truncated to any
+//! write.
 //!
-//! Of gzip each write is a member of its own (RFC 1952 section 2.2), for whose checksum and length nothing
-//! has to be known of those before it. Of Zstandard each write ends a block (RFC 8878 section 3.1.1) of the
-//! one frame of the file, because Wireshark 4.0 loses its way between frames; the frame has no checksum, so
-//! an empty last block ends it anywhere.
+//! With gzip each write is a member (RFC 1952 section 2.2), whose checksum and length do not depend on
+//! earlier members. With Zstandard each write ends a block (RFC 8878 section 3.1.1) of the file's only frame,
+//! because Wireshark 4.0 fails between frames. The frame has no checksum, so an empty last block can end it
+//! anywhere.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -13,7 +13,7 @@ use std::{
 
 use flate2::{Compress, Compression as Level, Crc, FlushCompress, Status};
 
-/// How a file is compressed, by the ending of its name.
+/// How a file is compressed, by the suffix of its name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Compression {
     None,
@@ -25,11 +25,11 @@ impl Compression {
     pub(super) fn of(name: &OsStr) -> Self {
         [Self::Gzip, Self::Zstd]
             .into_iter()
-            .find(|kind| name.as_encoded_bytes().ends_with(kind.ending().as_bytes()))
+            .find(|kind| name.as_encoded_bytes().ends_with(kind.suffix().as_bytes()))
             .unwrap_or(Self::None)
     }
 
-    pub(super) fn ending(self) -> &'static str {
+    pub(super) fn suffix(self) -> &'static str {
         match self {
             Self::None => "",
             Self::Gzip => ".gz",
@@ -37,11 +37,11 @@ impl Compression {
         }
     }
 
-    /// A name that ends in it, without it.
-    pub(super) fn without_ending(self, name: &OsStr) -> OsString {
+    /// A name without the suffix, if it has it.
+    pub(super) fn without_suffix(self, name: &OsStr) -> OsString {
         let bytes = name.as_encoded_bytes();
-        match bytes.strip_suffix(self.ending().as_bytes()) {
-            // The endings are ASCII, so what is before them is as good a name as it was.
+        match bytes.strip_suffix(self.suffix().as_bytes()) {
+            // Suffixes are ASCII, so the rest is as valid a name as the whole.
             Some(stem) => without(name, stem.len()),
             None => name.to_owned(),
         }
@@ -61,7 +61,7 @@ fn without(name: &OsStr, stem: usize) -> OsString {
     name.to_str().and_then(|name| name.get(..stem)).map_or_else(|| name.to_owned(), OsString::from)
 }
 
-/// Compresses what is written to one file, in memory of its own.
+/// Compresses what is written to one file, in its own buffer.
 pub(super) struct Encoder {
     kind: Kind,
     unit: Vec<u8>,
@@ -75,10 +75,9 @@ enum Kind {
 
 /// Magic number, deflate, no flags, no time, no extra flags, unknown system.
 const GZIP_HEAD: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
-/// Deflate may grow what it cannot compress, by 5 bytes in 16 KiB at most (RFC 1951 section 3.2.4), and has
-/// an end.
+/// Deflate can expand data by up to 5 bytes in 16 KiB (RFC 1951 section 3.2.4), plus its end.
 const GZIP_MARGIN: usize = 64;
-/// A frame's header, and that of a block for each flush.
+/// The frame's header, and a block header for each flush.
 #[cfg(feature = "zstd")]
 const ZSTD_MARGIN: usize = 64;
 /// A window of 128 KiB.
@@ -93,7 +92,7 @@ impl Encoder {
     ///
     /// # Errors
     ///
-    /// This build has no encoder of that kind, or it cannot be set up.
+    /// This build has no such encoder, or its setup fails.
     pub(super) fn new(compression: Compression) -> io::Result<Option<Self>> {
         let kind = match compression {
             Compression::None => return Ok(None),
@@ -101,7 +100,7 @@ impl Encoder {
             #[cfg(feature = "zstd")]
             Compression::Zstd => {
                 let mut stream = zstd::stream::raw::Encoder::new(1)?;
-                // A file for each origin is many streams.
+                // One file per origin means many streams.
                 stream.set_parameter(zstd::zstd_safe::CParameter::WindowLog(ZSTD_WINDOW_LOG))?;
                 Kind::Zstd(stream)
             }
@@ -116,8 +115,8 @@ impl Encoder {
         Ok(Some(Self { kind, unit: Vec::new() }))
     }
 
-    /// These bytes as they are appended to the file. If they do not get there, further ones may make no
-    /// sense, unless [`units_stand_alone`](Self::units_stand_alone).
+    /// Compresses bytes to a unit to append to the file. If that is not written, later units can be decoded
+    /// only if units are [independent](Self::has_independent_units).
     pub(super) fn unit(&mut self, bytes: &[u8]) -> io::Result<&[u8]> {
         self.unit.clear();
         match &mut self.kind {
@@ -127,7 +126,7 @@ impl Encoder {
                 deflate.reset();
                 let status = deflate.compress_vec(bytes, &mut self.unit, FlushCompress::Finish);
                 if !matches!(status, Ok(Status::StreamEnd)) {
-                    return Err(io::Error::other("deflate did not come to its end"));
+                    return Err(io::Error::other("deflate did not finish"));
                 }
                 let mut crc = Crc::new();
                 crc.update(bytes);
@@ -145,14 +144,14 @@ impl Encoder {
                     stream.run(&mut input, &mut output)?;
                 }
                 if stream.flush(&mut output)? != 0 {
-                    return Err(io::Error::other("Zstandard did not come to an end"));
+                    return Err(io::Error::other("Zstandard did not finish"));
                 }
             }
         }
         Ok(&self.unit)
     }
 
-    /// Forgets all units so far: nothing of them is in the file.
+    /// Restarts the stream; call it only if no unit is in the file.
     pub(super) fn restart(&mut self) -> io::Result<()> {
         match &mut self.kind {
             Kind::Gzip(deflate) => deflate.reset(),
@@ -162,12 +161,12 @@ impl Encoder {
         Ok(())
     }
 
-    /// Whether what follows a unit that was cut off can still be read.
-    pub(super) fn units_stand_alone(&self) -> bool {
+    /// Whether a unit can be decoded without the one before it.
+    pub(super) fn has_independent_units(&self) -> bool {
         matches!(self.kind, Kind::Gzip(_))
     }
 
-    /// What stands behind the last unit.
+    /// The bytes after the last unit.
     pub(super) fn end(&self) -> &'static [u8] {
         match self.kind {
             Kind::Gzip(_) => &[],
@@ -194,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_is_told_by_the_ending() {
+    fn the_suffix_decides_the_compression() {
         for (name, kind, stem) in [
             ("a.pcap", Compression::None, "a.pcap"),
             ("a.pcap.gz", Compression::Gzip, "a.pcap"),
@@ -202,18 +201,18 @@ mod tests {
             ("a.gz1", Compression::None, "a.gz1"),
         ] {
             let found = Compression::of(OsStr::new(name));
-            assert_eq!((found, found.without_ending(OsStr::new(name))), (kind, stem.into()), "{name}");
+            assert_eq!((found, found.without_suffix(OsStr::new(name))), (kind, stem.into()), "{name}");
         }
         #[cfg(unix)]
         {
             use std::os::unix::ffi::OsStrExt as _;
             let name = OsStr::from_bytes(b"\xff.pcap.gz");
-            assert_eq!(Compression::Gzip.without_ending(name), OsStr::from_bytes(b"\xff.pcap"));
+            assert_eq!(Compression::Gzip.without_suffix(name), OsStr::from_bytes(b"\xff.pcap"));
         }
     }
 
     #[test]
-    fn units_of_gzip_read_as_one_also_where_nothing_can_be_compressed() {
+    fn gzip_units_decode_as_one_stream_also_if_incompressible() {
         let mut encoder = Encoder::new(Compression::Gzip).unwrap().unwrap();
         let (mut packed, mut all) = (Vec::new(), Vec::new());
         for bytes in [noise(300_000), vec![7; 300_000], Vec::new(), noise(1)] {
@@ -227,7 +226,7 @@ mod tests {
 
     #[cfg(feature = "zstd")]
     #[test]
-    fn zstandard_ends_well_behind_every_unit_also_where_nothing_can_be_compressed() {
+    fn zstandard_is_valid_after_every_unit_also_if_incompressible() {
         let mut encoder = Encoder::new(Compression::Zstd).unwrap().unwrap();
         let (mut packed, mut all) = (Vec::new(), Vec::new());
         for bytes in [noise(300_000), vec![7; 300_000], noise(1)] {
@@ -239,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_takes_no_memory_anew() {
+    fn a_unit_reuses_its_buffer() {
         let mut encoder = Encoder::new(Compression::Gzip).unwrap().unwrap();
         let bytes = noise(100_000);
         encoder.unit(&bytes).unwrap();

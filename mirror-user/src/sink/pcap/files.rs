@@ -1,4 +1,4 @@
-//! The files of a capture: which is written to, when the next begins, what becomes of the earlier ones.
+//! The files of a capture: the current one, when the next starts, and which earlier ones are deleted.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -27,28 +27,28 @@ use crate::{
     hidden_file::{Directory, FileId, HiddenFile, HiddenFileError},
     sink::{
         SinkError,
-        handoff::{is_want, is_want_of_space},
+        handoff::{is_out_of_space, may_pass},
         origin::OriginKey,
     },
 };
 
-/// How a capture is spread over files.
+/// How a capture is split into files.
 pub(super) struct Plan {
     pub(super) rotation: Rotation,
     pub(super) min_free: MinFree,
-    /// With a file for each origin: how many of them have one of their own.
+    /// With a file per origin: the most origins with a file.
     pub(super) origins: Option<usize>,
-    /// Named interfaces that a pcapng file has at most.
+    /// The most named interfaces of a pcapng file.
     pub(super) max_interfaces: usize,
 }
 
-/// How long a deleted file's space is waited for, and how often it is looked for.
+/// How long to wait for the space of a deleted file, and how often to check.
 const LATE_SPACE: Duration = Duration::from_millis(500);
-const SPACE_LOOK: Duration = Duration::from_millis(5);
-/// How long the end of a run waits for the command of a file whose name another is to have, and how often it
-/// looks.
+const SPACE_CHECK: Duration = Duration::from_millis(5);
+/// How long the end of a run waits for the command that still uses an earlier file of the same name, and how
+/// often it checks.
 const COMMAND: Duration = Duration::from_secs(60);
-const COMMAND_LOOK: Duration = Duration::from_millis(20);
+const COMMAND_CHECK: Duration = Duration::from_millis(20);
 
 pub(super) struct Files {
     directory: Arc<Directory>,
@@ -57,62 +57,61 @@ pub(super) struct Files {
     hooks: Hooks,
     rotator: Rotator,
     series: Vec<Series>,
-    /// With a file for each origin.
+    /// With a file per origin.
     origins: Option<Origins>,
-    /// Files of this run under their final names, the oldest first: where they may be deleted or replaced.
+    /// Completed files of this run, the oldest first; empty unless they may be deleted or replaced.
     own: VecDeque<OwnFile>,
-    /// First names of this run, where one may come again.
+    /// Names without a number that this run has used.
     firsts: FirstNames,
-    /// When the next time begins.
+    /// When the next interval starts.
     due: Option<Instant>,
-    /// Times begun.
+    /// Intervals started.
     periods: u32,
-    /// By the times of packets instead, with the time of the one that is next.
+    /// For rotation by packet times, with the time of the next packet.
     packet_clock: Option<PacketClock>,
     packet_time: u64,
-    /// Packets after the last file since somebody asked.
+    /// Packets after the last file, since they were last taken.
     after_last: u64,
-    /// The name that a complete file waits for, because a command still needs the earlier file of that name.
+    /// The name that a complete file cannot have yet: a command still uses the earlier file of that name.
     blocked_by: Option<PathBuf>,
 }
 
-/// Files that follow each other.
+/// A sequence of files with the same kind of frames.
 struct Series {
     key: SeriesKey,
-    /// Its name with the time in it, and its number: of the file that is written to, or of the last one.
+    /// Name with the time, and number, of the current file or else the last one.
     timed: OsString,
     number: u32,
     begun: bool,
-    /// The period of its packets, by a packet clock.
+    /// Interval of its packets, for rotation by packet times.
     period: Option<u64>,
     part: Option<CapturePart>,
 }
 
 impl Series {
-    /// Without a file so far.
+    /// A series without a file.
     fn fresh(key: SeriesKey) -> Self {
         Self { key, timed: OsString::new(), number: 0, begun: false, period: None, part: None }
     }
 }
 
-/// A completed file, told from any other of its name.
+/// A completed file, identified by more than its name.
 struct OwnFile {
     path: PathBuf,
     id: FileId,
 }
 
-/// Names of files without a number behind, of which it is known whether this run gave them: such a name is
-/// taken by one of ours, and not by somebody else's file, when an hour comes again on another day, or an
-/// origin that had given up its file. By hash, in 1 MiB at most: more than seconds of a day. When there have
-/// been more, every name may have been ours; that a number is put behind one that was not costs nothing, and
-/// no file is replaced by it.
+/// Names without a number that this run has used. If a name is taken, this distinguishes a file of this run
+/// (the same hour on another day, an origin that lost its file and got another) from a foreign one. Stored as
+/// hashes, in at most 1 MiB: more than the seconds of a day. Beyond that, any name may be ours; then a
+/// foreign name gets a number appended, and no file is replaced.
 #[derive(Default)]
 struct FirstNames {
     hashes: HashSet<u64>,
-    has_forgotten: bool,
+    is_full: bool,
 }
 
-/// Names that are remembered.
+/// The most names that are remembered.
 const FIRSTS: usize = 1 << 17;
 
 impl FirstNames {
@@ -120,12 +119,12 @@ impl FirstNames {
         if self.hashes.len() < FIRSTS {
             self.hashes.insert(hash(path));
         } else {
-            self.has_forgotten = true;
+            self.is_full = true;
         }
     }
 
     fn may_have(&self, path: &Path) -> bool {
-        self.has_forgotten || self.hashes.contains(&hash(path))
+        self.is_full || self.hashes.contains(&hash(path))
     }
 }
 
@@ -133,20 +132,20 @@ fn hash(path: &Path) -> u64 {
     seeded_hash(0, &path.as_os_str().as_encoded_bytes())
 }
 
-/// What is known when a run has ended.
+/// State at the end of a run.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RunEnd {
     pub(super) lost_in_kernel: u64,
-    /// The capture had ended before, or waits.
+    /// The capture has failed or waits.
     pub(super) has_failed: bool,
 }
 
-/// What went wrong, and with which file.
+/// An error, and the file it is about.
 #[derive(Debug)]
 pub(super) struct Fault {
     pub(super) what: String,
     pub(super) error: io::Error,
-    /// Bytes that there was no space for, where it was space.
+    /// Bytes that did not fit, if space was missing; otherwise 0.
     pub(super) lacks: u64,
 }
 
@@ -159,9 +158,9 @@ impl Fault {
         Self::new(crate::escape::path(path).to_string(), error)
     }
 
-    /// Whether there may be later what is missing now.
+    /// Whether the error may end without our action.
     fn may_pass(&self) -> bool {
-        is_want(&self.error) || self.error.kind() == io::ErrorKind::ResourceBusy
+        may_pass(&self.error) || self.error.kind() == io::ErrorKind::ResourceBusy
     }
 }
 
@@ -169,8 +168,7 @@ impl From<HiddenFileError> for Fault {
     fn from(error: HiddenFileError) -> Self {
         let (path, error) = match error {
             HiddenFileError::Exists { path } => {
-                let message =
-                    "already exists, and is not of this run: it is left as it is, and the capture ends";
+                let message = "already exists and is not of this run: it is kept, and the capture ends";
                 (path, io::Error::new(io::ErrorKind::AlreadyExists, message))
             }
             HiddenFileError::NoName { path } => (path, io::ErrorKind::InvalidFilename.into()),
@@ -183,8 +181,7 @@ impl From<HiddenFileError> for Fault {
 }
 
 impl Files {
-    /// Opens the directory, and the first file, written through `encoder`, where it is known whose frames it
-    /// will hold.
+    /// Opens the directory, and the first file, with `encoder`, if its name does not depend on packets.
     pub(super) fn create(
         names: Names,
         plan: Plan,
@@ -216,7 +213,7 @@ impl Files {
             files.series.push(Series::fresh(SeriesKey::All));
         } else if files.origins.is_none() {
             let timed = files.names.at(&Zoned::now()).unwrap_or_default();
-            // A ring finds out at once that a name is taken, and not when its turn comes.
+            // A ring checks all its names now, and not when they are used.
             for number in (1..files.plan.rotation.ring().unwrap_or(1)).rev() {
                 let path = files.names.path_of(&timed, SeriesKey::All, number);
                 if files
@@ -235,12 +232,12 @@ impl Files {
         Ok(files)
     }
 
-    /// Whether there is one series of files, whose first cannot be named before there is a packet.
+    /// Whether the first file cannot be named before there is a packet.
     fn is_named_by_packets(&self) -> bool {
         self.packet_clock.is_some() && self.origins.is_none() && self.names.hold_a_time()
     }
 
-    /// How many packets came after the last file, since this was last called.
+    /// Packets after the last file since the last call.
     pub(super) fn take_after_last(&mut self) -> u64 {
         std::mem::take(&mut self.after_last)
     }
@@ -254,12 +251,12 @@ impl Files {
         &self.rotator
     }
 
-    /// The name under which the first file is written.
+    /// The hidden name of the first file.
     pub(super) fn hidden_path(&self) -> Option<PathBuf> {
         self.series.first()?.part.as_ref()?.file().map(HiddenFile::hidden_path)
     }
 
-    /// With a file for each origin: which they are.
+    /// The origins that have files, with a file per origin.
     pub(super) fn origins(&self) -> Option<&Origins> {
         self.origins.as_ref()
     }
@@ -271,18 +268,18 @@ impl Files {
         part.begin(capture).map_err(|error| Fault::new(part.name(), error))
     }
 
-    /// Whether more space is waited for, where there is not enough.
+    /// Whether to wait for space.
     fn waits(&self) -> bool {
         self.plan.min_free.when_full != WhenFull::Stop
     }
 
-    /// Whether a fault is no end.
+    /// Whether the capture waits after a fault; otherwise it ends.
     pub(super) fn waits_after(&self, fault: &Fault) -> bool {
         fault.may_pass() && (self.waits() || self.blocked_by.is_some())
     }
 
-    /// Whether what there was none of is there now: so many bytes, or else what it takes to have a file open.
-    /// Nothing is written to find out but what belongs there anyway.
+    /// Whether a wait is over: `lacks` bytes are free, or, with 0, a file could be opened. Writes only
+    /// headers that the files need anyway.
     pub(super) fn has_room(&mut self, capture: &CaptureFormat, lacks: u64) -> Result<bool, Fault> {
         if self.origins.is_none() && !self.is_named_by_packets() {
             self.open(0, capture)?;
@@ -294,7 +291,7 @@ impl Files {
             return Ok(false);
         }
         if lacks == 0 {
-            // Whose file it is that could not be opened, its next frame shows.
+            // With a file per origin, the next frame tries again to open its file.
             return Ok(self.origins.is_none() && self.series.iter().any(|series| series.part.is_some()));
         }
         self.keep_min_free(lacks)?;
@@ -305,15 +302,15 @@ impl Files {
         self.directory.available().map_err(|error| Fault::of(self.names.path(), error))
     }
 
-    /// Rotates all if it is time to, or somebody asked.
+    /// Rotates all files if it is due or requested.
     pub(super) fn rotate_if_due(&mut self, capture: &CaptureFormat, losses: &Losses) -> Result<(), Fault> {
-        let mut turns = self.rotator.was_asked();
+        let mut turns = self.rotator.take_request();
         if let (Some(due), Some(every)) = (self.due, self.plan.rotation.every)
             && Instant::now() >= due
         {
             self.periods += 1;
             if Some(self.periods) == self.plan.rotation.periods() {
-                // The last file goes on until the run has ended, so that no frame falls between.
+                // The last file stays in use until the run has ended, so that no frame is lost.
                 self.due = None;
                 if let Some(hook) = self.hooks.on_last.take() {
                     hook();
@@ -331,21 +328,21 @@ impl Files {
         if !turns {
             return Ok(());
         }
-        // A file for an origin begins with its next frame, and so does one that is named by its frame's time.
+        // A file per origin, or one named by a packet's time, is opened with its next frame.
         let opens = self.origins.is_none() && !self.is_named_by_packets();
         let turned = (0..self.series.len()).try_for_each(|series| {
             self.close(series, capture, losses, None)?;
             if opens { self.open(series, capture) } else { Ok(()) }
         });
         if turned.is_err() {
-            // Where it is tried again, this is still to be done.
+            // Still due at the next attempt.
             self.rotator.rotate();
         }
         turned
     }
 
-    /// Writes packets of a series, of a block with these origins, to as many files as they take. Gives how
-    /// many are written, which is all of them unless there is a fault too.
+    /// Writes packets of a series, from a block with these origins, to one or more files. Returns how many
+    /// are written: all of them unless there is a fault too.
     pub(super) fn packets(
         &mut self,
         series: usize,
@@ -366,7 +363,7 @@ impl Files {
                     Turn::Stay => {}
                     Turn::Next => {
                         if let Err(fault) = self.close(series, capture, losses, None) {
-                            // The packet is looked at again.
+                            // This packet is processed again.
                             self.series[series].period = before;
                             return Err(fault);
                         }
@@ -401,7 +398,7 @@ impl Files {
         (done, result)
     }
 
-    /// Whether the next packet of a series, which has this time, belongs to its next file.
+    /// Whether a packet with this time belongs to the current or the next file of a series.
     fn turn_by_packets(&mut self, series: usize, time: u64) -> Turn {
         let Some(clock) = &mut self.packet_clock else { return Turn::Stay };
         self.packet_time = time;
@@ -414,8 +411,8 @@ impl Files {
         turn
     }
 
-    /// How many of these packets, the first of which begins at `from` and is the first in `bytes`, are of the
-    /// period of the file of a series.
+    /// How many of these packets are in the interval of the current file of a series. The first begins at
+    /// `from`, and `bytes` begins with it.
     fn in_time(
         &self,
         series: usize,
@@ -436,7 +433,7 @@ impl Files {
         in_time.count()
     }
 
-    /// How many of these packets, the first of which begins at `from`, the file of a series still takes.
+    /// How many of these packets, the first of which begins at `from`, fit into the current file of a series.
     fn room(&self, series: usize, from: usize, packets: &[PacketEnd]) -> usize {
         let Some(part) = self.series[series].part.as_ref().filter(|part| !part.takes_no_more()) else {
             return 0;
@@ -448,11 +445,11 @@ impl Files {
             before = packet.end;
             fits
         });
-        // What stands before the first packet may be more than the size: a file holds one packet at least.
+        // The header may exceed the size already: a file has at least one packet.
         fitting.count().max(usize::from(part.frames() == 0))
     }
 
-    /// Sees to it that so many bytes more leave enough space.
+    /// Ensures that enough space is free after this many more bytes.
     fn keep_min_free(&mut self, bytes: u64) -> Result<(), Fault> {
         let min_free = self.plan.min_free;
         if min_free.bytes == 0 {
@@ -468,38 +465,37 @@ impl Files {
         }
     }
 
-    /// Deletes the oldest file that may be deleted, where that may help against a fault; else this fault is
-    /// it.
+    /// Deletes the oldest file that may be deleted if that may remove the fault; otherwise returns the fault.
     fn make_room_after(&mut self, fault: Fault) -> Result<(), Fault> {
-        if !self.plan.min_free.deletes() || !is_want_of_space(&fault.error) {
+        if !self.plan.min_free.deletes() || !is_out_of_space(&fault.error) {
             return Err(fault);
         }
         let Some(at) = self.own.iter().position(|own| !self.is_kept(&own.path)) else { return Err(fault) };
         let before = self.available()?;
         let Some(oldest) = self.own.remove(at) else { return Err(fault) };
-        tracing::info!(file = %crate::escape::path(&oldest.path), "deleted: less space is free than wanted");
+        tracing::info!(file = %crate::escape::path(&oldest.path), "deleted: free space is below the minimum");
         self.delete(&oldest)
             .and_then(|()| self.wait_for_space(before))
             .map_err(|error| Fault::of(&oldest.path, error))
     }
 
-    /// Whether a completed file is still needed under its name.
+    /// Whether a completed file is still in use under its name.
     fn is_kept(&self, path: &Path) -> bool {
         self.hooks.keep_while.as_ref().is_some_and(|keeps| keeps(path))
     }
 
-    /// Waits a moment for more space to be free than there was: some file systems give a deleted file's back
-    /// later, and one that somebody still reads has none to give.
+    /// Waits briefly until more space is free than before: some file systems free the space of a deleted file
+    /// later, and a file that is open elsewhere frees none.
     fn wait_for_space(&self, before: u64) -> io::Result<()> {
         let start = Instant::now();
         while self.directory.available()? <= before && start.elapsed() < LATE_SPACE {
-            thread::sleep(SPACE_LOOK);
+            thread::sleep(SPACE_CHECK);
         }
         Ok(())
     }
 
-    /// Which series each origin of a block has that has so many packets in it; what another gives up for it
-    /// is completed.
+    /// The series of each origin of a block, with its number of packets in it. Completes the file of an
+    /// origin that loses its series.
     pub(super) fn find_series(
         &mut self,
         capture: &CaptureFormat,
@@ -508,7 +504,7 @@ impl Files {
         series_of: &mut Vec<usize>,
         losses: &Losses,
     ) -> Result<(), Fault> {
-        /// No series has it.
+        /// The origin has no series.
         const UNKNOWN: usize = usize::MAX;
         series_of.clear();
         let Some(known) = &mut self.origins else { return Ok(()) };
@@ -525,7 +521,7 @@ impl Files {
                 self.series.resize_with(*series + 1, || Series::fresh(key));
             }
             if self.series[*series].key != key {
-                // Given up by another.
+                // Taken from another origin.
                 self.close(*series, capture, losses, None)?;
                 self.series[*series] = Series::fresh(key);
             }
@@ -533,8 +529,7 @@ impl Files {
         Ok(())
     }
 
-    /// Begins a file of a series, if there is none; where there is no space for it, for as long as deleting
-    /// others helps.
+    /// Opens a file of a series if none is open; deletes others as long as that makes space for it.
     fn open(&mut self, index: usize, capture: &CaptureFormat) -> Result<(), Fault> {
         while let Err(fault) = self.try_to_open(index, capture) {
             self.make_room_after(fault)?;
@@ -555,8 +550,8 @@ impl Files {
         let path_of = |number| self.names.path_of(&timed, key, number);
         let taken = |path: &Path| self.is_taken(path).map_err(|error| Fault::of(path, error));
         let ours = |path: &Path| self.firsts.may_have(path);
-        // Where nobody counts files but us, a log rotator may have moved some away, and others may have come;
-        // and a name may come round again: of an hour on another day, or of a clock that was set back.
+        // Without a ring, a log rotator may have moved files away, and other files may have appeared. Names
+        // may also repeat: an hour on another day, or a clock that was set back.
         let by_free_number =
             if again { self.plan.rotation.size.is_none() } else { ring.is_none() && ours(&path_of(next)) };
         if by_free_number {
@@ -568,7 +563,7 @@ impl Files {
             }
         }
         let path = path_of(next);
-        // Where it has to stay for now, it is looked at again when this one is complete.
+        // If the earlier file is in use, it is checked again when this one is complete.
         let file = if ring.is_some() && !self.free_name(&path)? {
             HiddenFile::create_beside(&self.directory, &path)?
         } else {
@@ -582,8 +577,7 @@ impl Files {
         result.map_err(|error| Fault::new(what, error))
     }
 
-    /// Deletes the file of this run that has a name which another is to have. Whether nothing of this run has
-    /// it any more.
+    /// Deletes the file of this run with a name that another file needs. Returns false if it is in use.
     fn free_name(&mut self, path: &Path) -> Result<bool, Fault> {
         let Some(at) = self.own.iter().position(|own| own.path == path) else { return Ok(true) };
         if self.is_kept(path) {
@@ -594,32 +588,31 @@ impl Files {
         Ok(true)
     }
 
-    /// The same for a file that is complete; at the end of the run, whatever keeps the earlier one is waited
-    /// for.
+    /// The same for a complete file; at the end of the run it waits until the earlier one is not in use.
     fn free_name_now(&mut self, path: &Path, is_end: bool) -> Result<(), Fault> {
         let start = Instant::now();
         self.blocked_by = None;
         while !self.free_name(path)? {
             if !is_end || start.elapsed() >= COMMAND {
                 self.blocked_by = Some(path.to_owned());
-                let message = "the command for the earlier file of this name has not ended";
+                let message = "the command for the earlier file of this name is still running";
                 return Err(Fault::of(path, io::Error::new(io::ErrorKind::ResourceBusy, message)));
             }
-            thread::sleep(COMMAND_LOOK);
+            thread::sleep(COMMAND_CHECK);
         }
         Ok(())
     }
 
-    /// The time of a file that is begun now.
+    /// The time in the name of a file that is opened now.
     fn now(&self) -> Zoned {
         let by_packets = self.packet_clock.as_ref().filter(|_| self.packet_time > 0);
         let time = by_packets.and_then(|_| Timestamp::from_nanosecond(i128::from(self.packet_time)).ok());
         time.map_or_else(Zoned::now, |time| time.to_zoned(TimeZone::system()))
     }
 
-    /// Completes the file of a series, if there is one; where there is no space for that, for as long as
-    /// deleting others helps. Where that may work later it is left as it is; but at the end of the run it is
-    /// completed without what does not fit.
+    /// Completes the file of a series, if one is open; deletes others as long as that makes space for it. If
+    /// that may work later, the file is left open; at the end of the run it is completed without what does
+    /// not fit.
     fn close(
         &mut self,
         index: usize,
@@ -632,8 +625,8 @@ impl Files {
                 if end.is_none() && self.waits_after(&fault) {
                     return Err(fault);
                 }
-                let completed = self.close_as_it_is(index, end);
-                // After a fault it may well be that the statistics do not fit either.
+                let completed = self.close_without_statistics(index, end);
+                // After a fault the statistics may not fit either.
                 let is_known = end.is_some_and(|end| end.has_failed);
                 return completed.and(if is_known { Ok(()) } else { Err(fault) });
             }
@@ -641,7 +634,7 @@ impl Files {
         Ok(())
     }
 
-    /// Where it does not work, nothing has changed.
+    /// On an error nothing has changed.
     fn try_to_close(
         &mut self,
         index: usize,
@@ -660,7 +653,7 @@ impl Files {
         result
     }
 
-    fn close_as_it_is(&mut self, index: usize, end: Option<RunEnd>) -> Result<(), Fault> {
+    fn close_without_statistics(&mut self, index: usize, end: Option<RunEnd>) -> Result<(), Fault> {
         let Series { number, ref mut part, .. } = self.series[index];
         let Some(mut part) = part.take() else { return Ok(()) };
         part.end_encoding()
@@ -668,7 +661,7 @@ impl Files {
             .and(self.publish(&part, number, end))
     }
 
-    /// Writes what stands at the end of a file, when its name is free.
+    /// Writes the end of a file once its name is free.
     fn end_part(
         &mut self,
         part: &mut CapturePart,
@@ -683,19 +676,19 @@ impl Files {
         let lost = self.lost(key, losses);
         let ended = part.end(capture, &lost, end.map(|end| end.lost_in_kernel));
         if !part.has_statistics() {
-            // For the next file's.
+            // They go to the statistics of the next file.
             losses.put_back(lost);
         }
         ended.map_err(|error| Fault { lacks: 1, ..Fault::new(part.name(), error) })
     }
 
-    /// Gives a file its name.
+    /// Renames a file to its final name.
     fn publish(&mut self, part: &CapturePart, number: u32, end: Option<RunEnd>) -> Result<(), Fault> {
         let Some(file) = part.file() else { return Ok(()) };
         let published = match end {
             _ if part.is_void() => file.remove(),
             Some(_) => file.complete(),
-            // To wait for the disk would cost frames in the middle of a run.
+            // Waiting for the disk during a run would cost frames.
             None => file.publish(),
         };
         let completed =
@@ -703,7 +696,7 @@ impl Files {
         completed.map_err(|error| Fault::new(part.name(), error))
     }
 
-    /// What stands in no statistics yet and belongs into those of a series.
+    /// Losses for the statistics of a series.
     fn lost(&self, key: SeriesKey, losses: &Losses) -> Lost {
         let origins = self.origins.as_ref();
         match key {
@@ -731,7 +724,7 @@ impl Files {
         Ok(())
     }
 
-    /// Completes all files. Gives the first fault.
+    /// Completes all files. Returns the first fault.
     pub(super) fn complete(
         &mut self,
         capture: &CaptureFormat,
@@ -739,7 +732,7 @@ impl Files {
         end: RunEnd,
     ) -> Result<(), Fault> {
         let mut result = Ok(());
-        // No packet came to name a file by: there is one all the same.
+        // Without packets there is one empty file.
         if self.is_named_by_packets()
             && !end.has_failed
             && self.series.first().is_some_and(|series| !series.begun)
@@ -753,7 +746,7 @@ impl Files {
         result
     }
 
-    /// Keeps what a reader can use, under its hidden name, and nothing else.
+    /// Keeps files with packets under their hidden names and removes the others.
     pub(super) fn abandon(&self) -> Result<(), SinkError> {
         for part in self.series.iter().filter_map(|series| series.part.as_ref()) {
             let Some(hidden) = part.file() else { continue };
@@ -765,7 +758,7 @@ impl Files {
             tracing::warn!(
                 file = %crate::escape::path(&hidden.hidden_path()),
                 frames = part.frames(),
-                "the capture did not end in order: readable, but neither complete nor renamed"
+                "the capture was not stopped cleanly: readable, but neither complete nor renamed"
             );
         }
         Ok(())
@@ -775,7 +768,7 @@ impl Files {
         Ok(self.directory.holds(path.file_name().unwrap_or_default())?.is_some())
     }
 
-    /// Deletes a file of this run, unless it is there no more, or another has its name.
+    /// Deletes a file of this run, unless it is gone or its name belongs to another file.
     fn delete(&self, own: &OwnFile) -> io::Result<()> {
         let name = own.path.file_name().unwrap_or_default();
         if self.directory.holds(name)? == Some(own.id) { self.directory.remove(name) } else { Ok(()) }
@@ -786,7 +779,7 @@ impl Files {
 mod tests {
     use super::*;
 
-    /// A capture that has completed so many files.
+    /// A capture with this many completed files.
     fn completed(rotation: Rotation, min_free: MinFree, files: u32) -> Files {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x");
@@ -802,7 +795,7 @@ mod tests {
     }
 
     #[test]
-    fn of_completed_files_only_those_are_known_that_may_be_deleted_or_replaced() {
+    fn only_completed_files_that_may_be_deleted_or_replaced_are_remembered() {
         let by_size = Rotation { size: Some(1), ..Rotation::default() };
         let none = MinFree::default();
         let stop = MinFree { bytes: 1, when_full: WhenFull::Stop };
@@ -822,11 +815,11 @@ mod tests {
     }
 
     #[test]
-    fn names_are_remembered_within_a_bound_and_none_is_taken_for_a_strangers_then() {
+    fn names_are_remembered_in_bounds_and_beyond_that_any_may_be_ours() {
         let mut firsts = FirstNames::default();
         let path = |number: usize| PathBuf::from(format!("out-{number}"));
         for number in 0..FIRSTS {
-            assert!(!firsts.has_forgotten);
+            assert!(!firsts.is_full);
             firsts.remember(&path(number));
         }
         assert!(firsts.may_have(&path(7)) && !firsts.may_have(&path(FIRSTS)));

@@ -1,27 +1,26 @@
 //! The bytes of capture files: pcapng (draft-ietf-opsawg-pcapng) and classic pcap (draft-ietf-opsawg-pcap).
 //!
-//! Made here and not by a crate: `pcap-file` and `pcap-parser` build each packet in a vector of its own, an
-//! allocation and a copy per frame, where this puts it straight into a block's bytes; and for the few other
-//! blocks, the one asks for a newer compiler than ours and the other brings an async runtime. Tests read all
-//! of it back with theirs.
+//! Not from a crate: `pcap-file` and `pcap-parser` allocate and copy for each packet, while this writes into
+//! a block's bytes. For the other blocks, one needs a newer compiler than ours and the other an async
+//! runtime. Tests read the output back with these crates.
 
 use crate::{frame::Segments, sink::origin::OriginKey};
 
-/// Layout of a capture file.
+/// Format of a capture file.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Format {
     /// pcapng: an interface per origin, times in ns, statistics at the end.
     #[default]
     Pcapng,
-    /// Classic pcap with times in ns (magic number 0xa1b23c4d). It has no place for VNI, outer source or
+    /// Classic pcap with times in ns (magic number 0xa1b23c4d). It cannot store VNI, outer source or
     /// statistics.
     Pcap,
-    /// The same with times in µs (magic number 0xa1b2c3d4), for readers that know no other.
+    /// The same with times in µs (magic number 0xa1b2c3d4), for readers that need it.
     PcapMicros,
 }
 
-/// Captured length no reader refuses: what tcpdump writes as snap length, and takes for 0.
+/// Largest captured length that every reader accepts; tcpdump's default snap length.
 pub(super) const MAX_SNAPLEN: u32 = 262_144;
 
 // Block types: draft-ietf-opsawg-pcapng section 4.
@@ -52,7 +51,7 @@ const PCAPNG_VERSION: u32 = 1;
 const LINKTYPE_ETHERNET: u32 = 1;
 /// Block type, block length, interface, time high and low, captured and original length.
 pub(super) const EPB_HEAD: usize = 28;
-/// Where the captured length is in it; the original one follows.
+/// Offset of the captured length in it; the original length follows.
 const EPB_CAPTURED: usize = 20;
 /// The block length again.
 const EPB_TAIL: usize = 4;
@@ -64,7 +63,7 @@ const NS: u64 = 1_000_000_000;
 const PCAP_NS_MAGIC: u32 = 0xa1b2_3c4d;
 const PCAP_US_MAGIC: u32 = 0xa1b2_c3d4;
 
-/// What goes before a packet's bytes.
+/// Fields of a packet's header.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PacketHead {
     pub(super) interface: u32,
@@ -75,7 +74,7 @@ pub(super) struct PacketHead {
 }
 
 impl Format {
-    /// Bytes that a packet of this captured length takes.
+    /// Bytes of a packet with this captured length.
     pub(super) fn packet_len(self, captured: usize) -> usize {
         match self {
             Self::Pcapng => EPB_HEAD + captured.next_multiple_of(4) + EPB_TAIL,
@@ -114,7 +113,7 @@ impl Format {
         }
     }
 
-    /// Each whole packet at the start of `bytes`: where it ends, and its interface.
+    /// The whole packets at the start of `bytes`: offset of the end, and interface.
     pub(super) fn packets(self, bytes: &[u8]) -> impl Iterator<Item = (usize, u32)> + use<'_> {
         let mut at = 0;
         std::iter::from_fn(move || {
@@ -157,7 +156,7 @@ impl Format {
         out[RECORD_HEAD..].copy_from_slice(&packet[EPB_HEAD..EPB_HEAD + captured]);
     }
 
-    /// What a file starts with.
+    /// The header of a file.
     pub(super) fn file_header(self, snaplen: u32) -> Vec<u8> {
         match self {
             Self::Pcapng => {
@@ -180,12 +179,12 @@ impl Format {
     }
 }
 
-/// Gives a packet's block another interface.
+/// Changes the interface of a packet's block.
 pub(super) fn renumber(packet: &mut [u8], interface: u32) {
     packet[8..12].copy_from_slice(&interface.to_le_bytes());
 }
 
-/// Bytes of the record that a packet's block becomes in a classic file.
+/// Bytes of a packet's block as a record of a classic file.
 pub(super) fn classic_len(packet: &[u8]) -> usize {
     RECORD_HEAD + word(packet, EPB_CAPTURED).unwrap_or(0) as usize
 }
@@ -194,15 +193,15 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes)
 }
 
-/// What an interface stands for.
+/// What an interface description block is for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Interface {
     /// An origin.
     Origin(OriginKey),
-    /// All origins that did not fit.
+    /// All origins beyond the bound.
     Others,
-    /// Nothing: a capture without packets has this one, because libpcap refuses a file without any.
-    Nobody,
+    /// A capture without packets has this one, because libpcap refuses a file without interfaces.
+    NoPackets,
 }
 
 /// The description of an interface.
@@ -212,7 +211,7 @@ pub(super) fn interface_description(interface: Interface, snaplen: u32) -> Vec<u
             (key.to_string(), format!("mirrored by {}, VXLAN network identifier {}", key.source(), key.vni()))
         }
         Interface::Others => ("other".to_owned(), "origins beyond the bound on interfaces".to_owned()),
-        Interface::Nobody => ("none".to_owned(), "no packet came".to_owned()),
+        Interface::NoPackets => ("none".to_owned(), "no packets".to_owned()),
     };
     let mut block = RareBlock::new(IDB_TYPE);
     block.words(&[LINKTYPE_ETHERNET, snaplen]);
@@ -222,7 +221,7 @@ pub(super) fn interface_description(interface: Interface, snaplen: u32) -> Vec<u
     block.end()
 }
 
-/// What the statistics block of an interface says (draft-ietf-opsawg-pcapng section 4.6).
+/// Fields of an interface statistics block (draft-ietf-opsawg-pcapng section 4.6).
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Statistics {
     /// ns since the epoch.
@@ -231,15 +230,15 @@ pub(super) struct Statistics {
     pub(super) end: u64,
     /// Frames of this origin in the file.
     pub(super) delivered: u64,
-    /// Frames of this origin that reached the sink meanwhile and are in no file.
+    /// Frames of this origin that the sink lost in that time.
     pub(super) lost_here: u64,
-    /// Frames of any origin that the kernel dropped in the whole run, where that is known.
+    /// Frames of all origins that the kernel dropped in the whole run, if known.
     pub(super) lost_in_kernel: Option<u64>,
 }
 
 /// The statistics block of an interface.
 ///
-/// As dumpcap has it, `isb_ifdrop` is all that may be missing from the interface, which is what readers show.
+/// As in dumpcap, `isb_ifdrop` is everything that may be missing from the interface; readers show it.
 pub(super) fn interface_statistics(interface: u32, statistics: &Statistics) -> Vec<u8> {
     let Statistics { start, end, delivered, lost_here, lost_in_kernel } = *statistics;
     let (high, low) = halves(end);
@@ -263,7 +262,7 @@ pub(super) fn interface_statistics(interface: u32, statistics: &Statistics) -> V
     block.end()
 }
 
-/// A pcapng block with options (draft-ietf-opsawg-pcapng sections 3.1 and 3.5), of which a file has few.
+/// A pcapng block with options (draft-ietf-opsawg-pcapng sections 3.1 and 3.5), not for packets.
 struct RareBlock(Vec<u8>);
 
 impl RareBlock {
@@ -278,8 +277,7 @@ impl RareBlock {
         self.0.extend(words.iter().flat_map(|word| word.to_le_bytes()));
     }
 
-    /// Code, length, value, padding to 32 bits. What is put in is names and numbers, far below the 64 KiB of
-    /// a length.
+    /// Adds an option: code, length, value, padding to 32 bits. Values are short names and numbers.
     fn option(&mut self, code: u16, value: &[u8]) {
         let value = &value[..value.len().min(u16::MAX.into())];
         #[expect(clippy::cast_possible_truncation, reason = "cut to fit just above")]
@@ -300,7 +298,7 @@ impl RareBlock {
         self.option(code, [high.to_le_bytes(), low.to_le_bytes()].as_flattened());
     }
 
-    /// End of options, and the length on both ends.
+    /// Adds the end of options, and the length at both ends.
     fn end(mut self) -> Vec<u8> {
         self.option(END_OF_OPTIONS, &[]);
         #[expect(clippy::cast_possible_truncation, reason = "a handful of short options")]
@@ -318,7 +316,7 @@ fn halves(word: u64) -> (u32, u32) {
 
 fn operating_system() -> String {
     let name = std::env::consts::OS;
-    // Linux alone tells its release this way; elsewhere the name has to do.
+    // Only Linux has this file; elsewhere the name is enough.
     match std::fs::read_to_string("/proc/sys/kernel/osrelease") {
         Ok(release) => format!("{name} {}", release.trim()),
         Err(_) => name.to_owned(),

@@ -1,4 +1,4 @@
-//! How far the headers of a frame reach: what is written of it where payloads are not wanted.
+//! Length of a frame's headers, for captures without payloads.
 
 use crate::wire::{ethernet, ethernet::ethertype, ipv4, ipv6, udp, vlan};
 
@@ -13,13 +13,12 @@ const DESTINATION_OPTIONS: u8 = 60;
 const SCTP: u8 = 132;
 
 /// Bytes of the Ethernet, VLAN, IP (with options and extension headers) and TCP, UDP, ICMP or SCTP headers
-/// that a frame starts with. Of what follows a header that is not one of these, or is cut short, nothing
-/// counts.
+/// that a frame starts with. Ends before an unknown header, and at the end of a truncated one.
 pub(super) fn len(frame: &[u8]) -> usize {
     reach(frame).unwrap_or(frame.len()).min(frame.len())
 }
 
-/// `None` where the frame ends within a header.
+/// `None` if the frame ends within a header.
 fn reach(frame: &[u8]) -> Option<usize> {
     let mut at = ethernet::HEADER_LEN;
     let mut ethertype = be16(frame, at - 2)?;
@@ -94,7 +93,7 @@ mod tests {
 
         /// Bytes that begin like IP, so that the deeper ways are taken.
         #[test]
-        fn nothing_behind_the_headers_has_a_say(
+        fn the_length_does_not_depend_on_the_payload(
             v6: bool, next in prop::sample::select(vec![0_u8, 1, 6, 17, 43, 44, 50, 51, 58, 60, 132]),
             rest in proptest::collection::vec(any::<u8>(), 0..150), other: u8,
         ) {
@@ -111,7 +110,7 @@ mod tests {
         }
 
         #[test]
-        fn they_end_where_another_parser_finds_the_payload(
+        fn headers_end_where_another_parser_finds_the_payload(
             tag in proptest::option::of(0_u16..4096), v6: bool, tcp: bool, options in 0_usize..10,
             payload in proptest::collection::vec(any::<u8>(), 0..64),
         ) {
@@ -143,13 +142,13 @@ mod tests {
     }
 
     #[test]
-    fn of_frames_of_many_kinds_the_ports_and_types_stay() {
+    fn headers_of_mixed_frames_include_ports_and_types() {
         use etherparse::{LaxSlicedPacket, TransportSlice};
 
         let known = |transport: &TransportSlice<'_>| !matches!(transport, TransportSlice::Igmp(_));
         for frame in mirror_lab::mixed::mixed().unwrap() {
             let Ok(whole) = SlicedPacket::from_ethernet(&frame) else { continue };
-            // Headers alone are shorter than the length that they tell.
+            // Headers alone are shorter than their declared length.
             let cut = LaxSlicedPacket::from_ethernet(&frame[..len(&frame)]).unwrap();
             assert_eq!(
                 cut.transport.is_some(),

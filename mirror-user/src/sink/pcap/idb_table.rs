@@ -1,8 +1,7 @@
-//! Which number stands for which origin: in a block, and as an interface of a file.
+//! Numbers of origins: in a block, and as interfaces (interface description blocks) of a pcapng file.
 //!
-//! A worker numbers the origins of each block anew, and the block brings their names along; each file gives
-//! the origins of its packets numbers of its own. So no table outlives a file, and a flood of origins fills
-//! none but that.
+//! A worker numbers the origins of each block anew, and the block carries their keys. Each file numbers its
+//! interfaces itself. So no table outlives a file, and a flood of origins fills one table only.
 
 use std::collections::HashMap;
 
@@ -27,14 +26,14 @@ impl BlockNumbers {
         Self { known: HashMap::with_capacity_and_hasher(MOST_IN_BLOCK, RandomState::default()), last: None }
     }
 
-    /// What one takes, in bytes.
+    /// Memory of one, in bytes.
     pub(super) fn memory() -> usize {
-        // The map keeps one entry in eight free, in a power of two of places, and a byte of state for each.
+        // The map has a power of two of slots, keeps one in eight free, and has a state byte per slot.
         let places = (MOST_IN_BLOCK * 8 / 7 + 1).next_power_of_two();
         places * (size_of::<(OriginKey, u32)>() + 1)
     }
 
-    /// The number of an origin in a block; `None` where that has no room for another.
+    /// The number of an origin in a block; `None` if the block has no room for another.
     #[inline]
     pub(super) fn number(&mut self, block: &mut Block, key: OriginKey) -> Option<u32> {
         match self.last {
@@ -65,29 +64,29 @@ impl BlockNumbers {
     }
 }
 
-/// The interfaces of one file in the order of their numbers, bounded: one stands for all origins beyond.
+/// The interfaces of one file by number, bounded: origins beyond the bound share one.
 #[derive(Debug)]
 pub(super) struct IdbTable {
     numbers: HashMap<OriginKey, u32, RandomState>,
-    /// By number; `None` is the one for the rest.
+    /// By number; `None` is the interface of origins beyond the bound.
     origins: Vec<Option<OriginKey>>,
     rest: Option<u32>,
     max: usize,
-    /// By the numbers of the block at hand.
+    /// By the numbers of the current block.
     of_block: Vec<u32>,
 }
 
-/// In [`IdbTable::of_block`]: not looked up yet.
+/// Not looked up yet, in [`IdbTable::of_block`].
 const UNKNOWN: u32 = u32::MAX;
 
 impl IdbTable {
-    /// With so many named ones at most.
+    /// A table with at most this many named interfaces.
     pub(super) fn new(max: usize) -> Self {
         Self { numbers: HashMap::default(), origins: Vec::new(), rest: None, max, of_block: Vec::new() }
     }
 
-    /// Gives packets of a block with these origins the numbers that they have here in place of those of the
-    /// block. Each packet is where it ends in `bytes`, and its number.
+    /// Replaces the numbers of packets of a block with these origins by those of this table. Each packet is
+    /// the offset of its end in `bytes`, and its number.
     pub(super) fn renumber(
         &mut self,
         bytes: &mut [u8],
@@ -110,7 +109,7 @@ impl IdbTable {
         }
     }
 
-    /// What the number that a packet had in the block last renumbered became.
+    /// The number here of a number of the block last renumbered.
     pub(super) fn of_block(&self, number: u32) -> u32 {
         self.of_block[number as usize]
     }
@@ -128,7 +127,7 @@ impl IdbTable {
         number
     }
 
-    /// The number of the interface for the rest.
+    /// The number of the interface of origins beyond the bound.
     pub(super) fn rest(&mut self) -> u32 {
         if let Some(rest) = self.rest {
             return rest;
@@ -145,12 +144,12 @@ impl IdbTable {
         number
     }
 
-    /// What stands behind each number, from this one on; `None` is the rest.
+    /// The origin of each number from this one on; `None` is origins beyond the bound.
     pub(super) fn from(&self, number: usize) -> &[Option<OriginKey>] {
         self.origins.get(number..).unwrap_or_default()
     }
 
-    /// How many numbers there are.
+    /// Number of interfaces.
     pub(super) fn len(&self) -> usize {
         self.origins.len()
     }
@@ -165,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn each_block_has_numbers_of_its_own() {
+    fn each_block_numbers_its_origins_from_0() {
         let mut numbers = BlockNumbers::new();
         let mut blocks = [Block::new(4096, MOST_IN_BLOCK), Block::new(4096, MOST_IN_BLOCK)];
         let mut number = |block: &mut Block, vni| {
@@ -180,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_has_room_for_so_many_origins_and_their_lookup_allocates_nothing() {
+    fn a_block_bounds_its_origins_and_their_lookup_allocates_nothing() {
         let mut numbers = BlockNumbers::new();
         let mut block = Block::new(1 << 20, MOST_IN_BLOCK);
         let allocated = allocation_counter::measure(|| {
@@ -195,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn past_the_bound_all_share_one_interface_and_known_ones_keep_theirs() {
+    fn beyond_the_bound_origins_share_one_interface_and_known_ones_keep_theirs() {
         let mut file = IdbTable::new(2);
         assert_eq!([1, 2, 3, 4, 1, 2].map(|vni| file.number(key(vni))), [0, 1, 2, 2, 0, 1]);
         assert_eq!(file.from(1), [Some(key(2)), None]);

@@ -1,4 +1,4 @@
-//! Frames that are in no file, by origin, for the statistics.
+//! Counts lost frames by origin, for the statistics.
 
 use std::{
     collections::HashMap,
@@ -10,8 +10,8 @@ use foldhash::fast::RandomState;
 use super::part::Lost;
 use crate::sink::origin::OriginKey;
 
-/// Origins whose losses are told apart; those of further ones belong to the rest. A worker takes the lock at
-/// its ticks and where it has met as many itself.
+/// Origins whose losses are counted separately; others are counted together. A worker takes the lock at its
+/// ticks, or when its own table is full.
 const MAX_ORIGINS: usize = 4096;
 
 /// Sums by origin, bounded.
@@ -44,13 +44,13 @@ impl Sums {
         self.by_origin.iter().map(|(origin, frames)| (*origin, *frames))
     }
 
-    /// Those of further origins.
+    /// The sum of other origins.
     pub(super) fn rest(&self) -> u64 {
         self.rest
     }
 }
 
-/// What was lost and stands in no statistics yet.
+/// Losses that are in no statistics yet.
 #[derive(Clone, Debug)]
 pub(super) struct Losses(Arc<Mutex<Sums>>);
 
@@ -60,7 +60,7 @@ impl Losses {
     }
 
     fn lock(&self) -> MutexGuard<'_, Sums> {
-        // Sums are added whole, so a poisoned lock is as good as any.
+        // Sums are valid even after a panic under this lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -68,12 +68,12 @@ impl Losses {
         self.lock().add(origin, frames);
     }
 
-    /// Takes all, for a file that everybody's frames go to.
+    /// Takes all, for a file with frames of all origins.
     pub(super) fn take(&self) -> Sums {
         std::mem::replace(&mut *self.lock(), Sums::new(MAX_ORIGINS))
     }
 
-    /// Puts back what was taken: it stands in no statistics after all.
+    /// Puts back what was taken, if it could not be written.
     pub(super) fn put_back(&self, lost: Lost) {
         let mut all = self.lock();
         match lost {
@@ -106,7 +106,7 @@ impl Losses {
     }
 }
 
-/// What a worker has dropped, until its next tick.
+/// Frames a worker has dropped since its last tick.
 #[derive(Debug)]
 pub(super) struct Dropped {
     run: Option<(OriginKey, u64)>,
@@ -114,7 +114,7 @@ pub(super) struct Dropped {
     losses: Losses,
 }
 
-/// Origins that a worker tells apart by itself.
+/// Capacity of a worker's own table.
 const BETWEEN_TICKS: usize = 64;
 
 impl Dropped {
@@ -122,13 +122,13 @@ impl Dropped {
         Self { run: None, sums: Sums::new(BETWEEN_TICKS), losses }
     }
 
-    /// What one takes, in bytes.
+    /// Memory of one, in bytes.
     pub(super) fn memory() -> usize {
         let places = (BETWEEN_TICKS * 8 / 7 + 1).next_power_of_two();
         places * (size_of::<(OriginKey, u64)>() + 1)
     }
 
-    /// One more frame. They come in runs of one origin.
+    /// Counts a frame. Frames of one origin come in runs.
     pub(super) fn add(&mut self, origin: OriginKey) {
         match &mut self.run {
             Some((of, frames)) if *of == origin => *frames += 1,
@@ -155,7 +155,7 @@ impl Dropped {
         }
     }
 
-    /// Goes to the statistics.
+    /// Adds the sums to the shared losses.
     pub(super) fn deposit(&mut self) {
         if self.run.is_some() || !self.sums.by_origin.is_empty() {
             self.end_run();
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_let_go_is_taken_once_and_in_bounds() {
+    fn dropped_frames_are_taken_once_and_tables_stay_in_bounds() {
         let losses = Losses::new();
         let mut worker = Dropped::new(losses.clone());
         for vni in 0..10_000 {

@@ -1,22 +1,21 @@
 //! Capture files: pcapng and classic pcap, to a file or a stream.
 //!
-//! Each worker copies frames, in the form in which they end up in the file, into blocks allocated at the
-//! start. One writer thread writes whole blocks and sends them back. A worker that has no empty block drops
-//! and counts `no_block`; it never waits. So what an output that stalls costs is frames of this sink, and
+//! Each worker writes frames, in the format of the file, into blocks that are allocated at the start. One
+//! writer thread writes whole blocks and returns them. A worker without an empty block drops the frame and
+//! counts `no_block`; over a NIC it never waits. So an output that stalls costs frames of this sink and
 //! nothing else.
 //!
-//! Order: frames of one queue are in the order in which they came. Frames of different queues are in the file
-//! in the order in which their blocks were handed over. A block is handed over when it is full or, by the
-//! worker's tick, within 1 s of its first frame, within 100 ms where [unbuffered](PcapBuilder::unbuffered):
-//! as long as the writer keeps up, that is by how much times may go back from one packet to the next.
-//! `reordercap` sorts where a reader minds.
+//! Order: frames of one queue keep their order. Frames of different queues are in the order in which their
+//! blocks were sent to the writer. A block is sent when it is full, or by the worker's tick: within 1 s of
+//! its first frame, or within 100 ms if [unbuffered](PcapBuilder::unbuffered). As long as the writer keeps
+//! up, timestamps go back by no more than that from one packet to the next. `reordercap` sorts a file.
 //!
-//! A file is written under a hidden name, `.NAME.partial`, beside its final one and gets that when it is
-//! complete. At any time it can be read up to the last block written.
+//! A file is written under a hidden name, `.NAME.partial`, in the directory of its final name, and is renamed
+//! when it is complete. At any time it is readable up to the last block written.
 //!
-//! A capture is one file, or [rotates](PcapBuilder::rotate_size) through many, each of which opens by itself.
-//! They are named as tcpdump names them: a number follows the name from the second on, in front of an ending
-//! `.gz` or `.zst`, by which they are compressed.
+//! A capture is one file, or [rotates](PcapBuilder::rotate_size) through many, each of which is complete.
+//! They are named as by tcpdump: from the second file on a number follows the name. The suffix `.gz` or
+//! `.zst` selects compression and follows the number.
 
 mod builder;
 mod compress;
@@ -60,7 +59,7 @@ use worker::{PcapSink, Settings};
 
 const NAME: &str = "pcap";
 
-/// Writes frames to a capture file or a stream: the factory. See the [module](self).
+/// The factory of sinks that write a capture file or a stream. See the [module](self).
 ///
 /// ```no_run
 /// use mirror_user::sink::pcap::{Pcap, Target};
@@ -78,11 +77,11 @@ pub struct Pcap {
 }
 
 impl Pcap {
-    /// Blocks a worker has, unless told otherwise.
+    /// Default number of blocks per worker.
     pub const DEFAULT_BLOCKS: usize = handoff::DEFAULT_BLOCKS;
-    /// Bytes in a block, unless told otherwise.
+    /// Default size of a block, in bytes.
     pub const DEFAULT_BLOCK_SIZE: usize = handoff::DEFAULT_BLOCK_SIZE;
-    /// Named interfaces in a file, unless told otherwise.
+    /// Default limit of named interfaces in a file.
     pub const DEFAULT_MAX_INTERFACES: usize = 4096;
 
     /// Starts setting up a capture to this target.
@@ -90,8 +89,7 @@ impl Pcap {
         PcapBuilder::new(target)
     }
 
-    /// Memory that each worker's sink takes, in bytes: its blocks and its tables. All of it is allocated at
-    /// the start.
+    /// Memory of each worker's sink, in bytes: its blocks and tables, allocated at the start.
     ///
     /// `max_frame` is [`WorkerContext::max_frame`]: a block holds at least two of the largest frames.
     #[must_use]
@@ -100,20 +98,20 @@ impl Pcap {
         blocks + BlockNumbers::memory() + Dropped::memory()
     }
 
-    /// Where the capture goes, as the user named it.
+    /// The target of the capture, as the user named it.
     #[must_use]
     pub fn target(&self) -> &str {
         &self.handoff.config().output
     }
 
-    /// The name under which the first file is written until it is complete; `None` for a stream, and where
-    /// each origin has a file of its own.
+    /// The hidden name of the first file until it is complete; `None` for a stream and with a file per
+    /// origin.
     #[must_use]
     pub fn hidden_path(&self) -> Option<&Path> {
         self.hidden.as_deref()
     }
 
-    /// What has its files rotated from outside; `None` for a stream.
+    /// A handle that rotates its files; `None` for a stream.
     #[must_use]
     pub fn rotator(&self) -> Option<Rotator> {
         self.rotator.clone()

@@ -1,5 +1,5 @@
-//! Names of the files of a capture, as tcpdump makes them: a time, and a number behind everything but the
-//! ending of a compressed file.
+//! Names of the files of a capture, as in tcpdump: a time, and a number before the suffix of a compressed
+//! file.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -11,27 +11,27 @@ use jiff::{Zoned, fmt::strtime};
 use super::{compress::Compression, rotation::Rotation};
 use crate::sink::origin::OriginKey;
 
-/// Whose frames a file holds.
+/// Which frames a file holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum SeriesKey {
-    /// Everybody's.
+    /// All frames.
     All,
-    /// One origin's.
+    /// Frames of one origin.
     Origin(OriginKey),
-    /// Those of origins beyond the bound.
+    /// Frames of origins without a file.
     Other,
 }
 
-/// Makes names out of the one that the user gave.
+/// Makes file names from the name that the user gave.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
     path: PathBuf,
-    /// The file's name without the ending of a compressed one.
+    /// The file's name without the suffix of a compressed file.
     stem: OsString,
     compression: Compression,
-    /// Conversions of strftime(3) stand for a time.
+    /// Whether conversions of strftime(3) are replaced by a time.
     timed: bool,
-    /// A number has at least so many digits; with 0 the first file has none.
+    /// Minimum digits of a number; with 0 the first file has no number.
     digits: usize,
 }
 
@@ -54,7 +54,7 @@ impl Names {
         let compression = Compression::of(name);
         let names = Self {
             path: path.to_owned(),
-            stem: compression.without_ending(name),
+            stem: compression.without_suffix(name),
             compression,
             timed: rotation.every.is_some(),
             digits: rotation.files.filter(|_| rotation.size.is_some()).map_or(0, digits),
@@ -76,17 +76,17 @@ impl Names {
         self.compression
     }
 
-    /// What the user gave.
+    /// The path that the user gave.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether the time of a file may be in its name.
+    /// Whether names contain the time of a file.
     pub(super) fn hold_a_time(&self) -> bool {
         self.timed && self.stem.as_encoded_bytes().contains(&b'%')
     }
 
-    /// The name of all files begun at this time, still without number and ending.
+    /// The name of files started at this time, without number and suffix.
     pub(super) fn at(&self, time: &Zoned) -> Result<OsString, NameError> {
         if !self.timed {
             return Ok(self.stem.clone());
@@ -95,7 +95,7 @@ impl Names {
         strtime::format(format, time).map(OsString::from).map_err(NameError::Conversion)
     }
 
-    /// The path of a file, given what [`at`](Self::at) gave.
+    /// The path of a file, from the result of [`at`](Self::at).
     pub(super) fn path_of(&self, timed: &OsStr, key: SeriesKey, number: u32) -> PathBuf {
         let mut name = match key {
             SeriesKey::All => timed.to_owned(),
@@ -104,23 +104,23 @@ impl Names {
         };
         let digits = self.digits;
         if number > 0 || digits > 0 {
-            // Else it would read as the end of another origin's address.
+            // Otherwise it would read as a part of the origin's address.
             if !matches!(key, SeriesKey::All) && Path::new(timed).extension().is_none() {
                 name.push("-");
             }
             name.push(format!("{number:0digits$}"));
         }
-        name.push(self.compression.ending());
+        name.push(self.compression.suffix());
         self.path.with_file_name(name)
     }
 }
 
-/// Digits of the last of so many numbers that begin at 0, as tcpdump counts them: one file alone needs none.
+/// Digits of the largest number of this many files, counted from 0 as in tcpdump; a single file has none.
 fn digits(files: u32) -> usize {
     files.saturating_sub(1).checked_ilog10().map_or(0, |digits| digits as usize + 1)
 }
 
-/// An origin's name without the colons of IPv6 addresses, which not every file system and no scp(1) takes.
+/// An origin's name without the colons of IPv6 addresses, which scp(1) and some file systems do not accept.
 fn safe(key: OriginKey) -> String {
     key.to_string().replace(':', "-")
 }
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_stand_behind_the_name_from_the_second_file_on() {
+    fn the_second_file_and_later_ones_have_a_number_after_the_name() {
         assert_eq!(
             numbered("d/out.pcapng", None, &[0, 1, 12]),
             ["d/out.pcapng", "d/out.pcapng1", "d/out.pcapng12"]
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_has_as_many_digits_as_its_last_number_and_a_ring_of_one_has_none() {
+    fn numbers_of_a_ring_have_the_digits_of_the_last_one_and_a_ring_of_one_has_no_number() {
         assert_eq!(numbered("o", Some(1), &[0]), ["o"]);
         assert_eq!(numbered("o", Some(10), &[0, 9]), ["o0", "o9"]);
         assert_eq!(numbered("o", Some(11), &[0, 10]), ["o00", "o10"]);
@@ -180,13 +180,13 @@ mod tests {
     }
 
     #[test]
-    fn the_ending_of_a_compressed_file_stays_last() {
+    fn the_suffix_of_a_compressed_file_is_last() {
         assert_eq!(numbered("o.pcapng.gz", None, &[0, 1]), ["o.pcapng.gz", "o.pcapng1.gz"]);
         assert_eq!(numbered("o.zst", Some(20), &[0, 1]), ["o00.zst", "o01.zst"]);
     }
 
     #[test]
-    fn a_time_is_put_in_only_where_files_rotate_by_time() {
+    fn names_contain_a_time_only_if_files_rotate_by_time() {
         let time: Zoned = "2026-02-03T04:05:06+00:00[UTC]".parse().unwrap();
         let at = |rotation| {
             let names = names("d/o-%Y%m%d_%H%M%S%%.pcap.gz", &rotation).unwrap();
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_no_time_can_be_put_in_is_refused() {
+    fn a_name_that_cannot_hold_a_time_is_refused() {
         let refused = |path| names(path, &rotation(false, true, None)).unwrap_err();
         assert!(refused("o-%D").contains("slash"));
         assert!(refused("%Y/o").contains("directory"));
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_stands_before_the_extension_without_colons() {
+    fn an_origin_is_before_the_extension_without_colons() {
         let names = names("o.pcapng.gz", &rotation(true, false, None)).unwrap();
         let timed = names.at(&Zoned::now()).unwrap();
         let name = |of| names.path_of(&timed, of, 2).to_str().unwrap().to_owned();
@@ -217,10 +217,10 @@ mod tests {
         assert_eq!(name(SeriesKey::Other), "o-other.pcapng2.gz");
     }
 
-    /// tcpdump itself, on a capture of 3.1 MB.
+    /// Compared with tcpdump on a capture of 3.1 MB.
     #[cfg(unix)]
     #[test]
-    fn names_are_those_that_tcpdump_gives() {
+    fn names_are_those_of_tcpdump() {
         use std::process::Command;
 
         let dir = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! Which origin has which series of files, where each has its own: senders choose VNIs, and one that made up
-//! thousands must neither leave none for the tenants that follow, nor fill a directory.
+//! Assigns series of files to origins. Senders choose VNIs: one that forges thousands must neither use up the
+//! files of other tenants nor fill a directory.
 
 use std::{
     num::NonZeroUsize,
@@ -11,27 +11,25 @@ use lru::LruCache;
 
 use crate::sink::origin::OriginKey;
 
-/// The series of all that have none of their own.
+/// The series of all origins without one of their own.
 pub(super) const OTHERS: usize = 0;
-/// Origins without a file that are remembered to have come once.
+/// Origins without a file of which one frame was seen.
 const SEEN_ONCE: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
-/// How long until one more file may go from one origin to another, beyond as many as there are files at the
-/// start.
+/// Interval at which one more file may be reassigned, after as many as there are files at once.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The series of origins, 1 to the bound, the first free one for each in the order in which they come. When
-/// all are taken, the origin that has been silent longest gives up its own to one that has shown to be more
-/// than a single packet: its second packet earns it.
+/// The series of origins, from 1 to the bound; each new origin gets the first free one. When all are in use,
+/// an origin with a second packet takes the series of the origin that has been idle longest.
 #[derive(Debug)]
 pub(super) struct Origins {
     known: LruCache<OriginKey, Place, RandomState>,
     seen_once: LruCache<OriginKey, (), RandomState>,
     /// Blocks so far.
     block: u64,
-    /// How many may be given up now, and when there was last one more.
+    /// How many may be reassigned now, and when that was last raised.
     allowance: usize,
     since: Instant,
-    given_up: u64,
+    reassigned: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -50,11 +48,11 @@ impl Origins {
             block: 0,
             allowance: max.get(),
             since: Instant::now(),
-            given_up: 0,
+            reassigned: 0,
         }
     }
 
-    /// How many series there may be.
+    /// The most series.
     pub(super) fn series(&self) -> usize {
         self.known.cap().get() + 1
     }
@@ -67,16 +65,16 @@ impl Origins {
         self.block += 1;
     }
 
-    /// The series of an origin that has one. All of a block are asked for before any [newcomer](Self::find),
-    /// which takes none of theirs.
+    /// The series of an origin that has one. Call it for all origins of a block before [`find`](Self::find),
+    /// which does not take the series of these.
     pub(super) fn get(&mut self, origin: OriginKey) -> Option<usize> {
         let place = self.known.get_mut(&origin)?;
         place.block = self.block;
         Some(place.series)
     }
 
-    /// The series of an origin that has none yet, of which the block has so many packets: a new one, or what
-    /// another has given up, or that of all others.
+    /// The series of an origin that has none, with this many packets in the block: a new one, a reassigned
+    /// one, or [`OTHERS`].
     pub(super) fn find(&mut self, origin: OriginKey, packets: usize) -> usize {
         let block = self.block;
         if self.known.len() < self.known.cap().get() {
@@ -89,14 +87,14 @@ impl Origins {
             return OTHERS;
         }
         let oldest = self.known.peek_lru().map(|(_, place)| *place);
-        let Some(oldest) = oldest.filter(|place| place.block != block && self.may_give_up()) else {
+        let Some(oldest) = oldest.filter(|place| place.block != block && self.may_reassign()) else {
             return OTHERS;
         };
-        self.given_up += 1;
-        if self.given_up == 1 {
+        self.reassigned += 1;
+        if self.reassigned == 1 {
             tracing::warn!(
-                "{} origins have a file of their own, which is all (--max-origins): from now on the one that \
-                has been silent longest gives up its own",
+                "all {} files for origins are in use (--max-origins): from now on a new origin takes the \
+                file of the one that has been idle longest",
                 self.known.cap()
             );
         }
@@ -104,7 +102,7 @@ impl Origins {
         oldest.series
     }
 
-    fn may_give_up(&mut self) -> bool {
+    fn may_reassign(&mut self) -> bool {
         let earned = usize::try_from(self.since.elapsed().as_secs() / PAUSE.as_secs()).unwrap_or(usize::MAX);
         if earned > 0 {
             self.allowance = self.known.cap().get().min(self.allowance.saturating_add(earned));
@@ -130,12 +128,12 @@ mod tests {
     }
 
     #[test]
-    fn a_second_packet_earns_the_file_of_the_longest_silent() {
+    fn a_second_packet_takes_the_file_of_the_origin_idle_longest() {
         let mut origins = Origins::new(2);
         let mut of = |vni, packets| series(&mut origins, vni, packets);
         assert_eq!([of(1, 1), of(2, 1), of(1, 1)], [1, 2, 1]);
         assert_eq!(of(3, 1), OTHERS, "once is not enough");
-        assert_eq!(of(3, 1), 2, "2 has been silent longest");
+        assert_eq!(of(3, 1), 2, "2 has been idle longest");
         assert_eq!(of(4, 2), 1, "two in one block");
         assert_eq!(of(3, 1), 2);
         assert!(!origins.has_file(key(1)) && origins.has_file(key(4)));
@@ -153,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_block_has_packets_for_is_not_given_up_in_it() {
+    fn a_file_with_packets_in_a_block_is_not_reassigned_in_that_block() {
         let mut origins = Origins::new(1);
         origins.begin_block();
         assert_eq!(origins.find(key(1), 5), 1);

@@ -1,5 +1,4 @@
-//! One whole capture: what a reader opens. A stream is one, and so is each of the files that a capture
-//! rotates through.
+//! One complete pcap or pcapng stream: an output stream, or one file of a capture.
 
 use std::{
     io,
@@ -20,13 +19,13 @@ use crate::{
     },
 };
 
-/// What all parts of a capture have in common.
+/// Format and snap length of a capture, the same for all its parts.
 pub(super) struct CaptureFormat {
     pub(super) format: Format,
     pub(super) snaplen: u32,
 }
 
-/// Where the bytes go.
+/// The output of a part.
 pub(super) enum PartOutput {
     File(HiddenFile),
     Stream(Pipe),
@@ -35,18 +34,18 @@ pub(super) enum PartOutput {
 /// A packet in the bytes of a block.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct PacketEnd {
-    /// Where it ends.
+    /// Offset of its end.
     pub(super) end: usize,
-    /// Its origin, as the block numbers them; 0 where it does not.
+    /// Number of its origin in the block; 0 if the block has no origins.
     pub(super) origin: u32,
 }
 
 pub(super) struct CapturePart {
     out: PartOutput,
     encoder: Option<Encoder>,
-    /// What was cut off is missing to all that would follow it, or could not be cut off.
-    is_torn: bool,
-    /// The statistics stand behind its packets, and nothing may behind its end.
+    /// A failed write left bytes that cannot be removed, or removed bytes that later ones depend on.
+    is_damaged: bool,
+    /// The statistics are written, so no packets may follow.
     has_statistics: bool,
     is_ended: bool,
     interfaces: IdbTable,
@@ -54,30 +53,30 @@ pub(super) struct CapturePart {
     start: u64,
     /// IdbTable described so far.
     described: usize,
-    /// Bytes up to the end of the last whole packet or block, as a reader counts them.
+    /// Bytes up to the end of the last whole packet or block, before compression.
     len: u64,
-    /// The same as they are in the file, compressed or not.
+    /// The same as stored in the file.
     stored: u64,
     /// Packets by interface.
     delivered: Vec<u64>,
     frames: u64,
 }
 
-/// What was lost while a part was written, by what it holds.
+/// Frames lost while a part was written.
 pub(super) enum Lost {
-    /// Everybody's, or that of all who have no file of their own.
+    /// Of all origins, or of all without a file of their own.
     All(Sums),
-    /// One origin's.
+    /// Of one origin.
     Of(OriginKey, u64),
 }
 
 impl CapturePart {
-    /// With so many named interfaces at most.
+    /// A part with at most this many named interfaces.
     pub(super) fn new(out: PartOutput, encoder: Option<Encoder>, max_interfaces: usize) -> Self {
         Self {
             out,
             encoder,
-            is_torn: false,
+            is_damaged: false,
             has_statistics: false,
             is_ended: false,
             interfaces: IdbTable::new(max_interfaces),
@@ -90,7 +89,7 @@ impl CapturePart {
         }
     }
 
-    /// Its output, as the user knows it.
+    /// Name of the output, as the user gave it.
     pub(super) fn name(&self) -> String {
         match &self.out {
             PartOutput::File(file) => crate::escape::path(file.path()).to_string(),
@@ -114,7 +113,7 @@ impl CapturePart {
         self.frames
     }
 
-    /// Not even its header could be written.
+    /// Whether nothing is written, not even the header.
     pub(super) fn is_void(&self) -> bool {
         self.stored == 0
     }
@@ -123,26 +122,26 @@ impl CapturePart {
         self.has_statistics
     }
 
-    /// Nothing can follow what it has.
+    /// Whether no packets can follow.
     pub(super) fn takes_no_more(&self) -> bool {
-        self.is_torn || self.has_statistics || self.is_ended
+        self.is_damaged || self.has_statistics || self.is_ended
     }
 
-    /// Writes the header, unless it is there.
+    /// Writes the header if it is missing.
     pub(super) fn begin(&mut self, capture: &CaptureFormat) -> io::Result<()> {
         if !self.is_void() {
             return Ok(());
         }
-        if let Some(encoder) = self.encoder.as_mut().filter(|_| self.is_torn) {
+        if let Some(encoder) = self.encoder.as_mut().filter(|_| self.is_damaged) {
             encoder.restart()?;
-            self.is_torn = false;
+            self.is_damaged = false;
         }
         let header = capture.format.file_header(capture.snaplen);
         self.append(&header)
     }
 
-    /// Writes packets of a block with these origins, and what must be described before them. Gives how many
-    /// are written, which is all of them unless there is an error too; what is not whole is cut off then.
+    /// Writes packets of a block with these origins, after descriptions of new interfaces. Returns how many
+    /// are written: all of them unless there is an error too. An incomplete packet is then truncated.
     pub(super) fn packets(
         &mut self,
         capture: &CaptureFormat,
@@ -154,7 +153,7 @@ impl CapturePart {
         if let Err(error) = self.begin(capture) {
             return (0, Err(error));
         }
-        // Where the bytes begin, the packet before them ended.
+        // The offset of the first byte: the end of the packet before.
         let before = packets.last().map_or(0, |last| last.end - bytes.len());
         if capture.format == Format::Pcapng {
             let places = packets.iter().map(|packet| (packet.end - before, packet.origin));
@@ -169,7 +168,7 @@ impl CapturePart {
                 self.count(bytes.len());
                 (packets.len(), Ok(()))
             }
-            // Packets that made it whole stay in the file, and count.
+            // Packets that were written whole stay in the file and count.
             Err(PartialWrite { taken, is_unclear, error }) => {
                 let written = packets.iter().take_while(|packet| packet.end - before <= taken).count();
                 let whole = end_of(&packets[..written]);
@@ -188,7 +187,7 @@ impl CapturePart {
         (written, result)
     }
 
-    /// Describes the interfaces that are not described yet.
+    /// Writes descriptions of interfaces that have none yet.
     fn describe(&mut self, capture: &CaptureFormat) -> io::Result<()> {
         let fresh = self.interfaces.from(self.described);
         if fresh.is_empty() {
@@ -207,7 +206,7 @@ impl CapturePart {
         Ok(())
     }
 
-    /// Writes what is no packet.
+    /// Writes other blocks than packets.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         if let Err(PartialWrite { taken, is_unclear, error }) = self.write(bytes, || false) {
             self.cut(taken, is_unclear);
@@ -217,7 +216,7 @@ impl CapturePart {
         Ok(())
     }
 
-    /// So many bytes more are whole.
+    /// Counts bytes of whole packets or blocks.
     fn count(&mut self, bytes: usize) {
         self.len += bytes as u64;
         if self.encoder.is_none() {
@@ -225,45 +224,45 @@ impl CapturePart {
         }
     }
 
-    /// Writes all of it, and says how much was taken if that does not work.
+    /// Writes all bytes; the error has the number of bytes written.
     fn write(&mut self, bytes: &[u8], stop: impl Fn() -> bool) -> Result<(), PartialWrite> {
         let Some(encoder) = &mut self.encoder else { return self.out.write(bytes, stop) };
         if bytes.is_empty() {
             return Ok(());
         }
-        // Of a unit that is not whole nothing can be read.
+        // An incomplete unit cannot be decoded.
         let unit = encoder.unit(bytes).map_err(|error| PartialWrite { taken: 0, is_unclear: true, error })?;
         if let Err(partial) = self.out.write(unit, stop) {
-            self.is_torn = !encoder.units_stand_alone();
+            self.is_damaged = !encoder.has_independent_units();
             return Err(PartialWrite { taken: 0, ..partial });
         }
         self.stored += unit.len() as u64;
         Ok(())
     }
 
-    /// A write has failed, `surplus` bytes beyond what is whole: it loses those.
+    /// Truncates the `surplus` bytes of an incomplete packet after a failed write.
     fn cut(&mut self, surplus: usize, is_unclear: bool) {
-        self.is_torn |= is_unclear;
+        self.is_damaged |= is_unclear;
         let cut = match &mut self.out {
             PartOutput::File(hidden) => hidden.file().set_len(self.stored),
             PartOutput::Stream(pipe) => pipe.cut(surplus),
         };
         if let Err(error) = cut {
-            self.is_torn = true;
-            // That a pipe cannot is no news.
+            self.is_damaged = true;
+            // A pipe cannot be truncated.
             if let PartOutput::File(hidden) = &self.out {
                 tracing::warn!(
                     file = %crate::escape::path(&hidden.hidden_path()),
                     %error,
-                    "cannot cut off the packet that is not whole: readers will complain at the end of the \
+                    "cannot truncate the incomplete packet: readers will report an error at the end of the \
                     file"
                 );
             }
         }
     }
 
-    /// Appends the statistics, given what was lost while this part was written, and in the kernel where that
-    /// is known by now; and the end. Where that does not work it may be tried again.
+    /// Appends the statistics, with losses while this part was written and, if known, in the kernel, then the
+    /// end. May be called again after an error.
     pub(super) fn end(
         &mut self,
         capture: &CaptureFormat,
@@ -278,7 +277,7 @@ impl CapturePart {
         self.end_encoding()
     }
 
-    /// Has what there is of it end as its compression wants it.
+    /// Writes the end of the compressed stream.
     pub(super) fn end_encoding(&mut self) -> io::Result<()> {
         if self.is_void() || self.is_ended {
             return Ok(());
@@ -299,7 +298,7 @@ impl CapturePart {
         lost: &Lost,
         lost_in_kernel: Option<u64>,
     ) -> io::Result<()> {
-        // An origin may have had no frame in the file and yet some that were dropped.
+        // An origin may have dropped frames and none in the file.
         let mut here = vec![0; self.interfaces.len()];
         let mut add = |number: u32, frames| {
             let number = number as usize;
@@ -318,7 +317,7 @@ impl CapturePart {
         }
         self.describe(capture)?;
         if self.described == 0 {
-            self.append(&format::interface_description(Interface::Nobody, capture.snaplen))?;
+            self.append(&format::interface_description(Interface::NoPackets, capture.snaplen))?;
             (self.described, self.delivered, here) = (1, vec![0], vec![0]);
         }
         let end = now();

@@ -1,71 +1,69 @@
-//! When a file ends and the next one begins.
+//! When a file ends and the next one starts.
 
 use std::time::Duration;
 
-/// What ends a file, besides being asked to.
+/// When files are rotated, besides on request.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Rotation {
-    /// No packet is added to a file that is larger, in bytes before compression.
+    /// A larger file gets no more packets; in bytes before compression.
     pub(super) size: Option<u64>,
     pub(super) every: Option<Duration>,
-    /// The time is that of the packets.
+    /// Whether intervals are by packet times.
     pub(super) by_packets: bool,
-    /// With a size: how many files there are before the first is replaced. With a time alone: how many times
-    /// there are.
+    /// With a size: files in the ring. With an interval alone: number of intervals.
     pub(super) files: Option<u32>,
 }
 
 impl Rotation {
-    /// How many numbers there are before the first comes again.
+    /// Number of files in the ring.
     pub(super) fn ring(&self) -> Option<u32> {
         self.files.filter(|_| self.size.is_some())
     }
 
-    /// How many times there are before the capture is complete.
+    /// Number of intervals of the capture.
     pub(super) fn periods(&self) -> Option<u32> {
         self.files.filter(|_| self.size.is_none() && self.every.is_some())
     }
 }
 
-/// Where packets are in time, if files rotate by the times of packets: period 0 begins with the first packet.
+/// Maps packet times to intervals, for rotation by packet times. Interval 0 begins with the first packet.
 #[derive(Debug)]
 pub(super) struct PacketClock {
     every_ns: u64,
-    /// How many periods with packets there may be.
+    /// The most intervals with packets.
     limit: Option<u32>,
     anchor: Option<u64>,
-    /// The latest period so far, and how many there were.
+    /// The latest interval so far, and the number of intervals with packets.
     latest: u64,
     begun: u32,
 }
 
-/// What a packet's time means for the file that it would go to.
+/// Which file a packet goes to, by its time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Turn {
-    /// It goes there.
+    /// The current one.
     Stay,
-    /// It goes to the next one.
+    /// The next one.
     Next,
-    /// It goes nowhere: there are as many periods as are wanted.
+    /// None: the last interval is over.
     Over,
 }
 
 impl PacketClock {
-    /// `None` where files rotate by the clock on the wall, or not by time.
+    /// `None` if files rotate by wall-clock time, or not by time.
     pub(super) fn new(rotation: &Rotation) -> Option<Self> {
         let every = rotation.every.filter(|_| rotation.by_packets)?;
         let every_ns = u64::try_from(every.as_nanos()).unwrap_or(u64::MAX).max(1);
         Some(Self { every_ns, limit: rotation.periods(), anchor: None, latest: 0, begun: 0 })
     }
 
-    /// The period of a time, ns since the epoch. Times that go back before the first packet's are of period
-    /// 0.
+    /// The interval of a time, in ns since the epoch. Times before the first packet's are in interval 0.
     pub(super) fn period(&self, time: u64) -> u64 {
         time.saturating_sub(self.anchor.unwrap_or(time)) / self.every_ns
     }
 
-    /// Judges a packet of this time for a series of files whose last packet was of period `last`, and moves
-    /// that on. Times that go back do not.
+    /// Which file a packet of this time goes to, for a series whose latest interval is `last`. Advances
+    /// `last`; times that go back do not.
     pub(super) fn turn(&mut self, last: &mut Option<u64>, time: u64) -> Turn {
         self.anchor.get_or_insert(time);
         let period = self.period(time);
@@ -93,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn periods_begin_with_the_first_packet_and_times_that_go_back_stay() {
+    fn intervals_begin_with_the_first_packet_and_times_that_go_back_stay() {
         let (mut clock, mut last) = (clock(None), None);
         let turns = [105, 114, 115, 90, 114, 155, 125, u64::MAX].map(|time| clock.turn(&mut last, time));
         let [stay, next] = [Turn::Stay, Turn::Next];
@@ -102,17 +100,17 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_is_on_periods_with_packets_over_all_series() {
+    fn a_limit_counts_intervals_with_packets_over_all_series() {
         let mut clock = clock(Some(2));
         let (mut one, mut other) = (None, None);
         assert_eq!([0, 55].map(|time| clock.turn(&mut one, time)), [Turn::Stay, Turn::Next]);
-        // Of the other series all that came meanwhile.
+        // The other series has had packets in the same intervals.
         assert_eq!([5, 58].map(|time| clock.turn(&mut other, time)), [Turn::Stay, Turn::Next]);
         assert_eq!([60, 59].map(|time| clock.turn(&mut one, time)), [Turn::Over, Turn::Stay]);
     }
 
     #[test]
-    fn by_the_clock_on_the_wall_packets_do_not_matter() {
+    fn wall_clock_rotation_ignores_packet_times() {
         let rotation = Rotation { every: Some(Duration::from_secs(1)), ..Rotation::default() };
         assert!(PacketClock::new(&rotation).is_none());
     }

@@ -1,4 +1,4 @@
-//! What goes in and out of a capture while it runs: being asked to rotate, and telling of files.
+//! Control of a capture while it runs: requests to rotate, completed files, hooks.
 
 use std::{
     path::{Path, PathBuf},
@@ -8,13 +8,13 @@ use std::{
     },
 };
 
-/// Has the files of a capture rotated from outside, and tells what there is of them.
+/// Rotates the files of a capture on request, and reports the completed ones.
 #[derive(Clone, Debug, Default)]
 pub struct Rotator(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    asked: AtomicBool,
+    requested: AtomicBool,
     completed: Mutex<Completed>,
 }
 
@@ -22,16 +22,16 @@ struct Shared {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Completed {
-    /// How many, those included that were deleted since.
+    /// How many, including those deleted since.
     pub files: u64,
     /// The last one.
     pub last: Option<PathBuf>,
 }
 
 impl Rotator {
-    /// Completes the file that is written to and begins the next one, within 100 ms.
+    /// Completes the current file and starts the next one, within 100 ms.
     pub fn rotate(&self) {
-        self.0.asked.store(true, Ordering::Relaxed);
+        self.0.requested.store(true, Ordering::Relaxed);
     }
 
     /// What has been completed so far.
@@ -40,8 +40,8 @@ impl Rotator {
         self.0.completed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn was_asked(&self) -> bool {
-        self.0.asked.swap(false, Ordering::Relaxed)
+    pub(super) fn take_request(&self) -> bool {
+        self.0.requested.swap(false, Ordering::Relaxed)
     }
 
     pub(super) fn add(&self, path: &Path) {
@@ -51,7 +51,7 @@ impl Rotator {
     }
 }
 
-/// What is called about files, on the writer thread.
+/// Hooks, called on the writer thread.
 #[derive(Default)]
 pub(super) struct Hooks {
     pub(super) on_file: Option<FileHook>,

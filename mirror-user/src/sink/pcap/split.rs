@@ -1,18 +1,18 @@
-//! The packets of a block by the file that they go to, where each origin has its own.
+//! Sorts the packets of a block by their files, for a file per origin.
 
 use super::{
     format::{self, Format},
     part::PacketEnd,
 };
 
-/// Sorts blocks, in memory of its own.
+/// Sorts blocks, in its own buffers.
 #[derive(Debug)]
 pub(super) struct Split {
-    /// Of the files; blocks are pcapng, because it alone tells interfaces apart.
+    /// Format of the files. Blocks are pcapng, because only that has interfaces.
     format: Format,
     bytes: Vec<u8>,
     packets: Vec<PacketEnd>,
-    /// By series: of the packets before they are sorted, their count and bytes, then where the next goes.
+    /// By series: number and bytes of its packets, then the position of the next one.
     series: Vec<(usize, usize)>,
     parts: Vec<Segment>,
 }
@@ -27,7 +27,7 @@ struct Segment {
 }
 
 impl Split {
-    /// With so many series at most.
+    /// For at most this many series.
     pub(super) fn new(format: Format, series: usize) -> Self {
         Self {
             format,
@@ -38,8 +38,7 @@ impl Split {
         }
     }
 
-    /// Sorts the packets of a block, by the series of each of its origins; those of one file keep their
-    /// order.
+    /// Sorts the packets of a block by the series of their origins; packets of one file keep their order.
     pub(super) fn sort(&mut self, block: &[u8], packets: &[PacketEnd], series_of: &[usize]) {
         let Self { format, bytes, packets: sorted, series, parts } = self;
         let format = *format;

@@ -1,4 +1,4 @@
-//! Packets as a stream to readers that may join late, each of which is announced what it has to know.
+//! Packets as a stream for readers that may join late; each gets its own header and interface descriptions.
 
 use std::collections::HashMap;
 
@@ -16,18 +16,18 @@ const MAX_INTERFACES: usize = 4096;
 /// Code and length of an option.
 const OPTION_HEAD: usize = 4;
 
-/// The packets of a block as bytes of a capture, for any number of readers.
+/// The packets of a block in capture format, for any number of readers.
 #[derive(Debug)]
 pub(crate) struct Stream {
     format: Format,
     bytes: Vec<u8>,
-    /// The origins of the packets, by the number that each has in these bytes.
+    /// The origins of the packets, by their number in these bytes.
     origins: Vec<OriginKey>,
     numbers: HashMap<OriginKey, u32, RandomState>,
 }
 
-/// What a reader has been announced of: the interfaces of its stream, which are its own, so that one that comes
-/// after a flood of origins has names left.
+/// The interfaces of one reader's stream. Each reader has its own, so one that connects after a flood of
+/// origins still has room for names.
 #[derive(Debug)]
 pub(crate) struct Announced {
     interfaces: IdbTable,
@@ -39,7 +39,7 @@ impl Stream {
         Self { format, bytes: Vec::new(), origins: Vec::new(), numbers: HashMap::default() }
     }
 
-    /// Forgets the packets of the block before.
+    /// Removes the packets of the previous block.
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.origins.clear();
@@ -51,13 +51,13 @@ impl Stream {
         self.bytes.len()
     }
 
-    /// What a reader gets first, and is announced by it.
+    /// The header for a new reader, and its interfaces.
     pub(crate) fn begin(&self) -> (Vec<u8>, Announced) {
         let announced = Announced { interfaces: IdbTable::new(MAX_INTERFACES), described: 0 };
         (self.format.file_header(MAX_SNAPLEN), announced)
     }
 
-    /// Adds the inner frame, with a comment where the format has them.
+    /// Adds the inner frame, with a comment if the format has comments.
     pub(crate) fn put(&mut self, frame: &Frame<'_>, comment: Option<&str>) {
         let (interface, comment) = match self.format {
             Format::Pcapng => (self.number(OriginKey::of(frame)), comment),
@@ -85,7 +85,7 @@ impl Stream {
         })
     }
 
-    /// Adds the packets to what a reader is to get, and what it must know before.
+    /// Appends the packets for a reader, after descriptions of interfaces that are new to it.
     pub(crate) fn add_to(&self, out: &mut Vec<u8>, announced: &mut Announced) {
         let Announced { interfaces, described } = announced;
         if self.format != Format::Pcapng {
@@ -105,15 +105,15 @@ impl Stream {
         interfaces.renumber(&mut out[start..], self.format.packets(&self.bytes), &self.origins);
     }
 
-    /// What must be added at the end for a reader.
+    /// Appends what a reader's stream needs at its end.
     pub(crate) fn end(&self, out: &mut Vec<u8>, announced: &Announced) {
         if self.format == Format::Pcapng && announced.described == 0 {
-            out.extend(format::interface_description(Interface::Nobody, MAX_SNAPLEN));
+            out.extend(format::interface_description(Interface::NoPackets, MAX_SNAPLEN));
         }
     }
 }
 
-/// Bytes that a comment of a packet takes: the option, and the end of options.
+/// Bytes of a packet's comment: the option and the end of options.
 fn comment_len(comment: &str) -> usize {
     2 * OPTION_HEAD + comment.len().next_multiple_of(4)
 }

@@ -1,4 +1,4 @@
-//! The sink of one worker: frames into blocks, in the form in which they end up in the file.
+//! The sink of one worker: writes frames into blocks, in the format of the file.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use crate::{
     sink::{Sink, SinkError, SinkStats, handoff::BlockWriter, origin::OriginKey},
 };
 
-/// What a worker's sink is made with.
+/// Settings of a worker's sink.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settings {
     pub(super) format: Format,
@@ -54,7 +54,7 @@ impl PcapSink {
         }
     }
 
-    /// The bytes for a packet of this origin, and the origin's number in their block; `None` if it is
+    /// Reserves bytes for a packet of this origin, with the origin's number in the block; `None` if it is
     /// dropped.
     fn place(&mut self, len: usize, origin: OriginKey) -> Option<(&mut [u8], u32)> {
         let Self { numbers, blocks, dropped, .. } = self;
@@ -64,7 +64,7 @@ impl PcapSink {
         }
         let mut number = numbers.number(blocks.block()?, origin);
         if number.is_none() {
-            // Full of origins.
+            // The block has no room for another origin.
             if !blocks.make_room_in_next(len) {
                 dropped.add(origin);
                 return None;
@@ -75,7 +75,7 @@ impl PcapSink {
     }
 }
 
-/// Bytes of a frame up to where its payload begins.
+/// Bytes of a frame before its payload.
 fn headers_len(frame: &Frame<'_>, outer: bool) -> u32 {
     let (_, layout) = frame.parts();
     let inner = headers::len(frame.inner().head(&mut HeadBuffer::default()));
@@ -112,7 +112,7 @@ impl Sink for PcapSink {
     }
 }
 
-/// Also when the worker dies: the statistics are about every frame that came.
+/// Also if the worker panics: the statistics cover every frame.
 impl Drop for PcapSink {
     fn drop(&mut self) {
         self.dropped.deposit();

@@ -1,4 +1,4 @@
-//! The writer thread: packets of whole blocks to a stream, or to the files that they belong to.
+//! The writer thread: writes packets of blocks to a stream or to files.
 
 use std::sync::Arc;
 
@@ -12,20 +12,20 @@ use super::{
 use crate::sink::{
     SinkError,
     handoff::{
-        Block, BlockReturn, Consumer, Failure, LOSSES, Loss, NO_SPACE, Outcome, OutputState, Waiting, is_want,
+        Block, BlockReturn, Consumer, Failure, LOSSES, Loss, NO_SPACE, Outcome, OutputState, Waiting,
+        may_pass,
     },
     origin::OriginKey,
 };
 
-/// What may become of a frame here, other than that it is written: it could not be, or not for now, or came
-/// after the last file.
+/// Why a frame is not written: an error, a wait, or the end of the last file.
 pub(super) const LOSSES_HERE: &[Loss] =
     &[Loss::Failed("io"), Loss::Dropped(NO_SPACE), Loss::Dropped("after_last_file")];
 const IO: usize = 0;
 const WAITED: usize = 1;
 const AFTER_LAST: usize = 2;
 
-/// Where the packets go.
+/// The output of a capture.
 pub(super) enum CaptureOutput {
     Stream(Box<CapturePart>),
     Files(Box<Files>),
@@ -37,19 +37,19 @@ pub(super) struct Writer {
     capture: CaptureFormat,
     /// Layout of the packets in blocks.
     blocks: Format,
-    /// What is in no file, for the statistics; classic files have none.
+    /// Losses, for the statistics; classic files have none.
     losses: Losses,
     state: Arc<OutputState>,
     waiting: Waiting,
-    /// Bytes that there was no space for when it was last tried.
+    /// Bytes that did not fit at the last attempt.
     lacks: u64,
     /// Frames written.
     frames: u64,
     /// The packets of a block.
     packets: Vec<PacketEnd>,
-    /// Sorts them where each origin has a file.
+    /// Sorts them, with a file per origin.
     split: Option<Split>,
-    /// By the numbers of the block at hand: how many packets an origin has in it, and its series of files.
+    /// By the numbers of the current block: packets of an origin, and its series of files.
     counts: Vec<usize>,
     series_of: Vec<usize>,
 }
@@ -84,22 +84,22 @@ impl Writer {
         }
     }
 
-    /// Nothing is written for now, or nothing more but, in files, the statistics.
+    /// Begins a wait, or ends the output; files still get their statistics.
     fn fail(&mut self, fault: Fault) {
         let waits = match &self.output {
             CaptureOutput::Files(files) => files.waits_after(&fault),
-            CaptureOutput::Stream(part) => is_want(&fault.error) && !part.takes_no_more(),
+            CaptureOutput::Stream(part) => may_pass(&fault.error) && !part.takes_no_more(),
         };
         let Fault { what, error, lacks } = fault;
         if waits {
             self.lacks = lacks;
-            self.waiting.go_on_after(&what, &error);
+            self.waiting.wait_after(&what, &error);
         } else {
             self.state.fail(Failure::new(what, &error, self.frames));
         }
     }
 
-    /// It takes packets.
+    /// The output accepts packets.
     fn succeed(&mut self) {
         if self.waiting.is_on() {
             let what = match &self.output {
@@ -110,8 +110,8 @@ impl Writer {
         }
     }
 
-    fn turn(&mut self) {
-        if self.waiting.rests() {
+    fn rotate_if_due(&mut self) {
+        if self.waiting.is_paused() {
             return;
         }
         if let CaptureOutput::Files(files) = &mut self.output
@@ -121,9 +121,9 @@ impl Writer {
         }
     }
 
-    /// Tries whether there is what it waits for, without a packet.
-    fn look_for_room(&mut self) {
-        // Of a stream only its next packet shows.
+    /// Checks without a packet whether the wait is over.
+    fn check_room(&mut self) {
+        // A stream can be tried with a packet only.
         let CaptureOutput::Files(files) = &mut self.output else { return };
         match files.has_room(&self.capture, self.lacks) {
             Ok(true) => self.succeed(),
@@ -132,7 +132,7 @@ impl Writer {
         }
     }
 
-    /// Writes the packets of a block. Gives how many.
+    /// Writes the packets of a block. Returns how many.
     fn write(&mut self, block: &mut Block, block_return: &BlockReturn) -> u64 {
         if self.split.is_some() {
             return self.write_sorted(block);
@@ -142,7 +142,7 @@ impl Writer {
         let (written, fault) = match output {
             CaptureOutput::Stream(part) => {
                 let (written, result) =
-                    part.packets(capture, bytes, packets, origins, || block_return.has_given_up());
+                    part.packets(capture, bytes, packets, origins, || block_return.is_discarded());
                 (written, result.err().map(|error| Fault::new(part.name(), error)))
             }
             CaptureOutput::Files(files) => {
@@ -153,7 +153,7 @@ impl Writer {
         self.account(written, fault, origins)
     }
 
-    /// Each origin's packets to its own series of files.
+    /// Writes each origin's packets to its own series of files.
     fn write_sorted(&mut self, block: &mut Block) -> u64 {
         let (bytes, origins) = block.parts();
         let fault = self.find_series(origins);
@@ -164,7 +164,7 @@ impl Writer {
         }
         split.sort(bytes, packets, series_of);
         let (mut written, mut fault) = (0, None);
-        // Those that are lost are left here, to be counted.
+        // Collects the packets that are lost, to count them.
         packets.clear();
         for number in 0..split.len() {
             let (series, bytes, sorted) = split.segment(number);
@@ -182,7 +182,7 @@ impl Writer {
         self.account(written, fault, origins)
     }
 
-    /// Which series each origin of a block has; what another gives up for it is completed.
+    /// Finds the series of each origin of a block; completes files of origins that lose theirs.
     fn find_series(&mut self, origins: &[OriginKey]) -> Result<(), Fault> {
         let Self { output, capture, losses, packets, counts, series_of, .. } = self;
         let CaptureOutput::Files(files) = output else { return Ok(()) };
@@ -192,7 +192,7 @@ impl Writer {
         files.find_series(capture, origins, counts, series_of, losses)
     }
 
-    /// So many packets, from the first on, are written; the others of the block are lost.
+    /// Counts the first `written` packets of a block as written and the others as lost.
     fn account(&mut self, written: usize, fault: Option<Fault>, origins: &[OriginKey]) -> u64 {
         self.count_lost(written, origins);
         self.frames += written as u64;
@@ -203,7 +203,7 @@ impl Writer {
         written as u64
     }
 
-    /// The packets from this one on are lost.
+    /// Counts the packets from this one on as lost.
     fn count_lost(&self, from: usize, origins: &[OriginKey]) {
         for packet in &self.packets[from.min(self.packets.len())..] {
             if let Some(origin) = origins.get(packet.origin as usize) {
@@ -215,7 +215,7 @@ impl Writer {
 
 impl Consumer for Writer {
     fn begin(&mut self) {
-        // If it cannot be written, the first worker to bring frames is told.
+        // A fault is returned to the first worker that sends frames.
         let begun = match &mut self.output {
             CaptureOutput::Stream(part) => {
                 part.begin(&self.capture).map_err(|error| Fault::new(part.name(), error))
@@ -228,11 +228,11 @@ impl Consumer for Writer {
     }
 
     fn take(&mut self, block: &mut Block, block_return: &BlockReturn) -> Outcome {
-        self.turn();
+        self.rotate_if_due();
         self.packets.clear();
         let found = self.blocks.packets(block.bytes());
         self.packets.extend(found.map(|(end, origin)| PacketEnd { end, origin }));
-        let written = if block_return.has_given_up() || self.waiting.rests() {
+        let written = if block_return.is_discarded() || self.waiting.is_paused() {
             self.count_lost(0, block.parts().1);
             0
         } else {
@@ -248,16 +248,16 @@ impl Consumer for Writer {
     }
 
     fn idle(&mut self) {
-        self.turn();
-        if self.waiting.is_on() && !self.waiting.rests() {
-            self.look_for_room();
+        self.rotate_if_due();
+        if self.waiting.is_on() && !self.waiting.is_paused() {
+            self.check_room();
         }
         self.waiting.log_left_out();
     }
 
     fn complete(mut self, lost_in_kernel: u64) -> Result<(), SinkError> {
         if self.waiting.is_on() && !self.state.has_failed() {
-            self.look_for_room();
+            self.check_room();
         }
         let cause = self.state.failure();
         let has_failed = cause.is_some() || self.waiting.is_on();

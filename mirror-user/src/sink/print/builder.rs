@@ -1,4 +1,4 @@
-//! Setting up a printer: in which style, where to, with how much memory.
+//! Setting up a printer: style, output, memory.
 
 use std::{
     fmt,
@@ -18,23 +18,23 @@ use crate::sink::{
     pipe::Pipe,
 };
 
-/// How long an output may take nothing at the end of a run.
+/// Default stop timeout.
 const STOP: Duration = Duration::from_secs(5);
 
 /// Why a printer could not be set up.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PrintError {
-    /// Standard output could not be taken.
+    /// Standard output could not be opened.
     #[error("standard output: cannot be written to: {source}")]
     Stdout {
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The printing thread could not be started.
     #[error("cannot start the printing thread: {source}")]
     Thread {
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -43,7 +43,7 @@ pub enum PrintError {
 #[must_use]
 pub struct PrintBuilder {
     style: Style,
-    /// Standard output, if there is none.
+    /// Standard output if `None`.
     writer: Option<Pipe>,
     handoff: HandoffOptions,
 }
@@ -59,33 +59,33 @@ impl PrintBuilder {
         Self { style, writer: None, handoff: HandoffOptions::default() }
     }
 
-    /// Prints to anything that takes bytes; `name` is its name in messages. It is flushed after each block.
+    /// Prints to a writer; `name` is its name in messages. It is flushed after each block.
     pub fn writer(mut self, name: impl Into<String>, out: impl Write + Send + 'static) -> Self {
         self.writer = Some(Pipe::new(name, out));
         self
     }
 
-    /// How many blocks each worker has, at least 2. See [`Print::memory_per_worker`].
+    /// Number of blocks of each worker, at least 2. See [`Print::memory_per_worker`].
     pub fn blocks(mut self, blocks: usize) -> Self {
         self.handoff.set_blocks(blocks);
         self
     }
 
-    /// Bytes in a block; more where two of the largest frames need more.
+    /// Bytes in a block; more if two of the largest frames need more.
     pub fn block_size(mut self, bytes: usize) -> Self {
         self.handoff.set_block_size(bytes);
         self
     }
 
-    /// How long the end of a run waits for an output that takes nothing; 5 s by default. Frames not printed
-    /// by then count as failed, reason `stuck`.
+    /// How long the end of a run waits for an output that makes no progress; 5 s by default. Frames not
+    /// printed by then count as failed, reason `stuck`.
     pub fn stop_timeout(mut self, timeout: Duration) -> Self {
         self.handoff.set_stop_timeout(timeout);
         self
     }
 
-    /// Something to do on the printing thread before anything else, such as giving up capabilities, which
-    /// belong to threads. The output is open by then, and the time zone known.
+    /// A hook that runs first on the printing thread, for example to drop capabilities, which are per thread.
+    /// The output is open by then, and the time zone is known.
     pub fn on_thread_start(mut self, hook: impl FnOnce() + Send + 'static) -> Self {
         self.handoff.on_thread_start = Some(Box::new(hook));
         self
@@ -95,19 +95,19 @@ impl PrintBuilder {
     ///
     /// # Errors
     ///
-    /// [`PrintError`]: standard output cannot be taken, no thread can be started.
+    /// [`PrintError`]: standard output cannot be opened, or the thread cannot be started.
     pub fn build(self) -> Result<Print, PrintError> {
         let pipe = match self.writer {
             Some(pipe) => pipe,
             None => Pipe::stdout().map_err(|source| PrintError::Stdout { source })?,
         };
         let config = self.handoff.config(NAME, pipe.name().to_owned(), STOP, LOSSES_HERE);
-        let (state, left_out_last) = (Arc::new(OutputState::default()), Arc::new(AtomicU64::new(0)));
+        let (state, dropped_last) = (Arc::new(OutputState::default()), Arc::new(AtomicU64::new(0)));
         let lines = Lines::new(self.style);
-        let printer = Printer::new(pipe, lines, Arc::clone(&state), Arc::clone(&left_out_last));
+        let printer = Printer::new(pipe, lines, Arc::clone(&state), Arc::clone(&dropped_last));
         let handoff = Handoff::start(config, state, self.handoff.on_thread_start, printer)
             .map_err(|source| PrintError::Thread { source })?;
         let needs_time = self.style.time != Time::None;
-        Ok(Print { needs_time, handoff, left_out_last })
+        Ok(Print { needs_time, handoff, dropped_last })
     }
 }

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{frame::Frame, sink::origin::OriginKey};
 
-/// Prints frames, one a line, in a [`Style`]. What it prints of a packet may depend on packets before it, as
-/// sequence numbers do: one `Lines` is for all packets of a connection.
+/// Prints frames, one per line, in a [`Style`]. Some output, such as relative sequence numbers, depends on
+/// earlier packets: use one `Lines` for all packets of a connection.
 ///
 /// ```
 /// use mirror_user::{Captured, Tunnels, decap, sink::print::{Lines, Style, Time}};
@@ -30,7 +30,7 @@ pub struct Lines {
     style: Style,
     times: Times,
     memory: Memory,
-    /// The origin of the last frame, and its text with a blank behind it: the next often has the same one.
+    /// The origin of the last frame, and its text with a space: the next frame often has the same.
     origin: Option<OriginKey>,
     origin_text: String,
     /// Time and origin, the same for all lines of a frame.
@@ -38,7 +38,7 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Prints in this style, and times of day in the system's time zone, or that of the variable `TZ`.
+    /// Prints in this style, with times in the system's time zone or that of the variable `TZ`.
     #[must_use]
     pub fn new(style: Style) -> Self {
         let times = Times::new(style.time, TimeZone::system());
@@ -46,9 +46,9 @@ impl Lines {
         Self { style, times, memory: Memory::default(), origin: None, origin_text, prefix }
     }
 
-    /// Adds a frame's text, with the line end: a line, and more where the style wants details below it.
+    /// Appends a frame's text with a newline: one line, or more if the style adds details.
     ///
-    /// Nothing of the packet can do harm on a terminal: its control characters are escaped.
+    /// Safe on a terminal: control characters of the packet are escaped.
     pub fn line(&mut self, frame: &Frame<'_>, out: &mut String) {
         self.prefix.clear();
         self.times.put(frame.time(), &mut self.prefix);

@@ -1,16 +1,15 @@
-//! Packets as text, in tcpdump's format: for people, and for what reads tcpdump's output.
+//! Packets as text, in tcpdump's format, for people and for programs that read tcpdump's output.
 //!
 //! ```text
 //! 12:34:56.789012 vni-12345@10.0.0.5 IP 10.1.0.10.40000 > 10.1.0.11.80: Flags [S], seq 1, win 64, length 0
 //! ```
 //!
-//! In front are the receive time and the origin, by the name it has in a capture; then what tcpdump prints of
-//! the inner packet with `-n`. What differs is listed in `docs/print.md`.
+//! A line begins with the receive time and the origin, named as in a capture. The rest is what tcpdump prints
+//! of the inner packet with `-n`. `docs/print.md` lists the differences.
 //!
-//! [`Lines`] makes text of frames and does nothing else. [`Print`] is the sink: workers copy frames into
-//! blocks, and one thread makes text of them and writes it, within 100 ms of their arrival. A worker that has
-//! no empty block drops and counts `no_block`; it never waits, but over a capture file. The text says so
-//! where frames are missing.
+//! [`Lines`] only formats frames. [`Print`] is the sink: workers copy frames into blocks, and one thread
+//! formats and writes them within 100 ms. A worker without an empty block drops the frame and counts
+//! `no_block`; it waits only over a capture file. The text has a line where frames are missing.
 
 mod builder;
 mod lines;
@@ -38,7 +37,7 @@ use worker::PrintSink;
 
 const NAME: &str = "print";
 
-/// Prints frames to standard output or a stream: the factory. See the [module](self).
+/// The factory of sinks that print frames to standard output or a stream. See the [module](self).
 ///
 /// ```no_run
 /// use mirror_user::sink::print::{Print, Style};
@@ -50,14 +49,14 @@ const NAME: &str = "print";
 pub struct Print {
     needs_time: bool,
     handoff: Handoff,
-    /// Frames that were left out at the end, after which no other came.
-    left_out_last: Arc<AtomicU64>,
+    /// Frames dropped at the end, after the last frame that was printed.
+    dropped_last: Arc<AtomicU64>,
 }
 
 impl Print {
-    /// Blocks of a worker, by default.
+    /// Default number of blocks per worker.
     pub const DEFAULT_BLOCKS: usize = handoff::DEFAULT_BLOCKS;
-    /// Bytes in a block, by default.
+    /// Default size of a block, in bytes.
     pub const DEFAULT_BLOCK_SIZE: usize = handoff::DEFAULT_BLOCK_SIZE;
 
     /// Starts setting up a printer in this style, to standard output by default.
@@ -65,7 +64,7 @@ impl Print {
         PrintBuilder::new(style)
     }
 
-    /// Memory that each worker's sink takes, in bytes: its blocks, allocated at the start.
+    /// Memory of each worker's sink, in bytes: its blocks, allocated at the start.
     ///
     /// `max_frame` is [`WorkerContext::max_frame`]: a block holds at least two of the largest frames.
     #[must_use]
@@ -73,7 +72,7 @@ impl Print {
         self.handoff.config().memory_per_worker(worker::record_len(max_frame))
     }
 
-    /// Where the text goes, as the user named it.
+    /// The output, as the user named it.
     #[must_use]
     pub fn target(&self) -> &str {
         &self.handoff.config().output
@@ -87,7 +86,7 @@ impl SinkFactory for Print {
 
     fn build(&self, cx: &WorkerContext) -> Result<Box<dyn Sink>, SinkError> {
         let blocks = self.handoff.block_writer(worker::record_len(cx.max_frame), cx.wait_until.clone());
-        Ok(Box::new(PrintSink::new(blocks, Arc::clone(&self.left_out_last))))
+        Ok(Box::new(PrintSink::new(blocks, Arc::clone(&self.dropped_last))))
     }
 
     fn needs_time(&self) -> bool {

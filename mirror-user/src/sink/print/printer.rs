@@ -1,4 +1,4 @@
-//! The printing thread: blocks of frames to text, text to its reader.
+//! The printing thread: formats blocks of frames and writes the text.
 
 use std::{
     fmt::Write as _,
@@ -12,19 +12,19 @@ use super::{lines::Lines, worker};
 use crate::sink::{
     SinkError,
     handoff::{
-        Block, BlockReturn, Consumer, Failure, LOSSES, Loss, NO_SPACE, Outcome, OutputState, Waiting, is_want,
+        Block, BlockReturn, Consumer, Failure, LOSSES, Loss, NO_SPACE, Outcome, OutputState, Waiting,
+        may_pass,
     },
     pipe::{PartialWrite, Pipe},
 };
 
-/// What may become of a frame here, other than that it is printed: its text could not be written, or not for
-/// now.
+/// Why a frame is not printed: an error, or a wait.
 pub(super) const LOSSES_HERE: &[Loss] = &[Loss::Failed("io"), Loss::Dropped(NO_SPACE)];
 const IO: usize = 0;
 const WAITED: usize = 1;
 
-/// Text is written when there is as much, which is what a pipe holds.
-const ENOUGH: usize = 64 * 1024;
+/// Text is written when it reaches this size, the capacity of a pipe.
+const WRITE_SIZE: usize = 64 * 1024;
 
 /// The state of the printing thread.
 pub(super) struct Printer {
@@ -32,11 +32,11 @@ pub(super) struct Printer {
     lines: Lines,
     state: Arc<OutputState>,
     waiting: Waiting,
-    left_out_last: Arc<AtomicU64>,
+    dropped_last: Arc<AtomicU64>,
     /// Frames printed.
     frames: u64,
     text: String,
-    /// Where in the text each frame's part of it ends.
+    /// Offset in the text of the end of each frame.
     ends: Vec<usize>,
 }
 
@@ -45,13 +45,13 @@ impl Printer {
         pipe: Pipe,
         lines: Lines,
         state: Arc<OutputState>,
-        left_out_last: Arc<AtomicU64>,
+        dropped_last: Arc<AtomicU64>,
     ) -> Self {
         let waiting = Waiting::new(Arc::clone(&state));
-        Self { pipe, lines, state, waiting, left_out_last, frames: 0, text: String::new(), ends: Vec::new() }
+        Self { pipe, lines, state, waiting, dropped_last, frames: 0, text: String::new(), ends: Vec::new() }
     }
 
-    /// Writes the text so far; gives how many frames of it were written whole.
+    /// Writes the text; returns how many frames of it were written whole.
     fn write(&mut self, stop: impl Fn() -> bool) -> u64 {
         let taken = match self.pipe.write(self.text.as_bytes(), stop) {
             Ok(()) => {
@@ -61,10 +61,10 @@ impl Printer {
             Err(PartialWrite { taken, is_unclear, error }) => {
                 let frames = self.whole(taken);
                 let surplus = taken - self.ends[..frames].last().copied().unwrap_or(0);
-                // A pipe takes nothing back, and what is torn would run into what follows.
-                let waits = is_want(&error) && !is_unclear && self.pipe.cut(surplus).is_ok();
+                // A pipe cannot be truncated, and later text would follow the incomplete line.
+                let waits = may_pass(&error) && !is_unclear && self.pipe.cut(surplus).is_ok();
                 if waits {
-                    self.waiting.go_on_after(self.pipe.name(), &error);
+                    self.waiting.wait_after(self.pipe.name(), &error);
                 } else {
                     let frames = self.frames + frames as u64;
                     self.state.fail(Failure::new(self.pipe.name().to_owned(), &error, frames));
@@ -79,12 +79,12 @@ impl Printer {
         written
     }
 
-    /// Frames whose text lies in this many bytes.
+    /// Frames whose text is within this many bytes.
     fn whole(&self, taken: usize) -> usize {
         self.ends.partition_point(|&end| end <= taken)
     }
 
-    fn say_left_out(&mut self, frames: u64) {
+    fn put_dropped(&mut self, frames: u64) {
         if frames > 0 {
             let s = if frames == 1 { "" } else { "s" };
             // Writing to a String cannot fail.
@@ -96,19 +96,19 @@ impl Printer {
 impl Consumer for Printer {
     fn take(&mut self, block: &mut Block, block_return: &BlockReturn) -> Outcome {
         let mut written = 0;
-        for (left_out, frame) in worker::frames(block.bytes()) {
-            if block_return.has_given_up() || self.waiting.rests() {
+        for (dropped, frame) in worker::frames(block.bytes()) {
+            if block_return.is_discarded() || self.waiting.is_paused() {
                 break;
             }
-            self.say_left_out(left_out);
+            self.put_dropped(dropped);
             self.lines.line(&frame, &mut self.text);
             self.ends.push(self.text.len());
-            if self.text.len() >= ENOUGH {
-                written += self.write(|| block_return.has_given_up());
+            if self.text.len() >= WRITE_SIZE {
+                written += self.write(|| block_return.is_discarded());
             }
         }
-        if !self.text.is_empty() && !block_return.has_given_up() && !self.waiting.rests() {
-            written += self.write(|| block_return.has_given_up());
+        if !self.text.is_empty() && !block_return.is_discarded() && !self.waiting.is_paused() {
+            written += self.write(|| block_return.is_discarded());
         }
         self.text.clear();
         self.ends.clear();
@@ -124,7 +124,7 @@ impl Consumer for Printer {
 
     fn complete(mut self, _: u64) -> Result<(), SinkError> {
         if !self.state.has_failed() && !self.waiting.is_on() {
-            self.say_left_out(self.left_out_last.load(Ordering::Relaxed));
+            self.put_dropped(self.dropped_last.load(Ordering::Relaxed));
             self.write(|| false);
         }
         self.state.failure().map_or(Ok(()), Err)

@@ -1,6 +1,6 @@
 //! What is printed of a packet.
 
-/// How packets are printed; by default as tcpdump prints them without options. Each method is one of those.
+/// How packets are printed; by default as by tcpdump without options. Each method is an option of tcpdump.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Style {
     pub(super) time: Time,
@@ -12,7 +12,7 @@ pub struct Style {
     pub(super) absolute: bool,
 }
 
-/// The time in front of a packet, to the µs.
+/// The time before a packet, in µs resolution.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Time {
@@ -31,7 +31,7 @@ pub enum Time {
     SinceFirst,
 }
 
-/// The packet's bytes, in lines of their own below it.
+/// The packet's bytes, on separate lines below it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Dump {
@@ -47,7 +47,7 @@ pub enum Dump {
 }
 
 impl Style {
-    /// What is printed of the time.
+    /// The format of the time.
     #[must_use]
     pub fn time(self, time: Time) -> Self {
         Self { time, ..self }
@@ -59,20 +59,19 @@ impl Style {
         Self { link, ..self }
     }
 
-    /// How much of the headers is printed, as with as many `-v`: 0 to 3.
+    /// The verbosity, as with that many `-v`: 0 to 3.
     #[must_use]
     pub fn verbosity(self, verbosity: u8) -> Self {
         Self { verbosity, ..self }
     }
 
-    /// Prints the inner packet's bytes, and with `link`, as with `-xx`, those of its Ethernet header.
+    /// Prints the inner packet's bytes; with `link` also its Ethernet header, as with `-xx`.
     #[must_use]
     pub fn dump(self, dump: Dump, link: bool) -> Self {
         Self { dump, dump_link: link, ..self }
     }
 
-    /// Prints TCP's sequence numbers absolute, as with `-S`, and not relative to the first of their
-    /// connection.
+    /// Prints absolute TCP sequence numbers, as with `-S`, instead of relative ones.
     #[must_use]
     pub fn absolute_sequence_numbers(self, absolute: bool) -> Self {
         Self { absolute, ..self }

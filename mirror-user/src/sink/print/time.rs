@@ -1,4 +1,4 @@
-//! The time in front of a packet.
+//! The time before a packet.
 
 use std::fmt::Write as _;
 
@@ -8,14 +8,14 @@ use super::style::Time;
 
 const NS: u64 = 1_000_000_000;
 
-/// Prints times as a style wants them.
+/// Prints times in a style.
 #[derive(Debug)]
 pub(super) struct Times {
     style: Time,
     zone: TimeZone,
     /// The packet that times are relative to.
     from: Option<u64>,
-    /// The second printed last, and its text: many packets share one.
+    /// The last second printed, and its text: many packets share one.
     second: Option<u64>,
     second_text: String,
 }
@@ -25,7 +25,7 @@ impl Times {
         Self { style, zone, from: None, second: None, second_text: String::new() }
     }
 
-    /// Adds the time, in ns since the epoch, and a blank.
+    /// Appends the time, in ns since the epoch, and a space.
     pub(super) fn put(&mut self, time: u64, out: &mut String) {
         let micros = |time: u64| time % NS / 1000;
         // Writing to a String cannot fail.
@@ -37,7 +37,7 @@ impl Times {
                 if self.style == Time::SincePrevious {
                     self.from = Some(time);
                 }
-                // To the µs first: the sum of what is printed is what has passed.
+                // Rounded to µs first, so that the sum of printed deltas is exact.
                 let passed = (time / 1000).abs_diff(from / 1000) * 1000;
                 let (seconds, sign) = (passed / NS, if time < from { '-' } else { ' ' });
                 let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
@@ -54,9 +54,9 @@ impl Times {
         };
     }
 
-    /// Makes the text of a second, with its date if the style has it.
+    /// Formats a second, with the date if the style has it.
     fn put_second(&mut self, second: u64) {
-        // 2^64 ns end in the year 2554, far from where jiff's times do.
+        // 2^64 ns end in the year 2554, within jiff's range.
         let then = i64::try_from(second).ok().and_then(|second| Timestamp::from_second(second).ok());
         let then = self.zone.to_datetime(then.unwrap_or(Timestamp::MAX));
         self.second_text.clear();

@@ -1,4 +1,4 @@
-//! The sink of one worker: frames into blocks, and in front of each how many are missing.
+//! The sink of one worker: copies frames into blocks, each with the number of frames dropped before it.
 
 use std::{
     sync::{
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// Bytes in front of the record of a frame: how many frames before it were left out.
+/// Bytes before the record of a frame: the number of frames dropped before it.
 const HEAD: usize = size_of::<u64>();
 
 /// Bytes that a frame of this many bytes takes in a block.
@@ -26,14 +26,14 @@ pub(super) fn record_len(frame: usize) -> usize {
 
 pub(super) struct PrintSink {
     blocks: BlockWriter,
-    /// Frames dropped since the last that was not.
-    left_out: u64,
-    left_out_last: Arc<AtomicU64>,
+    /// Frames dropped since the last frame that was not.
+    dropped: u64,
+    dropped_last: Arc<AtomicU64>,
 }
 
 impl PrintSink {
-    pub(super) fn new(blocks: BlockWriter, left_out_last: Arc<AtomicU64>) -> Self {
-        Self { blocks, left_out: 0, left_out_last }
+    pub(super) fn new(blocks: BlockWriter, dropped_last: Arc<AtomicU64>) -> Self {
+        Self { blocks, dropped: 0, dropped_last }
     }
 }
 
@@ -41,15 +41,14 @@ impl Sink for PrintSink {
     fn batch(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
         self.blocks.begin_batch()?;
         for frame in batch {
-            // No sink uses marks unless it wants to.
             let Some(out) = self.blocks.push(HEAD + record::len(frame)) else {
-                self.left_out += 1;
+                self.dropped += 1;
                 continue;
             };
             let (head, out) = out.split_at_mut(HEAD);
-            head.copy_from_slice(&self.left_out.to_le_bytes());
+            head.copy_from_slice(&self.dropped.to_le_bytes());
             record::put(frame, out);
-            self.left_out = 0;
+            self.dropped = 0;
         }
         Ok(())
     }
@@ -67,12 +66,12 @@ impl Sink for PrintSink {
     }
 
     fn finish(&mut self) -> Result<(), SinkError> {
-        self.left_out_last.fetch_add(std::mem::take(&mut self.left_out), Ordering::Relaxed);
+        self.dropped_last.fetch_add(std::mem::take(&mut self.dropped), Ordering::Relaxed);
         self.blocks.finish()
     }
 }
 
-/// The frames of a block, each with how many were left out before it.
+/// The frames of a block, each with the number of frames dropped before it.
 pub(super) fn frames(mut records: &[u8]) -> impl Iterator<Item = (u64, Frame<'_>)> {
     std::iter::from_fn(move || {
         let (head, rest) = records.split_first_chunk()?;

@@ -5,12 +5,12 @@ use super::{
     instruction::{Instruction, load, offset},
 };
 
-/// How often a program may jump back for a packet: a chain of headers in 64 KiB, 8 bytes each, is no longer.
+/// The most backward jumps per packet: the longest chain of 8-byte headers in 64 KiB.
 pub(super) const LOOPS: u32 = 8192;
 
 impl Program {
-    /// Runs it over the bytes at hand of a packet that has `wire_len` on the wire. 0 means that the packet
-    /// does not match; so does a load from behind the bytes at hand.
+    /// Runs the program on the captured bytes of a packet of length `wire_len` on the wire. 0 means no match;
+    /// so does a load beyond the captured bytes.
     pub(in crate::select::filter) fn run(&self, bytes: &[u8], wire_len: u32) -> u32 {
         let verdict = if self.has_memory {
             self.run_with::<WORDS>(bytes, wire_len)
@@ -20,7 +20,7 @@ impl Program {
         verdict.unwrap_or(0)
     }
 
-    /// `None` where it loads from behind the bytes at hand, divides by an index of 0, or turns in circles.
+    /// `None` if it loads beyond the captured bytes, divides by an index of 0, or does not terminate.
     #[inline]
     fn run_with<const MEMORY: usize>(&self, bytes: &[u8], wire_len: u32) -> Option<u32> {
         let (mut accumulator, mut index, mut memory) = (0_u32, 0_u32, [0_u32; MEMORY]);

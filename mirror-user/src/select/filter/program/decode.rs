@@ -1,11 +1,11 @@
-//! From opcodes to instructions.
+//! Decodes opcodes.
 
 use super::{
     Encoded, Invalid, WORDS,
     instruction::{Alu, Branch, Instruction, Operand, Test, Width},
 };
 
-/// The parts of an opcode, as `pcap/bpf.h` has them.
+/// The fields of an opcode, from `pcap/bpf.h`.
 mod opcode {
     pub(super) const CLASS: u16 = 0x07;
     pub(super) const LD: u16 = 0x00;
@@ -36,7 +36,7 @@ mod opcode {
     pub(super) const ALL: u16 = 0xff;
 }
 
-/// What an opcode means.
+/// Decodes an instruction.
 pub(super) fn decode(at: usize, Encoded { code, jt, jf, k }: Encoded) -> Result<Instruction, Invalid> {
     use opcode as op;
     let unknown = Invalid::Opcode { at, code };

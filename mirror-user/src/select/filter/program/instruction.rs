@@ -1,6 +1,6 @@
-//! Instructions: what each is, and what it does by itself.
+//! Instructions and their effects.
 
-/// How many bytes a load takes.
+/// Width of a load.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Width {
     Byte,
@@ -30,14 +30,14 @@ pub(super) enum Test {
     AnyBit,
 }
 
-/// What is compared with the accumulator, or computed with it.
+/// The operand of a comparison or computation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Operand {
     Constant(u32),
     Index,
 }
 
-/// Where to continue, by the outcome of a test: places in the program.
+/// The next instruction by the result of a test.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Branch {
     pub(super) yes: u16,
@@ -60,7 +60,7 @@ pub(super) enum Instruction {
     IndexConstant(u32),
     IndexMemory(u8),
     IndexLength,
-    /// Four times the low half of a byte: the length of an IPv4 header.
+    /// Four times the low four bits of a byte: the length of an IPv4 header.
     IndexHeader(u32),
     Store(u8),
     StoreIndex(u8),
@@ -78,11 +78,11 @@ pub(super) enum Instruction {
     ReturnAccumulator,
     /// [`Load`](Self::Load) and then [`Branch`](Self::Branch).
     If(Masked),
-    /// The same behind [`LoadIndexed`](Self::LoadIndexed).
+    /// The same after [`LoadIndexed`](Self::LoadIndexed).
     IfIndexed(Masked),
 }
 
-/// A load, and whether what it gives has under a mask a value.
+/// A load, and a test of the loaded value under a mask.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Masked {
     pub(super) width: Width,
@@ -97,13 +97,13 @@ impl Instruction {
         matches!(self, Self::LoadMemory(_) | Self::IndexMemory(_) | Self::Store(_) | Self::StoreIndex(_))
     }
 
-    /// One instruction for two in a row, where there is one.
+    /// One instruction for two consecutive ones, if there is one.
     pub(super) fn join(first: Self, second: Self) -> Option<Self> {
         let Self::Branch { test, operand: Operand::Constant(constant), branch: Branch { yes, no } } = second
         else {
             return None;
         };
-        // Of a mask none of whose bits is there, the value is 0.
+        // Under a mask with none of the loaded bits, the value is 0.
         let (mask, value, branch) = match test {
             Test::Equal => (u32::MAX, constant, Branch { yes, no }),
             Test::AnyBit => (constant, 0, Branch { yes: no, no: yes }),
@@ -152,7 +152,7 @@ impl Operand {
 }
 
 impl Alu {
-    /// `None` for a division by 0, at which the machine gives up.
+    /// `None` for a division by 0, which ends the program.
     pub(super) fn of(self, a: u32, b: u32) -> Option<u32> {
         Some(match self {
             Self::Add => a.wrapping_add(b),
@@ -163,14 +163,14 @@ impl Alu {
             Self::Or => a | b,
             Self::And => a & b,
             Self::Xor => a ^ b,
-            // libpcap's machine has nothing left of what is shifted by its width or more.
+            // As in libpcap, a shift by the width or more gives 0.
             Self::Shl => a.checked_shl(b).unwrap_or(0),
             Self::Shr => a.checked_shr(b).unwrap_or(0),
         })
     }
 }
 
-/// Bytes as the network has them.
+/// Loads bytes in network byte order.
 #[inline]
 pub(super) fn load(bytes: &[u8], width: Width, at: usize) -> Option<u32> {
     match width {
@@ -197,20 +197,20 @@ pub(super) fn word(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(*word))
 }
 
-/// Four times the low half of a byte.
+/// Four times the low four bits of a byte.
 #[inline]
 pub(super) fn header(bytes: &[u8], at: u32) -> Option<u32> {
     Some((byte(bytes, at as usize)? & 0x0f) * 4)
 }
 
-/// A place that does not wrap around.
+/// An offset that does not wrap around.
 #[inline]
 pub(super) fn offset(at: u32, index: u32) -> Option<usize> {
     (at as usize).checked_add(index as usize)
 }
 
 impl Instruction {
-    /// The registers after an instruction that does no more than change them: accumulator and index.
+    /// The registers, accumulator and index, after an instruction that only changes these.
     pub(super) fn registers(
         self,
         bytes: &[u8],
@@ -230,7 +230,7 @@ impl Instruction {
             Self::Negate => (accumulator.wrapping_neg(), index),
             Self::IndexFromAccumulator => (accumulator, accumulator),
             Self::AccumulatorFromIndex => (index, index),
-            // The others go elsewhere or use memory.
+            // The others jump or use memory.
             _ => return None,
         })
     }

@@ -1,14 +1,13 @@
 //! Classic BPF programs: checked once, then run for each frame.
 //!
 //! The machine is that of McCanne and Jacobson, "The BSD Packet Filter" (1993), as libpcap's `pcap/bpf.h`
-//! numbers it: an accumulator, an index register, 16 words of memory, branches that go forward only. Jumps go
-//! back, too, where libpcap has a program walk along a chain of headers (`protochain`); no kernel would take
-//! that, and here it ends after a while.
+//! numbers it: an accumulator, an index register, 16 words of memory, forward branches. libpcap's programs
+//! for `protochain` also jump back to follow a chain of headers. Kernels refuse that; here such jumps are
+//! limited.
 //!
-//! Its programs become instructions of our own, each with all that is known of it before it runs; a load with
-//! the comparison behind it, which is most of what filters do, is one of them. `pcap_offline_filter` would do
-//! the same in more than twice the time, and takes packets for whole: the `pcap` crate hands it one length
-//! for both that of the capture and that on the wire.
+//! Programs are translated to our own instructions. A load with the comparison after it, which is most of a
+//! filter, is one instruction. `pcap_offline_filter` takes more than twice the time and does not handle
+//! truncated packets: the `pcap` crate passes it one length as both captured length and length on the wire.
 
 mod alone;
 mod decode;
@@ -20,7 +19,7 @@ mod together;
 use self::instruction::Instruction;
 pub(super) use together::{Packet, TOGETHER};
 
-/// An instruction as the compiler gives it: opcode, the two jump offsets, the operand.
+/// An encoded instruction: opcode, the two jump offsets, the operand.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Encoded {
     pub(super) code: u16,
@@ -29,7 +28,7 @@ pub(super) struct Encoded {
     pub(super) k: u32,
 }
 
-/// Why a program is none.
+/// Why a program is invalid.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub(super) enum Invalid {
     #[error("instruction {at} has unknown opcode {code:#06x}")]
@@ -40,7 +39,7 @@ pub(super) enum Invalid {
     Memory { at: usize },
     #[error("instruction {at} divides by 0")]
     Division { at: usize },
-    #[error("it does not end with a verdict")]
+    #[error("it does not end with a return")]
     End,
     #[error("it has {0} instructions; a jump reaches 65,535")]
     Long(usize),
@@ -49,13 +48,13 @@ pub(super) enum Invalid {
 /// Words of memory (`BPF_MEMWORDS`).
 const WORDS: usize = 16;
 
-/// A program that was checked.
+/// A valid program.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Program {
     instructions: Box<[Instruction]>,
-    /// Whether any of it uses memory, which must be zeroed first.
+    /// Whether it uses memory, which must be zeroed first.
     has_memory: bool,
-    /// Whether packets can be run over together: it is short, needs no memory, and never goes back.
+    /// Whether it can run on many packets at a time: it is short, uses no memory, and never jumps back.
     is_plain: bool,
 }
 
@@ -64,7 +63,7 @@ impl Program {
     ///
     /// # Errors
     ///
-    /// What a program must not have: it could not be run to an end.
+    /// Why the program is invalid.
     pub(super) fn new(encoded: &[Encoded]) -> Result<Self, Invalid> {
         if encoded.len() > usize::from(u16::MAX) {
             return Err(Invalid::Long(encoded.len()));
@@ -89,7 +88,7 @@ impl Program {
                 return Err(Invalid::Jump { at });
             }
         }
-        // Each place keeps what it had, so that a jump to the second of a pair finds it there.
+        // The second of a joined pair stays in place, for jumps to it.
         for at in 1..instructions.len() {
             if let Some(joined) = Instruction::join(instructions[at - 1], instructions[at]) {
                 instructions[at - 1] = joined;

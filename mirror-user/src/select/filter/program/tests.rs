@@ -19,7 +19,7 @@ fn run(program: &[Encoded], bytes: &[u8], wire_len: u32) -> u32 {
     alone
 }
 
-/// What `tcpdump -ddd tcp port 443` gives for Ethernet, but for IPv6.
+/// What `tcpdump -ddd tcp port 443` prints for Ethernet, without IPv6.
 fn tcp_port_443() -> Vec<Encoded> {
     vec![
         encoded(0x28, 0, 0, 12),
@@ -46,7 +46,7 @@ fn tcp_packet(options: usize, port: u16) -> Vec<u8> {
 }
 
 #[test]
-fn a_filter_of_the_usual_kind_tells_packets_apart() {
+fn a_usual_filter_matches_its_packets_only() {
     let program = tcp_port_443();
     for options in [0, 4, 40] {
         assert_eq!(run(&program, &tcp_packet(options, 443), 60), 262_144);
@@ -58,24 +58,24 @@ fn a_filter_of_the_usual_kind_tells_packets_apart() {
 }
 
 #[test]
-fn what_is_not_at_hand_does_not_match() {
+fn truncated_packets_do_not_match() {
     let packet = tcp_packet(8, 443);
     for len in 0..14 + 20 + 8 + 2 {
         assert_eq!(run(&tcp_port_443(), &packet[..len], 60), 0, "{len} bytes");
     }
-    // A place behind all there can be.
+    // An offset beyond any packet.
     let far = [encoded(0x01, 0, 0, u32::MAX), encoded(0x40, 0, 0, u32::MAX), ACCEPT];
     assert_eq!(run(&far, &packet, 60), 0);
 }
 
 #[test]
-fn length_is_that_on_the_wire() {
+fn the_length_is_that_on_the_wire() {
     let longer_than_99 = [encoded(0x80, 0, 0, 0), encoded(0x25, 0, 1, 99), ACCEPT, REJECT];
     assert_eq!([run(&longer_than_99, &[0; 20], 100), run(&longer_than_99, &[0; 20], 99)], [262_144, 0]);
 }
 
 #[test]
-fn each_computation_is_that_of_32_bits() {
+fn computations_have_32_bits() {
     let with = |code: u16, a: u32, k: u32| {
         run(&[encoded(0x00, 0, 0, a), encoded(code, 0, 0, k), encoded(0x16, 0, 0, 0)], &[], 0)
     };
@@ -89,7 +89,7 @@ fn each_computation_is_that_of_32_bits() {
 }
 
 #[test]
-fn registers_and_memory_keep_what_they_are_given() {
+fn registers_and_memory_keep_their_values() {
     // M[3] = 7; X = 5; M[4] = X; A = M[3]; X = M[4]; A -= X; X = A; A = 0; A = X; A == X?
     let program = [
         encoded(0x00, 0, 0, 7),
@@ -110,13 +110,13 @@ fn registers_and_memory_keep_what_they_are_given() {
 }
 
 #[test]
-fn an_index_of_0_divides_nothing() {
+fn division_by_an_index_of_0_does_not_match() {
     assert_eq!(run(&[encoded(0x00, 0, 0, 8), encoded(0x3c, 0, 0, 0), ACCEPT], &[], 0), 0);
 }
 
 #[test]
-fn a_jump_may_lead_between_a_load_and_its_test() {
-    // A = 9, then over the load: 9 is not what is at 0, but it is what is asked for.
+fn a_jump_may_go_between_a_load_and_its_test() {
+    // A = 9, then a jump over the load: 9 is not the byte at 0, but the value tested for.
     let program = [
         encoded(0x00, 0, 0, 9),
         encoded(0x05, 0, 0, 1),
@@ -129,7 +129,7 @@ fn a_jump_may_lead_between_a_load_and_its_test() {
 }
 
 #[test]
-fn jumps_lead_back_but_not_for_ever() {
+fn backward_jumps_are_limited() {
     // A += 1 until it is 5, from an index that counts along; then the same without an end.
     let until = |end: u32| {
         [
@@ -145,7 +145,7 @@ fn jumps_lead_back_but_not_for_ever() {
 }
 
 #[test]
-fn what_could_not_be_run_to_an_end_is_refused() {
+fn invalid_programs_are_refused() {
     let refused = |program: &[Encoded]| Program::new(program).expect_err("refused");
     assert_eq!(refused(&[]), Invalid::End);
     assert_eq!(refused(&[encoded(0x00, 0, 0, 1)]), Invalid::End);

@@ -5,18 +5,18 @@ use super::{
     instruction::{Branch, Instruction, Masked, Width, byte, half, header, load, offset, word},
 };
 
-/// A packet: the bytes at hand, and its length on the wire.
+/// A packet: the captured bytes, and its length on the wire.
 pub(in crate::select::filter) type Packet<'a> = (&'a [u8], u32);
 
-/// Packets that are run over together: one bit of a word each.
+/// The most packets of a run: one bit of a word each.
 pub(in crate::select::filter) const TOGETHER: usize = u64::BITS as usize;
 
-/// Instructions of the longest program that is run over packets together.
+/// The longest program, in instructions, that runs on many packets at a time.
 pub(super) const LONGEST: usize = 512;
-/// Those of what people type: less to begin with.
+/// A size for usual programs, which needs less initialization.
 const USUAL: usize = 64;
 
-/// Packets under way through a program together, each with registers of its own.
+/// The packets of a run, each with its registers.
 struct Together<'p, 'a> {
     packets: &'p [Packet<'a>; TOGETHER],
     accumulators: [u32; TOGETHER],
@@ -24,8 +24,8 @@ struct Together<'p, 'a> {
 }
 
 impl Together<'_, '_> {
-    /// Does something for each packet of a set: the set of those for which it said yes, and of those that it
-    /// gave up.
+    /// Calls a function for each packet of a set; returns the set for which it returned true, and the set
+    /// that it ended.
     #[inline(always)]
     fn each(
         &mut self,
@@ -60,11 +60,10 @@ impl Together<'_, '_> {
 }
 
 impl Program {
-    /// Runs it over up to [`TOGETHER`] packets; bit n says whether the nth matches.
+    /// Runs the program on up to [`TOGETHER`] packets; bit n is set if packet n matches.
     ///
-    /// Instruction by instruction, and each for all packets that reach it: the cost of decoding an
-    /// instruction is spent once for all of them, no packet waits for another, and where packets part there
-    /// is no jump to be foreseen.
+    /// Each instruction runs for all packets that reach it: it is decoded once, packets do not depend on each
+    /// other, and diverging packets cause no branch mispredictions.
     pub(in crate::select::filter) fn run_together(
         &self,
         packets: &[Packet<'_>; TOGETHER],
@@ -154,7 +153,7 @@ impl Program {
 }
 
 impl Masked {
-    /// Keeps what was loaded, and tests it.
+    /// Stores the loaded value and tests it.
     #[inline(always)]
     fn keep(&self, loaded: u32, accumulator: &mut u32) -> Option<bool> {
         *accumulator = loaded;

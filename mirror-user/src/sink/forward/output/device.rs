@@ -1,8 +1,8 @@
-//! An interface that is there: AF_XDP in copy mode, which every driver has.
+//! An existing interface: AF_XDP in copy mode, which works with every driver.
 
 use super::{
     super::{builder::OpenError, vlan::Tagger},
-    Refusal, Transmit, link_mtu,
+    NotSent, Transmit, link_mtu,
 };
 use crate::{
     host::interface::{Interface, LinkState},
@@ -11,7 +11,7 @@ use crate::{
     xsk::Transmitter,
 };
 
-/// The queue that is sent on; the kernel has AF_XDP senders choose one.
+/// The TX queue; AF_XDP needs one.
 const QUEUE: u32 = 0;
 
 /// See the module.
@@ -20,7 +20,7 @@ pub(in super::super) struct Device {
     state: LinkState,
     name: String,
     tagger: Option<Tagger>,
-    /// Bytes of the longest frame that the interface takes, without a tag of ours.
+    /// Longest frame of the interface, in bytes, without our tag.
     longest: usize,
 }
 
@@ -33,9 +33,8 @@ impl Device {
         if let Some(peer) = interface.peer() {
             let peer = peer.name;
             tracing::warn!(
-                "{name}: its other end, {peer}, is in this network namespace: this host itself receives what \
-                is forwarded there, and may answer it; `ip link set dev {} netns NAME` moves it to its \
-                reader",
+                "{name}: its peer, {peer}, is in this network namespace: this host itself receives what is \
+                forwarded there, and may answer it; `ip link set dev {} netns NAME` moves it to its reader",
                 crate::escape::shell(&peer)
             );
         }
@@ -44,15 +43,15 @@ impl Device {
         Ok(Self { transmitter, state: LinkState::open(name)?, name: name.to_owned(), tagger, longest })
     }
 
-    /// A frame of this length, without a tag of ours.
+    /// Sends a frame of this length, without our tag.
     fn send_one(&mut self, len: usize, parts: &[&[u8]], outcome: &mut Outcome) {
         if len > self.longest || len + vlan::TAG_LEN > self.transmitter.max_frame() {
-            return outcome.refuse(Refusal::TooLarge, 1);
+            return outcome.not_sent(NotSent::TooLarge, 1);
         }
         if !self.transmitter.put(parts) {
             self.flush(outcome);
             if !self.transmitter.put(parts) {
-                outcome.refuse(Refusal::NoBuffer, 1);
+                outcome.not_sent(NotSent::NoBuffer, 1);
             }
         }
     }
@@ -60,16 +59,16 @@ impl Device {
     fn flush(&mut self, outcome: &mut Outcome) {
         let burst = self.transmitter.flush();
         outcome.written += burst.sent;
-        outcome.refuse(Refusal::NoBuffer, burst.dropped);
+        outcome.not_sent(NotSent::NoBuffer, burst.dropped);
         if let Some(error) = &burst.error {
-            outcome.refuse(Refusal::of(error), burst.refused);
+            outcome.not_sent(NotSent::of(error), burst.refused);
         }
     }
 }
 
 impl Transmit for Device {
     fn send(&mut self, records: &[u8], outcome: &mut Outcome) {
-        // Out of the way of what sends.
+        // Taken out, because `send_one` borrows `self`.
         if let Some(mut tagger) = self.tagger.take() {
             tagger.each(records, outcome, |parts @ [addresses, _, rest], outcome| {
                 self.send_one(addresses.len() + rest.len(), &parts, outcome);
@@ -83,13 +82,13 @@ impl Transmit for Device {
         self.flush(outcome);
     }
 
-    fn look(&mut self) -> Result<(), String> {
+    fn check(&mut self) -> Result<(), String> {
         self.longest = longest(link_mtu(&mut self.state, &self.name)?);
         Ok(())
     }
 }
 
-/// Bytes of the longest frame at an MTU: a VLAN tag is not counted in it.
+/// Longest frame at an MTU, in bytes, without a VLAN tag.
 fn longest(mtu: u32) -> usize {
     mtu as usize + ethernet::HEADER_LEN
 }

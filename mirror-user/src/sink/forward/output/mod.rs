@@ -1,4 +1,4 @@
-//! What a member sends with.
+//! Outputs of members, by kind of target.
 
 mod device;
 mod pcap_over_ip;
@@ -20,22 +20,22 @@ use crate::{
     sink::handoff::{LOSSES, Loss, Outcome},
 };
 
-/// Why a frame was not sent, in the order of the losses of the hand-off.
+/// Why a frame was not sent; the discriminants index the losses of the hand-off.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Refusal {
-    /// It is longer than the interface, or the way to the other end, takes.
+pub(super) enum NotSent {
+    /// It is longer than the MTU of the interface or path.
     TooLarge,
-    /// The kernel, or the reader, had no room for it.
+    /// The kernel or the reader had no room.
     NoBuffer,
-    /// The interface is down or gone; the other end is not there.
+    /// The interface is down or deleted, or the remote end is unreachable.
     Down,
-    /// There was no VLAN left for its VNI.
+    /// No VLAN is left for its VNI.
     NoVlan,
     /// Another error.
     Io,
 }
 
-/// The names of the refusals in reports.
+/// The names of the reasons in reports.
 pub(super) const LOSSES_HERE: &[Loss; LOSSES] = &[
     Loss::Dropped("too_large"),
     Loss::Dropped("no_buffer"),
@@ -44,8 +44,8 @@ pub(super) const LOSSES_HERE: &[Loss; LOSSES] = &[
     Loss::Failed("io"),
 ];
 
-impl Refusal {
-    /// What an error of a send means for the frame.
+impl NotSent {
+    /// The reason for an error of a send.
     pub(super) fn of(error: &io::Error) -> Self {
         match error.raw_os_error().map(Errno::from_raw) {
             Some(Errno::EMSGSIZE) => Self::TooLarge,
@@ -66,40 +66,39 @@ impl Refusal {
 }
 
 impl Outcome {
-    pub(super) fn refuse(&mut self, refusal: Refusal, frames: u64) {
-        self.lost[refusal as usize] += frames;
+    pub(super) fn not_sent(&mut self, reason: NotSent, frames: u64) {
+        self.lost[reason as usize] += frames;
     }
 }
 
-/// One way out. Never waits for long: what it cannot send it counts.
+/// Sends frames to a target. Does not block for long: it counts frames that it cannot send.
 pub(super) trait Transmit: Send + 'static {
-    /// Sends the frames of a block, in order, and settles each.
+    /// Sends the frames of a block, in sequence, and adds the outcome of each.
     fn send(&mut self, records: &[u8], outcome: &mut Outcome);
 
-    /// Whether it could send now, as the kernel or the other end has it; asked ten times a second, and when
-    /// it refused frames as down. The reason where it could not.
-    fn look(&mut self) -> Result<(), String>;
+    /// Checks whether it can send now; called ten times a second, and after frames that were not sent because
+    /// the target is down. The error is the reason.
+    fn check(&mut self) -> Result<(), String>;
 
     /// Sends what it still holds.
     ///
     /// # Errors
     ///
-    /// What kept it from that.
+    /// Why that failed.
     fn finish(&mut self, patience: Duration) -> io::Result<()> {
         let _ = patience;
         Ok(())
     }
 }
 
-/// The MTU of an interface by which frames can leave; or why they cannot, and what mends it.
+/// The MTU of an interface that is up; or why it is not, with the remedy.
 fn link_mtu(state: &mut LinkState, name: &str) -> Result<u32, String> {
     match state.look() {
         Ok(Some((true, mtu))) => Ok(mtu),
-        Ok(Some((false, _))) => Err(format!(
-            "the interface is down, or the other end of its cable; run `ip link set dev {} up`",
-            shell(name)
-        )),
-        Ok(None) => Err("the interface was deleted; start the run again once it is there".to_owned()),
+        Ok(Some((false, _))) => {
+            Err(format!("the interface is down or has no carrier; run `ip link set dev {} up`", shell(name)))
+        }
+        Ok(None) => Err("the interface was deleted; restart the run when it exists".to_owned()),
         Err(error) => Err(error.to_string()),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 
-use super::{super::vlan::Tagger, Refusal, Transmit, link_mtu};
+use super::{super::vlan::Tagger, NotSent, Transmit, link_mtu};
 use crate::{
     host::{
         HostError,
@@ -37,15 +37,15 @@ impl TapDevice {
         let len: usize = parts.iter().map(|part| part.len()).sum();
         match self.tap.send(&parts.map(IoSlice::new)) {
             Ok(sent) if sent == len => outcome.written += 1,
-            Ok(_) => outcome.refuse(Refusal::of(&io::ErrorKind::WriteZero.into()), 1),
-            Err(error) => outcome.refuse(Refusal::of(&error), 1),
+            Ok(_) => outcome.not_sent(NotSent::of(&io::ErrorKind::WriteZero.into()), 1),
+            Err(error) => outcome.not_sent(NotSent::of(&error), 1),
         }
     }
 }
 
 impl Transmit for TapDevice {
     fn send(&mut self, records: &[u8], outcome: &mut Outcome) {
-        // Out of the way of what sends.
+        // Taken out, because `send_one` borrows `self`.
         let Some(mut tagger) = self.tagger.take() else {
             for frame in record::frames(records) {
                 self.send_one([frame.inner().first()], outcome);
@@ -56,7 +56,7 @@ impl Transmit for TapDevice {
         self.tagger = Some(tagger);
     }
 
-    fn look(&mut self) -> Result<(), String> {
+    fn check(&mut self) -> Result<(), String> {
         link_mtu(&mut self.state, &self.name).map(drop)
     }
 }

@@ -1,4 +1,4 @@
-//! VXLAN again (RFC 7348): a raw socket, so that the outer source port can tell flows apart.
+//! VXLAN (RFC 7348) over a raw socket, so that the outer source port can vary by flow.
 
 use std::{
     io::{self, IoSlice},
@@ -16,40 +16,40 @@ use nix::{
     },
 };
 
-use super::{super::builder::OpenError, Refusal, Transmit};
+use super::{super::builder::OpenError, NotSent, Transmit};
 use crate::{
     flow::{Packet, seeded_hash},
     sink::handoff::{Outcome, record},
     wire::{ipv6, udp, vxlan},
 };
 
-/// Frames that one call hands to the kernel at most.
+/// The most frames per system call.
 const BURST: usize = 64;
 /// The longest headers: IPv6, UDP, VXLAN.
 const HEADERS: usize = ipv6::HEADER_LEN + udp::HEADER_LEN + vxlan::HEADER_LEN;
 /// The first of the source ports: the dynamic ones, as RFC 7348 section 5 has it, are 49152 to 65535.
 const FIRST_PORT: u16 = 49_152;
-/// Hops it may take.
+/// TTL or hop limit.
 const TTL: u8 = 64;
-/// What waits in the socket at most, in bytes; the kernel doubles it, and cuts it to its own bound.
+/// Send buffer of the socket, in bytes; the kernel doubles it and applies its own limit.
 const SEND_BUFFER: usize = 4 << 20;
 
 /// See the module.
 pub(in super::super) struct Tunnel {
     socket: OwnedFd,
     to: SocketAddr,
-    /// The address that the host sends from, as of the last look.
+    /// The source address, as of the last check.
     from: IpAddr,
     vni: Option<u32>,
-    /// Of source ports.
+    /// Seed of source ports.
     seed: u64,
 }
 
-/// A frame on its way: headers, and the inner frame.
+/// Outer headers and the inner frame.
 type Message<'f> = (ArrayVec<u8, HEADERS>, &'f [u8]);
 
-/// What the kernel is told of a burst in.
-type Room = MultiHeaders<SockaddrStorage>;
+/// Message headers of a burst.
+type Headers = MultiHeaders<SockaddrStorage>;
 
 impl Tunnel {
     pub(in super::super) fn open(to: SocketAddr, vni: Option<u32>, seed: u64) -> Result<Self, OpenError> {
@@ -57,44 +57,44 @@ impl Tunnel {
             move |errno: Errno| OpenError::Socket {
                 what,
                 source: errno.into(),
-                mend: if errno == Errno::EPERM { "; run it as root" } else { "" },
+                remedy: if errno == Errno::EPERM { "; run it as root" } else { "" },
             }
         };
         let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-        // Of this protocol, the headers are ours, and nothing is received (raw(7)).
+        // With this protocol we write the headers, and nothing is received (raw(7)).
         let socket = socket(
             family,
             SockType::Raw,
             SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
             SockProtocol::Raw,
         )
-        .map_err(failed("a raw socket"))?;
-        setsockopt(&socket, sockopt::SndBuf, &SEND_BUFFER).map_err(failed("its buffer"))?;
-        // Else a packet that a queueing discipline has dropped would count as sent (ip(7), IP_RECVERR).
+        .map_err(failed("raw socket"))?;
+        setsockopt(&socket, sockopt::SndBuf, &SEND_BUFFER).map_err(failed("send buffer"))?;
+        // Otherwise a packet dropped by a queueing discipline would count as sent (ip(7), IP_RECVERR).
         if to.is_ipv4() {
             setsockopt(&socket, sockopt::Ipv4RecvErr, &true)
         } else {
             setsockopt(&socket, sockopt::Ipv6RecvErr, &true)
         }
-        .map_err(failed("its errors"))?;
-        // The port of a raw socket means nothing.
+        .map_err(failed("error queue"))?;
+        // Raw sockets have no port.
         let mut far = to;
         far.set_port(0);
         let far = SockaddrStorage::from(far);
         connect(socket.as_raw_fd(), &far).map_err(|errno| OpenError::Socket {
-            what: "the way there",
+            what: "no route",
             source: errno.into(),
-            mend: "; see `ip route get`",
+            remedy: "; see `ip route get`",
         })?;
         let from = local_address(to).map_err(|source| OpenError::Socket {
-            what: "the way there",
+            what: "no route",
             source,
-            mend: "; see `ip route get`",
+            remedy: "; see `ip route get`",
         })?;
         Ok(Self { socket, to, from, vni, seed })
     }
 
-    fn flush(&self, room: &mut Room, messages: &mut ArrayVec<Message<'_>, BURST>, outcome: &mut Outcome) {
+    fn flush(&self, room: &mut Headers, messages: &mut ArrayVec<Message<'_>, BURST>, outcome: &mut Outcome) {
         let mut rest = messages.as_slice();
         while !rest.is_empty() {
             let parts: ArrayVec<[IoSlice<'_>; 2], BURST> =
@@ -109,9 +109,9 @@ impl Tunnel {
                     rest = rest.get(sent.max(1)..).unwrap_or_default();
                 }
                 Err(Errno::EINTR) => {}
-                // It is about the first of them.
+                // The error is about the first of them.
                 Err(errno) => {
-                    outcome.refuse(Refusal::of(&errno.into()), 1);
+                    outcome.not_sent(NotSent::of(&errno.into()), 1);
                     rest = &rest[1..];
                 }
             }
@@ -119,7 +119,7 @@ impl Tunnel {
         messages.clear();
     }
 
-    /// What goes before an inner frame; `None` where the two are too long for an IP packet.
+    /// The outer headers of an inner frame; `None` if both are too long for an IP packet.
     fn headers(&self, vni: u32, inner: &[u8]) -> Option<ArrayVec<u8, HEADERS>> {
         let vxlan = vxlan::header(self.vni.unwrap_or(vni));
         let length = u16::try_from(udp::HEADER_LEN + vxlan.len() + inner.len()).ok()?;
@@ -128,7 +128,8 @@ impl Tunnel {
         let mut headers = ArrayVec::new();
         match (self.from, self.to.ip()) {
             (IpAddr::V4(from), IpAddr::V4(to)) => {
-                // Never fragmented: what is too long is told, and counted. The kernel puts the checksum in.
+                // Never fragmented: a frame that is too long is an error, and counted. The kernel adds the
+                // checksum.
                 let header = Ipv4Header::new(length, TTL, IpNumber::UDP, from.octets(), to.octets()).ok()?;
                 headers.try_extend_from_slice(&header.to_bytes()).ok()?;
             }
@@ -161,7 +162,7 @@ impl Tunnel {
     }
 }
 
-/// One for each inner flow, the same in both directions.
+/// The outer source port of an inner flow, the same in both directions.
 fn source_port(inner: &[u8], seed: u64) -> u16 {
     let without_ip = || seeded_hash(seed, &inner.get(..12));
     let hash = Packet::of(inner).map_or_else(without_ip, |packet| packet.flow.hash(seed));
@@ -169,7 +170,7 @@ fn source_port(inner: &[u8], seed: u64) -> u16 {
     FIRST_PORT | u16::from_be_bytes([a, b])
 }
 
-/// The address from which the host would send there.
+/// The host's source address for a destination.
 fn local_address(to: SocketAddr) -> io::Result<IpAddr> {
     let any = if to.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
     let socket = UdpSocket::bind((any, 0))?;
@@ -179,14 +180,14 @@ fn local_address(to: SocketAddr) -> io::Result<IpAddr> {
 
 impl Transmit for Tunnel {
     fn send(&mut self, records: &[u8], outcome: &mut Outcome) {
-        // Once a block: it holds pointers, and so cannot go with the value to the thread.
-        let mut room = Room::preallocate(BURST, None);
+        // Once per block: it holds pointers and is not `Send`.
+        let mut room = Headers::preallocate(BURST, None);
         let mut messages = ArrayVec::new();
         for frame in record::frames(records) {
             let inner = frame.inner().first();
             match self.headers(frame.vni(), inner) {
                 Some(headers) => messages.push((headers, inner)),
-                None => outcome.refuse(Refusal::TooLarge, 1),
+                None => outcome.not_sent(NotSent::TooLarge, 1),
             }
             if messages.is_full() {
                 self.flush(&mut room, &mut messages, outcome);
@@ -195,9 +196,9 @@ impl Transmit for Tunnel {
         self.flush(&mut room, &mut messages, outcome);
     }
 
-    fn look(&mut self) -> Result<(), String> {
+    fn check(&mut self) -> Result<(), String> {
         self.from =
-            local_address(self.to).map_err(|error| format!("no way there: {error}; see `ip route get`"))?;
+            local_address(self.to).map_err(|error| format!("no route: {error}; see `ip route get`"))?;
         Ok(())
     }
 }

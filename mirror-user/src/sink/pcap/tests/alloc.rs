@@ -46,7 +46,7 @@ fn workers_allocate_nothing_once_they_know_their_origins() {
         process(&mut pipeline, &frames[..MAX_BATCH]);
         let allocated = measure(|| frames.chunks(MAX_BATCH).for_each(|batch| process(&mut pipeline, batch)));
         assert_eq!(allocated.count_total, 0, "{allocated:?}");
-        // It did what it was measured doing.
+        // The measured work was done.
         let (counted, sinks) = pipeline.finish();
         let all = u64::from(FRAMES) + MAX_BATCH as u64;
         assert_eq!(counted.decapsulated, all);
@@ -111,7 +111,7 @@ fn the_planned_memory_is_what_a_worker_takes() {
         let frames: Vec<_> = (0..10_000).map(|vni| Outer::new([10, 0, 0, 1], vni, &[0; 60])).collect();
         let later = measure(|| offer(&mut **sink.as_mut().unwrap(), &frames).unwrap());
         let taken = usize::try_from(allocated.bytes_max).unwrap();
-        // Channels and the like: far below a hundredth.
+        // Channels and other small parts: far below 1%.
         assert!(taken <= planned + planned / 100, "{taken} of {planned}");
         assert!(taken >= planned - planned / 100, "{taken} of {planned}");
         assert!(later.bytes_current < 64 * 1024, "{later:?}");

@@ -1,4 +1,4 @@
-//! When blocks are handed over, and what a killed process leaves.
+//! When blocks are written, and the files of a killed process.
 
 use std::{
     io::{BufRead, BufReader},
@@ -16,7 +16,7 @@ fn wait_until_written(sink: &dyn Sink, frames: u64) {
 }
 
 #[test]
-fn unbuffered_every_tick_hands_over() {
+fn every_tick_writes_if_unbuffered() {
     let dir = tempfile::tempdir().unwrap();
     let pcap = Pcap::builder(Target::file(dir.path().join("a"))).unbuffered(true).build().unwrap();
     let mut sink = worker(&pcap);
@@ -28,7 +28,7 @@ fn unbuffered_every_tick_hands_over() {
 }
 
 #[test]
-fn streams_are_unbuffered_by_themselves() {
+fn streams_are_unbuffered_by_default() {
     let pcap = Pcap::builder(Target::writer("test", io::sink())).build().unwrap();
     let mut sink = worker(&pcap);
     offer(&mut *sink, &some_frames(3)).unwrap();
@@ -37,7 +37,7 @@ fn streams_are_unbuffered_by_themselves() {
 }
 
 #[test]
-fn buffered_a_tick_hands_over_before_the_first_frame_is_a_second_old() {
+fn a_tick_writes_before_the_first_frame_is_a_second_old_if_buffered() {
     let dir = tempfile::tempdir().unwrap();
     let pcap = Pcap::builder(Target::file(dir.path().join("a"))).build().unwrap();
     let mut sink = worker(&pcap);
@@ -52,7 +52,7 @@ fn buffered_a_tick_hands_over_before_the_first_frame_is_a_second_old() {
 }
 
 #[test]
-fn a_flush_hands_over_at_once() {
+fn a_flush_writes_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let pcap = Pcap::builder(Target::file(dir.path().join("a"))).build().unwrap();
     let mut sink = worker(&pcap);
@@ -87,7 +87,7 @@ fn a_killed_process_leaves_a_file_readable_to_the_last_block() {
     child.wait().unwrap();
     assert!(!path.exists());
     let hidden = dir.path().join(".out.pcapng.partial");
-    // The kill may come within a write: then tshark reads what is whole, and complains.
+    // The kill may interrupt a write: tshark then reads the whole packets and reports an error.
     let output =
         Command::new("tshark").args(["-n", "-T", "fields", "-e", "frame.len", "-r"]).arg(&hidden).output();
     let output = output.unwrap();
@@ -112,10 +112,10 @@ fn child_writes_until_killed() {
     let mut sink = worker(&pcap);
     let frames = some_frames(1000);
     let start = Instant::now();
-    // The parent kills it long before.
+    // The parent kills it long before this.
     while start.elapsed() < Duration::from_secs(60) {
         offer(&mut *sink, &frames).unwrap();
-        // Nothing may be missing in the middle, so the writer is not outrun.
+        // Nothing may be dropped in the middle, so the writer must keep up.
         while sink.stats().pending > 8000 {
             thread::yield_now();
         }

@@ -16,12 +16,11 @@ fn packets_in(bytes: &Mutex<Vec<u8>>) -> usize {
     read(file.path()).packets.len()
 }
 
-/// Offers frames, which fill blocks many times over, until the sink ends; gives its error and the frames it
-/// took.
+/// Offers frames for many blocks until the sink stops; returns its error and the number of frames offered.
 fn offer_until_it_ends(sink: &mut dyn Sink) -> (SinkError, u64) {
     let frames = some_frames(u32::try_from(MAX_BATCH).unwrap());
     let mut offered = 0;
-    // The writer thread finds out in its own time.
+    // The writer thread notices later.
     for _ in 0..10_000 {
         match offer(sink, &frames) {
             Ok(()) => offered += frames.len() as u64,
@@ -30,7 +29,7 @@ fn offer_until_it_ends(sink: &mut dyn Sink) -> (SinkError, u64) {
         assert_eq!(sink.stats().total(), offered);
         thread::sleep(Duration::from_millis(1));
     }
-    panic!("the sink goes on: {:?}", sink.stats());
+    panic!("the sink still runs: {:?}", sink.stats());
 }
 
 fn small(target: Target) -> PcapBuilder {
@@ -43,7 +42,7 @@ fn a_stuck_output_costs_frames_and_never_the_workers_time() {
     let pcap = small(Target::writer("gate", gate)).build().unwrap();
     let mut sink = worker(&pcap);
     let frames = some_frames(5000);
-    // Were the worker to wait, this would not return.
+    // If the worker waited, this would not return.
     offer(&mut *sink, &frames).unwrap();
     let stats = sink.stats();
     assert_eq!((stats.total(), stats.written), (5000, 0));
@@ -59,7 +58,7 @@ fn a_stuck_output_costs_frames_and_never_the_workers_time() {
 }
 
 #[test]
-fn frames_let_go_are_in_the_statistics_of_their_interface() {
+fn dropped_frames_are_in_the_statistics_of_their_interface() {
     let (gate, release, bytes) = Gate::new();
     let pcap = small(Target::writer("gate", gate)).build().unwrap();
     let mut sink = worker(&pcap);
@@ -96,28 +95,28 @@ fn a_sink_recovers_when_its_output_does() {
 }
 
 #[test]
-fn the_end_of_a_run_gives_up_on_a_stuck_output_and_writes_nothing_of_it_later() {
+fn frames_for_a_stuck_output_are_discarded_at_the_end_and_not_written_later() {
     let (gate, release, bytes) = Gate::new();
     let pcap = small(Target::writer("gate", gate)).stop_timeout(Duration::from_millis(100)).build().unwrap();
     let mut sink = worker(&pcap);
     offer(&mut *sink, &some_frames(100)).unwrap();
     let error = sink.finish().unwrap_err().to_string();
-    assert!(error.contains("took nothing for 0.1 s: 100 frames given up"), "{error}");
+    assert!(error.contains("no progress for 0.1 s; 100 frames discarded"), "{error}");
     let stats = sink.stats();
     assert_eq!((stats.pending, stats.total()), (0, 100));
     assert_eq!(stats.failed.iter().collect::<Vec<_>>(), [("stuck", 100)]);
     let error = pcap.close(&report()).unwrap_err().to_string();
-    assert!(error.starts_with("gate: took nothing for 0.1 s"), "{error}");
+    assert!(error.starts_with("gate: no progress for 0.1 s"), "{error}");
     drop(release);
-    while !pcap.handoff.state().thread_is_gone() {
+    while !pcap.handoff.state().has_thread_ended() {
         thread::yield_now();
     }
     assert_eq!(packets_in(&bytes), 0);
-    assert_eq!(sink.stats(), stats, "what was counted as lost stays lost");
+    assert_eq!(sink.stats(), stats, "counts do not change afterwards");
 }
 
 #[test]
-fn a_reader_that_goes_away_ends_the_sink_and_is_named() {
+fn a_closed_pipe_stops_the_sink_and_is_named() {
     let (reader, out) = io::pipe().unwrap();
     drop(reader);
     let pcap = small(Target::writer("standard output", out)).build().unwrap();
@@ -126,14 +125,14 @@ fn a_reader_that_goes_away_ends_the_sink_and_is_named() {
     let text = error.to_string();
     assert!(matches!(error, SinkError::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe));
     assert!(text.starts_with("standard output: Broken pipe"), "{text}");
-    assert!(text.ends_with("(0 frames written); its reader has gone: start both again"), "{text}");
+    assert!(text.ends_with("(0 frames written); the reader has closed it: restart both"), "{text}");
     sink.finish().unwrap_err();
     let stats = sink.stats();
     assert_eq!((stats.total(), stats.written, stats.pending), (offered, 0, 0));
     assert_eq!(pcap.close(&report()).unwrap_err().to_string(), text);
 }
 
-/// A device that is full while it is said to be, and takes a few bytes more before it is.
+/// A device that is full while the flag is set, and accepts a few bytes before it is.
 #[derive(Clone, Default)]
 struct Device(Arc<(AtomicBool, Mutex<Vec<u8>>)>);
 
@@ -157,7 +156,7 @@ impl io::Write for Device {
     }
 }
 
-/// Offers frames until this is so.
+/// Offers frames until the condition holds.
 fn offer_until(sink: &mut dyn Sink, what: &str, is_so: impl Fn(&SinkStats) -> bool) {
     let frames = some_frames(u32::try_from(MAX_BATCH).unwrap());
     for _ in 0..10_000 {
@@ -177,7 +176,7 @@ fn dropped(stats: &SinkStats, reason: &str) -> u64 {
 }
 
 #[test]
-fn a_full_device_is_waited_for_and_named_and_the_capture_goes_on_after_a_whole_packet() {
+fn a_capture_waits_for_a_full_device_and_resumes_after_a_whole_packet() {
     let device = Device::default();
     let pcap = small(Target::writer("device", device.clone())).build().unwrap();
     let mut sink = worker(&pcap);
@@ -194,7 +193,7 @@ fn a_full_device_is_waited_for_and_named_and_the_capture_goes_on_after_a_whole_p
         );
         device.set_full(false);
         let before = sink.stats().written;
-        offer_until(&mut *sink, "it goes on", |stats| stats.written > before + 100);
+        offer_until(&mut *sink, "it resumes", |stats| stats.written > before + 100);
         assert_eq!(pcap.halted(), None);
     }
     sink.finish().unwrap();
@@ -212,7 +211,7 @@ fn a_full_device_is_waited_for_and_named_and_the_capture_goes_on_after_a_whole_p
 }
 
 #[test]
-fn what_still_waits_at_the_end_is_said_to() {
+fn an_output_that_waits_at_the_end_is_reported_as_waiting() {
     let full = File::options().write(true).open("/dev/full").unwrap();
     let pcap = small(Target::writer("/dev/full", full)).build().unwrap();
     let mut sink = worker(&pcap);
@@ -231,7 +230,7 @@ fn what_still_waits_at_the_end_is_said_to() {
 }
 
 #[test]
-fn a_disk_that_fills_up_leaves_a_file_complete_up_to_there() {
+fn a_full_disk_leaves_a_file_of_whole_packets() {
     let dir = tempfile::tempdir().unwrap();
     let mount = r#"mount -t tmpfs -o size=1m,mode=700 none "$MIRROR_TEST_PATH" && exec "$@""#;
     let status = in_a_process_of_its_own(
@@ -261,7 +260,7 @@ fn child_on_a_small_disk() {
     assert!(stats.written > 5000 && stats.failed.total() > 0, "{stats:?}");
     assert!(text.contains(&format!("({} frames written)", stats.written)), "{text} {stats:?}");
     assert_eq!(pcap.close(&report()).unwrap_err().to_string(), text);
-    // Complete, whole packets only, under its own name, and alone.
+    // Complete, whole packets only, under its final name, and the only file.
     assert_eq!(tshark(&path, &["frame.number"]).len() as u64, stats.written);
     assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
     // The disk was filled to within one packet.
@@ -270,7 +269,7 @@ fn child_on_a_small_disk() {
 }
 
 #[test]
-fn a_disk_that_was_full_has_files_that_go_on_whatever_their_compression() {
+fn files_continue_after_a_full_disk_with_any_compression() {
     let dir = tempfile::tempdir().unwrap();
     let mount = r#"mount -t tmpfs -o size=1m,mode=700 none "$MIRROR_TEST_PATH" && exec "$@""#;
     let wrapper = ["unshare", "-m", "sh", "-c", mount, "sh"];
@@ -285,7 +284,7 @@ fn child_on_a_disk_that_was_full() {
     let dir = path_from_parent();
     let zstd = cfg!(feature = "zstd").then_some((".zst", "zstd -dc"));
     for (ending, unpack) in [("", "cat"), (".gz", "gzip -dc")].into_iter().chain(zstd) {
-        // From before its header, and in the middle.
+        // Full before the header, and in the middle.
         for already_full in [true, false] {
             let ballast = dir.join("ballast");
             let fill = |bytes: usize| {
@@ -299,12 +298,12 @@ fn child_on_a_disk_that_was_full() {
                 offer_until(&mut *sink, "it waits", |_| pcap.halted().is_some());
                 std::fs::remove_file(&ballast).unwrap();
                 let before = sink.stats().written;
-                offer_until(&mut *sink, "it goes on", |stats| stats.written > before + 100);
+                offer_until(&mut *sink, "it resumes", |stats| stats.written > before + 100);
                 assert_eq!(pcap.halted(), None, "{ending}");
                 fill(2 << 20);
             }
             std::fs::remove_file(&ballast).unwrap();
-            offer_until(&mut *sink, "it goes on", |_| pcap.halted().is_none());
+            offer_until(&mut *sink, "it resumes", |_| pcap.halted().is_none());
             sink.finish().unwrap();
             let stats = sink.stats();
             assert_eq!((stats.pending, stats.failed.total()), (0, 0), "{stats:?}");
@@ -321,7 +320,7 @@ fn child_on_a_disk_that_was_full() {
                     .unwrap();
                 assert!(unpacked.success(), "{}", file.display());
                 let contents = read(plain.path());
-                // What ends a file of Zstandard before its time leaves it without.
+                // A Zstandard file that ends early has no end mark.
                 assert!(ending == ".zst" || !contents.statistics.is_empty(), "{}", file.display());
                 packets += contents.packets.len() as u64;
                 assert!(!file.file_name().unwrap().to_str().unwrap().starts_with('.'), "{}", file.display());
@@ -349,7 +348,7 @@ fn a_pipe_in_non_blocking_mode_gets_every_byte() {
 }
 
 #[test]
-fn a_frame_larger_than_planned_is_let_go_by_that_name() {
+fn a_frame_larger_than_planned_is_dropped_as_too_large() {
     let pcap = small(Target::writer("test", io::sink())).build().unwrap();
     let mut sink = worker(&pcap);
     offer(&mut *sink, &[Outer::new([10, 0, 0, 1], 7, &[0; 9000])]).unwrap();
@@ -357,7 +356,7 @@ fn a_frame_larger_than_planned_is_let_go_by_that_name() {
 }
 
 #[test]
-fn blocks_hold_two_of_the_largest_frames_however_small_they_were_asked_for() {
+fn blocks_hold_at_least_two_of_the_largest_frames() {
     let pcap = small(Target::writer("test", io::sink())).build().unwrap();
     let mut sink = SinkFactory::build(&pcap, &WorkerContext::single(65_535)).unwrap();
     offer(
@@ -370,11 +369,11 @@ fn blocks_hold_two_of_the_largest_frames_however_small_they_were_asked_for() {
 }
 
 #[test]
-fn a_writer_thread_that_dies_is_told_and_loses_no_count() {
+fn a_panic_of_the_writer_thread_is_reported_and_all_frames_are_counted() {
     let pcap =
         small(Target::writer("test", io::sink())).on_thread_start(|| panic!("on purpose")).build().unwrap();
     let mut sink = worker(&pcap);
-    // It may take a moment to die.
+    // The thread may take a moment to end.
     let (_, offered) = offer_until_it_ends(&mut *sink);
     sink.finish().ok();
     assert_eq!((sink.stats().total(), sink.stats().pending, sink.stats().written), (offered, 0, 0));

@@ -1,4 +1,4 @@
-//! Names: hidden, final, taken, left over.
+//! File names: hidden, final, taken, left over.
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
@@ -16,7 +16,7 @@ fn capture(path: &Path, frames: u32) -> Pcap {
 }
 
 #[test]
-fn a_file_is_hidden_until_complete_and_belongs_to_its_owner_alone() {
+fn a_file_is_hidden_until_complete_and_readable_by_its_owner_only() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("out.pcapng");
     let pcap = capture(&path, 10);
@@ -28,7 +28,7 @@ fn a_file_is_hidden_until_complete_and_belongs_to_its_owner_alone() {
 }
 
 #[test]
-fn a_name_that_is_taken_is_refused_and_left_as_it_was() {
+fn a_taken_name_is_refused_and_the_file_is_unchanged() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("out.pcapng");
     fs::write(&path, "precious").unwrap();
@@ -53,7 +53,7 @@ fn a_symbolic_link_is_never_followed() {
 }
 
 #[test]
-fn a_leftover_of_another_run_is_left_alone() {
+fn a_leftover_of_another_run_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     let leftover = dir.path().join(".out.pcapng.partial");
     fs::write(&leftover, "of an earlier run").unwrap();
@@ -89,7 +89,7 @@ fn the_directory_may_move_while_the_capture_runs() {
 }
 
 #[test]
-fn without_a_run_nothing_is_left_behind() {
+fn without_a_run_no_file_remains() {
     let dir = tempfile::tempdir().unwrap();
     let pcap = Pcap::builder(Target::file(dir.path().join("out.pcapng"))).build().unwrap();
     assert_eq!(names(dir.path()).len(), 1);
@@ -98,7 +98,7 @@ fn without_a_run_nothing_is_left_behind() {
 }
 
 #[test]
-fn a_run_that_came_to_no_end_leaves_what_it_wrote_under_the_hidden_name() {
+fn an_unfinished_run_leaves_its_packets_under_the_hidden_name() {
     let dir = tempfile::tempdir().unwrap();
     drop(capture(&dir.path().join("out.pcapng"), 5));
     assert_eq!(names(dir.path()), [".out.pcapng.partial"]);

@@ -1,11 +1,11 @@
-//! Who makes up origins takes no name, no file and no place from those that follow.
+//! Forged origins do not take interfaces or files from later origins.
 
 use super::*;
 use crate::sink::pcap::Stream;
 
 const TENANT: u32 = 0xff_ffff;
 
-/// So many VNIs, each once.
+/// This many VNIs, each once.
 fn flood(vnis: u32) -> Vec<Outer> {
     (0..vnis).map(|vni| Outer::new([198, 51, 100, 1], vni, &[0; 60])).collect()
 }
@@ -40,7 +40,7 @@ fn a_new_file_begins_without_the_interfaces_of_the_one_before() {
 }
 
 #[test]
-fn a_tenant_that_follows_a_flood_has_a_file_of_its_own_and_the_flood_few() {
+fn a_tenant_after_a_flood_has_its_own_file_and_the_flood_has_few() {
     for format in [Format::Pcapng, Format::Pcap] {
         let dir = tempfile::tempdir().unwrap();
         let builder = Pcap::builder(Target::file(dir.path().join("o.cap"))).format(format).per_origin(16);
@@ -62,7 +62,7 @@ fn a_tenant_that_follows_a_flood_has_a_file_of_its_own_and_the_flood_few() {
 }
 
 #[test]
-fn an_origin_that_gave_up_its_file_begins_another_when_it_comes_again() {
+fn an_origin_that_lost_its_file_gets_another() {
     let dir = tempfile::tempdir().unwrap();
     let pcap = Pcap::builder(Target::file(dir.path().join("o.cap"))).per_origin(1).build().unwrap();
     let mut sink = worker(&pcap);
@@ -72,7 +72,7 @@ fn an_origin_that_gave_up_its_file_begins_another_when_it_comes_again() {
     }
     sink.finish().unwrap();
     pcap.close(&report()).unwrap();
-    // Places change hands once at once, and once a second from then on.
+    // One file is reassigned at once, and then one per second.
     let counts: Vec<_> = names(dir.path())
         .iter()
         .map(|name| (name.clone(), tshark(&dir.path().join(name), &["frame.number"]).len()))
@@ -82,7 +82,7 @@ fn an_origin_that_gave_up_its_file_begins_another_when_it_comes_again() {
 }
 
 #[test]
-fn a_reader_that_comes_after_a_flood_is_told_the_names_of_those_it_gets_packets_of() {
+fn a_reader_that_joins_after_a_flood_gets_the_names_of_its_origins() {
     let mut stream = Stream::new(Format::Pcapng);
     let mut readers = [stream.begin(), stream.begin()];
     let parts = [flood(6_000), tenant(500), flood(3), tenant(2)].concat();
@@ -90,9 +90,9 @@ fn a_reader_that_comes_after_a_flood_is_told_the_names_of_those_it_gets_packets_
         stream.clear();
         frames.iter().for_each(|frame| stream.put(&frame.frame(), None));
         let from = if number < 12 { 0 } else { 1 };
-        // The second one has all but the flood; the first missed a part.
-        for (out, told) in readers[..=from].iter_mut().filter(|_| number != 3) {
-            stream.add_to(out, told);
+        // The second has everything except the flood; the first missed a part.
+        for (out, announced) in readers[..=from].iter_mut().filter(|_| number != 3) {
+            stream.add_to(out, announced);
         }
     }
     let dir = tempfile::tempdir().unwrap();

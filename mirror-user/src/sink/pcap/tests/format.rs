@@ -1,9 +1,9 @@
-//! Packets, interfaces and statistics as others read them.
+//! Packets, interfaces and statistics, read by other programs.
 
 use super::*;
 use crate::sink::{handoff, pcap::format::PacketHead, testing::offer};
 
-/// Has one worker write the frames, and gives the factory's word on it.
+/// Writes the frames with one worker; returns the factory's result.
 fn write(builder: PcapBuilder, frames: &[Outer], report: &mut Report) {
     let pcap = builder.build().unwrap();
     let mut sink = worker(&pcap);
@@ -14,12 +14,12 @@ fn write(builder: PcapBuilder, frames: &[Outer], report: &mut Report) {
 }
 
 #[test]
-fn what_is_read_back_is_what_went_in() {
+fn frames_read_back_are_those_written() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("out.pcapng");
     let mut frames = some_frames(5000);
     frames[17] = frames[17].clone().cut_by(1000);
-    // Small blocks, so that packets meet their edges.
+    // Small blocks, so that packets reach their end.
     write(Pcap::builder(Target::file(&path)).block_size(8192).blocks(4096), &frames, &mut report());
     let contents = read(&path);
     assert_eq!(contents.application, concat!("mirror ", env!("CARGO_PKG_VERSION")));
@@ -77,7 +77,7 @@ fn classic_pcap_keeps_times_to_the_nanosecond() {
 }
 
 #[test]
-fn outer_frames_are_written_as_they_came() {
+fn outer_frames_are_written_unchanged() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("out.pcapng");
     let frames = some_frames(3);
@@ -90,7 +90,7 @@ fn outer_frames_are_written_as_they_came() {
 }
 
 #[test]
-fn a_snap_length_cuts_and_the_original_length_stays() {
+fn a_snap_length_truncates_and_keeps_the_original_length() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("out.pcapng");
     let frames = some_frames(2);
@@ -103,13 +103,13 @@ fn a_snap_length_cuts_and_the_original_length_stays() {
 }
 
 #[test]
-fn a_snap_length_of_0_cuts_nothing() {
+fn a_snap_length_of_0_does_not_truncate() {
     let pcap = Pcap::builder(Target::writer("test", io::sink())).snaplen(0).build().unwrap();
     assert_eq!(pcap.settings.snaplen, 262_144);
 }
 
 #[test]
-fn origins_past_the_bound_share_one_interface() {
+fn origins_beyond_the_bound_share_one_interface() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("out.pcapng");
     let frames: Vec<_> = (0..1000).map(|vni| Outer::new([10, 0, 0, 1], vni, &[0; 60])).collect();
@@ -123,7 +123,7 @@ fn origins_past_the_bound_share_one_interface() {
 }
 
 #[test]
-fn statistics_tell_the_losses_of_the_kernel() {
+fn statistics_have_the_losses_of_the_kernel() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("out.pcapng");
     write(Pcap::builder(Target::file(&path)), &some_frames(9), &mut report_with_losses(30, 7, 3));
@@ -138,7 +138,7 @@ fn statistics_tell_the_losses_of_the_kernel() {
 }
 
 #[test]
-fn several_workers_share_a_file_and_each_keeps_its_order() {
+fn workers_share_a_file_and_each_keeps_its_sequence() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("out.pcapng");
     let pcap = Pcap::builder(Target::file(&path)).block_size(8192).blocks(4096).build().unwrap();
@@ -169,23 +169,23 @@ fn several_workers_share_a_file_and_each_keeps_its_order() {
 }
 
 #[test]
-fn an_empty_capture_is_a_capture() {
+fn a_capture_without_packets_is_valid() {
     let dir = tempfile::tempdir().unwrap();
     for (name, format) in [("a.pcapng", Format::Pcapng), ("a.pcap", Format::Pcap)] {
         let path = dir.path().join(name);
         write(Pcap::builder(Target::file(&path)).format(format), &[], &mut report());
         assert_eq!(tshark(&path, &["frame.len"]), [""; 0]);
-        // libpcap, unlike tshark, wants to know of an interface.
+        // libpcap, unlike tshark, needs an interface.
         let tcpdump = Command::new("tcpdump").arg("-nr").arg(&path).output().unwrap();
         assert!(tcpdump.status.success() && tcpdump.stdout.is_empty(), "{name}: {tcpdump:?}");
     }
 }
 
 #[test]
-fn padding_is_zero_whatever_the_block_held_before() {
+fn padding_is_zero_also_in_a_used_block() {
     let frame = Outer::new([10, 0, 0, 1], 7, &[9; 61]);
     let head = PacketHead { interface: 3, time: 1 << 32 | 2, captured: 61, original: 70 };
-    // A fresh block is not zero.
+    // A new block is not zero.
     let mut block = handoff::Block::new(256, 0);
     let out = block.push(Format::Pcapng.packet_len(61)).unwrap();
     Format::Pcapng.put_packet(out, head, frame.frame().inner());

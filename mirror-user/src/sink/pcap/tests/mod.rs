@@ -1,4 +1,4 @@
-//! What is written is read back by others: `pcap-parser`, tshark, capinfos.
+//! Output is read back with `pcap-parser`, tshark and capinfos.
 
 mod alloc;
 mod ends;
@@ -34,7 +34,7 @@ use crate::{
     },
 };
 
-/// A packet as the reader sees it.
+/// A packet as read back.
 #[derive(Debug, Eq, PartialEq)]
 struct Packet {
     interface: String,
@@ -43,7 +43,7 @@ struct Packet {
     data: Vec<u8>,
 }
 
-/// A pcapng file as the reader sees it.
+/// A pcapng file as read back.
 #[derive(Debug, Default)]
 struct Contents {
     application: String,
@@ -52,7 +52,7 @@ struct Contents {
     statistics: Vec<Seen>,
 }
 
-/// A statistics block as the reader sees it.
+/// A statistics block as read back.
 #[derive(Debug, Eq, PartialEq)]
 struct Seen {
     interface: u32,
@@ -128,7 +128,7 @@ fn output_of(program: &str, args: &[&str], path: &Path) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The given fields of each packet, as tshark sees them.
+/// The given fields of each packet, from tshark.
 fn tshark(path: &Path, fields: &[&str]) -> Vec<String> {
     let mut args = vec!["-n", "-T", "fields"];
     fields.iter().for_each(|field| args.extend(["-e", field]));
@@ -151,7 +151,7 @@ fn report_with_losses(rx_dropped: u64, rx_ring_full: u64, redirect_failed: u64) 
 }
 
 fn worker(pcap: &Pcap) -> Box<dyn Sink> {
-    // As behind a ring: what cannot be written is let go.
+    // As with a ring: frames that cannot be written are dropped.
     let cx = WorkerContext::single(2048);
     SinkFactory::build(pcap, &cx).unwrap()
 }
@@ -180,7 +180,7 @@ fn put(sink: &mut dyn Sink, frames: &[Outer]) {
     }
 }
 
-/// Names in a directory, in order.
+/// Names in a directory, sorted.
 fn names(dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir).unwrap();
     let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -192,7 +192,7 @@ fn written(frames: u64) -> SinkStats {
     SinkStats { written: frames, ..SinkStats::default() }
 }
 
-/// Runs a test of this binary that is meant to be run in a process of its own, with what it needs to know.
+/// Runs a test of this binary in a process of its own, with a path for it.
 ///
 /// `wrapper` is put before the command line.
 fn in_a_process_of_its_own(wrapper: &[&str], test: &str, path: &Path) -> Command {

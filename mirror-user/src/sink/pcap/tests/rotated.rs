@@ -1,4 +1,4 @@
-//! Captures of many files: by size, by time, on demand, in a ring, by origin, compressed, above a min_free of
+//! Captures of many files: by size, by time, on demand, in a ring, by origin, compressed, with a minimum of
 //! free space.
 
 use std::{
@@ -11,7 +11,7 @@ use std::{
 use super::*;
 use crate::sink::testing::offer;
 
-/// A capture of these frames in full.
+/// A capture of whole frames.
 fn capture(builder: PcapBuilder, frames: &[Outer]) {
     let pcap = builder.build().unwrap();
     let mut sink = worker(&pcap);
@@ -21,7 +21,7 @@ fn capture(builder: PcapBuilder, frames: &[Outer]) {
     pcap.close(&report()).unwrap();
 }
 
-/// Bytes of the packets of all files in this order, each of which is whole and says how many it has.
+/// Packets of these files, each of which must be complete and count its packets.
 fn packets(dir: &Path, files: &[impl AsRef<str>]) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     for file in files {
@@ -42,14 +42,14 @@ fn numbered(name: &str, numbers: Range<usize>) -> Vec<String> {
 }
 
 #[test]
-fn by_size_a_file_ends_at_the_packet_after_which_it_is_larger() {
+fn a_file_ends_with_the_packet_that_exceeds_the_size() {
     let dir = tempfile::tempdir().unwrap();
     let frames = some_frames(1000);
     capture(Pcap::builder(Target::file(dir.path().join("o.pcapng"))).rotate_size(10_000), &frames);
     let files = numbered("o.pcapng", 0..names(dir.path()).len());
     assert!(files.len() > 5, "{files:?}");
     assert_eq!(packets(dir.path(), &files), inner(&frames));
-    // One packet and the statistics of two interfaces beyond, at most.
+    // At most one packet and the statistics of two interfaces more.
     for file in &files[..files.len() - 1] {
         let len = fs::metadata(dir.path().join(file)).unwrap().len();
         assert!((10_001..10_500).contains(&len), "{file}: {len}");
@@ -57,13 +57,12 @@ fn by_size_a_file_ends_at_the_packet_after_which_it_is_larger() {
 }
 
 #[test]
-fn a_file_of_classic_pcap_is_as_large_as_one_of_tcpdump() {
+fn a_classic_pcap_file_has_the_size_of_one_by_tcpdump() {
     let dir = tempfile::tempdir().unwrap();
     let frames = vec![Outer::new([10, 0, 0, 1], 7, &[0; 84]); 50];
     let path = dir.path().join("o.pcap");
     capture(Pcap::builder(Target::file(path)).format(Format::Pcap).rotate_size(1024), &frames);
-    // 24 bytes of header and 100 a packet: the eleventh begins a file of 1024 bytes, which is not more than
-    // 1024.
+    // A header of 24 bytes and 100 per packet: the file has exactly 1024 bytes after the tenth.
     assert_eq!(fs::metadata(dir.path().join("o.pcap1")).unwrap().len(), 24 + 11 * 100);
     assert_eq!(names(dir.path()).len(), 50_usize.div_ceil(11));
     for name in names(dir.path()) {
@@ -73,7 +72,7 @@ fn a_file_of_classic_pcap_is_as_large_as_one_of_tcpdump() {
 }
 
 #[test]
-fn a_size_below_that_of_a_header_gives_a_packet_a_file() {
+fn a_size_below_the_header_gives_one_packet_per_file() {
     let dir = tempfile::tempdir().unwrap();
     let frames = some_frames(5);
     capture(Pcap::builder(Target::file(dir.path().join("o"))).rotate_size(1), &frames);
@@ -95,7 +94,7 @@ fn a_ring_keeps_the_last_files() {
 }
 
 #[test]
-fn a_ring_refuses_a_name_that_is_taken_before_anything_is_written() {
+fn a_ring_refuses_taken_names_before_anything_is_written() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("o7"), "precious").unwrap();
     let builder = Pcap::builder(Target::file(dir.path().join("o"))).rotate_size(1).max_files(10);
@@ -105,18 +104,18 @@ fn a_ring_refuses_a_name_that_is_taken_before_anything_is_written() {
 }
 
 #[test]
-fn a_ring_replaces_no_file_but_its_own() {
+fn a_ring_replaces_only_its_own_files() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("o");
     let pcap = Pcap::builder(Target::file(&path)).rotate_size(1).max_files(2).build().unwrap();
     let mut sink = worker(&pcap);
     put(&mut *sink, &some_frames(2));
-    // Somebody moved the first away, and has another of its name.
+    // The first was moved away, and another file has its name.
     fs::rename(dir.path().join("o0"), dir.path().join("moved")).unwrap();
     fs::write(dir.path().join("o0"), "precious").unwrap();
     put(&mut *sink, &some_frames(1));
     let error = sink.finish().unwrap_err().to_string();
-    assert!(error.contains("o0: already exists, and is not of this run"), "{error}");
+    assert!(error.contains("o0: already exists and is not of this run"), "{error}");
     assert_eq!((sink.stats().written, sink.stats().failed.total()), (2, 1));
     pcap.close(&report()).unwrap_err();
     assert_eq!(fs::read_to_string(dir.path().join("o0")).unwrap(), "precious");
@@ -124,7 +123,7 @@ fn a_ring_replaces_no_file_but_its_own() {
 }
 
 #[test]
-fn a_name_taken_in_the_middle_of_a_run_ends_the_sink_and_leaves_the_file() {
+fn a_name_taken_during_a_run_stops_the_sink_and_keeps_the_file() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("o2"), "precious").unwrap();
     let pcap = Pcap::builder(Target::file(dir.path().join("o"))).rotate_size(1).build().unwrap();
@@ -139,7 +138,7 @@ fn a_name_taken_in_the_middle_of_a_run_ends_the_sink_and_leaves_the_file() {
 }
 
 #[test]
-fn by_time_files_rotate_without_a_frame_and_the_last_of_them_asks_for_the_end() {
+fn files_rotate_by_time_without_frames_and_the_last_interval_calls_the_hook() {
     let dir = tempfile::tempdir().unwrap();
     let (sender, over) = crossbeam_channel::bounded(1);
     let pcap = Pcap::builder(Target::file(dir.path().join("o-%Y.pcapng")))
@@ -152,11 +151,11 @@ fn by_time_files_rotate_without_a_frame_and_the_last_of_them_asks_for_the_end() 
     let frames = some_frames(10);
     put(&mut *sink, &frames[..5]);
     over.recv_timeout(Duration::from_secs(60)).unwrap();
-    // The run has not ended yet: what comes goes to the last file.
+    // The run has not ended yet: frames go to the last file.
     put(&mut *sink, &frames[5..]);
     sink.finish().unwrap();
     pcap.close(&report()).unwrap();
-    // A year has more than three times: numbers tell the files apart.
+    // All intervals are in the same year: numbers distinguish the files.
     let files = numbered(&format!("o-{}.pcapng", jiff::Zoned::now().year()), 0..3);
     assert_eq!(names(dir.path()), files);
     assert_eq!(packets(dir.path(), &files), inner(&frames));
@@ -164,14 +163,14 @@ fn by_time_files_rotate_without_a_frame_and_the_last_of_them_asks_for_the_end() 
 }
 
 #[test]
-fn on_demand_the_next_file_has_the_next_number_that_is_free() {
+fn a_file_rotated_on_demand_has_the_next_free_number() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
     fs::write(path("o2"), "precious").unwrap();
     let pcap = Pcap::builder(Target::file(path("o"))).build().unwrap();
     let (mut sink, rotator) = (worker(&pcap), pcap.rotator().unwrap());
     let frames = some_frames(5);
-    // Until the next file has its name, too.
+    // Until the next file has its name too.
     let has_begun = || names(dir.path()).iter().any(|name| name.ends_with(".partial"));
     let rotate = |files| {
         rotator.rotate();
@@ -196,7 +195,7 @@ fn on_demand_the_next_file_has_the_next_number_that_is_free() {
 }
 
 #[test]
-fn a_name_that_comes_round_again_gets_a_number() {
+fn a_repeated_name_gets_a_number() {
     let dir = tempfile::tempdir().unwrap();
     // Tenths of a second: ten names.
     let builder =
@@ -222,26 +221,26 @@ fn a_name_that_comes_round_again_gets_a_number() {
 }
 
 #[test]
-fn each_completed_file_is_told_when_it_has_its_name() {
+fn the_hook_runs_for_each_file_after_its_rename() {
     let dir = tempfile::tempdir().unwrap();
-    let told = Arc::new(Mutex::new(Vec::new()));
+    let completed = Arc::new(Mutex::new(Vec::new()));
     let hook = {
-        let told = Arc::clone(&told);
-        move |path: &Path| told.lock().unwrap().push((path.to_owned(), read(path).packets.len()))
+        let completed = Arc::clone(&completed);
+        move |path: &Path| completed.lock().unwrap().push((path.to_owned(), read(path).packets.len()))
     };
     let builder = Pcap::builder(Target::file(dir.path().join("o"))).rotate_size(1).on_file(hook);
     capture(builder, &some_frames(3));
     let expected: Vec<_> = numbered("o", 0..3).iter().map(|name| (dir.path().join(name), 1)).collect();
-    assert_eq!(*told.lock().unwrap(), expected);
+    assert_eq!(*completed.lock().unwrap(), expected);
 }
 
 #[test]
-fn what_is_lost_stands_in_the_statistics_of_the_file_that_was_written_then() {
+fn losses_are_in_the_statistics_of_the_file_of_that_time() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("o");
     let pcap = Pcap::builder(Target::file(path)).block_size(4096).build().unwrap();
     let (mut sink, rotator) = (worker(&pcap), pcap.rotator().unwrap());
-    // Larger than a block: let go.
+    // Larger than a block: dropped.
     let large = Outer::new([10, 0, 0, 1], 7, &[0; 9000]);
     put(&mut *sink, &[large.clone(), large.clone()]);
     put(&mut *sink, &some_frames(2));
@@ -267,7 +266,7 @@ fn what_is_lost_stands_in_the_statistics_of_the_file_that_was_written_then() {
 }
 
 #[test]
-fn compressed_files_are_read_by_those_who_wrote_the_formats() {
+fn gzip_zstd_and_tshark_read_compressed_files() {
     for (name, program) in [("o.pcapng.gz", "gzip"), ("o.pcapng.zst", "zstd")] {
         if cfg!(not(feature = "zstd")) && program == "zstd" {
             continue;
@@ -294,7 +293,7 @@ fn compressed_files_are_read_by_those_who_wrote_the_formats() {
 }
 
 #[test]
-fn a_compressed_file_is_whole_up_to_the_last_block_while_it_is_written() {
+fn a_compressed_file_is_readable_to_the_last_block_while_written() {
     let dir = tempfile::tempdir().unwrap();
     let pcap = Pcap::builder(Target::file(dir.path().join("o.gz"))).build().unwrap();
     let mut sink = worker(&pcap);
@@ -308,7 +307,7 @@ fn a_compressed_file_is_whole_up_to_the_last_block_while_it_is_written() {
     assert_eq!(read(&plain).packets.len(), 250);
 }
 
-/// Frames of so many origins, in turns.
+/// Frames of this many origins in turn.
 fn of_origins(origins: u32, count: u32) -> Vec<Outer> {
     let frame =
         |i: u32| Outer::new([10, 0, 0, 1], i % origins, &i.to_be_bytes().repeat(20)).at(u64::from(i) << 30);
@@ -316,7 +315,7 @@ fn of_origins(origins: u32, count: u32) -> Vec<Outer> {
 }
 
 #[test]
-fn each_origin_has_its_file_and_those_beyond_the_bound_share_one() {
+fn each_origin_has_a_file_and_those_beyond_the_bound_share_one() {
     for format in [Format::Pcapng, Format::Pcap] {
         let dir = tempfile::tempdir().unwrap();
         let frames = of_origins(5, 500);
@@ -353,10 +352,10 @@ fn each_origin_has_its_file_and_those_beyond_the_bound_share_one() {
 }
 
 #[test]
-fn by_packet_time_each_origin_has_files_of_the_same_times() {
+fn files_per_origin_have_the_same_packet_time_intervals() {
     let dir = tempfile::tempdir().unwrap();
-    // In one block, in which the writer sorts them by origin: the second's early ones come after the first's
-    // late ones.
+    // In one block, which the writer sorts by origin: early frames of the second follow late ones of the
+    // first.
     let at =
         |origin: u8, second: u64| Outer::new([10, 0, 0, origin], 7, &[origin; 60]).at(second * 1_000_000_000);
     let seconds = [0, 3, 9, 10, 12, 31];
@@ -375,24 +374,24 @@ fn by_packet_time_each_origin_has_files_of_the_same_times() {
             [100, 110, 131].map(|second| [1, 2].map(|last| format!("o-{second}-vni-7@10.0.0.{last}")));
         assert_eq!(names(dir.path()), expected.concat());
         for (file, times) in expected.iter().flatten().zip([3, 3, 2, 2, 1, 1]) {
-            let told = tshark(&dir.path().join(file), &["frame.time_epoch"]);
-            assert_eq!(told.len(), times, "{file}: {told:?}");
+            let found = tshark(&dir.path().join(file), &["frame.time_epoch"]);
+            assert_eq!(found.len(), times, "{file}: {found:?}");
             fs::remove_file(dir.path().join(file)).unwrap();
         }
     }
 }
 
 #[test]
-fn after_the_last_packet_time_frames_are_dropped_and_counted() {
+fn frames_after_the_last_interval_are_dropped_and_counted() {
     let dir = tempfile::tempdir().unwrap();
     let ended = Arc::new(Mutex::new(0));
-    let told = Arc::clone(&ended);
+    let count = Arc::clone(&ended);
     let frames: Vec<_> =
         (0..50).map(|second| Outer::new([10, 0, 0, 1], 7, &[1; 60]).at(second * 1_000_000_000)).collect();
     let pcap = Pcap::builder(Target::file(dir.path().join("o")))
         .rotate_every_by_packets(Duration::from_secs(10))
         .max_files(2)
-        .on_last(move || *told.lock().unwrap() += 1)
+        .on_last(move || *count.lock().unwrap() += 1)
         .build()
         .unwrap();
     let mut sink = worker(&pcap);
@@ -410,14 +409,14 @@ fn after_the_last_packet_time_frames_are_dropped_and_counted() {
         .flat_map(|file| read(&dir.path().join(file)).statistics)
         .map(|seen| seen.dropped)
         .sum();
-    assert_eq!(lost, 30, "the statistics tell of them");
+    assert_eq!(lost, 30, "they are in the statistics");
 }
 
 #[test]
 fn each_origin_rotates_by_itself() {
     let dir = tempfile::tempdir().unwrap();
     let mut frames = of_origins(1, 50);
-    // Its address is that of the other with a number behind it.
+    // Its address is that of the other with a number appended.
     frames.extend((0..5).map(|_| Outer::new([10, 0, 0, 11], 0, &[0; 60])));
     frames.extend((0..5).map(|_| Outer::new([10, 0, 0, 1], 9, &[0; 60])));
     let builder = Pcap::builder(Target::file(dir.path().join("o"))).rotate_size(2_000).per_origin(256);
@@ -430,7 +429,7 @@ fn each_origin_rotates_by_itself() {
 }
 
 #[test]
-fn headers_alone_are_written_with_the_true_length() {
+fn headers_only_keeps_the_original_length() {
     for (outer, before) in [(false, 0), (true, 50)] {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("o.pcapng");
@@ -447,22 +446,22 @@ fn headers_alone_are_written_with_the_true_length() {
 }
 
 #[test]
-fn a_stream_has_no_files() {
+fn options_of_files_are_refused_for_a_stream() {
     for builder in [
         Pcap::builder(Target::stdout()).rotate_size(1),
         Pcap::builder(Target::stdout()).per_origin(1),
         Pcap::builder(Target::stdout()).min_free(1, WhenFull::Stop),
     ] {
-        assert!(builder.build().unwrap_err().to_string().starts_with("standard output: is no file"));
+        assert!(builder.build().unwrap_err().to_string().starts_with("standard output: not a file"));
     }
 }
 
 #[test]
-fn free_space_that_there_never_was_is_waited_for_unless_the_sink_is_to_end() {
+fn too_little_space_at_the_start_is_waited_for_unless_set_to_stop() {
     for (when_full, words) in [
-        (WhenFull::Wait, "are to stay so; free space, and it goes on"),
-        (WhenFull::Delete, "no file of this run is left to delete; free space, and it goes on"),
-        (WhenFull::Stop, "are to stay so (0 frames written); free space and start again"),
+        (WhenFull::Wait, "; free space to continue"),
+        (WhenFull::Delete, "no file of this run is left to delete; free space to continue"),
+        (WhenFull::Stop, " (0 frames written); free space and start again"),
     ] {
         let dir = tempfile::tempdir().unwrap();
         let builder = Pcap::builder(Target::file(dir.path().join("o"))).min_free(u64::MAX, when_full);
@@ -471,6 +470,7 @@ fn free_space_that_there_never_was_is_waited_for_unless_the_sink_is_to_end() {
         put(&mut *sink, &some_frames(3));
         let ended = sink.finish();
         let halt = pcap.halted().unwrap();
+        assert!(halt.reason.contains("bytes are free, below the minimum of"), "{halt:?}");
         assert!(halt.reason.contains(words), "{halt:?}");
         let stops = when_full == WhenFull::Stop;
         assert_eq!((ended.is_err(), halt.is_final()), (stops, stops));
@@ -480,7 +480,7 @@ fn free_space_that_there_never_was_is_waited_for_unless_the_sink_is_to_end() {
 }
 
 #[test]
-fn a_file_that_is_kept_is_neither_deleted_for_space_nor_replaced_in_a_ring() {
+fn a_kept_file_is_neither_deleted_for_space_nor_replaced_in_a_ring() {
     let dir = tempfile::tempdir().unwrap();
     let kept = Arc::new(AtomicBool::new(true));
     let keeps = {
@@ -490,7 +490,7 @@ fn a_file_that_is_kept_is_neither_deleted_for_space_nor_replaced_in_a_ring() {
     let builder = Pcap::builder(Target::file(dir.path().join("o"))).rotate_size(1).max_files(2);
     let pcap = builder.keep_while(keeps).build().unwrap();
     let mut sink = worker(&pcap);
-    // The third is written beside the first, and has its name when a fourth packet would complete it.
+    // The third is written next to the first, and gets its name when a fourth packet would complete it.
     for frame in &some_frames(3) {
         put(&mut *sink, std::slice::from_ref(frame));
     }
@@ -509,7 +509,7 @@ fn a_file_that_is_kept_is_neither_deleted_for_space_nor_replaced_in_a_ring() {
     let first = read(&dir.path().join("o0")).packets;
     assert_eq!(first.len(), 1);
     kept.store(false, Ordering::Relaxed);
-    wait("it goes on by itself", &|| pcap.halted().is_none());
+    wait("it resumes by itself", &|| pcap.halted().is_none());
     put(&mut *sink, &some_frames(1));
     sink.finish().unwrap();
     let stats = sink.stats();
@@ -520,18 +520,18 @@ fn a_file_that_is_kept_is_neither_deleted_for_space_nor_replaced_in_a_ring() {
 }
 
 #[test]
-fn above_a_floor_of_free_space_the_oldest_files_go_and_no_other() {
+fn only_the_oldest_files_are_deleted_to_keep_space_free() {
     let dir = tempfile::tempdir().unwrap();
     let mount = r#"mount -t tmpfs -o size=1m,mode=700 none "$MIRROR_TEST_PATH" && exec "$@""#;
     let wrapper = ["unshare", "-m", "sh", "-c", mount, "sh"];
-    let test = "rotated::child_above_a_floor";
+    let test = "rotated::child_with_a_minimum_of_free_space";
     let status = in_a_process_of_its_own(&wrapper, test, dir.path()).status().unwrap();
     assert!(status.success(), "on a disk of 1 MiB (mounting one takes root): {status}");
 }
 
 #[test]
 #[ignore = "run by another test, on a disk of 1 MiB"]
-fn child_above_a_floor() {
+fn child_with_a_minimum_of_free_space() {
     let dir = path_from_parent();
     let free = || {
         let space = rustix::fs::statvfs(&dir).unwrap();
@@ -558,7 +558,7 @@ fn child_above_a_floor() {
     assert!((4..8).contains(&files), "{:?}", names(&dir));
     let completed = pcap.rotator().unwrap().completed();
     assert!(completed.files > 10, "{completed:?}");
-    // The last ones are there, without a gap.
+    // The last packets are there without a gap.
     let last = packets(&dir, &[completed.last.unwrap().file_name().unwrap().to_str().unwrap()]);
     assert_eq!(last.last(), inner(&frames).last());
 

@@ -25,7 +25,7 @@ pub(super) fn with_pseudo_header(bytes: &[u8], below: &Network, protocol: IpNumb
     sum
 }
 
-/// What the checksum `here`, which is part of the sum, ought to be; `None` if it is right.
+/// The correct value of the checksum `here`, which is included in the sum; `None` if it is correct.
 pub(super) fn expected(sum: &Sum16BitWords, here: u16) -> Option<u16> {
     let residue = sum.ones_complement().to_be();
     let (total, carry) = here.overflowing_add(residue);

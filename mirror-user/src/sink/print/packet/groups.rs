@@ -5,7 +5,7 @@ use super::{
     view::View,
 };
 
-/// What differs between the two.
+/// The differences between the two.
 #[derive(Clone, Copy)]
 pub(super) struct Family {
     address: fn(View<'_>, usize) -> Printed<Address>,
@@ -21,7 +21,7 @@ pub(super) const IGMP: Family = Family { address: Address::v4, len: 4, version: 
 pub(super) const MLD: Family = Family { address: Address::v6, len: 16, version: 2 };
 
 impl Family {
-    /// The end of a query: so many sources, from byte `at` on.
+    /// The end of a query: its sources, from byte `at` on.
     pub(super) fn query_sources(
         self,
         text: &mut Text<'_>,
@@ -84,7 +84,7 @@ impl Family {
         Ok(())
     }
 
-    /// What a record changes.
+    /// The change of a record.
     fn put_change(self, text: &mut Text<'_>, kind: u8) {
         match kind {
             1 => put!(text, "is_in"),

@@ -1,4 +1,4 @@
-//! A packet's bytes, in lines below it.
+//! A packet's bytes, on lines below it.
 
 use super::text::{Text, put};
 
@@ -11,7 +11,7 @@ pub(super) fn hex(text: &mut Text<'_>, bytes: &[u8], ascii: bool) {
     indented(text, bytes, ascii, "\t");
 }
 
-/// The same behind another indentation.
+/// The same with another indentation.
 pub(super) fn indented(text: &mut Text<'_>, bytes: &[u8], ascii: bool, indentation: &str) {
     for (line, bytes) in bytes.chunks(PER_LINE).enumerate() {
         put!(text, "\n{indentation}0x{:04x}: ", line * PER_LINE);
@@ -34,7 +34,7 @@ pub(super) fn ascii(text: &mut Text<'_>, bytes: &[u8]) {
     for (place, &byte) in bytes.iter().enumerate() {
         match (byte, bytes.get(place + 1..)) {
             (b'\t' | b' ' | b'\n', _) => put!(text, "{}", char::from(byte)),
-            // What follows ends a line, and the packet.
+            // The rest ends a line and the packet.
             (b'\r', Some([b'\n', _, ..] | [] | [_])) => {}
             (byte, _) => put!(text, "{}", shown(byte)),
         }

@@ -16,7 +16,7 @@ const QUOTED: usize = 8;
 pub(super) fn print(text: &mut Text<'_>, message: View<'_>, below: &Network) -> Printed {
     text.protocol = "icmp";
     let (kind, code) = (message.u8(0)?, message.u8(1)?);
-    // Nothing of a line is printed that bytes are missing for.
+    // A line is printed only if all its bytes are captured.
     check(message, kind, code)?;
     put!(text, "ICMP ");
     what(text, message, kind, code)?;
@@ -51,7 +51,7 @@ pub(super) fn print(text: &mut Text<'_>, message: View<'_>, below: &Network) -> 
     Ok(())
 }
 
-/// Whether everything is there that [`what`] reads.
+/// Whether all bytes that [`what`] reads are captured.
 fn check(message: View<'_>, kind: u8, code: u8) -> Printed {
     let needed = match (kind, code) {
         (icmpv4::TYPE_ECHO_REPLY | icmpv4::TYPE_ECHO_REQUEST | icmpv4::TYPE_TIMESTAMP, _) => 8,

@@ -51,7 +51,7 @@ pub(super) fn print(text: &mut Text<'_>, message: View<'_>, below: &Network) -> 
     Ok(())
 }
 
-/// What a message says after its name; whether its length is still to be printed.
+/// Prints a message after its name; returns whether its length is still to be printed.
 fn what(text: &mut Text<'_>, message: View<'_>, kind: u8, code: u8) -> Printed<bool> {
     match kind {
         icmpv6::TYPE_DST_UNREACH => return unreachable(text, message, code),
@@ -109,7 +109,7 @@ fn unreachable(text: &mut Text<'_>, message: View<'_>, code: u8) -> Printed<bool
             put!(text, " {}", whom?);
         }
         1 => {
-            // Two blanks, as tcpdump has them.
+            // Two spaces, as in tcpdump.
             put!(text, ",  unreachable prohibited");
             put!(text, " {}", whom?);
         }
@@ -196,7 +196,7 @@ fn listener_report_v2(text: &mut Text<'_>, message: View<'_>) -> Printed {
     groups::MLD.records(text, message)
 }
 
-/// What is there of a message that nothing is known of.
+/// Prints the bytes of an unknown message.
 pub(super) fn dump(text: &mut Text<'_>, message: View<'_>) {
     if text.style.verbosity <= 1 {
         hex::hex(text, message.ending_at(message.len()).bytes(), false);

@@ -7,7 +7,7 @@ use super::{
     view::{Truncated, View},
 };
 
-/// An authentication header; gives what follows it, and its length.
+/// Prints an authentication header; returns the next protocol, and the header's length.
 pub(super) fn authentication(text: &mut Text<'_>, header: View<'_>) -> Printed<(IpNumber, usize)> {
     const FIXED: usize = 12;
     text.protocol = "ah";

@@ -15,7 +15,7 @@ const FLAGS: [(u32, &str); 3] = [(0x2000, "+"), (0x4000, "DF"), (0x8000, "rsvd")
 const MORE_FRAGMENTS: u16 = 0x2000;
 const OFFSET: u16 = 0x1fff;
 
-/// A packet, of which the view's length is what the layer below has room for.
+/// Prints a packet; the view has the length that the lower layer has room for.
 pub(super) fn print(text: &mut Text<'_>, packet: View<'_>) -> Printed {
     if !text.nest() {
         return Ok(());

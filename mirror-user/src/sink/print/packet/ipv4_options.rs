@@ -14,7 +14,7 @@ const STRICT_ROUTE: u8 = 137;
 /// RFC 2113.
 const ROUTER_ALERT: u8 = 148;
 
-/// Where a source route leads in the end: the destination, if there is none.
+/// The last address of a source route; the destination if there is none.
 pub(super) fn last_destination(packet: View<'_>, header_len: usize) -> Printed<Address> {
     const FIXED: usize = 20;
     let destination = Address::v4(packet, 16)?;
@@ -25,7 +25,7 @@ pub(super) fn last_destination(packet: View<'_>, header_len: usize) -> Printed<A
             Ok(END) | Err(Truncated) => break,
             Ok(kind) => match options.u8(1).map(usize::from) {
                 Ok(len @ 7..) if matches!(kind, LOOSE_ROUTE | STRICT_ROUTE) && options.has(len) => {
-                    // Behind its end, where all of the route is used up, and the destination is the last.
+                    // The pointer is past the end: the route is used up, and the destination is the last.
                     let is_left = usize::from(options.u8(2)?) <= len;
                     return if is_left { Address::v4(options, len - 4) } else { Ok(destination) };
                 }
@@ -38,8 +38,7 @@ pub(super) fn last_destination(packet: View<'_>, header_len: usize) -> Printed<A
     Ok(destination)
 }
 
-/// The options, of which the view's length is the room they take in the header; whether the last of them is
-/// whole.
+/// Prints the options; the view's length is their space in the header. Returns whether the last is complete.
 pub(super) fn print(text: &mut Text<'_>, mut options: View<'_>) -> Printed<bool> {
     let mut separator = "";
     while options.len() > 0 {

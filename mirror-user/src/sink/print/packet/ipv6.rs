@@ -11,7 +11,7 @@ use super::{
 
 const FIXED: usize = 40;
 
-/// A packet, of which the view's length is what the layer below has room for.
+/// Prints a packet; the view has the length that the lower layer has room for.
 pub(super) fn print(text: &mut Text<'_>, packet: View<'_>) -> Printed {
     if !text.nest() {
         return Ok(());
@@ -59,7 +59,7 @@ pub(super) fn print(text: &mut Text<'_>, packet: View<'_>) -> Printed {
     upper(text, packet, &below, payload_len, room)
 }
 
-/// What follows the fixed header: extension headers, then the payload.
+/// Prints the part after the fixed header: extension headers, then the payload.
 fn upper(text: &mut Text<'_>, packet: View<'_>, below: &Network, payload_len: usize, room: usize) -> Printed {
     let mut below = *below;
     let mut next = below.protocol;
@@ -100,7 +100,7 @@ fn upper(text: &mut Text<'_>, packet: View<'_>, below: &Network, payload_len: us
     network::payload(text, rest, &below, next)
 }
 
-/// The header's fields, in front of the addresses.
+/// The header's fields, before the addresses.
 fn details(text: &mut Text<'_>, packet: View<'_>, protocol: IpNumber) -> Printed {
     let first = packet.u32(0)?;
     let (class, label) = ((first >> 20) & 0xff, first & 0xf_ffff);

@@ -8,7 +8,7 @@ use super::{
     view::{Truncated, View},
 };
 
-/// Headers that are followed by the number of the next one.
+/// Headers that contain the number of the next one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Extension {
     HopByHop,
@@ -29,12 +29,12 @@ impl Extension {
     }
 }
 
-/// What the headers of a packet have said so far.
+/// State from the headers of a packet so far.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
     any: bool,
     hop_by_hop: bool,
-    /// The length in the fixed header is 0, as a jumbo option wants it.
+    /// The length in the fixed header is 0, as a jumbo option requires.
     jumbo_allowed: bool,
     jumbo: Option<u32>,
 }
@@ -54,8 +54,8 @@ impl Seen {
     }
 }
 
-/// One header; gives its length, or `None` if nothing after it can be read. `below` learns what checksums are
-/// made with.
+/// Prints a header; returns its length, or `None` if nothing after it can be read. Updates in `below` the
+/// addresses for checksums.
 pub(super) fn print(
     text: &mut Text<'_>,
     kind: Extension,
@@ -81,7 +81,7 @@ pub(super) fn print(
             put!(text, "HBH ");
             let read = options(text, header, len, Some(seen), below);
             if seen.jumbo_allowed && seen.jumbo.is_none() {
-                // Before anything else that is wrong with it.
+                // Checked before other errors.
                 if read.is_err() {
                     text.cut();
                 }
@@ -197,8 +197,7 @@ fn jumbo(text: &mut Text<'_>, len: u32, seen: Option<&mut Seen>) {
 /// Routing headers of types 0 (deprecated by RFC 5095), 2 (RFC 6275) and 4 (RFC 8754).
 ///
 /// While segments are left, checksums are over the last of them (RFC 8200 section 8.1): the last address of
-/// types 0 and 2, the first of type 4, whose list begins at its end. Then the destination is the last
-/// already.
+/// types 0 and 2, the first of type 4, whose list is reversed. If none is left, it is the destination.
 fn routing(text: &mut Text<'_>, header: View<'_>, below: &mut Network) -> Printed<Option<usize>> {
     const SEGMENTS: u8 = 4;
     header.u8(0)?;

@@ -11,13 +11,13 @@ use super::{
 
 const ADDRESSES: usize = 12;
 const HEADER: usize = 14;
-/// The most that is a length and no type (IEEE 802.3 section 3.2.6).
+/// The largest value that is a length and not an EtherType (IEEE 802.3 section 3.2.6).
 const MAX_LENGTH: u16 = 1500;
 /// LLC in frames that are too long for a length (draft-ietf-isis-ext-eth).
 const ALTEON_JUMBO: u16 = 0x8870;
 const REVERSE_ARP: EtherType = EtherType(0x8035);
 
-/// A frame; gives the length of its header, as far as it is there.
+/// Prints a frame; returns the captured length of its header.
 pub(super) fn ethernet(text: &mut Text<'_>, frame: View<'_>) -> usize {
     text.protocol = "ether";
     let here = frame.bytes().len();
@@ -96,12 +96,12 @@ pub(super) fn carried(text: &mut Text<'_>, frame: View<'_>) {
     }
 }
 
-/// What a type announces; whether anything is known of that.
+/// Prints the payload of an EtherType; returns whether the type is known.
 pub(super) fn payload(text: &mut Text<'_>, kind: EtherType, payload: View<'_>) -> Printed<bool> {
     payload_from(text, kind, payload, None)
 }
 
-/// The same, where the sender's address is at hand.
+/// The same, with the sender's address.
 pub(super) fn payload_from(
     text: &mut Text<'_>,
     kind: EtherType,
@@ -159,7 +159,7 @@ fn put_type(text: &mut Text<'_>, kind: u16) {
     put!(text, "ethertype {} (0x{kind:04x})", ethertype_name(kind).unwrap_or("Unknown"));
 }
 
-/// The frame's length, once, behind the first type.
+/// The frame's length, once, after the first type.
 fn put_len(text: &mut Text<'_>, frame: View<'_>, tags: usize) {
     match tags {
         0 => put!(text, ", length {}: ", frame.len()),

@@ -1,4 +1,4 @@
-//! Logical link control (IEEE 802.2), which follows a length in the place of a type.
+//! Logical link control (IEEE 802.2), in frames with a length instead of an EtherType.
 
 use etherparse::EtherType;
 
@@ -20,7 +20,7 @@ const UNNUMBERED_INFORMATION: u16 = 0x03;
 const POLL: u16 = 0x10;
 const POLL_NUMBERED: u16 = 0x100;
 
-/// A header and what it announces; gives its length. `frame` is that around it.
+/// Prints a header and its payload; returns the header's length. `frame` is the Ethernet frame.
 pub(super) fn print(text: &mut Text<'_>, payload: View<'_>, frame: View<'_>) -> Printed<usize> {
     text.protocol = "llc";
     let unnumbered = payload.u8(2).is_ok_and(|control| control & 3 == 3);
@@ -87,9 +87,9 @@ pub(super) fn print(text: &mut Text<'_>, payload: View<'_>, frame: View<'_>) -> 
     Ok(header_len)
 }
 
-/// A subnetwork access protocol header (IEEE 802 section 9.5): whose numbers, and which.
+/// A subnetwork access protocol header (IEEE 802 section 9.5): organization and protocol.
 ///
-/// It is `at` bytes behind the start of the LLC header.
+/// It is `at` bytes after the start of the LLC header.
 fn snap(text: &mut Text<'_>, payload: View<'_>, at: usize, frame: View<'_>) -> Printed {
     const ETHERNET: u32 = 0x00_0000;
     const CISCO_BRIDGED: u32 = 0x00_00f8;
@@ -121,7 +121,7 @@ fn snap(text: &mut Text<'_>, payload: View<'_>, at: usize, frame: View<'_>) -> P
         (CISCO, 0x0111) => return bridge::cisco_link_detection(text, rest),
         (CISCO, 0x010b | 0x010c) | (BRIDGED, 0x000e) => return bridge::stp(text, rest),
         (BRIDGED, 0x0001 | 0x0007) => {
-            // Behind padding (RFC 2684 section 5.2).
+            // After padding (RFC 2684 section 5.2).
             rest.get(0, 2)?;
             link::carried(text, rest.after(2));
             return Ok(());
@@ -141,7 +141,7 @@ fn snap(text: &mut Text<'_>, payload: View<'_>, at: usize, frame: View<'_>) -> P
     Ok(())
 }
 
-/// Whose numbers these are, as tcpdump names them.
+/// The organization, as tcpdump names it.
 fn organization(whose: u32) -> Option<&'static str> {
     Some(match whose {
         0x00_0000 => "Ethernet",

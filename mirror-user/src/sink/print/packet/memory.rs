@@ -1,9 +1,9 @@
-//! What earlier packets leave for later ones: tables of a fixed size, whose keys strangers choose.
+//! State of earlier packets: tables of a fixed size, whose keys senders choose.
 //!
-//! A table is made of small sets, and a key's hash names its set. Where a set is full, the origin that holds
-//! most of it gives up its longest silent entry: no origin's flood takes what the others have. An entry that
-//! is silent for a day is as good as gone. What is lost costs no more than tcpdump's start in mid-stream
-//! does: the next packet begins anew.
+//! A table consists of small sets; a key's hash selects its set. If a set is full, the origin with the most
+//! entries in it loses the one idle longest, so a flood of one origin does not evict others. An entry that is
+//! idle for a day is ignored. A lost entry costs no more than starting tcpdump in mid-stream: the next packet
+//! creates a new one.
 
 use std::{
     hash::{BuildHasher as _, Hasher as _},
@@ -15,21 +15,21 @@ use foldhash::quality::RandomState;
 use super::{app::Call, tcp::Base};
 use crate::{frame::Frame, sink::origin::OriginKey};
 
-/// Calls of remote procedures that are remembered.
+/// The most remote procedure calls remembered.
 const CALLS: usize = 1024;
-/// Connections that are remembered.
+/// The most connections remembered.
 const CONNECTIONS: usize = 32 * 1024;
 /// Entries of a set.
 const WAYS: usize = 8;
-/// A silence after which an entry is forgotten, in s.
+/// Idle time after which an entry is ignored, in s.
 const MAX_SILENCE: u32 = 24 * 60 * 60;
 const NS: u64 = 1_000_000_000;
 
-/// All that is remembered, and the packet at hand that it is asked for.
+/// All tables, and the current packet.
 #[derive(Debug)]
 pub(in super::super) struct Memory {
     hasher: RandomState,
-    /// Where the packet at hand came from, and that as a hash.
+    /// The origin of the current packet, and its hash.
     origin: OriginKey,
     origin_hash: u64,
     /// Its time, in s.
@@ -48,10 +48,10 @@ impl Default for Memory {
 }
 
 impl Memory {
-    /// Begins with another packet.
+    /// Sets the current packet.
     pub(in super::super) fn turn_to(&mut self, frame: &Frame<'_>) {
         let origin = OriginKey::of(frame);
-        // One after the other, packets often come from the same place.
+        // Consecutive packets often have the same origin.
         if origin != self.origin {
             self.origin = origin;
             self.origin_hash = self.hasher.hash_one(origin);
@@ -62,7 +62,7 @@ impl Memory {
         self.now = now;
     }
 
-    /// The connection between these ends, and whether nothing was known of it.
+    /// The connection between these endpoints, and whether it is new.
     pub(super) fn connection(&mut self, ends: [(u16, IpAddr); 2]) -> (&mut Base, bool) {
         let [(port, address), (other_port, other)] = ends;
         let key = self.key([address, other], u32::from(port) << 16 | u32::from(other_port));
@@ -81,7 +81,7 @@ impl Memory {
 
     fn key(&self, addresses: [IpAddr; 2], number: u32) -> u64 {
         let mut hasher = self.hasher.build_hasher();
-        // Word by word, which costs less than what the types' own `Hash` do.
+        // Word by word, which is cheaper than the types' `Hash`.
         hasher.write_u64(self.origin_hash);
         hasher.write_u32(number);
         match addresses.into() {
@@ -103,15 +103,14 @@ fn to_v6(address: IpAddr) -> u128 {
 
 #[derive(Debug)]
 struct Table<V> {
-    /// Made at the first entry: most printers of other traffic never need it.
+    /// Allocated at the first entry: often there is none.
     sets: Vec<[Entry<V>; WAYS]>,
     len: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Entry<V> {
-    /// The key's hash, from a secret seed: two keys with the same one are not to be expected. 0: nothing is
-    /// here.
+    /// The key's hash with a secret seed, so collisions cannot be forged. 0 if the slot is empty.
     key: u64,
     origin: u64,
     seen: u32,
@@ -124,21 +123,21 @@ impl<V: Copy + Default> Table<V> {
         Self { sets: Vec::new(), len: entries / WAYS }
     }
 
-    /// What the entry with this key has.
+    /// The value of a key.
     fn get(&self, key: u64, now: u32) -> Option<V> {
         let set = self.sets.get(self.place(key))?;
         let known = set.iter().find(|entry| entry.key == key.max(1))?;
         (silence(known.seen, now) <= MAX_SILENCE).then_some(known.value)
     }
 
-    /// Which set a key belongs to.
+    /// The set of a key.
     fn place(&self, key: u64) -> usize {
         #[expect(clippy::cast_possible_truncation, reason = "some of its bits are enough")]
         let place = key as usize % self.len;
         place
     }
 
-    /// The entry with this key; gives whether it is a new one.
+    /// The entry with this key, and whether it is new.
     fn entry(&mut self, key: u64, origin: u64, now: u32) -> (&mut V, bool) {
         if self.sets.is_empty() {
             self.sets.resize(self.len, [Entry::default(); WAYS]);
@@ -149,7 +148,7 @@ impl<V: Copy + Default> Table<V> {
         let known = set.iter().position(|entry| entry.key == key);
         let way = known.unwrap_or_else(|| victim(set, now));
         let entry = &mut set[way];
-        // Packets of several queues are not in the order of their times.
+        // Packets of several queues are not sorted by time.
         let is_new = known.is_none() || silence(entry.seen, now) > MAX_SILENCE;
         if is_new {
             *entry = Entry { key, origin, seen: now, value: V::default() };
@@ -159,7 +158,7 @@ impl<V: Copy + Default> Table<V> {
     }
 }
 
-/// Which entry of a set gives way.
+/// The entry of a set to evict.
 fn victim<V>(set: &[Entry<V>; WAYS], now: u32) -> usize {
     let weight = |entry: &Entry<V>| {
         if entry.key == 0 {
@@ -171,7 +170,7 @@ fn victim<V>(set: &[Entry<V>; WAYS], now: u32) -> usize {
     (0..WAYS).max_by_key(|&way| weight(&set[way])).unwrap_or(0)
 }
 
-/// Seconds since an entry was asked for; 0 if that was by a later packet.
+/// Seconds since an entry was used; 0 if a later packet has used it.
 fn silence(seen: u32, now: u32) -> u32 {
     let passed = now.wrapping_sub(seen);
     if passed < u32::MAX / 2 { passed } else { 0 }

@@ -1,9 +1,9 @@
-//! What a packet's bytes say, protocol by protocol, in tcpdump's words.
+//! Prints packets, protocol by protocol, in tcpdump's words.
 //!
-//! Each protocol has a file with one function for it, which prints a header and calls the next protocol's.
-//! Fields are read one by one from a [`View`]; where one is missing, [`Truncated`](view::Truncated) ends the
-//! packet with `[|protocol]`, so that of a packet cut anywhere, what is there is printed. What tcpdump makes
-//! of a broken header is the model here too.
+//! Each protocol has a file with one function, which prints the header and calls the next protocol's
+//! function. Fields are read one by one from a [`View`]; if one is missing, [`Truncated`](view::Truncated)
+//! ends the packet with `[|protocol]`, so that a truncated packet is printed as far as it goes. Invalid
+//! headers are printed as by tcpdump.
 
 mod app;
 mod arp;
@@ -44,7 +44,7 @@ use crate::frame::Frame;
 use text::Text;
 use view::View;
 
-/// Adds what the inner packet says, and below it its bytes, where the style wants them.
+/// Appends the inner packet, and below it its bytes if the style has them.
 pub(super) fn inner(frame: &Frame<'_>, style: Style, memory: &mut Memory, out: &mut String) {
     memory.turn_to(frame);
     let mut text = Text::new(out, style, memory);
@@ -60,7 +60,7 @@ pub(super) fn inner(frame: &Frame<'_>, style: Style, memory: &mut Memory, out: &
     }
 }
 
-/// Adds what carried the packet, in short.
+/// Appends a summary of the outer headers.
 pub(super) fn outer(frame: &Frame<'_>, style: Style, memory: &mut Memory, out: &mut String) {
     tunnel::print(&mut Text::new(out, style, memory), frame);
 }

@@ -10,7 +10,7 @@ use super::{
     view::{Truncated, View},
 };
 
-/// What a message says after its name, and with `-v` its options.
+/// Prints a message after its name, and with `-v` its options.
 pub(super) fn print(text: &mut Text<'_>, message: View<'_>, kind: u8) -> Printed {
     const ROUTER_FLAGS: [(u32, &str); 4] =
         [(0x80, "managed"), (0x40, "other stateful"), (0x20, "home agent"), (0x02, "ipv6 only")];
@@ -74,7 +74,7 @@ fn each_option(text: &mut Text<'_>, mut options: View<'_>) -> Printed {
     Ok(())
 }
 
-/// What an option says; whether tcpdump continues after it.
+/// Prints an option; returns whether tcpdump continues after it.
 fn option(text: &mut Text<'_>, kind: u8, option: View<'_>) -> Printed<bool> {
     const PREFIX_FLAGS: [(u32, &str); 3] = [(0x80, "onlink"), (0x40, "auto"), (0x20, "router")];
     match kind {

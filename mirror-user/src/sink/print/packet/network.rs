@@ -1,4 +1,4 @@
-//! What an IP header hands up, and who takes it.
+//! The fields of an IP header that upper layers use, and the dispatch to these.
 
 use etherparse::IpNumber;
 
@@ -12,12 +12,12 @@ use super::{
 /// Ethernet in IPv6 (RFC 8986 section 10.1).
 const ETHERNET: IpNumber = IpNumber(143);
 
-/// What the layers above must know of an IP header.
+/// The fields of an IP header that upper layers use.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Network {
     pub(super) source: Address,
     pub(super) destination: Address,
-    /// Whom the packet is from, and where a source route leads in the end: checksums are made with these.
+    /// The source, and the last address of a source route: checksums cover these.
     pub(super) first_source: Address,
     pub(super) last_destination: Address,
     /// The protocol in the fixed header.
@@ -38,7 +38,8 @@ impl Network {
         put!(text, "{} > {}:", self.source, self.destination);
     }
 
-    /// Addresses and ports; ports alone behind extension headers, in front of which the addresses are.
+    /// Addresses and ports; only ports after extension headers, because the addresses are printed before
+    /// them.
     pub(super) fn put_endpoints(
         &self,
         text: &mut Text<'_>,
@@ -59,7 +60,7 @@ pub(super) fn has_ports(protocol: IpNumber) -> bool {
     matches!(protocol, IpNumber::TCP | IpNumber::UDP | IpNumber::SCTP)
 }
 
-/// What an IP packet carries.
+/// Prints the payload of an IP packet.
 pub(super) fn payload(
     text: &mut Text<'_>,
     payload: View<'_>,

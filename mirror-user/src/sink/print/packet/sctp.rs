@@ -85,7 +85,8 @@ pub(super) fn print(text: &mut Text<'_>, packet: View<'_>, below: &Network) -> P
     Ok(())
 }
 
-/// A chunk of data without its header; whether its fixed part and any data are within its length.
+/// Prints a data chunk without its header; returns whether its fixed part and some data are within its
+/// length.
 fn data(text: &mut Text<'_>, flags: u8, value: View<'_>) -> Printed<bool> {
     const FIXED: usize = 12;
     for (bit, name) in [(0x04, "(U)"), (0x02, "(B)"), (0x01, "(E)")] {

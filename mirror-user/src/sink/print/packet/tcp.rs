@@ -23,13 +23,13 @@ const URG: u8 = 0x20;
 /// The base of a connection's relative sequence numbers.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Base {
-    /// Of the end with the lower port, or the lower address.
+    /// Of the endpoint with the lower port or address.
     low: u32,
-    /// Of the other end.
+    /// Of the other endpoint.
     high: u32,
 }
 
-/// What is taken from the numbers of a segment.
+/// Subtracted from the numbers of a segment.
 #[derive(Clone, Copy, Default)]
 struct Offsets {
     sequence: u32,

@@ -8,8 +8,8 @@ use super::{
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
 
-/// The option from its kind on, of which the view's length is its own; `flags` are those of the segment.
-/// Gives whether it can be in such a segment.
+/// Prints the option from its kind on; the view has the option's length. `flags` are those of the segment.
+/// Returns whether the option is valid in such a segment.
 pub(super) fn print(text: &mut Text<'_>, option: View<'_>, flags: u8) -> Printed<bool> {
     text.protocol = "mptcp";
     if option.len() < 3 {
@@ -119,7 +119,7 @@ fn sequence(text: &mut Text<'_>, option: View<'_>, segment: u8) -> Printed<bool>
     Ok(rest.len() == 0)
 }
 
-/// A number of 8 bytes or 4; whether it is within the option.
+/// Prints a number of 8 or 4 bytes; returns whether it is within the option.
 fn number(text: &mut Text<'_>, rest: &mut View<'_>, is_long: bool) -> Printed<bool> {
     let len = if is_long { 8 } else { 4 };
     if rest.len() < len {

@@ -24,24 +24,24 @@ const AUTHENTICATION: u8 = 29;
 const MULTIPATH: u8 = 30;
 /// RFC 7413.
 const FAST_OPEN: u8 = 34;
-/// RFC 4727, shared as RFC 6994 says.
+/// RFC 4727, shared by RFC 6994.
 const EXPERIMENT: u8 = 254;
 
-/// What options mean something with.
+/// The segment of the options.
 #[derive(Clone, Copy)]
 pub(super) struct Segment {
     pub(super) flags: u8,
     /// The base of the edges of selective acknowledgments.
     pub(super) blocks: u32,
-    /// All of it is at hand.
+    /// All of it is captured.
     pub(super) is_whole: bool,
 }
 
-/// An option whose length and kind do not go together: nothing after it can be read.
+/// An option whose length does not match its kind: nothing after it can be read.
 struct Bad;
 
-/// The options, of which the view's length is the room they take in the header, of this segment; whether they
-/// were all readable.
+/// Prints the options of this segment; the view's length is their space in the header. Returns whether all
+/// were readable.
 pub(super) fn print(text: &mut Text<'_>, mut options: View<'_>, segment: Segment) -> Printed<bool> {
     let mut separator = "";
     while options.len() > 0 {
@@ -61,7 +61,7 @@ pub(super) fn print(text: &mut Text<'_>, mut options: View<'_>, segment: Segment
         }
         let data = options.after(2.min(len));
         let value = match kind {
-            // It sees no more than itself, and what is missing of it ends the packet.
+            // It gets its own bytes only; a missing byte ends the packet.
             MULTIPATH if options.has(len) => {
                 let is_right = tcp_multipath::print(text, options.ending_at(len), segment.flags)?;
                 Ok(if is_right { Ok(len - 2) } else { Err(Bad) })
@@ -93,13 +93,12 @@ pub(super) fn print(text: &mut Text<'_>, mut options: View<'_>, segment: Segment
     Ok(true)
 }
 
-/// Says that nothing more of the segment can be read; behind other options, as tcpdump does, with their end.
+/// Marks the rest of the segment as unreadable; after other options with their end, as tcpdump.
 fn bad(text: &mut Text<'_>, separator: &str) {
     put!(text, "[bad opt]{}", if separator.is_empty() { "" } else { "]" });
 }
 
-/// What an option says; gives how many bytes that took. `room` is how many there are up to the end of the
-/// header.
+/// Prints an option; returns its length. `room` is the bytes up to the end of the header.
 fn value(
     text: &mut Text<'_>,
     kind: u8,
@@ -120,7 +119,7 @@ fn value(
     if fixed + 2 > room {
         return Ok(Err(Bad));
     }
-    // Of these, and of no others, nothing is printed that is not there as a whole.
+    // Only these are printed only if complete.
     let bytes = match kind {
         SACK | AUTHENTICATION => &[],
         _ if name(kind).is_none() => &[],

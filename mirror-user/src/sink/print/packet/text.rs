@@ -1,4 +1,4 @@
-//! The text of one packet as it grows, and the forms that many protocols share.
+//! The text of one packet, and formats that many protocols share.
 
 use std::{
     fmt::{self, Write as _},
@@ -11,27 +11,26 @@ use super::{
 };
 use crate::sink::print::Style;
 
-/// Whether a layer could be printed to its end.
+/// Whether a layer was printed completely.
 pub(super) type Printed<T = ()> = Result<T, Truncated>;
 
-/// Where a packet is printed to.
+/// The output of a packet's text.
 pub(super) struct Text<'o> {
     out: &'o mut String,
     pub(super) style: Style,
-    /// What earlier packets left.
+    /// State from earlier packets.
     pub(super) memory: &'o mut Memory,
-    /// What is named where bytes are missing.
+    /// The name to print if bytes are missing.
     pub(super) protocol: &'static str,
     /// Headers of IP, PPP and carried Ethernet so far.
     nested: u8,
 }
 
-/// Headers of these within each other that are printed: real tunnels have a few, and each costs room on the
-/// stack.
+/// The deepest nesting of these headers that is printed: real tunnels have a few levels, and each uses stack
+/// space.
 const MAX_NESTED: u8 = 32;
 
-/// Adds formatted text. All of it is ASCII, and bytes of the packet get into it only by way of
-/// [`Text::escaped`].
+/// Appends formatted text, which is ASCII. Bytes of the packet must go through [`Text::escaped`].
 macro_rules! put {
     ($text:expr, $($format:tt)*) => {
         $text.put(format_args!($($format)*))
@@ -46,7 +45,7 @@ impl<'o> Text<'o> {
 
     pub(super) fn put(&mut self, text: fmt::Arguments<'_>) {
         match text.as_str() {
-            // Without the detour that formatting takes.
+            // Without the cost of formatting.
             Some(text) => self.out.push_str(text),
             // Writing to a String cannot fail.
             None => drop(self.out.write_fmt(text)),
@@ -58,8 +57,8 @@ impl<'o> Text<'o> {
         self.style.verbosity > 0
     }
 
-    /// Whether one more of these headers is to be printed; says so if it is not. Every way from a protocol
-    /// back to itself leads through here.
+    /// Whether to print one more of these headers; prints a mark if not. Every recursion of protocols goes
+    /// through here.
     pub(super) fn nest(&mut self) -> bool {
         self.nested += 1;
         if self.nested > MAX_NESTED {
@@ -68,13 +67,13 @@ impl<'o> Text<'o> {
         self.nested <= MAX_NESTED
     }
 
-    /// Says that what follows is missing.
+    /// Marks what follows as missing.
     pub(super) fn cut(&mut self) {
         let protocol = self.protocol;
         put!(self, " [|{protocol}]");
     }
 
-    /// Says that what precedes cannot be.
+    /// Marks what precedes as invalid.
     pub(super) fn invalid(&mut self) {
         put!(self, " (invalid)");
     }
@@ -111,13 +110,13 @@ impl<'o> Text<'o> {
         protocol.chars().for_each(|letter| put!(self, "{}", letter.to_ascii_uppercase()));
     }
 
-    /// Says that a length cannot be; that it is cut, where it is so too.
+    /// Marks a length as invalid, and the packet as truncated if it is.
     pub(super) fn invalid_of(&mut self, layer: View<'_>) -> Printed {
         self.invalid();
         layer.get(0, layer.len()).map(|_| ())
     }
 
-    /// Characters up to the first that is 0, or the end of the field.
+    /// Characters up to the first 0 or the end of the field.
     pub(super) fn padded(&mut self, field: View<'_>, len: usize) -> Printed {
         for at in 0..len {
             match field.u8(at)? {
@@ -128,7 +127,7 @@ impl<'o> Text<'o> {
         Ok(())
     }
 
-    /// Characters that are known to be printable ones or tabs.
+    /// Characters that are known to be printable or tabs.
     pub(super) fn printable(&mut self, bytes: &[u8]) {
         for chunk in bytes.utf8_chunks() {
             put!(self, "{}", chunk.valid());
@@ -142,8 +141,8 @@ impl<'o> Text<'o> {
         }
     }
 
-    /// Characters of a packet, made harmless for a terminal: `^C` for a control character, `M-c` for one
-    /// above ASCII.
+    /// Characters of a packet, escaped for a terminal: `^C` for a control character, `M-c` for one above
+    /// ASCII.
     pub(super) fn escaped(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             if !byte.is_ascii() {

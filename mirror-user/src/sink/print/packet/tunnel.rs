@@ -1,4 +1,4 @@
-//! The outer headers, in short.
+//! A summary of the outer headers.
 
 use super::text::{Address, Text, put};
 use crate::frame::Frame;

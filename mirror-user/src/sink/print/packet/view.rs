@@ -1,10 +1,10 @@
-//! Bytes of a layer, of which the end may be missing.
+//! Bytes of a layer, which may be truncated.
 
-/// A field lies behind the last byte at hand: nothing after it can be printed.
+/// A field is beyond the captured bytes: nothing after it can be printed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Truncated;
 
-/// A layer from its header on: the bytes at hand, and how long it says it is, or was on the wire.
+/// A layer from its header on: the captured bytes, and its declared length or length on the wire.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct View<'a> {
     bytes: &'a [u8],
@@ -16,17 +16,17 @@ impl<'a> View<'a> {
         Self { bytes, len }
     }
 
-    /// Every byte at hand; more than [`len`](Self::len) where a length field says less.
+    /// All captured bytes; may be more than [`len`](Self::len), the declared length.
     pub(super) fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
-    /// Bytes of the layer, at hand or not.
+    /// Length of the layer, captured or not.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// The bytes of the layer, if all of them are at hand.
+    /// The bytes of the layer, if all are captured.
     pub(super) fn whole(&self) -> Option<&'a [u8]> {
         self.bytes.get(..self.len)
     }
@@ -35,7 +35,7 @@ impl<'a> View<'a> {
         self.bytes.len() >= len
     }
 
-    /// What follows `at` bytes.
+    /// The view after `at` bytes.
     pub(super) fn after(&self, at: usize) -> Self {
         Self { bytes: self.bytes.get(at..).unwrap_or_default(), len: self.len.saturating_sub(at) }
     }
@@ -45,7 +45,7 @@ impl<'a> View<'a> {
         Self { bytes: self.bytes, len }
     }
 
-    /// The same without what is behind `len` bytes, such as padding.
+    /// The same without bytes after `len`, such as padding.
     pub(super) fn ending_at(&self, len: usize) -> Self {
         Self { bytes: &self.bytes[..self.bytes.len().min(len)], len }
     }
@@ -82,7 +82,7 @@ impl<'a> View<'a> {
         self.array(at).map(u32::from_le_bytes)
     }
 
-    /// The bytes at hand, without what is behind the layer's end.
+    /// The captured bytes of the layer.
     pub(super) fn here(&self) -> &'a [u8] {
         &self.bytes[..self.bytes.len().min(self.len)]
     }

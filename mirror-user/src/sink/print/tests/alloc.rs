@@ -1,4 +1,4 @@
-//! Where memory comes from: the builder and the first blocks, and nobody after that.
+//! Memory is allocated by the builder and for the first blocks only.
 
 use std::io;
 
@@ -46,6 +46,6 @@ fn the_planned_memory_is_what_a_worker_takes() {
     let mut sink = None;
     let allocated = measure(|| sink = Some(print.build(&WorkerContext::single(2048)).unwrap()));
     let taken = usize::try_from(allocated.bytes_max).unwrap();
-    // Channels and the like: far below a hundredth.
+    // Channels and other small parts: far below 1%.
     assert!(taken.abs_diff(planned) <= planned / 100, "{taken} of {planned}");
 }

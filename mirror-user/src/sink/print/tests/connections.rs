@@ -1,10 +1,10 @@
-//! What segments are printed relative to.
+//! Relative sequence numbers.
 
 use etherparse::PacketBuilder;
 
 use super::{made::*, *};
 
-/// What is printed of frames from one origin each.
+/// Prints frames, each with its origin.
 fn printed(style: Style, frames: &[Outer]) -> Vec<String> {
     let mut lines = Lines::new(style.time(Time::None));
     let line = |frame: &Outer| {
@@ -38,7 +38,7 @@ fn numbers_are_relative_to_the_first_of_the_connection_or_absolute() {
 }
 
 #[test]
-fn connections_of_two_origins_have_nothing_to_do_with_each_other() {
+fn connections_of_two_origins_are_separate() {
     let (first, second) = (data(4000, 1_000, 50), data(4000, 9_000, 90));
     let from = |vni, source, inner: &[u8]| Outer::new(source, vni, inner);
     let hosts = [[10, 0, 0, 1], [10, 0, 0, 2]];
@@ -56,7 +56,7 @@ fn connections_of_two_origins_have_nothing_to_do_with_each_other() {
 }
 
 #[test]
-fn a_stranger_that_opens_many_connections_takes_no_base_from_another_origin() {
+fn a_flood_of_connections_evicts_none_of_another_origin() {
     let tenant = Outer::new([10, 0, 0, 1], 7, &data(4000, 1_000, 50));
     let mut lines = Lines::new(Style::default().time(Time::None));
     let mut text = String::new();

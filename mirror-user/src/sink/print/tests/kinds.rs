@@ -1,10 +1,10 @@
-//! Kinds of packets that mixed traffic has none of: options, records, messages, one after the other.
+//! Packets that mixed traffic does not have: options, records, messages.
 
 use etherparse::{IpNumber, Ipv4Header, Ipv4Options, PacketBuilder, TcpOptionElement};
 
 use super::{made::*, *};
 
-/// A response of one question and these records, all behind the name of the question.
+/// A response with one question and these records, all with the question's name.
 fn dns(flags: u16, counts: [u16; 3], records: &[(u16, u16, &[u8])]) -> Vec<u8> {
     let mut message = [0x1234, flags, 1, counts[0], counts[1], counts[2]].map(u16::to_be_bytes).concat();
     message.extend_from_slice(b"\x03www\x07example\x03com\x00\x00\x01\x00\x01");
@@ -98,7 +98,7 @@ fn edns_options_signatures_and_old_records_are_printed_as_tcpdump_prints_them() 
         .map(|option| udp((4000, 53), &dns(0x0100, [0, 0, 1], &[(41, 4096, option)])))
         .collect();
     frames.push(udp((4000, 53), &dns(0x0100, [0, 0, 1], &[(41, 4096, &options.concat())])));
-    // Of a name without end tcpdump prints what is behind the option: nothing, here.
+    // For a name without end tcpdump prints the bytes after the option: none here.
     frames.push(udp((4000, 53), &dns(0x0100, [0, 0, 1], &[(41, 4096, &option(13, b"\x03fo"))])));
     frames.extend(records.iter().map(|record| udp((53, 4000), &dns(0x8180, [0, 0, 1], &[*record]))));
     frames.extend(records.iter().map(|record| udp((53, 4000), &dns(0x8180, [1, 0, 0], &[*record]))));

@@ -1,4 +1,4 @@
-//! What is on a link beside IP and ARP.
+//! Link protocols other than IP and ARP.
 
 use super::made::*;
 

@@ -1,4 +1,4 @@
-//! Frames, made for what they carry.
+//! Frames built around payloads.
 
 use etherparse::{IpNumber, Ipv4Header, Ipv6Header, PacketBuilder};
 
@@ -62,7 +62,7 @@ fn udp_between(hosts: ([u8; 4], [u8; 4]), ports: (u16, u16), payload: &[u8]) -> 
     frame
 }
 
-/// Compares each frame, its every prefix, and what damage makes of it, in these styles.
+/// Compares each frame, its every prefix, and damaged copies, in these styles.
 fn compare_in(styles: &[&[&str]], frames: &[Vec<u8>]) {
     let mut all = with_prefixes(frames);
     all.extend(damaged(frames, 40));
@@ -81,8 +81,7 @@ pub(super) fn compare_brief(frames: &[Vec<u8>]) {
     compare_in(&ALL_FLAGS_BUT_V, frames);
 }
 
-/// Compares each frame and its every prefix where tcpdump remembers other calls than are remembered here once
-/// they are damaged.
+/// Compares each frame and its every prefix. Not damaged, because tcpdump then remembers other calls.
 pub(super) fn compare_undamaged(frames: &[Vec<u8>]) {
     let all = with_prefixes(frames);
     for flags in ALL_FLAGS_BUT_V {
@@ -90,12 +89,12 @@ pub(super) fn compare_undamaged(frames: &[Vec<u8>]) {
     }
 }
 
-/// A frame of this type.
+/// A frame with this EtherType.
 pub(super) fn ethernet(kind: u16, payload: &[u8]) -> Vec<u8> {
     [&MACS.1[..], &MACS.0, &kind.to_be_bytes(), payload].concat()
 }
 
-/// A frame with a length in the place of a type, and LLC behind it.
+/// A frame with a length instead of an EtherType, and LLC.
 pub(super) fn llc(sap: u8, payload: &[u8]) -> Vec<u8> {
     let len = u16::try_from(payload.len() + 3).expect("a frame's length");
     ethernet(len, &[&[sap, sap, 3], payload].concat())
@@ -116,8 +115,7 @@ pub(super) fn udp_v6(ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A connection to this port, from its first segment to its last, with what is said in turns, the client
-/// first.
+/// A whole connection to this port, with payloads in turn, the client first.
 pub(super) fn session(port: u16, said: &[&[u8]]) -> Vec<Vec<u8>> {
     let ports = [40_000 + port % 1000, port];
     // The client's numbers wrap soon.

@@ -1,4 +1,4 @@
-//! tcpdump is the authority: what it prints of a packet is what is printed here, after time and origin.
+//! tcpdump is the reference: after time and origin the text must be the same.
 
 mod alloc;
 mod connections;
@@ -67,7 +67,7 @@ fn every_prefix_of_mixed_traffic_is_printed_as_tcpdump_prints_it() {
     }
 }
 
-/// Each frame so many times with bytes changed and bytes missing, the same on every run.
+/// Each frame several times with bytes changed and missing, the same on every run.
 fn damaged(seeds: &[Vec<u8>], rounds: usize) -> Vec<Outer> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut random = move |below: usize| {
@@ -105,7 +105,7 @@ fn ipv4(len: usize, protocol: u8) -> [u8; 20] {
 }
 
 #[test]
-fn packets_within_packets_end_where_nobody_nests_them() {
+fn nested_packets_are_printed_to_a_limit() {
     const HEADERS: usize = 3_000;
     let mut inner = vec![0; 12];
     inner.extend([0x08, 0x00]);
@@ -118,8 +118,8 @@ fn packets_within_packets_end_where_nobody_nests_them() {
     }
 }
 
-/// What announces a payload that is looked into: a port, a protocol of IP, a type of Ethernet, an address of
-/// LLC, or a number behind SNAP.
+/// The number that selects a payload's protocol: a port, an IP protocol, an EtherType, an LLC address, or a
+/// SNAP number.
 fn announced() -> impl Strategy<Value = fn(&[u8]) -> Vec<u8>> {
     macro_rules! frames {
         ($($make:expr),* $(,)?) => {
@@ -220,14 +220,14 @@ fn announced() -> impl Strategy<Value = fn(&[u8]) -> Vec<u8>> {
     ]
 }
 
-/// Text that does a terminal no harm.
+/// Text that is safe on a terminal.
 fn is_harmless(text: &str) -> bool {
     text.ends_with('\n') && text.chars().all(|c| c.is_ascii_graphic() || matches!(c, ' ' | '\n' | '\t'))
 }
 
 proptest! {
     #[test]
-    fn no_payload_is_too_odd_to_be_printed(
+    fn any_payload_is_printed(
         make in announced(),
         payload in prop::collection::vec(
             prop_oneof![any::<u8>(), 0_u8..4, prop::sample::select(b"\r\n *$+SH".to_vec())],
@@ -245,7 +245,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_are_too_odd_to_be_printed(
+    fn any_bytes_are_printed(
         start in prop::sample::select(mixed().expect("frames")),
         kept in 0_usize..80,
         bytes in prop::collection::vec(any::<u8>(), 1..200),

@@ -104,7 +104,7 @@ fn frames_within_frames_are_printed_as_tcpdump_prints_them() {
 }
 
 #[test]
-fn frames_within_frames_end_where_nobody_nests_them() {
+fn nested_frames_are_printed_to_a_limit() {
     const HEADERS: usize = 600;
     let mut inner = Vec::new();
     for _ in 0..HEADERS {
@@ -115,14 +115,14 @@ fn frames_within_frames_end_where_nobody_nests_them() {
 }
 
 #[test]
-fn ppp_in_osi_in_ppp_ends_where_nobody_nests_it() {
+fn nested_ppp_and_osi_are_printed_to_a_limit() {
     // OSI's number for PPP, and PPP's for OSI in one byte.
     let packets = [0xcf, 0x23].repeat(20_000);
     ends_in_good_time(&ethernet(0x880b, &[&[0x23][..], &packets].concat()));
 }
 
 #[test]
-fn tunnels_in_tunnels_end_where_nobody_nests_them() {
+fn nested_tunnels_are_printed_to_a_limit() {
     let mut inner = udp((4000, 9999), b"within");
     while inner.len() < 60_000 {
         inner = udp((4000, 4789), &[&[8, 0, 0, 0, 0, 0, 7, 0], &inner[..]].concat());

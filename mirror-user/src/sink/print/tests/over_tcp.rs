@@ -108,7 +108,7 @@ fn redis_is_printed_as_tcpdump_prints_it() {
 }
 
 #[test]
-fn arrays_within_arrays_end_where_nobody_nests_them() {
+fn nested_arrays_are_printed_to_a_limit() {
     let text = b"*1\r\n".repeat(300);
     let frames: Vec<_> = session(6379, &[&text]).iter().map(|inner| outer(inner, inner.len())).collect();
     let mut text = String::new();

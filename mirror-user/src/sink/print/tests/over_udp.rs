@@ -219,7 +219,7 @@ fn samples_and_clocks_are_printed_as_tcpdump_prints_them() {
     compare_brief(&frames);
 }
 
-/// A call and its answer.
+/// A call and its reply.
 fn called(number: u8, version: u8, procedure: u8, arguments: &[u8], result: &[u8]) -> [Vec<u8>; 2] {
     let head = |direction: u8| [0, 0, 1, number, 0, 0, 0, direction];
     let word = |number: u8| [0, 0, 0, number];

@@ -1,4 +1,4 @@
-//! The sink: what gets to the reader, and what is said of what does not.
+//! The sink: lines for the reader, and notes on missing frames.
 
 use std::{
     io::{self, Write},
@@ -23,7 +23,7 @@ fn frames(count: u64) -> Vec<Outer> {
 }
 
 fn worker(print: &Print) -> Box<dyn Sink> {
-    // As behind a ring: what cannot be printed is dropped.
+    // As with a ring: frames that cannot be printed are dropped.
     print.build(&WorkerContext::single(2048)).unwrap()
 }
 
@@ -35,14 +35,14 @@ fn text(bytes: &Mutex<Vec<u8>>) -> String {
     String::from_utf8(bytes.lock().unwrap().clone()).unwrap()
 }
 
-/// A printer of times since the epoch, of which four small blocks hold some hundred frames.
+/// A printer of times since the epoch with four small blocks, for about a hundred frames.
 fn small(out: impl Write + Send + 'static) -> Print {
     let style = Style::default().time(Time::Epoch);
     Print::builder(style).writer("the reader", out).block_size(8192).blocks(4).build().unwrap()
 }
 
 #[test]
-fn a_frame_is_a_line_with_its_time_and_origin_in_front() {
+fn a_line_begins_with_time_and_origin() {
     let (gate, release, bytes) = Gate::new();
     drop(release);
     let print = small(gate);
@@ -57,7 +57,7 @@ fn a_frame_is_a_line_with_its_time_and_origin_in_front() {
 }
 
 #[test]
-fn the_outer_line_tells_who_sent_the_packet_by_which_tunnel() {
+fn the_outer_line_has_the_addresses_and_the_tunnel() {
     let mut lines = Lines::new(Style::default().time(Time::None).outer(true));
     let mut text = String::new();
     lines.line(&frames(1)[0].frame(), &mut text);
@@ -70,12 +70,12 @@ fn the_outer_line_tells_who_sent_the_packet_by_which_tunnel() {
 }
 
 #[test]
-fn what_a_slow_reader_misses_is_counted_and_said_where_it_is_missing() {
+fn frames_dropped_for_a_slow_reader_are_counted_and_noted_in_place() {
     const OFFERED: u64 = 5000;
     let (gate, release, bytes) = Gate::new();
     let print = small(gate);
     let mut sink = worker(&print);
-    // Were the worker to wait, this would not return.
+    // If the worker waited, this would not return.
     offer(&mut *sink, &frames(OFFERED)).unwrap();
     drop(release);
     while sink.stats().pending > 0 {
@@ -93,14 +93,14 @@ fn what_a_slow_reader_misses_is_counted_and_said_where_it_is_missing() {
     assert_eq!(lines.len() as u64, stats.written + 1);
     let [.., before, said, after] = lines[..] else { panic!("{lines:?}") };
     assert_eq!(said, format!("[{missed} packets dropped by print: reader too slow]"));
-    // Whole lines on both sides, of which the last came later.
+    // Whole lines on both sides; the last one is later.
     assert!(
         before.starts_with(&format!("{}.000000 vni", stats.written - 2)) && after.starts_with("0.000000 vni")
     );
 }
 
 #[test]
-fn what_is_missing_at_the_end_is_said_at_the_end() {
+fn frames_dropped_last_are_noted_at_the_end() {
     let (gate, release, bytes) = Gate::new();
     let print = small(gate);
     let mut sink = worker(&print);
@@ -126,7 +126,7 @@ fn a_source_that_can_wait_loses_nothing() {
     assert_eq!(text(&bytes).lines().count(), 5000);
 }
 
-/// Takes everything.
+/// Accepts everything.
 struct Shared(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Shared {
@@ -140,7 +140,7 @@ impl Write for Shared {
     }
 }
 
-/// Takes this many bytes, then its reader goes.
+/// Accepts this many bytes, then fails as a closed pipe.
 struct Leaving(usize);
 
 impl Write for Leaving {
@@ -156,7 +156,7 @@ impl Write for Leaving {
 }
 
 #[test]
-fn a_reader_that_goes_ends_the_sink_and_only_whole_lines_count() {
+fn a_closed_pipe_stops_the_sink_and_only_whole_lines_count() {
     let line =
         "0.000000 vni-12345@10.0.0.5 IP 10.1.0.10 > 10.1.0.11: ICMP echo request, id 7, seq 1, length 64\n";
     let print = small(Leaving(3 * line.len() + 1));
@@ -166,12 +166,12 @@ fn a_reader_that_goes_ends_the_sink_and_only_whole_lines_count() {
     let stats = sink.stats();
     assert_eq!((stats.written, stats.pending), (3, 0));
     assert_eq!(stats.failed.iter().collect::<Vec<_>>(), [("io", 5)]);
-    assert_eq!(error, "the reader: broken pipe (3 frames written); its reader has gone: start both again");
+    assert_eq!(error, "the reader: broken pipe (3 frames written); the reader has closed it: restart both");
     assert_eq!(print.close(&report()).unwrap_err().to_string(), error);
 }
 
 #[test]
-fn times_that_nobody_sees_are_not_asked_for() {
+fn times_that_are_not_printed_are_not_needed() {
     let needs_time = |time| {
         Print::builder(Style::default().time(time)).writer("none", io::sink()).build().unwrap().needs_time()
     };

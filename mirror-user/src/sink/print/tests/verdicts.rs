@@ -1,5 +1,4 @@
-//! Verdicts on checksums where the addresses in the header are not those that the checksum is over, and where
-//! there is none.
+//! Checksum verdicts if the checksum covers addresses other than those in the header, and without a verdict.
 
 use etherparse::{IpNumber, Ipv4Header, Ipv4Options, TcpHeader, UdpHeader};
 
@@ -8,7 +7,7 @@ use super::{made::*, *};
 const NEAR: [u8; 16] = HOSTS_V6.1;
 const FAR: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x99];
 
-/// What is printed of these frames with `-vv`, each with its verdict alone.
+/// The verdicts printed of these frames with `-vv`.
 fn verdicts(frames: &[Outer]) -> Vec<&'static str> {
     let mut lines = Lines::new(Style::default().time(Time::None).verbosity(2));
     let verdict = |frame: &Outer| {
@@ -29,7 +28,7 @@ fn all(frame: &[u8]) -> Outer {
     outer(frame, frame.len())
 }
 
-/// A datagram whose checksum is over these addresses.
+/// A datagram whose checksum covers these addresses.
 fn datagram(source: [u8; 16], destination: [u8; 16]) -> Vec<u8> {
     let mut header = UdpHeader { source_port: 1000, destination_port: 9999, length: 12, checksum: 0 };
     header.checksum = header.calc_checksum_ipv6_raw(source, destination, b"data").expect("short");
@@ -49,14 +48,14 @@ fn echo(destination: [u8; 16]) -> Vec<u8> {
     [&header.to_bytes()[..], b"data"].concat()
 }
 
-/// A routing header of this type, with so many segments left, and these segments.
+/// A routing header with this type, segments left, and segments.
 fn routing(next: u8, kind: u8, left: u8, segments: &[[u8; 16]]) -> Vec<u8> {
     let units = u8::try_from(2 * segments.len()).expect("few");
     [&[next, units, kind, left, 0, 0, 0, 0][..], &segments.concat()].concat()
 }
 
 #[test]
-fn checksums_are_over_the_last_segment_while_segments_are_left() {
+fn checksums_cover_the_last_segment_while_segments_are_left() {
     let with = |header: Vec<u8>, destination: [u8; 16]| {
         all(&ipv6_of(43, &[header, datagram(HOSTS_V6.0, destination)].concat()))
     };
@@ -77,7 +76,7 @@ fn checksums_are_over_the_last_segment_while_segments_are_left() {
 }
 
 #[test]
-fn so_are_those_of_tcp_and_icmpv6_and_behind_other_headers() {
+fn tcp_and_icmpv6_checksums_too_also_after_other_headers() {
     let behind = |next: u8, payload: Vec<u8>| {
         all(&ipv6_of(43, &[routing(next, 4, 1, &[FAR, NEAR]), payload].concat()))
     };
@@ -96,14 +95,14 @@ fn so_are_those_of_tcp_and_icmpv6_and_behind_other_headers() {
 
 /// RFC 6275 section 11.3.1.
 #[test]
-fn checksums_of_a_mobile_node_are_over_its_home_address() {
+fn checksums_of_a_mobile_node_cover_its_home_address() {
     let option = [&[17, 2, 1, 2, 0, 0, 0xc9, 16][..], &FAR].concat();
     let with = |source| all(&ipv6_of(60, &[&option[..], &datagram(source, NEAR)].concat()));
     assert_eq!(verdicts(&[with(FAR), with(HOSTS_V6.0)]), ["ok", "bad"]);
 }
 
 #[test]
-fn checksums_of_ipv4_are_over_the_end_of_a_source_route_that_is_not_used_up() {
+fn ipv4_checksums_cover_the_last_address_of_an_unfinished_source_route() {
     let far = [10, 9, 9, 9];
     let with = |kind: u8, pointer: u8, destination: [u8; 4]| {
         let mut header = Ipv4Header::new(12, 64, IpNumber::UDP, HOSTS.0, HOSTS.1).expect("fits");
@@ -127,10 +126,10 @@ fn checksums_of_ipv4_are_over_the_end_of_a_source_route_that_is_not_used_up() {
 }
 
 #[test]
-fn of_what_is_not_all_there_no_verdict_is_given() {
+fn truncated_packets_have_no_verdict() {
     let whole = ipv6_of(6, &segment(NEAR));
     let first = ipv6_of(44, &[&[17, 0, 0, 1, 0, 0, 0, 9][..], &datagram(HOSTS_V6.0, NEAR)].concat());
-    // UDP-Lite covers what it says it does (RFC 3828).
+    // UDP-Lite covers its declared length (RFC 3828).
     let lite = ipv6_of(136, &datagram(HOSTS_V6.0, NEAR));
     let cut = |frame: &[u8], missing: usize| outer(&frame[..frame.len() - missing], frame.len());
     let frames = [all(&whole), cut(&whole, 1), cut(&ipv6_of(58, &echo(NEAR)), 2), all(&first), all(&lite)];

@@ -1,4 +1,4 @@
-//! What tcpdump prints, and where that may differ.
+//! tcpdump's output, and the permitted differences.
 
 use std::{process::Command, sync::Arc, time::SystemTime};
 
@@ -16,7 +16,7 @@ use crate::{
 /// both print before they part, and what each prints from there on.
 type Difference = (&'static str, fn(&Parted<'_>) -> bool);
 
-/// Two texts from where they part.
+/// Two texts from their first difference.
 struct Parted<'t> {
     alike: &'t str,
     ours: &'t str,
@@ -31,7 +31,7 @@ impl<'t> Parted<'t> {
         Self { alike: &ours[..at], ours: &ours[at..], theirs: &theirs[at..], verbose }
     }
 
-    /// The line in which they part, as far as it is the same.
+    /// The line of the first difference, up to it.
     fn line(&self) -> &str {
         self.alike.trim_end().rsplit('\n').next().unwrap_or_default()
     }
@@ -76,7 +76,7 @@ const DETAILED: &[&str] = &[
     "sFlowv",
 ];
 
-/// What tcpdump prints of payloads that are not printed here.
+/// tcpdump's output for payloads that are not printed here.
 const UNPRINTED: &[&str] = &[
     "DCCP",
     " rx ",
@@ -132,7 +132,7 @@ pub(super) fn outer(inner: &[u8], wire_len: usize) -> Outer {
     Outer::new([10, 0, 0, 1], 7, inner).cut_by(cut)
 }
 
-/// Prints frames both ways.
+/// Prints frames with both.
 pub(super) fn agree(frames: &[Outer], flags: &[&str]) {
     let (ours, theirs) = (ours(frames, flags), tcpdump(frames, flags));
     assert_eq!(ours.len(), theirs.len());
@@ -165,7 +165,7 @@ fn tcpdump(frames: &[Outer], flags: &[&str]) -> Vec<String> {
     sink.finish().expect("written");
     pcap.close(&Report::new("file", SystemTime::UNIX_EPOCH)).expect("complete");
     let output = Command::new("tcpdump")
-        // Numbers mark where the text of one packet ends.
+        // Numbers mark the end of each packet's text.
         .args(["-n", "-t", "-#"])
         .args(flags)
         .arg("-r")

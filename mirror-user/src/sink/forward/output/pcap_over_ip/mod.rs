@@ -1,15 +1,14 @@
 //! A capture as a stream (PCAP-over-IP), to one reader or several: over TCP, or over a Unix socket.
 //!
-//! Each reader has a buffer, and gets whole packets only. While no reader takes anything, the thread waits a
-//! moment, so that the blocks behind it fill; then what is not taken is dropped, for the readers that are
-//! behind alone. Over capture files it waits for each reader instead, until that takes something or is given
-//! up.
+//! Each reader has a buffer and gets whole packets only. If all readers are too far behind, the thread waits
+//! briefly; then frames are dropped for the readers that are behind. For capture files it waits for each
+//! reader until that makes progress or is disconnected.
 //!
-//! When every place is taken, the reader that is furthest behind makes room for the next: whoever may connect
-//! can take places, and none can keep others out by being slow.
+//! When there is the maximum of readers, the one furthest behind is disconnected for the next: so a slow
+//! reader cannot keep others out.
 //!
-//! A frame counts as written once it is in the buffer of a reader, as one does that is in a socket's: what a
-//! reader that goes had not taken yet, 4 MiB at most, is told in the log.
+//! A frame counts as written once it is in the buffer of a reader, as with a socket's buffer. When a reader
+//! disconnects, the bytes it had not read, at most 4 MiB, are logged.
 
 mod reader;
 mod socket;
@@ -26,7 +25,7 @@ use std::{
 
 use super::{
     super::{builder::OpenError, member::State},
-    Refusal, Transmit,
+    NotSent, Transmit,
 };
 use crate::{
     flow::{CommunityId, Packet},
@@ -39,56 +38,56 @@ use crate::{
 use reader::{Connection, Reader, peer};
 use socket::{SocketName, listen_at};
 
-/// Readers that are served at most.
+/// The most readers.
 const MAX_READERS: usize = 16;
-/// How long readers that are all behind are waited for.
+/// How long to wait when all readers are behind.
 const WAIT: Duration = Duration::from_millis(200);
-/// How long to leave a full socket alone.
+/// Interval between attempts to write to a full socket.
 const PAUSE: Duration = Duration::from_millis(2);
-/// How long a connection may take to come about, and how long after one that did not, the next is tried.
+/// Timeout of a connection attempt, and interval between attempts.
 const CONNECT: Duration = Duration::from_millis(500);
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// What a stream is made of.
+/// Options of a stream.
 #[derive(Clone, Debug)]
 pub(in super::super) struct StreamOptions {
     pub(in super::super) format: Format,
     pub(in super::super) community_id: bool,
-    /// Whether readers are waited for until they are given up, as over capture files.
+    /// Whether to wait for slow readers, as for capture files.
     pub(in super::super) patient: bool,
 }
 
 /// See the module.
 pub(in super::super) struct PcapOverIp {
-    way: Way,
+    endpoint: Endpoint,
     stream: Stream,
     options: StreamOptions,
     readers: Vec<Reader>,
     state: Arc<State>,
-    log: Lines,
+    log: LogLimits,
 }
 
-/// Lines about readers, who come and go as they like: of each kind some.
+/// Limits of log lines about readers, by kind: readers can connect as often as they like.
 #[derive(Default)]
-struct Lines {
-    came: LogLimit,
+struct LogLimits {
+    connected: LogLimit,
     gone: LogLimit,
     disconnected: LogLimit,
     failed: LogLimit,
 }
 
-impl Lines {
-    /// Logs how many were not, of each kind as it is asked.
+impl LogLimits {
+    /// Logs how many lines were suppressed, by `ask`ing each limit.
     fn log_left_out(&mut self, mut ask: impl FnMut(&mut LogLimit) -> Option<u64>) {
-        let Self { came, gone, disconnected, failed } = self;
-        let lines: u64 = [came, gone, disconnected, failed].into_iter().filter_map(&mut ask).sum();
+        let Self { connected, gone, disconnected, failed } = self;
+        let lines: u64 = [connected, gone, disconnected, failed].into_iter().filter_map(&mut ask).sum();
         if lines > 0 {
-            tracing::warn!("{lines} more lines about readers that came and went were not logged");
+            tracing::warn!("{lines} more lines about readers were not logged");
         }
     }
 }
 
-enum Way {
+enum Endpoint {
     Listen(TcpListener),
     Socket {
         listener: UnixListener,
@@ -97,14 +96,14 @@ enum Way {
     Connect {
         to: SocketAddr,
         tried: Option<Instant>,
-        /// Why the last try came to nothing.
+        /// Why the last attempt failed.
         refused: Option<io::Error>,
     },
 }
 
-impl Way {
-    /// The next reader, if one has come.
-    fn meet(&mut self) -> io::Result<(Connection, String)> {
+impl Endpoint {
+    /// Accepts the next reader, or connects to it.
+    fn connection(&mut self) -> io::Result<(Connection, String)> {
         match self {
             Self::Listen(listener) => {
                 listener.accept().map(|(socket, from)| (Connection::Tcp(socket), from.to_string()))
@@ -124,8 +123,8 @@ impl Way {
         }
     }
 
-    /// Whether it has the one reader it goes to.
-    fn is_met(&self, readers: usize) -> bool {
+    /// Whether it connects out and is connected.
+    fn is_connected(&self, readers: usize) -> bool {
         matches!(self, Self::Connect { .. }) && readers > 0
     }
 }
@@ -137,16 +136,16 @@ impl PcapOverIp {
         state: Arc<State>,
     ) -> Result<Self, OpenError> {
         let failed = |source: io::Error| {
-            let mend = match source.kind() {
+            let remedy = match source.kind() {
                 io::ErrorKind::AddrInUse => "; another program listens there: choose another port",
                 io::ErrorKind::AddrNotAvailable => "; the host has no such address: see `ip address`",
                 _ => "",
             };
-            OpenError::Socket { what: "listening", source, mend }
+            OpenError::Socket { what: "listening", source, remedy }
         };
         let listener = TcpListener::bind(at).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
-        Ok(Self::new(Way::Listen(listener), options, state))
+        Ok(Self::new(Endpoint::Listen(listener), options, state))
     }
 
     pub(in super::super) fn listen_at(
@@ -157,62 +156,61 @@ impl PcapOverIp {
         state: Arc<State>,
     ) -> Result<Self, OpenError> {
         let (listener, name) = listen_at(path, mode, group)?;
-        Ok(Self::new(Way::Socket { listener, _name: name }, options, state))
+        Ok(Self::new(Endpoint::Socket { listener, _name: name }, options, state))
     }
 
     pub(in super::super) fn connect(to: SocketAddr, options: StreamOptions, state: Arc<State>) -> Self {
-        Self::new(Way::Connect { to, tried: None, refused: None }, options, state)
+        Self::new(Endpoint::Connect { to, tried: None, refused: None }, options, state)
     }
 
-    fn new(way: Way, options: StreamOptions, state: Arc<State>) -> Self {
+    fn new(endpoint: Endpoint, options: StreamOptions, state: Arc<State>) -> Self {
         let stream = Stream::new(options.format);
-        Self { way, stream, options, readers: Vec::new(), state, log: Lines::default() }
+        Self { endpoint, stream, options, readers: Vec::new(), state, log: LogLimits::default() }
     }
 
-    /// Takes in readers that have come, or goes to the one that listens. The reason where nobody is there.
-    fn meet(&mut self) -> Result<(), String> {
-        // Those that come while it is at it wait for the next time: a crowd keeps it from nothing else.
+    /// Accepts readers, or connects to the one that listens. The error says why there is no reader.
+    fn connect_readers(&mut self) -> Result<(), String> {
+        // Bounded, so that many connections do not delay the rest. Others wait for the next call.
         for _ in 0..MAX_READERS {
-            if self.way.is_met(self.readers.len()) {
+            if self.endpoint.is_connected(self.readers.len()) {
                 break;
             }
-            let met = self.way.meet().and_then(|(connection, name)| {
+            let met = self.endpoint.connection().and_then(|(connection, name)| {
                 connection.set_nonblocking()?;
                 Ok((connection, name))
             });
             match met {
-                Ok((connection, name)) => self.take_in(connection, name),
+                Ok((connection, name)) => self.add_reader(connection, name),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => {
-                    if let Way::Connect { refused, .. } = &mut self.way {
+                    if let Endpoint::Connect { refused, .. } = &mut self.endpoint {
                         *refused = Some(error);
                     } else if self.log.failed.passes(Instant::now()) {
-                        tracing::warn!(%error, "a reader could not be taken in");
+                        tracing::warn!(%error, "cannot accept a reader");
                     }
                     break;
                 }
             }
         }
-        if self.readers.is_empty() { Err(self.nobody()) } else { Ok(()) }
+        if self.readers.is_empty() { Err(self.no_reader()) } else { Ok(()) }
     }
 
-    /// Why nobody reads.
-    fn nobody(&self) -> String {
-        match &self.way {
-            Way::Connect { to, refused: Some(error), .. } => {
-                format!("nobody reads at {to} ({error}); start its reader first")
+    /// Why there is no reader.
+    fn no_reader(&self) -> String {
+        match &self.endpoint {
+            Endpoint::Connect { to, refused: Some(error), .. } => {
+                format!("no reader at {to} ({error}); start it first")
             }
-            _ if self.state.is_ready() => "nobody reads".to_owned(),
-            _ => "nobody reads: no reader has come".to_owned(),
+            _ if self.state.is_ready() => "no reader".to_owned(),
+            _ => "no reader has connected".to_owned(),
         }
     }
 
-    fn take_in(&mut self, connection: Connection, name: String) {
+    fn add_reader(&mut self, connection: Connection, name: String) {
         let now = Instant::now();
         if self.readers.len() >= MAX_READERS {
             let behind = self.readers.iter().enumerate();
-            // Of several the one that came last: readers that keep up are not driven out by those that come
-            // and go.
+            // Of several the latest, so that new readers do not drive out those that keep up.
             if let Some((furthest, _)) = behind.max_by_key(|(nth, reader)| (reader.behind.len(), *nth)) {
                 let Reader { name, missed, behind, .. } = self.readers.remove(furthest);
                 self.state.disconnected();
@@ -220,22 +218,22 @@ impl PcapOverIp {
                     tracing::warn!(
                         reader = name,
                         missed,
-                        "disconnected: {MAX_READERS} readers are served, another has come, and it is \
-                        furthest behind, by {} bytes",
+                        "disconnected: {MAX_READERS} readers are connected, another has connected, and this \
+                        one is furthest behind, by {} bytes",
                         behind.len()
                     );
                 }
             }
         }
-        if self.log.came.passes(now) {
-            tracing::info!(reader = name, "a reader has come");
+        if self.log.connected.passes(now) {
+            tracing::info!(reader = name, "reader connected");
         }
-        self.state.came();
+        self.state.connected();
         let (header, announced) = self.stream.begin();
         self.readers.push(Reader::new(name, connection, header, announced));
     }
 
-    /// Sends what readers have not taken yet; those that have gone are let go.
+    /// Sends pending bytes; removes readers that have disconnected.
     fn push(&mut self) {
         let Self { readers, log, .. } = self;
         readers.retain_mut(|reader| match reader.push() {
@@ -244,14 +242,18 @@ impl PcapOverIp {
                 if log.gone.passes(Instant::now()) {
                     let Reader { name, missed, behind, .. } = reader;
                     let bytes = behind.len();
-                    tracing::warn!(reader = name, missed, "gone: {error}; {bytes} bytes were not taken");
+                    tracing::warn!(
+                        reader = name,
+                        missed,
+                        "reader disconnected: {error}; {bytes} bytes were not read"
+                    );
                 }
                 false
             }
         });
     }
 
-    /// Waits until readers have taken all, or have gone.
+    /// Waits until readers have read everything or disconnected.
     pub(in super::super) fn drain(&mut self, patience: Duration) -> io::Result<()> {
         let start = Instant::now();
         loop {
@@ -262,17 +264,15 @@ impl PcapOverIp {
             }
             if start.elapsed() >= patience {
                 let seconds = patience.as_secs();
-                let message = format!(
-                    "{left} bytes were not taken within {seconds} s; see whether its reader still reads"
-                );
+                let message = format!("{left} bytes were not read within {seconds} s; check the reader");
                 return Err(io::Error::new(io::ErrorKind::TimedOut, message));
             }
             thread::sleep(PAUSE);
         }
     }
 
-    /// Waits while readers are too far behind for so many more bytes: all of them, and not long; where it is
-    /// patient, any of them, until those that take nothing are given up.
+    /// Waits briefly while all readers are too far behind for this many more bytes. If patient, waits while
+    /// any is, until it is disconnected.
     fn wait_for_room(&mut self, bytes: usize) {
         let start = Instant::now();
         let patient = self.options.patient;
@@ -318,18 +318,18 @@ impl Transmit for PcapOverIp {
         self.push();
         match took {
             true => outcome.written += frames,
-            false if self.readers.is_empty() => outcome.refuse(Refusal::Down, frames),
-            false => outcome.refuse(Refusal::NoBuffer, frames),
+            false if self.readers.is_empty() => outcome.not_sent(NotSent::Down, frames),
+            false => outcome.not_sent(NotSent::NoBuffer, frames),
         }
     }
 
-    fn look(&mut self) -> Result<(), String> {
+    fn check(&mut self) -> Result<(), String> {
         let now = Instant::now();
         self.log.log_left_out(|limit| limit.left_out(now));
         self.push();
-        let met = self.meet();
+        let connected = self.connect_readers();
         self.push();
-        met
+        connected
     }
 
     fn finish(&mut self, patience: Duration) -> io::Result<()> {

@@ -1,4 +1,4 @@
-//! One reader of a stream, and what it has not taken yet.
+//! One reader of a stream, and the bytes it has not read yet.
 
 use std::{
     io::{self, Write as _},
@@ -11,9 +11,9 @@ use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
 use crate::sink::pcap::Announced;
 
-/// Bytes that a reader may be behind.
-const BEHIND: usize = 4 << 20;
-/// How long a reader may take nothing before it is given up.
+/// The most bytes that a reader may be behind.
+const MAX_BEHIND: usize = 4 << 20;
+/// How long a reader may make no progress before it is disconnected.
 const STUCK: Duration = Duration::from_secs(10);
 
 /// A connection to a reader.
@@ -45,7 +45,7 @@ impl Connection {
     }
 }
 
-/// Who is at the other end of a Unix socket.
+/// The process at the other end of a Unix socket.
 pub(super) fn peer(socket: &UnixStream) -> String {
     match getsockopt(socket, PeerCredentials) {
         Ok(peer) => format!("process {} of user {}", peer.pid(), peer.uid()),
@@ -54,29 +54,29 @@ pub(super) fn peer(socket: &UnixStream) -> String {
 }
 
 pub(super) struct Reader {
-    /// An address, or a process.
+    /// Its address or process.
     pub(super) name: String,
     connection: Connection,
-    /// What it has not taken yet.
+    /// Bytes it has not read yet.
     pub(super) behind: Vec<u8>,
-    /// What it knows of the stream.
+    /// The interfaces of its stream.
     pub(super) announced: Announced,
-    /// When it last took something, or was behind with nothing.
-    took: Instant,
-    /// Frames that it did not get.
+    /// When it last read something, or was not behind.
+    progress: Instant,
+    /// Frames that were not sent to it.
     pub(super) missed: u64,
 }
 
 impl Reader {
     pub(super) fn new(name: String, connection: Connection, header: Vec<u8>, announced: Announced) -> Self {
-        Self { name, connection, behind: header, announced, took: Instant::now(), missed: 0 }
+        Self { name, connection, behind: header, announced, progress: Instant::now(), missed: 0 }
     }
 
     pub(super) fn has_room(&self, bytes: usize) -> bool {
-        self.behind.len() + bytes <= BEHIND
+        self.behind.len() + bytes <= MAX_BEHIND
     }
 
-    /// Sends what it has not taken yet, as far as it takes it.
+    /// Sends pending bytes, as far as the socket has room.
     pub(super) fn push(&mut self) -> io::Result<()> {
         let mut taken = 0;
         while taken < self.behind.len() {
@@ -89,19 +89,19 @@ impl Reader {
             }
         }
         if taken > 0 || self.behind.is_empty() {
-            self.took = Instant::now();
+            self.progress = Instant::now();
             self.behind.drain(..taken);
-        } else if self.took.elapsed() >= STUCK {
+        } else if self.progress.elapsed() >= STUCK {
             let seconds = STUCK.as_secs();
-            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("it took nothing for {seconds} s")));
+            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("no progress for {seconds} s")));
         }
         Ok(())
     }
 
-    /// So that it reads the end of the stream and no reset.
+    /// Shuts down the connection, so that the reader gets the end of the stream and no reset.
     pub(super) fn end(self) {
         if let Err(error) = self.connection.shutdown() {
-            tracing::debug!(reader = self.name, %error, "gone before the end");
+            tracing::debug!(reader = self.name, %error, "disconnected before the end");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A Unix socket by a name, for those whom its mode lets in.
+//! A Unix socket with a path; its mode and group decide who can connect.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -22,10 +22,10 @@ use crate::{
     sink::forward::builder::OpenError,
 };
 
-/// Connections that wait to be taken in.
+/// Connections that wait to be accepted.
 const BACKLOG: i32 = 128;
 
-/// The name of a socket in the file system, which goes with this.
+/// The name of a socket in the file system; removed when this is dropped.
 #[derive(Debug)]
 pub(super) struct SocketName {
     directory: Arc<Directory>,
@@ -35,66 +35,66 @@ pub(super) struct SocketName {
 
 impl Drop for SocketName {
     fn drop(&mut self) {
-        // One that this thread may not remove any more keeps no other run from starting.
+        // If this thread has no permission any more, the name does not block other runs.
         if self.directory.holds(&self.name).is_ok_and(|there| there == Some(self.id))
             && let Err(error) = self.directory.remove(&self.name)
         {
-            tracing::debug!(name = ?self.name, %error, "the socket's name stays");
+            tracing::debug!(name = ?self.name, %error, "cannot remove the socket's name");
         }
     }
 }
 
-/// Listens at `path`. Until owner, group and mode are as they should be, nobody can connect.
+/// Listens at `path`. Nobody can connect before owner, group and mode are set.
 ///
 /// # Errors
 ///
-/// The name is taken, by anything but the socket of a program that has ended.
+/// The name is taken by anything other than the socket of a program that has ended.
 pub(super) fn listen_at(
     path: &Path,
     mode: u32,
     group: Option<&str>,
 ) -> Result<(UnixListener, SocketName), OpenError> {
-    let failed = |what| move |source: io::Error| OpenError::Socket { what, source, mend: "" };
+    let failed = |what| move |source: io::Error| OpenError::Socket { what, source, remedy: "" };
     let group = group.map(group_id).transpose()?;
     let directory = HiddenFile::open_directory(path).map_err(|error| OpenError::Socket {
-        what: "a socket",
+        what: "socket",
         source: io::Error::other(error),
-        mend: "",
+        remedy: "",
     })?;
     let name = path.file_name().unwrap_or_default();
-    make_room(&directory, name)?;
+    remove_stale(&directory, name)?;
     let mut hidden = OsString::from(".");
     hidden.push(name);
     hidden.push(format!(".{}", std::process::id()));
-    // Of a run that was killed, and had this number.
+    // Left by a killed run with the same process id.
     let _ = directory.remove(&hidden);
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let made = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).and_then(|socket| {
         bind(&socket, &address(&directory, &hidden)?)?;
         Ok(socket)
     });
-    let socket = made.map_err(|error| failed("a socket there")(error.into()))?;
+    let socket = made.map_err(|error| failed("socket")(error.into()))?;
     let named = || -> Result<SocketName, OpenError> {
         let mode = Mode::from_raw_mode(mode);
         if let Some(group) = group {
             chownat(directory.as_fd(), &hidden, None, Some(group), AtFlags::SYMLINK_NOFOLLOW).map_err(
                 |error| OpenError::Socket {
-                    what: "the socket's group",
+                    what: "group of the socket",
                     source: error.into(),
-                    mend: "; only root, or a member of the group, may set it",
+                    remedy: "; only root, or a member of the group, may set it",
                 },
             )?;
         }
         chmodat(directory.as_fd(), &hidden, mode, AtFlags::empty())
-            .map_err(|error| failed("the socket's mode")(error.into()))?;
+            .map_err(|error| failed("mode of the socket")(error.into()))?;
         listen(&socket, BACKLOG).map_err(|error| failed("listening")(error.into()))?;
-        directory.rename_no_replace(&hidden, name).map_err(failed("the socket's name"))?;
-        let id = directory.holds(name).map_err(failed("the socket's name"))?;
-        let id = id.ok_or_else(|| failed("the socket's name")(io::ErrorKind::NotFound.into()))?;
+        directory.rename_no_replace(&hidden, name).map_err(failed("name of the socket"))?;
+        let id = directory.holds(name).map_err(failed("name of the socket"))?;
+        let id = id.ok_or_else(|| failed("name of the socket")(io::ErrorKind::NotFound.into()))?;
         Ok(SocketName { directory: Arc::clone(&directory), name: name.to_owned(), id })
     };
     let named = named().inspect_err(|_| {
-        // What keeps it from being there tells the first error already.
+        // The first error says enough.
         let _ = directory.remove(&hidden);
     })?;
     Ok((UnixListener::from(socket), named))
@@ -107,9 +107,9 @@ fn address(directory: &Directory, name: &OsStr) -> rustix::io::Result<SocketAddr
     SocketAddrUnix::new(path)
 }
 
-/// Takes away the socket that a program left which has ended; anything else is in the way.
-fn make_room(directory: &Directory, name: &OsStr) -> Result<(), OpenError> {
-    let refused = |source, mend| Err(OpenError::Socket { what: "a socket there", source, mend });
+/// Removes the socket of a program that has ended; anything else with the name is an error.
+fn remove_stale(directory: &Directory, name: &OsStr) -> Result<(), OpenError> {
+    let refused = |source, remedy| Err(OpenError::Socket { what: "socket", source, remedy });
     let look = || statat(directory.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW);
     let there = match look() {
         Ok(there) => there,
@@ -119,7 +119,7 @@ fn make_room(directory: &Directory, name: &OsStr) -> Result<(), OpenError> {
     if FileType::from_raw_mode(there.st_mode) != FileType::Socket {
         return refused(
             io::ErrorKind::AlreadyExists.into(),
-            "; it is no socket: remove it or choose another name",
+            "; it is not a socket: remove it or choose another name",
         );
     }
     match is_served(directory, name) {
@@ -127,7 +127,7 @@ fn make_room(directory: &Directory, name: &OsStr) -> Result<(), OpenError> {
         Ok(true) => {
             return refused(
                 io::ErrorKind::AddrInUse.into(),
-                "; another program listens there: end it or choose another name",
+                "; another program listens there: stop it or choose another name",
             );
         }
         Err(error) => {
@@ -138,7 +138,7 @@ fn make_room(directory: &Directory, name: &OsStr) -> Result<(), OpenError> {
     if !euid.is_root() && there.st_uid != euid.as_raw() {
         return refused(
             io::ErrorKind::PermissionDenied.into(),
-            "; another user's run has left it: remove it, or choose another name",
+            "; left by a run of another user: remove it or choose another name",
         );
     }
     let identity = |stat: &Stat| (stat.st_dev, stat.st_ino);
@@ -146,17 +146,17 @@ fn make_room(directory: &Directory, name: &OsStr) -> Result<(), OpenError> {
         Ok(now) if identity(&now) == identity(&there) => {}
         _ => return Ok(()),
     }
-    tracing::debug!(?name, "the socket of a run that has ended is replaced");
+    tracing::debug!(?name, "replacing the socket of a run that has ended");
     directory.remove(name).or_else(|source| {
         refused(
             source,
-            "; a run that has ended left it, and it cannot be removed: remove it, or choose another name",
+            "; left by a run that has ended, and cannot be removed: remove it or choose another name",
         )
     })
 }
 
-/// Whether a program has this socket. It notices nothing: a connection of another kind is refused with
-/// EPROTOTYPE, and before that with ECONNREFUSED where there is no socket behind the name (`unix_find_bsd`).
+/// Whether a program listens on this socket, which does not notice the check: connecting with another socket
+/// type fails with EPROTOTYPE, or with ECONNREFUSED if no socket is bound (`unix_find_bsd`).
 fn is_served(directory: &Directory, name: &OsStr) -> io::Result<bool> {
     let probe = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     match connect(&probe, &address(directory, name)?) {
@@ -167,17 +167,15 @@ fn is_served(directory: &Directory, name: &OsStr) -> io::Result<bool> {
 }
 
 fn group_id(name: &str) -> Result<Gid, OpenError> {
-    let refused = |source, mend| OpenError::Socket { what: "the socket's group", source, mend };
+    let refused = |source, remedy| OpenError::Socket { what: "group of the socket", source, remedy };
     if let Ok(number) = name.parse::<u32>() {
         return Ok(Gid::from_raw(number));
     }
     match Group::from_name(name) {
         Ok(Some(group)) => Ok(Gid::from_raw(group.gid.as_raw())),
-        Ok(None) => {
-            Err(refused(io::ErrorKind::NotFound.into(), "; there is no such group: see `getent group`"))
-        }
+        Ok(None) => Err(refused(io::ErrorKind::NotFound.into(), "; no such group: see `getent group`")),
         Err(error @ Errno::UnknownErrno) => {
-            Err(refused(error.into(), "; the groups of this host cannot be read"))
+            Err(refused(error.into(), "; cannot read the groups of this host"))
         }
         Err(error) => Err(refused(error.into(), "")),
     }
@@ -207,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_has_its_mode_and_group_and_goes_with_the_run() {
+    fn a_socket_has_its_mode_and_group_and_is_removed_with_the_run() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("mirror.sock");
         for (mode, group) in [(0o600, None), (0o660, Some("65534")), (0o666, None), (0o620, Some("root"))] {
@@ -241,13 +239,13 @@ mod tests {
         let _datagrams = UnixDatagram::bind(&path).unwrap();
         refused(&path, "another program listens there");
         fs::write(&path, "precious").unwrap();
-        refused(&path, "no socket");
+        refused(&path, "not a socket");
         symlink("elsewhere", &path).unwrap();
-        refused(&path, "no socket");
+        refused(&path, "not a socket");
     }
 
     #[test]
-    fn another_file_that_has_taken_the_name_stays_at_the_end() {
+    fn another_file_with_the_name_is_kept_at_the_end() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("mirror.sock");
         let (_listener, name) = listen_at(&path, 0o600, None).unwrap();

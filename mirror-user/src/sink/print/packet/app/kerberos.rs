@@ -17,7 +17,7 @@ pub(super) fn print(text: &mut Text<'_>, message: View<'_>) -> Printed {
             put!(text, " v4");
             version_4(text, message)?;
         }
-        // The first byte of a request or response in ASN.1 would be another; so it is with tcpdump.
+        // A request or response in ASN.1 begins with another byte; as in tcpdump it is not printed.
         106 | 107 => put!(text, " v5"),
         _ => {}
     }
@@ -85,10 +85,9 @@ fn version_4(text: &mut Text<'_>, message: View<'_>) -> Printed {
     Ok(())
 }
 
-/// Names that end with a 0 each, with what follows them; gives what follows, or `None` where an end is
-/// missing.
-fn names<'a>(text: &mut Text<'_>, mut rest: View<'a>, behind: &[&str]) -> Option<View<'a>> {
-    for separator in behind {
+/// Prints names that end with a 0, with separators; returns the rest, or `None` if an end is missing.
+fn names<'a>(text: &mut Text<'_>, mut rest: View<'a>, separators: &[&str]) -> Option<View<'a>> {
+    for separator in separators {
         let bytes = rest.bytes();
         let end = bytes.iter().position(|byte| *byte == 0);
         text.escaped(&bytes[..end.unwrap_or(bytes.len())]);

@@ -1,6 +1,6 @@
 //! Protocols of lines of text: HTTP, FTP, SMTP, RTSP, SIP, WHOIS.
 //!
-//! Printed is the first line, and with `-v` all of them; of those whose messages have a body, only where the
+//! Prints the first line, with `-v` all lines. Protocols whose messages have a body are printed only if the
 //! packet begins with a request or a response.
 
 use super::super::{
@@ -8,7 +8,7 @@ use super::super::{
     view::View,
 };
 
-/// The longest word that is looked at.
+/// The longest word that is compared.
 const MAX_WORD: usize = 127;
 
 const HTTP: &[&str] = &[
@@ -96,7 +96,7 @@ pub(super) fn sip(text: &mut Text<'_>, payload: View<'_>) -> Printed {
     print(text, "sip", payload, Some(SIP))
 }
 
-/// One all of whose packets are lines.
+/// Prints a protocol without message bodies.
 pub(super) fn plain(text: &mut Text<'_>, protocol: &'static str, payload: View<'_>) -> Printed {
     print(text, protocol, payload, None)
 }
@@ -134,7 +134,7 @@ fn begins_a_message(payload: View<'_>, requests: &[&str]) -> bool {
     is_request || word(rest, is_whole).is_some_and(|(second, _)| is_code(second))
 }
 
-/// The word at the start, and what follows it and the blanks behind it.
+/// The word at the start, and the rest after following spaces.
 fn word(bytes: &[u8], is_whole: bool) -> Option<(&[u8], &[u8])> {
     let len = bytes.iter().take_while(|byte| byte.is_ascii_graphic()).count();
     let ends = match bytes.get(len) {
@@ -145,13 +145,12 @@ fn word(bytes: &[u8], is_whole: bool) -> Option<(&[u8], &[u8])> {
         return None;
     }
     let rest = &bytes[len..];
-    // A tab ends what is looked at, as a line's end does: it is no printable character.
+    // A tab, which is not printable, ends the search as a newline does.
     let blanks = rest.iter().take_while(|&&byte| byte == b' ').count();
     Some((&bytes[..len], &rest[blanks..]))
 }
 
-/// Prints the line at the start; gives its length with its end, or `None` where there is no line, or no end
-/// of it.
+/// Prints the line at the start; returns its length with the newline, or `None` if there is no complete line.
 fn line(text: &mut Text<'_>, before: &str, payload: View<'_>) -> Printed<Option<usize>> {
     let mut at = 0;
     let end = loop {

@@ -1,4 +1,4 @@
-//! What TCP and UDP carry, by the port. As with tcpdump, a port says nothing of what is really spoken there.
+//! Application protocols over TCP and UDP, by port alone, as in tcpdump.
 
 mod bootp;
 mod dhcpv6;
@@ -27,7 +27,7 @@ use super::{
     view::View,
 };
 
-/// The protocol of a segment's ports, in the order in which tcpdump looks for them: both ends may have one.
+/// The protocol of a segment's ports, in tcpdump's sequence of checks: both ports may have one.
 #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
 enum OverTcp {
     Telnet,
@@ -62,7 +62,7 @@ impl OverTcp {
     }
 }
 
-/// What a segment carries, which is not empty; nothing is printed of what nobody knows.
+/// Prints the payload of a segment, which is not empty; nothing if the protocol is unknown.
 pub(super) fn over_tcp(
     text: &mut Text<'_>,
     payload: View<'_>,
@@ -94,7 +94,7 @@ pub(super) fn over_tcp(
     }
 }
 
-/// The protocol of a datagram's ports, in the order in which tcpdump looks for them.
+/// The protocol of a datagram's ports, in tcpdump's sequence of checks.
 #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
 enum OverUdp {
     Dns,
@@ -124,7 +124,7 @@ enum OverUdp {
 }
 
 impl OverUdp {
-    /// The protocol of either end's port.
+    /// The protocol of either port.
     fn of(port: u16) -> Option<Self> {
         Some(match port {
             53 => Self::Dns,
@@ -165,7 +165,7 @@ impl OverUdp {
     }
 }
 
-/// What a datagram carries; whether anything is known of it.
+/// Prints the payload of a datagram; returns whether its protocol is known.
 pub(super) fn over_udp(
     text: &mut Text<'_>,
     payload: View<'_>,

@@ -1,14 +1,14 @@
-//! RESP, which Redis speaks: strings, numbers and arrays of them, or lines of words.
+//! RESP, the protocol of Redis: strings, numbers and arrays of them, or lines of words.
 
 use super::super::{
     text::{Printed, Text, put},
     view::View,
 };
 
-/// Arrays within each other that are printed: each costs room on the stack.
+/// The deepest nesting of arrays that is printed: each level uses stack space.
 const MAX_NESTED: u8 = 32;
 
-/// A length in front of a string or an array, which -1 says is null.
+/// The length of a string or an array; -1 for null.
 enum Length {
     Of(u32),
     Null,
@@ -33,7 +33,7 @@ pub(super) fn print(text: &mut Text<'_>, payload: View<'_>) -> Printed {
     Ok(())
 }
 
-/// The value at the start; gives its length, or `None` where its end is missing.
+/// Prints the value at the start; returns its length, or `None` if its end is missing.
 fn value(text: &mut Text<'_>, rest: View<'_>, nested: u8) -> Printed<Option<usize>> {
     if rest.here().is_empty() || nested > MAX_NESTED {
         return Ok(None);
@@ -50,7 +50,7 @@ fn value(text: &mut Text<'_>, rest: View<'_>, nested: u8) -> Printed<Option<usiz
     }
 }
 
-/// Where the next line ends, from a place on.
+/// Offset of the end of the next line.
 fn line_end(rest: View<'_>, from: usize) -> Option<usize> {
     let bytes = rest.here().get(from..)?;
     Some(from + bytes.windows(2).position(|pair| pair == b"\r\n")?)
@@ -93,7 +93,7 @@ fn array(text: &mut Text<'_>, rest: View<'_>, nested: u8) -> Printed<Option<usiz
     Ok(Some(at))
 }
 
-/// What a length says that is none.
+/// Prints an invalid length.
 fn without(text: &mut Text<'_>, length: &Length) {
     match length {
         Length::Null => put!(text, " null"),
@@ -103,7 +103,7 @@ fn without(text: &mut Text<'_>, length: &Length) {
     }
 }
 
-/// A length, and where what it counts begins; `None` where it is not all there.
+/// A length, and the offset of what it counts; `None` if it is incomplete.
 fn length(rest: View<'_>, mut at: usize) -> Printed<Option<(Length, usize)>> {
     const MOST: u32 = i32::MAX.cast_unsigned();
     if rest.len() == at {
@@ -144,7 +144,7 @@ fn length(rest: View<'_>, mut at: usize) -> Printed<Option<(Length, usize)>> {
     Ok(Some((length, at)))
 }
 
-/// Words on a line without a kind in front.
+/// Words on a line without a type byte.
 fn inline(text: &mut Text<'_>, rest: View<'_>) -> Option<usize> {
     let bytes = rest.here();
     let is_end = |byte: &u8| matches!(byte, b'\r' | b'\n');

@@ -1,4 +1,4 @@
-//! sFlow, version 5: whom a datagram is from.
+//! sFlow, version 5: the sender of a datagram.
 
 use super::super::{
     text::{Address, Printed, Text, put},

@@ -1,7 +1,7 @@
 //! SNMP, versions 1 (RFC 1157), 2c (RFC 1901) and 3 (RFC 3412), in the basic encoding rules of ASN.1 (X.690).
 //!
-//! Objects are named by numbers. Where an element is not what the protocol wants in its place, that is said
-//! and ends the message.
+//! Objects are printed by number. An element that the protocol does not expect is printed as such and ends
+//! the message.
 
 use std::ops::ControlFlow;
 
@@ -10,10 +10,10 @@ use super::super::{
     view::{Truncated, View},
 };
 
-/// Continues, or ends here with everything printed.
+/// Continue, or end the message, which is printed.
 type Step<T = ()> = Printed<ControlFlow<(), T>>;
 
-/// Takes what a step gives, or ends as it did.
+/// Unwraps a step, or returns its end.
 macro_rules! step {
     ($step:expr) => {
         match $step? {
@@ -115,9 +115,9 @@ enum Kind {
 
 struct Element<'a> {
     kind: Kind,
-    /// Its value, of which the view's length is that of the value.
+    /// Its value; the view has the value's length.
     value: View<'a>,
-    /// What follows it.
+    /// The rest after it.
     rest: View<'a>,
 }
 
@@ -189,7 +189,7 @@ fn version_3(text: &mut Text<'_>, rest: View<'_>) -> Step {
         return END;
     }
     let security = step!(string(text, header.rest, "msgSecurityParameters"));
-    // What is wrong in there does not end the message.
+    // Errors in there do not end the message.
     let _ = user_security(text, security.value)?;
     scoped(text, security.rest)
 }
@@ -382,7 +382,7 @@ fn element<'a>(text: &mut Text<'_>, view: View<'a>) -> Step<Element<'a>> {
                 return ends;
             }
             at += 1;
-            // It has eight bits in tcpdump, too.
+            // It has eight bits, as in tcpdump.
             number = (number << 7 | u32::from(byte & 0x7f)) & 0xff;
             if byte & 0x80 == 0 {
                 break;
@@ -417,7 +417,7 @@ fn element<'a>(text: &mut Text<'_>, view: View<'a>) -> Step<Element<'a>> {
     }
     let names: &[&str] = [&UNIVERSAL[..], &APPLICATION, &CONTEXT, &PRIVATE][usize::from(first >> 6)];
     let Some(name) = usize::try_from(number).ok().and_then(|number| names.get(number)) else {
-        // That is what tcpdump calls every class.
+        // tcpdump's name of every class.
         put!(text, "[id?{form}/x/{number}]");
         return ends;
     };
@@ -496,7 +496,7 @@ fn put_object(text: &mut Text<'_>, bytes: &[u8]) {
             continue;
         }
         if is_first {
-            // The first two in one (X.690 section 8.19.4).
+            // The first two numbers are encoded as one (X.690 section 8.19.4).
             is_first = false;
             let first = (number / 40).min(2);
             put!(text, ".{}", first.cast_unsigned());

@@ -63,7 +63,7 @@ pub(super) fn print(text: &mut Text<'_>, payload: View<'_>) -> Printed {
     text.protocol = "telnet";
     let (mut rest, mut separator) = (payload, " [telnet ");
     while rest.len() > 0 && rest.u8(0)? == IAC {
-        // What is missing of a command is missed before anything of it is printed.
+        // An incomplete command is detected before any of it is printed.
         let Some(len) = len(rest)? else { break };
         put!(text, "{separator}");
         separator = ", ";
@@ -80,7 +80,7 @@ pub(super) fn print(text: &mut Text<'_>, payload: View<'_>) -> Printed {
     Ok(())
 }
 
-/// How long the command is, if all of it is in this segment.
+/// Length of the command, if it is complete in this segment.
 fn len(rest: View<'_>) -> Printed<Option<usize>> {
     if rest.len() < 2 {
         return Ok(None);
@@ -96,7 +96,7 @@ fn len(rest: View<'_>) -> Printed<Option<usize>> {
             while rest.len() > at + 1 && (rest.u8(at)?, rest.u8(at + 1)?) != (IAC, SUBNEGOTIATION_END) {
                 at += 1;
             }
-            // Of its end, tcpdump takes the second byte for granted.
+            // tcpdump does not check the second byte of its end.
             Ok((rest.u8(at)? == IAC).then_some(at + 2))
         }
         251..=254 if rest.len() < 3 => Ok(None),
@@ -105,7 +105,7 @@ fn len(rest: View<'_>) -> Printed<Option<usize>> {
     }
 }
 
-/// A command without the byte that announces it.
+/// A command without its escape byte (IAC).
 fn command(text: &mut Text<'_>, bytes: &[u8]) {
     let Some((&command, rest)) = bytes.split_first() else { return };
     let name = COMMANDS.get(usize::from(command.wrapping_sub(FIRST_COMMAND))).unwrap_or(&"");

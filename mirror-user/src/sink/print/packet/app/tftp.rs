@@ -76,7 +76,7 @@ pub(super) fn print(text: &mut Text<'_>, packet: View<'_>) -> Printed {
     Ok(())
 }
 
-/// Prints a string up to its end, a 0; gives what follows that, if it is there.
+/// Prints a string up to its terminating 0; returns what follows, if captured.
 fn string<'a>(text: &mut Text<'_>, rest: View<'a>) -> Option<View<'a>> {
     let bytes = rest.here();
     let end = bytes.iter().position(|byte| *byte == 0);

@@ -57,7 +57,7 @@ pub(in super::super) fn discovery(text: &mut Text<'_>, packet: View<'_>) -> Prin
     Ok(())
 }
 
-/// A field's name, and how long its value may be.
+/// A field's name, and the maximum length of its value.
 fn field(kind: u16) -> Option<(&'static str, RangeInclusive<usize>)> {
     const ANY: RangeInclusive<usize> = 0..=usize::MAX;
     Some(match kind {

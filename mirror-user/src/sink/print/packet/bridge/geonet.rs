@@ -1,4 +1,4 @@
-//! GeoNetworking (ETSI EN 302 636) and CALM FAST, which cars speak.
+//! GeoNetworking (ETSI EN 302 636) and CALM FAST, protocols between vehicles.
 
 use super::super::{
     text::{Mac, Printed, Text, put},

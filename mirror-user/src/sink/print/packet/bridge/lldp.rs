@@ -1,4 +1,4 @@
-//! LLDP (IEEE 802.1AB): how long a message is, and from which system.
+//! LLDP (IEEE 802.1AB): length and sender of a message.
 
 use super::super::{
     text::{Printed, Text, put},

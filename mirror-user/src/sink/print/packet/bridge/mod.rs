@@ -1,4 +1,4 @@
-//! What bridges, switches and others on a link send each other.
+//! Protocols between bridges, switches and other devices on a link.
 
 mod cisco;
 mod geonet;

@@ -1,4 +1,4 @@
-//! Protocols over Ethernet of which a line is all there is to print: AoE, CFM, EAPOL, loopback, MS NLB.
+//! Protocols over Ethernet that need one line: AoE, CFM, EAPOL, loopback, MS NLB.
 
 use super::super::{
     text::{Address, Mac, Printed, Text, put},

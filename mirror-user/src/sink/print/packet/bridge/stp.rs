@@ -1,4 +1,4 @@
-//! Spanning trees (IEEE 802.1D, 802.1Q): the kind of a message, and whom it is from.
+//! Spanning trees (IEEE 802.1D, 802.1Q): kind and sender of a message.
 
 use super::super::{
     text::{Mac, Printed, Text, put},
@@ -77,7 +77,7 @@ fn configuration(text: &mut Text<'_>, message: View<'_>) -> Printed {
     Ok(())
 }
 
-/// Multiple spanning trees, and shortest paths behind them.
+/// Multiple spanning trees, followed by shortest paths.
 fn multiple(text: &mut Text<'_>, message: View<'_>, shortest_path: bool) -> Printed {
     if message.len() < MULTIPLE_LEAST || message.u8(MESSAGE)? != 0 {
         text.invalid();

@@ -106,7 +106,7 @@ fn option(text: &mut Text<'_>, kind: u16, value: &[u8]) {
         (EXPIRE | COOKIE | KEEPALIVE | KEY_TAG, _) => text.invalid(),
         (PADDING, _) => put!(text, "({})", value.len()),
         (CHAIN, _) => {
-            // What is wrong with the name does not end the options.
+            // An error in the name does not end the options.
             let _ = name::print(text, View::new(value, value.len()), 0);
         }
         _ => text.hex(value, ""),
@@ -120,7 +120,7 @@ fn algorithms(text: &mut Text<'_>, numbers: &[u8], names: &[(u32, &str)]) {
     }
 }
 
-/// The subnet of a client, with its prefix length, and that which an answer is for; `None` if it cannot be.
+/// The subnet of a client, its prefix length, and that of the answer; `None` if it is invalid.
 fn subnet(value: &[u8]) -> Option<(Address, u8, u8)> {
     let (&[family_high, family, source, scope], prefix) = value.split_first_chunk()?;
     let bits = match (family_high, family) {

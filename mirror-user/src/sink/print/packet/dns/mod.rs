@@ -21,7 +21,7 @@ const RECURSION_DESIRED: u16 = 0x0100;
 const RECURSION_AVAILABLE: u16 = 0x0080;
 const AUTHENTIC_DATA: u16 = 0x0020;
 const CHECKING_DISABLED: u16 = 0x0010;
-/// Everything that a query has no use for.
+/// All fields that a query does not use.
 const ODD_IN_QUERY: u16 = 0x06cf;
 const INVERSE_QUERY: usize = 1;
 
@@ -44,7 +44,7 @@ const OPERATIONS: [&str; 16] = [
     " zoneRef",
 ];
 
-/// A message behind its length (RFC 1035 section 4.2.2), if it is all of a segment.
+/// Prints a message after its length (RFC 1035 section 4.2.2), if it is the whole segment.
 pub(super) fn over_tcp(text: &mut Text<'_>, payload: View<'_>) -> Printed {
     text.protocol = "domain";
     let Some(len) = payload.len().checked_sub(2) else {
@@ -62,7 +62,7 @@ pub(super) fn over_tcp(text: &mut Text<'_>, payload: View<'_>) -> Printed {
     print(text, payload.after(2), false)
 }
 
-/// A message; gives nothing of it that is not there.
+/// Prints a message, as far as it is captured.
 pub(super) fn print(text: &mut Text<'_>, message: View<'_>, multicast: bool) -> Printed {
     text.protocol = "domain";
     let len = message.len();
@@ -162,7 +162,7 @@ fn put_unusual(text: &mut Text<'_>, count: u16, letter: &str, usual: u16) {
     }
 }
 
-/// The records of a section; gives where the next one starts.
+/// Prints the records of a section; returns the offset of the next section.
 fn section(
     text: &mut Text<'_>,
     message: View<'_>,
@@ -172,7 +172,7 @@ fn section(
     multicast: bool,
 ) -> Printed<usize> {
     for place in 0..records {
-        // An answer is looked for even where nothing is left.
+        // An answer is tried even if no bytes are left.
         if !message.has(at + 1) && (place > 0 || !title.is_empty()) {
             return Err(Truncated);
         }

@@ -13,7 +13,7 @@ const EXTENDED: u8 = 0x40;
 /// The longest name (RFC 1035 section 3.1).
 const MAX_NAME: usize = 255;
 
-/// Prints the name at this offset of the message; gives the offset after it.
+/// Prints the name at this offset of the message; returns the offset after it.
 pub(in super::super) fn print(text: &mut Text<'_>, message: View<'_>, start: usize) -> Printed<usize> {
     let (mut at, mut end, mut limit, mut printed) = (start, None, start, 0);
     loop {
@@ -21,7 +21,7 @@ pub(in super::super) fn print(text: &mut Text<'_>, message: View<'_>, start: usi
         let len = usize::from(first);
         match first & KIND {
             LABEL if first == 0 => {
-                // Not behind a pointer, where tcpdump prints nothing.
+                // Not after a pointer, where tcpdump prints nothing.
                 if at == start {
                     put!(text, ".");
                 } else if printed > MAX_NAME {
@@ -30,7 +30,7 @@ pub(in super::super) fn print(text: &mut Text<'_>, message: View<'_>, start: usi
                 return Ok(end.unwrap_or(at + 1));
             }
             LABEL => {
-                // The length byte is there, so what is missing of the label is at its end.
+                // The length byte is present, so the label's end is missing.
                 let label = message.after(at + 1).ending_at(len.min(MAX_NAME.saturating_sub(printed)));
                 text.escaped(label.bytes());
                 message.get(at + 1, len)?;
@@ -44,7 +44,7 @@ pub(in super::super) fn print(text: &mut Text<'_>, message: View<'_>, start: usi
             POINTER => {
                 end = end.or(Some(at + 2));
                 let target = usize::from(message.u16(at)? & 0x3fff);
-                // Backwards only, so that no name has no end.
+                // Pointers must go backwards, so that every name ends.
                 if target >= limit {
                     put!(text, "<BAD PTR>");
                     return Err(Truncated);

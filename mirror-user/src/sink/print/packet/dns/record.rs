@@ -15,7 +15,7 @@ const INTERNET: u16 = 1;
 /// section 5.4, 10.2).
 const MULTICAST_BIT: u16 = 0x8000;
 
-/// Prints a question; gives the offset after it.
+/// Prints a question; returns the offset after it.
 pub(super) fn question(text: &mut Text<'_>, message: View<'_>, at: usize, multicast: bool) -> Printed<usize> {
     let after = name::skip(message, at)?;
     message.get(after, 4)?;
@@ -31,7 +31,7 @@ pub(super) fn question(text: &mut Text<'_>, message: View<'_>, at: usize, multic
     Ok(after + 4)
 }
 
-/// Prints a record; gives the offset after it.
+/// Prints a record; returns the offset after it.
 pub(super) fn print(text: &mut Text<'_>, message: View<'_>, at: usize, multicast: bool) -> Printed<usize> {
     let at = if text.verbose() {
         put!(text, " ");
@@ -40,7 +40,7 @@ pub(super) fn print(text: &mut Text<'_>, message: View<'_>, at: usize, multicast
         name::skip(message, at)
     };
     let Some(at) = at.ok().filter(|at| message.has(at + 10)) else {
-        // As if the record ended here: the counts show whether another is missing.
+        // Treated as the end of the record: the counts show whether another is missing.
         return Ok(message.bytes().len());
     };
     let (kind, class) = (message.u16(at)?, message.u16(at + 2)?);
@@ -75,7 +75,7 @@ pub(super) fn print(text: &mut Text<'_>, message: View<'_>, at: usize, multicast
     Ok(end)
 }
 
-/// What a record says, in the message from `at` to `end`.
+/// Prints the data of a record, in the message from `at` to `end`.
 fn data(text: &mut Text<'_>, message: View<'_>, kind: u16, at: usize, end: usize) -> Printed {
     match kind {
         1 => put!(text, " {}", Address::v4(message, at)?),
@@ -154,7 +154,7 @@ fn data(text: &mut Text<'_>, message: View<'_>, kind: u16, at: usize, end: usize
     Ok(())
 }
 
-/// What signs a message: the algorithm, and all but its time and its signature.
+/// A signature record: the algorithm, and everything but time and signature.
 fn signature(text: &mut Text<'_>, message: View<'_>, at: usize) -> Printed {
     put!(text, " ");
     let fudge = name::print(text, message, at)? + 6;

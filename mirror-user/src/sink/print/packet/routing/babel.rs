@@ -72,7 +72,7 @@ pub(in super::super) fn print(text: &mut Text<'_>, packet: View<'_>) -> Printed 
     Ok(())
 }
 
-/// Kinds up to the end; whether all were readable.
+/// Prints the kinds up to the end; returns whether all were readable.
 fn messages(text: &mut Text<'_>, mut rest: View<'_>) -> Printed<bool> {
     while rest.len() > 0 {
         let kind = rest.u8(0)?;

@@ -1,4 +1,4 @@
-//! What routers send each other.
+//! Routing protocols.
 
 mod babel;
 mod bfd;

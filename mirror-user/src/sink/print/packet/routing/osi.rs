@@ -109,7 +109,7 @@ impl fmt::Display for Nsap<'_> {
     }
 }
 
-/// IS-IS; whether its header can be.
+/// Prints IS-IS; returns whether its header is valid.
 fn intermediate_systems(text: &mut Text<'_>, packet: View<'_>, separator: &str) -> Printed<bool> {
     const COMMON: usize = 8;
     text.protocol = "isis";
@@ -139,7 +139,7 @@ fn intermediate_systems(text: &mut Text<'_>, packet: View<'_>, separator: &str) 
     Ok(false)
 }
 
-/// What the fixed part of an IS-IS packet says, by kind.
+/// Prints the fixed part of an IS-IS packet, by kind.
 fn contents(
     text: &mut Text<'_>,
     packet: View<'_>,
@@ -164,7 +164,7 @@ fn contents(
     };
     put!(text, "{separator}{name}");
     if usize::from(fixed_len) != needed {
-        // tcpdump names another number for link states than the one it wants.
+        // For link states tcpdump prints a number other than the one it expects.
         let named = if matches!(kind, 18 | 20) { needed - 8 } else { needed };
         put!(text, "{}", if matches!(kind, 26 | 27) { "- " } else { ", " });
         put!(text, "bogus fixed header length {fixed_len} should be {named}");
@@ -213,7 +213,7 @@ fn end_systems(text: &mut Text<'_>, packet: View<'_>, separator: &str) -> Printe
     Ok(())
 }
 
-/// CLNP; whether its header can be.
+/// Prints CLNP; returns whether its header is valid.
 fn connectionless(text: &mut Text<'_>, packet: View<'_>, separator: &str) -> Printed<bool> {
     const HEADER: usize = 9;
     const KINDS: [(u32, &str); 5] =

@@ -8,14 +8,14 @@ use super::super::{
 const KINDS: [(u32, &str); 5] =
     [(1, "Hello"), (2, "Database Description"), (3, "LS-Request"), (4, "LS-Update"), (5, "LS-Ack")];
 const CRYPTOGRAPHIC: u16 = 2;
-/// The digest behind a packet (RFC 2328 section D.3).
+/// The digest after a packet (RFC 2328 section D.3).
 const DIGEST: usize = 16;
 
 pub(in super::super) fn print(text: &mut Text<'_>, packet: View<'_>) -> Printed {
     text.protocol = "ospf2";
     let mut packet = packet;
     if packet.u16(14)? == CRYPTOGRAPHIC {
-        // tcpdump has it end before its start, too.
+        // As in tcpdump, the end may be before the start.
         let here = packet.bytes().len().saturating_sub(DIGEST);
         packet = View::new(&packet.bytes()[..here], packet.len().wrapping_sub(DIGEST));
     }

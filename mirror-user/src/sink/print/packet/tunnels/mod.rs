@@ -1,4 +1,4 @@
-//! What carries frames and packets of others.
+//! Tunnel protocols.
 
 mod geneve;
 mod mpls;

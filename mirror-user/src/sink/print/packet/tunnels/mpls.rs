@@ -1,4 +1,4 @@
-//! MPLS label stacks (RFC 3032). The first byte of what they carry gives its type.
+//! MPLS label stacks (RFC 3032). The first byte of the payload selects its type.
 
 use super::super::{
     hex, ipv4, ipv6, routing,

@@ -71,7 +71,7 @@ pub(in super::super) fn print(text: &mut Text<'_>, packet: View<'_>) -> Printed 
     }
 }
 
-/// A message of a control protocol: its kind.
+/// Prints the kind of a control protocol's message.
 fn control(text: &mut Text<'_>, protocol: u16, message: View<'_>) -> Printed {
     const KINDS: [&str; 16] = [
         "Vendor-Extension",
@@ -115,8 +115,8 @@ fn multilink(text: &mut Text<'_>, packet: View<'_>) -> Printed {
     Ok(())
 }
 
-/// The head of a message of an authentication protocol; gives its kind and length, or `None` where it is not
-/// all there.
+/// Prints the header of an authentication message; returns its kind and length, or `None` if it is
+/// incomplete.
 fn authentication(
     text: &mut Text<'_>,
     message: View<'_>,
@@ -163,7 +163,7 @@ fn challenge(text: &mut Text<'_>, message: View<'_>) -> Printed {
     }
 }
 
-/// Characters from here on to where the message says it ends; where that is before, all there are, as with
+/// Characters up to the declared end of the message; all characters if that is before the start, as in
 /// tcpdump.
 fn characters(text: &mut Text<'_>, message: View<'_>, start: usize, end: usize) -> Printed {
     let end = if end < start { usize::MAX } else { end };

@@ -9,7 +9,7 @@ const HEADER: usize = 6;
 const INITIATION: u8 = 0x09;
 /// The most that an initiation may be long (RFC 2516 section 5.1).
 const MAX_INITIATION: usize = 1484;
-/// Characters of a tag that are printed.
+/// The most characters of a tag that are printed.
 const MAX_TAG: usize = 79;
 
 pub(in super::super) fn print(text: &mut Text<'_>, packet: View<'_>) -> Printed {

@@ -1,4 +1,4 @@
-//! What is asked of a server.
+//! Calls to a server.
 
 use super::{
     super::super::{
@@ -8,7 +8,7 @@ use super::{
     Call, Cursor, handle, put_kind,
 };
 
-/// Where the caller says who it is.
+/// Offset of the credentials.
 const CREDENTIALS: usize = 24;
 
 pub(super) fn print(text: &mut Text<'_>, message: View<'_>, call: Call) -> Printed {
@@ -81,9 +81,9 @@ pub(super) fn print(text: &mut Text<'_>, message: View<'_>, call: Call) -> Print
     Ok(())
 }
 
-/// Where the arguments begin, behind credentials and verifier.
+/// Offset of the arguments, after credentials and verifier.
 fn arguments(message: View<'_>) -> Printed<Cursor<'_>> {
-    // From the message's length, and not from what is left of it, as tcpdump has it.
+    // As in tcpdump, relative to the message's length and not to the rest of it.
     let mut left = message.len();
     let mut cursor = Cursor { message, at: CREDENTIALS };
     for is_last in [false, true] {
@@ -127,9 +127,9 @@ fn access(text: &mut Text<'_>, flags: u32) {
     }
 }
 
-/// Attributes to be set: each behind whether it is there.
+/// Attributes to set, each after a flag of its presence.
 fn skip_attributes(cursor: &mut Cursor<'_>) -> Printed {
-    // Mode, owner, group; and the size, of which tcpdump skips a word.
+    // Mode, owner, group; then the size, of which tcpdump skips a word.
     for _ in 0..4 {
         if cursor.u32()? != 0 {
             cursor.u32()?;

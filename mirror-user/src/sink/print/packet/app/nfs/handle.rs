@@ -1,5 +1,4 @@
-//! File handles, which only the server that made them can read. What system that is, tcpdump guesses from the
-//! bytes.
+//! File handles, which are opaque. tcpdump guesses the server's system from the bytes.
 
 use super::{
     super::super::{
@@ -11,7 +10,7 @@ use super::{
 
 /// Bytes of a handle of version 2.
 const VERSION_2: usize = 32;
-/// Bytes of a handle that is not understood, of which so many are printed.
+/// Bytes printed of an unknown handle.
 const MAX_PRINTED: usize = 32;
 
 /// Prints a handle.
@@ -85,7 +84,7 @@ fn parsed(handle: View<'_>) -> Printed<Option<Handle>> {
     }
 }
 
-/// Whether these are characters, and nothing behind them.
+/// Whether these are only characters up to a terminator.
 fn is_name(bytes: &[u8]) -> bool {
     let end = bytes.iter().position(|byte| !matches!(byte, b' '..=b'~')).unwrap_or(bytes.len());
     bytes[end..].iter().all(|byte| *byte == 0)

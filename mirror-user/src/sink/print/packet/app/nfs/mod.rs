@@ -1,5 +1,5 @@
-//! NFS, versions 2 (RFC 1094) and 3 (RFC 1813), over ONC RPC (RFC 5531). Of a reply only its number says
-//! which call it answers: calls are remembered for that.
+//! NFS, versions 2 (RFC 1094) and 3 (RFC 1813), over ONC RPC (RFC 5531). A reply has only the number of its
+//! call, so calls are remembered.
 
 mod call;
 mod handle;
@@ -15,7 +15,7 @@ const PORT: u16 = 2049;
 const CALL: u32 = 0;
 const REPLY: u32 = 1;
 
-/// What is remembered of a call.
+/// The remembered fields of a call.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in super::super) struct Call {
     procedure: u32,
@@ -79,7 +79,7 @@ impl Call {
     }
 }
 
-/// A message to or from the server, behind the length that TCP has in front of it; whether it is one.
+/// Prints a message to or from the server, after its length in TCP; returns whether it is one.
 pub(super) fn over_tcp(
     text: &mut Text<'_>,
     payload: View<'_>,
@@ -92,7 +92,7 @@ pub(super) fn over_tcp(
     print(text, rest.of_len(len), ports, below, ": ")
 }
 
-/// A message to or from the server; whether it is one.
+/// Prints a message to or from the server; returns whether it is one.
 pub(in super::super) fn over_udp(
     text: &mut Text<'_>,
     message: View<'_>,
@@ -131,7 +131,7 @@ fn print(
     Ok(true)
 }
 
-/// A place in a message, of which word after word is read.
+/// Reads a message word by word.
 struct Cursor<'a> {
     message: View<'a>,
     at: usize,
@@ -154,7 +154,7 @@ impl<'a> Cursor<'a> {
         Ok(bytes)
     }
 
-    /// A string of bytes behind its length, padded to words.
+    /// A string of bytes after its length, padded to words.
     fn opaque(&mut self) -> Printed<&'a [u8]> {
         let len = usize::try_from(self.u32()?).map_err(|_| Truncated)?;
         let padded = len.checked_next_multiple_of(4).ok_or(Truncated)?;

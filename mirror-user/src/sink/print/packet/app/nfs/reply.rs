@@ -1,4 +1,4 @@
-//! What a server answers.
+//! Replies of a server.
 
 use super::{
     super::super::{
@@ -10,11 +10,11 @@ use super::{
 
 const ACCEPTED: u32 = 0;
 const DENIED: u32 = 1;
-/// Where an accepted reply has its verifier.
+/// Offset of the verifier in an accepted reply.
 const VERIFIER: usize = 12;
 /// Bytes of a file's attributes in version 3.
 const ATTRIBUTES: usize = 84;
-/// Bytes of those that show whether it was changed meanwhile.
+/// Bytes of the attributes that show whether it has changed.
 const BEFORE: usize = 24;
 
 pub(super) fn print(text: &mut Text<'_>, message: View<'_>, call: Option<Call>) -> Printed {
@@ -165,7 +165,7 @@ fn version_3(text: &mut Text<'_>, cursor: &mut Cursor<'_>, procedure: u32, is_go
 fn version_2(text: &mut Text<'_>, cursor: &mut Cursor<'_>, procedure: u32, is_good: bool) -> Printed {
     match procedure {
         11 => created(text, cursor, is_good),
-        // In version 3 they have attributes in front also where they failed.
+        // In version 3 these begin with attributes also on failure.
         17 | 19 | 20 | 21 | 4 => version_3(text, cursor, procedure, is_good),
         _ if !is_good => Ok(()),
         // Getattr, setattr.
@@ -209,7 +209,7 @@ fn attributes(text: &mut Text<'_>, cursor: &mut Cursor<'_>, is_version_3: bool) 
     Ok(())
 }
 
-/// Attributes that may be there.
+/// Optional attributes.
 fn skip_attributes(cursor: &mut Cursor<'_>) -> Printed {
     if cursor.u32()? != 0 {
         cursor.at += ATTRIBUTES;
@@ -217,12 +217,12 @@ fn skip_attributes(cursor: &mut Cursor<'_>) -> Printed {
     Ok(())
 }
 
-/// What is said where a whole part is missing: after an error nothing, as with tcpdump.
+/// Marks a missing part; after an error prints nothing, as tcpdump.
 fn missing(is_good: bool) -> Printed {
     if is_good { Err(Truncated) } else { Ok(()) }
 }
 
-/// Attributes before a change and behind it.
+/// Attributes before and after a change.
 fn changed(cursor: &mut Cursor<'_>, is_good: bool) -> Printed {
     if cursor.u32()? != 0 && cursor.bytes(BEFORE).is_err() {
         return missing(is_good);
@@ -240,7 +240,7 @@ fn created(text: &mut Text<'_>, cursor: &mut Cursor<'_>, is_good: bool) -> Print
     Ok(())
 }
 
-/// What is wrong, as tcpdump names it.
+/// The error, as tcpdump names it.
 const ERRORS: [(u32, &str); 34] = [
     (1, "Operation not permitted"),
     (2, "No such file or directory"),
