@@ -93,7 +93,7 @@ fn no_file_is_deleted_for_space_before_its_command_has_ended() {
     let disk = SmallDisk::mount(&place.out(), 2 << 20);
     let run = place.run(&cable, "-C 100k --min-free 1m --when-full delete");
     burst_until_it_waits(&cable, &run);
-    let words = "what is left of this run's files waits for the command that is run for each";
+    let words = "the files of this run that are left are in use by a command";
     assert!(run.said().contains(words), "{}", run.said());
     let held: Vec<_> = names(&place.out()).into_iter().filter(|name| !name.starts_with('.')).collect();
     assert!(held.len() > 4, "{held:?}");

@@ -67,7 +67,7 @@ fn a_socket_is_open_only_to_users_that_its_mode_and_group_allow() {
     let (cable, directory) = cable();
     let path = directory.path();
     for (options, nobody, member, said) in [
-        ("", false, false, "its owner alone can read it"),
+        ("", false, false, "only its owner can read it"),
         (",mode=0660,group=4711", false, true, "its owner and group 4711 can read it"),
         (",mode=0666", true, true, "every user of this host can read it"),
     ] {
@@ -124,7 +124,7 @@ fn a_killed_runs_socket_blocks_no_start_and_nothing_else_is_replaced() {
     assert_eq!(live.accept().expect_err("nobody came").kind(), io::ErrorKind::WouldBlock);
     fs::remove_file(&place).expect("removed");
     fs::write(&place, "precious").expect("file");
-    second().expect_words(&["no socket: remove it or choose another name"]);
+    second().expect_words(&["not a socket: remove it or choose another name"]);
     assert_eq!(fs::read(&place).expect("file"), b"precious");
 }
 
@@ -287,7 +287,7 @@ fn packets_that_reach_no_reader_make_the_exit_code_1() {
     Mirror::start(replay(path, &format!("--forward {target}"))).end().expect_code(1).expect_words(&[
         "received none of its frames: no reader at 127.0.0.1:9",
         "Connection refused",
-        "start its reader first",
+        "start it first",
     ]);
     // A reader that connects within the time is waited for.
     let waiting = Mirror::start(replay(

@@ -122,7 +122,7 @@ fn a_tunnel_counts_frames_over_the_path_mtu_and_frames_without_a_route() {
     let cable = Cable::with_queues(1);
     let beyond = Beyond::lay(&cable, &VethOptions::default());
     let refused = Mirror::start(ingest(&cable, path, "--forward vxlan:10.99.0.2"));
-    refused.end().expect_code(1).expect_words(&["vxlan:10.99.0.2:4789", "the way there", "ip route get"]);
+    refused.end().expect_code(1).expect_words(&["vxlan:10.99.0.2:4789", "no route", "ip route get"]);
     cable.target.ip("address add 10.99.0.1/24 dev out0").expect("address");
     beyond.namespace.ip("address add 10.99.0.2/24 dev ids0").expect("address");
     let run = Mirror::ingest(&cable, path, &format!("--forward vxlan:10.99.0.2 {BESIDE}"));
