@@ -1,4 +1,4 @@
-//! Where decapsulated frames go.
+//! Sinks: the consumers of decapsulated frames.
 //!
 //! A [`SinkFactory`] is passed to the engine's builder. It builds one [`Sink`] per worker, on that worker's
 //! pinned thread, so a sink needs no lock. A batch is lent for one call. A sink that needs bytes for longer

@@ -115,19 +115,19 @@ const KEYWORDS: [&str; 11] =
 fn words(expression: &str) -> Vec<Range<usize>> {
     const ALONE: [char; 10] = ['(', ')', '[', ']', '!', '=', '<', '>', '&', '|'];
     let mut words: Vec<Range<usize>> = Vec::new();
-    let mut goes_on = false;
+    let mut in_word = false;
     for (at, sign) in expression.char_indices() {
         let end = at + sign.len_utf8();
         if sign.is_whitespace() {
-            goes_on = false;
+            in_word = false;
         } else if ALONE.contains(&sign) {
             words.push(at..end);
-            goes_on = false;
-        } else if goes_on && let Some(last) = words.last_mut() {
+            in_word = false;
+        } else if in_word && let Some(last) = words.last_mut() {
             last.end = end;
         } else {
             words.push(at..end);
-            goes_on = true;
+            in_word = true;
         }
     }
     words

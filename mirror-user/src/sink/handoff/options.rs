@@ -1,4 +1,4 @@
-//! What builders of sinks have in common: the settings of a hand-off.
+//! Settings of a hand-off, shared by the builders of sinks.
 
 use std::time::Duration;
 

@@ -109,11 +109,11 @@ mod tests {
             let bytes = Packet { tags, v6, options, padding: 5, ..Packet::default() }.bytes();
             let captured = Captured::new(&bytes, u32::try_from(bytes.len()).unwrap() + 1, 3);
             let frame = decapsulate_frame(captured, &Tunnels::default()).unwrap();
-            assert_comes_back(&frame);
+            assert_round_trip(&frame);
         }
     }
 
-    fn assert_comes_back(frame: &Frame<'_>) {
+    fn assert_round_trip(frame: &Frame<'_>) {
         let mut out = vec![0; len(frame)];
         put(frame, &mut out);
         assert_eq!(format!("{:?}", frames(&out).next().unwrap()), format!("{frame:?}"));
@@ -134,7 +134,7 @@ mod tests {
                     wire_len: 100,
                     reserved_bits,
                 };
-                assert_comes_back(&Frame::new(Captured::new(&bytes, 700, 9), layout));
+                assert_round_trip(&Frame::new(Captured::new(&bytes, 700, 9), layout));
             }
         }
     }

@@ -25,7 +25,7 @@ const QUEUE: usize = 4096;
 /// How long a factory that is dropped before the run waits for the thread.
 const ABANDON: Duration = Duration::from_secs(1);
 
-/// What the thread does with blocks.
+/// Processes blocks on the thread.
 pub(crate) trait Consumer: Send + 'static {
     /// Called once, on the thread, before the first block.
     fn begin(&mut self) {}

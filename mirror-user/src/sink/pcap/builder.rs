@@ -39,7 +39,7 @@ const STREAM_STOP: Duration = Duration::from_secs(5);
 /// The same for a file: a slow disk catches up or fails.
 const FILE_STOP: Duration = Duration::from_secs(60);
 
-/// Where a capture goes.
+/// The target of a capture.
 pub struct Target(TargetKind);
 
 enum TargetKind {

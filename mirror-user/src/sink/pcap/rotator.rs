@@ -34,7 +34,7 @@ impl Rotator {
         self.0.requested.store(true, Ordering::Relaxed);
     }
 
-    /// What has been completed so far.
+    /// The files completed so far.
     #[must_use]
     pub fn completed(&self) -> Completed {
         self.0.completed.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -79,7 +79,7 @@ impl Stream {
     fn number(&mut self, origin: OriginKey) -> u32 {
         *self.numbers.entry(origin).or_insert_with(|| {
             self.origins.push(origin);
-            #[expect(clippy::cast_possible_truncation, reason = "a block has not so many packets")]
+            #[expect(clippy::cast_possible_truncation, reason = "a block has far fewer packets")]
             let number = self.origins.len() as u32 - 1;
             number
         })

@@ -1,4 +1,4 @@
-//! What is printed of a packet.
+//! The style of printed packets.
 
 /// How packets are printed; by default as by tcpdump without options. Each method is an option of tcpdump.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

@@ -75,7 +75,7 @@ mod tests {
     /// 2023-11-14 22:13:20 UTC.
     const THEN: u64 = 1_700_000_000;
 
-    /// What is printed of these times, in a zone two and a half hours ahead of UTC.
+    /// Prints these times, in a zone two and a half hours ahead of UTC.
     fn printed(style: Time, times: &[u64]) -> Vec<String> {
         let zone = TimeZone::fixed(jiff::tz::Offset::from_seconds(9000).expect("an offset"));
         let mut printer = Times::new(style, zone);

@@ -9,7 +9,7 @@ use super::{
     view::{Truncated, View},
 };
 
-/// Where a quoted packet starts.
+/// Offset of a quoted packet.
 const QUOTED: usize = 8;
 
 /// A message.

@@ -9,7 +9,7 @@ use super::{
     view::{Truncated, View},
 };
 
-/// Where a quoted packet starts.
+/// Offset of a quoted packet.
 const QUOTED: usize = 8;
 /// Multicast listener report, version 2 (RFC 3810 section 5.2).
 const LISTENER_REPORT_V2: u8 = 143;

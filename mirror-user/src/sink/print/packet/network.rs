@@ -139,7 +139,7 @@ pub(super) fn name(protocol: IpNumber) -> &'static str {
         IpNumber::AUTHENTICATION_HEADER => "AH",
         IpNumber::MOBILE => "Mobile IP",
         IpNumber::IPV6_ICMP => "ICMPv6",
-        // What early drafts of RFC 3775 took; CFTP with IANA.
+        // The number in early drafts of RFC 3775; CFTP in IANA's list.
         IpNumber(62) => "Mobile IP (old)",
         IpNumber::EIGRP => "EIGRP",
         IpNumber::OSPFIGP => "OSPF",

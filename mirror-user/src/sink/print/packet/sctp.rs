@@ -151,7 +151,7 @@ fn acknowledgment(text: &mut Text<'_>, value: View<'_>) -> Printed<bool> {
     Ok(true)
 }
 
-/// What data are, as IANA registers it and tcpdump names it.
+/// The payload protocol, as registered by IANA and named by tcpdump.
 const PAYLOADS: [(u32, &str); 26] = [
     (1, "ISDN Q.921"),
     (2, "M2UA"),

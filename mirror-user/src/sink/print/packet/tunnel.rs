@@ -3,7 +3,7 @@
 use super::text::{Address, Text, put};
 use crate::frame::Frame;
 
-/// What carried a frame: outer addresses and ports, VXLAN flags and VNI (RFC 7348 section 5).
+/// The outer headers of a frame: addresses and ports, VXLAN flags and VNI (RFC 7348 section 5).
 pub(super) fn print(text: &mut Text<'_>, frame: &Frame<'_>) {
     let (source, destination) = (frame.source(), frame.destination());
     let [flags, ..] = frame.vxlan();

@@ -6,7 +6,7 @@ use super::super::{
 };
 
 const ADVERTISEMENT: u8 = 1;
-/// What every packet of VRRP has (RFC 5798 section 5.1.1.3).
+/// The fields of every VRRP packet (RFC 5798 section 5.1.1.3).
 const TTL: u8 = 255;
 
 pub(in super::super) fn print(text: &mut Text<'_>, packet: View<'_>, ttl: u8) -> Printed {
