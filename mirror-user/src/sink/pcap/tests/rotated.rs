@@ -568,7 +568,7 @@ fn child_with_a_minimum_of_free_space() {
     let mut sink = worker(&pcap);
     put(&mut *sink, &frames[..1]);
     let error = sink.finish().unwrap_err().to_string();
-    assert!(error.contains("are to stay so (0 frames written)"), "{error}");
+    assert!(error.contains("below the minimum of 400000 (0 frames written)"), "{error}");
     pcap.close(&report()).unwrap_err();
     assert!(names(&dir).len() >= files, "nothing was deleted");
     assert_eq!(fs::read_to_string(dir.join("o")).unwrap(), "precious");
