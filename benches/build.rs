@@ -1,4 +1,4 @@
-//! Tells the crate which compiler makes it: what is measured is also that compiler's work.
+//! Gives the crate its compiler's version, on which the measurements depend.
 
 use std::{env, process::Command};
 

@@ -1,4 +1,4 @@
-//! The bed that everything is measured on: two namespaces and a veth between them.
+//! The test bed: two namespaces and a veth between them.
 
 use mirror_lab::{Generator, Lab, Namespace, Result, Traffic, VethEnd, VethOptions, VethPair};
 
@@ -6,21 +6,22 @@ use mirror_lab::{Generator, Lab, Namespace, Result, Traffic, VethEnd, VethOption
 pub const RECEIVING: &str = "rx0";
 /// Its driver.
 pub const DRIVER: &str = "veth";
-/// The XDP mode that everything is measured in.
+/// The XDP mode of all measurements.
 pub const XDP_MODE: &str = "native";
 const SENDING: &str = "tx0";
-/// Name of the interface that is forwarded to, beside the one frames arrive on.
+/// Name of the interface that frames are forwarded to.
 pub const FORWARDING: &str = "out0";
-/// The far end of its cable, where nobody listens.
+/// The other end of its cable, where nobody listens.
 const BEYOND: &str = "far0";
-/// The near end's address, and one for which the far end's interface stands in: what is sent there is gone.
+/// The near end's address, and one that resolves to the far end's MAC address: frames sent there are
+/// discarded.
 const NEAR_ADDRESS: &str = "198.18.0.1/24";
-/// Where tunnels lead to.
+/// Destination of tunnels.
 pub const TUNNEL_END: &str = "198.18.0.2";
-/// Room for 1500 bytes and the encapsulation; frames of this size fit a chunk of 2048 bytes.
+/// Fits 1500 bytes and the encapsulation; such frames fit a chunk of 2048 bytes.
 const MTU: u32 = 1600;
 
-/// A lab with a cable in it, and another that leads on. Everything is removed when it is dropped.
+/// A lab with a cable for ingest and another for forwarding. Everything is removed when it is dropped.
 #[derive(Debug)]
 pub struct Bed {
     /// Where frames are sent from.
@@ -35,11 +36,11 @@ pub struct Bed {
 }
 
 impl Bed {
-    /// Lays a cable with this many queues on either end.
+    /// Creates a cable with this many queues on either end.
     ///
     /// # Errors
     ///
-    /// Without root, or where the lab cannot be raised.
+    /// Without root, or if the lab cannot be created.
     pub fn new(queues: u32) -> Result<Self> {
         let lab = Lab::new()?;
         let sender = lab.namespace("sender")?;

@@ -13,7 +13,7 @@ use nix::{
 pub struct Cpus {
     /// Sends and receives.
     pub kernel: usize,
-    /// Has the worker, or the other tool, for itself.
+    /// Runs only the worker, or the other tool.
     pub worker: usize,
 }
 
@@ -22,24 +22,24 @@ impl FromStr for Cpus {
 
     fn from_str(text: &str) -> Result<Self> {
         let (kernel, worker) = text.split_once(',').context("two CPUs are needed, as in 0,1")?;
-        let number = |text: &str| text.parse().with_context(|| format!("{text:?} is no CPU"));
+        let number = |text: &str| text.parse().with_context(|| format!("{text:?} is not a CPU"));
         let cpus = Self { kernel: number(kernel)?, worker: number(worker)? };
-        ensure!(cpus.kernel != cpus.worker, "one CPU cannot do both: what is measured needs one for itself");
+        ensure!(cpus.kernel != cpus.worker, "the two CPUs must differ");
         Ok(cpus)
     }
 }
 
 impl Cpus {
-    /// The first CPU that may be used, and the first beside it that shares no core with it.
+    /// The first usable CPU, and the first other one on another core.
     ///
     /// # Errors
     ///
-    /// Where only one CPU may be used.
+    /// If only one CPU may be used.
     pub fn of_this_host() -> Result<Self> {
         let usable = usable()?;
         let [kernel, ref others @ ..] = usable[..] else { bail!("no CPU may be used") };
         let path = format!("/sys/devices/system/cpu/cpu{kernel}/topology/thread_siblings_list");
-        // Where the kernel does not tell, any other is as good.
+        // If the kernel does not list them, any other will do.
         let siblings = siblings(&fs::read_to_string(path).unwrap_or_default());
         let alone = others.iter().find(|cpu| !siblings.contains(cpu)).or(others.first());
         let worker = *alone.context("two CPUs are needed, and only one may be used")?;
@@ -48,7 +48,7 @@ impl Cpus {
 
     /// # Errors
     ///
-    /// Where one of them may not be used.
+    /// If one of them may not be used.
     pub fn check(self) -> Result<()> {
         let usable = usable()?;
         for cpu in [self.kernel, self.worker] {
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_different_cpus_are_taken_and_nothing_else() {
+    fn only_two_different_cpus_are_accepted() {
         assert_eq!("2,7".parse::<Cpus>().unwrap(), Cpus { kernel: 2, worker: 7 });
         for text in ["", "1", "1,1", "a,1", "1,2,3"] {
             assert!(text.parse::<Cpus>().is_err(), "{text}");
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_of_one_core_are_read_in_both_ways_that_the_kernel_lists_them() {
+    fn threads_of_one_core_are_read_in_both_formats_of_the_kernel() {
         assert_eq!(siblings("0,4\n"), [0, 4]);
         assert_eq!(siblings("0-1\n"), [0, 1]);
         assert_eq!(siblings("").len(), 0);

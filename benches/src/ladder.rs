@@ -1,4 +1,4 @@
-//! The ladder: each rung adds one thing to the one below, under the same traffic, in turn.
+//! The ladder: each rung adds one thing to the one below, under the same traffic.
 
 use std::collections::BTreeMap;
 
@@ -19,10 +19,10 @@ use crate::{
 /// Frames of a measurement: a system call of the generator, some 0.2 s.
 const FRAMES: u64 = mirror_lab::generator::ONE_CALL;
 
-/// The same for forwarders: so many that what is in their blocks at the end, 16 MiB, is little beside it.
+/// The same for forwarders: enough that the 16 MiB in their blocks at the end do not matter.
 const FORWARDED: u64 = 4 * FRAMES;
 
-/// Traffic and memory of a climb.
+/// Traffic and memory of a run over the rungs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Course {
     frame_bytes: usize,
@@ -38,24 +38,23 @@ struct Course {
 enum Ring {
     /// The engine's default.
     Default,
-    /// The longest there is: it outlasts what a host of virtual machines does to a worker, so that nothing is
-    /// lost.
+    /// The longest: it absorbs the pauses of a virtual machine's CPU, so that nothing is lost.
     Longest,
 }
 
-/// What the goals of counters are about: the engine as it is when nobody tells it anything.
+/// For the goals of counters: the engine with its defaults.
 const PLAIN: Course =
     Course { frame_bytes: 114, flows: 64, vnis: 1, queues: 1, wait: Wait::Poll, ring: Ring::Default };
 /// The same with frames of nearly the longest size.
 const LARGE: Course = Course { frame_bytes: 1450, ..PLAIN };
-/// What the goals of captures are about: with a writer thread on the worker's CPU, and nothing lost.
+/// For the goals of captures: with a writer thread on the worker's CPU, and nothing lost.
 const LASTING: Course = Course { ring: Ring::Longest, ..PLAIN };
-/// The courses that goals are about are climbed this many times as often in a full run: from round to round a
-/// host of virtual machines varies by more than what is left to win.
+/// In a full run, courses with goals have this many times the rounds: on a virtual machine rounds vary by
+/// more than the remaining differences.
 const GATED: usize = 3;
 
 impl Course {
-    /// All that a full run climbs.
+    /// The courses of a full run.
     fn full() -> Vec<Self> {
         let mut courses = Self::gated().to_vec();
         courses.push(Self { frame_bytes: 512, ..PLAIN });
@@ -68,12 +67,12 @@ impl Course {
         courses
     }
 
-    /// Those that goals are about, and all that a quick run climbs.
+    /// Courses with goals, which are those of a quick run.
     fn gated() -> [Self; 3] {
         [PLAIN, LARGE, LASTING]
     }
 
-    /// What is climbed in it: forwarders too, where the engine is as nobody tells it anything.
+    /// Its rungs, with forwarders if the engine has its defaults.
     fn kinds(&self) -> Vec<Kind> {
         let forwards: &[Kind] = if [PLAIN, LARGE].contains(self) { &Kind::FORWARDS } else { &[] };
         Kind::LADDER.iter().chain(forwards).copied().collect()
@@ -84,8 +83,8 @@ impl Course {
         options.rounds * times
     }
 
-    /// How the worker of a rung waits. Bare loops spin wherever that takes the CPU from nobody: nothing is
-    /// faster, and to be woken would cost the kernel's core time that the engine does without.
+    /// How the worker of a rung waits. Bare loops spin if they have a CPU to themselves: that is fastest, and
+    /// wakeups would cost time on the kernel's core.
     fn wait_of(&self, kind: Kind) -> Wait {
         let bare = matches!(kind, Kind::Bare | Kind::Touch | Kind::XskRs | Kind::Program);
         if bare && self.queues == 1 { Wait::Spin } else { self.wait }
@@ -100,7 +99,7 @@ impl Course {
 
     fn traffic(&self, options: &Options) -> Traffic {
         let Self { frame_bytes, flows, vnis, queues, .. } = *self;
-        // A frame comes by the queue of the CPU that sent it.
+        // A frame arrives on the queue of the CPU that sent it.
         let cpus = if queues == 1 { vec![options.kernel_cpu] } else { both(options) };
         Traffic { frame_len: frame_bytes, flows, vnis, cpus, ..Traffic::default() }
     }
@@ -110,11 +109,11 @@ fn both(options: &Options) -> Vec<usize> {
     vec![options.kernel_cpu, options.worker_cpu]
 }
 
-/// Climbs all courses.
+/// Measures all courses.
 ///
 /// # Errors
 ///
-/// Where the bed or a receiver cannot be had, or an account does not close.
+/// If the bed or a receiver cannot be created, or a residue is left.
 pub fn run(options: &Options, report: &mut Report) -> Result<()> {
     let courses = if options.quick { Course::gated().to_vec() } else { Course::full() };
     let mut defaults = None;
@@ -141,7 +140,7 @@ pub fn run(options: &Options, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Every rung in every round, each round beginning with another one.
+/// Every rung in every round; each round begins with another one.
 fn climb(
     options: &Options,
     bed: &Bed,
@@ -174,7 +173,7 @@ fn climb(
     Ok(samples)
 }
 
-/// What the rounds of a rung come to.
+/// The result of a rung over all rounds.
 fn rung(
     course: &Course,
     sizes: Sizes,
@@ -225,7 +224,7 @@ fn rung(
     }
 }
 
-/// What the ladder is to show, from the courses that are gated.
+/// The ladder's goals, from the courses that have goals.
 fn goals(rungs: &[Rung], defaults: Sizes) -> Vec<Goal> {
     let find = |kind: Kind, course: Course| {
         let Course { frame_bytes, flows, vnis, queues, wait, ring: _ } = course;

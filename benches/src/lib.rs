@@ -1,8 +1,7 @@
-//! How fast `mirror` is on this host, where the time goes, and how it stands beside the tools people use
-//! instead.
+//! How fast `mirror` is on this host, where the time is spent, and how it compares with other tools.
 //!
 //! Everything is measured on real packets: the lab's generator sends them, in the kernel, from one CPU, where
-//! the receiving softirq runs too; what is under test has another CPU for itself.
+//! the receiving softirq runs too; the program under test has another CPU to itself.
 #![warn(missing_docs)]
 #![deny(unsafe_code)]
 

@@ -24,7 +24,7 @@ use signal_hook::{
     flag,
 };
 
-/// How fast mirror is on this host, where the time goes, and how it stands beside other tools
+/// How fast mirror is on this host, where the time is spent, and how it compares with other tools
 #[derive(Debug, Parser)]
 #[command(name = "mirror-bench")]
 struct Arguments {
@@ -40,13 +40,13 @@ struct Arguments {
     /// The CPU that sends and receives, and the one for what is measured [default: two cores of this host]
     #[arg(long, value_name = "KERNEL,WORKER")]
     cpus: Option<Cpus>,
-    /// Where to leave report.json, report.md and the plots
+    /// Directory for report.json, report.md and the plots
     #[arg(long, value_name = "DIR", default_value = "target/bench")]
     output: PathBuf,
-    /// Show what moved since an earlier report.json, and whether by more than the noise
+    /// Compare with an earlier report.json, and show which changes exceed the noise
     #[arg(long, value_name = "OLD.json")]
     compare: Option<PathBuf>,
-    /// End with 1 if a goal is not reached
+    /// Exit with 1 if a goal is not reached
     #[arg(long)]
     check_goals: bool,
 }
@@ -95,14 +95,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// Measures, shows and writes. Returns whether all that was asked for is there.
+/// Measures, prints and writes the report. Returns whether all requested results are there.
 fn run(arguments: &Arguments) -> Result<bool> {
     let parts = arguments.part.parts();
     let in_the_lab = parts.iter().any(|part| part.is_in_the_lab());
     if in_the_lab && !geteuid().is_root() {
         bail!("namespaces and XDP need root; run\n  {}", as_root());
     }
-    // Before minutes are spent, and before it is written over.
+    // Read before anything is measured, and before it is overwritten.
     let old = arguments.compare.as_deref().map(compare::load).transpose()?;
     let options = options(arguments)?;
     let (driver, mode) = if in_the_lab { (bed::DRIVER, bed::XDP_MODE) } else { ("", "") };
@@ -114,7 +114,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
     report.duration_s = begun.elapsed().as_secs_f64();
     let output = arguments.output.display();
     if report.is_empty() {
-        bail!("nothing was measured; {output} is left as it was");
+        bail!("nothing was measured; {output} is unchanged");
     }
 
     let comparison = old.map(|old| compare::compare(&old, &report));
@@ -138,23 +138,23 @@ fn options(arguments: &Arguments) -> Result<Options> {
 }
 
 fn settings(options: &Options) -> BTreeMap<String, String> {
-    let cpus = format!("{} sends and receives, {} works", options.kernel_cpu, options.worker_cpu);
+    let cpus = format!("{} sends and receives, {} is measured", options.kernel_cpu, options.worker_cpu);
     [("CPUs".into(), cpus), ("rounds".into(), options.rounds.to_string())].into()
 }
 
-/// The first signal ends the run between two measurements, so that the lab is taken down; a second one ends
-/// it at once.
+/// The first signal ends the run between two measurements, so that the lab is removed; a second one ends it
+/// at once.
 fn stop_on_signals() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))
             .and_then(|_| flag::register(signal, Arc::clone(&stop)))
-            .context("signals cannot be heard")?;
+            .context("cannot install signal handlers")?;
     }
     Ok(stop)
 }
 
-/// This very command for somebody who is not root.
+/// The same command with sudo.
 fn as_root() -> String {
     let words = env::args_os().map(|word| word.to_string_lossy().into_owned());
     ["sudo".to_owned()].into_iter().chain(words).collect::<Vec<_>>().join(" ")
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_part_all_are_run_but_the_sweep() {
+    fn without_a_part_all_but_the_sweep_are_run() {
         let arguments = parse("").unwrap();
         assert_eq!(arguments.part.parts(), [Part::Micro, Part::Lab, Part::Peers]);
         assert_eq!(arguments.output, PathBuf::from("target/bench"));
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn every_part_is_called_on_the_command_line_what_the_report_calls_it() {
+    fn every_part_has_the_same_name_on_the_command_line_and_in_the_report() {
         for part in [Part::Micro, Part::Lab, Part::Peers, Part::Sweep] {
             assert_eq!(parse(part.name()).unwrap().part.parts(), [part]);
         }
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quick_run_has_fewer_rounds_unless_told_otherwise() {
+    fn a_quick_run_has_fewer_rounds_by_default() {
         let rounds = |line| parse(line).unwrap().rounds();
         assert_eq!(rounds(""), Options::FULL_ROUNDS);
         assert_eq!(rounds("--quick"), Options::QUICK_ROUNDS);

@@ -1,11 +1,11 @@
-//! A sink that does nothing: what is left is the way to it.
+//! A sink that does nothing: what remains is the pipeline before it.
 
 use mirror_user::{
     Batch,
     sink::{Sink, SinkError, SinkFactory, SinkStats, WorkerContext},
 };
 
-/// Takes batches and looks at nothing in them.
+/// Accepts batches and reads nothing of them.
 #[derive(Debug)]
 pub(crate) struct Null;
 

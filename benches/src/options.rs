@@ -1,4 +1,4 @@
-//! What was asked of a run.
+//! Options of a run.
 
 use std::sync::{
     Arc,
@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 /// Options of every part.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Fewer rounds and points: the whole in under three minutes.
+    /// Fewer rounds and points: all in under three minutes.
     pub quick: bool,
     /// Rounds of the ladder and the sweep; of courses with a goal three times as many in a full run.
     pub rounds: usize,
@@ -18,21 +18,21 @@ pub struct Options {
     pub kernel_cpu: usize,
     /// The CPU of the worker, or of the other tool.
     pub worker_cpu: usize,
-    /// Set by a signal: the run ends between two measurements, and nothing is left behind.
+    /// Set by a signal: the run ends between two measurements, and the lab is removed.
     pub stop: Arc<AtomicBool>,
 }
 
 impl Options {
-    /// Rounds of a full run, the least that the figures of `docs/performance.md` are made of.
+    /// Rounds of a full run, as for the figures of `docs/performance.md`.
     pub const FULL_ROUNDS: usize = 15;
     /// Rounds of a quick one.
     pub const QUICK_ROUNDS: usize = 5;
 
-    /// Whether to go on.
+    /// Whether to continue.
     ///
     /// # Errors
     ///
-    /// Where a signal asked to stop.
+    /// After a signal to stop.
     pub fn go_on(&self) -> Result<()> {
         if self.stop.load(Ordering::Relaxed) {
             bail!("stopped by a signal");

@@ -1,4 +1,4 @@
-//! The parts of a run, and what becomes of the others where one does not end well.
+//! The parts of a run, each independent of the failure of others.
 
 use anyhow::Result;
 
@@ -10,7 +10,7 @@ use crate::{
     sweep,
 };
 
-/// What can be run by itself.
+/// A part that can be run by itself.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Part {
     /// Parts of the engine by themselves.
@@ -35,7 +35,7 @@ impl Part {
         }
     }
 
-    /// Whether it sends frames through namespaces, for which one must be root.
+    /// Whether it sends frames through namespaces, which needs root.
     #[must_use]
     pub fn is_in_the_lab(self) -> bool {
         match self {
@@ -44,11 +44,11 @@ impl Part {
         }
     }
 
-    /// Measures it. What it puts into the report is complete in itself, also where it fails after that.
+    /// Measures it. What it has added to the report stays valid if it fails later.
     ///
     /// # Errors
     ///
-    /// Where it cannot be measured, or a signal came.
+    /// If it cannot be measured, and after a signal.
     pub fn run(self, options: &Options, report: &mut Report) -> Result<()> {
         match self {
             Self::Micro => micro::run(options, report),
@@ -59,8 +59,8 @@ impl Part {
     }
 }
 
-/// Runs `parts` by `run`, one after the other, and notes in the report what became of each. One that fails
-/// does not keep the next from running; a signal does. Returns whether all are complete.
+/// Runs `parts` by `run`, one after the other, and records in the report how each ended. After a failure the
+/// next is run, after a signal none. Returns whether all are complete.
 pub fn run_each(
     parts: &[Part],
     options: &Options,
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_signal_nothing_more_begins_and_what_was_measured_is_kept() {
+    fn after_a_signal_no_part_begins_and_the_results_are_kept() {
         let (options, mut report) = (options(), Report::default());
         let mut begun = 0;
         let parts = [Part::Micro, Part::Lab, Part::Peers];

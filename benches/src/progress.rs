@@ -1,11 +1,11 @@
-//! How far a run is, on standard error: one line that is overwritten on a terminal, a line each elsewhere.
+//! Progress on standard error: on a terminal one line that is overwritten, elsewhere one line per step.
 
 use std::{
     fmt::Display,
     io::{self, IsTerminal as _, Write as _},
 };
 
-/// Takes the line back when it is dropped.
+/// Erases the line when it is dropped.
 #[derive(Debug)]
 pub struct Progress {
     terminal: bool,
@@ -15,16 +15,16 @@ pub struct Progress {
 const ERASE: &str = "\r\x1b[2K";
 
 impl Progress {
-    /// Nothing is shown yet.
+    /// Nothing was shown yet.
     #[must_use]
     pub fn start() -> Self {
         Self { terminal: io::stderr().is_terminal() }
     }
 
-    /// Shows what is being done now.
+    /// Shows the current step.
     pub fn show(&self, what: impl Display) {
         if self.terminal {
-            // What cannot be shown is no reason to stop measuring.
+            // An error here must not stop the measurement.
             let _ignored = write!(io::stderr(), "{ERASE}{what}");
         } else {
             eprintln!("{what}");

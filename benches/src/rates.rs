@@ -1,4 +1,4 @@
-//! The highest rates without loss, the time frames take below them, and whether the rate holds for long.
+//! No-drop rates, the latency below them, and a long run.
 
 use anyhow::Result;
 use mirror_lab::{Traffic, generator::MIN_RATE};
@@ -15,14 +15,14 @@ use crate::{
     trial::measure,
 };
 
-/// Bytes of an outer frame: the least there is in practice, where a frame costs most.
+/// Bytes of an outer frame: the shortest in practice, with the most frames.
 const FRAME_BYTES: usize = 114;
-/// Parts of the no-drop rate at which latency is measured.
+/// Fractions of the no-drop rate at which latency is measured.
 const LOADS: [f64; 3] = [0.1, 0.5, 0.9];
-/// The part of the no-drop rate that must hold for long.
+/// The fraction of the no-drop rate in the long run.
 const SOAK_LOAD: f64 = 0.8;
 
-/// How long things take.
+/// Durations.
 #[derive(Clone, Copy, Debug)]
 struct Times {
     /// A trial of the search, in seconds.
@@ -50,18 +50,18 @@ impl Times {
 ///
 /// # Errors
 ///
-/// Where the bed or a receiver cannot be had, or an account does not close.
+/// If the bed or a receiver cannot be created, or a residue is left.
 pub fn run(options: &Options, report: &mut Report) -> Result<()> {
     let bed = Bed::new(1)?;
-    // A worker that gets no CPU for some ms must not decide: a host of virtual machines takes one away for up
-    // to 8 ms, several times in ten seconds, and other tools have rings that outlast it. What the length
-    // costs, the sweep shows.
+    // A pause of the worker must not decide the result: a virtual machine's CPU pauses for up to 8 ms several
+    // times in ten seconds, and other tools have rings that absorb this. The sweep shows the cost of the
+    // length.
     let sizes = default_sizes(&bed)?.longest_ring();
     let ring = "no-drop rate, latency, long run: RX ring, descriptors";
     report.settings.insert(ring.into(), sizes.rx_ring.to_string());
     let run = Rates { options, bed: &bed, sizes, times: Times::of(options) };
     for (kind, wait) in [
-        // What is lost here no receiver keeps.
+        // Frames lost here are lost for good.
         (Kind::Touch, Wait::Spin),
         (Kind::Counters, Wait::Spin),
         (Kind::Counters, Wait::Poll),
@@ -87,7 +87,7 @@ pub fn run(options: &Options, report: &mut Report) -> Result<()> {
             let soak = run.soak(kind, wait, found)?;
             let Soak { seconds, offered, lost, .. } = soak;
             let what = format!("frames lost in {seconds:.0} s at 80 % of the no-drop rate, pcap to memory");
-            // Nothing sent is nothing shown.
+            // A trial without frames proves nothing.
             let measured = if offered == 0 { f64::INFINITY } else { count(lost) };
             report.goals.push(Goal::at_most(what, 0.0, Spread::of(measured)));
             report.soak.push(soak);
@@ -114,7 +114,7 @@ impl Rates<'_> {
 
     fn no_drop(&self, kind: Kind, wait: Wait) -> Result<Found> {
         let (receiver, progress) = (self.receiver(kind, wait), Progress::start());
-        // As fast as it goes nobody knows beforehand how fast that is.
+        // Full speed is not known in advance.
         let mut fastest = 4_000_000;
         self.times.search.run(|rate| {
             self.options.go_on()?;

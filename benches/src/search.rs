@@ -1,4 +1,4 @@
-//! The highest rate at which nothing is lost: throughput as RFC 2544 section 26.1 has it, by bisection.
+//! The no-drop rate: throughput as in RFC 2544 section 26.1, by bisection.
 
 use anyhow::Result;
 
@@ -9,41 +9,41 @@ use crate::stats::ratio;
 pub struct Search {
     /// The lowest rate tried, frames a second.
     pub least: u64,
-    /// It ends when the rate that passed and the one that failed are within this part of each other: 0.02 is
-    /// 2 %.
+    /// It ends when the rate that passed and the one that failed differ by less than this fraction: 0.02 is 2
+    /// %.
     pub resolution: f64,
-    /// Trials at a rate; it passes when more than half of them lose nothing. One that the host's own noise
-    /// spoils does not decide.
+    /// Trials at a rate; it passes if more than half of them have no loss, so that noise of the host in one
+    /// trial does not decide.
     pub trials: u32,
 }
 
-/// What a trial found.
+/// Result of a trial.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Trial {
     /// Frames sent.
     pub offered: u64,
     /// Frames of these that did not arrive.
     pub lost: u64,
-    /// The rate they were really sent at, frames a second.
+    /// The actual rate, frames a second.
     pub rate: u64,
 }
 
 /// The rate found.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Found {
-    /// Frames a second, as really sent; 0 where even the least lost some.
+    /// Actual frames a second; 0 if there was loss even at the lowest rate.
     pub rate: u64,
-    /// Whether nothing was lost at the most that can be sent.
+    /// Whether there was no loss at the generator's full speed.
     pub generator_bound: bool,
     /// Frames of the longest trial at that rate.
     pub frames: u64,
 }
 
-/// The least share of the rate asked for that the generator must reach.
+/// The least fraction of the requested rate that the generator must reach.
 const REACHED: f64 = 0.97;
 
 impl Search {
-    /// Searches with `trial`, which sends at a rate in frames a second, or as fast as it goes.
+    /// Searches with `trial`, which sends at a rate in frames a second, or at full speed.
     ///
     /// # Errors
     ///
@@ -55,7 +55,7 @@ impl Search {
         }
         let mut best = Found::default();
         let (mut low, mut high) = (self.least, fastest.max(self.least));
-        // What fails at the least rate has none; what passes there starts the bisection.
+        // A failure at the lowest rate means none; otherwise the bisection starts there.
         if let (Some(passed), _) = self.passes(Some(low), &mut trial)? {
             best = passed;
         } else {
@@ -68,7 +68,7 @@ impl Search {
                 (Some(passed), _) => {
                     best = passed;
                     if ratio(passed.rate, middle) < REACHED {
-                        // Keeping a pace costs time: no higher rate can be kept.
+                        // Pacing takes time: no higher rate can be sent.
                         return Ok(Found { generator_bound: true, ..best });
                     }
                     low = middle;
@@ -79,7 +79,7 @@ impl Search {
         Ok(best)
     }
 
-    /// Whether a rate passes, and the highest rate that was really sent.
+    /// Whether a rate passes, and the actual rate.
     fn passes(
         &self,
         rate: Option<u64>,
@@ -94,7 +94,7 @@ impl Search {
             if lost == 0 {
                 clean += 1;
                 found.frames = found.frames.max(offered);
-                // The least of those that passed: what was shown, not what was wished for.
+                // The lowest of those that passed: the rate that was shown to pass.
                 found.rate = if clean == 1 { rate } else { found.rate.min(rate) };
             } else {
                 spoilt += 1;
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_receiver_faster_than_the_generator_is_told_as_such() {
+    fn a_receiver_faster_than_the_generator_is_reported_as_such() {
         let found = SEARCH.run(receiver(6_000_000, 5_000_000)).unwrap();
         assert_eq!(found, Found { rate: 5_000_000, generator_bound: true, frames: 5_000_000 });
     }

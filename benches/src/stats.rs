@@ -10,7 +10,7 @@ pub fn spread(values: impl IntoIterator<Item = f64>) -> Spread {
     Spread { median: quantile(&values, 2), q1: quantile(&values, 1), q3: quantile(&values, 3) }
 }
 
-/// A count, to be calculated with.
+/// A count as a float.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "frames and rates far below 2^52")]
 pub fn count(count: u64) -> f64 {
@@ -23,7 +23,7 @@ pub fn mega(rate: u64) -> f64 {
     count(rate) / 1e6
 }
 
-/// One count over another; 0 where there is nothing to be a part of.
+/// One count over another; 0 if the other is 0.
 #[must_use]
 pub fn ratio(a: u64, b: u64) -> f64 {
     if b == 0 { 0.0 } else { count(a) / count(b) }

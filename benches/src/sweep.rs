@@ -1,5 +1,5 @@
-//! RX ring and UMEM sizes: small ones stay in the caches of both cores, large ones outlast a worker that is
-//! late.
+//! RX ring and UMEM sizes: small ones stay in the caches of both cores, large ones absorb delays of the
+//! worker.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use crate::{
 
 /// Descriptors of the RX ring.
 const RX_RINGS: [u32; 6] = [1024, 2048, 4096, 8192, 16384, 32768];
-/// Chunks beyond those that the RX ring can hold: none but a batch, and as many as the fill ring takes.
+/// Chunks beyond those of the RX ring: a batch, or as many as the fill ring holds.
 const CHUNKS: [fn(u32) -> u32; 2] = [|rx_ring| rx_ring + Sizes::SPARE, |rx_ring| rx_ring * 2];
 const KINDS: [Kind; 3] = [Kind::Bare, Kind::Touch, Kind::Counters];
 
@@ -27,7 +27,7 @@ const KINDS: [Kind; 3] = [Kind::Bare, Kind::Touch, Kind::Counters];
 ///
 /// # Errors
 ///
-/// Where the bed or a receiver cannot be had, or an account does not close.
+/// If the bed or a receiver cannot be created, or a residue is left.
 pub fn run(options: &Options, report: &mut Report) -> Result<()> {
     let bed = Bed::new(1)?;
     let defaults = default_sizes(&bed)?;

@@ -1,4 +1,4 @@
-//! One measurement: a receiver, some traffic, and what came of it.
+//! One measurement: a receiver, traffic, and the result.
 
 use std::{collections::BTreeMap, fs};
 
@@ -7,10 +7,10 @@ use mirror_lab::{Generated, Generator, Traffic, generator};
 
 use crate::{bed::Bed, receiver::Receiver, search, stats::ratio};
 
-/// Frames before the measured ones, which bring memory and caches to where they stay.
+/// Frames of the warm-up, which fill memory and caches.
 const WARM_UP: u64 = 1 << 17;
 
-/// What a measurement gave.
+/// Result of a measurement.
 #[derive(Clone, Debug, Default)]
 pub struct Sample {
     /// Frames sent, those of the warm-up too.
@@ -19,13 +19,13 @@ pub struct Sample {
     pub lost_by: BTreeMap<&'static str, u64>,
     /// Frames a second that the generator sent.
     pub sent_rate: f64,
-    /// Frames a second that came through: what was sent, less the part that was lost.
+    /// Frames a second that were received: those sent minus those lost.
     pub received_rate: f64,
     /// Busy time of the workers for a frame, in ns; 0 where there is no worker.
     pub busy_ns_per_frame: f64,
     /// Ticks of the kernel's clock on the CPU that sends: in softirq, and all.
     pub softirq_ticks: (u64, u64),
-    /// Latency by share of the frames, in ns, where that was measured.
+    /// Latency by fraction of the frames, in ns, if measured.
     pub latency: Vec<(f64, u64)>,
 }
 
@@ -48,7 +48,7 @@ impl Sample {
 ///
 /// # Errors
 ///
-/// Where the receiver cannot be had, or its account does not close.
+/// If the receiver cannot be started, or a residue is left.
 pub fn measure(bed: &Bed, receiver: &Receiver, traffic: &Traffic, frames: u64) -> Result<Sample> {
     let generator = bed.generator(traffic.clone())?;
     let live = receiver.start(bed)?;
@@ -71,15 +71,15 @@ pub fn measure(bed: &Bed, receiver: &Receiver, traffic: &Traffic, frames: u64) -
     })
 }
 
-/// A system call at a time, because only within one the rate is that of sending alone, and because what a
-/// pause between two has cost would be made up for by a burst.
+/// One system call at a time: the rate of sending is measured within one, and a pause between two would be
+/// made up for by a burst.
 fn send(generator: &Generator, rate: Option<u64>, frames: u64) -> mirror_lab::Result<Vec<Generated>> {
     let longest = rate.map_or(generator::ONE_CALL, |rate| rate * generator::ONE_LIMITED_CALL);
     let calls = frames.div_ceil(longest).max(1);
     (0..calls).map(|_| generator.send(frames / calls)).collect()
 }
 
-/// Harmonic, because each part sent as many frames.
+/// Harmonic, because each part sent the same number of frames.
 fn mean(rates: impl ExactSizeIterator<Item = f64>) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "a few")]
     let count = rates.len() as f64;

@@ -217,5 +217,5 @@ fn log_lines_about_links_and_readers_are_escaped() {
     run.settled();
     let said = run.end_by(Signal::SIGINT).said;
     assert_plain(said.as_bytes());
-    assert!(said.contains("\\x1b[2J\\nFORGED got nothing"), "{said}");
+    assert!(said.contains("\\x1b[2J\\nFORGED received none"), "{said}");
 }

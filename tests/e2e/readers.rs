@@ -315,7 +315,7 @@ fn packets_for_an_interface_that_is_down_make_the_exit_code_1() {
     };
     forward("dev:out0").expect_code(0);
     near.ip("link set dev out0 down").expect("down");
-    forward("dev:out0").expect_code(1).expect_words(&["dev:out0 got nothing", "ip link set dev out0 up"]);
+    forward("dev:out0").expect_code(1).expect_words(&["dev:out0 received none", "ip link set dev out0 up"]);
     // No route.
     forward("vxlan:192.0.2.7")
         .expect_code(1)

@@ -1,4 +1,4 @@
-//! Does the parts that micro benchmarks measure, where callgrind or a counting allocator looks on.
+//! Runs the parts that micro benchmarks measure, under callgrind or a counting allocator.
 
 use std::{env, hint::black_box, process::ExitCode};
 
@@ -13,7 +13,7 @@ fn main() -> Result<ExitCode> {
         Some(INSTRUCTIONS) => {
             for part in instruction_parts() {
                 let mut pass = part.pass()?;
-                // Tables and caches of a part fill with its first frames.
+                // The first frames fill tables and caches.
                 pass();
                 black_box(separated_part_of_the_probe(&mut *pass, passes(part)));
             }
@@ -29,15 +29,15 @@ fn main() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// After this function callgrind writes what it has counted. It does something after the call, or its frame
-/// would be that of the one it calls.
+/// Callgrind writes its counts after this function, which must do something after the call, or the call would
+/// be a tail call.
 #[inline(never)]
 fn separated_part_of_the_probe(pass: &mut dyn FnMut(), passes: u64) -> u64 {
     part_of_the_probe(pass, passes);
     black_box(passes)
 }
 
-/// Callgrind counts in this function and what it calls.
+/// Callgrind counts in this function and its callees.
 #[inline(never)]
 fn part_of_the_probe(pass: &mut dyn FnMut(), passes: u64) {
     for _ in 0..passes {

@@ -1,4 +1,4 @@
-//! How often a worker allocates a frame once it is under way: never.
+//! Allocations per frame of a worker in steady state: none.
 
 use std::{io, process::Command, time::Instant};
 
@@ -15,19 +15,19 @@ use super::{
 };
 use crate::report::schema::{Goal, Micro, Report, Spread};
 
-/// Frames counted over. Their capture fits the blocks of a worker, so that none is waited for or dropped.
+/// Frames of the measurement. They fit the blocks of a worker, so that none is waited for or dropped.
 const FRAMES: u64 = 65_536;
 const NAME: &str = "dispatch/counters+pcap/114";
 
-/// Counts allocations of a worker with counters and a capture, after its first batch. `measure` calls what it
-/// is given and says how often this thread allocated.
+/// Counts allocations of a worker with counters and a capture, after its first batch. `measure` calls its
+/// argument and returns the number of allocations of this thread.
 ///
 /// # Errors
 ///
-/// Where a sink cannot be built, or did not write each frame, so that the figure would be of something else.
+/// If a sink cannot be built, or did not write every frame, which would falsify the figure.
 pub fn in_steady_state(measure: impl FnOnce(&mut dyn FnMut()) -> u64) -> Result<u64> {
     let frames = Shape::Ipv4.frames(114, BATCH, 8)?;
-    // As to a file: a block goes out when it is full, and not with each tick.
+    // As for a file: blocks are written when full, not at each tick.
     let pcap = Pcap::builder(Target::writer("nowhere", io::sink())).unbuffered(false).build()?;
     let dispatch = Dispatch::builder().sink(Counters::default()).sink(pcap);
     let mut dispatch = dispatch.build(&WorkerContext::single(MAX_FRAME))?;
@@ -44,7 +44,7 @@ pub fn in_steady_state(measure: impl FnOnce(&mut dyn FnMut()) -> u64) -> Result<
     Ok(allocations)
 }
 
-/// Has the probe count; whether there is one is in the report.
+/// Counts with the probe; the report says if there is none.
 pub(super) fn run(report: &mut Report) -> Result<()> {
     let output = match probe::path()? {
         Some(path) => probe::output(Command::new(path).arg(probe::ALLOCATIONS))?,
@@ -55,7 +55,7 @@ pub(super) fn run(report: &mut Report) -> Result<()> {
         return Ok(());
     };
     let text = String::from_utf8(output.stdout).context("the probe's output")?;
-    let allocations: u32 = text.trim().parse().with_context(|| format!("the probe said {text:?}"))?;
+    let allocations: u32 = text.trim().parse().with_context(|| format!("the probe printed {text:?}"))?;
     let per_frame = Spread::of(per_frame(allocations.into(), FRAMES));
     report.goals.push(Goal::at_most("allocations per frame in steady state", 0.0, per_frame));
     report.micro.push(Micro { name: NAME.to_owned(), unit: "allocations".to_owned(), per_frame });

@@ -1,13 +1,13 @@
-//! Outer frames of every shape that decapsulation meets, and what a mirror sends nearly always first.
+//! Outer frames of every shape that decapsulation handles, first the one that mirrors nearly always send.
 
 use anyhow::{Context as _, Result};
 use mirror_lab::frames::{ENCAPSULATION, Outer, OuterIp, TPID_8021Q, inner_of_len};
 use mirror_user::{Captured, Frame, Tunnels, decap};
 
-/// Frames of one shape in memory, as a worker has them in its ring: a batch.
+/// A batch of frames of one shape in memory.
 pub(super) const BATCH: usize = 64;
 
-/// What a header chain looks like.
+/// A chain of headers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Shape {
     /// Ethernet, IPv4 without options, UDP, VXLAN: what AWS sends.
@@ -20,7 +20,7 @@ pub enum Shape {
     Ipv6,
     /// A VLAN tag in the inner frame.
     InnerVlan,
-    /// An inner frame that the mirror session cut.
+    /// An inner frame that the mirror session truncated.
     InnerTruncated,
 }
 
@@ -45,10 +45,10 @@ impl Shape {
     fn frame(self, len: usize, vni: u32) -> Result<Vec<u8>> {
         /// NOP (RFC 791 section 3.1).
         const OPTIONS: [u8; 8] = [1; 8];
-        /// Bytes of an inner frame that was cut, before that.
+        /// Original length of the truncated inner frame, in bytes.
         const WHOLE: usize = 1514;
         const VLAN_TAG: usize = 4;
-        /// By what an IPv6 header is longer.
+        /// How much longer an IPv6 header is.
         const IPV6_MORE: usize = 20;
 
         let mut outer = Outer::sample(vni);
@@ -87,13 +87,13 @@ impl Shape {
         Ok(outer.encapsulate(&inner)?)
     }
 
-    /// So many frames of `len` bytes in all, the first of VNI 1 and the others each of one of `vnis` in turn.
+    /// This many frames of `len` bytes each, the first of VNI 1 and the others of `vnis` in turn.
     ///
-    /// They stay for the length of the process, so that whatever borrows them can be kept beside them.
+    /// They live as long as the process, so that borrowing from them is simple.
     ///
     /// # Errors
     ///
-    /// Where `len` does not hold the headers.
+    /// If the headers do not fit `len`.
     pub(super) fn frames(self, len: usize, count: usize, vnis: u32) -> Result<Vec<Captured<'static>>> {
         (1..=vnis)
             .cycle()
@@ -110,13 +110,15 @@ impl Shape {
 ///
 /// # Errors
 ///
-/// Where one holds no inner frame, and the figure would be of something else.
+/// If one cannot be decapsulated, which would falsify the figure.
 pub(super) fn decapsulated(frames: &[Captured<'static>]) -> Result<Vec<Frame<'static>>> {
     let tunnels = Tunnels::default();
     let decapsulate = |captured: &Captured<'static>| decap::decapsulate_frame(*captured, &tunnels);
     frames
         .iter()
-        .map(|captured| decapsulate(captured).ok().context("a frame to measure with holds no inner frame"))
+        .map(|captured| {
+            decapsulate(captured).ok().context("a frame of the measurement cannot be decapsulated")
+        })
         .collect()
 }
 
@@ -125,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_shape_has_the_length_asked_for_and_is_decapsulated() {
+    fn every_shape_has_the_requested_length_and_is_decapsulated() {
         for shape in Shape::EACH {
             for len in [114, 512, 1450] {
                 let frames = shape.frames(len, 3, 2).unwrap();

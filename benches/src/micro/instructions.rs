@@ -1,4 +1,4 @@
-//! How many instructions each part takes a frame, by callgrind: the same on a noisy host as on a quiet one.
+//! Instructions per frame of each part, by callgrind: independent of the host's load.
 
 use std::{fs, path::Path, process::Command};
 
@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use super::{Part, per_frame, probe};
 use crate::report::schema::{Goal, Micro, Report, Spread};
 
-/// Counts each part; what there is to run it on, or why not, is in the report.
+/// Counts each part; the report says why if it cannot.
 pub(super) fn run(report: &mut Report) -> Result<()> {
     let Some(probe) = probe::path()? else {
         super::miss(report, format!("instructions: {} was not built", probe::PROGRAM));
@@ -51,7 +51,7 @@ pub(super) fn run(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// The frame that a mirror sends nearly always, and what it may take.
+/// The part with a goal, and its limit.
 const GOAL: (Part, f64) = (Part::Decap(super::Shape::Ipv4, 114), 70.0);
 
 fn read_total(path: &Path) -> Result<f64> {

@@ -1,5 +1,5 @@
-//! Each part of what is done with a packet by itself: its time, its instructions, its allocations, and the
-//! XDP program without a network.
+//! Each part of the packet path by itself: time, instructions, allocations; and the XDP program without a
+//! network.
 
 mod allocations;
 mod frames;
@@ -18,11 +18,11 @@ pub use timing::bench;
 
 use crate::{options::Options, report::schema::Report};
 
-/// Measures every part, and pushes what was found to the report.
+/// Measures every part, and adds the results to the report.
 ///
 /// # Errors
 ///
-/// Where something fails that is there; what is not there is reported in [`Report::not_measured`].
+/// If a measurement fails; missing tools are reported in [`Report::not_measured`].
 pub fn run(options: &Options, report: &mut Report) -> Result<()> {
     test_run::run(options, report)?;
     options.go_on()?;
@@ -31,7 +31,7 @@ pub fn run(options: &Options, report: &mut Report) -> Result<()> {
     timing::run(options, report)
 }
 
-/// Tells loudly what cannot be measured.
+/// Reports what cannot be measured, also on standard error.
 fn miss(report: &mut Report, what: String) {
     eprintln!("NOT MEASURED: {what}");
     report.not_measured.push(what);

@@ -1,4 +1,4 @@
-//! What is measured by itself: work on a few frames that can be done over and over.
+//! Parts that are measured by themselves: work on a few frames that can be repeated.
 
 use std::{
     fmt,
@@ -30,40 +30,38 @@ use crate::null::Null;
 /// The most bytes of a frame here.
 pub(super) const MAX_FRAME: usize = 2048;
 
-/// A part of what is done with a frame.
+/// A part of the packet path.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Part {
-    /// Nothing: the loop around [`Part::Decap`], to be taken off from it.
+    /// Nothing: the loop around [`Part::Decap`], which is subtracted from it.
     Loop,
-    /// Finding the inner frame in frames of so many bytes.
+    /// Decapsulation of frames of this many bytes.
     Decap(Shape, usize),
-    /// A worker's way from ring to sink, for frames of so many bytes and a sink that does nothing.
+    /// A worker's pipeline, for frames of this many bytes and a sink that does nothing.
     Dispatch(usize),
-    /// The counters sink, with so many origins in turn: with more than one, no two frames in a row have the
-    /// same.
+    /// The counters sink, with this many origins in turn.
     Counters(u32),
     /// The filter expression `tcp port` and a number over frames that match it, or over frames of all kinds.
     Filter(Run, Packets),
-    /// Filling the blocks of a capture with frames of so many bytes, and handing them to a writer that does
-    /// nothing.
+    /// Filling the blocks of a capture with frames of this many bytes, for a writer that does nothing.
     Pcap(Format, usize),
-    /// Making text of frames of all kinds, as with so many `-v`.
+    /// Printing frames of all kinds, with this many `-v`.
     Print(u8),
 }
 
-/// What runs a compiled filter.
+/// An interpreter of compiled filters.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Run {
-    /// What the engine does.
+    /// The engine's.
     Ours,
     /// `pcap_offline_filter`.
     Libpcap,
 }
 
-/// What a filter is run over.
+/// Frames that a filter is run over.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Packets {
-    /// Frames that match, so that all of the program is run.
+    /// Frames that match, so that the whole program is run.
     Matching,
     /// Frames of all kinds.
     Mixed,
@@ -84,15 +82,15 @@ impl Part {
         Self::Filter(Run::Libpcap, Packets::Matching),
         Self::Filter(Run::Libpcap, Packets::Mixed),
     ];
-    /// What the filter's goal is about.
+    /// The part with the filter's goal.
     pub(super) const FILTER: Self = Self::FILTERS[0];
 
-    /// All that take time, in the order of the report.
+    /// All parts that are timed, in the order of the report.
     pub fn each() -> Vec<Self> {
         const SIZES: [usize; 3] = [114, 512, 1450];
         const ENDS: [usize; 2] = [114, 1450];
         let plain = SIZES.map(|size| Self::Decap(Shape::Ipv4, size));
-        // How long a frame is says nothing of its headers.
+        // The headers do not depend on the length.
         let others = Shape::EACH.iter().skip(1).map(|shape| Self::Decap(*shape, SIZES[0]));
         let pcap = [Format::Pcapng, Format::Pcap].map(|format| ENDS.map(|size| Self::Pcap(format, size)));
         plain
@@ -139,11 +137,11 @@ impl Part {
         }
     }
 
-    /// Sets it up: each call of what is returned is one pass.
+    /// Sets it up: each call of the result is one pass.
     ///
     /// # Errors
     ///
-    /// Where frames or sinks cannot be made.
+    /// If frames or sinks cannot be created.
     pub fn pass(self) -> Result<Box<dyn FnMut()>> {
         Ok(match self {
             Self::Loop => {
@@ -151,7 +149,7 @@ impl Part {
                 Box::new(move || {
                     for captured in &frames {
                         let captured = *black_box(captured);
-                        // As much as is looked at of a frame, and nothing that has to be found.
+                        // Reads as much of a frame as decapsulation does, without its work.
                         let (time, wire_len) = (captured.time(), captured.wire_len());
                         black_box((time, time, wire_len, wire_len, false));
                     }
@@ -163,8 +161,7 @@ impl Part {
                 let tunnels = black_box(Tunnels::default());
                 Box::new(move || {
                     for captured in &frames {
-                        // What was found is looked at, and no more: to keep it with the frame is dispatch's
-                        // work.
+                        // The result is only read: storing it with the frame is the dispatcher's work.
                         match decap::decapsulate_frame(*black_box(captured), &tunnels) {
                             Ok(frame) => {
                                 let inner = frame.inner().first();
@@ -202,7 +199,7 @@ impl Part {
     ) -> Result<Box<dyn FnMut()>> {
         let count = usize::try_from(self.frames())?;
         let frames = decapsulated(&Shape::Ipv4.frames(size, count, vnis)?)?;
-        // To drop frames costs next to nothing: a sink that would, waits, and what is measured is work.
+        // Dropping frames costs hardly anything, so a sink that would drop waits instead.
         let mut context = WorkerContext::single(MAX_FRAME);
         context.wait_until = Some(Arc::new(AtomicBool::new(false)));
         let mut sink = factory.build(&context)?;

@@ -1,8 +1,7 @@
-//! What the XDP program costs a packet, by verdict, beside programs that look at nothing:
-//! `BPF_PROG_TEST_RUN`, which calls the program over and over on one frame.
+//! Cost of the XDP program per packet, by verdict, beside programs that read nothing: `BPF_PROG_TEST_RUN`,
+//! which calls the program repeatedly on one frame.
 //!
-//! The receive time is off: in a test run the room for it would be made anew in front of the same frame each
-//! time.
+//! The receive time is off: a test run would reserve metadata in front of the same frame each time.
 
 use std::thread;
 
@@ -32,17 +31,17 @@ use crate::{
     stats::spread,
 };
 
-/// Runs of a program in one system call: 2 or 3 ms, beside which the call itself vanishes, and fewer than a
-/// time slice has, so that most calls are not interrupted.
+/// Runs of a program in one system call: 2 or 3 ms, much longer than the call itself, and shorter than a time
+/// slice.
 const REPEAT: u32 = 1 << 18;
-/// Rounds here for one of the ladder, which takes longer.
+/// Rounds here per round of the ladder.
 const ROUNDS: usize = 10;
-/// What the floor costs is taken off from what ours does, round by round.
+/// The cost of the minimal program is subtracted from ours, round by round.
 const FLOOR: &str = "xdp/minimal/redirect";
 const OURS: &str = "xdp/mirror/redirect";
 const OVER_FLOOR: &str = "xdp/mirror/redirect-over-minimal";
 const GOAL_NS: f64 = 6.0;
-/// What only `--destination own`, the default, looks at.
+/// The addresses that `--destination own`, the default, checks.
 const OWN: &str = "xdp/mirror/redirect-own";
 const OWN_OVER_ANY: &str = "xdp/mirror/redirect-own-over-any";
 const GOAL_OWN_NS: f64 = 3.0;
@@ -55,7 +54,7 @@ const XDP_REDIRECT: u32 = 4;
 const VNI: u32 = 12_345;
 const OTHER_VNI: u32 = 54_321;
 
-/// A program, a frame and what becomes of it.
+/// A program, a frame and its verdict.
 struct Subject {
     name: &'static str,
     program: XdpProgram,
@@ -78,7 +77,7 @@ impl Subject {
     }
 }
 
-/// Measures all in rounds.
+/// Measures all subjects in rounds.
 pub(super) fn run(options: &Options, report: &mut Report) -> Result<()> {
     if !Uid::effective().is_root() {
         miss(report, "the XDP program: test runs need root".to_owned());
@@ -135,7 +134,7 @@ fn measure(options: &Options, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Programs that look at nothing.
+/// Programs that read nothing.
 fn floors(socket: &OwnedFd) -> Result<Vec<Subject>> {
     let frame = ours_by(|_| ())?;
     let drop = XdpProgram::load_floor(floor::PROGRAM_DROP)?;
@@ -147,7 +146,7 @@ fn floors(socket: &OwnedFd) -> Result<Vec<Subject>> {
     ])
 }
 
-/// Ours, a program loaded anew for each verdict, so that none finds the caches warmed by another.
+/// Ours, loaded anew for each verdict, so that none profits from caches that another has warmed.
 fn ours(socket: &OwnedFd) -> Result<Vec<Subject>> {
     use Counter::{Fragment, NotTunnel, Redirected, SourceRefused, VniRefused};
     let default = Settings::default();
@@ -184,7 +183,7 @@ fn ours(socket: &OwnedFd) -> Result<Vec<Subject>> {
             program.allow_vni(VNI)?;
             // Another network than the frame's.
             program.allow_source_v4([192, 0, 2, 0], 24)?;
-            // What is measured is this verdict, and not one with the same action.
+            // Check that it is this verdict, and not another with the same action.
             program.run(&frame)?;
             let counted = program.counters()?;
             ensure!(counted == Counters::of(&[Counter::Seen, counter]), "{name}: {counted:?}");
@@ -193,7 +192,7 @@ fn ours(socket: &OwnedFd) -> Result<Vec<Subject>> {
         .collect()
 }
 
-/// A frame that is for us, with a change.
+/// A frame of ours, with a change.
 fn ours_by(change: impl FnOnce(&mut Outer)) -> Result<Vec<u8>> {
     let mut outer = Outer::sample(VNI);
     change(&mut outer);

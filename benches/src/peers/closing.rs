@@ -1,4 +1,4 @@
-//! What each tool says it counted, in its own words when it ends.
+//! The counts that each tool prints when it ends.
 
 use std::collections::BTreeMap;
 
@@ -8,9 +8,9 @@ use serde::Deserialize;
 /// Counts of a tool over its life.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Counts {
-    /// Frames it got hold of; of a tool that writes, those that it wrote.
+    /// Frames it received; for a tool that writes, those that it wrote.
     pub(super) received: u64,
-    /// Frames that it says it lost, where it says so.
+    /// Frames that it reports as lost, if it does.
     pub(super) lost: Option<u64>,
 }
 
@@ -56,7 +56,7 @@ pub(super) fn suricata(stats: &str) -> Result<Counts> {
     })
 }
 
-/// Our own report: what the last sink has written, because the counters come first.
+/// Our own report: the frames written by the last sink, because the counters are the first.
 pub(super) fn mirror(report: &str) -> Result<Counts> {
     let Report { interfaces, sinks } = serde_json::from_str(report).context("its report")?;
     let received = sinks.last().context("its report has no sink")?.written;
@@ -66,7 +66,7 @@ pub(super) fn mirror(report: &str) -> Result<Counts> {
     Ok(Counts { received, lost: Some(kernel + dropped) })
 }
 
-/// What matters here of `mirror.report/1`.
+/// The part of `mirror.report/1` that is used here.
 #[derive(Deserialize)]
 struct Report {
     interfaces: Vec<Interface>,
@@ -90,7 +90,7 @@ struct Sink {
     dropped: BTreeMap<String, u64>,
 }
 
-/// The number right before `words`, where they last stand.
+/// The number right before the last occurrence of `words`.
 fn before(said: &str, words: &str) -> Result<u64> {
     let number = said.lines().rev().find_map(|line| {
         let (number, _) = line.split_once(words)?;
@@ -100,7 +100,7 @@ fn before(said: &str, words: &str) -> Result<u64> {
 }
 
 fn unsaid(words: &str, said: &str) -> String {
-    format!("it did not say \"{words}\" but: {}", last_line(said))
+    format!("expected \"{words}\" in its output, which ends: {}", last_line(said))
 }
 
 /// The last line of any words: mostly the error of a tool that ended.
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tool_that_tells_nothing_is_quoted_with_its_last_line() {
+    fn a_tool_without_counts_is_reported_with_its_last_line() {
         for parse in [tcpdump, dumpcap, netsniff, suricata] {
             let error = parse("first\nrx0: No such device exists\n\n").unwrap_err().to_string();
             assert!(error.contains("No such device exists"), "{error}");

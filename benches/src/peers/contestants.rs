@@ -1,7 +1,7 @@
-//! The tools, each with the settings that serve it best.
+//! The tools, each with its best settings.
 //!
-//! All get rings of [`BUFFER_MIB`] MiB and frames up to [`SNAPLEN`] bytes, which is more than any has,
-//! resolve no names and print no packets. The default timeouts stay: a shorter one means more wake-ups.
+//! All have rings of [`BUFFER_MIB`] MiB and a snap length of [`SNAPLEN`] bytes, longer than any frame,
+//! resolve no names and print no packets. The default timeouts stay: a shorter one means more wakeups.
 
 use std::{
     fs,
@@ -21,14 +21,14 @@ use crate::bed::RECEIVING;
 /// Ring of each tool, MiB.
 pub(super) const BUFFER_MIB: u64 = 16;
 const SNAPLEN: usize = 2048;
-/// Stands for the directory of the run in an argument.
+/// Placeholder for the run's directory in an argument.
 const DIRECTORY: &str = "{directory}";
 /// The file that frames are written to, in that directory.
 const CAPTURE: &str = "frames";
 /// Our report, likewise.
 const REPORT: &str = "report.json";
 
-/// What a tool leaves of the frames.
+/// The output of a tool.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Output {
     /// Nothing.
@@ -41,16 +41,16 @@ pub(super) enum Output {
     InnerPcapng,
 }
 
-/// How to see that a tool listens.
+/// How to find that a tool is ready.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Ready {
-    /// It says so.
+    /// It prints this.
     Says(&'static str),
     /// Its XDP program is on the interface.
     Program,
 }
 
-/// Where a tool tells its counts.
+/// Where a tool reports its counts.
 #[derive(Clone, Copy, Debug)]
 enum Telling {
     /// In its closing lines.
@@ -72,8 +72,8 @@ pub(super) struct Contestant {
     pub(super) place: Place,
     pub(super) output: Output,
     pub(super) ready: Ready,
-    /// How long after the last frame it has counted what there is: the timeout of its ring's blocks, and
-    /// some.
+    /// How long it needs after the last frame to have counted all: a little more than the timeout of its
+    /// ring's blocks.
     pub(super) settles: Duration,
     telling: Telling,
     counts: fn(&str) -> Result<Counts>,
@@ -85,7 +85,7 @@ impl Contestant {
         self.output != Output::Counts
     }
 
-    /// Its arguments with the directory of the run in their place.
+    /// Its arguments, with the run's directory inserted.
     pub(super) fn arguments(&self, directory: &Path) -> Vec<String> {
         let directory = directory.to_string_lossy();
         self.arguments.split_ascii_whitespace().map(|word| word.replace(DIRECTORY, &directory)).collect()
@@ -96,7 +96,7 @@ impl Contestant {
         directory.join(CAPTURE)
     }
 
-    /// Puts its settings into the directory of the run.
+    /// Writes its settings into the directory of the run.
     pub(super) fn settle_in(&self, directory: &Path) -> Result<()> {
         if self.program == "suricata" {
             fs::write(directory.join("suricata.yaml"), CAPTURE_SETTINGS)?;
@@ -104,7 +104,7 @@ impl Contestant {
         Ok(())
     }
 
-    /// What it counted, given what it said.
+    /// Its counts, from its output.
     pub(super) fn counts(&self, said: &str, directory: &Path) -> Result<Counts> {
         match self.telling {
             Telling::Says => (self.counts)(said),
@@ -155,8 +155,7 @@ fn tcpdump(name: &str, interface: &str, place: Place, output: Output) -> Contest
         name: named(name, output),
         program: "tcpdump",
         version_option: "--version",
-        // Printing a packet costs more than anything else it does: the fastest way to count is to write to
-        // nowhere.
+        // Printing is its most expensive work: the fastest way to count is to write to /dev/null.
         arguments: format!("-i {interface} -n -p -s {SNAPLEN} -B {buffer} -Z root -w {}", target(output)),
         place,
         output,
@@ -188,7 +187,7 @@ fn netsniff(output: Output) -> Contestant {
         name: named("netsniff-ng", output),
         program: "netsniff-ng",
         version_option: "--version",
-        // It would else set sysctls and the affinity of interrupts.
+        // Otherwise it would set sysctls and the affinity of interrupts.
         arguments: format!("-i {RECEIVING} -s -M -A -Q -S {BUFFER_MIB}MiB {write}"),
         place: Place::Interface,
         output,
@@ -247,7 +246,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_has_a_name_of_its_own_and_those_that_write_say_so() {
+    fn each_has_its_own_name_and_those_that_write_are_named_so() {
         let all = all(false, 1);
         let mut names: Vec<_> = all.iter().map(|contestant| contestant.name.as_str()).collect();
         names.sort_unstable();
@@ -259,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn the_directory_of_the_run_is_in_its_place() {
+    fn the_directory_of_the_run_is_inserted() {
         let arguments =
             tcpdump("tcpdump", "rx0", Place::Interface, Output::OuterPcap).arguments(Path::new("/d"));
         assert_eq!(arguments.last().map(String::as_str), Some("/d/frames"));

@@ -1,4 +1,4 @@
-//! One tool under one kind of traffic: at full speed, and at the highest rate at which it loses nothing.
+//! One tool under one kind of traffic: at full speed, and its no-drop rate.
 
 use std::{
     ffi::OsStr,
@@ -25,7 +25,7 @@ use crate::{
     stats::mega,
 };
 
-/// Where files cost memory and no disk.
+/// A directory in memory, so that no disk is measured.
 const MEMORY: &str = "/dev/shm";
 /// Bytes of encapsulation, which inner frames lack.
 const ENCAPSULATION: usize = mirror_lab::frames::ENCAPSULATION;
@@ -33,14 +33,14 @@ const ENCAPSULATION: usize = mirror_lab::frames::ENCAPSULATION;
 const PCAP: (u64, u64) = (24, 16);
 /// Bytes the kernel puts before a frame in an `AF_PACKET` ring of version 3.
 const RING_HEADER: u64 = 82;
-/// A trial has so many times the frames that fit a tool's ring: what is left in it when the traffic ends
-/// flatters it by no more than one part of this.
+/// A trial has this many times the frames that fit a tool's ring, which bounds the error by frames still in
+/// the ring at the end.
 const RINGS: u64 = 8;
-/// No trial is longer than so many times the seconds it should have, however low its rate.
+/// No trial is longer than this many times its planned duration.
 const LONGER: u64 = 4;
-/// Most bytes of a file: a trial at a high rate is shorter where it would exceed that.
+/// The largest file: trials at high rates are shortened to stay below.
 const MOST_WRITTEN: u64 = 2 << 30;
-/// Frames of the burst that tells how fast full speed is.
+/// Frames of the burst that measures full speed.
 const BURST: u64 = 1 << 17;
 /// Lowest rate tried, frames a second.
 const LEAST: u64 = 20_000;
@@ -48,14 +48,14 @@ const LEAST: u64 = 20_000;
 /// How thoroughly.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Effort {
-    /// Of traffic in a trial.
+    /// Duration of the traffic in a trial.
     pub(super) seconds: f64,
     pub(super) resolution: f64,
     pub(super) trials: u32,
 }
 
 impl Effort {
-    /// For a run's options and a size of frames: full runs look closest where the goals are.
+    /// For a run's options and a frame size: full runs are most precise where the goals are.
     pub(super) fn of(options: &Options, frame_len: usize) -> Self {
         match (options.quick, frame_len) {
             (true, _) => Self { seconds: 0.5, resolution: 0.08, trials: 1 },
@@ -65,7 +65,7 @@ impl Effort {
     }
 }
 
-/// The version a program tells; nothing where it is not installed.
+/// The version of a program; `None` if it is not installed.
 pub(super) fn version(program: &Path, option: &str) -> Result<Option<String>> {
     let output = match Command::new(program).arg(option).stdin(Stdio::null()).output() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -76,7 +76,7 @@ pub(super) fn version(program: &Path, option: &str) -> Result<Option<String>> {
     Ok(Some(said.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim().to_owned()))
 }
 
-/// A tool and the traffic it is to take.
+/// A tool and its traffic.
 #[derive(Debug)]
 pub(super) struct Subject<'a> {
     pub(super) stage: &'a Stage,
@@ -86,7 +86,7 @@ pub(super) struct Subject<'a> {
     pub(super) options: &'a Options,
 }
 
-/// One life of the tool.
+/// One run of the tool.
 #[derive(Clone, Copy, Debug)]
 struct Run {
     offered: u64,
@@ -121,7 +121,7 @@ impl Subject<'_> {
     ///
     /// # Errors
     ///
-    /// Where the tool does not start, dies or does not say what it counted, and where a signal asked to stop.
+    /// If the tool does not start, ends early or prints no counts, and after a signal to stop.
     pub(super) fn measure(&self, effort: Effort, version: &str) -> Result<Peer> {
         let _prepared = self.stage.prepare(self.contestant.place)?;
         let full = self.run(None, effort)?;
@@ -146,7 +146,7 @@ impl Subject<'_> {
         })
     }
 
-    /// The no-drop rate in frames a second, 0 where `least` has losses. The run at full speed is the first of
+    /// The no-drop rate in frames a second, 0 if `least` has losses. The run at full speed is the first of
     /// `runs`.
     fn search(&self, least: u64, effort: Effort, runs: &mut Vec<Run>) -> Result<u64> {
         let Effort { resolution, trials, .. } = effort;
@@ -210,11 +210,11 @@ impl Subject<'_> {
         let most = if self.contestant.writes() { MOST_WRITTEN / (len + PCAP.1) } else { u64::MAX };
         #[expect(clippy::cast_precision_loss, reason = "frames of seconds")]
         let frames = whole(rate as f64 * effort.seconds);
-        // At a rate so low that the ring takes longer to fill than this, the tool is not what is slow.
+        // At such a low rate the tool is not the bottleneck.
         frames.max(least.min(LONGER * frames)).min(most)
     }
 
-    /// Frames in the file it has written, by its size, which no tool can be wrong about.
+    /// Frames in the file it has written, computed from its size.
     fn written(&self, directory: &Path) -> Result<Option<u64>> {
         let len = match self.contestant.output {
             Output::Counts | Output::InnerPcapng => return Ok(None),
@@ -242,7 +242,7 @@ fn whole(count: f64) -> u64 {
     count as u64
 }
 
-/// Where a search begins: half of what arrived at full speed is nearly always free of loss.
+/// Start of the search: half of the rate received at full speed is nearly always free of loss.
 fn half(rate: f64) -> u64 {
     whole(rate / 2.0).max(LEAST)
 }

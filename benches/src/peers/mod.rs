@@ -1,9 +1,9 @@
-//! How other tools stand on the same traffic, and ours as one of them.
+//! Other tools and ours on the same traffic.
 //!
-//! Each runs as its user would run it, as a process of its own with all its threads on the worker's CPU, on
-//! the same frames from the same generator into the same interface. It is started anew for each trial and
-//! ended by Ctrl-C; what it then says it counted is held against what the generator sent, and against the
-//! size of the file where it wrote one.
+//! Each runs as its user would run it, as a process with all its threads on the worker's CPU, on the same
+//! frames from the same generator into the same interface. It is started for each trial and ended by SIGINT;
+//! the counts that it prints are compared with those of the generator, and with the size of the file if it
+//! wrote one.
 
 mod closing;
 mod contestants;
@@ -26,23 +26,23 @@ use crate::{
     report::schema::{Goal, Peer, Report, Spread},
 };
 
-/// Outer frame size that the goals are about.
+/// Outer frame size of the goals.
 const GOAL_BYTES: usize = 114;
 /// Outer frame sizes of a full run.
 const SIZES: [usize; 3] = [GOAL_BYTES, 512, 1450];
-/// How many times the best peer's rate ours is to be.
+/// The goal: our rate over that of the best peer.
 const GOAL: f64 = 3.0;
-/// The program that is ours.
+/// Our program.
 const OURS: &str = "mirror";
-/// Brings what is not installed.
+/// Installs missing tools.
 const INSTALL: &str = "cargo xtask bench peers --install";
 
 /// Measures each tool that is installed, and ours, into `report`.
 ///
 /// # Errors
 ///
-/// Without root, where the lab cannot be raised, and where a signal asked to stop. A tool that fails is
-/// reported in [`Report::not_measured`].
+/// Without root, if the lab cannot be created, and after a signal to stop. A tool that fails is reported in
+/// [`Report::not_measured`].
 pub fn run(options: &Options, report: &mut Report) -> Result<()> {
     let contestants = contestants::all(options.quick, options.worker_cpu);
     let mut installed = Vec::new();
@@ -89,7 +89,7 @@ fn programs(contestants: &[Contestant]) -> BTreeMap<&'static str, &'static str> 
     contestants.iter().map(|contestant| (contestant.program, contestant.version_option)).collect()
 }
 
-/// Ours lies beside this program; others are where the search path says.
+/// Ours is in the directory of this program, others are found by PATH.
 fn path_of(program: &str) -> Result<PathBuf> {
     if program != OURS {
         return Ok(program.into());
@@ -107,13 +107,13 @@ fn trials(options: &Options) -> String {
     )
 }
 
-/// Holds ours against the best of the others.
+/// Compares ours with the best of the others.
 fn judge(report: &mut Report) {
     for (what, setting, writes) in [
         ("counters no-drop rate over the best peer's", "peers.best", false),
         ("pcap no-drop rate over the best peer's writing pcap", "peers.best_pcap", true),
     ] {
-        // A peer that writes would do for counting, too.
+        // A peer that writes frames counts them, too.
         let at_goal = || report.peers.iter().filter(|peer| peer.frame_bytes == GOAL_BYTES);
         let is_ours = |peer: &&Peer| peer.name.starts_with(OURS);
         let ours = best(at_goal().filter(is_ours).filter(|peer| peer.writes == writes));
@@ -132,7 +132,7 @@ fn judge(report: &mut Report) {
     }
 }
 
-/// The one with the highest rate without loss, where any has such a rate.
+/// The one with the highest no-drop rate, if any has one.
 fn best<'a>(peers: impl Iterator<Item = &'a Peer>) -> Option<&'a Peer> {
     peers.filter(|peer| peer.no_drop_mpps > 0.0).max_by(|a, b| a.no_drop_mpps.total_cmp(&b.no_drop_mpps))
 }
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn ours_in_its_better_wait_mode_is_held_against_the_best_of_the_others() {
+    fn our_better_wait_mode_is_compared_with_the_best_of_the_others() {
         let mut report = Report {
             peers: vec![
                 peer("tcpdump", false, 1.0),
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn without_anyone_to_compare_with_there_is_no_goal() {
+    fn without_peers_there_is_no_goal() {
         let mut report = Report { peers: vec![peer("mirror-counters", false, 2.0)], ..Report::default() };
         judge(&mut report);
         assert!(report.goals.is_empty());

@@ -1,4 +1,4 @@
-//! A tool at work: on its CPU, in the receiving namespace, ended and waited for on every way out.
+//! A running tool: on its CPU, in the receiving namespace, ended and waited for in all cases.
 
 use std::{
     fs::{self, File},
@@ -16,7 +16,7 @@ use nix::{
 
 use super::closing::last_line;
 
-/// How long a tool may take to listen, and to end.
+/// How long a tool may take to start and to end.
 const PATIENCE: Duration = Duration::from_secs(20);
 const GLANCE: Duration = Duration::from_millis(10);
 
@@ -28,29 +28,29 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts it; both of its outputs go to a file in `directory`.
+    /// Starts it, with standard output and error in a file in `directory`.
     pub(super) fn start(mut command: Command, directory: &Path) -> Result<Self> {
         let output = directory.join("output");
         let file = File::create(&output).with_context(|| output.display().to_string())?;
         command.stdin(Stdio::null()).stderr(file.try_clone()?).stdout(file);
-        let child = command.spawn().context("it does not start")?;
+        let child = command.spawn().context("cannot be started")?;
         Ok(Self { child, output })
     }
 
-    /// Waits until `ready` finds what it looks for, given all that the tool has said.
+    /// Waits until `ready` accepts the output so far.
     pub(super) fn wait_until(&mut self, ready: impl Fn(&str) -> Result<bool>) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         while !ready(&self.said()?)? {
             self.is_alive()?;
             if Instant::now() > deadline {
-                bail!("it does not listen within {PATIENCE:?}: {}", last_line(&self.said()?));
+                bail!("not ready within {PATIENCE:?}: {}", last_line(&self.said()?));
             }
             thread::sleep(GLANCE);
         }
         Ok(())
     }
 
-    /// Fails with its last line where it has ended.
+    /// Fails with its last line if it has ended.
     pub(super) fn is_alive(&mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
             bail!("it ended with {status}: {}", last_line(&self.said()?));
@@ -67,7 +67,7 @@ impl Process {
         Ok(Duration::from_secs(ticks) / u32::try_from(per_second)?)
     }
 
-    /// Asks it to end as Ctrl-C does, waits, and gives what it said.
+    /// Sends SIGINT, waits, and returns its output.
     pub(super) fn end(mut self) -> Result<String> {
         self.is_alive()?;
         kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGINT)?;
@@ -77,7 +77,7 @@ impl Process {
                 break status;
             }
             if Instant::now() > deadline {
-                bail!("it does not end within {PATIENCE:?}");
+                bail!("did not end within {PATIENCE:?}");
             }
             thread::sleep(GLANCE);
         };
@@ -96,9 +96,9 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Once it has been waited for, the number may be another's: ask before sending anything.
+        // Once it has been waited for, its PID may be reused: check before sending a signal.
         if !matches!(self.child.try_wait(), Ok(Some(_))) {
-            // It may end by itself in between; there is nothing then to stop.
+            // It may end by itself in between.
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_says_until_its_end_is_given() {
+    fn its_output_up_to_its_end_is_returned() {
         let (mut process, _directory) =
             shell("trap 'echo bye; exit 0' INT; echo ready >&2; while :; do sleep 0.01; done");
         process.wait_until(|said| Ok(said.contains("ready"))).unwrap();
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_dies_is_told_with_its_last_line() {
+    fn a_tool_that_ends_early_is_reported_with_its_last_line() {
         let (mut process, _directory) = shell("echo no such device; exit 3");
         let error = process.wait_until(|_| Ok(false)).unwrap_err().to_string();
         assert!(error.contains('3') && error.contains("no such device"), "{error}");

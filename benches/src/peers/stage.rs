@@ -1,4 +1,4 @@
-//! Where tools listen: a host that mirrored frames are sent to, as it is without our XDP program.
+//! The host that tools run on: mirrored frames are sent to it, without our XDP program.
 
 use std::{
     net::{Ipv4Addr, UdpSocket},
@@ -22,14 +22,14 @@ use crate::{
 /// The kernel's VXLAN device.
 pub(super) const VXLAN: &str = "vxlan0";
 
-/// What a tool listens to.
+/// The device that a tool captures on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Place {
-    /// The interface, as the frames come.
+    /// The interface, with outer frames.
     Interface,
-    /// A VXLAN device of the kernel on it, for the one VNI.
+    /// A VXLAN device of the kernel on it, for one VNI.
     VxlanDevice,
-    /// The interface, which the tool prepares for itself.
+    /// The interface, which the tool sets up itself.
     Own,
 }
 
@@ -40,19 +40,19 @@ pub(super) struct Stage {
     kernel_cpu: usize,
 }
 
-/// What makes the kernel take the frames in; gone when it is dropped.
+/// What makes the kernel receive the frames; removed when it is dropped.
 #[derive(Debug)]
 pub(super) struct Prepared<'a> {
-    /// A veth takes in redirected frames only with a program or with GRO; with the program, the peers receive
-    /// more.
+    /// A veth receives redirected frames only with an XDP program or with GRO; with the program, the peers
+    /// receive more.
     _pass: Option<XdpProgram>,
-    /// Never read: once it is full, the kernel drops what comes, and answers none of it with ICMP.
+    /// Never read: once it is full, the kernel drops datagrams without an ICMP answer.
     _port: Option<UdpSocket>,
     /// Where the VXLAN device is, if there is one.
     vxlan: Option<&'a Namespace>,
 }
 
-/// The program that redirects to sockets, without any: all that comes passes.
+/// The program that redirects to sockets, without sockets: all frames pass.
 fn pass_all(receiver: &Namespace) -> Result<XdpProgram> {
     let mut program = XdpProgram::load_floor(PROGRAM_REDIRECT)?;
     program.attach(receiver, RECEIVING, XdpAttach::Native)?;
@@ -76,9 +76,9 @@ impl Stage {
         Ok(self.bed.generator(traffic)?.send(frames)?)
     }
 
-    /// What the report says of the host.
+    /// Description of the host in the report.
     pub(super) const SETTINGS: &'static str = "frames are addressed to the host; for all but ours an XDP \
-        program passes them on, and a UDP socket that nobody reads is bound to port 4789, or a VXLAN device \
+        program passes them, and an unread UDP socket is bound to port 4789, or a VXLAN device \
         of their VNI is there";
 
     /// A command in the namespace of the host, on one CPU.

@@ -1,7 +1,7 @@
-//! An AF_XDP socket with the rings bare, and the least a worker can do with it.
+//! An AF_XDP socket with bare rings, and minimal workers on it.
 //!
-//! Nothing of the engine is in here, nor of libxdp: rings are read and written in place, as
-//! `Documentation/networking/af_xdp.rst` has them. So it tells what the kernel alone takes.
+//! It shares no code with the engine or libxdp: rings are read and written in place, as in
+//! `Documentation/networking/af_xdp.rst`. So it measures the cost of the kernel alone.
 #![expect(unsafe_code, reason = "rings and UMEM are memory shared with the kernel")]
 
 mod rings;

@@ -46,7 +46,7 @@ struct Mapping {
     len: usize,
 }
 
-// SAFETY: a mapping belongs to the process, and whoever has this value has it alone.
+// SAFETY: a mapping belongs to the process, and this value is its only owner.
 unsafe impl Send for Mapping {}
 
 impl Mapping {
@@ -70,7 +70,7 @@ impl Mapping {
         Self::new(len, libc::MAP_SHARED | libc::MAP_POPULATE, socket.as_raw_fd(), offset)
     }
 
-    /// The place `offset` bytes into it.
+    /// A pointer `offset` bytes into it.
     fn at<T>(&self, offset: u64) -> *mut T {
         self.start.as_ptr().wrapping_add(usize::try_from(offset).unwrap_or(usize::MAX)).cast()
     }
@@ -83,7 +83,7 @@ impl Drop for Mapping {
     }
 }
 
-/// One end of a ring of the kernel's: the producer and consumer indices, and entries of type `T`.
+/// User space's end of a ring: producer and consumer indices, and entries of type `T`.
 #[derive(Debug)]
 struct Ring<T> {
     producer: *const AtomicU32,
@@ -92,7 +92,7 @@ struct Ring<T> {
     mask: u32,
     /// Ours: the consumer of RX, the producer of fill.
     own: u32,
-    /// The other one's, as last read.
+    /// The kernel's, as last read.
     other: u32,
     _mapping: Mapping,
 }
@@ -146,8 +146,8 @@ impl Ring<libc::xdp_desc> {
 }
 
 impl Ring<u64> {
-    /// Writes the `nth` entry behind what was submitted. There is always room: the ring holds all chunks
-    /// there are.
+    /// Writes the `nth` entry after those that were submitted. There is always room: the ring holds all
+    /// chunks there are.
     fn put(&mut self, nth: u32, address: u64) {
         let place = (self.own.wrapping_add(nth) & self.mask) as usize;
         // SAFETY: masked, so within the entries; the kernel reads there only after `submit`.

@@ -8,23 +8,23 @@ use std::{
 
 use super::RawSocket;
 
-/// The receiving side of a queue, whoever made it.
+/// The receiving side of a queue, of either implementation.
 pub trait Queue {
-    /// Takes up to a batch of frames off the RX ring, reads of each what `look` says, and gives their chunks
-    /// back. Gives how many there were.
+    /// Receives up to a batch of frames from the RX ring, reads of each what `look` says, and returns their
+    /// chunks to the fill ring. Returns the number of frames.
     fn turn_over(&mut self, look: Look) -> u32;
 
     /// Sleeps until the RX ring has something, or so many milliseconds are over.
     fn poll(&mut self, milliseconds: i32);
 }
 
-/// Frames taken at once, as many as the engine takes.
+/// Frames of a batch, as in the engine.
 const BATCH: u32 = 64;
 /// Where the ethertype is in a frame.
 pub const ETHERTYPE: usize = 12;
-/// How long a sleep may take at most: the loop hears of its end afterwards.
+/// The longest sleep: afterwards the loop checks whether to stop.
 const NAP: i32 = 50;
-/// An empty ring is empty for good when it was found so this many times after the end was asked for.
+/// A ring is drained when it was found empty this many times after the request to stop.
 const LAST_LOOKS: u32 = 4;
 
 /// What is read of each frame.
@@ -32,7 +32,7 @@ const LAST_LOOKS: u32 = 4;
 pub enum Look {
     /// Nothing: descriptors only.
     Nothing,
-    /// A byte of its outer headers, whose cache line whoever decapsulates must fetch, too.
+    /// A byte of its outer headers, whose cache line every decapsulator must fetch, too.
     OneByte,
 }
 
@@ -41,14 +41,14 @@ pub enum Look {
 pub enum Wait {
     /// In poll(2).
     Poll,
-    /// By looking again.
+    /// By polling the ring.
     Spin,
 }
 
-/// What a loop has done.
+/// Counters of a loop.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Tally {
-    /// Frames taken.
+    /// Frames received.
     pub frames: u64,
     /// Time around batches that were not empty, in ns.
     pub busy_ns: u64,
@@ -84,7 +84,7 @@ pub struct Worker<Q> {
 }
 
 impl<Q: Queue> Worker<Q> {
-    /// Works until `stop` is set and the ring is empty.
+    /// Runs until `stop` is set and the ring is drained.
     pub fn run(&mut self, stop: &AtomicBool) -> Tally {
         let (mut frames, mut busy, mut last_looks) = (0, Duration::ZERO, 0);
         loop {

@@ -17,17 +17,17 @@ use crate::{
     stats::count,
 };
 
-/// An engine at work.
+/// A running engine.
 #[derive(Debug)]
 pub(super) struct EngineWork {
     running: Running,
     latency: Option<Arc<LatencySink>>,
 }
 
-/// The shares of frames that a latency curve is drawn through: 0.5, 0.75, 0.875 and so on to all but 2^-20.
+/// Percentiles of a latency curve, as fractions: 0.5, 0.75, 0.875 and so on up to 1 - 2^-20.
 const CURVE: i32 = 20;
 
-/// A forwarder whose thread is with the workers, as the writer of captures is.
+/// A forwarder whose thread runs on the workers' CPU, as the writer of captures does.
 fn forward(receiver: &Receiver, bed: &Bed, target: &str) -> Result<Arc<dyn SinkFactory>> {
     let cpus = receiver.cpus.clone();
     let builder = Forward::builder(target.parse()?).on_thread_start(move || pin(&cpus));
@@ -40,7 +40,7 @@ impl EngineWork {
         let sink: Arc<dyn SinkFactory> = match receiver.kind {
             Kind::Pcap => {
                 let target = Target::writer("memory", Window::new()?);
-                // With the workers: the CPU that sends and receives is not its own.
+                // On the workers' CPU, not on the one that sends and receives.
                 let cpus = receiver.cpus.clone();
                 Arc::new(Pcap::builder(target).on_thread_start(move || pin(&cpus)).build()?)
             }
@@ -73,7 +73,7 @@ impl EngineWork {
         let report = namespace.enter_with_sysfs(|| running.stop())?;
         ensure!(
             report.accounting.residue == 0,
-            "the engine's account does not close: residue {}",
+            "the engine's accounting has a residue of {}",
             report.accounting.residue
         );
         let mut account = Account::default();
@@ -89,7 +89,7 @@ impl EngineWork {
         let written: u64 = report.sinks.iter().map(|sink| sink.written).sum();
         account.lose(stage::SINK, report.frames.decapsulated - written);
         account.received = written;
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time that has passed")]
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an elapsed time")]
         let busy_ns = busy_ns as u64;
         account.busy_ns = busy_ns;
         if let Some(latency) = self.latency {

@@ -1,4 +1,4 @@
-//! The least XDP programs, on an interface.
+//! The minimal XDP programs, on an interface.
 
 use std::os::fd::BorrowedFd;
 
@@ -19,16 +19,16 @@ pub(crate) struct Floor {
 }
 
 impl Floor {
-    /// Drops all that comes. Call it in the receiver's namespace.
+    /// Drops all frames. Call it in the receiver's namespace.
     ///
     /// # Errors
     ///
-    /// Where the kernel refuses the program or the driver its attachment.
+    /// If the kernel refuses the program, or the driver its attachment.
     pub(super) fn drop_all() -> Result<Self> {
         Self::attach(abi::PROGRAM_DROP, &[])
     }
 
-    /// Redirects all that comes to the sockets, one a queue. Call it in the receiver's namespace.
+    /// Redirects all frames to the sockets, one per queue. Call it in the receiver's namespace.
     ///
     /// # Errors
     ///
@@ -37,7 +37,7 @@ impl Floor {
         Self::attach(abi::PROGRAM_REDIRECT, sockets)
     }
 
-    /// Passes all that comes to the host, because no socket is there. Call it in the receiver's namespace.
+    /// Passes all frames to the kernel, because there is no socket. Call it in the receiver's namespace.
     ///
     /// # Errors
     ///

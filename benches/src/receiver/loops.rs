@@ -1,4 +1,4 @@
-//! Loops on threads of their own, one a queue, over rings as the kernel has them or as xsk-rs has them.
+//! Loops on their own threads, one per queue, over bare rings or those of xsk-rs.
 
 use std::{
     hint,
@@ -24,10 +24,10 @@ use crate::{
     raw::{self, ETHERTYPE, Look, Queue, RawSocket, Sizes, Tally, Worker},
 };
 
-/// Loops at work. Dropped, they end without an account.
+/// Running loops. If dropped, they end without counters.
 #[derive(Debug)]
 pub(super) struct Loops {
-    /// Taken off the interface before the loops end.
+    /// Detached before the loops end.
     program: Option<XdpProgram>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<Result<(Tally, Losses)>>>,
@@ -85,7 +85,7 @@ impl Queue for XskSocket {
     }
 
     fn poll(&mut self, milliseconds: i32) {
-        // What it returns says no more than the ring does.
+        // The result is not needed: the ring has the frames.
         let _ = self.poll(milliseconds);
     }
 }
@@ -151,7 +151,7 @@ impl Drop for Loops {
         for thread in self.end() {
             match thread.join() {
                 Ok(Ok(_)) => {}
-                Ok(Err(error)) => eprintln!("bench: a worker's loop ended without an account: {error:#}"),
+                Ok(Err(error)) => eprintln!("bench: a worker's loop ended without counters: {error:#}"),
                 Err(_) => eprintln!("bench: a worker's loop panicked"),
             }
         }

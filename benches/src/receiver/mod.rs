@@ -1,4 +1,4 @@
-//! What stands at the receiving end of the bed: a rung of the ladder, started, stopped and accounted for.
+//! A receiver on the test bed: a rung of the ladder, started, stopped and accounted for.
 
 mod engine;
 mod loops;
@@ -21,18 +21,18 @@ use crate::{
     raw::{Look, Sizes},
 };
 
-/// What receives.
+/// Kinds of receivers.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Kind {
-    /// An XDP program that drops: what sending, the cable and XDP take.
+    /// An XDP program that drops: the cost of sending, cable and XDP.
     XdpDrop,
-    /// A program that redirects, and a loop that only turns descriptors over: what AF_XDP takes.
+    /// A program that redirects, and a loop that only recycles descriptors: the cost of AF_XDP.
     Bare,
-    /// The same loop, reading a byte of each frame: what any decapsulator must pay.
+    /// The same loop, reading a byte of each frame: the least cost of any decapsulator.
     Touch,
-    /// The same over xsk-rs and libxdp: what another's rings take.
+    /// The same over xsk-rs and libxdp.
     XskRs,
-    /// Our program before the loop that touches.
+    /// Our program with the loop that reads a byte.
     Program,
     /// The engine with a sink that only counts batches.
     Null,
@@ -51,7 +51,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The rungs of the ladder, from the ground up.
+    /// The rungs of the ladder, from the bottom up.
     pub const LADDER: [Self; 8] = [
         Self::XdpDrop,
         Self::Bare,
@@ -62,7 +62,7 @@ impl Kind {
         Self::Counters,
         Self::Pcap,
     ];
-    /// Those on top of them, each beside the others.
+    /// Those on top of them, which do not build on each other.
     pub const FORWARDS: [Self; 3] = [Self::Tap, Self::Device, Self::Tunnel];
 }
 
@@ -92,7 +92,7 @@ pub enum Wait {
     Spin,
     /// In poll(2).
     Poll,
-    /// Running the queue's NAPI poll themselves.
+    /// Running the queue's NAPI poll themselves (busy polling).
     BusyPoll,
 }
 
@@ -106,7 +106,7 @@ impl fmt::Display for Wait {
     }
 }
 
-/// A receiver in every respect.
+/// A complete description of a receiver.
 #[derive(Clone, Debug)]
 pub struct Receiver {
     /// What it is.
@@ -131,35 +131,35 @@ pub fn default_sizes(bed: &Bed) -> Result<Sizes> {
     Ok(Sizes { rx_ring, umem_frames, chunk_size, headroom: plan.headroom })
 }
 
-/// What became of the frames, once all is at rest.
+/// The account of the frames, at rest.
 #[derive(Clone, Debug, Default)]
 pub struct Account {
-    /// Frames that came through to the end.
+    /// Frames that were received.
     pub received: u64,
-    /// The others, by the stage that lost them. What is in neither comes out as `unexplained`.
+    /// The others, by the stage that lost them. Frames in neither are `unexplained`.
     pub lost_by: BTreeMap<&'static str, u64>,
     /// Busy time of all workers, in ns.
     pub busy_ns: u64,
-    /// Share of the frames and the time these took at most, in ns, for [`Kind::Latency`].
+    /// Fraction of the frames and their highest latency in ns, for [`Kind::Latency`].
     pub latency: Vec<(f64, u64)>,
 }
 
 impl Account {
-    /// Books frames under the stage that lost them.
+    /// Counts frames under the stage that lost them.
     fn lose(&mut self, stage: &'static str, frames: u64) {
         if frames > 0 {
             *self.lost_by.entry(stage).or_insert(0) += frames;
         }
     }
 
-    /// Frames that did not come through, for whatever reason.
+    /// Frames that were lost, for any reason.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.lost_by.values().sum()
     }
 }
 
-/// A receiver at work. Dropped, it ends without an account.
+/// A running receiver. If dropped, it ends without an account.
 #[derive(Debug)]
 pub struct Live {
     work: Work,
@@ -174,16 +174,16 @@ enum Work {
     Engine(Box<EngineWork>),
 }
 
-/// Keeps the calling thread to these CPUs.
+/// Pins the calling thread to these CPUs.
 fn pin(cpus: &[usize]) {
     let mut set = CpuSet::new();
     let pinned = cpus.iter().try_for_each(|cpu| set.set(*cpu));
     if let Err(error) = pinned.and_then(|()| sched_setaffinity(Pid::from_raw(0), &set)) {
-        eprintln!("bench: a thread cannot be kept to CPUs {cpus:?}, figures are off: {error}");
+        eprintln!("bench: cannot pin a thread to CPUs {cpus:?}, figures are unreliable: {error}");
     }
 }
 
-/// What is still on its way when the generator has ended gets this long.
+/// Time for frames in flight after the generator has ended.
 const SETTLE: Duration = Duration::from_millis(10);
 
 impl Receiver {
@@ -191,7 +191,7 @@ impl Receiver {
     ///
     /// # Errors
     ///
-    /// Where anything of it cannot be had.
+    /// If a part of it cannot be started.
     pub fn start(&self, bed: &Bed) -> Result<Live> {
         let before = InterfaceCounters::read(&bed.receiver, RECEIVING)?;
         let work = match self.kind {
@@ -218,11 +218,11 @@ impl Receiver {
 }
 
 impl Live {
-    /// Ends it, with all that came before, and accounts for `offered` frames.
+    /// Ends it after it has processed all frames, and accounts for `offered` frames.
     ///
     /// # Errors
     ///
-    /// Where counters cannot be read, and where the engine's own account does not close.
+    /// If counters cannot be read, or the engine's accounting has a residue.
     pub fn finish(self, offered: u64) -> Result<Account> {
         let Self { work, namespace, before } = self;
         thread::sleep(SETTLE);
@@ -244,18 +244,18 @@ impl Live {
     }
 }
 
-/// Where frames are lost.
+/// Stages that lose frames.
 mod stage {
-    /// They never entered the XDP program: the ring of the cable was full.
+    /// Before the XDP program: the ring of the veth was full.
     pub(super) const TX: &str = "tx";
     /// XDP_STATISTICS: no chunk for them.
     pub(super) const RX_DROPPED: &str = "rx_dropped";
     /// XDP_STATISTICS: no descriptor for them.
     pub(super) const RX_RING_FULL: &str = "rx_ring_full";
-    /// The redirect failed otherwise.
+    /// The redirect failed for another reason.
     pub(super) const REDIRECT_FAILED: &str = "redirect_failed";
     /// A sink could not take them.
     pub(super) const SINK: &str = "sink";
-    /// Nobody counts them.
+    /// Not counted by anything.
     pub(super) const UNEXPLAINED: &str = "unexplained";
 }

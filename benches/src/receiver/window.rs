@@ -1,4 +1,4 @@
-//! A file in memory of which only the end is kept, so that a capture of any length fits.
+//! A file in memory that keeps only its end, so that a capture of any length fits.
 
 use std::{
     fs::File,
@@ -9,11 +9,10 @@ use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, memfd_create};
 
 /// Bytes that are kept.
 const KEPT: u64 = 256 << 20;
-/// Bytes that are given back at once: as each is written once, each costs the kernel a page of its own, as in
-/// any capture.
+/// Bytes that are freed at a time: every page is still allocated and written once, as in any capture.
 const STEP: u64 = 1 << 20;
 
-/// Takes bytes as a file on tmpfs does.
+/// Accepts writes like a file on tmpfs.
 #[derive(Debug)]
 pub(super) struct Window {
     file: File,
@@ -26,7 +25,7 @@ impl Window {
     ///
     /// # Errors
     ///
-    /// Where the kernel has none.
+    /// If the kernel cannot create one.
     pub(super) fn new() -> io::Result<Self> {
         let file = memfd_create("mirror-bench", MemfdFlags::CLOEXEC)?;
         Ok(Self { file: file.into(), written: 0, given_back: 0 })

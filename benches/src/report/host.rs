@@ -1,4 +1,4 @@
-//! What a run was made on.
+//! The host of a run.
 
 use std::{fs, path::Path, process::Command};
 
@@ -9,7 +9,7 @@ use nix::{
 
 use super::schema::Host;
 
-/// This host, with the driver and the XDP mode of the interface under test; empty where there is none.
+/// This host, with the driver and the XDP mode of the interface under test; empty without one.
 #[must_use]
 pub fn facts(driver: &str, mode: &str) -> Host {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -55,7 +55,7 @@ fn pretty_name(os_release: &str) -> Option<&str> {
 
 /// The commit of the work tree that `folder` is in; nothing without git or outside of a repository.
 fn commit(folder: &Path) -> Option<String> {
-    // Root may well run this in somebody else's clone, whose index it must not write.
+    // Root may run this in another user's clone, whose index it must not write.
     let trusted = format!("safe.directory={}", folder.parent()?.display());
     let output = Command::new("git")
         .args(["--no-optional-locks", "-c", &trusted, "-C"])

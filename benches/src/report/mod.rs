@@ -1,4 +1,4 @@
-//! What a run leaves: a table, `report.json`, `report.md`, plots.
+//! The output of a run: a table, `report.json`, `report.md`, plots.
 
 pub mod compare;
 pub mod host;

@@ -7,7 +7,7 @@ use super::{
     },
 };
 
-/// A titled table and what must be said about it.
+/// A titled table and its notes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Section {
     pub(super) title: String,
@@ -34,7 +34,7 @@ pub(super) const fn figures(name: &'static str) -> Column {
     Column { name, right: true }
 }
 
-/// All that was measured, goals first; what is empty is left out.
+/// All results, goals first; empty sections are left out.
 pub(super) fn of(report: &Report) -> Vec<Section> {
     let all = [
         goals(&report.goals),
@@ -70,7 +70,7 @@ fn goals(goals: &[Goal]) -> Section {
     }
 }
 
-/// What tells one measurement of the ladder from the others.
+/// What identifies a measurement of the ladder.
 const TRAFFIC: [Column; 7] = [
     words("rung"),
     words("wait"),
@@ -126,7 +126,7 @@ fn ladder_time(rungs: &[Rung]) -> Section {
     };
     let columns = [figures("busy ns"), figures("over touch"), figures("worker CPU"), figures("kernel CPU")];
     Section {
-        title: "Ladder: where the time goes".into(),
+        title: "Ladder: where the time is spent".into(),
         columns: TRAFFIC.into_iter().chain(columns).collect(),
         rows: rungs.iter().map(row).collect(),
         notes: vec![
@@ -199,9 +199,10 @@ fn no_drop(rates: &[NoDrop]) -> Section {
             count(rate.frames),
         ]
     };
-    let notes = rates.iter().any(|rate| rate.generator_bound).then(|| {
-        "≥: nothing was lost at the most the generator sends, so the rate may be higher.".to_owned()
-    });
+    let notes = rates
+        .iter()
+        .any(|rate| rate.generator_bound)
+        .then(|| "≥: no loss at the generator's full speed, so the rate may be higher.".to_owned());
     Section {
         title: "No-drop rate".into(),
         columns: vec![words("receiver"), words("wait"), figures("bytes"), figures("Mpps"), figures("frames")],
@@ -294,7 +295,7 @@ fn peers(peers: &[Peer]) -> Section {
         }
     }
     Section {
-        title: "Beside other tools".into(),
+        title: "Other tools".into(),
         columns: vec![
             words("tool"),
             words("writes"),
@@ -314,14 +315,14 @@ fn peers(peers: &[Peer]) -> Section {
 fn micro(parts: &[Micro]) -> Section {
     let row = |part: &Micro| vec![part.name.clone(), spread(part.per_frame), part.unit.clone()];
     Section {
-        title: "Parts by themselves, a frame".into(),
+        title: "Parts, per frame".into(),
         columns: vec![words("part"), figures("takes"), words("unit")],
         rows: parts.iter().map(row).collect(),
         notes: Vec::new(),
     }
 }
 
-/// What is not in the report and was meant to be.
+/// What is missing in the report.
 fn missing(report: &Report) -> Vec<String> {
     let parts = report.parts.iter().filter_map(|run| {
         let why = run.incomplete.as_ref()?;

@@ -1,4 +1,4 @@
-//! The whole way of a report: made up, written, read again, compared.
+//! Reports: built, written, read again, compared.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -204,17 +204,14 @@ fn a_report_without_the_newer_fields_still_reads() {
 }
 
 #[test]
-fn what_cannot_be_compared_with_is_named_with_the_reason() {
+fn a_file_that_cannot_be_compared_is_refused_with_the_reason() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("old.json");
     let error = || format!("{:#}", compare::load(&path).unwrap_err());
     assert!(error().contains("old.json: cannot be read: No such file"), "{}", error());
     let cases = [
-        ("{", "is no report.json of these benchmarks"),
-        (
-            "{\"schema\": \"mirror.report/1\"}",
-            "is mirror.report/1, and only mirror.bench/1 can be compared with",
-        ),
+        ("{", "not a report.json of these benchmarks"),
+        ("{\"schema\": \"mirror.report/1\"}", "is mirror.report/1; only mirror.bench/1 can be compared"),
         ("{\"schema\": \"mirror.bench/1\"}", "is a damaged mirror.bench/1: missing field"),
     ];
     for (text, reason) in cases {
@@ -224,7 +221,7 @@ fn what_cannot_be_compared_with_is_named_with_the_reason() {
 }
 
 #[test]
-fn terminal_and_markdown_say_plainly_what_was_not_reached_and_not_measured() {
+fn terminal_and_markdown_list_missed_goals_and_missing_measurements() {
     let directory = tempfile::tempdir().unwrap();
     let mut report = report();
     report.parts = vec![
@@ -263,7 +260,7 @@ fn plots_have_units_a_legend_and_the_host() {
 }
 
 #[test]
-fn a_run_of_one_part_leaves_nothing_of_the_others() {
+fn a_run_of_one_part_removes_the_plots_of_others() {
     let directory = tempfile::tempdir().unwrap();
     written(&report(), directory.path());
     let peers = Report { rungs: Vec::new(), latency: Vec::new(), ..report() };
@@ -306,7 +303,7 @@ fn a_change_is_beyond_the_noise_where_the_quartile_ranges_do_not_overlap() {
 }
 
 #[test]
-fn what_only_one_report_has_and_what_makes_them_differ_is_told() {
+fn figures_of_one_report_only_and_differences_of_the_hosts_are_listed() {
     let mut old = report();
     let mut new = report();
     old.host.kernel = "6.1.0 x86_64".into();

@@ -2,10 +2,10 @@
 
 use super::schema::{Host, Report, Spread};
 
-/// What stands where nothing was measured.
+/// Placeholder of what was not measured.
 pub(super) const NONE: &str = "–";
 
-/// A figure with about four digits that mean something.
+/// A figure with about four significant digits.
 pub(super) fn figure(value: f64) -> String {
     let decimals = match value.abs() {
         size if size == 0.0 || size >= 1000.0 => 0,
@@ -16,7 +16,7 @@ pub(super) fn figure(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
-/// The same, or [`NONE`] for a zero that means that there is none.
+/// The same, or [`NONE`] for zero.
 pub(super) fn figure_or_none(value: f64) -> String {
     if value == 0.0 { NONE.into() } else { figure(value) }
 }
@@ -44,7 +44,7 @@ pub(super) fn count(value: u64) -> String {
     text
 }
 
-/// A part of a whole, so that nothing and next to nothing differ.
+/// A fraction, in which zero and almost zero differ.
 #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
 pub(super) fn share(part: u64, whole: u64) -> String {
     let percent = 100.0 * part as f64 / whole.max(1) as f64;
@@ -60,7 +60,7 @@ pub(super) fn percent(ratio: f64) -> String {
     format!("{:.0} %", 100.0 * ratio)
 }
 
-/// The same, or [`NONE`] for a zero that means that there is none.
+/// The same, or [`NONE`] for zero.
 pub(super) fn percent_or_none(ratio: f64) -> String {
     if ratio == 0.0 { NONE.into() } else { percent(ratio) }
 }
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_keep_the_digits_that_mean_something() {
+    fn figures_keep_their_significant_digits() {
         let cases = [
             (0.0, "0"),
             (0.9512, "0.951"),

@@ -7,15 +7,15 @@ use tempfile::Builder;
 
 use super::{compare::Comparison, markdown, plot, schema::Report};
 
-/// Writes `report.json`, `report.md` and the plots into `directory`, which is made if need be. Each file is
-/// complete when it has its name. Plots of an earlier run that this one has nothing for are removed.
+/// Writes `report.json`, `report.md` and the plots into `directory`, which is created if necessary. Files are
+/// renamed when complete. Plots of an earlier run that this one does not have are removed.
 ///
 /// # Errors
 ///
-/// Where a file cannot be written, or a plot not drawn.
+/// If a file cannot be written, or a plot not drawn.
 pub fn write(report: &Report, comparison: Option<&Comparison>, directory: &Path) -> Result<()> {
     fs::create_dir_all(directory).with_context(|| format!("{}: cannot be made", directory.display()))?;
-    // First, because all else can be made of it again.
+    // First, because all else can be derived from it.
     let json = serde_json::to_string_pretty(report)? + "\n";
     put(directory, "report.json", &json)?;
     let plots = plot::all(report)?;
@@ -28,11 +28,11 @@ pub fn write(report: &Report, comparison: Option<&Comparison>, directory: &Path)
     put(directory, "report.md", &markdown::render(report, comparison, &plots))
 }
 
-/// Written under another name, then renamed over whatever has this one.
+/// Written under another name, then renamed.
 fn put(directory: &Path, name: &str, content: &str) -> Result<()> {
     let path = directory.join(name);
     let put = || -> io::Result<()> {
-        // Made by root, read by anybody.
+        // Written by root, readable by all.
         let mut file = Builder::new()
             .prefix(&format!(".{name}."))
             .suffix(".partial")

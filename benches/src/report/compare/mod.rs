@@ -1,4 +1,4 @@
-//! What moved since an earlier run, and whether by more than the noise.
+//! Comparison with an earlier run, and whether changes exceed the noise.
 
 mod figures;
 
@@ -14,10 +14,10 @@ use super::{
     text::{self, NONE},
 };
 
-/// The earlier of two reports beside the later one.
+/// Two reports compared.
 #[derive(Clone, Debug, Default)]
 pub struct Comparison {
-    /// What makes the two hard to compare: another host, other settings.
+    /// Differences that limit the comparison: another host, other settings.
     pub warnings: Vec<String>,
     /// What is in both.
     pub changes: Vec<Change>,
@@ -36,18 +36,18 @@ pub struct Change {
     pub old: Spread,
     /// The later one.
     pub new: Spread,
-    /// What to make of the two.
+    /// The verdict on the two.
     pub verdict: Verdict,
 }
 
-/// What a change means.
+/// The verdict on a change.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Verdict {
     /// The quartile ranges overlap.
     WithinNoise,
-    /// They do not, and it is for the better.
+    /// They do not overlap, and the new one is better.
     Better,
-    /// They do not, and it is for the worse.
+    /// They do not overlap, and the new one is worse.
     Worse,
     /// A single figure: its noise is not known.
     Unknown,
@@ -74,7 +74,7 @@ impl Change {
 ///
 /// # Errors
 ///
-/// Where the file cannot be read, or is no report of these benchmarks.
+/// If the file cannot be read, or is not a report of these benchmarks.
 pub fn load(path: &Path) -> Result<Report> {
     #[derive(Deserialize)]
     struct Head {
@@ -84,14 +84,14 @@ pub fn load(path: &Path) -> Result<Report> {
     let text = fs::read_to_string(path).with_context(|| format!("{shown}: cannot be read"))?;
     // Before the rest: a report of another kind is not a broken one.
     let head: Head = serde_json::from_str(&text)
-        .with_context(|| format!("{shown}: is no report.json of these benchmarks ({SCHEMA})"))?;
+        .with_context(|| format!("{shown}: not a report.json of these benchmarks ({SCHEMA})"))?;
     if head.schema != SCHEMA {
-        bail!("{shown}: is {}, and only {SCHEMA} can be compared with", head.schema);
+        bail!("{shown}: is {}; only {SCHEMA} can be compared", head.schema);
     }
     serde_json::from_str(&text).with_context(|| format!("{shown}: is a damaged {SCHEMA}"))
 }
 
-/// What moved between two reports.
+/// Compares two reports.
 #[must_use]
 pub fn compare(old: &Report, new: &Report) -> Comparison {
     let mut comparison = Comparison {
@@ -107,7 +107,7 @@ pub fn compare(old: &Report, new: &Report) -> Comparison {
 
 impl Comparison {
     fn add(&mut self, old: &Group, new: &Group) {
-        // A part that was not run is one line, not one for each of its figures.
+        // A part that is missing gets one line, not one for each of its figures.
         match (old.figures.is_empty(), new.figures.is_empty()) {
             (true, true) => return,
             (true, false) => return self.unmatched.push(format!("{}: only in the new report", old.name)),
@@ -163,11 +163,11 @@ impl Comparison {
     }
 }
 
-/// What makes two reports hard to compare.
+/// Differences that limit the comparison.
 fn warnings(old: &Report, new: &Report) -> Vec<String> {
     let mut warnings = Vec::new();
     let mut differ = |what: &str, old: &str, new: &str| {
-        // What one of them does not have, it does not have otherwise.
+        // A value that one of them lacks is not a difference.
         if old != new && !old.is_empty() && !new.is_empty() {
             warnings.push(format!("{what}: {old} before, {new} now"));
         }
