@@ -1,5 +1,5 @@
-//! Any bytes as a capture file: the reader ends, every frame it lends is within its limits, and what it lends
-//! does not depend on how the bytes come in.
+//! Any bytes as a capture file: the reader ends, every frame it lends is within its limits, and the result
+//! does not depend on how the bytes are split.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -11,7 +11,7 @@ static TEMPLATES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(mirror_fuzz::captures);
 
 fuzz_target!(|near: Near<'_>| {
     let bytes = &near.bytes(&TEMPLATES)[..];
-    // Compressed, which `packed_capture` looks at.
+    // Compressed captures are tested by `packed_capture`.
     if matches!(bytes, [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..])
     {
         return;

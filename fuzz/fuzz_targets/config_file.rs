@@ -24,7 +24,7 @@ fuzz_target!(|text: &str| {
             for Setting { key, place, value } in read.settings.into_iter().chain(tables.into_iter().flatten())
             {
                 assert!(is_there(&place));
-                // Escapes are longer than what they stand for.
+                // Escapes are longer than the characters they represent.
                 assert!(key.len() <= text.len());
                 match value {
                     Value::Boolean(boolean) => assert!(text.contains(&boolean.to_string())),

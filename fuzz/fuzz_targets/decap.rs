@@ -33,30 +33,30 @@ fuzz_target!(|input: (u16, Near<'_>)| {
     }
 });
 
-/// What holds of every frame. The accessors read wherever the layout says, so they are the proof that it lies
-/// within.
+/// Invariants of every frame. The accessors read at the offsets of the layout, which proves that these are in
+/// bounds.
 fn check(frame: &Frame<'_>) {
     let (inner, outer) = (frame.inner(), frame.outer());
     assert!(inner.len() >= 14, "an Ethernet header is there");
     assert!(inner.len() + 14 + 20 + 8 + 8 <= outer.len(), "after the smallest outer headers");
     assert!(frame.vni() < 1 << 24);
     let least = u32::try_from(inner.len()).expect("no input is so long");
-    // Where an outer length is 0, what was on the wire counts, however long.
+    // If an outer length is 0, the length on the wire counts.
     let most = frame.outer_wire_len().max(14 + 8 + 40 + 65535);
     assert!((least..=most).contains(&frame.wire_len()));
     assert_eq!(frame.is_truncated(), frame.wire_len() > least);
     let _ = (frame.source(), frame.destination(), frame.source_port(), frame.has_reserved_bits());
 }
 
-/// Where we accept, etherparse must too, and read the same, but for an IPv4 total length of 0: it refuses
-/// that, and we take what is there.
+/// What we accept, etherparse must accept and read alike, except for an IPv4 total length of 0: it refuses
+/// that, and we use the bytes present.
 fn agree(frame: &Frame<'_>, bytes: &[u8]) {
     let tags =
         bytes[12..].chunks_exact(4).take_while(|tag| matches!(tag[..2], [0x81, 0x00] | [0x88, 0xa8])).count();
     if frame.source().is_ipv4() && bytes[14 + 4 * tags + 2..][..2] == [0, 0] {
         return;
     }
-    let sliced = SlicedPacket::from_ethernet(bytes).expect("etherparse takes what we take");
+    let sliced = SlicedPacket::from_ethernet(bytes).expect("etherparse accepts what we accept");
     let (source, destination) = match &sliced.net {
         Some(NetSlice::Ipv4(ip)) => {
             (IpAddr::from(ip.header().source_addr()), IpAddr::from(ip.header().destination_addr()))
@@ -75,13 +75,13 @@ fn agree(frame: &Frame<'_>, bytes: &[u8]) {
     assert_eq!(frame.inner().first(), inner);
 }
 
-/// Where we refuse, etherparse must not see a whole VXLAN packet with a valid VNI and an inner Ethernet
+/// In what we reject, etherparse must not find a whole VXLAN packet with a valid VNI and an inner Ethernet
 /// header.
 ///
-/// Three differences are by intent. We take up to two VLAN tags, of 802.1Q and 802.1ad, and no MACsec;
-/// etherparse three link extensions of either kind, and the older 0x9100 too. We take UDP right after IP;
-/// etherparse looks through IPv6 extension headers and the IPv4 authentication header. VXLAN-GPE of something
-/// else than Ethernet is not taken.
+/// Three differences are intended. We accept up to two VLAN tags, of 802.1Q and 802.1ad, and no MACsec;
+/// etherparse three link extensions of either kind, and the older 0x9100 too. We accept UDP right after IP;
+/// etherparse skips IPv6 extension headers and the IPv4 authentication header. We reject VXLAN-GPE other than
+/// Ethernet.
 fn justified(reject: Reject, bytes: &[u8]) {
     let Ok(sliced) = SlicedPacket::from_ethernet(bytes) else { return };
     let plain = match &sliced.net {

@@ -1,5 +1,5 @@
-//! Any words as a filter expression: an error that says where, or a program that libpcap's own machine agrees
-//! with.
+//! Any words as a filter expression: an error with its place, or a program that gives the same result in
+//! libpcap's interpreter.
 #![no_main]
 
 use std::{net::UdpSocket, sync::LazyLock};
@@ -11,7 +11,7 @@ use pcap::{Capture, Linktype};
 
 static FRAMES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(mirror_fuzz::packets);
 
-/// libpcap looks names up: here there is no network to do it in.
+/// libpcap resolves names: this prevents it.
 static NO_NETWORK: LazyLock<()> = LazyLock::new(|| {
     if unshare(CloneFlags::CLONE_NEWNET).is_err() {
         unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET).expect("a namespace without a network");

@@ -1,5 +1,5 @@
-//! Any bytes as a compressed capture: what comes out does not depend on how the bytes come in, also where
-//! they are damaged.
+//! Any bytes as a compressed capture: the result does not depend on how the bytes are split, also if they are
+//! damaged.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -13,7 +13,7 @@ fuzz_target!(|near: Near<'_>| {
     let bytes = &near.bytes(&TEMPLATES)[..];
     let (whole, _) = read(bytes, 64, bytes.len());
     let (pieces, _) = read(Pieces { bytes, most: 7 }, 64, bytes.len());
-    // Before damage a decoder gives what it has, and how much that is depends on what came with it.
+    // How much a decoder returns before damage depends on how the bytes are split.
     let common = whole.len().min(pieces.len());
     assert_eq!(whole[..common], pieces[..common]);
 });

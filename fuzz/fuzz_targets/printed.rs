@@ -1,4 +1,4 @@
-//! Any bytes as an inner packet: it is printed in every style, as text that does a terminal no harm.
+//! Any bytes as an inner packet: it is printed in every style, without control characters.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -33,7 +33,7 @@ fuzz_target!(|input: (Near<'_>, bool, u8, u16)| {
     let Ok(frame) = decap::decapsulate_frame(captured, &Tunnels::default()) else { return };
     let style = Style::default().link(link).verbosity(verbosity % 4).dump(Dump::HexAscii, link).outer(link);
     let mut text = String::new();
-    // Twice: what the first leaves, the second is printed with.
+    // Twice, because the printer keeps state from the first.
     let mut lines = Lines::new(style);
     lines.line(&frame, &mut text);
     lines.line(&frame, &mut text);

@@ -1,5 +1,5 @@
-//! Any sequence of frames through reassembly: no panic, every frame in the account, memory given back, and
-//! whole frames that etherparse reads too.
+//! Any sequence of frames through reassembly: no panic, every frame is counted, memory is freed, and
+//! etherparse can read the whole frames.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -13,7 +13,7 @@ use mirror_user::{
     reassembly::{MAX_JOINED, MEMORY, Outcome, Reassembler},
 };
 
-/// A frame: near a fragment, after some time, by a queue.
+/// A frame that resembles a fragment, after a delay, on a queue.
 #[derive(Arbitrary, Debug)]
 struct Step<'a> {
     near: Near<'a>,
@@ -49,7 +49,7 @@ fuzz_target!(|steps: Vec<Step<'_>>| {
     assert_eq!((reassembler.held(), received), (0, completed + rejected));
 });
 
-/// What is whole has lengths that agree, and no fragment field left.
+/// A whole frame has consistent lengths, and no fragment field.
 fn check(frame: &[u8]) {
     assert!(frame.len() <= MAX_JOINED);
     let Ok(sliced) = SlicedPacket::from_ethernet(frame) else { return };

@@ -1,8 +1,7 @@
-//! What the fuzz targets share: inputs near valid ones, made by code instead of a corpus of files.
+//! Shared by the fuzz targets: inputs that resemble valid ones, made by code instead of a corpus of files.
 //!
-//! A fuzzer that starts from nothing spends its time guessing magic numbers and ports. Here an input says
-//! which template it starts from and what is flipped in it; template 0 is empty, and stands for any bytes
-//! whatever.
+//! A fuzzer that starts from nothing spends its time guessing magic numbers and ports. Here an input selects
+//! a template and the bits that are flipped in it; template 0 is empty, for arbitrary bytes.
 
 use std::io::{self, Read, Write as _};
 
@@ -10,7 +9,7 @@ use arbitrary::Arbitrary;
 use etherparse::PacketBuilder;
 use mirror_user::source::{CaptureReader, MAX_FRAME};
 
-/// An input: a template and what becomes of it.
+/// An input: a template and its changes.
 #[derive(Arbitrary, Debug)]
 pub struct Near<'a> {
     template: u8,
@@ -38,8 +37,8 @@ impl Near<'_> {
     }
 }
 
-/// Frames that announce each payload that is looked into, and end where it begins: by a port, a protocol of
-/// IP, a type of Ethernet, an address of LLC, or a number behind SNAP.
+/// Frames that end where a payload begins that is parsed, by a port, an IP protocol, an ethertype, an LLC
+/// address or a SNAP number.
 pub fn announced() -> Vec<Vec<u8>> {
     const SEGMENTS: [u16; 13] = [2049, 21, 22, 23, 25, 43, 53, 80, 179, 554, 6379, 8080, 8554];
     const DATAGRAMS: [u16; 27] = [
@@ -108,8 +107,7 @@ pub fn packets() -> Vec<Vec<u8>> {
     packets
 }
 
-/// Fragments of those packets: each in three, over IPv4 with id 0 and another, over IPv6, and one that is
-/// whole by itself.
+/// Fragments of those packets: each in three, over IPv4 with id 0 and another, over IPv6, and an atomic one.
 pub fn fragments() -> Vec<Vec<u8>> {
     let mut fragments = Vec::new();
     for (number, packet) in packets().into_iter().enumerate() {
@@ -228,14 +226,14 @@ impl Read for Pieces<'_> {
 /// A frame summed up: captured length, a sum over its bytes, wire length, time.
 type Sum = (usize, u64, u32, u64);
 
-/// All that a capture of so many bytes comes to: its frames, summed up, what was passed over, and how it
-/// ended. Of one that unpacks to more and more it is the beginning.
+/// The result of a capture of this many bytes: its frames, summed up, what was skipped, and how it ended. Of
+/// one that unpacks without end, only the beginning.
 pub fn read(reader: impl Read, most: usize, len: usize) -> (Vec<Sum>, Option<String>) {
-    /// Frames of a compressed capture that are looked at.
+    /// The most frames of a compressed capture.
     const FRAMES: usize = 5_000;
     let mut reader = CaptureReader::new(reader);
     let mut frames = Vec::new();
-    // A batch takes at least a byte, and before each of them at most one read comes up empty.
+    // A batch consumes at least one byte, and before each there is at most one empty read.
     let mut batches = 0;
     let end = loop {
         match reader.next_batch(most) {
@@ -261,7 +259,7 @@ pub fn read(reader: impl Read, most: usize, len: usize) -> (Vec<Sum>, Option<Str
     assert_eq!(reader.packets(), frames.len() as u64 + reader.unread().of_link_types());
     let unread = reader.into_unread();
     assert_eq!(unread.broken > 0, unread.first_broken.is_some());
-    let outcome = end.map(|end| format!("{end}; passed over {} and {:?}", unread.broken, unread.link_types));
+    let outcome = end.map(|end| format!("{end}; skipped {} and {:?}", unread.broken, unread.link_types));
     (frames, outcome)
 }
 
@@ -296,12 +294,12 @@ fn vlan(id: u16) -> etherparse::VlanId {
     etherparse::VlanId::try_new(id).expect("below 4096")
 }
 
-/// Whatever a builder builds around a payload.
+/// A packet of a builder around a payload.
 fn built<T: Build>(builder: T, payload: &[u8]) -> Vec<u8> {
     builder.build(payload)
 }
 
-/// The last step of etherparse's builders, which are of one type a transport.
+/// The last step of etherparse's builders, which have a different type for each transport.
 trait Build {
     fn build(self, payload: &[u8]) -> Vec<u8>;
 }

@@ -1,11 +1,10 @@
 //! AF_XDP sockets that are not ours, for the lab: an [`XskSender`] and an [`XskReceiver`] over xsk-rs and
-//! libxdp, which share no code with the engine. What they and the engine say of the same traffic is two
-//! opinions.
+//! libxdp, which share no code with the engine. For the same traffic they and the engine are independent
+//! witnesses.
 //!
-//! A crate of its own, because libxdp wants clang, m4 and libelf to be built: without it, nothing of the
-//! engine does.
+//! A separate crate, because libxdp needs clang, m4 and libelf to be built, and the engine does not.
 #![warn(missing_docs)]
-#![expect(unsafe_code, reason = "xsk-rs leaves it to its callers that a chunk is in one place at a time")]
+#![expect(unsafe_code, reason = "with xsk-rs, callers must keep each chunk in one ring at a time")]
 
 mod queue;
 mod receiver;

@@ -10,9 +10,9 @@ use mirror_lab::{LabError, Result};
 
 use crate::refused;
 
-/// How long a queue may take to be free: the kernel frees that of a closed socket in a work item of its own.
+/// How long a queue may stay busy: the kernel frees that of a closed socket later, in a work item.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long between two tries.
+/// Time between two tries.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Binds a socket to a queue, and tries again while another one holds it. `what` names the socket.

@@ -1,4 +1,4 @@
-//! What arrives at an interface, as xsk-rs reads it.
+//! Receives the frames of an interface through xsk-rs.
 
 use std::time::{Duration, Instant};
 
@@ -7,25 +7,26 @@ use mirror_lab::{LabError, Result, VethEnd, XdpProgram, xdp_program::XdpAttach};
 
 use crate::socket::{Config, Descriptors, Losses, XskSocket};
 
-/// How long nothing may come before that counts as never.
+/// The longest wait for a frame.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a sleep may take, in ms.
 const NAP: i32 = 20;
-/// How long is looked for frames beyond those that were waited for.
+/// How long to wait for frames beyond the expected ones.
 const BEYOND: Duration = Duration::from_millis(200);
 
-/// A program on an interface that redirects to xsk-rs's sockets, one a queue.
+/// A program on an interface that redirects to xsk-rs's sockets, one per queue.
 #[derive(Debug)]
 pub struct XskReceiver {
-    /// Goes before the sockets do.
+    /// Detached before the sockets are closed.
     program: XdpProgram,
     sockets: Vec<XskSocket>,
-    /// Of each queue, the frame whose end has not come yet.
+    /// For each queue, the frame whose last descriptor is still to come.
     begun: Vec<Vec<u8>>,
 }
 
 impl XskReceiver {
-    /// Receives every frame, by the one-line program of the benchmarks. It takes frames in one piece only.
+    /// Receives every frame, by the one-line program of the benchmarks. It redirects frames in one buffer
+    /// only.
     ///
     /// # Errors
     ///
@@ -38,7 +39,7 @@ impl XskReceiver {
     ///
     /// # Errors
     ///
-    /// [`LabError::Unexpected`] where libxdp refuses a socket, [`LabError::Bpf`] where the program cannot be
+    /// [`LabError::Unexpected`] if libxdp refuses a socket, [`LabError::Bpf`] if the program cannot be
     /// attached.
     pub fn attach(
         end: &VethEnd,
@@ -57,12 +58,12 @@ impl XskReceiver {
         Ok(Self { program, sockets, begun })
     }
 
-    /// Waits for so many frames, and a moment for more. Those of one queue are in their order, queues one
-    /// after the other in each batch.
+    /// Waits for this many frames, and a moment for more. Frames of a queue are in order of arrival, queues
+    /// one after the other in each batch.
     ///
     /// # Errors
     ///
-    /// [`LabError::Unexpected`] where fewer come within 10 s of the one before, where more come, and where
+    /// [`LabError::Unexpected`] if fewer come within 10 s of the one before, where more come, and where
     /// the kernel counted a loss.
     pub fn collect(&mut self, count: usize) -> Result<Vec<Vec<u8>>> {
         let mut frames = Vec::with_capacity(count);
@@ -89,7 +90,7 @@ impl XskReceiver {
     ///
     /// # Errors
     ///
-    /// [`LabError::Io`] where the kernel has no account.
+    /// [`LabError::Io`] if the kernel has no account.
     pub fn losses(&self) -> Result<Losses> {
         self.sockets.iter().try_fold(Losses::default(), |sum, socket| {
             let Losses { rx_dropped, rx_ring_full } = socket.losses()?;
@@ -105,7 +106,7 @@ impl XskReceiver {
         &self.program
     }
 
-    /// A batch of each queue; gives how many descriptors there were.
+    /// Receives a batch of each queue; returns the number of descriptors.
     fn turn_over(&mut self, frames: &mut Vec<Vec<u8>>) -> Result<usize> {
         let mut count = 0;
         for (socket, begun) in self.sockets.iter_mut().zip(&mut self.begun) {

@@ -1,4 +1,4 @@
-//! Sends given frames, byte for byte, out of a queue, as xsk-rs does it.
+//! Sends given frames, byte for byte, on a queue through xsk-rs.
 
 use std::{
     io::Write as _,
@@ -20,8 +20,7 @@ use crate::{
 const CHUNKS: u32 = 256;
 /// Bytes of a chunk.
 const CHUNK_SIZE: u32 = 4096;
-/// Bytes that XDP keeps for itself at the start of a chunk (`XDP_PACKET_HEADROOM`), on this way, too, as
-/// xsk-rs has it.
+/// Bytes reserved at the start of a chunk (`XDP_PACKET_HEADROOM`), which xsk-rs reserves for sending, too.
 const XDP_HEADROOM: u32 = 256;
 /// Bytes of a frame in one chunk.
 const ROOM: usize = (CHUNK_SIZE - XDP_HEADROOM) as usize;
@@ -29,7 +28,7 @@ const ROOM: usize = (CHUNK_SIZE - XDP_HEADROOM) as usize;
 const MOST_DESCRIPTORS: usize = 17;
 /// Set in all descriptors of a frame but its last.
 const XDP_PKT_CONTD: u32 = 1;
-/// Frames between two calls of the kernel: as many as one call sends (`TX_BATCH_SIZE`).
+/// Frames between two system calls: as many as one call sends (`TX_BATCH_SIZE`).
 const BURST: usize = 32;
 /// The default pace, frames a second, as the lab's injector has it.
 const DEFAULT_PACE: u32 = 20_000;
@@ -81,12 +80,11 @@ impl XskSender {
         self
     }
 
-    /// Sends the frames in sequence and gives how many there were, once the kernel has given every chunk
-    /// back.
+    /// Sends the frames in sequence and returns their number, after the kernel has completed every chunk.
     ///
     /// # Errors
     ///
-    /// [`LabError::Io`] where the kernel refuses a call; [`LabError::Unexpected`] where a frame does not fit
+    /// [`LabError::Io`] if the kernel refuses a call; [`LabError::Unexpected`] if a frame does not fit
     /// its descriptors, where the kernel finds a descriptor invalid or keeps the chunks for 10 s, and where
     /// the interface counted a drop.
     pub fn send<'a>(&mut self, frames: impl IntoIterator<Item = &'a [u8]>) -> Result<u64> {
@@ -128,7 +126,7 @@ impl XskSender {
         self.send(frames.iter().map(Vec::as_slice))
     }
 
-    /// Puts a frame into the TX ring, in as many descriptors as it takes.
+    /// Puts a frame into the TX ring, in as many descriptors as needed.
     fn put(&mut self, frame: &[u8]) -> Result<()> {
         let pieces = frame.len().div_ceil(ROOM);
         if pieces == 0 || pieces > self.most {
@@ -148,7 +146,7 @@ impl XskSender {
             cursor.set_pos(0);
             cursor.write_all(piece).map_err(|error| io_error("a frame into its chunk", error))?;
         }
-        // SAFETY: the chunks are this UMEM's and in no other ring: they were taken off the free ones.
+        // SAFETY: the chunks are this UMEM's and in no other ring: they were among the free ones.
         let taken = unsafe { self.tx.produce(&descriptors) };
         if taken != pieces {
             // The ring has a place for each chunk.
@@ -157,7 +155,7 @@ impl XskSender {
         Ok(())
     }
 
-    /// Waits until so many chunks are free.
+    /// Waits until this many chunks are free.
     fn wait_for(&mut self, chunks: usize) -> Result<()> {
         let mut last = Instant::now();
         while self.free.len() < chunks {
@@ -177,7 +175,7 @@ impl XskSender {
         Ok(())
     }
 
-    /// Takes back what the kernel has sent; gives how many chunks.
+    /// Frees the chunks that the kernel has sent; returns their number.
     fn reclaim(&mut self) -> usize {
         let mut descriptors = [FrameDesc::default(); BURST];
         // SAFETY: the queue is this UMEM's, and its chunks become ours.

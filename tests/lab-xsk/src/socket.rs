@@ -10,21 +10,21 @@ use xsk_rs::{
 
 use crate::{bind_when_free, io_error, queue_size, refused, socket_config};
 
-/// Descriptors taken at once, as many as the engine takes.
+/// Descriptors of a batch, as in the engine.
 const BATCH: usize = 64;
-/// Descriptors of a ring that libxdp wants to be there and that is never used.
+/// Descriptors of a ring that libxdp requires and that is never used.
 pub(crate) const UNUSED_RING: u32 = 64;
 
 /// How many descriptors a frame may have.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Descriptors {
-    /// One: what does not fit a chunk is lost.
+    /// One: frames that do not fit a chunk are lost.
     One,
-    /// As many as it takes (`XDP_USE_SG`, kernel 6.6 and later).
+    /// As many as needed (`XDP_USE_SG`, kernel 6.6 and later).
     Several,
 }
 
-/// Sizes of a socket's memory, and what it takes.
+/// Sizes of a socket's memory, and which frames it accepts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Config {
     /// Descriptors of the RX ring, a power of two. The fill ring has twice as many.
@@ -40,19 +40,19 @@ pub struct Config {
 }
 
 impl Config {
-    /// 16,384 chunks of 4096 bytes: several thousand frames lie in them before anybody looks.
+    /// 16,384 chunks of 4096 bytes: they hold several thousand frames before the first is read.
     #[must_use]
     pub fn roomy(descriptors: Descriptors) -> Self {
         Self { rx_ring: 16_384, chunks: 16_384, chunk_size: 4096, headroom: 0, descriptors }
     }
 }
 
-/// What the kernel lost on a socket (`XDP_STATISTICS`), in descriptors.
+/// Losses of a socket (`XDP_STATISTICS`), in descriptors.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Losses {
-    /// For want of a chunk, or because they did not fit one.
+    /// No chunk was free, or they did not fit one.
     pub rx_dropped: u64,
-    /// For want of a place in the RX ring.
+    /// The RX ring was full.
     pub rx_ring_full: u64,
 }
 
@@ -89,8 +89,9 @@ impl XskSocket {
         Ok(Self { rx, fill, _completion: completion, umem, batch: [FrameDesc::default(); BATCH] })
     }
 
-    /// Takes up to 64 descriptors off the RX ring and gives their chunks back, after `look` was given the
-    /// bytes of each and whether the frame goes on in the next one. Gives how many there were.
+    /// Receives up to 64 descriptors from the RX ring and returns their chunks to the fill ring, after `look`
+    /// was called with the bytes of each and whether the frame continues in the next one. Returns their
+    /// number.
     pub fn turn_over(&mut self, mut look: impl FnMut(&[u8], bool)) -> usize {
         // SAFETY: the queue is this UMEM's, and its frames become ours.
         let count = unsafe { self.rx.consume(&mut self.batch) };
@@ -108,11 +109,11 @@ impl XskSocket {
         count
     }
 
-    /// Sleeps until the RX ring has something, or for so many milliseconds; gives which.
+    /// Sleeps until the RX ring has a descriptor, at most this many milliseconds; returns whether it has.
     ///
     /// # Errors
     ///
-    /// [`LabError::Io`] where the kernel refuses.
+    /// [`LabError::Io`] if the kernel refuses.
     pub fn poll(&mut self, milliseconds: i32) -> Result<bool> {
         self.rx.poll(milliseconds).map_err(|error| io_error("poll on an AF_XDP socket", error))
     }
@@ -121,7 +122,7 @@ impl XskSocket {
     ///
     /// # Errors
     ///
-    /// [`LabError::Io`] where the kernel has no account.
+    /// [`LabError::Io`] if the kernel has no account.
     pub fn losses(&self) -> Result<Losses> {
         let statistics = self.rx.fd().xdp_statistics().map_err(|error| io_error("XDP_STATISTICS", error))?;
         Ok(Losses { rx_dropped: statistics.rx_dropped(), rx_ring_full: statistics.rx_ring_full() })

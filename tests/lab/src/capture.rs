@@ -1,4 +1,4 @@
-//! Capture files read by a parser that shares no code with the engine's, and written for those who read them.
+//! Capture files, read by a parser that shares no code with the engine's, and written for tests of readers.
 
 use std::{
     fs::{self, File},
@@ -15,17 +15,17 @@ use crate::error::{LabError, Result};
 pub struct Captured {
     /// Index of the interface in its section; 0 in a classic file.
     pub interface: u32,
-    /// Name of that interface, where the file tells (`if_name`).
+    /// Name of that interface, if the file has it (`if_name`).
     pub interface_name: Option<String>,
     /// Nanoseconds since 1970.
     pub time_ns: u64,
-    /// Bytes on the wire; more than `bytes` holds where the capture was cut.
+    /// Bytes on the wire; more than in `bytes` if the packet was truncated.
     pub wire_len: u32,
     /// The bytes captured.
     pub bytes: Vec<u8>,
 }
 
-/// What a pcapng interface statistics block says.
+/// A pcapng interface statistics block.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Statistics {
     /// Index of the interface in its section.
@@ -71,7 +71,7 @@ pub fn read(path: &Path) -> Result<CaptureFile> {
     let bad = |error: &dyn std::fmt::Debug| LabError::Unexpected(format!("{}: {error:?}", path.display()));
     let file = File::open(path).map_err(|error| LabError::file(path, error))?;
     let length = file.metadata().map_err(|error| LabError::file(path, error))?.len();
-    // All of it at once, so that no block is too large for the buffer, and room to find the end.
+    // The whole file, so that no block is too large for the buffer, and one byte more to find the end.
     let capacity = usize::try_from(length).map_err(|error| bad(&error))? + 64;
     let mut reader = create_reader(capacity, file).map_err(|error| bad(&error))?;
     let mut capture = CaptureFile::default();
@@ -166,7 +166,7 @@ impl CaptureFile {
 ///
 /// # Errors
 ///
-/// [`LabError::Io`] where the file cannot be written.
+/// [`LabError::Io`] if the file cannot be written.
 pub fn write_pcap(path: &Path, frames: &[Vec<u8>]) -> Result<()> {
     const MAGIC_NANOSECONDS: u32 = 0xa1b2_3c4d;
     const LINKTYPE_ETHERNET: u32 = 1;
@@ -193,7 +193,8 @@ pub fn multiset(mut frames: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
     frames
 }
 
-/// Compares two lists of frames, byte for byte and in sequence; [`multiset`] of both leaves the order out.
+/// Compares two lists of frames, byte for byte and in sequence; compare their [`multiset`]s to ignore the
+/// order.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! Commands of the host, with their whole story when they fail.
+//! Commands of the host, whose errors have the command line, the exit status and standard error.
 
 use std::{
     process::{Child, Command, Output, Stdio},
@@ -13,14 +13,14 @@ use nix::{
 
 use crate::error::{LabError, Result};
 
-/// Between two looks at a child.
+/// Time between two checks of a child.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Runs a command to its end and gives its standard output.
+/// Runs a command to its end and returns its standard output.
 ///
 /// # Errors
 ///
-/// [`LabError::Io`] where it cannot be started, [`LabError::Command`] where it ends with something else than
+/// [`LabError::Io`] if it cannot be started, [`LabError::Command`] if it ends with something else than
 /// 0.
 pub fn run(command: &mut Command) -> Result<String> {
     let Output { status, stdout, stderr } = command
@@ -46,7 +46,7 @@ pub(crate) fn line(command: &Command) -> String {
         .join(" ")
 }
 
-/// Asks a child of ours to shut down cleanly, as Ctrl-C does.
+/// Sends SIGINT to a child of ours.
 pub(crate) fn interrupt(child: &Child, program: &str) -> Result<()> {
     let pid = i32::try_from(child.id())
         .map_err(|_| LabError::Unexpected(format!("no process id: {}", child.id())))?;
@@ -57,7 +57,7 @@ pub(crate) fn interrupt(child: &Child, program: &str) -> Result<()> {
 pub(crate) fn ends_within(child: &mut Child, patience: Duration) -> bool {
     let deadline = Instant::now() + patience;
     loop {
-        // One that cannot be waited for has been.
+        // If it cannot be waited for, it already was.
         if !matches!(child.try_wait(), Ok(None)) {
             return true;
         }
@@ -68,11 +68,11 @@ pub(crate) fn ends_within(child: &mut Child, patience: Duration) -> bool {
     }
 }
 
-/// Ends a child of ours at once where it has not ended yet.
+/// Kills a child of ours if it has not ended yet.
 pub(crate) fn end(child: &mut Child) {
-    // Once waited for, its number may be another's: ask before sending anything.
+    // Once waited for, its PID may be reused: check before sending a signal.
     if !matches!(child.try_wait(), Ok(Some(_))) {
-        // It may end by itself in between; there is nothing then to stop.
+        // It may end by itself in between.
         let _ = child.kill();
         let _ = child.wait();
     }

@@ -1,4 +1,4 @@
-//! What can go wrong in the lab.
+//! Errors of the lab.
 
 use std::{error::Error, io, path::Path};
 
@@ -9,7 +9,7 @@ pub type Result<T> = std::result::Result<T, LabError>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LabError {
-    /// A command of the host ended with something else than 0.
+    /// A command of the host exited with another status than 0.
     #[error("`{command}` ended with {status}: {stderr}")]
     Command {
         /// The whole command line.
@@ -35,8 +35,7 @@ pub enum LabError {
         /// The loader's answer.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// Something of the lab is not as it must be: bad settings, bad bytes in a file, an answer that is not
-    /// the one asked for.
+    /// An unexpected state: bad settings, bad bytes in a file, an unexpected answer.
     #[error("{0}")]
     Unexpected(String),
 }

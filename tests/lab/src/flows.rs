@@ -1,4 +1,4 @@
-//! Many flows, both ways: inner frames that say themselves which flow they are of.
+//! Many flows in both directions: inner frames that carry the number of their flow.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -29,13 +29,13 @@ pub struct FlowFrame {
     pub flow: u32,
     /// From client to server, or back.
     pub to_server: bool,
-    /// Which time the flow's turn had come, from 0.
+    /// The round, from 0.
     pub round: u32,
 }
 
 impl FlowFrame {
-    /// Reads it from a frame, inner or outer; nothing where the frame is none of ours. Each fragment of a
-    /// datagram has it.
+    /// Reads it from a frame, inner or outer; `None` if the frame is not ours. Each fragment of a datagram
+    /// has it.
     pub fn of(frame: &[u8]) -> Option<Self> {
         let start = frame.windows(MAGIC.len()).position(|bytes| bytes == MAGIC)?;
         let mark = frame.get(start..start + MARK)?;
@@ -60,7 +60,7 @@ impl FlowFrame {
         let mut payload = self.mark();
         payload.resize(PAYLOAD as usize, b'.');
         if self.flow.is_multiple_of(2) {
-            // Each side goes on where its last segment ended; the answer has seen the question.
+            // Each side continues where its last segment ended; the answer acknowledges the question.
             let sent = |rounds: u32| rounds.wrapping_mul(PAYLOAD).wrapping_add(1_000);
             let acknowledgment = sent(self.round + u32::from(!self.to_server));
             let fields = TcpFields { sequence: sent(self.round), acknowledgment, window: 501 };
@@ -126,7 +126,7 @@ pub struct Fragment {
 }
 
 impl Fragment {
-    /// Reads it from an untagged inner frame; nothing where that is no IPv4 fragment.
+    /// Reads it from an untagged inner frame; `None` if that is not an IPv4 fragment.
     pub fn of_inner(frame: &[u8]) -> Option<Self> {
         let ethernet = Ethernet2HeaderSlice::from_slice(frame).ok()?;
         let ip = Ipv4HeaderSlice::from_slice(frame.get(14..)?).ok()?;

@@ -1,4 +1,4 @@
-//! A frame cut into IP fragments, as a router on its way would.
+//! A frame split into IP fragments, as by a router.
 
 use crate::error::{LabError, Result};
 
@@ -9,11 +9,11 @@ const IPV6_HEADER: usize = 40;
 const IPV6_FRAGMENT: u8 = 44;
 
 /// Cuts a whole frame, over IPv4 or over IPv6 without extension headers, at these offsets of its IP payload:
-/// multiples of 8 in ascending order. Over IPv6 no cut gives one fragment that is whole by itself (RFC 6946).
+/// multiples of 8 in ascending order. Over IPv6, no offsets give an atomic fragment (RFC 6946).
 ///
 /// # Errors
 ///
-/// [`LabError::Unexpected`] where the frame is not IP, or a length does not fit its field.
+/// [`LabError::Unexpected`] if the frame is not IP, or a length does not fit its field.
 pub fn fragment(frame: &[u8], id: u32, cuts: &[usize]) -> Result<Vec<Vec<u8>>> {
     let mut at = ETHERNET;
     while matches!(frame.get(at - 2..at), Some([0x81, 0x00] | [0x88, 0xa8])) {

@@ -1,4 +1,4 @@
-//! Frames by header values: what the mirror sends, with every field open to a test.
+//! Frames by header values: what the mirror sends, with every field settable.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -24,8 +24,8 @@ pub const ENCAPSULATION: usize = 50;
 /// [`VethPair`](crate::VethPair) has it.
 pub const TARGET_MAC: [u8; 6] = [0x06, 0xe2, 0x43, 0x00, 0x00, 0x02];
 
-/// Everything outside the inner frame. [`Outer::aws`] gives the values AWS was seen to send; a test changes
-/// what it is about.
+/// Everything outside the inner frame. [`Outer::aws`] has the values that AWS was seen to send; a test
+/// changes those it is about.
 #[derive(Clone, Debug)]
 pub struct Outer {
     /// Source hardware address.
@@ -158,7 +158,7 @@ impl Outer {
     ///
     /// # Errors
     ///
-    /// [`LabError::Unexpected`] where a value does not fit its field.
+    /// [`LabError::Unexpected`] if a value does not fit its field.
     pub fn encapsulate(&self, inner: &[u8]) -> Result<Vec<u8>> {
         if self.vni >> 24 != 0 {
             return Err(LabError::Unexpected(format!("VNI {} does not fit 24 bits", self.vni)));
@@ -174,7 +174,7 @@ impl Outer {
     ///
     /// # Errors
     ///
-    /// [`LabError::Unexpected`] where a value does not fit its field.
+    /// [`LabError::Unexpected`] if a value does not fit its field.
     pub fn frame_of_udp(&self, payload: &[u8]) -> Result<Vec<u8>> {
         let (source_port, destination_port) = (self.source_port, self.destination_port);
         let plain = UdpHeader::without_ipv4_checksum(source_port, destination_port, payload.len());
@@ -273,7 +273,7 @@ const INNER_MACS: ([u8; 6], [u8; 6]) =
 ///
 /// # Errors
 ///
-/// [`LabError::Unexpected`] where the families differ or the payload does not fit.
+/// [`LabError::Unexpected`] if the families differ or the payload does not fit.
 pub fn inner_udp(source: (IpAddr, u16), destination: (IpAddr, u16), payload: &[u8]) -> Result<Vec<u8>> {
     let mut frame = Vec::new();
     ip_between(source.0, destination.0)?
@@ -288,7 +288,7 @@ pub fn inner_udp(source: (IpAddr, u16), destination: (IpAddr, u16), payload: &[u
 ///
 /// # Errors
 ///
-/// [`LabError::Unexpected`] where the families differ or the payload does not fit.
+/// [`LabError::Unexpected`] if the families differ or the payload does not fit.
 pub fn inner_tcp(
     source: (IpAddr, u16),
     destination: (IpAddr, u16),
@@ -304,7 +304,7 @@ pub fn inner_tcp(
     Ok(frame)
 }
 
-/// What of a TCP header a test may choose; ACK is set, PSH where there is a payload.
+/// The fields of a TCP header that a test may set; ACK is set, PSH if there is a payload.
 #[derive(Clone, Copy, Debug)]
 pub struct TcpFields {
     /// Sequence number of the first byte.
@@ -335,7 +335,7 @@ fn ip_between(
 ///
 /// # Errors
 ///
-/// [`LabError::Unexpected`] where `len` is too short or too long for that.
+/// [`LabError::Unexpected`] if `len` is too short or too long for that.
 pub fn inner_of_len(len: usize) -> Result<Vec<u8>> {
     let payload = len
         .checked_sub(42)

@@ -1,4 +1,4 @@
-//! Traffic at the rate of the kernel: an XDP program makes the frames and redirects them out of an interface.
+//! Traffic at kernel speed: an XDP program generates frames and redirects them to an interface.
 //!
 //! `BPF_PROG_TEST_RUN` with live frames (kernel 5.18) runs the program on a page of the kernel's own per
 //! frame and carries out its redirect, so that a core sends millions of frames a second without a copy from
@@ -31,7 +31,7 @@ use crate::{
     namespace::Namespace,
 };
 
-/// Frames the kernel makes and redirects at once, with softirqs off; the receiver runs between two batches.
+/// Frames of a batch, generated and redirected with softirqs off; the receiver runs between two batches.
 const BATCH: u64 = 64;
 /// Batches a second and thread at a limited rate, where frames are waited for with softirqs off: 100 us each.
 const LIMITED_BATCHES: u64 = 10_000;
@@ -60,9 +60,9 @@ pub struct Traffic {
     pub vnis: u32,
     /// The first VNI; the others follow it.
     pub vni_base: u32,
-    /// Frames a second over all threads, at least [`MIN_RATE`] for each; none is as fast as they go. The
-    /// program keeps the distance from frame to frame and makes up for what was late at no more than four
-    /// times the rate; each sending CPU is busy all the time.
+    /// Frames a second over all threads, at least [`MIN_RATE`] for each; `None` is full speed. The program
+    /// paces each frame and makes up for late ones at no more than four times the rate; each sending CPU is
+    /// always busy.
     pub rate: Option<u64>,
     /// A sending thread on each of these CPUs. On veth a frame's RX queue is the CPU modulo the number of
     /// queues.
@@ -70,7 +70,7 @@ pub struct Traffic {
 }
 
 impl Default for Traffic {
-    /// 114-byte frames of 64 flows in VNI 12345 from CPU 0, as fast as it goes.
+    /// 114-byte frames of 64 flows in VNI 12345 from CPU 0, at full speed.
     fn default() -> Self {
         Self { frame_len: 114, flows: 64, vnis: 1, vni_base: 12345, rate: None, cpus: vec![0] }
     }
@@ -128,8 +128,8 @@ impl Generator {
     ///
     /// # Errors
     ///
-    /// [`LabError::Unexpected`] where the traffic is out of bounds, [`LabError::Io`] where there is no such
-    /// interface, [`LabError::Bpf`] where the kernel refuses the program.
+    /// [`LabError::Unexpected`] if the traffic is out of bounds, [`LabError::Io`] if there is no such
+    /// interface, [`LabError::Bpf`] if the kernel refuses the program.
     pub fn load(namespace: &Namespace, interface: &str, traffic: Traffic) -> Result<Self> {
         let interval = interval_ns(&traffic)?;
         let index = namespace.enter(|| if_nametoindex(interface))?;
@@ -156,11 +156,11 @@ impl Generator {
         Ok(Self { ebpf, pace, marks, namespace: namespace.clone(), traffic, template })
     }
 
-    /// Sends exactly `frames` frames, split evenly over the CPUs, and gives what the program counted.
+    /// Sends exactly `frames` frames, split evenly over the CPUs, and returns the program's counts.
     ///
     /// # Errors
     ///
-    /// [`LabError::Bpf`] where a run fails; what was sent before has been sent.
+    /// [`LabError::Bpf`] if a run fails; what was sent before has been sent.
     pub fn send(&self, frames: u64) -> Result<Generated> {
         self.send_until(frames, &AtomicBool::new(false))
     }
@@ -172,7 +172,7 @@ impl Generator {
     /// As there.
     pub fn send_until(&self, frames: u64, stop: &AtomicBool) -> Result<Generated> {
         let before = self.generated()?;
-        // A pause between two sends is no lateness to be made up for.
+        // A pause between two sends must not be made up for.
         zero::<abi::Pace>(&self.pace, abi::MAP_PACE, before.len())?;
         zero::<abi::Marks>(&self.marks, abi::MAP_MARKS, before.len())?;
         let threads = self.traffic.cpus.len() as u64;
@@ -184,7 +184,7 @@ impl Generator {
                 .iter()
                 .zip(0..)
                 .map(|(cpu, place)| {
-                    // The first ones take what does not divide.
+                    // The first ones take the remainder.
                     let share = frames / threads + u64::from(place < frames % threads);
                     scope.spawn(move || self.run_on(*cpu, share, stop))
                 })
@@ -221,7 +221,7 @@ impl Generator {
     ///
     /// # Errors
     ///
-    /// [`LabError::Bpf`] where the map cannot be read.
+    /// [`LabError::Bpf`] if the map cannot be read.
     pub fn generated(&self) -> Result<Vec<u64>> {
         let name = abi::MAP_GENERATED;
         let map = self.ebpf.map(name).ok_or_else(|| missing(name))?;
@@ -282,7 +282,7 @@ impl Generator {
     }
 }
 
-/// A [`Generator`] at work. Dropping it stops it and waits.
+/// A running [`Generator`]. Dropping it stops it and waits.
 #[derive(Debug)]
 pub struct RunningGenerator {
     stop: Arc<AtomicBool>,
@@ -295,7 +295,7 @@ impl RunningGenerator {
         self.thread.as_ref().is_none_or(thread::JoinHandle::is_finished)
     }
 
-    /// Stops it and gives what it sent.
+    /// Stops it and returns what it sent.
     ///
     /// # Errors
     ///
@@ -305,7 +305,7 @@ impl RunningGenerator {
         self.wait()
     }
 
-    /// Waits until all are sent and gives what it sent.
+    /// Waits until all are sent and returns what it sent.
     ///
     /// # Errors
     ///

@@ -37,7 +37,7 @@ impl HttpServer {
     ///
     /// # Errors
     ///
-    /// [`LabError::Io`] where the address is not to be had.
+    /// [`LabError::Io`] if the address is not to be had.
     pub fn start(namespace: &Namespace, address: SocketAddr) -> Result<Self> {
         let failed = |error| LabError::io(format!("HTTP server at {address}"), error);
         let listener = namespace.enter(|| TcpListener::bind(address))?.map_err(failed)?;
@@ -76,7 +76,7 @@ fn serve(listener: &TcpListener, stop: &AtomicBool) {
                 Ok((connection, _)) => {
                     scope.spawn(move || {
                         if let Err(error) = answer(&connection) {
-                            // The client names it too, and fails its test; this says why.
+                            // The client's test fails, too; this has the reason.
                             eprintln!("lab: HTTP server: {error}");
                         }
                     });
@@ -123,7 +123,7 @@ fn answer(connection: &TcpStream) -> io::Result<()> {
     connection.write_all(&body)
 }
 
-/// Bytes that say where they belong.
+/// Bytes that depend on their offset.
 fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|place| b"0123456789abcdef"[place / 16 % 16]).collect()
 }
@@ -133,7 +133,7 @@ fn pattern(len: usize) -> Vec<u8> {
 ///
 /// # Errors
 ///
-/// [`LabError::Command`] where curl fails, [`LabError::Unexpected`] where the body is another.
+/// [`LabError::Command`] if curl fails, [`LabError::Unexpected`] if the body is another.
 pub fn exchange(client: &Namespace, server: SocketAddr, request: Exchange) -> Result<()> {
     let mut curl = client.command("curl");
     // `Expect:` off: one exchange is one request and one answer.

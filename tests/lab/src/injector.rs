@@ -30,7 +30,7 @@ impl Injector {
     ///
     /// # Errors
     ///
-    /// [`LabError::Io`] where there is no such interface.
+    /// [`LabError::Io`] if there is no such interface.
     pub fn new(namespace: &Namespace, interface: &str) -> Result<Self> {
         let socket = PacketSocket::open(namespace, interface)?;
         let injector = Self {
@@ -47,7 +47,7 @@ impl Injector {
     ///
     /// # Errors
     ///
-    /// [`LabError::Io`] where the kernel refuses that.
+    /// [`LabError::Io`] if the kernel refuses that.
     pub fn direct(self) -> Result<Self> {
         Ok(Self { socket: self.socket.direct()?, ..self })
     }
@@ -63,7 +63,7 @@ impl Injector {
     ///
     /// # Errors
     ///
-    /// [`LabError::Io`] where the kernel refuses one, [`LabError::Unexpected`] where the interface counted a
+    /// [`LabError::Io`] if the kernel refuses one, [`LabError::Unexpected`] if the interface counted a
     /// drop: the receiving end was too slow for the pace.
     pub fn send<'a>(&self, frames: impl IntoIterator<Item = &'a [u8]>) -> Result<u64> {
         let before = InterfaceCounters::read(&self.namespace, &self.interface)?;

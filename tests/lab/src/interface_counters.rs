@@ -1,4 +1,4 @@
-//! What an interface itself counts: a witness that shares nothing with the programs under test.
+//! Counters of an interface: a witness that shares nothing with the programs under test.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +31,7 @@ impl InterfaceCounters {
     ///
     /// # Errors
     ///
-    /// [`LabError::Command`] where there is no such interface.
+    /// [`LabError::Command`] if there is no such interface.
     pub fn read(namespace: &Namespace, interface: &str) -> Result<Self> {
         let shown = namespace.ip(&format!("-statistics -json link show dev {interface}"))?;
         let bad = || LabError::Unexpected(format!("{interface}: no statistics in {shown}"));
@@ -63,7 +63,7 @@ impl InterfaceCounters {
         self.over_queues("rx_queue_", "_xdp_packets")
     }
 
-    /// Frames redirected towards this veth's peer that the peer's ring had no place for.
+    /// Frames redirected to this veth's peer while the peer's ring was full.
     pub fn xdp_xmit_errors(&self) -> u64 {
         // Kept per queue of the receiving ring by the sender: `veth_xdp_xmit` counts on its own side.
         self.over_queues("tx_queue_", "_xdp_xmit_errors")

@@ -1,4 +1,4 @@
-//! The life of a lab: one at a time on a host, everything in it removed on every way out.
+//! A lab: one at a time on a host, and everything in it is removed in any case.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -22,9 +22,9 @@ use crate::{
     namespace::Namespace,
 };
 
-/// What every namespace of every lab begins with; the process id and a role follow.
+/// Prefix of the namespaces of all labs; the process id and a role follow.
 const PREFIX: &str = "mir-";
-/// Whoever holds this file's lock has the lab.
+/// The holder of this file's lock has the lab.
 const LOCK: &str = "/run/lock/mirror-lab.lock";
 /// How long processes of a removed namespace get to end before the lab says it could not be removed.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -37,12 +37,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Lab {
     namespaces: Mutex<Vec<Namespace>>,
-    /// Kept for its drop; the kernel lets go of it also when the process is killed.
+    /// Kept for its drop; the kernel releases it also when the process is killed.
     _lock: Flock<File>,
 }
 
 impl Lab {
-    /// Waits for the lab before to end, removes what a crashed one left, and gives an empty lab.
+    /// Waits for the previous lab to end, removes leftovers of crashed ones, and returns an empty lab.
     ///
     /// # Errors
     ///
@@ -114,8 +114,8 @@ fn lock() -> Result<Flock<File>> {
     Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| LabError::file(path, error))
 }
 
-/// Removes what labs that ended without a word left behind. Taking the lock proves that no lab lives, so
-/// every namespace of our name is a leftover, whatever process has its number today.
+/// Removes leftovers of labs that crashed. Taking the lock proves that no lab is alive, so every namespace
+/// with our prefix is a leftover, even if its process id is in use again.
 fn sweep(_lock: &Flock<File>) -> Result<()> {
     list()?.iter().try_for_each(|name| remove(&Namespace::existing(name)))
 }

@@ -2,8 +2,8 @@
 //! VXLAN device and `tc mirred` as a mirror source, a real HTTP server and client, tcpdump, tshark and
 //! Suricata as independent witnesses.
 //!
-//! Nothing here depends on the engine, so that what it says about the engine is a second opinion. It needs
-//! root, and `ip`, `tc`, `ethtool`, `tcpdump`, `tshark`, `curl`, and `suricata` for what has it as a witness.
+//! Nothing here depends on the engine, so that it is an independent witness. It needs root, and `ip`, `tc`,
+//! `ethtool`, `tcpdump`, `tshark`, `curl`, and `suricata` for what has it as a witness.
 //!
 //! ```no_run
 //! use mirror_lab::{Exchange, Lab, MirrorSource, MirrorSourceOptions};

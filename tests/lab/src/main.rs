@@ -1,5 +1,5 @@
-//! `mirror-lab demo`: the whole way of a packet on this host, in namespaces that are gone afterwards. What
-//! else it does is for guests of `cargo xtask vmtest`.
+//! `mirror-lab demo`: the whole path of a packet on this host, in namespaces that are removed afterwards. Its
+//! other commands are for guests of `cargo xtask vmtest`.
 
 use std::{
     env,
@@ -23,10 +23,10 @@ use nix::{
 const VNI: u32 = 12345;
 /// Inner packets shown.
 const SHOWN: u32 = 12;
-/// What crosses the mirrored link: a page, a large answer, an upload, a small page.
+/// Traffic on the mirrored link: a page, a large answer, an upload, a small page.
 const EXCHANGES: [Exchange; 4] =
     [Exchange::Get(2_000), Exchange::Get(1_000_000), Exchange::PostEcho(100_000), Exchange::Get(1)];
-/// How long things get that take a moment: attaching, ending.
+/// Timeout of attaching and ending.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
@@ -57,11 +57,11 @@ fn main() -> ExitCode {
 }
 
 fn demo(directory: &Path) -> Result<()> {
-    // A signal ends the demo between two steps, so that the lab is torn down; `mirror` hears it too and ends
+    // A signal ends the demo between two steps, so that the lab is removed; `mirror` receives it too and ends
     // by itself.
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&stop)).context("signals cannot be heard")?;
+        signal_hook::flag::register(signal, Arc::clone(&stop)).context("cannot install signal handlers")?;
     }
     let go_on = || if stop.load(Ordering::Relaxed) { bail!("stopped by a signal") } else { Ok(()) };
     let mirror = mirror_binary()?;
@@ -102,7 +102,7 @@ fn demo(directory: &Path) -> Result<()> {
     print!("{}", tshark::summary(&capture, SHOWN)?);
     drop(source);
     lab.teardown()?;
-    say("the lab is gone; no interface or namespace is left");
+    say("the lab is removed; no interface or namespace is left");
     println!("{}", capture.canonicalize().unwrap_or(capture).display());
     Ok(())
 }

@@ -1,5 +1,4 @@
-//! A mirror source that nobody here wrote: a host whose traffic `tc mirred` copies into the kernel's VXLAN
-//! device.
+//! An independent mirror source: a host whose traffic `tc mirred` copies to the kernel's VXLAN device.
 //!
 //! ```text
 //!  client            source host                                  target
@@ -36,7 +35,7 @@ pub struct MirrorSourceOptions {
     /// The session's VNI.
     pub vni: u32,
     /// Whether the mirrored link keeps its offloads. Then the kernel mirrors super-frames and unfinished
-    /// checksums, and the target gets other frames than the ones that crossed the link.
+    /// checksums, and the target receives other frames than those on the link.
     pub offloads: bool,
     /// RX queues of the capture interface.
     pub queues: u32,

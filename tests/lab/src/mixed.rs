@@ -1,4 +1,4 @@
-//! Inner frames of many kinds: what a mirrored subnet may carry, for tests that tell them apart.
+//! Inner frames of many kinds, as in a mirrored subnet, for tests that distinguish them.
 
 use etherparse::{
     ArpHardwareId, ArpOperation, ArpPacket, EtherType, Icmpv4Type, Icmpv6Type, IpNumber, PacketBuilder,

@@ -83,7 +83,7 @@ impl Namespace {
     ///
     /// # Errors
     ///
-    /// [`LabError::Io`] where the setting is not there or refuses the value.
+    /// [`LabError::Io`] if the setting is not there or refuses the value.
     pub fn sysctl(&self, setting: &str, value: &str) -> Result<()> {
         let path = PathBuf::from("/proc/sys").join(setting);
         self.enter(|| fs::write(&path, value).map_err(|error| LabError::file(&path, error)))?
@@ -94,7 +94,7 @@ impl Namespace {
     ///
     /// # Errors
     ///
-    /// [`LabError::Io`] where the namespace cannot be entered; the closure has not run then.
+    /// [`LabError::Io`] if the namespace cannot be entered; the closure has not run then.
     pub fn enter<T: Send>(&self, inside: impl FnOnce() -> T + Send) -> Result<T> {
         thread::scope(|scope| {
             let thread = scope.spawn(|| {
@@ -127,7 +127,7 @@ impl Namespace {
     ///
     /// # Errors
     ///
-    /// [`LabError::Io`] where the namespace is gone or the right (CAP_SYS_ADMIN) is missing.
+    /// [`LabError::Io`] if the namespace is gone or the right (CAP_SYS_ADMIN) is missing.
     pub fn join_this_thread(&self) -> Result<()> {
         let path = self.path();
         let file = File::open(&path).map_err(|error| LabError::file(&path, error))?;

@@ -1,5 +1,4 @@
-//! Raw `AF_PACKET` sockets bound to an interface: one that sends frames as they are given, and one that hears
-//! all.
+//! Raw `AF_PACKET` sockets bound to an interface: one that sends given frames, and one that receives all.
 
 use std::{
     io,
@@ -25,7 +24,7 @@ use crate::{
 
 /// Bytes that may wait in the socket before a send blocks.
 const SEND_BUFFER: usize = 1 << 20;
-/// How long a card without a queue before it may refuse one frame.
+/// How long a NIC without a queueing discipline may refuse a frame.
 const REFUSED_FOR: Duration = Duration::from_secs(10);
 /// Between two tries.
 const AGAIN_AFTER: Duration = Duration::from_micros(100);
@@ -46,9 +45,9 @@ impl PacketSocket {
         Ok(Self { socket, interface: interface.to_owned(), direct: false })
     }
 
-    /// Hands frames to the driver by no queueing discipline (`PACKET_QDISC_BYPASS`, packet(7)), and again
-    /// while its ring is full. `fq_codel` drops what waited long, and says so to nobody: no error, nothing in
-    /// `tx_dropped`.
+    /// Passes frames to the driver without a queueing discipline (`PACKET_QDISC_BYPASS`, packet(7)), with
+    /// retries while its ring is full. `fq_codel` drops frames that have waited long without an error or a
+    /// count in `tx_dropped`.
     pub(crate) fn direct(mut self) -> Result<Self> {
         let on: libc::c_int = 1;
         // SAFETY: the pointer is to an int that outlives the call, and the length is its size in bytes; the
@@ -97,7 +96,7 @@ impl PacketSocket {
     }
 }
 
-/// Hears every frame that comes in or goes out by an interface, as tcpdump does: for guests, which have none.
+/// Receives every incoming and outgoing frame of an interface, like tcpdump, which guests do not have.
 #[derive(Debug)]
 pub struct Listener {
     socket: OwnedFd,
@@ -105,7 +104,7 @@ pub struct Listener {
 
 /// Bytes that may wait in a [`Listener`].
 const RECEIVE_BUFFER: usize = 8 << 20;
-/// The longest frame that is heard whole.
+/// The longest frame that is received whole.
 const LONGEST: usize = 65_536;
 
 impl Listener {
@@ -113,7 +112,7 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// [`LabError::Io`] where there is no such interface, or the socket is refused.
+    /// [`LabError::Io`] if there is no such interface, or the socket is refused.
     pub fn open(namespace: &Namespace, interface: &str) -> Result<Self> {
         let all = u16::try_from(libc::ETH_P_ALL).unwrap_or(0);
         let buffer = |socket: &OwnedFd| setsockopt(socket, sockopt::RcvBufForce, &RECEIVE_BUFFER);
@@ -124,7 +123,7 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// [`LabError::Io`] where the socket fails; that the interface went down is none.
+    /// [`LabError::Io`] if the socket fails; an interface that goes down is not an error.
     pub fn frames(&self) -> Result<Vec<Vec<u8>>> {
         let mut frames = Vec::new();
         let mut buffer = vec![0; LONGEST];

@@ -34,7 +34,7 @@ impl Sequence {
     }
 }
 
-/// Which sequence numbers came, over several receivers if need be: a bit for each.
+/// The sequence numbers received, over one or more receivers: a bit for each.
 #[derive(Clone, Debug, Default)]
 pub struct SequenceLedger {
     cpus: BTreeMap<u16, Vec<u64>>,
@@ -83,7 +83,7 @@ impl SequenceLedger {
         }
     }
 
-    /// Takes in what another receiver entered.
+    /// Merges the ledger of another receiver.
     pub fn merge(&mut self, other: &Self) {
         let Self { cpus, received: _, duplicates, unreadable } = other;
         self.duplicates += duplicates;
@@ -128,7 +128,7 @@ impl SequenceLedger {
         bits.is_some_and(|bits| bits >> (sequence.number % 64) & 1 == 1)
     }
 
-    /// Numbers at or above what a CPU's thread sent: none, unless frames were made up on the way.
+    /// Numbers at or above what a CPU's thread sent: none, unless frames were invented.
     pub fn beyond(&self, cpu: u16, sent: u64) -> u64 {
         let Some(bits) = self.cpus.get(&cpu) else { return 0 };
         let all: u64 = bits.iter().map(|word| u64::from(word.count_ones())).sum();

@@ -1,4 +1,4 @@
-//! Suricata as an independent witness: what it makes of the frames that reach an interface.
+//! Suricata as an independent witness of the frames that reach an interface.
 
 use std::{
     env,
@@ -76,7 +76,7 @@ impl Suricata {
     ///
     /// # Errors
     ///
-    /// [`LabError::Unexpected`] where there is no Suricata on this host, or the URI cannot stand in a rule;
+    /// [`LabError::Unexpected`] if there is no Suricata on this host, or the URI cannot stand in a rule;
     /// [`LabError::Command`] with its own words where it does not get to capture.
     pub fn start(namespace: &Namespace, interface: &str, directory: &Path, uri: &str) -> Result<Self> {
         require(PROGRAM)?;
@@ -129,12 +129,12 @@ impl Suricata {
     }
 
     /// Waits until it has taken in `packets` frames, for a time that is enough for any number of a test,
-    /// stops it in order and gives what it found. Fewer or more are no error here: [`Findings::packets`]
-    /// tells.
+    /// stops it cleanly and returns its findings. Fewer or more are not an error here: see
+    /// [`Findings::packets`].
     ///
     /// # Errors
     ///
-    /// [`LabError::Unexpected`] where it does not end, where its event log cannot be read, or where it ended
+    /// [`LabError::Unexpected`] if it does not end, where its event log cannot be read, or where it ended
     /// before it had taken in all that the kernel had for it.
     pub fn stop_after(mut self, packets: u64) -> Result<Findings> {
         let events = self.directory.join("eve.json");
@@ -169,7 +169,7 @@ impl Drop for Suricata {
     }
 }
 
-/// Fails with what brings it where a program is not on this host.
+/// Fails with the remedy if a program is not installed.
 fn require(program: &str) -> Result<()> {
     let path = env::var_os("PATH").unwrap_or_default();
     if env::split_paths(&path).any(|directory| directory.join(program).is_file()) {
@@ -249,7 +249,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_program_is_an_error_that_names_what_brings_it() {
+    fn a_missing_program_is_an_error_with_the_remedy() {
         let error = require("no-such-program-anywhere").unwrap_err().to_string();
         assert!(error.contains("cargo xtask setup test"), "{error}");
         require("sh").unwrap();

@@ -1,5 +1,5 @@
-//! tshark's own decapsulation: where it says the inner frame starts and the outer datagram ends, there it
-//! does. And tshark as a reader of pcap-over-IP.
+//! tshark's own decapsulation, as the reference of where the inner frame starts and the outer datagram ends;
+//! and tshark as a reader of pcap-over-IP.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _},
@@ -41,7 +41,7 @@ pub struct InnerFrame {
 ///
 /// # Errors
 ///
-/// [`LabError::Command`] where tshark fails, [`LabError::Unexpected`] where its answer has another shape.
+/// [`LabError::Command`] if tshark fails, [`LabError::Unexpected`] if its answer has another shape.
 pub fn decapsulate(file: &Path) -> Result<Vec<InnerFrame>> {
     let mut tshark = Command::new("tshark");
     // -x adds the bytes and their place to each layer; without reassembly and name lookups, nothing of one
@@ -65,7 +65,7 @@ pub fn decapsulate(file: &Path) -> Result<Vec<InnerFrame>> {
 ///
 /// # Errors
 ///
-/// [`LabError::Command`] where tshark fails.
+/// [`LabError::Command`] if tshark fails.
 pub fn malformed(file: &Path) -> Result<String> {
     let mut tshark = Command::new("tshark");
     tshark.arg("-r").arg(file).args([
@@ -85,7 +85,7 @@ pub fn malformed(file: &Path) -> Result<String> {
 ///
 /// # Errors
 ///
-/// [`LabError::Command`] where tshark fails.
+/// [`LabError::Command`] if tshark fails.
 pub fn summary(file: &Path, packets: u32) -> Result<String> {
     run(Command::new("tshark").arg("-r").arg(file).args(["-n", "-c", &packets.to_string()]))
 }
@@ -102,8 +102,8 @@ pub struct PcapOverIp {
 }
 
 impl PcapOverIp {
-    /// Connects to a server that listens already, and returns once the header of its stream has come. It will
-    /// read `packets` packets and tell these fields (`ip.src`, `frame.len`) of each.
+    /// Connects to a server that listens already, and returns once the header of its stream has come. It
+    /// reads `packets` packets and prints these fields (`ip.src`, `frame.len`) of each.
     ///
     /// # Errors
     ///
@@ -147,7 +147,7 @@ impl PcapOverIp {
     ///
     /// # Errors
     ///
-    /// [`LabError::Command`] where fewer came before the stream or the time ended.
+    /// [`LabError::Command`] if fewer came before the stream or the time ended.
     pub fn wait(mut self) -> Result<Vec<Vec<String>>> {
         let failed = |error| LabError::io("tshark", error);
         let mut output = String::new();

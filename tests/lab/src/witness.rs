@@ -17,7 +17,7 @@ use crate::{
 
 /// Capture buffer of the witness, KiB: it must lose nothing.
 const BUFFER_KIB: &str = "65536";
-/// The file is taken for complete when it has not grown for so long.
+/// The file counts as complete when it has not grown for this long.
 const QUIET: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -52,7 +52,7 @@ impl Witness {
     /// [`LabError::Command`] with tcpdump's own words where it does not get to listen.
     pub fn start(namespace: &Namespace, interface: &str, file: &Path, filter: &str) -> Result<Self> {
         let mut command = namespace.command("tcpdump");
-        // -Z root: it would else give up the right to write beside other files of root.
+        // -Z root: otherwise it would drop the privilege to write into root's directories.
         command.args(["-i", interface, "-n", "-p", "-s", "0", "-U", "--immediate-mode", "-B", BUFFER_KIB]);
         command.args(["--time-stamp-precision=nano", "-Z", "root", "-w"]).arg(file);
         if !filter.is_empty() {
@@ -92,11 +92,11 @@ impl Witness {
         &self.file
     }
 
-    /// Waits until nothing more comes, stops it cleanly and gives what it saw.
+    /// Waits until no more frames arrive, stops it cleanly and returns what it captured.
     ///
     /// # Errors
     ///
-    /// [`LabError::Unexpected`] where its closing lines or its file cannot be read, or disagree.
+    /// [`LabError::Unexpected`] if its closing lines or its file cannot be read, or disagree.
     pub fn stop(mut self) -> Result<Testimony> {
         settle(&self.file);
         interrupt(&self.child, "tcpdump")?;
@@ -106,7 +106,9 @@ impl Witness {
         let count = |what: &str| {
             let line = said.lines().find(|line| line.contains(what));
             let count = line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok());
-            count.ok_or_else(|| LabError::Unexpected(format!("tcpdump did not say \"{what}\" but: {said}")))
+            count.ok_or_else(|| {
+                LabError::Unexpected(format!("no \"{what}\" in the output of tcpdump: {said}"))
+            })
         };
         let captured = count("captured")?;
         let dropped = count("dropped by kernel")?;

@@ -43,7 +43,7 @@ pub struct Own {
 /// Settings of the XDP program; the default is everything off but the VXLAN port.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Settings {
-    /// Tunnel ports in host order; 0 is an empty place.
+    /// Tunnel ports in host order; 0 is an unused entry.
     pub ports: [u16; MAX_PORTS],
     /// Drop VNIs that are not in the allow-list.
     pub vni_filter: bool,
@@ -51,9 +51,9 @@ pub struct Settings {
     pub source_filter: bool,
     /// Write the receive time in front of the frame.
     pub stamp: bool,
-    /// Redirect fragments of datagrams that are ours.
+    /// Redirect fragments of our datagrams.
     pub fragments: bool,
-    /// Pass what is not addressed to this interface.
+    /// Pass frames that are not addressed to this interface.
     pub own: Option<Own>,
 }
 
@@ -84,7 +84,7 @@ impl Counters {
         values
     }
 
-    /// What was counted since `earlier`.
+    /// The counts since `earlier`.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let mut delta = *self;
@@ -100,7 +100,7 @@ impl Counters {
     }
 }
 
-/// What a test run of the program gave.
+/// Result of a test run.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Outcome {
     /// XDP action.
@@ -111,12 +111,12 @@ pub struct Outcome {
     pub frame: Vec<u8>,
 }
 
-/// What many test runs of the program took.
+/// Time of many test runs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Timed {
     /// XDP action of the last one.
     pub action: u32,
-    /// CPU time of all of them together: what else ran on the CPU meanwhile is not in it.
+    /// CPU time of all of them, without that of other threads on the CPU.
     pub cpu_time: Duration,
 }
 
@@ -137,7 +137,7 @@ impl XdpProgram {
     ///
     /// # Errors
     ///
-    /// [`LabError::Io`] where the file is not there.
+    /// [`LabError::Io`] if the file is not there.
     pub fn object() -> Result<Vec<u8>> {
         match std::env::var_os(OBJECTS_VARIABLE) {
             Some(directory) => {
@@ -152,7 +152,7 @@ impl XdpProgram {
     ///
     /// # Errors
     ///
-    /// [`LabError::Bpf`] where the verifier refuses it or a setting does not exist.
+    /// [`LabError::Bpf`] if the verifier refuses it or a setting does not exist.
     pub fn load(entry: &'static str, settings: &Settings) -> Result<Self> {
         let Settings { ports, vni_filter, source_filter, stamp, fragments, own } = settings;
         let ports = ports.map(u16::to_be);
@@ -201,12 +201,12 @@ impl XdpProgram {
         change(map).map_err(|error| LabError::bpf(name, error))
     }
 
-    /// Loads one of the programs that ours is measured against ([`mirror_ebpf::bench`]), which looks at no
-    /// frame and counts nothing.
+    /// Loads one of the programs that ours is measured against ([`mirror_ebpf::bench`]), which read no frame
+    /// and count nothing.
     ///
     /// # Errors
     ///
-    /// [`LabError::Bpf`] where the verifier refuses it.
+    /// [`LabError::Bpf`] if the verifier refuses it.
     pub fn load_floor(entry: &'static str) -> Result<Self> {
         let mut ebpf = EbpfLoader::new()
             .load(BENCH_OBJECT)
@@ -215,16 +215,16 @@ impl XdpProgram {
         Ok(Self { ebpf, entry })
     }
 
-    /// The loader's handle, for maps that this type does not know.
+    /// The loader's handle, for maps without a method here.
     pub fn ebpf(&mut self) -> &mut Ebpf {
         &mut self.ebpf
     }
 
-    /// Lets a VNI in.
+    /// Allows a VNI.
     ///
     /// # Errors
     ///
-    /// [`LabError::Bpf`] where the map refuses.
+    /// [`LabError::Bpf`] if the map refuses.
     pub fn allow_vni(&mut self, vni: u32) -> Result<()> {
         let name = abi::MAP_VNIS;
         let map = self.ebpf.map_mut(name).ok_or_else(|| missing(name))?;
@@ -233,20 +233,20 @@ impl XdpProgram {
         map.insert(vni, 1, 0).map_err(|error| LabError::bpf(name, error))
     }
 
-    /// Lets outer IPv4 sources in.
+    /// Allows outer IPv4 sources.
     ///
     /// # Errors
     ///
-    /// [`LabError::Bpf`] where the map refuses.
+    /// [`LabError::Bpf`] if the map refuses.
     pub fn allow_source_v4(&mut self, network: [u8; 4], prefix_len: u32) -> Result<()> {
         self.allow_source(abi::MAP_SOURCES_V4, network, prefix_len)
     }
 
-    /// Lets outer IPv6 sources in.
+    /// Allows outer IPv6 sources.
     ///
     /// # Errors
     ///
-    /// [`LabError::Bpf`] where the map refuses.
+    /// [`LabError::Bpf`] if the map refuses.
     pub fn allow_source_v6(&mut self, network: [u8; 16], prefix_len: u32) -> Result<()> {
         self.allow_source(abi::MAP_SOURCES_V6, network, prefix_len)
     }
@@ -258,11 +258,11 @@ impl XdpProgram {
         map.insert(&Key::new(prefix_len, network), 1, 0).map_err(|error| LabError::bpf(name, error))
     }
 
-    /// Ages every announcement of a datagram by so much, and says how many there are.
+    /// Ages every entry of the map of fragmented datagrams by this much, and returns their number.
     ///
     /// # Errors
     ///
-    /// [`LabError::Bpf`] where the map cannot be read or written.
+    /// [`LabError::Bpf`] if the map cannot be read or written.
     pub fn age_announcements(&mut self, by: Duration) -> Result<usize> {
         let name = abi::MAP_FRAGMENTS;
         let map = self.ebpf.map_mut(name).ok_or_else(|| missing(name))?;
@@ -279,11 +279,11 @@ impl XdpProgram {
         Ok(all.len())
     }
 
-    /// Puts an AF_XDP socket on a queue.
+    /// Sets the AF_XDP socket of a queue.
     ///
     /// # Errors
     ///
-    /// [`LabError::Bpf`] where the map refuses the descriptor.
+    /// [`LabError::Bpf`] if the map refuses the descriptor.
     pub fn set_socket(&mut self, queue: u32, socket: impl std::os::fd::AsFd) -> Result<()> {
         let name = abi::MAP_XSKS;
         let map = self.ebpf.map_mut(name).ok_or_else(|| missing(name))?;
@@ -291,11 +291,11 @@ impl XdpProgram {
         map.set(queue, socket.as_fd(), 0).map_err(|error| LabError::bpf(name, error))
     }
 
-    /// Runs the program once on a frame (`BPF_PROG_TEST_RUN`), as if it had come by queue 0.
+    /// Runs the program once on a frame (`BPF_PROG_TEST_RUN`), as if received on queue 0.
     ///
     /// # Errors
     ///
-    /// [`LabError::Bpf`] where the kernel refuses the run: frames under 14 bytes, for one.
+    /// [`LabError::Bpf`] if the kernel refuses the run: frames under 14 bytes, for one.
     pub fn run(&self, frame: &[u8]) -> Result<Outcome> {
         let mut frame_out = vec![0; frame.len() + 256];
         let mut context_out = [0; CONTEXT_LEN];
@@ -315,7 +315,7 @@ impl XdpProgram {
             .map_err(|error| LabError::bpf(format!("a test run on {} bytes", frame.len()), error))?;
         let written = usize::try_from(result.data_size_out).unwrap_or_default();
         frame_out.truncate(written);
-        // Offsets from the start of what was written, which is the metadata where there is any.
+        // Offsets from the start of the output, which is the metadata if there is any.
         let word = |at: usize| {
             context_out.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_ne_bytes)
         };
@@ -324,9 +324,9 @@ impl XdpProgram {
         Ok(Outcome { action: result.return_value, metadata: frame_out, frame })
     }
 
-    /// Runs the program so many times on one frame, in one system call.
+    /// Runs the program this many times on one frame, in one system call.
     ///
-    /// Nothing is put back between two runs: metadata that the program makes room for adds up.
+    /// Nothing is reset between two runs: metadata that the program reserves adds up.
     ///
     /// # Errors
     ///
@@ -350,7 +350,7 @@ impl XdpProgram {
     ///
     /// # Errors
     ///
-    /// [`LabError::Bpf`] where the driver refuses.
+    /// [`LabError::Bpf`] if the driver refuses.
     pub fn attach(&mut self, namespace: &Namespace, interface: &str, mode: XdpAttach) -> Result<()> {
         let entry = self.entry;
         let program: &mut Xdp = self
@@ -367,11 +367,11 @@ impl XdpProgram {
         attached.map(drop).map_err(|error| LabError::bpf(format!("{interface}: attach {entry}"), error))
     }
 
-    /// What it has counted so far.
+    /// The counters so far.
     ///
     /// # Errors
     ///
-    /// [`LabError::Bpf`] where the map cannot be read.
+    /// [`LabError::Bpf`] if the map cannot be read.
     pub fn counters(&self) -> Result<Counters> {
         let name = abi::MAP_COUNTERS;
         let map = self.ebpf.map(name).ok_or_else(|| missing(name))?;
@@ -386,11 +386,11 @@ impl XdpProgram {
         Ok(sum)
     }
 
-    /// Instructions that the verifier went through; `None` before kernel 5.16, which does not say.
+    /// Instructions that the verifier has processed; `None` before kernel 5.16, which does not report it.
     ///
     /// # Errors
     ///
-    /// [`LabError::Bpf`] where the kernel does not tell of the program.
+    /// [`LabError::Bpf`] if the kernel does not tell of the program.
     pub fn verified(&self) -> Result<Option<u32>> {
         let info = self.program()?.info().map_err(|error| LabError::bpf(self.entry, error))?;
         Ok(info.verified_instruction_count())

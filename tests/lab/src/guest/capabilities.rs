@@ -1,4 +1,4 @@
-//! A program as a user without rights but some capabilities, as a service manager starts one.
+//! Runs a program as an unprivileged user with some capabilities, as a service manager does.
 
 use std::{convert::Infallible, os::unix::process::CommandExt as _, process::Command};
 
@@ -17,7 +17,7 @@ const NOBODY: u32 = 65_534;
 ///
 /// # Errors
 ///
-/// [`LabError::Unexpected`] where a name is none, [`LabError::Io`] where the kernel refuses something.
+/// [`LabError::Unexpected`] if a name is none, [`LabError::Io`] if the kernel refuses something.
 pub fn exec_with_capabilities(names: &str, command: &mut Command) -> Result<Infallible> {
     let failed = |error: caps::errors::CapsError| LabError::Unexpected(format!("{names}: {error}"));
     let wanted: CapsHashSet = names
@@ -26,7 +26,7 @@ pub fn exec_with_capabilities(names: &str, command: &mut Command) -> Result<Infa
         .collect::<std::result::Result<_, _>>()
         .map_err(failed)?;
     for capability in caps::all().difference(&wanted) {
-        // One that this kernel has not heard of cannot be taken away, and is not there.
+        // A capability unknown to this kernel cannot be dropped, and does not exist.
         let _unknown = caps::drop(None, CapSet::Bounding, *capability);
     }
     caps::securebits::set_keepcaps(true).map_err(failed)?;

@@ -1,4 +1,4 @@
-//! The card under test, and the one that frames come from, in a namespace of its own.
+//! The NIC under test, and the one that sends frames, in its own namespace.
 
 use std::{fs, path::Path, process::Command, thread, time::Duration};
 
@@ -12,9 +12,9 @@ use crate::{
 
 /// One end of the veth, as the host of `mirror` has it, and the other.
 const VETH: [&str; 2] = ["dv0", "sv0"];
-/// Between two looks at a card.
+/// Time between two checks of a NIC.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How often a card is looked at before its link counts as missing.
+/// How often a NIC is checked before its link counts as missing.
 const LOOKS: u32 = 100;
 /// Some drivers take their link down a moment after a program or a setting came.
 const MOMENT: Duration = Duration::from_millis(300);
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn channels_in_force_are_told_from_those_that_there_may_be() {
+    fn current_channels_are_distinguished_from_the_maximum() {
         let shown = "Channel parameters for eth0:\nPre-set maximums:\nRX:\t\tn/a\nCombined:\t4\n\
             Current hardware settings:\nRX:\t\tn/a\nCombined:\t2\n";
         assert_eq!(combined_now(shown), Some(2));

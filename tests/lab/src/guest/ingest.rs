@@ -28,19 +28,19 @@ use crate::{
 
 /// How long a run may take to attach or to end.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks.
+/// Time between two checks.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Frames are all there when the interface has counted nothing for so long.
+/// All frames have arrived when the interface has counted none for this long.
 const QUIET: Duration = Duration::from_millis(600);
-/// How long a stopped process stays so: rings of 64 are full long before.
+/// How long a process is stopped: rings of 64 are full long before.
 const STOPPED: Duration = Duration::from_millis(1_500);
-/// How long a run is left alone with frames before it is stopped.
+/// How long a run receives frames before it is stopped.
 const BEFORE_STOPPED: Duration = Duration::from_millis(500);
 
 /// It may be asked too early.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 
-/// How a run ended, and what it left.
+/// How a run ended, and its output.
 #[derive(Debug)]
 pub(super) struct Ending {
     pub(super) status: ExitStatus,
@@ -62,16 +62,16 @@ pub(super) struct Ending {
 /// Frames by the counters of both cards, which tell a loss of the sender's from one of the card under test.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Counted {
-    /// Handed to the source's driver.
+    /// Passed to the source's driver.
     pub(super) asked: u64,
-    /// That the source's card says it sent.
+    /// Sent, by the counters of the source's NIC.
     pub(super) sent: u64,
-    /// That the card under test says it received.
+    /// Received, by the counters of the NIC under test.
     pub(super) received: u64,
 }
 
 impl Counted {
-    /// What never left the source: a failure of the lab, whatever became of the rest.
+    /// Frames that never left the source: a failure of the lab.
     pub(super) fn unsent(&self) -> u64 {
         self.asked.saturating_sub(self.sent)
     }
@@ -105,7 +105,7 @@ pub(super) fn run(cell: &Cell, card: &Raised, frames: &Sent, papers: &Path) -> R
         command.spawn().map_err(|error| LabError::io(format!("cannot start `{}`", line(&command)), error))?;
 
     let fed = feed(cell, card, frames, &mut child, &said_file);
-    // Whatever happened, nothing may run on into the next cell.
+    // In any case nothing may continue into the next cell.
     if fed.is_err() {
         end(&mut child);
     }
@@ -230,7 +230,7 @@ fn listens(card: &Raised, child: &mut Child, said: &Path) -> Result<bool> {
         if !running {
             return Ok(false);
         }
-        // Before its program is there it may not hear the signal yet, and would end by it.
+        // Before its program is attached it may not handle the signal yet, and would be killed.
         if card.has_program() {
             if fs::read_to_string(said).is_ok_and(|said| said.lines().any(answers_usr1)) {
                 return Ok(true);
@@ -258,10 +258,10 @@ fn answers_usr1(line: &str) -> bool {
 const WINDOW: u64 = 128;
 /// How often the window is looked at, in frames.
 const LOOK_EVERY: u64 = 32;
-/// What has not arrived within this time will not.
+/// Frames that have not arrived within this time are lost.
 const LOST_AFTER: Duration = Duration::from_millis(500);
 
-/// Keeps the sender from running ahead of what the card counts.
+/// Keeps the sender from running ahead of the NIC's counters.
 struct Window<'a> {
     card: &'a Raised,
     /// The card's counter before the first frame.
@@ -324,7 +324,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_to_usr1_is_told_from_what_is_said_at_the_start() {
+    fn an_answer_to_usr1_is_distinguished_from_the_lines_of_the_start() {
         assert!(answers_usr1("2.0 s: 0 frames, 0 pps, 0 bit/s, 0 dropped by kernel"));
         assert!(!answers_usr1("memory: 9 MiB for frames, up to 22 MiB for sinks"));
     }

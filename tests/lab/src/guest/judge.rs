@@ -1,5 +1,4 @@
-//! Whether a run ended as it must: by its exit code, its report, and the frames in its capture, byte for
-//! byte.
+//! Whether a run ended as expected: by exit code, report, and the frames of its capture, byte for byte.
 
 use std::{collections::BTreeMap, fs};
 
@@ -16,17 +15,17 @@ use crate::capture;
 /// Lines of standard error that a failure shows.
 const SHOWN: usize = 4;
 
-/// The figures of a report that decide.
+/// The figures of a report that are checked.
 #[derive(Debug, Default, PartialEq)]
 struct Figures {
     seen: u64,
     decapsulated: u64,
-    /// Σ passed: what went to the host instead of to a sink.
+    /// Σ passed to the kernel.
     passed: u64,
-    /// Σ dropped: refused by VNI or source.
+    /// Σ dropped by VNI or source.
     refused: u64,
     rejected: u64,
-    /// Σ of what the rings lost.
+    /// Σ lost by the rings.
     lost: u64,
     residue: i64,
     /// Sinks that did not write all that they were offered.
@@ -66,7 +65,7 @@ impl Figures {
     }
 }
 
-/// What was wrong, thing by thing.
+/// A list of faults.
 #[derive(Default)]
 struct Faults(Vec<String>);
 
@@ -203,7 +202,7 @@ fn figures_hold(faults: &mut Faults, expect: &Expect, sent: u64, figures: &Figur
     }
 }
 
-/// The capture has what was decapsulated: nothing twice, nothing changed, nothing made up.
+/// The capture has exactly the decapsulated frames: no duplicates, no changes, no others.
 fn frames_hold(expect: &Expect, sent: &Sent, ending: &Ending, figures: &Figures) -> Result<(), String> {
     let failed = |error: crate::LabError| format!("capture: {error}");
     let file = capture::read(&ending.capture).map_err(failed)?;
@@ -312,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_missing_are_told_by_their_places_and_strange_ones_counted() {
+    fn missing_frames_are_listed_by_place_and_unknown_ones_counted() {
         let frames = |numbers: &[u8]| numbers.iter().map(|number| vec![*number]).collect::<Vec<_>>();
         let sent = frames(&[0, 1, 2, 3, 4, 5, 5]);
         assert_eq!(compare(&sent, &frames(&[5, 5, 4, 3, 2, 1, 0])), Compared::default());
@@ -333,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_let_in_is_refused_by_the_program() {
+    fn frames_that_are_not_allowed_are_dropped_by_the_program() {
         let mut report = whole();
         report["frames"]["decapsulated"] = json!(4);
         assert_eq!(faults(&report, &Expect::LetIn(4)), ["refused 0, not 6"]);

@@ -1,7 +1,7 @@
 //! What runs inside a guest that `cargo xtask vmtest` boots: `mirror` on cards of several kinds, and test
 //! programs, as a plan has them. Each step gives one line of JSON, as soon as it is over.
 //!
-//! A guest is thrown away afterwards, so nothing is put back that does not disturb the next step.
+//! The guest is discarded afterwards, so only what would disturb the next step is restored.
 
 mod capabilities;
 mod card;
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_source_lost_is_no_result_and_what_the_card_lost_is_one() {
+    fn losses_of_the_source_are_no_result_and_losses_of_the_card_are_one() {
         let (whole, short) = (Ok("whole".to_owned()), Err("short".to_owned()));
         assert_eq!(verdict(&[(0, whole.clone())]), whole);
         assert_eq!(verdict(&[(0, short.clone())]), short);

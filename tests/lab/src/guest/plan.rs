@@ -1,4 +1,4 @@
-//! What a guest is to do, as `cargo xtask vmtest` writes it.
+//! The plan of a guest, as `cargo xtask vmtest` writes it.
 
 use serde::Deserialize;
 
@@ -124,7 +124,7 @@ pub enum Expect {
         #[serde(default)]
         words: Vec<String>,
     },
-    /// Exit code 0, only so many let in and these byte for byte in the capture, the others dropped by the
+    /// Exit code 0, only this many accepted and these byte for byte in the capture, the others dropped by the
     /// program; residue 0.
     LetIn(u64),
     /// Exit code 0, some frames lost, each of them accounted for, residue 0.
