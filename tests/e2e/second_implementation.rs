@@ -229,12 +229,12 @@ fn both_read_the_same(
 }
 
 #[test]
-fn our_socket_and_that_of_xsk_rs_read_the_same_from_the_same_traffic() {
+fn our_socket_and_that_of_xsk_rs_read_the_same_frames() {
     both_read_the_same(MTU, ONE_CHUNK, builder(), (abi::PROGRAM, Descriptors::One));
 }
 
 #[test]
-fn our_socket_and_that_of_xsk_rs_read_the_same_from_the_same_jumbo_frames() {
+fn our_socket_and_that_of_xsk_rs_read_the_same_jumbo_frames() {
     let engine = builder().scatter_gather(true);
     both_read_the_same(JUMBO_MTU, JUMBO, engine, (abi::PROGRAM_FRAGS, Descriptors::Several));
 }

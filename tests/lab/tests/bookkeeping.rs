@@ -14,7 +14,7 @@ fn at(cpu: u16, number: u64) -> Option<Sequence> {
 }
 
 #[test]
-fn a_ledger_tells_missing_duplicate_invented_and_unreadable_frames() {
+fn a_ledger_distinguishes_missing_duplicate_invented_and_unreadable_frames() {
     let mut ledger = SequenceLedger::new();
     for number in (0..200).filter(|number| ![0, 64, 127, 199].contains(number)) {
         ledger.enter(at(0, number));
@@ -77,7 +77,7 @@ fn a_capture_file_cut_within_a_packet_is_torn_and_gives_what_is_whole() {
 }
 
 #[test]
-fn what_is_no_capture_file_is_an_error_that_names_it() {
+fn a_file_that_is_not_a_capture_is_an_error_with_its_name() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("noise.pcap");
     for bytes in [&[][..], b"no capture file at all, only text"] {

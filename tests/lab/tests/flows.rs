@@ -1,4 +1,4 @@
-//! Flows that say themselves which they are, as tcpdump and tshark see them.
+//! Flows that carry their number, as tcpdump and tshark see them.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,7 +16,7 @@ const ROUNDS: u32 = 2;
 /// Addresses and ports, source first, and protocol.
 type FiveTuple = ([Vec<u8>; 2], [u16; 2], u8);
 
-/// Nothing for a fragment, of which etherparse reads no ports.
+/// `None` for a fragment, of which etherparse reads no ports.
 fn five_tuple(frame: &[u8]) -> Option<FiveTuple> {
     let packet = SlicedPacket::from_ethernet(frame).expect("a whole frame");
     let addresses = match packet.net? {
@@ -59,7 +59,7 @@ fn every_flow_has_a_five_tuple_of_its_own_and_its_way_back() -> Result<()> {
 }
 
 #[test]
-fn both_fragments_of_a_datagram_are_told_by_addresses_and_id() -> Result<()> {
+fn both_fragments_of_a_datagram_are_matched_by_addresses_and_id() -> Result<()> {
     let mut datagrams: HashMap<_, Vec<_>> = HashMap::new();
     for frame in frames(FLOWS, ROUNDS)? {
         let this = FlowFrame::of(&frame).expect("a frame of ours");
@@ -69,7 +69,7 @@ fn both_fragments_of_a_datagram_are_told_by_addresses_and_id() -> Result<()> {
             datagrams.entry((source, destination, id)).or_default().push((this, offset, more));
         }
     }
-    // A hundred flows, two ways, two rounds.
+    // A hundred flows, two directions, two rounds.
     assert_eq!(datagrams.len(), 400);
     let all: HashSet<FlowFrame> = datagrams.values().map(|fragments| fragments[0].0).collect();
     assert_eq!(all.len(), 400);
@@ -89,13 +89,13 @@ fn tshark_finds_nothing_wrong_and_puts_the_fragments_together() -> Result<()> {
     let mut tshark = std::process::Command::new("tshark");
     tshark.arg("-r").arg(&file).args(["-n", "-Y", "ip.reassembled.length || tcp.analysis.flags"]);
     let found = mirror_lab::run(tshark.args(["-T", "fields", "-e", "ip.reassembled.length"]))?;
-    // Ten flows, two ways, two rounds; UDP header, filled first fragment, a mark.
+    // Ten flows, two directions, two rounds; UDP header, filled first fragment, a mark.
     assert_eq!(found, "1497\n".repeat(40));
     Ok(())
 }
 
 #[test]
-fn ten_thousand_flows_arrive_byte_for_byte_and_each_is_told_from_its_outer_frame() -> Result<()> {
+fn ten_thousand_flows_arrive_byte_for_byte_and_each_is_identified_by_its_outer_frame() -> Result<()> {
     let directory = tempfile::tempdir().expect("a directory for captures");
     let inner = frames(FLOWS, 1)?;
     let outer = mirrored(&inner, 77)?;

@@ -1,4 +1,4 @@
-//! What the generator and the injector put on the wire, as tcpdump and tshark see it. Needs root.
+//! Frames of the generator and the injector, as tcpdump and tshark see them. Needs root.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,7 @@ use mirror_lab::{
     xdp_program::{Settings, XdpAttach},
 };
 
-/// Two ends, the receiving one with a program that passes everything on to tcpdump.
+/// Two ends, the receiving one with a program that passes all frames, for tcpdump.
 struct Cable {
     lab: Lab,
     veth: VethPair,
@@ -44,7 +44,7 @@ fn generated_frames_are_well_formed_numbered_and_of_the_flows_asked_for() -> Res
         ..Traffic::default()
     };
     let generator = Generator::load(&veth.a.namespace, &veth.a.interface, traffic)?;
-    // In two goes: the numbers of the second follow those of the first.
+    // In two runs: the numbers of the second follow those of the first.
     let generated = generator.send(FRAMES / 2)?.total() + generator.send(FRAMES / 2)?.total();
     let seen = witness.stop()?;
     assert_eq!((generated, seen.dropped), (FRAMES, 0));
@@ -73,7 +73,7 @@ fn generated_frames_are_well_formed_numbered_and_of_the_flows_asked_for() -> Res
 }
 
 #[test]
-fn injected_frames_arrive_byte_for_byte_and_in_order() -> Result<()> {
+fn injected_frames_arrive_byte_for_byte_and_in_sequence() -> Result<()> {
     let Cable { lab, veth, program } = cable()?;
     let directory = tempfile::tempdir().expect("a directory for captures");
     let file = directory.path().join("injected.pcap");
@@ -125,7 +125,7 @@ fn the_generator_refuses_what_it_cannot_send() -> Result<()> {
     lab.teardown()
 }
 
-/// The twin's header values, read by tshark and not by what wrote them.
+/// The twin's header values, read by tshark, not by the code that wrote them.
 #[test]
 fn the_twin_has_the_header_values_of_aws() -> Result<()> {
     let directory = tempfile::tempdir().expect("a directory for captures");

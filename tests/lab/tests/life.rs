@@ -25,10 +25,10 @@ fn alive(pid: u32) -> bool {
     std::path::Path::new(&format!("/proc/{pid}/exe")).exists()
 }
 
-/// Whether somebody else has killed a child; if not, it is ended now.
+/// Whether a child was killed by another process; if not, it is killed now.
 fn was_killed(mut child: Child) -> bool {
     let pid = i32::try_from(child.id()).expect("a process id");
-    // It is not reaped yet, so the number is still its own; where SIGKILL came first, this does nothing.
+    // It is not reaped yet, so the PID is still its own; after SIGKILL, this does nothing.
     kill(Pid::from_raw(pid), Signal::SIGTERM).expect("a child of ours");
     child.wait().expect("a child of ours").signal() == Some(Signal::SIGKILL as i32)
 }
@@ -92,7 +92,7 @@ fn a_panic_tears_down_too() -> Result<()> {
 #[test]
 fn a_lab_sweeps_what_a_killed_one_left() -> Result<()> {
     let lab = Lab::new()?;
-    // What a killed process leaves: a namespace with a number nobody has, and a process in it.
+    // What a killed process leaves: a namespace with an unused PID in its name, and a process in it.
     run(Command::new("ip").args(["netns", "add", "mir-4194305-left"]))?;
     run(Command::new("ip").args([
         "-n",
@@ -137,7 +137,7 @@ fn a_closure_runs_in_the_namespace_and_its_panic_comes_out() -> Result<()> {
 }
 
 #[test]
-fn a_command_that_fails_says_all_of_it() -> Result<()> {
+fn a_failed_command_is_reported_with_all_its_output() -> Result<()> {
     let lab = Lab::new()?;
     let namespace = lab.namespace("fails")?;
     let error = namespace.ip("link set dev nowhere0 up").expect_err("there is no such interface").to_string();
@@ -147,7 +147,7 @@ fn a_command_that_fails_says_all_of_it() -> Result<()> {
 }
 
 #[test]
-fn a_witness_that_cannot_listen_says_why() -> Result<()> {
+fn a_witness_that_cannot_capture_reports_the_cause() -> Result<()> {
     let lab = Lab::new()?;
     let namespace = lab.namespace("blind")?;
     let directory = tempfile::tempdir().expect("a directory for captures");

@@ -1,4 +1,4 @@
-//! tshark as a reader of pcap-over-IP, from a server that knows nothing but bytes. Needs root.
+//! tshark as a reader of pcap-over-IP, from a server that sends given bytes. Needs root.
 
 use std::{
     fs,
@@ -18,7 +18,7 @@ use mirror_lab::{
     tshark::PcapOverIp,
 };
 
-/// Serves bytes to one client, and gives where.
+/// Serves bytes to one client, and returns the address.
 fn serve(namespace: &Namespace, bytes: Vec<u8>) -> Result<(SocketAddrV4, JoinHandle<()>)> {
     let listener = namespace.enter(|| TcpListener::bind("127.0.0.1:0"))?.expect("a free port");
     let std::net::SocketAddr::V4(address) = listener.local_addr().expect("a bound socket") else {
@@ -26,7 +26,7 @@ fn serve(namespace: &Namespace, bytes: Vec<u8>) -> Result<(SocketAddrV4, JoinHan
     };
     let thread = thread::spawn(move || {
         let (mut client, _) = listener.accept().expect("a client");
-        // A client that has all it wants may go before the end.
+        // A client that has all its packets may disconnect before the end.
         let _ = client.write_all(&bytes);
     });
     Ok((address, thread))
@@ -39,7 +39,7 @@ fn capture_of(frames: &[Vec<u8>], directory: &Path) -> Result<Vec<u8>> {
 }
 
 #[test]
-fn tshark_reads_every_packet_of_a_pcap_stream_and_tells_its_fields() -> Result<()> {
+fn tshark_reads_every_packet_of_a_pcap_stream_and_prints_its_fields() -> Result<()> {
     let directory = tempfile::tempdir().expect("a directory for captures");
     let frames = frames(40, 2)?;
     let stream = capture_of(&frames, directory.path())?;
@@ -111,7 +111,7 @@ fn a_dropped_reader_takes_its_dumpcap_and_its_file_along() -> Result<()> {
     assert_eq!(files(), 1);
     drop(reader);
     assert_eq!(files(), 0);
-    // Ours is there because a thread of ours may still be, whatever it does; no other process is.
+    // Our own process may still have a thread there; no other process has.
     let listed = run(Command::new("ip").args(["netns", "pids", namespace.name()]))?;
     let others = listed.lines().filter(|pid| pid.trim() != std::process::id().to_string());
     assert_eq!(others.count(), 0, "{listed}");

@@ -1,7 +1,7 @@
-//! Suricata as a witness, without the engine: what it says it saw is what was there. Needs root.
+//! Suricata as a witness, without the engine: its counts are those of the frames sent. Needs root.
 //!
-//! Tests that run Suricata have names that begin with `suricata_sees`: they are left out, loudly, on hosts
-//! whose distribution does not have it.
+//! Tests that run Suricata have names that begin with `suricata_sees`: they are skipped, with a message, on
+//! hosts whose distribution does not have it.
 
 use std::net::SocketAddr;
 
@@ -12,7 +12,7 @@ use mirror_lab::{
 
 const SERVER: &str = "10.88.0.1";
 const CLIENT: &str = "10.88.0.2";
-/// What the rule is about: a request for so many bytes.
+/// The request of the rule: for this many bytes.
 const BYTES: usize = 4_711;
 
 /// Two hosts with addresses, and a server on one of them.
@@ -40,7 +40,7 @@ impl Hosts {
     }
 }
 
-/// The one alert that such a talk is to raise.
+/// The one alert that such a conversation raises.
 fn assert_is_ours(alerts: &[Alert]) {
     let [Alert { signature, source, destination, url }] = alerts else {
         panic!("not one alert but {alerts:?}");
@@ -99,7 +99,7 @@ fn suricata_sees_every_injected_frame_once_and_no_other() -> Result<()> {
 }
 
 #[test]
-fn suricata_sees_no_such_interface_and_says_so() -> Result<()> {
+fn suricata_sees_that_an_interface_is_missing() -> Result<()> {
     let directory = tempfile::tempdir().expect("a directory for logs");
     let lab = Lab::new()?;
     let namespace = lab.namespace("nowhere")?;

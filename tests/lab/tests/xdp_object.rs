@@ -64,7 +64,7 @@ fn settings_have_the_names_and_sizes_of_the_abi() -> Result<()> {
     loader.override_global(abi::SETTING_PORTS, &[0_u16; abi::MAX_PORTS], true);
     loader.override_global(abi::SETTING_FLAGS, &0_u32, true);
     loader.load(&object).expect("all settings are there");
-    // The loader does tell: one that is not there, and one of another size.
+    // The loader reports a setting that is missing, and one of another size.
     assert!(EbpfLoader::new().override_global("NO_SUCH_SETTING", &0_u8, true).load(&object).is_err());
     assert!(EbpfLoader::new().override_global(abi::SETTING_FLAGS, &0_u8, true).load(&object).is_err());
     Ok(())
@@ -90,7 +90,7 @@ fn each_combination_of_settings_passes_the_verifier() -> Result<()> {
 }
 
 #[test]
-fn the_object_tells_nothing_of_the_host_it_was_built_on() -> Result<()> {
+fn the_object_has_no_trace_of_the_host_it_was_built_on() -> Result<()> {
     let object = XdpProgram::object()?;
     let text = String::from_utf8_lossy(&object);
     for trace in ["/home/", "/root/", "/usr/", "/work", "/tmp/", "/build", "/opt/"] {
@@ -127,7 +127,7 @@ fn the_tracepoint_counts_what_no_socket_counts() -> Result<()> {
     for (name, errno, map, counted) in table {
         let before = failed(&ebpf);
         let mut args = [0; 12];
-        // As the kernel stores an int and a u32: in the low half, whatever the upper one holds.
+        // As the kernel stores an int and a u32: in the low half, with any upper half.
         args[3] = u64::from((-errno).cast_unsigned()) | 0xffff_ffff << 32;
         args[5] = u64::from(map);
         let program: &RawTracePoint = ebpf

@@ -1,4 +1,4 @@
-//! Fragments: sequences of packets, and what the program must make of each after those before it.
+//! Fragments: sequences of packets, and the verdict on each after those before it.
 
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ impl Datagram {
         self.part(2)
     }
 
-    /// A fragment with nothing before or after it.
+    /// An atomic fragment.
     fn lone(&self) -> Vec<u8> {
         self.parts(&[]).swap_remove(0)
     }
@@ -74,7 +74,7 @@ fn passed(name: &'static str, frame: Vec<u8>) -> Case {
     case(name, frame, PASS, Counter::Fragment)
 }
 
-/// Loads it with fragments on and a socket, and has the cases judged in sequence.
+/// Loads the program with fragments on and a socket, and runs it on the cases in sequence.
 fn judge(settings: &Settings, sequences: &[Vec<Case>]) -> Result<()> {
     for entry in ENTRIES {
         for cases in sequences {
@@ -102,7 +102,7 @@ fn shapes() -> Vec<Outer> {
 }
 
 #[test]
-fn a_first_fragment_announces_those_that_follow_until_the_last_in_order() -> Result<()> {
+fn a_first_fragment_decides_on_the_others_until_the_last_in_sequence() -> Result<()> {
     let mut sequences = Vec::new();
     for outer in shapes() {
         for id in [0, 7, 0xffff] {
@@ -128,7 +128,7 @@ fn a_first_fragment_announces_those_that_follow_until_the_last_in_order() -> Res
 }
 
 #[test]
-fn what_nothing_announced_is_passed() -> Result<()> {
+fn fragments_without_their_first_are_passed() -> Result<()> {
     let ours = Datagram::ours(7);
     let mut sequences = Vec::new();
     for other in [
@@ -144,7 +144,7 @@ fn what_nothing_announced_is_passed() -> Result<()> {
             taken("middle", ours.middle()),
         ]);
     }
-    // The same addresses and id, another protocol: none of ours.
+    // The same addresses and id, another protocol: not ours.
     let mut tcp = ours.middle();
     tcp[23] = 6;
     let tcp = case("of TCP", tcp, PASS, Counter::NotTunnel);
@@ -242,7 +242,7 @@ fn refused_chains() -> Vec<Outer> {
 }
 
 #[test]
-fn what_is_refused_is_dropped_behind_extension_headers_and_in_fragments_whether_these_are_read_or_not()
+fn refused_packets_are_dropped_with_extension_headers_and_in_fragments_with_and_without_reassembly()
 -> Result<()> {
     for entry in ENTRIES {
         for fragments in [false, true] {
@@ -273,7 +273,7 @@ fn what_is_refused_is_dropped_behind_extension_headers_and_in_fragments_whether_
                     ],
                 )?;
             }
-            // The host's own, of the same source and with the id of what was dropped just now.
+            // The host's own, of the same source and with the id of the datagram just dropped.
             let datagram = Datagram::new(Outer::sample(VNI), 11);
             check(&program, &[refused("first", datagram.first())])?;
             for protocol in [1, 6] {

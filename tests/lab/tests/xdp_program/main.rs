@@ -125,7 +125,7 @@ fn geneve_is_passed_by_name() -> Result<()> {
 }
 
 #[test]
-fn what_is_addressed_to_others_is_passed_before_anything_is_refused() -> Result<()> {
+fn frames_addressed_to_others_are_passed_before_anything_is_refused() -> Result<()> {
     use Counter::{Fragment, NoSocket, NotLocal, NotTunnel, SourceRefused};
     let v4 = |destination: [u8; 4]| {
         changed(|outer| {
@@ -193,7 +193,7 @@ fn what_is_addressed_to_others_is_passed_before_anything_is_refused() -> Result<
                     ),
                 ],
             )?;
-            // Without an address of the family the MAC alone decides.
+            // Without an address of the family the MAC address alone decides.
             let program = XdpProgram::load(entry, &settings(own(&[], &[mine_v6])))?;
             check(
                 &program,
@@ -210,7 +210,7 @@ fn what_is_addressed_to_others_is_passed_before_anything_is_refused() -> Result<
                 &[taken("IPv6", v6(other_v6, None)), others("IPv4 to another address", v4([10, 10, 10, 2]))],
             )?;
         }
-        // Fragments go the way of their first.
+        // Fragments have the verdict of their first.
         let settings = Settings { own: Some(own(&[second], &[])), fragments: true, ..Settings::default() };
         let program = XdpProgram::load(entry, &settings)?;
         let parts = mirror_lab::fragment(&v4([10, 10, 10, 2]), 7, &[64]).expect("fragments");
@@ -226,7 +226,7 @@ fn what_is_addressed_to_others_is_passed_before_anything_is_refused() -> Result<
 }
 
 #[test]
-fn the_verifier_has_room_left_with_all_that_can_be_asked_for() -> Result<()> {
+fn the_verifier_has_room_left_with_all_features_on() -> Result<()> {
     // BPF_COMPLEXITY_LIMIT_INSNS, for all of a program's paths.
     const MOST: u32 = 1_000_000;
     let own = Own { mac: [2; 6], v4: vec![[10, 0, 0, 1].into()], v6: Vec::new() };
@@ -310,7 +310,7 @@ fn a_socket_on_the_queue_gets_what_is_ours_and_nothing_else() -> Result<()> {
     for entry in ENTRIES {
         let mut program = XdpProgram::load(entry, &Settings::default())?;
         program.set_socket(0, xdp_socket())?;
-        // The socket is closed by now, and has left the map with it.
+        // The socket is closed by now, which removed it from the map.
         check(&program, &[case("socket closed", frame(&plain()), PASS, Counter::NoSocket)])?;
         let socket = xdp_socket();
         program.set_socket(1, &socket)?;
@@ -366,7 +366,7 @@ fn however_fast_frames_come_one_in_sixteen_is_stamped() -> Result<()> {
     let socket = xdp_socket();
     program.set_socket(0, &socket)?;
     let ours = plain().encapsulate(&inner_of_len(64).expect("an inner frame")).expect("values that fit");
-    // Some thousand runs a tick, most of them on one CPU.
+    // Several thousand runs a tick, most of them on one CPU.
     let (mut left_out, mut most_in_a_row) = (0_u64, 0);
     for _ in 0..40_000 {
         let before = monotonic();

@@ -1,4 +1,4 @@
-//! Packets and what the program must make of them.
+//! Packets and the program's verdicts on them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -16,7 +16,7 @@ pub(crate) mod action {
 pub(crate) const VNI: u32 = 12345;
 pub(crate) const OTHER_VNI: u32 = 54321;
 
-/// A packet and what the program must make of it.
+/// A packet and the program's verdict on it.
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     pub(crate) frame: Vec<u8>,
@@ -108,7 +108,8 @@ pub(crate) fn v4_from(source: Ipv4Addr) -> Vec<u8> {
     })
 }
 
-/// What any setting agrees on. No socket stands on the queue, so what is ours is passed and counted as such.
+/// Verdicts that are the same with any settings. The queue has no socket, so our frames are passed and
+/// counted as such.
 pub(crate) fn common() -> Vec<Case> {
     use Counter::{Extension, Fragment, Geneve, Malformed, NoSocket, NotTunnel};
     let q = (TPID_8021Q, 7);
