@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use mirror_user::{
-    engine::{EngineBuilder, EngineError, OnInterfaceLost, Queues, Wait},
+    engine::{EngineBuilder, EngineError, OnInterfaceLost, OptionsError, Queues, Wait},
     settings::{
         self, Bind, Cpus, Destination, Interface, Interval, Many, Mode, QueueList, RxRing, Settings, Time,
         Written,
@@ -162,8 +162,7 @@ impl IngestRun {
 
     /// A configuration file may leave the interfaces to the command line; a run needs one.
     fn require_interface(&self) -> Result<(), Usage> {
-        const MISSING: &str = "no interface given; use -i, and `mirror -D` to list the interfaces";
-        if self.interfaces.is_empty() { Err(Usage(MISSING.to_owned())) } else { Ok(()) }
+        if self.interfaces.is_empty() { Err(Usage(of_options(&OptionsError::NoInterface))) } else { Ok(()) }
     }
 
     fn builder(&self) -> Result<EngineBuilder, Usage> {

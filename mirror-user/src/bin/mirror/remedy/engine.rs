@@ -1,4 +1,4 @@
-//! What an engine refused to start for.
+//! Remedies of errors that kept the engine from starting.
 
 use mirror_user::{
     engine::{AttachCause, EngineError, HostCommand, Obstacle, OptionsError, SocketCause, SocketError},
@@ -12,7 +12,7 @@ use super::host;
 const ROOT: &str = "run it as root (`sudo mirror ingest …`)";
 const GENERIC: &str = "use `--mode generic`";
 const COPY: &str = "use `--bind copy`";
-/// How the limit of locked memory is raised.
+/// How to raise the limit of locked memory.
 const MEMLOCK: &str = "raise the limit (`ulimit -l unlimited`, in a unit file `LimitMEMLOCK=infinity`)";
 
 pub(super) fn remedy(error: &EngineError) -> Option<String> {
@@ -26,7 +26,7 @@ pub(super) fn remedy(error: &EngineError) -> Option<String> {
         }
         EngineError::HookHeld { interface, .. } => {
             let off = HostCommand::XdpOff { interface: interface.clone() };
-            Some(format!("stop its owner, or, if nobody owns it, {}", run(&off)))
+            Some(format!("stop its owner, or, if it has none, {}", run(&off)))
         }
         EngineError::Program { counts_as_locked, .. } => counts_as_locked
             .then(|| format!("{MEMLOCK}, or add CAP_SYS_RESOURCE, with which mirror raises it")),
@@ -43,7 +43,7 @@ pub(super) fn remedy(error: &EngineError) -> Option<String> {
 pub(super) fn options(error: &OptionsError) -> Option<String> {
     let remedy = match error {
         OptionsError::NoInterface => "use -i, and `mirror -D` to list the interfaces",
-        OptionsError::InterfaceName { .. } => "`mirror -D` lists those that there are",
+        OptionsError::InterfaceName { .. } => "`mirror -D` lists the interfaces",
         OptionsError::InterfaceAny => {
             "name the interfaces: `mirror ingest -i ens5,ens6`, and `mirror -D` lists them"
         }
@@ -96,7 +96,7 @@ fn attach(interface: &str, cause: Option<&AttachCause>) -> Option<String> {
 
 fn socket(interface: &str, cause: Option<SocketCause>, source: &SocketError) -> Option<String> {
     let Some(cause) = cause else {
-        // Limits have a remedy of their own.
+        // Limits have their own remedy.
         let limited = matches!(errno(source).map(Errno::from_raw), Some(Errno::EMFILE | Errno::ENFILE));
         let umem = matches!(source, SocketError::Umem { .. });
         return (!limited && !umem).then(|| format!("see `mirror doctor -i {}`", shell(interface)));
@@ -125,7 +125,7 @@ fn socket(interface: &str, cause: Option<SocketCause>, source: &SocketError) -> 
     Some(remedy.to_owned())
 }
 
-/// Of a target of `--forward`.
+/// Remedies for a target of `--forward`.
 pub(super) fn forward(error: &SocketError) -> Option<String> {
     match (error, errno(error).map(Errno::from_raw)) {
         (SocketError::Bind(_), Some(Errno::EBUSY)) => Some(

@@ -1,4 +1,4 @@
-//! What the host refused.
+//! Remedies of errors of the host.
 
 use mirror_user::{error::errno, host::HostError};
 use nix::errno::Errno;
@@ -9,7 +9,7 @@ pub(super) fn remedy(error: &HostError) -> Option<String> {
     let remedy = match error {
         HostError::NoSuchInterface { .. } => "`mirror -D` lists them",
         HostError::Tap { source, .. } => match Errno::from_raw(source.raw_os_error()?) {
-            Errno::EINVAL => "the name is taken by an interface that is no TAP, or is none: choose another",
+            Errno::EINVAL => "the name is invalid, or another kind of interface has it: choose another",
             Errno::EBUSY => "another process has it: stop that, or choose another name",
             Errno::EPERM | Errno::EACCES => "run it as root",
             Errno::ENOENT | Errno::ENODEV => "/dev/net/tun is missing: run `modprobe tun`",
@@ -17,17 +17,17 @@ pub(super) fn remedy(error: &HostError) -> Option<String> {
         },
         HostError::Discard { source, .. } => match errno(&**source).map(Errno::from_raw) {
             Some(Errno::EPERM | Errno::EACCES) => {
-                "run it as root, or with CAP_BPF beside CAP_NET_ADMIN; or accept that with `,to-host`"
+                "run it as root, or with CAP_BPF and CAP_NET_ADMIN; or let the host receive packets with `,to-host`"
             }
             Some(Errno::ENOENT | Errno::EOPNOTSUPP) => {
-                "run `modprobe -a sch_ingress cls_bpf`; or accept that with `,to-host`"
+                "run `modprobe -a sch_ingress cls_bpf`; or let the host receive packets with `,to-host`"
             }
             Some(number @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM)) => {
                 limits::remedy(number as i32).unwrap_or_default()
             }
-            _ => "accept that with `,to-host`, or forward in another way",
+            _ => "let the host receive packets with `,to-host`, or use another target",
         },
-        HostError::Write { .. } => "root in the host's own namespace may",
+        HostError::Write { .. } => "only root in the host's own namespace may write it",
         HostError::SettingsHeld { .. } => "stop that run first",
         HostError::Netlink { .. }
         | HostError::Ethtool { .. }

@@ -1,20 +1,20 @@
-//! Resources that ran out, wherever that happened.
+//! Remedies of limits that were reached.
 
 use std::{error::Error, io};
 
 use nix::errno::Errno;
 
-/// What to do about a resource that ran out, by its errno; `None` where it is none of these.
+/// The remedy of a limit, by its errno; `None` for other errors.
 pub(super) fn remedy(errno: i32) -> Option<&'static str> {
     match Errno::from_raw(errno) {
         Errno::EMFILE => {
             Some("raise the limit of open files: `ulimit -n 1024`, in a unit file `LimitNOFILE=1024`")
         }
         Errno::ENFILE => {
-            Some("the host has no more files: end what holds them, or raise `sysctl fs.file-max`")
+            Some("the host is out of open files: stop what holds them, or raise `sysctl fs.file-max`")
         }
         Errno::ENOMEM => Some(
-            "no memory: raise what limits it (`ulimit -v`, `ulimit -l`; in a unit file `MemoryMax=`, \
+            "no memory: raise its limit (`ulimit -v`, `ulimit -l`; in a unit file `MemoryMax=`, \
             `LimitAS=`, `LimitMEMLOCK=`), or read fewer queues",
         ),
         Errno::EAGAIN => Some(
@@ -25,12 +25,12 @@ pub(super) fn remedy(errno: i32) -> Option<&'static str> {
     }
 }
 
-/// The same of an error that says nothing of limits; `text` is the error with its causes.
+/// The same for an error without a remedy of its own; `text` is the error with its causes.
 pub(super) fn of_resource(error: &anyhow::Error, text: &str) -> Option<String> {
-    // Where it is text already: as std::io::Error has it.
+    // In text that std::io::Error has formatted.
     let of_text = || text.rsplit_once("(os error ")?.1.split_once(')')?.0.parse().ok();
     let errno = error.chain().find_map(own_errno).or_else(of_text)?;
-    // EAGAIN means other things elsewhere.
+    // EAGAIN has other causes elsewhere.
     let is_other = errno == Errno::EAGAIN as i32 && !text.contains("thread");
     if is_other || text.contains("ulimit") { None } else { remedy(errno).map(str::to_owned) }
 }

@@ -1,5 +1,5 @@
-//! What to do about an error, in the flags and commands that the user of this command has. The errors of the
-//! library say what is wrong, with its names and numbers.
+//! Remedies of errors, in flags and commands of this program. The errors of the library only say what is
+//! wrong, with names and numbers.
 
 mod engine;
 mod host;
@@ -23,12 +23,12 @@ pub(crate) fn with_remedy(error: &anyhow::Error) -> String {
     }
 }
 
-/// Options that nobody can run with, with their remedy.
+/// An error of options, with its remedy.
 pub(crate) fn of_options(error: &OptionsError) -> String {
     engine::options(error).map_or_else(|| error.to_string(), |remedy| format!("{error}; {remedy}"))
 }
 
-/// What to do about an error of the library; its causes are looked at one by one.
+/// The remedy of an error of the library or of one of its causes.
 fn of(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<EngineError>() {
         return engine::remedy(error);

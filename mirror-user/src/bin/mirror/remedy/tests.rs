@@ -44,7 +44,7 @@ fn options_name_the_flags_that_change_them() {
     let any = "name the interfaces: `mirror ingest -i ens5,ens6`, and `mirror -D` lists them";
     let name = || "a/b".to_owned();
     for (error, remedy) in [
-        (OptionsError::InterfaceName { name: name() }, "`mirror -D` lists those that there are"),
+        (OptionsError::InterfaceName { name: name() }, "`mirror -D` lists the interfaces"),
         (OptionsError::InterfaceAny, any),
         (OptionsError::NoInterface, "use -i, and `mirror -D` to list the interfaces"),
         (OptionsError::GenericZeroCopy, "leave `--mode generic` or `--bind zerocopy` out"),
@@ -87,7 +87,7 @@ fn a_refused_plan_names_its_commands() {
     let hook = serde_json::from_str(r#"{"mode":"native","program":7,"name":"other"}"#).expect("a hook");
     assert_remedy(
         EngineError::HookHeld { interface: IF.to_owned(), hook },
-        "stop its owner, or, if nobody owns it, run `ip link set dev ens5 xdp off`",
+        "stop its owner, or, if it has none, run `ip link set dev ens5 xdp off`",
     );
 }
 
@@ -201,9 +201,12 @@ fn what_the_host_refuses_names_what_changes_that() {
         (tap(Errno::EBUSY), "another process has it: stop that, or choose another name"),
         (tap(Errno::EMFILE), files),
         (tap(Errno::EIO), ""),
-        (discard(Errno::ENOENT), "run `modprobe -a sch_ingress cls_bpf`; or accept that with `,to-host`"),
+        (
+            discard(Errno::ENOENT),
+            "run `modprobe -a sch_ingress cls_bpf`; or let the host receive packets with `,to-host`",
+        ),
         (discard(Errno::EMFILE), files),
-        (discard(Errno::EIO), "accept that with `,to-host`, or forward in another way"),
+        (discard(Errno::EIO), "let the host receive packets with `,to-host`, or use another target"),
         (HostError::SettingsHeld { interface: name(), pid: 7 }, "stop that run first"),
         (HostError::OtherNamespace { interface: name() }, ""),
     ] {
