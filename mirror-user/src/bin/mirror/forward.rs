@@ -7,7 +7,7 @@ use mirror_user::escape;
 use mirror_user::settings::{Balance, Many, Seed, Settings, Written};
 use mirror_user::sink::forward::{Forward, ForwardBuilder, ForwardError, Target};
 
-use crate::{Usage, hooks::Threads, output::given, sandbox::Kind};
+use crate::{Usage, hooks::Threads, output::given, sandbox::ThreadKind};
 
 /// Where inner packets are forwarded to, and how.
 #[derive(Args, Clone, Debug)]
@@ -181,7 +181,7 @@ impl Forwarding {
             if let Some(seed) = self.forward_seed {
                 builder = builder.seed(seed);
             }
-            builder = builder.on_thread_start(threads.or_panic(Kind::Forwarder));
+            builder = builder.on_thread_start(threads.or_panic(ThreadKind::Forwarder));
             Some(builder.build().map_err(refused))
         };
         self.groups().filter_map(open).collect()

@@ -4,7 +4,7 @@ use std::{io, sync::Arc};
 
 use crate::{
     privileges::RetainedCaps,
-    sandbox::{Kind, Sandbox},
+    sandbox::{Sandbox, ThreadKind},
 };
 
 /// How the threads of a run drop what they do not need: capabilities, and what the sandbox forbids.
@@ -28,13 +28,17 @@ impl Threads {
     }
 
     /// Drops, for good, what the calling thread does not need. Must be called before its first frame.
-    pub(crate) fn confine(&self, kind: Kind) -> io::Result<()> {
+    pub(crate) fn confine(&self, kind: ThreadKind) -> io::Result<()> {
         let nothing = RetainedCaps::nothing();
         let keep = match kind {
-            Kind::Main | Kind::Writer => &self.end_a_run,
-            Kind::Reader => &self.read,
+            ThreadKind::Main | ThreadKind::Writer => &self.end_a_run,
+            ThreadKind::Reader => &self.read,
             // They parse untrusted packets, or run commands.
-            Kind::Supervisor | Kind::Worker | Kind::Printer | Kind::Forwarder | Kind::Command => &nothing,
+            ThreadKind::Supervisor
+            | ThreadKind::Worker
+            | ThreadKind::Printer
+            | ThreadKind::Forwarder
+            | ThreadKind::Command => &nothing,
         };
         keep.drop_others()?;
         self.sandbox.confine(kind)
@@ -42,18 +46,18 @@ impl Threads {
 
     /// Starts the thread that answers denied system calls. Must be called before any thread is confined.
     pub(crate) fn supervise(&self) -> anyhow::Result<()> {
-        self.sandbox.supervise(self.hook(Kind::Supervisor))
+        self.sandbox.supervise(self.hook(ThreadKind::Supervisor))
     }
 
     /// [`confine`](Self::confine) as a closure, for another thread to call.
-    pub(crate) fn hook(&self, kind: Kind) -> impl Fn() -> io::Result<()> + Clone + Send + Sync + use<> {
+    pub(crate) fn hook(&self, kind: ThreadKind) -> impl Fn() -> io::Result<()> + Clone + Send + Sync + use<> {
         let threads = self.clone();
         move || threads.confine(kind)
     }
 
     /// The same for a thread of a sink. One that cannot drop its privileges must not continue with them: it
     /// panics, and its sink fails.
-    pub(crate) fn or_panic(&self, kind: Kind) -> impl Fn() + Send + Sync + use<> {
+    pub(crate) fn or_panic(&self, kind: ThreadKind) -> impl Fn() + Send + Sync + use<> {
         let hook = self.hook(kind);
         move || {
             if let Err(error) = hook() {

@@ -24,7 +24,7 @@ use crate::{
     output_config::{OutputConfig, SinkTable},
     postrotate::Postrotate,
     privileges,
-    sandbox::Kind,
+    sandbox::ThreadKind,
     streams::{Stream, Streams},
     validate::in_table,
 };
@@ -83,7 +83,8 @@ impl OutputConfig {
         }
         self.refuse_terminal()?;
         let commands = self.all().any(|output| output.files.postrotate_command.is_some());
-        let postrotate = commands.then(|| Postrotate::start(cx.threads.hook(Kind::Command))).transpose()?;
+        let postrotate =
+            commands.then(|| Postrotate::start(cx.threads.hook(ThreadKind::Command))).transpose()?;
         let counters = Counters::default();
         let mut outputs = Outputs {
             memory_per_worker: counters.memory_per_worker(),
@@ -172,7 +173,7 @@ impl OutputConfig {
         if self.unbuffered {
             builder = builder.unbuffered(true);
         }
-        let pcap = builder.on_thread_start(cx.threads.or_panic(Kind::Writer)).build()?;
+        let pcap = builder.on_thread_start(cx.threads.or_panic(ThreadKind::Writer)).build()?;
         let capture = Capture {
             path: (!matches!(stream, Some(Stream::Stdout))).then(|| path.clone()),
             rotator: pcap.rotator(),

@@ -21,15 +21,15 @@ pub(crate) struct Output<'a> {
 
 /// Rejects two outputs to the same file: the second would fail, at its start or only at its end.
 pub(crate) fn distinct(outputs: &[Output<'_>]) -> Result<(), Usage> {
-    let places: Vec<_> = outputs.iter().map(|output| Place::of(output.path)).collect();
-    for (nth, (output, place)) in outputs.iter().zip(&places).enumerate() {
-        for (earlier, other) in outputs.iter().zip(&places).take(nth) {
+    let identities: Vec<_> = outputs.iter().map(|output| FileIdentity::of(output.path)).collect();
+    for (nth, (output, identity)) in outputs.iter().zip(&identities).enumerate() {
+        for (earlier, other) in outputs.iter().zip(&identities).take(nth) {
             let named = |output: &Output<'_>| format!("{} {}", output.flag, escape::path(output.path));
-            if place.is(other) {
+            if identity.is(other) {
                 return Err(Usage(format!("{} and {} name the same file", named(earlier), named(output))));
             }
-            let follows =
-                (earlier.is_series && place.follows(other)) || (output.is_series && other.follows(place));
+            let follows = (earlier.is_series && identity.follows(other))
+                || (output.is_series && other.follows(identity));
             if follows {
                 return Err(Usage(format!(
                     "{} and {}: one is among the names of the other's numbered files",
@@ -44,11 +44,11 @@ pub(crate) fn distinct(outputs: &[Output<'_>]) -> Result<(), Usage> {
 
 /// The identity of a file, which need not exist yet.
 #[derive(Debug, PartialEq)]
-struct Place {
+struct FileIdentity {
     directory: Directory,
     name: OsString,
     /// The file that has the name already; hard links give one file several names.
-    there: Option<Id>,
+    existing: Option<Id>,
     /// Devices such as `/dev/null` may be written to by several outputs.
     is_device: bool,
 }
@@ -58,31 +58,31 @@ type Id = (u64, u64);
 
 #[derive(Debug, PartialEq)]
 enum Directory {
-    There {
+    Existing {
         id: Id,
         /// Whether names that differ only by case are the same file.
         folds_case: bool,
     },
     /// It does not exist, so nothing can be written to it: its normalized path.
-    Nowhere(PathBuf),
+    Missing(PathBuf),
 }
 
-impl Place {
+impl FileIdentity {
     fn of(path: &Path) -> Self {
         let parent = directory_of(path);
         let directory = match id_of(parent) {
-            Some(id) => Directory::There { id, folds_case: folds_case(parent) },
-            None => Directory::Nowhere(normal(parent)),
+            Some(id) => Directory::Existing { id, folds_case: folds_case(parent) },
+            None => Directory::Missing(normal(parent)),
         };
         let name = path.file_name().unwrap_or_default().to_owned();
-        Self { directory, name, there: id_of(path), is_device: is_device(path) }
+        Self { directory, name, existing: id_of(path), is_device: is_device(path) }
     }
 
     fn is(&self, other: &Self) -> bool {
         if self.is_device && other.is_device {
             return false;
         }
-        let same_file = self.there.is_some() && self.there == other.there;
+        let same_file = self.existing.is_some() && self.existing == other.existing;
         same_file
             || (self.directory == other.directory && self.folded(&self.name) == self.folded(&other.name))
     }
@@ -100,7 +100,7 @@ impl Place {
 
     fn folded(&self, name: &OsStr) -> OsString {
         match (&self.directory, name.to_str()) {
-            (Directory::There { folds_case: true, .. }, Some(text)) => text.to_lowercase().into(),
+            (Directory::Existing { folds_case: true, .. }, Some(text)) => text.to_lowercase().into(),
             _ => name.to_owned(),
         }
     }
@@ -218,14 +218,14 @@ mod tests {
 
     #[test]
     fn case_makes_no_difference_where_the_file_system_makes_none() {
-        let place = |name: &str, folds_case| Place {
-            directory: Directory::There { id: (1, 2), folds_case },
+        let identity = |name: &str, folds_case| FileIdentity {
+            directory: Directory::Existing { id: (1, 2), folds_case },
             name: name.into(),
-            there: None,
+            existing: None,
             is_device: false,
         };
-        assert!(place("X.pcap", true).is(&place("x.PCAP", true)));
-        assert!(!place("X.pcap", false).is(&place("x.pcap", false)));
-        assert!(place("Äx", true).is(&place("äX", true)));
+        assert!(identity("X.pcap", true).is(&identity("x.PCAP", true)));
+        assert!(!identity("X.pcap", false).is(&identity("x.pcap", false)));
+        assert!(identity("Äx", true).is(&identity("äX", true)));
     }
 }

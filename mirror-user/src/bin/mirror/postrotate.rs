@@ -24,7 +24,7 @@ use crate::terminal;
 /// How many commands run at the same time; further files wait.
 const AT_ONCE: usize = 4;
 /// How long the end of a run waits for commands.
-const PATIENCE: Duration = Duration::from_secs(60);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 /// The lowest priority, setpriority(2).
 const LOWEST: i32 = 19;
 
@@ -123,11 +123,11 @@ impl Postrotate {
         for _ in 0..AT_ONCE {
             drop(self.jobs.send(None));
         }
-        if self.ended.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+        if self.ended.recv_timeout(COMMAND_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
             terminal::say!(
                 "mirror: -z: the commands of {} files have not ended after {} s; they are left running",
                 self.counts.open().len(),
-                PATIENCE.as_secs()
+                COMMAND_TIMEOUT.as_secs()
             );
             return false;
         }

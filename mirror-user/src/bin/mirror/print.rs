@@ -8,7 +8,7 @@ use crate::{
     hooks::Threads,
     output::{self, given},
     output_config::times,
-    sandbox::Kind,
+    sandbox::ThreadKind,
 };
 
 /// What is printed of each packet.
@@ -97,7 +97,7 @@ impl Printing {
     /// Opens the printer.
     pub(crate) fn open(&self, verbosity: u8, outer: bool, threads: &Threads) -> Result<Print, PrintError> {
         let style = self.style().verbosity(verbosity).outer(outer);
-        Print::builder(style).on_thread_start(threads.or_panic(Kind::Printer)).build()
+        Print::builder(style).on_thread_start(threads.or_panic(ThreadKind::Printer)).build()
     }
 
     fn style(&self) -> Style {

@@ -33,7 +33,7 @@ use crate::{
     output_config::{OutputConfig, SinkTable},
     outputs::{OpenContext, Outputs},
     privileges::{self, RetainedCaps},
-    sandbox::{Kind, Sandbox},
+    sandbox::{Sandbox, ThreadKind},
     signals,
     status::Statistics,
     terminal, user,
@@ -160,7 +160,7 @@ pub(crate) fn run(args: &ReplayRun) -> anyhow::Result<ExitCode> {
         if unreadable.streams { RetainedCaps::to_read_others_files() } else { RetainedCaps::nothing() };
     let threads = Threads::new(keep, &sandbox).reading(read);
     threads.supervise()?;
-    let requests = signals::spawn_listener(threads.hook(Kind::Main))?;
+    let requests = signals::spawn_listener(threads.hook(ThreadKind::Main))?;
     let cx = OpenContext {
         threads: &threads,
         stop: &requests.stop,
@@ -193,7 +193,7 @@ pub(crate) fn run(args: &ReplayRun) -> anyhow::Result<ExitCode> {
 /// Waits until each stream has a reader, because a replay is short and packets without a reader are lost.
 /// Returns whether a signal ended the wait, so that nothing is read.
 fn wait_for_readers(args: &ReplayRun, outputs: &Outputs, stop: &AtomicBool) -> bool {
-    const GLANCE: Duration = Duration::from_millis(20);
+    const POLL: Duration = Duration::from_millis(20);
     let start = Instant::now();
     let shown = |target: &Target| escape::line(&target.to_string()).into_owned();
     // Targets that connect need a reader that listens already.
@@ -220,7 +220,7 @@ fn wait_for_readers(args: &ReplayRun, outputs: &Outputs, stop: &AtomicBool) -> b
             }
             return false;
         }
-        thread::sleep(GLANCE);
+        thread::sleep(POLL);
     }
     false
 }
@@ -243,9 +243,9 @@ fn is_named_as_capture(word: &str) -> bool {
 /// Runs the replay on a thread that is confined to reading, and confines this one to ending the run.
 fn read_through(replay: Replay, threads: &Threads, outputs: &Outputs) -> anyhow::Result<Report> {
     /// How often to check whether an output is left.
-    const LOOK: Duration = Duration::from_millis(100);
+    const POLL: Duration = Duration::from_millis(100);
     let (done, is_done) = mpsc::channel();
-    let (confine, stop) = (threads.hook(Kind::Reader), replay.stop_handle());
+    let (confine, stop) = (threads.hook(ThreadKind::Reader), replay.stop_handle());
     thread::Builder::new()
         .name("mirror-replay".to_owned())
         .spawn(move || {
@@ -254,9 +254,9 @@ fn read_through(replay: Replay, threads: &Threads, outputs: &Outputs) -> anyhow:
             drop(done.send(report));
         })
         .context("cannot start the reader thread")?;
-    threads.confine(Kind::Main).context("cannot drop privileges")?;
+    threads.confine(ThreadKind::Main).context("cannot drop privileges")?;
     loop {
-        match is_done.recv_timeout(LOOK) {
+        match is_done.recv_timeout(POLL) {
             Ok(report) => return report,
             Err(RecvTimeoutError::Timeout) if outputs.are_over() && !stop.is_stopped() => {
                 stop.stop();

@@ -26,7 +26,7 @@ use crate::{Usage, terminal};
 /// Standard output's descriptor.
 const STDOUT: i32 = 1;
 /// How often a named pipe is checked for a reader.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL: Duration = Duration::from_millis(20);
 /// Mode bits that let others than the owner write.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
@@ -54,14 +54,14 @@ pub(crate) fn is_stdout(path: &Path) -> bool {
 
 impl Streams {
     /// Identifies the streams among the paths of outputs.
-    pub(crate) fn look<'p>(paths: impl Iterator<Item = &'p Path>) -> anyhow::Result<Self> {
+    pub(crate) fn identify<'p>(paths: impl Iterator<Item = &'p Path>) -> anyhow::Result<Self> {
         let mut streams: Vec<(PathBuf, Stream)> = Vec::new();
         let mut pipes: Vec<(u64, u64, &Path)> = Vec::new();
         for path in paths.filter(|path| !is_file(path)) {
             let stream = match descriptor(path) {
                 _ if is_stdout(path) => Stream::Stdout,
                 Some(number) => {
-                    let held = hold(number)
+                    let held = duplicate(number)
                         .with_context(|| format!("{}: cannot use descriptor {number}", escape::path(path)))?;
                     if is_same(&held)? { Stream::Stdout } else { Stream::Descriptor(held) }
                 }
@@ -140,7 +140,7 @@ fn is_special_file(metadata: &Metadata) -> bool {
 }
 
 /// A copy of a descriptor of this process, which stays usable after a change of user.
-fn hold(number: i32) -> io::Result<OwnedFd> {
+fn duplicate(number: i32) -> io::Result<OwnedFd> {
     let copy = pidfd_open(getpid(), PidfdFlags::empty())
         .and_then(|this| pidfd_getfd(this, number, PidfdGetfdFlags::empty()));
     match copy {
@@ -184,13 +184,13 @@ fn open_special(path: &Path, stop: &AtomicBool) -> anyhow::Result<File> {
             !stop.load(Ordering::Relaxed),
             "{name}: no reader before the run was stopped; nothing was captured"
         );
-        thread::sleep(LOOK);
+        thread::sleep(POLL);
     };
     // The path may have changed since it was checked.
     let metadata = file.metadata()?;
     anyhow::ensure!(is_special_file(&metadata), "{name}: already exists; remove it or choose another name");
     if metadata.file_type().is_fifo() {
-        trust(path, &metadata)?;
+        check_owner(path, &metadata)?;
     }
     // The writer's thread may block.
     fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
@@ -199,7 +199,7 @@ fn open_special(path: &Path, stop: &AtomicBool) -> anyhow::Result<File> {
 
 /// Root does not write to a pipe that another user made in a directory that others may write to, as with the
 /// kernel's `fs.protected_fifos`.
-fn trust(path: &Path, pipe: &Metadata) -> anyhow::Result<()> {
+fn check_owner(path: &Path, pipe: &Metadata) -> anyhow::Result<()> {
     let directory = fs::metadata(hidden_file::directory_of(path))?;
     if directory.mode() & WRITABLE_BY_OTHERS == 0 {
         return Ok(());

@@ -18,7 +18,7 @@ use crate::{
     output_config::OutputConfig,
     outputs::{OpenContext, Outputs},
     privileges::{self, RetainedCaps},
-    sandbox::{Kind, Sandbox},
+    sandbox::{Sandbox, ThreadKind},
     signals, terminal, user,
 };
 
@@ -45,7 +45,8 @@ pub(crate) fn run(args: &IngestRun) -> anyhow::Result<ExitCode> {
     // While all directories can still be opened.
     let sandbox = Sandbox::prepare(args.output.sandbox, &places)?;
     let engines = Threads::new(RetainedCaps::nothing(), &sandbox);
-    let engine = builder.on_thread_ready(Arc::new(engines.hook(Kind::Worker))).build().map_err(usage)?;
+    let engine =
+        builder.on_thread_ready(Arc::new(engines.hook(ThreadKind::Worker))).build().map_err(usage)?;
     let needed = files_needed(engine.plan(), &args.output)?;
     if let Some(most) = OpenFiles::raise(needed)?.soft.filter(|most| *most < needed) {
         return Err(anyhow::anyhow!(
@@ -62,7 +63,7 @@ pub(crate) fn run(args: &IngestRun) -> anyhow::Result<ExitCode> {
     let keep = RetainedCaps::to_end_a_run(args.wait, user.is_some(), args.output.directories())?;
     let threads = Threads::new(keep, &sandbox);
     threads.supervise()?;
-    let requests = signals::spawn_listener(threads.hook(Kind::Main))?;
+    let requests = signals::spawn_listener(threads.hook(ThreadKind::Main))?;
     let cx = OpenContext {
         threads: &threads,
         stop: &requests.stop,
@@ -81,7 +82,7 @@ pub(crate) fn run(args: &IngestRun) -> anyhow::Result<ExitCode> {
         announce(engine.plan(), &outputs, &memory);
     }
     let running = outputs.sinks.iter().cloned().fold(engine, Engine::sink).start().map_err(usage)?;
-    threads.confine(Kind::Main).context("cannot drop privileges")?;
+    threads.confine(ThreadKind::Main).context("cannot drop privileges")?;
     let (stopper, settings) = (running.stopper(), running.stopper());
     requests.started(&outputs, move || stopper.stop(), move || settings.put_settings_back());
     let report = watch(running, args, &requests, &outputs);

@@ -23,7 +23,7 @@ pub(super) fn watch(
     outputs: &Outputs,
 ) -> Report {
     /// How late a signal other than INT and TERM may be noticed.
-    const GLANCE: Duration = Duration::from_millis(100);
+    const POLL: Duration = Duration::from_millis(100);
     let end = args.duration.map(|duration| Instant::now() + duration);
     let mut status = Status::new(args.stats, args.output.quiet || args.output.prints_to_terminal());
     let mut links = Links::new();
@@ -45,7 +45,7 @@ pub(super) fn watch(
             running.flush();
         }
         let next = [end, status.due()].into_iter().flatten().min();
-        let wait = next.map_or(GLANCE, |next| next.saturating_duration_since(now).min(GLANCE));
+        let wait = next.map_or(POLL, |next| next.saturating_duration_since(now).min(POLL));
         match running.wait(wait) {
             None => {}
             Some(Event::InterfaceDown { interface }) => links.is_down(&interface),

@@ -17,7 +17,8 @@ pub(super) fn remedy(error: &HostError) -> Option<String> {
         },
         HostError::Discard { source, .. } => match errno(&**source).map(Errno::from_raw) {
             Some(Errno::EPERM | Errno::EACCES) => {
-                "run it as root, or with CAP_BPF and CAP_NET_ADMIN; or let the host receive packets with `,to-host`"
+                "run it as root, or with CAP_BPF and CAP_NET_ADMIN; or let the host receive packets with \
+                `,to-host`"
             }
             Some(Errno::ENOENT | Errno::EOPNOTSUPP) => {
                 "run `modprobe -a sch_ingress cls_bpf`; or let the host receive packets with `,to-host`"

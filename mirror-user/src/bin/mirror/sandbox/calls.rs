@@ -13,7 +13,7 @@ use seccompiler::{
 };
 use syscalls::Sysno;
 
-use super::Kind;
+use super::ThreadKind;
 
 /// Calls that are allowed with any arguments.
 const OF_ALL: &[&str] = &[
@@ -222,14 +222,14 @@ const FAMILIES: &[Where] = &[
 const THREADS: &[Where] = &[Where("clone", 0, libc::CLONE_THREAD as u64, libc::CLONE_THREAD as u64)];
 
 /// The filter of a kind; `None` if it has none.
-pub(super) fn filter(kind: Kind) -> Result<Option<BpfProgram>, BackendError> {
+pub(super) fn filter(kind: ThreadKind) -> Result<Option<BpfProgram>, BackendError> {
     let (calls, wheres): (&[&[&str]], &[&[Where]]) = match kind {
-        Kind::Main | Kind::Supervisor | Kind::Command => return Ok(None),
-        Kind::Worker => (&[OF_ALL, ON_SOCKETS], &[WHERE]),
-        Kind::Reader => (&[OF_ALL], &[WHERE, THREADS]),
-        Kind::Writer => (&[OF_ALL, ON_FILES], &[WHERE]),
-        Kind::Printer => (&[OF_ALL, TO_CUT_BACK], &[WHERE]),
-        Kind::Forwarder => (&[OF_ALL, ON_SOCKETS, TO_SOCKETS], &[WHERE, FAMILIES]),
+        ThreadKind::Main | ThreadKind::Supervisor | ThreadKind::Command => return Ok(None),
+        ThreadKind::Worker => (&[OF_ALL, ON_SOCKETS], &[WHERE]),
+        ThreadKind::Reader => (&[OF_ALL], &[WHERE, THREADS]),
+        ThreadKind::Writer => (&[OF_ALL, ON_FILES], &[WHERE]),
+        ThreadKind::Printer => (&[OF_ALL, TO_CUT_BACK], &[WHERE]),
+        ThreadKind::Forwarder => (&[OF_ALL, ON_SOCKETS, TO_SOCKETS], &[WHERE, FAMILIES]),
     };
     let number = |name: &str| name.parse().ok().map(|call: Sysno| i64::from(call.id()));
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();

@@ -38,7 +38,7 @@ use self::{
 
 /// Kinds of threads, by what they do.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub(crate) enum Kind {
+pub(crate) enum ThreadKind {
     /// Starts and ends a run, or handles signals; reads no packet.
     Main,
     /// Answers denied system calls of other threads.
@@ -55,7 +55,7 @@ pub(crate) enum Kind {
     Command,
 }
 
-impl Kind {
+impl ThreadKind {
     const ALL: [Self; 8] = [
         Self::Main,
         Self::Supervisor,
@@ -110,7 +110,7 @@ pub(crate) struct Sandbox {
 }
 
 struct Confine {
-    kind: Kind,
+    kind: ThreadKind,
     writes: Option<RulesetCreated>,
     calls: Option<BpfProgram>,
 }
@@ -139,7 +139,7 @@ impl Sandbox {
         if self.confines.iter().all(|confine| confine.calls.is_none()) {
             return Ok(());
         }
-        let log = |kind: Kind, call: &str| {
+        let log = |kind: ThreadKind, call: &str| {
             tracing::warn!("sandbox: system call {call} denied to {}", kind.name());
         };
         match Supervisor::start(prepare, log) {
@@ -157,7 +157,7 @@ impl Sandbox {
     /// # Errors
     ///
     /// With [`SandboxArg::Require`]: the kernel's error. With [`SandboxArg::Auto`] that is logged.
-    pub(crate) fn confine(&self, kind: Kind) -> io::Result<()> {
+    pub(crate) fn confine(&self, kind: ThreadKind) -> io::Result<()> {
         let Some(confine) = self.confines.iter().find(|confine| confine.kind == kind) else { return Ok(()) };
         let writes = confine.writes.as_ref().map_or(Ok(()), writes::restrict);
         // Last, because the filter does not allow the calls that confine.
@@ -179,7 +179,7 @@ impl Sandbox {
 
 fn confines(wanted: SandboxArg, places: &Places) -> anyhow::Result<Vec<Confine>> {
     let support = Support::of_this_kernel();
-    let filters = Kind::ALL.map(|kind| {
+    let filters = ThreadKind::ALL.map(|kind| {
         refused::available().context("not on this kernel")?;
         calls::filter(kind).context("not for this machine")
     });
@@ -187,7 +187,7 @@ fn confines(wanted: SandboxArg, places: &Places) -> anyhow::Result<Vec<Confine>>
         filters.iter().find_map(|filter| filter.as_ref().err().map(|error| format!("{error:#}")));
     announce(wanted, support, unfiltered.as_deref(), places)?;
     let mut confines = Vec::new();
-    for (kind, calls) in Kind::ALL.into_iter().zip(filters) {
+    for (kind, calls) in ThreadKind::ALL.into_iter().zip(filters) {
         let writes = match (support, writes_of(kind, places).ruleset()) {
             (Support::Missing | Support::Disabled, _) => None,
             (Support::Abi(_), Ok(ruleset)) => Some(ruleset),
@@ -203,25 +203,25 @@ fn confines(wanted: SandboxArg, places: &Places) -> anyhow::Result<Vec<Confine>>
 }
 
 /// Where a kind may write, and which ports it may connect to.
-fn writes_of(kind: Kind, places: &Places) -> Writes {
+fn writes_of(kind: ThreadKind, places: &Places) -> Writes {
     let mut writes = Writes::default();
     let outputs = |writes: &mut Writes| places.outputs.iter().for_each(|path| writes.add_output(path));
     let sockets = || places.sockets.iter().map(|path| hidden_file::directory_of(path).to_owned());
     match kind {
-        Kind::Main => {
+        ThreadKind::Main => {
             outputs(&mut writes);
             places.report.iter().for_each(|path| writes.add_output(path));
             writes.beneath.extend(sockets());
             writes.beneath.extend(run_state(places));
             writes.files.extend(places.restored.iter().flat_map(|name| settings_of(name)));
         }
-        Kind::Supervisor | Kind::Worker | Kind::Reader | Kind::Printer => {}
-        Kind::Writer => outputs(&mut writes),
-        Kind::Forwarder => {
+        ThreadKind::Supervisor | ThreadKind::Worker | ThreadKind::Reader | ThreadKind::Printer => {}
+        ThreadKind::Writer => outputs(&mut writes),
+        ThreadKind::Forwarder => {
             writes.connect.clone_from(&places.connect);
             writes.beneath.extend(sockets());
         }
-        Kind::Command => {
+        ThreadKind::Command => {
             outputs(&mut writes);
             writes.beneath.extend_from_slice(&places.command_write);
             // Shells open them.

@@ -25,11 +25,11 @@ use nix::{
 use seccompiler::{BpfProgram, sock_filter};
 use syscalls::Sysno;
 
-use super::Kind;
+use super::ThreadKind;
 
 /// Installs filters, and answers denied calls.
 pub(super) struct Supervisor {
-    listeners: Sender<(Kind, OwnedFd)>,
+    listeners: Sender<(ThreadKind, OwnedFd)>,
     wake: PipeWriter,
 }
 
@@ -38,7 +38,7 @@ impl Supervisor {
     /// denied call.
     pub(super) fn start(
         prepare: impl FnOnce() -> io::Result<()> + Send + 'static,
-        log: impl Fn(Kind, &str) + Send + 'static,
+        log: impl Fn(ThreadKind, &str) + Send + 'static,
     ) -> io::Result<Self> {
         let (listeners, new) = unbounded();
         let (woken, wake) = io::pipe()?;
@@ -58,7 +58,7 @@ impl Supervisor {
 
     /// Filters the calls of the calling thread and of those it will start, for good. `no_new_privs` must be
     /// set.
-    pub(super) fn filter(&self, kind: Kind, program: &BpfProgram) -> io::Result<()> {
+    pub(super) fn filter(&self, kind: ThreadKind, program: &BpfProgram) -> io::Result<()> {
         let listener = install(program)?;
         self.listeners.send((kind, listener)).map_err(|_| io::ErrorKind::BrokenPipe)?;
         (&self.wake).write_all(&[0])
@@ -66,8 +66,8 @@ impl Supervisor {
 }
 
 /// Answers until no filtered thread is left.
-fn supervise(mut woken: PipeReader, new: &Receiver<(Kind, OwnedFd)>, log: impl Fn(Kind, &str)) {
-    let mut listeners: Vec<(Kind, OwnedFd)> = Vec::new();
+fn supervise(mut woken: PipeReader, new: &Receiver<(ThreadKind, OwnedFd)>, log: impl Fn(ThreadKind, &str)) {
+    let mut listeners: Vec<(ThreadKind, OwnedFd)> = Vec::new();
     let mut logged = HashSet::new();
     let mut more_may_come = true;
     while more_may_come || !listeners.is_empty() {

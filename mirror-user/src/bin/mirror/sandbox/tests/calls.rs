@@ -9,7 +9,7 @@ fn ioctls_of_devices_and_signals_to_other_processes_are_denied() {
     let pid = nix::unistd::Pid::from_raw(other.id().cast_signed());
     let signal =
         |kind| directories.on(kind, || nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGCONT));
-    let (by_main, by_command) = (signal(Kind::Main), signal(Kind::Command));
+    let (by_main, by_command) = (signal(ThreadKind::Main), signal(ThreadKind::Command));
     other.kill().unwrap();
     other.wait().unwrap();
     assert_eq!(by_main, Err(nix::errno::Errno::EPERM));
@@ -17,7 +17,7 @@ fn ioctls_of_devices_and_signals_to_other_processes_are_denied() {
     // A device's own ioctl, which this one does not have: ENOTTY means that it was allowed.
     let ask = || rustix::io::ioctl_fionread(File::open("/dev/full").unwrap());
     assert_eq!(ask().unwrap_err(), rustix::io::Errno::NOTTY);
-    for kind in [Kind::Main, Kind::Command] {
+    for kind in [ThreadKind::Main, ThreadKind::Command] {
         assert_eq!(directories.on(kind, ask).unwrap_err(), rustix::io::Errno::ACCESS, "{kind:?}");
     }
 }
@@ -28,7 +28,7 @@ fn ioctls_of_devices_and_signals_to_other_processes_are_denied() {
 fn a_denied_call_returns_eperm_and_is_logged_once_by_name() {
     let (log, logged) = mpsc::channel();
     let log = move |kind, call: &str| log.send((kind, call.to_owned())).unwrap();
-    let refused = Directories::new().on_logged(Kind::Printer, log, || {
+    let refused = Directories::new().on_logged(ThreadKind::Printer, log, || {
         let calls = || {
             let results = [
                 process::Command::new("true").spawn().map(drop),
@@ -44,7 +44,7 @@ fn a_denied_call_returns_eperm_and_is_logged_once_by_name() {
     assert_eq!(refused, [[Some(libc::EPERM); 5]; 2]);
     // The supervisor ends with its last listener.
     let logged: Vec<_> = logged.iter().collect();
-    assert!(logged.iter().all(|(kind, _)| *kind == Kind::Printer), "{logged:?}");
+    assert!(logged.iter().all(|(kind, _)| *kind == ThreadKind::Printer), "{logged:?}");
     let calls: Vec<_> = logged.iter().map(|(_, call)| call.as_str()).collect();
     // Processes are started by vfork(2) if the architecture has it.
     assert!(matches!(calls[0], "clone" | "vfork"), "{calls:?}");
@@ -55,7 +55,7 @@ fn a_denied_call_returns_eperm_and_is_logged_once_by_name() {
 fn a_filtered_thread_opens_files_only_to_read() {
     let directories = Directories::new();
     let path = directories.path("output/old");
-    for kind in [Kind::Worker, Kind::Reader, Kind::Printer, Kind::Forwarder] {
+    for kind in [ThreadKind::Worker, ThreadKind::Reader, ThreadKind::Printer, ThreadKind::Forwarder] {
         directories.on(kind, || {
             File::open(&path).unwrap();
             let open = |options: &mut OpenOptions| options.open(&path).map(drop).unwrap_err().raw_os_error();
@@ -69,7 +69,7 @@ fn a_filtered_thread_opens_files_only_to_read() {
 #[test]
 fn a_filtered_thread_cannot_map_executable_memory() {
     let directories = Directories::new();
-    for kind in [Kind::Worker, Kind::Writer] {
+    for kind in [ThreadKind::Worker, ThreadKind::Writer] {
         directories.on(kind, || {
             assert_eq!(map(libc::PROT_READ | libc::PROT_WRITE), Ok(()), "{kind:?}");
             assert_eq!(map(libc::PROT_READ | libc::PROT_EXEC), Err(nix::errno::Errno::EPERM), "{kind:?}");
@@ -108,7 +108,7 @@ fn a_panic_under_a_filter_is_caught_with_a_symbolic_backtrace() {
     });
     let replay = Replay::builder().file(files.path().join("outer.pcap")).sink(panics).build().unwrap();
     let log = move |_, call: &str| log.send(call.to_owned()).unwrap();
-    let report = Directories::new().on_logged(Kind::Reader, log, move || replay.run().unwrap());
+    let report = Directories::new().on_logged(ThreadKind::Reader, log, move || replay.run().unwrap());
     assert_eq!(report.frames.decapsulated, 2, "the replay goes on");
     assert!(!report.is_clean());
     let backtrace = backtrace.recv().unwrap();
@@ -119,7 +119,7 @@ fn a_panic_under_a_filter_is_caught_with_a_symbolic_backtrace() {
 /// A worker of the engine has another filter, under which unwinding works, too.
 #[test]
 fn every_kind_of_thread_unwinds_logs_and_sleeps_under_its_filter() {
-    for kind in Kind::ALL {
+    for kind in ThreadKind::ALL {
         let caught = Directories::new().on(kind, || {
             thread::sleep(std::time::Duration::from_millis(1));
             drop(writeln!(io::stderr(), "{kind:?} writes"));
@@ -134,7 +134,7 @@ fn every_kind_of_thread_unwinds_logs_and_sleeps_under_its_filter() {
 /// A pipe is read by another thread; the C library tries clone3(2) first to start it.
 #[test]
 fn the_file_reader_may_start_a_thread_that_inherits_its_filter() {
-    Directories::new().on(Kind::Reader, || {
+    Directories::new().on(ThreadKind::Reader, || {
         let other = thread::Builder::new()
             .name("other".to_owned())
             .spawn(|| UdpSocket::bind("127.0.0.1:0").map(drop));

@@ -45,15 +45,15 @@ impl Directories {
     }
 
     /// Runs an action on a thread of this kind.
-    fn on<T: Send>(&self, kind: Kind, action: impl FnOnce() -> T + Send) -> T {
+    fn on<T: Send>(&self, kind: ThreadKind, action: impl FnOnce() -> T + Send) -> T {
         self.on_logged(kind, |_, _| (), action)
     }
 
     /// The same; `log` is called with each denied call.
     fn on_logged<T: Send>(
         &self,
-        kind: Kind,
-        log: impl Fn(Kind, &str) + Send + 'static,
+        kind: ThreadKind,
+        log: impl Fn(ThreadKind, &str) + Send + 'static,
         action: impl FnOnce() -> T + Send,
     ) -> T {
         let sandbox = Sandbox::prepare(SandboxArg::Require, &self.places).unwrap();
@@ -103,20 +103,20 @@ fn truncate(path: &Path) -> io::Result<()> {
 #[test]
 fn threads_and_commands_change_files_only_beneath_their_directories() {
     for (kind, open) in [
-        (Kind::Main, &["output"][..]),
-        (Kind::Writer, &["output"]),
-        (Kind::Command, &["output", "granted"]),
-        (Kind::Worker, &[]),
-        (Kind::Reader, &[]),
-        (Kind::Printer, &[]),
-        (Kind::Forwarder, &[]),
+        (ThreadKind::Main, &["output"][..]),
+        (ThreadKind::Writer, &["output"]),
+        (ThreadKind::Command, &["output", "granted"]),
+        (ThreadKind::Worker, &[]),
+        (ThreadKind::Reader, &[]),
+        (ThreadKind::Printer, &[]),
+        (ThreadKind::Forwarder, &[]),
     ] {
         for name in ["output", "granted", "outside"] {
             let directories = Directories::new();
             let directory = directories.path(name);
             for (what, refused) in directories.on(kind, || changes(&directory)) {
                 // A capture creates no links; its filter denies them.
-                let never = kind == Kind::Writer && what == "make a symbolic link";
+                let never = kind == ThreadKind::Writer && what == "make a symbolic link";
                 assert_eq!(refused, never || !open.contains(&name), "{kind:?}: {what} in {name}");
             }
         }
@@ -128,7 +128,7 @@ fn a_command_may_move_a_file_between_its_directories() {
     let directories = Directories::new();
     let moved = |to: &str| {
         let (from, to) = (directories.path("output/old"), directories.path(to));
-        directories.on(Kind::Command, || fs::rename(from, to))
+        directories.on(ThreadKind::Command, || fs::rename(from, to))
     };
     assert_eq!(moved("outside/new").unwrap_err().kind(), ErrorKind::PermissionDenied);
     moved("granted/new").unwrap();
@@ -140,10 +140,12 @@ fn only_the_main_thread_writes_report_and_run_state() {
     let (report, settings) = (directories.path("outside/report.json"), directories.path("granted"));
     directories.places.report = Some(report.clone());
     directories.places.command_write.clear();
-    directories.on(Kind::Main, || File::create(&report)).unwrap();
-    for (kind, path) in
-        [(Kind::Command, &report), (Kind::Writer, &report), (Kind::Main, &settings.join("new"))]
-    {
+    directories.on(ThreadKind::Main, || File::create(&report)).unwrap();
+    for (kind, path) in [
+        (ThreadKind::Command, &report),
+        (ThreadKind::Writer, &report),
+        (ThreadKind::Main, &settings.join("new")),
+    ] {
         let refused =
             directories.on(kind, || OpenOptions::new().write(true).create(true).truncate(false).open(path));
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::PermissionDenied, "{kind:?}");
@@ -162,7 +164,7 @@ fn an_output_that_is_not_a_regular_file_permits_nothing_else() {
     let places = Places { outputs: vec![fifo.clone(), links.clone()], ..Places::default() };
     let directories = Directories { places, ..directories };
     let beside = directories.path("outside/old");
-    directories.on(Kind::Main, || {
+    directories.on(ThreadKind::Main, || {
         // Opened to read, too, or it would wait for a reader.
         OpenOptions::new().read(true).write(true).open(&fifo).unwrap();
         File::create(&links).unwrap();
@@ -186,9 +188,9 @@ fn tcp_connects_only_to_permitted_ports() {
     directories.places.connect = vec![port(&forwarded)];
     directories.places.command_connect = vec![port(&of_commands)];
     for (kind, wanted) in [
-        (Kind::Main, [false, false, false]),
-        (Kind::Forwarder, [true, false, false]),
-        (Kind::Command, [false, true, false]),
+        (ThreadKind::Main, [false, false, false]),
+        (ThreadKind::Forwarder, [true, false, false]),
+        (ThreadKind::Command, [false, true, false]),
     ] {
         let connects = [&forwarded, &of_commands, &neither].map(|listener| {
             match directories.on(kind, || TcpStream::connect(listener.local_addr().unwrap())) {
@@ -237,7 +239,7 @@ fn off_confines_nothing() {
     let outside = directories.path("outside/new");
     let sandbox = Sandbox::prepare(SandboxArg::Off, &directories.places).unwrap();
     thread::spawn(move || {
-        sandbox.confine(Kind::Worker).unwrap();
+        sandbox.confine(ThreadKind::Worker).unwrap();
         File::create(outside).unwrap();
     })
     .join()
