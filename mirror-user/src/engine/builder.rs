@@ -324,6 +324,13 @@ mod tests {
     }
 
     #[test]
+    fn a_run_without_an_interface_is_valid_and_not_built() {
+        EngineBuilder::default().validate().unwrap();
+        let built = EngineBuilder::default().build();
+        assert!(matches!(built, Err(EngineError::Options(OptionsError::NoInterface))), "{built:?}");
+    }
+
+    #[test]
     fn options_that_are_out_of_range_are_refused_with_their_numbers() {
         use OptionsError as E;
         let rows: [(E, E); 10] = [

@@ -410,3 +410,11 @@ fn the_real_capture_of_2019_decapsulates_whole() {
     assert_eq!((report.accounting.residue, report.ended_by), (0, None));
     assert_eq!(log.inner.lock().unwrap().len(), 100);
 }
+
+#[test]
+fn a_replay_without_a_file_is_valid_and_not_built() {
+    Replay::builder().validate().unwrap();
+    assert!(matches!(Replay::builder().build(), Err(ReplayError::NoFile)));
+    let without_ports = Replay::builder().tunnels(Vec::new());
+    assert!(matches!(without_ports.validate(), Err(ReplayError::NoPort)));
+}
