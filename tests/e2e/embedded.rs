@@ -105,7 +105,11 @@ fn two_interfaces_are_reported_each_second_and_the_run_continues_with_one_after_
     };
     assert_eq!(lost(&reports[2]), [(CAPTURE.to_owned(), false), (OTHER.to_owned(), false)]);
     assert_eq!(lost(&reports[5]), [(CAPTURE.to_owned(), false), (OTHER.to_owned(), true)]);
-    assert_eq!(received(&reports[5], OTHER), received(&report, OTHER), "nothing comes from one that is gone");
+    assert_eq!(
+        received(&reports[5], OTHER),
+        received(&report, OTHER),
+        "a deleted interface receives nothing"
+    );
 
     assert_balanced(&report);
     assert_eq!((lost(&report), report.ended_by.as_deref()), (lost(&reports[5]), None));

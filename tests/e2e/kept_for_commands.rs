@@ -101,7 +101,7 @@ fn no_file_is_deleted_for_space_before_its_command_has_ended() {
     let under_way = names(&place.path().join("kept"));
     assert!(under_way.iter().all(|name| !name.contains('-')), "no command has ended: {under_way:?}");
     place.go();
-    until("it goes on", || (!waits(&run)).then_some(()));
+    until("it resumes", || (!waits(&run)).then_some(()));
     // Long enough to delete every earlier file.
     burst(&cable, 40_000);
     until("the first is deleted", || (!place.out().join("x.pcapng").exists()).then_some(()));
@@ -128,7 +128,7 @@ fn no_file_of_a_ring_is_replaced_before_its_command_has_ended() {
     // The fourth is complete except for its name, which the first still has.
     assert_eq!(names(&place.out()).len(), 4, "{:?}", names(&place.out()));
     place.go();
-    until("it goes on", || (!waits(&run)).then_some(()));
+    until("it resumes", || (!waits(&run)).then_some(()));
     burst(&cable, 10_000);
     run.end_by(Signal::SIGINT).expect_code(0);
     let report = balanced_report(&place.path().join("report.json"));

@@ -113,7 +113,7 @@ fn busy_polling_keeps_the_capability_to_restore_the_interface() {
     assert_eq!(tunables(&cable), ["2", "200000"], "what busy polling wants");
     assert_held(&cable, &run, path, CAP_NET_ADMIN);
     run.end_by(Signal::SIGINT).expect_code(0);
-    assert_eq!(state(&cable), before, "all put back");
+    assert_eq!(state(&cable), before, "all restored");
     assert_eq!(names(path), ["out.pcapng", "report.json"]);
     balanced_report(&path.join("report.json"));
     assert_next_run_works(&cable);
@@ -135,7 +135,7 @@ fn a_second_sigint_restores_the_interface() {
     run.signal(Signal::SIGINT);
     run.end().expect_code(1);
     drop(reader);
-    assert_eq!(state(&cable), before, "all put back");
+    assert_eq!(state(&cable), before, "all restored");
     assert_next_run_works(&cable);
 }
 
@@ -153,7 +153,7 @@ fn a_failed_start_restores_the_interface() {
         "--wait busy-poll --bind zerocopy -w out.pcapng --report report.json",
     );
     Mirror::start(run).end().expect_code(1).expect_words(&[CAPTURE, "zero-copy", "--bind copy"]);
-    assert_eq!(state(&cable), before, "all put back");
+    assert_eq!(state(&cable), before, "all restored");
     assert_eq!(names(directory.path()), [""; 0]);
     inject(&cable, 1);
     assert_next_run_works(&cable);

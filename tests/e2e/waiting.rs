@@ -73,7 +73,7 @@ fn a_capture_waits_while_the_disk_is_full_and_resumes_when_there_is_space() {
     run.says("frames are dropped until then (no_space)");
     assert!(run.said().contains("pcap waiting: disk/out.pcapng: No space left on device"), "{}", run.said());
     fs::remove_file(place.disk().join("theirs")).expect("removed");
-    burst_until(&cable, &run, "it goes on", |line| !waits(line));
+    burst_until(&cable, &run, "it resumes", |line| !waits(line));
     run.says("output resumed; ");
     let before = run.frames();
     inject(&cable, 10);
@@ -122,7 +122,7 @@ fn a_capture_waits_while_inodes_or_descriptors_are_missing() {
     let more = "remount,nr_inodes=1000";
     run_command(Command::new("mount").args(["-o", more]).arg(place.disk())).expect("remounted");
     // It retries by itself.
-    until("it goes on", || (!waits(&run.statistics())).then_some(()));
+    until("it resumes", || (!waits(&run.statistics())).then_some(()));
     run.end_by(Signal::SIGINT).expect_code(0);
     fs::remove_file(place.path().join("report.json")).expect("removed");
 
@@ -138,7 +138,7 @@ fn a_capture_waits_while_inodes_or_descriptors_are_missing() {
     assert!(run.said().contains("Too many open files"), "{}", run.said());
     assert!(run.said().contains("raise the limit (ulimit -n)"), "{}", run.said());
     limit("1024:1024");
-    until("it goes on", || (!waits(&run.statistics())).then_some(()));
+    until("it resumes", || (!waits(&run.statistics())).then_some(()));
     run.end_by(Signal::SIGINT).expect_code(0).expect_words(&["dropped: no_space"]);
     let report = place.report();
     let pcap = sink(&report, "pcap");
@@ -159,7 +159,7 @@ fn text_resumes_at_a_line_and_a_capture_at_a_packet() {
         burst_until(&cable, &run, "it waits", |line| line.contains(" waiting"));
         assert!(run.said().contains("standard output: No space left on device"), "{}", run.said());
         fs::remove_file(place.disk().join("theirs")).expect("removed");
-        burst_until(&cable, &run, "it goes on", |line| !line.contains(" waiting"));
+        burst_until(&cable, &run, "it resumes", |line| !line.contains(" waiting"));
         run.end_by(Signal::SIGINT).expect_code(0);
         let report = place.report();
         let file = place.disk().join("out");

@@ -1,5 +1,4 @@
-//! Doctor and start agree: over every recorded host, on kernels and at MTUs it was not recorded with, for all
-//! that can be asked for.
+//! Doctor and start agree: on every recorded host, with other kernels and MTUs too, for all options.
 
 use std::{fs, path::PathBuf};
 
@@ -37,8 +36,7 @@ fn recorded() -> Vec<(String, Facts)> {
     profiles
 }
 
-/// The host with another kernel, which before 6.3 does not report XDP features; and with another MTU, at both
-/// ends.
+/// The host with another kernel, without XDP features before 6.3, and with another MTU at both ends.
 fn mutated(facts: &Facts, kernel: (u16, u16), mtu: u32) -> Facts {
     let mut facts = facts.clone();
     facts.kernel = Fact::Known(format!("{}.{}.0", kernel.0, kernel.1));
@@ -55,7 +53,7 @@ fn mutated(facts: &Facts, kernel: (u16, u16), mtu: u32) -> Facts {
     facts
 }
 
-/// Every host there is to judge, with what it is called.
+/// Every host with its name.
 fn every_host(mut see: impl FnMut(&str, &Facts, &InterfaceFacts)) {
     for (name, facts) in recorded() {
         for kernel in KERNELS {
@@ -73,7 +71,7 @@ fn every_host(mut see: impl FnMut(&str, &Facts, &InterfaceFacts)) {
 fn everything_wanted() -> Vec<Wanted<'static>> {
     const LISTS: [&[u32]; 2] = [&[0], &[0, 63]];
     let lists = LISTS.map(|list| Queues::List(list.to_vec()));
-    // Lives as long as the tests do.
+    // Leaked: it lives as long as the tests.
     let queues: &'static [Queues] =
         Vec::from([Queues::All]).into_iter().chain(lists).collect::<Vec<_>>().leak();
     let mut all = Vec::new();
@@ -89,7 +87,7 @@ fn everything_wanted() -> Vec<Wanted<'static>> {
     all
 }
 
-/// The host after what the command says.
+/// The host after a command.
 fn apply(command: &HostCommand, host: &Host) -> Host {
     let mut host = host.clone();
     match command {
@@ -114,7 +112,7 @@ fn apply(command: &HostCommand, host: &Host) -> Host {
     host
 }
 
-/// The host and the options after what ends a refusal: a command, or another option.
+/// The host and the options after the remedy of a refusal: a command, or another option.
 fn remedied<'a>(refusal: &Refusal, host: &Host, wanted: &Wanted<'a>) -> (Host, Wanted<'a>) {
     let mut wanted = wanted.clone();
     let host = refusal.command().map_or_else(|| host.clone(), |command| apply(&command, host));
@@ -153,7 +151,7 @@ fn the_doctor_predicts_exactly_what_a_start_does() {
         assert_eq!(parts[3], format!("chunk {chunk_size}"), "{name}");
         assert_eq!(parts.contains(&"multi-buffer program"), frags && native, "{name}: {line}");
         assert_eq!(parts.contains(&"several descriptors a frame"), scatter_gather, "{name}: {line}");
-        // Generic mode is never a surprise.
+        // Generic mode always has a warning.
         if !native {
             let why = report.findings.iter().any(|one| one.message.starts_with("native mode is refused: "));
             assert!(why, "{name}: {text}");
@@ -241,7 +239,7 @@ fn every_layout_that_loses_frames_has_a_warning() {
         for wanted in &wanted {
             let Ok(layout) = layout(&host, wanted) else { continue };
             let context = format!("{name}: {wanted:?}: {layout:?}");
-            // No kernel before redirects frames of several buffers to AF_XDP.
+            // Earlier kernels cannot redirect frames of several buffers to AF_XDP.
             assert!(since_6_6(&host) || !(layout.frags || layout.scatter_gather), "{context}");
             let largest = host.mtu + 14 + 8;
             let fits = largest + HEADROOM <= layout.chunk_size;

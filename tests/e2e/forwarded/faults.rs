@@ -227,7 +227,7 @@ fn a_stuck_reader_loses_its_own_frames_and_is_disconnected_and_the_next_is_serve
     let entry = sink(&report, &format!("forward {LISTEN}"));
     println!("{decapsulated} frames: {entry}");
     let dropped = |reason: &str| entry["dropped"][reason].as_u64().unwrap_or(0);
-    assert!(dropped("down") >= 10, "those that came before anybody read, and after the first was given up");
+    assert!(dropped("down") >= 10, "those before the first reader, and after it was disconnected");
     assert!(dropped("no_buffer") + dropped("no_block") > 1_000, "the stuck reader's buffers are bounded");
     assert_eq!(entry["failed"], nothing());
     assert!(taken.join().expect("reader").expect("the stream has an end") > 0);

@@ -109,7 +109,7 @@ fn a_panic_under_a_filter_is_caught_with_a_symbolic_backtrace() {
     let replay = Replay::builder().file(files.path().join("outer.pcap")).sink(panics).build().unwrap();
     let log = move |_, call: &str| log.send(call.to_owned()).unwrap();
     let report = Directories::new().on_logged(ThreadKind::Reader, log, move || replay.run().unwrap());
-    assert_eq!(report.frames.decapsulated, 2, "the replay goes on");
+    assert_eq!(report.frames.decapsulated, 2, "the replay continues");
     assert!(!report.is_clean());
     let backtrace = backtrace.recv().unwrap();
     assert!(backtrace.contains("sandbox::tests"), "{backtrace}");
