@@ -12,7 +12,7 @@ use clap::{Arg, ArgMatches, Command};
 
 use crate::apt::Apt;
 use crate::setup::{self, Group};
-use crate::vmtest::Base;
+use crate::vmtest::initramfs::Base;
 use crate::{host, process};
 
 /// The only target machine.

@@ -6,7 +6,7 @@ mod card;
 mod cell;
 mod cpio;
 mod fetch;
-mod initramfs;
+pub(crate) mod initramfs;
 mod kernel;
 mod modules;
 mod plan;
@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 
 use self::binaries::Built;
 use self::cell::Cell;
-pub(crate) use self::initramfs::Base;
+use self::initramfs::Base;
 use self::kernel::{Kernel, Machine};
 use self::plan::{Extent, Tests};
 use self::qemu::{Accelerator, Boot, End};

@@ -15,7 +15,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
     Usage,
-    output::{given, path},
+    flag_values::{given, path},
 };
 
 /// How a capture is split into files.

@@ -8,6 +8,7 @@ mod conclude;
 mod config;
 mod doctor;
 mod files;
+mod flag_values;
 mod forward;
 mod hooks;
 mod ingest;

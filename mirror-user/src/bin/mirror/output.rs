@@ -1,13 +1,19 @@
 //! The flags that `ingest` and `replay` share: selection, outputs, and the course of a run.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use mirror_user::settings::{
-    Count, FileFormat, Many, OnOutputEnd, Phrase, Ports, Settings, Snap, Sources, Times, Vnis, Written,
+    Count, FileFormat, OnOutputEnd, Phrase, Ports, Settings, Snap, Sources, Vnis, Written,
 };
 
-use crate::{files::FilesArgs, forward::ForwardArgs, print::PrintArgs, sandbox::SandboxArg};
+use crate::{
+    files::FilesArgs,
+    flag_values::{given, path, paths, repeated},
+    forward::ForwardArgs,
+    print::PrintArgs,
+    sandbox::SandboxArg,
+};
 
 /// Selection and outputs, the same for interfaces and capture files.
 #[derive(Args, Debug)]
@@ -154,24 +160,6 @@ impl OutputArgs {
         settings.on_output_end = on_output_end;
         settings.count = count;
         settings.quiet = given(quiet);
-        settings.verbose = times(verbose);
+        settings.verbose = repeated(verbose);
     }
-}
-
-/// `None` for a flag that was not given.
-pub(crate) fn given(flag: bool) -> Option<bool> {
-    flag.then_some(true)
-}
-
-/// The same for a flag that counts.
-pub(crate) fn times(count: u8) -> Option<Written<Times>> {
-    (count > 0).then(|| Times(count).into())
-}
-
-pub(crate) fn path(path: Option<&PathBuf>) -> Option<Written<PathBuf>> {
-    path.map(|path| Written::from(path.as_path()))
-}
-
-pub(crate) fn paths(paths: &[PathBuf]) -> Option<Many<PathBuf>> {
-    Many::of(paths.iter().map(|path| Written::from(Path::new(path))).collect())
 }

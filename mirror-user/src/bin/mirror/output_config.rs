@@ -11,12 +11,13 @@ use ipnet::IpNet;
 use mirror_user::{
     escape, hidden_file,
     select::{Allow, Filter, Selection},
-    settings::{FileFormat, Many, OnOutputEnd, Settings, Snap, Times, Written},
+    settings::{FileFormat, Many, OnOutputEnd, Settings, Snap, Written},
 };
 
 use crate::{
     Usage,
     files::Files,
+    flag_values::repetitions,
     forward::Forwarding,
     print::Printing,
     sandbox::{Places, SandboxArg},
@@ -66,11 +67,6 @@ pub(crate) struct SinkTable {
     pub(crate) output: OutputConfig,
 }
 
-/// How often a flag was given.
-pub(crate) fn times(count: &Option<Written<Times>>) -> u8 {
-    count.as_deref().copied().unwrap_or_default().0
-}
-
 impl OutputConfig {
     /// From resolved settings; the `[[sink]]` tables apart.
     pub(crate) fn of(settings: &Settings, tables: Vec<SinkTable>) -> Self {
@@ -100,7 +96,7 @@ impl OutputConfig {
             on_output_end: settings.on_output_end.unwrap_or_default(),
             count: settings.count.as_deref().map(|count| count.0),
             quiet: settings.quiet.unwrap_or_default(),
-            verbose: times(&settings.verbose),
+            verbose: repetitions(&settings.verbose),
             tables,
         }
     }

@@ -5,9 +5,8 @@ use mirror_user::settings::Settings;
 use mirror_user::sink::print::{Dump, Print, PrintError, Style, Time};
 
 use crate::{
+    flag_values::{given, repeated, repetitions},
     hooks::Threads,
-    output::{self, given},
-    output_config::times,
     sandbox::ThreadKind,
 };
 
@@ -45,10 +44,10 @@ impl PrintArgs {
         let Self { print, link, hex, hexascii, ascii, timestamps, absolute } = self;
         settings.print = given(print);
         settings.link = given(link);
-        settings.hex = output::times(hex);
-        settings.hexascii = output::times(hexascii);
-        settings.ascii = output::times(ascii);
-        settings.timestamps = output::times(timestamps);
+        settings.hex = repeated(hex);
+        settings.hexascii = repeated(hexascii);
+        settings.ascii = repeated(ascii);
+        settings.timestamps = repeated(timestamps);
         settings.absolute = given(absolute);
     }
 }
@@ -70,10 +69,10 @@ impl Printing {
         Self {
             print: settings.print.unwrap_or_default(),
             link: settings.link.unwrap_or_default(),
-            hex: times(&settings.hex),
-            hexascii: times(&settings.hexascii),
-            ascii: times(&settings.ascii),
-            timestamps: times(&settings.timestamps),
+            hex: repetitions(&settings.hex),
+            hexascii: repetitions(&settings.hexascii),
+            ascii: repetitions(&settings.ascii),
+            timestamps: repetitions(&settings.timestamps),
             absolute: settings.absolute.unwrap_or_default(),
         }
     }

@@ -28,8 +28,9 @@ use crate::memory::{self, MIB};
 use crate::{
     FAILED, Usage,
     conclude::{ALL_ENDED, conclude},
+    flag_values::paths,
     hooks::Threads,
-    output::{OutputArgs, paths},
+    output::OutputArgs,
     output_config::{OutputConfig, SinkTable},
     outputs::{OpenContext, Outputs},
     privileges::{self, RetainedCaps},

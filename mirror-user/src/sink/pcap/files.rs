@@ -14,11 +14,11 @@ use jiff::{Timestamp, Zoned, tz::TimeZone};
 
 use super::{
     compress::Encoder,
-    losses::Losses,
+    losses::{Losses, Lost},
     min_free::{MinFree, WhenFull},
     names::{NameError, Names, SeriesKey},
     origins::{OTHERS, Origins},
-    part::{CaptureFormat, CapturePart, Lost, PacketEnd, PartOutput},
+    part::{CaptureFormat, CapturePart, PacketEnd, PartOutput},
     rotation::{PacketClock, Rotation, Turn},
     rotator::{Hooks, Rotator},
 };

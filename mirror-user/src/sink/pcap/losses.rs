@@ -7,7 +7,6 @@ use std::{
 
 use foldhash::fast::RandomState;
 
-use super::part::Lost;
 use crate::sink::origin::OriginKey;
 
 /// Origins whose losses are counted separately; others are counted together. A worker takes the lock at its
@@ -48,6 +47,14 @@ impl Sums {
     pub(super) fn rest(&self) -> u64 {
         self.rest
     }
+}
+
+/// Frames lost while a part was written.
+pub(super) enum Lost {
+    /// Of all origins, or of all without a file of their own.
+    All(Sums),
+    /// Of one origin.
+    Of(OriginKey, u64),
 }
 
 /// Losses that are in no statistics yet.

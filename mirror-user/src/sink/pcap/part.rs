@@ -9,7 +9,7 @@ use super::{
     compress::Encoder,
     format::{self, Format, Interface, Statistics},
     idb_table::IdbTable,
-    losses::Sums,
+    losses::Lost,
 };
 use crate::{
     hidden_file::HiddenFile,
@@ -51,7 +51,7 @@ pub(super) struct CapturePart {
     interfaces: IdbTable,
     /// ns since the epoch.
     start: u64,
-    /// IdbTable described so far.
+    /// Interfaces described so far.
     described: usize,
     /// Bytes up to the end of the last whole packet or block, before compression.
     len: u64,
@@ -60,14 +60,6 @@ pub(super) struct CapturePart {
     /// Packets by interface.
     delivered: Vec<u64>,
     frames: u64,
-}
-
-/// Frames lost while a part was written.
-pub(super) enum Lost {
-    /// Of all origins, or of all without a file of their own.
-    All(Sums),
-    /// Of one origin.
-    Of(OriginKey, u64),
 }
 
 impl CapturePart {

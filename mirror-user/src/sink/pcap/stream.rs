@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{frame::Frame, sink::origin::OriginKey};
 
-/// IdbTable that a reader is announced of by name; frames of further origins belong to one named `other`.
+/// Interfaces that are announced to a reader by name; frames of further origins belong to one named `other`.
 const MAX_INTERFACES: usize = 4096;
 
 /// Code and length of an option.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::{
     files::{Fault, Files, RunEnd},
     format::Format,
-    losses::Losses,
-    part::{CaptureFormat, CapturePart, Lost, PacketEnd},
+    losses::{Losses, Lost},
+    part::{CaptureFormat, CapturePart, PacketEnd},
     split::Split,
 };
 use crate::sink::{
