@@ -249,7 +249,7 @@ fn a_reader_that_disconnects_is_logged_and_a_later_one_gets_later_packets() {
     drop(first);
     // A disconnect shows when something is sent.
     for frames in 0.. {
-        if run.said().contains("gone:") {
+        if run.said().contains("reader disconnected:") {
             break;
         }
         assert!(frames < 1_000, "{}", run.said());
