@@ -196,9 +196,9 @@ fn a_file_cut_short_delivers_its_frames_with_the_reason_and_the_next_is_read() {
     assert_eq!(inner_numbers(&log), (0..99).chain(100..101).collect::<Vec<_>>());
     assert!(!report.is_clean());
     let reason = format!("cut short at byte {}, within the record that ", whole.len() - 1);
-    let told = report.files[0].ended_by.as_ref().unwrap();
-    assert!(told.starts_with(&reason), "{told}");
-    assert_eq!(report.ended_by, Some(format!("{}: {told}", cut.display())));
+    let reason_given = report.files[0].ended_by.as_ref().unwrap();
+    assert!(reason_given.starts_with(&reason), "{reason_given}");
+    assert_eq!(report.ended_by, Some(format!("{}: {reason_given}", cut.display())));
     assert_eq!((report.files[0].packets, report.files[1].packets), (99, 1));
     assert!(report.files[1].is_whole());
     assert_eq!((report.accounting.residue, report.frames.received), (0, 100));

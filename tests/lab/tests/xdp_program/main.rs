@@ -96,7 +96,7 @@ fn a_source_that_is_not_let_in_is_dropped() -> Result<()> {
 fn the_source_is_judged_before_the_vni() -> Result<()> {
     let settings = Settings { vni_filter: true, source_filter: true, ..Settings::default() };
     let program = XdpProgram::load(PROGRAM, &settings)?;
-    check(&program, &[case("neither is let in", frame(&plain()), DROP, Counter::SourceRefused)])
+    check(&program, &[case("neither is allowed", frame(&plain()), DROP, Counter::SourceRefused)])
 }
 
 #[test]

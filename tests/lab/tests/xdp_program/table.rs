@@ -291,12 +291,12 @@ pub(crate) fn vni_filtered() -> Vec<Case> {
         frame(&outer)
     };
     vec![
-        case("VNI let in", frame(&plain()), PASS, NoSocket),
+        case("VNI allowed", frame(&plain()), PASS, NoSocket),
         case("VNI refused", other(|_| ()), DROP, VniRefused),
         case("VNI 0", frame(&Outer::sample(0)), DROP, VniRefused),
         case("greatest VNI", frame(&Outer::sample(0xff_ffff)), DROP, VniRefused),
         case("VNI refused over IPv6", frame(&Outer::sample_v6(OTHER_VNI, &[])), DROP, VniRefused),
-        case("VNI let in over IPv6", frame(&Outer::sample_v6(VNI, &[])), PASS, NoSocket),
+        case("VNI allowed over IPv6", frame(&Outer::sample_v6(VNI, &[])), PASS, NoSocket),
         case(
             "VNI refused behind options",
             {
