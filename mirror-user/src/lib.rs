@@ -21,8 +21,8 @@
 //! ```
 //!
 //! [`Replay`] runs the same sinks over capture files, on any platform and without root; [`Dispatch`] runs
-//! them over frames from a source of your own. The crate's `examples` have a stateful sink, and a run over two
-//! interfaces that continues when one is deleted, with reports from a second thread.
+//! them over frames from a source of your own. The crate's `examples` have a stateful sink, and a run over
+//! two interfaces that continues when one is deleted, with reports from a second thread.
 //!
 //! Modules, along the packet path:
 //!
