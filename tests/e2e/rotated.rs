@@ -535,7 +535,7 @@ fn file_flags_for_a_stream_or_without_rotation_are_bad_usage() {
         ("-w - -C 1", "-C and -G asks for files"),
         ("-w - --per-origin", "--per-origin asks for files"),
         ("-w out -W 3", "-W counts the files of -C or -G"),
-        ("-w out -C 1x", "no size such as"),
+        ("-w out -C 1x", "is not a size such as"),
         ("-w out -s head", "neither a number of bytes nor `headers`"),
     ] {
         let output = Command::new(MIRROR)
