@@ -13,6 +13,7 @@
 )]
 
 mod bind;
+mod error;
 mod received;
 mod ring;
 mod socket;
@@ -20,8 +21,9 @@ mod stamps;
 mod transmit;
 mod umem;
 
+pub use error::SocketError;
 pub(crate) use received::{BatchTime, Pieces, Received, Several, StampedTimes, Times};
-pub use socket::{Bind, SocketError};
+pub use socket::Bind;
 pub(crate) use socket::{Config, FRAME_HEADROOM, HEADROOM, Socket, Statistics};
 pub(crate) use stamps::Stamps;
 pub(crate) use transmit::Transmitter;

@@ -88,8 +88,38 @@ impl Times for StampedTimes<'_> {
     }
 }
 
+impl Socket {
+    /// Takes up to `most` descriptors off the RX ring.
+    pub(crate) fn receive(&mut self, most: usize) -> Received<'_> {
+        let most = u32::try_from(most.min(MAX_BATCH)).unwrap_or(0);
+        let mut count = self.rx.available(most);
+        if self.scatter_gather && count > 0 {
+            count = self.whole_frames(count);
+        }
+        Received::new(self, count)
+    }
+
+    /// How many of the first `count` descriptors make whole frames; a frame that continues behind them stays
+    /// in the ring for the next batch. A single frame may have more descriptors than asked for.
+    fn whole_frames(&mut self, count: u32) -> u32 {
+        let ends = |rx: &RxRing, nth: &u32| !continues(&rx.descriptor(*nth));
+        if let Some(last) = (0..count).rev().find(|nth| ends(&self.rx, nth)) {
+            return last + 1;
+        }
+        let most = u32::try_from(MAX_BATCH).unwrap_or(u32::MAX);
+        let count = self.rx.available(most);
+        match (0..count).find(|nth| ends(&self.rx, nth)) {
+            Some(last) => last + 1,
+            // A frame of more than a batch has, which no driver makes (`MAX_SKB_FRAGS`): taken piece by
+            // piece, and rejected with its last.
+            None if count == most => count,
+            None => 0,
+        }
+    }
+}
+
 impl<'a> Received<'a> {
-    pub(super) fn new(socket: &'a mut Socket, count: u32) -> Self {
+    fn new(socket: &'a mut Socket, count: u32) -> Self {
         Self { socket, count }
     }
 
@@ -167,7 +197,7 @@ impl<'a> Received<'a> {
 }
 
 /// Whether the frame continues in the next descriptor.
-pub(super) fn continues(descriptor: &libc::xdp_desc) -> bool {
+fn continues(descriptor: &libc::xdp_desc) -> bool {
     descriptor.options & libc::XDP_PKT_CONTD != 0
 }
 

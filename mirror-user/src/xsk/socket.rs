@@ -14,12 +14,11 @@ use rustix::net::{RecvFlags, recv, sockopt::xdp_statistics, xdp::SocketAddrXdpFl
 use serde::{Deserialize, Serialize};
 
 use super::{
+    SocketError,
     bind::{UNUSED_RING, Unbound},
-    received::{Received, continues},
     ring::{CompletionRing, FillRing, RxRing},
     umem::{Chunks, HugePages, Umem},
 };
-use crate::frame::MAX_BATCH;
 
 /// Bytes in front of each frame that XDP programs may use (`XDP_PACKET_HEADROOM`).
 const XDP_HEADROOM: u32 = 256;
@@ -66,32 +65,6 @@ pub(crate) struct Config {
     /// Take frames in several descriptors (`XDP_USE_SG`). Minimum kernel version: 6.6.
     pub(crate) scatter_gather: bool,
     pub(crate) huge_pages: HugePages,
-}
-
-/// Why an AF_XDP socket could not be set up: which step the kernel refused.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SocketError {
-    /// socket(2).
-    #[error("AF_XDP socket: {0}")]
-    Socket(#[source] io::Error),
-    /// The memory for frames, or its registration (`XDP_UMEM_REG`).
-    #[error("UMEM of {bytes} bytes: {source}")]
-    Umem {
-        /// Its size.
-        bytes: u64,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// The sizes of the rings, or their mappings.
-    #[error("rings: {0}")]
-    Rings(#[source] io::Error),
-    /// bind(2).
-    #[error("bind: {0}")]
-    Bind(#[source] io::Error),
-    /// `SO_PREFER_BUSY_POLL` and its budget. Minimum kernel version: 5.11.
-    #[error("busy polling: {0}")]
-    BusyPoll(#[source] io::Error),
 }
 
 /// The kernel's own account of a socket (`XDP_STATISTICS`).
@@ -148,34 +121,6 @@ impl Socket {
     pub(super) fn over(socket: OwnedFd, umem: Umem, rings: (RxRing, FillRing, CompletionRing)) -> Self {
         let (rx, fill, completion) = rings;
         Self { rx, fill, _completion: completion, socket, umem, continued: false, scatter_gather: false }
-    }
-
-    /// Takes up to `most` descriptors off the RX ring.
-    pub(crate) fn receive(&mut self, most: usize) -> Received<'_> {
-        let most = u32::try_from(most.min(MAX_BATCH)).unwrap_or(0);
-        let mut count = self.rx.available(most);
-        if self.scatter_gather && count > 0 {
-            count = self.whole_frames(count);
-        }
-        Received::new(self, count)
-    }
-
-    /// How many of the first `count` descriptors make whole frames; a frame that continues behind them stays
-    /// in the ring for the next batch. A single frame may have more descriptors than asked for.
-    fn whole_frames(&mut self, count: u32) -> u32 {
-        let ends = |rx: &RxRing, nth: &u32| !continues(&rx.descriptor(*nth));
-        if let Some(last) = (0..count).rev().find(|nth| ends(&self.rx, nth)) {
-            return last + 1;
-        }
-        let most = u32::try_from(MAX_BATCH).unwrap_or(u32::MAX);
-        let count = self.rx.available(most);
-        match (0..count).find(|nth| ends(&self.rx, nth)) {
-            Some(last) => last + 1,
-            // A frame of more than a batch has, which no driver makes (`MAX_SKB_FRAGS`): taken piece by
-            // piece, and rejected with its last.
-            None if count == most => count,
-            None => 0,
-        }
     }
 
     /// Waits until the RX ring has something, or the time is over. An interface that is down counts as

@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context as _;
 use mirror_user::{Report, escape};
 
-use crate::{FAILED, closing, outputs::Outputs, postrotate::Postrotate, terminal};
+use crate::{closing, exit::FAILED, outputs::Outputs, postrotate::Postrotate, terminal};
 
 /// Printed when [all outputs are over](Outputs::are_over).
 pub(crate) const ALL_ENDED: &str =

@@ -14,7 +14,7 @@ use mirror_user::{
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
-    Usage,
+    exit::Usage,
     flag_values::{given, path},
 };
 

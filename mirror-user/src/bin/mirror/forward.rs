@@ -7,7 +7,7 @@ use mirror_user::escape;
 use mirror_user::settings::{Balance, Many, Seed, Settings, Written};
 use mirror_user::sink::forward::{Forward, ForwardBuilder, ForwardError, Target};
 
-use crate::{Usage, flag_values::given, hooks::Threads, sandbox::ThreadKind};
+use crate::{exit::Usage, flag_values::given, hooks::Threads, sandbox::ThreadKind};
 
 /// Where inner packets are forwarded to, and how.
 #[derive(Args, Clone, Debug)]

@@ -7,6 +7,7 @@ mod closing;
 mod conclude;
 mod config;
 mod doctor;
+mod exit;
 mod files;
 mod flag_values;
 mod forward;
@@ -36,7 +37,11 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use mirror_user::settings::Settings;
 
-use self::{ingest::IngestRun, replay::ReplayRun};
+use self::{
+    exit::{BAD_USAGE, FAILED, Usage},
+    ingest::IngestRun,
+    replay::ReplayRun,
+};
 
 /// Captures AWS VPC Traffic Mirroring from the NIC or from capture files, and accounts for every packet.
 #[derive(Debug, Parser)]
@@ -80,14 +85,6 @@ enum Command {
     /// Changes nothing. Exits with 0 if ingest can run, with 1 if not.
     Doctor(doctor::DoctorArgs),
 }
-
-/// Bad usage: exit code 2, as with clap.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Usage(pub(crate) String);
-
-const FAILED: u8 = 1;
-const BAD_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let matches = command().try_get_matches().unwrap_or_else(|error| refused(&error));

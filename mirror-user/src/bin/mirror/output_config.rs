@@ -15,7 +15,7 @@ use mirror_user::{
 };
 
 use crate::{
-    Usage,
+    exit::Usage,
     files::Files,
     flag_values::repetitions,
     forward::Forwarding,

@@ -26,8 +26,8 @@ use rustix::fs::{Access, AtFlags, CWD};
 
 use crate::memory::{self, MIB};
 use crate::{
-    FAILED, Usage,
     conclude::{ALL_ENDED, conclude},
+    exit::{FAILED, Usage},
     flag_values::paths,
     hooks::Threads,
     output::OutputArgs,

@@ -141,7 +141,7 @@ impl StartedRun {
             );
         }
         terminal::say!("mirror: stopped at once: files are incomplete and keep their hidden names");
-        process::exit(crate::FAILED.into());
+        process::exit(crate::exit::FAILED.into());
     }
 }
 

@@ -21,7 +21,7 @@ use rustix::{
     process::{PidfdFlags, PidfdGetfdFlags, geteuid, getpid, pidfd_getfd, pidfd_open},
 };
 
-use crate::{Usage, terminal};
+use crate::{exit::Usage, terminal};
 
 /// Standard output's descriptor.
 const STDOUT: i32 = 1;

@@ -9,7 +9,7 @@ use mirror_user::{
 };
 
 use crate::{
-    Usage,
+    exit::Usage,
     output_config::{OutputConfig, SinkTable},
     places,
     streams::{self, Stream, Streams},

@@ -3,19 +3,21 @@
 use std::{fmt, sync::Arc};
 
 use super::{
-    Forward, ForwardError, NAME, Totals,
+    Forward, NAME, Totals,
+    error::{ForwardError, OpenError},
     group::{Group, MAX_MEMBERS},
-    member::{Member, PATIENCE, State},
-    output::{Device, LOSSES_HERE, PcapOverIp, StreamOptions, TapDevice, Transmit, Tunnel},
+    member::{Member, PATIENCE},
+    not_sent::LOSSES_HERE,
+    output::{Device, PcapOverIp, StreamOptions, TapDevice, Transmit, Tunnel},
     seed::Seed,
+    state::State,
     target::Target,
     vlan::{Tagger, Vlans},
 };
 use crate::{
-    host::{HostError, tap::TapOptions},
+    host::tap::TapOptions,
     sink::handoff::{Handoff, HandoffOptions, OutputState, ThreadHook},
     wire::{ethernet, vxlan},
-    xsk::SocketError,
 };
 
 /// A hook that runs first on each member's thread.
@@ -252,31 +254,3 @@ impl ForwardBuilder {
 
 /// Bytes of the outer headers: Ethernet, IPv4, UDP, VXLAN.
 const ENCAPSULATION: usize = ethernet::HEADER_LEN + 20 + 8 + vxlan::HEADER_LEN;
-
-/// Why a target could not be opened.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// An operation on the host failed.
-    #[error(transparent)]
-    Host(#[from] HostError),
-    /// A socket operation failed.
-    #[error("{what}: {source}{remedy}")]
-    Socket {
-        /// The operation.
-        what: &'static str,
-        /// The system's error.
-        source: std::io::Error,
-        /// The remedy, if known; otherwise empty.
-        remedy: &'static str,
-    },
-    /// The target is the loopback interface.
-    #[error(
-        "this host itself receives, and may answer, what is sent there; forward to a TAP device (`tap:NAME`) \
-        instead"
-    )]
-    Loopback,
-    /// AF_XDP on the interface could not be set up.
-    #[error("AF_XDP for sending: {0}")]
-    Xsk(#[source] SocketError),
-}

@@ -1,19 +1,12 @@
 //! One member of a group: its sending thread.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, PoisonError, atomic::Ordering},
     time::{Duration, Instant},
 };
 
-use super::{
-    group::Group,
-    output::{NotSent, Transmit},
-};
+use super::{group::Group, not_sent::NotSent, output::Transmit, state::State};
 use crate::{
-    account::{MemberReport, ReaderReport},
     log_limit::LogLimit,
     sink::{
         SinkError,
@@ -25,41 +18,6 @@ use crate::{
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// Time to send what is still held at the end: less than the stop timeout, so that the error names the cause.
 const FINISH: Duration = Duration::from_secs(4);
-
-/// State of a target, written by its member's thread.
-#[derive(Debug, Default)]
-pub(super) struct State {
-    /// Whether it has ever been up.
-    ready: AtomicBool,
-    /// Readers of a stream that have connected, and those disconnected to make room for others.
-    connected: AtomicU64,
-    disconnected: AtomicU64,
-    /// Why it was last down.
-    reason: Mutex<Option<String>>,
-}
-
-impl State {
-    pub(super) fn connected(&self) {
-        self.connected.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn disconnected(&self) {
-        self.disconnected.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Relaxed)
-    }
-
-    /// Adds the state to the entry of a report.
-    pub(super) fn report(&self, streams: bool, entry: &mut MemberReport) {
-        entry.reason.clone_from(&self.reason.lock().unwrap_or_else(PoisonError::into_inner));
-        entry.readers = streams.then(|| ReaderReport {
-            came: self.connected.load(Ordering::Relaxed),
-            disconnected: self.disconnected.load(Ordering::Relaxed),
-        });
-    }
-}
 
 pub(super) struct Member {
     name: String,

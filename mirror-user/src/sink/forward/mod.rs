@@ -23,10 +23,13 @@
 //! truncated before its ports.
 
 mod builder;
+mod error;
 mod group;
 mod member;
+mod not_sent;
 mod output;
 mod seed;
+mod state;
 mod target;
 mod vlan;
 mod worker;
@@ -35,12 +38,12 @@ mod worker;
 mod tests;
 
 use std::{
-    io,
     net::UdpSocket,
     sync::{Arc, Mutex, PoisonError},
 };
 
-pub use builder::{ForwardBuilder, OpenError};
+pub use builder::ForwardBuilder;
+pub use error::{ForwardError, OpenError};
 pub use target::{Target, TargetError};
 
 use super::{
@@ -49,11 +52,10 @@ use super::{
 };
 use crate::{
     account::{MemberReport, Report, SinkHalt, SinkReport, VlanReport},
-    escape,
     host::interface::Interface,
 };
 use group::Group;
-use member::State;
+use state::State;
 use vlan::Vlans;
 use worker::ForwardSink;
 
@@ -78,50 +80,6 @@ pub struct Forward {
     vlans: Option<Vlans>,
     totals: Arc<Totals>,
     states: Vec<Arc<State>>,
-}
-
-/// Why a forwarder could not be set up.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ForwardError {
-    /// A target was named twice.
-    #[error("{}: named twice; once is enough", escape::line(target))]
-    Twice {
-        /// The target.
-        target: String,
-    },
-    /// There are more members than a group can have.
-    #[error("{targets} targets: a group has at most {most}")]
-    TooMany {
-        /// Number of targets.
-        targets: usize,
-        /// The limit.
-        most: usize,
-    },
-    /// An option applies to none of the targets.
-    #[error("{option} needs {by}, and no target is one")]
-    NotApplicable {
-        /// The option.
-        option: &'static str,
-        /// The targets that it applies to.
-        by: &'static str,
-    },
-    /// A target could not be opened.
-    #[error("{}: {source}", escape::line(target))]
-    Open {
-        /// The target.
-        target: String,
-        /// The reason.
-        source: OpenError,
-    },
-    /// A member's thread could not be started.
-    #[error("{}: cannot start its thread: {source}", escape::line(target))]
-    Thread {
-        /// The target.
-        target: String,
-        /// The system's error.
-        source: io::Error,
-    },
 }
 
 impl Forward {

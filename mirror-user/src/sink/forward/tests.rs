@@ -1,7 +1,7 @@
 //! Nothing is allocated per frame, neither by workers nor by sending threads.
 
 use std::{
-    fs,
+    fs, io,
     net::TcpListener,
     process::Command,
     thread,

@@ -9,7 +9,7 @@ use std::{
 use foldhash::fast::RandomState;
 use lru::LruCache;
 
-use super::output::NotSent;
+use super::not_sent::NotSent;
 use crate::{
     sink::handoff::{Outcome, record},
     wire::{

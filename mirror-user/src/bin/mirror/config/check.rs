@@ -15,7 +15,7 @@ use super::{
     flags::Command,
 };
 use crate::{
-    Usage,
+    exit::Usage,
     output_config::{OutputConfig, SinkTable},
 };
 

@@ -16,7 +16,7 @@ use mirror_user::{
 
 pub(crate) use self::run::run;
 use crate::{
-    Usage,
+    exit::Usage,
     output::OutputArgs,
     output_config::{OutputConfig, SinkTable},
     remedy::of_options,

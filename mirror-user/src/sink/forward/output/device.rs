@@ -1,7 +1,7 @@
 //! An existing interface: AF_XDP in copy mode, which works with every driver.
 
 use super::{
-    super::{builder::OpenError, vlan::Tagger},
+    super::{error::OpenError, vlan::Tagger},
     NotSent, Transmit, link_mtu,
 };
 use crate::{

@@ -16,7 +16,7 @@ use nix::{
     },
 };
 
-use super::{super::builder::OpenError, NotSent, Transmit};
+use super::{super::error::OpenError, NotSent, Transmit};
 use crate::{
     flow::{Packet, seeded_hash},
     sink::handoff::{Outcome, record},

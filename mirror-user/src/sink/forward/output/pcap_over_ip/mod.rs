@@ -24,7 +24,7 @@ use std::{
 };
 
 use super::{
-    super::{builder::OpenError, member::State},
+    super::{error::OpenError, state::State},
     NotSent, Transmit,
 };
 use crate::{

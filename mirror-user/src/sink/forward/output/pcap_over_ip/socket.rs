@@ -19,7 +19,7 @@ use rustix::{
 
 use crate::{
     hidden_file::{Directory, FileId, HiddenFile},
-    sink::forward::builder::OpenError,
+    sink::forward::error::OpenError,
 };
 
 /// Connections that wait to be accepted.
