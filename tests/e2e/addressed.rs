@@ -150,7 +150,7 @@ fn if_all_packets_are_for_other_addresses_the_remedy_is_logged_once() {
         thread::sleep(Duration::from_millis(100));
     }
     let ending = run.end_by(Signal::SIGINT).expect_code(0).expect_words(&["--destination any"]);
-    assert_eq!(ending.said.matches("start with `--destination any`").count(), 1, "{}", ending.said);
+    assert_eq!(ending.said.matches("use `--destination any`").count(), 1, "{}", ending.said);
     let report = balanced_report(&directory.path().join("report.json"));
     assert!(report["warnings"].to_string().contains("addressed to others"), "{report:#}");
 }

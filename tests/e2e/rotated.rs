@@ -60,15 +60,19 @@ impl Watcher {
         let is_over = Arc::clone(&over);
         let thread = thread::spawn(move || {
             let mut seen = BTreeSet::new();
-            while !is_over.load(Ordering::Relaxed) {
+            loop {
+                // The files that are there at the end are read, too, however late this thread is.
+                let last = is_over.load(Ordering::Relaxed);
                 for name in visible(&directory) {
                     if !name.ends_with(".json") && seen.insert(name.clone()) {
                         complete(&directory.join(name));
                     }
                 }
+                if last {
+                    return seen;
+                }
                 thread::sleep(Duration::from_millis(1));
             }
-            seen
         });
         Self { over, thread }
     }
