@@ -136,7 +136,7 @@ fn a_capture_waits_while_inodes_or_descriptors_are_missing() {
     limit("3:1024");
     burst_until(&cable, &run, "it waits", waits);
     assert!(run.said().contains("Too many open files"), "{}", run.said());
-    assert!(run.said().contains("raise the limit (ulimit -n)"), "{}", run.said());
+    assert!(run.said().contains("raise RLIMIT_NOFILE"), "{}", run.said());
     limit("1024:1024");
     until("it resumes", || (!waits(&run.statistics())).then_some(()));
     run.end_by(Signal::SIGINT).expect_code(0).expect_words(&["dropped: no_space"]);

@@ -14,6 +14,8 @@
 //! # Ok::<(), toml::de::Error>(())
 //! ```
 
+mod choices;
+mod lists;
 mod values;
 mod words;
 
@@ -22,10 +24,11 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    choices::{Balance, Bind, Destination, FileFormat, Mode, OnOutputEnd, Sandbox, Wait, WhenFull},
+    lists::{Cpus, Phrase, Ports, QueueList, Sources, Vnis},
     values::{
-        Balance, Bind, Count, Cpus, Destination, FileCount, FileFormat, Interface, Interval, MaxOrigins,
-        Mode, OnOutputEnd, Phrase, Ports, QueueList, RotateSeconds, RxRing, Sandbox, Seed, Size, Snap,
-        Sources, Time, Times, Vnis, Wait, WhenFull,
+        Count, FileCount, Interface, Interval, MaxOrigins, RotateSeconds, RxRing, Seed, Size, Snap, Time,
+        Times,
     },
     words::{Invalid, Many, Word, Written},
 };

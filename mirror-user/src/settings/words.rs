@@ -238,3 +238,13 @@ pub(super) fn keys_of<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
     let _ = T::deserialize(Keys(&mut keys));
     keys
 }
+
+#[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+
+    /// The value of a text, or its error.
+    pub(in super::super) fn read<T: FromStr<Err = Invalid>>(text: &str) -> Result<T, String> {
+        text.parse().map_err(|Invalid(reason)| reason)
+    }
+}

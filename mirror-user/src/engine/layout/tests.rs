@@ -2,7 +2,7 @@ use super::*;
 use crate::host::{Channels, DriverInfo, interface::Peer, kernel::KernelVersion, xdp::XdpFeatures};
 
 fn host(driver: &str, version: &str, kernel: (u16, u16), mtu: u32) -> Host {
-    let told = (kernel >= (6, 3)).then(|| XdpFeatures {
+    let features = (kernel >= (6, 3)).then(|| XdpFeatures {
         basic: driver != "e1000e",
         redirect: driver != "e1000e",
         rx_sg: ["veth", "virtio_net"].contains(&driver) || version == "2.14.1g",
@@ -18,7 +18,7 @@ fn host(driver: &str, version: &str, kernel: (u16, u16), mtu: u32) -> Host {
         peer: None,
         rx_queues: 2,
         channels: None,
-        xdp_features: told,
+        xdp_features: features,
         virtio_features: None,
     }
 }
@@ -177,8 +177,11 @@ fn virtio_has_a_queue_more_for_each_cpu_while_attached_where_they_fit() {
 
 #[test]
 fn native_is_not_tried_where_the_driver_reports_no_native_xdp() {
-    let told = layout(&host("e1000e", "1", (6, 12), 1500), &Wanted::DEFAULT).unwrap();
-    assert_eq!((told.modes.as_slice(), told.mode), ([XdpMode::Generic].as_slice(), XdpMode::Generic));
-    let untold = layout(&host("e1000e", "1", (6, 1), 1500), &Wanted::DEFAULT).unwrap();
-    assert_eq!((untold.modes, untold.mode), (vec![XdpMode::Native, XdpMode::Generic], XdpMode::Generic));
+    let reported = layout(&host("e1000e", "1", (6, 12), 1500), &Wanted::DEFAULT).unwrap();
+    assert_eq!((reported.modes.as_slice(), reported.mode), ([XdpMode::Generic].as_slice(), XdpMode::Generic));
+    let unreported = layout(&host("e1000e", "1", (6, 1), 1500), &Wanted::DEFAULT).unwrap();
+    assert_eq!(
+        (unreported.modes, unreported.mode),
+        (vec![XdpMode::Native, XdpMode::Generic], XdpMode::Generic)
+    );
 }

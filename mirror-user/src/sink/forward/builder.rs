@@ -200,8 +200,8 @@ impl ForwardBuilder {
         let drawn = (seed.is_random && names.len() > 1).then_some(seed.value);
         if let Some(seed) = drawn {
             tracing::warn!(
-                "this host has no /etc/machine-id: flows are spread by a random seed; \
-                `--forward-seed {seed}` spreads them the same way in the next run"
+                "this host has no /etc/machine-id: flows are spread by a random seed, {seed}; a run that is \
+                given this seed spreads them the same way"
             );
         }
         let name = Forward::name_of(&self.targets);

@@ -91,7 +91,7 @@ impl Table {
                 tracing::warn!(
                     vni,
                     "all VLANs are in use: from now on a new VNI takes the VLAN of the VNI that has been \
-                    idle longest; VNIs listed with `--vni` keep theirs"
+                    idle longest; VNIs that are accepted by number keep theirs"
                 );
             }
             others.peek_lru().map(|(_, vid)| *vid)?

@@ -68,7 +68,7 @@ impl Failure {
         let remedy = match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; free space and start again",
             io::ErrorKind::BrokenPipe => "; the reader has closed it: restart both",
-            io::ErrorKind::FileTooLarge => "; raise the limit (ulimit -f) or split the capture",
+            io::ErrorKind::FileTooLarge => "; raise RLIMIT_FSIZE or split the capture",
             _ => "",
         };
         Self { what, kind: error.kind(), message: format!("{error} ({frames} frames written){remedy}") }

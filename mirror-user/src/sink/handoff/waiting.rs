@@ -106,7 +106,7 @@ fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::ResourceBusy => "",
         _ if is_out_of_space(error) => "; free space to continue",
-        _ => "; close files or raise the limit (ulimit -n) to continue",
+        _ => "; close files or raise RLIMIT_NOFILE to continue",
     }
 }
 

@@ -93,8 +93,8 @@ impl Origins {
         self.reassigned += 1;
         if self.reassigned == 1 {
             tracing::warn!(
-                "all {} files for origins are in use (--max-origins): from now on a new origin takes the \
-                file of the one that has been idle longest",
+                "all {} files for origins are in use: from now on a new origin takes the file of the one \
+                that has been idle longest",
                 self.known.cap()
             );
         }

@@ -232,7 +232,7 @@ impl RingWorker {
                 self.pipeline.flush();
             }
         }
-        // Whoever reads holds the lock only to copy; if that takes it off its CPU, the next tick will do.
+        // A reader holds the lock only to copy; if it is preempted meanwhile, the next tick publishes.
         let mut published = match self.published.try_lock() {
             Ok(published) => published,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
