@@ -44,7 +44,7 @@ impl<'a> Captured<'a> {
         Self { first: bytes.first(), several: Some(bytes), wire_len, time }
     }
 
-    /// The bytes at hand.
+    /// The captured bytes.
     #[inline]
     #[must_use]
     pub fn bytes(&self) -> Segments<'a> {
@@ -54,7 +54,7 @@ impl<'a> Captured<'a> {
         }
     }
 
-    /// Number of bytes at hand.
+    /// Number of captured bytes.
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
@@ -282,7 +282,7 @@ pub(crate) struct Layout {
     /// Offset of the outer UDP header.
     pub(crate) udp: u16,
     pub(crate) inner_start: u32,
-    /// Bytes of the inner frame at hand.
+    /// Captured bytes of the inner frame.
     pub(crate) inner_len: u32,
     /// Length of the inner frame before truncation, as its IP header declares; never less than was sent.
     pub(crate) wire_len: u32,
@@ -333,7 +333,7 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// Bytes of the inner frame at hand.
+    /// Captured bytes of the inner frame.
     #[inline]
     #[must_use]
     pub fn inner_len(&self) -> usize {

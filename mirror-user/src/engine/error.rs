@@ -1,5 +1,5 @@
-//! Why an engine does not start. Each error says what is wrong, with its names and numbers; what to do about
-//! it is for the program to say whose user asked for the run.
+//! Why an engine does not start. Each error says what is wrong, with names and numbers; the remedy is the
+//! embedding program's, in its own flags and commands.
 
 use std::{fmt, io};
 

@@ -262,7 +262,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Without this the workers would wait for frames for ever.
+        // Otherwise the workers would never end.
         self.halt();
     }
 }
