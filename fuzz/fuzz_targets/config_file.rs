@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 
-use crate::file::{Place, Setting, Value, read};
+use crate::file::{Position, Setting, Value, read};
 
 /// The reader is the command's own.
 #[path = "../../mirror-user/src/bin/mirror/config/file.rs"]
@@ -11,19 +11,20 @@ mod file;
 
 fuzz_target!(|text: &str| {
     let lines = text.matches('\n').count() + 1;
-    let is_there = |place: &Place| {
-        (1..=lines).contains(&place.line) && (1..=text.chars().count() + 1).contains(&place.column)
+    let is_there = |position: &Position| {
+        (1..=lines).contains(&position.line) && (1..=text.chars().count() + 1).contains(&position.column)
     };
     match read(text) {
-        Err((place, message)) => {
-            assert!(is_there(&place), "{place} of {lines}: {message}");
+        Err((position, message)) => {
+            assert!(is_there(&position), "{position} of {lines}: {message}");
             assert!(!message.is_empty() && !message.contains('\n'), "{message:?}");
         }
         Ok(read) => {
-            let (places, tables): (Vec<_>, Vec<_>) = read.sinks.into_iter().unzip();
-            for Setting { key, place, value } in read.settings.into_iter().chain(tables.into_iter().flatten())
+            let (positions, tables): (Vec<_>, Vec<_>) = read.sinks.into_iter().unzip();
+            for Setting { key, position, value } in
+                read.settings.into_iter().chain(tables.into_iter().flatten())
             {
-                assert!(is_there(&place));
+                assert!(is_there(&position));
                 // Escapes are longer than the characters they represent.
                 assert!(key.len() <= text.len());
                 match value {
@@ -32,7 +33,7 @@ fuzz_target!(|text: &str| {
                     Value::Words(words) => assert!(words.len() <= text.len()),
                 }
             }
-            assert!(places.iter().all(is_there));
+            assert!(positions.iter().all(is_there));
         }
     }
 });
