@@ -22,6 +22,7 @@ mod places;
 mod postrotate;
 mod print;
 mod privileges;
+mod readers;
 mod remedy;
 mod replay;
 mod sandbox;

@@ -1,7 +1,5 @@
 //! `mirror replay`: outer frames from capture files, through the same pipeline. Needs no root.
 
-#[cfg(feature = "af-xdp")]
-use std::sync::atomic::AtomicBool;
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
@@ -21,19 +19,19 @@ use mirror_user::{
     replay::{MAX_FRAME, ReplayBuilder, ReplayError},
     settings::{Many, Settings, Time, Written},
 };
-use mirror_user::{escape, sink::forward::Target};
 use rustix::fs::{Access, AtFlags, CWD};
 
-use crate::memory::{self, MIB};
 use crate::{
     conclude::{ALL_ENDED, conclude},
     exit::{FAILED, Usage},
     flag_values::paths,
     hooks::Threads,
+    memory::{self, MIB},
     output::OutputArgs,
     output_config::{OutputConfig, SinkTable},
     outputs::{OpenContext, Outputs},
     privileges::{self, RetainedCaps},
+    readers,
     sandbox::{Sandbox, ThreadKind},
     signals,
     status::Statistics,
@@ -185,45 +183,10 @@ pub(crate) fn run(args: &ReplayRun) -> anyhow::Result<ExitCode> {
     if requests.stop.load(Ordering::Relaxed) {
         ending.stop();
     }
-    let waited_in_vain = wait_for_readers(args, &outputs, &requests.stop);
+    let stopped_waiting = readers::wait(args.wait_reader, args.output.quiet, &outputs, &requests.stop);
     let report = read_through(replay, &threads, &outputs)?;
     let code = conclude(&outputs, &report)?;
-    Ok(if waited_in_vain { ExitCode::from(FAILED) } else { code })
-}
-
-/// Waits until each stream has a reader, because a replay is short and packets without a reader are lost.
-/// Returns whether a signal ended the wait, so that nothing is read.
-fn wait_for_readers(args: &ReplayRun, outputs: &Outputs, stop: &AtomicBool) -> bool {
-    const POLL: Duration = Duration::from_millis(20);
-    let start = Instant::now();
-    let shown = |target: &Target| escape::line(&target.to_string()).into_owned();
-    // Targets that connect need a reader that listens already.
-    let missing =
-        || outputs.without_readers().filter(|target| args.wait_reader.is_some() || target.listens());
-    if !args.output.quiet {
-        for target in missing() {
-            terminal::say!("{}: waiting for its first reader", shown(target));
-        }
-    }
-    while missing().next().is_some() {
-        if stop.load(Ordering::Relaxed) {
-            for target in missing() {
-                terminal::say!(
-                    "mirror: {}: stopped by a signal while waiting for a reader; nothing was read",
-                    shown(target)
-                );
-            }
-            return true;
-        }
-        if args.wait_reader.is_some_and(|most| start.elapsed() >= most) {
-            for target in missing() {
-                tracing::warn!("{target}: no reader connected within --wait-reader");
-            }
-            return false;
-        }
-        thread::sleep(POLL);
-    }
-    false
+    Ok(if stopped_waiting { ExitCode::from(FAILED) } else { code })
 }
 
 /// The error if a capture file is among the words of the filter expression.
