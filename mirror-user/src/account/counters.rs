@@ -100,4 +100,6 @@ pub(crate) struct WorkerCounters {
     pub(crate) busy_ns: u64,
     /// Time since the worker's first poll, in ns.
     pub(crate) elapsed_ns: u64,
+    /// How often the worker took frames for 10 ms without finding its ring empty.
+    pub(crate) saturated: u64,
 }

@@ -133,6 +133,8 @@ pub struct QueueReport {
     pub queue: u32,
     /// CPU of its worker; null if it was not pinned.
     pub cpu: Option<usize>,
+    /// Priority of its worker: `realtime` (`SCHED_FIFO`), `nice` (-20) or `normal`; null if unknown.
+    pub priority: Option<Cow<'static, str>>,
     /// Frames that its worker received from the ring.
     pub received: u64,
     /// XDP_STATISTICS: frames dropped because no UMEM chunk was free or they do not fit one.
@@ -151,6 +153,8 @@ pub struct QueueReport {
     pub busy_ns_per_frame: f64,
     /// Share of the run spent on non-empty batches.
     pub busy_ratio: f64,
+    /// How often its worker was saturated: it took frames for 10 ms without finding its ring empty.
+    pub saturated: u64,
 }
 
 /// One capture file.

@@ -85,6 +85,9 @@ pub struct Facts {
     pub busy_poll: Fact<u32>,
     /// `net.core.busy_read`, in µs: the same for read(2).
     pub busy_read: Fact<u32>,
+    /// Real-time scheduling, if recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub realtime: Option<Realtime>,
     /// The kernel's VXLAN devices in this network namespace.
     pub vxlan: Fact<Vec<VxlanDevice>>,
     /// The sockets on UDP port 4789 in this network namespace.
@@ -101,6 +104,17 @@ impl Facts {
     pub(super) fn kernel_version(&self) -> Option<KernelVersion> {
         self.kernel.known()?.parse().ok()
     }
+}
+
+/// Real-time scheduling: sched(7).
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Realtime {
+    /// What the kernel said when a thread of this process asked for `SCHED_FIFO`; `None` if it gave it.
+    pub refused: Option<String>,
+    /// `kernel.sched_rt_runtime_us`: how long real-time threads may run in each period of 1 s; -1 is
+    /// unlimited. `None` if unreadable.
+    pub runtime_us: Option<i64>,
 }
 
 /// A VXLAN device of the kernel.

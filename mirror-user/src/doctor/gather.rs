@@ -1,4 +1,5 @@
-//! Reads a live host. What cannot be read stays unknown, with the reason. Nothing is changed.
+//! Reads a live host. What cannot be read stays unknown, with the reason. Nothing is changed, but for the
+//! priority of a thread that ends at once.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,7 +7,7 @@ use std::{
 };
 
 use super::{
-    facts::{Fact, Facts, InterfaceFacts, Irq, PortHolder, VxlanDevice},
+    facts::{Fact, Facts, InterfaceFacts, Irq, PortHolder, Realtime, VxlanDevice},
     procfs,
 };
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
         interface::{Interface, interfaces},
         kernel,
         limits::{Capabilities, HugePages, Memlock},
-        read_text, tunables,
+        read_text, scheduling, tunables,
         vxlan::vxlan_devices,
     },
     wire::vxlan::PORT,
@@ -48,6 +49,10 @@ pub fn gather(interface: Option<&str>) -> Facts {
         bpf_jit: sysctl("bpf_jit_enable"),
         busy_poll: sysctl("busy_poll"),
         busy_read: sysctl("busy_read"),
+        realtime: Some(Realtime {
+            refused: scheduling::try_realtime().err().map(|error| error.to_string()),
+            runtime_us: number("/proc/sys/kernel/sched_rt_runtime_us").ok(),
+        }),
         vxlan: vxlan_devices().map(|devices| devices.into_iter().map(VxlanDevice::from).collect()).into(),
         port_holders: port_holders().into(),
         asked: interface.map(str::to_owned),

@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, ops::RangeInclusive, sync::Arc};
 use mirror_ebpf::mirror::{MAX_PORTS, MAX_SOURCES, MAX_VNIS};
 
 use super::{
-    BindMode, Destination, Engine, EngineError, Mode, OnInterfaceLost, OptionsError, Queues, ThreadHook,
-    Wait, options::Options, plan,
+    BindMode, Destination, Engine, EngineError, Mode, OnInterfaceLost, OptionsError, Priority, Queues,
+    ThreadHook, Wait, options::Options, plan,
 };
 use crate::{
     frame::MAX_BATCH, host::interface::may_be_name, select::Selection, sink::SinkFactory, tunnels::Tunnels,
@@ -70,6 +70,12 @@ impl EngineBuilder {
     /// How workers wait. Default: [`Wait::Poll`].
     pub fn wait(mut self, wait: Wait) -> Self {
         self.options.wait = wait;
+        self
+    }
+
+    /// How workers compete with other threads for their CPUs. Default: [`Priority::Auto`].
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.options.priority = priority;
         self
     }
 
@@ -208,6 +214,7 @@ impl Default for EngineBuilder {
                 mode: Mode::default(),
                 bind: BindMode::default(),
                 wait: Wait::default(),
+                priority: Priority::default(),
                 destination: Destination::default(),
                 on_interface_lost: OnInterfaceLost::default(),
                 tunnels: Tunnels::default(),

@@ -132,6 +132,8 @@ pub enum WorkerStep {
         /// To this CPU.
         cpu: usize,
     },
+    /// The thread gets its [`Priority`](super::Priority).
+    Priority,
     /// The embedder's [`ThreadHook`](super::ThreadHook) runs.
     Hook,
 }
@@ -141,6 +143,7 @@ impl fmt::Display for WorkerStep {
         match self {
             Self::Start => f.write_str("thread"),
             Self::Pin { cpu } => write!(f, "pinning to CPU {cpu}"),
+            Self::Priority => f.write_str("setting its priority (sched_setattr(2))"),
             Self::Hook => f.write_str("preparing the thread"),
         }
     }

@@ -36,7 +36,7 @@ pub use cause::{AttachCause, MtuLimit, MtuTooLarge, NoMultiBuffer, Obstacle, Soc
 pub use command::HostCommand;
 pub use error::{EngineError, OptionsError, WorkerStep};
 pub use event::Event;
-pub use options::{BindMode, Destination, Mode, OnInterfaceLost, Queues, ThreadHook, Wait};
+pub use options::{BindMode, Destination, Mode, OnInterfaceLost, Priority, Queues, ThreadHook, Wait};
 pub use plan::{InterfacePlan, Plan, QueuePlan};
 pub use running::{Running, Stopper};
 pub use warning::Warning;

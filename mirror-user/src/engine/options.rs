@@ -45,6 +45,38 @@ pub enum Wait {
     BusyPoll,
 }
 
+/// How workers compete with other threads for their CPUs: sched(7).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Priority {
+    /// For workers that sleep real-time, or, with a [warning](super::Warning::NotRealtime), what is permitted;
+    /// for those that never sleep normal, because they would take their CPUs from everybody.
+    #[default]
+    Auto,
+    /// `SCHED_FIFO` with the lowest real-time priority, or the run does not start: a worker runs as soon as
+    /// its ring has frames. Needs CAP_SYS_NICE or RLIMIT_RTPRIO, the limit also after the
+    /// [`ThreadHook`]: a worker that sleeps and is saturated (its ring was never empty for 10 ms) continues at
+    /// the priority that the process was started with until it has emptied its ring. Threads of sinks do not
+    /// inherit it.
+    Realtime,
+    /// Nice level -20, or the run does not start. Needs CAP_SYS_NICE or RLIMIT_NICE.
+    Nice,
+    /// As the process was started.
+    Normal,
+}
+
+impl Priority {
+    /// Its name in reports.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Realtime => "realtime",
+            Self::Nice => "nice",
+            Self::Normal => "normal",
+        }
+    }
+}
+
 /// RX queues to read.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
@@ -95,6 +127,7 @@ pub(super) struct Options {
     pub(super) mode: Mode,
     pub(super) bind: BindMode,
     pub(super) wait: Wait,
+    pub(super) priority: Priority,
     pub(super) destination: Destination,
     pub(super) on_interface_lost: OnInterfaceLost,
     pub(super) tunnels: Tunnels,

@@ -50,6 +50,13 @@ pub enum Warning {
         /// CPUs that they may use.
         cpus: usize,
     },
+    /// Workers that sleep should have real-time priority, and the kernel refused that.
+    NotRealtime {
+        /// What the kernel said.
+        error: String,
+        /// Whether they have nice level -20 instead.
+        nice: bool,
+    },
     /// The driver added queues for the program, which are read in copy mode.
     AddedQueues {
         /// How many.
@@ -88,6 +95,7 @@ impl Warning {
             Self::WholeKib { .. }
             | Self::NoCarrier
             | Self::BusyWorkers { .. }
+            | Self::NotRealtime { .. }
             | Self::NotLocal
             | Self::QueuesUnread { .. }
             | Self::Lost => None,
@@ -136,6 +144,13 @@ impl fmt::Display for Warning {
                 f,
                 "{workers} workers that never sleep share {cpus} CPUs and starve each other; wait by \
                 polling, or read fewer queues"
+            ),
+            Self::NotRealtime { error, nice } => write!(
+                f,
+                "workers have {}, not real-time priority, which needs CAP_SYS_NICE or RLIMIT_RTPRIO, and a \
+                control group with real-time runtime: {error}; they are late, and lose frames, when other \
+                processes want their CPUs",
+                if *nice { "nice level -20" } else { "ordinary priority" }
             ),
             Self::AddedQueues { added, .. } => write!(
                 f,

@@ -16,6 +16,7 @@ pub mod limits;
 pub mod links;
 mod netlink;
 pub mod run_state;
+pub mod scheduling;
 pub mod statistics;
 pub mod tap;
 pub mod tunables;

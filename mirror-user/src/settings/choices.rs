@@ -80,6 +80,18 @@ choices! {
         /// Busy-poll the NIC queue from the worker (kernel 5.11)
         BusyPoll = "busy-poll",
     }
+    /// How workers compete with other processes for their CPUs.
+    Priority {
+        /// Same as realtime, or the best that is permitted, with --wait poll; else same as normal
+        #[default]
+        Auto = "auto",
+        /// Run before all ordinary threads (SCHED_FIFO); fails if that is not permitted
+        Realtime = "realtime",
+        /// Nice level -20; fails if that is not permitted
+        Nice = "nice",
+        /// As mirror was started
+        Normal = "normal",
+    }
     /// Which tunnel packets are captured, by their destination address.
     Destination {
         /// The interface's MAC address and, if it has any of the family, one of its IP addresses
@@ -163,6 +175,17 @@ impl From<Wait> for engine::Wait {
             Wait::Poll => Self::Poll,
             Wait::Spin => Self::Spin,
             Wait::BusyPoll => Self::BusyPoll,
+        }
+    }
+}
+
+impl From<Priority> for engine::Priority {
+    fn from(priority: Priority) -> Self {
+        match priority {
+            Priority::Auto => Self::Auto,
+            Priority::Realtime => Self::Realtime,
+            Priority::Nice => Self::Nice,
+            Priority::Normal => Self::Normal,
         }
     }
 }

@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    choices::{Balance, Bind, Destination, FileFormat, Mode, OnOutputEnd, Sandbox, Wait, WhenFull},
+    choices::{Balance, Bind, Destination, FileFormat, Mode, OnOutputEnd, Priority, Sandbox, Wait, WhenFull},
     lists::{Cpus, Phrase, Ports, QueueList, Sources, Vnis},
     values::{
         Count, FileCount, Interface, Interval, MaxOrigins, RotateSeconds, RxRing, Seed, Size, Snap, Time,
@@ -129,6 +129,8 @@ keys_with_outputs! {
         bind: Bind,
         /// How workers wait for packets.
         wait: Wait,
+        /// How workers compete with other processes for their CPUs.
+        priority: Priority,
         /// Which tunnel packets are captured, by their destination address.
         destination: Destination,
         /// Size of each RX ring, in descriptors.

@@ -97,6 +97,7 @@ fn any_settings() -> impl Strategy<Value = Settings> {
         mode: one_of(&[Mode::Auto, Mode::Native, Mode::Generic]),
         bind: one_of(&[Bind::Auto, Bind::Copy, Bind::Zerocopy]),
         wait: one_of(&[Wait::Poll, Wait::Spin, Wait::BusyPoll]),
+        priority: one_of(&[Priority::Auto, Priority::Realtime, Priority::Nice, Priority::Normal]),
         destination: one_of(&[Destination::Own, Destination::Any]),
         rx_ring: word("[0-9]{1,9}"),
         read: words(TEXT),

@@ -11,9 +11,9 @@ use std::{
 };
 
 use anyhow::Context as _;
-use mirror_user::{escape, hidden_file::HiddenFile, sink::pcap::Rotator};
+use mirror_user::{escape, hidden_file::HiddenFile, host::scheduling, sink::pcap::Rotator};
 use signal_hook::{
-    consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ},
+    consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU, SIGXFSZ},
     flag,
     iterator::Signals,
 };
@@ -101,6 +101,19 @@ impl SignalRequests {
         started.rotators.iter().for_each(Rotator::rotate);
     }
 
+    /// Handles XCPU: a worker has run at real-time priority for too long (RLIMIT_RTTIME), as one does that
+    /// hangs in a sink; or the process has used up its CPU time (RLIMIT_CPU), and stops.
+    fn out_of_time(&self) {
+        match scheduling::end_realtime() {
+            Ok(0) => self.end(),
+            Ok(_) => tracing::error!(
+                "a worker ran at real-time priority for half a second without sleeping; all workers continue \
+                at ordinary priority, so that the host is not starved"
+            ),
+            Err(error) => tracing::error!(%error, "cannot end the real-time priority of workers"),
+        }
+    }
+
     /// Handles INT and TERM.
     fn end(&self) {
         let again = self.signalled.swap(true, Ordering::Relaxed);
@@ -152,7 +165,7 @@ pub(crate) fn spawn_listener(
 ) -> anyhow::Result<Arc<SignalRequests>> {
     const FAILED: &str = "cannot start the signal thread";
     const CANNOT_CATCH: &str = "cannot catch signals";
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGUSR2]).context(CANNOT_CATCH)?;
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU]).context(CANNOT_CATCH)?;
     if !hup_is_ignored() {
         signals.add_signal(SIGHUP).context(CANNOT_CATCH)?;
     }
@@ -174,6 +187,7 @@ pub(crate) fn spawn_listener(
                     SIGUSR1 => request(&shared.statistics, &shared.on_statistics),
                     SIGUSR2 => request(&shared.flush, &shared.on_flush),
                     SIGHUP => shared.hup(),
+                    SIGXCPU => shared.out_of_time(),
                     _ => shared.end(),
                 }
             }

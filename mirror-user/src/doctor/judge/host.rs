@@ -3,7 +3,7 @@
 use super::{Findings, counted, listed};
 use crate::{
     doctor::{
-        facts::Facts,
+        facts::{Facts, Realtime},
         plan::{self, FRAMES, umem_bytes, umem_pages},
     },
     escape::shell,
@@ -23,6 +23,7 @@ pub(super) fn judge(facts: &Facts, findings: &mut Findings) {
     bpf(facts, findings);
     memlock(facts, findings);
     huge_pages(facts, findings);
+    realtime(facts, findings);
     port(facts, findings);
 }
 
@@ -184,6 +185,28 @@ fn huge_pages(facts: &Facts, findings: &mut Findings) {
         ),
         Some(format!("sysctl -w vm.nr_hugepages={total}")),
     );
+}
+
+fn realtime(facts: &Facts, findings: &mut Findings) {
+    let Some(Realtime { refused, runtime_us }) = &facts.realtime else { return };
+    match refused {
+        None => findings.ok("workers may have real-time priority (SCHED_FIFO)"),
+        Some(refused) => findings.warning(
+            format!(
+                "workers may not have real-time priority (SCHED_FIFO: {refused}): they are late, and lose \
+                packets, when other processes want their CPUs; CAP_SYS_NICE or RLIMIT_RTPRIO permits it, and \
+                a control group with cpu.rt_runtime_us needs some of that"
+            ),
+            Some("ulimit -r 1   # as root; in a unit file: LimitRTPRIO=1".to_owned()),
+        ),
+    }
+    if *runtime_us == Some(-1) {
+        findings.note(
+            "the kernel does not throttle real-time threads (kernel.sched_rt_runtime_us is -1): mirror's \
+            lower their priority themselves when they are saturated, others may not",
+            Some("sysctl -w kernel.sched_rt_runtime_us=950000".to_owned()),
+        );
+    }
 }
 
 /// Other receivers of the packets that XDP redirects.

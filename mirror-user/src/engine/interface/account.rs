@@ -6,7 +6,7 @@ use super::LiveInterface;
 use crate::{
     account::{InterfaceReport, QueueReport, WorkerCounters, XdpReport},
     engine::{
-        InterfacePlan, QueuePlan,
+        InterfacePlan,
         worker::{RingOutcome, Worker},
     },
     host::statistics::loss_deltas,
@@ -25,9 +25,7 @@ impl LiveInterface {
         let outcomes: Vec<_> = self.workers.iter_mut().map(Worker::outcome).collect();
         let queues = self.workers.iter().zip(&outcomes);
         let queues = queues
-            .map(|(worker, outcome)| {
-                queue_report(&self.plan, worker.place, &outcome.counters, &outcome.statistics)
-            })
+            .map(|(worker, outcome)| queue_report(&self.plan, worker, &outcome.counters, &outcome.statistics))
             .collect();
         let unstamped = outcomes.iter().map(|outcome| outcome.unstamped).sum::<u64>();
         let mut report = self.report();
@@ -72,9 +70,7 @@ impl LiveInterface {
                 .workers
                 .iter()
                 .zip(self.published())
-                .map(|(worker, shown)| {
-                    queue_report(&self.plan, worker.place, &shown.counters, &shown.statistics)
-                })
+                .map(|(worker, shown)| queue_report(&self.plan, worker, &shown.counters, &shown.statistics))
                 .collect(),
         }
     }
@@ -82,7 +78,7 @@ impl LiveInterface {
 
 fn queue_report(
     plan: &InterfacePlan,
-    place: QueuePlan,
+    worker: &Worker,
     counters: &WorkerCounters,
     statistics: &Statistics,
 ) -> QueueReport {
@@ -90,8 +86,9 @@ fn queue_report(
     #[expect(clippy::cast_precision_loss, reason = "ratios for people")]
     let ratio = |part: u64, whole: u64| if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
     QueueReport {
-        queue: place.queue,
-        cpu: Some(place.cpu),
+        queue: worker.place.queue,
+        cpu: Some(worker.place.cpu),
+        priority: Some(worker.priority.name().into()),
         received,
         rx_dropped: statistics.rx_dropped,
         rx_ring_full: statistics.rx_ring_full,
@@ -101,5 +98,6 @@ fn queue_report(
             .then(|| statistics.rx_dropped.saturating_sub(statistics.fill_ring_empty)),
         busy_ns_per_frame: ratio(counters.busy_ns, received),
         busy_ratio: ratio(counters.busy_ns, counters.elapsed_ns),
+        saturated: counters.saturated,
     }
 }

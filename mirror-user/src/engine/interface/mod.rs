@@ -260,7 +260,9 @@ impl LiveInterface {
     /// Those of the plan, then what was found since, a line each.
     pub(super) fn warnings(&self) -> Vec<String> {
         let line = |warning: &Warning| warning.line(self.name());
-        self.plan.warnings.iter().chain(&self.watched().warnings).map(line).collect()
+        // The same for all workers.
+        let priority = self.workers.iter().find_map(|worker| worker.warning.as_ref());
+        self.plan.warnings.iter().chain(priority).chain(&self.watched().warnings).map(line).collect()
     }
 
     pub(super) fn link(&self) -> (String, u32) {

@@ -10,12 +10,16 @@ use std::{
 use crossbeam_channel::{Sender, bounded};
 
 use super::{
+    priority::Granted,
     ring::{Published, RingConfig, RingOutcome, died_of},
-    setup::{Common, Setup},
+    setup::{Common, Ready, Setup},
 };
 use crate::{
     account::SinkHalt,
-    engine::{EngineError, InterfacePlan, QueuePlan, WorkerStep, diagnose, options::Options, threads},
+    engine::{
+        EngineError, InterfacePlan, Priority, QueuePlan, Warning, WorkerStep, diagnose, options::Options,
+        threads,
+    },
     sink::WorkerContext,
     xsk::{self, Bind, HugePages},
 };
@@ -29,6 +33,9 @@ pub(crate) struct Worker {
     gate: Option<Sender<()>>,
     thread: Option<JoinHandle<Option<RingOutcome>>>,
     pub(crate) socket: RawFd,
+    pub(crate) priority: Priority,
+    /// Why its priority is less than it should be.
+    pub(crate) warning: Option<Warning>,
 }
 
 impl Worker {
@@ -113,6 +120,7 @@ pub(crate) fn start_workers(
                 rx_ring: plan.rx_ring,
                 spare_cpus: common.spare_cpus,
             },
+            priority: options.priority,
             factories: options.sinks.clone(),
             hook: options.hook.clone(),
             common: common.clone(),
@@ -126,15 +134,25 @@ pub(crate) fn start_workers(
             .spawn(move || setup.work(shown, &ready, &gate_opens))
             .map_err(|source| failed(place.queue, source))?;
         let interface = Arc::clone(&name);
-        let worker =
-            Worker { interface, place, published, gate: Some(gate), thread: Some(thread), socket: -1 };
+        let worker = Worker {
+            interface,
+            place,
+            published,
+            gate: Some(gate),
+            thread: Some(thread),
+            socket: -1,
+            priority: options.priority,
+            warning: None,
+        };
         starting.push((worker, is_ready));
     }
     let mut workers = Vec::with_capacity(starting.len());
     let mut failure = None;
     for (mut worker, is_ready) in starting {
         match is_ready.recv() {
-            Ok(Ok(socket)) => worker.socket = socket,
+            Ok(Ok(Ready { socket, priority: Granted { level, warning } })) => {
+                (worker.socket, worker.priority, worker.warning) = (socket, level, warning);
+            }
             Ok(Err(error)) => failure = failure.or(Some(error)),
             Err(gone) => {
                 failure = failure.or_else(|| Some(failed(worker.place.queue, io::Error::other(gone))));

@@ -3,6 +3,7 @@
 
 mod clock;
 mod handle;
+mod priority;
 mod ring;
 mod setup;
 

@@ -6,6 +6,7 @@ use std::{
     os::fd::{AsRawFd, RawFd},
     panic::{self, AssertUnwindSafe},
     sync::{Arc, Mutex},
+    time::Instant,
 };
 
 use crossbeam_channel::{Receiver, Sender};
@@ -14,10 +15,14 @@ use nix::{
     unistd::Pid,
 };
 
-use super::ring::{Control, Published, RingConfig, RingOutcome, RingWorker};
+use super::{
+    priority::{self, Granted, Saturation},
+    ring::{Control, Published, RingConfig, RingOutcome, RingWorker},
+};
 use crate::{
-    engine::{EngineError, Event, QueuePlan, ThreadHook, Wait, WorkerStep, diagnose},
+    engine::{EngineError, Event, Priority, QueuePlan, ThreadHook, Wait, WorkerStep, diagnose},
     error::panic_message,
+    host::scheduling::Scheduling,
     pipeline::{Pipeline, PipelineConfig, SinkSlot},
     sink::{SinkError, SinkFactory, WorkerContext},
     xsk::{self, Socket, SocketError},
@@ -38,6 +43,12 @@ pub(crate) struct Common {
     pub(crate) spare_cpus: bool,
 }
 
+/// A worker that is ready to run, seen from outside.
+pub(super) struct Ready {
+    pub(super) socket: RawFd,
+    pub(super) priority: Granted,
+}
+
 /// What a worker's thread starts with.
 pub(super) struct Setup {
     pub(super) cx: WorkerContext,
@@ -46,6 +57,7 @@ pub(super) struct Setup {
     pub(super) socket: xsk::Config,
     pub(super) facts: diagnose::SocketFacts,
     pub(super) ring: RingConfig,
+    pub(super) priority: Priority,
     pub(super) factories: Vec<Arc<dyn SinkFactory>>,
     pub(super) hook: Option<ThreadHook>,
     pub(super) common: Common,
@@ -56,14 +68,14 @@ impl Setup {
     pub(super) fn work(
         self,
         published: Arc<Mutex<Published>>,
-        ready: &Sender<Result<RawFd, EngineError>>,
+        ready: &Sender<Result<Ready, EngineError>>,
         gate: &Receiver<()>,
     ) -> Option<RingOutcome> {
         let prepared = self.prepare(published);
         let (worker, answer) = match prepared {
-            Ok(worker) => {
+            Ok((worker, priority)) => {
                 let socket = worker.socket.as_raw_fd();
-                (Some(worker), Ok(socket))
+                (Some(worker), Ok(Ready { socket, priority }))
             }
             Err(error) => (None, Err(error)),
         };
@@ -75,8 +87,8 @@ impl Setup {
     }
 
     /// All that needs privileges or this thread's memory node.
-    fn prepare(self, published: Arc<Mutex<Published>>) -> Result<RingWorker, EngineError> {
-        let Self { cx, ifindex, place, socket, facts, ring, factories, hook, common } = self;
+    fn prepare(self, published: Arc<Mutex<Published>>) -> Result<(RingWorker, Granted), EngineError> {
+        let Self { cx, ifindex, place, socket, facts, ring, priority, factories, hook, common } = self;
         let interface = cx.interface.clone().unwrap_or_default();
         let step_failed = |step| {
             let interface = interface.to_string();
@@ -102,10 +114,14 @@ impl Setup {
             huge_pages = socket.in_huge_pages(),
             "socket bound"
         );
+        // Before the hook, which may drop the capability for it. Threads of sinks do not inherit it.
+        let ordinary = Scheduling::own().map_err(step_failed(WorkerStep::Priority))?;
+        let granted = priority::set(priority, ring.wait).map_err(step_failed(WorkerStep::Priority))?;
         if let Some(hook) = hook {
             hook().map_err(step_failed(WorkerStep::Hook))?;
         }
-        Ok(RingWorker {
+        let saturation = Saturation::new(granted.level, ring.wait, ordinary, Instant::now());
+        let worker = RingWorker {
             config: ring,
             place: (interface, place.queue),
             socket,
@@ -113,7 +129,9 @@ impl Setup {
             control: common.control,
             published,
             events: common.events,
-        })
+            saturation,
+        };
+        Ok((worker, granted))
     }
 }
 

@@ -1,4 +1,4 @@
-//! One SIOCETHTOOL request: the only unsafe code on the host side.
+//! One SIOCETHTOOL request.
 //!
 //! The kernel writes as much as the *driver* has at that moment: string sets and statistics may have grown
 //! since their number was asked for, and kernels before 6.19 write past the end of what user space offered.

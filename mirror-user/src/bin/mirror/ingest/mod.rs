@@ -9,8 +9,8 @@ use clap::Args;
 use mirror_user::{
     engine::{EngineBuilder, EngineError, OnInterfaceLost, OptionsError, Queues, Wait},
     settings::{
-        self, Bind, Cpus, Destination, Interface, Interval, Many, Mode, QueueList, RxRing, Settings, Time,
-        Written,
+        self, Bind, Cpus, Destination, Interface, Interval, Many, Mode, Priority, QueueList, RxRing,
+        Settings, Time, Written,
     },
 };
 
@@ -47,6 +47,9 @@ pub(crate) struct IngestArgs {
     /// How workers wait for packets
     #[arg(long, help_heading = "Source", value_enum)]
     wait: Option<settings::Wait>,
+    /// How workers compete with other processes for their CPUs
+    #[arg(long, help_heading = "Source", value_enum)]
+    priority: Option<Priority>,
     /// Which tunnel packets to capture, by their destination address
     #[arg(long, help_heading = "Source", value_enum)]
     destination: Option<Destination>,
@@ -92,6 +95,7 @@ impl IngestArgs {
             mode,
             bind,
             wait,
+            priority,
             destination,
             rx_ring,
             output,
@@ -105,6 +109,7 @@ impl IngestArgs {
         settings.mode = mode;
         settings.bind = bind;
         settings.wait = wait;
+        settings.priority = priority;
         settings.destination = destination;
         settings.rx_ring = rx_ring;
         output.fill(&mut settings);
@@ -123,6 +128,7 @@ pub(crate) struct IngestRun {
     mode: Mode,
     bind: Bind,
     wait: Wait,
+    priority: Priority,
     destination: Destination,
     rx_ring: u32,
     output: OutputConfig,
@@ -141,6 +147,7 @@ impl IngestRun {
             mode: settings.mode.unwrap_or_default(),
             bind: settings.bind.unwrap_or_default(),
             wait: settings.wait.unwrap_or_default().into(),
+            priority: settings.priority.unwrap_or_default(),
             destination: settings.destination.unwrap_or_default(),
             rx_ring: settings.rx_ring.as_deref().copied().unwrap_or_default().0,
             output: OutputConfig::of(settings, tables),
@@ -172,6 +179,7 @@ impl IngestRun {
             .mode(self.mode.into())
             .bind(self.bind.into())
             .wait(self.wait)
+            .priority(self.priority.into())
             .destination(self.destination.into())
             .rx_ring(self.rx_ring)
             .on_interface_lost(OnInterfaceLost::GoOn)

@@ -1,13 +1,13 @@
 //! Starts a run, and ends it.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use mirror_user::{
     Engine,
     engine::{Plan, Wait},
     escape,
-    host::limits::OpenFiles,
+    host::{limits::OpenFiles, scheduling},
 };
 
 use super::{IngestRun, usage, watch::watch};
@@ -32,6 +32,11 @@ pub(crate) fn run(args: &IngestRun) -> anyhow::Result<ExitCode> {
     // reports that.
     if let Err(error) = mirror_user::host::limits::Memlock::raise() {
         tracing::debug!(%error, "cannot raise the limit of locked memory");
+    }
+    if args.wait == Wait::Poll
+        && let Err(error) = scheduling::limit_realtime(LONGEST_AT_REALTIME)
+    {
+        tracing::debug!(%error, "cannot set the limits of real-time scheduling");
     }
     let user = user::to_change_to(args.output.relinquish_privileges.as_deref())?;
     // A login shell's limit is enough for most runs; what is missing is known once there is a plan.
@@ -89,6 +94,9 @@ pub(crate) fn run(args: &IngestRun) -> anyhow::Result<ExitCode> {
     conclude(&outputs, &report)
 }
 
+/// How long a real-time worker may run without sleeping: many times what one does before it lowers its
+/// priority by itself, so that only a worker that hangs in a sink exceeds it.
+const LONGEST_AT_REALTIME: Duration = Duration::from_millis(500);
 /// Descriptors that are enough for most runs.
 const USUAL_FILES: u64 = 1024;
 

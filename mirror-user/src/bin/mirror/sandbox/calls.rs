@@ -130,6 +130,9 @@ const ON_SOCKETS: &[&str] = &[
     "shutdown",
 ];
 
+/// A saturated worker lowers its priority until it has emptied its ring.
+const TO_SCHEDULE: &[&str] = &["sched_setattr"];
+
 /// To accept readers, and to connect to listening ones.
 const TO_SOCKETS: &[&str] = &[
     "accept", "accept4", "bind", "connect", "listen", // The name of a Unix socket.
@@ -225,7 +228,7 @@ const THREADS: &[Where] = &[Where("clone", 0, libc::CLONE_THREAD as u64, libc::C
 pub(super) fn filter(kind: ThreadKind) -> Result<Option<BpfProgram>, BackendError> {
     let (calls, wheres): (&[&[&str]], &[&[Where]]) = match kind {
         ThreadKind::Main | ThreadKind::Supervisor | ThreadKind::Command => return Ok(None),
-        ThreadKind::Worker => (&[OF_ALL, ON_SOCKETS], &[WHERE]),
+        ThreadKind::Worker => (&[OF_ALL, ON_SOCKETS, TO_SCHEDULE], &[WHERE]),
         ThreadKind::Reader => (&[OF_ALL], &[WHERE, THREADS]),
         ThreadKind::Writer => (&[OF_ALL, ON_FILES], &[WHERE]),
         ThreadKind::Printer => (&[OF_ALL, TO_CUT_BACK], &[WHERE]),

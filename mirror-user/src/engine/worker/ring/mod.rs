@@ -13,7 +13,7 @@ use std::{
 
 use crossbeam_channel::Sender;
 
-use super::clock;
+use super::{clock, priority::Saturation};
 use crate::{
     account::WorkerCounters,
     engine::{Event, Wait},
@@ -81,6 +81,7 @@ pub(crate) struct RingWorker {
     pub(crate) control: Arc<Control>,
     pub(crate) published: Arc<Mutex<Published>>,
     pub(crate) events: Sender<Event>,
+    pub(crate) saturation: Saturation,
 }
 
 /// The closed account of a worker.
@@ -140,6 +141,7 @@ impl RingWorker {
             sinks,
             busy_ns: nanoseconds(progress.busy),
             elapsed_ns: nanoseconds(started.elapsed()),
+            saturated: self.saturation.times(),
         };
         // For reports of a run that continues without this worker. A blocking lock is fine here: no frames
         // come any more.
@@ -161,6 +163,7 @@ impl RingWorker {
             let received = self.socket.receive(self.config.batch);
             if received.is_empty() {
                 drop(received);
+                self.saturation.rest(begin);
                 if draining {
                     progress.empty_rounds += 1;
                     if progress.empty_rounds >= DRAIN_ROUNDS {
@@ -173,6 +176,7 @@ impl RingWorker {
                 }
             } else {
                 progress.empty_rounds = 0;
+                self.saturation.work(begin);
                 progress.since_pause = progress.since_pause.saturating_add(received.len());
                 // The frames of a worker that has died are abandoned.
                 let pipeline = &mut self.pipeline;
@@ -241,6 +245,7 @@ impl RingWorker {
         self.pipeline.publish(&mut published.counters);
         published.counters.busy_ns = nanoseconds(progress.busy);
         published.counters.elapsed_ns = nanoseconds(started.elapsed());
+        published.counters.saturated = self.saturation.times();
         match self.socket.statistics() {
             Ok(statistics) => published.statistics = statistics,
             Err(error) => tracing::debug!(%error, "XDP_STATISTICS"),

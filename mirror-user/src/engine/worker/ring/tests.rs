@@ -5,7 +5,8 @@ use mirror_lab::{Generator, Lab, Traffic, VethEnd, VethOptions, VethPair};
 
 use super::*;
 use crate::{
-    host::{interface::Interface, xdp::XdpMode},
+    engine::Priority,
+    host::{interface::Interface, scheduling::Scheduling, xdp::XdpMode},
     pipeline::{PipelineConfig, SinkSlot},
     select::{Allow, Budget},
     sink::{
@@ -72,6 +73,12 @@ fn worker(
         control: Arc::clone(control),
         published: Arc::clone(published),
         events,
+        saturation: Saturation::new(
+            Priority::Normal,
+            Wait::Poll,
+            Scheduling::Ordinary { nice: 0 },
+            Instant::now(),
+        ),
     };
     (program, worker)
 }

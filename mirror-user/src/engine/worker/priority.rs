@@ -1,0 +1,187 @@
+//! The priority of a worker's thread, and how it is lowered while the worker is saturated.
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    engine::{Priority, Wait, Warning},
+    host::scheduling::Scheduling,
+};
+
+const REALTIME: Scheduling = Scheduling::LOWEST_REALTIME;
+/// The nice level that gets the largest share.
+const NICE: Scheduling = Scheduling::Ordinary { nice: -20 };
+/// For so long a worker may take frames without finding its ring empty, before it is saturated: several times
+/// what the default ring holds, so that frames are lost by then.
+const SATURATED: Duration = Duration::from_millis(10);
+
+/// What a worker's thread got.
+#[derive(Clone, Debug)]
+pub(super) struct Granted {
+    pub(super) level: Priority,
+    /// Why that is less than it should be.
+    pub(super) warning: Option<Warning>,
+}
+
+/// Sets the priority of the calling thread, a worker's.
+///
+/// # Errors
+///
+/// What the kernel said of a priority that was asked for by name.
+pub(super) fn set(wanted: Priority, wait: Wait) -> io::Result<Granted> {
+    let granted = |level| Granted { level, warning: None };
+    match wanted {
+        Priority::Realtime => REALTIME.set_own().map(|()| granted(Priority::Realtime)),
+        Priority::Nice => NICE.set_own().map(|()| granted(Priority::Nice)),
+        Priority::Normal => Ok(granted(Priority::Normal)),
+        // One that never sleeps would take its CPU from everybody.
+        Priority::Auto if wait != Wait::Poll => Ok(granted(Priority::Normal)),
+        // The process was started with a policy of its own (chrt(1)).
+        Priority::Auto if !matches!(Scheduling::own()?, Scheduling::Ordinary { .. }) => {
+            Ok(granted(Priority::Normal))
+        }
+        Priority::Auto => Ok(match REALTIME.set_own() {
+            Ok(()) => granted(Priority::Realtime),
+            Err(refused) => {
+                let nice = NICE.set_own().is_ok();
+                let warning = Warning::NotRealtime { error: refused.to_string(), nice };
+                let level = if nice { Priority::Nice } else { Priority::Normal };
+                Granted { level, warning: Some(warning) }
+            }
+        }),
+    }
+}
+
+/// Notices when a worker is saturated. A real-time one then continues at ordinary priority until it finds its
+/// ring empty again: otherwise capture writers and the kernel's own threads (ksoftirqd, where the NIC's
+/// interrupt is on this CPU) would get nothing of it.
+pub(super) struct Saturation {
+    /// Whether the thread has, or had before it was lowered, real-time priority that may be lowered.
+    realtime: bool,
+    /// What the thread had before.
+    ordinary: Scheduling,
+    /// When the ring was last found empty.
+    rested: Instant,
+    saturated: bool,
+    /// How often that has begun.
+    times: u64,
+}
+
+impl Saturation {
+    /// `ordinary` is what the thread had before [`set`].
+    pub(super) fn new(level: Priority, wait: Wait, ordinary: Scheduling, now: Instant) -> Self {
+        // One that never sleeps has real-time priority only because that was asked for.
+        let realtime = level == Priority::Realtime && wait == Wait::Poll;
+        Self { realtime, ordinary, rested: now, saturated: false, times: 0 }
+    }
+
+    /// The ring was found empty.
+    #[inline]
+    pub(super) fn rest(&mut self, now: Instant) {
+        self.rested = now;
+        if self.saturated {
+            self.end();
+        }
+    }
+
+    /// A batch was taken.
+    #[inline]
+    pub(super) fn work(&mut self, now: Instant) {
+        if !self.saturated && now.saturating_duration_since(self.rested) >= SATURATED {
+            self.begin();
+        }
+    }
+
+    /// How often the worker was saturated.
+    pub(super) fn times(&self) -> u64 {
+        self.times
+    }
+
+    #[cold]
+    fn begin(&mut self) {
+        self.saturated = true;
+        self.times += 1;
+        if self.realtime
+            && let Err(error) = self.ordinary.set_own()
+        {
+            tracing::warn!(%error, "a saturated worker keeps its real-time priority");
+            self.realtime = false;
+        }
+    }
+
+    #[cold]
+    fn end(&mut self) {
+        self.saturated = false;
+        if self.realtime
+            && let Err(error) = REALTIME.set_own()
+        {
+            tracing::warn!(%error, "a worker that was saturated stays at ordinary priority");
+            self.realtime = false;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_is_saturated_when_its_ring_is_never_empty() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let ordinary = Scheduling::Ordinary { nice: 0 };
+        let mut saturation = Saturation::new(Priority::Normal, Wait::Poll, ordinary, start);
+        for ms in 0..100 {
+            saturation.work(at(ms));
+            saturation.rest(at(ms));
+        }
+        assert_eq!(saturation.times(), 0);
+        for ms in 100..130 {
+            saturation.work(at(ms));
+        }
+        assert_eq!(saturation.times(), 1);
+        saturation.rest(at(130));
+        saturation.work(at(139));
+        assert_eq!(saturation.times(), 1);
+        saturation.work(at(140));
+        assert_eq!(saturation.times(), 2);
+    }
+
+    /// As root, which tests of this crate may not be.
+    #[test]
+    fn a_saturated_worker_has_ordinary_priority_until_it_rests() {
+        std::thread::spawn(|| {
+            let ordinary = Scheduling::own().unwrap();
+            let granted = set(Priority::Auto, Wait::Poll).unwrap();
+            let got = Scheduling::own().unwrap();
+            if granted.level != Priority::Realtime {
+                assert!(granted.warning.is_some() && got != REALTIME, "{granted:?}");
+                return;
+            }
+            assert_eq!(got, REALTIME);
+            let start = Instant::now();
+            let mut saturation = Saturation::new(granted.level, Wait::Poll, ordinary, start);
+            saturation.work(start + SATURATED);
+            assert_eq!(Scheduling::own().unwrap(), ordinary);
+            saturation.rest(start + SATURATED);
+            assert_eq!(Scheduling::own().unwrap(), REALTIME);
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn workers_that_never_sleep_are_not_real_time_unless_asked() {
+        std::thread::spawn(|| {
+            let before = Scheduling::own().unwrap();
+            for wait in [Wait::Spin, Wait::BusyPoll] {
+                let granted = set(Priority::Auto, wait).unwrap();
+                assert_eq!((granted.level, Scheduling::own().unwrap()), (Priority::Normal, before));
+            }
+        })
+        .join()
+        .unwrap();
+    }
+}
