@@ -54,10 +54,10 @@ pub enum Priority {
     #[default]
     Auto,
     /// `SCHED_FIFO` with the lowest real-time priority, or the run does not start: a worker runs as soon as
-    /// its ring has frames. Needs CAP_SYS_NICE or RLIMIT_RTPRIO, the limit also after the
-    /// [`ThreadHook`]: a worker that sleeps and is saturated (its ring was never empty for 10 ms) continues at
-    /// the priority that the process was started with until it has emptied its ring. Threads of sinks do not
-    /// inherit it.
+    /// its ring has frames. Needs CAP_SYS_NICE or RLIMIT_RTPRIO. A worker that sleeps and is saturated (its
+    /// ring was never empty for 10 ms) continues at the priority that the process was started with until it
+    /// has emptied its ring; with a [`ThreadHook`], which may drop the capability, it needs the limit for
+    /// that, and without it stays real-time. Threads of sinks do not inherit it.
     Realtime,
     /// Nice level -20, or the run does not start. Needs CAP_SYS_NICE or RLIMIT_NICE.
     Nice,

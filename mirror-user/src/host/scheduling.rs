@@ -23,7 +23,7 @@ pub(crate) enum Scheduling {
 const FIFO: u32 = libc::SCHED_FIFO.cast_unsigned();
 const OTHER: u32 = libc::SCHED_OTHER.cast_unsigned();
 /// Threads that it starts have `SCHED_OTHER` and nice level 0. Once set, only CAP_SYS_NICE removes it.
-const RESET_ON_FORK: u64 = libc::SCHED_RESET_ON_FORK as u64;
+const RESET_ON_FORK: u64 = libc::SCHED_FLAG_RESET_ON_FORK as u64;
 
 impl Scheduling {
     /// All ordinary threads yield to it; the kernel's own real-time threads do not.
@@ -123,6 +123,11 @@ pub fn limit_realtime(longest: Duration) -> io::Result<()> {
     Ok(setrlimit(Resource::Rtprio, limit)?)
 }
 
+/// Whether RLIMIT_RTPRIO lets threads without CAP_SYS_NICE have the lowest real-time priority.
+pub(crate) fn limit_permits_realtime() -> bool {
+    getrlimit(Resource::Rtprio).current.is_none_or(|limit| limit >= 1)
+}
+
 /// Whether a thread of this process may have the real-time priority that workers have by default. Tried on a
 /// thread of its own.
 ///
@@ -135,13 +140,16 @@ pub fn try_realtime() -> io::Result<()> {
 }
 
 /// Sets each `SCHED_FIFO` thread of this process to ordinary scheduling, so that one that does not stop
-/// running cannot starve the host. Returns how many there were. For the handler of SIGXCPU, which the kernel
-/// sends when a real-time thread has run for RLIMIT_RTTIME without sleeping.
+/// running cannot starve the host. Returns how many there were. RLIMIT_RTPRIO is 0 afterwards, so that without
+/// CAP_SYS_NICE none returns to it. For the handler of SIGXCPU, which the kernel sends when a real-time thread
+/// has run for RLIMIT_RTTIME without sleeping.
 ///
 /// # Errors
 ///
 /// When `/proc/self/task` cannot be read, or the kernel refuses.
 pub fn end_realtime() -> io::Result<usize> {
+    let limit = getrlimit(Resource::Rtprio);
+    setrlimit(Resource::Rtprio, Rlimit { current: Some(0), ..limit })?;
     let mut ended = 0;
     for entry in fs::read_dir("/proc/self/task")? {
         let Some(thread) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };

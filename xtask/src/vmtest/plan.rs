@@ -385,6 +385,8 @@ const TESTS: &[Tests] = &[
     Tests { program: "endings", skip: &[], later: &[], since: LIVE_FRAMES, usual: false },
     Tests { program: "sink_endings", skip: &[], later: &[], since: LIVE_FRAMES, usual: false },
     Tests { program: "privileges", skip: &[], later: &[], since: LIVE_FRAMES, usual: false },
+    // Root of a guest may raise limits.
+    Tests { program: "scheduled", skip: &[], later: &[], since: ANY, usual: true },
     // Landlock came with 5.13, and grew until 6.12: none in 5.10, a part in 6.1, all of it in 6.12.
     Tests {
         program: "sandbox",

@@ -190,20 +190,20 @@ fn huge_pages(facts: &Facts, findings: &mut Findings) {
 fn realtime(facts: &Facts, findings: &mut Findings) {
     let Some(Realtime { refused, runtime_us }) = &facts.realtime else { return };
     match refused {
-        None => findings.ok("workers may have real-time priority (SCHED_FIFO)"),
+        None => findings.ok("workers can be real-time threads (SCHED_FIFO)"),
         Some(refused) => findings.warning(
             format!(
-                "workers may not have real-time priority (SCHED_FIFO: {refused}): they are late, and lose \
-                packets, when other processes want their CPUs; CAP_SYS_NICE or RLIMIT_RTPRIO permits it, and \
-                a control group with cpu.rt_runtime_us needs some of that"
+                "workers cannot be real-time threads (SCHED_FIFO: {refused}): other processes can make them \
+                late, and packets are lost then; CAP_SYS_NICE or RLIMIT_RTPRIO permits it, and in a control \
+                group with real-time limits also cpu.rt_runtime_us"
             ),
             Some("ulimit -r 1   # as root; in a unit file: LimitRTPRIO=1".to_owned()),
         ),
     }
     if *runtime_us == Some(-1) {
         findings.note(
-            "the kernel does not throttle real-time threads (kernel.sched_rt_runtime_us is -1): mirror's \
-            lower their priority themselves when they are saturated, others may not",
+            "the kernel does not throttle real-time threads (kernel.sched_rt_runtime_us is -1): one that \
+            never sleeps takes its CPU from all other threads",
             Some("sysctl -w kernel.sched_rt_runtime_us=950000".to_owned()),
         );
     }

@@ -55,41 +55,44 @@ pub(super) fn set(wanted: Priority, wait: Wait) -> io::Result<Granted> {
 }
 
 /// Notices when a worker is saturated. A real-time one then continues at ordinary priority until it finds its
-/// ring empty again: otherwise capture writers and the kernel's own threads (ksoftirqd, where the NIC's
-/// interrupt is on this CPU) would get nothing of it.
+/// ring empty again: otherwise capture writers and the kernel's own threads would get nothing of its CPU. One
+/// that could not return to real-time priority keeps it: what limits it then is the kernel's throttling
+/// (`kernel.sched_rt_runtime_us`), and RLIMIT_RTTIME if the program has set it.
 pub(super) struct Saturation {
     /// Whether the thread has, or had before it was lowered, real-time priority that may be lowered.
     realtime: bool,
     /// What the thread had before.
     ordinary: Scheduling,
-    /// When the ring was last found empty.
-    rested: Instant,
+    /// When the first batch was taken since the ring was found empty.
+    busy_since: Option<Instant>,
     saturated: bool,
     /// How often that has begun.
     times: u64,
 }
 
 impl Saturation {
-    /// `ordinary` is what the thread had before [`set`].
-    pub(super) fn new(level: Priority, wait: Wait, ordinary: Scheduling, now: Instant) -> Self {
+    /// `ordinary` is what the thread had before [`set`]; `can_return`, whether it may have what [`set`] gave
+    /// it once more.
+    pub(super) fn new(level: Priority, wait: Wait, ordinary: Scheduling, can_return: bool) -> Self {
         // One that never sleeps has real-time priority only because that was asked for.
-        let realtime = level == Priority::Realtime && wait == Wait::Poll;
-        Self { realtime, ordinary, rested: now, saturated: false, times: 0 }
+        let realtime = level == Priority::Realtime && wait == Wait::Poll && can_return;
+        Self { realtime, ordinary, busy_since: None, saturated: false, times: 0 }
     }
 
     /// The ring was found empty.
     #[inline]
-    pub(super) fn rest(&mut self, now: Instant) {
-        self.rested = now;
+    pub(super) fn rest(&mut self) {
+        self.busy_since = None;
         if self.saturated {
             self.end();
         }
     }
 
-    /// A batch was taken.
+    /// A batch was taken, at this time.
     #[inline]
     pub(super) fn work(&mut self, now: Instant) {
-        if !self.saturated && now.saturating_duration_since(self.rested) >= SATURATED {
+        let since = *self.busy_since.get_or_insert(now);
+        if !self.saturated && now.saturating_duration_since(since) >= SATURATED {
             self.begin();
         }
     }
@@ -132,17 +135,20 @@ mod tests {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let ordinary = Scheduling::Ordinary { nice: 0 };
-        let mut saturation = Saturation::new(Priority::Normal, Wait::Poll, ordinary, start);
-        for ms in 0..100 {
+        let mut saturation = Saturation::new(Priority::Normal, Wait::Poll, ordinary, true);
+        // However long the worker slept before its first batch.
+        for ms in (0..100).step_by(20) {
             saturation.work(at(ms));
-            saturation.rest(at(ms));
+            saturation.work(at(ms + 9));
+            saturation.rest();
         }
         assert_eq!(saturation.times(), 0);
         for ms in 100..130 {
             saturation.work(at(ms));
         }
         assert_eq!(saturation.times(), 1);
-        saturation.rest(at(130));
+        saturation.rest();
+        saturation.work(at(130));
         saturation.work(at(139));
         assert_eq!(saturation.times(), 1);
         saturation.work(at(140));
@@ -162,10 +168,11 @@ mod tests {
             }
             assert_eq!(got, REALTIME);
             let start = Instant::now();
-            let mut saturation = Saturation::new(granted.level, Wait::Poll, ordinary, start);
+            let mut saturation = Saturation::new(granted.level, Wait::Poll, ordinary, true);
+            saturation.work(start);
             saturation.work(start + SATURATED);
             assert_eq!(Scheduling::own().unwrap(), ordinary);
-            saturation.rest(start + SATURATED);
+            saturation.rest();
             assert_eq!(Scheduling::own().unwrap(), REALTIME);
         })
         .join()

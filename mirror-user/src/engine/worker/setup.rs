@@ -6,7 +6,6 @@ use std::{
     os::fd::{AsRawFd, RawFd},
     panic::{self, AssertUnwindSafe},
     sync::{Arc, Mutex},
-    time::Instant,
 };
 
 use crossbeam_channel::{Receiver, Sender};
@@ -22,7 +21,7 @@ use super::{
 use crate::{
     engine::{EngineError, Event, Priority, QueuePlan, ThreadHook, Wait, WorkerStep, diagnose},
     error::panic_message,
-    host::scheduling::Scheduling,
+    host::scheduling::{self, Scheduling},
     pipeline::{Pipeline, PipelineConfig, SinkSlot},
     sink::{SinkError, SinkFactory, WorkerContext},
     xsk::{self, Socket, SocketError},
@@ -117,10 +116,12 @@ impl Setup {
         // Before the hook, which may drop the capability for it. Threads of sinks do not inherit it.
         let ordinary = Scheduling::own().map_err(step_failed(WorkerStep::Priority))?;
         let granted = priority::set(priority, ring.wait).map_err(step_failed(WorkerStep::Priority))?;
+        // A hook may drop the capability.
+        let can_return = hook.is_none() || scheduling::limit_permits_realtime();
         if let Some(hook) = hook {
             hook().map_err(step_failed(WorkerStep::Hook))?;
         }
-        let saturation = Saturation::new(granted.level, ring.wait, ordinary, Instant::now());
+        let saturation = Saturation::new(granted.level, ring.wait, ordinary, can_return);
         let worker = RingWorker {
             config: ring,
             place: (interface, place.queue),

@@ -1,7 +1,9 @@
 //! Remedies of errors that kept the engine from starting.
 
 use mirror_user::{
-    engine::{AttachCause, EngineError, HostCommand, Obstacle, OptionsError, SocketCause, SocketError},
+    engine::{
+        AttachCause, EngineError, HostCommand, Obstacle, OptionsError, SocketCause, SocketError, WorkerStep,
+    },
     error::errno,
     escape::shell,
 };
@@ -32,6 +34,10 @@ pub(super) fn remedy(error: &EngineError) -> Option<String> {
             .then(|| format!("{MEMLOCK}, or add CAP_SYS_RESOURCE, with which mirror raises it")),
         EngineError::Attach { interface, cause, .. } => attach(interface, cause.as_ref()),
         EngineError::Socket { interface, cause, source, .. } => socket(interface, *cause, source),
+        EngineError::Worker { step: WorkerStep::Priority, .. } => Some(format!(
+            "{ROOT}, raise the limit (in a unit file `LimitRTPRIO=1`, for `--priority nice` `LimitNICE=-20`), \
+            or leave `--priority` out for the best that is permitted"
+        )),
         EngineError::Sink { .. }
         | EngineError::Worker { .. }
         | EngineError::Thread { .. }

@@ -163,7 +163,7 @@ impl RingWorker {
             let received = self.socket.receive(self.config.batch);
             if received.is_empty() {
                 drop(received);
-                self.saturation.rest(begin);
+                self.saturation.rest();
                 if draining {
                     progress.empty_rounds += 1;
                     if progress.empty_rounds >= DRAIN_ROUNDS {

@@ -73,12 +73,7 @@ fn worker(
         control: Arc::clone(control),
         published: Arc::clone(published),
         events,
-        saturation: Saturation::new(
-            Priority::Normal,
-            Wait::Poll,
-            Scheduling::Ordinary { nice: 0 },
-            Instant::now(),
-        ),
+        saturation: Saturation::new(Priority::Normal, Wait::Poll, Scheduling::Ordinary { nice: 0 }, true),
     };
     (program, worker)
 }
