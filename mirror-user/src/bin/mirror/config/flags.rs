@@ -42,6 +42,7 @@ impl Command {
                     | "mode"
                     | "bind"
                     | "wait"
+                    | "priority"
                     | "destination"
                     | "rx-ring"
                     | "duration"
@@ -163,6 +164,7 @@ mod tests {
                 "mode" => text(&["auto", "native", "generic"]),
                 "bind" => text(&["auto", "copy", "zerocopy"]),
                 "wait" => text(&["poll", "spin", "busy-poll"]),
+                "priority" => text(&["auto", "realtime", "nice", "normal"]),
                 "destination" => text(&["own", "any"]),
                 "format" => text(&["pcapng", "pcap", "pcap-us"]),
                 "when-full" => text(&["wait", "delete", "stop"]),
