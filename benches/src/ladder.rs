@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use mirror_lab::Traffic;
+use mirror_user::engine::Priority;
 
 use crate::{
     bed::Bed,
@@ -129,7 +130,13 @@ pub fn run(options: &Options, report: &mut Report) -> Result<()> {
         for course in courses.iter().filter(|course| course.queues == queues) {
             let cpus = if queues == 1 { vec![options.worker_cpu] } else { both(options) };
             let sizes = course.sizes(sizes);
-            let receiver = |kind| Receiver { kind, wait: course.wait_of(kind), sizes, cpus: cpus.clone() };
+            let receiver = |kind| Receiver {
+                kind,
+                wait: course.wait_of(kind),
+                priority: Priority::Auto,
+                sizes,
+                cpus: cpus.clone(),
+            };
             let samples = climb(options, &bed, course, receiver)?;
             report.rungs.extend(samples.iter().map(|(kind, own)| rung(course, sizes, *kind, own, &samples)));
         }

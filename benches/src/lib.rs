@@ -9,6 +9,7 @@ pub mod bed;
 pub mod cpus;
 pub mod ladder;
 pub mod micro;
+pub mod neighbour;
 mod null;
 pub mod options;
 pub mod parts;

@@ -60,7 +60,7 @@ impl Arguments {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 enum Selection {
-    /// micro, lab and peers
+    /// micro, lab, peers and neighbour
     All,
     /// Parts of the engine by themselves: time, instructions, allocations
     Micro,
@@ -68,6 +68,8 @@ enum Selection {
     Lab,
     /// Other tools on the same traffic (root)
     Peers,
+    /// Frames lost while another thread wants the worker's CPU (root)
+    Neighbour,
     /// Ring and UMEM sizes (root)
     Sweep,
 }
@@ -75,10 +77,11 @@ enum Selection {
 impl Selection {
     fn parts(self) -> &'static [Part] {
         match self {
-            Self::All => &[Part::Micro, Part::Lab, Part::Peers],
+            Self::All => &[Part::Micro, Part::Lab, Part::Peers, Part::Neighbour],
             Self::Micro => &[Part::Micro],
             Self::Lab => &[Part::Lab],
             Self::Peers => &[Part::Peers],
+            Self::Neighbour => &[Part::Neighbour],
             Self::Sweep => &[Part::Sweep],
         }
     }
@@ -178,14 +181,14 @@ mod tests {
     #[test]
     fn without_a_part_all_but_the_sweep_are_run() {
         let arguments = parse("").unwrap();
-        assert_eq!(arguments.part.parts(), [Part::Micro, Part::Lab, Part::Peers]);
+        assert_eq!(arguments.part.parts(), [Part::Micro, Part::Lab, Part::Peers, Part::Neighbour]);
         assert_eq!(arguments.output, PathBuf::from("target/bench"));
         assert_eq!(parse("sweep").unwrap().part.parts(), [Part::Sweep]);
     }
 
     #[test]
     fn every_part_has_the_same_name_on_the_command_line_and_in_the_report() {
-        for part in [Part::Micro, Part::Lab, Part::Peers, Part::Sweep] {
+        for part in [Part::Micro, Part::Lab, Part::Peers, Part::Neighbour, Part::Sweep] {
             assert_eq!(parse(part.name()).unwrap().part.parts(), [part]);
         }
     }

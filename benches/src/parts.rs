@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::{
-    ladder, micro,
+    ladder, micro, neighbour,
     options::Options,
     peers, rates,
     report::schema::{PartRun, Report},
@@ -19,6 +19,8 @@ pub enum Part {
     Lab,
     /// Other tools on the same traffic.
     Peers,
+    /// Frames lost while another thread wants the worker's CPU.
+    Neighbour,
     /// Ring and UMEM sizes.
     Sweep,
 }
@@ -31,6 +33,7 @@ impl Part {
             Self::Micro => "micro",
             Self::Lab => "lab",
             Self::Peers => "peers",
+            Self::Neighbour => "neighbour",
             Self::Sweep => "sweep",
         }
     }
@@ -40,7 +43,7 @@ impl Part {
     pub fn is_in_the_lab(self) -> bool {
         match self {
             Self::Micro => false,
-            Self::Lab | Self::Peers | Self::Sweep => true,
+            Self::Lab | Self::Peers | Self::Neighbour | Self::Sweep => true,
         }
     }
 
@@ -54,6 +57,7 @@ impl Part {
             Self::Micro => micro::run(options, report),
             Self::Lab => ladder::run(options, report).and_then(|()| rates::run(options, report)),
             Self::Peers => peers::run(options, report),
+            Self::Neighbour => neighbour::run(options, report),
             Self::Sweep => sweep::run(options, report),
         }
     }

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use mirror_lab::{Traffic, generator::MIN_RATE};
+use mirror_user::engine::Priority;
 
 use crate::{
     bed::Bed,
@@ -105,7 +106,13 @@ struct Rates<'a> {
 
 impl Rates<'_> {
     fn receiver(&self, kind: Kind, wait: Wait) -> Receiver {
-        Receiver { kind, wait, sizes: self.sizes, cpus: vec![self.options.worker_cpu] }
+        Receiver {
+            kind,
+            wait,
+            priority: Priority::Auto,
+            sizes: self.sizes,
+            cpus: vec![self.options.worker_cpu],
+        }
     }
 
     fn traffic(&self, rate: Option<u64>) -> Traffic {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use mirror_lab::{Traffic, generator::ONE_CALL};
+use mirror_user::engine::Priority;
 
 use crate::{
     bed::Bed,
@@ -45,8 +46,13 @@ pub fn run(options: &Options, report: &mut Report) -> Result<()> {
             let place = (place + round) % sizes.len();
             for kind in KINDS {
                 options.go_on()?;
-                let receiver =
-                    Receiver { kind, wait: Wait::Spin, sizes: sizes[place], cpus: vec![options.worker_cpu] };
+                let receiver = Receiver {
+                    kind,
+                    wait: Wait::Spin,
+                    priority: Priority::Auto,
+                    sizes: sizes[place],
+                    cpus: vec![options.worker_cpu],
+                };
                 samples.entry((place, kind)).or_default().push(measure(&bed, &receiver, &traffic, ONE_CALL)?);
             }
         }

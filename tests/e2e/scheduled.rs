@@ -16,7 +16,7 @@ use std::{
 
 use common::{
     CAPTURE, Cable, assert_balanced, builder,
-    mirror::{MIRROR, Mirror, balanced_report, burst, inject, until},
+    mirror::{MIRROR, Mirror, balanced_report, inject, until},
 };
 use mirror_user::{
     Batch,
@@ -116,7 +116,7 @@ fn workers_are_real_time_and_no_other_thread_is() {
     fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("for every user");
     for (arguments, workers, reported) in [
         ("", [FIFO, 1, 0], "realtime"),
-        ("-Z nobody --sandbox require", [FIFO, 1, 0], "realtime"),
+        ("-Z nobody", [FIFO, 1, 0], "realtime"),
         ("--priority realtime", [FIFO, 1, 0], "realtime"),
         ("--priority nice", [OTHER, 0, -20], "nice"),
         ("--priority normal", [OTHER, 0, 0], "normal"),
@@ -231,7 +231,7 @@ fn a_worker_that_hangs_does_not_keep_its_real_time_priority() {
     }
     let running = cable.engine(builder().priority(Priority::Realtime).sink(Arc::new(Hang)));
     assert_scheduled(getpid(), [FIFO, 1, 0]);
-    burst(&cable, 1);
+    inject(&cable, 1);
     until("the worker that hangs has lost its priority", || {
         let threads = scheduling(getpid());
         threads.iter().all(|(_, found)| found[0] == OTHER).then_some(())

@@ -31,9 +31,9 @@ pub(crate) fn command() -> Command {
         .about("Set up, build and run the benchmarks (root, except for micro)")
         .arg(
             Arg::new("part")
-                .value_parser(["all", "micro", "lab", "peers", "sweep"])
+                .value_parser(["all", "micro", "lab", "peers", "neighbour", "sweep"])
                 .default_value("all")
-                .help("What to measure; all is micro, lab and peers"),
+                .help("What to measure; all is all but sweep"),
         )
         .args(FLAGS.map(|(name, help)| flag(name, help)))
         .args(WITH_VALUE.map(|(name, placeholder, help)| {

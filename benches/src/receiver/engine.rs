@@ -58,6 +58,7 @@ impl EngineWork {
                 Wait::Poll => engine::Wait::Poll,
                 Wait::BusyPoll => engine::Wait::BusyPoll,
             })
+            .priority(receiver.priority)
             .rx_ring(receiver.sizes.rx_ring)
             .umem_frames(receiver.sizes.umem_frames)
             .chunk_size(receiver.sizes.chunk_size)

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, fmt, thread, time::Duration};
 use anyhow::{Context as _, Result};
 use mirror_ebpf::bench as floor;
 use mirror_lab::{InterfaceCounters, Namespace, XdpProgram, xdp_program::XdpAttach};
-use mirror_user::Engine;
+use mirror_user::{Engine, engine::Priority};
 use nix::{
     sched::{CpuSet, sched_setaffinity},
     unistd::Pid,
@@ -113,6 +113,8 @@ pub struct Receiver {
     pub kind: Kind,
     /// How its workers wait.
     pub wait: Wait,
+    /// How the engine's workers compete for their CPUs.
+    pub priority: Priority,
     /// Its memory.
     pub sizes: Sizes,
     /// The CPU of each queue's worker.
@@ -175,7 +177,7 @@ enum Work {
 }
 
 /// Pins the calling thread to these CPUs.
-fn pin(cpus: &[usize]) {
+pub(crate) fn pin(cpus: &[usize]) {
     let mut set = CpuSet::new();
     let pinned = cpus.iter().try_for_each(|cpu| set.set(*cpu));
     if let Err(error) = pinned.and_then(|()| sched_setaffinity(Pid::from_raw(0), &set)) {

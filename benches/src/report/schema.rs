@@ -36,6 +36,9 @@ pub struct Report {
     /// Long runs below the highest rate.
     #[serde(default)]
     pub soak: Vec<Soak>,
+    /// Runs beside a busy neighbour.
+    #[serde(default)]
+    pub neighbour: Vec<Neighbour>,
     /// Time from XDP to sink.
     pub latency: Vec<Latency>,
     /// Other tools on the same traffic.
@@ -67,6 +70,7 @@ impl Report {
             && self.sweep.is_empty()
             && self.no_drop.is_empty()
             && self.soak.is_empty()
+            && self.neighbour.is_empty()
             && self.latency.is_empty()
             && self.peers.is_empty()
             && self.micro.is_empty()
@@ -76,7 +80,7 @@ impl Report {
 /// What became of a part.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct PartRun {
-    /// Its name: `micro`, `lab`, `peers`, `sweep`.
+    /// Its name: `micro`, `lab`, `peers`, `neighbour`, `sweep`.
     pub part: String,
     /// Why there is not all of it: it failed, or a signal came. Null where it is complete.
     pub incomplete: Option<String>,
@@ -221,6 +225,33 @@ pub struct Soak {
     pub offered: u64,
     /// Frames lost.
     pub lost: u64,
+}
+
+/// Runs while another thread wants the worker's CPU all of the time.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Neighbour {
+    /// What received; `pcap` has a writer thread on that CPU, too.
+    pub receiver: String,
+    /// Priority of the worker: `default`, `normal`.
+    pub priority: String,
+    /// Millions of frames a second that were sent.
+    pub mpps: f64,
+    /// Runs.
+    pub rounds: usize,
+    /// How long each, in seconds.
+    pub seconds: u64,
+    /// Frames sent over all rounds.
+    pub offered: u64,
+    /// Frames lost over all rounds.
+    pub lost: u64,
+    /// The same by stage, as of a rung.
+    pub lost_by: BTreeMap<String, u64>,
+    /// Share of the frames of a round that were lost, 0 to 1.
+    pub lost_share: Spread,
+    /// The same of the worst round.
+    pub worst_lost_share: f64,
+    /// Share of the CPU that the neighbour had, 0 to 1.
+    pub neighbour_cpu: Spread,
 }
 
 /// Time from the XDP program to the sink at one rate.

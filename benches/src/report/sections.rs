@@ -1,7 +1,7 @@
 //! The content of a report as titled tables, which terminal and Markdown show alike.
 
 use super::{
-    schema::{Goal, Latency, Micro, NoDrop, Peer, Report, Rung, Soak, SweepPoint},
+    schema::{Goal, Latency, Micro, Neighbour, NoDrop, Peer, Report, Rung, Soak, SweepPoint},
     text::{
         NONE, count, figure, figure_or_none, micros, percent, percent_or_none, share, spread, spread_or_none,
     },
@@ -44,6 +44,7 @@ pub(super) fn of(report: &Report) -> Vec<Section> {
         sweep(&report.sweep),
         no_drop(&report.no_drop),
         soak(&report.soak),
+        neighbour(&report.neighbour),
         latency(&report.latency),
         peers(&report.peers),
         micro(&report.micro),
@@ -237,6 +238,43 @@ fn soak(runs: &[Soak]) -> Section {
         rows: runs.iter().map(row).collect(),
         notes: Vec::new(),
     }
+}
+
+fn neighbour(runs: &[Neighbour]) -> Section {
+    let row = |run: &Neighbour| {
+        vec![
+            run.receiver.clone(),
+            run.priority.clone(),
+            figure(run.mpps),
+            format!("{} × {} s", run.rounds, run.seconds),
+            count(run.offered),
+            count(run.lost),
+            parts_per_million(run.lost_share.median),
+            parts_per_million(run.worst_lost_share),
+            percent(run.neighbour_cpu.median),
+        ]
+    };
+    Section {
+        title: "Beside a busy neighbour on the worker's CPU".into(),
+        columns: vec![
+            words("receiver"),
+            words("priority"),
+            figures("Mpps"),
+            figures("time"),
+            figures("sent"),
+            figures("lost"),
+            figures("lost ppm, median"),
+            figures("worst"),
+            figures("neighbour's CPU"),
+        ],
+        rows: runs.iter().map(row).collect(),
+        notes: Vec::new(),
+    }
+}
+
+/// A share, in millionths.
+fn parts_per_million(share: f64) -> String {
+    figure(share * 1e6)
 }
 
 fn latency(runs: &[Latency]) -> Section {

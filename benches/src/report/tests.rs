@@ -133,6 +133,11 @@ fn report() -> Report {
             ..NoDrop::default()
         }],
         soak: vec![Soak { receiver: "pcap".into(), load: 0.8, seconds: 60.0, lost: 3, ..Soak::default() }],
+        neighbour: vec![Neighbour {
+            receiver: "pcap".into(),
+            priority: "default".into(),
+            ..Neighbour::default()
+        }],
         latency: latencies.collect(),
         peers: peers.collect(),
         micro: vec![Micro {
