@@ -385,8 +385,19 @@ const TESTS: &[Tests] = &[
     Tests { program: "endings", skip: &[], later: &[], since: LIVE_FRAMES, usual: false },
     Tests { program: "sink_endings", skip: &[], later: &[], since: LIVE_FRAMES, usual: false },
     Tests { program: "privileges", skip: &[], later: &[], since: LIVE_FRAMES, usual: false },
-    // Root of a guest may raise limits.
-    Tests { program: "scheduled", skip: &[], later: &[], since: ANY, usual: true },
+    // For the limits that only root of a guest may raise. The others need nothing of the kernel beyond that, and
+    // minutes of an emulated CPU.
+    Tests {
+        program: "scheduled",
+        skip: &[
+            "workers_are_real_time_and_no_other_thread_is",
+            "without_capability_and_limit_a_run_says_so_or_does_not_start",
+            "xcpu_ends_real_time_and_the_run_continues",
+        ],
+        later: &[],
+        since: ANY,
+        usual: true,
+    },
     // Landlock came with 5.13, and grew until 6.12: none in 5.10, a part in 6.1, all of it in 6.12.
     Tests {
         program: "sandbox",
