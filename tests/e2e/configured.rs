@@ -264,7 +264,7 @@ fn the_check_refuses_with_position_what_a_run_refuses_on_any_host() {
         ("forward = ['tap:a', 'tap:a']", "1:1: tap:a: named twice"),
         (
             "forward = 'vxlan:192.0.2.7'\nvlan-per-vni = true",
-            "2:1: --vlan-per-vni is for targets tap: and dev:",
+            "2:1: --vlan-per-vni is for targets veth:, tap: and dev:",
         ),
         (
             "[[sink]]\nforward = 'pcap-over-ip:listen=./x'\n[[sink]]\nwrite = 'x'",

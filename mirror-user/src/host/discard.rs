@@ -18,6 +18,7 @@ use super::{HostError, limits::shortage};
 /// Attached while it lives. From kernel 6.6 on, which has links for tc, the kernel detaches it with the
 /// process. Before, a killed process leaves its filter on a device that stays; [`clear`](Self::clear) removes
 /// it.
+#[derive(Debug)]
 pub(super) struct Discard(#[expect(dead_code, reason = "holds the program and its link")] Ebpf);
 
 /// The priority of the filter on a kernel without links: before all others.
@@ -25,12 +26,26 @@ const PLACE: NlOptions = NlOptions { priority: 1, handle: TcHandle::new(0, 1), c
 
 impl Discard {
     /// Attaches the program to an interface, before other programs. Needs CAP_BPF and CAP_NET_ADMIN.
-    pub(super) fn on(interface: &str) -> Result<Self, HostError> {
+    fn on(interface: &str) -> Result<Self, HostError> {
         attach(interface).map_err(|source| HostError::Discard { name: interface.to_owned(), source })
     }
 
+    /// Keeps the traffic of an interface from the host's stack, or lets the host receive it: then what a
+    /// killed process left is removed.
+    pub(super) fn unless(to_host: bool, interface: &str) -> Result<Option<Self>, HostError> {
+        if !to_host {
+            return Self::on(interface).map(Some);
+        }
+        if let Err(error) = Self::clear(interface) {
+            tracing::warn!(
+                "{interface}: a filter that a killed run left may drop frames for the host: {error}"
+            );
+        }
+        Ok(None)
+    }
+
     /// Removes the filter that a killed process left on a device that stays.
-    pub(super) fn clear(interface: &str) -> Result<(), TcError> {
+    fn clear(interface: &str) -> Result<(), TcError> {
         match qdisc_detach_program(interface, TcAttachType::Ingress, PROGRAM) {
             Err(TcError::IoError(error)) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             result => result,

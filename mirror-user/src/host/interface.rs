@@ -280,8 +280,9 @@ impl Interface {
     }
 }
 
-// Nested in IFLA_LINKINFO.
-const IFLA_INFO_KIND: u16 = 1;
+// linux/if_link.h: nested in IFLA_LINKINFO.
+pub(super) const IFLA_INFO_KIND: u16 = 1;
+pub(super) const IFLA_INFO_DATA: u16 = 2;
 
 /// Every link's message.
 pub(super) fn links() -> Result<Vec<Ifinfomsg>, HostError> {
@@ -306,7 +307,7 @@ fn look_up(source: io::Error) -> HostError {
 }
 
 /// One link's message, over a given socket.
-fn link_over(netlink: &mut Netlink, name: &str) -> io::Result<Ifinfomsg> {
+pub(super) fn link_over(netlink: &mut Netlink, name: &str) -> io::Result<Ifinfomsg> {
     if name.is_empty() || name.len() >= libc::IFNAMSIZ {
         return Err(io::Error::from_raw_os_error(libc::ENODEV));
     }
@@ -430,7 +431,21 @@ pub(super) fn state(link: &Ifinfomsg) -> State {
     }
 }
 
-fn absent(error: &io::Error) -> bool {
+/// Turns IPv6 off, before the interface is up: otherwise readers would see the host's router solicitations
+/// and the like.
+pub(super) fn ipv6_off(name: &str) {
+    match std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1") {
+        Ok(()) => {}
+        // A kernel without IPv6 has no such file.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        // As in a container: a few packets of the host's own are better than no device.
+        Err(error) => {
+            tracing::warn!("{name}: IPv6 stays on, its reader may see the host's own packets: {error}");
+        }
+    }
+}
+
+pub(super) fn absent(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ENODEV)
 }
 

@@ -1,10 +1,10 @@
 //! Facts of the host: interfaces, their drivers and counters, the kernel, and limits of the process.
 //!
 //! Nothing here prints, waits or changes a setting, except [`tunables`], which restores what it changed (and
-//! [records](run_state) it, in case the run is killed), and [`tap`], which makes an interface and keeps its
-//! traffic from the host. Netlink and ioctl sockets are opened on the calling thread, so all of it is about
-//! that thread's network namespace; `/sys/class/net` may show another one (it belongs to the mount, not to
-//! the thread) and is read only where it proves to show the same interface.
+//! [records](run_state) it, in case the run is killed), and [`tap`] and [`veth`], which make interfaces and
+//! keep their traffic from the host. Netlink and ioctl sockets are opened on the calling thread, so all of it
+//! is about that thread's network namespace; `/sys/class/net` may show another one (it belongs to the mount,
+//! not to the thread) and is read only where it proves to show the same interface.
 
 pub(crate) mod addresses;
 mod discard;
@@ -14,12 +14,14 @@ pub mod interface;
 pub mod kernel;
 pub mod limits;
 pub mod links;
+pub mod namespace;
 mod netlink;
 pub mod run_state;
 pub mod scheduling;
 pub mod statistics;
 pub mod tap;
 pub mod tunables;
+pub mod veth;
 pub mod vxlan;
 pub mod xdp;
 
@@ -63,6 +65,33 @@ pub enum HostError {
     Tap {
         /// Its name.
         name: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A veth pair could not be made.
+    #[error("{name}: cannot make a veth pair: {source}")]
+    Veth {
+        /// The name of its far end.
+        name: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A veth pair could not be made because its name is taken.
+    #[error("{name}: {}", match .in_use {
+        true => "another run of mirror forwards to a veth pair of this name",
+        false => "there is an interface of this name that mirror did not make",
+    })]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Whether by a pair of another run.
+        in_use: bool,
+    },
+    /// A network namespace could not be entered.
+    #[error("network namespace {}: {source}", crate::escape::line(&namespace.to_string()))]
+    Namespace {
+        /// The namespace.
+        namespace: namespace::NetworkNamespace,
         /// Why not.
         source: io::Error,
     },

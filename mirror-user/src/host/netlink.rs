@@ -76,6 +76,15 @@ impl Netlink {
         self.attempt(kind, NlmF::ACK, payload).map(drop)
     }
 
+    /// The same for a request that makes something, which must not exist (EEXIST).
+    pub(super) fn create<T, P>(&mut self, kind: T, payload: P) -> io::Result<()>
+    where
+        T: NlType + std::fmt::Debug,
+        P: Size + ToBytes + FromBytesWithInput<Input = usize> + Clone + std::fmt::Debug,
+    {
+        self.attempt(kind, NlmF::ACK | NlmF::CREATE | NlmF::EXCL, payload).map(drop)
+    }
+
     /// `None` when the list changed meanwhile (`NLM_F_DUMP_INTR`).
     fn attempt<T, P>(&mut self, kind: T, flags: NlmF, payload: P) -> io::Result<Option<Vec<P>>>
     where

@@ -1,12 +1,17 @@
 //! TAP devices: interfaces on which the host receives what this process writes
 //! (`Documentation/networking/tuntap.rst`).
 
-use std::{fs, io};
+use std::io;
 
 use nix::net::if_::if_nametoindex;
 use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
-use super::{HostError, discard::Discard, interface::set_up_without_arp, limits::shortage};
+use super::{
+    HostError,
+    discard::Discard,
+    interface::{ipv6_off, set_up_without_arp},
+    limits::shortage,
+};
 
 /// The largest MTU a TAP device takes: 65535 less an Ethernet header.
 const MAX_MTU: u16 = 65_521;
@@ -68,28 +73,9 @@ impl Tap {
             DeviceBuilder::new().name(name).layer(Layer::L2).packet_information(false).enable(false);
         let device = builder.build_sync().map_err(failed)?;
         device.set_mtu(mtu.min(MAX_MTU)).map_err(failed)?;
-        // Otherwise readers would see the host's router solicitations and the like.
-        let ipv6 = format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6");
-        match fs::write(&ipv6, "1") {
-            Ok(()) => {}
-            // A kernel without IPv6 has no such file.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            // As in a container: a few packets of the host's own are better than no device.
-            Err(error) => {
-                tracing::warn!("{name}: IPv6 stays on, its reader may see the host's own packets: {error}");
-            }
-        }
+        ipv6_off(name);
         // Before it is up, and so before the first frame.
-        let discard = if to_host {
-            if let Err(error) = Discard::clear(name) {
-                tracing::warn!(
-                    "{name}: a filter that a killed run left may drop frames for the host: {error}"
-                );
-            }
-            None
-        } else {
-            Some(Discard::on(name)?)
-        };
+        let discard = Discard::unless(to_host, name)?;
         let index = if_nametoindex(name).map_err(|errno| failed(errno.into()))?;
         set_up_without_arp(index).map_err(failed)?;
         device.set_nonblocking(true).map_err(failed)?;

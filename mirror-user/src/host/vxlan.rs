@@ -2,11 +2,12 @@
 
 use neli::consts::rtnl::Ifla;
 
-use super::{HostError, interface::links};
+use super::{
+    HostError,
+    interface::{IFLA_INFO_DATA, IFLA_INFO_KIND, links},
+};
 
-// linux/if_link.h: nested in IFLA_LINKINFO, then in IFLA_INFO_DATA.
-const IFLA_INFO_KIND: u16 = 1;
-const IFLA_INFO_DATA: u16 = 2;
+// linux/if_link.h: nested in IFLA_INFO_DATA.
 const IFLA_VXLAN_ID: u16 = 1;
 const IFLA_VXLAN_PORT: u16 = 15;
 const IFLA_VXLAN_COLLECT_METADATA: u16 = 25;

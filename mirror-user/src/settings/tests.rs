@@ -33,7 +33,7 @@ const NAME: &str = "[a-z0-9]{1,15}";
 const TEXT: &str = "[ -~ä€\t]{1,12}";
 const NUMBER: &str = "0|[1-9][0-9]{0,2}";
 const LIST: &str = "[0-9]{1,4}(,[0-9]{5}|-1[0-9]{4}){0,2}";
-const TARGET: &str = "tap:[a-z]{1,8}(,persist|,to-host)?|dev:[a-z]{1,8}|\
+const TARGET: &str = "(tap|veth):[a-z]{1,8}(,persist|,to-host)?|dev:[a-z]{1,8}|\
     vxlan:10\\.0\\.0\\.[1-9](:4789)?(,vni=[1-9])?|\
     pcap-over-ip:connect=127\\.0\\.0\\.1:[1-9]{4}|\
     pcap-over-ip:listen=/[a-z]{3}(,mode=0640)?";

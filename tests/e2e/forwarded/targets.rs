@@ -26,7 +26,7 @@ fn quiet_offloads(end: &VethEnd) {
 }
 
 /// `mixed` as mirrored frames of two VNIs.
-fn mirrored_mix() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+pub(super) fn mirrored_mix() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     let inner = mixed().expect("frames");
     let wrap = |(nth, frame): (usize, &Vec<u8>)| {
         Outer::sample([7, 8][nth % 2]).encapsulate(frame).expect("outer frame")

@@ -17,10 +17,10 @@ pub(crate) struct ForwardArgs {
         long,
         help_heading = "Output",
         value_name = "TARGET",
-        help = "Forward the inner packets to tap:NAME[,persist][,to-host], dev:NAME, \
-            vxlan:ADDR[:PORT][,vni=N], pcap-over-ip:listen=ADDR:PORT, \
-            pcap-over-ip:listen=/PATH[,mode=0660][,group=NAME] or pcap-over-ip:connect=ADDR:PORT; may be \
-            repeated"
+        help = "Forward the inner packets to veth:NAME[,persist][,to-host][,netns=NAME|PID], \
+            tap:NAME[,persist][,to-host], dev:NAME, vxlan:ADDR[:PORT][,vni=N], \
+            pcap-over-ip:listen=ADDR:PORT, pcap-over-ip:listen=/PATH[,mode=0660][,group=NAME] or \
+            pcap-over-ip:connect=ADDR:PORT; may be repeated"
     )]
     forward: Vec<Written<Target>>,
     /// How packets are distributed over several targets
@@ -29,7 +29,8 @@ pub(crate) struct ForwardArgs {
     /// Seed that assigns flows to targets, for runs or hosts that must agree [default: from /etc/machine-id]
     #[arg(long, help_heading = "Output", value_name = "N")]
     forward_seed: Option<Written<Seed>>,
-    /// Add a VLAN tag per VNI to packets for TAP devices and interfaces; VNIs of --vni get the first ones
+    /// Add a VLAN tag per VNI to packets for veths, TAP devices and interfaces; VNIs of --vni get the first
+    /// ones
     #[arg(long, help_heading = "Output")]
     vlan_per_vni: bool,
     /// Add the Community ID of the flow to each packet of a pcap-over-ip target with format=pcapng
@@ -131,7 +132,7 @@ impl Forwarding {
     pub(crate) fn check(&self) -> Result<(), Usage> {
         let any = |wanted: fn(&Target) -> bool| self.forward.iter().any(wanted);
         for (wanted, is_taken, flag, by) in [
-            (self.vlan_per_vni, any(Target::takes_vlans), "--vlan-per-vni", "tap: and dev:"),
+            (self.vlan_per_vni, any(Target::takes_vlans), "--vlan-per-vni", "veth:, tap: and dev:"),
             (
                 self.community_id,
                 any(Target::takes_comments),

@@ -21,6 +21,7 @@ const ETHTOOL_GSTRINGS: u32 = 0x1b;
 const ETHTOOL_GSTATS: u32 = 0x1d;
 const ETHTOOL_GSSET_INFO: u32 = 0x37;
 const ETHTOOL_GFEATURES: u32 = 0x3a;
+const ETHTOOL_SFEATURES: u32 = 0x3b;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
 const ETHTOOL_GRSSH: u32 = 0x46;
 const ETH_SS_STATS: u32 = 1;
@@ -198,6 +199,21 @@ impl Ethtool {
         Ok(named.map(|(bit, name)| (name, active(bit))).collect())
     }
 
+    /// Turns off what makes frames differ from those that were sent: segmentation, aggregation and checksum
+    /// offloads, as far as the driver lets them be changed.
+    pub(super) fn offloads_off(&self) -> io::Result<()> {
+        let names = self.steady(|| self.strings(ETH_SS_FEATURES).map(Some))?;
+        let blocks = names.len().div_ceil(32);
+        let mut request = Request::new(ETHTOOL_SFEATURES, 8 + blocks * 8)?;
+        request.set_u32(4, count(blocks));
+        for (bit, _) in names.iter().enumerate().filter(|(_, name)| changes_frames(name)) {
+            // Each block: which bits are meant, and their new values.
+            let block = 8 + bit / 32 * 8;
+            request.set_u32(block, request.u32(block) | 1 << (bit % 32));
+        }
+        self.send(request).map(drop)
+    }
+
     /// A string set as it is at this moment.
     fn strings(&self, set: u32) -> io::Result<Vec<String>> {
         let mut request = Request::new(ETHTOOL_GSSET_INFO, 20)?;
@@ -248,6 +264,13 @@ fn bounded(count: u32, size: usize) -> io::Result<usize> {
 }
 
 /// A length that came from the kernel as a `u32`.
+/// Whether a feature of this name joins or splits frames, or leaves checksums to the device
+/// (`net/ethtool/common.c`).
+fn changes_frames(name: &str) -> bool {
+    let is_any = |words: &[&str]| words.iter().any(|word| name.contains(word));
+    is_any(&["segmentation", "-gso", "-gro", "-lro", "-checksum"])
+}
+
 fn count(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }

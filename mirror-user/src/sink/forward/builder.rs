@@ -15,7 +15,7 @@ use super::{
     vlan::{Tagger, Vlans},
 };
 use crate::{
-    host::tap::TapOptions,
+    host::{tap::TapOptions, veth::VethOptions},
     sink::handoff::{Handoff, HandoffOptions, OutputState, ThreadHook},
     wire::{ethernet, vxlan},
 };
@@ -25,8 +25,8 @@ type ThreadStart = Arc<dyn Fn() + Send + Sync>;
 
 /// Default of the largest frame expected: one of the usual Ethernet MTU.
 const DEFAULT_MAX_FRAME: usize = 1514;
-/// MTUs of TAP devices: from Ethernet's to the largest on EC2.
-const TAP_MTUS: std::ops::RangeInclusive<usize> = 1500..=9001;
+/// MTUs of interfaces that are made: from Ethernet's to the largest on EC2.
+const MTUS: std::ops::RangeInclusive<usize> = 1500..=9001;
 
 /// Sets up a [`Forward`].
 #[must_use]
@@ -66,9 +66,9 @@ impl ForwardBuilder {
         self
     }
 
-    /// Tags each frame with a VLAN for its VNI, on TAP devices and interfaces, for readers without VNIs.
-    /// VLANs 1, 2, 3 … are assigned to these VNIs permanently, then to others as they appear. When all 4094
-    /// are in use, the VNI that has been idle longest loses its VLAN to the next;
+    /// Tags each frame with a VLAN for its VNI, on TAP devices, veths and interfaces, for readers without
+    /// VNIs. VLANs 1, 2, 3 … are assigned to these VNIs permanently, then to others as they appear. When all
+    /// 4094 are in use, the VNI that has been idle longest loses its VLAN to the next;
     /// [`SinkReport::vlans`](crate::account::SinkReport::vlans) lists them and counts that. Frames are
     /// dropped, reason `no_vlan`, only if all VLANs are assigned permanently.
     pub fn vlan_per_vni(mut self, vnis: impl IntoIterator<Item = u32>) -> Self {
@@ -89,7 +89,7 @@ impl ForwardBuilder {
         self
     }
 
-    /// Largest outer frame, in bytes; the MTU of a TAP device follows from it.
+    /// Largest outer frame, in bytes; the MTU of a TAP device or veth pair follows from it.
     pub fn max_frame(mut self, bytes: usize) -> Self {
         self.max_frame = bytes;
         self
@@ -148,7 +148,7 @@ impl ForwardBuilder {
         wants(
             self.vlans.is_some() && !self.targets.iter().any(Target::takes_vlans),
             "a VLAN for each VNI",
-            "a TAP device or an interface",
+            "a TAP device, a veth or an interface",
         )?;
         wants(
             self.community_id && !self.targets.iter().any(Target::takes_comments),
@@ -217,6 +217,12 @@ impl ForwardBuilder {
         })
     }
 
+    /// The MTU of interfaces that are made: that of the longest inner frame.
+    fn mtu(&self) -> u16 {
+        let inner = self.max_frame.saturating_sub(ENCAPSULATION + ethernet::HEADER_LEN);
+        u16::try_from(inner.clamp(*MTUS.start(), *MTUS.end())).unwrap_or(u16::MAX)
+    }
+
     fn open(
         &self,
         target: &Target,
@@ -235,11 +241,16 @@ impl ForwardBuilder {
         let tagger = || vlans.cloned().map(Tagger::new);
         Ok(match target {
             Target::Tap { name, persist, to_host } => {
-                let inner = self.max_frame.saturating_sub(ENCAPSULATION + ethernet::HEADER_LEN);
-                let mtu = inner.clamp(*TAP_MTUS.start(), *TAP_MTUS.end());
-                let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
-                let options = TapOptions { persist: *persist, to_host: *to_host, ..TapOptions::new(mtu) };
+                let options =
+                    TapOptions { persist: *persist, to_host: *to_host, ..TapOptions::new(self.mtu()) };
                 Box::new(TapDevice::open(name, options, tagger())?)
+            }
+            Target::Veth { name, persist, to_host, netns } => {
+                let mut options = VethOptions::new(self.mtu());
+                options.persist = *persist;
+                options.to_host = *to_host;
+                options.netns.clone_from(netns);
+                Box::new(Device::open_veth(name, &options, tagger())?)
             }
             Target::Device { name } => Box::new(Device::open(name, tagger())?),
             Target::Vxlan { to, vni } => Box::new(Tunnel::open(*to, *vni, seed.value)?),

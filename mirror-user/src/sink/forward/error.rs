@@ -67,8 +67,8 @@ pub enum OpenError {
     },
     /// The target is the loopback interface.
     #[error(
-        "this host itself receives, and may answer, what is sent there; forward to a TAP device (`tap:NAME`) \
-        instead"
+        "this host itself receives, and may answer, what is sent there; forward to a veth pair \
+        (`veth:NAME`) or a TAP device (`tap:NAME`) instead"
     )]
     Loopback,
     /// AF_XDP on the interface could not be set up.

@@ -66,7 +66,7 @@ const NAME: &str = "forward";
 /// ```no_run
 /// use mirror_user::sink::forward::Forward;
 ///
-/// let forward = Forward::builder("tap:ids0".parse()?).member("tap:ids1".parse()?).build()?;
+/// let forward = Forward::builder("veth:ids0".parse()?).member("veth:ids1".parse()?).build()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
@@ -129,10 +129,15 @@ impl Forward {
         };
         for target in &self.targets {
             match target {
-                Target::Tap { name, .. } | Target::Device { name } if name == ingest => {
+                Target::Tap { name, .. }
+                | Target::Veth { name, netns: None, .. }
+                | Target::Device { name }
+                    if name == ingest =>
+                {
                     return looped(target, "it is the interface of the mirrored traffic");
                 }
-                Target::Device { name } => {
+                // The near end of a pair that stays may be read.
+                Target::Veth { name, netns: None, .. } | Target::Device { name } => {
                     let peer = Interface::named(ingest).ok().and_then(|interface| interface.peer_index);
                     if Interface::named(name).is_ok_and(|interface| Some(interface.index) == peer) {
                         return looped(target, &format!("it is the other end of {ingest}"));

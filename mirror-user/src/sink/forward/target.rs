@@ -7,7 +7,7 @@ use std::{
     str::FromStr,
 };
 
-use crate::{escape, sink::pcap::Format, wire::vxlan};
+use crate::{escape, host::namespace::NetworkNamespace, sink::pcap::Format, wire::vxlan};
 
 /// A target of a forwarder.
 ///
@@ -16,6 +16,7 @@ use crate::{escape, sink::pcap::Format, wire::vxlan};
 /// | | |
 /// |---|---|
 /// | `tap:NAME[,persist][,to-host]` | a TAP device, created or reused: IPv6 and ARP off, no address; removed at the end unless `persist`; the host itself receives nothing from it unless `to-host` |
+/// | `veth:NAME[,persist][,to-host][,netns=NAME\|PID]` | a veth pair whose far end has this name, in the network namespace of that name or process if given; otherwise as `tap:` |
 /// | `dev:NAME` | an existing interface other than the loopback |
 /// | `vxlan:ADDR[:PORT][,vni=N]` | VXLAN again, to another mirror target or a collector; by default port 4789 and the frame's own VNI |
 /// | `pcap-over-ip:listen=ADDR:PORT[,allow-remote][,format=pcapng]` | a capture as a TCP stream, for readers that connect; beyond loopback only with `allow-remote` |
@@ -43,6 +44,18 @@ pub enum Target {
         /// Whether the host's own network stack receives the frames, as a bridge or a virtual machine needs.
         /// It may answer them.
         to_host: bool,
+    },
+    /// A veth pair.
+    Veth {
+        /// The name of its far end.
+        name: String,
+        /// Whether it stays after the run.
+        persist: bool,
+        /// Whether the network stack at the far end receives the frames, as a bridge or a virtual machine
+        /// needs. It may answer them.
+        to_host: bool,
+        /// Where the far end is; `None` for the namespace of the run.
+        netns: Option<NetworkNamespace>,
     },
     /// An existing interface.
     Device {
@@ -91,10 +104,12 @@ pub struct TargetError {
     cause: String,
 }
 
-const KINDS: &str = "tap:NAME, dev:NAME, vxlan:ADDR[:PORT][,vni=N], pcap-over-ip:listen=ADDR:PORT, \
-                     pcap-over-ip:listen=/PATH and pcap-over-ip:connect=ADDR:PORT";
+const KINDS: &str = "veth:NAME, tap:NAME, dev:NAME, vxlan:ADDR[:PORT][,vni=N], \
+    pcap-over-ip:listen=ADDR:PORT, pcap-over-ip:listen=/PATH and pcap-over-ip:connect=ADDR:PORT";
 /// Default mode of a socket: only its owner can connect.
 const MODE: u32 = 0o600;
+/// The largest process id, which is an `int`.
+const MAX_PROCESS: u32 = i32::MAX.cast_unsigned();
 /// The longest path that a reader can connect to: `sun_path` with its NUL, unix(7).
 const LONGEST: usize = 107;
 
@@ -102,7 +117,7 @@ impl Target {
     /// Whether frames can have a VLAN tag for their VNI.
     #[must_use]
     pub fn takes_vlans(&self) -> bool {
-        matches!(self, Self::Tap { .. } | Self::Device { .. })
+        matches!(self, Self::Tap { .. } | Self::Veth { .. } | Self::Device { .. })
     }
 
     /// Whether packets can have a comment, such as a Community ID.
@@ -128,7 +143,7 @@ impl Target {
             Self::PcapListen { format, .. }
             | Self::PcapSocket { format, .. }
             | Self::PcapConnect { format, .. } => Some(*format),
-            Self::Tap { .. } | Self::Device { .. } | Self::Vxlan { .. } => None,
+            Self::Tap { .. } | Self::Veth { .. } | Self::Device { .. } | Self::Vxlan { .. } => None,
         }
     }
 
@@ -183,6 +198,18 @@ fn parse(text: &str) -> Result<Target, String> {
                 }
             }
             Ok(Target::Tap { name: interface(value)?, persist, to_host })
+        }
+        "veth" => {
+            let (mut persist, mut to_host, mut netns) = (false, false, None);
+            for option in options {
+                match (option, option.strip_prefix("netns=")) {
+                    ("persist", _) => persist = true,
+                    ("to-host", _) => to_host = true,
+                    (_, Some(text)) => netns = Some(namespace(text)?),
+                    _ => return Err(unknown(option, "`persist`, `to-host` or `netns=NAME|PID`")),
+                }
+            }
+            Ok(Target::Veth { name: interface(value)?, persist, to_host, netns })
         }
         "dev" => match options.first() {
             Some(option) => Err(unknown(option, "none")),
@@ -278,6 +305,23 @@ fn interface(name: &str) -> Result<String, String> {
     Ok(name.to_owned())
 }
 
+/// A namespace by its name, or by the id of a process.
+fn namespace(text: &str) -> Result<NetworkNamespace, String> {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        let process = text.parse().ok().filter(|process| (1..=MAX_PROCESS).contains(process));
+        return process
+            .map(NetworkNamespace::OfProcess)
+            .ok_or_else(|| format!("invalid process id {text} in netns="));
+    }
+    // A file in /run/netns.
+    if text.is_empty() || text.len() > 255 || text.contains(['/', '\0']) || matches!(text, "." | "..") {
+        return Err(format!(
+            "invalid network namespace {text} (expected a name of `ip netns` or a process id)"
+        ));
+    }
+    Ok(NetworkNamespace::Named(text.to_owned()))
+}
+
 /// An address, with or without a port.
 fn tunnel_end(text: &str) -> Result<SocketAddr, String> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
@@ -297,9 +341,11 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tap { name, persist, to_host } => {
-                let (persist, to_host) =
-                    (if *persist { ",persist" } else { "" }, if *to_host { ",to-host" } else { "" });
-                write!(f, "tap:{name}{persist}{to_host}")
+                write!(f, "tap:{name}{}", for_readers(*persist, *to_host))
+            }
+            Self::Veth { name, persist, to_host, netns } => {
+                write!(f, "veth:{name}{}", for_readers(*persist, *to_host))?;
+                netns.as_ref().map_or(Ok(()), |netns| write!(f, ",netns={netns}"))
             }
             Self::Device { name } => write!(f, "dev:{name}"),
             Self::Vxlan { to, vni: None } => write!(f, "vxlan:{to}"),
@@ -323,6 +369,16 @@ impl fmt::Display for Target {
     }
 }
 
+/// The options of an interface that is made for readers.
+fn for_readers(persist: bool, to_host: bool) -> &'static str {
+    match (persist, to_host) {
+        (false, false) => "",
+        (true, false) => ",persist",
+        (false, true) => ",to-host",
+        (true, true) => ",persist,to-host",
+    }
+}
+
 fn of(format: Format) -> &'static str {
     match format {
         Format::Pcap | Format::PcapMicros => "",
@@ -342,6 +398,9 @@ mod tests {
             "tap:ids0",
             "tap:ids0,persist",
             "tap:ids0,persist,to-host",
+            "veth:ids0",
+            "veth:ids0,persist,to-host,netns=sensor-1",
+            "veth:ids0,netns=4194304",
             "dev:veth0.7",
             "vxlan:192.0.2.7:4789",
             "vxlan:192.0.2.7:8472,vni=0",
@@ -373,6 +432,12 @@ mod tests {
             ("tap:", "missing interface name"),
             ("tap:ids0,up", "unknown option up (expected `persist` or `to-host`)"),
             ("tap:a-name-of-16-char", "at most 15 characters"),
+            ("veth:", "missing interface name"),
+            ("veth:ids0,up", "unknown option up (expected `persist`, `to-host` or `netns=NAME|PID`)"),
+            ("veth:ids0,netns=", "invalid network namespace"),
+            ("veth:ids0,netns=../x", "invalid network namespace ../x"),
+            ("veth:ids0,netns=0", "invalid process id 0"),
+            ("veth:ids0,netns=99999999999", "invalid process id 99999999999"),
             ("dev:../x", "invalid interface name ../x"),
             ("dev:veth0,x", "unknown option x (expected none)"),
             ("vxlan:host", "invalid address host"),
@@ -398,8 +463,9 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_an_error_or_a_target_that_parses_back(
-            kind in "(tap|dev|vxlan|pcap-over-ip|pcap-over-ip:listen=/|)",
-            rest in "(|[a-z/]{1,9},mode=0[0-7]{3},group=[a-z]{1,3}|[:a-z0-9.,=\\[\\]%/ -]{0,40})",
+            kind in "(veth|tap|dev|vxlan|pcap-over-ip|pcap-over-ip:listen=/|)",
+            rest in "(|[a-z/]{1,9},mode=0[0-7]{3},group=[a-z]{1,3}|[a-z]{1,3},netns=[0-9a-z./]{0,4}|\
+                [:a-z0-9.,=\\[\\]%/ -]{0,40})",
         ) {
             let colon = if kind.ends_with('/') { "" } else { ":" };
             let text = format!("{kind}{colon}{rest}");

@@ -75,7 +75,7 @@ Examples:
   mirror ingest -i ens6 --vni 12345 -w - | tshark -n -r -
   mirror ingest -i ens6 -C 100 -W 10 -w ring.pcapng  a ring of ten files of 100 MB
   mirror ingest -i ens6 --outer -w - | tcpdump -n -r -
-  mirror ingest -i ens6 --forward tap:ids0           deliver to Suricata, Zeek or tcpdump
+  mirror ingest -i ens6 --forward veth:ids0          deliver to Suricata, Zeek or tcpdump
   mirror ingest -i ens6,ens7 --duration 1m -q --json
 
 Lists are numbers and ranges: 0,2-4.

@@ -1,6 +1,10 @@
 //! Remedies of errors of the host.
 
-use mirror_user::{error::errno, host::HostError};
+use mirror_user::{
+    error::errno,
+    escape,
+    host::{HostError, namespace::NetworkNamespace},
+};
 use nix::errno::Errno;
 
 use super::limits;
@@ -13,6 +17,40 @@ pub(super) fn remedy(error: &HostError) -> Option<String> {
             Errno::EBUSY => "another process has it: stop that, or choose another name",
             Errno::EPERM | Errno::EACCES => "run it as root",
             Errno::ENOENT | Errno::ENODEV => "/dev/net/tun is missing: run `modprobe tun`",
+            _ => return None,
+        },
+        HostError::Veth { source, .. } => match Errno::from_raw(source.raw_os_error()?) {
+            Errno::EPERM | Errno::EACCES => {
+                "run it as root, or with CAP_SYS_ADMIN and CAP_NET_ADMIN; a `tap:` target needs no \
+                CAP_SYS_ADMIN"
+            }
+            Errno::EOPNOTSUPP => "this kernel has no veth: run `modprobe veth`, or use a `tap:` target",
+            number @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EAGAIN) => {
+                return limits::remedy(number as i32).map(str::to_owned);
+            }
+            _ => return None,
+        },
+        HostError::NameTaken { name, in_use: true } => {
+            return Some(format!("stop that run, or choose another name than {}", escape::line(name)));
+        }
+        HostError::NameTaken { name, in_use: false } => {
+            let name = escape::shell(name);
+            return Some(format!(
+                "choose another name, send to it as it is with `dev:{name}`, or delete it: `ip link delete \
+                dev {name}`"
+            ));
+        }
+        HostError::Namespace { namespace, source } => match Errno::from_raw(source.raw_os_error()?) {
+            Errno::EPERM => "run it as root, or with CAP_SYS_ADMIN",
+            Errno::EACCES => "run it as root, or with CAP_SYS_ADMIN and CAP_SYS_PTRACE",
+            Errno::ENOENT if matches!(namespace, NetworkNamespace::OfProcess(_)) => {
+                "there is no such process: name one that runs, such as `docker inspect -f '{{.State.Pid}}' \
+                CONTAINER` prints"
+            }
+            Errno::ENOENT => {
+                "`ip netns list` lists those that have a name; for a container give a process id"
+            }
+            Errno::EINVAL => "it is not a network namespace: `ip netns list` lists them",
             _ => return None,
         },
         HostError::Discard { source, .. } => match errno(&**source).map(Errno::from_raw) {

@@ -4,7 +4,10 @@ use mirror_user::engine::{
     AttachCause, EngineError, MtuLimit, MtuTooLarge, NoMultiBuffer, Obstacle, OptionsError,
     ProgramSetupError, SocketCause, SocketError,
 };
-use mirror_user::{host::HostError, sink::forward::OpenError};
+use mirror_user::{
+    host::{HostError, namespace::NetworkNamespace},
+    sink::forward::OpenError,
+};
 use nix::errno::Errno;
 
 use super::with_remedy;
@@ -214,6 +217,52 @@ fn what_the_host_refuses_names_what_changes_that() {
     }
     let inside = EngineError::Host(HostError::NoSuchInterface { name: name(), there: vec![] });
     assert_remedy(inside, "`mirror -D` lists them");
+}
+
+#[test]
+fn a_veth_pair_that_cannot_be_made_names_what_changes_that() {
+    let name = || "ids 0".to_owned();
+    let veth = |errno| HostError::Veth { name: name(), source: os(errno) };
+    let taken = |in_use| HostError::NameTaken { name: name(), in_use };
+    let named = |errno| HostError::Namespace {
+        namespace: NetworkNamespace::Named("sensor".to_owned()),
+        source: os(errno),
+    };
+    let of_process =
+        |errno| HostError::Namespace { namespace: NetworkNamespace::OfProcess(7), source: os(errno) };
+    for (error, remedy) in [
+        (
+            veth(Errno::EPERM),
+            "run it as root, or with CAP_SYS_ADMIN and CAP_NET_ADMIN; a `tap:` target needs no CAP_SYS_ADMIN",
+        ),
+        (veth(Errno::EOPNOTSUPP), "this kernel has no veth: run `modprobe veth`, or use a `tap:` target"),
+        (
+            veth(Errno::EMFILE),
+            "raise the limit of open files: `ulimit -n 1024`, in a unit file `LimitNOFILE=1024`",
+        ),
+        (veth(Errno::EIO), ""),
+        (taken(true), "stop that run, or choose another name than ids 0"),
+        (
+            taken(false),
+            "choose another name, send to it as it is with `dev:'ids 0'`, or delete it: `ip link delete dev \
+            'ids 0'`",
+        ),
+        (named(Errno::EPERM), "run it as root, or with CAP_SYS_ADMIN"),
+        (
+            named(Errno::ENOENT),
+            "`ip netns list` lists those that have a name; for a container give a process id",
+        ),
+        (named(Errno::EINVAL), "it is not a network namespace: `ip netns list` lists them"),
+        (of_process(Errno::EACCES), "run it as root, or with CAP_SYS_ADMIN and CAP_SYS_PTRACE"),
+        (
+            of_process(Errno::ENOENT),
+            "there is no such process: name one that runs, such as `docker inspect -f '{{.State.Pid}}' \
+            CONTAINER` prints",
+        ),
+        (named(Errno::EIO), ""),
+    ] {
+        assert_remedy(error, remedy);
+    }
 }
 
 #[test]

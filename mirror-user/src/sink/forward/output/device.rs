@@ -1,11 +1,16 @@
-//! An existing interface: AF_XDP in copy mode, which works with every driver.
+//! An interface, existing or made for this: AF_XDP in copy mode, which works with every driver.
 
 use super::{
     super::{error::OpenError, vlan::Tagger},
-    NotSent, Transmit, link_mtu,
+    NotSent, Transmit, link_mtu, set_up, warn_of_host,
 };
 use crate::{
-    host::interface::{Interface, LinkState},
+    escape::shell,
+    host::{
+        interface::{Interface, LinkState},
+        namespace::NetworkNamespace,
+        veth::{Veth, VethOptions},
+    },
     sink::handoff::{Outcome, record},
     wire::{ethernet, vlan},
     xsk::Transmitter,
@@ -18,10 +23,13 @@ const QUEUE: u32 = 0;
 pub(in super::super) struct Device {
     transmitter: Transmitter,
     state: LinkState,
-    name: String,
+    /// The command that sets it up.
+    set_up: String,
     tagger: Option<Tagger>,
     /// Longest frame of the interface, in bytes, without our tag.
     longest: usize,
+    /// The pair whose near end it is. Dropped behind what was opened there.
+    veth: Option<Veth>,
 }
 
 impl Device {
@@ -34,13 +42,40 @@ impl Device {
             let peer = peer.name;
             tracing::warn!(
                 "{name}: its peer, {peer}, is in this network namespace: this host itself receives what is \
-                forwarded there, and may answer it; `ip link set dev {} netns NAME` moves it to its reader",
-                crate::escape::shell(&peer)
+                forwarded there, and may answer it; `ip link set dev {} netns NAME` moves it to its reader, \
+                and a target `veth:NAME` is received by its reader only",
+                shell(&peer)
             );
         }
         let longest = longest(interface.mtu);
         let transmitter = Transmitter::open(interface.index, QUEUE, longest).map_err(OpenError::Xsk)?;
-        Ok(Self { transmitter, state: LinkState::open(name)?, name: name.to_owned(), tagger, longest })
+        let set_up = set_up(name);
+        Ok(Self { transmitter, state: LinkState::open(name)?, set_up, tagger, longest, veth: None })
+    }
+
+    /// The near end of a veth pair, which is made if there is none.
+    pub(in super::super) fn open_veth(
+        name: &str,
+        options: &VethOptions,
+        tagger: Option<Tagger>,
+    ) -> Result<Self, OpenError> {
+        let veth = Veth::open(name, options)?;
+        if options.to_host {
+            warn_of_host(name);
+        }
+        let longest = longest(options.mtu.into());
+        let (transmitter, state) = veth.at_near_end(|index, near| {
+            let transmitter = Transmitter::open(index, QUEUE, longest).map_err(OpenError::Xsk)?;
+            Ok::<_, OpenError>((transmitter, LinkState::open(near)?))
+        })??;
+        let set_up = match &options.netns {
+            None => set_up(name),
+            Some(NetworkNamespace::Named(namespace)) => {
+                format!("ip -n {} link set dev {} up", shell(namespace), shell(name))
+            }
+            Some(other) => format!("nsenter -t {other} -n {}", set_up(name)),
+        };
+        Ok(Self { transmitter, state, set_up, tagger, longest, veth: Some(veth) })
     }
 
     /// Sends a frame of this length, without our tag.
@@ -83,7 +118,11 @@ impl Transmit for Device {
     }
 
     fn check(&mut self) -> Result<(), String> {
-        self.longest = longest(link_mtu(&mut self.state, &self.name)?);
+        let mut mtu = link_mtu(&mut self.state, &self.set_up)?;
+        if let Some(far) = self.veth.as_mut().and_then(Veth::far_mtu) {
+            mtu = mtu.min(far);
+        }
+        self.longest = longest(mtu);
         Ok(())
     }
 }

@@ -35,13 +35,21 @@ pub(super) trait Transmit: Send + 'static {
     }
 }
 
-/// The MTU of an interface that is up; or why it is not, with the remedy.
-fn link_mtu(state: &mut LinkState, name: &str) -> Result<u32, String> {
+/// Warns that the host receives what is sent to a device that was made for readers.
+fn warn_of_host(name: &str) {
+    tracing::warn!("{name}: this host itself receives what is forwarded there, and may answer it");
+}
+
+/// The command that sets an interface up.
+fn set_up(name: &str) -> String {
+    format!("ip link set dev {} up", shell(name))
+}
+
+/// The MTU of an interface that is up; or why it is not, with the command that sets it up.
+fn link_mtu(state: &mut LinkState, set_up: &str) -> Result<u32, String> {
     match state.look() {
         Ok(Some((true, mtu))) => Ok(mtu),
-        Ok(Some((false, _))) => {
-            Err(format!("the interface is down or has no carrier; run `ip link set dev {} up`", shell(name)))
-        }
+        Ok(Some((false, _))) => Err(format!("the interface is down or has no carrier; run `{set_up}`")),
         Ok(None) => Err("the interface was deleted; restart the run when it exists".to_owned()),
         Err(error) => Err(error.to_string()),
     }

@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 
-use super::{super::vlan::Tagger, NotSent, Transmit, link_mtu};
+use super::{super::vlan::Tagger, NotSent, Transmit, link_mtu, set_up, warn_of_host};
 use crate::{
     host::{
         HostError,
@@ -16,7 +16,8 @@ use crate::{
 pub(in super::super) struct TapDevice {
     tap: Tap,
     state: LinkState,
-    name: String,
+    /// The command that sets it up.
+    set_up: String,
     tagger: Option<Tagger>,
 }
 
@@ -28,9 +29,9 @@ impl TapDevice {
     ) -> Result<Self, HostError> {
         let tap = Tap::open(name, options)?;
         if options.to_host {
-            tracing::warn!("{name}: this host itself receives what is forwarded there, and may answer it");
+            warn_of_host(name);
         }
-        Ok(Self { tap, state: LinkState::open(name)?, name: name.to_owned(), tagger })
+        Ok(Self { tap, state: LinkState::open(name)?, set_up: set_up(name), tagger })
     }
 
     fn send_one<const N: usize>(&self, parts: [&[u8]; N], outcome: &mut Outcome) {
@@ -57,6 +58,6 @@ impl Transmit for TapDevice {
     }
 
     fn check(&mut self) -> Result<(), String> {
-        link_mtu(&mut self.state, &self.name).map(drop)
+        link_mtu(&mut self.state, &self.set_up).map(drop)
     }
 }
