@@ -89,22 +89,25 @@ fn jumbo_frames_reach_captures_a_tap_and_a_veth_byte_for_byte() {
     let run = Mirror::ingest(
         &cable,
         path,
-        "--mode native -w inner.pcapng --forward tap:ids0 --forward dev:out0 --report report.json",
+        "--mode native -w inner.pcapng --forward tap:ids0 --forward veth:ids1 --forward dev:out0 --report \
+        report.json",
     );
     VethEnd::new(&cable.target, "ids0").offloads(false).expect("ethtool");
     let on_tap = Witness::start(&cable.target, "ids0", &path.join("tap.pcap"), "").expect("tcpdump");
+    let on_veth = Witness::start(&cable.target, "ids1", &path.join("veth.pcap"), "").expect("tcpdump");
     let on_cable = Witness::start(&beyond, "ids0", &path.join("far.pcap"), "").expect("tcpdump");
     let (inner, outer) = frames(COUNT);
     send(&cable, &outer);
     run.has(COUNT as u64);
     run.end_by(Signal::SIGINT).expect_code(0).expect_words(&["residue 0"]);
     let report = balanced_report(&path.join("report.json"));
-    for name in ["pcap", "forward tap:ids0", "forward dev:out0"] {
+    for name in ["pcap", "forward tap:ids0", "forward veth:ids1", "forward dev:out0"] {
         assert_eq!(sink(&report, name)["written"], COUNT, "{:#}", sink(&report, name));
     }
     assert_many_in_several(&report, COUNT);
     assert_eq!(report.pointer("/interfaces/0/queues/0/oversize"), Some(&serde_json::Value::Null));
     same_frames(&inner, &on_tap.stop().expect("tcpdump").frames).expect("frames on the TAP");
+    same_frames(&inner, &on_veth.stop().expect("tcpdump").frames).expect("frames on the veth");
     same_frames(&inner, &on_cable.stop().expect("tcpdump").frames).expect("frames at the cable's end");
     same_frames(&inner, &whole_capture(&path.join("inner.pcapng")).frames()).expect("captured frames");
 }

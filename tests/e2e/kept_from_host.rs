@@ -139,42 +139,52 @@ impl Host {
 const ALL: (usize, usize) = (3, 1);
 const NOTHING: (usize, usize) = (0, 0);
 
+/// Targets that are made for readers.
+const MADE: [&str; 2] = ["tap:ids0", "veth:ids0"];
+
 #[test]
-fn only_the_reader_of_a_tap_gets_its_packets_with_any_reverse_path_filter() {
+fn only_the_reader_of_a_tap_or_veth_gets_its_packets_with_any_reverse_path_filter() {
     let directory = tempfile::tempdir().expect("directory");
     for rp_filter in ["0", "1", "2"] {
         let host = Host::new(rp_filter);
-        assert_eq!(host.run(directory.path(), "tap:ids0", host.on("ids0")), NOTHING, "rp_filter {rp_filter}");
+        for target in MADE {
+            let took = host.run(directory.path(), target, host.on("ids0"));
+            assert_eq!(took, NOTHING, "{target}, rp_filter {rp_filter}");
+        }
     }
 }
 
 #[test]
-fn a_persistent_tap_is_kept_from_the_host_in_each_run() {
+fn a_persistent_tap_or_veth_is_kept_from_the_host_in_each_run() {
     let directory = tempfile::tempdir().expect("directory");
     let host = Host::new("0");
-    for _ in 0..2 {
-        assert_eq!(host.run(directory.path(), "tap:ids0,persist", host.on("ids0")), NOTHING);
+    for target in MADE {
+        let persistent = format!("{target},persist");
+        for _ in 0..2 {
+            assert_eq!(host.run(directory.path(), &persistent, host.on("ids0")), NOTHING, "{target}");
+        }
+        // A killed run leaves nothing that keeps the next from passing packets to the host.
+        for (next, taken) in [("", NOTHING), (",to-host", ALL)] {
+            let killed = format!("--forward {persistent}");
+            Mirror::ingest(&host.cable, directory.path(), &killed).end_by(Signal::SIGKILL);
+            let next = format!("{persistent}{next}");
+            assert_eq!(host.run(directory.path(), &next, host.on("ids0")), taken, "{next}");
+        }
+        host.cable.target.ip("link delete ids0").expect("the device is still there");
     }
-    // A killed run leaves nothing that keeps the next from passing packets to the host.
-    for (next, taken) in [("tap:ids0,persist", NOTHING), ("tap:ids0,persist,to-host", ALL)] {
-        Mirror::ingest(&host.cable, directory.path(), "--forward tap:ids0,persist").end_by(Signal::SIGKILL);
-        assert_eq!(host.run(directory.path(), next, host.on("ids0")), taken);
-    }
-    host.cable.target.ip("link delete ids0").expect("the device is still there");
 }
 
 #[test]
 fn to_host_passes_packets_to_the_host_and_warns() {
     let directory = tempfile::tempdir().expect("directory");
     let host = Host::new("0");
-    assert_eq!(host.run(directory.path(), "tap:ids0,to-host", host.on("ids0")), ALL);
-    let run = Mirror::ingest(&host.cable, directory.path(), "--forward tap:ids0,to-host");
-    let ending = run.end_by(Signal::SIGINT).expect_code(0);
-    assert!(
-        ending.said.contains("ids0: this host itself receives what is forwarded there"),
-        "{}",
-        ending.said
-    );
+    for target in MADE {
+        let to_host = format!("{target},to-host");
+        assert_eq!(host.run(directory.path(), &to_host, host.on("ids0")), ALL, "{target}");
+        let run = Mirror::ingest(&host.cable, directory.path(), &format!("--forward {to_host}"));
+        let warning = "ids0: this host itself receives what is forwarded there";
+        run.end_by(Signal::SIGINT).expect_code(0).expect_words(&[warning]);
+    }
 }
 
 #[test]
@@ -182,7 +192,7 @@ fn the_loopback_is_refused() {
     let directory = tempfile::tempdir().expect("directory");
     let cable = Cable::with_queues(1);
     let ending = Mirror::start(ingest(&cable, directory.path(), "--forward dev:lo")).end().expect_code(1);
-    assert!(ending.said.contains("dev:lo") && ending.said.contains("tap:NAME"), "{}", ending.said);
+    ending.expect_words(&["dev:lo", "`veth:NAME`", "`tap:NAME`"]);
 }
 
 #[test]

@@ -54,6 +54,7 @@ fn too_few_open_files_are_reported_with_their_number_and_remedy() {
         "",
         "-w out.pcapng --report rep.json",
         "--forward tap:ids0",
+        "--forward veth:ids0",
         "--forward pcap-over-ip:listen=./x --print",
     ] {
         let mut ran_from = None;

@@ -165,8 +165,8 @@ fn another_user_forwards_to_a_device_of_root_without_capabilities() {
     let path = directory.path();
     fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("for every user");
     let cable = Cable::with_queues(1);
-    let arguments =
-        "-Z nobody --forward tap:ids0 --forward vxlan:10.99.0.2 -w out.pcapng --report report.json";
+    let arguments = "-Z nobody --forward tap:ids0 --forward veth:ids1 --forward vxlan:10.99.0.2 -w \
+        out.pcapng --report report.json";
     cable.target.ip("link add out0 type veth peer name out1").expect("veth");
     cable.target.ip("link set out0 up").expect("up");
     cable.target.ip("address add 10.99.0.1/24 dev out0").expect("address");
@@ -176,7 +176,7 @@ fn another_user_forwards_to_a_device_of_root_without_capabilities() {
     run.settled();
     let threads = threads(run.pid());
     let forwards = threads.iter().filter(|(name, _)| name == "mirror-forward").count();
-    assert_eq!(forwards, 2, "{threads:x?}");
+    assert_eq!(forwards, 3, "{threads:x?}");
     for (name, fields) in &threads {
         for set in ["CapEff", "CapPrm", "CapInh", "CapAmb", "CapBnd"] {
             assert_eq!(fields[set], 0, "{set} of {name}: {fields:x?}");
@@ -184,6 +184,9 @@ fn another_user_forwards_to_a_device_of_root_without_capabilities() {
     }
     run.end_by(Signal::SIGINT).expect_code(0);
     let report = balanced_report(&path.join("report.json"));
-    assert_eq!(sink(&report, "forward tap:ids0")["written"], 10);
+    for name in ["forward tap:ids0", "forward veth:ids1"] {
+        assert_eq!(sink(&report, name)["written"], 10);
+    }
+    cable.target.ip("link show dev ids1").expect_err("the pair goes with the run");
     assert_eq!(whole_capture(&path.join("out.pcapng")).packets.len(), 10);
 }

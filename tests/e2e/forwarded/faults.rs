@@ -15,7 +15,7 @@ use super::{
         Cable,
         mirror::{MIRROR, Mirror, balanced_report, burst_of, ingest, inject, readable_capture, sink},
     },
-    nothing, report_of,
+    nothing, report_of, sender,
 };
 
 /// Another output of the same run, which must receive everything.
@@ -62,14 +62,7 @@ fn sending_resumes_when_the_interface_is_up_again_and_ends_when_it_is_deleted() 
     let cable = Cable::with_queues(1);
     let beyond = Beyond::lay(&cable, &VethOptions::default());
     let run = Mirror::ingest(&cable, path, &format!("--forward dev:out0 {BESIDE}"));
-    let mut sent = 0;
-    let mut send = |frames: u32| {
-        inject(&cable, frames);
-        sent += u64::from(frames);
-        run.has(sent);
-        // Handed to the forwarder's thread, and counted there.
-        run.settled();
-    };
+    let mut send = sender(&cable, &run);
     send(10);
     // The other end of the veth pair, so that this end loses its carrier.
     beyond.namespace.ip("link set dev ids0 down").expect("down");
@@ -91,6 +84,7 @@ fn sending_resumes_when_the_interface_is_up_again_and_ends_when_it_is_deleted() 
     cable.target.ip("link set dev other0 up").expect("up");
     std::thread::sleep(std::time::Duration::from_millis(300));
     send(320);
+    drop(send);
     let report = report_of(run, path);
     let down = json!({ "down": 20 + 80 + 320 });
     assert_eq!(account(&report, "forward dev:out0"), (630, 210, down, nothing()));

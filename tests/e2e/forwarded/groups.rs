@@ -22,9 +22,9 @@ use super::{
 };
 
 const FLOWS: u32 = 10_000;
-const TAPS: [&str; 2] = ["ids0", "ids1"];
+const MEMBERS: [&str; 2] = ["ids0", "ids1"];
 
-/// A group of two TAP devices, and three rounds of flows to send.
+/// A group of two devices, and three rounds of flows to send.
 struct Pair {
     cable: Cable,
     rounds: [Vec<Vec<u8>>; 3],
@@ -94,37 +94,50 @@ fn flows_of(seen: &Seen, tap: &str) -> BTreeSet<u32> {
 
 #[test]
 fn flows_stay_whole_spread_evenly_and_move_only_if_their_member_goes_down() {
+    assert_flows_stay_whole("tap");
+}
+
+#[test]
+fn flows_stay_whole_spread_evenly_and_move_only_if_their_veth_goes_down() {
+    assert_flows_stay_whole("veth");
+}
+
+/// For two members of this kind.
+#[track_caller]
+fn assert_flows_stay_whole(kind: &str) {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
     let pair = Pair::raise();
     let target = &pair.cable.target;
-    let forward =
-        "--forward tap:ids0 --forward tap:ids1 --forward-balance flow --report report.json -w inner.pcapng";
-    let run = Mirror::ingest(&pair.cable, path, forward);
+    let forward = format!(
+        "--forward {kind}:ids0 --forward {kind}:ids1 --forward-balance flow --report report.json -w \
+        inner.pcapng"
+    );
+    let run = Mirror::ingest(&pair.cable, path, &forward);
     run.says("each flow to one of them");
-    for tap in TAPS {
-        VethEnd::new(target, tap).offloads(false).expect("ethtool");
+    for member in MEMBERS {
+        VethEnd::new(target, member).offloads(false).expect("ethtool");
     }
 
-    let both = pair.send(0, &TAPS, &run, path);
+    let both = pair.send(0, &MEMBERS, &run, path);
     pair.assert_whole(0, &both);
-    for tap in TAPS {
+    for tap in MEMBERS {
         let flows = flows_of(&both, tap).len();
         println!("{tap}: {flows} of {FLOWS} flows");
         assert!((4_750..=5_250).contains(&flows), "{flows} flows on {tap}");
     }
 
     target.ip("link set dev ids0 down").expect("down");
-    run.says("tap:ids0: the interface is down");
-    let one = pair.send(1, &TAPS[1..], &run, path);
+    run.says(&format!("{kind}:ids0: the interface is down"));
+    let one = pair.send(1, &MEMBERS[1..], &run, path);
     pair.assert_whole(1, &one);
     assert!(flows_of(&one, "ids1").is_superset(&flows_of(&both, "ids1")), "others stay where they were");
 
     target.ip("link set dev ids0 up").expect("up");
-    run.says("tap:ids0: is back");
-    let again = pair.send(2, &TAPS, &run, path);
+    run.says(&format!("{kind}:ids0: is back"));
+    let again = pair.send(2, &MEMBERS, &run, path);
     pair.assert_whole(2, &again);
-    for tap in TAPS {
+    for tap in MEMBERS {
         assert_eq!(flows_of(&again, tap), flows_of(&both, tap), "{tap}");
     }
 
@@ -135,7 +148,7 @@ fn flows_stay_whole_spread_evenly_and_move_only_if_their_member_goes_down() {
     let members = sink(&report, "forward")["members"].as_array().expect("members");
     let written: Vec<_> = members.iter().map(|member| member["written"].as_u64().expect("a count")).collect();
     let on = |seen: &Seen, tap: &str| seen.get(tap).map_or(0, |flows| flows.values().sum::<usize>()) as u64;
-    let seen = TAPS.map(|tap| [&both, &one, &again].map(|seen| on(seen, tap)).iter().sum::<u64>());
+    let seen = MEMBERS.map(|tap| [&both, &one, &again].map(|seen| on(seen, tap)).iter().sum::<u64>());
     assert_eq!(written, seen);
 }
 
@@ -147,12 +160,12 @@ fn every_target_gets_a_copy_and_one_that_is_down_does_not_affect_the_others() {
     let target = &pair.cable.target;
     let run = Mirror::ingest(&pair.cable, path, "--forward tap:ids0 --forward tap:ids1 --report report.json");
     run.says("each packet to all of them");
-    for tap in TAPS {
+    for tap in MEMBERS {
         VethEnd::new(target, tap).offloads(false).expect("ethtool");
     }
     target.ip("link set dev ids0 down").expect("down");
     run.says("tap:ids0: the interface is down");
-    let one = pair.send(0, &TAPS[1..], &run, path);
+    let one = pair.send(0, &MEMBERS[1..], &run, path);
     pair.assert_whole(0, &one);
     let words = ["tap:ids0 received none of its frames", "ip link set dev ids0 up"];
     run.end_by(Signal::SIGINT).expect_code(1).expect_words(&words);
@@ -172,7 +185,7 @@ fn frames_are_counted_as_no_member_while_none_is_up() {
     let target = &pair.cable.target;
     let forward = "--forward tap:ids0 --forward tap:ids1 --forward-balance flow --report report.json";
     let run = Mirror::ingest(&pair.cable, path, forward);
-    for tap in TAPS {
+    for tap in MEMBERS {
         VethEnd::new(target, tap).offloads(false).expect("ethtool");
         target.ip(&format!("link set dev {tap} down")).expect("down");
         run.says(&format!("tap:{tap}: the interface is down"));
@@ -180,7 +193,7 @@ fn frames_are_counted_as_no_member_while_none_is_up() {
     pair.send(0, &[], &run, path);
     target.ip("link set dev ids1 up").expect("up");
     run.says("tap:ids1: is back");
-    let one = pair.send(1, &TAPS[1..], &run, path);
+    let one = pair.send(1, &MEMBERS[1..], &run, path);
     pair.assert_whole(1, &one);
     let report = report_of(run, path);
     let [lost, sent] = [0, 1].map(|round: usize| pair.rounds[round].len() as u64);

@@ -61,6 +61,12 @@ fn suricata_sees_on_a_tap_what_the_kernel_mirrored() {
 
 #[test]
 fn suricata_sees_on_a_veth_what_the_kernel_mirrored() {
+    // A persistent one for the same reason.
+    suricata_sees("veth:ids0,persist", |_, source| source.target().clone());
+}
+
+#[test]
+fn suricata_sees_at_the_other_end_of_an_interface_what_the_kernel_mirrored() {
     suricata_sees("dev:out0", |lab, source| {
         let namespace = lab.namespace("beyond").expect("beyond");
         let (near, far) = (VethEnd::new(source.target(), "out0"), VethEnd::new(&namespace, "ids0"));

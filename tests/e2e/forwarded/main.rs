@@ -8,12 +8,13 @@ mod groups;
 mod ids;
 mod strangers;
 mod targets;
+mod veth;
 
 use std::path::Path;
 
 use common::{
     Cable,
-    mirror::{Mirror, balanced_report, sink},
+    mirror::{Mirror, balanced_report, inject, sink},
 };
 use mirror_lab::{Namespace, VethEnd, VethOptions, VethPair};
 use nix::sys::signal::Signal;
@@ -38,6 +39,18 @@ impl Beyond {
 fn report_of(run: Mirror, directory: &Path) -> Value {
     run.end_by(Signal::SIGINT).expect_code(0);
     balanced_report(&directory.join("report.json"))
+}
+
+/// Sends frames to a run, and waits until its outputs have counted them.
+fn sender<'a>(cable: &'a Cable, run: &'a Mirror) -> impl FnMut(u32) + use<'a> {
+    let mut sent = 0;
+    move |frames| {
+        inject(cable, frames);
+        sent += u64::from(frames);
+        run.has(sent);
+        // Handed to the forwarder's thread, and counted there.
+        run.settled();
+    }
 }
 
 /// A sink's offered, written, dropped and failed.
