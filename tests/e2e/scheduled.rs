@@ -210,8 +210,8 @@ impl Sink for Hanging {
     }
 }
 
-/// The kernel's own signal: a worker that hangs in a sink loses its real-time priority after the time that was
-/// set, and the run is whole.
+/// The kernel's own signal: a worker that hangs in a sink loses its real-time priority after the time that
+/// was set, and the run is whole.
 #[test]
 fn a_worker_that_hangs_does_not_keep_its_real_time_priority() {
     let cable = Cable::with_queues(2);

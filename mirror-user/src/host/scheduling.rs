@@ -140,9 +140,9 @@ pub fn try_realtime() -> io::Result<()> {
 }
 
 /// Sets each `SCHED_FIFO` thread of this process to ordinary scheduling, so that one that does not stop
-/// running cannot starve the host. Returns how many there were. RLIMIT_RTPRIO is 0 afterwards, so that without
-/// CAP_SYS_NICE none returns to it. For the handler of SIGXCPU, which the kernel sends when a real-time thread
-/// has run for RLIMIT_RTTIME without sleeping.
+/// running cannot starve the host. Returns how many there were. RLIMIT_RTPRIO is 0 afterwards, so that
+/// without CAP_SYS_NICE none returns to it. For the handler of SIGXCPU, which the kernel sends when a
+/// real-time thread has run for RLIMIT_RTTIME without sleeping.
 ///
 /// # Errors
 ///

@@ -229,8 +229,8 @@ impl Settings {
             ($($field:ident)*) => { $(self.$field.get_or_insert_with(Default::default);)* };
         }
         with_default! {
-            queues mode bind wait priority destination rx_ring port no_reassemble outer unbuffered snap per_origin
-            max_origins when_full print link hex hexascii ascii timestamps absolute forward_balance
+            queues mode bind wait priority destination rx_ring port no_reassemble outer unbuffered snap
+            per_origin max_origins when_full print link hex hexascii ascii timestamps absolute forward_balance
             vlan_per_vni community_id json latency sandbox on_output_end quiet verbose stats
         }
         // An empty expression selects all packets, like none.

@@ -385,8 +385,8 @@ const TESTS: &[Tests] = &[
     Tests { program: "endings", skip: &[], later: &[], since: LIVE_FRAMES, usual: false },
     Tests { program: "sink_endings", skip: &[], later: &[], since: LIVE_FRAMES, usual: false },
     Tests { program: "privileges", skip: &[], later: &[], since: LIVE_FRAMES, usual: false },
-    // For the limits that only root of a guest may raise. The others need nothing of the kernel beyond that, and
-    // minutes of an emulated CPU.
+    // For the limits that only root of a guest may raise. The others need nothing of the kernel beyond that,
+    // and minutes of an emulated CPU.
     Tests {
         program: "scheduled",
         skip: &[

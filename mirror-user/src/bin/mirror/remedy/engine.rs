@@ -35,8 +35,8 @@ pub(super) fn remedy(error: &EngineError) -> Option<String> {
         EngineError::Attach { interface, cause, .. } => attach(interface, cause.as_ref()),
         EngineError::Socket { interface, cause, source, .. } => socket(interface, *cause, source),
         EngineError::Worker { step: WorkerStep::Priority, .. } => Some(format!(
-            "{ROOT}, raise the limit (in a unit file `LimitRTPRIO=1`, for `--priority nice` `LimitNICE=-20`), \
-            or leave `--priority` out for the best that is permitted"
+            "{ROOT}, raise the limit (in a unit file `LimitRTPRIO=1`, for `--priority nice` \
+            `LimitNICE=-20`), or leave `--priority` out for the best that is permitted"
         )),
         EngineError::Sink { .. }
         | EngineError::Worker { .. }
