@@ -6,8 +6,16 @@ pub const PROGRAM: &str = "mirror";
 pub const PROGRAM_FRAGS: &str = "mirror_frags";
 /// Raw tracepoint program that counts redirects that failed after the XDP program had returned.
 pub const PROGRAM_REDIRECT_ERR: &str = "redirect_err";
-/// The tracepoint [`PROGRAM_REDIRECT_ERR`] attaches to.
+/// The tracepoint [`PROGRAM_REDIRECT_ERR`] and [`PROGRAM_FORWARD_ERR`] attach to.
 pub const TRACEPOINT_REDIRECT_ERR: &str = "xdp_redirect_err";
+/// [`PROGRAM`], with frames that it can decapsulate forwarded to the device in [`MAP_TARGETS`].
+pub const PROGRAM_FORWARD: &str = "mirror_forward";
+/// Raw tracepoint program that counts frames refused by [`MAP_TARGETS`] after the XDP program had returned.
+pub const PROGRAM_FORWARD_ERR: &str = "forward_err";
+/// Raw tracepoint program that counts frames that the device in [`MAP_TARGETS`] has taken or refused.
+pub const PROGRAM_FORWARD_SENT: &str = "forward_sent";
+/// The tracepoint [`PROGRAM_FORWARD_SENT`] attaches to.
+pub const TRACEPOINT_DEVMAP_XMIT: &str = "xdp_devmap_xmit";
 
 /// XSKMAP: AF_XDP socket by RX queue index.
 pub const MAP_XSKS: &str = "XSKS";
@@ -34,6 +42,16 @@ pub const MAP_ADDRESSES_V6: &str = "ADDRESSES_V6";
 /// [`FragmentKey`], value: [`Announced`].
 pub const MAP_FRAGMENTS: &str = "FRAGMENTS";
 
+/// DEVMAP of one entry: the device that [`PROGRAM_FORWARD`] forwards to. The kernel empties it when the
+/// device is deleted.
+pub const MAP_TARGETS: &str = "TARGETS";
+/// Array of one `u32`: the kernel's id of [`MAP_TARGETS`].
+pub const MAP_TARGETS_ID: &str = "TARGETS_ID";
+/// Per-CPU array of one value, [`FateCounts`].
+pub const MAP_FATES: &str = "FATES";
+
+/// Setting, [`Path`]: by what [`PROGRAM_FORWARD_SENT`] recognises our frames.
+pub const SETTING_PATH: &str = "PATH";
 /// Setting, `[u16; MAX_PORTS]` in network byte order: UDP destination ports of tunnels; 0 is an unused entry.
 pub const SETTING_PORTS: &str = "PORTS";
 /// Setting, `u32`: the sum of the flags below that are on.
@@ -151,11 +169,59 @@ pub enum Counter {
     NotLocal,
     /// Passed: GENEVE, to a port that is not a tunnel port.
     Geneve,
+    /// Decapsulated and forwarded to the device in [`MAP_TARGETS`].
+    Forwarded,
+    /// Dropped: decapsulated, but [`MAP_TARGETS`] is empty.
+    NoTarget,
 }
 
 /// How many counters there are.
-pub const COUNTERS: usize = Counter::Geneve as usize + 1;
+pub const COUNTERS: usize = Counter::NoTarget as usize + 1;
 
 /// Value of [`MAP_COUNTERS`] for each CPU: the counters in the order of [`Counter`], then three words by
 /// which the program decides which frames to stamp.
 pub type PerCpu = [u64; COUNTERS + 3];
+
+/// What became of forwarded frames: indices into the value of [`MAP_FATES`]. `Sent` and `Refused` are counted
+/// when the device is given frames, the others before that.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u32)]
+pub enum Fate {
+    /// Taken by the device.
+    Sent,
+    /// Not taken by the device: for a veth, its far end is down, or its ring is full.
+    Refused,
+    /// The device is down.
+    Down,
+    /// The device takes no redirected frames: for a veth, its far end has no XDP program (kernel 6.3).
+    NoProgram,
+    /// Longer than the MTU of the device.
+    TooLarge,
+    /// Another error.
+    Other,
+}
+
+/// How many fates there are.
+pub const FATES: usize = Fate::Other as usize + 1;
+
+/// Value of [`MAP_FATES`] for each CPU: frames, in the order of [`Fate`].
+pub type FateCounts = [u64; FATES];
+
+/// Value of [`SETTING_PATH`]. Interface indices repeat across network namespaces, so devices are recognised
+/// by both.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[repr(C)]
+pub struct Path {
+    /// Offset of `ifindex` in the kernel's `struct net_device`.
+    pub ifindex_at: u32,
+    /// Offset of `nd_net`, a pointer, in `struct net_device`.
+    pub net_at: u32,
+    /// Offset of `ns.inum` in `struct net`.
+    pub inum_at: u32,
+    /// Inode of the network namespace of both interfaces.
+    pub namespace: u32,
+    /// Index of the interface whose frames are forwarded.
+    pub from: u32,
+    /// Index of the interface they are forwarded to.
+    pub to: u32,
+}

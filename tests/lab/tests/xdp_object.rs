@@ -16,6 +16,7 @@ fn load() -> Result<Ebpf> {
 fn data<'a>(ebpf: &'a Ebpf, name: &str) -> &'a MapData {
     match ebpf.map(name).unwrap_or_else(|| panic!("no map {name}")) {
         Map::Array(data)
+        | Map::DevMap(data)
         | Map::HashMap(data)
         | Map::LpmTrie(data)
         | Map::PerCpuArray(data)
@@ -28,6 +29,7 @@ fn data<'a>(ebpf: &'a Ebpf, name: &str) -> &'a MapData {
 fn maps_have_the_names_and_sizes_of_the_abi() -> Result<()> {
     let ebpf = load()?;
     let counters = u32::try_from(size_of::<abi::PerCpu>()).expect("a small array");
+    let fates = u32::try_from(size_of::<abi::FateCounts>()).expect("a small array");
     // Key, value, entries; an LPM key is the prefix length and the address.
     let wanted = [
         (abi::MAP_COUNTERS, MapType::PerCpuArray, 4, counters, 1),
@@ -37,6 +39,9 @@ fn maps_have_the_names_and_sizes_of_the_abi() -> Result<()> {
         (abi::MAP_XSKS_ID, MapType::Array, 4, 4, 1),
         (abi::MAP_REDIRECT_FAILED, MapType::PerCpuArray, 4, 8, 1),
         (abi::MAP_XSKS, MapType::XskMap, 4, 4, 64),
+        (abi::MAP_TARGETS, MapType::DevMap, 4, 8, 1),
+        (abi::MAP_TARGETS_ID, MapType::Array, 4, 4, 1),
+        (abi::MAP_FATES, MapType::PerCpuArray, 4, fates, 1),
     ];
     for (name, kind, key, value, entries) in wanted {
         let info = data(&ebpf, name).info().expect("information about a map of ours");
@@ -49,11 +54,13 @@ fn maps_have_the_names_and_sizes_of_the_abi() -> Result<()> {
 #[test]
 fn programs_have_the_names_and_kinds_of_the_abi() -> Result<()> {
     let ebpf = load()?;
-    for name in [abi::PROGRAM, abi::PROGRAM_FRAGS] {
+    for name in [abi::PROGRAM, abi::PROGRAM_FRAGS, abi::PROGRAM_FORWARD] {
         assert!(matches!(ebpf.program(name), Some(Program::Xdp(_))), "{name}");
     }
-    assert!(matches!(ebpf.program(abi::PROGRAM_REDIRECT_ERR), Some(Program::RawTracePoint(_))));
-    assert_eq!(ebpf.programs().count(), 3);
+    for name in [abi::PROGRAM_REDIRECT_ERR, abi::PROGRAM_FORWARD_ERR, abi::PROGRAM_FORWARD_SENT] {
+        assert!(matches!(ebpf.program(name), Some(Program::RawTracePoint(_))), "{name}");
+    }
+    assert_eq!(ebpf.programs().count(), 6);
     Ok(())
 }
 
@@ -63,6 +70,8 @@ fn settings_have_the_names_and_sizes_of_the_abi() -> Result<()> {
     let mut loader = EbpfLoader::new();
     loader.override_global(abi::SETTING_PORTS, &[0_u16; abi::MAX_PORTS], true);
     loader.override_global(abi::SETTING_FLAGS, &0_u32, true);
+    let path = [0_u8; size_of::<abi::Path>()];
+    loader.override_global(abi::SETTING_PATH, &path, true);
     loader.load(&object).expect("all settings are there");
     // The loader reports a setting that is missing, and one of another size.
     assert!(EbpfLoader::new().override_global("NO_SUCH_SETTING", &0_u8, true).load(&object).is_err());
@@ -75,7 +84,7 @@ fn each_combination_of_settings_passes_the_verifier() -> Result<()> {
     let object = XdpProgram::object()?;
     let all = abi::FLAG_VNI_FILTER | abi::FLAG_SOURCE_FILTER | abi::FLAG_STAMP | abi::FLAG_LOG;
     for flags in 0..=all {
-        for entry in [abi::PROGRAM, abi::PROGRAM_FRAGS] {
+        for entry in [abi::PROGRAM, abi::PROGRAM_FRAGS, abi::PROGRAM_FORWARD] {
             let mut ebpf = EbpfLoader::new()
                 .override_global(abi::SETTING_PORTS, &[4789_u16.to_be(), 0, 0, 0], true)
                 .override_global(abi::SETTING_FLAGS, &flags, true)
@@ -145,4 +154,57 @@ fn failed(ebpf: &Ebpf) -> u64 {
     let map = ebpf.map(abi::MAP_REDIRECT_FAILED).expect("the map");
     let map = PerCpuArray::<_, u64>::try_from(map).expect("a per-CPU array");
     map.get(&0, 0).expect("its one place").iter().sum()
+}
+
+/// The same tracepoint, for frames that a device is not even given.
+#[test]
+fn the_forwarders_tracepoint_names_why_a_frame_was_not_queued() -> Result<()> {
+    use abi::Fate::{Down, NoProgram, Other, TooLarge};
+    const OURS: u32 = 77;
+    const OTHERS: u32 = 78;
+    let mut ebpf = load()?;
+    let ids = ebpf.map_mut(abi::MAP_TARGETS_ID).expect("the map");
+    Array::<_, u32>::try_from(ids).expect("an array").set(0, OURS, 0).expect("its one place");
+    let program: &mut RawTracePoint = ebpf
+        .program_mut(abi::PROGRAM_FORWARD_ERR)
+        .expect("the tracepoint")
+        .try_into()
+        .expect("a raw tracepoint");
+    program.load().expect("the verifier accepts it");
+    let table = [
+        (libc::ENETDOWN, OURS, Some(Down)),
+        (libc::EOPNOTSUPP, OURS, Some(NoProgram)),
+        (libc::EMSGSIZE, OURS, Some(TooLarge)),
+        (libc::ENOMEM, OURS, Some(Other)),
+        (libc::EOVERFLOW, OURS, Some(Other)),
+        (libc::ENETDOWN, OTHERS, None),
+    ];
+    for (errno, map, fate) in table {
+        let before = fates(&ebpf);
+        let mut args = [0; 12];
+        args[3] = u64::from((-errno).cast_unsigned()) | 0xffff_ffff << 32;
+        args[5] = u64::from(map);
+        let program: &RawTracePoint = ebpf
+            .program(abi::PROGRAM_FORWARD_ERR)
+            .expect("the tracepoint")
+            .try_into()
+            .expect("a raw tracepoint");
+        program.test_run(RawTracePointRunOptions { args, cpu: None }).expect("a test run");
+        let mut wanted = before;
+        if let Some(fate) = fate {
+            wanted[fate as usize] += 1;
+        }
+        assert_eq!(fates(&ebpf), wanted, "errno {errno}");
+    }
+    Ok(())
+}
+
+fn fates(ebpf: &Ebpf) -> abi::FateCounts {
+    let map = ebpf.map(abi::MAP_FATES).expect("the map");
+    let map = PerCpuArray::<_, abi::FateCounts>::try_from(map).expect("a per-CPU array");
+    let mut sum = abi::FateCounts::default();
+    for values in map.get(&0, 0).expect("its one place").iter() {
+        sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+    }
+    sum
 }

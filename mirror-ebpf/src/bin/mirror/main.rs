@@ -5,6 +5,7 @@
 #![no_main]
 #![expect(clippy::needless_pass_by_value, reason = "the macros of aya-ebpf hand the context over by value")]
 
+mod forward;
 mod log;
 mod stamp;
 
@@ -79,6 +80,12 @@ fn mirror(ctx: XdpContext) -> u32 {
 #[xdp(frags)]
 fn mirror_frags(ctx: XdpContext) -> u32 {
     run(&ctx)
+}
+
+/// A program of its own: the others pay nothing for it.
+#[xdp]
+fn mirror_forward(ctx: XdpContext) -> u32 {
+    forward::run(&ctx)
 }
 
 #[inline(always)]

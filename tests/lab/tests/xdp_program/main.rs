@@ -3,6 +3,7 @@
 //!
 //! It tests the committed object, or the one in the directory that `MIRROR_EBPF_OBJECTS` names.
 
+mod forwarding;
 mod fragments;
 mod table;
 

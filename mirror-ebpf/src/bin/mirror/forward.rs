@@ -1,0 +1,211 @@
+//! Forwarding in the kernel: frames that are decapsulated by cutting off both ends go to a device, all others
+//! to the ring, as without it.
+
+use aya_ebpf::{
+    bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT},
+    helpers::{bpf_probe_read_kernel, bpf_redirect_map, bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
+    macros::{map, raw_tracepoint},
+    maps::{Array, DevMap, PerCpuArray},
+    programs::{RawTracePointContext, XdpContext},
+};
+use mirror_ebpf::{
+    mirror::{Counter, Fate, FateCounts, Path, PerCpu},
+    programs::{
+        headers::{self, IPV4_FRAGMENT, PLAIN_UDP, ipv4_header_len, is_plain},
+        packet::Packet,
+    },
+    setting,
+    wire::{
+        ETHERNET_HEADER, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV6_HEADER, PROTOCOL_UDP, UDP_HEADER,
+        VXLAN_FLAG_VNI, VXLAN_HEADER,
+    },
+};
+
+use super::{COUNTERS, Verdict, by_headers, count, redirect, udp_over_ipv4};
+
+#[map]
+static TARGETS: DevMap = DevMap::with_max_entries(1, 0);
+#[map]
+static TARGETS_ID: Array<u32> = Array::with_max_entries(1, 0);
+#[map]
+static FATES: PerCpuArray<FateCounts> = PerCpuArray::with_max_entries(1, 0);
+
+#[unsafe(no_mangle)]
+static PATH: Path = Path { ifindex_at: 0, net_at: 0, inum_at: 0, namespace: 0, from: 0, to: 0 };
+
+/// The least UDP length: VXLAN and an inner Ethernet header.
+const LEAST_UDP_LENGTH: usize = UDP_HEADER + VXLAN_HEADER + ETHERNET_HEADER;
+
+/// As the plain program, with frames of ours forwarded where that takes no more than cutting.
+#[inline(always)]
+pub(super) fn run(ctx: &XdpContext) -> u32 {
+    let Some(counters) = COUNTERS.get_ptr_mut(0) else {
+        // Unreachable: key 0 of an array of one.
+        return XDP_PASS;
+    };
+    count(counters, Counter::Seen);
+    let packet = Packet::new(ctx);
+    let plain = is_plain(&packet);
+    let verdict =
+        if plain { udp_over_ipv4(&packet, ETHERNET_HEADER, PLAIN_UDP) } else { by_headers(&packet) };
+    let (action, reason) = match verdict {
+        Verdict::Ours(flags) => {
+            let ends = if plain {
+                let total_len = usize::from(u16::from_be(packet.u16(ETHERNET_HEADER + 2)));
+                ends(&packet, PLAIN_UDP, ETHERNET_HEADER + total_len)
+            } else {
+                ends_by_headers(packet.start, packet.end)
+            };
+            return if ends != RING && cut(ctx, ends) {
+                forward(counters)
+            } else {
+                redirect(ctx, flags, counters)
+            };
+        }
+        Verdict::Pass(reason) => (XDP_PASS, reason),
+        Verdict::Drop(reason) => (XDP_DROP, reason),
+    };
+    count(counters, reason);
+    action
+}
+
+/// Bytes before and after an inner frame, in the upper and lower half: an `Option` of a struct would be
+/// returned through memory.
+type Ends = u64;
+
+/// The frame is for the ring: what its worker does with it takes more than cutting, or is to reject it.
+const RING: Ends = 0;
+
+/// The same verdict as the decapsulation in user space has on a whole frame: everything declared is there,
+/// and VXLAN has no bits set but that of the VNI. `end` is the declared end of the IP packet.
+#[inline(always)]
+fn ends(packet: &Packet, udp: usize, end: usize) -> Ends {
+    let len = packet.end - packet.start;
+    let udp_len = usize::from(u16::from_be(packet.u16(udp + 4)));
+    let udp_end = udp + udp_len;
+    if udp_len < LEAST_UDP_LENGTH || udp_end > end || end > len {
+        return RING;
+    }
+    let vxlan = packet.from(udp + UDP_HEADER);
+    if !vxlan.holds(VXLAN_HEADER + ETHERNET_HEADER)
+        || vxlan.u16(0) != u16::from_be_bytes([VXLAN_FLAG_VNI, 0]).to_be()
+        || vxlan.u16(2) != 0
+        || vxlan.u8(7) != 0
+    {
+        return RING;
+    }
+    ((udp + UDP_HEADER + VXLAN_HEADER) as Ends) << 32 | (len - udp_end) as Ends
+}
+
+/// [`ends`] of a frame with VLAN tags, IPv4 options or IPv6, for which the verdict was that it is ours. Not
+/// inlined, so that the verifier checks it once.
+#[inline(never)]
+fn ends_by_headers(start: usize, end: usize) -> Ends {
+    let packet = Packet { start, end };
+    let Some((ethertype, network)) = headers::network(&packet) else { return RING };
+    let (transport, declared) = if ethertype == ETHERTYPE_IPV4.to_be() {
+        let Some(header) = ipv4_header_len(&packet, network) else { return RING };
+        if packet.u8(network + 9) != PROTOCOL_UDP || packet.u16(network + 6) & IPV4_FRAGMENT != 0 {
+            return RING;
+        }
+        (network + header, network + usize::from(u16::from_be(packet.u16(network + 2))))
+    } else if ethertype == ETHERTYPE_IPV6.to_be() {
+        if !packet.holds(network + IPV6_HEADER) || packet.u8(network + 6) != PROTOCOL_UDP {
+            return RING;
+        }
+        let transport = network + IPV6_HEADER;
+        (transport, transport + usize::from(u16::from_be(packet.u16(network + 4))))
+    } else {
+        return RING;
+    };
+    if !packet.holds(transport + UDP_HEADER) {
+        return RING;
+    }
+    ends(&packet, transport, declared)
+}
+
+/// Cuts off the outer headers, and the padding behind the datagram. Where that fails, the outer datagram is
+/// still whole.
+#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "below 2^17")]
+#[inline(always)]
+fn cut(ctx: &XdpContext, ends: Ends) -> bool {
+    let (before, after) = ((ends >> 32) as i32, ends as i32);
+    // SAFETY: the context is the one the kernel gave, and no packet pointer is used after the call.
+    if after != 0 && unsafe { bpf_xdp_adjust_tail(ctx.ctx, -after) } != 0 {
+        return false;
+    }
+    // SAFETY: as above.
+    unsafe { bpf_xdp_adjust_head(ctx.ctx, before) == 0 }
+}
+
+#[inline(always)]
+fn forward(counters: *mut PerCpu) -> u32 {
+    let map = (&raw const TARGETS).cast_mut().cast();
+    // The fallback must not be 0, which is XDP_ABORTED.
+    // SAFETY: a DEVMAP, which the helper does not write to.
+    let action = unsafe { bpf_redirect_map(map, 0, u64::from(XDP_DROP)) };
+    if action == i64::from(XDP_REDIRECT) {
+        count(counters, Counter::Forwarded);
+        XDP_REDIRECT
+    } else {
+        count(counters, Counter::NoTarget);
+        XDP_DROP
+    }
+}
+
+/// `xdp_redirect_err(dev, xdp, tgt, err, map_type, map_id, index)`, kernel 5.13 and later: fires for frames
+/// that are not even queued for the device.
+#[raw_tracepoint(tracepoint = "xdp_redirect_err")]
+fn forward_err(ctx: RawTracePointContext) -> i32 {
+    const EMSGSIZE: i32 = 90;
+    const EOPNOTSUPP: i32 = 95;
+    const ENETDOWN: i32 = 100;
+    let map: u32 = ctx.arg(5);
+    if TARGETS_ID.get(0).is_some_and(|id| *id == map) {
+        let error: i32 = ctx.arg(3);
+        let fate = match -error {
+            ENETDOWN => Fate::Down,
+            EOPNOTSUPP => Fate::NoProgram,
+            EMSGSIZE => Fate::TooLarge,
+            _ => Fate::Other,
+        };
+        add(fate, 1);
+    }
+    0
+}
+
+/// `xdp_devmap_xmit(from_dev, to_dev, sent, drops, err)`, kernel 5.6 and later: fires when a device was given
+/// the frames that were queued for it.
+#[raw_tracepoint(tracepoint = "xdp_devmap_xmit")]
+fn forward_sent(ctx: RawTracePointContext) -> i32 {
+    let path = setting!(PATH);
+    let (from, to): (*const u8, *const u8) = (ctx.arg(0), ctx.arg(1));
+    if is_device(to, path.to, &path) && is_device(from, path.from, &path) {
+        let (sent, dropped): (u32, u32) = (ctx.arg(2), ctx.arg(3));
+        add(Fate::Sent, sent);
+        add(Fate::Refused, dropped);
+    }
+    0
+}
+
+/// Whether a `struct net_device` is the interface of this index in our namespace.
+#[inline(always)]
+fn is_device(device: *const u8, index: u32, path: &Path) -> bool {
+    read::<u32>(device, path.ifindex_at) == Some(index)
+        && read::<*const u8>(device, path.net_at)
+            .is_some_and(|net| read::<u32>(net, path.inum_at) == Some(path.namespace))
+}
+
+#[inline(always)]
+fn read<T>(object: *const u8, offset: u32) -> Option<T> {
+    // SAFETY: the helper checks the address, and fails where nothing is mapped.
+    unsafe { bpf_probe_read_kernel(object.wrapping_add(offset as usize).cast()) }.ok()
+}
+
+#[inline(always)]
+fn add(fate: Fate, frames: u32) {
+    if let Some(fates) = FATES.get_ptr_mut(0) {
+        // SAFETY: this CPU's own copy, in a softirq that no other frame of the map interrupts.
+        unsafe { (*fates)[fate as usize] += u64::from(frames) };
+    }
+}

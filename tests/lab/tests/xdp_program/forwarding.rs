@@ -1,0 +1,183 @@
+//! The program that forwards in the kernel: what is decapsulated, and what the ring gets unchanged.
+
+use aya::maps::xdp::DevMap;
+use mirror_ebpf::{
+    mirror::{Counter, MAP_TARGETS, PROGRAM_FORWARD},
+    wire::ETHERNET_HEADER,
+};
+use mirror_lab::{
+    Result, XdpProgram,
+    frames::{Outer, inner_of_len},
+    xdp_program::{Counters, Own, Settings},
+};
+
+use super::{
+    check,
+    table::{
+        Case, VNI,
+        action::{DROP, PASS, REDIRECT},
+        case, changed, common, frame, inner, patched, plain, source_filtered, vni_filtered,
+    },
+    xdp_socket,
+};
+
+/// Index of the loopback, in every network namespace.
+const LOOPBACK: u32 = 1;
+/// Offset of the UDP length in a frame without tags and options.
+const UDP_LENGTH: usize = 14 + 20 + 4;
+
+fn load(settings: &Settings) -> Result<XdpProgram> {
+    XdpProgram::load(PROGRAM_FORWARD, settings)
+}
+
+/// Gives the program a target. Nothing is sent in a test run.
+fn with_target(mut program: XdpProgram) -> XdpProgram {
+    let map = program.ebpf().map_mut(MAP_TARGETS).expect("the map");
+    DevMap::try_from(map).expect("a DEVMAP").set(0, LOOPBACK, None, 0).expect("the loopback");
+    program
+}
+
+/// Runs it on a frame of ours, which must be forwarded; returns what is forwarded.
+#[track_caller]
+fn forwarded(program: &XdpProgram, name: &str, frame: &[u8]) -> Vec<u8> {
+    let before = program.counters().expect("counters");
+    let outcome = program.run(frame).expect("a run");
+    let counted = program.counters().expect("counters").since(&before);
+    assert_eq!(outcome.action, REDIRECT, "{name}");
+    assert_eq!(counted, Counters::of(&[Counter::Seen, Counter::Forwarded]), "{name}");
+    outcome.frame
+}
+
+/// Cases of the table whose frames are ours, and are rejected or examined further in user space.
+const FOR_THE_RING: [&str; 4] =
+    ["I flag missing", "reserved bits", "VXLAN with nothing inside", "UDP to our port with no payload"];
+
+#[test]
+fn frames_of_ours_are_decapsulated_and_all_others_have_their_verdict() -> Result<()> {
+    let program = with_target(load(&Settings::default())?);
+    let (mut sent, mut left) = (0, 0);
+    for case in common() {
+        if case.counter != Counter::NoSocket || FOR_THE_RING.contains(&case.name) {
+            left += u32::from(case.counter == Counter::NoSocket);
+            check(&program, &[case])?;
+            continue;
+        }
+        let inner = forwarded(&program, case.name, &case.frame);
+        assert!(case.frame.ends_with(&inner), "{}: the end of the frame", case.name);
+        let header = inner_of_len(60).expect("an inner frame");
+        assert_eq!(inner[..12], header[..12], "{}: from the inner addresses on", case.name);
+        sent += 1;
+    }
+    assert_eq!(left as usize, FOR_THE_RING.len());
+    assert!(sent >= 15, "{sent}");
+    Ok(())
+}
+
+#[test]
+fn what_is_refused_by_vni_or_source_is_not_forwarded() -> Result<()> {
+    let refused = |cases: Vec<Case>| cases.into_iter().filter(|case| case.counter != Counter::NoSocket);
+    let mut program = load(&Settings { vni_filter: true, ..Settings::default() })?;
+    program.allow_vni(VNI)?;
+    check(&with_target(program), &refused(vni_filtered()).collect::<Vec<_>>())?;
+    let mut program = load(&Settings { source_filter: true, ..Settings::default() })?;
+    program.allow_source_v4([10, 10, 0, 0], 16)?;
+    program.allow_source_v4([192, 0, 2, 1], 32)?;
+    program.allow_source_v6([0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 32)?;
+    check(&with_target(program), &refused(source_filtered()).collect::<Vec<_>>())
+}
+
+#[test]
+fn padding_behind_the_datagram_is_cut_off() -> Result<()> {
+    let program = with_target(load(&Settings::default())?);
+    for outer in [plain(), Outer::sample_v6(VNI, &[])] {
+        let whole = frame(&outer);
+        for padding in [1, 2, 10, 46] {
+            let padded = [whole.as_slice(), &vec![0xee; padding]].concat();
+            assert_eq!(forwarded(&program, "padded", &padded), inner(), "{padding}");
+        }
+    }
+    // Inside the IP packet, behind the UDP datagram.
+    let shorter = u16::try_from(8 + 8 + 40).expect("a length").to_be_bytes();
+    let shorter = patched(patched(frame(&plain()), UDP_LENGTH, shorter[0]), UDP_LENGTH + 1, shorter[1]);
+    assert_eq!(forwarded(&program, "UDP shorter than IP", &shorter), inner()[..40]);
+    Ok(())
+}
+
+#[test]
+fn inner_frames_of_every_length_arrive_whole() -> Result<()> {
+    let program = with_target(load(&Settings::default())?);
+    for len in [50, 60, 64, 114, 1000, 1450, 1500] {
+        let inner = inner_of_len(len).expect("an inner frame");
+        let outer = plain().encapsulate(&inner).expect("values that fit");
+        assert_eq!(forwarded(&program, "a length", &outer), inner, "{len}");
+    }
+    // The least: an Ethernet header.
+    let least = &inner()[..ETHERNET_HEADER];
+    let outer = plain().encapsulate(least).expect("values that fit");
+    assert_eq!(forwarded(&program, "the least", &outer), least);
+    Ok(())
+}
+
+/// Lengths that contradict each other are for user space to name.
+#[test]
+fn the_ring_gets_what_contradicts_itself_unchanged() -> Result<()> {
+    let mut program = with_target(load(&Settings::default())?);
+    let socket = xdp_socket();
+    program.set_socket(0, &socket)?;
+    let whole = frame(&plain());
+    let cut = whole[..whole.len() - 1].to_vec();
+    let below_ethernet = plain().encapsulate(&inner()[..13]).expect("values that fit");
+    let ring = |name, frame| case(name, frame, REDIRECT, Counter::Redirected);
+    check(
+        &program,
+        &[
+            ring("cut", cut),
+            ring("no whole inner Ethernet header", below_ethernet),
+            ring("UDP length 0", patched(patched(whole.clone(), UDP_LENGTH, 0), UDP_LENGTH + 1, 0)),
+            ring("UDP longer than IP", patched(whole.clone(), UDP_LENGTH, 0xff)),
+            ring("IP length 0", patched(patched(whole.clone(), 16, 0), 17, 0)),
+            ring("IP longer than the frame", patched(whole.clone(), 16, 0xff)),
+            ring("a next protocol", changed(|outer| outer.vxlan_flags = 0x0c)),
+            ring("a reserved byte", changed(|outer| outer.vxlan_reserved = [0, 0, 0, 1])),
+        ],
+    )
+}
+
+#[test]
+fn fragments_go_to_the_ring() -> Result<()> {
+    let mut program = with_target(load(&Settings { fragments: true, ..Settings::default() })?);
+    let socket = xdp_socket();
+    program.set_socket(0, &socket)?;
+    let parts = mirror_lab::fragment(&frame(&plain()), 7, &[64]).expect("fragments");
+    let ring = |frame: &Vec<u8>| case("a fragment", frame.clone(), REDIRECT, Counter::Redirected);
+    check(&program, &parts.iter().map(ring).collect::<Vec<_>>())
+}
+
+#[test]
+fn without_a_target_frames_are_dropped_and_counted() -> Result<()> {
+    let program = load(&Settings::default())?;
+    let before = program.counters()?;
+    let outcome = program.run(&frame(&plain()))?;
+    assert_eq!(outcome.action, DROP);
+    assert_eq!(program.counters()?.since(&before), Counters::of(&[Counter::Seen, Counter::NoTarget]));
+    // What is not forwarded does not need one.
+    check(&program, &[case("to the ring", changed(|o| o.vxlan_flags = 0), PASS, Counter::NoSocket)])
+}
+
+#[test]
+fn the_verifier_has_room_left() -> Result<()> {
+    for filters in [false, true] {
+        let settings = Settings {
+            ports: [1, 2, 3, 4],
+            vni_filter: filters,
+            source_filter: filters,
+            stamp: true,
+            fragments: true,
+            own: Some(Own { mac: [2; 6], v4: vec![[10, 0, 0, 1].into()], v6: Vec::new() }),
+        };
+        let Some(verified) = load(&settings)?.verified()? else { continue };
+        println!("filters {filters}: {verified} instructions");
+        assert!(verified < 250_000, "filters {filters}: {verified} instructions");
+    }
+    Ok(())
+}
