@@ -179,8 +179,13 @@ pub enum Counter {
 pub const COUNTERS: usize = Counter::NoTarget as usize + 1;
 
 /// Value of [`MAP_COUNTERS`] for each CPU: the counters in the order of [`Counter`], then three words by
-/// which the program decides which frames to stamp.
-pub type PerCpu = [u64; COUNTERS + 3];
+/// which the program decides which frames to stamp, then two of [`Counter::Forwarded`]: bytes of the frames
+/// with outer headers, and of the inner frames.
+pub type PerCpu = [u64; COUNTERS + 5];
+/// Index in [`PerCpu`]: bytes of forwarded frames with outer headers.
+pub const FORWARDED_OUTER_BYTES: usize = COUNTERS + 3;
+/// Index in [`PerCpu`]: bytes of forwarded inner frames.
+pub const FORWARDED_INNER_BYTES: usize = COUNTERS + 4;
 
 /// What became of forwarded frames: indices into the value of [`MAP_FATES`]. `Sent` and `Refused` are counted
 /// when the device is given frames, the others before that.
@@ -207,21 +212,18 @@ pub const FATES: usize = Fate::Other as usize + 1;
 /// Value of [`MAP_FATES`] for each CPU: frames, in the order of [`Fate`].
 pub type FateCounts = [u64; FATES];
 
-/// Value of [`SETTING_PATH`]. Interface indices repeat across network namespaces, so devices are recognised
-/// by both.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[repr(C)]
-pub struct Path {
-    /// Offset of `ifindex` in the kernel's `struct net_device`.
-    pub ifindex_at: u32,
-    /// Offset of `nd_net`, a pointer, in `struct net_device`.
-    pub net_at: u32,
-    /// Offset of `ns.inum` in `struct net`.
-    pub inum_at: u32,
-    /// Inode of the network namespace of both interfaces.
-    pub namespace: u32,
-    /// Index of the interface whose frames are forwarded.
-    pub from: u32,
-    /// Index of the interface they are forwarded to.
-    pub to: u32,
-}
+/// Value of [`SETTING_PATH`], by the indices below. Interface indices repeat across network namespaces, so
+/// devices are recognised by both.
+pub type Path = [u32; 6];
+/// Index in [`Path`]: offset of `ifindex` in the kernel's `struct net_device`.
+pub const PATH_IFINDEX_AT: usize = 0;
+/// Index in [`Path`]: offset of `nd_net`, a pointer, in `struct net_device`.
+pub const PATH_NET_AT: usize = 1;
+/// Index in [`Path`]: offset of `ns.inum` in `struct net`.
+pub const PATH_INUM_AT: usize = 2;
+/// Index in [`Path`]: inode of the network namespace of both interfaces.
+pub const PATH_NAMESPACE: usize = 3;
+/// Index in [`Path`]: index of the interface whose frames are forwarded.
+pub const PATH_FROM: usize = 4;
+/// Index in [`Path`]: index of the interface they are forwarded to.
+pub const PATH_TO: usize = 5;

@@ -70,7 +70,7 @@ fn settings_have_the_names_and_sizes_of_the_abi() -> Result<()> {
     let mut loader = EbpfLoader::new();
     loader.override_global(abi::SETTING_PORTS, &[0_u16; abi::MAX_PORTS], true);
     loader.override_global(abi::SETTING_FLAGS, &0_u32, true);
-    let path = [0_u8; size_of::<abi::Path>()];
+    let path = abi::Path::default();
     loader.override_global(abi::SETTING_PATH, &path, true);
     loader.load(&object).expect("all settings are there");
     // The loader reports a setting that is missing, and one of another size.

@@ -9,7 +9,10 @@ use aya_ebpf::{
     programs::{RawTracePointContext, XdpContext},
 };
 use mirror_ebpf::{
-    mirror::{Counter, Fate, FateCounts, Path, PerCpu},
+    mirror::{
+        Counter, FORWARDED_INNER_BYTES, FORWARDED_OUTER_BYTES, Fate, FateCounts, PATH_FROM, PATH_IFINDEX_AT,
+        PATH_INUM_AT, PATH_NAMESPACE, PATH_NET_AT, PATH_TO, Path, PerCpu,
+    },
     programs::{
         headers::{self, IPV4_FRAGMENT, PLAIN_UDP, ipv4_header_len, is_plain},
         packet::Packet,
@@ -31,7 +34,7 @@ static TARGETS_ID: Array<u32> = Array::with_max_entries(1, 0);
 static FATES: PerCpuArray<FateCounts> = PerCpuArray::with_max_entries(1, 0);
 
 #[unsafe(no_mangle)]
-static PATH: Path = Path { ifindex_at: 0, net_at: 0, inum_at: 0, namespace: 0, from: 0, to: 0 };
+static PATH: Path = [0; 6];
 
 /// The least UDP length: VXLAN and an inner Ethernet header.
 const LEAST_UDP_LENGTH: usize = UDP_HEADER + VXLAN_HEADER + ETHERNET_HEADER;
@@ -45,6 +48,7 @@ pub(super) fn run(ctx: &XdpContext) -> u32 {
     };
     count(counters, Counter::Seen);
     let packet = Packet::new(ctx);
+    let len = packet.end - packet.start;
     let plain = is_plain(&packet);
     let verdict =
         if plain { udp_over_ipv4(&packet, ETHERNET_HEADER, PLAIN_UDP) } else { by_headers(&packet) };
@@ -57,7 +61,7 @@ pub(super) fn run(ctx: &XdpContext) -> u32 {
                 ends_by_headers(packet.start, packet.end)
             };
             return if ends != RING && cut(ctx, ends) {
-                forward(counters)
+                forward(counters, len, ends)
             } else {
                 redirect(ctx, flags, counters)
             };
@@ -139,13 +143,18 @@ fn cut(ctx: &XdpContext, ends: Ends) -> bool {
 }
 
 #[inline(always)]
-fn forward(counters: *mut PerCpu) -> u32 {
+fn forward(counters: *mut PerCpu, len: usize, ends: Ends) -> u32 {
     let map = (&raw const TARGETS).cast_mut().cast();
     // The fallback must not be 0, which is XDP_ABORTED.
     // SAFETY: a DEVMAP, which the helper does not write to.
     let action = unsafe { bpf_redirect_map(map, 0, u64::from(XDP_DROP)) };
     if action == i64::from(XDP_REDIRECT) {
         count(counters, Counter::Forwarded);
+        let outer = len as u64;
+        // SAFETY: as in `count`.
+        let counters = unsafe { &mut *counters };
+        counters[FORWARDED_OUTER_BYTES] += outer;
+        counters[FORWARDED_INNER_BYTES] += outer - (ends >> 32) - (ends & 0xffff_ffff);
         XDP_REDIRECT
     } else {
         count(counters, Counter::NoTarget);
@@ -180,7 +189,7 @@ fn forward_err(ctx: RawTracePointContext) -> i32 {
 fn forward_sent(ctx: RawTracePointContext) -> i32 {
     let path = setting!(PATH);
     let (from, to): (*const u8, *const u8) = (ctx.arg(0), ctx.arg(1));
-    if is_device(to, path.to, &path) && is_device(from, path.from, &path) {
+    if is_device(to, path[PATH_TO], &path) && is_device(from, path[PATH_FROM], &path) {
         let (sent, dropped): (u32, u32) = (ctx.arg(2), ctx.arg(3));
         add(Fate::Sent, sent);
         add(Fate::Refused, dropped);
@@ -191,9 +200,9 @@ fn forward_sent(ctx: RawTracePointContext) -> i32 {
 /// Whether a `struct net_device` is the interface of this index in our namespace.
 #[inline(always)]
 fn is_device(device: *const u8, index: u32, path: &Path) -> bool {
-    read::<u32>(device, path.ifindex_at) == Some(index)
-        && read::<*const u8>(device, path.net_at)
-            .is_some_and(|net| read::<u32>(net, path.inum_at) == Some(path.namespace))
+    read::<u32>(device, path[PATH_IFINDEX_AT]) == Some(index)
+        && read::<*const u8>(device, path[PATH_NET_AT])
+            .is_some_and(|net| read::<u32>(net, path[PATH_INUM_AT]) == Some(path[PATH_NAMESPACE]))
 }
 
 #[inline(always)]

@@ -1,8 +1,11 @@
 //! The program that forwards in the kernel: what is decapsulated, and what the ring gets unchanged.
 
-use aya::maps::xdp::DevMap;
+use aya::maps::{PerCpuArray, xdp::DevMap};
 use mirror_ebpf::{
-    mirror::{Counter, MAP_TARGETS, PROGRAM_FORWARD},
+    mirror::{
+        Counter, FORWARDED_INNER_BYTES, FORWARDED_OUTER_BYTES, MAP_COUNTERS, MAP_TARGETS, PROGRAM_FORWARD,
+        PerCpu,
+    },
     wire::ETHERNET_HEADER,
 };
 use mirror_lab::{
@@ -115,6 +118,23 @@ fn inner_frames_of_every_length_arrive_whole() -> Result<()> {
     let least = &inner()[..ETHERNET_HEADER];
     let outer = plain().encapsulate(least).expect("values that fit");
     assert_eq!(forwarded(&program, "the least", &outer), least);
+    Ok(())
+}
+
+#[test]
+fn bytes_are_counted_with_outer_headers_and_without() -> Result<()> {
+    let mut program = with_target(load(&Settings::default())?);
+    let padded = [frame(&plain()).as_slice(), &[0xee; 10]].concat();
+    let six = frame(&Outer::sample_v6(VNI, &[]));
+    for outer in [&padded, &six] {
+        forwarded(&program, "counted", outer);
+    }
+    let map = program.ebpf().map_mut(MAP_COUNTERS).expect("the map");
+    let map = PerCpuArray::<_, PerCpu>::try_from(map).expect("a per-CPU array");
+    let values = map.get(&0, 0).expect("its one place");
+    let sum = |word: usize| values.iter().map(|cpu| cpu[word]).sum::<u64>();
+    let counted = (sum(FORWARDED_OUTER_BYTES), sum(FORWARDED_INNER_BYTES));
+    assert_eq!(counted, ((padded.len() + six.len()) as u64, 2 * inner().len() as u64));
     Ok(())
 }
 
