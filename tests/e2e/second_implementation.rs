@@ -18,7 +18,7 @@ use mirror_lab::{
 use mirror_lab_xsk::{Config, Descriptors, XskReceiver, XskSender, XskSocket};
 use mirror_user::{
     Engine, Report,
-    engine::{EngineBuilder, Mode, Running},
+    engine::{EngineBuilder, ForwardPath, Mode, Running},
     sink::{self, SinkFactory, forward::Forward},
 };
 
@@ -164,7 +164,8 @@ fn frames_that_we_forward_to_an_interface_reach_xsk_rs_byte_for_byte() {
     let inner = numbered(ONE_CHUNK);
     let running = cable.b.namespace.enter(|| {
         let forward = Forward::builder("dev:out0".parse().expect("a target")).build().expect("a forwarder");
-        builder().sink(Arc::new(forward)).build().and_then(Engine::start)
+        let builder = builder().forward_path(ForwardPath::User).sink(Arc::new(forward));
+        builder.build().and_then(Engine::start)
     });
     let running = running.expect("namespace").unwrap_or_else(|error| panic!("engine: {error}"));
     Injector::new(&cable.a.namespace, &cable.a.interface)

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use mirror_lab::Namespace;
 use mirror_user::{
     Engine,
-    engine::{self, Mode, Running},
+    engine::{self, ForwardPath, Mode, Running},
     sink::{Counters, Forward, LatencySink, Pcap, SinkFactory, pcap::Target},
 };
 
@@ -53,6 +53,7 @@ impl EngineWork {
         };
         let builder = Engine::builder(RECEIVING)
             .mode(Mode::Native)
+            .forward_path(ForwardPath::User)
             .wait(match receiver.wait {
                 Wait::Spin => engine::Wait::Spin,
                 Wait::Poll => engine::Wait::Poll,

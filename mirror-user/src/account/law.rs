@@ -13,15 +13,23 @@ impl Report {
         for interface in &self.interfaces {
             let xdp = &interface.xdp;
             let judged = xdp.passed.total() + xdp.dropped.total();
-            laws.insert(format!("{}: seen", interface.name), difference(xdp.seen, xdp.redirected + judged));
+            laws.insert(
+                format!("{}: seen", interface.name),
+                difference(xdp.seen, xdp.redirected + xdp.forwarded + judged),
+            );
             let received: u64 = interface.queues.iter().map(|queue| queue.received).sum();
             let lost = interface.dropped_by_kernel();
             laws.insert(
                 format!("{}: redirected", interface.name),
                 difference(xdp.redirected, received + lost),
             );
+            let sent = interface.forwarded_explained();
+            if interface.forward_path.as_ref().is_some_and(|path| path.path == "kernel") || xdp.forwarded > 0
+            {
+                laws.insert(format!("{}: forwarded", interface.name), difference(xdp.forwarded, sent));
+            }
             seen += xdp.seen;
-            explained += judged + lost;
+            explained += judged + lost + sent;
         }
         let frames = &self.frames;
         if !self.files.is_empty() {
@@ -62,7 +70,10 @@ fn difference(left: u64, right: u64) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::{FileReport, InterfaceReport, QueueReport};
+    use super::super::{
+        NotSent,
+        report::{FileReport, ForwardPathReport, InterfaceReport, QueueReport},
+    };
     use super::*;
 
     /// 100 seen: 10 passed, 5 refused, 85 redirected; of these 3 dropped, 2 ring full, 80 received; 70
@@ -131,6 +142,51 @@ mod tests {
             report.close();
             assert_ne!(report.accounting.residue, 0, "miscount {number} went unseen");
         }
+    }
+
+    /// The same, and 30 forwarded: 20 sent, 10 not; and 5 without a target.
+    fn forwarded() -> Report {
+        let mut report = balanced();
+        let interface = &mut report.interfaces[0];
+        interface.xdp.seen += 35;
+        interface.xdp.forwarded = 30;
+        interface.xdp.dropped.no_target = 5;
+        interface.forward_path = Some(ForwardPathReport {
+            path: "kernel".into(),
+            sent: Some(20),
+            not_sent: Some(NotSent { down: 4, no_program: 3, too_large: 2, refused: 1, other: 0 }),
+            ..ForwardPathReport::default()
+        });
+        report
+    }
+
+    #[test]
+    fn forwarded_frames_are_explained_by_what_became_of_them() {
+        let mut report = forwarded();
+        report.close();
+        assert_eq!(report.accounting.residue, 0, "{:?}", report.accounting);
+        assert_eq!((report.accounting.seen, report.accounting.explained), (135, 135));
+        let miscounts: [fn(&mut InterfaceReport); 4] = [
+            |i| i.xdp.forwarded += 1,
+            |i| i.xdp.dropped.no_target -= 1,
+            |i| i.forward_path.as_mut().unwrap().sent = Some(19),
+            |i| i.forward_path.as_mut().unwrap().not_sent.as_mut().unwrap().other = 1,
+        ];
+        for (number, miscount) in miscounts.into_iter().enumerate() {
+            let mut report = forwarded();
+            miscount(&mut report.interfaces[0]);
+            report.close();
+            assert_ne!(report.accounting.residue, 0, "miscount {number} went unseen");
+        }
+    }
+
+    #[test]
+    fn forwarded_frames_of_which_the_kernel_says_nothing_are_residue() {
+        let mut report = forwarded();
+        let path = report.interfaces[0].forward_path.as_mut().unwrap();
+        (path.sent, path.not_sent) = (None, None);
+        report.close();
+        assert_eq!(report.accounting.residue, 30, "{:?}", report.accounting);
     }
 
     #[test]

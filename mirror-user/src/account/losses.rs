@@ -1,6 +1,6 @@
 //! Frames lost before a worker received them, in the two numbers of tcpdump's closing lines.
 
-use super::report::{InterfaceReport, Report};
+use super::report::{ForwardPathReport, InterfaceReport, Report};
 
 /// Standard counters of frames that a driver or NIC lost or refused, none of which is part of another
 /// (`Documentation/networking/statistics.rst`). `rx_missed_errors` and `rx_fifo_errors` are what libpcap
@@ -9,6 +9,18 @@ use super::report::{InterfaceReport, Report};
 const BEFORE_THE_PROGRAM: [&str; 3] = ["rx_missed_errors", "rx_fifo_errors", "rx_errors"];
 
 impl Report {
+    /// Frames that the XDP programs forwarded, which are in no count of [`Report::frames`].
+    #[must_use]
+    pub fn forwarded_by_kernel(&self) -> u64 {
+        self.interfaces.iter().map(|interface| interface.xdp.forwarded).sum()
+    }
+
+    /// Frames that the XDP programs were to forward, and that the target has not taken.
+    #[must_use]
+    pub fn not_sent_by_kernel(&self) -> u64 {
+        self.interfaces.iter().map(InterfaceReport::not_sent).sum()
+    }
+
     /// Frames that the kernel lost between the XDP program and the workers: ring full, UMEM full, too large
     /// for a chunk, redirect failed.
     #[must_use]
@@ -24,6 +36,12 @@ impl Report {
 }
 
 impl InterfaceReport {
+    /// Frames that the XDP program was to forward, and that the target has not taken.
+    #[must_use]
+    pub fn not_sent(&self) -> u64 {
+        self.xdp.dropped.no_target + self.forward_path.as_ref().map_or(0, ForwardPathReport::not_sent)
+    }
+
     /// See [`Report::dropped_by_kernel`].
     #[must_use]
     pub fn dropped_by_kernel(&self) -> u64 {
@@ -41,7 +59,8 @@ impl InterfaceReport {
     pub fn dropped_by_interface(&self) -> u64 {
         let counter = |name: &str| self.nic.get(name).copied().unwrap_or(0);
         let certain: u64 = BEFORE_THE_PROGRAM.iter().map(|name| counter(name)).sum();
-        let known = self.dropped_by_kernel() + self.xdp.dropped.total() + self.xdp.passed.total();
+        let judged = self.xdp.dropped.refused() + self.xdp.passed.total();
+        let known = self.dropped_by_kernel() + judged + self.not_sent();
         certain + counter("rx_dropped").saturating_sub(known)
     }
 }

@@ -1,7 +1,8 @@
 //! Counters, and the laws that they must satisfy.
 //!
 //! ```text
-//! seen         = redirected + Σ passed + Σ dropped                        counted in the XDP program
+//! seen         = redirected + forwarded + Σ passed + Σ dropped            counted in the XDP program
+//! forwarded    = sent + Σ not_sent                                        counted by two tracepoints
 //! redirected   = received + rx_dropped + rx_ring_full + redirect_failed   at rest
 //! received     = decapsulated + Σ rejected + abandoned + fragments_consumed
 //! files: Σ packets read = received
@@ -24,10 +25,10 @@ mod tally;
 pub(crate) use counters::WorkerCounters;
 pub(crate) use counters::{FrameCounters, SinkCounters};
 pub(crate) use reasons::Rejections;
-pub use reasons::{Dropped, Passed, Reject, Rejected};
+pub use reasons::{Dropped, NotSent, Passed, Reject, Rejected};
 pub use report::{
-    Accounting, FileReport, Frames, InterfaceReport, Latency, Losses, MemberReport, Odd, Origin,
-    OtherOrigins, QueueReport, ReaderReport, Report, SinkReport, VlanReport, XdpReport,
+    Accounting, FileReport, ForwardPathReport, Frames, InterfaceReport, Latency, Losses, MemberReport, Odd,
+    Origin, OtherOrigins, QueueReport, ReaderReport, Report, SinkReport, VlanReport, XdpReport,
 };
 pub use stats::{MAX_REASONS, Reasons, SinkHalt, SinkState, SinkStats};
 pub use summary::Summary;

@@ -82,6 +82,32 @@ tally! {
         vni = "VNI not allowed",
         /// Outer source not allowed.
         source = "outer source not allowed",
+        /// The target of forwarding in the kernel was deleted.
+        no_target = "the target was deleted",
+    }
+}
+
+impl Dropped {
+    /// Frames that were not allowed.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.vni + self.source
+    }
+}
+
+tally! {
+    /// Frames that the XDP program forwarded and the target did not take, by reason.
+    pub struct NotSent {
+        /// The device was given them and did not take them: of a veth, the far end is down or its ring full.
+        refused = "refused by the interface",
+        /// The interface was down.
+        down = "the interface is down",
+        /// The interface takes no redirected frames: the far end of a veth has no XDP program.
+        no_program = "the far end has no XDP program",
+        /// Longer than the interface's MTU.
+        too_large = "longer than the MTU",
+        /// Another error of the kernel.
+        other = "other errors",
     }
 }
 

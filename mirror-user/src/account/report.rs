@@ -2,14 +2,14 @@
 //!
 //! Fields may be added, never renamed. What a run did not have is null.
 
-use std::{borrow::Cow, collections::BTreeMap, net::IpAddr, time::SystemTime};
+use std::{borrow::Cow, collections::BTreeMap, fmt, net::IpAddr, time::SystemTime};
 
 use pcap_parser::Linktype;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::{
     counters::FrameCounters,
-    reasons::{Dropped, Passed, Rejected},
+    reasons::{Dropped, NotSent, Passed, Rejected},
     stats::{Reasons, SinkState, SinkStats},
 };
 
@@ -97,10 +97,75 @@ pub struct InterfaceReport {
     pub lost: bool,
     /// What the XDP program counted.
     pub xdp: XdpReport,
+    /// Where frames are forwarded; null without a forwarder.
+    pub forward_path: Option<ForwardPathReport>,
     /// The interface's and driver's own counters, as deltas over the run.
     pub nic: BTreeMap<String, u64>,
     /// One entry per queue.
     pub queues: Vec<QueueReport>,
+}
+
+/// Where the frames of an interface are forwarded.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct ForwardPathReport {
+    /// `kernel`: by the XDP program, if it can decapsulate the frame; or `user`: by the sink.
+    pub path: Cow<'static, str>,
+    /// Why.
+    pub reason: String,
+    /// The target of the kernel path; null on the user path.
+    pub target: Option<String>,
+    /// Forwarded frames that the target's interface has taken; null on the user path, and where the kernel
+    /// does not say (before 5.13, or without BTF).
+    pub sent: Option<u64>,
+    /// Forwarded frames that it has not taken, by reason; null as `sent`.
+    pub not_sent: Option<NotSent>,
+}
+
+/// Which path, and why.
+impl fmt::Display for ForwardPathReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "forward path {}: {}", self.path, self.reason)
+    }
+}
+
+#[cfg(feature = "af-xdp")]
+impl ForwardPathReport {
+    /// The user path.
+    pub(crate) fn user(reason: String) -> Self {
+        Self { path: "user".into(), reason, ..Self::default() }
+    }
+
+    /// The kernel path. What was sent is not known yet.
+    pub(crate) fn kernel(reason: String, target: String) -> Self {
+        Self { path: "kernel".into(), reason, target: Some(target), ..Self::default() }
+    }
+}
+
+impl ForwardPathReport {
+    /// Frames with a known fate.
+    fn explained(&self) -> u64 {
+        self.sent.unwrap_or(0) + self.not_sent()
+    }
+
+    /// Frames that the target has not taken, as far as the kernel says.
+    #[must_use]
+    pub fn not_sent(&self) -> u64 {
+        self.not_sent.as_ref().map_or(0, NotSent::total)
+    }
+}
+
+impl InterfaceReport {
+    /// Whether the target received none of the frames that the kernel was to forward to it.
+    pub(super) fn target_got_nothing(&self) -> bool {
+        self.not_sent() > 0 && self.forward_path.as_ref().is_some_and(|path| path.sent == Some(0))
+    }
+
+    /// Frames that the kernel forwarded and of which it says what became.
+    pub(super) fn forwarded_explained(&self) -> u64 {
+        self.forward_path.as_ref().map_or(0, ForwardPathReport::explained)
+    }
 }
 
 /// What the XDP program counted.
@@ -120,8 +185,14 @@ pub struct XdpReport {
     /// Of `passed.no_socket`, those that arrived after the program was attached and before the sockets were
     /// bound.
     pub no_socket_at_start: u64,
-    /// Frames dropped because they were not allowed.
+    /// Frames dropped because they were not allowed, or because the target was deleted.
     pub dropped: Dropped,
+    /// Frames decapsulated and forwarded by the program. They reach no sink and are not in `frames`.
+    pub forwarded: u64,
+    /// Their bytes with outer headers.
+    pub forwarded_outer_bytes: u64,
+    /// Bytes of their inner frames.
+    pub forwarded_inner_bytes: u64,
 }
 
 /// One RX queue.
@@ -506,7 +577,7 @@ impl Report {
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.ended_by.is_none()
-            && self.interfaces.iter().all(|interface| !interface.lost)
+            && self.interfaces.iter().all(|interface| !interface.lost && !interface.target_got_nothing())
             && self.files.iter().all(FileReport::is_whole)
             && self.accounting.residue == 0
             && self.sinks.iter().all(|sink| sink.state == SinkState::Done && !sink.got_nothing())

@@ -6,7 +6,8 @@ use std::{
 };
 
 use super::{
-    InterfaceReport, MemberReport, Origin, Report, SinkReport, SinkState, VlanReport, report::QueueReport,
+    InterfaceReport, MemberReport, Origin, Report, SinkReport, SinkState, VlanReport,
+    report::{ForwardPathReport, QueueReport},
 };
 use crate::escape;
 
@@ -72,9 +73,10 @@ impl<'a> Summary<'a> {
     /// tcpdump's closing lines.
     fn packets(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let report = self.report;
+        let forwarded = report.forwarded_by_kernel();
         for (count, what) in [
-            (report.frames.selected, "captured"),
-            (report.frames.decapsulated, "received by filter"),
+            (report.frames.selected + forwarded, "captured"),
+            (report.frames.decapsulated + forwarded, "received by filter"),
             (report.dropped_by_kernel(), "dropped by kernel"),
             (report.dropped_by_interface(), "dropped by interface"),
         ] {
@@ -132,8 +134,10 @@ impl<'a> Summary<'a> {
         write!(f, "{} ({xdp_mode} XDP, {bind} mode, {time} time): {} seen", escape::line(name), xdp.seen)?;
         let parts = [
             (xdp.redirected, "redirected"),
+            (xdp.forwarded, "forwarded"),
             (xdp.passed.total(), "passed to the kernel"),
-            (xdp.dropped.total(), "dropped: not allowed"),
+            (xdp.dropped.refused(), "dropped: not allowed"),
+            (xdp.dropped.no_target, "dropped: no target"),
         ];
         write_parts(f, " = ", " + ", &parts)?;
         if interface.lost {
@@ -155,9 +159,30 @@ impl<'a> Summary<'a> {
                 escape::shell(name)
             )?;
         }
+        self.forward_path(f, interface)?;
         write_nic_losses(f, interface)?;
         interface.queues.iter().try_for_each(|queue| self.queue(f, queue))?;
         self.cause(f, "redirect_failed", xdp.redirect_failed.unwrap_or(0), "lost: redirect failed")
+    }
+
+    /// Where frames were forwarded, and what became of those that the kernel forwarded.
+    fn forward_path(&self, f: &mut Formatter<'_>, interface: &InterfaceReport) -> fmt::Result {
+        let Some(path) = &interface.forward_path else { return Ok(()) };
+        writeln!(f, "  {}", escape::line(&path.to_string()))?;
+        let ForwardPathReport { target, sent, not_sent, .. } = path;
+        let Some(target) = target else { return Ok(()) };
+        let target = escape::line(target);
+        match (sent, not_sent) {
+            (Some(sent), Some(not_sent)) => {
+                writeln!(f, "  {sent} sent to {target}")?;
+                self.reasons(f, "not sent", not_sent.reasons())?;
+                if interface.target_got_nothing() {
+                    writeln!(f, "  {target} received none of its frames")?;
+                }
+                Ok(())
+            }
+            _ => writeln!(f, "  the kernel does not say how many were sent to {target}"),
+        }
     }
 
     fn queue(&self, f: &mut Formatter<'_>, queue: &QueueReport) -> fmt::Result {

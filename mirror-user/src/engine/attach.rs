@@ -1,23 +1,41 @@
 //! Attaching: in which mode, and what a refusal means.
 
-use super::{EngineError, InterfacePlan, Warning, XdpMode, diagnose, options::Options, worker::Worker};
-use crate::host::addresses::Addresses;
-use crate::xdp::{Program, ProgramSetupError, Settings};
+use super::{
+    EngineError, InterfacePlan, Warning, XdpMode, diagnose,
+    forward::{Choice, ForwardObstacle},
+    options::Options,
+    worker::Worker,
+};
+use crate::{
+    error::with_causes,
+    host::addresses::Addresses,
+    xdp::{ForwardTo, Program, ProgramSetupError, Settings},
+};
+
+/// An attached program.
+pub(super) struct Attached {
+    pub(super) program: Program,
+    pub(super) mode: XdpMode,
+    /// Which path forwarded frames take.
+    pub(super) forward: Choice,
+}
 
 /// Loads and attaches the program in the first mode that the interface takes.
 pub(super) fn attach(
     options: &Options,
     plan: &mut InterfacePlan,
+    forward: &Choice,
     stamp: bool,
     workers: &[Worker],
     addresses: Option<&Addresses>,
-) -> Result<(Program, XdpMode), EngineError> {
+) -> Result<Attached, EngineError> {
     let (name, kernel) = (plan.interface.name.clone(), plan.host.kernel);
     let failed = |error: ProgramSetupError| EngineError::Program {
         interface: name.clone(),
         counts_as_locked: diagnose::counts_as_locked(&error, kernel),
         source: error,
     };
+    let cannot_forward = |obstacle| EngineError::ForwardPath { interface: name.clone(), obstacle };
     let mut modes = plan.modes.clone().into_iter().peekable();
     loop {
         // There is always one: see `layout`.
@@ -30,9 +48,16 @@ pub(super) fn attach(
             log: options.kernel_log,
             fragments: options.reassemble,
             frags: plan.frags && mode == XdpMode::Native,
+            forward: None,
             queues: plan.most_queues,
         };
-        let mut program = Program::load(&settings).map_err(failed)?;
+        let choice = forward.on(plan, mode).map_err(cannot_forward)?;
+        let (program, choice) =
+            load_to_forward(&settings, plan.interface.index, choice).map_err(cannot_forward)?;
+        let mut program = match program {
+            Some(program) => program,
+            None => Program::load(&settings).map_err(failed)?,
+        };
         if let Some(addresses) = addresses {
             program.set_addresses(addresses).map_err(failed)?;
         }
@@ -40,7 +65,12 @@ pub(super) fn attach(
             program.set_socket(worker.place.queue, worker.socket).map_err(failed)?;
         }
         match program.attach(plan.interface.index, mode) {
-            Ok(()) => return Ok((program, mode)),
+            Ok(()) => {
+                if let Choice::Kernel(target) = &choice {
+                    plan.warnings.extend(target.doubts.iter().cloned().map(Warning::Forward));
+                }
+                return Ok(Attached { program, mode, forward: choice });
+            }
             Err(ProgramSetupError::Attach(source)) => {
                 let is_final = matches!(
                     source.raw_os_error(),
@@ -55,4 +85,25 @@ pub(super) fn attach(
             Err(error) => return Err(failed(error)),
         }
     }
+}
+
+/// Loads the program that forwards, if that was chosen and the kernel takes it.
+fn load_to_forward(
+    settings: &Settings<'_>,
+    from: u32,
+    choice: Choice,
+) -> Result<(Option<Program>, Choice), ForwardObstacle> {
+    let Choice::Kernel(target) = choice else { return Ok((None, choice)) };
+    let forward = Some(ForwardTo { from, to: target.index });
+    let program = match Program::load(&Settings { forward, ..settings.clone() }) {
+        Ok(program) => program,
+        Err(error) => {
+            let obstacle = ForwardObstacle::Refused { error: with_causes(&error) };
+            return Ok((None, target.without(obstacle)?));
+        }
+    };
+    let Some(reason) = program.sent_unknown() else { return Ok((Some(program), Choice::Kernel(target))) };
+    let choice = target.without(ForwardObstacle::NotReported { reason: reason.to_owned() })?;
+    let is_taken = matches!(choice, Choice::Kernel(_));
+    Ok((is_taken.then_some(program), choice))
 }

@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, ops::RangeInclusive, sync::Arc};
 use mirror_ebpf::mirror::{MAX_PORTS, MAX_SOURCES, MAX_VNIS};
 
 use super::{
-    BindMode, Destination, Engine, EngineError, Mode, OnInterfaceLost, OptionsError, Priority, Queues,
-    ThreadHook, Wait, options::Options, plan,
+    BindMode, Destination, Engine, EngineError, ForwardPath, Mode, OnInterfaceLost, OptionsError, Priority,
+    Queues, ThreadHook, Wait, forward, options::Options, plan,
 };
 use crate::{
     frame::MAX_BATCH, host::interface::may_be_name, select::Selection, sink::SinkFactory, tunnels::Tunnels,
@@ -82,6 +82,12 @@ impl EngineBuilder {
     /// Whether frames must be addressed to the interface. Default: [`Destination::Own`].
     pub fn destination(mut self, destination: Destination) -> Self {
         self.options.destination = destination;
+        self
+    }
+
+    /// Which path frames take to the target of a sink that forwards them. Default: [`ForwardPath::Auto`].
+    pub fn forward_path(mut self, path: ForwardPath) -> Self {
+        self.options.forward_path = path;
         self
     }
 
@@ -216,6 +222,7 @@ impl Default for EngineBuilder {
                 wait: Wait::default(),
                 priority: Priority::default(),
                 destination: Destination::default(),
+                forward_path: ForwardPath::default(),
                 on_interface_lost: OnInterfaceLost::default(),
                 tunnels: Tunnels::default(),
                 selection: Selection::all(),
@@ -305,7 +312,7 @@ fn validate(options: &Options) -> Result<(), OptionsError> {
             return Err(OptionsError::QueueTwice { queue });
         }
     }
-    Ok(())
+    forward::validate(options)
 }
 
 /// The first that is there a second time.

@@ -5,6 +5,7 @@ use std::{fmt, io};
 
 use super::{
     cause::{AttachCause, MtuTooLarge, SocketCause},
+    forward::ForwardObstacle,
     words::running,
 };
 use crate::{
@@ -72,6 +73,14 @@ pub enum EngineError {
         cause: Option<AttachCause>,
         /// What the kernel said.
         source: io::Error,
+    },
+    /// The kernel path of forwarding was requested, and the interface cannot do it.
+    #[error("{interface}: the kernel cannot forward: {obstacle}")]
+    ForwardPath {
+        /// The interface.
+        interface: String,
+        /// Why not.
+        obstacle: ForwardObstacle,
     },
     /// A queue's socket could not be set up.
     #[error("{interface} queue {queue}: {source}{}", after_colon(.cause))]
@@ -256,6 +265,9 @@ pub enum OptionsError {
         /// Those that it may use.
         allowed: Vec<usize>,
     },
+    /// The kernel path of forwarding was requested, and the other options exclude it.
+    #[error("the kernel cannot forward: {0}")]
+    ForwardPath(ForwardObstacle),
     /// The kernel has no frames in several descriptors (`XDP_USE_SG`, 6.6 and later).
     #[error("frames in several descriptors need kernel 6.6 or later, {}", running(*.kernel))]
     ScatterGather {

@@ -15,6 +15,7 @@ pub(crate) mod diagnose;
 mod error;
 mod event;
 mod facts;
+mod forward;
 mod interface;
 pub(crate) mod layout;
 mod local;
@@ -36,6 +37,7 @@ pub use cause::{AttachCause, MtuLimit, MtuTooLarge, NoMultiBuffer, Obstacle, Soc
 pub use command::HostCommand;
 pub use error::{EngineError, OptionsError, WorkerStep};
 pub use event::Event;
+pub use forward::{ForwardObstacle, ForwardPath};
 pub use options::{BindMode, Destination, Mode, OnInterfaceLost, Priority, Queues, ThreadHook, Wait};
 pub use plan::{InterfacePlan, Plan, QueuePlan};
 pub use running::{Running, Stopper};

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::ForwardPath;
 use crate::{select::Selection, sink::SinkFactory, tunnels::Tunnels};
 
 /// XDP mode asked for, which becomes an [`XdpMode`](super::XdpMode).
@@ -129,6 +130,7 @@ pub(super) struct Options {
     pub(super) wait: Wait,
     pub(super) priority: Priority,
     pub(super) destination: Destination,
+    pub(super) forward_path: ForwardPath,
     pub(super) on_interface_lost: OnInterfaceLost,
     pub(super) tunnels: Tunnels,
     pub(super) selection: Selection,

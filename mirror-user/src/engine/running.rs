@@ -10,6 +10,7 @@ use nix::unistd::{SysconfVar, sysconf};
 
 use super::{
     EngineError, Event, Plan, assemble,
+    forward::Choice,
     interface::{HeldSettings, LiveInterface, restore},
     options::{OnInterfaceLost, Options},
     ports::ReservedPorts,
@@ -84,6 +85,7 @@ impl Stopper {
 
 impl Running {
     pub(super) fn start(options: Options, plan: &Plan) -> Result<Self, EngineError> {
+        let forward = Choice::of(&options)?;
         let (sender, events) = unbounded();
         let workers = plan.interfaces.iter().map(|interface| interface.queues.len()).sum();
         let cpus = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
@@ -108,7 +110,7 @@ impl Running {
         let mut interfaces: Vec<LiveInterface> = Vec::with_capacity(plan.interfaces.len());
         let mut first_worker = 0;
         for own in &plan.interfaces {
-            let interface = LiveInterface::start(&options, plan, own, &common, first_worker)?;
+            let interface = LiveInterface::start(&options, plan, own, &common, &forward, first_worker)?;
             for warning in interface.warnings() {
                 tracing::warn!("{warning}");
             }

@@ -5,6 +5,7 @@ use std::fmt;
 use super::{
     cause::{AttachCause, NoMultiBuffer, Obstacle},
     command::HostCommand,
+    forward::ForwardObstacle,
 };
 use crate::xsk::HEADROOM;
 
@@ -64,6 +65,8 @@ pub enum Warning {
         /// How many queues to use, so that none is added.
         most: u32,
     },
+    /// The kernel forwards on request, in spite of this.
+    Forward(ForwardObstacle),
     /// All tunnel packets were addressed to others.
     NotLocal,
     /// Queues came after the start, and were not read.
@@ -96,6 +99,7 @@ impl Warning {
             | Self::NoCarrier
             | Self::BusyWorkers { .. }
             | Self::NotRealtime { .. }
+            | Self::Forward(_)
             | Self::NotLocal
             | Self::QueuesUnread { .. }
             | Self::Lost => None,
@@ -157,6 +161,7 @@ impl fmt::Display for Warning {
                 "the driver added {added} RX queues for the XDP program, which are read in copy mode; with \
                 all queues in use before the start, all are in zero-copy"
             ),
+            Self::Forward(obstacle) => write!(f, "forwarding in the kernel: {obstacle}"),
             Self::NotLocal => f.write_str("tunnel packets were addressed to others, and passed to the host"),
             Self::QueuesUnread { queues, read } => {
                 write!(f, "{queues} RX queues, of which {read} were read: the others came later")

@@ -15,7 +15,8 @@ use std::{
 use foldhash::fast::RandomState;
 
 use super::{
-    Sink, SinkError, SinkFactory, SinkStats, WorkerContext, distinct::DistinctBits, origin::OriginKey,
+    Sink, SinkError, SinkFactory, SinkNeeds, SinkStats, WorkerContext, distinct::DistinctBits,
+    origin::OriginKey,
 };
 use crate::{
     account::{Origin, OtherOrigins, Report, SinkReport},
@@ -129,6 +130,10 @@ impl SinkFactory for Counters {
             published,
             finished: false,
         }))
+    }
+
+    fn needs(&self) -> SinkNeeds {
+        SinkNeeds::Counts
     }
 
     fn report(&self, _: &mut SinkReport, report: &mut Report) {

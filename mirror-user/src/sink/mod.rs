@@ -61,6 +61,7 @@ mod for_each;
 pub mod forward;
 mod handoff;
 mod latency;
+mod needs;
 mod origin;
 pub mod pcap;
 mod pipe;
@@ -76,6 +77,7 @@ pub use for_each::for_each;
 #[cfg(feature = "af-xdp")]
 pub use forward::Forward;
 pub use latency::LatencySink;
+pub use needs::SinkNeeds;
 pub use pcap::Pcap;
 pub use print::Print;
 pub use selected::selected;
@@ -114,6 +116,11 @@ pub trait SinkFactory: Send + Sync {
     /// Whether the sink uses [`Frame::time`](crate::Frame::time). If any does, the XDP program stamps frames.
     fn needs_time(&self) -> bool {
         false
+    }
+
+    /// What the sink needs of the frames, by which the engine decides whether the kernel may forward them.
+    fn needs(&self) -> SinkNeeds {
+        SinkNeeds::Frames
     }
 
     /// Adds totals over all workers to a report: to the sink's own `entry`, or to fields that only this sink

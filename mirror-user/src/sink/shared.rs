@@ -20,6 +20,10 @@ macro_rules! delegate_factory {
             $inner.needs_time()
         }
 
+        fn needs(&$self) -> $crate::sink::SinkNeeds {
+            $inner.needs()
+        }
+
         fn report(&$self, entry: &mut $crate::account::SinkReport, report: &mut $crate::account::Report) {
             $inner.report(entry, report);
         }
@@ -54,7 +58,7 @@ mod tests {
     use crate::{
         account::{Report, SinkHalt, SinkReport},
         select::Allow,
-        sink::{Sink, SinkError, WorkerContext, selected},
+        sink::{Sink, SinkError, SinkNeeds, WorkerContext, selected},
     };
 
     /// Each method differs from its default.
@@ -75,6 +79,10 @@ mod tests {
 
         fn needs_time(&self) -> bool {
             true
+        }
+
+        fn needs(&self) -> SinkNeeds {
+            SinkNeeds::Counts
         }
 
         fn report(&self, entry: &mut SinkReport, _: &mut Report) {
@@ -101,6 +109,7 @@ mod tests {
             let built = factory.build(&WorkerContext::single(2048)).err().map(|error| error.to_string());
             assert_eq!(built.as_deref(), Some("not built"));
             assert!(factory.needs_time() && factory.selection().is_some() && factory.halted().is_some());
+            assert_eq!(factory.needs(), SinkNeeds::Counts);
             let mut entry = SinkReport::default();
             factory.report(&mut entry, &mut report);
             assert_eq!(entry.name, "reported");

@@ -1,5 +1,8 @@
 //! The kernel half, from user space: load, attach, maps.
 
+mod btf;
+mod forward;
+
 use std::{
     collections::BTreeSet,
     error::Error,
@@ -14,13 +17,16 @@ use aya::{
     maps::{
         Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues, XskMap, lpm_trie::Key,
     },
-    programs::{self, ProgramError, RawTracePoint, Xdp, XdpError, links::FdLink},
+    programs::{self, ProgramError, Xdp, XdpError, links::FdLink},
 };
 use ipnet::IpNet;
 use mirror_ebpf::mirror::{self as abi, Counter};
 
+pub(crate) use forward::ForwardTo;
+use forward::{Forwarding, Sent, tracepoint};
+
 use crate::{
-    account::{Dropped, Passed, XdpReport},
+    account::{Dropped, NotSent, Passed, XdpReport},
     error::with_causes,
     host::{
         addresses::Addresses,
@@ -47,6 +53,8 @@ pub(crate) struct Settings<'a> {
     pub(crate) log: bool,
     /// Load the program for frames in several buffers. Minimum kernel version: 5.18.
     pub(crate) frags: bool,
+    /// Forward what can be decapsulated in the kernel. In native mode, and not with `frags`.
+    pub(crate) forward: Option<ForwardTo>,
     /// RX queues of the interface.
     pub(crate) queues: u32,
 }
@@ -92,6 +100,23 @@ pub enum ProgramSetupError {
         it is not"
     )]
     NoLink,
+    /// The device that frames are forwarded to was refused.
+    #[error("the target is refused: {}", with_causes(&**.source))]
+    Target {
+        /// What the kernel said.
+        source: Cause,
+    },
+    /// A file of the kernel could not be read.
+    #[error("{path}: {source}")]
+    Kernel {
+        /// The file.
+        path: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The kernel's types (BTF) do not have the fields by which devices are recognised.
+    #[error("the kernel's BTF does not describe devices as expected")]
+    Types,
     /// The kernel's tracepoint does not name the map.
     #[error("the kernel's tracepoint xdp_redirect_err does not name the map (needs 5.13)")]
     NoMapId,
@@ -128,6 +153,8 @@ pub(crate) struct Program {
     addresses: Mutex<OwnAddresses>,
     /// `None` where the kernel has no tracepoint that names the map (before 5.13).
     redirect_failed: Option<PerCpuArray<MapData, u64>>,
+    /// With [`Settings::forward`].
+    forwarding: Option<Forwarding>,
     /// Under a lock, so that a shared engine can detach.
     link: Mutex<Option<FdLink>>,
     /// Holds the programs, and with the tracepoint's program its link.
@@ -149,13 +176,23 @@ impl Program {
             (abi::FLAG_FRAGMENTS, settings.fragments),
             (abi::FLAG_OWN, settings.own),
         ]);
+        let forward = settings.forward.map(|forward| (forward, forward.path()));
+        let path = match &forward {
+            Some((_, Ok(path))) => *path,
+            _ => abi::Path::default(),
+        };
         let mut ebpf = EbpfLoader::new()
             .override_global(abi::SETTING_PORTS, &ports, true)
             .override_global(abi::SETTING_FLAGS, &flags, true)
+            .override_global(abi::SETTING_PATH, &path, true)
             .map_max_entries(abi::MAP_XSKS, settings.queues)
             .load(mirror_ebpf::MIRROR_OBJECT)
             .map_err(ProgramSetupError::load)?;
-        let entry = if settings.frags { abi::PROGRAM_FRAGS } else { abi::PROGRAM };
+        let entry = match settings.forward {
+            Some(_) => abi::PROGRAM_FORWARD,
+            None if settings.frags => abi::PROGRAM_FRAGS,
+            None => abi::PROGRAM,
+        };
         xdp(&mut ebpf, entry)?.load().map_err(ProgramSetupError::verify)?;
         // Maps are taken out of the object only now: the program's load refers to them.
         fill_vnis(&mut ebpf, settings.allow)?;
@@ -166,6 +203,8 @@ impl Program {
                 tracing::warn!(error, "failed redirects cannot be attributed: they would show as residue");
             })
             .ok();
+        let forwarding =
+            forward.map(|(forward, path)| Forwarding::open(&mut ebpf, forward, path)).transpose()?;
         Ok(Self {
             entry,
             xsks: take(&mut ebpf, abi::MAP_XSKS)?,
@@ -176,6 +215,7 @@ impl Program {
                 v6: take(&mut ebpf, abi::MAP_ADDRESSES_V6)?,
             }),
             redirect_failed,
+            forwarding,
             link: Mutex::default(),
             ebpf,
         })
@@ -259,8 +299,27 @@ impl Program {
                 no_socket: of(Counter::NoSocket),
             },
             no_socket_at_start: 0,
-            dropped: Dropped { vni: of(Counter::VniRefused), source: of(Counter::SourceRefused) },
+            dropped: Dropped {
+                vni: of(Counter::VniRefused),
+                source: of(Counter::SourceRefused),
+                no_target: of(Counter::NoTarget),
+            },
+            forwarded: of(Counter::Forwarded),
+            forwarded_outer_bytes: values.iter().map(|cpu| cpu[abi::FORWARDED_OUTER_BYTES]).sum(),
+            forwarded_inner_bytes: values.iter().map(|cpu| cpu[abi::FORWARDED_INNER_BYTES]).sum(),
         })
+    }
+
+    /// Why the kernel does not say what becomes of forwarded frames; `None` if it does, or if nothing is
+    /// forwarded.
+    pub(crate) fn sent_unknown(&self) -> Option<&str> {
+        self.forwarding.as_ref().and_then(Forwarding::unknown)
+    }
+
+    /// What became of forwarded frames; `None` where the kernel does not say, or nothing is forwarded.
+    pub(crate) fn sent(&self) -> Result<Option<(u64, NotSent)>, ProgramSetupError> {
+        let sent = self.forwarding.as_ref().map(Forwarding::sent).transpose()?.flatten();
+        Ok(sent.map(|Sent { sent, not_sent }| (sent, not_sent)))
     }
 }
 
@@ -358,18 +417,12 @@ fn watch_redirects(ebpf: &mut Ebpf) -> Result<PerCpuArray<MapData, u64>, Program
         return Err(ProgramSetupError::Missing { kind: "map", name });
     };
     let id = xsks.info().map_err(ProgramSetupError::map(name))?.id();
-    tracepoint(ebpf)?.load().map_err(ProgramSetupError::verify)?;
+    tracepoint(ebpf, abi::PROGRAM_REDIRECT_ERR)?.load().map_err(ProgramSetupError::verify)?;
     let name = abi::MAP_XSKS_ID;
     let mut place: Array<MapData, u32> = take(ebpf, name)?;
     place.set(0, id, 0).map_err(ProgramSetupError::map(name))?;
-    tracepoint(ebpf)?.attach(abi::TRACEPOINT_REDIRECT_ERR).map_err(ProgramSetupError::verify)?;
+    tracepoint(ebpf, abi::PROGRAM_REDIRECT_ERR)?
+        .attach(abi::TRACEPOINT_REDIRECT_ERR)
+        .map_err(ProgramSetupError::verify)?;
     take(ebpf, abi::MAP_REDIRECT_FAILED)
-}
-
-fn tracepoint(ebpf: &mut Ebpf) -> Result<&mut RawTracePoint, ProgramSetupError> {
-    let name = abi::PROGRAM_REDIRECT_ERR;
-    ebpf.program_mut(name)
-        .ok_or(ProgramSetupError::Missing { kind: "program", name })?
-        .try_into()
-        .map_err(ProgramSetupError::verify)
 }

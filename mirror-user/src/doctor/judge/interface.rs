@@ -1,5 +1,7 @@
 //! Findings about one interface.
 
+use mirror_ebpf::mirror::{PROGRAM, PROGRAM_FORWARD, PROGRAM_FRAGS};
+
 use super::{Findings, Severity, counted, native, spread};
 use crate::{
     doctor::{
@@ -16,7 +18,7 @@ use crate::{
 };
 
 /// Names of our own programs.
-const OURS: [&str; 2] = [mirror_ebpf::mirror::PROGRAM, mirror_ebpf::mirror::PROGRAM_FRAGS];
+const OURS: [&str; 3] = [PROGRAM, PROGRAM_FRAGS, PROGRAM_FORWARD];
 
 pub(super) fn judge(facts: &Facts, interface: &InterfaceFacts, findings: &mut Findings) {
     link(interface, findings);

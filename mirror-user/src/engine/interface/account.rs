@@ -1,10 +1,14 @@
 //! The account of an interface, during a run and at its end.
 
-use std::sync::PoisonError;
+use std::{
+    sync::PoisonError,
+    thread,
+    time::{Duration, Instant},
+};
 
 use super::LiveInterface;
 use crate::{
-    account::{InterfaceReport, QueueReport, WorkerCounters, XdpReport},
+    account::{ForwardPathReport, InterfaceReport, QueueReport, WorkerCounters, XdpReport},
     engine::{
         InterfacePlan,
         worker::{RingOutcome, Worker},
@@ -28,6 +32,7 @@ impl LiveInterface {
             .map(|(worker, outcome)| queue_report(&self.plan, worker, &outcome.counters, &outcome.statistics))
             .collect();
         let unstamped = outcomes.iter().map(|outcome| outcome.unstamped).sum::<u64>();
+        self.await_fates();
         let mut report = self.report();
         report.queues = queues;
         report.unstamped = unstamped;
@@ -36,6 +41,33 @@ impl LiveInterface {
             report.time = "user".into();
         }
         ClosedAccount { report, outcomes }
+    }
+
+    /// Where frames are forwarded, and what became of those that the kernel forwarded.
+    fn forward_path(&self) -> Option<ForwardPathReport> {
+        let mut path = self.forward.report()?;
+        match self.program.sent() {
+            Ok(sent) => (path.sent, path.not_sent) = sent.unzip(),
+            Err(error) => {
+                let interface = &self.plan.interface.name;
+                tracing::error!(interface, %error, "the counters of forwarded frames cannot be read");
+            }
+        }
+        Some(path)
+    }
+
+    /// Waits, for a short time, until each forwarded frame is sent or not sent: a driver may flush them after
+    /// the program was detached. A frame that is neither by then remains in the residue.
+    fn await_fates(&self) {
+        const PATIENCE: Duration = Duration::from_millis(500);
+        const PAUSE: Duration = Duration::from_millis(5);
+        let deadline = Instant::now() + PATIENCE;
+        while let (Ok(xdp), Ok(Some((sent, not_sent)))) = (self.program.report(), self.program.sent()) {
+            if xdp.forwarded == sent + not_sent.total() || Instant::now() >= deadline {
+                return;
+            }
+            thread::sleep(PAUSE);
+        }
     }
 
     /// The interface's account as it stands, without what its workers hold.
@@ -65,6 +97,7 @@ impl LiveInterface {
             all_queues: self.plan.all_queues,
             lost: self.is_lost(),
             xdp,
+            forward_path: self.forward_path(),
             nic,
             queues: self
                 .workers

@@ -15,7 +15,8 @@ pub(super) use account::ClosedAccount;
 
 use super::{
     Bind, Destination, EngineError, Event, InterfacePlan, Plan, QueuePlan, Queues, Wait, Warning, XdpMode,
-    attach::attach,
+    attach::{Attached, attach},
+    forward::Choice,
     local::LocalWatch,
     options::Options,
     queues::QueueWatch,
@@ -40,6 +41,7 @@ pub(super) type HeldSettings = Arc<Mutex<Option<TunablesGuard>>>;
 pub(super) struct LiveInterface {
     plan: InterfacePlan,
     mode: XdpMode,
+    forward: Choice,
     stamp: bool,
     program: Program,
     workers: Vec<Worker>,
@@ -76,6 +78,7 @@ impl LiveInterface {
         plan: &Plan,
         interface: &InterfacePlan,
         common: &Common,
+        forward: &Choice,
         first_worker: usize,
     ) -> Result<Self, EngineError> {
         let tunables = match options.wait {
@@ -96,10 +99,12 @@ impl LiveInterface {
             Destination::Any => None,
         };
         let known = addresses.as_ref().map(AddressWatch::known);
-        let (program, mode) = attach(options, &mut own, common.stamp, &workers, known)?;
+        let Attached { program, mode, forward } =
+            attach(options, &mut own, forward, common.stamp, &workers, known)?;
         let mut live = Self {
             plan: own,
             mode,
+            forward,
             stamp: common.stamp,
             program,
             workers,
@@ -238,7 +243,7 @@ impl LiveInterface {
             }
         };
         let no_socket = xdp.passed.no_socket;
-        let others = xdp.redirected + no_socket + xdp.dropped.total();
+        let others = xdp.redirected + xdp.forwarded + no_socket + xdp.dropped.total();
         let name = &self.plan.interface.name;
         // A deleted interface has none; the link watch reports that.
         let queues = self.plan.interface.rx_queues().unwrap_or(self.plan.rx_queues);

@@ -16,7 +16,10 @@ use super::{
 };
 use crate::{
     host::{tap::TapOptions, veth::VethOptions},
-    sink::handoff::{Handoff, HandoffOptions, OutputState, ThreadHook},
+    sink::{
+        SinkNeeds,
+        handoff::{Handoff, HandoffOptions, OutputState, ThreadHook},
+    },
     wire::{ethernet, vxlan},
 };
 
@@ -157,6 +160,21 @@ impl ForwardBuilder {
         )
     }
 
+    /// What the sink will need of the frames: those for a single interface, without VLAN tags of ours, may be
+    /// forwarded by the kernel.
+    #[must_use]
+    pub fn needs(&self) -> SinkNeeds {
+        let reason = match &self.targets[..] {
+            [Target::Device { .. }] if self.vlans.is_some() => {
+                "frames get a VLAN tag for their VNI".to_owned()
+            }
+            [Target::Device { name }] => return SinkNeeds::Interface { name: name.clone() },
+            [target] => format!("the kernel forwards to dev:NAME only, not to {target}"),
+            _ => "the kernel does not spread flows over several targets".to_owned(),
+        };
+        SinkNeeds::Forwarded { reason }
+    }
+
     /// Makes devices, opens sockets, and starts a thread for each member.
     ///
     /// # Errors
@@ -204,10 +222,11 @@ impl ForwardBuilder {
                 given this seed spreads them the same way"
             );
         }
-        let name = Forward::name_of(&self.targets);
+        let (name, needs) = (Forward::name_of(&self.targets), self.needs());
         Ok(Forward {
             name,
             targets: self.targets,
+            needs,
             totals: Arc::new(Totals::new(names)),
             states,
             members,

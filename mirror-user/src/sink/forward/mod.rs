@@ -47,7 +47,7 @@ pub use error::{ForwardError, OpenError};
 pub use target::{Target, TargetError};
 
 use super::{
-    Sink, SinkError, SinkFactory, SinkStats, WorkerContext,
+    Sink, SinkError, SinkFactory, SinkNeeds, SinkStats, WorkerContext,
     handoff::{Handoff, record},
 };
 use crate::{
@@ -73,6 +73,7 @@ const NAME: &str = "forward";
 pub struct Forward {
     name: String,
     targets: Vec<Target>,
+    needs: SinkNeeds,
     members: Vec<Handoff>,
     group: Arc<Group>,
     /// The seed that spreads flows, if it is random.
@@ -171,6 +172,10 @@ impl SinkFactory for Forward {
 
     fn needs_time(&self) -> bool {
         self.targets.iter().any(Target::is_stream)
+    }
+
+    fn needs(&self) -> SinkNeeds {
+        self.needs.clone()
     }
 
     /// Halted only if every member is: a target that is down is retried, and others may be up.

@@ -43,6 +43,7 @@ fn worker(
         fragments: false,
         own: false,
         log: false,
+        forward: None,
         frags: false,
         queues: 1,
     };
