@@ -267,6 +267,15 @@ fn the_check_refuses_with_position_what_a_run_refuses_on_any_host() {
             "2:1: --vlan-per-vni is for targets veth:, tap: and dev:",
         ),
         (
+            "forward-path = 'kernel'\nforward = 'dev:out0'\nfilter = 'udp'",
+            "3:1: the kernel cannot forward: a filter expression selects frames; use `--forward-path user`",
+        ),
+        (
+            "forward-path = 'kernel'\nforward = 'tap:a'",
+            "1:1: the kernel cannot forward: sink forward tap:a: ",
+        ),
+        ("forward-path = 'kernel'", "1:1: the kernel cannot forward: there is no target to forward to"),
+        (
             "[[sink]]\nforward = 'pcap-over-ip:listen=./x'\n[[sink]]\nwrite = 'x'",
             "3:1: -w x and --forward pcap-over-ip:listen= ./x name the same file",
         ),
@@ -279,7 +288,7 @@ fn the_check_refuses_with_position_what_a_run_refuses_on_any_host() {
         assert!(said.starts_with(&format!("mirror: mirror.toml:{expected}")), "{text}:\n{said}");
         // A run with this file reports the same, and neither leaves files behind.
         let replays =
-            !["interface", "rx-ring", "port =", "bind", "count"].iter().any(|key| text.contains(key));
+            !["interface", "rx-ring", "port =", "bind", "count", "path"].iter().any(|key| text.contains(key));
         let command =
             if replays { vec!["replay", "-r", "twin.pcap"] } else { vec!["ingest", "--interface=ens6"] };
         let command = if text.contains("interface") { vec!["ingest"] } else { command };

@@ -100,6 +100,17 @@ choices! {
         /// Any address, as for SPAN ports and promiscuous mode
         Any = "any",
     }
+    /// Which path forwarded packets take.
+    ForwardPath {
+        /// Kernel if nothing needs the packets in user space and all are accounted for; else user
+        #[default]
+        Auto = "auto",
+        /// The XDP program decapsulates and redirects; fails if the interface, the target or another output
+        /// excludes it
+        Kernel = "kernel",
+        /// Workers decapsulate and send
+        User = "user",
+    }
     /// Format of a capture.
     FileFormat {
         /// One interface per origin, nanosecond timestamps, statistics at the end
@@ -195,6 +206,16 @@ impl From<Destination> for engine::Destination {
         match destination {
             Destination::Own => Self::Own,
             Destination::Any => Self::Any,
+        }
+    }
+}
+
+impl From<ForwardPath> for engine::ForwardPath {
+    fn from(path: ForwardPath) -> Self {
+        match path {
+            ForwardPath::Auto => Self::Auto,
+            ForwardPath::Kernel => Self::Kernel,
+            ForwardPath::User => Self::User,
         }
     }
 }

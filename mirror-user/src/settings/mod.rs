@@ -24,7 +24,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    choices::{Balance, Bind, Destination, FileFormat, Mode, OnOutputEnd, Priority, Sandbox, Wait, WhenFull},
+    choices::{
+        Balance, Bind, Destination, FileFormat, ForwardPath, Mode, OnOutputEnd, Priority, Sandbox, Wait,
+        WhenFull,
+    },
     lists::{Cpus, Phrase, Ports, QueueList, Sources, Vnis},
     values::{
         Count, FileCount, Interface, Interval, MaxOrigins, RotateSeconds, RxRing, Seed, Size, Snap, Time,
@@ -182,6 +185,8 @@ keys_with_outputs! {
         quiet: bool,
         /// How much is logged, or printed of each packet.
         verbose: Written<Times>,
+        /// Which path forwarded packets take.
+        forward_path: ForwardPath,
         /// The time that the run stops after.
         duration: Written<Time>,
         /// How often statistics are logged.
@@ -231,7 +236,7 @@ impl Settings {
         with_default! {
             queues mode bind wait priority destination rx_ring port no_reassemble outer unbuffered snap
             per_origin max_origins when_full print link hex hexascii ascii timestamps absolute forward_balance
-            vlan_per_vni community_id json latency sandbox on_output_end quiet verbose stats
+            vlan_per_vni community_id json latency sandbox on_output_end quiet verbose forward_path stats
         }
         // An empty expression selects all packets, like none.
         self.filter = self.filter.filter(|filter| !filter.text().is_empty());

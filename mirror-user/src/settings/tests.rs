@@ -114,6 +114,7 @@ fn any_settings() -> impl Strategy<Value = Settings> {
         on_output_end: one_of(&[OnOutputEnd::Stop, OnOutputEnd::Continue]),
         count: word("[0-9]{1,20}"),
         quiet: flag(),
+        forward_path: one_of(&[ForwardPath::Auto, ForwardPath::Kernel, ForwardPath::User]),
         duration: word(TIME),
         stats: word(TIME),
         wait_reader: word(TIME),

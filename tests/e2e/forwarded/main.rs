@@ -6,6 +6,7 @@ mod common;
 mod faults;
 mod groups;
 mod ids;
+mod kernel;
 mod strangers;
 mod targets;
 mod veth;

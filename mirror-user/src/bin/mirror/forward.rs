@@ -5,6 +5,7 @@ use std::path::Path;
 use clap::Args;
 use mirror_user::escape;
 use mirror_user::settings::{Balance, Many, Seed, Settings, Written};
+use mirror_user::sink::SinkNeeds;
 use mirror_user::sink::forward::{Forward, ForwardBuilder, ForwardError, Target};
 
 use crate::{exit::Usage, flag_values::given, hooks::Threads, sandbox::ThreadKind};
@@ -118,6 +119,11 @@ impl Forwarding {
     /// The names of its sinks in the report.
     pub(crate) fn sink_names(&self) -> impl Iterator<Item = String> {
         self.groups().map(Forward::name_of)
+    }
+
+    /// What each of its sinks needs of packets.
+    pub(crate) fn needs(&self) -> Vec<SinkNeeds> {
+        self.groups().filter_map(|targets| self.builder(targets)).map(|builder| builder.needs()).collect()
     }
 
     /// Unix sockets that are created.

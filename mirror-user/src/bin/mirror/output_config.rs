@@ -12,6 +12,7 @@ use mirror_user::{
     escape, hidden_file,
     select::{Allow, Filter, Selection},
     settings::{FileFormat, Many, OnOutputEnd, Settings, Snap, Written},
+    sink::SinkNeeds,
 };
 
 use crate::{
@@ -202,6 +203,23 @@ impl OutputConfig {
     /// The paths of captures, from flags and tables.
     pub(crate) fn writes(&self) -> impl Iterator<Item = &Path> {
         self.all().filter_map(|output| output.write.as_deref())
+    }
+
+    /// The sinks of a run, what they need of packets, and whether they have a selection of their own.
+    pub(crate) fn sink_needs(&self) -> Vec<(String, SinkNeeds, bool)> {
+        let of = |output: &Self, selects: bool| {
+            let forwards = output.forward.needs();
+            let others = output.sink_names().len() - forwards.len();
+            let needs = iter::repeat_n(SinkNeeds::Frames, others).chain(forwards);
+            output.sink_names().into_iter().zip(needs).map(|(sink, needs)| (sink, needs, selects)).collect()
+        };
+        let mut all: Vec<_> = of(self, false);
+        all.extend(self.latency.then(|| ("latency".to_owned(), SinkNeeds::Frames, false)));
+        for SinkTable { name, output, .. } in &self.tables {
+            let own: Vec<_> = of(output, true);
+            all.extend(own.into_iter().map(|(_, needs, selects)| (name.clone(), needs, selects)));
+        }
+        all
     }
 
     /// The names of its sinks in the report.

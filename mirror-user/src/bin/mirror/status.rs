@@ -82,8 +82,10 @@ impl Statistics {
     }
 
     fn line(&mut self, now: Instant, report: &Report) -> String {
-        let frames = report.frames.decapsulated;
-        let bytes = report.frames.outer_bytes;
+        let xdp = || report.interfaces.iter().map(|interface| &interface.xdp);
+        let frames = report.frames.decapsulated + report.forwarded_by_kernel();
+        let bytes =
+            report.frames.outer_bytes + xdp().map(|counted| counted.forwarded_outer_bytes).sum::<u64>();
         let (since, frames_before, bytes_before) = std::mem::replace(&mut self.last, (now, frames, bytes));
         let seconds = now.duration_since(since).as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "rates for people")]
@@ -101,7 +103,8 @@ impl Statistics {
             scaled(pps),
             scaled(bits)
         );
-        for (count, what) in [(dropped, "dropped by sinks"), (rejected, "rejected")] {
+        let not_sent = report.not_sent_by_kernel();
+        for (count, what) in [(dropped, "dropped by sinks"), (not_sent, "not sent"), (rejected, "rejected")] {
             if count > 0 {
                 line.push_str(&format!(", {count} {what}"));
             }

@@ -4,9 +4,10 @@ use std::{cmp::Reverse, fs, path::Path};
 
 use anyhow::Context as _;
 use mirror_user::{
+    engine::{ForwardObstacle, OptionsError},
     escape,
     select::Filter,
-    settings::{Phrase, Settings, SinkSettings, Written},
+    settings::{ForwardPath, Phrase, Settings, SinkSettings, Written},
 };
 
 use super::{
@@ -17,6 +18,7 @@ use super::{
 use crate::{
     exit::Usage,
     output_config::{OutputConfig, SinkTable},
+    remedy::of_options,
 };
 
 /// A table has at least one of these keys.
@@ -184,8 +186,18 @@ impl WholeFile<'_> {
             tables.push(sink_table(sink)?);
         }
         let settings = typed.cloned().unwrap_or_default().over(file);
+        if command == Command::Ingest && filters_kernel_path(&settings) {
+            return Err(of_options(&OptionsError::ForwardPath(ForwardObstacle::Filter)));
+        }
         command.validate(without_filters(settings), tables)
     }
+}
+
+/// Whether a filter excludes the kernel path that is requested: [`without_filters`] hides it from the engine.
+fn filters_kernel_path(settings: &Settings) -> bool {
+    let resolved = settings.clone().resolve();
+    let filters = resolved.filter.is_some() || resolved.outer_filter.is_some();
+    filters && resolved.forward_path == Some(ForwardPath::Kernel)
 }
 
 /// The settings of a table.

@@ -45,6 +45,7 @@ impl Command {
                     | "priority"
                     | "destination"
                     | "rx-ring"
+                    | "forward-path"
                     | "duration"
                     | "stats"
             ),
@@ -166,6 +167,7 @@ mod tests {
                 "wait" => text(&["poll", "spin", "busy-poll"]),
                 "priority" => text(&["auto", "realtime", "nice", "normal"]),
                 "destination" => text(&["own", "any"]),
+                "forward-path" => text(&["auto", "kernel", "user"]),
                 "format" => text(&["pcapng", "pcap", "pcap-us"]),
                 "when-full" => text(&["wait", "delete", "stop"]),
                 "forward-balance" => text(&["copy", "flow"]),

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use clap::Args;
 use mirror_user::{
-    engine::{EngineBuilder, EngineError, OnInterfaceLost, OptionsError, Queues, Wait},
+    engine::{EngineBuilder, EngineError, ForwardObstacle, OnInterfaceLost, OptionsError, Queues, Wait},
     settings::{
-        self, Bind, Cpus, Destination, Interface, Interval, Many, Mode, Priority, QueueList, RxRing,
-        Settings, Time, Written,
+        self, Bind, Cpus, Destination, ForwardPath, Interface, Interval, Many, Mode, Priority, QueueList,
+        RxRing, Settings, Time, Written,
     },
 };
 
@@ -58,6 +58,9 @@ pub(crate) struct IngestArgs {
     rx_ring: Option<Written<RxRing>>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+    /// Which path forwarded packets take
+    #[arg(long, help_heading = "Output", value_enum)]
+    forward_path: Option<ForwardPath>,
     /// Stop after this time, such as 10s or 5m
     #[arg(long, help_heading = "Run", value_name = "TIME")]
     duration: Option<Written<Time>>,
@@ -99,6 +102,7 @@ impl IngestArgs {
             destination,
             rx_ring,
             output,
+            forward_path,
             duration,
             stats,
         } = self;
@@ -113,6 +117,7 @@ impl IngestArgs {
         settings.destination = destination;
         settings.rx_ring = rx_ring;
         output.fill(&mut settings);
+        settings.forward_path = forward_path;
         settings.duration = duration;
         settings.stats = stats;
         settings
@@ -132,6 +137,7 @@ pub(crate) struct IngestRun {
     destination: Destination,
     rx_ring: u32,
     output: OutputConfig,
+    forward_path: ForwardPath,
     duration: Option<Duration>,
     stats: Duration,
 }
@@ -151,6 +157,7 @@ impl IngestRun {
             destination: settings.destination.unwrap_or_default(),
             rx_ring: settings.rx_ring.as_deref().copied().unwrap_or_default().0,
             output: OutputConfig::of(settings, tables),
+            forward_path: settings.forward_path.unwrap_or_default(),
             duration: settings.duration.as_deref().map(|time| time.0),
             stats: settings.stats.as_deref().copied().unwrap_or_default().0,
         }
@@ -164,7 +171,22 @@ impl IngestRun {
     /// Validates all of it, without this host.
     pub(crate) fn validate(&self) -> anyhow::Result<()> {
         self.validate_source()?;
-        self.output.validate().map(drop)
+        self.output.validate()?;
+        Ok(self.validate_forward_path()?)
+    }
+
+    /// Validates the path of forwarding by the outputs there are.
+    fn validate_forward_path(&self) -> Result<(), Usage> {
+        let obstacle = match self.forward_path {
+            ForwardPath::Auto => return Ok(()),
+            ForwardPath::Kernel => ForwardObstacle::of_sinks(self.output.sink_needs()),
+            ForwardPath::User => ForwardObstacle::of_sinks(self.output.sink_needs())
+                .filter(|obstacle| *obstacle == ForwardObstacle::NoTarget),
+        };
+        match obstacle {
+            Some(obstacle) => Err(Usage(of_options(&OptionsError::ForwardPath(obstacle)))),
+            None => Ok(()),
+        }
     }
 
     /// A configuration file may leave the interfaces to the command line; a run needs one.
@@ -182,6 +204,7 @@ impl IngestRun {
             .priority(self.priority.into())
             .destination(self.destination.into())
             .rx_ring(self.rx_ring)
+            .forward_path(self.forward_path.into())
             .on_interface_lost(OnInterfaceLost::GoOn)
             .tunnels(self.output.ports.clone())
             .select(self.output.selection()?)

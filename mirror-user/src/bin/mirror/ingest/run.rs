@@ -4,7 +4,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use mirror_user::{
-    Engine,
+    Engine, Report,
     engine::{Plan, Wait},
     escape,
     host::{limits::OpenFiles, scheduling},
@@ -26,6 +26,7 @@ pub(crate) fn run(args: &IngestRun) -> anyhow::Result<ExitCode> {
     terminal::start_log(args.output.log_verbosity(), args.output.quiet);
     let streams = args.output.validate()?;
     args.require_interface()?;
+    args.validate_forward_path()?;
     let builder = args.builder()?;
     builder.validate().map_err(usage)?;
     // BPF maps count against it before kernel 5.11, a UMEM without CAP_IPC_LOCK. If it is too low, the kernel
@@ -88,6 +89,9 @@ pub(crate) fn run(args: &IngestRun) -> anyhow::Result<ExitCode> {
     }
     let running = outputs.sinks.iter().cloned().fold(engine, Engine::sink).start().map_err(usage)?;
     threads.confine(ThreadKind::Main).context("cannot drop privileges")?;
+    if !args.output.quiet {
+        announce_forward_path(&running.report());
+    }
     let (stopper, settings) = (running.stopper(), running.stopper());
     requests.started(&outputs, move || stopper.stop(), move || settings.put_settings_back());
     let report = watch(running, args, &requests, &outputs);
@@ -106,7 +110,7 @@ fn files_needed(plan: &Plan, output: &OutputConfig) -> anyhow::Result<u64> {
     /// Netlink, signals, ports.
     const RUN: u64 = 5;
     /// Maps, programs, links, and the descriptors that load them; netlink for its addresses.
-    const INTERFACE: u64 = 18;
+    const INTERFACE: u64 = 26;
     /// A socket and its UMEM.
     const QUEUE: u64 = 2;
     let queues: u64 = plan.interfaces.iter().map(|interface| interface.queues.len() as u64).sum();
@@ -139,6 +143,15 @@ impl Memory {
         const THREADS: u64 = 3;
         let Self { frames, sinks, fragments, workers } = self;
         memory::refuse_beyond_limit(frames + sinks + fragments, workers + THREADS)
+    }
+}
+
+/// Prints which path forwarded packets take, and why.
+fn announce_forward_path(report: &Report) {
+    for interface in &report.interfaces {
+        if let Some(path) = &interface.forward_path {
+            terminal::say!("{}", escape::line(&format!("{}: {path}", interface.name)));
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use mirror_user::{
     engine::{
-        AttachCause, EngineError, HostCommand, Obstacle, OptionsError, SocketCause, SocketError, WorkerStep,
+        AttachCause, EngineError, ForwardObstacle, HostCommand, Obstacle, OptionsError, SocketCause,
+        SocketError, WorkerStep,
     },
     error::errno,
     escape::shell,
@@ -32,6 +33,7 @@ pub(super) fn remedy(error: &EngineError) -> Option<String> {
         }
         EngineError::Program { counts_as_locked, .. } => counts_as_locked
             .then(|| format!("{MEMLOCK}, or add CAP_SYS_RESOURCE, with which mirror raises it")),
+        EngineError::ForwardPath { obstacle, .. } => Some(forward_path(obstacle).to_owned()),
         EngineError::Attach { interface, cause, .. } => attach(interface, cause.as_ref()),
         EngineError::Socket { interface, cause, source, .. } => socket(interface, *cause, source),
         EngineError::Worker { step: WorkerStep::Priority, .. } => Some(format!(
@@ -54,6 +56,7 @@ pub(super) fn options(error: &OptionsError) -> Option<String> {
             "name the interfaces: `mirror ingest -i ens5,ens6`, and `mirror -D` lists them"
         }
         OptionsError::GenericZeroCopy => "leave `--mode generic` or `--bind zerocopy` out",
+        OptionsError::ForwardPath(obstacle) => forward_path(obstacle),
         OptionsError::NoQueue => "leave `--queues` out to read all",
         OptionsError::InterfaceTwice { .. }
         | OptionsError::TunnelPorts { .. }
@@ -71,6 +74,13 @@ pub(super) fn options(error: &OptionsError) -> Option<String> {
         _ => return None,
     };
     Some(remedy.to_owned())
+}
+
+fn forward_path(obstacle: &ForwardObstacle) -> &'static str {
+    match obstacle {
+        ForwardObstacle::NoTarget => "name one with `--forward TARGET`",
+        _ => "use `--forward-path user`",
+    }
 }
 
 fn attach(interface: &str, cause: Option<&AttachCause>) -> Option<String> {

@@ -1,7 +1,7 @@
 use std::io;
 
 use mirror_user::engine::{
-    AttachCause, EngineError, MtuLimit, MtuTooLarge, NoMultiBuffer, Obstacle, OptionsError,
+    AttachCause, EngineError, ForwardObstacle, MtuLimit, MtuTooLarge, NoMultiBuffer, Obstacle, OptionsError,
     ProgramSetupError, SocketCause, SocketError,
 };
 use mirror_user::{
@@ -51,6 +51,8 @@ fn options_name_the_flags_that_change_them() {
         (OptionsError::InterfaceAny, any),
         (OptionsError::NoInterface, "use -i, and `mirror -D` to list the interfaces"),
         (OptionsError::GenericZeroCopy, "leave `--mode generic` or `--bind zerocopy` out"),
+        (OptionsError::ForwardPath(ForwardObstacle::Filter), "use `--forward-path user`"),
+        (OptionsError::ForwardPath(ForwardObstacle::NoTarget), "name one with `--forward TARGET`"),
         (OptionsError::NoQueue, "leave `--queues` out to read all"),
         (OptionsError::InterfaceTwice { interface: name() }, ""),
         (OptionsError::TunnelPorts { given: 5, most: 4 }, ""),
