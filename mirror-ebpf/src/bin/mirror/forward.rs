@@ -130,7 +130,7 @@ fn ends_by_headers(start: usize, end: usize) -> Ends {
 
 /// Cuts off the outer headers, and the padding behind the datagram. Where that fails, the outer datagram is
 /// still whole.
-#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "below 2^17")]
+#[expect(clippy::cast_possible_truncation, reason = "below 2^17")]
 #[inline(always)]
 fn cut(ctx: &XdpContext, ends: Ends) -> bool {
     let (before, after) = ((ends >> 32) as i32, ends as i32);
