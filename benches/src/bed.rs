@@ -12,7 +12,7 @@ const SENDING: &str = "tx0";
 /// Name of the interface that frames are forwarded to.
 pub const FORWARDING: &str = "out0";
 /// The other end of its cable, where nobody listens.
-const BEYOND: &str = "far0";
+pub const BEYOND: &str = "far0";
 /// The near end's address, and one that resolves to the far end's MAC address: frames sent there are
 /// discarded.
 const NEAR_ADDRESS: &str = "198.18.0.1/24";
@@ -30,7 +30,9 @@ pub struct Bed {
     pub receiver: Namespace,
     /// The cable: `a` sends, `b` receives.
     pub cable: VethPair,
-    _beyond: VethPair,
+    /// Where the other end of the interface to forward to is.
+    pub beyond: Namespace,
+    _forwarding: VethPair,
     /// Dropped last.
     _lab: Lab,
 }
@@ -50,11 +52,12 @@ impl Bed {
         let cable = VethPair::create(ends.0, ends.1, &options)?;
         let beyond = lab.namespace("beyond")?;
         let ends = (VethEnd::new(&receiver, FORWARDING), VethEnd::new(&beyond, BEYOND));
-        let beyond = VethPair::create(ends.0, ends.1, &VethOptions { mtu: MTU, ..VethOptions::default() })?;
-        beyond.a.address(NEAR_ADDRESS)?;
-        let far = beyond.b.hardware_address()?;
+        let forwarding =
+            VethPair::create(ends.0, ends.1, &VethOptions { mtu: MTU, ..VethOptions::default() })?;
+        forwarding.a.address(NEAR_ADDRESS)?;
+        let far = forwarding.b.hardware_address()?;
         receiver.ip(&format!("neighbour add {TUNNEL_END} lladdr {far} dev {FORWARDING} nud permanent"))?;
-        Ok(Self { sender, receiver, cable, _beyond: beyond, _lab: lab })
+        Ok(Self { sender, receiver, cable, beyond, _forwarding: forwarding, _lab: lab })
     }
 
     /// A generator that sends into the cable.

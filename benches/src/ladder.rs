@@ -248,6 +248,16 @@ fn goals(rungs: &[Rung], defaults: Sizes) -> Vec<Goal> {
             goals.push(Goal::at_least(what, 0.95, counters.ratio_to_touch));
         }
     }
+    for course in [PLAIN, LARGE] {
+        if let Some(kernel) = find(Kind::KernelDrop, course) {
+            let what = format!("forwarding in the kernel ÷ touch, {} bytes", course.frame_bytes);
+            goals.push(Goal::at_least(what, 0.8, kernel.ratio_to_touch));
+        }
+        if let (Some(kernel), Some(user)) = (find(Kind::KernelPass, course), find(Kind::Device, course)) {
+            let what = format!("the same to a network stack ÷ forward_veth, {} bytes", course.frame_bytes);
+            goals.push(Goal::at_least(what, 2.0, Spread::of(kernel.mpps.median / user.mpps.median)));
+        }
+    }
     if let Some(veth) = find(Kind::Device, PLAIN) {
         goals.push(Goal::at_least("forwarding to a veth ÷ null, 114 bytes", 0.5, veth.ratio_to_null));
     }

@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use mirror_lab::Namespace;
+use mirror_ebpf::{bench as floor, mirror::PROGRAM};
+use mirror_lab::{
+    Namespace, XdpProgram,
+    xdp_program::{Settings, XdpAttach},
+};
 use mirror_user::{
     Engine,
     engine::{self, ForwardPath, Mode, Running},
@@ -12,7 +16,7 @@ use mirror_user::{
 
 use super::{Account, Kind, Receiver, Wait, pin, stage, window::Window};
 use crate::{
-    bed::{Bed, FORWARDING, RECEIVING, TUNNEL_END},
+    bed::{BEYOND, Bed, FORWARDING, RECEIVING, TUNNEL_END},
     null::Null,
     stats::count,
 };
@@ -22,6 +26,8 @@ use crate::{
 pub(super) struct EngineWork {
     running: Running,
     latency: Option<Arc<LatencySink>>,
+    /// At the far end of the target, without which the kernel does not forward.
+    _far: Option<XdpProgram>,
 }
 
 /// Percentiles of a latency curve, as fractions: 0.5, 0.75, 0.875 and so on up to 1 - 2^-20.
@@ -36,6 +42,17 @@ fn forward(receiver: &Receiver, bed: &Bed, target: &str) -> Result<Arc<dyn SinkF
 
 impl EngineWork {
     pub(super) fn start(receiver: &Receiver, bed: &Bed) -> Result<Self> {
+        let far = match receiver.kind {
+            Kind::KernelDrop => Some(XdpProgram::load_floor(floor::PROGRAM_DROP)?),
+            // It passes what is no tunnel packet.
+            Kind::KernelPass => Some(XdpProgram::load(PROGRAM, &Settings::default())?),
+            _ => None,
+        };
+        let far = far.map(|mut program| {
+            program.attach(&bed.beyond, BEYOND, XdpAttach::Native)?;
+            anyhow::Ok(program)
+        });
+        let far = far.transpose()?;
         let mut latency = None;
         let sink: Arc<dyn SinkFactory> = match receiver.kind {
             Kind::Pcap => {
@@ -45,7 +62,9 @@ impl EngineWork {
                 Arc::new(Pcap::builder(target).on_thread_start(move || pin(&cpus)).build()?)
             }
             Kind::Tap => forward(receiver, bed, "tap:tap0")?,
-            Kind::Device => forward(receiver, bed, &format!("dev:{FORWARDING}"))?,
+            Kind::Device | Kind::KernelDrop | Kind::KernelPass => {
+                forward(receiver, bed, &format!("dev:{FORWARDING}"))?
+            }
             Kind::Tunnel => forward(receiver, bed, &format!("vxlan:{TUNNEL_END}"))?,
             Kind::Latency => Arc::clone(latency.insert(Arc::new(LatencySink::new()))) as _,
             Kind::Counters => Arc::new(Counters::default()),
@@ -53,7 +72,7 @@ impl EngineWork {
         };
         let builder = Engine::builder(RECEIVING)
             .mode(Mode::Native)
-            .forward_path(ForwardPath::User)
+            .forward_path(if far.is_some() { ForwardPath::Kernel } else { ForwardPath::User })
             .wait(match receiver.wait {
                 Wait::Spin => engine::Wait::Spin,
                 Wait::Poll => engine::Wait::Poll,
@@ -67,7 +86,7 @@ impl EngineWork {
             .sink(sink);
         // Busy polling has settings under /sys.
         let running = bed.receiver.enter_with_sysfs(|| builder.build().and_then(Engine::start))??;
-        Ok(Self { running, latency })
+        Ok(Self { running, latency, _far: far })
     }
 
     pub(super) fn finish(self, namespace: &Namespace) -> Result<Account> {
@@ -88,9 +107,11 @@ impl EngineWork {
                 busy_ns += queue.busy_ns_per_frame * count(queue.received);
             }
         }
+        let sent: u64 = report.interfaces.iter().filter_map(|it| it.forward_path.as_ref()?.sent).sum();
+        account.lose(stage::NOT_SENT, report.not_sent_by_kernel());
         let written: u64 = report.sinks.iter().map(|sink| sink.written).sum();
         account.lose(stage::SINK, report.frames.decapsulated - written);
-        account.received = written;
+        account.received = written + sent;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an elapsed time")]
         let busy_ns = busy_ns as u64;
         account.busy_ns = busy_ns;

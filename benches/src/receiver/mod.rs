@@ -46,6 +46,10 @@ pub enum Kind {
     Device,
     /// The engine forwarding by VXLAN, over the same veth.
     Tunnel,
+    /// The XDP program forwarding to that veth, whose far end drops.
+    KernelDrop,
+    /// The same with a far end that passes to the network stack.
+    KernelPass,
     /// The engine measuring the time from its XDP program to the sink.
     Latency,
 }
@@ -63,7 +67,8 @@ impl Kind {
         Self::Pcap,
     ];
     /// Those on top of them, which do not build on each other.
-    pub const FORWARDS: [Self; 3] = [Self::Tap, Self::Device, Self::Tunnel];
+    pub const FORWARDS: [Self; 5] =
+        [Self::Tap, Self::Device, Self::Tunnel, Self::KernelDrop, Self::KernelPass];
 }
 
 impl fmt::Display for Kind {
@@ -80,6 +85,8 @@ impl fmt::Display for Kind {
             Self::Tap => "forward_tap",
             Self::Device => "forward_veth",
             Self::Tunnel => "forward_vxlan",
+            Self::KernelDrop => "forward_kernel_drop",
+            Self::KernelPass => "forward_kernel_pass",
             Self::Latency => "latency",
         })
     }
@@ -209,6 +216,8 @@ impl Receiver {
             | Kind::Tap
             | Kind::Device
             | Kind::Tunnel
+            | Kind::KernelDrop
+            | Kind::KernelPass
             | Kind::Latency => Work::Engine(Box::new(EngineWork::start(self, bed)?)),
         };
         Ok(Live { work, namespace: bed.receiver.clone(), before })
@@ -258,6 +267,8 @@ mod stage {
     pub(super) const REDIRECT_FAILED: &str = "redirect_failed";
     /// A sink could not take them.
     pub(super) const SINK: &str = "sink";
+    /// The target of forwarding in the kernel did not take them.
+    pub(super) const NOT_SENT: &str = "not_sent";
     /// Not counted by anything.
     pub(super) const UNEXPLAINED: &str = "unexplained";
 }
