@@ -14,7 +14,7 @@ use crate::{
     receiver::{Kind, Receiver, Wait, default_sizes},
     report::schema::{Goal, Report, Rung, Spread},
     stats::{count, spread},
-    trial::{Sample, measure},
+    trial::{Sample, lost_by, measure},
 };
 
 /// Frames of a measurement: a system call of the generator, some 0.2 s.
@@ -196,10 +196,6 @@ fn rung(
     let has_worker = kind != Kind::XdpDrop;
     let over_worker = |spread: Spread| if has_worker { spread } else { Spread::default() };
     let mpps = spread(own.iter().map(|sample| sample.received_rate / 1e6));
-    let mut lost_by = BTreeMap::new();
-    for (stage, frames) in own.iter().flat_map(|sample| &sample.lost_by) {
-        *lost_by.entry((*stage).to_owned()).or_insert(0) += frames;
-    }
     let ticks = own.iter().fold((0, 0), |(softirq, all), sample| {
         (softirq + sample.softirq_ticks.0, all + sample.softirq_ticks.1)
     });
@@ -218,7 +214,7 @@ fn rung(
         gbps: mpps.median * bits / 1e3,
         offered: own.iter().map(|sample| sample.offered).sum(),
         lost: own.iter().map(Sample::lost).sum(),
-        lost_by,
+        lost_by: lost_by(own),
         ratio_to_touch: beside(Kind::Touch, rates),
         ratio_to_null: beside(Kind::Null, rates),
         busy_ns_per_frame: spread(own.iter().map(|sample| sample.busy_ns_per_frame)).median,

@@ -22,7 +22,7 @@ use crate::{
     receiver::{Kind, Receiver, Wait, default_sizes, pin},
     report::schema::{Goal, Neighbour, Report},
     stats::{mega, ratio, spread},
-    trial::{Sample, measure},
+    trial::{Sample, lost_by, measure},
 };
 
 /// Frames a second.
@@ -81,10 +81,6 @@ pub fn run(options: &Options, report: &mut Report) -> Result<()> {
         let priority = PRIORITIES[*place];
         let lost = || own.iter().map(|(sample, _)| ratio(sample.lost(), sample.offered));
         let of = |figure: fn(&Sample) -> u64| own.iter().map(|(sample, _)| figure(sample)).sum();
-        let mut lost_by = BTreeMap::new();
-        for (stage, frames) in own.iter().flat_map(|(sample, _)| &sample.lost_by) {
-            *lost_by.entry((*stage).to_owned()).or_insert(0) += frames;
-        }
         report.neighbour.push(Neighbour {
             receiver: kind.to_string(),
             priority: name(priority).into(),
@@ -93,7 +89,7 @@ pub fn run(options: &Options, report: &mut Report) -> Result<()> {
             seconds: extent(options, priority).1,
             offered: of(|sample| sample.offered),
             lost: of(Sample::lost),
-            lost_by,
+            lost_by: lost_by(own.iter().map(|(sample, _)| sample)),
             lost_share: spread(lost()),
             worst_lost_share: lost().fold(0.0, f64::max),
             neighbour_cpu: spread(own.iter().map(|(_, share)| *share)),

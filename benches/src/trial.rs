@@ -44,6 +44,16 @@ impl Sample {
     }
 }
 
+/// Frames lost over all samples, by stage.
+#[must_use]
+pub fn lost_by<'a>(samples: impl IntoIterator<Item = &'a Sample>) -> BTreeMap<String, u64> {
+    let mut sums = BTreeMap::new();
+    for (stage, frames) in samples.into_iter().flat_map(|sample| &sample.lost_by) {
+        *sums.entry((*stage).to_owned()).or_insert(0) += frames;
+    }
+    sums
+}
+
 /// Sends `frames` to a receiver that is started for it and ended after it.
 ///
 /// # Errors
