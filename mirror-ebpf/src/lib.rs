@@ -4,11 +4,12 @@
 //! order of the counters, the layout of the metadata area, header lengths and protocol numbers. The objects
 //! are committed, so that neither users nor embedders need the eBPF toolchain; `cargo xtask ebpf --check`
 //! rebuilds them and compares every instruction.
-#![no_std]
+#![cfg_attr(not(test), no_std)]
 #![cfg_attr(not(feature = "programs"), warn(missing_docs))]
 
 pub mod bench;
 pub mod discard;
+pub mod flow;
 pub mod generator;
 pub mod mirror;
 #[cfg(feature = "programs")]
@@ -36,8 +37,7 @@ object!(
     MIRROR_OBJECT, "mirror.o"
 );
 object!(
-    /// ELF object of the program that keeps the frames of an interface from the host's stack; its name is in
-    /// [`discard`].
+    /// ELF object of the programs on devices that are made for readers; their names are in [`discard`].
     DISCARD_OBJECT, "discard.o"
 );
 object!(

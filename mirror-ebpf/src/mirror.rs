@@ -8,11 +8,11 @@ pub const PROGRAM_FRAGS: &str = "mirror_frags";
 pub const PROGRAM_REDIRECT_ERR: &str = "redirect_err";
 /// The tracepoint [`PROGRAM_REDIRECT_ERR`] and [`PROGRAM_FORWARD_ERR`] attach to.
 pub const TRACEPOINT_REDIRECT_ERR: &str = "xdp_redirect_err";
-/// [`PROGRAM`], with frames that it can decapsulate forwarded to the device in [`MAP_TARGETS`].
+/// [`PROGRAM`], with frames that it can decapsulate forwarded to the devices in [`MAP_TARGETS`].
 pub const PROGRAM_FORWARD: &str = "mirror_forward";
 /// Raw tracepoint program that counts frames refused by [`MAP_TARGETS`] after the XDP program had returned.
 pub const PROGRAM_FORWARD_ERR: &str = "forward_err";
-/// Raw tracepoint program that counts frames that the device in [`MAP_TARGETS`] has taken or refused.
+/// Raw tracepoint program that counts frames that the devices in [`MAP_TARGETS`] have taken or refused.
 pub const PROGRAM_FORWARD_SENT: &str = "forward_sent";
 /// The tracepoint [`PROGRAM_FORWARD_SENT`] attaches to.
 pub const TRACEPOINT_DEVMAP_XMIT: &str = "xdp_devmap_xmit";
@@ -42,16 +42,29 @@ pub const MAP_ADDRESSES_V6: &str = "ADDRESSES_V6";
 /// [`FragmentKey`], value: [`Announced`].
 pub const MAP_FRAGMENTS: &str = "FRAGMENTS";
 
-/// DEVMAP of one entry: the device that [`PROGRAM_FORWARD`] forwards to. The kernel empties it when the
-/// device is deleted.
+/// DEVMAP: the devices that [`PROGRAM_FORWARD`] forwards to, by member. The kernel removes a device from it when
+/// it is deleted.
 pub const MAP_TARGETS: &str = "TARGETS";
 /// Array of one `u32`: the kernel's id of [`MAP_TARGETS`].
 pub const MAP_TARGETS_ID: &str = "TARGETS_ID";
-/// Per-CPU array of one value, [`FateCounts`].
+/// Hash: the members by their devices. Key: [`Device`], value: the index in [`MAP_TARGETS`], a `u32`.
+pub const MAP_DEVICES: &str = "DEVICES";
+/// Per-CPU array by member, [`FateCounts`].
 pub const MAP_FATES: &str = "FATES";
+/// Array of one [`Assignment`](crate::flow::Assignment), with [`FLAG_GROUP`].
+pub const MAP_ASSIGNMENT: &str = "ASSIGNMENT";
+/// Per-CPU hash: forwarded frames by origin, with [`FLAG_ORIGINS`]. Key: [`OriginKey`], value: [`Tally`]. Its size is
+/// set when it is made.
+pub const MAP_ORIGINS: &str = "ORIGINS";
+/// Per-CPU array of one [`Run`]: forwarded frames that [`MAP_ORIGINS`] does not have yet.
+pub const MAP_RUN: &str = "RUN";
+/// Per-CPU array of one [`OtherOrigins`]: forwarded frames of origins for which [`MAP_ORIGINS`] had no room.
+pub const MAP_OTHER_ORIGINS: &str = "OTHER_ORIGINS";
 
 /// Setting, [`Path`]: by what [`PROGRAM_FORWARD_SENT`] recognises our frames.
 pub const SETTING_PATH: &str = "PATH";
+/// Setting, `u64`: seed of the hashes of flows ([`FLAG_GROUP`]) and of other origins ([`FLAG_ORIGINS`]).
+pub const SETTING_SEED: &str = "SEED";
 /// Setting, `[u16; MAX_PORTS]` in network byte order: UDP destination ports of tunnels; 0 is an unused entry.
 pub const SETTING_PORTS: &str = "PORTS";
 /// Setting, `u32`: the sum of the flags below that are on.
@@ -68,6 +81,12 @@ pub const FLAG_LOG: u32 = 1 << 3;
 pub const FLAG_FRAGMENTS: u32 = 1 << 4;
 /// Flag: frames that are not addressed to the interface, see [`Own`], are passed.
 pub const FLAG_OWN: u32 = 1 << 5;
+/// Flag: forwarded frames are counted by origin.
+pub const FLAG_ORIGINS: u32 = 1 << 6;
+/// Flag: frames are forwarded to the member that [`MAP_ASSIGNMENT`] has for their flow; without it, to the
+/// first. Frames whose flow takes more than their fixed headers to find (fragments, IPv6 extension headers,
+/// VLAN tags, no IP), and those without a member, are redirected to the ring.
+pub const FLAG_GROUP: u32 = 1 << 7;
 
 /// The value of [`SETTING_FLAGS`] with each of these flags on or off.
 #[must_use]
@@ -169,9 +188,9 @@ pub enum Counter {
     NotLocal,
     /// Passed: GENEVE, to a port that is not a tunnel port.
     Geneve,
-    /// Decapsulated and forwarded to the device in [`MAP_TARGETS`].
+    /// Decapsulated and forwarded to a device in [`MAP_TARGETS`].
     Forwarded,
-    /// Dropped: decapsulated, but [`MAP_TARGETS`] is empty.
+    /// Dropped: decapsulated, but [`MAP_TARGETS`] has no device for it any more.
     NoTarget,
 }
 
@@ -212,18 +231,47 @@ pub const FATES: usize = Fate::Other as usize + 1;
 /// Value of [`MAP_FATES`] for each CPU: frames, in the order of [`Fate`].
 pub type FateCounts = [u64; FATES];
 
-/// Value of [`SETTING_PATH`], by the indices below. Interface indices repeat across network namespaces, so
-/// devices are recognised by both.
-pub type Path = [u32; 6];
+/// Value of [`SETTING_PATH`], by the indices below.
+pub type Path = [u32; 5];
 /// Index in [`Path`]: offset of `ifindex` in the kernel's `struct net_device`.
 pub const PATH_IFINDEX_AT: usize = 0;
 /// Index in [`Path`]: offset of `nd_net`, a pointer, in `struct net_device`.
 pub const PATH_NET_AT: usize = 1;
 /// Index in [`Path`]: offset of `ns.inum` in `struct net`.
 pub const PATH_INUM_AT: usize = 2;
-/// Index in [`Path`]: inode of the network namespace of both interfaces.
-pub const PATH_NAMESPACE: usize = 3;
-/// Index in [`Path`]: index of the interface whose frames are forwarded.
-pub const PATH_FROM: usize = 4;
-/// Index in [`Path`]: index of the interface they are forwarded to.
-pub const PATH_TO: usize = 5;
+/// Index in [`Path`]: the interface whose frames are forwarded, the two words of its [`Device`].
+pub const PATH_FROM: usize = 3;
+
+/// What identifies an interface: the inode of its network namespace, and its index there. Indices repeat across
+/// namespaces.
+pub type Device = [u32; 2];
+
+/// The most members of a group.
+pub const MAX_MEMBERS: u32 = 64;
+
+/// Key of [`MAP_ORIGINS`], as little-endian loads give it: the outer source in two words, of IPv4 in the lower half
+/// of the first; then the VNI, the byte behind it and, from bit [`ORIGIN_VERSION_SHIFT`] on, the IP version.
+pub type OriginKey = [u64; 3];
+/// Index in [`OriginKey`] of the VNI.
+pub const ORIGIN_VNI: usize = 2;
+/// Bits below the IP version.
+pub const ORIGIN_VERSION_SHIFT: u32 = 32;
+
+/// Frames, and bytes of the inner frames.
+pub type Tally = [u64; 2];
+
+/// The last frames of a CPU, all of one origin: frames come in runs, and each run is added to [`MAP_ORIGINS`] or
+/// [`MAP_OTHER_ORIGINS`] when the next begins.
+/// By the indices below.
+pub type Run = [u64; 6];
+/// Index in [`Run`]: its number.
+pub const RUN_NUMBER: usize = 0;
+/// Index in [`Run`]: the three words of its [`OriginKey`].
+pub const RUN_ORIGIN: usize = 1;
+/// Index in [`Run`]: the two words of the [`Tally`] so far.
+pub const RUN_TALLY: usize = 4;
+
+/// Bits of [`OtherOrigins`], by which distinct origins are counted.
+pub const OTHER_BITS: usize = 1 << 16;
+/// Value of [`MAP_OTHER_ORIGINS`]: the two words of a [`Tally`], then a bit for each hash of an origin.
+pub type OtherOrigins = [u64; 2 + OTHER_BITS / 64];

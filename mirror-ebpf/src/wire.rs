@@ -47,6 +47,14 @@ pub const fn is_extension(next_header: u8) -> bool {
     matches!(next_header, 0 | 43 | PROTOCOL_ESP | PROTOCOL_AH | 60 | 135 | 139 | 140)
 }
 
+/// Whether a protocol has ports in its first four bytes: TCP, UDP, DCCP, SCTP, UDP-Lite (IANA "Protocol
+/// Numbers").
+#[inline(always)]
+#[must_use]
+pub const fn has_ports(protocol: u8) -> bool {
+    matches!(protocol, 6 | PROTOCOL_UDP | 33 | 132 | 136)
+}
+
 /// IANA's port of VXLAN (RFC 7348 section 8), to which AWS Traffic Mirroring sends.
 pub const VXLAN_PORT: u16 = 4789;
 /// IANA's port of GENEVE (RFC 8926 section 3.3).

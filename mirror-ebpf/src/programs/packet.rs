@@ -76,6 +76,18 @@ impl Packet {
         unsafe { *((self.start + offset) as *const u16) }
     }
 
+    /// Four bytes as a little-endian load gives them, from an even offset.
+    #[inline(always)]
+    pub fn u32_le(&self, offset: usize) -> u32 {
+        u32::from(self.u16(offset)) | u32::from(self.u16(offset + 2)) << 16
+    }
+
+    /// Eight bytes as [`u32_le`](Self::u32_le).
+    #[inline(always)]
+    pub fn u64_le(&self, offset: usize) -> u64 {
+        u64::from(self.u32_le(offset)) | u64::from(self.u32_le(offset + 4)) << 32
+    }
+
     /// Four bytes in network byte order, from any offset.
     #[inline(always)]
     pub fn u32(&self, offset: usize) -> u32 {

@@ -72,7 +72,7 @@ fn difference(left: u64, right: u64) -> i64 {
 mod tests {
     use super::super::{
         NotSent,
-        report::{FileReport, ForwardPathReport, InterfaceReport, QueueReport},
+        report::{FileReport, ForwardPathReport, ForwardTargetReport, InterfaceReport, QueueReport},
     };
     use super::*;
 
@@ -153,11 +153,17 @@ mod tests {
         interface.xdp.dropped.no_target = 5;
         interface.forward_path = Some(ForwardPathReport {
             path: "kernel".into(),
-            sent: Some(20),
-            not_sent: Some(NotSent { down: 4, no_program: 3, too_large: 2, refused: 1, other: 0 }),
+            targets: vec![
+                target(15, NotSent { down: 4, no_program: 3, ..NotSent::default() }),
+                target(5, NotSent { too_large: 2, refused: 1, ..NotSent::default() }),
+            ],
             ..ForwardPathReport::default()
         });
         report
+    }
+
+    fn target(sent: u64, not_sent: NotSent) -> ForwardTargetReport {
+        ForwardTargetReport { name: "dev:out".into(), sent: Some(sent), not_sent: Some(not_sent) }
     }
 
     #[test]
@@ -169,8 +175,8 @@ mod tests {
         let miscounts: [fn(&mut InterfaceReport); 4] = [
             |i| i.xdp.forwarded += 1,
             |i| i.xdp.dropped.no_target -= 1,
-            |i| i.forward_path.as_mut().unwrap().sent = Some(19),
-            |i| i.forward_path.as_mut().unwrap().not_sent.as_mut().unwrap().other = 1,
+            |i| i.forward_path.as_mut().unwrap().targets[1].sent = Some(4),
+            |i| i.forward_path.as_mut().unwrap().targets[0].not_sent.as_mut().unwrap().other = 1,
         ];
         for (number, miscount) in miscounts.into_iter().enumerate() {
             let mut report = forwarded();
@@ -184,7 +190,7 @@ mod tests {
     fn forwarded_frames_of_which_the_kernel_says_nothing_are_residue() {
         let mut report = forwarded();
         let path = report.interfaces[0].forward_path.as_mut().unwrap();
-        (path.sent, path.not_sent) = (None, None);
+        path.targets.iter_mut().for_each(|target| (target.sent, target.not_sent) = (None, None));
         report.close();
         assert_eq!(report.accounting.residue, 30, "{:?}", report.accounting);
     }

@@ -26,9 +26,11 @@ pub(crate) use counters::WorkerCounters;
 pub(crate) use counters::{FrameCounters, SinkCounters};
 pub(crate) use reasons::Rejections;
 pub use reasons::{Dropped, NotSent, Passed, Reject, Rejected};
+pub(crate) use report::ForwardedOrigins;
 pub use report::{
-    Accounting, FileReport, ForwardPathReport, Frames, InterfaceReport, Latency, Losses, MemberReport, Odd,
-    Origin, OtherOrigins, QueueReport, ReaderReport, Report, SinkReport, VlanReport, XdpReport,
+    Accounting, FileReport, ForwardPathReport, ForwardTargetReport, Frames, InterfaceReport, Latency, Losses,
+    MemberReport, Odd, Origin, OtherOrigins, QueueReport, ReaderReport, Report, SinkReport, VlanReport,
+    XdpReport,
 };
 pub use stats::{MAX_REASONS, Reasons, SinkHalt, SinkState, SinkStats};
 pub use summary::Summary;

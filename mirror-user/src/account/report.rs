@@ -63,6 +63,9 @@ pub struct Report {
     /// Frames of origins that did not fit the table.
     #[serde(default)]
     pub origins_other: OtherOrigins,
+    /// Frames that the kernel forwarded, an entry per interface: a sink that reports origins adds them.
+    #[serde(skip)]
+    pub(crate) forwarded_origins: Vec<ForwardedOrigins>,
     /// One entry per sink.
     #[serde(default)]
     pub sinks: Vec<SinkReport>,
@@ -114,10 +117,19 @@ pub struct ForwardPathReport {
     pub path: Cow<'static, str>,
     /// Why.
     pub reason: String,
-    /// The target of the kernel path; null on the user path.
-    pub target: Option<String>,
-    /// Forwarded frames that the target's interface has taken; null on the user path, and where the kernel
-    /// does not say (before 5.13, or without BTF).
+    /// The targets of the kernel path; empty on the user path.
+    pub targets: Vec<ForwardTargetReport>,
+}
+
+/// Frames that the kernel forwarded to a target.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct ForwardTargetReport {
+    /// The target, as given.
+    pub name: String,
+    /// Forwarded frames that its interface has taken; null where the kernel does not say (before 5.13, or
+    /// without BTF).
     pub sent: Option<u64>,
     /// Forwarded frames that it has not taken, by reason; null as `sent`.
     pub not_sent: Option<NotSent>,
@@ -138,33 +150,50 @@ impl ForwardPathReport {
     }
 
     /// The kernel path. What was sent is not known yet.
-    pub(crate) fn kernel(reason: String, target: String) -> Self {
-        Self { path: "kernel".into(), reason, target: Some(target), ..Self::default() }
+    pub(crate) fn kernel(reason: String, targets: impl IntoIterator<Item = String>) -> Self {
+        let targets = targets.into_iter().map(|name| ForwardTargetReport { name, ..Default::default() });
+        Self { path: "kernel".into(), reason, targets: targets.collect() }
     }
 }
 
 impl ForwardPathReport {
-    /// Frames with a known fate.
-    fn explained(&self) -> u64 {
-        self.sent.unwrap_or(0) + self.not_sent()
-    }
-
-    /// Frames that the target has not taken, as far as the kernel says.
+    /// Frames that the targets have not taken, as far as the kernel says.
     #[must_use]
     pub fn not_sent(&self) -> u64 {
+        self.targets.iter().map(ForwardTargetReport::not_sent).sum()
+    }
+
+    /// Frames that the targets have taken, as far as the kernel says.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.targets.iter().filter_map(|target| target.sent).sum()
+    }
+}
+
+impl ForwardTargetReport {
+    /// Frames that it has not taken, as far as the kernel says.
+    fn not_sent(&self) -> u64 {
         self.not_sent.as_ref().map_or(0, NotSent::total)
+    }
+
+    /// Whether it received none of the frames that the kernel was to forward to it.
+    pub(super) fn got_nothing(&self) -> bool {
+        self.not_sent() > 0 && self.sent == Some(0)
     }
 }
 
 impl InterfaceReport {
-    /// Whether the target received none of the frames that the kernel was to forward to it.
-    pub(super) fn target_got_nothing(&self) -> bool {
-        self.not_sent() > 0 && self.forward_path.as_ref().is_some_and(|path| path.sent == Some(0))
+    /// Whether a target received none of the frames that the kernel was to forward to it.
+    fn a_target_got_nothing(&self) -> bool {
+        let Some(path) = &self.forward_path else { return false };
+        let deleted =
+            self.xdp.dropped.no_target > 0 && path.targets.iter().all(|target| target.sent == Some(0));
+        deleted || path.targets.iter().any(ForwardTargetReport::got_nothing)
     }
 
     /// Frames that the kernel forwarded and of which it says what became.
     pub(super) fn forwarded_explained(&self) -> u64 {
-        self.forward_path.as_ref().map_or(0, ForwardPathReport::explained)
+        self.forward_path.as_ref().map_or(0, |path| path.sent() + path.not_sent())
     }
 }
 
@@ -374,6 +403,15 @@ pub struct OtherOrigins {
     pub inner_bytes: u64,
 }
 
+/// Frames that an XDP program forwarded, by origin.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct ForwardedOrigins {
+    /// The origins that it saw first, as many as it has room for, each with all its frames.
+    pub(crate) known: Vec<Origin>,
+    /// All others.
+    pub(crate) other: OtherOrigins,
+}
+
 /// One sink, over all workers.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
@@ -556,6 +594,7 @@ impl Report {
             frames: Frames::default(),
             origins: Vec::new(),
             origins_other: OtherOrigins::default(),
+            forwarded_origins: Vec::new(),
             sinks: Vec::new(),
             latency_ns: None,
             accounting: Accounting::default(),
@@ -577,7 +616,7 @@ impl Report {
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.ended_by.is_none()
-            && self.interfaces.iter().all(|interface| !interface.lost && !interface.target_got_nothing())
+            && self.interfaces.iter().all(|interface| !interface.lost && !interface.a_target_got_nothing())
             && self.files.iter().all(FileReport::is_whole)
             && self.accounting.residue == 0
             && self.sinks.iter().all(|sink| sink.state == SinkState::Done && !sink.got_nothing())

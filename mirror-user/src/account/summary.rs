@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     InterfaceReport, MemberReport, Origin, Report, SinkReport, SinkState, VlanReport,
-    report::{ForwardPathReport, QueueReport},
+    report::{ForwardTargetReport, QueueReport},
 };
 use crate::escape;
 
@@ -169,20 +169,20 @@ impl<'a> Summary<'a> {
     fn forward_path(&self, f: &mut Formatter<'_>, interface: &InterfaceReport) -> fmt::Result {
         let Some(path) = &interface.forward_path else { return Ok(()) };
         writeln!(f, "  {}", escape::line(&path.to_string()))?;
-        let ForwardPathReport { target, sent, not_sent, .. } = path;
-        let Some(target) = target else { return Ok(()) };
-        let target = escape::line(target);
-        match (sent, not_sent) {
-            (Some(sent), Some(not_sent)) => {
-                writeln!(f, "  {sent} sent to {target}")?;
-                self.reasons(f, "not sent", not_sent.reasons())?;
-                if interface.target_got_nothing() {
-                    writeln!(f, "  {target} received none of its frames")?;
-                }
-                Ok(())
-            }
-            _ => writeln!(f, "  the kernel does not say how many were sent to {target}"),
+        path.targets.iter().try_for_each(|target| self.target(f, target))
+    }
+
+    fn target(&self, f: &mut Formatter<'_>, target: &ForwardTargetReport) -> fmt::Result {
+        let name = escape::line(&target.name);
+        let (Some(sent), Some(not_sent)) = (target.sent, &target.not_sent) else {
+            return writeln!(f, "  the kernel does not say how many were sent to {name}");
+        };
+        writeln!(f, "  {sent} sent to {name}")?;
+        self.reasons(f, "not sent", not_sent.reasons())?;
+        if target.got_nothing() {
+            writeln!(f, "  {name} received none of its frames")?;
         }
+        Ok(())
     }
 
     fn queue(&self, f: &mut Formatter<'_>, queue: &QueueReport) -> fmt::Result {

@@ -16,6 +16,7 @@ pub(super) fn live(report: &mut Report, interfaces: &[LiveInterface], sinks: &[A
             report.add_worker(&counters.frames, &counters.sinks);
         }
         report.interfaces.push(interface.report());
+        report.forwarded_origins.push(interface.forwarded_origins());
     }
     pipeline::add_sinks(report, sinks);
 }
@@ -23,12 +24,13 @@ pub(super) fn live(report: &mut Report, interfaces: &[LiveInterface], sinks: &[A
 /// The report of a run that has ended, from final counts.
 pub(super) fn at_rest(report: &mut Report, interfaces: Vec<ClosedAccount>, sinks: &[Arc<dyn SinkFactory>]) {
     report.expect_sinks(sinks.iter().map(SinkFactory::name));
-    for ClosedAccount { report: interface, outcomes } in interfaces {
+    for ClosedAccount { report: interface, origins, outcomes } in interfaces {
         for outcome in outcomes {
             report.add_worker(&outcome.counters.frames, &outcome.counters.sinks);
             report.ended_by = report.ended_by.take().or(outcome.died);
         }
         report.interfaces.push(interface);
+        report.forwarded_origins.push(origins);
     }
     report.close();
     pipeline::close_sinks(report, sinks);

@@ -1,5 +1,7 @@
 //! Attaching: in which mode, and what a refusal means.
 
+use std::sync::Arc;
+
 use super::{
     EngineError, InterfacePlan, Warning, XdpMode, diagnose,
     forward::{Choice, ForwardObstacle},
@@ -66,8 +68,8 @@ pub(super) fn attach(
         }
         match program.attach(plan.interface.index, mode) {
             Ok(()) => {
-                if let Choice::Kernel(target) = &choice {
-                    plan.warnings.extend(target.doubts.iter().cloned().map(Warning::Forward));
+                if let Choice::Kernel(path) = &choice {
+                    plan.warnings.extend(path.doubts.iter().cloned().map(Warning::Forward));
                 }
                 return Ok(Attached { program, mode, forward: choice });
             }
@@ -93,17 +95,17 @@ fn load_to_forward(
     from: u32,
     choice: Choice,
 ) -> Result<(Option<Program>, Choice), ForwardObstacle> {
-    let Choice::Kernel(target) = choice else { return Ok((None, choice)) };
-    let forward = Some(ForwardTo { from, to: target.index });
+    let Choice::Kernel(path) = choice else { return Ok((None, choice)) };
+    let forward = Some(ForwardTo { from, targets: Arc::clone(&path.targets), origins: path.origins });
     let program = match Program::load(&Settings { forward, ..settings.clone() }) {
         Ok(program) => program,
         Err(error) => {
             let obstacle = ForwardObstacle::Refused { error: with_causes(&error) };
-            return Ok((None, target.without(obstacle)?));
+            return Ok((None, path.without(obstacle)?));
         }
     };
-    let Some(reason) = program.sent_unknown() else { return Ok((Some(program), Choice::Kernel(target))) };
-    let choice = target.without(ForwardObstacle::NotReported { reason: reason.to_owned() })?;
+    let Some(reason) = program.sent_unknown() else { return Ok((Some(program), Choice::Kernel(path))) };
+    let choice = path.without(ForwardObstacle::NotReported { reason: reason.to_owned() })?;
     let is_taken = matches!(choice, Choice::Kernel(_));
     Ok((is_taken.then_some(program), choice))
 }

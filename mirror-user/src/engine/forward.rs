@@ -1,12 +1,14 @@
 //! Which path forwarded frames take: by the XDP program, or by a worker and its sink.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use super::{Bind, BindMode, EngineError, InterfacePlan, Mode, OptionsError, XdpMode, options::Options};
 use crate::{
     account::ForwardPathReport,
-    host::interface::Interface,
-    sink::{SinkFactory, SinkNeeds},
+    error::with_causes,
+    host::xdp::XdpFeatures,
+    sink::{Interfaces, SinkFactory, SinkNeeds, needs::Member},
+    xdp::Targets,
 };
 
 /// Which path frames take to the target of a sink that forwards them.
@@ -18,7 +20,7 @@ pub enum ForwardPath {
     #[default]
     Auto,
     /// The XDP program decapsulates and redirects frames, or the run does not start. Frames that it cannot
-    /// decapsulate, such as fragments, take the user path. Sinks that count do not count forwarded frames.
+    /// decapsulate, such as fragments, take the user path.
     Kernel,
     /// Workers decapsulate, and the sink sends.
     User,
@@ -91,11 +93,6 @@ pub enum ForwardObstacle {
         /// Why.
         reason: String,
     },
-    /// A sink counts frames, and would miss those that the kernel forwards.
-    Counts {
-        /// The sink.
-        sink: String,
-    },
 }
 
 impl ForwardObstacle {
@@ -108,8 +105,10 @@ impl ForwardObstacle {
             let own = match needs {
                 SinkNeeds::Frames => Some(Self::NeedsFrames { sink }),
                 SinkNeeds::Forwarded { reason } => Some(Self::Target { sink, reason }),
-                SinkNeeds::Interface { .. } if selects => Some(Self::Selects { sink }),
-                SinkNeeds::Interface { .. } | SinkNeeds::Counts => None,
+                SinkNeeds::Interfaces(_) | SinkNeeds::Origins { .. } if selects => {
+                    Some(Self::Selects { sink })
+                }
+                SinkNeeds::Interfaces(_) | SinkNeeds::Origins { .. } => None,
             };
             obstacle = obstacle.or(own);
         }
@@ -123,7 +122,7 @@ impl ForwardObstacle {
     /// Whether the kernel path works all the same, with less in the report. Then it is taken on request only.
     fn is_doubt(&self) -> bool {
         match self {
-            Self::NotKnown { .. } | Self::NotReported { .. } | Self::Counts { .. } => true,
+            Self::NotKnown { .. } | Self::NotReported { .. } => true,
             Self::Requested
             | Self::NoTarget
             | Self::SeveralTargets
@@ -173,7 +172,6 @@ impl fmt::Display for ForwardObstacle {
             Self::NotReported { reason } => {
                 write!(f, "the kernel does not report what becomes of forwarded frames: {reason}")
             }
-            Self::Counts { sink } => write!(f, "sink {sink} would not count forwarded frames"),
         }
     }
 }
@@ -210,16 +208,17 @@ pub(super) enum Choice {
     /// The user path.
     User(ForwardObstacle),
     /// The kernel path.
-    Kernel(Target),
+    Kernel(KernelPath),
 }
 
-/// The target of the kernel path.
+/// The kernel path, with targets that take its frames.
 #[derive(Clone, Debug)]
-pub(super) struct Target {
+pub(super) struct KernelPath {
     /// As in reports.
-    pub(super) name: String,
-    /// Index of its interface.
-    pub(super) index: u32,
+    names: Vec<String>,
+    pub(super) targets: Arc<Targets>,
+    /// Most origins that are counted apart, if any are to be counted.
+    pub(super) origins: Option<usize>,
     /// Whether the kernel path was requested; else any obstacle leads to the user path.
     requested: bool,
     /// Obstacles to `auto` in spite of which it was requested.
@@ -249,49 +248,38 @@ impl Choice {
         if let Some(obstacle) = ForwardObstacle::of_sinks(of_sinks).or_else(|| of_options(options)) {
             return refuse(obstacle);
         }
-        let counting = sinks().filter(|(_, needs)| matches!(needs, SinkNeeds::Counts));
-        let mut doubts: Vec<_> =
-            counting.map(|(sink, _)| ForwardObstacle::Counts { sink: sink.to_owned() }).collect();
-        let target = sinks().find_map(|(_, needs)| match needs {
-            SinkNeeds::Interface { name } => Some(name),
+        let wanted = sinks().find_map(|(_, needs)| match needs {
+            SinkNeeds::Interfaces(interfaces) => Some(interfaces),
             _ => None,
         });
         // There is one, or it were an obstacle.
-        let Some(name) = target else { return refuse(ForwardObstacle::NoTarget) };
-        let unfit = |obstacle| match requested {
-            true => Err(EngineError::ForwardPath { interface: options.interfaces.join(","), obstacle }),
-            false => Ok(Self::User(obstacle)),
-        };
-        let queried = Interface::named(&name).and_then(|it| it.xdp_features().map(|features| (it, features)));
-        let (interface, features) = match queried {
-            Ok(queried) => queried,
-            Err(error) => {
-                return unfit(ForwardObstacle::NotQueried { target: name, error: error.to_string() });
+        let Some(interfaces) = wanted else { return refuse(ForwardObstacle::NoTarget) };
+        let origins = sinks().filter_map(|(_, needs)| match needs {
+            SinkNeeds::Origins { most } => Some(most),
+            _ => None,
+        });
+        match KernelPath::open(interfaces, origins.max(), requested) {
+            Ok(path) => match path.doubts.first() {
+                Some(doubt) if !requested => Ok(Self::User(doubt.clone())),
+                _ => Ok(Self::Kernel(path)),
+            },
+            Err(obstacle) if requested => {
+                Err(EngineError::ForwardPath { interface: options.interfaces.join(","), obstacle })
             }
-        };
-        match features {
-            None => doubts.push(ForwardObstacle::NotKnown { target: name.clone() }),
-            Some(features) if !features.ndo_xmit => {
-                return unfit(ForwardObstacle::NoRedirect { target: name });
-            }
-            Some(_) => {}
-        }
-        match doubts.first() {
-            Some(doubt) if !requested => Ok(Self::User(doubt.clone())),
-            _ => Ok(Self::Kernel(Target { name, index: interface.index, requested, doubts })),
+            Err(obstacle) => Ok(Self::User(obstacle)),
         }
     }
 
     /// The choice on an interface in a mode; or why the kernel path was requested in vain.
     pub(super) fn on(&self, plan: &InterfacePlan, mode: XdpMode) -> Result<Self, ForwardObstacle> {
-        let Self::Kernel(target) = self else { return Ok(self.clone()) };
+        let Self::Kernel(path) = self else { return Ok(self.clone()) };
         let obstacle = match () {
             () if mode != XdpMode::Native => ForwardObstacle::Generic,
             () if plan.bind == Bind::ZeroCopy => ForwardObstacle::ZeroCopy,
             () if plan.frags => ForwardObstacle::SeveralBuffers { mtu: plan.interface.mtu },
             () => return Ok(self.clone()),
         };
-        target.without(obstacle)
+        path.without(obstacle)
     }
 
     /// As the report has it. What was sent is added when it is known.
@@ -299,16 +287,43 @@ impl Choice {
         match self {
             Self::Nothing => None,
             Self::User(obstacle) => Some(ForwardPathReport::user(obstacle.to_string())),
-            Self::Kernel(Target { name, requested, .. }) => {
+            Self::Kernel(KernelPath { names, requested, .. }) => {
                 let reason =
                     if *requested { "as requested" } else { "nothing needs the frames in user space" };
-                Some(ForwardPathReport::kernel(reason.to_owned(), name.clone()))
+                Some(ForwardPathReport::kernel(reason.to_owned(), names.clone()))
             }
         }
     }
 }
 
-impl Target {
+impl KernelPath {
+    /// Prepares the targets, each of which takes redirected frames as far as the kernel says.
+    fn open(
+        interfaces: Interfaces,
+        origins: Option<usize>,
+        requested: bool,
+    ) -> Result<Self, ForwardObstacle> {
+        let Interfaces { members, table } = interfaces;
+        let (names, egress): (Vec<_>, Vec<_>) =
+            members.into_iter().map(|Member { name, egress }| (name, egress)).unzip();
+        let targets = Targets::prepare(egress.clone(), table)
+            .map_err(|error| ForwardObstacle::Refused { error: with_causes(&error) })?;
+        let mut doubts = Vec::new();
+        for (name, egress) in names.iter().zip(&egress) {
+            let target = name.clone();
+            let features = egress.enter(XdpFeatures::of_index).and_then(|features| features);
+            match features {
+                Err(error) => return Err(ForwardObstacle::NotQueried { target, error: error.to_string() }),
+                Ok(None) => doubts.push(ForwardObstacle::NotKnown { target }),
+                Ok(Some(features)) if !features.ndo_xmit => {
+                    return Err(ForwardObstacle::NoRedirect { target });
+                }
+                Ok(Some(_)) => {}
+            }
+        }
+        Ok(Self { names, targets: Arc::new(targets), origins, requested, doubts })
+    }
+
     /// The choice in view of an obstacle.
     pub(super) fn without(&self, obstacle: ForwardObstacle) -> Result<Choice, ForwardObstacle> {
         if !self.requested {
@@ -317,9 +332,9 @@ impl Target {
         if !obstacle.is_doubt() {
             return Err(obstacle);
         }
-        let mut target = self.clone();
-        target.doubts.push(obstacle);
-        Ok(Choice::Kernel(target))
+        let mut path = self.clone();
+        path.doubts.push(obstacle);
+        Ok(Choice::Kernel(path))
     }
 }
 
@@ -328,7 +343,7 @@ mod tests {
     use super::*;
 
     fn interface() -> SinkNeeds {
-        SinkNeeds::Interface { name: "out0".to_owned() }
+        SinkNeeds::Interfaces(Interfaces::single("dev:out0", "out0"))
     }
 
     fn of(sinks: &[(&str, SinkNeeds, bool)]) -> Option<ForwardObstacle> {
@@ -337,8 +352,8 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_forwards_to_one_interface_beside_sinks_that_count() {
-        let counters = ("counters", SinkNeeds::Counts, false);
+    fn the_kernel_forwards_for_one_sink_beside_those_that_count_origins() {
+        let counters = ("counters", SinkNeeds::Origins { most: 7 }, false);
         assert_eq!(of(&[counters.clone(), ("forward", interface(), false)]), None);
         let sink = || "a".to_owned();
         let tagged = SinkNeeds::Forwarded { reason: "tags".to_owned() };
@@ -362,7 +377,13 @@ mod tests {
     /// An obstacle that the kernel path exists in spite of is a warning on request; any is enough for `auto`.
     #[test]
     fn doubts_are_overridden_by_a_request_and_other_obstacles_are_not() {
-        let target = |requested| Target { name: "out0".to_owned(), index: 7, requested, doubts: Vec::new() };
+        let target = |requested| KernelPath {
+            names: vec!["dev:out0".to_owned()],
+            targets: Arc::new(Targets::prepare(Vec::new(), None).unwrap()),
+            origins: None,
+            requested,
+            doubts: Vec::new(),
+        };
         let doubt = || ForwardObstacle::NotReported { reason: "needs 5.13".to_owned() };
         for obstacle in [doubt(), ForwardObstacle::Generic] {
             let choice = target(false).without(obstacle.clone());

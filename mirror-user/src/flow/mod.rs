@@ -5,27 +5,24 @@
 //! packet.
 
 mod community_id;
+#[cfg(feature = "af-xdp")]
+pub(crate) mod members;
 mod parse;
 
 use std::{
     hash::{BuildHasher, Hash},
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
 };
 
 use foldhash::fast::FixedState;
+use mirror_ebpf::flow::{hash, words_v4, words_v6};
 
 pub use community_id::CommunityId;
 
-/// Protocols that have ports in their first four bytes, and those of the control messages (IANA "Protocol
-/// Numbers").
+/// Protocols of the control messages (IANA "Protocol Numbers").
 pub(crate) mod protocol {
     pub(crate) const ICMP: u8 = 1;
-    pub(crate) const TCP: u8 = 6;
-    pub(crate) const UDP: u8 = 17;
-    pub(crate) const DCCP: u8 = 33;
     pub(crate) const ICMPV6: u8 = 58;
-    pub(crate) const SCTP: u8 = 132;
-    pub(crate) const UDP_LITE: u8 = 136;
 }
 
 /// The flow of an inner frame, and its fragment.
@@ -104,12 +101,20 @@ impl Flow {
     #[must_use]
     pub fn hash(&self, seed: u64) -> u64 {
         let (from, to) = match self.ports {
-            Ports::Pair(from, to) => (from, to),
+            // As the XDP program reads them.
+            Ports::Pair(from, to) => (u16::from_be(from), u16::from_be(to)),
             Ports::Icmp(..) | Ports::None => (0, 0),
         };
-        let ends = [(self.source, from), (self.destination, to)];
-        let [low, high] = if ends[0] <= ends[1] { ends } else { [ends[1], ends[0]] };
-        seeded_hash(seed, &(low, high, self.protocol))
+        match (self.source, self.destination) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                let word = |address: Ipv4Addr| u32::from_le_bytes(address.octets());
+                hash(seed, &words_v4((word(source), from), (word(destination), to), self.protocol))
+            }
+            (source, destination) => {
+                let words = |address| words(octets_v6(address));
+                hash(seed, &words_v6((words(source), from), (words(destination), to), self.protocol))
+            }
+        }
     }
 
     /// The Community ID of the flow, version 1, as in Suricata, Zeek and Wireshark.
@@ -117,6 +122,20 @@ impl Flow {
     pub fn community_id(&self, seed: u16) -> CommunityId {
         CommunityId::new(self, seed)
     }
+}
+
+/// An IPv4 address is mapped (RFC 4291 section 2.5.5.2).
+fn octets_v6(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    }
+}
+
+fn words(octets: [u8; 16]) -> [u64; 2] {
+    let both = u128::from_le_bytes(octets);
+    #[expect(clippy::cast_possible_truncation, reason = "the two halves of a word twice as long")]
+    [both as u64, (both >> 64) as u64]
 }
 
 /// A hash that is the same in every process with the same seed.

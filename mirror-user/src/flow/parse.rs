@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use mirror_ebpf::wire::has_ports;
+
 use super::{Flow, Fragment, Packet, Ports, protocol};
 use crate::wire::{
     ethernet::{self, ethertype},
@@ -102,10 +104,9 @@ fn extension_len(protocol: u8, bytes: &[u8]) -> Option<usize> {
 
 fn ports(protocol: u8, payload: &[u8]) -> Ports {
     match (protocol, payload) {
-        (
-            protocol::TCP | protocol::UDP | protocol::SCTP | protocol::DCCP | protocol::UDP_LITE,
-            &[a, b, c, d, ..],
-        ) => Ports::Pair(u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])),
+        (protocol, &[a, b, c, d, ..]) if has_ports(protocol) => {
+            Ports::Pair(u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
+        }
         (protocol::ICMP | protocol::ICMPV6, &[kind, code, ..]) => Ports::Icmp(kind, code),
         _ => Ports::None,
     }

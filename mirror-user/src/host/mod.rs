@@ -9,6 +9,7 @@
 pub(crate) mod addresses;
 mod discard;
 pub(crate) mod driver;
+pub(crate) mod egress;
 mod ethtool;
 pub mod interface;
 pub mod kernel;

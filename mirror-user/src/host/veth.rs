@@ -10,6 +10,7 @@ use std::{
     fs::File,
     io,
     os::fd::AsRawFd as _,
+    sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -74,8 +75,12 @@ pub struct Veth {
     /// Where the near end is: for [`Place::In`], the pair ends with it.
     near_at: Option<Place>,
     near: End,
-    /// `None` in another namespace, which a socket of ours would keep from ending.
-    far: Option<LinkState>,
+    far: End,
+    /// Where the far end is. Opened when it is needed: a descriptor of ours would keep another namespace from
+    /// ending.
+    netns: Option<NetworkNamespace>,
+    /// Of the far end; `None` in another namespace, likewise.
+    far_state: Option<Mutex<LinkState>>,
     /// Until the pair is removed, or the process ends.
     _discard: Option<Discard>,
 }
@@ -153,13 +158,14 @@ impl Veth {
             let state = options.netns.is_none().then(|| LinkState::open(name)).transpose()?;
             Ok((discard, state))
         });
-        let (discard, far) = set_up.map_err(failed).and_then(|result| result)?;
+        let (discard, far_state) = set_up.map_err(failed).and_then(|result| result)?;
         // From here on it may stay.
         if let Some(made) = made {
             made.keep();
         }
         let near_at = matches!(near_at, Place::In(_)).then_some(near_at);
-        Ok(Self { near_at, near, far, _discard: discard })
+        let netns = options.netns.clone();
+        Ok(Self { near_at, near, far, netns, far_state: far_state.map(Mutex::new), _discard: discard })
     }
 
     /// Runs a closure in the namespace of the near end, with its index and name: what is to be sent there is
@@ -174,10 +180,18 @@ impl Veth {
         entered.map_err(|source| HostError::Veth { name: name.clone(), source })
     }
 
+    /// Runs a closure in the namespace of the far end, with its index.
+    pub(crate) fn at_far_end<T: Send>(&self, inside: impl FnOnce(u32) -> T + Send) -> Result<T, HostError> {
+        let End { index, name } = &self.far;
+        let place = self.netns.as_ref().map_or(Ok(Place::Here), Place::open)?;
+        place.enter(|| inside(*index)).map_err(|source| HostError::Veth { name: name.clone(), source })
+    }
+
     /// The MTU of the far end, which takes no longer frames; `None` in another namespace, or where it was
     /// deleted.
-    pub(crate) fn far_mtu(&mut self) -> Option<u32> {
-        self.far.as_mut()?.look().ok().flatten().map(|(_, mtu)| mtu)
+    pub(crate) fn far_mtu(&self) -> Option<u32> {
+        let mut state = self.far_state.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        state.look().ok().flatten().map(|(_, mtu)| mtu)
     }
 }
 
@@ -188,7 +202,8 @@ impl Drop for Veth {
         if self.near_at.take().is_none() {
             return;
         }
-        let Some(far) = &mut self.far else { return };
+        let Some(far) = &mut self.far_state else { return };
+        let far = far.get_mut().unwrap_or_else(PoisonError::into_inner);
         let deadline = Instant::now() + PATIENCE;
         while matches!(far.look(), Ok(Some(_))) && Instant::now() < deadline {
             thread::sleep(PAUSE);

@@ -119,7 +119,7 @@ pub struct XdpFeatures {
 
 impl XdpFeatures {
     /// Queries the `netdev` family; `None` where the kernel does not have it (before 6.3).
-    pub(super) fn of_index(index: u32) -> Result<Option<Self>, HostError> {
+    pub(crate) fn of_index(index: u32) -> Result<Option<Self>, HostError> {
         let refused = |source| HostError::Netlink { what: "read XDP features", source };
         let mut netlink = Netlink::open(SockProtocol::NetlinkGeneric, 0).map_err(refused)?;
         let family = match netlink.family("netdev") {

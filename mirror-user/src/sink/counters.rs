@@ -19,7 +19,7 @@ use super::{
     origin::OriginKey,
 };
 use crate::{
-    account::{Origin, OtherOrigins, Report, SinkReport},
+    account::{ForwardedOrigins, Origin, OtherOrigins, Report, SinkReport},
     frame::Batch,
 };
 
@@ -133,12 +133,13 @@ impl SinkFactory for Counters {
     }
 
     fn needs(&self) -> SinkNeeds {
-        SinkNeeds::Counts
+        SinkNeeds::Origins { most: self.max_origins }
     }
 
     fn report(&self, _: &mut SinkReport, report: &mut Report) {
         let workers = lock(&self.workers).clone();
-        (report.origins, report.origins_other) = merge(&workers, self.max_origins, &self.hasher);
+        let forwarded = &report.forwarded_origins;
+        (report.origins, report.origins_other) = merge(&workers, forwarded, self.max_origins, &self.hasher);
     }
 }
 
@@ -279,19 +280,21 @@ impl Published {
 struct Merged {
     tally: Tally,
     at_least: bool,
-    /// Tables with evictions that have this origin.
+    /// Tables with evictions, or without room for more, that have this origin.
     tables: usize,
 }
 
-/// Merges the workers' tables and keeps the origins with the most frames.
+/// Merges the workers' tables and those of the XDP programs, and keeps the origins with the most frames.
 fn merge(
     workers: &[Arc<Published>],
+    forwarded: &[ForwardedOrigins],
     max_origins: usize,
     hasher: &RandomState,
 ) -> (Vec<Origin>, OtherOrigins) {
     let mut known: HashMap<OriginKey, Merged, RandomState> = HashMap::with_hasher(hasher.clone());
     let (mut other, mut other_distinct) = (Tally::default(), DistinctBits::new());
-    // Tables with evictions: an origin that such a table does not have may have been evicted from it.
+    // Tables with evictions, or without room for more: of an origin that such a table does not have, frames may
+    // be among the others.
     let mut incomplete = 0;
     for worker in workers {
         let table = lock(&worker.table);
@@ -305,6 +308,18 @@ fn merge(
         }
         other.add(table.other);
         other_distinct.merge(&table.other_distinct);
+    }
+    let mut other_origins = 0;
+    for ForwardedOrigins { known: origins, other: rest } in forwarded {
+        let is_full = usize::from(rest.frames > 0);
+        incomplete += is_full;
+        for origin in origins {
+            let merged = known.entry(OriginKey::new(origin.source, origin.vni)).or_default();
+            merged.tally.add(Tally { frames: origin.frames, inner_bytes: origin.inner_bytes });
+            merged.tables += is_full;
+        }
+        other.add(Tally { frames: rest.frames, inner_bytes: rest.inner_bytes });
+        other_origins = rest.origins.max(other_origins);
     }
     let mut known: Vec<_> = known.into_iter().collect();
     known
@@ -321,7 +336,8 @@ fn merge(
         })
         .collect();
     let other = OtherOrigins {
-        origins: other_distinct.count(),
+        // Each counts its own, of which some may be the same.
+        origins: other_distinct.count().max(other_origins),
         frames: other.frames,
         inner_bytes: other.inner_bytes,
     };
@@ -582,6 +598,36 @@ mod tests {
         );
         let frames = report.origins.iter().map(|origin| origin.frames).sum::<u64>();
         assert_eq!(frames + report.origins_other.frames, 90_025);
+    }
+
+    #[test]
+    fn origins_of_forwarded_frames_are_added_and_what_had_no_room_is_a_lower_bound() {
+        let factory = Counters::default();
+        let mut sink = sink(&factory);
+        offer(&mut *sink, &[Outer::new([10, 0, 0, 1], 7, &[1; 60]), Outer::new([10, 0, 0, 2], 7, &[1; 60])])
+            .unwrap();
+        sink.finish().unwrap();
+        let ip = |last| IpAddr::from([10, 0, 0, last]);
+        let mut report = Report::new("af_xdp", SystemTime::UNIX_EPOCH);
+        let other = |origins, frames| OtherOrigins { origins, frames, inner_bytes: frames * 60 };
+        report.forwarded_origins = vec![
+            ForwardedOrigins { known: vec![Origin::new(ip(1), 7, 5, 300)], other: other(2, 3) },
+            ForwardedOrigins {
+                known: vec![Origin::new(ip(1), 7, 1, 60), Origin::new(ip(3), 7, 9, 540)],
+                other: other(0, 0),
+            },
+        ];
+        for _ in 0..2 {
+            factory.report(&mut SinkReport::default(), &mut report);
+        }
+        let at_least = |origin| Origin { at_least: true, ..origin };
+        let expected = [
+            at_least(Origin::new(ip(3), 7, 9, 540)),
+            Origin::new(ip(1), 7, 7, 420),
+            at_least(Origin::new(ip(2), 7, 1, 60)),
+        ];
+        assert_eq!(report.origins, expected);
+        assert_eq!(report.origins_other, other(2, 3));
     }
 
     #[test]

@@ -61,7 +61,7 @@ mod for_each;
 pub mod forward;
 mod handoff;
 mod latency;
-mod needs;
+pub(crate) mod needs;
 mod origin;
 pub mod pcap;
 mod pipe;
@@ -77,6 +77,8 @@ pub use for_each::for_each;
 #[cfg(feature = "af-xdp")]
 pub use forward::Forward;
 pub use latency::LatencySink;
+#[cfg(feature = "af-xdp")]
+pub use needs::Interfaces;
 pub use needs::SinkNeeds;
 pub use pcap::Pcap;
 pub use print::Print;

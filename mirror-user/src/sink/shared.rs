@@ -82,7 +82,7 @@ mod tests {
         }
 
         fn needs(&self) -> SinkNeeds {
-            SinkNeeds::Counts
+            SinkNeeds::Origins { most: 7 }
         }
 
         fn report(&self, entry: &mut SinkReport, _: &mut Report) {
@@ -109,7 +109,7 @@ mod tests {
             let built = factory.build(&WorkerContext::single(2048)).err().map(|error| error.to_string());
             assert_eq!(built.as_deref(), Some("not built"));
             assert!(factory.needs_time() && factory.selection().is_some() && factory.halted().is_some());
-            assert_eq!(factory.needs(), SinkNeeds::Counts);
+            assert!(matches!(factory.needs(), SinkNeeds::Origins { most: 7 }));
             let mut entry = SinkReport::default();
             factory.report(&mut entry, &mut report);
             assert_eq!(entry.name, "reported");

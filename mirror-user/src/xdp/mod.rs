@@ -2,6 +2,8 @@
 
 mod btf;
 mod forward;
+mod origins;
+mod receiving;
 
 use std::{
     collections::BTreeSet,
@@ -22,13 +24,14 @@ use aya::{
 use ipnet::IpNet;
 use mirror_ebpf::mirror::{self as abi, Counter};
 
-pub(crate) use forward::ForwardTo;
-use forward::{Forwarding, Sent, tracepoint};
+pub(crate) use forward::{ForwardTo, Sent, Targets};
+use forward::{Forwarding, tracepoint};
 
 use crate::{
-    account::{Dropped, NotSent, Passed, XdpReport},
+    account::{Dropped, ForwardedOrigins, Passed, XdpReport},
     error::with_causes,
     host::{
+        HostError,
         addresses::Addresses,
         kernel::{KernelVersion, since},
         xdp::XdpMode,
@@ -134,6 +137,10 @@ impl ProgramSetupError {
         Self::Verify { source: source.into() }
     }
 
+    fn host(source: HostError) -> Self {
+        Self::Target { source: source.into() }
+    }
+
     fn map(name: &'static str) -> impl Fn(MapError) -> Self {
         move |source| Self::Map { name, source: source.into() }
     }
@@ -168,6 +175,7 @@ impl Program {
         for (place, port) in ports.iter_mut().zip(settings.tunnels.ports()) {
             *place = port.to_be();
         }
+        let forward = settings.forward.as_ref();
         let flags = abi::flags([
             (abi::FLAG_VNI_FILTER, !settings.allow.vni_list().is_empty()),
             (abi::FLAG_SOURCE_FILTER, !settings.allow.source_list().is_empty()),
@@ -175,17 +183,22 @@ impl Program {
             (abi::FLAG_LOG, settings.log),
             (abi::FLAG_FRAGMENTS, settings.fragments),
             (abi::FLAG_OWN, settings.own),
+            (abi::FLAG_ORIGINS, forward.is_some_and(|forward| forward.origins.is_some())),
+            (abi::FLAG_GROUP, forward.is_some_and(|forward| forward.targets.table().is_some())),
         ]);
-        let forward = settings.forward.map(|forward| (forward, forward.path()));
-        let path = match &forward {
-            Some((_, Ok(path))) => *path,
+        let path = forward.map(ForwardTo::path);
+        let known_path = match &path {
+            Some(Ok(path)) => *path,
             _ => abi::Path::default(),
         };
+        let seed = forward.map_or(0, ForwardTo::seed);
         let mut ebpf = EbpfLoader::new()
             .override_global(abi::SETTING_PORTS, &ports, true)
             .override_global(abi::SETTING_FLAGS, &flags, true)
-            .override_global(abi::SETTING_PATH, &path, true)
+            .override_global(abi::SETTING_PATH, &known_path, true)
+            .override_global(abi::SETTING_SEED, &seed, true)
             .map_max_entries(abi::MAP_XSKS, settings.queues)
+            .map_max_entries(abi::MAP_ORIGINS, forward.and_then(ForwardTo::origins).unwrap_or(1))
             .load(mirror_ebpf::MIRROR_OBJECT)
             .map_err(ProgramSetupError::load)?;
         let entry = match settings.forward {
@@ -203,8 +216,10 @@ impl Program {
                 tracing::warn!(error, "failed redirects cannot be attributed: they would show as residue");
             })
             .ok();
-        let forwarding =
-            forward.map(|(forward, path)| Forwarding::open(&mut ebpf, forward, path)).transpose()?;
+        let forwarding = forward
+            .zip(path)
+            .map(|(forward, path)| Forwarding::open(&mut ebpf, forward, path))
+            .transpose()?;
         Ok(Self {
             entry,
             xsks: take(&mut ebpf, abi::MAP_XSKS)?,
@@ -233,32 +248,7 @@ impl Program {
 
     /// Attaches by a bpf_link, which the kernel removes with the process. Minimum kernel version: 5.9.
     pub(crate) fn attach(&mut self, ifindex: u32, mode: XdpMode) -> Result<(), ProgramSetupError> {
-        if kernel_before(since::BPF_LINK) {
-            return Err(ProgramSetupError::NoLink);
-        }
-        let mode = match mode {
-            XdpMode::Native => programs::XdpMode::Driver,
-            XdpMode::Hardware => programs::XdpMode::Hardware,
-            XdpMode::Generic | XdpMode::Several => programs::XdpMode::Skb,
-        };
-        let program = xdp(&mut self.ebpf, self.entry)?;
-        let id = program.attach_to_if_index(ifindex, mode).map_err(|error| match error {
-            ProgramError::SyscallError(error) => ProgramSetupError::Attach(error.io_error),
-            // aya falls back to netlink where the link is refused with EINVAL; its error hides the errno.
-            ProgramError::XdpError(XdpError::NetlinkError(_)) => {
-                ProgramSetupError::Attach(io::Error::from_raw_os_error(libc::EINVAL))
-            }
-            error => ProgramSetupError::verify(error),
-        })?;
-        let link = program.take_link(id).map_err(ProgramSetupError::verify)?;
-        let Ok(link) = FdLink::try_from(link) else {
-            // aya fell back to netlink, whose attachment outlives us, and the conversion has forgotten it.
-            // Attaching the same program once more gives back a handle by which it can be detached.
-            if let Ok(again) = program.attach_to_if_index(ifindex, mode) {
-                program.detach(again).map_err(ProgramSetupError::verify)?;
-            }
-            return Err(ProgramSetupError::NoLink);
-        };
+        let link = attach_by_link(xdp(&mut self.ebpf, self.entry)?, ifindex, mode)?;
         *self.link.get_mut().unwrap_or_else(PoisonError::into_inner) = Some(link);
         Ok(())
     }
@@ -316,11 +306,52 @@ impl Program {
         self.forwarding.as_ref().and_then(Forwarding::unknown)
     }
 
-    /// What became of forwarded frames; `None` where the kernel does not say, or nothing is forwarded.
-    pub(crate) fn sent(&self) -> Result<Option<(u64, NotSent)>, ProgramSetupError> {
-        let sent = self.forwarding.as_ref().map(Forwarding::sent).transpose()?.flatten();
-        Ok(sent.map(|Sent { sent, not_sent }| (sent, not_sent)))
+    /// What became of forwarded frames, by target; `None` where the kernel does not say, or nothing is
+    /// forwarded.
+    pub(crate) fn sent(&self) -> Result<Option<Vec<Sent>>, ProgramSetupError> {
+        Ok(self.forwarding.as_ref().map(Forwarding::sent).transpose()?.flatten())
     }
+
+    /// Forwarded frames by origin; empty unless that was asked for.
+    pub(crate) fn forwarded_origins(&self) -> Result<ForwardedOrigins, ProgramSetupError> {
+        self.forwarding.as_ref().map_or(Ok(ForwardedOrigins::default()), Forwarding::origins)
+    }
+
+    /// Has the program choose from the members that are up now.
+    pub(crate) fn follow_members(&self) -> Result<(), ProgramSetupError> {
+        self.forwarding.as_ref().map_or(Ok(()), Forwarding::follow_members)
+    }
+}
+
+/// Attaches a loaded program by a bpf_link, which the kernel removes with the process. Minimum kernel version:
+/// 5.9.
+fn attach_by_link(program: &mut Xdp, ifindex: u32, mode: XdpMode) -> Result<FdLink, ProgramSetupError> {
+    if kernel_before(since::BPF_LINK) {
+        return Err(ProgramSetupError::NoLink);
+    }
+    let mode = match mode {
+        XdpMode::Native => programs::XdpMode::Driver,
+        XdpMode::Hardware => programs::XdpMode::Hardware,
+        XdpMode::Generic | XdpMode::Several => programs::XdpMode::Skb,
+    };
+    let id = program.attach_to_if_index(ifindex, mode).map_err(|error| match error {
+        ProgramError::SyscallError(error) => ProgramSetupError::Attach(error.io_error),
+        // aya falls back to netlink where the link is refused with EINVAL; its error hides the errno.
+        ProgramError::XdpError(XdpError::NetlinkError(_)) => {
+            ProgramSetupError::Attach(io::Error::from_raw_os_error(libc::EINVAL))
+        }
+        error => ProgramSetupError::verify(error),
+    })?;
+    let link = program.take_link(id).map_err(ProgramSetupError::verify)?;
+    let Ok(link) = FdLink::try_from(link) else {
+        // aya fell back to netlink, whose attachment outlives us, and the conversion has forgotten it.
+        // Attaching the same program once more gives back a handle by which it can be detached.
+        if let Ok(again) = program.attach_to_if_index(ifindex, mode) {
+            program.detach(again).map_err(ProgramSetupError::verify)?;
+        }
+        return Err(ProgramSetupError::NoLink);
+    };
+    Ok(link)
 }
 
 /// What frames must be addressed to.

@@ -321,6 +321,13 @@ pub(crate) fn balanced_report(file: &Path) -> Value {
     report
 }
 
+/// Frames that the kernel has sent to a target, by its position; 0 on the user path.
+#[track_caller]
+pub(crate) fn sent_by_kernel(report: &Value, target: usize) -> u64 {
+    let sent = report.pointer(&format!("/interfaces/0/forward_path/targets/{target}/sent"));
+    sent.map_or(0, |sent| sent.as_u64().expect("a count"))
+}
+
 /// A sink of a report.
 #[track_caller]
 pub(crate) fn sink<'a>(report: &'a Value, name: &str) -> &'a Value {

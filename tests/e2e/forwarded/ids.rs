@@ -10,7 +10,7 @@ use mirror_lab::{
 
 use super::{
     account,
-    common::mirror::{MIRROR, Mirror, sink},
+    common::mirror::{MIRROR, Mirror, sent_by_kernel, sink},
     nothing, report_of,
 };
 
@@ -19,7 +19,7 @@ const BYTES: usize = 4_711;
 
 /// Real HTTP, mirrored by the kernel's VXLAN device, forwarded to `target`, where Suricata listens on `ids0`
 /// of the namespace that `listener` makes.
-fn suricata_sees(target: &str, listener: impl FnOnce(&Lab, &MirrorSource) -> Namespace) {
+fn suricata_sees(target: &str, path_taken: &str, listener: impl FnOnce(&Lab, &MirrorSource) -> Namespace) {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
     let lab = Lab::new().expect("lab");
@@ -39,35 +39,42 @@ fn suricata_sees(target: &str, listener: impl FnOnce(&Lab, &MirrorSource) -> Nam
     run.settled();
     // First the run, then Suricata: hosts that have communicated probe each other's address a while later.
     let report = report_of(run, path);
-    let forwarded = sink(&report, &format!("forward {target}"))["written"].as_u64().expect("a count");
+    let written = sink(&report, &format!("forward {target}"))["written"].as_u64().expect("a count");
+    let by_kernel = sent_by_kernel(&report, 0);
+    let forwarded = written + by_kernel;
     let found = suricata.stop_after(forwarded).expect("Suricata");
     assert!(forwarded > 30, "only {forwarded} frames");
-    let all = (forwarded, forwarded, nothing(), nothing());
+    assert_eq!(report["interfaces"][0]["forward_path"]["path"], path_taken);
+    assert_eq!(by_kernel > 0, path_taken == "kernel", "{by_kernel}");
+    let all = (written, written, nothing(), nothing());
     assert_eq!(account(&report, &format!("forward {target}")), all);
-    assert_eq!(report["frames"]["decapsulated"], forwarded);
+    assert_eq!(report["frames"]["decapsulated"], written);
     let [alert] = found.alerts.as_slice() else { panic!("not one alert but {:?}", found.alerts) };
     let uri = format!("/bytes/{BYTES}");
     assert_eq!((alert.signature, alert.url.as_deref()), (SIGNATURE, Some(uri.as_str())));
     assert_eq!(alert.destination, source.server());
-    println!("forwarded {forwarded} frames; Suricata: decoder.pkts {}, {:?}", found.packets, found.alerts);
+    println!(
+        "forwarded {forwarded} frames, {by_kernel} by the kernel; Suricata: decoder.pkts {}, {:?}",
+        found.packets, found.alerts
+    );
     assert_eq!((found.packets, found.kernel_drops, found.invalid), (forwarded, 0, 0));
 }
 
 #[test]
 fn suricata_sees_on_a_tap_what_the_kernel_mirrored() {
     // A persistent TAP, so that Suricata does not lose its interface with the run.
-    suricata_sees("tap:ids0,persist", |_, source| source.target().clone());
+    suricata_sees("tap:ids0,persist", "user", |_, source| source.target().clone());
 }
 
 #[test]
 fn suricata_sees_on_a_veth_what_the_kernel_mirrored() {
     // A persistent one for the same reason.
-    suricata_sees("veth:ids0,persist", |_, source| source.target().clone());
+    suricata_sees("veth:ids0,persist", "kernel", |_, source| source.target().clone());
 }
 
 #[test]
 fn suricata_sees_at_the_other_end_of_an_interface_what_the_kernel_mirrored() {
-    suricata_sees("dev:out0", |lab, source| {
+    suricata_sees("dev:out0", "user", |lab, source| {
         let namespace = lab.namespace("beyond").expect("beyond");
         let (near, far) = (VethEnd::new(source.target(), "out0"), VethEnd::new(&namespace, "ids0"));
         VethPair::create(near, far, &VethOptions::default()).expect("veth");

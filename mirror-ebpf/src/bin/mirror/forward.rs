@@ -5,13 +5,14 @@ use aya_ebpf::{
     bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT},
     helpers::{bpf_probe_read_kernel, bpf_redirect_map, bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
     macros::{map, raw_tracepoint},
-    maps::{Array, DevMap, PerCpuArray},
+    maps::{Array, DevMap, HashMap, PerCpuArray},
     programs::{RawTracePointContext, XdpContext},
 };
 use mirror_ebpf::{
     mirror::{
-        Counter, FORWARDED_INNER_BYTES, FORWARDED_OUTER_BYTES, Fate, FateCounts, PATH_FROM, PATH_IFINDEX_AT,
-        PATH_INUM_AT, PATH_NAMESPACE, PATH_NET_AT, PATH_TO, Path, PerCpu,
+        Counter, Device, FLAG_GROUP, FLAG_ORIGINS, FORWARDED_INNER_BYTES, FORWARDED_OUTER_BYTES, Fate,
+        FateCounts, MAX_MEMBERS, ORIGIN_VERSION_SHIFT, ORIGIN_VNI, OriginKey, PATH_FROM, PATH_IFINDEX_AT,
+        PATH_INUM_AT, PATH_NET_AT, Path, PerCpu,
     },
     programs::{
         headers::{self, IPV4_FRAGMENT, PLAIN_UDP, ipv4_header_len, is_plain},
@@ -24,17 +25,22 @@ use mirror_ebpf::{
     },
 };
 
-use super::{COUNTERS, Verdict, by_headers, count, redirect, udp_over_ipv4};
+use super::{COUNTERS, FLAGS, Verdict, by_headers, count, group, origins, redirect, udp_over_ipv4};
 
 #[map]
-static TARGETS: DevMap = DevMap::with_max_entries(1, 0);
+static TARGETS: DevMap = DevMap::with_max_entries(MAX_MEMBERS, 0);
 #[map]
 static TARGETS_ID: Array<u32> = Array::with_max_entries(1, 0);
 #[map]
-static FATES: PerCpuArray<FateCounts> = PerCpuArray::with_max_entries(1, 0);
+static DEVICES: HashMap<Device, u32> = HashMap::with_max_entries(MAX_MEMBERS, 0);
+/// Addresses of an interface whose frames are forwarded and of a target, and the target's index.
+#[map]
+static KNOWN: PerCpuArray<[u64; 3]> = PerCpuArray::with_max_entries(MAX_MEMBERS, 0);
+#[map]
+static FATES: PerCpuArray<FateCounts> = PerCpuArray::with_max_entries(MAX_MEMBERS, 0);
 
 #[unsafe(no_mangle)]
-static PATH: Path = [0; 6];
+static PATH: Path = [0; 5];
 
 /// The least UDP length: VXLAN and an inner Ethernet header.
 const LEAST_UDP_LENGTH: usize = UDP_HEADER + VXLAN_HEADER + ETHERNET_HEADER;
@@ -54,14 +60,19 @@ pub(super) fn run(ctx: &XdpContext) -> u32 {
         if plain { udp_over_ipv4(&packet, ETHERNET_HEADER, PLAIN_UDP) } else { by_headers(&packet) };
     let (action, reason) = match verdict {
         Verdict::Ours(flags) => {
+            let mut route = Route { origin: [0; 3], member: 0 };
             let ends = if plain {
                 let total_len = usize::from(u16::from_be(packet.u16(ETHERNET_HEADER + 2)));
-                ends(&packet, PLAIN_UDP, ETHERNET_HEADER + total_len)
+                if flags & FLAG_ORIGINS != 0 {
+                    route.origin[0] = packet.u32_le(ETHERNET_HEADER + 12).into();
+                    route.origin[ORIGIN_VNI] = 4 << ORIGIN_VERSION_SHIFT;
+                }
+                ends(&packet, PLAIN_UDP, ETHERNET_HEADER + total_len, flags, &mut route)
             } else {
-                ends_by_headers(packet.start, packet.end)
+                ends_by_headers(packet.start, packet.end, &mut route)
             };
             return if ends != RING && cut(ctx, ends) {
-                forward(counters, len, ends)
+                forward(counters, len, ends, flags, &route)
             } else {
                 redirect(ctx, flags, counters)
             };
@@ -71,6 +82,14 @@ pub(super) fn run(ctx: &XdpContext) -> u32 {
     };
     count(counters, reason);
     action
+}
+
+/// What is to be known of a frame before it is cut, besides its [`Ends`].
+struct Route {
+    /// With [`FLAG_ORIGINS`].
+    origin: OriginKey,
+    /// Index in [`TARGETS`].
+    member: u32,
 }
 
 /// Bytes before and after an inner frame, in the upper and lower half: an `Option` of a struct would be
@@ -83,7 +102,7 @@ const RING: Ends = 0;
 /// The same verdict as the decapsulation in user space has on a whole frame: everything declared is there,
 /// and VXLAN has no bits set but that of the VNI. `end` is the declared end of the IP packet.
 #[inline(always)]
-fn ends(packet: &Packet, udp: usize, end: usize) -> Ends {
+fn ends(packet: &Packet, udp: usize, end: usize, flags: u32, route: &mut Route) -> Ends {
     let len = packet.end - packet.start;
     let udp_len = usize::from(u16::from_be(packet.u16(udp + 4)));
     let udp_end = udp + udp_len;
@@ -98,24 +117,45 @@ fn ends(packet: &Packet, udp: usize, end: usize) -> Ends {
     {
         return RING;
     }
+    if flags & FLAG_ORIGINS != 0 {
+        route.origin[ORIGIN_VNI] |= u64::from(vxlan.u32_le(4));
+    }
+    if flags & FLAG_GROUP != 0 {
+        let inner = vxlan.from(VXLAN_HEADER);
+        let member = group::member(inner.start, inner.end);
+        if member == group::NONE {
+            return RING;
+        }
+        route.member = member;
+    }
     ((udp + UDP_HEADER + VXLAN_HEADER) as Ends) << 32 | (len - udp_end) as Ends
 }
 
 /// [`ends`] of a frame with VLAN tags, IPv4 options or IPv6, for which the verdict was that it is ours. Not
 /// inlined, so that the verifier checks it once.
 #[inline(never)]
-fn ends_by_headers(start: usize, end: usize) -> Ends {
+fn ends_by_headers(start: usize, end: usize, route: &mut Route) -> Ends {
     let packet = Packet { start, end };
+    let flags = setting!(FLAGS);
     let Some((ethertype, network)) = headers::network(&packet) else { return RING };
     let (transport, declared) = if ethertype == ETHERTYPE_IPV4.to_be() {
         let Some(header) = ipv4_header_len(&packet, network) else { return RING };
         if packet.u8(network + 9) != PROTOCOL_UDP || packet.u16(network + 6) & IPV4_FRAGMENT != 0 {
             return RING;
         }
+        if flags & FLAG_ORIGINS != 0 {
+            route.origin[0] = packet.u32_le(network + 12).into();
+            route.origin[ORIGIN_VNI] = 4 << ORIGIN_VERSION_SHIFT;
+        }
         (network + header, network + usize::from(u16::from_be(packet.u16(network + 2))))
     } else if ethertype == ETHERTYPE_IPV6.to_be() {
         if !packet.holds(network + IPV6_HEADER) || packet.u8(network + 6) != PROTOCOL_UDP {
             return RING;
+        }
+        if flags & FLAG_ORIGINS != 0 {
+            route.origin[0] = packet.u64_le(network + 8);
+            route.origin[1] = packet.u64_le(network + 16);
+            route.origin[ORIGIN_VNI] = 6 << ORIGIN_VERSION_SHIFT;
         }
         let transport = network + IPV6_HEADER;
         (transport, transport + usize::from(u16::from_be(packet.u16(network + 4))))
@@ -125,7 +165,7 @@ fn ends_by_headers(start: usize, end: usize) -> Ends {
     if !packet.holds(transport + UDP_HEADER) {
         return RING;
     }
-    ends(&packet, transport, declared)
+    ends(&packet, transport, declared, flags, route)
 }
 
 /// Cuts off the outer headers, and the padding behind the datagram. Where that fails, the outer datagram is
@@ -143,18 +183,22 @@ fn cut(ctx: &XdpContext, ends: Ends) -> bool {
 }
 
 #[inline(always)]
-fn forward(counters: *mut PerCpu, len: usize, ends: Ends) -> u32 {
+fn forward(counters: *mut PerCpu, len: usize, ends: Ends, flags: u32, route: &Route) -> u32 {
     let map = (&raw const TARGETS).cast_mut().cast();
     // The fallback must not be 0, which is XDP_ABORTED.
     // SAFETY: a DEVMAP, which the helper does not write to.
-    let action = unsafe { bpf_redirect_map(map, 0, u64::from(XDP_DROP)) };
+    let action = unsafe { bpf_redirect_map(map, u64::from(route.member), u64::from(XDP_DROP)) };
     if action == i64::from(XDP_REDIRECT) {
         count(counters, Counter::Forwarded);
         let outer = len as u64;
+        let inner = outer - (ends >> 32) - (ends & 0xffff_ffff);
         // SAFETY: as in `count`.
         let counters = unsafe { &mut *counters };
         counters[FORWARDED_OUTER_BYTES] += outer;
-        counters[FORWARDED_INNER_BYTES] += outer - (ends >> 32) - (ends & 0xffff_ffff);
+        counters[FORWARDED_INNER_BYTES] += inner;
+        if flags & FLAG_ORIGINS != 0 {
+            origins::count(&route.origin, inner);
+        }
         XDP_REDIRECT
     } else {
         count(counters, Counter::NoTarget);
@@ -178,31 +222,57 @@ fn forward_err(ctx: RawTracePointContext) -> i32 {
             EMSGSIZE => Fate::TooLarge,
             _ => Fate::Other,
         };
-        add(fate, 1);
+        add(ctx.arg(6), fate, 1);
     }
     0
 }
 
 /// `xdp_devmap_xmit(from_dev, to_dev, sent, drops, err)`, kernel 5.6 and later: fires when a device was given
-/// the frames that were queued for it.
+/// the frames that were queued for it, by anybody on the host.
 #[raw_tracepoint(tracepoint = "xdp_devmap_xmit")]
 fn forward_sent(ctx: RawTracePointContext) -> i32 {
-    let path = setting!(PATH);
     let (from, to): (*const u8, *const u8) = (ctx.arg(0), ctx.arg(1));
-    if is_device(to, path[PATH_TO], &path) && is_device(from, path[PATH_FROM], &path) {
+    if let Some(member) = member(from, to) {
         let (sent, dropped): (u32, u32) = (ctx.arg(2), ctx.arg(3));
-        add(Fate::Sent, sent);
-        add(Fate::Refused, dropped);
+        add(member, Fate::Sent, sent);
+        add(member, Fate::Refused, dropped);
     }
     0
 }
 
-/// Whether a `struct net_device` is the interface of this index in our namespace.
+/// The target that is this `struct net_device`, for frames of ours: those that another one has received are
+/// not. A pair of addresses is identified once. They may be those of other devices later, but only our program
+/// forwards what our interface receives, and its index tells whether `from` still is that.
 #[inline(always)]
-fn is_device(device: *const u8, index: u32, path: &Path) -> bool {
-    read::<u32>(device, path[PATH_IFINDEX_AT]) == Some(index)
-        && read::<*const u8>(device, path[PATH_NET_AT])
-            .is_some_and(|net| read::<u32>(net, path[PATH_INUM_AT]) == Some(path[PATH_NAMESPACE]))
+fn member(from: *const u8, to: *const u8) -> Option<u32> {
+    let path = setting!(PATH);
+    let ours: Device = [path[PATH_FROM], path[PATH_FROM + 1]];
+    let known = KNOWN.get_ptr_mut(slot(to))?;
+    // SAFETY: this CPU's own copy, in a softirq that no other frame of the map interrupts.
+    let known = unsafe { &mut *known };
+    if known[0] == from as u64 && known[1] == to as u64 {
+        return if read(from, path[PATH_IFINDEX_AT]) == Some(ours[1]) { Some(known[2] as u32) } else { None };
+    }
+    if device(from, &path)? != ours {
+        return None;
+    }
+    // SAFETY: written once, before the tracepoint is attached.
+    let member = *unsafe { DEVICES.get(device(to, &path)?) }?;
+    *known = [from as u64, to as u64, member.into()];
+    Some(member)
+}
+
+/// Devices are allocated in pages.
+#[inline(always)]
+fn slot(device: *const u8) -> u32 {
+    (device as u64 >> 12) as u32 % MAX_MEMBERS
+}
+
+/// What identifies a `struct net_device`.
+#[inline(always)]
+fn device(device: *const u8, path: &Path) -> Option<Device> {
+    let net: *const u8 = read(device, path[PATH_NET_AT])?;
+    Some([read(net, path[PATH_INUM_AT])?, read(device, path[PATH_IFINDEX_AT])?])
 }
 
 #[inline(always)]
@@ -212,8 +282,8 @@ fn read<T>(object: *const u8, offset: u32) -> Option<T> {
 }
 
 #[inline(always)]
-fn add(fate: Fate, frames: u32) {
-    if let Some(fates) = FATES.get_ptr_mut(0) {
+fn add(member: u32, fate: Fate, frames: u32) {
+    if let Some(fates) = FATES.get_ptr_mut(member) {
         // SAFETY: this CPU's own copy, in a softirq that no other frame of the map interrupts.
         unsafe { (*fates)[fate as usize] += u64::from(frames) };
     }

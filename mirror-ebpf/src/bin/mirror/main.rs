@@ -6,7 +6,9 @@
 #![expect(clippy::needless_pass_by_value, reason = "the macros of aya-ebpf hand the context over by value")]
 
 mod forward;
+mod group;
 mod log;
+mod origins;
 mod stamp;
 
 use aya_ebpf::{
@@ -66,6 +68,8 @@ const BPF_F_NO_PREALLOC: u32 = 1;
 static PORTS: [u16; MAX_PORTS] = [0; MAX_PORTS];
 #[unsafe(no_mangle)]
 static FLAGS: u32 = 0;
+#[unsafe(no_mangle)]
+static SEED: u64 = 0;
 
 /// The most headers behind IPv6 that are walked, UDP included: each is work for the verifier.
 const MAX_HEADERS: u32 = 5;

@@ -118,21 +118,21 @@ fn forwarding_has_its_path_and_what_became_of_the_frames() {
         let (_, text) = text.split_once("15 seen").expect("the interface");
         text.split_once("\n0 received").expect("frames").0.to_owned()
     };
-    let all = r#"{"path": "kernel", "reason": "as requested", "target": "out0", "sent": 9,
-        "not_sent": {"down": 1, "too_large": 2}}"#;
+    let all = r#"{"path": "kernel", "reason": "as requested", "targets": [{"name": "dev:out0", "sent": 9,
+        "not_sent": {"down": 1, "too_large": 2}}]}"#;
     assert_eq!(
         lines(all),
         " = 0 redirected + 12 forwarded + 3 dropped: no target
   3 dropped: the target was deleted
   forward path kernel: as requested
-  9 sent to out0
+  9 sent to dev:out0
   1 not sent: the interface is down
   2 not sent: longer than the MTU"
     );
     let none = all.replace("9", "0");
-    assert!(lines(&none).ends_with("  out0 received none of its frames"));
-    let unknown = r#"{"path": "kernel", "reason": "as requested", "target": "out0"}"#;
-    assert!(lines(unknown).ends_with("  the kernel does not say how many were sent to out0"));
+    assert!(lines(&none).ends_with("  dev:out0 received none of its frames"));
+    let unknown = r#"{"path": "kernel", "reason": "as requested", "targets": [{"name": "dev:out0"}]}"#;
+    assert!(lines(unknown).ends_with("  the kernel does not say how many were sent to dev:out0"));
     let user = r#"{"path": "user", "reason": "generic\nmode"}"#;
     assert!(lines(user).ends_with("  forward path user: generic\\nmode"), "{}", lines(user));
 }

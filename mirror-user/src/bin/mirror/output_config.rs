@@ -191,9 +191,9 @@ impl OutputConfig {
     pub(crate) fn files_needed(&self) -> u64 {
         /// A file and its directory.
         const FILE: u64 = 2;
-        /// A device with its program and link; sockets with a UMEM; of a veth pair all of these, and a
+        /// A device with its programs and links; sockets with a UMEM; of a veth pair all of these, and a
         /// namespace.
-        const TARGET: u64 = 9;
+        const TARGET: u64 = 11;
         let files = self.writes().count() + usize::from(self.report.is_some());
         let prints = self.all().filter(|output| output.print.is_enabled()).count();
         let targets = self.all().map(|output| output.forward.targets().count()).sum::<usize>();

@@ -8,18 +8,20 @@ use std::{
 
 use super::LiveInterface;
 use crate::{
-    account::{ForwardPathReport, InterfaceReport, QueueReport, WorkerCounters, XdpReport},
+    account::{ForwardPathReport, ForwardedOrigins, InterfaceReport, QueueReport, WorkerCounters, XdpReport},
     engine::{
         InterfacePlan,
         worker::{RingOutcome, Worker},
     },
     host::statistics::loss_deltas,
+    xdp::Sent,
     xsk::Statistics,
 };
 
 /// The account of an interface at rest.
 pub(in crate::engine) struct ClosedAccount {
     pub(in crate::engine) report: InterfaceReport,
+    pub(in crate::engine) origins: ForwardedOrigins,
     pub(in crate::engine) outcomes: Vec<RingOutcome>,
 }
 
@@ -40,14 +42,29 @@ impl LiveInterface {
         if unstamped > 0 && unstamped == received {
             report.time = "user".into();
         }
-        ClosedAccount { report, outcomes }
+        ClosedAccount { report, origins: self.forwarded_origins(), outcomes }
+    }
+
+    /// Frames that the kernel forwarded, by origin.
+    pub(in crate::engine) fn forwarded_origins(&self) -> ForwardedOrigins {
+        self.program.forwarded_origins().unwrap_or_else(|error| {
+            let interface = &self.plan.interface.name;
+            tracing::error!(interface, %error, "the origins of forwarded frames cannot be read");
+            ForwardedOrigins::default()
+        })
     }
 
     /// Where frames are forwarded, and what became of those that the kernel forwarded.
     fn forward_path(&self) -> Option<ForwardPathReport> {
         let mut path = self.forward.report()?;
         match self.program.sent() {
-            Ok(sent) => (path.sent, path.not_sent) = sent.unzip(),
+            Ok(sent) => {
+                for (target, Sent { sent, not_sent }) in
+                    path.targets.iter_mut().zip(sent.into_iter().flatten())
+                {
+                    (target.sent, target.not_sent) = (Some(sent), Some(not_sent));
+                }
+            }
             Err(error) => {
                 let interface = &self.plan.interface.name;
                 tracing::error!(interface, %error, "the counters of forwarded frames cannot be read");
@@ -62,8 +79,9 @@ impl LiveInterface {
         const PATIENCE: Duration = Duration::from_millis(500);
         const PAUSE: Duration = Duration::from_millis(5);
         let deadline = Instant::now() + PATIENCE;
-        while let (Ok(xdp), Ok(Some((sent, not_sent)))) = (self.program.report(), self.program.sent()) {
-            if xdp.forwarded == sent + not_sent.total() || Instant::now() >= deadline {
+        while let (Ok(xdp), Ok(Some(sent))) = (self.program.report(), self.program.sent()) {
+            let known: u64 = sent.iter().map(|Sent { sent, not_sent }| sent + not_sent.total()).sum();
+            if xdp.forwarded == known || Instant::now() >= deadline {
                 return;
             }
             thread::sleep(PAUSE);

@@ -229,6 +229,15 @@ impl LiveInterface {
         }
     }
 
+    /// Has the kernel path forward to the targets that are up.
+    pub(super) fn follow_members(&self) {
+        if let Err(error) = self.program.follow_members() {
+            let name = &self.plan.interface.name;
+            let error = with_causes(&error);
+            tracing::error!("{name}: the kernel forwards to the targets that were up before: {error}");
+        }
+    }
+
     /// Reports, once in a while, when all packets are addressed to other hosts, or frames come by queues
     /// without a socket although all queues were asked for.
     pub(super) fn poll_state(&self) -> Option<Event> {

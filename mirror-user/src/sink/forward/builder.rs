@@ -1,11 +1,14 @@
 //! Setting up a forwarder.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+};
 
 use super::{
     Forward, NAME, Totals,
     error::{ForwardError, OpenError},
-    group::{Group, MAX_MEMBERS},
+    group::Group,
     member::{Member, PATIENCE},
     not_sent::LOSSES_HERE,
     output::{Device, PcapOverIp, StreamOptions, TapDevice, Transmit, Tunnel},
@@ -15,10 +18,16 @@ use super::{
     vlan::{Tagger, Vlans},
 };
 use crate::{
-    host::{tap::TapOptions, veth::VethOptions},
+    flow::members::{MAX_MEMBERS, MemberTable},
+    host::{
+        egress::Egress,
+        tap::TapOptions,
+        veth::{Veth, VethOptions},
+    },
     sink::{
-        SinkNeeds,
+        Interfaces, SinkNeeds,
         handoff::{Handoff, HandoffOptions, OutputState, ThreadHook},
+        needs,
     },
     wire::{ethernet, vxlan},
 };
@@ -160,19 +169,35 @@ impl ForwardBuilder {
         )
     }
 
-    /// What the sink will need of the frames: those for a single interface, without VLAN tags of ours, may be
+    /// What the sink will need of the frames: those for interfaces and veths, without VLAN tags of ours, may be
     /// forwarded by the kernel.
     #[must_use]
     pub fn needs(&self) -> SinkNeeds {
-        let reason = match &self.targets[..] {
-            [Target::Device { .. }] if self.vlans.is_some() => {
-                "frames get a VLAN tag for their VNI".to_owned()
-            }
-            [Target::Device { name }] => return SinkNeeds::Interface { name: name.clone() },
-            [target] => format!("the kernel forwards to dev:NAME only, not to {target}"),
-            _ => "the kernel does not spread flows over several targets".to_owned(),
+        let egress = self.targets.iter().map(|target| match target {
+            Target::Device { name } => Some(Egress::Interface(name.clone())),
+            // It does not exist yet.
+            Target::Veth { .. } => Some(Egress::Veth(Weak::new())),
+            _ => None,
+        });
+        self.needs_of(egress, None)
+    }
+
+    fn needs_of(
+        &self,
+        egress: impl Iterator<Item = Option<Egress>>,
+        table: Option<Arc<MemberTable>>,
+    ) -> SinkNeeds {
+        if self.vlans.is_some() {
+            return SinkNeeds::Forwarded { reason: "frames get a VLAN tag for their VNI".to_owned() };
+        }
+        let member = |(target, egress): (&Target, Option<Egress>)| match egress {
+            Some(egress) => Ok(needs::Member { name: target.to_string(), egress }),
+            None => Err(format!("the kernel forwards to veth:NAME and dev:NAME only, not to {target}")),
         };
-        SinkNeeds::Forwarded { reason }
+        match self.targets.iter().zip(egress).map(member).collect() {
+            Ok(members) => SinkNeeds::Interfaces(Interfaces { members, table }),
+            Err(reason) => SinkNeeds::Forwarded { reason },
+        }
     }
 
     /// Makes devices, opens sockets, and starts a thread for each member.
@@ -198,6 +223,8 @@ impl ForwardBuilder {
                     .map_err(|source| ForwardError::Open { target: name.clone(), source })
             })
             .collect::<Result<_, _>>()?;
+        let table = (names.len() > 1).then(|| Arc::clone(group.table()));
+        let needs = self.needs_of(outputs.iter().map(|output| output.egress()), table);
         let mut members = Vec::new();
         for (position, (name, output)) in names.iter().zip(outputs).enumerate() {
             let config = self.handoff.config(NAME, name.clone(), PATIENCE, LOSSES_HERE);
@@ -222,7 +249,7 @@ impl ForwardBuilder {
                 given this seed spreads them the same way"
             );
         }
-        let (name, needs) = (Forward::name_of(&self.targets), self.needs());
+        let name = Forward::name_of(&self.targets);
         Ok(Forward {
             name,
             targets: self.targets,
@@ -269,7 +296,8 @@ impl ForwardBuilder {
                 options.persist = *persist;
                 options.to_host = *to_host;
                 options.netns.clone_from(netns);
-                Box::new(Device::open_veth(name, &options, tagger())?)
+                let veth = Veth::open(name, &options)?;
+                Box::new(Device::open_veth(Arc::new(veth), name, &options, tagger())?)
             }
             Target::Device { name } => Box::new(Device::open(name, tagger())?),
             Target::Vxlan { to, vni } => Box::new(Tunnel::open(*to, *vni, seed.value)?),

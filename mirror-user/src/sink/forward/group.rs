@@ -3,10 +3,7 @@
 use std::{
     collections::VecDeque,
     num::NonZeroUsize,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -15,7 +12,7 @@ use lru::LruCache;
 
 use super::seed::Seed;
 use crate::{
-    flow::{Fragment, Packet, seeded_hash},
+    flow::{Fragment, Packet, members::MemberTable, seeded_hash},
     sink::origin::OriginKey,
 };
 
@@ -26,57 +23,37 @@ const FRAGMENTED: usize = 128;
 /// How long a receiver waits for the other fragments of a packet, as Linux does (`ipfrag_time`).
 const AGE: Duration = Duration::from_secs(30);
 
-/// The members by their seeds, and which of them are up.
+/// Assigns frames to the members that are up.
 #[derive(Debug)]
 pub(super) struct Group {
-    /// A seed for each member, from its name, so that the sequence of members does not matter.
-    seeds: Vec<u64>,
-    seed: Seed,
-    /// A bit for each member that is up.
-    up: AtomicU64,
+    table: Arc<MemberTable>,
     fragments: Mutex<Fragments>,
 }
 
-/// The most members a group can have.
-pub(super) const MAX_MEMBERS: usize = 64;
-
 impl Group {
-    /// A group of at most [`MAX_MEMBERS`], all of them up.
+    /// A group of at most [`MAX_MEMBERS`](crate::flow::members::MAX_MEMBERS), all of them up.
     pub(super) fn new(names: &[String], seed: Seed) -> Self {
-        let up = if names.len() >= MAX_MEMBERS { u64::MAX } else { (1 << names.len()) - 1 };
-        Self {
-            seeds: names.iter().map(|name| seeded_hash(seed.value, name)).collect(),
-            seed,
-            up: AtomicU64::new(up),
-            fragments: Mutex::new(Fragments::new()),
-        }
+        Self { table: Arc::new(MemberTable::new(names, seed.value)), fragments: Mutex::new(Fragments::new()) }
+    }
+
+    /// The table by which flows are assigned.
+    pub(super) fn table(&self) -> &Arc<MemberTable> {
+        &self.table
     }
 
     pub(super) fn set(&self, member: usize, up: bool) {
-        let bit = 1 << member;
-        if up {
-            self.up.fetch_or(bit, Ordering::Relaxed);
-        } else {
-            self.up.fetch_and(!bit, Ordering::Relaxed);
-        }
+        self.table.set(member, up);
     }
 
-    /// The members that are up; read once per batch, so that no flow moves within one.
-    pub(super) fn up(&self) -> u64 {
-        self.up.load(Ordering::Relaxed)
-    }
-
-    /// The member for a frame, of those that are up: the one with the highest score for the flow (rendezvous
-    /// hashing). When a member goes down only its flows move, and they return when it is up again.
-    pub(super) fn member(&self, up: u64, origin: OriginKey, frame: &[u8]) -> Option<usize> {
-        let flow = self.flow(origin, frame);
-        let there = self.seeds.iter().enumerate().filter(|(member, _)| up & 1 << member != 0);
-        there.max_by_key(|(_, seed)| seeded_hash(self.seed.value, &(flow, **seed))).map(|(member, _)| member)
+    /// The member for a frame, of those that are up: that of its flow. When a member goes down only its flows
+    /// move, and they return when it is up again.
+    pub(super) fn member(&self, origin: OriginKey, frame: &[u8]) -> Option<usize> {
+        self.table.member(self.flow(origin, frame))
     }
 
     /// The hash of a frame's flow; for a later fragment that of the first, if it was seen.
     fn flow(&self, origin: OriginKey, frame: &[u8]) -> u64 {
-        let seed = self.seed.value;
+        let seed = self.table.seed();
         let Some(Packet { flow, fragment }) = Packet::of(frame) else {
             return seeded_hash(seed, &ends(frame));
         };
@@ -165,29 +142,11 @@ mod tests {
         let group = group(2);
         let mut frames = [0_i32; 2];
         for flow in 0..10_000 {
-            let member = group.member(group.up(), origin(1), &udp(flow, false)).unwrap();
-            assert_eq!(group.member(group.up(), origin(1), &udp(flow, true)), Some(member));
+            let member = group.member(origin(1), &udp(flow, false)).unwrap();
+            assert_eq!(group.member(origin(1), &udp(flow, true)), Some(member));
             frames[member] += 1;
         }
         assert!((frames[0] - frames[1]).abs() <= 500, "{frames:?}");
-    }
-
-    #[test]
-    fn only_the_flows_of_a_member_that_is_down_move_and_they_return() {
-        let group = group(5);
-        let members = || {
-            (0..2000).map(|flow| group.member(group.up(), origin(1), &udp(flow, false)).unwrap()).collect()
-        };
-        let before: Vec<_> = members();
-        group.set(3, false);
-        let without: Vec<_> = members();
-        for (before, without) in before.iter().zip(&without) {
-            assert!(*without != 3 && (before == without || *before == 3));
-        }
-        group.set(3, true);
-        assert_eq!(members(), before);
-        (0..5).for_each(|member| group.set(member, false));
-        assert_eq!(group.member(group.up(), origin(1), &udp(1, false)), None);
     }
 
     #[test]
@@ -195,7 +154,7 @@ mod tests {
         let group = group(8);
         for flow in 0..200_u16 {
             let whole = udp(flow.into(), false);
-            let member = group.member(group.up(), origin(1), &whole);
+            let member = group.member(origin(1), &whole);
             let fragment = |offset: u16, payload: &[u8]| {
                 let mut header = Ipv4Header::from_slice(&whole[14..]).unwrap().0;
                 header.identification = flow;
@@ -208,8 +167,8 @@ mod tests {
                 frame.extend_from_slice(payload);
                 frame
             };
-            assert_eq!(group.member(group.up(), origin(1), &fragment(0, &whole[34..])), member);
-            assert_eq!(group.member(group.up(), origin(1), &fragment(185, &[0xff; 40])), member);
+            assert_eq!(group.member(origin(1), &fragment(0, &whole[34..])), member);
+            assert_eq!(group.member(origin(1), &fragment(185, &[0xff; 40])), member);
         }
     }
 
@@ -258,8 +217,7 @@ mod tests {
         let names: Vec<_> = (0..8).map(|n| format!("tap:m{n}")).collect();
         let groups = [Group::new(&names, Seed::given(1)), Group::new(&names, Seed::given(2))];
         let moved = (0..1000).filter(|flow| {
-            let [one, other] =
-                groups.each_ref().map(|group| group.member(group.up(), origin(1), &udp(*flow, false)));
+            let [one, other] = groups.each_ref().map(|group| group.member(origin(1), &udp(*flow, false)));
             one != other
         });
         assert!(moved.count() > 700);
@@ -269,10 +227,7 @@ mod tests {
     fn frames_without_ip_are_assigned_by_their_addresses() {
         let group = group(8);
         let arp = |from: u8, to: u8| [[to; 6].as_slice(), &[from; 6], &[8, 6], &[0; 28]].concat();
-        assert_eq!(
-            group.member(group.up(), origin(1), &arp(2, 4)),
-            group.member(group.up(), origin(1), &arp(4, 2))
-        );
-        assert!(group.member(group.up(), origin(1), &[1, 2, 3]).is_some());
+        assert_eq!(group.member(origin(1), &arp(2, 4)), group.member(origin(1), &arp(4, 2)));
+        assert!(group.member(origin(1), &[1, 2, 3]).is_some());
     }
 }

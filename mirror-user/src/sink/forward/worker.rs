@@ -52,10 +52,8 @@ impl Sink for ForwardSink {
             }
             return Ok(());
         }
-        let up = self.group.up();
         for frame in batch {
-            match self.group.member(up, OriginKey::of(frame), frame.inner().head(&mut HeadBuffer::default()))
-            {
+            match self.group.member(OriginKey::of(frame), frame.inner().head(&mut HeadBuffer::default())) {
                 Some(member) => Self::put(&mut self.writers[member], frame),
                 None => self.no_member += 1,
             }

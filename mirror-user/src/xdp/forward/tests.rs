@@ -1,6 +1,7 @@
 //! Frames forwarded by the program, as the library loads it, to a veth. Needs root.
 
 use std::{
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -13,11 +14,11 @@ use mirror_lab::{
 
 use super::{
     super::{Program, Settings},
-    ForwardTo,
+    ForwardTo, Sent, Targets,
 };
 use crate::{
     account::{NotSent, XdpReport},
-    host::{interface::Interface, xdp::XdpMode},
+    host::{egress::Egress, interface::Interface, xdp::XdpMode},
     select::Allow,
     tunnels::Tunnels,
 };
@@ -56,6 +57,8 @@ impl Cables {
         self.target
             .enter(|| {
                 let index = |name| Interface::named(name).unwrap().index;
+                let out = Egress::Interface("out0".to_owned());
+                let targets = Arc::new(Targets::prepare(vec![out], None).unwrap());
                 let mut program = Program::load(&Settings {
                     tunnels: &Tunnels::default(),
                     allow: &Allow::all(),
@@ -63,7 +66,7 @@ impl Cables {
                     fragments: true,
                     own: false,
                     log: false,
-                    forward: Some(ForwardTo { from: index("cap0"), to: index("out0") }),
+                    forward: Some(ForwardTo { from: index("cap0"), targets, origins: None }),
                     frags: false,
                     queues: 1,
                 })
@@ -97,7 +100,8 @@ impl Cables {
 #[track_caller]
 fn counted(program: &Program) -> Counted {
     thread::sleep(Duration::from_millis(50));
-    let (report, (sent, not_sent)) = (program.report().unwrap(), program.sent().unwrap().unwrap());
+    let (report, targets) = (program.report().unwrap(), program.sent().unwrap().unwrap());
+    let [Sent { sent, not_sent }] = <[_; 1]>::try_from(targets).ok().expect("one target");
     assert_eq!(report.forwarded, sent + not_sent.total(), "{report:?} {not_sent:?}");
     let judged = report.passed.total() + report.dropped.total();
     assert_eq!(report.seen, report.forwarded + report.redirected + judged, "{report:?}");

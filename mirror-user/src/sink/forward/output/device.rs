@@ -1,5 +1,7 @@
 //! An interface, existing or made for this: AF_XDP in copy mode, which works with every driver.
 
+use std::sync::Arc;
+
 use super::{
     super::{error::OpenError, vlan::Tagger},
     NotSent, Transmit, link_mtu, set_up, warn_of_host,
@@ -7,6 +9,7 @@ use super::{
 use crate::{
     escape::shell,
     host::{
+        egress::Egress,
         interface::{Interface, LinkState},
         namespace::NetworkNamespace,
         veth::{Veth, VethOptions},
@@ -28,8 +31,14 @@ pub(in super::super) struct Device {
     tagger: Option<Tagger>,
     /// Longest frame of the interface, in bytes, without our tag.
     longest: usize,
-    /// The pair whose near end it is. Dropped behind what was opened there.
-    veth: Option<Veth>,
+    at: At,
+}
+
+/// What a device is.
+enum At {
+    Interface(String),
+    /// The near end of a pair. Dropped behind what was opened there.
+    Veth(Arc<Veth>),
 }
 
 impl Device {
@@ -50,16 +59,17 @@ impl Device {
         let longest = longest(interface.mtu);
         let transmitter = Transmitter::open(interface.index, QUEUE, longest).map_err(OpenError::Xsk)?;
         let set_up = set_up(name);
-        Ok(Self { transmitter, state: LinkState::open(name)?, set_up, tagger, longest, veth: None })
+        let at = At::Interface(name.to_owned());
+        Ok(Self { transmitter, state: LinkState::open(name)?, set_up, tagger, longest, at })
     }
 
-    /// The near end of a veth pair, which is made if there is none.
+    /// The near end of a veth pair, whose far end has this name.
     pub(in super::super) fn open_veth(
+        veth: Arc<Veth>,
         name: &str,
         options: &VethOptions,
         tagger: Option<Tagger>,
     ) -> Result<Self, OpenError> {
-        let veth = Veth::open(name, options)?;
         if options.to_host {
             warn_of_host(name);
         }
@@ -75,7 +85,7 @@ impl Device {
             }
             Some(other) => format!("nsenter -t {other} -n {}", set_up(name)),
         };
-        Ok(Self { transmitter, state, set_up, tagger, longest, veth: Some(veth) })
+        Ok(Self { transmitter, state, set_up, tagger, longest, at: At::Veth(veth) })
     }
 
     /// Sends a frame of this length, without our tag.
@@ -119,11 +129,20 @@ impl Transmit for Device {
 
     fn check(&mut self) -> Result<(), String> {
         let mut mtu = link_mtu(&mut self.state, &self.set_up)?;
-        if let Some(far) = self.veth.as_mut().and_then(Veth::far_mtu) {
+        if let At::Veth(veth) = &self.at
+            && let Some(far) = veth.far_mtu()
+        {
             mtu = mtu.min(far);
         }
         self.longest = longest(mtu);
         Ok(())
+    }
+
+    fn egress(&self) -> Option<Egress> {
+        Some(match &self.at {
+            At::Interface(name) => Egress::Interface(name.clone()),
+            At::Veth(veth) => Egress::Veth(Arc::downgrade(veth)),
+        })
     }
 }
 

@@ -13,7 +13,11 @@ pub(super) use tap::TapDevice;
 pub(super) use vxlan::Tunnel;
 
 use super::not_sent::NotSent;
-use crate::{escape::shell, host::interface::LinkState, sink::handoff::Outcome};
+use crate::{
+    escape::shell,
+    host::{egress::Egress, interface::LinkState},
+    sink::handoff::Outcome,
+};
 
 /// Sends frames to a target. Does not block for long: it counts frames that it cannot send.
 pub(super) trait Transmit: Send + 'static {
@@ -23,6 +27,11 @@ pub(super) trait Transmit: Send + 'static {
     /// Checks whether it can send now; called ten times a second, and after frames that were not sent because
     /// the target is down. The error is the reason.
     fn check(&mut self) -> Result<(), String>;
+
+    /// The interface that it sends on, if the kernel may send there, too.
+    fn egress(&self) -> Option<Egress> {
+        None
+    }
 
     /// Sends what it still holds.
     ///

@@ -1,0 +1,28 @@
+//! What a veth needs to take redirected frames: an XDP program at its far end.
+
+use aya::{
+    Ebpf, EbpfLoader,
+    programs::{Xdp, links::FdLink},
+};
+use mirror_ebpf::discard::PROGRAM_PASS;
+
+use super::{ProgramSetupError, attach_by_link};
+use crate::host::xdp::XdpMode;
+
+/// A program that passes every frame, attached while this lives.
+pub(super) struct Receiving {
+    _link: FdLink,
+    _ebpf: Ebpf,
+}
+
+impl Receiving {
+    /// Attaches it to an interface of the calling thread's network namespace. Minimum kernel version: 5.18.
+    pub(super) fn at(index: u32) -> Result<Self, ProgramSetupError> {
+        let mut ebpf =
+            EbpfLoader::new().load(mirror_ebpf::DISCARD_OBJECT).map_err(ProgramSetupError::load)?;
+        let program: &mut Xdp = super::xdp(&mut ebpf, PROGRAM_PASS)?;
+        program.load().map_err(ProgramSetupError::verify)?;
+        let link = attach_by_link(program, index, XdpMode::Native)?;
+        Ok(Self { _link: link, _ebpf: ebpf })
+    }
+}
