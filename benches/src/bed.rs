@@ -9,10 +9,8 @@ pub const DRIVER: &str = "veth";
 /// The XDP mode of all measurements.
 pub const XDP_MODE: &str = "native";
 const SENDING: &str = "tx0";
-/// Name of the interface that frames are forwarded to.
-pub const FORWARDING: &str = "out0";
-/// The other end of its cable, where nobody listens.
-pub const BEYOND: &str = "far0";
+/// Cables to forward to: `out0` to `out3` with the far ends `far0` to `far3`.
+pub const CABLES: usize = 4;
 /// The near end's address, and one that resolves to the far end's MAC address: frames sent there are
 /// discarded.
 const NEAR_ADDRESS: &str = "198.18.0.1/24";
@@ -21,7 +19,19 @@ pub const TUNNEL_END: &str = "198.18.0.2";
 /// Fits 1500 bytes and the encapsulation; such frames fit a chunk of 2048 bytes.
 const MTU: u32 = 1600;
 
-/// A lab with a cable for ingest and another for forwarding. Everything is removed when it is dropped.
+/// The end of a cable that frames are forwarded to.
+#[must_use]
+pub fn near_end(number: usize) -> String {
+    format!("out{number}")
+}
+
+/// The far end of a cable that frames are forwarded to.
+#[must_use]
+pub fn far_end(number: usize) -> String {
+    format!("far{number}")
+}
+
+/// A lab with a cable for ingest and others for forwarding. Everything is removed when it is dropped.
 #[derive(Debug)]
 pub struct Bed {
     /// Where frames are sent from.
@@ -30,9 +40,9 @@ pub struct Bed {
     pub receiver: Namespace,
     /// The cable: `a` sends, `b` receives.
     pub cable: VethPair,
-    /// Where the other end of the interface to forward to is.
+    /// Where the far ends of the cables to forward to are.
     pub beyond: Namespace,
-    _forwarding: VethPair,
+    _forwarding: Vec<VethPair>,
     /// Dropped last.
     _lab: Lab,
 }
@@ -51,12 +61,14 @@ impl Bed {
         let options = VethOptions { mtu: MTU, queues, ..VethOptions::default() };
         let cable = VethPair::create(ends.0, ends.1, &options)?;
         let beyond = lab.namespace("beyond")?;
-        let ends = (VethEnd::new(&receiver, FORWARDING), VethEnd::new(&beyond, BEYOND));
-        let forwarding =
-            VethPair::create(ends.0, ends.1, &VethOptions { mtu: MTU, ..VethOptions::default() })?;
-        forwarding.a.address(NEAR_ADDRESS)?;
-        let far = forwarding.b.hardware_address()?;
-        receiver.ip(&format!("neighbour add {TUNNEL_END} lladdr {far} dev {FORWARDING} nud permanent"))?;
+        let forward = |number: usize| {
+            let ends = (VethEnd::new(&receiver, &near_end(number)), VethEnd::new(&beyond, &far_end(number)));
+            VethPair::create(ends.0, ends.1, &VethOptions { mtu: MTU, ..VethOptions::default() })
+        };
+        let forwarding: Vec<_> = (0..CABLES).map(forward).collect::<Result<_>>()?;
+        forwarding[0].a.address(NEAR_ADDRESS)?;
+        let far = forwarding[0].b.hardware_address()?;
+        receiver.ip(&format!("neighbour add {TUNNEL_END} lladdr {far} dev {} nud permanent", near_end(0)))?;
         Ok(Self { sender, receiver, cable, beyond, _forwarding: forwarding, _lab: lab })
     }
 

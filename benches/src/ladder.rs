@@ -249,12 +249,19 @@ fn goals(rungs: &[Rung], defaults: Sizes) -> Vec<Goal> {
             let what = format!("forwarding in the kernel ÷ touch, {} bytes", course.frame_bytes);
             goals.push(Goal::at_least(what, 0.8, kernel.ratio_to_touch));
         }
-        if let (Some(kernel), Some(user)) = (find(Kind::KernelPass, course), find(Kind::Device, course)) {
-            let what = format!("the same to a network stack ÷ forward_veth, {} bytes", course.frame_bytes);
+        if let Some(kernel) = find(Kind::KernelGroup, course) {
+            let what = format!("the same to a group of four ÷ touch, {} bytes", course.frame_bytes);
+            goals.push(Goal::at_least(what, 0.7, kernel.ratio_to_touch));
+        }
+        if let (Some(kernel), Some(user)) = (find(Kind::KernelVeth, course), find(Kind::Veth, course)) {
+            let what = format!(
+                "forwarding to a veth with a reader, kernel ÷ user path, {} bytes",
+                course.frame_bytes
+            );
             goals.push(Goal::at_least(what, 2.0, Spread::of(kernel.mpps.median / user.mpps.median)));
         }
     }
-    if let Some(veth) = find(Kind::Device, PLAIN) {
+    if let Some(veth) = find(Kind::Veth, PLAIN) {
         goals.push(Goal::at_least("forwarding to a veth ÷ null, 114 bytes", 0.5, veth.ratio_to_null));
     }
     if let Some(pcap) = find(Kind::Pcap, LASTING) {

@@ -14,6 +14,7 @@ mod null;
 pub mod options;
 pub mod parts;
 pub mod peers;
+mod process;
 pub mod progress;
 pub mod rates;
 pub mod raw;

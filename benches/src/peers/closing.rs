@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
+use crate::process::last_line;
+
 /// Counts of a tool over its life.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Counts {
@@ -101,11 +103,6 @@ fn before(said: &str, words: &str) -> Result<u64> {
 
 fn unsaid(words: &str, said: &str) -> String {
     format!("expected \"{words}\" in its output, which ends: {}", last_line(said))
-}
-
-/// The last line of any words: mostly the error of a tool that ended.
-pub(super) fn last_line(said: &str) -> &str {
-    said.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or("nothing")
 }
 
 #[cfg(test)]

@@ -15,11 +15,11 @@ use tempfile::TempDir;
 use super::{
     closing::Counts,
     contestants::{BUFFER_MIB, Contestant, Output, Ready},
-    process::Process,
     stage::Stage,
 };
 use crate::{
     options::Options,
+    process::Process,
     report::schema::Peer,
     search::{Search, Trial},
     stats::mega,

@@ -8,7 +8,6 @@
 mod closing;
 mod contestants;
 mod measure;
-mod process;
 mod stage;
 
 use std::{collections::BTreeMap, env, path::PathBuf};

@@ -2,22 +2,22 @@
 
 use std::sync::Arc;
 
-use anyhow::{Result, ensure};
-use mirror_ebpf::{bench as floor, mirror::PROGRAM};
-use mirror_lab::{
-    Namespace, XdpProgram,
-    xdp_program::{Settings, XdpAttach},
-};
+use anyhow::{Context as _, Result, ensure};
+use mirror_ebpf::bench as floor;
+use mirror_lab::{Namespace, XdpProgram, xdp_program::XdpAttach};
 use mirror_user::{
     Engine,
+    account::ForwardPathReport,
     engine::{self, ForwardPath, Mode, Running},
     sink::{Counters, Forward, LatencySink, Pcap, SinkFactory, pcap::Target},
 };
+use tempfile::TempDir;
 
 use super::{Account, Kind, Receiver, Wait, pin, stage, window::Window};
 use crate::{
-    bed::{BEYOND, Bed, FORWARDING, RECEIVING, TUNNEL_END},
+    bed::{Bed, CABLES, RECEIVING, TUNNEL_END, far_end, near_end},
     null::Null,
+    process::Process,
     stats::count,
 };
 
@@ -26,33 +26,75 @@ use crate::{
 pub(super) struct EngineWork {
     running: Running,
     latency: Option<Arc<LatencySink>>,
-    /// At the far end of the target, without which the kernel does not forward.
-    _far: Option<XdpProgram>,
+    /// At the far ends of the targets, without which the kernel does not forward.
+    _far: Vec<XdpProgram>,
+    /// On the far end of a `veth:`.
+    _reader: Option<Reader>,
 }
 
 /// Percentiles of a latency curve, as fractions: 0.5, 0.75, 0.875 and so on up to 1 - 2^-20.
 const CURVE: i32 = 20;
 
-/// A forwarder whose thread runs on the workers' CPU, as the writer of captures does.
-fn forward(receiver: &Receiver, bed: &Bed, target: &str) -> Result<Arc<dyn SinkFactory>> {
+/// The far end of a `veth:`.
+const LISTENING: &str = "ids0";
+
+/// A forwarder whose threads run on the workers' CPU, as the writer of captures does.
+fn forward(receiver: &Receiver, bed: &Bed, targets: &[String]) -> Result<Arc<dyn SinkFactory>> {
     let cpus = receiver.cpus.clone();
-    let builder = Forward::builder(target.parse()?).on_thread_start(move || pin(&cpus));
+    let mut targets = targets.iter().map(|target| target.parse());
+    let first = targets.next().context("a target")??;
+    let mut builder = Forward::builder(first).on_thread_start(move || pin(&cpus));
+    for target in targets {
+        builder = builder.member(target?);
+    }
     Ok(Arc::new(bed.receiver.enter(|| builder.build())??))
+}
+
+/// tcpdump, which reads by AF_PACKET and writes to nowhere.
+#[derive(Debug)]
+struct Reader {
+    _process: Process,
+    _directory: TempDir,
+}
+
+impl Reader {
+    fn start(receiver: &Receiver, bed: &Bed) -> Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let cpus: Vec<_> = receiver.cpus.iter().map(usize::to_string).collect();
+        let mut command = bed.beyond.command("taskset");
+        command.args([
+            "-c",
+            &cpus.join(","),
+            "tcpdump",
+            "-i",
+            LISTENING,
+            "-n",
+            "-B",
+            "16384",
+            "-w",
+            "/dev/null",
+        ]);
+        let mut process = Process::start(command, directory.path())?;
+        process.wait_until(|said| Ok(said.contains("listening on")))?;
+        Ok(Self { _process: process, _directory: directory })
+    }
 }
 
 impl EngineWork {
     pub(super) fn start(receiver: &Receiver, bed: &Bed) -> Result<Self> {
-        let far = match receiver.kind {
-            Kind::KernelDrop => Some(XdpProgram::load_floor(floor::PROGRAM_DROP)?),
-            // It passes what is no tunnel packet.
-            Kind::KernelPass => Some(XdpProgram::load(PROGRAM, &Settings::default())?),
-            _ => None,
+        let cables = match receiver.kind {
+            Kind::KernelDrop => 1,
+            Kind::KernelGroup => CABLES,
+            _ => 0,
         };
-        let far = far.map(|mut program| {
-            program.attach(&bed.beyond, BEYOND, XdpAttach::Native)?;
+        let far = (0..cables).map(|number| {
+            let mut program = XdpProgram::load_floor(floor::PROGRAM_DROP)?;
+            program.attach(&bed.beyond, &far_end(number), XdpAttach::Native)?;
             anyhow::Ok(program)
         });
-        let far = far.transpose()?;
+        let far = far.collect::<Result<_>>()?;
+        let in_kernel = matches!(receiver.kind, Kind::KernelDrop | Kind::KernelGroup | Kind::KernelVeth);
+        let listens = matches!(receiver.kind, Kind::Veth | Kind::KernelVeth);
         let mut latency = None;
         let sink: Arc<dyn SinkFactory> = match receiver.kind {
             Kind::Pcap => {
@@ -61,18 +103,22 @@ impl EngineWork {
                 let cpus = receiver.cpus.clone();
                 Arc::new(Pcap::builder(target).on_thread_start(move || pin(&cpus)).build()?)
             }
-            Kind::Tap => forward(receiver, bed, "tap:tap0")?,
-            Kind::Device | Kind::KernelDrop | Kind::KernelPass => {
-                forward(receiver, bed, &format!("dev:{FORWARDING}"))?
+            Kind::Tap => forward(receiver, bed, &["tap:tap0".to_owned()])?,
+            Kind::Veth | Kind::KernelVeth => {
+                forward(receiver, bed, &[format!("veth:{LISTENING},netns={}", bed.beyond.name())])?
             }
-            Kind::Tunnel => forward(receiver, bed, &format!("vxlan:{TUNNEL_END}"))?,
+            Kind::KernelDrop | Kind::KernelGroup => {
+                let targets: Vec<_> = (0..cables).map(|number| format!("dev:{}", near_end(number))).collect();
+                forward(receiver, bed, &targets)?
+            }
+            Kind::Tunnel => forward(receiver, bed, &[format!("vxlan:{TUNNEL_END}")])?,
             Kind::Latency => Arc::clone(latency.insert(Arc::new(LatencySink::new()))) as _,
             Kind::Counters => Arc::new(Counters::default()),
             _ => Arc::new(Null),
         };
         let builder = Engine::builder(RECEIVING)
             .mode(Mode::Native)
-            .forward_path(if far.is_some() { ForwardPath::Kernel } else { ForwardPath::User })
+            .forward_path(if in_kernel { ForwardPath::Kernel } else { ForwardPath::User })
             .wait(match receiver.wait {
                 Wait::Spin => engine::Wait::Spin,
                 Wait::Poll => engine::Wait::Poll,
@@ -84,9 +130,16 @@ impl EngineWork {
             .chunk_size(receiver.sizes.chunk_size)
             .cpus(receiver.cpus.iter().copied())
             .sink(sink);
+        // As in the command, which counts origins.
+        let builder = if in_kernel && std::env::var_os("NOORIG").is_none() {
+            builder.sink(Arc::new(Counters::default()))
+        } else {
+            builder
+        };
+        let reader = listens.then(|| Reader::start(receiver, bed)).transpose()?;
         // Busy polling has settings under /sys.
         let running = bed.receiver.enter_with_sysfs(|| builder.build().and_then(Engine::start))??;
-        Ok(Self { running, latency, _far: far })
+        Ok(Self { running, latency, _far: far, _reader: reader })
     }
 
     pub(super) fn finish(self, namespace: &Namespace) -> Result<Account> {
@@ -107,9 +160,15 @@ impl EngineWork {
                 busy_ns += queue.busy_ns_per_frame * count(queue.received);
             }
         }
-        let sent: u64 = report.interfaces.iter().filter_map(|it| it.forward_path.as_ref()?.sent).sum();
+        let sent: u64 = report
+            .interfaces
+            .iter()
+            .filter_map(|it| it.forward_path.as_ref())
+            .map(ForwardPathReport::sent)
+            .sum();
         account.lose(stage::NOT_SENT, report.not_sent_by_kernel());
-        let written: u64 = report.sinks.iter().map(|sink| sink.written).sum();
+        // The sink that is measured is the first.
+        let written = report.sinks.first().map_or(0, |sink| sink.written);
         account.lose(stage::SINK, report.frames.decapsulated - written);
         account.received = written + sent;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an elapsed time")]

@@ -42,14 +42,16 @@ pub enum Kind {
     Pcap,
     /// The engine forwarding to a TAP device that nobody reads.
     Tap,
-    /// The engine forwarding to an interface, a veth.
-    Device,
-    /// The engine forwarding by VXLAN, over the same veth.
+    /// The engine forwarding to a `veth:`, on which a reader listens.
+    Veth,
+    /// The engine forwarding by VXLAN, over a veth.
     Tunnel,
-    /// The XDP program forwarding to that veth, whose far end drops.
+    /// The XDP program counting origins and forwarding to a veth, whose far end drops.
     KernelDrop,
-    /// The same with a far end that passes to the network stack.
-    KernelPass,
+    /// The same to a group of four.
+    KernelGroup,
+    /// The same to a `veth:`, on which a reader listens.
+    KernelVeth,
     /// The engine measuring the time from its XDP program to the sink.
     Latency,
 }
@@ -67,8 +69,8 @@ impl Kind {
         Self::Pcap,
     ];
     /// Those on top of them, which do not build on each other.
-    pub const FORWARDS: [Self; 5] =
-        [Self::Tap, Self::Device, Self::Tunnel, Self::KernelDrop, Self::KernelPass];
+    pub const FORWARDS: [Self; 6] =
+        [Self::Tap, Self::Veth, Self::Tunnel, Self::KernelDrop, Self::KernelGroup, Self::KernelVeth];
 }
 
 impl fmt::Display for Kind {
@@ -83,10 +85,11 @@ impl fmt::Display for Kind {
             Self::Counters => "counters",
             Self::Pcap => "pcap",
             Self::Tap => "forward_tap",
-            Self::Device => "forward_veth",
+            Self::Veth => "forward_veth",
             Self::Tunnel => "forward_vxlan",
             Self::KernelDrop => "forward_kernel_drop",
-            Self::KernelPass => "forward_kernel_pass",
+            Self::KernelGroup => "forward_kernel_group",
+            Self::KernelVeth => "forward_kernel_veth",
             Self::Latency => "latency",
         })
     }
@@ -214,10 +217,11 @@ impl Receiver {
             | Kind::Counters
             | Kind::Pcap
             | Kind::Tap
-            | Kind::Device
+            | Kind::Veth
             | Kind::Tunnel
             | Kind::KernelDrop
-            | Kind::KernelPass
+            | Kind::KernelGroup
+            | Kind::KernelVeth
             | Kind::Latency => Work::Engine(Box::new(EngineWork::start(self, bed)?)),
         };
         Ok(Live { work, namespace: bed.receiver.clone(), before })

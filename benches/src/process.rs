@@ -14,22 +14,20 @@ use nix::{
     unistd::{Pid, SysconfVar, sysconf},
 };
 
-use super::closing::last_line;
-
 /// How long a tool may take to start and to end.
 const PATIENCE: Duration = Duration::from_secs(20);
 const GLANCE: Duration = Duration::from_millis(10);
 
 /// A running tool. Dropping it kills it.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(crate) struct Process {
     child: Child,
     output: PathBuf,
 }
 
 impl Process {
     /// Starts it, with standard output and error in a file in `directory`.
-    pub(super) fn start(mut command: Command, directory: &Path) -> Result<Self> {
+    pub(crate) fn start(mut command: Command, directory: &Path) -> Result<Self> {
         let output = directory.join("output");
         let file = File::create(&output).with_context(|| output.display().to_string())?;
         command.stdin(Stdio::null()).stderr(file.try_clone()?).stdout(file);
@@ -38,7 +36,7 @@ impl Process {
     }
 
     /// Waits until `ready` accepts the output so far.
-    pub(super) fn wait_until(&mut self, ready: impl Fn(&str) -> Result<bool>) -> Result<()> {
+    pub(crate) fn wait_until(&mut self, ready: impl Fn(&str) -> Result<bool>) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         while !ready(&self.said()?)? {
             self.is_alive()?;
@@ -51,7 +49,7 @@ impl Process {
     }
 
     /// Fails with its last line if it has ended.
-    pub(super) fn is_alive(&mut self) -> Result<()> {
+    pub(crate) fn is_alive(&mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
             bail!("it ended with {status}: {}", last_line(&self.said()?));
         }
@@ -59,7 +57,7 @@ impl Process {
     }
 
     /// CPU time of all its threads so far, user and system.
-    pub(super) fn cpu_time(&self) -> Result<Duration> {
+    pub(crate) fn cpu_time(&self) -> Result<Duration> {
         let path = format!("/proc/{}/stat", self.child.id());
         let stat = fs::read_to_string(&path).with_context(|| path.clone())?;
         let ticks = ticks_in_stat(&stat).with_context(|| format!("{path}: {stat}"))?;
@@ -68,7 +66,7 @@ impl Process {
     }
 
     /// Sends SIGINT, waits, and returns its output.
-    pub(super) fn end(mut self) -> Result<String> {
+    pub(crate) fn end(mut self) -> Result<String> {
         self.is_alive()?;
         kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGINT)?;
         let deadline = Instant::now() + PATIENCE;
@@ -103,6 +101,11 @@ impl Drop for Process {
             let _ = self.child.wait();
         }
     }
+}
+
+/// The last line of any words: mostly the error of a tool that ended.
+pub(crate) fn last_line(said: &str) -> &str {
+    said.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or("nothing")
 }
 
 /// utime and stime of proc_pid_stat(5), fields 14 and 15; the second is a name in parentheses that may hold
