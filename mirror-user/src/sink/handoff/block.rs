@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
 use crossbeam_channel::Sender;
@@ -96,6 +96,8 @@ impl Outcome {
 #[derive(Debug)]
 pub(crate) struct BlockReturn {
     returned: Sender<Block>,
+    /// Blocks that are in the channel as a whole, or were.
+    given_back: AtomicUsize,
     written: AtomicU64,
     lost: [AtomicU64; LOSSES],
     discarded: AtomicBool,
@@ -104,7 +106,8 @@ pub(crate) struct BlockReturn {
 impl BlockReturn {
     pub(crate) fn new(returned: Sender<Block>) -> Arc<Self> {
         let (written, lost) = (AtomicU64::new(0), [const { AtomicU64::new(0) }; LOSSES]);
-        Arc::new(Self { returned, written, lost, discarded: AtomicBool::new(false) })
+        let (given_back, discarded) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Arc::new(Self { returned, given_back, written, lost, discarded })
     }
 
     /// Counts the outcome of a block and returns the block to its worker. Called by the thread only.
@@ -117,6 +120,12 @@ impl BlockReturn {
         block.clear();
         // The channel has room for every block of the worker. A worker that has ended needs none.
         drop(self.returned.try_send(block));
+        self.given_back.fetch_add(1, Ordering::Release);
+    }
+
+    /// How many blocks the worker can receive, or has received, without waiting for the thread.
+    pub(super) fn given_back(&self) -> usize {
+        self.given_back.load(Ordering::Acquire)
     }
 
     /// The outcome of all blocks returned so far.

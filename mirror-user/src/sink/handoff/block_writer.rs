@@ -5,6 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -24,6 +25,8 @@ const NO_WRITER: &str = "no_writer";
 
 /// How often a worker that waits for blocks checks that the thread is alive.
 const CHECK: Duration = Duration::from_millis(50);
+/// How often a worker that has ended looks for its last blocks.
+const DRAIN_PAUSE: Duration = Duration::from_millis(1);
 
 /// Sends one worker's frames to the thread, in blocks.
 #[derive(Debug)]
@@ -33,6 +36,8 @@ pub(crate) struct BlockWriter {
     messages: Sender<Message>,
     block_return: Arc<BlockReturn>,
     returned: Receiver<Block>,
+    /// Blocks received from it.
+    taken_back: usize,
     /// Wait for an empty block instead of dropping, until this is true.
     wait_until: Option<Arc<AtomicBool>>,
     /// The block being filled.
@@ -68,6 +73,7 @@ impl BlockWriter {
             messages,
             block_return: BlockReturn::new(sender),
             returned,
+            taken_back: 0,
             wait_until,
             current: None,
             free: (0..config.blocks).map(|_| Block::new(block_size, config.origins)).collect(),
@@ -158,14 +164,32 @@ impl BlockWriter {
     }
 
     fn take_block(&mut self) -> bool {
-        self.free.extend(self.returned.try_iter());
-        let patient = || self.wait_until.as_ref().is_some_and(|over| !over.load(Ordering::Relaxed));
-        while self.free.is_empty() && patient() && !self.state.has_thread_ended() {
-            self.free.extend(self.returned.recv_timeout(CHECK));
+        self.collect();
+        let is_patient = |over: &Arc<AtomicBool>| !over.load(Ordering::Relaxed);
+        while self.free.is_empty()
+            && self.wait_until.as_ref().is_some_and(is_patient)
+            && !self.state.has_thread_ended()
+        {
+            if let Ok(block) = self.returned.recv_timeout(CHECK) {
+                self.taken_back += 1;
+                self.free.push(block);
+            }
         }
         self.current = self.free.pop();
         self.begun = self.last_tick;
         self.current.is_some()
+    }
+
+    /// Takes back what the thread has returned, but never more than it has counted: a channel lets its
+    /// receiver spin until a sender has put its message there, and a real-time worker would spin on the CPU
+    /// that the thread needs for that.
+    fn collect(&mut self) {
+        while self.taken_back < self.block_return.given_back()
+            && let Ok(block) = self.returned.try_recv()
+        {
+            self.taken_back += 1;
+            self.free.push(block);
+        }
     }
 
     /// Sends the current block to the thread. Returns whether there can be room for more frames.
@@ -219,13 +243,14 @@ impl BlockWriter {
         while self.free.len() < self.config.blocks {
             // Read before the channel: a thread that has ended returns no further block.
             let ended = self.state.has_thread_ended();
-            match self.returned.recv_timeout(if ended { Duration::ZERO } else { CHECK }) {
-                Ok(block) => {
-                    self.free.push(block);
-                    progress = Instant::now();
-                }
-                Err(_) if ended || progress.elapsed() >= self.config.stop_timeout => return,
-                Err(_) => {}
+            let before = self.free.len();
+            self.collect();
+            if self.free.len() > before {
+                progress = Instant::now();
+            } else if ended || progress.elapsed() >= self.config.stop_timeout {
+                return;
+            } else {
+                thread::sleep(DRAIN_PAUSE);
             }
         }
     }

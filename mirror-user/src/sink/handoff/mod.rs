@@ -10,6 +10,8 @@ mod block_writer;
 mod options;
 mod output_state;
 pub(crate) mod record;
+#[cfg(test)]
+mod tests;
 mod thread;
 mod waiting;
 

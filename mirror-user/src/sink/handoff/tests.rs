@@ -1,0 +1,98 @@
+//! The hand-off by itself, with a consumer that takes its time.
+
+use std::{thread, time::Duration};
+
+use crossbeam_channel::Receiver;
+
+use super::*;
+use crate::{account::Report, sink::SinkError};
+
+/// Writes a block for each message; after the last one, as fast as it can.
+struct Gated(Receiver<()>);
+
+impl Consumer for Gated {
+    fn take(&mut self, block: &mut Block, _: &BlockReturn) -> Outcome {
+        // An error when the gate is gone.
+        let _ = self.0.recv();
+        Outcome { written: block.frames(), ..Outcome::default() }
+    }
+
+    fn complete(self, _: u64) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn abandon(self) -> Result<(), SinkError> {
+        Ok(())
+    }
+}
+
+const RECORD: usize = 100;
+
+fn hand_off(blocks: usize, consumer: Gated, hook: Option<ThreadHook>) -> Handoff {
+    let mut options = HandoffOptions::<ThreadHook>::default();
+    options.set_blocks(blocks);
+    options.set_block_size(2 * RECORD);
+    let config = options.config("test", "test".to_owned(), Duration::from_secs(60), &[]);
+    Handoff::start(config, Arc::default(), hook, consumer).unwrap()
+}
+
+/// Fills a block and sends it, if there is one.
+fn fill(writer: &mut BlockWriter) {
+    writer.begin_batch().unwrap();
+    for _ in 0..2 {
+        // Where there is no block, the frame is dropped.
+        let _ = writer.push(RECORD);
+    }
+    writer.flush();
+}
+
+fn closed(handoff: &Handoff, writer: &mut BlockWriter) -> crate::sink::SinkStats {
+    writer.finish().unwrap();
+    handoff.close(&Report::new("file", std::time::SystemTime::UNIX_EPOCH)).unwrap();
+    writer.stats()
+}
+
+/// A channel's receiver may spin until the sender has put its message there, which the thread cannot while a
+/// real-time worker has the CPU of both. As root, which tests of this crate may not be.
+#[test]
+#[cfg(feature = "af-xdp")]
+fn a_real_time_worker_never_waits_for_the_thread_on_its_cpu() {
+    use nix::{
+        sched::{CpuSet, sched_getaffinity, sched_setaffinity},
+        time::{ClockId, clock_gettime},
+        unistd::Pid,
+    };
+
+    use crate::host::scheduling::Scheduling;
+
+    /// A fraction of what the kernel lets it spin, each second.
+    const SPUN: Duration = Duration::from_millis(100);
+    let cpus = sched_getaffinity(Pid::from_raw(0)).unwrap();
+    let cpu = (0..CpuSet::count()).find(|cpu| cpus.is_set(*cpu).unwrap()).unwrap();
+    let pin = move || {
+        let mut only = CpuSet::new();
+        only.set(cpu).unwrap();
+        sched_setaffinity(Pid::from_raw(0), &only).unwrap();
+    };
+    let (_, gated) = crossbeam_channel::bounded(0);
+    let handoff = hand_off(8, Gated(gated), Some(Box::new(pin)));
+    let mut writer = handoff.block_writer(RECORD, None);
+    thread::spawn(move || {
+        pin();
+        let used = || Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap());
+        if Scheduling::LOWEST_REALTIME.set_own().is_err() {
+            return;
+        }
+        for _ in 0..50_000 {
+            let before = used();
+            fill(&mut writer);
+            let spun = used() - before;
+            assert!(spun < SPUN, "spun for {spun:?}");
+            thread::sleep(Duration::from_micros(25));
+        }
+        let stats = closed(&handoff, &mut writer);
+        assert!(stats.written > 1_000, "{stats:?}");
+    })
+    .join()
+    .unwrap();
+}
