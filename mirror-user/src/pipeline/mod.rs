@@ -173,6 +173,17 @@ impl Pipeline {
         });
     }
 
+    /// Whether the output of a sink is late.
+    #[cfg(feature = "af-xdp")]
+    pub(crate) fn is_behind(&mut self) -> bool {
+        let mut behind = false;
+        self.each_live(|sink| {
+            behind |= sink.is_behind();
+            Ok(())
+        });
+        behind
+    }
+
     /// Flushes each sink.
     pub(crate) fn flush(&mut self) {
         self.each_live(|sink| {

@@ -308,3 +308,37 @@ fn more_datagrams_than_the_buffer_holds_are_processed_in_parts() {
     let report = close(pipeline);
     assert_eq!((report.frames.received, report.frames.reassembled, report.sinks[0].written), (40, 20, 20));
 }
+
+/// Its output is late, or it panics when it is asked.
+#[cfg(feature = "af-xdp")]
+struct Late(fn() -> bool);
+
+#[cfg(feature = "af-xdp")]
+impl Sink for Late {
+    fn batch(&mut self, _: &Batch<'_>) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn is_behind(&self) -> bool {
+        (self.0)()
+    }
+
+    fn stats(&self) -> SinkStats {
+        SinkStats::default()
+    }
+}
+
+#[test]
+#[cfg(feature = "af-xdp")]
+fn one_late_sink_makes_its_worker_rest_until_it_ends() {
+    let pipeline = |sinks: Vec<fn() -> bool>| {
+        let slots = sinks.into_iter().map(|late| SinkSlot::new("late", Box::new(Late(late)))).collect();
+        Pipeline::new(config(None), 0, slots)
+    };
+    assert!(!pipeline(vec![]).is_behind());
+    assert!(!pipeline(vec![|| false, || false]).is_behind());
+    assert!(pipeline(vec![|| false, || true]).is_behind());
+    let mut panics = pipeline(vec![|| panic!("asked, on purpose")]);
+    assert!(!panics.is_behind() && !panics.is_behind());
+    assert_eq!(close(panics).sinks[0].state, SinkState::Failed);
+}

@@ -170,6 +170,12 @@ pub trait Sink {
         let _ = now;
     }
 
+    /// Whether its output is late, so that it drops frames or soon will. A worker that sleeps then sleeps for
+    /// longer each time, half a millisecond at most: what a thread of the sink lacks may be the worker's CPU.
+    fn is_behind(&self) -> bool {
+        false
+    }
+
     /// Called when the embedder requests a flush: writes what is buffered.
     fn flush(&mut self) {}
 

@@ -54,16 +54,24 @@ pub(super) fn set(wanted: Priority, wait: Wait) -> io::Result<Granted> {
     }
 }
 
-/// Notices when a worker is saturated. A real-time one then continues at ordinary priority until it finds its
-/// ring empty again: otherwise capture writers and the kernel's own threads would get nothing of its CPU. One
-/// that could not return to real-time priority keeps it: what limits it then is the kernel's throttling
-/// (`kernel.sched_rt_runtime_us`), and RLIMIT_RTTIME if the program has set it.
+/// What a saturated worker does so that capture writers and the kernel's own threads get their share of its
+/// CPU.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Relief {
+    /// Nothing: it is not real-time, or spins because that was asked for.
+    None,
+    /// It continues at ordinary priority until it finds its ring empty again.
+    Lower,
+    /// It rests now and then, because it could not return to real-time priority.
+    Rest,
+}
+
+/// Notices when a worker is saturated.
 pub(super) struct Saturation {
-    /// Whether the thread has, or had before it was lowered, real-time priority that may be lowered.
-    realtime: bool,
+    relief: Relief,
     /// What the thread had before.
     ordinary: Scheduling,
-    /// When the first batch was taken since the ring was found empty.
+    /// When the first batch was taken since the ring was found empty, or the worker had to rest.
     busy_since: Option<Instant>,
     saturated: bool,
     /// How often that has begun.
@@ -75,8 +83,12 @@ impl Saturation {
     /// it once more.
     pub(super) fn new(level: Priority, wait: Wait, ordinary: Scheduling, can_return: bool) -> Self {
         // One that never sleeps has real-time priority only because that was asked for.
-        let realtime = level == Priority::Realtime && wait == Wait::Poll && can_return;
-        Self { realtime, ordinary, busy_since: None, saturated: false, times: 0 }
+        let relief = match (level, wait) {
+            (Priority::Realtime, Wait::Poll) if can_return => Relief::Lower,
+            (Priority::Realtime, Wait::Poll) => Relief::Rest,
+            _ => Relief::None,
+        };
+        Self { relief, ordinary, busy_since: None, saturated: false, times: 0 }
     }
 
     /// The ring was found empty.
@@ -88,13 +100,22 @@ impl Saturation {
         }
     }
 
-    /// A batch was taken, at this time.
+    /// A batch was taken, at this time. Returns whether the worker must rest when it has processed it.
     #[inline]
-    pub(super) fn work(&mut self, now: Instant) {
+    #[must_use]
+    pub(super) fn work(&mut self, now: Instant) -> bool {
         let since = *self.busy_since.get_or_insert(now);
-        if !self.saturated && now.saturating_duration_since(since) >= SATURATED {
+        if now.saturating_duration_since(since) < SATURATED {
+            return false;
+        }
+        if !self.saturated {
             self.begin();
         }
+        if self.relief != Relief::Rest {
+            return false;
+        }
+        self.busy_since = Some(now);
+        true
     }
 
     /// How often the worker was saturated.
@@ -106,53 +127,72 @@ impl Saturation {
     fn begin(&mut self) {
         self.saturated = true;
         self.times += 1;
-        if self.realtime
+        if self.relief == Relief::Lower
             && let Err(error) = self.ordinary.set_own()
         {
             tracing::warn!(%error, "a saturated worker keeps its real-time priority");
-            self.realtime = false;
+            self.relief = Relief::Rest;
         }
     }
 
     #[cold]
     fn end(&mut self) {
         self.saturated = false;
-        if self.realtime
+        if self.relief == Relief::Lower
             && let Err(error) = REALTIME.set_own()
         {
             tracing::warn!(%error, "a worker that was saturated stays at ordinary priority");
-            self.realtime = false;
+            self.relief = Relief::None;
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::OnceLock;
+
     use super::*;
+
+    fn at(ms: u64) -> Instant {
+        static START: OnceLock<Instant> = OnceLock::new();
+        *START.get_or_init(Instant::now) + Duration::from_millis(ms)
+    }
+
+    const ORDINARY: Scheduling = Scheduling::Ordinary { nice: 0 };
 
     #[test]
     fn a_worker_is_saturated_when_its_ring_is_never_empty() {
-        let start = Instant::now();
-        let at = |ms| start + Duration::from_millis(ms);
-        let ordinary = Scheduling::Ordinary { nice: 0 };
-        let mut saturation = Saturation::new(Priority::Normal, Wait::Poll, ordinary, true);
+        let mut saturation = Saturation::new(Priority::Normal, Wait::Poll, ORDINARY, true);
         // However long the worker slept before its first batch.
         for ms in (0..100).step_by(20) {
-            saturation.work(at(ms));
-            saturation.work(at(ms + 9));
+            assert!(!saturation.work(at(ms)) && !saturation.work(at(ms + 9)));
             saturation.rest();
         }
         assert_eq!(saturation.times(), 0);
         for ms in 100..130 {
-            saturation.work(at(ms));
+            assert!(!saturation.work(at(ms)), "an ordinary worker rested after {ms} ms");
         }
         assert_eq!(saturation.times(), 1);
         saturation.rest();
-        saturation.work(at(130));
-        saturation.work(at(139));
+        assert!(!saturation.work(at(130)) && !saturation.work(at(139)));
         assert_eq!(saturation.times(), 1);
-        saturation.work(at(140));
+        assert!(!saturation.work(at(140)));
         assert_eq!(saturation.times(), 2);
+    }
+
+    #[test]
+    fn a_saturated_worker_that_may_not_return_to_real_time_rests_now_and_then() {
+        let mut saturation = Saturation::new(Priority::Realtime, Wait::Poll, ORDINARY, false);
+        let rested: Vec<_> = (0..35).filter(|ms| saturation.work(at(*ms))).collect();
+        assert_eq!(rested, [10, 20, 30]);
+        assert_eq!(saturation.times(), 1, "its ring was not empty in between");
+        saturation.rest();
+        assert!(!saturation.work(at(40)) && !saturation.work(at(49)));
+        assert!(saturation.work(at(50)));
+        assert_eq!(saturation.times(), 2);
+        // One that spins does so because that was asked for.
+        let mut spinning = Saturation::new(Priority::Realtime, Wait::Spin, ORDINARY, false);
+        assert!((0..35).all(|ms| !spinning.work(at(ms))));
     }
 
     /// As root, which tests of this crate may not be.
@@ -169,8 +209,7 @@ mod tests {
             assert_eq!(got, REALTIME);
             let start = Instant::now();
             let mut saturation = Saturation::new(granted.level, Wait::Poll, ordinary, true);
-            saturation.work(start);
-            saturation.work(start + SATURATED);
+            assert!(!saturation.work(start) && !saturation.work(start + SATURATED));
             assert_eq!(Scheduling::own().unwrap(), ordinary);
             saturation.rest();
             assert_eq!(Scheduling::own().unwrap(), REALTIME);

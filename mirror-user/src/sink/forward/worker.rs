@@ -69,6 +69,10 @@ impl Sink for ForwardSink {
         }
     }
 
+    fn is_behind(&self) -> bool {
+        self.writers.iter().any(BlockWriter::is_behind)
+    }
+
     fn flush(&mut self) {
         self.writers.iter_mut().for_each(BlockWriter::flush);
     }

@@ -255,6 +255,12 @@ impl BlockWriter {
         }
     }
 
+    /// See [`Sink::is_behind`](crate::sink::Sink::is_behind): the thread has at least half of the blocks.
+    pub(crate) fn is_behind(&self) -> bool {
+        let returned = self.block_return.given_back().saturating_sub(self.taken_back);
+        self.free.len() + returned <= self.config.blocks / 2
+    }
+
     pub(crate) fn tick(&mut self, now: Instant) {
         let is_due = now.saturating_duration_since(self.begun) >= self.config.age;
         self.last_tick = now;

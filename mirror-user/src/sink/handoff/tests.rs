@@ -52,6 +52,24 @@ fn closed(handoff: &Handoff, writer: &mut BlockWriter) -> crate::sink::SinkStats
     writer.stats()
 }
 
+#[test]
+fn a_sink_is_behind_while_its_thread_has_half_of_the_blocks() {
+    let (gate, gated) = crossbeam_channel::unbounded();
+    let handoff = hand_off(4, Gated(gated), None);
+    let mut writer = handoff.block_writer(RECORD, None);
+    fill(&mut writer);
+    assert!(!writer.is_behind(), "the thread has one of four");
+    fill(&mut writer);
+    assert!(writer.is_behind(), "the thread has two of four");
+    gate.send(()).unwrap();
+    // Before the worker takes it back.
+    while writer.is_behind() {
+        thread::yield_now();
+    }
+    drop(gate);
+    assert_eq!(closed(&handoff, &mut writer).written, 4);
+}
+
 /// A channel's receiver may spin until the sender has put its message there, which the thread cannot while a
 /// real-time worker has the CPU of both. As root, which tests of this crate may not be.
 #[test]

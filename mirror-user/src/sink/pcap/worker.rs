@@ -97,6 +97,10 @@ impl Sink for PcapSink {
         self.dropped.deposit();
     }
 
+    fn is_behind(&self) -> bool {
+        self.blocks.is_behind()
+    }
+
     fn flush(&mut self) {
         self.blocks.flush();
     }

@@ -57,6 +57,10 @@ impl Sink for PrintSink {
         self.blocks.tick(now);
     }
 
+    fn is_behind(&self) -> bool {
+        self.blocks.is_behind()
+    }
+
     fn flush(&mut self) {
         self.blocks.flush();
     }

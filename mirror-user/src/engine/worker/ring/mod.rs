@@ -38,6 +38,11 @@ const NAP: Duration = Duration::from_micros(25);
 const NAP_FRAMES: u32 = 16;
 /// The smallest RX ring with which it does: it holds the frames of three such sleeps at 15 million a second.
 const NAP_RING: u32 = 1024;
+/// How long a worker rests, at most, where others need its CPU more: many times what two context switches
+/// take.
+const REST: Duration = Duration::from_micros(500);
+/// Frames a second at which its ring does not fill up meanwhile.
+const REST_RATE: u32 = 8_000_000;
 /// How much later than asked for the kernel may end a sleep, in ns. Its default is 50 µs.
 const TIMER_SLACK: u64 = 1_000;
 
@@ -69,6 +74,13 @@ pub(crate) struct RingConfig {
     pub(crate) rx_ring: u32,
     /// Whether the host has CPUs without a worker, for the kernel's half of the work.
     pub(crate) spare_cpus: bool,
+}
+
+impl RingConfig {
+    /// How long the worker rests where others need its CPU more.
+    fn rest(&self) -> Duration {
+        REST.min(Duration::from_secs(1) * self.rx_ring / REST_RATE)
+    }
 }
 
 /// A worker that is ready to run.
@@ -176,7 +188,7 @@ impl RingWorker {
                 }
             } else {
                 progress.empty_rounds = 0;
-                self.saturation.work(begin);
+                let must_rest = self.saturation.work(begin);
                 progress.since_pause = progress.since_pause.saturating_add(received.len());
                 // The frames of a worker that has died are abandoned.
                 let pipeline = &mut self.pipeline;
@@ -190,6 +202,9 @@ impl RingWorker {
                 }
                 drop(received);
                 progress.busy += begin.elapsed();
+                if must_rest {
+                    thread::sleep(self.config.rest());
+                }
                 if !progress.spent && self.pipeline.is_spent() {
                     progress.spent = true;
                     // As above.
@@ -209,6 +224,9 @@ impl RingWorker {
     /// Waits for frames; `frames` is how many came since the last wait.
     fn pause(&mut self, frames: u32, until_tick: Duration) {
         match self.config.wait {
+            // Each time it wakes, a real-time worker takes the CPU from the threads of its sinks, and only to
+            // drop what they have no blocks for.
+            Wait::Poll if self.pipeline.is_behind() => thread::sleep(self.config.rest()),
             // Waking a thread costs the kernel's core microseconds for each batch it delivers, a quarter of
             // its capacity. Where many frames came more will, and a worker that sleeps on a timer need not be
             // woken. Not on a CPU that does both: a worker that wakes on a timer takes it from the kernel's
