@@ -129,7 +129,8 @@ pub(super) fn all(quick: bool, worker_cpu: usize) -> Vec<Contestant> {
     all.push(suricata());
     for output in [Output::Counts, Output::InnerPcap, Output::InnerPcapng] {
         if !(quick && output == Output::InnerPcapng) {
-            all.extend(["poll", "spin"].map(|wait| mirror(output, wait, worker_cpu)));
+            all.extend(["poll", "spin"].map(|wait| mirror(output, wait, Ring::Long, worker_cpu)));
+            all.push(mirror(output, "poll", Ring::Default, worker_cpu));
         }
     }
     all
@@ -216,7 +217,19 @@ fn suricata() -> Contestant {
     }
 }
 
-fn mirror(output: Output, wait: &str, worker_cpu: usize) -> Contestant {
+/// Our RX ring.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Ring {
+    /// The default: a quarter of the memory of the others' rings, or less.
+    Default,
+    /// The longest, which outlasts what theirs do.
+    Long,
+}
+
+/// The end of the name of ours with the default ring.
+pub(super) const DEFAULT_RING: &str = "-default-ring";
+
+fn mirror(output: Output, wait: &str, ring: Ring, worker_cpu: usize) -> Contestant {
     let (name, format) = match output {
         Output::Counts => ("mirror-counters", ""),
         Output::InnerPcap | Output::OuterPcap => ("mirror-pcap", "pcap"),
@@ -224,12 +237,17 @@ fn mirror(output: Output, wait: &str, worker_cpu: usize) -> Contestant {
     };
     let write =
         if format.is_empty() { String::new() } else { format!("--format {format} -w {}", target(output)) };
+    let wait_name = if wait == "poll" { String::new() } else { format!("-{wait}") };
+    let (ring_name, ring) = match ring {
+        Ring::Default => (DEFAULT_RING, ""),
+        Ring::Long => ("", "--rx-ring 32768"),
+    };
     Contestant {
-        name: if wait == "poll" { name.to_owned() } else { format!("{name}-{wait}") },
+        name: format!("{name}{wait_name}{ring_name}"),
         program: "mirror",
         version_option: "--version",
         arguments: format!(
-            "ingest -i {RECEIVING} --cpus {worker_cpu} --wait {wait} --rx-ring 32768 -q --report \
+            "ingest -i {RECEIVING} --cpus {worker_cpu} --wait {wait} {ring} -q --report \
             {DIRECTORY}/{REPORT} {write}"
         ),
         place: Place::Own,

@@ -15,7 +15,7 @@ use std::{collections::BTreeMap, env, path::PathBuf};
 use anyhow::{Context as _, Result};
 
 use self::{
-    contestants::{BUFFER_MIB, Contestant},
+    contestants::{BUFFER_MIB, Contestant, DEFAULT_RING},
     measure::{Effort, Subject},
     stage::Stage,
 };
@@ -31,6 +31,8 @@ const GOAL_BYTES: usize = 114;
 const SIZES: [usize; 3] = [GOAL_BYTES, 512, 1450];
 /// The goal: our rate over that of the best peer.
 const GOAL: f64 = 3.0;
+/// The same with our default ring.
+const GOAL_DEFAULT_RING: f64 = 2.5;
 /// Our program.
 const OURS: &str = "mirror";
 /// Installs missing tools.
@@ -108,27 +110,49 @@ fn trials(options: &Options) -> String {
 
 /// Compares ours with the best of the others.
 fn judge(report: &mut Report) {
+    let mut goals = Vec::new();
     for (what, setting, writes) in [
         ("counters no-drop rate over the best peer's", "peers.best", false),
         ("pcap no-drop rate over the best peer's writing pcap", "peers.best_pcap", true),
     ] {
         // A peer that writes frames counts them, too.
         let at_goal = || report.peers.iter().filter(|peer| peer.frame_bytes == GOAL_BYTES);
-        let is_ours = |peer: &&Peer| peer.name.starts_with(OURS);
-        let ours = best(at_goal().filter(is_ours).filter(|peer| peer.writes == writes));
+        let ours = || at_goal().filter(is_ours).filter(|peer| peer.writes == writes);
         let theirs = best(at_goal().filter(|peer| !is_ours(peer)).filter(|peer| peer.writes || !writes));
-        let (Some(ours), Some(theirs)) = (ours, theirs) else { continue };
-        let ratio = ours.no_drop_mpps / theirs.no_drop_mpps;
-        let who = format!("{} over {}", ours.name, theirs.name);
-        report.goals.push(Goal {
-            what: what.to_owned(),
-            relation: ">=".to_owned(),
-            bound: GOAL,
-            measured: Spread { median: ratio, q1: ratio, q3: ratio },
-            reached: ratio >= GOAL,
-        });
-        report.settings.insert(setting.to_owned(), who);
+        let Some(theirs) = theirs else { continue };
+        let over = |ours: &Peer| Spread::of(ours.no_drop_mpps / theirs.no_drop_mpps);
+        if let Some(ours) = best(ours()) {
+            goals.push(Goal::at_least(what, GOAL, over(ours)));
+            report.settings.insert(setting.to_owned(), format!("{} over {}", ours.name, theirs.name));
+        }
+        if let Some(ours) = best(ours().filter(|peer| peer.name.ends_with(DEFAULT_RING))) {
+            goals.push(Goal::at_least(format!("{what}, default ring"), GOAL_DEFAULT_RING, over(ours)));
+        }
     }
+    for frame_bytes in SIZES {
+        for (what, writes) in [("counters", false), ("pcap", true)] {
+            let all = || {
+                let at_size = report.peers.iter().filter(|peer| peer.frame_bytes == frame_bytes);
+                at_size.filter(|peer| peer.writes == writes)
+            };
+            let ours = thriftiest(all().filter(is_ours));
+            let (Some(ours), Some(theirs)) = (ours, thriftiest(all().filter(|peer| !is_ours(peer)))) else {
+                continue;
+            };
+            let what = format!("{what}: CPU time a frame over the thriftiest peer's, {frame_bytes} bytes");
+            goals.push(Goal::at_most(what, 1.0, Spread::of(ours / theirs)));
+        }
+    }
+    report.goals.extend(goals);
+}
+
+fn is_ours(peer: &&Peer) -> bool {
+    peer.name.starts_with(OURS)
+}
+
+/// The least CPU time a frame, each at its own no-drop rate.
+fn thriftiest<'a>(peers: impl Iterator<Item = &'a Peer>) -> Option<f64> {
+    peers.map(|peer| peer.cpu_s_per_mframe).filter(|cpu| *cpu > 0.0).min_by(f64::total_cmp)
 }
 
 /// The one with the highest no-drop rate, if any has one.
@@ -154,14 +178,40 @@ mod tests {
                 Peer { frame_bytes: 1450, ..peer("suricata", false, 9.0) },
                 peer("mirror-counters", false, 2.0),
                 peer("mirror-counters-spin", false, 3.0),
+                peer("mirror-counters-default-ring", false, 2.5),
                 peer("mirror-pcap", true, 1.0),
             ],
             ..Report::default()
         };
         judge(&mut report);
         let measured: Vec<_> = report.goals.iter().map(|goal| (goal.measured.median, goal.reached)).collect();
-        assert_eq!(measured, [(3.0, true), (2.0, false)]);
+        assert_eq!(measured, [(3.0, true), (2.5, true), (2.0, false)]);
         assert_eq!(report.settings["peers.best"], "mirror-counters-spin over tcpdump");
+    }
+
+    #[test]
+    fn cpu_time_is_compared_at_each_size() {
+        let peer = |name, writes, frame_bytes, cpu_s_per_mframe| Peer {
+            frame_bytes,
+            cpu_s_per_mframe,
+            ..peer(name, writes, 0.0)
+        };
+        let mut report = Report {
+            peers: vec![
+                peer("tcpdump", false, 114, 0.1),
+                peer("netsniff-ng", false, 114, 0.08),
+                // Without a no-drop rate.
+                peer("suricata", false, 114, 0.0),
+                peer("mirror-counters", false, 114, 0.2),
+                peer("mirror-counters-default-ring", false, 114, 0.04),
+                peer("tcpdump-pcap", true, 1450, 1.0),
+                peer("mirror-pcap", true, 1450, 1.5),
+            ],
+            ..Report::default()
+        };
+        judge(&mut report);
+        let measured: Vec<_> = report.goals.iter().map(|goal| (goal.measured.median, goal.reached)).collect();
+        assert_eq!(measured, [(0.5, true), (1.5, false)]);
     }
 
     #[test]

@@ -102,15 +102,13 @@ impl SignalRequests {
     }
 
     /// Handles XCPU: a worker has run at real-time priority for too long (RLIMIT_RTTIME), as one does that
-    /// is saturated and may not lower its priority for a while, or hangs; or the process has used up its CPU
-    /// time (RLIMIT_CPU), and stops.
+    /// hangs in a sink; or the process has used up its CPU time (RLIMIT_CPU), and stops.
     fn out_of_time(&self) {
         match scheduling::end_realtime() {
             Ok(0) => self.end(),
             Ok(_) => tracing::warn!(
                 "a worker ran at real-time priority for half a second without sleeping; all workers continue \
-                at ordinary priority, so that the host is not starved (with RLIMIT_RTPRIO at 1, a saturated \
-                worker lowers its priority by itself, until it has emptied its ring)"
+                at ordinary priority, so that the host is not starved"
             ),
             Err(error) => tracing::error!(%error, "cannot end the real-time priority of workers"),
         }

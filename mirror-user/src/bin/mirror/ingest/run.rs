@@ -99,7 +99,7 @@ pub(crate) fn run(args: &IngestRun) -> anyhow::Result<ExitCode> {
 }
 
 /// How long a real-time worker may run without sleeping: many times what one does before it lowers its
-/// priority by itself, so that only a worker that hangs in a sink exceeds it.
+/// priority or rests by itself, so that only a worker that hangs in a sink exceeds it.
 const LONGEST_AT_REALTIME: Duration = Duration::from_millis(500);
 /// Descriptors that are enough for most runs.
 const USUAL_FILES: u64 = 1024;

@@ -130,7 +130,7 @@ const ON_SOCKETS: &[&str] = &[
     "shutdown",
 ];
 
-/// A saturated worker lowers its priority until it has emptied its ring.
+/// A saturated worker may lower its priority until it has emptied its ring.
 const TO_SCHEDULE: &[&str] = &["sched_setattr"];
 
 /// To accept readers, and to connect to listening ones.
