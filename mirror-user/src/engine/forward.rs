@@ -6,7 +6,7 @@ use super::{Bind, BindMode, EngineError, InterfacePlan, Mode, OptionsError, XdpM
 use crate::{
     account::ForwardPathReport,
     error::with_causes,
-    host::xdp::XdpFeatures,
+    host::{egress::Egress, xdp::XdpFeatures},
     sink::{Interfaces, SinkFactory, SinkNeeds, needs::Member},
     xdp::Targets,
 };
@@ -314,6 +314,8 @@ impl KernelPath {
             let features = egress.enter(XdpFeatures::of_index).and_then(|features| features);
             match features {
                 Err(error) => return Err(ForwardObstacle::NotQueried { target, error: error.to_string() }),
+                // Of a pair it is known: its far end has the program that it needs.
+                Ok(None) if matches!(egress, Egress::Veth(_)) => {}
                 Ok(None) => doubts.push(ForwardObstacle::NotKnown { target }),
                 Ok(Some(features)) if !features.ndo_xmit => {
                     return Err(ForwardObstacle::NoRedirect { target });

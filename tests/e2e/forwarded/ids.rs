@@ -4,13 +4,16 @@
 //! no Suricata.
 
 use mirror_lab::{
-    Exchange, Lab, MirrorSource, MirrorSourceOptions, Namespace, Suricata, VethEnd, VethOptions, VethPair,
-    suricata::SIGNATURE,
+    Exchange, Lab, MirrorSource, MirrorSourceOptions, Namespace, Suricata, Traffic, VethEnd, VethOptions,
+    VethPair, suricata::SIGNATURE,
 };
 
 use super::{
     account,
-    common::mirror::{MIRROR, Mirror, sent_by_kernel, sink},
+    common::{
+        Cable,
+        mirror::{MIRROR, Mirror, sent_by_kernel, sink},
+    },
     nothing, report_of,
 };
 
@@ -70,6 +73,26 @@ fn suricata_sees_on_a_tap_what_the_kernel_mirrored() {
 fn suricata_sees_on_a_veth_what_the_kernel_mirrored() {
     // A persistent one for the same reason.
     suricata_sees("veth:ids0,persist", "kernel", |_, source| source.target().clone());
+}
+
+/// More than it can take.
+#[test]
+fn suricata_sees_or_drops_what_the_kernel_sends_at_full_rate() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    let cable = Cable::with_queues(1);
+    let arguments = "--forward veth:ids0,persist --forward-path kernel --report report.json";
+    let run = Mirror::ingest(&cable, path, arguments);
+    let logs = tempfile::tempdir().expect("a directory for logs");
+    let suricata = Suricata::start(&cable.target, "ids0", logs.path(), "/").expect("Suricata");
+    cable.generator(Traffic::default()).send(500_000).expect("generated");
+    run.settled();
+    let report = report_of(run, path);
+    let sent = sent_by_kernel(&report, 0);
+    let found = suricata.stop_after(sent).expect("Suricata");
+    println!("{sent} sent; Suricata: decoder.pkts {}, kernel_drops {}", found.packets, found.kernel_drops);
+    assert!(sent > 100_000, "{sent}");
+    assert_eq!((found.packets + found.kernel_drops, found.invalid), (sent, 0));
 }
 
 #[test]

@@ -118,9 +118,18 @@ fn frames_that_the_program_cannot_decapsulate_are_sent_by_the_sink() {
 /// received, if that still exists.
 #[track_caller]
 fn faulty(cable: &Cable, far_stays: Option<&Beyond>, fault: impl FnOnce()) -> Value {
+    let report = faulty_with(cable, KERNEL, fault);
+    if let Some(beyond) = far_stays {
+        all_arrive(beyond, number(&report, "forward_path/targets/0/sent"));
+    }
+    report
+}
+
+#[track_caller]
+fn faulty_with(cable: &Cable, arguments: &str, fault: impl FnOnce()) -> Value {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
-    let run = Mirror::ingest(cable, path, KERNEL);
+    let run = Mirror::ingest(cable, path, arguments);
     // For the fault of a small MTU.
     let traffic = Traffic { frame_len: 1450, ..Traffic::default() };
     let generator = cable.generator(traffic).start(u64::MAX);
@@ -132,16 +141,9 @@ fn faulty(cable: &Cable, far_stays: Option<&Beyond>, fault: impl FnOnce()) -> Va
     generator.stop().expect("generated");
     ending.expect_code(0);
     let report = balanced_report(&path.join("report.json"));
-    let (sent, forwarded) =
-        (number(&report, "forward_path/targets/0/sent"), number(&report, "xdp/forwarded"));
-    println!(
-        "{forwarded} forwarded, {sent} sent, {}",
-        report["interfaces"][0]["forward_path"]["targets"][0]["not_sent"]
-    );
-    assert!(sent > 0);
-    if let Some(beyond) = far_stays {
-        all_arrive(beyond, sent);
-    }
+    let targets = &report["interfaces"][0]["forward_path"]["targets"];
+    println!("{} forwarded, {targets}", number(&report, "xdp/forwarded"));
+    assert!(number(&report, "forward_path/targets/0/sent") > 0);
     report
 }
 
@@ -215,6 +217,46 @@ fn a_target_that_is_full_refuses_frames() {
     mirror_lab::run(beyond.namespace.command("sh").args(["-ec", script])).expect("a slow receiver");
     let report = faulty(&cable, Some(&beyond), || {});
     assert!(number(&report, "forward_path/targets/0/not_sent/refused") > 0);
+}
+
+/// Frames that a target has not taken, for any reason.
+fn not_sent(report: &Value, target: usize) -> u64 {
+    let reasons = &report["interfaces"][0]["forward_path"]["targets"][target]["not_sent"];
+    reasons.as_object().expect("reasons").values().map(|frames| frames.as_u64().expect("a count")).sum()
+}
+
+#[test]
+fn a_veth_that_is_down_or_deleted_at_full_rate_costs_its_frames_only() {
+    let cable = Cable::with_queues(1);
+    let sensor = cable.lab.namespace("sensor").expect("namespace");
+    let target = |name: &str| format!("--forward veth:{name},netns={}", sensor.name());
+    let one = format!("{} --forward-path kernel --report report.json", target("ids0"));
+    let fault = |change: &str| drop(sensor.ip(&format!("link {change}")).expect("a fault"));
+    let report = faulty_with(&cable, &one, || fault("set dev ids0 down"));
+    assert!(not_sent(&report, 0) > 0);
+    let report = faulty_with(&cable, &one, || fault("delete dev ids0"));
+    assert!(number(&report, "xdp/dropped/no_target") > 0);
+    // The others of a group get its flows.
+    let group = format!("{} {} --forward-balance flow {one}", target("ids1"), target("ids2"));
+    let received = |name| InterfaceCounters::read(&sensor, name).expect("counters").xdp_packets();
+    for change in ["set dev ids0 down", "delete dev ids0"] {
+        let mut before = [0; 2];
+        let report = faulty_with(&cable, &group, || {
+            fault(change);
+            thread::sleep(Duration::from_millis(300));
+            before = ["ids1", "ids2"].map(received);
+        });
+        let others = [0, 1].map(|member| {
+            let sent = number(&report, &format!("forward_path/targets/{member}/sent"));
+            (sent, number(&report, &format!("forward_path/targets/{member}/not_sent/down")))
+        });
+        println!(
+            "{change}: {before:?} received by the others 0.3 s later, {others:?} sent to them in the end"
+        );
+        for ((sent, down), before) in others.into_iter().zip(before) {
+            assert!(sent > before && before > 0 && down == 0, "{sent} {before} {down}");
+        }
+    }
 }
 
 /// It is down before it moves, so all that it has forwarded is sent by then.

@@ -128,8 +128,8 @@ impl Suricata {
         self.child.id()
     }
 
-    /// Waits until it has taken in `packets` frames, for a time that is enough for any number of a test,
-    /// stops it cleanly and returns its findings. Fewer or more are not an error here: see
+    /// Waits until it has taken in or dropped `packets` frames, for a time that is enough for any number of a
+    /// test, stops it cleanly and returns its findings. Fewer or more are not an error here: see
     /// [`Findings::packets`].
     ///
     /// # Errors
@@ -141,7 +141,7 @@ impl Suricata {
         let deadline = Instant::now() + PATIENCE;
         // Its threads add up their counters every 3 s (`STATS_WUT_TTS`), and the log has them up to 1 s
         // later.
-        while findings(&read(&events)?)?.is_none_or(|so_far| so_far.packets < packets)
+        while findings(&read(&events)?)?.is_none_or(|so_far| so_far.packets + so_far.kernel_drops < packets)
             && Instant::now() < deadline
         {
             thread::sleep(PAUSE);
