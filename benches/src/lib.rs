@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 
 pub mod bed;
+pub mod captures;
 pub mod cpus;
 pub mod ladder;
 pub mod micro;

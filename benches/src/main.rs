@@ -60,7 +60,7 @@ impl Arguments {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 enum Selection {
-    /// micro, lab, peers and neighbour
+    /// micro, lab, peers, neighbour and captures
     All,
     /// Parts of the engine by themselves: time, instructions, allocations
     Micro,
@@ -70,6 +70,8 @@ enum Selection {
     Peers,
     /// Frames lost while another thread wants the worker's CPU (root)
     Neighbour,
+    /// Captures into files, in memory and on the disk of the working directory (root)
+    Captures,
     /// Ring and UMEM sizes (root)
     Sweep,
 }
@@ -77,11 +79,12 @@ enum Selection {
 impl Selection {
     fn parts(self) -> &'static [Part] {
         match self {
-            Self::All => &[Part::Micro, Part::Lab, Part::Peers, Part::Neighbour],
+            Self::All => &[Part::Micro, Part::Lab, Part::Peers, Part::Neighbour, Part::Captures],
             Self::Micro => &[Part::Micro],
             Self::Lab => &[Part::Lab],
             Self::Peers => &[Part::Peers],
             Self::Neighbour => &[Part::Neighbour],
+            Self::Captures => &[Part::Captures],
             Self::Sweep => &[Part::Sweep],
         }
     }
@@ -181,14 +184,15 @@ mod tests {
     #[test]
     fn without_a_part_all_but_the_sweep_are_run() {
         let arguments = parse("").unwrap();
-        assert_eq!(arguments.part.parts(), [Part::Micro, Part::Lab, Part::Peers, Part::Neighbour]);
+        let all = [Part::Micro, Part::Lab, Part::Peers, Part::Neighbour, Part::Captures];
+        assert_eq!(arguments.part.parts(), all);
         assert_eq!(arguments.output, PathBuf::from("target/bench"));
         assert_eq!(parse("sweep").unwrap().part.parts(), [Part::Sweep]);
     }
 
     #[test]
     fn every_part_has_the_same_name_on_the_command_line_and_in_the_report() {
-        for part in [Part::Micro, Part::Lab, Part::Peers, Part::Neighbour, Part::Sweep] {
+        for part in [Part::Micro, Part::Lab, Part::Peers, Part::Neighbour, Part::Captures, Part::Sweep] {
             assert_eq!(parse(part.name()).unwrap().part.parts(), [part]);
         }
     }

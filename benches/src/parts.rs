@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::{
-    ladder, micro, neighbour,
+    captures, ladder, micro, neighbour,
     options::Options,
     peers, rates,
     report::schema::{PartRun, Report},
@@ -21,6 +21,8 @@ pub enum Part {
     Peers,
     /// Frames lost while another thread wants the worker's CPU.
     Neighbour,
+    /// Captures into files.
+    Captures,
     /// Ring and UMEM sizes.
     Sweep,
 }
@@ -34,6 +36,7 @@ impl Part {
             Self::Lab => "lab",
             Self::Peers => "peers",
             Self::Neighbour => "neighbour",
+            Self::Captures => "captures",
             Self::Sweep => "sweep",
         }
     }
@@ -43,7 +46,7 @@ impl Part {
     pub fn is_in_the_lab(self) -> bool {
         match self {
             Self::Micro => false,
-            Self::Lab | Self::Peers | Self::Neighbour | Self::Sweep => true,
+            Self::Lab | Self::Peers | Self::Neighbour | Self::Captures | Self::Sweep => true,
         }
     }
 
@@ -58,6 +61,7 @@ impl Part {
             Self::Lab => ladder::run(options, report).and_then(|()| rates::run(options, report)),
             Self::Peers => peers::run(options, report),
             Self::Neighbour => neighbour::run(options, report),
+            Self::Captures => captures::run(options, report),
             Self::Sweep => sweep::run(options, report),
         }
     }

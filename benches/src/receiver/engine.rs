@@ -8,7 +8,7 @@ use mirror_lab::{Namespace, XdpProgram, xdp_program::XdpAttach};
 use mirror_user::{
     Engine,
     account::ForwardPathReport,
-    engine::{self, ForwardPath, Mode, Running},
+    engine::{self, EngineBuilder, ForwardPath, Mode, Running},
     sink::{Counters, Forward, LatencySink, Pcap, SinkFactory, pcap::Target},
 };
 use tempfile::TempDir;
@@ -80,6 +80,31 @@ impl Reader {
     }
 }
 
+/// Starts the engine.
+fn run(
+    receiver: &Receiver,
+    bed: &Bed,
+    sinks: Vec<Arc<dyn SinkFactory>>,
+    forward_path: ForwardPath,
+) -> Result<Running> {
+    let builder = Engine::builder(RECEIVING)
+        .mode(Mode::Native)
+        .forward_path(forward_path)
+        .wait(match receiver.wait {
+            Wait::Spin => engine::Wait::Spin,
+            Wait::Poll => engine::Wait::Poll,
+            Wait::BusyPoll => engine::Wait::BusyPoll,
+        })
+        .priority(receiver.priority)
+        .rx_ring(receiver.sizes.rx_ring)
+        .umem_frames(receiver.sizes.umem_frames)
+        .chunk_size(receiver.sizes.chunk_size)
+        .cpus(receiver.cpus.iter().copied());
+    let builder = sinks.into_iter().fold(builder, EngineBuilder::sink);
+    // Busy polling has settings under /sys.
+    Ok(bed.receiver.enter_with_sysfs(|| builder.build().and_then(Engine::start))??)
+}
+
 impl EngineWork {
     pub(super) fn start(receiver: &Receiver, bed: &Bed) -> Result<Self> {
         let cables = match receiver.kind {
@@ -116,30 +141,26 @@ impl EngineWork {
             Kind::Counters => Arc::new(Counters::default()),
             _ => Arc::new(Null),
         };
-        let builder = Engine::builder(RECEIVING)
-            .mode(Mode::Native)
-            .forward_path(if in_kernel { ForwardPath::Kernel } else { ForwardPath::User })
-            .wait(match receiver.wait {
-                Wait::Spin => engine::Wait::Spin,
-                Wait::Poll => engine::Wait::Poll,
-                Wait::BusyPoll => engine::Wait::BusyPoll,
-            })
-            .priority(receiver.priority)
-            .rx_ring(receiver.sizes.rx_ring)
-            .umem_frames(receiver.sizes.umem_frames)
-            .chunk_size(receiver.sizes.chunk_size)
-            .cpus(receiver.cpus.iter().copied())
-            .sink(sink);
+        let mut sinks = vec![sink];
         // As in the command, which counts origins.
-        let builder = if in_kernel && std::env::var_os("NOORIG").is_none() {
-            builder.sink(Arc::new(Counters::default()))
-        } else {
-            builder
-        };
+        if in_kernel && std::env::var_os("NOORIG").is_none() {
+            sinks.push(Arc::new(Counters::default()));
+        }
         let reader = listens.then(|| Reader::start(receiver, bed)).transpose()?;
-        // Busy polling has settings under /sys.
-        let running = bed.receiver.enter_with_sysfs(|| builder.build().and_then(Engine::start))??;
+        let forward_path = if in_kernel { ForwardPath::Kernel } else { ForwardPath::User };
+        let running = run(receiver, bed, sinks, forward_path)?;
         Ok(Self { running, latency, _far: far, _reader: reader })
+    }
+
+    /// The engine with this sink.
+    pub(super) fn start_with(receiver: &Receiver, bed: &Bed, sink: Arc<dyn SinkFactory>) -> Result<Self> {
+        let running = run(receiver, bed, vec![sink], ForwardPath::User)?;
+        Ok(Self { running, latency: None, _far: Vec::new(), _reader: None })
+    }
+
+    /// Frames that its sinks have written, as of the last tick.
+    pub(super) fn written(&self) -> u64 {
+        self.running.report().sinks.iter().map(|sink| sink.written).sum()
     }
 
     pub(super) fn finish(self, namespace: &Namespace) -> Result<Account> {

@@ -4,12 +4,12 @@ mod engine;
 mod loops;
 mod window;
 
-use std::{collections::BTreeMap, fmt, thread, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, thread, time::Duration};
 
 use anyhow::{Context as _, Result};
 use mirror_ebpf::bench as floor;
 use mirror_lab::{InterfaceCounters, Namespace, XdpProgram, xdp_program::XdpAttach};
-use mirror_user::{Engine, engine::Priority};
+use mirror_user::{Engine, engine::Priority, sink::SinkFactory};
 use nix::{
     sched::{CpuSet, sched_setaffinity},
     unistd::Pid,
@@ -227,12 +227,32 @@ impl Receiver {
         Ok(Live { work, namespace: bed.receiver.clone(), before })
     }
 
+    /// Starts the engine on the bed, with this sink in the place of its own.
+    ///
+    /// # Errors
+    ///
+    /// If a part of it cannot be started.
+    pub fn start_with(&self, bed: &Bed, sink: Arc<dyn SinkFactory>) -> Result<Live> {
+        let before = InterfaceCounters::read(&bed.receiver, RECEIVING)?;
+        let work = Work::Engine(Box::new(EngineWork::start_with(self, bed, sink)?));
+        Ok(Live { work, namespace: bed.receiver.clone(), before })
+    }
+
     fn look(&self) -> Look {
         if self.kind == Kind::Bare { Look::Nothing } else { Look::OneByte }
     }
 }
 
 impl Live {
+    /// Frames that the engine's sinks have written so far, as of its last tick; `None` without an engine.
+    #[must_use]
+    pub fn written(&self) -> Option<u64> {
+        match &self.work {
+            Work::Engine(engine) => Some(engine.written()),
+            Work::Drop(_) | Work::Loops(_) => None,
+        }
+    }
+
     /// Ends it after it has processed all frames, and accounts for `offered` frames.
     ///
     /// # Errors

@@ -39,6 +39,9 @@ pub struct Report {
     /// Runs beside a busy neighbour.
     #[serde(default)]
     pub neighbour: Vec<Neighbour>,
+    /// Captures into files.
+    #[serde(default)]
+    pub captures: Vec<Capture>,
     /// Time from XDP to sink.
     pub latency: Vec<Latency>,
     /// Other tools on the same traffic.
@@ -71,6 +74,7 @@ impl Report {
             && self.no_drop.is_empty()
             && self.soak.is_empty()
             && self.neighbour.is_empty()
+            && self.captures.is_empty()
             && self.latency.is_empty()
             && self.peers.is_empty()
             && self.micro.is_empty()
@@ -80,7 +84,7 @@ impl Report {
 /// What became of a part.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct PartRun {
-    /// Its name: `micro`, `lab`, `peers`, `neighbour`, `sweep`.
+    /// Its name: `micro`, `lab`, `peers`, `neighbour`, `captures`, `sweep`.
     pub part: String,
     /// Why there is not all of it: it failed, or a signal came. Null where it is complete.
     pub incomplete: Option<String>,
@@ -252,6 +256,29 @@ pub struct Neighbour {
     pub worst_lost_share: f64,
     /// Share of the CPU that the neighbour had, 0 to 1.
     pub neighbour_cpu: Spread,
+}
+
+/// Captures into files in one place, worker and writer on one CPU, more sent than can be written.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Capture {
+    /// File system: `tmpfs, huge=always`, `tmpfs`, `disk`.
+    pub place: String,
+    /// `one file`; of a ring of files (`-C`, `-W`) the `first pass` and after it `steady`.
+    pub files: String,
+    /// Bytes of an outer frame.
+    pub frame_bytes: usize,
+    /// Rounds measured.
+    pub rounds: usize,
+    /// Frames written, millions a second.
+    pub mpps: Spread,
+    /// The same in bytes of the files, 10^9 a second.
+    pub gigabytes_per_s: Spread,
+    /// Its rate over that of `touch` in the same round.
+    pub ratio_to_touch: Spread,
+    /// On a disk: bytes over those of a sequential writer with `O_DIRECT` in the same round.
+    pub ratio_to_disk: Option<Spread>,
+    /// CPU time of worker and writer for a million frames written, in seconds.
+    pub cpu_s_per_mframe: Spread,
 }
 
 /// Time from the XDP program to the sink at one rate.

@@ -1,7 +1,7 @@
 //! The content of a report as titled tables, which terminal and Markdown show alike.
 
 use super::{
-    schema::{Goal, Latency, Micro, Neighbour, NoDrop, Peer, Report, Rung, Soak, SweepPoint},
+    schema::{Capture, Goal, Latency, Micro, Neighbour, NoDrop, Peer, Report, Rung, Soak, SweepPoint},
     text::{
         NONE, count, figure, figure_or_none, micros, percent, percent_or_none, share, spread, spread_or_none,
     },
@@ -45,6 +45,7 @@ pub(super) fn of(report: &Report) -> Vec<Section> {
         no_drop(&report.no_drop),
         soak(&report.soak),
         neighbour(&report.neighbour),
+        captures(&report.captures),
         latency(&report.latency),
         peers(&report.peers),
         micro(&report.micro),
@@ -268,6 +269,36 @@ fn neighbour(runs: &[Neighbour]) -> Section {
             figures("neighbour's CPU"),
         ],
         rows: runs.iter().map(row).collect(),
+        notes: Vec::new(),
+    }
+}
+
+fn captures(captures: &[Capture]) -> Section {
+    let row = |capture: &Capture| {
+        vec![
+            capture.place.clone(),
+            capture.files.clone(),
+            capture.frame_bytes.to_string(),
+            spread(capture.mpps),
+            spread(capture.gigabytes_per_s),
+            spread(capture.ratio_to_touch),
+            capture.ratio_to_disk.map_or_else(|| NONE.into(), spread),
+            spread(capture.cpu_s_per_mframe),
+        ]
+    };
+    Section {
+        title: "Captures into files".into(),
+        columns: vec![
+            words("file system"),
+            words("files"),
+            figures("bytes"),
+            figures("Mpps"),
+            figures("GB/s"),
+            figures("÷ touch"),
+            figures("÷ O_DIRECT writer"),
+            figures("CPU s/Mframe"),
+        ],
+        rows: captures.iter().map(row).collect(),
         notes: Vec::new(),
     }
 }

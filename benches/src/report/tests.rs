@@ -138,6 +138,7 @@ fn report() -> Report {
             priority: "default".into(),
             ..Neighbour::default()
         }],
+        captures: vec![Capture { place: "disk".into(), files: "one file".into(), ..Capture::default() }],
         latency: latencies.collect(),
         peers: peers.collect(),
         micro: vec![Micro {

@@ -1,7 +1,7 @@
 //! The figures of a report, each under a name that is the same in every report.
 
 use crate::report::{
-    schema::{Latency, Micro, Neighbour, NoDrop, Peer, Report, Rung, Soak, Spread, SweepPoint},
+    schema::{Capture, Latency, Micro, Neighbour, NoDrop, Peer, Report, Rung, Soak, Spread, SweepPoint},
     text::{percent, plural},
 };
 
@@ -42,12 +42,13 @@ impl Figure {
 }
 
 /// All of them, in groups that come in the same order for every report.
-pub(super) fn groups(report: &Report) -> [Group; 8] {
+pub(super) fn groups(report: &Report) -> [Group; 9] {
     [
         Group { name: "ladder", figures: report.rungs.iter().flat_map(rung).collect() },
         Group { name: "sweep", figures: report.sweep.iter().map(sweep_point).collect() },
         Group { name: "no-drop rates", figures: report.no_drop.iter().map(no_drop).collect() },
         Group { name: "long runs", figures: report.soak.iter().map(soak).collect() },
+        Group { name: "captures", figures: report.captures.iter().map(capture).collect() },
         Group { name: "busy neighbour", figures: report.neighbour.iter().map(neighbour).collect() },
         Group { name: "latency", figures: report.latency.iter().flat_map(latency).collect() },
         Group { name: "peers", figures: report.peers.iter().flat_map(peer).collect() },
@@ -102,6 +103,12 @@ fn neighbour(run: &Neighbour) -> Figure {
     let Neighbour { receiver, priority, seconds, .. } = run;
     let what = format!("{receiver} beside a busy neighbour, priority {priority}, {seconds} s: share lost");
     Figure::over_rounds(what, run.lost_share, Better::Less)
+}
+
+fn capture(run: &Capture) -> Figure {
+    let Capture { place, files, frame_bytes, .. } = run;
+    let what = format!("{place}, {files}, {frame_bytes} bytes: Mpps");
+    Figure::over_rounds(what, run.mpps, Better::More)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "times far below 2^52 ns")]

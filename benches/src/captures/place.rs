@@ -1,0 +1,95 @@
+//! Where captures are written: file systems in memory, and a disk beside its own rate.
+
+use std::{
+    fs::File,
+    io,
+    os::{
+        fd::{AsFd, AsRawFd as _},
+        unix::fs::FileExt as _,
+    },
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result};
+use rustix::{
+    fs::{Mode, OFlags, fstatfs, open},
+    mount::{MountFlags, UnmountFlags, mount, unmount},
+};
+use tempfile::TempDir;
+
+use crate::stats::count;
+
+/// `f_type` of tmpfs (statfs(2)).
+const TMPFS: i64 = 0x0102_1994;
+/// Blocks of the disk's own rate, and how many.
+const BLOCK: usize = 1 << 20;
+const BLOCKS: u64 = 2048;
+
+/// A directory to write captures in, gone when it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// In the report.
+    pub(super) name: &'static str,
+    path: PathBuf,
+    is_disk: bool,
+    /// Keeps a file system in memory whose mount is already detached.
+    _open: Option<File>,
+    _directory: TempDir,
+}
+
+impl Place {
+    /// A file system in memory of this many bytes, with these options of tmpfs(5).
+    pub(super) fn memory(name: &'static str, bytes: u64, options: &str) -> Result<Self> {
+        let directory = TempDir::new()?;
+        let data = std::ffi::CString::new(format!("size={bytes},mode=0700{options}"))?;
+        mount("mirror-bench", directory.path(), "tmpfs", MountFlags::empty(), Some(data.as_c_str()))
+            .with_context(|| format!("cannot mount a tmpfs with {data:?}"))?;
+        let opened = File::open(directory.path());
+        // It ends with the last open file, also if this process is killed.
+        unmount(directory.path(), UnmountFlags::DETACH).context("cannot detach the tmpfs")?;
+        let open = opened?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd()));
+        Ok(Self { name, path, is_disk: false, _open: Some(open), _directory: directory })
+    }
+
+    /// The disk of the working directory; `None` if that is in memory.
+    pub(super) fn disk() -> Result<Option<Self>> {
+        let directory = TempDir::new_in(".")?;
+        let file_system = fstatfs(File::open(directory.path())?.as_fd())?;
+        if file_system.f_type == TMPFS {
+            return Ok(None);
+        }
+        let path = directory.path().to_owned();
+        Ok(Some(Self { name: "disk", path, is_disk: true, _open: None, _directory: directory }))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes a second of a plain sequential writer with `O_DIRECT`; `None` in memory.
+    pub(super) fn own_rate(&self) -> Result<Option<f64>> {
+        if !self.is_disk {
+            return Ok(None);
+        }
+        let path = self.path.join("sequential");
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::DIRECT | OFlags::CLOEXEC;
+        let file: File = open(&path, flags, Mode::RUSR | Mode::WUSR).context("O_DIRECT")?.into();
+        let written = write_blocks(&file);
+        std::fs::remove_file(&path)?;
+        Ok(Some(written?))
+    }
+}
+
+fn write_blocks(file: &File) -> io::Result<f64> {
+    const ALIGNMENT: usize = 4096;
+    let memory = vec![0x5a; BLOCK + ALIGNMENT];
+    let start = memory.as_ptr().align_offset(ALIGNMENT);
+    let block = &memory[start..start + BLOCK];
+    let begun = Instant::now();
+    for number in 0..BLOCKS {
+        file.write_all_at(block, number * BLOCK as u64)?;
+    }
+    Ok(count(BLOCKS * BLOCK as u64) / begun.elapsed().as_secs_f64())
+}
