@@ -21,7 +21,7 @@ use crate::{
     progress::Progress,
     receiver::{Kind, Live, Receiver, Wait, default_sizes, pin},
     report::schema::{Capture, Goal, Report},
-    stats::{count, ratio, spread},
+    stats::{count, spread},
     trial::measure,
 };
 
@@ -75,6 +75,8 @@ struct Written {
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     at: Instant,
+    /// Seconds in which frames were sent: the generator pauses between two calls.
+    sending: f64,
     written: u64,
     cpu_ns: u64,
 }
@@ -188,11 +190,11 @@ fn start(bed: &Bed, receiver: &Receiver, place: &Place, ring: Option<(u32, u64)>
 fn one_file(bed: &Bed, receiver: &Receiver, traffic: &Traffic, place: &Place) -> Result<Written> {
     let generator = bed.generator(traffic.clone())?;
     let (live, _) = start(bed, receiver, place, None)?;
-    let mut offered = generator.send(WARM_UP)?.total();
-    let before = mark(&live)?;
-    offered += send(&generator, ONE_FILE)?;
-    let after = mark(&live)?;
-    finish(live, place, offered)?;
+    let mut sent = Sent { offered: generator.send(WARM_UP)?.total(), seconds: 0.0 };
+    let before = mark(&live, sent)?;
+    sent.send(&generator, ONE_FILE)?;
+    let after = mark(&live, sent)?;
+    finish(live, place, sent.offered)?;
     Ok(between(before, after, traffic.frame_len))
 }
 
@@ -206,27 +208,39 @@ fn ring(
     let steady = Duration::from_secs(if options.quick { 3 } else { 10 });
     let generator = bed.generator(traffic.clone())?;
     let (live, rotator) = start(bed, receiver, place, Some(RING))?;
-    let mut offered = generator.send(WARM_UP)?.total();
-    let before = mark(&live)?;
+    let mut sent = Sent { offered: generator.send(WARM_UP)?.total(), seconds: 0.0 };
+    let before = mark(&live, sent)?;
     while rotator.completed().files < u64::from(RING.0) {
         options.go_on()?;
-        offered += send(&generator, ONE_CALL)?;
+        sent.send(&generator, ONE_CALL)?;
     }
-    let full = mark(&live)?;
+    let full = mark(&live, sent)?;
     while full.at.elapsed() < steady {
-        offered += send(&generator, ONE_CALL)?;
+        sent.send(&generator, ONE_CALL)?;
     }
-    let after = mark(&live)?;
-    finish(live, place, offered)?;
+    let after = mark(&live, sent)?;
+    finish(live, place, sent.offered)?;
     Ok([between(before, full, traffic.frame_len), between(full, after, traffic.frame_len)])
 }
 
-fn send(generator: &Generator, frames: u64) -> Result<u64> {
-    let mut sent = 0;
-    while sent < frames {
-        sent += generator.send(ONE_CALL.min(frames - sent))?.total();
+/// What was sent so far.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    offered: u64,
+    seconds: f64,
+}
+
+impl Sent {
+    fn send(&mut self, generator: &Generator, frames: u64) -> Result<()> {
+        let mut left = frames;
+        while left > 0 {
+            let sent = generator.send(ONE_CALL.min(left))?;
+            left = left.saturating_sub(sent.total());
+            self.offered += sent.total();
+            self.seconds += count(sent.total()) / sent.sending_rate;
+        }
+        Ok(())
     }
-    Ok(sent)
 }
 
 fn finish(live: Live, place: &Place, offered: u64) -> Result<()> {
@@ -242,22 +256,21 @@ fn finish(live: Live, place: &Place, offered: u64) -> Result<()> {
 /// Two ticks, after which a live report has what was written so far.
 const SETTLED: Duration = Duration::from_millis(120);
 
-fn mark(live: &Live) -> Result<Mark> {
+fn mark(live: &Live, sent: Sent) -> Result<Mark> {
     let (at, cpu_ns) = (Instant::now(), cpu_ns()?);
     thread::sleep(SETTLED);
-    Ok(Mark { at, written: live.written().context("no engine")?, cpu_ns })
+    Ok(Mark { at, sending: sent.seconds, written: live.written().context("no engine")?, cpu_ns })
 }
 
 fn between(from: Mark, to: Mark, frame_bytes: usize) -> Written {
     let frames = to.written - from.written;
-    let seconds = (to.at - from.at).as_secs_f64();
-    let rate = count(frames) / seconds;
+    let rate = count(frames) / (to.sending - from.sending);
     Written {
         rate,
         bytes: rate * record_bytes(frame_bytes),
         #[expect(clippy::cast_precision_loss, reason = "ns of seconds")]
         cpu_s_per_mframe: (to.cpu_ns - from.cpu_ns) as f64 / 1e3 / count(frames.max(1)),
-        over_touch: ratio(0, 1),
+        over_touch: 0.0,
         over_disk: None,
     }
 }

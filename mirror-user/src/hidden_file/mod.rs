@@ -167,6 +167,20 @@ impl HiddenFile {
         &self.file
     }
 
+    /// The unit in which its file system prefers to be written (`st_blksize` of stat(2)), in bytes.
+    pub(crate) fn unit(&self) -> Option<u64> {
+        #[cfg(unix)]
+        return self.file.metadata().ok().map(|file| std::os::unix::fs::MetadataExt::blksize(&file));
+        #[cfg(not(unix))]
+        return None;
+    }
+
+    /// The same file, opened again for writes past the page cache with offsets, lengths and memory aligned
+    /// to `alignment`; `None` if its file system does not take them. They do not append.
+    pub(crate) fn direct(&self, alignment: u64) -> io::Result<Option<File>> {
+        self.directory.open_direct(&self.hidden, FileId::of(&self.file)?, alignment)
+    }
+
     /// The final path, as the user named it.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -83,14 +83,9 @@ impl Member {
         self.up = up;
         self.group.set(self.position, up);
     }
-}
 
-impl Consumer for Member {
-    fn begin(&mut self) {
-        self.check();
-    }
-
-    fn take(&mut self, block: &mut Block, block_return: &BlockReturn) -> Outcome {
+    /// Sends the frames of a block.
+    fn send(&mut self, block: &Block, block_return: &BlockReturn) -> Outcome {
         let mut outcome = Outcome::default();
         if block_return.is_discarded() {
             outcome.not_sent(NotSent::Io, block.frames());
@@ -108,6 +103,17 @@ impl Consumer for Member {
             self.check();
         }
         outcome
+    }
+}
+
+impl Consumer for Member {
+    fn begin(&mut self) {
+        self.check();
+    }
+
+    fn take(&mut self, block: Block, block_return: Arc<BlockReturn>) {
+        let outcome = self.send(&block, &block_return);
+        block_return.give_back(block, outcome);
     }
 
     fn idle(&mut self) {

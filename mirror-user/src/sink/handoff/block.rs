@@ -111,7 +111,8 @@ impl BlockReturn {
     }
 
     /// Counts the outcome of a block and returns the block to its worker. Called by the thread only.
-    pub(super) fn give_back(&self, mut block: Block, outcome: Outcome) {
+    pub(crate) fn give_back(&self, mut block: Block, outcome: Outcome) {
+        debug_assert_eq!(outcome.total(), block.frames(), "every frame of a block has an outcome");
         let add = |counter: &AtomicU64, frames| {
             counter.store(counter.load(Ordering::Relaxed) + frames, Ordering::Relaxed);
         };

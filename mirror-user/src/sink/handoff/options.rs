@@ -32,6 +32,11 @@ impl<H> HandoffOptions<H> {
         self.block_size = bytes;
     }
 
+    /// Bytes in the blocks of a worker.
+    pub(crate) fn memory(&self) -> u64 {
+        (self.blocks * self.block_size) as u64
+    }
+
     pub(crate) fn set_stop_timeout(&mut self, timeout: Duration) {
         self.stop_timeout = Some(timeout);
     }

@@ -11,10 +11,11 @@ use crate::{account::Report, sink::SinkError};
 struct Gated(Receiver<()>);
 
 impl Consumer for Gated {
-    fn take(&mut self, block: &mut Block, _: &BlockReturn) -> Outcome {
+    fn take(&mut self, block: Block, block_return: Arc<BlockReturn>) {
         // An error when the gate is gone.
         let _ = self.0.recv();
-        Outcome { written: block.frames(), ..Outcome::default() }
+        let written = block.frames();
+        block_return.give_back(block, Outcome { written, ..Outcome::default() });
     }
 
     fn complete(self, _: u64) -> Result<(), SinkError> {

@@ -7,14 +7,12 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender};
 
-use super::{
-    Block, BlockReturn, BlockWriter, HandoffConfig, Message, Outcome, OutputState, TICK, ThreadHook,
-};
+use super::{Block, BlockReturn, BlockWriter, HandoffConfig, Message, OutputState, TICK, ThreadHook};
 use crate::{
     account::{Report, SinkHalt},
     sink::SinkError,
@@ -30,11 +28,16 @@ pub(crate) trait Consumer: Send + 'static {
     /// Called once, on the thread, before the first block.
     fn begin(&mut self) {}
 
-    /// Writes the frames of a block and returns the outcome of each. Once the worker has discarded them,
-    /// nothing of the block may be written.
-    fn take(&mut self, block: &mut Block, block_return: &BlockReturn) -> Outcome;
+    /// Writes the frames of a block, now or later, and [returns](BlockReturn::give_back) it with the outcome
+    /// of each. Once the worker has discarded them, nothing of the block may be written.
+    fn take(&mut self, block: Block, block_return: Arc<BlockReturn>);
 
-    /// Called at least every [`TICK`] while there is no block.
+    /// When to be [idle](Self::idle) at the latest, if that is before a [`TICK`].
+    fn due(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Called while there is no block.
     fn idle(&mut self) {}
 
     /// Completes the output: there are no more blocks.
@@ -180,12 +183,9 @@ impl Drop for EndGuard {
 pub(crate) fn run(mut consumer: impl Consumer, messages: &Receiver<Message>) -> Result<(), SinkError> {
     consumer.begin();
     loop {
-        match messages.recv_timeout(TICK) {
-            Ok(Message::Block { mut block, block_return }) => {
-                let outcome = consumer.take(&mut block, &block_return);
-                debug_assert_eq!(outcome.total(), block.frames(), "every frame of a block has an outcome");
-                block_return.give_back(block, outcome);
-            }
+        let wait = consumer.due().map_or(TICK, |due| due.saturating_duration_since(Instant::now()).min(TICK));
+        match messages.recv_timeout(wait) {
+            Ok(Message::Block { block, block_return }) => consumer.take(block, block_return),
             Ok(Message::Close { lost_in_kernel }) => return consumer.complete(lost_in_kernel),
             Ok(Message::Abandon) | Err(RecvTimeoutError::Disconnected) => return consumer.abandon(),
             Err(RecvTimeoutError::Timeout) => consumer.idle(),

@@ -340,8 +340,15 @@ impl PcapBuilder {
             _ => Format::Pcapng,
         };
         let max_interfaces = self.max_interfaces;
-        let plan =
-            Plan { rotation: self.rotation, min_free: self.min_free, origins: self.origins, max_interfaces };
+        let is_held = !self.unbuffered.unwrap_or(false);
+        let plan = Plan {
+            rotation: self.rotation,
+            min_free: self.min_free,
+            origins: self.origins,
+            max_interfaces,
+            // A worker must not run out of blocks for it.
+            most_held: if is_held { self.handoff.memory() / 4 } else { 0 },
+        };
         let is_plain =
             plan.rotation == Rotation::default() && plan.min_free.bytes == 0 && plan.origins.is_none();
         let stream = |pipe: Pipe| {

@@ -14,6 +14,8 @@ use jiff::{Timestamp, Zoned, tz::TimeZone};
 
 use super::{
     compress::Encoder,
+    direct::Direct,
+    held::{HeldBlock, HeldBlocks},
     losses::{Losses, Lost},
     min_free::{MinFree, WhenFull},
     names::{NameError, Names, SeriesKey},
@@ -40,6 +42,8 @@ pub(super) struct Plan {
     pub(super) origins: Option<usize>,
     /// The most named interfaces of a pcapng file.
     pub(super) max_interfaces: usize,
+    /// The most bytes of blocks to hold until they are written; 0 to write each at once.
+    pub(super) most_held: u64,
 }
 
 /// How long to wait for the space of a deleted file, and how often to check.
@@ -49,6 +53,13 @@ const SPACE_CHECK: Duration = Duration::from_millis(5);
 /// often it checks.
 const COMMAND: Duration = Duration::from_secs(60);
 const COMMAND_CHECK: Duration = Duration::from_millis(20);
+/// The most free space that a wait for space after blocks that were held is over with, in bytes.
+const RESUMED: u64 = 256 << 10;
+/// How long blocks are held at most.
+const HOLD: Duration = Duration::from_millis(20);
+
+/// The only series, without a file per origin.
+const ONLY: usize = 0;
 
 pub(super) struct Files {
     directory: Arc<Directory>,
@@ -74,6 +85,9 @@ pub(super) struct Files {
     after_last: u64,
     /// The name that a complete file cannot have yet: a command still uses the earlier file of that name.
     blocked_by: Option<PathBuf>,
+    /// Blocks of which nothing more will be written.
+    finished: Vec<HeldBlock>,
+    direct: Direct,
 }
 
 /// A sequence of files with the same kind of frames.
@@ -208,6 +222,8 @@ impl Files {
             packet_time: 0,
             after_last: 0,
             blocked_by: None,
+            finished: Vec::new(),
+            direct: Direct::default(),
         };
         if files.is_named_by_packets() {
             files.series.push(Series::fresh(SeriesKey::All));
@@ -225,11 +241,17 @@ impl Files {
             }
             let path = files.names.path_of(&timed, SeriesKey::All, 0);
             let file = HiddenFile::create_in(&files.directory, &path)?;
-            let part = CapturePart::new(PartOutput::File(file), encoder, files.plan.max_interfaces);
+            let part = files.part(file, encoder);
             let series = Series { timed, begun: true, part: Some(part), ..Series::fresh(SeriesKey::All) };
             files.series.push(series);
         }
         Ok(files)
+    }
+
+    fn part(&self, file: HiddenFile, encoder: Option<Encoder>) -> CapturePart {
+        let part = CapturePart::new(PartOutput::File(file), encoder, self.plan.max_interfaces);
+        // With a file per origin blocks are sorted first, and not written as they are.
+        if self.origins.is_some() { part } else { part.holding(self.plan.most_held) }
     }
 
     /// Whether the first file cannot be named before there is a packet.
@@ -396,6 +418,86 @@ impl Files {
         };
         let result = write_all();
         (done, result)
+    }
+
+    /// Writes a block of the only series, now or, together with others, later: see
+    /// [`take_finished`](Self::take_finished).
+    pub(super) fn block(
+        &mut self,
+        capture: &CaptureFormat,
+        mut block: HeldBlock,
+        losses: &Losses,
+    ) -> Result<(), Fault> {
+        if let Some(part) = self.part_to_hold(&mut block) {
+            part.hold(capture, block);
+            let is_due =
+                part.held().is_some_and(|held| held.is_many() || held.since() + HOLD <= Instant::now());
+            return self.write_held(ONLY, capture, is_due);
+        }
+        let result = self.write_held(ONLY, capture, true).and_then(|()| {
+            let (bytes, origins) = block.block.parts();
+            let (written, result) = self.packets(ONLY, capture, bytes, &block.packets, origins, losses);
+            block.written = written;
+            result
+        });
+        self.finished.push(block);
+        result
+    }
+
+    /// The file that all of a block can be held for.
+    fn part_to_hold(&mut self, block: &mut HeldBlock) -> Option<&mut CapturePart> {
+        let size = self.plan.rotation.size.unwrap_or(u64::MAX);
+        let part = self.series.get_mut(ONLY)?.part.as_mut().filter(|_| self.packet_clock.is_none())?;
+        let (bytes, origins) = block.block.parts();
+        let before = part.len() + part.held().map_or(0, HeldBlocks::bytes);
+        (part.may_hold(origins) && before + bytes.len() as u64 <= size).then_some(part)
+    }
+
+    /// Writes the whole units of the blocks held for a series, or all; deletes files as long as that makes
+    /// space. After a fault none is held.
+    fn write_held(&mut self, index: usize, capture: &CaptureFormat, all: bool) -> Result<(), Fault> {
+        let mut result = Ok(());
+        while let Some(part) = self.series.get_mut(index).and_then(|series| series.part.as_mut())
+            && let Some(lacks) = part.held().map(HeldBlocks::bytes)
+        {
+            result = self.keep_min_free(lacks);
+            let Some(part) = self.series[index].part.as_mut() else { break };
+            if result.is_ok() {
+                let Err(error) = part.write_held(capture, all, &mut self.direct) else { break };
+                let what = part.name();
+                result = self.make_room_after(Fault { what, error, lacks: lacks.min(RESUMED) });
+            }
+            if result.is_err() {
+                break;
+            }
+        }
+        if let Some(part) = self.series.get_mut(index).and_then(|series| series.part.as_mut()) {
+            if result.is_err() {
+                part.give_up_held();
+            }
+            part.take_finished(&mut self.finished);
+        }
+        result
+    }
+
+    /// Writes all blocks held.
+    pub(super) fn write_all_held(&mut self, capture: &CaptureFormat) -> Result<(), Fault> {
+        self.write_held(ONLY, capture, true)
+    }
+
+    /// When to write the blocks held, if any.
+    pub(super) fn held_until(&self) -> Option<Instant> {
+        Some(self.series.get(ONLY)?.part.as_ref()?.held()?.since() + HOLD)
+    }
+
+    /// Packets written of blocks of which nothing more will be.
+    pub(super) fn finished_packets(&self) -> u64 {
+        self.finished.iter().map(|block| block.written as u64).sum()
+    }
+
+    /// A block of which nothing more will be written.
+    pub(super) fn take_finished(&mut self) -> Option<HeldBlock> {
+        self.finished.pop()
     }
 
     /// Whether a packet with this time belongs to the current or the next file of a series.
@@ -570,7 +672,7 @@ impl Files {
             HiddenFile::create_in(&self.directory, &path)?
         };
         let encoder = Encoder::new(self.names.compression()).map_err(|error| Fault::of(&path, error))?;
-        let mut part = CapturePart::new(PartOutput::File(file), encoder, self.plan.max_interfaces);
+        let mut part = self.part(file, encoder);
         let result = part.begin(capture);
         let what = part.name();
         self.series[index] = Series { key, timed, number: next, begun: true, period, part: Some(part) };
@@ -610,10 +712,25 @@ impl Files {
         time.map_or_else(Zoned::now, |time| time.to_zoned(TimeZone::system()))
     }
 
+    /// Completes the file of a series, if one is open, after the blocks held for it.
+    fn close(
+        &mut self,
+        index: usize,
+        capture: &CaptureFormat,
+        losses: &Losses,
+        end: Option<RunEnd>,
+    ) -> Result<(), Fault> {
+        let written = self.write_held(index, capture, true);
+        if written.as_ref().is_err_and(|fault| end.is_none() && self.waits_after(fault)) {
+            return written;
+        }
+        written.and(self.close_part(index, capture, losses, end))
+    }
+
     /// Completes the file of a series, if one is open; deletes others as long as that makes space for it. If
     /// that may work later, the file is left open; at the end of the run it is completed without what does
     /// not fit.
-    fn close(
+    fn close_part(
         &mut self,
         index: usize,
         capture: &CaptureFormat,
@@ -784,7 +901,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x");
         let names = Names::new(&path, &rotation).unwrap();
-        let plan = Plan { rotation, min_free, origins: Some(4), max_interfaces: 1 };
+        let plan = Plan { rotation, min_free, origins: Some(4), max_interfaces: 1, most_held: 0 };
         let mut capture = Files::create(names, plan, Hooks::default(), None).unwrap();
         for number in 0..files {
             let file = HiddenFile::create(&directory.path().join(format!("x{number}"))).unwrap();

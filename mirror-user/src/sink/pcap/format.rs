@@ -126,6 +126,11 @@ impl Format {
         })
     }
 
+    /// The interface of the packet at the start of `bytes`, in formats that have interfaces.
+    pub(super) fn interface(self, bytes: &[u8]) -> Option<u32> {
+        if self == Self::Pcapng { word(bytes, 8) } else { None }
+    }
+
     /// The time of the packet at the start of `bytes`, in ns since the epoch.
     pub(super) fn time(self, bytes: &[u8]) -> u64 {
         let field = |at| u64::from(word(bytes, at).unwrap_or(0));

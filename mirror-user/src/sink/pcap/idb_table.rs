@@ -114,6 +114,11 @@ impl IdbTable {
         self.of_block[number as usize]
     }
 
+    /// Whether an origin has an interface, perhaps with others.
+    pub(super) fn has(&self, key: OriginKey) -> bool {
+        self.numbers.contains_key(&key) || self.rest.is_some() && self.numbers.len() >= self.max
+    }
+
     /// The number of an origin's interface.
     pub(super) fn number(&mut self, key: OriginKey) -> u32 {
         if let Some(&number) = self.numbers.get(&key) {

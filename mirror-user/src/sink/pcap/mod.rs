@@ -19,9 +19,11 @@
 
 mod builder;
 mod compress;
+mod direct;
 mod files;
 mod format;
 mod headers;
+mod held;
 mod idb_table;
 mod losses;
 mod min_free;

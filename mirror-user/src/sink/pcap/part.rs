@@ -1,13 +1,17 @@
 //! One complete pcap or pcapng stream: an output stream, or one file of a capture.
 
 use std::{
-    io,
+    fs::File,
+    io::{self, Write as _},
+    sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use super::{
     compress::Encoder,
+    direct::{ALIGNMENT, Direct},
     format::{self, Format, Interface, Statistics},
+    held::{HeldBlock, HeldBlocks},
     idb_table::IdbTable,
     losses::Lost,
 };
@@ -18,6 +22,13 @@ use crate::{
         pipe::{self, PartialWrite, Pipe},
     },
 };
+
+/// Smaller units of a file system are not worth waiting for.
+const LEAST_UNIT: u64 = 64 << 10;
+/// The unit of direct writes: several buffers, of which one is written while the next is filled.
+const DIRECT_UNIT: u64 = 4 << 20;
+/// Less than this is written through the page cache.
+const LEAST_DIRECT: u64 = 1 << 20;
 
 /// Format and snap length of a capture, the same for all its parts.
 pub(super) struct CaptureFormat {
@@ -60,6 +71,10 @@ pub(super) struct CapturePart {
     /// Packets by interface.
     delivered: Vec<u64>,
     frames: u64,
+    /// Blocks to be written together; `None` if each is written at once.
+    held: Option<HeldBlocks>,
+    /// The file for writes past the page cache, where its file system takes them.
+    direct: Option<Arc<File>>,
 }
 
 impl CapturePart {
@@ -78,7 +93,136 @@ impl CapturePart {
             stored: 0,
             delivered: Vec::new(),
             frames: 0,
+            held: None,
+            direct: None,
         }
+    }
+
+    /// Holds blocks until they fill a unit, of at most this many bytes: of the file system if it has large
+    /// ones, as tmpfs with huge pages, or of direct writes if it takes them.
+    pub(super) fn holding(mut self, most: u64) -> Self {
+        let (PartOutput::File(file), None) = (&self.out, &self.encoder) else { return self };
+        let fits = |unit: &u64| (LEAST_UNIT..=most).contains(unit);
+        if let Some(unit) = file.unit().filter(fits) {
+            self.held = Some(HeldBlocks::new(unit));
+        } else if fits(&DIRECT_UNIT) {
+            self.direct = file
+                .direct(ALIGNMENT)
+                .unwrap_or_else(|error| {
+                    tracing::debug!(%error, "cannot open the capture for direct writes");
+                    None
+                })
+                .map(Arc::new);
+            self.held = self.direct.is_some().then(|| HeldBlocks::new(DIRECT_UNIT));
+        }
+        self
+    }
+
+    /// Whether packets of a block with these origins can be held: nothing else is to be written before them.
+    pub(super) fn may_hold(&self, origins: &[OriginKey]) -> bool {
+        self.held.is_some()
+            && !self.is_void()
+            && !self.takes_no_more()
+            && self.described == self.interfaces.len()
+            && origins.iter().all(|origin| self.interfaces.has(*origin))
+    }
+
+    pub(super) fn hold(&mut self, capture: &CaptureFormat, mut block: HeldBlock) {
+        let Some(held) = &mut self.held else { return };
+        if capture.format == Format::Pcapng {
+            let places = block.packets.iter().map(|packet| (packet.end, packet.origin));
+            let (bytes, origins) = block.block.parts();
+            self.interfaces.renumber(bytes, places, origins);
+        }
+        held.push(block);
+    }
+
+    pub(super) fn held(&self) -> Option<&HeldBlocks> {
+        self.held.as_ref().filter(|held| !held.is_empty())
+    }
+
+    /// Nothing of the blocks held will be written.
+    pub(super) fn give_up_held(&mut self) {
+        self.held.iter_mut().for_each(HeldBlocks::give_up);
+    }
+
+    /// Blocks that were held and of which nothing more will be written.
+    pub(super) fn take_finished(&mut self, into: &mut Vec<HeldBlock>) {
+        self.held.iter_mut().for_each(|held| held.take_finished(into));
+    }
+
+    /// Writes the whole units of the blocks held, or all of them. After an error the file ends with its last
+    /// whole packet, and the rest is still held.
+    pub(super) fn write_held(
+        &mut self,
+        capture: &CaptureFormat,
+        all: bool,
+        direct: &mut Direct,
+    ) -> io::Result<()> {
+        let Some(held) = &mut self.held else { return Ok(()) };
+        let mut left = held.due(self.stored, all);
+        let is_discarded = held.has_discarded();
+        let mut result = Ok(());
+        while left > 0 && result.is_ok() && !is_discarded {
+            let more;
+            (more, result) = self.write_some(left, direct);
+            left -= more;
+            self.advance(capture, more);
+        }
+        if (is_discarded || result.is_err())
+            && let Some(held) = self.held.as_mut().filter(|held| held.torn() > 0)
+        {
+            held.cut();
+            self.cut(0, false);
+        }
+        if is_discarded {
+            self.give_up_held();
+        }
+        result
+    }
+
+    /// Writes some of the next `len` bytes held: past the page cache from an aligned offset on, as far as
+    /// they fill blocks, and through it otherwise.
+    fn write_some(&mut self, len: u64, direct: &mut Direct) -> (u64, io::Result<()>) {
+        let (Some(held), PartOutput::File(hidden)) = (&self.held, &self.out) else { return (0, Ok(())) };
+        let at = self.stored + held.torn();
+        let before = at.next_multiple_of(ALIGNMENT) - at;
+        let blocks = len.saturating_sub(before) / ALIGNMENT * ALIGNMENT;
+        let mut through = len;
+        if let Some(file) = &self.direct
+            && blocks >= LEAST_DIRECT
+            && let Some(writer) = direct.writer()
+        {
+            if before == 0 {
+                let (written, result) = writer.write(file, &mut held.slices(blocks), at);
+                let Err(error) = result else { return (written, Ok(())) };
+                // A disk may be full to within a block: the rest goes through the page cache.
+                tracing::debug!(%error, "a direct write of the capture failed");
+                self.direct = None;
+                // What was in flight behind it may be in the file, after a hole.
+                return (written, hidden.file().set_len(at + written));
+            }
+            through = before;
+        }
+        match hidden.file().write_vectored(&held.slices(through)) {
+            Ok(0) => (0, Err(io::ErrorKind::WriteZero.into())),
+            Ok(more) => (more as u64, Ok(())),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => (0, Ok(())),
+            Err(error) => (0, Err(error)),
+        }
+    }
+
+    /// Counts bytes of the blocks held that are in the file now.
+    fn advance(&mut self, capture: &CaptureFormat, bytes: u64) {
+        let Self { held: Some(held), delivered, .. } = self else { return };
+        let written = held.advance(bytes, |packet| {
+            if let Some(number) = capture.format.interface(packet) {
+                delivered[number as usize] += 1;
+            }
+        });
+        self.frames += written.packets;
+        self.len += written.bytes;
+        self.stored += written.bytes;
     }
 
     /// Name of the output, as the user gave it.

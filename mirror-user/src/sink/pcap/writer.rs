@@ -1,10 +1,11 @@
 //! The writer thread: writes packets of blocks to a stream or to files.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use super::{
     files::{Fault, Files, RunEnd},
     format::Format,
+    held::HeldBlock,
     losses::{Losses, Lost},
     part::{CaptureFormat, CapturePart, PacketEnd},
     split::Split,
@@ -47,6 +48,8 @@ pub(super) struct Writer {
     frames: u64,
     /// The packets of a block.
     packets: Vec<PacketEnd>,
+    /// Lists of packets for the next blocks.
+    spare: Vec<Vec<PacketEnd>>,
     /// Sorts them, with a file per origin.
     split: Option<Split>,
     /// By the numbers of the current block: packets of an origin, and its series of files.
@@ -78,6 +81,7 @@ impl Writer {
             lacks: 0,
             frames: 0,
             packets: Vec::new(),
+            spare: Vec::new(),
             split,
             counts: Vec::new(),
             series_of: Vec::new(),
@@ -114,11 +118,47 @@ impl Writer {
         if self.waiting.is_paused() {
             return;
         }
-        if let CaptureOutput::Files(files) = &mut self.output
-            && let Err(fault) = files.rotate_if_due(&self.capture, &self.losses)
-        {
+        if let CaptureOutput::Files(files) = &mut self.output {
+            let rotated = files.rotate_if_due(&self.capture, &self.losses);
+            self.settle(rotated);
+        }
+    }
+
+    /// Counts what became of blocks that files held, and returns them.
+    fn settle(&mut self, result: Result<(), Fault>) {
+        if let CaptureOutput::Files(files) = &self.output {
+            // An error tells how many were written before it.
+            self.frames += files.finished_packets();
+        }
+        if let Err(fault) = result {
             self.fail(fault);
         }
+        while let CaptureOutput::Files(files) = &mut self.output
+            && let Some(block) = files.take_finished()
+        {
+            self.give_back(block);
+        }
+    }
+
+    /// Counts what became of a block, and returns it.
+    fn give_back(&mut self, block: HeldBlock) {
+        let HeldBlock { mut block, block_return, packets, written, .. } = block;
+        self.packets = packets;
+        self.count_lost(written, block.parts().1);
+        let outcome = self.outcome(&block, written as u64);
+        block_return.give_back(block, outcome);
+        self.spare.push(std::mem::take(&mut self.packets));
+    }
+
+    /// The outcome of a block of which this many packets are written.
+    fn outcome(&mut self, block: &Block, written: u64) -> Outcome {
+        let mut lost = [0; LOSSES];
+        if let CaptureOutput::Files(files) = &mut self.output {
+            lost[AFTER_LAST] = files.take_after_last();
+        }
+        let rest = block.frames() - written - lost[AFTER_LAST];
+        lost[if self.waiting.charge(rest) { WAITED } else { IO }] = rest;
+        Outcome { written, lost }
     }
 
     /// Checks without a packet whether the wait is over.
@@ -132,24 +172,17 @@ impl Writer {
         }
     }
 
-    /// Writes the packets of a block. Returns how many.
+    /// Writes the packets of a block to a stream or, with a file per origin, sorted. Returns how many.
     fn write(&mut self, block: &mut Block, block_return: &BlockReturn) -> u64 {
         if self.split.is_some() {
             return self.write_sorted(block);
         }
-        let Self { output, capture, losses, packets, .. } = self;
+        let Self { output, capture, packets, .. } = self;
+        let CaptureOutput::Stream(part) = output else { return 0 };
         let (bytes, origins) = block.parts();
-        let (written, fault) = match output {
-            CaptureOutput::Stream(part) => {
-                let (written, result) =
-                    part.packets(capture, bytes, packets, origins, || block_return.is_discarded());
-                (written, result.err().map(|error| Fault::new(part.name(), error)))
-            }
-            CaptureOutput::Files(files) => {
-                let (written, result) = files.packets(0, capture, bytes, packets, origins, losses);
-                (written, result.err())
-            }
-        };
+        let (written, result) =
+            part.packets(capture, bytes, packets, origins, || block_return.is_discarded());
+        let fault = result.err().map(|error| Fault::new(part.name(), error));
         self.account(written, fault, origins)
     }
 
@@ -227,28 +260,47 @@ impl Consumer for Writer {
         }
     }
 
-    fn take(&mut self, block: &mut Block, block_return: &BlockReturn) -> Outcome {
+    fn take(&mut self, mut block: Block, block_return: Arc<BlockReturn>) {
         self.rotate_if_due();
         self.packets.clear();
         let found = self.blocks.packets(block.bytes());
         self.packets.extend(found.map(|(end, origin)| PacketEnd { end, origin }));
-        let written = if block_return.is_discarded() || self.waiting.is_paused() {
+        if block_return.is_discarded() || self.waiting.is_paused() {
             self.count_lost(0, block.parts().1);
-            0
+        } else if let CaptureOutput::Files(files) = &mut self.output
+            && self.split.is_none()
+        {
+            let packets = std::mem::replace(&mut self.packets, self.spare.pop().unwrap_or_default());
+            let block = HeldBlock::new(block, block_return, packets);
+            let written = files.block(&self.capture, block, &self.losses);
+            if written.is_ok() {
+                self.succeed();
+            }
+            self.settle(written);
+            return;
         } else {
-            self.write(block, block_return)
-        };
-        let mut lost = [0; LOSSES];
-        if let CaptureOutput::Files(files) = &mut self.output {
-            lost[AFTER_LAST] = files.take_after_last();
+            let written = self.write(&mut block, &block_return);
+            let outcome = self.outcome(&block, written);
+            block_return.give_back(block, outcome);
+            return;
         }
-        let rest = block.frames() - written - lost[AFTER_LAST];
-        lost[if self.waiting.charge(rest) { WAITED } else { IO }] = rest;
-        Outcome { written, lost }
+        let outcome = self.outcome(&block, 0);
+        block_return.give_back(block, outcome);
+    }
+
+    fn due(&self) -> Option<Instant> {
+        match &self.output {
+            CaptureOutput::Files(files) => files.held_until(),
+            CaptureOutput::Stream(_) => None,
+        }
     }
 
     fn idle(&mut self) {
         self.rotate_if_due();
+        if let CaptureOutput::Files(files) = &mut self.output {
+            let written = files.write_all_held(&self.capture);
+            self.settle(written);
+        }
         if self.waiting.is_on() && !self.waiting.is_paused() {
             self.check_room();
         }
@@ -284,10 +336,11 @@ impl Consumer for Writer {
         }
     }
 
-    fn abandon(self) -> Result<(), SinkError> {
-        match &self.output {
-            CaptureOutput::Stream(_) => Ok(()),
-            CaptureOutput::Files(files) => files.abandon(),
-        }
+    fn abandon(mut self) -> Result<(), SinkError> {
+        let CaptureOutput::Files(files) = &mut self.output else { return Ok(()) };
+        let written = files.write_all_held(&self.capture);
+        files
+            .abandon()
+            .and(written.map_err(|Fault { what, error, .. }| SinkError::Io { what, source: error }))
     }
 }

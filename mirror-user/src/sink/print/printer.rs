@@ -91,10 +91,9 @@ impl Printer {
             let _ = writeln!(self.text, "[{frames} packet{s} dropped by print: reader too slow]");
         }
     }
-}
 
-impl Consumer for Printer {
-    fn take(&mut self, block: &mut Block, block_return: &BlockReturn) -> Outcome {
+    /// Prints the frames of a block.
+    fn print(&mut self, block: &Block, block_return: &BlockReturn) -> Outcome {
         let mut written = 0;
         for (dropped, frame) in worker::frames(block.bytes()) {
             if block_return.is_discarded() || self.waiting.is_paused() {
@@ -116,6 +115,13 @@ impl Consumer for Printer {
         let rest = block.frames() - written;
         lost[if self.waiting.charge(rest) { WAITED } else { IO }] = rest;
         Outcome { written, lost }
+    }
+}
+
+impl Consumer for Printer {
+    fn take(&mut self, block: Block, block_return: Arc<BlockReturn>) {
+        let outcome = self.print(&block, &block_return);
+        block_return.give_back(block, outcome);
     }
 
     fn idle(&mut self) {

@@ -221,7 +221,8 @@ const FAMILIES: &[Where] = &[
     Where("ioctl", 1, INT, 0x8921),
 ];
 
-/// The thread that reads a pipe, started by the file reader. It inherits this filter.
+/// The thread that reads a pipe, started by the file reader, and the one that writes past the page cache,
+/// started by the writer. They inherit these filters.
 const THREADS: &[Where] = &[Where("clone", 0, libc::CLONE_THREAD as u64, libc::CLONE_THREAD as u64)];
 
 /// The filter of a kind; `None` if it has none.
@@ -230,7 +231,7 @@ pub(super) fn filter(kind: ThreadKind) -> Result<Option<BpfProgram>, BackendErro
         ThreadKind::Main | ThreadKind::Supervisor | ThreadKind::Command => return Ok(None),
         ThreadKind::Worker => (&[OF_ALL, ON_SOCKETS, TO_SCHEDULE], &[WHERE]),
         ThreadKind::Reader => (&[OF_ALL], &[WHERE, THREADS]),
-        ThreadKind::Writer => (&[OF_ALL, ON_FILES], &[WHERE]),
+        ThreadKind::Writer => (&[OF_ALL, ON_FILES], &[WHERE, THREADS]),
         ThreadKind::Printer => (&[OF_ALL, TO_CUT_BACK], &[WHERE]),
         ThreadKind::Forwarder => (&[OF_ALL, ON_SOCKETS, TO_SOCKETS], &[WHERE, FAMILIES]),
     };

@@ -7,6 +7,7 @@ mod files;
 #[cfg(feature = "af-xdp")]
 mod floods;
 mod format;
+mod held;
 mod rotated;
 
 use std::{

@@ -1,0 +1,226 @@
+//! Writes past the page cache (`O_DIRECT`), by a thread of its own: while it writes one buffer, the next is
+//! filled.
+
+use std::{
+    fs::File,
+    io::{self, IoSlice},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, Sender};
+
+/// What offsets, lengths and memory are aligned to: any file system's and disk's blocks.
+pub(super) const ALIGNMENT: u64 = 4096;
+/// Bytes in a buffer.
+const BUFFER: usize = 1 << 20;
+const BUFFERS: usize = 2;
+/// A disk is slow if the fastest of so many writes took longer than this, at 200 MB/s: memory is of more use
+/// then, because the page cache outlasts a burst of traffic. Others took longer because the thread waited for
+/// its CPU.
+const SLOW: Duration = Duration::from_millis(5);
+const WRITES: u32 = 64;
+const NAME: &str = "mirror-pcap-io";
+
+/// The thread of a capture, which is started when it is first needed.
+#[derive(Default)]
+pub(super) enum Direct {
+    #[default]
+    NotNeeded,
+    Started(DirectWriter),
+    /// The thread could not be started, or the disk is slow.
+    Off,
+}
+
+impl Direct {
+    /// The writer; `None` if writes are better made through the page cache.
+    pub(super) fn writer(&mut self) -> Option<&mut DirectWriter> {
+        match self {
+            Self::NotNeeded => match DirectWriter::start() {
+                Ok(writer) => *self = Self::Started(writer),
+                Err(error) => {
+                    tracing::warn!(%error, "no thread for direct writes: through the page cache instead");
+                    *self = Self::Off;
+                }
+            },
+            Self::Started(writer) if writer.is_slow() => {
+                tracing::info!("the disk takes less than 200 MB/s: captures go through the page cache");
+                *self = Self::Off;
+            }
+            Self::Started(_) | Self::Off => {}
+        }
+        if let Self::Started(writer) = self { Some(writer) } else { None }
+    }
+}
+
+/// The thread, and the buffers.
+pub(super) struct DirectWriter {
+    requests: Sender<Request>,
+    done: Receiver<Done>,
+    free: Vec<Buffer>,
+    speed: Speed,
+}
+
+/// How fast the last whole buffers were written.
+#[derive(Clone, Copy, Debug, Default)]
+struct Speed {
+    writes: u32,
+    fastest: Option<Duration>,
+    is_slow: bool,
+}
+
+impl Speed {
+    fn add(&mut self, time: Duration) {
+        self.writes += 1;
+        self.fastest = Some(self.fastest.map_or(time, |fastest| fastest.min(time)));
+        if self.writes == WRITES {
+            *self = Self { is_slow: self.fastest.is_some_and(|fastest| fastest > SLOW), ..Self::default() };
+        }
+    }
+}
+
+/// Memory at an aligned address.
+struct Buffer {
+    memory: Box<[u8]>,
+    start: usize,
+}
+
+struct Request {
+    file: Arc<File>,
+    buffer: Buffer,
+    len: usize,
+    at: u64,
+}
+
+/// How many bytes were written before the error, if any.
+struct Done {
+    buffer: Buffer,
+    written: usize,
+    time: Duration,
+    result: io::Result<()>,
+}
+
+impl Buffer {
+    fn new() -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "a page")]
+        let alignment = ALIGNMENT as usize;
+        let memory = vec![0; BUFFER + alignment].into_boxed_slice();
+        let start = memory.as_ptr().align_offset(alignment).min(alignment);
+        Self { memory, start }
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        &mut self.memory[self.start..][..BUFFER]
+    }
+}
+
+impl DirectWriter {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    ///
+    /// The system's error for one more thread.
+    pub(super) fn start() -> io::Result<Self> {
+        let (requests, inbox) = crossbeam_channel::bounded::<Request>(BUFFERS);
+        let (outbox, done) = crossbeam_channel::bounded(BUFFERS);
+        // It ends with the sender of requests.
+        thread::Builder::new().name(NAME.to_owned()).spawn(move || {
+            for request in inbox {
+                if outbox.send(request.write()).is_err() {
+                    break;
+                }
+            }
+        })?;
+        let free = (0..BUFFERS).map(|_| Buffer::new()).collect();
+        Ok(Self { requests, done, free, speed: Speed::default() })
+    }
+
+    /// Whether the page cache would be of more use.
+    pub(super) fn is_slow(&self) -> bool {
+        self.speed.is_slow
+    }
+
+    /// Writes all bytes at an aligned offset; their number is aligned, too. Returns how many were written
+    /// before the error, if any.
+    pub(super) fn write(
+        &mut self,
+        file: &Arc<File>,
+        mut slices: &mut [IoSlice<'_>],
+        mut at: u64,
+    ) -> (u64, io::Result<()>) {
+        let (mut written, mut result) = (0, Ok(()));
+        loop {
+            let is_over = slices.is_empty() || result.is_err();
+            if is_over && self.free.len() == BUFFERS {
+                break;
+            }
+            if let Some(mut buffer) = self.free.pop_if(|_| !is_over) {
+                let len = fill(buffer.bytes(), slices);
+                IoSlice::advance_slices(&mut slices, len);
+                if self.requests.send(Request { file: Arc::clone(file), buffer, len, at }).is_err() {
+                    result = result.and(Err(ended()));
+                    break;
+                }
+                at += len as u64;
+                continue;
+            }
+            let Ok(done) = self.done.recv() else {
+                result = result.and(Err(ended()));
+                break;
+            };
+            self.free.push(done.buffer);
+            if done.written == BUFFER {
+                self.speed.add(done.time);
+            }
+            // What follows an error is not in sequence.
+            if result.is_ok() {
+                written += done.written as u64;
+                result = done.result;
+            }
+        }
+        (written, result)
+    }
+}
+
+fn ended() -> io::Error {
+    io::Error::other("the thread that writes has ended")
+}
+
+/// Copies as much as fits; returns how much.
+fn fill(buffer: &mut [u8], slices: &[IoSlice<'_>]) -> usize {
+    let mut len = 0;
+    for slice in slices {
+        let part = &slice[..slice.len().min(buffer.len() - len)];
+        buffer[len..len + part.len()].copy_from_slice(part);
+        len += part.len();
+    }
+    len
+}
+
+impl Request {
+    fn write(mut self) -> Done {
+        let begun = Instant::now();
+        let (mut written, mut result) = (0, Ok(()));
+        while written < self.len && result.is_ok() {
+            match write_at(&self.file, &self.buffer.bytes()[written..self.len], self.at + written as u64) {
+                Ok(0) => result = Err(io::ErrorKind::WriteZero.into()),
+                Ok(more) => written += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => result = Err(error),
+            }
+        }
+        Done { buffer: self.buffer, written, time: begun.elapsed(), result }
+    }
+}
+
+#[cfg(unix)]
+fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::write_at(file, bytes, at)
+}
+
+/// No file is opened past the page cache here.
+#[cfg(not(unix))]
+fn write_at(_: &File, _: &[u8], _: u64) -> io::Result<usize> {
+    Err(io::ErrorKind::Unsupported.into())
+}
