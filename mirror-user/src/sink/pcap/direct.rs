@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, Sender};
 /// What offsets, lengths and memory are aligned to: any file system's and disk's blocks.
 pub(super) const ALIGNMENT: u64 = 4096;
 /// Bytes in a buffer.
-const BUFFER: usize = 1 << 20;
+pub(super) const BUFFER: usize = 1 << 20;
 const BUFFERS: usize = 2;
 /// A disk is slow if the fastest of so many writes took longer than this, at 200 MB/s: memory is of more use
 /// then, because the page cache outlasts a burst of traffic. Others took longer because the thread waited for
@@ -44,7 +44,7 @@ impl Direct {
                     *self = Self::Off;
                 }
             },
-            Self::Started(writer) if writer.is_slow() => {
+            Self::Started(writer) if writer.is_slow() && writer.in_flight() == 0 => {
                 tracing::info!("the disk takes less than 200 MB/s: captures go through the page cache");
                 *self = Self::Off;
             }
@@ -59,6 +59,8 @@ pub(super) struct DirectWriter {
     requests: Sender<Request>,
     done: Receiver<Done>,
     free: Vec<Buffer>,
+    /// Bytes that were submitted and not waited for.
+    in_flight: u64,
     speed: Speed,
 }
 
@@ -96,6 +98,7 @@ struct Request {
 /// How many bytes were written before the error, if any.
 struct Done {
     buffer: Buffer,
+    len: usize,
     written: usize,
     time: Duration,
     result: io::Result<()>,
@@ -133,7 +136,7 @@ impl DirectWriter {
             }
         })?;
         let free = (0..BUFFERS).map(|_| Buffer::new()).collect();
-        Ok(Self { requests, done, free, speed: Speed::default() })
+        Ok(Self { requests, done, free, in_flight: 0, speed: Speed::default() })
     }
 
     /// Whether the page cache would be of more use.
@@ -141,45 +144,54 @@ impl DirectWriter {
         self.speed.is_slow
     }
 
-    /// Writes all bytes at an aligned offset; their number is aligned, too. Returns how many were written
-    /// before the error, if any.
-    pub(super) fn write(
-        &mut self,
-        file: &Arc<File>,
-        mut slices: &mut [IoSlice<'_>],
-        mut at: u64,
-    ) -> (u64, io::Result<()>) {
-        let (mut written, mut result) = (0, Ok(()));
-        loop {
-            let is_over = slices.is_empty() || result.is_err();
-            if is_over && self.free.len() == BUFFERS {
-                break;
-            }
-            if let Some(mut buffer) = self.free.pop_if(|_| !is_over) {
-                let len = fill(buffer.bytes(), slices);
-                IoSlice::advance_slices(&mut slices, len);
-                if self.requests.send(Request { file: Arc::clone(file), buffer, len, at }).is_err() {
-                    result = result.and(Err(ended()));
-                    break;
-                }
-                at += len as u64;
-                continue;
-            }
-            let Ok(done) = self.done.recv() else {
-                result = result.and(Err(ended()));
-                break;
-            };
-            self.free.push(done.buffer);
-            if done.written == BUFFER {
-                self.speed.add(done.time);
-            }
-            // What follows an error is not in sequence.
-            if result.is_ok() {
-                written += done.written as u64;
-                result = done.result;
+    /// Bytes that were submitted and not waited for.
+    pub(super) fn in_flight(&self) -> u64 {
+        self.in_flight
+    }
+
+    pub(super) fn has_buffer(&self) -> bool {
+        !self.free.is_empty()
+    }
+
+    /// Begins to write bytes, at most [`BUFFER`], at an aligned offset; their number is aligned, too.
+    ///
+    /// # Errors
+    ///
+    /// There is no buffer, or no thread.
+    pub(super) fn submit(&mut self, file: &Arc<File>, slices: &[IoSlice<'_>], at: u64) -> io::Result<()> {
+        let mut buffer = self.free.pop().ok_or(io::ErrorKind::ResourceBusy)?;
+        let len = fill(buffer.bytes(), slices);
+        let request = Request { file: Arc::clone(file), buffer, len, at };
+        self.requests.send(request).map_err(|_| ended())?;
+        self.in_flight += len as u64;
+        Ok(())
+    }
+
+    /// Waits for the end of the oldest write. Returns how many bytes were written before the error, if any.
+    pub(super) fn wait(&mut self) -> (u64, io::Result<()>) {
+        match self.done.recv() {
+            Ok(done) => self.take_back(done),
+            Err(_) => {
+                self.in_flight = 0;
+                (0, Err(ended()))
             }
         }
-        (written, result)
+    }
+
+    /// The same if it has ended.
+    pub(super) fn ended(&mut self) -> Option<(u64, io::Result<()>)> {
+        let done = self.done.try_recv().ok()?;
+        Some(self.take_back(done))
+    }
+
+    fn take_back(&mut self, done: Done) -> (u64, io::Result<()>) {
+        let Done { buffer, len, written, time, result } = done;
+        self.free.push(buffer);
+        self.in_flight -= len as u64;
+        if written == BUFFER {
+            self.speed.add(time);
+        }
+        (written as u64, result)
     }
 }
 
@@ -210,7 +222,7 @@ impl Request {
                 Err(error) => result = Err(error),
             }
         }
-        Done { buffer: self.buffer, written, time: begun.elapsed(), result }
+        Done { buffer: self.buffer, len: self.len, written, time: begun.elapsed(), result }
     }
 }
 

@@ -473,7 +473,7 @@ impl Files {
         }
         if let Some(part) = self.series.get_mut(index).and_then(|series| series.part.as_mut()) {
             if result.is_err() {
-                part.give_up_held();
+                part.give_up_held(capture, &mut self.direct);
             }
             part.take_finished(&mut self.finished);
         }

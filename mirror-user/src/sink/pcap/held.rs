@@ -93,10 +93,16 @@ impl HeldBlocks {
         if all { self.bytes } else { (end - end % self.unit).saturating_sub(begin) }
     }
 
-    /// The next `len` bytes.
-    pub(super) fn slices(&self, len: u64) -> Vec<IoSlice<'_>> {
+    /// The next `len` bytes after `skip` others.
+    pub(super) fn slices(&self, skip: u64, len: u64) -> Vec<IoSlice<'_>> {
+        let mut skip = usize::try_from(skip).unwrap_or(usize::MAX);
         let mut left = usize::try_from(len).unwrap_or(usize::MAX);
-        let parts = self.blocks.iter().map(|held| &held.block.bytes()[held.from..]);
+        let parts = self.blocks.iter().filter_map(|held| {
+            let bytes = &held.block.bytes()[held.from..];
+            let skipped = skip.min(bytes.len());
+            skip -= skipped;
+            (skipped < bytes.len()).then_some(&bytes[skipped..])
+        });
         let cut = parts.map_while(|bytes| {
             let bytes = &bytes[..bytes.len().min(left)];
             left -= bytes.len();

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     compress::Encoder,
-    direct::{ALIGNMENT, Direct},
+    direct::{ALIGNMENT, BUFFER, Direct, DirectWriter},
     format::{self, Format, Interface, Statistics},
     held::{HeldBlock, HeldBlocks},
     idb_table::IdbTable,
@@ -25,10 +25,10 @@ use crate::{
 
 /// Smaller units of a file system are not worth waiting for.
 const LEAST_UNIT: u64 = 64 << 10;
-/// The unit of direct writes: several buffers, of which one is written while the next is filled.
-const DIRECT_UNIT: u64 = 4 << 20;
+/// Bytes of blocks that are held for direct writes: those of two buffers that are being written, and more.
+const DIRECT_MEMORY: u64 = 4 << 20;
 /// Less than this is written through the page cache.
-const LEAST_DIRECT: u64 = 1 << 20;
+const LEAST_DIRECT: u64 = 256 << 10;
 
 /// Format and snap length of a capture, the same for all its parts.
 pub(super) struct CaptureFormat {
@@ -105,7 +105,7 @@ impl CapturePart {
         let fits = |unit: &u64| (LEAST_UNIT..=most).contains(unit);
         if let Some(unit) = file.unit().filter(fits) {
             self.held = Some(HeldBlocks::new(unit));
-        } else if fits(&DIRECT_UNIT) {
+        } else if DIRECT_MEMORY <= most {
             self.direct = file
                 .direct(ALIGNMENT)
                 .unwrap_or_else(|error| {
@@ -113,7 +113,7 @@ impl CapturePart {
                     None
                 })
                 .map(Arc::new);
-            self.held = self.direct.is_some().then(|| HeldBlocks::new(DIRECT_UNIT));
+            self.held = self.direct.is_some().then(|| HeldBlocks::new(BUFFER as u64));
         }
         self
     }
@@ -141,9 +141,27 @@ impl CapturePart {
         self.held.as_ref().filter(|held| !held.is_empty())
     }
 
-    /// Nothing of the blocks held will be written.
-    pub(super) fn give_up_held(&mut self) {
+    /// Nothing more of the blocks held will be written.
+    pub(super) fn give_up_held(&mut self, capture: &CaptureFormat, direct: &mut Direct) {
+        if self.direct.is_some()
+            && let Some(writer) = direct.writer()
+            && let Err(error) = self.wait_for_direct(capture, writer)
+        {
+            tracing::debug!(%error, "a direct write of the capture failed");
+            // More may be in the file, after a hole.
+            self.direct = None;
+            self.cut(0, false);
+        }
+        self.cut_held();
         self.held.iter_mut().for_each(HeldBlocks::give_up);
+    }
+
+    /// Cuts off a packet that is not whole.
+    fn cut_held(&mut self) {
+        if let Some(held) = self.held.as_mut().filter(|held| held.torn() > 0) {
+            held.cut();
+            self.cut(0, false);
+        }
     }
 
     /// Blocks that were held and of which nothing more will be written.
@@ -159,56 +177,112 @@ impl CapturePart {
         all: bool,
         direct: &mut Direct,
     ) -> io::Result<()> {
-        let Some(held) = &mut self.held else { return Ok(()) };
-        let mut left = held.due(self.stored, all);
-        let is_discarded = held.has_discarded();
-        let mut result = Ok(());
-        while left > 0 && result.is_ok() && !is_discarded {
-            let more;
-            (more, result) = self.write_some(left, direct);
-            left -= more;
-            self.advance(capture, more);
+        if self.held.as_ref().is_some_and(HeldBlocks::has_discarded) {
+            self.give_up_held(capture, direct);
+            return Ok(());
         }
-        if (is_discarded || result.is_err())
-            && let Some(held) = self.held.as_mut().filter(|held| held.torn() > 0)
-        {
-            held.cut();
-            self.cut(0, false);
-        }
-        if is_discarded {
-            self.give_up_held();
+        let file = self.direct.clone();
+        let result = match file.as_ref().and_then(|file| Some((file, direct.writer()?))) {
+            Some((file, writer)) => self.write_direct(capture, all, file, writer),
+            None => self.write_through(capture, all),
+        };
+        if result.is_err() {
+            self.cut_held();
         }
         result
     }
 
-    /// Writes some of the next `len` bytes held: past the page cache from an aligned offset on, as far as
-    /// they fill blocks, and through it otherwise.
-    fn write_some(&mut self, len: u64, direct: &mut Direct) -> (u64, io::Result<()>) {
-        let (Some(held), PartOutput::File(hidden)) = (&self.held, &self.out) else { return (0, Ok(())) };
-        let at = self.stored + held.torn();
-        let before = at.next_multiple_of(ALIGNMENT) - at;
-        let blocks = len.saturating_sub(before) / ALIGNMENT * ALIGNMENT;
-        let mut through = len;
-        if let Some(file) = &self.direct
-            && blocks >= LEAST_DIRECT
-            && let Some(writer) = direct.writer()
-        {
-            if before == 0 {
-                let (written, result) = writer.write(file, &mut held.slices(blocks), at);
-                let Err(error) = result else { return (written, Ok(())) };
-                // A disk may be full to within a block: the rest goes through the page cache.
-                tracing::debug!(%error, "a direct write of the capture failed");
-                self.direct = None;
-                // What was in flight behind it may be in the file, after a hole.
-                return (written, hidden.file().set_len(at + written));
+    /// Writes past the page cache, buffer by buffer, what fills blocks of the disk from an aligned offset on.
+    /// What is before it, and with `all` the rest, goes through the page cache. Unless all is written, some
+    /// of it may be in flight at the end.
+    fn write_direct(
+        &mut self,
+        capture: &CaptureFormat,
+        all: bool,
+        file: &Arc<File>,
+        writer: &mut DirectWriter,
+    ) -> io::Result<()> {
+        while let Some(held) = self.held.as_ref() {
+            let (at, len) = (self.stored + held.torn(), held.bytes() - writer.in_flight());
+            let at = at + writer.in_flight();
+            let before = at.next_multiple_of(ALIGNMENT) - at;
+            let blocks = (len.saturating_sub(before) / ALIGNMENT * ALIGNMENT).min(BUFFER as u64);
+            let is_due = blocks == BUFFER as u64 || all && blocks >= LEAST_DIRECT;
+            let done = if is_due && before > 0 {
+                self.write_some(capture, before)?;
+                continue;
+            } else if is_due && writer.has_buffer() {
+                if let Err(error) = writer.submit(file, &held.slices(writer.in_flight(), blocks), at) {
+                    return self.end_direct(capture, all, writer, &error);
+                }
+                continue;
+            } else if writer.in_flight() > 0 && (is_due || all) {
+                Some(writer.wait())
+            } else {
+                writer.ended()
+            };
+            let Some((written, result)) = done else { break };
+            self.advance(capture, written);
+            if let Err(error) = result {
+                return self.end_direct(capture, all, writer, &error);
             }
-            through = before;
         }
-        match hidden.file().write_vectored(&held.slices(through)) {
-            Ok(0) => (0, Err(io::ErrorKind::WriteZero.into())),
-            Ok(more) => (more as u64, Ok(())),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => (0, Ok(())),
-            Err(error) => (0, Err(error)),
+        if all { self.write_through(capture, true) } else { Ok(()) }
+    }
+
+    /// Waits for what is in flight.
+    fn wait_for_direct(&mut self, capture: &CaptureFormat, writer: &mut DirectWriter) -> io::Result<()> {
+        let mut result = Ok(());
+        while writer.in_flight() > 0 {
+            let (written, ended) = writer.wait();
+            if result.is_ok() {
+                self.advance(capture, written);
+                result = ended;
+            }
+        }
+        result
+    }
+
+    /// After an error the rest goes through the page cache: a disk may be full to within a block.
+    fn end_direct(
+        &mut self,
+        capture: &CaptureFormat,
+        all: bool,
+        writer: &mut DirectWriter,
+        error: &io::Error,
+    ) -> io::Result<()> {
+        tracing::debug!(%error, "a direct write of the capture failed");
+        self.direct = None;
+        while writer.in_flight() > 0 {
+            // Behind a hole: it does not count.
+            let _ = writer.wait();
+        }
+        if let (Some(held), PartOutput::File(hidden)) = (&self.held, &self.out) {
+            hidden.file().set_len(self.stored + held.torn())?;
+        }
+        self.write_through(capture, all)
+    }
+
+    /// Writes whole units, or all, through the page cache.
+    fn write_through(&mut self, capture: &CaptureFormat, all: bool) -> io::Result<()> {
+        let mut left = self.held.as_ref().map_or(0, |held| held.due(self.stored, all));
+        while left > 0 {
+            left -= self.write_some(capture, left)?;
+        }
+        Ok(())
+    }
+
+    /// Writes at most `len` of the next bytes through the page cache. Returns how many.
+    fn write_some(&mut self, capture: &CaptureFormat, len: u64) -> io::Result<u64> {
+        let (Some(held), PartOutput::File(hidden)) = (&self.held, &self.out) else { return Ok(len) };
+        match hidden.file().write_vectored(&held.slices(0, len)) {
+            Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+            Ok(more) => {
+                self.advance(capture, more as u64);
+                Ok(more as u64)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
+            Err(error) => Err(error),
         }
     }
 
