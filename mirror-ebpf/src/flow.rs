@@ -6,6 +6,15 @@ pub const SLOTS: usize = 1 << 14;
 /// Member by slot, see [`MAP_ASSIGNMENT`](crate::mirror::MAP_ASSIGNMENT); [`NO_MEMBER`] if none is up.
 pub type Assignment = [u8; SLOTS];
 
+/// The slot of flows with this hash.
+#[inline(always)]
+#[must_use]
+pub const fn slot(hash: u64) -> usize {
+    #[expect(clippy::cast_possible_truncation, reason = "the remainder is below 2^14")]
+    let slot = (hash % SLOTS as u64) as usize;
+    slot
+}
+
 /// Slots that no member has.
 pub const NO_MEMBER: u8 = u8::MAX;
 
@@ -26,7 +35,8 @@ pub fn words_v4(a: (u32, u16), b: (u32, u16), protocol: u8) -> WordsV4 {
     [low << 16 | high >> 32, high << 32 | (protocol as u64) << 8 | 4]
 }
 
-/// What is hashed of a flow over IPv6, as [`words_v4`]. An address has two words, the first half in the first.
+/// What is hashed of a flow over IPv6, as [`words_v4`]. An address has two words, the first half in the
+/// first.
 #[inline(always)]
 #[must_use]
 pub fn words_v6(a: ([u64; 2], u16), b: ([u64; 2], u16), protocol: u8) -> WordsV6 {

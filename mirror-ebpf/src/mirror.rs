@@ -42,8 +42,8 @@ pub const MAP_ADDRESSES_V6: &str = "ADDRESSES_V6";
 /// [`FragmentKey`], value: [`Announced`].
 pub const MAP_FRAGMENTS: &str = "FRAGMENTS";
 
-/// DEVMAP: the devices that [`PROGRAM_FORWARD`] forwards to, by member. The kernel removes a device from it when
-/// it is deleted.
+/// DEVMAP: the devices that [`PROGRAM_FORWARD`] forwards to, by member. The kernel removes a device from it
+/// when it is deleted.
 pub const MAP_TARGETS: &str = "TARGETS";
 /// Array of one `u32`: the kernel's id of [`MAP_TARGETS`].
 pub const MAP_TARGETS_ID: &str = "TARGETS_ID";
@@ -53,8 +53,8 @@ pub const MAP_DEVICES: &str = "DEVICES";
 pub const MAP_FATES: &str = "FATES";
 /// Array of one [`Assignment`](crate::flow::Assignment), with [`FLAG_GROUP`].
 pub const MAP_ASSIGNMENT: &str = "ASSIGNMENT";
-/// Per-CPU hash: forwarded frames by origin, with [`FLAG_ORIGINS`]. Key: [`OriginKey`], value: [`Tally`]. Its size is
-/// set when it is made.
+/// Per-CPU hash: forwarded frames by origin, with [`FLAG_ORIGINS`]. Key: [`OriginKey`], value: [`Tally`]. Its
+/// size is set when it is made.
 pub const MAP_ORIGINS: &str = "ORIGINS";
 /// Per-CPU array of one [`Run`]: forwarded frames that [`MAP_ORIGINS`] does not have yet.
 pub const MAP_RUN: &str = "RUN";
@@ -242,15 +242,16 @@ pub const PATH_INUM_AT: usize = 2;
 /// Index in [`Path`]: the interface whose frames are forwarded, the two words of its [`Device`].
 pub const PATH_FROM: usize = 3;
 
-/// What identifies an interface: the inode of its network namespace, and its index there. Indices repeat across
-/// namespaces.
+/// What identifies an interface: the inode of its network namespace, and its index there. Indices repeat
+/// across namespaces.
 pub type Device = [u32; 2];
 
 /// The most members of a group.
 pub const MAX_MEMBERS: u32 = 64;
 
-/// Key of [`MAP_ORIGINS`], as little-endian loads give it: the outer source in two words, of IPv4 in the lower half
-/// of the first; then the VNI, the byte behind it and, from bit [`ORIGIN_VERSION_SHIFT`] on, the IP version.
+/// Key of [`MAP_ORIGINS`], as little-endian loads give it: the outer source in two words, of IPv4 in the
+/// lower half of the first; then the VNI, the byte behind it and, from bit [`ORIGIN_VERSION_SHIFT`] on, the
+/// IP version.
 pub type OriginKey = [u64; 3];
 /// Index in [`OriginKey`] of the VNI.
 pub const ORIGIN_VNI: usize = 2;
@@ -260,9 +261,8 @@ pub const ORIGIN_VERSION_SHIFT: u32 = 32;
 /// Frames, and bytes of the inner frames.
 pub type Tally = [u64; 2];
 
-/// The last frames of a CPU, all of one origin: frames come in runs, and each run is added to [`MAP_ORIGINS`] or
-/// [`MAP_OTHER_ORIGINS`] when the next begins.
-/// By the indices below.
+/// The last frames of a CPU, all of one origin: frames come in runs, and each run is added to [`MAP_ORIGINS`]
+/// or [`MAP_OTHER_ORIGINS`] when the next begins. By the indices below.
 pub type Run = [u64; 6];
 /// Index in [`Run`]: its number.
 pub const RUN_NUMBER: usize = 0;

@@ -14,8 +14,8 @@ fn discard(_: TcContext) -> i32 {
     TC_ACT_SHOT
 }
 
-/// The far end of a veth takes redirected frames only if it has a program; without `frags`, not at the MTU that
-/// it has for the longest of the others.
+/// The far end of a veth takes redirected frames only if it has a program; without `frags`, not at the MTU
+/// that it has for the longest of the others.
 #[xdp(frags)]
 fn pass(_: XdpContext) -> u32 {
     XDP_PASS

@@ -58,7 +58,8 @@ pub enum Priority {
     /// its ring has frames. Needs CAP_SYS_NICE or RLIMIT_RTPRIO. A worker that sleeps and is saturated (its
     /// ring was never empty for 10 ms) continues at the priority that the process was started with until it
     /// has emptied its ring; with a [`ThreadHook`], which may drop the capability, it needs the limit for
-    /// that, and without it stays real-time and sleeps 0.5 ms in every 10. Threads of sinks do not inherit it.
+    /// that, and without it stays real-time and sleeps 0.5 ms in every 10. Threads of sinks do not inherit
+    /// it.
     Realtime,
     /// Nice level -20, or the run does not start. Needs CAP_SYS_NICE or RLIMIT_NICE.
     Nice,

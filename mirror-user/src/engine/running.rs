@@ -27,8 +27,8 @@ use crate::{
 
 /// Between two polls of the interfaces' queues and counters.
 const STATE_INTERVAL: Duration = Duration::from_secs(1);
-/// Between two polls of their addresses, and of the targets that are up: what was sent to a new address meanwhile
-/// passed to the host, and what was forwarded to a target that is down is lost.
+/// Between two polls of their addresses, and of the targets that are up: what was sent to a new address
+/// meanwhile passed to the host, and what was forwarded to a target that is down is lost.
 const ADDRESS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// When the next polls are due.

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use mirror_ebpf::{
-    flow::{Assignment, NO_MEMBER, SLOTS, hash},
+    flow::{Assignment, NO_MEMBER, SLOTS, hash, slot},
     mirror,
 };
 
@@ -87,12 +87,6 @@ impl MemberTable {
         copy.iter_mut().zip(&self.slots).for_each(|(place, slot)| *place = slot.load(Ordering::Relaxed));
         copy
     }
-}
-
-fn slot(hash: u64) -> usize {
-    #[expect(clippy::cast_possible_truncation, reason = "the remainder is below 2^14")]
-    let slot = (hash % SLOTS as u64) as usize;
-    slot
 }
 
 #[cfg(test)]

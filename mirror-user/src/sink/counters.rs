@@ -293,8 +293,8 @@ fn merge(
 ) -> (Vec<Origin>, OtherOrigins) {
     let mut known: HashMap<OriginKey, Merged, RandomState> = HashMap::with_hasher(hasher.clone());
     let (mut other, mut other_distinct) = (Tally::default(), DistinctBits::new());
-    // Tables with evictions, or without room for more: of an origin that such a table does not have, frames may
-    // be among the others.
+    // Tables with evictions, or without room for more: of an origin that such a table does not have, frames
+    // may be among the others.
     let mut incomplete = 0;
     for worker in workers {
         let table = lock(&worker.table);

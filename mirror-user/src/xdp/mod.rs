@@ -323,8 +323,8 @@ impl Program {
     }
 }
 
-/// Attaches a loaded program by a bpf_link, which the kernel removes with the process. Minimum kernel version:
-/// 5.9.
+/// Attaches a loaded program by a bpf_link, which the kernel removes with the process. Minimum kernel
+/// version: 5.9.
 fn attach_by_link(program: &mut Xdp, ifindex: u32, mode: XdpMode) -> Result<FdLink, ProgramSetupError> {
     if kernel_before(since::BPF_LINK) {
         return Err(ProgramSetupError::NoLink);

@@ -241,8 +241,8 @@ fn forward_sent(ctx: RawTracePointContext) -> i32 {
 }
 
 /// The target that is this `struct net_device`, for frames of ours: those that another one has received are
-/// not. A pair of addresses is identified once. They may be those of other devices later, but only our program
-/// forwards what our interface receives, and its index tells whether `from` still is that.
+/// not. A pair of addresses is identified once. They may be those of other devices later, but only our
+/// program forwards what our interface receives, and its index tells whether `from` still is that.
 #[inline(always)]
 fn member(from: *const u8, to: *const u8) -> Option<u32> {
     let path = setting!(PATH);
@@ -251,7 +251,9 @@ fn member(from: *const u8, to: *const u8) -> Option<u32> {
     // SAFETY: this CPU's own copy, in a softirq that no other frame of the map interrupts.
     let known = unsafe { &mut *known };
     if known[0] == from as u64 && known[1] == to as u64 {
-        return if read(from, path[PATH_IFINDEX_AT]) == Some(ours[1]) { Some(known[2] as u32) } else { None };
+        #[expect(clippy::cast_possible_truncation, reason = "an index was put in")]
+        let member = known[2] as u32;
+        return if read(from, path[PATH_IFINDEX_AT]) == Some(ours[1]) { Some(member) } else { None };
     }
     if device(from, &path)? != ours {
         return None;
@@ -265,7 +267,9 @@ fn member(from: *const u8, to: *const u8) -> Option<u32> {
 /// Devices are allocated in pages.
 #[inline(always)]
 fn slot(device: *const u8) -> u32 {
-    (device as u64 >> 12) as u32 % MAX_MEMBERS
+    #[expect(clippy::cast_possible_truncation, reason = "the remainder is below 64")]
+    let slot = ((device as u64 >> 12) % u64::from(MAX_MEMBERS)) as u32;
+    slot
 }
 
 /// What identifies a `struct net_device`.

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{macros::map, maps::Array};
 use mirror_ebpf::{
-    flow::{Assignment, SLOTS, hash, words_v4, words_v6},
+    flow::{Assignment, hash, slot, words_v4, words_v6},
     mirror::MAX_MEMBERS,
     programs::{
         headers::{IPV4_FRAGMENT, ipv4_header_len},
@@ -63,7 +63,7 @@ pub(super) fn member(start: usize, end: usize) -> u32 {
     };
     let Some(assignment) = ASSIGNMENT.get_ptr(0) else { return NONE };
     // SAFETY: a value of the map; user space may write other slots, or this one, at the same time.
-    let member = u32::from(unsafe { (*assignment)[hash as usize % SLOTS] });
+    let member = u32::from(unsafe { (*assignment)[slot(hash)] });
     if member < MAX_MEMBERS { member } else { NONE }
 }
 

@@ -58,7 +58,8 @@ fn add_new(origin: &OriginKey, run: &Tally) {
     if let Some(tally) = ORIGINS.get_ptr_mut(origin) {
         add_to(tally, run);
     } else if let Some(other) = OTHER_ORIGINS.get_ptr_mut(0) {
-        let bit = hash(setting!(SEED), origin) as usize % OTHER_BITS;
+        #[expect(clippy::cast_possible_truncation, reason = "the remainder is below 2^16")]
+        let bit = (hash(setting!(SEED), origin) % OTHER_BITS as u64) as usize;
         // SAFETY: as in `count`.
         let other = unsafe { &mut *other };
         other[0] += run[0];

@@ -169,8 +169,8 @@ impl ForwardBuilder {
         )
     }
 
-    /// What the sink will need of the frames: those for interfaces and veths, without VLAN tags of ours, may be
-    /// forwarded by the kernel.
+    /// What the sink will need of the frames: those for interfaces and veths, without VLAN tags of ours, may
+    /// be forwarded by the kernel.
     #[must_use]
     pub fn needs(&self) -> SinkNeeds {
         let egress = self.targets.iter().map(|target| match target {
