@@ -63,7 +63,8 @@ pub struct Report {
     /// Frames of origins that did not fit the table.
     #[serde(default)]
     pub origins_other: OtherOrigins,
-    /// Frames that the kernel forwarded, an entry per interface: a sink that reports origins adds them.
+    /// Frames that the kernel forwarded, an entry per interface, while sinks add to a report: one that
+    /// reports origins adds them to its own.
     #[serde(skip)]
     pub(crate) forwarded_origins: Vec<ForwardedOrigins>,
     /// One entry per sink.

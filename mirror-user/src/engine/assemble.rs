@@ -19,6 +19,8 @@ pub(super) fn live(report: &mut Report, interfaces: &[LiveInterface], sinks: &[A
         report.forwarded_origins.push(interface.forwarded_origins());
     }
     pipeline::add_sinks(report, sinks);
+    // They are in the sinks' part now.
+    report.forwarded_origins.clear();
 }
 
 /// The report of a run that has ended, from final counts.
@@ -34,4 +36,5 @@ pub(super) fn at_rest(report: &mut Report, interfaces: Vec<ClosedAccount>, sinks
     }
     report.close();
     pipeline::close_sinks(report, sinks);
+    report.forwarded_origins.clear();
 }

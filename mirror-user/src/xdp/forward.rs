@@ -50,7 +50,7 @@ impl Targets {
     ) -> Result<Self, ProgramSetupError> {
         let far = |egress: &Egress| {
             let receiving = egress.at_far_end(Receiving::at).map_err(ProgramSetupError::host)?;
-            receiving.transpose()
+            Ok(receiving.transpose()?.flatten())
         };
         let receiving =
             egress.iter().filter_map(|egress| far(egress).transpose()).collect::<Result<_, _>>()?;

@@ -9,9 +9,11 @@ use std::{
     sync::Arc,
 };
 
+use mirror_ebpf::mirror::PROGRAM_FRAGS;
 use mirror_lab::{
-    Injector, Namespace, Traffic, Witness,
+    Injector, Namespace, Traffic, Witness, XdpProgram,
     capture::{same_frames, write_pcap},
+    xdp_program::{Settings, XdpAttach},
 };
 use mirror_user::sink::forward::Forward;
 use nix::sys::signal::Signal;
@@ -168,9 +170,9 @@ fn sent_and_received(forward_path: &str) {
     let path = directory.path();
     let cable = Cable::with_queues(1);
     let sensor = cable.lab.namespace("sensor").expect("namespace");
-    for (target, namespace) in
-        [("veth:ids0".to_owned(), &cable.target), (format!("veth:ids0,netns={}", sensor.name()), &sensor)]
-    {
+    // They stay, so that their counters can be read when the run has ended.
+    let elsewhere = format!("veth:ids0,persist,netns={}", sensor.name());
+    for (target, namespace) in [("veth:ids0,persist".to_owned(), &cable.target), (elsewhere, &sensor)] {
         let arguments = format!("--forward {target} --forward-path {forward_path} --report report.json");
         let run = Mirror::ingest(&cable, path, &arguments);
         let (outer, _) = frames(FRAMES);
@@ -178,17 +180,13 @@ fn sent_and_received(forward_path: &str) {
         let injector = Injector::new(&cable.sender, SENDER).expect("injector").pace(pace);
         injector.send_all(&outer).expect("injected");
         run.has(u64::from(FRAMES));
-        run.settled();
-        let at_a_moderate_rate = received(namespace, "ids0");
+        until("all arrive", || (received(namespace, "ids0") >= u64::from(FRAMES)).then_some(()));
         // As fast as the generator can: some may be lost before and behind the ring.
         let generator = cable.generator(Traffic::default());
         let generated = generator.start(300_000).wait().expect("generated").total();
         run.settled();
-        let received = received(namespace, "ids0");
         let report = report_of(run, path);
         let (offered, written, dropped, failed) = account(&report, &format!("forward {target}"));
-        println!("{target}: {generated} more at full rate, {received} received, dropped {dropped}");
-        assert_eq!(at_a_moderate_rate, u64::from(FRAMES));
         assert_eq!(report["accounting"]["seen"], u64::from(FRAMES) + generated);
         assert_eq!(
             (offered, failed),
@@ -196,9 +194,13 @@ fn sent_and_received(forward_path: &str) {
         );
         let by_kernel = sent_by_kernel(&report, 0);
         assert_eq!(by_kernel >= u64::from(FRAMES), forward_path == "kernel", "{by_kernel}");
-        assert_eq!(written + by_kernel, received, "of {offered}, dropped {dropped}");
+        let sent = written + by_kernel;
+        until("what was sent arrives", || (received(namespace, "ids0") >= sent).then_some(()));
+        let received = received(namespace, "ids0");
+        println!("{target}: {generated} more at full rate, {received} received, dropped {dropped}");
+        assert_eq!(received, sent, "of {offered}, dropped {dropped}");
         std::fs::remove_file(path.join("report.json")).expect("a report");
-        until("the pair is removed", || link(namespace, "ids0").is_none().then_some(()));
+        namespace.ip("link delete dev ids0").expect("deleted");
     }
 }
 
@@ -229,6 +231,28 @@ fn a_persistent_veth_stays_and_is_used_again() {
     }
     cable.target.ip("link delete dev ids0").expect("deleted");
     assert_eq!(links(&cable.target), before);
+}
+
+/// As an AF_XDP reader has one.
+#[test]
+fn a_program_of_the_reader_is_left_at_the_far_end_and_does_for_the_kernel_path() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    let cable = Cable::with_queues(1);
+    Mirror::ingest(&cable, path, "--forward veth:ids0,persist --duration 100ms").end().expect_code(0);
+    // It passes what is no tunnel packet.
+    let mut reader = XdpProgram::load(PROGRAM_FRAGS, &Settings::default()).expect("program");
+    reader.attach(&cable.target, "ids0", XdpAttach::Native).expect("attached");
+    let attached = || link(&cable.target, "ids0").expect("the far end")["xdp"]["prog"]["id"].clone();
+    let theirs = attached();
+    assert!(theirs.is_u64(), "{theirs}");
+    let arguments = "--forward veth:ids0,persist --forward-path kernel --report report.json";
+    let run = Mirror::ingest(&cable, path, arguments);
+    inject(&cable, 10);
+    run.has(10);
+    assert_eq!(attached(), theirs);
+    assert_eq!(sent_by_kernel(&report_of(run, path), 0), 10);
+    assert_eq!(attached(), theirs);
 }
 
 #[test]

@@ -55,13 +55,23 @@ pub struct Settings {
     pub fragments: bool,
     /// Pass frames that are not addressed to this interface.
     pub own: Option<Own>,
+    /// Count origins of forwarded frames, and forward each flow to the member of a group that has it.
+    pub group: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         let mut ports = [0; MAX_PORTS];
         ports[0] = wire::VXLAN_PORT;
-        Self { ports, vni_filter: false, source_filter: false, stamp: false, fragments: false, own: None }
+        Self {
+            ports,
+            vni_filter: false,
+            source_filter: false,
+            stamp: false,
+            fragments: false,
+            own: None,
+            group: false,
+        }
     }
 }
 
@@ -154,7 +164,7 @@ impl XdpProgram {
     ///
     /// [`LabError::Bpf`] if the verifier refuses it or a setting does not exist.
     pub fn load(entry: &'static str, settings: &Settings) -> Result<Self> {
-        let Settings { ports, vni_filter, source_filter, stamp, fragments, own } = settings;
+        let Settings { ports, vni_filter, source_filter, stamp, fragments, own, group } = settings;
         let ports = ports.map(u16::to_be);
         let flags = abi::flags([
             (abi::FLAG_VNI_FILTER, *vni_filter),
@@ -162,6 +172,8 @@ impl XdpProgram {
             (abi::FLAG_STAMP, *stamp),
             (abi::FLAG_FRAGMENTS, *fragments),
             (abi::FLAG_OWN, own.is_some()),
+            (abi::FLAG_ORIGINS, *group),
+            (abi::FLAG_GROUP, *group),
         ]);
         let mut ebpf = EbpfLoader::new()
             .override_global(abi::SETTING_PORTS, &ports, true)

@@ -17,6 +17,7 @@ const DROP_ALL: Settings = Settings {
     stamp: false,
     fragments: false,
     own: None,
+    group: false,
 };
 
 struct Run {

@@ -6,7 +6,7 @@ use aya::{
     maps::{Array, Map, MapData, MapType, PerCpuArray},
     programs::{Program, RawTracePoint, RawTracePointRunOptions, Xdp},
 };
-use mirror_ebpf::mirror as abi;
+use mirror_ebpf::{flow::Assignment, mirror as abi};
 use mirror_lab::{Result, XdpProgram};
 
 fn load() -> Result<Ebpf> {
@@ -20,6 +20,7 @@ fn data<'a>(ebpf: &'a Ebpf, name: &str) -> &'a MapData {
         | Map::HashMap(data)
         | Map::LpmTrie(data)
         | Map::PerCpuArray(data)
+        | Map::PerCpuHashMap(data)
         | Map::XskMap(data) => data,
         other => panic!("{name} is {other:?}"),
     }
@@ -28,8 +29,10 @@ fn data<'a>(ebpf: &'a Ebpf, name: &str) -> &'a MapData {
 #[test]
 fn maps_have_the_names_and_sizes_of_the_abi() -> Result<()> {
     let ebpf = load()?;
-    let counters = u32::try_from(size_of::<abi::PerCpu>()).expect("a small array");
-    let fates = u32::try_from(size_of::<abi::FateCounts>()).expect("a small array");
+    let size = |bytes: usize| u32::try_from(bytes).expect("a small value");
+    let counters = size(size_of::<abi::PerCpu>());
+    let fates = size(size_of::<abi::FateCounts>());
+    let others = size(size_of::<abi::OtherOrigins>());
     // Key, value, entries; an LPM key is the prefix length and the address.
     let wanted = [
         (abi::MAP_COUNTERS, MapType::PerCpuArray, 4, counters, 1),
@@ -39,9 +42,14 @@ fn maps_have_the_names_and_sizes_of_the_abi() -> Result<()> {
         (abi::MAP_XSKS_ID, MapType::Array, 4, 4, 1),
         (abi::MAP_REDIRECT_FAILED, MapType::PerCpuArray, 4, 8, 1),
         (abi::MAP_XSKS, MapType::XskMap, 4, 4, 64),
-        (abi::MAP_TARGETS, MapType::DevMap, 4, 8, 1),
+        (abi::MAP_TARGETS, MapType::DevMap, 4, 8, abi::MAX_MEMBERS),
         (abi::MAP_TARGETS_ID, MapType::Array, 4, 4, 1),
-        (abi::MAP_FATES, MapType::PerCpuArray, 4, fates, 1),
+        (abi::MAP_DEVICES, MapType::Hash, 8, 4, abi::MAX_MEMBERS),
+        (abi::MAP_FATES, MapType::PerCpuArray, 4, fates, abi::MAX_MEMBERS),
+        (abi::MAP_ASSIGNMENT, MapType::Array, 4, size(size_of::<Assignment>()), 1),
+        (abi::MAP_ORIGINS, MapType::PerCpuHash, 24, 16, 1),
+        (abi::MAP_RUN, MapType::PerCpuArray, 4, size(size_of::<abi::Run>()), 1),
+        (abi::MAP_OTHER_ORIGINS, MapType::PerCpuArray, 4, others, 1),
     ];
     for (name, kind, key, value, entries) in wanted {
         let info = data(&ebpf, name).info().expect("information about a map of ours");
@@ -72,6 +80,7 @@ fn settings_have_the_names_and_sizes_of_the_abi() -> Result<()> {
     loader.override_global(abi::SETTING_FLAGS, &0_u32, true);
     let path = abi::Path::default();
     loader.override_global(abi::SETTING_PATH, &path, true);
+    loader.override_global(abi::SETTING_SEED, &0_u64, true);
     loader.load(&object).expect("all settings are there");
     // The loader reports a setting that is missing, and one of another size.
     assert!(EbpfLoader::new().override_global("NO_SUCH_SETTING", &0_u8, true).load(&object).is_err());
@@ -83,17 +92,18 @@ fn settings_have_the_names_and_sizes_of_the_abi() -> Result<()> {
 fn each_combination_of_settings_passes_the_verifier() -> Result<()> {
     let object = XdpProgram::object()?;
     let all = abi::FLAG_VNI_FILTER | abi::FLAG_SOURCE_FILTER | abi::FLAG_STAMP | abi::FLAG_LOG;
-    for flags in 0..=all {
-        for entry in [abi::PROGRAM, abi::PROGRAM_FRAGS, abi::PROGRAM_FORWARD] {
-            let mut ebpf = EbpfLoader::new()
-                .override_global(abi::SETTING_PORTS, &[4789_u16.to_be(), 0, 0, 0], true)
-                .override_global(abi::SETTING_FLAGS, &flags, true)
-                .load(&object)
-                .expect("the object is read");
-            let program: &mut Xdp =
-                ebpf.program_mut(entry).expect("both entries").try_into().expect("an XDP program");
-            program.load().unwrap_or_else(|error| panic!("{entry} with flags {flags:04b}: {error:?}"));
-        }
+    let to_forward = [0, abi::FLAG_ORIGINS, abi::FLAG_GROUP, abi::FLAG_ORIGINS | abi::FLAG_GROUP];
+    let entries = [(abi::PROGRAM, 0), (abi::PROGRAM_FRAGS, 0)];
+    let entries = entries.into_iter().chain(to_forward.map(|flags| (abi::PROGRAM_FORWARD, flags)));
+    for (entry, flags) in entries.flat_map(|(entry, own)| (0..=all).map(move |flags| (entry, flags | own))) {
+        let mut ebpf = EbpfLoader::new()
+            .override_global(abi::SETTING_PORTS, &[4789_u16.to_be(), 0, 0, 0], true)
+            .override_global(abi::SETTING_FLAGS, &flags, true)
+            .load(&object)
+            .expect("the object is read");
+        let program: &mut Xdp =
+            ebpf.program_mut(entry).expect("each entry").try_into().expect("an XDP program");
+        program.load().unwrap_or_else(|error| panic!("{entry} with flags {flags:b}: {error:?}"));
     }
     Ok(())
 }

@@ -1,10 +1,11 @@
 //! The program that forwards in the kernel: what is decapsulated, and what the ring gets unchanged.
 
-use aya::maps::{PerCpuArray, xdp::DevMap};
+use aya::maps::{Array, PerCpuArray, xdp::DevMap};
 use mirror_ebpf::{
+    flow::{Assignment, NO_MEMBER, SLOTS},
     mirror::{
-        Counter, FORWARDED_INNER_BYTES, FORWARDED_OUTER_BYTES, MAP_COUNTERS, MAP_TARGETS, PROGRAM_FORWARD,
-        PerCpu,
+        Counter, FORWARDED_INNER_BYTES, FORWARDED_OUTER_BYTES, MAP_ASSIGNMENT, MAP_COUNTERS, MAP_TARGETS,
+        PROGRAM_FORWARD, PerCpu,
     },
     wire::ETHERNET_HEADER,
 };
@@ -174,6 +175,28 @@ fn fragments_go_to_the_ring() -> Result<()> {
 }
 
 #[test]
+fn a_group_leaves_to_the_ring_what_takes_more_to_assign() -> Result<()> {
+    let mut program = with_target(load(&Settings { group: true, ..Settings::default() })?);
+    let socket = xdp_socket();
+    program.set_socket(0, &socket)?;
+    // The first member has all flows.
+    forwarded(&program, "a flow", &frame(&plain()));
+    let outer = |inner: &[u8]| plain().encapsulate(inner).expect("values that fit");
+    let fragments = mirror_lab::fragment(&inner(), 7, &[16]).expect("fragments");
+    let arp = patched(patched(inner(), ETHERNET_HEADER - 2, 0x08), ETHERNET_HEADER - 1, 0x06);
+    let tagged = [&inner()[..12], &[0x81, 0, 0, 1], &inner()[12..]].concat();
+    // Before the end of its ports.
+    let cut = inner()[..36].to_vec();
+    let frames = fragments.iter().chain([&arp, &tagged, &cut]);
+    let ring = |frame: Vec<u8>| case("not a flow", frame, REDIRECT, Counter::Redirected);
+    check(&program, &frames.map(|inner| ring(outer(inner))).collect::<Vec<_>>())?;
+    let map = program.ebpf().map_mut(MAP_ASSIGNMENT).expect("the map");
+    let mut map = Array::<_, Assignment>::try_from(map).expect("an array");
+    map.set(0, [NO_MEMBER; SLOTS], 0).expect("no members");
+    check(&program, &[ring(frame(&plain()))])
+}
+
+#[test]
 fn without_a_target_frames_are_dropped_and_counted() -> Result<()> {
     let program = load(&Settings::default())?;
     let before = program.counters()?;
@@ -194,6 +217,7 @@ fn the_verifier_has_room_left() -> Result<()> {
             stamp: true,
             fragments: true,
             own: Some(Own { mac: [2; 6], v4: vec![[10, 0, 0, 1].into()], v6: Vec::new() }),
+            group: true,
         };
         let Some(verified) = load(&settings)?.verified()? else { continue };
         println!("filters {filters}: {verified} instructions");

@@ -240,6 +240,7 @@ fn the_verifier_has_room_left_with_all_features_on() -> Result<()> {
                 stamp: true,
                 fragments: true,
                 own: Some(own.clone()),
+                group: false,
             };
             let Some(verified) = XdpProgram::load(entry, &settings)?.verified()? else { continue };
             println!("{entry}, filters {filters}: {verified} instructions");
