@@ -262,12 +262,11 @@ pub const ORIGIN_VERSION_SHIFT: u32 = 32;
 pub type Tally = [u64; 2];
 
 /// The last frames of a CPU, all of one origin: frames come in runs, and each run is added to [`MAP_ORIGINS`]
-/// or [`MAP_OTHER_ORIGINS`] when the next begins. By the indices below.
+/// or [`MAP_OTHER_ORIGINS`] when the next begins. Its number, the three words of its [`OriginKey`], and the
+/// two of its [`Tally`] so far.
 pub type Run = [u64; 6];
 /// Index in [`Run`]: its number.
 pub const RUN_NUMBER: usize = 0;
-/// Index in [`Run`]: the three words of its [`OriginKey`].
-pub const RUN_ORIGIN: usize = 1;
 /// Index in [`Run`]: the two words of the [`Tally`] so far.
 pub const RUN_TALLY: usize = 4;
 

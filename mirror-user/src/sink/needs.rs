@@ -68,9 +68,4 @@ impl Interfaces {
         let egress = Egress::Interface(interface.to_owned());
         Self { members: vec![Member { name: target.to_owned(), egress }], table: None }
     }
-
-    /// Names of the targets, in reports.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.members.iter().map(|member| member.name.as_str())
-    }
 }

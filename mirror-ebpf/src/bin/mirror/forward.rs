@@ -63,10 +63,7 @@ pub(super) fn run(ctx: &XdpContext) -> u32 {
             let mut route = Route { origin: [0; 3], member: 0 };
             let ends = if plain {
                 let total_len = usize::from(u16::from_be(packet.u16(ETHERNET_HEADER + 2)));
-                if flags & FLAG_ORIGINS != 0 {
-                    route.origin[0] = packet.u32_le(ETHERNET_HEADER + 12).into();
-                    route.origin[ORIGIN_VNI] = 4 << ORIGIN_VERSION_SHIFT;
-                }
+                route.note_ipv4(&packet, ETHERNET_HEADER, flags);
                 ends(&packet, PLAIN_UDP, ETHERNET_HEADER + total_len, flags, &mut route)
             } else {
                 ends_by_headers(packet.start, packet.end, &mut route)
@@ -90,6 +87,17 @@ struct Route {
     origin: OriginKey,
     /// Index in [`TARGETS`].
     member: u32,
+}
+
+impl Route {
+    /// Notes the source of a frame over IPv4.
+    #[inline(always)]
+    fn note_ipv4(&mut self, packet: &Packet, network: usize, flags: u32) {
+        if flags & FLAG_ORIGINS != 0 {
+            self.origin[0] = packet.u32_le(network + 12).into();
+            self.origin[ORIGIN_VNI] = 4 << ORIGIN_VERSION_SHIFT;
+        }
+    }
 }
 
 /// Bytes before and after an inner frame, in the upper and lower half: an `Option` of a struct would be
@@ -143,10 +151,7 @@ fn ends_by_headers(start: usize, end: usize, route: &mut Route) -> Ends {
         if packet.u8(network + 9) != PROTOCOL_UDP || packet.u16(network + 6) & IPV4_FRAGMENT != 0 {
             return RING;
         }
-        if flags & FLAG_ORIGINS != 0 {
-            route.origin[0] = packet.u32_le(network + 12).into();
-            route.origin[ORIGIN_VNI] = 4 << ORIGIN_VERSION_SHIFT;
-        }
+        route.note_ipv4(&packet, network, flags);
         (network + header, network + usize::from(u16::from_be(packet.u16(network + 2))))
     } else if ethertype == ETHERTYPE_IPV6.to_be() {
         if !packet.holds(network + IPV6_HEADER) || packet.u8(network + 6) != PROTOCOL_UDP {
