@@ -327,8 +327,8 @@ fn floods_are_counted_and_take_neither_memory_nor_valid_datagrams() {
         let floods = scope.spawn(move || {
             let firsts = pace(25_000).send_all(&floods[0]).expect("sent");
             firsts
-                + pace(100_000).send_all(&floods[1]).expect("sent")
-                + pace(100_000).send_all(&floods[1]).expect("sent")
+                + pace(50_000).send_all(&floods[1]).expect("sent")
+                + pace(50_000).send_all(&floods[1]).expect("sent")
         });
         let mixed = good.iter().zip(&plain).flat_map(|(good, plain)| [&good.parts[0], &good.parts[1], plain]);
         sent += pace(3_000).send(mixed.map(Vec::as_slice)).expect("sent");
