@@ -25,7 +25,7 @@ use mirror_ebpf::{
     },
 };
 
-use super::{COUNTERS, FLAGS, Verdict, by_headers, count, group, origins, redirect, udp_over_ipv4};
+use super::{COUNTERS, FLAGS, Verdict, by_headers, count, group, origins, redirect, udp_over_ipv4, zeroed};
 
 #[map]
 static TARGETS: DevMap = DevMap::with_max_entries(MAX_MEMBERS, 0);
@@ -60,7 +60,7 @@ pub(super) fn run(ctx: &XdpContext) -> u32 {
         if plain { udp_over_ipv4(&packet, ETHERNET_HEADER, PLAIN_UDP) } else { by_headers(&packet) };
     let (action, reason) = match verdict {
         Verdict::Ours(flags) => {
-            let mut route = Route { origin: [0; 3], member: 0 };
+            let mut route = Route::unknown();
             let ends = if plain {
                 let total_len = usize::from(u16::from_be(packet.u16(ETHERNET_HEADER + 2)));
                 route.note_ipv4(&packet, ETHERNET_HEADER, flags);
@@ -90,6 +90,12 @@ struct Route {
 }
 
 impl Route {
+    #[inline(always)]
+    fn unknown() -> Self {
+        let [member] = zeroed();
+        Self { origin: zeroed(), member }
+    }
+
     /// Notes the source of a frame over IPv4.
     #[inline(always)]
     fn note_ipv4(&mut self, packet: &Packet, network: usize, flags: u32) {

@@ -11,6 +11,8 @@ mod log;
 mod origins;
 mod stamp;
 
+use core::hint::black_box;
+
 use aya_ebpf::{
     bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT},
     helpers::{bpf_ktime_get_ns, bpf_redirect_map},
@@ -217,7 +219,7 @@ fn ipv4_fragment(start: usize, end: usize, network: usize, header: usize) -> u32
         len: u32::from(u16::from_be(packet.u16(network + 2))).wrapping_sub(header as u32),
         more: fragment & IPV4_MORE_FRAGMENTS != 0,
     };
-    let mut key: FragmentKey = [0; 10];
+    let mut key: FragmentKey = zeroed();
     key[0] = packet.u32(network + 12);
     key[4] = packet.u32(network + 16);
     key[8] = u32::from(packet.u16(network + 4));
@@ -370,7 +372,7 @@ fn ipv6_chain(start: usize, end: usize, network: usize) -> u32 {
     let passed = if header == PROTOCOL_FRAGMENT { FRAGMENT } else { EXTENSION };
     let mut takes = true;
     // No `Option`s: the compiler would spill their unset parts, which the verifier lets nobody read.
-    let mut key: FragmentKey = [0; 10];
+    let mut key: FragmentKey = zeroed();
     let mut place = Place { offset: 0, len: 0, more: false };
     let mut is_first = false;
     let mut here = packet.from(network + IPV6_HEADER);
@@ -427,7 +429,7 @@ fn ipv6_chain(start: usize, end: usize, network: usize) -> u32 {
 /// Key of a datagram over IPv6, with the identification in network byte order.
 #[inline(always)]
 fn ipv6_key(packet: &Packet, network: usize, id: u32) -> FragmentKey {
-    let mut key: FragmentKey = [0; 10];
+    let mut key: FragmentKey = zeroed();
     key[0] = packet.u32(network + 8);
     key[1] = packet.u32(network + 12);
     key[2] = packet.u32(network + 16);
@@ -439,6 +441,12 @@ fn ipv6_key(packet: &Packet, network: usize, id: u32) -> FragmentKey {
     key[8] = id;
     key[9] = 6;
     key
+}
+
+/// Zeros that the compiler may not see: it would call `memset`, which goes byte by byte.
+#[inline(always)]
+fn zeroed<T: Copy + From<u8>, const N: usize>() -> [T; N] {
+    [black_box(T::from(0)); N]
 }
 
 #[inline(always)]
