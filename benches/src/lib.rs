@@ -8,8 +8,10 @@
 pub mod bed;
 pub mod captures;
 pub mod cpus;
+pub mod gaps;
 pub mod ladder;
 pub mod micro;
+mod mounted;
 pub mod neighbour;
 mod null;
 pub mod options;

@@ -60,7 +60,7 @@ impl Arguments {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 enum Selection {
-    /// micro, lab, peers, neighbour and captures
+    /// All parts but sweep
     All,
     /// Parts of the engine by themselves: time, instructions, allocations
     Micro,
@@ -70,6 +70,8 @@ enum Selection {
     Peers,
     /// Frames lost while another thread wants the worker's CPU (root)
     Neighbour,
+    /// Losses at full speed each millisecond, beside what the worker's CPU did (root)
+    Gaps,
     /// Captures into files, in memory and on the disk of the working directory (root)
     Captures,
     /// Ring and UMEM sizes (root)
@@ -79,11 +81,12 @@ enum Selection {
 impl Selection {
     fn parts(self) -> &'static [Part] {
         match self {
-            Self::All => &[Part::Micro, Part::Lab, Part::Peers, Part::Neighbour, Part::Captures],
+            Self::All => &[Part::Micro, Part::Lab, Part::Peers, Part::Neighbour, Part::Gaps, Part::Captures],
             Self::Micro => &[Part::Micro],
             Self::Lab => &[Part::Lab],
             Self::Peers => &[Part::Peers],
             Self::Neighbour => &[Part::Neighbour],
+            Self::Gaps => &[Part::Gaps],
             Self::Captures => &[Part::Captures],
             Self::Sweep => &[Part::Sweep],
         }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::{
-    captures, ladder, micro, neighbour,
+    captures, gaps, ladder, micro, neighbour,
     options::Options,
     peers, rates,
     report::schema::{PartRun, Report},
@@ -21,6 +21,8 @@ pub enum Part {
     Peers,
     /// Frames lost while another thread wants the worker's CPU.
     Neighbour,
+    /// Losses at full speed, beside what the worker's CPU did.
+    Gaps,
     /// Captures into files.
     Captures,
     /// Ring and UMEM sizes.
@@ -36,6 +38,7 @@ impl Part {
             Self::Lab => "lab",
             Self::Peers => "peers",
             Self::Neighbour => "neighbour",
+            Self::Gaps => "gaps",
             Self::Captures => "captures",
             Self::Sweep => "sweep",
         }
@@ -46,7 +49,7 @@ impl Part {
     pub fn is_in_the_lab(self) -> bool {
         match self {
             Self::Micro => false,
-            Self::Lab | Self::Peers | Self::Neighbour | Self::Captures | Self::Sweep => true,
+            Self::Lab | Self::Peers | Self::Neighbour | Self::Gaps | Self::Captures | Self::Sweep => true,
         }
     }
 
@@ -61,6 +64,7 @@ impl Part {
             Self::Lab => ladder::run(options, report).and_then(|()| rates::run(options, report)),
             Self::Peers => peers::run(options, report),
             Self::Neighbour => neighbour::run(options, report),
+            Self::Gaps => gaps::run(options, report),
             Self::Captures => captures::run(options, report),
             Self::Sweep => sweep::run(options, report),
         }

@@ -64,9 +64,9 @@ pub fn measure(bed: &Bed, receiver: &Receiver, traffic: &Traffic, frames: u64) -
     let live = receiver.start(bed)?;
     let warm_up = generator.send(WARM_UP)?;
     let cpu = traffic.cpus.first().copied().unwrap_or_default();
-    let ticks_before = softirq_ticks(cpu)?;
+    let before = cpu_ticks(cpu)?;
     let sent = send(&generator, traffic.rate, frames)?;
-    let ticks = softirq_ticks(cpu)?;
+    let ticks = cpu_ticks(cpu)?;
     let offered = warm_up.total() + sent.iter().map(Generated::total).sum::<u64>();
     let account = live.finish(offered)?;
     let mean_rate = mean(sent.iter().map(|sent| sent.sending_rate));
@@ -75,7 +75,7 @@ pub fn measure(bed: &Bed, receiver: &Receiver, traffic: &Traffic, frames: u64) -
         sent_rate: mean_rate,
         received_rate: mean_rate * (1.0 - ratio(account.lost(), offered)),
         busy_ns_per_frame: ratio(account.busy_ns, account.received),
-        softirq_ticks: (ticks.0 - ticks_before.0, ticks.1 - ticks_before.1),
+        softirq_ticks: (ticks.softirq - before.softirq, ticks.all - before.all),
         latency: account.latency,
         lost_by: account.lost_by,
     })
@@ -90,15 +90,24 @@ fn send(generator: &Generator, rate: Option<u64>, frames: u64) -> mirror_lab::Re
 }
 
 /// Harmonic, because each part sent the same number of frames.
-fn mean(rates: impl ExactSizeIterator<Item = f64>) -> f64 {
+pub(crate) fn mean(rates: impl ExactSizeIterator<Item = f64>) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "a few")]
     let count = rates.len() as f64;
     count / rates.map(|rate| 1.0 / rate).sum::<f64>()
 }
 
-/// Time a CPU has spent in softirq, and in all, in ticks of USER_HZ (proc_stat(5)).
-fn softirq_ticks(cpu: usize) -> Result<(u64, u64)> {
+/// How a CPU has spent its time, in ticks of USER_HZ (proc_stat(5)).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CpuTicks {
+    pub(crate) softirq: u64,
+    /// The hypervisor ran something else.
+    pub(crate) steal: u64,
+    pub(crate) all: u64,
+}
+
+pub(crate) fn cpu_ticks(cpu: usize) -> Result<CpuTicks> {
     const SOFTIRQ: usize = 6;
+    const STEAL: usize = 7;
     let stat = fs::read_to_string("/proc/stat").context("/proc/stat")?;
     let name = format!("cpu{cpu}");
     let fields: Vec<u64> = stat
@@ -106,6 +115,6 @@ fn softirq_ticks(cpu: usize) -> Result<(u64, u64)> {
         .filter_map(|line| line.strip_prefix(&name)?.strip_prefix(' '))
         .flat_map(|fields| fields.split_ascii_whitespace().map_while(|field| field.parse().ok()))
         .collect();
-    let softirq = fields.get(SOFTIRQ).with_context(|| format!("no {name} in /proc/stat"))?;
-    Ok((*softirq, fields.iter().sum()))
+    let field = |at: usize| fields.get(at).copied().with_context(|| format!("no {name} in /proc/stat"));
+    Ok(CpuTicks { softirq: field(SOFTIRQ)?, steal: field(STEAL)?, all: fields.iter().sum() })
 }

@@ -3,22 +3,16 @@
 use std::{
     fs::File,
     io,
-    os::{
-        fd::{AsFd, AsRawFd as _},
-        unix::fs::FileExt as _,
-    },
-    path::{Path, PathBuf},
+    os::{fd::AsFd, unix::fs::FileExt as _},
+    path::Path,
     time::Instant,
 };
 
 use anyhow::{Context as _, Result};
-use rustix::{
-    fs::{Mode, OFlags, fstatfs, open},
-    mount::{MountFlags, UnmountFlags, mount, unmount},
-};
+use rustix::fs::{Mode, OFlags, fstatfs, open};
 use tempfile::TempDir;
 
-use crate::stats::count;
+use crate::{mounted::Mounted, stats::count};
 
 /// `f_type` of tmpfs (statfs(2)).
 const TMPFS: i64 = 0x0102_1994;
@@ -31,26 +25,20 @@ const BLOCKS: u64 = 2048;
 pub(super) struct Place {
     /// In the report.
     pub(super) name: &'static str,
-    path: PathBuf,
-    is_disk: bool,
-    /// Keeps a file system in memory whose mount is already detached.
-    _open: Option<File>,
-    _directory: TempDir,
+    root: Root,
+}
+
+#[derive(Debug)]
+enum Root {
+    Memory(Mounted),
+    Disk(TempDir),
 }
 
 impl Place {
     /// A file system in memory of this many bytes, with these options of tmpfs(5).
     pub(super) fn memory(name: &'static str, bytes: u64, options: &str) -> Result<Self> {
-        let directory = TempDir::new()?;
-        let data = std::ffi::CString::new(format!("size={bytes},mode=0700{options}"))?;
-        mount("mirror-bench", directory.path(), "tmpfs", MountFlags::empty(), Some(data.as_c_str()))
-            .with_context(|| format!("cannot mount a tmpfs with {data:?}"))?;
-        let opened = File::open(directory.path());
-        // It ends with the last open file, also if this process is killed.
-        unmount(directory.path(), UnmountFlags::DETACH).context("cannot detach the tmpfs")?;
-        let open = opened?;
-        let path = PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd()));
-        Ok(Self { name, path, is_disk: false, _open: Some(open), _directory: directory })
+        let memory = Mounted::new("tmpfs", &format!("size={bytes},mode=0700{options}"))?;
+        Ok(Self { name, root: Root::Memory(memory) })
     }
 
     /// The disk of the working directory; `None` if that is in memory.
@@ -60,20 +48,20 @@ impl Place {
         if file_system.f_type == TMPFS {
             return Ok(None);
         }
-        let path = directory.path().to_owned();
-        Ok(Some(Self { name: "disk", path, is_disk: true, _open: None, _directory: directory }))
+        Ok(Some(Self { name: "disk", root: Root::Disk(directory) }))
     }
 
     pub(super) fn path(&self) -> &Path {
-        &self.path
+        match &self.root {
+            Root::Memory(mounted) => mounted.path(),
+            Root::Disk(directory) => directory.path(),
+        }
     }
 
     /// Bytes a second of a plain sequential writer with `O_DIRECT`; `None` in memory.
     pub(super) fn own_rate(&self) -> Result<Option<f64>> {
-        if !self.is_disk {
-            return Ok(None);
-        }
-        let path = self.path.join("sequential");
+        let Root::Disk(directory) = &self.root else { return Ok(None) };
+        let path = directory.path().join("sequential");
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::DIRECT | OFlags::CLOEXEC;
         let file: File = open(&path, flags, Mode::RUSR | Mode::WUSR).context("O_DIRECT")?.into();
         let written = write_blocks(&file);

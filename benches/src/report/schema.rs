@@ -39,6 +39,9 @@ pub struct Report {
     /// Runs beside a busy neighbour.
     #[serde(default)]
     pub neighbour: Vec<Neighbour>,
+    /// Losses at full speed, beside what the worker's CPU did.
+    #[serde(default)]
+    pub gaps: Vec<Gaps>,
     /// Captures into files.
     #[serde(default)]
     pub captures: Vec<Capture>,
@@ -74,6 +77,7 @@ impl Report {
             && self.no_drop.is_empty()
             && self.soak.is_empty()
             && self.neighbour.is_empty()
+            && self.gaps.is_empty()
             && self.captures.is_empty()
             && self.latency.is_empty()
             && self.peers.is_empty()
@@ -84,7 +88,7 @@ impl Report {
 /// What became of a part.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct PartRun {
-    /// Its name: `micro`, `lab`, `peers`, `neighbour`, `captures`, `sweep`.
+    /// Its name: `micro`, `lab`, `peers`, `neighbour`, `gaps`, `captures`, `sweep`.
     pub part: String,
     /// Why there is not all of it: it failed, or a signal came. Null where it is complete.
     pub incomplete: Option<String>,
@@ -256,6 +260,44 @@ pub struct Neighbour {
     pub worst_lost_share: f64,
     /// Share of the CPU that the neighbour had, 0 to 1.
     pub neighbour_cpu: Spread,
+}
+
+/// Losses of a receiver at full speed and the default ring, by the gaps in which they were: times of at least
+/// 0.25 ms in which its worker did not have its CPU, by the trace of the scheduler (`sched_switch`) and by
+/// samples of `XDP_STATISTICS` each millisecond that were late.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Gaps {
+    /// What received; `pcap` has a writer thread on that CPU, too.
+    pub receiver: String,
+    /// Bytes of an outer frame.
+    pub frame_bytes: usize,
+    /// Millions of frames a second that were sent.
+    pub mpps: f64,
+    /// How long, in seconds.
+    pub seconds: f64,
+    /// Frames sent.
+    pub offered: u64,
+    /// Frames that the socket lost, by XDP_STATISTICS.
+    pub lost: u64,
+    /// Of these those inside a gap, by what had the CPU: the name of a thread; `the host`, which did not run
+    /// it; `asleep`, where the worker waited for frames.
+    pub lost_by_cause: BTreeMap<String, u64>,
+    /// Gaps, those asleep left out.
+    pub gaps: usize,
+    /// Share of the time that they took, 0 to 1.
+    pub gaps_share: f64,
+    /// The longest of them, in microseconds.
+    pub longest_us: u64,
+    /// Steal time of the CPU meanwhile (proc_stat(5)), in milliseconds.
+    pub steal_ms: u64,
+}
+
+impl Gaps {
+    /// Frames lost inside a gap.
+    #[must_use]
+    pub fn lost_in_gaps(&self) -> u64 {
+        self.lost_by_cause.values().sum()
+    }
 }
 
 /// Captures into files in one place, worker and writer on one CPU, more sent than can be written.

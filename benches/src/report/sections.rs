@@ -1,7 +1,7 @@
 //! The content of a report as titled tables, which terminal and Markdown show alike.
 
 use super::{
-    schema::{Capture, Goal, Latency, Micro, Neighbour, NoDrop, Peer, Report, Rung, Soak, SweepPoint},
+    schema::{Capture, Gaps, Goal, Latency, Micro, Neighbour, NoDrop, Peer, Report, Rung, Soak, SweepPoint},
     text::{
         NONE, count, figure, figure_or_none, micros, percent, percent_or_none, share, spread, spread_or_none,
     },
@@ -45,6 +45,7 @@ pub(super) fn of(report: &Report) -> Vec<Section> {
         no_drop(&report.no_drop),
         soak(&report.soak),
         neighbour(&report.neighbour),
+        gaps(&report.gaps),
         captures(&report.captures),
         latency(&report.latency),
         peers(&report.peers),
@@ -271,6 +272,55 @@ fn neighbour(runs: &[Neighbour]) -> Section {
         rows: runs.iter().map(row).collect(),
         notes: Vec::new(),
     }
+}
+
+fn gaps(runs: &[Gaps]) -> Section {
+    let row = |run: &Gaps| {
+        vec![
+            run.receiver.clone(),
+            run.frame_bytes.to_string(),
+            figure(run.mpps),
+            format!("{:.0} s", run.seconds),
+            count(run.offered),
+            count(run.lost),
+            share(run.lost_in_gaps(), run.lost),
+            count(run.gaps as u64),
+            format!("{:.2} %", 100.0 * run.gaps_share),
+            figure(micros_as_ms(run.longest_us)),
+            run.steal_ms.to_string(),
+        ]
+    };
+    let by_cause = |run: &Gaps| {
+        let causes: Vec<_> = run
+            .lost_by_cause
+            .iter()
+            .map(|(cause, lost)| format!("{} in those of {cause}", count(*lost)))
+            .collect();
+        (!causes.is_empty()).then(|| format!("{}: {}.", run.receiver, causes.join(", ")))
+    };
+    Section {
+        title: "Losses at full speed, default ring".into(),
+        columns: vec![
+            words("receiver"),
+            figures("bytes"),
+            figures("Mpps"),
+            figures("time"),
+            figures("sent"),
+            figures("lost"),
+            figures("inside gaps"),
+            figures("gaps"),
+            figures("of the time"),
+            figures("longest ms"),
+            figures("steal ms"),
+        ],
+        rows: runs.iter().map(row).collect(),
+        notes: runs.iter().filter_map(by_cause).collect(),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+fn micros_as_ms(micros: u64) -> f64 {
+    micros as f64 / 1e3
 }
 
 fn captures(captures: &[Capture]) -> Section {

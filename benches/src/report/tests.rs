@@ -138,6 +138,12 @@ fn report() -> Report {
             priority: "default".into(),
             ..Neighbour::default()
         }],
+        gaps: vec![Gaps {
+            receiver: "counters".into(),
+            lost: 1000,
+            lost_by_cause: BTreeMap::from([("the host".into(), 980)]),
+            ..Gaps::default()
+        }],
         captures: vec![Capture { place: "disk".into(), files: "one file".into(), ..Capture::default() }],
         latency: latencies.collect(),
         peers: peers.collect(),

@@ -1,8 +1,13 @@
 //! The figures of a report, each under a name that is the same in every report.
 
-use crate::report::{
-    schema::{Capture, Latency, Micro, Neighbour, NoDrop, Peer, Report, Rung, Soak, Spread, SweepPoint},
-    text::{percent, plural},
+use crate::{
+    report::{
+        schema::{
+            Capture, Gaps, Latency, Micro, Neighbour, NoDrop, Peer, Report, Rung, Soak, Spread, SweepPoint,
+        },
+        text::{percent, plural},
+    },
+    stats::ratio,
 };
 
 /// The figures of one part of a report.
@@ -42,7 +47,7 @@ impl Figure {
 }
 
 /// All of them, in groups that come in the same order for every report.
-pub(super) fn groups(report: &Report) -> [Group; 9] {
+pub(super) fn groups(report: &Report) -> [Group; 10] {
     [
         Group { name: "ladder", figures: report.rungs.iter().flat_map(rung).collect() },
         Group { name: "sweep", figures: report.sweep.iter().map(sweep_point).collect() },
@@ -50,6 +55,7 @@ pub(super) fn groups(report: &Report) -> [Group; 9] {
         Group { name: "long runs", figures: report.soak.iter().map(soak).collect() },
         Group { name: "captures", figures: report.captures.iter().map(capture).collect() },
         Group { name: "busy neighbour", figures: report.neighbour.iter().map(neighbour).collect() },
+        Group { name: "gaps", figures: report.gaps.iter().map(gaps).collect() },
         Group { name: "latency", figures: report.latency.iter().flat_map(latency).collect() },
         Group { name: "peers", figures: report.peers.iter().flat_map(peer).collect() },
         Group { name: "micro", figures: report.micro.iter().map(micro).collect() },
@@ -103,6 +109,12 @@ fn neighbour(run: &Neighbour) -> Figure {
     let Neighbour { receiver, priority, seconds, .. } = run;
     let what = format!("{receiver} beside a busy neighbour, priority {priority}, {seconds} s: share lost");
     Figure::over_rounds(what, run.lost_share, Better::Less)
+}
+
+fn gaps(run: &Gaps) -> Figure {
+    let Gaps { receiver, frame_bytes, .. } = run;
+    let what = format!("{receiver} at full speed, {frame_bytes} bytes: share lost");
+    Figure::once(what, ratio(run.lost, run.offered))
 }
 
 fn capture(run: &Capture) -> Figure {

@@ -1,0 +1,40 @@
+//! A file system mounted for this process alone.
+
+use std::{
+    ffi::CString,
+    fs::File,
+    os::fd::AsRawFd as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use tempfile::TempDir;
+
+/// It ends with the last file that is open in it, also if this process is killed.
+#[derive(Debug)]
+pub(crate) struct Mounted {
+    path: PathBuf,
+    _root: File,
+    _directory: TempDir,
+}
+
+impl Mounted {
+    /// A new file system of this kind, with its own options.
+    pub(crate) fn new(kind: &str, options: &str) -> Result<Self> {
+        let directory = TempDir::new()?;
+        let data = CString::new(options)?;
+        mount("mirror-bench", directory.path(), kind, MountFlags::empty(), Some(data.as_c_str()))
+            .with_context(|| format!("cannot mount a {kind} with {data:?}"))?;
+        let opened = File::open(directory.path());
+        unmount(directory.path(), UnmountFlags::DETACH)
+            .with_context(|| format!("cannot detach the {kind}"))?;
+        let root = opened?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd()));
+        Ok(Self { path, _root: root, _directory: directory })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
