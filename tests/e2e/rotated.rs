@@ -21,8 +21,8 @@ use common::{
     Cable,
     disk::SmallDisk,
     mirror::{
-        MIRROR, Mirror, assert_next_run_works, balanced_report, burst, ingest, inject, names, sink, until,
-        whole_capture,
+        MIRROR, Mirror, assert_next_run_works, balanced_report, burst, ingest, inject, names, sink, threads,
+        until, whole_capture,
     },
 };
 use mirror_lab::{
@@ -169,12 +169,18 @@ fn by_time_files_rotate_without_a_frame() {
 #[test]
 fn a_ring_keeps_the_last_files_and_replaces_only_its_own() {
     let cable = Cable::with_queues(2);
-    let directory = tempfile::tempdir().expect("directory");
+    // On a disk.
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("directory");
     let path = directory.path();
     fs::write(path.join("out.pcapng"), "precious").expect("written");
     let run = Mirror::ingest(&cable, path, "-w out.pcapng -C 100k -W 11 --report report.json");
     let generator = cable.generator(full_load()).start(u64::MAX);
     run.has(100_000);
+    // The sandbox permits the thread that closes files that were replaced, and confines it.
+    let closer = until("files are replaced", || {
+        threads(run.pid()).into_iter().find(|(name, _)| name == "mirror-pcap-rm")
+    });
+    assert_eq!((closer.1["Seccomp"], closer.1["CapEff"]), (2, 0), "{closer:x?}");
     run.end_by(Signal::SIGINT).expect_code(0);
     generator.stop().expect("generated");
     let mut ring: Vec<_> = (0..11).map(|number| format!("out.pcapng{number:02}")).collect();

@@ -133,6 +133,33 @@ mod system {
             Ok(unlinkat(&self.0, name, AtFlags::empty())?)
         }
 
+        /// Removes a name unless it is gone or another file has it. Returns the file if it keeps its space
+        /// until it is closed, and the file system may wait for a disk then.
+        pub(crate) fn remove_of(&self, name: &OsStr, id: FileId) -> io::Result<Option<File>> {
+            if self.holds(name)? != Some(id) {
+                return Ok(None);
+            }
+            let file = self.open_on_disk(name);
+            self.remove(name)?;
+            Ok(file)
+        }
+
+        /// The file with a name, neither to read nor to write; `None` if it is in memory or cannot be opened.
+        #[cfg(target_os = "linux")]
+        fn open_on_disk(&self, name: &OsStr) -> Option<File> {
+            /// `f_type` of tmpfs (statfs(2)).
+            const TMPFS: u64 = 0x0102_1994;
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let file = File::from(openat(&self.0, name, flags, Mode::empty()).ok()?);
+            file_system(&file).is_ok_and(|kind| kind != TMPFS).then_some(file)
+        }
+
+        #[cfg(not(target_os = "linux"))]
+        #[expect(clippy::unused_self, reason = "the same calls on every system")]
+        fn open_on_disk(&self, _: &OsStr) -> Option<File> {
+            None
+        }
+
         /// Syncs the names to disk. A file system that cannot sync directories returns EINVAL (fsync(2)).
         pub(crate) fn sync(&self) -> io::Result<()> {
             match fsync(&self.0) {
@@ -152,7 +179,7 @@ mod system {
     /// (6.6) and copies. Before 6.1 the kernel does not say (`STATX_DIOALIGN`); these file systems did.
     #[cfg(target_os = "linux")]
     fn takes_direct(file: &File, alignment: u64) -> io::Result<bool> {
-        use rustix::fs::{StatxFlags, fstatfs, statx};
+        use rustix::fs::{StatxFlags, statx};
 
         /// `f_type` of ext4, XFS and Btrfs (statfs(2)).
         const KNOWN: [u64; 3] = [0xef53, 0x5846_5342, 0x9123_683e];
@@ -161,14 +188,19 @@ mod system {
             let fits = |unit: u32| unit > 0 && alignment.is_multiple_of(u64::from(unit));
             return Ok(fits(known.stx_dio_offset_align) && fits(known.stx_dio_mem_align));
         }
-        #[allow(
-            clippy::allow_attributes,
-            clippy::unnecessary_cast,
-            clippy::cast_sign_loss,
-            reason = "the width depends on the machine"
-        )]
-        let file_system = fstatfs(file)?.f_type as u64;
-        Ok(KNOWN.contains(&file_system))
+        Ok(KNOWN.contains(&file_system(file)?))
+    }
+
+    /// The kind of a file's file system: `f_type` of statfs(2).
+    #[cfg(target_os = "linux")]
+    #[allow(
+        clippy::allow_attributes,
+        clippy::unnecessary_cast,
+        clippy::cast_sign_loss,
+        reason = "the width depends on the machine"
+    )]
+    fn file_system(file: &File) -> io::Result<u64> {
+        Ok(rustix::fs::fstatfs(file)?.f_type as u64)
     }
 }
 
@@ -243,6 +275,14 @@ mod system {
 
         pub(crate) fn remove(&self, name: &OsStr) -> io::Result<()> {
             fs::remove_file(self.0.join(name))
+        }
+
+        /// Removes a name unless it is gone or another file has it.
+        pub(crate) fn remove_of(&self, name: &OsStr, id: FileId) -> io::Result<Option<File>> {
+            if self.holds(name)? == Some(id) {
+                self.remove(name)?;
+            }
+            Ok(None)
         }
 
         #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "the same calls on every system")]

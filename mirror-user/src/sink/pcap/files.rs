@@ -14,6 +14,7 @@ use jiff::{Timestamp, Zoned, tz::TimeZone};
 
 use super::{
     compress::Encoder,
+    deleted::DeletedFiles,
     direct::Direct,
     held::{HeldBlock, HeldBlocks},
     losses::{Losses, Lost},
@@ -88,6 +89,7 @@ pub(super) struct Files {
     /// Blocks of which nothing more will be written.
     finished: Vec<HeldBlock>,
     direct: Direct,
+    deleted: DeletedFiles,
 }
 
 /// A sequence of files with the same kind of frames.
@@ -224,6 +226,7 @@ impl Files {
             blocked_by: None,
             finished: Vec::new(),
             direct: Direct::default(),
+            deleted: DeletedFiles::default(),
         };
         if files.is_named_by_packets() {
             files.series.push(Series::fresh(SeriesKey::All));
@@ -562,23 +565,33 @@ impl Files {
             if free >= min_free.bytes.saturating_add(bytes) {
                 return Ok(());
             }
+            if self.deleted.wait() {
+                continue;
+            }
             let error = min_free.error(free, self.own.len());
             self.make_room_after(Fault { lacks: bytes, ..Fault::of(self.names.path(), error) })?;
         }
     }
 
-    /// Deletes the oldest file that may be deleted if that may remove the fault; otherwise returns the fault.
+    /// Waits for the space of deleted files, or deletes the oldest file that may be deleted, if that may
+    /// remove the fault; otherwise returns the fault.
     fn make_room_after(&mut self, fault: Fault) -> Result<(), Fault> {
-        if !self.plan.min_free.deletes() || !is_out_of_space(&fault.error) {
+        if !is_out_of_space(&fault.error) {
+            return Err(fault);
+        }
+        if self.deleted.wait() {
+            return Ok(());
+        }
+        if !self.plan.min_free.deletes() {
             return Err(fault);
         }
         let Some(at) = self.own.iter().position(|own| !self.is_kept(&own.path)) else { return Err(fault) };
         let before = self.available()?;
         let Some(oldest) = self.own.remove(at) else { return Err(fault) };
         tracing::info!(file = %crate::escape::path(&oldest.path), "deleted: free space is below the minimum");
-        self.delete(&oldest)
-            .and_then(|()| self.wait_for_space(before))
-            .map_err(|error| Fault::of(&oldest.path, error))
+        let deleted = self.delete(&oldest);
+        self.deleted.wait();
+        deleted.and_then(|()| self.wait_for_space(before)).map_err(|error| Fault::of(&oldest.path, error))
     }
 
     /// Whether a completed file is still in use under its name.
@@ -886,9 +899,12 @@ impl Files {
     }
 
     /// Deletes a file of this run, unless it is gone or its name belongs to another file.
-    fn delete(&self, own: &OwnFile) -> io::Result<()> {
+    fn delete(&mut self, own: &OwnFile) -> io::Result<()> {
         let name = own.path.file_name().unwrap_or_default();
-        if self.directory.holds(name)? == Some(own.id) { self.directory.remove(name) } else { Ok(()) }
+        if let Some(file) = self.directory.remove_of(name, own.id)? {
+            self.deleted.push(file);
+        }
+        Ok(())
     }
 }
 

@@ -19,6 +19,7 @@
 
 mod builder;
 mod compress;
+mod deleted;
 mod direct;
 mod files;
 mod format;

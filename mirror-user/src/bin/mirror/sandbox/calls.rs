@@ -221,8 +221,8 @@ const FAMILIES: &[Where] = &[
     Where("ioctl", 1, INT, 0x8921),
 ];
 
-/// The thread that reads a pipe, started by the file reader, and the one that writes past the page cache,
-/// started by the writer. They inherit these filters.
+/// The thread that reads a pipe, started by the file reader, and those that write past the page cache and
+/// close deleted files, started by the writer. They inherit these filters.
 const THREADS: &[Where] = &[Where("clone", 0, libc::CLONE_THREAD as u64, libc::CLONE_THREAD as u64)];
 
 /// The filter of a kind; `None` if it has none.

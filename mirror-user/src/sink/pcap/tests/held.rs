@@ -106,24 +106,14 @@ fn a_second_origin_in_the_middle_is_described_before_its_packets() {
 
 #[test]
 fn a_full_disk_cuts_blocks_written_together_after_a_whole_packet() {
-    let mount = r#"truncate -s 40M "$MIRROR_TEST_PATH/disk" && mkfs.ext4 -q -m 0 -O ^has_journal \
-        "$MIRROR_TEST_PATH/disk" && mkdir "$MIRROR_TEST_PATH/mnt" \
-        && mount -o loop "$MIRROR_TEST_PATH/disk" "$MIRROR_TEST_PATH/mnt" && exec "$@""#;
-    for wrapper in [
-        mount,
-        r#"mkdir "$MIRROR_TEST_PATH/mnt" && mount -t tmpfs -o size=40m,huge=always none \
-        "$MIRROR_TEST_PATH/mnt" && exec "$@""#,
-    ] {
-        let dir = tempfile::tempdir().unwrap();
-        let status = in_a_process_of_its_own(
-            &["unshare", "-m", "sh", "-c", wrapper, "sh"],
-            "held::child_on_a_full_disk",
-            dir.path(),
-        )
-        .status()
-        .unwrap();
-        assert!(status.success(), "on a disk of 40 MiB (mounting one takes root): {status}");
-    }
+    on_ext4("held::child_on_a_full_disk", "-O ^has_journal", "rw");
+    let mount = r#"mkdir "$MIRROR_TEST_PATH/mnt" && mount -t tmpfs -o size=40m,huge=always none \
+        "$MIRROR_TEST_PATH/mnt" && exec "$@""#;
+    let dir = tempfile::tempdir().unwrap();
+    let wrapper = ["unshare", "-m", "sh", "-c", mount, "sh"];
+    let status =
+        in_a_process_of_its_own(&wrapper, "held::child_on_a_full_disk", dir.path()).status().unwrap();
+    assert!(status.success(), "in memory of 40 MiB (mounting it takes root): {status}");
 }
 
 #[test]
@@ -138,10 +128,7 @@ fn child_on_a_full_disk() {
     }
     assert!(offered < 100_000, "the disk takes all");
     // The writer of direct writes, where there are any: not on tmpfs.
-    let threads = std::fs::read_dir("/proc/self/task").unwrap();
-    let mut names =
-        threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("comm")).unwrap());
-    assert_eq!(names.any(|name| name == "mirror-pcap-io\n"), path_from_parent().join("disk").exists());
+    assert_eq!(has_thread("mirror-pcap-io"), path_from_parent().join("disk").exists());
     sink.finish().unwrap_err();
     let stats = sink.stats();
     assert_eq!((stats.pending, stats.total() % 100), (0, 0), "{stats:?}");
@@ -151,6 +138,88 @@ fn child_on_a_full_disk() {
     assert_eq!(numbers.len() as u64, stats.written);
     assert!(numbers.iter().copied().map(u64::from).eq(0..stats.written));
     assert_eq!(tshark(&path, &["frame.number"]).len() as u64, stats.written);
+}
+
+/// Runs a test on a disk of 40 MiB with ext4, in `mnt` of its directory.
+fn on_ext4(test: &str, make: &str, mount: &str) {
+    let script = format!(
+        r#"truncate -s 40M "$MIRROR_TEST_PATH/disk" && mkfs.ext4 -q -m 0 {make} "$MIRROR_TEST_PATH/disk" \
+        && mkdir "$MIRROR_TEST_PATH/mnt" \
+        && mount -o loop,{mount} "$MIRROR_TEST_PATH/disk" "$MIRROR_TEST_PATH/mnt" && exec "$@""#
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let status = in_a_process_of_its_own(&["unshare", "-m", "sh", "-c", &script, "sh"], test, dir.path())
+        .status()
+        .unwrap();
+    assert!(status.success(), "on a disk of 40 MiB (mounting one takes root): {status}");
+}
+
+fn has_thread(name: &str) -> bool {
+    let mut threads = std::fs::read_dir("/proc/self/task").unwrap();
+    threads.any(|thread| {
+        let comm = std::fs::read_to_string(thread.unwrap().path().join("comm"));
+        comm.is_ok_and(|comm| comm.trim_end() == name)
+    })
+}
+
+fn free_bytes(dir: &Path) -> u64 {
+    let space = rustix::fs::statvfs(dir).unwrap();
+    space.f_bavail * space.f_frsize
+}
+
+#[test]
+fn a_ring_that_fills_its_disk_waits_for_the_space_of_deleted_files_and_loses_nothing() {
+    on_ext4("held::child_with_a_ring_on_a_full_disk", "-O ^has_journal", "discard");
+}
+
+#[test]
+#[ignore = "run by another test, on a disk of 40 MiB"]
+fn child_with_a_ring_on_a_full_disk() {
+    const FRAMES: u32 = 200_000;
+    const FILES: u32 = 4;
+    let dir = path_from_parent().join("mnt");
+    // A tenth of a file is left beside the ring.
+    let all = free_bytes(&dir);
+    let size = all * 10 / 41;
+    let pcap = Pcap::builder(Target::file(dir.join("o"))).rotate_size(size).max_files(FILES).build().unwrap();
+    let mut sink = patient_worker(&pcap);
+    offer_numbered(&mut *sink, 0, FRAMES);
+    sink.finish().unwrap();
+    assert_eq!(sink.stats(), written(FRAMES.into()));
+    assert!(has_thread("mirror-pcap-rm"));
+    pcap.close(&report()).unwrap();
+    let turns = pcap.rotator().unwrap().completed().files;
+    assert!(turns > 20, "{turns} files");
+    // The names that the last files have, the oldest first.
+    let mut numbers = Vec::new();
+    for turn in turns - u64::from(FILES)..turns {
+        numbers.extend(whole_packets(&dir.join(format!("o{}", turn % u64::from(FILES)))));
+    }
+    let kept = u32::try_from(numbers.len()).unwrap();
+    assert!(numbers.into_iter().eq(FRAMES - kept..FRAMES), "{kept} packets");
+    let taken: u64 =
+        std::fs::read_dir(&dir).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).sum();
+    let free = free_bytes(&dir);
+    assert!(free + taken > all - (1 << 20), "{free} free beside {taken}: deleted files have space");
+}
+
+#[test]
+fn where_direct_writes_are_refused_captures_go_through_the_page_cache() {
+    on_ext4("held::child_without_direct_writes", "-O has_journal -J size=4", "data=journal");
+}
+
+#[test]
+#[ignore = "run by another test, on a disk of 40 MiB"]
+fn child_without_direct_writes() {
+    let path = path_from_parent().join("mnt/o");
+    let pcap = Pcap::builder(Target::file(&path)).build().unwrap();
+    let mut sink = patient_worker(&pcap);
+    offer_numbered(&mut *sink, 0, 10_000);
+    sink.finish().unwrap();
+    assert_eq!(sink.stats(), written(10_000));
+    assert!(!has_thread("mirror-pcap-io"));
+    pcap.close(&report()).unwrap();
+    assert!(whole_packets(&path).into_iter().eq(0..10_000));
 }
 
 #[test]
