@@ -347,7 +347,7 @@ impl PcapBuilder {
             origins: self.origins,
             max_interfaces,
             // A worker must not run out of blocks for it.
-            most_held: if is_held { self.handoff.memory() / 4 } else { 0 },
+            most_held: if is_held { self.handoff.memory() / 2 } else { 0 },
         };
         let is_plain =
             plan.rotation == Rotation::default() && plan.min_free.bytes == 0 && plan.origins.is_none();

@@ -10,16 +10,18 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender};
+use memmap2::MmapMut;
 
 /// What offsets, lengths and memory are aligned to: any file system's and disk's blocks.
 pub(super) const ALIGNMENT: u64 = 4096;
-/// Bytes in a buffer.
-pub(super) const BUFFER: usize = 1 << 20;
+/// Bytes in a buffer: a huge page, which the disk takes as one piece. Of small pages each is a piece, and a
+/// request has few.
+pub(super) const BUFFER: usize = 2 << 20;
 const BUFFERS: usize = 2;
 /// A disk is slow if the fastest of so many writes took longer than this, at 200 MB/s: memory is of more use
 /// then, because the page cache outlasts a burst of traffic. Others took longer because the thread waited for
 /// its CPU.
-const SLOW: Duration = Duration::from_millis(5);
+const SLOW: Duration = Duration::from_millis(10);
 const WRITES: u32 = 64;
 const NAME: &str = "mirror-pcap-io";
 
@@ -29,7 +31,7 @@ pub(super) enum Direct {
     #[default]
     NotNeeded,
     Started(DirectWriter),
-    /// The thread could not be started, or the disk is slow.
+    /// There is no memory or no thread for it, or the disk is slow.
     Off,
 }
 
@@ -40,7 +42,7 @@ impl Direct {
             Self::NotNeeded => match DirectWriter::start() {
                 Ok(writer) => *self = Self::Started(writer),
                 Err(error) => {
-                    tracing::warn!(%error, "no thread for direct writes: through the page cache instead");
+                    tracing::warn!(%error, "no direct writes: through the page cache instead");
                     *self = Self::Off;
                 }
             },
@@ -82,9 +84,9 @@ impl Speed {
     }
 }
 
-/// Memory at an aligned address.
+/// Memory in a huge page, where there are any; at an aligned address anyway.
 struct Buffer {
-    memory: Box<[u8]>,
+    memory: MmapMut,
     start: usize,
 }
 
@@ -105,12 +107,14 @@ struct Done {
 }
 
 impl Buffer {
-    fn new() -> Self {
-        #[expect(clippy::cast_possible_truncation, reason = "a page")]
-        let alignment = ALIGNMENT as usize;
-        let memory = vec![0; BUFFER + alignment].into_boxed_slice();
-        let start = memory.as_ptr().align_offset(alignment).min(alignment);
-        Self { memory, start }
+    fn new() -> io::Result<Self> {
+        let memory = MmapMut::map_anon(2 * BUFFER)?;
+        let start = memory.as_ptr().align_offset(BUFFER).min(BUFFER);
+        #[cfg(target_os = "linux")]
+        if let Err(error) = memory.advise_range(memmap2::Advice::HugePage, start, BUFFER) {
+            tracing::debug!(%error, "no huge pages for direct writes");
+        }
+        Ok(Self { memory, start })
     }
 
     fn bytes(&mut self) -> &mut [u8] {
@@ -123,8 +127,9 @@ impl DirectWriter {
     ///
     /// # Errors
     ///
-    /// The system's error for one more thread.
+    /// The system's error for memory, or for one more thread.
     pub(super) fn start() -> io::Result<Self> {
+        let free = (0..BUFFERS).map(|_| Buffer::new()).collect::<io::Result<_>>()?;
         let (requests, inbox) = crossbeam_channel::bounded::<Request>(BUFFERS);
         let (outbox, done) = crossbeam_channel::bounded(BUFFERS);
         // It ends with the sender of requests.
@@ -135,7 +140,6 @@ impl DirectWriter {
                 }
             }
         })?;
-        let free = (0..BUFFERS).map(|_| Buffer::new()).collect();
         Ok(Self { requests, done, free, in_flight: 0, speed: Speed::default() })
     }
 
@@ -235,4 +239,46 @@ fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<usize> {
 #[cfg(not(unix))]
 fn write_at(_: &File, _: &[u8], _: u64) -> io::Result<usize> {
     Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_slow_only_if_each_of_many_writes_took_long() {
+        let mut speed = Speed::default();
+        for _ in 0..2 {
+            (0..WRITES).for_each(|_| speed.add(2 * SLOW));
+            assert!(speed.is_slow, "{speed:?}");
+        }
+        speed.add(SLOW / 2);
+        (1..WRITES).for_each(|_| speed.add(2 * SLOW));
+        assert!(!speed.is_slow, "{speed:?}");
+    }
+
+    #[test]
+    fn writes_to_a_slow_disk_end_with_the_last_in_flight() {
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        let mut direct = Direct::default();
+        let writer = direct.writer().unwrap();
+        writer.submit(&file, &[IoSlice::new(&[1; 4096])], 0).unwrap();
+        (0..WRITES).for_each(|_| writer.speed.add(2 * SLOW));
+        let writer = direct.writer().expect("a write is in flight");
+        assert_eq!(writer.in_flight(), 4096);
+        let (written, result) = writer.wait();
+        result.unwrap();
+        assert_eq!(written, 4096);
+        assert!(direct.writer().is_none(), "the page cache from now on");
+    }
+
+    #[test]
+    fn a_write_that_fails_says_how_much_came_before() {
+        let mut writer = DirectWriter::start().unwrap();
+        let read_only = Arc::new(File::open("/dev/null").unwrap());
+        writer.submit(&read_only, &[IoSlice::new(&[1; 4096])], 0).unwrap();
+        let (written, result) = writer.wait();
+        assert_eq!((written, result.is_err(), writer.in_flight()), (0, true, 0));
+        assert_eq!(writer.free.len(), BUFFERS, "its buffer is free again");
+    }
 }

@@ -25,8 +25,9 @@ use crate::{
 
 /// Smaller units of a file system are not worth waiting for.
 const LEAST_UNIT: u64 = 64 << 10;
-/// Bytes of blocks that are held for direct writes: those of two buffers that are being written, and more.
-const DIRECT_MEMORY: u64 = 4 << 20;
+/// Bytes of blocks that are held for direct writes: those of two buffers that are being written, of one that
+/// is not full, and of the last block.
+const DIRECT_MEMORY: u64 = 7 << 20;
 /// Less than this is written through the page cache.
 const LEAST_DIRECT: u64 = 256 << 10;
 
@@ -98,11 +99,11 @@ impl CapturePart {
         }
     }
 
-    /// Holds blocks until they fill a unit, of at most this many bytes: of the file system if it has large
-    /// ones, as tmpfs with huge pages, or of direct writes if it takes them.
+    /// Holds blocks, at most this many bytes of them, until they fill a unit: of the file system if it has
+    /// large ones, as tmpfs with huge pages, or of direct writes if it takes them.
     pub(super) fn holding(mut self, most: u64) -> Self {
         let (PartOutput::File(file), None) = (&self.out, &self.encoder) else { return self };
-        let fits = |unit: &u64| (LEAST_UNIT..=most).contains(unit);
+        let fits = |unit: &u64| (LEAST_UNIT..=most / 2).contains(unit);
         if let Some(unit) = file.unit().filter(fits) {
             self.held = Some(HeldBlocks::new(unit));
         } else if DIRECT_MEMORY <= most {
