@@ -15,6 +15,14 @@ pub const fn slot(hash: u64) -> usize {
     slot
 }
 
+/// The outer source port of flows with this hash in VXLAN: one of the dynamic ports, 49152 to 65535 (RFC 7348
+/// section 5).
+#[inline(always)]
+#[must_use]
+pub const fn source_port(hash: u64) -> u16 {
+    0xc000 | (hash >> 48) as u16
+}
+
 /// Slots that no member has.
 pub const NO_MEMBER: u8 = u8::MAX;
 

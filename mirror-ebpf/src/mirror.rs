@@ -53,6 +53,8 @@ pub const MAP_DEVICES: &str = "DEVICES";
 pub const MAP_FATES: &str = "FATES";
 /// Array of one [`Assignment`](crate::flow::Assignment), with [`FLAG_GROUP`].
 pub const MAP_ASSIGNMENT: &str = "ASSIGNMENT";
+/// Array by member, [`Tunnel`], with [`FLAG_TUNNELS`].
+pub const MAP_TUNNELS: &str = "TUNNELS";
 /// Per-CPU hash: forwarded frames by origin, with [`FLAG_ORIGINS`]. Key: [`OriginKey`], value: [`Tally`]. Its
 /// size is set when it is made.
 pub const MAP_ORIGINS: &str = "ORIGINS";
@@ -63,7 +65,7 @@ pub const MAP_OTHER_ORIGINS: &str = "OTHER_ORIGINS";
 
 /// Setting, [`Path`]: by what [`PROGRAM_FORWARD_SENT`] recognises our frames.
 pub const SETTING_PATH: &str = "PATH";
-/// Setting, `u64`: seed of the hashes of flows ([`FLAG_GROUP`]) and of other origins ([`FLAG_ORIGINS`]).
+/// Setting, `u64`: seed of the hashes of flows ([`FLAG_GROUP`], [`FLAG_TUNNELS`]) and of other origins ([`FLAG_ORIGINS`]).
 pub const SETTING_SEED: &str = "SEED";
 /// Setting, `[u16; MAX_PORTS]` in network byte order: UDP destination ports of tunnels; 0 is an unused entry.
 pub const SETTING_PORTS: &str = "PORTS";
@@ -87,6 +89,10 @@ pub const FLAG_ORIGINS: u32 = 1 << 6;
 /// first. Frames whose flow takes more than their fixed headers to find (fragments, IPv6 extension headers,
 /// VLAN tags, no IP), and those without a member, are redirected to the ring.
 pub const FLAG_GROUP: u32 = 1 << 7;
+
+/// Flag: members may be tunnels, see [`MAP_TUNNELS`]. Frames without a flow are redirected to the ring, as with
+/// [`FLAG_GROUP`], because a tunnel's source port is a hash of the flow.
+pub const FLAG_TUNNELS: u32 = 1 << 8;
 
 /// The value of [`SETTING_FLAGS`] with each of these flags on or off.
 #[must_use]
@@ -248,6 +254,34 @@ pub type Device = [u32; 2];
 
 /// The most members of a group.
 pub const MAX_MEMBERS: u32 = 64;
+
+/// Value of [`MAP_TUNNELS`]: how the frames of a member are encapsulated in VXLAN. By the indices below, then
+/// the outer headers up to the UDP checksum as they lie in memory, with these fields 0: lengths, the checksum
+/// of IPv4, the UDP source port.
+pub type Tunnel = [u32; TUNNEL_HEADERS + 15];
+/// Index in [`Tunnel`]: one of the kinds below. When it changes, the other words are as before, or the kind
+/// was [`TUNNEL_UNRESOLVED`] for at least one poll of user space: no frame gets half of each.
+pub const TUNNEL_KIND: usize = 0;
+/// Index in [`Tunnel`]: the VNI of all frames and the byte behind it as they lie in memory, or
+/// [`TUNNEL_KEEPS_VNI`].
+pub const TUNNEL_VNI: usize = 1;
+/// Index in [`Tunnel`]: the longest IP packet, in bytes.
+pub const TUNNEL_MTU: usize = 2;
+/// Index in [`Tunnel`]: sum of the 16-bit words as they lie in memory, of the IPv4 header, or of the fixed part
+/// of the pseudo-header of IPv6.
+pub const TUNNEL_SUM: usize = 3;
+/// Index in [`Tunnel`] of the first word of the outer headers.
+pub const TUNNEL_HEADERS: usize = 4;
+/// Kind: the member is no tunnel, but an interface that gets the inner frames.
+pub const TUNNEL_NONE: u32 = 0;
+/// Kind: its next hop is not known, and frames are redirected to the ring.
+pub const TUNNEL_UNRESOLVED: u32 = 1;
+/// Kind: VXLAN over UDP over IPv4, with a UDP checksum of 0.
+pub const TUNNEL_V4: u32 = 4;
+/// Kind: VXLAN over UDP over IPv6, with a UDP checksum.
+pub const TUNNEL_V6: u32 = 6;
+/// No VNI: its last byte is always 0.
+pub const TUNNEL_KEEPS_VNI: u32 = u32::MAX;
 
 /// Key of [`MAP_ORIGINS`], as little-endian loads give it: the outer source in two words, of IPv4 in the
 /// lower half of the first; then the VNI, the byte behind it and, from bit [`ORIGIN_VERSION_SHIFT`] on, the

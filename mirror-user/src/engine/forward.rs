@@ -1,6 +1,6 @@
 //! Which path forwarded frames take: by the XDP program, or by a worker and its sink.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use super::{Bind, BindMode, EngineError, InterfacePlan, Mode, OptionsError, XdpMode, options::Options};
 use crate::{
@@ -73,6 +73,11 @@ pub enum ForwardObstacle {
         /// The error.
         error: String,
     },
+    /// Two targets are reached by one interface.
+    SameInterface {
+        /// The targets.
+        targets: [String; 2],
+    },
     /// The target's driver takes no redirected frames.
     NoRedirect {
         /// The interface.
@@ -135,6 +140,7 @@ impl ForwardObstacle {
             | Self::ZeroCopy
             | Self::SeveralBuffers { .. }
             | Self::NotQueried { .. }
+            | Self::SameInterface { .. }
             | Self::NoRedirect { .. }
             | Self::Refused { .. } => false,
         }
@@ -160,10 +166,15 @@ impl fmt::Display for ForwardObstacle {
                 write!(f, "MTU {mtu}, at which frames may have several buffers: the kernel path takes one")
             }
             Self::NotQueried { target, error } => write!(f, "{target} cannot be queried: {error}"),
+            Self::SameInterface { targets: [one, other] } => write!(
+                f,
+                "{one} and {other} are reached by the same interface, and the kernel reports only how many \
+                frames that has sent for both"
+            ),
             Self::NoRedirect { target } => write!(
                 f,
                 "{target} takes no redirected frames: for that the far end of a veth, and on most network \
-                cards the interface itself, needs an XDP program"
+                cards the interface that frames leave by, needs an XDP program"
             ),
             Self::Refused { error } => write!(f, "the kernel refuses it: {error}"),
             Self::NotKnown { target } => {
@@ -303,11 +314,14 @@ impl KernelPath {
         origins: Option<usize>,
         requested: bool,
     ) -> Result<Self, ForwardObstacle> {
-        let Interfaces { members, table } = interfaces;
+        let Interfaces { members, table, seed } = interfaces;
         let (names, egress): (Vec<_>, Vec<_>) =
             members.into_iter().map(|Member { name, egress }| (name, egress)).unzip();
-        let targets = Targets::prepare(egress.clone(), table)
+        let targets = Targets::prepare(egress.clone(), table, seed)
             .map_err(|error| ForwardObstacle::Refused { error: with_causes(&error) })?;
+        if let Some(targets) = of_one_interface(&names, &egress) {
+            return Err(ForwardObstacle::SameInterface { targets });
+        }
         let mut doubts = Vec::new();
         for (name, egress) in names.iter().zip(&egress) {
             let target = name.clone();
@@ -338,6 +352,16 @@ impl KernelPath {
         path.doubts.push(obstacle);
         Ok(Choice::Kernel(path))
     }
+}
+
+/// Two targets of one interface, if there are any. Both ends of a pair are its own.
+fn of_one_interface(names: &[String], egress: &[Egress]) -> Option<[String; 2]> {
+    let mut known = BTreeMap::new();
+    let shared = names.iter().zip(egress).filter(|(_, egress)| !matches!(egress, Egress::Veth(_)));
+    // Of one that cannot be queried the next query tells.
+    shared
+        .filter_map(|(name, egress)| Some((name, egress.enter(|index| index).ok()?)))
+        .find_map(|(name, index)| known.insert(index, name).map(|other| [other.clone(), name.clone()]))
 }
 
 #[cfg(test)]
@@ -381,7 +405,7 @@ mod tests {
     fn doubts_are_overridden_by_a_request_and_other_obstacles_are_not() {
         let target = |requested| KernelPath {
             names: vec!["dev:out0".to_owned()],
-            targets: Arc::new(Targets::prepare(Vec::new(), None).unwrap()),
+            targets: Arc::new(Targets::prepare(Vec::new(), None, 0).unwrap()),
             origins: None,
             requested,
             doubts: Vec::new(),

@@ -17,6 +17,7 @@ pub mod limits;
 pub mod links;
 pub mod namespace;
 mod netlink;
+pub(crate) mod next_hop;
 pub mod run_state;
 pub mod scheduling;
 pub mod statistics;
@@ -48,6 +49,14 @@ pub enum HostError {
     Netlink {
         /// What was asked.
         what: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The next hop towards a remote end could not be looked up.
+    #[error("{to}: no next hop: {source}; see `ip route get`")]
+    NextHop {
+        /// The remote end.
+        to: String,
         /// The kernel's answer.
         source: io::Error,
     },

@@ -1,7 +1,10 @@
 //! What sinks need of frames.
 
 #[cfg(feature = "af-xdp")]
-use std::sync::Arc;
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    sync::Arc,
+};
 
 #[cfg(feature = "af-xdp")]
 use crate::{flow::members::MemberTable, host::egress::Egress};
@@ -49,6 +52,8 @@ pub struct Interfaces {
     pub(crate) members: Vec<Member>,
     /// Which member has a flow, if there are several.
     pub(crate) table: Option<Arc<MemberTable>>,
+    /// Seed of hashes of flows, that of the table if there is one.
+    pub(crate) seed: u64,
 }
 
 #[cfg(feature = "af-xdp")]
@@ -66,6 +71,7 @@ impl Interfaces {
     #[must_use]
     pub fn single(target: &str, interface: &str) -> Self {
         let egress = Egress::Interface(interface.to_owned());
-        Self { members: vec![Member { name: target.to_owned(), egress }], table: None }
+        let members = vec![Member { name: target.to_owned(), egress }];
+        Self { members, table: None, seed: RandomState::new().hash_one(0) }
     }
 }

@@ -7,6 +7,8 @@
 //! Lengths declared by a header are given as they are on the wire, never trusted: users of one compare it
 //! with what is there.
 
+#[cfg(feature = "af-xdp")]
+pub(crate) mod encapsulation;
 pub mod ethernet;
 pub mod ipv4;
 pub mod ipv6;

@@ -2,7 +2,6 @@
 
 use std::{
     fmt, fs,
-    hash::{BuildHasher as _, RandomState},
     os::unix::fs::MetadataExt as _,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -17,7 +16,10 @@ use mirror_ebpf::{
     mirror::{self as abi, Fate},
 };
 
-use super::{ProgramSetupError, btf::Btf, kernel_before, origins::Origins, receiving::Receiving, take};
+use super::{
+    ProgramSetupError, btf::Btf, kernel_before, origins::Origins, receiving::Receiving, take,
+    tunnels::Tunnels,
+};
 use crate::{
     account::{ForwardedOrigins, NotSent},
     error::with_causes,
@@ -33,6 +35,7 @@ pub(super) const FIELDS: [(&str, &[&str]); 3] =
 pub(crate) struct Targets {
     egress: Vec<Egress>,
     table: Option<Arc<MemberTable>>,
+    seed: u64,
     _receiving: Vec<Receiving>,
 }
 
@@ -44,9 +47,11 @@ impl fmt::Debug for Targets {
 
 impl Targets {
     /// Prepares the far ends of pairs. Of several interfaces each has the flows that the table assigns to it.
+    /// The seed is that of hashes of flows.
     pub(crate) fn prepare(
         egress: Vec<Egress>,
         table: Option<Arc<MemberTable>>,
+        seed: u64,
     ) -> Result<Self, ProgramSetupError> {
         let far = |egress: &Egress| {
             let receiving = egress.at_far_end(Receiving::at).map_err(ProgramSetupError::host)?;
@@ -54,12 +59,17 @@ impl Targets {
         };
         let receiving =
             egress.iter().filter_map(|egress| far(egress).transpose()).collect::<Result<_, _>>()?;
-        Ok(Self { egress, table, _receiving: receiving })
+        Ok(Self { egress, table, seed, _receiving: receiving })
     }
 
     /// By which flows are assigned, if there are several interfaces.
     pub(super) fn table(&self) -> Option<&Arc<MemberTable>> {
         self.table.as_ref()
+    }
+
+    /// Whether some are tunnels.
+    pub(super) fn have_tunnels(&self) -> bool {
+        self.egress.iter().any(|egress| matches!(egress, Egress::Tunnel(_)))
     }
 }
 
@@ -90,8 +100,7 @@ impl ForwardTo {
 
     /// Seed of the program's hashes.
     pub(super) fn seed(&self) -> u64 {
-        // Without a table it is that of other origins alone.
-        self.targets.table.as_ref().map_or_else(|| RandomState::new().hash_one(0), |table| table.seed())
+        self.targets.seed
     }
 
     /// Size of the map of origins.
@@ -115,6 +124,7 @@ pub(super) struct Forwarding {
     _map: DevMap<MapData>,
     /// With several targets.
     assignment: Option<Mutex<Assigned>>,
+    tunnels: Option<Mutex<Tunnels>>,
     /// Why the kernel does not say what becomes of frames where it does not: before 5.13, or without BTF.
     fates: Result<PerCpuArray<MapData, abi::FateCounts>, String>,
     origins: Option<Origins>,
@@ -144,8 +154,9 @@ impl Forwarding {
         }
         let assignment =
             to.targets.table().map(|table| Assigned::open(ebpf, table)).transpose()?.map(Mutex::new);
+        let tunnels = Tunnels::open(ebpf, &to.targets.egress)?.map(Mutex::new);
         let origins = to.origins.map(|_| Origins::open(ebpf)).transpose()?;
-        Ok(Self { targets: Arc::clone(&to.targets), _map: map, assignment, fates, origins })
+        Ok(Self { targets: Arc::clone(&to.targets), _map: map, assignment, tunnels, fates, origins })
     }
 
     /// Why it is not known what becomes of frames, if so.
@@ -180,8 +191,11 @@ impl Forwarding {
         self.origins.as_ref().map_or(Ok(ForwardedOrigins::default()), Origins::read)
     }
 
-    /// Updates the table of the program.
+    /// Updates the table of the program and its next hops.
     pub(super) fn follow_members(&self) -> Result<(), ProgramSetupError> {
+        if let Some(tunnels) = &self.tunnels {
+            tunnels.lock().unwrap_or_else(PoisonError::into_inner).follow()?;
+        }
         match self.targets.table().zip(self.assignment.as_ref()) {
             Some((table, assigned)) => assigned.lock().unwrap_or_else(PoisonError::into_inner).follow(table),
             None => Ok(()),

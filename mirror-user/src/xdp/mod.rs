@@ -4,6 +4,7 @@ mod btf;
 mod forward;
 mod origins;
 mod receiving;
+mod tunnels;
 
 use std::{
     collections::BTreeSet,
@@ -185,6 +186,7 @@ impl Program {
             (abi::FLAG_OWN, settings.own),
             (abi::FLAG_ORIGINS, forward.is_some_and(|forward| forward.origins.is_some())),
             (abi::FLAG_GROUP, forward.is_some_and(|forward| forward.targets.table().is_some())),
+            (abi::FLAG_TUNNELS, forward.is_some_and(|forward| forward.targets.have_tunnels())),
         ]);
         let path = forward.map(ForwardTo::path);
         let known_path = match &path {
@@ -317,7 +319,7 @@ impl Program {
         self.forwarding.as_ref().map_or(Ok(ForwardedOrigins::default()), Forwarding::origins)
     }
 
-    /// Has the program choose from the members that are up now.
+    /// Has the program choose from the members that are up now, and send to the present next hops.
     pub(crate) fn follow_members(&self) -> Result<(), ProgramSetupError> {
         self.forwarding.as_ref().map_or(Ok(()), Forwarding::follow_members)
     }

@@ -9,6 +9,7 @@ mod ids;
 mod kernel;
 mod strangers;
 mod targets;
+mod tunnel;
 mod veth;
 
 use std::path::Path;

@@ -131,7 +131,7 @@ fn after_a_flood_of_vnis_the_tenant_that_follows_has_a_vlan() {
 }
 
 /// Both ends of the second veth pair get an address.
-fn give_addresses(cable: &Cable, beyond: &Beyond, near: &str, far: &str) {
+pub(super) fn give_addresses(cable: &Cable, beyond: &Beyond, near: &str, far: &str) {
     for (namespace, interface, address) in [(&cable.target, "out0", near), (&beyond.namespace, "ids0", far)] {
         namespace.sysctl(&format!("net/ipv6/conf/{interface}/disable_ipv6"), "0").expect("sysctl");
         namespace.ip(&format!("address add {address} dev {interface} nodad")).expect("address");

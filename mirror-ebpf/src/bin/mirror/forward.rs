@@ -1,5 +1,5 @@
-//! Forwarding in the kernel: frames that are decapsulated by cutting off both ends go to a device, all others
-//! to the ring, as without it.
+//! Forwarding in the kernel: frames that are decapsulated by cutting off both ends go to a device, with other
+//! outer headers if that leads to a tunnel; all others go to the ring, as without it.
 
 use aya_ebpf::{
     bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT},
@@ -10,9 +10,9 @@ use aya_ebpf::{
 };
 use mirror_ebpf::{
     mirror::{
-        Counter, Device, FLAG_GROUP, FLAG_ORIGINS, FORWARDED_INNER_BYTES, FORWARDED_OUTER_BYTES, Fate,
-        FateCounts, MAX_MEMBERS, ORIGIN_VERSION_SHIFT, ORIGIN_VNI, OriginKey, PATH_FROM, PATH_IFINDEX_AT,
-        PATH_INUM_AT, PATH_NET_AT, Path, PerCpu,
+        Counter, Device, FLAG_GROUP, FLAG_ORIGINS, FLAG_TUNNELS, FORWARDED_INNER_BYTES,
+        FORWARDED_OUTER_BYTES, Fate, FateCounts, MAX_MEMBERS, ORIGIN_VERSION_SHIFT, ORIGIN_VNI, OriginKey,
+        PATH_FROM, PATH_IFINDEX_AT, PATH_INUM_AT, PATH_NET_AT, Path, PerCpu,
     },
     programs::{
         headers::{self, IPV4_FRAGMENT, PLAIN_UDP, ipv4_header_len, is_plain},
@@ -25,7 +25,9 @@ use mirror_ebpf::{
     },
 };
 
-use super::{COUNTERS, FLAGS, Verdict, by_headers, count, group, origins, redirect, udp_over_ipv4, zeroed};
+use super::{
+    COUNTERS, FLAGS, Verdict, by_headers, count, group, origins, redirect, udp_over_ipv4, vxlan, zeroed,
+};
 
 #[map]
 static TARGETS: DevMap = DevMap::with_max_entries(MAX_MEMBERS, 0);
@@ -68,10 +70,15 @@ pub(super) fn run(ctx: &XdpContext) -> u32 {
             } else {
                 ends_by_headers(packet.start, packet.end, &mut route)
             };
-            return if ends != RING && cut(ctx, ends) {
-                forward(counters, len, ends, flags, &route)
-            } else {
-                redirect(ctx, flags, counters)
+            let made = if ends == RING { Made::Nothing } else { make(ctx, len, ends, flags, &route) };
+            return match made {
+                Made::Frame => forward(counters, len, ends, flags, &route),
+                Made::TooLarge => {
+                    count_forwarded(counters, len, ends, flags, &route);
+                    add(route.member, Fate::TooLarge, 1);
+                    XDP_DROP
+                }
+                Made::Nothing => redirect(ctx, flags, counters),
             };
         }
         Verdict::Pass(reason) => (XDP_PASS, reason),
@@ -82,18 +89,20 @@ pub(super) fn run(ctx: &XdpContext) -> u32 {
 }
 
 /// What is to be known of a frame before it is cut, besides its [`Ends`].
-struct Route {
+pub(super) struct Route {
     /// With [`FLAG_ORIGINS`].
     origin: OriginKey,
     /// Index in [`TARGETS`].
-    member: u32,
+    pub(super) member: u32,
+    /// Hash of the flow, with [`FLAG_GROUP`] or [`FLAG_TUNNELS`].
+    pub(super) flow: u64,
 }
 
 impl Route {
     #[inline(always)]
     fn unknown() -> Self {
-        let [member] = zeroed();
-        Self { origin: zeroed(), member }
+        let ([member], [flow]) = (zeroed(), zeroed());
+        Self { origin: zeroed(), member, flow }
     }
 
     /// Notes the source of a frame over IPv4.
@@ -108,7 +117,7 @@ impl Route {
 
 /// Bytes before and after an inner frame, in the upper and lower half: an `Option` of a struct would be
 /// returned through memory.
-type Ends = u64;
+pub(super) type Ends = u64;
 
 /// The frame is for the ring: what its worker does with it takes more than cutting, or is to reject it.
 const RING: Ends = 0;
@@ -134,13 +143,20 @@ fn ends(packet: &Packet, udp: usize, end: usize, flags: u32, route: &mut Route) 
     if flags & FLAG_ORIGINS != 0 {
         route.origin[ORIGIN_VNI] |= u64::from(vxlan.u32_le(4));
     }
-    if flags & FLAG_GROUP != 0 {
+    if flags & (FLAG_GROUP | FLAG_TUNNELS) != 0 {
         let inner = vxlan.from(VXLAN_HEADER);
-        let member = group::member(inner.start, inner.end);
-        if member == group::NONE {
+        let flow = group::flow(inner.start, inner.end, udp_len - UDP_HEADER - VXLAN_HEADER);
+        if flow == group::NO_FLOW {
             return RING;
         }
-        route.member = member;
+        route.flow = flow;
+        if flags & FLAG_GROUP != 0 {
+            let member = group::member(flow);
+            if member == group::NONE {
+                return RING;
+            }
+            route.member = member;
+        }
     }
     ((udp + UDP_HEADER + VXLAN_HEADER) as Ends) << 32 | (len - udp_end) as Ends
 }
@@ -179,18 +195,49 @@ fn ends_by_headers(start: usize, end: usize, route: &mut Route) -> Ends {
     ends(&packet, transport, declared, flags, route)
 }
 
-/// Cuts off the outer headers, and the padding behind the datagram. Where that fails, the outer datagram is
-/// still whole.
+/// What was made of a frame.
+pub(super) enum Made {
+    /// The frame for the target.
+    Frame,
+    /// Nothing, because the path to the target does not take it.
+    TooLarge,
+    /// Nothing: its outer datagram is still whole.
+    Nothing,
+}
+
+/// Makes the frame for a target.
+#[inline(always)]
+fn make(ctx: &XdpContext, len: usize, ends: Ends, flags: u32, route: &Route) -> Made {
+    if flags & FLAG_TUNNELS != 0
+        && let Some(made) = vxlan::encapsulate(ctx, len, ends, route)
+    {
+        return made;
+    }
+    if cut_padding(ctx, ends) && move_start(ctx, before(ends)) { Made::Frame } else { Made::Nothing }
+}
+
+/// Bytes before the inner frame.
 #[expect(clippy::cast_possible_truncation, reason = "below 2^17")]
 #[inline(always)]
-fn cut(ctx: &XdpContext, ends: Ends) -> bool {
-    let (before, after) = ((ends >> 32) as i32, ends as i32);
+pub(super) fn before(ends: Ends) -> i32 {
+    (ends >> 32) as i32
+}
+
+/// Cuts off the padding behind the datagram. Where that fails, or what follows it, the outer datagram is still
+/// whole.
+#[expect(clippy::cast_possible_truncation, reason = "below 2^17")]
+#[inline(always)]
+pub(super) fn cut_padding(ctx: &XdpContext, ends: Ends) -> bool {
+    let after = ends as i32;
     // SAFETY: the context is the one the kernel gave, and no packet pointer is used after the call.
-    if after != 0 && unsafe { bpf_xdp_adjust_tail(ctx.ctx, -after) } != 0 {
-        return false;
-    }
-    // SAFETY: as above.
-    unsafe { bpf_xdp_adjust_head(ctx.ctx, before) == 0 }
+    after == 0 || unsafe { bpf_xdp_adjust_tail(ctx.ctx, -after) == 0 }
+}
+
+/// Cuts off bytes at the start of the frame, or makes room there.
+#[inline(always)]
+pub(super) fn move_start(ctx: &XdpContext, by: i32) -> bool {
+    // SAFETY: as in `cut_padding`.
+    unsafe { bpf_xdp_adjust_head(ctx.ctx, by) == 0 }
 }
 
 #[inline(always)]
@@ -200,20 +247,25 @@ fn forward(counters: *mut PerCpu, len: usize, ends: Ends, flags: u32, route: &Ro
     // SAFETY: a DEVMAP, which the helper does not write to.
     let action = unsafe { bpf_redirect_map(map, u64::from(route.member), u64::from(XDP_DROP)) };
     if action == i64::from(XDP_REDIRECT) {
-        count(counters, Counter::Forwarded);
-        let outer = len as u64;
-        let inner = outer - (ends >> 32) - (ends & 0xffff_ffff);
-        // SAFETY: as in `count`.
-        let counters = unsafe { &mut *counters };
-        counters[FORWARDED_OUTER_BYTES] += outer;
-        counters[FORWARDED_INNER_BYTES] += inner;
-        if flags & FLAG_ORIGINS != 0 {
-            origins::count(&route.origin, inner);
-        }
+        count_forwarded(counters, len, ends, flags, route);
         XDP_REDIRECT
     } else {
         count(counters, Counter::NoTarget);
         XDP_DROP
+    }
+}
+
+#[inline(always)]
+fn count_forwarded(counters: *mut PerCpu, len: usize, ends: Ends, flags: u32, route: &Route) {
+    count(counters, Counter::Forwarded);
+    let outer = len as u64;
+    let inner = outer - (ends >> 32) - (ends & 0xffff_ffff);
+    // SAFETY: as in `count`.
+    let counters = unsafe { &mut *counters };
+    counters[FORWARDED_OUTER_BYTES] += outer;
+    counters[FORWARDED_INNER_BYTES] += inner;
+    if flags & FLAG_ORIGINS != 0 {
+        origins::count(&route.origin, inner);
     }
 }
 

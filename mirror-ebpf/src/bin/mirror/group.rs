@@ -1,4 +1,4 @@
-//! The member of a group for a frame, chosen as user space chooses it.
+//! The flow of an inner frame and its member of a group, chosen as user space chooses it.
 
 use aya_ebpf::{macros::map, maps::Array};
 use mirror_ebpf::{
@@ -20,47 +20,63 @@ use super::SEED;
 #[map]
 static ASSIGNMENT: Array<Assignment> = Array::with_max_entries(1, 0);
 
-/// User space is to choose, or knows that no member is up.
+/// User space is to find the flow.
+pub(super) const NO_FLOW: u64 = u64::MAX;
+/// User space knows that no member is up.
 pub(super) const NONE: u32 = u32::MAX;
 
 /// Bytes of the two ports.
 const PORTS: usize = 4;
 
-/// The member for an inner frame. Not inlined, so that the verifier checks it once for each kind of outer
+/// The hash of the flow of an inner frame with this length, which padding may follow. Not inlined, so that the verifier checks it once for each kind of outer
 /// header.
 #[inline(never)]
-pub(super) fn member(start: usize, end: usize) -> u32 {
+pub(super) fn flow(start: usize, end: usize, len: usize) -> u64 {
     let frame = Packet { start, end };
     if !frame.holds(ETHERNET_HEADER) {
-        return NONE;
+        return NO_FLOW;
     }
     let seed = setting!(SEED);
     let at = ETHERNET_HEADER;
     let ethertype = frame.u16(at - 2);
-    let hash = if ethertype == ETHERTYPE_IPV4.to_be() {
-        let Some(header) = ipv4_header_len(&frame, at) else { return NONE };
+    if ethertype == ETHERTYPE_IPV4.to_be() {
+        let Some(header) = ipv4_header_len(&frame, at) else { return NO_FLOW };
         if frame.u16(at + 6) & IPV4_FRAGMENT != 0 {
-            return NONE;
+            return NO_FLOW;
         }
         let protocol = frame.u8(at + 9);
+        if len < at + header {
+            return NO_FLOW;
+        }
         let payload = usize::from(u16::from_be(frame.u16(at + 2))).wrapping_sub(header);
-        let Some([from, to]) = ports(&frame.from(at + header), protocol, payload) else { return NONE };
+        let payload = payload.min(len - at - header);
+        let Some([from, to]) = ports(&frame.from(at + header), protocol, payload) else { return NO_FLOW };
         hash(seed, &words_v4((frame.u32_le(at + 12), from), (frame.u32_le(at + 16), to), protocol))
     } else if ethertype == ETHERTYPE_IPV6.to_be() {
         if !frame.holds(at + IPV6_HEADER) || frame.u8(at) >> 4 != 6 {
-            return NONE;
+            return NO_FLOW;
         }
         let protocol = frame.u8(at + 6);
         if protocol == PROTOCOL_FRAGMENT || is_extension(protocol) {
-            return NONE;
+            return NO_FLOW;
         }
-        let payload = usize::from(u16::from_be(frame.u16(at + 4)));
-        let Some([from, to]) = ports(&frame.from(at + IPV6_HEADER), protocol, payload) else { return NONE };
+        if len < at + IPV6_HEADER {
+            return NO_FLOW;
+        }
+        let payload = usize::from(u16::from_be(frame.u16(at + 4))).min(len - at - IPV6_HEADER);
+        let Some([from, to]) = ports(&frame.from(at + IPV6_HEADER), protocol, payload) else {
+            return NO_FLOW;
+        };
         let address = |at| [frame.u64_le(at), frame.u64_le(at + 8)];
         hash(seed, &words_v6((address(at + 8), from), (address(at + 24), to), protocol))
     } else {
-        return NONE;
-    };
+        NO_FLOW
+    }
+}
+
+/// The member for flows with this hash.
+#[inline(always)]
+pub(super) fn member(hash: u64) -> u32 {
     let Some(assignment) = ASSIGNMENT.get_ptr(0) else { return NONE };
     // SAFETY: a value of the map; user space may write other slots, or this one, at the same time.
     let member = u32::from(unsafe { (*assignment)[slot(hash)] });

@@ -10,6 +10,7 @@ mod group;
 mod log;
 mod origins;
 mod stamp;
+mod vxlan;
 
 use core::hint::black_box;
 

@@ -133,6 +133,10 @@ impl ForwardBuilder {
         self
     }
 
+    fn hash_seed(&self) -> Seed {
+        self.seed.map_or_else(Seed::of_host, Seed::given)
+    }
+
     fn names(&self) -> Vec<String> {
         self.targets.iter().map(Target::to_string).collect()
     }
@@ -169,33 +173,35 @@ impl ForwardBuilder {
         )
     }
 
-    /// What the sink will need of the frames: those for interfaces and veths, without VLAN tags of ours, may
-    /// be forwarded by the kernel.
+    /// What the sink will need of the frames: those for interfaces, veths and tunnels, without VLAN tags of
+    /// ours, may be forwarded by the kernel.
     #[must_use]
     pub fn needs(&self) -> SinkNeeds {
         let egress = self.targets.iter().map(|target| match target {
             Target::Device { name } => Some(Egress::Interface(name.clone())),
             // It does not exist yet.
             Target::Veth { .. } => Some(Egress::Veth(Weak::new())),
+            Target::Vxlan { .. } => Some(Egress::Tunnel(Weak::new())),
             _ => None,
         });
-        self.needs_of(egress, None)
+        self.needs_of(egress, None, self.hash_seed())
     }
 
     fn needs_of(
         &self,
         egress: impl Iterator<Item = Option<Egress>>,
         table: Option<Arc<MemberTable>>,
+        seed: Seed,
     ) -> SinkNeeds {
         if self.vlans.is_some() {
             return SinkNeeds::Forwarded { reason: "frames get a VLAN tag for their VNI".to_owned() };
         }
         let member = |(target, egress): (&Target, Option<Egress>)| match egress {
             Some(egress) => Ok(needs::Member { name: target.to_string(), egress }),
-            None => Err(format!("the kernel forwards to veth:NAME and dev:NAME only, not to {target}")),
+            None => Err(format!("the kernel forwards to veth:, dev: and vxlan: only, not to {target}")),
         };
         match self.targets.iter().zip(egress).map(member).collect() {
-            Ok(members) => SinkNeeds::Interfaces(Interfaces { members, table }),
+            Ok(members) => SinkNeeds::Interfaces(Interfaces { members, table, seed: seed.value }),
             Err(reason) => SinkNeeds::Forwarded { reason },
         }
     }
@@ -208,7 +214,7 @@ impl ForwardBuilder {
     pub fn build(self) -> Result<Forward, ForwardError> {
         self.validate()?;
         let names = self.names();
-        let seed = self.seed.map_or_else(Seed::of_host, Seed::given);
+        let seed = self.hash_seed();
         let states: Vec<Arc<State>> = names.iter().map(|_| Arc::default()).collect();
         let group = Arc::new(Group::new(&names, seed));
         let vlans = self.vlans.clone().map(Vlans::of);
@@ -224,7 +230,7 @@ impl ForwardBuilder {
             })
             .collect::<Result<_, _>>()?;
         let table = (names.len() > 1).then(|| Arc::clone(group.table()));
-        let needs = self.needs_of(outputs.iter().map(|output| output.egress()), table);
+        let needs = self.needs_of(outputs.iter().map(|output| output.egress()), table, seed);
         let mut members = Vec::new();
         for (position, (name, output)) in names.iter().zip(outputs).enumerate() {
             let config = self.handoff.config(NAME, name.clone(), PATIENCE, LOSSES_HERE);

@@ -58,7 +58,7 @@ impl Cables {
             .enter(|| {
                 let index = |name| Interface::named(name).unwrap().index;
                 let out = Egress::Interface("out0".to_owned());
-                let targets = Arc::new(Targets::prepare(vec![out], None).unwrap());
+                let targets = Arc::new(Targets::prepare(vec![out], None, 0).unwrap());
                 let mut program = Program::load(&Settings {
                     tunnels: &Tunnels::default(),
                     allow: &Allow::all(),

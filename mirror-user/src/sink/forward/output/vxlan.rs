@@ -4,10 +4,12 @@ use std::{
     io::{self, IoSlice},
     net::{IpAddr, SocketAddr, UdpSocket},
     os::fd::{AsRawFd as _, OwnedFd},
+    sync::Arc,
 };
 
 use arrayvec::ArrayVec;
-use etherparse::{IpNumber, Ipv4Header, Ipv6Header, UdpHeader, checksum::Sum16BitWords};
+use etherparse::{IpNumber, UdpHeader, checksum::Sum16BitWords};
+use mirror_ebpf::flow;
 use nix::{
     errno::Errno,
     sys::socket::{
@@ -19,18 +21,15 @@ use nix::{
 use super::{super::error::OpenError, NotSent, Transmit};
 use crate::{
     flow::{Packet, seeded_hash},
+    host::egress::{Egress, TunnelEgress},
     sink::handoff::{Outcome, record},
-    wire::{ipv6, udp, vxlan},
+    wire::{encapsulation::ip_header, ipv6, udp, vxlan},
 };
 
 /// The most frames per system call.
 const BURST: usize = 64;
 /// The longest headers: IPv6, UDP, VXLAN.
 const HEADERS: usize = ipv6::HEADER_LEN + udp::HEADER_LEN + vxlan::HEADER_LEN;
-/// The first of the source ports: the dynamic ones, as RFC 7348 section 5 has it, are 49152 to 65535.
-const FIRST_PORT: u16 = 49_152;
-/// TTL or hop limit.
-const TTL: u8 = 64;
 /// Send buffer of the socket, in bytes; the kernel doubles it and applies its own limit.
 const SEND_BUFFER: usize = 4 << 20;
 
@@ -43,6 +42,8 @@ pub(in super::super) struct Tunnel {
     vni: Option<u32>,
     /// Seed of source ports.
     seed: u64,
+    /// For the kernel path.
+    egress: Arc<TunnelEgress>,
 }
 
 /// Outer headers and the inner frame.
@@ -91,7 +92,8 @@ impl Tunnel {
             source,
             remedy: "; see `ip route get`",
         })?;
-        Ok(Self { socket, to, from, vni, seed })
+        let egress = Arc::new(TunnelEgress::open(to, vni)?);
+        Ok(Self { socket, to, from, vni, seed, egress })
     }
 
     fn flush(&self, room: &mut Headers, messages: &mut ArrayVec<Message<'_>, BURST>, outcome: &mut Outcome) {
@@ -126,35 +128,19 @@ impl Tunnel {
         let (source_port, destination_port) = (source_port(inner, self.seed), self.to.port());
         let mut udp = UdpHeader { source_port, destination_port, length, checksum: 0 };
         let mut headers = ArrayVec::new();
-        match (self.from, self.to.ip()) {
-            (IpAddr::V4(from), IpAddr::V4(to)) => {
-                // Never fragmented: a frame that is too long is an error, and counted. The kernel adds the
-                // checksum.
-                let header = Ipv4Header::new(length, TTL, IpNumber::UDP, from.octets(), to.octets()).ok()?;
-                headers.try_extend_from_slice(&header.to_bytes()).ok()?;
-            }
-            (IpAddr::V6(from), IpAddr::V6(to)) => {
-                let header = Ipv6Header {
-                    payload_length: length,
-                    next_header: IpNumber::UDP,
-                    hop_limit: TTL,
-                    source: from.octets(),
-                    destination: to.octets(),
-                    ..Ipv6Header::default()
-                };
-                headers.try_extend_from_slice(&header.to_bytes()).ok()?;
-                // Over IPv6 receivers may refuse a checksum of zero (RFC 6935 section 5).
-                let sum = Sum16BitWords::new()
-                    .add_16bytes(header.source)
-                    .add_16bytes(header.destination)
-                    .add_2bytes([0, IpNumber::UDP.0])
-                    .add_2bytes(length.to_be_bytes())
-                    .add_slice(&udp.to_bytes())
-                    .add_slice(&vxlan)
-                    .add_slice(inner);
-                udp.checksum = sum.to_ones_complement_with_no_zero().to_be();
-            }
-            _ => return None,
+        // The kernel adds the checksum of IPv4.
+        headers.try_extend_from_slice(&ip_header(self.from, self.to.ip(), length)?).ok()?;
+        if let (IpAddr::V6(from), IpAddr::V6(to)) = (self.from, self.to.ip()) {
+            // Over IPv6 receivers may refuse a checksum of zero (RFC 6935 section 5).
+            let sum = Sum16BitWords::new()
+                .add_16bytes(from.octets())
+                .add_16bytes(to.octets())
+                .add_2bytes([0, IpNumber::UDP.0])
+                .add_2bytes(length.to_be_bytes())
+                .add_slice(&udp.to_bytes())
+                .add_slice(&vxlan)
+                .add_slice(inner);
+            udp.checksum = sum.to_ones_complement_with_no_zero().to_be();
         }
         headers.try_extend_from_slice(&udp.to_bytes()).ok()?;
         headers.try_extend_from_slice(&vxlan).ok()?;
@@ -165,9 +151,7 @@ impl Tunnel {
 /// The outer source port of an inner flow, the same in both directions.
 fn source_port(inner: &[u8], seed: u64) -> u16 {
     let without_ip = || seeded_hash(seed, &inner.get(..12));
-    let hash = Packet::of(inner).map_or_else(without_ip, |packet| packet.flow.hash(seed));
-    let [a, b, ..] = hash.to_be_bytes();
-    FIRST_PORT | u16::from_be_bytes([a, b])
+    flow::source_port(Packet::of(inner).map_or_else(without_ip, |packet| packet.flow.hash(seed)))
 }
 
 /// The host's source address for a destination.
@@ -200,5 +184,9 @@ impl Transmit for Tunnel {
         self.from =
             local_address(self.to).map_err(|error| format!("no route: {error}; see `ip route get`"))?;
         Ok(())
+    }
+
+    fn egress(&self) -> Option<Egress> {
+        Some(Egress::Tunnel(Arc::downgrade(&self.egress)))
     }
 }
