@@ -253,6 +253,10 @@ fn goals(rungs: &[Rung], defaults: Sizes) -> Vec<Goal> {
             let what = format!("the same to a group of four ÷ touch, {} bytes", course.frame_bytes);
             goals.push(Goal::at_least(what, 0.7, kernel.ratio_to_touch));
         }
+        if let Some(kernel) = find(Kind::KernelTunnel, course) {
+            let what = format!("the same into a VXLAN tunnel ÷ touch, {} bytes", course.frame_bytes);
+            goals.push(Goal::at_least(what, 0.65, kernel.ratio_to_touch));
+        }
         if let (Some(kernel), Some(user)) = (find(Kind::KernelVeth, course), find(Kind::Veth, course)) {
             let what = format!(
                 "forwarding to a veth with a reader, kernel ÷ user path, {} bytes",

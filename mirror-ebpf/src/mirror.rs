@@ -259,8 +259,8 @@ pub const MAX_MEMBERS: u32 = 64;
 /// the outer headers up to the UDP checksum as they lie in memory, with these fields 0: lengths, the checksum
 /// of IPv4, the UDP source port.
 pub type Tunnel = [u32; TUNNEL_HEADERS + 15];
-/// Index in [`Tunnel`]: one of the kinds below. When it changes, the other words are as before, or the kind
-/// was [`TUNNEL_UNRESOLVED`] for at least one poll of user space: no frame gets half of each.
+/// Index in [`Tunnel`]: one of the kinds below. User space changes one word only, or the kind was
+/// [`TUNNEL_UNRESOLVED`] for at least one of its polls: no frame gets half of two values.
 pub const TUNNEL_KIND: usize = 0;
 /// Index in [`Tunnel`]: the VNI of all frames and the byte behind it as they lie in memory, or
 /// [`TUNNEL_KEEPS_VNI`].

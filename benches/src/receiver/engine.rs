@@ -108,7 +108,7 @@ fn run(
 impl EngineWork {
     pub(super) fn start(receiver: &Receiver, bed: &Bed) -> Result<Self> {
         let cables = match receiver.kind {
-            Kind::KernelDrop => 1,
+            Kind::KernelDrop | Kind::KernelTunnel => 1,
             Kind::KernelGroup => CABLES,
             _ => 0,
         };
@@ -118,7 +118,10 @@ impl EngineWork {
             anyhow::Ok(program)
         });
         let far = far.collect::<Result<_>>()?;
-        let in_kernel = matches!(receiver.kind, Kind::KernelDrop | Kind::KernelGroup | Kind::KernelVeth);
+        let in_kernel = matches!(
+            receiver.kind,
+            Kind::KernelDrop | Kind::KernelGroup | Kind::KernelTunnel | Kind::KernelVeth
+        );
         let listens = matches!(receiver.kind, Kind::Veth | Kind::KernelVeth);
         let mut latency = None;
         let sink: Arc<dyn SinkFactory> = match receiver.kind {
@@ -136,7 +139,7 @@ impl EngineWork {
                 let targets: Vec<_> = (0..cables).map(|number| format!("dev:{}", near_end(number))).collect();
                 forward(receiver, bed, &targets)?
             }
-            Kind::Tunnel => forward(receiver, bed, &[format!("vxlan:{TUNNEL_END}")])?,
+            Kind::Tunnel | Kind::KernelTunnel => forward(receiver, bed, &[format!("vxlan:{TUNNEL_END}")])?,
             Kind::Latency => Arc::clone(latency.insert(Arc::new(LatencySink::new()))) as _,
             Kind::Counters => Arc::new(Counters::default()),
             _ => Arc::new(Null),

@@ -50,6 +50,8 @@ pub enum Kind {
     KernelDrop,
     /// The same to a group of four.
     KernelGroup,
+    /// The same into a VXLAN tunnel, whose far end drops.
+    KernelTunnel,
     /// The same to a `veth:`, on which a reader listens.
     KernelVeth,
     /// The engine measuring the time from its XDP program to the sink.
@@ -69,8 +71,15 @@ impl Kind {
         Self::Pcap,
     ];
     /// Those on top of them, which do not build on each other.
-    pub const FORWARDS: [Self; 6] =
-        [Self::Tap, Self::Veth, Self::Tunnel, Self::KernelDrop, Self::KernelGroup, Self::KernelVeth];
+    pub const FORWARDS: [Self; 7] = [
+        Self::Tap,
+        Self::Veth,
+        Self::Tunnel,
+        Self::KernelDrop,
+        Self::KernelGroup,
+        Self::KernelTunnel,
+        Self::KernelVeth,
+    ];
 }
 
 impl fmt::Display for Kind {
@@ -89,6 +98,7 @@ impl fmt::Display for Kind {
             Self::Tunnel => "forward_vxlan",
             Self::KernelDrop => "forward_kernel_drop",
             Self::KernelGroup => "forward_kernel_group",
+            Self::KernelTunnel => "forward_kernel_vxlan",
             Self::KernelVeth => "forward_kernel_veth",
             Self::Latency => "latency",
         })
@@ -221,6 +231,7 @@ impl Receiver {
             | Kind::Tunnel
             | Kind::KernelDrop
             | Kind::KernelGroup
+            | Kind::KernelTunnel
             | Kind::KernelVeth
             | Kind::Latency => Work::Engine(Box::new(EngineWork::start(self, bed)?)),
         };

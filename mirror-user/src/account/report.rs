@@ -620,7 +620,25 @@ impl Report {
             && self.interfaces.iter().all(|interface| !interface.lost && !interface.a_target_got_nothing())
             && self.files.iter().all(FileReport::is_whole)
             && self.accounting.residue == 0
-            && self.sinks.iter().all(|sink| sink.state == SinkState::Done && !sink.got_nothing())
+            && self.sinks.iter().all(|sink| sink.state == SinkState::Done && !self.got_nothing(sink))
+    }
+
+    /// Whether a sink, or one of its targets, received none of its frames, from the kernel neither.
+    fn got_nothing(&self, sink: &SinkReport) -> bool {
+        let by_kernel = sink.members.iter().any(|member| self.has_sent_to(&member.target));
+        is_all_lost(sink.written, &sink.dropped, &sink.failed) && !by_kernel
+            || sink.members.iter().any(|member| self.member_got_nothing(member))
+    }
+
+    /// Whether a target received none of its frames, from the kernel neither.
+    pub(super) fn member_got_nothing(&self, member: &MemberReport) -> bool {
+        member.got_nothing() && !self.has_sent_to(&member.target)
+    }
+
+    /// Whether the kernel has sent frames to a target.
+    fn has_sent_to(&self, target: &str) -> bool {
+        let paths = self.interfaces.iter().filter_map(|interface| interface.forward_path.as_ref());
+        paths.flat_map(|path| &path.targets).any(|entry| entry.name == target && entry.sent > Some(0))
     }
 }
 

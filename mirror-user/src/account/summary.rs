@@ -277,7 +277,7 @@ impl<'a> Summary<'a> {
         if let Some(reason) = &sink.reason {
             writeln!(f, "  {}", escape::line(reason))?;
         }
-        write_members(f, sink)?;
+        write_members(f, self.report, sink)?;
         write_vlans(f, sink)
     }
 
@@ -353,7 +353,7 @@ fn write_nic_losses(f: &mut Formatter<'_>, interface: &InterfaceReport) -> fmt::
 }
 
 /// The targets of a group, each with its counters; those of a single target are the sink's.
-fn write_members(f: &mut Formatter<'_>, sink: &SinkReport) -> fmt::Result {
+fn write_members(f: &mut Formatter<'_>, report: &Report, sink: &SinkReport) -> fmt::Result {
     if sink.members.len() > 1 {
         for MemberReport { target, written, dropped, failed, pending, .. } in &sink.members {
             write!(f, "  {}", escape::line(target))?;
@@ -367,7 +367,8 @@ fn write_members(f: &mut Formatter<'_>, sink: &SinkReport) -> fmt::Result {
     if sink.got_nothing() && sink.members.is_empty() {
         writeln!(f, "  it received none of its frames")?;
     }
-    for MemberReport { target, reason, .. } in sink.members.iter().filter(|member| member.got_nothing()) {
+    let without = sink.members.iter().filter(|member| report.member_got_nothing(member));
+    for MemberReport { target, reason, .. } in without {
         write!(f, "  {} received none of its frames", escape::line(target))?;
         match reason {
             Some(reason) => writeln!(f, ": {}", escape::line(reason))?,

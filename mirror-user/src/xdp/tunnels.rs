@@ -85,7 +85,7 @@ impl Member {
         let was_resolved = self.value[abi::TUNNEL_KIND] != abi::TUNNEL_UNRESOLVED;
         let reason = match next_hop.look() {
             Ok(hop) => match value(tunnel, &hop) {
-                Some(value) if value == self.value || !was_resolved => {
+                Some(value) if !was_resolved || differing(&value, &self.value) <= 1 => {
                     if !was_resolved && self.log.passes(now) {
                         let mac = hop.neighbour.map(|byte| format!("{byte:02x}")).join(":");
                         tracing::info!("vxlan:{to}: the kernel forwards to {mac}");
@@ -102,6 +102,11 @@ impl Member {
         }
         unresolved(&self.value)
     }
+}
+
+/// Words that differ: one is replaced at once, so that no frame gets half of it.
+fn differing(one: &abi::Tunnel, other: &abi::Tunnel) -> usize {
+    one.iter().zip(other).filter(|(one, other)| one != other).count()
 }
 
 /// The value without a next hop: all other words stay, because a frame may be about to be sent by them.

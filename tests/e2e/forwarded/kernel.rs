@@ -395,7 +395,7 @@ fn auto_takes_the_user_path_where_something_needs_the_frames() {
         ("--forward dev:out0 -w inner.pcapng", "sink pcap needs each frame"),
         ("--forward dev:out0 --forward-path user", "as requested"),
         ("--forward dev:out0 --mode generic", "generic mode"),
-        ("--forward tap:ids1", "the kernel forwards to veth:NAME and dev:NAME only, not to tap:ids1"),
+        ("--forward tap:ids1", "the kernel forwards to veth:, dev: and vxlan: only, not to tap:ids1"),
     ] {
         let directory = tempfile::tempdir().expect("directory");
         let path = directory.path();
@@ -436,7 +436,7 @@ fn the_kernel_path_is_refused_with_the_reason_where_it_cannot_be() {
         ("--forward dev:out0 --forward tap:ids1", "several targets get each frame", user),
         ("--forward dev:out0 --forward tap:ids1 --forward-balance flow", "not to tap:ids1", user),
         ("--forward dev:out0 --vlan-per-vni", "a VLAN tag for their VNI", user),
-        ("--forward tap:ids1", "and dev:NAME only, not to tap:ids1", user),
+        ("--forward tap:ids1", "dev: and vxlan: only, not to tap:ids1", user),
         ("--forward dev:out0 udp port 9", "a filter expression selects frames", user),
         ("--forward dev:out0 -c 5", "the run ends after a number of frames", user),
         ("--forward dev:out0 --mode generic", "generic mode, in which the kernel does not report", user),

@@ -282,6 +282,33 @@ sink print failed: 9 offered = 0 written + 9 dropped
 }
 
 #[test]
+fn a_target_that_the_kernel_sent_frames_to_has_received_some() {
+    for (sent, clean) in [(0, false), (9, true)] {
+        let mut report = report("af_xdp");
+        let path = format!(
+            r#"{{"path": "kernel", "reason": "as requested", "targets": [{{"name": "vxlan:10.0.0.1:4789",
+            "sent": {sent}, "not_sent": {{}}}}]}}"#
+        );
+        let interface = format!(r#"{{"name": "ens5", "forward_path": {path}}}"#);
+        report.interfaces.push(serde_json::from_str(&interface).expect("an interface"));
+        let member = MemberReport {
+            target: "vxlan:10.0.0.1:4789".into(),
+            dropped: losses([("down", 4)]),
+            ..MemberReport::default()
+        };
+        report.sinks.push(SinkReport {
+            name: "forward".into(),
+            offered: 4,
+            dropped: losses([("down", 4)]),
+            members: vec![member],
+            ..SinkReport::default()
+        });
+        assert_eq!(report.is_clean(), clean);
+        assert_eq!(report.summary().to_string().contains("received none of its frames"), !clean);
+    }
+}
+
+#[test]
 fn files_that_were_not_read_whole_are_named_and_the_run_that_ended_with_one_is_not_said_twice() {
     let mut report = report("file");
     report.ended_by = Some("0.pcap: empty".into());
