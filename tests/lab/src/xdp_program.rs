@@ -57,6 +57,8 @@ pub struct Settings {
     pub own: Option<Own>,
     /// Count origins of forwarded frames, and forward each flow to the member of a group that has it.
     pub group: bool,
+    /// Members may be tunnels.
+    pub tunnels: bool,
 }
 
 impl Default for Settings {
@@ -71,6 +73,7 @@ impl Default for Settings {
             fragments: false,
             own: None,
             group: false,
+            tunnels: false,
         }
     }
 }
@@ -164,7 +167,7 @@ impl XdpProgram {
     ///
     /// [`LabError::Bpf`] if the verifier refuses it or a setting does not exist.
     pub fn load(entry: &'static str, settings: &Settings) -> Result<Self> {
-        let Settings { ports, vni_filter, source_filter, stamp, fragments, own, group } = settings;
+        let Settings { ports, vni_filter, source_filter, stamp, fragments, own, group, tunnels } = settings;
         let ports = ports.map(u16::to_be);
         let flags = abi::flags([
             (abi::FLAG_VNI_FILTER, *vni_filter),
@@ -174,6 +177,7 @@ impl XdpProgram {
             (abi::FLAG_OWN, own.is_some()),
             (abi::FLAG_ORIGINS, *group),
             (abi::FLAG_GROUP, *group),
+            (abi::FLAG_TUNNELS, *tunnels),
         ]);
         let mut ebpf = EbpfLoader::new()
             .override_global(abi::SETTING_PORTS, &ports, true)

@@ -47,6 +47,7 @@ fn maps_have_the_names_and_sizes_of_the_abi() -> Result<()> {
         (abi::MAP_DEVICES, MapType::Hash, 8, 4, abi::MAX_MEMBERS),
         (abi::MAP_FATES, MapType::PerCpuArray, 4, fates, abi::MAX_MEMBERS),
         (abi::MAP_ASSIGNMENT, MapType::Array, 4, size(size_of::<Assignment>()), 1),
+        (abi::MAP_TUNNELS, MapType::Array, 4, size(size_of::<abi::Tunnel>()), abi::MAX_MEMBERS),
         (abi::MAP_ORIGINS, MapType::PerCpuHash, 24, 16, 1),
         (abi::MAP_RUN, MapType::PerCpuArray, 4, size(size_of::<abi::Run>()), 1),
         (abi::MAP_OTHER_ORIGINS, MapType::PerCpuArray, 4, others, 1),
@@ -92,7 +93,10 @@ fn settings_have_the_names_and_sizes_of_the_abi() -> Result<()> {
 fn each_combination_of_settings_passes_the_verifier() -> Result<()> {
     let object = XdpProgram::object()?;
     let all = abi::FLAG_VNI_FILTER | abi::FLAG_SOURCE_FILTER | abi::FLAG_STAMP | abi::FLAG_LOG;
-    let to_forward = [0, abi::FLAG_ORIGINS, abi::FLAG_GROUP, abi::FLAG_ORIGINS | abi::FLAG_GROUP];
+    let to_forward = (0..8).map(|bits| {
+        let flags = [abi::FLAG_ORIGINS, abi::FLAG_GROUP, abi::FLAG_TUNNELS];
+        (0..).zip(flags).fold(0, |all, (bit, flag)| if bits & 1 << bit == 0 { all } else { all | flag })
+    });
     let entries = [(abi::PROGRAM, 0), (abi::PROGRAM_FRAGS, 0)];
     let entries = entries.into_iter().chain(to_forward.map(|flags| (abi::PROGRAM_FORWARD, flags)));
     for (entry, flags) in entries.flat_map(|(entry, own)| (0..=all).map(move |flags| (entry, flags | own))) {

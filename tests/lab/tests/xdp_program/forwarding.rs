@@ -1,17 +1,20 @@
 //! The program that forwards in the kernel: what is decapsulated, and what the ring gets unchanged.
 
 use aya::maps::{Array, PerCpuArray, xdp::DevMap};
+use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use mirror_ebpf::{
     flow::{Assignment, NO_MEMBER, SLOTS},
     mirror::{
-        Counter, FORWARDED_INNER_BYTES, FORWARDED_OUTER_BYTES, MAP_ASSIGNMENT, MAP_COUNTERS, MAP_TARGETS,
-        PROGRAM_FORWARD, PerCpu,
+        Counter, FORWARDED_INNER_BYTES, FORWARDED_OUTER_BYTES, Fate, FateCounts, MAP_ASSIGNMENT,
+        MAP_COUNTERS, MAP_FATES, MAP_TARGETS, MAP_TUNNELS, PROGRAM_FORWARD, PerCpu, TUNNEL_HEADERS,
+        TUNNEL_KEEPS_VNI, TUNNEL_KIND, TUNNEL_MTU, TUNNEL_SUM, TUNNEL_UNRESOLVED, TUNNEL_V4, TUNNEL_V6,
+        TUNNEL_VNI, Tunnel,
     },
     wire::ETHERNET_HEADER,
 };
 use mirror_lab::{
     Result, XdpProgram,
-    frames::{Outer, inner_of_len},
+    frames::{ENCAPSULATION, Outer, inner_of_len},
     xdp_program::{Counters, Own, Settings},
 };
 
@@ -207,6 +210,169 @@ fn without_a_target_frames_are_dropped_and_counted() -> Result<()> {
     check(&program, &[case("to the ring", changed(|o| o.vxlan_flags = 0), PASS, Counter::NoSocket)])
 }
 
+/// Outer headers around an inner frame, from which a tunnel's are taken.
+fn template(outer: &Outer) -> Vec<u8> {
+    outer.encapsulate(&inner()).expect("values that fit")
+}
+
+/// The value of a tunnel with the headers of this template.
+fn tunnel(outer: &Outer, vni: Option<u32>) -> Tunnel {
+    let mut headers = template(outer);
+    let is_v4 = headers[12..14] == [0x08, 0x00];
+    let (udp, zeroed): (usize, &[usize]) =
+        if is_v4 { (34, &[16, 17, 24, 25, 34, 35]) } else { (54, &[18, 19, 54, 55]) };
+    zeroed.iter().for_each(|byte| headers[*byte] = 0);
+    let sum = |bytes: &[u8]| {
+        let words = bytes.chunks(2).map(|word| u32::from(u16::from_ne_bytes([word[0], word[1]])));
+        words.sum::<u32>()
+    };
+    let mut value = Tunnel::default();
+    value[TUNNEL_KIND] = if is_v4 { TUNNEL_V4 } else { TUNNEL_V6 };
+    value[TUNNEL_VNI] = vni.map_or(TUNNEL_KEEPS_VNI, |vni| (vni << 8).to_be());
+    value[TUNNEL_MTU] = 1500;
+    value[TUNNEL_SUM] = if is_v4 { sum(&headers[14..34]) } else { sum(&headers[22..54]) + sum(&[0, 17]) };
+    for (word, bytes) in value[TUNNEL_HEADERS..].iter_mut().zip(headers[..udp + 4].chunks(4)) {
+        let mut all = [0; 4];
+        all[..bytes.len()].copy_from_slice(bytes);
+        *word = u32::from_ne_bytes(all);
+    }
+    value
+}
+
+/// Gives the program a target that is a tunnel.
+fn with_tunnel(value: Tunnel) -> Result<XdpProgram> {
+    let mut program = with_target(load(&Settings { tunnels: true, ..Settings::default() })?);
+    set_tunnel(&mut program, value);
+    Ok(program)
+}
+
+fn set_tunnel(program: &mut XdpProgram, value: Tunnel) {
+    let map = program.ebpf().map_mut(MAP_TUNNELS).expect("the map");
+    Array::<_, Tunnel>::try_from(map).expect("an array").set(0, value, 0).expect("a tunnel");
+}
+
+/// The tunnels of these tests, between addresses that are in no table.
+fn tunnel_ends() -> [Outer; 2] {
+    let mut v4 = plain().between([192, 0, 2, 1], [192, 0, 2, 2]);
+    let mut v6 = Outer::sample_v6(VNI, &[]);
+    for outer in [&mut v4, &mut v6] {
+        (outer.source_mac, outer.destination_mac) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
+    }
+    [v4, v6]
+}
+
+/// A frame with right lengths and checksums, the addresses of the tunnel and this inner frame; its VNI.
+#[track_caller]
+fn encapsulated(frame: &[u8], ends: &Outer, inner: &[u8]) -> u32 {
+    let wanted = template(ends);
+    assert_eq!(frame[..14], wanted[..14], "Ethernet");
+    let packet = SlicedPacket::from_ethernet(frame).expect("a packet");
+    let Some(TransportSlice::Udp(udp)) = packet.transport else { panic!("no UDP") };
+    assert!((49_152..).contains(&udp.source_port()) && udp.destination_port() == 4789);
+    assert_eq!((usize::from(udp.length()), udp.payload().len()), (16 + inner.len(), 8 + inner.len()));
+    let header = udp.to_header();
+    match packet.net {
+        Some(NetSlice::Ipv4(ip)) => {
+            let ip = ip.header();
+            assert_eq!(ip.header_checksum(), ip.to_header().calc_header_checksum());
+            assert_eq!((ip.source(), ip.destination()), ([192, 0, 2, 1], [192, 0, 2, 2]));
+            assert_eq!(udp.checksum(), 0);
+        }
+        Some(NetSlice::Ipv6(ip)) => {
+            let ip = ip.header().to_header();
+            assert_eq!(frame[22..54], wanted[22..54], "IPv6 addresses");
+            let sum = header.calc_checksum_ipv6(&ip, udp.payload()).expect("a length");
+            assert_eq!(udp.checksum(), sum, "{} bytes", inner.len());
+        }
+        _ => panic!("no IP"),
+    }
+    let (vxlan, rest) = udp.payload().split_first_chunk::<8>().expect("VXLAN");
+    assert_eq!((&vxlan[..4], vxlan[7], rest), (&[8, 0, 0, 0][..], 0, inner));
+    u32::from_be_bytes([0, vxlan[4], vxlan[5], vxlan[6]])
+}
+
+#[test]
+fn for_a_tunnel_outer_headers_of_any_kind_are_replaced_and_the_inner_frame_stays() -> Result<()> {
+    for ends in tunnel_ends() {
+        for (vni, wanted) in [(None, VNI), (Some(77), 77)] {
+            let mut value = tunnel(&ends, vni);
+            value[TUNNEL_MTU] = 3000;
+            let program = with_tunnel(value)?;
+            let mut sent = 0;
+            for case in common() {
+                if case.counter != Counter::NoSocket || FOR_THE_RING.contains(&case.name) {
+                    check(&program, &[case])?;
+                    continue;
+                }
+                let plain = forwarded(&with_target(load(&Settings::default())?), case.name, &case.frame);
+                let outer = forwarded(&program, case.name, &case.frame);
+                let seen = encapsulated(&outer, &ends, &plain);
+                assert!(vni.is_none() || seen == wanted, "{}: VNI {seen}", case.name);
+                sent += 1;
+            }
+            assert!(sent >= 15, "{sent}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn for_a_tunnel_lengths_and_checksums_are_right_for_every_length() -> Result<()> {
+    for ends in tunnel_ends() {
+        let program = with_tunnel(tunnel(&ends, None))?;
+        for len in (42..1200).chain(1400..=1430) {
+            let payload: Vec<_> = (0..len - 42).map(|byte| (byte * 7 + len) as u8).collect();
+            let ends_of = [([10, 0, 0, 1].into(), 1), ([10, 0, 0, 2].into(), 2)];
+            let inner = mirror_lab::frames::inner_udp(ends_of[0], ends_of[1], &payload).expect("a frame");
+            for received in [plain(), Outer::sample_v6(VNI, &[])] {
+                let frame = received.encapsulate(&inner).expect("values that fit");
+                let outer = forwarded(&program, "a length", &frame);
+                assert_eq!(encapsulated(&outer, &ends, &inner), VNI);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_tunnel_without_a_next_hop_leaves_its_frames_to_the_ring_unchanged() -> Result<()> {
+    let [ends, _] = tunnel_ends();
+    let mut value = tunnel(&ends, None);
+    value[TUNNEL_KIND] = TUNNEL_UNRESOLVED;
+    let mut program = with_tunnel(value)?;
+    let socket = xdp_socket();
+    program.set_socket(0, &socket)?;
+    let outcome = program.run(&frame(&plain()))?;
+    assert_eq!((outcome.action, outcome.frame), (REDIRECT, frame(&plain())));
+    check(&program, &[case("no next hop", frame(&plain()), REDIRECT, Counter::Redirected)])?;
+    // ARP has no flow, by which its source port is chosen.
+    set_tunnel(&mut program, tunnel(&ends, None));
+    let arp = patched(patched(inner(), ETHERNET_HEADER - 2, 0x08), ETHERNET_HEADER - 1, 0x06);
+    let arp = plain().encapsulate(&arp).expect("values that fit");
+    check(&program, &[case("not a flow", arp, REDIRECT, Counter::Redirected)])
+}
+
+#[test]
+fn a_frame_that_is_longer_than_the_path_takes_is_dropped_as_too_large() -> Result<()> {
+    for (ends, headers) in tunnel_ends().into_iter().zip([20, 40]) {
+        let mut program = with_tunnel(tunnel(&ends, None))?;
+        let longest = 1500 - headers - 16;
+        let outer = |len| plain().encapsulate(&inner_of_len(len).expect("a frame")).expect("values that fit");
+        let sent = forwarded(&program, "the longest", &outer(longest));
+        assert_eq!(sent.len(), 1514);
+        let before = program.counters()?;
+        assert_eq!(program.run(&outer(longest + 1))?.action, DROP);
+        let counted = program.counters()?.since(&before);
+        assert_eq!(counted, Counters::of(&[Counter::Seen, Counter::Forwarded]));
+        let map = program.ebpf().map_mut(MAP_FATES).expect("the map");
+        let fates =
+            PerCpuArray::<_, FateCounts>::try_from(map).expect("an array").get(&0, 0).expect("counts");
+        assert_eq!(fates.iter().map(|cpu| cpu[Fate::TooLarge as usize]).sum::<u64>(), 1);
+        assert_eq!(sent.len() - longest, ENCAPSULATION - 20 + headers);
+    }
+    Ok(())
+}
+
 #[test]
 fn the_verifier_has_room_left() -> Result<()> {
     for filters in [false, true] {
@@ -218,6 +384,7 @@ fn the_verifier_has_room_left() -> Result<()> {
             fragments: true,
             own: Some(Own { mac: [2; 6], v4: vec![[10, 0, 0, 1].into()], v6: Vec::new() }),
             group: true,
+            tunnels: true,
         };
         let Some(verified) = load(&settings)?.verified()? else { continue };
         println!("filters {filters}: {verified} instructions");

@@ -241,6 +241,7 @@ fn the_verifier_has_room_left_with_all_features_on() -> Result<()> {
                 fragments: true,
                 own: Some(own.clone()),
                 group: false,
+                tunnels: false,
             };
             let Some(verified) = XdpProgram::load(entry, &settings)?.verified()? else { continue };
             println!("{entry}, filters {filters}: {verified} instructions");
