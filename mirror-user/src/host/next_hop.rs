@@ -55,6 +55,8 @@ pub(crate) struct NextHopWatch {
 
 /// A route as the kernel would take it.
 struct Route {
+    /// Whether it leads to this host itself.
+    is_local: bool,
     index: u32,
     source: IpAddr,
     /// The gateway, or the remote end itself.
@@ -91,7 +93,8 @@ impl NextHopWatch {
     }
 
     fn find(&self, requests: &mut Netlink) -> io::Result<Result<NextHop, String>> {
-        let Route { index, source, neighbour, mtu } = match route(requests, self.to) {
+        let Route { index, source, neighbour, mtu, .. } = match route(requests, self.to) {
+            Ok(Route { is_local: true, .. }) => return Ok(Err("it is this host itself".to_owned())),
             Ok(route) => route,
             Err(error) => return Ok(Err(format!("no route: {error}"))),
         };
@@ -185,7 +188,8 @@ fn route(requests: &mut Netlink, to: IpAddr) -> io::Result<Route> {
     let answers: Vec<Rtmsg> =
         requests.request(Rtm::Getroute, false, &message.build().map_err(io::Error::other)?)?;
     let unreachable = || io::Error::from_raw_os_error(libc::ENETUNREACH);
-    let answer = answers.first().filter(|route| *route.rtm_type() == Rtn::Unicast).ok_or_else(unreachable)?;
+    let leads_on = |route: &&Rtmsg| matches!(route.rtm_type(), Rtn::Unicast | Rtn::Local);
+    let answer = answers.first().filter(leads_on).ok_or_else(unreachable)?;
     let attributes = answer.rtattrs().get_attr_handle();
     let payload = |kind| attributes.get_attribute(kind).map(|attribute| attribute.rta_payload().as_ref());
     // A gateway of the other family comes behind its family.
@@ -193,6 +197,7 @@ fn route(requests: &mut Netlink, to: IpAddr) -> io::Result<Route> {
     let gateway = payload(Rta::Gateway).and_then(address).or(via);
     let metrics = attributes.get_nested_attributes::<u16>(Rta::Metrics).ok();
     Ok(Route {
+        is_local: *answer.rtm_type() == Rtn::Local,
         index: attributes.get_attr_payload_as(Rta::Oif).map_err(|_| unreachable())?,
         source: payload(Rta::Prefsrc).and_then(address).ok_or_else(unreachable)?,
         neighbour: gateway.unwrap_or(to),
