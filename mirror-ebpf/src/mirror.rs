@@ -65,7 +65,8 @@ pub const MAP_OTHER_ORIGINS: &str = "OTHER_ORIGINS";
 
 /// Setting, [`Path`]: by what [`PROGRAM_FORWARD_SENT`] recognises our frames.
 pub const SETTING_PATH: &str = "PATH";
-/// Setting, `u64`: seed of the hashes of flows ([`FLAG_GROUP`], [`FLAG_TUNNELS`]) and of other origins ([`FLAG_ORIGINS`]).
+/// Setting, `u64`: seed of the hashes of flows ([`FLAG_GROUP`], [`FLAG_TUNNELS`]) and of other origins
+/// ([`FLAG_ORIGINS`]).
 pub const SETTING_SEED: &str = "SEED";
 /// Setting, `[u16; MAX_PORTS]` in network byte order: UDP destination ports of tunnels; 0 is an unused entry.
 pub const SETTING_PORTS: &str = "PORTS";
@@ -90,8 +91,8 @@ pub const FLAG_ORIGINS: u32 = 1 << 6;
 /// VLAN tags, no IP), and those without a member, are redirected to the ring.
 pub const FLAG_GROUP: u32 = 1 << 7;
 
-/// Flag: members may be tunnels, see [`MAP_TUNNELS`]. Frames without a flow are redirected to the ring, as with
-/// [`FLAG_GROUP`], because a tunnel's source port is a hash of the flow.
+/// Flag: members may be tunnels, see [`MAP_TUNNELS`]. Frames without a flow are redirected to the ring, as
+/// with [`FLAG_GROUP`], because a tunnel's source port is a hash of the flow.
 pub const FLAG_TUNNELS: u32 = 1 << 8;
 
 /// The value of [`SETTING_FLAGS`] with each of these flags on or off.
@@ -267,8 +268,8 @@ pub const TUNNEL_KIND: usize = 0;
 pub const TUNNEL_VNI: usize = 1;
 /// Index in [`Tunnel`]: the longest IP packet, in bytes.
 pub const TUNNEL_MTU: usize = 2;
-/// Index in [`Tunnel`]: sum of the 16-bit words as they lie in memory, of the IPv4 header, or of the fixed part
-/// of the pseudo-header of IPv6.
+/// Index in [`Tunnel`]: sum of the 16-bit words as they lie in memory, of the IPv4 header, or of the fixed
+/// part of the pseudo-header of IPv6.
 pub const TUNNEL_SUM: usize = 3;
 /// Index in [`Tunnel`] of the first word of the outer headers.
 pub const TUNNEL_HEADERS: usize = 4;

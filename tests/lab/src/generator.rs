@@ -48,8 +48,8 @@ pub const MAX_FRAME: usize = 3_500;
 /// The shortest frame that holds a sequence number, in bytes of the outer frame.
 pub const MIN_FRAME: usize = abi::MIN_FRAME;
 
-/// What to send. The kernel sends the same pages again: outer headers that a receiver overwrites in place stay
-/// so in later frames, but for what is numbered.
+/// What to send. The kernel sends the same pages again: outer headers that a receiver overwrites in place
+/// stay so in later frames, but for what is numbered.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Traffic {

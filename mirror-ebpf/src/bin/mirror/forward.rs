@@ -223,8 +223,8 @@ pub(super) fn before(ends: Ends) -> i32 {
     (ends >> 32) as i32
 }
 
-/// Cuts off the padding behind the datagram. Where that fails, or what follows it, the outer datagram is still
-/// whole.
+/// Cuts off the padding behind the datagram. Where that fails, or what follows it, the outer datagram is
+/// still whole.
 #[expect(clippy::cast_possible_truncation, reason = "below 2^17")]
 #[inline(always)]
 pub(super) fn cut_padding(ctx: &XdpContext, ends: Ends) -> bool {

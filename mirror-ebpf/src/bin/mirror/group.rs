@@ -28,8 +28,8 @@ pub(super) const NONE: u32 = u32::MAX;
 /// Bytes of the two ports.
 const PORTS: usize = 4;
 
-/// The hash of the flow of an inner frame with this length, which padding may follow. Not inlined, so that the verifier checks it once for each kind of outer
-/// header.
+/// The hash of the flow of an inner frame with this length, which padding may follow. Not inlined, so that
+/// the verifier checks it once for each kind of outer header.
 #[inline(never)]
 pub(super) fn flow(start: usize, end: usize, len: usize) -> u64 {
     let frame = Packet { start, end };
