@@ -79,10 +79,10 @@ fn every_shape() -> Vec<Vec<u8>> {
         Outer::sample_v6(9, &[]),
         Outer { udp_checksum: true, ..plain },
     ];
-    let flows = (0..10_u32).flat_map(|number| {
+    let flows = (0..10_u16).flat_map(|number| {
         (0..4).map(move |len| {
-            let ends = [([10, 0, 0, 1].into(), 49_152 + number as u16), ([10, 0, 0, 2].into(), 9)];
-            let payload = vec![0x5a; 101 * number as usize + len];
+            let ends = [([10, 0, 0, 1].into(), 49_152 + number), ([10, 0, 0, 2].into(), 9)];
+            let payload = vec![0x5a; 101 * usize::from(number) + len];
             mirror_lab::frames::inner_udp(ends[0], ends[1], &payload).expect("an inner frame")
         })
     });

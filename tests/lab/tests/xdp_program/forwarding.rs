@@ -321,7 +321,8 @@ fn for_a_tunnel_lengths_and_checksums_are_right_for_every_length() -> Result<()>
     for ends in tunnel_ends() {
         let program = with_tunnel(tunnel(&ends, None))?;
         for len in (42..1200).chain(1400..=1430) {
-            let payload: Vec<_> = (0..len - 42).map(|byte| (byte * 7 + len) as u8).collect();
+            let byte = |at: usize| (at * 7 + len).to_le_bytes()[0];
+            let payload: Vec<_> = (0..len - 42).map(byte).collect();
             let ends_of = [([10, 0, 0, 1].into(), 1), ([10, 0, 0, 2].into(), 2)];
             let inner = mirror_lab::frames::inner_udp(ends_of[0], ends_of[1], &payload).expect("a frame");
             for received in [plain(), Outer::sample_v6(VNI, &[])] {
