@@ -18,6 +18,7 @@ const DROP_ALL: Settings = Settings {
     fragments: false,
     own: None,
     group: false,
+    tunnels: false,
 };
 
 struct Run {

@@ -32,9 +32,11 @@ const DRAIN_PAUSE: Duration = Duration::from_millis(5);
 /// longer.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long a worker sleeps on a timer: about as long as a wake-up takes.
+/// The least that a worker sleeps on a timer: about as long as a wake-up takes.
 const NAP: Duration = Duration::from_micros(25);
-/// From so many frames since its last sleep on, it sleeps on the timer: over half a million a second.
+/// It sleeps until about this part of its ring is full.
+const NAP_PART: u32 = 8;
+/// From so many frames since its last sleep on, it sleeps on the timer.
 const NAP_FRAMES: u32 = 16;
 /// The smallest RX ring with which it does: it holds the frames of three such sleeps at 15 million a second.
 const NAP_RING: u32 = 1024;
@@ -81,6 +83,16 @@ impl RingConfig {
     fn rest(&self) -> Duration {
         REST.min(Duration::from_secs(1) * self.rx_ring / REST_RATE)
     }
+
+    /// How long the worker sleeps on the timer, if so many frames came in the time since it last began to;
+    /// zero if it did not. Each sleep costs two context switches: the fewer the better, as long as a worker
+    /// that is late finds room in the ring.
+    fn nap(&self, frames: u32, since: Duration) -> Duration {
+        let part = self.rx_ring / NAP_PART;
+        // Up to a quarter of what a ring has room for at the highest rate.
+        let longest = (self.rest() / 4).max(NAP);
+        since.saturating_mul(part).checked_div(frames).unwrap_or(NAP).clamp(NAP, longest)
+    }
 }
 
 /// A worker that is ready to run.
@@ -122,6 +134,7 @@ impl RingWorker {
             spent: false,
             empty_rounds: 0,
             since_pause: 0,
+            napped: None,
             draining_since: None,
         };
         let mut died = None;
@@ -183,8 +196,7 @@ impl RingWorker {
                     }
                     thread::sleep(DRAIN_PAUSE);
                 } else {
-                    let frames = mem::take(&mut progress.since_pause);
-                    self.pause(frames, progress.next_tick.saturating_duration_since(begin));
+                    self.pause(begin, progress);
                 }
             } else {
                 progress.empty_rounds = 0;
@@ -221,8 +233,10 @@ impl RingWorker {
         self.config.spare_cpus && self.config.rx_ring >= NAP_RING
     }
 
-    /// Waits for frames; `frames` is how many came since the last wait.
-    fn pause(&mut self, frames: u32, until_tick: Duration) {
+    /// Waits for frames, from this time on.
+    fn pause(&mut self, now: Instant, progress: &mut Progress) {
+        let frames = mem::take(&mut progress.since_pause);
+        let napped = progress.napped.take();
         match self.config.wait {
             // Each time it wakes, a real-time worker takes the CPU from the threads of its sinks, and only to
             // drop what they have no blocks for.
@@ -231,8 +245,13 @@ impl RingWorker {
             // its capacity. Where many frames came more will, and a worker that sleeps on a timer need not be
             // woken. Not on a CPU that does both: a worker that wakes on a timer takes it from the kernel's
             // half too often.
-            Wait::Poll if frames >= NAP_FRAMES && self.may_nap() => thread::sleep(NAP),
+            Wait::Poll if frames >= NAP_FRAMES && self.may_nap() => {
+                let since = napped.map_or(Duration::ZERO, |napped| now.saturating_duration_since(napped));
+                progress.napped = Some(now);
+                thread::sleep(self.config.nap(frames, since));
+            }
             Wait::Poll => {
+                let until_tick = progress.next_tick.saturating_duration_since(now);
                 if let Err(error) = self.socket.wait(until_tick.max(Duration::from_millis(1))) {
                     tracing::debug!(%error, "poll");
                     thread::sleep(DRAIN_PAUSE);
@@ -296,6 +315,8 @@ struct Progress {
     empty_rounds: u32,
     /// Frames taken since the worker last waited for some.
     since_pause: u32,
+    /// When it last began to sleep on the timer, unless it was woken after that.
+    napped: Option<Instant>,
     draining_since: Option<Instant>,
 }
 

@@ -130,3 +130,18 @@ fn a_worker_allocates_no_more_for_many_frames_than_for_few() {
         many.count_total
     );
 }
+
+#[test]
+fn sleeps_last_until_an_eighth_of_the_ring_is_full_within_bounds() {
+    let config =
+        |rx_ring| RingConfig { wait: Wait::Poll, batch: 64, stamp: false, rx_ring, spare_cpus: true };
+    let micros = Duration::from_micros;
+    // 4 million frames a second fill 512 descriptors in 128 µs, 8 million in 64.
+    assert_eq!(config(4096).nap(100, micros(25)), micros(125));
+    assert_eq!(config(4096).nap(800, micros(100)), micros(64));
+    assert_eq!(config(4096).nap(4000, micros(100)), NAP);
+    assert_eq!(config(4096).nap(16, Duration::ZERO), NAP);
+    assert_eq!(config(4096).nap(16, Duration::from_secs(1)), micros(125));
+    assert_eq!(config(1024).nap(16, Duration::from_secs(1)), micros(32));
+    assert_eq!(config(1 << 15).nap(16, Duration::MAX), micros(125));
+}
