@@ -122,8 +122,8 @@ fn switches(events: Vec<Event>) -> Vec<Switch> {
 impl FromStr for Event {
     type Err = anyhow::Error;
 
-    /// `q0-rx0-9186 [001] d..2. 15340.328026: sched_switch: prev_comm=… ==> next_comm=… next_pid=… next_prio=…`
-    /// and `<idle>-0 [001] dNh4. 15340.328071: sched_wakeup: comm=… pid=… prio=… target_cpu=001`
+    /// `q0-rx0-9186 [001] d..2. 15340.328026: sched_switch: prev_comm=… ==> next_comm=… next_pid=…` and
+    /// `<idle>-0 [001] dNh4. 15340.328071: sched_wakeup: comm=… pid=… prio=… target_cpu=001`
     fn from_str(line: &str) -> Result<Self> {
         let event = || {
             let (head, event) = line.split_once(": sched_")?;
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn lines_of_the_trace() {
-        let line = "          q0-rx0-9186    [001] d..2. 15340.328026: sched_switch: prev_comm=q0-rx0 prev_pid=9186 \
+        let line = "  q0-rx0-9186    [001] d..2. 15340.328026: sched_switch: prev_comm=q0-rx0 prev_pid=9186 \
                     prev_prio=98 prev_state=S ==> next_comm=a b=c next_pid=9194 next_prio=120";
         assert_eq!(line.parse::<Event>().unwrap(), Event::Switched(switch(15_340_328_026, "a b=c")));
         let line = "  <idle>-0       [001] dNH4. 16153.408039: sched_wakeup: comm=a pid=b pid=15 prio=120 \

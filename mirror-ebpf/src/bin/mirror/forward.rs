@@ -217,7 +217,6 @@ fn make(ctx: &XdpContext, len: usize, ends: Ends, flags: u32, route: &Route) -> 
 }
 
 /// Bytes before the inner frame.
-#[expect(clippy::cast_possible_truncation, reason = "below 2^17")]
 #[inline(always)]
 pub(super) fn before(ends: Ends) -> i32 {
     (ends >> 32) as i32

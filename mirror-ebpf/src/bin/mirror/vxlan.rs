@@ -35,7 +35,8 @@ const MAX_BLOCKS: usize = 18;
 pub(super) fn encapsulate(ctx: &XdpContext, len: usize, ends: Ends, route: &Route) -> Option<Made> {
     let Some(tunnel) = TUNNELS.get_ptr(route.member) else { return Some(Made::Nothing) };
     // SAFETY: a value of the map. User space may write it meanwhile: see `TUNNEL_KIND`, which is read once.
-    let (kind, mtu) = unsafe { (read_volatile(&raw const (*tunnel)[TUNNEL_KIND]), (*tunnel)[TUNNEL_MTU]) };
+    let kind = unsafe { read_volatile(tunnel.cast::<u32>().wrapping_add(TUNNEL_KIND)) };
+    let mtu = word(tunnel, TUNNEL_MTU);
     if kind == TUNNEL_NONE {
         return None;
     }
@@ -73,6 +74,7 @@ fn leave(ctx: &XdpContext, ends: Ends, headers: usize) -> bool {
 
 /// Writes the outer headers. The frame starts at a multiple of 4, as received frames do: the lengths of all
 /// headers differ by multiples of 4.
+#[expect(clippy::cast_possible_truncation, reason = "the length of a header")]
 #[inline(always)]
 fn over_ipv4(packet: &Packet, tunnel: *const Tunnel, datagram: u16, flow: u64) -> Made {
     if !packet.holds(HEADERS_V4) {
@@ -97,6 +99,7 @@ fn over_ipv4(packet: &Packet, tunnel: *const Tunnel, datagram: u16, flow: u64) -
 }
 
 /// Writes the outer headers, as [`over_ipv4`]. Not inlined: few tunnels are over IPv6.
+#[expect(clippy::cast_possible_truncation, reason = "the length of a frame")]
 #[inline(never)]
 fn over_ipv6(start: usize, end: usize, tunnel: *const Tunnel, datagram: usize, flow: u64) -> Made {
     let packet = Packet { start, end };
