@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn without_a_part_all_but_the_sweep_are_run() {
         let arguments = parse("").unwrap();
-        let all = [Part::Micro, Part::Lab, Part::Peers, Part::Neighbour, Part::Captures];
+        let all = [Part::Micro, Part::Lab, Part::Peers, Part::Neighbour, Part::Gaps, Part::Captures];
         assert_eq!(arguments.part.parts(), all);
         assert_eq!(arguments.output, PathBuf::from("target/bench"));
         assert_eq!(parse("sweep").unwrap().part.parts(), [Part::Sweep]);
@@ -195,7 +195,9 @@ mod tests {
 
     #[test]
     fn every_part_has_the_same_name_on_the_command_line_and_in_the_report() {
-        for part in [Part::Micro, Part::Lab, Part::Peers, Part::Neighbour, Part::Captures, Part::Sweep] {
+        let all =
+            [Part::Micro, Part::Lab, Part::Peers, Part::Neighbour, Part::Gaps, Part::Captures, Part::Sweep];
+        for part in all {
             assert_eq!(parse(part.name()).unwrap().part.parts(), [part]);
         }
     }
