@@ -193,7 +193,7 @@ fn rung(
         spread(own.iter().zip(&all[&kind]).map(|(own, other)| of(own, other)))
     };
     let rates = |own: &Sample, other: &Sample| own.received_rate / other.received_rate;
-    let has_worker = kind != Kind::XdpDrop;
+    let has_worker = kind != Kind::XdpDrop && !kind.is_in_kernel();
     let over_worker = |spread: Spread| if has_worker { spread } else { Spread::default() };
     let mpps = spread(own.iter().map(|sample| sample.received_rate / 1e6));
     let ticks = own.iter().fold((0, 0), |(softirq, all), sample| {

@@ -118,10 +118,7 @@ impl EngineWork {
             anyhow::Ok(program)
         });
         let far = far.collect::<Result<_>>()?;
-        let in_kernel = matches!(
-            receiver.kind,
-            Kind::KernelDrop | Kind::KernelGroup | Kind::KernelTunnel | Kind::KernelVeth
-        );
+        let in_kernel = receiver.kind.is_in_kernel();
         let listens = matches!(receiver.kind, Kind::Veth | Kind::KernelVeth);
         let mut latency = None;
         let sink: Arc<dyn SinkFactory> = match receiver.kind {

@@ -80,6 +80,12 @@ impl Kind {
         Self::KernelTunnel,
         Self::KernelVeth,
     ];
+
+    /// Whether frames are forwarded by the XDP program, so that no worker has any.
+    #[must_use]
+    pub fn is_in_kernel(self) -> bool {
+        matches!(self, Self::KernelDrop | Self::KernelGroup | Self::KernelTunnel | Self::KernelVeth)
+    }
 }
 
 impl fmt::Display for Kind {
