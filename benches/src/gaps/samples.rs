@@ -4,10 +4,7 @@ use std::{
     fs,
     os::fd::{OwnedFd, RawFd},
     process::Command,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Weak},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -45,9 +42,9 @@ pub(super) struct Sample {
     pub(super) lost: u64,
 }
 
-/// Takes samples until it is finished.
+/// Takes samples until it is finished or dropped: after an error other parts are measured.
 pub(super) struct Sampler {
-    end: Arc<AtomicBool>,
+    wanted: Arc<()>,
     thread: JoinHandle<Result<Vec<Sample>>>,
 }
 
@@ -55,19 +52,19 @@ impl Sampler {
     /// Of the only AF_XDP socket of this process.
     pub(super) fn start(cpu: usize) -> Result<Self> {
         let socket = socket()?;
-        let end = Arc::new(AtomicBool::new(false));
-        let ends = Arc::clone(&end);
+        let wanted = Arc::new(());
+        let is_wanted = Arc::downgrade(&wanted);
         let sample = move || {
             pin(&[cpu]);
             be_first()?;
-            take(&socket, &ends)
+            take(&socket, &is_wanted)
         };
         let thread = thread::Builder::new().name("sampler".into()).spawn(sample).context("a thread")?;
-        Ok(Self { end, thread })
+        Ok(Self { wanted, thread })
     }
 
     pub(super) fn finish(self) -> Result<Vec<Sample>> {
-        self.end.store(true, Ordering::Relaxed);
+        drop(self.wanted);
         self.thread.join().map_err(|_| anyhow!("the sampler panicked"))?
     }
 }
@@ -97,10 +94,10 @@ fn be_first() -> Result<()> {
     Ok(())
 }
 
-fn take(socket: &OwnedFd, end: &AtomicBool) -> Result<Vec<Sample>> {
+fn take(socket: &OwnedFd, wanted: &Weak<()>) -> Result<Vec<Sample>> {
     let mut samples = Vec::new();
     let mut due = now()?;
-    while !end.load(Ordering::Relaxed) {
+    while wanted.strong_count() > 0 {
         due += PERIOD;
         let until = TimeSpec::from(Duration::from_micros(due));
         clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::TIMER_ABSTIME, &until)
