@@ -17,7 +17,9 @@ const NEAR_ADDRESS: &str = "198.18.0.1/24";
 /// Destination of tunnels.
 pub const TUNNEL_END: &str = "198.18.0.2";
 /// Fits 1500 bytes and the encapsulation; such frames fit a chunk of 2048 bytes.
-const MTU: u32 = 1600;
+pub const MTU: u32 = 1600;
+/// Most that drivers take for an XDP program whose frames have one buffer.
+pub const JUMBO_MTU: u32 = 3498;
 
 /// The end of a cable that frames are forwarded to.
 #[must_use]
@@ -48,22 +50,22 @@ pub struct Bed {
 }
 
 impl Bed {
-    /// Creates a cable with this many queues on either end.
+    /// Creates cables of this MTU, the one for ingest with this many queues on either end.
     ///
     /// # Errors
     ///
     /// Without root, or if the lab cannot be created.
-    pub fn new(queues: u32) -> Result<Self> {
+    pub fn new(queues: u32, mtu: u32) -> Result<Self> {
         let lab = Lab::new()?;
         let sender = lab.namespace("sender")?;
         let receiver = lab.namespace("receiver")?;
         let ends = (VethEnd::new(&sender, SENDING), VethEnd::new(&receiver, RECEIVING));
-        let options = VethOptions { mtu: MTU, queues, ..VethOptions::default() };
+        let options = VethOptions { mtu, queues, ..VethOptions::default() };
         let cable = VethPair::create(ends.0, ends.1, &options)?;
         let beyond = lab.namespace("beyond")?;
         let forward = |number: usize| {
             let ends = (VethEnd::new(&receiver, &near_end(number)), VethEnd::new(&beyond, &far_end(number)));
-            VethPair::create(ends.0, ends.1, &VethOptions { mtu: MTU, ..VethOptions::default() })
+            VethPair::create(ends.0, ends.1, &VethOptions { mtu, ..VethOptions::default() })
         };
         let forwarding: Vec<_> = (0..CABLES).map(forward).collect::<Result<_>>()?;
         forwarding[0].a.address(NEAR_ADDRESS)?;

@@ -1,13 +1,16 @@
 //! The ladder: each rung adds one thing to the one below, under the same traffic.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
-use mirror_lab::Traffic;
+use mirror_lab::{
+    Traffic,
+    generator::{MAX_FRAME, ONE_CALL},
+};
 use mirror_user::engine::Priority;
 
 use crate::{
-    bed::Bed,
+    bed::{Bed, JUMBO_MTU, MTU},
     options::Options,
     progress::Progress,
     raw::Sizes,
@@ -18,7 +21,7 @@ use crate::{
 };
 
 /// Frames of a measurement: a system call of the generator, some 0.2 s.
-const FRAMES: u64 = mirror_lab::generator::ONE_CALL;
+const FRAMES: u64 = ONE_CALL;
 
 /// The same for forwarders: enough that the 16 MiB in their blocks at the end do not matter.
 const FORWARDED: u64 = 4 * FRAMES;
@@ -46,10 +49,12 @@ enum Ring {
 /// For the goals of counters: the engine with its defaults.
 const PLAIN: Course =
     Course { frame_bytes: 114, flows: 64, vnis: 1, queues: 1, wait: Wait::Poll, ring: Ring::Default };
-/// The same with frames of nearly the longest size.
+/// The same with frames of nearly the longest size of ordinary traffic.
 const LARGE: Course = Course { frame_bytes: 1450, ..PLAIN };
 /// For the goals of captures: with a writer thread on the worker's CPU, and nothing lost.
 const LASTING: Course = Course { ring: Ring::Longest, ..PLAIN };
+/// The same with frames of nearly the longest size in one buffer.
+const JUMBO: Course = Course { frame_bytes: MAX_FRAME, ..PLAIN };
 /// In a full run, courses with goals have this many times the rounds: on a virtual machine rounds vary by
 /// more than the remaining differences.
 const GATED: usize = 3;
@@ -58,13 +63,14 @@ impl Course {
     /// The courses of a full run.
     fn full() -> Vec<Self> {
         let mut courses = Self::gated().to_vec();
-        courses.push(Self { frame_bytes: 512, ..PLAIN });
-        for course in [PLAIN, LARGE] {
-            courses.push(Self { wait: Wait::Spin, ..course });
-            let traffics = [(64, 1_000), (1, 1), (1, 1_000)];
-            courses.extend(traffics.map(|(flows, vnis)| Self { flows, vnis, ..course }));
-        }
-        courses.push(Self { queues: 2, ..PLAIN });
+        courses.extend([
+            JUMBO,
+            Self { wait: Wait::Spin, ..PLAIN },
+            Self { vnis: 1_000, ..PLAIN },
+            Self { vnis: 1_000, ..LARGE },
+            Self { flows: 1, ..PLAIN },
+            Self { queues: 2, ..PLAIN },
+        ]);
         courses
     }
 
@@ -75,8 +81,13 @@ impl Course {
 
     /// Its rungs, with forwarders if the engine has its defaults.
     fn kinds(&self) -> Vec<Kind> {
-        let forwards: &[Kind] = if [PLAIN, LARGE].contains(self) { &Kind::FORWARDS } else { &[] };
+        let forwards: &[Kind] = if [PLAIN, LARGE, JUMBO].contains(self) { &Kind::FORWARDS } else { &[] };
         Kind::LADDER.iter().chain(forwards).copied().collect()
+    }
+
+    /// Queues and MTU of its bed.
+    fn bed(&self) -> (u32, u32) {
+        (self.queues, if *self == JUMBO { JUMBO_MTU } else { MTU })
     }
 
     fn rounds(&self, options: &Options) -> usize {
@@ -117,17 +128,15 @@ fn both(options: &Options) -> Vec<usize> {
 /// If the bed or a receiver cannot be created, or a residue is left.
 pub fn run(options: &Options, report: &mut Report) -> Result<()> {
     let courses = if options.quick { Course::gated().to_vec() } else { Course::full() };
+    let beds: BTreeSet<_> = courses.iter().map(Course::bed).collect();
     let mut defaults = None;
-    for queues in [1, 2] {
-        if courses.iter().all(|course| course.queues != queues) {
-            continue;
-        }
-        let bed = Bed::new(queues)?;
+    for (queues, mtu) in beds {
+        let bed = Bed::new(queues, mtu)?;
         let sizes = *defaults.insert(default_sizes(&bed)?);
         report.settings.insert("RX ring, descriptors".into(), sizes.rx_ring.to_string());
         report.settings.insert("UMEM, chunks".into(), sizes.umem_frames.to_string());
-        report.settings.insert("chunk, bytes".into(), sizes.chunk_size.to_string());
-        for course in courses.iter().filter(|course| course.queues == queues) {
+        report.settings.insert(format!("chunk at MTU {mtu}, bytes"), sizes.chunk_size.to_string());
+        for course in courses.iter().filter(|course| course.bed() == (queues, mtu)) {
             let cpus = if queues == 1 { vec![options.worker_cpu] } else { both(options) };
             let sizes = course.sizes(sizes);
             let receiver = |kind| Receiver {

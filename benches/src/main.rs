@@ -34,7 +34,7 @@ struct Arguments {
     /// Fewer rounds and points: under three minutes, and the report says so
     #[arg(long)]
     quick: bool,
-    /// Rounds of the ladder and the sweep [default: 15, or 5 with --quick]
+    /// Rounds of the ladder and the sweep [default: 9, or 5 with --quick]
     #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..))]
     rounds: Option<u16>,
     /// The CPU that sends and receives, and the one for what is measured [default: two cores of this host]

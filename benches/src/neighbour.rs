@@ -16,7 +16,7 @@ use mirror_user::engine::Priority;
 use nix::time::{ClockId, clock_gettime};
 
 use crate::{
-    bed::Bed,
+    bed::{Bed, MTU},
     options::Options,
     progress::Progress,
     receiver::{Kind, Receiver, Wait, default_sizes, pin},
@@ -56,7 +56,7 @@ fn extent(options: &Options, priority: Priority) -> (usize, u64) {
 ///
 /// If the bed or a receiver cannot be created, or a residue is left.
 pub fn run(options: &Options, report: &mut Report) -> Result<()> {
-    let bed = Bed::new(1)?;
+    let bed = Bed::new(1, MTU)?;
     let sizes = default_sizes(&bed)?;
     let traffic = Traffic { cpus: vec![options.kernel_cpu], rate: Some(RATE), ..Traffic::default() };
     let progress = Progress::start();

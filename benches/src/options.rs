@@ -24,7 +24,7 @@ pub struct Options {
 
 impl Options {
     /// Rounds of a full run, as for the figures of `docs/performance.md`.
-    pub const FULL_ROUNDS: usize = 15;
+    pub const FULL_ROUNDS: usize = 9;
     /// Rounds of a quick one.
     pub const QUICK_ROUNDS: usize = 5;
 

@@ -5,7 +5,7 @@ use mirror_lab::{Traffic, generator::MIN_RATE};
 use mirror_user::engine::Priority;
 
 use crate::{
-    bed::Bed,
+    bed::{Bed, MTU},
     options::Options,
     progress::Progress,
     raw::Sizes,
@@ -53,7 +53,7 @@ impl Times {
 ///
 /// If the bed or a receiver cannot be created, or a residue is left.
 pub fn run(options: &Options, report: &mut Report) -> Result<()> {
-    let bed = Bed::new(1)?;
+    let bed = Bed::new(1, MTU)?;
     // A pause of the worker must not decide the result: a virtual machine's CPU pauses for up to 8 ms several
     // times in ten seconds, and other tools have rings that absorb this. The sweep shows the cost of the
     // length.

@@ -8,7 +8,7 @@ use mirror_lab::{Traffic, generator::ONE_CALL};
 use mirror_user::engine::Priority;
 
 use crate::{
-    bed::Bed,
+    bed::{Bed, MTU},
     options::Options,
     progress::Progress,
     raw::Sizes,
@@ -30,7 +30,7 @@ const KINDS: [Kind; 3] = [Kind::Bare, Kind::Touch, Kind::Counters];
 ///
 /// If the bed or a receiver cannot be created, or a residue is left.
 pub fn run(options: &Options, report: &mut Report) -> Result<()> {
-    let bed = Bed::new(1)?;
+    let bed = Bed::new(1, MTU)?;
     let defaults = default_sizes(&bed)?;
     let traffic = Traffic { cpus: vec![options.kernel_cpu], ..Traffic::default() };
     let sizes: Vec<_> = RX_RINGS

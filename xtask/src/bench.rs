@@ -11,7 +11,7 @@ use crate::{host, process};
 
 /// Options with a value that are passed on: name, placeholder, help.
 const WITH_VALUE: [(&str, &str, &str); 4] = [
-    ("rounds", "N", "Rounds of the ladder and the sweep [default: 15, or 5 with --quick]"),
+    ("rounds", "N", "Rounds of the ladder and the sweep [default: 9, or 5 with --quick]"),
     ("cpus", "KERNEL,WORKER", "CPU that sends and receives packets, and CPU of what is measured"),
     ("output", "DIR", "Directory for report.json, report.md and the plots [default: target/bench]"),
     ("compare", "OLD.json", "Show changes since an earlier report.json, and whether they exceed the noise"),

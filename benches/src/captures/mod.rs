@@ -16,7 +16,7 @@ use mirror_user::{
 
 use self::place::Place;
 use crate::{
-    bed::Bed,
+    bed::{Bed, MTU},
     options::Options,
     progress::Progress,
     receiver::{Kind, Live, Receiver, Wait, default_sizes, pin},
@@ -87,7 +87,7 @@ struct Mark {
 ///
 /// If bed, places or receivers cannot be created, or a residue is left.
 pub fn run(options: &Options, report: &mut Report) -> Result<()> {
-    let bed = Bed::new(1)?;
+    let bed = Bed::new(1, MTU)?;
     let sizes = default_sizes(&bed)?;
     let receiver =
         |kind, wait| Receiver { kind, wait, priority: Priority::Auto, sizes, cpus: vec![options.worker_cpu] };

@@ -12,7 +12,7 @@ use mirror_user::engine::Priority;
 
 use self::{cause::ASLEEP, samples::Sampler, schedule::Recording};
 use crate::{
-    bed::Bed,
+    bed::{Bed, MTU},
     options::Options,
     progress::Progress,
     receiver::{Kind, Receiver, Wait, default_sizes},
@@ -39,7 +39,7 @@ const IN_GAPS: f64 = 0.95;
 ///
 /// If the bed, a receiver or the recording cannot be created, or a residue is left.
 pub fn run(options: &Options, report: &mut Report) -> Result<()> {
-    let bed = Bed::new(1)?;
+    let bed = Bed::new(1, MTU)?;
     let progress = Progress::start();
     for kind in [Kind::Counters, Kind::Pcap] {
         options.go_on()?;

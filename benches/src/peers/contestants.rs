@@ -20,7 +20,7 @@ use crate::bed::RECEIVING;
 
 /// Ring of each tool, MiB.
 pub(super) const BUFFER_MIB: u64 = 16;
-const SNAPLEN: usize = 2048;
+const SNAPLEN: usize = 4096;
 /// Placeholder for the run's directory in an argument.
 const DIRECTORY: &str = "{directory}";
 /// The file that frames are written to, in that directory.

@@ -59,8 +59,8 @@ impl Effort {
     pub(super) fn of(options: &Options, frame_len: usize) -> Self {
         match (options.quick, frame_len) {
             (true, _) => Self { seconds: 0.5, resolution: 0.08, trials: 1 },
-            (false, super::GOAL_BYTES) => Self { seconds: 2.0, resolution: 0.03, trials: 3 },
-            (false, _) => Self { seconds: 2.0, resolution: 0.06, trials: 1 },
+            (false, super::GOAL_BYTES) => Self { seconds: 2.0, resolution: 0.04, trials: 3 },
+            (false, _) => Self { seconds: 1.0, resolution: 0.08, trials: 1 },
         }
     }
 }

@@ -13,6 +13,7 @@ mod stage;
 use std::{collections::BTreeMap, env, path::PathBuf};
 
 use anyhow::{Context as _, Result};
+use mirror_lab::generator::MAX_FRAME;
 
 use self::{
     contestants::{BUFFER_MIB, Contestant, DEFAULT_RING},
@@ -20,6 +21,7 @@ use self::{
     stage::Stage,
 };
 use crate::{
+    bed::{JUMBO_MTU, MTU},
     options::Options,
     progress::Progress,
     report::schema::{Goal, Peer, Report, Spread},
@@ -27,8 +29,8 @@ use crate::{
 
 /// Outer frame size of the goals.
 const GOAL_BYTES: usize = 114;
-/// Outer frame sizes of a full run.
-const SIZES: [usize; 3] = [GOAL_BYTES, 512, 1450];
+/// Outer frame sizes of a full run, and the MTU for each.
+const SIZES: [(usize, u32); 3] = [(GOAL_BYTES, MTU), (1450, MTU), (MAX_FRAME, JUMBO_MTU)];
 /// The goal: our rate over that of the best peer.
 const GOAL: f64 = 3.0;
 /// The same with our default ring.
@@ -57,9 +59,9 @@ pub fn run(options: &Options, report: &mut Report) -> Result<()> {
             None => report.not_measured.push(format!("{program} is not installed: `{INSTALL}`")),
         }
     }
-    let stage = Stage::raise(options)?;
     let progress = Progress::start();
-    for &frame_len in if options.quick { &SIZES[..1] } else { &SIZES } {
+    for &(frame_len, mtu) in if options.quick { &SIZES[..1] } else { &SIZES } {
+        let stage = Stage::raise(options, mtu)?;
         let effort = Effort::of(options, frame_len);
         for contestant in &contestants {
             let Some((_, program, version)) = installed.iter().find(|tool| tool.0 == contestant.program)
@@ -129,7 +131,7 @@ fn judge(report: &mut Report) {
             goals.push(Goal::at_least(format!("{what}, default ring"), GOAL_DEFAULT_RING, over(ours)));
         }
     }
-    for frame_bytes in SIZES {
+    for (frame_bytes, _) in SIZES {
         for (what, writes) in [("counters", false), ("pcap", true)] {
             let all = || {
                 let at_size = report.peers.iter().filter(|peer| peer.frame_bytes == frame_bytes);

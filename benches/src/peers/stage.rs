@@ -60,8 +60,8 @@ fn pass_all(receiver: &Namespace) -> Result<XdpProgram> {
 }
 
 impl Stage {
-    pub(super) fn raise(options: &Options) -> Result<Self> {
-        let bed = Bed::new(1)?;
+    pub(super) fn raise(options: &Options, mtu: u32) -> Result<Self> {
+        let bed = Bed::new(1, mtu)?;
         let outer = Outer::sample(0);
         let OuterIp::V4 { destination, .. } = outer.ip else { bail!("the generator's frames are IPv4") };
         let mac = outer.destination_mac.map(|byte| format!("{byte:02x}")).join(":");

@@ -5,6 +5,7 @@
 use mirror_ebpf::mirror::{Counter, PROGRAM};
 use mirror_lab::{
     Generated, Generator, InterfaceCounters, Lab, Result, Traffic, VethEnd, VethOptions, VethPair, frames,
+    generator,
     xdp_program::{Counters, Settings, XdpAttach, XdpProgram},
 };
 
@@ -31,7 +32,8 @@ struct Run {
 fn run(queues: u32, traffic: Traffic, frames: u64) -> Result<Run> {
     let lab = Lab::new()?;
     let (left, right) = (lab.namespace("left")?, lab.namespace("right")?);
-    let options = VethOptions { queues, ..VethOptions::default() };
+    // Fits the longest frame, in one buffer.
+    let options = VethOptions { queues, mtu: 3498, ..VethOptions::default() };
     let veth = VethPair::create(VethEnd::new(&left, "gen0"), VethEnd::new(&right, "cap0"), &options)?;
     let mut program = XdpProgram::load(PROGRAM, &DROP_ALL)?;
     program.attach(&veth.b.namespace, &veth.b.interface, XdpAttach::Native)?;
@@ -50,6 +52,14 @@ fn explain(run: &Run, frames: u64) {
     assert_eq!(program.get(Counter::Seen) + sender.xdp_xmit_errors(), frames);
     assert_eq!(program.get(Counter::SourceRefused), program.get(Counter::Seen));
     assert_eq!(receiver.xdp_packets(), program.get(Counter::Seen));
+}
+
+#[test]
+fn the_longest_frames_are_sent() -> Result<()> {
+    let traffic = Traffic { frame_len: generator::MAX_FRAME, ..Traffic::default() };
+    let run = run(1, traffic, 10_000)?;
+    explain(&run, 10_000);
+    Ok(())
 }
 
 #[test]
