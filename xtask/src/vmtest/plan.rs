@@ -326,6 +326,18 @@ fn jumbo(kernel: Kernel) -> Vec<Cell> {
     cells
 }
 
+/// For which changes test programs run on a kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Usual {
+    /// For every change.
+    Always,
+    /// For every change on older kernels. The newest takes minutes of an emulated CPU for what the same
+    /// programs show on the machine that runs the guests.
+    Older,
+    /// With `--all` only.
+    Never,
+}
+
 /// A test program that needs only the lab, and the tests that a guest cannot run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tests {
@@ -336,8 +348,8 @@ pub(super) struct Tests {
     later: &'static [((u32, u32), &'static str)],
     /// The first kernel that has what they need.
     since: (u32, u32),
-    /// Whether they run for every change.
-    usual: bool,
+    /// When they run.
+    usual: Usual,
 }
 
 impl Tests {
@@ -364,10 +376,10 @@ const TESTS: &[Tests] = &[
         skip: &["however_fast_frames_come_one_in_sixteen_is_stamped"],
         later: &[],
         since: CONTEXT,
-        usual: true,
+        usual: Usual::Older,
     },
     // A tcx link on the newest, a filter of a clsact qdisc before 6.6.
-    Tests { program: "kept_from_host", skip: &[], later: &[], since: ANY, usual: true },
+    Tests { program: "kept_from_host", skip: &[], later: &[], since: ANY, usual: Usual::Older },
     Tests {
         program: "refusals",
         skip: &[],
@@ -379,12 +391,12 @@ const TESTS: &[Tests] = &[
             ((6, 6), "an_mtu_too_large_for_zero_copy_is_named_with_its_remedy"),
         ],
         since: ANY,
-        usual: false,
+        usual: Usual::Never,
     },
-    Tests { program: "signals", skip: &[], later: &[], since: ANY, usual: false },
-    Tests { program: "endings", skip: &[], later: &[], since: LIVE_FRAMES, usual: false },
-    Tests { program: "sink_endings", skip: &[], later: &[], since: LIVE_FRAMES, usual: false },
-    Tests { program: "privileges", skip: &[], later: &[], since: LIVE_FRAMES, usual: false },
+    Tests { program: "signals", skip: &[], later: &[], since: ANY, usual: Usual::Never },
+    Tests { program: "endings", skip: &[], later: &[], since: LIVE_FRAMES, usual: Usual::Never },
+    Tests { program: "sink_endings", skip: &[], later: &[], since: LIVE_FRAMES, usual: Usual::Never },
+    Tests { program: "privileges", skip: &[], later: &[], since: LIVE_FRAMES, usual: Usual::Never },
     // For the limits that only root of a guest may raise. The others need nothing of the kernel beyond that,
     // and minutes of an emulated CPU.
     Tests {
@@ -396,7 +408,7 @@ const TESTS: &[Tests] = &[
         ],
         later: &[],
         since: ANY,
-        usual: true,
+        usual: Usual::Always,
     },
     // Landlock came with 5.13, and grew until 6.12: none in 5.10, a part in 6.1, all of it in 6.12.
     Tests {
@@ -410,10 +422,10 @@ const TESTS: &[Tests] = &[
             ((5, 19), "every_thread_of_an_ingest_is_confined"),
         ],
         since: ANY,
-        usual: true,
+        usual: Usual::Always,
     },
-    Tests { program: "kernel_log", skip: &[], later: &[], since: LIVE_FRAMES, usual: false },
-    Tests { program: "counted", skip: &[], later: &[], since: LIVE_FRAMES, usual: false },
+    Tests { program: "kernel_log", skip: &[], later: &[], since: LIVE_FRAMES, usual: Usual::Never },
+    Tests { program: "counted", skip: &[], later: &[], since: LIVE_FRAMES, usual: Usual::Never },
     // It sends at least 100,000 frames per second on both CPUs, which must also receive them: an emulated CPU
     // loses some (all accounted for).
     Tests {
@@ -421,16 +433,21 @@ const TESTS: &[Tests] = &[
         skip: &["two_queues_explain_every_frame_and_each_receives_at_least_a_quarter"],
         later: &[],
         since: LIVE_FRAMES,
-        usual: false,
+        usual: Usual::Never,
     },
 ];
 
 /// The test programs for this kernel; for other machines none are built.
 pub(super) fn tests(kernel: Kernel, extent: Extent) -> Vec<Tests> {
+    let is_usual = |tests: &Tests| match tests.usual {
+        Usual::Always => true,
+        Usual::Older => kernel != Kernel::Newest,
+        Usual::Never => false,
+    };
     let wanted = |tests: &&Tests| {
         kernel.machine() == Machine::X86_64
             && kernel.at_least(tests.since.0, tests.since.1)
-            && (tests.usual || extent == Extent::All)
+            && (extent == Extent::All || is_usual(tests))
     };
     TESTS.iter().filter(wanted).copied().collect()
 }
@@ -485,6 +502,13 @@ mod tests {
                 .all(|name| !name.contains("igb") && !name.contains("e1000e"))
         );
         assert!(tests(Kernel::Arm64, Extent::All).is_empty());
+    }
+
+    #[test]
+    fn the_program_is_verified_on_an_older_kernel_for_every_change_and_on_the_newest_with_all() {
+        let has = |kernel, extent| tests(kernel, extent).iter().any(|tests| tests.program == "xdp_program");
+        assert!(has(Kernel::V6_1, Extent::Usual));
+        assert!(!has(Kernel::Newest, Extent::Usual) && has(Kernel::Newest, Extent::All));
     }
 
     #[test]
