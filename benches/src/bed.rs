@@ -44,6 +44,8 @@ pub struct Bed {
     pub cable: VethPair,
     /// Where the far ends of the cables to forward to are.
     pub beyond: Namespace,
+    /// Of the cables, in bytes.
+    pub mtu: u32,
     _forwarding: Vec<VethPair>,
     /// Dropped last.
     _lab: Lab,
@@ -71,7 +73,7 @@ impl Bed {
         forwarding[0].a.address(NEAR_ADDRESS)?;
         let far = forwarding[0].b.hardware_address()?;
         receiver.ip(&format!("neighbour add {TUNNEL_END} lladdr {far} dev {} nud permanent", near_end(0)))?;
-        Ok(Self { sender, receiver, cable, beyond, _forwarding: forwarding, _lab: lab })
+        Ok(Self { sender, receiver, cable, beyond, mtu, _forwarding: forwarding, _lab: lab })
     }
 
     /// A generator that sends into the cable.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
-use mirror_ebpf::bench as floor;
+use mirror_ebpf::{bench as floor, wire::ETHERNET_HEADER};
 use mirror_lab::{Namespace, XdpProgram, xdp_program::XdpAttach};
 use mirror_user::{
     Engine,
@@ -43,7 +43,8 @@ fn forward(receiver: &Receiver, bed: &Bed, targets: &[String]) -> Result<Arc<dyn
     let cpus = receiver.cpus.clone();
     let mut targets = targets.iter().map(|target| target.parse());
     let first = targets.next().context("a target")??;
-    let mut builder = Forward::builder(first).on_thread_start(move || pin(&cpus));
+    let max_frame = bed.mtu as usize + ETHERNET_HEADER;
+    let mut builder = Forward::builder(first).max_frame(max_frame).on_thread_start(move || pin(&cpus));
     for target in targets {
         builder = builder.member(target?);
     }
