@@ -27,7 +27,8 @@ const RX_RINGS: RangeInclusive<u32> = 64..=32768;
 
 impl EngineBuilder {
     /// Descriptors of an RX ring by default: the most that leaves the frames' headers in a core's
-    /// second-level cache, and 1 to 3 ms of the rates a queue has. `docs/performance.md` has the sweep.
+    /// second-level cache, and 1 to 3 ms of the rates a queue has. `docs/experiments.md` has what longer ones
+    /// cost.
     pub const DEFAULT_RX_RING: u32 = 4096;
     /// Chunks of a queue's UMEM by default: the RX ring and a batch.
     pub(crate) const DEFAULT_UMEM_FRAMES: u32 = Self::DEFAULT_RX_RING + DEFAULT_BATCH;
