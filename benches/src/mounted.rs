@@ -1,10 +1,11 @@
-//! A file system mounted for this process alone.
+//! A file system mounted for this process and those it starts.
 
 use std::{
     ffi::CString,
     fs::File,
     os::fd::AsRawFd as _,
     path::{Path, PathBuf},
+    process,
 };
 
 use anyhow::{Context as _, Result};
@@ -30,8 +31,13 @@ impl Mounted {
         unmount(directory.path(), UnmountFlags::DETACH)
             .with_context(|| format!("cannot detach the {kind}"))?;
         let root = opened?;
-        let path = PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd()));
+        let path = PathBuf::from(format!("/proc/{}/fd/{}", process::id(), root.as_raw_fd()));
         Ok(Self { path, _root: root, _directory: directory })
+    }
+
+    /// A file system in memory of this many bytes, with these options of tmpfs(5).
+    pub(crate) fn tmpfs(bytes: u64, options: &str) -> Result<Self> {
+        Self::new("tmpfs", &format!("size={bytes},mode=0700{options}"))
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -37,7 +37,7 @@ enum Root {
 impl Place {
     /// A file system in memory of this many bytes, with these options of tmpfs(5).
     pub(super) fn memory(name: &'static str, bytes: u64, options: &str) -> Result<Self> {
-        let memory = Mounted::new("tmpfs", &format!("size={bytes},mode=0700{options}"))?;
+        let memory = Mounted::tmpfs(bytes, options)?;
         Ok(Self { name, root: Root::Memory(memory) })
     }
 

@@ -25,8 +25,8 @@ use crate::{
     stats::mega,
 };
 
-/// A directory in memory, so that no disk is measured.
-const MEMORY: &str = "/dev/shm";
+/// The directory of a run, in the report.
+const DIRECTORY: &str = "DIR";
 /// Bytes of encapsulation, which inner frames lack.
 const ENCAPSULATION: usize = mirror_lab::frames::ENCAPSULATION;
 /// Headers of a classic pcap and of a packet in it.
@@ -82,6 +82,8 @@ pub(super) struct Subject<'a> {
     pub(super) stage: &'a Stage,
     pub(super) contestant: &'a Contestant,
     pub(super) program: &'a Path,
+    /// Where files are written.
+    pub(super) memory: &'a Path,
     pub(super) frame_len: usize,
     pub(super) options: &'a Options,
 }
@@ -166,7 +168,7 @@ impl Subject<'_> {
     fn run(&self, rate: Option<u64>, effort: Effort) -> Result<Run> {
         self.options.go_on()?;
         let Self { stage, contestant, frame_len, .. } = *self;
-        let directory = tempfile::Builder::new().prefix("mirror-bench-").tempdir_in(MEMORY)?;
+        let directory = tempfile::Builder::new().prefix("mirror-bench-").tempdir_in(self.memory)?;
         let process = self.start(&directory)?;
         let before = process.cpu_time()?;
         let mut offered = 0;
@@ -230,7 +232,7 @@ impl Subject<'_> {
     fn settings(&self) -> String {
         let program = self.program.file_name().unwrap_or(self.program.as_os_str());
         let cpu = self.options.worker_cpu.to_string();
-        let arguments = self.contestant.arguments(Path::new(MEMORY));
+        let arguments = self.contestant.arguments(Path::new(DIRECTORY));
         let words = ["taskset", "-c", &cpu].map(OsStr::new).into_iter().chain([program]);
         let words = words.map(|word| word.to_string_lossy().into_owned()).chain(arguments);
         words.collect::<Vec<_>>().join(" ")

@@ -1,5 +1,5 @@
 //! Where fields are in the running kernel's structures, from its BTF (`/sys/kernel/btf/vmlinux`; the format:
-//! `Documentation/bpf/btf.rst`).
+//! `Documentation/bpf/btf.rst`). aya-obj keeps the types it reads to itself, and btf-rs is under the LGPL.
 
 /// Types of a kernel, as bytes that are trusted no further than they parse.
 pub(super) struct Btf<'a> {
