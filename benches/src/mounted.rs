@@ -5,11 +5,13 @@ use std::{
     fs::File,
     os::fd::AsRawFd as _,
     path::{Path, PathBuf},
-    process,
 };
 
 use anyhow::{Context as _, Result};
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::{
+    io::{FdFlags, fcntl_setfd},
+    mount::{MountFlags, UnmountFlags, mount, unmount},
+};
 use tempfile::TempDir;
 
 /// It ends with the last file that is open in it, also if this process is killed.
@@ -31,7 +33,9 @@ impl Mounted {
         unmount(directory.path(), UnmountFlags::DETACH)
             .with_context(|| format!("cannot detach the {kind}"))?;
         let root = opened?;
-        let path = PathBuf::from(format!("/proc/{}/fd/{}", process::id(), root.as_raw_fd()));
+        // Children inherit it: in `/proc` of another process, those without privileges may not look.
+        fcntl_setfd(&root, FdFlags::empty())?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd()));
         Ok(Self { path, _root: root, _directory: directory })
     }
 
