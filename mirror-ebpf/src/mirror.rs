@@ -63,6 +63,17 @@ pub const MAP_RUN: &str = "RUN";
 /// Per-CPU array of one [`OtherOrigins`]: forwarded frames of origins for which [`MAP_ORIGINS`] had no room.
 pub const MAP_OTHER_ORIGINS: &str = "OTHER_ORIGINS";
 
+/// Hash: which sinks select a VNI, with [`FLAG_SPLIT_VNIS`]. Key: the VNI in host order, value: [`Sinks`]. Its
+/// size is set when it is made, as those of the next two.
+pub const MAP_SINKS_OF_VNI: &str = "SINKS_OF_VNI";
+/// LPM trie: which sinks select an outer IPv4 source, with [`FLAG_SPLIT_SOURCES`]. Key: the address as on the
+/// wire, value: [`Sinks`], of a prefix with those of each shorter one that contains it.
+pub const MAP_SINKS_OF_V4: &str = "SINKS_OF_V4";
+/// The same of outer IPv6 sources.
+pub const MAP_SINKS_OF_V6: &str = "SINKS_OF_V6";
+
+/// Setting, [`OtherSinks`]: which sinks select what is in none of these maps.
+pub const SETTING_OTHER_SINKS: &str = "OTHER_SINKS";
 /// Setting, [`Path`]: by what [`PROGRAM_FORWARD_SENT`] recognises our frames.
 pub const SETTING_PATH: &str = "PATH";
 /// Setting, `u64`: seed of the hashes of flows ([`FLAG_GROUP`], [`FLAG_TUNNELS`]) and of other origins
@@ -94,6 +105,12 @@ pub const FLAG_GROUP: u32 = 1 << 7;
 /// Flag: members may be tunnels, see [`MAP_TUNNELS`]. Frames without a flow are redirected to the ring, as
 /// with [`FLAG_GROUP`], because a tunnel's source port is a hash of the flow.
 pub const FLAG_TUNNELS: u32 = 1 << 8;
+
+/// Flag: sinks select VNIs. Frames that any sink but [`TARGET_SINK`] selects, or none at all, are redirected
+/// to the ring.
+pub const FLAG_SPLIT_VNIS: u32 = 1 << 9;
+/// Flag: sinks select outer sources, as with [`FLAG_SPLIT_VNIS`].
+pub const FLAG_SPLIT_SOURCES: u32 = 1 << 10;
 
 /// The value of [`SETTING_FLAGS`] with each of these flags on or off.
 #[must_use]
@@ -255,6 +272,21 @@ pub type Device = [u32; 2];
 
 /// The most members of a group.
 pub const MAX_MEMBERS: u32 = 64;
+
+/// A set of sinks, a bit each.
+pub type Sinks = u64;
+/// The most sinks in a set.
+pub const MAX_SINKS: u32 = Sinks::BITS;
+/// The sink that the targets in [`MAP_TARGETS`] are of, alone.
+pub const TARGET_SINK: Sinks = 1;
+/// Every sink there may be.
+pub const ALL_SINKS: Sinks = Sinks::MAX;
+/// Value of [`SETTING_OTHER_SINKS`].
+pub type OtherSinks = [Sinks; 2];
+/// Index in [`OtherSinks`]: sinks that select VNIs that are not in [`MAP_SINKS_OF_VNI`].
+pub const OTHER_VNIS: usize = 0;
+/// Index in [`OtherSinks`]: sinks that select outer sources in no prefix of their map.
+pub const OTHER_SOURCES: usize = 1;
 
 /// Value of [`MAP_TUNNELS`]: how the frames of a member are encapsulated in VXLAN. By the indices below, then
 /// the outer headers up to the UDP checksum as they lie in memory, with these fields 0: lengths, the checksum

@@ -96,7 +96,12 @@ fn load_to_forward(
     choice: Choice,
 ) -> Result<(Option<Program>, Choice), ForwardObstacle> {
     let Choice::Kernel(path) = choice else { return Ok((None, choice)) };
-    let forward = Some(ForwardTo { from, targets: Arc::clone(&path.targets), origins: path.origins });
+    let forward = Some(ForwardTo {
+        from,
+        targets: Arc::clone(&path.targets),
+        origins: path.origins,
+        split: path.split.clone(),
+    });
     let program = match Program::load(&Settings { forward, ..settings.clone() }) {
         Ok(program) => program,
         Err(error) => {

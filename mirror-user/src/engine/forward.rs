@@ -7,6 +7,10 @@ use crate::{
     account::ForwardPathReport,
     error::with_causes,
     host::{egress::Egress, xdp::XdpFeatures},
+    select::{
+        Allow, Selection,
+        split::{Split, TooMany},
+    },
     sink::{Interfaces, SinkFactory, SinkNeeds, needs::Member},
     xdp::Targets,
 };
@@ -48,10 +52,24 @@ pub enum ForwardObstacle {
         /// The sink.
         sink: String,
     },
-    /// A sink gets a part of the frames only.
-    Selects {
+    /// A filter expression selects the frames of the sink that forwards.
+    Filters {
         /// The sink.
         sink: String,
+    },
+    /// Other sinks need each frame that the sink forwards, or the run selects none of them.
+    NothingAlone {
+        /// The sink.
+        sink: String,
+    },
+    /// The kernel's tables of what sinks select are too small.
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many there are.
+        given: usize,
+        /// How many there may be.
+        most: usize,
     },
     /// A filter expression selects frames.
     Filter,
@@ -101,27 +119,10 @@ pub enum ForwardObstacle {
 }
 
 impl ForwardObstacle {
-    /// The first of these sinks, or the lack of one, that excludes the kernel path. Of each: its name, what
-    /// it needs, and whether it has a selection of its own.
-    pub fn of_sinks(sinks: impl IntoIterator<Item = (String, SinkNeeds, bool)>) -> Option<Self> {
-        let (mut obstacle, mut targets) = (None, 0);
-        for (sink, needs, selects) in sinks {
-            targets += usize::from(needs.is_to_forward());
-            let own = match needs {
-                SinkNeeds::Frames => Some(Self::NeedsFrames { sink }),
-                SinkNeeds::Forwarded { reason } => Some(Self::Target { sink, reason }),
-                SinkNeeds::Interfaces(_) | SinkNeeds::Origins { .. } if selects => {
-                    Some(Self::Selects { sink })
-                }
-                SinkNeeds::Interfaces(_) | SinkNeeds::Origins { .. } => None,
-            };
-            obstacle = obstacle.or(own);
-        }
-        match targets {
-            0 => Some(Self::NoTarget),
-            1 => obstacle,
-            _ => Some(Self::SeveralTargets),
-        }
+    /// What excludes the kernel path for a run with this selection and these sinks. Of each sink: its name,
+    /// what it needs, and its own selection.
+    pub fn of_sinks(allow: &Allow, sinks: impl IntoIterator<Item = SinkUse>) -> Option<Self> {
+        Forwarder::among(allow, sinks).err()
     }
 
     /// Whether the kernel path works all the same, with less in the report. Then it is taken on request only.
@@ -133,7 +134,9 @@ impl ForwardObstacle {
             | Self::SeveralTargets
             | Self::Target { .. }
             | Self::NeedsFrames { .. }
-            | Self::Selects { .. }
+            | Self::Filters { .. }
+            | Self::NothingAlone { .. }
+            | Self::TooMany { .. }
             | Self::Filter
             | Self::Count
             | Self::Generic
@@ -157,7 +160,11 @@ impl fmt::Display for ForwardObstacle {
             }
             Self::Target { sink, reason } => write!(f, "sink {sink}: {reason}"),
             Self::NeedsFrames { sink } => write!(f, "sink {sink} needs each frame"),
-            Self::Selects { sink } => write!(f, "sink {sink} has a selection of its own"),
+            Self::Filters { sink } => write!(f, "a filter expression selects frames of sink {sink}"),
+            Self::NothingAlone { sink } => write!(f, "no frame is for sink {sink} alone"),
+            Self::TooMany { what, given, most } => {
+                write!(f, "{given} {what}, which are more than the {most} that the kernel looks up")
+            }
             Self::Filter => f.write_str("a filter expression selects frames"),
             Self::Count => f.write_str("the run ends after a number of frames"),
             Self::Generic => f.write_str("generic mode, in which the kernel does not report what was sent"),
@@ -184,6 +191,76 @@ impl fmt::Display for ForwardObstacle {
                 write!(f, "the kernel does not report what becomes of forwarded frames: {reason}")
             }
         }
+    }
+}
+
+/// A sink, what it needs, and its own selection.
+type SinkUse = (String, SinkNeeds, Option<Arc<Selection>>);
+
+/// The sink that the kernel can forward for.
+struct Forwarder {
+    sink: String,
+    interfaces: Interfaces,
+    /// Which of the frames; `None` for all.
+    split: Option<Split>,
+}
+
+impl Forwarder {
+    /// The first sink for which that is so in a run with this selection, or what excludes it.
+    fn among(allow: &Allow, sinks: impl IntoIterator<Item = SinkUse>) -> Result<Self, ForwardObstacle> {
+        let sinks: Vec<_> = sinks.into_iter().collect();
+        let forwards = sinks.iter().enumerate().filter(|(_, (_, needs, _))| needs.is_to_forward());
+        let mut obstacle = None;
+        for (place, target) in forwards {
+            let others = sinks.iter().enumerate().filter(|(other, _)| *other != place);
+            match Self::of(allow, target, others.map(|(_, sink)| sink)) {
+                Ok(forwarder) => return Ok(forwarder),
+                Err(other) => obstacle = obstacle.or(Some(other)),
+            }
+        }
+        Err(obstacle.unwrap_or(ForwardObstacle::NoTarget))
+    }
+
+    /// A sink that forwards, beside others.
+    fn of<'a>(
+        allow: &Allow,
+        (sink, needs, selection): &SinkUse,
+        others: impl Iterator<Item = &'a SinkUse>,
+    ) -> Result<Self, ForwardObstacle> {
+        let sink = sink.clone();
+        let others = others.filter_map(selected_by_other).collect::<Result<Vec<_>, _>>()?;
+        let interfaces = match needs {
+            SinkNeeds::Interfaces(interfaces) => interfaces.clone(),
+            SinkNeeds::Forwarded { reason } => {
+                return Err(ForwardObstacle::Target { sink, reason: reason.clone() });
+            }
+            SinkNeeds::Frames | SinkNeeds::Origins { .. } => return Err(ForwardObstacle::NoTarget),
+        };
+        let selection = selection.as_deref().cloned().unwrap_or_default();
+        if selection.filter.is_some() || selection.outer_filter.is_some() {
+            return Err(ForwardObstacle::Filters { sink });
+        }
+        if selection.allow.is_all() && others.is_empty() {
+            return Ok(Self { sink, interfaces, split: None });
+        }
+        let too_many = |TooMany { what, given, most }| ForwardObstacle::TooMany { what, given, most };
+        let split = Split::between(&selection.allow, others).map_err(too_many)?;
+        if !split.leaves_any(allow) {
+            return Err(ForwardObstacle::NothingAlone { sink });
+        }
+        Ok(Self { sink, interfaces, split: Some(split) })
+    }
+}
+
+/// Frames that a sink beside the one that forwards needs in user space, if it needs any. It cannot need all.
+/// The filter of its selection is left out: its worker applies that.
+fn selected_by_other((sink, needs, selection): &SinkUse) -> Option<Result<&Allow, ForwardObstacle>> {
+    match (needs, selection) {
+        // Of what the kernel forwards, it counts the origins.
+        (SinkNeeds::Origins { .. }, None) => None,
+        (_, Some(selection)) if !selection.allow.is_all() => Some(Ok(&selection.allow)),
+        (needs, _) if needs.is_to_forward() => Some(Err(ForwardObstacle::SeveralTargets)),
+        _ => Some(Err(ForwardObstacle::NeedsFrames { sink: sink.clone() })),
     }
 }
 
@@ -230,6 +307,10 @@ pub(super) struct KernelPath {
     pub(super) targets: Arc<Targets>,
     /// Most origins that are counted apart, if any are to be counted.
     pub(super) origins: Option<usize>,
+    /// Which frames are forwarded; `None` for all.
+    pub(super) split: Option<Arc<Split>>,
+    /// The sink that they are for.
+    sink: String,
     /// Whether the kernel path was requested; else any obstacle leads to the user path.
     requested: bool,
     /// Obstacles to `auto` in spite of which it was requested.
@@ -239,37 +320,30 @@ pub(super) struct KernelPath {
 impl Choice {
     /// The path of a run with these options.
     pub(super) fn of(options: &Options) -> Result<Self, EngineError> {
-        let sinks = || options.sinks.iter().map(|sink| (sink.name(), sink.needs()));
+        let forwards = || options.sinks.iter().any(|sink| sink.needs().is_to_forward());
         let requested = match options.forward_path {
-            ForwardPath::Auto | ForwardPath::User if !sinks().any(|(_, needs)| needs.is_to_forward()) => {
+            ForwardPath::Auto | ForwardPath::User if !forwards() => {
                 return Ok(Self::Nothing);
             }
             ForwardPath::User => return Ok(Self::User(ForwardObstacle::Requested)),
             ForwardPath::Auto => false,
             ForwardPath::Kernel => true,
         };
-        let of_sinks = options
-            .sinks
-            .iter()
-            .map(|sink| (sink.name().to_owned(), sink.needs(), sink.selection().is_some()));
+        let of_sinks =
+            options.sinks.iter().map(|sink| (sink.name().to_owned(), sink.needs(), sink.selection()));
         let refuse = |obstacle| match requested {
             true => Err(OptionsError::ForwardPath(obstacle).into()),
             false => Ok(Self::User(obstacle)),
         };
-        if let Some(obstacle) = ForwardObstacle::of_sinks(of_sinks).or_else(|| of_options(options)) {
-            return refuse(obstacle);
-        }
-        let wanted = sinks().find_map(|(_, needs)| match needs {
-            SinkNeeds::Interfaces(interfaces) => Some(interfaces),
+        let forwarder = match (Forwarder::among(&options.selection.allow, of_sinks), of_options(options)) {
+            (Err(obstacle), _) | (_, Some(obstacle)) => return refuse(obstacle),
+            (Ok(forwarder), None) => forwarder,
+        };
+        let origins = options.sinks.iter().filter_map(|sink| match sink.needs() {
+            SinkNeeds::Origins { most } if sink.selection().is_none() => Some(most),
             _ => None,
         });
-        // There is one, or it were an obstacle.
-        let Some(interfaces) = wanted else { return refuse(ForwardObstacle::NoTarget) };
-        let origins = sinks().filter_map(|(_, needs)| match needs {
-            SinkNeeds::Origins { most } => Some(most),
-            _ => None,
-        });
-        match KernelPath::open(interfaces, origins.max(), requested) {
+        match KernelPath::open(forwarder, origins.max(), requested) {
             Ok(path) => match path.doubts.first() {
                 Some(doubt) if !requested => Ok(Self::User(doubt.clone())),
                 _ => Ok(Self::Kernel(path)),
@@ -298,22 +372,15 @@ impl Choice {
         match self {
             Self::Nothing => None,
             Self::User(obstacle) => Some(ForwardPathReport::user(obstacle.to_string())),
-            Self::Kernel(KernelPath { names, requested, .. }) => {
-                let reason =
-                    if *requested { "as requested" } else { "nothing needs the frames in user space" };
-                Some(ForwardPathReport::kernel(reason.to_owned(), names.clone()))
-            }
+            Self::Kernel(path) => Some(ForwardPathReport::kernel(path.reason(), path.names.clone())),
         }
     }
 }
 
 impl KernelPath {
     /// Prepares the targets, each of which takes redirected frames as far as the kernel says.
-    fn open(
-        interfaces: Interfaces,
-        origins: Option<usize>,
-        requested: bool,
-    ) -> Result<Self, ForwardObstacle> {
+    fn open(forwarder: Forwarder, origins: Option<usize>, requested: bool) -> Result<Self, ForwardObstacle> {
+        let Forwarder { sink, interfaces, split } = forwarder;
         let Interfaces { members, table, seed } = interfaces;
         let (names, egress): (Vec<_>, Vec<_>) =
             members.into_iter().map(|Member { name, egress }| (name, egress)).unzip();
@@ -337,7 +404,21 @@ impl KernelPath {
                 Ok(Some(_)) => {}
             }
         }
-        Ok(Self { names, targets: Arc::new(targets), origins, requested, doubts })
+        let (targets, split) = (Arc::new(targets), split.map(Arc::new));
+        Ok(Self { names, targets, origins, split, sink, requested, doubts })
+    }
+
+    /// Why it is taken, and for which frames.
+    fn reason(&self) -> String {
+        let Self { split, sink, requested, .. } = self;
+        match (requested, split) {
+            (true, None) => "as requested".to_owned(),
+            (false, None) => "nothing needs the frames in user space".to_owned(),
+            (_, Some(_)) => {
+                let requested = if *requested { "as requested, " } else { "" };
+                format!("{requested}frames that only sink {sink} selects; all others go through user space")
+            }
+        }
     }
 
     /// The choice in view of an obstacle.
@@ -367,37 +448,97 @@ fn of_one_interface(names: &[String], egress: &[Egress]) -> Option<[String; 2]> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::select::Filter;
 
     fn interface() -> SinkNeeds {
         SinkNeeds::Interfaces(Interfaces::single("dev:out0", "out0"))
     }
 
-    fn of(sinks: &[(&str, SinkNeeds, bool)]) -> Option<ForwardObstacle> {
-        let sinks = sinks.iter().cloned();
-        ForwardObstacle::of_sinks(sinks.map(|(sink, needs, selects)| (sink.to_owned(), needs, selects)))
+    /// What excludes the kernel path for sinks, each with the VNIs that it selects, if not all.
+    fn of(sinks: &[(&str, SinkNeeds, &[u32])]) -> Option<ForwardObstacle> {
+        let uses = sinks.iter().cloned().map(|(sink, needs, vnis)| {
+            let selection = Selection::from(Allow::all().vnis(vnis.iter().copied()));
+            (sink.to_owned(), needs, (!vnis.is_empty()).then(|| Arc::new(selection)))
+        });
+        ForwardObstacle::of_sinks(&Allow::all(), uses)
+    }
+
+    fn sink() -> String {
+        "a".to_owned()
+    }
+
+    fn tagged() -> SinkNeeds {
+        SinkNeeds::Forwarded { reason: "tags".to_owned() }
     }
 
     #[test]
     fn the_kernel_forwards_for_one_sink_beside_those_that_count_origins() {
-        let counters = ("counters", SinkNeeds::Origins { most: 7 }, false);
-        assert_eq!(of(&[counters.clone(), ("forward", interface(), false)]), None);
-        let sink = || "a".to_owned();
-        let tagged = SinkNeeds::Forwarded { reason: "tags".to_owned() };
+        let counters = ("counters", SinkNeeds::Origins { most: 7 }, &[][..]);
+        assert_eq!(of(&[counters.clone(), ("forward", interface(), &[])]), None);
         let target = ForwardObstacle::Target { sink: sink(), reason: "tags".to_owned() };
         for (sinks, obstacle) in [
             (vec![counters], ForwardObstacle::NoTarget),
-            (vec![("a", SinkNeeds::Frames, false)], ForwardObstacle::NoTarget),
-            (vec![("a", interface(), true)], ForwardObstacle::Selects { sink: sink() }),
-            (vec![("a", tagged.clone(), false)], target),
-            (vec![("a", interface(), false), ("b", interface(), false)], ForwardObstacle::SeveralTargets),
-            (vec![("a", interface(), false), ("b", tagged, false)], ForwardObstacle::SeveralTargets),
+            (vec![("a", SinkNeeds::Frames, &[][..])], ForwardObstacle::NoTarget),
+            (vec![("a", tagged(), &[])], target),
+            (vec![("a", interface(), &[]), ("b", interface(), &[])], ForwardObstacle::SeveralTargets),
+            (vec![("a", interface(), &[]), ("b", tagged(), &[])], ForwardObstacle::SeveralTargets),
             (
-                vec![("b", interface(), false), ("a", SinkNeeds::Frames, false)],
+                vec![("b", interface(), &[]), ("a", SinkNeeds::Frames, &[])],
                 ForwardObstacle::NeedsFrames { sink: sink() },
             ),
         ] {
             assert_eq!(of(&sinks), Some(obstacle), "{sinks:?}");
         }
+    }
+
+    #[test]
+    fn the_kernel_forwards_what_no_other_sink_selects() {
+        let alone = || Some(ForwardObstacle::NothingAlone { sink: sink() });
+        let needed = Some(ForwardObstacle::NeedsFrames { sink: "b".to_owned() });
+        let origins = || SinkNeeds::Origins { most: 7 };
+        for (target, other, obstacle) in [
+            (&[][..], (SinkNeeds::Frames, &[7][..]), None),
+            (&[7, 8], (SinkNeeds::Frames, &[7]), None),
+            (&[8], (tagged(), &[7]), None),
+            (&[8], (interface(), &[7]), None),
+            (&[7], (SinkNeeds::Frames, &[7]), alone()),
+            (&[7], (SinkNeeds::Frames, &[6, 7, 8]), alone()),
+            (&[7], (SinkNeeds::Frames, &[]), needed),
+            (&[7], (origins(), &[7]), alone()),
+            (&[7], (origins(), &[]), None),
+        ] {
+            let sinks = [("a", interface(), target), ("b", other.0, other.1)];
+            assert_eq!(of(&sinks), obstacle, "{sinks:?}");
+        }
+        // Where nothing is left for one target, there may be for another.
+        assert_eq!(of(&[("a", interface(), &[7]), ("b", interface(), &[7, 8])]), None);
+        let within = |vni| {
+            let sinks = [("a", interface(), 7), ("b", SinkNeeds::Frames, 8)];
+            let uses = sinks.map(|(sink, needs, vni)| {
+                (sink.to_owned(), needs, Some(Arc::new(Selection::from(Allow::all().vnis([vni])))))
+            });
+            ForwardObstacle::of_sinks(&Allow::all().vnis([vni]), uses)
+        };
+        assert_eq!((within(7), within(8)), (None, alone()), "the run's own selection");
+    }
+
+    #[test]
+    fn for_a_sink_with_a_filter_the_kernel_does_not_forward_and_beside_one_it_does() {
+        // Returns 0 for every frame.
+        let filter = || Filter::from_bpf("never", [(0x06, 0, 0, 0)]).unwrap();
+        let of = |target: Selection, other: Selection| {
+            let of = |sink: &str, needs, selection| (sink.to_owned(), needs, Some(Arc::new(selection)));
+            let sinks = [of("a", interface(), target), of("b", SinkNeeds::Frames, other)];
+            ForwardObstacle::of_sinks(&Allow::all(), sinks)
+        };
+        let vni = |vni| Selection::from(Allow::all().vnis([vni]));
+        let filters = Some(ForwardObstacle::Filters { sink: sink() });
+        assert_eq!(of(vni(7).filter(filter()), vni(8)), filters);
+        assert_eq!(of(vni(7).outer_filter(filter()), vni(8)), filters);
+        assert_eq!(of(vni(7), vni(8).filter(filter())), None);
+        // What it does not match is known to its worker only.
+        let alone = Some(ForwardObstacle::NothingAlone { sink: sink() });
+        assert_eq!(of(vni(7), vni(7).filter(filter())), alone);
     }
 
     /// An obstacle that the kernel path exists in spite of is a warning on request; any is enough for `auto`.
@@ -407,6 +548,8 @@ mod tests {
             names: vec!["dev:out0".to_owned()],
             targets: Arc::new(Targets::prepare(Vec::new(), None, 0).unwrap()),
             origins: None,
+            split: None,
+            sink: "forward".to_owned(),
             requested,
             doubts: Vec::new(),
         };

@@ -3,6 +3,8 @@
 mod allow;
 mod budget;
 mod filter;
+#[cfg(feature = "af-xdp")]
+pub(crate) mod split;
 
 pub(crate) use budget::Budget;
 pub use {

@@ -25,6 +25,7 @@ use crate::{
     error::with_causes,
     flow::members::MemberTable,
     host::{egress::Egress, kernel::since},
+    select::split::Split,
 };
 
 /// The fields by which devices are recognised, in the sequence of [`abi::Path`].
@@ -81,6 +82,8 @@ pub(crate) struct ForwardTo {
     pub(crate) targets: Arc<Targets>,
     /// Most origins that are counted apart, if any are to be counted.
     pub(crate) origins: Option<usize>,
+    /// Which frames are forwarded; `None` for all.
+    pub(crate) split: Option<Arc<Split>>,
 }
 
 impl ForwardTo {

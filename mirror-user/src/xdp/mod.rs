@@ -4,6 +4,7 @@ mod btf;
 mod forward;
 mod origins;
 mod receiving;
+mod split;
 mod tunnels;
 
 use std::{
@@ -177,6 +178,7 @@ impl Program {
             *place = port.to_be();
         }
         let forward = settings.forward.as_ref();
+        let split = forward.and_then(|forward| forward.split.as_deref());
         let flags = abi::flags([
             (abi::FLAG_VNI_FILTER, !settings.allow.vni_list().is_empty()),
             (abi::FLAG_SOURCE_FILTER, !settings.allow.source_list().is_empty()),
@@ -187,6 +189,8 @@ impl Program {
             (abi::FLAG_ORIGINS, forward.is_some_and(|forward| forward.origins.is_some())),
             (abi::FLAG_GROUP, forward.is_some_and(|forward| forward.targets.table().is_some())),
             (abi::FLAG_TUNNELS, forward.is_some_and(|forward| forward.targets.have_tunnels())),
+            (abi::FLAG_SPLIT_VNIS, split.is_some_and(|split| !split.vnis().is_empty())),
+            (abi::FLAG_SPLIT_SOURCES, split.is_some_and(|split| !split.sources().is_empty())),
         ]);
         let path = forward.map(ForwardTo::path);
         let known_path = match &path {
@@ -194,13 +198,19 @@ impl Program {
             _ => abi::Path::default(),
         };
         let seed = forward.map_or(0, ForwardTo::seed);
+        let other_sinks = split.map(split::other_sinks).unwrap_or_default();
+        let [vnis, sources] = split::sizes(split);
         let mut ebpf = EbpfLoader::new()
             .override_global(abi::SETTING_PORTS, &ports, true)
             .override_global(abi::SETTING_FLAGS, &flags, true)
             .override_global(abi::SETTING_PATH, &known_path, true)
             .override_global(abi::SETTING_SEED, &seed, true)
+            .override_global(abi::SETTING_OTHER_SINKS, &other_sinks, true)
             .map_max_entries(abi::MAP_XSKS, settings.queues)
             .map_max_entries(abi::MAP_ORIGINS, forward.and_then(ForwardTo::origins).unwrap_or(1))
+            .map_max_entries(abi::MAP_SINKS_OF_VNI, vnis)
+            .map_max_entries(abi::MAP_SINKS_OF_V4, sources)
+            .map_max_entries(abi::MAP_SINKS_OF_V6, sources)
             .load(mirror_ebpf::MIRROR_OBJECT)
             .map_err(ProgramSetupError::load)?;
         let entry = match settings.forward {
@@ -212,6 +222,7 @@ impl Program {
         // Maps are taken out of the object only now: the program's load refers to them.
         fill_vnis(&mut ebpf, settings.allow)?;
         fill_sources(&mut ebpf, settings.allow)?;
+        split.map_or(Ok(()), |split| split::fill(&mut ebpf, split))?;
         let redirect_failed = watch_redirects(&mut ebpf)
             .inspect_err(|error| {
                 let error = with_causes(error);

@@ -10,7 +10,10 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader, TestRunOptions,
-    maps::{PerCpuArray, XskMap},
+    maps::{
+        PerCpuArray, XskMap,
+        lpm_trie::{Key, LpmTrie},
+    },
     programs::{TestRun as _, Xdp, XdpMode},
 };
 use mirror_ebpf::{
@@ -59,6 +62,23 @@ pub struct Settings {
     pub group: bool,
     /// Members may be tunnels.
     pub tunnels: bool,
+    /// Forward what only the sink of the targets selects, by VNI and by outer source.
+    pub split: Option<Split>,
+}
+
+/// Which sinks select frames.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Split {
+    /// By VNI.
+    pub vnis: Vec<(u32, abi::Sinks)>,
+    /// Any other VNI.
+    pub other_vnis: abi::Sinks,
+    /// By outer IPv4 prefix.
+    pub v4: Vec<(Ipv4Addr, u32, abi::Sinks)>,
+    /// By outer IPv6 prefix.
+    pub v6: Vec<(Ipv6Addr, u32, abi::Sinks)>,
+    /// Any other source.
+    pub other_sources: abi::Sinks,
 }
 
 impl Default for Settings {
@@ -74,6 +94,7 @@ impl Default for Settings {
             own: None,
             group: false,
             tunnels: false,
+            split: None,
         }
     }
 }
@@ -140,6 +161,9 @@ pub struct XdpProgram {
     entry: &'static str,
 }
 
+/// Room in each table of a [`Split`].
+const MOST_SELECTED: u32 = 64;
+
 /// Bytes of `struct xdp_md` up to `data_meta`: `data`, `data_end`, `data_meta`, each a `u32` offset in a test
 /// run.
 const CONTEXT_LEN: usize = 24;
@@ -167,7 +191,8 @@ impl XdpProgram {
     ///
     /// [`LabError::Bpf`] if the verifier refuses it or a setting does not exist.
     pub fn load(entry: &'static str, settings: &Settings) -> Result<Self> {
-        let Settings { ports, vni_filter, source_filter, stamp, fragments, own, group, tunnels } = settings;
+        let Settings { ports, vni_filter, source_filter, stamp, fragments, own, group, tunnels, split } =
+            settings;
         let ports = ports.map(u16::to_be);
         let flags = abi::flags([
             (abi::FLAG_VNI_FILTER, *vni_filter),
@@ -178,10 +203,23 @@ impl XdpProgram {
             (abi::FLAG_ORIGINS, *group),
             (abi::FLAG_GROUP, *group),
             (abi::FLAG_TUNNELS, *tunnels),
+            (abi::FLAG_SPLIT_VNIS, split.as_ref().is_some_and(|split| !split.vnis.is_empty())),
+            (
+                abi::FLAG_SPLIT_SOURCES,
+                split.as_ref().is_some_and(|split| !(split.v4.is_empty() && split.v6.is_empty())),
+            ),
         ]);
+        let mut others = abi::OtherSinks::default();
+        if let Some(split) = split {
+            (others[abi::OTHER_VNIS], others[abi::OTHER_SOURCES]) = (split.other_vnis, split.other_sources);
+        }
         let mut ebpf = EbpfLoader::new()
             .override_global(abi::SETTING_PORTS, &ports, true)
             .override_global(abi::SETTING_FLAGS, &flags, true)
+            .override_global(abi::SETTING_OTHER_SINKS, &others, true)
+            .map_max_entries(abi::MAP_SINKS_OF_VNI, MOST_SELECTED)
+            .map_max_entries(abi::MAP_SINKS_OF_V4, MOST_SELECTED)
+            .map_max_entries(abi::MAP_SINKS_OF_V6, MOST_SELECTED)
             .load(&Self::object()?)
             .map_err(|error| LabError::bpf("the mirror object", error))?;
         load(&mut ebpf, entry)?;
@@ -189,7 +227,31 @@ impl XdpProgram {
         if let Some(own) = own {
             program.set_own(own)?;
         }
+        if let Some(split) = split {
+            program.set_split(split)?;
+        }
         Ok(program)
+    }
+
+    fn set_split(&mut self, split: &Split) -> Result<()> {
+        for (vni, sinks) in &split.vnis {
+            self.map(abi::MAP_SINKS_OF_VNI, |map| {
+                aya::maps::HashMap::<_, u32, abi::Sinks>::try_from(map)?.insert(vni, sinks, 0)
+            })?;
+        }
+        for (source, len, sinks) in &split.v4 {
+            let key = Key::new(*len, source.octets());
+            self.map(abi::MAP_SINKS_OF_V4, |map| {
+                LpmTrie::<_, [u8; 4], abi::Sinks>::try_from(map)?.insert(&key, sinks, 0)
+            })?;
+        }
+        for (source, len, sinks) in &split.v6 {
+            let key = Key::new(*len, source.octets());
+            self.map(abi::MAP_SINKS_OF_V6, |map| {
+                LpmTrie::<_, [u8; 16], abi::Sinks>::try_from(map)?.insert(&key, sinks, 0)
+            })?;
+        }
+        Ok(())
     }
 
     fn set_own(&mut self, own: &Own) -> Result<()> {
@@ -268,7 +330,6 @@ impl XdpProgram {
     }
 
     fn allow_source<K: aya::Pod>(&mut self, name: &'static str, network: K, prefix_len: u32) -> Result<()> {
-        use aya::maps::lpm_trie::{Key, LpmTrie};
         let map = self.ebpf.map_mut(name).ok_or_else(|| missing(name))?;
         let mut map = LpmTrie::<_, K, u8>::try_from(map).map_err(|error| LabError::bpf(name, error))?;
         map.insert(&Key::new(prefix_len, network), 1, 0).map_err(|error| LabError::bpf(name, error))

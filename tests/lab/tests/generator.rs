@@ -20,6 +20,7 @@ const DROP_ALL: Settings = Settings {
     own: None,
     group: false,
     tunnels: false,
+    split: None,
 };
 
 struct Run {

@@ -48,6 +48,9 @@ fn maps_have_the_names_and_sizes_of_the_abi() -> Result<()> {
         (abi::MAP_FATES, MapType::PerCpuArray, 4, fates, abi::MAX_MEMBERS),
         (abi::MAP_ASSIGNMENT, MapType::Array, 4, size(size_of::<Assignment>()), 1),
         (abi::MAP_TUNNELS, MapType::Array, 4, size(size_of::<abi::Tunnel>()), abi::MAX_MEMBERS),
+        (abi::MAP_SINKS_OF_VNI, MapType::Hash, 4, 8, 1),
+        (abi::MAP_SINKS_OF_V4, MapType::LpmTrie, 8, 8, 1),
+        (abi::MAP_SINKS_OF_V6, MapType::LpmTrie, 20, 8, 1),
         (abi::MAP_ORIGINS, MapType::PerCpuHash, 24, 16, 1),
         (abi::MAP_RUN, MapType::PerCpuArray, 4, size(size_of::<abi::Run>()), 1),
         (abi::MAP_OTHER_ORIGINS, MapType::PerCpuArray, 4, others, 1),
@@ -82,6 +85,8 @@ fn settings_have_the_names_and_sizes_of_the_abi() -> Result<()> {
     let path = abi::Path::default();
     loader.override_global(abi::SETTING_PATH, &path, true);
     loader.override_global(abi::SETTING_SEED, &0_u64, true);
+    let others = abi::OtherSinks::default();
+    loader.override_global(abi::SETTING_OTHER_SINKS, &others, true);
     loader.load(&object).expect("all settings are there");
     // The loader reports a setting that is missing, and one of another size.
     assert!(EbpfLoader::new().override_global("NO_SUCH_SETTING", &0_u8, true).load(&object).is_err());
@@ -93,13 +98,21 @@ fn settings_have_the_names_and_sizes_of_the_abi() -> Result<()> {
 fn each_combination_of_settings_passes_the_verifier() -> Result<()> {
     let object = XdpProgram::object()?;
     let all = abi::FLAG_VNI_FILTER | abi::FLAG_SOURCE_FILTER | abi::FLAG_STAMP | abi::FLAG_LOG;
-    let to_forward = (0..8).map(|bits| {
-        let flags = [abi::FLAG_ORIGINS, abi::FLAG_GROUP, abi::FLAG_TUNNELS];
-        (0..).zip(flags).fold(0, |all, (bit, flag)| if bits & 1 << bit == 0 { all } else { all | flag })
-    });
-    let entries = [(abi::PROGRAM, 0), (abi::PROGRAM_FRAGS, 0)];
-    let entries = entries.into_iter().chain(to_forward.map(|flags| (abi::PROGRAM_FORWARD, flags)));
-    for (entry, flags) in entries.flat_map(|(entry, own)| (0..=all).map(move |flags| (entry, flags | own))) {
+    let sums = |flags: &[u32]| {
+        let sum = |bits: u32| (0..).zip(flags).map(|(bit, flag)| flag * (bits >> bit & 1)).sum();
+        (0..1 << flags.len()).map(sum).collect::<Vec<u32>>()
+    };
+    let to_forward = sums(&[abi::FLAG_ORIGINS, abi::FLAG_GROUP, abi::FLAG_TUNNELS]);
+    let to_split = sums(&[abi::FLAG_SPLIT_VNIS, abi::FLAG_SPLIT_SOURCES]);
+    let mut programs = Vec::new();
+    for flags in 0..=all {
+        programs.extend([abi::PROGRAM, abi::PROGRAM_FRAGS].map(|entry| (entry, flags)));
+        programs.extend(to_forward.iter().map(|own| (abi::PROGRAM_FORWARD, flags | own)));
+    }
+    for (split, own) in to_split.iter().flat_map(|split| to_forward.iter().map(move |own| (split, own))) {
+        programs.extend([0, all].map(|flags| (abi::PROGRAM_FORWARD, flags | split | own)));
+    }
+    for (entry, flags) in programs {
         let mut ebpf = EbpfLoader::new()
             .override_global(abi::SETTING_PORTS, &[4789_u16.to_be(), 0, 0, 0], true)
             .override_global(abi::SETTING_FLAGS, &flags, true)

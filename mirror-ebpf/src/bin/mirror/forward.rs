@@ -12,7 +12,7 @@ use mirror_ebpf::{
     mirror::{
         Counter, Device, FLAG_GROUP, FLAG_ORIGINS, FLAG_TUNNELS, FORWARDED_INNER_BYTES,
         FORWARDED_OUTER_BYTES, Fate, FateCounts, MAX_MEMBERS, ORIGIN_VERSION_SHIFT, ORIGIN_VNI, OriginKey,
-        PATH_FROM, PATH_IFINDEX_AT, PATH_INUM_AT, PATH_NET_AT, Path, PerCpu,
+        PATH_FROM, PATH_IFINDEX_AT, PATH_INUM_AT, PATH_NET_AT, Path, PerCpu, Sinks,
     },
     programs::{
         headers::{self, IPV4_FRAGMENT, PLAIN_UDP, ipv4_header_len, is_plain},
@@ -26,7 +26,8 @@ use mirror_ebpf::{
 };
 
 use super::{
-    COUNTERS, FLAGS, Verdict, by_headers, count, group, origins, redirect, udp_over_ipv4, vxlan, zeroed,
+    COUNTERS, FLAGS, Verdict, by_headers, count, group, origins, redirect, split, udp_over_ipv4, vxlan,
+    zeroed,
 };
 
 #[map]
@@ -96,13 +97,15 @@ pub(super) struct Route {
     pub(super) member: u32,
     /// Hash of the flow, with [`FLAG_GROUP`] or [`FLAG_TUNNELS`].
     pub(super) flow: u64,
+    /// Sinks that select the source.
+    sinks: Sinks,
 }
 
 impl Route {
     #[inline(always)]
     fn unknown() -> Self {
-        let ([member], [flow]) = (zeroed(), zeroed());
-        Self { origin: zeroed(), member, flow }
+        let ([member], [flow], [sinks]) = (zeroed(), zeroed(), zeroed());
+        Self { origin: zeroed(), member, flow, sinks }
     }
 
     /// Notes the source of a frame over IPv4.
@@ -112,6 +115,7 @@ impl Route {
             self.origin[0] = packet.u32_le(network + 12).into();
             self.origin[ORIGIN_VNI] = 4 << ORIGIN_VERSION_SHIFT;
         }
+        self.sinks = split::of_source_v4(packet, network, flags);
     }
 }
 
@@ -138,6 +142,9 @@ fn ends(packet: &Packet, udp: usize, end: usize, flags: u32, route: &mut Route) 
         || vxlan.u16(2) != 0
         || vxlan.u8(7) != 0
     {
+        return RING;
+    }
+    if !split::is_for_target(&vxlan, route.sinks, flags) {
         return RING;
     }
     if flags & FLAG_ORIGINS != 0 {
@@ -184,6 +191,7 @@ fn ends_by_headers(start: usize, end: usize, route: &mut Route) -> Ends {
             route.origin[1] = packet.u64_le(network + 16);
             route.origin[ORIGIN_VNI] = 6 << ORIGIN_VERSION_SHIFT;
         }
+        route.sinks = split::of_source_v6(&packet, network, flags);
         let transport = network + IPV6_HEADER;
         (transport, transport + usize::from(u16::from_be(packet.u16(network + 4))))
     } else {

@@ -9,6 +9,7 @@ mod forward;
 mod group;
 mod log;
 mod origins;
+mod split;
 mod stamp;
 mod vxlan;
 

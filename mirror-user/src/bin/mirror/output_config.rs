@@ -4,6 +4,7 @@ use std::{
     io::{self, IsTerminal as _},
     iter,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anyhow::Context as _;
@@ -102,12 +103,16 @@ impl OutputConfig {
         }
     }
 
+    /// Which tunnels are selected.
+    pub(crate) fn allow(&self) -> Allow {
+        Allow::all().vnis(self.vnis.iter().copied()).sources(self.sources.iter().copied())
+    }
+
     /// Which packets are selected.
     pub(crate) fn selection(&self) -> Result<Selection, Usage> {
-        let allow = Allow::all().vnis(self.vnis.iter().copied()).sources(self.sources.iter().copied());
         let compile =
             |expression: &str| Filter::compile(expression).map_err(|error| Usage(error.to_string()));
-        let mut selection = Selection::all().allow(allow);
+        let mut selection = Selection::all().allow(self.allow());
         if let Some(expression) = &self.outer_filter {
             selection = selection.outer_filter(compile(expression)?);
         }
@@ -205,19 +210,20 @@ impl OutputConfig {
         self.all().filter_map(|output| output.write.as_deref())
     }
 
-    /// The sinks of a run, what they need of packets, and whether they have a selection of their own.
-    pub(crate) fn sink_needs(&self) -> Vec<(String, SinkNeeds, bool)> {
-        let of = |output: &Self, selects: bool| {
+    /// The sinks of a run, what they need of packets, and their own selections.
+    pub(crate) fn sink_needs(&self) -> Vec<(String, SinkNeeds, Option<Arc<Selection>>)> {
+        let of = |output: &Self, selection: Option<Arc<Selection>>| {
             let forwards = output.forward.needs();
             let others = output.sink_names().len() - forwards.len();
             let needs = iter::repeat_n(SinkNeeds::Frames, others).chain(forwards);
-            output.sink_names().into_iter().zip(needs).map(|(sink, needs)| (sink, needs, selects)).collect()
+            let sinks = output.sink_names().into_iter().zip(needs);
+            sinks.map(move |(sink, needs)| (sink, needs, selection.clone())).collect()
         };
-        let mut all: Vec<_> = of(self, false);
-        all.extend(self.latency.then(|| ("latency".to_owned(), SinkNeeds::Frames, false)));
-        for SinkTable { name, output, .. } in &self.tables {
-            let own: Vec<_> = of(output, true);
-            all.extend(own.into_iter().map(|(_, needs, selects)| (name.clone(), needs, selects)));
+        let mut all: Vec<_> = of(self, None);
+        all.extend(self.latency.then(|| ("latency".to_owned(), SinkNeeds::Frames, None)));
+        for SinkTable { name, selection, output } in &self.tables {
+            let own: Vec<_> = of(output, Some(Arc::new(selection.clone())));
+            all.extend(own.into_iter().map(|(_, needs, selection)| (name.clone(), needs, selection)));
         }
         all
     }

@@ -59,6 +59,7 @@ impl Cables {
                 let index = |name| Interface::named(name).unwrap().index;
                 let out = Egress::Interface("out0".to_owned());
                 let targets = Arc::new(Targets::prepare(vec![out], None, 0).unwrap());
+                let forward = ForwardTo { from: index("cap0"), targets, origins: None, split: None };
                 let mut program = Program::load(&Settings {
                     tunnels: &Tunnels::default(),
                     allow: &Allow::all(),
@@ -66,7 +67,7 @@ impl Cables {
                     fragments: true,
                     own: false,
                     log: false,
-                    forward: Some(ForwardTo { from: index("cap0"), targets, origins: None }),
+                    forward: Some(forward),
                     frags: false,
                     queues: 1,
                 })

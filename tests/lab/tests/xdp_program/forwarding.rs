@@ -15,7 +15,7 @@ use mirror_ebpf::{
 use mirror_lab::{
     Result, XdpProgram,
     frames::{ENCAPSULATION, Outer, inner_of_len},
-    xdp_program::{Counters, Own, Settings},
+    xdp_program::{Counters, Own, Settings, Split},
 };
 
 use super::{
@@ -38,7 +38,7 @@ fn load(settings: &Settings) -> Result<XdpProgram> {
 }
 
 /// Gives the program a target. Nothing is sent in a test run.
-fn with_target(mut program: XdpProgram) -> XdpProgram {
+pub(super) fn with_target(mut program: XdpProgram) -> XdpProgram {
     let map = program.ebpf().map_mut(MAP_TARGETS).expect("the map");
     DevMap::try_from(map).expect("a DEVMAP").set(0, LOOPBACK, None, 0).expect("the loopback");
     program
@@ -386,6 +386,13 @@ fn the_verifier_has_room_left() -> Result<()> {
             own: Some(Own { mac: [2; 6], v4: vec![[10, 0, 0, 1].into()], v6: Vec::new() }),
             group: true,
             tunnels: true,
+            split: Some(Split {
+                vnis: vec![(VNI, 1)],
+                other_vnis: 3,
+                v4: vec![([10, 10, 0, 0].into(), 16, 1)],
+                v6: Vec::new(),
+                other_sources: 3,
+            }),
         };
         let Some(verified) = load(&settings)?.verified()? else { continue };
         println!("filters {filters}: {verified} instructions");

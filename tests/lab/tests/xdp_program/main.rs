@@ -5,6 +5,7 @@
 
 mod forwarding;
 mod fragments;
+mod split;
 mod table;
 
 use std::net::Ipv6Addr;
@@ -242,6 +243,7 @@ fn the_verifier_has_room_left_with_all_features_on() -> Result<()> {
                 own: Some(own.clone()),
                 group: false,
                 tunnels: false,
+                split: None,
             };
             let Some(verified) = XdpProgram::load(entry, &settings)?.verified()? else { continue };
             println!("{entry}, filters {filters}: {verified} instructions");

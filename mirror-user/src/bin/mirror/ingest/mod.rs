@@ -177,11 +177,11 @@ impl IngestRun {
 
     /// Validates the path of forwarding by the outputs there are.
     fn validate_forward_path(&self) -> Result<(), Usage> {
+        let of_sinks = || ForwardObstacle::of_sinks(&self.output.allow(), self.output.sink_needs());
         let obstacle = match self.forward_path {
             ForwardPath::Auto => return Ok(()),
-            ForwardPath::Kernel => ForwardObstacle::of_sinks(self.output.sink_needs()),
-            ForwardPath::User => ForwardObstacle::of_sinks(self.output.sink_needs())
-                .filter(|obstacle| *obstacle == ForwardObstacle::NoTarget),
+            ForwardPath::Kernel => of_sinks(),
+            ForwardPath::User => of_sinks().filter(|obstacle| *obstacle == ForwardObstacle::NoTarget),
         };
         match obstacle {
             Some(obstacle) => Err(Usage(of_options(&OptionsError::ForwardPath(obstacle)))),

@@ -110,7 +110,7 @@ fn files_needed(plan: &Plan, output: &OutputConfig) -> anyhow::Result<u64> {
     /// Netlink, signals, ports.
     const RUN: u64 = 5;
     /// Maps, programs, links, and the descriptors that load them; netlink for its addresses.
-    const INTERFACE: u64 = 30;
+    const INTERFACE: u64 = 33;
     /// A socket and its UMEM.
     const QUEUE: u64 = 2;
     let queues: u64 = plan.interfaces.iter().map(|interface| interface.queues.len() as u64).sum();
