@@ -19,12 +19,12 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum ForwardPath {
-    /// The kernel path if nothing needs the frames in user space, the target takes them, and all of them are
+    /// The kernel path if no other sink needs the same frames, the target takes them, and all of them are
     /// accounted for; else the user path. The report says which and why.
     #[default]
     Auto,
     /// The XDP program decapsulates and redirects frames, or the run does not start. Frames that it cannot
-    /// decapsulate, such as fragments, take the user path.
+    /// decapsulate, such as fragments, and those that other sinks select as well, take the user path.
     Kernel,
     /// Workers decapsulate, and the sink sends.
     User,
@@ -38,7 +38,7 @@ pub enum ForwardObstacle {
     Requested,
     /// No sink forwards.
     NoTarget,
-    /// Several sinks forward: the kernel does not report all copies of a frame that are lost.
+    /// Several sinks forward each frame: the kernel does not report all copies that are lost.
     SeveralTargets,
     /// The kernel cannot send to the target.
     Target {

@@ -194,7 +194,10 @@ mod tests {
         }
 
         #[test]
-        fn it_is_known_whether_any_frame_is_for_the_target_alone(run in allow(), sinks in vec(allow(), 1..5)) {
+        fn it_is_known_whether_any_frame_is_for_the_target_alone(
+            run in allow(),
+            sinks in vec(allow(), 1..5),
+        ) {
             let split = Split::between(&sinks[0], &sinks[1..]).unwrap();
             let is_left = |(vni, source): (u32, IpAddr)| {
                 let others = sinks[1..].iter().any(|sink| selects(sink, vni, source));

@@ -30,7 +30,7 @@ use super::{
 const KERNEL: &str = "--forward dev:out0 --forward-path kernel --report report.json";
 
 /// A target whose far end drops what arrives, by the program that is returned.
-fn dropping(cable: &Cable) -> (Beyond, XdpProgram) {
+pub(super) fn dropping(cable: &Cable) -> (Beyond, XdpProgram) {
     let beyond = Beyond::lay(cable, &VethOptions::default());
     let mut reader = XdpProgram::load_floor("drop").expect("program");
     reader.attach(&beyond.namespace, "ids0", XdpAttach::Native).expect("attached");
@@ -43,7 +43,7 @@ fn arrived(beyond: &Beyond) -> u64 {
 }
 
 /// Waits until the far end has received all that was sent, and no more.
-fn all_arrive(beyond: &Beyond, sent: u64) {
+pub(super) fn all_arrive(beyond: &Beyond, sent: u64) {
     until(&format!("{sent} frames arrive"), || (arrived(beyond) >= sent).then_some(()));
     assert_eq!(arrived(beyond), sent);
 }

@@ -7,6 +7,7 @@ mod faults;
 mod groups;
 mod ids;
 mod kernel;
+mod split;
 mod strangers;
 mod targets;
 mod tunnel;
