@@ -12,7 +12,7 @@ use mirror_ebpf::{
     mirror::{
         Counter, Device, FLAG_GROUP, FLAG_ORIGINS, FLAG_TUNNELS, FORWARDED_INNER_BYTES,
         FORWARDED_OUTER_BYTES, Fate, FateCounts, MAX_MEMBERS, ORIGIN_VERSION_SHIFT, ORIGIN_VNI, OriginKey,
-        PATH_FROM, PATH_IFINDEX_AT, PATH_INUM_AT, PATH_NET_AT, Path, PerCpu, Sinks,
+        PATH_FROM, PATH_IFINDEX_AT, PATH_INUM_AT, PATH_NET_AT, Path, PerCpu,
     },
     programs::{
         headers::{self, IPV4_FRAGMENT, PLAIN_UDP, ipv4_header_len, is_plain},
@@ -26,8 +26,9 @@ use mirror_ebpf::{
 };
 
 use super::{
-    COUNTERS, FLAGS, Verdict, by_headers, count, group, origins, redirect, split, udp_over_ipv4, vxlan,
-    zeroed,
+    COUNTERS, FLAGS, Verdict, by_headers, count, group, origins, redirect,
+    split::{self, SPLITS},
+    udp_over_ipv4, vxlan, zeroed,
 };
 
 #[map]
@@ -44,6 +45,9 @@ static FATES: PerCpuArray<FateCounts> = PerCpuArray::with_max_entries(MAX_MEMBER
 
 #[unsafe(no_mangle)]
 static PATH: Path = [0; 5];
+
+/// Flags with which the origin of a frame is to be known.
+const NEEDS_ORIGIN: u32 = FLAG_ORIGINS | SPLITS;
 
 /// The least UDP length: VXLAN and an inner Ethernet header.
 const LEAST_UDP_LENGTH: usize = UDP_HEADER + VXLAN_HEADER + ETHERNET_HEADER;
@@ -91,31 +95,28 @@ pub(super) fn run(ctx: &XdpContext) -> u32 {
 
 /// What is to be known of a frame before it is cut, besides its [`Ends`].
 pub(super) struct Route {
-    /// With [`FLAG_ORIGINS`].
+    /// With [`NEEDS_ORIGIN`].
     origin: OriginKey,
     /// Index in [`TARGETS`].
     pub(super) member: u32,
     /// Hash of the flow, with [`FLAG_GROUP`] or [`FLAG_TUNNELS`].
     pub(super) flow: u64,
-    /// Sinks that select the source.
-    sinks: Sinks,
 }
 
 impl Route {
     #[inline(always)]
     fn unknown() -> Self {
-        let ([member], [flow], [sinks]) = (zeroed(), zeroed(), zeroed());
-        Self { origin: zeroed(), member, flow, sinks }
+        let ([member], [flow]) = (zeroed(), zeroed());
+        Self { origin: zeroed(), member, flow }
     }
 
     /// Notes the source of a frame over IPv4.
     #[inline(always)]
     fn note_ipv4(&mut self, packet: &Packet, network: usize, flags: u32) {
-        if flags & FLAG_ORIGINS != 0 {
+        if flags & NEEDS_ORIGIN != 0 {
             self.origin[0] = packet.u32_le(network + 12).into();
             self.origin[ORIGIN_VNI] = 4 << ORIGIN_VERSION_SHIFT;
         }
-        self.sinks = split::of_source_v4(packet, network, flags);
     }
 }
 
@@ -144,11 +145,11 @@ fn ends(packet: &Packet, udp: usize, end: usize, flags: u32, route: &mut Route) 
     {
         return RING;
     }
-    if !split::is_for_target(&vxlan, route.sinks, flags) {
-        return RING;
-    }
-    if flags & FLAG_ORIGINS != 0 {
+    if flags & NEEDS_ORIGIN != 0 {
         route.origin[ORIGIN_VNI] |= u64::from(vxlan.u32_le(4));
+    }
+    if flags & SPLITS != 0 && !split::is_for_target(&route.origin, flags) {
+        return RING;
     }
     if flags & (FLAG_GROUP | FLAG_TUNNELS) != 0 {
         let inner = vxlan.from(VXLAN_HEADER);
@@ -186,12 +187,11 @@ fn ends_by_headers(start: usize, end: usize, route: &mut Route) -> Ends {
         if !packet.holds(network + IPV6_HEADER) || packet.u8(network + 6) != PROTOCOL_UDP {
             return RING;
         }
-        if flags & FLAG_ORIGINS != 0 {
+        if flags & NEEDS_ORIGIN != 0 {
             route.origin[0] = packet.u64_le(network + 8);
             route.origin[1] = packet.u64_le(network + 16);
             route.origin[ORIGIN_VNI] = 6 << ORIGIN_VERSION_SHIFT;
         }
-        route.sinks = split::of_source_v6(&packet, network, flags);
         let transport = network + IPV6_HEADER;
         (transport, transport + usize::from(u16::from_be(packet.u16(network + 4))))
     } else {

@@ -39,6 +39,15 @@ pub(super) fn count(origin: &OriginKey, bytes: u64) {
     *run = [*number + 1, origin[0], origin[1], origin[2], 1, bytes];
 }
 
+/// Whether the last frame that this CPU has counted was of this origin.
+#[inline(always)]
+pub(super) fn is_last(origin: &OriginKey) -> bool {
+    let Some(run) = RUN.get_ptr(0) else { return false };
+    // SAFETY: as in `count`.
+    let [_, a, b, c, ..] = unsafe { &*run };
+    *a == origin[0] && *c == origin[2] && *b == origin[1]
+}
+
 /// Adds a run.
 #[inline(always)]
 fn add(origin: &OriginKey, run: &Tally) {

@@ -6,14 +6,13 @@ use aya_ebpf::{
 };
 use mirror_ebpf::{
     mirror::{
-        ALL_SINKS, FLAG_SPLIT_SOURCES, FLAG_SPLIT_VNIS, OTHER_SOURCES, OTHER_VNIS, OtherSinks, Sinks,
-        TARGET_SINK,
+        ALL_SINKS, FLAG_ORIGINS, FLAG_SPLIT_SOURCES, FLAG_SPLIT_VNIS, ORIGIN_VERSION_SHIFT, ORIGIN_VNI,
+        OTHER_SOURCES, OTHER_VNIS, OriginKey, OtherSinks, Sinks, TARGET_SINK,
     },
-    programs::{headers::vni, packet::Packet},
     setting,
 };
 
-use super::BPF_F_NO_PREALLOC;
+use super::{BPF_F_NO_PREALLOC, origins};
 
 // Their sizes are set by user space.
 #[map]
@@ -26,48 +25,44 @@ static SINKS_OF_V6: LpmTrie<[u8; 16], Sinks> = LpmTrie::with_max_entries(1, BPF_
 #[unsafe(no_mangle)]
 static OTHER_SINKS: OtherSinks = [0; 2];
 
-/// Sinks that select the outer source of a packet over IPv4.
-#[inline(always)]
-pub(super) fn of_source_v4(packet: &Packet, network: usize, flags: u32) -> Sinks {
-    if flags & FLAG_SPLIT_SOURCES == 0 {
-        return ALL_SINKS;
-    }
-    match SINKS_OF_V4.get(Key::new(32, packet.bytes(network + 12))) {
-        Some(sinks) => *sinks,
-        None => setting!(OTHER_SINKS[OTHER_SOURCES]),
-    }
-}
+/// Flags with which some frames are not for the targets.
+pub(super) const SPLITS: u32 = FLAG_SPLIT_VNIS | FLAG_SPLIT_SOURCES;
 
-/// As [`of_source_v4`].
+/// Whether the sink of the targets is the only one that selects frames of this origin. Where origins are
+/// counted, the last that was forwarded is known.
 #[inline(always)]
-pub(super) fn of_source_v6(packet: &Packet, network: usize, flags: u32) -> Sinks {
-    if flags & FLAG_SPLIT_SOURCES == 0 {
-        return ALL_SINKS;
-    }
-    match SINKS_OF_V6.get(Key::new(128, packet.bytes(network + 8))) {
-        Some(sinks) => *sinks,
-        None => setting!(OTHER_SINKS[OTHER_SOURCES]),
-    }
-}
-
-/// Whether the sink of the targets is the only one that selects a frame, by its VXLAN header and the sinks
-/// that select its source.
-#[inline(always)]
-pub(super) fn is_for_target(vxlan: &Packet, of_source: Sinks, flags: u32) -> bool {
-    if flags & (FLAG_SPLIT_VNIS | FLAG_SPLIT_SOURCES) == 0 {
+pub(super) fn is_for_target(origin: &OriginKey, flags: u32) -> bool {
+    if flags & FLAG_ORIGINS != 0 && origins::is_last(origin) {
         return true;
     }
-    let of_vni = if flags & FLAG_SPLIT_VNIS == 0 { ALL_SINKS } else { of_vni(vxlan) };
+    let of_vni = if flags & FLAG_SPLIT_VNIS == 0 { ALL_SINKS } else { of_vni(origin) };
+    let of_source = if flags & FLAG_SPLIT_SOURCES == 0 { ALL_SINKS } else { of_source(origin) };
     of_vni & of_source == TARGET_SINK
 }
 
 #[inline(always)]
-fn of_vni(vxlan: &Packet) -> Sinks {
-    // The caller has checked the header.
-    let Some(vni) = vni(vxlan) else { return 0 };
+fn of_vni(origin: &OriginKey) -> Sinks {
+    #[expect(clippy::cast_possible_truncation, reason = "the VNI and a byte that is 0")]
+    let vni = u32::from_be(origin[ORIGIN_VNI] as u32) >> 8;
     // SAFETY: written once, before the program is attached.
     match unsafe { SINKS_OF_VNI.get(vni) } {
         Some(sinks) => *sinks,
         None => setting!(OTHER_SINKS[OTHER_VNIS]),
+    }
+}
+
+#[inline(always)]
+fn of_source(origin: &OriginKey) -> Sinks {
+    let sinks = if origin[ORIGIN_VNI] >> ORIGIN_VERSION_SHIFT == 4 {
+        let [a, b, c, d, ..] = origin[0].to_le_bytes();
+        SINKS_OF_V4.get(Key::new(32, [a, b, c, d]))
+    } else {
+        // SAFETY: two words of 8 bytes, as they lie in memory.
+        let address = unsafe { *origin.as_ptr().cast::<[u8; 16]>() };
+        SINKS_OF_V6.get(Key::new(128, address))
+    };
+    match sinks {
+        Some(sinks) => *sinks,
+        None => setting!(OTHER_SINKS[OTHER_SOURCES]),
     }
 }

@@ -9,9 +9,11 @@ use mirror_lab::{
     xdp_program::{Counters, Settings, Split},
 };
 
+use rustix::fd::OwnedFd;
+
 use super::{
     forwarding::with_target,
-    table::{action::REDIRECT, inner, plain},
+    table::{action::REDIRECT, inner},
     xdp_socket,
 };
 
@@ -47,9 +49,10 @@ fn outers(vni: u32) -> [Outer; 4] {
     [Outer::sample(vni), tagged, Outer::sample_v6(vni, &[]), tagged_v6]
 }
 
-fn load(split: Split, others: Settings) -> Result<(XdpProgram, impl Sized)> {
-    let mut program =
-        with_target(XdpProgram::load(PROGRAM_FORWARD, &Settings { split: Some(split), ..others })?);
+/// With a socket, which is kept for the ring. With origins, the last that was forwarded is known.
+fn load(split: &Split, origins: bool) -> Result<(XdpProgram, OwnedFd)> {
+    let settings = Settings { split: Some(split.clone()), group: origins, ..Settings::default() };
+    let mut program = with_target(XdpProgram::load(PROGRAM_FORWARD, &settings)?);
     let socket = xdp_socket();
     program.set_socket(0, &socket)?;
     Ok((program, socket))
@@ -58,12 +61,13 @@ fn load(split: Split, others: Settings) -> Result<(XdpProgram, impl Sized)> {
 #[test]
 fn only_vnis_that_no_other_sink_selects_are_forwarded() -> Result<()> {
     let vnis = vec![(1, TARGET), (2, OTHER), (3, BOTH), (4, 0), (0xff_ffff, TARGET)];
-    for other_vnis in [0, TARGET, OTHER, BOTH] {
-        let split = Split { vnis: vnis.clone(), other_vnis, ..split() };
-        let (program, _socket) = load(split, Settings::default())?;
+    for (other_vnis, origins) in [0, TARGET, OTHER, BOTH].into_iter().flat_map(|o| [(o, false), (o, true)]) {
+        let (program, _socket) = load(&Split { vnis: vnis.clone(), other_vnis, ..split() }, origins)?;
         for (vni, sinks) in vnis.iter().copied().chain([(5, other_vnis), (0x01_0000, other_vnis)]) {
             for outer in outers(vni) {
-                assert_eq!(is_forwarded(&program, &outer), sinks == TARGET, "VNI {vni}: {outer:?}");
+                for _ in 0..2 {
+                    assert_eq!(is_forwarded(&program, &outer), sinks == TARGET, "VNI {vni}: {outer:?}");
+                }
             }
         }
     }
@@ -105,25 +109,24 @@ fn of_outer_sources_the_longest_prefix_decides() -> Result<()> {
                     }
                     _ => continue,
                 };
-                assert_eq!(is_forwarded(program, &outer), is_target(wanted), "{source}, VNI {vni}");
+                for _ in 0..2 {
+                    assert_eq!(is_forwarded(program, &outer), is_target(wanted), "{source}, VNI {vni}");
+                }
             }
         }
     };
-    let (program, _socket) = load(split.clone(), Settings::default())?;
-    check(&program, 7, &|wanted| wanted);
     // With VNIs too, a sink has to select both.
-    let split = Split { vnis: vec![(1, TARGET), (2, OTHER)], other_vnis: BOTH, ..split };
-    let (program, _socket) = load(split, Settings::default())?;
-    check(&program, 2, &|_| false);
-    check(&program, 7, &|wanted| wanted);
-    for (source, wanted) in [("10.1.255.1", true), ("10.255.0.1", true), ("11.0.0.1", false)] {
-        let source: Ipv4Addr = source.parse().expect("an address");
-        let outer = plain().between(source, Ipv4Addr::new(10, 10, 10, 1));
-        assert_eq!(
-            is_forwarded(&program, &Outer { vni: 1, ..outer }),
-            wanted,
-            "{source}: the other wants VNI 2"
-        );
+    let by_both = Split { vnis: vec![(1, TARGET), (2, OTHER)], other_vnis: BOTH, ..split.clone() };
+    for origins in [false, true] {
+        let (program, _socket) = load(&split, origins)?;
+        check(&program, 7, &|wanted| wanted);
+        let (program, _socket) = load(&by_both, origins)?;
+        check(&program, 7, &|wanted| wanted);
+        check(&program, 2, &|_| false);
+        for (source, wanted) in [([10, 1, 255, 1], true), ([10, 255, 0, 1], true), ([11, 0, 0, 1], false)] {
+            let outer = Outer::sample(1).between(source, [10, 10, 10, 1]);
+            assert_eq!(is_forwarded(&program, &outer), wanted, "{source:?}: the other selects VNI 2");
+        }
     }
     Ok(())
 }
