@@ -234,8 +234,10 @@ fn a_group_shares_what_it_alone_selects_in_the_kernel() {
     assert!(by_kernel.iter().all(|sent| *sent > each / 4), "{by_kernel:?}");
     // Fragments of VNI 1 take the user path.
     let forwarded = by_kernel.iter().sum::<u64>();
-    let fragments =
-        inner.iter().filter(|frame| flows::FlowFrame::of(frame).is_some_and(|of| of.is_fragmented())).count();
+    let fragments = inner
+        .iter()
+        .filter(|frame| flows::FlowFrame::of(frame).is_some_and(flows::FlowFrame::is_fragmented))
+        .count();
     assert_eq!(forwarded, each - fragments as u64);
     let written = 2 * each - forwarded;
     assert_eq!(account(&report, "ids"), (written, written, nothing(), nothing()));
