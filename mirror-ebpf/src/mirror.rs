@@ -63,8 +63,8 @@ pub const MAP_RUN: &str = "RUN";
 /// Per-CPU array of one [`OtherOrigins`]: forwarded frames of origins for which [`MAP_ORIGINS`] had no room.
 pub const MAP_OTHER_ORIGINS: &str = "OTHER_ORIGINS";
 
-/// Hash: which sinks select a VNI, with [`FLAG_SPLIT_VNIS`]. Key: the VNI in host order, value: [`Sinks`]. Its
-/// size is set when it is made, as those of the next two.
+/// Hash: which sinks select a VNI, with [`FLAG_SPLIT_VNIS`]. Key: the VNI in host order, value: [`Sinks`].
+/// Its size is set when it is made, as those of the next two.
 pub const MAP_SINKS_OF_VNI: &str = "SINKS_OF_VNI";
 /// LPM trie: which sinks select an outer IPv4 source, with [`FLAG_SPLIT_SOURCES`]. Key: the address as on the
 /// wire, value: [`Sinks`], of a prefix with those of each shorter one that contains it.
