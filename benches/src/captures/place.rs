@@ -1,8 +1,7 @@
 //! Where captures are written: file systems in memory, and a disk beside its own rate.
 
 use std::{
-    fs::File,
-    io,
+    fs::{File, remove_file},
     os::{fd::AsFd, unix::fs::FileExt as _},
     path::Path,
     time::Instant,
@@ -62,22 +61,39 @@ impl Place {
     pub(super) fn own_rate(&self) -> Result<Option<f64>> {
         let Root::Disk(directory) = &self.root else { return Ok(None) };
         let path = directory.path().join("sequential");
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::DIRECT | OFlags::CLOEXEC;
-        let file: File = open(&path, flags, Mode::RUSR | Mode::WUSR).context("O_DIRECT")?.into();
-        let written = write_blocks(&file);
-        std::fs::remove_file(&path)?;
-        Ok(Some(written?))
+        let begun = Instant::now();
+        write_file(&path, BLOCKS)?;
+        let seconds = begun.elapsed().as_secs_f64();
+        remove_file(&path)?;
+        Ok(Some(count(BLOCKS * BLOCK as u64) / seconds))
+    }
+
+    /// The same of a writer of a ring of files of this size, each of which replaces the oldest.
+    pub(super) fn own_ring_rate(&self, files: u32, bytes: u64) -> Result<Option<f64>> {
+        let Root::Disk(directory) = &self.root else { return Ok(None) };
+        let paths: Vec<_> = (0..files).map(|number| directory.path().join(format!("ring{number}"))).collect();
+        let blocks = bytes / BLOCK as u64;
+        paths.iter().try_for_each(|path| write_file(path, blocks))?;
+        let begun = Instant::now();
+        for path in &paths {
+            remove_file(path)?;
+            write_file(path, blocks)?;
+        }
+        let seconds = begun.elapsed().as_secs_f64();
+        paths.iter().try_for_each(remove_file)?;
+        Ok(Some(count(u64::from(files) * blocks * BLOCK as u64) / seconds))
     }
 }
 
-fn write_blocks(file: &File) -> io::Result<f64> {
+fn write_file(path: &Path, blocks: u64) -> Result<()> {
     const ALIGNMENT: usize = 4096;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::DIRECT | OFlags::CLOEXEC;
+    let file: File = open(path, flags, Mode::RUSR | Mode::WUSR).context("O_DIRECT")?.into();
     let memory = vec![0x5a; BLOCK + ALIGNMENT];
     let start = memory.as_ptr().align_offset(ALIGNMENT);
     let block = &memory[start..start + BLOCK];
-    let begun = Instant::now();
-    for number in 0..BLOCKS {
+    for number in 0..blocks {
         file.write_all_at(block, number * BLOCK as u64)?;
     }
-    Ok(count(BLOCKS * BLOCK as u64) / begun.elapsed().as_secs_f64())
+    Ok(())
 }

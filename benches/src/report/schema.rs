@@ -319,6 +319,9 @@ pub struct Capture {
     pub ratio_to_touch: Spread,
     /// On a disk: bytes over those of a sequential writer with `O_DIRECT` in the same round.
     pub ratio_to_disk: Option<Spread>,
+    /// Of a ring on a disk, `steady`: bytes over those of such a writer of the same ring in the same round.
+    #[serde(default)]
+    pub ratio_to_disk_ring: Option<Spread>,
     /// CPU time of worker and writer for a million frames written, in seconds.
     pub cpu_s_per_mframe: Spread,
 }

@@ -333,6 +333,7 @@ fn captures(captures: &[Capture]) -> Section {
             spread(capture.gigabytes_per_s),
             spread(capture.ratio_to_touch),
             capture.ratio_to_disk.map_or_else(|| NONE.into(), spread),
+            capture.ratio_to_disk_ring.map_or_else(|| NONE.into(), spread),
             spread(capture.cpu_s_per_mframe),
         ]
     };
@@ -346,6 +347,7 @@ fn captures(captures: &[Capture]) -> Section {
             figures("GB/s"),
             figures("÷ touch"),
             figures("÷ O_DIRECT writer"),
+            figures("÷ its ring"),
             figures("CPU s/Mframe"),
         ],
         rows: captures.iter().map(row).collect(),
