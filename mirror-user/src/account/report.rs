@@ -436,7 +436,7 @@ pub struct SinkReport {
     pub failed: Losses,
     /// Frames that the sink still held; 0 after a clean end.
     pub pending: u64,
-    /// A forwarder's targets, each with its part of the frames.
+    /// A forwarder's targets, or the parts of a capture, each with its share of the frames.
     pub members: Vec<MemberReport>,
     /// Which VNI a forwarder tags with which VLAN, at the end.
     pub vlans: Vec<VlanReport>,
@@ -445,14 +445,14 @@ pub struct SinkReport {
     pub vlans_given_up: u64,
 }
 
-/// One target of a forwarder, over all workers.
+/// One target of a forwarder, or one part of a capture, over all workers.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct MemberReport {
-    /// The target, as it is written on the command line.
+    /// The target, as it is written on the command line; the path of a part.
     pub target: String,
-    /// Frames that were sent.
+    /// Frames that were sent, or written.
     pub written: u64,
     /// Frames that were dropped, by reason.
     pub dropped: Losses,
@@ -460,7 +460,8 @@ pub struct MemberReport {
     pub failed: Losses,
     /// Frames still held; 0 after a clean end.
     pub pending: u64,
-    /// Why the last failed delivery failed, and the remedy; null if none failed.
+    /// Why the last failed delivery failed, or why the part takes no frames, and the remedy; null if there is
+    /// no such reason.
     pub reason: Option<String>,
     /// Readers of a stream; null for other targets.
     pub readers: Option<ReaderReport>,

@@ -65,6 +65,7 @@ fn any_sink() -> impl Strategy<Value = SinkSettings> {
         rotate_seconds: word(NUMBER),
         file_count: word(NUMBER),
         postrotate_command: word(TEXT),
+        writers: word("auto|[1-9][0-9]{0,2}"),
         per_origin: flag(),
         max_origins: word(NUMBER),
         min_free: word(SIZE),
@@ -180,7 +181,7 @@ fn every_key_is_tested_with_a_value() {
     keys.sort();
     known.sort_unstable();
     assert_eq!(keys, known);
-    assert_eq!(SinkSettings::keys().len(), 30);
+    assert_eq!(SinkSettings::keys().len(), 31);
 }
 
 #[test]

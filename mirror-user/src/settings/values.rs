@@ -196,6 +196,47 @@ impl fmt::Display for Snap {
     }
 }
 
+/// How many threads write a capture.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Writers {
+    /// As many as there are RX queues, and CPUs beside those of the workers.
+    Auto,
+    /// This many, or as many as there are RX queues.
+    Count(u32),
+}
+
+/// The most writers that may be asked for.
+const MOST_WRITERS: u32 = 1024;
+
+impl FromStr for Writers {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        match text.parse() {
+            Ok(writers @ 1..=MOST_WRITERS) => Ok(Self::Count(writers)),
+            _ if text == "auto" => Ok(Self::Auto),
+            _ => Err(Invalid(format!("{text:?} is neither a number in 1..={MOST_WRITERS} nor `auto`"))),
+        }
+    }
+}
+
+impl Word for Writers {}
+
+impl Default for Writers {
+    fn default() -> Self {
+        Self::Count(1)
+    }
+}
+
+impl fmt::Display for Writers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Count(writers) => writers.fmt(f),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{super::words::testing::read, *};
@@ -224,6 +265,14 @@ mod tests {
     fn a_snap_length_is_a_number_or_headers() {
         assert_eq!((read("96"), read("headers")), (Ok(Snap::Bytes(96)), Ok(Snap::Headers)));
         assert!(read::<Snap>("header").unwrap_err().contains("neither"));
+    }
+
+    #[test]
+    fn writers_are_a_number_or_auto() {
+        assert_eq!((read("4"), read("auto")), (Ok(Writers::Count(4)), Ok(Writers::Auto)));
+        for text in ["0", "1025", "-1", "all", ""] {
+            assert!(read::<Writers>(text).unwrap_err().contains("nor `auto`"), "{text}");
+        }
     }
 
     #[test]

@@ -61,6 +61,7 @@ mod for_each;
 pub mod forward;
 mod handoff;
 mod latency;
+mod members;
 pub(crate) mod needs;
 mod origin;
 pub mod pcap;

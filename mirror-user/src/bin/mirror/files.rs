@@ -8,7 +8,7 @@ use std::{
 use clap::Args;
 use mirror_user::{
     escape,
-    settings::{FileCount, MaxOrigins, RotateSeconds, Settings, Size, WhenFull, Written},
+    settings::{FileCount, MaxOrigins, RotateSeconds, Settings, Size, WhenFull, Writers, Written},
     sink::pcap::PcapBuilder,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -36,6 +36,10 @@ pub(crate) struct FilesArgs {
     /// --command-write
     #[arg(short = 'z', long, help_heading = "Files", value_name = "COMMAND")]
     postrotate_command: Option<PathBuf>,
+    /// With ingest: write with N threads, each to its own file with a number in its name; at most one for each
+    /// queue. `auto`: as many as there are CPUs beside the workers'
+    #[arg(long, help_heading = "Files", value_name = "N|auto")]
+    writers: Option<Written<Writers>>,
     /// Write one file per origin (VNI and source), which is part of its name
     #[arg(long, help_heading = "Files")]
     per_origin: bool,
@@ -58,6 +62,7 @@ impl FilesArgs {
             rotate_seconds,
             file_count,
             postrotate_command,
+            writers,
             per_origin,
             max_origins,
             min_free,
@@ -67,6 +72,7 @@ impl FilesArgs {
         settings.rotate_seconds = rotate_seconds;
         settings.file_count = file_count;
         settings.postrotate_command = path(postrotate_command.as_ref());
+        settings.writers = writers;
         settings.per_origin = given(per_origin);
         settings.max_origins = max_origins;
         settings.min_free = min_free;
@@ -81,6 +87,7 @@ pub(crate) struct Files {
     rotate_seconds: Option<u64>,
     file_count: Option<u32>,
     pub(crate) postrotate_command: Option<PathBuf>,
+    pub(crate) writers: Writers,
     per_origin: bool,
     max_origins: MaxOrigins,
     min_free: Option<u64>,
@@ -94,6 +101,7 @@ impl Files {
             rotate_seconds: settings.rotate_seconds.as_deref().map(|seconds| seconds.0),
             file_count: settings.file_count.as_deref().map(|count| count.0),
             postrotate_command: settings.postrotate_command.as_deref().cloned(),
+            writers: settings.writers.as_deref().copied().unwrap_or_default(),
             per_origin: settings.per_origin.unwrap_or_default(),
             max_origins: settings.max_origins.as_deref().copied().unwrap_or_default(),
             min_free: settings.min_free.as_deref().map(|size| size.0),
@@ -102,12 +110,13 @@ impl Files {
     }
 
     /// Which of its flags differ from their defaults.
-    pub(crate) fn given(&self) -> [(bool, &'static str); 8] {
+    pub(crate) fn given(&self) -> [(bool, &'static str); 9] {
         [
             (self.file_size.is_some(), "-C"),
             (self.rotate_seconds.is_some(), "-G"),
             (self.file_count.is_some(), "-W"),
             (self.postrotate_command.is_some(), "-z"),
+            (self.writers != Writers::default(), "--writers"),
             (self.per_origin, "--per-origin"),
             (self.max_origins != MaxOrigins::default(), "--max-origins"),
             (self.min_free.is_some(), "--min-free"),
@@ -124,6 +133,7 @@ impl Files {
         let of_files = [
             (rotates, "-C and -G"),
             (self.postrotate_command.is_some(), "-z"),
+            (self.writes_parts(), "--writers"),
             (self.per_origin, "--per-origin"),
             (self.min_free.is_some(), "--min-free"),
         ];
@@ -148,9 +158,19 @@ impl Files {
         self.file_size.is_some() || self.rotate_seconds.is_some()
     }
 
-    /// Raises the limit of open files to what these files may need.
-    pub(crate) fn allow(&self) -> Result<(), Usage> {
-        if self.per_origin { allow_files(u64::from(self.max_origins.0)) } else { Ok(()) }
+    /// Whether several writers are asked for by number; `auto` may choose one.
+    pub(crate) fn writes_parts(&self) -> bool {
+        matches!(self.writers, Writers::Count(2..))
+    }
+
+    /// Whether there may be several writers, each with files of its own.
+    pub(crate) fn may_write_parts(&self) -> bool {
+        self.writers == Writers::Auto || self.writes_parts()
+    }
+
+    /// Raises the limit of open files to what these files may need, with this many writers.
+    pub(crate) fn allow(&self, writers: usize) -> Result<(), Usage> {
+        if self.per_origin { allow_files(u64::from(self.max_origins.0), writers as u64) } else { Ok(()) }
     }
 
     /// Configures a capture accordingly. `on_last` is called when all files of -G are written.
@@ -179,15 +199,16 @@ impl Files {
     }
 }
 
-/// Raises the limit of open files to this many besides all others, if the hard limit permits.
-fn allow_files(files: u64) -> Result<(), Usage> {
+/// Raises the limit of open files to those of this many origins and writers besides all others, if the hard
+/// limit permits.
+fn allow_files(origins: u64, writers: u64) -> Result<(), Usage> {
     /// Rings, sockets, maps, standard streams.
     const BESIDE: u64 = 128;
     let limit = getrlimit(Resource::Nofile);
-    if let Some(most) = limit.maximum.filter(|most| *most < files + BESIDE) {
+    if let Some(most) = limit.maximum.filter(|most| *most < origins * writers + BESIDE) {
         return Err(Usage(format!(
-            "--max-origins {files}: at most {most} files may be open (`ulimit -Hn`), enough for {} origins",
-            most.saturating_sub(BESIDE)
+            "--max-origins {origins}: at most {most} files may be open (`ulimit -Hn`), enough for {} origins",
+            most.saturating_sub(BESIDE) / writers
         )));
     }
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {

@@ -32,6 +32,7 @@ mod streams;
 mod terminal;
 mod user;
 mod validate;
+mod writers;
 
 use std::process::ExitCode;
 

@@ -24,6 +24,7 @@ use crate::{
     print::Printing,
     sandbox::{Places, SandboxArg},
     streams,
+    writers::WriterPlan,
 };
 
 /// Selection, outputs, and the course of a run.
@@ -193,13 +194,15 @@ impl OutputConfig {
     }
 
     /// How many files its outputs have open at once, without those of `--per-origin` and of readers.
-    pub(crate) fn files_needed(&self) -> u64 {
+    pub(crate) fn files_needed(&self, writers: &WriterPlan) -> u64 {
         /// A file and its directory.
         const FILE: u64 = 2;
         /// A device with its programs and links; sockets with a UMEM; of a veth pair all of these, and a
         /// namespace.
         const TARGET: u64 = 11;
-        let files = self.writes().count() + usize::from(self.report.is_some());
+        let captures = self.all().filter(|output| output.write.is_some());
+        let files: usize = captures.map(|output| writers.count(output.files.writers)).sum();
+        let files = files + usize::from(self.report.is_some());
         let prints = self.all().filter(|output| output.print.is_enabled()).count();
         let targets = self.all().map(|output| output.forward.targets().count()).sum::<usize>();
         files as u64 * FILE + prints as u64 + targets as u64 * TARGET

@@ -15,7 +15,7 @@ use mirror_user::{
     sink::{
         self, Counters, LatencySink, SinkFactory,
         forward::Readers,
-        pcap::{Pcap, Rotator, Target},
+        pcap::{Pcap, PcapParts, Rotator, Target, part_path},
     },
 };
 
@@ -27,6 +27,7 @@ use crate::{
     sandbox::ThreadKind,
     streams::{Stream, Streams},
     validate::in_table,
+    writers::{WriterPlan, keep_to},
 };
 
 /// What outputs need to be opened.
@@ -37,6 +38,8 @@ pub(crate) struct OpenContext<'r> {
     pub(crate) stop: &'r Arc<AtomicBool>,
     /// The outputs that are streams.
     pub(crate) streams: &'r Streams,
+    /// How many threads write a capture.
+    pub(crate) writers: &'r WriterPlan,
     /// Files rotate by packet timestamps.
     pub(crate) by_packets: bool,
     /// Whether slow readers are waited for: over capture files, nothing is lost by that.
@@ -79,7 +82,7 @@ impl OutputConfig {
     /// Opens all outputs, which have been [validated](Self::validate).
     pub(crate) fn open(&self, max_frame: usize, cx: &OpenContext<'_>) -> anyhow::Result<Outputs> {
         for output in self.all() {
-            output.files.allow()?;
+            output.files.allow(cx.writers.count(output.files.writers))?;
         }
         self.refuse_terminal()?;
         let commands = self.all().any(|output| output.files.postrotate_command.is_some());
@@ -123,10 +126,9 @@ impl OutputConfig {
         cx: &OpenContext<'_>,
         mut dressed: impl FnMut(Arc<dyn SinkFactory>) -> Arc<dyn SinkFactory>,
     ) -> anyhow::Result<()> {
-        if let Some((pcap, capture)) = self.capture(cx, outputs.postrotate.as_ref())? {
-            outputs.memory_per_worker += pcap.memory_per_worker(max_frame);
-            outputs.captures.push(capture);
-            outputs.sinks.push(dressed(Arc::new(pcap)));
+        if let Some(path) = &self.write {
+            let capture = self.capture(path, outputs, max_frame, cx)?;
+            outputs.sinks.push(dressed(capture));
         }
         if self.print.is_enabled() {
             let print = self.print.open(self.verbose, self.outer, cx.threads)?;
@@ -147,15 +149,47 @@ impl OutputConfig {
         Ok(())
     }
 
-    /// The capture of these flags, opened, and its data for the closing lines.
+    /// Opens the capture of these flags, in as many parts as it has writers.
     fn capture(
         &self,
+        path: &Path,
+        outputs: &mut Outputs,
+        max_frame: usize,
         cx: &OpenContext<'_>,
+    ) -> anyhow::Result<Arc<dyn SinkFactory>> {
+        if let Some(stream) = cx.streams.of(path) {
+            let (pcap, capture) =
+                self.part(stream.open(path, cx.stop)?, path, outputs.postrotate.as_ref(), cx)?;
+            let path = (!matches!(stream, Stream::Stdout)).then(|| path.to_owned());
+            outputs.memory_per_worker += pcap.memory_per_worker(max_frame);
+            outputs.captures.push(Capture { path, ..capture });
+            return Ok(Arc::new(pcap));
+        }
+        let writers = cx.writers.count(self.files.writers);
+        cx.writers.warn_if_fewer(self.files.writers);
+        let mut parts = Vec::with_capacity(writers);
+        for part in 0..writers {
+            let path = part_path(path, part, writers);
+            let (pcap, capture) = self.part(Target::file(&path), &path, outputs.postrotate.as_ref(), cx)?;
+            outputs.captures.push(capture);
+            parts.push(pcap);
+        }
+        outputs.memory_per_worker +=
+            parts.iter().map(|part| part.memory_per_worker(max_frame)).max().unwrap_or(0);
+        Ok(match <[Pcap; 1]>::try_from(parts) {
+            Ok([only]) => Arc::new(only),
+            Err(parts) => Arc::new(PcapParts::new(parts)),
+        })
+    }
+
+    /// A part of the capture, or all of it, with its data for the closing lines.
+    fn part(
+        &self,
+        target: Target,
+        path: &Path,
         postrotate: Option<&Postrotate>,
-    ) -> anyhow::Result<Option<(Pcap, Capture)>> {
-        let Some(path) = &self.write else { return Ok(None) };
-        let stream = cx.streams.of(path);
-        let target = stream.map_or_else(|| Ok(Target::file(path)), |stream| stream.open(path, cx.stop))?;
+        cx: &OpenContext<'_>,
+    ) -> anyhow::Result<(Pcap, Capture)> {
         let format = self.format.unwrap_or_else(|| format_of(path));
         let mut builder = Pcap::builder(target).format(format.into()).outer(self.outer);
         builder = match self.snap {
@@ -164,8 +198,10 @@ impl OutputConfig {
         };
         let stop = Arc::clone(cx.stop);
         builder = self.files.apply(builder, cx.by_packets, move || {
-            tracing::info!(target: "mirror", "file limit (-W) reached; stopping");
-            stop.store(true, Ordering::Relaxed);
+            // Each part has its last file.
+            if !stop.swap(true, Ordering::Relaxed) {
+                tracing::info!(target: "mirror", "file limit (-W) reached; stopping");
+            }
         });
         if let (Some(command), Some(postrotate)) = (&self.files.postrotate_command, postrotate) {
             builder = builder.on_file(postrotate.hook(command)).keep_while(postrotate.keeps());
@@ -173,14 +209,22 @@ impl OutputConfig {
         if self.unbuffered {
             builder = builder.unbuffered(true);
         }
-        let pcap = builder.on_thread_start(cx.threads.or_panic(ThreadKind::Writer)).build()?;
+        let confine = cx.threads.or_panic(ThreadKind::Writer);
+        let cpus = cx.writers.cpus(cx.writers.count(self.files.writers));
+        let pcap = builder
+            .on_thread_start(move || {
+                // Before system calls are filtered.
+                keep_to(&cpus);
+                confine();
+            })
+            .build()?;
         let capture = Capture {
-            path: (!matches!(stream, Some(Stream::Stdout))).then(|| path.clone()),
+            path: Some(path.to_owned()),
             rotator: pcap.rotator(),
             outer: self.outer,
             pcapng: format == FileFormat::Pcapng,
         };
-        Ok(Some((pcap, capture)))
+        Ok((pcap, capture))
     }
 }
 

@@ -17,6 +17,20 @@ pub(crate) struct Output<'a> {
     pub(crate) path: &'a Path,
     /// Whether numbered files follow it.
     pub(crate) is_series: bool,
+    /// Whether it may be written in parts, with a number before the extension.
+    pub(crate) has_parts: bool,
+}
+
+impl<'a> Output<'a> {
+    /// One file.
+    pub(crate) fn single(flag: &'static str, path: &'a Path) -> Self {
+        Self { flag, path, is_series: false, has_parts: false }
+    }
+
+    /// Whether another file has the name of one that belongs to this output, besides its own.
+    fn may_have(&self, own: &FileIdentity, other: &FileIdentity) -> bool {
+        (self.is_series && other.follows(own)) || (self.has_parts && other.is_part_of(own, self.is_series))
+    }
 }
 
 /// Rejects two outputs to the same file: the second would fail, at its start or only at its end.
@@ -28,9 +42,7 @@ pub(crate) fn distinct(outputs: &[Output<'_>]) -> Result<(), Usage> {
             if identity.is(other) {
                 return Err(Usage(format!("{} and {} name the same file", named(earlier), named(output))));
             }
-            let follows = (earlier.is_series && identity.follows(other))
-                || (output.is_series && other.follows(identity));
-            if follows {
+            if earlier.may_have(other, identity) || output.may_have(identity, other) {
                 return Err(Usage(format!(
                     "{} and {}: one is among the names of the other's numbered files",
                     named(earlier),
@@ -96,6 +108,32 @@ impl FileIdentity {
             .find_map(|ending| name.strip_suffix(ending)?.strip_prefix(first_name.strip_suffix(ending)?));
         self.directory == first.directory
             && rest.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()))
+    }
+
+    /// Whether its name is that of the other with the number of a part, as of [`part_path`], and with one of a
+    /// series if there is one.
+    ///
+    /// [`part_path`]: mirror_user::sink::pcap::part_path
+    fn is_part_of(&self, whole: &Self, is_series: bool) -> bool {
+        let (name, whole_name) = (self.folded(&self.name), self.folded(&whole.name));
+        let (Some(name), Some(whole_name)) = (name.to_str(), whole_name.to_str()) else { return false };
+        let is_part = |name: &str, whole_name: &str| {
+            let whole_name = Path::new(whole_name);
+            let stem = whole_name.file_stem().and_then(OsStr::to_str)?;
+            let extension = whole_name.extension().and_then(OsStr::to_str);
+            let numbered = name.strip_prefix(stem)?.strip_prefix('-')?;
+            let rest = numbered.trim_start_matches(|letter: char| letter.is_ascii_digit());
+            let number = extension.map_or(Some(rest), |extension| {
+                rest.strip_prefix('.').and_then(|rest| rest.strip_prefix(extension))
+            })?;
+            let has_number = number.bytes().all(|byte| byte.is_ascii_digit());
+            Some(rest.len() < numbered.len() && has_number && (is_series || number.is_empty()))
+        };
+        self.directory == whole.directory
+            && [".gz", ".zst", ""]
+                .iter()
+                .find_map(|ending| is_part(name.strip_suffix(ending)?, whole_name.strip_suffix(ending)?))
+                .unwrap_or(false)
     }
 
     fn folded(&self, name: &OsStr) -> OsString {
@@ -177,9 +215,39 @@ mod tests {
 
     fn refused(outputs: &[(&str, bool)], base: &Path) -> bool {
         let paths: Vec<_> = outputs.iter().map(|(path, series)| (base.join(path), *series)).collect();
-        let outputs: Vec<_> =
-            paths.iter().map(|(path, series)| Output { flag: "-w", path, is_series: *series }).collect();
+        let outputs: Vec<_> = paths
+            .iter()
+            .map(|(path, series)| Output { is_series: *series, ..Output::single("-w", path) })
+            .collect();
         distinct(&outputs).is_err()
+    }
+
+    #[test]
+    fn names_of_parts_are_taken() {
+        let base = tempfile::tempdir().unwrap();
+        let clash = |whole: &str, is_series, other: &str| {
+            let (whole, other) = (base.path().join(whole), base.path().join(other));
+            let parts = Output { flag: "-w", path: &whole, is_series, has_parts: true };
+            let one_way = distinct(&[Output { ..parts }, Output::single("--report", &other)]).is_err();
+            assert_eq!(distinct(&[Output::single("--report", &other), parts]).is_err(), one_way);
+            one_way
+        };
+        for (whole, other) in
+            [("o.pcapng", "o-0.pcapng"), ("o.pcap.gz", "o-12.pcap.gz"), ("o", "o-7"), ("o.p", "o.p")]
+        {
+            assert!(clash(whole, false, other), "{whole} {other}");
+        }
+        assert!(clash("o.pcapng", true, "o-0.pcapng3") && clash("o.pcapng", true, "o.pcapng3"));
+        for (whole, other) in [
+            ("o.pcapng", "o-0.pcapng3"),
+            ("o.pcapng", "o-.pcapng"),
+            ("o.pcapng", "o-x.pcapng"),
+            ("o.pcapng", "o-0.pcap"),
+            ("o.pcapng", "o-0.pcapng.gz"),
+            ("o.pcapng", "o0.pcapng"),
+        ] {
+            assert!(!clash(whole, false, other), "{whole} {other}");
+        }
     }
 
     #[test]

@@ -36,6 +36,7 @@ use crate::{
     signals,
     status::Statistics,
     terminal, user,
+    writers::WriterPlan,
 };
 
 /// Arguments of `mirror replay`.
@@ -110,7 +111,19 @@ impl ReplayRun {
     /// Validates all of it, without this host.
     pub(crate) fn validate(&self) -> anyhow::Result<()> {
         self.validate_source()?;
+        self.refuse_writers()?;
         self.output.validate().map(drop)
+    }
+
+    /// One thread reads, so that there is work for one writer. A configuration file without a source may be
+    /// for `ingest`.
+    fn refuse_writers(&self) -> Result<(), Usage> {
+        if self.read.is_empty() || !self.output.all().any(|output| output.files.writes_parts()) {
+            return Ok(());
+        }
+        let message = "--writers: capture files are read by one thread, in their sequence, and written by one; \
+            omit it, or give `auto`";
+        Err(Usage(message.into()))
     }
 
     fn builder(&self) -> Result<ReplayBuilder, Usage> {
@@ -133,6 +146,7 @@ impl ReplayRun {
 
 pub(crate) fn run(args: &ReplayRun) -> anyhow::Result<ExitCode> {
     terminal::start_log(args.output.log_verbosity(), args.output.quiet);
+    args.refuse_writers()?;
     let streams = args.output.validate()?;
     let builder = args.builder()?;
     if args.read.is_empty() {
@@ -164,6 +178,7 @@ pub(crate) fn run(args: &ReplayRun) -> anyhow::Result<ExitCode> {
         threads: &threads,
         stop: &requests.stop,
         streams: &streams,
+        writers: &WriterPlan::single(),
         by_packets: true,
         patient: true,
     };

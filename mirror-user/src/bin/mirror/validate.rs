@@ -76,16 +76,13 @@ impl OutputConfig {
             flag: "-w",
             path,
             is_series: output.files.are_numbered(),
+            has_parts: output.files.may_write_parts(),
         });
-        let report =
-            self.report.iter().map(|path| places::Output { flag: "--report", path, is_series: false });
+        let report = self.report.iter().map(|path| places::Output::single("--report", path));
         let files = captures.chain(report);
+        let sockets = self.all().flat_map(|output| output.forward.sockets());
         let files =
-            files.chain(self.all().flat_map(|output| output.forward.sockets()).map(|path| places::Output {
-                flag: "--forward pcap-over-ip:listen=",
-                path,
-                is_series: false,
-            }));
+            files.chain(sockets.map(|path| places::Output::single("--forward pcap-over-ip:listen=", path)));
         places::distinct(&files.collect::<Vec<_>>())
     }
 

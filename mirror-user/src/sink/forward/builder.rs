@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Forward, NAME, Totals,
+    Forward, NAME,
     error::{ForwardError, OpenError},
     group::Group,
     member::{Member, PATIENCE},
@@ -27,6 +27,7 @@ use crate::{
     sink::{
         Interfaces, SinkNeeds,
         handoff::{Handoff, HandoffOptions, OutputState, ThreadHook},
+        members::MemberTotals,
         needs,
     },
     wire::{ethernet, vxlan},
@@ -260,7 +261,7 @@ impl ForwardBuilder {
             name,
             targets: self.targets,
             needs,
-            totals: Arc::new(Totals::new(names)),
+            totals: Arc::new(MemberTotals::new(names)),
             states,
             members,
             random_seed: drawn,

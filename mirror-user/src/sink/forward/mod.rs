@@ -37,21 +37,19 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    net::UdpSocket,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{net::UdpSocket, sync::Arc};
 
 pub use builder::ForwardBuilder;
 pub use error::{ForwardError, OpenError};
 pub use target::{Target, TargetError};
 
 use super::{
-    Sink, SinkError, SinkFactory, SinkNeeds, SinkStats, WorkerContext,
+    Sink, SinkError, SinkFactory, SinkNeeds, WorkerContext,
     handoff::{Handoff, record},
+    members::MemberTotals,
 };
 use crate::{
-    account::{MemberReport, Report, SinkHalt, SinkReport, VlanReport},
+    account::{Report, SinkHalt, SinkReport, VlanReport},
     host::interface::Interface,
 };
 use group::Group;
@@ -79,7 +77,7 @@ pub struct Forward {
     /// The seed that spreads flows, if it is random.
     random_seed: Option<u64>,
     vlans: Option<Vlans>,
-    totals: Arc<Totals>,
+    totals: Arc<MemberTotals>,
     states: Vec<Arc<State>>,
 }
 
@@ -215,37 +213,5 @@ impl Readers {
     /// Streams without a reader so far.
     pub fn missing(&self) -> impl Iterator<Item = &Target> {
         self.0.iter().filter(|(_, state)| !state.is_ready()).map(|(target, _)| target)
-    }
-}
-
-/// Counts of all workers, by member.
-#[derive(Debug)]
-struct Totals {
-    names: Vec<String>,
-    workers: Mutex<Vec<MemberStats>>,
-}
-
-/// Counts of one worker as of its last tick or its end, by member.
-type MemberStats = Arc<Mutex<Vec<SinkStats>>>;
-
-impl Totals {
-    fn new(names: Vec<String>) -> Self {
-        Self { names, workers: Mutex::default() }
-    }
-
-    /// The counts of one more worker.
-    fn worker(&self) -> MemberStats {
-        let stats = MemberStats::new(Mutex::new(vec![SinkStats::default(); self.names.len()]));
-        self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&stats));
-        stats
-    }
-
-    fn report(&self) -> Vec<MemberReport> {
-        let mut sums = vec![SinkStats::default(); self.names.len()];
-        for worker in self.workers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            let stats = worker.lock().unwrap_or_else(PoisonError::into_inner);
-            sums.iter_mut().zip(&*stats).for_each(|(sum, worker)| sum.add(worker));
-        }
-        self.names.iter().zip(&sums).map(|(name, sum)| MemberReport::new(name, sum)).collect()
     }
 }

@@ -17,6 +17,7 @@ use super::{
     *,
 };
 use crate::{
+    account::MemberReport,
     frame::MAX_BATCH,
     host::tap::TapOptions,
     sink::{

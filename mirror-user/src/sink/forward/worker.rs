@@ -5,12 +5,13 @@ use std::{
     time::Instant,
 };
 
-use super::{MemberStats, group::Group};
+use super::group::Group;
 use crate::{
     frame::{Batch, Frame, HeadBuffer},
     sink::{
         Sink, SinkError, SinkStats,
         handoff::{BlockWriter, record},
+        members::MemberStats,
         origin::OriginKey,
     },
 };

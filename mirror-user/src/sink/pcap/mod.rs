@@ -16,6 +16,8 @@
 //! A capture is one file, or [rotates](PcapBuilder::rotate_size) through many, each of which is complete.
 //! They are named as by tcpdump: from the second file on a number follows the name. The suffix `.gz` or
 //! `.zst` selects compression and follows the number.
+//!
+//! Where one thread cannot keep up, [`PcapParts`] writes a capture in parts, each with its own thread.
 
 mod builder;
 mod compress;
@@ -31,6 +33,7 @@ mod min_free;
 mod names;
 mod origins;
 mod part;
+mod parts;
 mod rotation;
 mod rotator;
 mod split;
@@ -47,6 +50,8 @@ use std::path::{Path, PathBuf};
 pub use builder::{PcapBuilder, PcapError, Target};
 pub use format::Format;
 pub use min_free::WhenFull;
+pub use names::part_path;
+pub use parts::PcapParts;
 pub use rotator::{Completed, Rotator};
 #[cfg(feature = "af-xdp")]
 pub(crate) use stream::{Announced, Stream};

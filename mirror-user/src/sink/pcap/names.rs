@@ -115,6 +115,22 @@ impl Names {
     }
 }
 
+/// The path of one of the parts of a capture, see [`PcapParts`](super::PcapParts): its number, counted from 0,
+/// is before the extension, and has the digits of the last one. The only part has the path itself.
+#[must_use]
+pub fn part_path(path: &Path, part: usize, parts: usize) -> PathBuf {
+    if parts < 2 {
+        return path.to_owned();
+    }
+    let name = path.file_name().unwrap_or_default();
+    let compression = Compression::of(name);
+    // As many digits for each, so that no number of a rotated file makes it another part's name.
+    let digits = digits(u32::try_from(parts).unwrap_or(u32::MAX));
+    let mut longer = before_extension(&compression.without_suffix(name), &format!("{part:0digits$}"));
+    longer.push(compression.suffix());
+    path.with_file_name(longer)
+}
+
 /// Digits of the largest number of this many files, counted from 0 as in tcpdump; a single file has none.
 fn digits(files: u32) -> usize {
     files.saturating_sub(1).checked_ilog10().map_or(0, |digits| digits as usize + 1)
@@ -215,6 +231,34 @@ mod tests {
         let v6 = OriginKey::new("2001:db8::1".parse().unwrap(), 7);
         assert_eq!(name(SeriesKey::Origin(v6)), "o-vni-7@2001-db8--1.pcapng2.gz");
         assert_eq!(name(SeriesKey::Other), "o-other.pcapng2.gz");
+    }
+
+    #[test]
+    fn a_part_has_its_number_before_the_extension_and_the_only_one_has_none() {
+        let part = |path, part, parts| part_path(Path::new(path), part, parts).to_str().unwrap().to_owned();
+        assert_eq!(part("d/o.pcapng", 0, 1), "d/o.pcapng");
+        assert_eq!(part("d/o.pcapng", 1, 2), "d/o-1.pcapng");
+        assert_eq!(part("o.pcap.gz", 0, 10), "o-0.pcap.gz");
+        assert_eq!(part("o.zst", 7, 11), "o-07.zst");
+        assert_eq!(part("o-%H.pcapng", 3, 4), "o-%H-3.pcapng");
+    }
+
+    #[test]
+    fn no_two_files_of_different_parts_have_the_same_name() {
+        for path in ["o", "o.pcapng", "o.gz", "o-%H", "o-1"] {
+            for (parts, files) in [(2, None), (11, None), (11, Some(5)), (12, Some(20))] {
+                let rotation = rotation(true, true, files);
+                let mut all = std::collections::HashSet::new();
+                for part in 0..parts {
+                    let names = Names::new(&part_path(Path::new(path), part, parts), &rotation).unwrap();
+                    let timed = names.at(&Zoned::now()).unwrap();
+                    for number in 0..files.unwrap_or(120) {
+                        let name = names.path_of(&timed, SeriesKey::All, number);
+                        assert!(all.insert(name.clone()), "{path}, {parts} parts: {}", name.display());
+                    }
+                }
+            }
+        }
     }
 
     /// Compared with tcpdump on a capture of 3.1 MB.

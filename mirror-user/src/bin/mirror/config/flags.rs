@@ -167,6 +167,7 @@ mod tests {
                 "wait" => text(&["poll", "spin", "busy-poll"]),
                 "priority" => text(&["auto", "realtime", "nice", "normal"]),
                 "destination" => text(&["own", "any"]),
+                "writers" => prop_oneof![text(&["auto"]), number(1, 9)].boxed(),
                 "forward-path" => text(&["auto", "kernel", "user"]),
                 "format" => text(&["pcapng", "pcap", "pcap-us"]),
                 "when-full" => text(&["wait", "delete", "stop"]),

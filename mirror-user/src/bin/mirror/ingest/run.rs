@@ -20,6 +20,7 @@ use crate::{
     privileges::{self, RetainedCaps},
     sandbox::{Sandbox, ThreadKind},
     signals, terminal, user,
+    writers::WriterPlan,
 };
 
 pub(crate) fn run(args: &IngestRun) -> anyhow::Result<ExitCode> {
@@ -53,7 +54,8 @@ pub(crate) fn run(args: &IngestRun) -> anyhow::Result<ExitCode> {
     let engines = Threads::new(RetainedCaps::nothing(), &sandbox);
     let engine =
         builder.on_thread_ready(Arc::new(engines.hook(ThreadKind::Worker))).build().map_err(usage)?;
-    let needed = files_needed(engine.plan(), &args.output)?;
+    let writers = WriterPlan::of(engine.plan()).context("cannot read which CPUs this process may use")?;
+    let needed = files_needed(engine.plan(), &args.output, &writers)?;
     if let Some(most) = OpenFiles::raise(needed)?.soft.filter(|most| *most < needed) {
         return Err(anyhow::anyhow!(
             "this run needs {needed} open files, and the limit is {most}: raise it (`ulimit -n 1024`, in a \
@@ -74,6 +76,7 @@ pub(crate) fn run(args: &IngestRun) -> anyhow::Result<ExitCode> {
         threads: &threads,
         stop: &requests.stop,
         streams: &streams,
+        writers: &writers,
         by_packets: false,
         patient: false,
     };
@@ -106,7 +109,7 @@ const USUAL_FILES: u64 = 1024;
 
 /// How many files a run has open at once, at most while it starts: those open already, of the engine and of
 /// signals, and of each interface, queue and output.
-fn files_needed(plan: &Plan, output: &OutputConfig) -> anyhow::Result<u64> {
+fn files_needed(plan: &Plan, output: &OutputConfig, writers: &WriterPlan) -> anyhow::Result<u64> {
     /// Netlink, signals, ports.
     const RUN: u64 = 5;
     /// Maps, programs, links, and the descriptors that load them; netlink for its addresses.
@@ -115,7 +118,11 @@ fn files_needed(plan: &Plan, output: &OutputConfig) -> anyhow::Result<u64> {
     const QUEUE: u64 = 2;
     let queues: u64 = plan.interfaces.iter().map(|interface| interface.queues.len() as u64).sum();
     let in_use = OpenFiles::in_use()?;
-    Ok(in_use + RUN + plan.interfaces.len() as u64 * INTERFACE + queues * QUEUE + output.files_needed())
+    Ok(in_use
+        + RUN
+        + plan.interfaces.len() as u64 * INTERFACE
+        + queues * QUEUE
+        + output.files_needed(writers))
 }
 
 /// The memory that a run takes at most, in bytes.
@@ -124,6 +131,7 @@ struct Memory {
     sinks: u64,
     fragments: u64,
     workers: u64,
+    captures: u64,
 }
 
 impl Memory {
@@ -134,6 +142,7 @@ impl Memory {
             sinks: workers * outputs.memory_per_worker as u64,
             fragments: if plan.reassemble { mirror_user::reassembly::MEMORY as u64 } else { 0 },
             workers,
+            captures: outputs.captures().len() as u64,
         }
     }
 
@@ -141,8 +150,9 @@ impl Memory {
     fn refuse_beyond_limit(&self) -> anyhow::Result<()> {
         /// Beside workers: main, signals, links, and one thread of an output.
         const THREADS: u64 = 3;
-        let Self { frames, sinks, fragments, workers } = self;
-        memory::refuse_beyond_limit(frames + sinks + fragments, workers + THREADS)
+        let Self { frames, sinks, fragments, workers, captures } = self;
+        let threads = workers + THREADS + captures.saturating_sub(1);
+        memory::refuse_beyond_limit(frames + sinks + fragments, threads)
     }
 }
 

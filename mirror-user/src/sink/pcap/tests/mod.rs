@@ -8,6 +8,7 @@ mod files;
 mod floods;
 mod format;
 mod held;
+mod parts;
 mod rotated;
 
 use std::{
