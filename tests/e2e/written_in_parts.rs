@@ -14,6 +14,7 @@ use std::{
 
 use common::{
     CAPTURE, Cable, assert_explained,
+    disk::SmallDisk,
     mirror::{
         MIRROR, Mirror, assert_next_run_works, balanced_report, ingest, inject, names, sink, threads, until,
         whole_capture,
@@ -154,6 +155,42 @@ fn each_part_has_a_ring_of_its_own_and_a_second_run_replaces_none() {
         .expect_words(&["already exists; remove it"]);
     assert_eq!(names(path), after, "the parts that could be created are gone, too");
     assert_next_run_works(&cable);
+}
+
+#[test]
+fn all_parts_together_keep_the_minimum_of_free_space() {
+    const MINIMUM: u64 = 8 << 20;
+    let cable = Cable::with_queues(2);
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    let at = path.join("disk");
+    fs::create_dir(&at).expect("mount point");
+    let disk = SmallDisk::mount(&at, 4 * MINIMUM);
+    let free = || {
+        let space = run(Command::new("stat").args(["-f", "-c", "%a %S"]).arg(&at)).expect("stat");
+        space.split_whitespace().map(|word| word.parse::<u64>().expect("number")).product::<u64>()
+    };
+    let flags = "-w disk/all.pcapng -C 2m --min-free 8m --when-full delete --writers 2 --report report.json";
+    let capture = Mirror::ingest(&cable, path, flags);
+    let generator = cable.generator(both_queues()).start(u64::MAX);
+    let mut least = u64::MAX;
+    for _ in 0..100 {
+        least = least.min(free());
+        thread::sleep(Duration::from_millis(20));
+    }
+    let ending = capture.end_by(Signal::SIGINT);
+    generator.stop().expect("generated");
+    // It comes down to the minimum. Headers and statistics of a few KiB are written in any case.
+    assert!(
+        least < MINIMUM + (4 << 20) && least > MINIMUM - (128 << 10),
+        "{least} of {MINIMUM}:\n{}",
+        ending.said
+    );
+    balanced_report(&path.join("report.json"));
+    for file in names(&at) {
+        complete(&at.join(file));
+    }
+    drop(disk);
 }
 
 #[test]

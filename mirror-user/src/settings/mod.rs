@@ -236,9 +236,10 @@ impl Settings {
             ($($field:ident)*) => { $(self.$field.get_or_insert_with(Default::default);)* };
         }
         with_default! {
-            queues mode bind wait priority destination rx_ring port no_reassemble outer unbuffered snap writers
-            per_origin max_origins when_full print link hex hexascii ascii timestamps absolute forward_balance
-            vlan_per_vni community_id json latency sandbox on_output_end quiet verbose forward_path stats
+            queues mode bind wait priority destination rx_ring port no_reassemble outer unbuffered snap
+            writers per_origin max_origins when_full print link hex hexascii ascii timestamps absolute
+            forward_balance vlan_per_vni community_id json latency sandbox on_output_end quiet verbose
+            forward_path stats
         }
         // An empty expression selects all packets, like none.
         self.filter = self.filter.filter(|filter| !filter.text().is_empty());
@@ -257,8 +258,8 @@ impl From<SinkSettings> for Settings {
         }
         same! {
             write format outer unbuffered snap file_size rotate_seconds file_count postrotate_command
-            writers per_origin max_origins min_free when_full print link hex hexascii ascii timestamps absolute
-            verbose forward forward_balance vlan_per_vni community_id filter outer_filter
+            writers per_origin max_origins min_free when_full print link hex hexascii ascii timestamps
+            absolute verbose forward forward_balance vlan_per_vni community_id filter outer_filter
         }
     }
 }

@@ -36,8 +36,8 @@ pub(crate) struct FilesArgs {
     /// --command-write
     #[arg(short = 'z', long, help_heading = "Files", value_name = "COMMAND")]
     postrotate_command: Option<PathBuf>,
-    /// With ingest: write with N threads, each to its own file with a number in its name; at most one for each
-    /// queue. `auto`: as many as there are CPUs beside the workers'
+    /// With ingest: write with N threads, each to its own file with a number in its name; at most one for
+    /// each queue. `auto`: as many as there are CPUs beside the workers'
     #[arg(long, help_heading = "Files", value_name = "N|auto")]
     writers: Option<Written<Writers>>,
     /// Write one file per origin (VNI and source), which is part of its name

@@ -15,7 +15,7 @@ use mirror_user::{
     sink::{
         self, Counters, LatencySink, SinkFactory,
         forward::Readers,
-        pcap::{Pcap, PcapParts, Rotator, Target, part_path},
+        pcap::{FreeSpace, Pcap, PcapParts, Rotator, Target, part_path},
     },
 };
 
@@ -158,8 +158,13 @@ impl OutputConfig {
         cx: &OpenContext<'_>,
     ) -> anyhow::Result<Arc<dyn SinkFactory>> {
         if let Some(stream) = cx.streams.of(path) {
-            let (pcap, capture) =
-                self.part(stream.open(path, cx.stop)?, path, outputs.postrotate.as_ref(), cx)?;
+            let (pcap, capture) = self.part(
+                stream.open(path, cx.stop)?,
+                path,
+                &FreeSpace::default(),
+                outputs.postrotate.as_ref(),
+                cx,
+            )?;
             let path = (!matches!(stream, Stream::Stdout)).then(|| path.to_owned());
             outputs.memory_per_worker += pcap.memory_per_worker(max_frame);
             outputs.captures.push(Capture { path, ..capture });
@@ -167,10 +172,11 @@ impl OutputConfig {
         }
         let writers = cx.writers.count(self.files.writers);
         cx.writers.warn_if_fewer(self.files.writers);
-        let mut parts = Vec::with_capacity(writers);
+        let (mut parts, free_space) = (Vec::with_capacity(writers), FreeSpace::default());
         for part in 0..writers {
             let path = part_path(path, part, writers);
-            let (pcap, capture) = self.part(Target::file(&path), &path, outputs.postrotate.as_ref(), cx)?;
+            let (pcap, capture) =
+                self.part(Target::file(&path), &path, &free_space, outputs.postrotate.as_ref(), cx)?;
             outputs.captures.push(capture);
             parts.push(pcap);
         }
@@ -187,6 +193,7 @@ impl OutputConfig {
         &self,
         target: Target,
         path: &Path,
+        free_space: &FreeSpace,
         postrotate: Option<&Postrotate>,
         cx: &OpenContext<'_>,
     ) -> anyhow::Result<(Pcap, Capture)> {
@@ -206,6 +213,7 @@ impl OutputConfig {
         if let (Some(command), Some(postrotate)) = (&self.files.postrotate_command, postrotate) {
             builder = builder.on_file(postrotate.hook(command)).keep_while(postrotate.keeps());
         }
+        builder = builder.min_free_with(free_space);
         if self.unbuffered {
             builder = builder.unbuffered(true);
         }

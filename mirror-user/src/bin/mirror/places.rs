@@ -110,8 +110,8 @@ impl FileIdentity {
             && rest.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()))
     }
 
-    /// Whether its name is that of the other with the number of a part, as of [`part_path`], and with one of a
-    /// series if there is one.
+    /// Whether its name is that of the other with the number of a part, as of [`part_path`], and with one of
+    /// a series if there is one.
     ///
     /// [`part_path`]: mirror_user::sink::pcap::part_path
     fn is_part_of(&self, whole: &Self, is_series: bool) -> bool {

@@ -121,8 +121,8 @@ impl ReplayRun {
         if self.read.is_empty() || !self.output.all().any(|output| output.files.writes_parts()) {
             return Ok(());
         }
-        let message = "--writers: capture files are read by one thread, in their sequence, and written by one; \
-            omit it, or give `auto`";
+        let message = "--writers: capture files are read by one thread, in their sequence, and written by \
+            one; omit it, or give `auto`";
         Err(Usage(message.into()))
     }
 

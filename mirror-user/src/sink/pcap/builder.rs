@@ -23,7 +23,7 @@ use super::{
     format::{Format, MAX_SNAPLEN},
     idb_table::MOST_IN_BLOCK,
     losses::Losses,
-    min_free::MinFree,
+    min_free::{FreeSpace, MinFree},
     names::Names,
     part::{CaptureFormat, CapturePart, PartOutput},
     rotation::Rotation,
@@ -136,6 +136,7 @@ pub struct PcapBuilder {
     max_interfaces: usize,
     rotation: Rotation,
     min_free: MinFree,
+    free_space: FreeSpace,
     origins: Option<usize>,
     hooks: Hooks,
 }
@@ -159,6 +160,7 @@ impl PcapBuilder {
             max_interfaces: Pcap::DEFAULT_MAX_INTERFACES,
             rotation: Rotation::default(),
             min_free: MinFree::default(),
+            free_space: FreeSpace::default(),
             origins: None,
             hooks: Hooks::default(),
         }
@@ -268,6 +270,13 @@ impl PcapBuilder {
         self.when_full(when_full)
     }
 
+    /// Keeps [that minimum](Self::min_free) together with other captures to the same file system, which get a
+    /// clone of this value: none writes what another is about to.
+    pub fn min_free_with(mut self, free_space: &FreeSpace) -> Self {
+        self.free_space = free_space.clone();
+        self
+    }
+
     /// What to do when there is no space; by default [wait](WhenFull::Wait).
     pub fn when_full(mut self, when_full: WhenFull) -> Self {
         self.min_free.when_full = when_full;
@@ -344,6 +353,7 @@ impl PcapBuilder {
         let plan = Plan {
             rotation: self.rotation,
             min_free: self.min_free,
+            free_space: self.free_space,
             origins: self.origins,
             max_interfaces,
             // A worker must not run out of blocks for it.

@@ -18,7 +18,7 @@ use super::{
     direct::Direct,
     held::{HeldBlock, HeldBlocks},
     losses::{Losses, Lost},
-    min_free::{MinFree, WhenFull},
+    min_free::{Claim, FreeSpace, MinFree, WhenFull},
     names::{NameError, Names, SeriesKey},
     origins::{OTHERS, Origins},
     part::{CaptureFormat, CapturePart, PacketEnd, PartOutput},
@@ -39,6 +39,8 @@ use crate::{
 pub(super) struct Plan {
     pub(super) rotation: Rotation,
     pub(super) min_free: MinFree,
+    /// What this capture, and those that share its minimum of free space, are about to write.
+    pub(super) free_space: FreeSpace,
     /// With a file per origin: the most origins with a file.
     pub(super) origins: Option<usize>,
     /// The most named interfaces of a pcapng file.
@@ -319,7 +321,7 @@ impl Files {
             // With a file per origin, the next frame tries again to open its file.
             return Ok(self.origins.is_none() && self.series.iter().any(|series| series.part.is_some()));
         }
-        self.keep_min_free(lacks)?;
+        let _claim = self.keep_min_free(lacks)?;
         Ok(self.available()? >= lacks)
     }
 
@@ -406,7 +408,7 @@ impl Files {
                     continue;
                 }
                 let these = &mut rest[..packets[done + room - 1].end - from];
-                self.keep_min_free(these.len() as u64)?;
+                let _claim = self.keep_min_free(these.len() as u64)?;
                 let Some(part) = &mut self.series[series].part else { continue };
                 let (written, result) =
                     part.packets(capture, these, &packets[done..done + room], origins, || false);
@@ -463,13 +465,17 @@ impl Files {
         while let Some(part) = self.series.get_mut(index).and_then(|series| series.part.as_mut())
             && let Some(lacks) = part.held().map(HeldBlocks::bytes)
         {
-            result = self.keep_min_free(lacks);
+            let claimed = self.keep_min_free(lacks);
             let Some(part) = self.series[index].part.as_mut() else { break };
-            if result.is_ok() {
-                let Err(error) = part.write_held(capture, all, &mut self.direct) else { break };
-                let what = part.name();
-                result = self.make_room_after(Fault { what, error, lacks: lacks.min(RESUMED) });
-            }
+            result = match claimed {
+                Ok(claim) => {
+                    let Err(error) = part.write_held(capture, all, &mut self.direct) else { break };
+                    drop(claim);
+                    let what = part.name();
+                    self.make_room_after(Fault { what, error, lacks: lacks.min(RESUMED) })
+                }
+                Err(fault) => Err(fault),
+            };
             if result.is_err() {
                 break;
             }
@@ -554,17 +560,19 @@ impl Files {
         fitting.count().max(usize::from(part.frames() == 0))
     }
 
-    /// Ensures that enough space is free after this many more bytes.
-    fn keep_min_free(&mut self, bytes: u64) -> Result<(), Fault> {
+    /// Ensures that enough space is free after this many more bytes, which are written next.
+    fn keep_min_free(&mut self, bytes: u64) -> Result<Claim, Fault> {
         let min_free = self.plan.min_free;
         if min_free.bytes == 0 {
-            return Ok(());
+            return Ok(self.plan.free_space.claim(0));
         }
         loop {
+            let claim = self.plan.free_space.claim(bytes);
             let free = self.available()?;
-            if free >= min_free.bytes.saturating_add(bytes) {
-                return Ok(());
+            if free >= min_free.bytes.saturating_add(claim.of_all()) {
+                return Ok(claim);
             }
+            drop(claim);
             if self.deleted.wait() {
                 continue;
             }
@@ -917,7 +925,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x");
         let names = Names::new(&path, &rotation).unwrap();
-        let plan = Plan { rotation, min_free, origins: Some(4), max_interfaces: 1, most_held: 0 };
+        let plan = Plan {
+            rotation,
+            min_free,
+            free_space: FreeSpace::default(),
+            origins: Some(4),
+            max_interfaces: 1,
+            most_held: 0,
+        };
         let mut capture = Files::create(names, plan, Hooks::default(), None).unwrap();
         for number in 0..files {
             let file = HiddenFile::create(&directory.path().join(format!("x{number}"))).unwrap();

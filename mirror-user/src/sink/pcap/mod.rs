@@ -49,7 +49,7 @@ use std::path::{Path, PathBuf};
 
 pub use builder::{PcapBuilder, PcapError, Target};
 pub use format::Format;
-pub use min_free::WhenFull;
+pub use min_free::{FreeSpace, WhenFull};
 pub use names::part_path;
 pub use parts::PcapParts;
 pub use rotator::{Completed, Rotator};

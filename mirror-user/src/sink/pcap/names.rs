@@ -115,8 +115,8 @@ impl Names {
     }
 }
 
-/// The path of one of the parts of a capture, see [`PcapParts`](super::PcapParts): its number, counted from 0,
-/// is before the extension, and has the digits of the last one. The only part has the path itself.
+/// The path of one of the parts of a capture, see [`PcapParts`](super::PcapParts): its number, counted from
+/// 0, is before the extension, and has the digits of the last one. The only part has the path itself.
 #[must_use]
 pub fn part_path(path: &Path, part: usize, parts: usize) -> PathBuf {
     if parts < 2 {

@@ -80,6 +80,33 @@ fn a_part_that_ends_loses_its_own_frames_and_ends_the_capture_only_with_the_othe
 }
 
 #[test]
+fn a_capture_leaves_the_space_that_others_are_about_to_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let free_space = FreeSpace::default();
+    let builder = Pcap::builder(Target::file(dir.path().join("o"))).min_free(1, WhenFull::Wait);
+    let pcap = builder.min_free_with(&free_space).build().unwrap();
+    let mut sink = super::worker(&pcap);
+    let claim = free_space.claim(u64::MAX / 2);
+    put(&mut *sink, &frames(7, 1));
+    let wait = |what: &str, is_so: &dyn Fn() -> bool| {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !is_so() {
+            assert!(Instant::now() < deadline, "{what}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    };
+    wait("it waits", &|| pcap.halted().is_some());
+    assert!(pcap.halted().unwrap().reason.contains("below the minimum of 1"), "{:?}", pcap.halted());
+    drop(claim);
+    wait("it resumes", &|| pcap.halted().is_none());
+    put(&mut *sink, &frames(7, 1));
+    sink.finish().unwrap();
+    assert_eq!((sink.stats().written, sink.stats().dropped.total()), (1, 1));
+    pcap.close(&report()).unwrap();
+    assert_eq!(free_space.claim(0).of_all(), 0, "what is written is claimed no longer");
+}
+
+#[test]
 fn a_capture_is_halted_for_good_only_if_every_part_is() {
     let dir = tempfile::tempdir().unwrap();
     let halted = |when_full: [WhenFull; 2]| {
