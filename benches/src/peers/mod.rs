@@ -65,8 +65,8 @@ pub fn run(options: &Options, report: &mut Report) -> Result<()> {
             None => report.not_measured.push(format!("{program} is not installed: `{INSTALL}`")),
         }
     }
-    // No disk is measured, nor how the kernel makes small pages.
-    let memory = Mounted::tmpfs(MEMORY, ",huge=always")?;
+    // No disk is measured, nor the memory of huge pages that a virtual machine has to be given first.
+    let memory = Mounted::tmpfs(MEMORY, ",huge=never")?;
     let progress = Progress::start();
     for &(frame_len, mtu) in if options.quick { &SIZES[..1] } else { &SIZES } {
         let stage = Stage::raise(options, mtu)?;

@@ -49,6 +49,7 @@ pub(super) fn of(report: &Report) -> Vec<Section> {
         captures(&report.captures),
         latency(&report.latency),
         peers(&report.peers),
+        commands(&report.peers),
         micro(&report.micro),
     ];
     let mut sections: Vec<_> = all.into_iter().filter(|section| !section.rows.is_empty()).collect();
@@ -406,15 +407,6 @@ fn peers(peers: &[Peer]) -> Section {
             peer.reported_lost.map_or_else(|| NONE.into(), |lost| share(lost, peer.offered)),
         ]
     };
-    let mut notes: Vec<String> = Vec::new();
-    for peer in peers {
-        let version = if peer.version.is_empty() { String::new() } else { format!(" ({})", peer.version) };
-        let note = format!("{}{version}: `{}`", peer.name, peer.settings);
-        // The same for every frame size.
-        if !notes.contains(&note) {
-            notes.push(note);
-        }
-    }
     Section {
         title: "Other tools".into(),
         columns: vec![
@@ -429,7 +421,24 @@ fn peers(peers: &[Peer]) -> Section {
             figures("says it lost"),
         ],
         rows: peers.iter().map(row).collect(),
-        notes,
+        notes: Vec::new(),
+    }
+}
+
+/// How each tool was called, once for all frame sizes.
+fn commands(peers: &[Peer]) -> Section {
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for peer in peers {
+        let row = vec![peer.name.clone(), peer.version.clone(), format!("`{}`", peer.settings)];
+        if !rows.contains(&row) {
+            rows.push(row);
+        }
+    }
+    Section {
+        title: "Other tools: versions and commands".into(),
+        columns: vec![words("tool"), words("version"), words("command")],
+        rows,
+        notes: Vec::new(),
     }
 }
 
