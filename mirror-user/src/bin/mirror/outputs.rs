@@ -180,11 +180,16 @@ impl OutputConfig {
             outputs.captures.push(capture);
             parts.push(pcap);
         }
-        outputs.memory_per_worker +=
-            parts.iter().map(|part| part.memory_per_worker(max_frame)).max().unwrap_or(0);
         Ok(match <[Pcap; 1]>::try_from(parts) {
-            Ok([only]) => Arc::new(only),
-            Err(parts) => Arc::new(PcapParts::new(parts)),
+            Ok([only]) => {
+                outputs.memory_per_worker += only.memory_per_worker(max_frame);
+                Arc::new(only)
+            }
+            Err(parts) => {
+                let parts = PcapParts::new(parts);
+                outputs.memory_per_worker += parts.memory_per_worker(max_frame);
+                Arc::new(parts)
+            }
         })
     }
 
