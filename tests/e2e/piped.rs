@@ -14,9 +14,12 @@ use std::{
 
 use common::{
     Cable,
-    mirror::{MIRROR, Mirror, assert_next_run_works, frames, ingest, inject, names, program, until},
+    mirror::{
+        MIRROR, Mirror, assert_next_run_works, balanced_report, frames, ingest, inject, names, program, sink,
+        until,
+    },
 };
-use mirror_lab::capture;
+use mirror_lab::{Traffic, capture};
 use nix::sys::signal::Signal;
 
 fn mkfifo(path: &Path) {
@@ -126,12 +129,12 @@ fn a_report_replaces_only_an_earlier_report() {
     let run = |arguments: &str| script(path, &format!(r#""$0" replay -q -r in.pcap {arguments}"#));
     expect(&run("--report report.json"), 0, &[]);
     expect(&run("--report report.json -c 5"), 0, &[]);
-    let report = common::mirror::balanced_report(&path.join("report.json"));
+    let report = balanced_report(&path.join("report.json"));
     assert_eq!(report["sinks"][0]["offered"], 5);
     // No capture replaces it, and a run that does not start leaves it.
     expect(&run("-w report.json"), 1, &["already exists"]);
     expect(&run("--report report.json -w in.pcap"), 1, &["already exists"]);
-    assert_eq!(common::mirror::balanced_report(&path.join("report.json"))["sinks"][0]["offered"], 5);
+    assert_eq!(balanced_report(&path.join("report.json"))["sinks"][0]["offered"], 5);
     fs::write(path.join("other.json"), "{\"schema\": \"mine/1\"}").expect("written");
     symlink("report.json", path.join("link.json")).expect("link");
     for name in ["other.json", "link.json", "in.pcap"] {
@@ -167,6 +170,35 @@ fn a_named_pipe_waits_for_its_reader_before_the_attach_and_a_signal_ends_the_wai
     fs::write(path.join("out"), bytes).expect("written");
     assert_eq!(capture::read(&path.join("out")).expect("capture").frames(), inner);
     assert_next_run_works(&cable);
+}
+
+#[test]
+fn a_reader_that_pauses_loses_only_what_finds_the_buffer_full() {
+    /// 24 MB of records, more than the default buffer has.
+    const FRAMES: u64 = 250_000;
+    let cable = Cable::with_queues(1);
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    mkfifo(&path.join("fifo"));
+    for (size, is_enough) in [("-B 1024", false), ("", false), ("-B 64m", true)] {
+        let arguments = format!("-w fifo --report report.json {size}");
+        let run = Mirror::start(ingest(&cable, path, &arguments));
+        run.says("waiting for a reader of fifo");
+        let mut reader = fs::File::open(path.join("fifo")).expect("pipe");
+        let run = run.attached(&cable);
+        let traffic = Traffic { rate: Some(250_000), ..Traffic::default() };
+        assert_eq!(cable.generator(traffic).send(FRAMES).expect("generated").total(), FRAMES);
+        run.settled();
+        let read = thread::spawn(move || {
+            let mut bytes = Vec::new();
+            reader.read_to_end(&mut bytes).expect("read")
+        });
+        run.end_by(Signal::SIGINT).expect_code(0);
+        read.join().expect("read");
+        let report = balanced_report(&path.join("report.json"));
+        let dropped = sink(&report, "pcap")["dropped"]["no_block"].as_u64();
+        assert_eq!(dropped.is_none(), is_enough, "{size}: {dropped:?}");
+    }
 }
 
 #[test]

@@ -30,8 +30,8 @@ pub use self::{
     },
     lists::{Cpus, Phrase, Ports, QueueList, Sources, Vnis},
     values::{
-        Count, FileCount, Interface, Interval, MaxOrigins, RotateSeconds, RxRing, Seed, Size, Snap, Time,
-        Times, Writers,
+        BufferSize, Count, FileCount, Interface, Interval, MaxOrigins, RotateSeconds, RxRing, Seed, Size,
+        Snap, Time, Times, Writers,
     },
     words::{Invalid, Many, Word, Written},
 };
@@ -89,6 +89,8 @@ macro_rules! keys_with_outputs {
                 file_count: Written<FileCount>,
                 /// The command that is run for each completed file.
                 postrotate_command: Written<PathBuf>,
+                /// In how many bytes of a worker's memory packets wait to be written.
+                buffer_size: Written<BufferSize>,
                 /// How many threads write the capture, each to its own file.
                 writers: Written<Writers>,
                 /// Whether each origin has its own file.
@@ -237,7 +239,7 @@ impl Settings {
         }
         with_default! {
             queues mode bind wait priority destination rx_ring port no_reassemble outer unbuffered snap
-            writers per_origin max_origins when_full print link hex hexascii ascii timestamps absolute
+            buffer_size writers per_origin max_origins when_full print link hex hexascii ascii timestamps absolute
             forward_balance vlan_per_vni community_id json latency sandbox on_output_end quiet verbose
             forward_path stats
         }
@@ -258,7 +260,7 @@ impl From<SinkSettings> for Settings {
         }
         same! {
             write format outer unbuffered snap file_size rotate_seconds file_count postrotate_command
-            writers per_origin max_origins min_free when_full print link hex hexascii ascii timestamps
+            buffer_size writers per_origin max_origins min_free when_full print link hex hexascii ascii timestamps
             absolute verbose forward forward_balance vlan_per_vni community_id filter outer_filter
         }
     }

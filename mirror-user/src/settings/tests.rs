@@ -65,6 +65,7 @@ fn any_sink() -> impl Strategy<Value = SinkSettings> {
         rotate_seconds: word(NUMBER),
         file_count: word(NUMBER),
         postrotate_command: word(TEXT),
+        buffer_size: word("[1-9][0-9]{0,2}[mM]|[1-9]g"),
         writers: word("auto|[1-9][0-9]{0,2}"),
         per_origin: flag(),
         max_origins: word(NUMBER),

@@ -1,9 +1,12 @@
 //! Single values: numbers, times, sizes and names.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, ops::RangeInclusive, str::FromStr, time::Duration};
 
 use super::words::{Invalid, Word};
-use crate::{engine::EngineBuilder, sink::forward::Target};
+use crate::{
+    engine::EngineBuilder,
+    sink::{Pcap, forward::Target},
+};
 
 impl Word for Target {}
 
@@ -141,20 +144,59 @@ impl FromStr for Size {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        const UNITS: [(char, u64); 3] = [('k', 1 << 10), ('m', 1 << 20), ('g', 1 << 30)];
-        let unit = text.chars().next_back().map(|last| last.to_ascii_lowercase());
-        let (number, unit) = UNITS
-            .into_iter()
-            .find(|(letter, _)| Some(*letter) == unit)
-            .map_or((text, 1_000_000), |(_, unit)| (&text[..text.len() - 1], unit));
-        let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
-        bytes.filter(|bytes| *bytes > 0).map(Self).ok_or_else(|| {
+        bytes(text, 1_000_000).map(Self).ok_or_else(|| {
             Invalid(format!("{text:?} is not a size such as 100 (millions of bytes), 512k, 100m or 2g"))
         })
     }
 }
 
 impl Word for Size {}
+
+/// A positive number in units of `unit` bytes, or in KiB, MiB or GiB with a suffix.
+fn bytes(text: &str, unit: u64) -> Option<u64> {
+    const UNITS: [(char, u64); 3] = [('k', 1 << 10), ('m', 1 << 20), ('g', 1 << 30)];
+    let suffix = text.chars().next_back().map(|last| last.to_ascii_lowercase());
+    let (number, unit) = UNITS
+        .into_iter()
+        .find(|(letter, _)| Some(*letter) == suffix)
+        .map_or((text, unit), |(_, unit)| (&text[..text.len() - 1], unit));
+    number.parse::<u64>().ok()?.checked_mul(unit).filter(|bytes| *bytes > 0)
+}
+
+/// Size of a capture's buffer in bytes, written as for tcpdump's -B: in KiB, or with the suffix k, m or g.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct BufferSize(pub u64);
+
+/// Sizes that a buffer may have, in bytes.
+const BUFFERS: RangeInclusive<u64> = 1 << 20..=64 << 30;
+
+impl FromStr for BufferSize {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let size = bytes(text, 1 << 10).filter(|bytes| BUFFERS.contains(bytes));
+        size.map(Self).ok_or_else(|| {
+            Invalid(format!("{text:?} is not a size such as 65536 (KiB), 64m or 1g, of 1 MiB to 64 GiB"))
+        })
+    }
+}
+
+impl Word for BufferSize {}
+
+impl Default for BufferSize {
+    fn default() -> Self {
+        Self((Pcap::DEFAULT_BLOCKS * Pcap::DEFAULT_BLOCK_SIZE) as u64)
+    }
+}
+
+impl fmt::Display for BufferSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 % (1 << 20) {
+            0 => write!(f, "{}m", self.0 >> 20),
+            _ => write!(f, "{}k", self.0 >> 10),
+        }
+    }
+}
 
 /// How many bytes of a packet are written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -265,6 +307,24 @@ mod tests {
     fn a_snap_length_is_a_number_or_headers() {
         assert_eq!((read("96"), read("headers")), (Ok(Snap::Bytes(96)), Ok(Snap::Headers)));
         assert!(read::<Snap>("header").unwrap_err().contains("neither"));
+    }
+
+    #[test]
+    fn a_buffer_is_in_kib_unless_it_has_a_suffix() {
+        for (text, bytes, written) in [
+            ("65536", 64 << 20, "64m"),
+            ("1025k", 1025 << 10, "1025k"),
+            ("1m", 1 << 20, "1m"),
+            ("64G", 64 << 30, "65536m"),
+        ] {
+            let size = read::<BufferSize>(text).unwrap();
+            assert_eq!((size.0, size.to_string().as_str()), (bytes, written));
+            assert_eq!(read(written), Ok(size));
+        }
+        for text in ["", "0", "1023", "64", "65g", "18446744073709551615", "1.5m", "-1"] {
+            assert!(read::<BufferSize>(text).unwrap_err().contains("of 1 MiB to 64 GiB"), "{text}");
+        }
+        assert_eq!(BufferSize::default().to_string(), "16m");
     }
 
     #[test]

@@ -8,7 +8,9 @@ use std::{
 use clap::Args;
 use mirror_user::{
     escape,
-    settings::{FileCount, MaxOrigins, RotateSeconds, Settings, Size, WhenFull, Writers, Written},
+    settings::{
+        BufferSize, FileCount, MaxOrigins, RotateSeconds, Settings, Size, WhenFull, Writers, Written,
+    },
     sink::pcap::PcapBuilder,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -36,6 +38,10 @@ pub(crate) struct FilesArgs {
     /// --command-write
     #[arg(short = 'z', long, help_heading = "Files", value_name = "COMMAND")]
     postrotate_command: Option<PathBuf>,
+    /// Memory in which packets wait for the writer, for each worker: in KiB as tcpdump's, or with k, m or g in
+    /// KiB, MiB or GiB. Packets that find it full are dropped and counted (`no_block`)
+    #[arg(short = 'B', long, help_heading = "Files", value_name = "SIZE")]
+    buffer_size: Option<Written<BufferSize>>,
     /// With ingest: write with N threads, each to its own file with a number in its name; at most one for
     /// each queue. `auto`: as many as there are CPUs beside the workers'
     #[arg(long, help_heading = "Files", value_name = "N|auto")]
@@ -62,6 +68,7 @@ impl FilesArgs {
             rotate_seconds,
             file_count,
             postrotate_command,
+            buffer_size,
             writers,
             per_origin,
             max_origins,
@@ -72,6 +79,7 @@ impl FilesArgs {
         settings.rotate_seconds = rotate_seconds;
         settings.file_count = file_count;
         settings.postrotate_command = path(postrotate_command.as_ref());
+        settings.buffer_size = buffer_size;
         settings.writers = writers;
         settings.per_origin = given(per_origin);
         settings.max_origins = max_origins;
@@ -87,6 +95,7 @@ pub(crate) struct Files {
     rotate_seconds: Option<u64>,
     file_count: Option<u32>,
     pub(crate) postrotate_command: Option<PathBuf>,
+    buffer_size: BufferSize,
     pub(crate) writers: Writers,
     per_origin: bool,
     max_origins: MaxOrigins,
@@ -101,6 +110,7 @@ impl Files {
             rotate_seconds: settings.rotate_seconds.as_deref().map(|seconds| seconds.0),
             file_count: settings.file_count.as_deref().map(|count| count.0),
             postrotate_command: settings.postrotate_command.as_deref().cloned(),
+            buffer_size: settings.buffer_size.as_deref().copied().unwrap_or_default(),
             writers: settings.writers.as_deref().copied().unwrap_or_default(),
             per_origin: settings.per_origin.unwrap_or_default(),
             max_origins: settings.max_origins.as_deref().copied().unwrap_or_default(),
@@ -110,12 +120,13 @@ impl Files {
     }
 
     /// Which of its flags differ from their defaults.
-    pub(crate) fn given(&self) -> [(bool, &'static str); 9] {
+    pub(crate) fn given(&self) -> [(bool, &'static str); 10] {
         [
             (self.file_size.is_some(), "-C"),
             (self.rotate_seconds.is_some(), "-G"),
             (self.file_count.is_some(), "-W"),
             (self.postrotate_command.is_some(), "-z"),
+            (self.buffer_size != BufferSize::default(), "-B"),
             (self.writers != Writers::default(), "--writers"),
             (self.per_origin, "--per-origin"),
             (self.max_origins != MaxOrigins::default(), "--max-origins"),
@@ -180,6 +191,7 @@ impl Files {
         by_packets: bool,
         on_last: impl FnOnce() + Send + 'static,
     ) -> PcapBuilder {
+        builder = builder.memory(self.buffer_size.0);
         if let Some(bytes) = self.file_size {
             builder = builder.rotate_size(bytes);
         }

@@ -28,6 +28,11 @@ impl<H> HandoffOptions<H> {
         self.blocks = blocks.max(2);
     }
 
+    /// As many blocks as have this many bytes.
+    pub(crate) fn set_memory(&mut self, bytes: u64) {
+        self.set_blocks(usize::try_from(bytes / self.block_size as u64).unwrap_or(usize::MAX));
+    }
+
     pub(crate) fn set_block_size(&mut self, bytes: usize) {
         self.block_size = bytes;
     }

@@ -204,6 +204,12 @@ impl PcapBuilder {
         self
     }
 
+    /// As many [blocks](Self::blocks) as have this many bytes in each worker.
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.handoff.set_memory(bytes);
+        self
+    }
+
     /// Bytes in a block; more if two of the largest frames need more.
     pub fn block_size(mut self, bytes: usize) -> Self {
         self.handoff.set_block_size(bytes);

@@ -167,6 +167,7 @@ mod tests {
                 "wait" => text(&["poll", "spin", "busy-poll"]),
                 "priority" => text(&["auto", "realtime", "nice", "normal"]),
                 "destination" => text(&["own", "any"]),
+                "buffer-size" => prop_oneof![text(&["64m", "1g"]), number(1024, 4096)].boxed(),
                 "writers" => prop_oneof![text(&["auto"]), number(1, 9)].boxed(),
                 "forward-path" => text(&["auto", "kernel", "user"]),
                 "format" => text(&["pcapng", "pcap", "pcap-us"]),

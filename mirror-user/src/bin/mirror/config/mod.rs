@@ -51,8 +51,8 @@ Each table [[sink]] adds outputs, for those of the run's packets that it selects
   name     name
   select   vnis, sources, filter, outer-filter
   write    write, format, outer, unbuffered, snap, file-size, rotate-seconds,
-           file-count, postrotate-command, writers, per-origin, max-origins,
-           min-free, when-full
+           file-count, postrotate-command, buffer-size, writers, per-origin,
+           max-origins, min-free, when-full
   print    print, outer, link, hex, hexascii, ascii, timestamps, absolute, verbose
   forward  forward, forward-balance, vlan-per-vni, community-id
 
