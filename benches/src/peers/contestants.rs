@@ -25,6 +25,10 @@ const SNAPLEN: usize = 4096;
 const DIRECTORY: &str = "{directory}";
 /// The file that frames are written to, in that directory.
 const CAPTURE: &str = "frames";
+/// Files of a ring, and bytes of each: less than a trial writes, more than any cache.
+const RING: (u64, u64) = (4, 256_000_000);
+/// What a ring has at most: its files, and one that the oldest makes room for.
+pub(super) const RING_BYTES: u64 = (RING.0 + 1) * RING.1;
 /// Our report, likewise.
 const REPORT: &str = "report.json";
 
@@ -39,6 +43,16 @@ pub(super) enum Output {
     InnerPcap,
     /// A pcapng of whole inner frames.
     InnerPcapng,
+    /// A ring of classic pcap files of whole outer frames.
+    OuterRing,
+    /// The same of inner frames.
+    InnerRing,
+}
+
+impl Output {
+    pub(super) fn is_ring(self) -> bool {
+        matches!(self, Self::OuterRing | Self::InnerRing)
+    }
 }
 
 /// How to find that a tool is ready.
@@ -80,7 +94,7 @@ pub(super) struct Contestant {
 }
 
 impl Contestant {
-    /// Whether it writes frames.
+    /// Whether it writes frames, to one file or to a ring.
     pub(super) fn writes(&self) -> bool {
         self.output != Output::Counts
     }
@@ -117,17 +131,20 @@ impl Contestant {
     }
 }
 
+/// The end of the name of those that write a ring of files.
+pub(super) const RING_OF_FILES: &str = "-files";
+
 /// All, in the order of the report. A quick run leaves out our pcapng.
 pub(super) fn all(quick: bool, worker_cpu: usize) -> Vec<Contestant> {
-    let captures = [Output::Counts, Output::OuterPcap];
-    let mut all: Vec<_> = [Output::Counts, Output::InnerPcap]
+    let captures = [Output::Counts, Output::OuterPcap, Output::OuterRing];
+    let mut all: Vec<_> = [Output::Counts, Output::InnerPcap, Output::InnerRing]
         .map(|output| tcpdump("tcpdump-vxlan", VXLAN, Place::VxlanDevice, output))
         .into();
     all.extend(captures.map(|output| tcpdump("tcpdump", RECEIVING, Place::Interface, output)));
     all.extend(captures.map(dumpcap));
     all.extend(captures.map(netsniff));
     all.push(suricata());
-    for output in [Output::Counts, Output::InnerPcap, Output::InnerPcapng] {
+    for output in [Output::Counts, Output::InnerPcap, Output::InnerPcapng, Output::InnerRing] {
         if !(quick && output == Output::InnerPcapng) {
             all.extend(["poll", "spin"].map(|wait| mirror(output, wait, Ring::Long, worker_cpu)));
             all.push(mirror(output, "poll", Ring::Default, worker_cpu));
@@ -142,12 +159,18 @@ fn named(name: &str, output: Output) -> String {
         Output::Counts => name.to_owned(),
         Output::OuterPcap | Output::InnerPcap => format!("{name}-pcap"),
         Output::InnerPcapng => format!("{name}-pcapng"),
+        Output::OuterRing | Output::InnerRing => format!("{name}-pcap{RING_OF_FILES}"),
     }
 }
 
 /// The file to write to.
 fn target(output: Output) -> String {
     if output == Output::Counts { "/dev/null".to_owned() } else { format!("{DIRECTORY}/{CAPTURE}") }
+}
+
+/// The options that make a ring of its output, from the number of files and the bytes of one.
+fn ring(output: Output, options: impl Fn(u64, u64) -> String) -> String {
+    if output.is_ring() { options(RING.0, RING.1) } else { String::new() }
 }
 
 fn tcpdump(name: &str, interface: &str, place: Place, output: Output) -> Contestant {
@@ -157,7 +180,11 @@ fn tcpdump(name: &str, interface: &str, place: Place, output: Output) -> Contest
         program: "tcpdump",
         version_option: "--version",
         // Printing is its most expensive work: the fastest way to count is to write to /dev/null.
-        arguments: format!("-i {interface} -n -p -s {SNAPLEN} -B {buffer} -Z root -w {}", target(output)),
+        arguments: format!(
+            "-i {interface} -n -p -s {SNAPLEN} -B {buffer} -Z root -w {} {}",
+            target(output),
+            ring(output, |files, bytes| format!("-C {} -W {files}", bytes / 1_000_000))
+        ),
         place,
         output,
         ready: Ready::Says("listening on"),
@@ -172,7 +199,11 @@ fn dumpcap(output: Output) -> Contestant {
         name: named("dumpcap", output),
         program: "dumpcap",
         version_option: "--version",
-        arguments: format!("-i {RECEIVING} -q -p -s {SNAPLEN} -B {BUFFER_MIB} -P -w {}", target(output)),
+        arguments: format!(
+            "-i {RECEIVING} -q -p -s {SNAPLEN} -B {BUFFER_MIB} -P -w {} {}",
+            target(output),
+            ring(output, |files, bytes| format!("-b filesize:{} -b files:{files}", bytes / 1000))
+        ),
         place: Place::Interface,
         output,
         ready: Ready::Says("File: "),
@@ -183,7 +214,14 @@ fn dumpcap(output: Output) -> Contestant {
 }
 
 fn netsniff(output: Output) -> Contestant {
-    let write = if output == Output::Counts { String::new() } else { format!("-o {}", target(output)) };
+    let write = match output {
+        Output::Counts => String::new(),
+        // It takes a directory for the files of a ring.
+        _ if output.is_ring() => {
+            ring(output, |files, bytes| format!("-o {DIRECTORY} -F {}MiB -O {files}", bytes >> 20))
+        }
+        _ => format!("-o {}", target(output)),
+    };
     Contestant {
         name: named("netsniff-ng", output),
         program: "netsniff-ng",
@@ -222,23 +260,25 @@ fn suricata() -> Contestant {
 enum Ring {
     /// The default: a quarter of the memory of the others' rings, or less.
     Default,
-    /// The longest, which outlasts what theirs do.
+    /// The longest, which outlasts what theirs do; before files, a buffer of the same 64 MiB.
     Long,
 }
 
 /// The end of the name of ours with the default ring.
 pub(super) const DEFAULT_RING: &str = "-default-ring";
 
-fn mirror(output: Output, wait: &str, ring: Ring, worker_cpu: usize) -> Contestant {
-    let (name, format) = match output {
-        Output::Counts => ("mirror-counters", ""),
-        Output::InnerPcap | Output::OuterPcap => ("mirror-pcap", "pcap"),
-        Output::InnerPcapng => ("mirror-pcapng", "pcapng"),
+fn mirror(output: Output, wait: &str, rx_ring: Ring, worker_cpu: usize) -> Contestant {
+    let name = named(if output == Output::Counts { "mirror-counters" } else { "mirror" }, output);
+    let format = if output == Output::InnerPcapng { "pcapng" } else { "pcap" };
+    let write = if output == Output::Counts {
+        String::new()
+    } else {
+        let files = ring(output, |files, bytes| format!("-C {} -W {files}", bytes / 1_000_000));
+        format!("--format {format} -w {} {files}", target(output))
     };
-    let write =
-        if format.is_empty() { String::new() } else { format!("--format {format} -w {}", target(output)) };
     let wait_name = if wait == "poll" { String::new() } else { format!("-{wait}") };
-    let (ring_name, ring) = match ring {
+    let write = if write.is_empty() || rx_ring == Ring::Default { write } else { format!("-B 64m {write}") };
+    let (ring_name, rx_ring) = match rx_ring {
         Ring::Default => (DEFAULT_RING, ""),
         Ring::Long => ("", "--rx-ring 32768"),
     };
@@ -247,7 +287,7 @@ fn mirror(output: Output, wait: &str, ring: Ring, worker_cpu: usize) -> Contesta
         program: "mirror",
         version_option: "--version",
         arguments: format!(
-            "ingest -i {RECEIVING} --cpus {worker_cpu} --wait {wait} {ring} -q --report \
+            "ingest -i {RECEIVING} --cpus {worker_cpu} --wait {wait} {rx_ring} -q --report \
             {DIRECTORY}/{REPORT} {write}"
         ),
         place: Place::Own,
@@ -280,5 +320,17 @@ mod tests {
         let arguments =
             tcpdump("tcpdump", "rx0", Place::Interface, Output::OuterPcap).arguments(Path::new("/d"));
         assert_eq!(arguments.last().map(String::as_str), Some("/d/frames"));
+    }
+
+    #[test]
+    fn a_ring_has_its_files_in_the_units_of_each_tool() {
+        let of = |contestant: Contestant| contestant.arguments(Path::new("/d")).join(" ");
+        let tcpdump = tcpdump("tcpdump", "rx0", Place::Interface, Output::OuterRing);
+        assert!(of(tcpdump).ends_with("-w /d/frames -C 256 -W 4"));
+        assert!(of(dumpcap(Output::OuterRing)).ends_with("-w /d/frames -b filesize:256000 -b files:4"));
+        assert!(of(netsniff(Output::OuterRing)).ends_with("-o /d -F 244MiB -O 4"));
+        let ours = mirror(Output::InnerRing, "poll", Ring::Default, 1);
+        assert_eq!(ours.name, "mirror-pcap-files-default-ring");
+        assert!(of(ours).ends_with("--format pcap -w /d/frames -C 256 -W 4"));
     }
 }

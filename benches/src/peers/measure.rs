@@ -2,7 +2,8 @@
 
 use std::{
     ffi::OsStr,
-    fs, io,
+    fs,
+    io::{self, Read as _},
     path::Path,
     process::{Command, Stdio},
     thread,
@@ -10,11 +11,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 
 use super::{
     closing::Counts,
-    contestants::{BUFFER_MIB, Contestant, Output, Ready},
+    contestants::{BUFFER_MIB, Contestant, Output, RING_BYTES, Ready},
     stage::Stage,
 };
 use crate::{
@@ -169,7 +170,9 @@ impl Subject<'_> {
         self.options.go_on()?;
         let Self { stage, contestant, frame_len, .. } = *self;
         let directory = tempfile::Builder::new().prefix("mirror-bench-").tempdir_in(self.memory)?;
+        let held = contestant.output.is_ring().then(|| hold(self.memory)).transpose()?;
         let process = self.start(&directory)?;
+        drop(held);
         let before = process.cpu_time()?;
         let mut offered = 0;
         let pace = match rate {
@@ -209,7 +212,8 @@ impl Subject<'_> {
     fn frames(&self, rate: u64, effort: Effort) -> u64 {
         let len = self.frame_len as u64;
         let least = RINGS * (BUFFER_MIB << 20) / (len + RING_HEADER);
-        let most = if self.contestant.writes() { MOST_WRITTEN / (len + PCAP.1) } else { u64::MAX };
+        let one_file = self.contestant.writes() && !self.contestant.output.is_ring();
+        let most = if one_file { MOST_WRITTEN / (len + PCAP.1) } else { u64::MAX };
         #[expect(clippy::cast_precision_loss, reason = "frames of seconds")]
         let frames = whole(rate as f64 * effort.seconds);
         // At such a low rate the tool is not the bottleneck.
@@ -219,7 +223,7 @@ impl Subject<'_> {
     /// Frames in the file it has written, computed from its size.
     fn written(&self, directory: &Path) -> Result<Option<u64>> {
         let len = match self.contestant.output {
-            Output::Counts | Output::InnerPcapng => return Ok(None),
+            Output::Counts | Output::InnerPcapng | Output::OuterRing | Output::InnerRing => return Ok(None),
             Output::OuterPcap => self.frame_len,
             Output::InnerPcap => self.frame_len - ENCAPSULATION,
         };
@@ -242,6 +246,16 @@ impl Subject<'_> {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts, and never negative")]
 fn whole(count: f64) -> u64 {
     count as u64
+}
+
+/// A file as large as a ring of files, whose memory the ring takes when it is dropped.
+///
+/// A virtual machine gives free huge pages back to its host after two seconds, and gets them again at the
+/// tenth of the speed at which they are written: a ring that runs for longer than a trial has its pages.
+fn hold(memory: &Path) -> Result<NamedTempFile> {
+    let mut file = tempfile::Builder::new().prefix("held-").tempfile_in(memory)?;
+    io::copy(&mut io::repeat(1).take(RING_BYTES), &mut file)?;
+    Ok(file)
 }
 
 /// Start of the search: half of the rate received at full speed is nearly always free of loss.

@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result};
 use mirror_lab::generator::MAX_FRAME;
 
 use self::{
-    contestants::{BUFFER_MIB, Contestant, DEFAULT_RING},
+    contestants::{BUFFER_MIB, Contestant, DEFAULT_RING, RING_OF_FILES},
     measure::{Effort, Subject},
     stage::Stage,
 };
@@ -65,19 +65,23 @@ pub fn run(options: &Options, report: &mut Report) -> Result<()> {
             None => report.not_measured.push(format!("{program} is not installed: `{INSTALL}`")),
         }
     }
-    // No disk is measured, nor the memory of huge pages that a virtual machine has to be given first.
-    let memory = Mounted::tmpfs(MEMORY, ",huge=never")?;
+    // No disk is measured, and no huge page that a virtual machine has to be given first.
+    let one_file = Mounted::tmpfs(MEMORY, ",huge=never")?;
+    let ring = Mounted::tmpfs(MEMORY, ",huge=always")?;
     let progress = Progress::start();
     for &(frame_len, mtu) in if options.quick { &SIZES[..1] } else { &SIZES } {
         let stage = Stage::raise(options, mtu)?;
         let effort = Effort::of(options, frame_len);
         for contestant in &contestants {
+            if contestant.output.is_ring() && frame_len != LARGE_BYTES {
+                continue;
+            }
             let Some((_, program, version)) = installed.iter().find(|tool| tool.0 == contestant.program)
             else {
                 continue;
             };
             progress.show(format_args!("peers: {}, frames of {frame_len} bytes", contestant.name));
-            let memory = memory.path();
+            let memory = if contestant.output.is_ring() { ring.path() } else { one_file.path() };
             let subject = Subject { stage: &stage, contestant, program, memory, frame_len, options };
             let measured = subject.measure(effort, version);
             options.go_on()?;
@@ -119,28 +123,53 @@ fn trials(options: &Options) -> String {
     )
 }
 
+/// Kinds of output that are compared with each other.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Kind {
+    Counts,
+    OneFile,
+    RingOfFiles,
+}
+
+impl Kind {
+    fn of(peer: &Peer) -> Self {
+        match peer.writes {
+            false => Self::Counts,
+            true if peer.name.contains(RING_OF_FILES) => Self::RingOfFiles,
+            true => Self::OneFile,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Counts => "counters",
+            Self::OneFile => "pcap",
+            Self::RingOfFiles => "pcap in a ring of files",
+        }
+    }
+
+    /// Whether a peer of kind `other` does at least this work: one that writes frames counts them, too.
+    fn is_done_by(self, other: Self) -> bool {
+        self == other || self == Self::Counts
+    }
+}
+
 /// Compares ours with the best of the others.
 fn judge(report: &mut Report) {
     let mut goals = Vec::new();
-    for (what, setting, frame_bytes, writes, goal) in [
-        ("counters no-drop rate over the best peer's", "peers.best", GOAL_BYTES, false, GOAL),
-        ("pcap no-drop rate over the best peer's writing pcap", "peers.best_pcap", GOAL_BYTES, true, GOAL),
-        (
-            "pcap no-drop rate over the best peer's writing pcap, 1450 bytes",
-            "peers.best_pcap_1450",
-            LARGE_BYTES,
-            true,
-            GOAL_LARGE,
-        ),
+    for (kind, setting, frame_bytes, goal) in [
+        (Kind::Counts, "peers.best", GOAL_BYTES, GOAL),
+        (Kind::OneFile, "peers.best_pcap", GOAL_BYTES, GOAL),
+        (Kind::RingOfFiles, "peers.best_pcap_ring_1450", LARGE_BYTES, GOAL_LARGE),
     ] {
-        // A peer that writes frames counts them, too.
         let at_goal = || report.peers.iter().filter(|peer| peer.frame_bytes == frame_bytes);
-        let ours = || at_goal().filter(is_ours).filter(|peer| peer.writes == writes);
-        let theirs = best(at_goal().filter(|peer| !is_ours(peer)).filter(|peer| peer.writes || !writes));
-        let Some(theirs) = theirs else { continue };
+        let ours = || at_goal().filter(is_ours).filter(|peer| Kind::of(peer) == kind);
+        let theirs = at_goal().filter(|peer| !is_ours(peer) && kind.is_done_by(Kind::of(peer)));
+        let Some(theirs) = best(theirs) else { continue };
         let over = |ours: &Peer| Spread::of(ours.no_drop_mpps / theirs.no_drop_mpps);
+        let what = format!("{}: no-drop rate over the best peer's, {frame_bytes} bytes", kind.name());
         if let Some(ours) = best(ours()) {
-            goals.push(Goal::at_least(what, goal, over(ours)));
+            goals.push(Goal::at_least(&what, goal, over(ours)));
             report.settings.insert(setting.to_owned(), format!("{} over {}", ours.name, theirs.name));
         }
         let default_ring = best(ours().filter(|peer| peer.name.ends_with(DEFAULT_RING)));
@@ -149,16 +178,17 @@ fn judge(report: &mut Report) {
         }
     }
     for (frame_bytes, _) in SIZES {
-        for (what, writes) in [("counters", false), ("pcap", true)] {
+        for kind in [Kind::Counts, Kind::OneFile, Kind::RingOfFiles] {
             let all = || {
                 let at_size = report.peers.iter().filter(|peer| peer.frame_bytes == frame_bytes);
-                at_size.filter(|peer| peer.writes == writes)
+                at_size.filter(|peer| Kind::of(peer) == kind)
             };
             let ours = thriftiest(all().filter(is_ours));
             let (Some(ours), Some(theirs)) = (ours, thriftiest(all().filter(|peer| !is_ours(peer)))) else {
                 continue;
             };
-            let what = format!("{what}: CPU time a frame over the thriftiest peer's, {frame_bytes} bytes");
+            let name = kind.name();
+            let what = format!("{name}: CPU time a frame over the thriftiest peer's, {frame_bytes} bytes");
             goals.push(Goal::at_most(what, 1.0, Spread::of(ours / theirs)));
         }
     }
@@ -195,8 +225,9 @@ mod tests {
                 peer("dumpcap", false, 0.5),
                 peer("dumpcap-pcap", true, 0.5),
                 Peer { frame_bytes: LARGE_BYTES, ..peer("suricata", false, 9.0) },
-                Peer { frame_bytes: LARGE_BYTES, ..peer("dumpcap-pcap", true, 0.5) },
-                Peer { frame_bytes: LARGE_BYTES, ..peer("mirror-pcap-default-ring", true, 1.25) },
+                Peer { frame_bytes: LARGE_BYTES, ..peer("dumpcap-pcap-files", true, 0.5) },
+                Peer { frame_bytes: LARGE_BYTES, ..peer("dumpcap-pcap", true, 9.0) },
+                Peer { frame_bytes: LARGE_BYTES, ..peer("mirror-pcap-files-default-ring", true, 1.25) },
                 peer("mirror-counters", false, 2.0),
                 peer("mirror-counters-spin", false, 3.0),
                 peer("mirror-counters-default-ring", false, 2.5),
@@ -227,12 +258,14 @@ mod tests {
                 peer("mirror-counters-default-ring", false, 114, 0.04),
                 peer("tcpdump-pcap", true, 1450, 1.0),
                 peer("mirror-pcap", true, 1450, 1.5),
+                peer("tcpdump-pcap-files", true, 1450, 0.5),
+                peer("mirror-pcap-files", true, 1450, 0.5),
             ],
             ..Report::default()
         };
         judge(&mut report);
         let measured: Vec<_> = report.goals.iter().map(|goal| (goal.measured.median, goal.reached)).collect();
-        assert_eq!(measured, [(0.5, true), (1.5, false)]);
+        assert_eq!(measured, [(0.5, true), (1.5, false), (1.0, true)]);
     }
 
     #[test]
