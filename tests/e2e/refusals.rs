@@ -197,7 +197,7 @@ fn a_umem_over_the_limit_of_locked_memory_is_refused_with_the_remedy() {
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
-    // 1 MiB, which root without these two capabilities cannot raise. A queue takes 8 MiB by default.
+    // 1 MiB, which root without these two capabilities cannot raise. A queue takes 16 MiB by default.
     let limited = |arguments: &str| {
         let mut command = cable.target.command("prlimit");
         command
@@ -210,7 +210,7 @@ fn a_umem_over_the_limit_of_locked_memory_is_refused_with_the_remedy() {
         command
     };
     let words =
-        ["UMEM of 8519680 bytes", "CAP_IPC_LOCK", "ulimit -l", "LimitMEMLOCK=infinity", "--rx-ring 2048"];
+        ["UMEM of 16908288 bytes", "CAP_IPC_LOCK", "ulimit -l", "LimitMEMLOCK=infinity", "--rx-ring 2048"];
     refused(&cable, path, limited(FILES), FAILED, &words);
     // One of the remedies.
     Mirror::start(limited(&format!("{FILES} --rx-ring 64 --duration 100ms"))).end().expect_code(0);

@@ -27,9 +27,9 @@ const RX_RINGS: RangeInclusive<u32> = 64..=32768;
 
 impl EngineBuilder {
     /// Descriptors of an RX ring by default: the most that leaves the frames' headers in a core's
-    /// second-level cache, and 1 to 3 ms of the rates a queue has. `docs/experiments.md` has what longer ones
+    /// second-level cache, and 2 to 6 ms of the rates a queue has. `docs/experiments.md` has what longer ones
     /// cost.
-    pub const DEFAULT_RX_RING: u32 = 4096;
+    pub const DEFAULT_RX_RING: u32 = 8192;
     /// Chunks of a queue's UMEM by default: the RX ring and a batch.
     pub(crate) const DEFAULT_UMEM_FRAMES: u32 = Self::DEFAULT_RX_RING + DEFAULT_BATCH;
 
@@ -119,7 +119,7 @@ impl EngineBuilder {
         self
     }
 
-    /// Descriptors of each RX ring, a power of two; the fill ring has twice as many. Default: 4096.
+    /// Descriptors of each RX ring, a power of two; the fill ring has twice as many. Default: 8192.
     /// A larger one absorbs longer scheduling delays; a smaller one stays in the caches, and is faster.
     pub fn rx_ring(mut self, descriptors: u32) -> Self {
         self.options.rx_ring = descriptors;

@@ -243,7 +243,7 @@ fn rights(kernel: Kernel) -> Vec<Cell> {
         },
         raised,
         of("without CAP_NET_ADMIN", "", "CAP_NET_RAW,CAP_BPF,CAP_PERFMON").refused(&["CAP_NET_ADMIN"]),
-        // 8320 KiB of frames for a queue.
+        // 16,512 KiB of frames for a queue.
         little(8_192, of("of the README, 8 MiB locked", "", FOUR)).refused(&[
             "UMEM",
             "CAP_IPC_LOCK",

@@ -162,11 +162,11 @@ fn a_refused_socket_names_what_its_cause_needs() {
 #[test]
 fn a_umem_over_the_limit_of_locked_memory_names_all_that_helps() {
     let umem = |errno| {
-        let source = SocketError::Umem { bytes: 8_519_680, source: os(errno) };
+        let source = SocketError::Umem { bytes: 16_908_288, source: os(errno) };
         with_remedy(&socket(SocketCause::UmemMemory, source).into())
     };
     let printed = umem(Errno::ENOBUFS);
-    for word in ["8519680", "ulimit -l", "LimitMEMLOCK=infinity", "CAP_IPC_LOCK", "--rx-ring 2048"] {
+    for word in ["16908288", "ulimit -l", "LimitMEMLOCK=infinity", "CAP_IPC_LOCK", "--rx-ring 2048"] {
         assert!(printed.contains(word), "{word} is missing in {printed}");
     }
     assert!(!printed.contains("ulimit -v"), "{printed}");
