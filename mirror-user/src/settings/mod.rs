@@ -239,9 +239,9 @@ impl Settings {
         }
         with_default! {
             queues mode bind wait priority destination rx_ring port no_reassemble outer unbuffered snap
-            buffer_size writers per_origin max_origins when_full print link hex hexascii ascii timestamps absolute
-            forward_balance vlan_per_vni community_id json latency sandbox on_output_end quiet verbose
-            forward_path stats
+            buffer_size writers per_origin max_origins when_full print link hex hexascii ascii timestamps
+            absolute forward_balance vlan_per_vni community_id json latency sandbox on_output_end quiet
+            verbose forward_path stats
         }
         // An empty expression selects all packets, like none.
         self.filter = self.filter.filter(|filter| !filter.text().is_empty());
@@ -260,8 +260,9 @@ impl From<SinkSettings> for Settings {
         }
         same! {
             write format outer unbuffered snap file_size rotate_seconds file_count postrotate_command
-            buffer_size writers per_origin max_origins min_free when_full print link hex hexascii ascii timestamps
-            absolute verbose forward forward_balance vlan_per_vni community_id filter outer_filter
+            buffer_size writers per_origin max_origins min_free when_full print link hex hexascii ascii
+            timestamps absolute verbose forward forward_balance vlan_per_vni community_id filter
+            outer_filter
         }
     }
 }

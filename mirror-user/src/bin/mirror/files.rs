@@ -38,8 +38,8 @@ pub(crate) struct FilesArgs {
     /// --command-write
     #[arg(short = 'z', long, help_heading = "Files", value_name = "COMMAND")]
     postrotate_command: Option<PathBuf>,
-    /// Memory in which packets wait for the writer, for each worker: in KiB as tcpdump's, or with k, m or g in
-    /// KiB, MiB or GiB. Packets that find it full are dropped and counted (`no_block`)
+    /// Memory in which packets wait for the writer, for each worker: in KiB as tcpdump's, or with k, m or g
+    /// in KiB, MiB or GiB. Packets that find it full are dropped and counted (`no_block`)
     #[arg(short = 'B', long, help_heading = "Files", value_name = "SIZE")]
     buffer_size: Option<Written<BufferSize>>,
     /// With ingest: write with N threads, each to its own file with a number in its name; at most one for
