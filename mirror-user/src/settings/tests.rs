@@ -182,7 +182,7 @@ fn every_key_is_tested_with_a_value() {
     keys.sort();
     known.sort_unstable();
     assert_eq!(keys, known);
-    assert_eq!(SinkSettings::keys().len(), 31);
+    assert_eq!(SinkSettings::keys().len(), 32);
 }
 
 #[test]
