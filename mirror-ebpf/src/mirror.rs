@@ -122,6 +122,8 @@ pub fn flags<const N: usize>(each: [(u32, bool); N]) -> u32 {
 pub const MAX_PORTS: usize = 4;
 /// The most VNIs in the allow-list.
 pub const MAX_VNIS: u32 = 4096;
+/// In the allow-list it stands for every VNI: no VNI has more than 24 bits.
+pub const EVERY_VNI: u32 = u32::MAX;
 /// The most prefixes per family in the allow-list of outer sources.
 pub const MAX_SOURCES: u32 = 1024;
 /// The most addresses per family of an interface; EC2 allows at most 50.

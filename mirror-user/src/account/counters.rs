@@ -79,6 +79,8 @@ fn add_rejections(all: &mut Rejections, more: &Rejections) {
 /// A sink's frames, as the worker counts them, and the sink's own statistics.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SinkCounters {
+    /// Decapsulated frames that came while the run did not have the sink.
+    pub(crate) absent: u64,
     pub(crate) deselected: u64,
     pub(crate) offered: u64,
     /// Frames offered after the sink had ended, and those of its last batch that it does not account for.
@@ -87,6 +89,21 @@ pub(crate) struct SinkCounters {
     pub(crate) stats: SinkStats,
     /// Why it ended before its run did.
     pub(crate) end: Option<SinkHalt>,
+}
+
+impl SinkCounters {
+    /// Adds those of another sink of the same name.
+    pub(crate) fn add(&mut self, other: &Self) {
+        let Self { absent, deselected, offered, failed, stats, end } = other;
+        self.absent += absent;
+        self.deselected += deselected;
+        self.offered += offered;
+        failed.iter().for_each(|(reason, frames)| self.failed.add(reason, frames));
+        self.stats.add(stats);
+        if self.end.is_none() {
+            self.end.clone_from(end);
+        }
+    }
 }
 
 /// All counters of a worker.

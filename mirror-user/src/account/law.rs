@@ -52,9 +52,10 @@ impl Report {
         laws.insert("received".to_owned(), difference(frames.received, sorted));
         explained += sorted;
         for (position, sink) in self.sinks.iter().enumerate() {
-            let SinkReport { name, deselected, offered, written, dropped, failed, pending, .. } = sink;
+            let SinkReport { name, absent, deselected, offered, written, dropped, failed, pending, .. } =
+                sink;
             let key = |law| format!("sink {position} {name}: {law}");
-            laws.insert(key("decapsulated"), difference(frames.decapsulated, deselected + offered));
+            laws.insert(key("decapsulated"), difference(frames.decapsulated, absent + deselected + offered));
             let kept = written + dropped.values().sum::<u64>() + failed.values().sum::<u64>() + pending;
             laws.insert(key("offered"), difference(*offered, kept));
         }
@@ -98,7 +99,8 @@ mod tests {
         report.frames.rejected.overlap = 3;
         report.sinks.push(SinkReport {
             name: "pcap".into(),
-            deselected: 5,
+            absent: 2,
+            deselected: 3,
             offered: 65,
             written: 55,
             dropped: [("no_block".into(), 10)].into(),
@@ -117,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_miscount_of_any_term_shows() {
-        let miscounts: [fn(&mut Report); 17] = [
+        let miscounts: [fn(&mut Report); 18] = [
             |r| r.interfaces[0].xdp.seen += 1,
             |r| r.interfaces[0].xdp.redirected -= 1,
             |r| r.interfaces[0].xdp.redirect_failed = Some(1),
@@ -133,6 +135,7 @@ mod tests {
             |r| r.frames.rejected.overlap -= 1,
             |r| r.frames.rejected.ambiguous += 1,
             |r| r.frames.rejected.table_full += 1,
+            |r| r.sinks[0].absent -= 1,
             |r| r.sinks[0].deselected += 1,
             |r| r.sinks[0].pending += 1,
         ];

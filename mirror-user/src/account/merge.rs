@@ -61,6 +61,7 @@ impl Frames {
 
 impl SinkReport {
     fn add(&mut self, counters: &SinkCounters) {
+        self.absent += counters.absent;
         self.deselected += counters.deselected;
         self.offered += counters.offered;
         self.written += counters.stats.written;
@@ -105,6 +106,7 @@ mod tests {
         let mut dropped = Reasons::default();
         dropped.add("no_block", 1);
         SinkCounters {
+            absent: 0,
             deselected: 2,
             offered: written + failed + 1,
             failed: reasons,

@@ -424,6 +424,9 @@ pub struct SinkReport {
     pub state: SinkState,
     /// Why it did not end cleanly; null where it did.
     pub reason: Option<String>,
+    /// Decapsulated frames that came while the run did not have this sink, because it was added or removed
+    /// meanwhile.
+    pub absent: u64,
     /// Decapsulated frames that were not selected for this sink.
     pub deselected: u64,
     /// Frames offered to it.

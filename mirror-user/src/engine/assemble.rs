@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{
+    change::Sinks,
     interface::{ClosedAccount, LiveInterface},
     worker::Published,
 };
@@ -24,8 +25,8 @@ pub(super) fn live(report: &mut Report, interfaces: &[LiveInterface], sinks: &[A
 }
 
 /// The report of a run that has ended, from final counts.
-pub(super) fn at_rest(report: &mut Report, interfaces: Vec<ClosedAccount>, sinks: &[Arc<dyn SinkFactory>]) {
-    report.expect_sinks(sinks.iter().map(SinkFactory::name));
+pub(super) fn at_rest(report: &mut Report, interfaces: Vec<ClosedAccount>, sinks: &mut Sinks) {
+    report.expect_sinks(sinks.all().iter().map(SinkFactory::name));
     for ClosedAccount { report: interface, origins, outcomes } in interfaces {
         for outcome in outcomes {
             report.add_worker(&outcome.counters.frames, &outcome.counters.sinks);
@@ -35,6 +36,7 @@ pub(super) fn at_rest(report: &mut Report, interfaces: Vec<ClosedAccount>, sinks
         report.forwarded_origins.push(origins);
     }
     report.close();
-    pipeline::close_sinks(report, sinks);
+    sinks.complete(report);
+    pipeline::close_sinks(report, &sinks.all());
     report.forwarded_origins.clear();
 }

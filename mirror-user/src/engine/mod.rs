@@ -10,6 +10,7 @@ mod assemble;
 mod attach;
 mod builder;
 mod cause;
+mod change;
 mod command;
 pub(crate) mod diagnose;
 mod error;
@@ -34,6 +35,7 @@ use std::sync::Arc;
 
 pub use builder::EngineBuilder;
 pub use cause::{AttachCause, MtuLimit, MtuTooLarge, NoMultiBuffer, Obstacle, SocketCause};
+pub use change::{Change, ChangeError};
 pub use command::HostCommand;
 pub use error::{EngineError, OptionsError, WorkerStep};
 pub use event::Event;

@@ -9,7 +9,8 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use nix::unistd::{SysconfVar, sysconf};
 
 use super::{
-    EngineError, Event, Plan, assemble,
+    Change, ChangeError, EngineError, Event, Plan, assemble,
+    change::{Sinks, change_workers},
     forward::Choice,
     interface::{HeldSettings, LiveInterface, restore},
     options::{OnInterfaceLost, Options},
@@ -22,7 +23,8 @@ use crate::{
     host::{links::LinkWatch, tunables},
     pipeline::{PipelineConfig, SharedReassembler},
     select::{Budget, Selection},
-    sink::SinkFactory,
+    sink::{SinkFactory, WorkerContext},
+    xdp::ProgramSetupError,
 };
 
 /// Between two polls of the interfaces' queues and counters.
@@ -52,13 +54,16 @@ pub struct Running {
     on_interface_lost: OnInterfaceLost,
     events: Receiver<Event>,
     sender: Sender<Event>,
-    sinks: Vec<Arc<dyn SinkFactory>>,
+    sinks: Mutex<Sinks>,
+    /// For sinks that are added.
+    workers: usize,
+    cx: WorkerContext,
     started: Instant,
     started_at: SystemTime,
     /// Held only while it is read or set, not while interfaces are polled.
     due: Mutex<Due>,
     ended_by: Mutex<Option<String>>,
-    selection: Selection,
+    selection: Mutex<Selection>,
     _ports: ReservedPorts,
 }
 
@@ -118,6 +123,11 @@ impl Running {
             first_worker += interface.workers();
             interfaces.push(interface);
         }
+        let cx = WorkerContext {
+            workers,
+            tunnels: common.pipeline.tunnels.clone(),
+            ..WorkerContext::single(common.max_frame)
+        };
         let names = interfaces.iter().map(LiveInterface::link).collect();
         let links = watch_links(links, names, sender.clone(), options.hook.clone())?;
         let (started, started_at) = (Instant::now(), SystemTime::now());
@@ -130,12 +140,14 @@ impl Running {
             on_interface_lost: options.on_interface_lost,
             events,
             sender,
-            sinks: options.sinks,
+            sinks: Mutex::new(Sinks::new(options.sinks)),
+            workers: first_worker,
+            cx,
             started,
             started_at,
             due: Mutex::new(Due { state: started + STATE_INTERVAL, addresses: started + ADDRESS_INTERVAL }),
             ended_by: Mutex::default(),
-            selection: options.selection,
+            selection: Mutex::new(options.selection),
             _ports: ports,
         })
     }
@@ -206,7 +218,80 @@ impl Running {
             self.interfaces.iter().for_each(LiveInterface::follow_addresses);
             self.interfaces.iter().for_each(LiveInterface::follow_members);
         }
-        if state { self.interfaces.iter().find_map(LiveInterface::poll_state) } else { None }
+        if !state {
+            return None;
+        }
+        self.complete_removed();
+        self.interfaces.iter().find_map(LiveInterface::poll_state)
+    }
+
+    /// Changes what is selected and which sinks there are, between two batches of each worker.
+    ///
+    /// Sinks that stay lose no frame. Everything is opened and built before anything is changed. Frames of
+    /// tunnels that only the old or only the new selection has are judged by the one that their worker has;
+    /// where the XDP program was loaded without a list of VNIs or sources, and for frames that were on their
+    /// way, workers apply it, and count what they refuse as `rejected`.
+    ///
+    /// The outputs of removed sinks are completed while a thread [`wait`](Self::wait)s, or at the end.
+    ///
+    /// # Errors
+    ///
+    /// Why nothing was changed.
+    pub fn change(&self, change: Change) -> Result<(), ChangeError> {
+        if let Some(interface) = self.interfaces.iter().find(|interface| interface.forwards_in_kernel()) {
+            return Err(ChangeError::ForwardedInKernel { interface: interface.name().to_owned() });
+        }
+        let mut sinks = lock(&self.sinks);
+        let positions = sinks.positions(&change)?;
+        for sink in &change.add {
+            let failed = |source| ChangeError::Sink { sink: sink.name().to_owned(), source };
+            sink.prepare(self.workers, &self.cx).map_err(failed)?;
+        }
+        let mut selection = lock(&self.selection);
+        let wanted = change.selection.map(Arc::new);
+        if let Some(wanted) = &wanted
+            && let Err(error) = self.for_lists(|interface| interface.widen(&wanted.allow))
+        {
+            self.narrow(&selection);
+            return Err(error);
+        }
+        if let Err(error) = change_workers(&self.interfaces, &positions, wanted.as_ref()) {
+            self.narrow(&selection);
+            return Err(error);
+        }
+        sinks.change(positions);
+        if let Some(wanted) = wanted {
+            *selection = Selection::clone(&wanted);
+            self.narrow(&selection);
+        }
+        Ok(())
+    }
+
+    /// Has the XDP programs take what is selected, and no more.
+    fn narrow(&self, selection: &Selection) {
+        if let Err(error) = self.for_lists(|interface| interface.narrow(&selection.allow)) {
+            tracing::error!("{error}: workers refuse what the XDP program does not");
+        }
+    }
+
+    fn for_lists(
+        &self,
+        change: impl Fn(&LiveInterface) -> Result<(), ProgramSetupError>,
+    ) -> Result<(), ChangeError> {
+        let present = self.interfaces.iter().filter(|interface| !interface.is_lost());
+        present.map(|interface| (interface, change(interface))).try_for_each(|(interface, changed)| {
+            changed.map_err(|source| ChangeError::Lists { interface: interface.name().to_owned(), source })
+        })
+    }
+
+    /// Completes the outputs of removed sinks, if they have left every worker.
+    fn complete_removed(&self) {
+        let mut sinks = lock(&self.sinks);
+        if sinks.has_leaving() && self.interfaces.iter().all(|interface| interface.leaving() == 0) {
+            let mut report = self.empty_report();
+            assemble::live(&mut report, &self.interfaces, &sinks.all());
+            sinks.complete(&report);
+        }
     }
 
     /// A handle that ends [`wait`](Self::wait) from another thread, such as one that handles signals.
@@ -226,7 +311,7 @@ impl Running {
     #[must_use]
     pub fn report(&self) -> Report {
         let mut report = self.empty_report();
-        assemble::live(&mut report, &self.interfaces, &self.sinks);
+        assemble::live(&mut report, &self.interfaces, &lock(&self.sinks).all());
         report
     }
 
@@ -237,7 +322,7 @@ impl Running {
         let mut report = self.empty_report();
         let closed = self.interfaces.drain(..).map(LiveInterface::close_account).collect();
         report.duration_s = self.started.elapsed().as_secs_f64();
-        assemble::at_rest(&mut report, closed, &self.sinks);
+        assemble::at_rest(&mut report, closed, &mut lock(&self.sinks));
         report
     }
 
@@ -253,7 +338,7 @@ impl Running {
         let mut report = Report::new("af_xdp", self.started_at);
         report.duration_s = self.started.elapsed().as_secs_f64();
         report.ended_by.clone_from(&lock(&self.ended_by));
-        (report.filter, report.outer_filter) = self.selection.expressions();
+        (report.filter, report.outer_filter) = lock(&self.selection).expressions();
         report.warnings = self.interfaces.iter().flat_map(LiveInterface::warnings).collect();
         report
     }

@@ -2,6 +2,7 @@
 
 mod close;
 mod fragments;
+mod place;
 mod slot;
 mod sorting;
 
@@ -11,6 +12,7 @@ use arrayvec::ArrayVec;
 pub(crate) use close::{add_sinks, close_sinks};
 use fragments::Joins;
 pub(crate) use fragments::SharedReassembler;
+use place::Place;
 pub(crate) use slot::SinkSlot;
 use sorting::{Sorting, count_decapsulated};
 
@@ -42,7 +44,7 @@ pub(crate) struct Pipeline {
     config: PipelineConfig,
     queue: u32,
     frames: FrameCounters,
-    sinks: Vec<SinkSlot>,
+    sinks: Vec<Place>,
     scratch: Scratch,
     joins: Joins,
 }
@@ -56,7 +58,7 @@ impl Pipeline {
             config,
             queue,
             frames: FrameCounters::default(),
-            sinks,
+            sinks: sinks.into_iter().map(Place::new).collect(),
             scratch: Scratch::default(),
             joins: Joins::default(),
         }
@@ -143,9 +145,8 @@ impl Pipeline {
         let deselected = decapsulated - selected;
         frames.truncate(usize::try_from(selected).unwrap_or(usize::MAX));
         let batch = Batch::new(self.queue, &frames);
-        for slot in &mut self.sinks {
-            slot.counters.deselected += deselected;
-            slot.offer(&batch);
+        for place in &mut self.sinks {
+            place.offer(&batch, deselected);
         }
     }
 
@@ -193,12 +194,42 @@ impl Pipeline {
     }
 
     fn each_live(&mut self, mut f: impl FnMut(&mut dyn Sink) -> Result<(), SinkError>) {
-        for slot in self.sinks.iter_mut().filter(|slot| slot.counters.end.is_none()) {
+        let slots = self.sinks.iter_mut().flat_map(Place::each);
+        for slot in slots.filter(|slot| slot.counters.end.is_none()) {
             slot.call(&mut f);
             if slot.counters.end.is_some() {
                 slot.settle(0);
             }
         }
+    }
+
+    /// Takes another selection from the next batch on, and puts sinks into their places, or none; those that
+    /// were there leave.
+    #[cfg(feature = "af-xdp")]
+    pub(crate) fn change(
+        &mut self,
+        selection: Option<Arc<Selection>>,
+        sinks: impl IntoIterator<Item = (usize, Option<SinkSlot>)>,
+    ) {
+        if let Some(selection) = selection {
+            self.config.selection = selection;
+        }
+        for (position, sink) in sinks {
+            while self.sinks.len() <= position {
+                // Added now: it was not there for the frames before.
+                let mut place = Place::default();
+                place.miss(self.frames.decapsulated);
+                self.sinks.push(place);
+            }
+            self.sinks[position].put(sink);
+        }
+    }
+
+    /// Lets sinks go whose frames have all reached the output, and says how many are left that are leaving.
+    #[cfg(feature = "af-xdp")]
+    pub(crate) fn settle(&mut self) -> usize {
+        self.sinks.iter_mut().for_each(Place::settle);
+        self.sinks.iter().map(Place::leaving).sum()
     }
 
     /// The selection of the worker.
@@ -216,17 +247,17 @@ impl Pipeline {
     pub(crate) fn publish(&mut self, counters: &mut WorkerCounters) {
         counters.frames.clone_from(&self.frames);
         counters.sinks.resize_with(self.sinks.len(), SinkCounters::default);
-        for (slot, place) in self.sinks.iter_mut().zip(&mut counters.sinks) {
-            slot.refresh();
-            place.clone_from(&slot.counters);
+        for (place, counters) in self.sinks.iter_mut().zip(&mut counters.sinks) {
+            place.count(counters);
         }
     }
 
     /// The counters so far: of the frames, and of the sinks by position.
     pub(crate) fn so_far(&mut self) -> (FrameCounters, Vec<SinkCounters>) {
-        let so_far = |slot: &mut SinkSlot| {
-            slot.refresh();
-            slot.counters.clone()
+        let so_far = |place: &mut Place| {
+            let mut counters = SinkCounters::default();
+            place.count(&mut counters);
+            counters
         };
         (self.frames.clone(), self.sinks.iter_mut().map(so_far).collect())
     }
@@ -236,7 +267,7 @@ impl Pipeline {
         if let Some(reassembly) = &self.config.reassembly {
             reassembly.leave(&mut self.frames);
         }
-        (self.frames, self.sinks.into_iter().map(SinkSlot::finish).collect())
+        (self.frames, self.sinks.into_iter().map(Place::finish).collect())
     }
 }
 

@@ -118,6 +118,19 @@ impl SinkSlot {
         }
     }
 
+    /// Whether a sink that gets no more frames can be finished without a wait.
+    pub(super) fn has_left(&mut self) -> bool {
+        if self.counters.end.is_some() {
+            return true;
+        }
+        let mut left = true;
+        self.call(|sink| {
+            left = sink.leave();
+            Ok(())
+        });
+        left || self.counters.end.is_some()
+    }
+
     pub(super) fn finish(mut self) -> SinkCounters {
         // A sink that ended with an error is finished, because it may have pending frames; one that panicked
         // is not called again.

@@ -104,6 +104,18 @@ pub trait SinkFactory: Send + Sync {
     /// Name of the sink in reports and messages.
     fn name(&self) -> &str;
 
+    /// Takes what [`build`](Self::build) needs time for, such as memory, for so many workers. Called before a
+    /// sink is added to a running engine, on the thread that adds it: workers build in the midst of their
+    /// frames then.
+    ///
+    /// # Errors
+    ///
+    /// Why the sink could not be built; nothing is changed then.
+    fn prepare(&self, workers: usize, cx: &WorkerContext) -> Result<(), SinkError> {
+        let _ = (workers, cx);
+        Ok(())
+    }
+
     /// Builds the sink of one worker, on that worker's thread, before the first frame.
     ///
     /// # Errors
@@ -179,6 +191,13 @@ pub trait Sink {
 
     /// Called when the embedder requests a flush: writes what is buffered.
     fn flush(&mut self) {}
+
+    /// Called at every tick after the sink was removed from a running engine, until it returns true: writes
+    /// what is buffered, and says whether [`finish`](Self::finish) would not wait. The worker has other sinks'
+    /// frames to take meanwhile.
+    fn leave(&mut self) -> bool {
+        true
+    }
 
     /// Counts of the offered frames: `written + dropped + failed + pending` equals the frames offered.
     fn stats(&self) -> SinkStats;

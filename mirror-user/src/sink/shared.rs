@@ -9,6 +9,14 @@ use crate::select::Selection;
 /// a wrapper may have of its own. Add each new method of the trait here, or wrappers have its default.
 macro_rules! delegate_factory {
     ($self:ident => $inner:expr) => {
+        fn prepare(
+            &$self,
+            workers: usize,
+            cx: &$crate::sink::WorkerContext,
+        ) -> Result<(), $crate::sink::SinkError> {
+            $inner.prepare(workers, cx)
+        }
+
         fn build(
             &$self,
             cx: &$crate::sink::WorkerContext,
@@ -69,6 +77,10 @@ mod tests {
             "inner"
         }
 
+        fn prepare(&self, _: usize, _: &WorkerContext) -> Result<(), SinkError> {
+            Err(SinkError::other("not prepared"))
+        }
+
         fn build(&self, _: &WorkerContext) -> Result<Box<dyn Sink>, SinkError> {
             Err(SinkError::other("not built"))
         }
@@ -106,6 +118,8 @@ mod tests {
             let factory: &dyn SinkFactory = &factory;
             let mut report = Report::new("file", std::time::SystemTime::UNIX_EPOCH);
             assert_eq!(factory.name(), name);
+            let prepared = factory.prepare(1, &WorkerContext::single(2048)).unwrap_err();
+            assert_eq!(prepared.to_string(), "not prepared");
             let built = factory.build(&WorkerContext::single(2048)).err().map(|error| error.to_string());
             assert_eq!(built.as_deref(), Some("not built"));
             assert!(factory.needs_time() && factory.selection().is_some() && factory.halted().is_some());

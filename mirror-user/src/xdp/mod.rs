@@ -2,6 +2,7 @@
 
 mod btf;
 mod forward;
+mod lists;
 mod origins;
 mod receiving;
 mod split;
@@ -18,16 +19,14 @@ use std::{
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    maps::{
-        Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues, XskMap, lpm_trie::Key,
-    },
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, XskMap},
     programs::{self, ProgramError, Xdp, XdpError, links::FdLink},
 };
-use ipnet::IpNet;
 use mirror_ebpf::mirror::{self as abi, Counter};
 
 pub(crate) use forward::{ForwardTo, Sent, Targets};
 use forward::{Forwarding, tracepoint};
+use lists::Lists;
 
 use crate::{
     account::{Dropped, ForwardedOrigins, Passed, XdpReport},
@@ -160,6 +159,8 @@ pub(crate) struct Program {
     counters: PerCpuArray<MapData, abi::PerCpu>,
     /// Written while the engine is shared.
     addresses: Mutex<OwnAddresses>,
+    /// Changed while the engine is shared.
+    lists: Mutex<Lists>,
     /// `None` where the kernel has no tracepoint that names the map (before 5.13).
     redirect_failed: Option<PerCpuArray<MapData, u64>>,
     /// With [`Settings::forward`].
@@ -220,8 +221,7 @@ impl Program {
         };
         xdp(&mut ebpf, entry)?.load().map_err(ProgramSetupError::verify)?;
         // Maps are taken out of the object only now: the program's load refers to them.
-        fill_vnis(&mut ebpf, settings.allow)?;
-        fill_sources(&mut ebpf, settings.allow)?;
+        let lists = Lists::open(&mut ebpf, settings.allow)?;
         split.map_or(Ok(()), |split| split::fill(&mut ebpf, split))?;
         let redirect_failed = watch_redirects(&mut ebpf)
             .inspect_err(|error| {
@@ -242,6 +242,7 @@ impl Program {
                 v4: take(&mut ebpf, abi::MAP_ADDRESSES_V4)?,
                 v6: take(&mut ebpf, abi::MAP_ADDRESSES_V6)?,
             }),
+            lists: Mutex::new(lists),
             redirect_failed,
             forwarding,
             link: Mutex::default(),
@@ -257,6 +258,16 @@ impl Program {
     /// What frames must be addressed to, with [`Settings::own`].
     pub(crate) fn set_addresses(&self, addresses: &Addresses) -> Result<(), ProgramSetupError> {
         self.addresses.lock().unwrap_or_else(PoisonError::into_inner).set(addresses)
+    }
+
+    /// Takes frames of these tunnels, too.
+    pub(crate) fn widen(&self, allow: &Allow) -> Result<(), ProgramSetupError> {
+        self.lists.lock().unwrap_or_else(PoisonError::into_inner).widen(allow)
+    }
+
+    /// Takes frames of these tunnels only.
+    pub(crate) fn narrow(&self, allow: &Allow) -> Result<(), ProgramSetupError> {
+        self.lists.lock().unwrap_or_else(PoisonError::into_inner).narrow(allow)
     }
 
     /// Attaches by a bpf_link, which the kernel removes with the process. Minimum kernel version: 5.9.
@@ -423,31 +434,6 @@ fn take<M: TryFrom<Map, Error = MapError>>(
 ) -> Result<M, ProgramSetupError> {
     let map = ebpf.take_map(name).ok_or(ProgramSetupError::Missing { kind: "map", name })?;
     M::try_from(map).map_err(ProgramSetupError::map(name))
-}
-
-fn fill_vnis(ebpf: &mut Ebpf, allow: &Allow) -> Result<(), ProgramSetupError> {
-    let name = abi::MAP_VNIS;
-    let mut vnis: HashMap<MapData, u32, u8> = take(ebpf, name)?;
-    allow.vni_list().iter().try_for_each(|vni| vnis.insert(vni, 1, 0)).map_err(ProgramSetupError::map(name))
-}
-
-fn fill_sources(ebpf: &mut Ebpf, allow: &Allow) -> Result<(), ProgramSetupError> {
-    let mut v4: LpmTrie<MapData, [u8; 4], u8> = take(ebpf, abi::MAP_SOURCES_V4)?;
-    let mut v6: LpmTrie<MapData, [u8; 16], u8> = take(ebpf, abi::MAP_SOURCES_V6)?;
-    for source in allow.source_list() {
-        let (name, inserted) = match source {
-            IpNet::V4(net) => {
-                let key = Key::new(net.prefix_len().into(), net.network().octets());
-                (abi::MAP_SOURCES_V4, v4.insert(&key, 1, 0))
-            }
-            IpNet::V6(net) => {
-                let key = Key::new(net.prefix_len().into(), net.network().octets());
-                (abi::MAP_SOURCES_V6, v6.insert(&key, 1, 0))
-            }
-        };
-        inserted.map_err(ProgramSetupError::map(name))?;
-    }
-    Ok(())
 }
 
 /// Attaches the program that counts redirects which failed after the XDP program's verdict. Minimum kernel

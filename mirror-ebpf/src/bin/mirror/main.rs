@@ -24,7 +24,7 @@ use aya_ebpf::{
 };
 use mirror_ebpf::{
     mirror::{
-        Announced, Counter, FLAG_FRAGMENTS, FLAG_LOG, FLAG_OWN, FLAG_SOURCE_FILTER, FLAG_STAMP,
+        Announced, Counter, EVERY_VNI, FLAG_FRAGMENTS, FLAG_LOG, FLAG_OWN, FLAG_SOURCE_FILTER, FLAG_STAMP,
         FLAG_VNI_FILTER, FRAGMENT_LIFETIME, FragmentKey, HAS_V4, HAS_V6, MAX_ADDRESSES, MAX_FRAGMENTED,
         MAX_PORTS, MAX_SOURCES, MAX_VNIS, OWN_FAMILIES, OWN_V4, Own, PerCpu,
     },
@@ -493,8 +493,9 @@ fn udp(
         return Verdict::Drop(Counter::SourceRefused);
     }
     if let Some(vni) = vni {
-        // SAFETY: the set is written once, before the program is attached.
-        if unsafe { VNIS.get(vni) }.is_none() {
+        // SAFETY: what the set has for a key is never read.
+        let is_allowed = |vni| unsafe { VNIS.get(vni) }.is_some();
+        if !is_allowed(vni) && !is_allowed(EVERY_VNI) {
             return Verdict::Drop(Counter::VniRefused);
         }
     }

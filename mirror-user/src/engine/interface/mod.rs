@@ -30,7 +30,8 @@ use crate::{
         interface::{CounterReader, Interface},
         tunables::{BusyPollTunables, TunablesGuard},
     },
-    xdp::Program,
+    select::Allow,
+    xdp::{Program, ProgramSetupError},
 };
 
 /// Settings of the interface that are changed during the run, shared with the handles that restore them on a
@@ -322,6 +323,31 @@ impl LiveInterface {
     /// Has every sink hand over what it buffers, at its worker's next tick.
     pub(super) fn flush(&self) {
         self.control.flush.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Its workers, unless it is lost.
+    pub(super) fn live_workers(&self) -> impl Iterator<Item = &Worker> {
+        self.workers.iter().filter(|_| !self.is_lost())
+    }
+
+    /// Sinks that were removed from workers and have frames still.
+    pub(super) fn leaving(&self) -> usize {
+        self.workers.iter().map(|worker| worker.orders.leaving.load(Ordering::Acquire)).sum()
+    }
+
+    /// Whether the kernel forwards frames.
+    pub(super) fn forwards_in_kernel(&self) -> bool {
+        matches!(self.forward, Choice::Kernel(_))
+    }
+
+    /// Takes frames of these tunnels, too.
+    pub(super) fn widen(&self, allow: &Allow) -> Result<(), ProgramSetupError> {
+        self.program.widen(allow)
+    }
+
+    /// Takes frames of these tunnels only.
+    pub(super) fn narrow(&self, allow: &Allow) -> Result<(), ProgramSetupError> {
+        self.program.narrow(allow)
     }
 
     /// The counters that each worker published last.

@@ -10,6 +10,7 @@ use std::{
 use crossbeam_channel::{Sender, bounded};
 
 use super::{
+    orders::Orders,
     priority::Granted,
     ring::{Published, RingConfig, RingOutcome, died_of},
     setup::{Common, Ready, Setup},
@@ -26,9 +27,10 @@ use crate::{
 
 /// A worker's thread, seen from outside.
 pub(crate) struct Worker {
-    interface: Arc<str>,
+    pub(crate) interface: Arc<str>,
     pub(crate) place: QueuePlan,
     published: Arc<Mutex<Published>>,
+    pub(crate) orders: Arc<Orders>,
     /// A message lets the worker run; closed without one, the worker ends.
     gate: Option<Sender<()>>,
     thread: Option<JoinHandle<Option<RingOutcome>>>,
@@ -123,12 +125,13 @@ pub(crate) fn start_workers(
             priority: options.priority,
             factories: options.sinks.clone(),
             hook: options.hook.clone(),
+            orders: Orders::new(),
             common: common.clone(),
         };
         let published = Arc::new(Mutex::new(Published::default()));
         let (ready, is_ready) = bounded(1);
         let (gate, gate_opens) = bounded(1);
-        let shown = Arc::clone(&published);
+        let (shown, orders) = (Arc::clone(&published), Arc::clone(&setup.orders));
         let thread = thread::Builder::new()
             .name(threads::name(&format!("q{}", place.queue), &name, plan.interface.index))
             .spawn(move || setup.work(shown, &ready, &gate_opens))
@@ -138,6 +141,7 @@ pub(crate) fn start_workers(
             interface,
             place,
             published,
+            orders,
             gate: Some(gate),
             thread: Some(thread),
             socket: -1,

@@ -3,10 +3,12 @@
 
 mod clock;
 mod handle;
+mod orders;
 mod priority;
 mod ring;
 mod setup;
 
 pub(super) use handle::{Worker, start_workers};
+pub(super) use orders::Order;
 pub(super) use ring::{Control, Published, RingOutcome, died_of};
 pub(super) use setup::Common;

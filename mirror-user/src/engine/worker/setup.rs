@@ -15,6 +15,7 @@ use nix::{
 };
 
 use super::{
+    orders::Orders,
     priority::{self, Granted, Saturation},
     ring::{Control, Published, RingConfig, RingOutcome, RingWorker},
 };
@@ -59,6 +60,7 @@ pub(super) struct Setup {
     pub(super) priority: Priority,
     pub(super) factories: Vec<Arc<dyn SinkFactory>>,
     pub(super) hook: Option<ThreadHook>,
+    pub(super) orders: Arc<Orders>,
     pub(super) common: Common,
 }
 
@@ -87,7 +89,8 @@ impl Setup {
 
     /// All that needs privileges or this thread's memory node.
     fn prepare(self, published: Arc<Mutex<Published>>) -> Result<(RingWorker, Granted), EngineError> {
-        let Self { cx, ifindex, place, socket, facts, ring, priority, factories, hook, common } = self;
+        let Self { cx, ifindex, place, socket, facts, ring, priority, factories, hook, orders, common } =
+            self;
         let interface = cx.interface.clone().unwrap_or_default();
         let step_failed = |step| {
             let interface = interface.to_string();
@@ -128,6 +131,9 @@ impl Setup {
             socket,
             pipeline: Pipeline::new(common.pipeline, place.queue, sinks),
             control: common.control,
+            orders,
+            built: Vec::new(),
+            cx,
             published,
             events: common.events,
             saturation,
@@ -137,7 +143,7 @@ impl Setup {
 }
 
 /// Builds a sink; a panic in it is its error.
-fn build(factory: &dyn SinkFactory, cx: &WorkerContext) -> Result<SinkSlot, EngineError> {
+pub(super) fn build(factory: &dyn SinkFactory, cx: &WorkerContext) -> Result<SinkSlot, EngineError> {
     panic::catch_unwind(AssertUnwindSafe(|| SinkSlot::build(factory, cx)))
         .unwrap_or_else(|payload| Err(SinkError::Other(panic_message(&*payload))))
         .map_err(|source| EngineError::Sink { sink: factory.name().to_owned(), source })

@@ -160,6 +160,12 @@ impl SinkFactory for Forward {
         &self.name
     }
 
+    fn prepare(&self, workers: usize, cx: &WorkerContext) -> Result<(), SinkError> {
+        let record = record::len_of(cx.max_frame);
+        self.members.iter().for_each(|member| member.prepare(workers, record));
+        Ok(())
+    }
+
     fn build(&self, cx: &WorkerContext) -> Result<Box<dyn Sink>, SinkError> {
         self.refuse_loop(cx)?;
         let record = record::len_of(cx.max_frame);

@@ -74,6 +74,12 @@ impl Sink for ForwardSink {
         self.writers.iter().any(BlockWriter::is_behind)
     }
 
+    fn leave(&mut self) -> bool {
+        // Each of them, also after one that has not.
+        let waiting = self.writers.iter_mut().filter_map(|writer| (!writer.leave()).then_some(())).count();
+        waiting == 0
+    }
+
     fn flush(&mut self) {
         self.writers.iter_mut().for_each(BlockWriter::flush);
     }

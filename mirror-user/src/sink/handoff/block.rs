@@ -1,7 +1,7 @@
 //! Blocks: buffers of records that go from a worker to the thread and back.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
@@ -75,6 +75,21 @@ impl Block {
         self.len = 0;
         self.frames = 0;
         self.origins.clear();
+    }
+}
+
+/// The blocks of workers to come, and of those that have gone: to take memory, and to give it back, takes a
+/// worker in the midst of its frames too long.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Spare(Arc<Mutex<Vec<Vec<Block>>>>);
+
+impl Spare {
+    pub(super) fn put(&self, blocks: Vec<Block>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(blocks);
+    }
+
+    pub(super) fn take(&self) -> Option<Vec<Block>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The worker's end: fills blocks with frames and sends blocks to the thread.
 
 use std::{
+    mem,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -11,7 +12,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TrySendError};
 
-use super::{Block, BlockReturn, HandoffConfig, Loss, Message, Outcome, OutputState};
+use super::{Block, BlockReturn, HandoffConfig, Loss, Message, Outcome, OutputState, Spare};
 use crate::sink::{SinkError, SinkStats};
 
 /// There was no empty block: the thread is too slow.
@@ -28,6 +29,11 @@ const CHECK: Duration = Duration::from_millis(50);
 /// How often a worker that has ended looks for its last blocks.
 const DRAIN_PAUSE: Duration = Duration::from_millis(1);
 
+/// The blocks of a worker.
+pub(super) fn blocks(config: &HandoffConfig, block_size: usize) -> Vec<Block> {
+    (0..config.blocks).map(|_| Block::new(block_size, config.origins)).collect()
+}
+
 /// Sends one worker's frames to the thread, in blocks.
 #[derive(Debug)]
 pub(crate) struct BlockWriter {
@@ -42,6 +48,9 @@ pub(crate) struct BlockWriter {
     wait_until: Option<Arc<AtomicBool>>,
     /// The block being filled.
     current: Option<Block>,
+    /// Where the blocks go if the sink leaves a running engine, and whether they have.
+    spare: Spare,
+    left: bool,
     /// Empty blocks, the most recently used on top: its bytes may still be in the cache.
     free: Vec<Block>,
     /// There was no block in this batch; the next batch tries again.
@@ -65,6 +74,7 @@ impl BlockWriter {
         wait_until: Option<Arc<AtomicBool>>,
         messages: Sender<Message>,
         state: Arc<OutputState>,
+        spare: Spare,
     ) -> Self {
         let (sender, returned) = crossbeam_channel::bounded(config.blocks);
         let now = Instant::now();
@@ -76,7 +86,9 @@ impl BlockWriter {
             taken_back: 0,
             wait_until,
             current: None,
-            free: (0..config.blocks).map(|_| Block::new(block_size, config.origins)).collect(),
+            free: spare.take().unwrap_or_else(|| blocks(&config, block_size)),
+            spare,
+            left: false,
             starved: false,
             last_tick: now,
             begun: now,
@@ -226,6 +238,12 @@ impl BlockWriter {
 
     /// Sends the last block and waits for all blocks, as long as some return within the stop timeout.
     fn drain(&mut self) {
+        if self.left {
+            return;
+        }
+        if let Some(block) = self.current.take_if(|block| block.is_empty()) {
+            self.free.push(block);
+        }
         if let Some(block) = self.current.take() {
             let frames = block.frames();
             let message = Message::Block { block, block_return: Arc::clone(&self.block_return) };
@@ -253,6 +271,23 @@ impl BlockWriter {
                 thread::sleep(DRAIN_PAUSE);
             }
         }
+    }
+
+    /// See [`Sink::leave`](crate::sink::Sink::leave).
+    pub(crate) fn leave(&mut self) -> bool {
+        // Read before the channel, as when draining.
+        let ended = self.state.has_thread_ended();
+        self.hand_over();
+        self.collect();
+        if let Some(block) = self.current.take_if(|block| block.is_empty()) {
+            self.free.push(block);
+        }
+        let is_complete = self.free.len() == self.config.blocks;
+        if is_complete {
+            self.spare.put(mem::take(&mut self.free));
+            self.left = true;
+        }
+        self.left || ended
     }
 
     /// See [`Sink::is_behind`](crate::sink::Sink::is_behind): the thread has at least half of the blocks.

@@ -15,7 +15,7 @@ mod tests;
 mod thread;
 mod waiting;
 
-pub(crate) use block::{Block, BlockReturn, Outcome};
+pub(crate) use block::{Block, BlockReturn, Outcome, Spare};
 pub(crate) use block_writer::BlockWriter;
 pub(crate) use options::{HandoffOptions, ThreadHook};
 pub(crate) use output_state::{Failure, OutputState};

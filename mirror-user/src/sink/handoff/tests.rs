@@ -71,6 +71,29 @@ fn a_sink_is_behind_while_its_thread_has_half_of_the_blocks() {
     assert_eq!(closed(&handoff, &mut writer).written, 4);
 }
 
+#[test]
+fn a_sink_that_leaves_never_waits_and_gives_its_memory_to_the_next() {
+    let (gate, gated) = crossbeam_channel::unbounded();
+    let handoff = hand_off(4, Gated(gated), None);
+    handoff.prepare(1, RECORD);
+    let mut writer = handoff.block_writer(RECORD, None);
+    fill(&mut writer);
+    writer.begin_batch().unwrap();
+    assert!(writer.push(RECORD).is_some(), "and a block that is not full");
+    // The thread has not written anything yet.
+    assert!(!writer.leave() && !writer.leave());
+    assert_eq!((writer.stats().pending, writer.stats().written), (3, 0));
+    drop(gate);
+    while !writer.leave() {
+        thread::yield_now();
+    }
+    let mut next = handoff.block_writer(RECORD, None);
+    fill(&mut next);
+    next.finish().unwrap();
+    let stats = closed(&handoff, &mut writer);
+    assert_eq!((stats.written, stats.pending, next.stats().written), (3, 0, 2));
+}
+
 /// A channel's receiver may spin until the sender has put its message there, which the thread cannot while a
 /// real-time worker has the CPU of both. As root, which tests of this crate may not be.
 #[test]

@@ -12,7 +12,10 @@ use std::{
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender};
 
-use super::{Block, BlockReturn, BlockWriter, HandoffConfig, Message, OutputState, TICK, ThreadHook};
+use super::{
+    Block, BlockReturn, BlockWriter, HandoffConfig, Message, OutputState, Spare, TICK, ThreadHook,
+    block_writer::blocks,
+};
 use crate::{
     account::{Report, SinkHalt},
     sink::SinkError,
@@ -54,6 +57,7 @@ pub(crate) struct Handoff {
     state: Arc<OutputState>,
     messages: Sender<Message>,
     done: Receiver<Result<(), SinkError>>,
+    spare: Spare,
     closed: AtomicBool,
 }
 
@@ -82,7 +86,7 @@ impl Handoff {
             // There is no receiver if the factory was dropped while the output was stuck.
             drop(report.send(run(consumer, &inbox)));
         })?;
-        Ok(Self { config, state, messages, done, closed: AtomicBool::new(false) })
+        Ok(Self { config, state, messages, done, spare: Spare::default(), closed: AtomicBool::new(false) })
     }
 
     pub(crate) fn config(&self) -> &HandoffConfig {
@@ -101,7 +105,14 @@ impl Handoff {
         wait_until: Option<Arc<AtomicBool>>,
     ) -> BlockWriter {
         let (block_size, state) = (self.config.size_for(longest_record), Arc::clone(&self.state));
-        BlockWriter::new(self.config.clone(), block_size, wait_until, self.messages.clone(), state)
+        let (messages, spare) = (self.messages.clone(), self.spare.clone());
+        BlockWriter::new(self.config.clone(), block_size, wait_until, messages, state, spare)
+    }
+
+    /// Takes the memory of so many workers' [ends](Self::block_writer).
+    pub(crate) fn prepare(&self, workers: usize, longest_record: usize) {
+        let block_size = self.config.size_for(longest_record);
+        (0..workers).for_each(|_| self.spare.put(blocks(&self.config, block_size)));
     }
 
     /// Completes the output, when every worker has finished; see

@@ -136,6 +136,11 @@ impl SinkFactory for Pcap {
         NAME
     }
 
+    fn prepare(&self, workers: usize, cx: &WorkerContext) -> Result<(), SinkError> {
+        self.handoff.prepare(workers, self.record_len(cx.max_frame));
+        Ok(())
+    }
+
     fn build(&self, cx: &WorkerContext) -> Result<Box<dyn Sink>, SinkError> {
         Ok(Box::new(PcapSink::new(
             self.settings,

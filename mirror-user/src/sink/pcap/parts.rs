@@ -52,6 +52,11 @@ impl SinkFactory for PcapParts {
         NAME
     }
 
+    fn prepare(&self, workers: usize, cx: &WorkerContext) -> Result<(), SinkError> {
+        let of_a_part = workers.div_ceil(self.parts.len().max(1));
+        self.parts.iter().try_for_each(|part| part.prepare(of_a_part, cx))
+    }
+
     fn build(&self, cx: &WorkerContext) -> Result<Box<dyn Sink>, SinkError> {
         let Some(number) = cx.worker.checked_rem(self.parts.len()) else {
             return Err(SinkError::other("a capture without parts"));
@@ -121,6 +126,10 @@ impl Sink for PartSink {
 
     fn flush(&mut self) {
         self.inner.flush();
+    }
+
+    fn leave(&mut self) -> bool {
+        self.inner.leave()
     }
 
     fn stats(&self) -> SinkStats {

@@ -105,6 +105,11 @@ impl Sink for PcapSink {
         self.blocks.flush();
     }
 
+    fn leave(&mut self) -> bool {
+        self.dropped.deposit();
+        self.blocks.leave()
+    }
+
     fn stats(&self) -> SinkStats {
         self.blocks.stats()
     }

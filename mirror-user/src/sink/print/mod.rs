@@ -84,6 +84,11 @@ impl SinkFactory for Print {
         NAME
     }
 
+    fn prepare(&self, workers: usize, cx: &WorkerContext) -> Result<(), SinkError> {
+        self.handoff.prepare(workers, worker::record_len(cx.max_frame));
+        Ok(())
+    }
+
     fn build(&self, cx: &WorkerContext) -> Result<Box<dyn Sink>, SinkError> {
         let blocks = self.handoff.block_writer(worker::record_len(cx.max_frame), cx.wait_until.clone());
         Ok(Box::new(PrintSink::new(blocks, Arc::clone(&self.dropped_last))))

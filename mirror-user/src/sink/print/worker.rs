@@ -65,6 +65,10 @@ impl Sink for PrintSink {
         self.blocks.flush();
     }
 
+    fn leave(&mut self) -> bool {
+        self.blocks.leave()
+    }
+
     fn stats(&self) -> SinkStats {
         self.blocks.stats()
     }

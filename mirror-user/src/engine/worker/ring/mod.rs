@@ -13,12 +13,18 @@ use std::{
 
 use crossbeam_channel::Sender;
 
-use super::{clock, priority::Saturation};
+use super::{
+    clock,
+    orders::{Order, Orders},
+    priority::Saturation,
+    setup::build,
+};
 use crate::{
     account::WorkerCounters,
     engine::{Event, Wait},
     error::panic_message,
-    pipeline::Pipeline,
+    pipeline::{Pipeline, SinkSlot},
+    sink::{SinkFactory, WorkerContext},
     xsk::{BatchTime, Pieces, Received, Several, Socket, StampedTimes, Stamps, Statistics, Times},
 };
 
@@ -103,6 +109,11 @@ pub(crate) struct RingWorker {
     pub(crate) socket: Socket,
     pub(crate) pipeline: Pipeline,
     pub(crate) control: Arc<Control>,
+    pub(crate) orders: Arc<Orders>,
+    /// Sinks that were built for a change to come, by their places.
+    pub(crate) built: Vec<(usize, Option<SinkSlot>)>,
+    /// What they are built with.
+    pub(crate) cx: WorkerContext,
     pub(crate) published: Arc<Mutex<Published>>,
     pub(crate) events: Sender<Event>,
     pub(crate) saturation: Saturation,
@@ -160,6 +171,7 @@ impl RingWorker {
                 account");
             Statistics::default()
         });
+        self.orders.close();
         let (frames, sinks) = self.pipeline.finish();
         let counters = WorkerCounters {
             frames,
@@ -184,6 +196,9 @@ impl RingWorker {
                     "frames keep coming after the program was detached: another process keeps it attached"
                 );
                 return;
+            }
+            while let Some(order) = self.orders.take() {
+                self.obey(order, dead);
             }
             let received = self.socket.receive(self.config.batch);
             if received.is_empty() {
@@ -229,6 +244,30 @@ impl RingWorker {
         }
     }
 
+    /// Carries out an order, between two batches.
+    fn obey(&mut self, order: Order, dead: bool) {
+        match order {
+            Order::Build { sinks, built } => {
+                let sink = |(place, factory): (usize, Arc<dyn SinkFactory>)| {
+                    build(&*factory, &self.cx).map(|slot| (place, Some(slot)))
+                };
+                // One that has died has no frames for them.
+                let sinks = if dead { Ok(Vec::new()) } else { sinks.into_iter().map(sink).collect() };
+                let answer = sinks.map(|sinks| self.built = sinks);
+                // Who has given up waiting has no receiver.
+                let _ = built.send(answer);
+            }
+            Order::Change { remove, selection, changed } => {
+                let removed = remove.into_iter().map(|place| (place, None));
+                self.pipeline.change(selection, removed.chain(mem::take(&mut self.built)));
+                self.orders.leaving.store(self.pipeline.settle(), Ordering::Release);
+                // As above.
+                let _ = changed.send(());
+            }
+            Order::Discard => self.built.clear(),
+        }
+    }
+
     fn may_nap(&self) -> bool {
         self.config.spare_cpus && self.config.rx_ring >= NAP_RING
     }
@@ -267,6 +306,7 @@ impl RingWorker {
         progress.stamps.realtime_offset = clock::realtime_offset();
         if !dead {
             self.pipeline.tick(now);
+            self.orders.leaving.store(self.pipeline.settle(), Ordering::Release);
             let flush = self.control.flush.load(Ordering::Relaxed);
             if flush != progress.flushed {
                 progress.flushed = flush;

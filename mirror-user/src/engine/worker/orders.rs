@@ -1,0 +1,70 @@
+//! Changes that a worker makes between two batches.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, PoisonError, TryLockError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use crossbeam_channel::Sender;
+
+use crate::{engine::EngineError, select::Selection, sink::SinkFactory};
+
+/// What a worker is to do.
+pub(crate) enum Order {
+    /// Build the sinks of these places. Nothing changes yet.
+    Build { sinks: Vec<(usize, Arc<dyn SinkFactory>)>, built: Sender<Result<(), EngineError>> },
+    /// From now on, have the sinks that were built last in their places, none in these, and this selection.
+    Change { remove: Vec<usize>, selection: Option<Arc<Selection>>, changed: Sender<()> },
+    /// Drop what was built.
+    Discard,
+}
+
+/// The orders of one worker.
+#[derive(Default)]
+pub(crate) struct Orders {
+    /// Whether there are some. A worker looks for orders between any two batches.
+    waiting: AtomicBool,
+    /// `None` once the worker has ended.
+    queue: Mutex<Option<VecDeque<Order>>>,
+    /// Sinks that the worker has removed and that have frames still.
+    pub(crate) leaving: AtomicUsize,
+}
+
+impl Orders {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { queue: Mutex::new(Some(VecDeque::new())), ..Self::default() })
+    }
+
+    /// Gives an order. A worker that has ended drops it, and with it the sender of the answer.
+    pub(crate) fn give(&self, order: Order) {
+        if let Some(queue) = &mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner) {
+            queue.push_back(order);
+            self.waiting.store(true, Ordering::Release);
+        }
+    }
+
+    /// The next order. Never waits: who gives an order holds the lock only to append it.
+    pub(super) fn take(&self) -> Option<Order> {
+        if !self.waiting.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut queue = match self.queue.try_lock() {
+            Ok(queue) => queue,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        let queue = queue.as_mut()?;
+        let order = queue.pop_front();
+        self.waiting.store(!queue.is_empty(), Ordering::Release);
+        order
+    }
+
+    /// Takes no more orders, and drops those that were not carried out.
+    pub(super) fn close(&self) {
+        *self.queue.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.leaving.store(0, Ordering::Release);
+    }
+}
