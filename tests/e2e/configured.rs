@@ -209,14 +209,14 @@ fn two_sinks_cannot_have_standard_output() {
 #[test]
 fn printed_settings_are_a_file_with_the_same_settings() {
     let desk = Desk::new();
-    let text = "interface = ['ens6', 'ens7']\nqueues = '0-3'\nvni = [7, '100-199']\nrx-ring = 8192\n\
+    let text = "interface = ['ens6', 'ens7']\nqueues = '0-3'\nvni = [7, '100-199']\nrx-ring = 16384\n\
                 write = 'a \"b\".pcapng'\nouter = true\nverbose = 2\nfilter = 'tcp port 443'\n\
                 [[sink]]\nwrite = 'b'\nvnis = [7, '8-9']\nouter = false\n";
     assert_eq!(desk.check(text), (Some(0), "mirror.toml: 8 keys, 1 sink, nothing wrong\n".to_owned()));
     let first = printed(desk.mirror(&["config", "print", "mirror.toml"]));
     for line in [
         "interface = [\"ens6\", \"ens7\"]",
-        "rx-ring = 8192",
+        "rx-ring = 16384",
         "wait = \"poll\"  # default",
         "# cpus is not set",
     ] {
