@@ -15,6 +15,7 @@ mod hooks;
 mod ingest;
 mod interfaces;
 mod memory;
+mod observed;
 mod output;
 mod output_config;
 mod outputs;

@@ -15,6 +15,7 @@ use crate::{
     conclude::conclude,
     hooks::Threads,
     memory::{self, MIB},
+    observed::{Observed, Phase},
     output_config::OutputConfig,
     outputs::{OpenContext, Outputs},
     privileges::{self, RetainedCaps},
@@ -97,7 +98,9 @@ pub(crate) fn run(args: &IngestRun) -> anyhow::Result<ExitCode> {
     }
     let (stopper, settings) = (running.stopper(), running.stopper());
     requests.started(&outputs, move || stopper.stop(), move || settings.put_settings_back());
-    let report = watch(running, args, &requests, &outputs);
+    let observed = Observed::default();
+    observed.enter(Phase::Ingesting);
+    let report = watch(running, args, &requests, &outputs, &observed);
     conclude(&outputs, &report)
 }
 

@@ -13,7 +13,9 @@ use mirror_user::{
 };
 
 use super::IngestRun;
-use crate::{conclude::ALL_ENDED, outputs::Outputs, signals::SignalRequests, status::Status, terminal};
+use crate::{
+    conclude::ALL_ENDED, observed::Observed, outputs::Outputs, signals::SignalRequests, status::Status, terminal,
+};
 
 /// Watches a run until there is a reason to stop, then stops it.
 pub(super) fn watch(
@@ -21,6 +23,7 @@ pub(super) fn watch(
     args: &IngestRun,
     requests: &SignalRequests,
     outputs: &Outputs,
+    observed: &Observed,
 ) -> Report {
     /// How late a signal other than INT and TERM may be noticed.
     const POLL: Duration = Duration::from_millis(100);
@@ -37,6 +40,9 @@ pub(super) fn watch(
             return running.stop();
         }
         status.log_if_due(now, || running.report());
+        if observed.is_due(now) {
+            observed.publish(now, running.report());
+        }
         links.log_left_out(now);
         if requests.statistics.swap(false, Ordering::Relaxed) {
             status.print(now, &running.report());
