@@ -89,8 +89,16 @@ fn every_thread_of_an_ingest_is_confined() {
     let forwards = "--forward veth:ids1 --forward tap:ids0 --forward dev:far0 --forward vxlan:10.99.0.2 \
         --forward pcap-over-ip:listen=127.0.0.1:57012 --forward pcap-over-ip:connect=127.0.0.1:57013 \
         --print";
-    let file =
-        ["mirror", "mirror-sandbox", "mirror-signals", "q0-cap0", "q1-cap0", "mirror-links", "mirror-pcap"];
+    let file = [
+        "mirror",
+        "mirror-sandbox",
+        "mirror-signals",
+        "mirror-control",
+        "q0-cap0",
+        "q1-cap0",
+        "mirror-links",
+        "mirror-pcap",
+    ];
     let outputs = ["q0-cap0", "q1-cap0", "mirror-links", "mirror-forward", "mirror-print", "mirror-signals"];
     for (arguments, wanted, kept) in [
         ("-w out.pcapng --report report.json --latency", &file[..], 0),

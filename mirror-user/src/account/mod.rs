@@ -28,9 +28,9 @@ pub(crate) use reasons::Rejections;
 pub use reasons::{Dropped, NotSent, Passed, Reject, Rejected};
 pub(crate) use report::ForwardedOrigins;
 pub use report::{
-    Accounting, FileReport, ForwardPathReport, ForwardTargetReport, Frames, InterfaceReport, Latency, Losses,
-    MemberReport, Odd, Origin, OtherOrigins, QueueReport, ReaderReport, Report, SinkReport, VlanReport,
-    XdpReport,
+    Accounting, Drain, FileReport, ForwardPathReport, ForwardTargetReport, Frames, InterfaceReport, Latency,
+    Losses, MemberReport, Odd, Origin, OtherOrigins, QueueReport, ReaderReport, Report, SinkReport,
+    VlanReport, XdpReport,
 };
 pub use stats::{MAX_REASONS, Reasons, SinkHalt, SinkState, SinkStats};
 pub use summary::Summary;

@@ -39,6 +39,9 @@ pub struct Report {
     /// Why the run, or the reading of a capture file, ended early; null if neither did.
     #[serde(default)]
     pub ended_by: Option<String>,
+    /// How the run took packets after it was asked to stop; null if it stopped at once.
+    #[serde(default)]
+    pub drain: Option<Drain>,
     /// Warnings, as sentences.
     #[serde(default)]
     pub warnings: Vec<String>,
@@ -76,6 +79,25 @@ pub struct Report {
     /// The accounting laws.
     #[serde(default)]
     pub accounting: Accounting,
+}
+
+/// The time between the request to stop and the stop, in which packets were still taken.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Drain {
+    /// Whether it ended because no packet came any more.
+    pub quiet: bool,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+}
+
+impl Drain {
+    /// A drain that has ended.
+    #[must_use]
+    pub fn new(quiet: bool, seconds: f64) -> Self {
+        Self { quiet, seconds }
+    }
 }
 
 /// One interface.
@@ -591,6 +613,7 @@ impl Report {
                 .map_or_else(|_| String::new(), |time| time.to_string()),
             duration_s: 0.0,
             ended_by: None,
+            drain: None,
             warnings: Vec::new(),
             filter: None,
             outer_filter: None,
@@ -718,6 +741,7 @@ mod tests {
             sink.members.push(member);
             report.sinks.push(sink);
             report.origins.push(Origin::new(std::net::Ipv6Addr::from_bits(address).into(), 7, counts[3], 60));
+            report.drain = Some(Drain::new(vlan % 2 == 0, duration_s / 3.0));
             report.latency_ns = Some(Latency::new(1, 2, 3, counts[3]));
             let mut interface = InterfaceReport { name, bind: "zerocopy".into(), ..Default::default() };
             interface.queues.push(QueueReport { busy_ratio: duration_s / 1e10, ..Default::default() });

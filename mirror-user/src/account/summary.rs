@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    InterfaceReport, MemberReport, Origin, Report, SinkReport, SinkState, VlanReport,
+    Drain, InterfaceReport, MemberReport, Origin, Report, SinkReport, SinkState, VlanReport,
     report::{ForwardTargetReport, QueueReport},
 };
 use crate::escape;
@@ -85,10 +85,14 @@ impl<'a> Summary<'a> {
         writeln!(f)
     }
 
-    /// Why the run ended early, and the capture files that were not read completely, each with what is
-    /// missing.
+    /// The drain, why the run ended early, and the capture files that were not read completely, each with
+    /// what is missing.
     fn early_ends(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Report { ended_by, files, .. } = self.report;
+        if let Some(Drain { quiet, seconds }) = self.report.drain {
+            let end = if quiet { "until no more packets came" } else { "ended before packets had stopped" };
+            writeln!(f, "drained for {seconds:.1} s, {end}")?;
+        }
         // If a file ended early, its own line has the reason.
         if let Some(reason) = ended_by.as_ref().filter(|_| files.iter().all(|file| file.ended_by.is_none())) {
             writeln!(f, "ended early: {}", escape::line(reason))?;

@@ -1,4 +1,4 @@
-//! `/run/mirror`: records of what killed runs have to have restored.
+//! `/run/mirror`: records of what killed runs have to have restored, and sockets of runs.
 //!
 //! A run writes a record before it makes a change that only it can undo, and removes it once that is undone.
 //! The run holds a lock on it (an open file description lock, `fcntl(2)`, which the kernel releases with the
@@ -88,10 +88,7 @@ impl Store {
     }
 
     fn make_beneath(base: &Path) -> io::Result<Self> {
-        let (parent, name) = (base.parent().unwrap_or(base), base.file_name().unwrap_or_default());
-        let parent = open_directory(parent)?;
-        let base_directory = make_in(&parent, name)?;
-        let directory = make_in(&base_directory, SETTINGS)?;
+        let directory = make_in(&make(base)?, SETTINGS)?;
         Ok(Self { path: base.join(SETTINGS), directory })
     }
 
@@ -102,20 +99,7 @@ impl Store {
 
     /// Waits until no other process writes here.
     pub(crate) fn write(&self) -> io::Result<Writing<'_>> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let lock = File::from(openat(&self.directory, LOCK, flags, Mode::RUSR | Mode::WUSR)?);
-        give_to_root(&lock);
-        let start = Instant::now();
-        while !try_lock(&lock)? {
-            if start.elapsed() >= PATIENCE {
-                let seconds = PATIENCE.as_secs();
-                let message =
-                    format!("another process has held {LOCK} for {seconds} s; see whether it is stopped");
-                return Err(io::Error::new(io::ErrorKind::TimedOut, message));
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
-        Ok(Writing { store: self, _lock: lock })
+        Ok(Writing { store: self, _lock: lock(&self.directory)? })
     }
 
     /// Every record there is.
@@ -207,6 +191,39 @@ impl Record {
         }
         Ok(())
     }
+}
+
+/// Opens [`DIRECTORY`], or another in its place, and makes it where it is not there.
+///
+/// # Errors
+///
+/// The kernel's error; or others than root and this user may write to it.
+pub fn make(path: &Path) -> io::Result<OwnedFd> {
+    let (parent, name) = (path.parent().unwrap_or(path), path.file_name().unwrap_or_default());
+    make_in(&open_directory(parent)?, name)
+}
+
+/// Waits until no other process writes to a directory of run state, and keeps others from it until the file
+/// is closed.
+///
+/// # Errors
+///
+/// The kernel's error; or another process does not end.
+pub fn lock(directory: &OwnedFd) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let lock = File::from(openat(directory, LOCK, flags, Mode::RUSR | Mode::WUSR)?);
+    give_to_root(&lock);
+    let start = Instant::now();
+    while !try_lock(&lock)? {
+        if start.elapsed() >= PATIENCE {
+            let seconds = PATIENCE.as_secs();
+            let message =
+                format!("another process has held {LOCK} for {seconds} s; see whether it is stopped");
+            return Err(io::Error::new(io::ErrorKind::TimedOut, message));
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    Ok(lock)
 }
 
 const AS_DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);

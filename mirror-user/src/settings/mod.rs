@@ -30,8 +30,8 @@ pub use self::{
     },
     lists::{Cpus, Phrase, Ports, QueueList, Sources, Vnis},
     values::{
-        BufferSize, Count, FileCount, Interface, Interval, MaxOrigins, RotateSeconds, RxRing, Seed, Size,
-        Snap, Time, Times, Writers,
+        BufferSize, Control, Count, DrainMax, DrainQuiet, FileCount, Interface, Interval, MaxOrigins,
+        RotateSeconds, RxRing, Seed, Size, Snap, Time, Times, Writers,
     },
     words::{Invalid, Many, Word, Written},
 };
@@ -195,6 +195,14 @@ keys_with_outputs! {
         duration: Written<Time>,
         /// How often statistics are logged.
         stats: Written<Interval>,
+        /// How long packets are still taken, at most, after TERM.
+        drain_max: Written<DrainMax>,
+        /// After how long without a packet the run then stops.
+        drain_quiet: Written<DrainQuiet>,
+        /// The name of the control socket.
+        control: Written<Control>,
+        /// The group that may read the status over it.
+        control_group: Written<String>,
         /// How long to wait for the first readers of pcap-over-ip targets.
         wait_reader: Written<Time>,
         /// Further sinks, each with its own selection.
@@ -241,7 +249,7 @@ impl Settings {
             queues mode bind wait priority destination rx_ring port no_reassemble outer unbuffered snap
             buffer_size writers per_origin max_origins when_full print link hex hexascii ascii timestamps
             absolute forward_balance vlan_per_vni community_id json latency sandbox on_output_end quiet
-            verbose forward_path stats
+            verbose forward_path stats drain_max drain_quiet
         }
         // An empty expression selects all packets, like none.
         self.filter = self.filter.filter(|filter| !filter.text().is_empty());

@@ -119,6 +119,10 @@ fn any_settings() -> impl Strategy<Value = Settings> {
         forward_path: one_of(&[ForwardPath::Auto, ForwardPath::Kernel, ForwardPath::User]),
         duration: word(TIME),
         stats: word(TIME),
+        drain_max: word("0|[1-9][0-9]?(s|m)"),
+        drain_quiet: word(TIME),
+        control: word("off|[a-z][a-z0-9,]{0,15}"),
+        control_group: word(NAME),
         wait_reader: word(TIME),
         sink: option::of(prop::collection::vec(any_sink(), 1..3)),
     });
@@ -192,6 +196,10 @@ fn unknown_keys_and_invalid_values_are_refused_with_their_position() {
         ("[[sink]]\n\nvni = 7", "unknown field `vni`", 3),
         ("\nvni = '9-'", "invalid value '9-': \"\" is not a VNI", 2),
         ("wait = 'sleep'", "invalid value 'sleep': expected one of poll, spin, busy-poll", 1),
+        ("drain-max = -1", "invalid value '-1'", 1),
+        ("drain-quiet = 0", "the duration must be positive", 1),
+        ("control = 'a/b'", "is not a name of a run: it has a slash", 1),
+        ("control = '.a'", "it starts with a dot", 1),
         ("write = ['a', 'b']", "one value is wanted, not 2", 1),
         ("forward = ['tap:a', 'tape:b']", "invalid value 'tape:b'", 1),
     ] {

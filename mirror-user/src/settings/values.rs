@@ -135,6 +135,83 @@ impl fmt::Display for Interval {
     }
 }
 
+/// How long a run that is asked to stop takes packets until no more come; 0: not at all.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct DrainMax(pub Duration);
+
+impl FromStr for DrainMax {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let is_zero = text.parse::<f64>() == Ok(0.0)
+            || humantime::parse_duration(text).is_ok_and(|time| time.is_zero());
+        if is_zero { Ok(Self(Duration::ZERO)) } else { text.parse().map(|Time(time)| Self(time)) }
+    }
+}
+
+impl Word for DrainMax {}
+
+impl fmt::Display for DrainMax {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_zero() { f.write_str("0") } else { humantime::format_duration(self.0).fmt(f) }
+    }
+}
+
+/// After how long without a packet none is expected any more.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct DrainQuiet(pub Duration);
+
+impl FromStr for DrainQuiet {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        text.parse().map(|Time(time)| Self(time))
+    }
+}
+
+impl Word for DrainQuiet {}
+
+impl Default for DrainQuiet {
+    fn default() -> Self {
+        Self(Duration::from_secs(10))
+    }
+}
+
+impl fmt::Display for DrainQuiet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_duration(self.0).fmt(f)
+    }
+}
+
+/// The name of a run's control socket; `None`: it has none.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Control(pub Option<String>);
+
+impl Control {
+    /// The most bytes of a name: the path of a socket has at most 107.
+    pub const LONGEST: usize = 64;
+}
+
+impl FromStr for Control {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let invalid = |reason: &str| Err(Invalid(format!("{text:?} is not a name of a run: {reason}")));
+        match text {
+            "off" => Ok(Self(None)),
+            "" => invalid("it is empty"),
+            _ if text.starts_with('.') => invalid("it starts with a dot"),
+            _ if text.contains('/') || text.contains(char::is_control) => {
+                invalid("it has a slash or a control character")
+            }
+            _ if text.len() > Self::LONGEST => invalid("it is longer than 64 bytes"),
+            _ => Ok(Self(Some(text.to_owned()))),
+        }
+    }
+}
+
+impl Word for Control {}
+
 /// A file size in bytes, written as for tcpdump's -C: in millions of bytes, or in KiB, MiB or GiB with the
 /// suffix k, m or g.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

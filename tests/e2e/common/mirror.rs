@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{BufRead as _, BufReader, Read as _},
+    num::NonZeroU32,
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
@@ -405,6 +406,13 @@ pub(crate) fn inject(cable: &Cable, count: u32) -> Vec<Vec<u8>> {
     let injector = Injector::new(&cable.sender, SENDER).expect("injector");
     injector.send_all(&outer).expect("injected");
     inner
+}
+
+/// The same, so slowly that none is lost, on a busy machine neither.
+pub(crate) fn inject_slowly(cable: &Cable, count: u32) {
+    const RATE: NonZeroU32 = NonZeroU32::new(4_000).unwrap();
+    let injector = Injector::new(&cable.sender, SENDER).expect("injector").pace(RATE);
+    assert_eq!(injector.send_all(&frames(count).0).expect("injected"), u64::from(count));
 }
 
 /// Sends generated frames in bursts that fit a ring: few if any are lost, and no CPU is busy with pacing.

@@ -33,8 +33,9 @@ impl Threads {
         let keep = match kind {
             ThreadKind::Main | ThreadKind::Writer => &self.end_a_run,
             ThreadKind::Reader => &self.read,
-            // They parse untrusted packets, or run commands.
+            // They parse untrusted packets, answer requests, or run commands.
             ThreadKind::Supervisor
+            | ThreadKind::Control
             | ThreadKind::Worker
             | ThreadKind::Printer
             | ThreadKind::Forwarder

@@ -6,6 +6,7 @@
 mod closing;
 mod conclude;
 mod config;
+mod control;
 mod doctor;
 mod exit;
 mod files;
@@ -31,6 +32,7 @@ mod signals;
 mod status;
 mod streams;
 mod terminal;
+mod top;
 mod user;
 mod validate;
 mod writers;
@@ -58,6 +60,7 @@ use self::{
   mirror doctor -i ens6                        check the host and one interface
   mirror ingest -i ens6 -w inner.pcapng        capture the packets mirrored to it
   mirror replay -r outer.pcap -w inner.pcapng  decapsulate a capture of tcpdump
+  mirror top                                   watch the run of this host
 
 Exit status: 0 done, 1 failed or a sink ended early, 2 bad usage. See `mirror COMMAND --help`."
 )]
@@ -81,6 +84,19 @@ enum Command {
     ///
     /// Selection, outputs and report are those of ingest. Needs no root.
     Replay(Box<replay::ReplayArgs>),
+    /// Show how the runs of this host stand
+    ///
+    /// Asks each over its control socket, /run/mirror/NAME.sock: see `mirror ingest --control`. Exits with 1
+    /// if there is no such run, or it does not answer.
+    Status(control::StatusArgs),
+    /// Have a run take packets until no more come, then stop
+    ///
+    /// The same as TERM to a run that was started with --drain-max. Only root may do that.
+    Drain(control::DrainArgs),
+    /// Watch a run: rates, losses, queues, outputs, origins
+    ///
+    /// One screen over the control socket, drawn each second. Ends with q, Ctrl-C, or the run.
+    Top(top::TopArgs),
     /// Check a configuration file, or print the effective settings
     Config(config::ConfigArgs),
     /// Diagnose this host and suggest fixes
@@ -149,6 +165,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 config::settings(config::Command::Replay, args.settings(), file.as_deref())?;
             replay::run(&ReplayRun::of(&settings, tables))
         }
+        Some(Command::Status(args)) => control::status(&args),
+        Some(Command::Drain(args)) => control::drain(&args),
+        Some(Command::Top(args)) => top::run(&args),
         Some(Command::Config(args)) => config::run(&args),
         Some(Command::Doctor(args)) => doctor::run(&args),
         None => Err(Usage(

@@ -12,6 +12,7 @@ use std::{
 };
 
 use mirror_user::Report;
+use serde::{Deserialize, Serialize};
 
 /// Between two observations while somebody asks.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -19,7 +20,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const ASKED: Duration = Duration::from_secs(10);
 
 /// The phases of a run, in sequence; none comes back.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Phase {
     /// Outputs are opened and queues are bound.
     Starting,
@@ -33,6 +35,16 @@ pub(crate) enum Phase {
 
 impl Phase {
     const ALL: [Self; 4] = [Self::Starting, Self::Ingesting, Self::Draining, Self::Stopping];
+
+    /// In words.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ingesting => "ingesting",
+            Self::Draining => "draining",
+            Self::Stopping => "stopping",
+        }
+    }
 }
 
 /// A run's report as it stood.
@@ -83,12 +95,16 @@ impl Observed {
     pub(crate) fn ask(&self, patience: Duration) -> Option<Observation> {
         let mut state = self.state();
         state.asked = Some(Instant::now());
-        let is_stale = |state: &mut State| {
-            state.last.as_ref().is_none_or(|last| last.at.elapsed() >= 2 * INTERVAL)
-        };
+        let is_stale =
+            |state: &mut State| state.last.as_ref().is_none_or(|last| last.at.elapsed() >= 2 * INTERVAL);
         let waited = self.published.wait_timeout_while(state, patience, is_stale);
         let (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
         if timeout.timed_out() { None } else { state.last.clone() }
+    }
+
+    /// The last observation, of any age.
+    pub(crate) fn last(&self) -> Option<Observation> {
+        self.state().last.clone()
     }
 
     /// Whole values are put in under this lock, so one poisoned by a panic is as good as any.
@@ -123,7 +139,8 @@ mod tests {
         assert!(observed.ask(Duration::ZERO).is_none());
         let now = Instant::now();
         assert!(observed.is_due(now));
-        let report = r#"{"schema": "mirror.report/1", "source": "af_xdp", "started": "1970-01-01T00:00:00Z"}"#;
+        let report =
+            r#"{"schema": "mirror.report/1", "source": "af_xdp", "started": "1970-01-01T00:00:00Z"}"#;
         observed.publish(now, serde_json::from_str(report).unwrap());
         assert!(observed.ask(Duration::ZERO).is_some());
         assert!(!observed.is_due(now) && observed.is_due(now + INTERVAL));

@@ -25,6 +25,8 @@ use crate::{outputs::Outputs, terminal};
 pub(crate) struct SignalRequests {
     /// INT, TERM, or HUP without a file to rotate: stop cleanly.
     pub(crate) stop: Arc<AtomicBool>,
+    /// TERM, of a run that drains: take packets until no more come, then stop.
+    pub(crate) drain: AtomicBool,
     /// USR1: print statistics.
     pub(crate) statistics: AtomicBool,
     /// USR2: flush.
@@ -34,6 +36,8 @@ pub(crate) struct SignalRequests {
     /// HUP came before the run had started.
     hup_pending: AtomicBool,
     started: OnceLock<StartedRun>,
+    /// Called when a drain begins; unset if the run stops at once.
+    on_drain: Action,
     /// What USR1 and USR2 do at once, if nobody polls `statistics` and `flush`.
     on_statistics: Action,
     on_flush: Action,
@@ -52,8 +56,9 @@ struct StartedRun {
 
 impl SignalRequests {
     /// The run has started. From now on the first INT or TERM calls `on_stop`, and the second exits at once
-    /// with code 1: it calls `on_abort`, files keep their hidden names, and the empty file of the report is
-    /// removed. HUP rotates capture files; without any it acts as INT.
+    /// with code 1 (of a run that [drains](Self::drain_first), one later): it calls `on_abort`, files keep
+    /// their hidden names, and the empty file of the report is removed. HUP rotates capture files; without
+    /// any it acts as INT.
     ///
     /// Until then a signal is only remembered: the start does not take long, and a started run stops cleanly.
     pub(crate) fn started(
@@ -69,6 +74,21 @@ impl SignalRequests {
             rotators: outputs.rotators(),
         });
         self.handle_hup();
+    }
+
+    /// The first TERM begins a drain from now on: it calls `on_drain`. The next one, or INT, stops the run.
+    pub(crate) fn drain_first(&self, on_drain: impl Fn() + Send + Sync + 'static) {
+        self.on_drain.get_or_init(|| Box::new(on_drain));
+    }
+
+    /// Begins the drain. Returns `false` if the run does not drain, drains already, or stops.
+    pub(crate) fn begin_drain(&self) -> bool {
+        let Some(on_drain) = self.on_drain.get() else { return false };
+        let begins = !self.stop.load(Ordering::Relaxed) && !self.drain.swap(true, Ordering::Relaxed);
+        if begins {
+            on_drain();
+        }
+        begins
     }
 
     /// USR1 calls this from now on, on the signal thread, and at once if it has come before.
@@ -114,7 +134,14 @@ impl SignalRequests {
         }
     }
 
-    /// Handles INT and TERM.
+    /// Handles TERM.
+    fn terminate(&self) {
+        if !self.begin_drain() {
+            self.end();
+        }
+    }
+
+    /// Handles INT, and TERM of a run that does not drain, or drains already.
     fn end(&self) {
         let again = self.signalled.swap(true, Ordering::Relaxed);
         self.stop.store(true, Ordering::Relaxed);
@@ -188,6 +215,7 @@ pub(crate) fn spawn_listener(
                     SIGUSR2 => request(&shared.flush, &shared.on_flush),
                     SIGHUP => shared.hup(),
                     SIGXCPU => shared.out_of_time(),
+                    SIGTERM => shared.terminate(),
                     _ => shared.end(),
                 }
             }
@@ -204,4 +232,39 @@ fn hup_is_ignored() -> bool {
         let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
         ignored.is_some_and(|mask| mask & 1 << (SIGHUP - 1) != 0)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use super::*;
+
+    #[test]
+    fn the_first_term_drains_and_the_second_stops() {
+        let begun = Arc::new(AtomicU32::new(0));
+        let requests = SignalRequests::default();
+        let count = Arc::clone(&begun);
+        requests.drain_first(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        let state = || (requests.drain.load(Ordering::Relaxed), requests.stop.load(Ordering::Relaxed));
+        requests.terminate();
+        assert_eq!(state(), (true, false));
+        assert!(!requests.begin_drain(), "only once");
+        requests.terminate();
+        assert_eq!((state(), begun.load(Ordering::Relaxed)), ((true, true), 1));
+    }
+
+    #[test]
+    fn int_never_drains_and_neither_does_term_after_it_or_without_a_drain() {
+        let requests = SignalRequests::default();
+        requests.drain_first(|| ());
+        requests.end();
+        requests.terminate();
+        assert!(requests.stop.load(Ordering::Relaxed) && !requests.drain.load(Ordering::Relaxed));
+        let requests = SignalRequests::default();
+        requests.terminate();
+        assert!(requests.stop.load(Ordering::Relaxed) && !requests.drain.load(Ordering::Relaxed));
+    }
 }

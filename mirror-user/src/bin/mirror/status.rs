@@ -117,7 +117,7 @@ impl Statistics {
 }
 
 /// The state of an output that takes no packets.
-fn state(state: SinkState) -> &'static str {
+pub(crate) fn state(state: SinkState) -> &'static str {
     match state {
         SinkState::Waiting => "waiting",
         SinkState::Ended => "ended",
@@ -126,7 +126,7 @@ fn state(state: SinkState) -> &'static str {
 }
 
 /// A number with a decimal prefix: `1.23 M`.
-fn scaled(value: f64) -> String {
+pub(crate) fn scaled(value: f64) -> String {
     match value {
         value if value >= 1e9 => format!("{:.2} G", value / 1e9),
         value if value >= 1e6 => format!("{:.2} M", value / 1e6),

@@ -45,6 +45,11 @@ impl LiveInterface {
         ClosedAccount { report, origins: self.forwarded_origins(), outcomes }
     }
 
+    /// Frames that its XDP program has redirected or forwarded; `None` if its counters cannot be read.
+    pub(in crate::engine) fn taken(&self) -> Option<u64> {
+        self.program.report().ok().map(|xdp| xdp.redirected + xdp.forwarded)
+    }
+
     /// Frames that the kernel forwarded, by origin.
     pub(in crate::engine) fn forwarded_origins(&self) -> ForwardedOrigins {
         self.program.forwarded_origins().unwrap_or_else(|error| {

@@ -48,6 +48,10 @@ impl Command {
                     | "forward-path"
                     | "duration"
                     | "stats"
+                    | "drain-max"
+                    | "drain-quiet"
+                    | "control"
+                    | "control-group"
             ),
         }
     }
@@ -173,9 +177,10 @@ mod tests {
                 "format" => text(&["pcapng", "pcap", "pcap-us"]),
                 "when-full" => text(&["wait", "delete", "stop"]),
                 "forward-balance" => text(&["copy", "flow"]),
+                "control" => text(&["off", "a,b", "7"]),
                 "sandbox" => text(&["auto", "require", "off"]),
                 "on-output-end" => text(&["stop", "continue"]),
-                "duration" | "stats" | "wait-reader" => {
+                "duration" | "stats" | "drain-max" | "drain-quiet" | "wait-reader" => {
                     prop_oneof![text(&["10s", "1h 30m", "1.5"]), number(1, 9)].boxed()
                 }
                 "file-size" | "min-free" => prop_oneof![text(&["512k", "2G"]), number(1, 9)].boxed(),
@@ -189,6 +194,7 @@ mod tests {
                 | "write"
                 | "postrotate-command"
                 | "report"
+                | "control-group"
                 | "relinquish-privileges" => text(&["x", "tcp port 443", "a=b, \"c\"", "7"]),
                 _ => Just(Value::Boolean(true)).boxed(),
             };

@@ -1,5 +1,7 @@
 //! `mirror ingest`: mirrored packets from the NIC.
 
+mod drain;
+mod notify;
 mod run;
 mod watch;
 
@@ -9,13 +11,14 @@ use clap::Args;
 use mirror_user::{
     engine::{EngineBuilder, EngineError, ForwardObstacle, OnInterfaceLost, OptionsError, Queues, Wait},
     settings::{
-        self, Bind, Cpus, Destination, ForwardPath, Interface, Interval, Many, Mode, Priority, QueueList,
-        RxRing, Settings, Time, Written,
+        self, Bind, Control, Cpus, Destination, DrainMax, DrainQuiet, ForwardPath, Interface, Interval, Many,
+        Mode, Priority, QueueList, RxRing, Settings, Time, Written,
     },
 };
 
-pub(crate) use self::run::run;
+pub(crate) use self::{drain::DrainLimits, run::run};
 use crate::{
+    control::ControlConfig,
     exit::Usage,
     output::OutputArgs,
     output_config::{OutputConfig, SinkTable},
@@ -67,6 +70,18 @@ pub(crate) struct IngestArgs {
     /// How often to log statistics if standard error is not a terminal
     #[arg(long, help_heading = "Run", value_name = "TIME")]
     stats: Option<Written<Interval>>,
+    /// After TERM, keep taking packets until no more come, at most for this time; 0 stops at once
+    #[arg(long, help_heading = "Run", value_name = "TIME")]
+    drain_max: Option<Written<DrainMax>>,
+    /// How long no packet must have come for the run to stop then
+    #[arg(long, help_heading = "Run", value_name = "TIME")]
+    drain_quiet: Option<Written<DrainQuiet>>,
+    /// Name of the control socket, /run/mirror/NAME.sock [default: the interfaces, joined by commas]
+    #[arg(long, help_heading = "Run", value_name = "NAME|off")]
+    control: Option<Written<Control>>,
+    /// Group that may read the status over the control socket; only root may change anything
+    #[arg(long, help_heading = "Run", value_name = "GROUP")]
+    control_group: Option<Written<String>>,
 }
 
 const EXAMPLES: &str = "\
@@ -83,9 +98,9 @@ Examples:
 
 Lists are numbers and ranges: 0,2-4.
 
-Signals: INT and TERM stop the run cleanly, a second one stops it at once. HUP starts
-a new capture file; without a file it acts as INT. USR1 prints statistics. USR2
-flushes buffered packets.";
+Signals: INT and TERM stop the run cleanly, a second one stops it at once. With
+--drain-max the first TERM starts the drain. HUP starts a new capture file; without
+a file it acts as INT. USR1 prints statistics. USR2 flushes buffered packets.";
 
 impl IngestArgs {
     /// Stores the flags that were given.
@@ -105,6 +120,10 @@ impl IngestArgs {
             forward_path,
             duration,
             stats,
+            drain_max,
+            drain_quiet,
+            control,
+            control_group,
         } = self;
         let mut settings = Settings::default();
         settings.interface = Many::of(interface);
@@ -120,6 +139,10 @@ impl IngestArgs {
         settings.forward_path = forward_path;
         settings.duration = duration;
         settings.stats = stats;
+        settings.drain_max = drain_max;
+        settings.drain_quiet = drain_quiet;
+        settings.control = control;
+        settings.control_group = control_group;
         settings
     }
 }
@@ -140,6 +163,8 @@ pub(crate) struct IngestRun {
     forward_path: ForwardPath,
     duration: Option<Duration>,
     stats: Duration,
+    drain: Option<DrainLimits>,
+    control: ControlConfig,
 }
 
 impl IngestRun {
@@ -160,6 +185,8 @@ impl IngestRun {
             forward_path: settings.forward_path.unwrap_or_default(),
             duration: settings.duration.as_deref().map(|time| time.0),
             stats: settings.stats.as_deref().copied().unwrap_or_default().0,
+            drain: DrainLimits::of(settings),
+            control: ControlConfig::of(settings),
         }
     }
 
@@ -172,6 +199,7 @@ impl IngestRun {
     pub(crate) fn validate(&self) -> anyhow::Result<()> {
         self.validate_source()?;
         self.output.validate()?;
+        self.control.validate()?;
         Ok(self.validate_forward_path()?)
     }
 

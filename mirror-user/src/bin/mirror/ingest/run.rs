@@ -10,9 +10,10 @@ use mirror_user::{
     host::{limits::OpenFiles, scheduling},
 };
 
-use super::{IngestRun, usage, watch::watch};
+use super::{IngestRun, notify::Notifier, usage, watch::Watch};
 use crate::{
     conclude::conclude,
+    control,
     hooks::Threads,
     memory::{self, MIB},
     observed::{Observed, Phase},
@@ -29,6 +30,7 @@ pub(crate) fn run(args: &IngestRun) -> anyhow::Result<ExitCode> {
     let streams = args.output.validate()?;
     args.require_interface()?;
     args.validate_forward_path()?;
+    args.control.validate()?;
     let builder = args.builder()?;
     builder.validate().map_err(usage)?;
     // BPF maps count against it before kernel 5.11, a UMEM without CAP_IPC_LOCK. If it is too low, the kernel
@@ -46,6 +48,9 @@ pub(crate) fn run(args: &IngestRun) -> anyhow::Result<ExitCode> {
     if let Err(error) = OpenFiles::raise(USUAL_FILES) {
         tracing::debug!(%error, "cannot raise the limit of open files");
     }
+    let notifier = Notifier::connect();
+    // Before the sandbox, which needs its directory to exist, and while this is root.
+    let control = args.control.open(&args.interfaces)?;
     let mut places = args.output.places()?;
     if args.wait == Wait::BusyPoll {
         places.restored.clone_from(&args.interfaces);
@@ -73,6 +78,10 @@ pub(crate) fn run(args: &IngestRun) -> anyhow::Result<ExitCode> {
     let threads = Threads::new(keep, &sandbox);
     threads.supervise()?;
     let requests = signals::spawn_listener(threads.hook(ThreadKind::Main))?;
+    let observed = Arc::new(Observed::default());
+    let control = control
+        .map(|socket| socket.serve(&threads, args.drain, &observed, &requests).map(Arc::new))
+        .transpose()?;
     let cx = OpenContext {
         threads: &threads,
         stop: &requests.stop,
@@ -96,12 +105,24 @@ pub(crate) fn run(args: &IngestRun) -> anyhow::Result<ExitCode> {
     if !args.output.quiet {
         announce_forward_path(&running.report());
     }
-    let (stopper, settings) = (running.stopper(), running.stopper());
-    requests.started(&outputs, move || stopper.stop(), move || settings.put_settings_back());
-    let observed = Observed::default();
+    let (stopper, settings, entry) = (running.stopper(), running.stopper(), control.clone());
+    if args.drain.is_some() {
+        let observed = Arc::clone(&observed);
+        requests.drain_first(move || observed.enter(Phase::Draining));
+    }
+    let abort = move || {
+        settings.put_settings_back();
+        entry.iter().for_each(|entry| entry.remove());
+    };
+    requests.started(&outputs, move || stopper.stop(), abort);
     observed.enter(Phase::Ingesting);
-    let report = watch(running, args, &requests, &outputs, &observed);
-    conclude(&outputs, &report)
+    let watch =
+        Watch { args, requests: &requests, outputs: &outputs, observed: &observed, notifier: &notifier };
+    let report = watch.watch(running);
+    let concluded = conclude(&outputs, &report);
+    // The signal thread has the entry, too.
+    control.iter().for_each(|entry| entry.remove());
+    concluded
 }
 
 /// How long a real-time worker may run without sleeping: many times what one does before it lowers its
@@ -115,6 +136,8 @@ const USUAL_FILES: u64 = 1024;
 fn files_needed(plan: &Plan, output: &OutputConfig, writers: &WriterPlan) -> anyhow::Result<u64> {
     /// Netlink, signals, ports.
     const RUN: u64 = 5;
+    /// Connections to the control socket; it is open already.
+    const CONTROL: u64 = control::CONNECTIONS as u64;
     /// Maps, programs, links, and the descriptors that load them; netlink for its addresses.
     const INTERFACE: u64 = 33;
     /// A socket and its UMEM.
@@ -123,6 +146,7 @@ fn files_needed(plan: &Plan, output: &OutputConfig, writers: &WriterPlan) -> any
     let in_use = OpenFiles::in_use()?;
     Ok(in_use
         + RUN
+        + CONTROL
         + plan.interfaces.len() as u64 * INTERFACE
         + queues * QUEUE
         + output.files_needed(writers))
@@ -151,8 +175,8 @@ impl Memory {
 
     /// See [`memory`].
     fn refuse_beyond_limit(&self) -> anyhow::Result<()> {
-        /// Beside workers: main, signals, links, and one thread of an output.
-        const THREADS: u64 = 3;
+        /// Beside workers: main, signals, control, links, and one thread of an output.
+        const THREADS: u64 = 4;
         let Self { frames, sinks, fragments, workers, captures } = self;
         let threads = workers + THREADS + captures.saturating_sub(1);
         memory::refuse_beyond_limit(frames + sinks + fragments, threads)

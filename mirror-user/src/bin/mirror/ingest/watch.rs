@@ -12,83 +12,98 @@ use mirror_user::{
     log_limit::LogLimit,
 };
 
-use super::IngestRun;
+use super::{IngestRun, drain::Draining, notify::Notifier};
 use crate::{
-    conclude::ALL_ENDED, observed::Observed, outputs::Outputs, signals::SignalRequests, status::Status, terminal,
+    conclude::ALL_ENDED,
+    observed::{Observed, Phase},
+    outputs::Outputs,
+    signals::SignalRequests,
+    status::Status,
+    terminal,
 };
 
-/// Watches a run until there is a reason to stop, then stops it.
-pub(super) fn watch(
-    running: Running,
-    args: &IngestRun,
-    requests: &SignalRequests,
-    outputs: &Outputs,
-    observed: &Observed,
-) -> Report {
-    /// How late a signal other than INT and TERM may be noticed.
-    const POLL: Duration = Duration::from_millis(100);
-    let end = args.duration.map(|duration| Instant::now() + duration);
-    let mut status = Status::new(args.stats, args.output.quiet || args.output.prints_to_terminal());
-    let mut links = Links::new();
-    loop {
-        let now = Instant::now();
-        if end.is_some_and(|end| now >= end) || requests.stop.load(Ordering::Relaxed) {
-            return running.stop();
+/// What a run is watched with.
+pub(super) struct Watch<'a> {
+    pub(super) args: &'a IngestRun,
+    pub(super) requests: &'a SignalRequests,
+    pub(super) outputs: &'a Outputs,
+    pub(super) observed: &'a Observed,
+    pub(super) notifier: &'a Notifier,
+}
+
+impl Watch<'_> {
+    /// Watches a run until there is a reason to stop, then stops it.
+    pub(super) fn watch(&self, running: Running) -> Report {
+        self.notifier.notify("READY=1");
+        let draining = self.until_stop(&running);
+        self.observed.enter(Phase::Stopping);
+        if draining.is_none() {
+            self.notifier.notify(STOPPING);
         }
-        if outputs.are_over() {
-            terminal::say!("{}", ALL_ENDED);
-            return running.stop();
-        }
-        status.log_if_due(now, || running.report());
-        if observed.is_due(now) {
-            observed.publish(now, running.report());
-        }
-        links.log_left_out(now);
-        if requests.statistics.swap(false, Ordering::Relaxed) {
-            status.print(now, &running.report());
-        }
-        if requests.flush.swap(false, Ordering::Relaxed) {
-            running.flush();
-        }
-        let next = [end, status.due()].into_iter().flatten().min();
-        let wait = next.map_or(POLL, |next| next.saturating_duration_since(now).min(POLL));
-        match running.wait(wait) {
-            None => {}
-            Some(Event::InterfaceDown { interface }) => links.is_down(&interface),
-            Some(Event::InterfaceNoCarrier { interface }) => links.lost_carrier(interface),
-            Some(Event::InterfaceUp { interface }) => links.is_up(&interface),
-            Some(Event::QueuesUnread { interface, queues, read, frames }) => {
-                tracing::warn!(
-                    "{interface}: {queues} RX queues, of which {read} are read: frames of the others are \
-                    passed to the kernel ({frames} so far); restart mirror to read all queues"
+        let drain = draining.map(|draining| draining.end(Instant::now()));
+        let mut report = running.stop();
+        report.drain = drain;
+        report
+    }
+
+    /// Returns when there is a reason to stop, with the drain that has begun before.
+    fn until_stop(&self, running: &Running) -> Option<Draining> {
+        /// How late a signal other than INT and TERM may be noticed.
+        const POLL: Duration = Duration::from_millis(100);
+        let Self { args, requests, outputs, observed, notifier } = self;
+        let end = args.duration.map(|duration| Instant::now() + duration);
+        let mut status = Status::new(args.stats, args.output.quiet || args.output.prints_to_terminal());
+        let mut links = Links::new();
+        let mut draining: Option<Draining> = None;
+        loop {
+            let now = Instant::now();
+            if end.is_some_and(|end| now >= end) || requests.stop.load(Ordering::Relaxed) {
+                return draining;
+            }
+            if outputs.are_over() {
+                terminal::say!("{}", ALL_ENDED);
+                return draining;
+            }
+            if let Some(begun) = &mut draining {
+                if begun.follow(now, running.taken()) {
+                    return draining;
+                }
+            } else if let Some(limits) = args.drain.filter(|_| requests.drain.load(Ordering::Relaxed)) {
+                notifier.notify(STOPPING);
+                tracing::info!(
+                    target: "mirror",
+                    "draining: packets are taken until none has come for {}, for at most {}; TERM or INT \
+                    stops at once",
+                    humantime::format_duration(limits.quiet),
+                    humantime::format_duration(limits.max)
                 );
+                draining = Some(Draining::begin(limits, now, running.taken()));
             }
-            Some(Event::NotLocal { interface, frames }) => {
-                tracing::warn!(
-                    "{interface}: every tunnel packet of the last 5 s was addressed to another MAC or IP \
-                    address and passed to the kernel ({frames} so far); to capture such packets (SPAN port, \
-                    promiscuous mode), use `--destination any`"
-                );
+            status.log_if_due(now, || running.report());
+            if observed.is_due(now) {
+                observed.publish(now, running.report());
             }
-            Some(Event::InterfaceDeleted { interface, goes_on: true }) => {
-                tracing::error!("{interface}: the interface was deleted; ingest continues with the others");
+            links.log_left_out(now);
+            if requests.statistics.swap(false, Ordering::Relaxed) {
+                status.print(now, &running.report());
             }
-            Some(Event::InterfaceDeleted { interface, .. }) => {
-                tracing::error!("{interface}: the interface was deleted");
-                return running.stop();
+            if requests.flush.swap(false, Ordering::Relaxed) {
+                running.flush();
             }
-            Some(Event::InterfaceReturned { interface }) => {
-                tracing::warn!(
-                    "{interface}: an interface of this name is back, but is not captured; restart mirror to \
-                    capture it"
-                );
+            let next = [end, status.due()].into_iter().flatten().min();
+            let wait = next.map_or(POLL, |next| next.saturating_duration_since(now).min(POLL));
+            if let Some(event) = running.wait(wait)
+                && !links.goes_on(event)
+            {
+                return draining;
             }
-            Some(_) => return running.stop(),
         }
     }
 }
 
-/// Logs links that lose their carrier.
+const STOPPING: &str = "STOPPING=1";
+
+/// Logs events; links may lose their carrier without limit.
 struct Links {
     begun: Instant,
     /// Interfaces whose link went down because of the attach, and whether it is up again.
@@ -104,6 +119,43 @@ impl Links {
 
     fn new() -> Self {
         Self { begun: Instant::now(), reset: BTreeMap::new(), limit: LogLimit::default() }
+    }
+
+    /// Logs an event. Returns whether the run continues.
+    fn goes_on(&mut self, event: Event) -> bool {
+        match event {
+            Event::InterfaceDown { interface } => self.is_down(&interface),
+            Event::InterfaceNoCarrier { interface } => self.lost_carrier(interface),
+            Event::InterfaceUp { interface } => self.is_up(&interface),
+            Event::QueuesUnread { interface, queues, read, frames } => {
+                tracing::warn!(
+                    "{interface}: {queues} RX queues, of which {read} are read: frames of the others are \
+                    passed to the kernel ({frames} so far); restart mirror to read all queues"
+                );
+            }
+            Event::NotLocal { interface, frames } => {
+                tracing::warn!(
+                    "{interface}: every tunnel packet of the last 5 s was addressed to another MAC or IP \
+                    address and passed to the kernel ({frames} so far); to capture such packets (SPAN port, \
+                    promiscuous mode), use `--destination any`"
+                );
+            }
+            Event::InterfaceDeleted { interface, goes_on: true } => {
+                tracing::error!("{interface}: the interface was deleted; ingest continues with the others");
+            }
+            Event::InterfaceDeleted { interface, .. } => {
+                tracing::error!("{interface}: the interface was deleted");
+                return false;
+            }
+            Event::InterfaceReturned { interface } => {
+                tracing::warn!(
+                    "{interface}: an interface of this name is back, but is not captured; restart mirror to \
+                    capture it"
+                );
+            }
+            _ => return false,
+        }
+        true
     }
 
     /// Whether one more line may be logged.

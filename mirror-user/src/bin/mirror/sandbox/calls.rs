@@ -130,6 +130,9 @@ const ON_SOCKETS: &[&str] = &[
     "shutdown",
 ];
 
+/// To accept clients of a socket that listens already.
+const TO_ACCEPT: &[&str] = &["accept", "accept4"];
+
 /// A saturated worker may lower its priority until it has emptied its ring.
 const TO_SCHEDULE: &[&str] = &["sched_setattr"];
 
@@ -191,9 +194,10 @@ const EXECUTES: u64 = libc::PROT_EXEC as u64;
 /// All of an argument of type int.
 const INT: u64 = u32::MAX as u64;
 
+/// Files to read.
+const READS: &[Where] = &[Where("open", 1, OPENS_TO_WRITE, 0), Where("openat", 2, OPENS_TO_WRITE, 0)];
+
 const WHERE: &[Where] = &[
-    Where("open", 1, OPENS_TO_WRITE, 0),
-    Where("openat", 2, OPENS_TO_WRITE, 0),
     Where("mmap", 2, EXECUTES, 0),
     Where("mprotect", 2, EXECUTES, 0),
     // Limits may be read, not set.
@@ -229,11 +233,13 @@ const THREADS: &[Where] = &[Where("clone", 0, libc::CLONE_THREAD as u64, libc::C
 pub(super) fn filter(kind: ThreadKind) -> Result<Option<BpfProgram>, BackendError> {
     let (calls, wheres): (&[&[&str]], &[&[Where]]) = match kind {
         ThreadKind::Main | ThreadKind::Supervisor | ThreadKind::Command => return Ok(None),
-        ThreadKind::Worker => (&[OF_ALL, ON_SOCKETS, TO_SCHEDULE], &[WHERE]),
-        ThreadKind::Reader => (&[OF_ALL], &[WHERE, THREADS]),
-        ThreadKind::Writer => (&[OF_ALL, ON_FILES], &[WHERE, THREADS]),
-        ThreadKind::Printer => (&[OF_ALL, TO_CUT_BACK], &[WHERE]),
-        ThreadKind::Forwarder => (&[OF_ALL, ON_SOCKETS, TO_SOCKETS], &[WHERE, FAMILIES]),
+        // No file is opened, so a backtrace has no names.
+        ThreadKind::Control => (&[OF_ALL, ON_SOCKETS, TO_ACCEPT], &[WHERE]),
+        ThreadKind::Worker => (&[OF_ALL, ON_SOCKETS, TO_SCHEDULE], &[READS, WHERE]),
+        ThreadKind::Reader => (&[OF_ALL], &[READS, WHERE, THREADS]),
+        ThreadKind::Writer => (&[OF_ALL, ON_FILES], &[READS, WHERE, THREADS]),
+        ThreadKind::Printer => (&[OF_ALL, TO_CUT_BACK], &[READS, WHERE]),
+        ThreadKind::Forwarder => (&[OF_ALL, ON_SOCKETS, TO_SOCKETS], &[READS, WHERE, FAMILIES]),
     };
     let number = |name: &str| name.parse().ok().map(|call: Sysno| i64::from(call.id()));
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();

@@ -43,6 +43,8 @@ pub(crate) enum ThreadKind {
     Main,
     /// Answers denied system calls of other threads.
     Supervisor,
+    /// Answers requests over the control socket.
+    Control,
     /// Of the engine: workers, and those that watch links and the kernel's log.
     Worker,
     /// Reads capture files, and runs the pipeline.
@@ -56,9 +58,10 @@ pub(crate) enum ThreadKind {
 }
 
 impl ThreadKind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Main,
         Self::Supervisor,
+        Self::Control,
         Self::Worker,
         Self::Reader,
         Self::Writer,
@@ -72,6 +75,7 @@ impl ThreadKind {
         match self {
             Self::Main => "the main thread",
             Self::Supervisor => "the sandbox thread",
+            Self::Control => "the control thread",
             Self::Worker => "a worker",
             Self::Reader => "the file reader",
             Self::Writer => "a capture writer",
@@ -215,7 +219,11 @@ fn writes_of(kind: ThreadKind, places: &Places) -> Writes {
             writes.beneath.extend(run_state(places));
             writes.files.extend(places.restored.iter().flat_map(|name| settings_of(name)));
         }
-        ThreadKind::Supervisor | ThreadKind::Worker | ThreadKind::Reader | ThreadKind::Printer => {}
+        ThreadKind::Supervisor
+        | ThreadKind::Control
+        | ThreadKind::Worker
+        | ThreadKind::Reader
+        | ThreadKind::Printer => {}
         ThreadKind::Writer => outputs(&mut writes),
         ThreadKind::Forwarder => {
             writes.connect.clone_from(&places.connect);

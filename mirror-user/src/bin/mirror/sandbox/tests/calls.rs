@@ -66,6 +66,29 @@ fn a_filtered_thread_opens_files_only_to_read() {
     }
 }
 
+/// It has all descriptors that it needs.
+#[test]
+fn the_control_thread_accepts_clients_and_opens_and_starts_nothing() {
+    let directories = Directories::new();
+    let path = directories.path("output/socket");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let client = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    let old = directories.path("output/old");
+    let refused = directories.on(ThreadKind::Control, || {
+        listener.accept().unwrap().0.write_all(b"answer").unwrap();
+        let results = [
+            File::open(&old).map(drop),
+            UdpSocket::bind("127.0.0.1:0").map(drop),
+            std::os::unix::net::UnixStream::connect(&path).map(drop),
+            process::Command::new("true").spawn().map(drop),
+            thread::Builder::new().spawn(|| ()).map(drop),
+        ];
+        results.map(|result| result.err().and_then(|error| error.raw_os_error()))
+    });
+    assert_eq!(refused, [Some(libc::EPERM); 5]);
+    drop(client);
+}
+
 #[test]
 fn a_filtered_thread_cannot_map_executable_memory() {
     let directories = Directories::new();

@@ -110,6 +110,7 @@ fn threads_and_commands_change_files_only_beneath_their_directories() {
         (ThreadKind::Reader, &[]),
         (ThreadKind::Printer, &[]),
         (ThreadKind::Forwarder, &[]),
+        (ThreadKind::Control, &[]),
     ] {
         for name in ["output", "granted", "outside"] {
             let directories = Directories::new();
