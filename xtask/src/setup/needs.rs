@@ -116,6 +116,7 @@ pub(super) fn of(group: Group, distro: Distro) -> Vec<Need> {
             Need::program("ip", pick(&["iproute2"], &["iproute"])),
             Need::program("tc", pick(&["iproute2"], &["iproute-tc"])),
             Need::program("ethtool", &["ethtool"]),
+            Need::program("nft", &["nftables"]),
             Need::program("tcpdump", &["tcpdump"]),
             Need::program("tshark", pick(&["tshark"], &["wireshark-cli"])),
             Need::program("curl", &["curl"]),

@@ -236,7 +236,7 @@ mod tests {
         assert_eq!(
             plan.as_root(),
             "sudo apt-get update && sudo env DEBIAN_FRONTEND=noninteractive apt-get install --yes \
-             --no-install-recommends curl ethtool gcc iproute2 libc6-dev libpcap-dev tcpdump tshark"
+             --no-install-recommends curl ethtool gcc iproute2 libc6-dev libpcap-dev nftables tcpdump tshark"
         );
         assert!(plan.needs_root());
     }
@@ -248,7 +248,7 @@ mod tests {
         assert_eq!(
             Plan::new(Distro::Dnf, &missing).as_root(),
             "sudo dnf install --assumeyes curl ethtool gcc glibc-devel iproute iproute-tc libpcap-devel \
-            tcpdump wireshark-cli"
+            nftables tcpdump wireshark-cli"
         );
     }
 
