@@ -107,6 +107,36 @@ pub fn packets() -> Vec<Vec<u8>> {
     packets
 }
 
+/// Frames in GENEVE: each of those packets without its Ethernet header, with the options of a Gateway Load
+/// Balancer, with others or none; and an Ethernet frame.
+pub fn in_geneve() -> Vec<Vec<u8>> {
+    const GATEWAY: [u8; 32] = [
+        1, 8, 1, 2, 0, 1, 2, 3, 4, 5, 6, 7, // endpoint
+        1, 8, 2, 2, 0, 0, 0, 0, 8, 9, 10, 11, // attachment
+        1, 8, 3, 1, 12, 13, 14, 15, // flow cookie
+    ];
+    let others = [&[0, 1, 0x81, 0][..], &[2, 0, 7, 1, 9, 9, 9, 9], &GATEWAY].concat();
+    let mut frames = Vec::new();
+    for packet in packets() {
+        // Of those behind VLAN tags, what is left begins with one.
+        let inside = match packet[12..14] {
+            [0x08, 0x00] => ([0x08, 0x00], &packet[14..]),
+            [0x86, 0xdd] => ([0x86, 0xdd], &packet[14..]),
+            _ => ([0x65, 0x58], &packet[..]),
+        };
+        for options in [&[][..], &GATEWAY, &others] {
+            let (protocol, payload) = inside;
+            let words = u8::try_from(options.len() / 4).expect("few options");
+            let header = [words, 0, protocol[0], protocol[1], 0, 0, 7, 0];
+            let datagram = [&header[..], options, payload].concat();
+            let link = || PacketBuilder::ethernet2([1; 6], [2; 6]);
+            frames.push(built(link().ipv4([10, 0, 0, 5], [10, 0, 0, 9], 64).udp(50_000, 6081), &datagram));
+            frames.push(built(link().ipv6([0x20; 16], [0x21; 16], 64).udp(50_000, 6081), &datagram));
+        }
+    }
+    frames
+}
+
 /// Fragments of those packets: each in three, over IPv4 with id 0 and another, over IPv6, and an atomic one.
 pub fn fragments() -> Vec<Vec<u8>> {
     let mut fragments = Vec::new();
@@ -333,6 +363,18 @@ mod tests {
             let frame = decap::decapsulate_frame(captured, &Tunnels::default()).expect("templates are valid");
             assert_eq!(frame.vni(), 0x54fa11);
         }
+    }
+
+    #[test]
+    fn every_packet_in_geneve_decapsulates() {
+        let tunnels = Tunnels::from([6081]);
+        let frames = in_geneve();
+        let of = |frame: &Vec<u8>| {
+            let captured = Captured::new(frame, length(frame), 0);
+            decap::decapsulate_frame(captured, &tunnels).expect("templates are valid").gateway()
+        };
+        let endpoints = frames.iter().filter_map(|frame| of(frame)?.endpoint);
+        assert_eq!(endpoints.count(), frames.len() / 3 * 2);
     }
 
     #[test]

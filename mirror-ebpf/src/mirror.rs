@@ -79,8 +79,11 @@ pub const SETTING_PATH: &str = "PATH";
 /// Setting, `u64`: seed of the hashes of flows ([`FLAG_GROUP`], [`FLAG_TUNNELS`]) and of other origins
 /// ([`FLAG_ORIGINS`]).
 pub const SETTING_SEED: &str = "SEED";
-/// Setting, `[u16; MAX_PORTS]` in network byte order: UDP destination ports of tunnels; 0 is an unused entry.
+/// Setting, `[u16; MAX_PORTS]` in network byte order: UDP destination ports of VXLAN; 0 is an unused entry.
 pub const SETTING_PORTS: &str = "PORTS";
+/// The same of GENEVE. Frames to these are redirected to the ring whatever the lists of VNIs and sources say,
+/// which are of the VXLAN inside: user space finds that, and refuses what is not allowed.
+pub const SETTING_GENEVE_PORTS: &str = "GENEVE_PORTS";
 /// Setting, `u32`: the sum of the flags below that are on.
 pub const SETTING_FLAGS: &str = "FLAGS";
 /// Flag: VNIs that are not in [`MAP_VNIS`] are dropped.
@@ -112,13 +115,17 @@ pub const FLAG_SPLIT_VNIS: u32 = 1 << 9;
 /// Flag: sinks select outer sources, as with [`FLAG_SPLIT_VNIS`].
 pub const FLAG_SPLIT_SOURCES: u32 = 1 << 10;
 
+/// Not a setting, but added to the flags of a frame by the program: it came to a port of GENEVE, and is not
+/// to be forwarded.
+pub const FLAG_GENEVE: u32 = 1 << 31;
+
 /// The value of [`SETTING_FLAGS`] with each of these flags on or off.
 #[must_use]
 pub fn flags<const N: usize>(each: [(u32, bool); N]) -> u32 {
     each.into_iter().fold(0, |flags, (flag, on)| if on { flags | flag } else { flags })
 }
 
-/// The most tunnel ports the program compares with.
+/// The most tunnel ports of each protocol that the program compares with.
 pub const MAX_PORTS: usize = 4;
 /// The most VNIs in the allow-list.
 pub const MAX_VNIS: u32 = 4096;

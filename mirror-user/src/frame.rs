@@ -9,7 +9,13 @@ use std::{
 
 use arrayvec::ArrayVec;
 
-use crate::wire::{ipv4, ipv6, udp, vxlan};
+use crate::{
+    tunnels::Encapsulation,
+    wire::{
+        geneve::{self, Gateway},
+        ipv4, ipv6, udp, vxlan,
+    },
+};
 
 /// The most frames a batch holds; the builder's batch size is at most this.
 pub const MAX_BATCH: usize = 256;
@@ -273,8 +279,10 @@ pub(crate) enum Network {
 }
 
 /// What decapsulation found: offsets into the outer frame. Every one lies within the captured bytes, the
-/// headers within their first [`Segments::HEAD`]. 16 bits, because the options of a tunnel header may take
-/// 252 bytes (GENEVE, RFC 8926 section 3.4), and there may be a header in front of it.
+/// headers within their first [`Segments::HEAD`]. 16 bits, because the options of GENEVE may take 252 bytes
+/// (RFC 8926 section 3.4), with other headers before and after them.
+///
+/// Where VXLAN comes in GENEVE, it is the VXLAN's: the IP and UDP headers around that.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Layout {
     pub(crate) vni: u32,
@@ -286,7 +294,43 @@ pub(crate) struct Layout {
     pub(crate) inner_len: u32,
     /// Length of the inner frame before truncation, as its IP header declares; never less than was sent.
     pub(crate) wire_len: u32,
-    pub(crate) reserved_bits: bool,
+    /// Offset of the GENEVE header; 0 without one. In front of it are at most 90 bytes.
+    pub(crate) geneve: u8,
+    pub(crate) odd: Oddities,
+}
+
+/// What is odd about the headers of a tunnel.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Oddities(u8);
+
+impl Oddities {
+    /// Nothing.
+    pub(crate) const NONE: Self = Self(0);
+    /// A bit is set that is reserved.
+    pub(crate) const RESERVED_BITS: Self = Self(1);
+    /// A GENEVE option is unknown, and critical.
+    pub(crate) const CRITICAL_OPTION: Self = Self(1 << 1);
+
+    /// These too, if this is so.
+    #[must_use]
+    pub(crate) fn with(self, more: Self, is_so: bool) -> Self {
+        if is_so { Self(self.0 | more.0) } else { self }
+    }
+
+    /// Whether these are among them.
+    pub(crate) fn contains(self, some: Self) -> bool {
+        self.0 & some.0 == some.0
+    }
+
+    /// As a byte, for a record of a frame.
+    pub(crate) fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// From [`bits`](Self::bits).
+    pub(crate) fn from_bits(bits: u8) -> Self {
+        Self(bits)
+    }
 }
 
 /// The longest frame that a mirror session can have truncated, in bytes: EC2's largest MTU (AWS: "Network MTU
@@ -347,13 +391,42 @@ impl<'a> Frame<'a> {
         self.captured.bytes()
     }
 
-    /// VXLAN network identifier, 24 bits (RFC 7348 section 5).
+    /// VXLAN network identifier, 24 bits (RFC 7348 section 5); that of GENEVE where the frame came in GENEVE
+    /// without VXLAN.
     #[must_use]
     pub fn vni(&self) -> u32 {
         self.layout.vni
     }
 
+    /// The protocol whose VNI and addresses these are. Where VXLAN came in GENEVE, as mirrored traffic does
+    /// behind an AWS Gateway Load Balancer, it is VXLAN.
+    #[must_use]
+    pub fn encapsulation(&self) -> Encapsulation {
+        let Layout { geneve, udp, .. } = self.layout;
+        match usize::from(geneve) == usize::from(udp) + udp::HEADER_LEN {
+            true => Encapsulation::Geneve,
+            false => Encapsulation::Vxlan,
+        }
+    }
+
+    /// What the GENEVE header says of the load balancer that sent the frame; `None` without GENEVE.
+    #[inline]
+    #[must_use]
+    pub fn gateway(&self) -> Option<Gateway> {
+        if self.layout.geneve == 0 { None } else { self.read_gateway() }
+    }
+
+    /// By value: a reference would put every frame in memory.
+    #[inline(never)]
+    fn read_gateway(self) -> Option<Gateway> {
+        let mut buffer = HeadBuffer::default();
+        let bytes = self.captured.bytes();
+        let header = bytes.head(&mut buffer).get(usize::from(self.layout.geneve)..)?;
+        geneve::Packet::new_checked(header).ok().map(|packet| packet.gateway())
+    }
+
     /// Outer source address: the mirror source's primary address (AWS: "Traffic Mirroring packet format").
+    /// Where VXLAN came in GENEVE, it is the VXLAN's.
     #[must_use]
     pub fn source(&self) -> IpAddr {
         self.address(ipv4::field::SOURCE.start, ipv6::field::SOURCE.start)
@@ -379,7 +452,7 @@ impl<'a> Frame<'a> {
         u16::from_be_bytes(self.array(at + udp::field::DESTINATION_PORT.start))
     }
 
-    /// The VXLAN header.
+    /// The VXLAN header, of a frame that came in VXLAN.
     pub(crate) fn vxlan(&self) -> [u8; vxlan::HEADER_LEN] {
         self.array(self.layout.inner_start as usize - vxlan::HEADER_LEN)
     }
@@ -405,10 +478,24 @@ impl<'a> Frame<'a> {
         self.captured.wire_len
     }
 
-    /// Whether the VXLAN header has a flag or reserved bit set that RFC 7348 requires to be zero.
+    /// Whether its headers have any oddity.
+    #[inline]
+    pub(crate) fn is_odd(&self) -> bool {
+        self.layout.odd != Oddities::NONE
+    }
+
+    /// Whether the VXLAN header has a flag or reserved bit set that RFC 7348 requires to be zero, or the
+    /// GENEVE header one that RFC 8926 requires to be zero.
     #[must_use]
     pub fn has_reserved_bits(&self) -> bool {
-        self.layout.reserved_bits
+        self.layout.odd.contains(Oddities::RESERVED_BITS)
+    }
+
+    /// Whether the GENEVE header has a critical option that is not known here. RFC 8926 section 3.5 has a
+    /// tunnel endpoint drop such packets; what only looks at them loses nothing by not knowing an option.
+    #[must_use]
+    pub fn has_unknown_critical_option(&self) -> bool {
+        self.layout.odd.contains(Oddities::CRITICAL_OPTION)
     }
 
     /// Ignores the length that the inner IP header declares, if it is beyond the bytes sent and beyond what a

@@ -32,7 +32,7 @@
 //! | [`replay`] | runs over capture files |
 //! | [`dispatch`] | runs over frames from a source of your own |
 //! | [`source`] | reads capture files as a stream of frames |
-//! | [`wire`] | views over Ethernet, VLAN, IPv4, IPv6, UDP and VXLAN headers |
+//! | [`wire`] | views over Ethernet, VLAN, IPv4, IPv6, UDP, VXLAN and GENEVE headers |
 //! | [`decap`] | finds the inner frame |
 //! | [`reassembly`] | reassembles fragmented outer packets |
 //! | [`Tunnels`] | which ports carry a tunnel, and of which protocol |

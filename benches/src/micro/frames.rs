@@ -1,11 +1,19 @@
 //! Outer frames of every shape that decapsulation handles, first the one that mirrors nearly always send.
 
 use anyhow::{Context as _, Result};
-use mirror_lab::frames::{ENCAPSULATION, Outer, OuterIp, TPID_8021Q, inner_of_len};
-use mirror_user::{Captured, Frame, Tunnels, decap};
+use mirror_lab::{
+    frames::{ENCAPSULATION, Outer, OuterIp, TPID_8021Q, inner_of_len},
+    geneve::{self, Geneve},
+};
+use mirror_user::{Captured, Encapsulation, Frame, Tunnels, decap};
 
 /// A batch of frames of one shape in memory.
 pub(super) const BATCH: usize = 64;
+
+/// Bytes that GENEVE with the options of a Gateway Load Balancer adds.
+const GENEVE: usize = geneve::ENCAPSULATION - ENCAPSULATION;
+/// Data of another option.
+const OPTION: [u8; 4] = [0; 4];
 
 /// A chain of headers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -22,12 +30,24 @@ pub enum Shape {
     InnerVlan,
     /// An inner frame that the mirror session truncated.
     InnerTruncated,
+    /// In GENEVE from a Gateway Load Balancer.
+    Geneve,
+    /// The same with another option, which only the general path reads.
+    GeneveOptions,
 }
 
 impl Shape {
     /// All of them.
-    pub const EACH: [Self; 6] =
-        [Self::Ipv4, Self::Vlan, Self::Ipv4Options, Self::Ipv6, Self::InnerVlan, Self::InnerTruncated];
+    pub const EACH: [Self; 8] = [
+        Self::Ipv4,
+        Self::Vlan,
+        Self::Ipv4Options,
+        Self::Ipv6,
+        Self::InnerVlan,
+        Self::InnerTruncated,
+        Self::Geneve,
+        Self::GeneveOptions,
+    ];
 
     /// Its name in figures.
     pub const fn name(self) -> &'static str {
@@ -38,6 +58,27 @@ impl Shape {
             Self::Ipv6 => "ipv6",
             Self::InnerVlan => "inner-vlan",
             Self::InnerTruncated => "inner-truncated",
+            Self::Geneve => "geneve",
+            Self::GeneveOptions => "geneve-options",
+        }
+    }
+
+    /// The length at which there is most to do for a byte: that of 64 bytes inside.
+    pub(super) const fn short(self) -> usize {
+        match self {
+            Self::Geneve => 114 + GENEVE,
+            Self::GeneveOptions => 114 + GENEVE + OPTION.len() + 4,
+            _ => 114,
+        }
+    }
+
+    /// The tunnels that its frames come through.
+    pub(super) fn tunnels(self) -> Tunnels {
+        match self {
+            Self::Geneve | Self::GeneveOptions => {
+                Tunnels::default().with(geneve::PORT, Encapsulation::Geneve)
+            }
+            _ => Tunnels::default(),
         }
     }
 
@@ -54,6 +95,8 @@ impl Shape {
         let mut outer = Outer::sample(vni);
         let more = match self {
             Self::Ipv4 | Self::InnerVlan | Self::InnerTruncated => 0,
+            Self::Geneve => GENEVE,
+            Self::GeneveOptions => GENEVE + OPTION.len() + 4,
             Self::Vlan => {
                 outer.tags = vec![(TPID_8021Q, 7)];
                 VLAN_TAG
@@ -82,9 +125,19 @@ impl Shape {
                 inner.truncate(inner_len);
                 inner
             }
-            Self::Ipv4 | Self::Vlan | Self::Ipv4Options | Self::Ipv6 => inner_of_len(inner_len)?,
+            Self::Ipv4 | Self::Vlan | Self::Ipv4Options | Self::Ipv6 | Self::Geneve | Self::GeneveOptions => {
+                inner_of_len(inner_len)?
+            }
         };
-        Ok(outer.encapsulate(&inner)?)
+        let mut gateway = Geneve::aws(1, 2, 3);
+        Ok(match self {
+            Self::Geneve => gateway.encapsulate_mirrored(&outer, &inner)?,
+            Self::GeneveOptions => {
+                gateway.add_option(0x0102, 1, &OPTION);
+                gateway.encapsulate_mirrored(&outer, &inner)?
+            }
+            _ => outer.encapsulate(&inner)?,
+        })
     }
 
     /// This many frames of `len` bytes each, the first of VNI 1 and the others of `vnis` in turn.
@@ -106,14 +159,13 @@ impl Shape {
     }
 }
 
-/// The same, decapsulated.
+/// Frames of these tunnels, decapsulated.
 ///
 /// # Errors
 ///
 /// If one cannot be decapsulated, which would falsify the figure.
-pub(super) fn decapsulated(frames: &[Captured<'static>]) -> Result<Vec<Frame<'static>>> {
-    let tunnels = Tunnels::default();
-    let decapsulate = |captured: &Captured<'static>| decap::decapsulate_frame(*captured, &tunnels);
+pub(super) fn decapsulated(frames: &[Captured<'static>], tunnels: &Tunnels) -> Result<Vec<Frame<'static>>> {
+    let decapsulate = |captured: &Captured<'static>| decap::decapsulate_frame(*captured, tunnels);
     frames
         .iter()
         .map(|captured| {
@@ -129,10 +181,11 @@ mod tests {
     #[test]
     fn every_shape_has_the_requested_length_and_is_decapsulated() {
         for shape in Shape::EACH {
-            for len in [114, 512, 1450] {
+            for len in [shape.short(), 512, 1450] {
                 let frames = shape.frames(len, 3, 2).unwrap();
                 assert!(frames.iter().all(|frame| frame.bytes().len() == len), "{shape:?} {len}");
-                let vnis: Vec<_> = decapsulated(&frames).unwrap().iter().map(Frame::vni).collect();
+                let vnis: Vec<_> =
+                    decapsulated(&frames, &shape.tunnels()).unwrap().iter().map(Frame::vni).collect();
                 assert_eq!(vnis, [1, 2, 1], "{shape:?}");
             }
         }
@@ -141,7 +194,7 @@ mod tests {
     #[test]
     fn only_the_truncated_shape_is_truncated() {
         for shape in Shape::EACH {
-            let frames = decapsulated(&shape.frames(114, 1, 1).unwrap()).unwrap();
+            let frames = decapsulated(&shape.frames(shape.short(), 1, 1).unwrap(), &shape.tunnels()).unwrap();
             assert_eq!(frames[0].is_truncated(), shape == Shape::InnerTruncated, "{shape:?}");
         }
     }

@@ -91,7 +91,7 @@ impl Part {
         const ENDS: [usize; 2] = [114, 1450];
         let plain = SIZES.map(|size| Self::Decap(Shape::Ipv4, size));
         // The headers do not depend on the length.
-        let others = Shape::EACH.iter().skip(1).map(|shape| Self::Decap(*shape, SIZES[0]));
+        let others = Shape::EACH.iter().skip(1).map(|shape| Self::Decap(*shape, shape.short()));
         let pcap = [Format::Pcapng, Format::Pcap].map(|format| ENDS.map(|size| Self::Pcap(format, size)));
         plain
             .into_iter()
@@ -157,8 +157,8 @@ impl Part {
             }
             Self::Decap(shape, size) => {
                 let frames = shape.frames(size, BATCH, 1)?;
-                decapsulated(&frames)?;
-                let tunnels = black_box(Tunnels::default());
+                let tunnels = black_box(shape.tunnels());
+                decapsulated(&frames, &tunnels)?;
                 Box::new(move || {
                     for captured in &frames {
                         // The result is only read: storing it with the frame is the dispatcher's work.
@@ -198,7 +198,7 @@ impl Part {
         factory: impl SinkFactory + 'static,
     ) -> Result<Box<dyn FnMut()>> {
         let count = usize::try_from(self.frames())?;
-        let frames = decapsulated(&Shape::Ipv4.frames(size, count, vnis)?)?;
+        let frames = decapsulated(&Shape::Ipv4.frames(size, count, vnis)?, &Tunnels::default())?;
         // Dropping frames costs hardly anything, so a sink that would drop waits instead.
         let mut context = WorkerContext::single(MAX_FRAME);
         context.wait_until = Some(Arc::new(AtomicBool::new(false)));
@@ -250,7 +250,8 @@ fn print_pass(verbosity: u8) -> Result<Box<dyn FnMut()>> {
         // 1 µs apart: what a text shows of a time changes from one to the next.
         Ok(Captured::new(bytes, u32::try_from(bytes.len())?, nth * 1000))
     };
-    let frames = decapsulated(&mixed()?.into_iter().zip(1..).map(captured).collect::<Result<Vec<_>>>()?)?;
+    let frames = mixed()?.into_iter().zip(1..).map(captured).collect::<Result<Vec<_>>>()?;
+    let frames = decapsulated(&frames, &Tunnels::default())?;
     ensure!(frames.len() as u64 == MIXED, "{} frames of all kinds", frames.len());
     let mut lines = Lines::new(Style::default().verbosity(verbosity));
     let mut text = String::new();

@@ -22,6 +22,7 @@ pub(crate) struct FrameCounters {
     pub(crate) multi_descriptor: u64,
     pub(crate) rejected: Rejections,
     pub(crate) reserved_bits: u64,
+    pub(crate) critical_options: u64,
     pub(crate) truncated_inner: u64,
     pub(crate) impossible_length: u64,
 }
@@ -46,6 +47,7 @@ impl FrameCounters {
             multi_descriptor,
             rejected,
             reserved_bits,
+            critical_options,
             truncated_inner,
             impossible_length,
         } = self;
@@ -60,6 +62,7 @@ impl FrameCounters {
         *multi_descriptor += other.multi_descriptor;
         add_rejections(rejected, &other.rejected);
         *reserved_bits += other.reserved_bits;
+        *critical_options += other.critical_options;
         *truncated_inner += other.truncated_inner;
         *impossible_length += other.impossible_length;
     }

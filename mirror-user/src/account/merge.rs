@@ -52,7 +52,8 @@ impl Frames {
         *inner_bytes += other.inner_bytes;
         *multi_descriptor += other.multi_descriptor;
         rejected.add(&other.rejected);
-        let Odd { reserved_bits, truncated_inner, impossible_length } = odd;
+        let Odd { reserved_bits, critical_options, truncated_inner, impossible_length } = odd;
+        *critical_options += other.odd.critical_options;
         *impossible_length += other.odd.impossible_length;
         *reserved_bits += other.odd.reserved_bits;
         *truncated_inner += other.odd.truncated_inner;

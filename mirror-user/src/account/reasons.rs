@@ -24,9 +24,20 @@ tally! {
         MultiDescriptor: multi_descriptor = "in more descriptors than a batch holds",
         /// Not UDP to a tunnel port. On a live interface the XDP program passes such frames to the kernel.
         NotTunnel: not_tunnel = "not UDP to a tunnel port",
-        /// GENEVE (RFC 8926), which is not decapsulated. On a live interface the XDP program passes such
-        /// frames to the kernel.
-        Geneve: geneve = "GENEVE, which is not decapsulated",
+        /// GENEVE (RFC 8926) by its port 6081, which is no tunnel port of this run. On a live interface the
+        /// XDP program passes such frames to the kernel.
+        Geneve: geneve = "GENEVE, to a port that is not listed as one of a tunnel",
+        /// A GENEVE header whose version is not 0, or whose options do not end where it says: RFC 8926
+        /// sections 3.4 and 3.5 have such packets dropped, because the payload may begin anywhere.
+        BadGeneve: bad_geneve = "GENEVE of another version, or with options that contradict its length",
+        /// A GENEVE control packet (the O bit): a message between tunnel endpoints, in which nothing is
+        /// mirrored (RFC 8926 section 3.4).
+        GeneveControl: geneve_control = "GENEVE control packets",
+        /// GENEVE whose payload is neither an Ethernet frame nor UDP over IP to a port of VXLAN: traffic of a
+        /// Gateway Load Balancer that no mirror session sent.
+        GenevePayload: geneve_payload = "GENEVE with neither an Ethernet frame nor VXLAN inside",
+        /// A fragment of an IP packet inside GENEVE: the load balancer was sent fragments.
+        GeneveFragment: geneve_fragment = "fragments of VXLAN inside GENEVE, which are not reassembled",
         /// An IPv6 extension header before UDP. On a live interface the XDP program passes such frames to the
         /// kernel.
         Extension: extension = "IPv6 extension headers",
@@ -68,8 +79,8 @@ tally! {
         /// To a tunnel port, but not to this interface's MAC and IP address, or from a loopback address
         /// (`engine::Destination::Own`).
         not_local = "addressed to others, or from a loopback address",
-        /// GENEVE (UDP port 6081), which is not decapsulated.
-        geneve = "GENEVE, which is not decapsulated",
+        /// GENEVE (UDP port 6081), which is no tunnel port of this run.
+        geneve = "GENEVE, to a port that is not listed as one of a tunnel",
         /// No socket on the queue.
         no_socket = "no socket on the queue",
     }

@@ -12,6 +12,7 @@ use super::{
     reasons::{Dropped, NotSent, Passed, Rejected},
     stats::{Reasons, SinkState, SinkStats},
 };
+use crate::tunnels::Encapsulation;
 
 /// The schema of these reports.
 const SCHEMA: &str = "mirror.report/1";
@@ -371,22 +372,35 @@ pub struct Frames {
 #[serde(default)]
 #[non_exhaustive]
 pub struct Odd {
-    /// Reserved bits of the VXLAN header were set.
+    /// Reserved bits of the VXLAN or GENEVE header were set.
     pub reserved_bits: u64,
+    /// The GENEVE header had a critical option that is not known (RFC 8926 section 3.5).
+    pub critical_options: u64,
     /// The mirror session had truncated the inner frame.
     pub truncated_inner: u64,
     /// The inner IP header declares more bytes than the frame had at its source.
     pub impossible_length: u64,
 }
 
-/// Frames of one origin. A VNI is unique per account only, so the outer source is part of the key.
+/// Frames of one origin. A VNI is unique per account only, so the outer source is part of the key; and where
+/// a Gateway Load Balancer sends the frames, its endpoint, because addresses may overlap between VPCs.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Origin {
     /// Outer source address.
     pub source: IpAddr,
-    /// VXLAN network identifier.
+    /// VXLAN network identifier; that of GENEVE for frames that came in GENEVE without VXLAN.
     pub vni: u32,
+    /// The protocol whose VNI it is.
+    #[serde(default)]
+    pub encapsulation: Encapsulation,
+    /// Network interface of the endpoint of a Gateway Load Balancer, in JSON as 16 hexadecimal digits; `None`
+    /// for frames that did not come through one.
+    #[serde(default, with = "hex")]
+    pub endpoint: Option<u64>,
+    /// The attachment of the endpoint, as in the origin's first frame.
+    #[serde(default, with = "hex")]
+    pub attachment: Option<u64>,
     /// Inner frames.
     pub frames: u64,
     /// Captured bytes of the inner frames.
@@ -400,15 +414,54 @@ impl Origin {
     /// An origin with its counters.
     #[must_use]
     pub fn new(source: IpAddr, vni: u32, frames: u64, inner_bytes: u64) -> Self {
-        Self { source, vni, frames, inner_bytes, at_least: false }
+        Self {
+            source,
+            vni,
+            encapsulation: Encapsulation::default(),
+            endpoint: None,
+            attachment: None,
+            frames,
+            inner_bytes,
+            at_least: false,
+        }
+    }
+
+    /// The name of its interface in a capture file: `vni-<VNI>@<source>`, and `%` and the endpoint for one
+    /// behind a Gateway Load Balancer.
+    #[must_use]
+    pub fn interface_name(&self) -> String {
+        let Self { source, vni, endpoint, .. } = self;
+        match endpoint {
+            Some(endpoint) => format!("vni-{vni}@{source}%{endpoint:016x}"),
+            None => format!("vni-{vni}@{source}"),
+        }
     }
 
     /// Wireshark's display filter that selects it by the outer headers.
     #[must_use]
     pub fn tunnel_filter(&self) -> String {
-        let Self { source, vni, .. } = self;
+        let Self { source, vni, encapsulation, endpoint, .. } = self;
         let ip = if source.is_ipv6() { "ipv6" } else { "ip" };
-        format!("vxlan.vni == {vni} && {ip}.src == {source}")
+        let tunnel = format!("{encapsulation}.vni == {vni} && {ip}.src == {source}");
+        let Some(endpoint) = endpoint else { return tunnel };
+        // Wireshark has no field for the option: its head and its data, as they are on the wire.
+        let data: String = endpoint.to_be_bytes().iter().map(|byte| format!(":{byte:02x}")).collect();
+        format!("{tunnel} && geneve.options contains 01:08:01:02{data}")
+    }
+}
+
+/// Numbers as 16 hexadecimal digits: as AWS shows them, and as JSON numbers of 64 bits are not safe.
+mod hex {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    #[expect(clippy::ref_option, reason = "the signature that serde calls")]
+    pub(super) fn serialize<S: Serializer>(number: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+        number.map(|number| format!("{number:016x}")).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| u64::from_str_radix(&text, 16).map_err(D::Error::custom)).transpose()
     }
 }
 
@@ -683,6 +736,7 @@ impl From<&FrameCounters> for Frames {
             multi_descriptor,
             rejected,
             reserved_bits,
+            critical_options,
             impossible_length,
             truncated_inner,
         } = counters.clone();
@@ -697,7 +751,7 @@ impl From<&FrameCounters> for Frames {
             inner_bytes,
             multi_descriptor,
             rejected: Rejected::from(&rejected),
-            odd: Odd { reserved_bits, truncated_inner, impossible_length },
+            odd: Odd { reserved_bits, critical_options, truncated_inner, impossible_length },
         }
     }
 }
@@ -740,7 +794,10 @@ mod tests {
             sink.vlans.push(VlanReport { vni: 7, vlan });
             sink.members.push(member);
             report.sinks.push(sink);
-            report.origins.push(Origin::new(std::net::Ipv6Addr::from_bits(address).into(), 7, counts[3], 60));
+            let origin = Origin::new(std::net::Ipv6Addr::from_bits(address).into(), 7, counts[3], 60);
+            let (encapsulation, endpoint) = (Encapsulation::Geneve, Some(counts[1]));
+            report.origins.push(Origin { endpoint, encapsulation, ..origin.clone() });
+            report.origins.push(origin);
             report.drain = Some(Drain::new(vlan % 2 == 0, duration_s / 3.0));
             report.latency_ns = Some(Latency::new(1, 2, 3, counts[3]));
             let mut interface = InterfaceReport { name, bind: "zerocopy".into(), ..Default::default() };

@@ -234,7 +234,16 @@ impl<'a> Summary<'a> {
                 odd.impossible_length,
                 "of the decapsulated declare an inner IP length beyond the packet (printed as truncated-ip)",
             ),
-            ("reserved_bits", odd.reserved_bits, "of the decapsulated had reserved VXLAN bits set"),
+            (
+                "reserved_bits",
+                odd.reserved_bits,
+                "of the decapsulated had reserved bits set in VXLAN or GENEVE",
+            ),
+            (
+                "critical_options",
+                odd.critical_options,
+                "of the decapsulated had critical GENEVE options that are not known",
+            ),
         ] {
             self.cause(f, field, count, cause)?;
         }
@@ -295,11 +304,13 @@ impl<'a> Summary<'a> {
     fn origins(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Report { origins, origins_other, .. } = self.report;
         for origin in origins.iter().take(ORIGINS) {
-            let Origin { source, vni, frames, inner_bytes, at_least, .. } = origin;
+            let Origin { source, vni, endpoint, frames, inner_bytes, at_least, .. } = origin;
+            let endpoint = endpoint.map(|endpoint| format!(" endpoint {endpoint:016x}")).unwrap_or_default();
             let bound = if *at_least { "at least " } else { "" };
             writeln!(
                 f,
-                "origin {source} VNI {vni}: {bound}{frames} frames, {inner_bytes} bytes; Wireshark: {}",
+                "origin {source} VNI {vni}{endpoint}: {bound}{frames} frames, {inner_bytes} bytes; \
+                Wireshark: {}",
                 (self.display_filter)(origin)
             )?;
         }

@@ -1,30 +1,29 @@
-//! The one shape that mirrors nearly always send: Ethernet, IPv4 without options, UDP, VXLAN without reserved
-//! bits, and an inner frame without VLAN tags, all of it captured. It sits at fixed offsets, so one bounds
-//! check covers every header.
+//! The shapes that mirrors nearly always send: Ethernet, IPv4 without options, UDP, VXLAN without reserved
+//! bits, and an inner frame without VLAN tags, all of it captured; and the same in GENEVE, with the options
+//! of an AWS Gateway Load Balancer. Each sits at fixed offsets, so one bounds check covers every header.
 //!
 //! All other frames are left to [`general`](super::general), which also gives the reasons of rejections.
 
 use crate::{
-    frame::{Layout, Network},
+    frame::{Layout, Network, Oddities},
     wire::{
         be16, be32,
         ethernet::{self, ethertype},
-        ipv4, ipv6, udp, vlan, vxlan,
+        geneve, ipv4, ipv6, udp, vlan, vxlan,
     },
 };
 
-/// Offsets of the headers, and of the fields that are read, in a frame of this shape.
+/// Offsets of the headers, and of the fields that are read, from the IP header in front of VXLAN on.
 mod field {
     use std::ops::Range;
 
     use super::{ethernet, ipv4, udp, vxlan};
 
-    pub(super) const ETHERTYPE: Range<usize> = 12..14;
-    pub(super) const NETWORK: usize = ethernet::HEADER_LEN;
-    pub(super) const TOTAL_LENGTH: Range<usize> = NETWORK + 2..NETWORK + 4;
+    pub(super) const VERSION_IHL: usize = 0;
+    pub(super) const TOTAL_LENGTH: Range<usize> = 2..4;
     /// Flags and fragment offset, time to live, protocol.
-    pub(super) const FRAGMENT_PROTOCOL: Range<usize> = NETWORK + 6..NETWORK + 10;
-    pub(super) const UDP: usize = NETWORK + ipv4::HEADER_LEN;
+    pub(super) const FRAGMENT_PROTOCOL: Range<usize> = 6..10;
+    pub(super) const UDP: usize = ipv4::HEADER_LEN;
     pub(super) const PORT: Range<usize> = UDP + 2..UDP + 4;
     pub(super) const UDP_LENGTH: Range<usize> = UDP + 4..UDP + 6;
     pub(super) const VXLAN: usize = UDP + udp::HEADER_LEN;
@@ -46,6 +45,36 @@ mod field {
     pub(super) const LEAST_UDP_LENGTH: usize = INNER_NETWORK + ipv4::HEADER_LEN - UDP;
 }
 
+/// Where the IP header of a frame is; before it is its ethertype.
+const NETWORK: usize = ethernet::HEADER_LEN;
+
+/// Offsets in a frame of the shape with GENEVE.
+mod nested {
+    use std::ops::Range;
+
+    use super::{NETWORK, geneve, ipv4, udp};
+
+    pub(super) const UDP: usize = NETWORK + ipv4::HEADER_LEN;
+    pub(super) const PORT: Range<usize> = UDP + 2..UDP + 4;
+    pub(super) const UDP_LENGTH: Range<usize> = UDP + 4..UDP + 6;
+    pub(super) const GENEVE: usize = UDP + udp::HEADER_LEN;
+    /// Version, length of the options, flags, protocol.
+    pub(super) const FIRST_WORD: Range<usize> = GENEVE..GENEVE + 4;
+    /// The VNI and a reserved byte.
+    pub(super) const VNI: Range<usize> = GENEVE + 4..GENEVE + 8;
+    pub(super) const ENDPOINT: usize = GENEVE + geneve::HEADER_LEN;
+    pub(super) const ATTACHMENT: usize = ENDPOINT + geneve::OPTION_HEAD + geneve::amazon::ENDPOINT.1;
+    pub(super) const COOKIE: usize = ATTACHMENT + geneve::OPTION_HEAD + geneve::amazon::ATTACHMENT.1;
+    /// The IP header inside.
+    pub(super) const NETWORK_INSIDE: usize = COOKIE + geneve::OPTION_HEAD + geneve::amazon::FLOW_COOKIE.1;
+    /// Length of the options, in words.
+    #[expect(clippy::cast_possible_truncation, reason = "8")]
+    pub(super) const OPTIONS: u32 = ((NETWORK_INSIDE - ENDPOINT) / 4) as u32;
+}
+
+// What AWS documents: 68 bytes from the outer IP header to the one inside.
+const _: () = assert!(nested::NETWORK_INSIDE == NETWORK + 68);
+
 /// Version 4, header length 5 words.
 const VERSION_IHL: u8 = 0x45;
 
@@ -55,24 +84,83 @@ const FRAGMENT_PROTOCOL: (u32, u32) = ((ipv4::FRAGMENT_BITS as u32) << 16 | 0xff
 /// Inner ethertype and IP version: mask of [`field::INNER_KIND`], and its value for IPv4.
 const INNER_IPV4: (u32, u32) = (0xffff_f000, (ethertype::IPV4 as u32) << 16 | 4 << 12);
 
+/// Version 0, the options of a Gateway Load Balancer, no flags, and IPv4 inside.
+const GENEVE_IPV4: u32 = nested::OPTIONS << 24 | ethertype::IPV4 as u32;
+
 /// The layout of a frame of this shape, to one of these ports of VXLAN; `None` for all others.
 ///
 /// Adjacent fields are read and compared at once: benchmarks hold this function to a budget of instructions.
-#[expect(clippy::cast_possible_truncation, reason = "constants below 256, and offsets below 2^17")]
 #[expect(clippy::inline_always, reason = "out of line, the layout goes through memory: a third more work")]
 #[inline(always)]
 pub(super) fn decapsulate(bytes: &[u8], ports: &[u16]) -> Option<Layout> {
-    let head: &[u8; field::HEADERS] = bytes.first_chunk()?;
+    let head: &[u8; NETWORK + field::HEADERS] = bytes.first_chunk()?;
+    if be16(head, NETWORK - 2..NETWORK) != ethertype::IPV4 {
+        return None;
+    }
+    vxlan_over_ipv4::<NETWORK>(head.last_chunk()?, bytes.len(), ports, 0)
+}
+
+/// The layout of a frame with VXLAN in GENEVE from an AWS Gateway Load Balancer, to one of these ports of
+/// GENEVE; `None` for all others.
+///
+/// The load balancer always sends the same options in the same order; without flags or another option none of
+/// them can be critical and unknown.
+#[expect(clippy::inline_always, reason = "without ports of GENEVE, it is a comparison of a length")]
+#[inline(always)]
+pub(super) fn decapsulate_geneve(bytes: &[u8], ports: &[u16]) -> Option<Layout> {
+    if ports.is_empty() { None } else { decapsulate_nested(bytes, ports) }
+}
+
+/// Not inlined, so that the code around it stays small.
+#[expect(clippy::cast_possible_truncation, reason = "constants below 256")]
+#[inline(never)]
+fn decapsulate_nested(bytes: &[u8], ports: &[u16]) -> Option<Layout> {
+    const fn option((kind, len): (u8, usize)) -> u32 {
+        (geneve::CLASS_AMAZON as u32) << 16 | (kind as u32) << 8 | (len / 4) as u32
+    }
+    const HEADERS: usize = nested::NETWORK_INSIDE + field::HEADERS;
+    let head: &[u8; HEADERS] = bytes.first_chunk()?;
+    let total_len = usize::from(be16(head, NETWORK + 2..NETWORK + 4));
+    let udp_len = usize::from(be16(head, nested::UDP_LENGTH));
+    let word = |at: usize| be32(head, at..at + 4);
+    let plain = be16(head, NETWORK - 2..NETWORK) == ethertype::IPV4
+        && head[NETWORK] == VERSION_IHL
+        && word(NETWORK + 6) & FRAGMENT_PROTOCOL.0 == FRAGMENT_PROTOCOL.1
+        && is_tunnel(ports, be16(head, nested::PORT))
+        && udp_len + ipv4::HEADER_LEN <= total_len
+        && NETWORK + total_len <= bytes.len()
+        && be32(head, nested::FIRST_WORD) == GENEVE_IPV4
+        && be32(head, nested::VNI) & 0xff == 0
+        && word(nested::ENDPOINT) == option(geneve::amazon::ENDPOINT)
+        && word(nested::ATTACHMENT) == option(geneve::amazon::ATTACHMENT)
+        && word(nested::COOKIE) == option(geneve::amazon::FLOW_COOKIE);
+    if !plain {
+        return None;
+    }
+    let (end, geneve) = (nested::UDP + udp_len, nested::GENEVE as u8);
+    vxlan_over_ipv4::<{ nested::NETWORK_INSIDE }>(head.last_chunk()?, end, &[vxlan::PORT], geneve)
+}
+
+/// The layout of VXLAN over IPv4, whose header is at `AT` of the frame and begins `head`. The packet must not
+/// go beyond `end`.
+#[expect(clippy::cast_possible_truncation, reason = "constants below 256, and offsets below 2^17")]
+#[expect(clippy::inline_always, reason = "as `decapsulate`")]
+#[inline(always)]
+fn vxlan_over_ipv4<const AT: usize>(
+    head: &[u8; field::HEADERS],
+    end: usize,
+    ports: &[u16],
+    geneve: u8,
+) -> Option<Layout> {
     let total_len = usize::from(be16(head, field::TOTAL_LENGTH));
     let udp_len = usize::from(be16(head, field::UDP_LENGTH));
     let vni = be32(head, field::VNI);
-    let plain = be16(head, field::ETHERTYPE) == ethertype::IPV4
-        && head[field::NETWORK] == VERSION_IHL
+    let plain = head[field::VERSION_IHL] == VERSION_IHL
         && be32(head, field::FRAGMENT_PROTOCOL) & FRAGMENT_PROTOCOL.0 == FRAGMENT_PROTOCOL.1
         && is_tunnel(ports, be16(head, field::PORT))
         && udp_len >= field::LEAST_UDP_LENGTH
         && udp_len + ipv4::HEADER_LEN <= total_len
-        && field::NETWORK + total_len <= bytes.len()
+        && AT + total_len <= end
         && be32(head, field::FLAGS) == vxlan::FLAG_VNI
         && vni & 0xff == 0;
     if !plain {
@@ -95,12 +183,13 @@ pub(super) fn decapsulate(bytes: &[u8], ports: &[u16]) -> Option<Layout> {
     };
     Some(Layout {
         vni: vni >> 8,
-        network: Network::Ipv4 { at: field::NETWORK as u16 },
-        udp: field::UDP as u16,
-        inner_start: field::INNER as u32,
+        network: Network::Ipv4 { at: AT as u16 },
+        udp: (AT + field::UDP) as u16,
+        inner_start: (AT + field::INNER) as u32,
         inner_len: inner_len as u32,
         wire_len: declared.max(inner_len) as u32,
-        reserved_bits: false,
+        geneve,
+        odd: Oddities::NONE,
     })
 }
 

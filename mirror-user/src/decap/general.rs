@@ -6,12 +6,12 @@
 
 use crate::{
     account::Reject,
-    frame::{HeadBuffer, Layout, Network, Segments},
+    frame::{HeadBuffer, Layout, Network, Oddities, Segments},
     tunnels::{Encapsulation, Tunnels},
     wire::{
         self,
         ethernet::{self, ethertype},
-        ipv4, ipv6, udp,
+        geneve, ipv4, ipv6, udp,
         vlan::{self, MAX_TAGS},
         vxlan,
     },
@@ -26,7 +26,7 @@ impl From<wire::Error> for Reject {
     }
 }
 
-/// The outer network header: its place, its length, and the declared length of its payload.
+/// A network header: its place, its length, and the declared length of its payload.
 struct Outer<'a> {
     network: Network,
     header_len: usize,
@@ -36,10 +36,23 @@ struct Outer<'a> {
     payload: &'a [u8],
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the longest outer headers are 106 bytes, lengths are 16 bits"
-)]
+/// The bytes that headers are read from, and where the frame ends.
+#[derive(Clone, Copy)]
+struct Head<'a> {
+    bytes: &'a [u8],
+    /// Captured bytes of the frame, of which `bytes` may be the first.
+    captured: usize,
+}
+
+/// A UDP datagram in a frame.
+struct Datagram {
+    network: Network,
+    /// Offset of the header.
+    at: usize,
+    /// Declared length, header included.
+    len: usize,
+}
+
 #[inline(never)]
 pub(super) fn decapsulate(
     captured: &Segments<'_>,
@@ -48,59 +61,170 @@ pub(super) fn decapsulate(
 ) -> Result<Layout, Reject> {
     // Every header that is read lies in the head, wherever the frame is cut.
     let mut buffer = HeadBuffer::default();
-    let bytes = captured.head(&mut buffer);
+    let head = Head { bytes: captured.head(&mut buffer), captured: captured.len() };
     // A wire length below the captured length is ignored.
-    let on_wire = captured.len().max(wire_len as usize);
-    let cut = captured.len() < on_wire;
-    let frame = ethernet::Frame::new_checked(bytes).map_err(|error| why(error, cut))?;
+    let on_wire = head.captured.max(wire_len as usize);
+    let cut = head.captured < on_wire;
+    let frame = ethernet::Frame::new_checked(head.bytes).map_err(|error| why(error, cut))?;
     let (ethertype, payload) = untag(frame.ethertype(), frame.payload()).map_err(|error| why(error, cut))?;
-    let at = bytes.len() - payload.len();
-    let outer = match ethertype {
-        ethertype::IPV4 => outer_ipv4(payload, at, on_wire),
-        ethertype::IPV6 => outer_ipv6(payload, at, on_wire),
-        _ => return Err(Reject::NotTunnel),
-    };
-    let outer = outer.map_err(|reason| why(reason, cut))?;
+    let at = head.bytes.len() - payload.len();
+    let outer = network(ethertype, payload, at, on_wire).map_err(|reason| why(reason, cut))?;
     let datagram = udp::Datagram::new_checked(outer.payload).map_err(|error| why(error, cut))?;
     let port = datagram.destination_port();
-    match tunnels.encapsulation(port) {
-        Some(Encapsulation::Vxlan) => {}
-        None if port == udp::GENEVE_PORT => return Err(Reject::Geneve),
+    let encapsulation = match tunnels.encapsulation(port) {
+        Some(encapsulation) => encapsulation,
+        None if port == geneve::PORT => return Err(Reject::Geneve),
         None => return Err(Reject::NotTunnel),
-    }
-
-    let udp = at + outer.header_len;
-    let udp_len = match usize::from(datagram.length()) {
-        // The same in UDP (RFC 2675 section 4).
-        0 => outer.declared,
-        udp_len => udp_len,
     };
-    if outer.declared > on_wire - udp || udp_len < udp::HEADER_LEN || udp_len > outer.declared {
-        return Err(Reject::BadOuter);
+    let datagram = outer.datagram(&datagram, at, on_wire)?;
+    match encapsulation {
+        Encapsulation::Vxlan => head.vxlan(&datagram),
+        Encapsulation::Geneve => head.geneve(&datagram, tunnels),
+    }
+}
+
+/// Where the inner frame of a whole UDP datagram to one of these tunnels starts; `None` if it holds none.
+pub(crate) fn inner_start(datagram: &[u8], tunnels: &Tunnels) -> Option<usize> {
+    let port = udp::Datagram::new_checked(datagram).ok()?.destination_port();
+    let head = Head { bytes: datagram, captured: datagram.len() };
+    let whole = Datagram { network: Network::Ipv4 { at: 0 }, at: 0, len: datagram.len() };
+    let layout = match tunnels.encapsulation(port)? {
+        Encapsulation::Vxlan => head.vxlan(&whole),
+        Encapsulation::Geneve => head.geneve(&whole, tunnels),
+    };
+    layout.ok().map(|layout| layout.inner_start as usize)
+}
+
+impl Outer<'_> {
+    /// The datagram behind this header, which starts at `at`, of a frame or a packet that ends at `end`.
+    fn datagram(&self, header: &udp::Datagram<'_>, at: usize, end: usize) -> Result<Datagram, Reject> {
+        let udp = at + self.header_len;
+        let len = match usize::from(header.length()) {
+            // The same in UDP (RFC 2675 section 4).
+            0 => self.declared,
+            len => len,
+        };
+        if self.declared > end - udp || len < udp::HEADER_LEN || len > self.declared {
+            return Err(Reject::BadOuter);
+        }
+        Ok(Datagram { network: self.network, at: udp, len })
+    }
+}
+
+impl<'a> Head<'a> {
+    /// The payload of a datagram as far as it is here, and whether more of it was on the wire.
+    fn payload(self, datagram: &Datagram) -> (&'a [u8], bool) {
+        let end = datagram.at + datagram.len;
+        let here = end.min(self.captured);
+        (&self.bytes[datagram.at + udp::HEADER_LEN..here.min(self.bytes.len())], here < end)
     }
 
-    let datagram_end = (udp + udp_len).min(captured.len());
-    let cut = datagram_end < udp + udp_len;
-    let packet = vxlan::Packet::new_checked(&bytes[udp + udp::HEADER_LEN..datagram_end.min(bytes.len())])
-        .map_err(|error| why(error, cut))?;
-    if !packet.has_vni() {
-        return Err(Reject::NoVniFlag);
+    fn vxlan(self, datagram: &Datagram) -> Result<Layout, Reject> {
+        let (payload, cut) = self.payload(datagram);
+        let packet = vxlan::Packet::new_checked(payload).map_err(|error| why(error, cut))?;
+        if !packet.has_vni() {
+            return Err(Reject::NoVniFlag);
+        }
+        if packet.next_protocol().is_some_and(|next| next != vxlan::gpe::ETHERNET) {
+            return Err(Reject::NotEthernet);
+        }
+        let odd = Oddities::NONE.with(Oddities::RESERVED_BITS, packet.has_reserved_bits());
+        let layout = self.ethernet(datagram, vxlan::HEADER_LEN, packet.payload(), cut)?;
+        Ok(Layout { vni: packet.vni(), odd, ..layout })
     }
-    if packet.next_protocol().is_some_and(|next| next != vxlan::gpe::ETHERNET) {
-        return Err(Reject::NotEthernet);
+
+    #[expect(clippy::cast_possible_truncation, reason = "behind at most 90 bytes")]
+    fn geneve(self, datagram: &Datagram, tunnels: &Tunnels) -> Result<Layout, Reject> {
+        let (payload, cut) = self.payload(datagram);
+        let packet = geneve::Packet::new_checked(payload).map_err(|error| match error {
+            wire::Error::Malformed(_) => Reject::BadGeneve,
+            wire::Error::Truncated { .. } => why(error, cut),
+        })?;
+        if packet.is_control() {
+            return Err(Reject::GeneveControl);
+        }
+        let geneve = (datagram.at + udp::HEADER_LEN) as u8;
+        let odd = Oddities::NONE
+            .with(Oddities::RESERVED_BITS, packet.has_reserved_bits())
+            .with(Oddities::CRITICAL_OPTION, packet.has_unknown_critical_option());
+        match packet.protocol() {
+            geneve::ETHERNET => {
+                let layout = self.ethernet(datagram, packet.header_len(), packet.payload(), cut)?;
+                Ok(Layout { vni: packet.vni(), geneve, odd, ..layout })
+            }
+            protocol @ (ethertype::IPV4 | ethertype::IPV6) => {
+                let at = datagram.at + udp::HEADER_LEN + packet.header_len();
+                let end = datagram.at + datagram.len;
+                let nested = vxlan_over_ip(protocol, packet.payload(), at, end, tunnels)
+                    .map_err(|reason| why(reason, cut))?;
+                let layout = self.vxlan(&nested)?;
+                let odd = odd.with(Oddities::RESERVED_BITS, layout.odd.contains(Oddities::RESERVED_BITS));
+                Ok(Layout { geneve, odd, ..layout })
+            }
+            _ => Err(Reject::GenevePayload),
+        }
     }
-    let inner = ethernet::Frame::new_checked(packet.payload()).map_err(|error| why(error, cut))?;
-    let before_cut = udp_len - udp::HEADER_LEN - vxlan::HEADER_LEN;
-    let inner_start = udp + udp::HEADER_LEN + vxlan::HEADER_LEN;
-    Ok(Layout {
-        vni: packet.vni(),
-        network: outer.network,
-        udp: udp as u16,
-        inner_start: inner_start as u32,
-        inner_len: (datagram_end - inner_start) as u32,
-        wire_len: declared_len(&inner).unwrap_or(0).max(before_cut) as u32,
-        reserved_bits: packet.has_reserved_bits(),
-    })
+
+    /// The Ethernet frame behind a tunnel header of this length.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the longest outer headers are 426 bytes, lengths are 16 bits"
+    )]
+    fn ethernet(
+        self,
+        datagram: &Datagram,
+        header_len: usize,
+        payload: &[u8],
+        cut: bool,
+    ) -> Result<Layout, Reject> {
+        let inner = ethernet::Frame::new_checked(payload).map_err(|error| why(error, cut))?;
+        let inner_start = datagram.at + udp::HEADER_LEN + header_len;
+        let end = datagram.at + datagram.len;
+        let inner_len = end.min(self.captured) - inner_start;
+        Ok(Layout {
+            vni: 0,
+            network: datagram.network,
+            udp: datagram.at as u16,
+            inner_start: inner_start as u32,
+            inner_len: inner_len as u32,
+            wire_len: declared_len(&inner).unwrap_or(0).max(end - inner_start) as u32,
+            geneve: 0,
+            odd: Oddities::NONE,
+        })
+    }
+}
+
+/// The VXLAN datagram of an IP packet inside GENEVE, at `at` of the frame and within the datagram that ends
+/// at
+/// `end`. Its port is that of RFC 7348, which mirror sessions send to, or one that is listed.
+fn vxlan_over_ip(
+    ethertype: u16,
+    bytes: &[u8],
+    at: usize,
+    end: usize,
+    tunnels: &Tunnels,
+) -> Result<Datagram, Reject> {
+    let packet = network(ethertype, bytes, at, end).map_err(|reason| match reason {
+        Reject::NotTunnel => Reject::GenevePayload,
+        // The reassembler has the outer packets only.
+        Reject::Fragment => Reject::GeneveFragment,
+        reason => reason,
+    })?;
+    let datagram = udp::Datagram::new_checked(packet.payload)?;
+    let port = datagram.destination_port();
+    if port != vxlan::PORT && tunnels.encapsulation(port) != Some(Encapsulation::Vxlan) {
+        return Err(Reject::GenevePayload);
+    }
+    packet.datagram(&datagram, at, end)
+}
+
+/// The network header at `at`, of a frame or a packet that ends at `end`.
+fn network(ethertype: u16, bytes: &[u8], at: usize, end: usize) -> Result<Outer<'_>, Reject> {
+    match ethertype {
+        ethertype::IPV4 => outer_ipv4(bytes, at, end),
+        ethertype::IPV6 => outer_ipv6(bytes, at, end),
+        _ => Err(Reject::NotTunnel),
+    }
 }
 
 /// Why a header cannot be read; `cut`: the frame was truncated.
@@ -111,8 +235,8 @@ fn why(error: impl Into<Reject>, cut: bool) -> Reject {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "behind at most two tags")]
-fn outer_ipv4(bytes: &[u8], at: usize, on_wire: usize) -> Result<Outer<'_>, Reject> {
+#[expect(clippy::cast_possible_truncation, reason = "behind at most 350 bytes")]
+fn outer_ipv4(bytes: &[u8], at: usize, end: usize) -> Result<Outer<'_>, Reject> {
     let packet = ipv4::Packet::new_checked(bytes)?;
     if packet.protocol() != udp::PROTOCOL {
         return Err(Reject::NotTunnel);
@@ -122,18 +246,18 @@ fn outer_ipv4(bytes: &[u8], at: usize, on_wire: usize) -> Result<Outer<'_>, Reje
     }
     let header_len = packet.header_len();
     let declared = match usize::from(packet.total_len()) {
-        0 => on_wire - at - header_len,
+        0 => end - at - header_len,
         total_len if total_len < header_len => return Err(Reject::BadOuter),
         total_len => total_len - header_len,
     };
     Ok(Outer { network: Network::Ipv4 { at: at as u16 }, header_len, declared, payload: packet.payload() })
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "behind at most two tags")]
-fn outer_ipv6(bytes: &[u8], at: usize, on_wire: usize) -> Result<Outer<'_>, Reject> {
+#[expect(clippy::cast_possible_truncation, reason = "behind at most 350 bytes")]
+fn outer_ipv6(bytes: &[u8], at: usize, end: usize) -> Result<Outer<'_>, Reject> {
     let packet = ipv6::Packet::new_checked(bytes)?;
     let declared = match (packet.next_header(), usize::from(packet.payload_len())) {
-        (udp::PROTOCOL, 0) => on_wire - at - ipv6::HEADER_LEN,
+        (udp::PROTOCOL, 0) => end - at - ipv6::HEADER_LEN,
         (udp::PROTOCOL, payload_len) => payload_len,
         (ipv6::FRAGMENT, _) => return Err(Reject::Fragment),
         (next, _) if ipv6::is_extension(next) => return Err(Reject::Extension),

@@ -4,7 +4,11 @@
 //! headers, UDP to a tunnel port, VXLAN (RFC 7348), an inner Ethernet frame. Checksums are not verified:
 //! mirrors send the outer one as 0 (RFC 7348 section 5), and a truncated inner packet has no valid one.
 //!
-//! Two implementations give the same result. `fast` handles the one shape that mirrors nearly always send,
+//! To a port of GENEVE (RFC 8926): a header with any options, and in it an Ethernet frame; or IP, UDP to a
+//! port of VXLAN, VXLAN and an Ethernet frame, as mirrored traffic has behind an AWS Gateway Load Balancer.
+//! VXLAN is opened once: GENEVE in a mirrored frame is what was mirrored.
+//!
+//! Two implementations give the same result. `fast` handles the shapes that mirrors nearly always send, each
 //! after a single bounds check; `general` walks the headers one by one and gives the reason of a rejection.
 //! Tests compare the two.
 
@@ -13,7 +17,7 @@ mod general;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub(crate) use general::untag;
+pub(crate) use general::{inner_start, untag};
 
 use crate::{
     account::Reject,
@@ -54,6 +58,9 @@ pub fn decapsulate_frame<'a>(captured: Captured<'a>, tunnels: &Tunnels) -> Resul
 pub(crate) fn decapsulate(captured: &Captured<'_>, tunnels: &Tunnels) -> Result<Layout, Reject> {
     // The first slice of a frame may hold all of it, and the others padding.
     if let Some(layout) = fast::decapsulate(captured.first(), tunnels.vxlan()) {
+        return Ok(layout);
+    }
+    if let Some(layout) = fast::decapsulate_geneve(captured.first(), tunnels.geneve()) {
         return Ok(layout);
     }
     // Not the frame itself: a reference to it would put it in memory on the fast path, too.

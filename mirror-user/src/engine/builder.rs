@@ -99,8 +99,8 @@ impl EngineBuilder {
         self
     }
 
-    /// Tunnels to take frames of, at most four; `[4789, 8472]` is VXLAN on these ports. Default: VXLAN on
-    /// 4789.
+    /// Tunnels to take frames of, at most four; `[4789, 6081]` is VXLAN on the one port and GENEVE on the
+    /// other. Default: VXLAN on 4789.
     pub fn tunnels(mut self, tunnels: impl Into<Tunnels>) -> Self {
         self.options.tunnels = tunnels.into();
         self

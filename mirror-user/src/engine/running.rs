@@ -98,8 +98,12 @@ impl Running {
         let common = Common {
             pipeline: PipelineConfig {
                 tunnels: options.tunnels.clone(),
-                // The XDP program has dropped what is not allowed.
-                selection: Arc::new(options.selection.filters_only()),
+                // The XDP program has dropped what is not allowed, but for GENEVE: it does not look inside.
+                selection: Arc::new(if options.tunnels.geneve().is_empty() {
+                    options.selection.filters_only()
+                } else {
+                    options.selection.clone()
+                }),
                 budget: Arc::new(Budget::new(options.count)),
                 reassembly: options.reassemble.then(|| SharedReassembler::live(&options.tunnels, workers)),
             },

@@ -27,7 +27,10 @@ impl Drop for Sorting<'_> {
 pub(super) fn count_decapsulated(counters: &mut FrameCounters, frame: &mut Frame<'_>) {
     counters.decapsulated += 1;
     counters.inner_bytes += frame.inner_len() as u64;
-    counters.reserved_bits += u64::from(frame.has_reserved_bits());
+    if frame.is_odd() {
+        counters.reserved_bits += u64::from(frame.has_reserved_bits());
+        counters.critical_options += u64::from(frame.has_unknown_critical_option());
+    }
     if frame.is_truncated() {
         match frame.ignore_impossible_len() {
             true => counters.impossible_length += 1,

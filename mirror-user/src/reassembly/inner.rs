@@ -3,10 +3,11 @@
 
 use super::{fold, sum};
 use crate::{
-    decap::untag,
+    decap::{inner_start, untag},
+    tunnels::Tunnels,
     wire::{
         ethernet::{self, ethertype},
-        ipv4, ipv6, udp, vxlan,
+        ipv4, ipv6, udp,
     },
 };
 
@@ -14,15 +15,17 @@ const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const ICMPV6: u8 = 58;
 
-/// Whether a VXLAN datagram, UDP header included, holds a whole packet whose checksum is wrong. This is false
-/// for packets that the mirror session truncated, for inner fragments, for protocols without a checksum, and
-/// for checksums that the sender left to its NIC's offloads, as packets mirrored before these have.
-pub(super) fn contradicts(datagram: &[u8]) -> bool {
-    check(datagram).is_some_and(|is_right| !is_right)
+/// Whether a datagram to one of these tunnels, UDP header included, holds a whole packet whose checksum is
+/// wrong. This is false for packets that the mirror session truncated, for inner fragments, for protocols
+/// without a checksum, and for checksums that the sender left to its NIC's offloads, as packets mirrored
+/// before these have.
+pub(super) fn contradicts(datagram: &[u8], tunnels: &Tunnels) -> bool {
+    check(datagram, tunnels).is_some_and(|is_right| !is_right)
 }
 
-fn check(datagram: &[u8]) -> Option<bool> {
-    let frame = ethernet::Frame::new_checked(datagram.get(udp::HEADER_LEN + vxlan::HEADER_LEN..)?).ok()?;
+fn check(datagram: &[u8], tunnels: &Tunnels) -> Option<bool> {
+    let inner = datagram.get(inner_start(datagram, tunnels)?..)?;
+    let frame = ethernet::Frame::new_checked(inner).ok()?;
     let (ethertype, bytes) = untag(frame.ethertype(), frame.payload()).ok()?;
     let (addresses, protocol, transport) = match ethertype {
         ethertype::IPV4 => {
@@ -65,12 +68,27 @@ fn check(datagram: &[u8]) -> Option<bool> {
 mod tests {
     use std::net::IpAddr;
 
-    use mirror_lab::frames::{inner_of_len, inner_udp};
+    use mirror_lab::{
+        frames::{Outer, inner_of_len, inner_udp},
+        geneve::Geneve,
+    };
 
     use super::*;
 
-    fn datagram(inner: &[u8]) -> Vec<u8> {
-        [&[0; 16][..], inner].concat()
+    /// An inner frame behind UDP and VXLAN, and behind the headers of a Gateway Load Balancer too.
+    fn datagrams(inner: &[u8]) -> [Vec<u8>; 2] {
+        let gateway = Geneve::aws(0x0ab1, 2, 3);
+        let outer = Outer::sample(7);
+        let (vxlan, geneve) = (outer.encapsulate(inner), gateway.encapsulate_mirrored(&outer, inner));
+        // Ethernet and IPv4.
+        [vxlan, geneve].map(|frame| frame.unwrap()[34..].to_vec())
+    }
+
+    fn contradicted(inner: &[u8]) -> bool {
+        let tunnels = Tunnels::from([4789, 6081]);
+        let [vxlan, geneve] = datagrams(inner).map(|datagram| contradicts(&datagram, &tunnels));
+        assert_eq!(vxlan, geneve);
+        vxlan
     }
 
     #[test]
@@ -78,13 +96,13 @@ mod tests {
         let ends = [IpAddr::from([1; 16]), IpAddr::from([2; 16])].map(|address| (address, 9));
         let v6 = inner_udp(ends[0], ends[1], &[7; 33]).unwrap();
         for inner in [inner_of_len(100).unwrap(), inner_of_len(101).unwrap(), v6] {
-            assert!(!contradicts(&datagram(&inner)));
+            assert!(!contradicted(&inner));
             let mut other = inner.clone();
             *other.last_mut().unwrap() ^= 1;
-            assert!(contradicts(&datagram(&other)));
+            assert!(contradicted(&other));
             // Truncated: nothing to check.
             other.pop();
-            assert!(!contradicts(&datagram(&other)));
+            assert!(!contradicted(&other));
         }
     }
 
@@ -95,7 +113,7 @@ mod tests {
         for checksum in [0, pseudo] {
             let mut inner = inner.clone();
             inner[40..42].copy_from_slice(&checksum.to_be_bytes());
-            assert!(!contradicts(&datagram(&inner)));
+            assert!(!contradicted(&inner));
         }
     }
 }

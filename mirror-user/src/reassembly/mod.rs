@@ -598,7 +598,7 @@ impl Reassembler {
             }
             piece = after;
         }
-        if is_whole(&datagram.key, protocol, &joined[transport..]) {
+        if is_whole(&datagram.key, protocol, &joined[transport..], &self.tunnels) {
             Ok(())
         } else {
             joined.truncate(start);
@@ -833,13 +833,13 @@ fn length(len: usize) -> [u8; 2] {
 
 /// Whether a UDP datagram has its declared length, and a correct checksum, if any. If it has none and the id
 /// is 0, the inner packet is checked.
-fn is_whole(key: &Key, protocol: u8, bytes: &[u8]) -> bool {
+fn is_whole(key: &Key, protocol: u8, bytes: &[u8], tunnels: &Tunnels) -> bool {
     let Ok(datagram) = udp::Datagram::new_checked(bytes) else { return false };
     if protocol != udp::PROTOCOL || usize::from(datagram.length()) != bytes.len() {
         return false;
     }
     if datagram.checksum() == 0 {
-        return !(key.is_shared() && inner::contradicts(bytes));
+        return !(key.is_shared() && inner::contradicts(bytes, tunnels));
     }
     let addresses = [key.source, key.destination].map(|address| match address {
         Address::V4(address) => sum(&address),

@@ -1,44 +1,63 @@
 //! Values that are lists.
 
-use std::{collections::HashSet, fmt, net::IpAddr, str::FromStr};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    net::IpAddr,
+    str::FromStr,
+};
 
 use ipnet::IpNet;
 
 use super::words::{Invalid, Word};
+use crate::tunnels::{Encapsulation, Tunnels};
 
 /// Parses `0,2-4` into numbers, in the given order and without duplicates.
 fn numbers(text: &str, what: &str, most: u32) -> Result<Vec<u32>, Invalid> {
     let mut list = Vec::new();
     let mut known = HashSet::new();
     for part in text.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let number = |text: &str| {
-            text.trim()
-                .parse::<u32>()
-                .ok()
-                .filter(|number| *number <= most)
-                .ok_or_else(|| Invalid(format!("{text:?} is not a {what} (0 to {most})")))
-        };
-        let (first, last) = (number(first)?, number(last)?);
-        if first > last {
-            return Err(Invalid(format!("range {part}: the start exceeds the end")));
-        }
-        if last - first >= 65_536 {
-            return Err(Invalid(format!("range {part}: more than 65536 {what}s")));
-        }
-        for number in first..=last {
-            if !known.insert(number) {
-                return Err(Invalid(format!("{what} {number} is listed twice")));
-            }
+        add_range(part, what, most, |number| {
             list.push(number);
-        }
+            known.insert(number)
+        })?;
     }
     Ok(list)
 }
 
-/// UDP or TCP ports.
+/// Adds the numbers of one part, `7` or `2-4`; `add` returns whether it was not there yet.
+fn add_range(part: &str, what: &str, most: u32, mut add: impl FnMut(u32) -> bool) -> Result<(), Invalid> {
+    let (first, last) = part.split_once('-').unwrap_or((part, part));
+    let number = |text: &str| {
+        text.trim()
+            .parse::<u32>()
+            .ok()
+            .filter(|number| *number <= most)
+            .ok_or_else(|| Invalid(format!("{text:?} is not a {what} (0 to {most})")))
+    };
+    let (first, last) = (number(first)?, number(last)?);
+    if first > last {
+        return Err(Invalid(format!("range {part}: the start exceeds the end")));
+    }
+    if last - first >= 65_536 {
+        return Err(Invalid(format!("range {part}: more than 65536 {what}s")));
+    }
+    for number in first..=last {
+        if !add(number) {
+            return Err(Invalid(format!("{what} {number} is listed twice")));
+        }
+    }
+    Ok(())
+}
+
+/// TCP ports.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Ports(pub Vec<u16>);
+
+/// UDP ports of tunnels, each perhaps with its protocol: `4789,6081`, `8472=vxlan`, `7000=geneve`. Without
+/// one, [`Encapsulation::of_port`] has it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct TunnelPorts(pub Tunnels);
 
 /// RX queues: all, or these.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -65,16 +84,46 @@ impl FromStr for Ports {
     }
 }
 
-impl Default for Ports {
-    /// The port of VXLAN, RFC 7348 section 5.
-    fn default() -> Self {
-        Self(vec![4789])
-    }
-}
-
 impl fmt::Display for Ports {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ports: Vec<_> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&ports.join(","))
+    }
+}
+
+impl FromStr for TunnelPorts {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let mut tunnels = BTreeMap::new();
+        for part in text.split(',') {
+            let (ports, named) = match part.split_once('=') {
+                None => (part, None),
+                Some((ports, "vxlan")) => (ports, Some(Encapsulation::Vxlan)),
+                Some((ports, "geneve")) => (ports, Some(Encapsulation::Geneve)),
+                Some((_, other)) => {
+                    return Err(Invalid(format!("{other:?} is not a tunnel protocol (vxlan or geneve)")));
+                }
+            };
+            add_range(ports, "port", u16::MAX.into(), |port| {
+                let Ok(port) = u16::try_from(port) else { return false };
+                tunnels.insert(port, named.unwrap_or_else(|| Encapsulation::of_port(port))).is_none()
+            })?;
+        }
+        Ok(Self(tunnels.into_iter().collect()))
+    }
+}
+
+impl fmt::Display for TunnelPorts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let port = |(port, encapsulation): (u16, Encapsulation)| {
+            if encapsulation == Encapsulation::of_port(port) {
+                port.to_string()
+            } else {
+                format!("{port}={encapsulation}")
+            }
+        };
+        let ports: Vec<_> = self.0.iter().map(port).collect();
         f.write_str(&ports.join(","))
     }
 }
@@ -136,6 +185,7 @@ macro_rules! lists {
 
 lists! {
     Ports, ",";
+    TunnelPorts, ",";
     QueueList, ",";
     Cpus, ",";
     Vnis, ",";
@@ -177,6 +227,28 @@ mod tests {
         assert_eq!(read("0,2-4"), Ok(Vnis(vec![0, 2, 3, 4])));
         assert_eq!(read("16777215"), Ok(Vnis(vec![0xff_ffff])));
         assert_eq!(read("4789,8472"), Ok(Ports(vec![4789, 8472])));
+    }
+
+    #[test]
+    fn a_tunnel_port_may_have_its_protocol() {
+        use Encapsulation::{Geneve, Vxlan};
+        let tunnels = |list: &[(u16, Encapsulation)]| Ok(TunnelPorts(list.iter().copied().collect()));
+        assert_eq!(read("4789"), Ok(TunnelPorts::default()));
+        assert_eq!(read("4789,6081"), tunnels(&[(4789, Vxlan), (6081, Geneve)]));
+        assert_eq!(
+            read("6081=vxlan,7000-7001=geneve"),
+            tunnels(&[(6081, Vxlan), (7000, Geneve), (7001, Geneve)])
+        );
+        assert_eq!(read("6081=geneve"), tunnels(&[(6081, Geneve)]));
+        let refused = |text: &str| read::<TunnelPorts>(text).unwrap_err();
+        assert_eq!(refused("4789,4789=geneve"), "port 4789 is listed twice");
+        assert_eq!(refused("4789=gre"), "\"gre\" is not a tunnel protocol (vxlan or geneve)");
+        assert!(
+            ["=geneve", "70000", "4789=", "", "1=vxlan=geneve"].iter().all(|text| !refused(text).is_empty())
+        );
+        for text in ["4789,6081", "4789=geneve,6081=vxlan"] {
+            assert_eq!(read::<TunnelPorts>(text).unwrap().to_string(), text);
+        }
     }
 
     #[test]

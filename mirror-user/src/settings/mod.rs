@@ -28,7 +28,7 @@ pub use self::{
         Balance, Bind, Destination, FileFormat, ForwardPath, Mode, OnOutputEnd, Priority, Sandbox, Wait,
         WhenFull,
     },
-    lists::{Cpus, Phrase, Ports, QueueList, Sources, Vnis},
+    lists::{Cpus, Phrase, Ports, QueueList, Sources, TunnelPorts, Vnis},
     values::{
         BufferSize, Control, Count, DrainMax, DrainQuiet, FileCount, Interface, Interval, MaxOrigins,
         RotateSeconds, RxRing, Seed, Size, Snap, Time, Times, Writers,
@@ -144,8 +144,8 @@ keys_with_outputs! {
         rx_ring: Written<RxRing>,
         /// Capture files to read.
         read: Many<PathBuf>,
-        /// UDP destination ports of the tunnel.
-        port: Written<Ports>,
+        /// UDP destination ports of tunnels, each perhaps with its protocol.
+        port: Written<TunnelPorts>,
         /// The VNIs that are accepted.
         vni: Written<Vnis>,
         /// The outer sources that are accepted.

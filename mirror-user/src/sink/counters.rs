@@ -23,7 +23,7 @@ use crate::{
     frame::Batch,
 };
 
-/// Counts inner frames and bytes for each origin: outer source and VNI.
+/// Counts inner frames and bytes for each origin: outer source, VNI, and endpoint of a Gateway Load Balancer.
 ///
 /// A worker's table has room for a fixed number of origins, allocated before the first frame. When it is
 /// full, the origins with the fewest frames, at most half of the table, are evicted: their counts go to
@@ -322,8 +322,9 @@ fn merge(
         other_origins = rest.origins.max(other_origins);
     }
     let mut known: Vec<_> = known.into_iter().collect();
-    known
-        .sort_unstable_by_key(|(key, Merged { tally, .. })| (Reverse(tally.frames), key.source(), key.vni()));
+    known.sort_unstable_by_key(|(key, Merged { tally, .. })| {
+        (Reverse(tally.frames), key.source(), key.vni(), key.endpoint())
+    });
     for (key, Merged { tally, .. }) in known.drain(max_origins.min(known.len())..) {
         other.add(tally);
         other_distinct.insert(hasher.hash_one(key));
@@ -332,7 +333,7 @@ fn merge(
         .into_iter()
         .map(|(key, Merged { tally, at_least, tables })| Origin {
             at_least: at_least || tables < incomplete,
-            ..Origin::new(key.source(), key.vni(), tally.frames, tally.inner_bytes)
+            ..key.origin(tally.frames, tally.inner_bytes)
         })
         .collect();
     let other = OtherOrigins {
@@ -437,10 +438,14 @@ impl Drop for CountersSink {
 mod tests {
     use std::{collections::BTreeMap, net::IpAddr, time::SystemTime};
 
+    use mirror_lab::geneve::Geneve;
+
     use super::*;
     use crate::{
-        frame::MAX_BATCH,
+        decap::decapsulate_frame,
+        frame::{Captured, MAX_BATCH},
         sink::testing::{Outer, offer},
+        tunnels::Tunnels,
     };
 
     fn report_of(factory: &Counters) -> Report {
@@ -473,6 +478,26 @@ mod tests {
             [Origin::new(ip(2), 7, 3, 220), Origin::new(ip(1), 7, 1, 60), Origin::new(ip(2), 8, 1, 60)];
         assert_eq!(report.origins, expected);
         assert_eq!(report.origins_other, OtherOrigins::default());
+    }
+
+    #[test]
+    fn the_same_source_and_vni_through_two_endpoints_are_two_origins() {
+        let outer = mirror_lab::frames::Outer::sample(7);
+        let inner = mirror_lab::frames::inner_of_len(60).unwrap();
+        let through = |endpoint| Geneve::aws(endpoint, 5, 6).encapsulate_mirrored(&outer, &inner).unwrap();
+        let captured = [through(1), through(2), through(1), outer.encapsulate(&inner).unwrap()];
+        let tunnels = Tunnels::from([4789, 6081]);
+        let frames = captured.each_ref().map(|frame| {
+            let captured = Captured::new(frame, u32::try_from(frame.len()).unwrap(), 0);
+            decapsulate_frame(captured, &tunnels).unwrap()
+        });
+        let factory = Counters::default();
+        let mut sink = sink(&factory);
+        sink.batch(&Batch::new(0, &frames)).unwrap();
+        sink.finish().unwrap();
+        let plain = |frames| Origin::new([10, 10, 10, 252].into(), 7, frames, frames * 60);
+        let of = |endpoint, frames| Origin { endpoint: Some(endpoint), attachment: Some(5), ..plain(frames) };
+        assert_eq!(report_of(&factory).origins, [of(1, 2), plain(1), of(2, 1)]);
     }
 
     #[test]

@@ -6,30 +6,49 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use crate::frame::Frame;
+use crate::{account::Origin, frame::Frame, tunnels::Encapsulation};
 
-/// Outer source and VNI. A VNI is unique per AWS account only, so the two together name an origin.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+/// Outer source, VNI, and the endpoint of a Gateway Load Balancer, if the frame came through one. A VNI is
+/// unique per AWS account only, and addresses may overlap between VPCs, so only all of them name an origin.
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct OriginKey {
     high: u64,
     low: u64,
-    /// The VNI, 24 bits, and above it whether the address is IPv6.
+    /// 0 without one.
+    endpoint: u64,
+    /// The VNI, 24 bits, and above it whether the address is IPv6, and whether there is an endpoint.
     tag: u32,
+    about: About,
+}
+
+/// What is told of an origin, as in its first frame, and is no part of its name.
+#[derive(Clone, Copy, Debug, Default)]
+struct About {
+    encapsulation: Encapsulation,
+    attachment: Option<u64>,
 }
 
 const IPV6: u32 = 1 << 24;
+const ENDPOINT: u32 = 1 << 25;
 
 impl OriginKey {
     pub(super) fn of(frame: &Frame<'_>) -> Self {
-        Self::new(frame.source(), frame.vni())
+        let mut key = Self::new(frame.source(), frame.vni());
+        if let Some(gateway) = frame.gateway() {
+            if let Some(endpoint) = gateway.endpoint {
+                (key.endpoint, key.tag) = (endpoint, key.tag | ENDPOINT);
+            }
+            key.about = About { encapsulation: frame.encapsulation(), attachment: gateway.attachment };
+        }
+        key
     }
 
     pub(super) fn new(source: IpAddr, vni: u32) -> Self {
         match source {
-            IpAddr::V4(address) => Self { high: 0, low: address.to_bits().into(), tag: vni },
+            IpAddr::V4(address) => Self { low: address.to_bits().into(), tag: vni, ..Self::default() },
             IpAddr::V6(address) => {
                 let (high, low) = split(address.to_bits());
-                Self { high, low, tag: vni | IPV6 }
+                Self { high, low, tag: vni | IPV6, ..Self::default() }
             }
         }
     }
@@ -43,14 +62,36 @@ impl OriginKey {
     }
 
     pub(super) fn vni(self) -> u32 {
-        self.tag & !IPV6
+        self.tag & !(IPV6 | ENDPOINT)
+    }
+
+    pub(super) fn endpoint(self) -> Option<u64> {
+        (self.tag & ENDPOINT != 0).then_some(self.endpoint)
+    }
+
+    /// As it is reported.
+    pub(super) fn origin(self, frames: u64, inner_bytes: u64) -> Origin {
+        let About { encapsulation, attachment } = self.about;
+        let endpoint = self.endpoint();
+        let origin = Origin::new(self.source(), self.vni(), frames, inner_bytes);
+        Origin { encapsulation, endpoint, attachment, ..origin }
     }
 }
 
-/// `vni-<VNI>@<source>`, the name of the origin's interface in a capture file.
+impl PartialEq for OriginKey {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        let Self { high, low, endpoint, tag, about: _ } = *self;
+        low == other.low && tag == other.tag && high == other.high && endpoint == other.endpoint
+    }
+}
+
+impl Eq for OriginKey {}
+
+/// The name of the origin's interface in a capture file.
 impl fmt::Display for OriginKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "vni-{}@{}", self.vni(), self.source())
+        f.write_str(&self.origin(0, 0).interface_name())
     }
 }
 
@@ -64,6 +105,9 @@ impl Hash for OriginKey {
             state.write_u64(u64::from(self.tag) << 32);
             state.write_u64(self.high);
             state.write_u64(self.low);
+        }
+        if self.tag & ENDPOINT != 0 {
+            state.write_u64(self.endpoint);
         }
     }
 }
@@ -98,5 +142,27 @@ mod tests {
     fn the_name_holds_vni_and_source() {
         let key = OriginKey::new("10.10.10.252".parse().unwrap(), 16_398_363);
         assert_eq!(key.to_string(), "vni-16398363@10.10.10.252");
+    }
+
+    #[test]
+    fn an_endpoint_is_part_of_the_key_and_an_attachment_is_told_of_it() {
+        let key = OriginKey::new("10.10.10.252".parse().unwrap(), 7);
+        let behind = |endpoint, attachment| OriginKey {
+            endpoint,
+            tag: key.tag | ENDPOINT,
+            about: About { attachment, ..About::default() },
+            ..key
+        };
+        let first = behind(0x0ab1, Some(5));
+        assert_eq!(first, behind(0x0ab1, Some(6)));
+        // An endpoint of 0 is one.
+        for other in [key, behind(0, Some(5)), behind(0x0ab2, Some(5))] {
+            assert_ne!(first, other);
+        }
+        assert_ne!(key, behind(0, None));
+        assert_eq!((first.vni(), first.source()), (7, key.source()));
+        assert_eq!(first.to_string(), "vni-7@10.10.10.252%0000000000000ab1");
+        let origin = first.origin(3, 180);
+        assert_eq!((origin.endpoint, origin.attachment, origin.frames), (Some(0x0ab1), Some(5), 3));
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use mirror_lab::frames;
 
 use super::{Sink, SinkError};
-use crate::frame::{Batch, Captured, Frame, Layout, MAX_BATCH, Network};
+use crate::frame::{Batch, Captured, Frame, Layout, MAX_BATCH, Network, Oddities};
 
 /// An outer frame, with the fields that its layout needs.
 #[derive(Clone, Debug)]
@@ -66,7 +66,8 @@ impl Outer {
             inner_start: 50,
             inner_len: captured.wire_len() - 50,
             wire_len: captured.wire_len() - 50 + self.cut,
-            reserved_bits: false,
+            geneve: 0,
+            odd: Oddities::NONE,
         };
         Frame::new(captured, layout)
     }

@@ -10,6 +10,7 @@
 #[cfg(feature = "af-xdp")]
 pub(crate) mod encapsulation;
 pub mod ethernet;
+pub mod geneve;
 pub mod ipv4;
 pub mod ipv6;
 pub mod udp;
@@ -53,7 +54,7 @@ const _: () = {
     assert!(ipv6::FRAGMENT == kernel::PROTOCOL_FRAGMENT);
     assert!(udp::HEADER_LEN == kernel::UDP_HEADER);
     assert!(udp::PROTOCOL == kernel::PROTOCOL_UDP);
-    assert!(udp::GENEVE_PORT == kernel::GENEVE_PORT);
+    assert!(geneve::PORT == kernel::GENEVE_PORT);
     assert!(vxlan::HEADER_LEN == kernel::VXLAN_HEADER);
     assert!(vxlan::PORT == kernel::VXLAN_PORT);
     assert!(vxlan::FLAG_VNI == (kernel::VXLAN_FLAG_VNI as u32) << 24);
@@ -125,6 +126,13 @@ mod tests {
             }
             if let Ok(packet) = vxlan::Packet::new_checked(&bytes) {
                 let _ = (packet.has_vni(), packet.vni(), packet.has_reserved_bits(), packet.payload());
+            }
+            if let Ok(packet) = geneve::Packet::new_checked(&bytes) {
+                prop_assert_eq!(packet.payload().len() + packet.header_len(), bytes.len());
+                let options = packet.options().map(|option| geneve::OPTION_HEAD + option.data.len());
+                prop_assert_eq!(geneve::HEADER_LEN + options.sum::<usize>(), packet.header_len());
+                let _ = (packet.is_control(), packet.protocol(), packet.vni(), packet.has_reserved_bits());
+                let _ = (packet.gateway(), packet.has_unknown_critical_option());
             }
         }
     }

@@ -8,9 +8,6 @@ pub const HEADER_LEN: usize = 8;
 /// UDP's number among IP protocols.
 pub const PROTOCOL: u8 = 17;
 
-/// Destination port of GENEVE (RFC 8926 section 3.3).
-pub(crate) const GENEVE_PORT: u16 = 6081;
-
 pub(crate) mod field {
     use std::ops::Range;
 

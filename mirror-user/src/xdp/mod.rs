@@ -174,10 +174,8 @@ pub(crate) struct Program {
 impl Program {
     /// Loads the program and fills its allow-lists. Nothing is attached yet.
     pub(crate) fn load(settings: &Settings<'_>) -> Result<Self, ProgramSetupError> {
-        let mut ports = [0_u16; abi::MAX_PORTS];
-        for (place, port) in ports.iter_mut().zip(settings.tunnels.ports()) {
-            *place = port.to_be();
-        }
+        let ports = places(settings.tunnels.vxlan());
+        let geneve_ports = places(settings.tunnels.geneve());
         let forward = settings.forward.as_ref();
         let split = forward.and_then(|forward| forward.split.as_deref());
         let flags = abi::flags([
@@ -203,6 +201,7 @@ impl Program {
         let [vnis, sources] = split::sizes(split);
         let mut ebpf = EbpfLoader::new()
             .override_global(abi::SETTING_PORTS, &ports, true)
+            .override_global(abi::SETTING_GENEVE_PORTS, &geneve_ports, true)
             .override_global(abi::SETTING_FLAGS, &flags, true)
             .override_global(abi::SETTING_PATH, &known_path, true)
             .override_global(abi::SETTING_SEED, &seed, true)
@@ -345,6 +344,15 @@ impl Program {
     pub(crate) fn follow_members(&self) -> Result<(), ProgramSetupError> {
         self.forwarding.as_ref().map_or(Ok(()), Forwarding::follow_members)
     }
+}
+
+/// Ports as the program has them.
+fn places(ports: &[u16]) -> [u16; abi::MAX_PORTS] {
+    let mut places = [0; abi::MAX_PORTS];
+    for (place, port) in places.iter_mut().zip(ports) {
+        *place = port.to_be();
+    }
+    places
 }
 
 /// Attaches a loaded program by a bpf_link, which the kernel removes with the process. Minimum kernel

@@ -24,6 +24,7 @@ pub mod flows;
 mod fragments;
 pub mod frames;
 pub mod generator;
+pub mod geneve;
 pub mod guest;
 mod http;
 mod injector;

@@ -5,7 +5,7 @@ use std::{
     fs::{self, File},
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -13,7 +13,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    command::{end, ends_within, interrupt, line},
+    command::{end, ends_within, interrupt, line, run},
     error::{LabError, Result},
     namespace::Namespace,
 };
@@ -167,6 +167,38 @@ impl Drop for Suricata {
     fn drop(&mut self) {
         end(&mut self.child);
     }
+}
+
+/// The counters of Suricata's decoder over a capture file, by name (`geneve`, `vxlan`, `tcp`, `invalid`),
+/// with logs in `directory`.
+///
+/// # Errors
+///
+/// [`LabError::Unexpected`] if there is no Suricata on this host, or its log has no counters;
+/// [`LabError::Command`] if it fails.
+pub fn decode(file: &Path, directory: &Path) -> Result<Value> {
+    require(PROGRAM)?;
+    for (name, text) in [(CAPTURE_SETTINGS_FILE, CAPTURE_SETTINGS), ("alerts.yaml", ALERT_SETTINGS)] {
+        let path = directory.join(name);
+        fs::write(&path, text).map_err(|error| LabError::file(&path, error))?;
+    }
+    let events = directory.join("eve.json");
+    // It appends.
+    match fs::remove_file(&events) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(LabError::file(&events, error));
+        }
+        _ => {}
+    }
+    let mut command = Command::new(PROGRAM);
+    command.arg("-c").arg(directory.join("alerts.yaml")).args(["-S", "/dev/null", "-k", "none"]);
+    run(command.arg("-l").arg(directory).arg("-r").arg(file))?;
+    let log = read(&events)?;
+    let last = log.lines().rev().find_map(|line| {
+        let mut event: Value = serde_json::from_str(line).ok()?;
+        Some(event.pointer_mut("/stats/decoder")?.take())
+    });
+    last.ok_or_else(|| LabError::Unexpected(format!("{}: no counters", events.display())))
 }
 
 /// Fails with the remedy if a program is not installed.

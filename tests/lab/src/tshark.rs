@@ -31,13 +31,14 @@ const CONNECTED: &str = "Capture started";
 pub struct InnerFrame {
     /// Number of the outer frame in the file, from 1.
     pub number: u64,
-    /// VXLAN network identifier.
+    /// VXLAN network identifier, or that of GENEVE without VXLAN.
     pub vni: u32,
     /// Its bytes: from its Ethernet header to the end of the outer UDP datagram.
     pub bytes: Vec<u8>,
 }
 
-/// The inner frame of every VXLAN packet of a capture file, in file order.
+/// The inner frame of every VXLAN packet of a capture file, and of every GENEVE packet with one and without
+/// VXLAN, in file order.
 ///
 /// # Errors
 ///
@@ -46,8 +47,16 @@ pub fn decapsulate(file: &Path) -> Result<Vec<InnerFrame>> {
     let mut tshark = Command::new("tshark");
     // -x adds the bytes and their place to each layer; without reassembly and name lookups, nothing of one
     // packet depends on another.
-    tshark.arg("-r").arg(file).args(["-n", "-T", "json", "-x", "--no-duplicate-keys", "-Y", "vxlan"]);
-    tshark.args(["-J", "frame eth udp vxlan", "-o", "ip.defragment:FALSE"]);
+    tshark.arg("-r").arg(file).args([
+        "-n",
+        "-T",
+        "json",
+        "-x",
+        "--no-duplicate-keys",
+        "-Y",
+        "vxlan || geneve",
+    ]);
+    tshark.args(["-J", "frame eth udp vxlan geneve", "-o", "ip.defragment:FALSE"]);
     let answer = run(&mut tshark)?;
     let packets: Vec<Value> = serde_json::from_str(&answer)
         .map_err(|error| LabError::Unexpected(format!("tshark's JSON of {}: {error}", file.display())))?;
@@ -187,12 +196,17 @@ fn inner(packet: &Value) -> Option<InnerFrame> {
     let layers = packet.pointer("/_source/layers")?;
     let frame = hex(layers.pointer("/frame_raw/0")?.as_str()?)?;
     let number = layers.pointer("/frame/frame.number")?.as_str()?.parse().ok()?;
-    let vni = layers.pointer("/vxlan/vxlan.vni")?.as_str()?.parse().ok()?;
-    // The VXLAN header's place tells which of the Ethernet headers is the inner one: the first behind it.
-    let vxlan = layers.pointer("/vxlan_raw/1")?.as_u64()?;
+    let (vni, tunnel) = match layers.pointer("/vxlan/vxlan.vni") {
+        Some(vni) => (vni, "/vxlan_raw/1"),
+        None => (layers.pointer("/geneve/geneve.vni")?, "/geneve_raw/1"),
+    };
+    let vni = vni.as_str()?;
+    let vni = vni.strip_prefix("0x").map_or_else(|| vni.parse(), |hex| u32::from_str_radix(hex, 16)).ok()?;
+    // The header's place tells which of the Ethernet headers is the inner one: the first behind it.
+    let tunnel = layers.pointer(tunnel)?.as_u64()?;
     let ethernets = layers.get("eth_raw")?.as_array()?;
     let start =
-        ethernets.iter().filter_map(|raw| raw.get(1)?.as_u64()).filter(|place| *place > vxlan).min()?;
+        ethernets.iter().filter_map(|raw| raw.get(1)?.as_u64()).filter(|place| *place > tunnel).min()?;
     // One UDP header, or a list where the inner packet is UDP as well: the outer one comes first.
     let udp = layers.get("udp")?;
     let udp = udp.get(0).unwrap_or(udp);

@@ -46,8 +46,10 @@ pub struct Own {
 /// Settings of the XDP program; the default is everything off but the VXLAN port.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Settings {
-    /// Tunnel ports in host order; 0 is an unused entry.
+    /// Ports of VXLAN in host order; 0 is an unused entry.
     pub ports: [u16; MAX_PORTS],
+    /// The same of GENEVE.
+    pub geneve_ports: [u16; MAX_PORTS],
     /// Drop VNIs that are not in the allow-list.
     pub vni_filter: bool,
     /// Drop outer sources that are not in the allow-lists.
@@ -87,6 +89,7 @@ impl Default for Settings {
         ports[0] = wire::VXLAN_PORT;
         Self {
             ports,
+            geneve_ports: [0; MAX_PORTS],
             vni_filter: false,
             source_filter: false,
             stamp: false,
@@ -191,9 +194,19 @@ impl XdpProgram {
     ///
     /// [`LabError::Bpf`] if the verifier refuses it or a setting does not exist.
     pub fn load(entry: &'static str, settings: &Settings) -> Result<Self> {
-        let Settings { ports, vni_filter, source_filter, stamp, fragments, own, group, tunnels, split } =
-            settings;
-        let ports = ports.map(u16::to_be);
+        let Settings {
+            ports,
+            geneve_ports,
+            vni_filter,
+            source_filter,
+            stamp,
+            fragments,
+            own,
+            group,
+            tunnels,
+            split,
+        } = settings;
+        let [ports, geneve_ports] = [ports, geneve_ports].map(|ports| ports.map(u16::to_be));
         let flags = abi::flags([
             (abi::FLAG_VNI_FILTER, *vni_filter),
             (abi::FLAG_SOURCE_FILTER, *source_filter),
@@ -215,6 +228,7 @@ impl XdpProgram {
         }
         let mut ebpf = EbpfLoader::new()
             .override_global(abi::SETTING_PORTS, &ports, true)
+            .override_global(abi::SETTING_GENEVE_PORTS, &geneve_ports, true)
             .override_global(abi::SETTING_FLAGS, &flags, true)
             .override_global(abi::SETTING_OTHER_SINKS, &others, true)
             .map_max_entries(abi::MAP_SINKS_OF_VNI, MOST_SELECTED)

@@ -13,6 +13,7 @@ use mirror_lab::{
 /// counted.
 const DROP_ALL: Settings = Settings {
     ports: [frames::VXLAN_PORT, 0, 0, 0],
+    geneve_ports: [0; 4],
     vni_filter: false,
     source_filter: true,
     stamp: false,

@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use mirror_ebpf::{
     mirror::{
-        Counter, Device, FLAG_GROUP, FLAG_ORIGINS, FLAG_TUNNELS, FORWARDED_INNER_BYTES,
+        Counter, Device, FLAG_GENEVE, FLAG_GROUP, FLAG_ORIGINS, FLAG_TUNNELS, FORWARDED_INNER_BYTES,
         FORWARDED_OUTER_BYTES, Fate, FateCounts, MAX_MEMBERS, ORIGIN_VERSION_SHIFT, ORIGIN_VNI, OriginKey,
         PATH_FROM, PATH_IFINDEX_AT, PATH_INUM_AT, PATH_NET_AT, Path, PerCpu,
     },
@@ -66,6 +66,9 @@ pub(super) fn run(ctx: &XdpContext) -> u32 {
     let verdict =
         if plain { udp_over_ipv4(&packet, ETHERNET_HEADER, PLAIN_UDP) } else { by_headers(&packet) };
     let (action, reason) = match verdict {
+        // What this program cuts off is VXLAN and what is around it: of GENEVE it knows no more than the
+        // port.
+        Verdict::Ours(flags) if flags & FLAG_GENEVE != 0 => return redirect(ctx, flags, counters),
         Verdict::Ours(flags) => {
             let mut route = Route::unknown();
             let ends = if plain {

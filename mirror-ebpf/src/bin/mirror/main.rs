@@ -24,9 +24,9 @@ use aya_ebpf::{
 };
 use mirror_ebpf::{
     mirror::{
-        Announced, Counter, EVERY_VNI, FLAG_FRAGMENTS, FLAG_LOG, FLAG_OWN, FLAG_SOURCE_FILTER, FLAG_STAMP,
-        FLAG_VNI_FILTER, FRAGMENT_LIFETIME, FragmentKey, HAS_V4, HAS_V6, MAX_ADDRESSES, MAX_FRAGMENTED,
-        MAX_PORTS, MAX_SOURCES, MAX_VNIS, OWN_FAMILIES, OWN_V4, Own, PerCpu,
+        Announced, Counter, EVERY_VNI, FLAG_FRAGMENTS, FLAG_GENEVE, FLAG_LOG, FLAG_OWN, FLAG_SOURCE_FILTER,
+        FLAG_STAMP, FLAG_VNI_FILTER, FRAGMENT_LIFETIME, FragmentKey, HAS_V4, HAS_V6, MAX_ADDRESSES,
+        MAX_FRAGMENTED, MAX_PORTS, MAX_SOURCES, MAX_VNIS, OWN_FAMILIES, OWN_V4, Own, PerCpu,
     },
     programs::{
         headers::{self, IPV4_FRAGMENT, PLAIN_UDP, extension_len, ipv4_header_len, is_plain, vni},
@@ -70,6 +70,8 @@ const BPF_F_NO_PREALLOC: u32 = 1;
 // Settings: user space writes them before the verifier sees the program, which then prunes what is off.
 #[unsafe(no_mangle)]
 static PORTS: [u16; MAX_PORTS] = [0; MAX_PORTS];
+#[unsafe(no_mangle)]
+static GENEVE_PORTS: [u16; MAX_PORTS] = [0; MAX_PORTS];
 #[unsafe(no_mangle)]
 static FLAGS: u32 = 0;
 #[unsafe(no_mangle)]
@@ -470,22 +472,25 @@ fn udp(
         return Verdict::Pass(Counter::Malformed);
     }
     let port = packet.u16(transport + 2);
-    let tunnel = |i: usize| {
-        let wanted = setting!(PORTS[i]);
-        wanted != 0 && wanted == port
-    };
-    if !(tunnel(0) || tunnel(1) || tunnel(2) || tunnel(3)) {
+    let is = |wanted: u16| wanted != 0 && wanted == port;
+    let vxlan = |i: usize| is(setting!(PORTS[i]));
+    let geneve = |i: usize| is(setting!(GENEVE_PORTS[i]));
+    let of_geneve = if vxlan(0) || vxlan(1) || vxlan(2) || vxlan(3) {
+        0
+    } else if geneve(0) || geneve(1) || geneve(2) || geneve(3) {
+        FLAG_GENEVE
+    } else {
         let geneve = port == GENEVE_PORT.to_be();
         return Verdict::Pass(if geneve { Counter::Geneve } else { Counter::NotTunnel });
-    }
+    };
     // The verifier prunes what is off, but the read itself stays: one read serves all flags.
     let flags = setting!(FLAGS);
     // First of all: a packet for another host must not be dropped here.
     if flags & FLAG_OWN != 0 && !is_own() {
         return Verdict::Pass(Counter::NotLocal);
     }
-    if flags & REFUSES == 0 {
-        return Verdict::Ours(flags);
+    if flags & REFUSES == 0 || of_geneve != 0 {
+        return Verdict::Ours(flags | of_geneve);
     }
     // Without a readable VNI there is nothing to refuse: user space names what is wrong with the header.
     let vni = if flags & FLAG_VNI_FILTER != 0 { vni(&packet.from(transport + UDP_HEADER)) } else { None };

@@ -89,7 +89,7 @@ ens5 (native XDP, zerocopy mode, kernel time): 100 seen = 60 redirected + 28 pas
   3 passed: malformed
   4 passed: IPv6 extension headers
   5 passed: addressed to others, or from a loopback address (see --destination)
-  6 passed: GENEVE, which is not decapsulated
+  6 passed: GENEVE, to a port that is not listed as one of a tunnel
   5 passed: no socket on the queue
   2 passed: arrived before the sockets were bound
   8 dropped: VNI not allowed
@@ -158,13 +158,14 @@ fn each_reason_has_a_line_of_its_own() {
     let mut report = report("af_xdp");
     report.interfaces.push(InterfaceReport { bind: "zerocopy".into(), ..InterfaceReport::default() });
     let frames = &mut report.frames;
-    (frames.received, frames.decapsulated, frames.selected) = (200, 40, 39);
+    (frames.received, frames.decapsulated, frames.selected) = (278, 40, 39);
     (frames.abandoned, frames.fragments_consumed, frames.reassembled) = (5, 2, 2);
     frames.rejected = crate::account::Rejected::from(&std::array::from_fn(|place| place as u64 + 1));
     (frames.odd.truncated_inner, frames.odd.impossible_length, frames.odd.reserved_bits) = (1, 2, 3);
+    frames.odd.critical_options = 4;
     assert_eq!(
         body(&report).split_once('\n').expect("the interface").1,
-        "200 received = 40 decapsulated + 153 rejected + 5 abandoned by a worker that panicked + 2 \
+        "278 received = 40 decapsulated + 231 rejected + 5 abandoned by a worker that panicked + 2 \
         fragments joined \
         with others
   1 rejected: too short for VXLAN and an inner Ethernet header
@@ -175,20 +176,25 @@ fn each_reason_has_a_line_of_its_own() {
   6 rejected: outer source not allowed
   7 rejected: in more descriptors than a batch holds
   8 rejected: not UDP to a tunnel port
-  9 rejected: GENEVE, which is not decapsulated
-  10 rejected: IPv6 extension headers
-  11 rejected: VXLAN-GPE whose next protocol is not Ethernet
-  12 rejected: unsupported link type
-  13 rejected: IP fragments
-  14 rejected: IP fragments whose datagram was not completed in time
-  15 rejected: IP fragments that overlap
-  16 rejected: IP fragments that fit more than one datagram
-  17 rejected: IP fragments, because the memory for fragments was full
+  9 rejected: GENEVE, to a port that is not listed as one of a tunnel
+  10 rejected: GENEVE of another version, or with options that contradict its length
+  11 rejected: GENEVE control packets
+  12 rejected: GENEVE with neither an Ethernet frame nor VXLAN inside
+  13 rejected: fragments of VXLAN inside GENEVE, which are not reassembled
+  14 rejected: IPv6 extension headers
+  15 rejected: VXLAN-GPE whose next protocol is not Ethernet
+  16 rejected: unsupported link type
+  17 rejected: IP fragments
+  18 rejected: IP fragments whose datagram was not completed in time
+  19 rejected: IP fragments that overlap
+  20 rejected: IP fragments that fit more than one datagram
+  21 rejected: IP fragments, because the memory for fragments was full
   2 of the decapsulated or rejected were datagrams reassembled from fragments
   1 of the decapsulated were not selected
   1 of the decapsulated were truncated by their mirror session
   2 of the decapsulated declare an inner IP length beyond the packet (printed as truncated-ip)
-  3 of the decapsulated had reserved VXLAN bits set
+  3 of the decapsulated had reserved bits set in VXLAN or GENEVE
+  4 of the decapsulated had critical GENEVE options that are not known
   over 1 % contradict: in zero-copy mode most likely a driver that splits frames at another size than that \
         of its chunks; compare with copy mode
 "
@@ -337,7 +343,9 @@ fn latency_origins_and_laws_that_do_not_hold_come_last() {
     (report.origins_other.origins, report.origins_other.frames) = (30, 100);
     report.accounting.laws = [("received".to_owned(), -2), ("rings".to_owned(), 0)].into();
     (report.accounting.seen, report.accounting.explained, report.accounting.residue) = (10, 12, 2);
+    report.origins[3].endpoint = Some(0x0ab1);
     let text = report.summary().to_string();
+    assert!(text.contains("origin 10.0.0.1 VNI 3 endpoint 0000000000000ab1: 17 frames"), "{text}");
     let start = text.find("latency: ").unwrap();
     let lines: Vec<_> = text[start..].lines().collect();
     assert_eq!(

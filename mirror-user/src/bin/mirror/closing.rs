@@ -29,7 +29,7 @@ fn hint(field: &str) -> Option<&'static str> {
         "passed.no_socket" => "see --queues",
         "dropped.vni" | "rejected.vni" => "see --vni",
         "dropped.source" | "rejected.source" => "see --source",
-        "rejected.not_tunnel" => "see --port",
+        "rejected.not_tunnel" | "rejected.geneve" | "passed.geneve" => "see --port",
         "rejected.fragment" => "--no-reassemble",
         "oversize" => "see --mode and the MTU",
         "not_selected" => "filter, -c",
@@ -43,7 +43,7 @@ fn hint(field: &str) -> Option<&'static str> {
 fn display_filter(origin: &Origin, capture: Option<&Capture>) -> String {
     match capture {
         Some(Capture { outer: false, pcapng: true, .. }) => {
-            format!("frame.interface_name == \"vni-{}@{}\"", origin.vni, origin.source)
+            format!("frame.interface_name == \"{}\"", origin.interface_name())
         }
         Some(Capture { outer: false, pcapng: false, .. }) => {
             "none, a classic pcap of inner frames does not keep it (use --format pcapng)".to_owned()

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use mirror_user::settings::{
-    Count, FileFormat, OnOutputEnd, Phrase, Ports, Settings, Snap, Sources, Vnis, Written,
+    Count, FileFormat, OnOutputEnd, Phrase, Ports, Settings, Snap, Sources, TunnelPorts, Vnis, Written,
 };
 
 use crate::{
@@ -21,9 +21,10 @@ pub(crate) struct OutputArgs {
     /// Read settings from a TOML file, whose keys are the names of flags; see `mirror config --help`
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// UDP destination ports of the tunnel; ingest takes at most four
-    #[arg(long, help_heading = "Selection", value_name = "LIST")]
-    port: Option<Written<Ports>>,
+    /// UDP destination ports of tunnels, each with its protocol: vxlan, or geneve as from a Gateway Load
+    /// Balancer. Without one, 6081 is geneve and any other port vxlan; ingest takes at most four
+    #[arg(long, help_heading = "Selection", value_name = "PORT[=PROTOCOL],…")]
+    port: Option<Written<TunnelPorts>>,
     /// Accept only these VNIs
     #[arg(long, help_heading = "Selection", value_name = "LIST")]
     vni: Option<Written<Vnis>>,

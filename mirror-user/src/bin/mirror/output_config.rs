@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context as _;
 use ipnet::IpNet;
 use mirror_user::{
-    escape, hidden_file,
+    Tunnels, escape, hidden_file,
     select::{Allow, Filter, Selection},
     settings::{FileFormat, Many, OnOutputEnd, Settings, Snap, Written},
     sink::SinkNeeds,
@@ -30,7 +30,7 @@ use crate::{
 /// Selection, outputs, and the course of a run.
 #[derive(Debug)]
 pub(crate) struct OutputConfig {
-    pub(crate) ports: Vec<u16>,
+    pub(crate) tunnels: Tunnels,
     pub(crate) vnis: Vec<u32>,
     sources: Vec<IpNet>,
     pub(crate) no_reassemble: bool,
@@ -75,7 +75,7 @@ impl OutputConfig {
     pub(crate) fn of(settings: &Settings, tables: Vec<SinkTable>) -> Self {
         let path = |path: &Option<Written<PathBuf>>| path.as_deref().cloned();
         Self {
-            ports: settings.port.clone().unwrap_or_default().into_value().0,
+            tunnels: settings.port.clone().unwrap_or_default().into_value().0,
             vnis: settings.vni.as_deref().map(|list| list.0.clone()).unwrap_or_default(),
             sources: settings.source.as_deref().map(|list| list.0.clone()).unwrap_or_default(),
             no_reassemble: settings.no_reassemble.unwrap_or_default(),

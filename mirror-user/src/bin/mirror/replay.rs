@@ -136,7 +136,7 @@ impl ReplayRun {
             }),
         }?;
         let builder = Replay::builder()
-            .tunnels(self.output.ports.clone())
+            .tunnels(self.output.tunnels.clone())
             .select(selection)
             .count(self.output.count)
             .reassemble(!self.output.no_reassemble);

@@ -1,6 +1,7 @@
 //! Tables for each verdict, properties over generated and damaged packets, and etherparse as a second
 //! opinion.
 
+mod geneve;
 mod properties;
 mod tables;
 

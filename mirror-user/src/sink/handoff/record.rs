@@ -1,13 +1,13 @@
 //! Whole frames as records, so that the thread can rebuild the frame that the worker had.
 
-use crate::frame::{Captured, Frame, Layout, Network};
+use crate::frame::{Captured, Frame, Layout, Network, Oddities};
 
 /// Bytes of the header that [`put`] writes.
-const HEAD: usize = 9 * size_of::<u32>();
+const HEAD: usize = 10 * size_of::<u32>();
 
-/// Flags in the byte above the VNI's 24 bits: outer IPv6 header, reserved VXLAN bits.
+/// The byte above the VNI's 24 bits: the outer header is IPv4, or IPv6.
+const IPV4: u8 = 0;
 const IPV6: u8 = 1;
-const RESERVED_BITS: u8 = 2;
 
 /// Bytes of the record of a frame.
 pub(crate) fn len(frame: &Frame<'_>) -> usize {
@@ -22,12 +22,11 @@ pub(crate) fn len_of(outer: usize) -> usize {
 /// Writes a frame into `out`, which is [`len`] bytes.
 pub(crate) fn put(frame: &Frame<'_>, out: &mut [u8]) {
     let (outer, (captured, layout)) = (frame.outer(), frame.parts());
-    let Layout { vni, network, udp, inner_start, inner_len, wire_len, reserved_bits } = layout;
-    let (at, of_network) = match network {
-        Network::Ipv4 { at } => (at, 0),
+    let Layout { vni, network, udp, inner_start, inner_len, wire_len, geneve, odd } = layout;
+    let (at, family) = match network {
+        Network::Ipv4 { at } => (at, IPV4),
         Network::Ipv6 { at } => (at, IPV6),
     };
-    let flags = of_network | if reserved_bits { RESERVED_BITS } else { 0 };
     let [vni0, vni1, vni2, _] = vni.to_le_bytes();
     let ([at0, at1], [udp0, udp1]) = (at.to_le_bytes(), udp.to_le_bytes());
     let [t0, t1, t2, t3, t4, t5, t6, t7] = captured.time().to_le_bytes();
@@ -38,11 +37,12 @@ pub(crate) fn put(frame: &Frame<'_>, out: &mut [u8]) {
         captured.wire_len().to_le_bytes(),
         [t0, t1, t2, t3],
         [t4, t5, t6, t7],
-        [vni0, vni1, vni2, flags],
+        [vni0, vni1, vni2, family],
         [at0, at1, udp0, udp1],
         inner_start.to_le_bytes(),
         inner_len.to_le_bytes(),
         wire_len.to_le_bytes(),
+        [geneve, odd.bits(), 0, 0],
     ];
     out[..HEAD].copy_from_slice(words.as_flattened());
     outer.copy_to(&mut out[HEAD..]);
@@ -57,16 +57,17 @@ pub(crate) fn frames(mut records: &[u8]) -> impl Iterator<Item = Frame<'_>> {
         let bytes = records.get(HEAD..HEAD + captured)?;
         records = records.get(len_of(captured)..)?;
         let half = |at: usize| u16::from_le_bytes([head[at], head[at + 1]]);
-        let ([vni0, vni1, vni2, flags], at) = (word(16).to_le_bytes(), half(20));
+        let ([vni0, vni1, vni2, family], at) = (word(16).to_le_bytes(), half(20));
         let time = u64::from(word(12)) << 32 | u64::from(word(8));
         let layout = Layout {
             vni: u32::from_le_bytes([vni0, vni1, vni2, 0]),
-            network: if flags & IPV6 == 0 { Network::Ipv4 { at } } else { Network::Ipv6 { at } },
+            network: if family == IPV4 { Network::Ipv4 { at } } else { Network::Ipv6 { at } },
             udp: half(22),
             inner_start: word(24),
             inner_len: word(28),
             wire_len: word(32),
-            reserved_bits: flags & RESERVED_BITS != 0,
+            geneve: head[36],
+            odd: Oddities::from_bits(head[37]),
         };
         Some(Frame::new(Captured::new(bytes, word(4), time), layout))
     })
@@ -123,7 +124,8 @@ mod tests {
     #[test]
     fn a_record_keeps_offsets_beyond_a_byte() {
         let bytes = [0; 700];
-        for reserved_bits in [false, true] {
+        let odd = Oddities::NONE.with(Oddities::RESERVED_BITS, true);
+        for (geneve, odd) in [(0, odd), (90, odd.with(Oddities::CRITICAL_OPTION, true))] {
             for network in [Network::Ipv4 { at: 0x1fe }, Network::Ipv6 { at: 0x101 }] {
                 let layout = Layout {
                     vni: 0x00ff_fffe,
@@ -132,7 +134,8 @@ mod tests {
                     inner_start: 600,
                     inner_len: 100,
                     wire_len: 100,
-                    reserved_bits,
+                    geneve,
+                    odd,
                 };
                 assert_round_trip(&Frame::new(Captured::new(&bytes, 700, 9), layout));
             }

@@ -4,7 +4,7 @@
 //! a block's bytes. For the other blocks, one needs a newer compiler than ours and the other an async
 //! runtime. Tests read the output back with these crates.
 
-use crate::{frame::Segments, sink::origin::OriginKey};
+use crate::{account::Origin, frame::Segments, sink::origin::OriginKey, tunnels::Encapsulation};
 
 /// Format of a capture file.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -213,17 +213,35 @@ pub(super) enum Interface {
 pub(super) fn interface_description(interface: Interface, snaplen: u32) -> Vec<u8> {
     let (name, description) = match interface {
         Interface::Origin(key) => {
-            (key.to_string(), format!("mirrored by {}, VXLAN network identifier {}", key.source(), key.vni()))
+            let Origin { source, vni, encapsulation, .. } = key.origin(0, 0);
+            let protocol = match encapsulation {
+                Encapsulation::Vxlan => "VXLAN",
+                Encapsulation::Geneve => "GENEVE",
+            };
+            (key.to_string(), format!("mirrored by {source}, {protocol} network identifier {vni}"))
         }
         Interface::Others => ("other".to_owned(), "origins beyond the bound on interfaces".to_owned()),
         Interface::NoPackets => ("none".to_owned(), "no packets".to_owned()),
     };
     let mut block = RareBlock::new(IDB_TYPE);
     block.words(&[LINKTYPE_ETHERNET, snaplen]);
+    if let Interface::Origin(key) = interface
+        && let Some(comment) = gateway_comment(&key.origin(0, 0))
+    {
+        block.text(COMMENT, &comment);
+    }
     block.text(IF_NAME, &name);
     block.text(IF_DESCRIPTION, &description);
     block.option(IF_TSRESOL, &[TSRESOL_NS]);
     block.end()
+}
+
+/// Through which endpoint of a Gateway Load Balancer an origin's packets came, if they did.
+fn gateway_comment(origin: &Origin) -> Option<String> {
+    let part = |name, id: Option<u64>| id.map(|id| format!("{name} {id:016x}"));
+    let parts = [part("endpoint", origin.endpoint), part("attachment", origin.attachment)];
+    let parts: Vec<_> = parts.into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| format!("Gateway Load Balancer: {}", parts.join(", ")))
 }
 
 /// Fields of an interface statistics block (draft-ietf-opsawg-pcapng section 4.6).

@@ -13,7 +13,8 @@ use std::net::Ipv6Addr;
 use mirror_ebpf::mirror::{Counter, PROGRAM, PROGRAM_FRAGS, STAMP_EVERY, STAMP_LEN};
 use mirror_lab::{
     Result, XdpProgram,
-    frames::{Outer, OuterIp, TPID_8021AD, TPID_8021Q, inner_of_len},
+    frames::{Outer, OuterIp, TARGET_MAC, TPID_8021AD, TPID_8021Q, inner_of_len},
+    geneve::Geneve,
     xdp_program::{Counters, Own, Settings},
 };
 use rustix::{
@@ -127,6 +128,30 @@ fn geneve_is_passed_by_name() -> Result<()> {
 }
 
 #[test]
+fn geneve_to_its_ports_is_ours_whatever_is_refused_and_never_read_as_vxlan() -> Result<()> {
+    let geneve_ports = [6081, 7000, 7001, 65535];
+    let settings = Settings { geneve_ports, vni_filter: true, source_filter: true, ..Settings::default() };
+    let own = Own { mac: TARGET_MAC, v4: vec![[10, 10, 10, 9].into()], v6: Vec::new() };
+    for entry in ENTRIES {
+        // Nothing is in the lists.
+        let program = XdpProgram::load(entry, &settings)?;
+        let to = |port| {
+            let mut geneve = Geneve::aws(1, 2, 3);
+            geneve.outer.destination_port = port;
+            geneve.encapsulate_mirrored(&plain(), &[0; 60]).expect("values that fit")
+        };
+        let ours = geneve_ports.map(|port| case("GENEVE", to(port), PASS, Counter::NoSocket));
+        check(&program, &ours)?;
+        check(&program, &[case("VXLAN", frame(&plain()), DROP, Counter::SourceRefused)])?;
+        let others = [0, 6080, 7002].map(|port| case("another", to(port), PASS, Counter::NotTunnel));
+        check(&program, &others)?;
+        let program = XdpProgram::load(entry, &Settings { own: Some(own.clone()), ..settings.clone() })?;
+        check(&program, &[case("GENEVE to another", to(6081), PASS, Counter::NotLocal)])?;
+    }
+    Ok(())
+}
+
+#[test]
 fn frames_addressed_to_others_are_passed_before_anything_is_refused() -> Result<()> {
     use Counter::{Fragment, NoSocket, NotLocal, NotTunnel, SourceRefused};
     let v4 = |destination: [u8; 4]| {
@@ -235,7 +260,8 @@ fn the_verifier_has_room_left_with_all_features_on() -> Result<()> {
     for entry in ENTRIES {
         for filters in [false, true] {
             let settings = Settings {
-                ports: [1, 2, 3, 4],
+                ports: [1, 2, 0, 0],
+                geneve_ports: [3, 4, 0, 0],
                 vni_filter: filters,
                 source_filter: filters,
                 stamp: true,

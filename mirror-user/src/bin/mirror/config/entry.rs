@@ -133,6 +133,10 @@ mod tests {
             "invalid value 'even' for '--forward-balance <FORWARD_BALANCE>': expected one of copy, flow"
         );
         assert!(said("hex = 256").unwrap_err().starts_with("invalid value '256' for '-x...'"));
-        assert!(said("port = [1, 'x']").unwrap_err().starts_with("invalid value '1,x' for '--port <LIST>'"));
+        assert!(
+            said("port = [1, 'x']")
+                .unwrap_err()
+                .starts_with("invalid value '1,x' for '--port <PORT[=PROTOCOL],…>'")
+        );
     }
 }

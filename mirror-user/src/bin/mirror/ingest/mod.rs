@@ -234,7 +234,7 @@ impl IngestRun {
             .rx_ring(self.rx_ring)
             .forward_path(self.forward_path.into())
             .on_interface_lost(OnInterfaceLost::GoOn)
-            .tunnels(self.output.ports.clone())
+            .tunnels(self.output.tunnels.clone())
             .select(self.output.selection()?)
             .reassemble(!self.output.no_reassemble)
             .kernel_log(self.output.log_verbosity() > 1);

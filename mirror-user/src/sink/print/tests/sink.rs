@@ -6,9 +6,15 @@ use std::{
     time::SystemTime,
 };
 
+use mirror_lab::{
+    frames::{self as lab, inner_of_len},
+    geneve::{ETHERNET, Geneve},
+};
+
 use super::*;
 use crate::{
-    Report,
+    Captured, Report, Tunnels,
+    decap::decapsulate_frame,
     sink::{
         Sink, SinkFactory, SinkStats, WorkerContext,
         testing::{Gate, offer},
@@ -67,6 +73,30 @@ fn the_outer_line_has_the_addresses_and_the_tunnel() {
         "vni-12345@10.0.0.5 IP 10.0.0.5.65408 > 10.255.255.254.4789: VXLAN, flags [I] (0x08), vni 12345"
     );
     assert!(inner.starts_with("vni-12345@10.0.0.5 IP 10.1.0.10 > "));
+}
+
+#[test]
+fn the_outer_line_says_what_a_load_balancer_says() {
+    let inner = inner_of_len(60).unwrap();
+    let line = |bytes: &[u8]| {
+        let captured = Captured::new(bytes, u32::try_from(bytes.len()).unwrap(), 0);
+        let frame = decapsulate_frame(captured, &Tunnels::from([6081])).unwrap();
+        let mut text = String::new();
+        Lines::new(Style::default().time(Time::None).outer(true)).line(&frame, &mut text);
+        text.lines().next().unwrap().to_owned()
+    };
+    let mirrored = Geneve::aws(0x0ab1, 2, 3).encapsulate_mirrored(&lab::Outer::sample(7), &inner);
+    assert_eq!(
+        line(&mirrored.unwrap()),
+        "vni-7@10.10.10.252%0000000000000ab1 Geneve, endpoint 0000000000000ab1, attachment \
+        0000000000000002, flow 00000003: IP 10.10.10.252.65408 > 10.10.10.1.4789: VXLAN, flags [I] (0x08), \
+        vni 7"
+    );
+    let plain = Geneve::plain(7).encapsulate(ETHERNET, &inner);
+    assert_eq!(
+        line(&plain.unwrap()),
+        "vni-7@10.10.10.5 IP 10.10.10.5.49443 > 10.10.10.1.6081: Geneve, vni 7"
+    );
 }
 
 #[test]
