@@ -13,11 +13,9 @@ use common::{
 };
 use mirror_lab::{Traffic, VethEnd, VethOptions, VethPair};
 use nix::sys::{
-    ptrace,
     signal::Signal,
     wait::{WaitPidFlag, WaitStatus, waitpid},
 };
-use nix::unistd::Pid;
 
 const FILES: &str = "-w out.pcapng --report report.json";
 const HIDDEN: &str = ".out.pcapng.partial";
@@ -122,16 +120,6 @@ fn a_signal_before_the_first_frame_shuts_down_cleanly() {
     assert_next_run_works(&cable);
 }
 
-/// A thread of a process, by name.
-fn thread_named(process: Pid, name: &str) -> Pid {
-    let tasks = fs::read_dir(format!("/proc/{process}/task")).expect("tasks");
-    let task = tasks
-        .map(|task| task.expect("task"))
-        .find(|task| fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim() == name));
-    let task = task.unwrap_or_else(|| panic!("no thread {name} in {process}"));
-    Pid::from_raw(task.file_name().to_str().expect("UTF-8").parse().expect("thread id"))
-}
-
 /// A tracer stops the writer thread, the only way to make a write to a file last as long as needed: disks
 /// have no such switch, and freezing a file system needs a block device.
 #[test]
@@ -144,11 +132,7 @@ fn a_second_sigint_exits_at_once() {
     until("the first frames are in the file", || {
         (readable_capture(&path.join(HIDDEN)).packets.len() == 50).then_some(())
     });
-    let writer = thread_named(run.pid(), "mirror-pcap");
-    ptrace::seize(writer, ptrace::Options::empty()).expect("the writer thread is traced");
-    ptrace::interrupt(writer).expect("the writer thread is stopped");
-    let stopped = waitpid(writer, Some(WaitPidFlag::__WALL)).expect("the writer thread stops");
-    assert!(matches!(stopped, WaitStatus::PtraceEvent(..)), "{stopped:?}");
+    let writer = run.stop_thread("mirror-pcap");
     inject(&cable, 50);
     run.has(100);
 

@@ -110,6 +110,7 @@ fn every_thread_of_an_ingest_is_confined() {
             0,
         ),
         (forwards, &outputs, 0),
+        ("-Z nobody --http 127.0.0.1:0", &["q0-cap0", "q1-cap0", "mirror-http"], 0),
         ("--wait busy-poll -w out.pcapng", &file, CAP_NET_ADMIN),
         ("--wait busy-poll -Z nobody -w out.pcapng", &file, CAP_NET_ADMIN | CAP_DAC_OVERRIDE),
         ("--wait spin -vv", &["q0-cap0", "q1-cap0", "log-cap0"], 0),

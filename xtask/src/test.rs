@@ -14,6 +14,10 @@ use crate::{host, process, tree};
 
 /// Prefix of the names of tests that run Suricata.
 const SURICATA_TESTS: &str = "suricata_sees";
+/// Prefix of the names of tests that run promtool.
+const PROMTOOL_TESTS: &str = "promtool_finds";
+/// Prefix of the names of tests that run Chromium.
+const CHROMIUM_TESTS: &str = "chromium_shows";
 /// Tests whose names begin so raise the limit of real-time priority.
 const LIMIT_TESTS: &str = "limit_of_real_time";
 
@@ -38,8 +42,10 @@ pub(crate) fn run(yes: bool, require_ebpf: bool, args: &[OsString]) -> Result<Ex
     let fresh = fresh_objects(require_ebpf || host::is_ci())?;
     let captures = captures();
     let has_suricata = host::program("suricata").is_some();
+    let has_promtool = host::program("promtool").is_some();
+    let has_chromium = host::program("chromium").is_some();
     let raises_limits = raises_limits()?;
-    let left_out = left_out(has_suricata, raises_limits);
+    let left_out = left_out(has_suricata, has_promtool, has_chromium, raises_limits);
     let cargo_test = || {
         let mut command = host::cargo();
         command.arg("test").arg("--locked").env("RUST_TEST_THREADS", "1");
@@ -101,17 +107,40 @@ pub(crate) fn run(yes: bool, require_ebpf: bool, args: &[OsString]) -> Result<Ex
             again"
         );
     }
+    if !has_promtool {
+        eprintln!(
+            "test: NOT checked: what promtool says of the metrics: it is not on this host, and its \
+            distribution has no package of it; install Prometheus, as prometheus.io has it, and run this \
+            again"
+        );
+    }
+    if !has_chromium {
+        eprintln!(
+            "test: NOT checked: the page in a browser; install Chromium as `chromium`, and run this again"
+        );
+    }
     if !failed.is_empty() {
         bail!("tests failed in {}", failed.join(" and "));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Arguments that skip what this host cannot run. If Suricata has a package, setup has installed it.
-fn left_out(has_suricata: bool, raises_limits: bool) -> Vec<&'static str> {
-    let suricata = (!has_suricata).then_some(["--skip", SURICATA_TESTS]);
-    let limits = (!raises_limits).then_some(["--skip", LIMIT_TESTS]);
-    let skipped: Vec<_> = suricata.into_iter().chain(limits).flatten().collect();
+/// Arguments that skip what this host cannot run. If Suricata and Prometheus have packages, setup has
+/// installed them.
+fn left_out(
+    has_suricata: bool,
+    has_promtool: bool,
+    has_chromium: bool,
+    raises_limits: bool,
+) -> Vec<&'static str> {
+    let tests = [
+        (has_suricata, SURICATA_TESTS),
+        (has_promtool, PROMTOOL_TESTS),
+        (has_chromium, CHROMIUM_TESTS),
+        (raises_limits, LIMIT_TESTS),
+    ];
+    let skipped = tests.into_iter().filter(|(can, _)| !can);
+    let skipped: Vec<_> = skipped.flat_map(|(_, tests)| ["--skip", tests]).collect();
     if skipped.is_empty() { skipped } else { [&["--"], &skipped[..]].concat() }
 }
 
@@ -205,9 +234,11 @@ mod tests {
 
     #[test]
     fn tests_of_suricata_are_left_out_only_where_it_is_missing() {
-        assert!(left_out(true, true).is_empty());
-        assert_eq!(left_out(false, true), ["--", "--skip", "suricata_sees"]);
-        assert_eq!(left_out(false, false).len(), 5);
+        assert!(left_out(true, true, true, true).is_empty());
+        assert_eq!(left_out(false, true, true, true), ["--", "--skip", "suricata_sees"]);
+        assert_eq!(left_out(true, false, true, true), ["--", "--skip", "promtool_finds"]);
+        assert_eq!(left_out(true, true, false, true), ["--", "--skip", "chromium_shows"]);
+        assert_eq!(left_out(false, false, false, false).len(), 9);
         let tests = fs::read_to_string(host::workspace().join("tests/lab/tests/suricata.rs")).unwrap();
         let names =
             tests.lines().filter_map(|line| line.strip_prefix("fn ")?.strip_suffix("() -> Result<()> {"));

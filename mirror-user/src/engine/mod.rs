@@ -27,6 +27,7 @@ mod ports;
 mod queues;
 mod running;
 mod threads;
+mod vitals;
 mod warning;
 pub(crate) mod words;
 mod worker;
@@ -43,6 +44,7 @@ pub use forward::{ForwardObstacle, ForwardPath};
 pub use options::{BindMode, Destination, Mode, OnInterfaceLost, Priority, Queues, ThreadHook, Wait};
 pub use plan::{InterfacePlan, Plan, QueuePlan};
 pub use running::{Running, Stopper};
+pub use vitals::{HookVitals, InterfaceVitals, QueueVitals, SinkVitals, Vitals};
 pub use warning::Warning;
 
 pub use crate::{

@@ -16,6 +16,7 @@ use super::{
     options::{OnInterfaceLost, Options},
     ports::ReservedPorts,
     threads::{Watcher, watch_links},
+    vitals::Vitals,
     worker::{Common, died_of},
 };
 use crate::{
@@ -324,6 +325,13 @@ impl Running {
         let mut report = self.empty_report();
         assemble::live(&mut report, &self.interfaces, &lock(&self.sinks).all());
         report
+    }
+
+    /// The state of interfaces, workers and sinks at this moment, from counters in memory and one request to
+    /// the kernel for each interface.
+    #[must_use]
+    pub fn vitals(&self) -> Vitals {
+        Vitals::of(&self.interfaces, &lock(&self.sinks).all())
     }
 
     /// Detaches, empties the rings, finishes the sinks, and closes the account.

@@ -17,7 +17,7 @@ use super::{
     netlink::Netlink,
     read_text,
     statistics::{add_driver, standard},
-    xdp::{XdpFeatures, XdpHook},
+    xdp::{self, XdpFeatures, XdpHook},
 };
 
 /// An interface of the calling thread's network namespace, as it was when it was looked up.
@@ -348,6 +348,25 @@ impl LinkState {
             Err(error) if absent(&error) => Ok(None),
             Err(error) => Err(look_up(error)),
         }
+    }
+}
+
+/// Whether a link is up with a carrier, and the id of the program on its XDP hook; `None` where it is not
+/// there.
+///
+/// # Errors
+///
+/// When rtnetlink refuses.
+pub(crate) fn link_and_program(index: u32) -> Result<Option<(bool, Option<u32>)>, HostError> {
+    let refused = |source| HostError::Netlink { what: "open a socket", source };
+    let mut netlink = Netlink::open(SockProtocol::NetlinkRoute, 0).map_err(refused)?;
+    match link_by_index(&mut netlink, index) {
+        Ok(link) => {
+            let program = xdp::program_of(&link).map(|(_, program)| program);
+            Ok(Some((state(&link) == State::Up, program)))
+        }
+        Err(error) if absent(&error) => Ok(None),
+        Err(error) => Err(look_up(error)),
     }
 }
 

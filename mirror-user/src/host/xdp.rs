@@ -70,21 +70,26 @@ pub struct XdpHook {
 
 impl XdpHook {
     pub(super) fn of_link(link: &Ifinfomsg) -> Option<Self> {
-        let attributes = link.rtattrs().get_attr_handle();
-        let xdp = attributes.get_nested_attributes::<u16>(Ifla::Xdp).ok()?;
-        let id = |kind: u16| xdp.get_attr_payload_as::<u32>(kind).ok().filter(|&id| id != 0);
-        let mode = match xdp.get_attr_payload_as::<u8>(IFLA_XDP_ATTACHED).ok()? {
-            XDP_ATTACHED_DRV => XdpMode::Native,
-            XDP_ATTACHED_SKB => XdpMode::Generic,
-            XDP_ATTACHED_HW => XdpMode::Hardware,
-            XDP_ATTACHED_MULTI => XdpMode::Several,
-            _ => return None,
-        };
-        // With programs in several places the common attribute is absent.
-        let ids = [IFLA_XDP_PROG_ID, IFLA_XDP_DRV_PROG_ID, IFLA_XDP_SKB_PROG_ID, IFLA_XDP_HW_PROG_ID];
-        let program = ids.into_iter().find_map(id).unwrap_or(0);
+        let (mode, program) = program_of(link)?;
         Some(Self { mode, program, name: program_name(program) })
     }
+}
+
+/// How a program is attached to a link, and its id: that of the driver, where there are several.
+pub(super) fn program_of(link: &Ifinfomsg) -> Option<(XdpMode, u32)> {
+    let attributes = link.rtattrs().get_attr_handle();
+    let xdp = attributes.get_nested_attributes::<u16>(Ifla::Xdp).ok()?;
+    let id = |kind: u16| xdp.get_attr_payload_as::<u32>(kind).ok().filter(|&id| id != 0);
+    let mode = match xdp.get_attr_payload_as::<u8>(IFLA_XDP_ATTACHED).ok()? {
+        XDP_ATTACHED_DRV => XdpMode::Native,
+        XDP_ATTACHED_SKB => XdpMode::Generic,
+        XDP_ATTACHED_HW => XdpMode::Hardware,
+        XDP_ATTACHED_MULTI => XdpMode::Several,
+        _ => return None,
+    };
+    // With programs in several places the common attribute is absent.
+    let ids = [IFLA_XDP_PROG_ID, IFLA_XDP_DRV_PROG_ID, IFLA_XDP_SKB_PROG_ID, IFLA_XDP_HW_PROG_ID];
+    Some((mode, ids.into_iter().find_map(id).unwrap_or(0)))
 }
 
 /// The name of a loaded program; `None` if it has none or the process may not query it.

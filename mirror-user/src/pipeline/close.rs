@@ -33,6 +33,13 @@ pub(crate) fn add_sinks(report: &mut Report, factories: &[Arc<dyn SinkFactory>])
     report.sinks = entries;
 }
 
+/// Why a factory's output takes no frames. One that panics has failed.
+#[cfg(feature = "af-xdp")]
+pub(crate) fn halted(factory: &dyn SinkFactory) -> Option<SinkHalt> {
+    panic::catch_unwind(AssertUnwindSafe(|| factory.halted()))
+        .unwrap_or_else(|payload| Some(SinkHalt::failed(panic_message(&*payload))))
+}
+
 /// Lets each factory complete its output, after the last counters are in, and then add to the report. An
 /// error or a panic ends that sink in the report; the others continue.
 pub(crate) fn close_sinks(report: &mut Report, factories: &[Arc<dyn SinkFactory>]) {

@@ -9,6 +9,8 @@ mod sorting;
 use std::{sync::Arc, time::Instant};
 
 use arrayvec::ArrayVec;
+#[cfg(feature = "af-xdp")]
+pub(crate) use close::halted;
 pub(crate) use close::{add_sinks, close_sinks};
 use fragments::Joins;
 pub(crate) use fragments::SharedReassembler;

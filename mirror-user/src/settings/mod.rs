@@ -30,8 +30,8 @@ pub use self::{
     },
     lists::{Cpus, Phrase, Ports, QueueList, Sources, TunnelPorts, Vnis},
     values::{
-        BufferSize, Control, Count, DrainMax, DrainQuiet, FileCount, Interface, Interval, MaxOrigins,
-        RotateSeconds, RxRing, Seed, Size, Snap, Time, Times, Writers,
+        BufferSize, Control, Count, DrainMax, DrainQuiet, FileCount, HttpAddress, Interface, Interval,
+        MaxOrigins, Percent, RotateSeconds, RxRing, Seed, Size, Snap, Time, Times, Writers,
     },
     words::{Invalid, Many, Word, Written},
 };
@@ -203,6 +203,12 @@ keys_with_outputs! {
         control: Written<Control>,
         /// The group that may read the status over it.
         control_group: Written<String>,
+        /// Where health, metrics and the live report are served over HTTP.
+        http: Written<HttpAddress>,
+        /// The clients that may have more than the health, where that is not the host itself.
+        http_allow: Written<Sources>,
+        /// The share of lost packets at which a run is unhealthy.
+        health_loss: Written<Percent>,
         /// How long to wait for the first readers of pcap-over-ip targets.
         wait_reader: Written<Time>,
         /// Further sinks, each with its own selection.
@@ -216,6 +222,8 @@ keys_with_outputs! {
     SinkSettings {
         /// Its name in the report.
         name: Written<Phrase>,
+        /// Whether a run without it is unhealthy.
+        required: bool,
     } {
         /// How much is printed of each packet.
         verbose: Written<Times>,
@@ -257,12 +265,12 @@ impl Settings {
     }
 }
 
-/// As the settings of a run with this sink alone; the name is lost.
+/// As the settings of a run with this sink alone; its name, and whether it is required, are lost.
 impl From<SinkSettings> for Settings {
     fn from(sink: SinkSettings) -> Self {
         macro_rules! same {
             ($($field:ident)*) => {{
-                let SinkSettings { name: _, vnis, sources, $($field,)* } = sink;
+                let SinkSettings { name: _, required: _, vnis, sources, $($field,)* } = sink;
                 Self { vni: vnis, source: sources, $($field,)* ..Self::default() }
             }};
         }

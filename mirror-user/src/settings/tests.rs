@@ -56,6 +56,7 @@ macro_rules! any_of {
 fn any_sink() -> impl Strategy<Value = SinkSettings> {
     any_of!(SinkSettings {
         name: word(TEXT),
+        required: flag(),
         write: word(TEXT),
         format: one_of(&[FileFormat::Pcapng, FileFormat::Pcap, FileFormat::PcapUs]),
         outer: flag(),
@@ -123,6 +124,9 @@ fn any_settings() -> impl Strategy<Value = Settings> {
         drain_quiet: word(TIME),
         control: word("off|[a-z][a-z0-9,]{0,15}"),
         control_group: word(NAME),
+        http: word("127\\.0\\.0\\.1:[1-9]{4}|\\[::1?\\]:8080"),
+        http_allow: word(SOURCES),
+        health_loss: word("[1-9][0-9]?(\\.5)?%?"),
         wait_reader: word(TIME),
         sink: option::of(prop::collection::vec(any_sink(), 1..3)),
     });
@@ -163,7 +167,7 @@ proptest! {
         let run = toml::Table::try_from(Settings::from(sink.clone())).expect("a table");
         for (key, value) in toml::Table::try_from(&sink).expect("a table") {
             let of_run = match key.as_str() {
-                "name" => continue,
+                "name" | "required" => continue,
                 "vnis" => "vni",
                 "sources" => "source",
                 key => key,
@@ -186,7 +190,7 @@ fn every_key_is_tested_with_a_value() {
     keys.sort();
     known.sort_unstable();
     assert_eq!(keys, known);
-    assert_eq!(SinkSettings::keys().len(), 32);
+    assert_eq!(SinkSettings::keys().len(), 33);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Single values: numbers, times, sizes and names.
 
-use std::{fmt, ops::RangeInclusive, str::FromStr, time::Duration};
+use std::{fmt, net::SocketAddr, ops::RangeInclusive, str::FromStr, time::Duration};
 
 use super::words::{Invalid, Word};
 use crate::{
@@ -356,9 +356,60 @@ impl fmt::Display for Writers {
     }
 }
 
+/// The address and TCP port of the HTTP server.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct HttpAddress(pub SocketAddr);
+
+impl FromStr for HttpAddress {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        text.parse().map(Self).map_err(|_| {
+            Invalid(format!(
+                "{text:?} is not an address with a port, such as 127.0.0.1:9464, 0.0.0.0:8080 or [::1]:9464"
+            ))
+        })
+    }
+}
+
+impl Word for HttpAddress {}
+
+/// A share in percent, over 0 and at most 100.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Percent(pub f64);
+
+impl FromStr for Percent {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        match text.strip_suffix('%').unwrap_or(text).parse::<f64>() {
+            Ok(percent) if percent > 0.0 && percent <= 100.0 => Ok(Self(percent)),
+            _ => Err(Invalid(format!("{text:?} is not a share such as 5, 0.5 or 5%, of at most 100%"))),
+        }
+    }
+}
+
+impl Word for Percent {}
+
 #[cfg(test)]
 mod tests {
     use super::{super::words::testing::read, *};
+
+    #[test]
+    fn an_http_address_has_a_port_and_no_name() {
+        assert_eq!(read("[::1]:80"), Ok(HttpAddress("[::1]:80".parse().unwrap())));
+        for text in ["127.0.0.1", "8080", ":8080", "localhost:8080", "::1:80", ""] {
+            assert!(read::<HttpAddress>(text).unwrap_err().contains("127.0.0.1:9464"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_share_is_over_0_and_at_most_100_percent() {
+        assert_eq!((read("5%"), read("0.5")), (Ok(Percent(5.0)), Ok(Percent(0.5))));
+        for text in ["0", "100.1", "-1", "nan", "inf", "%", ""] {
+            assert!(read::<Percent>(text).unwrap_err().contains("is not a share"), "{text}");
+        }
+    }
 
     #[test]
     fn a_time_has_a_unit_or_is_in_seconds() {

@@ -88,7 +88,7 @@ pub use selected::selected;
 use std::{
     fmt, io,
     sync::{Arc, atomic::AtomicBool},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -153,6 +153,12 @@ pub trait SinkFactory: Send + Sync {
     /// once more after [`close`](Self::close), where
     /// [`SinkState::Waiting`](crate::account::SinkState::Waiting) is the sink's final state.
     fn halted(&self) -> Option<SinkHalt> {
+        None
+    }
+
+    /// For how long the oldest frames wait that workers have handed to a thread of the sink, and that it has
+    /// not taken care of; `None` if there are none. Called from any thread, during the run.
+    fn lag(&self) -> Option<Duration> {
         None
     }
 

@@ -40,6 +40,10 @@ macro_rules! delegate_factory {
             $inner.halted()
         }
 
+        fn lag(&$self) -> Option<std::time::Duration> {
+            $inner.lag()
+        }
+
         fn close(&$self, report: &$crate::account::Report) -> Result<(), $crate::sink::SinkError> {
             $inner.close(report)
         }
@@ -62,6 +66,8 @@ impl<F: SinkFactory + ?Sized> SinkFactory for Arc<F> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::{
         account::{Report, SinkHalt, SinkReport},
@@ -105,6 +111,10 @@ mod tests {
             Some(SinkHalt::failed("halted"))
         }
 
+        fn lag(&self) -> Option<Duration> {
+            Some(Duration::from_secs(7))
+        }
+
         fn close(&self, _: &Report) -> Result<(), SinkError> {
             Err(SinkError::other("not closed"))
         }
@@ -123,6 +133,7 @@ mod tests {
             let built = factory.build(&WorkerContext::single(2048)).err().map(|error| error.to_string());
             assert_eq!(built.as_deref(), Some("not built"));
             assert!(factory.needs_time() && factory.selection().is_some() && factory.halted().is_some());
+            assert_eq!(factory.lag(), Some(Duration::from_secs(7)));
             assert!(matches!(factory.needs(), SinkNeeds::Origins { most: 7 }));
             let mut entry = SinkReport::default();
             factory.report(&mut entry, &mut report);

@@ -155,6 +155,8 @@ fn kernel_before(version: KernelVersion) -> bool {
 /// The loaded program with its maps, and its link to the interface while attached.
 pub(crate) struct Program {
     entry: &'static str,
+    /// The kernel's id of it.
+    id: u32,
     xsks: XskMap<MapData>,
     counters: PerCpuArray<MapData, abi::PerCpu>,
     /// Written while the engine is shared.
@@ -218,7 +220,9 @@ impl Program {
             None if settings.frags => abi::PROGRAM_FRAGS,
             None => abi::PROGRAM,
         };
-        xdp(&mut ebpf, entry)?.load().map_err(ProgramSetupError::verify)?;
+        let program = xdp(&mut ebpf, entry)?;
+        program.load().map_err(ProgramSetupError::verify)?;
+        let id = program.info().map_err(ProgramSetupError::verify)?.id();
         // Maps are taken out of the object only now: the program's load refers to them.
         let lists = Lists::open(&mut ebpf, settings.allow)?;
         split.map_or(Ok(()), |split| split::fill(&mut ebpf, split))?;
@@ -234,6 +238,7 @@ impl Program {
             .transpose()?;
         Ok(Self {
             entry,
+            id,
             xsks: take(&mut ebpf, abi::MAP_XSKS)?,
             counters: take(&mut ebpf, abi::MAP_COUNTERS)?,
             addresses: Mutex::new(OwnAddresses {
@@ -274,6 +279,11 @@ impl Program {
         let link = attach_by_link(xdp(&mut self.ebpf, self.entry)?, ifindex, mode)?;
         *self.link.get_mut().unwrap_or_else(PoisonError::into_inner) = Some(link);
         Ok(())
+    }
+
+    /// The kernel's id of it.
+    pub(crate) fn id(&self) -> u32 {
+        self.id
     }
 
     /// Detaches. When this returns, the driver's XDP path has stopped.

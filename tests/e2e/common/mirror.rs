@@ -19,7 +19,11 @@ use mirror_lab::{
     guest, tshark,
 };
 use nix::{
-    sys::signal::{Signal, kill},
+    sys::{
+        ptrace,
+        signal::{Signal, kill},
+        wait::{WaitPidFlag, WaitStatus, waitpid},
+    },
     unistd::Pid,
 };
 use serde_json::Value;
@@ -143,6 +147,17 @@ impl Mirror {
         kill(self.pid(), signal).expect("mirror can be signalled");
     }
 
+    /// Stops one of its threads, as a tracer does, for as long as the calling thread lives and until it is
+    /// [let run](let_run) again.
+    pub(crate) fn stop_thread(&self, name: &str) -> Pid {
+        let thread = thread_named(self.pid(), name);
+        ptrace::seize(thread, ptrace::Options::empty()).expect("the thread is traced");
+        ptrace::interrupt(thread).expect("the thread is stopped");
+        let stopped = waitpid(thread, Some(WaitPidFlag::__WALL)).expect("the thread stops");
+        assert!(matches!(stopped, WaitStatus::PtraceEvent(..)), "{stopped:?}");
+        thread
+    }
+
     /// Its standard error until now.
     pub(crate) fn said(&self) -> String {
         self.said.lock().expect("said").clone()
@@ -215,6 +230,21 @@ impl Drop for Mirror {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A thread of a process, by name.
+fn thread_named(process: Pid, name: &str) -> Pid {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).expect("tasks");
+    let task = tasks
+        .map(|task| task.expect("task"))
+        .find(|task| fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim() == name));
+    let task = task.unwrap_or_else(|| panic!("no thread {name} in {process}"));
+    Pid::from_raw(task.file_name().to_str().expect("UTF-8").parse().expect("thread id"))
+}
+
+/// Lets a thread run that was [stopped](Mirror::stop_thread).
+pub(crate) fn let_run(thread: Pid) {
+    ptrace::detach(thread, None).expect("the thread runs again");
 }
 
 fn frames_in(line: &str) -> Option<u64> {

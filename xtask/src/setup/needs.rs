@@ -48,6 +48,8 @@ pub(super) enum Remedy {
     Rustup,
     /// Suricata as a program to run, without the service that its package starts.
     Suricata,
+    /// Prometheus' tools, without the service that its package starts.
+    Prometheus,
     /// These packages, on Debian 12 from its backports.
     Backports(&'static [&'static str]),
     /// Not automatic: a sentence for the user.
@@ -61,6 +63,11 @@ impl Need {
 
     const fn package(packages: &'static [&'static str]) -> Self {
         Self { name: packages[0], probe: Probe::Package, remedy: Remedy::Packages(packages) }
+    }
+
+    /// The checker of metrics.
+    const fn promtool() -> Self {
+        Self { name: "promtool", probe: Probe::Program("promtool"), remedy: Remedy::Prometheus }
     }
 
     const fn suricata() -> Self {
@@ -89,6 +96,7 @@ impl Need {
                 Remedy::Cargo(_)
                 | Remedy::Rustup
                 | Remedy::Suricata
+                | Remedy::Prometheus
                 | Remedy::Backports(_)
                 | Remedy::ByHand(_) => false,
             },
@@ -121,9 +129,16 @@ pub(super) fn of(group: Group, distro: Distro) -> Vec<Need> {
             Need::program("tshark", pick(&["tshark"], &["wireshark-cli"])),
             Need::program("curl", &["curl"]),
         ],
-        // Amazon Linux has no package of Suricata: `cargo xtask test` reports what it skips there.
+        // Amazon Linux has no packages of Suricata and Prometheus: `cargo xtask test` reports what it skips
+        // there.
         Group::Test if dnf => compressors().into_iter().chain(libxdp(dnf)).collect(),
-        Group::Test => [Need::suricata()].into_iter().chain(compressors()).chain(libxdp(dnf)).collect(),
+        Group::Test => {
+            let witnesses = [Need::suricata(), Need::promtool()];
+            // Elsewhere it is no package of apt's: `cargo xtask test` reports what it skips.
+            let chromium = Need::program("chromium", &["chromium", "fonts-dejavu-core"]);
+            let chromium = (distro == Distro::Debian12).then_some(chromium);
+            witnesses.into_iter().chain(chromium).chain(compressors()).chain(libxdp(dnf)).collect()
+        }
         Group::Ebpf => ebpf_needs(distro),
         Group::Lint => {
             let tools = [
@@ -276,7 +291,7 @@ mod tests {
                             assert!(!packages.is_empty(), "{need:?}");
                         }
                         Remedy::ByHand(sentence) => assert!(!sentence.is_empty(), "{need:?}"),
-                        Remedy::Cargo(_) | Remedy::Rustup | Remedy::Suricata => {}
+                        Remedy::Cargo(_) | Remedy::Rustup | Remedy::Suricata | Remedy::Prometheus => {}
                     }
                 }
             }

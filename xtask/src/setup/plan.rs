@@ -31,7 +31,7 @@ impl Plan {
     pub(super) fn new(distro: Distro, missing: &[Need]) -> Self {
         let mut plan = Self::default();
         let mut packages = BTreeSet::new();
-        let mut suricata = false;
+        let (mut suricata, mut prometheus) = (false, false);
         let mut backports = BTreeSet::new();
         let mut rest = Vec::new();
         for need in missing {
@@ -45,6 +45,7 @@ impl Plan {
                 Remedy::Cargo(tool) => rest.push(cargo_install(tool.name, tool.version, &[])),
                 Remedy::Rustup => rest.push(rustup()),
                 Remedy::Suricata => suricata = true,
+                Remedy::Prometheus => prometheus = true,
                 Remedy::Backports(names) if distro == Distro::Debian12 => {
                     backports.extend(names.iter().copied());
                 }
@@ -54,6 +55,9 @@ impl Plan {
         }
         if !packages.is_empty() {
             plan.add_packages(distro, &packages);
+        }
+        if prometheus {
+            plan.add_prometheus(distro);
         }
         if distro == Distro::Debian12 && (suricata || !backports.is_empty()) {
             plan.steps.push(Step::root(&["sh", "-c", ADD_BACKPORTS]));
@@ -102,10 +106,20 @@ impl Plan {
             }
         };
         // Its package starts it on eth0, now and at each boot; here it is only a program to compare with.
-        let no_service = ["/lib/systemd/system/suricata.service", "/etc/init.d/suricata"]
-            .map(|file| format!("DPkg::Options::=--path-exclude={file}"));
-        let no_service: Vec<_> = no_service.iter().flat_map(|option| ["--option", option]).collect();
-        self.steps.push(apt_install(&[release, &no_service, &["suricata"]].concat()));
+        self.steps.push(apt_install_without_service(release, "suricata"));
+    }
+
+    /// Of its package, only promtool is needed.
+    fn add_prometheus(&mut self, distro: Distro) {
+        match distro {
+            Distro::Debian12 | Distro::Apt => {
+                self.steps.push(Step::root(&["apt-get", "update"]));
+                self.steps.push(apt_install_without_service(&[], "prometheus"));
+            }
+            Distro::Dnf | Distro::Unknown => {
+                self.by_hand.push("promtool, as prometheus.io has it".into());
+            }
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -184,6 +198,14 @@ const ADD_BACKPORTS: &str = "grep -qrs \"^[^#]*bookworm-backports\" /etc/apt/sou
     /etc/apt/sources.list.d/bookworm-backports.list";
 
 const FROM_BACKPORTS: [&str; 2] = ["--target-release", "bookworm-backports"];
+
+/// Installs a package whose service is not wanted: neither now nor at each boot.
+fn apt_install_without_service(release: &[&str], package: &str) -> Step {
+    let files = [format!("/lib/systemd/system/{package}.service"), format!("/etc/init.d/{package}")];
+    let options = files.map(|file| format!("DPkg::Options::=--path-exclude={file}"));
+    let options: Vec<_> = options.iter().flat_map(|option| ["--option", option]).collect();
+    apt_install(&[release, &options, &[package]].concat())
+}
 
 /// Options and names after those that keep it short and silent.
 fn apt_install(arguments: &[&str]) -> Step {
@@ -367,6 +389,18 @@ mod tests {
         assert!(install(Distro::Dnf).is_some_and(|line| !line.contains("suricata")));
         let by_hand = all_of(Group::Test, Distro::Unknown);
         assert!(by_hand.by_hand().iter().any(|need| need == "Suricata 7, as suricata.io has it"));
+    }
+
+    #[test]
+    fn tests_want_promtool_without_the_service_of_its_package() {
+        let steps =
+            |distro| all_of(Group::Test, distro).steps.iter().map(Step::to_string).collect::<Vec<_>>();
+        for distro in [Distro::Debian12, Distro::Apt] {
+            let install = "--path-exclude=/lib/systemd/system/prometheus.service --option \
+                DPkg::Options::=--path-exclude=/etc/init.d/prometheus prometheus";
+            assert!(steps(distro).iter().any(|step| step.ends_with(install)), "{:#?}", steps(distro));
+        }
+        assert!(steps(Distro::Dnf).iter().all(|step| !step.contains("prometheus")));
     }
 
     #[test]

@@ -39,6 +39,7 @@ impl Threads {
             | ThreadKind::Worker
             | ThreadKind::Printer
             | ThreadKind::Forwarder
+            | ThreadKind::Http
             | ThreadKind::Command => &nothing,
         };
         keep.drop_others()?;

@@ -13,6 +13,7 @@ mod files;
 mod flag_values;
 mod forward;
 mod hooks;
+mod http;
 mod ingest;
 mod interfaces;
 mod memory;

@@ -66,6 +66,8 @@ pub(crate) struct OutputConfig {
 pub(crate) struct SinkTable {
     /// Its name in the report.
     pub(crate) name: String,
+    /// Whether a run without it is unhealthy.
+    pub(crate) required: bool,
     pub(crate) selection: Selection,
     pub(crate) output: OutputConfig,
 }
@@ -224,7 +226,7 @@ impl OutputConfig {
         };
         let mut all: Vec<_> = of(self, None);
         all.extend(self.latency.then(|| ("latency".to_owned(), SinkNeeds::Frames, None)));
-        for SinkTable { name, selection, output } in &self.tables {
+        for SinkTable { name, selection, output, .. } in &self.tables {
             let own: Vec<_> = of(output, Some(Arc::new(selection.clone())));
             all.extend(own.into_iter().map(|(_, needs, selection)| (name.clone(), needs, selection)));
         }

@@ -49,6 +49,8 @@ pub(crate) struct OpenContext<'r> {
 /// The sinks of a run, and what outlives them.
 pub(crate) struct Outputs {
     pub(crate) sinks: Vec<Arc<dyn SinkFactory>>,
+    /// Which of them the run is unhealthy without.
+    pub(crate) required: Vec<bool>,
     /// Those of them that write, print or forward packets.
     outputs: Vec<Arc<dyn SinkFactory>>,
     on_output_end: OnOutputEnd,
@@ -92,6 +94,7 @@ impl OutputConfig {
         let mut outputs = Outputs {
             memory_per_worker: counters.memory_per_worker(),
             sinks: vec![Arc::new(counters)],
+            required: Vec::new(),
             outputs: Vec::new(),
             on_output_end: self.on_output_end,
             report: self.report.as_deref().map(create_report).transpose()?.map(Arc::new),
@@ -103,13 +106,15 @@ impl OutputConfig {
             readers: Vec::new(),
         };
         self.add_sinks(&mut outputs, max_frame, cx, |sink| sink)?;
-        for SinkTable { name, selection, output } in &self.tables {
+        outputs.required.resize(outputs.sinks.len(), false);
+        for SinkTable { name, required, selection, output } in &self.tables {
             // A table may have several sinks: the first has its name.
             let mut nth = 0;
             output.add_sinks(&mut outputs, max_frame, cx, |sink| {
                 nth += 1;
                 sink::selected(in_table(name, nth, sink.name()), selection.clone(), sink)
             })?;
+            outputs.required.resize(outputs.sinks.len(), *required);
         }
         outputs.outputs = outputs.sinks[1..].to_vec();
         if self.latency {

@@ -21,13 +21,15 @@ use super::{
     options::Options,
     queues::QueueWatch,
     threads::{self, Watcher, watch_log},
+    vitals::{HookVitals, InterfaceVitals, QueueVitals},
     worker::{Common, Control, Published, Worker, start_workers},
 };
 use crate::{
+    account::SinkHalt,
     error::with_causes,
     host::{
         addresses::AddressWatch,
-        interface::{CounterReader, Interface},
+        interface::{CounterReader, Interface, link_and_program},
         tunables::{BusyPollTunables, TunablesGuard},
     },
     select::Allow,
@@ -55,6 +57,7 @@ pub(super) struct LiveInterface {
     /// Whether it has been deleted.
     lost: AtomicBool,
     watched: Mutex<Watched>,
+    begun: Instant,
     _log: Option<Watcher>,
 }
 
@@ -120,6 +123,7 @@ impl LiveInterface {
                 local: LocalWatch::default(),
                 warnings: Vec::new(),
             }),
+            begun: Instant::now(),
             _log: None,
         };
         live.read_added_queues(options, plan, common, first_worker)?;
@@ -348,6 +352,38 @@ impl LiveInterface {
     /// Takes frames of these tunnels only.
     pub(super) fn narrow(&self, allow: &Allow) -> Result<(), ProgramSetupError> {
         self.program.narrow(allow)
+    }
+
+    /// Of each worker: its queue, when it published last, and why its sinks ended.
+    pub(super) fn worker_vitals(&self) -> impl Iterator<Item = (u32, Instant, Vec<Option<SinkHalt>>)> + '_ {
+        self.workers.iter().map(|worker| {
+            let (at, ends) = worker.vitals();
+            (worker.place.queue, at.unwrap_or(self.begun), ends)
+        })
+    }
+
+    /// The state of the interface at this moment, with that of its queues.
+    pub(super) fn vitals(&self, queues: Vec<QueueVitals>) -> InterfaceVitals {
+        let lost = self.is_lost();
+        let Interface { name, index, .. } = &self.plan.interface;
+        let link = if lost { Ok(None) } else { link_and_program(*index) };
+        let (up, hook) = match link {
+            Ok(Some((up, None))) => (up, HookVitals::Empty),
+            Ok(Some((up, Some(id)))) if id == self.program.id() => (up, HookVitals::Ours),
+            Ok(Some((up, Some(id)))) => (up, HookVitals::Other(id)),
+            // About to be reported as deleted.
+            Ok(None) => (false, HookVitals::Unknown),
+            Err(error) => {
+                tracing::debug!(%error, "the state of {name}");
+                (true, HookVitals::Unknown)
+            }
+        };
+        let read = u32::try_from(self.workers.len()).unwrap_or(u32::MAX);
+        let unread_queues = match self.plan.interface.rx_queues() {
+            Ok(now) if self.plan.all_queues && !lost => now.saturating_sub(read),
+            _ => 0,
+        };
+        InterfaceVitals { name: name.clone(), lost, up, hook, unread_queues, queues }
     }
 
     /// The counters that each worker published last.

@@ -5,6 +5,7 @@ use std::{
     os::fd::RawFd,
     sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
+    time::Instant,
 };
 
 use crossbeam_channel::{Sender, bounded};
@@ -52,6 +53,12 @@ impl Worker {
         self.published.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// When it published last, and why its sinks ended, by position.
+    pub(crate) fn vitals(&self) -> (Option<Instant>, Vec<Option<SinkHalt>>) {
+        let published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        (published.at, published.counters.sinks.iter().map(|sink| sink.end.clone()).collect())
+    }
+
     fn join(&mut self) -> Option<RingOutcome> {
         self.gate = None;
         // A thread that panicked outside its own guards has no outcome; the panic hook has printed why.
@@ -61,7 +68,7 @@ impl Worker {
     /// The worker's final account; for one that died without it, what it had published.
     pub(crate) fn outcome(&mut self) -> RingOutcome {
         self.join().unwrap_or_else(|| {
-            let Published { mut counters, statistics } = self.published();
+            let Published { mut counters, statistics, .. } = self.published();
             let reason = died_of(&self.interface, self.place.queue, "ended without an account");
             let end = SinkHalt::failed(&reason);
             counters.sinks.iter_mut().for_each(|sink| sink.end = Some(end.clone()));

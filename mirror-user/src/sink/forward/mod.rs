@@ -37,7 +37,7 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-use std::{net::UdpSocket, sync::Arc};
+use std::{net::UdpSocket, sync::Arc, time::Duration};
 
 pub use builder::ForwardBuilder;
 pub use error::{ForwardError, OpenError};
@@ -186,6 +186,10 @@ impl SinkFactory for Forward {
     fn halted(&self) -> Option<SinkHalt> {
         let halts: Option<Vec<_>> = self.members.iter().map(Handoff::halted).collect();
         halts?.into_iter().next()
+    }
+
+    fn lag(&self) -> Option<Duration> {
+        self.members.iter().filter_map(Handoff::lag).max()
     }
 
     fn report(&self, entry: &mut SinkReport, report: &mut Report) {

@@ -1,8 +1,11 @@
 //! Blocks: buffers of records that go from a worker to the thread and back.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use crossbeam_channel::Sender;
@@ -116,13 +119,43 @@ pub(crate) struct BlockReturn {
     written: AtomicU64,
     lost: [AtomicU64; LOSSES],
     discarded: AtomicBool,
+    /// Blocks that the worker has sent, and when it sent each that is not back, in ns since `epoch`.
+    sent: AtomicUsize,
+    sent_at: Box<[AtomicU64]>,
+    epoch: Instant,
 }
 
 impl BlockReturn {
-    pub(crate) fn new(returned: Sender<Block>) -> Arc<Self> {
+    /// For a worker with this many blocks.
+    pub(crate) fn new(returned: Sender<Block>, blocks: usize) -> Arc<Self> {
         let (written, lost) = (AtomicU64::new(0), [const { AtomicU64::new(0) }; LOSSES]);
         let (given_back, discarded) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Arc::new(Self { returned, given_back, written, lost, discarded })
+        let sent_at = (0..blocks).map(|_| AtomicU64::new(0)).collect();
+        let (sent, epoch) = (AtomicUsize::new(0), Instant::now());
+        Arc::new(Self { returned, given_back, written, lost, discarded, sent, sent_at, epoch })
+    }
+
+    /// Notes that the worker has sent a block. Called by the worker only.
+    pub(super) fn note_sent(&self, at: Instant) {
+        let nth = self.sent.load(Ordering::Relaxed);
+        let since = u64::try_from(at.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX);
+        // No more blocks than there are places can be on their way.
+        if let Some(place) = self.sent_at.get(nth.checked_rem(self.sent_at.len()).unwrap_or(0)) {
+            place.store(since, Ordering::Relaxed);
+        }
+        self.sent.store(nth + 1, Ordering::Release);
+    }
+
+    /// For how long the oldest block waits that is not back, if the thread returns blocks in their sequence;
+    /// `None` if all are back. From any thread.
+    pub(super) fn lag(&self) -> Option<Duration> {
+        let back = self.given_back();
+        if back >= self.sent.load(Ordering::Acquire) {
+            return None;
+        }
+        let place = self.sent_at.get(back.checked_rem(self.sent_at.len())?)?;
+        let sent_at = self.epoch.checked_add(Duration::from_nanos(place.load(Ordering::Relaxed)))?;
+        Some(sent_at.elapsed())
     }
 
     /// Counts the outcome of a block and returns the block to its worker. Called by the thread only.

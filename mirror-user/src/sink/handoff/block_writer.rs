@@ -81,7 +81,7 @@ impl BlockWriter {
         Self {
             state,
             messages,
-            block_return: BlockReturn::new(sender),
+            block_return: BlockReturn::new(sender, config.blocks),
             returned,
             taken_back: 0,
             wait_until,
@@ -211,6 +211,7 @@ impl BlockWriter {
         match self.messages.try_send(Message::Block { block, block_return: Arc::clone(&self.block_return) }) {
             Ok(()) => {
                 self.handed_over += frames;
+                self.block_return.note_sent(self.last_tick);
                 true
             }
             Err(TrySendError::Full(message)) => {
@@ -248,7 +249,10 @@ impl BlockWriter {
             let frames = block.frames();
             let message = Message::Block { block, block_return: Arc::clone(&self.block_return) };
             match self.messages.send_timeout(message, self.config.stop_timeout) {
-                Ok(()) => self.handed_over += frames,
+                Ok(()) => {
+                    self.handed_over += frames;
+                    self.block_return.note_sent(Instant::now());
+                }
                 Err(SendTimeoutError::Disconnected(message)) => self.take_back(message),
                 Err(SendTimeoutError::Timeout(_)) => {
                     // Counted as stuck, with the blocks before it.
@@ -288,6 +292,11 @@ impl BlockWriter {
             self.left = true;
         }
         self.left || ended
+    }
+
+    /// What the thread returns to this worker, for others to look at.
+    pub(super) fn block_return(&self) -> &Arc<BlockReturn> {
+        &self.block_return
     }
 
     /// See [`Sink::is_behind`](crate::sink::Sink::is_behind): the thread has at least half of the blocks.

@@ -94,6 +94,37 @@ fn a_sink_that_leaves_never_waits_and_gives_its_memory_to_the_next() {
     assert_eq!((stats.written, stats.pending, next.stats().written), (3, 0, 2));
 }
 
+#[test]
+fn the_lag_is_the_time_of_the_oldest_block_that_is_not_back() {
+    const LATE: Duration = Duration::from_millis(30);
+    let (gate, gated) = crossbeam_channel::unbounded();
+    let handoff = hand_off(4, Gated(gated), None);
+    let mut writer = handoff.block_writer(RECORD, None);
+    assert_eq!(handoff.lag(), None, "nothing was sent");
+    fill(&mut writer);
+    thread::sleep(LATE);
+    writer.tick(std::time::Instant::now());
+    fill(&mut writer);
+    let first = handoff.lag().unwrap();
+    assert!(first >= LATE, "{first:?}");
+    gate.send(()).unwrap();
+    // The second block is younger than the first.
+    while handoff.lag().unwrap() >= first {
+        thread::yield_now();
+    }
+    gate.send(()).unwrap();
+    while handoff.lag().is_some() {
+        thread::yield_now();
+    }
+    // Each place is used again.
+    drop(gate);
+    for _ in 0..100 {
+        fill(&mut writer);
+    }
+    closed(&handoff, &mut writer);
+    assert_eq!(handoff.lag(), None);
+}
+
 /// A channel's receiver may spin until the sender has put its message there, which the thread cannot while a
 /// real-time worker has the CPU of both. As root, which tests of this crate may not be.
 #[test]

@@ -3,7 +3,7 @@
 use std::{
     io,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -59,6 +59,8 @@ pub(crate) struct Handoff {
     done: Receiver<Result<(), SinkError>>,
     spare: Spare,
     closed: AtomicBool,
+    /// Of each worker that has not ended.
+    returns: Mutex<Vec<Weak<BlockReturn>>>,
 }
 
 impl Handoff {
@@ -86,7 +88,15 @@ impl Handoff {
             // There is no receiver if the factory was dropped while the output was stuck.
             drop(report.send(run(consumer, &inbox)));
         })?;
-        Ok(Self { config, state, messages, done, spare: Spare::default(), closed: AtomicBool::new(false) })
+        Ok(Self {
+            config,
+            state,
+            messages,
+            done,
+            spare: Spare::default(),
+            closed: AtomicBool::new(false),
+            returns: Mutex::default(),
+        })
     }
 
     pub(crate) fn config(&self) -> &HandoffConfig {
@@ -106,13 +116,25 @@ impl Handoff {
     ) -> BlockWriter {
         let (block_size, state) = (self.config.size_for(longest_record), Arc::clone(&self.state));
         let (messages, spare) = (self.messages.clone(), self.spare.clone());
-        BlockWriter::new(self.config.clone(), block_size, wait_until, messages, state, spare)
+        let writer = BlockWriter::new(self.config.clone(), block_size, wait_until, messages, state, spare);
+        // Whole values are put in under this lock, so one poisoned by a panic is as good as any.
+        let mut returns = self.returns.lock().unwrap_or_else(PoisonError::into_inner);
+        returns.retain(|known| known.strong_count() > 0);
+        returns.push(Arc::downgrade(writer.block_return()));
+        drop(returns);
+        writer
     }
 
     /// Takes the memory of so many workers' [ends](Self::block_writer).
     pub(crate) fn prepare(&self, workers: usize, longest_record: usize) {
         let block_size = self.config.size_for(longest_record);
         (0..workers).for_each(|_| self.spare.put(blocks(&self.config, block_size)));
+    }
+
+    /// See [`SinkFactory::lag`](crate::sink::SinkFactory::lag).
+    pub(crate) fn lag(&self) -> Option<Duration> {
+        let returns = self.returns.lock().unwrap_or_else(PoisonError::into_inner);
+        returns.iter().filter_map(Weak::upgrade).filter_map(|blocks| blocks.lag()).max()
     }
 
     /// Completes the output, when every worker has finished; see

@@ -45,7 +45,10 @@ mod writer;
 #[cfg(all(test, unix))]
 mod tests;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 pub use builder::{PcapBuilder, PcapError, Target};
 pub use format::Format;
@@ -155,6 +158,10 @@ impl SinkFactory for Pcap {
 
     fn halted(&self) -> Option<SinkHalt> {
         self.handoff.halted()
+    }
+
+    fn lag(&self) -> Option<Duration> {
+        self.handoff.lag()
     }
 
     fn close(&self, report: &Report) -> Result<(), SinkError> {

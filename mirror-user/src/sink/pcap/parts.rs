@@ -1,6 +1,9 @@
 //! A capture in parts, where one writer thread cannot keep up: each part is a capture of its own.
 
-use std::{sync::PoisonError, time::Instant};
+use std::{
+    sync::PoisonError,
+    time::{Duration, Instant},
+};
 
 use super::{NAME, Pcap};
 use crate::{
@@ -75,6 +78,10 @@ impl SinkFactory for PcapParts {
         let halts: Vec<_> = self.parts.iter().map(SinkFactory::halted).collect();
         let all_ended = halts.iter().all(|halt| halt.as_ref().is_some_and(SinkHalt::is_final));
         halts.into_iter().flatten().find(|halt| halt.is_final() == all_ended)
+    }
+
+    fn lag(&self) -> Option<Duration> {
+        self.parts.iter().filter_map(SinkFactory::lag).max()
     }
 
     fn report(&self, entry: &mut SinkReport, _: &mut Report) {

@@ -26,7 +26,10 @@ pub use builder::{PrintBuilder, PrintError};
 pub use lines::Lines;
 pub use style::{Dump, Style, Time};
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use super::{
     Sink, SinkError, SinkFactory, WorkerContext,
@@ -100,6 +103,10 @@ impl SinkFactory for Print {
 
     fn halted(&self) -> Option<SinkHalt> {
         self.handoff.halted()
+    }
+
+    fn lag(&self) -> Option<Duration> {
+        self.handoff.lag()
     }
 
     fn close(&self, report: &Report) -> Result<(), SinkError> {

@@ -223,12 +223,13 @@ fn sink_settings<'e>(
 /// A table as a sink, validated.
 fn sink_table(sink: SinkSettings) -> Result<SinkTable, String> {
     let name = sink.name.as_ref().map(|name| name.text().to_owned());
+    let required = sink.required.unwrap_or_default();
     let output = OutputConfig::of(&Settings::from(sink), Vec::new());
     let message = |Usage(message)| message;
     output.require_outputs().map_err(message)?;
     let first = output.first_output().ok_or(format!("a sink is for something: {SINK_USES} is missing"))?;
     let selection = output.selection().map_err(message)?;
-    Ok(SinkTable { name: name.unwrap_or(first), selection, output })
+    Ok(SinkTable { name: name.unwrap_or(first), required, selection, output })
 }
 
 fn wrong(file: &Path, position: Position, message: &str) -> Usage {

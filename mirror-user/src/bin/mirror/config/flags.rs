@@ -52,6 +52,9 @@ impl Command {
                     | "drain-quiet"
                     | "control"
                     | "control-group"
+                    | "http"
+                    | "http-allow"
+                    | "health-loss"
             ),
         }
     }
@@ -165,7 +168,9 @@ mod tests {
                 "cpus" | "port" | "vni" | "command-connect" => {
                     prop_oneof![text(&["1", "7,100-199"]), number(0, 9)].boxed()
                 }
-                "source" => text(&["10.0.0.0/8", "10.1.2.3, ::1"]),
+                "source" | "http-allow" => text(&["10.0.0.0/8", "10.1.2.3, ::1"]),
+                "http" => text(&["127.0.0.1:9464", "[::]:80"]),
+                "health-loss" => prop_oneof![text(&["5%", "0.5"]), number(1, 100)].boxed(),
                 "mode" => text(&["auto", "native", "generic"]),
                 "bind" => text(&["auto", "copy", "zerocopy"]),
                 "wait" => text(&["poll", "spin", "busy-poll"]),

@@ -49,6 +49,7 @@ only interfaces have, `mirror ingest` those that only capture files have.
 Each table [[sink]] adds outputs, for those of the run's packets that it selects:
 
   name     name
+  health   required
   select   vnis, sources, filter, outer-filter
   write    write, format, outer, unbuffered, snap, file-size, rotate-seconds,
            file-count, postrotate-command, buffer-size, writers, per-origin,

@@ -3,6 +3,7 @@
 mod drain;
 mod notify;
 mod run;
+mod vitals;
 mod watch;
 
 use std::time::Duration;
@@ -11,8 +12,8 @@ use clap::Args;
 use mirror_user::{
     engine::{EngineBuilder, EngineError, ForwardObstacle, OnInterfaceLost, OptionsError, Queues, Wait},
     settings::{
-        self, Bind, Control, Cpus, Destination, DrainMax, DrainQuiet, ForwardPath, Interface, Interval, Many,
-        Mode, Priority, QueueList, RxRing, Settings, Time, Written,
+        self, Bind, Control, Cpus, Destination, DrainMax, DrainQuiet, ForwardPath, HttpAddress, Interface,
+        Interval, Many, Mode, Percent, Priority, QueueList, RxRing, Settings, Sources, Time, Written,
     },
 };
 
@@ -20,6 +21,7 @@ pub(crate) use self::{drain::DrainLimits, run::run};
 use crate::{
     control::ControlConfig,
     exit::Usage,
+    http::HttpConfig,
     output::OutputArgs,
     output_config::{OutputConfig, SinkTable},
     remedy::of_options,
@@ -82,6 +84,15 @@ pub(crate) struct IngestArgs {
     /// Group that may read the status over the control socket; only root may change anything
     #[arg(long, help_heading = "Run", value_name = "GROUP")]
     control_group: Option<Written<String>>,
+    /// Serve /health, /live, /metrics, /report and a page over HTTP
+    #[arg(long, help_heading = "Run", value_name = "ADDR:PORT")]
+    http: Option<Written<HttpAddress>>,
+    /// Clients that may have more than /health and /live from an address that is not loopback
+    #[arg(long, help_heading = "Run", value_name = "CIDR,…")]
+    http_allow: Option<Written<Sources>>,
+    /// Share of lost packets, over 30 s, at which /health fails [default: losses do not]
+    #[arg(long, help_heading = "Run", value_name = "PERCENT")]
+    health_loss: Option<Written<Percent>>,
 }
 
 const EXAMPLES: &str = "\
@@ -124,6 +135,9 @@ impl IngestArgs {
             drain_quiet,
             control,
             control_group,
+            http,
+            http_allow,
+            health_loss,
         } = self;
         let mut settings = Settings::default();
         settings.interface = Many::of(interface);
@@ -143,6 +157,9 @@ impl IngestArgs {
         settings.drain_quiet = drain_quiet;
         settings.control = control;
         settings.control_group = control_group;
+        settings.http = http;
+        settings.http_allow = http_allow;
+        settings.health_loss = health_loss;
         settings
     }
 }
@@ -165,6 +182,9 @@ pub(crate) struct IngestRun {
     stats: Duration,
     drain: Option<DrainLimits>,
     control: ControlConfig,
+    http: Option<HttpConfig>,
+    /// A flag about the HTTP server without the server.
+    http_flag_alone: Option<&'static str>,
 }
 
 impl IngestRun {
@@ -187,6 +207,8 @@ impl IngestRun {
             stats: settings.stats.as_deref().copied().unwrap_or_default().0,
             drain: DrainLimits::of(settings),
             control: ControlConfig::of(settings),
+            http: HttpConfig::of(settings),
+            http_flag_alone: HttpConfig::flag_alone(settings),
         }
     }
 
@@ -200,6 +222,7 @@ impl IngestRun {
         self.validate_source()?;
         self.output.validate()?;
         self.control.validate()?;
+        self.validate_http()?;
         Ok(self.validate_forward_path()?)
     }
 
@@ -213,6 +236,14 @@ impl IngestRun {
         };
         match obstacle {
             Some(obstacle) => Err(Usage(of_options(&OptionsError::ForwardPath(obstacle)))),
+            None => Ok(()),
+        }
+    }
+
+    /// Validates that what is about the HTTP server comes with one.
+    fn validate_http(&self) -> Result<(), Usage> {
+        match self.http_flag_alone {
+            Some(flag) => Err(Usage(format!("{flag} applies to --http, which is not given"))),
             None => Ok(()),
         }
     }

@@ -15,9 +15,9 @@ use crate::{
     conclude::conclude,
     control,
     hooks::Threads,
+    http::{self, HttpConfig, Listening},
     memory::{self, MIB},
     observed::{Observed, Phase},
-    output_config::OutputConfig,
     outputs::{OpenContext, Outputs},
     privileges::{self, RetainedCaps},
     sandbox::{Sandbox, ThreadKind},
@@ -29,6 +29,7 @@ pub(crate) fn run(args: &IngestRun) -> anyhow::Result<ExitCode> {
     terminal::start_log(args.output.log_verbosity(), args.output.quiet);
     let streams = args.output.validate()?;
     args.require_interface()?;
+    args.validate_http()?;
     args.validate_forward_path()?;
     args.control.validate()?;
     let builder = args.builder()?;
@@ -43,6 +44,8 @@ pub(crate) fn run(args: &IngestRun) -> anyhow::Result<ExitCode> {
     {
         tracing::debug!(%error, "cannot set the limits of real-time scheduling");
     }
+    // Before anything is changed, and as the user who may listen there.
+    let listening = args.http.as_ref().map(HttpConfig::listen).transpose()?;
     let user = user::to_change_to(args.output.relinquish_privileges.as_deref())?;
     // A login shell's limit is enough for most runs; what is missing is known once there is a plan.
     if let Err(error) = OpenFiles::raise(USUAL_FILES) {
@@ -61,7 +64,7 @@ pub(crate) fn run(args: &IngestRun) -> anyhow::Result<ExitCode> {
     let engine =
         builder.on_thread_ready(Arc::new(engines.hook(ThreadKind::Worker))).build().map_err(usage)?;
     let writers = WriterPlan::of(engine.plan()).context("cannot read which CPUs this process may use")?;
-    let needed = files_needed(engine.plan(), &args.output, &writers)?;
+    let needed = files_needed(engine.plan(), args, &writers)?;
     if let Some(most) = OpenFiles::raise(needed)?.soft.filter(|most| *most < needed) {
         return Err(anyhow::anyhow!(
             "this run needs {needed} open files, and the limit is {most}: raise it (`ulimit -n 1024`, in a \
@@ -82,6 +85,9 @@ pub(crate) fn run(args: &IngestRun) -> anyhow::Result<ExitCode> {
     let control = control
         .map(|socket| socket.serve(&threads, args.drain, &observed, &requests).map(Arc::new))
         .transpose()?;
+    let address = listening.as_ref().map(Listening::address).transpose()?;
+    let board =
+        listening.map(|listening| listening.serve(&observed, threads.hook(ThreadKind::Http))).transpose()?;
     let cx = OpenContext {
         threads: &threads,
         stop: &requests.stop,
@@ -99,6 +105,9 @@ pub(crate) fn run(args: &IngestRun) -> anyhow::Result<ExitCode> {
     memory.refuse_beyond_limit()?;
     if !args.output.quiet {
         announce(engine.plan(), &outputs, &memory);
+        if let Some(address) = address {
+            terminal::say!("HTTP at http://{address}/");
+        }
     }
     let running = outputs.sinks.iter().cloned().fold(engine, Engine::sink).start().map_err(usage)?;
     threads.confine(ThreadKind::Main).context("cannot drop privileges")?;
@@ -116,8 +125,14 @@ pub(crate) fn run(args: &IngestRun) -> anyhow::Result<ExitCode> {
     };
     requests.started(&outputs, move || stopper.stop(), abort);
     observed.enter(Phase::Ingesting);
-    let watch =
-        Watch { args, requests: &requests, outputs: &outputs, observed: &observed, notifier: &notifier };
+    let watch = Watch {
+        args,
+        requests: &requests,
+        outputs: &outputs,
+        observed: &observed,
+        notifier: &notifier,
+        board: board.as_ref(),
+    };
     let report = watch.watch(running);
     let concluded = conclude(&outputs, &report);
     // The signal thread has the entry, too.
@@ -133,7 +148,7 @@ const USUAL_FILES: u64 = 1024;
 
 /// How many files a run has open at once, at most while it starts: those open already, of the engine and of
 /// signals, and of each interface, queue and output.
-fn files_needed(plan: &Plan, output: &OutputConfig, writers: &WriterPlan) -> anyhow::Result<u64> {
+fn files_needed(plan: &Plan, args: &IngestRun, writers: &WriterPlan) -> anyhow::Result<u64> {
     /// Netlink, signals, ports.
     const RUN: u64 = 5;
     /// Connections to the control socket; it is open already.
@@ -149,7 +164,8 @@ fn files_needed(plan: &Plan, output: &OutputConfig, writers: &WriterPlan) -> any
         + CONTROL
         + plan.interfaces.len() as u64 * INTERFACE
         + queues * QUEUE
-        + output.files_needed(writers))
+        + args.output.files_needed(writers)
+        + args.http.as_ref().map_or(0, |_| http::FILES))
 }
 
 /// The memory that a run takes at most, in bytes.

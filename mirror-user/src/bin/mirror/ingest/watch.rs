@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -12,9 +12,10 @@ use mirror_user::{
     log_limit::LogLimit,
 };
 
-use super::{IngestRun, drain::Draining, notify::Notifier};
+use super::{IngestRun, drain::Draining, notify::Notifier, vitals::HealthWatch};
 use crate::{
     conclude::ALL_ENDED,
+    http::Board,
     observed::{Observed, Phase},
     outputs::Outputs,
     signals::SignalRequests,
@@ -29,6 +30,8 @@ pub(super) struct Watch<'a> {
     pub(super) outputs: &'a Outputs,
     pub(super) observed: &'a Observed,
     pub(super) notifier: &'a Notifier,
+    /// With the HTTP server.
+    pub(super) board: Option<&'a Arc<Board>>,
 }
 
 impl Watch<'_> {
@@ -43,6 +46,10 @@ impl Watch<'_> {
         let drain = draining.map(|draining| draining.end(Instant::now()));
         let mut report = running.stop();
         report.drain = drain;
+        // For those who ask while outputs are completed.
+        if self.board.is_some() {
+            self.observed.publish(Instant::now(), report.clone());
+        }
         report
     }
 
@@ -50,7 +57,9 @@ impl Watch<'_> {
     fn until_stop(&self, running: &Running) -> Option<Draining> {
         /// How late a signal other than INT and TERM may be noticed.
         const POLL: Duration = Duration::from_millis(100);
-        let Self { args, requests, outputs, observed, notifier } = self;
+        let Self { args, requests, outputs, observed, notifier, board } = self;
+        let most_loss = args.http.as_ref().and_then(|http| http.most_loss);
+        let mut health = board.map(|board| HealthWatch::new(Arc::clone(board), most_loss));
         let end = args.duration.map(|duration| Instant::now() + duration);
         let mut status = Status::new(args.stats, args.output.quiet || args.output.prints_to_terminal());
         let mut links = Links::new();
@@ -63,6 +72,9 @@ impl Watch<'_> {
             if outputs.are_over() {
                 terminal::say!("{}", ALL_ENDED);
                 return draining;
+            }
+            if let Some(health) = &mut health {
+                health.turn(now, running, outputs);
             }
             if let Some(begun) = &mut draining {
                 if begun.follow(now, running.taken()) {

@@ -235,6 +235,7 @@ pub(super) fn filter(kind: ThreadKind) -> Result<Option<BpfProgram>, BackendErro
         ThreadKind::Main | ThreadKind::Supervisor | ThreadKind::Command => return Ok(None),
         // No file is opened, so a backtrace has no names.
         ThreadKind::Control => (&[OF_ALL, ON_SOCKETS, TO_ACCEPT], &[WHERE]),
+        ThreadKind::Http => (&[OF_ALL, ON_SOCKETS, TO_ACCEPT], &[WHERE]),
         ThreadKind::Worker => (&[OF_ALL, ON_SOCKETS, TO_SCHEDULE], &[READS, WHERE]),
         ThreadKind::Reader => (&[OF_ALL], &[READS, WHERE, THREADS]),
         ThreadKind::Writer => (&[OF_ALL, ON_FILES], &[READS, WHERE, THREADS]),

@@ -53,12 +53,14 @@ pub(crate) enum ThreadKind {
     Writer,
     Printer,
     Forwarder,
+    /// Answers HTTP requests on sockets that it accepts.
+    Http,
     /// Starts commands, which inherit its restrictions.
     Command,
 }
 
 impl ThreadKind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Main,
         Self::Supervisor,
         Self::Control,
@@ -67,6 +69,7 @@ impl ThreadKind {
         Self::Writer,
         Self::Printer,
         Self::Forwarder,
+        Self::Http,
         Self::Command,
     ];
 
@@ -81,6 +84,7 @@ impl ThreadKind {
             Self::Writer => "a capture writer",
             Self::Printer => "the printer",
             Self::Forwarder => "a forwarder",
+            Self::Http => "the HTTP server",
             Self::Command => "commands of -z",
         }
     }
@@ -223,7 +227,8 @@ fn writes_of(kind: ThreadKind, places: &Places) -> Writes {
         | ThreadKind::Control
         | ThreadKind::Worker
         | ThreadKind::Reader
-        | ThreadKind::Printer => {}
+        | ThreadKind::Printer
+        | ThreadKind::Http => {}
         ThreadKind::Writer => outputs(&mut writes),
         ThreadKind::Forwarder => {
             writes.connect.clone_from(&places.connect);

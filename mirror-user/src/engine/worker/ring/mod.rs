@@ -68,6 +68,8 @@ pub(crate) struct Control {
 pub(crate) struct Published {
     pub(crate) counters: WorkerCounters,
     pub(crate) statistics: Statistics,
+    /// When; `None` before the first time.
+    pub(crate) at: Option<Instant>,
 }
 
 /// How a worker works.
@@ -182,7 +184,7 @@ impl RingWorker {
         };
         // For reports of a run that continues without this worker. A blocking lock is fine here: no frames
         // come any more.
-        let shown = Published { counters: counters.clone(), statistics };
+        let shown = Published { counters: counters.clone(), statistics, at: Some(Instant::now()) };
         *self.published.lock().unwrap_or_else(PoisonError::into_inner) = shown;
         RingOutcome { counters, statistics, unstamped: progress.stamps.missing, died }
     }
@@ -319,6 +321,7 @@ impl RingWorker {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
+        published.at = Some(now);
         self.pipeline.publish(&mut published.counters);
         published.counters.busy_ns = nanoseconds(progress.busy);
         published.counters.elapsed_ns = nanoseconds(started.elapsed());

@@ -78,7 +78,7 @@ fn the_writer_thread_allocates_per_capture_and_not_per_block() {
     let allocated = |blocks: usize| {
         let (messages, inbox) = crossbeam_channel::bounded(blocks + 1);
         let (returned, home) = crossbeam_channel::bounded(blocks);
-        let block_return = BlockReturn::new(returned);
+        let block_return = BlockReturn::new(returned, 1);
         let frame = Outer::new([10, 0, 0, 1], 7, &[0; 60]);
         for _ in 0..blocks {
             let mut block = Block::new(8192, 1);

@@ -89,6 +89,35 @@ fn the_control_thread_accepts_clients_and_opens_and_starts_nothing() {
     drop(client);
 }
 
+/// It accepts on a socket that listens, and answers; everything that would reach further is denied.
+#[test]
+fn the_http_thread_accepts_clients_and_opens_nothing() {
+    let directories = Directories::new();
+    let path = directories.path("output/old");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let other = listener.local_addr().unwrap();
+    let denied = directories.on(ThreadKind::Http, || {
+        let (mut accepted, _) = listener.accept().unwrap();
+        accepted.set_nonblocking(true).unwrap();
+        accepted.write_all(b"answer").unwrap();
+        accepted.shutdown(std::net::Shutdown::Write).unwrap();
+        [
+            File::open(&path).map(drop),
+            UdpSocket::bind("127.0.0.1:0").map(drop),
+            TcpStream::connect(other).map(drop),
+            process::Command::new("true").spawn().map(drop),
+            thread::Builder::new().spawn(|| ()).map(drop),
+            nix::sys::signal::kill(nix::unistd::getpid(), None).map_err(io::Error::from),
+        ]
+        .map(|result| result.err().and_then(|error| error.raw_os_error()))
+    });
+    assert_eq!(denied, [Some(libc::EPERM); 6]);
+    let mut answer = String::new();
+    io::Read::read_to_string(&mut client, &mut answer).unwrap();
+    assert_eq!(answer, "answer");
+}
+
 #[test]
 fn a_filtered_thread_cannot_map_executable_memory() {
     let directories = Directories::new();

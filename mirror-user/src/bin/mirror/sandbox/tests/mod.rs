@@ -111,6 +111,7 @@ fn threads_and_commands_change_files_only_beneath_their_directories() {
         (ThreadKind::Printer, &[]),
         (ThreadKind::Forwarder, &[]),
         (ThreadKind::Control, &[]),
+        (ThreadKind::Http, &[]),
     ] {
         for name in ["output", "granted", "outside"] {
             let directories = Directories::new();

@@ -1,0 +1,95 @@
+//! What the main thread leaves for the thread that answers.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use super::{health::Verdict, process::ProcessFacts};
+use crate::observed::{Observed, Phase};
+
+/// The main loop turns ten times a second.
+const TURN: Duration = Duration::from_secs(5);
+
+/// Shared by the main thread and the HTTP thread.
+#[derive(Debug)]
+pub(crate) struct Board {
+    pub(super) observed: Arc<Observed>,
+    begun: Instant,
+    begun_at: SystemTime,
+    /// When the main loop turned last, in ms since `begun`.
+    turned: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct State {
+    pub(super) verdict: Option<Arc<Verdict>>,
+    pub(super) process: ProcessFacts,
+}
+
+impl Board {
+    pub(super) fn new(observed: &Arc<Observed>) -> Arc<Self> {
+        Arc::new(Self {
+            observed: Arc::clone(observed),
+            begun: Instant::now(),
+            begun_at: SystemTime::now(),
+            turned: AtomicU64::new(0),
+            state: Mutex::default(),
+        })
+    }
+
+    /// The main loop turns.
+    pub(crate) fn turn(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.begun).as_millis();
+        self.turned.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Leaves a verdict, with what the kernel says of the process.
+    pub(crate) fn put(&self, verdict: Verdict) {
+        let process = ProcessFacts::read(self.begun_at);
+        *self.lock() = State { verdict: Some(Arc::new(verdict)), process };
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.lock().clone()
+    }
+
+    /// Whether the main loop turns; it does not begin before the run has started, and does not end before its
+    /// outputs are complete, which may take long.
+    pub(super) fn is_live(&self, now: Instant) -> bool {
+        let turned = self.begun + Duration::from_millis(self.turned.load(Ordering::Relaxed));
+        match self.observed.phase() {
+            Phase::Starting | Phase::Stopping => true,
+            Phase::Ingesting | Phase::Draining => now.saturating_duration_since(turned) <= TURN,
+        }
+    }
+
+    /// Whole values are put in under this lock, so one poisoned by a panic is as good as any.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_live_while_its_main_loop_turns() {
+        let observed = Arc::new(Observed::default());
+        let board = Board::new(&observed);
+        let later = board.begun + 2 * TURN;
+        assert!(board.is_live(later), "it starts");
+        observed.enter(Phase::Ingesting);
+        assert!(!board.is_live(later));
+        board.turn(later - TURN);
+        assert!(board.is_live(later));
+        assert!(!board.is_live(later + Duration::from_millis(1)));
+        observed.enter(Phase::Stopping);
+        assert!(board.is_live(later + TURN), "it completes its outputs");
+    }
+}
