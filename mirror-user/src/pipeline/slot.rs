@@ -119,6 +119,7 @@ impl SinkSlot {
     }
 
     /// Whether a sink that gets no more frames can be finished without a wait.
+    #[cfg(feature = "af-xdp")]
     pub(super) fn has_left(&mut self) -> bool {
         if self.counters.end.is_some() {
             return true;
