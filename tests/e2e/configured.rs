@@ -128,7 +128,7 @@ fn errors_in_a_file_are_reported_with_their_line() {
             "[[sink]]\nname = 'x'",
             "mirror.toml:1:1: a sink is for something: `write = \"FILE\"`, `print = true`",
         ),
-        ("[[sink]]\nwrite = 'x'\nvni = 7", "mirror.toml:3:1: a sink has no key vni; it has: name, write, "),
+        ("[[sink]]\nwrite = 'x'\nvni = 7", "mirror.toml:3:1: a sink has no key vni; it has: name, "),
         ("[[sink]]\nwrite = 'x'\nsources = 'here'", "mirror.toml:3:1: sources: invalid value 'here'"),
         (
             "[[sink]]\nwrite = 'x'\nfilter = 'tcp prot'",
