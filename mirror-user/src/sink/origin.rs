@@ -21,7 +21,7 @@ pub(super) struct OriginKey {
     about: About,
 }
 
-/// What is told of an origin, as in its first frame, and is no part of its name.
+/// What else is known of an origin, from its first frame, and is no part of its name.
 #[derive(Clone, Copy, Debug, Default)]
 struct About {
     encapsulation: Encapsulation,
