@@ -11,7 +11,7 @@ use std::{
 };
 
 use common::{
-    Cable, SENDER, captures,
+    Cable, SENDER,
     mirror::{MIRROR, Mirror, balanced_report, readable_capture, sink, whole_capture},
 };
 use mirror_lab::{
@@ -297,9 +297,10 @@ fn suricata_sees_the_same_frames_in_the_twin_behind_a_load_balancer() {
 }
 
 #[test]
-#[ignore = "needs MIRROR_CAPTURES"]
+#[ignore = "needs MIRROR_GENEVE_CAPTURES"]
 fn public_captures_of_geneve_are_replayed_as_tshark_reads_them() {
-    let folder = captures().join("geneve");
+    let folder = std::env::var_os("MIRROR_GENEVE_CAPTURES").expect("the folder with public captures");
+    let folder = Path::new(&folder);
     for (name, frames) in [
         // zeek/zeek, testing/btest/Traces/tunnels.
         ("geneve-vxlan-dns-truncated.pcap", 2),

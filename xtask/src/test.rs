@@ -23,6 +23,10 @@ const LIMIT_TESTS: &str = "limit_of_real_time";
 
 /// Mark of tests that read captures of real networks.
 const CAPTURE_TESTS: &str = r#"#[ignore = "needs MIRROR_CAPTURES"]"#;
+/// Folder with the captures of GENEVE in the tests of Zeek and of Suricata, by their names there.
+const GENEVE_CAPTURES: &str = "MIRROR_GENEVE_CAPTURES";
+/// The test that reads them.
+const GENEVE_TEST: &str = "public_captures_of_geneve_are_replayed_as_tshark_reads_them";
 
 /// Sets up and runs the tests; with `args`, one run of `cargo test` with them, else all.
 ///
@@ -86,7 +90,20 @@ pub(crate) fn run(yes: bool, require_ebpf: bool, args: &[OsString]) -> Result<Ex
             failed.push("the captures of real networks");
         }
     }
+    let has_geneve = env::var_os(GENEVE_CAPTURES).is_some();
+    if has_geneve {
+        let arguments = ["--package", "mirror-user", "--test", "geneve", "--", "--ignored", GENEVE_TEST];
+        if !process::run(cargo_test().args(arguments))?.success() {
+            failed.push("the public captures of GENEVE");
+        }
+    }
     // At the end, where it is noticed.
+    if !has_geneve {
+        eprintln!(
+            "test: NOT checked: {GENEVE_TEST}; set {GENEVE_CAPTURES} to the folder with the public captures \
+            that the test names"
+        );
+    }
     if captures.is_none() {
         eprintln!(
             "test: NOT checked: captures of real networks; set MIRROR_CAPTURES to the folder that has them, \
