@@ -32,6 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Change {
     pub(super) selection: Option<Selection>,
     pub(super) remove: Vec<String>,
+    pub(super) reselect: Vec<(String, Arc<Selection>)>,
     pub(super) add: Vec<Arc<dyn SinkFactory>>,
 }
 
@@ -44,6 +45,13 @@ impl Change {
     /// Selects these frames instead of those that were selected so far.
     pub fn select(mut self, selection: impl Into<Selection>) -> Self {
         self.selection = Some(selection.into());
+        self
+    }
+
+    /// Gives the sink of this name these frames of the run, which it may have had [others](crate::sink::selected)
+    /// of, or all. Its output goes on.
+    pub fn select_for(mut self, name: impl Into<String>, selection: impl Into<Selection>) -> Self {
+        self.reselect.push((name.into(), Arc::new(selection.into())));
         self
     }
 
@@ -66,6 +74,7 @@ impl std::fmt::Debug for Change {
         f.debug_struct("Change")
             .field("selection", &self.selection)
             .field("remove", &self.remove)
+            .field("reselect", &self.reselect)
             .field("add", &add)
             .finish()
     }
@@ -75,7 +84,7 @@ impl std::fmt::Debug for Change {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChangeError {
-    /// There is no sink of this name to remove.
+    /// There is no sink of this name to remove, or to select frames for.
     #[error("there is no sink {name}")]
     NoSuchSink {
         /// The name.
@@ -141,6 +150,7 @@ struct Place {
 #[derive(Default)]
 pub(super) struct Positions {
     pub(super) remove: Vec<usize>,
+    pub(super) reselect: Vec<(usize, Arc<Selection>)>,
     pub(super) add: Vec<(usize, Arc<dyn SinkFactory>)>,
 }
 
@@ -155,7 +165,7 @@ impl Sinks {
         self.places.iter().map(|place| Arc::clone(&place.sink)).collect()
     }
 
-    /// Finds the positions of what is removed and added. A sink that is added continues a removed one of its
+    /// Finds the positions of what is removed, changed and added. A sink that is added continues a removed one of its
     /// name.
     pub(super) fn positions(&self, change: &Change) -> Result<Positions, ChangeError> {
         let position = |name: &str| self.places.iter().position(|place| place.sink.name() == name);
@@ -163,6 +173,12 @@ impl Sinks {
         for name in &change.remove {
             match position(name).filter(|at| !self.places[*at].is_free && !found.remove.contains(at)) {
                 Some(at) => found.remove.push(at),
+                None => return Err(ChangeError::NoSuchSink { name: name.clone() }),
+            }
+        }
+        for (name, selection) in &change.reselect {
+            match position(name).filter(|at| !self.places[*at].is_free && !found.remove.contains(at)) {
+                Some(at) => found.reselect.push((at, Arc::clone(selection))),
                 None => return Err(ChangeError::NoSuchSink { name: name.clone() }),
             }
         }
@@ -195,6 +211,11 @@ impl Sinks {
                 None => self.places.push(place),
             }
         }
+    }
+
+    /// The names of removed sinks that are not completed.
+    pub(super) fn leaving(&self) -> impl Iterator<Item = &str> {
+        self.leaving.iter().map(|(_, sink)| sink.name())
     }
 
     /// Whether removed sinks are to be [completed](Self::complete).
@@ -267,8 +288,8 @@ pub(super) fn change_workers(
     let changes: Vec<_> = workers()
         .map(|worker| {
             let (changed, is_changed) = bounded(1);
-            let (remove, selection) = (positions.remove.clone(), selection.cloned());
-            worker.orders.give(Order::Change { remove, selection, changed });
+            let (remove, reselect) = (positions.remove.clone(), positions.reselect.clone());
+            worker.orders.give(Order::Change { remove, reselect, selection: selection.cloned(), changed });
             (worker, is_changed)
         })
         .collect();

@@ -299,6 +299,12 @@ impl Running {
         }
     }
 
+    /// The names of sinks that were [removed](Change::remove) and whose outputs are not completed yet.
+    #[must_use]
+    pub fn leaving(&self) -> Vec<String> {
+        lock(&self.sinks).leaving().map(str::to_owned).collect()
+    }
+
     /// A handle that ends [`wait`](Self::wait) from another thread, such as one that handles signals.
     #[must_use]
     pub fn stopper(&self) -> Stopper {

@@ -227,6 +227,16 @@ impl Pipeline {
         }
     }
 
+    /// Gives sinks other selections from the next batch on.
+    #[cfg(feature = "af-xdp")]
+    pub(crate) fn reselect(&mut self, selections: impl IntoIterator<Item = (usize, Arc<Selection>)>) {
+        for (position, selection) in selections {
+            if let Some(place) = self.sinks.get_mut(position) {
+                place.reselect(selection);
+            }
+        }
+    }
+
     /// Lets sinks go whose frames have all reached the output, and says how many are left that are leaving.
     #[cfg(feature = "af-xdp")]
     pub(crate) fn settle(&mut self) -> usize {

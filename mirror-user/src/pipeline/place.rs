@@ -1,7 +1,12 @@
 //! A sink's place in a worker: the sink of that name, those of that name that are leaving, and what was
 //! counted of all that have left.
 
+#[cfg(feature = "af-xdp")]
+use std::sync::Arc;
+
 use super::slot::SinkSlot;
+#[cfg(feature = "af-xdp")]
+use crate::select::Selection;
 use crate::{account::SinkCounters, frame::Batch};
 
 /// The place of a sink.
@@ -41,6 +46,14 @@ impl Place {
     pub(super) fn put(&mut self, sink: Option<SinkSlot>) {
         if let Some(before) = std::mem::replace(&mut self.present, sink) {
             self.leaving.push(before);
+        }
+    }
+
+    /// Gives the sink here another selection.
+    #[cfg(feature = "af-xdp")]
+    pub(super) fn reselect(&mut self, selection: Arc<Selection>) {
+        if let Some(slot) = &mut self.present {
+            slot.selection = Some(selection);
         }
     }
 

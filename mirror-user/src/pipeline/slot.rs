@@ -21,7 +21,7 @@ pub(crate) struct SinkSlot {
     name: String,
     sink: Box<dyn Sink>,
     /// Which of the run's frames it is given; `None` for all.
-    selection: Option<Arc<Selection>>,
+    pub(super) selection: Option<Arc<Selection>>,
     pub(super) counters: SinkCounters,
     scratch: Scratch,
 }

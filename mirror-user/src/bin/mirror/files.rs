@@ -89,7 +89,7 @@ impl FilesArgs {
 }
 
 /// How a capture is split into files, with defaults applied.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Files {
     file_size: Option<u64>,
     rotate_seconds: Option<u64>,

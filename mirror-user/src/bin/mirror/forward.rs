@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use anyhow::Context as _;
 use clap::Args;
 use mirror_user::escape;
 use mirror_user::settings::{Balance, Many, Seed, Settings, Written};
@@ -52,7 +53,7 @@ impl ForwardArgs {
 }
 
 /// Where inner packets are forwarded to, and how, with defaults applied.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Forwarding {
     forward: Vec<Target>,
     forward_balance: Balance,
@@ -108,7 +109,7 @@ impl Forwarding {
     }
 
     /// Targets in groups, each of which is one sink.
-    fn groups(&self) -> impl Iterator<Item = &[Target]> {
+    pub(crate) fn groups(&self) -> impl Iterator<Item = &[Target]> {
         let size = match self.forward_balance {
             Balance::Copy => 1,
             Balance::Flow => self.forward.len().max(1),
@@ -172,26 +173,30 @@ impl Forwarding {
         Some(builder.community_id(self.community_id && targets.iter().any(Target::takes_comments)))
     }
 
-    /// Opens all targets. `vnis` get the first VLANs.
+    /// Opens a group. `vnis` get the first VLANs.
     pub(crate) fn open(
         &self,
+        targets: &[Target],
         vnis: &[u32],
         max_frame: usize,
         patient: bool,
         threads: &Threads,
-    ) -> anyhow::Result<Vec<Forward>> {
-        let open = |targets: &[Target]| {
-            let mut builder = self.builder(targets)?.max_frame(max_frame).patient(patient);
-            if self.vlan_per_vni && targets.iter().any(Target::takes_vlans) {
-                builder = builder.vlan_per_vni(vnis.iter().copied());
-            }
-            if let Some(seed) = self.forward_seed {
-                builder = builder.seed(seed);
-            }
-            builder = builder.on_thread_start(threads.or_panic(ThreadKind::Forwarder));
-            Some(builder.build().map_err(refused))
-        };
-        self.groups().filter_map(open).collect()
+    ) -> anyhow::Result<Forward> {
+        let builder = self.builder(targets).context("a group without a target")?;
+        let mut builder = builder.max_frame(max_frame).patient(patient);
+        if self.vlan_per_vni && targets.iter().any(Target::takes_vlans) {
+            builder = builder.vlan_per_vni(vnis.iter().copied());
+        }
+        if let Some(seed) = self.forward_seed {
+            builder = builder.seed(seed);
+        }
+        builder.on_thread_start(threads.or_panic(ThreadKind::Forwarder)).build().map_err(refused)
+    }
+
+    /// Whether its targets are opened the same way.
+    pub(crate) fn opens_like(&self, other: &Self) -> bool {
+        let options = |of: &Self| (of.forward_seed, of.vlan_per_vni, of.community_id);
+        options(self) == options(other)
     }
 }
 

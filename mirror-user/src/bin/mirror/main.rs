@@ -26,6 +26,7 @@ mod postrotate;
 mod print;
 mod privileges;
 mod readers;
+mod reload;
 mod remedy;
 mod replay;
 mod sandbox;
@@ -44,6 +45,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use mirror_user::settings::Settings;
 
 use self::{
+    config::ConfigSource,
     exit::{BAD_USAGE, FAILED, Usage},
     ingest::IngestRun,
     replay::ReplayRun,
@@ -94,6 +96,11 @@ enum Command {
     ///
     /// The same as TERM to a run that was started with --drain-max. Only root may do that.
     Drain(control::DrainArgs),
+    /// Have a run read its configuration file again
+    ///
+    /// Changes VNIs, sources, filters and outputs, and loses no packet of outputs that stay. Exits with 1 if
+    /// the file is refused; then nothing has changed. Only root may do that.
+    Reload(control::ReloadArgs),
     /// Watch a run: rates, losses, queues, outputs, origins
     ///
     /// One screen over the control socket, drawn each second. Ends with q, Ctrl-C, or the run.
@@ -156,18 +163,19 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Ingest(args)) if args.list_interfaces => interfaces::list(),
         Some(Command::Ingest(args)) => {
             let file = args.output.config.clone();
-            let (settings, tables) =
-                config::settings(config::Command::Ingest, args.settings(), file.as_deref())?;
-            ingest::run(&IngestRun::of(&settings, tables))
+            let source = ConfigSource::of(config::Command::Ingest, args.settings(), file);
+            let (settings, tables) = source.read()?;
+            ingest::run(&IngestRun::of(&settings, tables), &settings, &source)
         }
         Some(Command::Replay(args)) => {
             let file = args.output.config.clone();
-            let (settings, tables) =
-                config::settings(config::Command::Replay, args.settings(), file.as_deref())?;
+            let source = ConfigSource::of(config::Command::Replay, args.settings(), file);
+            let (settings, tables) = source.read()?;
             replay::run(&ReplayRun::of(&settings, tables))
         }
         Some(Command::Status(args)) => control::status(&args),
         Some(Command::Drain(args)) => control::drain(&args),
+        Some(Command::Reload(args)) => control::reload(&args),
         Some(Command::Top(args)) => top::run(&args),
         Some(Command::Config(args)) => config::run(&args),
         Some(Command::Doctor(args)) => doctor::run(&args),

@@ -22,13 +22,14 @@ use crate::{
     flag_values::repetitions,
     forward::Forwarding,
     print::Printing,
+    reload::WritablePlaces,
     sandbox::{Places, SandboxArg},
     streams,
     writers::WriterPlan,
 };
 
 /// Selection, outputs, and the course of a run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct OutputConfig {
     pub(crate) tunnels: Tunnels,
     pub(crate) vnis: Vec<u32>,
@@ -51,6 +52,8 @@ pub(crate) struct OutputConfig {
     pub(crate) latency: bool,
     pub(crate) relinquish_privileges: Option<String>,
     pub(crate) sandbox: SandboxArg,
+    /// Where a reload may create files, besides the directories of outputs.
+    writable: Vec<PathBuf>,
     command_write: Vec<PathBuf>,
     command_connect: Option<Vec<u16>>,
     pub(crate) on_output_end: OnOutputEnd,
@@ -62,7 +65,7 @@ pub(crate) struct OutputConfig {
 }
 
 /// A sink with its own selection: a table `[[sink]]`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct SinkTable {
     /// Its name in the report.
     pub(crate) name: String,
@@ -96,6 +99,7 @@ impl OutputConfig {
             latency: settings.latency.unwrap_or_default(),
             relinquish_privileges: settings.relinquish_privileges.as_deref().cloned(),
             sandbox: settings.sandbox.unwrap_or_default(),
+            writable: settings.writable.iter().flat_map(Many::values).cloned().collect(),
             command_write: settings.command_write.iter().flat_map(Many::values).cloned().collect(),
             command_connect: settings.command_connect.as_deref().map(|list| list.0.clone()),
             on_output_end: settings.on_output_end.unwrap_or_default(),
@@ -125,10 +129,49 @@ impl OutputConfig {
         Ok(selection)
     }
 
-    /// The directories of the files that the run will complete.
+    /// Whether the same packets are selected.
+    pub(crate) fn selects_like(&self, other: &Self) -> bool {
+        let selects = |output: &Self| {
+            (
+                output.vnis.clone(),
+                output.sources.clone(),
+                output.outer_filter.clone(),
+                output.expression.clone(),
+            )
+        };
+        selects(self) == selects(other)
+    }
+
+    /// Whether the capture is the same.
+    pub(crate) fn captures_like(&self, other: &Self) -> bool {
+        let captures = |output: &Self| {
+            (output.write.clone(), output.format, output.outer, output.unbuffered, output.snap)
+        };
+        captures(self) == captures(other) && self.files == other.files
+    }
+
+    /// Whether packets are printed the same way.
+    pub(crate) fn prints_like(&self, other: &Self) -> bool {
+        let prints = |output: &Self| (output.verbose, output.outer);
+        prints(self) == prints(other) && self.print == other.print
+    }
+
+    /// The directories of the files that the run will complete, those of a reload included.
     pub(crate) fn directories(&self) -> impl Iterator<Item = &Path> {
+        let report = self.report.as_deref().map(hidden_file::directory_of);
+        self.capture_directories().chain(report)
+    }
+
+    /// The directories of captures, those of a reload included.
+    fn capture_directories(&self) -> impl Iterator<Item = &Path> {
         let captures = self.writes().filter(|path| streams::is_file(path));
-        captures.chain(self.report.as_deref()).map(hidden_file::directory_of)
+        captures.map(hidden_file::directory_of).chain(self.writable.iter().map(PathBuf::as_path))
+    }
+
+    /// Where a reload may create files and sockets.
+    pub(crate) fn writable_places(&self) -> WritablePlaces {
+        let sockets = self.all().flat_map(|output| output.forward.sockets()).map(hidden_file::directory_of);
+        WritablePlaces::of(self.capture_directories().chain(sockets))
     }
 
     /// What the run writes and where, and what its commands may do.
@@ -146,19 +189,18 @@ impl OutputConfig {
                 return Err(Usage(format!("{flag} applies to commands, and none is given with -z")).into());
             }
         }
-        for directory in &self.command_write {
-            let found = directory
-                .metadata()
-                .with_context(|| format!("--command-write {}", escape::path(directory)))?;
-            if !found.is_dir() {
-                return Err(
-                    Usage(format!("--command-write {}: not a directory", escape::path(directory))).into()
-                );
+        let flagged = [("--command-write", &self.command_write), ("--writable", &self.writable)];
+        for (flag, directory) in flagged.iter().flat_map(|(flag, all)| all.iter().map(move |one| (flag, one)))
+        {
+            let shown = || format!("{flag} {}", escape::path(directory));
+            if !directory.metadata().with_context(shown)?.is_dir() {
+                return Err(Usage(format!("{}: not a directory", shown())).into());
             }
         }
         Ok(Places {
             outputs: self.writes().filter(|path| !streams::is_stdout(path)).map(Path::to_owned).collect(),
             sockets: self.all().flat_map(|output| output.forward.sockets()).map(Path::to_owned).collect(),
+            writable: self.writable.clone(),
             report: self.report.clone(),
             connect: self.all().flat_map(|output| output.forward.connects()).collect(),
             restored: Vec::new(),

@@ -53,7 +53,7 @@ impl PrintArgs {
 }
 
 /// What is printed of each packet, with defaults applied.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Printing {
     print: bool,
     link: bool,

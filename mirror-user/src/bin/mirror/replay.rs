@@ -183,8 +183,8 @@ pub(crate) fn run(args: &ReplayRun) -> anyhow::Result<ExitCode> {
         patient: true,
     };
     let outputs = user::naming(user.as_ref(), args.output.open(MAX_FRAME, &cx))?;
-    memory::refuse_beyond_limit(READING + outputs.memory_per_worker as u64, THREADS)?;
-    let replay = outputs.sinks.iter().cloned().fold(replay, Replay::sink);
+    memory::refuse_beyond_limit(READING + outputs.memory_per_worker() as u64, THREADS)?;
+    let replay = outputs.sinks().fold(replay, Replay::sink);
     let (progress, flusher, ending) = (replay.progress(), replay.flusher(), replay.stop_handle());
     let statistics = Mutex::new(Statistics::new());
     requests.on_statistics(move || {

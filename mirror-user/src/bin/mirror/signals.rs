@@ -3,7 +3,7 @@
 use std::{
     fs, io, process,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
@@ -18,7 +18,7 @@ use signal_hook::{
     iterator::Signals,
 };
 
-use crate::{outputs::Outputs, terminal};
+use crate::{outputs::Outputs, reload::ReloadRequests, terminal};
 
 /// What signals have requested.
 #[derive(Default)]
@@ -38,6 +38,8 @@ pub(crate) struct SignalRequests {
     started: OnceLock<StartedRun>,
     /// Called when a drain begins; unset if the run stops at once.
     on_drain: Action,
+    /// HUP and control requests ask for a reload there; unset if the run has no configuration file.
+    pub(crate) reload: OnceLock<ReloadRequests>,
     /// What USR1 and USR2 do at once, if nobody polls `statistics` and `flush`.
     on_statistics: Action,
     on_flush: Action,
@@ -51,14 +53,14 @@ struct StartedRun {
     on_stop: Box<dyn Fn() + Send + Sync>,
     on_abort: Box<dyn Fn() + Send + Sync>,
     report: Option<Arc<HiddenFile>>,
-    rotators: Vec<Rotator>,
+    rotators: Mutex<Vec<Rotator>>,
 }
 
 impl SignalRequests {
     /// The run has started. From now on the first INT or TERM calls `on_stop`, and the second exits at once
     /// with code 1 (of a run that [drains](Self::drain_first), one later): it calls `on_abort`, files keep
-    /// their hidden names, and the empty file of the report is removed. HUP rotates capture files; without
-    /// any it acts as INT.
+    /// their hidden names, and the empty file of the report is removed. HUP rotates capture files, and
+    /// requests a reload; without any to rotate, and without a configuration file, it acts as INT.
     ///
     /// Until then a signal is only remembered: the start does not take long, and a started run stops cleanly.
     pub(crate) fn started(
@@ -71,9 +73,16 @@ impl SignalRequests {
             on_stop: Box::new(on_stop),
             on_abort: Box::new(on_abort),
             report: outputs.report(),
-            rotators: outputs.rotators(),
+            rotators: Mutex::new(outputs.rotators()),
         });
         self.handle_hup();
+    }
+
+    /// The outputs have changed: HUP rotates these capture files from now on.
+    pub(crate) fn changed(&self, outputs: &Outputs) {
+        if let Some(started) = self.started.get() {
+            *started.rotators.lock().unwrap_or_else(PoisonError::into_inner) = outputs.rotators();
+        }
     }
 
     /// The first TERM begins a drain from now on: it calls `on_drain`. The next one, or INT, stops the run.
@@ -115,10 +124,13 @@ impl SignalRequests {
         if !self.hup_pending.swap(false, Ordering::Relaxed) {
             return;
         }
-        if started.rotators.is_empty() {
-            self.end();
+        let rotators = started.rotators.lock().unwrap_or_else(PoisonError::into_inner);
+        rotators.iter().for_each(Rotator::rotate);
+        match self.reload.get() {
+            Some(reload) => reload.request(),
+            None if rotators.is_empty() => self.end(),
+            None => {}
         }
-        started.rotators.iter().for_each(Rotator::rotate);
     }
 
     /// Handles XCPU: a worker has run at real-time priority for too long (RLIMIT_RTTIME), as one does that

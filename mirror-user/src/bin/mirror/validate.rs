@@ -1,6 +1,9 @@
 //! Validates outputs, as far as that is possible without opening them.
 
-use std::io::{self, IsTerminal as _};
+use std::{
+    io::{self, IsTerminal as _},
+    path::Path,
+};
 
 use mirror_user::{
     escape,
@@ -10,7 +13,7 @@ use mirror_user::{
 
 use crate::{
     exit::Usage,
-    output_config::{OutputConfig, SinkTable},
+    output_config::OutputConfig,
     places,
     streams::{self, Stream, Streams},
 };
@@ -68,16 +71,22 @@ impl OutputConfig {
         }
     }
 
+    /// The files of its capture.
+    pub(crate) fn capture_place<'p>(&self, path: &'p Path) -> places::Output<'p> {
+        places::Output {
+            flag: "-w",
+            path,
+            is_series: self.files.are_numbered(),
+            has_parts: self.files.may_write_parts(),
+        }
+    }
+
     /// Each file has only one output.
     fn share_files(&self, streams: &Streams) -> Result<(), Usage> {
         let captures = self.all().filter_map(|output| Some((output, output.write.as_deref()?)));
         let has_place = |path| matches!(streams.of(path), None | Some(Stream::Special));
-        let captures = captures.filter(|(_, path)| has_place(path)).map(|(output, path)| places::Output {
-            flag: "-w",
-            path,
-            is_series: output.files.are_numbered(),
-            has_parts: output.files.may_write_parts(),
-        });
+        let captures =
+            captures.filter(|(_, path)| has_place(path)).map(|(output, path)| output.capture_place(path));
         let report = self.report.iter().map(|path| places::Output::single("--report", path));
         let files = captures.chain(report);
         let sockets = self.all().flat_map(|output| output.forward.sockets());
@@ -89,11 +98,7 @@ impl OutputConfig {
     /// Each sink has its own name.
     fn share_names(&self) -> Result<(), Usage> {
         let mut names = vec!["counters".to_owned()];
-        names.extend(self.sink_names());
-        for SinkTable { name, output, .. } in &self.tables {
-            let own = output.sink_names();
-            names.extend(own.iter().enumerate().map(|(nth, sink)| in_table(name, nth + 1, sink)));
-        }
+        names.extend(self.outputs().into_iter().map(|output| output.name));
         match names.iter().enumerate().find(|(nth, name)| names[..*nth].contains(name)) {
             Some((_, name)) => {
                 Err(Usage(format!("there are two sinks {}; names must differ", escape::line(name))))

@@ -16,8 +16,14 @@ use crate::{engine::EngineError, select::Selection, sink::SinkFactory};
 pub(crate) enum Order {
     /// Build the sinks of these places. Nothing changes yet.
     Build { sinks: Vec<(usize, Arc<dyn SinkFactory>)>, built: Sender<Result<(), EngineError>> },
-    /// From now on, have the sinks that were built last in their places, none in these, and this selection.
-    Change { remove: Vec<usize>, selection: Option<Arc<Selection>>, changed: Sender<()> },
+    /// From now on, have the sinks that were built last in their places, none in these, and these selections:
+    /// of sinks, and of the worker.
+    Change {
+        remove: Vec<usize>,
+        reselect: Vec<(usize, Arc<Selection>)>,
+        selection: Option<Arc<Selection>>,
+        changed: Sender<()>,
+    },
     /// Drop what was built.
     Discard,
 }

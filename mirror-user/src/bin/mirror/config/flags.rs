@@ -46,6 +46,7 @@ impl Command {
                     | "destination"
                     | "rx-ring"
                     | "forward-path"
+                    | "writable"
                     | "duration"
                     | "stats"
                     | "drain-max"
@@ -157,7 +158,7 @@ mod tests {
                 "interface" => {
                     prop_oneof![text(&["ens6", "a,b"]), Just(Value::from(vec!["ens6", "ens7"]))].boxed()
                 }
-                "read" | "command-write" => {
+                "read" | "command-write" | "writable" => {
                     prop_oneof![text(&["a b", "x", "-"]), Just(Value::from(vec!["a", "7"]))].boxed()
                 }
                 "forward" => {

@@ -10,7 +10,7 @@ mod print;
 
 use std::{
     io::{self, Write as _},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
 };
 
@@ -73,16 +73,26 @@ enum Action {
     },
 }
 
-/// The settings of a run: those typed, over those of the file, over the defaults; and the sinks of its
-/// tables.
-pub(crate) fn settings(
+/// What a run is configured by: a command line, and perhaps a file.
+#[derive(Debug)]
+pub(crate) struct ConfigSource {
     command: Command,
     typed: Settings,
-    file: Option<&Path>,
-) -> anyhow::Result<(Settings, Vec<SinkTable>)> {
-    let Some(file) = file else { return Ok((typed.resolve(), Vec::new())) };
-    let Checked { settings, tables, .. } = check(file, Scope::Run { command, typed: &typed })?;
-    Ok((typed.over(settings).resolve(), tables))
+    pub(crate) file: Option<PathBuf>,
+}
+
+impl ConfigSource {
+    pub(crate) fn of(command: Command, typed: Settings, file: Option<PathBuf>) -> Self {
+        Self { command, typed, file }
+    }
+
+    /// The settings: those typed, over those of the file, over the defaults; and the sinks of its tables.
+    pub(crate) fn read(&self) -> anyhow::Result<(Settings, Vec<SinkTable>)> {
+        let Self { command, typed, file } = self;
+        let Some(file) = file else { return Ok((typed.clone().resolve(), Vec::new())) };
+        let Checked { settings, tables, .. } = check(file, Scope::Run { command: *command, typed })?;
+        Ok((typed.clone().over(settings).resolve(), tables))
+    }
 }
 
 /// Runs `mirror config`.

@@ -14,12 +14,15 @@ use mirror_user::{Report, escape, host::run_state::DIRECTORY, settings::Control}
 use super::{
     SUFFIX, path_of,
     protocol::{Action, DrainTimes, LONGEST_ANSWER, Outcome, RunStatus},
+    server::RELOAD,
     socket,
 };
-use crate::exit::Usage;
+use crate::{exit::Usage, reload::Reloaded};
 
 /// A run has 2 s for a connection, and 1 s for its report.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// For a reload it has [`RELOAD`].
+const RELOAD_PATIENCE: Duration = RELOAD.saturating_add(PATIENCE);
 
 /// A control socket.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -114,6 +117,14 @@ impl Client {
         }
     }
 
+    /// Has the run read its configuration file again.
+    pub(super) fn reload(&self) -> anyhow::Result<Reloaded> {
+        match self.ask(Action::Reload)? {
+            Outcome::Reloaded(reloaded) => Ok(reloaded),
+            outcome => Err(self.unexpected(outcome)),
+        }
+    }
+
     /// Has the run drain.
     pub(super) fn drain(&self) -> anyhow::Result<DrainTimes> {
         match self.ask(Action::Drain)? {
@@ -125,7 +136,9 @@ impl Client {
     fn unexpected(&self, outcome: Outcome<Report>) -> anyhow::Error {
         let reason = match outcome {
             Outcome::Refused(refusal) => refusal.message,
-            Outcome::Status(_) | Outcome::Draining(_) => "it answered another question".to_owned(),
+            Outcome::Status(_) | Outcome::Draining(_) | Outcome::Reloaded(_) => {
+                "it answered another question".to_owned()
+            }
         };
         anyhow::anyhow!("{}: {}", self.shown(), escape::line(&reason))
     }
@@ -149,7 +162,7 @@ impl Client {
     /// Sends a request, and returns the line of the answer.
     fn exchange(&self, action: Action) -> io::Result<Vec<u8>> {
         let mut stream = UnixStream::connect(&self.path)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(if action == Action::Reload { RELOAD_PATIENCE } else { PATIENCE }))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.write_all(&action.line()?)?;
         let mut line = Vec::new();

@@ -1,4 +1,4 @@
-//! `mirror status` and `mirror drain`.
+//! `mirror status`, `mirror drain` and `mirror reload`.
 
 use std::{
     fmt::Write as _,
@@ -37,6 +37,14 @@ pub(crate) struct DrainArgs {
     /// Wait until the run has ended
     #[arg(long)]
     wait: bool,
+}
+
+/// Arguments of `mirror reload`.
+#[derive(Args, Debug)]
+pub(crate) struct ReloadArgs {
+    /// The run, by the name of its control socket; not needed if there is only one
+    #[arg(value_parser = name)]
+    name: Option<Control>,
 }
 
 /// Prints how runs stand.
@@ -78,6 +86,14 @@ pub(crate) fn drain(args: &DrainArgs) -> anyhow::Result<ExitCode> {
         await_end(&client);
         terminal::say!("{}: the run has ended", client.shown());
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Has a run read its configuration file again.
+pub(crate) fn reload(args: &ReloadArgs) -> anyhow::Result<ExitCode> {
+    let client = Clients::of_this_host().one(args.name.as_ref())?;
+    let reloaded = client.reload()?;
+    terminal::say!("{}: reloaded: {reloaded}", client.shown());
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,4 +1,5 @@
-//! `/run/mirror/NAME.sock`: how a run is asked for its state, and to drain.
+//! `/run/mirror/NAME.sock`: how a run is asked for its state, to drain, and to reload its
+//! configuration.
 //!
 //! The socket is made before privileges are dropped, for root alone or for a group, too, and answered by a
 //! thread that has neither. After a change of user (`-Z`) the run cannot remove it at the end; nobody listens
@@ -26,7 +27,7 @@ use nix::unistd::{Gid, Group, Uid, geteuid};
 
 pub(crate) use self::{
     client::{Client, Clients, name},
-    commands::{DrainArgs, StatusArgs, drain, seconds, status},
+    commands::{DrainArgs, ReloadArgs, StatusArgs, drain, reload, seconds, status},
     protocol::RunStatus,
     server::CONNECTIONS,
     socket::Entry,

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{ingest::DrainLimits, observed::Phase};
+use crate::{ingest::DrainLimits, observed::Phase, reload::Reloaded};
 
 /// The schema of requests and answers. Fields may be added, never renamed.
 pub(super) const SCHEMA: &str = "mirror.control/1";
@@ -21,6 +21,8 @@ pub(super) enum Action {
     Status,
     /// To take packets until no more come, then stop.
     Drain,
+    /// To read its configuration file again, and to change accordingly.
+    Reload,
 }
 
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -29,7 +31,7 @@ pub(super) struct Request<'a> {
     pub(super) request: Action,
 }
 
-/// An answer on the wire; `R` is a report, or a reference to one. It has one of three.
+/// An answer on the wire; `R` is a report, or a reference to one. It has one of four.
 #[derive(Debug, Deserialize, Serialize)]
 struct Answer<R> {
     schema: Cow<'static, str>,
@@ -37,6 +39,8 @@ struct Answer<R> {
     status: Option<RunStatus<R>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     draining: Option<DrainTimes>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reloaded: Option<Reloaded>,
     #[serde(skip_serializing_if = "Option::is_none")]
     refused: Option<Refusal>,
 }
@@ -51,6 +55,7 @@ fn none<T>() -> Option<T> {
 pub(super) enum Outcome<R> {
     Status(Box<RunStatus<R>>),
     Draining(DrainTimes),
+    Reloaded(Reloaded),
     Refused(Refusal),
 }
 
@@ -99,6 +104,10 @@ pub(crate) enum RefusalReason {
     NotPermitted,
     /// The run does not drain.
     NoDrain,
+    /// The run has no configuration file.
+    NoConfig,
+    /// The configuration was refused; nothing has changed.
+    Configuration,
     /// The run stops already.
     Stopping,
     #[serde(other)]
@@ -133,10 +142,12 @@ impl Action {
 impl<R: Serialize> Outcome<R> {
     /// The answer as a line.
     pub(super) fn line(self) -> serde_json::Result<Vec<u8>> {
-        let mut answer = Answer { schema: SCHEMA.into(), status: None, draining: None, refused: None };
+        let mut answer =
+            Answer { schema: SCHEMA.into(), status: None, draining: None, reloaded: None, refused: None };
         match self {
             Self::Status(status) => answer.status = Some(*status),
             Self::Draining(times) => answer.draining = Some(times),
+            Self::Reloaded(reloaded) => answer.reloaded = Some(reloaded),
             Self::Refused(refusal) => answer.refused = Some(refusal),
         }
         line(&answer)
@@ -146,10 +157,11 @@ impl<R: Serialize> Outcome<R> {
 impl<R: DeserializeOwned> Outcome<R> {
     /// Of an answer; `None` if this release does not know its kind.
     pub(super) fn parse(answer: &[u8]) -> serde_json::Result<Option<Self>> {
-        let Answer { schema: _, status, draining, refused } = serde_json::from_slice(answer)?;
+        let Answer { schema: _, status, draining, reloaded, refused } = serde_json::from_slice(answer)?;
         let status = status.map(|status| Self::Status(Box::new(status)));
         let draining = draining.map(Self::Draining);
-        Ok(status.or(draining).or(refused.map(Self::Refused)))
+        let reloaded = reloaded.map(Self::Reloaded);
+        Ok(status.or(draining).or(reloaded).or(refused.map(Self::Refused)))
     }
 }
 
@@ -171,6 +183,7 @@ mod tests {
         for (action, text) in [
             (Action::Status, r#"{"schema":"mirror.control/1","request":"status"}"#),
             (Action::Drain, r#"{"schema":"mirror.control/1","request":"drain"}"#),
+            (Action::Reload, r#"{"schema":"mirror.control/1","request":"reload"}"#),
         ] {
             assert_eq!(action.line().unwrap(), format!("{text}\n").into_bytes());
             assert_eq!(Action::parse(text.as_bytes()), Ok(action));
@@ -209,6 +222,11 @@ mod tests {
         for outcome in [
             Outcome::Status(Box::new(status)),
             Outcome::Draining(DrainTimes { max_s: 1.0, quiet_s: 2.0 }),
+            Outcome::Reloaded(Reloaded {
+                selection: true,
+                added: vec!["a".to_owned()],
+                ..Reloaded::default()
+            }),
             Outcome::Refused(Refusal::new(RefusalReason::NoDrain, "no")),
         ] {
             let line = outcome.clone().line().unwrap();

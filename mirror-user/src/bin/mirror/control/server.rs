@@ -16,6 +16,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use crossbeam_channel::{Receiver, TryRecvError};
 use mirror_user::Report;
 use nix::{
     errno::Errno,
@@ -27,6 +28,7 @@ use super::protocol::{Action, DrainTimes, LONGEST_REQUEST, Outcome, Refusal, Ref
 use crate::{
     ingest::DrainLimits,
     observed::{Observed, Phase},
+    reload::Reloaded,
     signals::SignalRequests,
 };
 
@@ -36,6 +38,10 @@ pub(crate) const CONNECTIONS: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long the main thread may take for a report; it polls each 100 ms.
 const REPORT: Duration = Duration::from_secs(1);
+/// How long it may take for a reload, which opens outputs.
+pub(super) const RELOAD: Duration = Duration::from_secs(60);
+/// How often its answer is looked for.
+const POLL: Duration = Duration::from_millis(10);
 
 /// What is controlled, and who may do that.
 pub(super) struct Server {
@@ -52,13 +58,19 @@ pub(super) struct Server {
 struct Connection {
     stream: UnixStream,
     user: u32,
-    begun: Instant,
+    /// When it is closed.
+    deadline: Instant,
     state: State,
 }
 
 enum State {
     Reads(Vec<u8>),
-    Writes { answer: Vec<u8>, written: usize },
+    /// For the outcome of a reload.
+    Waits(Receiver<Result<Reloaded, String>>),
+    Writes {
+        answer: Vec<u8>,
+        written: usize,
+    },
 }
 
 impl Server {
@@ -93,14 +105,19 @@ impl Server {
             let polled = connections.iter().map(|connection| {
                 let events = match connection.state {
                     State::Reads(_) => PollFlags::POLLIN,
+                    // Until the client is gone.
+                    State::Waits(_) => PollFlags::empty(),
                     State::Writes { .. } => PollFlags::POLLOUT,
                 };
                 PollFd::new(connection.stream.as_fd(), events)
             });
             let polled = polled.chain(accepts.then(|| PollFd::new(listener.as_fd(), PollFlags::POLLIN)));
             let mut polled: Vec<_> = polled.collect();
-            let left =
-                connections.iter().map(|connection| PATIENCE.saturating_sub(connection.begun.elapsed()));
+            let now = Instant::now();
+            let left = connections.iter().map(|connection| match connection.state {
+                State::Waits(_) => POLL,
+                _ => connection.deadline.saturating_duration_since(now),
+            });
             let timeout = left.min().map_or(PollTimeout::NONE, |left| {
                 // Rounded up, or the last millisecond would spin.
                 PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
@@ -112,8 +129,12 @@ impl Server {
             let is_ready: Vec<_> = polled.iter().map(|fd| fd.any().unwrap_or_default()).collect();
             let mut ready = is_ready.iter();
             connections.retain_mut(|connection| {
-                let goes_on = !ready.next().is_some_and(|ready| *ready) || self.go_on(connection);
-                goes_on && connection.begun.elapsed() < PATIENCE
+                let is_ready = ready.next().is_some_and(|ready| *ready);
+                let goes_on = match connection.state {
+                    State::Waits(_) => !is_ready && self.go_on(connection),
+                    State::Reads(_) | State::Writes { .. } => !is_ready || self.go_on(connection),
+                };
+                goes_on && Instant::now() < connection.deadline
             });
             if accepts && is_ready.last().is_some_and(|ready| *ready) {
                 connections.extend(accept(listener)?);
@@ -133,14 +154,21 @@ impl Server {
                         Err(error) => return is_to_be_repeated(&error),
                     }
                     let end = request.iter().position(|byte| *byte == b'\n');
-                    let answer = match end {
+                    let state = match end {
                         Some(end) if end <= LONGEST_REQUEST => self.answer(connection.user, &request[..end]),
                         None if request.len() <= LONGEST_REQUEST => continue,
                         _ => refusal(Refusal::new(RefusalReason::BadRequest, "the request is too long")),
                     };
-                    // Its time begins with the answer, because the report takes some.
-                    connection.begun = Instant::now();
-                    connection.state = State::Writes { answer, written: 0 };
+                    connection.enter(state);
+                }
+                State::Waits(outcome) => {
+                    let state = match outcome.try_recv() {
+                        Ok(Ok(reloaded)) => line(Outcome::Reloaded(reloaded)),
+                        Ok(Err(message)) => refusal(Refusal::new(RefusalReason::Configuration, message)),
+                        Err(TryRecvError::Empty) => return true,
+                        Err(TryRecvError::Disconnected) => refusal(stopping()),
+                    };
+                    connection.enter(state);
                 }
                 State::Writes { answer, written } => match connection.stream.write(&answer[*written..]) {
                     Ok(0) => return false,
@@ -152,8 +180,8 @@ impl Server {
         }
     }
 
-    /// The answer to a line from a user.
-    fn answer(&self, user: u32, line: &[u8]) -> Vec<u8> {
+    /// What follows a line from a user: usually its answer.
+    fn answer(&self, user: u32, line: &[u8]) -> State {
         let action = match Action::parse(line) {
             Ok(action) if self.may(user, action) => action,
             Ok(Action::Status) => {
@@ -165,11 +193,15 @@ impl Server {
             Ok(Action::Drain) => {
                 return refusal(Refusal::new(RefusalReason::NotPermitted, "only root may drain a run"));
             }
+            Ok(Action::Reload) => {
+                return refusal(Refusal::new(RefusalReason::NotPermitted, "only root may reload a run"));
+            }
             Err(refused) => return refusal(refused),
         };
         match action {
             Action::Status => self.status(),
             Action::Drain => self.drain(),
+            Action::Reload => self.reload(),
         }
     }
 
@@ -178,7 +210,7 @@ impl Server {
         user == ROOT || user == self.owner || (self.group && action == Action::Status)
     }
 
-    fn status(&self) -> Vec<u8> {
+    fn status(&self) -> State {
         let phase = self.observed.phase();
         let observation = match phase {
             Phase::Starting => None,
@@ -196,7 +228,7 @@ impl Server {
         })))
     }
 
-    fn drain(&self) -> Vec<u8> {
+    fn drain(&self) -> State {
         let Some(limits) = self.drain else {
             return refusal(Refusal::new(
                 RefusalReason::NoDrain,
@@ -209,24 +241,49 @@ impl Server {
                 RefusalReason::NoDrain,
                 "this run has not started yet, and takes no packets: stop it by TERM",
             )),
-            Phase::Stopping if !begun => {
-                refusal(Refusal::new(RefusalReason::Stopping, "this run stops already"))
-            }
+            Phase::Stopping if !begun => refusal(stopping()),
             _ => line(Outcome::Draining(limits.into())),
+        }
+    }
+
+    fn reload(&self) -> State {
+        let Some(requests) = self.requests.reload.get() else {
+            return refusal(Refusal::new(
+                RefusalReason::NoConfig,
+                "this run has no configuration file to read again: start it with --config FILE",
+            ));
+        };
+        match requests.ask() {
+            Some(outcome) if self.observed.phase() < Phase::Draining => State::Waits(outcome),
+            _ => refusal(stopping()),
         }
     }
 }
 
-fn refusal(refused: Refusal) -> Vec<u8> {
+impl Connection {
+    /// Its time begins anew, because an answer takes some.
+    fn enter(&mut self, state: State) {
+        let patience = if matches!(state, State::Waits(_)) { RELOAD } else { PATIENCE };
+        self.deadline = Instant::now() + patience;
+        self.state = state;
+    }
+}
+
+fn stopping() -> Refusal {
+    Refusal::new(RefusalReason::Stopping, "this run stops already")
+}
+
+fn refusal(refused: Refusal) -> State {
     line(Outcome::Refused(refused))
 }
 
-fn line(outcome: Outcome<&Report>) -> Vec<u8> {
-    outcome.line().unwrap_or_else(|error| {
+fn line(outcome: Outcome<&Report>) -> State {
+    let answer = outcome.line().unwrap_or_else(|error| {
         // A connection that is closed without an answer is an error at the client.
         tracing::error!(%error, "an answer of the control socket");
         Vec::new()
-    })
+    });
+    State::Writes { answer, written: 0 }
 }
 
 /// The next connection, unless it has gone.
@@ -246,7 +303,12 @@ fn accept(listener: &UnixListener) -> io::Result<Option<Connection>> {
     };
     stream.set_nonblocking(true)?;
     let peer = getsockopt(&stream, PeerCredentials)?;
-    Ok(Some(Connection { stream, user: peer.uid(), begun: Instant::now(), state: State::Reads(Vec::new()) }))
+    Ok(Some(Connection {
+        stream,
+        user: peer.uid(),
+        deadline: Instant::now() + PATIENCE,
+        state: State::Reads(Vec::new()),
+    }))
 }
 
 fn is_to_be_repeated(error: &io::Error) -> bool {
@@ -280,12 +342,17 @@ mod tests {
         }
     }
 
-    fn json(answer: &[u8]) -> Value {
+    fn json(answer: &State) -> Value {
+        let State::Writes { answer, .. } = answer else { panic!("no answer") };
+        parsed(answer)
+    }
+
+    fn parsed(answer: &[u8]) -> Value {
         assert_eq!(answer.last(), Some(&b'\n'));
         serde_json::from_slice(answer).unwrap()
     }
 
-    fn reason(answer: &[u8]) -> String {
+    fn reason(answer: &State) -> String {
         json(answer)["refused"]["reason"].as_str().unwrap_or_default().to_owned()
     }
 
@@ -353,7 +420,7 @@ mod tests {
         let (_scratch, connect) = serving();
         let silent: Vec<_> = (0..CONNECTIONS).map(|_| connect()).collect();
         let answer = asked(connect(), format!("{STATUS}\n").as_bytes());
-        assert_eq!(json(&answer)["status"]["phase"], "starting");
+        assert_eq!(parsed(&answer)["status"]["phase"], "starting");
         // They were disconnected.
         for mut stream in silent {
             assert_eq!(stream.read(&mut [0; 8]).unwrap(), 0);
@@ -368,7 +435,7 @@ mod tests {
             stream.write_all(piece.as_bytes()).unwrap();
             thread::sleep(Duration::from_millis(20));
         }
-        assert_eq!(json(&asked(stream, b""))["status"]["pid"], process::id());
+        assert_eq!(parsed(&asked(stream, b""))["status"]["pid"], process::id());
         for request in [&[b'['; 5000][..], b"\n", b"\xff\0\n", &[b'x'; 3 * LONGEST_REQUEST]] {
             let mut stream = connect();
             // The rest of a long one may find the connection closed.
@@ -376,10 +443,10 @@ mod tests {
             let mut answer = Vec::new();
             let read = BufReader::new(stream).read_until(b'\n', &mut answer);
             if read.is_ok() && !answer.is_empty() {
-                assert_eq!(reason(&answer), "bad_request");
+                assert_eq!(parsed(&answer)["refused"]["reason"], "bad_request");
             }
         }
         drop(connect());
-        assert_eq!(json(&asked(connect(), format!("{STATUS}\nmore").as_bytes()))["status"]["name"], "a");
+        assert_eq!(parsed(&asked(connect(), format!("{STATUS}\nmore").as_bytes()))["status"]["name"], "a");
     }
 }

@@ -6,7 +6,7 @@ mod run;
 mod vitals;
 mod watch;
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use mirror_user::{
@@ -21,6 +21,7 @@ pub(crate) use self::{drain::DrainLimits, run::run};
 use crate::{
     control::ControlConfig,
     exit::Usage,
+    flag_values::paths,
     http::HttpConfig,
     output::OutputArgs,
     output_config::{OutputConfig, SinkTable},
@@ -66,6 +67,9 @@ pub(crate) struct IngestArgs {
     /// Which path forwarded packets take
     #[arg(long, help_heading = "Output", value_enum)]
     forward_path: Option<ForwardPath>,
+    /// Let `mirror reload` and HUP also open outputs beneath this directory; may be repeated
+    #[arg(long, help_heading = "Run", value_name = "DIR")]
+    writable: Vec<PathBuf>,
     /// Stop after this time, such as 10s or 5m
     #[arg(long, help_heading = "Run", value_name = "TIME")]
     duration: Option<Written<Time>>,
@@ -110,8 +114,8 @@ Examples:
 Lists are numbers and ranges: 0,2-4.
 
 Signals: INT and TERM stop the run cleanly, a second one stops it at once. With
---drain-max the first TERM starts the drain. HUP starts a new capture file; without
-a file it acts as INT. USR1 prints statistics. USR2 flushes buffered packets.";
+--drain-max the first TERM starts the drain. HUP starts a new capture file, and reads
+the file of --config again; without either it acts as INT. USR1 prints statistics. USR2 flushes buffered packets.";
 
 impl IngestArgs {
     /// Stores the flags that were given.
@@ -129,6 +133,7 @@ impl IngestArgs {
             rx_ring,
             output,
             forward_path,
+            writable,
             duration,
             stats,
             drain_max,
@@ -151,6 +156,7 @@ impl IngestArgs {
         settings.rx_ring = rx_ring;
         output.fill(&mut settings);
         settings.forward_path = forward_path;
+        settings.writable = paths(&writable);
         settings.duration = duration;
         settings.stats = stats;
         settings.drain_max = drain_max;

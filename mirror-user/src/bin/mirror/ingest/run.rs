@@ -8,11 +8,18 @@ use mirror_user::{
     engine::{Plan, Wait},
     escape,
     host::{limits::OpenFiles, scheduling},
+    settings::Settings,
 };
 
-use super::{IngestRun, notify::Notifier, usage, watch::Watch};
+use super::{
+    IngestRun,
+    notify::Notifier,
+    usage,
+    watch::{Reload, Watch},
+};
 use crate::{
     conclude::conclude,
+    config::ConfigSource,
     control,
     hooks::Threads,
     http::{self, HttpConfig, Listening},
@@ -20,12 +27,13 @@ use crate::{
     observed::{Observed, Phase},
     outputs::{OpenContext, Outputs},
     privileges::{self, RetainedCaps},
+    reload::{ReloadRequests, Reloader},
     sandbox::{Sandbox, ThreadKind},
     signals, terminal, user,
     writers::WriterPlan,
 };
 
-pub(crate) fn run(args: &IngestRun) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &IngestRun, settings: &Settings, source: &ConfigSource) -> anyhow::Result<ExitCode> {
     terminal::start_log(args.output.log_verbosity(), args.output.quiet);
     let streams = args.output.validate()?;
     args.require_interface()?;
@@ -55,6 +63,7 @@ pub(crate) fn run(args: &IngestRun) -> anyhow::Result<ExitCode> {
     // Before the sandbox, which needs its directory to exist, and while this is root.
     let control = args.control.open(&args.interfaces)?;
     let mut places = args.output.places()?;
+    let writable = args.output.writable_places();
     if args.wait == Wait::BusyPoll {
         places.restored.clone_from(&args.interfaces);
     }
@@ -97,7 +106,7 @@ pub(crate) fn run(args: &IngestRun) -> anyhow::Result<ExitCode> {
         patient: false,
     };
     let opened = args.output.open(engine.plan().max_frame(), &cx);
-    let outputs = user::naming(user.as_ref(), opened)?;
+    let mut outputs = user::naming(user.as_ref(), opened)?;
     if user.is_some() {
         privileges::raise().context(RAISED)?;
     }
@@ -109,26 +118,45 @@ pub(crate) fn run(args: &IngestRun) -> anyhow::Result<ExitCode> {
             terminal::say!("HTTP at http://{address}/");
         }
     }
-    let running = outputs.sinks.iter().cloned().fold(engine, Engine::sink).start().map_err(usage)?;
+    let (max_frame, workers) = (engine.plan().max_frame(), memory.workers);
+    let running = outputs.sinks().fold(engine, Engine::sink).start().map_err(usage)?;
     threads.confine(ThreadKind::Main).context("cannot drop privileges")?;
     if !args.output.quiet {
         announce_forward_path(&running.report());
     }
-    let (stopper, settings, entry) = (running.stopper(), running.stopper(), control.clone());
+    let (stopper, restored, entry) = (running.stopper(), running.stopper(), control.clone());
     if args.drain.is_some() {
         let observed = Arc::clone(&observed);
         requests.drain_first(move || observed.enter(Phase::Draining));
     }
     let abort = move || {
-        settings.put_settings_back();
+        restored.put_settings_back();
         entry.iter().for_each(|entry| entry.remove());
     };
+    let reloads = source.file.is_some().then(|| {
+        let (sender, reloads) = ReloadRequests::new();
+        requests.reload.get_or_init(|| sender);
+        reloads
+    });
     requests.started(&outputs, move || stopper.stop(), abort);
     observed.enter(Phase::Ingesting);
+    let reload = reloads.map(|requests| Reload {
+        requests,
+        reloader: Reloader {
+            source,
+            settings: settings.clone(),
+            output: args.output.clone(),
+            writable,
+            cx,
+            max_frame,
+            workers,
+        },
+    });
     let watch = Watch {
         args,
         requests: &requests,
-        outputs: &outputs,
+        outputs: &mut outputs,
+        reload,
         observed: &observed,
         notifier: &notifier,
         board: board.as_ref(),
@@ -182,10 +210,10 @@ impl Memory {
         let workers: u64 = plan.interfaces.iter().map(|interface| interface.queues.len() as u64).sum();
         Self {
             frames: plan.umem_bytes(),
-            sinks: workers * outputs.memory_per_worker as u64,
+            sinks: workers * outputs.memory_per_worker() as u64,
             fragments: if plan.reassemble { mirror_user::reassembly::MEMORY as u64 } else { 0 },
             workers,
-            captures: outputs.captures().len() as u64,
+            captures: outputs.captures().count() as u64,
         }
     }
 
@@ -232,13 +260,13 @@ fn announce(plan: &Plan, outputs: &Outputs, memory: &Memory) {
     );
     if outputs.prints() {
         terminal::say!("printing to standard output");
-    } else if outputs.captures().is_empty() && outputs.forwards().is_empty() {
+    } else if outputs.captures().next().is_none() && outputs.forwards().is_empty() {
         terminal::say!(
             "counting only; -w FILE writes the inner frames to a capture file, --print prints them, \
             --forward TARGET forwards them"
         );
     }
-    for path in outputs.captures().iter().filter_map(|capture| capture.path.as_ref()) {
+    for path in outputs.captures().filter_map(|capture| capture.path.as_ref()) {
         terminal::say!("writing to {}", escape::path(path));
     }
     for forward in outputs.forwards() {

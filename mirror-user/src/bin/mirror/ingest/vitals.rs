@@ -38,12 +38,9 @@ impl HealthWatch {
 
 fn facts(running: &Running, outputs: &Outputs, with_losses: bool) -> Facts {
     let vitals = running.vitals();
-    // Sinks that are not of the configuration file are not required.
-    let required = outputs.required.iter().copied().chain(std::iter::repeat(false));
-    let sinks = vitals.sinks.into_iter().zip(required);
-    let sinks = sinks.map(|(SinkVitals { name, state, reason, lag, .. }, required)| Sink {
+    let sinks = vitals.sinks.into_iter().map(|SinkVitals { name, state, reason, lag, .. }| Sink {
+        required: outputs.requires(&name),
         name,
-        required,
         state,
         reason,
         lag,

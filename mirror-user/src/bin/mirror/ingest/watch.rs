@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crossbeam_channel::Receiver;
 use mirror_user::{
     Report,
     engine::{Event, Running},
@@ -18,6 +19,8 @@ use crate::{
     http::Board,
     observed::{Observed, Phase},
     outputs::Outputs,
+    reload::{ReloadRequest, Reloader},
+    remedy,
     signals::SignalRequests,
     status::Status,
     terminal,
@@ -27,16 +30,24 @@ use crate::{
 pub(super) struct Watch<'a> {
     pub(super) args: &'a IngestRun,
     pub(super) requests: &'a SignalRequests,
-    pub(super) outputs: &'a Outputs,
+    pub(super) outputs: &'a mut Outputs,
+    /// With a configuration file.
+    pub(super) reload: Option<Reload<'a>>,
     pub(super) observed: &'a Observed,
     pub(super) notifier: &'a Notifier,
     /// With the HTTP server.
     pub(super) board: Option<&'a Arc<Board>>,
 }
 
+/// Requests to reload, and what serves them.
+pub(super) struct Reload<'a> {
+    pub(super) requests: Receiver<ReloadRequest>,
+    pub(super) reloader: Reloader<'a>,
+}
+
 impl Watch<'_> {
     /// Watches a run until there is a reason to stop, then stops it.
-    pub(super) fn watch(&self, running: Running) -> Report {
+    pub(super) fn watch(mut self, running: Running) -> Report {
         self.notifier.notify("READY=1");
         let draining = self.until_stop(&running);
         self.observed.enter(Phase::Stopping);
@@ -54,10 +65,10 @@ impl Watch<'_> {
     }
 
     /// Returns when there is a reason to stop, with the drain that has begun before.
-    fn until_stop(&self, running: &Running) -> Option<Draining> {
+    fn until_stop(&mut self, running: &Running) -> Option<Draining> {
         /// How late a signal other than INT and TERM may be noticed.
         const POLL: Duration = Duration::from_millis(100);
-        let Self { args, requests, outputs, observed, notifier, board } = self;
+        let Self { args, requests, observed, notifier, board, .. } = *self;
         let most_loss = args.http.as_ref().and_then(|http| http.most_loss);
         let mut health = board.map(|board| HealthWatch::new(Arc::clone(board), most_loss));
         let end = args.duration.map(|duration| Instant::now() + duration);
@@ -69,12 +80,12 @@ impl Watch<'_> {
             if end.is_some_and(|end| now >= end) || requests.stop.load(Ordering::Relaxed) {
                 return draining;
             }
-            if outputs.are_over() {
+            if self.outputs.are_over() {
                 terminal::say!("{}", ALL_ENDED);
                 return draining;
             }
             if let Some(health) = &mut health {
-                health.turn(now, running, outputs);
+                health.turn(now, running, self.outputs);
             }
             if let Some(begun) = &mut draining {
                 if begun.follow(now, running.taken()) {
@@ -91,6 +102,7 @@ impl Watch<'_> {
                 );
                 draining = Some(Draining::begin(limits, now, running.taken()));
             }
+            self.reload_if_asked(running, draining.is_some());
             status.log_if_due(now, || running.report());
             if observed.is_due(now) {
                 observed.publish(now, running.report());
@@ -111,6 +123,38 @@ impl Watch<'_> {
             }
         }
     }
+}
+
+impl Watch<'_> {
+    /// Serves all requests that wait with one reload.
+    fn reload_if_asked(&mut self, running: &Running, is_draining: bool) {
+        let Some(Reload { requests, reloader }) = &mut self.reload else { return };
+        let asked: Vec<_> = requests.try_iter().collect();
+        if asked.is_empty() {
+            return;
+        }
+        let outcome = if is_draining {
+            Err("the run drains, and is not changed any more".to_owned())
+        } else {
+            self.notifier.notify(&reloading());
+            let outcome = reloader.reload(running, self.outputs);
+            self.requests.changed(self.outputs);
+            self.notifier.notify("READY=1");
+            outcome.map_err(|error| remedy::with_remedy(&error))
+        };
+        match &outcome {
+            Ok(reloaded) => tracing::info!(target: "mirror", "configuration reloaded: {reloaded}"),
+            Err(reason) => tracing::error!("configuration not reloaded, nothing has changed: {reason}"),
+        }
+        asked.into_iter().for_each(|request| request.answer(&outcome));
+    }
+}
+
+/// As of `sd_notify(3)`: the time tells this reload from earlier ones.
+fn reloading() -> String {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let microseconds = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
+    format!("RELOADING=1\nMONOTONIC_USEC={microseconds}")
 }
 
 const STOPPING: &str = "STOPPING=1";

@@ -96,6 +96,8 @@ pub(crate) struct Places {
     /// Captures.
     pub(crate) outputs: Vec<PathBuf>,
     pub(crate) report: Option<PathBuf>,
+    /// Directories in which captures and sockets may be created later.
+    pub(crate) writable: Vec<PathBuf>,
     /// Unix sockets that readers connect to; they are removed at the end.
     pub(crate) sockets: Vec<PathBuf>,
     /// TCP ports of targets.
@@ -213,13 +215,21 @@ fn confines(wanted: SandboxArg, places: &Places) -> anyhow::Result<Vec<Confine>>
 /// Where a kind may write, and which ports it may connect to.
 fn writes_of(kind: ThreadKind, places: &Places) -> Writes {
     let mut writes = Writes::default();
-    let outputs = |writes: &mut Writes| places.outputs.iter().for_each(|path| writes.add_output(path));
-    let sockets = || places.sockets.iter().map(|path| hidden_file::directory_of(path).to_owned());
+    let outputs = |writes: &mut Writes| {
+        places.outputs.iter().for_each(|path| writes.add_output(path));
+        writes.beneath.extend_from_slice(&places.writable);
+    };
+    let sockets = || {
+        let directories = places.sockets.iter().map(|path| hidden_file::directory_of(path).to_owned());
+        directories.chain(places.writable.iter().cloned())
+    };
     match kind {
         ThreadKind::Main => {
             outputs(&mut writes);
             places.report.iter().for_each(|path| writes.add_output(path));
             writes.beneath.extend(sockets());
+            // For the threads of outputs that a reload opens, which are confined further.
+            writes.connect.clone_from(&places.connect);
             writes.beneath.extend(run_state(places));
             writes.files.extend(places.restored.iter().flat_map(|name| settings_of(name)));
         }

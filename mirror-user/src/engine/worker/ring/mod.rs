@@ -259,7 +259,8 @@ impl RingWorker {
                 // Who has given up waiting has no receiver.
                 let _ = built.send(answer);
             }
-            Order::Change { remove, selection, changed } => {
+            Order::Change { remove, reselect, selection, changed } => {
+                self.pipeline.reselect(reselect);
                 let removed = remove.into_iter().map(|place| (place, None));
                 self.pipeline.change(selection, removed.chain(mem::take(&mut self.built)));
                 self.orders.leaving.store(self.pipeline.settle(), Ordering::Release);

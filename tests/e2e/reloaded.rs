@@ -1,0 +1,277 @@
+//! A run reads its configuration file again, on `mirror reload` and HUP: what stays loses no packet, and a
+//! file that is refused changes nothing. Needs root.
+
+mod common;
+
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt as _, chown},
+    path::Path,
+    process::{Command, Output},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use common::{
+    Cable,
+    mirror::{MIRROR, Mirror, balanced_report, inject, threads, until, whole_capture},
+};
+use mirror_lab::Traffic;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+const VNI: u32 = 12_345;
+const VNIS: u32 = 4;
+/// What every run here is started with.
+const FLAGS: &str = "--config mirror.toml --report report.json";
+
+fn configure(directory: &Path, text: &str) {
+    fs::write(directory.join("mirror.toml"), text).expect("configuration");
+}
+
+/// `mirror reload`.
+fn reload() -> Output {
+    Command::new(MIRROR).arg("reload").output().expect("mirror runs")
+}
+
+#[track_caller]
+fn reloaded() -> String {
+    answered(0)
+}
+
+#[track_caller]
+fn refused() -> String {
+    answered(1)
+}
+
+#[track_caller]
+fn answered(code: i32) -> String {
+    let output = reload();
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    said
+}
+
+fn sink<'r>(report: &'r Value, name: &str) -> &'r Value {
+    let sinks = report["sinks"].as_array().expect("sinks");
+    sinks.iter().find(|sink| sink["name"] == name).unwrap_or_else(|| panic!("no {name} in {sinks:#?}"))
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_default()
+}
+
+/// VNIs in a capture.
+fn vnis(file: &Path) -> Vec<u32> {
+    let capture = whole_capture(file);
+    let vni = |name: &str| name.strip_prefix("vni-")?.split_once('@')?.0.parse().ok();
+    capture
+        .packets
+        .iter()
+        .map(|packet| packet.interface_name.as_deref().and_then(vni).expect("VNI"))
+        .collect()
+}
+
+/// Four VNIs over two queues, until it is stopped. Returns the frames sent.
+fn send_until(cable: &Cable, rate: u64, stop: &AtomicBool) -> u64 {
+    let traffic = Traffic { rate: Some(rate), vnis: VNIS, cpus: vec![0, 1], ..Traffic::default() };
+    let generator = cable.generator(traffic);
+    let mut sent = 0;
+    while !stop.load(Ordering::Relaxed) {
+        sent += generator.send(20_000).expect("generated").total();
+    }
+    sent
+}
+
+/// The configuration of a generation: a list of VNIs without one of them, a sink that stays, one whose file
+/// is of the generation, and one that gets other packets each time.
+fn generation(number: u32) -> String {
+    let listed: Vec<_> =
+        (0..VNIS).filter(|vni| *vni == 0 || *vni != number % VNIS).map(|vni| VNI + vni).collect();
+    let (tenant, moving) = (VNI + number % VNIS, VNI + (number + 1) % VNIS);
+    format!(
+        "vni = {listed:?}
+        [[sink]]
+        name = 'stays'
+        vnis = [{VNI}]
+        write = 'stays.pcapng'
+        [[sink]]
+        name = 'tenant'
+        vnis = [{tenant}]
+        write = 'tenant-{number}.pcapng'
+        [[sink]]
+        name = 'moving'
+        vnis = [{moving}]
+        write = 'moving.pcapng'
+        "
+    )
+}
+
+#[test]
+fn a_hundred_reloads_under_load_lose_nothing_of_what_stays() {
+    const RELOADS: u32 = 100;
+    let rate = std::env::var("MIRROR_RELOAD_PPS").map_or(100_000, |rate| rate.parse().expect("a rate"));
+    let cable = Cable::with_queues(2);
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    configure(path, &generation(0));
+    let run = Mirror::ingest(&cable, path, FLAGS);
+    let stop = AtomicBool::new(false);
+    let sent = thread::scope(|scope| {
+        let sender = scope.spawn(|| send_until(&cable, rate, &stop));
+        for number in 1..=RELOADS {
+            configure(path, &generation(number));
+            let said = reloaded();
+            for words in ["the run selects other packets", "replaced tenant", "other packets for moving"] {
+                assert!(said.contains(words), "{words}: {said}");
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        sender.join().expect("sent")
+    });
+    run.settled();
+    run.end_by(Signal::SIGINT).expect_code(0);
+    let report = balanced_report(&path.join("report.json"));
+    let kernel = number(&report["frames"]["kernel"]["rx_ring_full"]);
+    let stays = sink(&report, "stays");
+    assert_eq!((number(&stays["written"]), kernel), (sent / u64::from(VNIS), 0), "{report:#}");
+    assert_eq!(vnis(&path.join("stays.pcapng")).len() as u64, sent / u64::from(VNIS));
+    // Each generation's capture is complete, and has frames of its VNI only.
+    let mut written = 0;
+    for number in 0..=RELOADS {
+        let found = vnis(&path.join(format!("tenant-{number}.pcapng")));
+        let expected = VNI + number % VNIS;
+        assert!(found.iter().all(|vni| *vni == expected), "{number}");
+        written += found.len() as u64;
+    }
+    assert_eq!(written, number(&sink(&report, "tenant")["written"]));
+    // Its file goes on over all generations, with each VNI in turn.
+    let moving = vnis(&path.join("moving.pcapng"));
+    assert_eq!(moving.len() as u64, number(&sink(&report, "moving")["written"]));
+    let turns = moving.chunk_by(|a, b| a == b).count();
+    assert!(turns >= RELOADS as usize / 2, "{turns} turns");
+    println!(
+        "{RELOADS} reloads at {rate} packets a second: {sent} sent, {} of them in the sink that stays",
+        number(&stays["written"])
+    );
+}
+
+#[test]
+fn a_file_that_is_refused_changes_nothing() {
+    let cable = Cable::with_queues(1);
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    let elsewhere = tempfile::tempdir().expect("directory");
+    fs::create_dir(path.join("beneath")).expect("directory");
+    nix::unistd::mkfifo(&path.join("fifo"), nix::sys::stat::Mode::S_IRWXU).expect("named pipe");
+    let start = "rx-ring = 4096\n[[sink]]\nname = 'a'\nwrite = 'a.pcapng'\n";
+    configure(path, start);
+    let run = Mirror::ingest(&cable, path, FLAGS);
+    let b = |keys: &str| format!("{start}[[sink]]\nname = 'b'\n{keys}\n");
+    let far = elsewhere.path().join("b.pcapng");
+    for (text, reason) in [
+        ("[[sink]".to_owned(), "mirror.toml:1"),
+        ("vni = 'x'".to_owned(), "mirror.toml:1"),
+        ("rx-ring = 8192\nvni = 7\n".to_owned(), "`rx-ring` cannot change during a run: restart the run"),
+        (format!("drain-max = '5s'\njson = true\n{start}"), "`json`, `drain-max` cannot change"),
+        (b(&format!("write = '{}'", far.display())), "with `--writable` for directories of later outputs"),
+        (b("write = 'missing/b.pcapng'"), "missing: No such file"),
+        (b("write = 'a.pcapng'"), "name the same file"),
+        (b("print = true"), "opened at the start only: restart the run"),
+        (b("write = 'fifo'"), "fifo is a stream"),
+        (b("write = 'b.pcapng'\nfile-size = 1\npostrotate-command = 'true'"), "without commands of -z"),
+        // The first opens, and is removed again.
+        (b("write = 'beneath/b.pcapng'") + "[[sink]]\nname = 'c'\nwrite = 'taken.pcapng'\n", "taken.pcapng"),
+        (start.replace("'a.pcapng'", "'a.pcapng'\nsnap = 64"), "the run writes already: choose another name"),
+    ] {
+        fs::create_dir_all(path.join("taken.pcapng")).expect("directory");
+        configure(path, &text);
+        let said = refused();
+        assert!(said.contains(reason), "{reason}: {said}");
+        run.says("configuration not reloaded, nothing has changed: ");
+    }
+    fs::remove_file(path.join("mirror.toml")).expect("removed");
+    assert!(refused().contains("mirror.toml: No such file"));
+    inject(&cable, 100);
+    run.has(100);
+    configure(path, start);
+    assert!(reloaded().contains("nothing has changed"));
+    run.end_by(Signal::SIGINT).expect_code(0);
+    let report = balanced_report(&path.join("report.json"));
+    assert_eq!(report["sinks"].as_array().expect("sinks").len(), 2, "{report:#}");
+    assert_eq!(whole_capture(&path.join("a.pcapng")).packets.len(), 100);
+    let left: Vec<_> = fs::read_dir(path.join("beneath")).expect("directory").collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert!(!far.exists());
+}
+
+#[test]
+fn hup_reads_the_file_again_and_begins_the_next_capture() {
+    let cable = Cable::with_queues(1);
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    configure(path, "writable = '.'\n");
+    let run = Mirror::ingest(&cable, path, FLAGS);
+    // Without a capture, and so without a file to rotate, the run goes on.
+    run.signal(Signal::SIGHUP);
+    run.says("configuration reloaded: nothing has changed");
+    configure(path, "writable = '.'\nwrite = 'a.pcapng'");
+    run.signal(Signal::SIGHUP);
+    run.says("configuration reloaded: added pcap");
+    inject(&cable, 10);
+    run.has(10);
+    run.signal(Signal::SIGHUP);
+    until("the first file is complete", || path.join("a.pcapng").exists().then_some(()));
+    inject(&cable, 7);
+    run.has(17);
+    run.end_by(Signal::SIGINT).expect_code(0).expect_words(&["captures: 2 files, the last a.pcapng1"]);
+    let counts = ["a.pcapng", "a.pcapng1"].map(|name| whole_capture(&path.join(name)).packets.len());
+    // Those on their way to the writer when HUP came are in either.
+    assert_eq!(counts.iter().sum::<usize>(), 17, "{counts:?}");
+    balanced_report(&path.join("report.json"));
+}
+
+#[test]
+fn a_run_without_a_file_says_what_to_start_it_with() {
+    let cable = Cable::with_queues(1);
+    let directory = tempfile::tempdir().expect("directory");
+    let run = Mirror::ingest(&cable, directory.path(), "--report report.json");
+    assert!(refused().contains("start it with --config FILE"));
+    run.end_by(Signal::SIGINT).expect_code(0);
+}
+
+/// An output of a reload is created by the confined process, as the user it has changed to.
+#[test]
+fn outputs_of_a_reload_are_confined_like_those_of_the_start() {
+    const USER: u32 = 65_534;
+    let cable = Cable::with_queues(1);
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("for every user");
+    for name in ["out", "later"] {
+        fs::create_dir(path.join(name)).expect("directory");
+        chown(path.join(name), Some(USER), None).expect("another user's");
+    }
+    let start = format!(
+        "relinquish-privileges = 'nobody'\nsandbox = 'require'\nwritable = '{}'\nwrite = 'out/a.pcapng'\n",
+        path.join("later").display()
+    );
+    configure(path, &start);
+    let run = Mirror::ingest(&cable, path, "--config mirror.toml");
+    let before: Vec<_> = threads(run.pid()).into_iter().filter(|(name, _)| name == "mirror-pcap").collect();
+    configure(path, &format!("{start}[[sink]]\nname = 'b'\nwrite = 'later/b.pcapng'\n"));
+    assert!(reloaded().contains("added b"));
+    inject(&cable, 5);
+    run.has(5);
+    let after: Vec<_> = threads(run.pid()).into_iter().filter(|(name, _)| name == "mirror-pcap").collect();
+    assert_eq!((before.len(), after.len()), (1, 2));
+    assert!(after.iter().all(|(_, fields)| *fields == before[0].1), "{after:x?}");
+    configure(path, &start);
+    assert!(reloaded().contains("removed b"));
+    until("its file is complete", || path.join("later/b.pcapng").exists().then_some(()));
+    thread::sleep(Duration::from_millis(100));
+    let ending = run.end_by(Signal::SIGINT).expect_code(0);
+    assert!(!ending.said.contains("does not confine"), "{}", ending.said);
+    assert_eq!(whole_capture(&path.join("later/b.pcapng")).packets.len(), 5);
+}
