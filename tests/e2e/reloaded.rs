@@ -5,7 +5,12 @@ mod common;
 
 use std::{
     fs,
-    os::unix::fs::{PermissionsExt as _, chown},
+    io::Read as _,
+    net::TcpStream,
+    os::{
+        fd::OwnedFd,
+        unix::fs::{PermissionsExt as _, chown},
+    },
     path::Path,
     process::{Command, Output},
     sync::atomic::{AtomicBool, Ordering},
@@ -17,8 +22,12 @@ use common::{
     Cable,
     mirror::{MIRROR, Mirror, balanced_report, inject, threads, until, whole_capture},
 };
-use mirror_lab::Traffic;
-use nix::sys::signal::Signal;
+use mirror_lab::{Traffic, Witness};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use serde_json::Value;
 
 const VNI: u32 = 12_345;
@@ -274,4 +283,199 @@ fn outputs_of_a_reload_are_confined_like_those_of_the_start() {
     let ending = run.end_by(Signal::SIGINT).expect_code(0);
     assert!(!ending.said.contains("does not confine"), "{}", ending.said);
     assert_eq!(whole_capture(&path.join("later/b.pcapng")).packets.len(), 5);
+}
+
+/// The monitor of a run.
+fn monitor_of(run: &Mirror) -> Pid {
+    let parent = run.pid().to_string();
+    let processes = fs::read_dir("/proc").expect("processes");
+    let is_child = |process: &String| {
+        let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+        status.lines().any(|line| line.strip_prefix("PPid:").is_some_and(|pid| pid.trim() == parent))
+    };
+    let mut children =
+        processes.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).filter(is_child);
+    let child = children.next().expect("the run has a monitor");
+    Pid::from_raw(child.parse().expect("a process id"))
+}
+
+fn has_interface(cable: &Cable, name: &str) -> bool {
+    cable.target.ip(&format!("link show dev {name}")).is_ok()
+}
+
+#[test]
+fn targets_of_a_reload_are_opened_by_the_monitor_and_removed_with_their_sinks() {
+    let cable = Cable::with_queues(1);
+    for link in ["out", "far"] {
+        cable.target.ip(&format!("link add {link}0 type veth peer name {link}1")).expect("veth");
+        cable.target.ip(&format!("link set {link}0 up")).expect("up");
+        cable.target.ip(&format!("link set {link}1 up")).expect("up");
+    }
+    cable.target.ip("address add 10.99.0.1/24 dev out0").expect("address");
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    configure(path, "");
+    let run = Mirror::ingest(&cable, path, FLAGS);
+    let monitor = monitor_of(&run);
+    let command_line = fs::read_to_string(format!("/proc/{monitor}/cmdline")).expect("command line");
+    assert!(command_line.starts_with("mirror\0monitor\0ingest\0"), "{command_line:?}");
+    let capabilities = |process, name: &str| {
+        let threads = threads(process).into_iter();
+        threads.map(|(_, fields)| fields[name]).collect::<std::collections::BTreeSet<_>>()
+    };
+    // Both keep no capability that they do not need; the run needs none.
+    until("the run has started", || (capabilities(run.pid(), "CapPrm") == [0].into()).then_some(()));
+    let kept: u64 = [2, 12, 13, 19, 21, 39].into_iter().map(|capability: u32| 1 << capability).sum();
+    for set in ["CapPrm", "CapEff"] {
+        assert!(capabilities(monitor, set).iter().all(|held| held & !kept == 0), "{set}");
+    }
+    assert_eq!(capabilities(monitor, "NoNewPrivs"), [1].into());
+    let targets = ["veth:ids0", "tap:ids1", "vxlan:10.99.0.2", "pcap-over-ip:listen=127.0.0.1:57021"];
+    let with = |targets: &[&str]| format!("forward = {targets:?}\n");
+    configure(path, &with(&targets));
+    let said = reloaded();
+    assert!(targets.iter().all(|target| said.contains(target)), "{said}");
+    let witness = |interface: &str| {
+        let file = (0..).map(|number| path.join(format!("{interface}-{number}.pcap")));
+        let file = file.into_iter().find(|file| !file.exists()).expect("a name");
+        Witness::start(&cable.target, interface, &file, "").expect("tcpdump")
+    };
+    let witnesses = ["ids0", "ids1"].map(witness);
+    let reader = cable.target.enter(|| TcpStream::connect("127.0.0.1:57021"));
+    let mut reader = reader.expect("namespace").expect("connected");
+    run.says("reader connected");
+    inject(&cable, 50);
+    run.has(50);
+    run.settled();
+    // The others stay while two are removed.
+    configure(path, &with(&targets[2..]));
+    assert!(reloaded().contains("removed forward veth:ids0, forward tap:ids1"));
+    until("their devices are gone", || {
+        (!has_interface(&cable, "ids0") && !has_interface(&cable, "ids1")).then_some(())
+    });
+    // One of them again, under the same name, and another.
+    let later = ["dev:far0", "tap:ids1", "vxlan:10.99.0.2"];
+    configure(path, &with(&later));
+    assert!(reloaded().contains("added forward dev:far0, forward tap:ids1; removed forward pcap-over-ip"));
+    let witnesses = witnesses.into_iter().chain([witness("far1"), witness("ids1")]);
+    inject(&cable, 7);
+    run.has(57);
+    run.settled();
+    run.end_by(Signal::SIGINT).expect_code(0);
+    assert!(!has_interface(&cable, "ids1"));
+    assert!(!Path::new(&format!("/proc/{monitor}")).exists(), "the monitor ends with the run");
+    let mut stream = Vec::new();
+    reader.read_to_end(&mut stream).expect("the stream ends with its sink");
+    assert!(stream.len() > 50 * 46, "{}", stream.len());
+    let report = balanced_report(&path.join("report.json"));
+    for (target, written) in
+        [("veth:ids0", 50), ("tap:ids1", 57), ("vxlan:10.99.0.2:4789", 57), ("dev:far0", 7)]
+    {
+        let entry = sink(&report, &format!("forward {target}"));
+        assert_eq!(number(&entry["written"]), written, "{entry:#}");
+    }
+    let seen: Vec<_> = witnesses.map(|witness| witness.stop().expect("tcpdump").frames.len()).collect();
+    assert_eq!(seen, [50, 50, 7, 7]);
+}
+
+/// A socket of the run that is connected to its monitor, as a process taken over has it.
+fn socket_to_monitor(run: &Mirror) -> OwnedFd {
+    let process =
+        pidfd_open(rustix::process::Pid::from_raw(run.pid().as_raw()).expect("pid"), PidfdFlags::empty())
+            .expect("pidfd");
+    let descriptors = fs::read_dir(format!("/proc/{}/fd", run.pid())).expect("descriptors");
+    let numbers =
+        descriptors.map(|entry| entry.expect("entry").file_name().to_str().unwrap().parse().unwrap());
+    let taken =
+        numbers.filter_map(|number: i32| pidfd_getfd(&process, number, PidfdGetfdFlags::empty()).ok());
+    let mut sockets = taken.filter(|descriptor| {
+        rustix::net::sockopt::socket_type(descriptor) == Ok(rustix::net::SocketType::SEQPACKET)
+    });
+    sockets.next().expect("a socket to the monitor")
+}
+
+#[test]
+fn the_monitor_refuses_what_the_configuration_does_not_name() {
+    let cable = Cable::with_queues(1);
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    configure(path, "");
+    let run = Mirror::ingest(&cable, path, FLAGS);
+    let socket = socket_to_monitor(&run);
+    for (request, answer, logged) in [
+        (r#""exec""#, "unknown variant `exec`", "the monitor refuses what is no request"),
+        (
+            r#"{"open":{"target":"tap:evil","max_frame":1500}}"#,
+            "not a target of the",
+            "refuses to open tap:evil",
+        ),
+        (
+            r#"{"open":{"target":"tap:evil","max_frame":1500,"as":"root"}}"#,
+            "unknown field `as`",
+            "no request",
+        ),
+        ("\u{0}", "not a request", "no request"),
+    ] {
+        rustix::net::send(&socket, request.as_bytes(), rustix::net::SendFlags::empty()).expect("sent");
+        let mut said = [0; 4096];
+        let (_, length) =
+            rustix::net::recv(&socket, &mut said, rustix::net::RecvFlags::empty()).expect("answered");
+        let said = String::from_utf8_lossy(&said[..length]);
+        assert!(said.starts_with(r#"{"refused":"#) && said.contains(answer), "{request}: {said}");
+        run.says(logged);
+    }
+    assert!(!has_interface(&cable, "evil"));
+    assert!(reloaded().contains("nothing has changed"));
+    run.end_by(Signal::SIGINT).expect_code(0);
+}
+
+#[test]
+fn without_its_monitor_a_run_goes_on_and_says_what_it_cannot_change() {
+    let cable = Cable::with_queues(1);
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    configure(path, "writable = '.'\n");
+    let tap = "writable = '.'\nforward = 'tap:ids0'\n";
+    let run = Mirror::ingest(&cable, path, FLAGS);
+    configure(path, tap);
+    assert!(reloaded().contains("added forward tap:ids0"));
+    inject(&cable, 1);
+    run.has(1);
+    run.settled();
+    kill(monitor_of(&run), Signal::SIGKILL).expect("the monitor can be killed");
+    assert!(refused().contains("the monitor has ended"));
+    // Nothing keeps its frames from the host any more, so none is sent there.
+    until("the target is down", || {
+        inject(&cable, 1);
+        let statuses = Command::new(MIRROR).args(["status", "--json"]).output().expect("status");
+        let statuses: Value = serde_json::from_slice(&statuses.stdout).expect("JSON");
+        let entry = sink(&statuses[0]["report"], "forward tap:ids0");
+        (number(&entry["dropped"]["down"]) > 0).then_some(())
+    });
+    run.end_by(Signal::SIGINT).expect_code(0);
+    balanced_report(&path.join("report.json"));
+
+    configure(path, "writable = '.'\n");
+    fs::remove_file(path.join("report.json")).expect("removed");
+    let run = Mirror::ingest(&cable, path, &format!("{FLAGS} --no-monitor"));
+    configure(path, tap);
+    assert!(refused().contains("without --no-monitor a later one can be reloaded"));
+    configure(path, "writable = '.'\nwrite = 'a.pcapng'\n");
+    assert!(reloaded().contains("added pcap"));
+    run.end_by(Signal::SIGINT).expect_code(0);
+}
+
+#[test]
+fn the_monitor_reads_a_file_that_the_user_of_the_run_may_not() {
+    let cable = Cable::with_queues(1);
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    configure(path, "relinquish-privileges = 'nobody'\n");
+    fs::set_permissions(path.join("mirror.toml"), fs::Permissions::from_mode(0o600)).expect("mode");
+    let run = Mirror::ingest(&cable, path, "--config mirror.toml");
+    fs::write(path.join("mirror.toml"), "relinquish-privileges = 'nobody'\nvni = 7\nforward = 'tap:ids0'\n")
+        .expect("configuration");
+    let said = reloaded();
+    assert!(said.contains("the run selects other packets; added forward tap:ids0"), "{said}");
+    run.end_by(Signal::SIGINT).expect_code(0);
 }

@@ -115,6 +115,12 @@ impl Running {
             workers,
             spare_cpus: cpus.and_then(|cpus| usize::try_from(cpus).ok()).is_some_and(|cpus| cpus > workers),
         };
+        for (sink, own) in
+            options.sinks.iter().flat_map(|sink| plan.interfaces.iter().map(move |own| (sink, own)))
+        {
+            sink.check(&own.interface.name, &options.tunnels)
+                .map_err(|source| EngineError::Sink { sink: sink.name().to_owned(), source })?;
+        }
         let links = LinkWatch::open()?;
         tunables::recover();
         let ports = ReservedPorts::reserve(&options.tunnels);
@@ -250,6 +256,8 @@ impl Running {
         let positions = sinks.positions(&change)?;
         for sink in &change.add {
             let failed = |source| ChangeError::Sink { sink: sink.name().to_owned(), source };
+            let mut interfaces = self.interfaces.iter().map(LiveInterface::name);
+            interfaces.try_for_each(|interface| sink.check(interface, &self.cx.tunnels)).map_err(failed)?;
             sink.prepare(self.workers, &self.cx).map_err(failed)?;
         }
         let mut selection = lock(&self.selection);

@@ -1,6 +1,6 @@
 //! One network interface, as the kernel and its driver describe it.
 
-use std::{collections::BTreeMap, io};
+use std::{collections::BTreeMap, io, os::fd::OwnedFd};
 
 use neli::{
     attr::Attribute,
@@ -335,6 +335,16 @@ impl LinkState {
         let link = link_over(&mut netlink, interface).map_err(look_up)?;
         let index = u32::try_from(*link.ifi_index()).unwrap_or(0);
         Ok(Self { netlink, interface: interface.to_owned(), index })
+    }
+
+    /// The socket, the interface's name and its index, for another process.
+    pub(crate) fn into_parts(self) -> (OwnedFd, String, u32) {
+        (self.netlink.into_socket(), self.interface, self.index)
+    }
+
+    /// Of [parts](Self::into_parts).
+    pub(crate) fn of_parts(socket: OwnedFd, interface: String, index: u32) -> Self {
+        Self { netlink: Netlink::on(socket), interface, index }
     }
 
     /// Whether it is up and has a carrier, and its MTU; `None` where it is not there.

@@ -49,7 +49,16 @@ impl Netlink {
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
         // The kernel answers before send(2) returns; the time limit is a safeguard.
         setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::seconds(2))?;
-        Ok(Self { socket, sequence: 0, buffer: vec![0; BUFFER] })
+        Ok(Self::on(socket))
+    }
+
+    /// On a socket that another process has opened so.
+    pub(super) fn on(socket: OwnedFd) -> Self {
+        Self { socket, sequence: 0, buffer: vec![0; BUFFER] }
+    }
+
+    pub(super) fn into_socket(self) -> OwnedFd {
+        self.socket
     }
 
     /// Sends one request and returns the answer: one payload, or for a dump all of them.

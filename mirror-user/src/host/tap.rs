@@ -1,10 +1,13 @@
 //! TAP devices: interfaces on which the host receives what this process writes
 //! (`Documentation/networking/tuntap.rst`).
 
-use std::io;
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
 
 use nix::net::if_::if_nametoindex;
-use tun_rs::{DeviceBuilder, Layer, SyncDevice};
+use tun_rs::{DeviceBuilder, Layer};
 
 use super::{
     HostError,
@@ -19,7 +22,7 @@ const MAX_MTU: u16 = 65_521;
 /// A TAP device, up, without ARP, IPv6 and addresses. The kernel removes it when this value is dropped or the
 /// process ends, unless it existed before or is persistent.
 pub struct Tap {
-    device: SyncDevice,
+    device: OwnedFd,
     /// Until the device is closed, or the process ends.
     _discard: Option<Discard>,
 }
@@ -83,7 +86,13 @@ impl Tap {
         if persist {
             device.persist().map_err(failed)?;
         }
+        let device = device.as_fd().try_clone_to_owned().map_err(failed)?;
         Ok(Self { device, _discard: discard })
+    }
+
+    /// A device that another process has opened, and keeps until this one is done with it.
+    pub(crate) fn of_another_process(device: OwnedFd) -> Self {
+        Self { device, _discard: None }
     }
 
     /// Writes a frame, given in parts.
@@ -92,6 +101,12 @@ impl Tap {
     ///
     /// EIO while the device is down, EBADFD when it was deleted.
     pub fn send(&self, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        self.device.send_vectored(parts)
+        Ok(rustix::io::writev(&self.device, parts)?)
+    }
+}
+
+impl AsFd for Tap {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.device.as_fd()
     }
 }

@@ -181,6 +181,8 @@ keys_with_outputs! {
         command_write: Many<PathBuf>,
         /// The TCP ports that commands may connect to.
         command_connect: Written<Ports>,
+        /// Whether no process keeps privileges for reloads.
+        no_monitor: bool,
         /// Where a reload may create files, besides the directories of outputs.
         writable: Many<PathBuf>,
         /// What the run does when every output has ended.

@@ -114,6 +114,7 @@ fn any_settings() -> impl Strategy<Value = Settings> {
         sandbox: one_of(&[Sandbox::Auto, Sandbox::Require, Sandbox::Off]),
         command_write: words(TEXT),
         writable: words(TEXT),
+        no_monitor: flag(),
         command_connect: word(LIST),
         on_output_end: one_of(&[OnOutputEnd::Stop, OnOutputEnd::Continue]),
         count: word("[0-9]{1,20}"),

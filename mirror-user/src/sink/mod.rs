@@ -104,6 +104,17 @@ pub trait SinkFactory: Send + Sync {
     /// Name of the sink in reports and messages.
     fn name(&self) -> &str;
 
+    /// Refuses an interface that it must not be used with. Called for each interface, on the thread that starts
+    /// or changes an engine.
+    ///
+    /// # Errors
+    ///
+    /// Why: nothing is started or changed then.
+    fn check(&self, interface: &str, tunnels: &Tunnels) -> Result<(), SinkError> {
+        let _ = (interface, tunnels);
+        Ok(())
+    }
+
     /// Takes what [`build`](Self::build) needs time for, such as memory, for so many workers. Called before a
     /// sink is added to a running engine, on the thread that adds it: workers build in the midst of their
     /// frames then.

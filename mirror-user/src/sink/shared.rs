@@ -9,6 +9,10 @@ use crate::select::Selection;
 /// a wrapper may have of its own. Add each new method of the trait here, or wrappers have its default.
 macro_rules! delegate_factory {
     ($self:ident => $inner:expr) => {
+        fn check(&$self, interface: &str, tunnels: &$crate::Tunnels) -> Result<(), $crate::sink::SinkError> {
+            $inner.check(interface, tunnels)
+        }
+
         fn prepare(
             &$self,
             workers: usize,

@@ -37,6 +37,13 @@ const BIND_PATIENCE: Duration = Duration::from_secs(2);
 /// Between two tries.
 const BIND_PAUSE: Duration = Duration::from_millis(20);
 
+/// A socket without anything, in the network namespace of the calling thread. Needs CAP_NET_RAW, and only this
+/// does.
+pub(crate) fn new_socket() -> Result<OwnedFd, SocketError> {
+    socket_with(AddressFamily::XDP, SocketType::RAW, SocketFlags::CLOEXEC, None)
+        .map_err(|source| SocketError::Socket(source.into()))
+}
+
 /// A socket with a UMEM and its rings, on no queue yet.
 #[derive(Debug)]
 pub(super) struct Unbound {
@@ -47,10 +54,8 @@ pub(super) struct Unbound {
 }
 
 impl Unbound {
-    /// Makes a socket for this UMEM, with fill and completion rings of these sizes.
-    pub(super) fn new(umem: &Umem, fill: u32, completion: u32) -> Result<Self, SocketError> {
-        let socket = socket_with(AddressFamily::XDP, SocketType::RAW, SocketFlags::CLOEXEC, None)
-            .map_err(|source| SocketError::Socket(source.into()))?;
+    /// Gives a socket this UMEM, and fill and completion rings of these sizes.
+    pub(super) fn new(socket: OwnedFd, umem: &Umem, fill: u32, completion: u32) -> Result<Self, SocketError> {
         umem.register(&socket)?;
         let sized = |result: Result<(), Errno>| result.map_err(|source| failed(source.into()));
         sized(set_xdp_umem_fill_ring_size(&socket, fill))?;

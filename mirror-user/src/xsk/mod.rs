@@ -21,10 +21,11 @@ mod stamps;
 mod transmit;
 mod umem;
 
+pub(crate) use bind::new_socket;
 pub use error::SocketError;
 pub(crate) use received::{BatchTime, Pieces, Received, Several, StampedTimes, Times};
 pub use socket::Bind;
 pub(crate) use socket::{Config, FRAME_HEADROOM, HEADROOM, Socket, Statistics};
 pub(crate) use stamps::Stamps;
-pub(crate) use transmit::Transmitter;
+pub(crate) use transmit::{SOCKETS, Transmitter};
 pub(crate) use umem::HugePages;

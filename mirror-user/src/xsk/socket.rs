@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     SocketError,
-    bind::{UNUSED_RING, Unbound},
+    bind::{UNUSED_RING, Unbound, new_socket},
     ring::{CompletionRing, FillRing, RxRing},
     umem::{Chunks, HugePages, Umem},
 };
@@ -99,7 +99,7 @@ impl Socket {
         let Config { rx_ring, chunks, chunk_size, bind, scatter_gather, huge_pages } = *config;
         let chunks = Chunks { count: chunks, size: chunk_size, headroom: FRAME_HEADROOM };
         let umem = Umem::allocate(chunks, huge_pages)?;
-        let mut unbound = Unbound::new(&umem, rx_ring * 2, UNUSED_RING)?;
+        let mut unbound = Unbound::new(new_socket()?, &umem, rx_ring * 2, UNUSED_RING)?;
         let rx = unbound.rx_ring(rx_ring)?;
         for (nth, address) in (0..).zip(chunks.addresses()) {
             unbound.fill.put(nth, address);

@@ -21,6 +21,9 @@ use super::{
 /// than these in the ring, EAGAIN means that the driver or the socket's memory is full, and nothing else.
 pub(crate) const BURST: usize = 32;
 
+/// Sockets that opening a [`Transmitter`] takes at most.
+pub(crate) const SOCKETS: usize = 2;
+
 /// Bytes of a chunk, and the most a descriptor has.
 const CHUNK: u32 = 4096;
 /// The most descriptors of a frame: what a socket buffer takes in pages (`MAX_SKB_FRAGS`).
@@ -71,19 +74,28 @@ impl Transmitter {
     /// Takes the memory and binds to a queue of an interface. Frames of more than 4096 bytes take several
     /// descriptors, minimum kernel version 6.6; before it they are refused, see
     /// [`max_frame`](Self::max_frame).
-    pub(crate) fn open(ifindex: u32, queue: u32, longest: usize) -> Result<Self, SocketError> {
+    ///
+    /// `socket` gives a [new socket](super::new_socket), at most [`SOCKETS`] times.
+    pub(crate) fn open(
+        mut socket: impl FnMut() -> Result<OwnedFd, SocketError>,
+        ifindex: u32,
+        queue: u32,
+        longest: usize,
+    ) -> Result<Self, SocketError> {
         let in_one = CHUNK as usize;
         if longest > in_one {
-            match Self::bound(ifindex, queue, SocketAddrXdpFlags::XDP_USE_SG, MOST_DESCRIPTORS * in_one) {
+            let (socket, most) = (socket()?, MOST_DESCRIPTORS * in_one);
+            match Self::bound(socket, ifindex, queue, SocketAddrXdpFlags::XDP_USE_SG, most) {
                 // The flag is not known to the kernel.
                 Err(SocketError::Bind(cause)) if cause.raw_os_error() == Some(libc::EINVAL) => {}
                 opened => return opened,
             }
         }
-        Self::bound(ifindex, queue, SocketAddrXdpFlags::empty(), in_one)
+        Self::bound(socket()?, ifindex, queue, SocketAddrXdpFlags::empty(), in_one)
     }
 
     fn bound(
+        socket: OwnedFd,
         ifindex: u32,
         queue: u32,
         flags: SocketAddrXdpFlags,
@@ -91,7 +103,7 @@ impl Transmitter {
     ) -> Result<Self, SocketError> {
         let chunks = Chunks { count: CHUNKS, size: CHUNK, headroom: 0 };
         let umem = Umem::allocate(chunks, HugePages::Never)?;
-        let unbound = Unbound::new(&umem, UNUSED_RING, CHUNKS)?;
+        let unbound = Unbound::new(socket, &umem, UNUSED_RING, CHUNKS)?;
         let tx = unbound.tx_ring(TX_RING)?;
         let (socket, fill, completion) =
             unbound.bind(ifindex, queue, SocketAddrXdpFlags::XDP_COPY | flags)?;

@@ -9,7 +9,7 @@ use mirror_user::settings::{Balance, Many, Seed, Settings, Written};
 use mirror_user::sink::SinkNeeds;
 use mirror_user::sink::forward::{Forward, ForwardBuilder, ForwardError, Target};
 
-use crate::{exit::Usage, flag_values::given, hooks::Threads, sandbox::ThreadKind};
+use crate::{exit::Usage, flag_values::given, outputs::OpenContext, sandbox::ThreadKind};
 
 /// Where inner packets are forwarded to, and how.
 #[derive(Args, Clone, Debug)]
@@ -179,18 +179,20 @@ impl Forwarding {
         targets: &[Target],
         vnis: &[u32],
         max_frame: usize,
-        patient: bool,
-        threads: &Threads,
+        cx: &OpenContext<'_>,
     ) -> anyhow::Result<Forward> {
         let builder = self.builder(targets).context("a group without a target")?;
-        let mut builder = builder.max_frame(max_frame).patient(patient);
+        let mut builder = builder.max_frame(max_frame).patient(cx.patient);
         if self.vlan_per_vni && targets.iter().any(Target::takes_vlans) {
             builder = builder.vlan_per_vni(vnis.iter().copied());
         }
         if let Some(seed) = self.forward_seed {
             builder = builder.seed(seed);
         }
-        builder.on_thread_start(threads.or_panic(ThreadKind::Forwarder)).build().map_err(refused)
+        if let Some(monitor) = cx.monitor.clone() {
+            builder = builder.opened_by(move |target, max_frame| monitor.open(target, max_frame));
+        }
+        builder.on_thread_start(cx.threads.or_panic(ThreadKind::Forwarder)).build().map_err(refused)
     }
 
     /// Whether its targets are opened the same way.

@@ -17,6 +17,7 @@ mod http;
 mod ingest;
 mod interfaces;
 mod memory;
+mod monitor;
 mod observed;
 mod output;
 mod output_config;
@@ -105,6 +106,9 @@ enum Command {
     ///
     /// One screen over the control socket, drawn each second. Ends with q, Ctrl-C, or the run.
     Top(top::TopArgs),
+    /// Started by a run: see `mirror ingest --no-monitor`
+    #[command(hide = true)]
+    Monitor(monitor::MonitorArgs),
     /// Check a configuration file, or print the effective settings
     Config(config::ConfigArgs),
     /// Diagnose this host and suggest fixes
@@ -177,6 +181,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Drain(args)) => control::drain(&args),
         Some(Command::Reload(args)) => control::reload(&args),
         Some(Command::Top(args)) => top::run(&args),
+        Some(Command::Monitor(args)) => monitor::run(args),
         Some(Command::Config(args)) => config::run(&args),
         Some(Command::Doctor(args)) => doctor::run(&args),
         None => Err(Usage(

@@ -59,6 +59,23 @@ impl RetainedCaps {
         Self([Capability::CAP_DAC_READ_SEARCH].into())
     }
 
+    /// For the monitor: devices, sockets and programs of targets, in whichever network namespace; and the
+    /// configuration file.
+    pub(crate) fn to_open_targets() -> Self {
+        Self(
+            [
+                Capability::CAP_BPF,
+                Capability::CAP_DAC_READ_SEARCH,
+                Capability::CAP_NET_ADMIN,
+                Capability::CAP_NET_RAW,
+                // To enter namespaces, those of other users' processes included; and for BPF before 5.8.
+                Capability::CAP_SYS_ADMIN,
+                Capability::CAP_SYS_PTRACE,
+            ]
+            .into(),
+        )
+    }
+
     /// For the engine's threads, workers included, which parse untrusted packets: none.
     pub(crate) fn nothing() -> Self {
         Self(CapsHashSet::new())

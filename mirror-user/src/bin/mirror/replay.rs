@@ -180,6 +180,7 @@ pub(crate) fn run(args: &ReplayRun) -> anyhow::Result<ExitCode> {
         streams: &streams,
         writers: &WriterPlan::single(),
         by_packets: true,
+        monitor: None,
         patient: true,
     };
     let outputs = user::naming(user.as_ref(), args.output.open(MAX_FRAME, &cx))?;

@@ -11,7 +11,8 @@ use super::{
     group::Group,
     member::{Member, PATIENCE},
     not_sent::LOSSES_HERE,
-    output::{Device, PcapOverIp, StreamOptions, TapDevice, Transmit, Tunnel},
+    output::{Device, PcapOverIp, StreamOptions, TapDevice, Transmit, Tunnel, new_socket, warn_of_host},
+    parts::{Lent, TargetParts, no_parts},
     seed::Seed,
     state::State,
     target::Target,
@@ -36,6 +37,9 @@ use crate::{
 /// A hook that runs first on each member's thread.
 type ThreadStart = Arc<dyn Fn() + Send + Sync>;
 
+/// Opens targets in another process.
+type Opener = Arc<dyn Fn(&Target, usize) -> Result<TargetParts, OpenError> + Send + Sync>;
+
 /// Default of the largest frame expected: one of the usual Ethernet MTU.
 const DEFAULT_MAX_FRAME: usize = 1514;
 /// MTUs of interfaces that are made: from Ethernet's to the largest on EC2.
@@ -50,6 +54,7 @@ pub struct ForwardBuilder {
     seed: Option<u64>,
     max_frame: usize,
     patient: bool,
+    opener: Option<Opener>,
     handoff: HandoffOptions<ThreadStart>,
 }
 
@@ -68,6 +73,7 @@ impl ForwardBuilder {
             seed: None,
             max_frame: DEFAULT_MAX_FRAME,
             patient: false,
+            opener: None,
             handoff: HandoffOptions::default(),
         }
     }
@@ -124,6 +130,18 @@ impl ForwardBuilder {
     /// progress for 10 s. See [`Forward::readers`] for streams without readers.
     pub fn patient(mut self, wanted: bool) -> Self {
         self.patient = wanted;
+        self
+    }
+
+    /// Has another process open what needs privileges, or what this one's sandbox denies: devices, sockets that
+    /// are not of the file system, and those that listen. It is given the target and
+    /// [`max_frame`](Self::max_frame), and has them from a [`HeldTarget`](super::HeldTarget). The kernel forwards
+    /// nothing to such targets.
+    pub fn opened_by(
+        mut self,
+        open: impl Fn(&Target, usize) -> Result<TargetParts, OpenError> + Send + Sync + 'static,
+    ) -> Self {
+        self.opener = Some(Arc::new(open));
         self
     }
 
@@ -270,12 +288,6 @@ impl ForwardBuilder {
         })
     }
 
-    /// The MTU of interfaces that are made: that of the longest inner frame.
-    fn mtu(&self) -> u16 {
-        let inner = self.max_frame.saturating_sub(ENCAPSULATION + ethernet::HEADER_LEN);
-        u16::try_from(inner.clamp(*MTUS.start(), *MTUS.end())).unwrap_or(u16::MAX)
-    }
-
     fn open(
         &self,
         target: &Target,
@@ -292,21 +304,37 @@ impl ForwardBuilder {
             None => {}
         }
         let tagger = || vlans.cloned().map(Tagger::new);
-        Ok(match target {
-            Target::Tap { name, persist, to_host } => {
-                let options =
-                    TapOptions { persist: *persist, to_host: *to_host, ..TapOptions::new(self.mtu()) };
-                Box::new(TapDevice::open(name, options, tagger())?)
+        if let Some(open) = self.opener.as_ref().filter(|_| target.has_parts()) {
+            let mut parts = open(target, self.max_frame)?;
+            if let Target::Tap { name, to_host: true, .. } | Target::Veth { name, to_host: true, .. } = target
+            {
+                warn_of_host(name);
             }
-            Target::Veth { name, persist, to_host, netns } => {
-                let mut options = VethOptions::new(self.mtu());
-                options.persist = *persist;
-                options.to_host = *to_host;
-                options.netns.clone_from(netns);
+            let output: Box<dyn Transmit> = match target {
+                Target::Tap { name, .. } => Box::new(TapDevice::of_parts(name, &mut parts, tagger())?),
+                Target::Veth { name, .. } => {
+                    let options = veth_options(target, mtu(self.max_frame));
+                    Box::new(Device::of_veth_parts(name, &options, &mut parts, tagger())?)
+                }
+                Target::Device { name } => Box::new(Device::open(name, || parts.xdp_socket(), tagger())?),
+                Target::Vxlan { to, vni } => Box::new(Tunnel::of_parts(*to, *vni, seed.value, &mut parts)?),
+                Target::PcapListen { format, .. } => {
+                    Box::new(PcapOverIp::of_listener(parts.take()?.into(), stream(*format), state))
+                }
+                Target::PcapSocket { .. } | Target::PcapConnect { .. } => return Err(no_parts()),
+            };
+            return Ok(Box::new(Lent::new(output, parts.lifeline)));
+        }
+        Ok(match target {
+            Target::Tap { name, .. } => {
+                Box::new(TapDevice::open(name, tap_options(target, mtu(self.max_frame)), tagger())?)
+            }
+            Target::Veth { name, .. } => {
+                let options = veth_options(target, mtu(self.max_frame));
                 let veth = Veth::open(name, &options)?;
                 Box::new(Device::open_veth(Arc::new(veth), name, &options, tagger())?)
             }
-            Target::Device { name } => Box::new(Device::open(name, tagger())?),
+            Target::Device { name } => Box::new(Device::open(name, new_socket, tagger())?),
             Target::Vxlan { to, vni } => Box::new(Tunnel::open(*to, *vni, seed.value)?),
             Target::PcapListen { at, format } => Box::new(PcapOverIp::listen(*at, stream(*format), state)?),
             Target::PcapSocket { path, mode, group, format } => {
@@ -315,6 +343,31 @@ impl ForwardBuilder {
             Target::PcapConnect { to, format } => Box::new(PcapOverIp::connect(*to, stream(*format), state)),
         })
     }
+}
+
+/// The MTU of interfaces that are made: that of the longest inner frame.
+pub(super) fn mtu(max_frame: usize) -> u16 {
+    let inner = max_frame.saturating_sub(ENCAPSULATION + ethernet::HEADER_LEN);
+    u16::try_from(inner.clamp(*MTUS.start(), *MTUS.end())).unwrap_or(u16::MAX)
+}
+
+/// How the TAP device of a target is made.
+pub(super) fn tap_options(target: &Target, mtu: u16) -> TapOptions {
+    let mut options = TapOptions::new(mtu);
+    if let Target::Tap { persist, to_host, .. } = target {
+        (options.persist, options.to_host) = (*persist, *to_host);
+    }
+    options
+}
+
+/// How the veth pair of a target is made.
+pub(super) fn veth_options(target: &Target, mtu: u16) -> VethOptions {
+    let mut options = VethOptions::new(mtu);
+    if let Target::Veth { persist, to_host, netns, .. } = target {
+        (options.persist, options.to_host) = (*persist, *to_host);
+        options.netns.clone_from(netns);
+    }
+    options
 }
 
 /// Bytes of the outer headers: Ethernet, IPv4, UDP, VXLAN.

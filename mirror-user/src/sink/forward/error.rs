@@ -71,6 +71,12 @@ pub enum OpenError {
         (`veth:NAME`) or a TAP device (`tap:NAME`) instead"
     )]
     Loopback,
+    /// The process that opens targets for this one refuses.
+    #[error("{reason}")]
+    Refused {
+        /// Why, with the remedy.
+        reason: String,
+    },
     /// AF_XDP on the interface could not be set up.
     #[error("AF_XDP for sending: {0}")]
     Xsk(#[source] SocketError),

@@ -28,6 +28,7 @@ mod group;
 mod member;
 mod not_sent;
 mod output;
+mod parts;
 mod seed;
 mod state;
 mod target;
@@ -41,6 +42,7 @@ use std::{net::UdpSocket, sync::Arc, time::Duration};
 
 pub use builder::ForwardBuilder;
 pub use error::{ForwardError, OpenError};
+pub use parts::{HeldTarget, TargetParts};
 pub use target::{Target, TargetError};
 
 use super::{
@@ -49,6 +51,7 @@ use super::{
     members::MemberTotals,
 };
 use crate::{
+    Tunnels,
     account::{Report, SinkHalt, SinkReport, VlanReport},
     host::interface::Interface,
 };
@@ -117,10 +120,15 @@ impl Forward {
         let record = record::len_of(max_frame);
         self.members.iter().map(|member| member.config().memory_per_worker(record)).sum()
     }
+}
+
+impl SinkFactory for Forward {
+    fn name(&self) -> &str {
+        &self.name
+    }
 
     /// Refuses targets whose frames the run would ingest again.
-    fn refuse_loop(&self, cx: &WorkerContext) -> Result<(), SinkError> {
-        let Some(ingest) = cx.interface.as_deref() else { return Ok(()) };
+    fn check(&self, ingest: &str, tunnels: &Tunnels) -> Result<(), SinkError> {
         let looped = |target: &Target, why: &str| {
             Err(SinkError::other(format!(
                 "{target}: {why}, so frames would be ingested again; choose another target"
@@ -144,7 +152,7 @@ impl Forward {
                 }
                 // Binding succeeds only for an address of this host.
                 Target::Vxlan { to, .. }
-                    if cx.tunnels.contains(to.port()) && UdpSocket::bind((to.ip(), 0)).is_ok() =>
+                    if tunnels.contains(to.port()) && UdpSocket::bind((to.ip(), 0)).is_ok() =>
                 {
                     return looped(target, "this is the host itself");
                 }
@@ -152,12 +160,6 @@ impl Forward {
             }
         }
         Ok(())
-    }
-}
-
-impl SinkFactory for Forward {
-    fn name(&self) -> &str {
-        &self.name
     }
 
     fn prepare(&self, workers: usize, cx: &WorkerContext) -> Result<(), SinkError> {
@@ -167,7 +169,6 @@ impl SinkFactory for Forward {
     }
 
     fn build(&self, cx: &WorkerContext) -> Result<Box<dyn Sink>, SinkError> {
-        self.refuse_loop(cx)?;
         let record = record::len_of(cx.max_frame);
         let writers =
             self.members.iter().map(|member| member.block_writer(record, cx.wait_until.clone())).collect();

@@ -43,7 +43,12 @@ pub(super) enum Scope<'a> {
 /// Reads and validates a file.
 pub(super) fn check(file: &Path, scope: Scope<'_>) -> anyhow::Result<Checked> {
     let text = fs::read_to_string(file).with_context(|| escape::path(file).to_string())?;
-    let read = read(&text).map_err(|(position, message)| wrong(file, position, &message))?;
+    check_text(file, &text, scope)
+}
+
+/// Validates the text of a file.
+pub(super) fn check_text(file: &Path, text: &str, scope: Scope<'_>) -> anyhow::Result<Checked> {
+    let read = read(text).map_err(|(position, message)| wrong(file, position, &message))?;
     let has = |key: &str| read.settings.iter().any(|setting| setting.key == key);
     let commands: Vec<_> = Command::ALL.into_iter().filter(|command| is_for(*command, scope, &has)).collect();
     let mut each = Vec::new();

@@ -46,6 +46,7 @@ impl Command {
                     | "destination"
                     | "rx-ring"
                     | "forward-path"
+                    | "no-monitor"
                     | "writable"
                     | "duration"
                     | "stats"

@@ -10,7 +10,7 @@ mod print;
 
 use std::{
     io::{self, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -20,7 +20,7 @@ use mirror_user::{escape, settings::Settings};
 
 pub(crate) use self::flags::{Command, key};
 use self::{
-    check::{Checked, Scope, check},
+    check::{Checked, Scope, check, check_text},
     file::{ParsedFile, SINK},
     print::{printed, printed_sinks},
 };
@@ -90,8 +90,19 @@ impl ConfigSource {
     pub(crate) fn read(&self) -> anyhow::Result<(Settings, Vec<SinkTable>)> {
         let Self { command, typed, file } = self;
         let Some(file) = file else { return Ok((typed.clone().resolve(), Vec::new())) };
-        let Checked { settings, tables, .. } = check(file, Scope::Run { command: *command, typed })?;
-        Ok((typed.clone().over(settings).resolve(), tables))
+        let checked = check(file, Scope::Run { command: *command, typed })?;
+        Ok(self.with(checked))
+    }
+
+    /// The same, of a text of the file.
+    pub(crate) fn of_text(&self, text: &str) -> anyhow::Result<(Settings, Vec<SinkTable>)> {
+        let Self { command, typed, file } = self;
+        let file = file.as_deref().unwrap_or(Path::new(""));
+        check_text(file, text, Scope::Run { command: *command, typed }).map(|checked| self.with(checked))
+    }
+
+    fn with(&self, checked: Checked) -> (Settings, Vec<SinkTable>) {
+        (self.typed.clone().over(checked.settings).resolve(), checked.tables)
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) use self::{drain::DrainLimits, run::run};
 use crate::{
     control::ControlConfig,
     exit::Usage,
-    flag_values::paths,
+    flag_values::{given, paths},
     http::HttpConfig,
     output::OutputArgs,
     output_config::{OutputConfig, SinkTable},
@@ -67,6 +67,9 @@ pub(crate) struct IngestArgs {
     /// Which path forwarded packets take
     #[arg(long, help_heading = "Output", value_enum)]
     forward_path: Option<ForwardPath>,
+    /// Do not start a second process that keeps privileges for reloads: what needs them cannot change then
+    #[arg(long, help_heading = "Run")]
+    no_monitor: bool,
     /// Let `mirror reload` and HUP also open outputs beneath this directory; may be repeated
     #[arg(long, help_heading = "Run", value_name = "DIR")]
     writable: Vec<PathBuf>,
@@ -133,6 +136,7 @@ impl IngestArgs {
             rx_ring,
             output,
             forward_path,
+            no_monitor,
             writable,
             duration,
             stats,
@@ -156,6 +160,7 @@ impl IngestArgs {
         settings.rx_ring = rx_ring;
         output.fill(&mut settings);
         settings.forward_path = forward_path;
+        settings.no_monitor = given(no_monitor);
         settings.writable = paths(&writable);
         settings.duration = duration;
         settings.stats = stats;
@@ -188,6 +193,7 @@ pub(crate) struct IngestRun {
     stats: Duration,
     drain: Option<DrainLimits>,
     control: ControlConfig,
+    no_monitor: bool,
     http: Option<HttpConfig>,
     /// A flag about the HTTP server without the server.
     http_flag_alone: Option<&'static str>,
@@ -213,6 +219,7 @@ impl IngestRun {
             stats: settings.stats.as_deref().copied().unwrap_or_default().0,
             drain: DrainLimits::of(settings),
             control: ControlConfig::of(settings),
+            no_monitor: settings.no_monitor.unwrap_or_default(),
             http: HttpConfig::of(settings),
             http_flag_alone: HttpConfig::flag_alone(settings),
         }

@@ -24,6 +24,7 @@ use crate::{
     hooks::Threads,
     http::{self, HttpConfig, Listening},
     memory::{self, MIB},
+    monitor::Monitor,
     observed::{Observed, Phase},
     outputs::{OpenContext, Outputs},
     privileges::{self, RetainedCaps},
@@ -54,6 +55,9 @@ pub(crate) fn run(args: &IngestRun, settings: &Settings, source: &ConfigSource) 
     }
     // Before anything is changed, and as the user who may listen there.
     let listening = args.http.as_ref().map(HttpConfig::listen).transpose()?;
+    // Before anything is dropped, and before there are threads.
+    let wants_monitor = source.file.is_some() && !args.no_monitor;
+    let monitor = wants_monitor.then(Monitor::start).transpose()?.map(Arc::new);
     let user = user::to_change_to(args.output.relinquish_privileges.as_deref())?;
     // A login shell's limit is enough for most runs; what is missing is known once there is a plan.
     if let Err(error) = OpenFiles::raise(USUAL_FILES) {
@@ -103,6 +107,7 @@ pub(crate) fn run(args: &IngestRun, settings: &Settings, source: &ConfigSource) 
         streams: &streams,
         writers: &writers,
         by_packets: false,
+        monitor: None,
         patient: false,
     };
     let opened = args.output.open(engine.plan().max_frame(), &cx);
@@ -147,7 +152,7 @@ pub(crate) fn run(args: &IngestRun, settings: &Settings, source: &ConfigSource) 
             settings: settings.clone(),
             output: args.output.clone(),
             writable,
-            cx,
+            cx: OpenContext { monitor, ..cx },
             max_frame,
             workers,
         },

@@ -18,8 +18,8 @@ use mirror_user::{
 
 pub(crate) use self::planned::PlannedOutput;
 use crate::{
-    hooks::Threads, output_config::OutputConfig, postrotate::Postrotate, sandbox::ThreadKind,
-    streams::Streams, writers::WriterPlan,
+    hooks::Threads, monitor::Monitor, output_config::OutputConfig, postrotate::Postrotate,
+    sandbox::ThreadKind, streams::Streams, writers::WriterPlan,
 };
 
 /// What outputs need to be opened.
@@ -34,6 +34,8 @@ pub(crate) struct OpenContext<'r> {
     pub(crate) writers: &'r WriterPlan,
     /// Files rotate by packet timestamps.
     pub(crate) by_packets: bool,
+    /// Opens targets after the start.
+    pub(crate) monitor: Option<Arc<Monitor>>,
     /// Whether slow readers are waited for: over capture files, nothing is lost by that.
     pub(crate) patient: bool,
 }

@@ -34,7 +34,7 @@ impl PlannedOutput<'_> {
             Kind::Forward(targets) => {
                 let (forward, vnis) = (&self.config.forward, &self.config.vnis);
                 // Devices and raw sockets need capabilities that files must not be opened with.
-                let open = || forward.open(targets, vnis, max_frame, cx.patient, cx.threads);
+                let open = || forward.open(targets, vnis, max_frame, cx);
                 let forward = privileges::raised(open)?;
                 let readers = Some(forward.readers());
                 let memory = forward.memory_per_worker(max_frame);

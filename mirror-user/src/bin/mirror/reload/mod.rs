@@ -58,7 +58,10 @@ impl Reloader<'_> {
     ///
     /// Why nothing has changed.
     pub(crate) fn reload(&mut self, running: &Running, outputs: &mut Outputs) -> anyhow::Result<Reloaded> {
-        let (settings, tables) = self.source.read()?;
+        let (settings, tables) = match &self.cx.monitor {
+            Some(monitor) => self.source.of_text(&monitor.configuration()?)?,
+            None => self.source.read()?,
+        };
         fixed::refuse_changed(&self.settings, &settings)?;
         let wanted = OutputConfig::of(&settings, tables);
         wanted.validate()?;
@@ -114,6 +117,15 @@ impl Reloader<'_> {
         if output.has_command() && outputs.postrotate.is_none() {
             anyhow::bail!(
                 "sink {name}: this run has started without commands of -z, and cannot run any: restart it"
+            );
+        }
+        if self.cx.monitor.is_none()
+            && let Some(target) = output.targets().iter().find(|target| target.has_parts())
+        {
+            anyhow::bail!(
+                "sink {name}: {}: this run has dropped the privileges to open it: restart it, and without \
+                --no-monitor a later one can be reloaded",
+                escape::line(&target.to_string())
             );
         }
         output

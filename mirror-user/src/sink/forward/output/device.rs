@@ -1,10 +1,14 @@
 //! An interface, existing or made for this: AF_XDP in copy mode, which works with every driver.
 
-use std::sync::Arc;
+use std::{os::fd::OwnedFd, sync::Arc};
 
 use super::{
-    super::{error::OpenError, vlan::Tagger},
-    NotSent, Transmit, link_mtu, set_up, warn_of_host,
+    super::{
+        error::OpenError,
+        parts::{TargetParts, no_parts},
+        vlan::Tagger,
+    },
+    NotSent, Transmit, link_mtu, new_socket, set_up, warn_of_host,
 };
 use crate::{
     escape::shell,
@@ -16,7 +20,7 @@ use crate::{
     },
     sink::handoff::{Outcome, record},
     wire::{ethernet, vlan},
-    xsk::Transmitter,
+    xsk::{SocketError, Transmitter},
 };
 
 /// The TX queue; AF_XDP needs one.
@@ -39,10 +43,19 @@ enum At {
     Interface(String),
     /// The near end of a pair. Dropped behind what was opened there.
     Veth(Arc<Veth>),
+    /// The same, of a pair that another process holds, with the state of the far end if that is here.
+    VethOfAnotherProcess {
+        far: Option<LinkState>,
+    },
 }
 
 impl Device {
-    pub(in super::super) fn open(name: &str, tagger: Option<Tagger>) -> Result<Self, OpenError> {
+    /// `socket` gives new AF_XDP sockets.
+    pub(in super::super) fn open(
+        name: &str,
+        socket: impl FnMut() -> Result<OwnedFd, SocketError>,
+        tagger: Option<Tagger>,
+    ) -> Result<Self, OpenError> {
         let interface = Interface::named(name)?;
         if interface.loopback {
             return Err(OpenError::Loopback);
@@ -57,7 +70,8 @@ impl Device {
             );
         }
         let longest = longest(interface.mtu);
-        let transmitter = Transmitter::open(interface.index, QUEUE, longest).map_err(OpenError::Xsk)?;
+        let transmitter =
+            Transmitter::open(socket, interface.index, QUEUE, longest).map_err(OpenError::Xsk)?;
         let set_up = set_up(name);
         let at = At::Interface(name.to_owned());
         Ok(Self { transmitter, state: LinkState::open(name)?, set_up, tagger, longest, at })
@@ -75,17 +89,30 @@ impl Device {
         }
         let longest = longest(options.mtu.into());
         let (transmitter, state) = veth.at_near_end(|index, near| {
-            let transmitter = Transmitter::open(index, QUEUE, longest).map_err(OpenError::Xsk)?;
+            let transmitter = Transmitter::open(new_socket, index, QUEUE, longest).map_err(OpenError::Xsk)?;
             Ok::<_, OpenError>((transmitter, LinkState::open(near)?))
         })??;
-        let set_up = match &options.netns {
-            None => set_up(name),
-            Some(NetworkNamespace::Named(namespace)) => {
-                format!("ip -n {} link set dev {} up", shell(namespace), shell(name))
-            }
-            Some(other) => format!("nsenter -t {other} -n {}", set_up(name)),
-        };
+        let set_up = set_up_far_end(name, options);
         Ok(Self { transmitter, state, set_up, tagger, longest, at: At::Veth(veth) })
+    }
+
+    /// The near end of a veth pair that another process holds.
+    pub(in super::super) fn of_veth_parts(
+        name: &str,
+        options: &VethOptions,
+        parts: &mut TargetParts,
+        tagger: Option<Tagger>,
+    ) -> Result<Self, OpenError> {
+        let (index, near) = parts.interface.take().ok_or_else(no_parts)?;
+        let longest = longest(options.mtu.into());
+        let transmitter =
+            Transmitter::open(|| parts.xdp_socket(), index, QUEUE, longest).map_err(OpenError::Xsk)?;
+        // Last of all, behind the sockets that were not needed.
+        let netlink = parts.descriptors.pop().ok_or_else(no_parts)?;
+        let state = LinkState::of_parts(netlink, near, index);
+        let far = options.netns.is_none().then(|| LinkState::open(name)).transpose()?;
+        let set_up = set_up_far_end(name, options);
+        Ok(Self { transmitter, state, set_up, tagger, longest, at: At::VethOfAnotherProcess { far } })
     }
 
     /// Sends a frame of this length, without our tag.
@@ -129,20 +156,35 @@ impl Transmit for Device {
 
     fn check(&mut self) -> Result<(), String> {
         let mut mtu = link_mtu(&mut self.state, &self.set_up)?;
-        if let At::Veth(veth) = &self.at
-            && let Some(far) = veth.far_mtu()
-        {
-            mtu = mtu.min(far);
-        }
+        let far = match &mut self.at {
+            At::Interface(_) => None,
+            At::Veth(veth) => veth.far_mtu(),
+            At::VethOfAnotherProcess { far } => {
+                far.as_mut().and_then(|far| far.look().ok().flatten()).map(|(_, mtu)| mtu)
+            }
+        };
+        mtu = mtu.min(far.unwrap_or(mtu));
         self.longest = longest(mtu);
         Ok(())
     }
 
     fn egress(&self) -> Option<Egress> {
-        Some(match &self.at {
-            At::Interface(name) => Egress::Interface(name.clone()),
-            At::Veth(veth) => Egress::Veth(Arc::downgrade(veth)),
-        })
+        match &self.at {
+            At::Interface(name) => Some(Egress::Interface(name.clone())),
+            At::Veth(veth) => Some(Egress::Veth(Arc::downgrade(veth))),
+            At::VethOfAnotherProcess { .. } => None,
+        }
+    }
+}
+
+/// The command that sets the far end of a pair up.
+fn set_up_far_end(name: &str, options: &VethOptions) -> String {
+    match &options.netns {
+        None => set_up(name),
+        Some(NetworkNamespace::Named(namespace)) => {
+            format!("ip -n {} link set dev {} up", shell(namespace), shell(name))
+        }
+        Some(other) => format!("nsenter -t {other} -n {}", set_up(name)),
     }
 }
 

@@ -8,16 +8,19 @@ mod vxlan;
 use std::{io, time::Duration};
 
 pub(super) use device::Device;
-pub(super) use pcap_over_ip::{PcapOverIp, StreamOptions};
+pub(super) use pcap_over_ip::{PcapOverIp, StreamOptions, listen};
 pub(super) use tap::TapDevice;
-pub(super) use vxlan::Tunnel;
+pub(super) use vxlan::{Tunnel, raw_socket};
 
 use super::not_sent::NotSent;
 use crate::{
     escape::shell,
     host::{egress::Egress, interface::LinkState},
     sink::handoff::Outcome,
+    xsk,
 };
+
+pub(super) use xsk::new_socket;
 
 /// Sends frames to a target. Does not block for long: it counts frames that it cannot send.
 pub(super) trait Transmit: Send + 'static {
@@ -45,7 +48,7 @@ pub(super) trait Transmit: Send + 'static {
 }
 
 /// Warns that the host receives what is sent to a device that was made for readers.
-fn warn_of_host(name: &str) {
+pub(super) fn warn_of_host(name: &str) {
     tracing::warn!("{name}: this host itself receives what is forwarded there, and may answer it");
 }
 

@@ -2,7 +2,10 @@
 
 use std::io::{self, IoSlice};
 
-use super::{super::vlan::Tagger, NotSent, Transmit, link_mtu, set_up, warn_of_host};
+use super::{
+    super::{error::OpenError, parts::TargetParts, vlan::Tagger},
+    NotSent, Transmit, link_mtu, set_up, warn_of_host,
+};
 use crate::{
     host::{
         HostError,
@@ -31,6 +34,16 @@ impl TapDevice {
         if options.to_host {
             warn_of_host(name);
         }
+        Ok(Self { tap, state: LinkState::open(name)?, set_up: set_up(name), tagger })
+    }
+
+    /// A device that another process holds.
+    pub(in super::super) fn of_parts(
+        name: &str,
+        parts: &mut TargetParts,
+        tagger: Option<Tagger>,
+    ) -> Result<Self, OpenError> {
+        let tap = Tap::of_another_process(parts.take()?);
         Ok(Self { tap, state: LinkState::open(name)?, set_up: set_up(name), tagger })
     }
 

@@ -18,7 +18,10 @@ use nix::{
     },
 };
 
-use super::{super::error::OpenError, NotSent, Transmit};
+use super::{
+    super::{error::OpenError, parts::TargetParts},
+    NotSent, Transmit,
+};
 use crate::{
     flow::{Packet, seeded_hash},
     host::egress::{Egress, TunnelEgress},
@@ -43,7 +46,7 @@ pub(in super::super) struct Tunnel {
     /// Seed of source ports.
     seed: u64,
     /// For the kernel path.
-    egress: Arc<TunnelEgress>,
+    egress: Option<Arc<TunnelEgress>>,
 }
 
 /// Outer headers and the inner frame.
@@ -54,46 +57,23 @@ type Headers = MultiHeaders<SockaddrStorage>;
 
 impl Tunnel {
     pub(in super::super) fn open(to: SocketAddr, vni: Option<u32>, seed: u64) -> Result<Self, OpenError> {
-        let failed = |what| {
-            move |errno: Errno| OpenError::Socket {
-                what,
-                source: errno.into(),
-                remedy: if errno == Errno::EPERM { "; run it as root" } else { "" },
-            }
-        };
-        let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-        // With this protocol we write the headers, and nothing is received (raw(7)).
-        let socket = socket(
-            family,
-            SockType::Raw,
-            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
-            SockProtocol::Raw,
-        )
-        .map_err(failed("raw socket"))?;
-        setsockopt(&socket, sockopt::SndBuf, &SEND_BUFFER).map_err(failed("send buffer"))?;
-        // Otherwise a packet dropped by a queueing discipline would count as sent (ip(7), IP_RECVERR).
-        if to.is_ipv4() {
-            setsockopt(&socket, sockopt::Ipv4RecvErr, &true)
-        } else {
-            setsockopt(&socket, sockopt::Ipv6RecvErr, &true)
-        }
-        .map_err(failed("error queue"))?;
-        // Raw sockets have no port.
-        let mut far = to;
-        far.set_port(0);
-        let far = SockaddrStorage::from(far);
-        connect(socket.as_raw_fd(), &far).map_err(|errno| OpenError::Socket {
-            what: "no route",
-            source: errno.into(),
-            remedy: "; see `ip route get`",
-        })?;
-        let from = local_address(to).map_err(|source| OpenError::Socket {
-            what: "no route",
-            source,
-            remedy: "; see `ip route get`",
-        })?;
         let egress = Arc::new(TunnelEgress::open(to, vni)?);
-        Ok(Self { socket, to, from, vni, seed, egress })
+        Ok(Self { egress: Some(egress), ..Self::on(raw_socket(to)?, to, vni, seed)? })
+    }
+
+    /// Over a socket that another process has opened.
+    pub(in super::super) fn of_parts(
+        to: SocketAddr,
+        vni: Option<u32>,
+        seed: u64,
+        parts: &mut TargetParts,
+    ) -> Result<Self, OpenError> {
+        Self::on(parts.take()?, to, vni, seed)
+    }
+
+    fn on(socket: OwnedFd, to: SocketAddr, vni: Option<u32>, seed: u64) -> Result<Self, OpenError> {
+        let from = local_address(to).map_err(no_route)?;
+        Ok(Self { socket, to, from, vni, seed, egress: None })
     }
 
     fn flush(&self, room: &mut Headers, messages: &mut ArrayVec<Message<'_>, BURST>, outcome: &mut Outcome) {
@@ -154,6 +134,39 @@ fn source_port(inner: &[u8], seed: u64) -> u16 {
     flow::source_port(Packet::of(inner).map_or_else(without_ip, |packet| packet.flow.hash(seed)))
 }
 
+/// A raw socket (raw(7)) to a destination. Needs CAP_NET_RAW.
+pub(in super::super) fn raw_socket(to: SocketAddr) -> Result<OwnedFd, OpenError> {
+    let failed = |what| {
+        move |errno: Errno| OpenError::Socket {
+            what,
+            source: errno.into(),
+            remedy: if errno == Errno::EPERM { "; run it as root" } else { "" },
+        }
+    };
+    let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    // With this protocol we write the headers, and nothing is received (raw(7)).
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(family, SockType::Raw, flags, SockProtocol::Raw).map_err(failed("raw socket"))?;
+    setsockopt(&socket, sockopt::SndBuf, &SEND_BUFFER).map_err(failed("send buffer"))?;
+    // Otherwise a packet dropped by a queueing discipline would count as sent (ip(7), IP_RECVERR).
+    if to.is_ipv4() {
+        setsockopt(&socket, sockopt::Ipv4RecvErr, &true)
+    } else {
+        setsockopt(&socket, sockopt::Ipv6RecvErr, &true)
+    }
+    .map_err(failed("error queue"))?;
+    // Raw sockets have no port.
+    let mut far = to;
+    far.set_port(0);
+    let far = SockaddrStorage::from(far);
+    connect(socket.as_raw_fd(), &far).map_err(|errno| no_route(errno.into()))?;
+    Ok(socket)
+}
+
+fn no_route(source: io::Error) -> OpenError {
+    OpenError::Socket { what: "no route", source, remedy: "; see `ip route get`" }
+}
+
 /// The host's source address for a destination.
 fn local_address(to: SocketAddr) -> io::Result<IpAddr> {
     let any = if to.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
@@ -187,6 +200,6 @@ impl Transmit for Tunnel {
     }
 
     fn egress(&self) -> Option<Egress> {
-        Some(Egress::Tunnel(Arc::downgrade(&self.egress)))
+        self.egress.as_ref().map(|egress| Egress::Tunnel(Arc::downgrade(egress)))
     }
 }

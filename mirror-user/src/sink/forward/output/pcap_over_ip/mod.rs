@@ -129,23 +129,37 @@ impl Endpoint {
     }
 }
 
+/// Listens for readers over TCP.
+pub(in super::super) fn listen(at: SocketAddr) -> Result<TcpListener, OpenError> {
+    let failed = |source: io::Error| {
+        let remedy = match source.kind() {
+            io::ErrorKind::AddrInUse => "; another program listens there: choose another port",
+            io::ErrorKind::AddrNotAvailable => "; the host has no such address: see `ip address`",
+            _ => "",
+        };
+        OpenError::Socket { what: "listening", source, remedy }
+    };
+    let listener = TcpListener::bind(at).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    Ok(listener)
+}
+
 impl PcapOverIp {
     pub(in super::super) fn listen(
         at: SocketAddr,
         options: StreamOptions,
         state: Arc<State>,
     ) -> Result<Self, OpenError> {
-        let failed = |source: io::Error| {
-            let remedy = match source.kind() {
-                io::ErrorKind::AddrInUse => "; another program listens there: choose another port",
-                io::ErrorKind::AddrNotAvailable => "; the host has no such address: see `ip address`",
-                _ => "",
-            };
-            OpenError::Socket { what: "listening", source, remedy }
-        };
-        let listener = TcpListener::bind(at).map_err(failed)?;
-        listener.set_nonblocking(true).map_err(failed)?;
-        Ok(Self::new(Endpoint::Listen(listener), options, state))
+        Ok(Self::of_listener(listen(at)?, options, state))
+    }
+
+    /// Of a socket that [listens](listen).
+    pub(in super::super) fn of_listener(
+        listener: TcpListener,
+        options: StreamOptions,
+        state: Arc<State>,
+    ) -> Self {
+        Self::new(Endpoint::Listen(listener), options, state)
     }
 
     pub(in super::super) fn listen_at(

@@ -1,0 +1,122 @@
+//! The run's side: starts the monitor, and asks it.
+
+use std::{
+    env, io,
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::process::CommandExt as _,
+    },
+    process::{Child, Command, Stdio},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use mirror_user::sink::forward::{OpenError, Target, TargetParts};
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType, socketpair,
+    sockopt::{Timeout, set_socket_timeout},
+};
+
+use super::protocol::{Answer, Request, parse, receive, send};
+
+/// How long an answer may take: a veth pair that ends may take 3 s.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The monitor of this run.
+#[derive(Debug)]
+pub(crate) struct Monitor {
+    socket: Mutex<OwnedFd>,
+    child: Child,
+}
+
+impl Monitor {
+    /// Starts it, with the arguments of this process. Must be called before privileges are dropped, and while
+    /// this process has one thread.
+    ///
+    /// # Errors
+    ///
+    /// It does not start.
+    pub(crate) fn start() -> anyhow::Result<Self> {
+        const FAILED: &str = "cannot start the monitor; see --no-monitor";
+        let (socket, other) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .context(FAILED)?;
+        set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE)).context(FAILED)?;
+        let child = Command::new("/proc/self/exe")
+            .arg0("mirror")
+            .arg("monitor")
+            .args(env::args_os().skip(1))
+            .stdin(other)
+            .stdout(Stdio::null())
+            // A terminal's Ctrl-C is for the run.
+            .process_group(0)
+            .spawn()
+            .context(FAILED)?;
+        let monitor = Self { socket: Mutex::new(socket), child };
+        match monitor.receive().context(FAILED)? {
+            (Answer::Ready, _) => Ok(monitor),
+            _ => anyhow::bail!(FAILED),
+        }
+    }
+
+    /// The text of the configuration file, which the monitor has validated.
+    pub(crate) fn configuration(&self) -> anyhow::Result<String> {
+        match self.ask(&Request::Configuration)? {
+            (Answer::Configuration { text }, _) => Ok(text),
+            answer => Err(refused(answer)),
+        }
+    }
+
+    /// Opens a target of the configuration that was read last.
+    pub(crate) fn open(&self, target: &Target, max_frame: usize) -> Result<TargetParts, OpenError> {
+        let open = || match self.ask(&Request::Open { target: target.to_string(), max_frame })? {
+            (Answer::Opened { interface }, mut descriptors) => {
+                let lifeline = descriptors.pop().context("a message without descriptors")?;
+                Ok(TargetParts { interface, descriptors, lifeline })
+            }
+            answer => Err(refused(answer)),
+        };
+        open().map_err(|error| OpenError::Refused { reason: format!("{error:#}") })
+    }
+
+    fn ask(&self, request: &Request) -> anyhow::Result<(Answer, Vec<OwnedFd>)> {
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        send(socket.as_fd(), request, &[]).map_err(ended)?;
+        drop(socket);
+        self.receive()
+    }
+
+    fn receive(&self) -> anyhow::Result<(Answer, Vec<OwnedFd>)> {
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended_now = || ended(io::ErrorKind::BrokenPipe.into());
+        let (bytes, fds) = receive(socket.as_fd()).map_err(ended)?.ok_or_else(ended_now)?;
+        Ok((parse(&bytes).context("an answer of the monitor")?, fds))
+    }
+}
+
+/// The monitor ends with the run's end of the socket.
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        let socket = self.socket.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // If it has ended already, there is nobody to tell.
+        let _ = rustix::net::shutdown(&*socket, rustix::net::Shutdown::Both);
+        if let Err(error) = self.child.wait() {
+            tracing::debug!(%error, "the monitor's end");
+        }
+    }
+}
+
+fn refused(answer: (Answer, Vec<OwnedFd>)) -> anyhow::Error {
+    match answer.0 {
+        Answer::Refused { message } => anyhow::anyhow!(message),
+        _ => anyhow::anyhow!("the monitor answered another request"),
+    }
+}
+
+fn ended(error: io::Error) -> anyhow::Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => anyhow::anyhow!("the monitor does not answer: restart the run"),
+        _ => anyhow::anyhow!("the monitor has ended ({error}): restart the run"),
+    }
+}
