@@ -499,6 +499,8 @@ pub struct SinkReport {
     pub state: SinkState,
     /// Why it did not end cleanly; null where it did.
     pub reason: Option<String>,
+    /// Whether it was removed from the run.
+    pub removed: bool,
     /// Decapsulated frames that came while the run did not have this sink, because it was added or removed
     /// meanwhile.
     pub absent: u64,

@@ -265,6 +265,7 @@ impl<'a> Summary<'a> {
 
     fn sink(&self, f: &mut Formatter<'_>, sink: &SinkReport) -> fmt::Result {
         let state = match sink.state {
+            SinkState::Done if sink.removed => " removed",
             SinkState::Done => "",
             SinkState::Waiting => " still waiting",
             SinkState::Ended => " ended early",

@@ -15,7 +15,7 @@ use super::{
     worker::{Order, Worker},
 };
 use crate::{
-    account::{Report, SinkHalt},
+    account::{Report, SinkHalt, SinkReport},
     error::panic_message,
     select::Selection,
     sink::{Sink, SinkError, SinkFactory, WorkerContext},
@@ -256,6 +256,10 @@ impl SinkFactory for Removed {
 
     fn build(&self, _: &WorkerContext) -> Result<Box<dyn Sink>, SinkError> {
         Err(SinkError::other("this sink was removed"))
+    }
+
+    fn report(&self, entry: &mut SinkReport, _: &mut Report) {
+        entry.removed = true;
     }
 
     fn halted(&self) -> Option<SinkHalt> {

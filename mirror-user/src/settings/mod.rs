@@ -181,10 +181,6 @@ keys_with_outputs! {
         command_write: Many<PathBuf>,
         /// The TCP ports that commands may connect to.
         command_connect: Written<Ports>,
-        /// Whether no process keeps privileges for reloads.
-        no_monitor: bool,
-        /// Where a reload may create files, besides the directories of outputs.
-        writable: Many<PathBuf>,
         /// What the run does when every output has ended.
         on_output_end: OnOutputEnd,
         /// How many packets the run stops after.
@@ -195,6 +191,10 @@ keys_with_outputs! {
         verbose: Written<Times>,
         /// Which path forwarded packets take.
         forward_path: ForwardPath,
+        /// Whether no process keeps privileges for reloads.
+        no_monitor: bool,
+        /// Where a reload may create files, besides the directories of outputs.
+        writable: Many<PathBuf>,
         /// The time that the run stops after.
         duration: Written<Time>,
         /// How often statistics are logged.

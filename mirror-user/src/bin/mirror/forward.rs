@@ -90,10 +90,7 @@ impl Forwarding {
 
     /// The TCP ports of targets that connect.
     pub(crate) fn connects(&self) -> impl Iterator<Item = u16> {
-        self.forward.iter().filter_map(|target| match target {
-            Target::PcapConnect { to, .. } => Some(to.port()),
-            _ => None,
-        })
+        self.forward.iter().filter_map(Target::connects)
     }
 
     /// One line for the user; `None` without targets.

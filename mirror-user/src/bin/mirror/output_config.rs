@@ -22,7 +22,7 @@ use crate::{
     flag_values::repetitions,
     forward::Forwarding,
     print::Printing,
-    reload::WritablePlaces,
+    reload::Permitted,
     sandbox::{Places, SandboxArg},
     streams,
     writers::WriterPlan,
@@ -168,10 +168,11 @@ impl OutputConfig {
         captures.map(hidden_file::directory_of).chain(self.writable.iter().map(PathBuf::as_path))
     }
 
-    /// Where a reload may create files and sockets.
-    pub(crate) fn writable_places(&self) -> WritablePlaces {
+    /// What the outputs of a reload may do.
+    pub(crate) fn permitted(&self) -> Permitted {
         let sockets = self.all().flat_map(|output| output.forward.sockets()).map(hidden_file::directory_of);
-        WritablePlaces::of(self.capture_directories().chain(sockets))
+        let ports = self.all().flat_map(|output| output.forward.connects());
+        Permitted::of(self.capture_directories().chain(sockets), ports)
     }
 
     /// What the run writes and where, and what its commands may do.

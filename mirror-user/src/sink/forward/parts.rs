@@ -151,6 +151,15 @@ pub(super) fn no_parts() -> OpenError {
 }
 
 impl Target {
+    /// The TCP port that it connects to.
+    #[must_use]
+    pub fn connects(&self) -> Option<u16> {
+        match self {
+            Self::PcapConnect { to, .. } => Some(to.port()),
+            _ => None,
+        }
+    }
+
     /// Whether opening it needs privileges, or what a sandbox may deny.
     #[must_use]
     pub fn has_parts(&self) -> bool {

@@ -12,7 +12,7 @@ use allocation_counter::measure;
 use mirror_lab::{Lab, VethEnd, VethOptions, VethPair};
 
 use super::{
-    output::{Device, PcapOverIp, StreamOptions, TapDevice, Transmit, Tunnel},
+    output::{Device, PcapOverIp, StreamOptions, TapDevice, Transmit, Tunnel, new_socket},
     vlan::{Tagger, Vlans},
     *,
 };
@@ -132,7 +132,7 @@ fn outputs_allocate_nothing_per_frame() {
         let mut outputs: Vec<(&str, Box<dyn Transmit>)> = vec![
             ("tap", Box::new(TapDevice::open("tap0", TapOptions::new(1500), None).unwrap())),
             ("tap with VLANs", Box::new(TapDevice::open("tap1", TapOptions::new(1500), tagger()).unwrap())),
-            ("device", Box::new(Device::open("out0", tagger()).unwrap())),
+            ("device", Box::new(Device::open("out0", new_socket, tagger()).unwrap())),
             ("tunnel", Box::new(Tunnel::open("10.99.0.2:4789".parse().unwrap(), None, 7).unwrap())),
         ];
         let count = |output: &mut dyn Transmit, records: &[u8], frames: u64| {

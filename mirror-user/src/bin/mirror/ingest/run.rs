@@ -67,7 +67,7 @@ pub(crate) fn run(args: &IngestRun, settings: &Settings, source: &ConfigSource) 
     // Before the sandbox, which needs its directory to exist, and while this is root.
     let control = args.control.open(&args.interfaces)?;
     let mut places = args.output.places()?;
-    let writable = args.output.writable_places();
+    let permitted = args.output.permitted();
     if args.wait == Wait::BusyPoll {
         places.restored.clone_from(&args.interfaces);
     }
@@ -151,7 +151,7 @@ pub(crate) fn run(args: &IngestRun, settings: &Settings, source: &ConfigSource) 
             source,
             settings: settings.clone(),
             output: args.output.clone(),
-            writable,
+            permitted,
             cx: OpenContext { monitor, ..cx },
             max_frame,
             workers,

@@ -109,6 +109,11 @@ impl PlannedOutput<'_> {
         })
     }
 
+    /// The TCP ports that it connects to.
+    pub(crate) fn connects(&self) -> impl Iterator<Item = u16> {
+        self.targets().iter().filter_map(Target::connects)
+    }
+
     /// What it forwards to.
     pub(crate) fn targets(&self) -> &[Target] {
         match self.kind {

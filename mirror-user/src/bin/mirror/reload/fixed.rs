@@ -31,3 +31,29 @@ fn is_fixed(key: &str) -> bool {
     let is_of_outputs = SinkSettings::keys().contains(&key) && !PRINTING.contains(&key);
     !is_of_outputs && !LIVE.contains(&key)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_selected_and_outputs_are_live_and_all_else_is_fixed() {
+        let live: Vec<_> = Settings::keys().iter().filter(|key| !is_fixed(key)).copied().collect();
+        let expected = "vni source outer-filter filter write format outer unbuffered snap file-size \
+            rotate-seconds file-count postrotate-command buffer-size writers per-origin max-origins min-free \
+            when-full forward forward-balance forward-seed vlan-per-vni community-id";
+        assert_eq!(live.join(" "), expected);
+    }
+
+    #[test]
+    fn a_fixed_key_that_has_changed_is_named() {
+        let settings = |text: &str| toml::from_str::<Settings>(text).unwrap().resolve();
+        let start = settings("rx-ring = 4096\nvni = 7");
+        let refused = |text: &str| refuse_changed(&start, &settings(text)).map_err(|error| error.to_string());
+        assert_eq!(refused("rx-ring = 4096\nvni = '7,8'\nwrite = 'a.pcapng'"), Ok(()));
+        let one = refused("vni = 7").unwrap_err();
+        assert!(one.starts_with("`rx-ring` cannot change during a run: restart the run"), "{one}");
+        let several = refused("latency = true\nverbose = 1").unwrap_err();
+        assert!(several.starts_with("`rx-ring`, `latency`, `verbose` cannot change"), "{several}");
+    }
+}

@@ -6,9 +6,9 @@
 //! allowed at the start.
 
 mod fixed;
+mod permitted;
 mod requests;
 mod summary;
-mod writable;
 
 use anyhow::Context as _;
 use mirror_user::{
@@ -18,9 +18,9 @@ use mirror_user::{
 };
 
 pub(crate) use self::{
+    permitted::Permitted,
     requests::{ReloadRequest, ReloadRequests},
     summary::Reloaded,
-    writable::WritablePlaces,
 };
 use crate::{
     config::ConfigSource,
@@ -37,7 +37,7 @@ pub(crate) struct Reloader<'r> {
     /// What the run has now.
     pub(crate) settings: Settings,
     pub(crate) output: OutputConfig,
-    pub(crate) writable: WritablePlaces,
+    pub(crate) permitted: Permitted,
     pub(crate) cx: OpenContext<'r>,
     /// The longest frame, in bytes, and how many workers there are.
     pub(crate) max_frame: usize,
@@ -112,7 +112,6 @@ impl Reloader<'_> {
                     run, or write to a file"
                 );
             }
-            self.writable.refuse_beyond(path).with_context(|| format!("sink {name}"))?;
         }
         if output.has_command() && outputs.postrotate.is_none() {
             anyhow::bail!(
@@ -128,9 +127,7 @@ impl Reloader<'_> {
                 escape::line(&target.to_string())
             );
         }
-        output
-            .sockets()
-            .try_for_each(|path| self.writable.refuse_beyond(path).with_context(|| format!("sink {name}")))
+        self.permitted.refuse_beyond(output).with_context(|| format!("sink {name}"))
     }
 }
 
@@ -194,4 +191,52 @@ fn with_remedy(error: ChangeError) -> anyhow::Error {
         _ => return error.into(),
     };
     anyhow::anyhow!("{error}{remedy}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The outputs of a configuration with these keys and tables.
+    fn config(text: &str) -> OutputConfig {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("mirror.toml");
+        let source = ConfigSource::of(crate::config::Command::Ingest, Settings::default(), Some(file));
+        let (settings, tables) = source.of_text(text).unwrap();
+        OutputConfig::of(&settings, tables)
+    }
+
+    #[track_caller]
+    fn assert_changes(present: &str, wanted: &str, expected: &str) {
+        let (present, wanted) = (config(present), config(wanted));
+        let (present, wanted) = (present.outputs(), wanted.outputs());
+        assert_eq!(Difference::of(&present, &wanted).summary(false).to_string(), expected);
+    }
+
+    const A: &str = "[[sink]]\nname = 'a'\nvnis = 7\nwrite = 'a.pcapng'\n";
+
+    #[test]
+    fn only_outputs_that_are_opened_otherwise_are_replaced() {
+        assert_changes(A, A, "nothing has changed");
+        assert_changes("", A, "added a");
+        assert_changes(A, "write = 'b.pcapng'", "added pcap; removed a");
+        assert_changes(A, &A.replace("a.pcapng", "b.pcapng"), "replaced a");
+        assert_changes(A, &format!("{A}snap = 64\n"), "replaced a");
+        assert_changes(A, &A.replace("vnis = 7", "vnis = 8"), "other packets for a");
+        assert_changes(A, &format!("{A}filter = 'tcp'\n"), "other packets for a");
+        assert_changes(A, &format!("{A}required = true\n"), "nothing has changed");
+        assert_changes(A, &A.replace("'a'", "'b'"), "added b; removed a");
+    }
+
+    #[test]
+    fn each_target_is_an_output_unless_flows_are_spread_over_them() {
+        let with = |targets: &str| format!("forward = [{targets}]\n");
+        let (one, two) = (with("'tap:x'"), with("'tap:x', 'tap:y'"));
+        assert_changes(&one, &two, "added forward tap:y");
+        assert_changes(&two, &one, "removed forward tap:y");
+        let spread = format!("{two}forward-balance = 'flow'\n");
+        assert_changes(&spread, &spread.replace("tap:y", "tap:z"), "replaced forward");
+        assert_changes(&two, &spread, "added forward; removed forward tap:x, forward tap:y");
+        assert_changes(&two, &format!("{two}vlan-per-vni = true\n"), "replaced forward tap:x, forward tap:y");
+    }
 }

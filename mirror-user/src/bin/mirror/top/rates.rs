@@ -56,6 +56,7 @@ pub(super) struct Queue {
 pub(super) struct Sink {
     pub(super) name: String,
     pub(super) state: SinkState,
+    pub(super) removed: bool,
     pub(super) reason: Option<String>,
     pub(super) written: Count,
     pub(super) lost: Count,
@@ -208,6 +209,7 @@ impl Pair<'_> {
             Sink {
                 name: sink.name.clone(),
                 state: sink.state,
+                removed: sink.removed,
                 reason: sink.reason.clone(),
                 written: self.counts(sink.written, before.map(|sink| sink.written)),
                 lost: self.counts(lost(sink), before.map(lost)),

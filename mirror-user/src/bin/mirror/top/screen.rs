@@ -241,8 +241,9 @@ fn sinks(view: &View) -> Table {
         "OUTPUT", "STATE", "/S", "PENDING", "LOST/S", "LOST"
     );
     let mut rows = Vec::new();
-    for Sink { name, state, reason, written, lost, pending } in &view.sinks {
+    for Sink { name, state, removed, reason, written, lost, pending } in &view.sinks {
         let (style, word) = match state {
+            SinkState::Done if *removed => (Style::Plain, "removed"),
             SinkState::Done => (Style::Plain, "open"),
             other => (Style::Red, status::state(*other)),
         };
