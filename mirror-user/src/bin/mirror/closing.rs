@@ -7,10 +7,11 @@ use mirror_user::{Report, account::Origin, escape, sink::pcap::Rotator};
 use crate::outputs::Capture;
 
 /// The closing lines of a run.
-pub(crate) fn lines<'c>(report: &Report, captures: impl Iterator<Item = &'c Capture> + Clone) -> String {
-    let display_filter = |origin: &Origin| display_filter(origin, captures.clone().next());
+pub(crate) fn lines<'c>(report: &Report, captures: impl IntoIterator<Item = &'c Capture>) -> String {
+    let captures: Vec<_> = captures.into_iter().collect();
+    let display_filter = |origin: &Origin| display_filter(origin, captures.first().copied());
     let mut text = report.summary().hints(&hint).display_filter(&display_filter).to_string();
-    for Capture { path, rotator, .. } in captures.clone() {
+    for Capture { path, rotator, .. } in &captures {
         let completed = rotator.as_ref().map(Rotator::completed).unwrap_or_default();
         // Writing to a String cannot fail.
         let _ = match (completed.files, completed.last.as_ref().or(path.as_ref())) {
@@ -78,7 +79,7 @@ mod tests {
         let report = r#"{"schema": "mirror.report/1", "source": "file", "started": "",
             "frames": {"rejected": {"vni": 3}}}"#;
         let report: Report = serde_json::from_str(report).unwrap();
-        let text = lines(&report, [&capture(true, true)].into_iter());
+        let text = lines(&report, [&capture(true, true)]);
         assert!(text.contains("  3 rejected: VNI not allowed (see --vni)\n"), "{text}");
         assert!(text.ends_with("residue 0\ncapture: a\\nb.pcap\n"), "{text}");
     }

@@ -82,15 +82,15 @@ impl Monitor {
 
     fn ask(&self, request: &Request) -> anyhow::Result<(Answer, Vec<OwnedFd>)> {
         let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        send(socket.as_fd(), request, &[]).map_err(ended)?;
+        send(socket.as_fd(), request, &[]).map_err(|error| ended(&error))?;
         drop(socket);
         self.receive()
     }
 
     fn receive(&self) -> anyhow::Result<(Answer, Vec<OwnedFd>)> {
         let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        let ended_now = || ended(io::ErrorKind::BrokenPipe.into());
-        let (bytes, fds) = receive(socket.as_fd()).map_err(ended)?.ok_or_else(ended_now)?;
+        let ended_now = || ended(&io::ErrorKind::BrokenPipe.into());
+        let (bytes, fds) = receive(socket.as_fd()).map_err(|error| ended(&error))?.ok_or_else(ended_now)?;
         Ok((parse(&bytes).context("an answer of the monitor")?, fds))
     }
 }
@@ -114,7 +114,7 @@ fn refused(answer: (Answer, Vec<OwnedFd>)) -> anyhow::Error {
     }
 }
 
-fn ended(error: io::Error) -> anyhow::Error {
+fn ended(error: &io::Error) -> anyhow::Error {
     match error.kind() {
         io::ErrorKind::WouldBlock => anyhow::anyhow!("the monitor does not answer: restart the run"),
         _ => anyhow::anyhow!("the monitor has ended ({error}): restart the run"),

@@ -25,6 +25,7 @@ use crate::{
     Cli, Command,
     config::{self, ConfigSource},
     output_config::OutputConfig,
+    outputs::PlannedOutput,
     privileges::RetainedCaps,
     remedy, terminal,
 };
@@ -118,7 +119,7 @@ impl Server {
         anyhow::ensure!(text.len() <= LONGEST_FILE, "{}: longer than {LONGEST_FILE} bytes", shown());
         let (settings, tables) = self.source.of_text(&text)?;
         let output = OutputConfig::of(&settings, tables);
-        self.targets = output.outputs().iter().flat_map(|output| output.targets()).cloned().collect();
+        self.targets = output.outputs().iter().flat_map(PlannedOutput::targets).cloned().collect();
         Ok(text)
     }
 

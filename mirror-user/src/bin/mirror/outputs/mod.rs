@@ -163,7 +163,7 @@ impl Outputs {
     }
 
     /// The captures, those of removed outputs first.
-    pub(crate) fn captures(&self) -> impl Iterator<Item = &Capture> + Clone {
+    pub(crate) fn captures(&self) -> impl Iterator<Item = &Capture> {
         self.removed
             .iter()
             .map(|(_, capture)| capture)

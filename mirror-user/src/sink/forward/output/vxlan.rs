@@ -57,8 +57,9 @@ type Headers = MultiHeaders<SockaddrStorage>;
 
 impl Tunnel {
     pub(in super::super) fn open(to: SocketAddr, vni: Option<u32>, seed: u64) -> Result<Self, OpenError> {
-        let egress = Arc::new(TunnelEgress::open(to, vni)?);
-        Ok(Self { egress: Some(egress), ..Self::on(raw_socket(to)?, to, vni, seed)? })
+        let mut tunnel = Self::on(raw_socket(to)?, to, vni, seed)?;
+        tunnel.egress = Some(Arc::new(TunnelEgress::open(to, vni)?));
+        Ok(tunnel)
     }
 
     /// Over a socket that another process has opened.
