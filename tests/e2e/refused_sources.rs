@@ -1,5 +1,6 @@
 //! Packets from sources that are not allowed are dropped in every form, so that the host never answers them;
-//! packets for the host itself from there still arrive. Needs root.
+//! packets for the host itself from there still arrive. Nor does the host answer what is passed to it on the
+//! port of a tunnel. Needs root.
 
 mod common;
 
@@ -18,6 +19,7 @@ use etherparse::{PacketBuilder, TcpHeader};
 use mirror_lab::{
     Injector, Listener, fragment,
     frames::{Outer, TARGET_MAC, inner_of_len},
+    geneve::{ETHERNET, Geneve},
 };
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -119,6 +121,22 @@ fn a_refused_source_draws_no_answer_by_fragments_or_extension_headers() {
     assert_eq!(icmp_errors(&sent), frames.len(), "{sent:02x?}");
     assert_eq!(xdp(&report, "passed/extension"), 3);
     assert_eq!(xdp(&report, "passed/fragment"), 2);
+}
+
+#[test]
+fn what_is_passed_draws_no_answer_from_the_port_of_a_listed_tunnel() {
+    let cable = host();
+    let outer = Outer { destination_port: 6081, ..Outer::sample(0).between(STRANGER, HOST) };
+    let geneve = Geneve { outer, ..Geneve::plain(7) };
+    let geneve = geneve.encapsulate(ETHERNET, &inner_of_len(400).expect("an inner frame")).expect("a frame");
+    let cut = |(id, whole): (u32, Vec<u8>)| fragment(&whole, id, &[160]).expect("fragments");
+    let frames: Vec<_> = [(5, mirrored_v4()), (6, geneve)].into_iter().flat_map(cut).collect();
+    // What is not listed is bound by nobody.
+    for (ports, answers) in [("4789,6081", 0), ("4789", 1), ("6081", 1)] {
+        let (sent, report) = run(&cable, &format!("--no-reassemble --port {ports}"), &frames);
+        assert_eq!(xdp(&report, "passed/fragment"), 4, "{ports}");
+        assert_eq!(icmp_errors(&sent), answers, "{ports}: {sent:02x?}");
+    }
 }
 
 /// Packets for the host itself, each in fragments: a datagram to its service, an echo request, a SYN.

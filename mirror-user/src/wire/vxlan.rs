@@ -125,4 +125,15 @@ mod tests {
         }
         assert!(!Packet::new_checked(&[0xf7, 0, 0, 0, 0, 0, 1, 0]).unwrap().has_vni());
     }
+
+    #[test]
+    fn a_next_protocol_is_one_only_with_the_flag_of_vxlan_gpe() {
+        for next in [0, 1, gpe::ETHERNET, 255] {
+            for (flags, expected) in [(0x0c, Some(next)), (0xff, Some(next)), (0x08, None), (0xfb, None)] {
+                let packet = [flags, 0, 0, next, 0, 0, 9, 0];
+                let packet = Packet::new_checked(&packet).unwrap();
+                assert_eq!(packet.next_protocol(), expected, "flags {flags:#x}, next protocol {next}");
+            }
+        }
+    }
 }

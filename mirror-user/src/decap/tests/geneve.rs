@@ -152,6 +152,17 @@ fn what_is_no_mirrored_frame_is_rejected_by_its_kind() {
 }
 
 #[test]
+fn vxlan_gpe_in_geneve_is_accepted_with_ethernet_only() {
+    for (next, reject) in
+        [(3, None)].into_iter().chain([0, 1, 2, 4, 255].map(|next| (next, Some(Reject::NotEthernet))))
+    {
+        let vxlan = Outer { vxlan_flags: 0x0c, vxlan_reserved: [0, 0, next, 0], ..vxlan() };
+        let bytes = aws().encapsulate_mirrored(&vxlan, &inner_ipv4(60, 60)).unwrap();
+        assert_eq!(verdict(&bytes), reject, "next protocol {next}");
+    }
+}
+
+#[test]
 fn the_protocol_is_that_of_the_port_and_never_guessed() {
     let geneve = mirrored(&aws());
     let as_vxlan = Tunnels::default().with(6081, Encapsulation::Vxlan);
