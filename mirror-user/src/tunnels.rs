@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::wire::{geneve, vxlan};
 
@@ -173,6 +173,19 @@ impl IntoIterator for Tunnels {
 
     fn into_iter(self) -> Self::IntoIter {
         self.iter().collect::<Vec<_>>().into_iter()
+    }
+}
+
+/// A map from ports to protocols: `{"4789": "vxlan"}`.
+impl Serialize for Tunnels {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter())
+    }
+}
+
+impl<'de> Deserialize<'de> for Tunnels {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(BTreeMap::<u16, Encapsulation>::deserialize(deserializer)?.into_iter().collect())
     }
 }
 

@@ -66,10 +66,10 @@ mod nested {
     pub(super) const ATTACHMENT: usize = ENDPOINT + geneve::OPTION_HEAD + geneve::amazon::ENDPOINT.1;
     pub(super) const COOKIE: usize = ATTACHMENT + geneve::OPTION_HEAD + geneve::amazon::ATTACHMENT.1;
     /// The IP header inside.
-    pub(super) const NETWORK_INSIDE: usize = COOKIE + geneve::OPTION_HEAD + geneve::amazon::FLOW_COOKIE.1;
+    pub(super) const NETWORK_INSIDE: usize = ENDPOINT + geneve::amazon::OPTIONS_LEN;
     /// Length of the options, in words.
     #[expect(clippy::cast_possible_truncation, reason = "8")]
-    pub(super) const OPTIONS: u32 = ((NETWORK_INSIDE - ENDPOINT) / 4) as u32;
+    pub(super) const OPTIONS: u32 = (geneve::amazon::OPTIONS_LEN / 4) as u32;
 }
 
 // What AWS documents: 68 bytes from the outer IP header to the one inside.

@@ -12,6 +12,7 @@ use crate::host::{
     tunables::LeftSetting,
     xdp::{XdpFeatures, XdpHook},
 };
+use crate::{tunnels::Tunnels, wire::vxlan};
 
 /// A fact, or the reason why it could not be read.
 ///
@@ -90,7 +91,10 @@ pub struct Facts {
     pub realtime: Option<Realtime>,
     /// The kernel's VXLAN devices in this network namespace.
     pub vxlan: Fact<Vec<VxlanDevice>>,
-    /// The sockets on UDP port 4789 in this network namespace.
+    /// The tunnels that ingest is to take.
+    #[serde(default)]
+    pub tunnels: Tunnels,
+    /// The sockets on the ports of these tunnels in this network namespace.
     pub port_holders: Fact<Vec<PortHolder>>,
     /// The requested interface, which is then the only one in `interfaces`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -133,10 +137,18 @@ pub struct VxlanDevice {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct PortHolder {
+    /// The port.
+    #[serde(default = "vxlan_port")]
+    pub port: u16,
     /// The local address it is bound to.
     pub address: String,
     /// The processes that have it open, as `name (pid)`; none for the kernel's own.
     pub processes: Vec<String>,
+}
+
+/// For recordings without the field.
+const fn vxlan_port() -> u16 {
+    vxlan::PORT
 }
 
 /// The facts about one interface.

@@ -19,13 +19,13 @@ use crate::{
         read_text, scheduling, tunables,
         vxlan::vxlan_devices,
     },
-    wire::vxlan::PORT,
+    tunnels::Tunnels,
 };
 
 /// Gathers the facts about this host, in the network namespace of the calling thread: of one interface, or of
-/// all but loopback. Needs no privileges, but finds less without.
+/// all but loopback, for a run that takes these tunnels. Needs no privileges, but finds less without.
 #[must_use]
-pub fn gather(interface: Option<&str>) -> Facts {
+pub fn gather(interface: Option<&str>, tunnels: &Tunnels) -> Facts {
     let route = read_text("/proc/thread-self/net/route").unwrap_or_default();
     let default_route = procfs::default_route(&route);
     let looked_at = match interface {
@@ -54,7 +54,8 @@ pub fn gather(interface: Option<&str>) -> Facts {
             runtime_us: number("/proc/sys/kernel/sched_rt_runtime_us").ok(),
         }),
         vxlan: vxlan_devices().map(|devices| devices.into_iter().map(VxlanDevice::from).collect()).into(),
-        port_holders: port_holders().into(),
+        tunnels: tunnels.clone(),
+        port_holders: port_holders(tunnels).into(),
         asked: interface.map(str::to_owned),
         interfaces: looked_at.map(|all| all.iter().map(describe).collect()).into(),
     }
@@ -76,16 +77,16 @@ fn sysctl(name: &str) -> Fact<u32> {
     number(&format!("/proc/sys/net/core/{name}")).into()
 }
 
-fn port_holders() -> Result<Vec<PortHolder>, HostError> {
-    let mut sockets = procfs::udp_sockets(&read_text("/proc/thread-self/net/udp")?, PORT);
+fn port_holders(tunnels: &Tunnels) -> Result<Vec<PortHolder>, HostError> {
+    let mut sockets = procfs::udp_sockets(&read_text("/proc/thread-self/net/udp")?, tunnels);
     // Missing if IPv6 is.
     if let Ok(udp6) = read_text("/proc/thread-self/net/udp6") {
-        sockets.extend(procfs::udp_sockets(&udp6, PORT));
+        sockets.extend(procfs::udp_sockets(&udp6, tunnels));
     }
     let mut owners = procfs::socket_owners(&sockets.iter().map(|socket| socket.inode).collect());
     let holders = sockets.into_iter().map(|socket| {
         let processes = owners.remove(&socket.inode).unwrap_or_default().into_iter().collect();
-        PortHolder { address: socket.address, processes }
+        PortHolder { port: socket.port, address: socket.address, processes }
     });
     Ok(holders.collect())
 }

@@ -5,6 +5,8 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr},
 };
 
+use crate::tunnels::Tunnels;
+
 /// The interface of the IPv4 default route, from `/proc/net/route`.
 pub(super) fn default_route(route: &str) -> Option<&str> {
     route.lines().skip(1).find_map(|line| {
@@ -18,19 +20,20 @@ pub(super) fn default_route(route: &str) -> Option<&str> {
 /// A UDP socket of `/proc/net/udp` or `/proc/net/udp6`.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Socket {
+    pub(super) port: u16,
     pub(super) address: String,
     pub(super) inode: u64,
 }
 
-/// The sockets bound to `port`.
-pub(super) fn udp_sockets(table: &str, port: u16) -> Vec<Socket> {
+/// The sockets bound to ports of these tunnels.
+pub(super) fn udp_sockets(table: &str, tunnels: &Tunnels) -> Vec<Socket> {
     let bound = table.lines().skip(1).filter_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         // sl local_address rem_address st queues tr:when retrnsmt uid timeout inode …
-        let (address, local_port) = fields.get(1)?.split_once(':')?;
+        let (address, port) = fields.get(1)?.split_once(':')?;
         let inode = fields.get(9)?.parse().ok()?;
-        (u16::from_str_radix(local_port, 16).ok()? == port).then_some(())?;
-        Some(Socket { address: address_text(address)?, inode })
+        let port = u16::from_str_radix(port, 16).ok().filter(|port| tunnels.contains(*port))?;
+        Some(Socket { port, address: address_text(address)?, inode })
     });
     bound.collect()
 }
@@ -107,17 +110,21 @@ mod tests {
             17001 2 0 0\n\
             \x20 456: 00000000:12B5 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 \
             17002 2 0 0\n";
-        assert_eq!(udp_sockets(udp, 4789), [Socket { address: "0.0.0.0".to_owned(), inode: 17002 }]);
-        assert_eq!(udp_sockets(udp, 53), [Socket { address: "127.0.0.1".to_owned(), inode: 17001 }]);
+        let sockets = |table: &str, tunnels: &[u16]| udp_sockets(table, &tunnels.iter().copied().collect());
+        let vxlan = Socket { port: 4789, address: "0.0.0.0".to_owned(), inode: 17002 };
+        let other = Socket { port: 53, address: "127.0.0.1".to_owned(), inode: 17001 };
+        assert_eq!(sockets(udp, &[4789, 6081])[..], [vxlan]);
+        assert_eq!(sockets(udp, &[53])[..], [other]);
+        assert_eq!(sockets(udp, &[4789, 53]).len(), 2);
         let udp6 = "  sl  local_address                         remote_address                        st \
             tx_queue rx_queue\n\
             \x20 9: 0000000000000000FFFF00000100007F:12B5 00000000000000000000000000000000:0000 07 0:0 00:0 \
             0 0 0 17003 2 0 0\n";
         assert_eq!(
-            udp_sockets(udp6, 4789),
-            [Socket { address: "::ffff:127.0.0.1".to_owned(), inode: 17003 }]
+            sockets(udp6, &[4789]),
+            [Socket { port: 4789, address: "::ffff:127.0.0.1".to_owned(), inode: 17003 }]
         );
-        assert_eq!(udp_sockets("header\nnonsense\n 1: zz:12B5 a b c d e f g 1\n", 4789), []);
+        assert_eq!(sockets("header\nnonsense\n 1: zz:12B5 a b c d e f g 1\n", &[4789]), []);
     }
 
     #[test]

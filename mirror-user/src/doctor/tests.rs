@@ -231,6 +231,37 @@ fn every_remedy_of_a_native_mode_obstacle_removes_it() {
 }
 
 #[test]
+fn behind_a_load_balancer_an_mtu_takes_104_bytes_of_headers_and_a_frame() {
+    let (_, mut facts) = recorded().into_iter().find(|(name, _)| name == "ena-2.14-mtu-9001").unwrap();
+    let found = |facts: &Facts| {
+        let findings = Report::of(facts.clone()).findings;
+        let mut found = findings.into_iter().filter(|one| one.message.starts_with("at MTU "));
+        let finding = found.next().map(|one| (one.severity, one.message));
+        assert!(found.next().is_none());
+        finding
+    };
+    assert_eq!(found(&facts), None, "no port of GENEVE");
+    facts.tunnels = [4789, 6081].into();
+    for (mtu, severity, frame) in [
+        (60, Severity::Warning, 0),
+        (1617, Severity::Warning, 1513),
+        (1618, Severity::Note, 1514),
+        (3498, Severity::Note, 3394),
+        (8567, Severity::Note, 8463),
+        (8568, Severity::Ok, 8464),
+        (9001, Severity::Ok, 8464),
+    ] {
+        let (found, message) = found(&mutated(&facts, (6, 12), mtu)).unwrap();
+        assert_eq!(found, severity, "{mtu}");
+        let expected = format!("at MTU {mtu}, mirrored frames of up to {frame} bytes fit");
+        assert!(message.starts_with(&expected), "{message}");
+    }
+    // Without frames of several buffers, by the MTU that native mode needs.
+    let (_, message) = found(&mutated(&facts, (6, 1), 9001)).unwrap();
+    assert!(message.starts_with("at MTU 3498, mirrored frames of up to 3394 bytes fit"), "{message}");
+}
+
+#[test]
 fn every_layout_that_loses_frames_has_a_warning() {
     let wanted = everything_wanted();
     let since_6_6 = |host: &Host| host.kernel.is_some_and(|kernel| kernel >= KernelVersion::new(6, 6));

@@ -75,6 +75,11 @@ impl Host {
         driver::single_buffer(self.driver.as_ref(), self.page_size)
     }
 
+    /// The largest MTU at which nothing is lost with a program of one buffer.
+    pub(crate) fn lossless_mtu(&self) -> u32 {
+        self.single_buffer().lossless.min(ONE_CHUNK_MTU)
+    }
+
     /// Why frames of several buffers cannot be had, if so.
     pub(super) fn no_multi_buffer(&self, zero_copy: bool) -> Option<NoMultiBuffer> {
         let ena = driver::Ena::of(self.driver.as_ref());
@@ -115,7 +120,7 @@ impl Host {
                 most,
                 limit,
                 reason,
-                lossless: single.lossless.min(ONE_CHUNK_MTU),
+                lossless: self.lossless_mtu(),
             })
         };
         if of_attach > single.most {

@@ -26,6 +26,8 @@ pub(crate) mod amazon {
     pub(crate) const ATTACHMENT: (u8, usize) = (2, 8);
     /// The flow.
     pub(crate) const FLOW_COOKIE: (u8, usize) = (3, 4);
+    /// Bytes of all three, with what is before their data.
+    pub(crate) const OPTIONS_LEN: usize = 3 * super::OPTION_HEAD + ENDPOINT.1 + ATTACHMENT.1 + FLOW_COOKIE.1;
 }
 
 /// Bytes of an option before its data.

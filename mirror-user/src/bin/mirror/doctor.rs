@@ -9,8 +9,12 @@ use std::{
 
 use anyhow::Context;
 use clap::Args;
-use mirror_user::doctor::{Facts, Report, gather};
-use mirror_user::escape;
+use mirror_user::{
+    Tunnels,
+    doctor::{Facts, Report, gather},
+    escape,
+    settings::TunnelPorts,
+};
 
 /// Arguments of `mirror doctor`.
 #[derive(Args, Debug)]
@@ -19,8 +23,11 @@ pub(crate) struct DoctorArgs {
     /// Check only this interface [default: all but loopback]
     #[arg(short, long, help_heading = "Source", value_name = "IF")]
     interface: Option<String>,
+    /// UDP ports of the tunnels, as in `mirror ingest` [default: 4789]
+    #[arg(long, help_heading = "Source", value_name = "PORT[=PROTOCOL],…")]
+    port: Option<TunnelPorts>,
     /// Diagnose another host from what --json printed there
-    #[arg(long, help_heading = "Source", value_name = "FILE", conflicts_with = "interface")]
+    #[arg(long, help_heading = "Source", value_name = "FILE", conflicts_with_all = ["interface", "port"])]
     facts: Option<PathBuf>,
     /// Print facts and findings as JSON
     #[arg(long, help_heading = "Output")]
@@ -30,6 +37,7 @@ pub(crate) struct DoctorArgs {
 const EXAMPLES: &str = "\
 Examples:
   mirror doctor -i ens6
+  mirror doctor -i ens6 --port 6081          behind a Gateway Load Balancer
   mirror doctor --json > target.json         on the mirror target
   mirror doctor --facts target.json          on any other host";
 
@@ -39,7 +47,10 @@ pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
         Some(path) => recorded(path).with_context(|| {
             format!("{}: not the JSON of `mirror doctor --json`, nor its facts", escape::path(path))
         })?,
-        None => gather(args.interface.as_deref()),
+        None => {
+            let tunnels = args.port.as_ref().map_or_else(Tunnels::default, |ports| ports.0.clone());
+            gather(args.interface.as_deref(), &tunnels)
+        }
     });
     let text = if args.json {
         let mut json = serde_json::to_string_pretty(&report).context("cannot write the report as JSON")?;

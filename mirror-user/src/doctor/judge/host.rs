@@ -11,6 +11,7 @@ use crate::{
         kernel::{KernelVersion, since},
         limits::Capability,
     },
+    tunnels::Encapsulation,
     wire::vxlan,
 };
 
@@ -24,7 +25,7 @@ pub(super) fn judge(facts: &Facts, findings: &mut Findings) {
     memlock(facts, findings);
     huge_pages(facts, findings);
     realtime(facts, findings);
-    port(facts, findings);
+    ports(facts, findings);
 }
 
 fn kernel(facts: &Facts, findings: &mut Findings) {
@@ -210,65 +211,93 @@ fn realtime(facts: &Facts, findings: &mut Findings) {
 }
 
 /// Other receivers of the packets that XDP redirects.
-fn port(facts: &Facts, findings: &mut Findings) {
-    let devices: Vec<String> = facts
-        .vxlan
-        .known()
-        .into_iter()
-        .flatten()
-        .filter(|device| device.port == vxlan::PORT)
-        .map(|device| match device.vni {
-            Some(vni) => format!("{} (VNI {vni})", device.name),
-            None => format!("{} (every VNI)", device.name),
-        })
-        .collect();
-    if !devices.is_empty() {
-        let verb = if devices.len() == 1 { "receives" } else { "receive" };
-        findings.warning(
-            format!(
-                "{} {verb} on UDP 4789: packets of a captured interface no longer reach it; keep its \
-                 underlay on another interface",
-                listed(&devices)
-            ),
-            None,
-        );
+fn ports(facts: &Facts, findings: &mut Findings) {
+    for port in facts.tunnels.ports() {
+        let devices = devices(facts, port);
+        if !devices.is_empty() {
+            let verb = if devices.len() == 1 { "receives" } else { "receive" };
+            findings.warning(
+                format!(
+                    "{} {verb} on UDP {port}: packets of a captured interface no longer reach it; keep its \
+                     underlay on another interface",
+                    listed(&devices)
+                ),
+                None,
+            );
+        }
     }
     if let Some(reason) = facts.vxlan.reason() {
         findings.unreadable("VXLAN devices", Some(reason));
     }
     let Some(holders) = facts.port_holders.known() else {
-        findings.unreadable("holders of UDP 4789", facts.port_holders.reason());
+        let ports: Vec<_> = facts.tunnels.ports().map(|port| port.to_string()).collect();
+        findings.unreadable(&format!("holders of UDP {}", listed(&ports)), facts.port_holders.reason());
         return;
     };
-    // The engine binds the port while it runs.
-    let mut processes: Vec<String> = holders
-        .iter()
-        .flat_map(|holder| holder.processes.iter().cloned())
-        .filter(|name| !name.starts_with("mirror ("))
-        .collect();
-    processes.sort();
-    processes.dedup();
-    if !processes.is_empty() {
-        findings.warning(
-            format!(
-                "UDP 4789 is bound by {}: it receives no datagrams of a captured interface",
-                listed(&processes)
-            ),
-            None,
-        );
+    for (port, encapsulation) in facts.tunnels.iter() {
+        let holders: Vec<_> = holders.iter().filter(|holder| holder.port == port).collect();
+        // The engine binds the port while it runs.
+        let mut processes: Vec<String> = holders
+            .iter()
+            .flat_map(|holder| holder.processes.iter().cloned())
+            .filter(|name| !name.starts_with("mirror ("))
+            .collect();
+        processes.sort();
+        processes.dedup();
+        if !processes.is_empty() {
+            findings.warning(
+                format!(
+                    "UDP {port} is bound by {}: it receives no datagrams of a captured interface",
+                    listed(&processes)
+                ),
+                None,
+            );
+        }
+        let is_of_device = !devices(facts, port).is_empty();
+        let is_kernels = holders.iter().any(|holder| holder.processes.is_empty());
+        if is_kernels && !is_of_device {
+            held_by_kernel(port, encapsulation, findings);
+        } else if !is_kernels && processes.is_empty() && !is_of_device {
+            findings.ok(format!("no other socket on UDP {port}"));
+        }
     }
-    let kernels = holders.iter().any(|holder| holder.processes.is_empty());
-    if kernels && devices.is_empty() {
-        findings.warning(
+}
+
+/// The VXLAN devices of this network namespace that receive on a port.
+fn devices(facts: &Facts, port: u16) -> Vec<String> {
+    let devices = facts.vxlan.known().into_iter().flatten().filter(|device| device.port == port);
+    let named = devices.map(|device| match device.vni {
+        Some(vni) => format!("{} (VNI {vni})", device.name),
+        None => format!("{} (every VNI)", device.name),
+    });
+    named.collect()
+}
+
+/// A socket of the kernel's, of no VXLAN device in this network namespace.
+fn held_by_kernel(port: u16, encapsulation: Encapsulation, findings: &mut Findings) {
+    match (encapsulation, port) {
+        (Encapsulation::Vxlan, vxlan::PORT) => findings.warning(
             "UDP 4789 is bound by the kernel for a VXLAN device of another network namespace, as Docker's \
             overlay networks do: they lose the packets of a captured interface",
             Some(
                 "docker swarm init --data-path-port 7789   # when the swarm is made; a port of its own"
                     .to_owned(),
             ),
-        );
-    } else if !kernels && processes.is_empty() && devices.is_empty() {
-        findings.ok("no other socket on UDP 4789");
+        ),
+        (Encapsulation::Vxlan, _) => findings.warning(
+            format!(
+                "UDP {port} is bound by the kernel for a VXLAN device of another network namespace, which \
+                loses the packets of a captured interface"
+            ),
+            None,
+        ),
+        (Encapsulation::Geneve, _) => findings.warning(
+            format!(
+                "UDP {port} is bound by the kernel, as for a GENEVE device: it loses the packets of a \
+                captured interface; `ip -d link show type geneve` lists those of this network namespace"
+            ),
+            None,
+        ),
     }
 }
 

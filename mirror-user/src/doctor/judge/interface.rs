@@ -2,7 +2,7 @@
 
 use mirror_ebpf::mirror::{PROGRAM, PROGRAM_FORWARD, PROGRAM_FRAGS};
 
-use super::{Findings, Severity, counted, native, spread};
+use super::{Findings, Severity, balancer, counted, native, spread};
 use crate::{
     doctor::{
         facts::{Facts, InterfaceFacts},
@@ -53,6 +53,7 @@ pub(super) fn judge(facts: &Facts, interface: &InterfaceFacts, findings: &mut Fi
                     findings.add(severity, message, remedy);
                 }
             }
+            balancer::judge(facts, &host, &layout, findings);
             possible
         }
     };

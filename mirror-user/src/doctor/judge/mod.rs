@@ -1,5 +1,6 @@
 //! Judges facts. Pure: the same facts give the same findings anywhere.
 
+mod balancer;
 mod host;
 mod interface;
 mod native;

@@ -23,7 +23,7 @@ pub(super) fn judge(facts: &Facts, interface: &InterfaceFacts, findings: &mut Fi
         );
     }
     if queues > 1 {
-        rss(interface, findings);
+        rss(facts, interface, findings);
         irqs(facts, interface, findings);
     }
 }
@@ -44,10 +44,20 @@ fn rings(interface: &InterfaceFacts, queues: u32, findings: &mut Findings) {
     );
 }
 
-fn rss(interface: &InterfaceFacts, findings: &mut Findings) {
+fn rss(facts: &Facts, interface: &InterfaceFacts, findings: &mut Findings) {
     if interface.kind.as_deref() == Some("veth") {
         findings
             .note("veth has no RSS: a frame's queue is the sending CPU modulo the number of queues", None);
+        return;
+    }
+    if !facts.tunnels.geneve().is_empty() {
+        findings.note(
+            "how a Gateway Load Balancer chooses outer source ports is not documented: only the report of a \
+            run shows how its packets spread over the queues",
+            None,
+        );
+    }
+    if facts.tunnels.vxlan().is_empty() {
         return;
     }
     let Some(rss) = interface.rss.known() else {
