@@ -48,8 +48,8 @@ impl Change {
         self
     }
 
-    /// Gives the sink of this name these frames of the run, which it may have had [others](crate::sink::selected)
-    /// of, or all. Its output goes on.
+    /// Gives the sink of this name these frames of the run, which it may have had
+    /// [others](crate::sink::selected) of, or all. Its output goes on.
     pub fn select_for(mut self, name: impl Into<String>, selection: impl Into<Selection>) -> Self {
         self.reselect.push((name.into(), Arc::new(selection.into())));
         self
@@ -165,8 +165,8 @@ impl Sinks {
         self.places.iter().map(|place| Arc::clone(&place.sink)).collect()
     }
 
-    /// Finds the positions of what is removed, changed and added. A sink that is added continues a removed one of its
-    /// name.
+    /// Finds the positions of what is removed, changed and added. A sink that is added continues a removed
+    /// one of its name.
     pub(super) fn positions(&self, change: &Change) -> Result<Positions, ChangeError> {
         let position = |name: &str| self.places.iter().position(|place| place.sink.name() == name);
         let mut found = Positions::default();

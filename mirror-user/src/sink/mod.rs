@@ -104,8 +104,8 @@ pub trait SinkFactory: Send + Sync {
     /// Name of the sink in reports and messages.
     fn name(&self) -> &str;
 
-    /// Refuses an interface that it must not be used with. Called for each interface, on the thread that starts
-    /// or changes an engine.
+    /// Refuses an interface that it must not be used with. Called for each interface, on the thread that
+    /// starts or changes an engine.
     ///
     /// # Errors
     ///
@@ -210,8 +210,8 @@ pub trait Sink {
     fn flush(&mut self) {}
 
     /// Called at every tick after the sink was removed from a running engine, until it returns true: writes
-    /// what is buffered, and says whether [`finish`](Self::finish) would not wait. The worker has other sinks'
-    /// frames to take meanwhile.
+    /// what is buffered, and says whether [`finish`](Self::finish) would not wait. The worker has other
+    /// sinks' frames to take meanwhile.
     fn leave(&mut self) -> bool {
         true
     }

@@ -37,8 +37,8 @@ const BIND_PATIENCE: Duration = Duration::from_secs(2);
 /// Between two tries.
 const BIND_PAUSE: Duration = Duration::from_millis(20);
 
-/// A socket without anything, in the network namespace of the calling thread. Needs CAP_NET_RAW, and only this
-/// does.
+/// A socket without anything, in the network namespace of the calling thread. Needs CAP_NET_RAW, and only
+/// this does.
 pub(crate) fn new_socket() -> Result<OwnedFd, SocketError> {
     socket_with(AddressFamily::XDP, SocketType::RAW, SocketFlags::CLOEXEC, None)
         .map_err(|source| SocketError::Socket(source.into()))

@@ -133,10 +133,10 @@ impl ForwardBuilder {
         self
     }
 
-    /// Has another process open what needs privileges, or what this one's sandbox denies: devices, sockets that
-    /// are not of the file system, and those that listen. It is given the target and
-    /// [`max_frame`](Self::max_frame), and has them from a [`HeldTarget`](super::HeldTarget). The kernel forwards
-    /// nothing to such targets.
+    /// Has another process open what needs privileges, or what this one's sandbox denies: devices, sockets
+    /// that are not of the file system, and those that listen. It is given the target and
+    /// [`max_frame`](Self::max_frame), and has them from a [`HeldTarget`](super::HeldTarget). The kernel
+    /// forwards nothing to such targets.
     pub fn opened_by(
         mut self,
         open: impl Fn(&Target, usize) -> Result<TargetParts, OpenError> + Send + Sync + 'static,

@@ -118,7 +118,8 @@ Lists are numbers and ranges: 0,2-4.
 
 Signals: INT and TERM stop the run cleanly, a second one stops it at once. With
 --drain-max the first TERM starts the drain. HUP starts a new capture file, and reads
-the file of --config again; without either it acts as INT. USR1 prints statistics. USR2 flushes buffered packets.";
+the file of --config again; without either it acts as INT. USR1 prints statistics.
+USR2 flushes buffered packets.";
 
 impl IngestArgs {
     /// Stores the flags that were given.

@@ -1,9 +1,9 @@
 //! Reads the configuration of a run again, and changes the run accordingly, without losing a packet of what
 //! stays.
 //!
-//! What is selected and which outputs there are can change; all else is fixed when the run starts. New outputs
-//! are opened by the main thread, which the sandbox confines by then: beneath the directories that were
-//! allowed at the start.
+//! What is selected and which outputs there are can change; all else is fixed when the run starts. New
+//! outputs are opened by the main thread, which the sandbox confines by then: beneath the directories that
+//! were allowed at the start.
 
 mod fixed;
 mod permitted;

@@ -31,8 +31,8 @@ impl Permitted {
         output.capture().into_iter().chain(output.sockets()).try_for_each(|path| self.refuse_file(path))?;
         match output.connects().find(|port| !self.ports.contains(port)) {
             Some(port) => anyhow::bail!(
-                "this run may not connect to TCP port {port}, which no target had when it was started: restart \
-                the run"
+                "this run may not connect to TCP port {port}, which no target had when it was started: \
+                restart the run"
             ),
             None => Ok(()),
         }
@@ -45,7 +45,8 @@ impl Permitted {
             return Ok(());
         }
         anyhow::bail!(
-            "{}: this run may not write to {}: restart it, with `--writable` for directories of later outputs",
+            "{}: this run may not write to {}: restart it, with `--writable` for directories of later \
+            outputs",
             escape::path(path),
             escape::path(directory)
         )
