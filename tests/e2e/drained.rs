@@ -6,11 +6,12 @@ use std::{os::unix::net::UnixDatagram, path::Path, thread, time::Duration};
 
 use common::{
     Cable,
+    http::{Client, LOOPBACK},
     mirror::{Mirror, assert_next_run_works, balanced_report, ingest, inject, inject_slowly, program},
 };
 use mirror_lab::Traffic;
 use nix::sys::signal::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const REPORT: &str = "--report report.json";
 
@@ -25,24 +26,38 @@ fn assert_drained(report: &Value, quiet: bool, at_least: f64) {
     assert!(drain["seconds"].as_f64().expect("seconds") >= at_least, "{drain}");
 }
 
-/// A run that is asked to stop while frames come, and for which more come afterwards than before.
+/// A run that is asked to stop while frames come, and for which more come afterwards than before. Health
+/// checks fail from the moment it is asked, so that a balancer sends to others, and it is live.
 fn loses_nothing(arguments: &str, taken: impl Fn(&Value) -> u64) {
     const FRAMES: u32 = 12_000;
     let cable = Cable::with_queues(1);
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
-    let drain = format!("{REPORT} --drain-max 1h --drain-quiet 1s {arguments}");
+    let drain = format!("{REPORT} --http {LOOPBACK} --drain-max 1h --drain-quiet 1s {arguments}");
     let run = Mirror::ingest(&cable, path, &drain);
-    let at_term = thread::scope(|scope| {
+    let client = Client::on_loopback(&cable);
+    client.is_well();
+    let (at_term, at_check) = thread::scope(|scope| {
         let sender = scope.spawn(|| inject_slowly(&cable, FRAMES));
         run.has(1_000);
         run.signal(Signal::SIGTERM);
         run.says("draining: packets are taken until none has come for 1s, for at most 1h");
         let at_term = run.frames();
+        // No check evaluated once a second takes part, let alone several that agree.
+        let (status, answer) = client.health();
+        assert_eq!((status, &answer["status"]), (503, &Value::from("draining")), "{answer:#}");
+        let cause = json!({ "state": "failed", "cause": "the run ends when no more frames come" });
+        assert_eq!(answer["checks"]["run"], cause);
+        for check in ["attached", "queues", "link", "sinks", "lag"] {
+            assert_eq!(answer["checks"][check]["state"], "ok", "{answer:#}");
+        }
+        assert_eq!(client.get("/live"), (200, "live\n".to_owned()));
+        let at_check = run.frames();
         sender.join().expect("sent");
-        at_term
+        (at_term, at_check)
     });
     assert!(at_term < u64::from(FRAMES), "all {at_term} frames came before the drain");
+    assert!(at_check < u64::from(FRAMES), "all {at_check} frames came before the health check");
     run.end().expect_code(0).expect_words(&["drained for", "until no more packets came", "residue 0"]);
     let report = report(path);
     assert_eq!(taken(&report), u64::from(FRAMES));

@@ -7,18 +7,18 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
     path::Path,
     process::Stdio,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use common::{
     CAPTURE, Cable,
     disk::SmallDisk,
+    http::{Client, LOOPBACK},
     mirror::{Mirror, balanced_report, burst, ingest, inject, let_run, sink, threads, until},
 };
 use mirror_lab::{Generated, Namespace, Traffic, VethEnd, VethOptions, VethPair, run as run_command};
@@ -26,70 +26,11 @@ use mirror_user::host::limits::OpenFiles;
 use nix::sys::{signal::Signal, stat::Mode};
 use serde_json::{Value, json};
 
-/// Where a run listens, to be reached in its own namespace.
-const LOOPBACK: &str = "127.0.0.1:9464";
-/// How long an answer may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A client of the server.
-struct Client<'c> {
-    namespace: &'c Namespace,
-    address: SocketAddr,
-}
-
-impl<'c> Client<'c> {
-    fn on_loopback(cable: &'c Cable) -> Self {
-        Self { namespace: &cable.target, address: LOOPBACK.parse().expect("address") }
-    }
-
-    fn connect(&self) -> std::io::Result<TcpStream> {
-        let connect = || TcpStream::connect_timeout(&self.address, PATIENCE);
-        let stream = self.namespace.enter(connect).expect("namespace")?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        Ok(stream)
-    }
-
-    /// Status and body of an answer.
-    fn get(&self, path: &str) -> (u16, String) {
-        let mut stream = self.connect().expect("it listens");
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address).expect("sent");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
-        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
-        let status = head.split(' ').nth(1).expect("a status").parse().expect("a number");
-        (status, body.to_owned())
-    }
-
-    /// The answer about health.
-    fn health(&self) -> (u16, Value) {
-        let (status, body) = self.get("/health");
-        (status, serde_json::from_str(&body).expect("JSON"))
-    }
-
-    /// Waits until a check has this state, and returns it. The HTTP status agrees with that of the answer.
+impl Client {
+    /// Waits until a check is ok, whatever the others are.
     #[track_caller]
-    fn becomes(&self, check: &str, state: &str) -> Value {
-        let mut last = Value::Null;
-        let deadline = Instant::now() + PATIENCE;
-        while Instant::now() < deadline {
-            let (status, answer) = self.health();
-            let is_healthy = ["ok", "degraded"].iter().any(|healthy| answer["status"] == *healthy);
-            assert_eq!(status, if is_healthy { 200 } else { 503 }, "{answer:#}");
-            let found = answer["checks"][check].clone();
-            if found["state"] == state {
-                let level = if check == "run" { "draining" } else { state };
-                assert_eq!(answer["status"], level, "{answer:#}");
-                return found;
-            }
-            last = answer;
-            thread::sleep(Duration::from_millis(50));
-        }
-        panic!("{check} does not become {state}: {last:#}");
-    }
-
-    #[track_caller]
-    fn is_well(&self) {
-        until("it is healthy", || (self.health().1["status"] == "ok").then_some(()));
+    fn becomes_ok(&self, check: &str) {
+        until("the check is ok", || (self.health().1["checks"][check]["state"] == "ok").then_some(()));
     }
 
     /// Series and their values.
@@ -337,14 +278,6 @@ fn frames_that_wait_for_a_writer_fail_the_check_lag_and_lost_ones_only_if_asked_
     }
 }
 
-impl Client<'_> {
-    /// Waits until a check is ok, whatever the others are.
-    #[track_caller]
-    fn becomes_ok(&self, check: &str) {
-        until("the check is ok", || (self.health().1["checks"][check]["state"] == "ok").then_some(()));
-    }
-}
-
 #[test]
 fn strangers_read_states_and_causes_and_no_names() {
     let cable = Cable::with_queues(1);
@@ -353,8 +286,8 @@ fn strangers_read_states_and_causes_and_no_names() {
     let directory = directory();
     let arguments = "--http 0.0.0.0:8080 --http-allow 10.9.0.128/25";
     let run = Mirror::ingest(&cable, directory.path(), arguments);
-    let address = "10.9.0.2:8080".parse().expect("address");
-    let stranger = Client { namespace: &cable.sender, address };
+    let address = "10.9.0.2:8080";
+    let stranger = Client::new(&cable.sender, address);
     stranger.is_well();
     assert_eq!(stranger.get("/live").0, 200);
     for path in ["/", "/report", "/metrics", "/other"] {
@@ -369,9 +302,9 @@ fn strangers_read_states_and_causes_and_no_names() {
         })
     );
     // This host itself, over an address that is not loopback, is no exception; over loopback it is.
-    let here = Client { namespace: &cable.target, address };
+    let here = Client::new(&cable.target, address);
     assert_eq!(here.get("/report").0, 403);
-    let loopback = Client { namespace: &cable.target, address: "127.0.0.1:8080".parse().expect("address") };
+    let loopback = Client::new(&cable.target, "127.0.0.1:8080");
     assert_eq!(loopback.get("/report").0, 200);
     cable.sender.ip(&format!("address del 10.9.0.1/24 dev {}", common::SENDER)).expect("address");
     cable.veth.a.address("10.9.0.200/24").expect("address");
@@ -474,7 +407,7 @@ fn promtool_finds_nothing_in_a_live_scrape() {
 }
 
 /// Slow, hostile and many clients, for as long as `stop` is not set; returns how many were connected.
-fn attack(client: &Client<'_>, stop: &AtomicBool) -> u64 {
+fn attack(client: &Client, stop: &AtomicBool) -> u64 {
     let connected = AtomicU64::new(0);
     let connect = || {
         let stream = client.connect().ok()?;

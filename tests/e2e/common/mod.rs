@@ -4,6 +4,8 @@
 
 pub(crate) mod disk;
 #[cfg(feature = "cli")]
+pub(crate) mod http;
+#[cfg(feature = "cli")]
 pub(crate) mod mirror;
 
 use std::{

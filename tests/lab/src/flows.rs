@@ -104,10 +104,16 @@ pub fn frames(flows: u32, rounds: u32) -> Result<Vec<Vec<u8>>> {
 /// Where the VNI is too large.
 pub fn mirrored(frames: &[Vec<u8>], vni: u32) -> Result<Vec<Vec<u8>>> {
     let mirror = |inner: &Vec<u8>| {
-        let [.., low] = FlowFrame::of(inner).map_or(0, |frame| frame.flow).to_be_bytes();
-        Outer { source_port: 0xff80 | u16::from(low & 0x7f), ..Outer::sample(vni) }.encapsulate(inner)
+        let source_port = source_port(FlowFrame::of(inner).map_or(0, |frame| frame.flow));
+        Outer { source_port, ..Outer::sample(vni) }.encapsulate(inner)
     };
     frames.iter().map(mirror).collect()
+}
+
+/// The outer source port of a flow: one of 128, as AWS was seen to use.
+pub fn source_port(flow: u32) -> u16 {
+    let [.., low] = flow.to_be_bytes();
+    0xff80 | u16::from(low & 0x7f)
 }
 
 /// An IPv4 fragment; those with the same addresses and id are of one datagram.

@@ -131,13 +131,16 @@ pub(super) fn of(group: Group, distro: Distro) -> Vec<Need> {
         ],
         // Amazon Linux has no packages of Suricata and Prometheus: `cargo xtask test` reports what it skips
         // there.
-        Group::Test if dnf => compressors().into_iter().chain(libxdp(dnf)).collect(),
+        Group::Test if dnf => {
+            let conntrack = Need::program("conntrack", &["conntrack-tools"]);
+            [conntrack].into_iter().chain(compressors()).chain(libxdp(dnf)).collect()
+        }
         Group::Test => {
-            let witnesses = [Need::suricata(), Need::promtool()];
+            let tools = [Need::suricata(), Need::promtool(), Need::program("conntrack", &["conntrack"])];
             // Elsewhere it is no package of apt's: `cargo xtask test` reports what it skips.
             let chromium = Need::program("chromium", &["chromium", "fonts-dejavu-core"]);
             let chromium = (distro == Distro::Debian12).then_some(chromium);
-            witnesses.into_iter().chain(chromium).chain(compressors()).chain(libxdp(dnf)).collect()
+            tools.into_iter().chain(chromium).chain(compressors()).chain(libxdp(dnf)).collect()
         }
         Group::Ebpf => ebpf_needs(distro),
         Group::Lint => {
