@@ -46,7 +46,9 @@ impl Client {
     /// Status and body of an answer, if there is one.
     pub(crate) fn ask(&self, path: &str) -> Result<(u16, String)> {
         let mut stream = self.connect()?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address)?;
+        // At once, as health checks do.
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address);
+        stream.write_all(request.as_bytes())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         let parts = || {
