@@ -3,7 +3,7 @@
 
 use std::{
     borrow::Cow,
-    iter,
+    fmt, iter,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
@@ -278,25 +278,94 @@ pub(crate) enum Network {
     },
 }
 
-/// What decapsulation found: offsets into the outer frame. Every one lies within the captured bytes, the
-/// headers within their first [`Segments::HEAD`]. 16 bits, because the options of GENEVE may take 252 bytes
-/// (RFC 8926 section 3.4), with other headers before and after them.
+/// What decapsulation found. Every offset lies within the captured bytes, the headers within their first
+/// [`Segments::HEAD`].
 ///
 /// Where VXLAN comes in GENEVE, it is the VXLAN's: the IP and UDP headers around that.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Layout {
     pub(crate) vni: u32,
-    pub(crate) network: Network,
-    /// Offset of the outer UDP header.
-    pub(crate) udp: u16,
-    pub(crate) inner_start: u32,
     /// Captured bytes of the inner frame.
     pub(crate) inner_len: u32,
     /// Length of the inner frame before truncation, as its IP header declares; never less than was sent.
     pub(crate) wire_len: u32,
-    /// Offset of the GENEVE header; 0 without one. In front of it are at most 90 bytes.
-    pub(crate) geneve: u8,
+    /// Offset of the inner frame. 16 bits, because the options of GENEVE may take 252 bytes (RFC 8926 section
+    /// 3.4), with other headers before and after them.
+    pub(crate) inner_start: u16,
     pub(crate) odd: Oddities,
+    pub(crate) headers: Headers,
+}
+
+/// Where the headers of a frame are, in one word: for nearly every frame it is the same, so that decapsulation
+/// puts a constant there.
+///
+/// From bit 0: the offset of the network header, 16 bits, and that of UDP; that of GENEVE, 16 bits, 0 without
+/// it; and whether the network header is IPv6.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub(crate) struct Headers(u64);
+
+impl Headers {
+    const UDP: u32 = 16;
+    const GENEVE: u32 = 32;
+    const IPV6: u64 = 1 << 48;
+
+    /// Headers without GENEVE, UDP at this offset below 2^16.
+    pub(crate) const fn new(network: Network, udp: usize) -> Self {
+        let network = match network {
+            Network::Ipv4 { at } => at as u64,
+            Network::Ipv6 { at } => at as u64 | Self::IPV6,
+        };
+        Self(network | (udp as u64) << Self::UDP)
+    }
+
+    /// The same with a GENEVE header at this offset below 2^16.
+    pub(crate) const fn with_geneve(self, at: usize) -> Self {
+        Self(self.0 | (at as u64) << Self::GENEVE)
+    }
+
+    /// The outer network header.
+    pub(crate) fn network(self) -> Network {
+        let at = self.at(0);
+        if self.0 & Self::IPV6 == 0 { Network::Ipv4 { at } } else { Network::Ipv6 { at } }
+    }
+
+    /// Offset of the outer UDP header.
+    pub(crate) fn udp(self) -> usize {
+        self.at(Self::UDP).into()
+    }
+
+    /// Offset of the GENEVE header.
+    pub(crate) fn geneve(self) -> Option<usize> {
+        match self.at(Self::GENEVE) {
+            0 => None,
+            at => Some(at.into()),
+        }
+    }
+
+    /// As a number, for a record of a frame.
+    pub(crate) fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// From [`bits`](Self::bits).
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "a field of 16 bits")]
+    fn at(self, shift: u32) -> u16 {
+        (self.0 >> shift) as u16
+    }
+}
+
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Headers")
+            .field("network", &self.network())
+            .field("udp", &self.udp())
+            .field("geneve", &self.geneve())
+            .finish()
+    }
 }
 
 /// What is odd about the headers of a tunnel.
@@ -311,6 +380,16 @@ impl Oddities {
     /// A GENEVE option is unknown, and critical.
     pub(crate) const CRITICAL_OPTION: Self = Self(1 << 1);
 
+    /// As a byte, for a record of a frame.
+    pub(crate) fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// From [`bits`](Self::bits).
+    pub(crate) fn from_bits(bits: u8) -> Self {
+        Self(bits)
+    }
+
     /// These too, if this is so.
     #[must_use]
     pub(crate) fn with(self, more: Self, is_so: bool) -> Self {
@@ -320,16 +399,6 @@ impl Oddities {
     /// Whether these are among them.
     pub(crate) fn contains(self, some: Self) -> bool {
         self.0 & some.0 == some.0
-    }
-
-    /// As a byte, for a record of a frame.
-    pub(crate) fn bits(self) -> u8 {
-        self.0
-    }
-
-    /// From [`bits`](Self::bits).
-    pub(crate) fn from_bits(bits: u8) -> Self {
-        Self(bits)
     }
 }
 
@@ -369,7 +438,7 @@ impl<'a> Frame<'a> {
     #[inline(always)]
     #[must_use]
     pub fn inner(&self) -> Segments<'a> {
-        let start = self.layout.inner_start as usize;
+        let start = usize::from(self.layout.inner_start);
         let end = start + self.inner_len();
         match self.captured.first.get(start..end) {
             Some(first) => Segments { first, rest: &[], left: 0 },
@@ -402,26 +471,32 @@ impl<'a> Frame<'a> {
     /// behind an AWS Gateway Load Balancer, it is VXLAN.
     #[must_use]
     pub fn encapsulation(&self) -> Encapsulation {
-        let Layout { geneve, udp, .. } = self.layout;
-        match usize::from(geneve) == usize::from(udp) + udp::HEADER_LEN {
-            true => Encapsulation::Geneve,
-            false => Encapsulation::Vxlan,
+        let headers = self.layout.headers;
+        match headers.geneve() {
+            Some(at) if at == headers.udp() + udp::HEADER_LEN => Encapsulation::Geneve,
+            _ => Encapsulation::Vxlan,
         }
+    }
+
+    /// Whether it came in GENEVE, with or without VXLAN inside.
+    #[inline]
+    pub(crate) fn is_in_geneve(&self) -> bool {
+        self.layout.headers.geneve().is_some()
     }
 
     /// What the GENEVE header says of the load balancer that sent the frame; `None` without GENEVE.
     #[inline]
     #[must_use]
     pub fn gateway(&self) -> Option<Gateway> {
-        if self.layout.geneve == 0 { None } else { self.read_gateway() }
+        self.layout.headers.geneve().and_then(|at| self.read_gateway(at))
     }
 
     /// By value: a reference would put every frame in memory.
     #[inline(never)]
-    fn read_gateway(self) -> Option<Gateway> {
+    fn read_gateway(self, at: usize) -> Option<Gateway> {
         let mut buffer = HeadBuffer::default();
         let bytes = self.captured.bytes();
-        let header = bytes.head(&mut buffer).get(usize::from(self.layout.geneve)..)?;
+        let header = bytes.head(&mut buffer).get(at..)?;
         geneve::Packet::new_checked(header).ok().map(|packet| packet.gateway())
     }
 
@@ -441,20 +516,20 @@ impl<'a> Frame<'a> {
     /// Outer UDP source port: a hash of the inner flow.
     #[must_use]
     pub fn source_port(&self) -> u16 {
-        let at = self.layout.udp as usize;
+        let at = self.layout.headers.udp();
         u16::from_be_bytes(self.array(at + udp::field::SOURCE_PORT.start))
     }
 
     /// Outer UDP destination port: the tunnel's.
     #[must_use]
     pub fn destination_port(&self) -> u16 {
-        let at = self.layout.udp as usize;
+        let at = self.layout.headers.udp();
         u16::from_be_bytes(self.array(at + udp::field::DESTINATION_PORT.start))
     }
 
     /// The VXLAN header, of a frame that came in VXLAN.
     pub(crate) fn vxlan(&self) -> [u8; vxlan::HEADER_LEN] {
-        self.array(self.layout.inner_start as usize - vxlan::HEADER_LEN)
+        self.array(usize::from(self.layout.inner_start) - vxlan::HEADER_LEN)
     }
 
     /// Receive time, CLOCK_REALTIME in ns since the epoch. The report's `time` says who took it.
@@ -514,14 +589,14 @@ impl<'a> Frame<'a> {
     #[cold]
     #[inline(never)]
     fn sent_len(self) -> u32 {
-        let Layout { udp, inner_start, .. } = self.layout;
-        match u16::from_be_bytes(self.array(usize::from(udp) + udp::field::LENGTH.start)) {
+        let (udp, inner) = (self.layout.headers.udp(), u32::from(self.layout.inner_start));
+        match u16::from_be_bytes(self.array(udp + udp::field::LENGTH.start)) {
             // Too large for 16 bits, or not segmented yet by a NIC (RFC 2675 section 4).
             0 => {
                 let there = u32::try_from(self.captured.len()).unwrap_or(u32::MAX);
-                self.captured.wire_len.max(there) - inner_start
+                self.captured.wire_len.max(there) - inner
             }
-            len => u32::from(len) - (inner_start - u32::from(udp)),
+            len => u32::from(len) - (inner - udp as u32),
         }
     }
 
@@ -533,7 +608,7 @@ impl<'a> Frame<'a> {
     }
 
     fn address(&self, v4: usize, v6: usize) -> IpAddr {
-        match self.layout.network {
+        match self.layout.headers.network() {
             Network::Ipv4 { at } => IpAddr::V4(Ipv4Addr::from(self.array::<4>(at as usize + v4))),
             Network::Ipv6 { at } => IpAddr::V6(Ipv6Addr::from(self.array::<16>(at as usize + v6))),
         }
@@ -541,15 +616,17 @@ impl<'a> Frame<'a> {
 
     /// Bytes of the outer headers, which decapsulation proved to be there.
     fn array<const N: usize>(&self, at: usize) -> [u8; N] {
-        match self.captured.first.get(at..).and_then(|bytes| bytes.first_chunk()) {
+        match self.captured.first.get(at..at + N).and_then(|bytes| bytes.first_chunk()) {
             Some(array) => *array,
             None => self.gathered(at),
         }
     }
 
-    /// The same for a frame that is split within its headers.
+    /// The same for a frame that is split within its headers. By value: a reference would put every frame in
+    /// memory.
     #[cold]
-    fn gathered<const N: usize>(&self, at: usize) -> [u8; N] {
+    #[inline(never)]
+    fn gathered<const N: usize>(self, at: usize) -> [u8; N] {
         let mut buffer = HeadBuffer::default();
         let head = self.captured.bytes().head(&mut buffer);
         head.get(at..).and_then(|bytes| bytes.first_chunk()).copied().unwrap_or([0; N])

@@ -5,7 +5,7 @@
 //! All other frames are left to [`general`](super::general), which also gives the reasons of rejections.
 
 use crate::{
-    frame::{Layout, Network, Oddities},
+    frame::{Headers, Layout, Network, Oddities},
     wire::{
         be16, be32,
         ethernet::{self, ethertype},
@@ -97,7 +97,7 @@ pub(super) fn decapsulate(bytes: &[u8], ports: &[u16]) -> Option<Layout> {
     if be16(head, NETWORK - 2..NETWORK) != ethertype::IPV4 {
         return None;
     }
-    vxlan_over_ipv4::<NETWORK>(head.last_chunk()?, bytes.len(), ports, 0)
+    vxlan_over_ipv4::<NETWORK>(head.last_chunk()?, bytes.len(), ports)
 }
 
 /// The layout of a frame with VXLAN in GENEVE from an AWS Gateway Load Balancer, to one of these ports of
@@ -105,16 +105,9 @@ pub(super) fn decapsulate(bytes: &[u8], ports: &[u16]) -> Option<Layout> {
 ///
 /// The load balancer always sends the same options in the same order; without flags or another option none of
 /// them can be critical and unknown.
-#[expect(clippy::inline_always, reason = "without ports of GENEVE, it is a comparison of a length")]
+#[expect(clippy::inline_always, reason = "as `decapsulate`")]
 #[inline(always)]
 pub(super) fn decapsulate_geneve(bytes: &[u8], ports: &[u16]) -> Option<Layout> {
-    if ports.is_empty() { None } else { decapsulate_nested(bytes, ports) }
-}
-
-/// Not inlined, so that the code around it stays small.
-#[expect(clippy::cast_possible_truncation, reason = "constants below 256")]
-#[inline(never)]
-fn decapsulate_nested(bytes: &[u8], ports: &[u16]) -> Option<Layout> {
     const fn option((kind, len): (u8, usize)) -> u32 {
         (geneve::CLASS_AMAZON as u32) << 16 | (kind as u32) << 8 | (len / 4) as u32
     }
@@ -137,20 +130,20 @@ fn decapsulate_nested(bytes: &[u8], ports: &[u16]) -> Option<Layout> {
     if !plain {
         return None;
     }
-    let (end, geneve) = (nested::UDP + udp_len, nested::GENEVE as u8);
-    vxlan_over_ipv4::<{ nested::NETWORK_INSIDE }>(head.last_chunk()?, end, &[vxlan::PORT], geneve)
+    let end = nested::UDP + udp_len;
+    let layout = vxlan_over_ipv4::<{ nested::NETWORK_INSIDE }>(head.last_chunk()?, end, &[vxlan::PORT])?;
+    Some(Layout { headers: layout.headers.with_geneve(nested::GENEVE), ..layout })
 }
 
 /// The layout of VXLAN over IPv4, whose header is at `AT` of the frame and begins `head`. The packet must not
 /// go beyond `end`.
-#[expect(clippy::cast_possible_truncation, reason = "constants below 256, and offsets below 2^17")]
+#[expect(clippy::cast_possible_truncation, reason = "a constant below 256, and lengths below 2^17")]
 #[expect(clippy::inline_always, reason = "as `decapsulate`")]
 #[inline(always)]
 fn vxlan_over_ipv4<const AT: usize>(
     head: &[u8; field::HEADERS],
     end: usize,
     ports: &[u16],
-    geneve: u8,
 ) -> Option<Layout> {
     let total_len = usize::from(be16(head, field::TOTAL_LENGTH));
     let udp_len = usize::from(be16(head, field::UDP_LENGTH));
@@ -183,13 +176,11 @@ fn vxlan_over_ipv4<const AT: usize>(
     };
     Some(Layout {
         vni: vni >> 8,
-        network: Network::Ipv4 { at: AT as u16 },
-        udp: (AT + field::UDP) as u16,
-        inner_start: (AT + field::INNER) as u32,
         inner_len: inner_len as u32,
         wire_len: declared.max(inner_len) as u32,
-        geneve,
+        inner_start: (AT + field::INNER) as u16,
         odd: Oddities::NONE,
+        headers: Headers::new(Network::Ipv4 { at: AT as u16 }, AT + field::UDP),
     })
 }
 

@@ -6,7 +6,7 @@
 
 use crate::{
     account::Reject,
-    frame::{HeadBuffer, Layout, Network, Oddities, Segments},
+    frame::{HeadBuffer, Headers, Layout, Network, Oddities, Segments},
     tunnels::{Encapsulation, Tunnels},
     wire::{
         self,
@@ -92,7 +92,7 @@ pub(crate) fn inner_start(datagram: &[u8], tunnels: &Tunnels) -> Option<usize> {
         Encapsulation::Vxlan => head.vxlan(&whole),
         Encapsulation::Geneve => head.geneve(&whole, tunnels),
     };
-    layout.ok().map(|layout| layout.inner_start as usize)
+    layout.ok().map(|layout| layout.inner_start.into())
 }
 
 impl Outer<'_> {
@@ -119,6 +119,8 @@ impl<'a> Head<'a> {
         (&self.bytes[datagram.at + udp::HEADER_LEN..here.min(self.bytes.len())], here < end)
     }
 
+    #[expect(clippy::inline_always, reason = "as `network`")]
+    #[inline(always)]
     fn vxlan(self, datagram: &Datagram) -> Result<Layout, Reject> {
         let (payload, cut) = self.payload(datagram);
         let packet = vxlan::Packet::new_checked(payload).map_err(|error| why(error, cut))?;
@@ -133,7 +135,8 @@ impl<'a> Head<'a> {
         Ok(Layout { vni: packet.vni(), odd, ..layout })
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "behind at most 90 bytes")]
+    /// Not inlined, so that it takes no registers from VXLAN.
+    #[inline(never)]
     fn geneve(self, datagram: &Datagram, tunnels: &Tunnels) -> Result<Layout, Reject> {
         let (payload, cut) = self.payload(datagram);
         let packet = geneve::Packet::new_checked(payload).map_err(|error| match error {
@@ -143,29 +146,31 @@ impl<'a> Head<'a> {
         if packet.is_control() {
             return Err(Reject::GeneveControl);
         }
-        let geneve = (datagram.at + udp::HEADER_LEN) as u8;
         let odd = Oddities::NONE
             .with(Oddities::RESERVED_BITS, packet.has_reserved_bits())
             .with(Oddities::CRITICAL_OPTION, packet.has_unknown_critical_option());
-        match packet.protocol() {
+        let layout = match packet.protocol() {
             geneve::ETHERNET => {
                 let layout = self.ethernet(datagram, packet.header_len(), packet.payload(), cut)?;
-                Ok(Layout { vni: packet.vni(), geneve, odd, ..layout })
+                Layout { vni: packet.vni(), ..layout }
             }
             protocol @ (ethertype::IPV4 | ethertype::IPV6) => {
                 let at = datagram.at + udp::HEADER_LEN + packet.header_len();
                 let end = datagram.at + datagram.len;
                 let nested = vxlan_over_ip(protocol, packet.payload(), at, end, tunnels)
                     .map_err(|reason| why(reason, cut))?;
-                let layout = self.vxlan(&nested)?;
-                let odd = odd.with(Oddities::RESERVED_BITS, layout.odd.contains(Oddities::RESERVED_BITS));
-                Ok(Layout { geneve, odd, ..layout })
+                self.vxlan(&nested)?
             }
-            _ => Err(Reject::GenevePayload),
-        }
+            _ => return Err(Reject::GenevePayload),
+        };
+        let odd = odd.with(Oddities::RESERVED_BITS, layout.odd.contains(Oddities::RESERVED_BITS));
+        let headers = layout.headers.with_geneve(datagram.at + udp::HEADER_LEN);
+        Ok(Layout { headers, odd, ..layout })
     }
 
     /// The Ethernet frame behind a tunnel header of this length.
+    #[expect(clippy::inline_always, reason = "as `network`")]
+    #[inline(always)]
     #[expect(
         clippy::cast_possible_truncation,
         reason = "the longest outer headers are 426 bytes, lengths are 16 bits"
@@ -183,20 +188,17 @@ impl<'a> Head<'a> {
         let inner_len = end.min(self.captured) - inner_start;
         Ok(Layout {
             vni: 0,
-            network: datagram.network,
-            udp: datagram.at as u16,
-            inner_start: inner_start as u32,
             inner_len: inner_len as u32,
             wire_len: declared_len(&inner).unwrap_or(0).max(end - inner_start) as u32,
-            geneve: 0,
+            inner_start: inner_start as u16,
             odd: Oddities::NONE,
+            headers: Headers::new(datagram.network, datagram.at),
         })
     }
 }
 
 /// The VXLAN datagram of an IP packet inside GENEVE, at `at` of the frame and within the datagram that ends
-/// at
-/// `end`. Its port is that of RFC 7348, which mirror sessions send to, or one that is listed.
+/// at `end`. Its port is that of RFC 7348, which mirror sessions send to, or one that is listed.
 fn vxlan_over_ip(
     ethertype: u16,
     bytes: &[u8],
@@ -219,6 +221,8 @@ fn vxlan_over_ip(
 }
 
 /// The network header at `at`, of a frame or a packet that ends at `end`.
+#[expect(clippy::inline_always, reason = "used in few places: out of line, results go through memory")]
+#[inline(always)]
 fn network(ethertype: u16, bytes: &[u8], at: usize, end: usize) -> Result<Outer<'_>, Reject> {
     match ethertype {
         ethertype::IPV4 => outer_ipv4(bytes, at, end),

@@ -8,7 +8,7 @@ use std::{
 use mirror_lab::frames;
 
 use super::{Sink, SinkError};
-use crate::frame::{Batch, Captured, Frame, Layout, MAX_BATCH, Network, Oddities};
+use crate::frame::{Batch, Captured, Frame, Headers, Layout, MAX_BATCH, Network, Oddities};
 
 /// An outer frame, with the fields that its layout needs.
 #[derive(Clone, Debug)]
@@ -61,13 +61,11 @@ impl Outer {
         let captured = self.captured();
         let layout = Layout {
             vni: self.vni,
-            network: Network::Ipv4 { at: 14 },
-            udp: 34,
-            inner_start: 50,
             inner_len: captured.wire_len() - 50,
             wire_len: captured.wire_len() - 50 + self.cut,
-            geneve: 0,
+            inner_start: 50,
             odd: Oddities::NONE,
+            headers: Headers::new(Network::Ipv4 { at: 14 }, 34),
         };
         Frame::new(captured, layout)
     }

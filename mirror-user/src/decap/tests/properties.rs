@@ -86,9 +86,9 @@ fn damaged_packets() -> impl Strategy<Value = (Vec<u8>, u32)> {
 /// What must hold of any layout, whatever the bytes.
 fn check_layout(captured: Captured<'_>, layout: &Layout) -> Result<(), TestCaseError> {
     let inner = layout.inner_len as usize;
-    prop_assert!(layout.inner_start as usize + inner <= captured.len());
+    prop_assert!(usize::from(layout.inner_start) + inner <= captured.len());
     prop_assert!(inner >= 14);
-    prop_assert_eq!(u32::from(layout.udp) + 16, layout.inner_start);
+    prop_assert_eq!(layout.headers.udp() + 16, usize::from(layout.inner_start));
     prop_assert!(layout.vni < 1 << 24);
     let wire_len = layout.wire_len as usize;
     let most = (14 + 8 + 40 + 65535).max(inner);
@@ -119,7 +119,7 @@ fn check_etherparse(captured: Captured<'_>) -> Result<(), TestCaseError> {
         return Ok(());
     }
     // It refuses a total length of 0, for which we take the captured bytes.
-    if let Network::Ipv4 { at } = frame.parts().1.network
+    if let Network::Ipv4 { at } = frame.parts().1.headers.network()
         && captured.bytes().first()[usize::from(at) + 2..][..2] == [0, 0]
     {
         return Ok(());

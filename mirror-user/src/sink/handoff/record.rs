@@ -1,13 +1,9 @@
 //! Whole frames as records, so that the thread can rebuild the frame that the worker had.
 
-use crate::frame::{Captured, Frame, Layout, Network, Oddities};
+use crate::frame::{Captured, Frame, Headers, Layout, Oddities};
 
 /// Bytes of the header that [`put`] writes.
 const HEAD: usize = 10 * size_of::<u32>();
-
-/// The byte above the VNI's 24 bits: the outer header is IPv4, or IPv6.
-const IPV4: u8 = 0;
-const IPV6: u8 = 1;
 
 /// Bytes of the record of a frame.
 pub(crate) fn len(frame: &Frame<'_>) -> usize {
@@ -22,14 +18,10 @@ pub(crate) fn len_of(outer: usize) -> usize {
 /// Writes a frame into `out`, which is [`len`] bytes.
 pub(crate) fn put(frame: &Frame<'_>, out: &mut [u8]) {
     let (outer, (captured, layout)) = (frame.outer(), frame.parts());
-    let Layout { vni, network, udp, inner_start, inner_len, wire_len, geneve, odd } = layout;
-    let (at, family) = match network {
-        Network::Ipv4 { at } => (at, IPV4),
-        Network::Ipv6 { at } => (at, IPV6),
-    };
-    let [vni0, vni1, vni2, _] = vni.to_le_bytes();
-    let ([at0, at1], [udp0, udp1]) = (at.to_le_bytes(), udp.to_le_bytes());
+    let Layout { vni, inner_len, wire_len, inner_start, odd, headers } = layout;
+    let [start0, start1] = inner_start.to_le_bytes();
     let [t0, t1, t2, t3, t4, t5, t6, t7] = captured.time().to_le_bytes();
+    let [h0, h1, h2, h3, h4, h5, h6, h7] = headers.bits().to_le_bytes();
     #[expect(clippy::cast_possible_truncation, reason = "no frame is as long as 4 GiB")]
     let len = outer.len() as u32;
     let words = [
@@ -37,12 +29,12 @@ pub(crate) fn put(frame: &Frame<'_>, out: &mut [u8]) {
         captured.wire_len().to_le_bytes(),
         [t0, t1, t2, t3],
         [t4, t5, t6, t7],
-        [vni0, vni1, vni2, family],
-        [at0, at1, udp0, udp1],
-        inner_start.to_le_bytes(),
+        [h0, h1, h2, h3],
+        [h4, h5, h6, h7],
+        vni.to_le_bytes(),
         inner_len.to_le_bytes(),
         wire_len.to_le_bytes(),
-        [geneve, odd.bits(), 0, 0],
+        [start0, start1, odd.bits(), 0],
     ];
     out[..HEAD].copy_from_slice(words.as_flattened());
     outer.copy_to(&mut out[HEAD..]);
@@ -56,20 +48,16 @@ pub(crate) fn frames(mut records: &[u8]) -> impl Iterator<Item = Frame<'_>> {
         let captured = word(0) as usize;
         let bytes = records.get(HEAD..HEAD + captured)?;
         records = records.get(len_of(captured)..)?;
-        let half = |at: usize| u16::from_le_bytes([head[at], head[at + 1]]);
-        let ([vni0, vni1, vni2, family], at) = (word(16).to_le_bytes(), half(20));
-        let time = u64::from(word(12)) << 32 | u64::from(word(8));
+        let two_words = |at: usize| u64::from(word(at + 4)) << 32 | u64::from(word(at));
         let layout = Layout {
-            vni: u32::from_le_bytes([vni0, vni1, vni2, 0]),
-            network: if family == IPV4 { Network::Ipv4 { at } } else { Network::Ipv6 { at } },
-            udp: half(22),
-            inner_start: word(24),
+            vni: word(24),
             inner_len: word(28),
             wire_len: word(32),
-            geneve: head[36],
-            odd: Oddities::from_bits(head[37]),
+            inner_start: u16::from_le_bytes([head[36], head[37]]),
+            odd: Oddities::from_bits(head[38]),
+            headers: Headers::from_bits(two_words(16)),
         };
-        Some(Frame::new(Captured::new(bytes, word(4), time), layout))
+        Some(Frame::new(Captured::new(bytes, word(4), two_words(8)), layout))
     })
 }
 
@@ -78,6 +66,7 @@ mod tests {
     use super::{super::Block, *};
     use crate::{
         decap::{decapsulate_frame, tests::Packet},
+        frame::Network,
         sink::testing::Outer,
         tunnels::Tunnels,
     };
@@ -129,13 +118,11 @@ mod tests {
             for network in [Network::Ipv4 { at: 0x1fe }, Network::Ipv6 { at: 0x101 }] {
                 let layout = Layout {
                     vni: 0x00ff_fffe,
-                    network,
-                    udp: 0x1ff,
-                    inner_start: 600,
                     inner_len: 100,
                     wire_len: 100,
-                    geneve,
+                    inner_start: 600,
                     odd,
+                    headers: Headers::new(network, 0x1ff).with_geneve(geneve),
                 };
                 assert_round_trip(&Frame::new(Captured::new(&bytes, 700, 9), layout));
             }

@@ -79,8 +79,8 @@ impl PcapSink {
 fn headers_len(frame: &Frame<'_>, outer: bool) -> u32 {
     let (_, layout) = frame.parts();
     let inner = headers::len(frame.inner().head(&mut HeadBuffer::default()));
-    let before = if outer { layout.inner_start } else { 0 };
-    before + u32::try_from(inner).unwrap_or(u32::MAX - before)
+    let before = if outer { layout.inner_start.into() } else { 0 };
+    u32::try_from(before + inner).unwrap_or(u32::MAX)
 }
 
 impl Sink for PcapSink {
