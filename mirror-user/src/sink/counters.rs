@@ -356,6 +356,13 @@ struct CountersSink {
 }
 
 impl CountersSink {
+    fn end_run(&mut self, origin: OriginKey, run: Tally) {
+        if run.frames > 0 {
+            self.table.add(origin, run);
+            self.sum.add(run);
+        }
+    }
+
     fn publish(&mut self) {
         if self.finished {
             return;
@@ -390,22 +397,15 @@ impl CountersSink {
 impl Sink for CountersSink {
     fn batch(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
         // Frames of one origin come in runs: one lookup per run.
-        let mut run = (OriginKey::default(), Tally::default());
+        let (mut origin, mut run) = (OriginKey::default(), Tally::default());
         for frame in batch {
-            let key = OriginKey::of(frame);
-            if key != run.0 {
-                if run.1.frames > 0 {
-                    self.table.add(run.0, run.1);
-                    self.sum.add(run.1);
-                }
-                run = (key, Tally::default());
+            if let Some(another) = origin.another(frame) {
+                self.end_run(origin, run);
+                (origin, run) = (another, Tally::default());
             }
-            run.1.add(Tally { frames: 1, inner_bytes: frame.inner_len() as u64 });
+            run.add(Tally { frames: 1, inner_bytes: frame.inner_len() as u64 });
         }
-        if run.1.frames > 0 {
-            self.table.add(run.0, run.1);
-            self.sum.add(run.1);
-        }
+        self.end_run(origin, run);
         Ok(())
     }
 

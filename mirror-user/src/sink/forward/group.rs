@@ -47,12 +47,12 @@ impl Group {
 
     /// The member for a frame, of those that are up: that of its flow. When a member goes down only its flows
     /// move, and they return when it is up again.
-    pub(super) fn member(&self, origin: OriginKey, frame: &[u8]) -> Option<usize> {
+    pub(super) fn member(&self, origin: impl FnOnce() -> OriginKey, frame: &[u8]) -> Option<usize> {
         self.table.member(self.flow(origin, frame))
     }
 
     /// The hash of a frame's flow; for a later fragment that of the first, if it was seen.
-    fn flow(&self, origin: OriginKey, frame: &[u8]) -> u64 {
+    fn flow(&self, origin: impl FnOnce() -> OriginKey, frame: &[u8]) -> u64 {
         let seed = self.table.seed();
         let Some(Packet { flow, fragment }) = Packet::of(frame) else {
             return seeded_hash(seed, &ends(frame));
@@ -61,7 +61,7 @@ impl Group {
             None => flow.hash(seed),
             Some(fragment) => {
                 let mut fragments = self.fragments.lock().unwrap_or_else(PoisonError::into_inner);
-                let now = Instant::now();
+                let (origin, now) = (origin(), Instant::now());
                 if fragment.is_first {
                     fragments.remember(origin, fragment, flow.hash(seed), now);
                 }
@@ -142,8 +142,8 @@ mod tests {
         let group = group(2);
         let mut frames = [0_i32; 2];
         for flow in 0..10_000 {
-            let member = group.member(origin(1), &udp(flow, false)).unwrap();
-            assert_eq!(group.member(origin(1), &udp(flow, true)), Some(member));
+            let member = group.member(|| origin(1), &udp(flow, false)).unwrap();
+            assert_eq!(group.member(|| origin(1), &udp(flow, true)), Some(member));
             frames[member] += 1;
         }
         assert!((frames[0] - frames[1]).abs() <= 500, "{frames:?}");
@@ -154,7 +154,7 @@ mod tests {
         let group = group(8);
         for flow in 0..200_u16 {
             let whole = udp(flow.into(), false);
-            let member = group.member(origin(1), &whole);
+            let member = group.member(|| origin(1), &whole);
             let fragment = |offset: u16, payload: &[u8]| {
                 let mut header = Ipv4Header::from_slice(&whole[14..]).unwrap().0;
                 header.identification = flow;
@@ -167,8 +167,8 @@ mod tests {
                 frame.extend_from_slice(payload);
                 frame
             };
-            assert_eq!(group.member(origin(1), &fragment(0, &whole[34..])), member);
-            assert_eq!(group.member(origin(1), &fragment(185, &[0xff; 40])), member);
+            assert_eq!(group.member(|| origin(1), &fragment(0, &whole[34..])), member);
+            assert_eq!(group.member(|| origin(1), &fragment(185, &[0xff; 40])), member);
         }
     }
 
@@ -217,7 +217,7 @@ mod tests {
         let names: Vec<_> = (0..8).map(|n| format!("tap:m{n}")).collect();
         let groups = [Group::new(&names, Seed::given(1)), Group::new(&names, Seed::given(2))];
         let moved = (0..1000).filter(|flow| {
-            let [one, other] = groups.each_ref().map(|group| group.member(origin(1), &udp(*flow, false)));
+            let [one, other] = groups.each_ref().map(|group| group.member(|| origin(1), &udp(*flow, false)));
             one != other
         });
         assert!(moved.count() > 700);
@@ -227,7 +227,7 @@ mod tests {
     fn frames_without_ip_are_assigned_by_their_addresses() {
         let group = group(8);
         let arp = |from: u8, to: u8| [[to; 6].as_slice(), &[from; 6], &[8, 6], &[0; 28]].concat();
-        assert_eq!(group.member(origin(1), &arp(2, 4)), group.member(origin(1), &arp(4, 2)));
-        assert!(group.member(origin(1), &[1, 2, 3]).is_some());
+        assert_eq!(group.member(|| origin(1), &arp(2, 4)), group.member(|| origin(1), &arp(4, 2)));
+        assert!(group.member(|| origin(1), &[1, 2, 3]).is_some());
     }
 }

@@ -54,7 +54,7 @@ impl Sink for ForwardSink {
             return Ok(());
         }
         for frame in batch {
-            match self.group.member(OriginKey::of(frame), frame.inner().head(&mut HeadBuffer::default())) {
+            match self.group.member(|| OriginKey::of(frame), frame.inner().head(&mut HeadBuffer::default())) {
                 Some(member) => Self::put(&mut self.writers[member], frame),
                 None => self.no_member += 1,
             }

@@ -8,7 +8,10 @@ use std::collections::HashMap;
 use foldhash::fast::RandomState;
 
 use super::format;
-use crate::sink::{handoff::Block, origin::OriginKey};
+use crate::{
+    frame::Frame,
+    sink::{handoff::Block, origin::OriginKey},
+};
 
 /// The most origins in a block.
 pub(super) const MOST_IN_BLOCK: usize = 1024;
@@ -17,13 +20,15 @@ pub(super) const MOST_IN_BLOCK: usize = 1024;
 #[derive(Debug)]
 pub(super) struct BlockNumbers {
     known: HashMap<OriginKey, u32, RandomState>,
-    /// Frames of one origin come in runs.
-    last: Option<(OriginKey, u32)>,
+    /// The origin of the last frame, and its number: frames of one origin come in runs.
+    last: OriginKey,
+    last_number: Option<u32>,
 }
 
 impl BlockNumbers {
     pub(super) fn new() -> Self {
-        Self { known: HashMap::with_capacity_and_hasher(MOST_IN_BLOCK, RandomState::default()), last: None }
+        let known = HashMap::with_capacity_and_hasher(MOST_IN_BLOCK, RandomState::default());
+        Self { known, last: OriginKey::default(), last_number: None }
     }
 
     /// Memory of one, in bytes.
@@ -33,19 +38,20 @@ impl BlockNumbers {
         places * (size_of::<(OriginKey, u32)>() + 1)
     }
 
-    /// The number of an origin in a block; `None` if the block has no room for another.
-    #[inline]
-    pub(super) fn number(&mut self, block: &mut Block, key: OriginKey) -> Option<u32> {
-        match self.last {
-            Some((last, number)) if last == key && !block.is_empty() => Some(number),
-            _ => self.look_up(block, key),
+    /// The number of a frame's origin in a block; `None` if the block has no room for another.
+    #[expect(clippy::inline_always, reason = "a comparison for nearly every frame")]
+    #[inline(always)]
+    pub(super) fn number(&mut self, block: &mut Block, frame: &Frame<'_>) -> Option<u32> {
+        match (self.last.another(frame), self.last_number) {
+            (None, Some(number)) if !block.is_empty() => Some(number),
+            (another, _) => self.look_up(block, another.unwrap_or(self.last)),
         }
     }
 
     #[inline(never)]
     fn look_up(&mut self, block: &mut Block, key: OriginKey) -> Option<u32> {
         // Another block than last time.
-        if block.is_empty() && self.last.take().is_some() {
+        if block.is_empty() && self.last_number.take().is_some() {
             self.known.clear();
         }
         let number = match self.known.get(&key) {
@@ -59,7 +65,7 @@ impl BlockNumbers {
                 number
             }
         };
-        self.last = Some((key, number));
+        (self.last, self.last_number) = (key, Some(number));
         Some(number)
     }
 }
@@ -163,9 +169,14 @@ impl IdbTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sink::testing::Outer;
 
     fn key(vni: u32) -> OriginKey {
         OriginKey::new([10, 0, 0, 1].into(), vni)
+    }
+
+    fn outer(vni: u32) -> Outer {
+        Outer::new([10, 0, 0, 1], vni, &[1; 60])
     }
 
     #[test]
@@ -173,7 +184,7 @@ mod tests {
         let mut numbers = BlockNumbers::new();
         let mut blocks = [Block::new(4096, MOST_IN_BLOCK), Block::new(4096, MOST_IN_BLOCK)];
         let mut number = |block: &mut Block, vni| {
-            let number = numbers.number(block, key(vni));
+            let number = numbers.number(block, &outer(vni).frame());
             block.push(1).unwrap();
             number
         };
@@ -187,13 +198,14 @@ mod tests {
     fn a_block_bounds_its_origins_and_their_lookup_allocates_nothing() {
         let mut numbers = BlockNumbers::new();
         let mut block = Block::new(1 << 20, MOST_IN_BLOCK);
+        let frames: Vec<_> = (0..100_000).map(outer).collect();
         let allocated = allocation_counter::measure(|| {
-            for vni in 0..100_000 {
-                let number = numbers.number(&mut block, key(vni));
-                assert_eq!(number.is_some(), (vni as usize) < MOST_IN_BLOCK);
+            for (frame, nth) in frames.iter().zip(0..) {
+                let number = numbers.number(&mut block, &frame.frame());
+                assert_eq!(number.is_some(), nth < MOST_IN_BLOCK);
                 block.push(1).unwrap();
             }
-            assert_eq!(numbers.number(&mut block, key(7)), Some(7));
+            assert_eq!(numbers.number(&mut block, &frames[7].frame()), Some(7));
         });
         assert_eq!(allocated.count_total, 0, "{allocated:?}");
     }

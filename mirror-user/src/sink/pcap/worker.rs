@@ -45,7 +45,7 @@ impl PcapSink {
         }
         let len = format.packet_len(captured as usize);
         let place = match format {
-            Format::Pcapng => self.place(len, OriginKey::of(frame)),
+            Format::Pcapng => self.place(len, frame),
             Format::Pcap | Format::PcapMicros => self.blocks.push(len).map(|out| (out, 0)),
         };
         if let Some((out, interface)) = place {
@@ -54,22 +54,22 @@ impl PcapSink {
         }
     }
 
-    /// Reserves bytes for a packet of this origin, with the origin's number in the block; `None` if it is
+    /// Reserves bytes for the packet of this frame, with its origin's number in the block; `None` if it is
     /// dropped.
-    fn place(&mut self, len: usize, origin: OriginKey) -> Option<(&mut [u8], u32)> {
+    fn place(&mut self, len: usize, frame: &Frame<'_>) -> Option<(&mut [u8], u32)> {
         let Self { numbers, blocks, dropped, .. } = self;
         if !blocks.make_room(len) {
-            dropped.add(origin);
+            dropped.add(OriginKey::of(frame));
             return None;
         }
-        let mut number = numbers.number(blocks.block()?, origin);
+        let mut number = numbers.number(blocks.block()?, frame);
         if number.is_none() {
             // The block has no room for another origin.
             if !blocks.make_room_in_next(len) {
-                dropped.add(origin);
+                dropped.add(OriginKey::of(frame));
                 return None;
             }
-            number = numbers.number(blocks.block()?, origin);
+            number = numbers.number(blocks.block()?, frame);
         }
         Some((blocks.block()?.push(len)?, number?))
     }

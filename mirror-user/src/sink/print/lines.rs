@@ -31,7 +31,7 @@ pub struct Lines {
     times: Times,
     memory: Memory,
     /// The origin of the last frame, and its text with a space: the next frame often has the same.
-    origin: Option<OriginKey>,
+    origin: OriginKey,
     origin_text: String,
     /// Time and origin, the same for all lines of a frame.
     prefix: String,
@@ -42,8 +42,9 @@ impl Lines {
     #[must_use]
     pub fn new(style: Style) -> Self {
         let times = Times::new(style.time, TimeZone::system());
-        let (prefix, origin_text) = (String::new(), String::new());
-        Self { style, times, memory: Memory::default(), origin: None, origin_text, prefix }
+        let origin = OriginKey::default();
+        let origin_text = format!("{origin} ");
+        Self { style, times, memory: Memory::default(), origin, origin_text, prefix: String::new() }
     }
 
     /// Appends a frame's text with a newline: one line, or more if the style adds details.
@@ -52,8 +53,8 @@ impl Lines {
     pub fn line(&mut self, frame: &Frame<'_>, out: &mut String) {
         self.prefix.clear();
         self.times.put(frame.time(), &mut self.prefix);
-        let origin = OriginKey::of(frame);
-        if self.origin.replace(origin) != Some(origin) {
+        if let Some(origin) = self.origin.another(frame) {
+            self.origin = origin;
             self.origin_text.clear();
             // Writing to a String cannot fail.
             let _ = write!(self.origin_text, "{origin} ");

@@ -50,11 +50,10 @@ impl Default for Memory {
 impl Memory {
     /// Sets the current packet.
     pub(in super::super) fn turn_to(&mut self, frame: &Frame<'_>) {
-        let origin = OriginKey::of(frame);
         // Consecutive packets often have the same origin.
-        if origin != self.origin {
-            self.origin = origin;
-            self.origin_hash = self.hasher.hash_one(origin);
+        if let Some(another) = self.origin.another(frame) {
+            self.origin = another;
+            self.origin_hash = self.hasher.hash_one(self.origin);
         }
         // Times are compared with each other only; these wrap in 2106.
         #[expect(clippy::cast_possible_truncation, reason = "differences are taken modulo 2^32")]
