@@ -13,7 +13,10 @@ use std::{
 
 use arrayvec::ArrayVec;
 
-use super::sorting::{Sorting, count_decapsulated};
+use super::{
+    check,
+    sorting::{Sorting, count_decapsulated},
+};
 use crate::{
     account::{FrameCounters, Reject, Rejections},
     decap,
@@ -195,11 +198,6 @@ impl Joins {
 /// What `Pipeline::process` does to a frame; these are far fewer.
 fn sort<'b>(captured: Captured<'b>, tunnels: &Tunnels, allow: &Allow) -> Result<Frame<'b>, Reject> {
     let frame = decap::decapsulate_frame(captured, tunnels)?;
-    if !allow.allows_source(frame.source()) {
-        return Err(Reject::Source);
-    }
-    if !allow.allows_vni(frame.vni()) {
-        return Err(Reject::Vni);
-    }
+    check(allow, &frame)?;
     Ok(frame)
 }

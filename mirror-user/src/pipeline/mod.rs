@@ -24,7 +24,7 @@ use crate::{
     account::{FrameCounters, Reject, SinkCounters},
     decap,
     frame::{Batch, Captured, Frame, MAX_BATCH},
-    select::{Budget, Scratch, Selection},
+    select::{Allow, Budget, Scratch, Selection},
     sink::{Sink, SinkError},
     tunnels::Tunnels,
 };
@@ -39,6 +39,18 @@ pub(crate) struct PipelineConfig {
     pub(crate) budget: Arc<Budget>,
     /// The reassembler; `None` to reject fragments.
     pub(crate) reassembly: Option<Arc<SharedReassembler>>,
+}
+
+/// Whether a frame's source and VNI are selected. In the sequence of the XDP program, so that a frame with
+/// neither has the same reason.
+fn check(allow: &Allow, frame: &Frame<'_>) -> Result<(), Reject> {
+    if !allow.allows_source(frame.source()) {
+        return Err(Reject::Source);
+    }
+    if !allow.allows_vni(frame.vni()) {
+        return Err(Reject::Vni);
+    }
+    Ok(())
 }
 
 /// Decapsulates, selects, dispatches, counts.
@@ -118,20 +130,15 @@ impl Pipeline {
                     break;
                 }
             };
-            let mut frame = Frame::new(captured, layout);
-            if refuses {
-                // In the sequence of the XDP program, so that a frame that fails both has the same reason.
-                if !allow.allows_source(frame.source()) {
-                    counts.reject(Reject::Source);
-                    continue;
-                }
-                if !allow.allows_vni(frame.vni()) {
-                    counts.reject(Reject::Vni);
-                    continue;
-                }
+            // In its place at once: a frame that is built elsewhere is written twice.
+            assert!(frames.try_push(Frame::new(captured, layout)).is_ok(), "more than {MAX_BATCH} frames");
+            let Some(frame) = frames.last_mut() else { continue };
+            if refuses && let Err(reason) = check(allow, frame) {
+                counts.reject(reason);
+                frames.pop();
+                continue;
             }
-            count_decapsulated(counts, &mut frame);
-            frames.push(frame);
+            count_decapsulated(counts, frame);
         }
         if !self.joins.is_empty() {
             self.joins.insert(&self.config.tunnels, allow, &mut frames, &mut sorting.batch);
