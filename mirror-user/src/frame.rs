@@ -330,8 +330,8 @@ impl Headers {
     }
 
     /// Offset of the outer UDP header.
-    pub(crate) fn udp(self) -> usize {
-        self.at(Self::UDP).into()
+    pub(crate) fn udp(self) -> u16 {
+        self.at(Self::UDP)
     }
 
     /// Offset of the GENEVE header.
@@ -473,7 +473,7 @@ impl<'a> Frame<'a> {
     pub fn encapsulation(&self) -> Encapsulation {
         let headers = self.layout.headers;
         match headers.geneve() {
-            Some(at) if at == headers.udp() + udp::HEADER_LEN => Encapsulation::Geneve,
+            Some(at) if at == usize::from(headers.udp()) + udp::HEADER_LEN => Encapsulation::Geneve,
             _ => Encapsulation::Vxlan,
         }
     }
@@ -516,14 +516,14 @@ impl<'a> Frame<'a> {
     /// Outer UDP source port: a hash of the inner flow.
     #[must_use]
     pub fn source_port(&self) -> u16 {
-        let at = self.layout.headers.udp();
+        let at = usize::from(self.layout.headers.udp());
         u16::from_be_bytes(self.array(at + udp::field::SOURCE_PORT.start))
     }
 
     /// Outer UDP destination port: the tunnel's.
     #[must_use]
     pub fn destination_port(&self) -> u16 {
-        let at = self.layout.headers.udp();
+        let at = usize::from(self.layout.headers.udp());
         u16::from_be_bytes(self.array(at + udp::field::DESTINATION_PORT.start))
     }
 
@@ -589,14 +589,14 @@ impl<'a> Frame<'a> {
     #[cold]
     #[inline(never)]
     fn sent_len(self) -> u32 {
-        let (udp, inner) = (self.layout.headers.udp(), u32::from(self.layout.inner_start));
-        match u16::from_be_bytes(self.array(udp + udp::field::LENGTH.start)) {
+        let (udp, inner_start) = (self.layout.headers.udp(), self.layout.inner_start);
+        match u16::from_be_bytes(self.array(usize::from(udp) + udp::field::LENGTH.start)) {
             // Too large for 16 bits, or not segmented yet by a NIC (RFC 2675 section 4).
             0 => {
                 let there = u32::try_from(self.captured.len()).unwrap_or(u32::MAX);
-                self.captured.wire_len.max(there) - inner
+                self.captured.wire_len.max(there) - u32::from(inner_start)
             }
-            len => u32::from(len) - (inner - udp as u32),
+            len => u32::from(len) - u32::from(inner_start - udp),
         }
     }
 

@@ -391,7 +391,7 @@ pub struct Origin {
     pub source: IpAddr,
     /// VXLAN network identifier; that of GENEVE for frames that came in GENEVE without VXLAN.
     pub vni: u32,
-    /// The protocol whose VNI it is.
+    /// The protocol whose VNI it is, as in the origin's first frame.
     #[serde(default)]
     pub encapsulation: Encapsulation,
     /// Network interface of the endpoint of a Gateway Load Balancer, in JSON as 16 hexadecimal digits; `None`

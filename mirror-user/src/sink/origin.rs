@@ -97,7 +97,6 @@ impl OriginKey {
         Ipv6Addr::from_bits(u128::from(self.high) << 64 | u128::from(self.low)).into()
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "24 bits")]
     pub(super) fn vni(self) -> u32 {
         ((self.word & VNI) >> VNI_SHIFT) as u32
     }

@@ -306,15 +306,17 @@ fn check(captured: Captured<'_>) -> Result<(), TestCaseError> {
     prop_assert_eq!(decapsulate(&captured, &TUNNELS), general);
     let Ok(layout) = general else { return Ok(()) };
     let Layout { inner_len, inner_start, odd, headers, .. } = layout;
-    let (geneve, inner_start) = (headers.geneve(), usize::from(inner_start));
-    prop_assert!(inner_len >= 14 && inner_start + inner_len as usize <= captured.len());
-    let header_len = inner_start - headers.udp() - 8;
+    let (geneve, header_len) = (headers.geneve(), inner_start - headers.udp() - 8);
+    prop_assert!(inner_len >= 14 && usize::from(inner_start) + inner_len as usize <= captured.len());
     prop_assert!(header_len == 8 || geneve.is_some() && (8..=260).contains(&header_len));
     prop_assert!(geneve.is_some() || !odd.contains(Oddities::CRITICAL_OPTION));
     let frame = crate::Frame::new(captured, layout);
     let _ = (frame.inner().first(), frame.source(), frame.destination(), frame.source_port());
     prop_assert_eq!(frame.gateway().is_some(), geneve.is_some());
-    prop_assert_eq!(frame.encapsulation() == Encapsulation::Geneve, geneve == Some(headers.udp() + 8));
+    prop_assert_eq!(
+        frame.encapsulation() == Encapsulation::Geneve,
+        geneve == Some(usize::from(headers.udp()) + 8)
+    );
     Ok(())
 }
 

@@ -88,7 +88,7 @@ fn check_layout(captured: Captured<'_>, layout: &Layout) -> Result<(), TestCaseE
     let inner = layout.inner_len as usize;
     prop_assert!(usize::from(layout.inner_start) + inner <= captured.len());
     prop_assert!(inner >= 14);
-    prop_assert_eq!(layout.headers.udp() + 16, usize::from(layout.inner_start));
+    prop_assert_eq!(layout.headers.udp() + 16, layout.inner_start);
     prop_assert!(layout.vni < 1 << 24);
     let wire_len = layout.wire_len as usize;
     let most = (14 + 8 + 40 + 65535).max(inner);
