@@ -106,6 +106,7 @@ pub(super) fn decapsulate(bytes: &[u8], ports: &[u16]) -> Option<Layout> {
 /// The load balancer always sends the same options in the same order; without flags or another option none of
 /// them can be critical and unknown.
 #[expect(clippy::cast_possible_truncation, reason = "constants below 256")]
+#[inline(always)]
 pub(super) fn decapsulate_geneve(bytes: &[u8], ports: &[u16]) -> Option<Layout> {
     const fn option((kind, len): (u8, usize)) -> u32 {
         (geneve::CLASS_AMAZON as u32) << 16 | (kind as u32) << 8 | (len / 4) as u32
