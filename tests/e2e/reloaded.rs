@@ -20,7 +20,7 @@ use std::{
 
 use common::{
     Cable,
-    mirror::{MIRROR, Mirror, balanced_report, inject, threads, until, whole_capture},
+    mirror::{MIRROR, Mirror, assert_next_run_works, balanced_report, inject, threads, until, whole_capture},
 };
 use mirror_lab::{Traffic, Witness};
 use nix::{
@@ -478,4 +478,27 @@ fn the_monitor_reads_a_file_that_the_user_of_the_run_may_not() {
     let said = reloaded();
     assert!(said.contains("the run selects other packets; added forward tap:ids0"), "{said}");
     run.end_by(Signal::SIGINT).expect_code(0);
+}
+
+#[test]
+fn a_killed_run_takes_its_monitor_and_targets_with_it() {
+    let cable = Cable::with_queues(1);
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    configure(path, "");
+    let run = Mirror::ingest(&cable, path, "--config mirror.toml");
+    configure(path, "forward = ['tap:ids0', 'veth:ids1']\n");
+    assert!(reloaded().contains("added forward tap:ids0, forward veth:ids1"));
+    let monitor = monitor_of(&run);
+    // As a service manager or a terminal does it; the monitor leaves that to the run.
+    kill(monitor, Signal::SIGTERM).expect("signalled");
+    kill(monitor, Signal::SIGHUP).expect("signalled");
+    assert!(reloaded().contains("nothing has changed"));
+    run.end_by(Signal::SIGKILL);
+    until("the monitor and the devices are gone", || {
+        let is_gone = fs::read_to_string(format!("/proc/{monitor}/status"))
+            .map_or(true, |status| status.contains("State:\tZ"));
+        (is_gone && !has_interface(&cable, "ids0") && !has_interface(&cable, "ids1")).then_some(())
+    });
+    assert_next_run_works(&cable);
 }

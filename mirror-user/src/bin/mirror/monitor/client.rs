@@ -8,13 +8,14 @@ use std::{
     },
     process::{Child, Command, Stdio},
     sync::{Mutex, PoisonError},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 use mirror_user::sink::forward::{OpenError, Target, TargetParts};
 use rustix::net::{
-    AddressFamily, SocketFlags, SocketType, socketpair,
+    AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, socketpair,
     sockopt::{Timeout, set_socket_timeout},
 };
 
@@ -23,11 +24,22 @@ use super::protocol::{Answer, Request, parse, receive, send};
 /// How long an answer may take: a veth pair that ends may take 3 s.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long its end is waited for when the run ends.
+const END: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(10);
+
 /// The monitor of this run.
 #[derive(Debug)]
 pub(crate) struct Monitor {
-    socket: Mutex<OwnedFd>,
+    line: Mutex<Line>,
     child: Child,
+}
+
+#[derive(Debug)]
+struct Line {
+    socket: OwnedFd,
+    /// An answer has not come in time: when it does, it would pass for the next one.
+    is_late: bool,
 }
 
 impl Monitor {
@@ -53,8 +65,8 @@ impl Monitor {
             .process_group(0)
             .spawn()
             .context(FAILED)?;
-        let monitor = Self { socket: Mutex::new(socket), child };
-        match monitor.receive().context(FAILED)? {
+        let mut monitor = Self { line: Mutex::new(Line { socket, is_late: false }), child };
+        match monitor.line().receive().context(FAILED)? {
             (Answer::Ready, _) => Ok(monitor),
             _ => anyhow::bail!(FAILED),
         }
@@ -81,16 +93,29 @@ impl Monitor {
     }
 
     fn ask(&self, request: &Request) -> anyhow::Result<(Answer, Vec<OwnedFd>)> {
-        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        send(socket.as_fd(), request, &[]).map_err(|error| ended(&error))?;
-        drop(socket);
+        self.line.lock().unwrap_or_else(PoisonError::into_inner).ask(request)
+    }
+
+    fn line(&mut self) -> &mut Line {
+        self.line.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Line {
+    fn ask(&mut self, request: &Request) -> anyhow::Result<(Answer, Vec<OwnedFd>)> {
+        if self.is_late {
+            return Err(ended(&io::ErrorKind::WouldBlock.into()));
+        }
+        send(self.socket.as_fd(), request, &[]).map_err(|error| ended(&error))?;
         self.receive()
     }
 
-    fn receive(&self) -> anyhow::Result<(Answer, Vec<OwnedFd>)> {
-        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        let ended_now = || ended(&io::ErrorKind::BrokenPipe.into());
-        let (bytes, fds) = receive(socket.as_fd()).map_err(|error| ended(&error))?.ok_or_else(ended_now)?;
+    fn receive(&mut self) -> anyhow::Result<(Answer, Vec<OwnedFd>)> {
+        let received = receive(self.socket.as_fd()).map_err(|error| {
+            self.is_late = error.kind() == io::ErrorKind::WouldBlock;
+            ended(&error)
+        })?;
+        let (bytes, fds) = received.ok_or_else(|| ended(&io::ErrorKind::BrokenPipe.into()))?;
         Ok((parse(&bytes).context("an answer of the monitor")?, fds))
     }
 }
@@ -98,11 +123,16 @@ impl Monitor {
 /// The monitor ends with the run's end of the socket.
 impl Drop for Monitor {
     fn drop(&mut self) {
-        let socket = self.socket.get_mut().unwrap_or_else(PoisonError::into_inner);
         // If it has ended already, there is nobody to tell.
-        let _ = rustix::net::shutdown(&*socket, rustix::net::Shutdown::Both);
-        if let Err(error) = self.child.wait() {
-            tracing::debug!(%error, "the monitor's end");
+        let _ = shutdown(&self.line().socket, Shutdown::Both);
+        let deadline = Instant::now() + END;
+        // One that is stopped, for a debugger for example, must not keep the run.
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if Instant::now() > deadline {
+                tracing::warn!("the monitor, process {}, has not ended", self.child.id());
+                return;
+            }
+            thread::sleep(POLL);
         }
     }
 }
