@@ -425,6 +425,15 @@ const TESTS: &[Tests] = &[
         since: ANY,
         usual: Usual::Always,
     },
+    Tests {
+        program: "reloaded",
+        // It sends faster than an emulated CPU can receive.
+        skip: &["a_hundred_reloads_under_load_lose_nothing_of_what_stays"],
+        // Its sandbox needs TCP and truncation.
+        later: &[((6, 7), "outputs_of_a_reload_are_confined_like_those_of_the_start")],
+        since: ANY,
+        usual: Usual::Older,
+    },
     Tests { program: "kernel_log", skip: &[], later: &[], since: LIVE_FRAMES, usual: Usual::Never },
     Tests { program: "counted", skip: &[], later: &[], since: LIVE_FRAMES, usual: Usual::Never },
     // It sends at least 100,000 frames per second on both CPUs, which must also receive them: an emulated CPU
