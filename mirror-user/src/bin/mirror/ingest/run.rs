@@ -94,6 +94,12 @@ pub(crate) fn run(args: &IngestRun, settings: &Settings, source: &ConfigSource) 
     let threads = Threads::new(keep, &sandbox);
     threads.supervise()?;
     let requests = signals::spawn_listener(threads.hook(ThreadKind::Main))?;
+    // Those that come before the run has started wait until it has.
+    let reloads = source.file.is_some().then(|| {
+        let (sender, reloads) = ReloadRequests::new();
+        requests.reload.get_or_init(|| sender);
+        reloads
+    });
     let observed = Arc::new(Observed::default());
     let control = control
         .map(|socket| socket.serve(&threads, args.drain, &observed, &requests).map(Arc::new))
@@ -138,11 +144,6 @@ pub(crate) fn run(args: &IngestRun, settings: &Settings, source: &ConfigSource) 
         restored.put_settings_back();
         entry.iter().for_each(|entry| entry.remove());
     };
-    let reloads = source.file.is_some().then(|| {
-        let (sender, reloads) = ReloadRequests::new();
-        requests.reload.get_or_init(|| sender);
-        reloads
-    });
     requests.started(&outputs, move || stopper.stop(), abort);
     observed.enter(Phase::Ingesting);
     let reload = reloads.map(|requests| Reload {
