@@ -328,6 +328,8 @@ fn targets_of_a_reload_are_opened_by_the_monitor_and_removed_with_their_sinks() 
     let monitor = monitor_of(&run);
     let command_line = fs::read_to_string(format!("/proc/{monitor}/cmdline")).expect("command line");
     assert!(command_line.starts_with("mirror\0monitor\0ingest\0"), "{command_line:?}");
+    let name = fs::read_to_string(format!("/proc/{monitor}/comm")).expect("name");
+    assert_eq!(name, "mirror-monitor\n");
     let capabilities = |process, name: &str| {
         let threads = threads(process).into_iter();
         threads.map(|(_, fields)| fields[name]).collect::<std::collections::BTreeSet<_>>()

@@ -42,6 +42,8 @@ pub(crate) struct MonitorArgs {
 
 /// Answers requests on standard input, a socket, until its other end is closed.
 pub(crate) fn run(args: MonitorArgs) -> anyhow::Result<ExitCode> {
+    // For ps(1) and top(1), which would show the name of a link in /proc.
+    nix::sys::prctl::set_name(c"mirror-monitor").context("cannot set the name")?;
     // Those that a service manager, or a terminal, sends to all processes of a service are for the run.
     for signal in [SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2] {
         flag::register(signal, Arc::new(AtomicBool::default())).context("cannot ignore signals")?;
