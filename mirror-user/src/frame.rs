@@ -296,8 +296,8 @@ pub(crate) struct Layout {
     pub(crate) headers: Headers,
 }
 
-/// Where the headers of a frame are, in one word: for nearly every frame it is the same, so that decapsulation
-/// puts a constant there.
+/// Where the headers of a frame are, in one word: for nearly every frame it is the same, so that
+/// decapsulation puts a constant there.
 ///
 /// From bit 0: the offset of the network header, 16 bits, and that of UDP; that of GENEVE, 16 bits, 0 without
 /// it; and whether the network header is IPv6.
