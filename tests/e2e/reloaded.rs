@@ -129,8 +129,8 @@ fn kernel_drops(report: &Value) -> u64 {
     serde_json::from_value::<Report>(report.clone()).expect("a report").dropped_by_kernel()
 }
 
-/// The rate of the reloads, in packets a second, and the frames that finding it took: 100,000, or the first of
-/// `MIRROR_RELOAD_PPS` at which two seconds without reloads lose nothing.
+/// The rate of the reloads, in packets a second, and the frames that finding it took: 100,000, or the first
+/// of `MIRROR_RELOAD_PPS` at which two seconds without reloads lose nothing.
 fn rate(cable: &Cable, run: &Mirror) -> (u64, u64) {
     let Ok(rates) = std::env::var("MIRROR_RELOAD_PPS") else { return (100_000, 0) };
     let mut sent = 0;
