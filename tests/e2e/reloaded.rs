@@ -20,7 +20,9 @@ use std::{
 
 use common::{
     Cable,
-    mirror::{MIRROR, Mirror, assert_next_run_works, balanced_report, inject, threads, until, whole_capture},
+    mirror::{
+        MIRROR, Mirror, assert_next_run_works, balanced_report, inject, sink, threads, until, whole_capture,
+    },
 };
 use mirror_lab::Traffic;
 use mirror_user::Report;
@@ -61,11 +63,6 @@ fn answered(code: i32) -> String {
     let said = String::from_utf8(output.stderr).expect("text");
     assert_eq!(output.status.code(), Some(code), "{said}");
     said
-}
-
-fn sink<'r>(report: &'r Value, name: &str) -> &'r Value {
-    let sinks = report["sinks"].as_array().expect("sinks");
-    sinks.iter().find(|sink| sink["name"] == name).unwrap_or_else(|| panic!("no {name} in {sinks:#?}"))
 }
 
 fn number(value: &Value) -> u64 {

@@ -170,17 +170,15 @@ impl Sinks {
     pub(super) fn positions(&self, change: &Change) -> Result<Positions, ChangeError> {
         let position = |name: &str| self.places.iter().position(|place| place.sink.name() == name);
         let mut found = Positions::default();
+        let present = |name: &String, removed: &[usize]| {
+            let there = position(name).filter(|at| !self.places[*at].is_free && !removed.contains(at));
+            there.ok_or_else(|| ChangeError::NoSuchSink { name: name.clone() })
+        };
         for name in &change.remove {
-            match position(name).filter(|at| !self.places[*at].is_free && !found.remove.contains(at)) {
-                Some(at) => found.remove.push(at),
-                None => return Err(ChangeError::NoSuchSink { name: name.clone() }),
-            }
+            found.remove.push(present(name, &found.remove)?);
         }
         for (name, selection) in &change.reselect {
-            match position(name).filter(|at| !self.places[*at].is_free && !found.remove.contains(at)) {
-                Some(at) => found.reselect.push((at, Arc::clone(selection))),
-                None => return Err(ChangeError::NoSuchSink { name: name.clone() }),
-            }
+            found.reselect.push((present(name, &found.remove)?, Arc::clone(selection)));
         }
         let mut next = self.places.len();
         for sink in &change.add {

@@ -126,10 +126,7 @@ impl Forwarding {
 
     /// Unix sockets that are created.
     pub(crate) fn sockets(&self) -> impl Iterator<Item = &Path> {
-        self.forward.iter().filter_map(|target| match target {
-            Target::PcapSocket { path, .. } => Some(path.as_path()),
-            _ => None,
-        })
+        self.forward.iter().filter_map(Target::socket)
     }
 
     /// Validates it, as far as that is possible without this host.

@@ -131,29 +131,25 @@ impl OutputConfig {
 
     /// Whether the same packets are selected.
     pub(crate) fn selects_like(&self, other: &Self) -> bool {
-        let selects = |output: &Self| {
-            (
-                output.vnis.clone(),
-                output.sources.clone(),
-                output.outer_filter.clone(),
-                output.expression.clone(),
-            )
-        };
-        selects(self) == selects(other)
+        self.vnis == other.vnis
+            && self.sources == other.sources
+            && self.outer_filter == other.outer_filter
+            && self.expression == other.expression
     }
 
     /// Whether the capture is the same.
     pub(crate) fn captures_like(&self, other: &Self) -> bool {
-        let captures = |output: &Self| {
-            (output.write.clone(), output.format, output.outer, output.unbuffered, output.snap)
-        };
-        captures(self) == captures(other) && self.files == other.files
+        self.write == other.write
+            && self.format == other.format
+            && self.outer == other.outer
+            && self.unbuffered == other.unbuffered
+            && self.snap == other.snap
+            && self.files == other.files
     }
 
     /// Whether packets are printed the same way.
     pub(crate) fn prints_like(&self, other: &Self) -> bool {
-        let prints = |output: &Self| (output.verbose, output.outer);
-        prints(self) == prints(other) && self.print == other.print
+        self.verbose == other.verbose && self.outer == other.outer && self.print == other.print
     }
 
     /// The directories of the files that the run will complete, those of a reload included.

@@ -150,23 +150,6 @@ pub(super) fn no_parts() -> OpenError {
     failed(io::ErrorKind::Unsupported.into())
 }
 
-impl Target {
-    /// The TCP port that it connects to.
-    #[must_use]
-    pub fn connects(&self) -> Option<u16> {
-        match self {
-            Self::PcapConnect { to, .. } => Some(to.port()),
-            _ => None,
-        }
-    }
-
-    /// Whether opening it needs privileges, or what a sandbox may deny.
-    #[must_use]
-    pub fn has_parts(&self) -> bool {
-        !matches!(self, Self::PcapSocket { .. } | Self::PcapConnect { .. })
-    }
-}
-
 fn xdp_sockets() -> Result<Vec<OwnedFd>, OpenError> {
     (0..SOCKETS).map(|_| new_socket().map_err(OpenError::Xsk)).collect()
 }

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     str::FromStr,
 };
 
@@ -114,6 +114,30 @@ const MAX_PROCESS: u32 = i32::MAX.cast_unsigned();
 const LONGEST: usize = 107;
 
 impl Target {
+    /// The TCP port that it connects to.
+    #[must_use]
+    pub fn connects(&self) -> Option<u16> {
+        match self {
+            Self::PcapConnect { to, .. } => Some(to.port()),
+            _ => None,
+        }
+    }
+
+    /// The Unix socket on which it listens.
+    #[must_use]
+    pub fn socket(&self) -> Option<&Path> {
+        match self {
+            Self::PcapSocket { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+
+    /// Whether opening it needs privileges, or what a sandbox may deny.
+    #[must_use]
+    pub fn has_parts(&self) -> bool {
+        !matches!(self, Self::PcapSocket { .. } | Self::PcapConnect { .. })
+    }
+
     /// Whether frames can have a VLAN tag for their VNI.
     #[must_use]
     pub fn takes_vlans(&self) -> bool {

@@ -103,10 +103,7 @@ impl PlannedOutput<'_> {
 
     /// The Unix sockets that readers connect to.
     pub(crate) fn sockets(&self) -> impl Iterator<Item = &Path> {
-        self.targets().iter().filter_map(|target| match target {
-            Target::PcapSocket { path, .. } => Some(path.as_path()),
-            _ => None,
-        })
+        self.targets().iter().filter_map(Target::socket)
     }
 
     /// The TCP ports that it connects to.

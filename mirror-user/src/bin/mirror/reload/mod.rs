@@ -67,9 +67,9 @@ impl Reloader<'_> {
         wanted.validate()?;
         let (present, planned) = (self.output.outputs(), wanted.outputs());
         let difference = Difference::of(&present, &planned);
+        let leaving = running.leaving();
         difference.added.iter().try_for_each(|output| {
             self.refuse_unopenable(output, outputs)?;
-            let leaving = running.leaving();
             let leaving = outputs.removed(&leaving).map(|path| places::Output::single("-w", path));
             let written = present.iter().filter_map(PlannedOutput::place).chain(leaving);
             refuse_shared(output, written)
