@@ -28,7 +28,7 @@ impl Report {
 }
 
 impl Frames {
-    fn add(&mut self, other: &Self) {
+    pub(super) fn add(&mut self, other: &Self) {
         let Self {
             received,
             decapsulated,

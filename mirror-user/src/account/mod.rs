@@ -12,6 +12,8 @@
 //! No term is derived from another, so a frame that nobody counted shows as a residue.
 
 mod counters;
+#[cfg(feature = "af-xdp")]
+mod follow;
 mod law;
 mod losses;
 mod merge;
@@ -30,7 +32,7 @@ pub(crate) use report::ForwardedOrigins;
 pub use report::{
     Accounting, Drain, FileReport, ForwardPathReport, ForwardTargetReport, Frames, InterfaceReport, Latency,
     Losses, MemberReport, Odd, Origin, OtherOrigins, QueueReport, ReaderReport, Report, SinkReport,
-    VlanReport, XdpReport,
+    Upgrades, VlanReport, XdpReport,
 };
 pub use stats::{MAX_REASONS, Reasons, SinkHalt, SinkState, SinkStats};
 pub use summary::Summary;

@@ -43,6 +43,9 @@ pub struct Report {
     /// How the run took packets after it was asked to stop; null if it stopped at once.
     #[serde(default)]
     pub drain: Option<Drain>,
+    /// How often the run passed from one process to the next.
+    #[serde(default)]
+    pub upgrades: Upgrades,
     /// Warnings, as sentences.
     #[serde(default)]
     pub warnings: Vec<String>,
@@ -91,6 +94,23 @@ pub struct Drain {
     pub quiet: bool,
     /// How long it took, in seconds.
     pub seconds: f64,
+}
+
+/// How a run passed from one process to the next, so far.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Upgrades {
+    /// How often with its sockets: frames waited in the rings meanwhile.
+    pub count: u64,
+    /// The longest time in which nobody took frames of a queue then, in ns.
+    pub longest_pause_ns: u64,
+    /// How often without them, because the kernel does not let them be used by another process (before 6.4).
+    pub cold: u64,
+    /// For how long no program was attached then, in seconds.
+    pub cold_s: f64,
+    /// Packets that the interfaces received meanwhile; they passed to the host.
+    pub cold_frames: u64,
 }
 
 impl Drain {
@@ -669,6 +689,7 @@ impl Report {
             duration_s: 0.0,
             ended_by: None,
             drain: None,
+            upgrades: Upgrades::default(),
             warnings: Vec::new(),
             filter: None,
             outer_filter: None,

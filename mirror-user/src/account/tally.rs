@@ -24,6 +24,11 @@ macro_rules! tally {
                 self.reasons().map(|(_, frames, _)| frames).sum()
             }
 
+            /// Adds other counts, by reason.
+            pub(crate) fn add(&mut self, other: &Self) {
+                $(self.$field += other.$field;)+
+            }
+
             /// Each reason: its name in the report, its frames, and its description.
             pub fn reasons(&self) -> impl Iterator<Item = (&'static str, u64, &'static str)> {
                 [$((stringify!($field), self.$field, $words)),+].into_iter()
@@ -57,12 +62,6 @@ macro_rules! tally {
                     #[doc = concat!("See [`", stringify!($enum), "::", stringify!($variant), "`].")]
                     $field = $words,
                 )+
-            }
-        }
-
-        impl $name {
-            pub(crate) fn add(&mut self, other: &Self) {
-                $(self.$field += other.$field;)+
             }
         }
 

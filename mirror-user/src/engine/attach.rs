@@ -11,7 +11,7 @@ use super::{
 use crate::{
     error::with_causes,
     host::addresses::Addresses,
-    xdp::{ForwardTo, Program, ProgramSetupError, Settings},
+    xdp::{ForwardTo, Link, Program, ProgramSetupError, Settings},
 };
 
 /// An attached program.
@@ -22,7 +22,8 @@ pub(super) struct Attached {
     pub(super) forward: Choice,
 }
 
-/// Loads and attaches the program in the first mode that the interface takes.
+/// Loads and attaches the program in the first mode that the interface takes; or, if another process has
+/// attached its own, loads it for that mode, ready to replace the other.
 pub(super) fn attach(
     options: &Options,
     plan: &mut InterfacePlan,
@@ -30,6 +31,7 @@ pub(super) fn attach(
     stamp: bool,
     workers: &[Worker],
     addresses: Option<&Addresses>,
+    mut inherited: Option<(Link, XdpMode)>,
 ) -> Result<Attached, EngineError> {
     let (name, kernel) = (plan.interface.name.clone(), plan.host.kernel);
     let failed = |error: ProgramSetupError| EngineError::Program {
@@ -38,7 +40,8 @@ pub(super) fn attach(
         source: error,
     };
     let cannot_forward = |obstacle| EngineError::ForwardPath { interface: name.clone(), obstacle };
-    let mut modes = plan.modes.clone().into_iter().peekable();
+    let modes = inherited.as_ref().map_or_else(|| plan.modes.clone(), |(_, mode)| vec![*mode]);
+    let mut modes = modes.into_iter().peekable();
     loop {
         // There is always one: see `layout`.
         let mode = modes.next().unwrap_or(XdpMode::Generic);
@@ -66,7 +69,14 @@ pub(super) fn attach(
         for worker in workers {
             program.set_socket(worker.place.queue, worker.socket).map_err(failed)?;
         }
-        match program.attach(plan.interface.index, mode) {
+        let attached = match inherited.take() {
+            Some((link, _)) => {
+                program.inherit(link);
+                Ok(())
+            }
+            None => program.attach(plan.interface.index, mode),
+        };
+        match attached {
             Ok(()) => {
                 if let Choice::Kernel(path) = &choice {
                     plan.warnings.extend(path.doubts.iter().cloned().map(Warning::Forward));

@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, ops::RangeInclusive, sync::Arc};
 use mirror_ebpf::mirror::{MAX_PORTS, MAX_SOURCES, MAX_VNIS};
 
 use super::{
-    BindMode, Destination, Engine, EngineError, ForwardPath, Mode, OnInterfaceLost, OptionsError, Priority,
-    Queues, ThreadHook, Wait, forward, options::Options, plan,
+    BindMode, Destination, Engine, EngineError, ForwardPath, Inheritance, Mode, OnInterfaceLost,
+    OptionsError, Priority, Queues, ThreadHook, Wait, forward, options::Options, plan,
 };
 use crate::{
     frame::MAX_BATCH, host::interface::may_be_name, select::Selection, sink::SinkFactory, tunnels::Tunnels,
@@ -179,6 +179,14 @@ impl EngineBuilder {
         self
     }
 
+    /// Goes on with a run of another process, instead of a new one: its sockets, with the frames in them, and
+    /// its interfaces' attachment. The options that sockets depend on must be the same. Minimum kernel
+    /// version: 6.4.
+    pub fn take_over(mut self, inheritance: Inheritance) -> Self {
+        self.options.inheritance = Some(Arc::new(inheritance));
+        self
+    }
+
     /// Adds a sink. A run without any still counts.
     pub fn sink(mut self, sink: impl SinkFactory + 'static) -> Self {
         self.options.sinks.push(Arc::new(sink));
@@ -238,6 +246,7 @@ impl Default for EngineBuilder {
                 kernel_log: false,
                 hook: None,
                 sinks: Vec::new(),
+                inheritance: None,
             },
         }
     }

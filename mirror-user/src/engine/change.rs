@@ -4,14 +4,13 @@ use std::{
     mem,
     panic::{self, AssertUnwindSafe},
     sync::Arc,
-    time::Duration,
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
 use super::{
     EngineError,
-    interface::LiveInterface,
+    interface::{LiveInterface, PATIENCE},
     worker::{Order, Worker},
 };
 use crate::{
@@ -21,10 +20,6 @@ use crate::{
     sink::{Sink, SinkError, SinkFactory, WorkerContext},
     xdp::ProgramSetupError,
 };
-
-/// How long a worker may take to answer: it looks for orders between any two batches, and sleeps for less
-/// than a tick of 50 ms.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A change of a running engine, see [`Running::change`](super::Running::change).
 #[derive(Default)]

@@ -6,6 +6,7 @@ use std::{fmt, io};
 use super::{
     cause::{AttachCause, MtuTooLarge, SocketCause},
     forward::ForwardObstacle,
+    hand_over::TakeOverError,
     words::running,
 };
 use crate::{
@@ -119,6 +120,17 @@ pub enum EngineError {
     Thread {
         /// The thread's name.
         name: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The run of another process cannot be taken over with these options.
+    #[error(transparent)]
+    TakeOver(#[from] TakeOverError),
+    /// What another process hands over could not be used.
+    #[error("{interface}: what another process hands over: {source}")]
+    Inherited {
+        /// The interface.
+        interface: String,
         /// What the system said.
         source: io::Error,
     },

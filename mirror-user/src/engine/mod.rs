@@ -17,6 +17,7 @@ mod error;
 mod event;
 mod facts;
 mod forward;
+mod hand_over;
 mod interface;
 pub(crate) mod layout;
 mod local;
@@ -41,9 +42,10 @@ pub use command::HostCommand;
 pub use error::{EngineError, OptionsError, WorkerStep};
 pub use event::Event;
 pub use forward::{ForwardObstacle, ForwardPath};
+pub use hand_over::{HandOverError, Inheritance, Offer, TakeOverError};
 pub use options::{BindMode, Destination, Mode, OnInterfaceLost, Priority, Queues, ThreadHook, Wait};
 pub use plan::{InterfacePlan, Plan, QueuePlan};
-pub use running::{Running, Stopper};
+pub use running::{Prepared, Running, Stopper};
 pub use vitals::{HookVitals, InterfaceVitals, QueueVitals, SinkVitals, Vitals};
 pub use warning::Warning;
 
@@ -87,7 +89,17 @@ impl Engine {
     ///
     /// What the host refused; everything done until then is undone.
     pub fn start(self) -> Result<Running, EngineError> {
-        Running::start(self.options, &self.plan)
+        self.prepare()?.go()
+    }
+
+    /// All of that, but workers do not run yet; and where a run of another process is
+    /// [taken over](EngineBuilder::take_over), its program is still the attached one.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn prepare(self) -> Result<Prepared, EngineError> {
+        Prepared::of(self.options, &self.plan)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::ForwardPath;
+use super::{ForwardPath, Inheritance};
 use crate::{select::Selection, sink::SinkFactory, tunnels::Tunnels};
 
 /// XDP mode asked for, which becomes an [`XdpMode`](super::XdpMode).
@@ -146,6 +146,8 @@ pub(super) struct Options {
     pub(super) kernel_log: bool,
     pub(super) hook: Option<ThreadHook>,
     pub(super) sinks: Vec<Arc<dyn SinkFactory>>,
+    /// A run of another process to go on with.
+    pub(super) inheritance: Option<Arc<Inheritance>>,
 }
 
 impl Options {

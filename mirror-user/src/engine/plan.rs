@@ -119,7 +119,10 @@ pub(super) fn make(options: &Options) -> Result<Plan, EngineError> {
     let mut plans = Vec::with_capacity(options.interfaces.len());
     for name in &options.interfaces {
         let interface = Interface::named(name)?;
-        if let Some(hook) = interface.xdp_hook()? {
+        let inherited = options.inheritance.as_ref().and_then(|left| left.program_on(name));
+        if let Some(hook) = interface.xdp_hook()?
+            && inherited != Some(hook.program)
+        {
             return Err(EngineError::HookHeld { interface: name.clone(), hook });
         }
         let rx_queues = interface.rx_queues()?;
@@ -132,6 +135,9 @@ pub(super) fn make(options: &Options) -> Result<Plan, EngineError> {
             plan.warnings.push(Warning::BusyWorkers { workers, cpus: available });
         }
         plans.push(plan);
+    }
+    if let Some(inheritance) = &options.inheritance {
+        inheritance.check(&plans)?;
     }
     Ok(Plan { interfaces: plans, cpus, reassemble: options.reassemble })
 }

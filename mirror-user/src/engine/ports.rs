@@ -1,6 +1,10 @@
 //! Keeps the host from answering mirrored packets that pass to it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
+    os::fd::OwnedFd,
+};
 
 use crate::tunnels::Tunnels;
 
@@ -8,7 +12,7 @@ use crate::tunnels::Tunnels;
 /// socket) would otherwise draw an ICMP port-unreachable for each, sent to the mirror source.
 #[derive(Debug)]
 pub(super) struct ReservedPorts {
-    _sockets: Vec<UdpSocket>,
+    sockets: Vec<OwnedFd>,
 }
 
 impl ReservedPorts {
@@ -23,6 +27,18 @@ impl ReservedPorts {
                 .ok()
         };
         let addresses = tunnels.ports().flat_map(|port| any.map(|any| (any, port)));
-        Self { _sockets: addresses.filter_map(bind).collect() }
+        Self { sockets: addresses.filter_map(bind).map(OwnedFd::from).collect() }
+    }
+
+    /// Those that another process leaves, besides what is free.
+    pub(super) fn inherit(tunnels: &Tunnels, left: Vec<OwnedFd>) -> Self {
+        let mut ports = Self::reserve(tunnels);
+        ports.sockets.extend(left);
+        ports
+    }
+
+    /// The sockets, for another process.
+    pub(super) fn lend(&self) -> io::Result<Vec<OwnedFd>> {
+        self.sockets.iter().map(OwnedFd::try_clone).collect()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -9,19 +10,24 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use nix::unistd::{SysconfVar, sysconf};
 
 use super::{
-    Change, ChangeError, EngineError, Event, Plan, assemble,
+    Change, ChangeError, EngineError, Event, Plan, Wait, assemble,
     change::{Sinks, change_workers},
     forward::Choice,
+    hand_over::{HandOverError, Inheritance, Offer},
     interface::{HeldSettings, LiveInterface, restore},
     options::{OnInterfaceLost, Options},
     ports::ReservedPorts,
     threads::{Watcher, watch_links},
     vitals::Vitals,
-    worker::{Common, died_of},
+    worker::{Common, Order, announce, died_of, monotonic},
 };
 use crate::{
-    account::Report,
-    host::{links::LinkWatch, tunables},
+    account::{Accounting, Report},
+    host::{
+        kernel::{KernelVersion, since},
+        links::LinkWatch,
+        tunables,
+    },
     pipeline::{PipelineConfig, SharedReassembler},
     select::{Budget, Selection},
     sink::{SinkFactory, WorkerContext},
@@ -56,6 +62,7 @@ pub struct Running {
     events: Receiver<Event>,
     sender: Sender<Event>,
     sinks: Mutex<Sinks>,
+    wait: Wait,
     /// For sinks that are added.
     workers: usize,
     cx: WorkerContext,
@@ -65,7 +72,74 @@ pub struct Running {
     due: Mutex<Due>,
     ended_by: Mutex<Option<String>>,
     selection: Mutex<Selection>,
-    _ports: ReservedPorts,
+    /// Whether it ends after so many frames.
+    counts_down: bool,
+    /// The account of the process that it follows, as far as it is known.
+    predecessor: Mutex<Option<Arc<Report>>>,
+    ports: ReservedPorts,
+}
+
+/// An engine that is ready to run, with its own sockets or those of another process.
+pub struct Prepared {
+    running: Running,
+    inheritance: Option<Arc<Inheritance>>,
+}
+
+impl Prepared {
+    pub(super) fn of(options: Options, plan: &Plan) -> Result<Self, EngineError> {
+        let inheritance = options.inheritance.clone();
+        Ok(Self { running: Running::prepare(options, plan)?, inheritance })
+    }
+
+    /// The engine, which takes no frames yet.
+    #[must_use]
+    pub fn engine(&self) -> &Running {
+        &self.running
+    }
+
+    /// Lets the workers run; of a run that is taken over, once those of the other process have stopped.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses to put the program in the place of the other one.
+    pub fn go(self) -> Result<Running, EngineError> {
+        let Self { running, inheritance } = self;
+        if inheritance.is_some() {
+            running.interfaces.iter().try_for_each(LiveInterface::replace_program)?;
+        }
+        running.interfaces.iter().for_each(LiveInterface::open);
+        Ok(running)
+    }
+
+    /// A handle that starts workers whose predecessors cannot say any more that they have stopped, because
+    /// their process has ended. Frames of a batch that one of them had begun are taken again.
+    ///
+    /// # Errors
+    ///
+    /// The system refuses descriptors.
+    pub fn release(&self) -> std::io::Result<Release> {
+        let signals = self.inheritance.as_ref().map_or_else(|| Ok(Vec::new()), |left| left.signals())?;
+        Ok(Release { signals })
+    }
+}
+
+impl std::fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Prepared").field("running", &self.running).finish_non_exhaustive()
+    }
+}
+
+/// Starts workers whose predecessors have ended without a word, see [`Prepared::release`].
+#[derive(Debug)]
+pub struct Release {
+    signals: Vec<std::os::fd::OwnedFd>,
+}
+
+impl Release {
+    /// The other process has ended: its workers take nothing any more.
+    pub fn release(self) {
+        self.signals.iter().for_each(|signal| announce(signal, monotonic()));
+    }
 }
 
 /// Ends the wait of a [`Running`] engine from another thread.
@@ -91,7 +165,7 @@ impl Stopper {
 }
 
 impl Running {
-    pub(super) fn start(options: Options, plan: &Plan) -> Result<Self, EngineError> {
+    fn prepare(options: Options, plan: &Plan) -> Result<Self, EngineError> {
         let forward = Choice::of(&options)?;
         let (sender, events) = unbounded();
         let workers = plan.interfaces.iter().map(|interface| interface.queues.len()).sum();
@@ -123,7 +197,11 @@ impl Running {
         }
         let links = LinkWatch::open()?;
         tunables::recover();
-        let ports = ReservedPorts::reserve(&options.tunnels);
+        let inheritance = options.inheritance.as_deref();
+        let ports = match inheritance.map(Inheritance::ports) {
+            Some(left) => ReservedPorts::inherit(&options.tunnels, left.unwrap_or_default()),
+            None => ReservedPorts::reserve(&options.tunnels),
+        };
         let mut interfaces: Vec<LiveInterface> = Vec::with_capacity(plan.interfaces.len());
         let mut first_worker = 0;
         for own in &plan.interfaces {
@@ -141,10 +219,9 @@ impl Running {
         };
         let names = interfaces.iter().map(LiveInterface::link).collect();
         let links = watch_links(links, names, sender.clone(), options.hook.clone())?;
-        let (started, started_at) = (Instant::now(), SystemTime::now());
-        for interface in &interfaces {
-            interface.open();
-        }
+        let now = Instant::now();
+        let started = inheritance.and_then(|left| now.checked_sub(left.elapsed())).unwrap_or(now);
+        let started_at = inheritance.map_or_else(SystemTime::now, Inheritance::started);
         Ok(Self {
             _links: links,
             interfaces,
@@ -152,14 +229,17 @@ impl Running {
             events,
             sender,
             sinks: Mutex::new(Sinks::new(options.sinks)),
+            wait: options.wait,
             workers: first_worker,
             cx,
             started,
             started_at,
-            due: Mutex::new(Due { state: started + STATE_INTERVAL, addresses: started + ADDRESS_INTERVAL }),
+            due: Mutex::new(Due { state: now + STATE_INTERVAL, addresses: now + ADDRESS_INTERVAL }),
             ended_by: Mutex::default(),
             selection: Mutex::new(options.selection),
-            _ports: ports,
+            counts_down: options.count.is_some(),
+            predecessor: Mutex::default(),
+            ports,
         })
     }
 
@@ -338,7 +418,89 @@ impl Running {
     pub fn report(&self) -> Report {
         let mut report = self.empty_report();
         assemble::live(&mut report, &self.interfaces, &lock(&self.sinks).all());
+        self.follow(&mut report);
         report
+    }
+
+    /// Adds the account of the process that it follows. Returns whether there is one.
+    fn follow(&self, report: &mut Report) -> bool {
+        let predecessor = lock(&self.predecessor).clone();
+        if let Some(predecessor) = &predecessor {
+            report.follow(predecessor);
+        }
+        predecessor.is_some()
+    }
+
+    /// Offers the run to another process. Nothing changes yet, and nothing does if the offer is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be handed over.
+    pub fn offer(&self) -> Result<Offer, HandOverError> {
+        let state = |reason: String| HandOverError::State { reason };
+        if let Ok(running) = KernelVersion::running()
+            && running < since::RINGS_MAPPED_AGAIN
+        {
+            return Err(HandOverError::Kernel { running });
+        }
+        if self.counts_down {
+            return Err(state("the run ends after a number of packets, which does not pass over".into()));
+        }
+        if self.wait == Wait::BusyPoll {
+            return Err(state("the interface's settings for busy polling do not pass over".into()));
+        }
+        if let Some(reason) = &*lock(&self.ended_by) {
+            return Err(state(reason.clone()));
+        }
+        let mut offer = Offer::new(self.started.elapsed(), self.started_at);
+        self.interfaces.iter().try_for_each(|interface| interface.offer(&mut offer))?;
+        let ports = self.ports.lend();
+        offer.add_ports(ports.map_err(|source| HandOverError::System { what: "the tunnel ports", source })?);
+        Ok(offer)
+    }
+
+    /// Has the workers stop, each between two batches, and say so to those of the process that has taken the
+    /// offer. There is no way back.
+    pub fn hand_over(&self, offer: Offer) {
+        let workers = self.interfaces.iter().flat_map(LiveInterface::workers_in_sequence);
+        for (worker, signal) in workers.zip(offer.signals) {
+            worker.orders.give(Order::Yield { to: signal });
+        }
+    }
+
+    /// Ends this process's part of a run that was [handed over](Self::hand_over): waits for the workers, and
+    /// completes the outputs. To be called when the other process's program has replaced this one's, so that
+    /// the counters of this one are final. The laws hold only for the accounts of both together, so they are
+    /// not closed here.
+    #[must_use]
+    pub fn retire(mut self) -> Report {
+        /// What a softirq takes that had the replaced program when it was replaced.
+        const IN_FLIGHT: Duration = Duration::from_millis(20);
+        thread::sleep(IN_FLIGHT);
+        let mut report = self.empty_report();
+        let closed = self.interfaces.drain(..).map(LiveInterface::close_account).collect();
+        assemble::at_rest(&mut report, closed, &mut lock(&self.sinks));
+        self.follow(&mut report);
+        report.accounting = Accounting::default();
+        report
+    }
+
+    /// Continues the account of the process that handed over. What it counted after an earlier account is
+    /// added, so this may be called again with a later one.
+    pub fn continue_account(&self, predecessor: Report) {
+        for interface in &self.interfaces {
+            if let Some(before) = predecessor.interfaces.iter().find(|one| one.name == interface.name()) {
+                interface.continue_account(before);
+            }
+        }
+        *lock(&self.predecessor) = Some(Arc::new(predecessor));
+    }
+
+    /// For how long nobody took frames of each queue while the run was handed over to this process: of those
+    /// whose worker has begun.
+    #[must_use]
+    pub fn pauses(&self) -> Vec<Duration> {
+        self.interfaces.iter().flat_map(LiveInterface::published).filter_map(|shown| shown.pause).collect()
     }
 
     /// The state of interfaces, workers and sinks at this moment, from counters in memory and one request to
@@ -356,6 +518,9 @@ impl Running {
         let closed = self.interfaces.drain(..).map(LiveInterface::close_account).collect();
         report.duration_s = self.started.elapsed().as_secs_f64();
         assemble::at_rest(&mut report, closed, &mut lock(&self.sinks));
+        if self.follow(&mut report) {
+            report.close();
+        }
         report
     }
 
@@ -370,6 +535,11 @@ impl Running {
     fn empty_report(&self) -> Report {
         let mut report = Report::new("af_xdp", self.started_at);
         report.duration_s = self.started.elapsed().as_secs_f64();
+        if lock(&self.predecessor).is_some() {
+            let longest = self.pauses().into_iter().max().unwrap_or_default();
+            report.upgrades.count = 1;
+            report.upgrades.longest_pause_ns = u64::try_from(longest.as_nanos()).unwrap_or(u64::MAX);
+        }
         report.ended_by.clone_from(&lock(&self.ended_by));
         (report.filter, report.outer_filter) = lock(&self.selection).expressions();
         report.warnings = self.interfaces.iter().flat_map(LiveInterface::warnings).collect();

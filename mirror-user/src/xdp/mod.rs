@@ -2,6 +2,7 @@
 
 mod btf;
 mod forward;
+mod link;
 mod lists;
 mod origins;
 mod receiving;
@@ -13,18 +14,19 @@ use std::{
     error::Error,
     io,
     net::{Ipv4Addr, Ipv6Addr},
-    os::fd::AsRawFd,
+    os::fd::{AsFd as _, AsRawFd, OwnedFd},
     sync::{Mutex, PoisonError},
 };
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, XskMap},
-    programs::{self, ProgramError, Xdp, XdpError, links::FdLink},
+    programs::{ProgramError, Xdp},
 };
 use mirror_ebpf::mirror::{self as abi, Counter};
 
 pub(crate) use forward::{ForwardTo, Sent, Targets};
+pub(crate) use link::Link;
 use forward::{Forwarding, tracepoint};
 use lists::Lists;
 
@@ -168,7 +170,7 @@ pub(crate) struct Program {
     /// With [`Settings::forward`].
     forwarding: Option<Forwarding>,
     /// Under a lock, so that a shared engine can detach.
-    link: Mutex<Option<FdLink>>,
+    link: Mutex<Option<Link>>,
     /// Holds the programs, and with the tracepoint's program its link.
     ebpf: Ebpf,
 }
@@ -281,6 +283,32 @@ impl Program {
         Ok(())
     }
 
+    /// Its link, for another process that is to put its own program in the place of this one; `None` while it
+    /// is not attached.
+    pub(crate) fn link(&self) -> io::Result<Option<OwnedFd>> {
+        let link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        link.as_ref().map(|link| link.as_fd().try_clone_to_owned()).transpose()
+    }
+
+    /// Holds a link that another process has passed, by which that one's program is attached.
+    pub(crate) fn inherit(&mut self, link: Link) {
+        *self.link.get_mut().unwrap_or_else(PoisonError::into_inner) = Some(link);
+    }
+
+    /// Puts this program in the place of the one that the link attaches.
+    pub(crate) fn replace(&self) -> Result<(), ProgramSetupError> {
+        let program: &Xdp = self
+            .ebpf
+            .program(self.entry)
+            .ok_or(ProgramSetupError::Missing { kind: "program", name: self.entry })?
+            .try_into()
+            .map_err(ProgramSetupError::verify)?;
+        let program = program.fd().map_err(ProgramSetupError::verify)?;
+        let link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        let replaced = link.as_ref().map_or(Ok(()), |link| link.replace_program(program.as_fd()));
+        replaced.map_err(ProgramSetupError::Attach)
+    }
+
     /// The kernel's id of it.
     pub(crate) fn id(&self) -> u32 {
         self.id
@@ -367,33 +395,12 @@ fn places(ports: &[u16]) -> [u16; abi::MAX_PORTS] {
 
 /// Attaches a loaded program by a bpf_link, which the kernel removes with the process. Minimum kernel
 /// version: 5.9.
-fn attach_by_link(program: &mut Xdp, ifindex: u32, mode: XdpMode) -> Result<FdLink, ProgramSetupError> {
+fn attach_by_link(program: &Xdp, ifindex: u32, mode: XdpMode) -> Result<Link, ProgramSetupError> {
     if kernel_before(since::BPF_LINK) {
         return Err(ProgramSetupError::NoLink);
     }
-    let mode = match mode {
-        XdpMode::Native => programs::XdpMode::Driver,
-        XdpMode::Hardware => programs::XdpMode::Hardware,
-        XdpMode::Generic | XdpMode::Several => programs::XdpMode::Skb,
-    };
-    let id = program.attach_to_if_index(ifindex, mode).map_err(|error| match error {
-        ProgramError::SyscallError(error) => ProgramSetupError::Attach(error.io_error),
-        // aya falls back to netlink where the link is refused with EINVAL; its error hides the errno.
-        ProgramError::XdpError(XdpError::NetlinkError(_)) => {
-            ProgramSetupError::Attach(io::Error::from_raw_os_error(libc::EINVAL))
-        }
-        error => ProgramSetupError::verify(error),
-    })?;
-    let link = program.take_link(id).map_err(ProgramSetupError::verify)?;
-    let Ok(link) = FdLink::try_from(link) else {
-        // aya fell back to netlink, whose attachment outlives us, and the conversion has forgotten it.
-        // Attaching the same program once more gives back a handle by which it can be detached.
-        if let Ok(again) = program.attach_to_if_index(ifindex, mode) {
-            program.detach(again).map_err(ProgramSetupError::verify)?;
-        }
-        return Err(ProgramSetupError::NoLink);
-    };
-    Ok(link)
+    let program = program.fd().map_err(ProgramSetupError::verify)?;
+    Link::create(program.as_fd(), ifindex, mode).map_err(ProgramSetupError::Attach)
 }
 
 /// What frames must be addressed to.

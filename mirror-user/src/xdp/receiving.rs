@@ -2,18 +2,15 @@
 
 use std::io::ErrorKind;
 
-use aya::{
-    Ebpf, EbpfLoader,
-    programs::{Xdp, links::FdLink},
-};
+use aya::{Ebpf, EbpfLoader, programs::Xdp};
 use mirror_ebpf::discard::PROGRAM_PASS;
 
-use super::{ProgramSetupError, attach_by_link};
+use super::{Link, ProgramSetupError, attach_by_link};
 use crate::host::xdp::XdpMode;
 
 /// A program that passes every frame, attached while this lives.
 pub(super) struct Receiving {
-    _link: FdLink,
+    _link: Link,
     _ebpf: Ebpf,
 }
 

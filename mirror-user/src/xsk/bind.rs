@@ -44,7 +44,7 @@ pub(crate) fn new_socket() -> Result<OwnedFd, SocketError> {
         .map_err(|source| SocketError::Socket(source.into()))
 }
 
-/// A socket with a UMEM and its rings, on no queue yet.
+/// A socket with a UMEM and its rings, which [`bind`](Self::bind) binds to a queue.
 #[derive(Debug)]
 pub(super) struct Unbound {
     socket: OwnedFd,
@@ -60,6 +60,10 @@ impl Unbound {
         let sized = |result: Result<(), Errno>| result.map_err(|source| failed(source.into()));
         sized(set_xdp_umem_fill_ring_size(&socket, fill))?;
         sized(set_xdp_umem_completion_ring_size(&socket, completion))?;
+        Self::map(socket, fill, completion)
+    }
+
+    fn map(socket: OwnedFd, fill: u32, completion: u32) -> Result<Self, SocketError> {
         let offsets = xdp_mmap_offsets(&socket).map_err(|source| failed(source.into()))?;
         let fill = Memory::map(&socket, fill, &offsets.fr, libc::XDP_UMEM_PGOFF_FILL_RING).map_err(failed)?;
         let completion = Memory::map(&socket, completion, &offsets.cr, libc::XDP_UMEM_PGOFF_COMPLETION_RING)
@@ -70,6 +74,10 @@ impl Unbound {
     /// Adds the RX ring.
     pub(super) fn rx_ring(&self, descriptors: u32) -> Result<RxRing, SocketError> {
         set_xdp_rx_ring_size(&self.socket, descriptors).map_err(|source| failed(source.into()))?;
+        self.map_rx(descriptors)
+    }
+
+    fn map_rx(&self, descriptors: u32) -> Result<RxRing, SocketError> {
         let offset = u64::try_from(libc::XDP_PGOFF_RX_RING).unwrap_or_default();
         Memory::map(&self.socket, descriptors, &self.offsets.rx, offset).map(RxRing::new).map_err(failed)
     }
@@ -99,6 +107,18 @@ impl Unbound {
             }
         }
     }
+}
+
+/// Maps the rings of a socket that another process has bound and passed. Minimum kernel version: 6.4.
+pub(super) fn map_bound(
+    socket: OwnedFd,
+    rx: u32,
+    fill: u32,
+) -> Result<(OwnedFd, RxRing, FillRing, CompletionRing), SocketError> {
+    let mapped = Unbound::map(socket, fill, UNUSED_RING)?;
+    let rx = mapped.map_rx(rx)?;
+    let Unbound { socket, fill, completion, .. } = mapped;
+    Ok((socket, rx, fill, completion))
 }
 
 fn failed(source: io::Error) -> SocketError {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     SocketError,
-    bind::{UNUSED_RING, Unbound, new_socket},
+    bind::{UNUSED_RING, Unbound, map_bound, new_socket},
     ring::{CompletionRing, FillRing, RxRing},
     umem::{Chunks, HugePages, Umem},
 };
@@ -76,6 +76,14 @@ pub(crate) struct Statistics {
     pub(crate) fill_ring_empty: u64,
 }
 
+/// Descriptors by which another process can have the same socket and frames.
+#[derive(Debug)]
+pub(crate) struct SocketParts {
+    pub(crate) socket: OwnedFd,
+    /// The file of the UMEM.
+    pub(crate) umem: OwnedFd,
+}
+
 /// A bound socket; its chunks are in the fill ring.
 #[derive(Debug)]
 pub(crate) struct Socket {
@@ -115,6 +123,32 @@ impl Socket {
         }
         let (socket, fill, completion) = unbound.bind(ifindex, queue, flags)?;
         Ok(Self { scatter_gather, ..Self::over(socket, umem, (rx, fill, completion)) })
+    }
+
+    /// What another process needs to [go on](Self::adopt) with this socket.
+    pub(crate) fn parts(&self) -> io::Result<SocketParts> {
+        Ok(SocketParts { socket: self.socket.try_clone()?, umem: self.umem.file().try_clone()? })
+    }
+
+    /// A socket that another process has bound with the same sizes. That process must have stopped reading
+    /// when this one [resumes](Self::resume). Minimum kernel version: 6.4.
+    pub(crate) fn adopt(parts: SocketParts, config: &Config) -> Result<Self, SocketError> {
+        let Config { rx_ring, chunks, chunk_size, scatter_gather, .. } = *config;
+        let chunks = Chunks { count: chunks, size: chunk_size, headroom: FRAME_HEADROOM };
+        let umem = Umem::adopt(parts.umem, chunks)?;
+        let (socket, rx, fill, completion) = map_bound(parts.socket, rx_ring, rx_ring * 2)?;
+        Ok(Self { scatter_gather, ..Self::over(socket, umem, (rx, fill, completion)) })
+    }
+
+    /// Goes on where the other process has stopped: it has given every chunk back that it had received.
+    pub(crate) fn resume(&mut self) {
+        self.rx.resume();
+        self.fill.resume();
+    }
+
+    /// Whether the next descriptor continues a frame of which the beginning was received.
+    pub(crate) fn is_within_a_frame(&self) -> bool {
+        self.continued
     }
 
     /// A socket from its parts.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{FallocateFlags, MemfdFlags, fallocate, ftruncate, memfd_create},
+    fs::{FallocateFlags, MemfdFlags, fallocate, fstat, fstatfs, ftruncate, memfd_create},
     mm::{MapFlags, ProtFlags, mmap, munmap},
     net::{
         sockopt,
@@ -61,7 +61,7 @@ pub(super) struct Umem {
     len: usize,
     chunks: Chunks,
     in_huge_pages: bool,
-    _file: OwnedFd,
+    file: OwnedFd,
 }
 
 // SAFETY: the mapping belongs to the process, and the owner of this value is the only one in it to use it.
@@ -92,13 +92,30 @@ impl Umem {
         // Every page now, or none: a pool of huge pages or a memory limit that falls short is an error here,
         // and SIGBUS where the page is touched.
         fallocate(&file, FallocateFlags::empty(), 0, len as u64)?;
+        Self::over(file, len, chunks, in_huge_pages)
+    }
+
+    /// Maps the memory of another process, which has passed its file.
+    pub(super) fn adopt(file: OwnedFd, chunks: Chunks) -> Result<Self, SocketError> {
+        let failed = |source| SocketError::Umem { bytes: chunks.bytes() as u64, source };
+        let found = fstat(&file).map_err(|error| failed(error.into()))?;
+        let kind = fstatfs(&file).map_err(|error| failed(error.into()))?.f_type;
+        let len = usize::try_from(found.st_size).unwrap_or_default();
+        // A shorter file would be SIGBUS where it ends.
+        if !(chunks.bytes()..chunks.bytes() + HUGE_PAGE).contains(&len) {
+            return Err(failed(io::Error::new(io::ErrorKind::InvalidData, "the file has another size")));
+        }
+        Self::over(file, len, chunks, kind == libc::HUGETLBFS_MAGIC).map_err(|error| failed(error.into()))
+    }
+
+    fn over(file: OwnedFd, len: usize, chunks: Chunks, in_huge_pages: bool) -> rustix::io::Result<Self> {
         let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED | MapFlags::POPULATE);
         // SAFETY: the kernel chooses the place, so nothing that exists is mapped over.
         let start = unsafe { mmap(ptr::null_mut(), len, protection, flags, file.as_fd(), 0) }?;
         let start: NonNull<u8> = NonNull::new(start.cast()).ok_or(rustix::io::Errno::NOMEM)?;
         // The kernel and descriptors name places in it by number.
         let _ = start.as_ptr().expose_provenance();
-        Ok(Self { start, len, chunks, in_huge_pages, _file: file })
+        Ok(Self { start, len, chunks, in_huge_pages, file })
     }
 
     /// Registers it with a socket. The kernel pins its pages until the socket is closed, and counts them as
@@ -124,6 +141,11 @@ impl Umem {
     /// The first byte.
     pub(super) fn start(&self) -> NonNull<u8> {
         self.start
+    }
+
+    /// Its file, by which another process can map it.
+    pub(super) fn file(&self) -> &OwnedFd {
+        &self.file
     }
 
     pub(super) fn in_huge_pages(&self) -> bool {
@@ -171,6 +193,21 @@ mod tests {
         /// Bytes: more than any host this runs on has in huge pages.
         const TOO_MANY: Chunks = Chunks { count: 1 << 28, size: 4096, headroom: 0 };
         Umem::map(TOO_MANY, true).unwrap_err();
+    }
+
+    #[test]
+    fn another_process_maps_the_same_chunks_and_no_file_of_another_size() {
+        let umem = Umem::allocate(CHUNKS, HugePages::Never).unwrap();
+        let file = || umem.file().try_clone().unwrap();
+        let other = Umem::adopt(file(), CHUNKS).unwrap();
+        assert!(!other.in_huge_pages());
+        let last = |umem: &Umem| umem.start().as_ptr().wrapping_add(umem.len - 1);
+        // SAFETY: the last byte of both mappings, of which only this test has the address.
+        unsafe { last(&umem).write(7) };
+        // SAFETY: as above.
+        assert_eq!(unsafe { last(&other).read() }, 7);
+        let larger = Chunks { count: CHUNKS.count * 2, ..CHUNKS };
+        Umem::adopt(file(), larger).unwrap_err();
     }
 
     #[test]

@@ -9,10 +9,7 @@ use std::{
 use super::LiveInterface;
 use crate::{
     account::{ForwardPathReport, ForwardedOrigins, InterfaceReport, QueueReport, WorkerCounters, XdpReport},
-    engine::{
-        InterfacePlan,
-        worker::{RingOutcome, Worker},
-    },
+    engine::worker::{RingOutcome, Worker},
     host::statistics::loss_deltas,
     xdp::Sent,
     xsk::Statistics,
@@ -31,7 +28,7 @@ impl LiveInterface {
         let outcomes: Vec<_> = self.workers.iter_mut().map(Worker::outcome).collect();
         let queues = self.workers.iter().zip(&outcomes);
         let queues = queues
-            .map(|(worker, outcome)| queue_report(&self.plan, worker, &outcome.counters, &outcome.statistics))
+            .map(|(worker, outcome)| self.queue_report(worker, &outcome.counters, &outcome.statistics))
             .collect();
         let unstamped = outcomes.iter().map(|outcome| outcome.unstamped).sum::<u64>();
         self.await_fates();
@@ -93,6 +90,49 @@ impl LiveInterface {
         }
     }
 
+    /// Takes over where the account of the process that handed over has ended: the kernel's counters of its
+    /// sockets go on.
+    pub(in crate::engine) fn continue_account(&self, predecessor: &InterfaceReport) {
+        for worker in &self.workers {
+            let queue = worker.place.queue;
+            if let Some(before) = predecessor.queues.iter().find(|before| before.queue == queue) {
+                worker.continue_statistics(Statistics {
+                    rx_dropped: before.rx_dropped,
+                    rx_ring_full: before.rx_ring_full,
+                    rx_invalid_descs: before.rx_invalid_descs,
+                    fill_ring_empty: before.fill_ring_empty,
+                });
+            }
+        }
+    }
+
+    fn queue_report(
+        &self,
+        worker: &Worker,
+        counters: &WorkerCounters,
+        statistics: &Statistics,
+    ) -> QueueReport {
+        let received = counters.frames.received;
+        let statistics = since(statistics, &worker.statistics_before());
+        #[expect(clippy::cast_precision_loss, reason = "ratios for people")]
+        let ratio = |part: u64, whole: u64| if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
+        QueueReport {
+            queue: worker.place.queue,
+            cpu: Some(worker.place.cpu),
+            priority: Some(worker.priority.name().into()),
+            received,
+            rx_dropped: statistics.rx_dropped,
+            rx_ring_full: statistics.rx_ring_full,
+            rx_invalid_descs: statistics.rx_invalid_descs,
+            fill_ring_empty: statistics.fill_ring_empty,
+            oversize: (!self.plan.scatter_gather)
+                .then(|| statistics.rx_dropped.saturating_sub(statistics.fill_ring_empty)),
+            busy_ns_per_frame: ratio(counters.busy_ns, received),
+            busy_ratio: ratio(counters.busy_ns, counters.elapsed_ns),
+            saturated: counters.saturated,
+        }
+    }
+
     /// The interface's account as it stands, without what its workers hold.
     pub(in crate::engine) fn report(&self) -> InterfaceReport {
         let interface = &self.plan.interface;
@@ -126,34 +166,19 @@ impl LiveInterface {
                 .workers
                 .iter()
                 .zip(self.published())
-                .map(|(worker, shown)| queue_report(&self.plan, worker, &shown.counters, &shown.statistics))
+                .map(|(worker, shown)| self.queue_report(worker, &shown.counters, &shown.statistics))
                 .collect(),
         }
     }
 }
 
-fn queue_report(
-    plan: &InterfacePlan,
-    worker: &Worker,
-    counters: &WorkerCounters,
-    statistics: &Statistics,
-) -> QueueReport {
-    let received = counters.frames.received;
-    #[expect(clippy::cast_precision_loss, reason = "ratios for people")]
-    let ratio = |part: u64, whole: u64| if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
-    QueueReport {
-        queue: worker.place.queue,
-        cpu: Some(worker.place.cpu),
-        priority: Some(worker.priority.name().into()),
-        received,
-        rx_dropped: statistics.rx_dropped,
-        rx_ring_full: statistics.rx_ring_full,
-        rx_invalid_descs: statistics.rx_invalid_descs,
-        fill_ring_empty: statistics.fill_ring_empty,
-        oversize: (!plan.scatter_gather)
-            .then(|| statistics.rx_dropped.saturating_sub(statistics.fill_ring_empty)),
-        busy_ns_per_frame: ratio(counters.busy_ns, received),
-        busy_ratio: ratio(counters.busy_ns, counters.elapsed_ns),
-        saturated: counters.saturated,
+/// The kernel's counters of a socket, without what they were when another process handed it over.
+fn since(now: &Statistics, before: &Statistics) -> Statistics {
+    let Statistics { rx_dropped, rx_ring_full, rx_invalid_descs, fill_ring_empty } = now;
+    Statistics {
+        rx_dropped: rx_dropped.saturating_sub(before.rx_dropped),
+        rx_ring_full: rx_ring_full.saturating_sub(before.rx_ring_full),
+        rx_invalid_descs: rx_invalid_descs.saturating_sub(before.rx_invalid_descs),
+        fill_ring_empty: fill_ring_empty.saturating_sub(before.fill_ring_empty),
     }
 }

@@ -8,21 +8,23 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 pub(super) use account::ClosedAccount;
+use crossbeam_channel::bounded;
 
 use super::{
     Bind, Destination, EngineError, Event, InterfacePlan, Plan, QueuePlan, Queues, Wait, Warning, XdpMode,
     attach::{Attached, attach},
     forward::Choice,
+    hand_over::{HandOverError, HandedInterface, InheritedInterface, Offer},
     local::LocalWatch,
     options::Options,
     queues::QueueWatch,
     threads::{self, Watcher, watch_log},
     vitals::{HookVitals, InterfaceVitals, QueueVitals},
-    worker::{Common, Control, Published, Worker, start_workers},
+    worker::{Common, Control, Order, Published, Worker, start_workers},
 };
 use crate::{
     account::SinkHalt,
@@ -35,6 +37,10 @@ use crate::{
     select::Allow,
     xdp::{Program, ProgramSetupError},
 };
+
+/// How long a worker may take to answer: it looks for orders between any two batches, and sleeps for less
+/// than a tick of 50 ms.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Settings of the interface that are changed during the run, shared with the handles that restore them on a
 /// sudden end.
@@ -73,7 +79,8 @@ struct Watched {
 }
 
 impl LiveInterface {
-    /// Takes memory, binds sockets, attaches. Its workers wait behind their gates until [`open`](Self::open).
+    /// Takes memory, binds sockets, attaches; or takes what another process leaves. Its workers wait behind
+    /// their gates until [`open`](Self::open).
     ///
     /// The present queues have their sockets before the program is attached, so that none of their frames
     /// passes; those that the driver adds for the program get theirs right after.
@@ -95,16 +102,25 @@ impl LiveInterface {
         for (worker, place) in (first_worker..).zip(&mut own.queues) {
             place.cpu = plan.cpu(worker);
         }
-        let workers = start_workers(options, &own, &own.queues, common, first_worker)?;
+        let (inherited, workers, before) = match &options.inheritance {
+            Some(left) => {
+                let failed = |source| EngineError::Inherited { interface: own.interface.name.clone(), source };
+                let InheritedInterface { link, mode, counters, workers } =
+                    left.of(&own.interface.name).map_err(failed)?;
+                (Some((link, mode)), workers, Some(counters))
+            }
+            None => (None, Vec::new(), None),
+        };
+        let workers = start_workers(options, &own, &own.queues, common, first_worker, workers)?;
         let mut counters = own.interface.counters()?;
-        let counters_before = counters.read()?;
+        let counters_before = before.map_or_else(|| counters.read(), Ok)?;
         let addresses = match options.destination {
             Destination::Own => Some(AddressWatch::open(own.interface.index)?),
             Destination::Any => None,
         };
         let known = addresses.as_ref().map(AddressWatch::known);
         let Attached { program, mode, forward } =
-            attach(options, &mut own, forward, common.stamp, &workers, known)?;
+            attach(options, &mut own, forward, common.stamp, &workers, known, inherited)?;
         let mut live = Self {
             plan: own,
             mode,
@@ -173,7 +189,7 @@ impl LiveInterface {
             let most = self.plan.most_queues;
             self.plan.warnings.push(Warning::AddedQueues { added: now - before, most });
         }
-        let workers = start_workers(options, &their_plan, &added, common, first_worker)?;
+        let workers = start_workers(options, &their_plan, &added, common, first_worker, [])?;
         for worker in &workers {
             self.program.set_socket(worker.place.queue, worker.socket).map_err(|source| {
                 EngineError::Program {
@@ -200,6 +216,52 @@ impl LiveInterface {
             Err(error) => tracing::debug!(%error, "the XDP program's counters"),
         }
         self.workers.iter().for_each(Worker::open);
+    }
+
+    /// Adds what another process needs to go on with this interface.
+    pub(super) fn offer(&self, offer: &mut Offer) -> Result<(), HandOverError> {
+        let name = &self.plan.interface.name;
+        let state = |reason| HandOverError::State { reason: format!("{name}: {reason}") };
+        let system = |what| move |source| HandOverError::System { what, source };
+        let link = self.program.link().map_err(system("the bpf_link"))?;
+        let link = link.filter(|_| !self.is_lost()).ok_or_else(|| state("the interface is gone".into()))?;
+        let InterfacePlan { interface, bind, rx_ring, chunk_size, chunks, scatter_gather, .. } = &self.plan;
+        let handed = HandedInterface {
+            name: name.clone(),
+            index: interface.index,
+            program: self.program.id(),
+            mode: self.mode,
+            bind: *bind,
+            rx_ring: *rx_ring,
+            chunk_size: *chunk_size,
+            chunks: *chunks,
+            scatter_gather: *scatter_gather,
+            counters: self.counters_before.clone(),
+            queues: self.workers.iter().map(|worker| worker.place.queue).collect(),
+        };
+        offer.add_interface(handed, link);
+        let lends = self.workers.iter().map(|worker| {
+            let (lent, is_lent) = bounded(1);
+            worker.orders.give(Order::Lend { lent });
+            (worker.place.queue, is_lent)
+        });
+        for (queue, is_lent) in lends.collect::<Vec<_>>() {
+            let parts = is_lent
+                .recv_timeout(PATIENCE)
+                .map_err(|_| state(format!("the worker of queue {queue} does not answer")))?
+                .map_err(system("the socket of a queue"))?;
+            offer.add_queue(parts).map_err(system("a signal between workers"))?;
+        }
+        Ok(())
+    }
+
+    /// Puts its program in the place of that of another process.
+    pub(super) fn replace_program(&self) -> Result<(), EngineError> {
+        self.program.replace().map_err(|source| EngineError::Program {
+            interface: self.plan.interface.name.clone(),
+            counts_as_locked: false,
+            source,
+        })
     }
 
     fn watched(&self) -> MutexGuard<'_, Watched> {
@@ -327,6 +389,11 @@ impl LiveInterface {
     /// Has every sink hand over what it buffers, at its worker's next tick.
     pub(super) fn flush(&self) {
         self.control.flush.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Its workers, in the sequence of their queues.
+    pub(super) fn workers_in_sequence(&self) -> impl Iterator<Item = &Worker> {
+        self.workers.iter()
     }
 
     /// Its workers, unless it is lost.

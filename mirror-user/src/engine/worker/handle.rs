@@ -14,7 +14,7 @@ use super::{
     orders::Orders,
     priority::Granted,
     ring::{Published, RingConfig, RingOutcome, died_of},
-    setup::{Common, Ready, Setup},
+    setup::{Common, Inherited, Ready, Setup},
 };
 use crate::{
     account::SinkHalt,
@@ -23,7 +23,7 @@ use crate::{
         threads,
     },
     sink::WorkerContext,
-    xsk::{self, Bind, HugePages},
+    xsk::{self, Bind, HugePages, Statistics},
 };
 
 /// A worker's thread, seen from outside.
@@ -31,6 +31,8 @@ pub(crate) struct Worker {
     pub(crate) interface: Arc<str>,
     pub(crate) place: QueuePlan,
     published: Arc<Mutex<Published>>,
+    /// The kernel's counters of the socket when another process handed it over.
+    before: Mutex<Statistics>,
     pub(crate) orders: Arc<Orders>,
     /// A message lets the worker run; closed without one, the worker ends.
     gate: Option<Sender<()>>,
@@ -51,6 +53,16 @@ impl Worker {
     /// The counters that it published last.
     pub(crate) fn published(&self) -> Published {
         self.published.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the kernel's counters of the socket were when another process handed it over.
+    pub(crate) fn statistics_before(&self) -> Statistics {
+        *self.before.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets that.
+    pub(crate) fn continue_statistics(&self, before: Statistics) {
+        *self.before.lock().unwrap_or_else(PoisonError::into_inner) = before;
     }
 
     /// When it published last, and why its sinks ended, by position.
@@ -83,14 +95,17 @@ impl Drop for Worker {
     }
 }
 
-/// Starts a worker for each of these queues and waits until each has its socket.
+/// Starts a worker for each of these queues and waits until each has its socket: a new one, or, if there are
+/// as many, those that another process has bound.
 pub(crate) fn start_workers(
     options: &Options,
     plan: &InterfacePlan,
     queues: &[QueuePlan],
     common: &Common,
     first_worker: usize,
+    inherited: impl IntoIterator<Item = Inherited>,
 ) -> Result<Vec<Worker>, EngineError> {
+    let mut inherited = inherited.into_iter();
     let name: Arc<str> = plan.interface.name.as_str().into();
     let failed = |queue, source| EngineError::Worker {
         interface: name.to_string(),
@@ -121,6 +136,7 @@ pub(crate) fn start_workers(
                 scatter_gather: plan.scatter_gather,
                 huge_pages: if options.huge_pages { HugePages::Try } else { HugePages::Never },
             },
+            inherited: inherited.next(),
             facts: diagnose::SocketFacts::of(&plan.host, plan.bind == Bind::ZeroCopy),
             ring: RingConfig {
                 wait: options.wait,
@@ -148,6 +164,7 @@ pub(crate) fn start_workers(
             interface,
             place,
             published,
+            before: Mutex::default(),
             orders,
             gate: Some(gate),
             thread: Some(thread),

@@ -2,13 +2,16 @@
 //! hands them to the sinks, and counts.
 
 mod clock;
+mod hand_over;
 mod handle;
 mod orders;
 mod priority;
 mod ring;
 mod setup;
 
+pub(super) use hand_over::{announce, new_signal};
 pub(super) use handle::{Worker, start_workers};
+pub(super) use clock::monotonic;
 pub(super) use orders::Order;
 pub(super) use ring::{Control, Published, RingOutcome, died_of};
-pub(super) use setup::Common;
+pub(super) use setup::{Common, Inherited};

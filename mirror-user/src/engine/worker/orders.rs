@@ -2,6 +2,8 @@
 
 use std::{
     collections::VecDeque,
+    io,
+    os::fd::OwnedFd,
     sync::{
         Arc, Mutex, PoisonError, TryLockError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -10,7 +12,7 @@ use std::{
 
 use crossbeam_channel::Sender;
 
-use crate::{engine::EngineError, select::Selection, sink::SinkFactory};
+use crate::{engine::EngineError, select::Selection, sink::SinkFactory, xsk::SocketParts};
 
 /// What a worker is to do.
 pub(crate) enum Order {
@@ -26,6 +28,11 @@ pub(crate) enum Order {
     },
     /// Drop what was built.
     Discard,
+    /// Give descriptors by which another process can go on with the socket. Nothing changes yet.
+    Lend { lent: Sender<io::Result<SocketParts>> },
+    /// Take no more frames, and write to this eventfd when (CLOCK_MONOTONIC, in ns): another process takes
+    /// them from then on.
+    Yield { to: OwnedFd },
 }
 
 /// The orders of one worker.

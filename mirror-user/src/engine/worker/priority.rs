@@ -118,6 +118,14 @@ impl Saturation {
         true
     }
 
+    /// The worker takes no more frames: it gives up what priority it has over other threads.
+    pub(super) fn retire(&mut self) {
+        self.relief = Relief::None;
+        if let Err(error) = self.ordinary.set_own() {
+            tracing::debug!(%error, "a worker that has handed over keeps its priority");
+        }
+    }
+
     /// How often the worker was saturated.
     pub(super) fn times(&self) -> u64 {
         self.times

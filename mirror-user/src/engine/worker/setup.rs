@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd, RawFd},
+    os::fd::{AsRawFd, OwnedFd, RawFd},
     panic::{self, AssertUnwindSafe},
     sync::{Arc, Mutex},
 };
@@ -25,7 +25,7 @@ use crate::{
     host::scheduling::{self, Scheduling},
     pipeline::{Pipeline, PipelineConfig, SinkSlot},
     sink::{SinkError, SinkFactory, WorkerContext},
-    xsk::{self, Socket, SocketError},
+    xsk::{self, Socket, SocketError, SocketParts},
 };
 
 /// What all workers of a run share.
@@ -43,6 +43,13 @@ pub(crate) struct Common {
     pub(crate) spare_cpus: bool,
 }
 
+/// What the worker of another process leaves to one of this.
+pub(crate) struct Inherited {
+    pub(crate) parts: SocketParts,
+    /// Says when that one has stopped.
+    pub(crate) signal: OwnedFd,
+}
+
 /// A worker that is ready to run, seen from outside.
 pub(super) struct Ready {
     pub(super) socket: RawFd,
@@ -55,6 +62,8 @@ pub(super) struct Setup {
     pub(super) ifindex: u32,
     pub(super) place: QueuePlan,
     pub(super) socket: xsk::Config,
+    /// A socket that is bound already.
+    pub(super) inherited: Option<Inherited>,
     pub(super) facts: diagnose::SocketFacts,
     pub(super) ring: RingConfig,
     pub(super) priority: Priority,
@@ -89,8 +98,20 @@ impl Setup {
 
     /// All that needs privileges or this thread's memory node.
     fn prepare(self, published: Arc<Mutex<Published>>) -> Result<(RingWorker, Granted), EngineError> {
-        let Self { cx, ifindex, place, socket, facts, ring, priority, factories, hook, orders, common } =
-            self;
+        let Self {
+            cx,
+            ifindex,
+            place,
+            socket,
+            inherited,
+            facts,
+            ring,
+            priority,
+            factories,
+            hook,
+            orders,
+            common,
+        } = self;
         let interface = cx.interface.clone().unwrap_or_default();
         let step_failed = |step| {
             let interface = interface.to_string();
@@ -104,7 +125,12 @@ impl Setup {
             cause: diagnose::socket(&source, &facts),
             source,
         };
-        let socket = Socket::open(ifindex, place.queue, &socket).map_err(failed)?;
+        let (socket, after) = match inherited {
+            None => (Socket::open(ifindex, place.queue, &socket).map_err(failed)?, None),
+            Some(Inherited { parts, signal }) => {
+                (Socket::adopt(parts, &socket).map_err(failed)?, Some(signal))
+            }
+        };
         if ring.wait == Wait::BusyPoll {
             let budget = i32::try_from(ring.batch).unwrap_or(i32::MAX);
             socket.prefer_busy_poll(budget).map_err(SocketError::BusyPoll).map_err(failed)?;
@@ -132,6 +158,8 @@ impl Setup {
             pipeline: Pipeline::new(common.pipeline, place.queue, sinks),
             control: common.control,
             orders,
+            after,
+            yields_to: None,
             built: Vec::new(),
             cx,
             published,

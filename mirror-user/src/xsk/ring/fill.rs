@@ -18,6 +18,11 @@ impl FillRing {
         Self { memory, produced }
     }
 
+    /// Goes on where another process, which had this ring mapped, has stopped.
+    pub(in crate::xsk) fn resume(&mut self) {
+        self.produced = self.memory.producer().load(Ordering::Acquire);
+    }
+
     /// Writes the `nth` entry behind what was submitted.
     ///
     /// It does not read the kernel's index, which would take the cache line from the kernel's core: the ring
@@ -44,7 +49,10 @@ impl FillRing {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::testing::pair, *};
+    use super::{
+        super::testing::{self, pair},
+        *,
+    };
 
     fn consume(kernel: &Memory<u64>) -> Vec<u64> {
         let (mut index, end) =
@@ -83,6 +91,18 @@ mod tests {
             assert_eq!(consume(&kernel), addresses);
         }
         assert_eq!(kernel.producer().load(Ordering::Relaxed), 10);
+    }
+
+    #[test]
+    fn a_second_mapping_goes_on_where_the_first_has_stopped() {
+        let (first, kernel, second) = testing::three(4, 7);
+        let (mut first, mut second) = (FillRing::new(first), FillRing::new(second));
+        first.put(0, 1);
+        first.submit(1);
+        second.resume();
+        second.put(0, 2);
+        second.submit(1);
+        assert_eq!(consume(&kernel), [1, 2]);
     }
 
     #[test]

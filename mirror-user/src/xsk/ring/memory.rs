@@ -120,13 +120,19 @@ pub(in crate::xsk) mod testing {
 
     /// A ring whose indices are both `start`: ours, and the one that plays the kernel's part.
     pub(in crate::xsk) fn pair<T>(entries: u32, start: u32) -> (Memory<T>, Memory<T>) {
+        let (ours, kernel, _) = three(entries, start);
+        (ours, kernel)
+    }
+
+    /// The same, with the mapping of another process.
+    pub(in crate::xsk) fn three<T>(entries: u32, start: u32) -> (Memory<T>, Memory<T>, Memory<T>) {
         let file = memfd_create(c"ring", MemfdFlags::CLOEXEC).unwrap();
         ftruncate(&file, 1 << 20).unwrap();
         let map = || Memory::map(&file, entries, &OFFSETS, 0).unwrap();
-        let (ours, kernel) = (map(), map());
+        let (ours, kernel, others) = (map(), map(), map());
         kernel.producer().store(start, Ordering::Relaxed);
         kernel.consumer().store(start, Ordering::Relaxed);
-        (ours, kernel)
+        (ours, kernel, others)
     }
 
     /// What the kernel does: writes these descriptors, then publishes them.

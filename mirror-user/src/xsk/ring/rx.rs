@@ -20,6 +20,12 @@ impl RxRing {
         Self { memory, consumed, produced: consumed }
     }
 
+    /// Goes on where another process, which had this ring mapped, has stopped.
+    pub(in crate::xsk) fn resume(&mut self) {
+        self.consumed = self.memory.consumer().load(Ordering::Acquire);
+        self.produced = self.consumed;
+    }
+
     /// How many descriptors can be read, at most `most`. The kernel's index is read only when the last known
     /// value does not suffice: each read takes the cache line from the kernel's core.
     pub(in crate::xsk) fn available(&mut self, most: u32) -> u32 {
@@ -85,6 +91,18 @@ mod tests {
         produce(&kernel, &[5, 6]);
         assert_eq!(take(&mut ring, 64), [4, 5, 6]);
         assert_eq!(kernel.consumer().load(Ordering::Acquire), 3);
+    }
+
+    #[test]
+    fn a_second_mapping_goes_on_where_the_first_has_stopped() {
+        let (first, kernel, second) = testing::three(4, u32::MAX - 1);
+        let (mut first, mut second) = (RxRing::new(first), RxRing::new(second));
+        produce(&kernel, &[1, 2, 3]);
+        assert_eq!(take(&mut first, 2), [1, 2]);
+        second.resume();
+        assert_eq!(take(&mut second, 8), [3]);
+        produce(&kernel, &[4]);
+        assert_eq!(take(&mut second, 8), [4]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::{
     hint, mem,
+    os::fd::OwnedFd,
     panic::{self, AssertUnwindSafe},
     sync::{
         Arc, Mutex, PoisonError, TryLockError,
@@ -15,6 +16,7 @@ use crossbeam_channel::Sender;
 
 use super::{
     clock,
+    hand_over::{announce, await_announcement},
     orders::{Order, Orders},
     priority::Saturation,
     setup::build,
@@ -70,6 +72,8 @@ pub(crate) struct Published {
     pub(crate) statistics: Statistics,
     /// When; `None` before the first time.
     pub(crate) at: Option<Instant>,
+    /// For how long nobody took frames while the worker of another process handed over.
+    pub(crate) pause: Option<Duration>,
 }
 
 /// How a worker works.
@@ -112,6 +116,10 @@ pub(crate) struct RingWorker {
     pub(crate) pipeline: Pipeline,
     pub(crate) control: Arc<Control>,
     pub(crate) orders: Arc<Orders>,
+    /// Where the worker of another process says that it has stopped; this one begins then.
+    pub(crate) after: Option<OwnedFd>,
+    /// Where to say that this one has stopped.
+    pub(crate) yields_to: Option<OwnedFd>,
     /// Sinks that were built for a change to come, by their places.
     pub(crate) built: Vec<(usize, Option<SinkSlot>)>,
     /// What they are built with.
@@ -150,6 +158,7 @@ impl RingWorker {
             napped: None,
             draining_since: None,
         };
+        self.follow(&mut progress);
         let mut died = None;
         // Unwind safety: after a panic the pipeline takes no more frames; what it counted stands.
         while let Err(payload) =
@@ -173,6 +182,11 @@ impl RingWorker {
                 account");
             Statistics::default()
         });
+        if let Some(successor) = self.yields_to.take() {
+            announce(&successor, clock::monotonic());
+            // What is left to do must not keep the CPU from the one that takes the frames now.
+            self.saturation.retire();
+        }
         self.orders.close();
         let (frames, sinks) = self.pipeline.finish();
         let counters = WorkerCounters {
@@ -184,9 +198,21 @@ impl RingWorker {
         };
         // For reports of a run that continues without this worker. A blocking lock is fine here: no frames
         // come any more.
-        let shown = Published { counters: counters.clone(), statistics, at: Some(Instant::now()) };
-        *self.published.lock().unwrap_or_else(PoisonError::into_inner) = shown;
+        let mut shown = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        (shown.counters, shown.statistics, shown.at) = (counters.clone(), statistics, Some(Instant::now()));
+        drop(shown);
         RingOutcome { counters, statistics, unstamped: progress.stamps.missing, died }
+    }
+
+    /// Waits until the worker of another process has stopped, if this one follows it.
+    fn follow(&mut self, progress: &mut Progress) {
+        let Some(signal) = self.after.take() else { return };
+        let stopped = await_announcement(&signal, || self.control.drain.load(Ordering::Acquire));
+        self.socket.resume();
+        let now = clock::monotonic();
+        progress.next_tick = Instant::now();
+        let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        published.pause = stopped.map(|at| Duration::from_nanos(now.saturating_sub(at)));
     }
 
     fn work(&mut self, progress: &mut Progress, dead: bool, started: Instant) {
@@ -201,6 +227,9 @@ impl RingWorker {
             }
             while let Some(order) = self.orders.take() {
                 self.obey(order, dead);
+            }
+            if self.yields_to.is_some() && !self.socket.is_within_a_frame() {
+                return;
             }
             let received = self.socket.receive(self.config.batch);
             if received.is_empty() {
@@ -268,6 +297,11 @@ impl RingWorker {
                 let _ = changed.send(());
             }
             Order::Discard => self.built.clear(),
+            Order::Lend { lent } => {
+                // As above.
+                let _ = lent.send(self.socket.parts());
+            }
+            Order::Yield { to } => self.yields_to = Some(to),
         }
     }
 

@@ -73,6 +73,8 @@ fn worker(
         pipeline: Pipeline::new(pipeline, 0, sinks),
         control: Arc::clone(control),
         orders: Orders::new(),
+        after: None,
+        yields_to: None,
         built: Vec::new(),
         cx,
         published: Arc::clone(published),

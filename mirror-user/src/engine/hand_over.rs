@@ -1,0 +1,374 @@
+//! Handing a running engine over to another process, which goes on with its sockets and their frames.
+//!
+//! 1. The first process [offers](super::Running::offer) what it has: a description, and descriptors.
+//! 2. The second one makes a [plan](super::EngineBuilder::take_over) of its own and
+//!    [prepares](super::Engine::prepare): it maps the rings, and loads its program with sockets and lists.
+//!    Until here either can give up, and the first simply continues.
+//! 3. The first one [hands over](super::Running::hand_over): each of its workers stops between two batches,
+//!    and says so to the one that follows it. The second [goes on](super::Prepared::go): its program replaces
+//!    the first one's, atomically, and its workers take frames as soon as their predecessors have stopped.
+//! 4. The first one [retires](super::Running::retire): it completes its outputs. The second
+//!    [continues](super::Running::continue_account) its account.
+//!
+//! Frames wait in the rings meanwhile. What the rings cannot hold the kernel counts, in the same sockets.
+//! Minimum kernel version: 6.4, from which on the rings of a bound socket can be mapped again.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    time::{Duration, SystemTime},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Bind, InterfacePlan, XdpMode, worker};
+use crate::{host::kernel::KernelVersion, xdp::Link, xsk::SocketParts};
+
+/// The schema of the description. A process that knows another one cannot take over.
+const SCHEMA: &str = "mirror.handover/1";
+
+/// Why a run cannot be handed over.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandOverError {
+    /// The kernel does not let another process map the rings.
+    #[error("the kernel maps the rings of a bound socket only once ({running}; needs 6.4)")]
+    Kernel {
+        /// The running kernel.
+        running: KernelVersion,
+    },
+    /// The run is not in a state to be handed over.
+    #[error("{reason}")]
+    State {
+        /// Why.
+        reason: String,
+    },
+    /// The system refused descriptors.
+    #[error("{what}: {source}")]
+    System {
+        /// Of what.
+        what: &'static str,
+        /// What it said.
+        source: io::Error,
+    },
+    /// The other process's description is not as expected.
+    #[error("the description of the other process: {reason}")]
+    Description {
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// What a running engine hands over.
+#[derive(Debug)]
+pub struct Offer {
+    handed: Handed,
+    descriptors: Vec<OwnedFd>,
+    /// Of each worker, in sequence: where it says that it has stopped.
+    pub(super) signals: Vec<OwnedFd>,
+}
+
+impl Offer {
+    pub(super) fn new(elapsed: Duration, started: SystemTime) -> Self {
+        let handed = Handed {
+            schema: SCHEMA.to_owned(),
+            elapsed,
+            started,
+            interfaces: Vec::new(),
+            ports: 0,
+        };
+        Self { handed, descriptors: Vec::new(), signals: Vec::new() }
+    }
+
+    pub(super) fn add_interface(&mut self, interface: HandedInterface, link: OwnedFd) {
+        self.handed.interfaces.push(interface);
+        self.descriptors.push(link);
+    }
+
+    pub(super) fn add_queue(&mut self, parts: SocketParts) -> io::Result<()> {
+        let signal = worker::new_signal()?;
+        let SocketParts { socket, umem } = parts;
+        self.descriptors.extend([socket, umem, signal.try_clone()?]);
+        self.signals.push(signal);
+        Ok(())
+    }
+
+    pub(super) fn add_ports(&mut self, sockets: Vec<OwnedFd>) {
+        self.handed.ports = sockets.len();
+        self.descriptors.extend(sockets);
+    }
+
+    /// The description, as text of one line.
+    ///
+    /// # Errors
+    ///
+    /// A name that JSON cannot express.
+    pub fn description(&self) -> Result<String, HandOverError> {
+        serde_json::to_string(&self.handed)
+            .map_err(|error| HandOverError::Description { reason: error.to_string() })
+    }
+
+    /// The descriptors that belong to it, in sequence.
+    pub fn descriptors(&self) -> impl ExactSizeIterator<Item = BorrowedFd<'_>> {
+        self.descriptors.iter().map(OwnedFd::as_fd)
+    }
+}
+
+/// What another process hands over, as received.
+#[derive(Debug)]
+pub struct Inheritance {
+    handed: Handed,
+    interfaces: Vec<Vec<OwnedFd>>,
+    ports: Vec<OwnedFd>,
+}
+
+impl Inheritance {
+    /// From the description and the descriptors of an [`Offer`].
+    ///
+    /// # Errors
+    ///
+    /// It is of another version, or the descriptors are not those that it describes.
+    pub fn new(description: &str, descriptors: Vec<OwnedFd>) -> Result<Self, HandOverError> {
+        let wrong = |reason: String| HandOverError::Description { reason };
+        /// Fields of later versions have no meaning here.
+        #[derive(Deserialize)]
+        struct Version {
+            schema: String,
+        }
+        let Version { schema } =
+            serde_json::from_str(description).map_err(|error| wrong(error.to_string()))?;
+        if schema != SCHEMA {
+            return Err(wrong(format!("{schema}, and this release has {SCHEMA}")));
+        }
+        let handed: Handed = serde_json::from_str(description).map_err(|error| wrong(error.to_string()))?;
+        let mut left = descriptors.into_iter();
+        let mut take = |count: usize| {
+            let taken: Vec<_> = left.by_ref().take(count).collect();
+            if taken.len() == count { Ok(taken) } else { Err(wrong("descriptors are missing".to_owned())) }
+        };
+        let interfaces = handed.interfaces.iter().map(|one| take(1 + one.queues.len() * OF_QUEUE));
+        let interfaces = interfaces.collect::<Result<_, _>>()?;
+        let ports = take(handed.ports)?;
+        if left.next().is_some() {
+            return Err(wrong("there are more descriptors than described".to_owned()));
+        }
+        Ok(Self { handed, interfaces, ports })
+    }
+
+    /// How long the run has lasted.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.handed.elapsed
+    }
+
+    /// When it was started.
+    pub(super) fn started(&self) -> SystemTime {
+        self.handed.started
+    }
+
+    /// The kernel's id of the program that is attached to an interface.
+    pub(super) fn program_on(&self, interface: &str) -> Option<u32> {
+        self.interface(interface).map(|(handed, _)| handed.program)
+    }
+
+    /// Sockets that hold the tunnel ports.
+    pub(super) fn ports(&self) -> io::Result<Vec<OwnedFd>> {
+        self.ports.iter().map(OwnedFd::try_clone).collect()
+    }
+
+    fn interface(&self, name: &str) -> Option<(&HandedInterface, &[OwnedFd])> {
+        let mut all = self.handed.interfaces.iter().zip(&self.interfaces);
+        all.find(|(handed, _)| handed.name == name).map(|(handed, descriptors)| (handed, &**descriptors))
+    }
+
+    /// Fails unless the plans are those of the other process.
+    pub(super) fn check(&self, plans: &[InterfacePlan]) -> Result<(), TakeOverError> {
+        let missing = |name: &str| TakeOverError {
+            interface: name.to_owned(),
+            what: "the interface",
+            theirs: "captured".to_owned(),
+            ours: "not".to_owned(),
+        };
+        if let Some(left) = self
+            .handed
+            .interfaces
+            .iter()
+            .find(|handed| !plans.iter().any(|plan| plan.interface.name == handed.name))
+        {
+            return Err(missing(&left.name));
+        }
+        for plan in plans {
+            let name = &plan.interface.name;
+            let Some((handed, _)) = self.interface(name) else {
+                let TakeOverError { theirs, ours, .. } = missing(name);
+                return Err(TakeOverError { theirs: ours, ours: theirs, ..missing(name) });
+            };
+            handed.check(plan)?;
+        }
+        Ok(())
+    }
+
+    /// What is left of an interface that was [checked](Self::check).
+    pub(super) fn of(&self, interface: &str) -> io::Result<InheritedInterface> {
+        let (handed, descriptors) = self.interface(interface).ok_or(io::ErrorKind::NotFound)?;
+        let mut descriptors = descriptors.iter().map(OwnedFd::try_clone);
+        let mut next = || descriptors.next().unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()));
+        let link = Link::of(next()?);
+        let mut workers = Vec::with_capacity(handed.queues.len());
+        for _ in &handed.queues {
+            let parts = SocketParts { socket: next()?, umem: next()? };
+            workers.push(worker::Inherited { parts, signal: next()? });
+        }
+        Ok(InheritedInterface { link, mode: handed.mode, counters: handed.counters.clone(), workers })
+    }
+
+    /// Where the workers of the other process say that they have stopped.
+    pub(super) fn signals(&self) -> io::Result<Vec<OwnedFd>> {
+        let signals = self.interfaces.iter().flat_map(|one| one[1..].iter().skip(2).step_by(OF_QUEUE));
+        signals.map(OwnedFd::try_clone).collect()
+    }
+}
+
+/// Descriptors of a queue: socket, UMEM, signal.
+const OF_QUEUE: usize = 3;
+
+/// An interface that another process leaves.
+pub(super) struct InheritedInterface {
+    pub(super) link: Link,
+    pub(super) mode: XdpMode,
+    /// The interface's own counters when that process began.
+    pub(super) counters: BTreeMap<String, u64>,
+    /// By queue.
+    pub(super) workers: Vec<worker::Inherited>,
+}
+
+/// The description of an offer.
+#[derive(Debug, Deserialize, Serialize)]
+struct Handed {
+    schema: String,
+    elapsed: Duration,
+    started: SystemTime,
+    interfaces: Vec<HandedInterface>,
+    /// Sockets that hold tunnel ports.
+    ports: usize,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct HandedInterface {
+    pub(super) name: String,
+    pub(super) index: u32,
+    pub(super) program: u32,
+    pub(super) mode: XdpMode,
+    pub(super) bind: Bind,
+    pub(super) rx_ring: u32,
+    pub(super) chunk_size: u32,
+    pub(super) chunks: u32,
+    pub(super) scatter_gather: bool,
+    pub(super) counters: BTreeMap<String, u64>,
+    pub(super) queues: Vec<u32>,
+}
+
+/// Why a process cannot take a run over with its own options: they need other sockets.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{interface}: {what} cannot change without a restart: now {theirs}, wanted {ours}")]
+#[non_exhaustive]
+pub struct TakeOverError {
+    /// The interface.
+    pub interface: String,
+    /// What differs.
+    pub what: &'static str,
+    /// As it is.
+    pub theirs: String,
+    /// As this process would have it.
+    pub ours: String,
+}
+
+impl HandedInterface {
+    fn check(&self, plan: &InterfacePlan) -> Result<(), TakeOverError> {
+        let queues = |queues: &[u32]| {
+            let numbers: Vec<_> = queues.iter().map(u32::to_string).collect();
+            numbers.join(",")
+        };
+        let wanted: Vec<_> = plan.queues.iter().map(|place| place.queue).collect();
+        let modes: Vec<_> = plan.modes.iter().map(|mode| mode.name()).collect();
+        let has_mode = plan.modes.contains(&self.mode);
+        let differences = [
+            ("the interface's index", self.index.to_string(), plan.interface.index.to_string()),
+            ("the queues", queues(&self.queues), queues(&wanted)),
+            ("the RX ring", self.rx_ring.to_string(), plan.rx_ring.to_string()),
+            ("the size of chunks", self.chunk_size.to_string(), plan.chunk_size.to_string()),
+            ("the number of chunks", self.chunks.to_string(), plan.chunks.to_string()),
+            ("scatter-gather", self.scatter_gather.to_string(), plan.scatter_gather.to_string()),
+            ("the bind mode", self.bind.name().to_owned(), plan.bind.name().to_owned()),
+            (
+                "the XDP mode",
+                self.mode.name().to_owned(),
+                if has_mode { self.mode.name().to_owned() } else { modes.join(" or ") },
+            ),
+        ];
+        match differences.into_iter().find(|(_, theirs, ours)| theirs != ours) {
+            Some((what, theirs, ours)) => {
+                Err(TakeOverError { interface: self.name.clone(), what, theirs, ours })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn described(interfaces: Vec<HandedInterface>, ports: usize) -> String {
+        let mut offer = Offer::new(Duration::from_secs(7), SystemTime::UNIX_EPOCH);
+        offer.handed.interfaces = interfaces;
+        offer.handed.ports = ports;
+        offer.description().unwrap()
+    }
+
+    fn interface() -> HandedInterface {
+        HandedInterface {
+            name: "ens6".to_owned(),
+            index: 3,
+            program: 11,
+            mode: XdpMode::Native,
+            bind: Bind::Copy,
+            rx_ring: 64,
+            chunk_size: 2048,
+            chunks: 128,
+            scatter_gather: false,
+            counters: [("rx_dropped".to_owned(), 5)].into(),
+            queues: vec![0, 1],
+        }
+    }
+
+    fn descriptors(count: usize) -> Vec<OwnedFd> {
+        (0..count).map(|_| worker::new_signal().unwrap()).collect()
+    }
+
+    #[test]
+    fn an_offer_comes_back_with_each_descriptor_in_its_place() {
+        let handed = Inheritance::new(&described(vec![interface()], 1), descriptors(8)).unwrap();
+        assert_eq!((handed.elapsed(), handed.program_on("ens6")), (Duration::from_secs(7), Some(11)));
+        assert_eq!(handed.program_on("ens7"), None);
+        assert_eq!((handed.ports().unwrap().len(), handed.signals().unwrap().len()), (1, 2));
+        let inherited = handed.of("ens6").unwrap();
+        assert_eq!((inherited.workers.len(), inherited.counters["rx_dropped"]), (2, 5));
+    }
+
+    #[test]
+    fn too_few_or_too_many_descriptors_and_other_versions_are_refused() {
+        let text = described(vec![interface()], 1);
+        for (text, count, reason) in [
+            (text.clone(), 7, "descriptors are missing"),
+            (text.clone(), 9, "more descriptors than described"),
+            (text.replace("handover/1", "handover/2"), 8, "mirror.handover/2, and this release has"),
+            ("{}".to_owned(), 0, "missing field"),
+            (String::new(), 0, "EOF"),
+        ] {
+            let error = Inheritance::new(&text, descriptors(count)).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+}
