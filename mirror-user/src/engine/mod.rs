@@ -45,7 +45,7 @@ pub use forward::{ForwardObstacle, ForwardPath};
 pub use hand_over::{HandOverError, Inheritance, Offer, TakeOverError};
 pub use options::{BindMode, Destination, Mode, OnInterfaceLost, Priority, Queues, ThreadHook, Wait};
 pub use plan::{InterfacePlan, Plan, QueuePlan};
-pub use running::{Prepared, Running, Stopper};
+pub use running::{Prepared, Release, Running, Stopper};
 pub use vitals::{HookVitals, InterfaceVitals, QueueVitals, SinkVitals, Vitals};
 pub use warning::Warning;
 

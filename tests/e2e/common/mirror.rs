@@ -5,6 +5,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _},
     num::NonZeroU32,
+    os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
@@ -57,6 +58,8 @@ fn until_saying<T>(what: impl Fn() -> String, mut look: impl FnMut() -> Option<T
 /// A running `mirror`. Killed when dropped before its end.
 pub(crate) struct Mirror {
     child: Child,
+    /// The process that has the run now, if that is not the one that was started.
+    successor: Option<Pid>,
     said: Arc<Mutex<String>>,
     listener: Option<JoinHandle<()>>,
 }
@@ -104,7 +107,7 @@ impl Mirror {
                 }
             }
         });
-        Self { child, said, listener: Some(listener) }
+        Self { child, successor: None, said, listener: Some(listener) }
     }
 
     /// Starts `mirror ingest` on the capture interface and waits until its program is attached.
@@ -140,7 +143,24 @@ impl Mirror {
     }
 
     pub(crate) fn pid(&self) -> Pid {
-        Pid::from_raw(self.child.id().cast_signed())
+        self.successor.unwrap_or_else(|| Pid::from_raw(self.child.id().cast_signed()))
+    }
+
+    /// `mirror upgrade`, which must succeed; returns what it prints, and the ending of the process before.
+    #[track_caller]
+    pub(crate) fn upgrade(&mut self) -> Value {
+        // The new process is then a child of this one, whose end it can wait for.
+        nix::sys::prctl::set_child_subreaper(true).expect("a subreaper");
+        let before = self.pid();
+        let output = Command::new(MIRROR).args(["upgrade", "--json"]).output().expect("mirror runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}\n{}", self.said());
+        let upgraded: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let ended = waitpid(before, None).expect("the process before ends");
+        assert_eq!(ended, WaitStatus::Exited(before, 0), "{}", self.said());
+        let pid = upgraded["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).expect("a process id");
+        self.successor = Some(Pid::from_raw(pid));
+        upgraded
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -208,7 +228,17 @@ impl Mirror {
 
     /// Waits for its end.
     pub(crate) fn end(mut self) -> Ending {
-        let status = until("mirror ends", || self.child.try_wait().expect("wait"));
+        let status = match self.successor.take() {
+            None => until("mirror ends", || self.child.try_wait().expect("wait")),
+            Some(pid) => until("mirror ends", || match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(_, code)) => Some(ExitStatus::from_raw(code << 8)),
+                Ok(WaitStatus::Signaled(_, signal, _)) => Some(ExitStatus::from_raw(signal as i32)),
+                status => {
+                    assert_eq!(status, Ok(WaitStatus::StillAlive));
+                    None
+                }
+            }),
+        };
         // Standard error ends with the process: no other process has it.
         self.listener.take().expect("listener").join().expect("standard error");
         let said = self.said();
@@ -227,6 +257,10 @@ impl Mirror {
 impl Drop for Mirror {
     fn drop(&mut self) {
         // A run that has ended has been waited for.
+        if let Some(successor) = self.successor {
+            let _ = kill(successor, Signal::SIGKILL);
+            let _ = waitpid(successor, None);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

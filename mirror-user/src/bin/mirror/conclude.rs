@@ -24,6 +24,16 @@ pub(crate) fn conclude(outputs: &Outputs, report: &Report) -> anyhow::Result<Exi
     Ok(if report.is_clean() && commands_succeeded { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 
+/// The end of a process whose run another one has now, which writes the report: prints how it stands. Returns
+/// the exit code.
+pub(crate) fn conclude_part(outputs: &Outputs, report: &Report, successor: u32) -> ExitCode {
+    terminal::clear_live_line();
+    terminal::say!("mirror: process {successor} has the run now; until then:");
+    terminal::say!("{}", closing::lines(report, outputs.captures()).trim_end());
+    let commands_succeeded = outputs.postrotate.as_ref().is_none_or(Postrotate::finish);
+    if commands_succeeded { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
+}
+
 /// Writes the report to file and standard output, as requested; a failure of one does not prevent the other.
 fn deliver(outputs: &Outputs, report: &Report) -> anyhow::Result<()> {
     let mut text = serde_json::to_vec_pretty(report).context("report")?;

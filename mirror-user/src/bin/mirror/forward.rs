@@ -88,6 +88,11 @@ impl Forwarding {
         self.forward.iter().map(Target::to_string)
     }
 
+    /// A target that one process cannot open while another one has it.
+    pub(crate) fn exclusive(&self) -> Option<&Target> {
+        self.forward.iter().find(|target| target.is_exclusive())
+    }
+
     /// The TCP ports of targets that connect.
     pub(crate) fn connects(&self) -> impl Iterator<Item = u16> {
         self.forward.iter().filter_map(Target::connects)

@@ -3,6 +3,7 @@
 
 #![deny(unsafe_code)]
 
+mod channel;
 mod closing;
 mod conclude;
 mod config;
@@ -30,12 +31,14 @@ mod readers;
 mod reload;
 mod remedy;
 mod replay;
+mod requests;
 mod sandbox;
 mod signals;
 mod status;
 mod streams;
 mod terminal;
 mod top;
+mod upgrade;
 mod user;
 mod validate;
 mod writers;
@@ -102,6 +105,12 @@ enum Command {
     /// Changes VNIs, sources, filters and outputs, and loses no packet of outputs that stay. Exits with 1 if
     /// the file is refused; then nothing has changed. Only root may do that.
     Reload(control::ReloadArgs),
+    /// Have a run pass to a new process of the installed executable, without losing a packet
+    ///
+    /// The new process reads the configuration file, opens its outputs, and takes over the sockets with the
+    /// packets in them; if it cannot, the run goes on as it is, and this exits with 1. Needs Linux 6.4; before,
+    /// packets that come while the sockets change pass to the host, and are counted. Only root may do that.
+    Upgrade(control::UpgradeArgs),
     /// Watch a run: rates, losses, queues, outputs, origins
     ///
     /// One screen over the control socket, drawn each second. Ends with q, Ctrl-C, or the run.
@@ -109,6 +118,12 @@ enum Command {
     /// Started by a run: see `mirror ingest --no-monitor`
     #[command(hide = true)]
     Monitor(monitor::MonitorArgs),
+    /// Started by a monitor: starts the new process of an upgrade, and ends
+    #[command(hide = true)]
+    Launch(monitor::LaunchArgs),
+    /// Started for an upgrade: see `mirror upgrade`
+    #[command(hide = true)]
+    TakeOver(upgrade::TakeOverArgs),
     /// Check a configuration file, or print the effective settings
     Config(config::ConfigArgs),
     /// Diagnose this host and suggest fixes
@@ -169,7 +184,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let file = args.output.config.clone();
             let source = ConfigSource::of(config::Command::Ingest, args.settings(), file);
             let (settings, tables) = source.read()?;
-            ingest::run(&IngestRun::of(&settings, tables), &settings, &source)
+            ingest::run(&IngestRun::of(&settings, tables), &settings, &source, None)
         }
         Some(Command::Replay(args)) => {
             let file = args.output.config.clone();
@@ -180,8 +195,11 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Status(args)) => control::status(&args),
         Some(Command::Drain(args)) => control::drain(&args),
         Some(Command::Reload(args)) => control::reload(&args),
+        Some(Command::Upgrade(args)) => control::upgrade(&args),
         Some(Command::Top(args)) => top::run(&args),
         Some(Command::Monitor(args)) => monitor::run(args),
+        Some(Command::Launch(args)) => monitor::launch(args),
+        Some(Command::TakeOver(args)) => upgrade::take_over(args),
         Some(Command::Config(args)) => config::run(&args),
         Some(Command::Doctor(args)) => doctor::run(&args),
         None => Err(Usage(

@@ -6,8 +6,9 @@
 use std::{
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -58,9 +59,26 @@ pub(crate) struct Observation {
 #[derive(Debug, Default)]
 pub(crate) struct Observed {
     phase: AtomicU8,
+    /// Another process answers.
+    is_withheld: AtomicBool,
+    clients: [AtomicUsize; Listener::COUNT],
     state: Mutex<State>,
     published: Condvar,
 }
+
+/// Those that take questions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Listener {
+    Control,
+    Http,
+}
+
+impl Listener {
+    const COUNT: usize = 2;
+}
+
+/// How often a listener that does not accept looks whether it may.
+pub(crate) const WITHHELD: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Default)]
 struct State {
@@ -76,6 +94,30 @@ impl Observed {
     /// Enters a phase, unless a later one has begun.
     pub(crate) fn enter(&self, phase: Phase) {
         self.phase.fetch_max(phase as u8, Ordering::AcqRel);
+    }
+
+    /// Whether questions are left to another process that has the same sockets: they wait in the backlog until
+    /// it accepts them.
+    pub(crate) fn is_withheld(&self) -> bool {
+        self.is_withheld.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn withhold(&self, withheld: bool) {
+        self.is_withheld.store(withheld, Ordering::Release);
+    }
+
+    /// How many clients a listener has accepted and not answered yet.
+    pub(crate) fn serves(&self, listener: Listener, clients: usize) {
+        self.clients[listener as usize].store(clients, Ordering::Release);
+    }
+
+    /// Waits until all clients are answered, at most for `patience`.
+    pub(crate) fn finish(&self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        let is_busy = || self.clients.iter().any(|clients| clients.load(Ordering::Acquire) > 0);
+        while is_busy() && Instant::now() < deadline {
+            thread::sleep(WITHHELD);
+        }
     }
 
     /// Whether the main thread is to [publish](Self::publish) a report.

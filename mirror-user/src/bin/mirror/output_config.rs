@@ -212,6 +212,22 @@ impl OutputConfig {
         if self.print.is_enabled() { 0 } else { self.verbose }
     }
 
+    /// Why these outputs cannot pass to another process.
+    pub(crate) fn obstacle_to_upgrade(&self) -> Option<String> {
+        self.all().find_map(|output| {
+            if output.prints() {
+                return Some("packets are printed: another process cannot go on with that".to_owned());
+            }
+            let stream = output.write.as_deref().filter(|path| !streams::is_file(path));
+            if let Some(path) = stream {
+                let path = escape::path(path);
+                return Some(format!("-w {path} is a stream: another process cannot go on with it"));
+            }
+            let target = output.forward.exclusive()?;
+            Some(format!("--forward {target}: another process cannot open it beside this one"))
+        })
+    }
+
     /// Whether any output prints packets, tables included.
     pub(crate) fn prints(&self) -> bool {
         self.all().any(|output| output.print.is_enabled())

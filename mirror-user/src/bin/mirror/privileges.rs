@@ -101,6 +101,34 @@ impl RetainedCaps {
     }
 }
 
+impl RetainedCaps {
+    /// Makes no other capability of the calling thread effective; [`inherited`] passes all that is permitted
+    /// on. Programs that it executes get nothing beyond that.
+    pub(crate) fn lower_others(&self) -> io::Result<()> {
+        let held = caps::read(None, CapSet::Permitted).map_err(io::Error::other)?;
+        let keep: CapsHashSet = self.0.intersection(&held).copied().collect();
+        let none = CapsHashSet::new();
+        caps::set(None, CapSet::Ambient, &none).map_err(io::Error::other)?;
+        caps::set(None, CapSet::Inheritable, &none).map_err(io::Error::other)?;
+        caps::set(None, CapSet::Effective, &keep).map_err(io::Error::other)?;
+        nix::sys::prctl::set_no_new_privs().map_err(io::Error::from)
+    }
+}
+
+/// Runs an action that starts a program, which gets all permitted capabilities, root or not.
+pub(crate) fn inherited<T>(action: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let held = caps::read(None, CapSet::Permitted)?;
+    raised(|| {
+        caps::set(None, CapSet::Inheritable, &held)?;
+        caps::set(None, CapSet::Ambient, &held)?;
+        let result = action();
+        let none = CapsHashSet::new();
+        caps::set(None, CapSet::Ambient, &none)?;
+        caps::set(None, CapSet::Inheritable, &none)?;
+        result
+    })
+}
+
 /// Retains the permitted capabilities over the change of user. None is effective until [`raise`], so that
 /// files are opened with the user's own permissions.
 pub(crate) fn outlast_change_of_user() -> io::Result<()> {

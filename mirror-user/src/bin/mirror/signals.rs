@@ -18,7 +18,7 @@ use signal_hook::{
     iterator::Signals,
 };
 
-use crate::{outputs::Outputs, reload::ReloadRequests, terminal};
+use crate::{outputs::Outputs, reload::Reloaded, requests::Requests, terminal, upgrade::Upgraded};
 
 /// What signals have requested.
 #[derive(Default)]
@@ -39,7 +39,9 @@ pub(crate) struct SignalRequests {
     /// Called when a drain begins; unset if the run stops at once.
     on_drain: Action,
     /// HUP and control requests ask for a reload there; unset if the run has no configuration file.
-    pub(crate) reload: OnceLock<ReloadRequests>,
+    pub(crate) reload: OnceLock<Requests<Reloaded>>,
+    /// Control requests ask for an upgrade there; unset if the run has no monitor.
+    pub(crate) upgrade: OnceLock<Requests<Upgraded>>,
     /// What USR1 and USR2 do at once, if nobody polls `statistics` and `flush`.
     on_statistics: Action,
     on_flush: Action,

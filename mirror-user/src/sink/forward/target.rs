@@ -114,6 +114,12 @@ const MAX_PROCESS: u32 = i32::MAX.cast_unsigned();
 const LONGEST: usize = 107;
 
 impl Target {
+    /// Whether one process cannot open it while another one has it.
+    #[must_use]
+    pub fn is_exclusive(&self) -> bool {
+        !matches!(self, Self::Vxlan { .. } | Self::PcapConnect { .. })
+    }
+
     /// The TCP port that it connects to.
     #[must_use]
     pub fn connects(&self) -> Option<u16> {

@@ -17,11 +17,11 @@ use super::{
     server::RELOAD,
     socket,
 };
-use crate::{exit::Usage, reload::Reloaded};
+use crate::{exit::Usage, reload::Reloaded, upgrade::Upgraded};
 
 /// A run has 2 s for a connection, and 1 s for its report.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// For a reload it has [`RELOAD`].
+/// For a reload or an upgrade it has [`RELOAD`].
 const RELOAD_PATIENCE: Duration = RELOAD.saturating_add(PATIENCE);
 
 /// A control socket.
@@ -133,10 +133,18 @@ impl Client {
         }
     }
 
+    /// Has the run pass to a new process.
+    pub(super) fn upgrade(&self) -> anyhow::Result<Upgraded> {
+        match self.ask(Action::Upgrade)? {
+            Outcome::Upgraded(upgraded) => Ok(upgraded),
+            outcome => Err(self.unexpected(outcome)),
+        }
+    }
+
     fn unexpected(&self, outcome: Outcome<Report>) -> anyhow::Error {
         let reason = match outcome {
             Outcome::Refused(refusal) => refusal.message,
-            Outcome::Status(_) | Outcome::Draining(_) | Outcome::Reloaded(_) => {
+            Outcome::Status(_) | Outcome::Draining(_) | Outcome::Reloaded(_) | Outcome::Upgraded(_) => {
                 "it answered another question".to_owned()
             }
         };
@@ -162,7 +170,8 @@ impl Client {
     /// Sends a request, and returns the line of the answer.
     fn exchange(&self, action: Action) -> io::Result<Vec<u8>> {
         let mut stream = UnixStream::connect(&self.path)?;
-        stream.set_read_timeout(Some(if action == Action::Reload { RELOAD_PATIENCE } else { PATIENCE }))?;
+        let takes_long = matches!(action, Action::Reload | Action::Upgrade);
+        stream.set_read_timeout(Some(if takes_long { RELOAD_PATIENCE } else { PATIENCE }))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.write_all(&action.line()?)?;
         let mut line = Vec::new();

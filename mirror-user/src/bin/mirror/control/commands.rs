@@ -1,4 +1,4 @@
-//! `mirror status`, `mirror drain` and `mirror reload`.
+//! `mirror status`, `mirror drain`, `mirror reload` and `mirror upgrade`.
 
 use std::{
     fmt::Write as _,
@@ -45,6 +45,17 @@ pub(crate) struct ReloadArgs {
     /// The run, by the name of its control socket; not needed if there is only one
     #[arg(value_parser = name)]
     name: Option<Control>,
+}
+
+/// Arguments of `mirror upgrade`.
+#[derive(Args, Debug)]
+pub(crate) struct UpgradeArgs {
+    /// The run, by the name of its control socket; not needed if there is only one
+    #[arg(value_parser = name)]
+    name: Option<Control>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Prints how runs stand.
@@ -94,6 +105,19 @@ pub(crate) fn reload(args: &ReloadArgs) -> anyhow::Result<ExitCode> {
     let client = Clients::of_this_host().one(args.name.as_ref())?;
     let reloaded = client.reload()?;
     terminal::say!("{}: reloaded: {reloaded}", client.shown());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Has a run pass to a new process.
+pub(crate) fn upgrade(args: &UpgradeArgs) -> anyhow::Result<ExitCode> {
+    let client = Clients::of_this_host().one(args.name.as_ref())?;
+    let upgraded = client.upgrade()?;
+    if args.json {
+        let text = serde_json::to_string_pretty(&upgraded)? + "\n";
+        io::stdout().lock().write_all(text.as_bytes())?;
+    } else {
+        terminal::say!("{}: {upgraded}", client.shown());
+    }
     Ok(ExitCode::SUCCESS)
 }
 

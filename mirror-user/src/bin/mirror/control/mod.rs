@@ -12,7 +12,7 @@ mod server;
 mod socket;
 
 use std::{
-    os::unix::net::UnixListener,
+    os::{fd::OwnedFd, unix::net::UnixListener},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -27,7 +27,7 @@ use nix::unistd::{Gid, Group, Uid, geteuid};
 
 pub(crate) use self::{
     client::{Client, Clients, name},
-    commands::{DrainArgs, ReloadArgs, StatusArgs, drain, reload, seconds, status},
+    commands::{DrainArgs, ReloadArgs, StatusArgs, UpgradeArgs, drain, reload, seconds, status, upgrade},
     protocol::RunStatus,
     server::CONNECTIONS,
     socket::Entry,
@@ -67,12 +67,17 @@ impl ControlConfig {
         }
     }
 
-    /// Makes the socket. Must be called before privileges are dropped.
+    /// Makes the socket, or takes the one of its name that another process leaves. Must be called before
+    /// privileges are dropped.
     ///
     /// # Errors
     ///
     /// The group does not exist; or a socket that was asked for by name or group cannot be made.
-    pub(crate) fn open(&self, interfaces: &[String]) -> anyhow::Result<Option<ControlSocket>> {
+    pub(crate) fn open(
+        &self,
+        interfaces: &[String],
+        left: Option<LeftSocket>,
+    ) -> anyhow::Result<Option<ControlSocket>> {
         let (name, is_wanted) = match &self.given {
             Some(Control(None)) => return Ok(None),
             Some(Control(Some(name))) => (name.clone(), true),
@@ -81,7 +86,12 @@ impl ControlConfig {
         let group = self.group.as_deref().map(group_of).transpose()?;
         let path = path_of(Path::new(DIRECTORY), &name);
         let shown = escape::path(&path).to_string();
-        match make(&path, group.map(|group| rustix::fs::Gid::from_raw(group.as_raw()))) {
+        let owning = group.map(|group| rustix::fs::Gid::from_raw(group.as_raw()));
+        let made = match left.filter(|left| left.name == name) {
+            Some(left) => socket::inherit(&path, owning, left.socket),
+            None => make(&path, owning),
+        };
+        match made {
             Ok((listener, entry)) => {
                 let (group, owner) = (group.is_some(), geteuid());
                 Ok(Some(ControlSocket { name, listener, entry, group, owner }))
@@ -105,6 +115,13 @@ impl ControlConfig {
             }
         }
     }
+}
+
+/// The socket of a run that another process has had so far.
+#[derive(Debug)]
+pub(crate) struct LeftSocket {
+    pub(crate) name: String,
+    pub(crate) socket: OwnedFd,
 }
 
 /// A socket that nobody answers yet.
@@ -137,6 +154,11 @@ impl ControlSocket {
         };
         server.start(listener, threads.hook(ThreadKind::Control))?;
         Ok(entry)
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 }
 
@@ -187,7 +209,7 @@ mod tests {
         assert!(config("control = 'off'\ncontrol-group = 'root'").validate().is_err());
         assert!(config("control-group = 'root'").validate().is_ok());
         let missing = config("control-group = 'no-such-group-here'");
-        let error = missing.open(&["ens5".to_owned()]).err().unwrap();
+        let error = missing.open(&["ens5".to_owned()], None).err().unwrap();
         assert!(error.is::<Usage>(), "{error}");
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{ingest::DrainLimits, observed::Phase, reload::Reloaded};
+use crate::{ingest::DrainLimits, observed::Phase, reload::Reloaded, upgrade::Upgraded};
 
 /// The schema of requests and answers. Fields may be added, never renamed.
 pub(super) const SCHEMA: &str = "mirror.control/1";
@@ -23,6 +23,8 @@ pub(super) enum Action {
     Drain,
     /// To read its configuration file again, and to change accordingly.
     Reload,
+    /// To pass to a new process of the executable that is installed now.
+    Upgrade,
 }
 
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -31,7 +33,7 @@ pub(super) struct Request<'a> {
     pub(super) request: Action,
 }
 
-/// An answer on the wire; `R` is a report, or a reference to one. It has one of four.
+/// An answer on the wire; `R` is a report, or a reference to one. It has one of five.
 #[derive(Debug, Deserialize, Serialize)]
 struct Answer<R> {
     schema: Cow<'static, str>,
@@ -41,6 +43,8 @@ struct Answer<R> {
     draining: Option<DrainTimes>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reloaded: Option<Reloaded>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upgraded: Option<Upgraded>,
     #[serde(skip_serializing_if = "Option::is_none")]
     refused: Option<Refusal>,
 }
@@ -56,6 +60,7 @@ pub(super) enum Outcome<R> {
     Status(Box<RunStatus<R>>),
     Draining(DrainTimes),
     Reloaded(Reloaded),
+    Upgraded(Upgraded),
     Refused(Refusal),
 }
 
@@ -108,6 +113,8 @@ pub(crate) enum RefusalReason {
     NoConfig,
     /// The configuration was refused; nothing has changed.
     Configuration,
+    /// The run could not pass to a new process; it goes on as it is.
+    Upgrade,
     /// The run stops already.
     Stopping,
     #[serde(other)]
@@ -142,12 +149,19 @@ impl Action {
 impl<R: Serialize> Outcome<R> {
     /// The answer as a line.
     pub(super) fn line(self) -> serde_json::Result<Vec<u8>> {
-        let mut answer =
-            Answer { schema: SCHEMA.into(), status: None, draining: None, reloaded: None, refused: None };
+        let mut answer = Answer {
+            schema: SCHEMA.into(),
+            status: None,
+            draining: None,
+            reloaded: None,
+            upgraded: None,
+            refused: None,
+        };
         match self {
             Self::Status(status) => answer.status = Some(*status),
             Self::Draining(times) => answer.draining = Some(times),
             Self::Reloaded(reloaded) => answer.reloaded = Some(reloaded),
+            Self::Upgraded(upgraded) => answer.upgraded = Some(upgraded),
             Self::Refused(refusal) => answer.refused = Some(refusal),
         }
         line(&answer)
@@ -157,11 +171,12 @@ impl<R: Serialize> Outcome<R> {
 impl<R: DeserializeOwned> Outcome<R> {
     /// Of an answer; `None` if this release does not know its kind.
     pub(super) fn parse(answer: &[u8]) -> serde_json::Result<Option<Self>> {
-        let Answer { schema: _, status, draining, reloaded, refused } = serde_json::from_slice(answer)?;
+        let Answer { schema: _, status, draining, reloaded, upgraded, refused } = serde_json::from_slice(answer)?;
         let status = status.map(|status| Self::Status(Box::new(status)));
         let draining = draining.map(Self::Draining);
         let reloaded = reloaded.map(Self::Reloaded);
-        Ok(status.or(draining).or(reloaded).or(refused.map(Self::Refused)))
+        let upgraded = upgraded.map(Self::Upgraded);
+        Ok(status.or(draining).or(reloaded).or(upgraded).or(refused.map(Self::Refused)))
     }
 }
 
@@ -184,6 +199,7 @@ mod tests {
             (Action::Status, r#"{"schema":"mirror.control/1","request":"status"}"#),
             (Action::Drain, r#"{"schema":"mirror.control/1","request":"drain"}"#),
             (Action::Reload, r#"{"schema":"mirror.control/1","request":"reload"}"#),
+            (Action::Upgrade, r#"{"schema":"mirror.control/1","request":"upgrade"}"#),
         ] {
             assert_eq!(action.line().unwrap(), format!("{text}\n").into_bytes());
             assert_eq!(Action::parse(text.as_bytes()), Ok(action));
@@ -227,6 +243,7 @@ mod tests {
                 added: vec!["a".to_owned()],
                 ..Reloaded::default()
             }),
+            Outcome::Upgraded(Upgraded { pid: 7, pauses_ns: vec![1], ..Upgraded::default() }),
             Outcome::Refused(Refusal::new(RefusalReason::NoDrain, "no")),
         ] {
             let line = outcome.clone().line().unwrap();

@@ -27,9 +27,10 @@ use nix::{
 use super::protocol::{Action, DrainTimes, LONGEST_REQUEST, Outcome, Refusal, RefusalReason, RunStatus};
 use crate::{
     ingest::DrainLimits,
-    observed::{Observed, Phase},
+    observed::{Listener, Observed, Phase, WITHHELD},
     reload::Reloaded,
     signals::SignalRequests,
+    upgrade::Upgraded,
 };
 
 /// Connections at once; others wait in the backlog.
@@ -38,7 +39,7 @@ pub(crate) const CONNECTIONS: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long the main thread may take for a report; it polls each 100 ms.
 const REPORT: Duration = Duration::from_secs(1);
-/// How long it may take for a reload, which opens outputs.
+/// How long it may take for a reload, which opens outputs, and for an upgrade.
 pub(super) const RELOAD: Duration = Duration::from_secs(60);
 /// How often its answer is looked for.
 const POLL: Duration = Duration::from_millis(10);
@@ -65,12 +66,37 @@ struct Connection {
 
 enum State {
     Reads(Vec<u8>),
-    /// For the outcome of a reload.
-    Waits(Receiver<Result<Reloaded, String>>),
+    /// For the outcome of a reload, or of an upgrade.
+    Waits(Waiting),
     Writes {
         answer: Vec<u8>,
         written: usize,
     },
+}
+
+enum Waiting {
+    Reload(Receiver<Result<Reloaded, String>>),
+    Upgrade(Receiver<Result<Upgraded, String>>),
+}
+
+impl Waiting {
+    /// The answer, if there is one.
+    fn answer(&self) -> Option<State> {
+        let (answer, reason) = match self {
+            Self::Reload(outcome) => {
+                (outcome.try_recv().map(|it| it.map(Outcome::Reloaded)), RefusalReason::Configuration)
+            }
+            Self::Upgrade(outcome) => {
+                (outcome.try_recv().map(|it| it.map(Outcome::Upgraded)), RefusalReason::Upgrade)
+            }
+        };
+        match answer {
+            Ok(Ok(outcome)) => Some(line(outcome)),
+            Ok(Err(message)) => Some(refusal(Refusal::new(reason, message))),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(refusal(stopping())),
+        }
+    }
 }
 
 impl Server {
@@ -101,7 +127,9 @@ impl Server {
     fn serve(&self, listener: &UnixListener) -> io::Result<()> {
         let mut connections: Vec<Connection> = Vec::new();
         loop {
-            let accepts = connections.len() < CONNECTIONS;
+            self.observed.serves(Listener::Control, connections.len());
+            let is_withheld = self.observed.is_withheld();
+            let accepts = connections.len() < CONNECTIONS && !is_withheld;
             let polled = connections.iter().map(|connection| {
                 let events = match connection.state {
                     State::Reads(_) => PollFlags::POLLIN,
@@ -118,6 +146,7 @@ impl Server {
                 State::Waits(_) => POLL,
                 _ => connection.deadline.saturating_duration_since(now),
             });
+            let left = left.chain(is_withheld.then_some(WITHHELD));
             let timeout = left.min().map_or(PollTimeout::NONE, |left| {
                 // Rounded up, or the last millisecond would spin.
                 PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
@@ -136,6 +165,7 @@ impl Server {
                 };
                 goes_on && Instant::now() < connection.deadline
             });
+            let accepts = accepts && !self.observed.is_withheld();
             if accepts && is_ready.last().is_some_and(|ready| *ready) {
                 connections.extend(accept(listener)?);
             }
@@ -161,13 +191,8 @@ impl Server {
                     };
                     connection.enter(state);
                 }
-                State::Waits(outcome) => {
-                    let state = match outcome.try_recv() {
-                        Ok(Ok(reloaded)) => line(Outcome::Reloaded(reloaded)),
-                        Ok(Err(message)) => refusal(Refusal::new(RefusalReason::Configuration, message)),
-                        Err(TryRecvError::Empty) => return true,
-                        Err(TryRecvError::Disconnected) => refusal(stopping()),
-                    };
+                State::Waits(waiting) => {
+                    let Some(state) = waiting.answer() else { return true };
                     connection.enter(state);
                 }
                 State::Writes { answer, written } => match connection.stream.write(&answer[*written..]) {
@@ -196,12 +221,16 @@ impl Server {
             Ok(Action::Reload) => {
                 return refusal(Refusal::new(RefusalReason::NotPermitted, "only root may reload a run"));
             }
+            Ok(Action::Upgrade) => {
+                return refusal(Refusal::new(RefusalReason::NotPermitted, "only root may upgrade a run"));
+            }
             Err(refused) => return refusal(refused),
         };
         match action {
             Action::Status => self.status(),
             Action::Drain => self.drain(),
             Action::Reload => self.reload(),
+            Action::Upgrade => self.upgrade(),
         }
     }
 
@@ -254,7 +283,23 @@ impl Server {
             ));
         };
         match requests.ask() {
-            Some(outcome) if self.observed.phase() < Phase::Draining => State::Waits(outcome),
+            Some(outcome) if self.observed.phase() < Phase::Draining => State::Waits(Waiting::Reload(outcome)),
+            _ => refusal(stopping()),
+        }
+    }
+
+    fn upgrade(&self) -> State {
+        let Some(requests) = self.requests.upgrade.get() else {
+            return refusal(Refusal::new(
+                RefusalReason::Upgrade,
+                "this run has no monitor to start a new process: start it with --config FILE, and without \
+                --no-monitor",
+            ));
+        };
+        match requests.ask() {
+            Some(outcome) if self.observed.phase() < Phase::Draining => {
+                State::Waits(Waiting::Upgrade(outcome))
+            }
             _ => refusal(stopping()),
         }
     }

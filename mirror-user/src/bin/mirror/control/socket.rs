@@ -5,6 +5,7 @@ use std::{
     io,
     os::{fd::OwnedFd, unix::net::UnixListener},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use mirror_user::host::run_state;
@@ -41,12 +42,15 @@ pub(crate) struct Entry {
     name: PathBuf,
     /// Device and inode.
     identity: (u64, u64),
+    /// The socket, for another process.
+    socket: OwnedFd,
+    /// Whether another process has it now.
+    is_left: AtomicBool,
 }
 
 /// Makes a socket that its user alone can connect to, or that a group can, too. One of a dead run is
 /// replaced.
 pub(super) fn make(path: &Path, group: Option<Gid>) -> Result<(UnixListener, Entry), SocketError> {
-    const OWNER: Mode = Mode::RUSR.union(Mode::WUSR);
     let name = PathBuf::from(path.file_name().unwrap_or_default());
     let parent = path.parent().unwrap_or(path);
     let directory = run_state::make(parent)?;
@@ -67,11 +71,7 @@ pub(super) fn make(path: &Path, group: Option<Gid>) -> Result<(UnixListener, Ent
     let socket = stream()?;
     bind(&socket, &SocketAddrUnix::new(parent.join(&hidden))?)?;
     let placed = || {
-        if let Some(group) = group {
-            chownat(&directory, &hidden, None, Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
-        }
-        let mode = if group.is_some() { OWNER | Mode::RGRP | Mode::WGRP } else { OWNER };
-        chmodat(&directory, &hidden, mode, AtFlags::empty())?;
+        give(&directory, hidden.as_ref(), group)?;
         listen(&socket, BACKLOG)?;
         let found = statat(&directory, &hidden, AtFlags::SYMLINK_NOFOLLOW)?;
         renameat(&directory, &hidden, &directory, &name)?;
@@ -81,12 +81,52 @@ pub(super) fn make(path: &Path, group: Option<Gid>) -> Result<(UnixListener, Ent
         // The error that counts is the first.
         let _ = unlinkat(&directory, &hidden, AtFlags::empty());
     })?;
-    Ok((socket.into(), Entry { directory, name, identity }))
+    let listener = socket.try_clone()?.into();
+    Ok((listener, Entry { directory, name, identity, socket, is_left: AtomicBool::new(false) }))
+}
+
+/// Sets who may connect to a socket.
+fn give(directory: &OwnedFd, name: &Path, group: Option<Gid>) -> Result<(), Errno> {
+    const OWNER: Mode = Mode::RUSR.union(Mode::WUSR);
+    if let Some(group) = group {
+        chownat(directory, name, None, Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
+    }
+    let mode = if group.is_some() { OWNER | Mode::RGRP | Mode::WGRP } else { OWNER };
+    chmodat(directory, name, mode, AtFlags::empty())
+}
+
+/// The socket at this path that another process has made, and leaves.
+pub(super) fn inherit(
+    path: &Path,
+    group: Option<Gid>,
+    socket: OwnedFd,
+) -> Result<(UnixListener, Entry), SocketError> {
+    let name = PathBuf::from(path.file_name().unwrap_or_default());
+    let directory = run_state::make(path.parent().unwrap_or(path))?;
+    let _lock: File = run_state::lock(&directory)?;
+    let found = statat(&directory, &name, AtFlags::SYMLINK_NOFOLLOW)?;
+    give(&directory, &name, group)?;
+    let listener = socket.try_clone()?.into();
+    let identity = identity(&found);
+    Ok((listener, Entry { directory, name, identity, socket, is_left: AtomicBool::new(false) }))
 }
 
 impl Entry {
-    /// Removes it, unless it was replaced.
+    /// The socket, for another process.
+    pub(crate) fn lend(&self) -> io::Result<OwnedFd> {
+        self.socket.try_clone()
+    }
+
+    /// Leaves it to another process, which removes it.
+    pub(crate) fn leave(&self) {
+        self.is_left.store(true, Ordering::Relaxed);
+    }
+
+    /// Removes it, unless it was replaced or left.
     pub(crate) fn remove(&self) {
+        if self.is_left.load(Ordering::Relaxed) {
+            return;
+        }
         let removed = statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW).and_then(|found| {
             if identity(&found) == self.identity {
                 unlinkat(&self.directory, &self.name, AtFlags::empty())

@@ -66,6 +66,11 @@ impl Answers {
         Self { board, exporter: Exporter::default(), written: None }
     }
 
+    /// Whose questions these are.
+    pub(super) fn asked(&self) -> &crate::observed::Observed {
+        &self.board.observed
+    }
+
     /// The answer to a request, to a client with this access.
     pub(super) fn answer(&mut self, request: &Request<'_>, access: Access) -> Answer {
         let now = Instant::now();

@@ -22,6 +22,8 @@ pub(crate) struct Board {
     begun_at: SystemTime,
     /// When the main loop turned last, in ms since `begun`.
     turned: AtomicU64,
+    /// CPU time of the processes that had the run before, in µs.
+    cpu_before: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -38,6 +40,7 @@ impl Board {
             begun: Instant::now(),
             begun_at: SystemTime::now(),
             turned: AtomicU64::new(0),
+            cpu_before: AtomicU64::new(0),
             state: Mutex::default(),
         })
     }
@@ -50,8 +53,23 @@ impl Board {
 
     /// Leaves a verdict, with what the kernel says of the process.
     pub(crate) fn put(&self, verdict: Verdict) {
-        let process = ProcessFacts::read(self.begun_at);
+        let mut process = ProcessFacts::read(self.begun_at);
+        process.cpu = process.cpu.map(|own| own + self.cpu_before());
         *self.lock() = State { verdict: Some(Arc::new(verdict)), process };
+    }
+
+    /// Counts the CPU time of processes that had the run before, so that the counter does not go back.
+    pub(crate) fn follow(&self, cpu: Duration) {
+        self.cpu_before.store(u64::try_from(cpu.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// The CPU time of this process and those before it.
+    pub(crate) fn cpu(&self) -> Duration {
+        ProcessFacts::read(self.begun_at).cpu.unwrap_or_default() + self.cpu_before()
+    }
+
+    fn cpu_before(&self) -> Duration {
+        Duration::from_micros(self.cpu_before.load(Ordering::Relaxed))
     }
 
     pub(super) fn state(&self) -> State {

@@ -19,6 +19,7 @@ mod status;
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    os::fd::OwnedFd,
     sync::{Arc, mpsc},
     thread,
 };
@@ -66,9 +67,17 @@ impl HttpConfig {
         given.map(|(flag, _)| *flag)
     }
 
-    /// Listens, without answering yet.
-    pub(crate) fn listen(&self) -> anyhow::Result<Listening> {
+    /// Listens, without answering yet; on a socket of another process, if it is of this address.
+    pub(crate) fn listen(&self, left: Option<TcpListener>) -> anyhow::Result<Listening> {
         let Self { address, allowed, .. } = self;
+        let is_same = |left: &TcpListener| {
+            left.local_addr().is_ok_and(|there| {
+                there.ip() == address.ip() && [0, there.port()].contains(&address.port())
+            })
+        };
+        if let Some(listener) = left.filter(is_same) {
+            return Ok(Listening { listener, allowed: allowed.clone() });
+        }
         let listen = || {
             let listener = TcpListener::bind(address)?;
             listener.set_nonblocking(true)?;
@@ -98,6 +107,11 @@ impl Listening {
     /// Where, with the port that was chosen for port 0.
     pub(crate) fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// The socket, for another process.
+    pub(crate) fn lend(&self) -> io::Result<OwnedFd> {
+        self.listener.try_clone().map(OwnedFd::from)
     }
 
     /// Starts the thread, which first calls `prepare`. It ends with the process.

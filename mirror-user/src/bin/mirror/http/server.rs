@@ -22,6 +22,7 @@ use super::{
     answers::Answers,
     connection::{Connection, TO_SEND, Wants},
 };
+use crate::observed::{Listener, WITHHELD};
 
 /// Places for clients that have to be waited for.
 pub(crate) const CONNECTIONS: usize = 16;
@@ -47,7 +48,9 @@ impl Server {
     pub(super) fn run(mut self) -> ! {
         loop {
             self.wait();
-            if self.accept() >= AT_ONCE {
+            let observed = self.answers.asked();
+            observed.serves(Listener::Http, self.connections.len());
+            if !observed.is_withheld() && self.accept() >= AT_ONCE {
                 thread::sleep(REST);
             }
             self.drive();
@@ -65,8 +68,13 @@ impl Server {
 
     /// Waits until there is something to do.
     fn wait(&self) {
-        let mut polled = vec![PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
         let (now, mut wait) = (Instant::now(), TO_SEND);
+        let mut polled = if self.answers.asked().is_withheld() {
+            wait = WITHHELD;
+            Vec::new()
+        } else {
+            vec![PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)]
+        };
         for connection in &self.connections {
             wait = wait.min(connection.until().saturating_duration_since(now));
             let events = match connection.wants() {

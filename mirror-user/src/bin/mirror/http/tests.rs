@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 fn serve() -> (SocketAddr, Arc<Observed>) {
     let config = HttpConfig { address: "127.0.0.1:0".parse().unwrap(), allowed: Vec::new(), most_loss: None };
-    let listening = config.listen().unwrap();
+    let listening = config.listen(None).unwrap();
     let (address, observed) = (listening.address().unwrap(), Arc::new(Observed::default()));
     listening.serve(&observed, || Ok(())).unwrap();
     (address, observed)
@@ -139,6 +139,6 @@ fn a_client_may_close_its_sending_half_after_its_request() {
 fn a_port_in_use_is_an_error_with_its_remedy() {
     let (address, _) = serve();
     let config = HttpConfig { address, allowed: Vec::new(), most_loss: None };
-    let error = config.listen().unwrap_err().to_string();
+    let error = config.listen(None).unwrap_err().to_string();
     assert!(error.contains(&address.to_string()) && error.contains("choose another port"), "{error}");
 }

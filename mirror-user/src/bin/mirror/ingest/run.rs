@@ -18,31 +18,43 @@ use super::{
     watch::{Reload, Watch},
 };
 use crate::{
-    conclude::conclude,
+    conclude::{conclude, conclude_part},
     config::ConfigSource,
     control,
     hooks::Threads,
-    http::{self, HttpConfig, Listening},
+    http::{self, Board, Listening},
     memory::{self, MIB},
     monitor::Monitor,
     observed::{Observed, Phase},
     outputs::{OpenContext, Outputs},
     privileges::{self, RetainedCaps},
-    reload::{ReloadRequests, Reloader},
+    reload::Reloader,
+    requests::Requests,
     sandbox::{Sandbox, ThreadKind},
-    signals, terminal, user,
+    signals, terminal,
+    upgrade::{Account, Left, Predecessor, Successor, Upgrader},
+    user,
     writers::WriterPlan,
 };
 
-pub(crate) fn run(args: &IngestRun, settings: &Settings, source: &ConfigSource) -> anyhow::Result<ExitCode> {
+/// Runs, from the start or in the place of another process.
+pub(crate) fn run(
+    args: &IngestRun,
+    settings: &Settings,
+    source: &ConfigSource,
+    mut predecessor: Option<&mut Predecessor>,
+) -> anyhow::Result<ExitCode> {
     terminal::start_log(args.output.log_verbosity(), args.output.quiet);
     let streams = args.output.validate()?;
     args.require_interface()?;
     args.validate_http()?;
     args.validate_forward_path()?;
     args.control.validate()?;
-    let builder = args.builder()?;
+    let mut builder = args.builder()?;
     builder.validate().map_err(usage)?;
+    if let Some(left) = predecessor.as_mut().and_then(|before| before.inheritance()) {
+        builder = builder.take_over(left);
+    }
     // BPF maps count against it before kernel 5.11, a UMEM without CAP_IPC_LOCK. If it is too low, the kernel
     // reports that.
     if let Err(error) = mirror_user::host::limits::Memlock::raise() {
@@ -54,7 +66,9 @@ pub(crate) fn run(args: &IngestRun, settings: &Settings, source: &ConfigSource) 
         tracing::debug!(%error, "cannot set the limits of real-time scheduling");
     }
     // Before anything is changed, and as the user who may listen there.
-    let listening = args.http.as_ref().map(HttpConfig::listen).transpose()?;
+    let left = predecessor.as_mut().and_then(|before| before.http());
+    let listening = args.http.as_ref().map(|http| http.listen(left)).transpose()?;
+    let http = listening.as_ref().map(Listening::lend).transpose()?.map(Arc::new);
     // Before anything is dropped, and before there are threads.
     let wants_monitor = source.file.is_some() && !args.no_monitor;
     let monitor = wants_monitor.then(Monitor::start).transpose()?.map(Arc::new);
@@ -65,7 +79,9 @@ pub(crate) fn run(args: &IngestRun, settings: &Settings, source: &ConfigSource) 
     }
     let notifier = Notifier::connect();
     // Before the sandbox, which needs its directory to exist, and while this is root.
-    let control = args.control.open(&args.interfaces)?;
+    let left = predecessor.as_mut().and_then(|before| before.control());
+    let control = args.control.open(&args.interfaces, left)?;
+    let control_name = control.as_ref().map(|socket| socket.name().to_owned());
     let mut places = args.output.places()?;
     let permitted = args.output.permitted();
     if args.wait == Wait::BusyPoll {
@@ -84,7 +100,9 @@ pub(crate) fn run(args: &IngestRun, settings: &Settings, source: &ConfigSource) 
             unit file `LimitNOFILE=1024`), or use fewer interfaces and queues"
         ));
     }
-    memory::refuse_beyond_limit(engine.plan().umem_bytes(), 1)?;
+    if predecessor.is_none() {
+        memory::refuse_beyond_limit(engine.plan().umem_bytes(), 1)?;
+    }
     const RAISED: &str = "cannot keep capabilities for the start";
     if let Some(user) = &user {
         privileges::outlast_change_of_user().context(RAISED)?;
@@ -96,11 +114,18 @@ pub(crate) fn run(args: &IngestRun, settings: &Settings, source: &ConfigSource) 
     let requests = signals::spawn_listener(threads.hook(ThreadKind::Main))?;
     // Those that come before the run has started wait until it has.
     let reloads = source.file.is_some().then(|| {
-        let (sender, reloads) = ReloadRequests::new();
+        let (sender, reloads) = Requests::new();
         requests.reload.get_or_init(|| sender);
         reloads
     });
+    let upgrades = monitor.is_some().then(|| {
+        let (sender, upgrades) = Requests::new();
+        requests.upgrade.get_or_init(|| sender);
+        upgrades
+    });
     let observed = Arc::new(Observed::default());
+    // Until this process takes the packets, the other one answers.
+    observed.withhold(predecessor.is_some());
     let control = control
         .map(|socket| socket.serve(&threads, args.drain, &observed, &requests).map(Arc::new))
         .transpose()?;
@@ -122,7 +147,9 @@ pub(crate) fn run(args: &IngestRun, settings: &Settings, source: &ConfigSource) 
         privileges::raise().context(RAISED)?;
     }
     let memory = Memory::of(engine.plan(), &outputs);
-    memory.refuse_beyond_limit()?;
+    if predecessor.is_none() {
+        memory.refuse_beyond_limit()?;
+    }
     if !args.output.quiet {
         announce(engine.plan(), &outputs, &memory);
         if let Some(address) = address {
@@ -130,11 +157,17 @@ pub(crate) fn run(args: &IngestRun, settings: &Settings, source: &ConfigSource) 
         }
     }
     let (max_frame, workers) = (engine.plan().max_frame(), memory.workers);
-    let running = outputs.sinks().fold(engine, Engine::sink).start().map_err(usage)?;
+    let prepared = outputs.sinks().fold(engine, Engine::sink).prepare().map_err(usage)?;
     threads.confine(ThreadKind::Main).context("cannot drop privileges")?;
     if !args.output.quiet {
-        announce_forward_path(&running.report());
+        announce_forward_path(&prepared.engine().report());
     }
+    if let Some(predecessor) = &mut predecessor {
+        let Account { report, cpu } = predecessor.go(&prepared, &requests.stop)?;
+        prepared.engine().continue_account(report);
+        board.iter().for_each(|board| board.follow(cpu));
+    }
+    let running = prepared.go().map_err(usage)?;
     let (stopper, restored, entry) = (running.stopper(), running.stopper(), control.clone());
     if args.drain.is_some() {
         let observed = Arc::clone(&observed);
@@ -153,25 +186,51 @@ pub(crate) fn run(args: &IngestRun, settings: &Settings, source: &ConfigSource) 
             settings: settings.clone(),
             output: args.output.clone(),
             permitted,
-            cx: OpenContext { monitor, ..cx },
+            cx: OpenContext { monitor: monitor.clone(), ..cx },
             max_frame,
             workers,
         },
     });
+    let left = Left { control: control_name.zip(control.clone()), http };
+    let upgrader = upgrades.zip(monitor).map(|(requests, monitor)| Upgrader::new(requests, monitor, left));
     let watch = Watch {
         args,
         requests: &requests,
         outputs: &mut outputs,
         reload,
+        upgrader,
+        predecessor,
+        workers: usize::try_from(workers).unwrap_or(usize::MAX),
         observed: &observed,
         notifier: &notifier,
         board: board.as_ref(),
     };
-    let report = watch.watch(running);
+    let (report, successor) = watch.watch(running);
+    if let Some(successor) = successor {
+        control.iter().for_each(|entry| entry.leave());
+        return pass_on(&outputs, &report, &successor, &observed, board.as_deref());
+    }
     let concluded = conclude(&outputs, &report);
     // The signal thread has the entry, too.
     control.iter().for_each(|entry| entry.remove());
     concluded
+}
+
+/// Ends this process's part of a run that another process has now.
+fn pass_on(
+    outputs: &Outputs,
+    report: &Report,
+    successor: &Successor,
+    observed: &Observed,
+    board: Option<&Board>,
+) -> anyhow::Result<ExitCode> {
+    /// For clients that were accepted before.
+    const PATIENCE: Duration = Duration::from_secs(2);
+    let finished = successor.finish(report, board.map(Board::cpu).unwrap_or_default());
+    let code = conclude_part(outputs, report, successor.pid());
+    observed.finish(PATIENCE);
+    finished?;
+    Ok(code)
 }
 
 /// How long a real-time worker may run without sleeping: many times what one does before it lowers its
@@ -189,8 +248,8 @@ fn files_needed(plan: &Plan, args: &IngestRun, writers: &WriterPlan) -> anyhow::
     const CONTROL: u64 = control::CONNECTIONS as u64;
     /// Maps, programs, links, and the descriptors that load them; netlink for its addresses.
     const INTERFACE: u64 = 33;
-    /// A socket and its UMEM.
-    const QUEUE: u64 = 2;
+    /// A socket and its UMEM, and three more while the run passes to another process, or from one.
+    const QUEUE: u64 = 8;
     let queues: u64 = plan.interfaces.iter().map(|interface| interface.queues.len() as u64).sum();
     let in_use = OpenFiles::in_use()?;
     Ok(in_use

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    process,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -19,11 +20,13 @@ use crate::{
     http::Board,
     observed::{Observed, Phase},
     outputs::Outputs,
-    reload::{ReloadRequest, Reloader},
+    reload::{Reloaded, Reloader},
     remedy,
+    requests::Request,
     signals::SignalRequests,
     status::Status,
     terminal,
+    upgrade::{Account, Predecessor, Successor, Upgrader},
 };
 
 /// What a run is watched with.
@@ -33,6 +36,11 @@ pub(super) struct Watch<'a> {
     pub(super) outputs: &'a mut Outputs,
     /// With a configuration file.
     pub(super) reload: Option<Reload<'a>>,
+    /// With a monitor.
+    pub(super) upgrader: Option<Upgrader>,
+    /// The process that had the run before.
+    pub(super) predecessor: Option<&'a mut Predecessor>,
+    pub(super) workers: usize,
     pub(super) observed: &'a Observed,
     pub(super) notifier: &'a Notifier,
     /// With the HTTP server.
@@ -41,15 +49,36 @@ pub(super) struct Watch<'a> {
 
 /// Requests to reload, and what serves them.
 pub(super) struct Reload<'a> {
-    pub(super) requests: Receiver<ReloadRequest>,
+    pub(super) requests: Receiver<Request<Reloaded>>,
     pub(super) reloader: Reloader<'a>,
 }
 
+/// Why a run is not watched any more.
+enum Ends {
+    /// It stops, after a drain if one has begun.
+    Stops(Option<Draining>),
+    /// Another process has it.
+    HandedOver(Successor),
+}
+
 impl Watch<'_> {
-    /// Watches a run until there is a reason to stop, then stops it.
-    pub(super) fn watch(mut self, running: Running) -> Report {
-        self.notifier.notify("READY=1");
-        let draining = self.until_stop(&running);
+    /// Watches a run until there is a reason to stop, then stops it; or until another process has it, which
+    /// is returned.
+    pub(super) fn watch(mut self, running: Running) -> (Report, Option<Successor>) {
+        match &self.predecessor {
+            Some(predecessor) => {
+                let pid = process::id();
+                self.notifier.notify(&format!("MAINPID={pid}\nREADY=1"));
+                predecessor.taken(&running, self.workers);
+                self.observed.publish(Instant::now(), running.report());
+                self.observed.withhold(false);
+            }
+            None => self.notifier.notify("READY=1"),
+        }
+        let draining = match self.until_stop(&running) {
+            Ends::Stops(draining) => draining,
+            Ends::HandedOver(successor) => return (running.retire(), Some(successor)),
+        };
         self.observed.enter(Phase::Stopping);
         if draining.is_none() {
             self.notifier.notify(STOPPING);
@@ -61,35 +90,38 @@ impl Watch<'_> {
         if self.board.is_some() {
             self.observed.publish(Instant::now(), report.clone());
         }
-        report
+        (report, None)
     }
 
-    /// Returns when there is a reason to stop, with the drain that has begun before.
-    fn until_stop(&mut self, running: &Running) -> Option<Draining> {
+    /// Returns when there is a reason to.
+    fn until_stop(&mut self, running: &Running) -> Ends {
         /// How late a signal other than INT and TERM may be noticed.
         const POLL: Duration = Duration::from_millis(100);
+        /// The same for another process.
+        const UPGRADE: Duration = Duration::from_millis(5);
         let Self { args, requests, observed, notifier, board, .. } = *self;
         let most_loss = args.http.as_ref().and_then(|http| http.most_loss);
         let mut health = board.map(|board| HealthWatch::new(Arc::clone(board), most_loss));
-        let end = args.duration.map(|duration| Instant::now() + duration);
+        let elapsed = self.predecessor.as_ref().map(|before| before.elapsed()).unwrap_or_default();
+        let end = args.duration.map(|duration| Instant::now() + duration.saturating_sub(elapsed));
         let mut status = Status::new(args.stats, args.output.quiet || args.output.prints_to_terminal());
         let mut links = Links::new();
         let mut draining: Option<Draining> = None;
         loop {
             let now = Instant::now();
             if end.is_some_and(|end| now >= end) || requests.stop.load(Ordering::Relaxed) {
-                return draining;
+                return Ends::Stops(draining);
             }
             if self.outputs.are_over() {
                 terminal::say!("{}", ALL_ENDED);
-                return draining;
+                return Ends::Stops(draining);
             }
             if let Some(health) = &mut health {
                 health.turn(now, running, self.outputs);
             }
             if let Some(begun) = &mut draining {
                 if begun.follow(now, running.taken()) {
-                    return draining;
+                    return Ends::Stops(draining);
                 }
             } else if let Some(limits) = args.drain.filter(|_| requests.drain.load(Ordering::Relaxed)) {
                 notifier.notify(STOPPING);
@@ -103,6 +135,9 @@ impl Watch<'_> {
                 draining = Some(Draining::begin(limits, now, running.taken()));
             }
             self.reload_if_asked(running, draining.is_some());
+            if let Some(successor) = self.upgrade_if_asked(running, draining.is_some()) {
+                return Ends::HandedOver(successor);
+            }
             status.log_if_due(now, || running.report());
             if observed.is_due(now) {
                 observed.publish(now, running.report());
@@ -115,11 +150,13 @@ impl Watch<'_> {
                 running.flush();
             }
             let next = [end, status.due()].into_iter().flatten().min();
-            let wait = next.map_or(POLL, |next| next.saturating_duration_since(now).min(POLL));
+            let is_upgrading = self.upgrader.as_ref().is_some_and(Upgrader::is_busy);
+            let poll = if is_upgrading { UPGRADE } else { POLL };
+            let wait = next.map_or(poll, |next| next.saturating_duration_since(now).min(poll));
             if let Some(event) = running.wait(wait)
                 && !links.goes_on(event)
             {
-                return draining;
+                return Ends::Stops(draining);
             }
         }
     }
@@ -147,6 +184,36 @@ impl Watch<'_> {
             Err(reason) => tracing::error!("configuration not reloaded, nothing has changed: {reason}"),
         }
         asked.into_iter().for_each(|request| request.answer(&outcome));
+    }
+}
+
+impl Watch<'_> {
+    /// Follows the process before this one to its end, and goes on with an upgrade to the next one. Returns
+    /// that process once it has the run.
+    fn upgrade_if_asked(&mut self, running: &Running, is_draining: bool) -> Option<Successor> {
+        if let Some(predecessor) = &mut self.predecessor {
+            if let Some(Account { report, cpu }) = predecessor.account() {
+                running.continue_account(report);
+                self.board.iter().for_each(|board| board.follow(cpu));
+            }
+            // One after the other.
+            if predecessor.is_awaited() {
+                return None;
+            }
+        }
+        let upgrader = self.upgrader.as_mut()?;
+        let output = self.reload.as_ref().map_or(&self.args.output, |reload| &reload.reloader.output);
+        upgrader.start(running, || {
+            let draining = is_draining.then(|| "the run drains, and is about to stop".to_owned());
+            draining.or_else(|| output.obstacle_to_upgrade())
+        });
+        let (observed, board) = (self.observed, self.board);
+        let cpu = || board.map(|board| board.cpu()).unwrap_or_default();
+        // From the last answer of this process to the first of the other no counter goes back.
+        upgrader.hand_over(running, || (running.report(), cpu()), || observed.withhold(true)).or_else(|| {
+            observed.withhold(false);
+            None
+        })
     }
 }
 

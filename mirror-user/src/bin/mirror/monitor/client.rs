@@ -1,7 +1,9 @@
 //! The run's side: starts the monitor, and asks it.
 
 use std::{
-    env, io,
+    env,
+    ffi::OsString,
+    io,
     os::{
         fd::{AsFd as _, OwnedFd},
         unix::process::CommandExt as _,
@@ -15,11 +17,12 @@ use std::{
 use anyhow::Context as _;
 use mirror_user::sink::forward::{OpenError, Target, TargetParts};
 use rustix::net::{
-    AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, socketpair,
+    Shutdown, shutdown,
     sockopt::{Timeout, set_socket_timeout},
 };
 
-use super::protocol::{Answer, Request, parse, receive, send};
+use super::protocol::{Answer, Request};
+use crate::channel::{self, parse, receive, send};
 
 /// How long an answer may take: a veth pair that ends may take 3 s.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -27,6 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How long its end is waited for when the run ends.
 const END: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(10);
+
+/// The command of a process that is started for an upgrade.
+pub(super) const TAKE_OVER: &str = "take-over";
 
 /// The monitor of this run.
 #[derive(Debug)]
@@ -43,7 +49,7 @@ struct Line {
 }
 
 impl Monitor {
-    /// Starts it, with the arguments of this process. Must be called before privileges are dropped, and while
+    /// Starts it, with the arguments of the run. Must be called before privileges are dropped, and while
     /// this process has one thread.
     ///
     /// # Errors
@@ -51,14 +57,12 @@ impl Monitor {
     /// It does not start.
     pub(crate) fn start() -> anyhow::Result<Self> {
         const FAILED: &str = "cannot start the monitor; see --no-monitor";
-        let (socket, other) =
-            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-                .context(FAILED)?;
+        let (socket, other) = channel::pair().context(FAILED)?;
         set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE)).context(FAILED)?;
         let child = Command::new("/proc/self/exe")
             .arg0("mirror")
             .arg("monitor")
-            .args(env::args_os().skip(1))
+            .args(of_the_run(env::args_os()))
             .stdin(other)
             .stdout(Stdio::null())
             // A terminal's Ctrl-C is for the run.
@@ -90,6 +94,25 @@ impl Monitor {
             answer => Err(refused(answer)),
         };
         open().map_err(|error| OpenError::Refused { reason: format!("{error:#}") })
+    }
+
+    /// Starts a new process of the installed executable for this run. Returns the connection to it, and its
+    /// id.
+    pub(crate) fn launch(&self) -> anyhow::Result<(OwnedFd, u32)> {
+        match self.ask(&Request::Launch)? {
+            (Answer::Launched { pid }, mut descriptors) => {
+                Ok((descriptors.pop().context("a message without descriptors")?, pid))
+            }
+            answer => Err(refused(answer)),
+        }
+    }
+
+    /// Ends the process that was launched last, if it has not ended.
+    pub(crate) fn kill(&self) -> anyhow::Result<()> {
+        match self.ask(&Request::Kill)? {
+            (Answer::Killed, _) => Ok(()),
+            answer => Err(refused(answer)),
+        }
     }
 
     fn ask(&self, request: &Request) -> anyhow::Result<(Answer, Vec<OwnedFd>)> {
@@ -137,6 +160,14 @@ impl Drop for Monitor {
     }
 }
 
+/// The arguments of a run among those of a process: one that was started for an upgrade has a word before
+/// them.
+pub(super) fn of_the_run(words: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+    let mut words = words.skip(1).peekable();
+    words.next_if(|first| first == TAKE_OVER);
+    words
+}
+
 fn refused(answer: (Answer, Vec<OwnedFd>)) -> anyhow::Error {
     match answer.0 {
         Answer::Refused { message } => anyhow::anyhow!(message),
@@ -148,5 +179,18 @@ fn ended(error: &io::Error) -> anyhow::Error {
     match error.kind() {
         io::ErrorKind::WouldBlock => anyhow::anyhow!("the monitor does not answer: restart the run"),
         _ => anyhow::anyhow!("the monitor has ended ({error}): restart the run"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_was_started_for_an_upgrade_has_the_arguments_of_its_run() {
+        let of = |words: &[&str]| of_the_run(words.iter().map(OsString::from)).collect::<Vec<_>>();
+        let expected = ["ingest", "-i", "take-over"].map(OsString::from);
+        assert_eq!(of(&["mirror", "ingest", "-i", "take-over"]), expected);
+        assert_eq!(of(&["mirror", "take-over", "ingest", "-i", "take-over"]), expected);
     }
 }

@@ -20,9 +20,13 @@ use signal_hook::{
     flag,
 };
 
-use super::protocol::{Answer, LONGEST_FILE, Request, parse, receive, send};
+use super::{
+    launch::Launcher,
+    protocol::{Answer, Request},
+};
 use crate::{
     Cli, Command,
+    channel::{LONGEST_TEXT, borrowed, parse, receive, send},
     config::{self, ConfigSource},
     output_config::OutputConfig,
     outputs::PlannedOutput,
@@ -48,8 +52,9 @@ pub(crate) fn run(args: MonitorArgs) -> anyhow::Result<ExitCode> {
     for signal in [SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2] {
         flag::register(signal, Arc::new(AtomicBool::default())).context("cannot ignore signals")?;
     }
-    let words = iter::once(OsString::from("mirror")).chain(args.run);
+    let words = iter::once(OsString::from("mirror")).chain(args.run.iter().cloned());
     let cli = crate::command().try_get_matches_from(words).and_then(|found| Cli::from_arg_matches(&found))?;
+    let arguments = args.run;
     let Some(Command::Ingest(args)) = cli.command else {
         anyhow::bail!("this is for `mirror ingest` to start")
     };
@@ -58,8 +63,9 @@ pub(crate) fn run(args: MonitorArgs) -> anyhow::Result<ExitCode> {
     let (settings, tables) = source.read()?;
     let output = OutputConfig::of(&settings, tables);
     terminal::start_log(output.log_verbosity(), output.quiet);
-    RetainedCaps::to_open_targets().drop_others().context("cannot drop privileges")?;
-    let mut server = Server { source, targets: Vec::new(), held: Vec::new() };
+    let launcher = Launcher::new(arguments)?;
+    RetainedCaps::to_open_targets().lower_others().context("cannot lower privileges")?;
+    let mut server = Server { source, targets: Vec::new(), held: Vec::new(), launcher };
     server.serve().context("the monitor")?;
     Ok(ExitCode::SUCCESS)
 }
@@ -69,6 +75,7 @@ struct Server {
     /// Those of the configuration that was read last.
     targets: Vec<Target>,
     held: Vec<HeldTarget>,
+    launcher: Launcher,
 }
 
 impl Server {
@@ -93,7 +100,7 @@ impl Server {
             if is_asked {
                 let Some((bytes, _)) = receive(socket)? else { return Ok(()) };
                 let (answer, descriptors) = self.answer(&bytes);
-                send(socket, &answer, &descriptors)?;
+                send(socket, &answer, &borrowed(&descriptors))?;
             }
         }
     }
@@ -104,6 +111,10 @@ impl Server {
                 self.read().map(|text| (Answer::Configuration { text }, Vec::new()))
             }
             Ok(Request::Open { target, max_frame }) => self.open(&target, max_frame),
+            Ok(Request::Launch) => {
+                self.launcher.launch().map(|(socket, pid)| (Answer::Launched { pid }, vec![socket]))
+            }
+            Ok(Request::Kill) => self.launcher.kill().map(|()| (Answer::Killed, Vec::new())),
             Err(error) => {
                 tracing::warn!("the monitor refuses what is no request: {error}");
                 Err(anyhow::anyhow!("not a request: {error}"))
@@ -118,7 +129,7 @@ impl Server {
         let file = self.source.file.as_deref().context("this run has no configuration file")?;
         let shown = || escape::path(file).to_string();
         let text = fs::read_to_string(file).with_context(shown)?;
-        anyhow::ensure!(text.len() <= LONGEST_FILE, "{}: longer than {LONGEST_FILE} bytes", shown());
+        anyhow::ensure!(text.len() <= LONGEST_TEXT, "{}: longer than {LONGEST_TEXT} bytes", shown());
         let (settings, tables) = self.source.of_text(&text)?;
         let output = OutputConfig::of(&settings, tables);
         self.targets = output.outputs().iter().flat_map(PlannedOutput::targets).cloned().collect();

@@ -1,26 +1,6 @@
-//! The protocol between a run and its monitor: a message of JSON each way, with descriptors.
+//! The protocol between a run and its monitor: a message each way.
 
-use std::{
-    io::{self, IoSlice, IoSliceMut},
-    mem::MaybeUninit,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-};
-
-use rustix::{
-    io::retry_on_intr,
-    net::{
-        RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-        SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
-    },
-};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-
-/// The longest configuration file, in bytes.
-pub(super) const LONGEST_FILE: usize = 64 << 10;
-/// The longest message: JSON may take two bytes for one, for each line for example.
-const LONGEST: usize = 2 * LONGEST_FILE + 4096;
-/// The most descriptors of a message.
-const MOST_DESCRIPTORS: usize = 8;
+use serde::{Deserialize, Serialize};
 
 /// What a run may ask for.
 #[derive(Debug, Deserialize, Serialize)]
@@ -34,6 +14,10 @@ pub(super) enum Request {
         /// See [`ForwardBuilder::max_frame`](mirror_user::sink::forward::ForwardBuilder::max_frame).
         max_frame: usize,
     },
+    /// A new process of the installed executable, with the arguments of the run.
+    Launch,
+    /// To end the process that was launched last, if it has not ended.
+    Kill,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -45,48 +29,10 @@ pub(super) enum Answer {
     Configuration { text: String },
     /// The parts of a target, with descriptors; the last of them is its lifeline.
     Opened { interface: Option<(u32, String)> },
+    /// A process was launched; with the connection to it.
+    Launched { pid: u32 },
+    /// There is no such process any more.
+    Killed,
     /// Why it is refused.
     Refused { message: String },
-}
-
-/// Sends a message.
-pub(super) fn send(socket: BorrowedFd<'_>, message: &impl Serialize, fds: &[OwnedFd]) -> io::Result<()> {
-    let bytes = serde_json::to_vec(message)?;
-    let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&fds)) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors"));
-    }
-    let parts = [IoSlice::new(&bytes)];
-    retry_on_intr(|| sendmsg(socket, &parts, &mut control, SendFlags::NOSIGNAL))?;
-    Ok(())
-}
-
-/// The bytes and descriptors of the next message; `None` if the other process has ended.
-pub(super) fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
-    let mut bytes = vec![0; LONGEST];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let flags = RecvFlags::CMSG_CLOEXEC;
-    let received =
-        retry_on_intr(|| recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags))?;
-    let fds = control.drain().flat_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(fds) => fds.collect(),
-        _ => Vec::new(),
-    });
-    let fds: Vec<_> = fds.collect();
-    if received.bytes == 0 {
-        return Ok(None);
-    }
-    if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "a message is too long"));
-    }
-    bytes.truncate(received.bytes);
-    Ok(Some((bytes, fds)))
-}
-
-/// A message of bytes.
-pub(super) fn parse<M: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<M> {
-    serde_json::from_slice(bytes)
 }

@@ -7,7 +7,6 @@
 
 mod fixed;
 mod permitted;
-mod requests;
 mod summary;
 
 use anyhow::Context as _;
@@ -17,11 +16,7 @@ use mirror_user::{
     settings::Settings,
 };
 
-pub(crate) use self::{
-    permitted::Permitted,
-    requests::{ReloadRequest, ReloadRequests},
-    summary::Reloaded,
-};
+pub(crate) use self::{permitted::Permitted, summary::Reloaded};
 use crate::{
     config::ConfigSource,
     exit::Usage,

@@ -1,0 +1,101 @@
+//! Messages between processes of one run: JSON, with descriptors, over a SOCK_SEQPACKET socket.
+
+use std::{
+    io::{self, IoSlice, IoSliceMut, Read as _, Seek as _, Write as _},
+    mem::MaybeUninit,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+};
+
+use rustix::{
+    fs::{MemfdFlags, memfd_create},
+    io::retry_on_intr,
+    net::{
+        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+        SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg,
+        socketpair,
+    },
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// The longest text that a message holds, in bytes.
+pub(crate) const LONGEST_TEXT: usize = 64 << 10;
+/// The longest message: JSON may take two bytes for one, for each line for example.
+const LONGEST: usize = 2 * LONGEST_TEXT + 4096;
+/// The most descriptors of a message.
+pub(crate) const MOST_DESCRIPTORS: usize = 64;
+
+/// Both ends of a connection.
+pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+}
+
+/// Sends a message.
+pub(crate) fn send(
+    socket: BorrowedFd<'_>,
+    message: &impl Serialize,
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let bytes = serde_json::to_vec(message)?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors"));
+    }
+    let parts = [IoSlice::new(&bytes)];
+    retry_on_intr(|| sendmsg(socket, &parts, &mut control, SendFlags::NOSIGNAL))?;
+    Ok(())
+}
+
+/// The bytes and descriptors of the next message; `None` if the other process has ended.
+pub(crate) fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
+    let mut bytes = vec![0; LONGEST];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    let received =
+        retry_on_intr(|| recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags));
+    let received = match received {
+        // The other end was closed with messages unread.
+        Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+        received => received?,
+    };
+    let descriptors = control.drain().flat_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(descriptors) => descriptors.collect(),
+        _ => Vec::new(),
+    });
+    let descriptors: Vec<_> = descriptors.collect();
+    if received.bytes == 0 {
+        return Ok(None);
+    }
+    if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a message is too long"));
+    }
+    bytes.truncate(received.bytes);
+    Ok(Some((bytes, descriptors)))
+}
+
+/// A message of bytes.
+pub(crate) fn parse<M: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<M> {
+    serde_json::from_slice(bytes)
+}
+
+/// A text of any length, as a descriptor to send.
+pub(crate) fn text(text: &str) -> io::Result<OwnedFd> {
+    let mut file = std::fs::File::from(memfd_create(c"mirror-text", MemfdFlags::CLOEXEC)?);
+    file.write_all(text.as_bytes())?;
+    Ok(file.into())
+}
+
+/// The text of a descriptor.
+pub(crate) fn read_text(descriptor: OwnedFd) -> io::Result<String> {
+    let mut file = std::fs::File::from(descriptor);
+    file.rewind()?;
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Borrows descriptors to send.
+pub(crate) fn borrowed(descriptors: &[OwnedFd]) -> Vec<BorrowedFd<'_>> {
+    descriptors.iter().map(OwnedFd::as_fd).collect()
+}

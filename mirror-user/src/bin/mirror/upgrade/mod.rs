@@ -1,0 +1,117 @@
+//! `mirror upgrade`: a run passes to a new process of the installed executable, without losing a packet.
+//!
+//! The monitor starts the new process, with all that the run was started with. It reads the configuration,
+//! opens its outputs, maps the rings of the sockets that it is offered, drops its privileges, and says that
+//! it is ready. Only then the old process has its workers stop, each between two batches, and completes its
+//! outputs. Until then any failure ends the new process, and the old one goes on.
+
+mod predecessor;
+mod protocol;
+mod successor;
+
+use std::{ffi::OsString, fmt, io, iter, os::fd::AsFd as _, process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+use clap::{Args, FromArgMatches as _};
+use mirror_user::escape;
+use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::{
+    predecessor::{Account, Predecessor},
+    successor::{Left, Successor, Upgrader},
+};
+use crate::{
+    Cli, Command,
+    config::{self, ConfigSource},
+    exit::FAILED,
+    ingest::{self, IngestRun},
+    remedy,
+};
+
+/// Arguments of the new process: those of the run.
+#[derive(Args, Debug)]
+pub(crate) struct TakeOverArgs {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    run: Vec<OsString>,
+}
+
+/// How a run has passed to a new process.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default)]
+pub(crate) struct Upgraded {
+    /// The new process, and its version.
+    pub(crate) pid: u32,
+    pub(crate) version: String,
+    /// The version before.
+    pub(crate) version_before: String,
+    /// For how long nobody took packets of each queue, in ns.
+    pub(crate) pauses_ns: Vec<u64>,
+}
+
+impl fmt::Display for Upgraded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pid, version, version_before, pauses_ns } = self;
+        let (before, after) = (escape::line(version_before), escape::line(version));
+        write!(f, "upgraded from {before} to {after}: process {pid} takes the packets")?;
+        match pauses_ns.iter().max() {
+            Some(longest) => {
+                let longest = Duration::from_nanos(*longest);
+                write!(f, ", which waited in the rings for at most {longest:.1?}")
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Takes a run over from the process at the other end of standard input, a socket.
+pub(crate) fn take_over(args: TakeOverArgs) -> anyhow::Result<ExitCode> {
+    let socket = io::stdin().as_fd().try_clone_to_owned().context("standard input")?;
+    let nothing = rustix::fs::open(c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    rustix::stdio::dup2_stdin(nothing.context("/dev/null")?).context("standard input")?;
+    let mut predecessor = Predecessor::new(socket);
+    let done = run(args, &mut predecessor);
+    match done {
+        // The other process goes on, and says why.
+        Err(error) if predecessor.goes_on() => {
+            predecessor.fail(&remedy::with_remedy(&error));
+            Ok(FAILED.into())
+        }
+        done => done,
+    }
+}
+
+fn run(args: TakeOverArgs, predecessor: &mut Predecessor) -> anyhow::Result<ExitCode> {
+    predecessor.receive()?;
+    let words = iter::once(OsString::from("mirror")).chain(args.run);
+    let cli = crate::command().try_get_matches_from(words).and_then(|found| Cli::from_arg_matches(&found))?;
+    let Some(Command::Ingest(args)) = cli.command else {
+        anyhow::bail!("this is for `mirror upgrade` to start")
+    };
+    let file = args.output.config.clone();
+    let source = ConfigSource::of(config::Command::Ingest, args.settings(), file);
+    let (settings, tables) = source.read()?;
+    ingest::run(&IngestRun::of(&settings, tables), &settings, &source, Some(predecessor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upgrade_is_described_with_its_longest_pause() {
+        let mut upgraded = Upgraded {
+            pid: 7,
+            version: "0.2.0".to_owned(),
+            version_before: "0.1.0\u{7}".to_owned(),
+            pauses_ns: vec![80_000, 1_234_000],
+        };
+        assert_eq!(
+            upgraded.to_string(),
+            "upgraded from 0.1.0\\x07 to 0.2.0: process 7 takes the packets, which waited in the rings for \
+            at most 1.2ms"
+        );
+        upgraded.pauses_ns.clear();
+        assert!(upgraded.to_string().ends_with("process 7 takes the packets"));
+    }
+}

@@ -1,0 +1,219 @@
+//! The new process's side: what it takes over, and from whom.
+
+use std::{
+    io,
+    net::TcpListener,
+    os::fd::{AsFd as _, OwnedFd},
+    process,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use mirror_user::{
+    Report,
+    engine::{Inheritance, Prepared, Release, Running},
+};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::protocol::{SCHEMA, ToPredecessor, ToSuccessor};
+use crate::{
+    channel::{self, parse, read_text},
+    control::LeftSocket,
+};
+
+/// How often a new process that is ready looks whether it is to stop.
+const LOOK: u16 = 100;
+/// How long its workers may take to begin.
+const BEGIN: Duration = Duration::from_secs(2);
+
+/// The process that has had the run so far.
+#[derive(Debug)]
+pub(crate) struct Predecessor {
+    socket: OwnedFd,
+    /// Whether this process has been let go on: there is no way back.
+    has_gone: bool,
+    inheritance: Option<Inheritance>,
+    elapsed: Duration,
+    control: Option<LeftSocket>,
+    http: Option<TcpListener>,
+    release: Option<Release>,
+    /// Whether its final account, or its end, is awaited.
+    is_awaited: bool,
+}
+
+/// The account of the processes so far.
+#[derive(Debug)]
+pub(crate) struct Account {
+    pub(crate) report: Report,
+    pub(crate) cpu: Duration,
+}
+
+impl Predecessor {
+    pub(super) fn new(socket: OwnedFd) -> Self {
+        Self {
+            socket,
+            has_gone: false,
+            inheritance: None,
+            elapsed: Duration::ZERO,
+            control: None,
+            http: None,
+            release: None,
+            is_awaited: true,
+        }
+    }
+
+    /// Receives what is offered. Standard output becomes the other process's.
+    pub(super) fn receive(&mut self) -> anyhow::Result<()> {
+        let (message, descriptors) = self.next()?;
+        let ToSuccessor::Offer { schema, control, http, descriptors: more } = message else {
+            anyhow::bail!("the other process offers nothing")
+        };
+        anyhow::ensure!(schema == SCHEMA, "the other process has {schema}, and this release has {SCHEMA}");
+        let mut descriptors = descriptors.into_iter();
+        let mut next = || descriptors.next().context("a descriptor is missing");
+        let description = read_text(next()?)?;
+        rustix::stdio::dup2_stdout(next()?).context("standard output")?;
+        self.control = control.map(|name| next().map(|socket| LeftSocket { name, socket })).transpose()?;
+        self.http = http.then(|| next().map(TcpListener::from)).transpose()?;
+        let mut of_engine = Vec::new();
+        while of_engine.len() < more {
+            let (ToSuccessor::Descriptors, some) = self.next()? else {
+                anyhow::bail!("descriptors are missing")
+            };
+            anyhow::ensure!(!some.is_empty(), "descriptors are missing");
+            of_engine.extend(some);
+        }
+        let inheritance = Inheritance::new(&description, of_engine)?;
+        self.elapsed = inheritance.elapsed();
+        self.inheritance = Some(inheritance);
+        Ok(())
+    }
+
+    fn next(&self) -> anyhow::Result<(ToSuccessor, Vec<OwnedFd>)> {
+        let received = channel::receive(self.socket.as_fd()).context("the other process")?;
+        let (bytes, descriptors) = received.context("the other process has ended")?;
+        Ok((parse(&bytes).context("a message of the other process")?, descriptors))
+    }
+
+    /// What the engine takes over, once.
+    pub(crate) fn inheritance(&mut self) -> Option<Inheritance> {
+        self.inheritance.take()
+    }
+
+    /// How long the run has lasted until it was offered.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.elapsed
+    }
+
+    pub(crate) fn control(&mut self) -> Option<LeftSocket> {
+        self.control.take()
+    }
+
+    pub(crate) fn http(&mut self) -> Option<TcpListener> {
+        self.http.take()
+    }
+
+    /// Whether the other process takes the packets.
+    pub(super) fn goes_on(&self) -> bool {
+        !self.has_gone
+    }
+
+    /// Says why this process ends.
+    pub(super) fn fail(&self, message: &str) {
+        let failed = ToPredecessor::Failed { message: message.to_owned() };
+        if let Err(error) = channel::send(self.socket.as_fd(), &failed, &[]) {
+            tracing::error!(%error, "the other process is not told that this one ends: {message}");
+        }
+    }
+
+    /// Says that this process is ready, and waits until it is to go on.
+    ///
+    /// # Errors
+    ///
+    /// It is not to: the other process has changed its mind or ended, or this one is to stop.
+    pub(crate) fn go(&mut self, prepared: &Prepared, stop: &AtomicBool) -> anyhow::Result<Account> {
+        let release = prepared.release().context("signals of workers")?;
+        let ready = ToPredecessor::Ready { version: env!("CARGO_PKG_VERSION").to_owned() };
+        channel::send(self.socket.as_fd(), &ready, &[]).context("the other process")?;
+        while !self.has_message(LOOK)? {
+            anyhow::ensure!(!stop.load(Ordering::Relaxed), "the new process was asked to stop");
+        }
+        let (ToSuccessor::Go { cpu_us }, descriptors) = self.next()? else {
+            anyhow::bail!("an unexpected message of the other process")
+        };
+        self.has_gone = true;
+        self.release = Some(release);
+        account(cpu_us, descriptors)
+    }
+
+    /// Says that the workers can follow those of the other process, and, once they have, that they take
+    /// packets.
+    pub(crate) fn taken(&self, running: &Running, workers: usize) {
+        self.say(&ToPredecessor::Follows);
+        let begun = Instant::now();
+        while running.pauses().len() < workers && begun.elapsed() < BEGIN {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let nanoseconds = |pause: Duration| u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX);
+        let pauses_ns: Vec<_> = running.pauses().into_iter().map(nanoseconds).collect();
+        let longest = Duration::from_nanos(pauses_ns.iter().copied().max().unwrap_or_default());
+        tracing::info!(
+            target: "mirror",
+            "process {} has taken over: packets waited in the rings for at most {longest:.1?}",
+            process::id()
+        );
+        self.say(&ToPredecessor::Taken { pauses_ns });
+    }
+
+    fn say(&self, message: &ToPredecessor) {
+        // If it has ended, that is found out with its account.
+        if let Err(error) = channel::send(self.socket.as_fd(), message, &[]) {
+            tracing::debug!(%error, "the process before this one does not receive {message:?}");
+        }
+    }
+
+    /// The final account of the other process, when it is there.
+    pub(crate) fn account(&mut self) -> Option<Account> {
+        if !self.is_awaited || !self.has_message(0).unwrap_or(true) {
+            return None;
+        }
+        self.is_awaited = false;
+        let received = self.next().and_then(|(message, descriptors)| match message {
+            ToSuccessor::Account { cpu_us } => account(cpu_us, descriptors),
+            _ => anyhow::bail!("an unexpected message"),
+        });
+        match received {
+            Ok(account) => Some(account),
+            Err(error) => {
+                tracing::error!(
+                    "the process before this one ended without its final account: what it counted last is \
+                    missing: {error:#}"
+                );
+                // It takes nothing any more, whether its workers have said so or not.
+                self.release.take().into_iter().for_each(Release::release);
+                None
+            }
+        }
+    }
+
+    /// Whether the other process has not ended yet.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.is_awaited
+    }
+
+    fn has_message(&self, milliseconds: u16) -> io::Result<bool> {
+        let mut polled = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut polled, PollTimeout::from(milliseconds)) {
+            Ok(ready) => Ok(ready > 0),
+            Err(nix::errno::Errno::EINTR) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn account(cpu_us: u64, descriptors: Vec<OwnedFd>) -> anyhow::Result<Account> {
+    let text = descriptors.into_iter().next().context("a descriptor is missing")?;
+    let report = serde_json::from_str(&read_text(text)?).context("the account of the other process")?;
+    Ok(Account { report, cpu: Duration::from_micros(cpu_us) })
+}

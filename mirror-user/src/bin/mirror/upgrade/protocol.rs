@@ -1,0 +1,51 @@
+//! The protocol of an upgrade, over the socket that connects the old process and the new one.
+//!
+//! Both may be of different releases: the first message names the version of the protocol, and fields may be
+//! added. Texts that may be long are descriptors of files in memory.
+
+use serde::{Deserialize, Serialize};
+
+/// The version of the protocol.
+pub(super) const SCHEMA: &str = "mirror.upgrade/1";
+
+/// From the old process.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ToSuccessor {
+    /// What there is. Its descriptors: the engine's description, standard output, then those that are there
+    /// of the control socket and of the HTTP server.
+    Offer {
+        schema: String,
+        /// The name of the control socket.
+        control: Option<String>,
+        http: bool,
+        /// The engine's descriptors that follow.
+        descriptors: usize,
+    },
+    /// Some of the engine's descriptors.
+    Descriptors,
+    /// The new process is to go on. Its descriptor: the account so far.
+    Go {
+        /// CPU time of the processes so far, in µs.
+        cpu_us: u64,
+    },
+    /// The old process is done. Its descriptor: its final account.
+    Account {
+        /// As before.
+        cpu_us: u64,
+    },
+}
+
+/// From the new process.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ToPredecessor {
+    /// It can go on.
+    Ready { version: String },
+    /// Its program has replaced the old one's, and its workers wait until those of the old process stop.
+    Follows,
+    /// It goes on. For each queue: how long nobody took packets, in ns.
+    Taken { pauses_ns: Vec<u64> },
+    /// It cannot, and ends.
+    Failed { message: String },
+}

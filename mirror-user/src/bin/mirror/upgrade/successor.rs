@@ -1,0 +1,290 @@
+//! The old process's side: starts the new process, and hands the run over to it.
+
+use std::{
+    io,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use crossbeam_channel::Receiver;
+use mirror_user::{
+    Report,
+    engine::{Offer, Running},
+};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+
+use super::{
+    Upgraded,
+    protocol::{SCHEMA, ToPredecessor, ToSuccessor},
+};
+use crate::{
+    channel::{self, MOST_DESCRIPTORS, parse},
+    control::Entry,
+    monitor::Monitor,
+    requests::Request,
+};
+
+const UNEXPECTED: &str = "an unexpected message of the new process";
+/// How long a new process may take to be ready: it opens outputs.
+const READY: Duration = Duration::from_secs(30);
+/// How long it may take for a message after that.
+const MESSAGE: Duration = Duration::from_secs(10);
+
+/// What is left to a new process besides the engine.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Left {
+    pub(crate) control: Option<(String, Arc<Entry>)>,
+    pub(crate) http: Option<Arc<OwnedFd>>,
+}
+
+/// Hands a run over when that is asked for.
+#[derive(Debug)]
+pub(crate) struct Upgrader {
+    requests: Receiver<Request<Upgraded>>,
+    monitor: Arc<Monitor>,
+    left: Left,
+    /// The new process that is not ready yet.
+    starting: Option<Starting>,
+}
+
+/// A new process that was started.
+struct Starting {
+    socket: OwnedFd,
+    pid: u32,
+    offer: Offer,
+    deadline: Instant,
+    asked: Vec<Request<Upgraded>>,
+}
+
+impl std::fmt::Debug for Starting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Starting").field("pid", &self.pid).finish_non_exhaustive()
+    }
+}
+
+/// The process that takes the packets now.
+pub(crate) struct Successor {
+    socket: OwnedFd,
+    pid: u32,
+}
+
+impl Upgrader {
+    pub(crate) fn new(requests: Receiver<Request<Upgraded>>, monitor: Arc<Monitor>, left: Left) -> Self {
+        Self { requests, monitor, left, starting: None }
+    }
+
+    /// Whether a new process is starting.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.starting.is_some()
+    }
+
+    /// Starts a new process if that is asked for. `obstacle` is why the run cannot be handed over.
+    pub(crate) fn start(&mut self, running: &Running, obstacle: impl FnOnce() -> Option<String>) {
+        if self.starting.is_some() {
+            return;
+        }
+        let asked: Vec<_> = self.requests.try_iter().collect();
+        if asked.is_empty() {
+            return;
+        }
+        let offered = match obstacle() {
+            Some(reason) => Err(anyhow::anyhow!(reason)),
+            None => self.offer(running),
+        };
+        match offered {
+            Ok((socket, pid, offer)) => {
+                tracing::info!(target: "mirror", "upgrade: process {pid} starts");
+                let deadline = Instant::now() + READY;
+                self.starting = Some(Starting { socket, pid, offer, deadline, asked });
+            }
+            Err(error) => refuse(asked, &format!("{error:#}")),
+        }
+    }
+
+    fn offer(&self, running: &Running) -> anyhow::Result<(OwnedFd, u32, Offer)> {
+        let offer = running.offer()?;
+        let (socket, pid) = self.monitor.launch()?;
+        set_socket_timeout(&socket, Timeout::Recv, Some(MESSAGE))?;
+        set_socket_timeout(&socket, Timeout::Send, Some(MESSAGE))?;
+        self.send_offer(&socket, &offer).context("the new process")?;
+        Ok((socket, pid, offer))
+    }
+
+    fn send_offer(&self, socket: &OwnedFd, offer: &Offer) -> anyhow::Result<()> {
+        let Left { control, http } = &self.left;
+        let description = channel::text(&offer.description()?)?;
+        let stdout = io::stdout();
+        let control_socket = control.as_ref().map(|(_, entry)| entry.lend()).transpose()?;
+        let mut descriptors: Vec<BorrowedFd<'_>> = vec![description.as_fd(), stdout.as_fd()];
+        descriptors.extend(control_socket.as_ref().map(OwnedFd::as_fd));
+        descriptors.extend(http.as_ref().map(|socket| socket.as_fd()));
+        let message = ToSuccessor::Offer {
+            schema: SCHEMA.to_owned(),
+            control: control.as_ref().map(|(name, _)| name.clone()),
+            http: http.is_some(),
+            descriptors: offer.descriptors().len(),
+        };
+        channel::send(socket.as_fd(), &message, &descriptors)?;
+        let of_engine: Vec<_> = offer.descriptors().collect();
+        for some in of_engine.chunks(MOST_DESCRIPTORS) {
+            channel::send(socket.as_fd(), &ToSuccessor::Descriptors, some)?;
+        }
+        Ok(())
+    }
+
+    /// Hands the run over if the new process is ready; the account is the run's so far. `None` if there is no
+    /// new process that is.
+    pub(crate) fn hand_over(
+        &mut self,
+        running: &Running,
+        account: impl FnOnce() -> (Report, Duration),
+        before: impl FnOnce(),
+    ) -> Option<Successor> {
+        let starting = self.starting.as_ref()?;
+        let ready = match starting.state() {
+            Ok(None) => return None,
+            Ok(Some(version)) => Ok(version),
+            Err(error) => Err(error),
+        };
+        let Starting { socket, pid, offer, asked, .. } = self.starting.take()?;
+        let version = match ready {
+            Ok(version) => version,
+            Err(error) => {
+                self.abandon();
+                refuse(asked, &format!("{error:#}"));
+                return None;
+            }
+        };
+        before();
+        let (report, cpu) = account();
+        let told = text_of(&report)
+            .and_then(|text| Ok(channel::send(socket.as_fd(), &go(cpu), &[text.as_fd()])?));
+        if let Err(error) = told {
+            self.abandon();
+            refuse(asked, &format!("the new process: {error:#}"));
+            return None;
+        }
+        let successor = Successor { socket, pid };
+        // Whatever becomes of the new process, there is no way back any more: its program is in place.
+        let follows = successor.follows();
+        running.hand_over(offer);
+        let outcome = follows.and_then(|()| successor.taken()).map(|pauses_ns| Upgraded {
+            pid,
+            version,
+            version_before: env!("CARGO_PKG_VERSION").to_owned(),
+            pauses_ns,
+        });
+        let outcome = outcome.map_err(|error| format!("process {pid} has the run, but: {error:#}"));
+        match &outcome {
+            Ok(upgraded) => tracing::info!(target: "mirror", "{upgraded}"),
+            Err(error) => tracing::error!("{error}"),
+        }
+        asked.into_iter().for_each(|request| request.answer(&outcome));
+        Some(successor)
+    }
+
+    fn abandon(&self) {
+        if let Err(error) = self.monitor.kill() {
+            tracing::error!("{error:#}");
+        }
+    }
+}
+
+/// A new process that is not ready ends with the run.
+impl Drop for Upgrader {
+    fn drop(&mut self) {
+        if self.starting.take().is_some() {
+            self.abandon();
+        }
+    }
+}
+
+fn refuse(asked: Vec<Request<Upgraded>>, reason: &str) {
+    tracing::error!("not upgraded, the run goes on as it is: {reason}");
+    let outcome = Err(reason.to_owned());
+    asked.into_iter().for_each(|request| request.answer(&outcome));
+}
+
+fn go(cpu: Duration) -> ToSuccessor {
+    ToSuccessor::Go { cpu_us: microseconds(cpu) }
+}
+
+fn microseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn text_of(report: &Report) -> anyhow::Result<OwnedFd> {
+    Ok(channel::text(&serde_json::to_string(report)?)?)
+}
+
+impl Starting {
+    /// The version of the new process, once it is ready.
+    fn state(&self) -> anyhow::Result<Option<String>> {
+        if !has_message(&self.socket)? {
+            anyhow::ensure!(
+                Instant::now() < self.deadline,
+                "process {} was not ready within {} s",
+                self.pid,
+                READY.as_secs()
+            );
+            return Ok(None);
+        }
+        match receive(&self.socket)? {
+            ToPredecessor::Ready { version } => Ok(Some(version)),
+            ToPredecessor::Failed { message } => anyhow::bail!("the new process: {message}"),
+            _ => anyhow::bail!(UNEXPECTED),
+        }
+    }
+}
+
+impl Successor {
+    /// The process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Waits until the workers of the new process can follow those of this one: then nobody takes packets for
+    /// no longer than it takes to wake them.
+    fn follows(&self) -> anyhow::Result<()> {
+        match receive(&self.socket)? {
+            ToPredecessor::Follows => Ok(()),
+            ToPredecessor::Failed { message } => anyhow::bail!(message),
+            _ => anyhow::bail!(UNEXPECTED),
+        }
+    }
+
+    /// Waits until the new process takes packets. For each queue: how long nobody did, in ns.
+    fn taken(&self) -> anyhow::Result<Vec<u64>> {
+        match receive(&self.socket)? {
+            ToPredecessor::Taken { pauses_ns } => Ok(pauses_ns),
+            ToPredecessor::Failed { message } => anyhow::bail!(message),
+            _ => anyhow::bail!(UNEXPECTED),
+        }
+    }
+
+    /// Gives the final account of this process, and those before it.
+    pub(crate) fn finish(&self, report: &Report, cpu: Duration) -> anyhow::Result<()> {
+        let account = ToSuccessor::Account { cpu_us: microseconds(cpu) };
+        let text = text_of(report)?;
+        channel::send(self.socket.as_fd(), &account, &[text.as_fd()])
+            .context("the new process does not get the final account")
+    }
+}
+
+fn has_message(socket: &OwnedFd) -> io::Result<bool> {
+    let mut polled = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut polled, PollTimeout::ZERO) {
+        Ok(ready) => Ok(ready > 0),
+        Err(nix::errno::Errno::EINTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn receive(socket: &OwnedFd) -> anyhow::Result<ToPredecessor> {
+    let received = channel::receive(socket.as_fd()).context("the new process does not answer")?;
+    let (bytes, _) = received.context("the new process has ended; its messages say why")?;
+    parse(&bytes).context("a message of the new process")
+}
