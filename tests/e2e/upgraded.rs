@@ -12,7 +12,7 @@ use std::{
 
 use common::{
     Cable,
-    mirror::{Mirror, assert_next_run_works, balanced_report, inject, sink},
+    mirror::{Mirror, assert_next_run_works, balanced_report, inject, names, sink, whole_capture},
 };
 use mirror_lab::Traffic;
 use nix::sys::signal::Signal;
@@ -59,6 +59,42 @@ fn a_run_goes_on_in_a_new_process_with_its_account() {
     assert_eq!(number(&sink(&report, "counters")["written"]), 40);
     assert_eq!(number(&report["upgrades"]["count"]), 3);
     assert_next_run_works(&cable);
+}
+
+/// The inner frames of all captures of a directory, by the names in this sequence.
+fn frames_in(directory: &Path, names: &[&str]) -> Vec<Vec<u8>> {
+    names.iter().flat_map(|name| whole_capture(&directory.join(name)).frames()).collect()
+}
+
+#[test]
+fn captures_go_on_in_the_next_file() {
+    let cable = Cable::with_queues(1);
+    for (keys, expected) in [
+        ("write = 'a.pcapng'", &["a.pcapng", "a.pcapng1", "a.pcapng2"][..]),
+        ("write = 'a.pcapng'\nfile-size = 1", &["a.pcapng", "a.pcapng1", "a.pcapng2"]),
+        ("write = 'a.pcapng'\nfile-size = 1\nfile-count = 12", &["a.pcapng00", "a.pcapng01", "a.pcapng02"]),
+        ("write = 'a.pcapng'\nrotate-seconds = 3600\n", &["a.pcapng", "a.pcapng1", "a.pcapng2"]),
+    ] {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path();
+        configure(path, keys);
+        let mut run = Mirror::ingest(&cable, path, FLAGS);
+        let mut sent = inject(&cable, 100);
+        run.has(100);
+        for upgrade in 1..=2 {
+            run.upgrade();
+            sent.extend(inject(&cable, 100));
+            run.has(100 + 100 * upgrade);
+        }
+        let ending = run.end_by(Signal::SIGINT).expect_code(0);
+        assert!(!ending.said.contains("WARN"), "{}", ending.said);
+        let mut found = names(path);
+        found.retain(|name| name.starts_with("a.pcapng"));
+        assert_eq!(found, expected, "{keys}: {}", ending.said);
+        assert_eq!(frames_in(path, expected), sent, "{keys}");
+        let report = balanced_report(&path.join("report.json"));
+        assert_eq!(number(&sink(&report, "pcap")["written"]), 300);
+    }
 }
 
 #[test]

@@ -468,6 +468,16 @@ impl Running {
         }
     }
 
+    /// Puts this engine's programs back in their places, because the other process could not go on. What the
+    /// kernel counted in those of the other process meanwhile shows as a residue.
+    pub fn take_back(&self) {
+        for interface in self.interfaces.iter().filter(|interface| !interface.is_lost()) {
+            if let Err(error) = interface.replace_program() {
+                tracing::error!("{error}: what is counted here does not include what passes it");
+            }
+        }
+    }
+
     /// Ends this process's part of a run that was [handed over](Self::hand_over): waits for the workers, and
     /// completes the outputs. To be called when the other process's program has replaced this one's, so that
     /// the counters of this one are final. The laws hold only for the accounts of both together, so they are

@@ -20,13 +20,14 @@ mod system {
         io::Errno,
         process::geteuid,
     };
+    use serde::{Deserialize, Serialize};
 
     /// A directory held open.
     #[derive(Debug)]
     pub(crate) struct Directory(OwnedFd);
 
     /// Identifies a file among those that exist at the same time: device and inode number.
-    #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+    #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
     pub(crate) struct FileId(u64, u64);
 
     impl AsFd for Directory {
@@ -214,12 +215,14 @@ mod system {
         time::SystemTime,
     };
 
+    use serde::{Deserialize, Serialize};
+
     /// A directory by its absolute path.
     #[derive(Debug)]
     pub(crate) struct Directory(PathBuf);
 
     /// Distinguishes a file from others with the same name, by creation time.
-    #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+    #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
     pub(crate) struct FileId(Option<SystemTime>);
 
     impl FileId {

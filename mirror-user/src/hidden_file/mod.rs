@@ -99,7 +99,17 @@ impl HiddenFile {
     /// As [`create`](Self::create), if anything else has the name.
     pub fn create_over(path: &Path, over: fn(&[u8]) -> bool) -> Result<Self, HiddenFileError> {
         let directory = Self::open_directory(path)?;
-        Self::create_judging(&directory, path, &Taken::Over(over))
+        Self::create_judging(&directory, path, &Taken::Over(over), false)
+    }
+
+    /// The same while another process of the same run has one that is not complete, and never will be.
+    ///
+    /// # Errors
+    ///
+    /// As [`create_over`](Self::create_over).
+    pub fn create_over_beside(path: &Path, over: fn(&[u8]) -> bool) -> Result<Self, HiddenFileError> {
+        let directory = Self::open_directory(path)?;
+        Self::create_judging(&directory, path, &Taken::Over(over), true)
     }
 
     /// Opens the directory of a path.
@@ -112,18 +122,19 @@ impl HiddenFile {
 
     /// The same in an open directory; the path is not resolved again.
     pub(crate) fn create_in(directory: &Arc<Directory>, path: &Path) -> Result<Self, HiddenFileError> {
-        Self::create_judging(directory, path, &Taken::Never)
+        Self::create_judging(directory, path, &Taken::Never, false)
     }
 
     /// The same if another file has the name that will be deleted before this one is completed.
     pub(crate) fn create_beside(directory: &Arc<Directory>, path: &Path) -> Result<Self, HiddenFileError> {
-        Self::create_judging(directory, path, &Taken::ForNow)
+        Self::create_judging(directory, path, &Taken::ForNow, false)
     }
 
     fn create_judging(
         directory: &Arc<Directory>,
         path: &Path,
         taken: &Taken,
+        expects_another: bool,
     ) -> Result<Self, HiddenFileError> {
         let name =
             path.file_name().ok_or_else(|| HiddenFileError::NoName { path: path.to_owned() })?.to_owned();
@@ -144,7 +155,7 @@ impl HiddenFile {
                     return Ok(Self { directory, file, hidden, name, path: path.to_owned(), over });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    if attempt == 0 {
+                    if attempt == 0 && !expects_another {
                         let leftover = path.with_file_name(&hidden);
                         tracing::warn!(
                             file = %crate::escape::path(&leftover),

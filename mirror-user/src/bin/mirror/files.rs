@@ -179,6 +179,11 @@ impl Files {
         self.writers == Writers::Auto || self.writes_parts()
     }
 
+    /// Whether each origin has files of its own.
+    pub(crate) fn are_per_origin(&self) -> bool {
+        self.per_origin
+    }
+
     /// Raises the limit of open files to what these files may need, with this many writers.
     pub(crate) fn allow(&self, writers: usize) -> Result<(), Usage> {
         if self.per_origin { allow_files(u64::from(self.max_origins.0), writers as u64) } else { Ok(()) }

@@ -223,6 +223,9 @@ impl OutputConfig {
                 let path = escape::path(path);
                 return Some(format!("-w {path} is a stream: another process cannot go on with it"));
             }
+            if output.files.are_per_origin() {
+                return Some("files per origin: another process cannot go on with them".to_owned());
+            }
             let target = output.forward.exclusive()?;
             Some(format!("--forward {target}: another process cannot open it beside this one"))
         })

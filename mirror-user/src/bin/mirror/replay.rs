@@ -181,6 +181,8 @@ pub(crate) fn run(args: &ReplayRun) -> anyhow::Result<ExitCode> {
         writers: &WriterPlan::single(),
         by_packets: true,
         monitor: None,
+        is_upgrade: false,
+        follows: &[],
         patient: true,
     };
     let outputs = user::naming(user.as_ref(), args.output.open(MAX_FRAME, &cx))?;

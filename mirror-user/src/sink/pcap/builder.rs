@@ -138,6 +138,7 @@ pub struct PcapBuilder {
     min_free: MinFree,
     free_space: FreeSpace,
     origins: Option<usize>,
+    follows: bool,
     hooks: Hooks,
 }
 
@@ -162,6 +163,7 @@ impl PcapBuilder {
             min_free: MinFree::default(),
             free_space: FreeSpace::default(),
             origins: None,
+            follows: false,
             hooks: Hooks::default(),
         }
     }
@@ -308,6 +310,13 @@ impl PcapBuilder {
         self
     }
 
+    /// Goes on with the files of another process, whose place in the capture [`Rotator::follow`] then says;
+    /// the first file is opened with the first packet.
+    pub fn follows(mut self, follows: bool) -> Self {
+        self.follows = follows;
+        self
+    }
+
     /// A hook that runs on the writer thread for each completed file. A slow one costs frames.
     pub fn on_file(mut self, hook: impl FnMut(&Path) + Send + 'static) -> Self {
         self.hooks.on_file = Some(Box::new(hook));
@@ -364,6 +373,7 @@ impl PcapBuilder {
             max_interfaces,
             // A worker must not run out of blocks for it.
             most_held: if is_held { self.handoff.memory() / 2 } else { 0 },
+            follows: self.follows,
         };
         let is_plain =
             plan.rotation == Rotation::default() && plan.min_free.bytes == 0 && plan.origins.is_none();

@@ -23,7 +23,7 @@ use super::{
     origins::{OTHERS, Origins},
     part::{CaptureFormat, CapturePart, PacketEnd, PartOutput},
     rotation::{PacketClock, Rotation, Turn},
-    rotator::{Hooks, Rotator},
+    rotator::{CaptureState, Hooks, OwnFile, Rotator, Turns},
 };
 use crate::{
     flow::seeded_hash,
@@ -47,6 +47,8 @@ pub(super) struct Plan {
     pub(super) max_interfaces: usize,
     /// The most bytes of blocks to hold until they are written; 0 to write each at once.
     pub(super) most_held: u64,
+    /// The files follow those of another process, which has the current one: see [`Rotator::follow`].
+    pub(super) follows: bool,
 }
 
 /// How long to wait for the space of a deleted file, and how often to check.
@@ -86,6 +88,10 @@ pub(super) struct Files {
     packet_time: u64,
     /// Packets after the last file, since they were last taken.
     after_last: u64,
+    /// The last file of another process, which completes it.
+    reserved: Option<PathBuf>,
+    /// Whether another process may use the name that its time gives a file.
+    is_late: bool,
     /// The name that a complete file cannot have yet: a command still uses the earlier file of that name.
     blocked_by: Option<PathBuf>,
     /// Blocks of which nothing more will be written.
@@ -111,12 +117,6 @@ impl Series {
     fn fresh(key: SeriesKey) -> Self {
         Self { key, timed: OsString::new(), number: 0, begun: false, period: None, part: None }
     }
-}
-
-/// A completed file, identified by more than its name.
-struct OwnFile {
-    path: PathBuf,
-    id: FileId,
 }
 
 /// Names without a number that this run has used. If a name is taken, this distinguishes a file of this run
@@ -225,12 +225,14 @@ impl Files {
             packet_clock,
             packet_time: 0,
             after_last: 0,
+            reserved: None,
+            is_late: false,
             blocked_by: None,
             finished: Vec::new(),
             direct: Direct::default(),
             deleted: DeletedFiles::default(),
         };
-        if files.is_named_by_packets() {
+        if files.is_named_by_packets() || (files.plan.follows && files.origins.is_none()) {
             files.series.push(Series::fresh(SeriesKey::All));
         } else if files.origins.is_none() {
             let timed = files.names.at(&Zoned::now()).unwrap_or_default();
@@ -249,8 +251,41 @@ impl Files {
             let part = files.part(file, encoder);
             let series = Series { timed, begun: true, part: Some(part), ..Series::fresh(SeriesKey::All) };
             files.series.push(series);
+            files.note(&mut files.rotator.turns());
         }
         Ok(files)
+    }
+
+    /// Notes how the files stand, for another process.
+    fn note(&self, turns: &mut Turns) {
+        let Some(Series { timed, number, begun, part, .. }) = self.series.first() else { return };
+        let file = part.as_ref().and_then(CapturePart::file);
+        let open = file.and_then(|file| {
+            let id = FileId::of(file.file()).ok()?;
+            Some(OwnFile { id, path: file.path().to_owned() })
+        });
+        turns.state = CaptureState {
+            named: begun.then(|| (timed.clone(), *number)),
+            open,
+            own: self.own.iter().cloned().collect(),
+            periods: self.periods,
+            due: None,
+        };
+        turns.due = self.due;
+    }
+
+    /// Takes over where another process has left its files.
+    fn follow(&mut self, left: CaptureState) {
+        self.own.extend(left.files());
+        let CaptureState { named, open, own: _, periods, due } = left;
+        if let Some(((timed, number), series)) = named.zip(self.series.first_mut()) {
+            (series.timed, series.number, series.begun) = (timed, number, true);
+        }
+        self.reserved = open.map(|file| file.path);
+        // Those of the run's other processes are not known.
+        self.firsts.is_full = true;
+        self.periods = periods;
+        self.due = due.map(|due| Instant::now() + due);
     }
 
     fn part(&self, file: HiddenFile, encoder: Option<Encoder>) -> CapturePart {
@@ -331,6 +366,11 @@ impl Files {
 
     /// Rotates all files if it is due or requested.
     pub(super) fn rotate_if_due(&mut self, capture: &CaptureFormat, losses: &Losses) -> Result<(), Fault> {
+        let rotator = self.rotator.clone();
+        let mut noted = rotator.turns();
+        if noted.is_over || (self.plan.follows && self.series.iter().all(|series| !series.begun)) {
+            return Ok(());
+        }
         let mut turns = self.rotator.take_request();
         if let (Some(due), Some(every)) = (self.due, self.plan.rotation.every)
             && Instant::now() >= due
@@ -361,6 +401,7 @@ impl Files {
             self.close(series, capture, losses, None)?;
             if opens { self.open(series, capture) } else { Ok(()) }
         });
+        self.note(&mut noted);
         if turned.is_err() {
             // Still due at the next attempt.
             self.rotator.rotate();
@@ -400,12 +441,14 @@ impl Files {
                         return Ok(());
                     }
                 }
-                self.open(series, capture)?;
+                self.begin_file(series, capture)?;
                 let in_time = self.in_time(series, capture, from, rest, &packets[done..]);
-                let room = self.room(series, from, &packets[done..done + in_time]);
+                let mut room = self.room(series, from, &packets[done..done + in_time]);
                 if room == 0 {
-                    self.close(series, capture, losses, None)?;
-                    continue;
+                    if self.turn(series, capture, losses)? {
+                        continue;
+                    }
+                    room = in_time;
                 }
                 let these = &mut rest[..packets[done + room - 1].end - from];
                 let _claim = self.keep_min_free(these.len() as u64)?;
@@ -652,6 +695,35 @@ impl Files {
         Ok(())
     }
 
+    /// Opens a file of a series if none is open: the first, or one after a fault.
+    fn begin_file(&mut self, index: usize, capture: &CaptureFormat) -> Result<(), Fault> {
+        if self.series[index].part.is_some() {
+            return Ok(());
+        }
+        if let Some(left) = self.rotator.take_left() {
+            self.follow(left);
+        }
+        let rotator = self.rotator.clone();
+        let mut noted = rotator.turns();
+        self.is_late = noted.is_over;
+        let opened = self.open(index, capture);
+        self.note(&mut noted);
+        opened
+    }
+
+    /// Completes the current file of a series and begins the next. Returns `false`, and does nothing, if
+    /// another process has the next one.
+    fn turn(&mut self, index: usize, capture: &CaptureFormat, losses: &Losses) -> Result<bool, Fault> {
+        let rotator = self.rotator.clone();
+        let mut noted = rotator.turns();
+        if noted.is_over {
+            return Ok(false);
+        }
+        let turned = self.close(index, capture, losses, None).and_then(|()| self.open(index, capture));
+        self.note(&mut noted);
+        turned.map(|()| true)
+    }
+
     /// Opens a file of a series if none is open; deletes others as long as that makes space for it.
     fn open(&mut self, index: usize, capture: &CaptureFormat) -> Result<(), Fault> {
         while let Err(fault) = self.try_to_open(index, capture) {
@@ -669,9 +741,13 @@ impl Files {
         let Series { key, begun, period, number, timed: ref before, .. } = self.series[index];
         let again = begun && *before == timed;
         let ring = self.plan.rotation.ring();
-        let mut next = if !again { 0 } else { ring.map_or(number + 1, |files| (number + 1) % files) };
+        let first = u32::from(self.is_late);
+        let mut next = if !again { first } else { ring.map_or(number + 1, |files| (number + 1) % files) };
         let path_of = |number| self.names.path_of(&timed, key, number);
-        let taken = |path: &Path| self.is_taken(path).map_err(|error| Fault::of(path, error));
+        let taken = |path: &Path| {
+            let taken = self.is_taken(path).map_err(|error| Fault::of(path, error));
+            taken.map(|taken| taken || self.reserved.as_deref() == Some(path))
+        };
         let ours = |path: &Path| self.firsts.may_have(path);
         // Without a ring, a log rotator may have moved files away, and other files may have appeared. Names
         // may also repeat: an hour on another day, or a clock that was set back.
@@ -932,6 +1008,7 @@ mod tests {
             origins: Some(4),
             max_interfaces: 1,
             most_held: 0,
+            follows: false,
         };
         let mut capture = Files::create(names, plan, Hooks::default(), None).unwrap();
         for number in 0..files {

@@ -55,7 +55,7 @@ pub use format::Format;
 pub use min_free::{FreeSpace, WhenFull};
 pub use names::part_path;
 pub use parts::PcapParts;
-pub use rotator::{Completed, Rotator};
+pub use rotator::{CaptureState, Completed, Rotator};
 #[cfg(feature = "af-xdp")]
 pub(crate) use stream::{Announced, Stream};
 

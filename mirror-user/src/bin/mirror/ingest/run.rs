@@ -132,6 +132,7 @@ pub(crate) fn run(
     let address = listening.as_ref().map(Listening::address).transpose()?;
     let board =
         listening.map(|listening| listening.serve(&observed, threads.hook(ThreadKind::Http))).transpose()?;
+    let follows = predecessor.as_mut().map(|before| before.captures()).unwrap_or_default();
     let cx = OpenContext {
         threads: &threads,
         stop: &requests.stop,
@@ -139,6 +140,8 @@ pub(crate) fn run(
         writers: &writers,
         by_packets: false,
         monitor: None,
+        is_upgrade: predecessor.is_some(),
+        follows: &follows,
         patient: false,
     };
     let opened = args.output.open(engine.plan().max_frame(), &cx);
@@ -163,8 +166,9 @@ pub(crate) fn run(
         announce_forward_path(&prepared.engine().report());
     }
     if let Some(predecessor) = &mut predecessor {
-        let Account { report, cpu } = predecessor.go(&prepared, &requests.stop)?;
+        let (Account { report, cpu }, captures) = predecessor.go(&prepared, &requests.stop)?;
         prepared.engine().continue_account(report);
+        outputs.follow(captures);
         board.iter().for_each(|board| board.follow(cpu));
     }
     let running = prepared.go().map_err(usage)?;
@@ -186,7 +190,7 @@ pub(crate) fn run(
             settings: settings.clone(),
             output: args.output.clone(),
             permitted,
-            cx: OpenContext { monitor: monitor.clone(), ..cx },
+            cx: OpenContext { monitor: monitor.clone(), follows: &[], ..cx },
             max_frame,
             workers,
         },

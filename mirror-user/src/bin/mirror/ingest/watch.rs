@@ -65,7 +65,7 @@ impl Watch<'_> {
     /// Watches a run until there is a reason to stop, then stops it; or until another process has it, which
     /// is returned.
     pub(super) fn watch(mut self, running: Running) -> (Report, Option<Successor>) {
-        match &self.predecessor {
+        match &mut self.predecessor {
             Some(predecessor) => {
                 let pid = process::id();
                 self.notifier.notify(&format!("MAINPID={pid}\nREADY=1"));
@@ -203,17 +203,11 @@ impl Watch<'_> {
         }
         let upgrader = self.upgrader.as_mut()?;
         let output = self.reload.as_ref().map_or(&self.args.output, |reload| &reload.reloader.output);
-        upgrader.start(running, || {
+        upgrader.start(running, self.outputs, || {
             let draining = is_draining.then(|| "the run drains, and is about to stop".to_owned());
             draining.or_else(|| output.obstacle_to_upgrade())
         });
-        let (observed, board) = (self.observed, self.board);
-        let cpu = || board.map(|board| board.cpu()).unwrap_or_default();
-        // From the last answer of this process to the first of the other no counter goes back.
-        upgrader.hand_over(running, || (running.report(), cpu()), || observed.withhold(true)).or_else(|| {
-            observed.withhold(false);
-            None
-        })
+        upgrader.hand_over(running, self.outputs, self.observed, self.board.map(|board| &**board))
     }
 }
 

@@ -13,7 +13,7 @@ use mirror_user::{
     Report,
     hidden_file::{HiddenFile, HiddenFileError},
     settings::OnOutputEnd,
-    sink::{self, Counters, LatencySink, SinkFactory, forward::Readers, pcap::Rotator},
+    sink::{self, Counters, LatencySink, SinkFactory, forward::Readers, pcap::{CaptureState, Rotator}},
 };
 
 pub(crate) use self::planned::PlannedOutput;
@@ -36,6 +36,10 @@ pub(crate) struct OpenContext<'r> {
     pub(crate) by_packets: bool,
     /// Opens targets after the start.
     pub(crate) monitor: Option<Arc<Monitor>>,
+    /// Whether another process has the run until the outputs are open.
+    pub(crate) is_upgrade: bool,
+    /// Captures whose current file another process has.
+    pub(crate) follows: &'r [PathBuf],
     /// Whether slow readers are waited for: over capture files, nothing is lost by that.
     pub(crate) patient: bool,
 }
@@ -99,7 +103,7 @@ impl OutputConfig {
             open: Vec::new(),
             latency: self.latency.then(|| Arc::new(LatencySink::new()) as Arc<dyn SinkFactory>),
             on_output_end: self.on_output_end,
-            report: self.report.as_deref().map(create_report).transpose()?.map(Arc::new),
+            report: self.report.as_deref().map(|path| create_report(path, cx)).transpose()?.map(Arc::new),
             json: self.json,
             postrotate,
             prints: self.prints(),
@@ -182,6 +186,35 @@ impl Outputs {
         captures.filter_map(|capture| capture.rotator.clone()).collect()
     }
 
+    /// The paths of captures in files.
+    pub(crate) fn paths(&self) -> Vec<PathBuf> {
+        self.files().map(|(path, _)| path.clone()).collect()
+    }
+
+    /// Hands the captures over to another process: no file is begun here any more.
+    pub(crate) fn hand_over(&self) -> Vec<(PathBuf, CaptureState)> {
+        self.files().map(|(path, rotator)| (path.clone(), rotator.hand_over())).collect()
+    }
+
+    /// The other process does not go on.
+    pub(crate) fn take_back(&self) {
+        self.files().for_each(|(_, rotator)| rotator.take_back());
+    }
+
+    /// Goes on with the captures of another process.
+    pub(crate) fn follow(&self, left: Vec<(PathBuf, CaptureState)>) {
+        for (path, state) in left {
+            if let Some((_, rotator)) = self.files().find(|(own, _)| **own == path) {
+                rotator.follow(state);
+            }
+        }
+    }
+
+    fn files(&self) -> impl Iterator<Item = (&PathBuf, &Rotator)> {
+        let captures = self.open.iter().flat_map(|output| &output.captures);
+        captures.filter_map(|capture| capture.path.as_ref().zip(capture.rotator.as_ref()))
+    }
+
     /// Whether packets are printed.
     pub(crate) fn prints(&self) -> bool {
         self.prints
@@ -214,6 +247,10 @@ impl Drop for Outputs {
 }
 
 /// Creates the report's file, which may replace an earlier report and nothing else.
-fn create_report(path: &Path) -> Result<HiddenFile, HiddenFileError> {
-    HiddenFile::create_over(path, Report::begins)
+fn create_report(path: &Path, cx: &OpenContext<'_>) -> Result<HiddenFile, HiddenFileError> {
+    if cx.is_upgrade {
+        HiddenFile::create_over_beside(path, Report::begins)
+    } else {
+        HiddenFile::create_over(path, Report::begins)
+    }
 }

@@ -136,6 +136,7 @@ impl OutputConfig {
             builder = builder.on_file(postrotate.hook(command)).keep_while(postrotate.keeps());
         }
         builder = builder.min_free_with(free_space);
+        builder = builder.follows(cx.follows.iter().any(|other| other == path));
         if self.unbuffered {
             builder = builder.unbuffered(true);
         }

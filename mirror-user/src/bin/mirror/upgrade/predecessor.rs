@@ -1,9 +1,10 @@
 //! The new process's side: what it takes over, and from whom.
 
 use std::{
-    io,
+    io, mem,
     net::TcpListener,
     os::fd::{AsFd as _, OwnedFd},
+    path::PathBuf,
     process,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
@@ -13,6 +14,7 @@ use anyhow::Context as _;
 use mirror_user::{
     Report,
     engine::{Inheritance, Prepared, Release, Running},
+    sink::pcap::CaptureState,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -31,12 +33,13 @@ const BEGIN: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Predecessor {
     socket: OwnedFd,
-    /// Whether this process has been let go on: there is no way back.
+    /// Whether this process has said that its workers follow: there is no way back.
     has_gone: bool,
     inheritance: Option<Inheritance>,
     elapsed: Duration,
     control: Option<LeftSocket>,
     http: Option<TcpListener>,
+    captures: Vec<PathBuf>,
     release: Option<Release>,
     /// Whether its final account, or its end, is awaited.
     is_awaited: bool,
@@ -58,6 +61,7 @@ impl Predecessor {
             elapsed: Duration::ZERO,
             control: None,
             http: None,
+            captures: Vec::new(),
             release: None,
             is_awaited: true,
         }
@@ -66,7 +70,7 @@ impl Predecessor {
     /// Receives what is offered. Standard output becomes the other process's.
     pub(super) fn receive(&mut self) -> anyhow::Result<()> {
         let (message, descriptors) = self.next()?;
-        let ToSuccessor::Offer { schema, control, http, descriptors: more } = message else {
+        let ToSuccessor::Offer { schema, control, http, captures, descriptors: more } = message else {
             anyhow::bail!("the other process offers nothing")
         };
         anyhow::ensure!(schema == SCHEMA, "the other process has {schema}, and this release has {SCHEMA}");
@@ -76,6 +80,7 @@ impl Predecessor {
         rustix::stdio::dup2_stdout(next()?).context("standard output")?;
         self.control = control.map(|name| next().map(|socket| LeftSocket { name, socket })).transpose()?;
         self.http = http.then(|| next().map(TcpListener::from)).transpose()?;
+        self.captures = captures;
         let mut of_engine = Vec::new();
         while of_engine.len() < more {
             let (ToSuccessor::Descriptors, some) = self.next()? else {
@@ -114,6 +119,11 @@ impl Predecessor {
         self.http.take()
     }
 
+    /// Its captures in files.
+    pub(crate) fn captures(&mut self) -> Vec<PathBuf> {
+        mem::take(&mut self.captures)
+    }
+
     /// Whether the other process takes the packets.
     pub(super) fn goes_on(&self) -> bool {
         !self.has_gone
@@ -132,24 +142,30 @@ impl Predecessor {
     /// # Errors
     ///
     /// It is not to: the other process has changed its mind or ended, or this one is to stop.
-    pub(crate) fn go(&mut self, prepared: &Prepared, stop: &AtomicBool) -> anyhow::Result<Account> {
+    pub(crate) fn go(
+        &mut self,
+        prepared: &Prepared,
+        stop: &AtomicBool,
+    ) -> anyhow::Result<(Account, Vec<(PathBuf, CaptureState)>)> {
         let release = prepared.release().context("signals of workers")?;
         let ready = ToPredecessor::Ready { version: env!("CARGO_PKG_VERSION").to_owned() };
         channel::send(self.socket.as_fd(), &ready, &[]).context("the other process")?;
         while !self.has_message(LOOK)? {
             anyhow::ensure!(!stop.load(Ordering::Relaxed), "the new process was asked to stop");
         }
-        let (ToSuccessor::Go { cpu_us }, descriptors) = self.next()? else {
+        let (ToSuccessor::Go { cpu_us }, mut descriptors) = self.next()? else {
             anyhow::bail!("an unexpected message of the other process")
         };
-        self.has_gone = true;
+        let captures = read_text(descriptors.pop().context("a descriptor is missing")?)?;
+        let captures = serde_json::from_str(&captures).context("the captures of the other process")?;
         self.release = Some(release);
-        account(cpu_us, descriptors)
+        Ok((account(cpu_us, descriptors)?, captures))
     }
 
     /// Says that the workers can follow those of the other process, and, once they have, that they take
     /// packets.
-    pub(crate) fn taken(&self, running: &Running, workers: usize) {
+    pub(crate) fn taken(&mut self, running: &Running, workers: usize) {
+        self.has_gone = true;
         self.say(&ToPredecessor::Follows);
         let begun = Instant::now();
         while running.pauses().len() < workers && begun.elapsed() < BEGIN {

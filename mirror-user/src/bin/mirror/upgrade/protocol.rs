@@ -3,6 +3,8 @@
 //! Both may be of different releases: the first message names the version of the protocol, and fields may be
 //! added. Texts that may be long are descriptors of files in memory.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 /// The version of the protocol.
@@ -19,12 +21,14 @@ pub(super) enum ToSuccessor {
         /// The name of the control socket.
         control: Option<String>,
         http: bool,
+        /// The captures in files, as the configuration names them.
+        captures: Vec<PathBuf>,
         /// The engine's descriptors that follow.
         descriptors: usize,
     },
     /// Some of the engine's descriptors.
     Descriptors,
-    /// The new process is to go on. Its descriptor: the account so far.
+    /// The new process is to go on. Its descriptors: the account so far, and where the captures stand.
     Go {
         /// CPU time of the processes so far, in µs.
         cpu_us: u64,

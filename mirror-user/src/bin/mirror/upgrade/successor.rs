@@ -3,6 +3,7 @@
 use std::{
     io,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,6 +13,7 @@ use crossbeam_channel::Receiver;
 use mirror_user::{
     Report,
     engine::{Offer, Running},
+    sink::pcap::CaptureState,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -23,7 +25,10 @@ use super::{
 use crate::{
     channel::{self, MOST_DESCRIPTORS, parse},
     control::Entry,
+    http::Board,
     monitor::Monitor,
+    observed::Observed,
+    outputs::Outputs,
     requests::Request,
 };
 
@@ -82,7 +87,12 @@ impl Upgrader {
     }
 
     /// Starts a new process if that is asked for. `obstacle` is why the run cannot be handed over.
-    pub(crate) fn start(&mut self, running: &Running, obstacle: impl FnOnce() -> Option<String>) {
+    pub(crate) fn start(
+        &mut self,
+        running: &Running,
+        outputs: &Outputs,
+        obstacle: impl FnOnce() -> Option<String>,
+    ) {
         if self.starting.is_some() {
             return;
         }
@@ -92,7 +102,7 @@ impl Upgrader {
         }
         let offered = match obstacle() {
             Some(reason) => Err(anyhow::anyhow!(reason)),
-            None => self.offer(running),
+            None => self.offer(running, outputs),
         };
         match offered {
             Ok((socket, pid, offer)) => {
@@ -104,16 +114,21 @@ impl Upgrader {
         }
     }
 
-    fn offer(&self, running: &Running) -> anyhow::Result<(OwnedFd, u32, Offer)> {
+    fn offer(&self, running: &Running, outputs: &Outputs) -> anyhow::Result<(OwnedFd, u32, Offer)> {
         let offer = running.offer()?;
         let (socket, pid) = self.monitor.launch()?;
-        set_socket_timeout(&socket, Timeout::Recv, Some(MESSAGE))?;
-        set_socket_timeout(&socket, Timeout::Send, Some(MESSAGE))?;
-        self.send_offer(&socket, &offer).context("the new process")?;
+        let sent = set_socket_timeout(&socket, Timeout::Recv, Some(MESSAGE))
+            .and_then(|()| set_socket_timeout(&socket, Timeout::Send, Some(MESSAGE)))
+            .map_err(anyhow::Error::from)
+            .and_then(|()| self.send_offer(&socket, &offer, outputs.paths()));
+        if let Err(error) = sent {
+            self.abandon();
+            return Err(error).context("the new process");
+        }
         Ok((socket, pid, offer))
     }
 
-    fn send_offer(&self, socket: &OwnedFd, offer: &Offer) -> anyhow::Result<()> {
+    fn send_offer(&self, socket: &OwnedFd, offer: &Offer, captures: Vec<PathBuf>) -> anyhow::Result<()> {
         let Left { control, http } = &self.left;
         let description = channel::text(&offer.description()?)?;
         let stdout = io::stdout();
@@ -125,6 +140,7 @@ impl Upgrader {
             schema: SCHEMA.to_owned(),
             control: control.as_ref().map(|(name, _)| name.clone()),
             http: http.is_some(),
+            captures,
             descriptors: offer.descriptors().len(),
         };
         channel::send(socket.as_fd(), &message, &descriptors)?;
@@ -135,43 +151,42 @@ impl Upgrader {
         Ok(())
     }
 
-    /// Hands the run over if the new process is ready; the account is the run's so far. `None` if there is no
-    /// new process that is.
+    /// Hands the run over if the new process is ready. `None` if there is no new process that is.
     pub(crate) fn hand_over(
         &mut self,
         running: &Running,
-        account: impl FnOnce() -> (Report, Duration),
-        before: impl FnOnce(),
+        outputs: &Outputs,
+        observed: &Observed,
+        board: Option<&Board>,
     ) -> Option<Successor> {
-        let starting = self.starting.as_ref()?;
-        let ready = match starting.state() {
+        let version = match self.starting.as_ref()?.state() {
             Ok(None) => return None,
             Ok(Some(version)) => Ok(version),
             Err(error) => Err(error),
         };
         let Starting { socket, pid, offer, asked, .. } = self.starting.take()?;
-        let version = match ready {
+        let successor = Successor { socket, pid };
+        // From the last answer of this process to the first of the other no counter goes back.
+        observed.withhold(true);
+        let cpu = board.map(Board::cpu).unwrap_or_default();
+        let followed = version.and_then(|version| {
+            successor.go(&running.report(), cpu, outputs.hand_over())?;
+            successor.follows()?;
+            Ok(version)
+        });
+        let version = match followed {
             Ok(version) => version,
             Err(error) => {
                 self.abandon();
+                running.take_back();
+                outputs.take_back();
+                observed.withhold(false);
                 refuse(asked, &format!("{error:#}"));
                 return None;
             }
         };
-        before();
-        let (report, cpu) = account();
-        let told = text_of(&report)
-            .and_then(|text| Ok(channel::send(socket.as_fd(), &go(cpu), &[text.as_fd()])?));
-        if let Err(error) = told {
-            self.abandon();
-            refuse(asked, &format!("the new process: {error:#}"));
-            return None;
-        }
-        let successor = Successor { socket, pid };
-        // Whatever becomes of the new process, there is no way back any more: its program is in place.
-        let follows = successor.follows();
         running.hand_over(offer);
-        let outcome = follows.and_then(|()| successor.taken()).map(|pauses_ns| Upgraded {
+        let outcome = successor.taken().map(|pauses_ns| Upgraded {
             pid,
             version,
             version_before: env!("CARGO_PKG_VERSION").to_owned(),
@@ -208,10 +223,6 @@ fn refuse(asked: Vec<Request<Upgraded>>, reason: &str) {
     asked.into_iter().for_each(|request| request.answer(&outcome));
 }
 
-fn go(cpu: Duration) -> ToSuccessor {
-    ToSuccessor::Go { cpu_us: microseconds(cpu) }
-}
-
 fn microseconds(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
@@ -244,6 +255,19 @@ impl Successor {
     /// The process.
     pub(crate) fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Has the new process go on.
+    fn go(
+        &self,
+        report: &Report,
+        cpu: Duration,
+        captures: Vec<(PathBuf, CaptureState)>,
+    ) -> anyhow::Result<()> {
+        let (account, captures) = (text_of(report)?, channel::text(&serde_json::to_string(&captures)?)?);
+        let go = ToSuccessor::Go { cpu_us: microseconds(cpu) };
+        channel::send(self.socket.as_fd(), &go, &[account.as_fd(), captures.as_fd()])
+            .context("the new process")
     }
 
     /// Waits until the workers of the new process can follow those of this one: then nobody takes packets for
