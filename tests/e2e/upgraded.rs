@@ -4,15 +4,21 @@
 mod common;
 
 use std::{
+    collections::BTreeMap,
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::Path,
+    process::{Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     thread,
+    time::Duration,
 };
 
 use common::{
-    Cable,
-    mirror::{Mirror, assert_next_run_works, balanced_report, inject, names, sink, whole_capture},
+    CAPTURE, Cable, http,
+    mirror::{
+        MIRROR, Mirror, assert_next_run_works, balanced_report, inject, names, program, sink, whole_capture,
+    },
 };
 use mirror_lab::Traffic;
 use nix::sys::signal::Signal;
@@ -95,6 +101,177 @@ fn captures_go_on_in_the_next_file() {
         let report = balanced_report(&path.join("report.json"));
         assert_eq!(number(&sink(&report, "pcap")["written"]), 300);
     }
+}
+
+/// `mirror upgrade`, which must fail; returns what it says.
+#[track_caller]
+fn refused() -> String {
+    let output = Command::new(MIRROR).arg("upgrade").output().expect("mirror runs");
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    said
+}
+
+#[test]
+fn whatever_keeps_the_new_process_from_taking_over_the_old_one_goes_on() {
+    const START: &str = "rx-ring = 4096\nwrite = 'a.pcapng'\n";
+    let cable = Cable::with_queues(1);
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    configure(path, START);
+    // A copy, in whose place other executables can be put.
+    let installed = path.join("mirror");
+    fs::copy(MIRROR, &installed).expect("copied");
+    let mut command = cable.target.command(installed.to_str().expect("UTF-8"));
+    command
+        .args(["ingest", "-i", CAPTURE, "--stats", "1h"])
+        .args(FLAGS.split(' '))
+        .current_dir(path)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    let mut run = Mirror::start(command).attached(&cable);
+    inject(&cable, 10);
+    run.has(10);
+    let before = program(&cable);
+    let install = |text: &[u8]| {
+        let new = path.join("new");
+        fs::write(&new, text).expect("written");
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).expect("executable");
+        fs::rename(&new, &installed).expect("installed");
+    };
+    let original = fs::read(MIRROR).expect("the executable");
+    // What the new process finds, in the sequence in which it finds it.
+    for (text, reason) in [
+        (&b"no program"[..], "cannot start a new process"),
+        (b"#!/bin/sh\nexit 3\n", "the new process has ended"),
+        (b"#!/bin/sh\necho no >&0\nsleep 1\n", "a message of the new process"),
+    ] {
+        install(text);
+        let said = refused();
+        assert!(said.contains(reason), "{reason}: {said}");
+    }
+    install(&original);
+    for (keys, reason) in [
+        ("rx-ring = x", "mirror.toml:1"),
+        ("rx-ring = 8192\nwrite = 'a.pcapng'", "the RX ring cannot change without a restart: now 4096"),
+        ("rx-ring = 4096\nqueues = '7'", "there is no RX queue 7"),
+        ("rx-ring = 4096\nwrite = 'missing/a.pcapng'", "missing: No such file"),
+        ("rx-ring = 4096\nmode = 'generic'", "the XDP mode cannot change without a restart: now native"),
+        ("rx-ring = 4096\nhttp = '192.0.2.1:80'", "no interface of this host has the address"),
+        ("rx-ring = 4096\nforward = 'dev:missing'", "missing"),
+    ] {
+        configure(path, keys);
+        let said = refused();
+        assert!(said.contains(reason), "{reason}: {said}");
+        run.says("not upgraded, the run goes on as it is: ");
+    }
+    assert_eq!(program(&cable), before, "the program is still that of the first process");
+    inject(&cable, 10);
+    run.has(20);
+    // And then it can.
+    configure(path, START);
+    run.upgrade();
+    assert_ne!(program(&cable), before);
+    inject(&cable, 10);
+    run.has(30);
+    run.end_by(Signal::SIGINT).expect_code(0);
+    let report = balanced_report(&path.join("report.json"));
+    assert_eq!(number(&report["frames"]["decapsulated"]), 30, "{report:#}");
+    let left: Vec<_> = names(path).into_iter().filter(|name| name.contains("partial")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_run_that_cannot_pass_says_why() {
+    let cable = Cable::with_queues(1);
+    for (keys, reason) in [
+        ("forward = 'tap:ids0'", "--forward tap:ids0: another process cannot open it beside this one"),
+        ("count = 100", "the run ends after a number of packets"),
+        ("print = true", "packets are printed"),
+        ("write = 'a.pcapng'\nper-origin = true", "files per origin"),
+        ("write = '-'", "-w - is a stream"),
+        ("wait = 'busy-poll'", "settings for busy polling do not pass over"),
+    ] {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path();
+        configure(path, keys);
+        let run = Mirror::ingest(&cable, path, FLAGS);
+        let said = refused();
+        assert!(said.contains(reason), "{reason}: {said}");
+        run.end_by(Signal::SIGINT).expect_code(0);
+    }
+    let directory = tempfile::tempdir().expect("directory");
+    let run = Mirror::ingest(&cable, directory.path(), "--report report.json");
+    assert!(refused().contains("start it with --config FILE"));
+    run.end_by(Signal::SIGINT).expect_code(0);
+}
+
+/// The counters of a scrape.
+fn counters(scrape: &str) -> BTreeMap<&str, f64> {
+    let lines = scrape.lines().filter(|line| !line.starts_with('#'));
+    let value = lines.filter_map(|line| line.rsplit_once(' '));
+    value
+        .filter(|(series, _)| series.split('{').next().is_some_and(|name| name.ends_with("_total")))
+        .map(|(series, value)| (series, value.parse().expect("a number")))
+        .collect()
+}
+
+#[test]
+fn a_scraper_and_a_status_go_through_upgrades_without_a_gap() {
+    const UPGRADES: usize = 5;
+    let cable = Cable::with_queues(1);
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    configure(path, &format!("write = 'a.pcapng'\nhttp = '{}'", http::LOOPBACK));
+    let client = http::Client::on_loopback(&cable);
+    let mut run = Mirror::ingest(&cable, path, FLAGS);
+    let stop = AtomicBool::new(false);
+    let (scrapes, statuses) = thread::scope(|scope| {
+        let sender = scope.spawn(|| send_until(&cable, 50_000, &stop));
+        let scraper = scope.spawn(|| {
+            let mut scrapes = Vec::new();
+            while !stop.load(Ordering::Relaxed) {
+                let (status, health) = client.ask("/health").expect("an answer");
+                assert_eq!(status, 200, "{health}");
+                let (status, scrape) = client.ask("/metrics").expect("an answer");
+                assert_eq!(status, 200, "{scrape}");
+                scrapes.push(scrape);
+            }
+            scrapes
+        });
+        let watcher = scope.spawn(|| {
+            let mut statuses = Vec::new();
+            while !stop.load(Ordering::Relaxed) {
+                let output = Command::new(MIRROR).args(["status", "--json"]).output().expect("mirror runs");
+                assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+                let runs: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+                assert_eq!(runs[0]["phase"], "ingesting", "{runs:#}");
+                statuses.push((number(&runs[0]["pid"]), number(&runs[0]["report"]["frames"]["received"])));
+            }
+            statuses
+        });
+        for _ in 0..UPGRADES {
+            thread::sleep(Duration::from_millis(1500));
+            run.upgrade();
+        }
+        thread::sleep(Duration::from_millis(1500));
+        stop.store(true, Ordering::Relaxed);
+        sender.join().expect("sent");
+        (scraper.join().expect("scraped"), watcher.join().expect("watched"))
+    });
+    assert!(scrapes.len() > 2 * UPGRADES && statuses.len() > 2 * UPGRADES);
+    for pair in scrapes.windows(2) {
+        let (before, after) = (counters(&pair[0]), counters(&pair[1]));
+        for (series, value) in before {
+            let later = after.get(series).unwrap_or_else(|| panic!("{series} is missing"));
+            assert!(*later >= value, "{series}: {later} after {value}");
+        }
+    }
+    assert!(statuses.is_sorted_by_key(|(_, received)| *received), "{statuses:?}");
+    let processes = statuses.chunk_by(|a, b| a.0 == b.0).count();
+    assert_eq!(processes, UPGRADES + 1, "{statuses:?}");
+    run.end_by(Signal::SIGINT).expect_code(0);
+    balanced_report(&path.join("report.json"));
 }
 
 #[test]

@@ -108,8 +108,8 @@ enum Command {
     /// Have a run pass to a new process of the installed executable, without losing a packet
     ///
     /// The new process reads the configuration file, opens its outputs, and takes over the sockets with the
-    /// packets in them; if it cannot, the run goes on as it is, and this exits with 1. Needs Linux 6.4; before,
-    /// packets that come while the sockets change pass to the host, and are counted. Only root may do that.
+    /// packets in them; if it cannot, the run goes on as it is, and this exits with 1. Needs Linux 6.4, and a
+    /// run that was started with --config. Only root may do that.
     Upgrade(control::UpgradeArgs),
     /// Watch a run: rates, losses, queues, outputs, origins
     ///

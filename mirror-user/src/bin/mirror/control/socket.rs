@@ -108,7 +108,8 @@ pub(super) fn inherit(
     give(&directory, &name, group)?;
     let listener = socket.try_clone()?.into();
     let identity = identity(&found);
-    Ok((listener, Entry { directory, name, identity, socket, is_left: AtomicBool::new(false) }))
+    // Until it is taken, the other process has it.
+    Ok((listener, Entry { directory, name, identity, socket, is_left: AtomicBool::new(true) }))
 }
 
 impl Entry {
@@ -120,6 +121,11 @@ impl Entry {
     /// Leaves it to another process, which removes it.
     pub(crate) fn leave(&self) {
         self.is_left.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes it from another process.
+    pub(crate) fn take(&self) {
+        self.is_left.store(false, Ordering::Relaxed);
     }
 
     /// Removes it, unless it was replaced or left.

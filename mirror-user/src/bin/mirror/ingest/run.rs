@@ -172,6 +172,7 @@ pub(crate) fn run(
         board.iter().for_each(|board| board.follow(cpu));
     }
     let running = prepared.go().map_err(usage)?;
+    control.iter().for_each(|entry| entry.take());
     let (stopper, restored, entry) = (running.stopper(), running.stopper(), control.clone());
     if args.drain.is_some() {
         let observed = Arc::clone(&observed);

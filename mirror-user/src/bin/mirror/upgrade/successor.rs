@@ -32,6 +32,7 @@ use crate::{
     requests::Request,
 };
 
+const ENDED: &str = "the new process has ended; its messages say why";
 const UNEXPECTED: &str = "an unexpected message of the new process";
 /// How long a new process may take to be ready: it opens outputs.
 const READY: Duration = Duration::from_secs(30);
@@ -123,7 +124,10 @@ impl Upgrader {
             .and_then(|()| self.send_offer(&socket, &offer, outputs.paths()));
         if let Err(error) = sent {
             self.abandon();
-            return Err(error).context("the new process");
+            let is_over = error.downcast_ref::<io::Error>().is_some_and(|error| {
+                matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+            });
+            return Err(if is_over { anyhow::anyhow!(ENDED) } else { error.context("the new process") });
         }
         Ok((socket, pid, offer))
     }
@@ -309,6 +313,6 @@ fn has_message(socket: &OwnedFd) -> io::Result<bool> {
 
 fn receive(socket: &OwnedFd) -> anyhow::Result<ToPredecessor> {
     let received = channel::receive(socket.as_fd()).context("the new process does not answer")?;
-    let (bytes, _) = received.context("the new process has ended; its messages say why")?;
+    let (bytes, _) = received.context(ENDED)?;
     parse(&bytes).context("a message of the new process")
 }
