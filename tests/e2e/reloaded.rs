@@ -21,11 +21,11 @@ use std::{
 use common::{
     Cable,
     mirror::{
-        MIRROR, Mirror, assert_next_run_works, balanced_report, inject, sink, threads, until, whole_capture,
+        MIRROR, Mirror, assert_next_run_works, balanced_report, dropped_by_kernel, inject, kernel_drops,
+        lossless_rate, sink, threads, until, whole_capture,
     },
 };
 use mirror_lab::Traffic;
-use mirror_user::Report;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -115,39 +115,6 @@ fn generation(number: u32) -> String {
     )
 }
 
-/// Frames that the kernel has dropped, by the live report.
-fn dropped_by_kernel() -> u64 {
-    let output = Command::new(MIRROR).args(["status", "--json"]).output().expect("mirror runs");
-    let runs: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    kernel_drops(&runs[0]["report"])
-}
-
-fn kernel_drops(report: &Value) -> u64 {
-    serde_json::from_value::<Report>(report.clone()).expect("a report").dropped_by_kernel()
-}
-
-/// The rate of the reloads, in packets a second, and the frames that finding it took: 100,000, or the first
-/// of `MIRROR_RELOAD_PPS` at which two seconds without reloads lose nothing.
-fn rate(cable: &Cable, run: &Mirror) -> (u64, u64) {
-    let Ok(rates) = std::env::var("MIRROR_RELOAD_PPS") else { return (100_000, 0) };
-    let mut sent = 0;
-    for rate in rates.split(',').map(|rate| rate.parse().expect("a rate")) {
-        let before = dropped_by_kernel();
-        let traffic = Traffic { rate: Some(rate), vnis: VNIS, cpus: vec![0, 1], ..Traffic::default() };
-        let begun = Instant::now();
-        let frames = cable.generator(traffic).send(2 * rate).expect("generated").total();
-        let attained = frames as f64 / begun.elapsed().as_secs_f64();
-        sent += frames;
-        run.settled();
-        let lost = dropped_by_kernel() - before;
-        println!("without reloads, {attained:.0} packets a second: {lost} lost of {frames}");
-        if lost == 0 {
-            return (rate, sent);
-        }
-    }
-    panic!("every rate of {rates} loses packets without reloads");
-}
-
 #[test]
 fn a_hundred_reloads_under_load_lose_nothing_of_what_stays() {
     const RELOADS: u32 = 100;
@@ -156,7 +123,8 @@ fn a_hundred_reloads_under_load_lose_nothing_of_what_stays() {
     let path = directory.path();
     configure(path, &generation(0));
     let run = Mirror::ingest(&cable, path, FLAGS);
-    let (rate, before) = rate(&cable, &run);
+    let traffic = Traffic { vnis: VNIS, cpus: vec![0, 1], ..Traffic::default() };
+    let (rate, before) = lossless_rate(&cable, &run, "MIRROR_RELOAD_PPS", &traffic);
     let drops_before = if before > 0 { dropped_by_kernel() } else { 0 };
     let stop = AtomicBool::new(false);
     let begun = Instant::now();

@@ -28,10 +28,14 @@ impl Report {
         let gone = gone.map(|sink| SinkReport { removed: true, absent: sink.absent + own, ..sink.clone() });
         let gone: Vec<_> = gone.collect();
         sinks.extend(gone);
-        let ended = before.sinks.iter().filter(|sink| matches!(sink.state, SinkState::Ended | SinkState::Failed)).map(|sink| {
-            let reason = sink.reason.as_deref().unwrap_or("it ended early");
-            format!("sink {}, before an upgrade: {reason}", sink.name)
-        });
+        let ended = before
+            .sinks
+            .iter()
+            .filter(|sink| matches!(sink.state, SinkState::Ended | SinkState::Failed))
+            .map(|sink| {
+                let reason = sink.reason.as_deref().unwrap_or("it ended early");
+                format!("sink {}, before an upgrade: {reason}", sink.name)
+            });
         let warnings: Vec<_> = before.warnings.iter().cloned().chain(ended).collect();
         let own_warnings = mem::take(&mut self.warnings);
         self.warnings = own_warnings.iter().filter(|one| !warnings.contains(one)).cloned().collect();
@@ -184,10 +188,11 @@ impl ForwardPathReport {
             |target| &target.name,
             |target, before| {
                 target.sent = sum(target.sent, before.sent);
-                target.not_sent = target.not_sent.take().zip(before.not_sent.as_ref()).map(|(mut own, other)| {
-                    own.add(other);
-                    own
-                });
+                target.not_sent =
+                    target.not_sent.take().zip(before.not_sent.as_ref()).map(|(mut own, other)| {
+                        own.add(other);
+                        own
+                    });
             },
         );
     }
@@ -229,7 +234,8 @@ mod tests {
         interface.xdp.passed.not_tunnel = 10;
         let received = 90 - waiting + from_before;
         let (busy_ns_per_frame, oversize) = (10.0, Some(0));
-        interface.queues = vec![QueueReport { received, busy_ns_per_frame, oversize, ..QueueReport::default() }];
+        interface.queues =
+            vec![QueueReport { received, busy_ns_per_frame, oversize, ..QueueReport::default() }];
         report.interfaces.push(interface);
         report.frames.received = received;
         report.frames.decapsulated = received;

@@ -31,8 +31,8 @@ pub use reasons::{Dropped, NotSent, Passed, Reject, Rejected};
 pub(crate) use report::ForwardedOrigins;
 pub use report::{
     Accounting, Drain, FileReport, ForwardPathReport, ForwardTargetReport, Frames, InterfaceReport, Latency,
-    Losses, MemberReport, Odd, Origin, OtherOrigins, QueueReport, ReaderReport, Report, SinkReport,
-    Upgrades, VlanReport, XdpReport,
+    Losses, MemberReport, Odd, Origin, OtherOrigins, QueueReport, ReaderReport, Report, SinkReport, Upgrades,
+    VlanReport, XdpReport,
 };
 pub use stats::{MAX_REASONS, Reasons, SinkHalt, SinkState, SinkStats};
 pub use summary::Summary;

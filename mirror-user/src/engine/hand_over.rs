@@ -71,13 +71,7 @@ pub struct Offer {
 
 impl Offer {
     pub(super) fn new(elapsed: Duration, started: SystemTime) -> Self {
-        let handed = Handed {
-            schema: SCHEMA.to_owned(),
-            elapsed,
-            started,
-            interfaces: Vec::new(),
-            ports: 0,
-        };
+        let handed = Handed { schema: SCHEMA.to_owned(), elapsed, started, interfaces: Vec::new(), ports: 0 };
         Self { handed, descriptors: Vec::new(), signals: Vec::new() }
     }
 

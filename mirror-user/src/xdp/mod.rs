@@ -26,8 +26,8 @@ use aya::{
 use mirror_ebpf::mirror::{self as abi, Counter};
 
 pub(crate) use forward::{ForwardTo, Sent, Targets};
-pub(crate) use link::Link;
 use forward::{Forwarding, tracepoint};
+pub(crate) use link::Link;
 use lists::Lists;
 
 use crate::{

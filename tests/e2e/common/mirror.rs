@@ -19,6 +19,7 @@ use mirror_lab::{
     frames::{Outer, inner_udp},
     guest, tshark,
 };
+use mirror_user::Report;
 use nix::{
     sys::{
         ptrace,
@@ -514,6 +515,39 @@ pub(crate) fn lose_reader(cable: &Cable, run: Mirror, mut reader: ChildStdout, b
         "the reader has closed it",
         "residue 0",
     ]);
+}
+
+/// Frames that the kernel has dropped, by the live report.
+pub(crate) fn dropped_by_kernel() -> u64 {
+    let output = Command::new(MIRROR).args(["status", "--json"]).output().expect("mirror runs");
+    let runs: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    kernel_drops(&runs[0]["report"])
+}
+
+pub(crate) fn kernel_drops(report: &Value) -> u64 {
+    serde_json::from_value::<Report>(report.clone()).expect("a report").dropped_by_kernel()
+}
+
+/// A rate, in packets a second, and the frames that finding it took: 100,000, or the first of those in an
+/// environment variable at which a run loses nothing of two seconds.
+pub(crate) fn lossless_rate(cable: &Cable, run: &Mirror, variable: &str, traffic: &Traffic) -> (u64, u64) {
+    let Ok(rates) = std::env::var(variable) else { return (100_000, 0) };
+    let mut sent = 0;
+    for rate in rates.split(',').map(|rate| rate.parse().expect("a rate")) {
+        let before = dropped_by_kernel();
+        let begun = Instant::now();
+        let generator = cable.generator(Traffic { rate: Some(rate), ..traffic.clone() });
+        let frames = generator.send(2 * rate).expect("generated").total();
+        let attained = frames as f64 / begun.elapsed().as_secs_f64();
+        sent += frames;
+        run.settled();
+        let lost = dropped_by_kernel() - before;
+        println!("undisturbed, {attained:.0} packets a second: {lost} lost of {frames}");
+        if lost == 0 {
+            return (rate, sent);
+        }
+    }
+    panic!("every rate of {rates} loses packets of an undisturbed run");
 }
 
 /// The last run left no trace on the interface, and another run with the same options works.

@@ -104,7 +104,8 @@ impl LiveInterface {
         }
         let (inherited, workers, before) = match &options.inheritance {
             Some(left) => {
-                let failed = |source| EngineError::Inherited { interface: own.interface.name.clone(), source };
+                let failed =
+                    |source| EngineError::Inherited { interface: own.interface.name.clone(), source };
                 let InheritedInterface { link, mode, counters, workers } =
                     left.of(&own.interface.name).map_err(failed)?;
                 (Some((link, mode)), workers, Some(counters))

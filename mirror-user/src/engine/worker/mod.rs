@@ -9,9 +9,9 @@ mod priority;
 mod ring;
 mod setup;
 
+pub(super) use clock::monotonic;
 pub(super) use hand_over::{announce, new_signal};
 pub(super) use handle::{Worker, start_workers};
-pub(super) use clock::monotonic;
 pub(super) use orders::Order;
 pub(super) use ring::{Control, Published, RingOutcome, died_of};
 pub(super) use setup::{Common, Inherited};

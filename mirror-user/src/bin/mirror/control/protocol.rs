@@ -171,7 +171,8 @@ impl<R: Serialize> Outcome<R> {
 impl<R: DeserializeOwned> Outcome<R> {
     /// Of an answer; `None` if this release does not know its kind.
     pub(super) fn parse(answer: &[u8]) -> serde_json::Result<Option<Self>> {
-        let Answer { schema: _, status, draining, reloaded, upgraded, refused } = serde_json::from_slice(answer)?;
+        let Answer { schema: _, status, draining, reloaded, upgraded, refused } =
+            serde_json::from_slice(answer)?;
         let status = status.map(|status| Self::Status(Box::new(status)));
         let draining = draining.map(Self::Draining);
         let reloaded = reloaded.map(Self::Reloaded);

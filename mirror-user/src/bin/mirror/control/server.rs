@@ -283,7 +283,9 @@ impl Server {
             ));
         };
         match requests.ask() {
-            Some(outcome) if self.observed.phase() < Phase::Draining => State::Waits(Waiting::Reload(outcome)),
+            Some(outcome) if self.observed.phase() < Phase::Draining => {
+                State::Waits(Waiting::Reload(outcome))
+            }
             _ => refusal(stopping()),
         }
     }

@@ -245,12 +245,29 @@ mod tests {
         let path = scratch.path().join("mirror/a.sock");
         let (listener, first) = make(&path, None).unwrap();
         assert!(matches!(make(&path, None), Err(SocketError::Live)));
-        // As the kernel does for a process that is killed.
-        drop(listener);
+        // Nobody listens, as after the end of a process that is killed.
+        rustix::net::shutdown(&listener, rustix::net::Shutdown::Both).unwrap();
         assert_eq!(state(&path).unwrap(), State::Stale);
         let (_listener, _second) = make(&path, None).unwrap();
         first.remove();
         assert_eq!(state(&path).unwrap(), State::Live, "it is the second run's");
+    }
+
+    #[test]
+    fn a_socket_passes_to_another_process_which_alone_removes_it() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("mirror/a.sock");
+        let (listener, first) = make(&path, None).unwrap();
+        let (_other, second) = inherit(&path, None, first.lend().unwrap()).unwrap();
+        // One that does not take it in the end leaves it where it is.
+        drop(inherit(&path, None, first.lend().unwrap()).unwrap());
+        assert_eq!(state(&path).unwrap(), State::Live);
+        second.take();
+        first.leave();
+        drop((listener, first));
+        assert_eq!(state(&path).unwrap(), State::Live);
+        drop(second);
+        assert_eq!(state(&path).unwrap(), State::Missing);
     }
 
     #[test]

@@ -71,9 +71,8 @@ impl HttpConfig {
     pub(crate) fn listen(&self, left: Option<TcpListener>) -> anyhow::Result<Listening> {
         let Self { address, allowed, .. } = self;
         let is_same = |left: &TcpListener| {
-            left.local_addr().is_ok_and(|there| {
-                there.ip() == address.ip() && [0, there.port()].contains(&address.port())
-            })
+            left.local_addr()
+                .is_ok_and(|there| there.ip() == address.ip() && [0, there.port()].contains(&address.port()))
         };
         if let Some(listener) = left.filter(is_same) {
             return Ok(Listening { listener, allowed: allowed.clone() });

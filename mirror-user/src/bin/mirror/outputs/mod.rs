@@ -13,7 +13,11 @@ use mirror_user::{
     Report,
     hidden_file::{HiddenFile, HiddenFileError},
     settings::OnOutputEnd,
-    sink::{self, Counters, LatencySink, SinkFactory, forward::Readers, pcap::{CaptureState, Rotator}},
+    sink::{
+        self, Counters, LatencySink, SinkFactory,
+        forward::Readers,
+        pcap::{CaptureState, Rotator},
+    },
 };
 
 pub(crate) use self::planned::PlannedOutput;

@@ -3,7 +3,7 @@
 use std::{
     io, mem,
     net::TcpListener,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::PathBuf,
     process,
     sync::atomic::{AtomicBool, Ordering},
@@ -32,7 +32,8 @@ const BEGIN: Duration = Duration::from_secs(2);
 /// The process that has had the run so far.
 #[derive(Debug)]
 pub(crate) struct Predecessor {
-    socket: OwnedFd,
+    /// Until its final account, or its end.
+    socket: Option<OwnedFd>,
     /// Whether this process has said that its workers follow: there is no way back.
     has_gone: bool,
     inheritance: Option<Inheritance>,
@@ -41,8 +42,6 @@ pub(crate) struct Predecessor {
     http: Option<TcpListener>,
     captures: Vec<PathBuf>,
     release: Option<Release>,
-    /// Whether its final account, or its end, is awaited.
-    is_awaited: bool,
 }
 
 /// The account of the processes so far.
@@ -55,7 +54,7 @@ pub(crate) struct Account {
 impl Predecessor {
     pub(super) fn new(socket: OwnedFd) -> Self {
         Self {
-            socket,
+            socket: Some(socket),
             has_gone: false,
             inheritance: None,
             elapsed: Duration::ZERO,
@@ -63,7 +62,6 @@ impl Predecessor {
             http: None,
             captures: Vec::new(),
             release: None,
-            is_awaited: true,
         }
     }
 
@@ -96,7 +94,7 @@ impl Predecessor {
     }
 
     fn next(&self) -> anyhow::Result<(ToSuccessor, Vec<OwnedFd>)> {
-        let received = channel::receive(self.socket.as_fd()).context("the other process")?;
+        let received = channel::receive(self.socket()?).context("the other process")?;
         let (bytes, descriptors) = received.context("the other process has ended")?;
         Ok((parse(&bytes).context("a message of the other process")?, descriptors))
     }
@@ -131,10 +129,7 @@ impl Predecessor {
 
     /// Says why this process ends.
     pub(super) fn fail(&self, message: &str) {
-        let failed = ToPredecessor::Failed { message: message.to_owned() };
-        if let Err(error) = channel::send(self.socket.as_fd(), &failed, &[]) {
-            tracing::error!(%error, "the other process is not told that this one ends: {message}");
-        }
+        self.say(&ToPredecessor::Failed { message: message.to_owned() });
     }
 
     /// Says that this process is ready, and waits until it is to go on.
@@ -149,7 +144,7 @@ impl Predecessor {
     ) -> anyhow::Result<(Account, Vec<(PathBuf, CaptureState)>)> {
         let release = prepared.release().context("signals of workers")?;
         let ready = ToPredecessor::Ready { version: env!("CARGO_PKG_VERSION").to_owned() };
-        channel::send(self.socket.as_fd(), &ready, &[]).context("the other process")?;
+        channel::send(self.socket()?, &ready, &[]).context("the other process")?;
         while !self.has_message(LOOK)? {
             anyhow::ensure!(!stop.load(Ordering::Relaxed), "the new process was asked to stop");
         }
@@ -184,21 +179,22 @@ impl Predecessor {
 
     fn say(&self, message: &ToPredecessor) {
         // If it has ended, that is found out with its account.
-        if let Err(error) = channel::send(self.socket.as_fd(), message, &[]) {
+        if let Err(error) = self.socket().and_then(|socket| channel::send(socket, message, &[])) {
             tracing::debug!(%error, "the process before this one does not receive {message:?}");
         }
     }
 
     /// The final account of the other process, when it is there.
     pub(crate) fn account(&mut self) -> Option<Account> {
-        if !self.is_awaited || !self.has_message(0).unwrap_or(true) {
+        if !self.is_awaited() || !self.has_message(0).unwrap_or(true) {
             return None;
         }
-        self.is_awaited = false;
         let received = self.next().and_then(|(message, descriptors)| match message {
             ToSuccessor::Account { cpu_us } => account(cpu_us, descriptors),
             _ => anyhow::bail!("an unexpected message"),
         });
+        self.socket = None;
+        let release = self.release.take();
         match received {
             Ok(account) => Some(account),
             Err(error) => {
@@ -207,7 +203,7 @@ impl Predecessor {
                     missing: {error:#}"
                 );
                 // It takes nothing any more, whether its workers have said so or not.
-                self.release.take().into_iter().for_each(Release::release);
+                release.into_iter().for_each(Release::release);
                 None
             }
         }
@@ -215,11 +211,15 @@ impl Predecessor {
 
     /// Whether the other process has not ended yet.
     pub(crate) fn is_awaited(&self) -> bool {
-        self.is_awaited
+        self.socket.is_some()
+    }
+
+    fn socket(&self) -> io::Result<BorrowedFd<'_>> {
+        self.socket.as_ref().map(OwnedFd::as_fd).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     fn has_message(&self, milliseconds: u16) -> io::Result<bool> {
-        let mut polled = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+        let mut polled = [PollFd::new(self.socket()?, PollFlags::POLLIN)];
         match poll(&mut polled, PollTimeout::from(milliseconds)) {
             Ok(ready) => Ok(ready > 0),
             Err(nix::errno::Errno::EINTR) => Ok(false),
