@@ -171,12 +171,7 @@ impl Mirror {
     /// Stops one of its threads, as a tracer does, for as long as the calling thread lives and until it is
     /// [let run](let_run) again.
     pub(crate) fn stop_thread(&self, name: &str) -> Pid {
-        let thread = thread_named(self.pid(), name);
-        ptrace::seize(thread, ptrace::Options::empty()).expect("the thread is traced");
-        ptrace::interrupt(thread).expect("the thread is stopped");
-        let stopped = waitpid(thread, Some(WaitPidFlag::__WALL)).expect("the thread stops");
-        assert!(matches!(stopped, WaitStatus::PtraceEvent(..)), "{stopped:?}");
-        thread
+        stop_thread(self.pid(), name)
     }
 
     /// Its standard error until now.
@@ -265,6 +260,16 @@ impl Drop for Mirror {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Stops a thread of a process, as [`Mirror::stop_thread`] does.
+pub(crate) fn stop_thread(process: Pid, name: &str) -> Pid {
+    let thread = thread_named(process, name);
+    ptrace::seize(thread, ptrace::Options::empty()).expect("the thread is traced");
+    ptrace::interrupt(thread).expect("the thread is stopped");
+    let stopped = waitpid(thread, Some(WaitPidFlag::__WALL)).expect("the thread stops");
+    assert!(matches!(stopped, WaitStatus::PtraceEvent(..)), "{stopped:?}");
+    thread
 }
 
 /// A thread of a process, by name.

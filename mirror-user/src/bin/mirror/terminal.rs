@@ -13,6 +13,8 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
+use crate::journal::Priority;
+
 /// Whether a live line is on the terminal.
 static LIVE: AtomicBool = AtomicBool::new(false);
 
@@ -34,8 +36,17 @@ macro_rules! say {
 pub(crate) use say;
 
 pub(crate) fn print(line: std::fmt::Arguments<'_>) {
+    print_as(Priority::Information, &line.to_string());
+}
+
+/// Prints why the command fails.
+pub(crate) fn print_error(text: &str) {
+    print_as(Priority::Error, text);
+}
+
+fn print_as(priority: Priority, text: &str) {
     // As above.
-    let _ = writeln!(io::stderr().lock(), "{}", escape::terminal(&line.to_string()));
+    let _ = writeln!(io::stderr().lock(), "{}", priority.mark(&escape::terminal(text)));
 }
 
 /// Replaces the live line.
@@ -86,7 +97,7 @@ where
         if writer.has_ansi_escapes() {
             writeln!(writer, "\x1b[{colour}m{level:>5}\x1b[0m {fields}")
         } else {
-            writeln!(writer, "{level:>5} {fields}")
+            writeln!(writer, "{}", Priority::of(level).mark(&format!("{level:>5} {fields}")))
         }
     }
 }

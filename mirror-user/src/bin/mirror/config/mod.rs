@@ -9,6 +9,7 @@ mod flags;
 mod print;
 
 use std::{
+    fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -106,6 +107,18 @@ impl ConfigSource {
     }
 }
 
+/// Where a key is to be written that a file does not set: the file and the line in which it is commented out,
+/// or else its first one.
+pub(crate) fn place_of_key(file: &Path, key: &str) -> String {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let sets = |line: &str| {
+        let line = line.trim_start_matches(['#', ' ', '\t']);
+        line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='))
+    };
+    let line = text.lines().position(sets).unwrap_or_default() + 1;
+    format!("{}:{line}", escape::path(file))
+}
+
 /// Runs `mirror config`.
 pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
     match &args.action {
@@ -129,4 +142,22 @@ pub(crate) fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_is_commented_out_has_its_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("mirror.toml");
+        let place = |text: &str| {
+            fs::write(&file, text).unwrap();
+            let place = place_of_key(&file, "interface");
+            place.strip_prefix(file.to_str().unwrap()).unwrap().to_owned()
+        };
+        assert_eq!(place("# The interfaces.\n#interfaces = 1\n  # interface = ['ens6']\n"), ":3");
+        assert_eq!(place("vni = 7\n"), ":1");
+    }
 }

@@ -5,8 +5,12 @@ mod notify;
 mod run;
 mod vitals;
 mod watch;
+mod watchdog;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::Args;
 use mirror_user::{
@@ -19,6 +23,7 @@ use mirror_user::{
 
 pub(crate) use self::{drain::DrainLimits, run::run};
 use crate::{
+    config,
     control::ControlConfig,
     exit::Usage,
     flag_values::{given, paths},
@@ -263,8 +268,16 @@ impl IngestRun {
     }
 
     /// A configuration file may leave the interfaces to the command line; a run needs one.
-    fn require_interface(&self) -> Result<(), Usage> {
-        if self.interfaces.is_empty() { Err(Usage(of_options(&OptionsError::NoInterface))) } else { Ok(()) }
+    fn require_interface(&self, file: Option<&Path>) -> Result<(), Usage> {
+        match file {
+            _ if !self.interfaces.is_empty() => Ok(()),
+            None => Err(Usage(of_options(&OptionsError::NoInterface))),
+            Some(file) => Err(Usage(format!(
+                "{}: no interface is given: write `interface = [\"ens6\"]` there, for one; `mirror -D` lists \
+                the interfaces",
+                config::place_of_key(file, "interface"),
+            ))),
+        }
     }
 
     fn builder(&self) -> Result<EngineBuilder, Usage> {

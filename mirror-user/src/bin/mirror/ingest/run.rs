@@ -46,7 +46,7 @@ pub(crate) fn run(
 ) -> anyhow::Result<ExitCode> {
     terminal::start_log(args.output.log_verbosity(), args.output.quiet);
     let streams = args.output.validate()?;
-    args.require_interface()?;
+    args.require_interface(source.file.as_deref())?;
     args.validate_http()?;
     args.validate_forward_path()?;
     args.control.validate()?;

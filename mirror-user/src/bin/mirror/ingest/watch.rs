@@ -14,7 +14,7 @@ use mirror_user::{
     log_limit::LogLimit,
 };
 
-use super::{IngestRun, drain::Draining, notify::Notifier, vitals::HealthWatch};
+use super::{IngestRun, drain::Draining, notify::Notifier, vitals::HealthWatch, watchdog::Watchdog};
 use crate::{
     conclude::ALL_ENDED,
     http::Board,
@@ -107,6 +107,7 @@ impl Watch<'_> {
         let mut status = Status::new(args.stats, args.output.quiet || args.output.prints_to_terminal());
         let mut links = Links::new();
         let mut draining: Option<Draining> = None;
+        let mut watchdog = Watchdog::of_environment();
         loop {
             let now = Instant::now();
             if end.is_some_and(|end| now >= end) || requests.stop.load(Ordering::Relaxed) {
@@ -119,6 +120,7 @@ impl Watch<'_> {
             if let Some(health) = &mut health {
                 health.turn(now, running, self.outputs);
             }
+            watchdog.turn(now, running, notifier);
             if let Some(begun) = &mut draining {
                 if begun.follow(now, running.taken()) {
                     return Ends::Stops(draining);

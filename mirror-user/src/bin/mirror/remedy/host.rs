@@ -1,5 +1,7 @@
 //! Remedies of errors of the host.
 
+use std::io;
+
 use mirror_user::{
     error::errno,
     escape,
@@ -7,7 +9,7 @@ use mirror_user::{
 };
 use nix::errno::Errno;
 
-use super::limits;
+use super::{limits, service};
 
 pub(super) fn remedy(error: &HostError) -> Option<String> {
     let remedy = match error {
@@ -21,8 +23,11 @@ pub(super) fn remedy(error: &HostError) -> Option<String> {
         },
         HostError::Veth { source, .. } => match Errno::from_raw(source.raw_os_error()?) {
             Errno::EPERM | Errno::EACCES => {
-                "run it as root, or with CAP_SYS_ADMIN and CAP_NET_ADMIN; a `tap:` target needs no \
-                CAP_SYS_ADMIN"
+                return Some(format!(
+                    "run it as root, or with CAP_SYS_ADMIN and CAP_NET_ADMIN{}; a `tap:` target needs no \
+                    CAP_SYS_ADMIN",
+                    service::drop_in("veth.conf")
+                ));
             }
             Errno::EOPNOTSUPP => "this kernel has no veth: run `modprobe veth`, or use a `tap:` target",
             number @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EAGAIN) => {
@@ -41,8 +46,13 @@ pub(super) fn remedy(error: &HostError) -> Option<String> {
             ));
         }
         HostError::Namespace { namespace, source } => match Errno::from_raw(source.raw_os_error()?) {
-            Errno::EPERM => "run it as root, or with CAP_SYS_ADMIN",
-            Errno::EACCES => "run it as root, or with CAP_SYS_ADMIN and CAP_SYS_PTRACE",
+            number @ (Errno::EPERM | Errno::EACCES) => {
+                let trace = if number == Errno::EACCES { " and CAP_SYS_PTRACE" } else { "" };
+                return Some(format!(
+                    "run it as root, or with CAP_SYS_ADMIN{trace}{}",
+                    service::drop_in("veth.conf")
+                ));
+            }
             Errno::ENOENT if matches!(namespace, NetworkNamespace::OfProcess(_)) => {
                 "there is no such process: name one that runs, such as `docker inspect -f '{{.State.Pid}}' \
                 CONTAINER` prints"
@@ -66,6 +76,9 @@ pub(super) fn remedy(error: &HostError) -> Option<String> {
             }
             _ => "let the host receive packets with `,to-host`, or use another target",
         },
+        HostError::Write { source, .. } if source.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+            return Some(format!("it is read-only for this process{}", service::drop_in("busy-poll.conf")));
+        }
         HostError::Write { .. } => "only root in the host's own namespace may write it",
         HostError::SettingsHeld { .. } => "stop that run first",
         HostError::Netlink { .. }

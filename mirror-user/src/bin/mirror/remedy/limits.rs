@@ -17,6 +17,10 @@ pub(super) fn remedy(errno: i32) -> Option<&'static str> {
             "no memory: raise its limit (`ulimit -v`, `ulimit -l`; in a unit file `MemoryMax=`, \
             `LimitAS=`, `LimitMEMLOCK=`), or read fewer queues",
         ),
+        Errno::EROFS => Some(
+            "the file system is read-only for this process: in the unit of a service, \
+            `ReadWritePaths=DIRECTORY` permits one",
+        ),
         Errno::EAGAIN => Some(
             "no more threads: raise the limit (`ulimit -u`; in a unit file `LimitNPROC=`, `TasksMax=`), or \
             read fewer queues",

@@ -4,6 +4,7 @@
 mod engine;
 mod host;
 mod limits;
+mod service;
 
 use std::error::Error;
 

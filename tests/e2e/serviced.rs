@@ -1,0 +1,343 @@
+//! The units of `packaging/systemd` under systemd, as PID 1 of a container in the lab: what works under the
+//! shipped hardening, what is refused without its drop-in, and how the service starts, is watched, and stops.
+
+mod common;
+
+use std::{fs, net::TcpStream, path::Path, time::Duration};
+
+use common::{
+    CAPTURE, Cable,
+    mirror::{MIRROR, inject, set_tunables, stop_thread, tunables, until, whole_capture},
+};
+use mirror_lab::Systemd;
+use nix::{
+    sys::wait::{WaitPidFlag, waitpid},
+    unistd::Pid,
+};
+
+const UNIT: &str = "mirror.service";
+const CONFIGURATION: &str = "/etc/mirror/mirror.toml";
+const CAPTURES: &str = "/var/lib/mirror";
+/// The only worker.
+const WORKER: &str = "q0-cap0";
+/// Nobody but the test reads it: no user, and a drain that ends soon.
+const PLAIN: &str = "drain-max = '1m'\ndrain-quiet = '200ms'\n";
+
+/// A file of `packaging`.
+fn packaged(name: &str) -> String {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging").join(name);
+    fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+}
+
+/// systemd with the package's files in place, on the capture end of a cable.
+struct Host {
+    systemd: Systemd,
+    cable: Cable,
+}
+
+impl Host {
+    fn boot() -> Self {
+        let cable = Cable::with_queues(1);
+        let systemd = Systemd::boot(&cable.target, "systemd").expect("systemd");
+        systemd.install(Path::new(MIRROR), "/usr/bin/mirror").expect("program");
+        for unit in [UNIT, "mirror@.service"] {
+            let text = packaged(&format!("systemd/{unit}"));
+            systemd.write(&format!("/usr/lib/systemd/system/{unit}"), text).expect("unit");
+        }
+        // What the packages do when they are installed.
+        let script = "useradd --system --user-group --home-dir /var/lib/mirror --no-create-home mirror && \
+             install -d -o mirror -g mirror -m 0750 /var/lib/mirror && systemctl daemon-reload";
+        mirror_lab::run(systemd.command("sh").args(["-ec", script])).expect("set up");
+        Self { systemd, cable }
+    }
+
+    /// Writes the configuration, for this interface unless there is one.
+    fn configure(&self, text: &str) {
+        let text = format!("interface = '{CAPTURE}'\n{text}");
+        self.systemd.write(CONFIGURATION, text).expect("configuration");
+    }
+
+    /// A drop-in of the package.
+    fn add_drop_in(&self, name: &str) {
+        let text = packaged(&format!("systemd/drop-ins/{name}"));
+        self.add_text(name, &text);
+    }
+
+    fn add_text(&self, name: &str, text: &str) {
+        self.systemd.write(&format!("/etc/systemd/system/{UNIT}.d/{name}"), text).expect("drop-in");
+        self.systemd.ctl(&["daemon-reload"]).expect("reloaded");
+    }
+
+    fn property(&self, name: &str) -> String {
+        self.systemd.property(UNIT, name).expect("property")
+    }
+
+    #[track_caller]
+    fn starts(&self) {
+        let started = self.systemd.try_ctl(&["start", UNIT]).expect("systemctl");
+        assert!(started.status.success(), "{started:?}\n{}", self.said());
+        assert_eq!(self.property("ActiveState"), "active");
+        assert!(!self.said().contains("sandbox: system call"), "{}", self.said());
+    }
+
+    /// A start fails, for good, with these words; returns all that was said.
+    #[track_caller]
+    fn refuses(&self, words: &str) -> String {
+        let started = self.systemd.try_ctl(&["start", UNIT]).expect("systemctl");
+        let said = self.said();
+        assert!(!started.status.success() && said.contains(words), "{words:?} is missing in:\n{said}");
+        self.systemd.ctl(&["stop", UNIT]).expect("stopped");
+        self.systemd.try_ctl(&["reset-failed", UNIT]).expect("systemctl");
+        said
+    }
+
+    /// Stops it, and says whether that went well.
+    #[track_caller]
+    fn stops(&self) {
+        self.systemd.ctl(&["stop", UNIT]).expect("stopped");
+        assert_eq!(self.property("Result"), "success", "{}", self.said());
+    }
+
+    fn said(&self) -> String {
+        let journal = self.systemd.journal(UNIT).expect("journal");
+        journal.into_iter().map(|(_, line)| line + "\n").collect()
+    }
+
+    /// Waits until the journal has this text.
+    #[track_caller]
+    fn says(&self, words: &str) {
+        until(&format!("{words:?} is in the journal:\n{}", self.said()), || {
+            self.said().contains(words).then_some(())
+        });
+    }
+
+    /// Frames that the program has seen, by the run's control socket: the kernel may forward them.
+    fn frames(&self) -> u64 {
+        let status = mirror_lab::run(self.systemd.command("mirror").args(["status", "mirror", "--json"]));
+        let status: serde_json::Value = serde_json::from_str(&status.expect("status")).expect("JSON");
+        status[0]["report"]["interfaces"][0]["xdp"]["seen"].as_u64().unwrap_or_default()
+    }
+
+    /// The run, as this host numbers it.
+    fn run(&self) -> Pid {
+        let group = self.systemd.control_group(&self.property("ControlGroup"));
+        let processes = fs::read_to_string(group.join("cgroup.procs")).expect("processes");
+        // The monitor is the other one.
+        let is_run = |pid: &&str| {
+            fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "mirror")
+        };
+        let run = processes.lines().find(is_run).expect("the run");
+        Pid::from_raw(run.parse().expect("a process id"))
+    }
+
+    #[track_caller]
+    fn takes_packets(&self) {
+        let before = self.frames();
+        inject(&self.cable, 10);
+        until("packets are taken", || (self.frames() >= before + 10).then_some(()));
+    }
+}
+
+#[test]
+fn without_an_interface_the_service_fails_once_and_names_the_line_to_edit() {
+    let host = Host::boot();
+    let shipped = packaged("mirror.toml");
+    host.systemd.write(CONFIGURATION, &shipped).expect("configuration");
+    let started = host.systemd.try_ctl(&["start", UNIT]).expect("systemctl");
+    assert!(!started.status.success());
+    let line = shipped.lines().position(|line| line.starts_with("#interface =")).expect("a line") + 1;
+    let said = host.said();
+    assert!(said.contains(&format!("mirror: {CONFIGURATION}:{line}: no interface is given")), "{said}");
+    assert_eq!(host.property("ExecMainStatus"), "2");
+    // No restart is planned, not even after RestartSec=.
+    let states = || (host.property("ActiveState"), host.property("SubState"), host.property("NRestarts"));
+    assert_eq!(states(), ("failed".into(), "failed".into(), "0".into()));
+    // The file is missing: an assertion fails, and nothing is started.
+    fs::remove_file(host.systemd.path(CONFIGURATION)).expect("removed");
+    host.systemd.try_ctl(&["reset-failed", UNIT]).expect("systemctl");
+    assert!(!host.systemd.try_ctl(&["start", UNIT]).expect("systemctl").status.success());
+    assert_eq!(host.property("NRestarts"), "0");
+}
+
+#[test]
+fn the_shipped_configuration_with_an_interface_starts_again_and_again() {
+    let host = Host::boot();
+    let with_interface = packaged("mirror.toml").replace("#interface = [\"ens6\"]", "interface = ['cap0']");
+    let soon = with_interface.replace("drain-quiet = \"10s\"", "drain-quiet = \"200ms\"");
+    host.systemd.write(CONFIGURATION, soon).expect("configuration");
+    let mut pid = String::new();
+    for _ in 0..2 {
+        host.starts();
+        host.takes_packets();
+        pid = host.property("MainPID");
+        host.stops();
+    }
+    host.starts();
+    host.takes_packets();
+    let running = host.property("MainPID");
+    assert_ne!(pid, running);
+    mirror_lab::run(host.systemd.command("kill").args(["-KILL", &running])).expect("killed");
+    until("it starts again", || (host.property("NRestarts") == "1").then_some(()));
+    until("it is ready", || (host.property("ActiveState") == "active").then_some(()));
+    host.takes_packets();
+    host.stops();
+    let directory = host.systemd.path(CAPTURES);
+    let names = common::mirror::names(&directory);
+    let (hidden, complete): (Vec<_>, Vec<_>) = names.iter().partition(|name| name.starts_with('.'));
+    assert_eq!((hidden.len(), complete.len()), (1, 3), "{names:?}");
+    for name in complete {
+        assert_eq!(whole_capture(&directory.join(name)).packets.len(), 10, "{name}");
+    }
+}
+
+#[test]
+fn the_journal_has_the_priority_of_each_line() {
+    let host = Host::boot();
+    host.configure(PLAIN);
+    host.starts();
+    host.stops();
+    host.configure("write = '/nowhere/x.pcapng'\n");
+    host.systemd.try_ctl(&["start", UNIT]).expect("systemctl");
+    let journal = host.systemd.journal(UNIT).expect("journal");
+    let priority = |words: &str| {
+        let found = journal.iter().find(|(_, line)| line.contains(words));
+        found.unwrap_or_else(|| panic!("{words:?} is missing in {journal:#?}")).0
+    };
+    assert_eq!(priority("listening on"), 6);
+    assert_eq!(priority("packets captured"), 6);
+    assert_eq!(priority("/nowhere"), 3);
+    assert!(journal.iter().all(|(_, line)| !line.starts_with('<')), "{journal:#?}");
+}
+
+#[test]
+fn outputs_work_under_the_shipped_unit_or_are_refused_with_their_drop_in() {
+    let host = Host::boot();
+    for outputs in [
+        "forward = 'tap:out0'",
+        "forward = 'pcap-over-ip:listen=127.0.0.1:57012'",
+        "write = '/var/lib/mirror/all-%s.pcapng'\nrotate-seconds = 3600\nrelinquish-privileges = 'mirror'\n\
+         postrotate-command = 'true'",
+        "priority = 'realtime'",
+        "wait = 'spin'",
+        "http = '127.0.0.1:9464'",
+        "sandbox = 'require'",
+    ] {
+        host.configure(&format!("{PLAIN}{outputs}\n"));
+        host.starts();
+        // Without a reader, the output fails.
+        let reader = outputs.contains("listen=").then(|| {
+            let connect = || TcpStream::connect(("127.0.0.1", 57012)).expect("a reader");
+            host.cable.target.enter(connect).expect("namespace")
+        });
+        host.takes_packets();
+        host.stops();
+        drop(reader);
+    }
+    host.configure(&format!("{PLAIN}forward = 'veth:out0'\n"));
+    host.refuses("drop-ins/veth.conf");
+    host.add_drop_in("veth.conf");
+    host.starts();
+    host.takes_packets();
+    host.stops();
+    host.configure(&format!("{PLAIN}write = '/srv/all.pcapng'\n"));
+    host.refuses("ReadWritePaths=");
+    host.configure(&format!("{PLAIN}write = '/srv/all-2.pcapng'\n"));
+    host.add_text("captures.conf", "[Service]\nReadWritePaths=/srv\n");
+    host.starts();
+    host.stops();
+}
+
+#[test]
+fn busy_polling_is_refused_without_its_drop_in_and_its_settings_are_restored_with_it() {
+    let host = Host::boot();
+    let before = ["0", "0"];
+    set_tunables(&host.cable, before);
+    host.configure(&format!("{PLAIN}wait = 'busy-poll'\n"));
+    host.refuses("drop-ins/busy-poll.conf");
+    assert_eq!(tunables(&host.cable), before);
+    host.add_drop_in("busy-poll.conf");
+    host.starts();
+    assert_ne!(tunables(&host.cable), before);
+    host.takes_packets();
+    host.stops();
+    assert_eq!(tunables(&host.cable), before);
+}
+
+#[test]
+fn a_reload_is_applied_and_one_that_is_refused_says_why() {
+    let host = Host::boot();
+    host.configure(&format!("{PLAIN}write = '/var/lib/mirror/one.pcapng'\n"));
+    host.starts();
+    host.configure(&format!("{PLAIN}write = '/var/lib/mirror/two.pcapng'\n"));
+    host.systemd.ctl(&["reload", UNIT]).expect("reloaded");
+    inject(&host.cable, 10);
+    until("packets are taken", || (host.frames() >= 10).then_some(()));
+    host.configure("vni = 'x'\n");
+    assert!(!host.systemd.try_ctl(&["reload", UNIT]).expect("systemctl").status.success());
+    assert_eq!(host.property("ActiveState"), "active");
+    assert!(host.said().contains("vni"), "{}", host.said());
+    host.stops();
+    assert_eq!(whole_capture(&host.systemd.path("/var/lib/mirror/two.pcapng")).packets.len(), 10);
+}
+
+#[test]
+fn the_watchdog_restarts_a_run_whose_worker_hangs_and_leaves_one_that_drains() {
+    let host = Host::boot();
+    host.add_text("watchdog.conf", "[Service]\nWatchdogSec=3s\nRestartSec=100ms\n");
+    // Longer than the watchdog's time.
+    host.configure("drain-max = '7s'\ndrain-quiet = '7s'\n");
+    host.starts();
+    let run = host.property("MainPID");
+    host.stops();
+    assert_eq!(host.property("NRestarts"), "0");
+    host.starts();
+    assert_ne!(host.property("MainPID"), run);
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!((host.property("NRestarts"), host.property("ActiveState")), ("0".into(), "active".into()));
+    let worker = stop_thread(host.run(), WORKER);
+    host.says("Watchdog timeout");
+    // A process whose thread is traced ends when its tracer has seen that end.
+    waitpid(worker, Some(WaitPidFlag::__WALL)).expect("its end");
+    until("it is restarted", || (host.property("NRestarts") == "1").then_some(()));
+    until("it is ready", || (host.property("ActiveState") == "active").then_some(()));
+    host.takes_packets();
+    host.stops();
+}
+
+#[test]
+fn instances_have_their_own_configuration_and_control_socket() {
+    let host = Host::boot();
+    host.configure(PLAIN);
+    let text = fs::read_to_string(host.systemd.path(CONFIGURATION)).expect("configuration");
+    host.systemd.write("/etc/mirror/tenant-7.toml", text).expect("configuration");
+    host.systemd.ctl(&["start", "mirror@tenant-7.service"]).expect("started");
+    host.systemd.ctl(&["reload", "mirror@tenant-7.service"]).expect("reloaded");
+    // It is the interface that can be captured once.
+    host.refuses(CAPTURE);
+    assert!(host.systemd.path("/run/mirror/tenant-7.sock").exists(), "of the other instance");
+    mirror_lab::run(host.systemd.command("mirror").args(["status", "tenant-7"])).expect("status");
+    host.systemd.ctl(&["stop", "mirror@tenant-7.service"]).expect("stopped");
+}
+
+#[test]
+fn an_upgrade_of_the_package_upgrades_each_running_service_and_stops_none() {
+    let host = Host::boot();
+    host.configure(PLAIN);
+    let text = fs::read_to_string(host.systemd.path(CONFIGURATION)).expect("configuration");
+    host.systemd.write("/etc/mirror/tenant-7.toml", text).expect("configuration");
+    host.systemd.ctl(&["start", "mirror@tenant-7.service"]).expect("started");
+    let run = host.systemd.property("mirror@tenant-7.service", "MainPID").expect("property");
+    // It stands for a new version that cannot take over.
+    let new = "#!/bin/sh\necho \"$@\" >> /upgrades\nexit 1\n";
+    host.systemd.write("/new/mirror", new).expect("program");
+    let script =
+        format!("chmod +x /new/mirror\nPATH=/new:$PATH\n{}\nupgrade_running", packaged("upgrade-running.sh"));
+    let output = host.systemd.command("sh").args(["-ec", &script]).output().expect("the script");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("systemctl restart mirror@tenant-7.service"), "{said}");
+    let upgraded = fs::read_to_string(host.systemd.path("/upgrades")).expect("the calls");
+    assert_eq!(upgraded, "upgrade tenant-7\n");
+    let after = host.systemd.property("mirror@tenant-7.service", "MainPID").expect("property");
+    assert_eq!(after, run);
+    host.systemd.ctl(&["stop", "mirror@tenant-7.service"]).expect("stopped");
+}
