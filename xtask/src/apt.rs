@@ -124,6 +124,31 @@ impl Apt {
         fs::remove_dir_all(&debs).with_context(|| format!("cannot empty {}", debs.display()))
     }
 
+    /// Fetches the source of a package, as its authors released it, and unpacks it below `root`. Returns its
+    /// directory.
+    ///
+    /// # Errors
+    /// As [`Self::unpack`].
+    pub(crate) fn unpack_source(&self, package: &str, root: &Path) -> Result<PathBuf> {
+        let fetched = self.folder.join("sources");
+        for folder in [fetched.as_path(), root] {
+            if folder.exists() {
+                fs::remove_dir_all(folder).with_context(|| format!("cannot empty {}", folder.display()))?;
+            }
+            fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        }
+        let mut source = self.command("apt-get");
+        source.args(["-q", "-q", "source", "--download-only", package]).current_dir(&fetched);
+        eprintln!("fetching the source of {package}");
+        process::output(&mut source)?;
+        let archive = entries(&fetched)?
+            .into_iter()
+            .find(|path| path.to_string_lossy().contains(".orig.tar.") && !is_signature(path))
+            .with_context(|| format!("no source of {package} in {}", fetched.display()))?;
+        process::output(Command::new("tar").arg("-x").arg("-C").arg(root).arg("-f").arg(&archive))?;
+        entries(root)?.pop().with_context(|| format!("nothing in {}", archive.display()))
+    }
+
     /// Fetches these packages with all dependencies, and unpacks those that `wanted` accepts below `root`.
     ///
     /// # Errors
@@ -149,6 +174,15 @@ impl Apt {
         }
         Ok(())
     }
+}
+
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    Ok(entries.flatten().map(|entry| entry.path()).collect())
+}
+
+fn is_signature(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "asc")
 }
 
 fn debs_in(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -202,7 +236,11 @@ fn sources(suites: &[&str], architectures: &[&str], mirrors: &Mirrors) -> String
     let options = format!("[arch={} signed-by={KEYRING}]", architectures.join(","));
     let mut text = String::new();
     for suite in suites {
-        let mut line = |uri: &str, suite: &str| text.push_str(&format!("deb {options} {uri} {suite} main\n"));
+        let mut line = |uri: &str, suite: &str| {
+            for kind in ["deb", "deb-src"] {
+                text.push_str(&format!("{kind} {options} {uri} {suite} main\n"));
+            }
+        };
         line(&mirrors.archive, suite);
         if !suite.contains('-') {
             line(&mirrors.security, &format!("{suite}-security"));
@@ -234,11 +272,13 @@ mod tests {
         let options = format!("[arch=amd64,arm64 signed-by={KEYRING}]");
         assert_eq!(
             text,
-            format!(
-                "deb {options} http://a/debian bookworm main\n\
-                 deb {options} http://a/debian-security bookworm-security main\n\
-                 deb {options} http://a/debian bookworm-backports main\n"
-            )
+            [
+                "http://a/debian bookworm",
+                "http://a/debian-security bookworm-security",
+                "http://a/debian bookworm-backports",
+            ]
+            .map(|suite| format!("deb {options} {suite} main\ndeb-src {options} {suite} main\n"))
+            .concat()
         );
     }
 }

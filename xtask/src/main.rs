@@ -15,6 +15,8 @@ mod process;
 mod setup;
 mod test;
 mod tree;
+#[cfg(test)]
+mod units;
 mod vmtest;
 
 use std::ffi::OsString;
@@ -81,7 +83,8 @@ fn cli() -> Command {
             Command::new("setup")
                 .about("Install what this host lacks (default: what demo and test need)")
                 .arg(Arg::new("group").num_args(0..).value_parser(setup::Group::parse).help(
-                    "build | lab | test | ebpf | lint | fuzz | bench | vm | peers | all (without peers)",
+                    "build | lab | test | ebpf | lint | fuzz | bench | vm | peers | dist | all (without the \
+                    last two)",
                 ))
                 .arg(flag("dry-run", "List what would be installed, and exit"))
                 .arg(yes()),

@@ -34,12 +34,15 @@ pub(crate) enum Group {
     Vm,
     /// The tools that `cargo xtask bench peers` compares with.
     Peers,
-    /// For development: all except the peers, which are large and serve one comparison.
+    /// For `cargo xtask dist`.
+    Dist,
+    /// For development: all except the peers and packages, which are large and serve one comparison and
+    /// releases.
     All,
 }
 
 impl Group {
-    const EACH: [Self; 9] = [
+    const EACH: [Self; 10] = [
         Self::Build,
         Self::Lab,
         Self::Test,
@@ -49,6 +52,7 @@ impl Group {
         Self::Bench,
         Self::Vm,
         Self::Peers,
+        Self::Dist,
     ];
 
     /// From a word of the command line.
@@ -63,10 +67,12 @@ impl Group {
             "bench" => Self::Bench,
             "vm" => Self::Vm,
             "peers" => Self::Peers,
+            "dist" => Self::Dist,
             "all" => Self::All,
             _ => {
                 return Err(
-                    "the groups are build, lab, test, ebpf, lint, fuzz, bench, vm, peers and all".into()
+                    "the groups are build, lab, test, ebpf, lint, fuzz, bench, vm, peers, dist and all"
+                        .into(),
                 );
             }
         })
@@ -79,7 +85,7 @@ impl Group {
         }
         let mut groups: BTreeSet<_> = asked.iter().copied().collect();
         if groups.remove(&Self::All) {
-            groups.extend(Self::EACH.into_iter().filter(|group| *group != Self::Peers));
+            groups.extend(Self::EACH.into_iter().filter(|group| !matches!(group, Self::Peers | Self::Dist)));
         }
         groups.into_iter().collect()
     }
@@ -95,6 +101,7 @@ impl Group {
             Self::Bench => "bench",
             Self::Vm => "vm",
             Self::Peers => "peers",
+            Self::Dist => "dist",
             Self::All => "all",
         }
     }
@@ -205,9 +212,9 @@ mod tests {
     }
 
     #[test]
-    fn peers_are_installed_only_by_name() {
+    fn peers_and_tools_of_packages_are_installed_only_by_name() {
         assert_eq!(Group::expand(&[Group::Lab, Group::All]), Group::EACH[..8]);
-        assert_eq!(Group::expand(&[Group::All, Group::Peers]), Group::EACH);
+        assert_eq!(Group::expand(&[Group::All, Group::Peers, Group::Dist]), Group::EACH);
     }
 
     #[test]

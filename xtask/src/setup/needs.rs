@@ -136,7 +136,13 @@ pub(super) fn of(group: Group, distro: Distro) -> Vec<Need> {
             [conntrack].into_iter().chain(compressors()).chain(libxdp(dnf)).collect()
         }
         Group::Test => {
-            let tools = [Need::suricata(), Need::promtool(), Need::program("conntrack", &["conntrack"])];
+            let tools = [
+                Need::suricata(),
+                Need::promtool(),
+                Need::program("conntrack", &["conntrack"]),
+                // As PID 1 of containers in the lab.
+                Need::program("systemd-analyze", &["systemd"]),
+            ];
             // Elsewhere it is no package of apt's: `cargo xtask test` reports what it skips.
             let chromium = Need::program("chromium", &["chromium", "fonts-dejavu-core"]);
             let chromium = (distro == Distro::Debian12).then_some(chromium);
@@ -168,6 +174,19 @@ pub(super) fn of(group: Group, distro: Distro) -> Vec<Need> {
             Need::program("strip", &["binutils"]),
         ],
         Group::Peers => peers_needs(distro),
+        Group::Dist => vec![
+            Need::package(pick(&["python3-venv"], &["python3"])),
+            Need::program("flex", &["flex"]),
+            Need::program("bison", &["bison"]),
+            Need::program("make", &["make"]),
+            Need::program("strip", &["binutils"]),
+            Need::program("dpkg-deb", &["dpkg"]),
+            Need::program("lintian", &["lintian"]),
+            Need::program("rpm", &["rpm"]),
+            Need::program("rpmlint", &["rpmlint"]),
+            Need::cargo(pins::CARGO_DEB),
+            Need::cargo(pins::CARGO_GENERATE_RPM),
+        ],
         Group::All => Vec::new(),
     }
 }

@@ -17,12 +17,15 @@ mod hooks;
 mod http;
 mod ingest;
 mod interfaces;
+mod journal;
 mod memory;
 mod monitor;
 mod observed;
 mod output;
 mod output_config;
 mod outputs;
+#[cfg(test)]
+mod pages;
 mod places;
 mod postrotate;
 mod print;
@@ -139,7 +142,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             terminal::clear_live_line();
-            terminal::say!("mirror: {}", remedy::with_remedy(&error));
+            terminal::print_error(&format!("mirror: {}", remedy::with_remedy(&error)));
             ExitCode::from(if error.is::<Usage>() { BAD_USAGE } else { FAILED })
         }
     }
@@ -170,7 +173,7 @@ fn refused(error: &clap::Error) -> ! {
     if !error.use_stderr() {
         error.exit();
     }
-    terminal::say!("{}", error.render().to_string().trim_end());
+    terminal::print_error(error.render().to_string().trim_end());
     std::process::exit(BAD_USAGE.into())
 }
 

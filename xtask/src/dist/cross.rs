@@ -1,6 +1,5 @@
-//! `cargo xtask dist`: cross-compiles the command with compilers and libraries of Debian 12 that are unpacked
-//! below the target directory, not installed. The result runs wherever glibc is at least as new as in Debian
-//! 12.
+//! Cross-compiles the command with compilers and libraries of Debian 12 that are unpacked below the target
+//! directory, not installed. The result runs wherever glibc is at least as new as in Debian 12.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,14 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command as Process, ExitCode};
 
 use anyhow::{Context as _, Result, ensure};
-use clap::{Arg, ArgMatches, Command};
 
 use crate::apt::Apt;
 use crate::setup::{self, Group};
 use crate::vmtest::initramfs::Base;
 use crate::{host, process};
 
-/// The only target machine.
+/// The target machine.
 const AARCH64: &str = "aarch64-unknown-linux-gnu";
 /// Prefix of cross compilers and library directories.
 const PREFIX: &str = "aarch64-linux-gnu";
@@ -33,20 +31,11 @@ const PACKAGES: [&str; 7] = [
 /// Additional packages for guests of that machine.
 const GUEST_PACKAGES: [&str; 3] = ["busybox-static:arm64", "iproute2:arm64", "ethtool:arm64"];
 
-pub(crate) fn command() -> Command {
-    Command::new("dist").about("Cross-compile the command into target/dist").arg(
-        Arg::new("target").long("target").value_name("MACHINE").value_parser(["aarch64"]).required(true).help(
-            "aarch64: compilers and libraries are Debian's, unpacked below target/dist (300 MB are fetched \
-            once)",
-        ),
-    )
-}
-
 /// Builds it and prints its path.
 ///
 /// # Errors
 /// If packages are not to be had or something does not build.
-pub(crate) fn run(_: &ArgMatches) -> Result<ExitCode> {
+pub(super) fn run() -> Result<ExitCode> {
     setup::ensure(&[Group::Build], false, "dist")?;
     let built = Toolchain::get()?.build(&["mirror"], Profile::Release)?;
     for program in built {
@@ -233,7 +222,7 @@ fn needed(shown: &str) -> impl Iterator<Item = &str> {
     lines.filter_map(|line| line.split_once('[')?.1.split_once(']')).map(|(name, _)| name)
 }
 
-fn write_program(path: &Path, text: &str) -> Result<()> {
+pub(super) fn write_program(path: &Path, text: &str) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))
