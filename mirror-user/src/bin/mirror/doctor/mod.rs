@@ -1,5 +1,7 @@
 //! `mirror doctor`: what this host, driver and interface can do, and the command that fixes what they cannot.
 
+mod fix;
+
 use std::{
     fs,
     io::{self, Write},
@@ -32,12 +34,16 @@ pub(crate) struct DoctorArgs {
     /// Print facts and findings as JSON
     #[arg(long, help_heading = "Output")]
     json: bool,
+    /// Print the files that set at each start what the findings suggest: sysctl and a drop-in of the service
+    #[arg(long, help_heading = "Output", conflicts_with = "json")]
+    fix: bool,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   mirror doctor -i ens6
   mirror doctor -i ens6 --port 6081          behind a Gateway Load Balancer
+  mirror doctor -i ens6 --fix                the same as files, to keep
   mirror doctor --json > target.json         on the mirror target
   mirror doctor --facts target.json          on any other host";
 
@@ -56,6 +62,8 @@ pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
         let mut json = serde_json::to_string_pretty(&report).context("cannot write the report as JSON")?;
         json.push('\n');
         json
+    } else if args.fix {
+        fix::files(&report)
     } else {
         report.to_string()
     };
