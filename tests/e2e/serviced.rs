@@ -341,3 +341,22 @@ fn an_upgrade_of_the_package_upgrades_each_running_service_and_stops_none() {
     assert_eq!(after, run);
     host.systemd.ctl(&["stop", "mirror@tenant-7.service"]).expect("stopped");
 }
+
+#[test]
+fn a_run_is_upgraded_under_the_unit_and_systemd_follows_its_new_process() {
+    let host = Host::boot();
+    host.add_text("watchdog.conf", "[Service]\nWatchdogSec=3s\n");
+    host.configure(&format!("{PLAIN}relinquish-privileges = 'mirror'\n"));
+    host.starts();
+    host.takes_packets();
+    let before = host.property("MainPID");
+    let upgraded = host.systemd.command("mirror").args(["upgrade", "mirror"]).output().expect("mirror");
+    assert!(upgraded.status.success(), "{upgraded:?}\n{}", host.said());
+    until("systemd knows the new process", || (host.property("MainPID") != before).then_some(()));
+    // The watchdog hears of the new one.
+    std::thread::sleep(Duration::from_secs(4));
+    host.takes_packets();
+    assert_eq!((host.property("ActiveState"), host.property("NRestarts")), ("active".into(), "0".into()));
+    host.systemd.ctl(&["reload", UNIT]).expect("reloaded");
+    host.stops();
+}
