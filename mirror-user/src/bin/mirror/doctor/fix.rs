@@ -39,11 +39,10 @@ pub(super) fn files(report: &Report) -> String {
 /// no state of a moment, such as another program on its XDP hook.
 fn is_setting(remedy: &str) -> bool {
     let words: Vec<_> = remedy.split(' ').collect();
-    match &words[..] {
-        ["ip", "link", "set", "dev", _, "mtu", _] => true,
-        ["ethtool", "-L" | "-G" | "-K" | "-X", ..] => true,
-        _ => false,
-    }
+    matches!(
+        &words[..],
+        ["ip", "link", "set", "dev", _, "mtu", _] | ["ethtool", "-L" | "-G" | "-K" | "-X", ..]
+    )
 }
 
 #[cfg(test)]
