@@ -4,6 +4,7 @@ mod apt;
 mod bench;
 mod columns;
 mod demo;
+mod deploy;
 mod dist;
 mod ebpf;
 mod fuzz;
@@ -47,6 +48,7 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode> {
         Some(("bench", m)) => bench::run(m),
         Some(("vmtest", m)) => vmtest::run(m),
         Some(("dist", m)) => dist::run(m),
+        Some(("deploy", m)) => deploy::run(m),
         Some(("lint", m)) if m.get_flag("columns") => columns::list(),
         Some(("lint", _)) => lint::run(),
         Some(("fuzz", m)) => {
@@ -113,6 +115,7 @@ fn cli() -> Command {
         .subcommand(bench::command())
         .subcommand(vmtest::command())
         .subcommand(dist::command())
+        .subcommand(deploy::command())
         .subcommand(
             Command::new("lint")
                 .about("Run all checks except tests, and list those that failed")

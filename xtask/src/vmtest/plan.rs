@@ -367,9 +367,10 @@ const CONTEXT: (u32, u32) = (5, 15);
 const ANY: (u32, u32) = (5, 9);
 
 /// Skipped as a whole: `mirrored`, `filtered`, `printed`, `replayed`, `rotated`, `written_in_parts`,
-/// `forwarded` (tshark, tcpdump, an HTTP server, Suricata), `drained` and `fleet` (nftables, conntrack,
-/// and rates that an emulated CPU does not reach), `controlled` (users and groups of the host), `configured`
-/// (no kernel in it), `idle` and `stop_at_full_rate` (their timing does not hold on an emulated CPU).
+/// `forwarded` (tshark, tcpdump, an HTTP server, Suricata), `dashboards` (promtool), `drained` and `fleet`
+/// (nftables, conntrack, and rates that an emulated CPU does not reach), `controlled` (users and groups of
+/// the host), `configured` (no kernel in it), `idle` and `stop_at_full_rate` (timing does not hold on an
+/// emulated CPU).
 const TESTS: &[Tests] = &[
     // It sends faster than an emulated CPU can.
     Tests {

@@ -262,9 +262,14 @@ impl Exporter {
     }
 
     fn sink(&mut self, report: &SinkReport) {
-        let SinkReport { name, state, deselected, written, dropped, failed, pending, members, .. } = report;
+        let SinkReport {
+            name, state, removed, deselected, written, dropped, failed, pending, members, ..
+        } = report;
         let of = ("sink", name.as_str());
-        self.set(Family::SinkUp, &[of], u64::from(*state == SinkState::Done));
+        // One that a reload has removed is neither up nor down.
+        if !removed {
+            self.set(Family::SinkUp, &[of], u64::from(*state == SinkState::Done));
+        }
         self.set(Family::Deselected, &[of], *deselected);
         self.set(Family::Pending, &[of], *pending);
         self.set(Family::SinkFrames, &[of, ("result", "written"), ("reason", "")], *written);
@@ -481,6 +486,16 @@ mod tests {
             assert_eq!(all[&format!("mirror_sink_frames_total{{{labels}}}")], 7.0);
         }
         assert!(!all.contains_key("mirror_sink_pending_frames{sink=\"a\"}"));
+    }
+
+    #[test]
+    fn a_sink_that_was_removed_is_neither_up_nor_down_and_keeps_its_counts() {
+        let mut exporter = Exporter::default();
+        let sink = |removed: bool| json!({ "sinks": [{ "name": "a", "removed": removed, "written": 7 }] });
+        assert_eq!(scrape(&mut exporter, &sink(false))["mirror_sink_up{sink=\"a\"}"], 1.0);
+        let all = scrape(&mut exporter, &sink(true));
+        assert!(!all.contains_key("mirror_sink_up{sink=\"a\"}"));
+        assert_eq!(all["mirror_sink_frames_total{sink=\"a\",result=\"written\",reason=\"\"}"], 7.0);
     }
 
     #[test]
