@@ -52,7 +52,8 @@ impl Apt {
         Ok(apt)
     }
 
-    fn sources_list(&self) -> PathBuf {
+    /// The file that lists the archives, in the form of sources.list(5).
+    pub(crate) fn sources_list(&self) -> PathBuf {
         self.folder.join("sources.list")
     }
 

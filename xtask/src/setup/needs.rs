@@ -172,6 +172,8 @@ pub(super) fn of(group: Group, distro: Distro) -> Vec<Need> {
             Need::program("busybox", &["busybox-static"]),
             Need::program("xz", &["xz-utils"]),
             Need::program("strip", &["binutils"]),
+            Need::program("mmdebstrap", &["mmdebstrap"]),
+            Need::program("mke2fs", &["e2fsprogs"]),
         ],
         Group::Peers => peers_needs(distro),
         Group::Dist => vec![

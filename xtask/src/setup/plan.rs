@@ -367,7 +367,7 @@ mod tests {
         let lines = |distro| all_of(Group::Vm, distro).steps.iter().map(Step::to_string).collect::<Vec<_>>();
         let install = "DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends";
         let debian_12 = lines(Distro::Debian12);
-        assert_eq!(debian_12[1], format!("{install} binutils busybox-static xz-utils"));
+        assert_eq!(debian_12[1], format!("{install} binutils busybox-static e2fsprogs mmdebstrap xz-utils"));
         assert!(debian_12[2].contains("bookworm-backports main"));
         assert_eq!(debian_12[3], "apt-get update");
         assert_eq!(
@@ -376,7 +376,10 @@ mod tests {
         );
         assert_eq!(
             lines(Distro::Apt)[1..],
-            [format!("{install} binutils busybox-static qemu-system-arm qemu-system-x86 xz-utils")]
+            [format!(
+                "{install} binutils busybox-static e2fsprogs mmdebstrap qemu-system-arm qemu-system-x86 \
+                xz-utils"
+            )]
         );
         assert!(lines(Distro::Dnf).is_empty());
     }

@@ -30,8 +30,18 @@ pub(crate) struct Base {
 /// Applets that would hide the real programs.
 const NOT_BUSYBOX: [&str; 4] = ["busybox", "ip", "modprobe", "setpriv"];
 
+/// What differs between guests of one machine.
+#[derive(Debug)]
+pub(super) struct Contents<'a> {
+    pub(super) init: &'a str,
+    pub(super) modules: &'a [Module],
+    pub(super) plan: &'a str,
+    /// Path in the guest and text.
+    pub(super) files: &'a [(String, String)],
+}
+
 /// The init script: mounts, modules, the plan, the papers as a tar on a separate port, the end.
-const INIT: &str = r#"#!/bin/busybox sh
+pub(super) const INIT: &str = r#"#!/bin/busybox sh
 export PATH=/bin:/sbin HOME=/ MIRROR_GUEST=1
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
 mount -t tmpfs tmp /tmp; mount -t tmpfs tmp /papers; chmod 1777 /tmp
@@ -65,7 +75,8 @@ impl Base {
     ///
     /// # Errors
     /// If something cannot be read or the archive cannot be written.
-    pub(super) fn write(&self, to: &Path, modules: &[Module], plan: &str) -> Result<()> {
+    pub(super) fn write(&self, to: &Path, contents: &Contents<'_>) -> Result<()> {
+        let Contents { init, modules, plan, files } = contents;
         let file = File::create(to).with_context(|| format!("cannot create {}", to.display()))?;
         let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
         let busybox = read(&self.busybox)?;
@@ -76,7 +87,7 @@ impl Base {
             for folder in ["proc", "sys", "dev", "run/netns", "tmp", "papers", "etc", "root", "var/run"] {
                 archive.folder(folder)?;
             }
-            archive.program("init", INIT.as_bytes())?;
+            archive.program("init", init.as_bytes())?;
             archive.program("bin/busybox", &busybox)?;
             for applet in &self.applets {
                 archive.link(&format!("bin/{applet}"), "busybox")?;
@@ -92,8 +103,11 @@ impl Base {
             }
             archive.file("etc/passwd", b"root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n")?;
             archive.file("etc/group", b"root:x:0:\nnogroup:x:65534:\n")?;
+            for (path, text) in *files {
+                archive.program(path, text.as_bytes())?;
+            }
             let mut order = String::new();
-            for module in modules {
+            for module in *modules {
                 archive.file(&format!("modules/{}.ko", module.name), &module.bytes)?;
                 order.push_str(&module.name);
                 order.push('\n');

@@ -1,10 +1,11 @@
 //! `cargo xtask vmtest`: `mirror` and tests that need only the lab, in guests of several kernels, on several
-//! kinds of NICs.
+//! kinds of NICs; and `mirror` as a service, in a guest with systemd.
 
 mod binaries;
 mod card;
 mod cell;
 mod cpio;
+mod debian;
 mod fetch;
 pub(crate) mod initramfs;
 mod kernel;
@@ -12,6 +13,7 @@ mod modules;
 mod plan;
 mod qemu;
 mod results;
+mod service;
 mod taps;
 
 use std::fs;
@@ -25,11 +27,12 @@ use serde_json::{Value, json};
 
 use self::binaries::Built;
 use self::cell::Cell;
-use self::initramfs::Base;
+use self::initramfs::{Base, Contents, INIT};
 use self::kernel::{Kernel, Machine};
 use self::plan::{Extent, Tests};
 use self::qemu::{Accelerator, Boot, End};
 use self::results::{Outcome, Tally};
+use self::service::Scenario;
 use self::taps::{Crossed, Taps};
 use crate::setup::{self, Group};
 use crate::{dist, host, process};
@@ -39,6 +42,9 @@ const CRASHES: u32 = 2;
 /// Seconds for a guest to boot and power off, and for each step beyond the time of its frames.
 const BOOT_LIMIT: u64 = 60;
 const STEP_LIMIT: u64 = 20;
+/// Seconds for systemd to start, and for a scenario of the service.
+const SYSTEMD_LIMIT: u64 = 120;
+const SCENARIO_LIMIT: u64 = 120;
 /// Seconds for a test program.
 const TESTS_LIMIT: u64 = 420;
 
@@ -58,6 +64,8 @@ const MODULES: &[&str] = &[
     "act_mirred",
     "sch_ingress",
 ];
+/// Modules for the disk of a guest with systemd, in addition.
+const DISK_MODULES: &[&str] = &["virtio_blk", "crc32c_generic", "ext4"];
 
 pub(crate) fn command() -> Command {
     let flag = |name: &'static str, help: &'static str| {
@@ -82,25 +90,41 @@ pub(crate) fn command() -> Command {
         .arg(flag("yes", "Install what is missing without asking"))
 }
 
-/// One kernel and the steps to run on it.
+/// One guest and the steps to run in it.
 struct Job {
     kernel: Kernel,
     cells: Vec<Cell>,
     tests: Vec<Tests>,
+    /// Of the service, in a guest that has systemd and nothing else to run.
+    scenarios: Vec<Scenario>,
 }
 
 impl Job {
     fn new(kernel: Kernel, extent: Extent, only: &[&String]) -> Self {
-        let named = |name: &str| only.is_empty() || only.iter().any(|only| name.contains(only.as_str()));
         let mut cells = plan::cells(kernel, extent);
-        cells.retain(|cell| named(&cell.name));
+        cells.retain(|cell| named(&cell.name, only));
         let mut tests = plan::tests(kernel, extent);
-        tests.retain(|tests| named(&test_step(tests)));
-        Self { kernel, cells, tests }
+        tests.retain(|tests| named(&test_step(tests), only));
+        Self { kernel, cells, tests, scenarios: Vec::new() }
+    }
+
+    /// The guest with systemd.
+    fn service(extent: Extent, only: &[&String]) -> Self {
+        let mut scenarios = service::scenarios(extent);
+        scenarios.retain(|scenario| named(scenario.name, only));
+        Self { kernel: service::KERNEL, cells: Vec::new(), tests: Vec::new(), scenarios }
+    }
+
+    /// Its folder below `out`.
+    fn folder(&self) -> String {
+        let with = if self.scenarios.is_empty() { "" } else { "-systemd" };
+        format!("{}{with}", self.kernel.name())
     }
 
     fn steps(&self) -> Vec<String> {
-        self.tests.iter().map(test_step).chain(self.cells.iter().map(|cell| cell.name.clone())).collect()
+        let scenarios = self.scenarios.iter().map(|scenario| scenario.name.to_owned());
+        let cells = self.cells.iter().map(|cell| cell.name.clone());
+        self.tests.iter().map(test_step).chain(cells).chain(scenarios).collect()
     }
 
     /// The plan of a guest: all steps except those `reported` already.
@@ -115,13 +139,22 @@ impl Job {
                 "limit": TESTS_LIMIT,
             }})
         });
-        json!({ "steps": tests.chain(cells).collect::<Vec<Value>>() }).to_string()
+        let scenarios = self.scenarios.iter().filter(|scenario| left(scenario.name)).map(Scenario::json);
+        json!({ "steps": tests.chain(cells).chain(scenarios).collect::<Vec<Value>>() }).to_string()
     }
 
     fn limit(&self) -> Duration {
         let cells: u64 = self.cells.iter().map(|cell| STEP_LIMIT + cell.seconds()).sum();
-        Duration::from_secs(BOOT_LIMIT + cells + TESTS_LIMIT * self.tests.len() as u64)
+        let systemd = if self.scenarios.is_empty() { 0 } else { SYSTEMD_LIMIT };
+        let scenarios = SCENARIO_LIMIT * self.scenarios.len() as u64;
+        let tests = TESTS_LIMIT * self.tests.len() as u64;
+        Duration::from_secs(BOOT_LIMIT + systemd + cells + tests + scenarios)
     }
+}
+
+/// Whether a step is among those that were asked for.
+fn named(name: &str, only: &[&String]) -> bool {
+    only.is_empty() || only.iter().any(|only| name.contains(only.as_str()))
 }
 
 fn test_step(tests: &Tests) -> String {
@@ -141,8 +174,11 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode> {
     }
     let only: Vec<&String> = matches.get_many("only").unwrap_or_default().collect();
     let mut jobs: Vec<_> = kernels.iter().map(|kernel| Job::new(*kernel, extent, &only)).collect();
+    if kernels.contains(&service::KERNEL) {
+        jobs.push(Job::service(extent, &only));
+    }
     if !host::is_root() {
-        without_taps(&mut jobs);
+        without_root(&mut jobs);
     }
     if jobs.iter().all(|job| job.steps().is_empty()) {
         bail!("no step name contains this word; `--list` shows all");
@@ -168,10 +204,14 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Without root there are no TAPs; what is skipped is reported.
-fn without_taps(jobs: &mut [Job]) {
+/// Without root there are no TAPs and no file system of Debian; what is skipped is reported.
+fn without_root(jobs: &mut [Job]) {
     let before: usize = jobs.iter().map(|job| job.cells.len()).sum();
     for job in &mut *jobs {
+        if !job.scenarios.is_empty() {
+            job.scenarios.clear();
+            eprintln!("vmtest: NOT checked: the service, whose file system needs root to be made");
+        }
         job.cells.retain(|cell| !cell.card.needs_taps());
     }
     let after: usize = jobs.iter().map(|job| job.cells.len()).sum();
@@ -194,7 +234,14 @@ fn boot(
     }
     let unpacked = fetch::kernel(folder, kernel, update)?;
     let base = machines.base(kernel.machine(), jobs)?;
-    let out = folder.join("out").join(kernel.name());
+    let is_service = !job.scenarios.is_empty();
+    let disk = if is_service { Some(debian::disk(folder, update)?) } else { None };
+    let for_disk = if is_service { Some(service_base(base)) } else { None };
+    let base = for_disk.as_ref().unwrap_or(base);
+    let (init, files) = if is_service { (service::INIT, service::files()?) } else { (INIT, Vec::new()) };
+    let wanted: Vec<_> = MODULES.iter().chain(DISK_MODULES.iter().filter(|_| is_service)).copied().collect();
+    let modules = modules::in_order(&unpacked.modules, &wanted)?;
+    let out = folder.join("out").join(job.folder());
     let initramfs = folder.join("initramfs");
     let mut cards: Vec<_> = job.cells.iter().map(|cell| cell.card).collect();
     cards.sort_unstable();
@@ -208,7 +255,8 @@ fn boot(
             fs::remove_dir_all(&out).with_context(|| format!("cannot empty {}", out.display()))?;
         }
         fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
-        base.write(&initramfs, &modules::in_order(&unpacked.modules, MODULES)?, &job.json(&reported))?;
+        let plan = job.json(&reported);
+        base.write(&initramfs, &Contents { init, modules: &modules, plan: &plan, files: &files })?;
         let accelerator = Accelerator::probe(kernel.machine(), &unpacked.image, &out)?;
         let left = steps.len() - reported.len();
         println!("{kernel:<9}  Linux {}, {}, {left} steps", unpacked.title, accelerator.name());
@@ -216,6 +264,7 @@ fn boot(
             machine: kernel.machine(),
             image: &unpacked.image,
             initramfs: &initramfs,
+            disk: disk.as_deref(),
             out: &out,
             cards: cards.iter().flat_map(|card| card.arguments()).collect(),
             taps: taps.as_ref(),
@@ -254,6 +303,20 @@ fn boot(
     tally.missing(kernel, &steps, &reported, &format!("{why}; see {}", out.join("console").display()));
     println!("{kernel:<9}  {:.0} s", start.elapsed().as_secs_f64());
     Ok(())
+}
+
+/// The initramfs of a guest with systemd: a shell's tools, and our programs for its disk.
+fn service_base(base: &Base) -> Base {
+    let place = |(program, bytes): &(String, Vec<u8>)| {
+        service::place_of(program).map(|place| (place.to_owned(), bytes.clone()))
+    };
+    Base {
+        busybox: base.busybox.clone(),
+        applets: base.applets.clone(),
+        programs: base.programs.iter().filter_map(place).collect(),
+        libraries: Vec::new(),
+        links: service::links(),
+    }
 }
 
 /// The first line of a kernel's failure.

@@ -93,6 +93,8 @@ pub(super) struct Boot<'a> {
     pub(super) machine: Machine,
     pub(super) image: &'a Path,
     pub(super) initramfs: &'a Path,
+    /// An image of a file system, which stays as it is: what the guest writes is discarded.
+    pub(super) disk: Option<&'a Path>,
     /// The directory for console, results and papers.
     pub(super) out: &'a Path,
     pub(super) cards: Vec<String>,
@@ -148,6 +150,10 @@ impl Boot<'_> {
         command
             .arg("-append")
             .arg(format!("{append} quiet loglevel=4 oops=panic panic=-1 mitigations=off net.ifnames=0"));
+        if let Some(disk) = self.disk {
+            let disk = format!("file={},if=virtio,format=raw,snapshot=on", disk.display());
+            command.args(["-drive", &disk]);
+        }
         command.args(&self.cards);
         let said = self.out.join("qemu");
         let file = File::create(&said).with_context(|| format!("cannot create {}", said.display()))?;

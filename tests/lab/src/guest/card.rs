@@ -46,15 +46,25 @@ impl Raised {
             Card::Veth(queues) => veth(queues)?,
             Card::Number(number) => wired(number)?,
         };
-        let (mtu, interface) = (cell.mtu, &card.interface);
         if let Some(channels) = cell.channels {
-            ethtool_channels(interface, channels)?;
+            ethtool_channels(&card.interface, channels)?;
         }
-        card.source_namespace.ip(&format!("link set dev {} mtu {mtu} up", card.source))?;
-        ip(&format!("link set dev {interface} mtu {mtu} up"))?;
-        thread::sleep(MOMENT);
-        card.wait_for_carrier()?;
+        card.up(cell.mtu)?;
         Ok(card)
+    }
+
+    /// A veth with one queue and the usual MTU.
+    pub(super) fn plain_veth() -> Result<Self> {
+        let card = veth(1)?;
+        card.up(1_500)?;
+        Ok(card)
+    }
+
+    fn up(&self, mtu: u32) -> Result<()> {
+        self.source_namespace.ip(&format!("link set dev {} mtu {mtu} up", self.source))?;
+        ip(&format!("link set dev {} mtu {mtu} up", self.interface))?;
+        thread::sleep(MOMENT);
+        self.wait_for_carrier()
     }
 
     /// Waits until frames can cross the link.

@@ -1,5 +1,6 @@
-//! What runs inside a guest that `cargo xtask vmtest` boots: `mirror` on cards of several kinds, and test
-//! programs, as a plan has them. Each step gives one line of JSON, as soon as it is over.
+//! What runs inside a guest that `cargo xtask vmtest` boots: `mirror` on cards of several kinds and as a
+//! service of systemd, and test programs, as a plan has them. Each step gives one line of JSON, as soon as it
+//! is over.
 //!
 //! The guest is discarded afterwards, so only what would disturb the next step is restored.
 
@@ -9,6 +10,7 @@ mod ingest;
 mod judge;
 mod numbered;
 mod plan;
+mod service;
 mod test_program;
 
 use std::{
@@ -21,7 +23,7 @@ use std::{
 use serde_json::json;
 
 pub use self::capabilities::exec_with_capabilities;
-pub use self::plan::{Card, Cell, During, Expect, Frames, Plan, Step, TestProgram};
+pub use self::plan::{Card, Cell, During, Expect, Frames, Plan, Scenario, Service, Step, TestProgram};
 use crate::error::{LabError, Result};
 
 /// Set in guests: programs that would be large in one (tshark) are not there, and tests do without that
@@ -56,6 +58,7 @@ pub fn run(plan: &Path, results: &Path, papers: &Path) -> Result<()> {
         let verdict = match step {
             Step::Cell(cell) => cell_verdict(cell, papers),
             Step::Test(program) => test_program::run(program, papers),
+            Step::Service(service) => service::run(service, papers),
         };
         let seconds = start.elapsed().as_secs_f64();
         let (ok, detail) = match verdict {

@@ -18,6 +18,8 @@ pub enum Step {
     Cell(Cell),
     /// A program of tests.
     Test(TestProgram),
+    /// A scenario of the service.
+    Service(Service),
 }
 
 impl Step {
@@ -26,6 +28,7 @@ impl Step {
         match self {
             Self::Cell(cell) => &cell.name,
             Self::Test(program) => &program.name,
+            Self::Service(service) => &service.name,
         }
     }
 }
@@ -150,4 +153,34 @@ pub struct TestProgram {
     pub skip: Vec<String>,
     /// Seconds it may take.
     pub limit: u64,
+}
+
+/// What is done with the service.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// As it is shown.
+    pub name: String,
+    /// See there.
+    pub scenario: Scenario,
+}
+
+/// Each begins with the unit and the configuration as packages have them.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum Scenario {
+    /// It is started without an interface.
+    RefusesDefault,
+    /// It is started.
+    Starts,
+    /// Its configuration changes.
+    Reloads,
+    /// It is stopped while packets come.
+    Drains,
+    /// It is killed.
+    Killed,
+    /// One of its workers hangs.
+    WorkerHangs,
+    /// It hangs as a whole.
+    Hangs,
 }
