@@ -183,4 +183,6 @@ pub enum Scenario {
     WorkerHangs,
     /// It hangs as a whole.
     Hangs,
+    /// It is upgraded.
+    Upgrades,
 }

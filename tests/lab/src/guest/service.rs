@@ -56,6 +56,7 @@ pub(super) fn run(service: &Service, papers: &Path) -> Verdict {
         Scenario::Killed => killed(),
         Scenario::WorkerHangs => worker_hangs(),
         Scenario::Hangs => hangs(),
+        Scenario::Upgrades => upgrades(),
     };
     let shown = systemctl(&["status", "--no-pager", "--lines=40", UNIT]).unwrap_or_else(|said| said);
     let paper = papers.join(format!("{}.txt", super::file_stem(&service.name)));
@@ -191,6 +192,46 @@ fn hangs() -> Verdict {
     let card = begin_with_watchdog()?;
     signal(pid()?, Signal::SIGSTOP)?;
     watched(&card, || ())
+}
+
+/// Another process goes on with the run, under the same unit; the counts are those of both. Before 6.4, whose
+/// kernels map the rings of a bound socket only once, the upgrade is refused and the process stays.
+fn upgrades() -> Verdict {
+    let card = begin(&configured(&[])?)?;
+    systemctl(&["start", UNIT])?;
+    let before = pid()?;
+    let frames = frames(&card, 200)?;
+    send(&card, &frames)?;
+    wait_for(200)?;
+    let upgrade = run_command(Command::new("mirror").args(["upgrade", "mirror"]));
+    let said = match (hands_over()?, upgrade.map_err(|error| error.to_string())) {
+        (true, Ok(said)) => {
+            until("systemd has the new main process", || Ok((pid()? != before).then_some(())))?;
+            said.trim().to_owned()
+        }
+        (false, Err(said)) if said.contains("needs 6.4") => {
+            unless(pid()? == before, || format!("refused, and another process: {said}"))?;
+            "refused, the process stays".into()
+        }
+        (_, Ok(said) | Err(said)) => return Err(said),
+    };
+    let (state, restarts) = (property("ActiveState")?, property("NRestarts")?);
+    unless(state == "active" && restarts == "0", || format!("{state} after {restarts} restarts"))?;
+    send(&card, &frames)?;
+    wait_for(400)?;
+    end()?;
+    complete(400)?;
+    Ok(format!("{said}; 400 frames"))
+}
+
+/// Whether this kernel, 6.4 or later, lets another process take the sockets over.
+fn hands_over() -> Checked<bool> {
+    let release = read(Path::new("/proc/sys/kernel/osrelease"))?;
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(major), Some(minor)) => Ok((major, minor) >= (6, 4)),
+        _ => Err(format!("{release} is no release of a kernel")),
+    }
 }
 
 fn begin_with_watchdog() -> Checked<Raised> {
