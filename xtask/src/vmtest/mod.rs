@@ -109,10 +109,10 @@ impl Job {
     }
 
     /// The guest with systemd.
-    fn service(extent: Extent, only: &[&String]) -> Self {
-        let mut scenarios = service::scenarios(extent);
+    fn service(kernel: Kernel, extent: Extent, only: &[&String]) -> Self {
+        let mut scenarios = service::scenarios(kernel, extent);
         scenarios.retain(|scenario| named(scenario.name, only));
-        Self { kernel: service::KERNEL, cells: Vec::new(), tests: Vec::new(), scenarios }
+        Self { kernel, cells: Vec::new(), tests: Vec::new(), scenarios }
     }
 
     /// Its folder below `out`.
@@ -174,9 +174,8 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode> {
     }
     let only: Vec<&String> = matches.get_many("only").unwrap_or_default().collect();
     let mut jobs: Vec<_> = kernels.iter().map(|kernel| Job::new(*kernel, extent, &only)).collect();
-    if kernels.contains(&service::KERNEL) {
-        jobs.push(Job::service(extent, &only));
-    }
+    let of_service = service::KERNELS.into_iter().filter(|kernel| kernels.contains(kernel));
+    jobs.extend(of_service.map(|kernel| Job::service(kernel, extent, &only)));
     if !host::is_root() {
         without_root(&mut jobs);
     }
