@@ -59,8 +59,8 @@ pub(crate) mod since {
     pub(crate) const VIRTIO_SHARED_QUEUES: KernelVersion = KernelVersion::new(5, 13);
     /// `NETDEV_A_DEV_XDP_FEATURES`, by which drivers report XDP features.
     pub(crate) const XDP_FEATURES: KernelVersion = KernelVersion::new(6, 3);
-    /// Rings of a bound AF_XDP socket can be mapped again, by another process too (kernel commit 5f5a7d8d8bd4,
-    /// "xsk: allow remap of fill and/or completion rings").
+    /// Rings of a bound AF_XDP socket can be mapped again, by another process too (kernel commit
+    /// 5f5a7d8d8bd4, "xsk: allow remap of fill and/or completion rings").
     pub(crate) const RINGS_MAPPED_AGAIN: KernelVersion = KernelVersion::new(6, 4);
     /// From here on frames of several buffers can be redirected to AF_XDP, and one that is larger than a
     /// chunk comes in several descriptors (`XDP_USE_SG`, kernel commit 804627751b42). Programs for such

@@ -96,8 +96,8 @@ impl Observed {
         self.phase.fetch_max(phase as u8, Ordering::AcqRel);
     }
 
-    /// Whether questions are left to another process that has the same sockets: they wait in the backlog until
-    /// it accepts them.
+    /// Whether questions are left to another process that has the same sockets: they wait in the backlog
+    /// until it accepts them.
     pub(crate) fn is_withheld(&self) -> bool {
         self.is_withheld.load(Ordering::Acquire)
     }

@@ -57,7 +57,7 @@ impl fmt::Display for Upgraded {
         match pauses_ns.iter().max() {
             Some(longest) => {
                 let longest = Duration::from_nanos(*longest);
-                write!(f, ", which waited in the rings for at most {longest:.1?}")
+                write!(f, ", which waited in the rings for at most {longest:.0?}")
             }
             None => Ok(()),
         }
@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(
             upgraded.to_string(),
             "upgraded from 0.1.0\\x07 to 0.2.0: process 7 takes the packets, which waited in the rings for \
-            at most 1.2ms"
+            at most 1ms"
         );
         upgraded.pauses_ns.clear();
         assert!(upgraded.to_string().ends_with("process 7 takes the packets"));

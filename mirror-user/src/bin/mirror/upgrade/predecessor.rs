@@ -171,7 +171,7 @@ impl Predecessor {
         let longest = Duration::from_nanos(pauses_ns.iter().copied().max().unwrap_or_default());
         tracing::info!(
             target: "mirror",
-            "process {} has taken over: packets waited in the rings for at most {longest:.1?}",
+            "process {} has taken over: packets waited in the rings for at most {longest:.0?}",
             process::id()
         );
         self.say(&ToPredecessor::Taken { pauses_ns });
