@@ -22,19 +22,38 @@ pub(crate) const CARGO_DENY: CargoTool = CargoTool { name: "cargo-deny", version
 /// Builds and runs libFuzzer targets.
 pub(crate) const CARGO_FUZZ: CargoTool = CargoTool { name: "cargo-fuzz", version: "0.13.2", exact: false };
 
-/// Makes the `.deb`.
-pub(crate) const CARGO_DEB: CargoTool = CargoTool { name: "cargo-deb", version: "3.8.0", exact: false };
+/// Reads and checks templates: parsers, the schemas of CloudFormation, the AWS CLI with a server for it, and what
+/// Debian's cloud-init imports for its schema.
+pub(crate) const TEMPLATE_TOOLS: PythonTools = PythonTools {
+    environment: "templates",
+    packages: &[
+        "cfn-lint==1.58.0",
+        "python-hcl2==8.1.4",
+        "awscli==1.46.3",
+        "moto[server]==5.2.5",
+        "configobj==5.0.9",
+        "jsonpatch==1.48",
+        "jsonschema==4.26.0",
+        "netifaces==0.11.0",
+        "oauthlib==4.0.1",
+    ],
+};
 
-/// Makes the `.rpm`.
-pub(crate) const CARGO_GENERATE_RPM: CargoTool =
-    CargoTool { name: "cargo-generate-rpm", version: "0.21.1", exact: false };
+/// Rules of security for templates. It wants another boto3 than the AWS CLI.
+pub(crate) const CHECKOV: PythonTools =
+    PythonTools { environment: "checkov", packages: &["checkov==3.3.30"] };
 
-/// Packages of PyPI, in an environment of their own: cargo with zig as its linker, which knows the symbols of
-/// every version of glibc.
-pub(crate) const ZIG: [(&str, &str); 2] = [("cargo-zigbuild", "0.24.1"), ("ziglang", "0.16.0")];
+/// The npm package with the schema of Terraform's AWS provider, as types of its programming interface.
+pub(crate) const TERRAFORM_PROVIDER: &str = "@cdktf/provider-aws@21.22.1";
 
-/// The version of glibc that packages are linked for: that of Amazon Linux 2, the oldest of the hosts.
-pub(crate) const GLIBC: &str = "2.26";
+/// Packages of PyPI, in a virtual environment of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PythonTools {
+    /// Its name, below the target directory.
+    pub(crate) environment: &'static str,
+    /// As pip takes them.
+    pub(crate) packages: &'static [&'static str],
+}
 
 /// A program that `cargo install` installs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

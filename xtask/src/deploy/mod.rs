@@ -1,41 +1,73 @@
-//! `cargo xtask deploy check`: each file below `deploy/` is read by a checker that knows its format.
+//! `cargo xtask deploy check`: each file below `deploy/` is read by a checker that knows its format, and each
+//! checker is shown to fail.
 
-mod dashboard;
-mod monitoring;
+mod guide;
+mod moto;
+mod objects;
+mod read;
+mod schema;
+mod sources;
+mod templates;
+pub(crate) mod tools;
+mod twins;
+mod user_data;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 use std::{fs, io};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::{ArgMatches, Command};
 
+use crate::setup::{self, Group};
 use crate::{host, process};
 
 /// Takes the root of the repository, and returns the files that it has read, from there.
 type Check = fn(&Path) -> Result<BTreeSet<PathBuf>>;
 
-const CHECKS: [(&str, Check); 1] = [("dashboard and alerts", monitoring::check)];
+const CHECKS: [(&str, Check); 7] = [
+    ("cfn-lint", templates::cfn_lint),
+    ("checkov", templates::checkov),
+    ("provider schema", schema::check),
+    ("mirror objects", objects::check),
+    ("user data", user_data::check),
+    ("sources by tag", sources::check),
+    ("commands of the guide", guide::check),
+];
 
 pub(crate) fn command() -> Command {
     Command::new("deploy")
-        .about("What is below deploy/: templates, dashboard and alerts")
+        .about("What is below deploy/: templates, user data, scripts")
         .subcommand_required(true)
-        .subcommand(Command::new("check").about("Check all of it, and that nothing is left unread"))
+        .subcommand(
+            Command::new("check").about("Check all of it, that nothing is left unread, and the checks"),
+        )
+        .subcommand(
+            Command::new("schema").about("Renew the copy of the provider's schema, for the types in use"),
+        )
+}
+
+/// # Errors
+/// If a check failed, or a file was read by none.
+pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode> {
+    setup::ensure(&[Group::Deploy], true, "deploy check")?;
+    let root = host::workspace();
+    match matches.subcommand() {
+        Some(("schema", _)) => schema::renew(&root),
+        _ => check(&root),
+    }
 }
 
 /// Runs all checks, then lists those that failed and the files that none has read.
-///
-/// # Errors
-/// If a check failed, or a file was read by none.
-pub(crate) fn run(_: &ArgMatches) -> Result<ExitCode> {
-    let root = host::workspace();
+fn check(root: &Path) -> Result<ExitCode> {
     let (mut read, mut failed) = (BTreeSet::new(), Vec::new());
     for (name, check) in CHECKS {
-        match check(&root) {
+        let start = Instant::now();
+        match check(root) {
             Ok(files) => {
-                eprintln!("deploy: {name}: clean, {} files", files.len());
+                eprintln!("deploy: {name}: clean, {} files ({:.0?})", files.len(), start.elapsed());
                 read.extend(files);
             }
             Err(error) => {
@@ -48,25 +80,34 @@ pub(crate) fn run(_: &ArgMatches) -> Result<ExitCode> {
     if !failed.is_empty() {
         bail!("deploy: failed: {}", failed.join("; "));
     }
-    let mut files = BTreeSet::new();
-    collect(&root.join("deploy"), &mut files).context("cannot list deploy/")?;
-    let files = files.iter().map(|file| file.strip_prefix(&root).unwrap_or(file));
-    let unread: Vec<_> =
-        files.filter(|file| !read.contains(*file)).map(|file| file.display().to_string()).collect();
-    if !unread.is_empty() {
-        bail!("deploy: no check reads {}", unread.join(", "));
-    }
-    println!("deploy: {} checks clean, {} files", CHECKS.len(), read.len());
+    let unread: Vec<_> = files(root, "deploy")?
+        .into_iter()
+        .filter(|file| !read.contains(file))
+        .map(|file| file.display().to_string())
+        .collect();
+    ensure!(unread.is_empty(), "deploy: no check reads {}", unread.join(", "));
+    let twins = twins::check(root)?;
+    println!("deploy: {} checks clean, {} files; {twins} broken twins refused", CHECKS.len(), read.len());
     Ok(ExitCode::SUCCESS)
 }
 
-fn collect(folder: &Path, files: &mut BTreeSet<PathBuf>) -> io::Result<()> {
+/// All files below `folder`, from `root`, sorted.
+fn files(root: &Path, folder: &str) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    collect(&root.join(folder), &mut found).with_context(|| format!("cannot list {folder}"))?;
+    let mut found: Vec<_> =
+        found.iter().map(|file| file.strip_prefix(root).unwrap_or(file).to_owned()).collect();
+    found.sort();
+    Ok(found)
+}
+
+fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if path.is_dir() {
-            collect(&path, files)?;
+            collect(&path, found)?;
         } else {
-            files.insert(path);
+            found.push(path);
         }
     }
     Ok(())

@@ -32,6 +32,8 @@ pub(crate) enum Group {
     Bench,
     /// For `cargo xtask vmtest`.
     Vm,
+    /// For `cargo xtask deploy`.
+    Deploy,
     /// The tools that `cargo xtask bench peers` compares with.
     Peers,
     /// For `cargo xtask dist`.
@@ -51,6 +53,7 @@ impl Group {
         Self::Fuzz,
         Self::Bench,
         Self::Vm,
+        Self::Deploy,
         Self::Peers,
         Self::Dist,
     ];
@@ -66,12 +69,13 @@ impl Group {
             "fuzz" => Self::Fuzz,
             "bench" => Self::Bench,
             "vm" => Self::Vm,
+            "deploy" => Self::Deploy,
             "peers" => Self::Peers,
             "dist" => Self::Dist,
             "all" => Self::All,
             _ => {
                 return Err(
-                    "the groups are build, lab, test, ebpf, lint, fuzz, bench, vm, peers, dist and all"
+                    "the groups are build, lab, test, ebpf, lint, fuzz, bench, vm, deploy, peers and all"
                         .into(),
                 );
             }
@@ -100,6 +104,7 @@ impl Group {
             Self::Fuzz => "fuzz",
             Self::Bench => "bench",
             Self::Vm => "vm",
+            Self::Deploy => "deploy",
             Self::Peers => "peers",
             Self::Dist => "dist",
             Self::All => "all",
@@ -212,9 +217,9 @@ mod tests {
     }
 
     #[test]
-    fn peers_and_tools_of_packages_are_installed_only_by_name() {
-        assert_eq!(Group::expand(&[Group::Lab, Group::All]), Group::EACH[..8]);
-        assert_eq!(Group::expand(&[Group::All, Group::Peers, Group::Dist]), Group::EACH);
+    fn peers_are_installed_only_by_name() {
+        assert_eq!(Group::expand(&[Group::Lab, Group::All]), Group::EACH[..9]);
+        assert_eq!(Group::expand(&[Group::All, Group::Peers]), Group::EACH);
     }
 
     #[test]

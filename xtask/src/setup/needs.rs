@@ -6,8 +6,9 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result};
 
 use super::Group;
+use crate::deploy::tools;
 use crate::host::{self, Distro};
-use crate::pins::{self, CargoTool};
+use crate::pins::{self, CargoTool, PythonTools};
 use crate::{ebpf, process};
 
 /// One thing a host must have.
@@ -35,6 +36,10 @@ enum Probe {
     EbpfCompiler,
     /// A QEMU with all NIC models of the guests.
     Qemu(&'static str),
+    /// A virtual environment with these packages.
+    Python(PythonTools),
+    /// cloud-init's modules, without its services.
+    CloudInit,
 }
 
 /// How to install it.
@@ -50,6 +55,10 @@ pub(super) enum Remedy {
     Suricata,
     /// Prometheus' tools, without the service that its package starts.
     Prometheus,
+    /// A virtual environment below the target directory.
+    Python(PythonTools),
+    /// Debian's package of cloud-init, unpacked below the target directory.
+    CloudInit,
     /// These packages, on Debian 12 from its backports.
     Backports(&'static [&'static str]),
     /// Not automatic: a sentence for the user.
@@ -97,6 +106,8 @@ impl Need {
                 | Remedy::Rustup
                 | Remedy::Suricata
                 | Remedy::Prometheus
+                | Remedy::Python(_)
+                | Remedy::CloudInit
                 | Remedy::Backports(_)
                 | Remedy::ByHand(_) => false,
             },
@@ -104,6 +115,8 @@ impl Need {
                 installed_version(tool).is_some_and(|v| !tool.exact || v == tool.version)
             }
             Probe::EbpfCompiler => ebpf::toolchain::compiler().is_some(),
+            Probe::Python(packages) => tools::installed(&packages),
+            Probe::CloudInit => tools::cloud_init().join("usr/lib/python3/dist-packages/cloudinit").is_dir(),
             Probe::Qemu(name) => qemu_version(name).is_some_and(|major| major >= LEAST_QEMU),
         })
     }
@@ -175,6 +188,7 @@ pub(super) fn of(group: Group, distro: Distro) -> Vec<Need> {
             Need::program("mmdebstrap", &["mmdebstrap"]),
             Need::program("mke2fs", &["e2fsprogs"]),
         ],
+        Group::Deploy => deploy_needs(distro),
         Group::Peers => peers_needs(distro),
         Group::Dist => vec![
             Need::package(pick(&["python3-venv"], &["python3"])),
@@ -244,6 +258,23 @@ fn ebpf_needs(distro: Distro) -> Vec<Need> {
         },
         Need::cargo(pins::BPF_LINKER),
     ]
+}
+
+fn deploy_needs(distro: Distro) -> Vec<Need> {
+    let python = |tools: PythonTools| Need {
+        name: tools.packages[0],
+        probe: Probe::Python(tools),
+        remedy: Remedy::Python(tools),
+    };
+    let apt = matches!(distro, Distro::Debian12 | Distro::Apt);
+    let cloud_init = Need {
+        name: "cloud-init",
+        probe: Probe::CloudInit,
+        remedy: if apt { Remedy::CloudInit } else { Remedy::ByHand("cloud-init, as Debian has it") },
+    };
+    let venv = if apt { Need::package(&["python3-venv"]) } else { Need::program("python3", &["python3"]) };
+    let shellcheck = Need::program("shellcheck", if apt { &["shellcheck"] } else { &["ShellCheck"] });
+    vec![venv, shellcheck, cloud_init, python(pins::TEMPLATE_TOOLS), python(pins::CHECKOV)]
 }
 
 /// The first QEMU with all NIC models of the guests.

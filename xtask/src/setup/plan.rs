@@ -6,6 +6,7 @@ use std::fmt;
 use std::process::Command;
 
 use super::needs::{Need, Remedy};
+use crate::deploy::tools;
 use crate::host::{self, Distro};
 use crate::pins;
 use crate::process::quote;
@@ -46,6 +47,8 @@ impl Plan {
                 Remedy::Rustup => rest.push(rustup()),
                 Remedy::Suricata => suricata = true,
                 Remedy::Prometheus => prometheus = true,
+                Remedy::Python(tools) => rest.extend(python(&tools)),
+                Remedy::CloudInit => rest.push(cloud_init()),
                 Remedy::Backports(names) if distro == Distro::Debian12 => {
                     backports.extend(names.iter().copied());
                 }
@@ -228,6 +231,25 @@ fn bpf_linker() -> Step {
     let mut step = cargo_install(name, version, &["--no-default-features", "--features", &features]);
     step.env = vec![("LLVM_PREFIX", "/usr/lib/llvm-22"), ("LLVM_SYS_221_PREFIX", "/usr/lib/llvm-22")];
     step
+}
+
+/// A virtual environment anew, and the record that it is complete.
+fn python(tools: &pins::PythonTools) -> [Step; 3] {
+    let folder = tools::folder().join(tools.environment).display().to_string();
+    let step = |argv: &[&str]| Step { root: false, ..Step::root(argv) };
+    let pip = format!("{folder}/bin/python");
+    let pip = [&[pip.as_str(), "-m", "pip", "install", "--quiet"], tools.packages].concat();
+    let record =
+        format!("echo {} > {}", quote(&tools.packages.join(" ")), quote(&format!("{folder}/installed")));
+    [step(&["python3", "-m", "venv", "--clear", &folder]), step(&pip), step(&["sh", "-c", &record])]
+}
+
+/// Only its modules are wanted: the package would start at each boot.
+fn cloud_init() -> Step {
+    let folder = tools::cloud_init().display().to_string();
+    let script =
+        "mkdir -p \"$0\" && cd \"$0\" && apt-get -q -q download cloud-init && dpkg -x cloud-init_*.deb .";
+    Step { root: false, ..Step::root(&["sh", "-c", script, &folder]) }
 }
 
 fn rustup() -> Step {
