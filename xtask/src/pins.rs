@@ -22,8 +22,8 @@ pub(crate) const CARGO_DENY: CargoTool = CargoTool { name: "cargo-deny", version
 /// Builds and runs libFuzzer targets.
 pub(crate) const CARGO_FUZZ: CargoTool = CargoTool { name: "cargo-fuzz", version: "0.13.2", exact: false };
 
-/// Reads and checks templates: parsers, the schemas of CloudFormation, the AWS CLI with a server for it, and what
-/// Debian's cloud-init imports for its schema.
+/// Reads and checks templates: parsers, the schemas of CloudFormation, the AWS CLI with a server for it, and
+/// what Debian's cloud-init imports for its schema.
 pub(crate) const TEMPLATE_TOOLS: PythonTools = PythonTools {
     environment: "templates",
     packages: &[

@@ -52,7 +52,7 @@ pub(crate) fn command() -> Command {
 /// # Errors
 /// If a check failed, or a file was read by none.
 pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode> {
-    setup::ensure(&[Group::Deploy], true, "deploy check")?;
+    setup::ensure(&[Group::Deploy], false, "deploy check")?;
     let root = host::workspace();
     match matches.subcommand() {
         Some(("schema", _)) => schema::renew(&root),

@@ -1,6 +1,6 @@
-//! A server that answers the AWS CLI, for as long as this value lives. It keeps what is made; it does not know
-//! everything, and validates little: options and their form are checked by the CLI itself, and parameters of stacks by
-//! `server.py`.
+//! A server that answers the AWS CLI, for as long as this value lives. It keeps what is made; it does not
+//! know everything, and validates little: options and their form are checked by the CLI itself, and
+//! parameters of stacks by `server.py`.
 
 use std::env;
 use std::io::{BufRead as _, BufReader};

@@ -1,5 +1,6 @@
-//! Mirror targets, filters and sessions as templates declare them: in the ranges of the EC2 API, some of which
-//! cfn-lint does not know, and the same in both variants of a template. With defaults in place of variables.
+//! Mirror targets, filters and sessions as templates declare them: in the ranges of the EC2 API, some of
+//! which cfn-lint does not know, and the same in both variants of a template. With defaults in place of
+//! variables.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

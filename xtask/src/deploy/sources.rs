@@ -1,5 +1,5 @@
-//! The script that keeps sessions for interfaces with a tag: by shellcheck, and by what it does to a server that
-//! answers the AWS CLI.
+//! The script that keeps sessions for interfaces with a tag: by shellcheck, and by what it does to a server
+//! that answers the AWS CLI.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! Templates by what others say of them: cfn-lint has the schemas of CloudFormation, checkov rules of security.
+//! Templates by what others say of them: cfn-lint has the schemas of CloudFormation, checkov rules of
+//! security.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -61,13 +61,9 @@ const TWINS: &[Twin] = &[
     twin("mirror objects", WORKSHOP, ("SessionNumber: 1", "SessionNumber: 40000"), "40000"),
     twin("mirror objects", FLEET, ("Default: 3462", "Default: 8000"), "8000"),
     twin("mirror objects", WORKSHOP, ("${action} ", ""), "flow log"),
-    twin(
-        "user data",
-        TARGET,
-        ("    content: |\n      #!/bin/bash", "    text: |\n      #!/bin/bash"),
-        "'text'",
-    ),
+    twin("user data", TARGET, ("permissions: \"0700\"", "permission: \"0700\""), "'permission'"),
     twin("user data", TARGET, ("dev \"$INTERFACE\"", "dev $INTERFACE"), "SC2086"),
+    twin("user data", TARGET, ("mirror.service ||", "mirror.service #"), "lifecycle"),
     twin("user data", TARGET, ("min-free =", "min-fre ="), "min-fre"),
     twin(
         "user data",

@@ -1,5 +1,5 @@
-//! User data: by cloud-init's own schema, its scripts by shellcheck, filled in by the template that has it, and
-//! the configuration in it by `mirror config check`.
+//! User data: by cloud-init's own schema, its scripts by shellcheck, filled in by the template that has it,
+//! and the configuration in it by `mirror config check`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,6 +15,8 @@ use crate::{host, pins, process};
 /// Modules in use. cloud-init ignores a name that it does not know.
 const MODULES: [&str; 3] = ["packages", "runcmd", "write_files"];
 const TARGET: &str = "deploy/cloud-init/target.yaml";
+const LIFECYCLE_TEST: &str = include_str!("lifecycle_test.sh");
+const LIFECYCLE: &str = include_str!("lifecycle_test.expected");
 const CONFIGURATION: &str = "/etc/mirror/mirror.toml";
 
 /// # Errors
@@ -150,7 +152,18 @@ fn valid(filled_in: &BTreeMap<String, String>) -> Result<()> {
     }
     ensure!(!scripts.is_empty() && configurations > 0, "no script or no configuration in the user data");
     shellcheck(&scripts)?;
+    let lifecycle = scripts.iter().find(|path| path.ends_with("usr/local/sbin/mirror-lifecycle"));
+    drains(lifecycle.context("no mirror-lifecycle in the user data")?, &folder)?;
     fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))
+}
+
+/// The script before an instance goes, with stubs in place of the commands that it runs.
+fn drains(script: &Path, folder: &Path) -> Result<()> {
+    let mut command = Command::new("bash");
+    command.args(["-euo", "pipefail", "-c", LIFECYCLE_TEST, "bash"]).arg(script).arg(folder.join("stubs"));
+    let ran = tools::quietly(&mut command).context("mirror-lifecycle")?;
+    ensure!(ran == LIFECYCLE, "mirror-lifecycle ran\n{ran}instead of\n{LIFECYCLE}");
+    Ok(())
 }
 
 /// cloud-init's own check.

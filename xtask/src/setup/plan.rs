@@ -429,6 +429,18 @@ mod tests {
     }
 
     #[test]
+    fn templates_are_checked_by_tools_in_environments_of_their_own() {
+        let lines: Vec<_> =
+            all_of(Group::Deploy, Distro::Debian12).steps.iter().map(Step::to_string).collect();
+        assert!(lines[1].ends_with("--no-install-recommends python3-venv shellcheck"), "{lines:?}");
+        assert!(lines[2].contains("apt-get -q -q download cloud-init"), "{lines:?}");
+        for packages in [pins::TEMPLATE_TOOLS.packages, pins::CHECKOV.packages] {
+            let install = |line: &&String| packages.iter().all(|package| line.contains(package));
+            assert_eq!(lines.iter().filter(install).count(), 2, "installed, and recorded: {lines:?}");
+        }
+    }
+
+    #[test]
     fn peers_on_amazon_linux_are_those_that_it_has() {
         assert_eq!(
             all_of(Group::Peers, Distro::Dnf).as_root(),
