@@ -78,7 +78,7 @@ const TWINS: &[Twin] = &[
         "Mtu",
     ),
     twin("sources by tag", SOURCES, ("\"$interface\"", "$interface"), "SC2086"),
-    twin("sources by tag", SOURCES, ("--session-number", "--session-nummer"), "session-nummer"),
+    twin("sources by tag", SOURCES, ("--session-number", "--session-nummer"), "required: --session-number"),
     twin("commands of the guide", GUIDE, ("--stack-name", "--stack-nam"), "stack-nam"),
 ];
 

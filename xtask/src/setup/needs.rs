@@ -346,7 +346,12 @@ mod tests {
                             assert!(!packages.is_empty(), "{need:?}");
                         }
                         Remedy::ByHand(sentence) => assert!(!sentence.is_empty(), "{need:?}"),
-                        Remedy::Cargo(_) | Remedy::Rustup | Remedy::Suricata | Remedy::Prometheus => {}
+                        Remedy::Cargo(_)
+                        | Remedy::Rustup
+                        | Remedy::Suricata
+                        | Remedy::Prometheus
+                        | Remedy::Python(_)
+                        | Remedy::CloudInit => {}
                     }
                 }
             }
