@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::moto::Moto;
 
 const GUIDE: &str = "docs/deploy.md";
-/// Put in place of what the newcomer has: a network, an interface to mirror, and a package.
+/// Makes what the newcomer has: an interface to mirror, a key pair, and a package.
 const BEFORE: &str = include_str!("guide_before.sh");
 /// Commands that are not the AWS CLI's; nothing here runs them.
 const NOT_RUN: [&str; 2] = ["terraform ", "cargo "];

@@ -2,9 +2,9 @@
 work=$(mktemp -d)
 trap 'rm -r "$work"' EXIT
 echo package >"$work/mirror.rpm"
-VPC=$(aws ec2 create-vpc --cidr-block 10.0.0.0/16 --query Vpc.VpcId --output text)
-SUBNETS=$(aws ec2 create-subnet --vpc-id "$VPC" --cidr-block 10.0.1.0/24 --query Subnet.SubnetId --output text)
-INTERFACE=$(aws ec2 create-network-interface --subnet-id "$SUBNETS" \
+vpc=$(aws ec2 create-vpc --cidr-block 10.1.0.0/16 --query Vpc.VpcId --output text)
+subnet=$(aws ec2 create-subnet --vpc-id "$vpc" --cidr-block 10.1.1.0/24 --query Subnet.SubnetId --output text)
+INTERFACE=$(aws ec2 create-network-interface --subnet-id "$subnet" \
   --query NetworkInterface.NetworkInterfaceId --output text)
 PACKAGE=$work/mirror.rpm
 aws ec2 create-key-pair --key-name workshop >/dev/null
