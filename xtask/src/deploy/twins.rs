@@ -79,7 +79,7 @@ const TWINS: &[Twin] = &[
     ),
     twin("sources by tag", SOURCES, ("\"$interface\"", "$interface"), "SC2086"),
     twin("sources by tag", SOURCES, ("--session-number", "--session-nummer"), "required: --session-number"),
-    twin("commands of the guide", GUIDE, ("--stack-name", "--stack-nam"), "stack-nam"),
+    twin("commands of the guide", GUIDE, ("--stack-name", "--stackname"), "Invalid choice"),
 ];
 
 /// Runs each twin's check, and returns how many twins there are.
