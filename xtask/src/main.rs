@@ -85,8 +85,8 @@ fn cli() -> Command {
             Command::new("setup")
                 .about("Install what this host lacks (default: what demo and test need)")
                 .arg(Arg::new("group").num_args(0..).value_parser(setup::Group::parse).help(
-                    "build | lab | test | ebpf | lint | fuzz | bench | vm | deploy | peers | all (without \
-                     peers)",
+                    "build | lab | test | ebpf | lint | fuzz | bench | vm | deploy | peers | dist | all (without \
+                    the last two)",
                 ))
                 .arg(flag("dry-run", "List what would be installed, and exit"))
                 .arg(yes()),

@@ -22,6 +22,20 @@ pub(crate) const CARGO_DENY: CargoTool = CargoTool { name: "cargo-deny", version
 /// Builds and runs libFuzzer targets.
 pub(crate) const CARGO_FUZZ: CargoTool = CargoTool { name: "cargo-fuzz", version: "0.13.2", exact: false };
 
+/// Makes the `.deb`.
+pub(crate) const CARGO_DEB: CargoTool = CargoTool { name: "cargo-deb", version: "3.8.0", exact: false };
+
+/// Makes the `.rpm`.
+pub(crate) const CARGO_GENERATE_RPM: CargoTool =
+    CargoTool { name: "cargo-generate-rpm", version: "0.21.1", exact: false };
+
+/// Packages of PyPI, in an environment of their own: cargo with zig as its linker, which knows the symbols of
+/// every version of glibc.
+pub(crate) const ZIG: [(&str, &str); 2] = [("cargo-zigbuild", "0.24.1"), ("ziglang", "0.16.0")];
+
+/// The version of glibc that packages are linked for: that of Amazon Linux 2, the oldest of the hosts.
+pub(crate) const GLIBC: &str = "2.26";
+
 /// Reads and checks templates: parsers, the schemas of CloudFormation, the AWS CLI with a server for it, and
 /// what Debian's cloud-init imports for its schema.
 pub(crate) const TEMPLATE_TOOLS: PythonTools = PythonTools {

@@ -1,7 +1,9 @@
 //! `cargo xtask deploy check`: each file below `deploy/` is read by a checker that knows its format; with
 //! `--twins`, each checker is shown to fail.
 
+mod dashboard;
 mod guide;
+mod monitoring;
 mod moto;
 mod objects;
 mod read;
@@ -27,7 +29,8 @@ use crate::{host, process};
 /// Takes the root of the repository, and returns the files that it has read, from there.
 type Check = fn(&Path) -> Result<BTreeSet<PathBuf>>;
 
-const CHECKS: [(&str, Check); 7] = [
+const CHECKS: [(&str, Check); 8] = [
+    ("dashboard and alerts", monitoring::check),
     ("cfn-lint", templates::cfn_lint),
     ("checkov", templates::checkov),
     ("provider schema", schema::check),
@@ -39,7 +42,7 @@ const CHECKS: [(&str, Check); 7] = [
 
 pub(crate) fn command() -> Command {
     Command::new("deploy")
-        .about("What is below deploy/: templates, user data, scripts")
+        .about("What is below deploy/: templates, user data, scripts, dashboard and alerts")
         .subcommand_required(true)
         .subcommand(
             Command::new("check").about("Check all of it, and that nothing is left unread").arg(

@@ -44,7 +44,7 @@ pub(crate) enum Group {
 }
 
 impl Group {
-    const EACH: [Self; 10] = [
+    const EACH: [Self; 11] = [
         Self::Build,
         Self::Lab,
         Self::Test,
@@ -75,7 +75,7 @@ impl Group {
             "all" => Self::All,
             _ => {
                 return Err(
-                    "the groups are build, lab, test, ebpf, lint, fuzz, bench, vm, deploy, peers and all"
+                    "the groups are build, lab, test, ebpf, lint, fuzz, bench, vm, deploy, peers, dist and all"
                         .into(),
                 );
             }
@@ -217,9 +217,9 @@ mod tests {
     }
 
     #[test]
-    fn peers_are_installed_only_by_name() {
+    fn peers_and_tools_of_packages_are_installed_only_by_name() {
         assert_eq!(Group::expand(&[Group::Lab, Group::All]), Group::EACH[..9]);
-        assert_eq!(Group::expand(&[Group::All, Group::Peers]), Group::EACH);
+        assert_eq!(Group::expand(&[Group::All, Group::Peers, Group::Dist]), Group::EACH);
     }
 
     #[test]
