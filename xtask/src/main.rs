@@ -85,8 +85,8 @@ fn cli() -> Command {
             Command::new("setup")
                 .about("Install what this host lacks (default: what demo and test need)")
                 .arg(Arg::new("group").num_args(0..).value_parser(setup::Group::parse).help(
-                    "build | lab | test | ebpf | lint | fuzz | bench | vm | deploy | peers | dist | all (without \
-                    the last two)",
+                    "build | lab | test | ebpf | lint | fuzz | bench | vm | deploy | peers | dist | all \
+                    (without peers and dist)",
                 ))
                 .arg(flag("dry-run", "List what would be installed, and exit"))
                 .arg(yes()),

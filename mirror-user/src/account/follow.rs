@@ -14,7 +14,7 @@ impl Report {
     /// times and the interfaces' own counters are those of the run already.
     ///
     /// Quantiles of the latency cannot be added: they stay those of this process.
-    pub(crate) fn follow(&mut self, before: &Self) {
+    pub fn follow(&mut self, before: &Self) {
         let (own, theirs) = (self.frames.decapsulated, before.frames.decapsulated);
         let mut sinks = mem::take(&mut self.sinks);
         for sink in &mut sinks {
@@ -296,17 +296,17 @@ mod tests {
 
     #[test]
     fn more_origins_than_one_process_names_are_counted_together() {
-        const MOST: u32 = Counters::DEFAULT_MAX_ORIGINS as u32;
+        let most = u32::try_from(Counters::DEFAULT_MAX_ORIGINS).unwrap();
         let origins = |from: u32, frames| {
-            (from..from + MOST).map(move |vni| Origin::new(Ipv4Addr::LOCALHOST.into(), vni, frames, 60))
+            (from..from + most).map(move |vni| Origin::new(Ipv4Addr::LOCALHOST.into(), vni, frames, 60))
         };
         let (mut first, mut second) = (part(0, 0, &[]), part(0, 0, &[]));
         first.origins = origins(0, 1).collect();
-        second.origins = origins(MOST - 10, 2).collect();
+        second.origins = origins(most - 10, 2).collect();
         second.follow(&first);
-        assert_eq!((second.origins.len(), second.origins[0].frames), (MOST as usize, 3));
+        assert_eq!((second.origins.len(), second.origins[0].frames), (Counters::DEFAULT_MAX_ORIGINS, 3));
         let listed: u64 = second.origins.iter().map(|origin| origin.frames).sum();
-        assert_eq!(listed + second.origins_other.frames, u64::from(3 * MOST));
-        assert_eq!(second.origins_other.origins, u64::from(MOST - 10));
+        assert_eq!(listed + second.origins_other.frames, u64::from(3 * most));
+        assert_eq!(second.origins_other.origins, u64::from(most - 10));
     }
 }

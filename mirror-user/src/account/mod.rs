@@ -12,7 +12,6 @@
 //! No term is derived from another, so a frame that nobody counted shows as a residue.
 
 mod counters;
-#[cfg(feature = "af-xdp")]
 mod follow;
 mod law;
 mod losses;

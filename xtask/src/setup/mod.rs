@@ -75,7 +75,7 @@ impl Group {
             "all" => Self::All,
             _ => {
                 return Err(
-                    "the groups are build, lab, test, ebpf, lint, fuzz, bench, vm, deploy, peers, dist and all"
+                    "the groups are build, lab, test, ebpf, lint, fuzz, bench, vm, deploy, peers, dist, all"
                         .into(),
                 );
             }

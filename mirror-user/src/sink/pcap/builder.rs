@@ -310,7 +310,7 @@ impl PcapBuilder {
         self
     }
 
-    /// Goes on with the files of another process, whose place in the capture [`Rotator::follow`] then says;
+    /// Goes on with the files of another process, whose place in the capture [`Rotator::follow`](super::Rotator::follow) then says;
     /// the first file is opened with the first packet.
     pub fn follows(mut self, follows: bool) -> Self {
         self.follows = follows;

@@ -174,7 +174,7 @@ impl Upgrader {
         observed.withhold(true);
         let cpu = board.map(Board::cpu).unwrap_or_default();
         let followed = version.and_then(|version| {
-            successor.go(&running.report(), cpu, outputs.hand_over())?;
+            successor.go(&running.report(), cpu, &outputs.hand_over())?;
             successor.follows()?;
             Ok(version)
         });
@@ -262,13 +262,8 @@ impl Successor {
     }
 
     /// Has the new process go on.
-    fn go(
-        &self,
-        report: &Report,
-        cpu: Duration,
-        captures: Vec<(PathBuf, CaptureState)>,
-    ) -> anyhow::Result<()> {
-        let (account, captures) = (text_of(report)?, channel::text(&serde_json::to_string(&captures)?)?);
+    fn go(&self, report: &Report, cpu: Duration, captures: &[(PathBuf, CaptureState)]) -> anyhow::Result<()> {
+        let (account, captures) = (text_of(report)?, channel::text(&serde_json::to_string(captures)?)?);
         let go = ToSuccessor::Go { cpu_us: microseconds(cpu) };
         channel::send(self.socket.as_fd(), &go, &[account.as_fd(), captures.as_fd()])
             .context("the new process")
