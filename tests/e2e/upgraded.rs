@@ -358,14 +358,14 @@ fn upgrades_under_load_lose_nothing() {
     assert_eq!(number(&report["upgrades"]["count"]), u64::from(upgrades));
     pauses.sort_unstable();
     assert_eq!(pauses.last(), Some(&number(&report["upgrades"]["longest_pause_ns"])));
-    let at = |part: f64| pauses[((pauses.len() - 1) as f64 * part) as usize] as f64 / 1e3;
+    let at = |percent: usize| pauses[(pauses.len() - 1) * percent / 100] as f64 / 1e3;
     println!(
         "{upgrades} upgrades, {queues} queues, {attained:.0} packets a second: {} lost of {sent}; nobody \
         took packets of a queue for {:.0} us in the median, {:.0} us in 99 of 100, {:.0} us at worst",
         kernel_drops(&report),
-        at(0.5),
-        at(0.99),
-        at(1.0)
+        at(50),
+        at(99),
+        at(100)
     );
     // A process that follows another has no sockets of its own to make, and keeps none of the others'.
     assert!(at_last.len() <= at_first.len(), "at first {at_first:#?}, at last {at_last:#?}");
