@@ -32,6 +32,7 @@ pub struct Summary<'a> {
     report: &'a Report,
     hints: &'a dyn Fn(&str) -> Option<&'static str>,
     display_filter: &'a dyn Fn(&Origin) -> String,
+    is_closed: bool,
 }
 
 impl fmt::Debug for Summary<'_> {
@@ -45,7 +46,7 @@ impl Report {
     /// [`Summary::hints`].
     #[must_use]
     pub fn summary(&self) -> Summary<'_> {
-        Summary { report: self, hints: &|_| None, display_filter: &Origin::tunnel_filter }
+        Summary { report: self, hints: &|_| None, display_filter: &Origin::tunnel_filter, is_closed: true }
     }
 
     /// Inner frames that were not selected, and so reached no sink.
@@ -61,6 +62,12 @@ impl<'a> Summary<'a> {
     #[must_use]
     pub fn hints(self, hints: &'a dyn Fn(&str) -> Option<&'static str>) -> Self {
         Self { hints, ..self }
+    }
+
+    /// Leaves the sum of the account out, which another process closes.
+    #[must_use]
+    pub fn unclosed(self) -> Self {
+        Self { is_closed: false, ..self }
     }
 
     /// Sets the Wireshark display filter that selects an origin; by default, one by the tunnel's outer
@@ -349,7 +356,7 @@ impl Display for Summary<'_> {
         self.report.sinks.iter().try_for_each(|sink| self.sink(f, sink))?;
         self.latency(f)?;
         self.origins(f)?;
-        self.accounting(f)
+        if self.is_closed { self.accounting(f) } else { Ok(()) }
     }
 }
 

@@ -10,7 +10,11 @@ use crate::outputs::Capture;
 pub(crate) fn lines<'c>(report: &Report, captures: impl IntoIterator<Item = &'c Capture>) -> String {
     let captures: Vec<_> = captures.into_iter().collect();
     let display_filter = |origin: &Origin| display_filter(origin, captures.first().copied());
-    let mut text = report.summary().hints(&hint).display_filter(&display_filter).to_string();
+    let mut summary = report.summary().hints(&hint).display_filter(&display_filter);
+    if report.accounting.laws.is_empty() {
+        summary = summary.unclosed();
+    }
+    let mut text = summary.to_string();
     for Capture { path, rotator, .. } in &captures {
         let completed = rotator.as_ref().map(Rotator::completed).unwrap_or_default();
         // Writing to a String cannot fail.

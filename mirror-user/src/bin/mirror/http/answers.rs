@@ -123,7 +123,14 @@ impl Answers {
                 Err(error) => refusal(Status::ServiceUnavailable, &error.to_string()),
             },
             Observed::Metrics => {
+                if self.exporter.listed().len() == 0 {
+                    self.exporter.list(self.board.listed());
+                }
+                let before = self.exporter.listed().len();
                 let text = self.exporter.text(&observation.report, &self.board.state());
+                if self.exporter.listed().len() > before {
+                    self.board.list(self.exporter.listed().collect());
+                }
                 let kind = "text/plain; version=0.0.4; charset=utf-8";
                 response(Status::Ok, kind, &[], text.into_bytes().into(), head)
             }

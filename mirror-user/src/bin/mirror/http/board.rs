@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{health::Verdict, process::ProcessFacts};
+use super::{health::Verdict, metrics::OriginId, process::ProcessFacts};
 use crate::observed::{Observed, Phase};
 
 /// The main loop turns ten times a second.
@@ -24,6 +24,8 @@ pub(crate) struct Board {
     turned: AtomicU64,
     /// CPU time of the processes that had the run before, in µs.
     cpu_before: AtomicU64,
+    /// Origins that have series of their own in the metrics.
+    listed: Mutex<Vec<OriginId>>,
     state: Mutex<State>,
 }
 
@@ -41,6 +43,7 @@ impl Board {
             begun_at: SystemTime::now(),
             turned: AtomicU64::new(0),
             cpu_before: AtomicU64::new(0),
+            listed: Mutex::default(),
             state: Mutex::default(),
         })
     }
@@ -61,6 +64,16 @@ impl Board {
     /// Counts the CPU time of processes that had the run before, so that the counter does not go back.
     pub(crate) fn follow(&self, cpu: Duration) {
         self.cpu_before.store(u64::try_from(cpu.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Origins that have series of their own.
+    pub(crate) fn listed(&self) -> Vec<OriginId> {
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Lists these.
+    pub(crate) fn list(&self, origins: Vec<OriginId>) {
+        *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = origins;
     }
 
     /// The CPU time of this process and those before it.

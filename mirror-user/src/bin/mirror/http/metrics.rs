@@ -21,6 +21,9 @@ use super::{
     process::ProcessFacts,
 };
 
+/// Source and VNI of an origin, by which its series are labelled.
+pub(crate) type OriginId = (IpAddr, u32);
+
 /// The most origins with a series of their own.
 const ORIGINS: usize = 256;
 /// The most counters of drivers with a series of their own.
@@ -121,10 +124,20 @@ pub(super) struct Exporter {
     /// By family, then by labels as they are written.
     series: BTreeMap<Family, BTreeMap<String, Number>>,
     /// Those with series of their own, and their frames and bytes.
-    origins: HashMap<(IpAddr, u32), (u64, u64)>,
+    origins: HashMap<OriginId, (u64, u64)>,
 }
 
 impl Exporter {
+    /// Lists these origins before others, as the process before this one did.
+    pub(super) fn list(&mut self, origins: impl IntoIterator<Item = OriginId>) {
+        self.origins.extend(origins.into_iter().map(|origin| (origin, (0, 0))));
+    }
+
+    /// The origins that have series of their own.
+    pub(super) fn listed(&self) -> impl ExactSizeIterator<Item = OriginId> {
+        self.origins.keys().copied()
+    }
+
     /// The metrics of a report and of what else is known.
     pub(super) fn text(&mut self, report: &Report, state: &State) -> String {
         self.series.retain(|family, _| family.described().1 == Kind::Counter);
@@ -515,6 +528,11 @@ mod tests {
         let all = scrape(&mut exporter, &json!({ "origins": later, "origins_other": other }));
         assert_eq!((all[&series(0)], all[&series(ORIGINS - 1)]), (10.0, 1000.0));
         assert!(!all.contains_key(&series(ORIGINS)));
+        // Those of a process that goes on with the run are the same, whatever it sees first.
+        let mut next = Exporter::default();
+        next.list(exporter.listed());
+        let busiest: Vec<_> = (ORIGINS..2 * ORIGINS).map(|vni| origin(vni, 9000)).collect();
+        assert!(!scrape(&mut next, &json!({ "origins": busiest })).contains_key(&series(ORIGINS)));
         let listed: f64 = (0..ORIGINS).map(|vni| all[&series(vni)]).sum();
         let unlisted = all["mirror_origins_unlisted_frames_total"];
         assert_eq!(unlisted, ORIGINS as f64 * 1000.0);

@@ -28,11 +28,11 @@ use anyhow::Context as _;
 use ipnet::IpNet;
 use mirror_user::settings::Settings;
 
-pub(crate) use self::board::Board;
 use self::{
     answers::Answers,
     server::{CONNECTIONS, Server},
 };
+pub(crate) use self::{board::Board, metrics::OriginId};
 use crate::observed::Observed;
 
 /// File descriptors that it takes at most: its socket, its clients, and one that is turned away.

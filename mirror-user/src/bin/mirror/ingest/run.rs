@@ -32,7 +32,7 @@ use crate::{
     requests::Requests,
     sandbox::{Sandbox, ThreadKind},
     signals, terminal,
-    upgrade::{Account, Left, Predecessor, Successor, Upgrader},
+    upgrade::{Account, Left, Predecessor, Standing, Successor, Upgrader},
     user,
     writers::WriterPlan,
 };
@@ -166,10 +166,14 @@ pub(crate) fn run(
         announce_forward_path(&prepared.engine().report());
     }
     if let Some(predecessor) = &mut predecessor {
-        let (Account { report, cpu }, captures) = predecessor.go(&prepared, &requests.stop)?;
+        let (Account { report, cpu }, standing) = predecessor.go(&prepared, &requests.stop)?;
+        let Standing { captures, listed } = standing;
         prepared.engine().continue_account(report);
         outputs.follow(captures);
-        board.iter().for_each(|board| board.follow(cpu));
+        if let Some(board) = &board {
+            board.follow(cpu);
+            board.list(listed);
+        }
     }
     let running = prepared.go().map_err(usage)?;
     control.iter().for_each(|entry| entry.take());

@@ -70,6 +70,8 @@ impl Launcher {
     /// Launches a process with all privileges that the run was started with. Returns the connection to it,
     /// and its id.
     pub(super) fn launch(&mut self) -> anyhow::Result<(OwnedFd, u32)> {
+        // One at a time, whatever the run asks for.
+        self.kill()?;
         let (socket, other) = channel::pair().context("cannot connect to a new process")?;
         let pid = privileges::inherited(|| self.start(other))?;
         let id = i32::try_from(pid).ok().and_then(Pid::from_raw).context("no process id")?;

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
     predecessor::{Account, Predecessor},
+    protocol::Standing,
     successor::{Left, Successor, Upgrader},
 };
 use crate::{

@@ -14,11 +14,10 @@ use anyhow::Context as _;
 use mirror_user::{
     Report,
     engine::{Inheritance, Prepared, Release, Running},
-    sink::pcap::CaptureState,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::protocol::{SCHEMA, ToPredecessor, ToSuccessor};
+use super::protocol::{SCHEMA, Standing, ToPredecessor, ToSuccessor};
 use crate::{
     channel::{self, parse, read_text},
     control::LeftSocket,
@@ -141,7 +140,7 @@ impl Predecessor {
         &mut self,
         prepared: &Prepared,
         stop: &AtomicBool,
-    ) -> anyhow::Result<(Account, Vec<(PathBuf, CaptureState)>)> {
+    ) -> anyhow::Result<(Account, Standing)> {
         let release = prepared.release().context("signals of workers")?;
         let ready = ToPredecessor::Ready { version: env!("CARGO_PKG_VERSION").to_owned() };
         channel::send(self.socket()?, &ready, &[]).context("the other process")?;
@@ -151,10 +150,10 @@ impl Predecessor {
         let (ToSuccessor::Go { cpu_us }, mut descriptors) = self.next()? else {
             anyhow::bail!("an unexpected message of the other process")
         };
-        let captures = read_text(descriptors.pop().context("a descriptor is missing")?)?;
-        let captures = serde_json::from_str(&captures).context("the captures of the other process")?;
+        let standing = read_text(descriptors.pop().context("a descriptor is missing")?)?;
+        let standing = serde_json::from_str(&standing).context("the state of the other process")?;
         self.release = Some(release);
-        Ok((account(cpu_us, descriptors)?, captures))
+        Ok((account(cpu_us, descriptors)?, standing))
     }
 
     /// Says that the workers can follow those of the other process, and, once they have, that they take

@@ -5,7 +5,10 @@
 
 use std::path::PathBuf;
 
+use mirror_user::sink::pcap::CaptureState;
 use serde::{Deserialize, Serialize};
+
+use crate::http::OriginId;
 
 /// The version of the protocol.
 pub(super) const SCHEMA: &str = "mirror.upgrade/1";
@@ -28,7 +31,7 @@ pub(super) enum ToSuccessor {
     },
     /// Some of the engine's descriptors.
     Descriptors,
-    /// The new process is to go on. Its descriptors: the account so far, and where the captures stand.
+    /// The new process is to go on. Its descriptors: the account so far, and a [`Standing`].
     Go {
         /// CPU time of the processes so far, in µs.
         cpu_us: u64,
@@ -38,6 +41,16 @@ pub(super) enum ToSuccessor {
         /// As before.
         cpu_us: u64,
     },
+}
+
+/// Where things stand that the new process goes on with.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Standing {
+    /// Captures in files, by their paths.
+    pub(crate) captures: Vec<(PathBuf, CaptureState)>,
+    /// Origins that have series of their own in the metrics.
+    pub(crate) listed: Vec<OriginId>,
 }
 
 /// From the new process.

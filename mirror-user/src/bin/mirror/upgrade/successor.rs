@@ -13,14 +13,13 @@ use crossbeam_channel::Receiver;
 use mirror_user::{
     Report,
     engine::{Offer, Running},
-    sink::pcap::CaptureState,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use super::{
     Upgraded,
-    protocol::{SCHEMA, ToPredecessor, ToSuccessor},
+    protocol::{SCHEMA, Standing, ToPredecessor, ToSuccessor},
 };
 use crate::{
     channel::{self, MOST_DESCRIPTORS, parse},
@@ -174,7 +173,8 @@ impl Upgrader {
         observed.withhold(true);
         let cpu = board.map(Board::cpu).unwrap_or_default();
         let followed = version.and_then(|version| {
-            successor.go(&running.report(), cpu, &outputs.hand_over())?;
+            let listed = board.map(Board::listed).unwrap_or_default();
+            successor.go(&running.report(), cpu, &Standing { captures: outputs.hand_over(), listed })?;
             successor.follows()?;
             Ok(version)
         });
@@ -262,10 +262,10 @@ impl Successor {
     }
 
     /// Has the new process go on.
-    fn go(&self, report: &Report, cpu: Duration, captures: &[(PathBuf, CaptureState)]) -> anyhow::Result<()> {
-        let (account, captures) = (text_of(report)?, channel::text(&serde_json::to_string(captures)?)?);
+    fn go(&self, report: &Report, cpu: Duration, standing: &Standing) -> anyhow::Result<()> {
+        let (account, standing) = (text_of(report)?, channel::text(&serde_json::to_string(standing)?)?);
         let go = ToSuccessor::Go { cpu_us: microseconds(cpu) };
-        channel::send(self.socket.as_fd(), &go, &[account.as_fd(), captures.as_fd()])
+        channel::send(self.socket.as_fd(), &go, &[account.as_fd(), standing.as_fd()])
             .context("the new process")
     }
 
