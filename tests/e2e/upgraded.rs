@@ -49,23 +49,27 @@ fn send_until(cable: &Cable, traffic: &Traffic, rate: u64, stop: &AtomicBool) ->
 #[test]
 fn a_run_goes_on_in_a_new_process_with_its_account() {
     let cable = Cable::with_queues(1);
-    let directory = tempfile::tempdir().expect("directory");
-    let path = directory.path();
-    configure(path, "");
-    let mut run = Mirror::ingest(&cable, path, FLAGS);
-    inject(&cable, 10);
-    run.has(10);
-    for upgrades in 1..=3 {
-        run.upgrade();
+    for keys in ["", "mode = 'generic'", "wait = 'spin'", "relinquish-privileges = 'nobody'", "vni = 12345"] {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path();
+        configure(path, keys);
+        let mut run = Mirror::ingest(&cable, path, FLAGS);
         inject(&cable, 10);
-        run.has(10 + 10 * upgrades);
+        run.has(10);
+        for upgrades in 1..=3 {
+            run.upgrade();
+            inject(&cable, 10);
+            run.has(10 + 10 * upgrades);
+        }
+        let ending = run.end_by(Signal::SIGINT).expect_code(0);
+        // Only the last process closes the account.
+        assert_eq!(ending.said.matches("accounting: ").count(), 1, "{}", ending.said);
+        let report = balanced_report(&path.join("report.json"));
+        assert_eq!(number(&report["frames"]["decapsulated"]), 40, "{keys}: {report:#}\n{}", ending.said);
+        assert_eq!(number(&sink(&report, "counters")["written"]), 40, "{keys}");
+        assert_eq!(number(&report["upgrades"]["count"]), 3, "{keys}");
+        assert_next_run_works(&cable);
     }
-    let ending = run.end_by(Signal::SIGINT).expect_code(0);
-    let report = balanced_report(&path.join("report.json"));
-    assert_eq!(number(&report["frames"]["decapsulated"]), 40, "{report:#}\n{}", ending.said);
-    assert_eq!(number(&sink(&report, "counters")["written"]), 40);
-    assert_eq!(number(&report["upgrades"]["count"]), 3);
-    assert_next_run_works(&cable);
 }
 
 /// The inner frames of all captures of a directory, by the names in this sequence.

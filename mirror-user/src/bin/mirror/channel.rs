@@ -98,3 +98,42 @@ pub(crate) fn read_text(descriptor: OwnedFd) -> io::Result<String> {
 pub(crate) fn borrowed(descriptors: &[OwnedFd]) -> Vec<BorrowedFd<'_>> {
     descriptors.iter().map(OwnedFd::as_fd).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn messages_come_with_their_descriptors_and_texts_of_any_length() {
+        let (ours, theirs) = pair().unwrap();
+        let long = "é".repeat(2 * LONGEST);
+        let texts: Vec<_> = (0..MOST_DESCRIPTORS).map(|number| text(&format!("{number}{long}"))).collect();
+        let texts: Vec<_> = texts.into_iter().map(Result::unwrap).collect();
+        send(ours.as_fd(), &"hello", &borrowed(&texts)).unwrap();
+        drop(texts);
+        let (bytes, descriptors) = receive(theirs.as_fd()).unwrap().unwrap();
+        assert_eq!(parse::<String>(&bytes).unwrap(), "hello");
+        assert_eq!(descriptors.len(), MOST_DESCRIPTORS);
+        for (number, descriptor) in descriptors.into_iter().enumerate() {
+            assert_eq!(read_text(descriptor).unwrap(), format!("{number}{long}"));
+        }
+    }
+
+    #[test]
+    fn an_end_is_no_message_and_one_that_is_too_long_is_an_error() {
+        let (ours, theirs) = pair().unwrap();
+        rustix::net::send(&ours, &vec![b'1'; LONGEST + 1], SendFlags::empty()).unwrap();
+        assert_eq!(receive(theirs.as_fd()).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        send(ours.as_fd(), &Value::Null, &[]).unwrap();
+        drop(ours);
+        assert_eq!(receive(theirs.as_fd()).unwrap().unwrap().0, b"null");
+        assert!(receive(theirs.as_fd()).unwrap().is_none());
+        // With a message unread at the other end.
+        let (ours, theirs) = pair().unwrap();
+        send(theirs.as_fd(), &Value::Null, &[]).unwrap();
+        drop(ours);
+        assert!(receive(theirs.as_fd()).unwrap().is_none());
+    }
+}
