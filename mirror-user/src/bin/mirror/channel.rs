@@ -6,6 +6,7 @@ use std::{
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
 };
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::{
     fs::{MemfdFlags, memfd_create},
     io::retry_on_intr,
@@ -73,6 +74,15 @@ pub(crate) fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<(Vec<u8>, Vec
     Ok(Some((bytes, descriptors)))
 }
 
+/// Whether there is a message, or the end; waits for one, at most so long.
+pub(crate) fn has_message(socket: BorrowedFd<'_>, milliseconds: u16) -> io::Result<bool> {
+    match poll(&mut [PollFd::new(socket, PollFlags::POLLIN)], PollTimeout::from(milliseconds)) {
+        Ok(ready) => Ok(ready > 0),
+        Err(nix::errno::Errno::EINTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// A message of bytes.
 pub(crate) fn parse<M: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<M> {
     serde_json::from_slice(bytes)
@@ -111,7 +121,9 @@ mod tests {
         let long = "é".repeat(2 * LONGEST);
         let texts: Vec<_> = (0..MOST_DESCRIPTORS).map(|number| text(&format!("{number}{long}"))).collect();
         let texts: Vec<_> = texts.into_iter().map(Result::unwrap).collect();
+        assert!(!has_message(theirs.as_fd(), 0).unwrap());
         send(ours.as_fd(), &"hello", &borrowed(&texts)).unwrap();
+        assert!(has_message(theirs.as_fd(), 0).unwrap());
         drop(texts);
         let (bytes, descriptors) = receive(theirs.as_fd()).unwrap().unwrap();
         assert_eq!(parse::<String>(&bytes).unwrap(), "hello");

@@ -10,17 +10,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
-use mirror_user::{
-    Report,
-    engine::{Inheritance, Prepared, Release, Running},
-};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-
 use super::protocol::{SCHEMA, Standing, ToPredecessor, ToSuccessor};
 use crate::{
     channel::{self, parse, read_text},
     control::LeftSocket,
+};
+use anyhow::Context as _;
+use mirror_user::{
+    Report,
+    engine::{Inheritance, Prepared, Release, Running},
 };
 
 /// How often a new process that is ready looks whether it is to stop.
@@ -144,7 +142,7 @@ impl Predecessor {
         let release = prepared.release().context("signals of workers")?;
         let ready = ToPredecessor::Ready { version: env!("CARGO_PKG_VERSION").to_owned() };
         channel::send(self.socket()?, &ready, &[]).context("the other process")?;
-        while !self.has_message(LOOK)? {
+        while !channel::has_message(self.socket()?, LOOK)? {
             anyhow::ensure!(!stop.load(Ordering::Relaxed), "the new process was asked to stop");
         }
         let (ToSuccessor::Go { cpu_us }, mut descriptors) = self.next()? else {
@@ -185,7 +183,8 @@ impl Predecessor {
 
     /// The final account of the other process, when it is there.
     pub(crate) fn account(&mut self) -> Option<Account> {
-        if !self.is_awaited() || !self.has_message(0).unwrap_or(true) {
+        let socket = self.socket.as_ref()?;
+        if !channel::has_message(socket.as_fd(), 0).unwrap_or(true) {
             return None;
         }
         let received = self.next().and_then(|(message, descriptors)| match message {
@@ -215,15 +214,6 @@ impl Predecessor {
 
     fn socket(&self) -> io::Result<BorrowedFd<'_>> {
         self.socket.as_ref().map(OwnedFd::as_fd).ok_or_else(|| io::ErrorKind::NotConnected.into())
-    }
-
-    fn has_message(&self, milliseconds: u16) -> io::Result<bool> {
-        let mut polled = [PollFd::new(self.socket()?, PollFlags::POLLIN)];
-        match poll(&mut polled, PollTimeout::from(milliseconds)) {
-            Ok(ready) => Ok(ready > 0),
-            Err(nix::errno::Errno::EINTR) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
     }
 }
 

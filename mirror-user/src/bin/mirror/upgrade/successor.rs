@@ -14,7 +14,6 @@ use mirror_user::{
     Report,
     engine::{Offer, Running},
 };
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use super::{
@@ -238,7 +237,7 @@ fn text_of(report: &Report) -> anyhow::Result<OwnedFd> {
 impl Starting {
     /// The version of the new process, once it is ready.
     fn state(&self) -> anyhow::Result<Option<String>> {
-        if !has_message(&self.socket)? {
+        if !channel::has_message(self.socket.as_fd(), 0)? {
             anyhow::ensure!(
                 Instant::now() < self.deadline,
                 "process {} was not ready within {} s",
@@ -294,15 +293,6 @@ impl Successor {
         let text = text_of(report)?;
         channel::send(self.socket.as_fd(), &account, &[text.as_fd()])
             .context("the new process does not get the final account")
-    }
-}
-
-fn has_message(socket: &OwnedFd) -> io::Result<bool> {
-    let mut polled = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
-    match poll(&mut polled, PollTimeout::ZERO) {
-        Ok(ready) => Ok(ready > 0),
-        Err(nix::errno::Errno::EINTR) => Ok(false),
-        Err(error) => Err(error.into()),
     }
 }
 
