@@ -23,7 +23,7 @@ pub(crate) fn new_signal() -> io::Result<OwnedFd> {
 /// Says that nobody takes frames from this time on, CLOCK_MONOTONIC in ns.
 pub(crate) fn announce(signal: &OwnedFd, now: u64) {
     if let Err(error) = rustix::io::write(signal, &now.max(1).to_ne_bytes()) {
-        tracing::error!(%error, "the process that takes over is not told that a worker has stopped");
+        tracing::error!(%error, "the process that takes over waits in vain for a worker to stop");
     }
 }
 
