@@ -154,11 +154,14 @@ impl Predecessor {
         Ok((account(cpu_us, descriptors)?, standing))
     }
 
-    /// Says that the workers can follow those of the other process, and, once they have, that they take
-    /// packets.
-    pub(crate) fn taken(&mut self, running: &Running, workers: usize) {
+    /// Says that the workers can follow those of the other process.
+    pub(crate) fn follow(&mut self) {
         self.has_gone = true;
         self.say(&ToPredecessor::Follows);
+    }
+
+    /// Says that the workers take packets, once they do.
+    pub(crate) fn taken(&self, running: &Running, workers: usize) {
         let begun = Instant::now();
         while running.pauses().len() < workers && begun.elapsed() < BEGIN {
             std::thread::sleep(Duration::from_millis(1));
