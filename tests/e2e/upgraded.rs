@@ -8,7 +8,7 @@ use std::{
     fs,
     num::NonZeroU32,
     os::unix::fs::PermissionsExt as _,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -111,21 +111,15 @@ fn captures_go_on_in_the_next_file() {
 
 /// `mirror upgrade`, which must fail; returns what it says.
 #[track_caller]
-fn refused() -> String {
-    let output = Command::new(MIRROR).arg("upgrade").output().expect("mirror runs");
+fn refused(flags: &[&str]) -> String {
+    let output = Command::new(MIRROR).arg("upgrade").args(flags).output().expect("mirror runs");
     let said = String::from_utf8(output.stderr).expect("text");
     assert_eq!(output.status.code(), Some(1), "{said}");
     said
 }
 
-#[test]
-fn whatever_keeps_the_new_process_from_taking_over_the_old_one_goes_on() {
-    const START: &str = "rx-ring = 4096\nwrite = 'a.pcapng'\n";
-    let cable = Cable::with_queues(1);
-    let directory = tempfile::tempdir().expect("directory");
-    let path = directory.path();
-    configure(path, START);
-    // A copy, in whose place other executables can be put.
+/// A run of a copy of the executable, in whose place others can be [put](install).
+fn installed_run(cable: &Cable, path: &Path) -> (Mirror, PathBuf) {
     let installed = path.join("mirror");
     fs::copy(MIRROR, &installed).expect("copied");
     let mut command = cable.target.command(installed.to_str().expect("UTF-8"));
@@ -135,16 +129,28 @@ fn whatever_keeps_the_new_process_from_taking_over_the_old_one_goes_on() {
         .current_dir(path)
         .stdin(Stdio::null())
         .stdout(Stdio::null());
-    let mut run = Mirror::start(command).attached(&cable);
+    (Mirror::start(command).attached(cable), installed)
+}
+
+/// Puts an executable in the place of the installed one.
+fn install(installed: &Path, text: &[u8]) {
+    let new = installed.with_extension("new");
+    fs::write(&new, text).expect("written");
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).expect("executable");
+    fs::rename(&new, installed).expect("installed");
+}
+
+#[test]
+fn whatever_keeps_the_new_process_from_taking_over_the_old_one_goes_on() {
+    const START: &str = "rx-ring = 4096\nwrite = 'a.pcapng'\n";
+    let cable = Cable::with_queues(1);
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    configure(path, START);
+    let (mut run, installed) = installed_run(&cable, path);
     inject(&cable, 10);
     run.has(10);
     let before = program(&cable);
-    let install = |text: &[u8]| {
-        let new = path.join("new");
-        fs::write(&new, text).expect("written");
-        fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).expect("executable");
-        fs::rename(&new, &installed).expect("installed");
-    };
     let original = fs::read(MIRROR).expect("the executable");
     // What the new process finds, in the sequence in which it finds it.
     for (text, reason) in [
@@ -152,24 +158,30 @@ fn whatever_keeps_the_new_process_from_taking_over_the_old_one_goes_on() {
         (b"#!/bin/sh\nexit 3\n", "the new process has ended"),
         (b"#!/bin/sh\necho no >&0\nsleep 1\n", "a message of the new process"),
     ] {
-        install(text);
-        let said = refused();
-        assert!(said.contains(reason), "{reason}: {said}");
+        install(&installed, text);
+        for flags in [&[][..], &["--cold"]] {
+            let said = refused(flags);
+            assert!(said.contains(reason), "{reason}: {said}");
+        }
     }
-    install(&original);
+    install(&installed, &original);
     for (keys, reason) in [
         ("rx-ring = x", "mirror.toml:1"),
-        ("rx-ring = 8192\nwrite = 'a.pcapng'", "the RX ring cannot change without a restart: now 4096"),
+        ("rx-ring = 8192\nwrite = 'a.pcapng'", "the RX ring cannot change in this upgrade: now 4096"),
         ("rx-ring = 4096\nqueues = '7'", "there is no RX queue 7"),
         ("rx-ring = 4096\nwrite = 'missing/a.pcapng'", "missing: No such file"),
-        ("rx-ring = 4096\nmode = 'generic'", "the XDP mode cannot change without a restart: now native"),
+        ("mode = 'generic'", "the XDP mode cannot change in this upgrade: now native"),
         ("rx-ring = 4096\nhttp = '192.0.2.1:80'", "no interface of this host has the address"),
         ("rx-ring = 4096\nforward = 'dev:missing'", "missing"),
     ] {
         configure(path, keys);
-        let said = refused();
-        assert!(said.contains(reason), "{reason}: {said}");
-        run.says("not upgraded, the run goes on as it is: ");
+        // Before the sockets of the first process are closed.
+        let flags: &[&[&str]] = if keys.contains("8192") { &[&[]] } else { &[&[], &["--cold"]] };
+        for flags in flags {
+            let said = refused(flags);
+            assert!(said.contains(reason), "{reason}: {said}");
+            run.says("not upgraded, the run goes on as it is: ");
+        }
     }
     assert_eq!(program(&cable), before, "the program is still that of the first process");
     inject(&cable, 10);
@@ -202,13 +214,15 @@ fn a_run_that_cannot_pass_says_why() {
         let path = directory.path();
         configure(path, keys);
         let run = Mirror::ingest(&cable, path, FLAGS);
-        let said = refused();
-        assert!(said.contains(reason), "{reason}: {said}");
+        for flags in [&[][..], &["--cold"]] {
+            let said = refused(flags);
+            assert!(said.contains(reason), "{reason}: {said}");
+        }
         run.end_by(Signal::SIGINT).expect_code(0);
     }
     let directory = tempfile::tempdir().expect("directory");
     let run = Mirror::ingest(&cable, directory.path(), "--report report.json");
-    assert!(refused().contains("start it with --config FILE"));
+    assert!(refused(&[]).contains("start it with --config FILE"));
     run.end_by(Signal::SIGINT).expect_code(0);
 }
 
@@ -311,6 +325,78 @@ fn packets_on_their_way_during_upgrades_are_written_once_and_in_order() {
         .collect();
     let files: Vec<_> = files.iter().map(String::as_str).collect();
     assert!(frames_in(path, &files) == inner, "each once, in sequence, over {files:?}");
+}
+
+/// Frames that passed to the host for want of a socket.
+fn passed(report: &Value) -> u64 {
+    number(&report["interfaces"][0]["xdp"]["passed"]["no_socket"])
+}
+
+#[test]
+fn a_cold_upgrade_opens_new_sockets_and_counts_what_passes_meanwhile() {
+    const UPGRADES: u64 = 10;
+    let cable = Cable::with_queues(2);
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    configure(path, "write = 'a.pcapng'\nrx-ring = 2048");
+    let mut run = Mirror::ingest(&cable, path, FLAGS);
+    let traffic = Traffic { cpus: vec![0, 1], ..Traffic::default() };
+    let stop = AtomicBool::new(false);
+    let mut gaps = Vec::new();
+    let sent = thread::scope(|scope| {
+        let sender = scope.spawn(|| send_until(&cable, &traffic, 50_000, &stop));
+        for nth in 0..UPGRADES {
+            // What no other upgrade can: new sockets may have other sizes.
+            configure(path, &format!("write = 'a.pcapng'\nrx-ring = {}", 2048 << (nth % 3)));
+            let upgraded = run.upgrade_with(&["--cold"]);
+            assert_eq!(upgraded["pauses_ns"], Value::Array(Vec::new()));
+            gaps.push((number(&upgraded["cold_ns"]), number(&upgraded["cold_packets"])));
+        }
+        stop.store(true, Ordering::Relaxed);
+        sender.join().expect("sent")
+    });
+    run.settled();
+    let ending = run.end_by(Signal::SIGINT).expect_code(0);
+    let report = balanced_report(&path.join("report.json"));
+    let taken = number(&report["frames"]["decapsulated"]) + kernel_drops(&report);
+    assert_eq!(taken + passed(&report), sent, "{report:#}\n{}", ending.said);
+    let upgrades = &report["upgrades"];
+    assert_eq!((number(&upgrades["count"]), number(&upgrades["cold"])), (0, UPGRADES));
+    assert_eq!(number(&upgrades["cold_frames"]), passed(&report), "no other frame found no socket");
+    let (longest, at_least) = gaps.iter().fold((0, 0), |(ns, packets), gap| (ns.max(gap.0), packets + gap.1));
+    assert!(longest > 0 && at_least > 0 && at_least <= passed(&report), "{gaps:?}");
+    let in_all = upgrades["cold_s"].as_f64().expect("seconds");
+    println!(
+        "{UPGRADES} cold upgrades at 50000 packets a second: {} of {sent} packets passed to the host, within \
+        {:.1} ms each, {:.1} ms at worst",
+        passed(&report),
+        in_all * 1e3 / UPGRADES as f64,
+        longest as f64 / 1e6
+    );
+    assert_next_run_works(&cable);
+}
+
+#[test]
+fn a_new_process_that_ends_when_the_sockets_are_closed_ends_the_run_with_its_account() {
+    let cable = Cable::with_queues(1);
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    configure(path, "write = 'a.pcapng'");
+    let (run, installed) = installed_run(&cable, path);
+    inject(&cable, 10);
+    run.has(10);
+    // It is ready, has the other close its sockets, and does not bind any.
+    let says = r#"printf '{"ready":{"version":"9"}}' >&0; printf '"follows"' >&0; sleep 2; exit 3"#;
+    install(&installed, format!("#!/bin/sh\n{says}\n").as_bytes());
+    let said = refused(&["--cold"]);
+    assert!(said.contains("the run has ended: the upgrade has failed: the new process"), "{said}");
+    let ending = run.end().expect_code(1);
+    assert!(ending.said.contains("the upgrade has failed"), "{}", ending.said);
+    let report = balanced_report(&path.join("report.json"));
+    assert_eq!(number(&report["frames"]["decapsulated"]), 10);
+    assert_eq!(whole_capture(&path.join("a.pcapng")).frames().len(), 10);
+    assert_eq!(program(&cable), None);
+    assert_next_run_works(&cable);
 }
 
 /// What the descriptors of a run are of.

@@ -163,6 +163,7 @@ impl XdpReport {
             redirect_failed,
             passed,
             no_socket_at_start,
+            no_socket_at_upgrade,
             dropped,
             forwarded,
             forwarded_outer_bytes,
@@ -173,6 +174,7 @@ impl XdpReport {
         *redirect_failed = sum(*redirect_failed, before.redirect_failed);
         passed.add(&before.passed);
         *no_socket_at_start += before.no_socket_at_start;
+        *no_socket_at_upgrade += before.no_socket_at_upgrade;
         dropped.add(&before.dropped);
         *forwarded += before.forwarded;
         *forwarded_outer_bytes += before.forwarded_outer_bytes;

@@ -105,11 +105,12 @@ pub struct Upgrades {
     pub count: u64,
     /// The longest time in which nobody took frames of a queue then, in ns.
     pub longest_pause_ns: u64,
-    /// How often without them, because the kernel does not let them be used by another process (before 6.4).
+    /// How often without them, because the kernel does not let another process use them (before 6.4), or for
+    /// others in their place.
     pub cold: u64,
-    /// For how long no program was attached then, in seconds.
+    /// For how long packets passed to the host then, in seconds.
     pub cold_s: f64,
-    /// Packets that the interfaces received meanwhile; they passed to the host.
+    /// How many: the `no_socket_at_upgrade` of all interfaces.
     pub cold_frames: u64,
 }
 
@@ -258,6 +259,8 @@ pub struct XdpReport {
     /// Of `passed.no_socket`, those that arrived after the program was attached and before the sockets were
     /// bound.
     pub no_socket_at_start: u64,
+    /// Of `passed.no_socket`, those that arrived while sockets were opened anew in an [upgrade](Upgrades).
+    pub no_socket_at_upgrade: u64,
     /// Frames dropped because they were not allowed, or because the target was deleted.
     pub dropped: Dropped,
     /// Frames decapsulated and forwarded by the program. They reach no sink and are not in `frames`.

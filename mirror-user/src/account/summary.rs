@@ -154,7 +154,8 @@ impl<'a> Summary<'a> {
         if interface.lost {
             writeln!(f, "  the interface was deleted while it was read")?;
         }
-        let no_socket = xdp.passed.no_socket.saturating_sub(xdp.no_socket_at_start);
+        let explained = xdp.no_socket_at_start + xdp.no_socket_at_upgrade;
+        let no_socket = xdp.passed.no_socket.saturating_sub(explained);
         let (lost, not_chosen) = if *all_queues { (no_socket, 0) } else { (0, no_socket) };
         let mut passed = xdp.passed.clone();
         passed.no_socket = not_chosen;
@@ -162,6 +163,11 @@ impl<'a> Summary<'a> {
         let at_start = (xdp.no_socket_at_start, "passed: arrived before the sockets were bound");
         self.cause(f, "no_socket_at_start", at_start.0, at_start.1)?;
         self.reasons(f, "dropped", xdp.dropped.reasons())?;
+        let at_upgrade = (
+            xdp.no_socket_at_upgrade,
+            "lost: passed to the kernel, while a new process opened its sockets (cold upgrade)",
+        );
+        self.cause(f, "no_socket_at_upgrade", at_upgrade.0, at_upgrade.1)?;
         if lost > 0 {
             writeln!(
                 f,

@@ -66,7 +66,7 @@ pub(super) fn attach(
         if let Some(addresses) = addresses {
             program.set_addresses(addresses).map_err(failed)?;
         }
-        for worker in workers {
+        for worker in workers.iter().filter(|worker| worker.to_bind.is_none()) {
             program.set_socket(worker.place.queue, worker.socket).map_err(failed)?;
         }
         let attached = match inherited.take() {

@@ -12,12 +12,17 @@
 //!
 //! Frames wait in the rings meanwhile. What the rings cannot hold the kernel counts, in the same sockets.
 //! Minimum kernel version: 6.4, from which on the rings of a bound socket can be mapped again.
+//!
+//! On older kernels, and where a socket's own sizes are to change, the hand-over is cold
+//! ([`SocketsPass::OpenedAnew`]): the second process opens sockets of its own, and binds them when the first
+//! one has emptied and closed its. Meanwhile frames pass to the host, and the first one's program, attached
+//! until it is replaced, counts them. Minimum kernel version: 5.9.
 
 use std::{
     collections::BTreeMap,
     io,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use serde::{Deserialize, Serialize};
@@ -60,6 +65,18 @@ pub enum HandOverError {
     },
 }
 
+/// Whether the other process goes on with the sockets.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SocketsPass {
+    /// It does: no frame is lost. Minimum kernel version: 6.4.
+    #[default]
+    Over,
+    /// It opens its own. Frames pass to the host from the time on from which the first process takes no more
+    /// until those are bound; how many, and for how long, is in the [report](crate::report::Upgrades).
+    OpenedAnew,
+}
+
 /// What a running engine hands over.
 #[derive(Debug)]
 pub struct Offer {
@@ -70,9 +87,16 @@ pub struct Offer {
 }
 
 impl Offer {
-    pub(super) fn new(elapsed: Duration, started: SystemTime) -> Self {
-        let handed = Handed { schema: SCHEMA.to_owned(), elapsed, started, interfaces: Vec::new(), ports: 0 };
+    pub(super) fn new(sockets: SocketsPass, elapsed: Duration, started: SystemTime) -> Self {
+        let (schema, interfaces) = (SCHEMA.to_owned(), Vec::new());
+        let handed = Handed { schema, sockets, elapsed, started, interfaces, ports: 0 };
         Self { handed, descriptors: Vec::new(), signals: Vec::new() }
+    }
+
+    /// Whether the sockets go with it.
+    #[must_use]
+    pub fn sockets(&self) -> SocketsPass {
+        self.handed.sockets
     }
 
     pub(super) fn add_interface(&mut self, interface: HandedInterface, link: OwnedFd) {
@@ -80,10 +104,11 @@ impl Offer {
         self.descriptors.push(link);
     }
 
-    pub(super) fn add_queue(&mut self, parts: SocketParts) -> io::Result<()> {
+    /// `parts` are those of the socket, if it goes with the offer.
+    pub(super) fn add_queue(&mut self, parts: Option<SocketParts>) -> io::Result<()> {
         let signal = worker::new_signal()?;
-        let SocketParts { socket, umem } = parts;
-        self.descriptors.extend([socket, umem, signal.try_clone()?]);
+        self.descriptors.extend(parts.into_iter().flat_map(|SocketParts { socket, umem }| [socket, umem]));
+        self.descriptors.push(signal.try_clone()?);
         self.signals.push(signal);
         Ok(())
     }
@@ -141,7 +166,8 @@ impl Inheritance {
             let taken: Vec<_> = left.by_ref().take(count).collect();
             if taken.len() == count { Ok(taken) } else { Err(wrong("descriptors are missing".to_owned())) }
         };
-        let interfaces = handed.interfaces.iter().map(|one| take(1 + one.queues.len() * OF_QUEUE));
+        let of_queue = handed.sockets.descriptors_of_queue();
+        let interfaces = handed.interfaces.iter().map(|one| take(1 + one.queues.len() * of_queue));
         let interfaces = interfaces.collect::<Result<_, _>>()?;
         let ports = take(handed.ports)?;
         if left.next().is_some() {
@@ -154,6 +180,12 @@ impl Inheritance {
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.handed.elapsed
+    }
+
+    /// Whether the sockets come with it.
+    #[must_use]
+    pub fn sockets(&self) -> SocketsPass {
+        self.handed.sockets
     }
 
     /// When it was started.
@@ -183,6 +215,7 @@ impl Inheritance {
             what: "the interface",
             theirs: "captured".to_owned(),
             ours: "not".to_owned(),
+            of_socket: false,
         };
         if let Some(left) = self
             .handed
@@ -198,7 +231,7 @@ impl Inheritance {
                 let TakeOverError { theirs, ours, .. } = missing(name);
                 return Err(TakeOverError { theirs: ours, ours: theirs, ..missing(name) });
             };
-            handed.check(plan)?;
+            handed.check(plan, self.handed.sockets)?;
         }
         Ok(())
     }
@@ -210,22 +243,47 @@ impl Inheritance {
         let mut next = || descriptors.next().unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()));
         let link = Link::of(next()?);
         let mut workers = Vec::with_capacity(handed.queues.len());
-        for _ in &handed.queues {
-            let parts = SocketParts { socket: next()?, umem: next()? };
-            workers.push(worker::Inherited { parts, signal: next()? });
+        if self.handed.sockets == SocketsPass::Over {
+            for _ in &handed.queues {
+                let parts = SocketParts { socket: next()?, umem: next()? };
+                workers.push(worker::Inherited { parts, signal: next()? });
+            }
         }
         Ok(InheritedInterface { link, mode: handed.mode, counters: handed.counters.clone(), workers })
     }
 
+    /// Waits until the workers of the other process have closed their sockets. Returns since when frames have
+    /// passed to the host, CLOCK_MONOTONIC in ns.
+    pub(super) fn await_closed(&self) -> io::Result<u64> {
+        /// They empty their rings. After this time the sockets are closed, or a bind says that they are not.
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let begun = worker::monotonic();
+        let deadline = Instant::now() + PATIENCE;
+        let signals = self.signals()?;
+        let since = signals
+            .iter()
+            .filter_map(|signal| worker::await_announcement(signal, || Instant::now() >= deadline));
+        Ok(since.min().unwrap_or(begun))
+    }
+
     /// Where the workers of the other process say that they have stopped.
     pub(super) fn signals(&self) -> io::Result<Vec<OwnedFd>> {
-        let signals = self.interfaces.iter().flat_map(|one| one[1..].iter().skip(2).step_by(OF_QUEUE));
+        let of_queue = self.handed.sockets.descriptors_of_queue();
+        let signals =
+            self.interfaces.iter().flat_map(|one| one[1..].iter().skip(of_queue - 1).step_by(of_queue));
         signals.map(OwnedFd::try_clone).collect()
     }
 }
 
-/// Descriptors of a queue: socket, UMEM, signal.
-const OF_QUEUE: usize = 3;
+impl SocketsPass {
+    /// Socket and UMEM, if they go with an offer, and the signal.
+    fn descriptors_of_queue(self) -> usize {
+        match self {
+            Self::Over => 3,
+            Self::OpenedAnew => 1,
+        }
+    }
+}
 
 /// An interface that another process leaves.
 pub(super) struct InheritedInterface {
@@ -233,7 +291,7 @@ pub(super) struct InheritedInterface {
     pub(super) mode: XdpMode,
     /// The interface's own counters when that process began.
     pub(super) counters: BTreeMap<String, u64>,
-    /// By queue.
+    /// By queue; none if each is to open its own socket.
     pub(super) workers: Vec<worker::Inherited>,
 }
 
@@ -241,6 +299,7 @@ pub(super) struct InheritedInterface {
 #[derive(Debug, Deserialize, Serialize)]
 struct Handed {
     schema: String,
+    sockets: SocketsPass,
     elapsed: Duration,
     started: SystemTime,
     interfaces: Vec<HandedInterface>,
@@ -263,9 +322,9 @@ pub(super) struct HandedInterface {
     pub(super) queues: Vec<u32>,
 }
 
-/// Why a process cannot take a run over with its own options: they need other sockets.
+/// Why a process cannot take a run over with its own options: they need other sockets, or another program.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{interface}: {what} cannot change without a restart: now {theirs}, wanted {ours}")]
+#[error("{interface}: {what} cannot change in this upgrade: now {theirs}, wanted {ours}")]
 #[non_exhaustive]
 pub struct TakeOverError {
     /// The interface.
@@ -276,10 +335,12 @@ pub struct TakeOverError {
     pub theirs: String,
     /// As this process would have it.
     pub ours: String,
+    /// Whether it is a property of sockets: with [`SocketsPass::OpenedAnew`] it can change.
+    pub of_socket: bool,
 }
 
 impl HandedInterface {
-    fn check(&self, plan: &InterfacePlan) -> Result<(), TakeOverError> {
+    fn check(&self, plan: &InterfacePlan, sockets: SocketsPass) -> Result<(), TakeOverError> {
         let queues = |queues: &[u32]| {
             let numbers: Vec<_> = queues.iter().map(u32::to_string).collect();
             numbers.join(",")
@@ -287,23 +348,28 @@ impl HandedInterface {
         let wanted: Vec<_> = plan.queues.iter().map(|place| place.queue).collect();
         let modes: Vec<_> = plan.modes.iter().map(|mode| mode.name()).collect();
         let has_mode = plan.modes.contains(&self.mode);
-        let differences = [
+        let of_program = [
             ("the interface's index", self.index.to_string(), plan.interface.index.to_string()),
-            ("the queues", queues(&self.queues), queues(&wanted)),
-            ("the RX ring", self.rx_ring.to_string(), plan.rx_ring.to_string()),
-            ("the size of chunks", self.chunk_size.to_string(), plan.chunk_size.to_string()),
-            ("the number of chunks", self.chunks.to_string(), plan.chunks.to_string()),
-            ("scatter-gather", self.scatter_gather.to_string(), plan.scatter_gather.to_string()),
-            ("the bind mode", self.bind.name().to_owned(), plan.bind.name().to_owned()),
             (
                 "the XDP mode",
                 self.mode.name().to_owned(),
                 if has_mode { self.mode.name().to_owned() } else { modes.join(" or ") },
             ),
         ];
-        match differences.into_iter().find(|(_, theirs, ours)| theirs != ours) {
-            Some((what, theirs, ours)) => {
-                Err(TakeOverError { interface: self.name.clone(), what, theirs, ours })
+        let of_sockets = [
+            ("the queues", queues(&self.queues), queues(&wanted)),
+            ("the RX ring", self.rx_ring.to_string(), plan.rx_ring.to_string()),
+            ("the size of chunks", self.chunk_size.to_string(), plan.chunk_size.to_string()),
+            ("the number of chunks", self.chunks.to_string(), plan.chunks.to_string()),
+            ("scatter-gather", self.scatter_gather.to_string(), plan.scatter_gather.to_string()),
+            ("the bind mode", self.bind.name().to_owned(), plan.bind.name().to_owned()),
+        ];
+        let differences = of_program.map(|difference| (difference, false)).into_iter();
+        let passes = sockets == SocketsPass::Over;
+        let of_sockets = of_sockets.map(|difference| (difference, true)).into_iter().filter(|_| passes);
+        match differences.chain(of_sockets).find(|((_, theirs, ours), _)| theirs != ours) {
+            Some(((what, theirs, ours), of_socket)) => {
+                Err(TakeOverError { interface: self.name.clone(), what, theirs, ours, of_socket })
             }
             None => Ok(()),
         }
@@ -314,8 +380,8 @@ impl HandedInterface {
 mod tests {
     use super::*;
 
-    fn described(interfaces: Vec<HandedInterface>, ports: usize) -> String {
-        let mut offer = Offer::new(Duration::from_secs(7), SystemTime::UNIX_EPOCH);
+    fn described(sockets: SocketsPass, interfaces: Vec<HandedInterface>, ports: usize) -> String {
+        let mut offer = Offer::new(sockets, Duration::from_secs(7), SystemTime::UNIX_EPOCH);
         offer.handed.interfaces = interfaces;
         offer.handed.ports = ports;
         offer.description().unwrap()
@@ -343,7 +409,8 @@ mod tests {
 
     #[test]
     fn an_offer_comes_back_with_each_descriptor_in_its_place() {
-        let handed = Inheritance::new(&described(vec![interface()], 1), descriptors(8)).unwrap();
+        let described = described(SocketsPass::Over, vec![interface()], 1);
+        let handed = Inheritance::new(&described, descriptors(8)).unwrap();
         assert_eq!((handed.elapsed(), handed.program_on("ens6")), (Duration::from_secs(7), Some(11)));
         assert_eq!(handed.program_on("ens7"), None);
         assert_eq!((handed.ports().unwrap().len(), handed.signals().unwrap().len()), (1, 2));
@@ -352,8 +419,17 @@ mod tests {
     }
 
     #[test]
+    fn an_offer_without_sockets_has_the_link_and_a_signal_of_each_queue() {
+        let described = described(SocketsPass::OpenedAnew, vec![interface()], 1);
+        let handed = Inheritance::new(&described, descriptors(4)).unwrap();
+        assert_eq!(handed.sockets(), SocketsPass::OpenedAnew);
+        assert_eq!((handed.ports().unwrap().len(), handed.signals().unwrap().len()), (1, 2));
+        assert!(handed.of("ens6").unwrap().workers.is_empty());
+    }
+
+    #[test]
     fn too_few_or_too_many_descriptors_and_other_versions_are_refused() {
-        let text = described(vec![interface()], 1);
+        let text = described(SocketsPass::Over, vec![interface()], 1);
         for (text, count, reason) in [
             (text.clone(), 7, "descriptors are missing"),
             (text.clone(), 9, "more descriptors than described"),

@@ -42,7 +42,7 @@ pub use command::HostCommand;
 pub use error::{EngineError, OptionsError, WorkerStep};
 pub use event::Event;
 pub use forward::{ForwardObstacle, ForwardPath};
-pub use hand_over::{HandOverError, Inheritance, Offer, TakeOverError};
+pub use hand_over::{HandOverError, Inheritance, Offer, SocketsPass, TakeOverError};
 pub use options::{BindMode, Destination, Mode, OnInterfaceLost, Priority, Queues, ThreadHook, Wait};
 pub use plan::{InterfacePlan, Plan, QueuePlan};
 pub use running::{Prepared, Release, Running, Stopper};

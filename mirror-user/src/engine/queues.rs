@@ -18,6 +18,8 @@ pub(super) struct QueueWatch {
     seen: u32,
     /// Frames without a socket before there was any.
     at_start: u64,
+    /// Frames without a socket when those there were were taken away, for another process to open its own.
+    withdrawn: Option<u64>,
     /// Frames without a socket at the last report.
     reported: u64,
     next_report: Option<Instant>,
@@ -25,7 +27,7 @@ pub(super) struct QueueWatch {
 
 impl QueueWatch {
     pub(super) fn new(wants_all: bool) -> Self {
-        Self { wants_all, read: 0, seen: 0, at_start: 0, reported: 0, next_report: None }
+        Self { wants_all, read: 0, seen: 0, at_start: 0, withdrawn: None, reported: 0, next_report: None }
     }
 
     /// Each of the `read` queues has its socket. Frames without one until now are no loss.
@@ -40,9 +42,19 @@ impl QueueWatch {
         self.at_start
     }
 
+    /// The sockets are about to be closed, after so many frames without one.
+    pub(super) fn withdraw(&mut self, no_socket: u64) {
+        self.withdrawn.get_or_insert(no_socket);
+    }
+
+    /// Of so many frames without a socket, those since then; `None` before.
+    pub(super) fn since_withdrawn(&self, no_socket: u64) -> Option<u64> {
+        Some(no_socket.saturating_sub(self.withdrawn?))
+    }
+
     /// The event to report for this many frames without a socket so far and RX queues now.
     pub(super) fn check(&mut self, interface: &str, no_socket: u64, queues: u32) -> Option<Event> {
-        if !self.wants_all {
+        if !self.wants_all || self.withdrawn.is_some() {
             return None;
         }
         let changed = std::mem::replace(&mut self.seen, queues) != queues;
@@ -99,6 +111,15 @@ mod tests {
         assert_eq!(watch.check("ens5", 7, 4), event(4, 0));
         assert_eq!(watch.check("ens5", 7, 4), None);
         assert_eq!(watch.check("ens5", 7, 2), None);
+    }
+
+    #[test]
+    fn frames_after_the_sockets_were_withdrawn_are_told_apart() {
+        let mut watch = watch(true);
+        assert_eq!(watch.since_withdrawn(9), None);
+        watch.withdraw(9);
+        watch.withdraw(20);
+        assert_eq!((watch.since_withdrawn(12), watch.check("ens5", 12, 2)), (Some(3), None));
     }
 
     #[test]

@@ -13,13 +13,13 @@ use super::{
     Change, ChangeError, EngineError, Event, Plan, Wait, assemble,
     change::{Sinks, change_workers},
     forward::Choice,
-    hand_over::{HandOverError, Inheritance, Offer},
+    hand_over::{HandOverError, Inheritance, Offer, SocketsPass},
     interface::{HeldSettings, LiveInterface, restore},
     options::{OnInterfaceLost, Options},
     ports::ReservedPorts,
     threads::{Watcher, watch_links},
     vitals::Vitals,
-    worker::{Common, Order, announce, died_of, monotonic},
+    worker::{Common, Order, Yield, announce, died_of, monotonic},
 };
 use crate::{
     account::{Accounting, Report},
@@ -76,6 +76,10 @@ pub struct Running {
     counts_down: bool,
     /// The account of the process that it follows, as far as it is known.
     predecessor: Mutex<Option<Arc<Report>>>,
+    /// How the sockets of that process have passed.
+    sockets: SocketsPass,
+    /// For how long frames have passed to the host, if it has opened its own.
+    passed_for: Option<Duration>,
     ports: ReservedPorts,
 }
 
@@ -97,15 +101,30 @@ impl Prepared {
         &self.running
     }
 
-    /// Lets the workers run; of a run that is taken over, once those of the other process have stopped.
+    /// Lets the workers run; of a run that is taken over, once those of the other process have stopped. Where
+    /// they open their own sockets, this waits for that.
     ///
     /// # Errors
     ///
-    /// The kernel refuses to put the program in the place of the other one.
+    /// The kernel refuses to put the program in the place of the other one, or to bind a socket.
     pub fn go(self) -> Result<Running, EngineError> {
-        let Self { running, inheritance } = self;
-        if inheritance.is_some() {
-            running.interfaces.iter().try_for_each(LiveInterface::replace_program)?;
+        let Self { mut running, inheritance } = self;
+        match inheritance.as_deref().map(|left| (left, left.sockets())) {
+            Some((_, SocketsPass::Over)) => {
+                running.interfaces.iter().try_for_each(LiveInterface::replace_program)?;
+            }
+            Some((left, SocketsPass::OpenedAnew)) => {
+                let since = left.await_closed().map_err(|source| EngineError::Inherited {
+                    interface: running.interfaces.first().map_or("", LiveInterface::name).to_owned(),
+                    source,
+                })?;
+                for interface in &mut running.interfaces {
+                    interface.bind_sockets()?;
+                    interface.replace_program()?;
+                }
+                running.passed_for = Some(Duration::from_nanos(monotonic().saturating_sub(since)));
+            }
+            None => {}
         }
         running.interfaces.iter().for_each(LiveInterface::open);
         Ok(running)
@@ -239,6 +258,8 @@ impl Running {
             selection: Mutex::new(options.selection),
             counts_down: options.count.is_some(),
             predecessor: Mutex::default(),
+            sockets: inheritance.map(Inheritance::sockets).unwrap_or_default(),
+            passed_for: None,
             ports,
         })
     }
@@ -431,14 +452,16 @@ impl Running {
         predecessor.is_some()
     }
 
-    /// Offers the run to another process. Nothing changes yet, and nothing does if the offer is dropped.
+    /// Offers the run to another process, with its sockets or without. Nothing changes yet, nor if the offer
+    /// is dropped.
     ///
     /// # Errors
     ///
     /// Why it cannot be handed over.
-    pub fn offer(&self) -> Result<Offer, HandOverError> {
+    pub fn offer(&self, sockets: SocketsPass) -> Result<Offer, HandOverError> {
         let state = |reason: String| HandOverError::State { reason };
-        if let Ok(running) = KernelVersion::running()
+        if sockets == SocketsPass::Over
+            && let Ok(running) = KernelVersion::running()
             && running < since::RINGS_MAPPED_AGAIN
         {
             return Err(HandOverError::Kernel { running });
@@ -452,20 +475,48 @@ impl Running {
         if let Some(reason) = &*lock(&self.ended_by) {
             return Err(state(reason.clone()));
         }
-        let mut offer = Offer::new(self.started.elapsed(), self.started_at);
+        let mut offer = Offer::new(sockets, self.started.elapsed(), self.started_at);
         self.interfaces.iter().try_for_each(|interface| interface.offer(&mut offer))?;
         let ports = self.ports.lend();
         offer.add_ports(ports.map_err(|source| HandOverError::System { what: "the tunnel ports", source })?);
         Ok(offer)
     }
 
-    /// Has the workers stop, each between two batches, and say so to those of the process that has taken the
-    /// offer. There is no way back.
+    /// Has the workers stop, each between two batches, and say so to the process that has taken the offer. If
+    /// that one opens its own sockets, frames pass to the host from here on, and the workers empty and close
+    /// theirs. There is no way back.
     pub fn hand_over(&self, offer: Offer) {
+        let passing_since = (offer.sockets() == SocketsPass::OpenedAnew).then(|| self.withdraw_sockets());
         let workers = self.interfaces.iter().flat_map(LiveInterface::workers_in_sequence);
-        for (worker, signal) in workers.zip(offer.signals) {
-            worker.orders.give(Order::Yield { to: signal });
+        for (worker, to) in workers.zip(offer.signals) {
+            worker.orders.give(Order::Yield(Yield { to, passing_since }));
         }
+    }
+
+    /// Has frames pass to the host. Returns since when, CLOCK_MONOTONIC in ns.
+    fn withdraw_sockets(&self) -> u64 {
+        let since = monotonic();
+        for interface in &self.interfaces {
+            if let Err(error) = interface.withdraw_sockets() {
+                tracing::error!("{error}: frames that are in rings when these are closed show as a residue");
+            }
+        }
+        since
+    }
+
+    /// Frames that have passed to the host since this engine's sockets were withdrawn to
+    /// [hand over](Self::hand_over); `None` if they were not, or the counters cannot be read.
+    #[must_use]
+    pub fn passed_since_withdrawn(&self) -> Option<u64> {
+        self.interfaces.iter().map(LiveInterface::passed_since_withdrawn).sum()
+    }
+
+    /// Ends the run for a reason, which the report names: [`wait`](Self::wait) returns
+    /// [`Event::StopRequested`].
+    pub fn end(&self, reason: String) {
+        lock(&self.ended_by).get_or_insert(reason);
+        // There is always a receiver: this engine's own.
+        let _ = self.sender.send(Event::StopRequested);
     }
 
     /// Puts this engine's programs back in their places, because the other process could not go on. What the
@@ -490,6 +541,7 @@ impl Running {
         let mut report = self.empty_report();
         let closed = self.interfaces.drain(..).map(LiveInterface::close_account).collect();
         assemble::at_rest(&mut report, closed, &mut lock(&self.sinks));
+        report.upgrades.cold_frames = report.interfaces.iter().map(|it| it.xdp.no_socket_at_upgrade).sum();
         self.follow(&mut report);
         report.accounting = Accounting::default();
         report
@@ -498,7 +550,7 @@ impl Running {
     /// Continues the account of the process that handed over. What it counted after an earlier account is
     /// added, so this may be called again with a later one.
     pub fn continue_account(&self, predecessor: Report) {
-        for interface in &self.interfaces {
+        for interface in self.interfaces.iter().filter(|_| self.sockets == SocketsPass::Over) {
             if let Some(before) = predecessor.interfaces.iter().find(|one| one.name == interface.name()) {
                 interface.continue_account(before);
             }
@@ -506,8 +558,14 @@ impl Running {
         *lock(&self.predecessor) = Some(Arc::new(predecessor));
     }
 
-    /// For how long nobody took frames of each queue while the run was handed over to this process: of those
-    /// whose worker has begun.
+    /// For how long frames passed to the host when this process opened sockets in the place of another's.
+    #[must_use]
+    pub fn passed_for(&self) -> Option<Duration> {
+        self.passed_for
+    }
+
+    /// For how long nobody took frames of each queue while the run was handed over to this process with its
+    /// sockets: of those whose worker has begun.
     #[must_use]
     pub fn pauses(&self) -> Vec<Duration> {
         self.interfaces.iter().flat_map(LiveInterface::published).filter_map(|shown| shown.pause).collect()
@@ -545,7 +603,10 @@ impl Running {
     fn empty_report(&self) -> Report {
         let mut report = Report::new("af_xdp", self.started_at);
         report.duration_s = self.started.elapsed().as_secs_f64();
-        if lock(&self.predecessor).is_some() {
+        if let Some(passed) = self.passed_for {
+            report.upgrades.cold = 1;
+            report.upgrades.cold_s = passed.as_secs_f64();
+        } else if lock(&self.predecessor).is_some() {
             let longest = self.pauses().into_iter().max().unwrap_or_default();
             report.upgrades.count = 1;
             report.upgrades.longest_pause_ns = u64::try_from(longest.as_nanos()).unwrap_or(u64::MAX);

@@ -159,7 +159,8 @@ pub(crate) struct Program {
     entry: &'static str,
     /// The kernel's id of it.
     id: u32,
-    xsks: XskMap<MapData>,
+    /// Changed while the engine is shared.
+    xsks: Mutex<XskMap<MapData>>,
     counters: PerCpuArray<MapData, abi::PerCpu>,
     /// Written while the engine is shared.
     addresses: Mutex<OwnAddresses>,
@@ -241,7 +242,7 @@ impl Program {
         Ok(Self {
             entry,
             id,
-            xsks: take(&mut ebpf, abi::MAP_XSKS)?,
+            xsks: Mutex::new(take(&mut ebpf, abi::MAP_XSKS)?),
             counters: take(&mut ebpf, abi::MAP_COUNTERS)?,
             addresses: Mutex::new(OwnAddresses {
                 own: take(&mut ebpf, abi::MAP_OWN)?,
@@ -256,9 +257,16 @@ impl Program {
         })
     }
 
-    /// Puts a socket into the XSKMAP: from now on frames of its queue are redirected.
-    pub(crate) fn set_socket(&mut self, queue: u32, socket: impl AsRawFd) -> Result<(), ProgramSetupError> {
-        self.xsks.set(queue, socket, 0).map_err(ProgramSetupError::map(abi::MAP_XSKS))
+    /// Puts a bound socket into the XSKMAP: from now on frames of its queue are redirected.
+    pub(crate) fn set_socket(&self, queue: u32, socket: impl AsRawFd) -> Result<(), ProgramSetupError> {
+        let mut xsks = self.xsks.lock().unwrap_or_else(PoisonError::into_inner);
+        xsks.set(queue, socket, 0).map_err(ProgramSetupError::map(abi::MAP_XSKS))
+    }
+
+    /// Takes the socket of a queue out of it: from now on frames of the queue pass to the host, counted.
+    pub(crate) fn unset_socket(&self, queue: u32) -> Result<(), ProgramSetupError> {
+        let mut xsks = self.xsks.lock().unwrap_or_else(PoisonError::into_inner);
+        xsks.unset(queue).map_err(ProgramSetupError::map(abi::MAP_XSKS))
     }
 
     /// What frames must be addressed to, with [`Settings::own`].
@@ -350,6 +358,7 @@ impl Program {
                 no_socket: of(Counter::NoSocket),
             },
             no_socket_at_start: 0,
+            no_socket_at_upgrade: 0,
             dropped: Dropped {
                 vni: of(Counter::VniRefused),
                 source: of(Counter::SourceRefused),

@@ -19,7 +19,7 @@ use rustix::{
             set_xdp_rx_ring_size, set_xdp_tx_ring_size, set_xdp_umem_completion_ring_size,
             set_xdp_umem_fill_ring_size, xdp_mmap_offsets,
         },
-        xdp::{SocketAddrXdp, SocketAddrXdpFlags, XdpMmapOffsets},
+        xdp::{SocketAddrXdp, XdpMmapOffsets},
     },
 };
 
@@ -34,8 +34,8 @@ use super::{
 pub(super) const UNUSED_RING: u32 = 64;
 /// How long a bind is retried after EBUSY: the kernel frees the queue of a closed socket a moment later.
 const BIND_PATIENCE: Duration = Duration::from_secs(2);
-/// Between two tries.
-const BIND_PAUSE: Duration = Duration::from_millis(20);
+/// Between two tries. In a cold upgrade packets pass to the host meanwhile.
+const BIND_PAUSE: Duration = Duration::from_millis(2);
 
 /// A socket without anything, in the network namespace of the calling thread. Needs CAP_NET_RAW, and only
 /// this does.
@@ -89,22 +89,21 @@ impl Unbound {
         Memory::map(&self.socket, descriptors, &self.offsets.tx, offset).map(TxRing::new).map_err(failed)
     }
 
-    /// Binds to a queue. Retries for a while when the queue is busy.
-    pub(super) fn bind(
-        self,
-        ifindex: u32,
-        queue: u32,
-        flags: SocketAddrXdpFlags,
-    ) -> Result<(OwnedFd, FillRing, CompletionRing), SocketError> {
+    /// The socket and its rings, to be [bound](bind).
+    pub(super) fn into_parts(self) -> (OwnedFd, FillRing, CompletionRing) {
         let Self { socket, fill, completion, .. } = self;
-        let address = SocketAddrXdp::new(flags, ifindex, queue);
-        let deadline = Instant::now() + BIND_PATIENCE;
-        loop {
-            match rustix::net::bind(socket.as_fd(), &address) {
-                Ok(()) => return Ok((socket, fill, completion)),
-                Err(Errno::BUSY) if Instant::now() < deadline => thread::sleep(BIND_PAUSE),
-                Err(source) => return Err(SocketError::Bind(source.into())),
-            }
+        (socket, fill, completion)
+    }
+}
+
+/// Binds a socket to a queue. Retries for a while when the queue is busy.
+pub(super) fn bind(socket: impl AsFd, address: &SocketAddrXdp) -> Result<(), SocketError> {
+    let deadline = Instant::now() + BIND_PATIENCE;
+    loop {
+        match rustix::net::bind(socket.as_fd(), address) {
+            Ok(()) => return Ok(()),
+            Err(Errno::BUSY) if Instant::now() < deadline => thread::sleep(BIND_PAUSE),
+            Err(source) => return Err(SocketError::Bind(source.into())),
         }
     }
 }

@@ -25,7 +25,7 @@ pub(crate) use bind::new_socket;
 pub use error::SocketError;
 pub(crate) use received::{BatchTime, Pieces, Received, Several, StampedTimes, Times};
 pub use socket::Bind;
-pub(crate) use socket::{Config, FRAME_HEADROOM, HEADROOM, Socket, SocketParts, Statistics};
+pub(crate) use socket::{Config, FRAME_HEADROOM, HEADROOM, Socket, SocketParts, Statistics, ToBind};
 pub(crate) use stamps::Stamps;
 pub(crate) use transmit::{SOCKETS, Transmitter};
 pub(crate) use umem::HugePages;

@@ -10,12 +10,16 @@ use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
-use rustix::net::{RecvFlags, recv, sockopt::xdp_statistics, xdp::SocketAddrXdpFlags};
+use rustix::net::{
+    RecvFlags, recv,
+    sockopt::xdp_statistics,
+    xdp::{SocketAddrXdp, SocketAddrXdpFlags},
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
     SocketError,
-    bind::{UNUSED_RING, Unbound, map_bound, new_socket},
+    bind::{UNUSED_RING, Unbound, bind, map_bound, new_socket},
     ring::{CompletionRing, FillRing, RxRing},
     umem::{Chunks, HugePages, Umem},
 };
@@ -84,6 +88,20 @@ pub(crate) struct SocketParts {
     pub(crate) umem: OwnedFd,
 }
 
+/// A socket that is not bound yet, and where it will be.
+#[derive(Debug)]
+pub(crate) struct ToBind {
+    socket: OwnedFd,
+    address: SocketAddrXdp,
+}
+
+impl ToBind {
+    /// Binds it. Retries for a while when the queue is busy.
+    pub(crate) fn bind(&self) -> Result<(), SocketError> {
+        bind(&self.socket, &self.address)
+    }
+}
+
 /// A bound socket; its chunks are in the fill ring.
 #[derive(Debug)]
 pub(crate) struct Socket {
@@ -104,6 +122,23 @@ impl Socket {
     ///
     /// Nothing is received before the socket is in an XSKMAP.
     pub(crate) fn open(ifindex: u32, queue: u32, config: &Config) -> Result<Self, SocketError> {
+        let (socket, address) = Self::unbound(ifindex, queue, config)?;
+        bind(&socket, &address)?;
+        Ok(socket)
+    }
+
+    /// The same, but for the bind, which needs no privilege and may be another thread's.
+    pub(crate) fn open_to_bind(
+        ifindex: u32,
+        queue: u32,
+        config: &Config,
+    ) -> Result<(Self, ToBind), SocketError> {
+        let (socket, address) = Self::unbound(ifindex, queue, config)?;
+        let descriptor = socket.socket.try_clone().map_err(SocketError::Socket)?;
+        Ok((socket, ToBind { socket: descriptor, address }))
+    }
+
+    fn unbound(ifindex: u32, queue: u32, config: &Config) -> Result<(Self, SocketAddrXdp), SocketError> {
         let Config { rx_ring, chunks, chunk_size, bind, scatter_gather, huge_pages } = *config;
         let chunks = Chunks { count: chunks, size: chunk_size, headroom: FRAME_HEADROOM };
         let umem = Umem::allocate(chunks, huge_pages)?;
@@ -121,8 +156,9 @@ impl Socket {
         if scatter_gather {
             flags |= SocketAddrXdpFlags::XDP_USE_SG;
         }
-        let (socket, fill, completion) = unbound.bind(ifindex, queue, flags)?;
-        Ok(Self { scatter_gather, ..Self::over(socket, umem, (rx, fill, completion)) })
+        let (socket, fill, completion) = unbound.into_parts();
+        let socket = Self { scatter_gather, ..Self::over(socket, umem, (rx, fill, completion)) };
+        Ok((socket, SocketAddrXdp::new(flags, ifindex, queue)))
     }
 
     /// What another process needs to [go on](Self::adopt) with this socket.

@@ -8,11 +8,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::net::{SendFlags, send, sockopt::xdp_statistics, xdp::SocketAddrXdpFlags};
+use rustix::net::{
+    SendFlags, send,
+    sockopt::xdp_statistics,
+    xdp::{SocketAddrXdp, SocketAddrXdpFlags},
+};
 
 use super::{
     SocketError,
-    bind::{UNUSED_RING, Unbound},
+    bind::{UNUSED_RING, Unbound, bind},
     ring::{CompletionRing, FillRing, TxRing},
     umem::{Chunks, HugePages, Umem},
 };
@@ -105,8 +109,8 @@ impl Transmitter {
         let umem = Umem::allocate(chunks, HugePages::Never)?;
         let unbound = Unbound::new(socket, &umem, UNUSED_RING, CHUNKS)?;
         let tx = unbound.tx_ring(TX_RING)?;
-        let (socket, fill, completion) =
-            unbound.bind(ifindex, queue, SocketAddrXdpFlags::XDP_COPY | flags)?;
+        let (socket, fill, completion) = unbound.into_parts();
+        bind(&socket, &SocketAddrXdp::new(SocketAddrXdpFlags::XDP_COPY | flags, ifindex, queue))?;
         Ok(Self {
             tx,
             completion,

@@ -147,13 +147,20 @@ impl Mirror {
         self.successor.unwrap_or_else(|| Pid::from_raw(self.child.id().cast_signed()))
     }
 
-    /// `mirror upgrade`, which must succeed; returns what it prints, and the ending of the process before.
+    /// `mirror upgrade`, which must succeed; returns what it prints.
     #[track_caller]
     pub(crate) fn upgrade(&mut self) -> Value {
+        self.upgrade_with(&[])
+    }
+
+    /// The same with these flags.
+    #[track_caller]
+    pub(crate) fn upgrade_with(&mut self, flags: &[&str]) -> Value {
         // The new process is then a child of this one, whose end it can wait for.
         nix::sys::prctl::set_child_subreaper(true).expect("a subreaper");
         let before = self.pid();
-        let output = Command::new(MIRROR).args(["upgrade", "--json"]).output().expect("mirror runs");
+        let output = Command::new(MIRROR).args(["upgrade", "--json"]).args(flags).output();
+        let output = output.expect("mirror runs");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{said}\n{}", self.said());
         let upgraded: Value = serde_json::from_slice(&output.stdout).expect("JSON");

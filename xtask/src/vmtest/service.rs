@@ -32,7 +32,7 @@ const SCENARIOS: [Scenario; 8] = [
     Scenario { name: "service drains and stops", key: "drains", usual: true },
     Scenario { name: "service after kill -9", key: "killed", usual: true },
     Scenario { name: "service with a worker that hangs", key: "worker_hangs", usual: true },
-    // Debian 12's kernel is too old for it, and the run must go on.
+    // Debian 12's kernel is too old to let another process have the sockets: it opens new ones.
     Scenario { name: "service upgrades", key: UPGRADES, usual: true },
     // To systemd the same as a worker that does.
     Scenario { name: "service that hangs", key: "hangs", usual: false },

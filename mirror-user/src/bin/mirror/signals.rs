@@ -18,7 +18,7 @@ use signal_hook::{
     iterator::Signals,
 };
 
-use crate::{outputs::Outputs, reload::Reloaded, requests::Requests, terminal, upgrade::Upgraded};
+use crate::{outputs::Outputs, reload::Reloaded, requests::Requests, terminal, upgrade::Upgrades};
 
 /// What signals have requested.
 #[derive(Default)]
@@ -41,7 +41,7 @@ pub(crate) struct SignalRequests {
     /// HUP and control requests ask for a reload there; unset if the run has no configuration file.
     pub(crate) reload: OnceLock<Requests<Reloaded>>,
     /// Control requests ask for an upgrade there; unset if the run has no monitor.
-    pub(crate) upgrade: OnceLock<Requests<Upgraded>>,
+    pub(crate) upgrade: OnceLock<Upgrades>,
     /// What USR1 and USR2 do at once, if nobody polls `statistics` and `flush`.
     on_statistics: Action,
     on_flush: Action,
@@ -129,7 +129,7 @@ impl SignalRequests {
         let rotators = started.rotators.lock().unwrap_or_else(PoisonError::into_inner);
         rotators.iter().for_each(Rotator::rotate);
         match self.reload.get() {
-            Some(reload) => reload.request(),
+            Some(reload) => reload.request(()),
             None if rotators.is_empty() => self.end(),
             None => {}
         }

@@ -140,7 +140,11 @@ impl LiveInterface {
             tracing::error!(interface = interface.name, %error, "the XDP program's counters cannot be read");
             XdpReport::default()
         });
-        xdp.no_socket_at_start = self.watched().queues.at_start();
+        let (at_start, at_upgrade) = {
+            let queues = &self.watched().queues;
+            (queues.at_start(), queues.since_withdrawn(xdp.passed.no_socket))
+        };
+        (xdp.no_socket_at_start, xdp.no_socket_at_upgrade) = (at_start, at_upgrade.unwrap_or_default());
         // A deleted interface has no counters any more.
         let nic = self
             .counters

@@ -4,6 +4,7 @@ mod account;
 
 use std::{
     collections::BTreeMap,
+    iter,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -17,14 +18,15 @@ use crossbeam_channel::bounded;
 use super::{
     Bind, Destination, EngineError, Event, InterfacePlan, Plan, QueuePlan, Queues, Wait, Warning, XdpMode,
     attach::{Attached, attach},
+    diagnose,
     forward::Choice,
-    hand_over::{HandOverError, HandedInterface, InheritedInterface, Offer},
+    hand_over::{HandOverError, HandedInterface, Inheritance, InheritedInterface, Offer, SocketsPass},
     local::LocalWatch,
     options::Options,
     queues::QueueWatch,
     threads::{self, Watcher, watch_log},
     vitals::{HookVitals, InterfaceVitals, QueueVitals},
-    worker::{Common, Control, Order, Published, Worker, start_workers},
+    worker::{Common, Control, Order, Origin, Published, Worker, start_workers},
 };
 use crate::{
     account::SinkHalt,
@@ -102,7 +104,7 @@ impl LiveInterface {
         for (worker, place) in (first_worker..).zip(&mut own.queues) {
             place.cpu = plan.cpu(worker);
         }
-        let (inherited, workers, before) = match &options.inheritance {
+        let (inherited, left, before) = match &options.inheritance {
             Some(left) => {
                 let failed =
                     |source| EngineError::Inherited { interface: own.interface.name.clone(), source };
@@ -112,7 +114,14 @@ impl LiveInterface {
             }
             None => (None, Vec::new(), None),
         };
-        let workers = start_workers(options, &own, &own.queues, common, first_worker, workers)?;
+        // As many as queues, if any are left.
+        let left = left.into_iter().map(Origin::Inherited);
+        let opens = match options.inheritance.as_deref().map(Inheritance::sockets) {
+            Some(SocketsPass::OpenedAnew) => || Origin::NewToBind,
+            Some(SocketsPass::Over) | None => || Origin::New,
+        };
+        let origins = left.chain(iter::repeat_with(opens));
+        let workers = start_workers(options, &own, &own.queues, common, first_worker, origins)?;
         let mut counters = own.interface.counters()?;
         let counters_before = before.map_or_else(|| counters.read(), Ok)?;
         let addresses = match options.destination {
@@ -190,15 +199,11 @@ impl LiveInterface {
             let most = self.plan.most_queues;
             self.plan.warnings.push(Warning::AddedQueues { added: now - before, most });
         }
-        let workers = start_workers(options, &their_plan, &added, common, first_worker, [])?;
+        let origins = iter::repeat_with(|| Origin::New);
+        let workers = start_workers(options, &their_plan, &added, common, first_worker, origins)?;
         for worker in &workers {
-            self.program.set_socket(worker.place.queue, worker.socket).map_err(|source| {
-                EngineError::Program {
-                    interface: self.plan.interface.name.clone(),
-                    counts_as_locked: false,
-                    source,
-                }
-            })?;
+            let set = self.program.set_socket(worker.place.queue, worker.socket);
+            set.map_err(|source| self.program_failed(source))?;
         }
         self.plan.queues.extend(added);
         self.workers.extend(workers);
@@ -241,6 +246,10 @@ impl LiveInterface {
             queues: self.workers.iter().map(|worker| worker.place.queue).collect(),
         };
         offer.add_interface(handed, link);
+        if offer.sockets() == SocketsPass::OpenedAnew {
+            let added = self.workers.iter().try_for_each(|_| offer.add_queue(None));
+            return added.map_err(system("a signal between workers"));
+        }
         let lends = self.workers.iter().map(|worker| {
             let (lent, is_lent) = bounded(1);
             worker.orders.give(Order::Lend { lent });
@@ -251,18 +260,51 @@ impl LiveInterface {
                 .recv_timeout(PATIENCE)
                 .map_err(|_| state(format!("the worker of queue {queue} does not answer")))?
                 .map_err(system("the socket of a queue"))?;
-            offer.add_queue(parts).map_err(system("a signal between workers"))?;
+            offer.add_queue(Some(parts)).map_err(system("a signal between workers"))?;
         }
         Ok(())
     }
 
     /// Puts its program in the place of that of another process.
     pub(super) fn replace_program(&self) -> Result<(), EngineError> {
-        self.program.replace().map_err(|source| EngineError::Program {
-            interface: self.plan.interface.name.clone(),
-            counts_as_locked: false,
-            source,
-        })
+        self.program.replace().map_err(|source| self.program_failed(source))
+    }
+
+    /// Has frames pass to the host: its sockets are about to be closed.
+    pub(super) fn withdraw_sockets(&self) -> Result<(), EngineError> {
+        let xdp = self.program.report().map_err(|source| self.program_failed(source))?;
+        self.watched().queues.withdraw(xdp.passed.no_socket);
+        let withdrawn = self.workers.iter().try_for_each(|it| self.program.unset_socket(it.place.queue));
+        withdrawn.map_err(|source| self.program_failed(source))
+    }
+
+    /// Frames that have passed to the host since then; `None` before, or if the counters cannot be read.
+    pub(super) fn passed_since_withdrawn(&self) -> Option<u64> {
+        self.watched().queues.since_withdrawn(self.program.report().ok()?.passed.no_socket)
+    }
+
+    /// Binds the sockets that are not bound yet, when those of another process are closed.
+    pub(super) fn bind_sockets(&mut self) -> Result<(), EngineError> {
+        let take = |worker: &mut Worker| Some((worker.place.queue, worker.socket, worker.to_bind.take()?));
+        let unbound: Vec<_> = self.workers.iter_mut().filter_map(take).collect();
+        for (queue, socket, to_bind) in unbound {
+            to_bind.bind().map_err(|source| EngineError::Socket {
+                interface: self.plan.interface.name.clone(),
+                queue,
+                cause: diagnose::socket(
+                    &source,
+                    &diagnose::SocketFacts::of(&self.plan.host, self.plan.bind == Bind::ZeroCopy),
+                ),
+                source,
+            })?;
+            let set = self.program.set_socket(queue, socket);
+            set.map_err(|source| self.program_failed(source))?;
+        }
+        Ok(())
+    }
+
+    fn program_failed(&self, source: ProgramSetupError) -> EngineError {
+        EngineError::Program { interface: self.plan.interface.name.clone(), counts_as_locked: false, source }
     }
 
     fn watched(&self) -> MutexGuard<'_, Watched> {

@@ -15,12 +15,13 @@ use rustix::event::{EventfdFlags, eventfd};
 /// How often a worker that waits looks whether the run ends meanwhile.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// What workers of two processes share: an eventfd, whose value is the time at which the first has stopped.
+/// What workers of two processes share: an eventfd, whose value is the time at which the first has stopped,
+/// or from which on frames have passed to the host.
 pub(crate) fn new_signal() -> io::Result<OwnedFd> {
     Ok(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)
 }
 
-/// Says that nobody takes frames from this time on, CLOCK_MONOTONIC in ns.
+/// Says that a worker has stopped, and that nobody has taken frames since this time, CLOCK_MONOTONIC in ns.
 pub(crate) fn announce(signal: &OwnedFd, now: u64) {
     if let Err(error) = rustix::io::write(signal, &now.max(1).to_ne_bytes()) {
         tracing::error!(%error, "the process that takes over waits in vain for a worker to stop");
@@ -28,7 +29,7 @@ pub(crate) fn announce(signal: &OwnedFd, now: u64) {
 }
 
 /// Waits for the announcement, and returns its time; `None` if the run ends before.
-pub(super) fn await_announcement(signal: &OwnedFd, ends: impl Fn() -> bool) -> Option<u64> {
+pub(crate) fn await_announcement(signal: &OwnedFd, ends: impl Fn() -> bool) -> Option<u64> {
     let mut value = [0; 8];
     loop {
         match rustix::io::read(signal, &mut value) {

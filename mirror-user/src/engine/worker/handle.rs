@@ -14,7 +14,7 @@ use super::{
     orders::Orders,
     priority::Granted,
     ring::{Published, RingConfig, RingOutcome, died_of},
-    setup::{Common, Inherited, Ready, Setup},
+    setup::{Common, Origin, Ready, Setup},
 };
 use crate::{
     account::SinkHalt,
@@ -23,7 +23,7 @@ use crate::{
         threads,
     },
     sink::WorkerContext,
-    xsk::{self, Bind, HugePages, Statistics},
+    xsk::{self, Bind, HugePages, Statistics, ToBind},
 };
 
 /// A worker's thread, seen from outside.
@@ -38,6 +38,8 @@ pub(crate) struct Worker {
     gate: Option<Sender<()>>,
     thread: Option<JoinHandle<Option<RingOutcome>>>,
     pub(crate) socket: RawFd,
+    /// Of a socket that is not bound yet.
+    pub(crate) to_bind: Option<ToBind>,
     pub(crate) priority: Priority,
     /// Why its priority is less than it should be.
     pub(crate) warning: Option<Warning>,
@@ -95,17 +97,16 @@ impl Drop for Worker {
     }
 }
 
-/// Starts a worker for each of these queues and waits until each has its socket: a new one, or, if there are
-/// as many, those that another process has bound.
+/// Starts a worker for each of these queues and waits until each has its socket. `origins` has one for each
+/// queue.
 pub(crate) fn start_workers(
     options: &Options,
     plan: &InterfacePlan,
     queues: &[QueuePlan],
     common: &Common,
     first_worker: usize,
-    inherited: impl IntoIterator<Item = Inherited>,
+    origins: impl IntoIterator<Item = Origin>,
 ) -> Result<Vec<Worker>, EngineError> {
-    let mut inherited = inherited.into_iter();
     let name: Arc<str> = plan.interface.name.as_str().into();
     let failed = |queue, source| EngineError::Worker {
         interface: name.to_string(),
@@ -114,7 +115,7 @@ pub(crate) fn start_workers(
         source,
     };
     let mut starting = Vec::with_capacity(queues.len());
-    for (position, &place) in queues.iter().enumerate() {
+    for ((position, &place), origin) in queues.iter().enumerate().zip(origins) {
         let setup = Setup {
             ifindex: plan.interface.index,
             cx: WorkerContext {
@@ -136,7 +137,7 @@ pub(crate) fn start_workers(
                 scatter_gather: plan.scatter_gather,
                 huge_pages: if options.huge_pages { HugePages::Try } else { HugePages::Never },
             },
-            inherited: inherited.next(),
+            origin,
             facts: diagnose::SocketFacts::of(&plan.host, plan.bind == Bind::ZeroCopy),
             ring: RingConfig {
                 wait: options.wait,
@@ -169,6 +170,7 @@ pub(crate) fn start_workers(
             gate: Some(gate),
             thread: Some(thread),
             socket: -1,
+            to_bind: None,
             priority: options.priority,
             warning: None,
         };
@@ -178,8 +180,9 @@ pub(crate) fn start_workers(
     let mut failure = None;
     for (mut worker, is_ready) in starting {
         match is_ready.recv() {
-            Ok(Ok(Ready { socket, priority: Granted { level, warning } })) => {
-                (worker.socket, worker.priority, worker.warning) = (socket, level, warning);
+            Ok(Ok(Ready { socket, to_bind, priority: Granted { level, warning } })) => {
+                (worker.socket, worker.to_bind) = (socket, to_bind);
+                (worker.priority, worker.warning) = (level, warning);
             }
             Ok(Err(error)) => failure = failure.or(Some(error)),
             Err(gone) => {

@@ -10,8 +10,8 @@ mod ring;
 mod setup;
 
 pub(super) use clock::monotonic;
-pub(super) use hand_over::{announce, new_signal};
+pub(super) use hand_over::{announce, await_announcement, new_signal};
 pub(super) use handle::{Worker, start_workers};
-pub(super) use orders::Order;
+pub(super) use orders::{Order, Yield};
 pub(super) use ring::{Control, Published, RingOutcome, died_of};
-pub(super) use setup::{Common, Inherited};
+pub(super) use setup::{Common, Inherited, Origin};

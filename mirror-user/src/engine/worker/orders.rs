@@ -30,9 +30,24 @@ pub(crate) enum Order {
     Discard,
     /// Give descriptors by which another process can go on with the socket. Nothing changes yet.
     Lend { lent: Sender<io::Result<SocketParts>> },
-    /// Take no more frames, and write to this eventfd when (CLOCK_MONOTONIC, in ns): another process takes
-    /// them from then on.
-    Yield { to: OwnedFd },
+    /// Take no more frames: another process takes them from then on.
+    Yield(Yield),
+}
+
+/// How a worker makes way for that of another process.
+pub(crate) struct Yield {
+    /// The eventfd to write to once it has.
+    pub(crate) to: OwnedFd,
+    /// Since when (CLOCK_MONOTONIC, in ns) frames have passed to the host: the worker empties the ring and
+    /// closes the socket, and the other one binds its own. `None`: that one goes on with the socket.
+    pub(crate) passing_since: Option<u64>,
+}
+
+impl Yield {
+    /// Whether the other one has a socket of its own.
+    pub(super) fn closes(&self) -> bool {
+        self.passing_since.is_some()
+    }
 }
 
 /// The orders of one worker.

@@ -25,7 +25,7 @@ use crate::{
     host::scheduling::{self, Scheduling},
     pipeline::{Pipeline, PipelineConfig, SinkSlot},
     sink::{SinkError, SinkFactory, WorkerContext},
-    xsk::{self, Socket, SocketError, SocketParts},
+    xsk::{self, Socket, SocketError, SocketParts, ToBind},
 };
 
 /// What all workers of a run share.
@@ -43,6 +43,15 @@ pub(crate) struct Common {
     pub(crate) spare_cpus: bool,
 }
 
+/// Where a worker has its socket from.
+pub(crate) enum Origin {
+    /// It opens one and binds it.
+    New,
+    /// It opens one, which is bound when that of another process is closed.
+    NewToBind,
+    Inherited(Inherited),
+}
+
 /// What the worker of another process leaves to one of this.
 pub(crate) struct Inherited {
     pub(crate) parts: SocketParts,
@@ -53,6 +62,8 @@ pub(crate) struct Inherited {
 /// A worker that is ready to run, seen from outside.
 pub(super) struct Ready {
     pub(super) socket: RawFd,
+    /// With [`Origin::NewToBind`].
+    pub(super) to_bind: Option<ToBind>,
     pub(super) priority: Granted,
 }
 
@@ -62,8 +73,7 @@ pub(super) struct Setup {
     pub(super) ifindex: u32,
     pub(super) place: QueuePlan,
     pub(super) socket: xsk::Config,
-    /// A socket that is bound already.
-    pub(super) inherited: Option<Inherited>,
+    pub(super) origin: Origin,
     pub(super) facts: diagnose::SocketFacts,
     pub(super) ring: RingConfig,
     pub(super) priority: Priority,
@@ -83,9 +93,9 @@ impl Setup {
     ) -> Option<RingOutcome> {
         let prepared = self.prepare(published);
         let (worker, answer) = match prepared {
-            Ok((worker, priority)) => {
+            Ok((worker, to_bind, priority)) => {
                 let socket = worker.socket.as_raw_fd();
-                (Some(worker), Ok(Ready { socket, priority }))
+                (Some(worker), Ok(Ready { socket, to_bind, priority }))
             }
             Err(error) => (None, Err(error)),
         };
@@ -97,13 +107,16 @@ impl Setup {
     }
 
     /// All that needs privileges or this thread's memory node.
-    fn prepare(self, published: Arc<Mutex<Published>>) -> Result<(RingWorker, Granted), EngineError> {
+    fn prepare(
+        self,
+        published: Arc<Mutex<Published>>,
+    ) -> Result<(RingWorker, Option<ToBind>, Granted), EngineError> {
         let Self {
             cx,
             ifindex,
             place,
             socket,
-            inherited,
+            origin,
             facts,
             ring,
             priority,
@@ -125,12 +138,19 @@ impl Setup {
             cause: diagnose::socket(&source, &facts),
             source,
         };
-        let (socket, after) = match inherited {
-            None => (Socket::open(ifindex, place.queue, &socket).map_err(failed)?, None),
-            Some(Inherited { parts, signal }) => {
-                (Socket::adopt(parts, &socket).map_err(failed)?, Some(signal))
+        let (mut to_bind, mut after) = (None, None);
+        let socket = match origin {
+            Origin::New => Socket::open(ifindex, place.queue, &socket),
+            Origin::NewToBind => Socket::open_to_bind(ifindex, place.queue, &socket).map(|(socket, it)| {
+                to_bind = Some(it);
+                socket
+            }),
+            Origin::Inherited(Inherited { parts, signal }) => {
+                after = Some(signal);
+                Socket::adopt(parts, &socket)
             }
         };
+        let socket = socket.map_err(failed)?;
         if ring.wait == Wait::BusyPoll {
             let budget = i32::try_from(ring.batch).unwrap_or(i32::MAX);
             socket.prefer_busy_poll(budget).map_err(SocketError::BusyPoll).map_err(failed)?;
@@ -140,7 +160,7 @@ impl Setup {
             queue = place.queue,
             cpu = place.cpu,
             huge_pages = socket.in_huge_pages(),
-            "socket bound"
+            "socket opened"
         );
         // Before the hook, which may drop the capability for it. Threads of sinks do not inherit it.
         let ordinary = Scheduling::own().map_err(step_failed(WorkerStep::Priority))?;
@@ -159,14 +179,14 @@ impl Setup {
             control: common.control,
             orders,
             after,
-            yields_to: None,
+            yields: None,
             built: Vec::new(),
             cx,
             published,
             events: common.events,
             saturation,
         };
-        Ok((worker, granted))
+        Ok((worker, to_bind, granted))
     }
 }
 

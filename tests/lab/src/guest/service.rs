@@ -194,34 +194,47 @@ fn hangs() -> Verdict {
     watched(&card, || ())
 }
 
-/// Another process goes on with the run, under the same unit; the counts are those of both. Before 6.4, whose
-/// kernels map the rings of a bound socket only once, the upgrade is refused and the process stays.
+/// Another process goes on with the run, under the same unit, while frames arrive; the counts are those of
+/// both. Before 6.4, whose kernels map the rings of a bound socket only once, it opens new sockets, and what
+/// arrives meanwhile passes to the host and is counted.
 fn upgrades() -> Verdict {
+    const FRAMES: u32 = 2_000;
     let card = begin(&configured(&[])?)?;
     systemctl(&["start", UNIT])?;
     let before = pid()?;
-    let frames = frames(&card, 200)?;
-    send(&card, &frames)?;
-    wait_for(200)?;
-    let upgrade = run_command(Command::new("mirror").args(["upgrade", "mirror"]));
-    let said = match (hands_over()?, upgrade.map_err(|error| error.to_string())) {
-        (true, Ok(_)) => {
-            until("systemd has the new main process", || Ok((pid()? != before).then_some(())))?;
-            "another process goes on"
-        }
-        (false, Err(said)) if said.contains("needs 6.4") => {
-            unless(pid()? == before, || format!("refused, and another process: {said}"))?;
-            "refused, the process stays"
-        }
-        (_, Ok(said) | Err(said)) => return Err(said),
-    };
+    let frames = Sent { pace: 200, ..frames(&card, FRAMES)? };
+    let upgraded = thread::scope(|scope| {
+        let sending = scope.spawn(|| send(&card, &frames));
+        thread::sleep(Duration::from_secs(2));
+        let upgraded = run_command(Command::new("mirror").args(["upgrade", "mirror", "--json"]));
+        let outlasted = sending.is_finished();
+        sending.join().map_err(|_| "the source ends early")??;
+        unless(!outlasted, || "no frame arrives after the upgrade".into())?;
+        upgraded.map_err(|error| error.to_string())
+    })?;
+    until("systemd has the new main process", || Ok((pid()? != before).then_some(())))?;
     let (state, restarts) = (property("ActiveState")?, property("NRestarts")?);
     unless(state == "active" && restarts == "0", || format!("{state} after {restarts} restarts"))?;
-    send(&card, &frames)?;
-    wait_for(400)?;
+    let report = until("every frame is accounted for", || {
+        let report = report()?;
+        let known = number(&report, TAKEN) + number(&report, PASSED);
+        Ok((known == u64::from(FRAMES)).then_some(report))
+    })?;
+    let passed = number(&report, PASSED);
+    let (warm, cold) = (number(&report, "/upgrades/count"), number(&report, "/upgrades/cold"));
+    let cold_frames = number(&report, "/upgrades/cold_frames");
+    let cold_ns = number(&json(&upgraded)?, "/cold_ns");
+    let said = if hands_over()? {
+        unless((warm, cold, passed) == (1, 0, 0), || format!("not without a gap: {report}"))?;
+        format!("{FRAMES} frames, none lost")
+    } else {
+        unless((warm, cold, cold_frames) == (0, 1, passed), || format!("the gap is not counted: {report}"))?;
+        unless(cold_ns > 0, || format!("the gap has no length: {upgraded}"))?;
+        format!("cold: {passed} of {FRAMES} frames passed to the host, within {} ms", cold_ns / 1_000_000)
+    };
     end()?;
-    complete(400)?;
-    Ok(format!("{said}; 400 frames"))
+    complete(usize::try_from(u64::from(FRAMES) - passed).unwrap_or_default())?;
+    Ok(format!("another process goes on; {said}"))
 }
 
 /// Whether this kernel, 6.4 or later, lets another process take the sockets over.
@@ -330,12 +343,26 @@ fn send(card: &Raised, frames: &Sent) -> Checked<()> {
 
 /// Waits until the run has so many frames.
 fn wait_for(frames: u64) -> Checked<()> {
-    until(&format!("{frames} frames"), || {
-        let shown = run_command(Command::new("mirror").args(["status", "mirror", "--json"]));
-        let shown = shown.map_err(|error| error.to_string())?;
-        let status: Value = serde_json::from_str(&shown).map_err(|error| format!("{shown}: {error}"))?;
-        Ok((status[0]["report"]["frames"]["decapsulated"] == frames).then_some(()))
-    })
+    until(&format!("{frames} frames"), || Ok((number(&report()?, TAKEN) == frames).then_some(())))
+}
+
+/// Places in a report: frames taken, and those that passed to the host for want of a socket.
+const TAKEN: &str = "/frames/decapsulated";
+const PASSED: &str = "/interfaces/0/xdp/passed/no_socket";
+
+/// The report of the run as it stands.
+fn report() -> Checked<Value> {
+    let shown = run_command(Command::new("mirror").args(["status", "mirror", "--json"]));
+    let shown = shown.map_err(|error| error.to_string())?;
+    json(&shown)?.pointer_mut("/0/report").map(Value::take).ok_or_else(|| format!("no report: {shown}"))
+}
+
+fn json(text: &str) -> Checked<Value> {
+    serde_json::from_str(text).map_err(|error| format!("{text}: {error}"))
+}
+
+fn number(value: &Value, place: &str) -> u64 {
+    value.pointer(place).and_then(Value::as_u64).unwrap_or_default()
 }
 
 /// The captures of a run that has ended, in files that have their names: so many frames, all accounted for.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use mirror_user::{Report, escape, host::run_state::DIRECTORY, settings::Control};
+use mirror_user::{Report, engine::SocketsPass, escape, host::run_state::DIRECTORY, settings::Control};
 
 use super::{
     SUFFIX, path_of,
@@ -134,8 +134,12 @@ impl Client {
     }
 
     /// Has the run pass to a new process.
-    pub(super) fn upgrade(&self) -> anyhow::Result<Upgraded> {
-        match self.ask(Action::Upgrade)? {
+    pub(super) fn upgrade(&self, sockets: SocketsPass) -> anyhow::Result<Upgraded> {
+        let action = match sockets {
+            SocketsPass::Over => Action::Upgrade,
+            SocketsPass::OpenedAnew => Action::ColdUpgrade,
+        };
+        match self.ask(action)? {
             Outcome::Upgraded(upgraded) => Ok(upgraded),
             outcome => Err(self.unexpected(outcome)),
         }
@@ -170,7 +174,7 @@ impl Client {
     /// Sends a request, and returns the line of the answer.
     fn exchange(&self, action: Action) -> io::Result<Vec<u8>> {
         let mut stream = UnixStream::connect(&self.path)?;
-        let takes_long = matches!(action, Action::Reload | Action::Upgrade);
+        let takes_long = matches!(action, Action::Reload | Action::Upgrade | Action::ColdUpgrade);
         stream.set_read_timeout(Some(if takes_long { RELOAD_PATIENCE } else { PATIENCE }))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.write_all(&action.line()?)?;

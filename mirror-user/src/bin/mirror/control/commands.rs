@@ -9,7 +9,7 @@ use std::{
 };
 
 use clap::Args;
-use mirror_user::{Report, account::SinkState, escape, settings::Control};
+use mirror_user::{Report, account::SinkState, engine::SocketsPass, escape, settings::Control};
 
 use super::{
     client::{Client, Clients, name},
@@ -53,6 +53,10 @@ pub(crate) struct UpgradeArgs {
     /// The run, by the name of its control socket; not needed if there is only one
     #[arg(value_parser = name)]
     name: Option<Control>,
+    /// Open new sockets, as on kernels before 6.4: their sizes can change, and packets pass to the host
+    /// meanwhile, counted
+    #[arg(long)]
+    cold: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -111,7 +115,8 @@ pub(crate) fn reload(args: &ReloadArgs) -> anyhow::Result<ExitCode> {
 /// Has a run pass to a new process.
 pub(crate) fn upgrade(args: &UpgradeArgs) -> anyhow::Result<ExitCode> {
     let client = Clients::of_this_host().one(args.name.as_ref())?;
-    let upgraded = client.upgrade()?;
+    let sockets = if args.cold { SocketsPass::OpenedAnew } else { SocketsPass::Over };
+    let upgraded = client.upgrade(sockets)?;
     if args.json {
         let text = serde_json::to_string_pretty(&upgraded)? + "\n";
         io::stdout().lock().write_all(text.as_bytes())?;

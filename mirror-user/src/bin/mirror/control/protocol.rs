@@ -25,6 +25,8 @@ pub(super) enum Action {
     Reload,
     /// To pass to a new process of the executable that is installed now.
     Upgrade,
+    /// The same, with new sockets.
+    ColdUpgrade,
 }
 
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -201,6 +203,7 @@ mod tests {
             (Action::Drain, r#"{"schema":"mirror.control/1","request":"drain"}"#),
             (Action::Reload, r#"{"schema":"mirror.control/1","request":"reload"}"#),
             (Action::Upgrade, r#"{"schema":"mirror.control/1","request":"upgrade"}"#),
+            (Action::ColdUpgrade, r#"{"schema":"mirror.control/1","request":"cold_upgrade"}"#),
         ] {
             assert_eq!(action.line().unwrap(), format!("{text}\n").into_bytes());
             assert_eq!(Action::parse(text.as_bytes()), Ok(action));

@@ -17,7 +17,7 @@ use std::{
 
 use anyhow::Context as _;
 use crossbeam_channel::{Receiver, TryRecvError};
-use mirror_user::Report;
+use mirror_user::{Report, engine::SocketsPass};
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -221,7 +221,7 @@ impl Server {
             Ok(Action::Reload) => {
                 return refusal(Refusal::new(RefusalReason::NotPermitted, "only root may reload a run"));
             }
-            Ok(Action::Upgrade) => {
+            Ok(Action::Upgrade | Action::ColdUpgrade) => {
                 return refusal(Refusal::new(RefusalReason::NotPermitted, "only root may upgrade a run"));
             }
             Err(refused) => return refusal(refused),
@@ -230,7 +230,8 @@ impl Server {
             Action::Status => self.status(),
             Action::Drain => self.drain(),
             Action::Reload => self.reload(),
-            Action::Upgrade => self.upgrade(),
+            Action::Upgrade => self.upgrade(SocketsPass::Over),
+            Action::ColdUpgrade => self.upgrade(SocketsPass::OpenedAnew),
         }
     }
 
@@ -282,7 +283,7 @@ impl Server {
                 "this run has no configuration file to read again: start it with --config FILE",
             ));
         };
-        match requests.ask() {
+        match requests.ask(()) {
             Some(outcome) if self.observed.phase() < Phase::Draining => {
                 State::Waits(Waiting::Reload(outcome))
             }
@@ -290,7 +291,7 @@ impl Server {
         }
     }
 
-    fn upgrade(&self) -> State {
+    fn upgrade(&self, sockets: SocketsPass) -> State {
         let Some(requests) = self.requests.upgrade.get() else {
             return refusal(Refusal::new(
                 RefusalReason::Upgrade,
@@ -298,7 +299,7 @@ impl Server {
                 --no-monitor",
             ));
         };
-        match requests.ask() {
+        match requests.ask(sockets) {
             Some(outcome) if self.observed.phase() < Phase::Draining => {
                 State::Waits(Waiting::Upgrade(outcome))
             }

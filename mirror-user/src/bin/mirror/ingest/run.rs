@@ -175,7 +175,11 @@ pub(crate) fn run(
             board.list(listed);
         }
     }
-    let running = prepared.go().map_err(usage)?;
+    let running = match &mut predecessor {
+        Some(predecessor) => predecessor.begin(prepared),
+        None => prepared.go(),
+    };
+    let running = running.map_err(usage)?;
     control.iter().for_each(|entry| entry.take());
     let (stopper, restored, entry) = (running.stopper(), running.stopper(), control.clone());
     if args.drain.is_some() {

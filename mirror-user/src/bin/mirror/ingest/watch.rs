@@ -67,7 +67,6 @@ impl Watch<'_> {
     pub(super) fn watch(mut self, running: Running) -> (Report, Option<Successor>) {
         match &mut self.predecessor {
             Some(predecessor) => {
-                predecessor.follow();
                 // Not before the other process can no longer go on, and before it may end.
                 let pid = process::id();
                 self.notifier.notify(&format!("MAINPID={pid}\nREADY=1"));

@@ -23,6 +23,9 @@ pub(super) fn remedy(error: &EngineError) -> Option<String> {
         EngineError::Options(error) => options(error),
         EngineError::Host(error) => host::remedy(error),
         EngineError::Capabilities { .. } => Some(ROOT.to_owned()),
+        EngineError::TakeOver(differs) if differs.of_socket => {
+            Some("with `mirror upgrade --cold` it can, and packets pass to the host meanwhile".to_owned())
+        }
         EngineError::Mtu(mtu) => Some(run(&mtu.command())),
         EngineError::NoSuchQueue { interface, .. } => {
             Some(format!("`ethtool -l {}` shows them", shell(interface)))

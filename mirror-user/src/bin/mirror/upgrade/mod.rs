@@ -13,7 +13,7 @@ use std::{ffi::OsString, fmt, io, iter, os::fd::AsFd as _, process::ExitCode, ti
 
 use anyhow::Context as _;
 use clap::{Args, FromArgMatches as _};
-use mirror_user::escape;
+use mirror_user::{engine::SocketsPass, escape};
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +28,7 @@ use crate::{
     exit::FAILED,
     ingest::{self, IngestRun},
     remedy,
+    requests::Requests,
 };
 
 /// Arguments of the new process: those of the run.
@@ -46,15 +47,26 @@ pub(crate) struct Upgraded {
     pub(crate) version: String,
     /// The version before.
     pub(crate) version_before: String,
-    /// For how long nobody took packets of each queue, in ns.
+    /// For how long nobody took packets of each queue whose socket it has taken over, in ns.
     pub(crate) pauses_ns: Vec<u64>,
+    /// With new sockets: for how long packets passed to the host, in ns, and how many.
+    pub(crate) cold_ns: Option<u64>,
+    pub(crate) cold_packets: Option<u64>,
 }
+
+/// Requests for an upgrade.
+pub(crate) type Upgrades = Requests<Upgraded, SocketsPass>;
 
 impl fmt::Display for Upgraded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { pid, version, version_before, pauses_ns } = self;
+        let Self { pid, version, version_before, pauses_ns, cold_ns, cold_packets } = self;
         let (before, after) = (escape::line(version_before), escape::line(version));
         write!(f, "upgraded from {before} to {after}: process {pid} takes the packets")?;
+        if let Some(passed) = cold_ns {
+            let passed = Duration::from_nanos(*passed);
+            let packets = cold_packets.map_or_else(|| "packets".to_owned(), |count| count.to_string());
+            return write!(f, "; {packets} passed to the host, within {passed:.0?}");
+        }
         match pauses_ns.iter().max() {
             Some(longest) => {
                 let longest = Duration::from_nanos(*longest);
@@ -72,14 +84,10 @@ pub(crate) fn take_over(args: TakeOverArgs) -> anyhow::Result<ExitCode> {
     rustix::stdio::dup2_stdin(nothing.context("/dev/null")?).context("standard input")?;
     let mut predecessor = Predecessor::new(socket);
     let done = run(args, &mut predecessor);
-    match done {
-        // The other process goes on, and says why.
-        Err(error) if predecessor.goes_on() => {
-            predecessor.fail(&remedy::with_remedy(&error));
-            Ok(FAILED.into())
-        }
-        done => done,
-    }
+    let Err(error) = &done else { return done };
+    // If it still listens, it says why.
+    predecessor.fail(&remedy::with_remedy(error));
+    if predecessor.goes_on() { Ok(FAILED.into()) } else { done }
 }
 
 fn run(args: TakeOverArgs, predecessor: &mut Predecessor) -> anyhow::Result<ExitCode> {
@@ -106,6 +114,7 @@ mod tests {
             version: "0.2.0".to_owned(),
             version_before: "0.1.0\u{7}".to_owned(),
             pauses_ns: vec![80_000, 1_234_000],
+            ..Upgraded::default()
         };
         assert_eq!(
             upgraded.to_string(),
@@ -114,5 +123,8 @@ mod tests {
         );
         upgraded.pauses_ns.clear();
         assert!(upgraded.to_string().ends_with("process 7 takes the packets"));
+        (upgraded.cold_ns, upgraded.cold_packets) = (Some(31_200_000), Some(312));
+        let expected = "process 7 takes the packets; 312 passed to the host, within 31ms";
+        assert!(upgraded.to_string().ends_with(expected));
     }
 }

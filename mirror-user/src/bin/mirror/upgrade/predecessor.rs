@@ -18,7 +18,7 @@ use crate::{
 use anyhow::Context as _;
 use mirror_user::{
     Report,
-    engine::{Inheritance, Prepared, Release, Running},
+    engine::{EngineError, Inheritance, Prepared, Release, Running, SocketsPass},
 };
 
 /// How often a new process that is ready looks whether it is to stop.
@@ -34,6 +34,7 @@ pub(crate) struct Predecessor {
     /// Whether this process has said that its workers follow: there is no way back.
     has_gone: bool,
     inheritance: Option<Inheritance>,
+    sockets: SocketsPass,
     elapsed: Duration,
     control: Option<LeftSocket>,
     http: Option<TcpListener>,
@@ -54,6 +55,7 @@ impl Predecessor {
             socket: Some(socket),
             has_gone: false,
             inheritance: None,
+            sockets: SocketsPass::Over,
             elapsed: Duration::ZERO,
             control: None,
             http: None,
@@ -85,7 +87,7 @@ impl Predecessor {
             of_engine.extend(some);
         }
         let inheritance = Inheritance::new(&description, of_engine)?;
-        self.elapsed = inheritance.elapsed();
+        (self.elapsed, self.sockets) = (inheritance.elapsed(), inheritance.sockets());
         self.inheritance = Some(inheritance);
         Ok(())
     }
@@ -154,19 +156,47 @@ impl Predecessor {
         Ok((account(cpu_us, descriptors)?, standing))
     }
 
+    /// Has the workers follow those of the other process.
+    ///
+    /// # Errors
+    ///
+    /// The engine's. The other process goes on then, unless new sockets were to be bound in place of its own.
+    pub(crate) fn begin(&mut self, prepared: Prepared) -> Result<Running, EngineError> {
+        match self.sockets {
+            SocketsPass::Over => {
+                let running = prepared.go()?;
+                self.follow();
+                Ok(running)
+            }
+            SocketsPass::OpenedAnew => {
+                self.follow();
+                prepared.go()
+            }
+        }
+    }
+
     /// Says that the workers can follow those of the other process.
-    pub(crate) fn follow(&mut self) {
+    fn follow(&mut self) {
         self.has_gone = true;
         self.say(&ToPredecessor::Follows);
     }
 
     /// Says that the workers take packets, once they do.
     pub(crate) fn taken(&self, running: &Running, workers: usize) {
+        let nanoseconds = |pause: Duration| u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX);
+        if let Some(passed) = running.passed_for() {
+            tracing::info!(
+                target: "mirror",
+                "process {} has taken over: packets passed to the host for {passed:.0?}",
+                process::id()
+            );
+            self.say(&ToPredecessor::Taken { pauses_ns: Vec::new(), cold_ns: Some(nanoseconds(passed)) });
+            return;
+        }
         let begun = Instant::now();
         while running.pauses().len() < workers && begun.elapsed() < BEGIN {
             std::thread::sleep(Duration::from_millis(1));
         }
-        let nanoseconds = |pause: Duration| u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX);
         let pauses_ns: Vec<_> = running.pauses().into_iter().map(nanoseconds).collect();
         let longest = Duration::from_nanos(pauses_ns.iter().copied().max().unwrap_or_default());
         tracing::info!(
@@ -174,7 +204,7 @@ impl Predecessor {
             "process {} has taken over: packets waited in the rings for at most {longest:.0?}",
             process::id()
         );
-        self.say(&ToPredecessor::Taken { pauses_ns });
+        self.say(&ToPredecessor::Taken { pauses_ns, cold_ns: None });
     }
 
     fn say(&self, message: &ToPredecessor) {

@@ -59,10 +59,17 @@ pub(crate) struct Standing {
 pub(super) enum ToPredecessor {
     /// It can go on.
     Ready { version: String },
-    /// Its program has replaced the old one's, and its workers wait until those of the old process stop.
+    /// Its program has replaced the old one's, and its workers wait until those of the old process stop; or
+    /// it has new sockets, and waits to bind them until those of the old process are closed.
     Follows,
-    /// It goes on. For each queue: how long nobody took packets, in ns.
-    Taken { pauses_ns: Vec<u64> },
+    /// It goes on.
+    Taken {
+        /// For each queue whose socket it has: how long nobody took packets, in ns.
+        pauses_ns: Vec<u64>,
+        /// With new sockets: for how long packets passed to the host, in ns.
+        #[serde(default)]
+        cold_ns: Option<u64>,
+    },
     /// It cannot, and ends.
     Failed { message: String },
 }

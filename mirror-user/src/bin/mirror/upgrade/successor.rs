@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use crossbeam_channel::Receiver;
 use mirror_user::{
     Report,
-    engine::{Offer, Running},
+    engine::{HandOverError, Offer, Running, SocketsPass},
 };
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
@@ -44,10 +44,13 @@ pub(crate) struct Left {
     pub(crate) http: Option<Arc<OwnedFd>>,
 }
 
+/// A request for an upgrade.
+type Asked = Request<Upgraded, SocketsPass>;
+
 /// Hands a run over when that is asked for.
 #[derive(Debug)]
 pub(crate) struct Upgrader {
-    requests: Receiver<Request<Upgraded>>,
+    requests: Receiver<Asked>,
     monitor: Arc<Monitor>,
     left: Left,
     /// The new process that is not ready yet.
@@ -60,7 +63,7 @@ struct Starting {
     pid: u32,
     offer: Offer,
     deadline: Instant,
-    asked: Vec<Request<Upgraded>>,
+    asked: Vec<Asked>,
 }
 
 impl std::fmt::Debug for Starting {
@@ -76,7 +79,7 @@ pub(crate) struct Successor {
 }
 
 impl Upgrader {
-    pub(crate) fn new(requests: Receiver<Request<Upgraded>>, monitor: Arc<Monitor>, left: Left) -> Self {
+    pub(crate) fn new(requests: Receiver<Asked>, monitor: Arc<Monitor>, left: Left) -> Self {
         Self { requests, monitor, left, starting: None }
     }
 
@@ -99,9 +102,11 @@ impl Upgrader {
         if asked.is_empty() {
             return;
         }
+        let is_cold = asked.iter().any(|request| request.wanted == SocketsPass::OpenedAnew);
+        let wanted = if is_cold { SocketsPass::OpenedAnew } else { SocketsPass::Over };
         let offered = match obstacle() {
             Some(reason) => Err(anyhow::anyhow!(reason)),
-            None => self.offer(running, outputs),
+            None => self.offer(running, outputs, wanted),
         };
         match offered {
             Ok((socket, pid, offer)) => {
@@ -113,8 +118,21 @@ impl Upgrader {
         }
     }
 
-    fn offer(&self, running: &Running, outputs: &Outputs) -> anyhow::Result<(OwnedFd, u32, Offer)> {
-        let offer = running.offer()?;
+    fn offer(
+        &self,
+        running: &Running,
+        outputs: &Outputs,
+        sockets: SocketsPass,
+    ) -> anyhow::Result<(OwnedFd, u32, Offer)> {
+        let offer = match running.offer(sockets) {
+            Err(reason @ HandOverError::Kernel { .. }) => {
+                tracing::warn!(
+                    "{reason}: the new process opens its own, and packets pass to the host meanwhile"
+                );
+                running.offer(SocketsPass::OpenedAnew)?
+            }
+            offered => offered?,
+        };
         let (socket, pid) = self.monitor.launch()?;
         let sent = set_socket_timeout(&socket, Timeout::Recv, Some(MESSAGE))
             .and_then(|()| set_socket_timeout(&socket, Timeout::Send, Some(MESSAGE)))
@@ -188,20 +206,37 @@ impl Upgrader {
                 return None;
             }
         };
+        let sockets = offer.sockets();
         running.hand_over(offer);
-        let outcome = successor.taken().map(|pauses_ns| Upgraded {
+        let outcome = successor.taken().map(|(pauses_ns, cold_ns)| Upgraded {
             pid,
             version,
             version_before: env!("CARGO_PKG_VERSION").to_owned(),
             pauses_ns,
+            cold_ns,
+            cold_packets: running.passed_since_withdrawn(),
         });
-        let outcome = outcome.map_err(|error| format!("process {pid} has the run, but: {error:#}"));
-        match &outcome {
-            Ok(upgraded) => tracing::info!(target: "mirror", "{upgraded}"),
-            Err(error) => tracing::error!("{error}"),
-        }
+        let (outcome, successor) = match (outcome, sockets) {
+            (Ok(upgraded), _) => {
+                tracing::info!(target: "mirror", "{upgraded}");
+                (Ok(upgraded), Some(successor))
+            }
+            (Err(error), SocketsPass::Over) => {
+                let error = format!("process {pid} has the run, but: {error:#}");
+                tracing::error!("{error}");
+                (Err(error), Some(successor))
+            }
+            // Neither has sockets.
+            (Err(error), SocketsPass::OpenedAnew) => {
+                self.abandon();
+                observed.withhold(false);
+                let error = format!("the upgrade has failed: the new process: {error:#}");
+                running.end(error.clone());
+                (Err(format!("the run has ended: {error}")), None)
+            }
+        };
         asked.into_iter().for_each(|request| request.answer(&outcome));
-        Some(successor)
+        successor
     }
 
     fn abandon(&self) {
@@ -220,7 +255,7 @@ impl Drop for Upgrader {
     }
 }
 
-fn refuse(asked: Vec<Request<Upgraded>>, reason: &str) {
+fn refuse(asked: Vec<Asked>, reason: &str) {
     tracing::error!("not upgraded, the run goes on as it is: {reason}");
     let outcome = Err(reason.to_owned());
     asked.into_iter().for_each(|request| request.answer(&outcome));
@@ -278,10 +313,11 @@ impl Successor {
         }
     }
 
-    /// Waits until the new process takes packets. For each queue: how long nobody did, in ns.
-    fn taken(&self) -> anyhow::Result<Vec<u64>> {
+    /// Waits until the new process takes packets. Returns, in ns, for how long nobody did, of each queue
+    /// whose socket it has, and for how long packets passed to the host, if it has new sockets.
+    fn taken(&self) -> anyhow::Result<(Vec<u64>, Option<u64>)> {
         match receive(&self.socket)? {
-            ToPredecessor::Taken { pauses_ns } => Ok(pauses_ns),
+            ToPredecessor::Taken { pauses_ns, cold_ns } => Ok((pauses_ns, cold_ns)),
             ToPredecessor::Failed { message } => anyhow::bail!(message),
             _ => anyhow::bail!(UNEXPECTED),
         }

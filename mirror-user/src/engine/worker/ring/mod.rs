@@ -17,7 +17,7 @@ use crossbeam_channel::Sender;
 use super::{
     clock,
     hand_over::{announce, await_announcement},
-    orders::{Order, Orders},
+    orders::{Order, Orders, Yield},
     priority::Saturation,
     setup::build,
 };
@@ -118,8 +118,8 @@ pub(crate) struct RingWorker {
     pub(crate) orders: Arc<Orders>,
     /// Where the worker of another process says that it has stopped; this one begins then.
     pub(crate) after: Option<OwnedFd>,
-    /// Where to say that this one has stopped.
-    pub(crate) yields_to: Option<OwnedFd>,
+    /// How to make way for another.
+    pub(crate) yields: Option<Yield>,
     /// Sinks that were built for a change to come, by their places.
     pub(crate) built: Vec<(usize, Option<SinkSlot>)>,
     /// What they are built with.
@@ -182,8 +182,16 @@ impl RingWorker {
                 account");
             Statistics::default()
         });
-        if let Some(successor) = self.yields_to.take() {
-            announce(&successor, clock::monotonic());
+        if let Some(Yield { to, passing_since }) = self.yields.take() {
+            let since = match passing_since {
+                // Only then its queue takes another.
+                Some(since) => {
+                    drop(self.socket);
+                    since
+                }
+                None => clock::monotonic(),
+            };
+            announce(&to, since);
             // What is left to do must not keep the CPU from the one that takes the frames now.
             self.saturation.retire();
         }
@@ -218,7 +226,8 @@ impl RingWorker {
     fn work(&mut self, progress: &mut Progress, dead: bool, started: Instant) {
         loop {
             let begin = Instant::now();
-            let draining = self.control.drain.load(Ordering::Acquire);
+            let draining =
+                self.control.drain.load(Ordering::Acquire) || self.yields.as_ref().is_some_and(Yield::closes);
             if draining && progress.is_patience_over(begin) {
                 tracing::error!(
                     "frames keep coming after the program was detached: another process keeps it attached"
@@ -228,7 +237,7 @@ impl RingWorker {
             while let Some(order) = self.orders.take() {
                 self.obey(order, dead);
             }
-            if self.yields_to.is_some() && !self.socket.is_within_a_frame() {
+            if self.yields.as_ref().is_some_and(|it| !it.closes()) && !self.socket.is_within_a_frame() {
                 return;
             }
             let received = self.socket.receive(self.config.batch);
@@ -301,7 +310,7 @@ impl RingWorker {
                 // As above.
                 let _ = lent.send(self.socket.parts());
             }
-            Order::Yield { to } => self.yields_to = Some(to),
+            Order::Yield(how) => self.yields = Some(how),
         }
     }
 

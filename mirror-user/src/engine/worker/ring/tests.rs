@@ -74,7 +74,7 @@ fn worker(
         control: Arc::clone(control),
         orders: Orders::new(),
         after: None,
-        yields_to: None,
+        yields: None,
         built: Vec::new(),
         cx,
         published: Arc::clone(published),
