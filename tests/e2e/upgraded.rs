@@ -5,9 +5,9 @@ mod common;
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs::{self, File},
     num::NonZeroU32,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{FileExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
@@ -15,11 +15,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aya::{
+    maps::loaded_maps,
+    programs::{loaded_links, loaded_programs},
+};
 use common::{
     CAPTURE, Cable, SENDER, http,
     mirror::{
         MIRROR, Mirror, assert_next_run_works, balanced_report, dropped_by_kernel, frames, inject,
-        kernel_drops, lossless_rate, names, program, sink, whole_capture,
+        kernel_drops, lossless_rate, names, program, sink, until, whole_capture,
     },
 };
 use mirror_lab::{Injector, Traffic};
@@ -44,6 +48,17 @@ fn send_until(cable: &Cable, traffic: &Traffic, rate: u64, stop: &AtomicBool) ->
         sent += generator.send(rate / 5).expect("generated").total();
     }
     sent
+}
+
+/// Sends for as long as something takes. Returns the frames sent.
+fn send_while(cable: &Cable, traffic: &Traffic, rate: u64, what: impl FnOnce()) -> u64 {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let sender = scope.spawn(|| send_until(cable, traffic, rate, &stop));
+        what();
+        stop.store(true, Ordering::Relaxed);
+        sender.join().expect("sent")
+    })
 }
 
 #[test]
@@ -140,6 +155,11 @@ fn install(installed: &Path, text: &[u8]) {
     fs::rename(&new, installed).expect("installed");
 }
 
+/// Programs, maps and links that the kernel has.
+fn in_kernel() -> [usize; 3] {
+    [loaded_programs().count(), loaded_maps().count(), loaded_links().count()]
+}
+
 #[test]
 fn whatever_keeps_the_new_process_from_taking_over_the_old_one_goes_on() {
     const START: &str = "rx-ring = 4096\nwrite = 'a.pcapng'\n";
@@ -150,7 +170,7 @@ fn whatever_keeps_the_new_process_from_taking_over_the_old_one_goes_on() {
     let (mut run, installed) = installed_run(&cable, path);
     inject(&cable, 10);
     run.has(10);
-    let before = program(&cable);
+    let (before, held) = (program(&cable), in_kernel());
     let original = fs::read(MIRROR).expect("the executable");
     // What the new process finds, in the sequence in which it finds it.
     for (text, reason) in [
@@ -184,6 +204,7 @@ fn whatever_keeps_the_new_process_from_taking_over_the_old_one_goes_on() {
         }
     }
     assert_eq!(program(&cable), before, "the program is still that of the first process");
+    until("nothing of the others is left in the kernel", || (in_kernel() == held).then_some(()));
     inject(&cable, 10);
     run.has(20);
     // And then it can.
@@ -341,10 +362,8 @@ fn a_cold_upgrade_opens_new_sockets_and_counts_what_passes_meanwhile() {
     configure(path, "write = 'a.pcapng'\nrx-ring = 2048");
     let mut run = Mirror::ingest(&cable, path, FLAGS);
     let traffic = Traffic { cpus: vec![0, 1], ..Traffic::default() };
-    let stop = AtomicBool::new(false);
     let mut gaps = Vec::new();
-    let sent = thread::scope(|scope| {
-        let sender = scope.spawn(|| send_until(&cable, &traffic, 50_000, &stop));
+    let sent = send_while(&cable, &traffic, 50_000, || {
         for nth in 0..UPGRADES {
             // What no other upgrade can: new sockets may have other sizes.
             configure(path, &format!("write = 'a.pcapng'\nrx-ring = {}", 2048 << (nth % 3)));
@@ -352,8 +371,6 @@ fn a_cold_upgrade_opens_new_sockets_and_counts_what_passes_meanwhile() {
             assert_eq!(upgraded["pauses_ns"], Value::Array(Vec::new()));
             gaps.push((number(&upgraded["cold_ns"]), number(&upgraded["cold_packets"])));
         }
-        stop.store(true, Ordering::Relaxed);
-        sender.join().expect("sent")
     });
     run.settled();
     let ending = run.end_by(Signal::SIGINT).expect_code(0);
@@ -409,58 +426,101 @@ fn descriptors(run: &Mirror) -> Vec<String> {
     kinds
 }
 
+/// Of each socket of a run, how many chunks are in its fill ring. The ring begins with the indices of
+/// producer and consumer, each in cache lines of its own (`struct xdp_ring` of `net/xdp/xsk_queue.h`).
+fn chunks_in_fill_rings(run: &Mirror) -> Vec<u32> {
+    const CONSUMER: u64 = 128;
+    let process = PathBuf::from(format!("/proc/{}", run.pid()));
+    let maps = fs::read_to_string(process.join("maps")).expect("mappings");
+    let memory = File::open(process.join("mem")).expect("memory");
+    let offset = format!("{:x}", libc::XDP_UMEM_PGOFF_FILL_RING);
+    let of_fill_ring = |line: &&str| line.contains("socket:[") && line.split(' ').nth(2) == Some(&offset);
+    let index = |at: u64| {
+        let mut value = [0; 4];
+        memory.read_exact_at(&mut value, at).expect("an index");
+        u32::from_ne_bytes(value)
+    };
+    let chunks = maps.lines().filter(of_fill_ring).map(|line| {
+        let begin = line.split('-').next().expect("a range");
+        let begin = u64::from_str_radix(begin, 16).expect("an address");
+        index(begin).wrapping_sub(index(begin + CONSUMER))
+    });
+    chunks.collect()
+}
+
 #[test]
 fn upgrades_under_load_lose_nothing() {
+    /// How often packets are sent with upgrades, and as often without.
+    const WINDOWS: usize = 4;
     let given =
         |name, otherwise| std::env::var(name).map_or(otherwise, |text| text.parse().expect("a number"));
-    let upgrades = given("MIRROR_UPGRADES", 20);
+    let upgrades = given("MIRROR_UPGRADES", 20_usize);
     // One queue, for a rate that is looked for there, has a ring for it.
     let queues = given("MIRROR_UPGRADE_QUEUES", 2);
-    let cable = Cable::with_queues(queues);
+    let rx_ring: u32 = if queues == 1 { 32_768 } else { 8192 };
+    let cable = Cable::with_queues(u32::try_from(queues).expect("queues"));
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
-    configure(path, if queues == 1 { "rx-ring = 32768" } else { "" });
+    configure(path, &format!("rx-ring = {rx_ring}"));
     let mut run = Mirror::ingest(&cable, path, FLAGS);
     let cpus = if queues == 1 { vec![0] } else { vec![0, 1] };
     let traffic = Traffic { cpus, ..Traffic::default() };
-    let (rate, before) = lossless_rate(&cable, &run, "MIRROR_UPGRADE_PPS", &traffic);
-    let lost_before = if before > 0 { dropped_by_kernel() } else { 0 };
-    // When all of its threads are there.
-    run.statistics();
-    let at_first = descriptors(&run);
-    let stop = AtomicBool::new(false);
-    let mut pauses = Vec::new();
-    let begun = Instant::now();
-    let sent = thread::scope(|scope| {
-        let sender = scope.spawn(|| send_until(&cable, &traffic, rate, &stop));
-        for _ in 0..upgrades {
-            let upgraded = run.upgrade();
-            pauses.extend(upgraded["pauses_ns"].as_array().expect("pauses").iter().map(number));
-        }
-        stop.store(true, Ordering::Relaxed);
-        sender.join().expect("sent")
-    });
-    let attained = sent as f64 / begun.elapsed().as_secs_f64();
+    let (rate, mut sent) = lossless_rate(&cable, &run, "MIRROR_UPGRADE_PPS", &traffic);
+    // When all of its threads are there, and with what one upgrade needs.
+    run.upgrade();
+    sent += inject(&cable, 10).len() as u64;
     run.settled();
-    let at_last = descriptors(&run);
+    // More than the RX ring has descriptors, and all of them while nothing arrives.
+    let chunks = chunks_in_fill_rings(&run);
+    assert!(chunks.len() == queues && chunks.iter().all(|chunks| *chunks > rx_ring), "{chunks:?}");
+    let (at_first, held_at_first) = (descriptors(&run), in_kernel());
+    let mut pauses = Vec::new();
+    let mut windows = Vec::new();
+    // In turn, for as long as the other: with upgrades, and undisturbed.
+    for _ in 0..WINDOWS {
+        let before = dropped_by_kernel();
+        let begun = Instant::now();
+        let with = send_while(&cable, &traffic, rate, || {
+            for _ in 0..upgrades / WINDOWS {
+                let upgraded = run.upgrade();
+                pauses.extend(upgraded["pauses_ns"].as_array().expect("pauses").iter().map(number));
+            }
+        });
+        let took = begun.elapsed();
+        run.settled();
+        let between = dropped_by_kernel();
+        let without = send_while(&cable, &traffic, rate, || thread::sleep(took));
+        run.settled();
+        sent += with + without;
+        windows.push([(with, between - before), (without, dropped_by_kernel() - between)]);
+    }
+    let (at_last, held_at_last) = (descriptors(&run), in_kernel());
+    // A process that follows another has no sockets of its own to make, and keeps none of the others'.
+    assert!(at_last.len() <= at_first.len(), "at first {at_first:#?}, at last {at_last:#?}");
+    assert_eq!(held_at_last, held_at_first, "programs, maps and links");
+    assert_eq!(chunks_in_fill_rings(&run), chunks);
     run.end_by(Signal::SIGINT).expect_code(0);
     let report = balanced_report(&path.join("report.json"));
     let all = number(&report["frames"]["decapsulated"]) + kernel_drops(&report);
-    assert_eq!(all, before + sent, "{report:#}");
-    assert_eq!(number(&report["upgrades"]["count"]), u64::from(upgrades));
+    assert_eq!(all, sent, "{report:#}");
+    assert_eq!(number(&report["upgrades"]["count"]), upgrades as u64 + 1);
     pauses.sort_unstable();
-    assert_eq!(pauses.last(), Some(&number(&report["upgrades"]["longest_pause_ns"])));
     let at = |percent: usize| pauses[(pauses.len() - 1) * percent / 100] as f64 / 1e3;
+    let of = |kind: usize| {
+        let [sent, lost] = windows
+            .iter()
+            .fold([0, 0], |[sent, lost], window| [sent + window[kind].0, lost + window[kind].1]);
+        format!("{lost} lost of {sent}")
+    };
     println!(
-        "{upgrades} upgrades, {queues} queues, {attained:.0} packets a second: {} lost of {sent}; nobody \
+        "{upgrades} upgrades, {queues} queues, {rate} packets a second: {}, and in turn without: {}; nobody \
         took packets of a queue for {:.0} us in the median, {:.0} us in 99 of 100, {:.0} us at worst",
-        kernel_drops(&report) - lost_before,
+        of(0),
+        of(1),
         at(50),
         at(99),
         at(100)
     );
-    // A process that follows another has no sockets of its own to make, and keeps none of the others'.
-    assert!(at_last.len() <= at_first.len(), "at first {at_first:#?}, at last {at_last:#?}");
     if std::env::var_os("MIRROR_UPGRADE_PPS").is_none() {
         assert_eq!(kernel_drops(&report), 0, "{report:#}");
     }

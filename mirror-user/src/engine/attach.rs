@@ -23,7 +23,7 @@ pub(super) struct Attached {
 }
 
 /// Loads and attaches the program in the first mode that the interface takes; or, if another process has
-/// attached its own, loads it for that mode, ready to replace the other.
+/// attached its own, loads it for that mode, ready to replace the other, but for the sockets.
 pub(super) fn attach(
     options: &Options,
     plan: &mut InterfacePlan,
@@ -66,8 +66,10 @@ pub(super) fn attach(
         if let Some(addresses) = addresses {
             program.set_addresses(addresses).map_err(failed)?;
         }
-        for worker in workers.iter().filter(|worker| worker.to_bind.is_none()) {
-            program.set_socket(worker.place.queue, worker.socket).map_err(failed)?;
+        if inherited.is_none() {
+            for worker in workers {
+                program.set_socket(worker.place.queue, worker.socket).map_err(failed)?;
+            }
         }
         let attached = match inherited.take() {
             Some((link, _)) => {

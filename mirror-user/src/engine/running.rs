@@ -111,7 +111,7 @@ impl Prepared {
         let Self { mut running, inheritance } = self;
         match inheritance.as_deref().map(|left| (left, left.sockets())) {
             Some((_, SocketsPass::Over)) => {
-                running.interfaces.iter().try_for_each(LiveInterface::replace_program)?;
+                running.interfaces.iter().try_for_each(LiveInterface::take_over)?;
             }
             Some((left, SocketsPass::OpenedAnew)) => {
                 let since = left.await_closed().map_err(|source| EngineError::Inherited {
@@ -120,7 +120,7 @@ impl Prepared {
                 })?;
                 for interface in &mut running.interfaces {
                     interface.bind_sockets()?;
-                    interface.replace_program()?;
+                    interface.take_over()?;
                 }
                 running.passed_for = Some(Duration::from_nanos(monotonic().saturating_sub(since)));
             }

@@ -265,6 +265,15 @@ impl LiveInterface {
         Ok(())
     }
 
+    /// Puts its program, with the sockets, in the place of that of another process. They are in its map only
+    /// now, because each of them keeps the map in the kernel for as long as it is in it.
+    pub(super) fn take_over(&self) -> Result<(), EngineError> {
+        let mut workers = self.workers.iter();
+        let set = workers.try_for_each(|it| self.program.set_socket(it.place.queue, it.socket));
+        set.map_err(|source| self.program_failed(source))?;
+        self.replace_program()
+    }
+
     /// Puts its program in the place of that of another process.
     pub(super) fn replace_program(&self) -> Result<(), EngineError> {
         self.program.replace().map_err(|source| self.program_failed(source))
@@ -285,20 +294,15 @@ impl LiveInterface {
 
     /// Binds the sockets that are not bound yet, when those of another process are closed.
     pub(super) fn bind_sockets(&mut self) -> Result<(), EngineError> {
-        let take = |worker: &mut Worker| Some((worker.place.queue, worker.socket, worker.to_bind.take()?));
-        let unbound: Vec<_> = self.workers.iter_mut().filter_map(take).collect();
-        for (queue, socket, to_bind) in unbound {
+        let InterfacePlan { interface, host, bind, .. } = &self.plan;
+        for worker in &mut self.workers {
+            let Some(to_bind) = worker.to_bind.take() else { continue };
             to_bind.bind().map_err(|source| EngineError::Socket {
-                interface: self.plan.interface.name.clone(),
-                queue,
-                cause: diagnose::socket(
-                    &source,
-                    &diagnose::SocketFacts::of(&self.plan.host, self.plan.bind == Bind::ZeroCopy),
-                ),
+                interface: interface.name.clone(),
+                queue: worker.place.queue,
+                cause: diagnose::socket(&source, &diagnose::SocketFacts::of(host, *bind == Bind::ZeroCopy)),
                 source,
             })?;
-            let set = self.program.set_socket(queue, socket);
-            set.map_err(|source| self.program_failed(source))?;
         }
         Ok(())
     }
@@ -506,6 +510,12 @@ impl Drop for LiveInterface {
     /// However it ends, unwinding included: detach, end the workers, restore the settings.
     fn drop(&mut self) {
         self.program.detach();
+        // Sockets that another process has would keep the map in the kernel.
+        for worker in &self.workers {
+            if let Err(error) = self.program.unset_socket(worker.place.queue) {
+                tracing::trace!("{}", with_causes(&error));
+            }
+        }
         self.workers.clear();
         restore(&self.settings);
     }
