@@ -97,8 +97,9 @@ impl View {
             warnings: Vec::new(),
         };
         let Some(now) = &status.report else { return view };
-        let before = before.filter(|before| before.pid == status.pid);
         let before = before.and_then(|before| before.report.as_ref());
+        // Several processes may have a run in turn; another one starts at another time.
+        let before = before.filter(|before| before.started == now.started);
         // The same report a second time has no rates.
         let before = before.filter(|before| before.duration_s < now.duration_s);
         let seconds = before.map_or(0.0, |before| now.duration_s - before.duration_s);
@@ -299,9 +300,16 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn rates_go_on_over_an_upgrade() {
+        let mut before = status(98);
+        before.pid = 1;
+        assert_eq!(View::of(&status(100), Some(&before)).packets.rate, Some(999_000.0));
+    }
+
+    #[test]
     fn without_an_earlier_report_of_this_run_there_are_no_rates() {
         let mut other = status(98);
-        other.pid = 1;
+        other.report.as_mut().unwrap().started = "1970-01-01T00:00:01Z".to_owned();
         for before in [None, Some(&other), Some(&status(100)), Some(&status(101))] {
             let view = View::of(&status(100), before);
             assert_eq!(view.packets, Count { total: 99_900_000, rate: None });
