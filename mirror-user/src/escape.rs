@@ -6,6 +6,7 @@
 //! | a terminal | [`terminal`] | control characters as `\x1b`, marks of direction as `\u{202e}`; newlines are kept |
 //! | a line of a log or a message | [`line()`], [`path()`] | the same, and newlines too, so that the text stays on one line |
 //! | a shell | [`shell`] | quoted if needed, to be pasted |
+//! | a unit file | [`systemd`] | quoted if needed, as a word of a command line |
 
 use std::{
     borrow::Cow,
@@ -130,6 +131,41 @@ pub fn shell(word: &str) -> Cow<'_, str> {
     Cow::Owned(quoted)
 }
 
+/// Quotes a word of a command line in a unit file (systemd.service(5), "Command lines"), where `%` begins a
+/// specifier, `$` a variable, and control characters are escaped.
+///
+/// ```
+/// use mirror_user::escape::systemd;
+///
+/// assert_eq!(systemd("ens6"), "ens6");
+/// assert_eq!(systemd("it's"), "\"it's\"");
+/// assert_eq!(systemd("100%$"), "\"100%%$$\"");
+/// assert_eq!(systemd("\x1b"), "\"\\x1b\"");
+/// ```
+#[must_use]
+pub fn systemd(word: &str) -> Cow<'_, str> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_@+=:,./-".contains(&byte);
+    if !word.is_empty() && word.bytes().all(is_plain) {
+        return Cow::Borrowed(word);
+    }
+    let mut quoted = "\"".to_owned();
+    for letter in word.chars() {
+        match letter {
+            '"' | '\\' => quoted.extend(['\\', letter]),
+            '%' | '$' => quoted.extend([letter, letter]),
+            letter if is_control(letter) => {
+                for byte in letter.encode_utf8(&mut [0; 4]).bytes() {
+                    // Writing to a String cannot fail.
+                    let _ = write!(quoted, "\\x{byte:02x}");
+                }
+            }
+            letter => quoted.push(letter),
+        }
+    }
+    quoted.push('"');
+    Cow::Owned(quoted)
+}
+
 #[cfg(test)]
 mod tests {
     use std::process::Command;
@@ -148,6 +184,7 @@ mod tests {
             let shown = terminal(&text);
             prop_assert!(shown.chars().all(|letter| matches!(letter, '\n' | '\t') || !is_control(letter)));
             prop_assert!(!shell(&text).chars().any(is_control));
+            prop_assert!(!systemd(&text).chars().any(is_control));
             if !text.chars().any(is_control) {
                 prop_assert_eq!(&*line(&text), text.as_str());
             }

@@ -22,15 +22,16 @@ use crate::{
     tunnels::Tunnels,
 };
 
-/// Gathers the facts about this host, in the network namespace of the calling thread: of one interface, or of
-/// all but loopback, for a run that takes these tunnels. Needs no privileges, but finds less without.
+/// Gathers the facts about this host, in the network namespace of the calling thread: of some interfaces, or
+/// of all but loopback if none is named, for a run that takes these tunnels. Needs no privileges, but finds
+/// less without.
 #[must_use]
-pub fn gather(interface: Option<&str>, tunnels: &Tunnels) -> Facts {
+pub fn gather(names: &[&str], tunnels: &Tunnels) -> Facts {
     let route = read_text("/proc/thread-self/net/route").unwrap_or_default();
     let default_route = procfs::default_route(&route);
-    let looked_at = match interface {
-        Some(name) => Interface::named(name).map(|one| vec![one]),
-        None => interfaces().map(|all| all.into_iter().filter(|one| one.name != "lo").collect()),
+    let looked_at: Result<Vec<_>, _> = match names {
+        [] => interfaces().map(|all| all.into_iter().filter(|one| one.name != "lo").collect()),
+        names => names.iter().map(|name| Interface::named(name)).collect(),
     };
     let describe = |one: &Interface| describe(one, default_route == Some(&one.name));
     Facts {
@@ -56,7 +57,7 @@ pub fn gather(interface: Option<&str>, tunnels: &Tunnels) -> Facts {
         vxlan: vxlan_devices().map(|devices| devices.into_iter().map(VxlanDevice::from).collect()).into(),
         tunnels: tunnels.clone(),
         port_holders: port_holders(tunnels).into(),
-        asked: interface.map(str::to_owned),
+        asked: (!names.is_empty()).then(|| names.join(",")),
         interfaces: looked_at.map(|all| all.iter().map(describe).collect()).into(),
     }
 }

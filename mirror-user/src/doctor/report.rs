@@ -22,7 +22,7 @@ const INDENT: usize = 11;
 pub struct Report {
     /// Always `mirror.doctor/2`; fields may be added, never renamed.
     pub schema: String,
-    /// Whether ingest can run: on the requested interface, or on any.
+    /// Whether ingest can run: on all requested interfaces, or on any.
     pub can_run: bool,
     /// How it would run, for each interface without an error.
     pub plans: Vec<Plan>,
@@ -43,7 +43,9 @@ impl Report {
         let interfaces = facts.interfaces.known().map(Vec::as_slice).unwrap_or_default();
         let able = |one: &&InterfaceFacts| clean(HOST) && clean(&one.name);
         let plans: Vec<Plan> = interfaces.iter().filter(able).filter_map(|one| plan(&facts, one)).collect();
-        Self { schema: "mirror.doctor/2".to_owned(), can_run: !plans.is_empty(), plans, findings, facts }
+        let all = facts.asked.is_none() || plans.len() == interfaces.len();
+        let can_run = all && !plans.is_empty();
+        Self { schema: "mirror.doctor/2".to_owned(), can_run, plans, findings, facts }
     }
 
     fn section(&self, f: &mut fmt::Formatter<'_>, subject: &str, title: &str) -> fmt::Result {

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use crate::escape::shell;
+use crate::{
+    escape::shell,
+    host::settings::{Assignment, Setting},
+};
 
 /// A command that changes the running host, with its numbers. It prints as the line to type, names quoted for
 /// a shell where they need it.
@@ -42,14 +45,29 @@ pub enum HostCommand {
     },
 }
 
+impl HostCommand {
+    /// The setting that it changes for good, if it is no state of a moment.
+    #[must_use]
+    pub fn assignment(&self) -> Option<Assignment> {
+        match self.clone() {
+            Self::Mtu { interface, mtu } => Some(Assignment::of(Setting::Mtu { interface }, mtu)),
+            Self::Channels { interface, combined } => {
+                Some(Assignment::of(Setting::Channels { interface }, combined))
+            }
+            Self::TxQueues { interface, queues } => {
+                Some(Assignment::of(Setting::TxQueues { interface }, queues))
+            }
+            Self::Up { .. } | Self::XdpOff { .. } => None,
+        }
+    }
+}
+
 impl fmt::Display for HostCommand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Mtu { interface, mtu } => write!(f, "ip link set dev {} mtu {mtu}", shell(interface)),
-            Self::Channels { interface, combined } => {
-                write!(f, "ethtool -L {} combined {combined}", shell(interface))
+            Self::Mtu { .. } | Self::Channels { .. } | Self::TxQueues { .. } => {
+                self.assignment().as_ref().map_or(Ok(()), |assignment| assignment.fmt(f))
             }
-            Self::TxQueues { interface, queues } => write!(f, "ethtool -L {} tx {queues}", shell(interface)),
             Self::Up { interface } => write!(f, "ip link set dev {} up", shell(interface)),
             Self::XdpOff { interface } => write!(f, "ip link set dev {} xdp off", shell(interface)),
         }

@@ -426,6 +426,18 @@ fn request(attributes: RtBuffer<Ifla, neli::types::Buffer>) -> io::Result<Ifinfo
     message.build().map_err(io::Error::other)
 }
 
+/// Sets a link's MTU, in bytes.
+pub(super) fn set_mtu(index: u32, mtu: u32) -> io::Result<()> {
+    let mtu = RtattrBuilder::default().rta_type(Ifla::Mtu).rta_payload(mtu).build();
+    let message = IfinfomsgBuilder::default()
+        .ifi_family(RtAddrFamily::Unspecified)
+        .ifi_index(i32::try_from(index).map_err(io::Error::other)?)
+        .ifi_change(Iff::empty())
+        .rtattrs([mtu.map_err(io::Error::other)?].into_iter().collect())
+        .build();
+    Netlink::open(SockProtocol::NetlinkRoute, 0)?.change(Rtm::Newlink, message.map_err(io::Error::other)?)
+}
+
 /// Sets a link up with ARP off.
 pub(super) fn set_up_without_arp(index: u32) -> io::Result<()> {
     let wanted = Iff::UP | Iff::NOARP;

@@ -1,8 +1,8 @@
 //! Facts of the host: interfaces, their drivers and counters, the kernel, and limits of the process.
 //!
 //! Nothing here prints, waits or changes a setting, except [`tunables`], which restores what it changed (and
-//! [records](run_state) it, in case the run is killed), and [`tap`] and [`veth`], which make interfaces and
-//! keep their traffic from the host. Netlink and ioctl sockets are opened on the calling thread, so all of it
+//! [records](run_state) it, in case the run is killed), [`settings`], which changes what it is asked to, and
+//! [`tap`] and [`veth`], which make interfaces and keep their traffic from the host. Netlink and ioctl sockets are opened on the calling thread, so all of it
 //! is about that thread's network namespace; `/sys/class/net` may show another one (it belongs to the mount,
 //! not to the thread) and is read only where it proves to show the same interface.
 
@@ -20,6 +20,7 @@ mod netlink;
 pub(crate) mod next_hop;
 pub mod run_state;
 pub mod scheduling;
+pub mod settings;
 pub mod statistics;
 pub mod tap;
 pub mod tunables;
@@ -132,6 +133,16 @@ pub enum HostError {
         /// What was to be written.
         value: String,
         /// Why not.
+        source: io::Error,
+    },
+    /// A setting could not be changed.
+    #[error("{}: cannot be set to {value}: {source}", crate::escape::line(setting))]
+    Setting {
+        /// What was to be changed.
+        setting: String,
+        /// To what.
+        value: String,
+        /// The kernel's or the driver's answer.
         source: io::Error,
     },
     /// Another run has changed the interface's settings, and will restore them.

@@ -266,8 +266,12 @@ fn give_to_root(file: impl std::os::fd::AsFd) {
     }
 }
 
-/// Only root and this user may have written it.
-fn trusted(file: &File) -> io::Result<()> {
+/// Whether only root and this user may have written a file.
+///
+/// # Errors
+///
+/// Others may have; or the kernel's error.
+pub fn trusted(file: &File) -> io::Result<()> {
     const OTHERS_WRITE: u32 = 0o022;
     let found = fstat(file)?;
     let own = rustix::process::geteuid().as_raw();

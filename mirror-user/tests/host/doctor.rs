@@ -67,7 +67,7 @@ fn facts_survive_json() {
         let json = serde_json::to_string(&facts).unwrap();
         assert_eq!(serde_json::from_str::<Facts>(&json).unwrap(), facts, "{name}");
     }
-    let live = gather(None, &Tunnels::default());
+    let live = gather(&[], &Tunnels::default());
     let json = serde_json::to_string(&live).unwrap();
     assert_eq!(serde_json::from_str::<Facts>(&json).unwrap(), live);
 }
@@ -93,7 +93,7 @@ fn every_remedy_is_one_line_and_every_message_a_sentence_part() {
 fn facts_of_a_veth_pair_are_gathered() {
     let namespace = Namespace::with_pair(2);
     namespace.ip("link set peer mtu 1600");
-    let facts = namespace.enter(|| gather(Some("target"), &Tunnels::default()));
+    let facts = namespace.enter(|| gather(&["target"], &Tunnels::default()));
     let [target] = facts.interfaces.known().unwrap().as_slice() else {
         panic!("one interface was asked about")
     };
@@ -136,7 +136,7 @@ fn attach(
 /// Waits for the hook of `target`: a process forked by another test may hold the link until its exec.
 fn hook_is_free() {
     let deadline = Instant::now() + Duration::from_secs(5);
-    while !Report::of(gather(Some("target"), &Tunnels::default())).can_run {
+    while !Report::of(gather(&["target"], &Tunnels::default())).can_run {
         assert!(Instant::now() < deadline, "the hook is still held");
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -152,7 +152,7 @@ fn a_held_hook_is_an_error_that_names_the_holder() {
     namespace.enter(|| {
         let held =
             attach(index("target"), mirror_ebpf::mirror::PROGRAM, aya::programs::XdpMode::Driver).unwrap();
-        let facts = gather(Some("target"), &Tunnels::default());
+        let facts = gather(&["target"], &Tunnels::default());
         let hook = facts.interfaces.known().unwrap()[0].xdp_hook.known().unwrap().clone().unwrap();
         assert_eq!((hook.mode, hook.name.as_deref()), (XdpMode::Native, Some("mirror")));
         let report = Report::of(facts);
@@ -176,7 +176,7 @@ fn the_doctor_knows_the_kernels_mtu_limit_of_veth() {
         namespace.ip(&format!("link set target mtu {own}"));
         namespace.ip(&format!("link set peer mtu {other}"));
         namespace.enter(|| {
-            let report = Report::of(gather(Some("target"), &Tunnels::default()));
+            let report = Report::of(gather(&["target"], &Tunnels::default()));
             let plan = &report.plans[0];
             assert_eq!((plan.mode, plan.frags), (XdpMode::Native, frags), "{own} {other}: {report}");
             for (program, expected) in
@@ -200,10 +200,7 @@ fn a_start_plans_what_the_doctor_predicts() {
         namespace.ip(&format!("link set target mtu {own}"));
         namespace.ip(&format!("link set peer mtu {other}"));
         let (report, engine) = namespace.enter(|| {
-            (
-                Report::of(gather(Some("target"), &Tunnels::default())),
-                Engine::builder("target").build().unwrap(),
-            )
+            (Report::of(gather(&["target"], &Tunnels::default())), Engine::builder("target").build().unwrap())
         });
         let (said, planned) = (&report.plans[0], &engine.plan().interfaces[0]);
         let mode = planned.modes[0] == XdpMode::Native;
@@ -240,14 +237,14 @@ fn the_doctor_knows_the_kernels_queue_limit_of_veth() {
             assert!(std::process::Command::new("ethtool").args(arguments).status().unwrap().success());
         };
         ethtool(&["-L", "target", "rx", "1"]);
-        let report = Report::of(gather(Some("target"), &Tunnels::default()));
+        let report = Report::of(gather(&["target"], &Tunnels::default()));
         assert_eq!(report.plans[0].mode, XdpMode::Generic, "{report}");
         attach(index("target"), mirror_ebpf::mirror::PROGRAM, aya::programs::XdpMode::Driver).unwrap_err();
         let remedy =
             report.findings.iter().find_map(|finding| finding.remedy.as_deref().filter(|m| m.contains("-L")));
         let words: Vec<&str> = remedy.expect("a remedy").split(' ').collect();
         ethtool(&words[1..]);
-        assert_eq!(Report::of(gather(Some("target"), &Tunnels::default())).plans[0].mode, XdpMode::Native);
+        assert_eq!(Report::of(gather(&["target"], &Tunnels::default())).plans[0].mode, XdpMode::Native);
         drop(attach(index("target"), mirror_ebpf::mirror::PROGRAM, aya::programs::XdpMode::Driver).unwrap());
     });
 }
@@ -255,19 +252,19 @@ fn the_doctor_knows_the_kernels_queue_limit_of_veth() {
 #[test]
 fn other_sockets_on_the_ports_of_tunnels_are_found() {
     let namespace = Namespace::with_pair(1);
-    let quiet = namespace.enter(|| gather(Some("target"), &Tunnels::default()));
+    let quiet = namespace.enter(|| gather(&["target"], &Tunnels::default()));
     assert_eq!(quiet.port_holders.known().map(Vec::len), Some(0));
 
     // A process, which is this test.
     namespace.enter(|| {
         let _socket = std::net::UdpSocket::bind("127.0.0.1:4789").unwrap();
-        let holders = gather(Some("target"), &Tunnels::default()).port_holders.known().unwrap().clone();
+        let holders = gather(&["target"], &Tunnels::default()).port_holders.known().unwrap().clone();
         assert_eq!((holders.len(), holders[0].address.as_str()), (1, "127.0.0.1"));
         let me = format!("({})", std::process::id());
         assert!(holders[0].processes.iter().any(|process| process.ends_with(&me)), "{holders:?}");
 
         let _geneve = std::net::UdpSocket::bind("[::]:6081").unwrap();
-        let facts = gather(Some("target"), &Tunnels::from([6081]));
+        let facts = gather(&["target"], &Tunnels::from([6081]));
         let holders = facts.port_holders.known().unwrap();
         assert_eq!(holders.iter().map(|holder| holder.port).collect::<Vec<_>>(), [6081]);
         let text = Report::of(facts).to_string();
@@ -278,7 +275,7 @@ fn other_sockets_on_the_ports_of_tunnels_are_found() {
     namespace.ip("link add vx17 type vxlan id 17 dstport 4789 dev peer");
     namespace.ip("link set vx17 up");
     namespace.ip("link add vxall type vxlan external dstport 4790");
-    let facts = namespace.enter(|| gather(Some("target"), &Tunnels::default()));
+    let facts = namespace.enter(|| gather(&["target"], &Tunnels::default()));
     let devices = facts.vxlan.known().unwrap();
     let found: Vec<_> =
         devices.iter().map(|device| (device.name.as_str(), device.vni, device.port)).collect();
@@ -302,7 +299,7 @@ fn a_vxlan_device_moved_to_another_namespace_as_docker_does_is_found_by_its_sock
     host.ip("link add vx18 type vxlan id 18 dstport 4789 dev peer");
     host.ip(&format!("link set vx18 netns {}", container.name()));
     container.ip("link set vx18 up").unwrap();
-    let facts = host.enter(|| gather(Some("target"), &Tunnels::default()));
+    let facts = host.enter(|| gather(&["target"], &Tunnels::default()));
     assert_eq!(facts.vxlan.known().map(Vec::len), Some(0));
     let report = Report::of(facts);
     let warning = report.findings.iter().find(|finding| finding.message.contains("UDP 4789")).unwrap();
@@ -312,7 +309,7 @@ fn a_vxlan_device_moved_to_another_namespace_as_docker_does_is_found_by_its_sock
 #[test]
 fn a_missing_interface_is_an_error_that_lists_the_existing_ones() {
     let namespace = Namespace::with_pair(1);
-    let report = Report::of(namespace.enter(|| gather(Some("ens5"), &Tunnels::default())));
+    let report = Report::of(namespace.enter(|| gather(&["ens5"], &Tunnels::default())));
     assert!(!report.can_run && report.plans.is_empty());
     let text = report.to_string();
     assert!(text.contains("ens5: no such interface; there are lo, peer, target"), "{text}");

@@ -47,9 +47,7 @@ pub(super) fn judge(facts: &Facts, host: &Host, layout: &Layout, findings: &mut 
             format!(
                 "{fits} {headers}: the largest of a source with MTU 1500 have {USUAL_FRAME}, and are lost"
             ),
-            Some(
-                HostCommand::Mtu { interface: host.interface.clone(), mtu: host.lossless_mtu() }.to_string(),
-            ),
+            Some(HostCommand::Mtu { interface: host.interface.clone(), mtu: host.lossless_mtu() }.into()),
         );
     } else if mtu < ENDPOINT_MTU + GENEVE {
         findings.note(format!("{fits} {headers}: longer ones are lost; {session}"), None);

@@ -1,6 +1,6 @@
 //! Findings about the whole host.
 
-use super::{Findings, counted, listed};
+use super::{Findings, Remedy, counted, listed};
 use crate::{
     doctor::{
         facts::{Facts, Realtime},
@@ -10,6 +10,7 @@ use crate::{
     host::{
         kernel::{KernelVersion, since},
         limits::Capability,
+        settings::Sysctl,
     },
     tunnels::Encapsulation,
     wire::vxlan,
@@ -46,7 +47,7 @@ fn kernel(facts: &Facts, findings: &mut Findings) {
         let amazon_linux_2 = facts.kernel.known().is_some_and(|release| release.contains(".amzn2."));
         findings.error(
             format!("kernel {version} lacks {lacks}"),
-            amazon_linux_2.then(|| "amazon-linux-extras install -y kernel-5.10 && reboot".to_owned()),
+            amazon_linux_2.then(|| Remedy::command("amazon-linux-extras install -y kernel-5.10 && reboot")),
         );
         return;
     }
@@ -84,7 +85,7 @@ fn capabilities(facts: &Facts, findings: &mut Findings) {
         let interface = facts.asked.as_ref().map_or_else(String::new, |name| format!(" -i {}", shell(name)));
         findings.error(
             format!("this process lacks {}, which ingest needs: run mirror as root", listed(&needed)),
-            Some(format!("sudo mirror doctor{interface}")),
+            Some(Remedy::command(format!("sudo mirror doctor{interface}"))),
         );
     } else {
         findings.ok("the capabilities that ingest needs");
@@ -95,7 +96,7 @@ fn bpf(facts: &Facts, findings: &mut Findings) {
     if facts.bpf_jit.known() == Some(&0) {
         findings.warning(
             "the BPF JIT is off: the XDP program is interpreted, at several times the cost per frame",
-            Some("sysctl -w net.core.bpf_jit_enable=1".to_owned()),
+            Some(Remedy::sysctls(&[(Sysctl::BpfJitEnable, 1)])),
         );
     }
     if !facts.btf {
@@ -114,16 +115,24 @@ fn bpf(facts: &Facts, findings: &mut Findings) {
                 polling itself",
                 listed(&busy)
             ),
-            Some("sysctl -w net.core.busy_poll=0 net.core.busy_read=0".to_owned()),
+            Some(Remedy::sysctls(&[(Sysctl::BusyPoll, 0), (Sysctl::BusyRead, 0)])),
         );
     }
 }
 
-/// UMEM size of the largest interface in bytes; of one queue of small chunks if there is no interface.
+/// What a run takes: the sum of the requested interfaces, or without these the most of one.
+fn needed(facts: &Facts, each: impl ExactSizeIterator<Item = u64>) -> Option<u64> {
+    if each.len() == 0 {
+        return None;
+    }
+    if facts.asked.is_some() { Some(each.sum()) } else { each.max() }
+}
+
+/// Bytes of UMEMs; of one queue of small chunks if there is no interface.
 fn umem(facts: &Facts) -> u64 {
     let interfaces = facts.interfaces.known().map(Vec::as_slice).unwrap_or_default();
-    // Without a requested interface: the largest.
-    interfaces.iter().map(|one| umem_bytes(facts, one)).max().unwrap_or(FRAMES * 2048)
+    let sizes = interfaces.iter().map(|one| umem_bytes(facts, one));
+    needed(facts, sizes).unwrap_or(FRAMES * 2048)
 }
 
 fn memlock(facts: &Facts, findings: &mut Findings) {
@@ -161,7 +170,7 @@ fn memlock(facts: &Facts, findings: &mut Findings) {
     } else {
         findings.error(
             message,
-            Some("ulimit -l unlimited   # as root; in a unit file: LimitMEMLOCK=infinity".to_owned()),
+            Some(Remedy::command("ulimit -l unlimited   # as root; in a unit file: LimitMEMLOCK=infinity")),
         );
     }
 }
@@ -172,8 +181,8 @@ fn huge_pages(facts: &Facts, findings: &mut Findings) {
         return;
     };
     let interfaces = facts.interfaces.known().map(Vec::as_slice).unwrap_or_default();
-    // As for the bytes.
-    let needed = interfaces.iter().map(|one| umem_pages(facts, one)).max().unwrap_or(plan::pages(2048));
+    let each = interfaces.iter().map(|one| umem_pages(facts, one));
+    let needed = needed(facts, each).unwrap_or(plan::pages(2048));
     if pages.free >= needed {
         findings.ok(format!("{} of 2 MiB free, {needed} needed", counted(pages.free, "huge page")));
         return;
@@ -184,7 +193,7 @@ fn huge_pages(facts: &Facts, findings: &mut Findings) {
             "{} of 2 MiB free, and the UMEM takes {needed}: small pages are used, with more TLB misses",
             if pages.free == 0 { "no huge pages".to_owned() } else { counted(pages.free, "huge page") }
         ),
-        Some(format!("sysctl -w vm.nr_hugepages={total}")),
+        Some(Remedy::sysctls(&[(Sysctl::NrHugepages, i64::try_from(total).unwrap_or(i64::MAX))])),
     );
 }
 
@@ -198,14 +207,14 @@ fn realtime(facts: &Facts, findings: &mut Findings) {
                 late, and packets are lost then; CAP_SYS_NICE or RLIMIT_RTPRIO permits it, and in a control \
                 group with real-time limits also cpu.rt_runtime_us"
             ),
-            Some("ulimit -r 1   # as root; in a unit file: LimitRTPRIO=1".to_owned()),
+            Some(Remedy::command("ulimit -r 1   # as root; in a unit file: LimitRTPRIO=1")),
         ),
     }
     if *runtime_us == Some(-1) {
         findings.note(
             "the kernel does not throttle real-time threads (kernel.sched_rt_runtime_us is -1): one that \
             never sleeps takes its CPU from all other threads",
-            Some("sysctl -w kernel.sched_rt_runtime_us=950000".to_owned()),
+            Some(Remedy::sysctls(&[(Sysctl::SchedRtRuntime, 950_000)])),
         );
     }
 }
@@ -279,10 +288,9 @@ fn held_by_kernel(port: u16, encapsulation: Encapsulation, findings: &mut Findin
         (Encapsulation::Vxlan, vxlan::PORT) => findings.warning(
             "UDP 4789 is bound by the kernel for a VXLAN device of another network namespace, as Docker's \
             overlay networks do: they lose the packets of a captured interface",
-            Some(
-                "docker swarm init --data-path-port 7789   # when the swarm is made; a port of its own"
-                    .to_owned(),
-            ),
+            Some(Remedy::command(
+                "docker swarm init --data-path-port 7789   # when the swarm is made; a port of its own",
+            )),
         ),
         (Encapsulation::Vxlan, _) => findings.warning(
             format!(

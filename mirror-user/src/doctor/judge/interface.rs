@@ -2,7 +2,7 @@
 
 use mirror_ebpf::mirror::{PROGRAM, PROGRAM_FORWARD, PROGRAM_FRAGS};
 
-use super::{Findings, Severity, balancer, counted, native, spread};
+use super::{Findings, Remedy, Severity, balancer, counted, native, spread};
 use crate::{
     doctor::{
         facts::{Facts, InterfaceFacts},
@@ -27,7 +27,7 @@ pub(super) fn judge(facts: &Facts, interface: &InterfaceFacts, findings: &mut Fi
     let host = plan::host(facts, interface);
     let possible = match layout(&host, &Wanted::DEFAULT) {
         Err(refusal) => {
-            findings.error(format!("ingest refuses: {refusal}"), remedy(refusal.command()));
+            findings.error(format!("ingest refuses: {refusal}"), refusal.command().map(Remedy::from));
             false
         }
         Ok(layout) => {
@@ -42,10 +42,13 @@ pub(super) fn judge(facts: &Facts, interface: &InterfaceFacts, findings: &mut Fi
                 ));
             }
             for obstacle in &layout.obstacles {
-                findings.warning(format!("native mode is refused: {obstacle}"), remedy(obstacle.command()));
+                findings.warning(
+                    format!("native mode is refused: {obstacle}"),
+                    obstacle.command().map(Remedy::from),
+                );
             }
             for warning in &layout.warnings {
-                findings.warning(warning.to_string(), remedy(warning.command(&interface.name)));
+                findings.warning(warning.to_string(), warning.command(&interface.name).map(Remedy::from));
             }
             for (severity, message, remedy) in native::remarks(interface, &host, &layout) {
                 // The costs of native mode matter only if it is possible.
@@ -73,11 +76,6 @@ pub(super) fn judge(facts: &Facts, interface: &InterfaceFacts, findings: &mut Fi
     }
 }
 
-/// A command of the engine's, as a finding has it.
-fn remedy(command: Option<HostCommand>) -> Option<String> {
-    command.map(|command| command.to_string())
-}
-
 /// Settings that killed runs have left changed.
 fn left_settings(interface: &InterfaceFacts, findings: &mut Findings) {
     let Some(left) = interface.left_settings.known() else {
@@ -86,7 +84,8 @@ fn left_settings(interface: &InterfaceFacts, findings: &mut Findings) {
     };
     for LeftSetting { name, value, before, pid } in left {
         let restore = |value: u64| {
-            Some(format!("echo {value} > {}", shell(&format!("/sys/class/net/{}/{name}", interface.name))))
+            let file = format!("/sys/class/net/{}/{name}", interface.name);
+            Some(Remedy::command(format!("echo {value} > {}", shell(&file))))
         };
         match (before, pid) {
             (Some(before), Some(pid)) => findings.warning(
@@ -108,18 +107,18 @@ fn left_settings(interface: &InterfaceFacts, findings: &mut Findings) {
 }
 
 fn link(interface: &InterfaceFacts, findings: &mut Findings) {
-    let up = Some(format!("ip link set dev {} up", shell(&interface.name)));
+    let up = || Some(HostCommand::Up { interface: interface.name.clone() }.into());
     match (interface.up, interface.carrier) {
         (true, None | Some(true)) => {}
         (false, None) => {
             findings.warning(
                 "it is down, or has no carrier; ingest starts, and receives frames once it is \
                 up",
-                up,
+                up(),
             );
         }
         (false, Some(_)) => {
-            findings.warning("it is down; ingest starts, and receives frames once it is up", up);
+            findings.warning("it is down; ingest starts, and receives frames once it is up", up());
         }
         (true, Some(false)) => findings.warning(
             "it is up, but has no carrier: the other end is down, or its driver is resetting the link; \
@@ -150,7 +149,7 @@ fn hook(interface: &InterfaceFacts, findings: &mut Findings) {
         format!(
             "{held}; stop its owner, or take it off (refused if a bpf_link holds it: `bpftool link show`)"
         ),
-        Some(format!("ip link set dev {} {off} off", shell(&interface.name))),
+        Some(Remedy::command(format!("ip link set dev {} {off} off", shell(&interface.name)))),
     );
 }
 

@@ -1,18 +1,17 @@
 //! What native mode needs or costs on one interface, beside its obstacles.
 
-use super::{Severity, counted};
+use super::{Remedy, Severity, counted};
 use crate::{
     doctor::facts::InterfaceFacts,
     engine::{
         layout::{Host, Layout},
         obstacles::added_queues,
     },
-    escape::shell,
-    host::{driver, kernel::since},
+    host::{driver, kernel::since, settings::Setting},
 };
 
 /// How much it matters, what it is, and a command that changes it.
-pub(super) type Remark = (Severity, String, Option<String>);
+pub(super) type Remark = (Severity, String, Option<Remedy>);
 
 pub(super) fn remarks(interface: &InterfaceFacts, host: &Host, layout: &Layout) -> Vec<Remark> {
     let mut remarks = Vec::new();
@@ -70,15 +69,18 @@ fn mtu(host: &Host, layout: &Layout, remarks: &mut Vec<Remark>) {
 fn offloads(interface: &InterfaceFacts, remarks: &mut Vec<Remark>) {
     let is_on =
         |name: &str| interface.offloads.known().is_some_and(|all| all.get(name).copied().unwrap_or(false));
-    let which = match (is_on("rx-lro"), is_on("rx-gro-hw")) {
-        (true, _) => "lro",
-        (false, true) => "rx-gro-hw",
+    let (which, offload) = match (is_on("rx-lro"), is_on("rx-gro-hw")) {
+        (true, _) => ("lro", "rx-lro"),
+        (false, true) => ("rx-gro-hw", "rx-gro-hw"),
         (false, false) => return,
     };
     remarks.push((
         Severity::Note,
         format!("{which} is on: virtio_net switches the offload off while an XDP program is attached"),
-        Some(format!("ethtool -K {} {which} off", shell(&interface.name))),
+        Some(Remedy::setting(
+            Setting::Offload { interface: interface.name.clone(), offload: offload.to_owned() },
+            "off",
+        )),
     ));
 }
 

@@ -1,13 +1,12 @@
 //! Findings about how frames spread over queues and CPUs.
 
-use super::{Findings, counted, listed};
+use super::{Findings, Remedy, counted, listed};
 use crate::{
     doctor::{
         facts::{Facts, InterfaceFacts},
         rss::{MICROSOFT_KEY, PORTS, reach},
     },
-    escape::shell,
-    host::hex_key,
+    host::{hex_key, settings::Setting},
 };
 
 /// `ETH_RSS_HASH_TOP`.
@@ -40,7 +39,7 @@ fn rings(interface: &InterfaceFacts, queues: u32, findings: &mut Findings) {
             rings.max_rx,
             counted(queues, "queue")
         ),
-        Some(format!("ethtool -G {} rx {}", shell(&interface.name), rings.max_rx)),
+        Some(Remedy::setting(Setting::RxRing { interface: interface.name.clone() }, rings.max_rx)),
     );
 }
 
@@ -82,7 +81,8 @@ fn rss(facts: &Facts, interface: &InterfaceFacts, findings: &mut Findings) {
     }
     // Drivers accept only keys of their own length.
     let key: Vec<u8> = MICROSOFT_KEY.iter().copied().cycle().take(rss.key.len()).collect();
-    let remedy = Some(format!("ethtool -X {} hkey {}", shell(&interface.name), hex_key(&key)));
+    let setting = Setting::RssKey { interface: interface.name.clone() };
+    let remedy = Some(Remedy::setting(setting, hex_key(&key)));
     let advice = "Microsoft's default key reaches all, if the driver supports setting it (c5n does)";
     if even {
         findings
@@ -118,6 +118,6 @@ fn irqs(facts: &Facts, interface: &InterfaceFacts, findings: &mut Findings) {
             "the interrupts of all queues ({}) go to CPU {cpu}, which does the kernel's work for all of them",
             listed(&numbers)
         ),
-        Some(commands.join("; ")),
+        Some(Remedy::command(commands.join("; "))),
     );
 }

@@ -17,13 +17,20 @@ use request::Request;
 // Command numbers and layouts: linux/ethtool.h.
 const ETHTOOL_GDRVINFO: u32 = 0x03;
 const ETHTOOL_GRINGPARAM: u32 = 0x10;
+const ETHTOOL_SRINGPARAM: u32 = 0x11;
 const ETHTOOL_GSTRINGS: u32 = 0x1b;
 const ETHTOOL_GSTATS: u32 = 0x1d;
 const ETHTOOL_GSSET_INFO: u32 = 0x37;
 const ETHTOOL_GFEATURES: u32 = 0x3a;
 const ETHTOOL_SFEATURES: u32 = 0x3b;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
+const ETHTOOL_SCHANNELS: u32 = 0x3d;
 const ETHTOOL_GRSSH: u32 = 0x46;
+const ETHTOOL_SRSSH: u32 = 0x47;
+/// `ETH_RXFH_INDIR_NO_CHANGE`: only the key is set.
+const TABLE_STAYS: u32 = u32::MAX;
+/// Bytes of `struct ethtool_rxfh` before table and key.
+const RXFH_HEADER: usize = 24;
 const ETH_SS_STATS: u32 = 1;
 const ETH_SS_FEATURES: u32 = 4;
 const ETH_GSTRING_LEN: usize = 32;
@@ -94,14 +101,19 @@ mod hex {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let bytes = text.split(':').filter(|byte| !byte.is_empty()).map(|byte| u8::from_str_radix(byte, 16));
-        bytes.collect::<Result<_, _>>().map_err(Error::custom)
+        super::key_of_hex(&text).ok_or_else(|| Error::custom(format!("{text:?} is no RSS key")))
     }
 }
 
 /// A key as `ethtool -X IF hkey` takes it.
 pub(crate) fn hex_key(key: &[u8]) -> String {
     key.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
+}
+
+/// The bytes of such a key.
+pub(super) fn key_of_hex(text: &str) -> Option<Vec<u8>> {
+    let bytes = text.split(':').filter(|byte| !byte.is_empty()).map(|byte| u8::from_str_radix(byte, 16));
+    bytes.collect::<Result<_, _>>().ok()
 }
 
 /// A socket for requests to the driver of one interface.
@@ -142,6 +154,36 @@ impl Ethtool {
         })
     }
 
+    /// Changes the channels in use; what is not changed stays.
+    pub(super) fn set_channels(&self, change: impl FnOnce(&mut Channels)) -> io::Result<()> {
+        let before = self.channels()?;
+        let mut now = before;
+        change(&mut now);
+        let mut request = self.send(Request::new(ETHTOOL_GCHANNELS, 36)?)?;
+        request.set_u32(0, ETHTOOL_SCHANNELS);
+        for (offset, value) in [(20, now.rx), (24, now.tx), (32, now.combined)] {
+            request.set_u32(offset, value);
+        }
+        self.send(request).map(drop)
+    }
+
+    /// Changes the descriptors of RX rings.
+    pub(super) fn set_rx_ring(&self, descriptors: u32) -> io::Result<()> {
+        let mut request = self.send(Request::new(ETHTOOL_GRINGPARAM, 36)?)?;
+        request.set_u32(0, ETHTOOL_SRINGPARAM);
+        request.set_u32(20, descriptors);
+        self.send(request).map(drop)
+    }
+
+    /// Changes the key of the hash, and leaves table and function as they are.
+    pub(super) fn set_rss_key(&self, key: &[u8]) -> io::Result<()> {
+        let mut request = Request::new(ETHTOOL_SRSSH, RXFH_HEADER + key.len())?;
+        request.set_u32(8, TABLE_STAYS);
+        request.set_u32(12, count(key.len()));
+        request.set_bytes(RXFH_HEADER, key);
+        self.send(request).map(drop)
+    }
+
     /// `struct ethtool_ringparam`.
     pub(super) fn rings(&self) -> io::Result<Rings> {
         let answer = self.send(Request::new(ETHTOOL_GRINGPARAM, 36)?)?;
@@ -150,15 +192,14 @@ impl Ethtool {
 
     /// `struct ethtool_rxfh`: table, then key, behind 24 bytes.
     pub(super) fn rss(&self) -> io::Result<Rss> {
-        const HEADER: usize = 24;
-        let sizes = self.send(Request::new(ETHTOOL_GRSSH, HEADER)?)?;
+        let sizes = self.send(Request::new(ETHTOOL_GRSSH, RXFH_HEADER)?)?;
         let (entries, key) = (sizes.u32(8), sizes.u32(12));
         let table_bytes = bounded(entries, 4)?;
-        let mut request = Request::new(ETHTOOL_GRSSH, HEADER + table_bytes + bounded(key, 1)?)?;
+        let mut request = Request::new(ETHTOOL_GRSSH, RXFH_HEADER + table_bytes + bounded(key, 1)?)?;
         request.set_u32(8, entries);
         request.set_u32(12, key);
         let answer = self.send(request)?;
-        let config = answer.bytes().get(HEADER..).unwrap_or_default();
+        let config = answer.bytes().get(RXFH_HEADER..).unwrap_or_default();
         let (table, key) = config.split_at_checked(table_bytes).unwrap_or_default();
         let table = table.chunks_exact(4).filter_map(|entry| entry.try_into().ok()).map(u32::from_ne_bytes);
         let function = answer.bytes().get(16).copied().unwrap_or_default();
@@ -202,14 +243,32 @@ impl Ethtool {
     /// Turns off what makes frames differ from those that were sent: segmentation, aggregation and checksum
     /// offloads, as far as the driver lets them be changed.
     pub(super) fn offloads_off(&self) -> io::Result<()> {
+        self.set_features(changes_frames, false)
+    }
+
+    /// Switches one feature, by the kernel's name.
+    pub(super) fn set_feature(&self, name: &str, on: bool) -> io::Result<()> {
+        self.set_features(|other| other == name, on)?;
+        match self.features()?.get(name) {
+            Some(now) if *now == on => Ok(()),
+            // The kernel takes the request as a wish.
+            _ => Err(io::Error::other("the driver does not let it be changed")),
+        }
+    }
+
+    fn set_features(&self, meant: impl Fn(&str) -> bool, on: bool) -> io::Result<()> {
         let names = self.steady(|| self.strings(ETH_SS_FEATURES).map(Some))?;
         let blocks = names.len().div_ceil(32);
         let mut request = Request::new(ETHTOOL_SFEATURES, 8 + blocks * 8)?;
         request.set_u32(4, count(blocks));
-        for (bit, _) in names.iter().enumerate().filter(|(_, name)| changes_frames(name)) {
+        for (bit, _) in names.iter().enumerate().filter(|(_, name)| meant(name)) {
             // Each block: which bits are meant, and their new values.
             let block = 8 + bit / 32 * 8;
-            request.set_u32(block, request.u32(block) | 1 << (bit % 32));
+            let mask = 1 << (bit % 32);
+            request.set_u32(block, request.u32(block) | mask);
+            if on {
+                request.set_u32(block + 4, request.u32(block + 4) | mask);
+            }
         }
         self.send(request).map(drop)
     }
@@ -263,7 +322,6 @@ fn bounded(count: u32, size: usize) -> io::Result<usize> {
     }
 }
 
-/// A length that came from the kernel as a `u32`.
 /// Whether a feature of this name joins or splits frames, or leaves checksums to the device
 /// (`net/ethtool/common.c`).
 fn changes_frames(name: &str) -> bool {
@@ -271,6 +329,7 @@ fn changes_frames(name: &str) -> bool {
     is_any(&["segmentation", "-gso", "-gro", "-lro", "-checksum"])
 }
 
+/// A length that came from the kernel as a `u32`.
 fn count(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }

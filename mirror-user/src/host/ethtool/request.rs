@@ -90,6 +90,14 @@ impl Request {
         }
     }
 
+    /// Puts bytes at `offset`; nothing if they would end past the end.
+    pub(super) fn set_bytes(&mut self, offset: usize, bytes: &[u8]) {
+        let end = offset.saturating_add(bytes.len());
+        if let Some(place) = self.bytes_mut().get_mut(offset..end) {
+            place.copy_from_slice(bytes);
+        }
+    }
+
     /// Sends the request to the driver of the interface called `name`; the answer is in [`Self::bytes`] then.
     pub(super) fn send(&mut self, socket: BorrowedFd<'_>, name: &str) -> io::Result<()> {
         let mut ifr_name = [0; libc::IFNAMSIZ];
@@ -144,7 +152,11 @@ mod tests {
         let mut request = Request::new(7, 8).unwrap();
         request.set_u32(5, 1);
         request.set_u32(usize::MAX, 1);
+        request.set_bytes(6, &[1, 2, 3]);
+        request.set_bytes(usize::MAX, &[1]);
         assert_eq!((request.u32(4), request.u32(5), request.u32(usize::MAX)), (0, 0, 0));
+        request.set_bytes(4, &[1, 2, 3, 4]);
+        assert_eq!(request.bytes()[4..], [1, 2, 3, 4]);
     }
 
     #[test]
