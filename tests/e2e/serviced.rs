@@ -341,6 +341,11 @@ fn what_doctor_applies_is_set_at_each_start_of_the_service() {
         // As after a boot; and a second time, when all is set already.
         host.starts();
         assert_eq!(mtu(), 3498);
+        let mut live = host.systemd.command("mirror");
+        live.args(["doctor", "--config", CONFIGURATION, "--fix", "--apply"]);
+        let refused = live.output().expect("doctor");
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(refused.status.code() == Some(1) && said.contains("stop it first"), "{said}");
         host.stops();
         ip(&["link", "set", "dev", ODD, "mtu", "9001"]);
         host.starts();

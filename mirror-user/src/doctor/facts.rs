@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use mirror_ebpf::mirror::{PROGRAM, PROGRAM_FORWARD, PROGRAM_FRAGS};
 use serde::{Deserialize, Serialize};
 
 pub use crate::host::interface::Peer;
@@ -200,6 +201,16 @@ pub struct InterfaceFacts {
     /// For veth: the other end, if it is in the same namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<Peer>,
+}
+
+impl InterfaceFacts {
+    /// Whether a run of mirror captures here, by the name of the program on its XDP hook.
+    #[must_use]
+    pub fn is_captured(&self) -> bool {
+        const OURS: [&str; 3] = [PROGRAM, PROGRAM_FRAGS, PROGRAM_FORWARD];
+        let hook = self.xdp_hook.known().and_then(Option::as_ref);
+        hook.and_then(|hook| hook.name.as_deref()).is_some_and(|name| OURS.contains(&name))
+    }
 }
 
 /// For recordings without the field.

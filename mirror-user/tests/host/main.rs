@@ -4,3 +4,4 @@
 mod doctor;
 mod interface;
 mod namespace;
+mod settings;

@@ -131,7 +131,7 @@ enum Command {
     Config(config::ConfigArgs),
     /// Diagnose this host and suggest fixes
     ///
-    /// Changes nothing. Exits with 0 if ingest can run, with 1 if not.
+    /// Changes nothing, but for --apply and --undo. Exits with 0 if ingest can run, with 1 if not.
     Doctor(doctor::DoctorArgs),
 }
 

@@ -1,7 +1,5 @@
 //! Findings about one interface.
 
-use mirror_ebpf::mirror::{PROGRAM, PROGRAM_FORWARD, PROGRAM_FRAGS};
-
 use super::{Findings, Remedy, Severity, balancer, counted, native, spread};
 use crate::{
     doctor::{
@@ -16,9 +14,6 @@ use crate::{
     escape::shell,
     host::{driver::Ena, tunables::LeftSetting, xdp::XdpMode},
 };
-
-/// Names of our own programs.
-const OURS: [&str; 3] = [PROGRAM, PROGRAM_FRAGS, PROGRAM_FORWARD];
 
 pub(super) fn judge(facts: &Facts, interface: &InterfaceFacts, findings: &mut Findings) {
     link(interface, findings);
@@ -140,7 +135,7 @@ fn hook(interface: &InterfaceFacts, findings: &mut Findings) {
     let name = hook.name.as_deref().map_or_else(String::new, |name| format!(" ({name})"));
     let mode = hook.mode.name();
     let held = format!("the XDP hook is held by program {}{name} in {mode} mode", hook.program);
-    if hook.name.as_deref().is_some_and(|name| OURS.contains(&name)) {
+    if interface.is_captured() {
         findings.error(format!("{held}: another mirror captures here; stop it first"), None);
         return;
     }

@@ -19,7 +19,7 @@ use anyhow::Context;
 use clap::Args;
 use mirror_user::{
     Tunnels,
-    doctor::{Facts, Report, gather},
+    doctor::{Fact, Facts, Report, gather},
     escape,
     host::run_state,
     settings::{Many, Settings, TunnelPorts},
@@ -194,8 +194,17 @@ fn apply(args: &DoctorArgs, source: &Source, report: &Report, unit: &str) -> any
         return Err(Usage(usage.to_owned()).into());
     }
     refuse_others("--fix --apply")?;
-    if let Some(reason) = report.facts.interfaces.reason() {
-        anyhow::bail!("{}; nothing was changed", escape::line(reason));
+    match &report.facts.interfaces {
+        Fact::Unknown { unreadable } => anyhow::bail!("{}; nothing was changed", escape::line(unreadable)),
+        Fact::Known(interfaces) => {
+            if let Some(captured) = interfaces.iter().find(|interface| interface.is_captured()) {
+                // Its huge pages would count as taken, and its link would be reset.
+                anyhow::bail!(
+                    "{}: a run of mirror captures here: stop it first; nothing was changed",
+                    escape::line(&captured.name)
+                );
+            }
+        }
     }
     let _lock = lock()?;
     let now = jiff::Timestamp::now().to_string();
