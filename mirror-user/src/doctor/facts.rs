@@ -97,7 +97,7 @@ pub struct Facts {
     pub tunnels: Tunnels,
     /// The sockets on the ports of these tunnels in this network namespace.
     pub port_holders: Fact<Vec<PortHolder>>,
-    /// The requested interfaces, which are then the only ones in `interfaces`: names with commas between them.
+    /// The requested interfaces, which are then the only ones in `interfaces`, with commas between them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<String>,
     /// The interfaces that were examined, or a reason if a requested one does not exist.

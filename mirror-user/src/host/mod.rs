@@ -2,9 +2,10 @@
 //!
 //! Nothing here prints, waits or changes a setting, except [`tunables`], which restores what it changed (and
 //! [records](run_state) it, in case the run is killed), [`settings`], which changes what it is asked to, and
-//! [`tap`] and [`veth`], which make interfaces and keep their traffic from the host. Netlink and ioctl sockets are opened on the calling thread, so all of it
-//! is about that thread's network namespace; `/sys/class/net` may show another one (it belongs to the mount,
-//! not to the thread) and is read only where it proves to show the same interface.
+//! [`tap`] and [`veth`], which make interfaces and keep their traffic from the host. Netlink and ioctl
+//! sockets are opened on the calling thread, so all of it is about that thread's network namespace;
+//! `/sys/class/net` may show another one (it belongs to the mount, not to the thread) and is read only where
+//! it proves to show the same interface.
 
 pub(crate) mod addresses;
 mod discard;

@@ -1,8 +1,8 @@
 //! The record of what `--apply` has changed, from which `--undo` puts it back.
 //!
-//! It is in `/etc/mirror`, beside the configuration, because it lasts as long as the files that it names: over
-//! boots. `/run` does not, and `/var/lib/mirror` belongs to the user whom runs change to, who could have root
-//! write what that user likes. It is replaced before each change, and again after it.
+//! It is in `/etc/mirror`, beside the configuration, because it lasts as long as the files that it names:
+//! over boots. `/run` does not, and `/var/lib/mirror` belongs to the user whom runs change to, who could have
+//! root write what that user likes. It is replaced before each change, and again after it.
 
 use anyhow::Context as _;
 use mirror_user::{escape, host::settings::Setting};
