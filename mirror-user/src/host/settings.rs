@@ -117,28 +117,19 @@ impl Setting {
     ///
     /// [`HostError::NoSuchInterface`], or what the kernel or the driver says.
     pub fn read(&self) -> Result<String, HostError> {
-        let interface = match self {
-            Self::Sysctl { name } => return read_text(name.path()),
-            Self::Mtu { interface }
-            | Self::Channels { interface }
-            | Self::TxQueues { interface }
-            | Self::RxRing { interface }
-            | Self::Offload { interface, .. }
-            | Self::RssKey { interface } => Interface::named(interface)?,
-        };
+        let number = |value: u32| value.to_string();
         Ok(match self {
-            Self::Sysctl { .. } | Self::Mtu { .. } => interface.mtu.to_string(),
-            Self::Channels { .. } => interface.channels()?.combined.to_string(),
-            Self::TxQueues { .. } => interface.channels()?.tx.to_string(),
-            Self::RxRing { .. } => interface.rings()?.rx.to_string(),
-            Self::Offload { offload, .. } => match interface.offloads()?.get(offload) {
-                Some(true) => "on".to_owned(),
-                Some(false) => "off".to_owned(),
-                None => {
-                    return Err(HostError::Unexpected { what: "an offload", text: offload.clone() });
-                }
-            },
-            Self::RssKey { .. } => hex_key(&interface.rss()?.key),
+            Self::Sysctl { name } => read_text(name.path())?,
+            Self::Mtu { interface } => number(Interface::named(interface)?.mtu),
+            Self::Channels { interface } => number(Interface::named(interface)?.channels()?.combined),
+            Self::TxQueues { interface } => number(Interface::named(interface)?.channels()?.tx),
+            Self::RxRing { interface } => number(Interface::named(interface)?.rings()?.rx),
+            Self::Offload { interface, offload } => {
+                let all = Interface::named(interface)?.offloads()?;
+                let unknown = || HostError::Unexpected { what: "an offload", text: offload.clone() };
+                if *all.get(offload).ok_or_else(unknown)? { "on" } else { "off" }.to_owned()
+            }
+            Self::RssKey { interface } => hex_key(&Interface::named(interface)?.rss()?.key),
         })
     }
 
