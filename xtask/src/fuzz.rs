@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{host, pins, process};
+use crate::{host, parallel, pins, process};
 
 /// Default time per target.
 pub(crate) const DEFAULT_SECONDS: u32 = 60;
@@ -32,23 +32,14 @@ pub(crate) fn run(seconds: u32, only: Option<&str>) -> Result<ExitCode> {
         bail!("no such fuzz target; there are: {}", listed.lines().collect::<Vec<_>>().join(", "));
     }
     process::check(cargo_fuzz().arg("build"))?;
+    // One alone is watched as it runs.
+    let run = if targets.len() == 1 { process::run } else { process::run_apart };
+    // Each has one thread.
+    let outcomes = parallel::per_cpu(&targets, |target| run(&mut command(target, seconds)?));
     let mut failed = Vec::new();
-    for &target in &targets {
-        let mut command = cargo_fuzz();
-        command.args(["run", target]);
-        let seeds = host::workspace().join("fuzz/seeds").join(target);
-        if seeds.is_dir() {
-            // libFuzzer adds findings to the first directory and only reads the others.
-            let corpus = host::workspace().join("fuzz/corpus").join(target);
-            fs::create_dir_all(&corpus).with_context(|| format!("cannot create {}", corpus.display()))?;
-            command.arg(corpus).arg(seeds);
-        }
-        command.arg("--");
-        command.arg(format!("-max_total_time={seconds}")).arg(format!("-timeout={SLOWEST_INPUT_SECONDS}"));
-        // One line at the start and one at the end instead of one per discovery.
-        command.args(["-print_final_stats=1", "-verbosity=0"]);
-        if !process::run(&mut command)?.success() {
-            failed.push(target);
+    for (target, outcome) in targets.iter().zip(outcomes) {
+        if !outcome?.success() {
+            failed.push(*target);
         }
     }
     if !failed.is_empty() {
@@ -56,6 +47,24 @@ pub(crate) fn run(seconds: u32, only: Option<&str>) -> Result<ExitCode> {
     }
     println!("fuzz: {} clean over {seconds} s each", targets.join(" and "));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a target for a time.
+fn command(target: &str, seconds: u32) -> Result<Command> {
+    let mut command = cargo_fuzz();
+    command.args(["run", target]);
+    let seeds = host::workspace().join("fuzz/seeds").join(target);
+    if seeds.is_dir() {
+        // libFuzzer adds findings to the first directory and only reads the others.
+        let corpus = host::workspace().join("fuzz/corpus").join(target);
+        fs::create_dir_all(&corpus).with_context(|| format!("cannot create {}", corpus.display()))?;
+        command.arg(corpus).arg(seeds);
+    }
+    command.arg("--");
+    command.arg(format!("-max_total_time={seconds}")).arg(format!("-timeout={SLOWEST_INPUT_SECONDS}"));
+    // One line at the start and one at the end instead of one per discovery.
+    command.args(["-print_final_stats=1", "-verbosity=0"]);
+    Ok(command)
 }
 
 /// cargo-fuzz passes `-Zsanitizer=address`, which stable compilers take in bootstrap mode: no nightly is

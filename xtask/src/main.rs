@@ -11,8 +11,10 @@ mod fuzz;
 mod host;
 mod lint;
 mod pages;
+mod parallel;
 mod pins;
 mod process;
+mod programs;
 mod setup;
 mod test;
 mod tree;
@@ -44,7 +46,9 @@ fn dispatch(matches: &ArgMatches) -> Result<ExitCode> {
         }
         Some(("ebpf", m)) => ebpf::run(m.get_flag("check")),
         Some(("demo", m)) => demo::run(m.get_flag("yes"), &rest(m)),
-        Some(("test", m)) => test::run(m.get_flag("yes"), m.get_flag("require-ebpf"), &rest(m)),
+        Some(("test", m)) => {
+            test::run(m.get_flag("yes"), m.get_flag("require-ebpf"), m.get_flag("all"), &rest(m))
+        }
         Some(("bench", m)) => bench::run(m),
         Some(("vmtest", m)) => vmtest::run(m),
         Some(("dist", m)) => dist::run(m),
@@ -107,9 +111,10 @@ fn cli() -> Command {
         )
         .subcommand(
             Command::new("test")
-                .about("Set up and run every test, serially (root)")
+                .about("Set up and run the tests, serially (root)")
                 .arg(yes())
                 .arg(flag("require-ebpf", "Fail where the eBPF toolchain is absent, as under CI=true"))
+                .arg(flag("all", "Also the tests of the library without its features, built for them"))
                 .arg(args("Arguments for `cargo test`; with any, only that one run is made")),
         )
         .subcommand(bench::command())
@@ -123,7 +128,7 @@ fn cli() -> Command {
         )
         .subcommand(
             Command::new("fuzz")
-                .about("Run the fuzz targets, one after the other")
+                .about("Run the fuzz targets, one per CPU at a time")
                 .arg(
                     Arg::new("seconds")
                         .long("seconds")

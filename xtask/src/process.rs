@@ -57,6 +57,19 @@ pub(crate) fn run(command: &mut Command) -> Result<ExitStatus> {
     Ok(status)
 }
 
+/// Runs `command` beside others: what it prints follows its echo when it has ended, in one piece.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn run_apart(command: &mut Command) -> Result<ExitStatus> {
+    let shown = display(command);
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start `{shown}`"))?;
+    let said = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+    eprint!("$ {shown}\n{}{}", said[0], said[1]);
+    stopped()?;
+    Ok(output.status)
+}
+
 /// Whether to continue.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: every test, as root and serially, because labs share this host's CPUs.
+//! `cargo xtask test`: the tests, as root and serially, because labs share this host's CPUs.
 
 use std::env;
 use std::ffi::OsString;
@@ -21,6 +21,10 @@ const CHROMIUM_TESTS: &str = "chromium_shows";
 /// Tests whose names begin so raise the limit of real-time priority.
 const LIMIT_TESTS: &str = "limit_of_real_time";
 
+/// The part that only `--all` runs: fewer tests than the workspace's, of less of the same code; only the
+/// refusal of Zstandard is code of its own. `cargo xtask lint` builds all of it.
+const WITHOUT_FEATURES: &str = "the library without its features";
+
 /// Mark of tests that read captures of real networks.
 const CAPTURE_TESTS: &str = r#"#[ignore = "needs MIRROR_CAPTURES"]"#;
 /// Folder with the captures of GENEVE in the tests of Zeek and of Suricata, by their names there.
@@ -28,12 +32,13 @@ const GENEVE_CAPTURES: &str = "MIRROR_GENEVE_CAPTURES";
 /// The test that reads them.
 const GENEVE_TEST: &str = "public_captures_of_geneve_are_replayed_as_tshark_reads_them";
 
-/// Sets up and runs the tests; with `args`, one run of `cargo test` with them, else all.
+/// Sets up and runs the tests; with `args`, one run of `cargo test` with them, else those of the workspace
+/// and, with `all`, those of the library without its features.
 ///
 /// # Errors
 /// If root, AF_XDP or (if `require_ebpf` or under CI) the eBPF toolchain is missing, and if a test
 /// fails.
-pub(crate) fn run(yes: bool, require_ebpf: bool, args: &[OsString]) -> Result<ExitCode> {
+pub(crate) fn run(yes: bool, require_ebpf: bool, all: bool, args: &[OsString]) -> Result<ExitCode> {
     if !host::is_root() {
         bail!(
             "most tests open AF_XDP sockets in namespaces of their own, which needs root; run\n  {}",
@@ -72,12 +77,9 @@ pub(crate) fn run(yes: bool, require_ebpf: bool, args: &[OsString]) -> Result<Ex
     let mut failed = Vec::new();
     let runs: [(&str, &[&str]); 2] = [
         ("the workspace", &["--workspace", "--no-fail-fast"]),
-        (
-            "the library without its features",
-            &["--package", "mirror-user", "--no-default-features", "--no-fail-fast"],
-        ),
+        (WITHOUT_FEATURES, &["--package", "mirror-user", "--no-default-features", "--no-fail-fast"]),
     ];
-    for (name, arguments) in runs {
+    for (name, arguments) in runs.into_iter().filter(|(name, _)| all || *name != WITHOUT_FEATURES) {
         if !process::run(cargo_test().args(arguments).args(&left_out))?.success() {
             failed.push(name);
         }
@@ -98,6 +100,9 @@ pub(crate) fn run(yes: bool, require_ebpf: bool, args: &[OsString]) -> Result<Ex
         }
     }
     // At the end, where it is noticed.
+    if !all {
+        eprintln!("test: NOT checked: {WITHOUT_FEATURES}, which `cargo xtask lint` builds: --all");
+    }
     if !has_geneve {
         eprintln!(
             "test: NOT checked: {GENEVE_TEST}; set {GENEVE_CAPTURES} to the folder with the public captures \

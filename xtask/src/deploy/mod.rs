@@ -24,7 +24,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::setup::{self, Group};
-use crate::{host, process};
+use crate::{host, parallel, process};
 
 /// Takes the root of the repository, and returns the files that it has read, from there.
 type Check = fn(&Path) -> Result<BTreeSet<PathBuf>>;
@@ -71,20 +71,25 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode> {
 
 /// Runs all checks, then lists those that failed and the files that none has read.
 fn check(root: &Path, twins: bool) -> Result<ExitCode> {
-    let (mut read, mut failed) = (BTreeSet::new(), Vec::new());
-    for (name, check) in CHECKS {
+    let outcomes = parallel::per_cpu(&CHECKS, |(name, check)| {
+        process::stopped()?;
         let start = Instant::now();
-        match check(root) {
+        let outcome = check(root);
+        match &outcome {
             Ok(files) => {
                 eprintln!("deploy: {name}: clean, {} files ({:.0?})", files.len(), start.elapsed());
-                read.extend(files);
             }
-            Err(error) => {
-                eprintln!("deploy: {name}: FAILED: {error:#}");
-                failed.push(name);
-            }
+            Err(error) => eprintln!("deploy: {name}: FAILED: {error:#}"),
         }
-        process::stopped()?;
+        outcome
+    });
+    process::stopped()?;
+    let (mut read, mut failed) = (BTreeSet::new(), Vec::new());
+    for ((name, _), outcome) in CHECKS.iter().zip(outcomes) {
+        match outcome {
+            Ok(files) => read.extend(files),
+            Err(_) => failed.push(*name),
+        }
     }
     if !failed.is_empty() {
         bail!("deploy: failed: {}", failed.join("; "));

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use super::{files, read, tools};
-use crate::{host, pins, process};
+use crate::{host, pins, process, programs};
 
 /// Modules in use. cloud-init ignores a name that it does not know.
 const MODULES: [&str; 3] = ["packages", "runcmd", "write_files"];
@@ -133,6 +133,7 @@ fn valid(filled_in: &BTreeMap<String, String>) -> Result<()> {
     for (name, text) in filled_in {
         cloud_init(&write(yaml.join(format!("{name}.yaml")), text)?)?;
     }
+    let mirror = programs::build(&[], false)?.mirror;
     let (mut scripts, mut configurations) = (Vec::new(), 0);
     for (path, document) in read::below(&folder, "yaml", "yaml")? {
         let unknown =
@@ -146,7 +147,7 @@ fn valid(filled_in: &BTreeMap<String, String>) -> Result<()> {
                 scripts.push(write(copy, text)?);
             } else if to == CONFIGURATION {
                 configurations += 1;
-                accepted(&write(copy, text)?)?;
+                accepted(&mirror, &write(copy, text)?)?;
             }
         }
     }
@@ -175,10 +176,8 @@ fn cloud_init(file: &Path) -> Result<()> {
 }
 
 /// By the command of this workspace.
-fn accepted(configuration: &Path) -> Result<()> {
-    let mut command = host::cargo();
-    command.args(["run", "--quiet", "--locked", "--package", "mirror-user", "--bin", "mirror", "--"]);
-    tools::quietly(command.args(["config", "check"]).arg(configuration)).map(drop)
+fn accepted(mirror: &Path, configuration: &Path) -> Result<()> {
+    tools::quietly(Command::new(mirror).args(["config", "check"]).arg(configuration)).map(drop)
 }
 
 /// # Errors

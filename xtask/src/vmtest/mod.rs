@@ -25,7 +25,6 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Value, json};
 
-use self::binaries::Built;
 use self::cell::Cell;
 use self::initramfs::{Base, Contents, INIT};
 use self::kernel::{Kernel, Machine};
@@ -34,6 +33,7 @@ use self::qemu::{Accelerator, Boot, End};
 use self::results::{Outcome, Tally};
 use self::service::Scenario;
 use self::taps::{Crossed, Taps};
+use crate::programs::{self, Built};
 use crate::setup::{self, Group};
 use crate::{dist, host, process};
 
@@ -136,6 +136,7 @@ impl Job {
                 "name": test_step(tests),
                 "program": format!("/tests/{}", tests.program),
                 "skip": tests.skipped(self.kernel),
+                "threads": tests.threads(),
                 "limit": TESTS_LIMIT,
             }})
         });
@@ -366,7 +367,7 @@ impl Machines<'_> {
         let mut tests: Vec<_> = jobs.iter().flat_map(|job| &job.tests).map(|tests| tests.program).collect();
         tests.sort_unstable();
         tests.dedup();
-        let Built { mirror, lab, tests } = binaries::build(&tests, self.release)?;
+        let Built { mirror, lab, tests } = programs::build(&tests, self.release)?;
         let tool = |name: &str| host::program(name).with_context(|| format!("{name} is not installed"));
         let busybox = tool("busybox")?;
         // The real programs instead of busybox's reduced ones.

@@ -3,6 +3,7 @@
 use super::card::{Card, QUEUES};
 use super::cell::{Cell, Expect, Frames, MANY, MIXED, PACE, SOME};
 use super::kernel::{Kernel, Machine};
+use super::qemu::CPUS;
 
 /// Which part of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -334,6 +335,8 @@ enum Usual {
     /// For every change on older kernels. The newest takes minutes of an emulated CPU for what the same
     /// programs show on the machine that runs the guests.
     Older,
+    /// For every change on this kernel: to others it makes no difference, except to the newest, as above.
+    On(Kernel),
     /// With `--all` only.
     Never,
 }
@@ -358,7 +361,15 @@ impl Tests {
         let later = self.later.iter().filter(|((major, minor), _)| !kernel.at_least(*major, *minor));
         self.skip.iter().copied().chain(later.map(|(_, test)| *test)).collect()
     }
+
+    /// Tests at a time: labs are one at a time.
+    pub(super) fn threads(&self) -> u32 {
+        if WITHOUT_LAB.contains(&self.program) { CPUS } else { 1 }
+    }
 }
+
+/// Test programs that raise no lab, and measure no time in a guest.
+const WITHOUT_LAB: [&str; 1] = ["xdp_program"];
 
 /// Live frames of BPF_PROG_TEST_RUN, which the lab's generator sends.
 const LIVE_FRAMES: (u32, u32) = (5, 18);
@@ -381,7 +392,7 @@ const TESTS: &[Tests] = &[
         usual: Usual::Older,
     },
     // A tcx link on the newest, a filter of a clsact qdisc before 6.6.
-    Tests { program: "kept_from_host", skip: &[], later: &[], since: ANY, usual: Usual::Older },
+    Tests { program: "kept_from_host", skip: &[], later: &[], since: ANY, usual: Usual::On(Kernel::V5_10) },
     Tests {
         program: "refusals",
         skip: &[],
@@ -433,7 +444,7 @@ const TESTS: &[Tests] = &[
         // Its sandbox needs TCP and truncation.
         later: &[((6, 7), "outputs_of_a_reload_are_confined_like_those_of_the_start")],
         since: ANY,
-        usual: Usual::Older,
+        usual: Usual::On(Kernel::V6_1),
     },
     Tests { program: "kernel_log", skip: &[], later: &[], since: LIVE_FRAMES, usual: Usual::Never },
     Tests { program: "counted", skip: &[], later: &[], since: LIVE_FRAMES, usual: Usual::Never },
@@ -453,6 +464,7 @@ pub(super) fn tests(kernel: Kernel, extent: Extent) -> Vec<Tests> {
     let is_usual = |tests: &Tests| match tests.usual {
         Usual::Always => true,
         Usual::Older => kernel != Kernel::Newest,
+        Usual::On(only) => kernel == only,
         Usual::Never => false,
     };
     let wanted = |tests: &&Tests| {
@@ -520,6 +532,18 @@ mod tests {
         let has = |kernel, extent| tests(kernel, extent).iter().any(|tests| tests.program == "xdp_program");
         assert!(has(Kernel::V6_1, Extent::Usual));
         assert!(!has(Kernel::Newest, Extent::Usual) && has(Kernel::Newest, Extent::All));
+    }
+
+    #[test]
+    fn what_differs_on_no_older_kernel_runs_on_one_of_them_for_every_change_and_on_each_with_all() {
+        for program in ["kept_from_host", "reloaded"] {
+            let on = |extent| {
+                let has =
+                    |kernel: &&Kernel| tests(**kernel, extent).iter().any(|tests| tests.program == program);
+                Kernel::DEFAULT.iter().filter(has).count()
+            };
+            assert_eq!((on(Extent::Usual), on(Extent::All)), (1, Kernel::DEFAULT.len()), "{program}");
+        }
     }
 
     #[test]

@@ -18,6 +18,8 @@ use crate::{host, process};
 const PAUSE: Duration = Duration::from_millis(100);
 /// By then a kernel under working KVM has panicked for want of a root.
 const PROBE_LIMIT: Duration = Duration::from_secs(20);
+/// CPUs of a guest.
+pub(super) const CPUS: u32 = 2;
 /// Memory of a guest: its root is in it, and captures.
 const MEMORY: &str = "2048";
 
@@ -81,7 +83,8 @@ impl Accelerator {
             Self::Kvm => command.args(["-accel", "kvm", "-cpu", "host"]),
             Self::Tcg => command.args(["-accel", "tcg,thread=multi", "-cpu", cpu]),
         };
-        command.args(["-smp", "2", "-m", MEMORY, "-nodefaults", "-no-user-config", "-display", "none"]);
+        command.args(["-smp", &CPUS.to_string(), "-m", MEMORY]);
+        command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
         command.arg("-no-reboot").stdin(Stdio::null());
         command
     }

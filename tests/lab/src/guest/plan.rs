@@ -151,6 +151,8 @@ pub struct TestProgram {
     /// Tests to leave out, by their whole names.
     #[serde(default)]
     pub skip: Vec<String>,
+    /// Tests at a time.
+    pub threads: u32,
     /// Seconds it may take.
     pub limit: u64,
 }

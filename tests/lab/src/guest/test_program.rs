@@ -10,13 +10,13 @@ use std::{
 use super::{GUEST_VARIABLE, Verdict, file_stem, plan::TestProgram};
 use crate::command::{end, ends_within};
 
-/// Runs it, one test after the other: guests have few CPUs, and labs are one at a time.
+/// Runs it.
 pub(super) fn run(test: &TestProgram, papers: &Path) -> Verdict {
     let paper = papers.join(format!("{}.txt", file_stem(&test.name)));
     let failed = |error: std::io::Error| format!("{}: {error}", paper.display());
     let file = File::create(&paper).map_err(failed)?;
     let mut command = Command::new(&test.program);
-    command.args(["--test-threads=1", "--exact"]);
+    command.args([&format!("--test-threads={}", test.threads), "--exact"]);
     command.args(test.skip.iter().flat_map(|name| ["--skip", name]));
     command.env(GUEST_VARIABLE, "1").env("RUST_BACKTRACE", "0").stdin(Stdio::null());
     command.stdout(file.try_clone().map_err(failed)?).stderr(file);
