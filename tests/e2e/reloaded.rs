@@ -24,6 +24,7 @@ use common::{
         MIRROR, Mirror, assert_next_run_works, balanced_report, dropped_by_kernel, inject, kernel_drops,
         lossless_rate, sink, threads, until, whole_capture,
     },
+    rounds,
 };
 use mirror_lab::Traffic;
 use nix::{
@@ -116,8 +117,8 @@ fn generation(number: u32) -> String {
 }
 
 #[test]
-fn a_hundred_reloads_under_load_lose_nothing_of_what_stays() {
-    const RELOADS: u32 = 100;
+fn reloads_under_load_lose_nothing_of_what_stays() {
+    let reloads = rounds(100);
     let cable = Cable::with_queues(2);
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
@@ -131,7 +132,7 @@ fn a_hundred_reloads_under_load_lose_nothing_of_what_stays() {
     let sent = before
         + thread::scope(|scope| {
             let sender = scope.spawn(|| send_until(&cable, rate, &stop));
-            for number in 1..=RELOADS {
+            for number in 1..=reloads {
                 configure(path, &generation(number));
                 let said = reloaded();
                 for words in ["the run selects other packets", "replaced tenant", "other packets for moving"]
@@ -157,7 +158,7 @@ fn a_hundred_reloads_under_load_lose_nothing_of_what_stays() {
     assert_eq!(vnis(&path.join("stays.pcapng")).len() as u64, of_vni);
     // Each generation's capture is complete, and has frames of its VNI only.
     let mut written = 0;
-    for number in 0..=RELOADS {
+    for number in 0..=reloads {
         let found = vnis(&path.join(format!("tenant-{number}.pcapng")));
         let expected = VNI + number % VNIS;
         assert!(found.iter().all(|vni| *vni == expected), "{number}");
@@ -168,9 +169,9 @@ fn a_hundred_reloads_under_load_lose_nothing_of_what_stays() {
     let moving = vnis(&path.join("moving.pcapng"));
     assert_eq!(moving.len() as u64, number(&sink(&report, "moving")["written"]));
     let turns = moving.chunk_by(|a, b| a == b).count();
-    assert!(turns >= RELOADS as usize / 2, "{turns} turns");
+    assert!(turns >= reloads as usize / 2, "{turns} turns");
     println!(
-        "{RELOADS} reloads, {attained:.0} packets a second: 0 lost of {}, {of_vni} in the sink that stays",
+        "{reloads} reloads, {attained:.0} packets a second: 0 lost of {}, {of_vni} in the sink that stays",
         sent - before
     );
 }

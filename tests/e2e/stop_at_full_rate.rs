@@ -7,20 +7,21 @@ use std::{sync::Arc, time::Duration};
 use common::{
     Cable, LedgerFactory, Shared, assert_explained, builder,
     mirror::{Mirror, balanced_report, program, sink, until, whole_capture},
+    rounds,
 };
 use mirror_lab::Traffic;
 use mirror_user::engine::Mode;
 use nix::sys::signal::Signal;
 
-const ROUNDS: u32 = 20;
+const ALL_ROUNDS: u32 = 20;
 
 /// `delay` is how long each batch of 64 keeps a worker.
 fn stops_balanced(queues: u32, mode: Mode, delay: Duration) {
     let cable = Cable::with_queues(queues);
     cable.veth.b.gro(mode == Mode::Generic).expect("GRO: generic mode gets frames sent by XDP only with it");
     let cpus: Vec<usize> = (0..queues as usize).collect();
-    let mut seen = 0;
-    for round in 0..ROUNDS {
+    let (rounds, mut seen) = (rounds(ALL_ROUNDS), 0);
+    for round in 0..rounds {
         let running = cable.engine(builder().mode(mode).sink(Arc::new(Shared(LedgerFactory::slow(delay)))));
         let generator = cable.generator(Traffic { cpus: cpus.clone(), ..Traffic::default() }).start(u64::MAX);
         until("frames flow", || (running.report().frames.decapsulated > 10_000).then_some(()));
@@ -32,7 +33,7 @@ fn stops_balanced(queues: u32, mode: Mode, delay: Duration) {
         assert_eq!(program(&cable), None, "round {round}");
         seen += report.accounting.seen;
     }
-    println!("{mode:?}, {queues} queues: {ROUNDS} stops, {seen} frames seen, residue 0 each time");
+    println!("{mode:?}, {queues} queues: {rounds} stops, {seen} frames seen, residue 0 each time");
 }
 
 #[test]
@@ -61,7 +62,7 @@ fn workers_that_are_far_behind() {
 #[test]
 fn stopped_right_after_the_last_frame() {
     let cable = Cable::with_queues(2);
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds(ALL_ROUNDS) {
         let ledger = LedgerFactory::new();
         let running = cable.engine(builder().sink(Arc::new(Shared(Arc::clone(&ledger)))));
         let errors_before = cable.sender_counters().xdp_xmit_errors();
@@ -83,7 +84,7 @@ fn stopped_right_after_the_last_frame() {
 fn the_command_with_a_capture_file() {
     let cable = Cable::with_queues(2);
     let traffic = Traffic { cpus: vec![0, 1], ..Traffic::default() };
-    for round in 0..ROUNDS / 4 {
+    for round in 0..rounds(ALL_ROUNDS / 4) {
         let directory = tempfile::tempdir().expect("directory");
         let path = directory.path();
         let run = Mirror::ingest(&cable, path, "-w out.pcapng --report report.json");

@@ -25,6 +25,11 @@ const LIMIT_TESTS: &str = "limit_of_real_time";
 /// refusal of Zstandard is code of its own. `cargo xtask lint` builds all of it.
 const WITHOUT_FEATURES: &str = "the library without its features";
 
+/// Has tests repeat what fails rarely as often as they can, instead of a quarter of that.
+const ALL_ROUNDS: &str = "MIRROR_ALL_ROUNDS";
+/// Tests of many, slow and hostile clients at the highest rate without losses: half a minute of load.
+const CLIENT_TESTS: &str = "slow_hostile_and_many_clients";
+
 /// Mark of tests that read captures of real networks.
 const CAPTURE_TESTS: &str = r#"#[ignore = "needs MIRROR_CAPTURES"]"#;
 /// Folder with the captures of GENEVE in the tests of Zeek and of Suricata, by their names there.
@@ -54,10 +59,13 @@ pub(crate) fn run(yes: bool, require_ebpf: bool, all: bool, args: &[OsString]) -
     let has_promtool = host::program("promtool").is_some();
     let has_chromium = host::program("chromium").is_some();
     let raises_limits = raises_limits()?;
-    let left_out = left_out(has_suricata, has_promtool, has_chromium, raises_limits);
+    let left_out = left_out(has_suricata, has_promtool, has_chromium, raises_limits, all);
     let cargo_test = || {
         let mut command = host::cargo();
         command.arg("test").arg("--locked").env("RUST_TEST_THREADS", "1");
+        if all {
+            command.env(ALL_ROUNDS, "1");
+        }
         for (name, value) in [("MIRROR_EBPF_OBJECTS", &fresh), ("MIRROR_CAPTURES", &captures)] {
             if let Some(value) = value {
                 command.env(name, value);
@@ -101,7 +109,10 @@ pub(crate) fn run(yes: bool, require_ebpf: bool, all: bool, args: &[OsString]) -
     }
     // At the end, where it is noticed.
     if !all {
-        eprintln!("test: NOT checked: {WITHOUT_FEATURES}, which `cargo xtask lint` builds: --all");
+        eprintln!(
+            "test: NOT checked without --all: {WITHOUT_FEATURES}, which `cargo xtask lint` builds; \
+            {CLIENT_TESTS}…; the other three quarters of the rounds of what fails rarely"
+        );
     }
     if !has_geneve {
         eprintln!(
@@ -154,12 +165,14 @@ fn left_out(
     has_promtool: bool,
     has_chromium: bool,
     raises_limits: bool,
+    all: bool,
 ) -> Vec<&'static str> {
     let tests = [
         (has_suricata, SURICATA_TESTS),
         (has_promtool, PROMTOOL_TESTS),
         (has_chromium, CHROMIUM_TESTS),
         (raises_limits, LIMIT_TESTS),
+        (all, CLIENT_TESTS),
     ];
     let skipped = tests.into_iter().filter(|(can, _)| !can);
     let skipped: Vec<_> = skipped.flat_map(|(_, tests)| ["--skip", tests]).collect();
@@ -256,11 +269,17 @@ mod tests {
 
     #[test]
     fn tests_of_suricata_are_left_out_only_where_it_is_missing() {
-        assert!(left_out(true, true, true, true).is_empty());
-        assert_eq!(left_out(false, true, true, true), ["--", "--skip", "suricata_sees"]);
-        assert_eq!(left_out(true, false, true, true), ["--", "--skip", "promtool_finds"]);
-        assert_eq!(left_out(true, true, false, true), ["--", "--skip", "chromium_shows"]);
-        assert_eq!(left_out(false, false, false, false).len(), 9);
+        assert!(left_out(true, true, true, true, true).is_empty());
+        assert_eq!(left_out(false, true, true, true, true), ["--", "--skip", "suricata_sees"]);
+        assert_eq!(left_out(true, false, true, true, true), ["--", "--skip", "promtool_finds"]);
+        assert_eq!(left_out(true, true, false, true, true), ["--", "--skip", "chromium_shows"]);
+        assert_eq!(left_out(false, false, false, false, false).len(), 11);
+        assert_eq!(
+            left_out(true, true, true, true, false),
+            ["--", "--skip", "slow_hostile_and_many_clients"]
+        );
+        let watched = fs::read_to_string(host::workspace().join("tests/e2e/watched.rs")).unwrap();
+        assert!(watched.contains(&format!("\nfn {CLIENT_TESTS}")));
         let tests = fs::read_to_string(host::workspace().join("tests/lab/tests/suricata.rs")).unwrap();
         let names =
             tests.lines().filter_map(|line| line.strip_prefix("fn ")?.strip_suffix("() -> Result<()> {"));

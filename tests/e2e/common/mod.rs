@@ -34,6 +34,11 @@ pub(crate) fn captures() -> PathBuf {
     std::env::var_os("MIRROR_CAPTURES").expect("MIRROR_CAPTURES: the folder with real captures").into()
 }
 
+/// How often to repeat what fails rarely: `all` times under `cargo xtask test --all`, else a quarter of them.
+pub(crate) fn rounds(all: u32) -> u32 {
+    if std::env::var_os("MIRROR_ALL_ROUNDS").is_some() { all } else { all.div_ceil(4) }
+}
+
 /// A generator's end and a capture end.
 pub(crate) struct Cable {
     pub(crate) lab: Lab,

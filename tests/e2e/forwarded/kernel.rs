@@ -23,6 +23,7 @@ use super::{
     common::{
         CAPTURE, Cable, SENDER, builder,
         mirror::{MIRROR, Mirror, VNI, balanced_report, burst_of, frames, ingest, inject, program, until},
+        rounds,
     },
     nothing, report_of,
 };
@@ -325,11 +326,11 @@ fn path_of(report: &Report) -> (&str, &str) {
 
 #[test]
 fn a_run_that_is_stopped_at_full_rate_has_no_residue() {
-    const ROUNDS: u32 = 20;
+    let rounds = rounds(20);
     let cable = Cable::with_queues(2);
     let (beyond, _reader) = dropping(&cable);
     let (mut seen, mut total) = (0, 0);
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let running = embedded(&cable, ForwardPath::Auto);
         let traffic = Traffic { cpus: vec![0, 1], ..Traffic::default() };
         let generator = cable.generator(traffic).start(u64::MAX);
@@ -346,7 +347,7 @@ fn a_run_that_is_stopped_at_full_rate_has_no_residue() {
         all_arrive(&beyond, total);
         seen += report.accounting.seen;
     }
-    println!("{ROUNDS} stops, {seen} frames seen, residue 0 each time");
+    println!("{rounds} stops, {seen} frames seen, residue 0 each time");
 }
 
 /// Two CPUs see them at the same time.

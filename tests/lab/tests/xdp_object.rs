@@ -1,6 +1,8 @@
 //! The compiled object against the ABI that user space is built with, and its tracepoint as a table. Needs
 //! root.
 
+use std::{num::NonZero, thread};
+
 use aya::{
     Ebpf, EbpfLoader, TestRun as _,
     maps::{Array, Map, MapData, MapType, PerCpuArray},
@@ -112,16 +114,25 @@ fn each_combination_of_settings_passes_the_verifier() -> Result<()> {
     for (split, own) in to_split.iter().flat_map(|split| to_forward.iter().map(move |own| (split, own))) {
         programs.extend([0, all].map(|flags| (abi::PROGRAM_FORWARD, flags | split | own)));
     }
-    for (entry, flags) in programs {
-        let mut ebpf = EbpfLoader::new()
-            .override_global(abi::SETTING_PORTS, &[4789_u16.to_be(), 0, 0, 0], true)
-            .override_global(abi::SETTING_FLAGS, &flags, true)
-            .load(&object)
-            .expect("the object is read");
-        let program: &mut Xdp =
-            ebpf.program_mut(entry).expect("each entry").try_into().expect("an XDP program");
-        program.load().unwrap_or_else(|error| panic!("{entry} with flags {flags:b}: {error:?}"));
-    }
+    let verify = |programs: &[(&str, u32)]| {
+        for (entry, flags) in programs {
+            let mut ebpf = EbpfLoader::new()
+                .override_global(abi::SETTING_PORTS, &[4789_u16.to_be(), 0, 0, 0], true)
+                .override_global(abi::SETTING_FLAGS, flags, true)
+                .load(&object)
+                .expect("the object is read");
+            let program: &mut Xdp =
+                ebpf.program_mut(entry).expect("each entry").try_into().expect("an XDP program");
+            program.load().unwrap_or_else(|error| panic!("{entry} with flags {flags:b}: {error:?}"));
+        }
+    };
+    // A load is one CPU's work.
+    let cpus = thread::available_parallelism().map_or(1, NonZero::get);
+    thread::scope(|scope| {
+        for programs in programs.chunks(programs.len().div_ceil(cpus)) {
+            scope.spawn(|| verify(programs));
+        }
+    });
     Ok(())
 }
 

@@ -440,7 +440,7 @@ const TESTS: &[Tests] = &[
     Tests {
         program: "reloaded",
         // It sends faster than an emulated CPU can receive.
-        skip: &["a_hundred_reloads_under_load_lose_nothing_of_what_stays"],
+        skip: &["reloads_under_load_lose_nothing_of_what_stays"],
         // Its sandbox needs TCP and truncation.
         later: &[((6, 7), "outputs_of_a_reload_are_confined_like_those_of_the_start")],
         since: ANY,
