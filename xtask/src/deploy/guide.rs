@@ -20,8 +20,7 @@ const NOT_RUN: [&str; 2] = ["terraform ", "cargo "];
 /// # Errors
 /// If a command is refused.
 pub(super) fn check(root: &Path) -> Result<BTreeSet<PathBuf>> {
-    let text = fs::read_to_string(root.join(GUIDE)).with_context(|| format!("cannot read {GUIDE}"))?;
-    let commands = commands(&text, "$ ");
+    let commands = commands(&read(root)?, "$ ").concat();
     let (not_run, run): (Vec<_>, Vec<_>) =
         commands.iter().partition(|command| NOT_RUN.iter().any(|program| command.starts_with(program)));
     ensure!(run.len() > 1, "{GUIDE} has no commands of the AWS CLI");
@@ -40,25 +39,43 @@ pub(super) fn check(root: &Path) -> Result<BTreeSet<PathBuf>> {
     Ok(BTreeSet::from([GUIDE.into()]))
 }
 
-/// The commands after this prompt, those over several lines in one.
-fn commands(text: &str, prompt: &str) -> Vec<String> {
-    let (mut found, mut in_block, mut continued) = (Vec::<String>::new(), false, false);
+/// What the guide has typed on a target, by block.
+///
+/// # Errors
+/// If it cannot be read, or has none.
+pub(crate) fn on_target(root: &Path) -> Result<Vec<Vec<String>>> {
+    let blocks = commands(&read(root)?, "# ");
+    ensure!(!blocks.is_empty(), "{GUIDE} has no commands for a target");
+    Ok(blocks)
+}
+
+fn read(root: &Path) -> Result<String> {
+    fs::read_to_string(root.join(GUIDE)).with_context(|| format!("cannot read {GUIDE}"))
+}
+
+/// The commands after this prompt by block, those over several lines in one.
+fn commands(text: &str, prompt: &str) -> Vec<Vec<String>> {
+    let (mut blocks, mut in_block, mut continued) = (Vec::<Vec<String>>::new(), false, false);
     for line in text.lines() {
         if let Some(language) = line.trim_start().strip_prefix("```") {
             in_block = !in_block && language == "console";
             continued = false;
+            blocks.push(Vec::new());
         } else if in_block && continued {
-            if let Some(last) = found.last_mut() {
+            if let Some(last) = blocks.last_mut().and_then(|block| block.last_mut()) {
                 last.push('\n');
                 last.push_str(line);
             }
             continued = line.ends_with('\\');
         } else if let Some(command) = line.strip_prefix(prompt).filter(|_| in_block) {
-            found.push(command.to_owned());
+            if let Some(block) = blocks.last_mut() {
+                block.push(command.to_owned());
+            }
             continued = line.ends_with('\\');
         }
     }
-    found
+    blocks.retain(|block| !block.is_empty());
+    blocks
 }
 
 #[cfg(test)]
@@ -69,7 +86,7 @@ mod tests {
     fn commands_are_taken_from_console_blocks_by_their_prompt() {
         let text = "$ not this\n```console\n$ aws one \\\n    --two\noutput\n# mirror status\n```\n\
                     ```sh\n$ nor this\n```\n```console\n$ aws three\n```\n";
-        assert_eq!(commands(text, "$ "), ["aws one \\\n    --two", "aws three"]);
-        assert_eq!(commands(text, "# "), ["mirror status"]);
+        assert_eq!(commands(text, "$ "), [["aws one \\\n    --two"], ["aws three"]]);
+        assert_eq!(commands(text, "# "), [["mirror status"]]);
     }
 }

@@ -23,6 +23,7 @@ use std::{fs, io};
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+pub(crate) use self::guide::on_target;
 use crate::setup::{self, Group};
 use crate::{host, parallel, process};
 

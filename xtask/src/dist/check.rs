@@ -3,15 +3,17 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
 use super::packages::Packages;
+use super::source::Source;
 use crate::{host, process};
 
-/// The page that names what the `.rpm` needs.
-pub(super) const PAGE: &str = "docs/packages.md";
+/// The pages that name what the `.rpm` needs.
+const PAGES: [&str; 2] = ["docs/packages.md", "docs/deploy.md"];
 
 /// Runs commands over a copy of this host's files, and lists what they have changed for good.
 const CHANGES: &str = r#"
@@ -61,39 +63,46 @@ const LEFT: [&str; 12] = [
     "/root/.rpmdb/",
 ];
 
-/// Checks both packages.
+/// Checks both packages, and the upgrade of each to a later version.
 ///
 /// # Errors
 /// If one is not as it should be.
-pub(super) fn run(packages: &Packages) -> Result<()> {
+pub(super) fn run(packages: &Packages, next: &Packages) -> Result<()> {
     ensure!(host::is_root(), "installing packages takes root; run\n  {}", host::as_root("dist --check"));
     process::check(Command::new("lintian").args(["--fail-on", "error,warning"]).arg(&packages.deb))?;
     let config = host::workspace().join("packaging/rpm/rpmlint.toml");
     process::check(Command::new("rpmlint").arg("--config").arg(config).arg(&packages.rpm))?;
     let needed =
         process::output(Command::new("rpm").args(["--query", "--requires", "--package"]).arg(&packages.rpm))?;
-    let page = fs::read_to_string(host::workspace().join(PAGE)).with_context(|| PAGE.to_owned())?;
-    let needed: BTreeSet<_> = needed.lines().filter_map(|line| line.split_whitespace().next()).collect();
-    let unnamed: Vec<_> = needed
-        .iter()
+    let needed: BTreeSet<_> = needed
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
         // What rpm itself has to know, and the package's own configuration.
-        .filter(|name| {
-            !name.starts_with("rpmlib(")
-                && !name.starts_with("config(")
-                && !page.contains(&format!("`{name}`"))
-        })
+        .filter(|name| !name.starts_with("rpmlib(") && !name.starts_with("config("))
         .collect();
-    ensure!(unnamed.is_empty(), "{PAGE} does not name what the .rpm needs: {unnamed:?}");
-    let name = |path: &std::path::Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let (deb, rpm) = (name(&packages.deb), name(&packages.rpm));
+    for page in PAGES {
+        let text = fs::read_to_string(host::workspace().join(page)).with_context(|| page.to_owned())?;
+        let unnamed: Vec<_> = needed.iter().filter(|name| !text.contains(&format!("`{name}`"))).collect();
+        ensure!(unnamed.is_empty(), "{page} does not name what the .rpm needs: {unnamed:?}");
+    }
+    let dist = host::target_dir().join("dist");
+    let place = |path: &Path| {
+        let below = path.strip_prefix(&dist).with_context(|| format!("{} is elsewhere", path.display()))?;
+        Ok::<_, anyhow::Error>(format!("/mnt/{}", below.display()))
+    };
+    let is_next = format!("test \"$(mirror --version)\" = \"mirror {}\"", Source::NEXT);
     leaves_nothing(&format!(
-        "dpkg --install /mnt/{deb}\n{INSTALLED}\ndpkg --install /mnt/{deb}\ndpkg --remove mirror\n\
-         test -e /etc/mirror/mirror.toml\ndpkg --purge mirror"
+        "dpkg --install {}\n{INSTALLED}\ndpkg --install {}\n{is_next}\ndpkg --remove mirror\n\
+         test -e /etc/mirror/mirror.toml\ndpkg --purge mirror",
+        place(&packages.deb)?,
+        place(&next.deb)?
     ))?;
     // Its names of other packages are those of Amazon Linux.
     leaves_nothing(&format!(
-        "rpm --install --nodeps /mnt/{rpm}\n{INSTALLED}\n\
-         rpm --upgrade --force --nodeps /mnt/{rpm}\nrpm --erase --nodeps mirror"
+        "rpm --install --nodeps {}\n{INSTALLED}\n\
+         rpm --upgrade --nodeps {}\n{is_next}\nrpm --erase --nodeps mirror",
+        place(&packages.rpm)?,
+        place(&next.rpm)?
     ))?;
     eprintln!(
         "dist: both packages are clean, and installed, upgraded and purged without a trace but captures"
@@ -134,14 +143,16 @@ mod tests {
     }
 
     #[test]
-    fn the_page_names_what_the_rpm_needs() {
+    fn the_pages_name_what_the_rpm_needs() {
         let read = |name: &str| fs::read_to_string(host::workspace().join(name)).unwrap();
-        let (page, manifest) = (read(PAGE), read("packaging/package.toml"));
+        let manifest = read("packaging/package.toml");
         let (_, needs) = manifest.split_once("[package.metadata.generate-rpm.requires]\n").unwrap();
         let names: Vec<_> = needs.lines().filter_map(|line| line.split_once(" = ")).collect();
         assert_eq!(names.len(), 3);
-        for (name, _) in names {
-            assert!(page.contains(&format!("`{name}`")), "{name}");
+        for page in PAGES {
+            let text = read(page);
+            let names = names.iter().filter(|(name, _)| !text.contains(&format!("`{name}`")));
+            assert_eq!(names.count(), 0, "{page}");
         }
         assert!(manifest.contains(&format!("glibc = \">= {}\"", crate::pins::GLIBC)));
         assert!(manifest.contains(&format!("libc6 (>= {})", crate::pins::GLIBC)));

@@ -5,14 +5,18 @@ mod cross;
 mod notices;
 mod packages;
 mod portable;
+mod source;
 mod symbols;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 pub(crate) use self::cross::guest_base;
+use self::packages::Packages;
+use self::source::Source;
 use crate::setup::{self, Group};
 
 pub(crate) fn command() -> Command {
@@ -22,13 +26,9 @@ pub(crate) fn command() -> Command {
             "aarch64: the command alone; compilers and libraries are Debian's, unpacked below target/dist \
             (300 MB are fetched once)",
         ))
-        .arg(
-            Arg::new("check")
-                .long("check")
-                .action(ArgAction::SetTrue)
-                .conflicts_with("target")
-                .help("Also check the packages by lintian and rpmlint, and install and purge them (root)"),
-        )
+        .arg(Arg::new("check").long("check").action(ArgAction::SetTrue).conflicts_with("target").help(
+            "Also check the packages by lintian and rpmlint, and install, upgrade and purge them (root)",
+        ))
 }
 
 /// Makes what is asked for and prints where it is.
@@ -40,12 +40,24 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode> {
         return cross::run();
     }
     setup::ensure(&[Group::Build, Group::Dist], false, "dist")?;
-    let made = packages::make(&portable::build()?)?;
+    let made = make(&Source::this())?;
     if matches.get_flag("check") {
-        check::run(&made)?;
+        check::run(&made, &make(&Source::next()?)?)?;
     }
     for package in [&made.deb, &made.rpm] {
         println!("{}", package.display());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn make(source: &Source) -> Result<Packages> {
+    packages::make(source, &portable::build(source)?)
+}
+
+/// The `.deb` of this source, and that of the same source as a later version.
+///
+/// # Errors
+/// If one does not build.
+pub(crate) fn two_versions() -> Result<[PathBuf; 2]> {
+    Ok([make(&Source::this())?.deb, make(&Source::next()?)?.deb])
 }

@@ -9,11 +9,11 @@ use anyhow::{Context as _, Result};
 
 use super::notices;
 use super::portable::Portable;
+use super::source::Source;
 use crate::{host, process};
 
 /// Where a sentence of a script is replaced by the functions of both packages.
 const UPGRADE: &str = "@UPGRADE@";
-const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The packages that were made.
 pub(super) struct Packages {
@@ -25,18 +25,18 @@ pub(super) struct Packages {
 ///
 /// # Errors
 /// If a file is missing, or one of the tools fails.
-pub(super) fn make(portable: &Portable) -> Result<Packages> {
-    let folder = host::target_dir().join("dist");
+pub(super) fn make(source: &Source, portable: &Portable) -> Result<Packages> {
+    let Source { version, out: folder, .. } = source;
     let stage = folder.join("stage");
     if stage.exists() {
         fs::remove_dir_all(&stage).with_context(|| format!("cannot empty {}", stage.display()))?;
     }
-    Stage { folder: &stage }.fill(portable)?;
-    let deb = folder.join(format!("mirror_{VERSION}-1_amd64.deb"));
+    Stage { folder: &stage, source }.fill(portable)?;
+    let deb = folder.join(format!("mirror_{version}-1_amd64.deb"));
     let mut cargo_deb = host::cargo();
     cargo_deb.current_dir(&stage).args(["deb", "--no-build", "--no-strip", "--output"]).arg(&deb);
     process::check(&mut cargo_deb)?;
-    let rpm = folder.join(format!("mirror-{VERSION}-1.x86_64.rpm"));
+    let rpm = folder.join(format!("mirror-{version}-1.x86_64.rpm"));
     let mut cargo_rpm = host::cargo();
     cargo_rpm.current_dir(&stage).args(["generate-rpm", "--arch", "x86_64", "--output"]).arg(&rpm);
     // The rpm of Amazon Linux 2 has no Zstandard.
@@ -47,18 +47,20 @@ pub(super) fn make(portable: &Portable) -> Result<Packages> {
 
 struct Stage<'a> {
     folder: &'a Path,
+    source: &'a Source,
 }
 
 impl Stage<'_> {
     fn fill(&self, portable: &Portable) -> Result<()> {
-        let packaging = host::workspace().join("packaging");
+        let Source { root, version, .. } = self.source;
+        let packaging = root.join("packaging");
         let text = |name: &str| read(&packaging.join(name));
-        self.write("Cargo.toml", &text("package.toml")?.replace("@VERSION@", VERSION))?;
+        self.write("Cargo.toml", &text("package.toml")?.replace("@VERSION@", version))?;
         // cargo wants a program, and does not build it.
         self.write("mirror.rs", "fn main() {}\n")?;
         self.write(
             "Cargo.lock",
-            &format!("version = 4\n\n[[package]]\nname = \"mirror\"\nversion = \"{VERSION}\"\n"),
+            &format!("version = 4\n\n[[package]]\nname = \"mirror\"\nversion = \"{version}\"\n"),
         )?;
         let upgrade = text("upgrade-running.sh")?;
         for script in
@@ -69,9 +71,9 @@ impl Stage<'_> {
         }
         self.write("copyright", &text("deb/copyright")?)?;
         self.write("lintian-overrides", &text("deb/lintian-overrides")?)?;
-        self.write("changelog.Debian", &changelog())?;
+        self.write("changelog.Debian", &changelog(version))?;
         for license in ["LICENSE-MIT", "LICENSE-APACHE"] {
-            self.write(license, &read(&host::workspace().join(license))?)?;
+            self.write(license, &read(&root.join(license))?)?;
         }
         self.copy(&portable.program, "root/usr/bin/mirror")?;
         self.write("root/etc/mirror/mirror.toml", &text("mirror.toml")?)?;
@@ -81,7 +83,7 @@ impl Stage<'_> {
         for file in list(&packaging.join("systemd/drop-ins"))? {
             self.copy(&file, &format!("root/usr/share/mirror/drop-ins/{}", name_of(&file)))?;
         }
-        for page in list(&host::workspace().join("docs"))? {
+        for page in list(&root.join("docs"))? {
             self.copy(&page, &format!("root/usr/share/doc/mirror/{}", name_of(&page)))?;
         }
         let third_party = notices::of_dependencies(&portable.libpcap_license)?;
@@ -94,7 +96,15 @@ impl Stage<'_> {
         let folder = self.folder.join("pages");
         fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let mut test = host::cargo();
-        test.args(["test", "--locked", "--package", "mirror-user", "--bin", "mirror", "pages::"]);
+        test.current_dir(&self.source.root).args([
+            "test",
+            "--locked",
+            "--package",
+            "mirror-user",
+            "--bin",
+            "mirror",
+            "pages::",
+        ]);
         process::check(test.env("MIRROR_PAGES", &folder))?;
         for (file, to) in [
             ("mirror.bash", "bash-completion/completions/mirror"),
@@ -151,9 +161,9 @@ fn name_of(path: &Path) -> String {
 }
 
 /// That of the package; what changed in the program is in its own.
-fn changelog() -> String {
+fn changelog(version: &str) -> String {
     format!(
-        "mirror ({VERSION}-1) unstable; urgency=medium\n\n  * Version {VERSION}.\n\n -- The mirror \
+        "mirror ({version}-1) unstable; urgency=medium\n\n  * Version {version}.\n\n -- The mirror \
         contributors <mirror@packages.example.org>  Tue, 01 Dec 2026 00:00:00 +0000\n"
     )
 }

@@ -11,6 +11,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use super::cross::write_program;
+use super::source::Source;
 use super::symbols;
 use crate::apt::Apt;
 use crate::{host, pins, process};
@@ -42,21 +43,21 @@ pub(super) struct Portable {
 /// # Errors
 /// If zig or the source of libpcap is not to be had, something does not build, or the result needs too new a
 /// glibc.
-pub(super) fn build() -> Result<Portable> {
+pub(super) fn build(source: &Source) -> Result<Portable> {
     let folder = host::target_dir().join("dist");
     let zig = zig(&folder)?;
     let libpcap = libpcap(&folder, &zig)?;
     let work = folder.join("portable");
     let mut command = Command::new(zig.join("cargo-zigbuild"));
     let target = format!("{TARGET}.{}", pins::GLIBC);
-    command.current_dir(host::workspace());
+    command.current_dir(&source.root);
     command.args(["build", "--locked", "--release", "--target", &target]);
     command.args(["--package", "mirror-user", "--bin", "mirror", "--target-dir"]).arg(&work);
     let path = std::env::join_paths([zig.clone()].into_iter().chain(host::search_path()))?;
     command.env("PATH", path).env("LIBPCAP_LIBDIR", &libpcap.library).env("LIBPCAP_VER", &libpcap.version);
     process::check(&mut command)?;
     let built = work.join(TARGET).join("release/mirror");
-    let program = folder.join("mirror");
+    let program = source.out.join("mirror");
     process::output(Command::new("strip").arg("-o").arg(&program).arg(&built))?;
     let bytes = fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
     symbols::refuse_newer(&bytes, pins::GLIBC).with_context(|| program.display().to_string())?;

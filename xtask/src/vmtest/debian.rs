@@ -9,8 +9,9 @@ use anyhow::{Context as _, Result};
 use crate::apt::Apt;
 use crate::process;
 
-/// Packages beyond the essential ones: systemd, what tests start, and what `mirror` is linked to.
-const PACKAGES: &str = "systemd,systemd-sysv,iproute2,ethtool,libpcap0.8,passwd,procps";
+/// Packages beyond the essential ones: systemd, what tests start, what `mirror` is linked to, and what its
+/// package needs.
+const PACKAGES: &str = "systemd,systemd-sysv,iproute2,ethtool,libpcap0.8,passwd,procps,adduser";
 const SUITE: &str = "bookworm";
 /// Of the image, whose file has only what is used: a capture leaves a gigabyte free.
 const SIZE: &str = "3G";

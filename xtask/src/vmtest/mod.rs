@@ -1,5 +1,5 @@
 //! `cargo xtask vmtest`: `mirror` and tests that need only the lab, in guests of several kernels, on several
-//! kinds of NICs; and `mirror` as a service, in a guest with systemd.
+//! kinds of NICs; and `mirror` as a service and as a package, in guests with systemd.
 
 mod binaries;
 mod card;
@@ -10,6 +10,7 @@ mod fetch;
 pub(crate) mod initramfs;
 mod kernel;
 mod modules;
+mod package;
 mod plan;
 mod qemu;
 mod results;
@@ -90,12 +91,35 @@ pub(crate) fn command() -> Command {
         .arg(flag("yes", "Install what is missing without asking"))
 }
 
+/// What a guest is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Guest {
+    /// A shell's tools and our programs.
+    Bare,
+    /// Debian with systemd, our programs, and the files of the package that the service needs.
+    Service,
+    /// Debian with systemd, to which the package is still to be installed.
+    Package,
+}
+
+impl Guest {
+    /// Of the folder below `out`.
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Bare => "",
+            Self::Service => "-systemd",
+            Self::Package => "-package",
+        }
+    }
+}
+
 /// One guest and the steps to run in it.
 struct Job {
     kernel: Kernel,
+    guest: Guest,
     cells: Vec<Cell>,
     tests: Vec<Tests>,
-    /// Of the service, in a guest that has systemd and nothing else to run.
+    /// In a guest that has systemd and nothing else to run.
     scenarios: Vec<Scenario>,
 }
 
@@ -105,20 +129,25 @@ impl Job {
         cells.retain(|cell| named(&cell.name, only));
         let mut tests = plan::tests(kernel, extent);
         tests.retain(|tests| named(&test_step(tests), only));
-        Self { kernel, cells, tests, scenarios: Vec::new() }
+        Self { kernel, guest: Guest::Bare, cells, tests, scenarios: Vec::new() }
     }
 
-    /// The guest with systemd.
-    fn service(kernel: Kernel, extent: Extent, only: &[&String]) -> Self {
-        let mut scenarios = service::scenarios(kernel, extent);
+    /// A guest with systemd.
+    fn with_systemd(kernel: Kernel, guest: Guest, extent: Extent, only: &[&String]) -> Self {
+        let mut scenarios = match guest {
+            Guest::Bare => Vec::new(),
+            Guest::Service => service::scenarios(kernel, extent),
+            // Whoever names its steps need not ask for everything.
+            Guest::Package if extent == Extent::All || !only.is_empty() => package::scenarios(kernel),
+            Guest::Package => Vec::new(),
+        };
         scenarios.retain(|scenario| named(scenario.name, only));
-        Self { kernel, cells: Vec::new(), tests: Vec::new(), scenarios }
+        Self { kernel, guest, cells: Vec::new(), tests: Vec::new(), scenarios }
     }
 
     /// Its folder below `out`.
     fn folder(&self) -> String {
-        let with = if self.scenarios.is_empty() { "" } else { "-systemd" };
-        format!("{}{with}", self.kernel.name())
+        format!("{}{}", self.kernel.name(), self.guest.suffix())
     }
 
     fn steps(&self) -> Vec<String> {
@@ -140,7 +169,9 @@ impl Job {
                 "limit": TESTS_LIMIT,
             }})
         });
-        let scenarios = self.scenarios.iter().filter(|scenario| left(scenario.name)).map(Scenario::json);
+        let of = if self.guest == Guest::Package { "package" } else { "service" };
+        let scenarios = self.scenarios.iter().filter(|scenario| left(scenario.name));
+        let scenarios = scenarios.map(|scenario| scenario.json(of));
         json!({ "steps": tests.chain(cells).chain(scenarios).collect::<Vec<Value>>() }).to_string()
     }
 
@@ -176,7 +207,9 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode> {
     let only: Vec<&String> = matches.get_many("only").unwrap_or_default().collect();
     let mut jobs: Vec<_> = kernels.iter().map(|kernel| Job::new(*kernel, extent, &only)).collect();
     let of_service = service::KERNELS.into_iter().filter(|kernel| kernels.contains(kernel));
-    jobs.extend(of_service.map(|kernel| Job::service(kernel, extent, &only)));
+    jobs.extend(of_service.flat_map(|kernel| {
+        [Guest::Service, Guest::Package].map(|guest| Job::with_systemd(kernel, guest, extent, &only))
+    }));
     if !host::is_root() {
         without_root(&mut jobs);
     }
@@ -189,7 +222,11 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    setup::ensure(&[Group::Build, Group::Lab, Group::Vm], matches.get_flag("yes"), "vmtest")?;
+    let mut groups = vec![Group::Build, Group::Lab, Group::Vm];
+    if jobs.iter().any(|job| job.guest == Guest::Package && !job.scenarios.is_empty()) {
+        groups.push(Group::Dist);
+    }
+    setup::ensure(&groups, matches.get_flag("yes"), "vmtest")?;
     let folder = host::target_dir().join("vmtest");
     let mut machines = Machines { folder: &folder, release: matches.get_flag("release"), bases: Vec::new() };
     let mut tally = Tally::default();
@@ -234,12 +271,14 @@ fn boot(
     }
     let unpacked = fetch::kernel(folder, kernel, update)?;
     let base = machines.base(kernel.machine(), jobs)?;
-    let is_service = !job.scenarios.is_empty();
-    let disk = if is_service { Some(debian::disk(folder, update)?) } else { None };
-    let for_disk = if is_service { Some(service_base(base)) } else { None };
-    let base = for_disk.as_ref().unwrap_or(base);
-    let (init, files) = if is_service { (service::INIT, service::files()?) } else { (INIT, Vec::new()) };
-    let wanted: Vec<_> = MODULES.iter().chain(DISK_MODULES.iter().filter(|_| is_service)).copied().collect();
+    let on_disk = OnDisk::of(job.guest, base)?;
+    let disk = if on_disk.is_some() { Some(debian::disk(folder, update)?) } else { None };
+    let (init, base, files) = match &on_disk {
+        Some(OnDisk { base, files }) => (service::INIT, base, files.as_slice()),
+        None => (INIT, base, [].as_slice()),
+    };
+    let wanted: Vec<_> =
+        MODULES.iter().chain(DISK_MODULES.iter().filter(|_| disk.is_some())).copied().collect();
     let modules = modules::in_order(&unpacked.modules, &wanted)?;
     let out = folder.join("out").join(job.folder());
     let initramfs = folder.join("initramfs");
@@ -256,7 +295,7 @@ fn boot(
         }
         fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
         let plan = job.json(&reported);
-        base.write(&initramfs, &Contents { init, modules: &modules, plan: &plan, files: &files })?;
+        base.write(&initramfs, &Contents { init, modules: &modules, plan: &plan, files })?;
         let accelerator = Accelerator::probe(kernel.machine(), &unpacked.image, &out)?;
         let left = steps.len() - reported.len();
         println!("{kernel:<9}  Linux {}, {}, {left} steps", unpacked.title, accelerator.name());
@@ -305,17 +344,34 @@ fn boot(
     Ok(())
 }
 
-/// The initramfs of a guest with systemd: a shell's tools, and our programs for its disk.
-fn service_base(base: &Base) -> Base {
-    let place = |(program, bytes): &(String, Vec<u8>)| {
-        service::place_of(program).map(|place| (place.to_owned(), bytes.clone()))
-    };
-    Base {
-        busybox: base.busybox.clone(),
-        applets: base.applets.clone(),
-        programs: base.programs.iter().filter_map(place).collect(),
-        libraries: Vec::new(),
-        links: service::links(),
+/// What a guest with systemd has beyond Debian.
+struct OnDisk {
+    /// The initramfs: a shell's tools, and what is to go to the disk.
+    base: Base,
+    /// More of that, as text.
+    files: Vec<(String, String)>,
+}
+
+impl OnDisk {
+    fn of(guest: Guest, base: &Base) -> Result<Option<Self>> {
+        let (packages, files) = match guest {
+            Guest::Bare => return Ok(None),
+            Guest::Service => (Vec::new(), service::files()?),
+            Guest::Package => (package::packages()?, package::files()?),
+        };
+        let place = |(program, bytes): &(String, Vec<u8>)| {
+            let is_in_package = guest == Guest::Package && program == "bin/mirror";
+            let place = service::place_of(program).filter(|_| !is_in_package)?;
+            Some((place.to_owned(), bytes.clone()))
+        };
+        let base = Base {
+            busybox: base.busybox.clone(),
+            applets: base.applets.clone(),
+            programs: base.programs.iter().filter_map(place).chain(packages).collect(),
+            libraries: Vec::new(),
+            links: service::links(),
+        };
+        Ok(Some(Self { base, files: service::files_of_all().into_iter().chain(files).collect() }))
     }
 }
 

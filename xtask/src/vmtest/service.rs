@@ -17,9 +17,9 @@ pub(super) const KERNELS: [Kernel; 2] = [Kernel::V6_1, Kernel::Newest];
 pub(super) struct Scenario {
     pub(super) name: &'static str,
     /// As the guest knows it.
-    key: &'static str,
+    pub(super) key: &'static str,
     /// Whether it is for every change; else with `--all` only.
-    usual: bool,
+    pub(super) usual: bool,
 }
 
 const UPGRADES: &str = "upgrades";
@@ -73,7 +73,10 @@ for port in results papers; do
 done
 echo "guest: up after $(cut -d' ' -f1 /proc/uptime) s"
 mkdir -p /papers
-useradd --system --home-dir /var/lib/mirror --create-home --shell /usr/sbin/nologin mirror
+# Packages make the user themselves.
+if [ -x /usr/bin/mirror ]; then
+    useradd --system --home-dir /var/lib/mirror --create-home --shell /usr/sbin/nologin mirror
+fi
 /vmtest/mirror-lab guest /vmtest/plan.json "$results" /papers
 echo "guest: plan ended with $? after $(cut -d' ' -f1 /proc/uptime) s"
 journalctl --output=short-monotonic >/papers/journal.txt
@@ -102,10 +105,21 @@ pub(super) fn place_of(program: &str) -> Option<&'static str> {
     }
 }
 
-/// Text files of the guest's disk.
+/// Text files of the disk of every guest with systemd.
+pub(super) fn files_of_all() -> Vec<(String, String)> {
+    let files = [
+        ("vmtest/run", RUN.into()),
+        ("etc/systemd/system/vmtest.service", TESTS.into()),
+        ("etc/fstab", String::new()),
+        ("etc/hostname", "guest\n".into()),
+    ];
+    files.map(|(path, text)| (format!("disk-files/{path}"), text)).into()
+}
+
+/// Unit and configuration as packages have them, for the guest that has no package.
 ///
 /// # Errors
-/// If unit or configuration cannot be read.
+/// If one cannot be read.
 pub(super) fn files() -> Result<Vec<(String, String)>> {
     let read = |file: &str| {
         let path = host::workspace().join(file);
@@ -114,10 +128,6 @@ pub(super) fn files() -> Result<Vec<(String, String)>> {
     let files = [
         ("usr/lib/systemd/system/mirror.service", read(UNIT)?),
         ("vmtest/mirror.toml", read(CONFIGURATION)?),
-        ("vmtest/run", RUN.into()),
-        ("etc/systemd/system/vmtest.service", TESTS.into()),
-        ("etc/fstab", String::new()),
-        ("etc/hostname", "guest\n".into()),
     ];
     Ok(files.map(|(path, text)| (format!("disk-files/{path}"), text)).into())
 }
@@ -133,9 +143,9 @@ pub(super) fn links() -> Vec<(String, String)> {
 }
 
 impl Scenario {
-    /// The step as the guest reads it.
-    pub(super) fn json(&self) -> Value {
-        json!({ "service": { "name": self.name, "scenario": self.key } })
+    /// The step as the guest reads it, of the service or of its package.
+    pub(super) fn json(&self, of: &str) -> Value {
+        json!({ of: { "name": self.name, "scenario": self.key } })
     }
 }
 

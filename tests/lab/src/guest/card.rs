@@ -43,7 +43,7 @@ impl Raised {
             let _there_already = ip(prepared);
         }
         let card = match cell.card {
-            Card::Veth(queues) => veth(queues)?,
+            Card::Veth(queues) => veth(VETH, queues)?,
             Card::Number(number) => wired(number)?,
         };
         if let Some(channels) = cell.channels {
@@ -55,7 +55,12 @@ impl Raised {
 
     /// A veth with one queue and the usual MTU.
     pub(super) fn plain_veth() -> Result<Self> {
-        let card = veth(1)?;
+        Self::named_veth(VETH)
+    }
+
+    /// The same by these names, of the end for `mirror` and of the other.
+    pub(super) fn named_veth(names: [&str; 2]) -> Result<Self> {
+        let card = veth(names, 1)?;
         card.up(1_500)?;
         Ok(card)
     }
@@ -98,9 +103,8 @@ impl Raised {
     }
 }
 
-fn veth(queues: u32) -> Result<Raised> {
+fn veth([interface, source]: [&str; 2], queues: u32) -> Result<Raised> {
     let namespace = namespace("veth")?;
-    let [interface, source] = VETH;
     // One that an earlier cell had may have other queues, or only one end left.
     let _not_there = ip(&format!("link delete dev {interface}"));
     let queues = format!("numrxqueues {queues} numtxqueues {queues}");

@@ -9,6 +9,7 @@ mod card;
 mod ingest;
 mod judge;
 mod numbered;
+mod package;
 mod plan;
 mod service;
 mod test_program;
@@ -23,7 +24,9 @@ use std::{
 use serde_json::json;
 
 pub use self::capabilities::exec_with_capabilities;
-pub use self::plan::{Card, Cell, During, Expect, Frames, Plan, Scenario, Service, Step, TestProgram};
+pub use self::plan::{
+    Card, Cell, During, Expect, Frames, Package, PackageScenario, Plan, Scenario, Service, Step, TestProgram,
+};
 use crate::error::{LabError, Result};
 
 /// Set in guests: programs that would be large in one (tshark) are not there, and tests do without that
@@ -59,6 +62,7 @@ pub fn run(plan: &Path, results: &Path, papers: &Path) -> Result<()> {
             Step::Cell(cell) => cell_verdict(cell, papers),
             Step::Test(program) => test_program::run(program, papers),
             Step::Service(service) => service::run(service, papers),
+            Step::Package(package) => package::run(package, papers),
         };
         let seconds = start.elapsed().as_secs_f64();
         let (ok, detail) = match verdict {

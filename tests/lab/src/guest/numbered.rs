@@ -30,6 +30,16 @@ impl Sent {
         self.outer.len() as u64
     }
 
+    /// The same frames, all with this VNI.
+    pub(super) fn of_vni(mut self, vni: u32) -> Self {
+        let [_, vni @ ..] = vni.to_be_bytes();
+        for outer in &mut self.outer {
+            // The last four bytes before the inner frame are VNI and reserved (RFC 7348, section 5).
+            outer[ENCAPSULATION - 4..ENCAPSULATION - 1].copy_from_slice(&vni);
+        }
+        self
+    }
+
     /// The inner frames, in the order sent.
     pub(super) fn inner(&self) -> Vec<Vec<u8>> {
         self.outer.iter().map(|outer| outer[ENCAPSULATION..].to_vec()).collect()
@@ -83,5 +93,11 @@ mod tests {
         assert_eq!(inner.len(), 700);
         assert_eq!((sent.outer[0].len(), sent.outer[1].len()), (100, 9_000));
         assert!(sent.outer.iter().all(|frame| frame.starts_with(&[2, 0, 0, 0, 0, 9])));
+        let plan = Frames::Numbered { count: 2, sizes: vec![50], flows: 2, pace: 1 };
+        let [of_100, other] = &frames(&plan, [2; 6]).unwrap().of_vni(VNI).outer[..] else {
+            panic!("two frames")
+        };
+        assert_eq!(*of_100, frames(&plan, [2; 6]).unwrap().outer[0]);
+        assert_eq!(of_100[46..50], other[46..50]);
     }
 }

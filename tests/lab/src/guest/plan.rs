@@ -20,6 +20,8 @@ pub enum Step {
     Test(TestProgram),
     /// A scenario of the service.
     Service(Service),
+    /// A scenario of its package.
+    Package(Package),
 }
 
 impl Step {
@@ -29,6 +31,7 @@ impl Step {
             Self::Cell(cell) => &cell.name,
             Self::Test(program) => &program.name,
             Self::Service(service) => &service.name,
+            Self::Package(package) => &package.name,
         }
     }
 }
@@ -187,4 +190,30 @@ pub enum Scenario {
     Hangs,
     /// It is upgraded.
     Upgrades,
+}
+
+/// What is done with the package.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Package {
+    /// As it is shown.
+    pub name: String,
+    /// See there.
+    pub scenario: PackageScenario,
+}
+
+/// Each begins without the package, and installs it.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum PackageScenario {
+    /// No more than that, and a start as it is.
+    Installs,
+    /// Its service is started, stopped, killed, and started each time.
+    StartsAgain,
+    /// A later version is installed while packets come.
+    Upgrades,
+    /// It is purged while its service runs.
+    Purges,
+    /// The guide is followed.
+    Guide,
 }

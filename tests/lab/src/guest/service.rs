@@ -29,11 +29,11 @@ use super::{
 };
 use crate::{Injector, capture, command::run as run_command};
 
-const UNIT: &str = "mirror.service";
+pub(super) const UNIT: &str = "mirror.service";
 /// As packages have it, and where it is installed.
 const PACKAGED: &str = "/vmtest/mirror.toml";
-const CONFIGURATION: &str = "/etc/mirror/mirror.toml";
-const OUTPUT: &str = "/var/lib/mirror";
+pub(super) const CONFIGURATION: &str = "/etc/mirror/mirror.toml";
+pub(super) const OUTPUT: &str = "/var/lib/mirror";
 const DROP_IN: &str = "/etc/systemd/system/mirror.service.d/vmtest.conf";
 /// How long a state may take to come, on an emulated CPU.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -44,7 +44,7 @@ const RESTART: Duration = Duration::from_secs(7);
 const WATCHDOG: &str = "[Service]\nWatchdogSec=6s\n";
 
 /// What was wrong, in words.
-type Checked<T> = Result<T, String>;
+pub(super) type Checked<T> = Result<T, String>;
 
 /// Carries out a scenario; the log of the service since its begin is among the papers.
 pub(super) fn run(service: &Service, papers: &Path) -> Verdict {
@@ -68,6 +68,11 @@ pub(super) fn run(service: &Service, papers: &Path) -> Verdict {
 fn refuses_default() -> Verdict {
     let packaged = packaged()?;
     begin(&packaged)?;
+    fails_once()
+}
+
+/// A start without an interface.
+pub(super) fn fails_once() -> Verdict {
     let said = systemctl(&["start", UNIT]).err().ok_or("it starts with the default configuration")?;
     unless(property("Result")? == "exit-code" && property("ExecMainStatus")? == "2", || {
         format!("not exit code 2: {said}")
@@ -238,7 +243,7 @@ fn upgrades() -> Verdict {
 }
 
 /// Whether this kernel, 6.4 or later, lets another process take the sockets over.
-fn hands_over() -> Checked<bool> {
+pub(super) fn hands_over() -> Checked<bool> {
     let release = read(Path::new("/proc/sys/kernel/osrelease"))?;
     let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
     match (numbers.next(), numbers.next()) {
@@ -282,14 +287,18 @@ fn begin(configuration: &str) -> Checked<Raised> {
         fs::remove_file(&file).map_err(|error| format!("{}: {error}", file.display()))?;
     }
     write(CONFIGURATION, configuration)?;
-    // Only what follows is of the scenario.
-    run_command(Command::new("journalctl").args(["--rotate", "--vacuum-time=1s"]))
-        .map_err(|error| error.to_string())?;
+    forget_log()?;
     Raised::plain_veth().map_err(|error| error.to_string())
 }
 
+/// Only what follows is of the scenario.
+pub(super) fn forget_log() -> Checked<()> {
+    let mut journal = Command::new("journalctl");
+    run_command(journal.args(["--rotate", "--vacuum-time=1s"])).map(drop).map_err(|error| error.to_string())
+}
+
 /// Ends the service without a drain.
-fn end() -> Checked<()> {
+pub(super) fn end() -> Checked<()> {
     if property("ActiveState")? == "active" {
         systemctl(&["kill", "--kill-who=main", "--signal=INT", UNIT])?;
         until("it has ended", || Ok((property("ActiveState")? != "active").then_some(())))?;
@@ -328,12 +337,12 @@ fn configured(edits: &[Edit]) -> Checked<String> {
     Ok(text)
 }
 
-fn frames(card: &Raised, count: u32) -> Checked<Sent> {
+pub(super) fn frames(card: &Raised, count: u32) -> Checked<Sent> {
     let frames = Frames::Numbered { count, sizes: vec![200], flows: 4, pace: 2_000 };
     numbered::frames(&frames, card.hardware_address).map_err(|error| error.to_string())
 }
 
-fn send(card: &Raised, frames: &Sent) -> Checked<()> {
+pub(super) fn send(card: &Raised, frames: &Sent) -> Checked<()> {
     let send = || {
         let pace = NonZeroU32::new(frames.pace).unwrap_or(NonZeroU32::MIN);
         Injector::new(&card.source_namespace, &card.source)?.pace(pace).send_all(&frames.outer)
@@ -342,16 +351,16 @@ fn send(card: &Raised, frames: &Sent) -> Checked<()> {
 }
 
 /// Waits until the run has so many frames.
-fn wait_for(frames: u64) -> Checked<()> {
+pub(super) fn wait_for(frames: u64) -> Checked<()> {
     until(&format!("{frames} frames"), || Ok((number(&report()?, TAKEN) == frames).then_some(())))
 }
 
 /// Places in a report: frames taken, and those that passed to the host for want of a socket.
-const TAKEN: &str = "/frames/decapsulated";
-const PASSED: &str = "/interfaces/0/xdp/passed/no_socket";
+pub(super) const TAKEN: &str = "/frames/decapsulated";
+pub(super) const PASSED: &str = "/interfaces/0/xdp/passed/no_socket";
 
 /// The report of the run as it stands.
-fn report() -> Checked<Value> {
+pub(super) fn report() -> Checked<Value> {
     let shown = run_command(Command::new("mirror").args(["status", "mirror", "--json"]));
     let shown = shown.map_err(|error| error.to_string())?;
     json(&shown)?.pointer_mut("/0/report").map(Value::take).ok_or_else(|| format!("no report: {shown}"))
@@ -361,24 +370,28 @@ fn json(text: &str) -> Checked<Value> {
     serde_json::from_str(text).map_err(|error| format!("{text}: {error}"))
 }
 
-fn number(value: &Value, place: &str) -> u64 {
+pub(super) fn number(value: &Value, place: &str) -> u64 {
     value.pointer(place).and_then(Value::as_u64).unwrap_or_default()
 }
 
-/// The captures of a run that has ended, in files that have their names: so many frames, all accounted for.
-fn complete(frames: usize) -> Checked<()> {
-    let mut captured = 0;
+/// The frames of captures that have their names: their runs have ended.
+pub(super) fn captured() -> Checked<Vec<Vec<u8>>> {
+    let mut captured = Vec::new();
     for file in files()?.iter().filter(|file| file.extension().is_some_and(|extension| extension == "pcapng"))
     {
-        let read = capture::read(file).map_err(|error| error.to_string())?;
-        captured += read.frames().len();
+        captured.extend(capture::read(file).map_err(|error| error.to_string())?.frames());
     }
-    let log = log()?;
+    Ok(captured)
+}
+
+/// The captures of a run that has ended, in files that have their names: so many frames, all accounted for.
+pub(super) fn complete(frames: usize) -> Checked<()> {
+    let (captured, log) = (captured()?.len(), log()?);
     unless(captured == frames, || format!("{captured} of {frames} frames are in files: {log}"))?;
     unless(log.contains("residue 0"), || format!("no residue of 0: {log}"))
 }
 
-fn files() -> Checked<BTreeSet<PathBuf>> {
+pub(super) fn files() -> Checked<BTreeSet<PathBuf>> {
     let failed = |error: std::io::Error| format!("{OUTPUT}: {error}");
     let entries = fs::read_dir(OUTPUT).map_err(failed)?;
     entries.map(|entry| Ok(entry.map_err(failed)?.path())).filter(|path| !is_folder(path)).collect()
@@ -388,12 +401,12 @@ fn is_folder(path: &Checked<PathBuf>) -> bool {
     path.as_ref().is_ok_and(|path| path.is_dir())
 }
 
-fn pid() -> Checked<Pid> {
+pub(super) fn pid() -> Checked<Pid> {
     let pid = property("MainPID")?;
     pid.parse().map(Pid::from_raw).map_err(|error| format!("main process {pid}: {error}"))
 }
 
-fn signal(process: Pid, signal: Signal) -> Checked<()> {
+pub(super) fn signal(process: Pid, signal: Signal) -> Checked<()> {
     kill(process, signal).map_err(|error| format!("{signal} to {process}: {error}"))
 }
 
@@ -407,25 +420,25 @@ fn thread_named(process: Pid, prefix: &str) -> Checked<Pid> {
 }
 
 /// The log of the scenario, of the service and of systemd about it.
-fn log() -> Checked<String> {
+pub(super) fn log() -> Checked<String> {
     let mut journal = Command::new("journalctl");
     journal.args(["--quiet", "--output=cat", "--boot", "--unit", UNIT]);
     run_command(&mut journal).map_err(|error| error.to_string())
 }
 
-fn property(name: &str) -> Checked<String> {
+pub(super) fn property(name: &str) -> Checked<String> {
     Ok(systemctl(&["show", "--value", "--property", name, UNIT])?.trim().to_owned())
 }
 
-fn systemctl(arguments: &[&str]) -> Checked<String> {
+pub(super) fn systemctl(arguments: &[&str]) -> Checked<String> {
     run_command(Command::new("systemctl").args(arguments)).map_err(|error| error.to_string())
 }
 
-fn read(file: &Path) -> Checked<String> {
+pub(super) fn read(file: &Path) -> Checked<String> {
     fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))
 }
 
-fn write(file: &str, text: &str) -> Checked<()> {
+pub(super) fn write(file: &str, text: &str) -> Checked<()> {
     let write = || {
         if let Some(folder) = Path::new(file).parent() {
             fs::create_dir_all(folder)?;
@@ -435,7 +448,7 @@ fn write(file: &str, text: &str) -> Checked<()> {
     write().map_err(|error| format!("{file}: {error}"))
 }
 
-fn until<T>(what: &str, mut look: impl FnMut() -> Checked<Option<T>>) -> Checked<T> {
+pub(super) fn until<T>(what: &str, mut look: impl FnMut() -> Checked<Option<T>>) -> Checked<T> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = look()? {
@@ -448,6 +461,6 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Checked<Option<T>>) -> Checked
     }
 }
 
-fn unless(right: bool, fault: impl FnOnce() -> String) -> Checked<()> {
+pub(super) fn unless(right: bool, fault: impl FnOnce() -> String) -> Checked<()> {
     if right { Ok(()) } else { Err(fault()) }
 }
