@@ -67,6 +67,12 @@ const TWINS: &[Twin] = &[
     twin("user data", TARGET, ("min-free =", "min-fre ="), "min-fre"),
     twin(
         "user data",
+        TARGET,
+        ("rotate-seconds = 60", "rotate-seconds = 61"),
+        "the fleet's user data changes",
+    ),
+    twin(
+        "user data",
         WORKSHOP,
         ("systemctl stop mirror.service", "systemctl kill mirror.service"),
         "user data",

@@ -17,6 +17,8 @@ const MODULES: [&str; 3] = ["packages", "runcmd", "write_files"];
 const TARGET: &str = "deploy/cloud-init/target.yaml";
 const LIFECYCLE_TEST: &str = include_str!("lifecycle_test.sh");
 const LIFECYCLE: &str = include_str!("lifecycle_test.expected");
+/// What a target of the fleet gets, filled in, as it was last looked at.
+const FLEET: &str = include_str!("user_data_fleet.expected");
 const CONFIGURATION: &str = "/etc/mirror/mirror.toml";
 
 /// # Errors
@@ -35,7 +37,23 @@ pub(super) fn check(root: &Path) -> Result<BTreeSet<PathBuf>> {
         (path.file_stem().unwrap_or_default().to_string_lossy().into_owned(), text.clone())
     }));
     valid(&filled_in)?;
+    as_expected(filled_in.get("fleet").context("the fleet has no user data")?)?;
     Ok(read.into_iter().collect())
+}
+
+/// Whoever changes a template or its defaults sees what targets get by that.
+fn as_expected(fleet: &str) -> Result<()> {
+    if fleet == FLEET {
+        return Ok(());
+    }
+    let now = tools::folder().join("user_data_fleet.expected");
+    fs::write(&now, fleet).with_context(|| format!("cannot write {}", now.display()))?;
+    let differs = fleet.lines().zip(FLEET.lines()).find(|(now, before)| now != before);
+    bail!(
+        "the fleet's user data changes at {differs:?}: if {} is what targets are to get, copy it to \
+        xtask/src/deploy",
+        now.display()
+    )
 }
 
 /// The names in `${…}`.

@@ -36,7 +36,7 @@ umount -R root/mnt root/proc root/run root/dev
 find upper '(' ! -type d -o -name mirror ')' -printf '/%P\n'
 "#;
 
-/// Neither enabled nor started, and of use.
+/// Neither enabled nor started, and of use; then enabled, as users do.
 const INSTALLED: &str = r#"
 mirror --version
 mirror config check /etc/mirror/mirror.toml
@@ -45,6 +45,7 @@ test "$(systemctl is-enabled mirror.service)" = disabled
 test -z "$(find /etc/systemd/system -name 'mirror*')"
 test -s /usr/share/man/man1/mirror-ingest.1.gz
 echo capture > /var/lib/mirror/kept.pcapng
+systemctl --quiet enable mirror.service mirror@ens6.service
 "#;
 
 /// What installing and purging may change: the database of packages, and users, who stay with their files.

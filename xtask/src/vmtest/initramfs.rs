@@ -12,6 +12,9 @@ use super::cpio::Archive;
 use super::modules::Module;
 use crate::process;
 
+/// Path in the guest and bytes.
+pub(crate) type Placed = (String, Vec<u8>);
+
 /// The part of a guest that does not depend on its kernel.
 #[derive(Debug)]
 pub(crate) struct Base {
@@ -19,8 +22,7 @@ pub(crate) struct Base {
     pub(crate) busybox: PathBuf,
     /// Its applets.
     pub(crate) applets: Vec<String>,
-    /// Path in the guest and bytes.
-    pub(crate) programs: Vec<(String, Vec<u8>)>,
+    pub(crate) programs: Vec<Placed>,
     /// Path in the guest, and a host path that exists under its own name in the guest.
     pub(crate) libraries: Vec<(String, PathBuf)>,
     /// Path in the guest and target of the link.

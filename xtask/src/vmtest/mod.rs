@@ -27,7 +27,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Value, json};
 
 use self::cell::Cell;
-use self::initramfs::{Base, Contents, INIT};
+use self::initramfs::{Base, Contents, INIT, Placed};
 use self::kernel::{Kernel, Machine};
 use self::plan::{Extent, Tests};
 use self::qemu::{Accelerator, Boot, End};
@@ -223,12 +223,15 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut groups = vec![Group::Build, Group::Lab, Group::Vm];
-    if jobs.iter().any(|job| job.guest == Guest::Package && !job.scenarios.is_empty()) {
+    let with_package = jobs.iter().any(|job| job.guest == Guest::Package && !job.scenarios.is_empty());
+    if with_package {
         groups.push(Group::Dist);
     }
     setup::ensure(&groups, matches.get_flag("yes"), "vmtest")?;
     let folder = host::target_dir().join("vmtest");
-    let mut machines = Machines { folder: &folder, release: matches.get_flag("release"), bases: Vec::new() };
+    let packages = if with_package { package::packages()? } else { Vec::new() };
+    let mut machines =
+        Machines { folder: &folder, release: matches.get_flag("release"), bases: Vec::new(), packages };
     let mut tally = Tally::default();
     for job in &jobs {
         boot(job, matches.get_flag("update"), &folder, &mut machines, &jobs, &mut tally)?;
@@ -270,8 +273,8 @@ fn boot(
         return Ok(());
     }
     let unpacked = fetch::kernel(folder, kernel, update)?;
-    let base = machines.base(kernel.machine(), jobs)?;
-    let on_disk = OnDisk::of(job.guest, base)?;
+    let (base, packages) = machines.base(kernel.machine(), jobs)?;
+    let on_disk = OnDisk::of(job.guest, base, packages)?;
     let disk = if on_disk.is_some() { Some(debian::disk(folder, update)?) } else { None };
     let (init, base, files) = match &on_disk {
         Some(OnDisk { base, files }) => (service::INIT, base, files.as_slice()),
@@ -353,13 +356,13 @@ struct OnDisk {
 }
 
 impl OnDisk {
-    fn of(guest: Guest, base: &Base) -> Result<Option<Self>> {
+    fn of(guest: Guest, base: &Base, packages: &[Placed]) -> Result<Option<Self>> {
         let (packages, files) = match guest {
             Guest::Bare => return Ok(None),
-            Guest::Service => (Vec::new(), service::files()?),
-            Guest::Package => (package::packages()?, package::files()?),
+            Guest::Service => (&[][..], service::files()?),
+            Guest::Package => (packages, package::files()?),
         };
-        let place = |(program, bytes): &(String, Vec<u8>)| {
+        let place = |(program, bytes): &Placed| {
             let is_in_package = guest == Guest::Package && program == "bin/mirror";
             let place = service::place_of(program).filter(|_| !is_in_package)?;
             Some((place.to_owned(), bytes.clone()))
@@ -367,7 +370,7 @@ impl OnDisk {
         let base = Base {
             busybox: base.busybox.clone(),
             applets: base.applets.clone(),
-            programs: base.programs.iter().filter_map(place).chain(packages).collect(),
+            programs: base.programs.iter().filter_map(place).chain(packages.iter().cloned()).collect(),
             libraries: Vec::new(),
             links: service::links(),
         };
@@ -400,10 +403,13 @@ struct Machines<'a> {
     folder: &'a Path,
     release: bool,
     bases: Vec<(Machine, Base)>,
+    /// Both packages, for guests that install them.
+    packages: Vec<Placed>,
 }
 
 impl Machines<'_> {
-    fn base(&mut self, machine: Machine, jobs: &[Job]) -> Result<&Base> {
+    /// The base, and the packages.
+    fn base(&mut self, machine: Machine, jobs: &[Job]) -> Result<(&Base, &[Placed])> {
         if !self.bases.iter().any(|(of, _)| *of == machine) {
             let base = match machine {
                 Machine::X86_64 => self.native(jobs)?,
@@ -412,7 +418,8 @@ impl Machines<'_> {
             self.bases.push((machine, base));
         }
         let found = self.bases.iter().find(|(of, _)| *of == machine);
-        found.map(|(_, base)| base).context("the base file system is missing")
+        let (_, base) = found.context("the base file system is missing")?;
+        Ok((base, &self.packages))
     }
 
     /// For guests of this host's machine.

@@ -5,6 +5,7 @@ use std::fs;
 
 use anyhow::{Context as _, Result};
 
+use super::initramfs::Placed;
 use super::kernel::Kernel;
 use super::service::{KERNELS, Scenario};
 use crate::{deploy, dist, host};
@@ -29,7 +30,7 @@ pub(super) fn scenarios(kernel: Kernel) -> Vec<Scenario> {
 ///
 /// # Errors
 /// If one does not build.
-pub(super) fn packages() -> Result<Vec<(String, Vec<u8>)>> {
+pub(super) fn packages() -> Result<Vec<Placed>> {
     let names = ["mirror.deb", "mirror-next.deb"];
     let packages = names.iter().zip(dist::two_versions()?).map(|(name, deb)| {
         let bytes = fs::read(&deb).with_context(|| format!("cannot read {}", deb.display()))?;

@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    num::NonZeroU32,
     os::unix::fs::MetadataExt as _,
     path::Path,
     process::{Command, Stdio},
@@ -25,7 +26,7 @@ use super::{
         write,
     },
 };
-use crate::{capture, command::run as run_command};
+use crate::{Injector, capture, command::run as run_command};
 
 /// The package, and the same source as a later version.
 const PACKAGE: &str = "/vmtest/mirror.deb";
@@ -39,8 +40,8 @@ const CAPTURE: [&str; 2] = ["ens6", "source6"];
 const NO_INTERFACE: &str = "#interface = [\"ens6\"]";
 /// What the workshop of the guide mirrors with.
 const WORKSHOP_VNI: u32 = 12345;
-/// Frames between two looks at whether there have been enough.
-const CHUNK: usize = 200;
+/// Frames that come after all is over.
+const AFTER: usize = 500;
 
 /// Carries out a scenario; what dpkg and commands of the guide said is among the papers.
 pub(super) fn run(package: &Package, papers: &Path) -> Verdict {
@@ -117,8 +118,11 @@ fn upgrades(said: &mut String) -> Verdict {
     // More than are sent in any case.
     let frames = frames(&card, 40_000)?;
     let over = AtomicBool::new(false);
-    let (sent, took) = thread::scope(|scope| {
-        let sending = scope.spawn(|| send_until(&card, &frames, &over));
+    let ((sent, lasted), took) = thread::scope(|scope| {
+        let sending = scope.spawn(|| {
+            let start = Instant::now();
+            send_until(&card, &frames, &over).map(|sent| (sent, start.elapsed().as_secs_f64()))
+        });
         let installed = until("packets are captured", || Ok((decapsulated()? > 0).then_some(())));
         let installed = installed.and_then(|()| {
             let start = Instant::now();
@@ -149,9 +153,9 @@ fn upgrades(said: &mut String) -> Verdict {
     unless(captured as u64 + passed == sent as u64, || {
         format!("{captured} of {sent} frames are in files, {passed} passed to the host")
     })?;
-    let how = said.lines().find(|line| line.contains("mirror: upgraded ") || line.contains(" goes on in "));
-    let how = how.unwrap_or("and said nothing of the upgrade");
-    Ok(format!("{captured} of {sent} frames at {} a second, dpkg took {took:.1} s: {how}", frames.pace))
+    let how = said.lines().rfind(|line| line.starts_with("mirror: ")).unwrap_or("nothing of the upgrade");
+    let rate = sent as f64 / lasted;
+    Ok(format!("{captured} of {sent} frames at {rate:.0} a second, dpkg took {took:.1} s and said {how}"))
 }
 
 fn decapsulated() -> Checked<u64> {
@@ -255,19 +259,19 @@ fn configure(interface: &str) -> Checked<()> {
 
 /// Sends until it is over and a moment longer, and returns how many frames there were.
 fn send_until(card: &Raised, frames: &Sent, over: &AtomicBool) -> Checked<usize> {
-    let mut chunks = frames.outer.chunks(CHUNK);
-    let mut sent = 0;
-    let mut next = || {
-        let outer = chunks.next().ok_or("more frames are needed than there are")?.to_vec();
-        sent += outer.len();
-        send(card, &Sent { outer, pace: frames.pace })
+    let mut after = AFTER;
+    let goes_on = |_: &&[u8]| {
+        after -= usize::from(over.load(Ordering::Relaxed));
+        after > 0
     };
-    while !over.load(Ordering::Relaxed) {
-        next()?;
-    }
-    next()?;
-    next()?;
-    Ok(sent)
+    let send = || {
+        let pace = NonZeroU32::new(frames.pace).unwrap_or(NonZeroU32::MIN);
+        let injector = Injector::new(&card.source_namespace, &card.source)?.pace(pace);
+        injector.send(frames.outer.iter().map(Vec::as_slice).take_while(goes_on))
+    };
+    let sent = send().map_err(|error| error.to_string())?;
+    unless(sent < frames.count(), || format!("{sent} frames are too few"))?;
+    usize::try_from(sent).map_err(|error| error.to_string())
 }
 
 /// Every run has accounted for its frames, and at least one has ended.
