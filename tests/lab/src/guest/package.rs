@@ -40,6 +40,8 @@ const CAPTURE: [&str; 2] = ["ens6", "source6"];
 const NO_INTERFACE: &str = "#interface = [\"ens6\"]";
 /// What the workshop of the guide mirrors with.
 const WORKSHOP_VNI: u32 = 12345;
+/// Frames a second while a later version is installed: about what an emulated CPU takes beside dpkg.
+const PACE: u32 = 1_500;
 /// Frames that come after all is over.
 const AFTER: usize = 500;
 
@@ -116,7 +118,7 @@ fn upgrades(said: &mut String) -> Verdict {
     systemctl(&["start", UNIT])?;
     let before = pid()?;
     // More than are sent in any case.
-    let frames = frames(&card, 40_000)?;
+    let frames = Sent { pace: PACE, ..frames(&card, 60_000)? };
     let over = AtomicBool::new(false);
     let ((sent, lasted), took) = thread::scope(|scope| {
         let sending = scope.spawn(|| {
