@@ -21,9 +21,9 @@ use super::{
     numbered::Sent,
     plan::{Package, PackageScenario},
     service::{
-        CONFIGURATION, Checked, OUTPUT, UNIT, captured, complete, end, fails_once, files, forget_log, frames,
-        hands_over, log, pid, property, read, report, send, signal, systemctl, unless, until, wait_for,
-        write,
+        CONFIGURATION, Checked, OUTPUT, PASSED, TAKEN, UNIT, captured, complete, end, fails_once, files,
+        forget_log, frames, hands_over, log, number, pid, property, read, report, send, signal, systemctl,
+        unless, until, wait_for, write,
     },
 };
 use crate::{Injector, capture, command::run as run_command};
@@ -110,8 +110,8 @@ fn starts_again(said: &mut String) -> Verdict {
     Ok(format!("2 starts in a row, and 1 after kill -9: 300 frames, {} files are left", before.len()))
 }
 
-/// The service goes on in the later version while packets come, without a stop. Before 6.4 packets pass to the
-/// host for a moment, or the service goes on as it is; it is active all the same, and each packet is counted.
+/// The service goes on in the later version while packets come, without a stop. Before 6.4 packets pass to
+/// the host for a moment, and are counted.
 fn upgrades(said: &mut String) -> Verdict {
     let card = begin(said)?;
     configure(&card.interface)?;
@@ -125,7 +125,7 @@ fn upgrades(said: &mut String) -> Verdict {
             let start = Instant::now();
             send_until(&card, &frames, &over).map(|sent| (sent, start.elapsed().as_secs_f64()))
         });
-        let installed = until("packets are captured", || Ok((decapsulated()? > 0).then_some(())));
+        let installed = until("packets are captured", || Ok((number(&report()?, TAKEN) > 0).then_some(())));
         let installed = installed.and_then(|()| {
             let start = Instant::now();
             dpkg(&["--install", NEXT], said)?;
@@ -138,17 +138,16 @@ fn upgrades(said: &mut String) -> Verdict {
     let (state, restarts) = (property("ActiveState")?, property("NRestarts")?);
     unless(state == "active" && restarts == "0", || format!("{state} after {restarts} restarts"))?;
     let version = program_is_of(NEXT)?;
-    let passed = report()?["upgrades"]["cold_frames"].as_u64().unwrap_or_default();
-    until(&format!("{sent} frames, of which {passed} passed to the host"), || {
-        Ok((decapsulated()? + passed == sent as u64).then_some(()))
+    let running = run_command(Command::new("mirror").args(["status", "mirror"]));
+    let running = running.map_err(|error| error.to_string())?;
+    unless(running.contains(&format!("mirror {version}\n")), || format!("not {version}: {running}"))?;
+    unless(pid()? != before, || "systemd has the main process of before".into())?;
+    let report = until(&format!("{sent} frames are accounted for"), || {
+        let report = report()?;
+        Ok((number(&report, TAKEN) + number(&report, PASSED) == sent as u64).then_some(report))
     })?;
-    if hands_over()? {
-        let running = run_command(Command::new("mirror").args(["status", "mirror"]));
-        let running = running.map_err(|error| error.to_string())?;
-        unless(running.contains(&format!("mirror {version}")), || format!("not {version}: {running}"))?;
-        unless(pid()? != before, || "systemd has the main process of before".into())?;
-        unless(passed == 0, || format!("{passed} frames passed to the host"))?;
-    }
+    let passed = number(&report, PASSED);
+    unless(passed == 0 || !hands_over()?, || format!("{passed} frames passed to the host"))?;
     end()?;
     accounted()?;
     let captured = captured_once(&frames.inner()[..sent])?;
@@ -158,10 +157,6 @@ fn upgrades(said: &mut String) -> Verdict {
     let how = said.lines().rfind(|line| line.starts_with("mirror: ")).unwrap_or("nothing of the upgrade");
     let rate = sent as f64 / lasted;
     Ok(format!("{captured} of {sent} frames at {rate:.0} a second, dpkg took {took:.1} s and said {how}"))
-}
-
-fn decapsulated() -> Checked<u64> {
-    report()?["frames"]["decapsulated"].as_u64().ok_or_else(|| "a report without frames".into())
 }
 
 /// Nothing of it is left but captures, and their user; the user alone where there are none.
