@@ -1,5 +1,5 @@
-# Has each running service go on in the new version, without a gap. Never a stop and a start: packets of the time between
-# would be lost, and a start that fails would leave the host without a service.
+# Has each running service go on in the new version, from kernel 6.4 on without a gap. Never a stop and a start: packets
+# of the time between would be lost, and a start that fails would leave the host without a service.
 upgrade_running() {
     [ -d /run/systemd/system ] || return 0
     systemctl daemon-reload || true

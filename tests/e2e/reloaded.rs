@@ -192,7 +192,7 @@ fn a_file_that_is_refused_changes_nothing() {
     for (text, reason) in [
         ("[[sink]".to_owned(), "mirror.toml:1"),
         ("vni = 'x'".to_owned(), "mirror.toml:1"),
-        ("rx-ring = 8192\nvni = 7\n".to_owned(), "`rx-ring` cannot change during a run: restart the run"),
+        ("rx-ring = 8192\nvni = 7\n".to_owned(), "`rx-ring` cannot change by a reload: use `mirror upgrade`"),
         (format!("drain-max = '5s'\njson = true\n{start}"), "`json`, `drain-max` cannot change"),
         (b(&format!("write = '{}'", far.display())), "with `--writable` for directories of later outputs"),
         (b("write = 'missing/b.pcapng'"), "missing: No such file"),

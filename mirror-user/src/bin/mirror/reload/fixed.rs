@@ -9,6 +9,10 @@ const PRINTING: [&str; 8] =
 /// Live besides those of outputs.
 const LIVE: [&str; 5] = ["vni", "source", "filter", "outer-filter", "forward-seed"];
 
+/// What changes the others: a new process, and new sockets, where sockets are made with them.
+const INSTEAD: &str =
+    "use `mirror upgrade`, with `--cold` for queues, rings and bind mode, or restart the run";
+
 /// Refuses settings that differ in what is fixed from those that a run has.
 pub(super) fn refuse_changed(present: &Settings, wanted: &Settings) -> anyhow::Result<()> {
     let table = |settings: &Settings| toml::Table::try_from(settings).context("settings");
@@ -18,11 +22,10 @@ pub(super) fn refuse_changed(present: &Settings, wanted: &Settings) -> anyhow::R
         Settings::keys().iter().filter(|key| is_fixed(key)).filter(is_changed).copied().collect();
     match &changed[..] {
         [] => Ok(()),
-        [one] => anyhow::bail!("`{one}` cannot change during a run: restart the run, or set it back"),
-        several => anyhow::bail!(
-            "`{}` cannot change during a run: restart the run, or set them back",
-            several.join("`, `")
-        ),
+        [one] => anyhow::bail!("`{one}` cannot change by a reload: {INSTEAD}, or set it back"),
+        several => {
+            anyhow::bail!("`{}` cannot change by a reload: {INSTEAD}, or set them back", several.join("`, `"))
+        }
     }
 }
 
@@ -52,8 +55,11 @@ mod tests {
         let refused = |text: &str| refuse_changed(&start, &settings(text)).map_err(|error| error.to_string());
         assert_eq!(refused("rx-ring = 4096\nvni = '7,8'\nwrite = 'a.pcapng'"), Ok(()));
         let one = refused("vni = 7").unwrap_err();
-        assert!(one.starts_with("`rx-ring` cannot change during a run: restart the run"), "{one}");
+        assert!(one.starts_with("`rx-ring` cannot change by a reload: use `mirror upgrade`"), "{one}");
         let several = refused("latency = true\nverbose = 1").unwrap_err();
-        assert!(several.starts_with("`rx-ring`, `latency`, `verbose` cannot change"), "{several}");
+        assert!(
+            several.starts_with("`rx-ring`, `latency`, `verbose` cannot change by a reload"),
+            "{several}"
+        );
     }
 }
