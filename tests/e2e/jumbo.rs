@@ -8,7 +8,7 @@ use std::{net::IpAddr, num::NonZeroU32, path::Path, time::Duration};
 
 use common::{
     CAPTURE, Cable, LedgerFactory, SENDER, Shared, assert_balanced, builder,
-    mirror::{Mirror, balanced_report, ingest, sink, whole_capture},
+    mirror::{Mirror, balanced_report, ingest, names, sink, whole_capture},
     settle,
 };
 use mirror_lab::{
@@ -110,6 +110,35 @@ fn jumbo_frames_reach_captures_a_tap_and_a_veth_byte_for_byte() {
     same_frames(&inner, &on_veth.stop().expect("tcpdump").frames).expect("frames on the veth");
     same_frames(&inner, &on_cable.stop().expect("tcpdump").frames).expect("frames at the cable's end");
     same_frames(&inner, &whole_capture(&path.join("inner.pcapng")).frames()).expect("captured frames");
+}
+
+/// A worker does not stop between two descriptors of a frame.
+#[test]
+fn jumbo_frames_go_through_upgrades_byte_for_byte() {
+    const COUNT: usize = 12_000;
+    const UPGRADES: usize = 5;
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    let cable = jumbo_cable(1);
+    std::fs::write(path.join("mirror.toml"), "write = 'inner.pcapng'").expect("configuration");
+    let mut run = Mirror::ingest(&cable, path, "--config mirror.toml --mode native --report report.json");
+    let (inner, outer) = frames(COUNT);
+    std::thread::scope(|scope| {
+        let sender = scope.spawn(|| send(&cable, &outer));
+        for _ in 0..UPGRADES {
+            run.upgrade();
+        }
+        assert!(!sender.is_finished(), "the upgrades outlast the packets");
+        sender.join().expect("sent");
+    });
+    run.has(COUNT as u64);
+    run.end_by(Signal::SIGINT).expect_code(0).expect_words(&["residue 0"]);
+    let report = balanced_report(&path.join("report.json"));
+    assert_many_in_several(&report, COUNT);
+    let mut found = names(path);
+    found.retain(|name| name.starts_with("inner.pcapng"));
+    let captured: Vec<_> = found.iter().flat_map(|name| whole_capture(&path.join(name)).frames()).collect();
+    same_frames(&inner, &captured).expect("captured frames");
 }
 
 #[test]

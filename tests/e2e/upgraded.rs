@@ -26,7 +26,7 @@ use common::{
         kernel_drops, lossless_rate, names, program, sink, until, whole_capture,
     },
 };
-use mirror_lab::{Injector, Traffic};
+use mirror_lab::{Generator, Injector, Traffic, VethEnd, VethOptions, VethPair};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -85,6 +85,61 @@ fn a_run_goes_on_in_a_new_process_with_its_account() {
         assert_eq!(number(&sink(&report, "counters")["written"]), 40, "{keys}");
         assert_eq!(number(&report["upgrades"]["count"]), 3, "{keys}");
         assert_next_run_works(&cable);
+    }
+}
+
+#[test]
+fn a_run_over_two_interfaces_goes_on_with_the_sockets_of_both() {
+    const OTHER: &str = "mirror1";
+    const OTHER_SENDER: &str = "source1";
+    let cable = Cable::with_queues(2);
+    let (near, far) = (VethEnd::new(&cable.target, OTHER), VethEnd::new(&cable.sender, OTHER_SENDER));
+    let options = VethOptions { queues: 2, ..VethOptions::default() };
+    let _other = VethPair::create(far, near, &options).expect("veth");
+    for flags in [&[][..], &["--cold"]] {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path();
+        configure(path, "");
+        let mut run =
+            Mirror::ingest(&cable, path, &format!("-i {OTHER} {FLAGS}")).attached_to(&cable.target, OTHER);
+        let held = in_kernel();
+        let traffic = Traffic { cpus: vec![0, 1], rate: Some(40_000), ..Traffic::default() };
+        let stop = AtomicBool::new(false);
+        let sent = thread::scope(|scope| {
+            let senders = [SENDER, OTHER_SENDER].map(|interface| {
+                let (cable, stop) = (&cable, &stop);
+                let traffic = traffic.clone();
+                scope.spawn(move || {
+                    let generator = Generator::load(&cable.sender, interface, traffic).expect("generator");
+                    let mut sent = 0;
+                    while !stop.load(Ordering::Relaxed) {
+                        sent += generator.send(8_000).expect("generated").total();
+                    }
+                    sent
+                })
+            });
+            for _ in 0..3 {
+                let upgraded = run.upgrade_with(flags);
+                let sockets = if flags.is_empty() { 4 } else { 0 };
+                assert_eq!(upgraded["pauses_ns"].as_array().map(Vec::len), Some(sockets));
+            }
+            stop.store(true, Ordering::Relaxed);
+            senders.map(|sender| sender.join().expect("sent"))
+        });
+        run.settled();
+        until("maps of the processes before are gone", || (in_kernel() == held).then_some(()));
+        let ending = run.end_by(Signal::SIGINT).expect_code(0);
+        let report = balanced_report(&path.join("report.json"));
+        let of = |interface: &Value, place: &str| number(interface.pointer(place).unwrap_or(&Value::Null));
+        for (interface, sent) in report["interfaces"].as_array().expect("interfaces").iter().zip(sent) {
+            let of_queues = |place: &str| {
+                (0..2).map(|queue| of(interface, &format!("/queues/{queue}/{place}"))).sum::<u64>()
+            };
+            let known: u64 = ["received", "rx_ring_full", "rx_dropped"].map(of_queues).into_iter().sum();
+            let passed = of(interface, "/xdp/no_socket_at_upgrade");
+            assert_eq!(known + passed, sent, "{interface:#}\n{}", ending.said);
+            assert_eq!(passed > 0, !flags.is_empty(), "{interface:#}");
+        }
     }
 }
 
