@@ -73,7 +73,7 @@ pub enum SocketsPass {
     #[default]
     Over,
     /// It opens its own. Frames pass to the host from the time on from which the first process takes no more
-    /// until those are bound; how many, and for how long, is in the [report](crate::report::Upgrades).
+    /// until those are bound; how many, and for how long, is in the [report](crate::account::Upgrades).
     OpenedAnew,
 }
 
