@@ -537,9 +537,8 @@ fn upgrades_under_load_lose_nothing() {
     let given =
         |name, otherwise| std::env::var(name).map_or(otherwise, |text| text.parse().expect("a number"));
     let upgrades = given("MIRROR_UPGRADES", 20_usize);
-    // One queue, for a rate that is looked for there, has a ring for it.
     let queues = given("MIRROR_UPGRADE_QUEUES", 2);
-    let rx_ring: u32 = if queues == 1 { 32_768 } else { 8192 };
+    let rx_ring = u32::try_from(given("MIRROR_UPGRADE_RING", 8192)).expect("a ring");
     let cable = Cable::with_queues(u32::try_from(queues).expect("queues"));
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path();
