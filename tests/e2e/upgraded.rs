@@ -43,9 +43,10 @@ fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_default()
 }
 
-/// Until it is stopped. Returns the frames sent.
-fn send_until(cable: &Cable, traffic: &Traffic, rate: u64, stop: &AtomicBool) -> u64 {
-    let generator = cable.generator(Traffic { rate: Some(rate), ..traffic.clone() });
+/// From this interface until it is stopped. Returns the frames sent.
+fn send_until(cable: &Cable, interface: &str, traffic: &Traffic, rate: u64, stop: &AtomicBool) -> u64 {
+    let traffic = Traffic { rate: Some(rate), ..traffic.clone() };
+    let generator = Generator::load(&cable.sender, interface, traffic).expect("generator");
     let mut sent = 0;
     while !stop.load(Ordering::Relaxed) {
         sent += generator.send(rate / 5).expect("generated").total();
@@ -57,7 +58,7 @@ fn send_until(cable: &Cable, traffic: &Traffic, rate: u64, stop: &AtomicBool) ->
 fn send_while(cable: &Cable, traffic: &Traffic, rate: u64, what: impl FnOnce()) -> u64 {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        let sender = scope.spawn(|| send_until(cable, traffic, rate, &stop));
+        let sender = scope.spawn(|| send_until(cable, SENDER, traffic, rate, &stop));
         what();
         stop.store(true, Ordering::Relaxed);
         sender.join().expect("sent")
@@ -106,20 +107,12 @@ fn a_run_over_two_interfaces_goes_on_with_the_sockets_of_both() {
         let mut run =
             Mirror::ingest(&cable, path, &format!("-i {OTHER} {FLAGS}")).attached_to(&cable.target, OTHER);
         let held = in_kernel();
-        let traffic = Traffic { cpus: vec![0, 1], rate: Some(40_000), ..Traffic::default() };
+        let traffic = Traffic { cpus: vec![0, 1], ..Traffic::default() };
         let stop = AtomicBool::new(false);
         let sent = thread::scope(|scope| {
             let senders = [SENDER, OTHER_SENDER].map(|interface| {
-                let (cable, stop) = (&cable, &stop);
-                let traffic = traffic.clone();
-                scope.spawn(move || {
-                    let generator = Generator::load(&cable.sender, interface, traffic).expect("generator");
-                    let mut sent = 0;
-                    while !stop.load(Ordering::Relaxed) {
-                        sent += generator.send(8_000).expect("generated").total();
-                    }
-                    sent
-                })
+                let (cable, traffic, stop) = (&cable, &traffic, &stop);
+                scope.spawn(move || send_until(cable, interface, traffic, 40_000, stop))
             });
             for _ in 0..3 {
                 let upgraded = run.upgrade_with(flags);
@@ -324,9 +317,11 @@ fn a_scraper_and_a_status_go_through_upgrades_without_a_gap() {
     configure(path, &format!("write = 'a.pcapng'\nhttp = '{}'", http::LOOPBACK));
     let client = http::Client::on_loopback(&cable);
     let mut run = Mirror::ingest(&cable, path, FLAGS);
+    // A start is no upgrade: it is not well before it has been checked once.
+    until("the run is well", || client.ask("/health").ok().filter(|(status, _)| *status == 200));
     let stop = AtomicBool::new(false);
     let (scrapes, statuses) = thread::scope(|scope| {
-        let sender = scope.spawn(|| send_until(&cable, &Traffic::default(), 50_000, &stop));
+        let sender = scope.spawn(|| send_until(&cable, SENDER, &Traffic::default(), 50_000, &stop));
         let scraper = scope.spawn(|| {
             let mut scrapes = Vec::new();
             while !stop.load(Ordering::Relaxed) {

@@ -2,11 +2,12 @@
 //!
 //! 1. The first process [offers](super::Running::offer) what it has: a description, and descriptors.
 //! 2. The second one makes a [plan](super::EngineBuilder::take_over) of its own and
-//!    [prepares](super::Engine::prepare): it maps the rings, and loads its program with sockets and lists.
-//!    Until here either can give up, and the first simply continues.
+//!    [prepares](super::Engine::prepare): it maps the rings, and loads its program with its lists. Until
+//!    here either can give up, and the first simply continues.
 //! 3. The first one [hands over](super::Running::hand_over): each of its workers stops between two batches,
-//!    and says so to the one that follows it. The second [goes on](super::Prepared::go): its program replaces
-//!    the first one's, atomically, and its workers take frames as soon as their predecessors have stopped.
+//!    and says so to the one that follows it. The second [goes on](super::Prepared::go): it puts the
+//!    sockets into its XSKMAP, its program replaces the first one's, atomically, and its workers take frames
+//!    as soon as their predecessors have stopped.
 //! 4. The first one [retires](super::Running::retire): it completes its outputs. The second
 //!    [continues](super::Running::continue_account) its account.
 //!

@@ -65,6 +65,8 @@ impl Watch<'_> {
     /// Watches a run until there is a reason to stop, then stops it; or until another process has it, which
     /// is returned.
     pub(super) fn watch(mut self, running: Running) -> (Report, Option<Successor>) {
+        let most_loss = self.args.http.as_ref().and_then(|http| http.most_loss);
+        let mut health = self.board.map(|board| HealthWatch::new(Arc::clone(board), most_loss));
         match &mut self.predecessor {
             Some(predecessor) => {
                 // Not before the other process can no longer go on, and before it may end.
@@ -72,11 +74,15 @@ impl Watch<'_> {
                 self.notifier.notify(&format!("MAINPID={pid}\nREADY=1"));
                 predecessor.taken(&running, self.workers);
                 self.observed.publish(Instant::now(), running.report());
+                // Else a health check that waits is answered before anything was checked.
+                if let Some(health) = &mut health {
+                    health.turn(Instant::now(), &running, self.outputs);
+                }
                 self.observed.withhold(false);
             }
             None => self.notifier.notify("READY=1"),
         }
-        let draining = match self.until_stop(&running) {
+        let draining = match self.until_stop(&running, health) {
             Ends::Stops(draining) => draining,
             Ends::HandedOver(successor) => return (running.retire(), Some(successor)),
         };
@@ -95,14 +101,12 @@ impl Watch<'_> {
     }
 
     /// Returns when there is a reason to.
-    fn until_stop(&mut self, running: &Running) -> Ends {
+    fn until_stop(&mut self, running: &Running, mut health: Option<HealthWatch>) -> Ends {
         /// How late a signal other than INT and TERM may be noticed.
         const POLL: Duration = Duration::from_millis(100);
         /// The same for another process.
         const UPGRADE: Duration = Duration::from_millis(5);
-        let Self { args, requests, observed, notifier, board, .. } = *self;
-        let most_loss = args.http.as_ref().and_then(|http| http.most_loss);
-        let mut health = board.map(|board| HealthWatch::new(Arc::clone(board), most_loss));
+        let Self { args, requests, observed, notifier, .. } = *self;
         let elapsed = self.predecessor.as_ref().map(|before| before.elapsed()).unwrap_or_default();
         let end = args.duration.map(|duration| Instant::now() + duration.saturating_sub(elapsed));
         let mut status = Status::new(args.stats, args.output.quiet || args.output.prints_to_terminal());
