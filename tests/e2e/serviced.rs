@@ -14,13 +14,17 @@ use std::{
 
 use common::{
     CAPTURE, Cable,
-    mirror::{MIRROR, inject, set_tunables, stop_thread, tunables, until, whole_capture},
+    mirror::{
+        MIRROR, balanced_report, in_kernel, inject, program, send_while, set_tunables, stop_thread, tunables,
+        until, whole_capture,
+    },
 };
-use mirror_lab::Systemd;
+use mirror_lab::{Systemd, Traffic};
 use nix::{
     sys::wait::{WaitPidFlag, waitpid},
     unistd::Pid,
 };
+use serde_json::Value;
 
 const UNIT: &str = "mirror.service";
 const CONFIGURATION: &str = "/etc/mirror/mirror.toml";
@@ -44,7 +48,11 @@ struct Host {
 
 impl Host {
     fn boot() -> Self {
-        let cable = Cable::with_queues(1);
+        Self::boot_with_queues(1)
+    }
+
+    fn boot_with_queues(queues: u32) -> Self {
+        let cable = Cable::with_queues(queues);
         let systemd = Systemd::boot(&cable.target, "systemd").expect("systemd");
         systemd.install(Path::new(MIRROR), "/usr/bin/mirror").expect("program");
         for unit in [UNIT, "mirror@.service"] {
@@ -123,8 +131,23 @@ impl Host {
     /// Frames that the program has seen, by the run's control socket: the kernel may forward them.
     fn frames(&self) -> u64 {
         let status = mirror_lab::run(self.systemd.command("mirror").args(["status", "mirror", "--json"]));
-        let status: serde_json::Value = serde_json::from_str(&status.expect("status")).expect("JSON");
+        let status: Value = serde_json::from_str(&status.expect("status")).expect("JSON");
         status[0]["report"]["interfaces"][0]["xdp"]["seen"].as_u64().unwrap_or_default()
+    }
+
+    /// The last report that the run has written.
+    fn report(&self) -> Value {
+        balanced_report(&self.systemd.path(&format!("{CAPTURES}/report.json")))
+    }
+
+    /// Kills the run, and waits for the next process.
+    #[track_caller]
+    fn survives_a_kill(&self) {
+        let restarts = || self.property("NRestarts").parse::<u32>().expect("a number");
+        let (before, run) = (restarts(), self.property("MainPID"));
+        mirror_lab::run(self.systemd.command("kill").args(["-KILL", &run])).expect("killed");
+        until("it starts again", || (restarts() > before).then_some(()));
+        until("it is ready", || (self.property("ActiveState") == "active").then_some(()));
     }
 
     /// The run, as this host numbers it.
@@ -274,7 +297,7 @@ fn received(host: &Host, enter: &[&str], interface: &str) -> u64 {
     let mut command = host.systemd.command("nsenter");
     let shown =
         mirror_lab::run(command.args(enter).args(["ip", "-json", "-stats", "link", "show", interface]));
-    let shown: serde_json::Value = serde_json::from_str(&shown.expect("link")).expect("JSON");
+    let shown: Value = serde_json::from_str(&shown.expect("link")).expect("JSON");
     shown[0]["stats64"]["rx"]["packets"].as_u64().expect("a count")
 }
 
@@ -325,8 +348,7 @@ fn what_doctor_applies_is_set_at_each_start_of_the_service() {
     ip(&["tuntap", "add", "mode", "tap", "name", ODD]);
     ip(&["link", "set", "dev", ODD, "mtu", "9001", "up"]);
     let mtu = || {
-        let shown: serde_json::Value =
-            serde_json::from_str(&ip(&["-json", "link", "show", "dev", ODD])).expect("JSON");
+        let shown: Value = serde_json::from_str(&ip(&["-json", "link", "show", "dev", ODD])).expect("JSON");
         shown[0]["mtu"].as_u64().expect("MTU")
     };
     let name = ODD.replace('\\', "\\\\").replace('"', "\\\"");
@@ -415,6 +437,125 @@ fn the_watchdog_restarts_a_run_whose_worker_hangs_and_leaves_one_that_drains() {
     until("it is ready", || (host.property("ActiveState") == "active").then_some(()));
     host.takes_packets();
     host.stops();
+}
+
+/// Until the account that is left last has all packets so far.
+const ACCOUNT: Duration = Duration::from_millis(2500);
+
+#[test]
+fn a_run_whose_process_is_killed_goes_on_with_the_packets_in_its_rings_and_its_account() {
+    let host = Host::boot();
+    host.add_drop_in("fd-store.conf");
+    host.configure(&format!(
+        "{PLAIN}write = '{CAPTURES}/%s.pcapng'\nrotate-seconds = 3600\nreport = '{CAPTURES}/report.json'\n"
+    ));
+    host.starts();
+    let (mut sent, mut held) = (0, None);
+    for kills in 1..=3 {
+        inject(&host.cable, 10);
+        std::thread::sleep(ACCOUNT);
+        let run = host.property("MainPID");
+        mirror_lab::run(host.systemd.command("kill").args(["-KILL", &run])).expect("killed");
+        // While there is no process.
+        inject(&host.cable, 500);
+        until("it starts again", || (host.property("NRestarts") == kills.to_string()).then_some(()));
+        until("it is ready", || (host.property("ActiveState") == "active").then_some(()));
+        inject(&host.cable, 10);
+        sent += 520;
+        until("all packets are taken", || (host.frames() == sent).then_some(()));
+        std::thread::sleep(ACCOUNT);
+        // Nothing of the killed process stays in the kernel.
+        assert_eq!(*held.get_or_insert_with(in_kernel), in_kernel(), "after {kills}");
+    }
+    host.says("0 packets that it had taken after its last account are lost");
+    host.stops();
+    let report = host.report();
+    assert_eq!(report["frames"]["received"], sent, "{report:#}");
+    assert_eq!(report["restarts"]["count"], 3);
+    assert_eq!(
+        (&report["restarts"]["lost_frames"], &report["interfaces"][0]["xdp"]["passed"]["no_socket"]),
+        (&0.into(), &0.into())
+    );
+    assert_eq!(program(&host.cable), None);
+}
+
+#[test]
+fn packets_that_a_killed_process_had_taken_are_counted_as_lost() {
+    const KILLS: u64 = 3;
+    // Of both queues; another rate is for measurements.
+    let rate = std::env::var("MIRROR_KILL_PPS").map_or(50_000, |text| text.parse().expect("a number"));
+    let host = Host::boot_with_queues(2);
+    host.add_drop_in("fd-store.conf");
+    host.configure(&format!("{PLAIN}report = '{CAPTURES}/report.json'\nrx-ring = 32768\n"));
+    host.starts();
+    let traffic = Traffic { cpus: vec![0, 1], ..Traffic::default() };
+    let sent = send_while(&host.cable, &traffic, rate, || {
+        for _ in 0..KILLS {
+            std::thread::sleep(ACCOUNT);
+            host.survives_a_kill();
+        }
+    });
+    until("all packets are taken", || (host.frames() == sent).then_some(()));
+    host.stops();
+    let report = host.report();
+    let restarts = &report["restarts"];
+    let of_queues = |name: &str| {
+        let queues = report["interfaces"][0]["queues"].as_array().expect("queues");
+        queues.iter().map(|queue| queue[name].as_u64().expect("a number")).sum::<u64>()
+    };
+    let [received, ring_full, lost] = ["received", "rx_ring_full", "lost_at_restart"].map(of_queues);
+    assert_eq!(received + ring_full + lost, sent, "{report:#}");
+    assert_eq!((&restarts["count"], &restarts["lost_frames"]), (&KILLS.into(), &lost.into()));
+    // At most what came between two accounts, late ones, too.
+    assert!(lost > 0 && lost < KILLS * rate, "{report:#}");
+    println!(
+        "{sent} packets at {rate} a second, {KILLS} kills: {received} received, {lost} taken by a process after \
+        its last account, {ring_full} lost in full rings; at most {:.0} ms without a process",
+        restarts["longest_s"].as_f64().expect("seconds") * 1e3
+    );
+}
+
+#[test]
+fn a_run_that_cannot_be_kept_is_refused_and_what_no_longer_fits_is_given_up() {
+    let host = Host::boot();
+    host.add_drop_in("fd-store.conf");
+    host.configure(&format!("{PLAIN}count = 5\n"));
+    host.refuses("cannot be kept in the unit's file descriptor store");
+    host.configure(PLAIN);
+    host.starts();
+    host.takes_packets();
+    std::thread::sleep(ACCOUNT);
+    // The next process has other queues.
+    host.configure(&format!("{PLAIN}rx-ring = 1024\n"));
+    host.survives_a_kill();
+    host.says("the run that the last process has left is not continued");
+    host.says("the RX ring cannot change");
+    host.takes_packets();
+    host.stops();
+    assert_eq!(program(&host.cable), None);
+}
+
+#[test]
+fn a_run_that_is_kept_is_upgraded_and_its_next_process_is_kept_too() {
+    let host = Host::boot();
+    host.add_drop_in("fd-store.conf");
+    host.configure(&format!("{PLAIN}report = '{CAPTURES}/report.json'\n"));
+    host.starts();
+    host.takes_packets();
+    for flags in [&["mirror"][..], &["mirror", "--cold"]] {
+        let mut command = host.systemd.command("mirror");
+        let upgraded = command.arg("upgrade").args(flags).output().expect("mirror");
+        assert!(upgraded.status.success(), "{upgraded:?}\n{}", host.said());
+        host.takes_packets();
+        std::thread::sleep(ACCOUNT);
+        host.survives_a_kill();
+        assert!(!host.said().contains("is not continued"), "{}", host.said());
+        host.takes_packets();
+    }
+    host.stops();
+    let report = host.report();
+    assert_eq!((&report["restarts"]["count"], &report["restarts"]["lost_frames"]), (&2.into(), &0.into()));
+    assert_eq!(report["frames"]["received"], 50, "{report:#}");
 }
 
 #[test]

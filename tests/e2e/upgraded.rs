@@ -15,19 +15,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aya::{
-    maps::loaded_maps,
-    programs::{loaded_links, loaded_programs},
-};
 use common::{
     CAPTURE, Cable, SENDER, http,
     mirror::{
-        MIRROR, Mirror, assert_next_run_works, balanced_report, dropped_by_kernel, inject, kernel_drops,
-        lossless_rate, names, program, sink, until, whole_capture,
+        MIRROR, Mirror, assert_next_run_works, balanced_report, dropped_by_kernel, in_kernel, inject,
+        kernel_drops, let_run, lossless_rate, names, program, send_until, send_while, sink, until,
+        whole_capture,
     },
 };
 use mirror_lab::{
-    Generator, Injector, Traffic, VethEnd, VethOptions, VethPair,
+    Injector, Traffic, VethEnd, VethOptions, VethPair,
     frames::{Outer, inner_udp},
 };
 use nix::sys::signal::Signal;
@@ -41,28 +38,6 @@ fn configure(directory: &Path, text: &str) {
 
 fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_default()
-}
-
-/// From this interface until it is stopped. Returns the frames sent.
-fn send_until(cable: &Cable, interface: &str, traffic: &Traffic, rate: u64, stop: &AtomicBool) -> u64 {
-    let traffic = Traffic { rate: Some(rate), ..traffic.clone() };
-    let generator = Generator::load(&cable.sender, interface, traffic).expect("generator");
-    let mut sent = 0;
-    while !stop.load(Ordering::Relaxed) {
-        sent += generator.send(rate / 5).expect("generated").total();
-    }
-    sent
-}
-
-/// Sends for as long as something takes. Returns the frames sent.
-fn send_while(cable: &Cable, traffic: &Traffic, rate: u64, what: impl FnOnce()) -> u64 {
-    let stop = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let sender = scope.spawn(|| send_until(cable, SENDER, traffic, rate, &stop));
-        what();
-        stop.store(true, Ordering::Relaxed);
-        sender.join().expect("sent")
-    })
 }
 
 #[test]
@@ -204,11 +179,6 @@ fn install(installed: &Path, text: &[u8]) {
     fs::write(&new, text).expect("written");
     fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).expect("executable");
     fs::rename(&new, installed).expect("installed");
-}
-
-/// Programs, maps and links that the kernel has.
-fn in_kernel() -> [usize; 3] {
-    [loaded_programs().count(), loaded_maps().count(), loaded_links().count()]
 }
 
 #[test]
@@ -468,6 +438,37 @@ fn a_cold_upgrade_opens_new_sockets_and_counts_what_passes_meanwhile() {
         longest as f64 / 1e6
     );
     assert_next_run_works(&cable);
+}
+
+#[test]
+fn what_the_kernel_dropped_is_counted_once_over_cold_and_other_upgrades() {
+    const RING: u64 = 64;
+    let cable = Cable::with_queues(1);
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path();
+    configure(path, &format!("rx-ring = {RING}"));
+    let mut run = Mirror::ingest(&cable, path, FLAGS);
+    let (mut sent, mut lost) = (0, 0);
+    // Each time more than before, with sockets that have counted drops, and with new ones.
+    for (frames, flags) in
+        [(200, &[][..]), (400, &["--cold"]), (800, &[]), (1600, &[]), (3200, &["--cold"]), (6400, &[])]
+    {
+        let worker = run.stop_thread("q0-cap0");
+        inject(&cable, frames);
+        let_run(worker);
+        sent += u64::from(frames);
+        lost += u64::from(frames) - RING;
+        run.settled();
+        run.upgrade_with(flags);
+    }
+    run.end_by(Signal::SIGINT).expect_code(0);
+    let report = balanced_report(&path.join("report.json"));
+    let queue = &report["interfaces"][0]["queues"][0];
+    assert_eq!(
+        (number(&queue["rx_ring_full"]), number(&queue["received"])),
+        (lost, sent - lost),
+        "{report:#}"
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::{collections::HashMap, mem};
 
 use super::report::{
     ForwardPathReport, InterfaceReport, Losses, MemberReport, Origin, QueueReport, ReaderReport, Report,
-    SinkReport, Upgrades, XdpReport,
+    Restarts, SinkReport, Upgrades, XdpReport,
 };
 use super::stats::SinkState;
 use crate::sink::Counters;
@@ -52,6 +52,10 @@ impl Report {
         *cold += before.upgrades.cold;
         *cold_s += before.upgrades.cold_s;
         *cold_frames += before.upgrades.cold_frames;
+        let Restarts { count, longest_s, lost_frames } = &mut self.restarts;
+        *count += before.restarts.count;
+        *longest_s = before.restarts.longest_s.max(*longest_s);
+        *lost_frames += before.restarts.lost_frames;
     }
 
     /// The most origins are those of one process: the others are counted together.
@@ -217,6 +221,7 @@ impl QueueReport {
         self.fill_ring_empty += before.fill_ring_empty;
         self.oversize = sum(self.oversize, before.oversize);
         self.saturated += before.saturated;
+        self.lost_at_restart += before.lost_at_restart;
     }
 }
 

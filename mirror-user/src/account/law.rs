@@ -18,7 +18,7 @@ impl Report {
                 difference(xdp.seen, xdp.redirected + xdp.forwarded + judged),
             );
             let received: u64 = interface.queues.iter().map(|queue| queue.received).sum();
-            let lost = interface.dropped_by_kernel();
+            let lost = interface.dropped_by_kernel() + interface.lost_at_restart();
             laws.insert(
                 format!("{}: redirected", interface.name),
                 difference(xdp.redirected, received + lost),

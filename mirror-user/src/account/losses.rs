@@ -49,6 +49,12 @@ impl InterfaceReport {
         rings + self.xdp.redirect_failed.unwrap_or(0)
     }
 
+    /// Frames that workers had taken when their process was killed, and of which nothing else is known.
+    #[must_use]
+    pub fn lost_at_restart(&self) -> u64 {
+        self.queues.iter().map(|queue| queue.lost_at_restart).sum()
+    }
+
     /// See [`Report::dropped_by_interface`].
     ///
     /// `rx_dropped` counts frames for which the driver had no memory, which are meant here; but with many

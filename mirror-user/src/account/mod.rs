@@ -12,6 +12,7 @@
 //! No term is derived from another, so a frame that nobody counted shows as a residue.
 
 mod counters;
+mod ended;
 mod follow;
 mod law;
 mod losses;
@@ -30,8 +31,8 @@ pub use reasons::{Dropped, NotSent, Passed, Reject, Rejected};
 pub(crate) use report::ForwardedOrigins;
 pub use report::{
     Accounting, Drain, FileReport, ForwardPathReport, ForwardTargetReport, Frames, InterfaceReport, Latency,
-    Losses, MemberReport, Odd, Origin, OtherOrigins, QueueReport, ReaderReport, Report, SinkReport, Upgrades,
-    VlanReport, XdpReport,
+    Losses, MemberReport, Odd, Origin, OtherOrigins, QueueReport, ReaderReport, Report, Restarts, SinkReport,
+    Upgrades, VlanReport, XdpReport,
 };
 pub use stats::{MAX_REASONS, Reasons, SinkHalt, SinkState, SinkStats};
 pub use summary::Summary;

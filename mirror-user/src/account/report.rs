@@ -46,6 +46,9 @@ pub struct Report {
     /// How often the run passed from one process to the next.
     #[serde(default)]
     pub upgrades: Upgrades,
+    /// How often it went on after its process was killed.
+    #[serde(default)]
+    pub restarts: Restarts,
     /// Warnings, as sentences.
     #[serde(default)]
     pub warnings: Vec<String>,
@@ -112,6 +115,19 @@ pub struct Upgrades {
     pub cold_s: f64,
     /// How many: the `no_socket_at_upgrade` of all interfaces.
     pub cold_frames: u64,
+}
+
+/// How a run went on after its process was killed, because a service manager had kept its sockets.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Restarts {
+    /// How often.
+    pub count: u64,
+    /// The longest time from the last account that was left until a new process took frames, in seconds.
+    pub longest_s: f64,
+    /// Frames that were taken in between, before the process was killed: the `lost_at_restart` of all queues.
+    pub lost_frames: u64,
 }
 
 impl Drain {
@@ -302,6 +318,9 @@ pub struct QueueReport {
     pub busy_ratio: f64,
     /// How often its worker was saturated: it took frames for 10 ms without finding its ring empty.
     pub saturated: u64,
+    /// Frames that a worker had taken from the ring before its process was killed, and after the last account
+    /// that is left of it: what became of them is not known. Not in `received`.
+    pub lost_at_restart: u64,
 }
 
 /// One capture file.
@@ -693,6 +712,7 @@ impl Report {
             ended_by: None,
             drain: None,
             upgrades: Upgrades::default(),
+            restarts: Restarts::default(),
             warnings: Vec::new(),
             filter: None,
             outer_filter: None,

@@ -212,6 +212,11 @@ impl<'a> Summary<'a> {
             ),
             ("rx_dropped", queue.rx_dropped.saturating_sub(oversize), "lost: fill ring empty (likewise)"),
             ("oversize", oversize, "lost: larger than a UMEM chunk"),
+            (
+                "lost_at_restart",
+                queue.lost_at_restart,
+                "lost: taken by a process that was killed, after the last account that it left",
+            ),
         ] {
             self.cause(f, field, count, format_args!("{cause}, queue {}", queue.queue))?;
         }

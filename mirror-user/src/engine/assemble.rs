@@ -9,14 +9,24 @@ use super::{
 };
 use crate::{account::Report, pipeline, sink::SinkFactory};
 
+/// What the workers of each interface have published.
+pub(super) fn published(interfaces: &[LiveInterface]) -> Vec<Vec<Published>> {
+    interfaces.iter().map(|interface| interface.published().collect()).collect()
+}
+
 /// A report of parts that are still counting: each is up to a tick old, so the laws are not compared.
-pub(super) fn live(report: &mut Report, interfaces: &[LiveInterface], sinks: &[Arc<dyn SinkFactory>]) {
+pub(super) fn live(
+    report: &mut Report,
+    interfaces: &[LiveInterface],
+    published: &[Vec<Published>],
+    sinks: &[Arc<dyn SinkFactory>],
+) {
     report.expect_sinks(sinks.iter().map(SinkFactory::name));
-    for interface in interfaces {
-        for Published { counters, .. } in interface.published() {
+    for (interface, published) in interfaces.iter().zip(published) {
+        for Published { counters, .. } in published {
             report.add_worker(&counters.frames, &counters.sinks);
         }
-        report.interfaces.push(interface.report());
+        report.interfaces.push(interface.report(published));
         report.forwarded_origins.push(interface.forwarded_origins());
     }
     pipeline::add_sinks(report, sinks);

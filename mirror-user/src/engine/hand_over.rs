@@ -18,6 +18,10 @@
 //! ([`SocketsPass::OpenedAnew`]): the second process opens sockets of its own, and binds them when the first
 //! one has emptied and closed its. Meanwhile frames pass to the host, and the first one's program, attached
 //! until it is replaced, counts them. Minimum kernel version: 5.9.
+//!
+//! A run can also be kept for the time after its process has been killed ([`SocketsPass::Kept`]): a service
+//! manager holds the descriptors of an offer and a [`KeptAccount`](super::KeptAccount) that is renewed now and
+//! then, and starts the second process. Minimum kernel version: 6.4.
 
 use std::{
     collections::BTreeMap,
@@ -29,10 +33,15 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{Bind, InterfacePlan, XdpMode, worker};
-use crate::{host::kernel::KernelVersion, xdp::Link, xsk::SocketParts};
+use crate::{
+    host::kernel::KernelVersion,
+    xdp::{Link, MapParts},
+    xsk::{SocketParts, Statistics},
+};
 
 /// The schema of the description. A process that knows another one cannot take over.
 const SCHEMA: &str = "mirror.handover/1";
+const RELEASE: &str = env!("CARGO_PKG_VERSION");
 
 /// Why a run cannot be handed over.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +85,10 @@ pub enum SocketsPass {
     /// It opens its own. Frames pass to the host from the time on from which the first process takes no more
     /// until those are bound; how many, and for how long, is in the [report](crate::account::Upgrades).
     OpenedAnew,
+    /// It does, after the first one has ended, at whatever moment: a third process has kept the descriptors.
+    /// The [report](crate::account::Restarts) has what is not known of the first one's frames. Minimum kernel
+    /// version: 6.4.
+    Kept,
 }
 
 /// What a running engine hands over.
@@ -90,7 +103,9 @@ pub struct Offer {
 impl Offer {
     pub(super) fn new(sockets: SocketsPass, elapsed: Duration, started: SystemTime) -> Self {
         let (schema, interfaces) = (SCHEMA.to_owned(), Vec::new());
-        let handed = Handed { schema, sockets, elapsed, started, interfaces, ports: 0 };
+        let release = RELEASE.to_owned();
+        let at = Some(worker::monotonic());
+        let handed = Handed { schema, release, sockets, elapsed, at, started, interfaces, ports: 0 };
         Self { handed, descriptors: Vec::new(), signals: Vec::new() }
     }
 
@@ -100,17 +115,26 @@ impl Offer {
         self.handed.sockets
     }
 
-    pub(super) fn add_interface(&mut self, interface: HandedInterface, link: OwnedFd) {
+    /// `maps` are those of the program, if it is kept.
+    pub(super) fn add_interface(
+        &mut self,
+        interface: HandedInterface,
+        link: OwnedFd,
+        maps: Option<MapParts>,
+    ) {
         self.handed.interfaces.push(interface);
         self.descriptors.push(link);
+        self.descriptors.extend(maps.into_iter().flat_map(|MapParts { counters, xsks }| [counters, xsks]));
     }
 
     /// `parts` are those of the socket, if it goes with the offer.
     pub(super) fn add_queue(&mut self, parts: Option<SocketParts>) -> io::Result<()> {
-        let signal = worker::new_signal()?;
         self.descriptors.extend(parts.into_iter().flat_map(|SocketParts { socket, umem }| [socket, umem]));
-        self.descriptors.push(signal.try_clone()?);
-        self.signals.push(signal);
+        if self.sockets() != SocketsPass::Kept {
+            let signal = worker::new_signal()?;
+            self.descriptors.push(signal.try_clone()?);
+            self.signals.push(signal);
+        }
         Ok(())
     }
 
@@ -162,13 +186,18 @@ impl Inheritance {
             return Err(wrong(format!("{schema}, and this release has {SCHEMA}")));
         }
         let handed: Handed = serde_json::from_str(description).map_err(|error| wrong(error.to_string()))?;
+        // What the maps of its program hold is part of no schema.
+        if handed.sockets == SocketsPass::Kept && handed.release != RELEASE {
+            return Err(wrong(format!("it is of release {}, and this is {RELEASE}", handed.release)));
+        }
         let mut left = descriptors.into_iter();
         let mut take = |count: usize| {
             let taken: Vec<_> = left.by_ref().take(count).collect();
             if taken.len() == count { Ok(taken) } else { Err(wrong("descriptors are missing".to_owned())) }
         };
-        let of_queue = handed.sockets.descriptors_of_queue();
-        let interfaces = handed.interfaces.iter().map(|one| take(1 + one.queues.len() * of_queue));
+        let (own, of_queue) =
+            (handed.sockets.descriptors_of_interface(), handed.sockets.descriptors_of_queue());
+        let interfaces = handed.interfaces.iter().map(|one| take(own + one.queues.len() * of_queue));
         let interfaces = interfaces.collect::<Result<_, _>>()?;
         let ports = take(handed.ports)?;
         if left.next().is_some() {
@@ -180,7 +209,9 @@ impl Inheritance {
     /// How long the run has lasted.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
-        self.handed.elapsed
+        let Handed { elapsed, at, .. } = &self.handed;
+        let since = at.map(|at| Duration::from_nanos(worker::monotonic().saturating_sub(at)));
+        *elapsed + since.unwrap_or_default()
     }
 
     /// Whether the sockets come with it.
@@ -243,14 +274,25 @@ impl Inheritance {
         let mut descriptors = descriptors.iter().map(OwnedFd::try_clone);
         let mut next = || descriptors.next().unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()));
         let link = Link::of(next()?);
+        let is_kept = self.handed.sockets == SocketsPass::Kept;
+        let maps = if is_kept { Some(MapParts { counters: next()?, xsks: next()? }) } else { None };
         let mut workers = Vec::with_capacity(handed.queues.len());
-        if self.handed.sockets == SocketsPass::Over {
+        if self.handed.sockets != SocketsPass::OpenedAnew {
             for _ in &handed.queues {
                 let parts = SocketParts { socket: next()?, umem: next()? };
-                workers.push(worker::Inherited { parts, signal: next()? });
+                workers.push(worker::Inherited { parts, signal: (!is_kept).then(&mut next).transpose()? });
             }
         }
-        Ok(InheritedInterface { link, mode: handed.mode, counters: handed.counters.clone(), workers })
+        let HandedInterface { mode, counters, queues, earlier, .. } = handed;
+        Ok(InheritedInterface {
+            link,
+            maps,
+            mode: *mode,
+            counters: counters.clone(),
+            queues: queues.clone(),
+            earlier: earlier.clone(),
+            workers,
+        })
     }
 
     /// Waits until the workers of the other process have closed their sockets. Returns since when frames have
@@ -267,8 +309,11 @@ impl Inheritance {
         Ok(since.min().unwrap_or(begun))
     }
 
-    /// Where the workers of the other process say that they have stopped.
+    /// Where the workers of the other process say that they have stopped; none of a process that has ended.
     pub(super) fn signals(&self) -> io::Result<Vec<OwnedFd>> {
+        if self.handed.sockets == SocketsPass::Kept {
+            return Ok(Vec::new());
+        }
         let of_queue = self.handed.sockets.descriptors_of_queue();
         let signals =
             self.interfaces.iter().flat_map(|one| one[1..].iter().skip(of_queue - 1).step_by(of_queue));
@@ -277,11 +322,20 @@ impl Inheritance {
 }
 
 impl SocketsPass {
-    /// Socket and UMEM, if they go with an offer, and the signal.
+    /// The link, and two maps of a program that is kept.
+    fn descriptors_of_interface(self) -> usize {
+        match self {
+            Self::Over | Self::OpenedAnew => 1,
+            Self::Kept => 3,
+        }
+    }
+
+    /// Socket and UMEM, if they go with an offer, and the signal of a process that has not ended.
     fn descriptors_of_queue(self) -> usize {
         match self {
             Self::Over => 3,
             Self::OpenedAnew => 1,
+            Self::Kept => 2,
         }
     }
 }
@@ -289,9 +343,14 @@ impl SocketsPass {
 /// An interface that another process leaves.
 pub(super) struct InheritedInterface {
     pub(super) link: Link,
+    /// Of a process that has ended.
+    pub(super) maps: Option<MapParts>,
     pub(super) mode: XdpMode,
     /// The interface's own counters when that process began.
     pub(super) counters: BTreeMap<String, u64>,
+    pub(super) queues: Vec<u32>,
+    /// See [`HandedInterface::earlier`].
+    pub(super) earlier: Vec<Statistics>,
     /// By queue; none if each is to open its own socket.
     pub(super) workers: Vec<worker::Inherited>,
 }
@@ -300,8 +359,13 @@ pub(super) struct InheritedInterface {
 #[derive(Debug, Deserialize, Serialize)]
 struct Handed {
     schema: String,
+    #[serde(default)]
+    release: String,
     sockets: SocketsPass,
     elapsed: Duration,
+    /// When that was, CLOCK_MONOTONIC of the host in ns.
+    #[serde(default)]
+    at: Option<u64>,
     started: SystemTime,
     interfaces: Vec<HandedInterface>,
     /// Sockets that hold tunnel ports.
@@ -321,6 +385,9 @@ pub(super) struct HandedInterface {
     pub(super) scatter_gather: bool,
     pub(super) counters: BTreeMap<String, u64>,
     pub(super) queues: Vec<u32>,
+    /// Of each queue: what the kernel has counted in sockets that the run had before the present one.
+    #[serde(default)]
+    pub(super) earlier: Vec<Statistics>,
 }
 
 /// Why a process cannot take a run over with its own options: they need other sockets, or another program.
@@ -366,7 +433,7 @@ impl HandedInterface {
             ("the bind mode", self.bind.name().to_owned(), plan.bind.name().to_owned()),
         ];
         let differences = of_program.map(|difference| (difference, false)).into_iter();
-        let passes = sockets == SocketsPass::Over;
+        let passes = sockets != SocketsPass::OpenedAnew;
         let of_sockets = of_sockets.map(|difference| (difference, true)).into_iter().filter(|_| passes);
         match differences.chain(of_sockets).find(|((_, theirs, ours), _)| theirs != ours) {
             Some(((what, theirs, ours), of_socket)) => {
@@ -401,6 +468,7 @@ mod tests {
             scatter_gather: false,
             counters: [("rx_dropped".to_owned(), 5)].into(),
             queues: vec![0, 1],
+            earlier: Vec::new(),
         }
     }
 
@@ -412,7 +480,7 @@ mod tests {
     fn an_offer_comes_back_with_each_descriptor_in_its_place() {
         let described = described(SocketsPass::Over, vec![interface()], 1);
         let handed = Inheritance::new(&described, descriptors(8)).unwrap();
-        assert_eq!((handed.elapsed(), handed.program_on("ens6")), (Duration::from_secs(7), Some(11)));
+        assert_eq!((handed.elapsed().as_secs(), handed.program_on("ens6")), (7, Some(11)));
         assert_eq!(handed.program_on("ens7"), None);
         assert_eq!((handed.ports().unwrap().len(), handed.signals().unwrap().len()), (1, 2));
         let inherited = handed.of("ens6").unwrap();
@@ -426,6 +494,19 @@ mod tests {
         assert_eq!(handed.sockets(), SocketsPass::OpenedAnew);
         assert_eq!((handed.ports().unwrap().len(), handed.signals().unwrap().len()), (1, 2));
         assert!(handed.of("ens6").unwrap().workers.is_empty());
+    }
+
+    #[test]
+    fn what_is_kept_has_maps_and_no_signals_and_is_for_the_same_release() {
+        let described = described(SocketsPass::Kept, vec![interface()], 1);
+        let kept = Inheritance::new(&described, descriptors(8)).unwrap();
+        assert!(kept.signals().unwrap().is_empty());
+        let inherited = kept.of("ens6").unwrap();
+        assert!(inherited.maps.is_some());
+        assert!(inherited.workers.len() == 2 && inherited.workers.iter().all(|one| one.signal.is_none()));
+        let other = described.replace(RELEASE, "0.0.1");
+        let error = Inheritance::new(&other, descriptors(8)).unwrap_err().to_string();
+        assert!(error.ends_with(&format!("it is of release 0.0.1, and this is {RELEASE}")), "{error}");
     }
 
     #[test]

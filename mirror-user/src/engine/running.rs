@@ -10,11 +10,12 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use nix::unistd::{SysconfVar, sysconf};
 
 use super::{
-    Change, ChangeError, EngineError, Event, Plan, Wait, assemble,
+    Change, ChangeError, EngineError, Event, KeptAccount, Plan, Wait, assemble,
     change::{Sinks, change_workers},
     forward::Choice,
     hand_over::{HandOverError, Inheritance, Offer, SocketsPass},
     interface::{HeldSettings, LiveInterface, restore},
+    kept::Recovered,
     options::{OnInterfaceLost, Options},
     ports::ReservedPorts,
     threads::{Watcher, watch_links},
@@ -22,7 +23,8 @@ use super::{
     worker::{Common, Order, Yield, announce, died_of, monotonic},
 };
 use crate::{
-    account::{Accounting, Report},
+    account::{Accounting, Report, Restarts},
+    error::with_causes,
     host::{
         kernel::{KernelVersion, since},
         links::LinkWatch,
@@ -78,6 +80,8 @@ pub struct Running {
     predecessor: Mutex<Option<Arc<Report>>>,
     /// How the sockets of that process have passed.
     sockets: SocketsPass,
+    /// The account of a process that has ended, until that of its program is final.
+    recovered: Mutex<Option<Recovered>>,
     /// For how long frames have passed to the host, if it has opened its own.
     passed_for: Option<Duration>,
     ports: ReservedPorts,
@@ -110,7 +114,7 @@ impl Prepared {
     pub fn go(self) -> Result<Running, EngineError> {
         let Self { mut running, inheritance } = self;
         match inheritance.as_deref().map(|left| (left, left.sockets())) {
-            Some((_, SocketsPass::Over)) => {
+            Some((_, SocketsPass::Over | SocketsPass::Kept)) => {
                 running.interfaces.iter().try_for_each(LiveInterface::take_over)?;
             }
             Some((left, SocketsPass::OpenedAnew)) => {
@@ -259,6 +263,7 @@ impl Running {
             counts_down: options.count.is_some(),
             predecessor: Mutex::default(),
             sockets: inheritance.map(Inheritance::sockets).unwrap_or_default(),
+            recovered: Mutex::default(),
             passed_for: None,
             ports,
         })
@@ -334,6 +339,7 @@ impl Running {
             return None;
         }
         self.complete_removed();
+        self.complete_recovered();
         self.interfaces.iter().find_map(LiveInterface::poll_state)
     }
 
@@ -403,7 +409,8 @@ impl Running {
         let mut sinks = lock(&self.sinks);
         if sinks.has_leaving() && self.interfaces.iter().all(|interface| interface.leaving() == 0) {
             let mut report = self.empty_report();
-            assemble::live(&mut report, &self.interfaces, &sinks.all());
+            let published = assemble::published(&self.interfaces);
+            assemble::live(&mut report, &self.interfaces, &published, &sinks.all());
             sinks.complete(&report);
         }
     }
@@ -438,7 +445,8 @@ impl Running {
     #[must_use]
     pub fn report(&self) -> Report {
         let mut report = self.empty_report();
-        assemble::live(&mut report, &self.interfaces, &lock(&self.sinks).all());
+        let published = assemble::published(&self.interfaces);
+        assemble::live(&mut report, &self.interfaces, &published, &lock(&self.sinks).all());
         self.follow(&mut report);
         report
     }
@@ -459,8 +467,23 @@ impl Running {
     ///
     /// Why it cannot be handed over.
     pub fn offer(&self, sockets: SocketsPass) -> Result<Offer, HandOverError> {
+        self.check_offer(sockets)?;
+        let mut offer = Offer::new(sockets, self.started.elapsed(), self.started_at);
+        let before = lock(&self.predecessor).clone();
+        self.interfaces.iter().try_for_each(|interface| interface.offer(&mut offer, before.as_deref()))?;
+        let ports = self.ports.lend();
+        offer.add_ports(ports.map_err(|source| HandOverError::System { what: "the tunnel ports", source })?);
+        Ok(offer)
+    }
+
+    /// Whether the run can be [offered](Self::offer).
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub fn check_offer(&self, sockets: SocketsPass) -> Result<(), HandOverError> {
         let state = |reason: String| HandOverError::State { reason };
-        if sockets == SocketsPass::Over
+        if sockets != SocketsPass::OpenedAnew
             && let Ok(running) = KernelVersion::running()
             && running < since::RINGS_MAPPED_AGAIN
         {
@@ -475,11 +498,7 @@ impl Running {
         if let Some(reason) = &*lock(&self.ended_by) {
             return Err(state(reason.clone()));
         }
-        let mut offer = Offer::new(sockets, self.started.elapsed(), self.started_at);
-        self.interfaces.iter().try_for_each(|interface| interface.offer(&mut offer))?;
-        let ports = self.ports.lend();
-        offer.add_ports(ports.map_err(|source| HandOverError::System { what: "the tunnel ports", source })?);
-        Ok(offer)
+        self.interfaces.iter().try_for_each(|interface| interface.check_offer(sockets))
     }
 
     /// Has the workers stop, each between two batches, and say so to the process that has taken the offer. If
@@ -538,6 +557,7 @@ impl Running {
         /// What a softirq takes that had the replaced program when it was replaced.
         const IN_FLIGHT: Duration = Duration::from_millis(20);
         thread::sleep(IN_FLIGHT);
+        self.complete_recovered();
         let mut report = self.empty_report();
         let closed = self.interfaces.drain(..).map(LiveInterface::close_account).collect();
         assemble::at_rest(&mut report, closed, &mut lock(&self.sinks));
@@ -550,12 +570,55 @@ impl Running {
     /// Continues the account of the process that handed over. What it counted after an earlier account is
     /// added, so this may be called again with a later one.
     pub fn continue_account(&self, predecessor: Report) {
-        for interface in self.interfaces.iter().filter(|_| self.sockets == SocketsPass::Over) {
+        for interface in self.interfaces.iter().filter(|_| self.sockets != SocketsPass::OpenedAnew) {
             if let Some(before) = predecessor.interfaces.iter().find(|one| one.name == interface.name()) {
                 interface.continue_account(before);
             }
         }
         *lock(&self.predecessor) = Some(Arc::new(predecessor));
+    }
+
+    /// The account as it stands, for a process that is to [recover](Self::recover) the run if this one is
+    /// killed: with it goes an [offer](Self::offer) of sockets that are [kept](SocketsPass::Kept).
+    #[must_use]
+    pub fn account_to_keep(&self) -> KeptAccount {
+        let mut own = self.empty_report();
+        let published = assemble::published(&self.interfaces);
+        assemble::live(&mut own, &self.interfaces, &published, &lock(&self.sinks).all());
+        let before = lock(&self.predecessor).as_deref().cloned();
+        let queues = self.interfaces.iter().zip(&published).flat_map(|(interface, published)| {
+            let workers = interface.workers_in_sequence().zip(published);
+            workers.map(|(worker, shown)| worker.stands_at(shown.position))
+        });
+        KeptAccount::new(own, before, queues.collect())
+    }
+
+    /// Continues the account of a process that was killed, and whose sockets this one has. Returns what is
+    /// not known of that process's frames.
+    pub fn recover(&self, kept: KeptAccount) -> Restarts {
+        let workers = self.interfaces.iter().flat_map(LiveInterface::workers_in_sequence);
+        let begun: Vec<_> = workers.map(|worker| worker.stands_at(worker.position)).collect();
+        let recovered = kept.recover(&begun);
+        self.continue_account(recovered.report());
+        let unknown = recovered.restarts();
+        *lock(&self.recovered) = Some(recovered);
+        unknown
+    }
+
+    /// Completes that account, now that the program of that process was replaced, and has ended.
+    fn complete_recovered(&self) {
+        let Some(mut recovered) = lock(&self.recovered).take() else { return };
+        for interface in &self.interfaces {
+            match interface.clear_left() {
+                Some(Ok(counted)) => recovered.set_program(interface.name(), counted),
+                Some(Err(error)) => {
+                    let error = with_causes(&error);
+                    tracing::error!("{}: {error}: the residue has what is missing", interface.name());
+                }
+                None => {}
+            }
+        }
+        self.continue_account(recovered.report());
     }
 
     /// For how long frames passed to the host when this process opened sockets in the place of another's.
@@ -581,6 +644,7 @@ impl Running {
     /// Detaches, empties the rings, finishes the sinks, and closes the account.
     #[must_use]
     pub fn stop(mut self) -> Report {
+        self.complete_recovered();
         self.halt();
         let mut report = self.empty_report();
         let closed = self.interfaces.drain(..).map(LiveInterface::close_account).collect();
@@ -606,7 +670,7 @@ impl Running {
         if let Some(passed) = self.passed_for {
             report.upgrades.cold = 1;
             report.upgrades.cold_s = passed.as_secs_f64();
-        } else if lock(&self.predecessor).is_some() {
+        } else if self.sockets == SocketsPass::Over && lock(&self.predecessor).is_some() {
             let longest = self.pauses().into_iter().max().unwrap_or_default();
             report.upgrades.count = 1;
             report.upgrades.longest_pause_ns = u64::try_from(longest.as_nanos()).unwrap_or(u64::MAX);

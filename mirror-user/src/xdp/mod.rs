@@ -2,6 +2,7 @@
 
 mod btf;
 mod forward;
+mod left;
 mod link;
 mod lists;
 mod origins;
@@ -27,6 +28,7 @@ use mirror_ebpf::mirror::{self as abi, Counter};
 
 pub(crate) use forward::{ForwardTo, Sent, Targets};
 use forward::{Forwarding, tracepoint};
+pub(crate) use left::{LeftMaps, MapParts};
 pub(crate) use link::Link;
 use lists::Lists;
 
@@ -162,6 +164,8 @@ pub(crate) struct Program {
     /// Changed while the engine is shared.
     xsks: Mutex<XskMap<MapData>>,
     counters: PerCpuArray<MapData, abi::PerCpu>,
+    /// Of both.
+    parts: MapParts,
     /// Written while the engine is shared.
     addresses: Mutex<OwnAddresses>,
     /// Changed while the engine is shared.
@@ -239,9 +243,14 @@ impl Program {
             .zip(path)
             .map(|(forward, path)| Forwarding::open(&mut ebpf, forward, path))
             .transpose()?;
+        let parts = MapParts {
+            counters: descriptor_of(&ebpf, abi::MAP_COUNTERS)?,
+            xsks: descriptor_of(&ebpf, abi::MAP_XSKS)?,
+        };
         Ok(Self {
             entry,
             id,
+            parts,
             xsks: Mutex::new(take(&mut ebpf, abi::MAP_XSKS)?),
             counters: take(&mut ebpf, abi::MAP_COUNTERS)?,
             addresses: Mutex::new(OwnAddresses {
@@ -255,6 +264,12 @@ impl Program {
             link: Mutex::default(),
             ebpf,
         })
+    }
+
+    /// What another process needs of its maps when this one has ended.
+    pub(crate) fn lend_maps(&self) -> io::Result<MapParts> {
+        let MapParts { counters, xsks } = &self.parts;
+        Ok(MapParts { counters: counters.try_clone()?, xsks: xsks.try_clone()? })
     }
 
     /// Puts a bound socket into the XSKMAP: from now on frames of its queue are redirected.
@@ -336,38 +351,13 @@ impl Program {
 
     /// The program's counters, summed over all CPUs.
     pub(crate) fn report(&self) -> Result<XdpReport, ProgramSetupError> {
-        let values = self.counters.get(&0, 0).map_err(ProgramSetupError::map(abi::MAP_COUNTERS))?;
-        let of = |counter: Counter| values.iter().map(|cpu| cpu[counter as usize]).sum();
         let redirect_failed = self
             .redirect_failed
             .as_ref()
             .map(|map| map.get(&0, 0).map(|values: PerCpuValues<u64>| values.iter().sum()))
             .transpose()
             .map_err(ProgramSetupError::map(abi::MAP_REDIRECT_FAILED))?;
-        Ok(XdpReport {
-            seen: of(Counter::Seen),
-            redirected: of(Counter::Redirected),
-            redirect_failed,
-            passed: Passed {
-                not_tunnel: of(Counter::NotTunnel),
-                fragment: of(Counter::Fragment),
-                malformed: of(Counter::Malformed),
-                extension: of(Counter::Extension),
-                not_local: of(Counter::NotLocal),
-                geneve: of(Counter::Geneve),
-                no_socket: of(Counter::NoSocket),
-            },
-            no_socket_at_start: 0,
-            no_socket_at_upgrade: 0,
-            dropped: Dropped {
-                vni: of(Counter::VniRefused),
-                source: of(Counter::SourceRefused),
-                no_target: of(Counter::NoTarget),
-            },
-            forwarded: of(Counter::Forwarded),
-            forwarded_outer_bytes: values.iter().map(|cpu| cpu[abi::FORWARDED_OUTER_BYTES]).sum(),
-            forwarded_inner_bytes: values.iter().map(|cpu| cpu[abi::FORWARDED_INNER_BYTES]).sum(),
-        })
+        Ok(XdpReport { redirect_failed, ..counted(&self.counters)? })
     }
 
     /// Why the kernel does not say what becomes of forwarded frames; `None` if it does, or if nothing is
@@ -391,6 +381,36 @@ impl Program {
     pub(crate) fn follow_members(&self) -> Result<(), ProgramSetupError> {
         self.forwarding.as_ref().map_or(Ok(()), Forwarding::follow_members)
     }
+}
+
+/// The counters of a program, summed over all CPUs, but for redirects that failed.
+fn counted(counters: &PerCpuArray<MapData, abi::PerCpu>) -> Result<XdpReport, ProgramSetupError> {
+    let values = counters.get(&0, 0).map_err(ProgramSetupError::map(abi::MAP_COUNTERS))?;
+    let of = |counter: Counter| values.iter().map(|cpu| cpu[counter as usize]).sum();
+    Ok(XdpReport {
+        seen: of(Counter::Seen),
+        redirected: of(Counter::Redirected),
+        redirect_failed: None,
+        passed: Passed {
+            not_tunnel: of(Counter::NotTunnel),
+            fragment: of(Counter::Fragment),
+            malformed: of(Counter::Malformed),
+            extension: of(Counter::Extension),
+            not_local: of(Counter::NotLocal),
+            geneve: of(Counter::Geneve),
+            no_socket: of(Counter::NoSocket),
+        },
+        no_socket_at_start: 0,
+        no_socket_at_upgrade: 0,
+        dropped: Dropped {
+            vni: of(Counter::VniRefused),
+            source: of(Counter::SourceRefused),
+            no_target: of(Counter::NoTarget),
+        },
+        forwarded: of(Counter::Forwarded),
+        forwarded_outer_bytes: values.iter().map(|cpu| cpu[abi::FORWARDED_OUTER_BYTES]).sum(),
+        forwarded_inner_bytes: values.iter().map(|cpu| cpu[abi::FORWARDED_INNER_BYTES]).sum(),
+    })
 }
 
 /// Ports as the program has them.
@@ -460,6 +480,15 @@ fn xdp<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, Progra
         .ok_or(ProgramSetupError::Missing { kind: "program", name })?
         .try_into()
         .map_err(ProgramSetupError::verify)
+}
+
+/// A descriptor of a map that is still in the object.
+fn descriptor_of(ebpf: &Ebpf, name: &'static str) -> Result<OwnedFd, ProgramSetupError> {
+    let Some(Map::PerCpuArray(map) | Map::XskMap(map)) = ebpf.map(name) else {
+        return Err(ProgramSetupError::Missing { kind: "map", name });
+    };
+    let copied = map.fd().as_fd().try_clone_to_owned().map_err(MapError::IoError);
+    copied.map_err(ProgramSetupError::map(name))
 }
 
 fn take<M: TryFrom<Map, Error = MapError>>(

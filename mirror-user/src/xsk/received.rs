@@ -213,8 +213,9 @@ impl Drop for Received<'_> {
         for nth in 0..self.count {
             fill.put(nth, rx.descriptor(nth).addr);
         }
-        rx.release(self.count);
+        // In this sequence, `Socket::recover` finds what a process had given back that was killed in between.
         fill.submit(self.count);
+        rx.release(self.count);
         if fill.needs_wakeup() {
             // Only zero-copy drivers ask. A failed wake-up is tried again with the next batch.
             let _ = self.socket.wait(std::time::Duration::ZERO);
@@ -437,6 +438,36 @@ mod tests {
             ]
         );
         assert_eq!(testing::submitted(&bench.fill), 7, "each chunk goes back");
+    }
+
+    #[test]
+    fn wherever_a_process_was_killed_each_frame_that_it_had_not_given_back_is_received_again() {
+        let numbers = |bench: &mut Bench| -> Vec<u8> {
+            bench.batch(MAX_BATCH).into_iter().map(|frame| frame.unwrap().0).collect()
+        };
+        // Nothing, part of a batch, all that there is, more than a batch.
+        for (before, given_back, frames) in
+            [(0, 0, 5), (2, 0, 5), (0, 3, 5), (2, 3, 5), (0, 5, 5), (9, 64, 90)]
+        {
+            let mut bench = Bench::new();
+            (0..frames).for_each(|number| bench.frame(number, &[60]));
+            if before > 0 {
+                bench.batch(before.into());
+            }
+            // Killed between the two steps of giving a batch back.
+            assert!(bench.socket.rx.available(u32::from(given_back)) >= u32::from(given_back));
+            for nth in 0..u32::from(given_back) {
+                let address = bench.socket.rx.descriptor(nth).addr;
+                bench.socket.fill.put(nth, address);
+            }
+            bench.socket.fill.submit(given_back.into());
+            bench.socket.recover();
+            let left: Vec<_> = (before + given_back..frames).take(MAX_BATCH).collect();
+            assert_eq!(numbers(&mut bench), left, "{before} {given_back}");
+            let gone = u32::from(before + given_back) + u32::try_from(left.len()).unwrap();
+            assert_eq!(testing::submitted(&bench.fill), gone, "each chunk goes back once");
+            assert_eq!(bench.socket.position(), (u32::MAX - 5).wrapping_add(gone));
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ use super::{
     ring::{CompletionRing, FillRing, RxRing},
     umem::{Chunks, HugePages, Umem},
 };
+use crate::frame::MAX_BATCH;
 
 /// Bytes in front of each frame that XDP programs may use (`XDP_PACKET_HEADROOM`).
 const XDP_HEADROOM: u32 = 256;
@@ -72,7 +73,7 @@ pub(crate) struct Config {
 }
 
 /// The kernel's own account of a socket (`XDP_STATISTICS`).
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Statistics {
     pub(crate) rx_dropped: u64,
     pub(crate) rx_ring_full: u64,
@@ -180,6 +181,27 @@ impl Socket {
     pub(crate) fn resume(&mut self) {
         self.rx.resume();
         self.fill.resume();
+    }
+
+    /// Goes on where a process has ended that may have been killed at any moment. A batch that it had not given
+    /// back is in the RX ring still, and is received again. One that it had given back, and not released, is
+    /// released here: its chunks are the kernel's.
+    pub(crate) fn recover(&mut self) {
+        self.resume();
+        let most = self.rx.available(u32::try_from(MAX_BATCH).unwrap_or(u32::MAX));
+        // The kernel takes chunks in the sequence in which they were given back, and all others, more than a
+        // batch, before these: none of the last ones has been filled again already.
+        let is_given_back = |count: &u32| {
+            (0..*count).all(|nth| self.rx.descriptor(nth).addr == self.fill.submitted(count - nth))
+        };
+        let given_back = (1..=most).rev().find(is_given_back).unwrap_or(0);
+        self.rx.release(given_back);
+    }
+
+    /// How many descriptors were taken off the RX ring so far, by all processes that had the socket; it wraps
+    /// around.
+    pub(crate) fn position(&self) -> u32 {
+        self.rx.position()
     }
 
     /// Whether the next descriptor continues a frame of which the beginning was received.

@@ -8,13 +8,20 @@ use std::{
     os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
+use aya::{
+    maps::loaded_maps,
+    programs::{loaded_links, loaded_programs},
+};
 use mirror_lab::{
-    Injector, Namespace, Traffic,
+    Generator, Injector, Namespace, Traffic,
     capture::{self, CaptureFile},
     frames::{Outer, inner_udp},
     guest, tshark,
@@ -327,6 +334,11 @@ fn program_on(namespace: &Namespace, interface: &str) -> Option<u64> {
     shown.pointer("/0/xdp").map(|xdp| xdp.pointer("/prog/id").and_then(Value::as_u64).expect("program id"))
 }
 
+/// Programs, maps and links that the kernel has.
+pub(crate) fn in_kernel() -> [usize; 3] {
+    [loaded_programs().count(), loaded_maps().count(), loaded_links().count()]
+}
+
 /// Everything about the capture interface that a run might change, as `ip` and `ethtool` print it.
 pub(crate) fn state(cable: &Cable) -> [String; 4] {
     let tunable = |name: &str| {
@@ -507,6 +519,34 @@ pub(crate) fn burst_of(cable: &Cable, traffic: Traffic, frames: u64) {
         generator.send(now).expect("generated");
         left -= now;
     }
+}
+
+/// From this interface until it is stopped. Returns the frames sent.
+pub(crate) fn send_until(
+    cable: &Cable,
+    interface: &str,
+    traffic: &Traffic,
+    rate: u64,
+    stop: &AtomicBool,
+) -> u64 {
+    let traffic = Traffic { rate: Some(rate), ..traffic.clone() };
+    let generator = Generator::load(&cable.sender, interface, traffic).expect("generator");
+    let mut sent = 0;
+    while !stop.load(Ordering::Relaxed) {
+        sent += generator.send(rate / 5).expect("generated").total();
+    }
+    sent
+}
+
+/// Sends for as long as something takes. Returns the frames sent.
+pub(crate) fn send_while(cable: &Cable, traffic: &Traffic, rate: u64, what: impl FnOnce()) -> u64 {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let sender = scope.spawn(|| send_until(cable, SENDER, traffic, rate, &stop));
+        what();
+        stop.store(true, Ordering::Relaxed);
+        sender.join().expect("sent")
+    })
 }
 
 /// The reader of a run's standard output closes it after this many bytes: the sink ends, ingest continues,

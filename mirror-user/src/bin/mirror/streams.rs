@@ -4,7 +4,7 @@ use std::{
     fs::{self, File, Metadata},
     io::{self, IsTerminal as _},
     os::{
-        fd::{AsFd as _, OwnedFd},
+        fd::{AsFd as _, OwnedFd, RawFd},
         unix::fs::{FileTypeExt as _, MetadataExt as _},
     },
     path::{Path, PathBuf},
@@ -139,11 +139,15 @@ fn is_special_file(metadata: &Metadata) -> bool {
     metadata.file_type().is_fifo() || metadata.file_type().is_char_device()
 }
 
+/// A copy of a descriptor of this process, by its number. Minimum kernel version: 5.6.
+pub(crate) fn copy_of(number: RawFd) -> rustix::io::Result<OwnedFd> {
+    pidfd_open(getpid(), PidfdFlags::empty())
+        .and_then(|this| pidfd_getfd(this, number, PidfdGetfdFlags::empty()))
+}
+
 /// A copy of a descriptor of this process, which stays usable after a change of user.
-fn duplicate(number: i32) -> io::Result<OwnedFd> {
-    let copy = pidfd_open(getpid(), PidfdFlags::empty())
-        .and_then(|this| pidfd_getfd(this, number, PidfdGetfdFlags::empty()));
-    match copy {
+fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
+    match copy_of(number) {
         // Before kernel 5.6, or denied by a seccomp filter.
         Err(Errno::NOSYS | Errno::PERM) => {
             Ok(File::options().append(true).open(format!("/proc/self/fd/{number}"))?.into())

@@ -8,8 +8,10 @@ use std::{
 
 use super::LiveInterface;
 use crate::{
-    account::{ForwardPathReport, ForwardedOrigins, InterfaceReport, QueueReport, WorkerCounters, XdpReport},
-    engine::worker::{RingOutcome, Worker},
+    account::{
+        ForwardPathReport, ForwardedOrigins, InterfaceReport, QueueReport, Report, WorkerCounters, XdpReport,
+    },
+    engine::worker::{Published, RingOutcome, Worker},
     host::statistics::loss_deltas,
     xdp::Sent,
     xsk::Statistics,
@@ -32,7 +34,7 @@ impl LiveInterface {
             .collect();
         let unstamped = outcomes.iter().map(|outcome| outcome.unstamped).sum::<u64>();
         self.await_fates();
-        let mut report = self.report();
+        let mut report = self.report(&[]);
         report.queues = queues;
         report.unstamped = unstamped;
         let received = outcomes.iter().map(|outcome| outcome.counters.frames.received).sum::<u64>();
@@ -96,14 +98,23 @@ impl LiveInterface {
         for worker in &self.workers {
             let queue = worker.place.queue;
             if let Some(before) = predecessor.queues.iter().find(|before| before.queue == queue) {
-                worker.continue_statistics(Statistics {
-                    rx_dropped: before.rx_dropped,
-                    rx_ring_full: before.rx_ring_full,
-                    rx_invalid_descs: before.rx_invalid_descs,
-                    fill_ring_empty: before.fill_ring_empty,
-                });
+                let earlier = self.earlier.get(&queue).copied().unwrap_or_default();
+                worker.continue_statistics(since(&statistics_of(before), &earlier));
             }
         }
+    }
+
+    /// Of each worker: what the kernel has counted in sockets that the run had before the present one, by the
+    /// account of the process before this one.
+    pub(super) fn statistics_of_earlier_sockets(&self, before: Option<&Report>) -> Vec<Statistics> {
+        let interfaces = before.iter().flat_map(|before| &before.interfaces);
+        let of_interface = interfaces.filter(|other| other.name == self.plan.interface.name);
+        let queues: Vec<_> = of_interface.flat_map(|other| &other.queues).collect();
+        let earlier = self.workers.iter().map(|worker| {
+            let before = queues.iter().find(|other| other.queue == worker.place.queue);
+            before.map(|before| since(&statistics_of(before), &worker.statistics_before()))
+        });
+        earlier.map(Option::unwrap_or_default).collect()
     }
 
     fn queue_report(
@@ -130,11 +141,12 @@ impl LiveInterface {
             busy_ns_per_frame: ratio(counters.busy_ns, received),
             busy_ratio: ratio(counters.busy_ns, counters.elapsed_ns),
             saturated: counters.saturated,
+            lost_at_restart: 0,
         }
     }
 
-    /// The interface's account as it stands, without what its workers hold.
-    pub(in crate::engine) fn report(&self) -> InterfaceReport {
+    /// The interface's account as it stands, with what its workers have published.
+    pub(in crate::engine) fn report(&self, published: &[Published]) -> InterfaceReport {
         let interface = &self.plan.interface;
         let mut xdp = self.program.report().unwrap_or_else(|error| {
             tracing::error!(interface = interface.name, %error, "the XDP program's counters cannot be read");
@@ -169,11 +181,17 @@ impl LiveInterface {
             queues: self
                 .workers
                 .iter()
-                .zip(self.published())
+                .zip(published)
                 .map(|(worker, shown)| self.queue_report(worker, &shown.counters, &shown.statistics))
                 .collect(),
         }
     }
+}
+
+/// The kernel's counters of a queue's sockets, as reported.
+fn statistics_of(report: &QueueReport) -> Statistics {
+    let QueueReport { rx_dropped, rx_ring_full, rx_invalid_descs, fill_ring_empty, .. } = *report;
+    Statistics { rx_dropped, rx_ring_full, rx_invalid_descs, fill_ring_empty }
 }
 
 /// The kernel's counters of a socket, without what they were when another process handed it over.

@@ -29,7 +29,7 @@ use super::{
     worker::{Common, Control, Order, Origin, Published, Worker, start_workers},
 };
 use crate::{
-    account::SinkHalt,
+    account::{Report, SinkHalt, XdpReport},
     error::with_causes,
     host::{
         addresses::AddressWatch,
@@ -37,7 +37,8 @@ use crate::{
         tunables::{BusyPollTunables, TunablesGuard},
     },
     select::Allow,
-    xdp::{Program, ProgramSetupError},
+    xdp::{LeftMaps, Program, ProgramSetupError},
+    xsk::Statistics,
 };
 
 /// How long a worker may take to answer: it looks for orders between any two batches, and sleeps for less
@@ -59,6 +60,10 @@ pub(super) struct LiveInterface {
     /// Behind a lock, because a report borrows the engine shared.
     counters: Mutex<CounterReader>,
     counters_before: BTreeMap<String, u64>,
+    /// By queue: what the kernel has counted in sockets that the run had before those of another process.
+    earlier: BTreeMap<u32, Statistics>,
+    /// What a process that has ended has left in the kernel.
+    left: Mutex<Option<Left>>,
     settings: HeldSettings,
     /// Commands to its workers.
     control: Arc<Control>,
@@ -67,6 +72,12 @@ pub(super) struct LiveInterface {
     watched: Mutex<Watched>,
     begun: Instant,
     _log: Option<Watcher>,
+}
+
+/// The maps of a program whose process has ended, and the queues whose sockets are in them.
+struct Left {
+    maps: LeftMaps,
+    queues: Vec<u32>,
 }
 
 /// State of the periodic polls, which changes while the engine is shared. No thread holds this lock for
@@ -104,23 +115,30 @@ impl LiveInterface {
         for (worker, place) in (first_worker..).zip(&mut own.queues) {
             place.cpu = plan.cpu(worker);
         }
-        let (inherited, left, before) = match &options.inheritance {
-            Some(left) => {
-                let failed =
-                    |source| EngineError::Inherited { interface: own.interface.name.clone(), source };
-                let InheritedInterface { link, mode, counters, workers } =
-                    left.of(&own.interface.name).map_err(failed)?;
-                (Some((link, mode)), workers, Some(counters))
+        let (inherited, left, sockets, before, earlier) = match &options.inheritance {
+            Some(inheritance) => {
+                let interface = &own.interface.name;
+                let failed = |source| EngineError::Inherited { interface: interface.clone(), source };
+                let InheritedInterface { link, maps, mode, counters, queues, earlier, workers } =
+                    inheritance.of(interface).map_err(failed)?;
+                let earlier = queues.iter().copied().zip(earlier).collect();
+                let maps = maps.map(LeftMaps::of).transpose().map_err(|source| EngineError::Program {
+                    interface: interface.clone(),
+                    counts_as_locked: false,
+                    source,
+                })?;
+                let left = maps.map(|maps| Left { maps, queues });
+                (Some((link, mode)), left, workers, Some(counters), earlier)
             }
-            None => (None, Vec::new(), None),
+            None => (None, None, Vec::new(), None, BTreeMap::new()),
         };
         // As many as queues, if any are left.
-        let left = left.into_iter().map(Origin::Inherited);
+        let sockets = sockets.into_iter().map(Origin::Inherited);
         let opens = match options.inheritance.as_deref().map(Inheritance::sockets) {
             Some(SocketsPass::OpenedAnew) => || Origin::NewToBind,
-            Some(SocketsPass::Over) | None => || Origin::New,
+            Some(SocketsPass::Over | SocketsPass::Kept) | None => || Origin::New,
         };
-        let origins = left.chain(iter::repeat_with(opens));
+        let origins = sockets.chain(iter::repeat_with(opens));
         let workers = start_workers(options, &own, &own.queues, common, first_worker, origins)?;
         let mut counters = own.interface.counters()?;
         let counters_before = before.map_or_else(|| counters.read(), Ok)?;
@@ -140,6 +158,8 @@ impl LiveInterface {
             workers,
             counters: Mutex::new(counters),
             counters_before,
+            earlier,
+            left: Mutex::new(left),
             settings: Arc::new(Mutex::new(tunables)),
             control,
             lost: AtomicBool::new(false),
@@ -224,13 +244,36 @@ impl LiveInterface {
         self.workers.iter().for_each(Worker::open);
     }
 
-    /// Adds what another process needs to go on with this interface.
-    pub(super) fn offer(&self, offer: &mut Offer) -> Result<(), HandOverError> {
+    /// Whether its sockets can pass to another process in this way.
+    pub(super) fn check_offer(&self, sockets: SocketsPass) -> Result<(), HandOverError> {
+        let reason = match sockets {
+            SocketsPass::Over | SocketsPass::OpenedAnew => return Ok(()),
+            SocketsPass::Kept if self.plan.scatter_gather => {
+                "frames may have several descriptors (multi-buffer XDP, which its MTU needs), and cannot be \
+                accounted for after a crash then"
+            }
+            SocketsPass::Kept if self.forwards_in_kernel() => {
+                "what the kernel forwards cannot be accounted for after a crash"
+            }
+            SocketsPass::Kept => return Ok(()),
+        };
+        Err(HandOverError::State { reason: format!("{}: {reason}", self.plan.interface.name) })
+    }
+
+    /// Adds what another process needs to go on with this interface. `before` is the account of the process
+    /// before this one.
+    pub(super) fn offer(&self, offer: &mut Offer, before: Option<&Report>) -> Result<(), HandOverError> {
         let name = &self.plan.interface.name;
         let state = |reason| HandOverError::State { reason: format!("{name}: {reason}") };
         let system = |what| move |source| HandOverError::System { what, source };
         let link = self.program.link().map_err(system("the bpf_link"))?;
         let link = link.filter(|_| !self.is_lost()).ok_or_else(|| state("the interface is gone".into()))?;
+        let maps = match offer.sockets() {
+            SocketsPass::Over | SocketsPass::OpenedAnew => None,
+            SocketsPass::Kept => {
+                Some(self.program.lend_maps().map_err(system("the maps of the XDP program"))?)
+            }
+        };
         let InterfacePlan { interface, bind, rx_ring, chunk_size, chunks, scatter_gather, .. } = &self.plan;
         let handed = HandedInterface {
             name: name.clone(),
@@ -244,8 +287,9 @@ impl LiveInterface {
             scatter_gather: *scatter_gather,
             counters: self.counters_before.clone(),
             queues: self.workers.iter().map(|worker| worker.place.queue).collect(),
+            earlier: self.statistics_of_earlier_sockets(before),
         };
-        offer.add_interface(handed, link);
+        offer.add_interface(handed, link, maps);
         if offer.sockets() == SocketsPass::OpenedAnew {
             let added = self.workers.iter().try_for_each(|_| offer.add_queue(None));
             return added.map_err(system("a signal between workers"));
@@ -272,6 +316,17 @@ impl LiveInterface {
         let set = workers.try_for_each(|it| self.program.set_socket(it.place.queue, it.socket));
         set.map_err(|source| self.program_failed(source))?;
         self.replace_program()
+    }
+
+    /// Gives up what a process that has ended has left in the kernel, and returns what its program, which was
+    /// replaced, has counted; `None` if there is nothing, or no more.
+    pub(super) fn clear_left(&self) -> Option<Result<XdpReport, ProgramSetupError>> {
+        let Left { mut maps, queues } = self.left.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let mut unset = queues.into_iter().map(|queue| maps.unset_socket(queue));
+        if let Some(Err(error)) = unset.find(Result::is_err) {
+            tracing::debug!("{}: its last XSKMAP stays in the kernel", with_causes(&error));
+        }
+        Some(maps.report())
     }
 
     /// Puts its program in the place of that of another process.

@@ -19,8 +19,8 @@ use super::{
 use crate::{
     account::SinkHalt,
     engine::{
-        EngineError, InterfacePlan, Priority, QueuePlan, Warning, WorkerStep, diagnose, options::Options,
-        threads,
+        EngineError, InterfacePlan, Priority, QueuePlan, Warning, WorkerStep, diagnose, kept::Position,
+        options::Options, threads,
     },
     sink::WorkerContext,
     xsk::{self, Bind, HugePages, Statistics, ToBind},
@@ -40,6 +40,8 @@ pub(crate) struct Worker {
     pub(crate) socket: RawFd,
     /// Of a socket that is not bound yet.
     pub(crate) to_bind: Option<ToBind>,
+    /// Where it begins, see [`Socket::position`](xsk::Socket::position).
+    pub(crate) position: u32,
     pub(crate) priority: Priority,
     /// Why its priority is less than it should be.
     pub(crate) warning: Option<Warning>,
@@ -65,6 +67,11 @@ impl Worker {
     /// Sets that.
     pub(crate) fn continue_statistics(&self, before: Statistics) {
         *self.before.lock().unwrap_or_else(PoisonError::into_inner) = before;
+    }
+
+    /// It, at a [position](xsk::Socket::position) of its socket.
+    pub(crate) fn stands_at(&self, position: u32) -> Position {
+        Position { interface: self.interface.to_string(), queue: self.place.queue, position }
     }
 
     /// When it published last, and why its sinks ended, by position.
@@ -171,6 +178,7 @@ pub(crate) fn start_workers(
             thread: Some(thread),
             socket: -1,
             to_bind: None,
+            position: 0,
             priority: options.priority,
             warning: None,
         };
@@ -180,8 +188,8 @@ pub(crate) fn start_workers(
     let mut failure = None;
     for (mut worker, is_ready) in starting {
         match is_ready.recv() {
-            Ok(Ok(Ready { socket, to_bind, priority: Granted { level, warning } })) => {
-                (worker.socket, worker.to_bind) = (socket, to_bind);
+            Ok(Ok(Ready { socket, to_bind, position, priority: Granted { level, warning } })) => {
+                (worker.socket, worker.to_bind, worker.position) = (socket, to_bind, position);
                 (worker.priority, worker.warning) = (level, warning);
             }
             Ok(Err(error)) => failure = failure.or(Some(error)),

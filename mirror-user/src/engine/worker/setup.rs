@@ -55,8 +55,8 @@ pub(crate) enum Origin {
 /// What the worker of another process leaves to one of this.
 pub(crate) struct Inherited {
     pub(crate) parts: SocketParts,
-    /// Says when that one has stopped.
-    pub(crate) signal: OwnedFd,
+    /// Says when that one has stopped; `None` if its process has ended.
+    pub(crate) signal: Option<OwnedFd>,
 }
 
 /// A worker that is ready to run, seen from outside.
@@ -64,6 +64,8 @@ pub(super) struct Ready {
     pub(super) socket: RawFd,
     /// With [`Origin::NewToBind`].
     pub(super) to_bind: Option<ToBind>,
+    /// Where its worker begins, see [`Socket::position`].
+    pub(super) position: u32,
     pub(super) priority: Granted,
 }
 
@@ -94,8 +96,8 @@ impl Setup {
         let prepared = self.prepare(published);
         let (worker, answer) = match prepared {
             Ok((worker, to_bind, priority)) => {
-                let socket = worker.socket.as_raw_fd();
-                (Some(worker), Ok(Ready { socket, to_bind, priority }))
+                let (socket, position) = (worker.socket.as_raw_fd(), worker.socket.position());
+                (Some(worker), Ok(Ready { socket, to_bind, position, priority }))
             }
             Err(error) => (None, Err(error)),
         };
@@ -146,8 +148,14 @@ impl Setup {
                 socket
             }),
             Origin::Inherited(Inherited { parts, signal }) => {
-                after = Some(signal);
-                Socket::adopt(parts, &socket)
+                let adopted = Socket::adopt(parts, &socket);
+                after = signal;
+                adopted.map(|mut socket| {
+                    if after.is_none() {
+                        socket.recover();
+                    }
+                    socket
+                })
             }
         };
         let socket = socket.map_err(failed)?;

@@ -41,6 +41,15 @@ impl FillRing {
         self.memory.producer().store(self.produced, Ordering::Release);
     }
 
+    /// The entry that was submitted this many entries before the next one: 1 is the last. One that the kernel
+    /// has read stands there still.
+    pub(in crate::xsk) fn submitted(&self, back: u32) -> u64 {
+        let place = self.memory.entry(self.produced.wrapping_sub(back));
+        // SAFETY: within the entries, by the mask. The kernel only reads entries; who wrote this one, this
+        // mapping or that of the process before, did so before it published the index.
+        unsafe { place.read() }
+    }
+
     /// Whether the driver sleeps until it is woken for new entries (`XDP_USE_NEED_WAKEUP`).
     pub(in crate::xsk) fn needs_wakeup(&self) -> bool {
         self.memory.flags().load(Ordering::Relaxed) & libc::XDP_RING_NEED_WAKEUP != 0

@@ -26,6 +26,11 @@ impl RxRing {
         self.produced = self.consumed;
     }
 
+    /// The index up to which descriptors were given back.
+    pub(in crate::xsk) fn position(&self) -> u32 {
+        self.consumed
+    }
+
     /// How many descriptors can be read, at most `most`. The kernel's index is read only when the last known
     /// value does not suffice: each read takes the cache line from the kernel's core.
     pub(in crate::xsk) fn available(&mut self, most: u32) -> u32 {

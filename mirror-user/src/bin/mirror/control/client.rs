@@ -136,7 +136,7 @@ impl Client {
     /// Has the run pass to a new process.
     pub(super) fn upgrade(&self, sockets: SocketsPass) -> anyhow::Result<Upgraded> {
         let action = match sockets {
-            SocketsPass::Over => Action::Upgrade,
+            SocketsPass::Over | SocketsPass::Kept => Action::Upgrade,
             SocketsPass::OpenedAnew => Action::ColdUpgrade,
         };
         match self.ask(action)? {

@@ -83,6 +83,7 @@ families! {
     Origins = Gauge "mirror_origins", "Origins in the report.";
     Unlisted = Counter "mirror_origins_unlisted_frames_total", "Inner frames of origins without a series.";
     Residue = Gauge "mirror_accounting_residue_frames", "Frames unaccounted for, at rest.";
+    Processes = Counter "mirror_process_changes_total", "Times that a new process went on with the run.";
     ProcessCpu = Counter "process_cpu_seconds_total", "CPU time used, in seconds.";
     ProcessResident = Gauge "process_resident_memory_bytes", "Resident memory, in bytes.";
     ProcessVirtual = Gauge "process_virtual_memory_bytes", "Virtual memory, in bytes.";
@@ -146,6 +147,13 @@ impl Exporter {
         self.frames(report);
         report.sinks.iter().for_each(|sink| self.sink(sink));
         self.origins(report);
+        for (kind, count) in [
+            ("upgrade", report.upgrades.count),
+            ("cold_upgrade", report.upgrades.cold),
+            ("restart", report.restarts.count),
+        ] {
+            self.set(Family::Processes, &[("kind", kind)], count);
+        }
         // Before the end of the run the laws are not compared.
         if !report.accounting.laws.is_empty() {
             self.set(Family::Residue, &[], report.accounting.residue);
@@ -226,7 +234,11 @@ impl Exporter {
         #[expect(clippy::cast_precision_loss, reason = "a time in seconds")]
         let busy = report.busy_ns_per_frame * report.received as f64 / 1e9;
         self.put(Family::Busy, &of, Number::Real(busy));
-        for (cause, frames) in [("rx_dropped", report.rx_dropped), ("ring_full", report.rx_ring_full)] {
+        for (cause, frames) in [
+            ("rx_dropped", report.rx_dropped),
+            ("ring_full", report.rx_ring_full),
+            ("restart", report.lost_at_restart),
+        ] {
             self.set(Family::KernelLost, &[of[0], of[1], ("cause", cause)], frames);
         }
     }

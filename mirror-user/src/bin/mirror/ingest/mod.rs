@@ -1,6 +1,7 @@
 //! `mirror ingest`: mirrored packets from the NIC.
 
 mod drain;
+mod fd_store;
 mod notify;
 mod run;
 mod vitals;

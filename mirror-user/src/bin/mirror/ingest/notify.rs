@@ -5,6 +5,7 @@ use std::{
     ffi::OsStr,
     io,
     os::{
+        fd::{AsFd as _, BorrowedFd},
         linux::net::SocketAddrExt as _,
         unix::{
             ffi::OsStrExt as _,
@@ -12,6 +13,10 @@ use std::{
         },
     },
 };
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::channel;
 
 /// The socket named by `$NOTIFY_SOCKET`, if the run is such a service (`Type=notify`).
 #[derive(Debug)]
@@ -35,6 +40,23 @@ impl Notifier {
             && let Err(error) = socket.send(state.as_bytes())
         {
             tracing::warn!(%error, "systemd cannot be notified of {state}");
+        }
+    }
+}
+
+impl Notifier {
+    /// Sends a state with a descriptor; waits for a while until systemd has room for it.
+    pub(super) fn pass(&self, state: &str, descriptor: BorrowedFd<'_>) -> io::Result<()> {
+        /// In ms.
+        const PATIENCE: u16 = 5000;
+        let socket = self.0.as_ref().ok_or_else(|| io::Error::other("there is no $NOTIFY_SOCKET"))?.as_fd();
+        let send = || channel::pass(socket, state.as_bytes(), &[descriptor]);
+        match send() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                poll(&mut [PollFd::new(socket, PollFlags::POLLOUT)], PollTimeout::from(PATIENCE))?;
+                send()
+            }
+            sent => sent,
         }
     }
 }

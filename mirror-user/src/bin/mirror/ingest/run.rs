@@ -5,7 +5,8 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use mirror_user::{
     Engine, Report,
-    engine::{Plan, Wait},
+    account::Restarts,
+    engine::{EngineBuilder, HandOverError, Inheritance, Plan, SocketsPass, Wait},
     escape,
     host::{limits::OpenFiles, scheduling},
     settings::Settings,
@@ -13,6 +14,7 @@ use mirror_user::{
 
 use super::{
     IngestRun,
+    fd_store::{FdStore, LeftAccount, NOT_CONTINUED},
     notify::Notifier,
     usage,
     watch::{Reload, Watch},
@@ -21,6 +23,7 @@ use crate::{
     conclude::{conclude, conclude_part},
     config::ConfigSource,
     control,
+    exit::Usage,
     hooks::Threads,
     http::{self, Board, Listening},
     memory::{self, MIB},
@@ -50,11 +53,11 @@ pub(crate) fn run(
     args.validate_http()?;
     args.validate_forward_path()?;
     args.control.validate()?;
-    let mut builder = args.builder()?;
-    builder.validate().map_err(usage)?;
-    if let Some(left) = predecessor.as_mut().and_then(|before| before.inheritance()) {
-        builder = builder.take_over(left);
-    }
+    args.builder()?.validate().map_err(usage)?;
+    // Connected while this is root; and before other programs are executed, which must not have what systemd
+    // passes.
+    let notifier = Notifier::connect();
+    let mut left = if predecessor.is_none() { FdStore::take(&notifier) } else { None };
     // BPF maps count against it before kernel 5.11, a UMEM without CAP_IPC_LOCK. If it is too low, the kernel
     // reports that.
     if let Err(error) = mirror_user::host::limits::Memlock::raise() {
@@ -66,8 +69,8 @@ pub(crate) fn run(
         tracing::debug!(%error, "cannot set the limits of real-time scheduling");
     }
     // Before anything is changed, and as the user who may listen there.
-    let left = predecessor.as_mut().and_then(|before| before.http());
-    let listening = args.http.as_ref().map(|http| http.listen(left)).transpose()?;
+    let socket = predecessor.as_mut().and_then(|before| before.http());
+    let listening = args.http.as_ref().map(|http| http.listen(socket)).transpose()?;
     let http = listening.as_ref().map(Listening::lend).transpose()?.map(Arc::new);
     // Before anything is dropped, and before there are threads.
     let wants_monitor = source.file.is_some() && !args.no_monitor;
@@ -77,10 +80,9 @@ pub(crate) fn run(
     if let Err(error) = OpenFiles::raise(USUAL_FILES) {
         tracing::debug!(%error, "cannot raise the limit of open files");
     }
-    let notifier = Notifier::connect();
     // Before the sandbox, which needs its directory to exist, and while this is root.
-    let left = predecessor.as_mut().and_then(|before| before.control());
-    let control = args.control.open(&args.interfaces, left)?;
+    let socket = predecessor.as_mut().and_then(|before| before.control());
+    let control = args.control.open(&args.interfaces, socket)?;
     let control_name = control.as_ref().map(|socket| socket.name().to_owned());
     let mut places = args.output.places()?;
     let permitted = args.output.permitted();
@@ -90,8 +92,24 @@ pub(crate) fn run(
     // While all directories can still be opened.
     let sandbox = Sandbox::prepare(args.output.sandbox, &places)?;
     let engines = Threads::new(RetainedCaps::nothing(), &sandbox);
-    let engine =
-        builder.on_thread_ready(Arc::new(engines.hook(ThreadKind::Worker))).build().map_err(usage)?;
+    let build = |inheritance: Option<Inheritance>| {
+        let builder = args.builder()?.on_thread_ready(Arc::new(engines.hook(ThreadKind::Worker)));
+        let builder = inheritance.into_iter().fold(builder, EngineBuilder::take_over);
+        builder.build().map_err(usage)
+    };
+    let inheritance = match (&mut predecessor, &mut left) {
+        (Some(before), _) => before.inheritance(),
+        (None, left) => left.as_mut().and_then(|left| left.inheritance.take()),
+    };
+    let mut elapsed = inheritance.as_ref().map(Inheritance::elapsed).unwrap_or_default();
+    let engine = match build(inheritance) {
+        Err(error) if left.is_some() => {
+            tracing::warn!("{NOT_CONTINUED}: {error:#}");
+            (left, elapsed) = (None, Duration::ZERO);
+            build(None)?
+        }
+        built => built?,
+    };
     let writers = WriterPlan::of(engine.plan()).context("cannot read which CPUs this process may use")?;
     let needed = files_needed(engine.plan(), args, &writers)?;
     if let Some(most) = OpenFiles::raise(needed)?.soft.filter(|most| *most < needed) {
@@ -100,7 +118,8 @@ pub(crate) fn run(
             unit file `LimitNOFILE=1024`), or use fewer interfaces and queues"
         ));
     }
-    if predecessor.is_none() {
+    let is_new = predecessor.is_none() && left.is_none();
+    if is_new {
         memory::refuse_beyond_limit(engine.plan().umem_bytes(), 1)?;
     }
     const RAISED: &str = "cannot keep capabilities for the start";
@@ -150,7 +169,7 @@ pub(crate) fn run(
         privileges::raise().context(RAISED)?;
     }
     let memory = Memory::of(engine.plan(), &outputs);
-    if predecessor.is_none() {
+    if is_new {
         memory.refuse_beyond_limit()?;
     }
     if !args.output.quiet {
@@ -161,6 +180,10 @@ pub(crate) fn run(
     }
     let (max_frame, workers) = (engine.plan().max_frame(), memory.workers);
     let prepared = outputs.sinks().fold(engine, Engine::sink).prepare().map_err(usage)?;
+    let fd_store = FdStore::of_environment();
+    if fd_store.is_some() {
+        prepared.engine().check_offer(SocketsPass::Kept).map_err(|reason| cannot_be_kept(&reason))?;
+    }
     threads.confine(ThreadKind::Main).context("cannot drop privileges")?;
     if !args.output.quiet {
         announce_forward_path(&prepared.engine().report());
@@ -172,6 +195,18 @@ pub(crate) fn run(
         outputs.follow(captures);
         if let Some(board) = &board {
             board.follow(cpu);
+            board.list(listed);
+        }
+    }
+    if let Some(LeftAccount { account, cpu_us, listed }) = left.map(|left| left.account) {
+        let Restarts { longest_s, lost_frames, .. } = prepared.engine().recover(account);
+        tracing::warn!(
+            "the process before was killed, and this one goes on with its sockets: {lost_frames} packets that \
+            it had taken after its last account are lost; for at most {:.1?} none were taken",
+            Duration::from_secs_f64(longest_s)
+        );
+        if let Some(board) = &board {
+            board.follow(Duration::from_micros(cpu_us));
             board.list(listed);
         }
     }
@@ -213,6 +248,8 @@ pub(crate) fn run(
         reload,
         upgrader,
         predecessor,
+        elapsed,
+        fd_store,
         workers: usize::try_from(workers).unwrap_or(usize::MAX),
         observed: &observed,
         notifier: &notifier,
@@ -246,6 +283,14 @@ fn pass_on(
     Ok(code)
 }
 
+/// Whoever gives the unit a file descriptor store relies on it.
+fn cannot_be_kept(reason: &HandOverError) -> Usage {
+    Usage(format!(
+        "the run cannot be kept in the unit's file descriptor store: {reason}; remove FileDescriptorStoreMax= \
+        and FDSTORE= (drop-ins/fd-store.conf)"
+    ))
+}
+
 /// How long a real-time worker may run without sleeping: many times what one does before it lowers its
 /// priority or rests by itself, so that only a worker that hangs in a sink exceeds it.
 const LONGEST_AT_REALTIME: Duration = Duration::from_millis(500);
@@ -259,8 +304,9 @@ fn files_needed(plan: &Plan, args: &IngestRun, writers: &WriterPlan) -> anyhow::
     const RUN: u64 = 5;
     /// Connections to the control socket; it is open already.
     const CONTROL: u64 = control::CONNECTIONS as u64;
-    /// Maps, programs, links, and the descriptors that load them; netlink for its addresses.
-    const INTERFACE: u64 = 33;
+    /// Maps, programs, links, and the descriptors that load them; netlink for its addresses; and what another
+    /// process has left of these.
+    const INTERFACE: u64 = 41;
     /// A socket and its UMEM, and three more while the run passes to another process, or from one.
     const QUEUE: u64 = 8;
     let queues: u64 = plan.interfaces.iter().map(|interface| interface.queues.len() as u64).sum();

@@ -14,7 +14,9 @@ use mirror_user::{
     log_limit::LogLimit,
 };
 
-use super::{IngestRun, drain::Draining, notify::Notifier, vitals::HealthWatch, watchdog::Watchdog};
+use super::{
+    IngestRun, drain::Draining, fd_store::FdStore, notify::Notifier, vitals::HealthWatch, watchdog::Watchdog,
+};
 use crate::{
     conclude::ALL_ENDED,
     http::Board,
@@ -40,6 +42,9 @@ pub(super) struct Watch<'a> {
     pub(super) upgrader: Option<Upgrader>,
     /// The process that had the run before.
     pub(super) predecessor: Option<&'a mut Predecessor>,
+    /// How long the run has lasted in other processes.
+    pub(super) elapsed: Duration,
+    pub(super) fd_store: Option<FdStore>,
     pub(super) workers: usize,
     pub(super) observed: &'a Observed,
     pub(super) notifier: &'a Notifier,
@@ -82,7 +87,10 @@ impl Watch<'_> {
             }
             None => self.notifier.notify("READY=1"),
         }
-        let draining = match self.until_stop(&running, health) {
+        let ends = self.until_stop(&running, health);
+        // While this process holds it, it is in no other's hands.
+        self.fd_store.iter_mut().for_each(|store| store.clear(self.notifier));
+        let draining = match ends {
             Ends::Stops(draining) => draining,
             Ends::HandedOver(successor) => return (running.retire(), Some(successor)),
         };
@@ -107,8 +115,7 @@ impl Watch<'_> {
         /// The same for another process.
         const UPGRADE: Duration = Duration::from_millis(5);
         let Self { args, requests, observed, notifier, .. } = *self;
-        let elapsed = self.predecessor.as_ref().map(|before| before.elapsed()).unwrap_or_default();
-        let end = args.duration.map(|duration| Instant::now() + duration.saturating_sub(elapsed));
+        let end = args.duration.map(|duration| Instant::now() + duration.saturating_sub(self.elapsed));
         let mut status = Status::new(args.stats, args.output.quiet || args.output.prints_to_terminal());
         let mut links = Links::new();
         let mut draining: Option<Draining> = None;
@@ -145,6 +152,7 @@ impl Watch<'_> {
             if let Some(successor) = self.upgrade_if_asked(running, draining.is_some()) {
                 return Ends::HandedOver(successor);
             }
+            self.keep_if_due(now, running);
             status.log_if_due(now, || running.report());
             if observed.is_due(now) {
                 observed.publish(now, running.report());
@@ -215,6 +223,19 @@ impl Watch<'_> {
             draining.or_else(|| output.obstacle_to_upgrade())
         });
         upgrader.hand_over(running, self.outputs, self.observed, self.board.map(|board| &**board))
+    }
+}
+
+impl Watch<'_> {
+    /// Keeps the run for the time after a crash: once the account of the process before this one is closed,
+    /// and while it does not pass to the next one, for which sockets may have to be closed.
+    fn keep_if_due(&mut self, now: Instant, running: &Running) {
+        let Some(store) = &mut self.fd_store else { return };
+        if self.upgrader.as_ref().is_some_and(Upgrader::is_busy) {
+            store.clear(self.notifier);
+        } else if !self.predecessor.as_ref().is_some_and(|before| before.is_awaited()) {
+            store.turn(now, self.notifier, running, self.board.map(|board| &**board));
+        }
     }
 }
 

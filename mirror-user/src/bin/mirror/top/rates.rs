@@ -192,7 +192,7 @@ impl Pair<'_> {
                     busy: busy_before
                         .map(|before| ((busy(self.now, now) - before) / self.seconds).clamp(0.0, 1.0)),
                     saturated: now.saturated,
-                    lost: count(|queue| queue.rx_dropped + queue.rx_ring_full),
+                    lost: count(|queue| queue.rx_dropped + queue.rx_ring_full + queue.lost_at_restart),
                 });
             }
         }

@@ -35,7 +35,6 @@ pub(crate) struct Predecessor {
     has_gone: bool,
     inheritance: Option<Inheritance>,
     sockets: SocketsPass,
-    elapsed: Duration,
     control: Option<LeftSocket>,
     http: Option<TcpListener>,
     captures: Vec<PathBuf>,
@@ -56,7 +55,6 @@ impl Predecessor {
             has_gone: false,
             inheritance: None,
             sockets: SocketsPass::Over,
-            elapsed: Duration::ZERO,
             control: None,
             http: None,
             captures: Vec::new(),
@@ -87,7 +85,7 @@ impl Predecessor {
             of_engine.extend(some);
         }
         let inheritance = Inheritance::new(&description, of_engine)?;
-        (self.elapsed, self.sockets) = (inheritance.elapsed(), inheritance.sockets());
+        self.sockets = inheritance.sockets();
         self.inheritance = Some(inheritance);
         Ok(())
     }
@@ -101,11 +99,6 @@ impl Predecessor {
     /// What the engine takes over, once.
     pub(crate) fn inheritance(&mut self) -> Option<Inheritance> {
         self.inheritance.take()
-    }
-
-    /// How long the run has lasted until it was offered.
-    pub(crate) fn elapsed(&self) -> Duration {
-        self.elapsed
     }
 
     pub(crate) fn control(&mut self) -> Option<LeftSocket> {
@@ -163,7 +156,7 @@ impl Predecessor {
     /// The engine's. The other process goes on then, unless new sockets were to be bound in place of its own.
     pub(crate) fn begin(&mut self, prepared: Prepared) -> Result<Running, EngineError> {
         match self.sockets {
-            SocketsPass::Over => {
+            SocketsPass::Over | SocketsPass::Kept => {
                 let running = prepared.go()?;
                 self.follow();
                 Ok(running)

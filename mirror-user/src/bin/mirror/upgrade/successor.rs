@@ -221,7 +221,7 @@ impl Upgrader {
                 tracing::info!(target: "mirror", "{upgraded}");
                 (Ok(upgraded), Some(successor))
             }
-            (Err(error), SocketsPass::Over) => {
+            (Err(error), SocketsPass::Over | SocketsPass::Kept) => {
                 let error = format!("process {pid} has the run, but: {error:#}");
                 tracing::error!("{error}");
                 (Err(error), Some(successor))

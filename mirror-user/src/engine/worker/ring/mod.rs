@@ -74,6 +74,8 @@ pub(crate) struct Published {
     pub(crate) at: Option<Instant>,
     /// For how long nobody took frames while the worker of another process handed over.
     pub(crate) pause: Option<Duration>,
+    /// The socket's [position](Socket::position) with these counters.
+    pub(crate) position: u32,
 }
 
 /// How a worker works.
@@ -366,6 +368,7 @@ impl RingWorker {
             Err(TryLockError::WouldBlock) => return,
         };
         published.at = Some(now);
+        published.position = self.socket.position();
         self.pipeline.publish(&mut published.counters);
         published.counters.busy_ns = nanoseconds(progress.busy);
         published.counters.elapsed_ns = nanoseconds(started.elapsed());
