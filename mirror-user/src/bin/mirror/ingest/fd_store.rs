@@ -29,6 +29,8 @@ use crate::{
 
 /// Between two accounts: of what is taken after the last one, only the number is known.
 const INTERVAL: Duration = Duration::from_millis(200);
+/// After a failure.
+const RETRY: Duration = Duration::from_secs(10);
 /// At most this part of the time goes to accounts, which are larger the more origins there are.
 const SHARE: u32 = 20;
 /// What precedes the engine's descriptors.
@@ -104,6 +106,7 @@ impl FdStore {
         if now < self.next {
             return;
         }
+        let mut interval = INTERVAL;
         let done = match &mut self.kept {
             Some(kept) => kept.renew(running, board),
             None => Stored::put(notifier, running, board).map(|kept| self.kept = Some(kept)),
@@ -111,15 +114,19 @@ impl FdStore {
         if let Err(error) = done {
             tracing::error!("the run is not kept for the time after a crash: {error:#}");
             self.clear(notifier);
+            interval = RETRY;
         }
-        self.next = now + INTERVAL.max(now.elapsed() * SHARE);
+        self.next = now + interval.max(now.elapsed() * SHARE);
     }
 
     /// Takes all of it out: the run ends, or another process has it.
     pub(super) fn clear(&mut self, notifier: &Notifier) {
-        if let Some(Stored { descriptors, .. }) = self.kept.take() {
-            (0..descriptors).for_each(|place| remove(notifier, place));
+        let Some(Stored { descriptors, accounts, .. }) = self.kept.take() else { return };
+        // Whatever systemd still passes on is not continued then.
+        if let Err(error) = accounts.iter().try_for_each(|file| file.set_len(0)) {
+            tracing::warn!(%error, "an account in the file descriptor store");
         }
+        (0..descriptors).for_each(|place| remove(notifier, place));
     }
 }
 

@@ -111,14 +111,14 @@ pub(crate) fn run(
         built => built?,
     };
     let writers = WriterPlan::of(engine.plan()).context("cannot read which CPUs this process may use")?;
-    let needed = files_needed(engine.plan(), args, &writers)?;
+    let is_new = predecessor.is_none() && left.is_none();
+    let needed = files_needed(engine.plan(), args, &writers, is_new)?;
     if let Some(most) = OpenFiles::raise(needed)?.soft.filter(|most| *most < needed) {
         return Err(anyhow::anyhow!(
             "this run needs {needed} open files, and the limit is {most}: raise it (`ulimit -n 1024`, in a \
             unit file `LimitNOFILE=1024`), or use fewer interfaces and queues"
         ));
     }
-    let is_new = predecessor.is_none() && left.is_none();
     if is_new {
         memory::refuse_beyond_limit(engine.plan().umem_bytes(), 1)?;
     }
@@ -299,14 +299,15 @@ const USUAL_FILES: u64 = 1024;
 
 /// How many files a run has open at once, at most while it starts: those open already, of the engine and of
 /// signals, and of each interface, queue and output.
-fn files_needed(plan: &Plan, args: &IngestRun, writers: &WriterPlan) -> anyhow::Result<u64> {
+fn files_needed(plan: &Plan, args: &IngestRun, writers: &WriterPlan, is_new: bool) -> anyhow::Result<u64> {
     /// Netlink, signals, ports.
     const RUN: u64 = 5;
     /// Connections to the control socket; it is open already.
     const CONTROL: u64 = control::CONNECTIONS as u64;
-    /// Maps, programs, links, and the descriptors that load them; netlink for its addresses; and what another
-    /// process has left of these.
-    const INTERFACE: u64 = 41;
+    /// Maps, programs, links, and the descriptors that load them; netlink for its addresses.
+    const INTERFACE: u64 = 35;
+    /// A link and two maps that another process has left, twice while they are taken over.
+    const LEFT: u64 = 6;
     /// A socket and its UMEM, and three more while the run passes to another process, or from one.
     const QUEUE: u64 = 8;
     let queues: u64 = plan.interfaces.iter().map(|interface| interface.queues.len() as u64).sum();
@@ -314,7 +315,7 @@ fn files_needed(plan: &Plan, args: &IngestRun, writers: &WriterPlan) -> anyhow::
     Ok(in_use
         + RUN
         + CONTROL
-        + plan.interfaces.len() as u64 * INTERFACE
+        + plan.interfaces.len() as u64 * if is_new { INTERFACE } else { INTERFACE + LEFT }
         + queues * QUEUE
         + args.output.files_needed(writers)
         + args.http.as_ref().map_or(0, |_| http::FILES))
