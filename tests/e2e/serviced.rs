@@ -15,11 +15,11 @@ use std::{
 use common::{
     CAPTURE, Cable,
     mirror::{
-        MIRROR, balanced_report, in_kernel, inject, program, send_while, set_tunables, stop_thread, tunables,
-        until, whole_capture,
+        MIRROR, balanced_report, in_kernel, inject, names, program, readable_capture, send_while,
+        set_tunables, sink, stop_thread, tunables, until, whole_capture,
     },
 };
-use mirror_lab::{Systemd, Traffic};
+use mirror_lab::{SequenceLedger, Systemd, Traffic};
 use nix::{
     sys::wait::{WaitPidFlag, waitpid},
     unistd::Pid,
@@ -214,7 +214,7 @@ fn the_shipped_configuration_with_an_interface_starts_again_and_again() {
     host.takes_packets();
     host.stops();
     let directory = host.systemd.path(CAPTURES);
-    let names = common::mirror::names(&directory);
+    let names = names(&directory);
     let (hidden, complete): (Vec<_>, Vec<_>) = names.iter().partition(|name| name.starts_with('.'));
     assert_eq!((hidden.len(), complete.len()), (1, 3), "{names:?}");
     for name in complete {
@@ -486,7 +486,10 @@ fn packets_that_a_killed_process_had_taken_are_counted_as_lost() {
     let rate = std::env::var("MIRROR_KILL_PPS").map_or(50_000, |text| text.parse().expect("a number"));
     let host = Host::boot_with_queues(2);
     host.add_drop_in("fd-store.conf");
-    host.configure(&format!("{PLAIN}report = '{CAPTURES}/report.json'\nrx-ring = 32768\n"));
+    host.configure(&format!(
+        "{PLAIN}write = '{CAPTURES}/%s.pcapng'\nrotate-seconds = 3600\nreport = '{CAPTURES}/report.json'\n\
+        rx-ring = 32768\n"
+    ));
     host.starts();
     let traffic = Traffic { cpus: vec![0, 1], ..Traffic::default() };
     let sent = send_while(&host.cable, &traffic, rate, || {
@@ -508,9 +511,20 @@ fn packets_that_a_killed_process_had_taken_are_counted_as_lost() {
     assert_eq!((&restarts["count"], &restarts["lost_frames"]), (&KILLS.into(), &lost.into()));
     // At most what came between two accounts, late ones, too.
     assert!(lost > 0 && lost < KILLS * rate, "{report:#}");
+    // Each packet is in a file, that of a killed process, too, but those; and none twice but in batches.
+    let held = sink(&report, "pcap")["failed"]["process_ended"].as_u64().unwrap_or_default();
+    let mut ledger = SequenceLedger::new();
+    let directory = host.systemd.path(CAPTURES);
+    for name in names(&directory).iter().filter(|name| name.contains(".pcapng")) {
+        readable_capture(&directory.join(name)).packets.iter().for_each(|packet| ledger.inner(&packet.bytes));
+    }
+    let (missing, twice) = (sent - ledger.received(), ledger.duplicates());
+    assert!(missing <= lost + ring_full + held, "{missing} are missing: {report:#}");
+    assert!(twice <= KILLS * 2 * 64 && ledger.unreadable() == 0, "{twice} twice: {ledger:?}");
     println!(
         "{sent} packets at {rate} a second, {KILLS} kills: {received} received, {lost} taken by a process after \
-        its last account, {ring_full} lost in full rings; at most {:.0} ms without a process",
+        its last account, {ring_full} lost in full rings, {held} held by the capture; in no \
+        file {missing}, twice {twice}; at most {:.0} ms without a process",
         restarts["longest_s"].as_f64().expect("seconds") * 1e3
     );
 }
