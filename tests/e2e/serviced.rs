@@ -522,8 +522,8 @@ fn packets_that_a_killed_process_had_taken_are_counted_as_lost() {
     assert!(missing <= lost + ring_full + held, "{missing} are missing: {report:#}");
     assert!(twice <= KILLS * 2 * 64 && ledger.unreadable() == 0, "{twice} twice: {ledger:?}");
     println!(
-        "{sent} packets at {rate} a second, {KILLS} kills: {received} received, {lost} taken by a process after \
-        its last account, {ring_full} lost in full rings, {held} held by the capture; in no \
+        "{sent} packets at {rate} a second, {KILLS} kills: {received} received, {lost} taken by a process \
+        after its last account, {ring_full} lost in full rings, {held} held by the capture; in no \
         file {missing}, twice {twice}; at most {:.0} ms without a process",
         restarts["longest_s"].as_f64().expect("seconds") * 1e3
     );

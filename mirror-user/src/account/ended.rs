@@ -38,7 +38,8 @@ impl Report {
 impl SinkReport {
     fn end_abruptly(&mut self) {
         let lost = self.dropped.values().sum::<u64>() + self.failed.values().sum::<u64>();
-        // A writer may have written what its worker had not yet counted: that is lost with the worker's count.
+        // A writer may have written what its worker had not yet counted: that is lost with the worker's
+        // count.
         self.written = self.written.min(self.offered.saturating_sub(lost));
         let held = self.offered.saturating_sub(self.written + lost);
         if held > 0 {

@@ -183,9 +183,9 @@ impl Socket {
         self.fill.resume();
     }
 
-    /// Goes on where a process has ended that may have been killed at any moment. A batch that it had not given
-    /// back is in the RX ring still, and is received again. One that it had given back, and not released, is
-    /// released here: its chunks are the kernel's.
+    /// Goes on where a process has ended that may have been killed at any moment. A batch that it had not
+    /// given back is in the RX ring still, and is received again. One that it had given back, and not
+    /// released, is released here: its chunks are the kernel's.
     pub(crate) fn recover(&mut self) {
         self.resume();
         let most = self.rx.available(u32::try_from(MAX_BATCH).unwrap_or(u32::MAX));

@@ -1,6 +1,6 @@
 //! systemd's file descriptor store (`FileDescriptorStoreMax=`): a run is kept there for the time after its
-//! process was killed. Its sockets go on receiving, and the process that systemd starts next goes on with what
-//! is in their rings, and with the account.
+//! process was killed. Its sockets go on receiving, and the process that systemd starts next goes on with
+//! what is in their rings, and with the account.
 //!
 //! Each descriptor has a name of its own, because systemd passes them in no particular sequence. In front of
 //! the engine's are its description, and two files of which one has the last account: it is never incomplete

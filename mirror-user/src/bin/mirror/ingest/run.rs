@@ -201,8 +201,8 @@ pub(crate) fn run(
     if let Some(LeftAccount { account, cpu_us, listed }) = left.map(|left| left.account) {
         let Restarts { longest_s, lost_frames, .. } = prepared.engine().recover(account);
         tracing::warn!(
-            "the process before was killed, and this one goes on with its sockets: {lost_frames} packets that \
-            it had taken after its last account are lost; for at most {:.1?} none were taken",
+            "the process before was killed, and this one goes on with its sockets: {lost_frames} packets \
+            that it had taken after its last account are lost; for at most {:.1?} none were taken",
             Duration::from_secs_f64(longest_s)
         );
         if let Some(board) = &board {
@@ -286,8 +286,8 @@ fn pass_on(
 /// Whoever gives the unit a file descriptor store relies on it.
 fn cannot_be_kept(reason: &HandOverError) -> Usage {
     Usage(format!(
-        "the run cannot be kept in the unit's file descriptor store: {reason}; remove FileDescriptorStoreMax= \
-        and FDSTORE= (drop-ins/fd-store.conf)"
+        "the run cannot be kept in the unit's file descriptor store: {reason}; remove \
+        FileDescriptorStoreMax= and FDSTORE= (drop-ins/fd-store.conf)"
     ))
 }
 
