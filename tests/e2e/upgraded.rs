@@ -5,7 +5,7 @@ mod common;
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
+    fs::{self, DirEntry, File},
     num::NonZeroU32,
     os::unix::fs::{FileExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
@@ -27,7 +27,11 @@ use mirror_lab::{
     Injector, Traffic, VethEnd, VethOptions, VethPair,
     frames::{Outer, inner_udp},
 };
-use nix::sys::signal::Signal;
+use nix::{
+    sched::{CpuSet, sched_getaffinity},
+    sys::signal::Signal,
+    unistd::Pid,
+};
 use serde_json::Value;
 
 const FLAGS: &str = "--config mirror.toml --report report.json";
@@ -524,6 +528,61 @@ fn chunks_in_fill_rings(run: &Mirror) -> Vec<u32> {
         index(begin).wrapping_sub(index(begin + CONSUMER))
     });
     chunks.collect()
+}
+
+/// The CPUs that a thread of this name may use, of whichever process; `None` if there is none.
+fn cpus_of_thread(name: &str) -> Option<CpuSet> {
+    let processes = fs::read_dir("/proc").expect("processes").flatten();
+    // Of what is no process, and of those that end meanwhile, nothing can be read.
+    let tasks = processes.filter_map(|process| fs::read_dir(process.path().join("task")).ok()).flatten();
+    let of_name = |task: &DirEntry| {
+        fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim_end() == name)
+    };
+    let task = tasks.flatten().find(of_name)?;
+    let thread = task.file_name().to_str()?.parse().ok()?;
+    sched_getaffinity(Pid::from_raw(thread)).ok()
+}
+
+#[test]
+fn the_program_is_loaded_on_a_cpu_without_a_worker() {
+    const UPGRADES: usize = 10;
+    let has = |cpus: &CpuSet, cpu| cpus.is_set(cpu).expect("a CPU");
+    let all = sched_getaffinity(Pid::from_raw(0)).expect("CPUs");
+    if (0..CpuSet::count()).filter(|cpu| has(&all, *cpu)).count() < 2 {
+        return;
+    }
+    let cable = Cable::with_queues(1);
+    let directory = tempfile::tempdir().expect("directory");
+    configure(directory.path(), "");
+    let mut run = Mirror::ingest(&cable, directory.path(), FLAGS);
+    let of_worker = cpus_of_thread("q0-cap0").expect("a worker");
+    let worker = (0..CpuSet::count()).find(|cpu| has(&of_worker, *cpu)).expect("its CPU");
+    let stop = AtomicBool::new(false);
+    let is_off = thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                // The thread has its name first.
+                if cpus_of_thread("mirror-load").is_some_and(|cpus| !has(&cpus, worker)) {
+                    return true;
+                }
+            }
+            false
+        });
+        for _ in 0..UPGRADES {
+            run.upgrade();
+            if watcher.is_finished() {
+                break;
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        watcher.join().expect("watched")
+    });
+    assert!(is_off, "none of {UPGRADES} programs was loaded off CPU {worker}");
+    let of_worker = cpus_of_thread("q0-cap0").expect("a worker");
+    assert!(has(&of_worker, worker), "the worker has stayed on its CPU");
+    let of_main = sched_getaffinity(run.pid()).expect("CPUs");
+    assert_eq!(of_main, all, "the main thread keeps its CPUs");
+    run.end_by(Signal::SIGINT).expect_code(0);
 }
 
 #[test]

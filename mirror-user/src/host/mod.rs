@@ -8,6 +8,7 @@
 //! it proves to show the same interface.
 
 pub(crate) mod addresses;
+pub(crate) mod affinity;
 mod discard;
 pub(crate) mod driver;
 pub(crate) mod egress;

@@ -33,6 +33,7 @@ use crate::{
     error::with_causes,
     host::{
         addresses::AddressWatch,
+        affinity,
         interface::{CounterReader, Interface, link_and_program},
         tunables::{BusyPollTunables, TunablesGuard},
     },
@@ -91,6 +92,21 @@ struct Watched {
     warnings: Vec<Warning>,
 }
 
+/// Loads a program while the workers of another process take frames. The verifier and the zeroing of maps
+/// take milliseconds in which a kernel without full preemption (`PREEMPT_NONE`) does not run another thread
+/// on that CPU, not even a real-time one; so that is a CPU without a worker, if there is one. The workers of
+/// the other process are where this one's will be, unless its options say otherwise.
+fn load_beside_workers(
+    plan: &Plan,
+    load: impl FnOnce() -> Result<Attached, EngineError> + Send,
+) -> Result<Attached, EngineError> {
+    const NAME: &str = "mirror-load";
+    let queues = plan.interfaces.iter().flat_map(|interface| &interface.queues);
+    let cpus: Vec<_> = queues.map(|queue| queue.cpu).collect();
+    let failed = |source| EngineError::Thread { name: NAME.to_owned(), source };
+    affinity::keeping_off(&cpus, NAME, load).map_err(failed)?
+}
+
 impl LiveInterface {
     /// Takes memory, binds sockets, attaches; or takes what another process leaves. Its workers wait behind
     /// their gates until [`open`](Self::open).
@@ -147,8 +163,10 @@ impl LiveInterface {
             Destination::Any => None,
         };
         let known = addresses.as_ref().map(AddressWatch::known);
-        let Attached { program, mode, forward } =
-            attach(options, &mut own, forward, common.stamp, &workers, known, inherited)?;
+        let follows = inherited.is_some();
+        let load = || attach(options, &mut own, forward, common.stamp, &workers, known, inherited);
+        let attached = if follows { load_beside_workers(plan, load)? } else { load()? };
+        let Attached { program, mode, forward } = attached;
         let mut live = Self {
             plan: own,
             mode,
