@@ -12,6 +12,7 @@
 //! No term is derived from another, so a frame that nobody counted shows as a residue.
 
 mod counters;
+#[cfg(feature = "af-xdp")]
 mod ended;
 mod follow;
 mod law;
