@@ -57,14 +57,14 @@ struct Stored {
 
 /// What the process before this one has left in the store.
 #[derive(Debug)]
-pub(super) struct Left {
+pub(super) struct KeptRun {
     pub(super) inheritance: Option<Inheritance>,
-    pub(super) account: LeftAccount,
+    pub(super) account: StoredAccount,
 }
 
 /// An account, with what goes on of the metrics.
 #[derive(Debug, Deserialize, Serialize)]
-pub(super) struct LeftAccount {
+pub(super) struct StoredAccount {
     pub(super) account: KeptAccount,
     /// CPU time of the processes so far, in µs.
     pub(super) cpu_us: u64,
@@ -82,7 +82,7 @@ impl FdStore {
 
     /// Takes what the process before this one has left, out of the store, too: if this one cannot go on with
     /// it, the next one need not try.
-    pub(super) fn take(notifier: &Notifier) -> Option<Left> {
+    pub(super) fn take(notifier: &Notifier) -> Option<KeptRun> {
         let named = received().unwrap_or_else(|error| {
             tracing::warn!("{NOT_CONTINUED}: {error:#}");
             Vec::new()
@@ -92,7 +92,9 @@ impl FdStore {
         }
         let (places, descriptors): (Vec<_>, Vec<_>) = named.into_iter().unzip();
         places.iter().for_each(|place| remove(notifier, *place));
-        Left::of(&places, descriptors).inspect_err(|error| tracing::warn!("{NOT_CONTINUED}: {error:#}")).ok()
+        KeptRun::of(&places, descriptors)
+            .inspect_err(|error| tracing::warn!("{NOT_CONTINUED}: {error:#}"))
+            .ok()
     }
 
     /// Keeps the run, and its account now and then.
@@ -161,7 +163,7 @@ fn received() -> anyhow::Result<Vec<(usize, OwnedFd)>> {
     Ok(received)
 }
 
-impl Left {
+impl KeptRun {
     fn of(places: &[usize], descriptors: Vec<OwnedFd>) -> anyhow::Result<Self> {
         anyhow::ensure!(
             descriptors.len() > OWN && places.iter().copied().eq(0..descriptors.len()),
@@ -172,14 +174,14 @@ impl Left {
         let description =
             read_text(descriptors.next().context("a descriptor")?).context("its description")?;
         let accounts: Vec<_> = descriptors.by_ref().take(ACCOUNTS).map(read_account).collect();
-        let last = accounts.into_iter().flatten().max_by_key(|left: &LeftAccount| left.account.at());
+        let last = accounts.into_iter().flatten().max_by_key(|left: &StoredAccount| left.account.at());
         let inheritance = Inheritance::new(&description, descriptors.collect())?;
         Ok(Self { inheritance: Some(inheritance), account: last.context("it has left no account")? })
     }
 }
 
 /// `None` for one that was being written.
-fn read_account(descriptor: OwnedFd) -> Option<LeftAccount> {
+fn read_account(descriptor: OwnedFd) -> Option<StoredAccount> {
     let mut text = String::new();
     let mut file = File::from(descriptor);
     file.rewind().and_then(|()| file.read_to_string(&mut text)).ok()?;
@@ -208,7 +210,7 @@ impl Stored {
     /// Writes an account.
     fn renew(&mut self, running: &Running, board: Option<&Board>) -> anyhow::Result<()> {
         let cpu = board.map(Board::cpu).unwrap_or_default();
-        let left = LeftAccount {
+        let left = StoredAccount {
             account: running.account_to_keep(),
             cpu_us: u64::try_from(cpu.as_micros()).unwrap_or(u64::MAX),
             listed: board.map(Board::listed).unwrap_or_default(),

@@ -14,7 +14,7 @@ use mirror_user::{
 
 use super::{
     IngestRun,
-    fd_store::{FdStore, LeftAccount, NOT_CONTINUED},
+    fd_store::{FdStore, NOT_CONTINUED, StoredAccount},
     notify::Notifier,
     usage,
     watch::{Reload, Watch},
@@ -57,7 +57,7 @@ pub(crate) fn run(
     // Connected while this is root; and before other programs are executed, which must not have what systemd
     // passes.
     let notifier = Notifier::connect();
-    let mut left = if predecessor.is_none() { FdStore::take(&notifier) } else { None };
+    let mut kept = if predecessor.is_none() { FdStore::take(&notifier) } else { None };
     // BPF maps count against it before kernel 5.11, a UMEM without CAP_IPC_LOCK. If it is too low, the kernel
     // reports that.
     if let Err(error) = mirror_user::host::limits::Memlock::raise() {
@@ -97,21 +97,21 @@ pub(crate) fn run(
         let builder = inheritance.into_iter().fold(builder, EngineBuilder::take_over);
         builder.build().map_err(usage)
     };
-    let inheritance = match (&mut predecessor, &mut left) {
+    let inheritance = match (&mut predecessor, &mut kept) {
         (Some(before), _) => before.inheritance(),
-        (None, left) => left.as_mut().and_then(|left| left.inheritance.take()),
+        (None, kept) => kept.as_mut().and_then(|kept| kept.inheritance.take()),
     };
     let mut elapsed = inheritance.as_ref().map(Inheritance::elapsed).unwrap_or_default();
     let engine = match build(inheritance) {
-        Err(error) if left.is_some() => {
+        Err(error) if kept.is_some() => {
             tracing::warn!("{NOT_CONTINUED}: {error:#}");
-            (left, elapsed) = (None, Duration::ZERO);
+            (kept, elapsed) = (None, Duration::ZERO);
             build(None)?
         }
         built => built?,
     };
     let writers = WriterPlan::of(engine.plan()).context("cannot read which CPUs this process may use")?;
-    let is_new = predecessor.is_none() && left.is_none();
+    let is_new = predecessor.is_none() && kept.is_none();
     let needed = files_needed(engine.plan(), args, &writers, is_new)?;
     if let Some(most) = OpenFiles::raise(needed)?.soft.filter(|most| *most < needed) {
         return Err(anyhow::anyhow!(
@@ -198,7 +198,7 @@ pub(crate) fn run(
             board.list(listed);
         }
     }
-    if let Some(LeftAccount { account, cpu_us, listed }) = left.map(|left| left.account) {
+    if let Some(StoredAccount { account, cpu_us, listed }) = kept.map(|kept| kept.account) {
         let Restarts { longest_s, lost_frames, .. } = prepared.engine().recover(account);
         tracing::warn!(
             "the process before was killed, and this one goes on with its sockets: {lost_frames} packets \
