@@ -41,6 +41,7 @@
 //! | [`flow`] | the flow key of an inner frame |
 //! | [`sink`] | consumers of frames: counters, capture files, text, latency, your own |
 //! | [`account`] | counters, the accounting law, the report |
+//! | [`mirroring`] | Traffic Mirroring: targets, filters, sessions, and what becomes of a packet |
 //! | `host` | interfaces, drivers, kernel, limits |
 //! | `doctor` | checks a host and suggests remedies |
 //! | `settings` | the configuration file as a typed value |
@@ -84,6 +85,7 @@ pub mod hidden_file;
 #[cfg(feature = "af-xdp")]
 pub mod host;
 pub mod log_limit;
+pub mod mirroring;
 mod pipeline;
 pub mod reassembly;
 pub mod replay;

@@ -11,6 +11,7 @@ mod control;
 mod doctor;
 mod exit;
 mod files;
+mod filter;
 mod flag_values;
 mod forward;
 mod hooks;
@@ -129,6 +130,8 @@ enum Command {
     TakeOver(upgrade::TakeOverArgs),
     /// Check a configuration file, or print the effective settings
     Config(config::ConfigArgs),
+    /// Say what Traffic Mirroring mirrors, from the JSON of `aws ec2 describe-traffic-mirror-…`
+    Filter(filter::FilterArgs),
     /// Diagnose this host and suggest fixes
     ///
     /// Changes nothing, but for --apply and --undo. Exits with 0 if ingest can run, with 1 if not.
@@ -204,6 +207,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Launch(args)) => monitor::launch(args),
         Some(Command::TakeOver(args)) => upgrade::take_over(args),
         Some(Command::Config(args)) => config::run(&args),
+        Some(Command::Filter(args)) => filter::run(&args),
         Some(Command::Doctor(args)) => doctor::run(&args),
         None => Err(Usage(
             "no command given: use `mirror ingest -i IF` or `mirror replay -r FILE`, see `mirror --help`"
