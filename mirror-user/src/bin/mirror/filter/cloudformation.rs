@@ -92,7 +92,8 @@ fn call<'y>(
         argument => argument.as_str(),
     };
     match (function, first) {
-        ("Ref", Some(name)) => match default(name) {
+        // An empty default stands for a value that is to be given.
+        ("Ref", Some(name)) => match default(name).filter(|value| value.as_str() != Some("")) {
             Some(value) => literal(value, default),
             None => Ok(name.into()),
         },
@@ -108,7 +109,7 @@ mod tests {
 
     const TEMPLATE: &str = r#"
 Parameters:
-  Source: {Type: String}
+  Source: {Type: String, Default: ""}
   Number: {Type: Number, Default: 7}
 Resources:
   Bucket: {Type: "AWS::S3::Bucket", Properties: {BucketName: !Sub "x-${Number}"}}
