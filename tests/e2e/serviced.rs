@@ -536,6 +536,13 @@ fn a_run_that_cannot_be_kept_is_refused_and_what_no_longer_fits_is_given_up() {
     host.configure(&format!("{PLAIN}count = 5\n"));
     host.refuses("cannot be kept in the unit's file descriptor store");
     host.configure(PLAIN);
+    // One that is too small is found out when the run is there.
+    host.add_text("small.conf", "[Service]\nFileDescriptorStoreMax=3\nEnvironment=FDSTORE=3\n");
+    host.starts();
+    host.says("the file descriptor store takes 3 descriptors, and this run has");
+    host.stops();
+    fs::remove_file(host.systemd.path(&format!("/etc/systemd/system/{UNIT}.d/small.conf"))).expect("removed");
+    host.systemd.ctl(&["daemon-reload"]).expect("reloaded");
     host.starts();
     host.takes_packets();
     std::thread::sleep(ACCOUNT);

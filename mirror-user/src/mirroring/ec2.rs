@@ -73,11 +73,7 @@ impl Mirroring {
         if problems.is_empty() { Ok(all) } else { Err(ReadError::Problems(problems)) }
     }
 
-    /// Writes it as one document of that kind.
-    ///
-    /// # Panics
-    ///
-    /// Never: all of it can be expressed in JSON.
+    /// Writes it as one document of that kind: all of it can be expressed in JSON.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
         serde_json::to_value(Document::of(self)).unwrap_or_default()

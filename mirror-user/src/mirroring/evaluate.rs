@@ -219,7 +219,9 @@ impl Mirroring {
     }
 
     fn mirrored<'m>(&'m self, session: &'m Session, rule: Option<&'m Rule>, packet: &Packet) -> Outcome<'m> {
-        let vni = self.vnis().get(session.id.as_str()).copied().unwrap_or_default();
+        // Those of all sessions are only needed to derive one.
+        let derived = || self.vnis().get(session.id.as_str()).copied().unwrap_or_default();
+        let vni = session.vni.unwrap_or_else(derived);
         let length = session.packet_length.unwrap_or(u32::MAX).min(packet.length);
         Outcome::Mirrored { session, rule, vni, length }
     }

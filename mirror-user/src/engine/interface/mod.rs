@@ -340,9 +340,10 @@ impl LiveInterface {
     /// replaced, has counted; `None` if there is nothing, or no more.
     pub(super) fn clear_left(&self) -> Option<Result<XdpReport, ProgramSetupError>> {
         let Left { mut maps, queues } = self.left.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-        let mut unset = queues.into_iter().map(|queue| maps.unset_socket(queue));
-        if let Some(Err(error)) = unset.find(Result::is_err) {
-            tracing::debug!("{}: its last XSKMAP stays in the kernel", with_causes(&error));
+        for queue in queues {
+            if let Err(error) = maps.unset_socket(queue) {
+                tracing::debug!("{}: the last XSKMAP stays in the kernel", with_causes(&error));
+            }
         }
         Some(maps.report())
     }

@@ -42,6 +42,8 @@ const FIRST: RawFd = 3;
 /// The store, if the unit has one.
 #[derive(Debug)]
 pub(super) struct FdStore {
+    /// How many descriptors it takes.
+    most: usize,
     next: Instant,
     /// Once the run is in it.
     kept: Option<Stored>,
@@ -66,8 +68,8 @@ pub(super) struct KeptRun {
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct StoredAccount {
     pub(super) account: KeptAccount,
-    /// CPU time of the processes so far, in µs.
-    pub(super) cpu_us: u64,
+    /// CPU time of the processes so far.
+    pub(super) cpu: Duration,
     /// Origins that have series of their own.
     pub(super) listed: Vec<OriginId>,
 }
@@ -76,8 +78,8 @@ impl FdStore {
     /// The store of the unit; `None` if it has none. systemd names its size from 254 on, the drop-in for
     /// others.
     pub(super) fn of_environment() -> Option<Self> {
-        let size = env::var("FDSTORE").ok()?;
-        size.parse().is_ok_and(|most: usize| most > 0).then(|| Self { next: Instant::now(), kept: None })
+        let most = env::var("FDSTORE").ok()?.parse().ok().filter(|most| *most > 0)?;
+        Some(Self { most, next: Instant::now(), kept: None })
     }
 
     /// Takes what the process before this one has left, out of the store, too: if this one cannot go on with
@@ -111,7 +113,7 @@ impl FdStore {
         let mut interval = INTERVAL;
         let done = match &mut self.kept {
             Some(kept) => kept.renew(running, board),
-            None => Stored::put(notifier, running, board).map(|kept| self.kept = Some(kept)),
+            None => Stored::put(self.most, notifier, running, board).map(|kept| self.kept = Some(kept)),
         };
         if let Err(error) = done {
             tracing::error!("the run is not kept for the time after a crash: {error:#}");
@@ -189,12 +191,24 @@ fn read_account(descriptor: OwnedFd) -> Option<StoredAccount> {
 }
 
 impl Stored {
-    fn put(notifier: &Notifier, running: &Running, board: Option<&Board>) -> anyhow::Result<Self> {
+    fn put(
+        most: usize,
+        notifier: &Notifier,
+        running: &Running,
+        board: Option<&Board>,
+    ) -> anyhow::Result<Self> {
         let offer = running.offer(SocketsPass::Kept)?;
+        let descriptors = OWN + offer.descriptors().len();
+        // systemd says nothing of those that it does not take.
+        anyhow::ensure!(
+            descriptors <= most,
+            "the file descriptor store takes {most} descriptors, and this run has {descriptors}: raise \
+            FileDescriptorStoreMax= and FDSTORE= (drop-ins/fd-store.conf)"
+        );
         let description = channel::text(&offer.description()?)?;
         let file = || memfd_create(c"mirror-account", MemfdFlags::CLOEXEC).map(File::from);
         let accounts = [file()?, file()?];
-        let mut stored = Self { descriptors: OWN + offer.descriptors().len(), accounts, turn: 0 };
+        let mut stored = Self { descriptors, accounts, turn: 0 };
         stored.renew(running, board)?;
         let own = [&description].into_iter().map(|it| it.as_fd());
         let own: Vec<BorrowedFd<'_>> = own.chain(stored.accounts.iter().map(|file| file.as_fd())).collect();
@@ -209,10 +223,9 @@ impl Stored {
 
     /// Writes an account.
     fn renew(&mut self, running: &Running, board: Option<&Board>) -> anyhow::Result<()> {
-        let cpu = board.map(Board::cpu).unwrap_or_default();
         let left = StoredAccount {
             account: running.account_to_keep(),
-            cpu_us: u64::try_from(cpu.as_micros()).unwrap_or(u64::MAX),
+            cpu: board.map(Board::cpu).unwrap_or_default(),
             listed: board.map(Board::listed).unwrap_or_default(),
         };
         let text = serde_json::to_vec(&left)?;

@@ -42,9 +42,7 @@ impl Notifier {
             tracing::warn!(%error, "systemd cannot be notified of {state}");
         }
     }
-}
 
-impl Notifier {
     /// Sends a state with a descriptor; waits for a while until systemd has room for it.
     pub(super) fn pass(&self, state: &str, descriptor: BorrowedFd<'_>) -> io::Result<()> {
         /// In ms.

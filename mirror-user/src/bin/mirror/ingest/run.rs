@@ -198,7 +198,7 @@ pub(crate) fn run(
             board.list(listed);
         }
     }
-    if let Some(StoredAccount { account, cpu_us, listed }) = kept.map(|kept| kept.account) {
+    if let Some(StoredAccount { account, cpu, listed }) = kept.map(|kept| kept.account) {
         let Restarts { longest_s, lost_frames, .. } = prepared.engine().recover(account);
         tracing::warn!(
             "the process before was killed, and this one goes on with its sockets: {lost_frames} packets \
@@ -206,7 +206,7 @@ pub(crate) fn run(
             Duration::from_secs_f64(longest_s)
         );
         if let Some(board) = &board {
-            board.follow(Duration::from_micros(cpu_us));
+            board.follow(cpu);
             board.list(listed);
         }
     }
