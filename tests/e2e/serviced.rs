@@ -482,6 +482,7 @@ fn a_run_whose_process_is_killed_goes_on_with_the_packets_in_its_rings_and_its_a
 #[test]
 fn packets_that_a_killed_process_had_taken_are_counted_as_lost() {
     const KILLS: u64 = 3;
+    let kept = |host: &Host| host.property("NFileDescriptorStore");
     // Of both queues; another rate is for measurements.
     let rate = std::env::var("MIRROR_KILL_PPS").map_or(50_000, |text| text.parse().expect("a number"));
     let host = Host::boot_with_queues(2);
@@ -493,9 +494,16 @@ fn packets_that_a_killed_process_had_taken_are_counted_as_lost() {
     host.starts();
     let traffic = Traffic { cpus: vec![0, 1], ..Traffic::default() };
     let sent = send_while(&host.cable, &traffic, rate, || {
-        for _ in 0..KILLS {
-            std::thread::sleep(ACCOUNT);
+        std::thread::sleep(ACCOUNT);
+        let whole = kept(&host);
+        for kill in 1..=KILLS {
             host.survives_a_kill();
+            // The second process is killed at once, with the first account that it leaves.
+            if kill == 1 {
+                until("the run is kept", || (kept(&host) == whole).then_some(()));
+            } else {
+                std::thread::sleep(ACCOUNT);
+            }
         }
     });
     until("all packets are taken", || (host.frames() == sent).then_some(()));

@@ -38,6 +38,8 @@ use crate::{
 
 /// Between two polls of the interfaces' queues and counters.
 const STATE_INTERVAL: Duration = Duration::from_secs(1);
+/// For how long a softirq that had a replaced program when it was replaced may go on counting.
+const IN_FLIGHT: Duration = Duration::from_millis(20);
 /// Between two polls of their addresses, and of the targets that are up: what was sent to a new address
 /// meanwhile passed to the host, and what was forwarded to a target that is down is lost.
 const ADDRESS_INTERVAL: Duration = Duration::from_millis(100);
@@ -80,8 +82,6 @@ pub struct Running {
     predecessor: Mutex<Option<Arc<Report>>>,
     /// How the sockets of that process have passed.
     sockets: SocketsPass,
-    /// The account of a process that has ended, until that of its program is final.
-    recovered: Mutex<Option<Recovered>>,
     /// For how long frames have passed to the host, if it has opened its own.
     passed_for: Option<Duration>,
     ports: ReservedPorts,
@@ -91,18 +91,30 @@ pub struct Running {
 pub struct Prepared {
     running: Running,
     inheritance: Option<Arc<Inheritance>>,
+    /// The account of a process that was killed, until that of its program is final.
+    recovered: Option<Recovered>,
 }
 
 impl Prepared {
     pub(super) fn of(options: Options, plan: &Plan) -> Result<Self, EngineError> {
         let inheritance = options.inheritance.clone();
-        Ok(Self { running: Running::prepare(options, plan)?, inheritance })
+        Ok(Self { running: Running::prepare(options, plan)?, inheritance, recovered: None })
     }
 
     /// The engine, which takes no frames yet.
     #[must_use]
     pub fn engine(&self) -> &Running {
         &self.running
+    }
+
+    /// Continues the account of a process that was killed, and whose sockets this one has. Returns what is
+    /// not known of that process's frames.
+    pub fn recover(&mut self, kept: KeptAccount) -> Restarts {
+        let workers = self.running.interfaces.iter().flat_map(LiveInterface::workers_in_sequence);
+        let begun: Vec<_> = workers.map(|worker| worker.stands_at(worker.position)).collect();
+        let recovered = kept.recover(&begun);
+        self.running.continue_account(recovered.report());
+        self.recovered.insert(recovered).restarts()
     }
 
     /// Lets the workers run; of a run that is taken over, once those of the other process have stopped. Where
@@ -112,7 +124,7 @@ impl Prepared {
     ///
     /// The kernel refuses to put the program in the place of the other one, or to bind a socket.
     pub fn go(self) -> Result<Running, EngineError> {
-        let Self { mut running, inheritance } = self;
+        let Self { mut running, inheritance, recovered } = self;
         match inheritance.as_deref().map(|left| (left, left.sockets())) {
             Some((_, SocketsPass::Over | SocketsPass::Kept)) => {
                 running.interfaces.iter().try_for_each(LiveInterface::take_over)?;
@@ -131,6 +143,11 @@ impl Prepared {
             None => {}
         }
         running.interfaces.iter().for_each(LiveInterface::open);
+        if let Some(recovered) = recovered {
+            // Before this process leaves an account of its own: it may be killed at once, too.
+            thread::sleep(IN_FLIGHT);
+            running.complete(recovered);
+        }
         Ok(running)
     }
 
@@ -263,7 +280,6 @@ impl Running {
             counts_down: options.count.is_some(),
             predecessor: Mutex::default(),
             sockets: inheritance.map(Inheritance::sockets).unwrap_or_default(),
-            recovered: Mutex::default(),
             passed_for: None,
             ports,
         })
@@ -339,7 +355,6 @@ impl Running {
             return None;
         }
         self.complete_removed();
-        self.complete_recovered();
         self.interfaces.iter().find_map(LiveInterface::poll_state)
     }
 
@@ -554,10 +569,7 @@ impl Running {
     /// not closed here.
     #[must_use]
     pub fn retire(mut self) -> Report {
-        /// What a softirq takes that had the replaced program when it was replaced.
-        const IN_FLIGHT: Duration = Duration::from_millis(20);
         thread::sleep(IN_FLIGHT);
-        self.complete_recovered();
         let mut report = self.empty_report();
         let closed = self.interfaces.drain(..).map(LiveInterface::close_account).collect();
         assemble::at_rest(&mut report, closed, &mut lock(&self.sinks));
@@ -578,36 +590,27 @@ impl Running {
         *lock(&self.predecessor) = Some(Arc::new(predecessor));
     }
 
-    /// The account as it stands, for a process that is to [recover](Self::recover) the run if this one is
-    /// killed: with it goes an [offer](Self::offer) of sockets that are [kept](SocketsPass::Kept).
+    /// The account as it stands, for a process that is to [recover](Prepared::recover) the run if this one is
+    /// killed: with it goes an [offer](Self::offer) of sockets that are [kept](SocketsPass::Kept). `None` for
+    /// some milliseconds after the start, until each worker has said up to where it has read its ring.
     #[must_use]
-    pub fn account_to_keep(&self) -> KeptAccount {
+    pub fn account_to_keep(&self) -> Option<KeptAccount> {
         let mut own = self.empty_report();
         let published = assemble::published(&self.interfaces);
+        if published.iter().flatten().any(|shown| shown.at.is_none()) {
+            return None;
+        }
         assemble::live(&mut own, &self.interfaces, &published, &lock(&self.sinks).all());
         let before = lock(&self.predecessor).as_deref().cloned();
         let queues = self.interfaces.iter().zip(&published).flat_map(|(interface, published)| {
             let workers = interface.workers_in_sequence().zip(published);
             workers.map(|(worker, shown)| worker.stands_at(shown.position))
         });
-        KeptAccount::new(own, before, queues.collect())
+        Some(KeptAccount::new(own, before, queues.collect()))
     }
 
-    /// Continues the account of a process that was killed, and whose sockets this one has. Returns what is
-    /// not known of that process's frames.
-    pub fn recover(&self, kept: KeptAccount) -> Restarts {
-        let workers = self.interfaces.iter().flat_map(LiveInterface::workers_in_sequence);
-        let begun: Vec<_> = workers.map(|worker| worker.stands_at(worker.position)).collect();
-        let recovered = kept.recover(&begun);
-        self.continue_account(recovered.report());
-        let unknown = recovered.restarts();
-        *lock(&self.recovered) = Some(recovered);
-        unknown
-    }
-
-    /// Completes that account, now that the program of that process was replaced, and has ended.
-    fn complete_recovered(&self) {
-        let Some(mut recovered) = lock(&self.recovered).take() else { return };
+    /// Completes the account of a process that was killed, when its program was replaced.
+    fn complete(&self, mut recovered: Recovered) {
         for interface in &self.interfaces {
             match interface.clear_left() {
                 Some(Ok(counted)) => recovered.set_program(interface.name(), counted),
@@ -644,7 +647,6 @@ impl Running {
     /// Detaches, empties the rings, finishes the sinks, and closes the account.
     #[must_use]
     pub fn stop(mut self) -> Report {
-        self.complete_recovered();
         self.halt();
         let mut report = self.empty_report();
         let closed = self.interfaces.drain(..).map(LiveInterface::close_account).collect();

@@ -110,17 +110,22 @@ impl FdStore {
         if now < self.next {
             return;
         }
+        let Some(account) = StoredAccount::of(running, board) else { return };
         let mut interval = INTERVAL;
         let done = match &mut self.kept {
-            Some(kept) => kept.renew(running, board),
-            None => Stored::put(self.most, notifier, running, board).map(|kept| self.kept = Some(kept)),
+            Some(kept) => {
+                let done = kept.renew(&account);
+                interval = interval.max(now.elapsed() * SHARE);
+                done
+            }
+            None => Stored::put(self.most, notifier, running, &account).map(|kept| self.kept = Some(kept)),
         };
         if let Err(error) = done {
             tracing::error!("the run is not kept for the time after a crash: {error:#}");
             self.clear(notifier);
             interval = RETRY;
         }
-        self.next = now + interval.max(now.elapsed() * SHARE);
+        self.next = now + interval;
     }
 
     /// Takes all of it out: the run ends, or another process has it.
@@ -165,6 +170,17 @@ fn received() -> anyhow::Result<Vec<(usize, OwnedFd)>> {
     Ok(received)
 }
 
+impl StoredAccount {
+    /// That of the run as it stands; `None` right after its start.
+    fn of(running: &Running, board: Option<&Board>) -> Option<Self> {
+        Some(Self {
+            account: running.account_to_keep()?,
+            cpu: board.map(Board::cpu).unwrap_or_default(),
+            listed: board.map(Board::listed).unwrap_or_default(),
+        })
+    }
+}
+
 impl KeptRun {
     fn of(places: &[usize], descriptors: Vec<OwnedFd>) -> anyhow::Result<Self> {
         anyhow::ensure!(
@@ -195,7 +211,7 @@ impl Stored {
         most: usize,
         notifier: &Notifier,
         running: &Running,
-        board: Option<&Board>,
+        account: &StoredAccount,
     ) -> anyhow::Result<Self> {
         let offer = running.offer(SocketsPass::Kept)?;
         let descriptors = OWN + offer.descriptors().len();
@@ -209,7 +225,7 @@ impl Stored {
         let file = || memfd_create(c"mirror-account", MemfdFlags::CLOEXEC).map(File::from);
         let accounts = [file()?, file()?];
         let mut stored = Self { descriptors, accounts, turn: 0 };
-        stored.renew(running, board)?;
+        stored.renew(account)?;
         let own = [&description].into_iter().map(|it| it.as_fd());
         let own: Vec<BorrowedFd<'_>> = own.chain(stored.accounts.iter().map(|file| file.as_fd())).collect();
         for (place, descriptor) in own.into_iter().chain(offer.descriptors()).enumerate() {
@@ -222,13 +238,8 @@ impl Stored {
     }
 
     /// Writes an account.
-    fn renew(&mut self, running: &Running, board: Option<&Board>) -> anyhow::Result<()> {
-        let left = StoredAccount {
-            account: running.account_to_keep(),
-            cpu: board.map(Board::cpu).unwrap_or_default(),
-            listed: board.map(Board::listed).unwrap_or_default(),
-        };
-        let text = serde_json::to_vec(&left)?;
+    fn renew(&mut self, account: &StoredAccount) -> anyhow::Result<()> {
+        let text = serde_json::to_vec(account)?;
         let file = &mut self.accounts[self.turn];
         file.seek(SeekFrom::Start(0))?;
         file.write_all(&text)?;

@@ -179,7 +179,7 @@ pub(crate) fn run(
         }
     }
     let (max_frame, workers) = (engine.plan().max_frame(), memory.workers);
-    let prepared = outputs.sinks().fold(engine, Engine::sink).prepare().map_err(usage)?;
+    let mut prepared = outputs.sinks().fold(engine, Engine::sink).prepare().map_err(usage)?;
     let fd_store = FdStore::of_environment();
     if fd_store.is_some() {
         prepared.engine().check_offer(SocketsPass::Kept).map_err(|reason| cannot_be_kept(&reason))?;
@@ -199,7 +199,7 @@ pub(crate) fn run(
         }
     }
     if let Some(StoredAccount { account, cpu, listed }) = kept.map(|kept| kept.account) {
-        let Restarts { longest_s, lost_frames, .. } = prepared.engine().recover(account);
+        let Restarts { longest_s, lost_frames, .. } = prepared.recover(account);
         tracing::warn!(
             "the process before was killed, and this one goes on with its sockets: {lost_frames} packets \
             that it had taken after its last account are lost; for at most {:.1?} none were taken",
