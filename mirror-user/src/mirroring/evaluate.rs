@@ -2,11 +2,14 @@
 //!
 //! The choices that AWS's pages leave open: a fragment behind the first has no ports, so no rule with ports
 //! matches it, nor a packet that ends before them; protocol 0 is HOPOPT, and only an absent one is "all"; of
-//! IPv6, the protocol is the one behind the extension headers.
+//! IPv6, the protocol is the one behind the extension headers, of which six are looked behind.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use etherparse::{IpNumber, Ipv6ExtensionSlice, LaxNetSlice, LaxSlicedPacket};
+use etherparse::{
+    EtherType, IpAuthHeaderSlice, IpNumber, Ipv6FragmentHeaderSlice, Ipv6HeaderSlice, Ipv6RawExtHeaderSlice,
+    LaxIpv4Slice, LaxLinkExtSlice, LaxSlicedPacket,
+};
 use ipnet::IpNet;
 
 use super::{Action, Filter, Mirroring, Rule, Session};
@@ -94,6 +97,10 @@ const DOMAIN: u16 = 53;
 const NTP: u16 = 123;
 const DHCP: [u16; 2] = [67, 68];
 const DHCPV6: [u16; 2] = [546, 547];
+/// The most VLAN tags that are looked behind.
+const MAX_TAGS: usize = 2;
+/// The most IPv6 extension headers that are looked behind.
+const MAX_EXTENSIONS: usize = 6;
 /// Router and neighbour solicitations and advertisements, and redirects (RFC 4861 section 4).
 const NEIGHBOR_DISCOVERY: std::ops::RangeInclusive<u8> = 133..=137;
 
@@ -134,34 +141,44 @@ impl Packet {
     #[must_use]
     pub fn of_frame(frame: &[u8]) -> Option<Self> {
         let sliced = LaxSlicedPacket::from_ethernet(frame).ok()?;
-        let (source, destination, payload, is_first) = match sliced.net.as_ref()? {
-            LaxNetSlice::Ipv4(ip) => {
+        let are_tags = sliced.link_exts.iter().all(|tag| matches!(tag, LaxLinkExtSlice::Vlan(_)));
+        let network = sliced.ether_payload().filter(|_| are_tags && sliced.link_exts.len() <= MAX_TAGS)?;
+        let (source, destination, Begin { protocol, is_first, payload }) = match network.ether_type {
+            EtherType::IPV4 => {
+                let (ip, _) = LaxIpv4Slice::from_slice(network.payload).ok()?;
                 let header = ip.header();
-                let ends = (header.source_addr().into(), header.destination_addr().into());
-                (ends.0, ends.1, ip.payload(), header.fragments_offset().value() == 0)
+                let behind = &network.payload[header.slice().len()..];
+                let length = usize::from(header.total_len()).checked_sub(header.slice().len());
+                let begin = Begin {
+                    protocol: header.protocol(),
+                    is_first: header.fragments_offset().value() == 0,
+                    // A super-frame of over 64 KiB says 0.
+                    payload: &behind[..length.unwrap_or(behind.len()).min(behind.len())],
+                };
+                (header.source_addr().into(), header.destination_addr().into(), begin)
             }
-            LaxNetSlice::Ipv6(ip) => {
-                let header = ip.header();
-                let is_first = ip.extensions().clone().into_iter().all(|extension| match extension {
-                    Ipv6ExtensionSlice::Fragment(fragment) => fragment.fragment_offset().value() == 0,
-                    _ => true,
-                });
-                (header.source_addr().into(), header.destination_addr().into(), ip.payload(), is_first)
+            EtherType::IPV6 => {
+                let header = Ipv6HeaderSlice::from_slice(network.payload).ok()?;
+                let behind = &network.payload[header.slice().len()..];
+                let length = match header.payload_length() {
+                    0 => behind.len(),
+                    length => usize::from(length).min(behind.len()),
+                };
+                let begin = Begin::behind_extensions(header.next_header(), &behind[..length]);
+                (header.source_addr().into(), header.destination_addr().into(), begin)
             }
-            LaxNetSlice::Arp(_) => return None,
+            _ => return None,
         };
-        let protocol = payload.ip_number.0;
-        let begin = payload.payload;
-        let ports = match begin {
-            [a, b, c, d, ..] if is_first && [TCP, UDP].contains(&protocol) => {
+        let ports = match payload {
+            [a, b, c, d, ..] if is_first && [TCP, UDP].contains(&protocol.0) => {
                 Some((u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d])))
             }
             _ => None,
         };
-        let is_icmpv6 = is_first && payload.ip_number == IpNumber::IPV6_ICMP;
-        let icmpv6 = begin.first().copied().filter(|_| is_icmpv6);
+        let is_icmpv6 = is_first && protocol == IpNumber::IPV6_ICMP;
+        let icmpv6 = payload.first().copied().filter(|_| is_icmpv6);
         let length = u32::try_from(frame.len()).unwrap_or(u32::MAX);
-        Some(Self { source, destination, protocol, ports, icmpv6, length })
+        Some(Self { source, destination, protocol: protocol.0, ports, icmpv6, length })
     }
 
     /// Why it is never mirrored.
@@ -188,6 +205,45 @@ impl Packet {
         } else {
             None
         }
+    }
+}
+
+/// What is behind the headers of IP.
+struct Begin<'f> {
+    protocol: IpNumber,
+    /// Whether it is the begin of the packet: not in a fragment behind the first.
+    is_first: bool,
+    payload: &'f [u8],
+}
+
+impl<'f> Begin<'f> {
+    /// Of IPv6. A header that is not all there, or out of its place, is taken for the protocol.
+    fn behind_extensions(mut protocol: IpNumber, mut payload: &'f [u8]) -> Self {
+        let mut is_first = true;
+        for seen in 0..MAX_EXTENSIONS {
+            let next = match protocol {
+                IpNumber::IPV6_HEADER_HOP_BY_HOP if seen > 0 => break,
+                IpNumber::IPV6_HEADER_HOP_BY_HOP
+                | IpNumber::IPV6_ROUTE_HEADER
+                | IpNumber::IPV6_DESTINATION_OPTIONS => Ipv6RawExtHeaderSlice::from_slice(payload)
+                    .map(|header| (header.next_header(), header.slice().len()))
+                    .ok(),
+                IpNumber::IPV6_FRAGMENTATION_HEADER => Ipv6FragmentHeaderSlice::from_slice(payload)
+                    .inspect(|header| is_first = header.fragment_offset().value() == 0)
+                    .map(|header| (header.next_header(), header.slice().len()))
+                    .ok(),
+                IpNumber::AUTHENTICATION_HEADER => IpAuthHeaderSlice::from_slice(payload)
+                    .map(|header| (header.next_header(), header.slice().len()))
+                    .ok(),
+                _ => break,
+            };
+            let Some((next, length)) = next else { break };
+            (protocol, payload) = (next, &payload[length..]);
+            if !is_first {
+                break;
+            }
+        }
+        Self { protocol, is_first, payload }
     }
 }
 
@@ -419,6 +475,24 @@ mod tests {
         // Cut within the ports.
         let cut = &tcp(CLIENT, SERVER, (49152, 22))[..37];
         assert_eq!((packet(cut).protocol, packet(cut).ports), (6, None));
+    }
+
+    #[test]
+    fn an_extension_header_that_is_not_all_there_is_the_protocol() {
+        let mut frame = udp([1; 16].into(), [2; 16].into(), (1, 2));
+        for kind in [0, 43, 44, 51, 60] {
+            frame[20] = kind;
+            for length in 54..62 {
+                let seen = packet(&frame[..length]);
+                assert_eq!((seen.protocol, seen.ports), (kind, None), "{length} bytes");
+            }
+        }
+        // Two hop-by-hop headers: the second is out of its place.
+        let mut frame = udp([1; 16].into(), [2; 16].into(), (1, 2));
+        frame[20] = 0;
+        frame.splice(54..54, [0; 8]);
+        frame[19] += 8;
+        assert_eq!(packet(&frame).protocol, 0);
     }
 
     #[test]
