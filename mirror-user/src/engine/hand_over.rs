@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Bind, InterfacePlan, XdpMode, worker};
 use crate::{
-    host::kernel::KernelVersion,
+    host::{clock::monotonic, kernel::KernelVersion},
     xdp::{Link, MapParts},
     xsk::{SocketParts, Statistics},
 };
@@ -104,7 +104,7 @@ impl Offer {
     pub(super) fn new(sockets: SocketsPass, elapsed: Duration, started: SystemTime) -> Self {
         let (schema, interfaces) = (SCHEMA.to_owned(), Vec::new());
         let release = RELEASE.to_owned();
-        let at = Some(worker::monotonic());
+        let at = Some(monotonic());
         let handed = Handed { schema, release, sockets, elapsed, at, started, interfaces, ports: 0 };
         Self { handed, descriptors: Vec::new(), signals: Vec::new() }
     }
@@ -210,7 +210,7 @@ impl Inheritance {
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         let Handed { elapsed, at, .. } = &self.handed;
-        let since = at.map(|at| Duration::from_nanos(worker::monotonic().saturating_sub(at)));
+        let since = at.map(|at| Duration::from_nanos(monotonic().saturating_sub(at)));
         *elapsed + since.unwrap_or_default()
     }
 
@@ -300,7 +300,7 @@ impl Inheritance {
     pub(super) fn await_closed(&self) -> io::Result<u64> {
         /// They empty their rings. After this time the sockets are closed, or a bind says that they are not.
         const PATIENCE: Duration = Duration::from_secs(5);
-        let begun = worker::monotonic();
+        let begun = monotonic();
         let deadline = Instant::now() + PATIENCE;
         let signals = self.signals()?;
         let since = signals

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::worker::monotonic;
-use crate::account::{Report, Restarts, XdpReport};
+use crate::{
+    account::{Report, Restarts, XdpReport},
+    host::clock::monotonic,
+};
 
 /// The account of a process as it stands, for the one that goes on with its sockets if it is killed.
 #[derive(Clone, Debug, Deserialize, Serialize)]

@@ -20,12 +20,13 @@ use super::{
     ports::ReservedPorts,
     threads::{Watcher, watch_links},
     vitals::Vitals,
-    worker::{Common, Order, Yield, announce, died_of, monotonic},
+    worker::{Common, Order, Yield, announce, died_of},
 };
 use crate::{
     account::{Accounting, Report, Restarts},
     error::with_causes,
     host::{
+        clock::monotonic,
         kernel::{KernelVersion, since},
         links::LinkWatch,
         tunables,

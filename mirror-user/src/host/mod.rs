@@ -9,6 +9,7 @@
 
 pub(crate) mod addresses;
 pub(crate) mod affinity;
+pub(crate) mod clock;
 mod discard;
 pub(crate) mod driver;
 pub(crate) mod egress;

@@ -1,7 +1,6 @@
 //! Workers: a pinned thread for each RX queue, which takes batches off its ring, finds the inner frames,
 //! hands them to the sinks, and counts.
 
-mod clock;
 mod hand_over;
 mod handle;
 mod orders;
@@ -9,7 +8,6 @@ mod priority;
 mod ring;
 mod setup;
 
-pub(super) use clock::monotonic;
 pub(super) use hand_over::{announce, await_announcement, new_signal};
 pub(super) use handle::{Worker, start_workers};
 pub(super) use orders::{Order, Yield};

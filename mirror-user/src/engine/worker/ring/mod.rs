@@ -15,7 +15,6 @@ use std::{
 use crossbeam_channel::Sender;
 
 use super::{
-    clock,
     hand_over::{announce, await_announcement},
     orders::{Order, Orders, Yield},
     priority::Saturation,
@@ -25,6 +24,7 @@ use crate::{
     account::WorkerCounters,
     engine::{Event, Wait},
     error::panic_message,
+    host::clock,
     pipeline::{Pipeline, SinkSlot},
     sink::{SinkFactory, WorkerContext},
     xsk::{BatchTime, Pieces, Received, Several, Socket, StampedTimes, Stamps, Statistics, Times},

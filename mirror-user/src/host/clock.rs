@@ -1,4 +1,4 @@
-//! Clocks of a worker.
+//! Clocks of the host.
 
 use nix::time::{ClockId, clock_gettime};
 
