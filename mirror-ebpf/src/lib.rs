@@ -14,6 +14,7 @@ pub mod generator;
 pub mod mirror;
 #[cfg(feature = "programs")]
 pub mod programs;
+pub mod source;
 pub mod wire;
 
 /// Bytes aligned as the ELF reader needs them; `include_bytes!` guarantees no alignment.
@@ -39,6 +40,10 @@ object!(
 object!(
     /// ELF object of the programs on devices that are made for readers; their names are in [`discard`].
     DISCARD_OBJECT, "discard.o"
+);
+object!(
+    /// ELF object of the tc programs of a mirror source; names and layouts are in [`source`].
+    SOURCE_OBJECT, "source.o"
 );
 object!(
     /// ELF object of the traffic generator of lab and benchmarks; names and layouts are in [`generator`].

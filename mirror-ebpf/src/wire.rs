@@ -30,8 +30,14 @@ pub const IPV4_MORE_FRAGMENTS: u16 = 0x2000;
 /// The fragment offset in that word, in units of 8 bytes.
 pub const IPV4_FRAGMENT_OFFSET: u16 = 0x1fff;
 
+/// Protocol number of ICMP.
+pub const PROTOCOL_ICMP: u8 = 1;
+/// Protocol number of TCP.
+pub const PROTOCOL_TCP: u8 = 6;
 /// Protocol number of UDP.
 pub const PROTOCOL_UDP: u8 = 17;
+/// Next header of ICMPv6.
+pub const PROTOCOL_ICMPV6: u8 = 58;
 /// Next header of an IPv6 fragment header.
 pub const PROTOCOL_FRAGMENT: u8 = 44;
 /// Next header of ESP, behind which all is encrypted.
@@ -52,7 +58,7 @@ pub const fn is_extension(next_header: u8) -> bool {
 #[inline(always)]
 #[must_use]
 pub const fn has_ports(protocol: u8) -> bool {
-    matches!(protocol, 6 | PROTOCOL_UDP | 33 | 132 | 136)
+    matches!(protocol, PROTOCOL_TCP | PROTOCOL_UDP | 33 | 132 | 136)
 }
 
 /// IANA's port of VXLAN (RFC 7348 section 8), to which AWS Traffic Mirroring sends.

@@ -71,6 +71,8 @@
 #![deny(unsafe_code)]
 
 pub mod account;
+#[cfg(feature = "af-xdp")]
+mod agent;
 pub mod decap;
 pub mod dispatch;
 #[cfg(feature = "af-xdp")]
@@ -94,6 +96,8 @@ pub mod select;
 pub mod settings;
 pub mod sink;
 pub mod source;
+#[cfg(feature = "af-xdp")]
+mod tc;
 mod tunnels;
 pub mod wire;
 #[cfg(feature = "af-xdp")]

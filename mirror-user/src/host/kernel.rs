@@ -50,6 +50,8 @@ pub(crate) mod since {
     pub(crate) const BPF_LINK: KernelVersion = KernelVersion::new(5, 9);
     /// `SO_PREFER_BUSY_POLL`.
     pub(crate) const BUSY_POLL: KernelVersion = KernelVersion::new(5, 11);
+    /// `bpf_ktime_get_coarse_ns`.
+    pub(crate) const COARSE_CLOCK: KernelVersion = KernelVersion::new(5, 11);
     /// Before, BPF maps count against RLIMIT_MEMLOCK (kernel commit d5299b67dd59 and its series).
     pub(crate) const MAPS_IN_CGROUP: KernelVersion = KernelVersion::new(5, 11);
     /// Before, the fifth argument of the tracepoint `xdp_redirect_err` is the map's address, kernel commit

@@ -10,7 +10,7 @@ mod check;
 mod ec2;
 mod evaluate;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod vni;
 
 use std::{fmt, net::IpAddr, ops::RangeInclusive};

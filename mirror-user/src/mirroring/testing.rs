@@ -5,13 +5,13 @@ use std::ops::RangeInclusive;
 use super::{Action, Filter, Rule, Session, Target, TargetKind};
 
 /// A target that is an interface.
-pub(super) fn target(id: &str, interface: &str) -> Target {
+pub(crate) fn target(id: &str, interface: &str) -> Target {
     let kind = TargetKind::NetworkInterface(interface.to_owned());
     Target { id: id.to_owned(), kind, description: None, owner: None, tags: Vec::new() }
 }
 
 /// A session of the source `eni-1` to the target `tmt-1` by the filter `tmf-1`.
-pub(super) fn session(id: &str, number: u16) -> Session {
+pub(crate) fn session(id: &str, number: u16) -> Session {
     Session {
         id: id.to_owned(),
         target: "tmt-1".to_owned(),
@@ -27,14 +27,14 @@ pub(super) fn session(id: &str, number: u16) -> Session {
 }
 
 /// A filter of these rules for each direction.
-pub(super) fn filter(id: &str, ingress: &[&str], egress: &[&str]) -> Filter {
+pub(crate) fn filter(id: &str, ingress: &[&str], egress: &[&str]) -> Filter {
     let rules = |texts: &[&str]| texts.iter().map(|text| rule(text)).collect();
     let (ingress, egress) = (rules(ingress), rules(egress));
     Filter { id: id.to_owned(), description: None, ingress, egress, amazon_dns: false, tags: Vec::new() }
 }
 
 /// Such as `10 accept tcp 0.0.0.0/0 10.0.0.0/8:80-90`.
-pub(super) fn rule(text: &str) -> Rule {
+pub(crate) fn rule(text: &str) -> Rule {
     let words: Vec<_> = text.split(' ').collect();
     let [number, action, protocol, source, destination] = words[..] else { panic!("{text}") };
     let end = |text: &str| -> (ipnet::IpNet, Option<RangeInclusive<u16>>) {

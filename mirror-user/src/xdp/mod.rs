@@ -78,7 +78,7 @@ pub enum ProgramSetupError {
         source: Cause,
     },
     /// The kernel refused the program.
-    #[error("the kernel refuses the XDP program: {}", with_causes(&**.source))]
+    #[error("the kernel refuses the eBPF program: {}", with_causes(&**.source))]
     Verify {
         /// What the kernel said.
         source: Cause,
@@ -134,11 +134,11 @@ pub enum ProgramSetupError {
 type Cause = Box<dyn Error + Send + Sync>;
 
 impl ProgramSetupError {
-    fn load(source: EbpfError) -> Self {
+    pub(crate) fn load(source: EbpfError) -> Self {
         Self::Load { source: source.into() }
     }
 
-    fn verify(source: ProgramError) -> Self {
+    pub(crate) fn verify(source: ProgramError) -> Self {
         Self::Verify { source: source.into() }
     }
 
@@ -146,13 +146,13 @@ impl ProgramSetupError {
         Self::Target { source: source.into() }
     }
 
-    fn map(name: &'static str) -> impl Fn(MapError) -> Self {
+    pub(crate) fn map(name: &'static str) -> impl Fn(MapError) -> Self {
         move |source| Self::Map { name, source: source.into() }
     }
 }
 
 /// Whether the running kernel is older than this; one with an unreadable version counts as current.
-fn kernel_before(version: KernelVersion) -> bool {
+pub(crate) fn kernel_before(version: KernelVersion) -> bool {
     KernelVersion::running().is_ok_and(|running| running < version)
 }
 
@@ -491,7 +491,7 @@ fn descriptor_of(ebpf: &Ebpf, name: &'static str) -> Result<OwnedFd, ProgramSetu
     copied.map_err(ProgramSetupError::map(name))
 }
 
-fn take<M: TryFrom<Map, Error = MapError>>(
+pub(crate) fn take<M: TryFrom<Map, Error = MapError>>(
     ebpf: &mut Ebpf,
     name: &'static str,
 ) -> Result<M, ProgramSetupError> {

@@ -14,7 +14,7 @@ use self::toolchain::Toolchain;
 use crate::{host, pins, process};
 
 /// The programs, by the name of the committed object; the binary's name has `-xdp` appended.
-const OBJECTS: [&str; 4] = ["mirror", "discard", "generator", "bench"];
+const OBJECTS: [&str; 5] = ["mirror", "source", "discard", "generator", "bench"];
 
 /// The command itself.
 ///

@@ -1,0 +1,249 @@
+//! What becomes of a packet.
+
+use super::{
+    Address, Count, Destination, Frame, HAS_DESTINATION_PORTS, HAS_PROTOCOL, HAS_SOURCE_PORTS, MAX_COPIES,
+    MAX_RULES, MAX_SESSIONS, Packet, REJECTS, Rule, RuleSet,
+};
+use crate::wire::{PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_UDP};
+
+/// What becomes of a packet, in a word: a [`Count`], and for [`Count::Cloned`] and [`Count::Rejected`] which
+/// session and rule decide.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(transparent)]
+pub struct Decision(pub u32);
+
+impl Decision {
+    /// In the place of a rule: `amazon-dns`, for which none is asked.
+    pub const AMAZON_DNS: usize = 0xff;
+
+    #[inline(always)]
+    const fn without_rule(count: Count) -> Self {
+        Self(count as u32)
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "there are 3 sessions and 10 rules")]
+    #[inline(always)]
+    const fn by(count: Count, session: usize, rule: usize) -> Self {
+        Self(count as u32 | (session as u32) << 8 | (rule as u32) << 16)
+    }
+
+    /// As a number, [`Count::Cloned`] for a packet that is to be mirrored.
+    #[inline(always)]
+    #[must_use]
+    pub const fn count(self) -> u32 {
+        self.0 & 0xff
+    }
+
+    /// Index of the session.
+    #[inline(always)]
+    #[must_use]
+    pub const fn session(self) -> usize {
+        (self.0 >> 8 & 0xff) as usize
+    }
+
+    /// Index of the rule, or [`AMAZON_DNS`](Self::AMAZON_DNS).
+    #[inline(always)]
+    #[must_use]
+    pub const fn rule(self) -> usize {
+        (self.0 >> 16) as usize
+    }
+}
+
+/// What becomes of a frame of which this is the packet; without one it is not IP. The first rule that matches
+/// decides, by sessions and in each by rules in their sequence.
+#[inline(always)]
+pub fn decide<F: Frame + ?Sized>(rules: &RuleSet, frame: &F, packet: Option<&Packet>) -> Decision {
+    let Some(packet) = packet else {
+        return Decision::without_rule(Count::NotIp);
+    };
+    if is_copy(rules, packet) || quotes_copy(rules, frame, packet) {
+        return Decision::without_rule(Count::Copy);
+    }
+    let excluded = excluded(packet);
+    let is_query = matches!(excluded, Some(Count::Resolver));
+    if let Some(reason) = excluded {
+        if !is_query {
+            return Decision::without_rule(reason);
+        }
+    }
+    let mut at = 0;
+    while at < MAX_SESSIONS && at < rules.session_count as usize {
+        let session = &rules.sessions[at];
+        if is_query {
+            if session.amazon_dns != 0 {
+                return Decision::by(Count::Cloned, at, Decision::AMAZON_DNS);
+            }
+        } else {
+            let mut place = 0;
+            while place < MAX_RULES && place < session.rule_count as usize {
+                let rule = &session.rules[place];
+                if matches(rule, packet) {
+                    let count = if rule.flags & REJECTS == 0 { Count::Cloned } else { Count::Rejected };
+                    return Decision::by(count, at, place);
+                }
+                place += 1;
+            }
+        }
+        at += 1;
+    }
+    Decision::without_rule(if is_query { Count::Resolver } else { Count::NoMatch })
+}
+
+#[inline(always)]
+fn matches(rule: &Rule, packet: &Packet) -> bool {
+    let in_range = |[first, last]: [u16; 2], port: u16| first <= port && port <= last;
+    if rule.version != packet.version
+        || rule.flags & HAS_PROTOCOL != 0 && rule.protocol != packet.protocol
+        || !contains(&rule.source.address, &rule.source.mask, &packet.source, packet.version)
+        || !contains(&rule.destination.address, &rule.destination.mask, &packet.destination, packet.version)
+    {
+        return false;
+    }
+    let [from, to] = packet.ports;
+    if rule.flags & HAS_SOURCE_PORTS != 0 && !(packet.has_ports && in_range(rule.source_ports, from)) {
+        return false;
+    }
+    rule.flags & HAS_DESTINATION_PORTS == 0 || packet.has_ports && in_range(rule.destination_ports, to)
+}
+
+#[inline(always)]
+fn contains(block: &Address, mask: &Address, address: &Address, version: u8) -> bool {
+    let alike = |word: usize| address[word] & mask[word] == block[word];
+    alike(0) && (version == 4 || alike(1) && alike(2) && alike(3))
+}
+
+const DOMAIN: u16 = 53;
+const NTP: u16 = 123;
+
+/// Why a packet is never mirrored.
+#[inline(always)]
+fn excluded(packet: &Packet) -> Option<Count> {
+    let [from, to] = packet.ports;
+    let is_udp = packet.protocol == PROTOCOL_UDP;
+    // Router and neighbour solicitations and advertisements, and redirects (RFC 4861 section 4).
+    if packet.protocol == PROTOCOL_ICMPV6 && packet.message >= 133 && packet.message <= 137 {
+        return Some(Count::NeighborDiscovery);
+    }
+    let both = |one: u16, other: u16| (from == one || from == other) && (to == one || to == other);
+    if is_udp && packet.has_ports && (both(67, 68) || both(546, 547)) {
+        return Some(Count::Dhcp);
+    }
+    let (source, destination) =
+        (of_amazon(&packet.source, packet.version), of_amazon(&packet.destination, packet.version));
+    if source | destination == 0 {
+        return None;
+    }
+    let either = |service: u32| source == service || destination == service;
+    let has_port = |port: u16| packet.has_ports && (from == port || to == port);
+    if either(METADATA) {
+        Some(Count::Metadata)
+    } else if either(TIME) && is_udp && has_port(NTP) {
+        Some(Count::Time)
+    } else if either(WINDOWS_ACTIVATION) {
+        Some(Count::WindowsActivation)
+    } else if either(RESOLVER) && has_port(DOMAIN) {
+        Some(Count::Resolver)
+    } else {
+        None
+    }
+}
+
+// Services of Amazon, by the last byte of their IPv4 address.
+const METADATA: u32 = 254;
+const TIME: u32 = 123;
+const RESOLVER: u32 = 253;
+const WINDOWS_ACTIVATION: u32 = 250;
+const OTHER_WINDOWS_ACTIVATION: u32 = 251;
+
+/// The service of an address: 169.254.169.x, or of IPv6 fd00:ec2::x; 0 if it is none.
+#[inline(always)]
+fn of_amazon(address: &Address, version: u8) -> u32 {
+    let [a, b, c, d] = *address;
+    if version == 4 {
+        let [a, b, c, last] = a.to_ne_bytes();
+        let last = u32::from(last);
+        if [a, b, c] != [169, 254, 169] {
+            return 0;
+        }
+        return if last == OTHER_WINDOWS_ACTIVATION { WINDOWS_ACTIVATION } else { last };
+    }
+    if a != u32::from_ne_bytes([0xfd, 0, 0x0e, 0xc2]) || b != 0 || c != 0 {
+        return 0;
+    }
+    match u32::from_be_bytes(d.to_ne_bytes()) {
+        0x254 => METADATA,
+        0x253 => RESOLVER,
+        0x123 => TIME,
+        _ => 0,
+    }
+}
+
+/// Whether a packet is a copy that this host has made.
+#[inline(always)]
+fn is_copy(rules: &RuleSet, packet: &Packet) -> bool {
+    packet.protocol == PROTOCOL_UDP
+        && packet.has_ports
+        && is_sent_to(rules, &packet.destination, packet.version, packet.ports[1])
+}
+
+#[inline(always)]
+fn is_sent_to(rules: &RuleSet, address: &Address, version: u8, port: u16) -> bool {
+    let mut at = 0;
+    while at < MAX_COPIES && at < rules.copy_count as usize {
+        let to: &Destination = &rules.copies[at];
+        if to.port == port
+            && to.version == u16::from(version)
+            && contains(&to.address, &[u32::MAX; 4], address, version)
+        {
+            return true;
+        }
+        at += 1;
+    }
+    false
+}
+
+/// Whether a packet is an ICMP error about a copy: mirrored, it could make another one.
+#[inline(always)]
+fn quotes_copy<F: Frame + ?Sized>(rules: &RuleSet, frame: &F, packet: &Packet) -> bool {
+    let is_error = match packet.version {
+        // Destination unreachable, time exceeded, parameter problem (RFC 792).
+        4 => matches!(packet.message, 3 | 11 | 12) && packet.protocol == PROTOCOL_ICMP,
+        // Error messages have types below 128 (RFC 4443 section 2.1).
+        _ => packet.message < 128 && packet.protocol == PROTOCOL_ICMPV6,
+    };
+    if !is_error || rules.copy_count == 0 {
+        return false;
+    }
+    // Behind type, code, checksum and a word.
+    let quoted = packet.transport + 8;
+    let found = if packet.version == 4 { quoted_ipv4(frame, quoted) } else { quoted_ipv6(frame, quoted) };
+    found.is_some_and(|(address, port)| is_sent_to(rules, &address, packet.version, port))
+}
+
+/// Where a quoted packet went to, if it is UDP without options.
+#[inline(always)]
+fn quoted_ipv4<F: Frame + ?Sized>(frame: &F, at: u32) -> Option<(Address, u16)> {
+    let [a, .., protocol] = frame.read::<10>(at)?;
+    if a != 0x45 || protocol != PROTOCOL_UDP {
+        return None;
+    }
+    // The destination address, then the source port.
+    let [a, b, c, d, _, _, high, low] = frame.read(at + 16)?;
+    Some(([u32::from_ne_bytes([a, b, c, d]), 0, 0, 0], u16::from_be_bytes([high, low])))
+}
+
+#[inline(always)]
+fn quoted_ipv6<F: Frame + ?Sized>(frame: &F, at: u32) -> Option<(Address, u16)> {
+    let [next] = frame.read(at + 6)?;
+    if next != PROTOCOL_UDP {
+        return None;
+    }
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, _, _, high, low] = frame.read(at + 24)?;
+    let address = [
+        u32::from_ne_bytes([a, b, c, d]),
+        u32::from_ne_bytes([e, f, g, h]),
+        u32::from_ne_bytes([i, j, k, l]),
+        u32::from_ne_bytes([m, n, o, p]),
+    ];
+    Some((address, u16::from_be_bytes([high, low])))
+}

@@ -1,0 +1,219 @@
+//! What the rules look at in a frame.
+
+use crate::wire::{
+    ETHERNET_HEADER, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_SERVICE_VLAN, ETHERTYPE_VLAN, FRAGMENT_HEADER,
+    IPV4_FRAGMENT_OFFSET, IPV4_HEADER, IPV6_HEADER, PROTOCOL_AH, PROTOCOL_FRAGMENT, PROTOCOL_ICMP,
+    PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP, VLAN_TAG,
+};
+
+/// An address as it lies in memory, IPv4 in the first word.
+pub type Address = [u32; 4];
+
+/// The most IPv6 extension headers that are skipped; one more is taken for the packet's protocol.
+pub const MAX_EXTENSIONS: usize = 6;
+
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const DESTINATION_OPTIONS: u8 = 60;
+
+/// A frame, wherever its bytes lie.
+pub trait Frame {
+    /// Its bytes, Ethernet header included.
+    fn len(&self) -> u32;
+
+    /// Bytes from an offset on; `None` where it does not have so many.
+    fn read<const N: usize>(&self, at: u32) -> Option<[u8; N]>;
+
+    /// Whether it has no bytes.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Frame for [u8] {
+    #[expect(clippy::cast_possible_truncation, reason = "frames are far shorter")]
+    fn len(&self) -> u32 {
+        <[u8]>::len(self) as u32
+    }
+
+    fn read<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
+        self.get(at as usize..)?.first_chunk().copied()
+    }
+}
+
+/// What the rules look at.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Packet {
+    /// Source address.
+    pub source: Address,
+    /// Destination address.
+    pub destination: Address,
+    /// 4 or 6.
+    pub version: u8,
+    /// IPv4's protocol; of IPv6, the one behind its extension headers.
+    pub protocol: u8,
+    /// Whether `ports` are those of TCP or UDP.
+    pub has_ports: bool,
+    /// Source and destination port.
+    pub ports: [u16; 2],
+    /// Type of an ICMP or ICMPv6 message; [`NO_MESSAGE`](Self::NO_MESSAGE) of anything else.
+    pub message: u16,
+    /// Where the header of the protocol begins.
+    pub transport: u32,
+}
+
+impl Packet {
+    /// No ICMP message.
+    pub const NO_MESSAGE: u16 = u16::MAX;
+
+    /// Reads the headers behind at most two VLAN tags. `None` of what is neither IPv4 nor IPv6, or has not
+    /// the whole header.
+    #[inline(always)]
+    pub fn of<F: Frame + ?Sized>(frame: &F) -> Option<Self> {
+        let [_, _, high, low] = frame.read::<4>(ETHERNET_HEADER as u32 - 4)?;
+        let mut ethertype = u16::from_be_bytes([high, low]);
+        let mut network = ETHERNET_HEADER as u32;
+        let mut tags = 0;
+        while tags < 2 && (ethertype == ETHERTYPE_VLAN || ethertype == ETHERTYPE_SERVICE_VLAN) {
+            ethertype = u16::from_be_bytes(frame.read(network + 2)?);
+            network += VLAN_TAG as u32;
+            tags += 1;
+        }
+        match ethertype {
+            ETHERTYPE_IPV4 => Self::of_ipv4(frame, network),
+            ETHERTYPE_IPV6 => Self::of_ipv6(frame, network),
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    fn of_ipv4<F: Frame + ?Sized>(frame: &F, network: u32) -> Option<Self> {
+        let header: [u8; IPV4_HEADER] = frame.read(network)?;
+        let [a, _, length_high, length_low, _, _, offset_high, offset_low, _, protocol, ..] = header;
+        let header_len = u32::from(a & 0x0f) * 4;
+        let transport = network + header_len;
+        if a >> 4 != 4 || header_len < IPV4_HEADER as u32 || transport > frame.len() {
+            return None;
+        }
+        let total = u32::from(u16::from_be_bytes([length_high, length_low]));
+        let is_first = u16::from_be_bytes([offset_high, offset_low]) & IPV4_FRAGMENT_OFFSET == 0;
+        let [.., a, b, c, d, e, f, g, h] = header;
+        let packet = Self {
+            source: [u32::from_ne_bytes([a, b, c, d]), 0, 0, 0],
+            destination: [u32::from_ne_bytes([e, f, g, h]), 0, 0, 0],
+            version: 4,
+            protocol,
+            has_ports: false,
+            ports: [0; 2],
+            message: Self::NO_MESSAGE,
+            transport,
+        };
+        // A super-frame over 64 KiB says 0.
+        let end = if total < header_len { frame.len() } else { frame.len().min(network + total) };
+        Some(if is_first { packet.with_transport(frame, end) } else { packet })
+    }
+
+    #[inline(always)]
+    fn of_ipv6<F: Frame + ?Sized>(frame: &F, network: u32) -> Option<Self> {
+        let [version, _, _, _, length_high, length_low, next] = frame.read(network)?;
+        if version >> 4 != 6 {
+            return None;
+        }
+        let length = u32::from(u16::from_be_bytes([length_high, length_low]));
+        let begin = network + IPV6_HEADER as u32;
+        let end = if length == 0 { frame.len() } else { frame.len().min(begin + length) };
+        let mut packet = Self {
+            source: words(frame, network + 8)?,
+            destination: words(frame, network + 24)?,
+            version: 6,
+            protocol: next,
+            has_ports: false,
+            ports: [0; 2],
+            message: Self::NO_MESSAGE,
+            transport: begin,
+        };
+        let mut seen = 0;
+        while seen < MAX_EXTENSIONS {
+            let Some((next, len, is_first)) = extension(frame, packet.protocol, packet.transport, end, seen)
+            else {
+                break;
+            };
+            packet.protocol = next;
+            packet.transport += len;
+            if !is_first {
+                return Some(packet);
+            }
+            seen += 1;
+        }
+        Some(packet.with_transport(frame, end))
+    }
+
+    /// With the fields of the protocol's own header, if it is all there.
+    #[inline(always)]
+    fn with_transport<F: Frame + ?Sized>(mut self, frame: &F, end: u32) -> Self {
+        match self.protocol {
+            PROTOCOL_TCP | PROTOCOL_UDP => {
+                if let Some([a, b, c, d]) = within(frame, self.transport, end) {
+                    self.has_ports = true;
+                    self.ports = [u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])];
+                }
+            }
+            PROTOCOL_ICMP | PROTOCOL_ICMPV6 => {
+                if let Some([message]) = within(frame, self.transport, end) {
+                    self.message = u16::from(message);
+                }
+            }
+            _ => {}
+        }
+        self
+    }
+}
+
+/// Bytes of the packet that ends there.
+#[inline(always)]
+fn within<const N: usize, F: Frame + ?Sized>(frame: &F, at: u32, end: u32) -> Option<[u8; N]> {
+    if at + N as u32 > end { None } else { frame.read(at) }
+}
+
+#[inline(always)]
+fn words<F: Frame + ?Sized>(frame: &F, at: u32) -> Option<Address> {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = frame.read(at)?;
+    Some([
+        u32::from_ne_bytes([a, b, c, d]),
+        u32::from_ne_bytes([e, f, g, h]),
+        u32::from_ne_bytes([i, j, k, l]),
+        u32::from_ne_bytes([m, n, o, p]),
+    ])
+}
+
+/// An extension header (RFC 8200 section 4): the next header, its length, and whether the rest is the start
+/// of the packet, which it is not in a fragment behind the first. `None` if it is none, or not all there.
+#[inline(always)]
+fn extension<F: Frame + ?Sized>(
+    frame: &F,
+    kind: u8,
+    at: u32,
+    end: u32,
+    seen: usize,
+) -> Option<(u8, u32, bool)> {
+    // Hop-by-hop options are only at the start.
+    let is_known = kind == HOP_BY_HOP && seen == 0
+        || matches!(kind, ROUTING | DESTINATION_OPTIONS | PROTOCOL_FRAGMENT | PROTOCOL_AH);
+    if !is_known {
+        return None;
+    }
+    let [next, units, high, low] = within(frame, at, end)?;
+    let mut is_first = true;
+    let len = match kind {
+        PROTOCOL_FRAGMENT => {
+            // 13 bits of offset, then flags.
+            is_first = u16::from_be_bytes([high, low]) >> 3 == 0;
+            FRAGMENT_HEADER as u32
+        }
+        // RFC 4302 section 2.2 counts words, less 2; one without an integrity check value is none.
+        PROTOCOL_AH if units == 0 => return None,
+        PROTOCOL_AH => (u32::from(units) + 2) * 4,
+        _ => (u32::from(units) + 1) * 8,
+    };
+    if at + len > end { None } else { Some((next, len, is_first)) }
+}
