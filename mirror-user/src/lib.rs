@@ -41,6 +41,7 @@
 //! | [`flow`] | the flow key of an inner frame |
 //! | [`sink`] | consumers of frames: counters, capture files, text, latency, your own |
 //! | [`account`] | counters, the accounting law, the report |
+//! | [`agent`] | mirrors a host's own traffic, as AWS does: segments, encapsulates and sends copies of its packets |
 //! | [`mirroring`] | Traffic Mirroring: targets, filters, sessions, and what becomes of a packet |
 //! | `host` | interfaces, drivers, kernel, limits |
 //! | `doctor` | checks a host and suggests remedies |
@@ -71,8 +72,7 @@
 #![deny(unsafe_code)]
 
 pub mod account;
-#[cfg(feature = "af-xdp")]
-mod agent;
+pub mod agent;
 pub mod decap;
 pub mod dispatch;
 #[cfg(feature = "af-xdp")]

@@ -1,7 +1,39 @@
-//! A mirror source on a host of one's own: what AWS does for its interfaces, done by tc programs and a
-//! thread.
+//! Mirrors a host's own traffic, as AWS does that of an interface: the user half of a source agent.
+//!
+//! A program of the kernel at tc clones packets into a [`Carrier`], a TAP device of each session, where
+//! super-frames arrive whole. An [`AgentThread`] reads them, [segments](segment) them, cuts each segment to the
+//! session's packet length, [encapsulates](outer) it, and sends it. Production pays for the clone alone, once
+//! for a super-frame; the rest is done behind a queue, by a thread that yields.
+//!
+//! Everything is counted ([`FrameCounters`]): a copy that is not sent has a reason.
 
+#[cfg(feature = "af-xdp")]
+mod carrier;
+#[cfg(feature = "af-xdp")]
+mod counters;
+#[cfg(feature = "af-xdp")]
+mod error;
+#[cfg(feature = "af-xdp")]
+pub mod outer;
+#[cfg(feature = "af-xdp")]
 mod rules;
+pub mod segment;
+#[cfg(feature = "af-xdp")]
+mod send;
+#[cfg(feature = "af-xdp")]
+mod session;
+#[cfg(feature = "af-xdp")]
+mod thread;
 
-#[cfg(test)]
+#[cfg(feature = "af-xdp")]
+pub use carrier::Carrier;
+#[cfg(feature = "af-xdp")]
+pub use counters::{CarrierCounters, FrameCounters, SendFailed};
+#[cfg(feature = "af-xdp")]
+pub use error::AgentError;
+#[cfg(all(test, feature = "af-xdp"))]
 pub(crate) use rules::cases;
+#[cfg(feature = "af-xdp")]
+pub use session::{Oversize, SessionOut};
+#[cfg(feature = "af-xdp")]
+pub use thread::{AgentOptions, AgentThread};

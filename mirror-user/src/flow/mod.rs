@@ -18,6 +18,7 @@ use foldhash::fast::FixedState;
 use mirror_ebpf::flow::{hash, words_v4, words_v6};
 
 pub use community_id::CommunityId;
+pub(crate) use parse::extension_len;
 
 /// Protocols of the control messages (IANA "Protocol Numbers").
 pub(crate) mod protocol {
@@ -136,6 +137,20 @@ fn words(octets: [u8; 16]) -> [u64; 2] {
     let both = u128::from_le_bytes(octets);
     #[expect(clippy::cast_possible_truncation, reason = "the two halves of a word twice as long")]
     [both as u64, (both >> 64) as u64]
+}
+
+/// The hash of the flow of an inner frame, or without IP of its [`ends`].
+#[cfg(feature = "af-xdp")]
+pub(crate) fn frame_hash(inner: &[u8], seed: u64) -> u64 {
+    let without_ip = || seeded_hash(seed, &ends(inner));
+    Packet::of(inner).map_or_else(without_ip, |packet| packet.flow.hash(seed))
+}
+
+/// The two addresses and the EtherType of a frame without IP, the same for both directions.
+#[cfg(feature = "af-xdp")]
+pub(crate) fn ends(frame: &[u8]) -> Option<[&[u8]; 3]> {
+    let (to, from, kind) = (frame.get(..6)?, frame.get(6..12)?, frame.get(12..14)?);
+    Some(if to <= from { [to, from, kind] } else { [from, to, kind] })
 }
 
 /// A hash that is the same in every process with the same seed.

@@ -91,7 +91,7 @@ fn over_ipv6(bytes: &[u8]) -> Option<Packet> {
 }
 
 /// Length of the extension header at the start of `bytes`; `None` if there is none, or its length is missing.
-fn extension_len(protocol: u8, bytes: &[u8]) -> Option<usize> {
+pub(crate) fn extension_len(protocol: u8, bytes: &[u8]) -> Option<usize> {
     let units = || bytes.get(1).copied().map(usize::from);
     match protocol {
         // RFC 8200 sections 4.3, 4.4 and 4.6, RFC 6275 section 6.1: in units of 8 bytes, without the first.

@@ -43,6 +43,13 @@ fn keep_off(cpus: &[usize]) -> io::Result<()> {
     Ok(sched_setaffinity(own, &left)?)
 }
 
+/// Has the calling thread run on this CPU only.
+pub(crate) fn pin(cpu: usize) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(cpu)?;
+    Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,6 +9,7 @@
 
 pub(crate) mod addresses;
 pub(crate) mod affinity;
+pub(crate) mod burst;
 pub(crate) mod clock;
 mod discard;
 pub(crate) mod driver;
@@ -21,6 +22,7 @@ pub mod links;
 pub mod namespace;
 mod netlink;
 pub(crate) mod next_hop;
+mod qdisc;
 pub mod run_state;
 pub mod scheduling;
 pub mod settings;

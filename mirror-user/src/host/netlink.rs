@@ -94,6 +94,15 @@ impl Netlink {
         self.attempt(kind, NlmF::ACK | NlmF::CREATE | NlmF::EXCL, payload).map(drop)
     }
 
+    /// The same for a request that makes something, in place of what there is.
+    pub(super) fn replace<T, P>(&mut self, kind: T, payload: P) -> io::Result<()>
+    where
+        T: NlType + std::fmt::Debug,
+        P: Size + ToBytes + FromBytesWithInput<Input = usize> + Clone + std::fmt::Debug,
+    {
+        self.attempt(kind, NlmF::ACK | NlmF::CREATE | NlmF::REPLACE, payload).map(drop)
+    }
+
     /// `None` when the list changed meanwhile (`NLM_F_DUMP_INTR`).
     fn attempt<T, P>(&mut self, kind: T, flags: NlmF, payload: P) -> io::Result<Option<Vec<P>>>
     where

@@ -23,7 +23,7 @@ use super::{
     interface::{absent, link_by_index},
     netlink::Netlink,
 };
-use crate::wire::encapsulation::TTL;
+use crate::wire::encapsulation::Style;
 
 // linux/rtnetlink.h.
 const RTA_VIA: u16 = 18;
@@ -126,14 +126,15 @@ impl NextHopWatch {
     /// are redirected do not have it do that, and the request for it (NTF_USE) takes a privilege. An echo
     /// reply that nobody has asked for is not answered (RFC 1122 section 3.2.2.6, RFC 4443 section 4.2).
     fn prompt(&self, source: IpAddr) {
+        let ttl = Style::FORWARDED.ttl;
         let mut packet = Vec::new();
         let written = match (source, self.to) {
             (IpAddr::V4(source), IpAddr::V4(to)) => {
-                let builder = PacketBuilder::ipv4(source.octets(), to.octets(), TTL);
+                let builder = PacketBuilder::ipv4(source.octets(), to.octets(), ttl);
                 builder.icmpv4_echo_reply(0, 0).write(&mut packet, &[])
             }
             (IpAddr::V6(source), IpAddr::V6(to)) => {
-                let builder = PacketBuilder::ipv6(source.octets(), to.octets(), TTL);
+                let builder = PacketBuilder::ipv6(source.octets(), to.octets(), ttl);
                 builder.icmpv6_echo_reply(0, 0).write(&mut packet, &[])
             }
             _ => return,

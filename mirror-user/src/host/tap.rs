@@ -1,5 +1,5 @@
-//! TAP devices: interfaces on which the host receives what this process writes
-//! (`Documentation/networking/tuntap.rst`).
+//! TAP devices: interfaces on which the host receives what this process writes, or on which this process
+//! receives what the host sends (`Documentation/networking/tuntap.rst`).
 
 use std::{
     io,
@@ -14,10 +14,13 @@ use super::{
     discard::Discard,
     interface::{ipv6_off, set_up_without_arp},
     limits::shortage,
+    qdisc,
 };
 
 /// The largest MTU a TAP device takes: 65535 less an Ethernet header.
 const MAX_MTU: u16 = 65_521;
+/// Frames that wait to be read; what comes when there are as many is dropped, and counted in `tx_dropped`.
+pub(crate) const QUEUE: u32 = 4096;
 
 /// A TAP device, up, without ARP, IPv6 and addresses. The kernel removes it when this value is dropped or the
 /// process ends, unless it existed before or is persistent.
@@ -39,13 +42,48 @@ pub struct TapOptions {
     /// Otherwise a program at tc ingress drops it, behind AF_PACKET readers and before the stack, because the
     /// host would answer packets to its own addresses.
     pub to_host: bool,
+    /// How it is read; `None` for one that is written only.
+    pub reading: Option<TapReading>,
+}
+
+/// How a TAP device is read. It has no queueing discipline, so that its counter `tx_dropped` has all that is
+/// lost before.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct TapReading {
+    /// Frames that may wait to be read. Each can have 64 KiB.
+    pub queue: u32,
+    /// Whether each frame comes behind a [`VnetHeader`](crate::agent::segment::VnetHeader): then those that
+    /// the kernel has yet to segment come whole, of UDP from kernel 6.2 on, and without checksums. Otherwise
+    /// the kernel does both, in the context of the sender.
+    pub vnet_headers: bool,
+}
+
+impl TapReading {
+    /// With virtio headers, and room for 4096 frames.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { queue: QUEUE, vnet_headers: true }
+    }
+}
+
+impl Default for TapReading {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl TapOptions {
     /// A device of this MTU, for readers only, removed when it is closed.
     #[must_use]
     pub fn new(mtu: u16) -> Self {
-        Self { mtu, persist: false, to_host: false }
+        Self { mtu, persist: false, to_host: false, reading: None }
+    }
+
+    /// A device of the largest MTU that is read, and not written: nothing is received from it.
+    #[must_use]
+    pub fn to_read(reading: TapReading) -> Self {
+        Self { mtu: MAX_MTU, persist: false, to_host: true, reading: Some(reading) }
     }
 }
 
@@ -64,7 +102,7 @@ impl Tap {
     /// [`HostError::Tap`]: the name is taken by another interface or process, or a privilege is missing.
     /// [`HostError::Discard`]: its traffic would reach the host.
     pub fn open(name: &str, options: TapOptions) -> Result<Self, HostError> {
-        let TapOptions { mtu, persist, to_host } = options;
+        let TapOptions { mtu, persist, to_host, reading } = options;
         let failed = |source: io::Error| HostError::Tap {
             name: name.to_owned(),
             source: shortage().unwrap_or(source),
@@ -72,14 +110,23 @@ impl Tap {
         if name.is_empty() || name.len() >= libc::IFNAMSIZ {
             return Err(failed(io::Error::from_raw_os_error(libc::EINVAL)));
         }
-        let builder =
+        let mut builder =
             DeviceBuilder::new().name(name).layer(Layer::L2).packet_information(false).enable(false);
+        if let Some(TapReading { queue, vnet_headers }) = reading {
+            // The offloads are those of vnet headers.
+            builder = builder.with(|linux| {
+                linux.tx_queue_len(queue).offload(vnet_headers);
+            });
+        }
         let device = builder.build_sync().map_err(failed)?;
         device.set_mtu(mtu.min(MAX_MTU)).map_err(failed)?;
         ipv6_off(name);
         // Before it is up, and so before the first frame.
         let discard = Discard::unless(to_host, name)?;
         let index = if_nametoindex(name).map_err(|errno| failed(errno.into()))?;
+        if reading.is_some() {
+            qdisc::remove(index).map_err(failed)?;
+        }
         set_up_without_arp(index).map_err(failed)?;
         device.set_nonblocking(true).map_err(failed)?;
         // Last, so that a start that failed leaves nothing behind.
@@ -102,6 +149,17 @@ impl Tap {
     /// EIO while the device is down, EBADFD when it was deleted.
     pub fn send(&self, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
         Ok(rustix::io::writev(&self.device, parts)?)
+    }
+
+    /// Reads a frame, behind its virtio header if it has one, and returns the length of both. What does not
+    /// fit is cut off. Does not block.
+    ///
+    /// # Errors
+    ///
+    /// EAGAIN when there is none; EINVAL for a frame that cannot be described in such a header, and is lost;
+    /// EIO while the device is down, EBADFD when it was deleted.
+    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::io::read(&self.device, buffer)?)
     }
 }
 

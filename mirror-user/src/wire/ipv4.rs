@@ -15,6 +15,7 @@ pub(crate) mod field {
     pub(crate) const IDENTIFICATION: Range<usize> = 4..6;
     pub(crate) const FLAGS_FRAGMENT_OFFSET: Range<usize> = 6..8;
     pub(crate) const PROTOCOL: usize = 9;
+    pub(crate) const CHECKSUM: Range<usize> = 10..12;
     pub(crate) const SOURCE: Range<usize> = 12..16;
     pub(crate) const DESTINATION: Range<usize> = 16..20;
 }

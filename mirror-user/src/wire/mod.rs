@@ -13,6 +13,7 @@ pub mod ethernet;
 pub mod geneve;
 pub mod ipv4;
 pub mod ipv6;
+pub(crate) mod tcp;
 pub mod udp;
 pub mod vlan;
 pub mod vxlan;

@@ -15,7 +15,11 @@ use crate::{
         next_hop::NextHop,
     },
     log_limit::LogLimit,
-    wire::{encapsulation::ip_header, ethernet::ethertype, ipv4, udp, vxlan},
+    wire::{
+        encapsulation::{Style, ip_header},
+        ethernet::ethertype,
+        ipv4, udp, vxlan,
+    },
 };
 
 /// The map of the program, and the tunnels in it.
@@ -119,7 +123,7 @@ fn unresolved(value: &abi::Tunnel) -> abi::Tunnel {
 /// The value for a next hop; `None` if its source is of another family than the tunnel.
 fn value(tunnel: &TunnelEgress, hop: &NextHop) -> Option<abi::Tunnel> {
     let TunnelEgress { to, vni, .. } = tunnel;
-    let mut ip = ip_header(hop.source, to.ip(), 0)?;
+    let mut ip = ip_header(hop.source, to.ip(), 0, Style::FORWARDED)?;
     let (kind, protocol, sum) = match (hop.source, to.ip()) {
         (IpAddr::V4(_), _) => {
             ip[ipv4::field::TOTAL_LENGTH].fill(0);

@@ -35,6 +35,7 @@ pub mod mixed;
 mod namespace;
 mod packet_socket;
 mod sequence;
+pub mod super_frames;
 pub mod suricata;
 mod systemd;
 pub mod tshark;

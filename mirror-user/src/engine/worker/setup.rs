@@ -2,17 +2,12 @@
 //! node.
 
 use std::{
-    io,
     os::fd::{AsRawFd, OwnedFd, RawFd},
     panic::{self, AssertUnwindSafe},
     sync::{Arc, Mutex},
 };
 
 use crossbeam_channel::{Receiver, Sender};
-use nix::{
-    sched::{CpuSet, sched_setaffinity},
-    unistd::Pid,
-};
 
 use super::{
     orders::Orders,
@@ -22,7 +17,10 @@ use super::{
 use crate::{
     engine::{EngineError, Event, Priority, QueuePlan, ThreadHook, Wait, WorkerStep, diagnose},
     error::panic_message,
-    host::scheduling::{self, Scheduling},
+    host::{
+        affinity::pin,
+        scheduling::{self, Scheduling},
+    },
     pipeline::{Pipeline, PipelineConfig, SinkSlot},
     sink::{SinkError, SinkFactory, WorkerContext},
     xsk::{self, Socket, SocketError, SocketParts, ToBind},
@@ -203,11 +201,4 @@ pub(super) fn build(factory: &dyn SinkFactory, cx: &WorkerContext) -> Result<Sin
     panic::catch_unwind(AssertUnwindSafe(|| SinkSlot::build(factory, cx)))
         .unwrap_or_else(|payload| Err(SinkError::Other(panic_message(&*payload))))
         .map_err(|source| EngineError::Sink { sink: factory.name().to_owned(), source })
-}
-
-fn pin(cpu: usize) -> io::Result<()> {
-    let mut set = CpuSet::new();
-    set.set(cpu)?;
-    sched_setaffinity(Pid::from_raw(0), &set)?;
-    Ok(())
 }

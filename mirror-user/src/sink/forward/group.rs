@@ -12,7 +12,7 @@ use lru::LruCache;
 
 use super::seed::Seed;
 use crate::{
-    flow::{Fragment, Packet, members::MemberTable, seeded_hash},
+    flow::{Fragment, Packet, ends, members::MemberTable, seeded_hash},
     sink::origin::OriginKey,
 };
 
@@ -70,12 +70,6 @@ impl Group {
             }
         }
     }
-}
-
-/// The two addresses and the EtherType of a frame without IP, the same for both directions.
-fn ends(frame: &[u8]) -> Option<[&[u8]; 3]> {
-    let (to, from, kind) = (frame.get(..6)?, frame.get(6..12)?, frame.get(12..14)?);
-    Some(if to <= from { [to, from, kind] } else { [from, to, kind] })
 }
 
 /// The flows of fragmented packets, separate for each origin: tenants may use the same addresses and ids, and

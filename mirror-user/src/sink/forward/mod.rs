@@ -35,6 +35,9 @@ mod target;
 mod vlan;
 mod worker;
 
+pub(crate) use not_sent::NotSent;
+pub(crate) use seed::Seed;
+
 #[cfg(test)]
 mod tests;
 

@@ -8,7 +8,7 @@ use crate::sink::handoff::{LOSSES, Loss, Outcome};
 
 /// Why a frame was not sent; the discriminants index the losses of the hand-off.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum NotSent {
+pub(crate) enum NotSent {
     /// It is longer than the MTU of the interface or path.
     TooLarge,
     /// The kernel or the reader had no room.
@@ -32,7 +32,7 @@ pub(super) const LOSSES_HERE: &[Loss; LOSSES] = &[
 
 impl NotSent {
     /// The reason for an error of a send.
-    pub(super) fn of(error: &io::Error) -> Self {
+    pub(crate) fn of(error: &io::Error) -> Self {
         match error.raw_os_error().map(Errno::from_raw) {
             Some(Errno::EMSGSIZE) => Self::TooLarge,
             Some(Errno::ENOBUFS | Errno::EAGAIN | Errno::ENOMEM) => Self::NoBuffer,

@@ -15,8 +15,8 @@ const LABEL: &[u8] = b"mirror: seed of forwarded flows, 1";
 
 /// The seed for members of a group, and for source ports of a VXLAN tunnel.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Seed {
-    pub(super) value: u64,
+pub(crate) struct Seed {
+    pub(crate) value: u64,
     /// Random: the next run spreads flows differently.
     pub(super) is_random: bool,
 }
@@ -27,7 +27,7 @@ impl Seed {
     }
 
     /// The same in every run on this host, if it has an id.
-    pub(super) fn of_host() -> Self {
+    pub(crate) fn of_host() -> Self {
         Self::by(|file| fs::read_to_string(file).ok())
     }
 

@@ -1,20 +1,20 @@
 //! VXLAN (RFC 7348) over a raw socket, so that the outer source port can vary by flow.
 
 use std::{
-    io::{self, IoSlice},
+    io,
     net::{IpAddr, SocketAddr, UdpSocket},
-    os::fd::{AsRawFd as _, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     sync::Arc,
 };
 
 use arrayvec::ArrayVec;
-use etherparse::{IpNumber, UdpHeader, checksum::Sum16BitWords};
+use etherparse::UdpHeader;
 use mirror_ebpf::flow;
 use nix::{
     errno::Errno,
     sys::socket::{
-        AddressFamily, MsgFlags, MultiHeaders, SockFlag, SockProtocol, SockType, SockaddrStorage, connect,
-        sendmmsg, setsockopt, socket, sockopt,
+        AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, connect, setsockopt, socket,
+        sockopt,
     },
 };
 
@@ -23,16 +23,18 @@ use super::{
     NotSent, Transmit,
 };
 use crate::{
-    flow::{Packet, seeded_hash},
-    host::egress::{Egress, TunnelEgress},
+    flow::frame_hash,
+    host::{
+        burst::{BURST, Burst},
+        egress::{Egress, TunnelEgress},
+    },
     sink::handoff::{Outcome, record},
-    wire::{encapsulation::ip_header, ipv6, udp, vxlan},
+    wire::{
+        encapsulation::{MAX_LEN, Style, ip_header, pseudo_header},
+        udp, vxlan,
+    },
 };
 
-/// The most frames per system call.
-const BURST: usize = 64;
-/// The longest headers: IPv6, UDP, VXLAN.
-const HEADERS: usize = ipv6::HEADER_LEN + udp::HEADER_LEN + vxlan::HEADER_LEN;
 /// Send buffer of the socket, in bytes; the kernel doubles it and applies its own limit.
 const SEND_BUFFER: usize = 4 << 20;
 
@@ -50,10 +52,7 @@ pub(in super::super) struct Tunnel {
 }
 
 /// Outer headers and the inner frame.
-type Message<'f> = (ArrayVec<u8, HEADERS>, &'f [u8]);
-
-/// Message headers of a burst.
-type Headers = MultiHeaders<SockaddrStorage>;
+type Message<'f> = (ArrayVec<u8, MAX_LEN>, &'f [u8]);
 
 impl Tunnel {
     pub(in super::super) fn open(to: SocketAddr, vni: Option<u32>, seed: u64) -> Result<Self, OpenError> {
@@ -77,46 +76,26 @@ impl Tunnel {
         Ok(Self { socket, to, from, vni, seed, egress: None })
     }
 
-    fn flush(&self, room: &mut Headers, messages: &mut ArrayVec<Message<'_>, BURST>, outcome: &mut Outcome) {
-        let mut rest = messages.as_slice();
-        while !rest.is_empty() {
-            let parts: ArrayVec<[IoSlice<'_>; 2], BURST> =
-                rest.iter().map(|(headers, inner)| [IoSlice::new(headers), IoSlice::new(inner)]).collect();
-            let none = [const { None::<SockaddrStorage> }; BURST];
-            let flags = MsgFlags::MSG_DONTWAIT;
-            let sent = sendmmsg(self.socket.as_raw_fd(), room, &parts, &none[..parts.len()], [], flags)
-                .map(Iterator::count);
-            match sent {
-                Ok(sent) => {
-                    outcome.written += sent as u64;
-                    rest = rest.get(sent.max(1)..).unwrap_or_default();
-                }
-                Err(Errno::EINTR) => {}
-                // The error is about the first of them.
-                Err(errno) => {
-                    outcome.not_sent(NotSent::of(&errno.into()), 1);
-                    rest = &rest[1..];
-                }
-            }
-        }
+    fn flush(&self, burst: &mut Burst, messages: &mut ArrayVec<Message<'_>, BURST>, outcome: &mut Outcome) {
+        burst.send(self.socket.as_fd(), messages, |sent| match sent {
+            Ok(sent) => outcome.written += sent,
+            Err(error) => outcome.not_sent(NotSent::of(&error), 1),
+        });
         messages.clear();
     }
 
     /// The outer headers of an inner frame; `None` if both are too long for an IP packet.
-    fn headers(&self, vni: u32, inner: &[u8]) -> Option<ArrayVec<u8, HEADERS>> {
+    fn headers(&self, vni: u32, inner: &[u8]) -> Option<ArrayVec<u8, MAX_LEN>> {
         let vxlan = vxlan::header(self.vni.unwrap_or(vni));
         let length = u16::try_from(udp::HEADER_LEN + vxlan.len() + inner.len()).ok()?;
         let (source_port, destination_port) = (source_port(inner, self.seed), self.to.port());
         let mut udp = UdpHeader { source_port, destination_port, length, checksum: 0 };
         let mut headers = ArrayVec::new();
         // The kernel adds the checksum of IPv4.
-        headers.try_extend_from_slice(&ip_header(self.from, self.to.ip(), length)?).ok()?;
+        headers.try_extend_from_slice(&ip_header(self.from, self.to.ip(), length, Style::FORWARDED)?).ok()?;
         if let (IpAddr::V6(from), IpAddr::V6(to)) = (self.from, self.to.ip()) {
             // Over IPv6 receivers may refuse a checksum of zero (RFC 6935 section 5).
-            let sum = Sum16BitWords::new()
-                .add_16bytes(from.octets())
-                .add_16bytes(to.octets())
-                .add_2bytes([0, IpNumber::UDP.0])
+            let sum = pseudo_header(from, to)
                 .add_2bytes(length.to_be_bytes())
                 .add_slice(&udp.to_bytes())
                 .add_slice(&vxlan)
@@ -131,8 +110,7 @@ impl Tunnel {
 
 /// The outer source port of an inner flow, the same in both directions.
 fn source_port(inner: &[u8], seed: u64) -> u16 {
-    let without_ip = || seeded_hash(seed, &inner.get(..12));
-    flow::source_port(Packet::of(inner).map_or_else(without_ip, |packet| packet.flow.hash(seed)))
+    flow::source_port(frame_hash(inner, seed))
 }
 
 /// A raw socket (raw(7)) to a destination. Needs CAP_NET_RAW.
@@ -179,7 +157,7 @@ fn local_address(to: SocketAddr) -> io::Result<IpAddr> {
 impl Transmit for Tunnel {
     fn send(&mut self, records: &[u8], outcome: &mut Outcome) {
         // Once per block: it holds pointers and is not `Send`.
-        let mut room = Headers::preallocate(BURST, None);
+        let mut burst = Burst::new();
         let mut messages = ArrayVec::new();
         for frame in record::frames(records) {
             let inner = frame.inner().first();
@@ -188,10 +166,10 @@ impl Transmit for Tunnel {
                 None => outcome.not_sent(NotSent::TooLarge, 1),
             }
             if messages.is_full() {
-                self.flush(&mut room, &mut messages, outcome);
+                self.flush(&mut burst, &mut messages, outcome);
             }
         }
-        self.flush(&mut room, &mut messages, outcome);
+        self.flush(&mut burst, &mut messages, outcome);
     }
 
     fn check(&mut self) -> Result<(), String> {
