@@ -44,6 +44,9 @@ static HEARTBEAT: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
 static DECISIONS: Array<u32> = Array::with_max_entries(DIRECTIONS, 0);
 
+#[map]
+static PACKETS: PerCpuArray<Packet> = PerCpuArray::with_max_entries(DIRECTIONS, 0);
+
 #[unsafe(no_mangle)]
 static FLAGS: u32 = 0;
 
@@ -97,8 +100,8 @@ fn run(ctx: &TcContext, direction: u32) {
     };
     count(counts, Count::Seen as usize);
     let frame = Skb(ctx);
-    let packet = Packet::of(&frame);
-    let decision = decide(rules, &frame, packet.as_ref());
+    let packet = parsed(&frame, direction);
+    let decision = decide(rules, &frame, packet);
     if setting!(FLAGS) & FLAG_RECORD != 0 {
         let _ = DECISIONS.set(direction, decision.0, 0);
     }
@@ -111,8 +114,8 @@ fn run(ctx: &TcContext, direction: u32) {
         }
         let session = &rules.sessions[at];
         let of_session = if is_mirrored {
-            let transport = packet.as_ref().map_or(0, |packet| packet.transport);
-            let is_tcp = packet.as_ref().is_some_and(|packet| packet.protocol == PROTOCOL_TCP);
+            let transport = packet.map_or(0, |packet| packet.transport);
+            let is_tcp = packet.is_some_and(|packet| packet.protocol == PROTOCOL_TCP);
             let headers = transport + if is_tcp { TCP_HEADER } else { UDP_HEADER as u32 };
             mirror(ctx, rules, session, headers)
         } else {
@@ -129,6 +132,20 @@ fn run(ctx: &TcContext, direction: u32) {
         } as u32;
     }
     count(counts, outcome as usize);
+}
+
+/// What the rules look at, in a map: there the verifier knows nothing of it, and follows the rules once, not
+/// once for each shape of the headers. Programs of a direction do not interrupt one another on a CPU: tc runs
+/// them with softirqs disabled.
+#[inline(always)]
+fn parsed(frame: &Skb<'_>, direction: u32) -> Option<&'static Packet> {
+    let packet = Packet::of(frame)?;
+    let place = PACKETS.get_ptr_mut(direction)?;
+    // SAFETY: this CPU's own copy, which nothing else reads or writes while this program runs.
+    unsafe {
+        place.write(packet);
+        Some(&*black_box(place))
+    }
 }
 
 #[inline(always)]

@@ -3,6 +3,7 @@
 use super::{
     Address, Count, Destination, Frame, HAS_DESTINATION_PORTS, HAS_PROTOCOL, HAS_SOURCE_PORTS, MAX_COPIES,
     MAX_RULES, MAX_SESSIONS, Packet, REJECTS, Rule, RuleSet,
+    packet::{METADATA, RESOLVER, TIME, WINDOWS_ACTIVATION},
 };
 use crate::wire::{PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_UDP};
 
@@ -128,8 +129,7 @@ fn excluded(packet: &Packet) -> Option<Count> {
     if is_udp && packet.has_ports && (both(67, 68) || both(546, 547)) {
         return Some(Count::Dhcp);
     }
-    let (source, destination) =
-        (of_amazon(&packet.source, packet.version), of_amazon(&packet.destination, packet.version));
+    let [source, destination] = packet.services;
     if source | destination == 0 {
         return None;
     }
@@ -145,36 +145,6 @@ fn excluded(packet: &Packet) -> Option<Count> {
         Some(Count::Resolver)
     } else {
         None
-    }
-}
-
-// Services of Amazon, by the last byte of their IPv4 address.
-const METADATA: u32 = 254;
-const TIME: u32 = 123;
-const RESOLVER: u32 = 253;
-const WINDOWS_ACTIVATION: u32 = 250;
-const OTHER_WINDOWS_ACTIVATION: u32 = 251;
-
-/// The service of an address: 169.254.169.x, or of IPv6 fd00:ec2::x; 0 if it is none.
-#[inline(always)]
-fn of_amazon(address: &Address, version: u8) -> u32 {
-    let [a, b, c, d] = *address;
-    if version == 4 {
-        let [a, b, c, last] = a.to_ne_bytes();
-        let last = u32::from(last);
-        if [a, b, c] != [169, 254, 169] {
-            return 0;
-        }
-        return if last == OTHER_WINDOWS_ACTIVATION { WINDOWS_ACTIVATION } else { last };
-    }
-    if a != u32::from_ne_bytes([0xfd, 0, 0x0e, 0xc2]) || b != 0 || c != 0 {
-        return 0;
-    }
-    match u32::from_be_bytes(d.to_ne_bytes()) {
-        0x254 => METADATA,
-        0x253 => RESOLVER,
-        0x123 => TIME,
-        _ => 0,
     }
 }
 

@@ -60,6 +60,8 @@ pub struct Packet {
     pub message: u16,
     /// Where the header of the protocol begins.
     pub transport: u32,
+    /// Services of Amazon that source and destination are, 0 for none.
+    pub services: [u32; 2],
 }
 
 impl Packet {
@@ -107,6 +109,7 @@ impl Packet {
             ports: [0; 2],
             message: Self::NO_MESSAGE,
             transport,
+            services: [of_amazon_v4([a, b, c, d]), of_amazon_v4([e, f, g, h])],
         };
         // A super-frame over 64 KiB says 0.
         let end = if total < header_len { frame.len() } else { frame.len().min(network + total) };
@@ -122,15 +125,17 @@ impl Packet {
         let length = u32::from(u16::from_be_bytes([length_high, length_low]));
         let begin = network + IPV6_HEADER as u32;
         let end = if length == 0 { frame.len() } else { frame.len().min(begin + length) };
+        let (source, destination) = (words(frame, network + 8)?, words(frame, network + 24)?);
         let mut packet = Self {
-            source: words(frame, network + 8)?,
-            destination: words(frame, network + 24)?,
+            source,
+            destination,
             version: 6,
             protocol: next,
             has_ports: false,
             ports: [0; 2],
             message: Self::NO_MESSAGE,
             transport: begin,
+            services: [of_amazon_v6(&source), of_amazon_v6(&destination)],
         };
         let mut seen = 0;
         while seen < MAX_EXTENSIONS {
@@ -216,4 +221,37 @@ fn extension<F: Frame + ?Sized>(
         _ => (u32::from(units) + 1) * 8,
     };
     if at + len > end { None } else { Some((next, len, is_first)) }
+}
+
+// Services of Amazon, by the last byte of their IPv4 address, 169.254.169.x.
+pub(super) const METADATA: u32 = 254;
+pub(super) const TIME: u32 = 123;
+pub(super) const RESOLVER: u32 = 253;
+pub(super) const WINDOWS_ACTIVATION: u32 = 250;
+const OTHER_WINDOWS_ACTIVATION: u32 = 251;
+
+/// The service of an address; of others 0, or another number.
+#[inline(always)]
+fn of_amazon_v4([a, b, c, last]: [u8; 4]) -> u32 {
+    if [a, b, c] != [169, 254, 169] {
+        0
+    } else if u32::from(last) == OTHER_WINDOWS_ACTIVATION {
+        WINDOWS_ACTIVATION
+    } else {
+        u32::from(last)
+    }
+}
+
+/// The same of fd00:ec2::x.
+#[inline(always)]
+fn of_amazon_v6(&[a, b, c, d]: &Address) -> u32 {
+    if a != u32::from_ne_bytes([0xfd, 0, 0x0e, 0xc2]) || b != 0 || c != 0 {
+        return 0;
+    }
+    match u32::from_be_bytes(d.to_ne_bytes()) {
+        0x254 => METADATA,
+        0x253 => RESOLVER,
+        0x123 => TIME,
+        _ => 0,
+    }
 }

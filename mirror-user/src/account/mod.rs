@@ -30,6 +30,8 @@ pub(crate) use counters::{FrameCounters, SinkCounters};
 pub(crate) use reasons::Rejections;
 pub use reasons::{Dropped, NotSent, Passed, Reject, Rejected};
 pub(crate) use report::ForwardedOrigins;
+#[cfg(feature = "af-xdp")]
+pub(crate) use report::begins_with_schema;
 pub use report::{
     Accounting, Drain, FileReport, ForwardPathReport, ForwardTargetReport, Frames, InterfaceReport, Latency,
     Losses, MemberReport, Odd, Origin, OtherOrigins, QueueReport, ReaderReport, Report, Restarts, SinkReport,

@@ -700,6 +700,12 @@ fn schema<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cow<'static, str
     Ok(Cow::Borrowed(SCHEMA))
 }
 
+/// Whether these are the first bytes of a document whose schema, in quotes, begins so.
+pub(crate) fn begins_with_schema(bytes: &[u8], schema: &[u8]) -> bool {
+    let words = [&b"{"[..], b"\"schema\"", b":", schema];
+    words.iter().try_fold(bytes, |rest, word| rest.trim_ascii_start().strip_prefix(*word)).is_some()
+}
+
 impl Report {
     /// An empty report of a run that starts now.
     pub(crate) fn new(source: &'static str, started: SystemTime) -> Self {
@@ -731,10 +737,7 @@ impl Report {
     /// Whether these are the first bytes of a report, as [`serde_json`] writes it.
     #[must_use]
     pub fn begins(bytes: &[u8]) -> bool {
-        [&b"{"[..], b"\"schema\"", b":", b"\"mirror.report/"]
-            .iter()
-            .try_fold(bytes, |rest, word| rest.trim_ascii_start().strip_prefix(*word))
-            .is_some()
+        begins_with_schema(bytes, b"\"mirror.report/")
     }
 
     /// Whether the run ended as requested, no interface was lost, every sink ended cleanly and received

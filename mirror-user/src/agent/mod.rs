@@ -16,12 +16,16 @@ mod error;
 #[cfg(feature = "af-xdp")]
 pub mod outer;
 #[cfg(feature = "af-xdp")]
+mod report;
+#[cfg(feature = "af-xdp")]
 mod rules;
 pub mod segment;
 #[cfg(feature = "af-xdp")]
 mod send;
 #[cfg(feature = "af-xdp")]
 mod session;
+#[cfg(feature = "af-xdp")]
+mod source;
 #[cfg(feature = "af-xdp")]
 mod thread;
 
@@ -31,9 +35,15 @@ pub use carrier::Carrier;
 pub use counters::{CarrierCounters, FrameCounters, SendFailed};
 #[cfg(feature = "af-xdp")]
 pub use error::AgentError;
+#[cfg(feature = "af-xdp")]
+pub use report::{
+    DirectionReport, ExcludedReport, InterfaceReport, SessionReport, SourceAccounting, SourceReport,
+};
 #[cfg(all(test, feature = "af-xdp"))]
 pub(crate) use rules::cases;
 #[cfg(feature = "af-xdp")]
 pub use session::{Oversize, SessionOut};
+#[cfg(feature = "af-xdp")]
+pub use source::{Source, SourceError, SourceOptions, clean};
 #[cfg(feature = "af-xdp")]
 pub use thread::{AgentOptions, AgentThread};

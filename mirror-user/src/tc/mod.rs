@@ -17,7 +17,7 @@ use aya::{
     maps::{Array, ArrayOfMaps, MapData, PerCpuArray},
     programs::{
         LinkOrder, ProgramError, SchedClassifier, TcAttachType,
-        tc::{self, NlOptions, TcAttachOptions, TcError},
+        tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError},
     },
 };
 use mirror_ebpf::source::{self as abi, Counts, RuleSet, RuleSetBytes, SessionCounts};
@@ -56,7 +56,18 @@ pub(crate) struct Classifiers {
     sessions: PerCpuArray<MapData, SessionCounts>,
     heartbeat: Mutex<Array<MapData, u64>>,
     hook: Hook,
+    /// Dropped, they are detached.
+    links: Vec<SchedClassifierLink>,
     ebpf: Ebpf,
+}
+
+impl Hook {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+        }
+    }
 }
 
 impl Classifiers {
@@ -121,6 +132,7 @@ impl Classifiers {
             sessions: take(&mut ebpf, abi::MAP_SESSIONS)?,
             heartbeat: Mutex::new(take(&mut ebpf, abi::MAP_HEARTBEAT)?),
             hook: Hook::Tcx,
+            links: Vec::new(),
             ebpf,
         };
         BOTH.into_iter().try_for_each(|direction| live.set_rules(direction, &RuleSet::default()))?;
@@ -138,9 +150,16 @@ impl Classifiers {
                 }),
             };
             let program = classifier(&mut self.ebpf, direction).map_err(system_error_of)?;
-            program.attach_with_options(interface, hook_of(direction), options).map_err(system_error_of)?;
+            let link = program.attach_with_options(interface, hook_of(direction), options);
+            let link = link.and_then(|id| program.take_link(id)).map_err(system_error_of)?;
+            self.links.push(link);
         }
         Ok(())
+    }
+
+    /// Detaches the programs. Counters stay.
+    pub(crate) fn detach(&mut self) {
+        self.links.clear();
     }
 
     pub(crate) fn hook(&self) -> Hook {
@@ -166,8 +185,11 @@ impl Classifiers {
         sums(&self.sessions, place, abi::MAP_SESSIONS)
     }
 
-    /// Says that this process is there: due each second with [`Hook::Clsact`].
+    /// Says that this process is there, where the programs would outlive it: due each second.
     pub(crate) fn beat(&self) -> Result<(), ProgramSetupError> {
+        if self.hook == Hook::Tcx {
+            return Ok(());
+        }
         let mut heartbeat = self.heartbeat.lock().unwrap_or_else(PoisonError::into_inner);
         heartbeat.set(0, monotonic(), 0).map_err(ProgramSetupError::map(abi::MAP_HEARTBEAT))
     }

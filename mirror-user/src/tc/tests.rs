@@ -91,3 +91,18 @@ fn the_compiled_programs_decide_as_the_evaluator_in_100_000_cases() {
         assert!(seen.get(&(count as u32)).is_some_and(|times| *times >= EACH), "{count:?}: {seen:?}");
     }
 }
+
+/// The kernel gives up after a million instructions, and older kernels have counted more for the same program.
+#[test]
+fn the_programs_leave_the_verifier_room() {
+    const MOST: u32 = 200_000;
+    for flags in [0, abi::FLAG_HEARTBEAT, abi::FLAG_RECORD] {
+        let mut programs = Classifiers::load(flags).unwrap();
+        for direction in BOTH {
+            let info = classifier(&mut programs.ebpf, direction).unwrap().info().unwrap();
+            // Kernels before 5.16 do not say.
+            let verified = info.verified_instruction_count().unwrap_or_default();
+            assert!(verified < MOST, "{direction:?} with flags {flags}: {verified} instructions");
+        }
+    }
+}

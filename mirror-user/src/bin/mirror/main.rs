@@ -38,6 +38,7 @@ mod replay;
 mod requests;
 mod sandbox;
 mod signals;
+mod source;
 mod status;
 mod streams;
 mod terminal;
@@ -132,6 +133,11 @@ enum Command {
     Config(config::ConfigArgs),
     /// Say what Traffic Mirroring mirrors, from the JSON of `aws ec2 describe-traffic-mirror-…`
     Filter(filter::FilterArgs),
+    /// Mirror interfaces of this host, as AWS does those of instances (needs root)
+    ///
+    /// Judges each packet by the rules of the sessions, clones what they mirror, and sends it in VXLAN to their
+    /// targets. Production's packets are never dropped or changed. Runs until stopped with Ctrl-C.
+    Source(Box<source::SourceArgs>),
     /// Diagnose this host and suggest fixes
     ///
     /// Changes nothing, but for --apply and --undo. Exits with 0 if ingest can run, with 1 if not.
@@ -207,6 +213,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Launch(args)) => monitor::launch(args),
         Some(Command::TakeOver(args)) => upgrade::take_over(args),
         Some(Command::Config(args)) => config::run(&args),
+        Some(Command::Source(args)) => source::run(&args),
         Some(Command::Filter(args)) => filter::run(&args),
         Some(Command::Doctor(args)) => doctor::run(&args),
         None => Err(Usage(

@@ -76,6 +76,22 @@ impl RetainedCaps {
         )
     }
 
+    /// For a mirror source: rules change, and programs are detached.
+    pub(crate) fn to_mirror() -> Self {
+        Self(
+            [
+                Capability::CAP_BPF,
+                // The files that it reads again may be others'.
+                Capability::CAP_DAC_OVERRIDE,
+                Capability::CAP_NET_ADMIN,
+                Capability::CAP_NET_RAW,
+                // For BPF before 5.8.
+                Capability::CAP_SYS_ADMIN,
+            ]
+            .into(),
+        )
+    }
+
     /// For the engine's threads, workers included, which parse untrusted packets: none.
     pub(crate) fn nothing() -> Self {
         Self(CapsHashSet::new())

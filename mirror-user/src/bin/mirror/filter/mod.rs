@@ -117,36 +117,35 @@ fn end(text: &str) -> Result<End, String> {
         .map_err(|_| "such as 10.0.0.9, 10.0.0.9:443 or [2001:db8::9]:443".to_owned())
 }
 
-impl Files {
-    fn read(&self) -> anyhow::Result<Mirroring> {
-        let (mut files, mut templates, mut resources) = (Vec::new(), Vec::new(), Vec::new());
-        for file in &self.config {
-            let name = escape::path(file).to_string();
-            let text = fs::read_to_string(file).with_context(|| name.clone())?;
-            let found = match file.extension().and_then(OsStr::to_str) {
-                Some("tf") => terraform::read(&text),
-                Some("yaml" | "yml" | "template") => cloudformation::read(&text),
-                _ if is_template(&text) => cloudformation::read(&text),
-                _ => {
-                    files.push((name, text));
-                    continue;
-                }
-            };
-            resources.extend(found.map_err(|error| Usage(escaped(&format!("{name}: {error:#}"))))?);
-            templates.push(name);
-        }
-        if !templates.is_empty() {
-            let name = templates.join(", ");
-            if resources.is_empty() {
-                return Err(Usage(format!("{name}: there is no resource of Traffic Mirroring")).into());
+/// Reads a set-up from files: JSON of the EC2 API, and templates.
+pub(crate) fn read(paths: &[PathBuf]) -> anyhow::Result<Mirroring> {
+    let (mut files, mut templates, mut resources) = (Vec::new(), Vec::new(), Vec::new());
+    for file in paths {
+        let name = escape::path(file).to_string();
+        let text = fs::read_to_string(file).with_context(|| name.clone())?;
+        let found = match file.extension().and_then(OsStr::to_str) {
+            Some("tf") => terraform::read(&text),
+            Some("yaml" | "yml" | "template") => cloudformation::read(&text),
+            _ if is_template(&text) => cloudformation::read(&text),
+            _ => {
+                files.push((name, text));
+                continue;
             }
-            let document = template::document(resources);
-            let document = document.map_err(|error| Usage(escaped(&format!("{name}: {error:#}"))))?;
-            files.push((name, document.to_string()));
-        }
-        let files = files.iter().map(|(name, text)| (name.as_str(), text.as_str()));
-        Ok(Mirroring::read(files).map_err(|error| Usage(escaped(&error.to_string())))?)
+        };
+        resources.extend(found.map_err(|error| Usage(escaped(&format!("{name}: {error:#}"))))?);
+        templates.push(name);
     }
+    if !templates.is_empty() {
+        let name = templates.join(", ");
+        if resources.is_empty() {
+            return Err(Usage(format!("{name}: there is no resource of Traffic Mirroring")).into());
+        }
+        let document = template::document(resources);
+        let document = document.map_err(|error| Usage(escaped(&format!("{name}: {error:#}"))))?;
+        files.push((name, document.to_string()));
+    }
+    let files = files.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+    Ok(Mirroring::read(files).map_err(|error| Usage(escaped(&error.to_string())))?)
 }
 
 /// Whether a JSON text is a CloudFormation template.
@@ -156,14 +155,14 @@ fn is_template(text: &str) -> bool {
 }
 
 /// Of each line: ids and descriptions may hold anything.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     text.lines().map(|line| escape::line(line).to_string()).collect::<Vec<_>>().join("\n")
 }
 
 pub(crate) fn run(args: &FilterArgs) -> anyhow::Result<ExitCode> {
     match &args.action {
         Action::Show { files } => {
-            print(&shown(&files.read()?))?;
+            print(&shown(&read(&files.config)?))?;
             Ok(ExitCode::SUCCESS)
         }
         Action::Test(args) => test(args),
@@ -229,7 +228,7 @@ fn sources(all: &Mirroring) -> Vec<&str> {
 }
 
 fn test(args: &TestArgs) -> anyhow::Result<ExitCode> {
-    let all = args.files.read()?;
+    let all = read(&args.files.config)?;
     let sources = sources(&all);
     let interface = match (&args.interface, &sources[..]) {
         (Some(interface), _) if sources.contains(&interface.as_str()) => interface.as_str(),

@@ -1,0 +1,263 @@
+//! `mirror source`: mirrors interfaces of this host, as AWS does those of instances.
+
+use std::{
+    collections::BTreeMap,
+    io::Write as _,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use mirror_user::{
+    agent::{self, AgentOptions, Source, SourceError, SourceOptions, SourceReport},
+    hidden_file::HiddenFile,
+    host::limits::Memlock,
+};
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1},
+    flag,
+};
+
+use crate::{
+    exit::{FAILED, Usage},
+    filter,
+    privileges::RetainedCaps,
+    terminal,
+};
+
+/// How late a signal is noticed.
+const POLL: Duration = Duration::from_millis(50);
+/// The port of VXLAN, to which AWS sends.
+const VXLAN: u16 = mirror_ebpf::wire::VXLAN_PORT;
+
+/// Arguments of `mirror source`.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct SourceArgs {
+    /// Targets, filters and sessions: as of `mirror filter`; may be repeated
+    #[arg(long, required_unless_present = "clean", value_name = "FILE")]
+    config: Vec<PathBuf>,
+    /// A source, and the interface of this host that it is; may be repeated
+    #[arg(long, required = true, value_parser = pair, value_name = "ENI=NAME")]
+    interface: Vec<(String, String)>,
+    /// The address of a target, with another port than 4789 behind it; of several, the first is taken. Without
+    /// it, the address that the files have for the target's interface
+    #[arg(long, value_parser = target, value_name = "ID=ADDR[:PORT][,…]")]
+    target: Vec<(String, Vec<SocketAddr>)>,
+    /// A packet that is too long for one packet to the target is truncated, as AWS does, or dropped
+    #[arg(long, value_enum, default_value = "truncate")]
+    oversize: Oversize,
+    /// The most bits a second of each interface's copies, with their outer headers, such as 100M
+    #[arg(long, value_parser = rate, value_name = "BITS")]
+    max_rate: Option<u64>,
+    /// The most copies a second of each interface, such as 50k
+    #[arg(long, value_parser = rate, value_name = "PACKETS")]
+    max_pps: Option<u64>,
+    /// Whether packets are seen before or after other tc programs, which may drop or redirect them
+    #[arg(long, value_enum, default_value = "first")]
+    order: Order,
+    /// Frames that wait for the agent's thread at most, of each session
+    #[arg(long, default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    queue: u32,
+    /// Nice level of the agent's thread
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(i32).range(-20..=19))]
+    nice: i32,
+    /// The CPU of the agent's thread [default: any]
+    #[arg(long)]
+    cpu: Option<usize>,
+    /// Stop after this time, such as 10s
+    #[arg(long, value_parser = humantime::parse_duration)]
+    duration: Option<Duration>,
+    /// Write the account as JSON at the end
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Remove what a source that was killed has left on these interfaces, and exit: filters of tc, on kernels
+    /// before 6.6
+    #[arg(long)]
+    clean: bool,
+    /// Print warnings and errors only
+    #[arg(short, long)]
+    quiet: bool,
+    /// Log more; twice for all
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  mirror source --config mirroring.json --interface eni-0123=eth0
+  mirror source --config mirroring.json --interface eni-0123=eth0 --target tmt-0d4e=10.0.0.9 --max-rate 100M
+  mirror source --clean --interface eni-0123=eth0
+
+Ctrl-C and TERM stop it, HUP has it read the files again, USR1 prints the account.";
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Oversize {
+    Truncate,
+    Drop,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Order {
+    First,
+    Last,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((id, name)) if !id.is_empty() && !name.is_empty() => Ok((id.to_owned(), name.to_owned())),
+        _ => Err("such as eni-0123=eth0".to_owned()),
+    }
+}
+
+fn target(text: &str) -> Result<(String, Vec<SocketAddr>), String> {
+    let (id, addresses) = pair(text).map_err(|_| "such as tmt-0d4e=10.0.0.9".to_owned())?;
+    let address = |text: &str| {
+        let with_port = text.parse::<SocketAddr>();
+        let address = with_port.or_else(|_| text.parse::<IpAddr>().map(|it| SocketAddr::new(it, VXLAN)));
+        address.map_err(|_| format!("{text}: such as 10.0.0.9, 10.0.0.9:4789 or [2001:db8::9]:4789"))
+    };
+    Ok((id, addresses.split(',').map(address).collect::<Result<_, _>>()?))
+}
+
+/// A number of so many a second, with k, M or G for thousands, millions and milliards.
+fn rate(text: &str) -> Result<u64, String> {
+    let (digits, factor) = match text.char_indices().last() {
+        Some((at, 'k')) => (&text[..at], 1_000),
+        Some((at, 'M')) => (&text[..at], 1_000_000),
+        Some((at, 'G')) => (&text[..at], 1_000_000_000),
+        _ => (text, 1),
+    };
+    let number = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
+    number.filter(|number| *number > 0).ok_or_else(|| "such as 500k, 100M or 1G".to_owned())
+}
+
+/// What signals have asked for.
+#[derive(Default)]
+struct Signals {
+    stop: Arc<AtomicBool>,
+    reload: Arc<AtomicBool>,
+    statistics: Arc<AtomicBool>,
+}
+
+impl Signals {
+    fn catch() -> anyhow::Result<Self> {
+        let signals = Self::default();
+        let catch = || {
+            for signal in [SIGINT, SIGTERM] {
+                // The second one, while the first is being obeyed.
+                flag::register_conditional_shutdown(signal, FAILED.into(), Arc::clone(&signals.stop))?;
+                flag::register(signal, Arc::clone(&signals.stop))?;
+            }
+            flag::register(SIGHUP, Arc::clone(&signals.reload))?;
+            flag::register(SIGUSR1, Arc::clone(&signals.statistics))
+        };
+        catch().context("cannot catch signals")?;
+        Ok(signals)
+    }
+}
+
+pub(crate) fn run(args: &SourceArgs) -> anyhow::Result<ExitCode> {
+    terminal::start_log(args.verbose, args.quiet);
+    if args.clean {
+        return clean(args);
+    }
+    let signals = Signals::catch()?;
+    let mirroring = filter::read(&args.config)?;
+    let report = args.report.as_deref().map(create_report).transpose()?;
+    // Maps count against it before 5.11; if it cannot be raised, the kernel says what it refuses.
+    if let Err(error) = Memlock::raise() {
+        tracing::debug!(%error, "RLIMIT_MEMLOCK");
+    }
+    let mut source = Source::start(&mirroring, &args.interface, args.options()).map_err(refused)?;
+    if !args.quiet {
+        for line in source.lines() {
+            terminal::say!("{line}");
+        }
+    }
+    RetainedCaps::to_mirror().drop_others().context("cannot drop privileges")?;
+    let end = args.duration.map(|duration| Instant::now() + duration);
+    let mut runs = true;
+    while runs && !signals.stop.load(Ordering::Relaxed) && end.is_none_or(|end| Instant::now() < end) {
+        if signals.reload.swap(false, Ordering::Relaxed) {
+            match filter::read(&args.config).and_then(|read| Ok(source.reload(&read)?)) {
+                Ok(()) => tracing::info!(target: "mirror", "reloaded"),
+                Err(error) => tracing::error!("reload refused, all stays as it was: {error:#}"),
+            }
+        }
+        if signals.statistics.swap(false, Ordering::Relaxed) {
+            terminal::say!("{}", source.report()?);
+        }
+        runs = source.turn()?;
+        thread::sleep(POLL);
+    }
+    let account = source.stop()?;
+    if !args.quiet {
+        terminal::say!("{account}");
+    }
+    if let Some(report) = report {
+        write_report(&report, &account).context("report")?;
+    }
+    if !runs {
+        anyhow::bail!("the agent's thread has ended");
+    }
+    Ok(if account.is_balanced() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+impl SourceArgs {
+    fn options(&self) -> SourceOptions {
+        let mut options = SourceOptions::default();
+        options.targets = self.target.iter().cloned().collect::<BTreeMap<_, _>>();
+        options.oversize = match self.oversize {
+            Oversize::Truncate => agent::Oversize::Truncate,
+            Oversize::Drop => agent::Oversize::Drop,
+        };
+        (options.max_rate, options.max_pps, options.queue) = (self.max_rate, self.max_pps, self.queue);
+        options.last = matches!(self.order, Order::Last);
+        let mut thread = AgentOptions::default();
+        (thread.nice, thread.cpu) = (self.nice, self.cpu);
+        // It parses packets of strangers.
+        thread.ready = Some(Arc::new(|| RetainedCaps::nothing().drop_others()));
+        options.thread = thread;
+        options
+    }
+}
+
+/// Errors of the command line and of files are bad usage.
+fn refused(error: SourceError) -> anyhow::Error {
+    match error {
+        SourceError::SetUp(_)
+        | SourceError::NoSession(_)
+        | SourceError::NoAddress { .. }
+        | SourceError::NotEthernet(_) => Usage(filter::escaped(&error.to_string())).into(),
+        other => other.into(),
+    }
+}
+
+fn create_report(path: &Path) -> anyhow::Result<HiddenFile> {
+    Ok(HiddenFile::create_over(path, SourceReport::begins)?)
+}
+
+fn write_report(file: &HiddenFile, account: &SourceReport) -> anyhow::Result<()> {
+    let mut writer = file.file();
+    serde_json::to_writer_pretty(&mut writer, account)?;
+    writer.write_all(b"\n")?;
+    file.complete()?;
+    Ok(())
+}
+
+fn clean(args: &SourceArgs) -> anyhow::Result<ExitCode> {
+    for (_, name) in &args.interface {
+        let were_any = agent::clean(name)?;
+        terminal::say!("{name}: {}", if were_any { "filters removed" } else { "nothing to remove" });
+    }
+    Ok(ExitCode::SUCCESS)
+}
