@@ -3,8 +3,8 @@
 use std::{collections::HashMap, mem};
 
 use super::report::{
-    ForwardPathReport, InterfaceReport, Losses, MemberReport, Origin, QueueReport, ReaderReport, Report,
-    Restarts, SinkReport, Upgrades, XdpReport,
+    Directions, ForwardPathReport, InterfaceReport, Losses, MemberReport, Origin, QueueReport, ReaderReport,
+    Report, Restarts, SinkReport, Upgrades, XdpReport,
 };
 use super::stats::SinkState;
 use crate::sink::Counters;
@@ -61,14 +61,28 @@ impl Report {
     /// The most origins are those of one process: the others are counted together.
     fn follow_origins(&mut self, before: &Self) {
         let key = |origin: &Origin| (origin.source, origin.vni, origin.endpoint);
+        if let (Some(own), Some(others)) = (&mut self.sessions, &before.sessions) {
+            for session in own {
+                let other = others.iter().find(|other| other.id == session.id);
+                session.frames += other.map_or(0, |other| other.frames);
+            }
+        }
         let mut known: HashMap<_, Origin> =
             before.origins.iter().map(|origin| (key(origin), origin.clone())).collect();
         for origin in mem::take(&mut self.origins) {
             match known.get_mut(&key(&origin)) {
                 Some(sum) => {
-                    sum.frames += origin.frames;
-                    sum.inner_bytes += origin.inner_bytes;
-                    sum.at_least |= origin.at_least;
+                    let before = sum.clone();
+                    // What is known of the session is what this process knows.
+                    *sum = Origin {
+                        encapsulation: before.encapsulation,
+                        attachment: before.attachment,
+                        frames: origin.frames + before.frames,
+                        inner_bytes: origin.inner_bytes + before.inner_bytes,
+                        at_least: origin.at_least || before.at_least,
+                        directions: origin.directions.map(|directions| directions.after(&before)),
+                        ..origin
+                    };
                 }
                 None => drop(known.insert(key(&origin), origin)),
             }
@@ -86,6 +100,19 @@ impl Report {
         {
             other.frames += frames;
             other.inner_bytes += inner_bytes;
+        }
+    }
+}
+
+impl Directions {
+    /// With those that another process has counted of this origin, if it knew directions.
+    fn after(self, before: &Origin) -> Self {
+        let unknown = Self { unknown: before.frames, ..Self::default() };
+        let before = before.directions.unwrap_or(unknown);
+        Self {
+            ingress: self.ingress + before.ingress,
+            egress: self.egress + before.egress,
+            unknown: self.unknown + before.unknown,
         }
     }
 }
@@ -230,6 +257,7 @@ mod tests {
     use std::{net::Ipv4Addr, time::SystemTime};
 
     use super::*;
+    use crate::account::SessionReport;
 
     /// 100 seen: 90 redirected, 10 passed; of the redirected all are received, unless some wait in the ring.
     fn part(waiting: u64, from_before: u64, sinks: &[&str]) -> Report {
@@ -315,5 +343,32 @@ mod tests {
         let listed: u64 = second.origins.iter().map(|origin| origin.frames).sum();
         assert_eq!(listed + second.origins_other.frames, u64::from(3 * most));
         assert_eq!(second.origins_other.origins, u64::from(most - 10));
+    }
+
+    #[test]
+    fn sessions_and_directions_are_added_and_what_was_counted_without_them_is_unknown() {
+        let origin = |session: Option<&str>, frames, directions| {
+            let session = session.map(str::to_owned);
+            Origin { session, directions, ..Origin::new(Ipv4Addr::LOCALHOST.into(), 7, frames, 60) }
+        };
+        let seen = |ingress, egress, unknown| Some(Directions { ingress, egress, unknown });
+        let with = |origin, frames| {
+            let mut report = part(0, 0, &[]);
+            report.origins = vec![origin];
+            report.sessions = Some(vec![SessionReport::new("tms-1", 7, "eni-1", frames)]);
+            report
+        };
+        let mut report = with(origin(Some("tms-1"), 6, seen(1, 2, 3)), 6);
+        report.follow(&with(origin(Some("tms-1"), 15, seen(4, 5, 6)), 15));
+        assert_eq!(
+            report.origins[0],
+            Origin { inner_bytes: 120, ..origin(Some("tms-1"), 21, seen(5, 7, 9)) }
+        );
+        assert_eq!(report.sessions.as_ref().unwrap()[0].frames, 21);
+        let mut before = part(0, 0, &[]);
+        before.origins = vec![origin(None, 4, None)];
+        report.follow(&before);
+        assert_eq!(report.origins[0].directions, seen(5, 7, 13));
+        assert_eq!(report.origins[0].session.as_deref(), Some("tms-1"));
     }
 }

@@ -33,9 +33,9 @@ pub(crate) use report::ForwardedOrigins;
 #[cfg(feature = "af-xdp")]
 pub(crate) use report::begins_with_schema;
 pub use report::{
-    Accounting, Drain, FileReport, ForwardPathReport, ForwardTargetReport, Frames, InterfaceReport, Latency,
-    Losses, MemberReport, Odd, Origin, OtherOrigins, QueueReport, ReaderReport, Report, Restarts, SinkReport,
-    Upgrades, VlanReport, XdpReport,
+    Accounting, Directions, Drain, FileReport, ForwardPathReport, ForwardTargetReport, Frames,
+    InterfaceReport, Latency, Losses, MemberReport, Odd, Origin, OtherOrigins, QueueReport, ReaderReport,
+    Report, Restarts, SessionReport, SinkReport, Upgrades, VlanReport, XdpReport,
 };
 pub use stats::{MAX_REASONS, Reasons, SinkHalt, SinkState, SinkStats};
 pub use summary::Summary;

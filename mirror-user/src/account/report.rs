@@ -73,6 +73,9 @@ pub struct Report {
     /// Frames of origins that did not fit the table.
     #[serde(default)]
     pub origins_other: OtherOrigins,
+    /// The sessions that are known, silent ones too; absent where none are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<Vec<SessionReport>>,
     /// Frames that the kernel forwarded, an entry per interface, while sinks add to a report: one that
     /// reports origins adds them to its own.
     #[serde(skip)]
@@ -450,6 +453,34 @@ pub struct Origin {
     /// Both are lower bounds: frames that arrived while the table was full may be in
     /// [`Report::origins_other`].
     pub at_least: bool,
+    /// The id of the session that mirrors its packets; absent where none is known that does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// The id of that session's source, an interface.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+    /// The account of the session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// Tags of the session, and those of its interface under other keys.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
+    /// Frames by direction, as the source saw them; absent where no sessions are known.
+    #[serde(flatten)]
+    pub directions: Option<Directions>,
+}
+
+/// Frames by direction, as their source saw them.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Directions {
+    /// It received them.
+    pub ingress: u64,
+    /// It sent them.
+    pub egress: u64,
+    /// It is not known which: neither the MAC address nor an address of the interface is in the frame, or
+    /// nothing is known of them, or the kernel has forwarded it.
+    pub unknown: u64,
 }
 
 impl Origin {
@@ -465,18 +496,45 @@ impl Origin {
             frames,
             inner_bytes,
             at_least: false,
+            session: None,
+            interface: None,
+            owner: None,
+            tags: BTreeMap::new(),
+            directions: None,
         }
     }
 
     /// The name of its interface in a capture file: `vni-<VNI>@<source>`, and `%` and the endpoint for one
-    /// behind a Gateway Load Balancer.
+    /// behind a Gateway Load Balancer. Where the session is known, its [label](Self::session_label) and a dot
+    /// come first.
     #[must_use]
     pub fn interface_name(&self) -> String {
         let Self { source, vni, endpoint, .. } = self;
+        let label = self.session_label().map(|label| label + ".").unwrap_or_default();
         match endpoint {
-            Some(endpoint) => format!("vni-{vni}@{source}%{endpoint:016x}"),
-            None => format!("vni-{vni}@{source}"),
+            Some(endpoint) => format!("{label}vni-{vni}@{source}%{endpoint:016x}"),
+            None => format!("{label}vni-{vni}@{source}"),
         }
+    }
+
+    /// The session in short, for names of files and in expressions: the value of its tag `Name`, else its id,
+    /// with `-` for what is no letter, digit, `-`, `_` or `.`, and at most 64 bytes of it.
+    #[must_use]
+    pub fn session_label(&self) -> Option<String> {
+        /// A file's name has at most 255 bytes.
+        const MOST: usize = 64;
+        let session = self.session.as_ref()?;
+        let name = self.tags.get("Name").filter(|name| name.contains(char::is_alphanumeric));
+        let mut label = String::new();
+        for character in name.unwrap_or(session).chars() {
+            let is_plain = character.is_alphanumeric() || matches!(character, '-' | '_' | '.');
+            let character = if is_plain { character } else { '-' };
+            if label.len() + character.len_utf8() > MOST {
+                break;
+            }
+            label.push(character);
+        }
+        Some(label)
     }
 
     /// Wireshark's display filter that selects it by the outer headers.
@@ -504,6 +562,28 @@ mod hex {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
         let text = Option::<String>::deserialize(deserializer)?;
         text.map(|text| u64::from_str_radix(&text, 16).map_err(D::Error::custom)).transpose()
+    }
+}
+
+/// A session that is known, and what it has sent.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct SessionReport {
+    /// Such as `tms-0123456789abcdef0`.
+    pub id: String,
+    /// Its VXLAN network identifier.
+    pub vni: u32,
+    /// The id of its source, an interface.
+    pub interface: String,
+    /// Inner frames, of all its origins; 0 of one that is silent.
+    pub frames: u64,
+}
+
+impl SessionReport {
+    /// A session with its counter.
+    #[must_use]
+    pub fn new(id: &str, vni: u32, interface: &str, frames: u64) -> Self {
+        Self { id: id.to_owned(), vni, interface: interface.to_owned(), frames }
     }
 }
 
@@ -727,6 +807,7 @@ impl Report {
             frames: Frames::default(),
             origins: Vec::new(),
             origins_other: OtherOrigins::default(),
+            sessions: None,
             forwarded_origins: Vec::new(),
             sinks: Vec::new(),
             latency_ns: None,
@@ -846,7 +927,12 @@ mod tests {
             let origin = Origin::new(std::net::Ipv6Addr::from_bits(address).into(), 7, counts[3], 60);
             let (encapsulation, endpoint) = (Encapsulation::Geneve, Some(counts[1]));
             report.origins.push(Origin { endpoint, encapsulation, ..origin.clone() });
+            let directions = Some(Directions { ingress: counts[2], ..Directions::default() });
+            let tags = [(name.clone(), origin.interface_name())].into();
+            let session = Some(name.clone());
+            report.origins.push(Origin { session, tags, directions, ..origin.clone() });
             report.origins.push(origin);
+            report.sessions = Some(vec![SessionReport::new(&name, 7, &name, counts[0])]);
             report.drain = Some(Drain::new(vlan % 2 == 0, duration_s / 3.0));
             report.latency_ns = Some(Latency::new(1, 2, 3, counts[3]));
             let mut interface = InterfaceReport { name, bind: "zerocopy".into(), ..Default::default() };
@@ -858,6 +944,33 @@ mod tests {
             Ok(())
         };
         proptest::test_runner::TestRunner::default().run(&strategy, property).unwrap();
+    }
+
+    #[test]
+    fn the_label_of_a_session_is_safe_in_names_of_files() {
+        let label = |id: &str, name: Option<&str>| {
+            let mut origin = Origin::new([10, 0, 0, 9].into(), 7, 1, 60);
+            origin.session = Some(id.to_owned());
+            origin.tags.extend(name.map(|name| ("Name".to_owned(), name.to_owned())));
+            assert!(origin.interface_name().ends_with(".vni-7@10.0.0.9"));
+            origin.session_label().unwrap()
+        };
+        assert_eq!(label("tms-0a", None), "tms-0a");
+        assert_eq!(label("tms-0a", Some("web 1/\"é\n%.")), "web-1--é--.");
+        assert_eq!(label("tms-0a", Some("../..")), "tms-0a", "nothing of it could be read");
+        assert_eq!(label("tms-0a", Some(&"é".repeat(256))).len(), 64);
+        assert_eq!(Origin::new([10, 0, 0, 9].into(), 7, 1, 60).session_label(), None);
+    }
+
+    #[test]
+    fn a_report_without_sessions_has_no_fields_of_them() {
+        let mut report = Report::new("file", SystemTime::UNIX_EPOCH);
+        report.origins.push(Origin::new([10, 0, 0, 9].into(), 7, 1, 60));
+        let json = serde_json::to_value(&report).unwrap();
+        let keys: Vec<_> = json["origins"][0].as_object().unwrap().keys().map(String::as_str).collect();
+        let expected = "at_least attachment encapsulation endpoint frames inner_bytes source vni";
+        assert_eq!(keys.join(" "), expected);
+        assert!(json.get("sessions").is_none());
     }
 
     #[test]

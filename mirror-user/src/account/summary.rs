@@ -6,12 +6,13 @@ use std::{
 };
 
 use super::{
-    Drain, InterfaceReport, MemberReport, Origin, Report, SinkReport, SinkState, VlanReport,
+    Directions, Drain, InterfaceReport, MemberReport, Origin, Report, SessionReport, SinkReport, SinkState,
+    VlanReport,
     report::{ForwardTargetReport, QueueReport},
 };
 use crate::escape;
 
-/// Origins and VLANs that are listed; the report has them all.
+/// Origins, sessions and VLANs that are listed; the report has them all.
 const ORIGINS: usize = 10;
 
 /// Files with errors that are listed; the report has them all.
@@ -324,12 +325,13 @@ impl<'a> Summary<'a> {
         let Report { origins, origins_other, .. } = self.report;
         for origin in origins.iter().take(ORIGINS) {
             let Origin { source, vni, endpoint, frames, inner_bytes, at_least, .. } = origin;
+            let (session, directions) = (session_of(origin), directions_of(origin));
             let endpoint = endpoint.map(|endpoint| format!(" endpoint {endpoint:016x}")).unwrap_or_default();
             let bound = if *at_least { "at least " } else { "" };
             writeln!(
                 f,
-                "origin {source} VNI {vni}{endpoint}: {bound}{frames} frames, {inner_bytes} bytes; \
-                Wireshark: {}",
+                "origin {source} VNI {vni}{endpoint}{session}: {bound}{frames} frames{directions}, \
+                {inner_bytes} bytes; Wireshark: {}",
                 (self.display_filter)(origin)
             )?;
         }
@@ -344,6 +346,26 @@ impl<'a> Summary<'a> {
             )?;
         }
         Ok(())
+    }
+
+    /// The sessions that have sent nothing, and the origins that are of none.
+    fn sessions(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Report { sessions: Some(sessions), origins, .. } = self.report else { return Ok(()) };
+        let silent: Vec<_> = sessions.iter().filter(|session| session.frames == 0).collect();
+        writeln!(f, "{} sessions, {} silent", sessions.len(), silent.len())?;
+        for SessionReport { id, vni, interface, .. } in silent.iter().take(ORIGINS) {
+            let (id, interface) = (escape::line(id), escape::line(interface));
+            writeln!(f, "  silent: session {id} of {interface}, VNI {vni}")?;
+        }
+        write_more(f, silent.len(), "silent sessions")?;
+        let unknown: Vec<_> = origins.iter().filter(|origin| origin.session.is_none()).collect();
+        for Origin { source, vni, frames, .. } in unknown.iter().take(ORIGINS) {
+            writeln!(
+                f,
+                "  unknown: {frames} frames from {source}, VNI {vni}, are of none of these sessions"
+            )?;
+        }
+        write_more(f, unknown.len(), "unknown origins")
     }
 
     fn accounting(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -367,7 +389,30 @@ impl Display for Summary<'_> {
         self.report.sinks.iter().try_for_each(|sink| self.sink(f, sink))?;
         self.latency(f)?;
         self.origins(f)?;
+        self.sessions(f)?;
         if self.is_closed { self.accounting(f) } else { Ok(()) }
+    }
+}
+
+/// The session of an origin, if it is known: its id, and its name.
+fn session_of(origin: &Origin) -> String {
+    let Some(session) = &origin.session else { return String::new() };
+    let name = origin.tags.get("Name").map(|name| format!(" ({})", escape::line(name))).unwrap_or_default();
+    format!(" session {}{name}", escape::line(session))
+}
+
+/// An origin's frames by direction, if its session is known.
+fn directions_of(origin: &Origin) -> String {
+    let (Some(_), Some(directions)) = (&origin.session, origin.directions) else { return String::new() };
+    let Directions { ingress, egress, unknown } = directions;
+    format!(" ({ingress} ingress, {egress} egress, {unknown} of unknown direction)")
+}
+
+/// How many are not listed.
+fn write_more(f: &mut Formatter<'_>, all: usize, what: &str) -> fmt::Result {
+    match all.saturating_sub(ORIGINS) {
+        0 => Ok(()),
+        more => writeln!(f, "  {more} more {what} (the report lists all)"),
     }
 }
 
@@ -428,10 +473,7 @@ fn write_vlans(f: &mut Formatter<'_>, sink: &SinkReport) -> fmt::Result {
     for VlanReport { vni, vlan, .. } in sink.vlans.iter().take(ORIGINS) {
         writeln!(f, "  VNI {vni} as VLAN {vlan}")?;
     }
-    let more = sink.vlans.len().saturating_sub(ORIGINS);
-    if more > 0 {
-        writeln!(f, "  {more} more VNIs (the report lists all)")?;
-    }
+    write_more(f, sink.vlans.len(), "VNIs")?;
     if sink.vlans_given_up > 0 {
         writeln!(f, "  VLANs reassigned to another VNI, because none was free: {}", sink.vlans_given_up)?;
     }

@@ -4,11 +4,13 @@
 //! [`Mirroring::read`] takes what `aws ec2 describe-traffic-mirror-{targets,filters,sessions}` and
 //! `describe-network-interfaces` print, and checks it against the constraints of the
 //! [EC2 API](https://docs.aws.amazon.com/vpc/latest/mirroring/traffic-mirroring-limits.html);
-//! [`Mirroring::evaluate`] says of a packet which session mirrors it, and why.
+//! [`Mirroring::evaluate`] says of a packet which session mirrors it, and why. At the target,
+//! [`SessionTable`] says of a mirrored packet which session it is of.
 
 mod check;
 mod ec2;
 mod evaluate;
+mod origins;
 #[cfg(test)]
 pub(crate) mod testing;
 mod vni;
@@ -20,6 +22,7 @@ use ipnet::IpNet;
 pub use check::{Problem, Severity};
 pub use ec2::ReadError;
 pub use evaluate::{Direction, Excluded, Outcome, Packet};
+pub use origins::{KnownSession, SessionTable};
 
 /// The most rules of a filter, both directions together.
 pub const MAX_RULES: usize = 10;

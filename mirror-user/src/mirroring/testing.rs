@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::{Action, Filter, Rule, Session, Target, TargetKind};
+use super::{Action, Filter, NetworkInterface, Rule, Session, Target, TargetKind};
 
 /// A target that is an interface.
 pub(crate) fn target(id: &str, interface: &str) -> Target {
@@ -20,6 +20,19 @@ pub(crate) fn session(id: &str, number: u16) -> Session {
         number,
         packet_length: None,
         vni: None,
+        owner: None,
+        description: None,
+        tags: Vec::new(),
+    }
+}
+
+/// An interface of this one address.
+pub(super) fn interface(id: &str, mac: [u8; 6], address: &str) -> NetworkInterface {
+    NetworkInterface {
+        id: id.to_owned(),
+        mac: Some(mac),
+        addresses: vec![address.parse().unwrap()],
+        prefixes: Vec::new(),
         owner: None,
         description: None,
         tags: Vec::new(),

@@ -15,12 +15,15 @@ use std::{
 use foldhash::fast::RandomState;
 
 use super::{
-    Sink, SinkError, SinkFactory, SinkNeeds, SinkStats, WorkerContext, distinct::DistinctBits,
-    origin::OriginKey,
+    Sink, SinkError, SinkFactory, SinkNeeds, SinkStats, WorkerContext,
+    directions::{self, Seen},
+    distinct::DistinctBits,
+    origin::{OriginKey, OriginNames},
 };
 use crate::{
-    account::{ForwardedOrigins, Origin, OtherOrigins, Report, SinkReport},
+    account::{ForwardedOrigins, Origin, OtherOrigins, Report, SessionReport, SinkReport},
     frame::Batch,
+    mirroring::SessionTable,
 };
 
 /// Counts inner frames and bytes for each origin: outer source, VNI, and endpoint of a Gateway Load Balancer.
@@ -36,6 +39,7 @@ pub struct Counters {
     /// Keyed anew in each process, because senders choose addresses and VNIs and could aim at one bucket of
     /// the table. Workers share the key, so that their bitmaps can be merged.
     hasher: RandomState,
+    names: OriginNames,
     workers: Mutex<Vec<Arc<Published>>>,
 }
 
@@ -57,6 +61,9 @@ struct PublishedTable {
     evicted: bool,
     other: Tally,
     other_distinct: DistinctBits,
+    /// With [sessions](Counters::sessions): their frames among the others, and directions.
+    other_of_sessions: Vec<u64>,
+    directions: Vec<(OriginKey, Seen)>,
 }
 
 /// A table with at most this many origins is copied at every tick, which takes about 50 µs. A larger one may
@@ -88,7 +95,19 @@ impl Counters {
     /// Counters for this many origins, at least one, per worker and in the report.
     #[must_use]
     pub fn new(max_origins: usize) -> Self {
-        Self { max_origins: max_origins.max(1), hasher: RandomState::default(), workers: Mutex::default() }
+        Self {
+            max_origins: max_origins.max(1),
+            hasher: RandomState::default(),
+            names: OriginNames::default(),
+            workers: Mutex::default(),
+        }
+    }
+
+    /// Names origins by these sessions, counts frames by direction, as their source saw them, and reports
+    /// the frames of each session in [`Report::sessions`].
+    #[must_use]
+    pub fn sessions(self, sessions: Arc<SessionTable>) -> Self {
+        Self { names: sessions.into(), ..self }
     }
 
     /// Largest memory of one worker's table and its copy for reports, in bytes. Reserved at the start and
@@ -98,8 +117,9 @@ impl Counters {
         // The standard map has a power of two of slots, keeps one in eight free, and has a state byte per
         // slot.
         let places = (room(self.max_origins) * 8 / 7 + 1).next_power_of_two();
-        let origin = size_of::<(OriginKey, Known)>();
-        places * (origin + 1) + self.max_origins * origin + 2 * DistinctBits::MEMORY
+        let of = |origin: usize| places * (origin + 1) + self.max_origins * origin;
+        let directions = self.names.sessions().map_or(0, |_| of(size_of::<(OriginKey, Seen)>()));
+        of(size_of::<(OriginKey, Known)>()) + directions + 2 * DistinctBits::MEMORY
     }
 
     /// Totals for a status line. Takes a lock that workers take only when they start and finish.
@@ -121,10 +141,10 @@ impl SinkFactory for Counters {
     }
 
     fn build(&self, _: &WorkerContext) -> Result<Box<dyn Sink>, SinkError> {
-        let published = Arc::new(Published::new(self.max_origins));
+        let published = Arc::new(Published::new(self.max_origins, &self.names));
         lock(&self.workers).push(Arc::clone(&published));
         Ok(Box::new(CountersSink {
-            table: Table::new(self.max_origins, self.hasher.clone()),
+            table: Table::new(self.max_origins, self.hasher.clone(), self.names.clone()),
             sum: Tally::default(),
             copied: 0,
             published,
@@ -138,8 +158,9 @@ impl SinkFactory for Counters {
 
     fn report(&self, _: &mut SinkReport, report: &mut Report) {
         let workers = lock(&self.workers).clone();
-        let forwarded = &report.forwarded_origins;
-        (report.origins, report.origins_other) = merge(&workers, forwarded, self.max_origins, &self.hasher);
+        let merge = Merge { names: &self.names, max_origins: self.max_origins, hasher: &self.hasher };
+        let merged = merge.of(&workers, &report.forwarded_origins);
+        (report.origins, report.origins_other, report.sessions) = merged;
     }
 }
 
@@ -183,6 +204,11 @@ struct Table {
     evicted: bool,
     other: Tally,
     other_distinct: DistinctBits,
+    names: OriginNames,
+    /// Of evicted origins, by session.
+    other_of_sessions: Vec<u64>,
+    /// Apart from the counts, which are smaller without: nearly all runs know no sessions.
+    directions: HashMap<OriginKey, Seen, RandomState>,
 }
 
 /// Capacity that a table never exceeds, however often origins are evicted: the map clears slots of removed
@@ -192,13 +218,17 @@ fn room(max_origins: usize) -> usize {
 }
 
 impl Table {
-    fn new(max_origins: usize, hasher: RandomState) -> Self {
+    fn new(max_origins: usize, hasher: RandomState, names: OriginNames) -> Self {
+        let directions = names.sessions().map_or(0, |_| room(max_origins));
         Self {
+            directions: HashMap::with_capacity_and_hasher(directions, hasher.clone()),
             known: HashMap::with_capacity_and_hasher(room(max_origins), hasher),
             max_origins,
             evicted: false,
             other: Tally::default(),
             other_distinct: DistinctBits::new(),
+            other_of_sessions: names.of_each_session(),
+            names,
         }
     }
 
@@ -226,14 +256,16 @@ impl Table {
         let (_, median, _) = sample[..taken].select_nth_unstable(taken / 2);
         let few = *median;
         let mut left = self.known.len().div_ceil(2);
-        let (other, distinct, hasher) =
-            (&mut self.other, &mut self.other_distinct, self.known.hasher().clone());
-        self.known.retain(|key, known| {
+        let Self { known, other, other_distinct, names, other_of_sessions, directions, .. } = self;
+        let hasher = known.hasher().clone();
+        known.retain(|key, known| {
             let stays = left == 0 || known.tally.frames > few;
             if !stays {
                 left -= 1;
                 other.add(known.tally);
-                distinct.insert(hasher.hash_one(key));
+                other_distinct.insert(hasher.hash_one(key));
+                names.add_to_session(other_of_sessions, *key, known.tally.frames);
+                directions.remove(key);
             }
             stays
         });
@@ -247,19 +279,22 @@ impl Table {
     }
 
     fn copy_to(&self, published: &mut PublishedTable) {
-        let Self { known, evicted, other, other_distinct, .. } = self;
+        let Self { known, evicted, other, other_distinct, other_of_sessions, directions, .. } = self;
         published.known.clear();
         published.known.extend(known.iter().map(|(key, known)| (*key, *known)));
+        published.directions.clear();
+        published.directions.extend(directions.iter().map(|(key, seen)| (*key, *seen)));
         published.other = *other;
         if *evicted {
             published.evicted = true;
             published.other_distinct.copy(other_distinct);
+            published.other_of_sessions.copy_from_slice(other_of_sessions);
         }
     }
 }
 
 impl Published {
-    fn new(max_origins: usize) -> Self {
+    fn new(max_origins: usize, names: &OriginNames) -> Self {
         Self {
             frames: AtomicU64::new(0),
             inner_bytes: AtomicU64::new(0),
@@ -270,6 +305,8 @@ impl Published {
                 evicted: false,
                 other: Tally::default(),
                 other_distinct: DistinctBits::new(),
+                other_of_sessions: names.of_each_session(),
+                directions: Vec::with_capacity(names.sessions().map_or(0, |_| max_origins)),
             }),
         }
     }
@@ -282,67 +319,94 @@ struct Merged {
     at_least: bool,
     /// Tables with evictions, or without room for more, that have this origin.
     tables: usize,
+    seen: Seen,
 }
 
 /// Merges the workers' tables and those of the XDP programs, and keeps the origins with the most frames.
-fn merge(
-    workers: &[Arc<Published>],
-    forwarded: &[ForwardedOrigins],
+struct Merge<'c> {
+    names: &'c OriginNames,
     max_origins: usize,
-    hasher: &RandomState,
-) -> (Vec<Origin>, OtherOrigins) {
-    let mut known: HashMap<OriginKey, Merged, RandomState> = HashMap::with_hasher(hasher.clone());
-    let (mut other, mut other_distinct) = (Tally::default(), DistinctBits::new());
-    // Tables with evictions, or without room for more: of an origin that such a table does not have, frames
-    // may be among the others.
-    let mut incomplete = 0;
-    for worker in workers {
-        let table = lock(&worker.table);
-        worker.was_read.store(true, Ordering::Relaxed);
-        incomplete += usize::from(table.evicted);
-        for (key, Known { tally, at_least }) in &table.known {
-            let merged = known.entry(*key).or_default();
-            merged.tally.add(*tally);
-            merged.at_least |= at_least;
-            merged.tables += usize::from(table.evicted);
+    hasher: &'c RandomState,
+}
+
+impl Merge<'_> {
+    fn of(
+        &self,
+        workers: &[Arc<Published>],
+        forwarded: &[ForwardedOrigins],
+    ) -> (Vec<Origin>, OtherOrigins, Option<Vec<SessionReport>>) {
+        let Self { names, max_origins, hasher } = *self;
+        let mut known: HashMap<OriginKey, Merged, RandomState> = HashMap::with_hasher(hasher.clone());
+        let (mut other, mut other_distinct) = (Tally::default(), DistinctBits::new());
+        let mut sessions = names.of_each_session();
+        // Tables with evictions, or without room for more: of an origin that such a table does not have,
+        // frames may be among the others.
+        let mut incomplete = 0;
+        for worker in workers {
+            let table = lock(&worker.table);
+            worker.was_read.store(true, Ordering::Relaxed);
+            incomplete += usize::from(table.evicted);
+            sessions.iter_mut().zip(&table.other_of_sessions).for_each(|(sum, more)| *sum += more);
+            for (key, Known { tally, at_least }) in &table.known {
+                let merged = known.entry(*key).or_default();
+                merged.tally.add(*tally);
+                merged.at_least |= at_least;
+                merged.tables += usize::from(table.evicted);
+            }
+            for (key, seen) in &table.directions {
+                if let Some(merged) = known.get_mut(key) {
+                    merged.seen.add(*seen);
+                }
+            }
+            other.add(table.other);
+            other_distinct.merge(&table.other_distinct);
         }
-        other.add(table.other);
-        other_distinct.merge(&table.other_distinct);
-    }
-    let mut other_origins = 0;
-    for ForwardedOrigins { known: origins, other: rest } in forwarded {
-        let is_full = usize::from(rest.frames > 0);
-        incomplete += is_full;
-        for origin in origins {
-            let merged = known.entry(OriginKey::new(origin.source, origin.vni)).or_default();
-            merged.tally.add(Tally { frames: origin.frames, inner_bytes: origin.inner_bytes });
-            merged.tables += is_full;
+        let mut other_origins = 0;
+        for ForwardedOrigins { known: origins, other: rest } in forwarded {
+            let is_full = usize::from(rest.frames > 0);
+            incomplete += is_full;
+            for origin in origins {
+                let merged = known.entry(OriginKey::new(origin.source, origin.vni)).or_default();
+                merged.tally.add(Tally { frames: origin.frames, inner_bytes: origin.inner_bytes });
+                merged.tables += is_full;
+            }
+            other.add(Tally { frames: rest.frames, inner_bytes: rest.inner_bytes });
+            other_origins = rest.origins.max(other_origins);
         }
-        other.add(Tally { frames: rest.frames, inner_bytes: rest.inner_bytes });
-        other_origins = rest.origins.max(other_origins);
+        for (key, Merged { tally, .. }) in &known {
+            names.add_to_session(&mut sessions, *key, tally.frames);
+        }
+        let mut known: Vec<_> = known.into_iter().collect();
+        known.sort_unstable_by_key(|(key, Merged { tally, .. })| {
+            (Reverse(tally.frames), key.source(), key.vni(), key.endpoint())
+        });
+        for (key, Merged { tally, .. }) in known.drain(max_origins.min(known.len())..) {
+            other.add(tally);
+            other_distinct.insert(hasher.hash_one(key));
+        }
+        let origins = known
+            .into_iter()
+            .map(|(key, Merged { tally, at_least, tables, seen })| {
+                let origin = names.origin(key, tally.frames, tally.inner_bytes);
+                Origin {
+                    at_least: at_least || tables < incomplete,
+                    directions: origin.directions.map(|all| seen.among(all)),
+                    ..origin
+                }
+            })
+            .collect();
+        let other = OtherOrigins {
+            // Each counts its own, of which some may be the same.
+            origins: other_distinct.count().max(other_origins),
+            frames: other.frames,
+            inner_bytes: other.inner_bytes,
+        };
+        let sessions = names.sessions().map(|table| {
+            let each = table.sessions().iter().zip(&sessions);
+            each.map(|(of, frames)| SessionReport::new(&of.id, of.vni, &of.interface, *frames)).collect()
+        });
+        (origins, other, sessions)
     }
-    let mut known: Vec<_> = known.into_iter().collect();
-    known.sort_unstable_by_key(|(key, Merged { tally, .. })| {
-        (Reverse(tally.frames), key.source(), key.vni(), key.endpoint())
-    });
-    for (key, Merged { tally, .. }) in known.drain(max_origins.min(known.len())..) {
-        other.add(tally);
-        other_distinct.insert(hasher.hash_one(key));
-    }
-    let origins = known
-        .into_iter()
-        .map(|(key, Merged { tally, at_least, tables })| Origin {
-            at_least: at_least || tables < incomplete,
-            ..key.origin(tally.frames, tally.inner_bytes)
-        })
-        .collect();
-    let other = OtherOrigins {
-        // Each counts its own, of which some may be the same.
-        origins: other_distinct.count().max(other_origins),
-        frames: other.frames,
-        inner_bytes: other.inner_bytes,
-    };
-    (origins, other)
 }
 
 #[derive(Debug)]
@@ -389,13 +453,17 @@ impl CountersSink {
         self.publish();
         if !mem::replace(&mut self.finished, true) {
             self.table.copy_to(&mut lock(&self.published.table));
-            self.table = Table::new(0, self.table.known.hasher().clone());
+            self.table = Table::new(0, self.table.known.hasher().clone(), OriginNames::default());
         }
     }
 }
 
 impl Sink for CountersSink {
     fn batch(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
+        let Table { names, directions, .. } = &mut self.table;
+        if let Some(sessions) = names.sessions() {
+            directions::count(sessions, batch, directions);
+        }
         // Frames of one origin come in runs: one lookup per run.
         let (mut origin, mut run) = (OriginKey::default(), Tally::default());
         for frame in batch {
@@ -442,9 +510,10 @@ mod tests {
 
     use super::*;
     use crate::{
+        account::Directions,
         decap::decapsulate_frame,
         frame::{Captured, MAX_BATCH},
-        sink::testing::{Outer, offer},
+        sink::testing::{Outer, offer, sessions},
         tunnels::Tunnels,
     };
 
@@ -655,16 +724,74 @@ mod tests {
         assert_eq!(report.origins_other, other(2, 3));
     }
 
+    /// Frames that `eni-1` has received, sent, or neither.
+    fn seen() -> [Outer; 3] {
+        let [mut received, mut sent] = [[1; 60]; 2];
+        received[..6].fill(2);
+        sent[6..12].fill(2);
+        [received, sent, [1; 60]].map(|inner| Outer::new([10, 0, 0, 1], 7, &inner))
+    }
+
+    fn frames_of(sessions: &Report) -> Vec<(&str, u64)> {
+        sessions.sessions.iter().flatten().map(|session| (session.id.as_str(), session.frames)).collect()
+    }
+
+    #[test]
+    fn with_sessions_origins_are_named_and_frames_counted_by_direction() {
+        let factory = Counters::default().sessions(sessions());
+        let [received, sent, neither] = seen();
+        let unknown = Outer::new([10, 0, 0, 1], 8, &[2; 60]);
+        let mut workers = [sink(&factory), sink(&factory)];
+        offer(&mut *workers[0], &[received.clone(), sent.clone(), received.clone()]).unwrap();
+        offer(&mut *workers[1], &[neither, unknown, received]).unwrap();
+        workers.iter_mut().for_each(|worker| worker.finish().unwrap());
+        let report = report_of(&factory);
+        let [known, other] = &report.origins[..] else { panic!("{:?}", report.origins) };
+        assert_eq!(known.interface_name(), "web-1.vni-7@10.0.0.1");
+        assert_eq!((known.session.as_deref(), known.interface.as_deref()), (Some("tms-1"), Some("eni-1")));
+        assert_eq!((known.owner.as_deref(), known.tags["Name"].as_str()), (Some("111122223333"), "web 1"));
+        assert_eq!(
+            (known.frames, known.directions),
+            (5, Some(Directions { ingress: 3, egress: 1, unknown: 1 }))
+        );
+        assert_eq!(other.interface_name(), "vni-8@10.0.0.1");
+        assert_eq!(other.directions, Some(Directions { unknown: 1, ..Directions::default() }));
+        assert_eq!(frames_of(&report), [("tms-1", 5), ("tms-2", 0)]);
+    }
+
+    #[test]
+    fn sessions_have_the_frames_of_evicted_origins_and_of_those_forwarded_by_the_kernel() {
+        let factory = Counters::new(8).sessions(sessions());
+        let mut worker = sink(&factory);
+        let flood: Vec<_> = (0..200).map(|last| Outer::new([10, 0, 1, last], 7, &[2; 60])).collect();
+        offer(&mut *worker, &flood).unwrap();
+        worker.finish().unwrap();
+        let mut report = Report::new("file", SystemTime::UNIX_EPOCH);
+        let forwarded = vec![Origin::new([10, 0, 0, 1].into(), 9, 7, 420)];
+        report.forwarded_origins =
+            vec![ForwardedOrigins { known: forwarded, other: OtherOrigins::default() }];
+        factory.report(&mut SinkReport::default(), &mut report);
+        assert_eq!(frames_of(&report), [("tms-1", 200), ("tms-2", 7)]);
+        let directions: Vec<_> = report.origins.iter().map(|origin| origin.directions.unwrap()).collect();
+        assert_eq!(directions[0], Directions { unknown: 7, ..Directions::default() });
+        assert!(directions[1..].iter().all(|seen| (seen.egress, seen.unknown) == (1, 0)), "{directions:?}");
+        assert_eq!(report.origins.len(), 8);
+    }
+
     #[test]
     fn the_planned_memory_holds_the_table() {
         for max_origins in [1, 7, 1000, 65_536] {
-            let counters = Counters::new(max_origins);
-            let allocated = allocation_counter::measure(|| {
-                drop((Table::new(max_origins, counters.hasher.clone()), Published::new(max_origins)));
-            });
-            let planned = counters.memory_per_worker();
-            // The standard map adds a group of state bytes, and has a minimum size.
-            assert!(allocated.bytes_max <= planned as u64 + 256, "{max_origins}: {allocated:?} of {planned}");
+            for counters in [Counters::new(max_origins), Counters::new(max_origins).sessions(sessions())] {
+                let names = &counters.names;
+                let allocated = allocation_counter::measure(|| {
+                    let table = Table::new(max_origins, counters.hasher.clone(), names.clone());
+                    drop((table, Published::new(max_origins, names)));
+                });
+                let planned = counters.memory_per_worker();
+                // The standard map adds a group of state bytes, and has a minimum size.
+                let most = planned as u64 + 512;
+                assert!(allocated.bytes_max <= most, "{max_origins}: {allocated:?} of {planned}");
+            }
         }
     }
 }

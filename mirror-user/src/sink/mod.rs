@@ -55,6 +55,7 @@
 //! ```
 
 mod counters;
+mod directions;
 mod distinct;
 mod for_each;
 #[cfg(feature = "af-xdp")]

@@ -1,12 +1,18 @@
 //! The key of an origin, packed so that hashing and comparing it costs little.
 
 use std::{
-    fmt,
     hash::{Hash, Hasher},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
 };
 
-use crate::{account::Origin, frame::Frame, tunnels::Encapsulation, wire::geneve::Gateway};
+use crate::{
+    account::{Directions, Origin},
+    frame::Frame,
+    mirroring::{KnownSession, SessionTable},
+    tunnels::Encapsulation,
+    wire::geneve::Gateway,
+};
 
 /// Outer source, VNI, and the endpoint of a Gateway Load Balancer, if the frame came through one. A VNI is
 /// unique per AWS account only, and addresses may overlap between VPCs, so only all of them name an origin.
@@ -133,13 +139,6 @@ impl PartialEq for OriginKey {
 
 impl Eq for OriginKey {}
 
-/// The name of the origin's interface in a capture file.
-impl fmt::Display for OriginKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.origin(0, 0).interface_name())
-    }
-}
-
 impl Hash for OriginKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         // Every bit is hashed as it is: folding bits first would let senders choose keys that collide. The
@@ -152,6 +151,59 @@ impl Hash for OriginKey {
         if self.word & HAS_ENDPOINT != 0 {
             state.write_u64(self.endpoint);
         }
+    }
+}
+
+/// What origins are called: by their sessions, where they are known.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OriginNames(Option<Arc<SessionTable>>);
+
+impl From<Arc<SessionTable>> for OriginNames {
+    fn from(sessions: Arc<SessionTable>) -> Self {
+        Self(Some(sessions))
+    }
+}
+
+impl OriginNames {
+    /// The sessions, if they are known.
+    pub(super) fn sessions(&self) -> Option<&SessionTable> {
+        self.0.as_deref()
+    }
+
+    /// As it is reported.
+    pub(super) fn origin(&self, key: OriginKey, frames: u64, inner_bytes: u64) -> Origin {
+        let origin = key.origin(frames, inner_bytes);
+        let Some(sessions) = self.sessions() else { return origin };
+        let directions = Some(Directions { unknown: frames, ..Directions::default() });
+        match sessions.session_of(key.vni(), key.source()) {
+            None => Origin { directions, ..origin },
+            Some(KnownSession { id, interface, owner, tags, .. }) => Origin {
+                session: Some(id.clone()),
+                interface: Some(interface.clone()),
+                owner: owner.clone(),
+                tags: tags.clone(),
+                directions,
+                ..origin
+            },
+        }
+    }
+
+    /// A counter for each session.
+    pub(super) fn of_each_session(&self) -> Vec<u64> {
+        vec![0; self.sessions().map_or(0, |sessions| sessions.sessions().len())]
+    }
+
+    /// Adds an origin's frames to those of its session, if it is known.
+    pub(super) fn add_to_session(&self, counts: &mut [u64], key: OriginKey, frames: u64) {
+        let position = self.sessions().and_then(|sessions| sessions.position_of(key.vni(), key.source()));
+        if let Some(count) = position.and_then(|position| counts.get_mut(position)) {
+            *count += frames;
+        }
+    }
+
+    /// The name of the origin's interface in a capture file.
+    pub(super) fn name(&self, key: OriginKey) -> String {
+        self.origin(key, 0, 0).interface_name()
     }
 }
 
@@ -192,7 +244,7 @@ mod tests {
     #[test]
     fn the_name_holds_vni_and_source() {
         let key = OriginKey::new("10.10.10.252".parse().unwrap(), 16_398_363);
-        assert_eq!(key.to_string(), "vni-16398363@10.10.10.252");
+        assert_eq!(OriginNames::default().name(key), "vni-16398363@10.10.10.252");
     }
 
     #[test]
@@ -216,7 +268,7 @@ mod tests {
         }
         assert_ne!(key, behind(Some(0), None));
         assert_eq!((first.vni(), first.source()), (7, key.source()));
-        assert_eq!(first.to_string(), "vni-7@10.10.10.252%0000000000000ab1");
+        assert_eq!(OriginNames::default().name(first), "vni-7@10.10.10.252%0000000000000ab1");
         let origin = first.origin(3, 180);
         assert_eq!((origin.endpoint, origin.attachment, origin.frames), (Some(0x0ab1), Some(5), 3));
         let encapsulations = [first, geneve].map(|key| key.origin(0, 0).encapsulation);

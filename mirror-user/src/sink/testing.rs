@@ -8,7 +8,10 @@ use std::{
 use mirror_lab::frames;
 
 use super::{Sink, SinkError};
-use crate::frame::{Batch, Captured, Frame, Headers, Layout, MAX_BATCH, Network, Oddities};
+use crate::{
+    frame::{Batch, Captured, Frame, Headers, Layout, MAX_BATCH, Network, Oddities},
+    mirroring::{Mirroring, SessionTable},
+};
 
 /// An outer frame, with the fields that its layout needs.
 #[derive(Clone, Debug)]
@@ -69,6 +72,24 @@ impl Outer {
         };
         Frame::new(captured, layout)
     }
+}
+
+/// `tms-1` has VNI 7, the name `web 1` and the source `eni-1` with the MAC address 02:02:02:02:02:02;
+/// `tms-2` has VNI 9.
+pub(crate) fn sessions() -> Arc<SessionTable> {
+    const SET_UP: &str = r#"{
+        "TrafficMirrorTargets": [{"TrafficMirrorTargetId": "tmt-1", "NetworkInterfaceId": "eni-9"}],
+        "TrafficMirrorFilters": [{"TrafficMirrorFilterId": "tmf-1"}],
+        "TrafficMirrorSessions": [
+            {"TrafficMirrorSessionId": "tms-1", "TrafficMirrorTargetId": "tmt-1", "SessionNumber": 1,
+                "TrafficMirrorFilterId": "tmf-1", "NetworkInterfaceId": "eni-1", "VirtualNetworkId": 7,
+                "OwnerId": "111122223333", "Tags": [{"Key": "Name", "Value": "web 1"}]},
+            {"TrafficMirrorSessionId": "tms-2", "TrafficMirrorTargetId": "tmt-1", "SessionNumber": 2,
+                "TrafficMirrorFilterId": "tmf-1", "NetworkInterfaceId": "eni-1", "VirtualNetworkId": 9}],
+        "NetworkInterfaces": [{"NetworkInterfaceId": "eni-1", "MacAddress": "02:02:02:02:02:02"}]
+    }"#;
+    let all = Mirroring::read([("set-up", SET_UP)]).expect("a valid set-up");
+    Arc::new(all.session_table())
 }
 
 /// Offers frames in batches, as a worker does.

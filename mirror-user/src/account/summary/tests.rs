@@ -3,7 +3,7 @@
 use std::{borrow::Cow, time::SystemTime};
 
 use super::*;
-use crate::account::{FileReport, Losses, ReaderReport};
+use crate::account::{Directions, FileReport, Losses, ReaderReport, SessionReport};
 
 fn report(source: &'static str) -> Report {
     Report::new(source, SystemTime::UNIX_EPOCH)
@@ -389,4 +389,29 @@ fn counters_of_loss_are_named_those_of_queues_as_one_and_others_not() {
     let losses: Vec<_> = losses_of(&nic).into_iter().collect();
     let expected = [("rx_dropped", 5), ("rx_overruns", 1), ("rx_queue_*_xdp_drops", 5)];
     assert_eq!(losses, expected.map(|(name, count)| (name.to_owned(), count)));
+}
+
+#[test]
+fn silent_sessions_and_unknown_origins_are_named_after_the_origins() {
+    let mut report = report("file");
+    let mut known = Origin::new([10, 0, 0, 9].into(), 7, 5, 300);
+    known.session = Some("tms-1".into());
+    known.tags.insert("Name".into(), "web\u{7}".into());
+    let mut directions = Directions::default();
+    (directions.ingress, directions.egress) = (3, 2);
+    known.directions = Some(directions);
+    let unknown = Origin::new([10, 0, 0, 8].into(), 8, 4, 240);
+    report.origins = vec![known, unknown];
+    let silent = (1..=11).map(|number| SessionReport::new(&format!("tms-2{number}"), 9, "eni-2", 0));
+    report.sessions = Some([SessionReport::new("tms-1", 7, "eni-1", 5)].into_iter().chain(silent).collect());
+    let text = body(&report);
+    let origin =
+        "origin 10.0.0.9 VNI 7 session tms-1 (web\\x07): 5 frames (3 ingress, 2 egress, 0 of unknown";
+    assert!(text.contains(origin), "{text}");
+    assert!(text.contains(" direction), 300 bytes; Wireshark: vxlan.vni == 7 && "), "{text}");
+    assert!(text.contains("origin 10.0.0.8 VNI 8: 4 frames, 240 bytes; Wireshark: "), "{text}");
+    assert!(text.contains("12 sessions, 11 silent\n  silent: session tms-21 of eni-2, VNI 9\n"), "{text}");
+    let last = "  1 more silent sessions (the report lists all)\n  unknown: 4 frames from 10.0.0.8, VNI 8, \
+        are of none of these sessions\n";
+    assert!(text.ends_with(last), "{text}");
 }

@@ -25,11 +25,13 @@ use crate::{
         tap::TapOptions,
         veth::{Veth, VethOptions},
     },
+    mirroring::SessionTable,
     sink::{
         Interfaces, SinkNeeds,
         handoff::{Handoff, HandoffOptions, OutputState, ThreadHook},
         members::MemberTotals,
         needs,
+        origin::OriginNames,
     },
     wire::{ethernet, vxlan},
 };
@@ -54,6 +56,7 @@ pub struct ForwardBuilder {
     seed: Option<u64>,
     max_frame: usize,
     patient: bool,
+    names: OriginNames,
     opener: Option<Opener>,
     handoff: HandoffOptions<ThreadStart>,
 }
@@ -73,6 +76,7 @@ impl ForwardBuilder {
             seed: None,
             max_frame: DEFAULT_MAX_FRAME,
             patient: false,
+            names: OriginNames::default(),
             opener: None,
             handoff: HandoffOptions::default(),
         }
@@ -130,6 +134,12 @@ impl ForwardBuilder {
     /// progress for 10 s. See [`Forward::readers`] for streams without readers.
     pub fn patient(mut self, wanted: bool) -> Self {
         self.patient = wanted;
+        self
+    }
+
+    /// Names origins by these sessions, in the interfaces of a pcapng stream.
+    pub fn sessions(mut self, sessions: Arc<SessionTable>) -> Self {
+        self.names = sessions.into();
         self
     }
 
@@ -295,8 +305,10 @@ impl ForwardBuilder {
         seed: Seed,
         state: &Arc<State>,
     ) -> Result<Box<dyn Transmit>, OpenError> {
-        let stream =
-            |format| StreamOptions { format, community_id: self.community_id, patient: self.patient };
+        let stream = |format| {
+            let names = self.names.clone();
+            StreamOptions { format, community_id: self.community_id, patient: self.patient, names }
+        };
         let state = Arc::clone(state);
         match target.readers() {
             Some((readers, true)) => tracing::warn!("{target}: {readers}"),

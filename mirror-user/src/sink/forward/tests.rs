@@ -22,6 +22,7 @@ use crate::{
     host::tap::TapOptions,
     sink::{
         handoff::Outcome,
+        origin::OriginNames,
         pcap::Format,
         testing::{Outer, offer},
     },
@@ -157,7 +158,12 @@ fn outputs_allocate_nothing_per_frame() {
 fn a_stream_allocates_nothing_per_frame_but_buffers_of_slow_readers() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let to = listener.local_addr().unwrap();
-    let options = StreamOptions { format: Format::Pcapng, community_id: true, patient: false };
+    let options = StreamOptions {
+        format: Format::Pcapng,
+        community_id: true,
+        patient: false,
+        names: OriginNames::default(),
+    };
     let mut output = PcapOverIp::connect(to, options, Arc::default());
     output.check().unwrap();
     let (mut reader, _) = listener.accept().unwrap();
@@ -182,7 +188,8 @@ fn libpcap_reads_a_stream_without_packets() {
     let directory = tempfile::tempdir().unwrap();
     for format in [Format::Pcapng, Format::Pcap] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let options = StreamOptions { format, community_id: false, patient: false };
+        let options =
+            StreamOptions { format, community_id: false, patient: false, names: OriginNames::default() };
         let mut output = PcapOverIp::connect(listener.local_addr().unwrap(), options, Arc::default());
         output.check().unwrap();
         let (mut reader, _) = listener.accept().unwrap();

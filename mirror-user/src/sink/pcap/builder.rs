@@ -10,8 +10,10 @@ use std::{
 
 use crate::{
     hidden_file::HiddenFileError,
+    mirroring::SessionTable,
     sink::{
         handoff::{Handoff, HandoffConfig, HandoffOptions, OutputState, TICK},
+        origin::OriginNames,
         pipe::{self, Pipe},
     },
 };
@@ -138,6 +140,7 @@ pub struct PcapBuilder {
     min_free: MinFree,
     free_space: FreeSpace,
     origins: Option<usize>,
+    names: OriginNames,
     follows: bool,
     hooks: Hooks,
 }
@@ -163,6 +166,7 @@ impl PcapBuilder {
             min_free: MinFree::default(),
             free_space: FreeSpace::default(),
             origins: None,
+            names: OriginNames::default(),
             follows: false,
             hooks: Hooks::default(),
         }
@@ -310,6 +314,14 @@ impl PcapBuilder {
         self
     }
 
+    /// Names origins by these sessions: in the interfaces of a pcapng file, with a comment, and in the names
+    /// of [their files](Self::per_origin), as
+    /// [`Origin::interface_name`](crate::account::Origin::interface_name) says.
+    pub fn sessions(mut self, sessions: Arc<SessionTable>) -> Self {
+        self.names = sessions.into();
+        self
+    }
+
     /// Goes on with the files of another process, whose place in the capture [`Rotator::follow`](super::Rotator::follow) then says;
     /// the first file is opened with the first packet.
     pub fn follows(mut self, follows: bool) -> Self {
@@ -388,7 +400,8 @@ impl PcapBuilder {
         let (output, name) = match self.target.0 {
             TargetKind::File(path) => {
                 let names = Names::new(&path, &plan.rotation)
-                    .map_err(|error| PcapError::Name { path: path.clone(), reason: error.to_string() })?;
+                    .map_err(|error| PcapError::Name { path: path.clone(), reason: error.to_string() })?
+                    .of_origins(self.names.clone());
                 let encoder = Encoder::new(names.compression())
                     .map_err(|source| PcapError::Compression { path: path.clone(), source })?;
                 let files = Files::create(names, plan, self.hooks, encoder)?;
@@ -416,7 +429,7 @@ impl PcapBuilder {
         };
         let losses = Losses::new();
         let state = Arc::new(OutputState::default());
-        let capture = CaptureFormat { format: self.format, snaplen: self.snaplen };
+        let capture = CaptureFormat { format: self.format, snaplen: self.snaplen, names: self.names };
         let writer = Writer::new(output, capture, blocks, losses.clone(), Arc::clone(&state));
         let handoff =
             Handoff::start(config, state, self.handoff.on_thread_start, writer).map_err(|source| {

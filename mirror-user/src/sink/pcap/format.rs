@@ -4,7 +4,12 @@
 //! a block's bytes. For the other blocks, one needs a newer compiler than ours and the other an async
 //! runtime. Tests read the output back with these crates.
 
-use crate::{account::Origin, frame::Segments, sink::origin::OriginKey, tunnels::Encapsulation};
+use crate::{
+    account::Origin,
+    frame::Segments,
+    sink::origin::{OriginKey, OriginNames},
+    tunnels::Encapsulation,
+};
 
 /// Format of a capture file.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -210,30 +215,40 @@ pub(super) enum Interface {
 }
 
 /// The description of an interface.
-pub(super) fn interface_description(interface: Interface, snaplen: u32) -> Vec<u8> {
+pub(super) fn interface_description(interface: Interface, names: &OriginNames, snaplen: u32) -> Vec<u8> {
+    let mut comments = [None, None];
     let (name, description) = match interface {
         Interface::Origin(key) => {
-            let Origin { source, vni, encapsulation, .. } = key.origin(0, 0);
+            let origin = names.origin(key, 0, 0);
+            comments = [session_comment(&origin), gateway_comment(&origin)];
+            let Origin { source, vni, encapsulation, .. } = &origin;
             let protocol = match encapsulation {
                 Encapsulation::Vxlan => "VXLAN",
                 Encapsulation::Geneve => "GENEVE",
             };
-            (key.to_string(), format!("mirrored by {source}, {protocol} network identifier {vni}"))
+            let description = format!("mirrored by {source}, {protocol} network identifier {vni}");
+            (origin.interface_name(), description)
         }
         Interface::Others => ("other".to_owned(), "origins beyond the bound on interfaces".to_owned()),
         Interface::NoPackets => ("none".to_owned(), "no packets".to_owned()),
     };
     let mut block = RareBlock::new(IDB_TYPE);
     block.words(&[LINKTYPE_ETHERNET, snaplen]);
-    if let Interface::Origin(key) = interface
-        && let Some(comment) = gateway_comment(&key.origin(0, 0))
-    {
-        block.text(COMMENT, &comment);
-    }
+    comments.iter().flatten().for_each(|comment| block.text(COMMENT, comment));
     block.text(IF_NAME, &name);
     block.text(IF_DESCRIPTION, &description);
     block.option(IF_TSRESOL, &[TSRESOL_NS]);
     block.end()
+}
+
+/// Which session mirrors an origin's packets, if it is known.
+fn session_comment(origin: &Origin) -> Option<String> {
+    let Origin { session, interface, owner, tags, .. } = origin;
+    let part = |name, value: &Option<String>| value.as_ref().map(|value| format!("{name} {value}"));
+    let parts = [part("session", session), part("interface", interface), part("owner", owner)];
+    let tags = tags.iter().map(|(key, value)| format!("{key}={value}"));
+    let parts: Vec<_> = parts.into_iter().flatten().chain(tags).collect();
+    session.as_ref().map(|_| parts.join(", "))
 }
 
 /// Through which endpoint of a Gateway Load Balancer an origin's packets came, if they did.
@@ -312,7 +327,11 @@ impl RareBlock {
     }
 
     fn text(&mut self, code: u16, text: &str) {
-        self.option(code, text.as_bytes());
+        let mut end = text.len().min(u16::MAX.into());
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        self.option(code, &text.as_bytes()[..end]);
     }
 
     /// High word first, each in the byte order of the file.

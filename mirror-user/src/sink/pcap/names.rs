@@ -9,7 +9,7 @@ use std::{
 use jiff::{Zoned, fmt::strtime};
 
 use super::{compress::Compression, rotation::Rotation};
-use crate::sink::origin::OriginKey;
+use crate::sink::origin::{OriginKey, OriginNames};
 
 /// Which frames a file holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -33,6 +33,7 @@ pub(super) struct Names {
     timed: bool,
     /// Minimum digits of a number; with 0 the first file has no number.
     digits: usize,
+    origins: OriginNames,
 }
 
 /// Why a name cannot be made.
@@ -58,6 +59,7 @@ impl Names {
             compression,
             timed: rotation.every.is_some(),
             digits: rotation.files.filter(|_| rotation.size.is_some()).map_or(0, digits),
+            origins: OriginNames::default(),
         };
         if names.timed {
             let directory = path.parent().unwrap_or(Path::new(""));
@@ -70,6 +72,11 @@ impl Names {
             }
         }
         Ok(names)
+    }
+
+    /// With these names of origins.
+    pub(super) fn of_origins(self, origins: OriginNames) -> Self {
+        Self { origins, ..self }
     }
 
     pub(super) fn compression(&self) -> Compression {
@@ -99,7 +106,7 @@ impl Names {
     pub(super) fn path_of(&self, timed: &OsStr, key: SeriesKey, number: u32) -> PathBuf {
         let mut name = match key {
             SeriesKey::All => timed.to_owned(),
-            SeriesKey::Origin(origin) => before_extension(timed, &safe(origin)),
+            SeriesKey::Origin(origin) => before_extension(timed, &safe(&self.origins.name(origin))),
             SeriesKey::Other => before_extension(timed, "other"),
         };
         let digits = self.digits;
@@ -137,8 +144,8 @@ fn digits(files: u32) -> usize {
 }
 
 /// An origin's name without the colons of IPv6 addresses, which scp(1) and some file systems do not accept.
-fn safe(key: OriginKey) -> String {
-    key.to_string().replace(':', "-")
+fn safe(name: &str) -> String {
+    name.replace(':', "-")
 }
 
 fn before_extension(name: &OsStr, word: &str) -> OsString {

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     hidden_file::HiddenFile,
     sink::{
-        origin::OriginKey,
+        origin::{OriginKey, OriginNames},
         pipe::{self, PartialWrite, Pipe},
     },
 };
@@ -31,10 +31,11 @@ const DIRECT_MEMORY: u64 = 7 << 20;
 /// Less than this is written through the page cache.
 const LEAST_DIRECT: u64 = 256 << 10;
 
-/// Format and snap length of a capture, the same for all its parts.
+/// Format and snap length of a capture, and what its origins are called, the same for all its parts.
 pub(super) struct CaptureFormat {
     pub(super) format: Format,
     pub(super) snaplen: u32,
+    pub(super) names: OriginNames,
 }
 
 /// The output of a part.
@@ -407,6 +408,7 @@ impl CapturePart {
         let description = |origin: &Option<OriginKey>| {
             format::interface_description(
                 origin.map_or(Interface::Others, Interface::Origin),
+                &capture.names,
                 capture.snaplen,
             )
         };
@@ -528,7 +530,11 @@ impl CapturePart {
         }
         self.describe(capture)?;
         if self.described == 0 {
-            self.append(&format::interface_description(Interface::NoPackets, capture.snaplen))?;
+            self.append(&format::interface_description(
+                Interface::NoPackets,
+                &capture.names,
+                capture.snaplen,
+            ))?;
             (self.described, self.delivered, here) = (1, vec![0], vec![0]);
         }
         let end = now();

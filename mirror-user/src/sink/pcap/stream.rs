@@ -8,7 +8,10 @@ use super::{
     format::{self, COMMENT, EPB_HEAD, Format, Interface, MAX_SNAPLEN, PacketHead},
     idb_table::IdbTable,
 };
-use crate::{frame::Frame, sink::origin::OriginKey};
+use crate::{
+    frame::Frame,
+    sink::origin::{OriginKey, OriginNames},
+};
 
 /// Interfaces that are announced to a reader by name; frames of further origins belong to one named `other`.
 const MAX_INTERFACES: usize = 4096;
@@ -20,6 +23,7 @@ const OPTION_HEAD: usize = 4;
 #[derive(Debug)]
 pub(crate) struct Stream {
     format: Format,
+    names: OriginNames,
     bytes: Vec<u8>,
     /// The origins of the packets, by their number in these bytes.
     origins: Vec<OriginKey>,
@@ -35,8 +39,8 @@ pub(crate) struct Announced {
 }
 
 impl Stream {
-    pub(crate) fn new(format: Format) -> Self {
-        Self { format, bytes: Vec::new(), origins: Vec::new(), numbers: HashMap::default() }
+    pub(crate) fn new(format: Format, names: OriginNames) -> Self {
+        Self { format, names, bytes: Vec::new(), origins: Vec::new(), numbers: HashMap::default() }
     }
 
     /// Removes the packets of the previous block.
@@ -97,7 +101,7 @@ impl Stream {
         });
         for origin in interfaces.from(*described) {
             let interface = origin.map_or(Interface::Others, Interface::Origin);
-            out.extend(format::interface_description(interface, MAX_SNAPLEN));
+            out.extend(format::interface_description(interface, &self.names, MAX_SNAPLEN));
         }
         *described = interfaces.len();
         let start = out.len();
@@ -108,7 +112,7 @@ impl Stream {
     /// Appends what a reader's stream needs at its end.
     pub(crate) fn end(&self, out: &mut Vec<u8>, announced: &Announced) {
         if self.format == Format::Pcapng && announced.described == 0 {
-            out.extend(format::interface_description(Interface::NoPackets, MAX_SNAPLEN));
+            out.extend(format::interface_description(Interface::NoPackets, &self.names, MAX_SNAPLEN));
         }
     }
 }

@@ -13,6 +13,7 @@ use super::{
     printer::{LOSSES_HERE, Printer},
     style::{Style, Time},
 };
+use crate::mirroring::SessionTable;
 use crate::sink::{
     handoff::{Handoff, HandoffOptions, OutputState},
     pipe::Pipe,
@@ -45,6 +46,7 @@ pub struct PrintBuilder {
     style: Style,
     /// Standard output if `None`.
     writer: Option<Pipe>,
+    sessions: Option<Arc<SessionTable>>,
     handoff: HandoffOptions,
 }
 
@@ -56,12 +58,18 @@ impl fmt::Debug for PrintBuilder {
 
 impl PrintBuilder {
     pub(super) fn new(style: Style) -> Self {
-        Self { style, writer: None, handoff: HandoffOptions::default() }
+        Self { style, writer: None, sessions: None, handoff: HandoffOptions::default() }
     }
 
     /// Prints to a writer; `name` is its name in messages. It is flushed after each block.
     pub fn writer(mut self, name: impl Into<String>, out: impl Write + Send + 'static) -> Self {
         self.writer = Some(Pipe::new(name, out));
+        self
+    }
+
+    /// Names origins by these sessions.
+    pub fn sessions(mut self, sessions: Arc<SessionTable>) -> Self {
+        self.sessions = Some(sessions);
         self
     }
 
@@ -103,7 +111,7 @@ impl PrintBuilder {
         };
         let config = self.handoff.config(NAME, pipe.name().to_owned(), STOP, LOSSES_HERE);
         let (state, dropped_last) = (Arc::new(OutputState::default()), Arc::new(AtomicU64::new(0)));
-        let lines = Lines::new(self.style);
+        let lines = self.sessions.into_iter().fold(Lines::new(self.style), Lines::sessions);
         let printer = Printer::new(pipe, lines, Arc::clone(&state), Arc::clone(&dropped_last));
         let handoff = Handoff::start(config, state, self.handoff.on_thread_start, printer)
             .map_err(|source| PrintError::Thread { source })?;

@@ -1,6 +1,6 @@
 //! Frames as lines.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::Arc};
 
 use jiff::tz::TimeZone;
 
@@ -9,7 +9,11 @@ use super::{
     style::Style,
     time::Times,
 };
-use crate::{frame::Frame, sink::origin::OriginKey};
+use crate::{
+    frame::Frame,
+    mirroring::SessionTable,
+    sink::origin::{OriginKey, OriginNames},
+};
 
 /// Prints frames, one per line, in a [`Style`]. Some output, such as relative sequence numbers, depends on
 /// earlier packets: use one `Lines` for all packets of a connection.
@@ -30,6 +34,7 @@ pub struct Lines {
     style: Style,
     times: Times,
     memory: Memory,
+    names: OriginNames,
     /// The origin of the last frame, and its text with a space: the next frame often has the same.
     origin: OriginKey,
     origin_text: String,
@@ -43,8 +48,18 @@ impl Lines {
     pub fn new(style: Style) -> Self {
         let times = Times::new(style.time, TimeZone::system());
         let origin = OriginKey::default();
-        let origin_text = format!("{origin} ");
-        Self { style, times, memory: Memory::default(), origin, origin_text, prefix: String::new() }
+        let names = OriginNames::default();
+        let origin_text = names.name(origin) + " ";
+        let (memory, prefix) = (Memory::default(), String::new());
+        Self { style, times, memory, names, origin, origin_text, prefix }
+    }
+
+    /// Names origins by these sessions.
+    #[must_use]
+    pub fn sessions(mut self, sessions: Arc<SessionTable>) -> Self {
+        self.names = sessions.into();
+        self.origin_text = self.names.name(self.origin) + " ";
+        self
     }
 
     /// Appends a frame's text with a newline: one line, or more if the style adds details.
@@ -57,7 +72,7 @@ impl Lines {
             self.origin = origin;
             self.origin_text.clear();
             // Writing to a String cannot fail.
-            let _ = write!(self.origin_text, "{origin} ");
+            let _ = write!(self.origin_text, "{} ", self.names.name(origin));
         }
         self.prefix.push_str(&self.origin_text);
         if self.style.outer {

@@ -13,7 +13,7 @@ use crate::{
     sink::{
         Counters, LatencySink,
         handoff::{self, Block, BlockReturn, LOSSES, Message},
-        origin::OriginKey,
+        origin::{OriginKey, OriginNames},
         pcap::format::PacketHead,
         pipe::Pipe,
         testing::offer,
@@ -91,7 +91,8 @@ fn the_writer_thread_allocates_per_capture_and_not_per_block() {
         }
         messages.send(Message::Close { lost_in_kernel: 0 }).unwrap();
         let out = PartOutput::Stream(Pipe::new("test", io::sink()));
-        let capture = CaptureFormat { format: Format::Pcapng, snaplen: 262_144 };
+        let capture =
+            CaptureFormat { format: Format::Pcapng, snaplen: 262_144, names: OriginNames::default() };
         let output = CaptureOutput::Stream(Box::new(CapturePart::new(out, None, 8)));
         let writer = Writer::new(output, capture, Format::Pcapng, Losses::new(), Arc::default());
         let allocated = measure(|| handoff::run(writer, &inbox).unwrap()).count_total;

@@ -1,7 +1,7 @@
 //! Forged origins do not take interfaces or files from later origins.
 
 use super::*;
-use crate::sink::pcap::Stream;
+use crate::sink::{origin::OriginNames, pcap::Stream};
 
 const TENANT: u32 = 0xff_ffff;
 
@@ -83,7 +83,7 @@ fn an_origin_that_lost_its_file_gets_another() {
 
 #[test]
 fn a_reader_that_joins_after_a_flood_gets_the_names_of_its_origins() {
-    let mut stream = Stream::new(Format::Pcapng);
+    let mut stream = Stream::new(Format::Pcapng, OriginNames::default());
     let mut readers = [stream.begin(), stream.begin()];
     let parts = [flood(6_000), tenant(500), flood(3), tenant(2)].concat();
     for (number, frames) in parts.chunks(500).enumerate() {

@@ -1,7 +1,12 @@
 //! Packets, interfaces and statistics, read by other programs.
 
 use super::*;
-use crate::sink::{handoff, pcap::format::PacketHead, testing::offer};
+use crate::sink::{
+    handoff,
+    origin::{OriginKey, OriginNames},
+    pcap::format::{Interface, PacketHead, interface_description},
+    testing::{offer, sessions},
+};
 
 /// Writes the frames with one worker; returns the factory's result.
 fn write(builder: PcapBuilder, frames: &[Outer], report: &mut Report) {
@@ -194,4 +199,29 @@ fn padding_is_zero_also_in_a_used_block() {
     // Enhanced Packet Block, draft-ietf-opsawg-pcapng section 4.3.
     assert_eq!(words[..7], [6, 96, 3, 1, 2, 61, 70]);
     assert_eq!(words[22..], [9, 96]);
+}
+
+#[test]
+fn an_interface_has_the_name_of_its_session_and_a_comment_about_it() {
+    let names = OriginNames::from(sessions());
+    let described = |vni| {
+        let key = OriginKey::new([10, 0, 0, 1].into(), vni);
+        let block = interface_description(Interface::Origin(key), &names, 1500);
+        let (_, block) = pcap_parser::pcapng::parse_interfacedescriptionblock_le(&block).unwrap();
+        let comment = block.options.iter().find(|option| option.code == pcap_parser::OptionCode::Comment);
+        let comment = comment.map(|option| option.as_str().unwrap().to_owned());
+        (block.if_name().unwrap().unwrap().to_owned(), comment)
+    };
+    let comment = "session tms-1, interface eni-1, owner 111122223333, Name=web 1";
+    assert_eq!(described(7), ("web-1.vni-7@10.0.0.1".to_owned(), Some(comment.to_owned())));
+    assert_eq!(described(8), ("vni-8@10.0.0.1".to_owned(), None));
+}
+
+#[test]
+fn the_file_of_an_origin_has_the_name_of_its_session() {
+    let dir = tempfile::tempdir().unwrap();
+    let builder = Pcap::builder(Target::file(dir.path().join("o.pcapng"))).per_origin(3).sessions(sessions());
+    let frames = [7, 8].map(|vni| Outer::new([10, 0, 0, 1], vni, &[1; 60]));
+    write(builder, &frames, &mut report());
+    assert_eq!(names(dir.path()), ["o-vni-8@10.0.0.1.pcapng", "o-web-1.vni-7@10.0.0.1.pcapng"]);
 }

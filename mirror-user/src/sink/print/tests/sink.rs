@@ -17,7 +17,7 @@ use crate::{
     decap::decapsulate_frame,
     sink::{
         Sink, SinkFactory, SinkStats, WorkerContext,
-        testing::{Gate, offer},
+        testing::{Gate, Outer, offer, sessions},
     },
 };
 
@@ -73,6 +73,17 @@ fn the_outer_line_has_the_addresses_and_the_tunnel() {
         "vni-12345@10.0.0.5 IP 10.0.0.5.65408 > 10.255.255.254.4789: VXLAN, flags [I] (0x08), vni 12345"
     );
     assert!(inner.starts_with("vni-12345@10.0.0.5 IP 10.1.0.10 > "));
+}
+
+#[test]
+fn a_line_has_the_name_of_the_session() {
+    let mut lines = Lines::new(Style::default().time(Time::None)).sessions(sessions());
+    let mut text = String::new();
+    for (vni, name) in [(7, "web-1.vni-7@10.0.0.5 "), (8, "vni-8@10.0.0.5 ")] {
+        text.clear();
+        lines.line(&Outer::new([10, 0, 0, 5], vni, &[1; 60]).frame(), &mut text);
+        assert!(text.starts_with(name), "{text}");
+    }
 }
 
 #[test]

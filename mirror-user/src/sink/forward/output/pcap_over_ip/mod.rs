@@ -32,6 +32,7 @@ use crate::{
     log_limit::LogLimit,
     sink::{
         handoff::{Outcome, record},
+        origin::OriginNames,
         pcap::{Format, Stream},
     },
 };
@@ -55,6 +56,7 @@ pub(in super::super) struct StreamOptions {
     pub(in super::super) community_id: bool,
     /// Whether to wait for slow readers, as for capture files.
     pub(in super::super) patient: bool,
+    pub(in super::super) names: OriginNames,
 }
 
 /// See the module.
@@ -178,7 +180,7 @@ impl PcapOverIp {
     }
 
     fn new(endpoint: Endpoint, options: StreamOptions, state: Arc<State>) -> Self {
-        let stream = Stream::new(options.format);
+        let stream = Stream::new(options.format, options.names.clone());
         Self { endpoint, stream, options, readers: Vec::new(), state, log: LogLimits::default() }
     }
 
