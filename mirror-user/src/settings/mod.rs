@@ -150,6 +150,10 @@ keys_with_outputs! {
         vni: Written<Vnis>,
         /// The outer sources that are accepted.
         source: Written<Sources>,
+        /// Files that describe the sessions of Traffic Mirroring, by which origins are named.
+        sessions: Many<PathBuf>,
+        /// The sessions that are accepted, by id or name.
+        session: Many<String>,
         /// Whether fragmented outer packets are not reassembled.
         no_reassemble: bool,
         /// A filter expression that is applied to packets with their outer headers.

@@ -105,6 +105,8 @@ fn any_settings() -> impl Strategy<Value = Settings> {
         rx_ring: word("[0-9]{1,9}"),
         read: words(TEXT),
         port: word(LIST),
+        sessions: words(TEXT),
+        session: words(TEXT),
         no_reassemble: flag(),
         forward_seed: word("[0-9]{1,20}"),
         json: flag(),

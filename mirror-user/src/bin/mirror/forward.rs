@@ -31,8 +31,8 @@ pub(crate) struct ForwardArgs {
     /// Seed that assigns flows to targets, for runs or hosts that must agree [default: from /etc/machine-id]
     #[arg(long, help_heading = "Output", value_name = "N")]
     forward_seed: Option<Written<Seed>>,
-    /// Add a VLAN tag per VNI to packets for veths, TAP devices and interfaces; VNIs of --vni get the first
-    /// ones
+    /// Add a VLAN tag per VNI to packets for veths, TAP devices and interfaces; VNIs of --vni and --session
+    /// get the first ones
     #[arg(long, help_heading = "Output")]
     vlan_per_vni: bool,
     /// Add the Community ID of the flow to each packet of a pcap-over-ip target with format=pcapng
@@ -182,6 +182,7 @@ impl Forwarding {
     ) -> anyhow::Result<Forward> {
         let builder = self.builder(targets).context("a group without a target")?;
         let mut builder = builder.max_frame(max_frame).patient(cx.patient);
+        builder = cx.sessions.iter().cloned().fold(builder, ForwardBuilder::sessions);
         if self.vlan_per_vni && targets.iter().any(Target::takes_vlans) {
             builder = builder.vlan_per_vni(vnis.iter().copied());
         }

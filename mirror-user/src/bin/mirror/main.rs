@@ -37,6 +37,7 @@ mod remedy;
 mod replay;
 mod requests;
 mod sandbox;
+mod sessions;
 mod signals;
 mod source;
 mod status;
@@ -196,13 +197,13 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let file = args.output.config.clone();
             let source = ConfigSource::of(config::Command::Ingest, args.settings(), file);
             let (settings, tables) = source.read()?;
-            ingest::run(&IngestRun::of(&settings, tables), &settings, &source, None)
+            ingest::run(&IngestRun::read(&settings, tables)?, &settings, &source, None)
         }
         Some(Command::Replay(args)) => {
             let file = args.output.config.clone();
             let source = ConfigSource::of(config::Command::Replay, args.settings(), file);
             let (settings, tables) = source.read()?;
-            replay::run(&ReplayRun::of(&settings, tables))
+            replay::run(&ReplayRun::read(&settings, tables)?)
         }
         Some(Command::Status(args)) => control::status(&args),
         Some(Command::Drain(args)) => control::drain(&args),

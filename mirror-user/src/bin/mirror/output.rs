@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use mirror_user::settings::{
-    Count, FileFormat, OnOutputEnd, Phrase, Ports, Settings, Snap, Sources, TunnelPorts, Vnis, Written,
+    Count, FileFormat, Many, OnOutputEnd, Phrase, Ports, Settings, Snap, Sources, TunnelPorts, Vnis, Written,
 };
 
 use crate::{
@@ -31,6 +31,15 @@ pub(crate) struct OutputArgs {
     /// Accept only these outer source addresses or prefixes
     #[arg(long, help_heading = "Selection", value_name = "CIDR[,CIDR…]")]
     source: Option<Written<Sources>>,
+    /// Name origins by the sessions of Traffic Mirroring that FILE describes, and report those that are
+    /// silent or unknown: JSON of the EC2 API, CloudFormation or Terraform, as for `mirror filter --config`;
+    /// may be repeated
+    #[arg(long, help_heading = "Selection", value_name = "FILE")]
+    sessions: Vec<PathBuf>,
+    /// Accept only the VNIs of this session of --sessions, by its id or the value of its tag Name; may be
+    /// repeated
+    #[arg(long, help_heading = "Selection", value_name = "NAME")]
+    session: Vec<Written<String>>,
     /// Do not reassemble fragmented outer packets: ingest passes the fragments to the kernel, replay rejects
     /// them
     #[arg(long, help_heading = "Selection")]
@@ -113,6 +122,8 @@ impl OutputArgs {
             port,
             vni,
             source,
+            sessions,
+            session,
             no_reassemble,
             outer_filter,
             expression,
@@ -140,6 +151,8 @@ impl OutputArgs {
         settings.port = port;
         settings.vni = vni;
         settings.source = source;
+        settings.sessions = paths(&sessions);
+        settings.session = Many::of(session);
         settings.no_reassemble = given(no_reassemble);
         settings.outer_filter = outer_filter;
         settings.filter = (!expression.is_empty()).then(|| Phrase(expression).into());

@@ -24,6 +24,7 @@ use crate::{
     print::Printing,
     reload::Permitted,
     sandbox::{Places, SandboxArg},
+    sessions::Sessions,
     streams,
     writers::WriterPlan,
 };
@@ -32,7 +33,9 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct OutputConfig {
     pub(crate) tunnels: Tunnels,
-    pub(crate) vnis: Vec<u32>,
+    /// Those of --vni.
+    vnis: Vec<u32>,
+    pub(crate) sessions: Sessions,
     sources: Vec<IpNet>,
     pub(crate) no_reassemble: bool,
     outer_filter: Option<String>,
@@ -82,6 +85,7 @@ impl OutputConfig {
         Self {
             tunnels: settings.port.clone().unwrap_or_default().into_value().0,
             vnis: settings.vni.as_deref().map(|list| list.0.clone()).unwrap_or_default(),
+            sessions: Sessions::of(settings),
             sources: settings.source.as_deref().map(|list| list.0.clone()).unwrap_or_default(),
             no_reassemble: settings.no_reassemble.unwrap_or_default(),
             outer_filter: settings.outer_filter.as_deref().cloned(),
@@ -110,9 +114,24 @@ impl OutputConfig {
         }
     }
 
+    /// The same sessions as another one, which has read them.
+    pub(crate) fn with_sessions_of(self, other: &Self) -> Self {
+        Self { sessions: other.sessions.clone(), ..self }
+    }
+
+    /// The VNIs that are accepted, in the sequence of --vni; all if there are none.
+    pub(crate) fn vnis(&self) -> Vec<u32> {
+        if self.vnis.is_empty() { self.sessions.vnis() } else { self.vnis.clone() }
+    }
+
+    /// Refuses sessions and VNIs that contradict each other.
+    pub(crate) fn check_sessions(&self) -> Result<(), Usage> {
+        self.sessions.check(!self.vnis.is_empty())
+    }
+
     /// Which tunnels are selected.
     pub(crate) fn allow(&self) -> Allow {
-        Allow::all().vnis(self.vnis.iter().copied()).sources(self.sources.iter().copied())
+        Allow::all().vnis(self.vnis()).sources(self.sources.iter().copied())
     }
 
     /// Which packets are selected.

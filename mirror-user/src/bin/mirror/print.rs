@@ -2,11 +2,11 @@
 
 use clap::{ArgAction, Args};
 use mirror_user::settings::Settings;
-use mirror_user::sink::print::{Dump, Print, PrintError, Style, Time};
+use mirror_user::sink::print::{Dump, Print, PrintBuilder, PrintError, Style, Time};
 
 use crate::{
     flag_values::{given, repeated, repetitions},
-    hooks::Threads,
+    outputs::OpenContext,
     sandbox::ThreadKind,
 };
 
@@ -94,9 +94,10 @@ impl Printing {
     }
 
     /// Opens the printer.
-    pub(crate) fn open(&self, verbosity: u8, outer: bool, threads: &Threads) -> Result<Print, PrintError> {
+    pub(crate) fn open(&self, verbosity: u8, outer: bool, cx: &OpenContext<'_>) -> Result<Print, PrintError> {
         let style = self.style().verbosity(verbosity).outer(outer);
-        Print::builder(style).on_thread_start(threads.or_panic(ThreadKind::Printer)).build()
+        let builder = cx.sessions.iter().cloned().fold(Print::builder(style), PrintBuilder::sessions);
+        builder.on_thread_start(cx.threads.or_panic(ThreadKind::Printer)).build()
     }
 
     fn style(&self) -> Style {

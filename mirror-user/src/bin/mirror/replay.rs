@@ -103,6 +103,14 @@ impl ReplayRun {
         }
     }
 
+    /// The same with the sessions that name origins, of which the files are read.
+    pub(crate) fn read(settings: &Settings, tables: Vec<SinkTable>) -> anyhow::Result<Self> {
+        let mut run = Self::of(settings, tables);
+        run.output.check_sessions()?;
+        run.output.sessions.read()?;
+        Ok(run)
+    }
+
     /// Validates the source, as far as it is given, and its selection, without this host.
     pub(crate) fn validate_source(&self) -> anyhow::Result<()> {
         self.builder()?.validate().map_err(usage)
@@ -184,6 +192,7 @@ pub(crate) fn run(args: &ReplayRun) -> anyhow::Result<ExitCode> {
         is_upgrade: false,
         follows: &[],
         patient: true,
+        sessions: args.output.sessions.table().cloned(),
     };
     let outputs = user::naming(user.as_ref(), args.output.open(MAX_FRAME, &cx))?;
     memory::refuse_beyond_limit(READING + outputs.memory_per_worker() as u64, THREADS)?;

@@ -27,6 +27,7 @@ impl OutputConfig {
             let message = "-q cannot be used with -v; with --print it can, where -v is about packets";
             return Err(Usage(message.into()).into());
         }
+        self.check_sessions()?;
         let streams = Streams::identify(self.writes())?;
         for output in self.all() {
             let stream = output.write.as_deref().filter(|path| streams.of(path).is_some());

@@ -159,7 +159,7 @@ mod tests {
                 "interface" => {
                     prop_oneof![text(&["ens6", "a,b"]), Just(Value::from(vec!["ens6", "ens7"]))].boxed()
                 }
-                "read" | "command-write" | "writable" => {
+                "read" | "sessions" | "session" | "command-write" | "writable" => {
                     prop_oneof![text(&["a b", "x", "-"]), Just(Value::from(vec!["a", "7"]))].boxed()
                 }
                 "forward" => {

@@ -126,6 +126,16 @@ pub(super) struct Exporter {
     series: BTreeMap<Family, BTreeMap<String, Number>>,
     /// Those with series of their own, and their frames and bytes.
     origins: HashMap<OriginId, (u64, u64)>,
+    /// Their sessions, as far as they are known.
+    sessions: HashMap<OriginId, Session>,
+}
+
+/// The labels of an origin's session.
+#[derive(Clone, Debug)]
+struct Session {
+    id: String,
+    interface: String,
+    owner: String,
 }
 
 impl Exporter {
@@ -323,12 +333,23 @@ impl Exporter {
             if self.origins.contains_key(&key) || self.origins.len() < ORIGINS {
                 let (frames, bytes) = self.origins.entry(key).or_default();
                 (*frames, *bytes) = ((*frames).max(origin.frames), (*bytes).max(origin.inner_bytes));
+                if let Some(id) = &origin.session {
+                    self.sessions.entry(key).or_insert_with(|| Session {
+                        id: id.clone(),
+                        interface: origin.interface.clone().unwrap_or_default(),
+                        owner: origin.owner.clone().unwrap_or_default(),
+                    });
+                }
             }
         }
         let listed: Vec<_> = self.origins.iter().map(|(key, counts)| (*key, *counts)).collect();
         for ((source, vni), (frames, bytes)) in &listed {
+            let session = self.sessions.get(&(*source, *vni)).cloned();
             let (vni, source) = (vni.to_string(), source.to_string());
-            let of = [("vni", vni.as_str()), ("source", source.as_str())];
+            let mut of = vec![("vni", vni.as_str()), ("source", source.as_str())];
+            if let Some(Session { id, interface, owner }) = &session {
+                of.extend([("session", id.as_str()), ("interface", interface), ("owner", owner)]);
+            }
             self.set(Family::OriginFrames, &of, *frames);
             self.set(Family::OriginBytes, &of, *bytes);
         }
@@ -550,6 +571,16 @@ mod tests {
         assert_eq!(unlisted, ORIGINS as f64 * 1000.0);
         assert_eq!(listed + unlisted, 1000.0 * 1.5 * ORIGINS as f64 + 10.0 * ORIGINS as f64 / 2.0);
         assert_eq!(all.keys().filter(|series| series.contains("origin_")).count(), 2 * ORIGINS);
+    }
+
+    #[test]
+    fn an_origin_has_the_labels_of_its_session() {
+        let origin = json!({ "source": "10.0.0.1", "vni": 7, "frames": 3, "inner_bytes": 180,
+            "at_least": false, "session": "tms-1", "interface": "eni-1", "tags": { "Name": "web" } });
+        let all = scrape(&mut Exporter::default(), &json!({ "origins": [origin] }));
+        let of = "{vni=\"7\",source=\"10.0.0.1\",session=\"tms-1\",interface=\"eni-1\",owner=\"\"}";
+        assert_eq!(all[&format!("mirror_origin_frames_total{of}")], 3.0);
+        assert_eq!(all[&format!("mirror_origin_bytes_total{of}")], 180.0);
     }
 
     #[test]

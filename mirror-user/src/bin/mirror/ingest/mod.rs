@@ -232,6 +232,14 @@ impl IngestRun {
         }
     }
 
+    /// The same with the sessions that name origins, of which the files are read.
+    pub(crate) fn read(settings: &Settings, tables: Vec<SinkTable>) -> anyhow::Result<Self> {
+        let mut run = Self::of(settings, tables);
+        run.output.check_sessions()?;
+        run.output.sessions.read()?;
+        Ok(run)
+    }
+
     /// Validates the source, as far as it is given, and its selection, without this host.
     pub(crate) fn validate_source(&self) -> anyhow::Result<()> {
         self.builder()?.validate().map_err(usage)

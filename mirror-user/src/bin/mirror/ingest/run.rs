@@ -162,6 +162,7 @@ pub(crate) fn run(
         is_upgrade: predecessor.is_some(),
         follows: &follows,
         patient: false,
+        sessions: args.output.sessions.table().cloned(),
     };
     let opened = args.output.open(engine.plan().max_frame(), &cx);
     let mut outputs = user::naming(user.as_ref(), opened)?;

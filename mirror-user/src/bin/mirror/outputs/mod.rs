@@ -12,6 +12,7 @@ use std::{
 use mirror_user::{
     Report,
     hidden_file::{HiddenFile, HiddenFileError},
+    mirroring::SessionTable,
     settings::OnOutputEnd,
     sink::{
         self, Counters, LatencySink, SinkFactory,
@@ -46,6 +47,8 @@ pub(crate) struct OpenContext<'r> {
     pub(crate) follows: &'r [PathBuf],
     /// Whether slow readers are waited for: over capture files, nothing is lost by that.
     pub(crate) patient: bool,
+    /// What names origins, if that is known.
+    pub(crate) sessions: Option<Arc<SessionTable>>,
 }
 
 /// The open outputs of a run, and its other sinks.
@@ -100,7 +103,7 @@ impl OutputConfig {
         let commands = self.all().any(|output| output.files.postrotate_command.is_some());
         let postrotate =
             commands.then(|| Postrotate::start(cx.threads.hook(ThreadKind::Command))).transpose()?;
-        let counters = Counters::default();
+        let counters = cx.sessions.iter().cloned().fold(Counters::default(), Counters::sessions);
         let mut outputs = Outputs {
             memory_per_worker: counters.memory_per_worker(),
             counters: Arc::new(counters),

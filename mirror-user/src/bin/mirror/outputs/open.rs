@@ -10,7 +10,7 @@ use mirror_user::{
     sink::{
         self, SinkFactory,
         forward::Readers,
-        pcap::{FreeSpace, Pcap, PcapParts, Target, part_path},
+        pcap::{FreeSpace, Pcap, PcapBuilder, PcapParts, Target, part_path},
     },
 };
 
@@ -32,9 +32,9 @@ impl PlannedOutput<'_> {
             Kind::Capture(path) => self.config.open_capture(path, max_frame, cx, postrotate)?,
             Kind::Print => self.config.open_print(max_frame, cx)?,
             Kind::Forward(targets) => {
-                let (forward, vnis) = (&self.config.forward, &self.config.vnis);
+                let (forward, vnis) = (&self.config.forward, self.config.vnis());
                 // Devices and raw sockets need capabilities that files must not be opened with.
-                let open = || forward.open(targets, vnis, max_frame, cx);
+                let open = || forward.open(targets, &vnis, max_frame, cx);
                 let forward = privileges::raised(open)?;
                 let readers = Some(forward.readers());
                 let memory = forward.memory_per_worker(max_frame);
@@ -66,7 +66,7 @@ impl Opened {
 
 impl OutputConfig {
     fn open_print(&self, max_frame: usize, cx: &OpenContext<'_>) -> anyhow::Result<Opened> {
-        let print = self.print.open(self.verbose, self.outer, cx.threads)?;
+        let print = self.print.open(self.verbose, self.outer, cx)?;
         let memory = print.memory_per_worker(max_frame);
         Ok(Opened::new(print, memory))
     }
@@ -125,6 +125,7 @@ impl OutputConfig {
             Snap::Bytes(bytes) => builder.snaplen(bytes),
             Snap::Headers => builder.headers_only(true),
         };
+        builder = cx.sessions.iter().cloned().fold(builder, PcapBuilder::sessions);
         let stop = Arc::clone(cx.stop);
         builder = self.files.apply(builder, cx.by_packets, move || {
             // Each part has its last file.

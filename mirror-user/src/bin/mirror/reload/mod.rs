@@ -58,7 +58,7 @@ impl Reloader<'_> {
             None => self.source.read()?,
         };
         fixed::refuse_changed(&self.settings, &settings)?;
-        let wanted = OutputConfig::of(&settings, tables);
+        let wanted = OutputConfig::of(&settings, tables).with_sessions_of(&self.output);
         wanted.validate()?;
         let (present, planned) = (self.output.outputs(), wanted.outputs());
         let difference = Difference::of(&present, &planned);

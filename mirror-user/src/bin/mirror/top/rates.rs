@@ -65,6 +65,8 @@ pub(super) struct Sink {
 
 #[derive(Clone, Debug)]
 pub(super) struct OriginCounts {
+    /// Of its session, if that is known.
+    pub(super) label: Option<String>,
     pub(super) source: IpAddr,
     pub(super) vni: u32,
     pub(super) frames: Count,
@@ -229,6 +231,7 @@ impl Pair<'_> {
         let each = self.now.origins.iter().map(|origin| {
             let before = before.as_ref().map(|before| before.get(&key(origin)).copied().unwrap_or_default());
             OriginCounts {
+                label: origin.session_label(),
                 source: origin.source,
                 vni: origin.vni,
                 frames: self.counts(origin.frames, before.map(|(frames, _)| frames)),

@@ -259,13 +259,18 @@ fn sinks(view: &View) -> Table {
 }
 
 fn origins(view: &View) -> Table {
-    let title = format!("{:39} {:>8} {:>9} {:>9} {:>11}", "ORIGIN", "VNI", "/S", "BIT/S", "PACKETS");
+    /// Columns of the longest address.
+    const ORIGIN: usize = 39;
+    let title = format!("{:ORIGIN$} {:>8} {:>9} {:>9} {:>11}", "ORIGIN", "VNI", "/S", "BIT/S", "PACKETS");
     let row = |origin: &OriginCounts| {
-        let OriginCounts { source, vni, frames, bytes } = origin;
+        let OriginCounts { label, source, vni, frames, bytes } = origin;
+        let source = source.to_string();
+        let room = ORIGIN.saturating_sub(source.len() + 1);
+        let label = label.iter().flat_map(|label| label.chars().take(room).chain([' '])).collect::<String>();
         let bits = Count { total: bytes.total, rate: bytes.rate.map(|rate| rate * 8.0) };
         let text = format!(
-            "{:39} {vni:>8} {} {} {}",
-            source.to_string(),
+            "{:ORIGIN$} {vni:>8} {} {} {}",
+            label + &source,
             rate(frames, 9),
             rate(&bits, 9),
             total(frames.total, 11)

@@ -100,7 +100,7 @@ fn run(args: TakeOverArgs, predecessor: &mut Predecessor) -> anyhow::Result<Exit
     let file = args.output.config.clone();
     let source = ConfigSource::of(config::Command::Ingest, args.settings(), file);
     let (settings, tables) = source.read()?;
-    ingest::run(&IngestRun::of(&settings, tables), &settings, &source, Some(predecessor))
+    ingest::run(&IngestRun::read(&settings, tables)?, &settings, &source, Some(predecessor))
 }
 
 #[cfg(test)]
