@@ -137,6 +137,41 @@ pub fn in_geneve() -> Vec<Vec<u8>> {
     frames
 }
 
+/// Super-frames behind virtio headers: TCP and UDP over IPv4 and IPv6, with and without a VLAN tag, with a
+/// checksum that is there or is to be completed; and a frame that is not segmented.
+pub fn super_frames() -> Vec<Vec<u8>> {
+    let mut frames = Vec::new();
+    let payload = [7; 300];
+    for is_v4 in [true, false] {
+        for tag in [false, true] {
+            let link = || PacketBuilder::ethernet2([6; 6], [7; 6]);
+            let (v4, v6) = (([10, 0, 0, 1], [10, 0, 0, 2]), ([1; 16], [2; 16]));
+            let ip = || match (is_v4, tag) {
+                (true, false) => link().ipv4(v4.0, v4.1, 64),
+                (true, true) => link().single_vlan(vlan(7)).ipv4(v4.0, v4.1, 64),
+                (false, false) => link().ipv6(v6.0, v6.1, 64),
+                (false, true) => link().single_vlan(vlan(7)).ipv6(v6.0, v6.1, 64),
+            };
+            let transport: u16 = 14 + if tag { 4 } else { 0 } + if is_v4 { 20 } else { 40 };
+            let tcp = built(ip().tcp(1, 2, 3, 4).fin().cwr(), &payload);
+            let udp = built(ip().udp(1, 2), &payload);
+            for (frame, kind, offset) in [(tcp, if is_v4 { 1 } else { 4 }, 16_u16), (udp, 5, 6)] {
+                for (flags, start, offset) in [(0, 0, 0), (1, transport, offset)] {
+                    for (kind, size) in [(kind, 100), (0, 0_u16)] {
+                        let mut read = vec![flags, kind, 0, 0];
+                        for field in [size, start, offset] {
+                            read.extend(field.to_ne_bytes());
+                        }
+                        read.extend(&frame);
+                        frames.push(read);
+                    }
+                }
+            }
+        }
+    }
+    frames
+}
+
 /// Fragments of those packets: each in three, over IPv4 with id 0 and another, over IPv6, and an atomic one.
 pub fn fragments() -> Vec<Vec<u8>> {
     let mut fragments = Vec::new();

@@ -41,7 +41,7 @@
 //! | [`flow`] | the flow key of an inner frame |
 //! | [`sink`] | consumers of frames: counters, capture files, text, latency, your own |
 //! | [`account`] | counters, the accounting law, the report |
-//! | [`agent`] | mirrors a host's own traffic, as AWS does: segments, encapsulates and sends copies of its packets |
+//! | [`agent`] | mirrors a host's own traffic: segments, encapsulates and sends copies of its packets |
 //! | [`mirroring`] | Traffic Mirroring: targets, filters, sessions, and what becomes of a packet |
 //! | `host` | interfaces, drivers, kernel, limits |
 //! | `doctor` | checks a host and suggests remedies |
@@ -53,7 +53,7 @@
 //!
 //! | feature | default | brings |
 //! |---|---|---|
-//! | `af-xdp` | yes | `engine`, `host`, `doctor`, `sink::forward`: Linux only |
+//! | `af-xdp` | yes | `engine`, `host`, `doctor`, `agent`, `sink::forward`: Linux only |
 //! | `cli` | yes | the `mirror` command, with `af-xdp` and `filter` |
 //! | `settings` | with `cli` | `settings`; needs `af-xdp` |
 //! | `filter` | with `cli` | `Filter::compile`: needs libpcap and its headers |

@@ -38,9 +38,12 @@ pub(super) fn run(report: &mut Report) -> Result<()> {
                 instructions
             }
             Part::Decap(..) => instructions - empty_loop.context("the empty loop comes first")?,
-            Part::Dispatch(_) | Part::Counters(_) | Part::Filter(..) | Part::Pcap(..) | Part::Print(_) => {
-                instructions
-            }
+            Part::Dispatch(_)
+            | Part::Counters(_)
+            | Part::Filter(..)
+            | Part::Pcap(..)
+            | Part::Print(_)
+            | Part::Segment(_) => instructions,
         };
         let per_frame = Spread::of(instructions);
         if part == GOAL.0 {

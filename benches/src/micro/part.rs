@@ -8,19 +8,27 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use arrayvec::ArrayVec;
 use mirror_lab::{
     frames::{Outer, TcpFields, inner_tcp},
     mixed::mixed,
 };
 use mirror_user::{
-    Batch, Captured, Dispatch, Tunnels, decap,
+    Batch, Captured, Dispatch, Tunnels,
+    agent::{
+        outer::{self, Ends, MAX_OUTER, source_port},
+        segment::{MAX_HEADERS, Segments, VnetHeader},
+    },
+    decap,
+    flow::Packet,
     select::Filter,
     sink::{
         Counters, Pcap, SinkFactory, WorkerContext,
         pcap::{Format, Target},
         print::{Lines, Style},
     },
+    wire::vxlan,
 };
 use pcap::{Capture, Linktype};
 
@@ -47,6 +55,8 @@ pub enum Part {
     Pcap(Format, usize),
     /// Printing frames of all kinds, with this many `-v`.
     Print(u8),
+    /// Segmentation of a super-frame of TCP with this payload in each segment, checksums and outer headers.
+    Segment(usize),
 }
 
 /// An interpreter of compiled filters.
@@ -101,6 +111,7 @@ impl Part {
             .chain(Self::FILTERS)
             .chain(pcap.into_iter().flatten())
             .chain([0, 1].map(Self::Print))
+            .chain([Self::Segment(MSS)])
             .collect()
     }
 
@@ -123,6 +134,7 @@ impl Part {
             Self::Pcap(Format::Pcap, size) => ("pcap", "pcap", size),
             Self::Pcap(_, size) => ("pcap", "pcapng", size),
             Self::Print(verbosity) => ("print", "mixed", verbosity.into()),
+            Self::Segment(size) => ("segment", "tcp", size),
         }
     }
 
@@ -131,6 +143,7 @@ impl Part {
         match self {
             Self::Counters(origins) => u64::from(origins).max(BATCH as u64),
             Self::Print(_) => MIXED,
+            Self::Segment(_) => SEGMENTS,
             Self::Loop | Self::Decap(..) | Self::Dispatch(_) | Self::Filter(..) | Self::Pcap(..) => {
                 BATCH as u64
             }
@@ -187,6 +200,7 @@ impl Part {
                 self.sink_pass(size, 1, Pcap::builder(target).format(format).build()?)?
             }
             Self::Print(verbosity) => print_pass(verbosity)?,
+            Self::Segment(size) => segment_pass(size)?,
         })
     }
 
@@ -264,8 +278,39 @@ fn print_pass(verbosity: u8) -> Result<Box<dyn FnMut()>> {
     }))
 }
 
+/// What the source agent does with a super-frame between reading and sending it.
+fn segment_pass(size: usize) -> Result<Box<dyn FnMut()>> {
+    let header = TcpFields { sequence: 1, acknowledgment: 1, window: 500 };
+    let end = |last: u8, port: u16| (IpAddr::from([10, 0, 0, last]), port);
+    let payload = vec![0x5a; size * usize::try_from(SEGMENTS)?];
+    let mut frame = inner_tcp(end(1, 40_000), end(2, PORT), header, &payload)?;
+    let mut vnet = VnetHeader::default();
+    (vnet.flags, vnet.gso_type) = (VnetHeader::NEEDS_CSUM, VnetHeader::GSO_TCPV4);
+    (vnet.gso_size, vnet.csum_start, vnet.csum_offset) = (u16::try_from(size)?, 14 + 20, 16);
+    let (from, to) = ([10, 10, 10, 252].into(), ([10, 10, 10, 1], vxlan::PORT).into());
+    let ends = Ends { mac: [2; 6], neighbour: [4; 6], from, to };
+    let outer = outer::Outer::new(&ends, 7, 9001).context("addresses of one family")?;
+    let mut burst = vec![ArrayVec::<u8, { MAX_OUTER + MAX_HEADERS }>::new(); BATCH];
+    Ok(Box::new(move || {
+        let flow = Packet::of(&frame).map_or(0, |packet| packet.flow.hash(1));
+        let port = source_port(black_box(flow));
+        let mut segments = Segments::of(black_box(vnet), &mut frame);
+        for headers in burst.iter_mut().take(segments.left()) {
+            headers.clear();
+            headers.try_extend_from_slice(outer.headers()).expect("room for outer headers");
+            let Some(rest) = segments.next_into(headers) else { break };
+            outer.complete(headers, rest, port);
+            black_box((headers, rest));
+        }
+    }))
+}
+
 /// Frames of all kinds, each of which is printed once in a pass.
 const MIXED: u64 = 47;
+/// Segments of a super-frame of nearly 64 KiB.
+const SEGMENTS: u64 = 45;
+/// Payload of a segment at an MTU of 1500, with timestamps.
+const MSS: usize = 1448;
 /// The port that filters ask for.
 const PORT: u16 = 443;
 /// The length at which there is most to do for a byte.

@@ -43,9 +43,10 @@ impl fmt::Debug for Carrier {
 }
 
 impl Carrier {
-    /// Makes the device, in which no more than `queue` frames wait to be read, in the calling thread's network
-    /// namespace, by which the target is reached, too. Needs CAP_NET_ADMIN and CAP_NET_RAW. Minimum kernel
-    /// version: 4.18; from 6.2 on datagrams of UDP GSO come whole, too.
+    /// Makes the device in the calling thread's network namespace, by which the target is reached, too. At
+    /// most `queue` frames, of up to 64 KiB, wait in it to be read; what comes then is counted as
+    /// [`carrier_dropped`](super::CarrierCounters::carrier_dropped). Needs CAP_NET_ADMIN and CAP_NET_RAW.
+    /// Minimum kernel version: 4.18; from 6.2 on datagrams of UDP GSO come whole, too.
     ///
     /// # Errors
     ///

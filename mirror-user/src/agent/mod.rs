@@ -1,11 +1,12 @@
 //! Mirrors a host's own traffic, as AWS does that of an interface: the user half of a source agent.
 //!
-//! A program of the kernel at tc clones packets into a [`Carrier`], a TAP device of each session, where
-//! super-frames arrive whole. An [`AgentThread`] reads them, [segments](segment) them, cuts each segment to the
-//! session's packet length, [encapsulates](outer) it, and sends it. Production pays for the clone alone, once
-//! for a super-frame; the rest is done behind a queue, by a thread that yields.
+//! A program of the kernel at tc clones packets into a `Carrier`, a TAP device of each session, where
+//! super-frames arrive whole. An `AgentThread` reads them, [segments](segment) them, cuts each segment to the
+//! session's packet length, encapsulates it (`outer`), and sends it. Production pays for the clone alone,
+//! once for a super-frame; the rest is done behind a queue, by a thread that yields.
 //!
-//! Everything is counted ([`FrameCounters`]): a copy that is not sent has a reason.
+//! Everything is counted (`FrameCounters`): a copy that is not sent has a reason. All but [`segment`] is for
+//! Linux only, with the feature `af-xdp`.
 
 #[cfg(feature = "af-xdp")]
 mod carrier;

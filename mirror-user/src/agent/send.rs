@@ -1,7 +1,8 @@
 //! Sends copies by the interface that leads to the target.
 //!
-//! Over AF_PACKET, because the kernel's own UDP would choose TTL and identification, and fragment. Copies pass
-//! the interface's queueing discipline, so that they wait with production, not before it.
+//! Over AF_PACKET: with the kernel's own headers the identification would not be 0, and copies could be
+//! fragmented. They pass the interface's queueing discipline, so that they wait with production, not before
+//! it.
 
 use std::{
     net::SocketAddr,

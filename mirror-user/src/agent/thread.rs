@@ -134,8 +134,8 @@ impl AgentThread {
     ///
     /// # Errors
     ///
-    /// [`AgentError::Sessions`]: not one for each carrier. [`AgentError::Host`], [`AgentError::Socket`]: a new
-    /// target has no route, or a privilege is missing. [`AgentError::Ended`]. All stay as they were.
+    /// [`AgentError::Sessions`]: not one for each carrier. [`AgentError::Host`] and [`AgentError::Socket`]: a
+    /// new target has no route, or a privilege is missing. [`AgentError::Ended`]. All stay as they were.
     pub fn replace(&mut self, sessions: &[SessionOut]) -> Result<(), AgentError> {
         if sessions.len() != self.sessions.len() {
             let (sessions, carriers) = (sessions.len(), self.sessions.len());
