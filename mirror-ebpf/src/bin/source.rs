@@ -22,6 +22,7 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use mirror_ebpf::{
+    programs::packet::Packet as Linear,
     setting,
     source::{
         Count, Counts, DIRECTIONS, EGRESS, FLAG_COARSE_CLOCK, FLAG_HEARTBEAT, FLAG_RECORD, Frame,
@@ -53,6 +54,8 @@ static FLAGS: u32 = 0;
 /// How much may be mirrored at once after a pause, as time at the highest rate: the kernel's coarse clock has
 /// steps of up to 10 ms.
 const BURST: u64 = 20_000_000;
+/// The furthest that headers are read where they lie: the verifier wants a bound.
+const MAX_DIRECT: u32 = 0x3fff;
 /// Bytes of a TCP header with time stamps, as each segment of a super-frame has one.
 const TCP_HEADER: u32 = 32;
 
@@ -79,6 +82,12 @@ impl Frame for Skb<'_> {
 
     #[inline(always)]
     fn read<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
+        if at <= MAX_DIRECT {
+            let rest = Linear::new(self.0).from(at as usize);
+            if rest.holds(N) {
+                return Some(rest.bytes(0));
+            }
+        }
         let mut bytes = [0; N];
         // SAFETY: the helper writes N bytes to an array of N, or fails.
         let failed = unsafe { bpf_skb_load_bytes(self.0.as_ptr(), at, bytes.as_mut_ptr().cast(), N as u32) };

@@ -1,8 +1,8 @@
 //! What becomes of a packet.
 
 use super::{
-    Address, Count, Destination, Frame, HAS_DESTINATION_PORTS, HAS_PROTOCOL, HAS_SOURCE_PORTS, MAX_COPIES,
-    MAX_RULES, MAX_SESSIONS, Packet, REJECTS, Rule, RuleSet,
+    Address, Block, Count, Destination, Frame, MAX_COPIES, MAX_RULES, MAX_SESSIONS, Packet, Ports, Rule,
+    RuleSet,
     packet::{METADATA, RESOLVER, TIME, WINDOWS_ACTIVATION},
 };
 use crate::wire::{PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_UDP};
@@ -79,7 +79,7 @@ pub fn decide<F: Frame + ?Sized>(rules: &RuleSet, frame: &F, packet: Option<&Pac
             while place < MAX_RULES && place < session.rule_count as usize {
                 let rule = &session.rules[place];
                 if matches(rule, packet) {
-                    let count = if rule.flags & REJECTS == 0 { Count::Cloned } else { Count::Rejected };
+                    let count = if rule.rejects == 0 { Count::Cloned } else { Count::Rejected };
                     return Decision::by(count, at, place);
                 }
                 place += 1;
@@ -92,19 +92,23 @@ pub fn decide<F: Frame + ?Sized>(rules: &RuleSet, frame: &F, packet: Option<&Pac
 
 #[inline(always)]
 fn matches(rule: &Rule, packet: &Packet) -> bool {
-    let in_range = |[first, last]: [u16; 2], port: u16| first <= port && port <= last;
-    if rule.version != packet.version
-        || rule.flags & HAS_PROTOCOL != 0 && rule.protocol != packet.protocol
-        || !contains(&rule.source.address, &rule.source.mask, &packet.source, packet.version)
-        || !contains(&rule.destination.address, &rule.destination.mask, &packet.destination, packet.version)
-    {
-        return false;
-    }
-    let [from, to] = packet.ports;
-    if rule.flags & HAS_SOURCE_PORTS != 0 && !(packet.has_ports && in_range(rule.source_ports, from)) {
-        return false;
-    }
-    rule.flags & HAS_DESTINATION_PORTS == 0 || packet.has_ports && in_range(rule.destination_ports, to)
+    let Block { address: from, mask: from_mask } = &rule.source;
+    let Block { address: to, mask: to_mask } = &rule.destination;
+    let differs = |word: usize| {
+        (packet.source[word] & from_mask[word] ^ from[word])
+            | (packet.destination[word] & to_mask[word] ^ to[word])
+    };
+    let [from_port, to_port] = packet.ports;
+    packet.kind & rule.kind_mask == rule.kind
+        && differs(0) == 0
+        && are_in(rule.source_ports, from_port)
+        && are_in(rule.destination_ports, to_port)
+        && (packet.version == 4 || differs(1) | differs(2) | differs(3) == 0)
+}
+
+#[inline(always)]
+fn are_in(ports: Ports, port: u32) -> bool {
+    port.wrapping_sub(ports.first) <= ports.span
 }
 
 #[inline(always)]
@@ -113,8 +117,8 @@ fn contains(block: &Address, mask: &Address, address: &Address, version: u8) -> 
     alike(0) && (version == 4 || alike(1) && alike(2) && alike(3))
 }
 
-const DOMAIN: u16 = 53;
-const NTP: u16 = 123;
+const DOMAIN: u32 = 53;
+const NTP: u32 = 123;
 
 /// Why a packet is never mirrored.
 #[inline(always)]
@@ -125,8 +129,8 @@ fn excluded(packet: &Packet) -> Option<Count> {
     if packet.protocol == PROTOCOL_ICMPV6 && packet.message >= 133 && packet.message <= 137 {
         return Some(Count::NeighborDiscovery);
     }
-    let both = |one: u16, other: u16| (from == one || from == other) && (to == one || to == other);
-    if is_udp && packet.has_ports && (both(67, 68) || both(546, 547)) {
+    let both = |one: u32, other: u32| (from == one || from == other) && (to == one || to == other);
+    if is_udp && (both(67, 68) || both(546, 547)) {
         return Some(Count::Dhcp);
     }
     let [source, destination] = packet.services;
@@ -134,7 +138,7 @@ fn excluded(packet: &Packet) -> Option<Count> {
         return None;
     }
     let either = |service: u32| source == service || destination == service;
-    let has_port = |port: u16| packet.has_ports && (from == port || to == port);
+    let has_port = |port: u32| from == port || to == port;
     if either(METADATA) {
         Some(Count::Metadata)
     } else if either(TIME) && is_udp && has_port(NTP) {
@@ -151,17 +155,15 @@ fn excluded(packet: &Packet) -> Option<Count> {
 /// Whether a packet is a copy that this host has made.
 #[inline(always)]
 fn is_copy(rules: &RuleSet, packet: &Packet) -> bool {
-    packet.protocol == PROTOCOL_UDP
-        && packet.has_ports
-        && is_sent_to(rules, &packet.destination, packet.version, packet.ports[1])
+    packet.protocol == PROTOCOL_UDP && is_sent_to(rules, &packet.destination, packet.version, packet.ports[1])
 }
 
 #[inline(always)]
-fn is_sent_to(rules: &RuleSet, address: &Address, version: u8, port: u16) -> bool {
+fn is_sent_to(rules: &RuleSet, address: &Address, version: u8, port: u32) -> bool {
     let mut at = 0;
     while at < MAX_COPIES && at < rules.copy_count as usize {
         let to: &Destination = &rules.copies[at];
-        if to.port == port
+        if u32::from(to.port) == port
             && to.version == u16::from(version)
             && contains(&to.address, &[u32::MAX; 4], address, version)
         {
@@ -187,7 +189,7 @@ fn quotes_copy<F: Frame + ?Sized>(rules: &RuleSet, frame: &F, packet: &Packet) -
     // Behind type, code, checksum and a word.
     let quoted = packet.transport + 8;
     let found = if packet.version == 4 { quoted_ipv4(frame, quoted) } else { quoted_ipv6(frame, quoted) };
-    found.is_some_and(|(address, port)| is_sent_to(rules, &address, packet.version, port))
+    found.is_some_and(|(address, port)| is_sent_to(rules, &address, packet.version, port.into()))
 }
 
 /// Where a quoted packet went to, if it is UDP without options.

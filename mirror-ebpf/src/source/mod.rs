@@ -112,30 +112,56 @@ pub struct Session {
 #[derive(Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, PartialEq)]
 #[repr(C)]
 pub struct Rule {
+    /// What [`Packet::kind`] must be under `kind_mask`.
+    pub kind: u32,
+    /// Of all packets of the version of its blocks, or of those of a protocol.
+    pub kind_mask: u32,
     /// Where packets come from.
     pub source: Block,
     /// Where they go to.
     pub destination: Block,
-    /// First and last port.
-    pub source_ports: [u16; 2],
-    /// First and last port.
-    pub destination_ports: [u16; 2],
-    /// The sum of the flags below.
-    pub flags: u16,
-    /// 4 or 6: that of both blocks.
-    pub version: u8,
-    /// With [`HAS_PROTOCOL`].
-    pub protocol: u8,
+    /// Of the source.
+    pub source_ports: Ports,
+    /// Of the destination.
+    pub destination_ports: Ports,
+    /// Whether what matches is not mirrored: 0 or 1.
+    pub rejects: u32,
 }
 
-/// Flag of a rule: only packets of its protocol match.
-pub const HAS_PROTOCOL: u16 = 1;
-/// Flag of a rule: only packets with a source port in its range match.
-pub const HAS_SOURCE_PORTS: u16 = 1 << 1;
-/// Flag of a rule: only packets with a destination port in its range match.
-pub const HAS_DESTINATION_PORTS: u16 = 1 << 2;
-/// Flag of a rule: what matches is not mirrored.
-pub const REJECTS: u16 = 1 << 3;
+impl Rule {
+    /// `kind_mask` of a rule for all protocols.
+    pub const OF_VERSION: u32 = 0xff00;
+    /// `kind_mask` of a rule for a protocol.
+    pub const OF_PROTOCOL: u32 = 0xffff;
+
+    /// Its `kind`, or that of a packet.
+    #[inline(always)]
+    #[must_use]
+    pub const fn kind(version: u8, protocol: u8) -> u32 {
+        (version as u32) << 8 | protocol as u32
+    }
+}
+
+/// A range of ports.
+#[derive(Clone, Copy, Debug, Eq, FromBytes, Immutable, IntoBytes, PartialEq)]
+#[repr(C)]
+pub struct Ports {
+    /// The first.
+    pub first: u32,
+    /// The last, less the first.
+    pub span: u32,
+}
+
+impl Ports {
+    /// Every packet, with ports or without.
+    pub const ALL: Self = Self { first: 0, span: Packet::NO_PORT };
+}
+
+impl Default for Ports {
+    fn default() -> Self {
+        Self::ALL
+    }
+}
 
 /// A prefix: addresses that are alike under its mask.
 #[derive(Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, PartialEq)]

@@ -1,5 +1,6 @@
 //! What the rules look at in a frame.
 
+use super::Rule;
 use crate::wire::{
     ETHERNET_HEADER, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_SERVICE_VLAN, ETHERTYPE_VLAN, FRAGMENT_HEADER,
     IPV4_FRAGMENT_OFFSET, IPV4_HEADER, IPV6_HEADER, PROTOCOL_AH, PROTOCOL_FRAGMENT, PROTOCOL_ICMP,
@@ -52,10 +53,10 @@ pub struct Packet {
     pub version: u8,
     /// IPv4's protocol; of IPv6, the one behind its extension headers.
     pub protocol: u8,
-    /// Whether `ports` are those of TCP or UDP.
-    pub has_ports: bool,
-    /// Source and destination port.
-    pub ports: [u16; 2],
+    /// Both, as [`Rule::kind`] has them.
+    pub kind: u32,
+    /// Source and destination port of TCP and UDP; [`NO_PORT`](Self::NO_PORT) of anything else.
+    pub ports: [u32; 2],
     /// Type of an ICMP or ICMPv6 message; [`NO_MESSAGE`](Self::NO_MESSAGE) of anything else.
     pub message: u16,
     /// Where the header of the protocol begins.
@@ -65,6 +66,8 @@ pub struct Packet {
 }
 
 impl Packet {
+    /// No port: it is in no range.
+    pub const NO_PORT: u32 = 1 << 16;
     /// No ICMP message.
     pub const NO_MESSAGE: u16 = u16::MAX;
 
@@ -105,15 +108,15 @@ impl Packet {
             destination: [u32::from_ne_bytes([e, f, g, h]), 0, 0, 0],
             version: 4,
             protocol,
-            has_ports: false,
-            ports: [0; 2],
+            kind: 0,
+            ports: [Self::NO_PORT; 2],
             message: Self::NO_MESSAGE,
             transport,
             services: [of_amazon_v4([a, b, c, d]), of_amazon_v4([e, f, g, h])],
         };
         // A super-frame over 64 KiB says 0.
         let end = if total < header_len { frame.len() } else { frame.len().min(network + total) };
-        Some(if is_first { packet.with_transport(frame, end) } else { packet })
+        Some(if is_first { packet.with_transport(frame, end) } else { packet.complete() })
     }
 
     #[inline(always)]
@@ -131,8 +134,8 @@ impl Packet {
             destination,
             version: 6,
             protocol: next,
-            has_ports: false,
-            ports: [0; 2],
+            kind: 0,
+            ports: [Self::NO_PORT; 2],
             message: Self::NO_MESSAGE,
             transport: begin,
             services: [of_amazon_v6(&source), of_amazon_v6(&destination)],
@@ -146,7 +149,7 @@ impl Packet {
             packet.protocol = next;
             packet.transport += len;
             if !is_first {
-                return Some(packet);
+                return Some(packet.complete());
             }
             seen += 1;
         }
@@ -159,8 +162,7 @@ impl Packet {
         match self.protocol {
             PROTOCOL_TCP | PROTOCOL_UDP => {
                 if let Some([a, b, c, d]) = within(frame, self.transport, end) {
-                    self.has_ports = true;
-                    self.ports = [u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])];
+                    self.ports = [u16::from_be_bytes([a, b]).into(), u16::from_be_bytes([c, d]).into()];
                 }
             }
             PROTOCOL_ICMP | PROTOCOL_ICMPV6 => {
@@ -170,6 +172,12 @@ impl Packet {
             }
             _ => {}
         }
+        self.complete()
+    }
+
+    #[inline(always)]
+    fn complete(mut self) -> Self {
+        self.kind = Rule::kind(self.version, self.protocol);
         self
     }
 }

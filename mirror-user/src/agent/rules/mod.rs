@@ -3,9 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
-use mirror_ebpf::source::{
-    self as abi, Block, Destination, HAS_DESTINATION_PORTS, HAS_PROTOCOL, HAS_SOURCE_PORTS, REJECTS, RuleSet,
-};
+use mirror_ebpf::source::{self as abi, Block, Destination, Ports, RuleSet};
 
 use crate::mirroring::{Action, Direction, Mirroring, Rule, Session};
 
@@ -61,21 +59,20 @@ pub(crate) fn rule_set(
 fn compiled(rule: &Rule) -> abi::Rule {
     let Rule { action, protocol, source, destination, source_ports, destination_ports, .. } = rule;
     let range = |ports: &Option<std::ops::RangeInclusive<u16>>| {
-        ports.as_ref().map_or([0; 2], |ports| [*ports.start(), *ports.end()])
+        ports.as_ref().map_or(Ports::ALL, |ports| Ports {
+            first: (*ports.start()).into(),
+            span: ports.end().saturating_sub(*ports.start()).into(),
+        })
     };
     let (version, source) = block(source);
-    let flag = |flag: u16, is_on: bool| if is_on { flag } else { 0 };
     abi::Rule {
+        kind: abi::Rule::kind(version, protocol.unwrap_or_default()),
+        kind_mask: if protocol.is_some() { abi::Rule::OF_PROTOCOL } else { abi::Rule::OF_VERSION },
         source,
         destination: block(destination).1,
         source_ports: range(source_ports),
         destination_ports: range(destination_ports),
-        flags: flag(HAS_PROTOCOL, protocol.is_some())
-            | flag(HAS_SOURCE_PORTS, source_ports.is_some())
-            | flag(HAS_DESTINATION_PORTS, destination_ports.is_some())
-            | flag(REJECTS, *action == Action::Reject),
-        version,
-        protocol: protocol.unwrap_or_default(),
+        rejects: (*action == Action::Reject).into(),
     }
 }
 
