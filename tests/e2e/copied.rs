@@ -318,7 +318,8 @@ impl Source {
 
     /// An agent with one carrier, in the host's namespace.
     fn agent(&self, session: SessionOut) -> AgentThread {
-        AgentThread::start(vec![self.carrier(session, 4096)], AgentOptions::default()).expect("agent")
+        AgentThread::start(vec![self.carrier(session, Carrier::QUEUE)], AgentOptions::default())
+            .expect("agent")
     }
 
     fn send(&self, frames: &[Vec<u8>]) {

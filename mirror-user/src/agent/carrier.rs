@@ -11,7 +11,7 @@ use crate::{
     host::{
         burst::Burst,
         interface::{CounterReader, Interface},
-        tap::{Tap, TapOptions, TapReading},
+        tap::{QUEUE, Tap, TapOptions, TapReading},
     },
     log_limit::LogLimit,
 };
@@ -43,6 +43,9 @@ impl fmt::Debug for Carrier {
 }
 
 impl Carrier {
+    /// Frames that suit most: what comes in 1 ms at 4 million a second.
+    pub const QUEUE: u32 = QUEUE;
+
     /// Makes the device in the calling thread's network namespace, by which the target is reached, too. At
     /// most `queue` frames, of up to 64 KiB, wait in it to be read; what comes then is counted as
     /// [`carrier_dropped`](super::CarrierCounters::carrier_dropped). Needs CAP_NET_ADMIN and CAP_NET_RAW.

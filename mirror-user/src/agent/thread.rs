@@ -97,6 +97,8 @@ impl AgentThread {
         let (interfaces, readers) = carriers.into_iter().map(Carrier::into_parts).unzip();
         let (changes, changed) = bounded(1);
         let (ready, is_ready) = bounded(1);
+        // Its file may be out of reach for a thread that is ready.
+        let seed = options.seed.unwrap_or_else(|| Seed::of_host().value);
         let run = {
             let shared = Arc::clone(&shared);
             move || {
@@ -104,7 +106,7 @@ impl AgentThread {
                 let is_set_up = set_up.is_ok();
                 // Nobody waits for it who would not see that the thread has ended.
                 let _ = ready.send(set_up);
-                if is_set_up { run(readers, &options, &shared, &changed) } else { readers }
+                if is_set_up { run(readers, seed, options.interval, &shared, &changed) } else { readers }
             }
         };
         let failed = |what| move |source| AgentError::Thread { what, source };
@@ -195,11 +197,11 @@ fn set_up(options: &AgentOptions) -> Result<(), AgentError> {
 
 fn run(
     mut readers: Vec<Reader>,
-    options: &AgentOptions,
+    seed: u64,
+    interval: Duration,
     shared: &Shared,
     changes: &Receiver<Vec<(SessionOut, Option<Path>)>>,
 ) -> Vec<Reader> {
-    let seed = options.seed.unwrap_or_else(|| Seed::of_host().value);
     let (mut buffer, mut burst) = (Buffer::new(), Burst::new());
     let mut until = None;
     loop {
@@ -224,7 +226,7 @@ fn run(
             return readers;
         }
         if !may_have_more {
-            thread::sleep(options.interval);
+            thread::sleep(interval);
         }
     }
 }
