@@ -55,9 +55,9 @@ static FLAGS: u32 = 0;
 /// steps of up to 10 ms.
 const BURST: u64 = 20_000_000;
 /// The furthest that headers are read where they lie: the verifier wants a bound.
-const MAX_DIRECT: u32 = 0x3fff;
+const MAX_DIRECT: usize = 0x3fff;
 /// Bytes of a TCP header with time stamps, as each segment of a super-frame has one.
-const TCP_HEADER: u32 = 32;
+const TCP_HEADER: usize = 32;
 
 #[classifier]
 fn source_ingress(ctx: TcContext) -> i32 {
@@ -76,21 +76,22 @@ struct Skb<'c>(&'c TcContext);
 
 impl Frame for Skb<'_> {
     #[inline(always)]
-    fn len(&self) -> u32 {
-        self.0.len()
+    fn len(&self) -> usize {
+        self.0.len() as usize
     }
 
     #[inline(always)]
-    fn read<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
+    fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
         if at <= MAX_DIRECT {
-            let rest = Linear::new(self.0).from(at as usize);
+            let rest = Linear::new(self.0).from(at);
             if rest.holds(N) {
                 return Some(rest.bytes(0));
             }
         }
         let mut bytes = [0; N];
         // SAFETY: the helper writes N bytes to an array of N, or fails.
-        let failed = unsafe { bpf_skb_load_bytes(self.0.as_ptr(), at, bytes.as_mut_ptr().cast(), N as u32) };
+        let failed =
+            unsafe { bpf_skb_load_bytes(self.0.as_ptr(), at as u32, bytes.as_mut_ptr().cast(), N as u32) };
         if failed == 0 { Some(bytes) } else { None }
     }
 }
@@ -125,7 +126,7 @@ fn run(ctx: &TcContext, direction: u32) {
         let of_session = if is_mirrored {
             let transport = packet.map_or(0, |packet| packet.transport);
             let is_tcp = packet.is_some_and(|packet| packet.protocol == PROTOCOL_TCP);
-            let headers = transport + if is_tcp { TCP_HEADER } else { UDP_HEADER as u32 };
+            let headers = (transport + if is_tcp { TCP_HEADER } else { UDP_HEADER }) as u32;
             mirror(ctx, rules, session, headers)
         } else {
             OfSession::Rejected

@@ -62,10 +62,10 @@ pub fn decide<F: Frame + ?Sized>(rules: &RuleSet, frame: &F, packet: Option<&Pac
     }
     let excluded = excluded(packet);
     let is_query = matches!(excluded, Some(Count::Resolver));
-    if let Some(reason) = excluded {
-        if !is_query {
-            return Decision::without_rule(reason);
-        }
+    if let Some(reason) = excluded
+        && !is_query
+    {
+        return Decision::without_rule(reason);
     }
     let mut at = 0;
     while at < MAX_SESSIONS && at < rules.session_count as usize {
@@ -194,7 +194,7 @@ fn quotes_copy<F: Frame + ?Sized>(rules: &RuleSet, frame: &F, packet: &Packet) -
 
 /// Where a quoted packet went to, if it is UDP without options.
 #[inline(always)]
-fn quoted_ipv4<F: Frame + ?Sized>(frame: &F, at: u32) -> Option<(Address, u16)> {
+fn quoted_ipv4<F: Frame + ?Sized>(frame: &F, at: usize) -> Option<(Address, u16)> {
     let [a, .., protocol] = frame.read::<10>(at)?;
     if a != 0x45 || protocol != PROTOCOL_UDP {
         return None;
@@ -205,7 +205,7 @@ fn quoted_ipv4<F: Frame + ?Sized>(frame: &F, at: u32) -> Option<(Address, u16)> 
 }
 
 #[inline(always)]
-fn quoted_ipv6<F: Frame + ?Sized>(frame: &F, at: u32) -> Option<(Address, u16)> {
+fn quoted_ipv6<F: Frame + ?Sized>(frame: &F, at: usize) -> Option<(Address, u16)> {
     let [next] = frame.read(at + 6)?;
     if next != PROTOCOL_UDP {
         return None;

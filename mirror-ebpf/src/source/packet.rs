@@ -20,10 +20,10 @@ const DESTINATION_OPTIONS: u8 = 60;
 /// A frame, wherever its bytes lie.
 pub trait Frame {
     /// Its bytes, Ethernet header included.
-    fn len(&self) -> u32;
+    fn len(&self) -> usize;
 
     /// Bytes from an offset on; `None` where it does not have so many.
-    fn read<const N: usize>(&self, at: u32) -> Option<[u8; N]>;
+    fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]>;
 
     /// Whether it has no bytes.
     fn is_empty(&self) -> bool {
@@ -32,13 +32,12 @@ pub trait Frame {
 }
 
 impl Frame for [u8] {
-    #[expect(clippy::cast_possible_truncation, reason = "frames are far shorter")]
-    fn len(&self) -> u32 {
-        <[u8]>::len(self) as u32
+    fn len(&self) -> usize {
+        <[u8]>::len(self)
     }
 
-    fn read<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
-        self.get(at as usize..)?.first_chunk().copied()
+    fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        self.get(at..)?.first_chunk().copied()
     }
 }
 
@@ -60,7 +59,7 @@ pub struct Packet {
     /// Type of an ICMP or ICMPv6 message; [`NO_MESSAGE`](Self::NO_MESSAGE) of anything else.
     pub message: u16,
     /// Where the header of the protocol begins.
-    pub transport: u32,
+    pub transport: usize,
     /// Services of Amazon that source and destination are, 0 for none.
     pub services: [u32; 2],
 }
@@ -75,13 +74,13 @@ impl Packet {
     /// the whole header.
     #[inline(always)]
     pub fn of<F: Frame + ?Sized>(frame: &F) -> Option<Self> {
-        let [_, _, high, low] = frame.read::<4>(ETHERNET_HEADER as u32 - 4)?;
+        let [_, _, high, low] = frame.read::<4>(ETHERNET_HEADER - 4)?;
         let mut ethertype = u16::from_be_bytes([high, low]);
-        let mut network = ETHERNET_HEADER as u32;
+        let mut network = ETHERNET_HEADER;
         let mut tags = 0;
         while tags < 2 && (ethertype == ETHERTYPE_VLAN || ethertype == ETHERTYPE_SERVICE_VLAN) {
             ethertype = u16::from_be_bytes(frame.read(network + 2)?);
-            network += VLAN_TAG as u32;
+            network += VLAN_TAG;
             tags += 1;
         }
         match ethertype {
@@ -92,15 +91,15 @@ impl Packet {
     }
 
     #[inline(always)]
-    fn of_ipv4<F: Frame + ?Sized>(frame: &F, network: u32) -> Option<Self> {
+    fn of_ipv4<F: Frame + ?Sized>(frame: &F, network: usize) -> Option<Self> {
         let header: [u8; IPV4_HEADER] = frame.read(network)?;
         let [a, _, length_high, length_low, _, _, offset_high, offset_low, _, protocol, ..] = header;
-        let header_len = u32::from(a & 0x0f) * 4;
+        let header_len = usize::from(a & 0x0f) * 4;
         let transport = network + header_len;
-        if a >> 4 != 4 || header_len < IPV4_HEADER as u32 || transport > frame.len() {
+        if a >> 4 != 4 || header_len < IPV4_HEADER || transport > frame.len() {
             return None;
         }
-        let total = u32::from(u16::from_be_bytes([length_high, length_low]));
+        let total = usize::from(u16::from_be_bytes([length_high, length_low]));
         let is_first = u16::from_be_bytes([offset_high, offset_low]) & IPV4_FRAGMENT_OFFSET == 0;
         let [.., a, b, c, d, e, f, g, h] = header;
         let packet = Self {
@@ -120,13 +119,13 @@ impl Packet {
     }
 
     #[inline(always)]
-    fn of_ipv6<F: Frame + ?Sized>(frame: &F, network: u32) -> Option<Self> {
+    fn of_ipv6<F: Frame + ?Sized>(frame: &F, network: usize) -> Option<Self> {
         let [version, _, _, _, length_high, length_low, next] = frame.read(network)?;
         if version >> 4 != 6 {
             return None;
         }
-        let length = u32::from(u16::from_be_bytes([length_high, length_low]));
-        let begin = network + IPV6_HEADER as u32;
+        let length = usize::from(u16::from_be_bytes([length_high, length_low]));
+        let begin = network + IPV6_HEADER;
         let end = if length == 0 { frame.len() } else { frame.len().min(begin + length) };
         let (source, destination) = (words(frame, network + 8)?, words(frame, network + 24)?);
         let mut packet = Self {
@@ -158,7 +157,7 @@ impl Packet {
 
     /// With the fields of the protocol's own header, if it is all there.
     #[inline(always)]
-    fn with_transport<F: Frame + ?Sized>(mut self, frame: &F, end: u32) -> Self {
+    fn with_transport<F: Frame + ?Sized>(mut self, frame: &F, end: usize) -> Self {
         match self.protocol {
             PROTOCOL_TCP | PROTOCOL_UDP => {
                 if let Some([a, b, c, d]) = within(frame, self.transport, end) {
@@ -184,12 +183,12 @@ impl Packet {
 
 /// Bytes of the packet that ends there.
 #[inline(always)]
-fn within<const N: usize, F: Frame + ?Sized>(frame: &F, at: u32, end: u32) -> Option<[u8; N]> {
-    if at + N as u32 > end { None } else { frame.read(at) }
+fn within<const N: usize, F: Frame + ?Sized>(frame: &F, at: usize, end: usize) -> Option<[u8; N]> {
+    if at + N > end { None } else { frame.read(at) }
 }
 
 #[inline(always)]
-fn words<F: Frame + ?Sized>(frame: &F, at: u32) -> Option<Address> {
+fn words<F: Frame + ?Sized>(frame: &F, at: usize) -> Option<Address> {
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = frame.read(at)?;
     Some([
         u32::from_ne_bytes([a, b, c, d]),
@@ -205,10 +204,10 @@ fn words<F: Frame + ?Sized>(frame: &F, at: u32) -> Option<Address> {
 fn extension<F: Frame + ?Sized>(
     frame: &F,
     kind: u8,
-    at: u32,
-    end: u32,
+    at: usize,
+    end: usize,
     seen: usize,
-) -> Option<(u8, u32, bool)> {
+) -> Option<(u8, usize, bool)> {
     // Hop-by-hop options are only at the start.
     let is_known = kind == HOP_BY_HOP && seen == 0
         || matches!(kind, ROUTING | DESTINATION_OPTIONS | PROTOCOL_FRAGMENT | PROTOCOL_AH);
@@ -221,12 +220,12 @@ fn extension<F: Frame + ?Sized>(
         PROTOCOL_FRAGMENT => {
             // 13 bits of offset, then flags.
             is_first = u16::from_be_bytes([high, low]) >> 3 == 0;
-            FRAGMENT_HEADER as u32
+            FRAGMENT_HEADER
         }
         // RFC 4302 section 2.2 counts words, less 2; one without an integrity check value is none.
         PROTOCOL_AH if units == 0 => return None,
-        PROTOCOL_AH => (u32::from(units) + 2) * 4,
-        _ => (u32::from(units) + 1) * 8,
+        PROTOCOL_AH => (usize::from(units) + 2) * 4,
+        _ => (usize::from(units) + 1) * 8,
     };
     if at + len > end { None } else { Some((next, len, is_first)) }
 }

@@ -141,8 +141,18 @@ impl Packet {
     #[must_use]
     pub fn of_frame(frame: &[u8]) -> Option<Self> {
         let sliced = LaxSlicedPacket::from_ethernet(frame).ok()?;
-        let are_tags = sliced.link_exts.iter().all(|tag| matches!(tag, LaxLinkExtSlice::Vlan(_)));
-        let network = sliced.ether_payload().filter(|_| are_tags && sliced.link_exts.len() <= MAX_TAGS)?;
+        let mut announced = EtherType(u16::from_be_bytes(*frame.get(12..)?.first_chunk()?));
+        for tag in &sliced.link_exts {
+            // Not 0x9100, which was in use before 802.1ad.
+            let is_standard =
+                [EtherType::VLAN_TAGGED_FRAME, EtherType::PROVIDER_BRIDGING].contains(&announced);
+            let LaxLinkExtSlice::Vlan(tag) = tag else { return None };
+            if !is_standard {
+                return None;
+            }
+            announced = tag.ether_type();
+        }
+        let network = sliced.ether_payload().filter(|_| sliced.link_exts.len() <= MAX_TAGS)?;
         let (source, destination, Begin { protocol, is_first, payload }) = match network.ether_type {
             EtherType::IPV4 => {
                 let (ip, _) = LaxIpv4Slice::from_slice(network.payload).ok()?;

@@ -42,7 +42,7 @@ fn kernel_takes(frame: &[u8]) -> bool {
 
 #[test]
 fn the_compiled_programs_decide_as_the_evaluator_in_100_000_cases() {
-    const CASES: u64 = 100_000;
+    const CASES: usize = 100_000;
     /// The least cases of each verdict by each rule of each session.
     const EACH: u32 = 100;
     let mut programs = recording();
@@ -51,7 +51,7 @@ fn the_compiled_programs_decide_as_the_evaluator_in_100_000_cases() {
     drop(outer);
     let mut seen: BTreeMap<u32, u32> = BTreeMap::new();
     let (mut cases, mut counted) = (0, [0_u64; abi::COUNTS]);
-    for case in (0..).map(Case::of).filter(|case| kernel_takes(&case.frame)).take(CASES as usize) {
+    for case in (0..).map(Case::of).filter(|case| kernel_takes(&case.frame)).take(CASES) {
         let decision = decided(&mut programs, &mut rules[index_of(case.direction) as usize], &case);
         assert_eq!(decision, cases::expected(&case), "{case:#?}");
         *seen.entry(decision.0).or_default() += 1;
@@ -70,8 +70,8 @@ fn the_compiled_programs_decide_as_the_evaluator_in_100_000_cases() {
     let sums: [u64; abi::COUNTS] = std::array::from_fn(|at| both[0][at] + both[1][at]);
     assert_eq!(sums, counted);
     for count in [Count::Cloned, Count::Rejected] {
-        for session in 0..abi::MAX_SESSIONS as u32 {
-            for rule in 0..abi::MAX_RULES as u32 {
+        for session in (0_u32..).take(abi::MAX_SESSIONS) {
+            for rule in (0_u32..).take(abi::MAX_RULES) {
                 let times =
                     seen.get(&(count as u32 | session << 8 | rule << 16)).copied().unwrap_or_default();
                 assert!(times >= EACH, "{count:?} by rule {rule} of session {session}: {times} times");
