@@ -80,6 +80,7 @@ impl Frame for Skb<'_> {
         self.0.len() as usize
     }
 
+    #[expect(clippy::cast_possible_truncation, reason = "offsets and lengths of headers")]
     #[inline(always)]
     fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
         if at <= MAX_DIRECT {
@@ -126,6 +127,7 @@ fn run(ctx: &TcContext, direction: u32) {
         let of_session = if is_mirrored {
             let transport = packet.map_or(0, |packet| packet.transport);
             let is_tcp = packet.is_some_and(|packet| packet.protocol == PROTOCOL_TCP);
+            #[expect(clippy::cast_possible_truncation, reason = "some hundred bytes at most")]
             let headers = (transport + if is_tcp { TCP_HEADER } else { UDP_HEADER }) as u32;
             mirror(ctx, rules, session, headers)
         } else {
@@ -152,10 +154,9 @@ fn parsed(frame: &Skb<'_>, direction: u32) -> Option<&'static Packet> {
     let packet = Packet::of(frame)?;
     let place = PACKETS.get_ptr_mut(direction)?;
     // SAFETY: this CPU's own copy, which nothing else reads or writes while this program runs.
-    unsafe {
-        place.write(packet);
-        Some(&*black_box(place))
-    }
+    unsafe { place.write(packet) };
+    // SAFETY: as above.
+    Some(unsafe { &*black_box(place) })
 }
 
 #[inline(always)]
@@ -193,12 +194,13 @@ fn may_send(ctx: &TcContext, rules: &RuleSet, session: &Session, headers: u32) -
         return false;
     }
     // SAFETY: the context is valid while the program runs.
-    let (segments, len) = unsafe { ((*ctx.skb.skb).gso_segs.max(1), (*ctx.skb.skb).len) };
+    let segments = unsafe { (*ctx.skb.skb).gso_segs }.max(1);
+    let len = ctx.len();
     // Each segment has the headers again.
     let bytes = len + headers * (segments - 1);
     let bytes = bytes.min(session.packet_length.saturating_mul(segments)) + session.overhead * segments;
-    spend(bytes_until, u64::from(bytes) * rules.byte_time >> 16);
-    spend(packets_until, u64::from(segments) * rules.packet_time >> 16);
+    spend(bytes_until, (u64::from(bytes) * rules.byte_time) >> 16);
+    spend(packets_until, (u64::from(segments) * rules.packet_time) >> 16);
     true
 }
 

@@ -26,6 +26,8 @@ use crate::{
 
 /// What a softirq takes that had a program when it was detached.
 const IN_FLIGHT: Duration = Duration::from_millis(20);
+/// The lowest limit of bits a second: the programs count in 64 bits.
+const LEAST_RATE: u64 = 1000;
 /// Between two heartbeats.
 const BEAT: Duration = Duration::from_secs(1);
 
@@ -39,7 +41,7 @@ pub struct SourceOptions {
     /// What becomes of a packet that does not fit into one packet to the target.
     pub oversize: Oversize,
     /// The most bits a second that the copies of an interface have, with their outer headers; `None` for no
-    /// limit.
+    /// limit, at least 1000.
     pub max_rate: Option<u64>,
     /// The most copies of an interface a second; `None` for no limit.
     pub max_pps: Option<u64>,
@@ -243,7 +245,7 @@ impl Source {
             };
             for direction in [Direction::Ingress, Direction::Egress] {
                 let rules = RuleSet {
-                    byte_time: time_of(self.options.max_rate.map(|bits| bits / 8)),
+                    byte_time: time_of(self.options.max_rate.map(|bits| bits.max(LEAST_RATE) / 8)),
                     packet_time: time_of(self.options.max_pps),
                     ..rule_set(mirroring, &live.id, direction, place_of, &copies)
                 };

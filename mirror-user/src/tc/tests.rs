@@ -92,7 +92,8 @@ fn the_compiled_programs_decide_as_the_evaluator_in_100_000_cases() {
     }
 }
 
-/// The kernel gives up after a million instructions, and older kernels have counted more for the same program.
+/// The kernel gives up after a million instructions, and older kernels have counted more for the same
+/// program.
 #[test]
 fn the_programs_leave_the_verifier_room() {
     const MOST: u32 = 200_000;

@@ -136,8 +136,8 @@ enum Command {
     Filter(filter::FilterArgs),
     /// Mirror interfaces of this host, as AWS does those of instances (needs root)
     ///
-    /// Judges each packet by the rules of the sessions, clones what they mirror, and sends it in VXLAN to their
-    /// targets. Production's packets are never dropped or changed. Runs until stopped with Ctrl-C.
+    /// Judges each packet by the rules of the sessions, clones what they mirror, and sends it in VXLAN to
+    /// their targets. Production's packets are never dropped or changed. Runs until stopped with Ctrl-C.
     Source(Box<source::SourceArgs>),
     /// Diagnose this host and suggest fixes
     ///

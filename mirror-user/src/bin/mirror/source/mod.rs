@@ -48,8 +48,8 @@ pub(crate) struct SourceArgs {
     /// A source, and the interface of this host that it is; may be repeated
     #[arg(long, required = true, value_parser = pair, value_name = "ENI=NAME")]
     interface: Vec<(String, String)>,
-    /// The address of a target, with another port than 4789 behind it; of several, the first is taken. Without
-    /// it, the address that the files have for the target's interface
+    /// The address of a target, with another port than 4789 behind it; of several, the first is taken.
+    /// Without it, the address that the files have for the target's interface
     #[arg(long, value_parser = target, value_name = "ID=ADDR[:PORT][,…]")]
     target: Vec<(String, Vec<SocketAddr>)>,
     /// A packet that is too long for one packet to the target is truncated, as AWS does, or dropped
