@@ -172,7 +172,7 @@ pub(crate) fn run(args: &SourceArgs) -> anyhow::Result<ExitCode> {
     }
     let signals = Signals::catch()?;
     let mirroring = filter::read(&args.config)?;
-    let report = args.report.as_deref().map(create_report).transpose()?;
+    let report = args.report.as_deref().map(ReportFile::create).transpose()?;
     // Maps count against it before 5.11; if it cannot be raised, the kernel says what it refuses.
     if let Err(error) = Memlock::raise() {
         tracing::debug!(%error, "RLIMIT_MEMLOCK");
@@ -204,7 +204,7 @@ pub(crate) fn run(args: &SourceArgs) -> anyhow::Result<ExitCode> {
         terminal::say!("{account}");
     }
     if let Some(report) = report {
-        write_report(&report, &account).context("report")?;
+        report.write(&account).context("report")?;
     }
     if !runs {
         anyhow::bail!("the agent's thread has ended");
@@ -242,16 +242,29 @@ fn refused(error: SourceError) -> anyhow::Error {
     }
 }
 
-fn create_report(path: &Path) -> anyhow::Result<HiddenFile> {
-    Ok(HiddenFile::create_over(path, SourceReport::begins)?)
+/// The file of `--report`, which has a hidden name until it is complete.
+struct ReportFile(HiddenFile);
+
+impl ReportFile {
+    fn create(path: &Path) -> anyhow::Result<Self> {
+        Ok(Self(HiddenFile::create_over(path, SourceReport::begins)?))
+    }
+
+    fn write(&self, account: &SourceReport) -> anyhow::Result<()> {
+        let mut writer = self.0.file();
+        serde_json::to_writer_pretty(&mut writer, account)?;
+        writer.write_all(b"\n")?;
+        self.0.complete()?;
+        Ok(())
+    }
 }
 
-fn write_report(file: &HiddenFile, account: &SourceReport) -> anyhow::Result<()> {
-    let mut writer = file.file();
-    serde_json::to_writer_pretty(&mut writer, account)?;
-    writer.write_all(b"\n")?;
-    file.complete()?;
-    Ok(())
+/// Removes a report that was never written.
+impl Drop for ReportFile {
+    fn drop(&mut self) {
+        // If that fails, an empty hidden file remains.
+        let _ = self.0.remove_if_empty();
+    }
 }
 
 fn clean(args: &SourceArgs) -> anyhow::Result<ExitCode> {
