@@ -82,7 +82,12 @@ pub(crate) struct Ending {
 
 /// `mirror` with these arguments, separated by blanks, in the target's namespace and in this directory.
 pub(crate) fn mirror(cable: &Cable, directory: &Path, arguments: &str) -> Command {
-    let mut command = cable.target.command(MIRROR);
+    mirror_in(&cable.target, directory, arguments)
+}
+
+/// The same in another namespace.
+pub(crate) fn mirror_in(namespace: &Namespace, directory: &Path, arguments: &str) -> Command {
+    let mut command = namespace.command(MIRROR);
     command
         .args(arguments.split_ascii_whitespace())
         .current_dir(directory)
