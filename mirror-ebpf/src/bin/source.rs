@@ -209,12 +209,12 @@ fn may_send(ctx: &TcContext, rules: &RuleSet, session: &Session, headers: u32) -
 fn is_ahead(until: *mut u64, now: u64) -> bool {
     // SAFETY: an aligned word of a map; a write of another CPU between costs at most what that one has
     // counted.
-    unsafe {
-        if until.read_volatile() < now {
-            until.write_volatile(now);
-        }
-        until.read_volatile() > now + BURST
+    let so_far = unsafe { until.read_volatile() };
+    if so_far < now {
+        // SAFETY: as above.
+        unsafe { until.write_volatile(now) };
     }
+    so_far > now + BURST
 }
 
 #[inline(always)]

@@ -54,6 +54,7 @@ const MODULES: &[&str] = &[
     "virtio_pci",
     "virtio_net",
     "veth",
+    "bridge",
     "tun",
     "vxlan",
     "dummy",

@@ -446,6 +446,25 @@ const TESTS: &[Tests] = &[
         since: ANY,
         usual: Usual::On(Kernel::V6_1),
     },
+    // Filters of a clsact qdisc before 6.6, whose programs the verifier of each kernel has to follow.
+    Tests {
+        program: "source",
+        skip: &[
+            // They need tcpdump or tshark.
+            "filters::a_tcp_session_is_at_the_target_frame_by_frame",
+            "filters::copies_have_as_many_bytes_as_the_session_says_and_keep_their_length_on_the_wire",
+            "filters::of_inbound_rules_for_three_ports_neither_other_ports_nor_responses_are_mirrored",
+            "filters::tshark_finds_each_copy_by_the_vni_of_the_session",
+            "production::copies_and_icmp_errors_about_them_are_not_mirrored",
+            // An emulated CPU attains neither these rates nor that volume.
+            "limits::copies_are_no_more_a_second_than_max_pps",
+            "limits::copies_have_no_more_bits_a_second_than_max_rate",
+            "production::a_download_is_whole_while_the_target_cannot_be_reached",
+        ],
+        later: &[],
+        since: ANY,
+        usual: Usual::On(Kernel::V6_1),
+    },
     Tests { program: "kernel_log", skip: &[], later: &[], since: LIVE_FRAMES, usual: Usual::Never },
     Tests { program: "counted", skip: &[], later: &[], since: LIVE_FRAMES, usual: Usual::Never },
     // It sends at least 100,000 frames per second on both CPUs, which must also receive them: an emulated CPU
