@@ -31,6 +31,8 @@ mod source;
 mod thread;
 
 #[cfg(feature = "af-xdp")]
+pub use crate::tc::Hook;
+#[cfg(feature = "af-xdp")]
 pub use carrier::Carrier;
 #[cfg(feature = "af-xdp")]
 pub use counters::{CarrierCounters, FrameCounters, SendFailed};

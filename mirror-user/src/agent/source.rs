@@ -20,7 +20,7 @@ use super::{
 use crate::{
     host::interface::Interface,
     mirroring::{Direction, Mirroring, Session, Severity, TargetKind},
-    tc::{Classifiers, Order},
+    tc::{Classifiers, Hook, Order},
     xdp::ProgramSetupError,
 };
 
@@ -45,6 +45,8 @@ pub struct SourceOptions {
     pub max_rate: Option<u64>,
     /// The most copies of an interface a second; `None` for no limit.
     pub max_pps: Option<u64>,
+    /// How the programs are attached; `None` for tcx if the kernel has that (6.6), else clsact.
+    pub hook: Option<Hook>,
     /// Whether the programs see packets behind those of others, not before them.
     pub last: bool,
     /// Frames that wait in a carrier at most. Default: 4096.
@@ -60,6 +62,7 @@ impl Default for SourceOptions {
             oversize: Oversize::default(),
             max_rate: None,
             max_pps: None,
+            hook: None,
             last: false,
             queue: 4096,
             thread: AgentOptions::default(),
@@ -193,7 +196,7 @@ impl Source {
         };
         for (id, interface, sessions) in prepared {
             let failed = |source| SourceError::Program { interface: interface.clone(), source };
-            let programs = Classifiers::attach(interface, order).map_err(failed)?;
+            let programs = Classifiers::attach(interface, source.options.hook, order).map_err(failed)?;
             let (id, interface) = (id.clone(), interface.clone());
             source.interfaces.push(Mirrored { id, interface, programs, sessions });
         }

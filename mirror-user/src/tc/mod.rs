@@ -28,9 +28,9 @@ use crate::{
     xdp::{ProgramSetupError, kernel_before, take},
 };
 
-/// How the programs are attached.
+/// How the programs of a source are attached.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Hook {
+pub enum Hook {
     /// Links that end with the process (kernel 6.6).
     Tcx,
     /// Filters of a clsact qdisc, with the highest priority.
@@ -62,7 +62,9 @@ pub(crate) struct Classifiers {
 }
 
 impl Hook {
-    pub(crate) fn name(self) -> &'static str {
+    /// As the report has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::Tcx => "tcx",
             Self::Clsact => "clsact",
@@ -71,13 +73,20 @@ impl Hook {
 }
 
 impl Classifiers {
-    /// Attaches programs that mirror nothing yet. Needs CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON. Minimum
-    /// kernel version: 5.5.
-    pub(crate) fn attach(interface: &str, order: Order) -> Result<Self, ProgramSetupError> {
+    /// Attaches programs that mirror nothing yet; without a hook, by tcx if the kernel has that. Needs
+    /// CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON. Minimum kernel version: 5.5.
+    pub(crate) fn attach(
+        interface: &str,
+        hook: Option<Hook>,
+        order: Order,
+    ) -> Result<Self, ProgramSetupError> {
+        if hook == Some(Hook::Clsact) {
+            return Self::attach_to_clsact(interface, order);
+        }
         let mut live = Self::load(0)?;
         match live.attach_by(interface, Hook::Tcx, order) {
             // The kernel does not know the type of attachment.
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) && hook.is_none() => {}
             attached => return attached.map(|()| live).map_err(ProgramSetupError::Attach),
         }
         tracing::info!(interface, "no tcx (needs kernel 6.6): filters of a clsact qdisc");
@@ -89,9 +98,12 @@ impl Classifiers {
         let mut live = Self::load(abi::FLAG_HEARTBEAT)?;
         live.hook = Hook::Clsact;
         live.beat()?;
-        match tc::qdisc_add_clsact(interface) {
-            Ok(()) | Err(TcError::AlreadyAttached) => {}
-            Err(error) => return Err(ProgramSetupError::Attach(system_error(error))),
+        let added = tc::qdisc_add_clsact(interface).map_err(system_error);
+        // Another's, or that of a process that was killed.
+        if let Err(error) = added
+            && error.kind() != io::ErrorKind::AlreadyExists
+        {
+            return Err(ProgramSetupError::Attach(error));
         }
         live.attach_by(interface, Hook::Clsact, order).map_err(ProgramSetupError::Attach)?;
         Ok(live)

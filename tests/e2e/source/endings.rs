@@ -1,6 +1,10 @@
 //! How a source ends, and what is left of it; and what does not start.
 
-use aya::programs::{SchedClassifier, TcAttachType};
+use aya::{
+    maps::{Map, MapData, MapInfo, PerCpuArray, loaded_maps},
+    programs::{SchedClassifier, TcAttachType},
+};
+use mirror_ebpf::source as abi;
 use nix::sys::signal::Signal;
 
 use super::{
@@ -18,13 +22,55 @@ impl Subnet {
 
     /// Programs at ingress and egress, and carriers.
     fn in_kernel(&self) -> [usize; 3] {
-        let programs = |hook| {
+        let programs = |hook, name: &str| {
             let query = || SchedClassifier::query_tcx(ETHERNET, hook);
-            self.source.enter(query).expect("namespace").expect("programs").1.len()
+            // Kernels before 6.6 do not know the question.
+            let links = self.source.enter(query).expect("namespace").map_or(0, |found| found.1.len());
+            let filters = self.source.tc(&format!("filter show dev {ETHERNET} {name}")).unwrap_or_default();
+            links + filters.lines().filter(|line| line.contains(&format!("source_{name}"))).count()
         };
         let taps = self.source.ip("-brief link show type tun").expect("links").lines().count();
-        [programs(TcAttachType::Ingress), programs(TcAttachType::Egress), taps]
+        [programs(TcAttachType::Ingress, "ingress"), programs(TcAttachType::Egress, "egress"), taps]
     }
+}
+
+/// What the ingress program of the one source that is in the kernel has seen.
+fn seen() -> u64 {
+    let is_ours = |map: &MapInfo| map.name_as_str() == Some(abi::MAP_COUNTS);
+    let mut maps = loaded_maps().filter_map(|map| map.ok()).filter(is_ours);
+    let map = MapData::from_id(maps.next().expect("a map of counters").id()).expect("opened");
+    let counts: PerCpuArray<_, abi::Counts> = Map::PerCpuArray(map).try_into().expect("counters");
+    counts.get(&abi::INGRESS, 0).expect("read").iter().map(|cpu| cpu[abi::Count::Seen as usize]).sum()
+}
+
+#[test]
+fn filters_of_clsact_that_outlive_their_source_do_nothing_and_are_removed() {
+    let subnet = Subnet::mirroring_all();
+    let _server = subnet.serve(80);
+    let source = subnet.mirror_with("--attach clsact");
+    subnet.get(80, 1_000);
+    assert_ne!(seen(), 0);
+    source.end_by(Signal::SIGKILL);
+    until("the kernel removes the carrier", || (subnet.in_kernel() == [1, 1, 0]).then_some(()));
+    until("the programs do nothing", || {
+        let before = seen();
+        subnet.get(80, 1_000);
+        (seen() == before).then_some(())
+    });
+    for removed in ["filters removed", "nothing to remove"] {
+        let arguments = format!("source --clean --interface eni-1={ETHERNET}");
+        let run = Mirror::start(mirror_in(&subnet.source, subnet.path(), &arguments));
+        run.end().expect_code(0).expect_words(&[removed]);
+        assert_eq!(subnet.in_kernel(), [0; 3], "{removed}");
+    }
+    subnet.mirror_with("--attach clsact").end_by(Signal::SIGKILL);
+    let source = subnet.mirror_with("--attach clsact");
+    subnet.get(80, 1_000);
+    assert_eq!(subnet.in_kernel(), [1, 1, 1], "those of the killed one are removed");
+    let report = subnet.end(source);
+    assert_eq!(report["interfaces"][0]["hook"], "clsact");
+    assert_ne!(of_sessions(&report, "sent"), 0);
+    assert_eq!(subnet.in_kernel(), [0; 3]);
 }
 
 #[test]

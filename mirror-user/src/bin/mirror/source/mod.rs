@@ -61,6 +61,10 @@ pub(crate) struct SourceArgs {
     /// The most copies a second of each interface, such as 50k
     #[arg(long, value_parser = rate, value_name = "PACKETS")]
     max_pps: Option<u64>,
+    /// How the programs are attached: by tcx (Linux 6.6), or as filters of a clsact qdisc, which stay after a
+    /// kill but do nothing then [default: tcx if the kernel has it]
+    #[arg(long, value_enum)]
+    attach: Option<Hook>,
     /// Whether packets are seen before or after other tc programs, which may drop or redirect them
     #[arg(long, value_enum, default_value = "first")]
     order: Order,
@@ -79,8 +83,7 @@ pub(crate) struct SourceArgs {
     /// Write the account as JSON at the end
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// Remove what a source that was killed has left on these interfaces, and exit: filters of tc, on kernels
-    /// before 6.6
+    /// Remove what a source that was killed has left on these interfaces, and exit: filters of a clsact qdisc
     #[arg(long)]
     clean: bool,
     /// Print warnings and errors only
@@ -103,6 +106,12 @@ Ctrl-C and TERM stop it, HUP has it read the files again, USR1 prints the accoun
 enum Oversize {
     Truncate,
     Drop,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Hook {
+    Tcx,
+    Clsact,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -221,6 +230,10 @@ impl SourceArgs {
             Oversize::Drop => agent::Oversize::Drop,
         };
         (options.max_rate, options.max_pps, options.queue) = (self.max_rate, self.max_pps, self.queue);
+        options.hook = self.attach.map(|hook| match hook {
+            Hook::Tcx => agent::Hook::Tcx,
+            Hook::Clsact => agent::Hook::Clsact,
+        });
         options.last = matches!(self.order, Order::Last);
         let mut thread = AgentOptions::default();
         (thread.nice, thread.cpu) = (self.nice, self.cpu);
