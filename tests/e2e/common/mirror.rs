@@ -200,7 +200,8 @@ impl Mirror {
 
     /// Waits until its standard error has this text.
     pub(crate) fn says(&self, words: &str) {
-        until(&format!("mirror says {words:?}"), || self.said().contains(words).then_some(()));
+        let wanted = || format!("mirror says {words:?}, but: {}", self.said());
+        until_saying(wanted, || self.said().contains(words).then_some(()));
     }
 
     pub(crate) fn is_running(&mut self) -> bool {
