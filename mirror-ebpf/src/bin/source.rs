@@ -34,6 +34,15 @@ use mirror_ebpf::{
 
 #[btf_map]
 static RULES: ArrayOfMaps<BtfArray<RuleSet, 1>, { DIRECTIONS as usize }> = ArrayOfMaps::new();
+// Nothing here refers to them: user space puts them into the map above.
+#[btf_map]
+static INGRESS_RULES: BtfArray<RuleSet, 1> = BtfArray::new();
+#[btf_map]
+static OTHER_INGRESS_RULES: BtfArray<RuleSet, 1> = BtfArray::new();
+#[btf_map]
+static EGRESS_RULES: BtfArray<RuleSet, 1> = BtfArray::new();
+#[btf_map]
+static OTHER_EGRESS_RULES: BtfArray<RuleSet, 1> = BtfArray::new();
 #[map]
 static COUNTS: PerCpuArray<Counts> = PerCpuArray::with_max_entries(DIRECTIONS, 0);
 #[map]

@@ -13,9 +13,13 @@ pub const PROGRAM_INGRESS: &str = "source_ingress";
 /// Classifier for what an interface sends.
 pub const PROGRAM_EGRESS: &str = "source_egress";
 
-/// Array of maps by direction, [`INGRESS`] or [`EGRESS`]: in each an array of one [`RuleSet`]. A direction
-/// changes in one step, when another map takes the place of the present one (kernel 4.12).
+/// Array of maps by direction, [`INGRESS`] or [`EGRESS`]: in each one of [`MAP_RULE_SETS`]. A direction
+/// changes in one step, when the other map takes the place of the present one (kernel 4.12).
 pub const MAP_RULES: &str = "RULES";
+/// By direction: the two arrays of one [`RuleSet`] that take turns. They are part of the object because maps
+/// within a map must be alike, and kernels before 6.2 tell maps with types (BTF) from maps without.
+pub const MAP_RULE_SETS: [[&str; 2]; DIRECTIONS as usize] =
+    [["INGRESS_RULES", "OTHER_INGRESS_RULES"], ["EGRESS_RULES", "OTHER_EGRESS_RULES"]];
 /// Per-CPU array by direction: packets by [`Count`], [`Counts`].
 pub const MAP_COUNTS: &str = "COUNTS";
 /// Per-CPU array by [`Session::place`]: packets by [`OfSession`], [`SessionCounts`].

@@ -51,7 +51,7 @@ const BOTH: [Direction; 2] = [Direction::Ingress, Direction::Egress];
 
 /// The programs of an interface, attached until this is dropped.
 pub(crate) struct Classifiers {
-    rules: Mutex<ArrayOfMaps<MapData, Array<MapData, RuleSetBytes>>>,
+    rules: Mutex<Rules>,
     counts: PerCpuArray<MapData, Counts>,
     sessions: PerCpuArray<MapData, SessionCounts>,
     heartbeat: Mutex<Array<MapData, u64>>,
@@ -60,6 +60,16 @@ pub(crate) struct Classifiers {
     links: Vec<SchedClassifierLink>,
     ebpf: Ebpf,
 }
+
+/// The rules of both directions.
+struct Rules {
+    /// The map that the programs read, by direction.
+    present: ArrayOfMaps<MapData, RuleSetMap>,
+    /// By direction: the one that comes next, and the present one.
+    turns: [[RuleSetMap; 2]; abi::DIRECTIONS as usize],
+}
+
+type RuleSetMap = Array<MapData, RuleSetBytes>;
 
 impl Hook {
     /// As the report has it.
@@ -138,8 +148,13 @@ impl Classifiers {
             let program = classifier(&mut ebpf, direction).map_err(ProgramSetupError::verify)?;
             program.load().map_err(ProgramSetupError::verify)?;
         }
+        let [ingress, egress] = abi::MAP_RULE_SETS
+            .map(|[one, other]| Ok::<_, ProgramSetupError>([take(&mut ebpf, one)?, take(&mut ebpf, other)?]));
         let live = Self {
-            rules: Mutex::new(take(&mut ebpf, abi::MAP_RULES)?),
+            rules: Mutex::new(Rules {
+                present: take(&mut ebpf, abi::MAP_RULES)?,
+                turns: [ingress?, egress?],
+            }),
             counts: take(&mut ebpf, abi::MAP_COUNTS)?,
             sessions: take(&mut ebpf, abi::MAP_SESSIONS)?,
             heartbeat: Mutex::new(take(&mut ebpf, abi::MAP_HEARTBEAT)?),
@@ -181,10 +196,15 @@ impl Classifiers {
     /// Puts rules in the place of those of a direction, in one step: each packet is judged by one of both.
     pub(crate) fn set_rules(&self, direction: Direction, rules: &RuleSet) -> Result<(), ProgramSetupError> {
         let failed = ProgramSetupError::map(abi::MAP_RULES);
-        let mut inner = Array::<MapData, RuleSetBytes>::create(1, 0).map_err(&failed)?;
-        inner.set(0, rules.bytes(), 0).map_err(&failed)?;
-        let mut outer = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
-        outer.set(index_of(direction), &inner, 0).map_err(failed)
+        let mut all = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        let Rules { present, turns } = &mut *all;
+        let index = index_of(direction);
+        let turns = &mut turns[index as usize];
+        // No program reads it any more: the last exchange has waited for those that did.
+        turns[0].set(0, rules.bytes(), 0).map_err(&failed)?;
+        present.set(index, &turns[0], 0).map_err(failed)?;
+        turns.swap(0, 1);
+        Ok(())
     }
 
     /// What has become of packets of a direction.

@@ -16,11 +16,9 @@ fn recording() -> Classifiers {
     Classifiers::load(abi::FLAG_RECORD).expect("the programs load; run this as root")
 }
 
-/// Rules that are overwritten in place: no packet comes between, and a map in a map waits for an RCU grace
+/// By rules that are overwritten in place: no packet comes between, and a map in a map waits for an RCU grace
 /// period when it changes.
-type Inner = Array<MapData, RuleSetBytes>;
-
-fn decided(programs: &mut Classifiers, rules: &mut Inner, case: &Case) -> Decision {
+fn decided(programs: &mut Classifiers, rules: &mut RuleSetMap, case: &Case) -> Decision {
     rules.set(0, case.rules().bytes(), 0).unwrap();
     let options = TestRunOptions { data_in: Some(&case.frame), ..TestRunOptions::new() };
     let program = classifier(&mut programs.ebpf, case.direction).unwrap();
@@ -46,9 +44,8 @@ fn the_compiled_programs_decide_as_the_evaluator_in_100_000_cases() {
     /// The least cases of each verdict by each rule of each session.
     const EACH: u32 = 100;
     let mut programs = recording();
-    let outer = programs.rules.lock().unwrap();
-    let mut rules: [Inner; 2] = BOTH.map(|direction| outer.get(&index_of(direction), 0).unwrap());
-    drop(outer);
+    let present = &programs.rules.get_mut().unwrap().present;
+    let mut rules = BOTH.map(|direction| present.get(&index_of(direction), 0).unwrap());
     let mut seen: BTreeMap<u32, u32> = BTreeMap::new();
     let (mut cases, mut counted) = (0, [0_u64; abi::COUNTS]);
     for case in (0..).map(Case::of).filter(|case| kernel_takes(&case.frame)).take(CASES) {
