@@ -1,5 +1,5 @@
 //! Names and layouts of the tc programs of a mirror source, and what they decide by: [`Packet::of`] reads the
-//! headers of a frame, [`decide`] asks the rules. Both are the programs' own code, and run on any host.
+//! headers of a frame, [`decide()`] asks the rules. Both are the programs' own code, and run on any host.
 
 mod decide;
 mod packet;

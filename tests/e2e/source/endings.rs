@@ -37,7 +37,7 @@ impl Subnet {
 /// What the ingress program of the one source that is in the kernel has seen.
 fn seen() -> u64 {
     let is_ours = |map: &MapInfo| map.name_as_str() == Some(abi::MAP_COUNTS);
-    let mut maps = loaded_maps().filter_map(|map| map.ok()).filter(is_ours);
+    let mut maps = loaded_maps().filter_map(Result::ok).filter(is_ours);
     let map = MapData::from_id(maps.next().expect("a map of counters").id()).expect("opened");
     let counts: PerCpuArray<_, abi::Counts> = Map::PerCpuArray(map).try_into().expect("counters");
     counts.get(&abi::INGRESS, 0).expect("read").iter().map(|cpu| cpu[abi::Count::Seen as usize]).sum()
