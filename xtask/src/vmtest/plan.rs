@@ -456,10 +456,15 @@ const TESTS: &[Tests] = &[
             "filters::of_inbound_rules_for_three_ports_neither_other_ports_nor_responses_are_mirrored",
             "filters::tshark_finds_each_copy_by_the_vni_of_the_session",
             "production::copies_and_icmp_errors_about_them_are_not_mirrored",
+            // They ask tc and tcx what is attached.
+            "endings::filters_of_clsact_that_outlive_their_source_do_nothing_and_are_removed",
+            "endings::int_and_term_end_a_source_with_a_whole_account",
+            "endings::nothing_is_left_of_a_source_that_is_killed_and_the_next_one_starts",
             // An emulated CPU attains neither these rates nor that volume.
             "limits::copies_are_no_more_a_second_than_max_pps",
             "limits::copies_have_no_more_bits_a_second_than_max_rate",
             "production::a_download_is_whole_while_the_target_cannot_be_reached",
+            "reloads::hup_changes_rules_from_one_packet_to_the_next_and_refuses_broken_files",
         ],
         later: &[],
         since: ANY,
