@@ -3,9 +3,9 @@
 use super::{
     Address, Block, Count, Destination, Frame, MAX_COPIES, MAX_RULES, MAX_SESSIONS, Packet, Ports, Rule,
     RuleSet,
-    packet::{METADATA, RESOLVER, TIME, WINDOWS_ACTIVATION},
+    packet::{METADATA, RESOLVER, TIME, WINDOWS_ACTIVATION, words},
 };
-use crate::wire::{PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_UDP};
+use crate::wire::{IPV6_HEADER, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_UDP};
 
 /// What becomes of a packet, in a word: a [`Count`], and for [`Count::Cloned`] and [`Count::Rejected`] which
 /// session and rule decide.
@@ -40,13 +40,6 @@ impl Decision {
     #[must_use]
     pub const fn session(self) -> usize {
         (self.0 >> 8 & 0xff) as usize
-    }
-
-    /// Index of the rule, or [`AMAZON_DNS`](Self::AMAZON_DNS).
-    #[inline(always)]
-    #[must_use]
-    pub const fn rule(self) -> usize {
-        (self.0 >> 16) as usize
     }
 }
 
@@ -111,12 +104,6 @@ fn are_in(ports: Ports, port: u32) -> bool {
     port.wrapping_sub(ports.first) <= ports.span
 }
 
-#[inline(always)]
-fn contains(block: &Address, mask: &Address, address: &Address, version: u8) -> bool {
-    let alike = |word: usize| address[word] & mask[word] == block[word];
-    alike(0) && (version == 4 || alike(1) && alike(2) && alike(3))
-}
-
 const DOMAIN: u32 = 53;
 const NTP: u32 = 123;
 
@@ -163,15 +150,19 @@ fn is_sent_to(rules: &RuleSet, address: &Address, version: u8, port: u32) -> boo
     let mut at = 0;
     while at < MAX_COPIES && at < rules.copy_count as usize {
         let to: &Destination = &rules.copies[at];
-        if u32::from(to.port) == port
-            && to.version == u16::from(version)
-            && contains(&to.address, &[u32::MAX; 4], address, version)
-        {
+        if u32::from(to.port) == port && to.version == u16::from(version) && are_alike(&to.address, address) {
             return true;
         }
         at += 1;
     }
     false
+}
+
+/// Word by word: comparing arrays would call a function.
+#[inline(always)]
+fn are_alike(one: &Address, other: &Address) -> bool {
+    let differs = |word: usize| one[word] ^ other[word];
+    differs(0) | differs(1) | differs(2) | differs(3) == 0
 }
 
 /// Whether a packet is an ICMP error about a copy: mirrored, it could make another one.
@@ -210,12 +201,7 @@ fn quoted_ipv6<F: Frame + ?Sized>(frame: &F, at: usize) -> Option<(Address, u16)
     if next != PROTOCOL_UDP {
         return None;
     }
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, _, _, high, low] = frame.read(at + 24)?;
-    let address = [
-        u32::from_ne_bytes([a, b, c, d]),
-        u32::from_ne_bytes([e, f, g, h]),
-        u32::from_ne_bytes([i, j, k, l]),
-        u32::from_ne_bytes([m, n, o, p]),
-    ];
-    Some((address, u16::from_be_bytes([high, low])))
+    // The source port is between them.
+    let (address, port) = (words(frame, at + 24)?, frame.read(at + IPV6_HEADER + 2)?);
+    Some((address, u16::from_be_bytes(port)))
 }

@@ -188,7 +188,7 @@ fn within<const N: usize, F: Frame + ?Sized>(frame: &F, at: usize, end: usize) -
 }
 
 #[inline(always)]
-fn words<F: Frame + ?Sized>(frame: &F, at: usize) -> Option<Address> {
+pub(super) fn words<F: Frame + ?Sized>(frame: &F, at: usize) -> Option<Address> {
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = frame.read(at)?;
     Some([
         u32::from_ne_bytes([a, b, c, d]),

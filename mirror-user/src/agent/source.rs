@@ -209,7 +209,8 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// As [`start`](Self::start); all stays as it was then.
+    /// As [`start`](Self::start); all stays as it was then, but for [`SourceError::Program`]: targets, lengths
+    /// and VNIs are the new ones.
     pub fn reload(&mut self, mirroring: &Mirroring) -> Result<(), SourceError> {
         check(mirroring)?;
         let mut all = Vec::new();

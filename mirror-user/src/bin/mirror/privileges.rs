@@ -11,6 +11,9 @@ use nix::unistd::{getegid, geteuid};
 /// Since 5.19 maps are read through their descriptor alone (kernel commit c8644cd0efe7).
 const MAPS_BY_DESCRIPTOR: KernelVersion = KernelVersion { major: 5, minor: 19, patch: 0 };
 
+/// Before, BPF takes CAP_SYS_ADMIN.
+const BPF_CAPABILITY: KernelVersion = KernelVersion { major: 5, minor: 8, patch: 0 };
+
 /// The capabilities that a thread retains.
 #[derive(Clone, Debug)]
 pub(crate) struct RetainedCaps(CapsHashSet);
@@ -77,19 +80,18 @@ impl RetainedCaps {
     }
 
     /// For a mirror source: rules change, and programs are detached.
-    pub(crate) fn to_mirror() -> Self {
-        Self(
-            [
-                Capability::CAP_BPF,
-                // The files that it reads again may be others'.
-                Capability::CAP_DAC_OVERRIDE,
-                Capability::CAP_NET_ADMIN,
-                Capability::CAP_NET_RAW,
-                // For BPF before 5.8.
-                Capability::CAP_SYS_ADMIN,
-            ]
-            .into(),
-        )
+    pub(crate) fn to_mirror() -> anyhow::Result<Self> {
+        let mut keep = CapsHashSet::from([
+            Capability::CAP_BPF,
+            // The files that it reads again may be others'.
+            Capability::CAP_DAC_OVERRIDE,
+            Capability::CAP_NET_ADMIN,
+            Capability::CAP_NET_RAW,
+        ]);
+        if KernelVersion::running()? < BPF_CAPABILITY {
+            keep.insert(Capability::CAP_SYS_ADMIN);
+        }
+        Ok(Self(keep))
     }
 
     /// For the engine's threads, workers included, which parse untrusted packets: none.

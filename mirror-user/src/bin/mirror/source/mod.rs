@@ -192,7 +192,7 @@ pub(crate) fn run(args: &SourceArgs) -> anyhow::Result<ExitCode> {
             terminal::say!("{line}");
         }
     }
-    RetainedCaps::to_mirror().drop_others().context("cannot drop privileges")?;
+    RetainedCaps::to_mirror()?.drop_others().context("cannot drop privileges")?;
     let end = args.duration.map(|duration| Instant::now() + duration);
     let mut runs = true;
     while runs && !signals.stop.load(Ordering::Relaxed) && end.is_none_or(|end| Instant::now() < end) {
