@@ -5,6 +5,7 @@
 mod common;
 mod endings;
 mod filters;
+mod kinds;
 mod limits;
 mod production;
 mod reloads;

@@ -1,4 +1,5 @@
-//! Raw `AF_PACKET` sockets bound to an interface: one that sends given frames, and one that receives all.
+//! Raw `AF_PACKET` sockets bound to an interface: those that send given frames, and
+//! one that receives all.
 
 use std::{
     io,
@@ -49,19 +50,7 @@ impl PacketSocket {
     /// retries while its ring is full. `fq_codel` drops frames that have waited long without an error or a
     /// count in `tx_dropped`.
     pub(crate) fn direct(mut self) -> Result<Self> {
-        let on: libc::c_int = 1;
-        // SAFETY: the pointer is to an int that outlives the call, and the length is its size in bytes; the
-        // kernel reads it.
-        let answer = unsafe {
-            libc::setsockopt(
-                self.socket.as_raw_fd(),
-                libc::SOL_PACKET,
-                libc::PACKET_QDISC_BYPASS,
-                (&raw const on).cast(),
-                libc::c_int::BITS / 8,
-            )
-        };
-        Errno::result(answer)
+        switch_on(&self.socket, libc::PACKET_QDISC_BYPASS)
             .map_err(|error| LabError::io(format!("PACKET_QDISC_BYPASS on {}", self.interface), error))?;
         self.direct = true;
         Ok(self)
@@ -92,6 +81,41 @@ impl PacketSocket {
                     ));
                 }
             }
+        }
+    }
+}
+
+/// Sends [super-frames](crate::super_frames), which the device segments, or has whole.
+#[derive(Debug)]
+pub struct SuperFrameSocket {
+    socket: OwnedFd,
+    interface: String,
+}
+
+impl SuperFrameSocket {
+    /// A socket on an interface.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Io`] if there is no such interface.
+    pub fn open(namespace: &Namespace, interface: &str) -> Result<Self> {
+        let socket = open(namespace, interface, 0, |socket| {
+            setsockopt(socket, sockopt::SndBuf, &SEND_BUFFER)?;
+            switch_on(socket, libc::PACKET_VNET_HDR)
+        })?;
+        Ok(Self { socket, interface: interface.to_owned() })
+    }
+
+    /// Sends a frame behind its virtio header; whether the device had room for it.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Io`] if the kernel refuses it.
+    pub fn send(&self, frame: &[u8]) -> Result<bool> {
+        match send(self.socket.as_raw_fd(), frame, MsgFlags::empty()) {
+            Ok(_) => Ok(true),
+            Err(Errno::ENOBUFS) => Ok(false),
+            Err(error) => Err(LabError::io(format!("a super-frame on {}", self.interface), error)),
         }
     }
 }
@@ -156,6 +180,23 @@ fn open(
     opened.map_err(|error: Errno| {
         LabError::io(format!("raw socket on {interface} in {}", namespace.name()), io::Error::from(error))
     })
+}
+
+/// Switches an option of packet(7) on.
+fn switch_on(socket: &OwnedFd, option: libc::c_int) -> nix::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the pointer is to an int that outlives the call, and the length is its size in bytes; the
+    // kernel reads it.
+    let answer = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            option,
+            (&raw const on).cast(),
+            libc::c_int::BITS / 8,
+        )
+    };
+    Errno::result(answer).map(drop)
 }
 
 /// The address that binds a packet socket to an interface by its index, and to a protocol.
