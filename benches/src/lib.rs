@@ -24,6 +24,7 @@ pub mod raw;
 pub mod receiver;
 pub mod report;
 pub mod search;
+pub mod source;
 pub mod stats;
 pub mod sweep;
 pub mod trial;

@@ -74,20 +74,27 @@ enum Selection {
     Gaps,
     /// Captures into files, in memory and on the disk of the working directory (root)
     Captures,
+    /// A mirror source, and production beside it (root)
+    Source,
     /// Ring and UMEM sizes (root)
     Sweep,
 }
 
+/// Without a selection.
+const ALL: [Part; 7] =
+    [Part::Micro, Part::Lab, Part::Peers, Part::Neighbour, Part::Gaps, Part::Captures, Part::Source];
+
 impl Selection {
     fn parts(self) -> &'static [Part] {
         match self {
-            Self::All => &[Part::Micro, Part::Lab, Part::Peers, Part::Neighbour, Part::Gaps, Part::Captures],
+            Self::All => &ALL,
             Self::Micro => &[Part::Micro],
             Self::Lab => &[Part::Lab],
             Self::Peers => &[Part::Peers],
             Self::Neighbour => &[Part::Neighbour],
             Self::Gaps => &[Part::Gaps],
             Self::Captures => &[Part::Captures],
+            Self::Source => &[Part::Source],
             Self::Sweep => &[Part::Sweep],
         }
     }
@@ -187,17 +194,14 @@ mod tests {
     #[test]
     fn without_a_part_all_but_the_sweep_are_run() {
         let arguments = parse("").unwrap();
-        let all = [Part::Micro, Part::Lab, Part::Peers, Part::Neighbour, Part::Gaps, Part::Captures];
-        assert_eq!(arguments.part.parts(), all);
+        assert_eq!(arguments.part.parts(), ALL);
         assert_eq!(arguments.output, PathBuf::from("target/bench"));
         assert_eq!(parse("sweep").unwrap().part.parts(), [Part::Sweep]);
     }
 
     #[test]
     fn every_part_has_the_same_name_on_the_command_line_and_in_the_report() {
-        let all =
-            [Part::Micro, Part::Lab, Part::Peers, Part::Neighbour, Part::Gaps, Part::Captures, Part::Sweep];
-        for part in all {
+        for part in ALL.into_iter().chain([Part::Sweep]) {
             assert_eq!(parse(part.name()).unwrap().part.parts(), [part]);
         }
     }

@@ -7,7 +7,7 @@ use crate::{
     options::Options,
     peers, rates,
     report::schema::{PartRun, Report},
-    sweep,
+    source, sweep,
 };
 
 /// A part that can be run by itself.
@@ -25,6 +25,8 @@ pub enum Part {
     Gaps,
     /// Captures into files.
     Captures,
+    /// A mirror source, and production beside it.
+    Source,
     /// Ring and UMEM sizes.
     Sweep,
 }
@@ -40,6 +42,7 @@ impl Part {
             Self::Neighbour => "neighbour",
             Self::Gaps => "gaps",
             Self::Captures => "captures",
+            Self::Source => "source",
             Self::Sweep => "sweep",
         }
     }
@@ -49,7 +52,13 @@ impl Part {
     pub fn is_in_the_lab(self) -> bool {
         match self {
             Self::Micro => false,
-            Self::Lab | Self::Peers | Self::Neighbour | Self::Gaps | Self::Captures | Self::Sweep => true,
+            Self::Lab
+            | Self::Peers
+            | Self::Neighbour
+            | Self::Gaps
+            | Self::Captures
+            | Self::Source
+            | Self::Sweep => true,
         }
     }
 
@@ -66,6 +75,7 @@ impl Part {
             Self::Neighbour => neighbour::run(options, report),
             Self::Gaps => gaps::run(options, report),
             Self::Captures => captures::run(options, report),
+            Self::Source => source::run(options, report),
             Self::Sweep => sweep::run(options, report),
         }
     }

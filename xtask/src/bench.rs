@@ -31,7 +31,17 @@ pub(crate) fn command() -> Command {
         .about("Set up, build and run the benchmarks (root, except for micro)")
         .arg(
             Arg::new("part")
-                .value_parser(["all", "micro", "lab", "peers", "neighbour", "gaps", "captures", "sweep"])
+                .value_parser([
+                    "all",
+                    "micro",
+                    "lab",
+                    "peers",
+                    "neighbour",
+                    "gaps",
+                    "captures",
+                    "source",
+                    "sweep",
+                ])
                 .default_value("all")
                 .help("What to measure; all is all but sweep"),
         )

@@ -8,32 +8,26 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
-use anyhow::{Context as _, Result, ensure};
-use arrayvec::ArrayVec;
+use anyhow::{Result, ensure};
 use mirror_lab::{
     frames::{Outer, TcpFields, inner_tcp},
     mixed::mixed,
 };
 use mirror_user::{
     Batch, Captured, Dispatch, Tunnels,
-    agent::{
-        outer::{self, Ends, MAX_OUTER, source_port},
-        segment::{MAX_HEADERS, Segments, VnetHeader},
-    },
+    agent::segment::VnetHeader,
     decap,
-    flow::Packet,
     select::Filter,
     sink::{
         Counters, Pcap, SinkFactory, WorkerContext,
         pcap::{Format, Target},
         print::{Lines, Style},
     },
-    wire::vxlan,
 };
 use pcap::{Capture, Linktype};
 
 use super::frames::{BATCH, Shape, decapsulated};
-use crate::null::Null;
+use crate::{null::Null, source::Preparing};
 
 /// The most bytes of a frame here.
 pub(super) const MAX_FRAME: usize = 2048;
@@ -287,21 +281,9 @@ fn segment_pass(size: usize) -> Result<Box<dyn FnMut()>> {
     let mut vnet = VnetHeader::default();
     (vnet.flags, vnet.gso_type) = (VnetHeader::NEEDS_CSUM, VnetHeader::GSO_TCPV4);
     (vnet.gso_size, vnet.csum_start, vnet.csum_offset) = (u16::try_from(size)?, 14 + 20, 16);
-    let (from, to) = ([10, 10, 10, 252].into(), ([10, 10, 10, 1], vxlan::PORT).into());
-    let ends = Ends { mac: [2; 6], neighbour: [4; 6], from, to };
-    let outer = outer::Outer::new(&ends, 7, 9001).context("addresses of one family")?;
-    let mut burst = vec![ArrayVec::<u8, { MAX_OUTER + MAX_HEADERS }>::new(); BATCH];
+    let mut preparing = Preparing::new()?;
     Ok(Box::new(move || {
-        let flow = Packet::of(&frame).map_or(0, |packet| packet.flow.hash(1));
-        let port = source_port(black_box(flow));
-        let mut segments = Segments::of(black_box(vnet), &mut frame);
-        for headers in burst.iter_mut().take(segments.left()) {
-            headers.clear();
-            headers.try_extend_from_slice(outer.headers()).expect("room for outer headers");
-            let Some(rest) = segments.next_into(headers) else { break };
-            outer.complete(headers, rest, port);
-            black_box((headers, rest));
-        }
+        preparing.prepare(vnet, &mut frame);
     }))
 }
 

@@ -45,6 +45,9 @@ pub struct Report {
     /// Captures into files.
     #[serde(default)]
     pub captures: Vec<Capture>,
+    /// A mirror source: what it costs and sustains.
+    #[serde(default)]
+    pub source: Vec<SourceFigure>,
     /// Time from XDP to sink.
     pub latency: Vec<Latency>,
     /// Other tools on the same traffic.
@@ -79,6 +82,7 @@ impl Report {
             && self.neighbour.is_empty()
             && self.gaps.is_empty()
             && self.captures.is_empty()
+            && self.source.is_empty()
             && self.latency.is_empty()
             && self.peers.is_empty()
             && self.micro.is_empty()
@@ -88,7 +92,7 @@ impl Report {
 /// What became of a part.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct PartRun {
-    /// Its name: `micro`, `lab`, `peers`, `neighbour`, `gaps`, `captures`, `sweep`.
+    /// Its name: `micro`, `lab`, `peers`, `neighbour`, `gaps`, `captures`, `source`, `sweep`.
     pub part: String,
     /// Why there is not all of it: it failed, or a signal came. Null where it is complete.
     pub incomplete: Option<String>,
@@ -324,6 +328,21 @@ pub struct Capture {
     pub ratio_to_disk_ring: Option<Spread>,
     /// CPU time of worker and writer for a million frames written, in seconds.
     pub cpu_s_per_mframe: Spread,
+}
+
+/// A figure of a mirror source, or of production beside it.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct SourceFigure {
+    /// What.
+    pub what: String,
+    /// Of what: `ns`, `Gbit/s`; empty for a ratio.
+    pub unit: String,
+    /// Rounds measured.
+    pub rounds: usize,
+    /// What they took.
+    pub measured: Spread,
+    /// Whether more is better.
+    pub more_is_better: bool,
 }
 
 /// Time from the XDP program to the sink at one rate.

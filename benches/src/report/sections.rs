@@ -1,7 +1,10 @@
 //! The content of a report as titled tables, which terminal and Markdown show alike.
 
 use super::{
-    schema::{Capture, Gaps, Goal, Latency, Micro, Neighbour, NoDrop, Peer, Report, Rung, Soak, SweepPoint},
+    schema::{
+        Capture, Gaps, Goal, Latency, Micro, Neighbour, NoDrop, Peer, Report, Rung, Soak, SourceFigure,
+        SweepPoint,
+    },
     text::{
         NONE, count, figure, figure_or_none, micros, percent, percent_or_none, share, spread, spread_or_none,
     },
@@ -47,6 +50,7 @@ pub(super) fn of(report: &Report) -> Vec<Section> {
         neighbour(&report.neighbour),
         gaps(&report.gaps),
         captures(&report.captures),
+        source(&report.source),
         latency(&report.latency),
         peers(&report.peers),
         commands(&report.peers),
@@ -352,6 +356,19 @@ fn captures(captures: &[Capture]) -> Section {
             figures("CPU s/Mframe"),
         ],
         rows: captures.iter().map(row).collect(),
+        notes: Vec::new(),
+    }
+}
+
+fn source(figures_of: &[SourceFigure]) -> Section {
+    let row = |figure: &SourceFigure| {
+        let SourceFigure { what, unit, rounds, measured, .. } = figure;
+        vec![what.clone(), spread(*measured), unit.clone(), rounds.to_string()]
+    };
+    Section {
+        title: "A mirror source, and production beside it".into(),
+        columns: vec![words("what"), figures("measured"), words("unit"), figures("rounds")],
+        rows: figures_of.iter().map(row).collect(),
         notes: Vec::new(),
     }
 }

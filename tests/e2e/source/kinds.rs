@@ -1,4 +1,5 @@
-//! Packets of other kinds than whole TCP and UDP: fragments, ICMP, tagged frames, and what other programs drop.
+//! Packets of other kinds than whole ones of TCP and UDP: fragments, ICMP, tagged frames, and what other
+//! programs drop.
 
 use aya::{
     Ebpf,

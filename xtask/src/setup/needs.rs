@@ -175,7 +175,10 @@ pub(super) fn of(group: Group, distro: Distro) -> Vec<Need> {
             Need::program("g++", pick(&["g++"], &["gcc-c++"])),
             Need::cargo(pins::CARGO_FUZZ),
         ],
-        Group::Bench => [Need::program("valgrind", &["valgrind"])].into_iter().chain(libxdp(dnf)).collect(),
+        Group::Bench => {
+            let tools = [Need::program("valgrind", &["valgrind"]), Need::program("iperf3", &["iperf3"])];
+            tools.into_iter().chain(libxdp(dnf)).collect()
+        }
         // Elsewhere there are neither Debian's kernels nor an apt to fetch them: `cargo xtask vmtest` reports
         // that.
         Group::Vm if matches!(distro, Distro::Dnf | Distro::Unknown) => Vec::new(),

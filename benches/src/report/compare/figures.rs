@@ -3,7 +3,8 @@
 use crate::{
     report::{
         schema::{
-            Capture, Gaps, Latency, Micro, Neighbour, NoDrop, Peer, Report, Rung, Soak, Spread, SweepPoint,
+            Capture, Gaps, Latency, Micro, Neighbour, NoDrop, Peer, Report, Rung, Soak, SourceFigure, Spread,
+            SweepPoint,
         },
         text::{percent, plural},
     },
@@ -47,7 +48,7 @@ impl Figure {
 }
 
 /// All of them, in groups that come in the same order for every report.
-pub(super) fn groups(report: &Report) -> [Group; 10] {
+pub(super) fn groups(report: &Report) -> [Group; 11] {
     [
         Group { name: "ladder", figures: report.rungs.iter().flat_map(rung).collect() },
         Group { name: "sweep", figures: report.sweep.iter().map(sweep_point).collect() },
@@ -56,10 +57,18 @@ pub(super) fn groups(report: &Report) -> [Group; 10] {
         Group { name: "captures", figures: report.captures.iter().map(capture).collect() },
         Group { name: "busy neighbour", figures: report.neighbour.iter().map(neighbour).collect() },
         Group { name: "gaps", figures: report.gaps.iter().map(gaps).collect() },
+        Group { name: "mirror source", figures: report.source.iter().map(source).collect() },
         Group { name: "latency", figures: report.latency.iter().flat_map(latency).collect() },
         Group { name: "peers", figures: report.peers.iter().flat_map(peer).collect() },
         Group { name: "micro", figures: report.micro.iter().map(micro).collect() },
     ]
+}
+
+fn source(figure: &SourceFigure) -> Figure {
+    let SourceFigure { what, unit, measured, more_is_better, .. } = figure;
+    let better = if *more_is_better { Better::More } else { Better::Less };
+    let what = if unit.is_empty() { what.clone() } else { format!("{what}, {unit}") };
+    Figure::over_rounds(what, *measured, better)
 }
 
 fn rung(rung: &Rung) -> impl Iterator<Item = Figure> + use<> {
