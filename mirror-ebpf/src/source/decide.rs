@@ -93,9 +93,9 @@ fn matches(rule: &Rule, packet: &Packet) -> bool {
     };
     let [from_port, to_port] = packet.ports;
     packet.kind & rule.kind_mask == rule.kind
-        && differs(0) == 0
-        && are_in(rule.source_ports, from_port)
         && are_in(rule.destination_ports, to_port)
+        && are_in(rule.source_ports, from_port)
+        && differs(0) == 0
         && (packet.version == 4 || differs(1) | differs(2) | differs(3) == 0)
 }
 

@@ -112,7 +112,7 @@ pub struct Session {
     pub rules: [Rule; MAX_RULES],
 }
 
-/// A rule.
+/// A rule. What most packets differ in comes first, in one cache line.
 #[derive(Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, PartialEq)]
 #[repr(C)]
 pub struct Rule {
@@ -120,16 +120,16 @@ pub struct Rule {
     pub kind: u32,
     /// Of all packets of the version of its blocks, or of those of a protocol.
     pub kind_mask: u32,
-    /// Where packets come from.
-    pub source: Block,
-    /// Where they go to.
-    pub destination: Block,
     /// Of the source.
     pub source_ports: Ports,
     /// Of the destination.
     pub destination_ports: Ports,
     /// Whether what matches is not mirrored: 0 or 1.
     pub rejects: u32,
+    /// Where packets come from.
+    pub source: Block,
+    /// Where they go to.
+    pub destination: Block,
 }
 
 impl Rule {
