@@ -1,12 +1,14 @@
 //! `mirror source`: a host mirrors its interface as AWS does that of an instance, and `mirror ingest` is the
 //! target. Needs root.
 
+mod balanced;
 #[path = "../common/mod.rs"]
 mod common;
 mod endings;
 mod filters;
 mod kinds;
 mod limits;
+mod peering;
 mod production;
 mod reloads;
 
@@ -57,25 +59,19 @@ impl Subnet {
         ip(switch, "link set dev switch0 up");
         ip(switch, &format!("link set dev {SENDER} master switch0"));
         ip(&cable.target, &format!("address add {TARGET}/24 dev {CAPTURE}"));
-        let host = |role: &str, address: Ipv4Addr, offloads: bool| {
-            let host = cable.lab.namespace(role).expect("namespace");
-            let options = VethOptions { offloads, ..VethOptions::default() };
-            let (port, end) = (VethEnd::new(switch, role), VethEnd::new(&host, ETHERNET));
-            VethPair::create(port, end, &options).expect("veth");
-            let [.., last] = address.octets();
-            // That of the pair is the target's, too.
-            ip(&host, &format!("link set dev {ETHERNET} address 02:00:00:00:01:{last:02x}"));
-            ip(&host, &format!("address add {address}/24 dev {ETHERNET}"));
-            ip(switch, &format!("link set dev {role} master switch0"));
-            host
-        };
-        let (client, source) = (host("client", CLIENT, false), host("source", SOURCE, offloads));
+        let client = host(&cable, "client", CLIENT, false);
+        let source = host(&cable, "source", SOURCE, offloads);
         // Segments are no longer than those of AWS, and whole in copies.
         ip(&client, &format!("link set dev {ETHERNET} mtu 1500"));
         let hardware = cable.veth.b.hardware_address().expect("address");
         let neighbour = format!("neighbour replace {TARGET} lladdr {hardware} dev {ETHERNET} nud permanent");
         ip(&source, &neighbour);
         Self { cable, client, source, directory: tempfile::tempdir().expect("directory") }
+    }
+
+    /// One more host on the switch.
+    fn host(&self, role: &str, address: Ipv4Addr) -> Namespace {
+        host(&self.cable, role, address, false)
     }
 
     fn path(&self) -> &Path {
@@ -152,29 +148,53 @@ impl Subnet {
     }
 
     fn ended(&self, ending: Ending) -> Value {
-        ending.expect_code(0).expect_words(&["accounting: residue 0 packets, 0 segments"]);
-        let report = balanced_report(&self.path().join("source.json"));
-        assert_eq!(report["accounting"]["segments_residue"], 0, "{report:#}");
-        report
+        ended(self.path(), ending)
     }
 
-    /// Ends a source, and its target once that has all copies; both accounts are balanced, and agree.
     fn end_both(&self, source: Mirror, target: Mirror) -> (Value, Value) {
-        let source = self.end(source);
-        let sent = of_sessions(&source, "sent");
-        assert_eq!(of_sessions(&source, "segments"), sent, "{source:#}");
-        assert_eq!(of_sessions(&source, "carrier_dropped"), 0, "{source:#}");
-        target.has(sent);
-        target.end_by(Signal::SIGINT).expect_code(0);
-        let target = balanced_report(&self.path().join("ingest.json"));
-        let received = target.pointer("/interfaces/0/queues/0/received");
-        assert_eq!([received, target.pointer("/frames/decapsulated")], [Some(&sent.into()); 2], "{target:#}");
-        (source, target)
+        end_both(self.path(), source, target)
     }
 
     fn captured(&self) -> PathBuf {
         self.path().join("inner.pcapng")
     }
+}
+
+/// The report of a source that has ended, whose account must be balanced.
+fn ended(directory: &Path, ending: Ending) -> Value {
+    ending.expect_code(0).expect_words(&["accounting: residue 0 packets, 0 segments"]);
+    let report = balanced_report(&directory.join("source.json"));
+    assert_eq!(report["accounting"]["segments_residue"], 0, "{report:#}");
+    report
+}
+
+/// Ends a source, and its target once that has all copies; both accounts are balanced, and agree.
+fn end_both(directory: &Path, source: Mirror, target: Mirror) -> (Value, Value) {
+    let source = ended(directory, source.end_by(Signal::SIGINT));
+    let sent = of_sessions(&source, "sent");
+    assert_eq!(of_sessions(&source, "segments"), sent, "{source:#}");
+    assert_eq!(of_sessions(&source, "carrier_dropped"), 0, "{source:#}");
+    target.has(sent);
+    target.end_by(Signal::SIGINT).expect_code(0);
+    let target = balanced_report(&directory.join("ingest.json"));
+    let received = target.pointer("/interfaces/0/queues/0/received");
+    assert_eq!([received, target.pointer("/frames/decapsulated")], [Some(&sent.into()); 2], "{target:#}");
+    (source, target)
+}
+
+/// A host on the switch.
+fn host(cable: &Cable, role: &str, address: Ipv4Addr, offloads: bool) -> Namespace {
+    let (host, switch) = (cable.lab.namespace(role).expect("namespace"), &cable.sender);
+    let options = VethOptions { offloads, ..VethOptions::default() };
+    let (port, end) = (VethEnd::new(switch, role), VethEnd::new(&host, ETHERNET));
+    VethPair::create(port, end, &options).expect("veth");
+    let [.., last] = address.octets();
+    let ip = |namespace: &Namespace, arguments: &str| namespace.ip(arguments).expect("ip");
+    // That of the pair is the target's, too.
+    ip(&host, &format!("link set dev {ETHERNET} address 02:00:00:00:01:{last:02x}"));
+    ip(&host, &format!("address add {address}/24 dev {ETHERNET}"));
+    ip(switch, &format!("link set dev {role} master switch0"));
+    host
 }
 
 /// What the client has seen is what the target has captured, in whichever sequence.

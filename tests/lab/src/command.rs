@@ -1,6 +1,7 @@
 //! Commands of the host, whose errors have the command line, the exit status and standard error.
 
 use std::{
+    net::{SocketAddr, TcpStream},
     process::{Child, Command, Output, Stdio},
     thread,
     time::{Duration, Instant},
@@ -11,10 +12,15 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::error::{LabError, Result};
+use crate::{
+    error::{LabError, Result},
+    namespace::Namespace,
+};
 
 /// Time between two checks of a child.
 const PAUSE: Duration = Duration::from_millis(10);
+/// How long a program may take until it listens.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs a command to its end and returns its standard output.
 ///
@@ -75,6 +81,28 @@ pub(crate) fn end(child: &mut Child) {
         // It may end by itself in between.
         let _ = child.kill();
         let _ = child.wait();
+    }
+}
+
+/// Waits until a child of ours accepts connections at an address of a namespace.
+pub(crate) fn wait_for_listener(
+    namespace: &Namespace,
+    address: SocketAddr,
+    child: &mut Child,
+    command: &Command,
+) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        // From the same namespace: no interface but its loopback sees it.
+        let Err(error) = namespace.enter(|| TcpStream::connect(address))? else { return Ok(()) };
+        if let Some(status) = child.try_wait().map_err(|error| LabError::io(line(command), error))? {
+            return Err(LabError::Unexpected(format!("`{}` ended: {status}", line(command))));
+        }
+        if Instant::now() > deadline {
+            let late = format!("`{}` is not at {address} within {PATIENCE:?}: {error}", line(command));
+            return Err(LabError::Unexpected(late));
+        }
+        thread::sleep(PAUSE);
     }
 }
 

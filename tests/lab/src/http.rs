@@ -23,8 +23,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Most bytes of a body, either way.
 const MAX_BODY: u64 = 1 << 30;
 
-/// An HTTP/1.1 server (RFC 9112), one connection a request: `GET /bytes/N` answers with N bytes, `POST /echo`
-/// with what it was sent. Stops when dropped.
+/// What `GET /` answers with.
+pub const PAGE: &str = "<html><body><h1>Hello from Web Server</h1></body></html>\n";
+
+/// An HTTP/1.1 server (RFC 9112): `GET /bytes/N` answers with N bytes, `POST /echo` with what it was sent, and
+/// both end the connection; `GET /` answers with [`PAGE`], and the client ends it. Stops when dropped.
 #[derive(Debug)]
 pub struct HttpServer {
     address: SocketAddr,
@@ -92,35 +95,68 @@ fn answer(connection: &TcpStream) -> io::Result<()> {
     connection.set_read_timeout(Some(PATIENCE))?;
     connection.set_write_timeout(Some(PATIENCE))?;
     let mut reader = BufReader::new(connection);
-    let mut request = String::new();
-    reader.read_line(&mut request)?;
-    let mut body_len = 0_u64;
-    loop {
-        let mut header = String::new();
-        if reader.read_line(&mut header)? == 0 || header.trim().is_empty() {
+    while let Some(request) = Request::read(&mut reader)? {
+        let (response, ends) = request.response();
+        // In one segment, if it fits.
+        (&*connection).write_all(&response)?;
+        if ends {
             break;
         }
-        if let Some((name, value)) = header.split_once(':')
-            && name.eq_ignore_ascii_case("content-length")
-        {
-            body_len = value.trim().parse().map_err(io::Error::other)?;
-        }
     }
-    let mut body = Vec::new();
-    (&mut reader).take(body_len.min(MAX_BODY)).read_to_end(&mut body)?;
-    let mut words = request.split_ascii_whitespace();
-    let (status, body) = match (words.next(), words.next()) {
-        (Some("POST"), Some("/echo")) => ("200 OK", body),
-        (Some("GET"), Some(path)) => match path.strip_prefix("/bytes/").and_then(|len| len.parse().ok()) {
-            Some(len) if (len as u64) <= MAX_BODY => ("200 OK", pattern(len)),
-            _ => ("404 Not Found", Vec::new()),
-        },
-        _ => ("400 Bad Request", Vec::new()),
-    };
-    let mut connection = connection;
-    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
-    connection.write_all(head.as_bytes())?;
-    connection.write_all(&body)
+    Ok(())
+}
+
+struct Request {
+    line: String,
+    body: Vec<u8>,
+    /// Whether the client has asked for the end of the connection.
+    closes: bool,
+}
+
+impl Request {
+    /// None at the end of the connection.
+    fn read(reader: &mut BufReader<&TcpStream>) -> io::Result<Option<Self>> {
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 {
+            return Ok(None);
+        }
+        let (mut body_len, mut closes) = (0_u64, !line.trim_end().ends_with("HTTP/1.1"));
+        loop {
+            let mut header = String::new();
+            if reader.read_line(&mut header)? == 0 || header.trim().is_empty() {
+                break;
+            }
+            let Some((name, value)) = header.split_once(':') else { continue };
+            let value = value.trim();
+            if name.eq_ignore_ascii_case("content-length") {
+                body_len = value.parse().map_err(io::Error::other)?;
+            } else if name.eq_ignore_ascii_case("connection") {
+                closes |= value.eq_ignore_ascii_case("close");
+            }
+        }
+        let mut body = Vec::new();
+        reader.take(body_len.min(MAX_BODY)).read_to_end(&mut body)?;
+        Ok(Some(Self { line, body, closes }))
+    }
+
+    /// Its response, and whether that ends the connection.
+    fn response(self) -> (Vec<u8>, bool) {
+        let mut words = self.line.split_ascii_whitespace();
+        let (status, body, closes) = match (words.next(), words.next()) {
+            (Some("POST"), Some("/echo")) => ("200 OK", self.body, true),
+            (Some("GET"), Some("/")) => ("200 OK", PAGE.into(), self.closes),
+            (Some("GET"), Some(path)) => match path.strip_prefix("/bytes/").map(str::parse) {
+                Some(Ok(len)) if (len as u64) <= MAX_BODY => ("200 OK", pattern(len), true),
+                _ => ("404 Not Found", Vec::new(), true),
+            },
+            _ => ("400 Bad Request", Vec::new(), true),
+        };
+        let closing = if closes { "Connection: close\r\n" } else { "" };
+        let mut response =
+            format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n{closing}\r\n", body.len()).into_bytes();
+        response.extend(body);
+        (response, closes)
+    }
 }
 
 /// Bytes that depend on their offset.
@@ -149,6 +185,7 @@ pub fn exchange(client: &Namespace, server: SocketAddr, request: Exchange) -> Re
         "Expect:",
     ]);
     let (path, upload, wanted) = match request {
+        Exchange::Page => ("/".to_owned(), None, PAGE.into()),
         Exchange::Get(len) => (format!("/bytes/{len}"), None, pattern(len)),
         Exchange::PostEcho(len) => ("/echo".to_owned(), Some(pattern(len)), pattern(len)),
     };
@@ -190,6 +227,8 @@ pub fn exchange(client: &Namespace, server: SocketAddr, request: Exchange) -> Re
 /// A request and its answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Exchange {
+    /// Download [`PAGE`].
+    Page,
     /// Download so many bytes.
     Get(usize),
     /// Upload so many bytes and get them back.

@@ -1,9 +1,9 @@
 //! The lab that tests, demo and benches of `mirror` run in: real namespaces, real veth, the kernel's own
-//! VXLAN device and `tc mirred` as a mirror source, a real HTTP server and client, tcpdump, tshark and
-//! Suricata as independent witnesses.
+//! VXLAN device and `tc mirred` as a mirror source, a real HTTP server and client, HAProxy between them,
+//! OpenSSL, and tcpdump, tshark and Suricata as independent witnesses.
 //!
 //! Nothing here depends on the engine, so that it is an independent witness. It needs root, and `ip`, `tc`,
-//! `ethtool`, `tcpdump`, `tshark`, `curl`, and `suricata` for what has it as a witness.
+//! `ethtool`, `tcpdump`, `tshark`, `curl`; and `suricata`, `haproxy` and `openssl` for what has them.
 //!
 //! ```no_run
 //! use mirror_lab::{Exchange, Lab, MirrorSource, MirrorSourceOptions};
@@ -17,6 +17,7 @@
 #![warn(missing_docs)]
 
 pub mod aws_twin;
+mod balancer;
 pub mod capture;
 mod command;
 mod error;
@@ -38,16 +39,18 @@ mod sequence;
 pub mod super_frames;
 pub mod suricata;
 mod systemd;
+mod tls;
 pub mod tshark;
 mod veth;
 mod witness;
 pub mod xdp_program;
 
+pub use balancer::Balancer;
 pub use command::run;
 pub use error::{LabError, Result};
 pub use fragments::fragment;
 pub use generator::{Generated, Generator, RunningGenerator, Traffic};
-pub use http::{Exchange, HttpServer, exchange};
+pub use http::{Exchange, HttpServer, PAGE, exchange};
 pub use injector::Injector;
 pub use interface_counters::InterfaceCounters;
 pub use lab::{Lab, list};
@@ -57,6 +60,7 @@ pub use packet_socket::{Listener, SuperFrameSocket};
 pub use sequence::{Sequence, SequenceLedger};
 pub use suricata::Suricata;
 pub use systemd::Systemd;
+pub use tls::{TlsConnection, TlsServer};
 pub use veth::{VethEnd, VethOptions, VethPair};
 pub use witness::{Testimony, Witness};
 pub use xdp_program::XdpProgram;

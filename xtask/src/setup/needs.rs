@@ -51,6 +51,8 @@ pub(super) enum Remedy {
     Cargo(CargoTool),
     /// `rustup toolchain install` of the pinned compiler.
     Rustup,
+    /// A package of the distribution for its program, without the service that it starts.
+    WithoutService(&'static str),
     /// Suricata as a program to run, without the service that its package starts.
     Suricata,
     /// Prometheus' tools, without the service that its package starts.
@@ -79,6 +81,12 @@ impl Need {
         Self { name: "promtool", probe: Probe::Program("promtool"), remedy: Remedy::Prometheus }
     }
 
+    /// The load balancer of the lab.
+    const fn haproxy() -> Self {
+        let remedy = Remedy::WithoutService("haproxy");
+        Self { name: "haproxy", probe: Probe::Program("haproxy"), remedy }
+    }
+
     const fn suricata() -> Self {
         Self { name: "suricata", probe: Probe::Program("suricata"), remedy: Remedy::Suricata }
     }
@@ -104,6 +112,7 @@ impl Need {
                 Remedy::Packages(packages) => packages_installed(packages)?,
                 Remedy::Cargo(_)
                 | Remedy::Rustup
+                | Remedy::WithoutService(_)
                 | Remedy::Suricata
                 | Remedy::Prometheus
                 | Remedy::Python(_)
@@ -145,14 +154,20 @@ pub(super) fn of(group: Group, distro: Distro) -> Vec<Need> {
         // Amazon Linux has no packages of Suricata and Prometheus: `cargo xtask test` reports what it skips
         // there.
         Group::Test if dnf => {
-            let conntrack = Need::program("conntrack", &["conntrack-tools"]);
-            [conntrack].into_iter().chain(compressors()).chain(libxdp(dnf)).collect()
+            let tools = [
+                Need::program("conntrack", &["conntrack-tools"]),
+                Need::haproxy(),
+                Need::program("openssl", &["openssl"]),
+            ];
+            tools.into_iter().chain(compressors()).chain(libxdp(dnf)).collect()
         }
         Group::Test => {
             let tools = [
                 Need::suricata(),
                 Need::promtool(),
                 Need::program("conntrack", &["conntrack"]),
+                Need::haproxy(),
+                Need::program("openssl", &["openssl"]),
                 // As PID 1 of containers in the lab.
                 Need::program("systemd-analyze", &["systemd"]),
             ];
@@ -351,6 +366,7 @@ mod tests {
                         Remedy::ByHand(sentence) => assert!(!sentence.is_empty(), "{need:?}"),
                         Remedy::Cargo(_)
                         | Remedy::Rustup
+                        | Remedy::WithoutService(_)
                         | Remedy::Suricata
                         | Remedy::Prometheus
                         | Remedy::Python(_)

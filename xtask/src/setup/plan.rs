@@ -33,6 +33,7 @@ impl Plan {
         let mut plan = Self::default();
         let mut packages = BTreeSet::new();
         let (mut suricata, mut prometheus) = (false, false);
+        let mut without_service = BTreeSet::new();
         let mut backports = BTreeSet::new();
         let mut rest = Vec::new();
         for need in missing {
@@ -45,6 +46,13 @@ impl Plan {
                 Remedy::Cargo(pins::BPF_LINKER) => rest.push(bpf_linker()),
                 Remedy::Cargo(tool) => rest.push(cargo_install(tool.name, tool.version, &[])),
                 Remedy::Rustup => rest.push(rustup()),
+                Remedy::WithoutService(name) if matches!(distro, Distro::Debian12 | Distro::Apt) => {
+                    without_service.insert(name);
+                }
+                // Other distributions start no service by themselves.
+                Remedy::WithoutService(name) => {
+                    packages.insert(name);
+                }
                 Remedy::Suricata => suricata = true,
                 Remedy::Prometheus => prometheus = true,
                 Remedy::Python(tools) => rest.extend(python(&tools)),
@@ -58,6 +66,10 @@ impl Plan {
         }
         if !packages.is_empty() {
             plan.add_packages(distro, &packages);
+        }
+        if !without_service.is_empty() {
+            plan.steps.push(Step::root(&["apt-get", "update"]));
+            plan.steps.extend(without_service.iter().map(|name| apt_install_without_service(&[], name)));
         }
         if prometheus {
             plan.add_prometheus(distro);
@@ -426,6 +438,18 @@ mod tests {
             assert!(steps(distro).iter().any(|step| step.ends_with(install)), "{:#?}", steps(distro));
         }
         assert!(steps(Distro::Dnf).iter().all(|step| !step.contains("prometheus")));
+    }
+
+    #[test]
+    fn tests_want_haproxy_without_the_service_of_its_package() {
+        let plan = |distro| all_of(Group::Test, distro).as_root();
+        for distro in [Distro::Debian12, Distro::Apt] {
+            let install = "--path-exclude=/lib/systemd/system/haproxy.service --option \
+                DPkg::Options::=--path-exclude=/etc/init.d/haproxy haproxy && ";
+            assert!(plan(distro).contains(install), "{}", plan(distro));
+        }
+        // dnf starts no service.
+        assert!(plan(Distro::Dnf).contains(" elfutils-libelf-devel gzip haproxy "), "{}", plan(Distro::Dnf));
     }
 
     #[test]

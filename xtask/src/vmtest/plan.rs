@@ -455,7 +455,12 @@ const TESTS: &[Tests] = &[
             "filters::copies_have_as_many_bytes_as_the_session_says_and_keep_their_length_on_the_wire",
             "filters::of_inbound_rules_for_three_ports_neither_other_ports_nor_responses_are_mirrored",
             "filters::tshark_finds_each_copy_by_the_vni_of_the_session",
+            "peering::across_a_router_a_page_that_curl_fetches_is_printed_as_tcpdump_prints_it",
             "production::copies_and_icmp_errors_about_them_are_not_mirrored",
+            // They need HAProxy and OpenSSL, too.
+            "balanced::at_the_target_is_what_tcpdump_captures_at_the_server_behind_a_load_balancer",
+            "balanced::noise_is_removed_by_a_reject_rule_of_a_lower_number",
+            "balanced::noise_is_removed_by_an_expression_at_the_target",
             // They ask tc and tcx what is attached.
             "endings::filters_of_clsact_that_outlive_their_source_do_nothing_and_are_removed",
             "endings::int_and_term_end_a_source_with_a_whole_account",
