@@ -65,6 +65,29 @@ eni-1 web\\x1b[2J: 10.0.0.9
     says(directory.path(), "filter show --config m.json", 0, expected);
 }
 
+/// Those of the page that are whole, and those that have another list of rules in the first one.
+#[test]
+fn set_ups_of_the_documentation_are_read_and_nothing_is_wrong_with_them() {
+    let page = include_str!("../../docs/mirroring.md");
+    let blocks = |mark: &str| -> Vec<&str> {
+        let mark = format!("```{mark}\n");
+        let after = page.split(mark.as_str()).skip(1);
+        after.map(|rest| rest.split_once("\n```").expect("the end of a block").0).collect()
+    };
+    let whole = blocks("json");
+    let (before, rest) = whole[0].split_once("   \"IngressFilterRules\"").expect("rules");
+    let (_, after) = rest.split_once("}],\n \"TrafficMirrorSessions\"").expect("sessions");
+    let lists = blocks("text").into_iter().filter(|block| block.starts_with("   \"IngressFilterRules\""));
+    let put_in = lists.map(|list| format!("{before}{list}}}],\n \"TrafficMirrorSessions\"{after}"));
+    let all: Vec<_> = whole.iter().map(|&text| text.to_owned()).chain(put_in).collect();
+    assert_eq!(all.len(), 6);
+    for text in all {
+        let output = mirror(with(&text).path(), "filter show --config m.json");
+        let warned = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && warned.is_empty(), "{warned}{text}");
+    }
+}
+
 #[test]
 fn a_packet_is_judged_by_its_fields() {
     let directory = with(WALK_THROUGH);

@@ -352,7 +352,8 @@ impl<'a> Summary<'a> {
     fn sessions(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Report { sessions: Some(sessions), origins, .. } = self.report else { return Ok(()) };
         let silent: Vec<_> = sessions.iter().filter(|session| session.frames == 0).collect();
-        writeln!(f, "{} sessions, {} silent", sessions.len(), silent.len())?;
+        let s = if sessions.len() == 1 { "" } else { "s" };
+        writeln!(f, "{} session{s}, {} silent", sessions.len(), silent.len())?;
         for SessionReport { id, vni, interface, .. } in silent.iter().take(ORIGINS) {
             let (id, interface) = (escape::line(id), escape::line(interface));
             writeln!(f, "  silent: session {id} of {interface}, VNI {vni}")?;

@@ -95,8 +95,9 @@ fn across_a_router_a_page_that_curl_fetches_is_printed_as_tcpdump_prints_it() {
     let ours = inner(&mut pairs.iter().map(|pair| pair[1].1));
     let in_aws = inner(&mut IN_AWS.lines());
     // Where segments without data come depends on the time that each end takes.
-    let (acknowledgments, ours): (Vec<_>, Vec<_>) = ours.into_iter().partition(is_acknowledgment);
-    let (known, in_aws): (Vec<_>, Vec<_>) = in_aws.into_iter().partition(is_acknowledgment);
+    let (acknowledgments, ours): (Vec<_>, Vec<_>) =
+        ours.into_iter().partition(|line| is_acknowledgment(line));
+    let (known, in_aws): (Vec<_>, Vec<_>) = in_aws.into_iter().partition(|line| is_acknowledgment(line));
     assert_eq!(ours, in_aws, "{printed}");
     assert_eq!(acknowledgments.first(), known.first(), "{printed}");
     assert!(acknowledgments.iter().all(|line| known.contains(line)), "{acknowledgments:#?}");
@@ -115,7 +116,7 @@ fn shape(line: &str) -> String {
     shape
 }
 
-fn is_acknowledgment(line: &String) -> bool {
+fn is_acknowledgment(line: &str) -> bool {
     line.contains("Flags [.]")
 }
 

@@ -26,8 +26,8 @@ const MAX_BODY: u64 = 1 << 30;
 /// What `GET /` answers with.
 pub const PAGE: &str = "<html><body><h1>Hello from Web Server</h1></body></html>\n";
 
-/// An HTTP/1.1 server (RFC 9112): `GET /bytes/N` answers with N bytes, `POST /echo` with what it was sent, and
-/// both end the connection; `GET /` answers with [`PAGE`], and the client ends it. Stops when dropped.
+/// An HTTP/1.1 server (RFC 9112): `GET /bytes/N` answers with N bytes, `POST /echo` with what it was sent,
+/// and both end the connection; `GET /` answers with [`PAGE`], and the client ends it. Stops when dropped.
 #[derive(Debug)]
 pub struct HttpServer {
     address: SocketAddr,
