@@ -42,11 +42,14 @@ pub struct InterfaceReport {
     pub name: String,
     /// `tcx` or `clsact`.
     pub hook: Cow<'static, str>,
+    /// Whether it was deleted during the run, or moved to another network namespace. If it was there again
+    /// and was mirrored again, that is a further entry.
+    pub lost: bool,
     /// What it has received.
     pub ingress: DirectionReport,
     /// What it has sent.
     pub egress: DirectionReport,
-    /// In the sequence in which they were asked at the start.
+    /// Those that have ended, and behind them the others in the sequence in which they are asked.
     pub sessions: Vec<SessionReport>,
 }
 
@@ -104,6 +107,9 @@ pub struct SessionReport {
     pub to: String,
     /// Its VXLAN network identifier.
     pub vni: u32,
+    /// When it has ended, if it did before the run: a reload no longer had it, or its interface was lost.
+    /// RFC 3339.
+    pub ended: Option<String>,
     /// Packets that its rules reject.
     pub rejected: u64,
     /// Packets that would have exceeded a rate.
@@ -189,6 +195,7 @@ impl SessionReport {
             target: target.to_owned(),
             to: out.to.to_string(),
             vni: out.vni,
+            ended: None,
             rejected: of(OfSession::Rejected),
             rate: of(OfSession::Rate),
             cloned: of(OfSession::Cloned),
@@ -238,14 +245,20 @@ impl SourceReport {
     pub fn is_balanced(&self) -> bool {
         self.accounting == SourceAccounting::default()
     }
+
+    /// Whether both laws hold, and no interface was lost.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.is_balanced() && self.interfaces.iter().all(|interface| !interface.lost)
+    }
 }
 
 /// Lines for people.
 impl fmt::Display for SourceReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for interface in &self.interfaces {
-            let InterfaceReport { interface: id, name, hook, ingress, egress, sessions } = interface;
-            writeln!(f, "{id} at {name} ({hook})")?;
+            let InterfaceReport { interface: id, name, hook, lost, ingress, egress, sessions } = interface;
+            writeln!(f, "{id} at {name} ({hook}){}", if *lost { ", lost" } else { "" })?;
             for (direction, report) in [("ingress", ingress), ("egress", egress)] {
                 let DirectionReport {
                     seen,
@@ -271,9 +284,13 @@ impl fmt::Display for SourceReport {
                 writeln!(f)?;
             }
             for session in sessions {
-                let SessionReport { session, target, to, vni, cloned, carrier, .. } = session;
+                let SessionReport { session, target, to, vni, ended, cloned, carrier, .. } = session;
                 let CarrierCounters { carrier_dropped, frames, .. } = carrier;
-                writeln!(f, "  {session}: VNI {vni} to {target} at {to}")?;
+                write!(f, "  {session}: VNI {vni} to {target} at {to}")?;
+                if let Some(time) = ended {
+                    write!(f, ", ended {time}")?;
+                }
+                writeln!(f)?;
                 let dropped = carrier_dropped.map_or("unknown".to_owned(), |dropped| dropped.to_string());
                 write!(f, "    {cloned} cloned = {} read + {dropped} dropped by the carrier", frames.read)?;
                 if frames.unreadable > 0 {

@@ -1,14 +1,14 @@
 //! A mirror source: interfaces whose packets are mirrored as their sessions say.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     thread,
     time::{Duration, Instant, SystemTime},
 };
 
 use mirror_ebpf::{
-    source::RuleSet,
+    source::{MAX_COPIES, MAX_PLACES, RuleSet},
     wire::{ETHERNET_HEADER, IPV4_HEADER, IPV6_HEADER, UDP_HEADER, VXLAN_HEADER, VXLAN_PORT},
 };
 
@@ -18,7 +18,10 @@ use super::{
     rules::{Place, rule_set},
 };
 use crate::{
-    host::interface::Interface,
+    host::{
+        HostError,
+        interface::{Interface, link_and_program},
+    },
     mirroring::{Direction, Mirroring, Session, Severity, TargetKind},
     tc::{Classifiers, Hook, Order},
     xdp::ProgramSetupError,
@@ -77,7 +80,7 @@ pub enum SourceError {
     /// The set-up has errors.
     #[error("{}", .0.join("\n"))]
     SetUp(Vec<String>),
-    /// Nothing mirrors an interface.
+    /// Nothing mirrors an interface at the start.
     #[error("{0}: no session has this source; see `mirror filter show`")]
     NoSession(String),
     /// A target's address is not known.
@@ -91,15 +94,11 @@ pub enum SourceError {
     /// An interface whose packets have no Ethernet header.
     #[error("{0}: its packets have no Ethernet header, which a mirrored packet begins with")]
     NotEthernet(String),
-    /// The interfaces differ from those of the start.
-    #[error("{interface}: its sessions are {now}, and were {before} at the start; restart to change that")]
-    OtherSessions {
-        /// The source.
-        interface: String,
-        /// Their ids now.
-        now: String,
-        /// Their ids at the start.
-        before: String,
+    /// Sessions send to more addresses than the programs know as those of copies.
+    #[error("copies go to {addresses} addresses: at most {MAX_COPIES}, or copies would be mirrored again")]
+    TooManyAddresses {
+        /// How many.
+        addresses: usize,
     },
     /// A carrier or the thread.
     #[error(transparent)]
@@ -114,7 +113,7 @@ pub enum SourceError {
     },
     /// The interface.
     #[error(transparent)]
-    Host(#[from] crate::host::HostError),
+    Host(#[from] HostError),
 }
 
 /// A running source. Dropping it detaches its programs, and removes its carriers.
@@ -122,6 +121,10 @@ pub enum SourceError {
 pub struct Source {
     // Programs are detached before the carriers go.
     interfaces: Vec<Mirrored>,
+    /// Accounts of those that were lost.
+    lost: Vec<InterfaceReport>,
+    /// Ids of all sources, and names of their interfaces.
+    wanted: Vec<(String, String)>,
     thread: AgentThread,
     options: SourceOptions,
     started: Instant,
@@ -136,9 +139,11 @@ struct Mirrored {
     id: String,
     /// Its name.
     interface: String,
+    index: u32,
     programs: Classifiers,
-    /// In the sequence of their carriers, which are those of the interfaces before and then these.
     sessions: Vec<Carried>,
+    /// Accounts of sessions that have ended.
+    ended: Vec<SessionReport>,
 }
 
 #[derive(Clone, Debug)]
@@ -147,6 +152,20 @@ struct Carried {
     target: String,
     out: SessionOut,
     place: Place,
+    /// The name of its carrier.
+    carrier: String,
+}
+
+/// Another set-up, of which nothing is in force yet.
+struct Prepared {
+    /// Interfaces that are mirrored from now on.
+    begun: Vec<Mirrored>,
+    /// The sessions of each interface, of those too.
+    sessions: Vec<Vec<Carried>>,
+    /// Carriers of new sessions.
+    added: Vec<Carrier>,
+    /// Where their copies go.
+    copies: BTreeSet<SocketAddr>,
 }
 
 impl Source {
@@ -163,85 +182,138 @@ impl Source {
         options: SourceOptions,
     ) -> Result<Self, SourceError> {
         check(mirroring)?;
-        let mut carriers = Vec::new();
-        let mut prepared = Vec::new();
         for (id, name) in interfaces {
-            let host = Interface::named(name)?;
-            if host.loopback || host.mac.is_none() {
-                return Err(SourceError::NotEthernet(name.clone()));
+            Interface::named(name)?;
+            if mirroring.sessions_of(id).is_empty() {
+                return Err(SourceError::NoSession(id.clone()));
             }
-            let mut sessions = Vec::new();
-            for (session, out) in outs(mirroring, id, &options)? {
-                let carrier = Carrier::open(&carrier_name(carriers.len()), out, options.queue)?;
-                let place = Place {
-                    place: u32::try_from(sessions.len()).unwrap_or(u32::MAX),
-                    carrier: carrier.ifindex(),
-                    overhead: overhead(out.to.ip()),
-                };
-                let (session, target) = (session.id.clone(), session.target.clone());
-                sessions.push(Carried { session, target, out, place });
-                carriers.push(carrier);
-            }
-            prepared.push((id, name, sessions));
         }
-        let thread = AgentThread::start(carriers, options.thread.clone())?;
-        let order = if options.last { Order::Last } else { Order::First };
         let mut source = Self {
             interfaces: Vec::new(),
-            thread,
+            lost: Vec::new(),
+            wanted: interfaces.to_vec(),
+            thread: AgentThread::start(Vec::new(), options.thread.clone())?,
             options,
             started: Instant::now(),
             started_at: SystemTime::now(),
             beaten: Instant::now(),
         };
-        for (id, interface, sessions) in prepared {
-            let failed = |source| SourceError::Program { interface: interface.clone(), source };
-            let programs = Classifiers::attach(interface, source.options.hook, order).map_err(failed)?;
-            let (id, interface) = (id.clone(), interface.clone());
-            source.interfaces.push(Mirrored { id, interface, programs, sessions });
-        }
-        source.set_rules(mirroring)?;
+        source.reload(mirroring)?;
         Ok(source)
     }
 
-    /// Goes on with another set-up of the same sources and sessions: filters, targets, lengths and VNIs may
-    /// differ. Each packet is judged by the old rules or by the new ones, and counters go on.
+    /// Goes on with another set-up of the same sources: their sessions may be others, or none. Each packet is
+    /// judged by the old rules or by the new ones, and counters of a session that stays go on; one that is
+    /// not there any more ends, and its account stays in the report. An interface that was lost, and is there
+    /// again, is mirrored again. Needs what [`start`](Self::start) needs.
     ///
     /// # Errors
     ///
-    /// As [`start`](Self::start); all stays as it was then, but for [`SourceError::Program`]: targets, lengths
-    /// and VNIs are the new ones.
+    /// As `start`; all stays as it was then, but for [`SourceError::Program`]: some rules may be the new ones,
+    /// and no session has ended.
     pub fn reload(&mut self, mirroring: &Mirroring) -> Result<(), SourceError> {
         check(mirroring)?;
-        let mut all = Vec::new();
-        for live in &self.interfaces {
-            let wanted = outs(mirroring, &live.id, &self.options)?;
-            let ids = |ids: Vec<&str>| if ids.is_empty() { "none".to_owned() } else { ids.join(", ") };
-            let mut now: Vec<_> = wanted.iter().map(|(session, _)| session.id.as_str()).collect();
-            let mut before: Vec<_> = live.sessions.iter().map(|carried| carried.session.as_str()).collect();
-            now.sort_unstable();
-            before.sort_unstable();
-            if now != before {
-                let (interface, now, before) = (live.id.clone(), ids(now), ids(before));
-                return Err(SourceError::OtherSessions { interface, now, before });
+        self.lose_absent()?;
+        let Prepared { begun, sessions, added, copies } = self.prepared(mirroring)?;
+        let out_of = |name: &str| {
+            let mut all = sessions.iter().flatten();
+            all.find(|carried| carried.carrier == name).map(|carried| carried.out)
+        };
+        let plan = self.thread.plan(out_of)?;
+        // Those of before are still on their way.
+        let before: BTreeSet<_> = self.sessions().map(|carried| carried.out.to).collect();
+        let of_both: Vec<_> = copies.iter().chain(before.difference(&copies)).copied().collect();
+        self.interfaces.extend(begun);
+        let mut ended = BTreeSet::new();
+        for (live, wanted) in self.interfaces.iter_mut().zip(sessions) {
+            let before = std::mem::replace(&mut live.sessions, wanted);
+            for carried in before {
+                if live.sessions.iter().all(|it| it.carrier != carried.carrier) {
+                    ended.insert(carried.carrier.clone());
+                    live.sessions.push(carried);
+                }
             }
-            let of = |carried: &Carried| {
-                let found = wanted.iter().find(|(session, _)| session.id == carried.session);
-                found.map(|(session, out)| (session.target.clone(), *out))
-            };
-            all.extend(live.sessions.iter().filter_map(of));
         }
-        let outs: Vec<_> = all.iter().map(|(_, out)| *out).collect();
-        self.thread.replace(&outs)?;
-        let carried = self.interfaces.iter_mut().flat_map(|live| &mut live.sessions);
-        for (carried, (target, out)) in carried.zip(all) {
-            (carried.target, carried.out, carried.place.overhead) = (target, out, overhead(out.to.ip()));
+        let ruled = self.set_rules(mirroring, &of_both);
+        if ruled.is_err() {
+            // The programs may still clone to them.
+            ended.clear();
         }
-        self.set_rules(mirroring)
+        let counters = self.thread.change(plan, added, |name| ended.contains(name))?;
+        ruled?;
+        self.interfaces.iter_mut().try_for_each(|live| live.end(&counters))?;
+        if before.is_subset(&copies) {
+            return Ok(());
+        }
+        self.set_rules(mirroring, &copies.into_iter().collect::<Vec<_>>())
     }
 
-    fn set_rules(&self, mirroring: &Mirroring) -> Result<(), SourceError> {
-        let copies: Vec<_> = self.sessions().map(|carried| carried.out.to).collect();
+    fn prepared(&self, mirroring: &Mirroring) -> Result<Prepared, SourceError> {
+        let mut prepared =
+            Prepared { begun: Vec::new(), sessions: Vec::new(), added: Vec::new(), copies: BTreeSet::new() };
+        for (id, name) in &self.wanted {
+            let is_new = self.interfaces.iter().all(|live| live.id != *id || live.interface != *name);
+            if is_new && let Some(begun) = self.begun(id, name)? {
+                prepared.begun.push(begun);
+            }
+        }
+        let Prepared { begun, sessions: all, added, copies } = &mut prepared;
+        for live in self.interfaces.iter().chain(begun.iter()) {
+            let mut sessions: Vec<Carried> = Vec::new();
+            for (session, out) in outs(mirroring, &live.id, &self.options)? {
+                let is_it = |carried: &&Carried| carried.session == session.id;
+                let (place, carrier) = match live.sessions.iter().find(is_it) {
+                    Some(carried) => (carried.place, carried.carrier.clone()),
+                    None => {
+                        let carrier = Carrier::open(&self.free_name(added), out, self.options.queue)?;
+                        let place = free_place(live.sessions.iter().chain(&sessions));
+                        let place = Place { place, carrier: carrier.ifindex(), overhead: 0 };
+                        let name = carrier.name().to_owned();
+                        added.push(carrier);
+                        (place, name)
+                    }
+                };
+                copies.insert(out.to);
+                let place = Place { overhead: overhead(out.to.ip()), ..place };
+                let (session, target) = (session.id.clone(), session.target.clone());
+                sessions.push(Carried { session, target, out, place, carrier });
+            }
+            all.push(sessions);
+        }
+        if copies.len() > MAX_COPIES {
+            return Err(SourceError::TooManyAddresses { addresses: copies.len() });
+        }
+        Ok(prepared)
+    }
+
+    /// Attaches programs that mirror nothing yet; `None` if it is lost and not there again.
+    fn begun(&self, id: &str, name: &str) -> Result<Option<Mirrored>, SourceError> {
+        let host = match Interface::named(name) {
+            Err(HostError::NoSuchInterface { .. }) if self.lost.iter().any(|lost| lost.name == name) => {
+                return Ok(None);
+            }
+            host => host?,
+        };
+        if host.loopback || host.mac.is_none() {
+            return Err(SourceError::NotEthernet(name.to_owned()));
+        }
+        let order = if self.options.last { Order::Last } else { Order::First };
+        let failed = |source| SourceError::Program { interface: name.to_owned(), source };
+        let programs = Classifiers::attach(name, self.options.hook, order).map_err(failed)?;
+        let (id, interface, index) = (id.to_owned(), name.to_owned(), host.index);
+        Ok(Some(Mirrored { id, interface, index, programs, sessions: Vec::new(), ended: Vec::new() }))
+    }
+
+    /// Names of carriers say whose they are, and are short enough.
+    fn free_name(&self, added: &[Carrier]) -> String {
+        let is_free = |name: &String| {
+            self.sessions().all(|carried| carried.carrier != *name)
+                && added.iter().all(|carrier| carrier.name() != name)
+        };
+        (0_usize..).map(|number| format!("mirror-src{number}")).find(is_free).unwrap_or_default()
+    }
+
+    fn set_rules(&self, mirroring: &Mirroring, copies: &[SocketAddr]) -> Result<(), SourceError> {
         for live in &self.interfaces {
             let place_of = |session: &Session| {
                 let carried = live.sessions.iter().find(|carried| carried.session == session.id);
@@ -251,7 +323,7 @@ impl Source {
                 let rules = RuleSet {
                     byte_time: time_of(self.options.max_rate.map(|bits| bits.max(LEAST_RATE) / 8)),
                     packet_time: time_of(self.options.max_pps),
-                    ..rule_set(mirroring, &live.id, direction, place_of, &copies)
+                    ..rule_set(mirroring, &live.id, direction, place_of, copies)
                 };
                 live.programs.set_rules(direction, &rules).map_err(|source| live.failed(source))?;
             }
@@ -268,7 +340,7 @@ impl Source {
     pub fn lines(&self) -> Vec<String> {
         let order = if self.options.last { "after" } else { "before" };
         let of = |live: &Mirrored| {
-            let Mirrored { id, interface, programs, sessions } = live;
+            let Mirrored { id, interface, programs, sessions, .. } = live;
             let hook = programs.hook().name();
             let sessions = sessions.iter().map(|Carried { session, target, out, .. }| {
                 format!("  {session}: VNI {} to {target} at {}", out.vni, out.to)
@@ -279,19 +351,53 @@ impl Source {
         self.interfaces.iter().flat_map(of).collect()
     }
 
-    /// Does what is due: to be called a few times a second. Whether the thread still runs.
+    /// Does what is due: to be called a few times a second. Whether any interface is left to mirror; the
+    /// others go on without one that was deleted, or moved to another network namespace.
     ///
     /// # Errors
     ///
-    /// [`SourceError::Program`]: the heartbeat of programs that would outlive this process.
+    /// [`AgentError::Ended`]: the thread has panicked. [`SourceError::Host`]: the kernel does not say which
+    /// interfaces there are. [`SourceError::Program`]: the heartbeat of programs that would outlive this
+    /// process. The account is still to be had.
     pub fn turn(&mut self) -> Result<bool, SourceError> {
+        if !self.thread.is_running() {
+            return Err(AgentError::Ended.into());
+        }
         if self.beaten.elapsed() >= BEAT {
             self.beaten = Instant::now();
             for live in &self.interfaces {
                 live.programs.beat().map_err(|source| live.failed(source))?;
             }
+            self.lose_absent()?;
         }
-        Ok(self.thread.is_running())
+        Ok(!self.interfaces.is_empty())
+    }
+
+    fn lose_absent(&mut self) -> Result<(), SourceError> {
+        for at in (0..self.interfaces.len()).rev() {
+            if link_and_program(self.interfaces[at].index)?.is_none() {
+                let live = self.interfaces.remove(at);
+                self.lose(live)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn lose(&mut self, mut live: Mirrored) -> Result<(), SourceError> {
+        let Mirrored { id, interface, .. } = &live;
+        tracing::error!(
+            "{interface}: was deleted, or moved to another network namespace; {id} is no longer mirrored. \
+            When it is there again, send HUP, or restart"
+        );
+        live.programs.detach();
+        thread::sleep(IN_FLIGHT);
+        let is_its = |name: &str| live.sessions.iter().any(|carried| carried.carrier == name);
+        let plan = self.thread.plan(|_| None)?;
+        let counters = self.thread.change(plan, Vec::new(), is_its)?;
+        live.end(&counters)?;
+        let report = InterfaceReport { lost: true, ..live.report(&[])? };
+        self.lost.push(report);
+        Ok(())
     }
 
     /// The account as it stands: not at rest, so that packets on their way show as a residue.
@@ -300,7 +406,7 @@ impl Source {
     ///
     /// [`SourceError::Program`]: a counter cannot be read.
     pub fn report(&self) -> Result<SourceReport, SourceError> {
-        let interfaces = reports(&self.interfaces, &self.thread.counters())?;
+        let interfaces = reports(&self.interfaces, self.lost.clone(), &self.thread.counters())?;
         Ok(SourceReport::new(self.started_at, self.started.elapsed(), interfaces))
     }
 
@@ -310,44 +416,69 @@ impl Source {
     ///
     /// [`SourceError::Program`]: a counter cannot be read.
     pub fn stop(self) -> Result<SourceReport, SourceError> {
-        let Self { mut interfaces, thread: agent, started, started_at, .. } = self;
+        let Self { mut interfaces, lost, thread: agent, started, started_at, .. } = self;
         interfaces.iter_mut().for_each(|live| live.programs.detach());
         thread::sleep(IN_FLIGHT);
-        let interfaces = reports(&interfaces, &agent.stop())?;
+        let interfaces = reports(&interfaces, lost, &agent.stop())?;
         Ok(SourceReport::new(started_at, started.elapsed(), interfaces))
     }
 }
 
-/// What has become of packets of each interface. `carriers` are those of all of them.
+/// What has become of packets of each interface, behind those that were lost. `carriers` are those of all.
 fn reports(
     interfaces: &[Mirrored],
+    lost: Vec<InterfaceReport>,
     carriers: &[CarrierCounters],
 ) -> Result<Vec<InterfaceReport>, SourceError> {
-    let mut carriers = carriers.iter();
-    let report = |live: &Mirrored| {
-        let direction = |direction| {
-            let counts = live.programs.counts(direction).map_err(|source| live.failed(source))?;
-            Ok::<_, SourceError>(DirectionReport::of(&counts))
-        };
-        let mut sessions = Vec::new();
-        for (carried, carrier) in live.sessions.iter().zip(carriers.by_ref()) {
-            let Carried { session, target, out, place } = carried;
-            let counts = live.programs.session_counts(place.place).map_err(|source| live.failed(source))?;
-            sessions.push(SessionReport::of(session, target, out, &counts, carrier));
-        }
-        Ok(InterfaceReport {
-            interface: live.id.clone(),
-            name: live.interface.clone(),
-            hook: live.programs.hook().name().into(),
-            ingress: direction(Direction::Ingress)?,
-            egress: direction(Direction::Egress)?,
-            sessions,
-        })
-    };
-    interfaces.iter().map(report).collect()
+    let live = interfaces.iter().map(|live| live.report(carriers));
+    lost.into_iter().map(Ok).chain(live).collect()
 }
 
 impl Mirrored {
+    /// `carriers` are those of all interfaces.
+    fn report(&self, carriers: &[CarrierCounters]) -> Result<InterfaceReport, SourceError> {
+        let direction = |direction| {
+            let counts = self.programs.counts(direction).map_err(|source| self.failed(source))?;
+            Ok::<_, SourceError>(DirectionReport::of(&counts))
+        };
+        let sessions = self.sessions.iter().filter_map(|carried| self.session(carried, carriers).transpose());
+        Ok(InterfaceReport {
+            interface: self.id.clone(),
+            name: self.interface.clone(),
+            hook: self.programs.hook().name().into(),
+            lost: false,
+            ingress: direction(Direction::Ingress)?,
+            egress: direction(Direction::Egress)?,
+            sessions: self.ended.iter().cloned().map(Ok).chain(sessions).collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn session(
+        &self,
+        carried: &Carried,
+        carriers: &[CarrierCounters],
+    ) -> Result<Option<SessionReport>, SourceError> {
+        let Carried { session, target, out, place, carrier } = carried;
+        let Some(carrier) = carriers.iter().find(|it| it.carrier == *carrier) else { return Ok(None) };
+        let counts = self.programs.session_counts(place.place).map_err(|source| self.failed(source))?;
+        Ok(Some(SessionReport::of(session, target, out, &counts, carrier)))
+    }
+
+    /// Closes the accounts of sessions whose carriers have ended: no rule names them any more.
+    fn end(&mut self, carriers: &[CarrierCounters]) -> Result<(), SourceError> {
+        let has_ended = |carried: &Carried| carriers.iter().any(|it| it.carrier == carried.carrier);
+        let (ended, stay): (Vec<_>, _) = std::mem::take(&mut self.sessions).into_iter().partition(has_ended);
+        self.sessions = stay;
+        for carried in ended {
+            if let Some(report) = self.session(&carried, carriers)? {
+                self.ended.push(SessionReport { ended: Some(now()), ..report });
+            }
+            let place = carried.place.place;
+            self.programs.reset_session_counts(place).map_err(|source| self.failed(source))?;
+        }
+        Ok(())
+    }
+
     fn failed(&self, source: ProgramSetupError) -> SourceError {
         SourceError::Program { interface: self.interface.clone(), source }
     }
@@ -388,8 +519,7 @@ fn outs<'m>(
         let out = SessionOut { packet_length, oversize: options.oversize, ..SessionOut::new(vni, to) };
         Ok::<_, SourceError>((session, out))
     };
-    let all: Vec<_> = mirroring.sessions_of(id).into_iter().map(out).collect::<Result<_, _>>()?;
-    if all.is_empty() { Err(SourceError::NoSession(id.to_owned())) } else { Ok(all) }
+    mirroring.sessions_of(id).into_iter().map(out).collect()
 }
 
 fn address_of(mirroring: &Mirroring, target: &str, options: &SourceOptions) -> Option<SocketAddr> {
@@ -404,9 +534,15 @@ fn address_of(mirroring: &Mirroring, target: &str, options: &SourceOptions) -> O
     given.or_else(known)
 }
 
-/// Names of carriers: they say whose they are, and are short enough.
-fn carrier_name(number: usize) -> String {
-    format!("mirror-src{number}")
+/// The first index of counters that none of these has.
+fn free_place<'c>(sessions: impl Iterator<Item = &'c Carried>) -> u32 {
+    let taken: BTreeSet<_> = sessions.map(|carried| carried.place.place).collect();
+    (0..MAX_PLACES).find(|place| !taken.contains(place)).unwrap_or(MAX_PLACES)
+}
+
+/// RFC 3339.
+fn now() -> String {
+    jiff::Timestamp::now().to_string()
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "lengths of headers")]

@@ -14,7 +14,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, ArrayOfMaps, MapData, PerCpuArray},
+    maps::{Array, ArrayOfMaps, MapData, MapError, PerCpuArray, PerCpuValues},
     programs::{
         LinkOrder, ProgramError, SchedClassifier, TcAttachType,
         tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError},
@@ -53,7 +53,7 @@ const BOTH: [Direction; 2] = [Direction::Ingress, Direction::Egress];
 pub(crate) struct Classifiers {
     rules: Mutex<Rules>,
     counts: PerCpuArray<MapData, Counts>,
-    sessions: PerCpuArray<MapData, SessionCounts>,
+    sessions: Mutex<PerCpuArray<MapData, SessionCounts>>,
     heartbeat: Mutex<Array<MapData, u64>>,
     hook: Hook,
     /// Dropped, they are detached.
@@ -156,7 +156,7 @@ impl Classifiers {
                 turns: [ingress?, egress?],
             }),
             counts: take(&mut ebpf, abi::MAP_COUNTS)?,
-            sessions: take(&mut ebpf, abi::MAP_SESSIONS)?,
+            sessions: Mutex::new(take(&mut ebpf, abi::MAP_SESSIONS)?),
             heartbeat: Mutex::new(take(&mut ebpf, abi::MAP_HEARTBEAT)?),
             hook: Hook::Tcx,
             links: Vec::new(),
@@ -214,7 +214,18 @@ impl Classifiers {
 
     /// What has become of packets that the session at this place decided.
     pub(crate) fn session_counts(&self, place: u32) -> Result<SessionCounts, ProgramSetupError> {
-        sums(&self.sessions, place, abi::MAP_SESSIONS)
+        let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sums(&sessions, place, abi::MAP_SESSIONS)
+    }
+
+    /// Has a place be that of another session. No rule may name it.
+    pub(crate) fn reset_session_counts(&self, place: u32) -> Result<(), ProgramSetupError> {
+        let failed = ProgramSetupError::map(abi::MAP_SESSIONS);
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let cpus = sessions.get(&place, 0).map_err(&failed)?.len();
+        let zeros = PerCpuValues::try_from(vec![SessionCounts::default(); cpus]);
+        let zeros = zeros.map_err(|source| failed(MapError::IoError(source)))?;
+        sessions.set(place, zeros, 0).map_err(failed)
     }
 
     /// Says that this process is there, where the programs would outlive it: due each second.

@@ -21,7 +21,7 @@ impl Subnet {
     }
 
     /// Programs at ingress and egress, and carriers.
-    fn in_kernel(&self) -> [usize; 3] {
+    pub(super) fn in_kernel(&self) -> [usize; 3] {
         let programs = |hook, name: &str| {
             let query = || SchedClassifier::query_tcx(ETHERNET, hook);
             // Kernels before 6.6 do not know the question.

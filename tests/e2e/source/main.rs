@@ -7,6 +7,7 @@ mod common;
 mod endings;
 mod filters;
 mod kinds;
+mod interfaces;
 mod limits;
 mod peering;
 mod production;

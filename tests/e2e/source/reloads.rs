@@ -28,6 +28,9 @@ impl Subnet {
     }
 }
 
+/// Ports of a source that sessions mirror: of each number, a datagram is sent to each of them.
+const OF_SESSIONS: [u16; 3] = [7001, 7002, 7003];
+
 /// Has a source read its files again, and waits until it has said so for the time of this number.
 fn reload(source: &Mirror, said: &str, times: usize) {
     source.signal(Signal::SIGHUP);
@@ -70,15 +73,17 @@ fn hup_changes_rules_from_one_packet_to_the_next_and_refuses_broken_files() {
         std::fs::write(subnet.path().join("mirroring.json"), "{").expect("written");
         reload(&source, REFUSED, 1);
         some_more();
-        // Carriers are those of the start.
-        subnet.set_up(&[filter("tmf-1", &accept_all(), &[])], &[session(1, "tmf-1")]);
+        let mut elsewhere = session(3, "tmf-1");
+        elsewhere["TrafficMirrorTargetId"] = "tmt-2".into();
+        let sessions = [session(1, "tmf-1"), elsewhere];
+        subnet.set_up(&[filter("tmf-1", &accept_all(), &[])], &sessions);
         reload(&source, REFUSED, 2);
         some_more();
         production.join().expect("production");
         stop.store(true, Ordering::Relaxed);
     });
     let said = source.said();
-    assert!(said.contains("its sessions are tms-1, and were tms-1, tms-2 at the start"), "{said}");
+    assert!(said.contains("TrafficMirrorTargetId tmt-2: no file describes it"), "{said}");
     let (source, _) = subnet.end_both(source, target);
     let mut captured: Vec<(u16, u32)> =
         whole_capture(&subnet.captured()).frames().iter().map(|frame| numbered(frame)).collect();
@@ -98,6 +103,102 @@ fn hup_changes_rules_from_one_packet_to_the_next_and_refuses_broken_files() {
         }
     }
     assert_eq!(changes, 3);
+}
+
+#[test]
+fn sessions_begin_and_end_on_hup_from_one_packet_to_the_next_and_those_that_stay_go_on() {
+    let subnet = Subnet::lay(true);
+    // Of each session its own port; the second one also with another number.
+    let set_up = |sessions: &[(u32, u32)]| {
+        let filters: Vec<_> = (1..)
+            .zip(OF_SESSIONS)
+            .map(|(of, port)| filter(&format!("tmf-{of}"), &accept(UDP, &[port]), &[]))
+            .collect();
+        let sessions: Vec<_> = sessions
+            .iter()
+            .map(|(of, number)| {
+                let mut session = session(*of, &format!("tmf-{of}"));
+                session["SessionNumber"] = (*number).into();
+                session
+            })
+            .collect();
+        subnet.set_up(&filters, &sessions);
+    };
+    set_up(&[(1, 1), (2, 2)]);
+    let target = subnet.ingest("-w inner.pcapng");
+    let source = subnet.mirror();
+    let (sent, stop) = (AtomicU32::new(0), AtomicBool::new(false));
+    let some_more = || {
+        let before = sent.load(Ordering::Relaxed);
+        until("packets are sent", || (sent.load(Ordering::Relaxed) > before + 50).then_some(()));
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let socket = subnet.socket();
+            for number in 0_u32.. {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                for port in OF_SESSIONS {
+                    socket.send_to(&number.to_be_bytes(), (SOURCE, port)).expect("sent");
+                }
+                sent.store(number + 1, Ordering::Relaxed);
+                thread::sleep(Duration::from_micros(500));
+            }
+        });
+        let changes: [&[(u32, u32)]; 5] =
+            [&[(1, 1), (3, 3)], &[(2, 1), (1, 7), (3, 3)], &[(1, 7)], &[], &[(3, 1), (1, 2)]];
+        for (times, sessions) in (1..).zip(changes) {
+            some_more();
+            set_up(sessions);
+            reload(&source, "reloaded", times);
+            assert_eq!(subnet.in_kernel(), [1, 1, sessions.len()], "carriers are those of {sessions:?}");
+        }
+        some_more();
+        stop.store(true, Ordering::Relaxed);
+    });
+    let sent = sent.into_inner();
+    let (source, _) = subnet.end_both(source, target);
+    let mut captured: [Vec<u32>; 3] = Default::default();
+    for frame in whole_capture(&subnet.captured()).frames() {
+        let (port, number) = numbered(&frame);
+        captured[usize::from(port - OF_SESSIONS[0])].push(number);
+    }
+    // The times of each session, as first and last number; no packet is missing within, or there twice.
+    let [one, two, three] = captured.map(|mut numbers| {
+        numbers.sort_unstable();
+        let runs = numbers.chunk_by(|number, next| *next == number + 1);
+        runs.map(|run| (run[0], run[run.len() - 1])).collect::<Vec<_>>()
+    });
+    let [(0, end), (again, last)] = one[..] else { panic!("{one:?}") };
+    let [(0, replaced), (begun, ended)] = two[..] else { panic!("{two:?}") };
+    let [(begin, third), (third_again, third_last)] = three[..] else { panic!("{three:?}") };
+    assert_eq!([last, third_last], [sent - 1; 2]);
+    // What begins has the next packet behind the last of what ends, and what ends together does at once.
+    for (earlier, later) in [(replaced, begin), (third_again, again)] {
+        assert!([earlier, earlier + 1].contains(&later), "{one:?}, {two:?}, {three:?}");
+    }
+    assert!([third, third + 1].contains(&ended), "{two:?}, {three:?}");
+    assert!(begin < begun && ended < end && end < again, "{one:?}, {two:?}, {three:?}");
+    let length = |(first, last): (u32, u32)| u64::from(last - first + 1);
+    let expected = [
+        ("tms-2", true, two[0]),
+        ("tms-2", true, two[1]),
+        ("tms-3", true, three[0]),
+        ("tms-1", true, one[0]),
+        ("tms-3", false, three[1]),
+        ("tms-1", false, one[1]),
+    ];
+    let mut sessions: Vec<_> =
+        source["interfaces"][0]["sessions"].as_array().expect("sessions").iter().collect();
+    for (id, has_ended, numbers) in expected {
+        let is_it = |it: &&serde_json::Value| {
+            it["session"] == id && it["ended"].is_string() == has_ended && it["cloned"] == length(numbers)
+        };
+        let at = sessions.iter().position(is_it);
+        sessions.remove(at.unwrap_or_else(|| panic!("no {id} of {numbers:?} in {source:#}")));
+    }
+    assert!(sessions.is_empty(), "{sessions:#?}");
 }
 
 /// Destination port and number of a datagram.

@@ -79,7 +79,7 @@ impl RetainedCaps {
         )
     }
 
-    /// For a mirror source: rules change, and programs are detached.
+    /// For a mirror source: rules and sessions change, interfaces come back, and programs are detached.
     pub(crate) fn to_mirror() -> anyhow::Result<Self> {
         let mut keep = CapsHashSet::from([
             Capability::CAP_BPF,
@@ -87,6 +87,7 @@ impl RetainedCaps {
             Capability::CAP_DAC_OVERRIDE,
             Capability::CAP_NET_ADMIN,
             Capability::CAP_NET_RAW,
+            Capability::CAP_PERFMON,
         ]);
         if KernelVersion::running()? < BPF_CAPABILITY {
             keep.insert(Capability::CAP_SYS_ADMIN);

@@ -193,9 +193,22 @@ pub(crate) fn run(args: &SourceArgs) -> anyhow::Result<ExitCode> {
         }
     }
     RetainedCaps::to_mirror()?.drop_others().context("cannot drop privileges")?;
+    let ended = mirror(&mut source, args, &signals);
+    let account = source.stop()?;
+    if !args.quiet {
+        terminal::say!("{account}");
+    }
+    if let Some(report) = report {
+        report.write(&account).context("report")?;
+    }
+    ended?;
+    Ok(if account.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+/// Until a signal, the end of its time, or that of the last interface.
+fn mirror(source: &mut Source, args: &SourceArgs, signals: &Signals) -> anyhow::Result<()> {
     let end = args.duration.map(|duration| Instant::now() + duration);
-    let mut runs = true;
-    while runs && !signals.stop.load(Ordering::Relaxed) && end.is_none_or(|end| Instant::now() < end) {
+    while !signals.stop.load(Ordering::Relaxed) && end.is_none_or(|end| Instant::now() < end) {
         if signals.reload.swap(false, Ordering::Relaxed) {
             match filter::read(&args.config).and_then(|read| Ok(source.reload(&read)?)) {
                 Ok(()) => tracing::info!(target: "mirror", "reloaded"),
@@ -205,20 +218,10 @@ pub(crate) fn run(args: &SourceArgs) -> anyhow::Result<ExitCode> {
         if signals.statistics.swap(false, Ordering::Relaxed) {
             terminal::say!("{}", source.report()?);
         }
-        runs = source.turn()?;
+        anyhow::ensure!(source.turn()?, "no interface is left");
         thread::sleep(POLL);
     }
-    let account = source.stop()?;
-    if !args.quiet {
-        terminal::say!("{account}");
-    }
-    if let Some(report) = report {
-        report.write(&account).context("report")?;
-    }
-    if !runs {
-        anyhow::bail!("the agent's thread has ended");
-    }
-    Ok(if account.is_balanced() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+    Ok(())
 }
 
 impl SourceArgs {
