@@ -14,6 +14,7 @@ use arrayvec::ArrayVec;
 use nix::{
     errno::Errno,
     ifaddrs::getifaddrs,
+    net::if_::if_indextoname,
     sys::socket::{AddressFamily, LinkAddr, SockFlag, SockType, bind, setsockopt, socket, sockopt},
 };
 
@@ -51,14 +52,27 @@ pub(super) struct Path {
     to: SocketAddr,
     next_hop: NextHopWatch,
     socket: OwnedFd,
+    /// The interface that the socket sends by.
+    index: u32,
 }
 
 impl Path {
     /// Needs a route, and CAP_NET_RAW.
     pub(super) fn open(to: SocketAddr) -> Result<Self, AgentError> {
         let next_hop = NextHopWatch::open(to.ip())?;
-        let socket = packet_socket(next_hop.index())?;
-        Ok(Self { to, next_hop, socket })
+        let (socket, index) = (packet_socket()?, next_hop.index());
+        send_by(&socket, index)?;
+        Ok(Self { to, next_hop, socket, index })
+    }
+
+    /// The next hop at present, from now on by its interface.
+    fn follow(&mut self) -> Result<NextHop, String> {
+        let hop = self.next_hop.look_everywhere()?;
+        if hop.index != self.index {
+            send_by(&self.socket, hop.index).map_err(|error| error.to_string())?;
+            self.index = hop.index;
+        }
+        Ok(hop)
     }
 }
 
@@ -99,12 +113,17 @@ impl Sender {
         let (is_first, was_resolved) = (self.looked.is_none(), self.outer.is_some());
         self.looked = Some(now);
         let to = self.path.to;
-        let outer =
-            self.path.next_hop.look().and_then(|hop| {
-                self.outer(hop).ok_or_else(|| "its addresses are of two families".to_owned())
-            });
+        let before = self.path.index;
+        let outer = self
+            .path
+            .follow()
+            .and_then(|hop| self.outer(hop).ok_or_else(|| "its addresses are of two families".to_owned()));
         if let Some(lines) = self.log.left_out(now) {
             tracing::warn!("{to}: {lines} more lines about it were not logged");
+        }
+        if self.path.index != before && self.log.passes(now) {
+            let interface = if_indextoname(self.path.index).unwrap_or_default();
+            tracing::info!("{to}: its route has changed, copies leave by {}", interface.to_string_lossy());
         }
         match &outer {
             Ok(_) if !was_resolved && !is_first && self.log.passes(now) => {
@@ -119,7 +138,7 @@ impl Sender {
     }
 
     fn outer(&self, hop: NextHop) -> Option<Outer> {
-        let NextHop { source: from, mac, neighbour, mtu } = hop;
+        let NextHop { index: _, source: from, mac, neighbour, mtu } = hop;
         Outer::new(&Ends { mac, neighbour, from, to: self.path.to }, self.session.vni, mtu)
     }
 
@@ -195,18 +214,24 @@ impl Sender {
     }
 }
 
-/// A packet socket (packet(7)) of this interface that receives nothing. Needs CAP_NET_RAW.
-fn packet_socket(index: u32) -> Result<OwnedFd, AgentError> {
-    let failed = |what| move |errno: Errno| AgentError::Socket { what, source: errno.into() };
+fn failed(what: &'static str) -> impl Fn(Errno) -> AgentError {
+    move |errno| AgentError::Socket { what, source: errno.into() }
+}
+
+/// A packet socket (packet(7)) that receives nothing: its protocol is 0. Needs CAP_NET_RAW.
+fn packet_socket() -> Result<OwnedFd, AgentError> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket =
         socket(AddressFamily::Packet, SockType::Raw, flags, None).map_err(failed("packet socket"))?;
     setsockopt(&socket, sockopt::SndBuf, &SEND_BUFFER).map_err(failed("send buffer"))?;
     setsockopt(&socket, sockopt::Priority, &BULK).map_err(failed("priority"))?;
-    // Its protocol is 0: nothing is received.
-    let address = link_address(index).map_err(failed("interfaces"))?;
-    bind(socket.as_raw_fd(), &address).map_err(failed("bind"))?;
     Ok(socket)
+}
+
+/// Has a packet socket send by an interface. Needs no privilege.
+fn send_by(socket: &OwnedFd, index: u32) -> Result<(), AgentError> {
+    let address = link_address(index).map_err(failed("interfaces"))?;
+    bind(socket.as_raw_fd(), &address).map_err(failed("bind"))
 }
 
 /// The address of an interface.

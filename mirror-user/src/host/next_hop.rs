@@ -15,7 +15,7 @@ use neli::{
     types::Buffer,
 };
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, connect, send, socket,
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, sendto, socket,
 };
 
 use super::{
@@ -32,6 +32,8 @@ const RTAX_MTU: u16 = 2;
 /// How frames for a remote end leave this host.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct NextHop {
+    /// The index of the interface.
+    pub(crate) index: u32,
     /// The host's address that they are sent from.
     pub(crate) source: IpAddr,
     /// The MAC address of the interface.
@@ -49,7 +51,7 @@ pub(crate) struct NextHopWatch {
     /// The interface of the route when it was opened.
     index: u32,
     requests: Mutex<Netlink>,
-    /// A raw socket, connected to the remote end.
+    /// A raw socket, not connected: its source address would stay that of the route at that time.
     prompt: OwnedFd,
 }
 
@@ -88,17 +90,30 @@ impl NextHopWatch {
     /// The next hop by that interface at present; or why there is none. Has the kernel resolve or confirm the
     /// neighbour where that is due. Does not block.
     pub(crate) fn look(&self) -> Result<NextHop, String> {
-        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        self.find(&mut requests).unwrap_or_else(|error| Err(error.to_string()))
+        self.look_by(|index| index == self.index)
     }
 
-    fn find(&self, requests: &mut Netlink) -> io::Result<Result<NextHop, String>> {
+    /// The same by whichever interface.
+    pub(crate) fn look_everywhere(&self) -> Result<NextHop, String> {
+        self.look_by(|_| true)
+    }
+
+    fn look_by(&self, may_leave_by: impl Fn(u32) -> bool) -> Result<NextHop, String> {
+        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        self.find(&mut requests, may_leave_by).unwrap_or_else(|error| Err(error.to_string()))
+    }
+
+    fn find(
+        &self,
+        requests: &mut Netlink,
+        may_leave_by: impl Fn(u32) -> bool,
+    ) -> io::Result<Result<NextHop, String>> {
         let Route { index, source, neighbour, mtu, .. } = match route(requests, self.to) {
             Ok(Route { is_local: true, .. }) => return Ok(Err("it is this host itself".to_owned())),
             Ok(route) => route,
             Err(error) => return Ok(Err(format!("no route: {error}"))),
         };
-        if index != self.index {
+        if !may_leave_by(index) {
             return Ok(Err("its route leaves by another interface than at the start".to_owned()));
         }
         let link = match link_by_index(requests, index) {
@@ -117,7 +132,7 @@ impl NextHopWatch {
             self.prompt(source);
         }
         Ok(match entry.and_then(|entry| entry.mac) {
-            Some(neighbour) => Ok(NextHop { source, mac, neighbour, mtu }),
+            Some(neighbour) => Ok(NextHop { index, source, mac, neighbour, mtu }),
             None => Err(format!("its neighbour {neighbour} is not resolved")),
         })
     }
@@ -140,7 +155,8 @@ impl NextHopWatch {
             _ => return,
         };
         let sent = written.map_err(io::Error::other).and_then(|()| {
-            send(self.prompt.as_raw_fd(), &packet, MsgFlags::MSG_DONTWAIT).map_err(io::Error::from)
+            let to = SockaddrStorage::from(SocketAddr::new(self.to, 0));
+            sendto(self.prompt.as_raw_fd(), &packet, &to, MsgFlags::MSG_DONTWAIT).map_err(io::Error::from)
         });
         // It is sent again at the next look, if that is still due.
         if let Err(error) = sent {
@@ -153,9 +169,7 @@ impl NextHopWatch {
 fn raw_socket(to: IpAddr) -> io::Result<OwnedFd> {
     let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let socket = socket(family, SockType::Raw, flags, SockProtocol::Raw)?;
-    connect(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(to, 0)))?;
-    Ok(socket)
+    Ok(socket(family, SockType::Raw, flags, SockProtocol::Raw)?)
 }
 
 fn octets(address: IpAddr) -> Vec<u8> {

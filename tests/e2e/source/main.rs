@@ -12,6 +12,7 @@ mod limits;
 mod peering;
 mod production;
 mod reloads;
+mod routes;
 
 use std::{
     fs,
