@@ -22,7 +22,7 @@ pub mod links;
 pub mod namespace;
 mod netlink;
 pub(crate) mod next_hop;
-mod qdisc;
+pub(crate) mod qdisc;
 pub mod run_state;
 pub mod scheduling;
 pub mod settings;

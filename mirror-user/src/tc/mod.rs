@@ -21,9 +21,10 @@ use aya::{
     },
 };
 use mirror_ebpf::source::{self as abi, Counts, RuleSet, RuleSetBytes, SessionCounts};
+use nix::net::if_::if_nametoindex;
 
 use crate::{
-    host::{clock::monotonic, kernel::since},
+    host::{clock::monotonic, kernel::since, qdisc::remove_empty_clsact},
     mirroring::Direction,
     xdp::{ProgramSetupError, kernel_before, take},
 };
@@ -58,6 +59,8 @@ pub(crate) struct Classifiers {
     hook: Hook,
     /// Dropped, they are detached.
     links: Vec<SchedClassifierLink>,
+    /// The interface to which a clsact qdisc was added for them.
+    added_clsact: Option<u32>,
     ebpf: Ebpf,
 }
 
@@ -108,12 +111,11 @@ impl Classifiers {
         let mut live = Self::load(abi::FLAG_HEARTBEAT)?;
         live.hook = Hook::Clsact;
         live.beat()?;
-        let added = tc::qdisc_add_clsact(interface).map_err(system_error);
-        // Another's, or that of a process that was killed.
-        if let Err(error) = added
-            && error.kind() != io::ErrorKind::AlreadyExists
-        {
-            return Err(ProgramSetupError::Attach(error));
+        match tc::qdisc_add_clsact(interface).map_err(system_error) {
+            Ok(()) => live.added_clsact = if_nametoindex(interface).ok(),
+            // Another's, or that of a process that was killed.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(ProgramSetupError::Attach(error)),
         }
         live.attach_by(interface, Hook::Clsact, order).map_err(ProgramSetupError::Attach)?;
         Ok(live)
@@ -160,6 +162,7 @@ impl Classifiers {
             heartbeat: Mutex::new(take(&mut ebpf, abi::MAP_HEARTBEAT)?),
             hook: Hook::Tcx,
             links: Vec::new(),
+            added_clsact: None,
             ebpf,
         };
         BOTH.into_iter().try_for_each(|direction| live.set_rules(direction, &RuleSet::default()))?;
@@ -184,9 +187,13 @@ impl Classifiers {
         Ok(())
     }
 
-    /// Detaches the programs. Counters stay.
+    /// Detaches the programs, and removes a clsact qdisc that is there for them alone. Counters stay.
     pub(crate) fn detach(&mut self) {
         self.links.clear();
+        if let Some(Err(error)) = self.added_clsact.take().map(remove_empty_clsact) {
+            // It goes with its interface.
+            tracing::debug!(%error, "the clsact qdisc stays");
+        }
     }
 
     pub(crate) fn hook(&self) -> Hook {
@@ -235,6 +242,12 @@ impl Classifiers {
         }
         let mut heartbeat = self.heartbeat.lock().unwrap_or_else(PoisonError::into_inner);
         heartbeat.set(0, monotonic(), 0).map_err(ProgramSetupError::map(abi::MAP_HEARTBEAT))
+    }
+}
+
+impl Drop for Classifiers {
+    fn drop(&mut self) {
+        self.detach();
     }
 }
 

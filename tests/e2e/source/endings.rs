@@ -74,6 +74,26 @@ fn filters_of_clsact_that_outlive_their_source_do_nothing_and_are_removed() {
 }
 
 #[test]
+fn a_clsact_qdisc_is_removed_by_the_source_that_added_it_once_it_has_no_filter() {
+    let subnet = Subnet::mirroring_all();
+    let tc = |arguments: &str| subnet.source.tc(arguments).expect("tc");
+    let is_there = || tc(&format!("qdisc show dev {ETHERNET}")).contains("clsact");
+    let others_filter = format!("filter add dev {ETHERNET} egress protocol ip u32 match u32 0 0 flowid :1");
+    let run = |meanwhile: &dyn Fn()| {
+        let source = subnet.mirror_with("--attach clsact");
+        assert!(is_there());
+        meanwhile();
+        subnet.end(source);
+        assert_eq!(subnet.in_kernel(), [0; 3]);
+        is_there()
+    };
+    assert!(!run(&|| {}), "nobody else has a use for it");
+    assert!(run(&|| drop(tc(&others_filter))), "a filter of another is in it");
+    tc(&format!("filter delete dev {ETHERNET} egress"));
+    assert!(run(&|| {}), "it was there before");
+}
+
+#[test]
 fn nothing_is_left_of_a_source_that_is_killed_and_the_next_one_starts() {
     let subnet = Subnet::mirroring_all();
     let _server = subnet.serve(80);
