@@ -14,7 +14,6 @@ use arrayvec::ArrayVec;
 use nix::{
     errno::Errno,
     ifaddrs::getifaddrs,
-    net::if_::if_indextoname,
     sys::socket::{AddressFamily, LinkAddr, SockFlag, SockType, bind, setsockopt, socket, sockopt},
 };
 
@@ -54,6 +53,7 @@ pub(super) struct Path {
     socket: OwnedFd,
     /// The interface that the socket sends by.
     index: u32,
+    interface: String,
 }
 
 impl Path {
@@ -61,15 +61,15 @@ impl Path {
     pub(super) fn open(to: SocketAddr) -> Result<Self, AgentError> {
         let next_hop = NextHopWatch::open(to.ip())?;
         let (socket, index) = (packet_socket()?, next_hop.index());
-        send_by(&socket, index)?;
-        Ok(Self { to, next_hop, socket, index })
+        let interface = send_by(&socket, index)?;
+        Ok(Self { to, next_hop, socket, index, interface })
     }
 
     /// The next hop at present, from now on by its interface.
     fn follow(&mut self) -> Result<NextHop, String> {
         let hop = self.next_hop.look_everywhere()?;
         if hop.index != self.index {
-            send_by(&self.socket, hop.index).map_err(|error| error.to_string())?;
+            self.interface = send_by(&self.socket, hop.index).map_err(|error| error.to_string())?;
             self.index = hop.index;
         }
         Ok(hop)
@@ -122,8 +122,7 @@ impl Sender {
             tracing::warn!("{to}: {lines} more lines about it were not logged");
         }
         if self.path.index != before && self.log.passes(now) {
-            let interface = if_indextoname(self.path.index).unwrap_or_default();
-            tracing::info!("{to}: its route has changed, copies leave by {}", interface.to_string_lossy());
+            tracing::info!("{to}: its route has changed, copies leave by {}", self.path.interface);
         }
         match &outer {
             Ok(_) if !was_resolved && !is_first && self.log.passes(now) => {
@@ -228,14 +227,15 @@ fn packet_socket() -> Result<OwnedFd, AgentError> {
     Ok(socket)
 }
 
-/// Has a packet socket send by an interface. Needs no privilege.
-fn send_by(socket: &OwnedFd, index: u32) -> Result<(), AgentError> {
-    let address = link_address(index).map_err(failed("interfaces"))?;
-    bind(socket.as_raw_fd(), &address).map_err(failed("bind"))
+/// Has a packet socket send by an interface, and returns its name. Needs no privilege.
+fn send_by(socket: &OwnedFd, index: u32) -> Result<String, AgentError> {
+    let (name, address) = link(index).map_err(failed("interfaces"))?;
+    bind(socket.as_raw_fd(), &address).map_err(failed("bind"))?;
+    Ok(name)
 }
 
-/// The address of an interface.
-fn link_address(index: u32) -> Result<LinkAddr, Errno> {
-    let links = getifaddrs()?.filter_map(|interface| interface.address?.as_link_addr().copied());
-    links.into_iter().find(|link| u32::try_from(link.ifindex()) == Ok(index)).ok_or(Errno::ENODEV)
+/// Name and address of an interface.
+fn link(index: u32) -> Result<(String, LinkAddr), Errno> {
+    let links = getifaddrs()?.filter_map(|it| Some((it.interface_name, *it.address?.as_link_addr()?)));
+    links.into_iter().find(|(_, link)| u32::try_from(link.ifindex()) == Ok(index)).ok_or(Errno::ENODEV)
 }

@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 
 use super::{
     ETHERNET, Subnet, accept_all,
-    common::mirror::{Mirror, mirror_in, names, until},
+    common::mirror::{Mirror, mirror_in, names, threads, until},
     filter, of_sessions, session,
 };
 
@@ -32,6 +32,23 @@ impl Subnet {
         let taps = self.source.ip("-brief link show type tun").expect("links").lines().count();
         [programs(TcAttachType::Ingress, "ingress"), programs(TcAttachType::Egress, "egress"), taps]
     }
+}
+
+#[test]
+fn the_thread_that_reads_packets_has_no_capability_and_makes_few_system_calls() {
+    let subnet = Subnet::mirroring_all();
+    let source = subnet.mirror_with("--sandbox require");
+    let agent = until("the thread is confined", || {
+        let found = threads(source.pid()).into_iter().find(|(name, _)| name == "agent")?;
+        (found.1["Seccomp"] == 2).then_some(found.1)
+    });
+    for set in ["CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb"] {
+        assert_eq!(agent[set], 0, "{set}: {agent:x?}");
+    }
+    let _server = subnet.serve(80);
+    subnet.get(80, 100_000);
+    let report = subnet.end(source);
+    assert_ne!(of_sessions(&report, "sent"), 0);
 }
 
 /// What the ingress program of the one source that is in the kernel has seen.

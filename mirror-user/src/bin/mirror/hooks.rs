@@ -39,6 +39,7 @@ impl Threads {
             | ThreadKind::Worker
             | ThreadKind::Printer
             | ThreadKind::Forwarder
+            | ThreadKind::Agent
             | ThreadKind::Http
             | ThreadKind::Command => &nothing,
         };

@@ -133,6 +133,9 @@ const ON_SOCKETS: &[&str] = &[
 /// To accept clients of a socket that listens already.
 const TO_ACCEPT: &[&str] = &["accept", "accept4"];
 
+/// To send by another interface.
+const TO_BIND: &[&str] = &["bind"];
+
 /// A saturated worker may lower its priority until it has emptied its ring.
 const TO_SCHEDULE: &[&str] = &["sched_setattr"];
 
@@ -225,6 +228,9 @@ const FAMILIES: &[Where] = &[
     Where("ioctl", 1, INT, 0x8921),
 ];
 
+/// To list the interfaces.
+const NETLINK: &[Where] = &[Where("socket", 0, INT, libc::AF_NETLINK as u64)];
+
 /// The thread that reads a pipe, started by the file reader, and those that write past the page cache and
 /// close deleted files, started by the writer. They inherit these filters.
 const THREADS: &[Where] = &[Where("clone", 0, libc::CLONE_THREAD as u64, libc::CLONE_THREAD as u64)];
@@ -240,6 +246,7 @@ pub(super) fn filter(kind: ThreadKind) -> Result<Option<BpfProgram>, BackendErro
         ThreadKind::Reader => (&[OF_ALL], &[READS, WHERE, THREADS]),
         ThreadKind::Writer => (&[OF_ALL, ON_FILES], &[READS, WHERE, THREADS]),
         ThreadKind::Printer => (&[OF_ALL, TO_CUT_BACK], &[READS, WHERE]),
+        ThreadKind::Agent => (&[OF_ALL, ON_SOCKETS, TO_BIND], &[READS, WHERE, NETLINK]),
         ThreadKind::Forwarder => (&[OF_ALL, ON_SOCKETS, TO_SOCKETS], &[READS, WHERE, FAMILIES]),
     };
     let number = |name: &str| name.parse().ok().map(|call: Sysno| i64::from(call.id()));

@@ -53,6 +53,8 @@ pub(crate) enum ThreadKind {
     Writer,
     Printer,
     Forwarder,
+    /// Of `mirror source`: reads copies of packets, and sends them.
+    Agent,
     /// Answers HTTP requests on sockets that it accepts.
     Http,
     /// Starts commands, which inherit its restrictions.
@@ -60,7 +62,7 @@ pub(crate) enum ThreadKind {
 }
 
 impl ThreadKind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Main,
         Self::Supervisor,
         Self::Control,
@@ -69,6 +71,7 @@ impl ThreadKind {
         Self::Writer,
         Self::Printer,
         Self::Forwarder,
+        Self::Agent,
         Self::Http,
         Self::Command,
     ];
@@ -84,6 +87,7 @@ impl ThreadKind {
             Self::Writer => "a capture writer",
             Self::Printer => "the printer",
             Self::Forwarder => "a forwarder",
+            Self::Agent => "the agent's thread",
             Self::Http => "the HTTP server",
             Self::Command => "commands of -z",
         }
@@ -238,6 +242,7 @@ fn writes_of(kind: ThreadKind, places: &Places) -> Writes {
         | ThreadKind::Worker
         | ThreadKind::Reader
         | ThreadKind::Printer
+        | ThreadKind::Agent
         | ThreadKind::Http => {}
         ThreadKind::Writer => outputs(&mut writes),
         ThreadKind::Forwarder => {

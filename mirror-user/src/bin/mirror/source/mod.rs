@@ -29,7 +29,9 @@ use signal_hook::{
 use crate::{
     exit::{FAILED, Usage},
     filter,
+    hooks::Threads,
     privileges::RetainedCaps,
+    sandbox::{Places, Sandbox, SandboxArg, ThreadKind},
     terminal,
 };
 
@@ -80,6 +82,10 @@ pub(crate) struct SourceArgs {
     /// Stop after this time, such as 10s
     #[arg(long, value_parser = humantime::parse_duration)]
     duration: Option<Duration>,
+    /// Restrict the thread that reads packets beyond dropping its capabilities: it writes no file, connects
+    /// nowhere by TCP, and makes only the system calls it needs
+    #[arg(long, value_enum, default_value_t)]
+    sandbox: SandboxArg,
     /// Write the account as JSON at the end
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -186,13 +192,17 @@ pub(crate) fn run(args: &SourceArgs) -> anyhow::Result<ExitCode> {
     if let Err(error) = Memlock::raise() {
         tracing::debug!(%error, "RLIMIT_MEMLOCK");
     }
-    let mut source = Source::start(&mirroring, &args.interface, args.options()).map_err(refused)?;
+    let keep = RetainedCaps::to_mirror()?;
+    let sandbox = Sandbox::prepare(args.sandbox, &Places::default())?;
+    let threads = Threads::new(keep.clone(), &sandbox);
+    threads.supervise()?;
+    let mut source = Source::start(&mirroring, &args.interface, args.options(&threads)).map_err(refused)?;
     if !args.quiet {
         for line in source.lines() {
             terminal::say!("{line}");
         }
     }
-    RetainedCaps::to_mirror()?.drop_others().context("cannot drop privileges")?;
+    keep.drop_others().context("cannot drop privileges")?;
     let ended = mirror(&mut source, args, &signals);
     let account = source.stop()?;
     if !args.quiet {
@@ -225,7 +235,7 @@ fn mirror(source: &mut Source, args: &SourceArgs, signals: &Signals) -> anyhow::
 }
 
 impl SourceArgs {
-    fn options(&self) -> SourceOptions {
+    fn options(&self, threads: &Threads) -> SourceOptions {
         let mut options = SourceOptions::default();
         options.targets = self.target.iter().cloned().collect::<BTreeMap<_, _>>();
         options.oversize = match self.oversize {
@@ -241,7 +251,7 @@ impl SourceArgs {
         let mut thread = AgentOptions::default();
         (thread.nice, thread.cpu) = (self.nice, self.cpu);
         // It parses packets of strangers.
-        thread.ready = Some(Arc::new(|| RetainedCaps::nothing().drop_others()));
+        thread.ready = Some(Arc::new(threads.hook(ThreadKind::Agent)));
         options.thread = thread;
         options
     }

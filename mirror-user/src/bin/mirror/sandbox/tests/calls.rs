@@ -55,7 +55,13 @@ fn a_denied_call_returns_eperm_and_is_logged_once_by_name() {
 fn a_filtered_thread_opens_files_only_to_read() {
     let directories = Directories::new();
     let path = directories.path("output/old");
-    for kind in [ThreadKind::Worker, ThreadKind::Reader, ThreadKind::Printer, ThreadKind::Forwarder] {
+    for kind in [
+        ThreadKind::Worker,
+        ThreadKind::Reader,
+        ThreadKind::Printer,
+        ThreadKind::Forwarder,
+        ThreadKind::Agent,
+    ] {
         directories.on(kind, || {
             File::open(&path).unwrap();
             let open = |options: &mut OpenOptions| options.open(&path).map(drop).unwrap_err().raw_os_error();

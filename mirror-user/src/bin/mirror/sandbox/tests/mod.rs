@@ -110,6 +110,7 @@ fn threads_and_commands_change_files_only_beneath_their_directories() {
         (ThreadKind::Reader, &[]),
         (ThreadKind::Printer, &[]),
         (ThreadKind::Forwarder, &[]),
+        (ThreadKind::Agent, &[]),
         (ThreadKind::Control, &[]),
         (ThreadKind::Http, &[]),
     ] {
@@ -193,6 +194,7 @@ fn tcp_connects_only_to_permitted_ports() {
         // It starts the forwarders of a reload, which are confined as it is, and further.
         (ThreadKind::Main, [true, false, false]),
         (ThreadKind::Forwarder, [true, false, false]),
+        (ThreadKind::Agent, [false; 3]),
         (ThreadKind::Command, [false, true, false]),
     ] {
         let connects = [&forwarded, &of_commands, &neither].map(|listener| {
