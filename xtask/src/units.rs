@@ -28,7 +28,7 @@ fn systemd_accepts_the_units_and_every_option_left_out_has_its_reason() {
     }
     let folder = host::target_dir().join("units");
     fs::create_dir_all(&folder).unwrap();
-    for name in ["mirror.service", "mirror@.service"] {
+    for name in ["mirror.service", "mirror@.service", "mirror-source.service"] {
         // Programs are looked for, and the package is not installed.
         let copy = folder.join(name);
         fs::write(&copy, text(&unit(name)).replace("/usr/bin/mirror", "/bin/true")).unwrap();

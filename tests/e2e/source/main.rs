@@ -13,6 +13,7 @@ mod peering;
 mod production;
 mod reloads;
 mod routes;
+mod serviced;
 
 use std::{
     fs,

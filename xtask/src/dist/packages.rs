@@ -77,7 +77,7 @@ impl Stage<'_> {
         }
         self.copy(&portable.program, "root/usr/bin/mirror")?;
         self.write("root/etc/mirror/mirror.toml", &text("mirror.toml")?)?;
-        for unit in ["mirror.service", "mirror@.service"] {
+        for unit in ["mirror.service", "mirror@.service", "mirror-source.service"] {
             self.write(&format!("root/usr/lib/systemd/system/{unit}"), &text(&format!("systemd/{unit}"))?)?;
         }
         for file in list(&packaging.join("systemd/drop-ins"))? {

@@ -462,16 +462,25 @@ const TESTS: &[Tests] = &[
             "balanced::noise_is_removed_by_a_reject_rule_of_a_lower_number",
             "balanced::noise_is_removed_by_an_expression_at_the_target",
             // They ask tc and tcx what is attached.
+            "endings::a_clsact_qdisc_is_removed_by_the_source_that_added_it_once_it_has_no_filter",
             "endings::filters_of_clsact_that_outlive_their_source_do_nothing_and_are_removed",
             "endings::int_and_term_end_a_source_with_a_whole_account",
             "endings::nothing_is_left_of_a_source_that_is_killed_and_the_next_one_starts",
+            "interfaces::a_source_ends_with_its_account_when_the_last_interface_is_deleted",
+            "reloads::sessions_begin_and_end_on_hup_from_one_packet_to_the_next_and_those_that_stay_go_on",
+            // There is no systemd.
+            "serviced::the_unit_starts_reloads_and_stops_a_source_and_cleans_after_a_kill",
             // An emulated CPU attains neither these rates nor that volume.
             "limits::copies_are_no_more_a_second_than_max_pps",
             "limits::copies_have_no_more_bits_a_second_than_max_rate",
             "production::a_download_is_whole_while_the_target_cannot_be_reached",
             "reloads::hup_changes_rules_from_one_packet_to_the_next_and_refuses_broken_files",
         ],
-        later: &[],
+        // Its sandbox needs TCP and truncation.
+        later: &[(
+            (6, 7),
+            "endings::the_thread_that_reads_packets_has_no_capability_and_makes_few_system_calls",
+        )],
         since: ANY,
         usual: Usual::On(Kernel::V6_1),
     },
