@@ -88,6 +88,41 @@ fn set_ups_of_the_documentation_are_read_and_nothing_is_wrong_with_them() {
     }
 }
 
+/// What is printed for programs says what is printed for people.
+#[test]
+fn rules_and_judgements_are_printed_as_json() {
+    let directory = with(WALK_THROUGH);
+    let json = |arguments: &str, code: i32| -> serde_json::Value {
+        let output = mirror(directory.path(), &format!("filter {arguments} --config m.json --json"));
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        serde_json::from_slice(&output.stdout).expect("one JSON value")
+    };
+    let shown = json("show", 0);
+    assert_eq!(shown["schema"], "mirror.filter/1");
+    let source = &shown["sources"][0];
+    assert_eq!([&source["interface"], &source["addresses"][0]], ["eni-1", "10.0.0.9"], "{shown:#}");
+    assert_eq!(source["name"], "web\u{1b}[2J", "{shown:#}");
+    let session = &source["sessions"][0];
+    assert_eq!([&session["vni"], &session["packet_length"]], [12345, 100], "{shown:#}");
+    assert_eq!([&session["session"], &session["to"]], ["tms-1", "eni-2"], "{shown:#}");
+    let rules = session["filter"]["ingress"].as_array().expect("rules");
+    let numbers: Vec<_> = rules.iter().map(|rule| rule["number"].as_u64().expect("a number")).collect();
+    assert_eq!(numbers, [50, 100, 200, 300]);
+    assert_eq!(session["filter"]["egress"], serde_json::json!([]));
+    let test = |packet: &str, code| json(&format!("test --direction ingress --protocol tcp {packet}"), code);
+    let mirrored = test("--from 198.51.100.7:49152 --to 10.0.0.9:443 --length 1514", 0);
+    assert_eq!(mirrored["mirrored"], true, "{mirrored:#}");
+    let numbers = ["vni", "mirrored_length", "length"].map(|field| &mirrored[field]);
+    assert_eq!(numbers, [12345, 100, 1514], "{mirrored:#}");
+    assert_eq!((&mirrored["session"], &mirrored["rule"]), (&"tms-1".into(), &rules[3]), "{mirrored:#}");
+    let rejected = test("--from 203.0.113.7:49152 --to 10.0.0.9:443", 1);
+    assert_eq!((&rejected["mirrored"], &rejected["rule"]), (&false.into(), &rules[0]), "{rejected:#}");
+    assert_eq!(rejected["reason"], "rejected", "{rejected:#}");
+    let unmatched = test("--from 198.51.100.7:49152 --to 10.0.0.9:8080", 1);
+    assert_eq!([&unmatched["session"], &unmatched["rule"]], [&serde_json::Value::Null; 2], "{unmatched:#}");
+    assert_eq!(unmatched["reason"], "no rule matches", "{unmatched:#}");
+}
+
 #[test]
 fn a_packet_is_judged_by_its_fields() {
     let directory = with(WALK_THROUGH);

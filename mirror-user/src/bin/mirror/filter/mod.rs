@@ -1,6 +1,7 @@
 //! `mirror filter`: what Traffic Mirroring does, from the JSON of the EC2 API, or from templates.
 
 mod cloudformation;
+mod json;
 mod template;
 mod terraform;
 
@@ -61,6 +62,9 @@ struct Files {
     /// file (`.tf`); may be repeated
     #[arg(long, required = true, value_name = "FILE")]
     config: Vec<PathBuf>,
+    /// Print JSON: of `test`, a line for each packet
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args, Debug)]
@@ -162,7 +166,12 @@ pub(crate) fn escaped(text: &str) -> String {
 pub(crate) fn run(args: &FilterArgs) -> anyhow::Result<ExitCode> {
     match &args.action {
         Action::Show { files } => {
-            print(&shown(&read(&files.config)?))?;
+            let all = read(&files.config)?;
+            if files.json {
+                print_json(&json::shown(&all))?
+            } else {
+                print(&shown(&all))?
+            }
             Ok(ExitCode::SUCCESS)
         }
         Action::Test(args) => test(args),
@@ -172,6 +181,12 @@ pub(crate) fn run(args: &FilterArgs) -> anyhow::Result<ExitCode> {
 fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{}", escaped(text)).and_then(|()| stdout.flush()).context("standard output")
+}
+
+/// On one line.
+fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{value}").and_then(|()| stdout.flush()).context("standard output")
 }
 
 /// The sources, and what is doubtful.
@@ -246,13 +261,11 @@ fn test(args: &TestArgs) -> anyhow::Result<ExitCode> {
         Direction::Ingress => mirroring::Direction::Ingress,
         Direction::Egress => mirroring::Direction::Egress,
     };
-    let test = Test { all: &all, interface, direction };
+    let test = Test { all: &all, interface, direction, json: args.files.json };
     let is_mirrored = match (&args.frame, args.protocol, args.from, args.to) {
         (None, Some(protocol), Some(from), Some(to)) => {
             let packet = of_fields(protocol, from, to, args.length)?;
-            let (is_mirrored, line) = test.said(Some(&packet));
-            print(&line)?;
-            is_mirrored
+            test.judge(None, Some(&packet))?
         }
         (Some(file), ..) => test.each_of(file)?,
         // clap asks for one or the other.
@@ -280,6 +293,7 @@ struct Test<'m> {
     all: &'m Mirroring,
     interface: &'m str,
     direction: mirroring::Direction,
+    json: bool,
 }
 
 impl Test<'_> {
@@ -297,33 +311,43 @@ impl Test<'_> {
                 if let Some(packet) = &mut packet {
                     packet.length = captured.wire_len();
                 }
-                let (is_mirrored, line) = self.said(packet.as_ref());
-                all_are &= is_mirrored;
-                print(&format!("{number} {line}"))?;
+                all_are &= self.judge(Some(number), packet.as_ref())?;
             }
         }
         anyhow::ensure!(number > 0, "{}: there is no packet", name());
         Ok(all_are)
     }
 
-    /// Whether a packet is mirrored, and why; `None` for one that is not IP.
-    fn said(&self, packet: Option<&Packet>) -> (bool, String) {
-        let Some(packet) = packet else { return (false, "not mirrored: not an IP packet".to_owned()) };
+    /// Prints whether a packet is mirrored, and why; returns whether it is. `None` is one that is not IP, and
+    /// the number is that in a file.
+    fn judge(&self, number: Option<u64>, packet: Option<&Packet>) -> anyhow::Result<bool> {
+        let outcome = packet.map(|packet| self.all.evaluate(self.interface, self.direction, packet));
+        if self.json {
+            print_json(&json::judged(number, self.direction, packet, outcome.as_ref()))?;
+        } else {
+            let line = self.said(packet.zip(outcome.as_ref()));
+            print(&number.map_or_else(|| line.clone(), |number| format!("{number} {line}")))?;
+        }
+        Ok(matches!(outcome, Some(Outcome::Mirrored { .. })))
+    }
+
+    fn said(&self, judged: Option<(&Packet, &Outcome<'_>)>) -> String {
+        let Some((packet, outcome)) = judged else { return "not mirrored: not an IP packet".to_owned() };
         let direction = self.direction.name();
         let by = |session: &Session, rule: &Rule| format!("by {}, {direction} {rule}", session.id);
-        match self.all.evaluate(self.interface, self.direction, packet) {
+        match outcome {
             Outcome::Mirrored { session, rule, vni, length } => {
                 let by = match rule {
                     Some(rule) => by(session, rule),
                     None => format!("by {}, amazon-dns", session.id),
                 };
-                (true, format!("mirrored: VNI {vni}, {length} of {} bytes, {by}", packet.length))
+                format!("mirrored: VNI {vni}, {length} of {} bytes, {by}", packet.length)
             }
             Outcome::Rejected { session, rule } => {
-                (false, format!("not mirrored: rejected {}", by(session, rule)))
+                format!("not mirrored: rejected {}", by(session, rule))
             }
-            Outcome::Excluded(reason) => (false, format!("not mirrored: {} never is", excluded(reason))),
-            _ => (false, format!("not mirrored: no {direction} rule matches")),
+            Outcome::Excluded(reason) => format!("not mirrored: {} never is", excluded(*reason)),
+            _ => format!("not mirrored: no {direction} rule matches"),
         }
     }
 }
