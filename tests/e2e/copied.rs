@@ -400,8 +400,6 @@ fn copies_are_as_aws_sends_them_in_sequence_and_cut() {
         session.packet_length = length;
         session.vni += 1;
         agent.replace(&[session]).expect("replaced");
-        // It is taken up before the next pass.
-        thread::sleep(Duration::from_millis(50));
         source.send(&frames);
         let copies = source.copies(frames.len());
         for (copy, frame) in copies.iter().zip(&frames) {
@@ -465,7 +463,6 @@ fn what_does_not_fit_is_truncated_or_dropped() {
 
     session.oversize = Oversize::Drop;
     agent.replace(&[session]).expect("replaced");
-    thread::sleep(Duration::from_millis(50));
     source.send(&frames);
     source.copies(frames.len() - too_long);
     let counters = settled(&agent, 400);

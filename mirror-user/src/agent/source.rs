@@ -209,8 +209,8 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// As `start`; all stays as it was then, but for [`SourceError::Program`]: some rules may be the new ones,
-    /// and no session has ended.
+    /// As `start`; all stays as it was then, but for [`SourceError::Program`]: some rules may be the new
+    /// ones, and no session has ended.
     pub fn reload(&mut self, mirroring: &Mirroring) -> Result<(), SourceError> {
         check(mirroring)?;
         self.lose_absent()?;
