@@ -140,8 +140,8 @@ impl AgentThread {
         carriers.iter_mut().zip(frames).map(|(carrier, frames)| carrier.counters(frames)).collect()
     }
 
-    /// Sends to other sessions from now on, one for each carrier in the sequence in which they were given. Counters go
-    /// on. With another target it needs CAP_NET_RAW, in the carriers' network namespace.
+    /// Sends to other sessions from now on, one for each carrier in the sequence in which they were given.
+    /// Counters go on. With another target it needs CAP_NET_RAW, in the carriers' network namespace.
     ///
     /// # Errors
     ///

@@ -168,9 +168,9 @@ pub(crate) fn run(args: &FilterArgs) -> anyhow::Result<ExitCode> {
         Action::Show { files } => {
             let all = read(&files.config)?;
             if files.json {
-                print_json(&json::shown(&all))?
+                print_json(&json::shown(&all))?;
             } else {
-                print(&shown(&all))?
+                print(&shown(&all))?;
             }
             Ok(ExitCode::SUCCESS)
         }
