@@ -28,6 +28,8 @@ mod session;
 #[cfg(feature = "af-xdp")]
 mod source;
 #[cfg(feature = "af-xdp")]
+mod target;
+#[cfg(feature = "af-xdp")]
 mod thread;
 
 #[cfg(feature = "af-xdp")]
@@ -48,5 +50,7 @@ pub(crate) use rules::cases;
 pub use session::{Oversize, SessionOut};
 #[cfg(feature = "af-xdp")]
 pub use source::{Source, SourceError, SourceOptions, clean};
+#[cfg(feature = "af-xdp")]
+pub use target::TargetAddress;
 #[cfg(feature = "af-xdp")]
 pub use thread::{AgentOptions, AgentThread};

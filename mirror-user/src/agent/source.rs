@@ -9,20 +9,21 @@ use std::{
 
 use mirror_ebpf::{
     source::{MAX_COPIES, MAX_PLACES, RuleSet},
-    wire::{ETHERNET_HEADER, IPV4_HEADER, IPV6_HEADER, UDP_HEADER, VXLAN_HEADER, VXLAN_PORT},
+    wire::{ETHERNET_HEADER, IPV4_HEADER, IPV6_HEADER, UDP_HEADER, VXLAN_HEADER},
 };
 
 use super::{
     AgentError, AgentOptions, AgentThread, Carrier, CarrierCounters, Oversize, SessionOut,
     report::{DirectionReport, InterfaceReport, SessionReport, SourceReport},
     rules::{Place, rule_set},
+    target::{TargetAddress, address_of},
 };
 use crate::{
     host::{
         HostError,
         interface::{Interface, link_and_program},
     },
-    mirroring::{Direction, Mirroring, Session, Severity, TargetKind},
+    mirroring::{Direction, Mirroring, Session, Severity},
     tc::{Classifiers, Hook, Order},
     xdp::ProgramSetupError,
 };
@@ -38,9 +39,9 @@ const BEAT: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SourceOptions {
-    /// Addresses of targets, by id: they go before those that the set-up knows of the target's interface. Of
-    /// several, the first is taken.
-    pub targets: BTreeMap<String, Vec<SocketAddr>>,
+    /// Addresses of targets, by id: they go before those that the set-up knows of the interfaces of a target.
+    /// Of several, the first in the zone of the source is taken, or else the first.
+    pub targets: BTreeMap<String, Vec<TargetAddress>>,
     /// What becomes of a packet that does not fit into one packet to the target.
     pub oversize: Oversize,
     /// The most bits a second that the copies of an interface have, with their outer headers; `None` for no
@@ -85,7 +86,8 @@ pub enum SourceError {
     NoSession(String),
     /// A target's address is not known.
     #[error(
-        "{target}: no address known; give one, as --target {target}=ADDR, or its interface's description"
+        "{target}: no address known; give one, as --target {target}=ADDR, or what `aws ec2 \
+        describe-network-interfaces` prints of its interfaces"
     )]
     NoAddress {
         /// The target.
@@ -513,25 +515,13 @@ fn outs<'m>(
     let vnis = mirroring.vnis();
     let out = |session: &'m Session| {
         let target = || SourceError::NoAddress { target: session.target.clone() };
-        let to = address_of(mirroring, &session.target, options).ok_or_else(target)?;
+        let to = address_of(mirroring, session, &options.targets).ok_or_else(target)?;
         let vni = vnis.get(session.id.as_str()).copied().unwrap_or_default();
         let packet_length = session.packet_length.and_then(|length| u16::try_from(length).ok());
         let out = SessionOut { packet_length, oversize: options.oversize, ..SessionOut::new(vni, to) };
         Ok::<_, SourceError>((session, out))
     };
     mirroring.sessions_of(id).into_iter().map(out).collect()
-}
-
-fn address_of(mirroring: &Mirroring, target: &str, options: &SourceOptions) -> Option<SocketAddr> {
-    let given = options.targets.get(target).and_then(|all| all.first().copied());
-    let known = || match &mirroring.target(target)?.kind {
-        TargetKind::NetworkInterface(id) => {
-            let address = mirroring.interface(id)?.addresses.first()?;
-            Some(SocketAddr::new(*address, VXLAN_PORT))
-        }
-        TargetKind::NetworkLoadBalancer(_) | TargetKind::GatewayLoadBalancerEndpoint(_) => None,
-    };
-    given.or_else(known)
 }
 
 /// The first index of counters that none of these has.

@@ -179,6 +179,10 @@ struct JsonSession {
 struct JsonInterface {
     network_interface_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    availability_zone: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    availability_zone_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     mac_address: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     owner_id: Option<String>,
@@ -550,6 +554,8 @@ impl JsonInterface {
     fn checked(self) -> Result<NetworkInterface, Problem> {
         let Self {
             network_interface_id: id,
+            availability_zone: zone,
+            availability_zone_id: zone_id,
             mac_address,
             owner_id: owner,
             description,
@@ -587,6 +593,8 @@ impl JsonInterface {
             mac: mac.transpose()?,
             addresses: addresses.collect::<Result<_, _>>()?,
             prefixes: prefixes.collect::<Result<_, _>>()?,
+            zone,
+            zone_id,
             id,
             owner,
             description,
@@ -595,9 +603,12 @@ impl JsonInterface {
     }
 
     fn of(interface: &NetworkInterface) -> Self {
-        let NetworkInterface { id, mac, addresses, prefixes, owner, description, tags } = interface;
+        let NetworkInterface { id, mac, addresses, prefixes, zone, zone_id, owner, description, tags } =
+            interface;
         let mut json = Self {
             network_interface_id: id.clone(),
+            availability_zone: zone.clone(),
+            availability_zone_id: zone_id.clone(),
             mac_address: mac.map(|mac| mac.map(|byte| format!("{byte:02x}")).join(":")),
             owner_id: owner.clone(),
             description: description.clone(),
@@ -689,6 +700,7 @@ mod tests {
     const INTERFACES: &str = r#"{
         "NetworkInterfaces": [{
             "Association": {"PublicIp": "203.0.113.9"},
+            "AvailabilityZone": "us-east-1a", "AvailabilityZoneId": "use1-az2",
             "Description": "web", "MacAddress": "02:00:5e:10:00:0a", "NetworkInterfaceId": "eni-0a",
             "OwnerId": "111122223333", "PrivateIpAddress": "10.0.0.9",
             "PrivateIpAddresses": [{"Primary": true, "PrivateIpAddress": "10.0.0.9"}],
@@ -728,6 +740,8 @@ mod tests {
         let interface = all.interface("eni-0a").unwrap();
         assert_eq!(interface.mac, Some([2, 0, 0x5e, 0x10, 0, 0xa]));
         assert_eq!(interface.addresses.len(), 2);
+        let zone = [interface.zone.as_deref(), interface.zone_id.as_deref()];
+        assert_eq!(zone, [Some("us-east-1a"), Some("use1-az2")]);
         assert_eq!(interface.prefixes[0].to_string(), "10.0.1.0/28");
     }
 

@@ -169,6 +169,10 @@ pub struct NetworkInterface {
     pub addresses: Vec<IpAddr>,
     /// Prefixes that are delegated to it.
     pub prefixes: Vec<IpNet>,
+    /// The availability zone that it is in, as its account calls it: `us-east-1a`.
+    pub zone: Option<String>,
+    /// The id of that zone, which is the same in all accounts: `use1-az1`.
+    pub zone_id: Option<String>,
     /// The account that it belongs to.
     pub owner: Option<String>,
     /// For people.

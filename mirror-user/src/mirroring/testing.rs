@@ -32,6 +32,8 @@ pub(super) fn interface(id: &str, mac: [u8; 6], address: &str) -> NetworkInterfa
         id: id.to_owned(),
         mac: Some(mac),
         addresses: vec![address.parse().unwrap()],
+        zone: None,
+        zone_id: None,
         prefixes: Vec::new(),
         owner: None,
         description: None,

@@ -1,7 +1,7 @@
 //! `mirror source`: mirrors interfaces of this host, as AWS does those of instances.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::Write as _,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
@@ -17,7 +17,7 @@ use std::{
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use mirror_user::{
-    agent::{self, AgentOptions, Source, SourceError, SourceOptions, SourceReport},
+    agent::{self, AgentOptions, Source, SourceError, SourceOptions, SourceReport, TargetAddress},
     hidden_file::HiddenFile,
     host::limits::Memlock,
 };
@@ -50,10 +50,11 @@ pub(crate) struct SourceArgs {
     /// A source, and the interface of this host that it is; may be repeated
     #[arg(long, required = true, value_parser = pair, value_name = "ENI=NAME")]
     interface: Vec<(String, String)>,
-    /// The address of a target, with another port than 4789 behind it; of several, the first is taken.
-    /// Without it, the address that the files have for the target's interface
-    #[arg(long, value_parser = target, value_name = "ID=ADDR[:PORT][,…]")]
-    target: Vec<(String, Vec<SocketAddr>)>,
+    /// The address of a target, with another port than 4789 behind it. Of several, the one in the
+    /// availability zone that the files have for the source's interface, else the first. Without it, the
+    /// addresses that the files have for the interfaces of the target or of its Network Load Balancer
+    #[arg(long, value_parser = target, value_name = "ID=ADDR[:PORT][@ZONE][,…]")]
+    target: Vec<(String, Vec<TargetAddress>)>,
     /// A packet that is too long for one packet to the target is truncated, as AWS does, or dropped
     #[arg(long, value_enum, default_value = "truncate")]
     oversize: Oversize,
@@ -104,6 +105,8 @@ const EXAMPLES: &str = "\
 Examples:
   mirror source --config mirroring.json --interface eni-0123=eth0
   mirror source --config mirroring.json --interface eni-0123=eth0 --target tmt-0d4e=10.0.0.9 --max-rate 100M
+  mirror source --config mirroring.json --interface eni-0123=eth0 \\
+      --target tmt-0d4e=10.0.1.9@us-east-1a,10.0.2.9@us-east-1b
   mirror source --clean --interface eni-0123=eth0
 
 Ctrl-C and TERM stop it, HUP has it read the files again, USR1 prints the account.";
@@ -133,14 +136,35 @@ fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-fn target(text: &str) -> Result<(String, Vec<SocketAddr>), String> {
+fn target(text: &str) -> Result<(String, Vec<TargetAddress>), String> {
     let (id, addresses) = pair(text).map_err(|_| "such as tmt-0d4e=10.0.0.9".to_owned())?;
-    let address = |text: &str| {
-        let with_port = text.parse::<SocketAddr>();
-        let address = with_port.or_else(|_| text.parse::<IpAddr>().map(|it| SocketAddr::new(it, VXLAN)));
-        address.map_err(|_| format!("{text}: such as 10.0.0.9, 10.0.0.9:4789 or [2001:db8::9]:4789"))
+    let addresses = addresses.split(',').map(target_address).collect::<Result<Vec<_>, _>>()?;
+    let mut zones = BTreeSet::new();
+    if let Some(twice) = addresses.iter().filter_map(|it| it.zone.as_ref()).find(|zone| !zones.insert(*zone))
+    {
+        return Err(format!("{id} has two addresses in {twice}, of which only one would be used"));
+    }
+    Ok((id, addresses))
+}
+
+fn target_address(text: &str) -> Result<TargetAddress, String> {
+    let (address, zone) = match text.split_once('@') {
+        Some((address, zone)) => (address, Some(zone)),
+        None => (text, None),
     };
-    Ok((id, addresses.split(',').map(address).collect::<Result<_, _>>()?))
+    let is_zone = |zone: &str| {
+        let is_of_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        !zone.is_empty() && zone.bytes().all(is_of_name)
+    };
+    if zone.is_some_and(|zone| !is_zone(zone)) {
+        return Err(format!("{text}: a zone has a name such as us-east-1a, or an id such as use1-az1"));
+    }
+    let with_port = address.parse::<SocketAddr>();
+    let address = with_port.or_else(|_| address.parse::<IpAddr>().map(|it| SocketAddr::new(it, VXLAN)));
+    let address = address.map_err(|_| {
+        format!("{text}: such as 10.0.0.9, 10.0.0.9:4789 or [2001:db8::9]:4789, and @us-east-1a behind it")
+    })?;
+    Ok(TargetAddress { zone: zone.map(str::to_owned), ..TargetAddress::from(address) })
 }
 
 /// A number of so many a second, with k, M or G for thousands, millions and milliards.
@@ -299,4 +323,36 @@ fn clean(args: &SourceArgs) -> anyhow::Result<ExitCode> {
         terminal::say!("{name}: {}", if were_any { "filters removed" } else { "nothing to remove" });
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_has_addresses_each_with_a_port_and_a_zone_if_need_be() {
+        let (id, addresses) =
+            target("tmt-1=10.0.1.9@us-east-1a,10.0.2.9:8472@use1-az2,[2001:db8::9]:4789,2001:db8::a")
+                .unwrap();
+        let text: Vec<_> = addresses.iter().map(|it| (it.address.to_string(), it.zone.as_deref())).collect();
+        let expected = [
+            ("10.0.1.9:4789", Some("us-east-1a")),
+            ("10.0.2.9:8472", Some("use1-az2")),
+            ("[2001:db8::9]:4789", None),
+            ("[2001:db8::a]:4789", None),
+        ];
+        assert_eq!((id.as_str(), text), ("tmt-1", expected.map(|(it, zone)| (it.to_owned(), zone)).to_vec()));
+        for (wrong, expected) in [
+            ("tmt-1", "such as tmt-0d4e=10.0.0.9"),
+            ("tmt-1=", "such as tmt-0d4e=10.0.0.9"),
+            ("tmt-1=host", "host: such as 10.0.0.9"),
+            ("tmt-1=10.0.0.9,", ": such as 10.0.0.9"),
+            ("tmt-1=10.0.0.9@", "10.0.0.9@: a zone has a name such as us-east-1a"),
+            ("tmt-1=10.0.0.9@us east", "10.0.0.9@us east: a zone has a name"),
+            ("tmt-1=10.0.0.9@a,10.0.1.9@b,10.0.2.9@a", "tmt-1 has two addresses in a"),
+        ] {
+            let said = target(wrong).unwrap_err();
+            assert!(said.starts_with(expected), "{wrong}: {said}");
+        }
+    }
 }
