@@ -6,6 +6,7 @@ mod common;
 
 mod balancer;
 mod jhash;
+mod mirrored;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -48,7 +49,7 @@ const VNI: u32 = 12345;
 
 /// A source, a balancer and targets.
 struct Fleet {
-    _lab: Lab,
+    lab: Lab,
     source: Namespace,
     balancer: Namespace,
     targets: Vec<Namespace>,
@@ -77,7 +78,7 @@ impl Fleet {
             target
         });
         let targets = targets.collect();
-        Self { _lab: lab, source, balancer, targets }
+        Self { lab, source, balancer, targets }
     }
 
     fn balancer(&self) -> Balancer {
@@ -86,10 +87,15 @@ impl Fleet {
 
     /// `mirror ingest` at a target; health checks ask at the interface that packets come in at.
     fn ingest(&self, target: usize, path: &Path, arguments: &str) -> Command {
+        self.ingest_to(&target.to_string(), target, path, arguments)
+    }
+
+    /// The same with files of this name.
+    fn ingest_to(&self, name: &str, target: usize, path: &Path, arguments: &str) -> Command {
         let mut command = self.targets[target].command(MIRROR);
         let arguments = format!(
             "ingest -i cap0 --stats 1h --control off --http 0.0.0.0:8080 --drain-max 1h --drain-quiet 2s \
-            -w {target}.pcapng --report {target}.json {arguments}"
+            -w {name}.pcapng --report {name}.json {arguments}"
         );
         command.args(arguments.split_ascii_whitespace()).current_dir(path);
         command.stdin(Stdio::null()).stdout(Stdio::null());

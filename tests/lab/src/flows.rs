@@ -48,7 +48,8 @@ impl FlowFrame {
         self.flow % FRAGMENTED == 1
     }
 
-    fn mark(self) -> Vec<u8> {
+    /// The bytes that say so in a payload.
+    pub fn mark(self) -> Vec<u8> {
         let Self { flow, to_server, round } = self;
         [&MAGIC[..], &flow.to_be_bytes(), &[u8::from(to_server)], &round.to_be_bytes()].concat()
     }
