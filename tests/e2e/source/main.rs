@@ -9,6 +9,7 @@ mod filters;
 mod interfaces;
 mod kinds;
 mod limits;
+mod outer;
 mod peering;
 mod production;
 mod reloads;
@@ -17,7 +18,7 @@ mod serviced;
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     path::{Path, PathBuf},
 };
 
@@ -105,7 +106,8 @@ impl Subnet {
         self.mirror_to(TARGET, arguments)
     }
 
-    fn mirror_to(&self, target: Ipv4Addr, arguments: &str) -> Mirror {
+    fn mirror_to(&self, target: impl Into<IpAddr>, arguments: &str) -> Mirror {
+        let target = target.into();
         let arguments = format!(
             "source --config mirroring.json --interface eni-1={ETHERNET} --target tmt-1={target} \
             --report source.json {arguments}"

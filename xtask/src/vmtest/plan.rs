@@ -456,6 +456,9 @@ const TESTS: &[Tests] = &[
             "filters::of_inbound_rules_for_three_ports_neither_other_ports_nor_responses_are_mirrored",
             "filters::tshark_finds_each_copy_by_the_vni_of_the_session",
             "peering::across_a_router_a_page_that_curl_fetches_is_printed_as_tcpdump_prints_it",
+            "kinds::fragments_and_icmp_are_at_the_target_as_the_client_sees_them",
+            "kinds::tagged_frames_are_at_the_target_with_their_tags",
+            "outer::copies_reach_a_target_that_has_an_ipv6_address",
             "production::copies_and_icmp_errors_about_them_are_not_mirrored",
             // They need HAProxy and OpenSSL, too.
             "balanced::at_the_target_is_what_tcpdump_captures_at_the_server_behind_a_load_balancer",
