@@ -7,6 +7,7 @@
 use std::{
     net::SocketAddr,
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -34,6 +35,10 @@ use crate::{
 
 /// How often the next hop is looked up.
 const LOOKS: Duration = Duration::from_millis(100);
+/// How long a path waits for its next hop at most: one that answers does so within a few ms.
+const RESOLVED_WITHIN: Duration = Duration::from_millis(200);
+/// Between two looks meanwhile.
+const RESOLVING: Duration = Duration::from_millis(2);
 /// Send buffer of the socket, in bytes; the kernel doubles it and applies its own limit.
 const SEND_BUFFER: usize = 4 << 20;
 /// TC_PRIO_BULK of `linux/pkt_sched.h`: the last band of `pfifo_fast` and `prio`.
@@ -57,9 +62,14 @@ pub(super) struct Path {
 }
 
 impl Path {
-    /// Needs a route, and CAP_NET_RAW.
+    /// Needs a route, and CAP_NET_RAW. Waits for the next hop's MAC address: until it is known, copies are
+    /// lost.
     pub(super) fn open(to: SocketAddr) -> Result<Self, AgentError> {
         let next_hop = NextHopWatch::open(to.ip())?;
+        let begin = Instant::now();
+        while next_hop.look().is_err() && begin.elapsed() < RESOLVED_WITHIN {
+            thread::sleep(RESOLVING);
+        }
         let (socket, index) = (packet_socket()?, next_hop.index());
         let interface = send_by(&socket, index)?;
         Ok(Self { to, next_hop, socket, index, interface })
