@@ -460,6 +460,8 @@ const TESTS: &[Tests] = &[
             "kinds::tagged_frames_are_at_the_target_with_their_tags",
             "outer::copies_reach_a_target_that_has_an_ipv6_address",
             "production::copies_and_icmp_errors_about_them_are_not_mirrored",
+            // It needs curl.
+            "interfaces::an_interface_that_was_down_is_mirrored_as_before",
             // They need HAProxy and OpenSSL, too.
             "balanced::at_the_target_is_what_tcpdump_captures_at_the_server_behind_a_load_balancer",
             "balanced::noise_is_removed_by_a_reject_rule_of_a_lower_number",
@@ -477,6 +479,7 @@ const TESTS: &[Tests] = &[
             "limits::copies_are_no_more_a_second_than_max_pps",
             "limits::copies_have_no_more_bits_a_second_than_max_rate",
             "production::a_download_is_whole_while_the_target_cannot_be_reached",
+            "kinds::copies_of_numbered_packets_are_in_the_sequence_of_the_packets",
             "reloads::hup_changes_rules_from_one_packet_to_the_next_and_refuses_broken_files",
         ],
         // Its sandbox needs TCP and truncation.
