@@ -28,8 +28,8 @@ use crate::{
     options::Options,
     progress::Progress,
     receiver::{Kind, Receiver, Wait, default_sizes, pin},
-    report::schema::{Goal, Report},
-    stats::{count, spread},
+    report::schema::Report,
+    stats::count,
     trial::measure,
 };
 
@@ -68,20 +68,11 @@ pub(super) fn run(options: &Options, progress: &Progress, report: &mut Report) -
         forwarded.push(measure(&bed, &forward, &traffic, 1 << 20)?.received_rate / 1e6);
     }
     let over: Vec<_> = whole.iter().zip(&forwarded).map(|(whole, forwarded)| whole / forwarded).collect();
-    for (what, unit, rounds) in [
-        ("a carrier read, segmented, with checksums and outer headers, not sent", "M segments/s", &own),
-        ("the whole thread, sent by a veth", "M segments/s", &whole),
-        ("forward_vxlan with frames of the same length", "Mpps", &forwarded),
-        ("the thread ÷ forward_vxlan", "", &over),
-    ] {
-        report.source.push(more(what, unit, rounds));
-    }
-    let goal =
-        |what: &str, bound, rounds: &[f64]| Goal::at_least(what, bound, spread(rounds.iter().copied()));
-    report.goals.extend([
-        goal("mirror source: read, segment, checksum, headers, M segments a second", 1.0, &own),
-        goal("mirror source: its thread with the send ÷ forward_vxlan", 2.0, &over),
-    ]);
+    let what = "a carrier read, segmented, with checksums and outer headers, not sent";
+    more(report, what, "M segments/s", &own, Some(1.0));
+    more(report, "the whole thread, sent by a veth", "M segments/s", &whole, None);
+    more(report, "forward_vxlan with frames of the same length", "Mpps", &forwarded, None);
+    more(report, "the whole thread ÷ forward_vxlan", "", &over, Some(2.0));
     Ok(())
 }
 

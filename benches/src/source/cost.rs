@@ -19,12 +19,7 @@ use super::{
     load::{Load, Server},
     more,
 };
-use crate::{
-    options::Options,
-    progress::Progress,
-    report::schema::{Goal, Report},
-    stats::{ratio, spread},
-};
+use crate::{options::Options, progress::Progress, report::schema::Report, stats::ratio};
 
 /// What is sent, what is mirrored of it, and what that may cost.
 struct Case {
@@ -91,13 +86,11 @@ pub(super) fn run(options: &Options, progress: &Progress, report: &mut Report) -
         }
     }
     for (case, costs) in CASES.iter().zip(&costs) {
-        report.source.push(less(case.what, "ns", costs));
-        let what = format!("mirror source: {}, ns", case.what);
-        report.goals.push(Goal::at_most(what, case.most_ns, spread(costs.iter().copied())));
+        less(report, case.what, "ns", costs, Some(case.most_ns));
     }
-    report.source.push(less("the empty program, which is subtracted from these", "ns", &empties));
+    less(report, "the empty program, which is subtracted from these", "ns", &empties, None);
     let what = "segments of a frame at that TCP, both directions";
-    report.source.push(more(what, "segments", &segments));
+    more(report, what, "segments", &segments, None);
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use anyhow::Result;
 use crate::{
     options::Options,
     progress::Progress,
-    report::schema::{Report, SourceFigure},
+    report::schema::{Goal, Report, SourceFigure},
     stats::spread,
 };
 
@@ -29,19 +29,31 @@ pub fn run(options: &Options, report: &mut Report) -> Result<()> {
     production::run(options, &progress, report)
 }
 
-/// A figure of some rounds of which more is better.
-fn more(what: &str, unit: &str, rounds: &[f64]) -> SourceFigure {
+/// Adds a figure of some rounds of which more is better, and that it is to be at least so much, if it has a
+/// goal.
+fn more(report: &mut Report, what: &str, unit: &str, rounds: &[f64], least: Option<f64>) {
     let measured = spread(rounds.iter().copied());
-    SourceFigure {
+    let goal = least.map(|least| Goal::at_least(goal(what, unit), least, measured));
+    report.goals.extend(goal);
+    report.source.push(SourceFigure {
         what: what.into(),
         unit: unit.into(),
         rounds: rounds.len(),
         measured,
         more_is_better: true,
-    }
+    });
 }
 
-/// The same of which less is better.
-fn less(what: &str, unit: &str, rounds: &[f64]) -> SourceFigure {
-    SourceFigure { more_is_better: false, ..more(what, unit, rounds) }
+/// The same where less is better, and it is to be at most so much.
+fn less(report: &mut Report, what: &str, unit: &str, rounds: &[f64], most: Option<f64>) {
+    more(report, what, unit, rounds, None);
+    let Some(figure) = report.source.last_mut() else { return };
+    figure.more_is_better = false;
+    let goal = most.map(|most| Goal::at_most(goal(what, unit), most, figure.measured));
+    report.goals.extend(goal);
+}
+
+fn goal(what: &str, unit: &str) -> String {
+    let unit = if unit.is_empty() { String::new() } else { format!(", {unit}") };
+    format!("mirror source: {what}{unit}")
 }

@@ -10,7 +10,7 @@ use mirror_user::agent::{SourceOptions, SourceReport};
 
 use super::{
     bed::{Hosts, Sessions, end, sum},
-    less,
+    goal, less,
     load::{Carried, Load, Server},
     more,
 };
@@ -91,6 +91,16 @@ impl Run<'_> {
         Ok(Mirrored { carried, account, arrived, bits })
     }
 
+    /// Without a source and with one, by turns first.
+    fn pair(&self, round: usize, load: Load, options: SourceOptions) -> Result<(Carried, Mirrored)> {
+        if round.is_multiple_of(2) {
+            let alone = self.alone(load)?;
+            return Ok((alone, self.mirrored(load, options)?));
+        }
+        let mirrored = self.mirrored(load, options)?;
+        Ok((self.alone(load)?, mirrored))
+    }
+
     fn paced(&self, report: &mut Report) -> Result<()> {
         for (name, load) in PACED {
             let (mut goodput, mut copied) = (Vec::new(), Vec::new());
@@ -102,11 +112,9 @@ impl Run<'_> {
                 copied.push(ratio(round.arrived, round.segments_of_cloned()?));
             }
             let what = format!("{name}, all mirrored: goodput over what is asked for");
-            report.source.push(more(&what, "", &goodput));
-            report.goals.push(at_least(&what, 0.99, &goodput));
+            more(report, &what, "", &goodput, Some(0.99));
             let what = format!("{name}, all mirrored: copies at the target over segments");
-            report.source.push(more(&what, "", &copied));
-            report.goals.push(at_least(&what, 0.999, &copied));
+            more(report, &what, "", &copied, Some(0.999));
         }
         Ok(())
     }
@@ -135,20 +143,16 @@ impl Run<'_> {
             bits.push(mirrored.bits / 1e6);
             gigabits.push(one / 1e9);
         }
-        let same = spread(without.iter().copied());
-        let what = format!(
-            "goodput of a saturating connection, with --max-rate {} M ÷ without a source",
-            LIMIT / 1_000_000
-        );
-        report.source.push(more("goodput of a saturating connection, without a source", "Gbit/s", &gigabits));
-        report.source.push(more(&what, "", &with));
-        report.source.push(more("the same without ÷ without", "", &without));
-        let what = format!("mirror source: {what}, or as without ÷ without less 0.03");
-        report.goals.push(at_least(&what, 0.95_f64.min(same.median - 0.03), &with));
-        let what = "outer Mbit/s at the target meanwhile";
-        report.source.push(more(what, "Mbit/s", &bits));
-        report.goals.push(at_least(&format!("mirror source: {what}"), 95.0, &bits));
-        let most = Goal::at_most(format!("mirror source: {what}"), 105.0, spread(bits.iter().copied()));
+        let same = spread(without.iter().copied()).median;
+        let what = "goodput of a saturating connection, without a source";
+        more(report, what, "Gbit/s", &gigabits, None);
+        let what = format!("that with --max-rate {}M ÷ without a source", LIMIT / 1_000_000);
+        // Or no less than the noise of two without.
+        more(report, &what, "", &with, Some(0.95_f64.min(same - 0.03)));
+        more(report, "the same without ÷ without", "", &without, None);
+        let what = "outer bits at the target meanwhile";
+        more(report, what, "Mbit/s", &bits, Some(95.0));
+        let most = Goal::at_most(goal(what, "Mbit/s"), 105.0, spread(bits.iter().copied()));
         report.goals.push(most);
         Ok(())
     }
@@ -163,40 +167,21 @@ impl Run<'_> {
             self.progress.show(format_args!("mirror source, overload: round {} of {rounds}", round + 1));
             let mut options = SourceOptions::default();
             options.queue = SHORT_QUEUE;
-            let (alone, mirrored) = if round % 2 == 0 {
-                let alone = self.alone(DATAGRAMS)?;
-                (alone, self.mirrored(DATAGRAMS, options)?)
-            } else {
-                let mirrored = self.mirrored(DATAGRAMS, options)?;
-                (self.alone(DATAGRAMS)?, mirrored)
-            };
+            let (alone, mirrored) = self.pair(round, DATAGRAMS, options)?;
             more_lost.push(share(mirrored.carried) - share(alone));
             dropped.push(mirrored.dropped()?);
-            let (alone, mirrored) = if round % 2 == 0 {
-                let alone = self.alone(SATURATING)?;
-                (alone, self.mirrored(SATURATING, SourceOptions::default())?)
-            } else {
-                let mirrored = self.mirrored(SATURATING, SourceOptions::default())?;
-                (self.alone(SATURATING)?, mirrored)
-            };
+            let (alone, mirrored) = self.pair(round, SATURATING, SourceOptions::default())?;
             goodput.push(mirrored.carried.bits / alone.bits);
             copied.push(1.0 - mirrored.dropped()?);
         }
         let what =
             "share of datagrams that production loses, with a carrier that drops less without a source";
-        report.source.push(less(what, "", &more_lost));
-        report.goals.push(Goal::at_most(
-            format!("mirror source: {what}"),
-            0.0,
-            spread(more_lost.iter().copied()),
-        ));
-        let what = "share of the copies that this carrier drops";
-        report.source.push(more(what, "", &dropped));
+        less(report, what, "", &more_lost, Some(0.0));
         // Or it was no overload.
-        report.goals.push(at_least(&format!("mirror source: {what}"), 0.001, &dropped));
+        more(report, "share of the copies that this carrier drops", "", &dropped, Some(0.001));
         let what = "goodput of a saturating connection, all mirrored without a limit ÷ without a source";
-        report.source.push(more(what, "", &goodput));
-        report.source.push(more("share of its packets that carriers take", "", &copied));
+        more(report, what, "", &goodput, None);
+        more(report, "share of its packets that carriers take", "", &copied, None);
         Ok(())
     }
 }
@@ -215,8 +200,4 @@ impl Mirrored {
         let dropped = sum(&self.account, |session| session.carrier.carrier_dropped.unwrap_or_default())?;
         Ok(ratio(dropped, sum(&self.account, |session| session.cloned)?))
     }
-}
-
-fn at_least(what: &str, bound: f64, rounds: &[f64]) -> Goal {
-    Goal::at_least(what, bound, spread(rounds.iter().copied()))
 }

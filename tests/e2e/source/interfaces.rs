@@ -7,9 +7,8 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::{
-    CLIENT, ETHERNET, SOURCE, Subnet, accept_all, account,
-    common::mirror::{balanced_report, until},
-    filter, of_sessions, session,
+    CLIENT, ETHERNET, SOURCE, Subnet, accept_all, account, common::mirror::balanced_report, filter,
+    of_sessions, reloads::reload, session,
 };
 
 /// The second interface of client and source.
@@ -67,11 +66,9 @@ fn the_other_interfaces_go_on_when_one_is_deleted_and_hup_has_it_again() {
     let said = account(&source);
     assert!(said.contains(&format!("eni-2 at {OTHER} (")) && said.contains(", lost"), "{said}");
     // Nothing is there yet, and that is no error.
-    source.signal(Signal::SIGHUP);
-    until("the files are read", || (source.said().matches("reloaded").count() == 1).then_some(()));
+    reload(&source, "reloaded", 1);
     subnet.add_interface();
-    source.signal(Signal::SIGHUP);
-    until("the files are read", || (source.said().matches("reloaded").count() == 2).then_some(()));
+    reload(&source, "reloaded", 2);
     subnet.send(OTHER_CLIENT, OTHER_SOURCE);
     let ending = source.end_by(Signal::SIGINT);
     ending.expect_code(1).expect_words(&["accounting: residue 0 packets, 0 segments"]);

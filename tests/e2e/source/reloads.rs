@@ -26,13 +26,41 @@ impl Subnet {
             [filter("tmf-1", &accept(UDP, &[port]), &[]), filter("tmf-2", &accept(UDP, &[OTHER]), &[])];
         self.set_up(&filters, &[session(1, "tmf-1"), session(2, "tmf-2")]);
     }
+
+    /// The client sends datagrams of each number in turn for as long as something takes, which is given a way
+    /// to wait for some more of them. Returns how many numbers there were.
+    fn numbered_while(&self, ports_of: impl Fn(u32) -> Vec<u16> + Sync, what: impl FnOnce(&dyn Fn())) -> u32 {
+        let (sent, stop) = (AtomicU32::new(0), AtomicBool::new(false));
+        let some_more = || {
+            let before = sent.load(Ordering::Relaxed);
+            until("packets are sent", || (sent.load(Ordering::Relaxed) > before + 50).then_some(()));
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let socket = self.socket();
+                for number in 0_u32.. {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    for port in ports_of(number) {
+                        socket.send_to(&number.to_be_bytes(), (SOURCE, port)).expect("sent");
+                    }
+                    sent.store(number + 1, Ordering::Relaxed);
+                    thread::sleep(Duration::from_micros(500));
+                }
+            });
+            what(&some_more);
+            stop.store(true, Ordering::Relaxed);
+        });
+        sent.into_inner()
+    }
 }
 
 /// Ports of a source that sessions mirror: of each number, a datagram is sent to each of them.
 const OF_SESSIONS: [u16; 3] = [7001, 7002, 7003];
 
 /// Has a source read its files again, and waits until it has said so for the time of this number.
-fn reload(source: &Mirror, said: &str, times: usize) {
+pub(super) fn reload(source: &Mirror, said: &str, times: usize) {
     source.signal(Signal::SIGHUP);
     until("the files are read", || (source.said().matches(said).count() == times).then_some(()));
 }
@@ -45,42 +73,27 @@ fn hup_changes_rules_from_one_packet_to_the_next_and_refuses_broken_files() {
     subnet.set_up_port(PORTS[0]);
     let target = subnet.ingest("-w inner.pcapng");
     let source = subnet.mirror();
-    let (sent, stop) = (AtomicU32::new(0), AtomicBool::new(false));
-    let some_more = || {
-        let before = sent.load(Ordering::Relaxed);
-        until("packets are sent", || (sent.load(Ordering::Relaxed) > before + 20).then_some(()));
-    };
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let socket = subnet.socket();
-            for number in 0_u32.. {
-                if stop.load(Ordering::Relaxed) {
-                    break;
-                }
-                for port in [PORTS[number as usize % 2], OTHER] {
-                    socket.send_to(&number.to_be_bytes(), (SOURCE, port)).expect("sent");
-                }
-                sent.store(number + 1, Ordering::Relaxed);
-                thread::sleep(Duration::from_micros(500));
+    // Each of the two has every second number.
+    let ports_of = |number: u32| vec![PORTS[number as usize % 2], OTHER];
+    let sent = subnet.numbered_while(ports_of, |some_more| {
+        thread::scope(|scope| {
+            let production = scope.spawn(|| subnet.get(80, 5_000_000));
+            for (times, port) in (1..).zip([PORTS[1], PORTS[0], PORTS[1]]) {
+                some_more();
+                subnet.set_up_port(port);
+                reload(&source, "reloaded", times);
             }
-        });
-        let production = scope.spawn(|| subnet.get(80, 5_000_000));
-        for (times, port) in (1..).zip([PORTS[1], PORTS[0], PORTS[1]]) {
+            std::fs::write(subnet.path().join("mirroring.json"), "{").expect("written");
+            reload(&source, REFUSED, 1);
             some_more();
-            subnet.set_up_port(port);
-            reload(&source, "reloaded", times);
-        }
-        std::fs::write(subnet.path().join("mirroring.json"), "{").expect("written");
-        reload(&source, REFUSED, 1);
-        some_more();
-        let mut elsewhere = session(3, "tmf-1");
-        elsewhere["TrafficMirrorTargetId"] = "tmt-2".into();
-        let sessions = [session(1, "tmf-1"), elsewhere];
-        subnet.set_up(&[filter("tmf-1", &accept_all(), &[])], &sessions);
-        reload(&source, REFUSED, 2);
-        some_more();
-        production.join().expect("production");
-        stop.store(true, Ordering::Relaxed);
+            let mut elsewhere = session(3, "tmf-1");
+            elsewhere["TrafficMirrorTargetId"] = "tmt-2".into();
+            let sessions = [session(1, "tmf-1"), elsewhere];
+            subnet.set_up(&[filter("tmf-1", &accept_all(), &[])], &sessions);
+            reload(&source, REFUSED, 2);
+            some_more();
+            production.join().expect("production");
+        });
     });
     let said = source.said();
     assert!(said.contains("TrafficMirrorTargetId tmt-2: no file describes it"), "{said}");
@@ -89,7 +102,7 @@ fn hup_changes_rules_from_one_packet_to_the_next_and_refuses_broken_files() {
         whole_capture(&subnet.captured()).frames().iter().map(|frame| numbered(frame)).collect();
     captured.retain(|(port, _)| *port != OTHER);
     let session = |nth: usize| &source["interfaces"][0]["sessions"][nth]["cloned"];
-    assert_eq!([session(0), session(1)], [captured.len() as u64, sent.into_inner().into()], "{source:#}");
+    assert_eq!([session(0), session(1)], [captured.len() as u64, sent.into()], "{source:#}");
     let mut changes = 0;
     for pair in captured.windows(2) {
         let [(port, number), (next_port, next)] = [pair[0], pair[1]];
@@ -127,37 +140,20 @@ fn sessions_begin_and_end_on_hup_from_one_packet_to_the_next_and_those_that_stay
     set_up(&[(1, 1), (2, 2)]);
     let target = subnet.ingest("-w inner.pcapng");
     let source = subnet.mirror();
-    let (sent, stop) = (AtomicU32::new(0), AtomicBool::new(false));
-    let some_more = || {
-        let before = sent.load(Ordering::Relaxed);
-        until("packets are sent", || (sent.load(Ordering::Relaxed) > before + 50).then_some(()));
-    };
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let socket = subnet.socket();
-            for number in 0_u32.. {
-                if stop.load(Ordering::Relaxed) {
-                    break;
-                }
-                for port in OF_SESSIONS {
-                    socket.send_to(&number.to_be_bytes(), (SOURCE, port)).expect("sent");
-                }
-                sent.store(number + 1, Ordering::Relaxed);
-                thread::sleep(Duration::from_micros(500));
+    let sent = subnet.numbered_while(
+        |_| OF_SESSIONS.to_vec(),
+        |some_more| {
+            let changes: [&[(u32, u32)]; 5] =
+                [&[(1, 1), (3, 3)], &[(2, 1), (1, 7), (3, 3)], &[(1, 7)], &[], &[(3, 1), (1, 2)]];
+            for (times, sessions) in (1..).zip(changes) {
+                some_more();
+                set_up(sessions);
+                reload(&source, "reloaded", times);
+                assert_eq!(subnet.in_kernel(), [1, 1, sessions.len()], "carriers are those of {sessions:?}");
             }
-        });
-        let changes: [&[(u32, u32)]; 5] =
-            [&[(1, 1), (3, 3)], &[(2, 1), (1, 7), (3, 3)], &[(1, 7)], &[], &[(3, 1), (1, 2)]];
-        for (times, sessions) in (1..).zip(changes) {
             some_more();
-            set_up(sessions);
-            reload(&source, "reloaded", times);
-            assert_eq!(subnet.in_kernel(), [1, 1, sessions.len()], "carriers are those of {sessions:?}");
-        }
-        some_more();
-        stop.store(true, Ordering::Relaxed);
-    });
-    let sent = sent.into_inner();
+        },
+    );
     let (source, _) = subnet.end_both(source, target);
     let mut captured: [Vec<u32>; 3] = Default::default();
     for frame in whole_capture(&subnet.captured()).frames() {

@@ -1,5 +1,4 @@
-//! Raw `AF_PACKET` sockets bound to an interface: those that send given frames, and
-//! one that receives all.
+//! Raw `AF_PACKET` sockets bound to an interface: those that send given frames, and one that receives all.
 
 use std::{
     io,
