@@ -46,6 +46,8 @@ struct Twin {
     _lab: Lab,
     source: Namespace,
     peer: Namespace,
+    /// Where production's packets are copied.
+    hook: &'static str,
     whole: Tap,
     plain: Tap,
 }
@@ -58,7 +60,7 @@ struct Read {
 }
 
 impl Twin {
-    fn set_up(hook: &str) -> Self {
+    fn set_up(hook: &'static str) -> Self {
         let lab = Lab::new().expect("lab");
         let (source, peer) = (lab.namespace("source").expect("source"), lab.namespace("peer").expect("peer"));
         let options = VethOptions { mtu: 1500, offloads: true, ..VethOptions::default() };
@@ -77,12 +79,13 @@ impl Twin {
         };
         let (whole, plain) = (open("whole", true), open("plain", false));
         source.tc(&format!("qdisc add dev {PRODUCTION} clsact")).expect("clsact");
-        source.tc(&format!("filter add dev {PRODUCTION} {hook} {TO_BOTH}")).expect("mirred");
-        Self { _lab: lab, source, peer, whole, plain }
+        Self { _lab: lab, source, peer, hook, whole, plain }
     }
 
     /// What both read while this goes on.
     fn read_during(&self, traffic: impl FnOnce() + Send) -> Read {
+        let Self { source, hook, .. } = self;
+        source.tc(&format!("filter add dev {PRODUCTION} {hook} {TO_BOTH}")).expect("mirred");
         let is_over = AtomicBool::new(false);
         thread::scope(|scope| {
             let reader = |tap| {
@@ -91,8 +94,10 @@ impl Twin {
             };
             let (whole, plain) = (reader(&self.whole), reader(&self.plain));
             traffic();
-            // What is on its way.
+            // What is on its way. The hosts' own packets never end: one of them could come between the last looks
+            // of the two readers.
             thread::sleep(Duration::from_millis(200));
+            source.tc(&format!("filter del dev {PRODUCTION} {hook}")).expect("mirred");
             is_over.store(true, Ordering::Release);
             Read { whole: whole.join().expect("reader"), plain: plain.join().expect("reader") }
         })
