@@ -2,6 +2,7 @@
 
 use std::{
     io::ErrorKind,
+    net::Ipv4Addr,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
@@ -9,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use arrayvec::ArrayVec;
-use mirror_lab::{SuperFrameSocket, Traffic, super_frames::SuperFrame};
+use mirror_lab::{RepeatSocket, SuperFrameSocket, Traffic, frames, super_frames::SuperFrame};
 use mirror_user::{
     agent::{
         AgentOptions, AgentThread, Carrier, SessionOut,
@@ -24,7 +25,7 @@ use mirror_user::{
 
 use super::more;
 use crate::{
-    bed::{Bed, MTU, TUNNEL_END},
+    bed::{Bed, MTU, TUNNEL_END, TUNNEL_END_MAC, near_end},
     options::Options,
     progress::Progress,
     receiver::{Kind, Receiver, Wait, default_sizes, pin},
@@ -37,8 +38,10 @@ use crate::{
 const MSS: u16 = 1448;
 /// Segments of a super-frame of nearly 64 KiB.
 pub(crate) const SEGMENTS: usize = 45;
-/// Bytes of a copy of such a segment: headers of 54 and 12 bytes, and the outer ones.
-const COPY: usize = 66 + MSS as usize + 50;
+/// Bytes of such a segment: headers of 54 and 12 bytes.
+const SEGMENT: usize = 66 + MSS as usize;
+/// Bytes of a copy of it.
+const COPY: usize = SEGMENT + 50;
 /// Super-frames that wait in the carrier.
 const QUEUE: u32 = 256;
 /// Copies of a call, as the agent sends them.
@@ -57,7 +60,7 @@ pub(super) fn run(options: &Options, progress: &Progress, report: &mut Report) -
         cpus: vec![options.worker_cpu],
     };
     let traffic = Traffic { frame_len: COPY, cpus: vec![options.kernel_cpu], ..Traffic::default() };
-    let (mut own, mut whole, mut forwarded) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut own, mut whole, mut forwarded, mut bare) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for round in 0..options.rounds {
         progress.show(format_args!("mirror source, its thread: round {} of {}", round + 1, options.rounds));
         options.go_on()?;
@@ -66,6 +69,8 @@ pub(super) fn run(options: &Options, progress: &Progress, report: &mut Report) -
         whole.push(whole_thread(&bed, options)? / 1e6);
         options.go_on()?;
         forwarded.push(measure(&bed, &forward, &traffic, 1 << 20)?.received_rate / 1e6);
+        options.go_on()?;
+        bare.push(bare_send(&bed, options)? / 1e6);
     }
     let over: Vec<_> = whole.iter().zip(&forwarded).map(|(whole, forwarded)| whole / forwarded).collect();
     let what = "a carrier read, segmented, with checksums and outer headers, not sent";
@@ -73,6 +78,10 @@ pub(super) fn run(options: &Options, progress: &Progress, report: &mut Report) -
     more(report, "the whole thread, sent by a veth", "M segments/s", &whole, None);
     more(report, "forward_vxlan with frames of the same length", "Mpps", &forwarded, None);
     more(report, "the whole thread ÷ forward_vxlan", "", &over, Some(2.0));
+    // What no sender by AF_PACKET can exceed, whatever it does.
+    let over: Vec<_> = bare.iter().zip(&forwarded).map(|(bare, forwarded)| bare / forwarded).collect();
+    more(report, "the same bytes by sendmmsg(2), and nothing else", "Mpps", &bare, None);
+    more(report, "the same bytes by sendmmsg(2), and nothing else ÷ forward_vxlan", "", &over, None);
     Ok(())
 }
 
@@ -151,6 +160,19 @@ fn whole_thread(bed: &Bed, options: &Options) -> Result<f64> {
     ensure!(carrier.frames.segments == carrier.frames.sent, "not all were sent: {counters:?}");
     ensure!(carrier.carrier_dropped > Some(0), "the thread had to wait for frames: {counters:?}");
     Ok(rate)
+}
+
+/// Copies a second that the agent's system call sends, from memory that stays in the cache.
+fn bare_send(bed: &Bed, options: &Options) -> Result<f64> {
+    let mut outer = frames::Outer::sample(7).between(Ipv4Addr::UNSPECIFIED, TUNNEL_END.parse::<Ipv4Addr>()?);
+    outer.destination_mac = TUNNEL_END_MAC;
+    let copy = outer.encapsulate(&vec![0x5a; SEGMENT])?;
+    let socket = RepeatSocket::open(&bed.receiver, &near_end(0))?;
+    let send = || {
+        pin(&[options.worker_cpu]);
+        socket.send(&copy, BURST, Duration::from_secs(SECONDS))
+    };
+    Ok(count(bed.receiver.enter(send)??) / count(SECONDS))
 }
 
 fn super_frame() -> Result<Vec<u8>> {

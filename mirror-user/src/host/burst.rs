@@ -15,6 +15,9 @@ use nix::{
 /// The most messages per system call.
 pub(crate) const BURST: usize = 64;
 
+/// The destination of each: that of the socket.
+const NOWHERE: &[Option<SockaddrStorage>; BURST] = &[None; BURST];
+
 /// Room for the headers of a burst. It holds pointers, and is not `Send`.
 pub(crate) struct Burst(MultiHeaders<SockaddrStorage>);
 
@@ -43,9 +46,8 @@ impl Burst {
                 .iter()
                 .map(|(headers, payload)| [IoSlice::new(headers.as_ref()), IoSlice::new(payload)])
                 .collect();
-            let none = [const { None::<SockaddrStorage> }; BURST];
             let flags = MsgFlags::MSG_DONTWAIT;
-            let sent = sendmmsg(socket.as_raw_fd(), &mut self.0, &parts, &none[..parts.len()], [], flags)
+            let sent = sendmmsg(socket.as_raw_fd(), &mut self.0, &parts, &NOWHERE[..parts.len()], [], flags)
                 .map(Iterator::count);
             match sent {
                 Ok(sent) => {

@@ -56,7 +56,7 @@ pub use interface_counters::InterfaceCounters;
 pub use lab::{Lab, list};
 pub use mirror_source::{MirrorSource, MirrorSourceOptions};
 pub use namespace::Namespace;
-pub use packet_socket::{Listener, SuperFrameSocket};
+pub use packet_socket::{Listener, RepeatSocket, SuperFrameSocket};
 pub use sequence::{Sequence, SequenceLedger};
 pub use suricata::Suricata;
 pub use systemd::Systemd;

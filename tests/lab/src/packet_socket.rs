@@ -1,7 +1,7 @@
 //! Raw `AF_PACKET` sockets bound to an interface: those that send given frames, and one that receives all.
 
 use std::{
-    io,
+    io::{self, IoSlice},
     mem::size_of,
     os::fd::{AsRawFd as _, OwnedFd},
     thread,
@@ -12,8 +12,8 @@ use nix::{
     errno::Errno,
     net::if_::if_nametoindex,
     sys::socket::{
-        AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, SockaddrLike as _, bind, recv, send,
-        setsockopt, socket, sockopt,
+        AddressFamily, LinkAddr, MsgFlags, MultiHeaders, SockFlag, SockType, SockaddrLike as _, bind, recv,
+        send, sendmmsg, setsockopt, socket, sockopt,
     },
 };
 
@@ -116,6 +116,44 @@ impl SuperFrameSocket {
             Err(Errno::ENOBUFS) => Ok(false),
             Err(error) => Err(LabError::io(format!("a super-frame on {}", self.interface), error)),
         }
+    }
+}
+
+/// Sends one frame many times, as fast as the kernel takes it.
+#[derive(Debug)]
+pub struct RepeatSocket {
+    socket: OwnedFd,
+    interface: String,
+}
+
+impl RepeatSocket {
+    /// A socket on an interface.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Io`] if there is no such interface.
+    pub fn open(namespace: &Namespace, interface: &str) -> Result<Self> {
+        let PacketSocket { socket, interface, .. } = PacketSocket::open(namespace, interface)?;
+        Ok(Self { socket, interface })
+    }
+
+    /// Sends it this long, so many times a system call (sendmmsg(2)), and returns how many the kernel took.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Io`] if the kernel refuses it.
+    pub fn send(&self, frame: &[u8], a_call: usize, time: Duration) -> Result<u64> {
+        let mut headers = MultiHeaders::<LinkAddr>::preallocate(a_call, None);
+        let parts = vec![[IoSlice::new(frame)]; a_call];
+        let to = vec![None; a_call];
+        let (start, mut taken) = (Instant::now(), 0);
+        while start.elapsed() < time {
+            let flags = MsgFlags::empty();
+            let sent = sendmmsg(self.socket.as_raw_fd(), &mut headers, &parts, &to, [], flags)
+                .map_err(|error| LabError::io(format!("frames on {}", self.interface), error))?;
+            taken += sent.count() as u64;
+        }
+        Ok(taken)
     }
 }
 
