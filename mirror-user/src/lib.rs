@@ -39,6 +39,7 @@
 //! | [`select`] | which VNIs and sources are accepted, and which frames match a filter expression |
 //! | [`frame`] | captured frames, decapsulated frames, batches |
 //! | [`flow`] | the flow key of an inner frame |
+//! | [`flow_log`] | records of VPC flow logs |
 //! | [`sink`] | consumers of frames: counters, capture files, text, latency, your own |
 //! | [`account`] | counters, the accounting law, the report |
 //! | [`agent`] | mirrors a host's own traffic: segments, encapsulates and sends copies of its packets |
@@ -82,6 +83,7 @@ pub mod engine;
 pub mod error;
 pub mod escape;
 pub mod flow;
+pub mod flow_log;
 pub mod frame;
 pub mod hidden_file;
 #[cfg(feature = "af-xdp")]
