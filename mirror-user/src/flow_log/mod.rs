@@ -1,10 +1,16 @@
-//! Records of VPC flow logs as data: fields and formats. Values without I/O and without packets.
+//! Records of VPC flow logs as data: fields, formats, records, and their text form. Values without packets.
 //!
 //! Names, versions and rules are those of AWS's
 //! [flow log records](https://docs.aws.amazon.com/vpc/latest/userguide/flow-log-records.html).
 
 mod field;
 mod format;
+mod record;
+mod text;
 
 pub use field::{Field, Kind};
 pub use format::{Format, FormatError};
+pub use record::{
+    Action, InterfaceFields, LogStatus, Record, TrafficType, Value, ValueError, logged_tcp_flags,
+};
+pub use text::TextWriter;
