@@ -1,4 +1,5 @@
-//! Records of VPC flow logs as data: fields, formats, records, and their text form. Values without packets.
+//! Records of VPC flow logs as data: fields, formats, records, and their text form. Values without
+//! packets.
 //!
 //! Names, versions and rules are those of AWS's
 //! [flow log records](https://docs.aws.amazon.com/vpc/latest/userguide/flow-log-records.html).
@@ -13,4 +14,4 @@ pub use format::{Format, FormatError};
 pub use record::{
     Action, InterfaceFields, LogStatus, Record, TrafficType, Value, ValueError, logged_tcp_flags,
 };
-pub use text::TextWriter;
+pub use text::{Column, Line, MAX_LINE, Skipped, TextError, TextReader, TextWriter};

@@ -14,7 +14,7 @@ mod pipe;
 mod record;
 #[cfg(test)]
 pub(crate) mod tests;
-mod unpack;
+pub(crate) mod unpack;
 
 pub use error::CaptureError;
 pub use file::{CaptureFile, CaptureReader, Captures, Unread};

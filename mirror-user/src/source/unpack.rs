@@ -26,7 +26,7 @@ const MAGIC: usize = 4;
 const ZSTD_WINDOW_LOG: u32 = 27;
 
 /// A stream, unpacked if it is compressed.
-pub(super) struct Unpacked<R> {
+pub(crate) struct Unpacked<R> {
     state: State<R>,
     kind: Option<Kind>,
     damage: Option<Damage>,
@@ -67,7 +67,7 @@ impl<R> fmt::Debug for Unpacked<R> {
 }
 
 impl<R> Unpacked<R> {
-    pub(super) fn new(reader: R) -> Self {
+    pub(crate) fn new(reader: R) -> Self {
         Self { state: State::Unknown(Packed::new(reader)), kind: None, damage: None }
     }
 
