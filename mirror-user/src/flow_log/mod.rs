@@ -1,16 +1,18 @@
-//! Records of VPC flow logs as data: fields, formats, records, and their text form. Values without
-//! packets.
+//! Records of VPC flow logs as data: fields, formats, records, their text form, and names of their files.
+//! Values without packets.
 //!
 //! Names, versions and rules are those of AWS's
 //! [flow log records](https://docs.aws.amazon.com/vpc/latest/userguide/flow-log-records.html).
 
 mod field;
 mod format;
+mod object_name;
 mod record;
 mod text;
 
 pub use field::{Field, Kind};
 pub use format::{Format, FormatError};
+pub use object_name::{Contents, FileType, Layout, NameError, ObjectNames};
 pub use record::{
     Action, InterfaceFields, LogStatus, Record, TrafficType, Value, ValueError, logged_tcp_flags,
 };
