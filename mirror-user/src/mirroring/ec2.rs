@@ -34,6 +34,16 @@ pub enum ReadError {
         /// Its name.
         file: String,
     },
+    /// A file has nothing that concerns flow logs.
+    #[error(
+        "{file}: it is neither what `aws ec2` prints for describe-network-interfaces, \
+        describe-traffic-mirror-sessions, describe-subnets, describe-instances or describe-vpcs, nor \
+        ip-ranges.json"
+    )]
+    NoMetadata {
+        /// Its name.
+        file: String,
+    },
     /// It violates constraints.
     #[error("{}", lines(.0))]
     Problems(Vec<Problem>),
@@ -54,14 +64,7 @@ impl Mirroring {
         let mut all = Self::default();
         let mut problems = Vec::new();
         for (file, text) in files {
-            let mut has_any = false;
-            for document in serde_json::Deserializer::from_str(text).into_iter::<Document>() {
-                let document =
-                    document.map_err(|source| ReadError::Json { file: file.to_owned(), source })?;
-                has_any |= document.has_any();
-                document.add_to(&mut all, &mut problems);
-            }
-            if !has_any {
+            if !all.add(file, text, &mut problems)? {
                 return Err(ReadError::Nothing { file: file.to_owned() });
             }
         }
@@ -71,6 +74,22 @@ impl Mirroring {
         }
         problems.extend(all.problems().into_iter().filter(|problem| problem.severity == Severity::Error));
         if problems.is_empty() { Ok(all) } else { Err(ReadError::Problems(problems)) }
+    }
+
+    /// Adds what a file has, without a look at the constraints among resources. Returns whether it has any.
+    pub(crate) fn add(
+        &mut self,
+        file: &str,
+        text: &str,
+        problems: &mut Vec<Problem>,
+    ) -> Result<bool, ReadError> {
+        let mut has_any = false;
+        for document in serde_json::Deserializer::from_str(text).into_iter::<Document>() {
+            let document = document.map_err(|source| ReadError::Json { file: file.to_owned(), source })?;
+            has_any |= document.has_any();
+            document.add_to(self, problems);
+        }
+        Ok(has_any)
     }
 
     /// Writes it as one document of that kind: all of it can be expressed in JSON.
@@ -187,6 +206,18 @@ struct JsonInterface {
     #[serde(skip_serializing_if = "Option::is_none")]
     owner_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    vpc_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subnet_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outpost_arn: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attachment: Option<JsonAttachment>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interface_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    requester_managed: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<String>,
     private_ip_addresses: Vec<JsonPrivateAddress>,
     ipv6_addresses: Vec<JsonV6Address>,
@@ -198,7 +229,18 @@ struct JsonInterface {
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "PascalCase")]
 struct JsonPrivateAddress {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    primary: Option<bool>,
     private_ip_address: String,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct JsonAttachment {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance_owner_id: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -290,11 +332,11 @@ fn number<T: TryFrom<i64>>(
     T::try_from(value).map_err(|_| Problem::error(resource, field, value, limit))
 }
 
-fn cidr(resource: &str, field: &'static str, text: &str) -> Result<IpNet, Problem> {
+/// A block of addresses as the API stores it: without bits beyond the prefix.
+pub(crate) fn cidr(resource: &str, field: &'static str, text: &str) -> Result<IpNet, Problem> {
     let limit = "a CIDR block such as 10.0.0.0/8 or 2001:db8::/32 is required";
     let parsed =
         text.parse::<IpNet>().map_err(|_| Problem::error(resource, field, format!("{text:?}"), limit))?;
-    // As the API stores it.
     Ok(parsed.trunc())
 }
 
@@ -558,8 +600,14 @@ impl JsonInterface {
             availability_zone_id: zone_id,
             mac_address,
             owner_id: owner,
+            vpc_id: vpc,
+            subnet_id: subnet,
+            outpost_arn: outpost,
+            attachment,
+            interface_type,
+            requester_managed,
             description,
-            private_ip_addresses,
+            mut private_ip_addresses,
             ipv6_addresses,
             ipv4_prefixes,
             ipv6_prefixes,
@@ -569,6 +617,7 @@ impl JsonInterface {
         let mac = mac_address.map(|text| {
             mac(&text).ok_or_else(|| Problem::error(&id, "MacAddress", &text, "such as 02:00:5e:10:00:01"))
         });
+        private_ip_addresses.sort_by_key(|it| it.primary != Some(true));
         let v4 = private_ip_addresses.into_iter().map(|it| {
             let address = it.private_ip_address.parse().map(IpAddr::V4);
             address.map_err(|_| {
@@ -589,6 +638,8 @@ impl JsonInterface {
             block.map_err(|_| Problem::error(&id, "Ipv6Prefix", &it.ipv6_prefix, "it is no IPv6 prefix"))
         });
         let prefixes = v4.chain(v6);
+        let JsonAttachment { instance_id: instance, instance_owner_id: instance_owner } =
+            attachment.unwrap_or_default();
         Ok(NetworkInterface {
             mac: mac.transpose()?,
             addresses: addresses.collect::<Result<_, _>>()?,
@@ -597,20 +648,52 @@ impl JsonInterface {
             zone_id,
             id,
             owner,
+            vpc,
+            subnet,
+            outpost,
+            instance,
+            instance_owner,
+            interface_type,
+            requester_managed: requester_managed.unwrap_or_default(),
             description,
             tags: tags(tag_set),
         })
     }
 
     fn of(interface: &NetworkInterface) -> Self {
-        let NetworkInterface { id, mac, addresses, prefixes, zone, zone_id, owner, description, tags } =
-            interface;
+        let NetworkInterface {
+            id,
+            mac,
+            addresses,
+            prefixes,
+            zone,
+            zone_id,
+            owner,
+            vpc,
+            subnet,
+            outpost,
+            instance,
+            instance_owner,
+            interface_type,
+            requester_managed,
+            description,
+            tags,
+        } = interface;
+        let attachment =
+            JsonAttachment { instance_id: instance.clone(), instance_owner_id: instance_owner.clone() };
+        let is_attached = instance.is_some() || instance_owner.is_some();
         let mut json = Self {
             network_interface_id: id.clone(),
             availability_zone: zone.clone(),
             availability_zone_id: zone_id.clone(),
             mac_address: mac.map(|mac| mac.map(|byte| format!("{byte:02x}")).join(":")),
             owner_id: owner.clone(),
+            vpc_id: vpc.clone(),
+            subnet_id: subnet.clone(),
+            outpost_arn: outpost.clone(),
+            attachment: is_attached.then_some(attachment),
+            interface_type: interface_type.clone(),
+            requester_managed: Some(*requester_managed),
             description: description.clone(),
             tag_set: json_tags(tags),
             ..Self::default()
@@ -619,7 +702,8 @@ impl JsonInterface {
             let text = address.to_string();
             match address {
                 IpAddr::V4(_) => {
-                    json.private_ip_addresses.push(JsonPrivateAddress { private_ip_address: text });
+                    let primary = Some(json.private_ip_addresses.is_empty());
+                    json.private_ip_addresses.push(JsonPrivateAddress { primary, private_ip_address: text });
                 }
                 IpAddr::V6(_) => json.ipv6_addresses.push(JsonV6Address { ipv6_address: text }),
             }
@@ -703,7 +787,13 @@ mod tests {
             "AvailabilityZone": "us-east-1a", "AvailabilityZoneId": "use1-az2",
             "Description": "web", "MacAddress": "02:00:5e:10:00:0a", "NetworkInterfaceId": "eni-0a",
             "OwnerId": "111122223333", "PrivateIpAddress": "10.0.0.9",
-            "PrivateIpAddresses": [{"Primary": true, "PrivateIpAddress": "10.0.0.9"}],
+            "PrivateIpAddresses": [
+                {"Primary": false, "PrivateIpAddress": "10.0.0.10"},
+                {"Primary": true, "PrivateIpAddress": "10.0.0.9"}
+            ],
+            "VpcId": "vpc-0a", "SubnetId": "subnet-0a", "InterfaceType": "interface",
+            "RequesterManaged": false, "OutpostArn": "arn:aws:outposts:us-east-1:1:outpost/op-0a",
+            "Attachment": {"InstanceId": "i-0a", "InstanceOwnerId": "111122223333", "DeviceIndex": 0},
             "Ipv6Addresses": [{"Ipv6Address": "2001:db8::9"}],
             "Ipv4Prefixes": [{"Ipv4Prefix": "10.0.1.0/28"}],
             "Status": "in-use", "TagSet": [{"Key": "Name", "Value": "web-1"}]
@@ -739,7 +829,11 @@ mod tests {
         assert_eq!((session.number, session.packet_length, session.vni), (1, Some(100), Some(12345)));
         let interface = all.interface("eni-0a").unwrap();
         assert_eq!(interface.mac, Some([2, 0, 0x5e, 0x10, 0, 0xa]));
-        assert_eq!(interface.addresses.len(), 2);
+        let addresses: Vec<_> = interface.addresses.iter().map(IpAddr::to_string).collect();
+        assert_eq!(addresses, ["10.0.0.9", "10.0.0.10", "2001:db8::9"]);
+        let place = [&interface.vpc, &interface.subnet, &interface.instance, &interface.instance_owner];
+        let expected = ["vpc-0a", "subnet-0a", "i-0a", "111122223333"].map(Some);
+        assert_eq!(place.map(Option::as_deref), expected);
         let zone = [interface.zone.as_deref(), interface.zone_id.as_deref()];
         assert_eq!(zone, [Some("us-east-1a"), Some("use1-az2")]);
         assert_eq!(interface.prefixes[0].to_string(), "10.0.1.0/28");

@@ -21,6 +21,7 @@ use ipnet::IpNet;
 
 pub use check::{Problem, Severity};
 pub use ec2::ReadError;
+pub(crate) use ec2::cidr;
 pub use evaluate::{Direction, Excluded, Outcome, Packet};
 pub use origins::{KnownSession, SessionTable};
 
@@ -165,7 +166,7 @@ pub struct NetworkInterface {
     pub id: String,
     /// Its MAC address.
     pub mac: Option<[u8; 6]>,
-    /// Its private addresses.
+    /// Its private addresses, the primary one first.
     pub addresses: Vec<IpAddr>,
     /// Prefixes that are delegated to it.
     pub prefixes: Vec<IpNet>,
@@ -175,6 +176,20 @@ pub struct NetworkInterface {
     pub zone_id: Option<String>,
     /// The account that it belongs to.
     pub owner: Option<String>,
+    /// Its VPC.
+    pub vpc: Option<String>,
+    /// Its subnet.
+    pub subnet: Option<String>,
+    /// The Outpost that it is on, by its ARN.
+    pub outpost: Option<String>,
+    /// The instance that it is attached to.
+    pub instance: Option<String>,
+    /// The account of that instance.
+    pub instance_owner: Option<String>,
+    /// What kind of interface it is: `interface` or `nat_gateway`, for two.
+    pub interface_type: Option<String>,
+    /// Whether a service of AWS manages it.
+    pub requester_managed: bool,
     /// For people.
     pub description: Option<String>,
     /// Keys with values.

@@ -36,6 +36,13 @@ pub(super) fn interface(id: &str, mac: [u8; 6], address: &str) -> NetworkInterfa
         zone_id: None,
         prefixes: Vec::new(),
         owner: None,
+        vpc: None,
+        subnet: None,
+        outpost: None,
+        instance: None,
+        instance_owner: None,
+        interface_type: None,
+        requester_managed: false,
         description: None,
         tags: Vec::new(),
     }

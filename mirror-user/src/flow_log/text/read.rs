@@ -14,9 +14,9 @@ use crate::{
 /// The longest line, in bytes: the 54 fields of version 11 with tags of 256 characters are below 16 KiB.
 pub const MAX_LINE: usize = 64 * 1024;
 
-/// Reads flow logs as text, plain or gzip: of VPCs, transit gateways and ECS, as delivered to S3 with a header
-/// line, or in the default format without one, as exported from CloudWatch Logs with a time before each
-/// record.
+/// Reads flow logs as text, plain or gzip: of VPCs, transit gateways and ECS, as delivered to S3 with a
+/// header line, or in the default format without one, as exported from CloudWatch Logs with a time before
+/// each record.
 ///
 /// # Examples
 ///
