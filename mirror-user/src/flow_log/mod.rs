@@ -8,6 +8,8 @@ mod field;
 mod format;
 mod metadata;
 mod object_name;
+#[cfg(feature = "parquet")]
+pub mod parquet;
 mod record;
 mod text;
 
