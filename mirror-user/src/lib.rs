@@ -57,7 +57,7 @@
 //! | `af-xdp` | yes | `engine`, `host`, `doctor`, `agent`, `sink::forward`: Linux only |
 //! | `cli` | yes | the `mirror` command, with `af-xdp` and `filter` |
 //! | `settings` | with `cli` | `settings`; needs `af-xdp` |
-//! | `parquet` | no | `flow_log::parquet`: builds a C library, Zstandard |
+//! | `parquet` | with `cli` | `flow_log::parquet`: builds a C library, Zstandard |
 //! | `filter` | with `cli` | `Filter::compile`: needs libpcap and its headers |
 //! | `zstd` | with `cli` | captures in Zstandard: builds a C library |
 //!

@@ -8,12 +8,16 @@ use anyhow::{Context as _, Result, bail};
 use crate::{columns, ebpf, host, pages, pins, process};
 
 /// Each set of features is built separately, with all tests and examples.
-const CLIPPY_RUNS: [(&str, &[&str]); 3] = [
+const CLIPPY_RUNS: [(&str, &[&str]); 4] = [
     ("clippy", &["--workspace"]),
     ("clippy of the library without features", &["--package", "mirror-user", "--no-default-features"]),
     (
         "clippy of the feature af-xdp alone",
         &["--package", "mirror-user", "--no-default-features", "--features", "af-xdp"],
+    ),
+    (
+        "clippy of the feature parquet alone",
+        &["--package", "mirror-user", "--no-default-features", "--features", "parquet"],
     ),
 ];
 

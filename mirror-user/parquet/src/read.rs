@@ -121,7 +121,7 @@ impl Reader {
             let kind =
                 column.kind.ok_or_else(|| Error::Kind { column: column.name.clone(), found: found() })?;
             values.push(Values::new(kind));
-            self.check_codec(*position, column)?;
+            self.check_chunks(*position, column)?;
         }
         let selected = positions.iter().map(|position| Selected { position: *position, column: None });
         Ok(Batches {
@@ -134,10 +134,15 @@ impl Reader {
         })
     }
 
-    fn check_codec(&self, position: usize, column: &Column) -> Result<(), Error> {
+    /// Their compression, and what the decoder asserts of their places.
+    fn check_chunks(&self, position: usize, column: &Column) -> Result<(), Error> {
         let chunks =
             self.file.metadata().row_groups().iter().filter_map(|group| group.columns().get(position));
         for chunk in chunks {
+            let start = chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset());
+            if start < 0 || chunk.compressed_size() < 0 {
+                return Err(Error::Damaged(format!("column {} has a negative place", column.name)));
+            }
             let codec = match chunk.compression() {
                 Compression::UNCOMPRESSED
                 | Compression::SNAPPY
