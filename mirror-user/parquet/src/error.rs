@@ -14,7 +14,8 @@ pub enum Error {
     /// The input failed, is no Parquet file, or is damaged.
     #[error("cannot read Parquet: {0}")]
     Read(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The file is damaged in a way that the decoder does not expect.
+    /// The file is damaged in a way that the decoder does not expect. It may have panicked: that is caught
+    /// here, but the program's panic hook has seen it.
     #[error("cannot read Parquet: the file is damaged: {0}")]
     Damaged(String),
     /// A column's compression is not supported.

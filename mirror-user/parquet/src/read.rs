@@ -20,6 +20,9 @@ pub const MAX_BATCH: usize = 8192;
 const MAX_TEXT: usize = 256 << 20;
 
 /// Reads a flat file of any writer. The footer is read when it is opened, pages when they are needed.
+///
+/// In memory it has one page and one dictionary of each selected column. A damaged or hostile file may
+/// declare a page of up to 2 GiB, which are allocated while it is decoded.
 pub struct Reader {
     file: Box<dyn FileReader>,
     columns: Vec<Column>,

@@ -69,14 +69,16 @@ impl Metadata {
         }
         // Of a session's source the id is known at least.
         for session in &mirroring.sessions {
-            if !all.by_id.contains_key(&session.interface) {
-                all.add(KnownInterface::of_source(&session.interface, session.owner.as_deref()));
-            }
+            all.add(KnownInterface::of_source(&session.interface, session.owner.as_deref()));
         }
         Ok(all)
     }
 
+    /// Of an interface that is in several files, the first counts.
     fn add(&mut self, interface: KnownInterface) {
+        if self.by_id.contains_key(&interface.id) {
+            return;
+        }
         let position = self.interfaces.len();
         self.by_id.insert(interface.id.clone(), position);
         if let Some(address) = interface.primary {
