@@ -43,6 +43,7 @@
 //! | [`sink`] | consumers of frames: counters, capture files, text, latency, your own |
 //! | [`account`] | counters, the accounting law, the report |
 //! | [`agent`] | mirrors a host's own traffic: segments, encapsulates and sends copies of its packets |
+//! | [`query`] | queries of CloudWatch Logs Insights over records, and as SQL |
 //! | [`mirroring`] | Traffic Mirroring: targets, filters, sessions, and what becomes of a packet |
 //! | `host` | interfaces, drivers, kernel, limits |
 //! | `doctor` | checks a host and suggests remedies |
@@ -92,6 +93,7 @@ pub mod host;
 pub mod log_limit;
 pub mod mirroring;
 mod pipeline;
+pub mod query;
 pub mod reassembly;
 pub mod replay;
 pub mod select;
