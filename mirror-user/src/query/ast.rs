@@ -4,7 +4,10 @@ use std::{fmt, ops::Range};
 
 use regex::Regex;
 
-use super::{aggregate::Aggregate, functions::Function, lexer::is_bare_name, period::Period, value::Value};
+use super::{
+    aggregate::Aggregate, field::field_key, functions::Function, lexer::is_bare_name, period::Period,
+    value::Value,
+};
 
 #[derive(Clone, Debug)]
 pub(super) struct Command {
@@ -145,6 +148,16 @@ impl Pattern {
     pub(super) fn group_names(regex: &Regex) -> Vec<String> {
         regex.capture_names().flatten().map(ToOwned::to_owned).collect()
     }
+}
+
+/// What finds a column: its name in normal form, or the text of its expression.
+pub(super) fn column_key(column: &Column) -> String {
+    column.alias.as_deref().map_or_else(|| expression_key(&column.expr), field_key)
+}
+
+/// The key of a column that is an expression without a name.
+pub(super) fn expression_key(expr: &Expr) -> String {
+    expr.field().map_or_else(|| expr.to_string().to_lowercase(), field_key)
 }
 
 impl fmt::Display for Command {

@@ -45,6 +45,7 @@ mod parser;
 mod pattern;
 mod period;
 mod plan;
+pub mod sql;
 mod table;
 mod value;
 

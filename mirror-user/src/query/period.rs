@@ -84,7 +84,7 @@ impl Period {
     }
 
     /// Length and origin in ms, if it is of one length.
-    fn fixed(self) -> Option<(i64, i64)> {
+    pub(super) fn fixed(self) -> Option<(i64, i64)> {
         let (unit, origin) = match self.unit {
             Unit::Millisecond => (1, 0),
             Unit::Second => (1000, 0),
@@ -95,6 +95,16 @@ impl Period {
             Unit::Month | Unit::Quarter | Unit::Year => return None,
         };
         Some((unit * i64::from(self.count), origin))
+    }
+
+    /// `month`, `quarter`, or `year`, if it is one of these.
+    pub(super) fn calendar_unit(self) -> Option<&'static str> {
+        match (self.count, self.unit) {
+            (1, Unit::Month) => Some("month"),
+            (1, Unit::Quarter) => Some("quarter"),
+            (1, Unit::Year) => Some("year"),
+            _ => None,
+        }
     }
 
     /// The beginning of the period of months that holds a time, or of one that is `later` by as many.

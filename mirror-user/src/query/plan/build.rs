@@ -3,7 +3,7 @@
 use super::{
     super::{
         aggregate::Aggregate,
-        ast::{Column, Command, CommandKind, Direction, Expr, ExprKind, Pattern},
+        ast::{Column, Command, CommandKind, Direction, Expr, ExprKind, Pattern, column_key, expression_key},
         error::{ParseError, ParseErrorKind},
         expression::{Compiled, Place},
         field::field_key,
@@ -101,7 +101,7 @@ impl Builder<'_> {
     fn fields(&mut self, columns: &[Column]) -> Result<(), ParseError> {
         self.is_chosen = true;
         for column in columns {
-            let key = key(column);
+            let key = column_key(column);
             match (&column.alias, column.expr.field()) {
                 // What it stands for is asked at the end, as a later `parse` may shadow it.
                 (None, Some(_)) => {}
@@ -176,8 +176,8 @@ impl Builder<'_> {
         let labels = all.iter().map(|column| column.label.clone()).collect();
         self.scope.group(End::Group(group), labels);
         for (index, column) in all.into_iter().enumerate() {
-            self.scope.define(key(column), Place::Input(index));
-            self.show(&column.label, key(column));
+            self.scope.define(column_key(column), Place::Input(index));
+            self.show(&column.label, column_key(column));
         }
         Ok(())
     }
@@ -283,7 +283,7 @@ impl Builder<'_> {
 
     /// The column of `stats` that the expression heads.
     fn column(&mut self, expr: &Expr) -> Option<Place> {
-        if self.stats > 0 { self.scope.column(&text_key(expr)) } else { None }
+        if self.stats > 0 { self.scope.column(&expression_key(expr)) } else { None }
     }
 
     /// An expression of parts that `compile` compiles.
@@ -381,22 +381,13 @@ struct Grouping {
 
 impl Grouping {
     fn name(&mut self, column: &Column, place: Place) {
-        self.names.push((key(column), place));
+        self.names.push((column_key(column), place));
         // `stats bin(1h) as t by bin(1h)`: the expression may be repeated.
-        self.names.push((text_key(&column.expr), place));
+        self.names.push((expression_key(&column.expr), place));
     }
 
     fn find(&self, expr: &Expr) -> Option<Place> {
-        let wanted = text_key(expr);
+        let wanted = expression_key(expr);
         self.names.iter().find(|(known, _)| *known == wanted).map(|(_, place)| *place)
     }
-}
-
-/// What finds a column: its name in normal form, or the text of its expression.
-fn key(column: &Column) -> String {
-    column.alias.as_deref().map_or_else(|| text_key(&column.expr), field_key)
-}
-
-fn text_key(expr: &Expr) -> String {
-    expr.field().map_or_else(|| expr.to_string().to_lowercase(), field_key)
 }
